@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * Every structure that the kernel side and the user side both read. This is the only definition:
+ * trafficmond/abi.py is generated from it (make abi), a test compares the two, and the loader
+ * compares the layout found in the object's BTF again before it trusts a map.
+ *
+ * Byte order: addresses and ports are in network order as on the wire; everything else is host order.
+ */
+#ifndef TM_ABI_H
+#define TM_ABI_H
+
+#include <linux/types.h>
+
+enum tm_action {
+	TM_ALLOW = 0,   /* pass, quiet */
+	TM_MONITOR = 1, /* pass, logged */
+	TM_DROP = 2,    /* drop, logged */
+	TM_LIMIT = 3,   /* only in a record: pass while the source's bucket lasts, then drop */
+};
+
+/* Why a packet got its action; also the order of precedence, strongest last (established and malformed apart). */
+enum tm_reason {
+	TM_BY_DEFAULT = 0,
+	TM_BY_LIST = 1,
+	TM_BY_RULE = 2,
+	TM_BY_BAN = 3,
+	TM_BY_ALLOWLIST = 4,
+	TM_BY_GUARD = 5,
+	TM_BY_ESTABLISHED = 6, /* a reply to what this host opened, under a default of drop */
+	TM_BY_LIMIT = 7,       /* dropped because its source is over the rule's rate */
+};
+
+/*
+ * A verdict word, as leaves of the verdict table and flow keys carry it:
+ * bits 0-23 rule id, 24-27 tm_reason, 28-29 tm_action, 30-31 zero.
+ */
+#define TM_RULE_MASK 0xffffffu
+#define TM_REASON_SHIFT 24
+#define TM_REASON_MASK 0xfu
+#define TM_ACTION_SHIFT 28
+#define TM_ACTION_MASK 0x3u
+
+/* ---- the verdict table: one array of pages, swapped whole (ARCHITECTURE.md, "Verdict table") ---- */
+
+#define TM_PAGE_WORDS 1024u
+#define TM_TABLE_MAGIC 0x31544d54u /* "TMT1" */
+
+struct tm_page {
+	__u32 w[TM_PAGE_WORDS];
+};
+
+/* Word offsets in page 0. A unit is 8 words (32 bytes); roots and records are given as units. */
+enum tm_table_header {
+	TM_HDR_MAGIC = 0,
+	TM_HDR_GENERATION = 1,
+	TM_HDR_ROOT = 2,    /* four words: IPv4 ingress, IPv6 ingress, IPv4 egress, IPv6 egress */
+	TM_HDR_RECORDS = 6, /* first tm_record, in units */
+	TM_HDR_RECORD_COUNT = 7,
+};
+
+/*
+ * An entry of a root, block or chunk. Bit 31 clear: a leaf. A leaf with TM_LEAF_RECORD names a tm_record by
+ * its index (bits 0-23); else it is a verdict word. Bit 31 set: a pointer to unit (bits 0-28).
+ */
+#define TM_ENTRY_POINTER 0x80000000u
+#define TM_ENTRY_CHUNK 0x40000000u /* pointer: a sorted chunk, else a 256-word block */
+#define TM_ENTRY_CROSS 0x20000000u /* pointer: the walk goes on in the address's low half */
+#define TM_ENTRY_UNIT 0x1fffffffu
+#define TM_LEAF_RECORD 0x40000000u
+#define TM_LEAF_INDEX 0xffffffu
+#define TM_ROOT_BITS 16
+#define TM_CHUNK_MAX 32u /* boundaries in a chunk */
+
+/* What a rule needs beyond its verdict word: an end, a rate, and what applies after the end. */
+struct tm_record {
+	__u64 expires;       /* jiffies64; 0: never */
+	__u32 verdict;       /* verdict word; action TM_LIMIT uses rate and burst */
+	__u32 parent;        /* leaf (verdict word or TM_LEAF_RECORD index) of the enclosing prefix */
+	__u32 rate_per_s;    /* token bucket: packets a second for each source */
+	__u32 burst_packets; /* token bucket: depth */
+	__u32 pad[2];
+};
+
+/* ---- the ledger ---- */
+
+#define TM_INGRESS 0
+#define TM_EGRESS 1
+
+/* One unidirectional flow as the ledger keys it. IPv4 addresses are v4-mapped (::ffff:a.b.c.d). */
+struct tm_key {
+	__u8 src[16];
+	__u8 dst[16];
+	__be16 sport; /* ICMP, ICMPv6: the type */
+	__be16 dport; /* ICMP, ICMPv6: the code */
+	__u8 proto;
+	__u8 scope;  /* TM_SCOPE_* */
+	__u16 vlan;  /* outer VLAN id, host order; 0: untagged */
+	__u32 ifindex;
+	__u32 verdict; /* verdict word: a change of rules opens a new record, so sums by rule are exact */
+};
+
+#define TM_SCOPE_EGRESS 0x01 /* direction */
+#define TM_SCOPE_IPV6 0x02
+
+/* Bits of tm_flow.bits, an OR over the record's packets unless said otherwise. */
+#define TM_BIT_FRAGMENT 0x01      /* a later fragment: no ports */
+#define TM_BIT_FIRST_PAYLOAD 0x02 /* the record's first packet carried payload */
+#define TM_BIT_TUNNEL 0x04        /* outer header of a tunnel that was looked into */
+
+/* One slot of the flow cache and one record of the eviction ring: 128 bytes, two cache lines. */
+struct tm_flow {
+	struct tm_key key;
+	__u64 packets; /* since the slot was taken; GSO packets count as their segments */
+	__u64 bytes;   /* on the wire from the Ethernet header, without FCS */
+	__u64 first;   /* jiffies64 */
+	__u64 last;    /* jiffies64 */
+	__u64 payload_bytes; /* beyond the transport header */
+	__u32 sequence;      /* even: at rest; odd: being replaced; grows by 2 with each new owner of the slot; 0: free */
+	__u32 slot;          /* in a ring record: the slot it was evicted from */
+	__u16 first_len;     /* wire length of the record's first packet, capped at 65535 */
+	__u16 last_len;      /* ... and of its last */
+	__u8 tcp_flags;      /* OR over all packets */
+	__u8 first_flags;    /* TCP flags of the first packet */
+	__u8 bits;           /* TM_BIT_* */
+	__u8 ttl;            /* TTL or hop limit of the first packet */
+	__u32 payload_packets; /* packets that carried payload */
+	__u32 pad;
+};
+
+/* The eviction ring of one CPU: the kernel alone moves head, the reader alone moves tail; both only grow. */
+struct tm_ring {
+	__u64 head;
+	__u64 pad0[7];
+	__u64 tail;
+	__u64 pad1[7];
+};
+
+/* ---- totals ---- */
+
+struct tm_count {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* Why a packet could not be read; index of tm_totals.malformed_by. */
+enum tm_malformed {
+	TM_OK = 0,
+	TM_SHORT_ETHERNET = 1,
+	TM_SHORT_VLAN = 2,
+	TM_SHORT_IP = 3,     /* IPv4 or IPv6 header beyond the end */
+	TM_BAD_IP_HEADER = 4, /* version or ihl impossible */
+	TM_BAD_IP_LENGTH = 5, /* total length less than the headers or beyond the frame */
+	TM_SHORT_EXTENSION = 6,
+	TM_SHORT_TRANSPORT = 7,
+	TM_BAD_TRANSPORT = 8, /* TCP data offset or UDP length impossible */
+	TM_DEEP_EXTENSIONS = 9, /* more IPv6 extension headers than are followed */
+	TM_MALFORMED_MAX = 10,
+};
+
+/*
+ * Exact totals of one CPU, interface and direction. Invariant, to the packet and the byte:
+ * seen = (sum over ledger records) + unattributed + not_ip + malformed.
+ */
+struct tm_totals {
+	struct tm_count seen;
+	struct tm_count not_ip;
+	struct tm_count malformed;
+	struct tm_count unattributed; /* evicted while the ring was full */
+	struct tm_count dropped;      /* of seen */
+	__u64 malformed_by[TM_MALFORMED_MAX];
+	__u64 evicted;                /* records written to the ring */
+	__u64 pad[11];
+};
+
+#define TM_MAX_INTERFACES 64 /* slot 0: an interface that nobody registered */
+#define TM_IFINDEX_SLOTS 65536u
+
+/* interface slot by (ifindex modulo TM_IFINDEX_SLOTS) */
+struct tm_ifslots {
+	__u8 slot[4096];
+};
+
+/* ---- settings the programs read, and the clock ---- */
+
+#define TM_CFG_DROP_MALFORMED 0x01
+#define TM_CFG_BANS 0x02        /* the ban table is not empty */
+#define TM_CFG_ESTABLISHED 0x04 /* learn from egress, pass replies under a default of drop */
+#define TM_CFG_DECAPSULATE 0x08
+
+struct tm_config {
+	__u32 flags; /* TM_CFG_* */
+	__u32 pad;
+	__u64 pad1[7];
+};
+
+/* Written by the clock program, run through BPF_PROG_TEST_RUN, to tie jiffies to wall clock. */
+struct tm_clock {
+	__u64 jiffies;
+	__u64 monotonic_ns;
+};
+
+/* A ban: key of the LPM trie and its value. Addresses as in tm_key, so an IPv4 /24 is /120 here. */
+struct tm_ban_key {
+	__u32 prefixlen;
+	__u8 addr[16];
+};
+
+struct tm_ban {
+	__u64 expires; /* jiffies64; 0: never */
+	__u32 verdict;
+	__u32 pad;
+};
+
+/* Connections this host opened; key of the shared LRU map, seen from the reply's side. */
+struct tm_conn_key {
+	__u8 remote[16];
+	__u8 local[16];
+	__be16 remote_port;
+	__be16 local_port;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+/* A source's token bucket. */
+struct tm_bucket_key {
+	__u8 src[16];
+	__u32 rule;
+};
+
+struct tm_bucket {
+	__u64 last;   /* jiffies64 of the last refill */
+	__u64 tokens; /* in 1/65536 packet */
+};
+
+#endif

@@ -1,0 +1,65 @@
+"""The exception tree. Every error says what failed, where, and what to do next; only `__main__` exits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class TrafficmonError(Exception):
+    """Base of every error that a person is meant to read.
+
+    `hint` is the next step in the imperative ("run trafficctl check"), or empty.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}; {self.hint}" if self.hint else message
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing wrong in a file that a person wrote."""
+
+    where: str  # "path:line", "path: key", or a path
+    what: str  # what is wrong, and what would be right
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+class ConfigError(TrafficmonError):
+    """Settings or rules that do not hold; carries every mistake found, not only the first."""
+
+    def __init__(self, mistakes: list[Mistake], *, hint: str = "") -> None:
+        self.mistakes = mistakes
+        count = len(mistakes)
+        head = str(mistakes[0]) if mistakes else "no mistake given"
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        super().__init__(head + more, hint=hint)
+
+
+class DatapathError(TrafficmonError):
+    """The kernel refused a program, a map, an attachment, or is missing a feature."""
+
+
+class ForeignProgramError(DatapathError):
+    """Another XDP program sits on the interface; it is never replaced unasked."""
+
+
+class StoreError(TrafficmonError):
+    """flows.db cannot be opened, read or written."""
+
+
+class ControlError(TrafficmonError):
+    """The control socket cannot be served or reached, or the daemon answered with an error.
+
+    `name` is the Varlink error's name ("io.trafficmon.PermissionDenied"), empty if there was none.
+    """
+
+    def __init__(self, message: str, *, name: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.name = name

@@ -1,0 +1,102 @@
+"""The two columnar batches: DELTA, what the data path (or an offline reader) saw of one direction since the
+last drain, and FLOW, what the flow table makes of it for detectors, the store and the logs.
+
+An address is two unsigned 64-bit words in host order, `hi` and `lo`; IPv4 is v4-mapped (hi 0, lo
+0x0000ffffaabbccdd), with `family` telling 4 from 6. Times are epoch seconds (float64).
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+V4_MAPPED = np.uint64(0x0000FFFF00000000)
+
+Batch = npt.NDArray[np.void]
+
+_ENDPOINTS = [
+    ("src_hi", "u8"),
+    ("src_lo", "u8"),
+    ("dst_hi", "u8"),
+    ("dst_lo", "u8"),
+    ("sport", "u2"),  # ICMP: type
+    ("dport", "u2"),  # ICMP: code
+    ("proto", "u1"),  # IANA number
+    ("family", "u1"),  # 4 or 6
+    ("direction", "u1"),  # model.Direction
+    ("vlan", "u2"),  # outer id, 0: untagged
+    ("ifindex", "u4"),
+    ("verdict", "u4"),  # model.verdict_word
+]
+
+DELTA = np.dtype(
+    [
+        *_ENDPOINTS,
+        ("packets", "u8"),
+        ("bytes", "u8"),
+        ("payload_bytes", "u8"),
+        ("payload_packets", "u4"),
+        ("first", "f8"),  # of the ledger record, not of the delta
+        ("last", "f8"),
+        ("first_len", "u2"),  # wire length of the record's first and last packet
+        ("last_len", "u2"),
+        ("tcp_flags", "u1"),  # OR since the record began
+        ("first_flags", "u1"),  # TCP flags of the record's first packet
+        ("bits", "u1"),  # abi.BIT_*
+        ("ttl", "u1"),  # of the first packet
+        ("new", "?"),  # the record began since the last drain
+    ]
+)
+
+# A bidirectional flow: src is the initiator (who sent its first packet, or its SYN), dst the responder.
+FLOW = np.dtype(
+    [
+        ("id", "u8"),  # keyed hash of the canonical five-tuple, interface and VLAN
+        *_ENDPOINTS,  # direction: of the initiator's packets; verdict: the latest of the initiator's
+        ("first", "f8"),
+        ("last", "f8"),
+        ("reply_first", "f8"),  # nan: never answered
+        # since the flow began
+        ("packets", "u8"),
+        ("bytes", "u8"),
+        ("payload_bytes", "u8"),
+        ("reply_packets", "u8"),
+        ("reply_bytes", "u8"),
+        ("reply_payload_bytes", "u8"),
+        # in this batch
+        ("d_packets", "u8"),
+        ("d_bytes", "u8"),
+        ("d_reply_packets", "u8"),
+        ("d_reply_bytes", "u8"),
+        ("tcp_flags", "u1"),  # OR of the initiator's
+        ("reply_tcp_flags", "u1"),
+        ("first_flags", "u1"),  # TCP flags of the flow's first packet
+        ("bits", "u1"),  # abi.BIT_*; FIRST_PAYLOAD is that of the flow's first packet
+        ("reply_bits", "u1"),  # ... FIRST_PAYLOAD: the responder's first packet carried payload
+        ("first_len", "u2"),
+        ("new", "?"),  # first seen in this batch
+        ("ended", "?"),  # both sides closed, a reset, or idle: reported for the last time
+    ]
+)
+
+
+def empty(dtype: np.dtype[Any], count: int = 0) -> Batch:
+    """A zeroed batch of `count` rows."""
+    return np.zeros(count, dtype)
+
+
+def split_address(packed: bytes) -> tuple[int, int]:
+    """(hi, lo) of a packed IPv4 (4 bytes) or IPv6 (16 bytes) address."""
+    if len(packed) == 4:
+        return 0, int(V4_MAPPED) | int.from_bytes(packed, "big")
+    return int.from_bytes(packed[:8], "big"), int.from_bytes(packed[8:], "big")
+
+
+def address_text(hi: int, lo: int, family: int) -> str:
+    """The address as people write it."""
+    if family == 4:
+        return socket.inet_ntop(socket.AF_INET, (lo & 0xFFFFFFFF).to_bytes(4, "big"))
+    return socket.inet_ntop(socket.AF_INET6, hi.to_bytes(8, "big") + lo.to_bytes(8, "big"))

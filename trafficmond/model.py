@@ -1,0 +1,100 @@
+"""Values that everyone shares: actions, reasons, directions, rules' identities and threats."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class Action(enum.IntEnum):
+    """What happens to a packet; the numbers are those of `enum tm_action`."""
+
+    ALLOW = 0  # pass, quiet
+    MONITOR = 1  # pass, logged
+    DROP = 2  # drop, logged
+    LIMIT = 3  # pass while the source's token bucket lasts, then drop
+
+    @classmethod
+    def parse(cls, text: str) -> Action:
+        """The action named by `text` (any case). Raises ValueError with the names that would do."""
+        try:
+            return cls[text.upper()]
+        except KeyError:
+            raise ValueError(f"{text!r} is no action; use allow, monitor, drop or limit") from None
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+class Reason(enum.IntEnum):
+    """Why a packet got its action; the numbers are those of `enum tm_reason`."""
+
+    DEFAULT = 0
+    LIST = 1
+    RULE = 2
+    BAN = 3
+    ALLOWLIST = 4
+    GUARD = 5
+    ESTABLISHED = 6
+    LIMIT = 7
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+class Direction(enum.IntEnum):
+    """Seen from this host; a rule may also say both."""
+
+    INGRESS = 0
+    EGRESS = 1
+    BOTH = 2
+
+    @classmethod
+    def parse(cls, text: str) -> Direction:
+        """The direction named by `text` (any case). Raises ValueError with the names that would do."""
+        try:
+            return cls[text.upper()]
+        except KeyError:
+            raise ValueError(f"{text!r} is no direction; use ingress, egress or both") from None
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+def verdict_word(action: Action, reason: Reason, rule: int = 0) -> int:
+    """The 30-bit word of bpf/abi.h: rule id in bits 0-23, reason in 24-27, action in 28-29."""
+    return rule | reason << 24 | action << 28
+
+
+class Severity(enum.IntEnum):
+    """Of a threat; ordered."""
+
+    LOW = 1
+    MEDIUM = 2
+    HIGH = 3
+    CRITICAL = 4
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(slots=True)
+class Threat:
+    """One situation that a detector is sure of; repeats update it.
+
+    Times are epoch seconds. `src_ip` is the attacker and `dst_ip` the victim, None where many or unknown.
+    `count` is in the detector's own unit (probes, dials, packets), named in `evidence["unit"]`.
+    """
+
+    detector: str
+    severity: Severity
+    technique: str  # MITRE ATT&CK id, "T1046"
+    src_ip: str | None
+    dst_ip: str | None
+    first_seen: float
+    last_seen: float
+    count: int
+    summary: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+    id: str = ""  # given by the engine; stable over the threat's life
