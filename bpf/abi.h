@@ -97,7 +97,7 @@ struct tm_key {
 	__u16 vlan;  /* outer VLAN id, host order; 0: untagged */
 	__u32 ifindex;
 	__u32 verdict; /* verdict word: a change of rules opens a new record, so sums by rule are exact */
-};
+} __attribute__((aligned(8)));
 
 #define TM_SCOPE_EGRESS 0x01 /* direction */
 #define TM_SCOPE_IPV6 0x02
@@ -175,7 +175,10 @@ struct tm_totals {
 #define TM_MAX_INTERFACES 64 /* slot 0: an interface that nobody registered */
 #define TM_IFINDEX_SLOTS 65536u
 
-/* interface slot by (ifindex modulo TM_IFINDEX_SLOTS) */
+/* Interface slot by (ifindex modulo TM_IFINDEX_SLOTS), with a bit for devices whose frames start at the IP header. */
+#define TM_IFSLOT_MASK 0x3f
+#define TM_IFSLOT_RAW_IP 0x80
+
 struct tm_ifslots {
 	__u8 slot[4096];
 };
