@@ -1,0 +1,185 @@
+"""What the control methods may ask of the daemon, and nothing more.
+
+Rows and reports are plain dicts of JSON values whose fields are those of the types in `io.trafficmon.varlink`
+(named in each docstring); times are epoch seconds, durations seconds, addresses and prefixes text. Requests are
+frozen dataclasses, already checked for type by the server; the daemon checks their meaning.
+
+A request that cannot be met raises a `TrafficmonError`: `NotFound`, `Refused`, a `ConfigError` with every
+mistake, or any other, which the caller reads as a failure with its reason and hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from trafficmond.errors import ControlError
+
+Row = dict[str, Any]
+
+
+class NotFound(ControlError):
+    """Nothing answers to what was asked for: no such rule, ban or threat."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, name="io.trafficmon.NotFound", hint=hint)
+
+
+class Refused(ControlError):
+    """Understood, permitted to this caller, and not done: it would cut a lifeline, or nothing would change."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, name="io.trafficmon.Refused", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as the kernel vouches for it (SO_PEERCRED); what the audit records."""
+
+    uid: int
+    gid: int
+    pid: int
+    user: str  # the uid's name, or its number as text
+
+
+@dataclass(frozen=True, slots=True)
+class NewRule:
+    """A rule to add at run time, in the words of a `[[rule]]` of cidr.d."""
+
+    cidr: str
+    action: str = "drop"  # model.Action's names
+    direction: str = "ingress"  # model.Direction's names
+    label: str = ""
+    ttl_s: float | None = None  # None: until removed
+    rate_per_s: int | None = None  # packets a second for each source; action limit only
+    burst_packets: int | None = None
+    save: bool = False  # outlive a restart, in the daemon's own file of cidr.d
+    force: bool = False  # even if it takes this caller's or this host's lifeline
+
+
+@dataclass(frozen=True, slots=True)
+class NewBan:
+    """A prefix to ban."""
+
+    cidr: str
+    ttl_s: float | None = None  # None: the configured ban time
+    reason: str = ""
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FlowQuery:
+    """A question to the stored flows; every field None or empty means no restriction."""
+
+    since: float | None = None
+    until: float | None = None
+    src: str | None = None  # an address or a prefix
+    dst: str | None = None
+    host: str | None = None  # either side
+    port: int | None = None  # either side
+    proto: str | None = None  # "tcp" or "6"
+    action: str | None = None
+    rule: str | None = None  # label
+    interface: str | None = None
+    sort: str | None = None  # a column, "-" before it for ascending
+    group_by: tuple[str, ...] = ()
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FlowAnswer:
+    """The SQL that answers a `FlowQuery`, and its rows, page by page, as they are read."""
+
+    sql: str
+    columns: tuple[str, ...]
+    pages: AsyncIterator[Sequence[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class ThreatQuery:
+    """A question to the stored and live threats."""
+
+    since: float | None = None
+    detector: str | None = None
+    min_severity: str = "low"
+    host: str | None = None  # attacker or victim: an address or a prefix
+    open_only: bool = False
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class TopQuery:
+    """What a live screen wants to see of the flow table."""
+
+    sort: str = "bytes"  # bytes | packets, a second
+    match: str = ""  # an address, prefix, port or protocol; empty: everything
+    limit: int = 20
+
+
+class View(Protocol):
+    """The daemon, as the control methods see it. Coroutines run on the daemon's loop and must not block it."""
+
+    version: str
+
+    async def status(self) -> Row:
+        """`Status`."""
+        ...
+
+    def rules(self, within: str | None) -> AsyncIterator[Sequence[Row]]:
+        """`Rule` rows in pages, strongest first; a list file is one row. `within`: those overlapping a prefix."""
+        ...
+
+    async def add_rule(self, rule: NewRule, caller: Caller) -> Row:
+        """Put a rule in force; the `Rule` as it stands now. Raises Refused, ConfigError."""
+        ...
+
+    async def remove_rule(self, cidr: str, direction: str | None, save: bool, caller: Caller) -> Sequence[Row]:
+        """Take the run-time rules on exactly this prefix out of force; the `Rule`s removed. Raises NotFound, or
+        Refused if the rule comes from a file."""
+        ...
+
+    async def reload(self, caller: Caller) -> Row:
+        """`Reloaded`: read every file again and put it in force. Raises ConfigError, and nothing has changed."""
+        ...
+
+    async def flows(self, query: FlowQuery) -> FlowAnswer:
+        """Ask flows.db. Raises ConfigError for a filter, column or prefix that makes no sense."""
+        ...
+
+    async def bans(self) -> Sequence[Row]:
+        """`Ban` rows in force."""
+        ...
+
+    async def ban(self, ban: NewBan, caller: Caller) -> Row:
+        """Ban a prefix; the `Ban`. Raises Refused for the guard and the allowlist."""
+        ...
+
+    async def unban(self, cidr: str, caller: Caller) -> Sequence[Row]:
+        """Lift the bans within a prefix; the `Ban`s lifted. Raises NotFound."""
+        ...
+
+    async def threats(self, query: ThreatQuery) -> Sequence[Row]:
+        """`Threat` rows, latest first."""
+        ...
+
+    async def threat(self, ident: str) -> Row:
+        """`ThreatDetail`: a threat (an unambiguous start of its id will do), the flows behind it and what was done
+        about it. Raises NotFound."""
+        ...
+
+    async def top(self, query: TopQuery) -> Row:
+        """`Top`: the moment's interfaces, flows, hosts and open threats."""
+        ...
+
+    async def explain(self, address: str, direction: str) -> Row:
+        """`Explanation` of what happens to packets of an address, and why."""
+        ...
+
+    async def metrics(self) -> str:
+        """OpenMetrics text."""
+        ...
+
+    async def audit(self, since: float | None, limit: int) -> Sequence[Row]:
+        """`AuditEntry` rows, latest first."""
+        ...
