@@ -66,6 +66,8 @@ FLOW = np.dtype(
         ("reply_packets", "u8"),
         ("reply_bytes", "u8"),
         ("reply_payload_bytes", "u8"),
+        ("payload_packets", "u4"),
+        ("reply_payload_packets", "u4"),
         # in this batch
         ("d_packets", "u8"),
         ("d_bytes", "u8"),
@@ -75,7 +77,8 @@ FLOW = np.dtype(
         ("reply_tcp_flags", "u1"),
         ("first_flags", "u1"),  # TCP flags of the flow's first packet
         ("bits", "u1"),  # abi.BIT_*; FIRST_PAYLOAD is that of the flow's first packet
-        ("reply_bits", "u1"),  # ... FIRST_PAYLOAD: the responder's first packet carried payload
+        ("reply_bits", "u1"),  # ... FIRST_PAYLOAD: the responder's first packet carried payload; SPOKE_FIRST
+        ("reply_first_flags", "u1"),  # TCP flags of the responder's first packet; 0: never answered
         ("first_len", "u2"),
         ("new", "?"),  # first seen in this batch
         ("ended", "?"),  # both sides closed, a reset, or idle: reported for the last time
