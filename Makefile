@@ -1,0 +1,101 @@
+# trafficmon: everything a person does from a checkout. `make help` lists it.
+
+SHELL  := /bin/bash
+PYTHON := /usr/bin/python3
+VENV   := .venv/bin/python
+CLANG  ?= clang
+STRIP  ?= llvm-strip
+SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# The interface `make run` watches: the one with the default route.
+IFACE ?= $(shell ip -o route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p;q')
+
+# Debian packages, the same names on 12 and 13: what the daemon runs on, what builds it, what the tests and the demo use.
+RUNTIME := python3 python3-bpfcc python3-numpy python3-pyroute2 python3-systemd python3-toml python3-watchdog sqlite-utils libbpf1
+BUILDING := clang llvm gcc libc6-dev libbpf-dev linux-libc-dev bpftool
+TESTING := python3-venv clang-format shellcheck iproute2 ethtool iputils-ping bind9-dnsutils sqlite3 util-linux procps nftables xdp-tools
+TOOLS   := pytest pytest-timeout hypothesis ruff mypy varlink
+
+# -mcpu=v2: what every kernel since 5.10 understands and every clang since 7 writes.
+MULTIARCH = $(shell $(CC) -print-multiarch)
+BPF_CFLAGS = -O2 -g -target bpf -mcpu=v2 -Wall -Wextra -Wno-unused-parameter -Ibpf -idirafter /usr/include/$(MULTIARCH) \
+	-ffile-prefix-map=$(CURDIR)=.
+HOST_CFLAGS = -O2 -g -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf
+
+.DEFAULT_GOAL := help
+.PHONY: help packages deps build abi run demo test lint bench accuracy test-system test-kernels deb apt-repo clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+packages:
+	@missing=$$(comm -23 <(printf '%s\n' $(RUNTIME) $(BUILDING) $(TESTING) | sort) \
+	    <(dpkg-query -W -f='$${db:Status-Status} $${Package}\n' $(RUNTIME) $(BUILDING) $(TESTING) 2>/dev/null \
+	      | sed -n 's/^installed //p' | sort -u)); \
+	if [ -n "$$missing" ]; then \
+	    echo "installing" $$missing; \
+	    $(SUDO) apt-get update -qq && \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
+	    { echo "make deps: could not install" $$missing "- see apt's message above, then run make deps again" >&2; exit 1; }; \
+	fi
+
+.venv/.tools: Makefile | packages
+	@$(PYTHON) -m venv --system-site-packages .venv
+	@$(VENV) -m pip install --quiet --disable-pip-version-check $(TOOLS)
+	@touch $@
+
+deps: packages .venv/.tools ## install what is missing: Debian packages, then the developer tools in .venv
+
+build: packages build/trafficmon.bpf.o build/libtmparse.so ## compile the data path and the host build of its parser
+
+build/trafficmon.bpf.o: $(wildcard bpf/*.c bpf/*.h) Makefile
+	@mkdir -p build
+	$(CLANG) $(BPF_CFLAGS) -c bpf/trafficmon.bpf.c -o $@.tmp
+	@$(STRIP) -g $@.tmp && mv $@.tmp $@
+
+build/libtmparse.so: $(wildcard bpf/*.c bpf/*.h) Makefile
+	@mkdir -p build
+	$(CC) $(HOST_CFLAGS) bpf/host.c -o $@.tmp && mv $@.tmp $@
+
+abi: ## write trafficmond/abi.py anew from bpf/abi.h
+	$(PYTHON) bpf/generate_abi.py > trafficmond/abi.py.tmp && mv trafficmond/abi.py.tmp trafficmond/abi.py
+
+run: build ## watch a real interface in the foreground: sudo make run IFACE=eth0
+	@test -n "$(IFACE)" || { echo "make run: no default route to guess from; say which: make run IFACE=eth0" >&2; exit 2; }
+	$(SUDO) $(PYTHON) -m trafficmond -i $(IFACE)
+
+demo: build ## a guided tour in a lab of its own, under a minute; KEEP=1 leaves it up
+	@$(SUDO) env KEEP=$(KEEP) PYTHONPATH=tests/lab:. $(PYTHON) tests/demo/demo.py
+
+test: deps build ## all tests: those without root first, then the live ones (skipped with a reason without root)
+	$(VENV) -m pytest -q -m "not root"
+	$(VENV) -m pytest -q -m root
+
+lint: deps ## ruff, mypy --strict, shellcheck, clang-format
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	shellcheck .ci/run
+	$(if $(wildcard .clang-format),clang-format --dry-run --Werror bpf/*.[ch] tests/bench/*.[ch])
+
+bench: deps build ## speed and memory against others; a table here, build/bench.json for programs
+	@$(SUDO) env PYTHONPATH=tests/lab:. $(PYTHON) tests/bench/bench.py $(BENCH)
+
+accuracy: deps build ## what the detectors find and miss on captures with a known truth
+	$(VENV) tests/accuracy/accuracy.py
+
+test-kernels: deps build ## boot Debian's kernels under qemu and run the data path in each
+	$(SUDO) tests/kernels/run
+
+deb: ## build the Debian package into build/deb
+	packaging/build-deb
+
+apt-repo: deb ## make a local apt repository of it in build/apt
+	packaging/build-apt-repo
+
+test-system: apt-repo ## boot fresh Debians with systemd, install the package, use it as an administrator would
+	$(SUDO) tests/system/run
+
+clean: ## remove what was built and what the tools cached
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
