@@ -1,7 +1,7 @@
 """What the control methods may ask of the daemon, and nothing more.
 
-Rows and reports are plain dicts of JSON values whose fields are those of the types in `io.trafficmon.varlink`
-(named in each docstring); times are epoch seconds, durations seconds, addresses and prefixes text. Requests are
+Rows and reports are plain dicts of JSON values whose fields are those of `io.trafficmon.varlink`
+(the type or reply is named in each docstring); times are epoch seconds, durations seconds, addresses and prefixes text. Requests are
 frozen dataclasses, already checked for type by the server; the daemon checks their meaning.
 
 A request that cannot be met raises a `TrafficmonError`: `NotFound`, `Refused`, a `ConfigError` with every
@@ -123,7 +123,7 @@ class View(Protocol):
     version: str
 
     async def status(self) -> Row:
-        """`Status`."""
+        """The reply of `Status`."""
         ...
 
     def rules(self, within: str | None) -> AsyncIterator[Sequence[Row]]:
@@ -140,7 +140,7 @@ class View(Protocol):
         ...
 
     async def reload(self, caller: Caller) -> Row:
-        """`Reloaded`: read every file again and put it in force. Raises ConfigError, and nothing has changed."""
+        """The reply of `Reload`: read every file again and put it in force. Raises ConfigError, and nothing has changed."""
         ...
 
     async def flows(self, query: FlowQuery) -> FlowAnswer:
@@ -148,32 +148,32 @@ class View(Protocol):
         ...
 
     async def bans(self) -> Sequence[Row]:
-        """`Ban` rows in force."""
+        """`BanEntry` rows in force."""
         ...
 
     async def ban(self, ban: NewBan, caller: Caller) -> Row:
-        """Ban a prefix; the `Ban`. Raises Refused for the guard and the allowlist."""
+        """Ban a prefix; the `BanEntry`. Raises Refused for the guard and the allowlist."""
         ...
 
     async def unban(self, cidr: str, caller: Caller) -> Sequence[Row]:
-        """Lift the bans within a prefix; the `Ban`s lifted. Raises NotFound."""
+        """Lift the bans within a prefix; the `BanEntry` rows lifted. Raises NotFound."""
         ...
 
     async def threats(self, query: ThreatQuery) -> Sequence[Row]:
-        """`Threat` rows, latest first."""
+        """`ThreatEntry` rows, latest first."""
         ...
 
     async def threat(self, ident: str) -> Row:
-        """`ThreatDetail`: a threat (an unambiguous start of its id will do), the flows behind it and what was done
+        """The reply of `Threat`: a threat (an unambiguous start of its id will do), the flows behind it and what was done
         about it. Raises NotFound."""
         ...
 
     async def top(self, query: TopQuery) -> Row:
-        """`Top`: the moment's interfaces, flows, hosts and open threats."""
+        """The reply of `Top`: the moment's interfaces, flows, hosts and open threats."""
         ...
 
     async def explain(self, address: str, direction: str) -> Row:
-        """`Explanation` of what happens to packets of an address, and why."""
+        """The reply of `Explain`: what happens to packets of an address, and why."""
         ...
 
     async def metrics(self) -> str:
