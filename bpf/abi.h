@@ -106,6 +106,7 @@ struct tm_key {
 #define TM_BIT_FRAGMENT 0x01      /* a later fragment: no ports */
 #define TM_BIT_FIRST_PAYLOAD 0x02 /* the record's first packet carried payload */
 #define TM_BIT_TUNNEL 0x04        /* outer header of a tunnel that was looked into */
+#define TM_BIT_MORE_FRAGMENTS 0x08
 /*
  * TCP, in the record that began with the responder's SYN-ACK: its first payload packet acknowledged no more than
  * that SYN-ACK did, so the server spoke before it had heard anything (FTP, SSH, SMTP, MySQL greet; HTTP and TLS
@@ -165,7 +166,7 @@ enum tm_malformed {
 
 /*
  * Exact totals of one CPU, interface and direction. Invariant, to the packet and the byte:
- * seen = (sum over ledger records) + unattributed + not_ip + malformed.
+ * seen = in flows + unattributed + not_ip + malformed, where in flows = (sum over the cache) + evicted.
  */
 struct tm_totals {
 	struct tm_count seen;
@@ -173,9 +174,9 @@ struct tm_totals {
 	struct tm_count malformed;
 	struct tm_count unattributed; /* evicted while the ring was full */
 	struct tm_count dropped;      /* of seen */
+	struct tm_count evicted;      /* moved from the cache to the ring */
 	__u64 malformed_by[TM_MALFORMED_MAX];
-	__u64 evicted;                /* records written to the ring */
-	__u64 pad[11];
+	__u64 pad[10];
 };
 
 #define TM_MAX_INTERFACES 64 /* slot 0: an interface that nobody registered */
@@ -234,6 +235,7 @@ struct tm_conn_key {
 struct tm_bucket_key {
 	__u8 src[16];
 	__u32 rule;
+	__u32 pad;
 };
 
 struct tm_bucket {

@@ -126,7 +126,7 @@ struct tm_packet {
 	__u8 malformed;    /* enum tm_malformed; addressed is set if the addresses are valid all the same */
 	__u8 addressed;
 	__u8 tcp_flags;
-	__u8 bits; /* TM_BIT_FRAGMENT */
+	__u8 bits; /* TM_BIT_FRAGMENT, TM_BIT_MORE_FRAGMENTS */
 	__u8 ttl;
 };
 
@@ -178,7 +178,6 @@ static __always_inline __u16 tm_parse_link(struct tm_cursor *c, struct tm_packet
 		return 0;
 	}
 	type = tm_ntohs(eth->type);
-#pragma unroll
 	for (i = 0; i < 2; i++) {
 		if (type != TM_ETH_8021Q && type != TM_ETH_8021AD)
 			break;
@@ -205,8 +204,9 @@ static __always_inline int tm_parse_ports(struct tm_packet *p, __be16 sport, __b
  * The transport header. In a first fragment it may be cut off after the ports (RFC 791 guarantees eight bytes);
  * its flags are then not known and stay zero.
  */
-static __always_inline int tm_parse_transport(struct tm_cursor *c, struct tm_packet *p, int fragment)
+static __always_inline int tm_parse_transport(struct tm_cursor *c, struct tm_packet *p)
 {
+	int fragment = p->bits & TM_BIT_MORE_FRAGMENTS;
 	const struct tm_tcp *tcp;
 	const struct tm_udp *udp;
 	const struct tm_icmp *icmp;
@@ -313,7 +313,9 @@ static __always_inline int tm_parse_ipv4(struct tm_cursor *c, struct tm_packet *
 		p->payload_len = c->left;
 		return TM_IS_IP;
 	}
-	return tm_parse_transport(c, p, fragment & TM_IP_MORE_FRAGMENTS);
+	if (fragment & TM_IP_MORE_FRAGMENTS)
+		p->bits |= TM_BIT_MORE_FRAGMENTS;
+	return tm_parse_transport(c, p);
 }
 
 static __always_inline int tm_parse_ipv6(struct tm_cursor *c, struct tm_packet *p)
@@ -321,7 +323,7 @@ static __always_inline int tm_parse_ipv6(struct tm_cursor *c, struct tm_packet *
 	__u32 *src = (__u32 *)p->key.src, *dst = (__u32 *)p->key.dst;
 	const struct tm_extension *extension;
 	const struct tm_ipv6 *ip;
-	__u32 size, length, first = 0;
+	__u32 size, length;
 	__u16 offset = 0;
 	__u8 next;
 	int i;
@@ -352,7 +354,7 @@ static __always_inline int tm_parse_ipv6(struct tm_cursor *c, struct tm_packet *
 	for (i = 0; i < TM_EXTENSIONS_MAX; i++) {
 		if (next != TM_PROTO_HOPOPTS && next != TM_PROTO_ROUTING && next != TM_PROTO_FRAGMENT && next != TM_PROTO_AH &&
 		    next != TM_PROTO_DSTOPTS)
-			return tm_parse_transport(c, p, first);
+			return tm_parse_transport(c, p);
 		if (c->left < sizeof(*extension))
 			return tm_malformed(p, TM_SHORT_EXTENSION);
 		extension = tm_take(c, sizeof(*extension));
@@ -360,11 +362,12 @@ static __always_inline int tm_parse_ipv6(struct tm_cursor *c, struct tm_packet *
 			return tm_malformed(p, TM_SHORT_EXTENSION);
 		size = extension->length * 8;
 		if (next == TM_PROTO_AH)
-			size = extension->length < 1 ? 0 : extension->length * 4; /* RFC 4302: in words, less two */
+			size = extension->length * 4; /* RFC 4302: in words, less two */
 		if (next == TM_PROTO_FRAGMENT) {
 			size = 0;
 			offset = tm_ntohs(extension->fragment);
-			first = offset & 1;
+			if (offset & 1)
+				p->bits |= TM_BIT_MORE_FRAGMENTS;
 		}
 		next = extension->next_header;
 		p->key.proto = next;

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * One source, two loaders. libbpf loads the object built ahead of time; bcc (with -DTM_BCC) compiles this very
+ * source on the host. Where their dialects differ, a macro stands here with both expansions:
+ *
+ *   TM_MAP ...   a map; bcc numbers its maps -1, -2, ... in order of declaration, hence the enum
+ *   TM_REF(m)    the map's address in a helper call
+ *   TM_CONST     a constant set at load time (.rodata for libbpf, -Dname=value for bcc)
+ *   TM_SUBFN     a function that the verifier checks once (bcc has no calls between functions: inlined there)
+ *   TM_PROG      a program
+ */
+#ifndef TM_MAPS_H
+#define TM_MAPS_H
+
+#include "abi.h"
+
+#ifdef TM_BCC
+/* clang-format off */
+#define TM_MAP(name, low, UP, K, V, n, flags) BPF_F_TABLE(low, K, V, name, n, flags); enum { name##_ref = -1 - __COUNTER__ };
+#define TM_MAP_OF(name, inner, n) BPF_F_TABLE("array_of_maps$" #inner, __u32, __u32, name, n, 0); enum { name##_ref = -1 - __COUNTER__ };
+#define TM_REF(m) ((void *)bpf_pseudo_fd(1, m##_ref))
+#define TM_PROG(section)
+#define TM_SUBFN static inline
+#define TM_CONST(type, name)
+#else
+#define TM_MAP(name, low, UP, K, V, n, flags) \
+	struct { __uint(type, BPF_MAP_TYPE_##UP); __uint(max_entries, n); __uint(map_flags, flags); __type(key, K); __type(value, V); } name SEC(".maps");
+#define TM_MAP_OF(name, inner, n) \
+	struct { __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS); __uint(max_entries, n); __type(key, __u32); __array(values, typeof(inner)); } name SEC(".maps") = { .values = { [0] = &inner } };
+#define TM_REF(m) (&m)
+#define TM_PROG(section) SEC(section)
+#define TM_SUBFN __noinline
+#define TM_CONST(type, name) const volatile type name = 0;
+/* clang-format on */
+#endif
+
+#define tm_barrier() __asm__ __volatile__("" ::: "memory")
+
+/* Set at load time. */
+TM_CONST(__u64, c_seed)       /* of the flow hash; random, so that nobody can aim at one set */
+TM_CONST(__u32, c_set_mask)   /* sets of one CPU, less one; a power of two less one */
+TM_CONST(__u32, c_ring_mask)  /* records in one CPU's ring, less one; likewise */
+TM_CONST(__u32, c_hz)         /* jiffies in a second */
+
+/* Sizes that follow the machine: libbpf's loader sets them before the load, bcc's gives them with -D. */
+#ifndef TM_NUM_CPUS
+#define TM_NUM_CPUS 1
+#define TM_NUM_SETS 1
+#define TM_NUM_EVICTED 1
+#define TM_CONNS_MAX 65536
+#define TM_BUCKETS_MAX 65536
+#endif
+#define TM_BANS_MAX 65536
+
+TM_MAP(tm_config, "array", ARRAY, __u32, struct tm_config, 1, BPF_F_MMAPABLE)
+TM_MAP(tm_clock, "array", ARRAY, __u32, struct tm_clock, 1, BPF_F_MMAPABLE)
+TM_MAP(tm_ifslots, "array", ARRAY, __u32, struct tm_ifslots, 16, BPF_F_MMAPABLE)
+TM_MAP(tm_totals, "array", ARRAY, __u32, struct tm_totals, TM_NUM_CPUS * 2 * TM_MAX_INTERFACES, BPF_F_MMAPABLE)
+TM_MAP(tm_sets, "array", ARRAY, __u32, struct tm_set, TM_NUM_SETS, BPF_F_MMAPABLE)
+TM_MAP(tm_taken, "array", ARRAY, __u32, struct tm_taken, 2 * TM_NUM_SETS, BPF_F_MMAPABLE)
+TM_MAP(tm_rings, "array", ARRAY, __u32, struct tm_ring, TM_NUM_CPUS, BPF_F_MMAPABLE)
+TM_MAP(tm_evicted, "array", ARRAY, __u32, struct tm_flow, TM_NUM_EVICTED, BPF_F_MMAPABLE)
+TM_MAP(tm_empty_table, "array", ARRAY, __u32, struct tm_page, 1, BPF_F_MMAPABLE | BPF_F_INNER_MAP)
+TM_MAP_OF(tm_table, tm_empty_table, 1)
+TM_MAP(tm_bans, "lpm_trie", LPM_TRIE, struct tm_ban_key, struct tm_ban, TM_BANS_MAX, BPF_F_NO_PREALLOC)
+TM_MAP(tm_conns, "lru_hash", LRU_HASH, struct tm_conn_key, __u64, TM_CONNS_MAX, 0)
+TM_MAP(tm_buckets, "lru_hash", LRU_HASH, struct tm_bucket_key, struct tm_bucket, TM_BUCKETS_MAX, 0)
+
+#endif

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * Longest prefix match in the verdict table: a multibit trie with range chunks, one structure for both families.
+ *
+ * The root is indexed by an address's first 16 bits; then each step goes through a block (256 entries, 8 bits) or,
+ * where a subtree has few boundaries, a chunk that is searched in place. An IPv4 address stands in the upper
+ * half of `hi`, so it is decided in at most three steps after the root; IPv6 in at most sixteen.
+ */
+#ifndef TM_TABLE_H
+#define TM_TABLE_H
+
+#include "maps.h"
+
+#define TM_STEPS_IPV4 3
+#define TM_STEPS_IPV6 16
+
+/* Boundary search in a chunk: u32 n, pad; u64 key[n]; u32 entry[n + 1]. `g` is its word offset in the page. */
+static __always_inline __u32 tm_chunk(const struct tm_page *page, __u32 g, __u64 k)
+{
+	const __u64 *key = (const __u64 *)page->w;
+	__u32 n = page->w[g & (TM_PAGE_WORDS - 1)];
+	__u32 first = (g >> 1) + 1, index = 0, left = n, half;
+	__u64 x, less;
+	int i;
+
+	for (i = 0; i < 6; i++) { /* 2^6 > TM_CHUNK_MAX */
+		if (!left)
+			break;
+		half = (left + 1) >> 1;
+		x = key[(first + index + half - 1) & (TM_PAGE_WORDS / 2 - 1)];
+		less = (~k & x) | (~(k ^ x) & (k - x)); /* top bit: k < x; without a branch that could be guessed wrong */
+		index += half & (__u32) ~((__s64)less >> 63);
+		left -= half;
+	}
+	return page->w[(g + 2 + 2 * n + index) & (TM_PAGE_WORDS - 1)];
+}
+
+/* The leaf for an address; a leaf of 0 (allow by default) where the table is damaged. */
+static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 lo, int steps)
+{
+	__u32 zero = 0, g, index, entry;
+	const struct tm_page *page = bpf_map_lookup_elem(table, &zero);
+	__u64 k = hi << TM_ROOT_BITS;
+	int i;
+
+	if (!page)
+		return 0;
+	g = (page->w[TM_HDR_ROOT + (which & 3)] << 3) + (__u32)(hi >> (64 - TM_ROOT_BITS));
+	index = g / TM_PAGE_WORDS;
+	page = bpf_map_lookup_elem(table, &index);
+	if (!page)
+		return 0;
+	entry = page->w[g & (TM_PAGE_WORDS - 1)];
+	for (i = 0; i < steps; i++) {
+		if (!(entry & TM_ENTRY_POINTER))
+			return entry;
+		if (steps > TM_STEPS_IPV4 && (entry & TM_ENTRY_CROSS))
+			k = lo;
+		g = (entry & TM_ENTRY_UNIT) << 3;
+		if (!(entry & TM_ENTRY_CHUNK)) {
+			g += (__u32)(k >> 56);
+			k <<= 8;
+		}
+		index = g / TM_PAGE_WORDS;
+		page = bpf_map_lookup_elem(table, &index);
+		if (!page)
+			return 0;
+		if (entry & TM_ENTRY_CHUNK)
+			entry = tm_chunk(page, g & (TM_PAGE_WORDS - 1), k);
+		else
+			entry = page->w[g & (TM_PAGE_WORDS - 1)];
+	}
+	return entry & TM_ENTRY_POINTER ? 0 : entry;
+}
+
+/* Enough for every nesting that real rule sets show (nine) and more; deeper chains of expired rules end at the last. */
+#define TM_PARENTS_MAX 16
+
+/*
+ * The leaf's verdict word, following expired records to what encloses them. For a rule with a rate the
+ * record is left in *limit.
+ */
+static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now, struct tm_record *limit)
+{
+	__u32 zero = 0, g, index;
+	const struct tm_record *record;
+	const struct tm_page *page;
+	int i;
+
+	for (i = 0; i < TM_PARENTS_MAX; i++) {
+		if (!(leaf & TM_LEAF_RECORD))
+			return leaf;
+		page = bpf_map_lookup_elem(table, &zero);
+		if (!page)
+			return 0;
+		g = (page->w[TM_HDR_RECORDS] + (leaf & TM_LEAF_INDEX) * (sizeof(*record) / 32)) << 3;
+		index = g / TM_PAGE_WORDS;
+		page = bpf_map_lookup_elem(table, &index);
+		if (!page)
+			return 0;
+		g &= TM_PAGE_WORDS - 8;
+		record = (const struct tm_record *)&page->w[g];
+		if (!record->expires || now < record->expires) {
+			limit->rate_per_s = record->rate_per_s;
+			limit->burst_packets = record->burst_packets;
+			return record->verdict;
+		}
+		leaf = record->parent;
+	}
+	return 0;
+}
+
+static __always_inline __u64 tm_host64(const __u8 *address)
+{
+	return __builtin_bswap64(*(const __u64 *)address);
+}
+
+#endif
