@@ -16,8 +16,9 @@ import numpy.typing as npt
 V4_MAPPED = np.uint64(0x0000FFFF00000000)
 
 Batch = npt.NDArray[np.void]
+Column = npt.NDArray[Any]
 
-_ENDPOINTS = [
+ENDPOINTS = [
     ("src_hi", "u8"),
     ("src_lo", "u8"),
     ("dst_hi", "u8"),
@@ -34,7 +35,7 @@ _ENDPOINTS = [
 
 DELTA = np.dtype(
     [
-        *_ENDPOINTS,
+        *ENDPOINTS,
         ("packets", "u8"),
         ("bytes", "u8"),
         ("payload_bytes", "u8"),
@@ -55,7 +56,7 @@ DELTA = np.dtype(
 FLOW = np.dtype(
     [
         ("id", "u8"),  # keyed hash of the canonical five-tuple, interface and VLAN
-        *_ENDPOINTS,  # direction: of the initiator's packets; verdict: the latest of the initiator's
+        *ENDPOINTS,  # direction: of the initiator's packets; verdict: the latest of the initiator's
         ("first", "f8"),
         ("last", "f8"),
         ("reply_first", "f8"),  # nan: never answered
@@ -84,6 +85,11 @@ FLOW = np.dtype(
         ("ended", "?"),  # both sides closed, a reset, or idle: reported for the last time
     ]
 )
+
+
+def actions(verdicts: Column) -> Column:
+    """model.Action of each verdict word."""
+    return verdicts >> 28 & 3
 
 
 def empty(dtype: np.dtype[Any], count: int = 0) -> Batch:

@@ -1,0 +1,79 @@
+"""Events: what a person reads in the log about single packets, chosen from the ledger's deltas.
+
+A ledger record that began under a verdict of monitor or drop gives one event "new", for its first packet. A
+record that goes on gives one event "sample" a drain, for its last packet. A budget bounds both; news come first.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import numpy as np
+
+from trafficmond.flows.batch import ENDPOINTS, Batch, Column, actions, empty
+from trafficmond.model import Action
+
+
+class Kind(enum.IntEnum):
+    """EVENT.kind."""
+
+    NEW = 0  # the first packet of a flow under this verdict
+    SAMPLE = 1  # the latest packet of a flow that goes on
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+EVENT = np.dtype(
+    [
+        ("timestamp", "f8"),  # of the packet, epoch seconds
+        *ENDPOINTS,  # of the packet as it travelled: src sent it
+        ("packet_size", "u2"),  # on the wire from the Ethernet header
+        ("kind", "u1"),  # Kind
+        ("tcp_flags", "u1"),  # NEW: of this packet; SAMPLE: OR since the record began
+        ("ttl", "u1"),  # TTL or hop limit of the record's first packet
+        ("packets", "u8"),  # of the record in this drain, the one shown included
+    ]
+)
+
+_SHARED = [name for name, *_ in ENDPOINTS] + ["ttl", "packets"]
+
+
+def events(deltas: Batch, now: float, budget: int) -> tuple[Batch, int]:
+    """The EVENT batch of one drain, oldest packet first, and how many events the budget (rows) suppressed.
+
+    Beyond the budget, news go before samples, and of either kind an even spread over the drain is kept: the
+    start of a flood must not hide what came after it. A packet's time is never later than `now`.
+    """
+    action = actions(deltas["verdict"])
+    loud = (action == Action.MONITOR) | (action == Action.DROP)
+    new = np.flatnonzero(loud & deltas["new"])
+    going = np.flatnonzero(loud & ~deltas["new"] & (deltas["packets"] > 0))
+    total = len(new) + len(going)
+    new = _spread(new, budget)
+    going = _spread(going, budget - len(new))
+
+    chosen = np.concatenate([new, going])
+    batch = empty(EVENT, len(chosen))
+    for name in _SHARED:
+        batch[name] = deltas[name][chosen]
+    fresh = slice(0, len(new))
+    rest = slice(len(new), None)
+    batch["kind"][rest] = Kind.SAMPLE
+    for column, of_new, of_going in (
+        ("timestamp", "first", "last"),
+        ("packet_size", "first_len", "last_len"),
+        ("tcp_flags", "first_flags", "tcp_flags"),
+    ):
+        batch[column][fresh] = deltas[of_new][new]
+        batch[column][rest] = deltas[of_going][going]
+    np.minimum(batch["timestamp"], now, out=batch["timestamp"])
+    return batch[np.argsort(batch["timestamp"], kind="stable")], total - len(chosen)
+
+
+def _spread(rows: Column, budget: int) -> Column:
+    """At most `budget` of the rows, evenly spread."""
+    if len(rows) <= budget:
+        return rows
+    kept: Column = rows[np.arange(max(budget, 0)) * len(rows) // max(budget, 1)]
+    return kept

@@ -1,0 +1,46 @@
+"""What numbers are called: an immutable snapshot for the threads that make text of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from trafficmond.model import Reason
+
+_RULE_MASK = 0xFFFFFF
+_REASON_SHIFT = 24
+_REASON_MASK = 0xF
+
+# What spoke where no rule did: a verdict word's rule id is 0.
+_BY_REASON = tuple(str(Reason(number)) if number < len(Reason) else f"reason {number}" for number in range(16))
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Interface names by ifindex and rule labels by rule id, as they were at one moment.
+
+    The mappings are copied on construction, so that a snapshot may cross threads. Numbers that nobody
+    named any more (an interface that went away, a rule that was removed) are still called something.
+    """
+
+    interfaces: Mapping[int, str] = field(default_factory=dict)
+    rules: Mapping[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "interfaces", MappingProxyType(dict(self.interfaces)))
+        object.__setattr__(self, "rules", MappingProxyType(dict(self.rules)))
+
+    def interface(self, ifindex: int) -> str:
+        """The interface's name, "if7" where unknown."""
+        return self.interfaces.get(ifindex) or f"if{ifindex}"
+
+    def rule(self, verdict: int) -> str:
+        """What decided: the rule's label ("rule 12" where unknown), or where no rule did, the reason ("default")."""
+        rule = verdict & _RULE_MASK
+        if rule:
+            return self.rules.get(rule) or f"rule {rule}"
+        return _BY_REASON[verdict >> _REASON_SHIFT & _REASON_MASK]
+
+
+NO_NAMES = Names()
