@@ -1,0 +1,288 @@
+"""How a setting is declared: once, as a field of a frozen dataclass.
+
+    @dataclass(frozen=True)
+    class Settings:
+        ports: int = setting(20, help="Distinct ports before it is a scan.", min=2)
+        window: float = duration("60s", help="How long probes are remembered.", min="1s")
+
+From that one declaration come the default, the validation (`read`), the sample file and the reference
+(`trafficmond.config.render`) and the help of a flag (`spec_of`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from . import units
+
+T = TypeVar("T")
+Check = Callable[[Any], Any]
+Report = Callable[[str, str], None]
+"""Called with the key ("flows.interval", "log[1].format") and what is wrong with it."""
+
+_METADATA = "setting"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of setting: `parse` takes what TOML holds and raises ValueError; `show` writes it as TOML again."""
+
+    name: str  # for the reference: "duration"
+    parse: Callable[[Any], Any]
+    show: Callable[[Any], str]
+
+
+def _expect(what: str, example: str, *types: type) -> Callable[[Any], Any]:
+    def parse(value: Any) -> Any:
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise ValueError(f"{_quote(value)} is no {what}; write such as {example}")
+        return value
+
+    return parse
+
+
+def _quantity(name: str, from_text: Callable[[str], Any], example: str) -> Callable[[Any], Any]:
+    plain = _expect(name, example, str, int, float)
+
+    def parse(value: Any) -> Any:
+        return from_text(value if isinstance(value, str) else format(plain(value), "f").rstrip("0").rstrip("."))
+
+    return parse
+
+
+def _number(value: Any) -> float:
+    number = float(_expect("number", "0.5", int, float)(value))
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no finite number; write such as 0.5")
+    return number
+
+
+def _seconds(text: str) -> float:
+    return units.parse_duration(text if text[-1:].isalpha() else f"{text}s")
+
+
+def _text_list(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f'{_quote(value)} is no list of texts; write such as ["one", "two"]')
+    return tuple(value)
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError(f'{_quote(value)} is no path; write such as "/var/log/trafficmon/traffic.jsonl"')
+    return Path(value)
+
+
+def _quote(value: Any) -> str:
+    """A value as it stands in TOML, shortened: what a person sees in the file they wrote."""
+    if isinstance(value, bool):
+        text = str(value).lower()
+    elif isinstance(value, (str, Path)):
+        text = '"' + "".join(_escape(c) for c in str(value)) + '"'
+    elif isinstance(value, (list, tuple)):
+        text = "[" + ", ".join(map(_quote, value)) + "]"
+    else:
+        text = str(value)
+    return text if len(text) <= 200 else text[:60] + "..."
+
+
+def _escape(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    return char if char >= " " and char != "\x7f" else f"\\u{ord(char):04x}"
+
+
+BOOL = Kind("true or false", _expect("true or false", "true", bool), _quote)
+INTEGER = Kind("integer", _expect("whole number", "20", int), _quote)
+NUMBER = Kind("number", _number, _quote)
+TEXT = Kind("text", _expect("text", '"text"', str), _quote)
+TEXTS = Kind("list of texts", _text_list, _quote)
+PATH = Kind("path", _path, lambda value: _quote(value or ""))
+DURATION = Kind("duration", _quantity("duration", _seconds, '"30s"'), lambda v: _quote(units.format_duration(v)))
+SIZE = Kind("size", _quantity("size", units.parse_size, '"100MiB"'), lambda v: _quote(units.format_size(v)))
+RATE = Kind("rate", _quantity("rate", units.parse_rate, '"100/s"'), lambda v: _quote(units.format_rate(v)))
+
+_KIND_OF: Mapping[type, Kind] = {bool: BOOL, int: INTEGER, float: NUMBER, str: TEXT, tuple: TEXTS}
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One setting as declared."""
+
+    kind: Kind
+    default: Any
+    help: str
+    min: Any = None
+    max: Any = None
+    choices: tuple[str, ...] = ()
+    check: Check | None = None  # given the value (each item of a list), raises ValueError; returns what to keep
+    required: bool = False
+    example: str = ""  # TOML, for the sample file, where the default teaches nothing
+
+    def parse(self, value: Any) -> Any:
+        """The value of what TOML or a flag holds. Raises ValueError saying what would be right."""
+        if isinstance(value, bool) and {"on", "off"} <= set(self.choices):
+            value = "on" if value else "off"
+        parsed = self.kind.parse(value)
+        if self.kind is TEXTS:
+            return tuple(self._checked(item) for item in parsed)
+        return self._checked(parsed)
+
+    def _checked(self, value: Any) -> Any:
+        if self.choices and value not in self.choices:
+            raise ValueError(f"{_quote(value)} is none of {', '.join(self.choices)}{guess(str(value), self.choices)}")
+        if self.min is not None and value < self.min:
+            raise ValueError(f"{self.kind.show(value)} is too low; the least is {self.kind.show(self.min)}")
+        if self.max is not None and value > self.max:
+            raise ValueError(f"{self.kind.show(value)} is too high; the most is {self.kind.show(self.max)}")
+        return self.check(value) if self.check else value
+
+    def show(self, value: Any) -> str:
+        """The value as TOML."""
+        return self.kind.show(value)
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """A table of settings in a table, or an array of such tables."""
+
+    cls: type[Any]
+    key: str
+    many: bool
+    help: str
+
+
+def setting(
+    default: Any,
+    *,
+    help: str,
+    min: Any = None,
+    max: Any = None,
+    choices: Sequence[str] = (),
+    check: Check | None = None,
+    required: bool = False,
+    example: str = "",
+    kind: Kind | None = None,
+) -> Any:
+    """A bool, int, float, str or tuple-of-str setting, by the type of its default (or of the given `kind`).
+
+    `min` and `max` are inclusive. `check` gets a value (for a list: each item), raises ValueError with what
+    would be right, and returns the value to keep. Paths (`kind=PATH`) are made absolute from the file's folder.
+    """
+    if kind is None:
+        kind = PATH if isinstance(default, Path) else _KIND_OF[type(default)]
+    spec = Spec(kind, default, help, min, max, tuple(choices), check, required, example)
+    return dataclasses.field(default=default, metadata={_METADATA: spec})
+
+
+def duration(default: str, *, help: str, min: str | None = None, max: str | None = None) -> Any:
+    """A float setting in seconds, written "250ms", "30s", "5m", "1h30m", "30d"; a bare number means seconds."""
+    return _measured(DURATION, default, help, min, max)
+
+
+def size(default: str, *, help: str, min: str | None = None, max: str | None = None) -> Any:
+    """An int setting in bytes, written "64KiB", "100MiB", "2GiB"; a bare number means bytes."""
+    return _measured(SIZE, default, help, min, max)
+
+
+def rate(default: str, *, help: str, min: str | None = None, max: str | None = None) -> Any:
+    """A float setting in events a second, written "100/s", "20/m", "5/h"."""
+    return _measured(RATE, default, help, min, max)
+
+
+def _measured(kind: Kind, default: str, help: str, min: str | None, max: str | None) -> Any:
+    least, most = (None if bound is None else kind.parse(bound) for bound in (min, max))
+    return setting(kind.parse(default), help=help, min=least, max=most, kind=kind)
+
+
+def table(cls: type[Any], key: str, *, help: str) -> Any:
+    """A field that holds a `[key]` table of the settings that `cls` declares."""
+    return dataclasses.field(default_factory=cls, metadata={_METADATA: TableSpec(cls, key, False, help)})
+
+
+def tables(cls: type[Any], key: str, *, help: str, default: tuple[Any, ...] = ()) -> Any:
+    """A field that holds a tuple, one `cls` for each `[[key]]` table."""
+    return dataclasses.field(default=default, metadata={_METADATA: TableSpec(cls, key, True, help)})
+
+
+def declared(cls: type[Any]) -> dict[str, tuple[str, Spec | TableSpec]]:
+    """Field name and declaration by TOML key, in order of declaration."""
+    found: dict[str, tuple[str, Spec | TableSpec]] = {}
+    for field in dataclasses.fields(cls):
+        spec = field.metadata.get(_METADATA)
+        if spec is not None:
+            found[spec.key if isinstance(spec, TableSpec) else field.name] = (field.name, spec)
+    return found
+
+
+def spec_of(cls: type[Any], key: str) -> Spec:
+    """The declaration of the setting `key` of `cls`. Raises KeyError."""
+    spec = declared(cls)[key][1]
+    if not isinstance(spec, Spec):
+        raise KeyError(key)
+    return spec
+
+
+def guess(word: str, choices: Sequence[str]) -> str:
+    """ "; did you mean X?" where one of `choices` is near, else empty."""
+    near = difflib.get_close_matches(word.lower(), choices, 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def read(cls: type[T], raw: Mapping[str, Any], report: Report, *, prefix: str = "", base: Path = Path("/")) -> T:
+    """`cls` filled from a table as TOML or JSON gives it.
+
+    Every mistake goes to `report`, and the setting concerned keeps its default, so that one reading finds them
+    all. A class may have a method `mistakes(self)` that yields (key, what) for what holds between settings; it is
+    asked only if the table itself had none. Relative paths start at `base`.
+    """
+    specs = declared(cls)
+    values: dict[str, Any] = {}
+    wrong = 0
+
+    def at(key: str) -> str:
+        return f"{prefix}.{key}" if prefix else key
+
+    def fail(key: str, what: str) -> None:
+        nonlocal wrong
+        wrong += 1
+        report(key, what)
+
+    for key in raw:
+        if key not in specs:
+            fail(at(key), f"no such setting{guess(key, list(specs))}")
+    for key, (name, spec) in specs.items():
+        if key not in raw:
+            if isinstance(spec, Spec) and spec.required:
+                fail(at(key), f"is missing; {spec.help}")
+        elif isinstance(spec, TableSpec):
+            values[name] = _read_tables(spec, raw[key], fail, at(key), base)
+        else:
+            try:
+                value = spec.parse(raw[key])
+                values[name] = base / value if isinstance(value, Path) else value
+            except ValueError as error:
+                fail(at(key), str(error))
+    made = cls(**values)
+    if not wrong:
+        for key, what in getattr(made, "mistakes", tuple)():
+            report(at(key), what)
+    return made
+
+
+def _read_tables(spec: TableSpec, raw: Any, report: Report, key: str, base: Path) -> Any:
+    if not spec.many:
+        if isinstance(raw, Mapping):
+            return read(spec.cls, raw, report, prefix=key, base=base)
+        report(key, f"must be a table; write [{key}] on a line of its own, its settings below")
+        return spec.cls()
+    if isinstance(raw, list) and all(isinstance(item, Mapping) for item in raw):
+        return tuple(read(spec.cls, item, report, prefix=f"{key}[{i}]", base=base) for i, item in enumerate(raw))
+    report(key, f"must be an array of tables; write [[{key}]] on a line of its own for each")
+    return ()

@@ -1,0 +1,96 @@
+"""The daemon's command line. A flag overrides the setting of the same meaning in the file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from .declare import spec_of
+from .settings import CONFIG_FILE, LOG_FORMATS, Log, Settings, interface_pattern
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What the command line said; None or empty: nothing."""
+
+    config: Path | None = None
+    interfaces: tuple[str, ...] = ()
+    drop_packets: bool = False
+    log_format: str | None = None
+    log_file: Path | None = None
+    log_buffer_size: int | None = None
+    xdp_mode: str | None = None
+    test: bool = False
+    verbose: bool = False
+    detach: bool = False
+
+
+def parse_flags(argv: Sequence[str]) -> Flags:
+    """The flags of `argv` (without the program's name). Exits as argparse does: 0 for --help, 2 for a mistake."""
+    found = vars(_parser().parse_args(argv))
+    found["interfaces"] = tuple(found["interfaces"])
+    if found["log_file"] is not None:
+        found["log_file"] = Path.cwd() / found["log_file"]
+    return Flags(**found)
+
+
+def _parser() -> argparse.ArgumentParser:
+    mode, buffer_size = spec_of(Settings, "xdp_mode"), spec_of(Log, "buffer_size")
+    parser = argparse.ArgumentParser(
+        prog="trafficmond",
+        description="Watches and filters network traffic with XDP. A flag overrides the configuration file.",
+        epilog="Talk to the running daemon with trafficctl. Settings are explained in trafficmond.toml(5).",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "-c",
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"configuration: TOML, or JSON with permitted_cidrs (default: {CONFIG_FILE} where it exists)",
+    )
+    add(
+        "-i",
+        "--iface",
+        "--interface",
+        dest="interfaces",
+        action="append",
+        default=[],
+        type=_checked(interface_pattern),
+        metavar="IFACE",
+        help="interface to watch: a name, a glob or a /regex/; may be repeated",
+    )
+    add("--drop-packets", action="store_true", help="drop what no rule permits, instead of only logging it")
+    add("--log-format", choices=LOG_FORMATS, help="write one log, in this format, in place of the file's [[log]]s")
+    add("--log-file", type=Path, metavar="FILE", help="... to this file (default: standard output)")
+    add(
+        "--log-buffer-size",
+        type=_checked(lambda text: buffer_size.parse(int(text))),
+        metavar="N",
+        help=_sentence(buffer_size.help),
+    )
+    add("-m", "--xdp-mode", choices=mode.choices, help=_sentence(mode.help))
+    add("-t", "--test", action="store_true", help="check the configuration, say every mistake, and exit")
+    add("-v", "--verbose", action="store_true", help="say more")
+    add("--detach", action="store_true", help="emergency exit: detach every program of trafficmon, and exit")
+    add("--version", action="version", version=f"trafficmond {__version__}")
+    return parser
+
+
+def _checked(parse: Any) -> Any:
+    def convert(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def _sentence(text: str) -> str:
+    return (text[0].lower() + text[1:].rstrip(".") if text[1].islower() else text.rstrip(".")).replace("%", "%%")

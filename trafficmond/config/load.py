@@ -1,0 +1,163 @@
+"""Settings from a file and the command line: TOML, or the JSON of the original."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, Mistake
+from .declare import Report, guess, read, setting, table
+from .flags import Flags
+from .lines import key_lines, line_of
+from .settings import CONFIG_FILE, Log, Settings, prefix
+
+_MEBIBYTE = 1 << 20
+
+
+def load_settings(
+    path: Path | None, flags: Flags | None = None, *, detectors: Mapping[str, type[Any]] | None = None
+) -> Settings:
+    """The settings of `path` (None: `flags.config`, else the usual file, else none), overridden by `flags`.
+
+    `detectors` gives each detector's own declared Settings class by its name; their values are in `.detect`.
+    Raises ConfigError with every mistake found, each with its file and line.
+    """
+    flags = flags or Flags()
+    path = path or flags.config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
+    if path is None:
+        return _with_flags(_parse_toml({}, Path("/"), detectors or {}, _ignore), flags)
+    text = _read_text(path)
+    mistakes: list[Mistake] = []
+    lines: dict[str, int] = {}
+
+    def report(key: str, what: str) -> None:
+        line = line_of(key, lines)
+        mistakes.append(Mistake(f"{path}:{line}" if line else str(path), f"{key}: {what}"))
+
+    path = path.absolute()
+    if path.suffix == ".json":
+        settings = _parse_original(_decode(path, text, json.loads), report)
+    else:
+        raw = _decode(path, text, tomllib.loads)
+        lines = key_lines(text)
+        settings = _parse_toml(raw, path.parent, detectors or {}, report)
+    if mistakes:
+        raise ConfigError(mistakes, hint="correct the file; trafficctl check shows every mistake")
+    return _with_flags(replace(settings, source=path), flags)
+
+
+def _ignore(key: str, what: str) -> None:
+    """Settings without a file: only defaults, which are right."""
+
+
+def _read_text(path: Path) -> str:
+    hint = "give the right file with -c, or check its permissions"
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError([Mistake(str(path), f"cannot be read: {error.strerror}")], hint=hint) from None
+    except UnicodeDecodeError as error:
+        what = f"byte {error.start} is not UTF-8; save the file as UTF-8"
+        raise ConfigError([Mistake(str(path), what)]) from None
+
+
+def _decode(path: Path, text: str, loads: Callable[[str], Any]) -> Any:
+    try:
+        return loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError([Mistake(f"{path}:{error.lineno}", f"is not JSON: {error.msg}")]) from None
+    except tomllib.TOMLDecodeError as error:
+        what, _, place = str(error).rpartition(" (at ")
+        line = place.removeprefix("line ").partition(",")[0]
+        where = f"{path}:{line}" if line.isdigit() else f"{path}:{text.count(chr(10)) + 1}"
+        raise ConfigError([Mistake(where, f"is not TOML: {what or error}")]) from None
+    except RecursionError:
+        raise ConfigError([Mistake(str(path), "is nested too deeply")]) from None
+
+
+def _parse_toml(raw: Any, base: Path, detectors: Mapping[str, type[Any]], report: Report) -> Settings:
+    rest = {key: value for key, value in raw.items() if key != "detect"}
+    settings = read(Settings, rest, report, base=base)
+    given = raw.get("detect", {})
+    if not isinstance(given, Mapping):
+        report("detect", "must hold one table a detector; write [detect.NAME]")
+        given = {}
+    for name in given:
+        if name not in detectors:
+            report(f"detect.{name}", f"there is no such detector{guess(name, list(detectors))}")
+    found: dict[str, Any] = {}
+    for name, cls in detectors.items():
+        own = given.get(name, {})
+        if not isinstance(own, Mapping):
+            report(f"detect.{name}", f"must be a table; write [detect.{name}]")
+            own = {}
+        found[name] = read(cls, own, report, prefix=f"detect.{name}", base=base)
+    return replace(settings, detect=found)
+
+
+@dataclass(frozen=True)
+class _OriginalLogging:
+    format: str = setting("console", choices=("console", "json", "jsonl", "csv"), help="")
+    output_file: str = setting("", help="")
+    buffer_size: int = setting(8192, min=1, max=1 << 22, help="")
+    rotate_size_mb: int = setting(100, min=0, max=1 << 20, help="")
+    max_files: int = setting(10, min=0, max=10000, help="")
+
+
+@dataclass(frozen=True)
+class _Original:
+    """The JSON configuration of the program that trafficmon re-creates; a path there starts at the working folder."""
+
+    permitted_cidrs: tuple[str, ...] = setting((), check=prefix, required=True, help="a list of CIDR prefixes")
+    logging: _OriginalLogging | None = table(_OriginalLogging, "logging", help="")
+
+
+def _parse_original(raw: Any, report: Report) -> Settings:
+    if not isinstance(raw, Mapping):
+        report("permitted_cidrs", 'the file must hold an object, such as {"permitted_cidrs": ["192.168.1.0/24"]}')
+        return Settings()
+    found = read(_Original, raw, report)
+    settings = Settings(permitted_cidrs=found.permitted_cidrs)
+    if "logging" not in raw or found.logging is None:
+        return settings
+    own = found.logging
+    log = Log(
+        format=own.format,
+        path=Path.cwd() / own.output_file if own.output_file else None,
+        buffer_size=own.buffer_size,
+        rotate_size=own.rotate_size_mb * _MEBIBYTE,
+        max_files=own.max_files,
+    )
+    return replace(settings, logs=(log,))
+
+
+def _with_flags(settings: Settings, flags: Flags) -> Settings:
+    changes: dict[str, Any] = {"verbose": flags.verbose}
+    if flags.interfaces:
+        changes["interfaces"] = flags.interfaces
+    if flags.xdp_mode:
+        changes["xdp_mode"] = flags.xdp_mode
+    if flags.drop_packets:
+        changes["policy"] = replace(settings.policy, default="drop")
+    changes["logs"] = tuple(_logs_with_flags(settings.logs, flags))
+    return replace(settings, **changes)
+
+
+_FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".json": "json", ".csv": "csv", ".log": "console", ".txt": "console"}
+
+
+def _logs_with_flags(logs: tuple[Log, ...], flags: Flags) -> Iterator[Log]:
+    """--log-format and --log-file describe one log that takes the place of all; the buffer goes for each."""
+    if flags.log_format or flags.log_file:
+        base = logs[0] if len(logs) == 1 else Log()
+        suffix = flags.log_file.suffix if flags.log_file else ""
+        known = base.format if base.format != "journal" else "jsonl"
+        chosen = flags.log_format or _FORMAT_OF_SUFFIX.get(suffix, known)
+        path = None if chosen == "journal" else flags.log_file or base.path
+        logs = (replace(base, format=chosen, path=path),)
+    for log in logs:
+        yield replace(log, buffer_size=flags.log_buffer_size) if flags.log_buffer_size else log

@@ -1,0 +1,279 @@
+"""Every setting of trafficmond. Declared here and nowhere else; see `declare` for what comes of a declaration."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .declare import PATH, duration, setting, size, table, tables
+
+CONFIG_FILE = Path("/etc/trafficmon/trafficmond.toml")
+DEFAULT_ROUTE = "default-route"
+LOG_FORMATS = ("journal", "jsonl", "json", "csv", "console")
+SEVERITIES = ("low", "medium", "high", "critical")
+
+_NAME_OR_GLOB = re.compile(r"[^\s/:]{1,15}")
+
+
+def prefix(text: str) -> str:
+    """The CIDR prefix in its canonical form, host bits cleared. Raises ValueError saying what would do."""
+    try:
+        return str(ipaddress.ip_network(text.strip(), strict=False))
+    except ValueError:
+        raise ValueError(f'"{text}" is no prefix; write such as "192.0.2.0/24" or "2001:db8::/32"') from None
+
+
+def interface_pattern(text: str) -> str:
+    """A name, a glob, a /regex/ or the word default-route. Raises ValueError saying what would do."""
+    if len(text) > 2 and text.startswith("/") and text.endswith("/"):
+        try:
+            re.compile(text[1:-1])
+        except re.error as error:
+            raise ValueError(f'"{text}" is no regular expression: {error}') from None
+    elif not _NAME_OR_GLOB.fullmatch(text) and text != DEFAULT_ROUTE:
+        raise ValueError(f'"{text}" is no interface; write a name ("eth0"), a glob ("eth*") or a regex ("/^en.+$/")')
+    return text
+
+
+def listen_address(text: str) -> str:
+    """ "ADDRESS:PORT" with a literal address, or empty. Raises ValueError saying what would do."""
+    host, _, port = text.rpartition(":")
+    try:
+        if text:
+            ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+            if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+                raise ValueError
+    except ValueError:
+        raise ValueError(f'"{text}" is no address and port; write such as "127.0.0.1:9177" or "[::1]:9177"') from None
+    return text
+
+
+def power_of_two(value: int) -> int:
+    """`value` if it is one. Raises ValueError naming the two nearest."""
+    if value & (value - 1):
+        above = 1 << value.bit_length()
+        raise ValueError(f"{value} is no power of two; use {above >> 1} or {above}")
+    return value
+
+
+@dataclass(frozen=True)
+class Policy:
+    """[policy]: what happens to traffic that no rule names, and what no rule may touch."""
+
+    default: str = setting(
+        "monitor",
+        choices=("allow", "monitor", "drop"),
+        help="What a source on no list gets: allow (pass, quiet), monitor (pass, logged) or drop (dropped, logged).",
+    )
+    established: bool = setting(
+        True, help="Let replies to connections that this host opened pass a default of drop (needs egress)."
+    )
+    allowlist: tuple[str, ...] = setting(
+        (),
+        check=prefix,
+        example='["192.0.2.10/32"]',
+        help="Prefixes that nothing but the guard comes before: no ban, list or rule touches them.",
+    )
+    guard: bool = setting(
+        True,
+        help="Never drop this host's own lifelines: its addresses, gateways, resolvers, DHCP, neighbour discovery.",
+    )
+    drop_malformed: bool = setting(
+        False, help="Drop packets whose headers cannot be read. They are counted by reason either way."
+    )
+
+
+@dataclass(frozen=True)
+class PrefixList:
+    """[[list]]: a file of prefixes, one a line, and what its members get."""
+
+    path: Path = setting(
+        None, kind=PATH, required=True, example='"cidr.d/firehol_level1.netset"', help="A file of prefixes, one a line."
+    )
+    action: str = setting(
+        "drop", choices=("allow", "monitor", "drop"), help="What a member gets: allow, monitor or drop."
+    )
+    direction: str = setting(
+        "ingress",
+        choices=("ingress", "egress", "both"),
+        help="Which packets: ingress (by source address), egress (by destination) or both.",
+    )
+    label: str = setting("", help="The name in logs and in trafficctl; empty: the file's name.")
+
+
+@dataclass(frozen=True)
+class Flows:
+    """[flows]: how packets become flows."""
+
+    interval: float = duration("1s", min="50ms", max="1m", help="How often the kernel's ledger is read.")
+    idle_timeout: float = duration("30s", min="1s", max="1h", help="A flow without packets for this long has ended.")
+    active_timeout: float = duration(
+        "5m", min="1s", max="1d", help="A flow that lasts is written to the store this often."
+    )
+    capacity: int = setting(
+        65536,
+        min=1024,
+        max=1 << 22,
+        check=power_of_two,
+        help="Slots of the kernel's ledger on each CPU, a power of two; a slot takes 128 bytes.",
+    )
+    table_capacity: int = setting(
+        262144, min=1024, max=1 << 24, help="Flows that the daemon follows at once; beyond it the idlest end early."
+    )
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """What does not hold between these settings."""
+        if self.idle_timeout < 2 * self.interval:
+            yield "idle_timeout", "is too short for flows.interval; use at least twice the interval"
+        if self.active_timeout < self.interval:
+            yield "active_timeout", "is shorter than flows.interval; use at least the interval"
+
+
+@dataclass(frozen=True)
+class Store:
+    """[store]: how much history flows.db keeps."""
+
+    max_age: float = duration("30d", min="1h", help="Flows older than this are removed.")
+    max_size: int = size("2GiB", min="16MiB", help="The oldest flows are removed when flows.db is larger than this.")
+
+
+@dataclass(frozen=True)
+class Log:
+    """[[log]]: one place that events are written to; as many as wanted."""
+
+    format: str = setting(
+        "journal",
+        choices=LOG_FORMATS,
+        help="journal, jsonl (one JSON object a line), json (one array), csv, or console (for people).",
+    )
+    path: Path | None = setting(
+        None,
+        kind=PATH,
+        example='"/var/log/trafficmon/traffic.jsonl"',
+        help="The file to write to; not set: standard output. The journal needs none.",
+    )
+    buffer_size: int = setting(
+        8192, min=1, max=1 << 22, help="Events held while the disk is slow; beyond it they are lost and counted."
+    )
+    rotate_size: int = size("100MiB", help="Start a new file at this size; 0 never does (logrotate and SIGUSR1 will).")
+    max_files: int = setting(10, min=0, max=10000, help="Rotated files to keep; 0 keeps none.")
+    compress: bool = setting(True, help="Compress rotated files with gzip.")
+    actions: tuple[str, ...] = setting(
+        ("monitor", "drop"), choices=("allow", "monitor", "drop"), help="Write only events with one of these actions."
+    )
+    prefixes: tuple[str, ...] = setting(
+        (),
+        check=prefix,
+        example='["203.0.113.0/24"]',
+        help="Write only events and threats with an address in one of these; empty: all.",
+    )
+    min_severity: str = setting(
+        "low",
+        choices=(*SEVERITIES, "none"),
+        help="Write threats of this severity and above; none writes no threats. csv holds events only.",
+    )
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """What does not hold between these settings."""
+        if self.format == "journal" and self.path is not None:
+            yield "path", 'the journal has no path; remove it, or use format = "jsonl"'
+
+
+@dataclass(frozen=True)
+class Response:
+    """[response]: what the daemon does about a threat."""
+
+    ban: str = setting(
+        "off",
+        choices=("off", "shadow", "on"),
+        help="on (or true) bans the source of a threat; shadow only says what it would have banned; off (or false).",
+    )
+    min_severity: str = setting("high", choices=SEVERITIES, help="Act on threats of this severity and above.")
+    ban_time: float = duration("10m", min="1s", help="Length of a first ban; doubles with each return.")
+    max_ban_time: float = duration("7d", min="1s", help="The longest ban.")
+    neighbours: int = setting(
+        8, min=0, max=256, help="This many bans in one IPv4 /24 or IPv6 /64 become a ban of the whole; 0 never."
+    )
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """What does not hold between these settings."""
+        if self.max_ban_time < self.ban_time:
+            yield "max_ban_time", "is shorter than response.ban_time; make it at least as long"
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """[metrics]: OpenMetrics text over HTTP."""
+
+    listen: str = setting(
+        "", check=listen_address, example='"127.0.0.1:9177"', help="Address and port to serve metrics at; empty: off."
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything trafficmond can be told. Times in seconds, sizes in bytes, paths absolute."""
+
+    interfaces: tuple[str, ...] = setting(
+        (DEFAULT_ROUTE,),
+        check=interface_pattern,
+        example='["eth0", "wl*", "/^en.+$/"]',
+        help="Interfaces to watch: names, globs, /regexes/, or default-route for those that default routes use. "
+        "lo is watched only where it is named.",
+    )
+    xdp_mode: str = setting(
+        "auto",
+        choices=("auto", "native", "skb"),
+        help="XDP in the driver (native), in the generic path (skb), or native where the driver can (auto).",
+    )
+    loader: str = setting(
+        "auto",
+        choices=("auto", "libbpf", "bcc"),
+        help="What loads the programs: libbpf (compiled ahead), bcc (compiled on start), or the first that works.",
+    )
+    egress: bool = setting(True, help="Watch outgoing packets as well.")
+    decapsulate: bool = setting(False, help="Look inside VXLAN, Geneve, GRE and IP-in-IP.")
+    control_socket: Path = setting(
+        Path("/run/trafficmon/io.trafficmon"), help="The Unix socket that trafficctl talks to."
+    )
+    state_dir: Path = setting(Path("/var/lib/trafficmon"), help="Where flows.db and the daemon's own rules live.")
+    cidr_dir: Path = setting(
+        Path("/etc/trafficmon/cidr.d"), help="Rules (*.toml, *.json) and lists; changes there take effect at once."
+    )
+    pin_dir: Path = setting(
+        Path("/sys/fs/bpf/trafficmon"), help="Where the programs stay pinned while the daemon restarts (a bpffs)."
+    )
+    on_stop: str = setting(
+        "detach", choices=("detach", "keep"), help="On stop, detach the programs or keep filtering without the daemon."
+    )
+    policy: Policy = table(Policy, "policy", help="Traffic that no rule names, and what no rule may touch.")
+    lists: tuple[PrefixList, ...] = tables(
+        PrefixList, "list", help="A file of prefixes (*.netset, *.ipset, *.txt) and what its members get."
+    )
+    flows: Flows = table(Flows, "flows", help="How packets become flows.")
+    store: Store = table(Store, "store", help="How much history flows.db keeps.")
+    logs: tuple[Log, ...] = tables(
+        Log, "log", default=(Log(),), help="Where events are written; several at once. Without any: the journal."
+    )
+    response: Response = table(Response, "response", help="What the daemon does about a threat.")
+    metrics: Metrics = table(Metrics, "metrics", help="OpenMetrics for Prometheus.")
+
+    # Not settings of the file's top level, but of its source:
+    detect: Mapping[str, Any] = field(default_factory=dict)  # detector name -> its own Settings
+    permitted_cidrs: tuple[str, ...] = ()  # of the original's JSON: allow rules of their own
+    source: Path | None = None  # the file read, None where there was none
+    verbose: bool = False
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """What does not hold between these settings."""
+        if not self.interfaces:
+            yield "interfaces", f'is empty; name an interface, or use ["{DEFAULT_ROUTE}"]'
+        targets: set[Path | None] = set()
+        for i, log in enumerate(self.logs):
+            if log.format != "journal" and log.path in targets:
+                yield f"log[{i}].path", f"another [[log]] writes to {log.path or 'standard output'}; give each its own"
+            targets.update(() if log.format == "journal" else (log.path,))

@@ -1,0 +1,85 @@
+"""Durations, sizes and rates as people write them, and back. Pure text and numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_BYTES = {
+    "": 1,
+    "B": 1,
+    "kB": 1000,
+    "KB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "TB": 1000**4,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "TiB": 1 << 40,
+}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern}\s*)+")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|h|d)")
+_LONGEST = 100 * 365 * 86400.0
+_MOST = 1 << 60
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of "250ms", "30s", "1h30m", "30d" or "2w". Raises ValueError saying what would do."""
+    text = text.strip()
+    seconds = 0.0 if text == "0" else -1.0
+    if _DURATION.fullmatch(text):
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    if not 0 <= seconds <= _LONGEST:
+        raise ValueError(f'{text!r} is no duration; write a number and ms, s, m, h, d or w, such as "30s" or "1h30m"')
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest exact writing in one unit where there is one ("90s", "5m", "30d"), else in milliseconds."""
+    if seconds == 0:
+        return "0s"
+    for unit in ("w", "d", "h", "m", "s"):
+        count = seconds / _SECONDS[unit]
+        if count >= 1 and count == int(count) and (unit != "w" or count == 1):
+            return f"{int(count)}{unit}"
+    return f"{round(seconds * 1000, 6):g}ms" if seconds < 1 else f"{seconds:.15g}s"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "4096", "100MiB" or "2GB". Raises ValueError saying what would do."""
+    found = _SIZE.fullmatch(text.strip())
+    factor = _BYTES.get(found[2]) if found else None
+    size = int(float(found[1]) * factor) if found and factor else -1
+    if not 0 <= size <= _MOST:
+        raise ValueError(f'{text!r} is no size; write a number and B, KiB, MiB, GiB or TiB, such as "100MiB"')
+    return size
+
+
+def format_size(size: int) -> str:
+    """The exact writing in the largest binary unit that divides it ("100MiB", "1500B")."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size and size % _BYTES[unit] == 0:
+            return f"{size // _BYTES[unit]}{unit}"
+    return f"{size}B"
+
+
+def parse_rate(text: str) -> float:
+    """Events a second of "100/s", "20/m" or "5/h". Raises ValueError saying what would do."""
+    found = _RATE.fullmatch(text.strip())
+    if not found or float(found[1]) > _MOST:
+        raise ValueError(f'{text!r} is no rate; write a number, a slash and s, m, h or d, such as "100/s"')
+    return float(found[1]) / _SECONDS[found[2]]
+
+
+def format_rate(per_second: float) -> str:
+    """The writing in the smallest time unit that keeps it whole, else a second ("100/s", "20/m", "0.3/s")."""
+    units: Mapping[str, float] = {unit: _SECONDS[unit] for unit in ("s", "m", "h", "d")}
+    for unit, seconds in units.items():
+        count = per_second * seconds
+        if abs(count - round(count)) <= 1e-9 * max(1.0, count):
+            return f"{round(count)}/{unit}"
+    return f"{per_second:.15g}/s"
