@@ -1,0 +1,17 @@
+"""What all tests share: the root tier's reason to skip, and the way to the laboratory (`import tmlab`)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent / "lab"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked `root` for everybody else, saying how to run it."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root for network namespaces and BPF; run: sudo make test")

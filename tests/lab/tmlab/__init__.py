@@ -1,0 +1,23 @@
+"""A network laboratory on one machine: namespaces joined by veth pairs, captures replayed frame by frame, floods
+from inside the kernel, and the daemon run in it as a user would run it.
+
+Tests, the demo and the bench share it. Everything it makes is named `tmlab*` and removed on the way out.
+"""
+
+from .capture import Capture, read_capture
+from .daemon import Daemon, DaemonFailed
+from .namespaces import Lab, LabError, Link, Namespace
+from .sender import Sender, Sent
+
+__all__ = [
+    "Capture",
+    "Daemon",
+    "DaemonFailed",
+    "Lab",
+    "LabError",
+    "Link",
+    "Namespace",
+    "Sender",
+    "Sent",
+    "read_capture",
+]
