@@ -57,6 +57,13 @@ build/libtmparse.so: $(wildcard bpf/*.c bpf/*.h) Makefile
 	@mkdir -p build
 	$(CC) $(HOST_CFLAGS) bpf/host.c -o $@.tmp && mv $@.tmp $@
 
+# What the live tests and the bench put beside it.
+TEST_OBJECTS := $(patsubst %,build/tests/%.o,$(notdir $(basename $(wildcard tests/lab/*.bpf.c tests/bench/*.bpf.c))))
+
+build/tests/%.bpf.o: tests/*/%.bpf.c Makefile
+	@mkdir -p build/tests
+	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+
 abi: ## write trafficmond/abi.py anew from bpf/abi.h
 	$(PYTHON) bpf/generate_abi.py > trafficmond/abi.py.tmp && mv trafficmond/abi.py.tmp trafficmond/abi.py
 
@@ -67,7 +74,7 @@ run: build ## watch a real interface in the foreground: sudo make run IFACE=eth0
 demo: build ## a guided tour in a lab of its own, under a minute; KEEP=1 leaves it up
 	@$(SUDO) env KEEP=$(KEEP) PYTHONPATH=tests/lab:. $(PYTHON) tests/demo/demo.py
 
-test: deps build ## all tests: those without root first, then the live ones (skipped with a reason without root)
+test: deps build $(TEST_OBJECTS) ## all tests: those without root first, then the live ones (skipped with a reason without root)
 	$(VENV) -m pytest -q -m "not root"
 	$(VENV) -m pytest -q -m root
 
@@ -78,7 +85,7 @@ lint: deps ## ruff, mypy --strict, shellcheck, clang-format
 	shellcheck .ci/run
 	$(if $(wildcard .clang-format),clang-format --dry-run --Werror bpf/*.[ch] tests/bench/*.[ch])
 
-bench: deps build ## speed and memory against others; a table here, build/bench.json for programs
+bench: deps build $(TEST_OBJECTS) ## speed and memory against others; a table here, build/bench.json for programs
 	@$(SUDO) env PYTHONPATH=tests/lab:. $(PYTHON) tests/bench/bench.py $(BENCH)
 
 accuracy: deps build ## what the detectors find and miss on captures with a known truth

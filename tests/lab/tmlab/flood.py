@@ -1,0 +1,89 @@
+"""A flood of UDP packets with as many sources as wanted, made inside the kernel at millions a second."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import struct
+import tempfile
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from . import bpf
+from .daemon import BPFFS, ROOT, mount_bpffs, remove_pins
+from .namespaces import Lab, LabError, Link
+from .packets import udp
+
+OBJECT = ROOT / "build" / "tests" / "flood.bpf.o"
+_SETTINGS = struct.Struct("=IIIIQ")
+_CHUNK = 65536  # frames a call, so that a flood can be stopped
+
+
+class Flood:
+    """Frames of 60 bytes out of `link`'s outside end, sources from `sources` (an IPv4 prefix), counted up or random.
+
+    The host's end must have XDP attached or GRO on (its receive ring exists only then). Raises LabError otherwise.
+    """
+
+    def __init__(self, lab: Lab, link: Link, sources: str = "198.18.0.0/15", *, randomly: bool = False) -> None:
+        if not OBJECT.exists():
+            raise LabError(f"{OBJECT} is not built; run: make build/tests/flood.bpf.o")
+        mount_bpffs()
+        network = ipaddress.ip_network(sources)
+        self._lab, self._link = lab, link
+        self._packet = udp(str(network[0]), link.host_ip, 1024, 9, bytes(18))
+        self._pins = Path(tempfile.mkdtemp(prefix=f"{lab.name}-flood", dir=BPFFS))
+        bpf.load(OBJECT, self._pins)
+        self._program = bpf.pinned(self._pins / "flood")
+        self._map = bpf.pinned(self._pins / "flood_settings")
+        with lab.outside.entered():
+            ifindex = socket.if_nametoindex(link.outside)
+        base = int(network.network_address)
+        bpf.update(self._map, bytes(4), _SETTINGS.pack(ifindex, base, 32 - network.prefixlen, randomly, 0))
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Flood:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        os.close(self._program)
+        os.close(self._map)
+        remove_pins(self._pins)
+
+    @property
+    def frame_bytes(self) -> int:
+        return len(self._packet)
+
+    @property
+    def sent(self) -> int:
+        """Frames handed to the wire so far."""
+        return int(_SETTINGS.unpack(bpf.lookup(self._map, bytes(4), _SETTINGS.size))[4])
+
+    def send(self, packets: int) -> bpf.Run:
+        """Send this many now. The time is that of sender and, on the same CPU, receiver."""
+        with self._lab.outside.entered():
+            return bpf.run(self._program, self._packet, packets, live=True)
+
+    def start(self) -> None:
+        """Send without a pause in the background until `stop`."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._keep_sending, daemon=True)
+        self._thread.start()
+
+    def _keep_sending(self) -> None:
+        while not self._stopping.is_set():
+            self.send(_CHUNK)
+
+    def stop(self) -> int:
+        """Stop sending; frames sent in all."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        return self.sent
