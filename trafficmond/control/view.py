@@ -1,8 +1,8 @@
 """What the control methods may ask of the daemon, and nothing more.
 
-Rows and reports are plain dicts of JSON values whose fields are those of `io.trafficmon.varlink`
-(the type or reply is named in each docstring); times are epoch seconds, durations seconds, addresses and prefixes text. Requests are
-frozen dataclasses, already checked for type by the server; the daemon checks their meaning.
+Rows and replies are plain dicts of JSON values whose fields are those of `io.trafficmon.varlink` (the type or
+the reply is named in each docstring); times are epoch seconds, durations seconds, addresses and prefixes text.
+Requests are frozen dataclasses, already checked for type by the server; the daemon checks their meaning.
 
 A request that cannot be met raises a `TrafficmonError`: `NotFound`, `Refused`, a `ConfigError` with every
 mistake, or any other, which the caller reads as a failure with its reason and hint.
@@ -140,7 +140,7 @@ class View(Protocol):
         ...
 
     async def reload(self, caller: Caller) -> Row:
-        """The reply of `Reload`: read every file again and put it in force. Raises ConfigError, and nothing has changed."""
+        """The reply of `Reload`: read every file again and put it in force. Raises ConfigError: nothing changed."""
         ...
 
     async def flows(self, query: FlowQuery) -> FlowAnswer:
@@ -164,8 +164,8 @@ class View(Protocol):
         ...
 
     async def threat(self, ident: str) -> Row:
-        """The reply of `Threat`: a threat (an unambiguous start of its id will do), the flows behind it and what was done
-        about it. Raises NotFound."""
+        """The reply of `Threat`: a threat (an unambiguous start of its id will do), the flows behind it and
+        what was done about it. Raises NotFound."""
         ...
 
     async def top(self, query: TopQuery) -> Row:

@@ -1,0 +1,154 @@
+"""The control socket from the client's side: synchronous, standard library only, quick to import."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from trafficmond.errors import ControlError
+
+INTERFACE = "io.trafficmon"
+DEFAULT_SOCKET = "/run/trafficmon/io.trafficmon"
+UNREACHABLE = "unreachable"  # ControlError.name when there is no daemon to speak to
+FORBIDDEN = "forbidden"  # ... and when the socket's mode keeps this user out
+
+_CHUNK = 1 << 16
+
+
+class Client:
+    """One connection; one call at a time."""
+
+    def __init__(self, path: str = DEFAULT_SOCKET, timeout_s: float | None = 30.0) -> None:
+        """Connect. Raises ControlError named UNREACHABLE or FORBIDDEN, with the next step."""
+        self._path = path
+        self._buffer = bytearray()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(timeout_s)
+        try:
+            self._socket.connect(path)
+        except OSError as error:
+            self._socket.close()
+            raise _cannot_connect(path, error) from error
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up; the daemon ends whatever it was streaming."""
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """For `select`."""
+        return self._socket.fileno()
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """One call, one reply; parameters that are None are left out.
+
+        Raises ControlError with the Varlink error's name, reason and hint.
+        """
+        self._send(method, parameters, more=False)
+        return _parameters(self._receive())
+
+    def stream(self, method: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+        """One call, its replies as they come, until the daemon ends them. Raises ControlError as `call` does."""
+        self._send(method, parameters, more=True)
+        while True:
+            message = self._receive()
+            yield _parameters(message)
+            if not message.get("continues"):
+                return
+
+    def wait_for_ever(self) -> None:
+        """Take the time limit off: for streams in which nothing may happen for long."""
+        self._socket.settimeout(None)
+
+    def _send(self, method: str, parameters: dict[str, Any], more: bool) -> None:
+        name = method if "." in method else f"{INTERFACE}.{method}"
+        message: dict[str, Any] = {
+            "method": name,
+            "parameters": {key: value for key, value in parameters.items() if value is not None},
+        }
+        if more:
+            message["more"] = True
+        try:
+            self._socket.sendall(json.dumps(message).encode() + b"\0")
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def _receive(self) -> dict[str, Any]:
+        scanned = 0
+        while (end := self._buffer.find(b"\0", scanned)) < 0:
+            scanned = len(self._buffer)
+            try:
+                chunk = self._socket.recv(_CHUNK)
+            except OSError as error:
+                raise self._lost(error) from error
+            if not chunk:
+                raise self._lost(None)
+            self._buffer += chunk
+        raw = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        try:
+            message = json.loads(raw)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            raise ControlError(
+                f"{self._path} does not speak Varlink", name=UNREACHABLE, hint="is it trafficmond's control_socket?"
+            )
+        return message
+
+    def _lost(self, error: OSError | None) -> ControlError:
+        if isinstance(error, TimeoutError):
+            what = f"no answer within {self._socket.gettimeout():.0f} s"
+        else:
+            what = f"connection lost ({error.strerror})" if error else "the daemon closed the connection"
+        return ControlError(
+            f"{self._path}: {what}", name=UNREACHABLE, hint="see its journal: journalctl -u trafficmond -n 50"
+        )
+
+
+def _parameters(message: dict[str, Any]) -> dict[str, Any]:
+    parameters = message.get("parameters") or {}
+    name = message.get("error")
+    if not name:
+        return dict(parameters)
+    reason = parameters.get("reason") or _plain(name, parameters)
+    mistakes = [f"{each['where']}: {each['what']}" for each in parameters.get("mistakes") or ()]
+    # The reason already tells the first one.
+    raise ControlError("\n".join([reason, *mistakes[1:]]), name=name, hint=parameters.get("hint", ""))
+
+
+def _plain(name: str, parameters: dict[str, Any]) -> str:
+    told = ", ".join(str(value) for value in parameters.values())
+    kind = name.rpartition(".")[2]
+    if kind == "InvalidParameter":
+        return told
+    return f"the daemon answered {kind}" + (f" ({told})" if told else "")
+
+
+def _cannot_connect(path: str, error: OSError) -> ControlError:
+    if isinstance(error, PermissionError):
+        user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "YOU"
+        return ControlError(
+            f"not permitted to open {path}",
+            name=FORBIDDEN,
+            hint=f"use sudo, or join the group: sudo usermod -aG trafficmon {user}, and log in again",
+        )
+    if isinstance(error, FileNotFoundError):
+        what, hint = (
+            "there is no such socket",
+            "start the daemon: sudo systemctl start trafficmond; or name its socket: -s",
+        )
+    elif isinstance(error, ConnectionRefusedError):
+        what = "nobody listens on it"
+        hint = "the daemon is not running: sudo systemctl start trafficmond"
+    else:
+        what, hint = error.strerror or str(error), "is it the daemon's control_socket?"
+    return ControlError(f"cannot reach trafficmond at {path}: {what}", name=UNREACHABLE, hint=hint)

@@ -1,0 +1,158 @@
+"""One client's connection: bytes into messages, calls one after the other, replies out, nothing without a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import select
+import socket
+from typing import TYPE_CHECKING, cast
+
+from trafficmond.control import dispatch, peers
+from trafficmond.control.call import Call
+
+if TYPE_CHECKING:
+    from trafficmond.control.server import Server
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 1 << 20
+WRITE_BUFFER_BYTES = 1 << 18  # beyond it a reply waits for the client to read
+WRITE_TIMEOUT_S = 30.0  # ... for this long
+
+
+class Connection(asyncio.Protocol):
+    """A client. Calls are answered in order; while one is being answered the next ones wait unread."""
+
+    transport: asyncio.Transport
+    peer: peers.Peer
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray()
+        self._scanned = 0  # of the buffer, known to hold no NUL
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False  # the client sends no more
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self.idle_since: float | None = self._loop.time()  # None: a call is being answered
+
+    # ---- what the transport says ----
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
+        try:
+            self.peer = peers.peer_of(self._socket())
+        except OSError:
+            self.transport.abort()
+            return
+        refusal = self._server.admit(self)
+        if refusal:
+            self._send(dispatch.error("Busy", reason=refusal, hint="close other trafficctl sessions, or try again"))
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if self._task is None:
+            self._next_call()
+        elif len(self._buffer) > MAX_MESSAGE_BYTES:
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        # A client that closed its writing side may still read: half a close is not a good-bye.
+        if self._task and not self._hung_up():
+            return True
+        self._drop()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+        self._server.forget(self)
+        self._writable.set()
+        if self._task:
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    # ---- calls ----
+
+    def _next_call(self) -> None:
+        end = self._buffer.find(b"\0", self._scanned)
+        if end < 0 and len(self._buffer) <= MAX_MESSAGE_BYTES:
+            self._scanned = len(self._buffer)
+            self.idle_since = self._loop.time()
+            if self._ended:
+                self.transport.close()
+            return
+        if end < 0 or end > MAX_MESSAGE_BYTES:
+            self._refuse(dispatch.error("MessageTooLarge", limit_bytes=MAX_MESSAGE_BYTES))
+            return
+        raw = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._scanned = 0
+        try:
+            request = dispatch.parse(raw)
+        except dispatch.BadMessage as bad:
+            hint = "a message is one JSON object and a NUL byte; trafficctl speaks it"
+            self._refuse(dispatch.error("Failed", reason=f"not a Varlink call: {bad}", hint=hint))
+            return
+        self.idle_since = None
+        self._task = self._loop.create_task(self._answer(request))
+
+    async def _answer(self, request: dispatch.Request) -> None:
+        caller = self.peer.caller
+        call = Call(self._server.view, self._server.hub, caller, more=request.more and not request.oneway)
+        replies = dispatch.answer(request, call, self._server.may_change(self.peer))
+        try:
+            async for reply in replies:
+                if not request.oneway:
+                    self._send(reply)
+                    if not self._writable.is_set():
+                        await asyncio.wait_for(self._writable.wait(), WRITE_TIMEOUT_S)
+                if self.transport.is_closing():
+                    return
+        except TimeoutError:
+            log.warning("let go of a client that does not read: process %d of user %s", caller.pid, caller.user)
+            self._server.counts.slow += 1
+            self._drop()
+            return
+        finally:
+            await replies.aclose()  # frees a watcher at once
+            self._task = None
+        self.transport.resume_reading()
+        self._next_call()
+
+    def _send(self, message: dispatch.Message) -> None:
+        try:
+            raw = json.dumps(message, separators=(",", ":"), allow_nan=False)
+        except (TypeError, ValueError):
+            log.exception("a reply cannot be written as JSON")
+            failure = dispatch.error("Failed", reason="the reply cannot be written", hint="see the daemon's journal")
+            raw = json.dumps(failure)
+        self.transport.write(raw.encode() + b"\0")
+
+    def _refuse(self, message: dispatch.Message) -> None:
+        """Say why, and end the connection: after this nothing on it can be told apart."""
+        self._server.counts.bad += 1
+        self._buffer.clear()
+        self._send(message)
+        self.transport.close()
+
+    def _drop(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+    def _socket(self) -> socket.socket:
+        return cast(socket.socket, self.transport.get_extra_info("socket"))
+
+    def _hung_up(self) -> bool:
+        poll = select.poll()
+        poll.register(self._socket().fileno(), 0)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))

@@ -1,0 +1,152 @@
+"""From a message to its replies: the Varlink protocol (varlink.org/Method-Call) without its socket."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from trafficmond.control import idl
+from trafficmond.control import methods as _registered  # noqa: F401 - importing registers them
+from trafficmond.control.call import INTERFACE, METHODS, Call, Method, Reply
+from trafficmond.control.peers import ADMIN_GROUP
+from trafficmond.errors import ConfigError, ControlError, TrafficmonError
+
+log = logging.getLogger(__name__)
+
+SERVICE = "org.varlink.service"
+INTERFACES = (SERVICE, INTERFACE)
+Message = dict[str, Any]
+
+
+class BadMessage(ValueError):
+    """Not a Varlink call at all; what follows it on the connection cannot be trusted either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call as it came over the wire; its parameters are not checked yet."""
+
+    method: str  # with its interface
+    parameters: dict[str, Any]
+    more: bool = False
+    oneway: bool = False
+    upgrade: bool = False
+
+
+def parse(raw: bytes) -> Request:
+    """Read a message without its NUL. Raises BadMessage."""
+    try:
+        message = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BadMessage(f"not JSON: {error}") from None
+    if not isinstance(message, dict):
+        raise BadMessage("not a JSON object")
+    method = message.get("method")
+    parameters = message.get("parameters") or {}
+    flags = {name: message.get(name) or False for name in ("more", "oneway", "upgrade")}
+    if not isinstance(method, str) or not isinstance(parameters, dict):
+        raise BadMessage('"method" must be text and "parameters" an object')
+    if not all(isinstance(flag, bool) for flag in flags.values()):
+        raise BadMessage('"more", "oneway" and "upgrade" must be true or false')
+    return Request(method, parameters, **flags)
+
+
+def error(name: str, **parameters: Any) -> Message:
+    """An error reply; names without a dot are io.trafficmon's."""
+    return {"error": name if "." in name else f"{INTERFACE}.{name}", "parameters": parameters}
+
+
+async def answer(request: Request, call: Call, may_change: bool) -> AsyncGenerator[Message, None]:
+    """The replies to a call, errors included; nothing that a method raises gets past here."""
+    try:
+        async with aclosing(_answer(request, call, may_change)) as messages:
+            async for message in messages:
+                yield message
+    except idl.Mismatch as mismatch:
+        yield error(f"{SERVICE}.InvalidParameter", parameter=str(mismatch))
+    except ConfigError as wrong:
+        mistakes = [{"where": each.where, "what": each.what} for each in wrong.mistakes]
+        yield error("Invalid", reason=_reason(wrong), hint=wrong.hint, mistakes=mistakes)
+    except ControlError as refusal:
+        yield error(refusal.name or "Failed", reason=_reason(refusal), hint=refusal.hint)
+    except TrafficmonError as failure:
+        yield error("Failed", reason=_reason(failure), hint=failure.hint)
+    except Exception:
+        log.exception("%s failed", request.method)
+        yield error("Failed", reason=f"{request.method} failed inside the daemon", hint="see the daemon's journal")
+
+
+def _reason(failure: TrafficmonError) -> str:
+    return str(failure.args[0]) if failure.args else type(failure).__name__
+
+
+async def _answer(request: Request, call: Call, may_change: bool) -> AsyncGenerator[Message, None]:
+    interface, _, name = request.method.rpartition(".")
+    if interface not in INTERFACES:
+        yield error(f"{SERVICE}.InterfaceNotFound", interface=interface)
+        return
+    described = idl.load(interface)
+    if name not in described.methods:
+        yield error(f"{SERVICE}.MethodNotFound", method=request.method)
+        return
+    if request.upgrade:
+        yield error(f"{SERVICE}.MethodNotImplemented", method=request.method)
+        return
+    described.check(described.methods[name].takes, request.parameters)
+    if interface == SERVICE:
+        yield _introspect(name, request.parameters, call)
+        return
+    method = METHODS[name]
+    if method.changes and not may_change:
+        yield error(
+            "PermissionDenied",
+            reason=f"user {call.caller.user} may look but not change",
+            hint=f"use sudo, or join the group: sudo usermod -aG {ADMIN_GROUP} {call.caller.user}, and log in again",
+        )
+    elif method.endless and not call.more:
+        yield error(f"{SERVICE}.ExpectedMore")
+    else:
+        async with aclosing(_run(method, request, call)) as messages:
+            async for message in messages:
+                yield message
+
+
+async def _run(method: Method, request: Request, call: Call) -> AsyncGenerator[Message, None]:
+    given = {name: value for name, value in request.parameters.items() if value is not None}
+    result = method.answer(call, **given)
+    if inspect.isawaitable(result):
+        yield {"parameters": await result}
+        return
+    async with aclosing(result) as stream:
+        if method.endless:
+            async for reply in stream:
+                yield {"parameters": reply, "continues": True}
+            return
+        # Only when the next page is there, or the end, is it known whether this one continues.
+        held: Reply | None = None
+        async for reply in stream:
+            if held is not None:
+                yield {"parameters": held, "continues": True}
+            held = reply
+        yield {"parameters": held}
+
+
+def _introspect(name: str, parameters: dict[str, Any], call: Call) -> Message:
+    if name == "GetInfo":
+        info = {
+            "vendor": "trafficmon",
+            "product": "trafficmond",
+            "version": call.view.version,
+            "url": "https://varlink.org/",
+            "interfaces": list(INTERFACES),
+        }
+        return {"parameters": info}
+    wanted = parameters["interface"]
+    if wanted not in INTERFACES:
+        return error(f"{SERVICE}.InterfaceNotFound", interface=wanted)
+    return {"parameters": {"description": idl.load(wanted).text}}

@@ -1,0 +1,123 @@
+"""The listening socket: inherited through socket activation, or made at its path."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import stat
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from trafficmond.control import peers
+from trafficmond.errors import ControlError
+
+log = logging.getLogger(__name__)
+
+_FIRST_FD = 3  # sd_listen_fds(3)
+_BACKLOG = 128
+
+
+class Listener:
+    """A listening socket; `close` takes away the file too if this process made it."""
+
+    def __init__(self, sock: socket.socket, made: Path | None = None) -> None:
+        self.sock = sock
+        self._made = made
+        self._inode = made.stat().st_ino if made else 0
+
+    def close(self) -> None:
+        """Close, and remove the file unless someone has put another in its place."""
+        self.sock.close()
+        if self._made:
+            with contextlib.suppress(OSError):
+                if self._made.stat().st_ino == self._inode:
+                    self._made.unlink()
+
+
+def inherited(environ: MutableMapping[str, str]) -> Listener | None:
+    """The Unix stream socket that systemd listens on for us, if it started us with one.
+
+    The variables are removed, so that no child takes them for its own.
+    """
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    count = int(environ.get("LISTEN_FDS") or 0)
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        environ.pop(name, None)
+    for fd in range(_FIRST_FD, _FIRST_FD + count):
+        os.set_inheritable(fd, False)
+        sock = socket.socket(fileno=fd)
+        if (sock.family, sock.type) == (socket.AF_UNIX, socket.SOCK_STREAM):
+            return Listener(sock)
+        sock.detach()
+        log.warning("inherited file descriptor %d is not a Unix stream socket; left alone", fd)
+    return None
+
+
+def open_socket(path: Path, environ: MutableMapping[str, str] | None = None) -> Listener:
+    """The control socket: the inherited one, else a new one at `path`, mode 0660, group `trafficmon` if there is one.
+
+    A file left behind by a daemon that died is replaced. Raises ControlError if one is alive, or the path will not do.
+    """
+    activated = inherited(os.environ if environ is None else environ)
+    if activated:
+        return activated
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _clear_stale(path)
+        sock.bind(str(path))
+        # Nobody can connect before listen(), so the mode is right before it matters.
+        _hand_to_group(path)
+        path.chmod(0o660)
+        sock.listen(_BACKLOG)
+        return Listener(sock, path)
+    except OSError as error:
+        sock.close()
+        raise ControlError(
+            f"cannot listen on {path}: {error.strerror or error}",
+            hint="choose another control_socket, or create its directory for this user",
+        ) from error
+    except ControlError:
+        sock.close()
+        raise
+
+
+def _clear_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ControlError(f"{path} exists and is not a socket", hint="move it away or choose another control_socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
+                path.unlink(missing_ok=True)
+                log.info("removed %s, left behind by a daemon that is gone", path)
+                return
+            # EAGAIN: its backlog is full, so somebody holds it.
+            raise _in_use(path, "") from error
+        raise _in_use(path, f" by process {peers.peer_of(probe).caller.pid}")
+
+
+def _in_use(path: Path, by: str) -> ControlError:
+    return ControlError(
+        f"{path}: socket already in use{by}", hint="stop the other daemon, or give this one another control_socket"
+    )
+
+
+def _hand_to_group(path: Path) -> None:
+    gid = peers.group_id(peers.READ_GROUP)
+    if gid is None:
+        return
+    try:
+        os.chown(path, -1, gid)
+    except OSError as error:
+        log.warning("cannot give %s to group %s: %s", path, peers.READ_GROUP, error.strerror)
