@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trafficmond.model import Action
+
 V4_MAPPED = np.uint64(0x0000FFFF00000000)
 
 Batch = npt.NDArray[np.void]
@@ -89,7 +91,14 @@ FLOW = np.dtype(
 
 def actions(verdicts: Column) -> Column:
     """model.Action of each verdict word."""
-    return verdicts >> 28 & 3
+    found: Column = verdicts >> 28 & 3
+    return found
+
+
+def is_drop(verdicts: Column) -> Column:
+    """Whether each verdict word dropped its packets."""
+    dropped: Column = actions(verdicts) == Action.DROP
+    return dropped
 
 
 def empty(dtype: np.dtype[Any], count: int = 0) -> Batch:

@@ -1,0 +1,216 @@
+"""How deltas become flow rows: grouping a sorted batch, telling who began, and folding it into the table's rows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from trafficmond.flows.batch import DELTA, FLOW, Batch, Column, empty, is_drop
+from trafficmond.flows.canonical import TCP, icmp_mate, icmp_role
+
+STATE = np.dtype(
+    [
+        *((name, FLOW.fields[name][0]) for name in FLOW.names or () if FLOW.fields),
+        # not yet reported
+        ("p_packets", "u8"),
+        ("p_bytes", "u8"),
+        ("p_reply_packets", "u8"),
+        ("p_reply_bytes", "u8"),
+        ("since", "f8"),  # first packet of the pending part; inf: nothing is pending
+        ("reply_verdict", "u4"),
+        ("side", "?"),  # the initiator is the canonical endpoint b
+        ("sure", "?"),  # the initiator is known by a SYN or an ICMP request, not only by order
+        ("closed", "?"),
+    ]
+)
+
+_FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
+_FIRST_PAYLOAD = 0x02  # abi.BIT_FIRST_PAYLOAD: about one packet, not an OR
+_SURE_LEAD_S = 1e9  # evidence before order: as if it had been seen decades ago
+_TIE_S = 2e-5  # within one tick of the kernel's clock, the packet to the lower port, or the SYN, came first
+
+_TWINS = (  # swapped when it turns out that the other side began
+    ("src_hi", "dst_hi"),
+    ("src_lo", "dst_lo"),
+    ("sport", "dport"),
+    ("packets", "reply_packets"),
+    ("bytes", "reply_bytes"),
+    ("payload_bytes", "reply_payload_bytes"),
+    ("payload_packets", "reply_payload_packets"),
+    ("tcp_flags", "reply_tcp_flags"),
+    ("bits", "reply_bits"),
+    ("first_flags", "reply_first_flags"),
+    ("p_packets", "p_reply_packets"),
+    ("p_bytes", "p_reply_bytes"),
+    ("verdict", "reply_verdict"),
+)
+
+
+class Groups:
+    """A sorted DELTA batch as groups of one flow each, with the evidence of who began it.
+
+    `before` is the time of the previous drain: a record that goes on had none of this batch's packets before it.
+    """
+
+    def __init__(self, deltas: Batch, ids: Column, side: Column, before: float) -> None:
+        self.deltas = deltas
+        self.row_side = side
+        self.starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
+        self.ids = ids[self.starts]
+        self.of = np.repeat(np.arange(len(self.starts)), np.diff(np.append(self.starts, len(ids))))
+
+        tcp = deltas["proto"] == TCP
+        handshake = deltas["first_flags"] & (_SYN | _ACK)
+        asks, answers = icmp_role(deltas)
+        asks |= tcp & (handshake == _SYN)
+        answers |= tcp & (handshake == _SYN | _ACK)
+        sure = asks | answers
+        seen = deltas["first"] + np.where((deltas["dport"] > deltas["sport"]) & ~sure | answers, _TIE_S, 0.0)
+        lead = self.earliest(np.where(sure, seen - _SURE_LEAD_S, seen))
+        self.lead = lead
+        self.sure = sure[lead]
+        self.side = side[lead] ^ answers[lead]  # the initiator's
+        self.lead_answers = answers[lead]
+        known = np.where(deltas["new"], deltas["first"], np.maximum(deltas["first"], before))
+        self.first_seen = np.minimum.reduceat(np.minimum(known, deltas["last"]), self.starts)
+
+    def earliest(self, when: Column) -> Column:
+        """The row of each group with the least `when`."""
+        hits = np.flatnonzero(when == np.minimum.reduceat(when, self.starts)[self.of])[::-1]
+        rows = np.empty(len(self.starts), np.int64)
+        rows[self.of[hits]] = hits
+        return rows
+
+    def reopens(self, groups: Column, rows: Batch) -> Column:
+        """Whether each group opens a connection anew that is closed in its STATE row."""
+        lead = self.deltas[self.lead[groups]]
+        opens = lead["new"] & (lead["first_flags"] & (_SYN | _ACK) == _SYN) & (lead["proto"] == TCP)
+        reopened: Column = rows["closed"] & opens & (lead["first"] > rows["last"])
+        return reopened
+
+
+def as_flows(rows: Batch) -> Batch:
+    """The FLOW part of STATE rows, copied."""
+    count = len(rows)
+    raw = np.ascontiguousarray(rows).view(np.uint8).reshape(count, STATE.itemsize)
+    return np.ascontiguousarray(raw[:, : FLOW.itemsize]).view(FLOW).reshape(count)
+
+
+def new_rows(groups: Groups, chosen: Column) -> Batch:
+    """Empty STATE rows for the chosen groups, which the table has no row of."""
+    lead = groups.deltas[groups.lead[chosen]]
+    rows = empty(STATE, len(chosen))
+    for name in ("proto", "family", "direction", "vlan", "ifindex", "first_flags", "first_len", "verdict"):
+        rows[name] = lead[name]
+    rows["reply_verdict"] = lead["verdict"]
+    flip = groups.lead_answers[chosen]
+    for ours, theirs in (("src_hi", "dst_hi"), ("src_lo", "dst_lo"), ("sport", "dport")):
+        rows[ours] = np.where(flip, lead[theirs], lead[ours])
+        rows[theirs] = np.where(flip, lead[ours], lead[theirs])
+    icmp = np.flatnonzero(flip & (lead["proto"] != TCP))
+    rows["sport"][icmp] = icmp_mate(lead["proto"][icmp], lead["sport"][icmp])
+    rows["dport"][icmp] = 0
+    rows["direction"] ^= flip
+    rows["id"] = groups.ids[chosen]
+    rows["side"] = groups.side[chosen]
+    rows["sure"] = groups.sure[chosen]
+    rows["first"] = rows["last"] = groups.first_seen[chosen]
+    rows["reply_first"] = math.nan
+    rows["since"] = math.inf
+    rows["new"] = True
+    return rows
+
+
+def fold(rows: Batch, groups: Groups, *, first: bool) -> Batch:
+    """Fold the groups into their STATE rows, in place.
+
+    Returns copies of those rows, as they were, whose pending part must be reported under the verdict it was
+    given before another takes its place; in `rows` that part is cleared.
+    """
+    deltas, starts, of = groups.deltas, groups.starts, groups.of
+    _correct(rows, groups)
+
+    ours = groups.row_side == rows["side"][of]
+    mine, theirs = np.flatnonzero(ours), np.flatnonzero(~ours)
+    row_of = {}
+    for name, picked in (("mine", mine), ("theirs", theirs)):
+        row = np.full(len(rows), -1)
+        row[of[picked]] = picked
+        row_of[name] = row
+    spoke, answered = row_of["mine"] >= 0, row_of["theirs"] >= 0
+
+    # Verdicts, before anything is added to the pending part.
+    verdict = np.where(spoke, deltas["verdict"][row_of["mine"]], rows["verdict"])
+    reply_verdict = np.where(answered, deltas["verdict"][row_of["theirs"]], rows["reply_verdict"])
+    unheard = ~spoke & (rows["packets"] == 0)
+    verdict = np.where(unheard, reply_verdict, verdict)
+    changed = (verdict != rows["verdict"]) & ((rows["p_packets"] > 0) | (unheard & (rows["p_reply_packets"] > 0)))
+    fate = is_drop(reply_verdict) | is_drop(rows["reply_verdict"]) | is_drop(verdict) | is_drop(rows["verdict"])
+    moved = (reply_verdict != rows["reply_verdict"]) | (verdict != rows["verdict"])
+    changed |= moved & fate & (rows["p_reply_packets"] > 0)
+    changed = np.flatnonzero(changed)
+    told = rows[changed]
+    if len(changed):
+        for name in ("p_packets", "p_bytes", "p_reply_packets", "p_reply_bytes"):
+            rows[name][changed] = 0
+        rows["since"][changed] = math.inf
+    rows["verdict"], rows["reply_verdict"] = verdict, reply_verdict
+
+    # Firsts of each side.
+    if len(mine):
+        silent = spoke & (rows["packets"] == 0)
+        at = groups.earliest(np.where(ours, deltas["first"], math.inf))
+        pick = np.flatnonzero(silent)
+        rows["first_flags"][pick] = deltas["first_flags"][at[pick]]
+        rows["first_len"][pick] = deltas["first_len"][at[pick]]
+        rows["bits"][pick] |= deltas["bits"][at[pick]] & _FIRST_PAYLOAD
+    if len(theirs):
+        pick = np.flatnonzero(answered & (rows["reply_packets"] == 0))
+        at = groups.earliest(np.where(ours, math.inf, deltas["first"]))
+        rows["reply_first"][pick] = deltas["first"][at[pick]]
+        rows["reply_first_flags"][pick] = deltas["first_flags"][at[pick]]
+        rows["reply_bits"][pick] |= deltas["bits"][at[pick]] & _FIRST_PAYLOAD
+
+    # Sums and ORs, a side each.
+    for side, prefix in ((ours, ""), (~ours, "reply_")):
+        for name in ("packets", "bytes"):
+            total = np.add.reduceat(np.where(side, deltas[name], np.uint64(0)), starts)
+            rows[prefix + name] += total
+            rows["p_" + prefix + name] += total
+            if first:
+                rows["d_" + prefix + name] = total
+            else:
+                rows["d_" + prefix + name] += total
+        for name in ("payload_bytes", "payload_packets"):
+            rows[prefix + name] += np.add.reduceat(np.where(side, deltas[name], DELTA[name].type(0)), starts)
+        for name, mask in (("tcp_flags", 0xFF), ("bits", 0xFF & ~_FIRST_PAYLOAD)):
+            rows[prefix + name] |= np.bitwise_or.reduceat(np.where(side, deltas[name] & mask, np.uint8(0)), starts)
+
+    # Times and ends.
+    fresh = rows["new"] & (rows["packets"] + rows["reply_packets"] == rows["d_packets"] + rows["d_reply_packets"])
+    quiet = rows["since"] == math.inf
+    rows["since"] = np.where(quiet, np.where(fresh, rows["first"], groups.first_seen), rows["since"])
+    rows["last"] = np.maximum(rows["last"], np.maximum.reduceat(deltas["last"], starts))
+    flags, reply_flags = rows["tcp_flags"], rows["reply_tcp_flags"]
+    closed = (rows["proto"] == TCP) & (((flags | reply_flags) & _RST) | (flags & reply_flags & _FIN) != 0)
+    closes = closed & ~rows["closed"]
+    rows["ended"] = closes if first else rows["ended"] | closes
+    rows["closed"] = closed
+    rows["new"] = fresh
+    return told
+
+
+def _correct(rows: Batch, groups: Groups) -> None:
+    """Turn flows round whose initiator was only guessed, where a SYN or SYN-ACK now says otherwise."""
+    wrong = np.flatnonzero(groups.sure & ~rows["sure"] & (groups.side != rows["side"]))
+    if len(wrong):
+        turned = rows[wrong]
+        for one, other in _TWINS:
+            turned[one], turned[other] = rows[other][wrong], rows[one][wrong]
+        answered = turned["reply_packets"] > 0
+        turned["reply_first"] = np.where(answered, turned["first"], math.nan)
+        turned["direction"] ^= 1
+        turned["side"] = groups.side[wrong]
+        rows[wrong] = turned
+    rows["sure"] |= groups.sure

@@ -1,0 +1,91 @@
+"""One form for the two directions of a conversation: endpoints ordered, ICMP types paired.
+
+The order and the ICMP pairs are those of Community ID v1 (corelight/community-id-spec, after Zeek), so that
+what the flow table merges is what other monitors call one flow.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from trafficmond.flows.batch import Batch, Column
+
+ICMP = 1
+TCP = 6
+UDP = 17
+ICMPV6 = 58
+SCTP = 132
+
+# (request, reply) message types; any other type is one-way and pairs with nothing.
+_PAIRS = {
+    ICMP: ((8, 0), (10, 9), (13, 14), (15, 16), (17, 18)),
+    ICMPV6: ((128, 129), (130, 131), (133, 134), (135, 136), (139, 140), (144, 145)),
+}
+_NO_MATE = -1
+
+
+def _tables() -> tuple[Column, Column]:
+    mate = np.full((256, 256), _NO_MATE, np.int16)
+    reply = np.zeros((256, 256), bool)
+    for proto, pairs in _PAIRS.items():
+        for asks, answers in pairs:
+            mate[proto, asks], mate[proto, answers] = answers, asks
+            reply[proto, answers] = True
+    return mate, reply
+
+
+_MATE, _REPLY = _tables()
+
+
+class Canonical(NamedTuple):
+    """Columns, a row each: endpoint `a` is the smaller in (address, port), except in one-way ICMP: the sender."""
+
+    a_hi: Column
+    a_lo: Column
+    b_hi: Column
+    b_lo: Column
+    a_port: Column  # ICMP: the type that `a` sends
+    b_port: Column  # ICMP: the type that `b` answers with; one-way: the code
+    swapped: Column  # bool: the row's source is `b`
+
+
+def canonical(rows: Batch) -> Canonical:
+    """The canonical endpoints of rows with `batch.ENDPOINTS`."""
+    src_hi, src_lo, dst_hi, dst_lo = rows["src_hi"], rows["src_lo"], rows["dst_hi"], rows["dst_lo"]
+    sport, dport = rows["sport"], rows["dport"]
+    swapped = (src_hi > dst_hi) | ((src_hi == dst_hi) & ((src_lo > dst_lo) | ((src_lo == dst_lo) & (sport > dport))))
+
+    icmp = np.flatnonzero((rows["proto"] == ICMP) | (rows["proto"] == ICMPV6))
+    if len(icmp):
+        kind = np.minimum(sport[icmp], 255)
+        mate = _MATE[rows["proto"][icmp], kind]
+        paired = mate != _NO_MATE
+        dport = dport.copy()
+        dport[icmp[paired]] = mate[paired]
+        same_host = (src_hi[icmp] == dst_hi[icmp]) & (src_lo[icmp] == dst_lo[icmp])
+        swapped[icmp] = paired & np.where(same_host, kind > mate, swapped[icmp])
+
+    return Canonical(
+        np.where(swapped, dst_hi, src_hi),
+        np.where(swapped, dst_lo, src_lo),
+        np.where(swapped, src_hi, dst_hi),
+        np.where(swapped, src_lo, dst_lo),
+        np.where(swapped, dport, sport),
+        np.where(swapped, sport, dport),
+        swapped,
+    )
+
+
+def icmp_mate(proto: Column, kind: Column) -> Column:
+    """The type that answers (or asked for) each ICMP or ICMPv6 type; -1 where there is none."""
+    mates: Column = _MATE[proto, np.minimum(kind, 255)]
+    return mates
+
+
+def icmp_role(rows: Batch) -> tuple[Column, Column]:
+    """(asks, answers): which rows are ICMP requests that have a reply, and which are such replies."""
+    kind = np.minimum(rows["sport"], 255)
+    answers = _REPLY[rows["proto"], kind]
+    return (_MATE[rows["proto"], kind] != _NO_MATE) & ~answers, answers

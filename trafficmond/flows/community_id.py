@@ -1,0 +1,82 @@
+"""Community ID v1, seed 0: the flow identifier that Zeek, Suricata, Arkime and others share.
+
+https://github.com/corelight/community-id-spec: SHA-1 over seed, ordered endpoints and protocol.
+"""
+
+from __future__ import annotations
+
+import binascii
+from hashlib import sha1
+from typing import Any
+
+import numpy as np
+
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.canonical import ICMP, ICMPV6, SCTP, TCP, UDP, canonical
+
+_WITH_PORTS = (ICMP, TCP, UDP, ICMPV6, SCTP)
+
+# What is hashed, in network order; protocols without ports end before them.
+_V4 = np.dtype(
+    [("seed", ">u2"), ("a", ">u4"), ("b", ">u4"), ("proto", "u1"), ("pad", "u1"), ("p", ">u2"), ("q", ">u2")]
+)
+_V6 = np.dtype(
+    [
+        ("seed", ">u2"),
+        ("a_hi", ">u8"),
+        ("a_lo", ">u8"),
+        ("b_hi", ">u8"),
+        ("b_lo", ">u8"),
+        ("proto", "u1"),
+        ("pad", "u1"),
+        ("p", ">u2"),
+        ("q", ">u2"),
+    ]
+)
+_PORT_BYTES = 4
+
+
+def digests(rows: Batch) -> list[bytes]:
+    """The 20-byte SHA-1 of each row with `batch.ENDPOINTS`; the same for both directions of a flow."""
+    key = canonical(rows)
+    ports = np.isin(rows["proto"], _WITH_PORTS)
+    v4 = rows["family"] == 4
+    found: list[bytes] = [b""] * len(rows)
+    for layout, family in ((_V4, v4), (_V6, ~v4)):
+        for with_ports in (True, False):
+            chosen = np.flatnonzero(family & (ports == with_ports))
+            if not len(chosen):
+                continue
+            text = np.zeros(len(chosen), layout)
+            if layout is _V4:
+                text["a"], text["b"] = key.a_lo[chosen] & 0xFFFFFFFF, key.b_lo[chosen] & 0xFFFFFFFF
+            else:
+                text["a_hi"], text["a_lo"] = key.a_hi[chosen], key.a_lo[chosen]
+                text["b_hi"], text["b_lo"] = key.b_hi[chosen], key.b_lo[chosen]
+            text["proto"] = rows["proto"][chosen]
+            text["p"], text["q"] = key.a_port[chosen], key.b_port[chosen]
+            for row, digest in zip(chosen.tolist(), _sha1_each(text, with_ports), strict=True):
+                found[row] = digest
+    return found
+
+
+def _sha1_each(text: np.ndarray[Any, Any], with_ports: bool) -> list[bytes]:
+    size = text.dtype.itemsize
+    data = text.tobytes()
+    length = size if with_ports else size - _PORT_BYTES
+    return [sha1(data[at : at + length]).digest() for at in range(0, len(data), size)]
+
+
+def community_ids(rows: Batch) -> list[str]:
+    """ "1:" and the base64 of each row's digest."""
+    return [community_id_text(digest) for digest in digests(rows)]
+
+
+def community_id_text(digest: bytes) -> str:
+    """The Community ID of one of `digests`."""
+    return "1:" + binascii.b2a_base64(digest, newline=False).decode("ascii")
+
+
+def flow_hash_text(digest: bytes) -> str:
+    """Eight hex digits, the same in both directions: the first four bytes of the Community ID's digest."""
+    return digest[:4].hex()

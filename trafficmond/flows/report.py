@@ -1,0 +1,70 @@
+"""REPORT: what of a flow has not been told yet; what the store and the exporters take."""
+
+from __future__ import annotations
+
+import enum
+import math
+
+import numpy as np
+
+from trafficmond.flows.batch import ENDPOINTS, Batch, empty, is_drop
+
+
+class End(enum.IntEnum):
+    """Why a flow is reported: IPFIX flowEndReason (IANA information element 136)."""
+
+    IDLE = 1
+    ACTIVE = 2  # goes on; reported because it is active for long, or because its verdict changed
+    CLOSED = 3
+    FORCED = 4  # goes on; asked for
+    LACK_OF_RESOURCES = 5
+
+
+REPORT = np.dtype(
+    [
+        ("id", "u8"),
+        *ENDPOINTS,  # src is the initiator; verdict is the one that the row's packets were given
+        ("first", "f8"),  # of the packets of this row, epoch seconds
+        ("last", "f8"),
+        ("packets", "u8"),
+        ("bytes", "u8"),
+        ("reply_packets", "u8"),
+        ("reply_bytes", "u8"),
+        ("tcp_flags", "u1"),  # OR since the flow began
+        ("reply_tcp_flags", "u1"),
+        ("end", "u1"),  # End
+    ]
+)
+
+_COPIED = ("id", *(name for name, *_ in ENDPOINTS), "last", "tcp_flags", "reply_tcp_flags")
+_COUNTERS = ("packets", "bytes", "reply_packets", "reply_bytes")
+
+
+def reports(rows: Batch, end: End) -> list[Batch]:
+    """REPORT batches of the pending part of STATE rows, which is cleared in them.
+
+    A row's packets all share the fate of its verdict. Where only one side of a flow is dropped (replies that a
+    rule forbids), the flow gives two rows, one a side; else replies are told under the initiator's verdict.
+    """
+    pending = np.flatnonzero(rows["since"] < math.inf)
+    if not len(pending):
+        return []
+    of = rows[pending]
+    batch = empty(REPORT, len(of))
+    for name in _COPIED:
+        batch[name] = of[name]
+    for name in _COUNTERS:
+        batch[name] = of["p_" + name]
+        rows["p_" + name][pending] = 0
+    batch["first"] = of["since"]
+    batch["end"] = end
+    rows["since"][pending] = math.inf
+
+    apart = np.flatnonzero((batch["reply_packets"] > 0) & (is_drop(of["verdict"]) != is_drop(of["reply_verdict"])))
+    if not len(apart):
+        return [batch]
+    replies = batch[apart]
+    replies["verdict"] = of["reply_verdict"][apart]
+    replies["packets"] = replies["bytes"] = 0
+    batch["reply_packets"][apart] = batch["reply_bytes"][apart] = 0
+    return [batch[batch["packets"] + batch["reply_packets"] > 0], replies]
