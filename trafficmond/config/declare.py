@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import units
+from trafficmond.config import units
 
 T = TypeVar("T")
 Check = Callable[[Any], Any]

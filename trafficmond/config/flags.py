@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from .declare import spec_of
-from .settings import CONFIG_FILE, LOG_FORMATS, Log, Settings, interface_pattern
+from trafficmond import __version__
+from trafficmond.config.declare import spec_of
+from trafficmond.config.settings import CONFIG_FILE, LOG_FORMATS, Log, Settings, interface_pattern
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Flags:
     xdp_mode: str | None = None
     test: bool = False
     verbose: bool = False
-    detach: bool = False
+    on_stop: str | None = None
+    detach: str | None = None  # "always", or "configured": unless on_stop is keep
 
 
 def parse_flags(argv: Sequence[str]) -> Flags:
@@ -39,7 +40,11 @@ def parse_flags(argv: Sequence[str]) -> Flags:
 
 
 def _parser() -> argparse.ArgumentParser:
-    mode, buffer_size = spec_of(Settings, "xdp_mode"), spec_of(Log, "buffer_size")
+    mode, on_stop, buffer_size = (
+        spec_of(Settings, "xdp_mode"),
+        spec_of(Settings, "on_stop"),
+        spec_of(Log, "buffer_size"),
+    )
     parser = argparse.ArgumentParser(
         prog="trafficmond",
         description="Watches and filters network traffic with XDP. A flag overrides the configuration file.",
@@ -77,7 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     add("-m", "--xdp-mode", choices=mode.choices, help=_sentence(mode.help))
     add("-t", "--test", action="store_true", help="check the configuration, say every mistake, and exit")
     add("-v", "--verbose", action="store_true", help="say more")
-    add("--detach", action="store_true", help="emergency exit: detach every program of trafficmon, and exit")
+    add("--on-stop", choices=on_stop.choices, help=_sentence(on_stop.help))
+    add(
+        "--detach",
+        nargs="?",
+        const="always",
+        choices=("always", "configured"),
+        help="emergency exit: detach every program of trafficmon, and exit; configured: unless on_stop is keep",
+    )
     add("--version", action="version", version=f"trafficmond {__version__}")
     return parser
 

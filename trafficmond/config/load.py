@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, Mistake
-from .declare import Report, guess, read, setting, table
-from .flags import Flags
-from .lines import key_lines, line_of
-from .settings import CONFIG_FILE, Log, Settings, prefix
+from trafficmond.config.declare import Report, guess, read, setting, table
+from trafficmond.config.flags import Flags
+from trafficmond.config.lines import key_lines, line_of
+from trafficmond.config.settings import CONFIG_FILE, Log, Settings, prefix
+from trafficmond.errors import ConfigError, Mistake
 
 _MEBIBYTE = 1 << 20
 
@@ -141,6 +141,8 @@ def _with_flags(settings: Settings, flags: Flags) -> Settings:
         changes["interfaces"] = flags.interfaces
     if flags.xdp_mode:
         changes["xdp_mode"] = flags.xdp_mode
+    if flags.on_stop:
+        changes["on_stop"] = flags.on_stop
     if flags.drop_packets:
         changes["policy"] = replace(settings.policy, default="drop")
     changes["logs"] = tuple(_logs_with_flags(settings.logs, flags))

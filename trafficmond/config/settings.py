@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .declare import PATH, duration, setting, size, table, tables
+from trafficmond.config.declare import PATH, duration, setting, size, table, tables
 
 CONFIG_FILE = Path("/etc/trafficmon/trafficmond.toml")
 DEFAULT_ROUTE = "default-route"
@@ -163,7 +163,7 @@ class Log:
     max_files: int = setting(10, min=0, max=10000, help="Rotated files to keep; 0 keeps none.")
     compress: bool = setting(True, help="Compress rotated files with gzip.")
     actions: tuple[str, ...] = setting(
-        ("monitor", "drop"), choices=("allow", "monitor", "drop"), help="Write only events with one of these actions."
+        ("monitor", "drop"), choices=("monitor", "drop"), help="Write only events with one of these actions."
     )
     prefixes: tuple[str, ...] = setting(
         (),

@@ -1,0 +1,62 @@
+"""Names of IP protocols as records show them (IANA, "Assigned Internet Protocol Numbers")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_NAMES: Mapping[int, str] = {
+    0: "HOPOPT",
+    1: "ICMP",
+    2: "IGMP",
+    4: "IPIP",
+    6: "TCP",
+    8: "EGP",
+    17: "UDP",
+    27: "RDP",
+    33: "DCCP",
+    41: "IPv6",
+    43: "IPv6-Route",
+    44: "IPv6-Frag",
+    46: "RSVP",
+    47: "GRE",
+    50: "ESP",
+    51: "AH",
+    58: "ICMPv6",
+    59: "IPv6-NoNxt",
+    60: "IPv6-Opts",
+    88: "EIGRP",
+    89: "OSPF",
+    94: "IPIP-94",
+    97: "EtherIP",
+    103: "PIM",
+    108: "IPComp",
+    112: "VRRP",
+    115: "L2TP",
+    124: "ISIS",
+    132: "SCTP",
+    133: "FC",
+    135: "Mobility",
+    136: "UDPLite",
+    137: "MPLS-in-IP",
+    139: "HIP",
+    140: "Shim6",
+    142: "ROHC",
+    143: "Ethernet",
+}
+_NUMBERS: Mapping[str, int] = {name.lower(): number for number, name in _NAMES.items()}
+
+
+def protocol_name(number: int) -> str:
+    """The protocol's name ("TCP"), "IP-200" where it has none here."""
+    return _NAMES.get(number) or f"IP-{number}"
+
+
+def protocol_number(name: str) -> int:
+    """The number of a name in any case, of "IP-200" or of "200". Raises ValueError saying what would do."""
+    known = _NUMBERS.get(name.lower())
+    if known is not None:
+        return known
+    digits = name.lower().removeprefix("ip-")
+    if digits.isascii() and digits.isdigit() and int(digits) < 256:
+        return int(digits)
+    raise ValueError(f'"{name}" is no IP protocol; write a name such as TCP, UDP or ICMPv6, or a number up to 255')
