@@ -1,0 +1,171 @@
+"""Nested prefixes -> boundaries: sorted addresses, each with the entry that holds from there to the next one.
+
+Prefixes are painted over the boundaries from the weakest and widest to the strongest and longest, all of one length at
+once; what a prefix paints over is what it falls back to when it expires.
+
+An address is 128 bits, but nearly all prefixes end within its upper half. So there are two planes: the upper one has
+the prefixes up to /64 (all of IPv4's); where longer ones exist, the upper half's value gets a boundary of its own whose
+entry names a group, and the group has its own boundaries in the lower half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond.policy.layout import CROSS, POINTER
+
+U64 = npt.NDArray[np.uint64]
+U32 = npt.NDArray[np.uint32]
+I64 = npt.NDArray[np.int64]
+
+_ZERO = np.uint64(0)
+_ONE = np.uint64(1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layered:
+    """Prefixes of one family and direction in the order they are painted: rows of one layer do not overlap."""
+
+    hi: U64
+    lo: U64
+    plen: I64
+    rank: I64  # class of precedence: a higher one paints over every lower one
+    layer: I64  # ascending
+    rule: I64
+    ends: npt.NDArray[np.bool_]  # the rule expires: its leaf depends on what lies below
+
+
+class Leaves(Protocol):
+    """Where the leaf of a rule comes from."""
+
+    def fixed(self, rule: I64) -> U32:
+        """Leaf of each rule that does not expire."""
+
+    def ending(self, rule: I64, below: U32) -> U32:
+        """Leaf of each expiring rule over `below`, the leaf it falls back to."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boundaries:
+    """`at` ascending; `entry[i]` holds for addresses from `at[i]` up to `at[i + 1]`."""
+
+    at: U64
+    entry: U32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Flat:
+    """The two planes: `POINTER | CROSS | g` in `upper` leads to group g, from `starts[g]` in `lower`."""
+
+    upper: Boundaries
+    lower: Boundaries
+    starts: I64
+
+    @property
+    def groups(self) -> int:
+        return len(self.starts) - 1
+
+
+def ranges(first: I64, count: I64) -> I64:
+    """first[0], first[0] + 1, ... (count[0] of them), then the same for each next one."""
+    total = int(count.sum())
+    offset = np.cumsum(count) - count
+    result: I64 = np.repeat(first - offset, count) + np.arange(total)
+    return result
+
+
+def flatten(rows: Layered, default: int, leaves: Leaves) -> Flat:
+    """The boundaries that `rows` make over `default`."""
+    short = rows.plen <= 64
+    short_rows, long_rows = np.flatnonzero(short), np.flatnonzero(~short)
+    groups, group_of = np.unique(rows.hi[long_rows], return_inverse=True)
+
+    first = rows.hi[short_rows]
+    width = np.minimum(64 - rows.plen[short_rows], 63).astype(np.uint64)
+    past = first + np.where(rows.plen[short_rows] == 0, _ZERO, _ONE << width)  # 0: beyond the last address
+    at = _unique_sorted(np.concatenate([np.zeros(1, np.uint64), first, past, groups, groups + _ONE]))
+    begin = np.searchsorted(at, first)
+    end = np.where(past == 0, len(at), np.searchsorted(at, past))
+    entry = np.full(len(at), default, np.uint32)
+    rank = np.zeros(len(at) if len(groups) else 0, np.int64)
+    for part in _layers(rows.layer[short_rows]):
+        paint = _leaves_of(rows, short_rows[part], entry[begin[part]], leaves)
+        _paint(entry, begin[part], end[part], paint)
+        if len(groups):
+            _paint(rank, begin[part], end[part], rows.rank[short_rows[part]])
+    if not len(groups):
+        return Flat(_merged(at, entry), Boundaries(at[:0], entry[:0]), np.zeros(1, np.int64))
+
+    place = np.searchsorted(at, groups)
+    # A stronger class over the whole upper half leaves nothing of a weaker one within it.
+    seen = rows.rank[long_rows] >= rank[place][group_of]
+    lower, starts = _lower(rows, long_rows[seen], group_of[seen], entry[place], leaves)
+    entry[place] = POINTER | CROSS | np.arange(len(groups), dtype=np.uint32)
+    return Flat(_merged(at, entry), lower, starts)
+
+
+def _lower(rows: Layered, index: I64, group: I64, base: U32, leaves: Leaves) -> tuple[Boundaries, I64]:
+    """Boundaries of each group within its lower half; each begins at 0 with the entry `base` it is painted over."""
+    count = len(base)
+    first = rows.lo[index]
+    past = first + (_ONE << (128 - rows.plen[index]).astype(np.uint64))  # 0: the next group's beginning
+    all_group = np.concatenate([np.arange(count + 1), group, group + (past == 0)])
+    all_at = np.concatenate([np.zeros(count + 1, np.uint64), first, past])
+    order = np.lexsort((all_at, all_group))
+    new = np.ones(len(order), np.bool_)
+    new[1:] = (np.diff(all_group[order]) != 0) | (all_at[order][1:] != all_at[order][:-1])
+    position = np.empty(len(order), np.int64)
+    position[order] = np.cumsum(new) - 1
+    at, owner = all_at[order][new][:-1], all_group[order][new][:-1]
+    starts = position[: count + 1]
+    begin, end = position[count + 1 : count + 1 + len(index)], position[count + 1 + len(index) :]
+    entry = base[owner]
+    for part in _layers(rows.layer[index]):
+        paint = _leaves_of(rows, index[part], entry[begin[part]], leaves)
+        _paint(entry, begin[part], end[part], paint)
+    return Boundaries(at, entry), starts
+
+
+def _leaves_of(rows: Layered, index: I64, below: U32, leaves: Leaves) -> U32:
+    ends = rows.ends[index]
+    if not ends.any():
+        return leaves.fixed(rows.rule[index])
+    leaf = np.empty(len(index), np.uint32)
+    leaf[~ends] = leaves.fixed(rows.rule[index][~ends])
+    leaf[ends] = leaves.ending(rows.rule[index][ends], below[ends])
+    return leaf
+
+
+def _layers(layer: I64) -> list[I64]:
+    """Row numbers of each distinct value of `layer`, ascending."""
+    if not len(layer):
+        return []
+    order = np.argsort(layer, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(layer[order])) + 1)
+
+
+def _paint(target: npt.NDArray[np.generic], begin: I64, end: I64, value: npt.NDArray[np.generic]) -> None:
+    """target[begin[i]:end[i]] = value[i]; the ranges do not overlap."""
+    count = end - begin
+    if (count == 1).all():
+        target[begin] = value
+    else:
+        target[ranges(begin, count)] = np.repeat(value, count)
+
+
+def _unique_sorted(values: U64) -> U64:
+    values.sort(kind="stable")  # its runs are nearly in order already
+    keep = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=keep[1:])
+    return values[keep]
+
+
+def _merged(at: U64, entry: U32) -> Boundaries:
+    """Without the boundaries that change nothing."""
+    keep = np.ones(len(at), np.bool_)
+    np.not_equal(entry[1:], entry[:-1], out=keep[1:])
+    return Boundaries(at[keep], entry[keep])

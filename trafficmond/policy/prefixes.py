@@ -1,0 +1,271 @@
+"""Prefixes in columns, and the reading of plain prefix lists.
+
+Addresses are left-aligned in 128 bits, split into two host-order words: an IPv4 address is `addr << 32` in `hi` with
+`lo` 0, so that both families shift, mask and compare alike. (Flow batches hold IPv4 v4-mapped; `from_batch` converts.)
+A million lines go through `inet_pton` and numpy in blocks; only where a block does not parse is each line looked at.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond.errors import Mistake
+
+U64 = npt.NDArray[np.uint64]
+U8 = npt.NDArray[np.uint8]
+Bool = npt.NDArray[np.bool_]
+
+MAX_MISTAKES = 100  # named for each file; the rest are counted
+
+_ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
+_V4_MAPPED = np.uint64(0xFFFF)
+_BLOCK_BYTES = 1 << 20
+_COMMENT = re.compile(r"[#;][^\n]*")
+_LENGTHS4 = {"": 32} | {str(length): length for length in range(33)}
+_LENGTHS6 = {"": 128} | {str(length): length for length in range(129)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefixes:
+    """Columns of equal length: left-aligned masked address (`hi`, `lo`), prefix length, family (4 or 6)."""
+
+    hi: U64
+    lo: U64
+    plen: U8
+    family: U8
+
+    def __len__(self) -> int:
+        return len(self.hi)
+
+    def take(self, index: slice | npt.NDArray[np.int64] | Bool) -> Prefixes:
+        """The rows at `index`."""
+        return Prefixes(self.hi[index], self.lo[index], self.plen[index], self.family[index])
+
+    def text(self, row: int) -> str:
+        """One prefix as people write it; a host route without its length."""
+        family, length = int(self.family[row]), int(self.plen[row])
+        address = key_text(int(self.hi[row]), int(self.lo[row]), family)
+        return address if length == (32 if family == 4 else 128) else f"{address}/{length}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parsed:
+    """What a sequence of texts held: a row for each good one, `bad` position -> what is wrong with it."""
+
+    prefixes: Prefixes
+    bad: dict[int, str]
+    host_bits: int  # how many had bits set beyond their length; they are cleared
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrefixList:
+    """A plain list as read: prefixes in the order of the file, every mistake up to a bound, and what is merely odd."""
+
+    prefixes: Prefixes
+    mistakes: list[Mistake]
+    notes: list[Mistake]
+
+
+def concat(parts: Sequence[Prefixes]) -> Prefixes:
+    """All rows of `parts`, in order."""
+    if not parts:
+        return Prefixes(np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.uint8), np.zeros(0, np.uint8))
+    if len(parts) == 1:
+        return parts[0]
+    return Prefixes(
+        np.concatenate([part.hi for part in parts]),
+        np.concatenate([part.lo for part in parts]),
+        np.concatenate([part.plen for part in parts]),
+        np.concatenate([part.family for part in parts]),
+    )
+
+
+def key_text(hi: int, lo: int, family: int) -> str:
+    """A left-aligned address as people write it."""
+    if family == 4:
+        return socket.inet_ntop(socket.AF_INET, (hi >> 32).to_bytes(4, "big"))
+    return socket.inet_ntop(socket.AF_INET6, hi.to_bytes(8, "big") + lo.to_bytes(8, "big"))
+
+
+def mask(length: npt.NDArray[np.int64]) -> U64:
+    """The 64-bit netmask of each length; lengths below 0 count as 0, above 64 as 64."""
+    bits = np.clip(length, 0, 64)
+    # A shift by 64 is undefined, hence the two halves.
+    return np.where(bits == 0, np.uint64(0), _ONES << np.minimum(64 - bits, 63).astype(np.uint64))
+
+
+def parse_address(text: str) -> tuple[int, int, int]:
+    """(hi, lo, family) of an address, left-aligned; IPv4-mapped ones are IPv4. Raises ValueError with what would do."""
+    hi, lo, plen, family = _parse_one(text)
+    if plen != (32 if family == 4 else 128):
+        raise ValueError(f"{_quote(text)} is a prefix; one address is wanted")
+    return hi, lo, family
+
+
+def canonical(text: str) -> str:
+    """The prefix as `Prefixes.text` writes it, host bits cleared. Raises ValueError saying what would do."""
+    hi, lo, plen, family = _parse_one(text)
+    row = _columns([hi], [lo], [plen], [family])
+    return _masked(row)[0].text(0)
+
+
+def parse(texts: Sequence[str]) -> Parsed:
+    """Prefixes and bare addresses, one a text, without surrounding space, both families mixed."""
+    try:
+        rows = _parse_all(texts)
+        bad: dict[int, str] = {}
+    except (OSError, KeyError, UnicodeEncodeError):
+        rows, bad = _parse_each(texts)
+    rows, host_bits = _masked(_unmapped(rows))
+    return Parsed(rows, bad, host_bits)
+
+
+def parse_list(data: bytes, where: str) -> PrefixList:
+    """A plain list: one prefix or address a line, comments after `#` or `;`, any line ends; empty is ordinary."""
+    if b"\0" in data:
+        return PrefixList(concat([]), [Mistake(where, "is not plain text (it holds NUL bytes); unpack it first")], [])
+    parts: list[Prefixes] = []
+    mistakes: list[Mistake] = []
+    wrong = host_bits = 0
+    for first_line, lines in _blocks(data):
+        parsed = parse([line for line in lines if line])
+        parts.append(parsed.prefixes)
+        host_bits += parsed.host_bits
+        if parsed.bad:
+            wrong += len(parsed.bad)
+            numbers = [number for number, line in enumerate(lines, first_line) if line]
+            room = MAX_MISTAKES - len(mistakes)
+            mistakes += [Mistake(f"{where}:{numbers[at]}", what) for at, what in list(parsed.bad.items())[:room]]
+    if wrong > len(mistakes):
+        mistakes.append(Mistake(where, f"{wrong - len(mistakes):,} more lines are wrong"))
+    notes = (
+        [Mistake(where, f"{host_bits:,} prefixes had host bits set; they are read as their network")]
+        if host_bits
+        else []
+    )
+    return PrefixList(concat(parts), mistakes, notes)
+
+
+def _blocks(data: bytes) -> Iterator[tuple[int, list[str]]]:
+    """(number of the first line, lines without comments and outer space) for about a megabyte at a time."""
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    start, number = 0, 1
+    while start < len(data):
+        end = data.find(b"\n", start + _BLOCK_BYTES)
+        end = len(data) if end < 0 else end
+        text = data[start:end].decode("utf-8", "replace")
+        if "#" in text or ";" in text:
+            text = _COMMENT.sub("", text)
+        lines = text.split("\n")
+        if " " in text or "\t" in text:
+            lines = [line.strip() for line in lines]
+        yield number, lines
+        start, number = end + 1, number + len(lines)
+
+
+def _parse_all(texts: Sequence[str]) -> Prefixes:
+    """All of `texts`, fast; raises OSError or KeyError if one is wrong, without saying which."""
+    parts = [text.partition("/") for text in texts]
+    if any(slash and not length for _, slash, length in parts):
+        raise KeyError("a slash without a length")
+    six = np.fromiter((":" in part[0] for part in parts), np.bool_, len(parts))
+    if not six.any():
+        return _parse_v4(parts)
+    if six.all():
+        return _parse_v6(parts)
+    v4 = _parse_v4([part for part in parts if ":" not in part[0]])
+    v6 = _parse_v6([part for part in parts if ":" in part[0]])
+    place = np.empty(len(parts), np.int64)
+    place[~six] = np.arange(len(v4))
+    place[six] = len(v4) + np.arange(len(v6))
+    return concat([v4, v6]).take(place)
+
+
+def _parse_v4(parts: Sequence[tuple[str, str, str]]) -> Prefixes:
+    packed = b"".join(map(socket.inet_pton, repeat(socket.AF_INET), [part[0] for part in parts]))
+    hi = np.frombuffer(packed, ">u4").astype(np.uint64) << np.uint64(32)
+    plen = np.frombuffer(bytes([_LENGTHS4[part[2]] for part in parts]), np.uint8)
+    return Prefixes(hi, np.zeros(len(hi), np.uint64), plen, np.full(len(hi), 4, np.uint8))
+
+
+def _parse_v6(parts: Sequence[tuple[str, str, str]]) -> Prefixes:
+    packed = b"".join(map(socket.inet_pton, repeat(socket.AF_INET6), [part[0] for part in parts]))
+    halves = np.frombuffer(packed, ">u8").astype(np.uint64).reshape(-1, 2)
+    plen = np.frombuffer(bytes([_LENGTHS6[part[2]] for part in parts]), np.uint8)
+    return Prefixes(halves[:, 0].copy(), halves[:, 1].copy(), plen, np.full(len(halves), 6, np.uint8))
+
+
+def _parse_each(texts: Sequence[str]) -> tuple[Prefixes, dict[int, str]]:
+    rows: list[tuple[int, int, int, int]] = []
+    bad: dict[int, str] = {}
+    for position, text in enumerate(texts):
+        try:
+            rows.append(_parse_one(text))
+        except ValueError as error:
+            bad[position] = str(error)
+    return _columns(*zip(*rows, strict=True)) if rows else concat([]), bad
+
+
+def _parse_one(text: str) -> tuple[int, int, int, int]:
+    """(hi, lo, prefix length, family) with host bits kept; raises ValueError saying what is wrong."""
+    address, slash, length = text.partition("/")
+    if slash and not length:
+        raise ValueError(f"{_quote(text)} lacks the length after its slash")
+    try:
+        if ":" not in address:
+            hi, lo, family = int.from_bytes(socket.inet_pton(socket.AF_INET, address), "big") << 32, 0, 4
+        else:
+            packed = socket.inet_pton(socket.AF_INET6, address)
+            hi, lo, family = int.from_bytes(packed[:8], "big"), int.from_bytes(packed[8:], "big"), 6
+    except (OSError, UnicodeEncodeError, ValueError):
+        raise ValueError(
+            f"{_quote(text)} is no address or prefix; write one such as 192.0.2.0/24 or 2001:db8::/32"
+        ) from None
+    plen = (_LENGTHS4 if family == 4 else _LENGTHS6).get(length)
+    if plen is None:
+        most = 32 if family == 4 else 128
+        raise ValueError(f"{_quote(text)}: the length of an IPv{family} prefix is 0 to {most}, not {_quote(length)}")
+    if family == 6 and plen >= 96 and hi == 0 and lo >> 32 == 0xFFFF:
+        return (lo & 0xFFFFFFFF) << 32, 0, plen - 96, 4
+    return hi, lo, plen, family
+
+
+def _columns(hi: Sequence[int], lo: Sequence[int], plen: Sequence[int], family: Sequence[int]) -> Prefixes:
+    return Prefixes(
+        np.array(hi, np.uint64), np.array(lo, np.uint64), np.array(plen, np.uint8), np.array(family, np.uint8)
+    )
+
+
+def _unmapped(rows: Prefixes) -> Prefixes:
+    """IPv4-mapped IPv6 (::ffff:a.b.c.d/96 and longer) as the IPv4 it means: packets carry it as IPv4."""
+    mapped = (rows.family == 6) & (rows.plen >= 96) & (rows.hi == 0) & (rows.lo >> np.uint64(32) == _V4_MAPPED)
+    if not mapped.any():
+        return rows
+    return Prefixes(
+        np.where(mapped, rows.lo << np.uint64(32), rows.hi),
+        np.where(mapped, np.uint64(0), rows.lo),
+        np.where(mapped, rows.plen - np.uint8(96), rows.plen),
+        np.where(mapped, np.uint8(4), rows.family),
+    )
+
+
+def _masked(rows: Prefixes) -> tuple[Prefixes, int]:
+    """Host bits cleared, and how many rows had some."""
+    length = rows.plen.astype(np.int64)
+    hi = rows.hi & mask(length)
+    lo = rows.lo & mask(length - 64)
+    odd = int(np.count_nonzero((hi != rows.hi) | (lo != rows.lo)))
+    return Prefixes(hi, lo, rows.plen, rows.family), odd
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

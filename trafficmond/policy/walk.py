@@ -1,0 +1,65 @@
+"""The kernel's walk of a verdict table, for explanations and tests: same words, same steps, many addresses at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond.model import Direction
+from trafficmond.policy.flatten import U32, U64
+from trafficmond.policy.layout import (
+    CHUNK,
+    CROSS,
+    HDR_RECORDS,
+    HDR_ROOT,
+    LEAF_INDEX,
+    LEAF_RECORD,
+    POINTER,
+    RECORD,
+    UNIT,
+    UNIT_WORDS,
+)
+
+
+def leaves(words: U32, family: int, direction: Direction, hi: U64, lo: U64) -> U32:
+    """The leaf each left-aligned address leads to."""
+    root = int(words[HDR_ROOT + 2 * int(direction) + (family == 6)]) * UNIT_WORDS
+    entry: U32 = words[root + (hi >> np.uint64(48)).astype(np.int64)]
+    key = hi << np.uint64(16)
+    while len(rest := np.flatnonzero(entry & POINTER)):
+        pointer = entry[rest]
+        word = (pointer & UNIT).astype(np.int64) * UNIT_WORDS
+        key[rest] = np.where(pointer & CROSS, lo[rest], key[rest])
+        chunk = pointer & CHUNK != 0
+        at_chunk, at_block = rest[chunk], rest[~chunk]
+        entry[at_chunk] = _in_chunk(words, word[chunk], key[at_chunk])
+        entry[at_block] = words[word[~chunk] + (key[at_block] >> np.uint64(56)).astype(np.int64)]
+        key[at_block] <<= np.uint64(8)
+    return entry
+
+
+def _in_chunk(words: U32, word: npt.NDArray[np.int64], key: U64) -> U32:
+    count = words[word].astype(np.int64)
+    keys = words.view(np.uint64)
+    below = np.zeros(len(word), np.int64)
+    for step in range(int(count.max(initial=0))):
+        inside = step < count
+        below += inside & (keys[np.where(inside, word // 2 + 1 + step, 0)] <= key)
+    entry: U32 = words[word + 2 + 2 * count + below]
+    return entry
+
+
+def lookup(
+    words: U32, family: int, direction: Direction, hi: U64, lo: U64, jiffies: int = 0
+) -> tuple[U32, npt.NDArray[np.int64]]:
+    """(verdict word, record index or -1) of each left-aligned address at that moment."""
+    leaf = leaves(words, family, direction, hi, lo)
+    records = words[int(words[HDR_RECORDS]) * UNIT_WORDS :].view(RECORD)
+    while True:
+        recorded = leaf & LEAF_RECORD != 0
+        index = np.where(recorded, leaf & LEAF_INDEX, 0).astype(np.int64)
+        ended = recorded & (records["expires"][index] != 0) & (records["expires"][index] <= jiffies)
+        if not ended.any():
+            break
+        leaf = np.where(ended, records["parent"][index], leaf)
+    return np.where(recorded, records["verdict"][index], leaf), np.where(recorded, index, -1)
