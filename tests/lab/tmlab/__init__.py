@@ -6,6 +6,8 @@ Tests, the demo and the bench share it. Everything it makes is named `tmlab*` an
 
 from .capture import Capture, read_capture
 from .daemon import Daemon, DaemonFailed
+from .flood import Flood
+from .listener import Listener
 from .namespaces import Lab, LabError, Link, Namespace
 from .sender import Sender, Sent
 
@@ -13,9 +15,11 @@ __all__ = [
     "Capture",
     "Daemon",
     "DaemonFailed",
+    "Flood",
     "Lab",
     "LabError",
     "Link",
+    "Listener",
     "Namespace",
     "Sender",
     "Sent",

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_MAC = bytes.fromhex("02000000000202000000000a")  # destination and source, locally administered
+from .packets import MACS
+
 _ETHERNET, _NULL, _PPP, _RAW, _LOOP, _SLL, _SLL2 = 1, 0, 9, 101, 108, 113, 276
 _RAW_TYPES = {_RAW, 12, 14, 228, 229}
 
@@ -123,7 +124,7 @@ def _on_ethernet(linktype: int, frame: bytes) -> bytes | None:
 
 
 def _with_header(packet: bytes, ethertype: bytes) -> bytes:
-    return _MAC + ethertype + packet
+    return MACS + ethertype + packet
 
 
 def _ethertype_by_version(packet: bytes) -> bytes:

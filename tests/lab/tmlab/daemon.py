@@ -16,6 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from trafficmond.control.client import Client
+from trafficmond.errors import ControlError
+
 from .namespaces import Lab
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,7 +44,8 @@ class DaemonFailed(AssertionError):
 class Daemon:
     """One trafficmond. It is started when entered and stopped, with its pins and files removed, when left.
 
-    `settings`: TOML after the lab's own top-level keys; top-level keys first, then tables.
+    `settings`: TOML after the lab's own top-level keys, `{home}` in it being the daemon's folder; top-level keys first,
+    then tables.
     `rules`: files of cidr.d by name. `arguments`: instead of `-c FILE`. `interfaces`: patterns; the lab's first link.
     """
 
@@ -112,7 +116,10 @@ class Daemon:
         """Whether a status comes back."""
         if self.process is None or self.process.poll() is not None:
             raise DaemonFailed(f"trafficmond ended with {self.process and self.process.returncode}:\n{self.said()}")
-        return self.socket.exists() and self.control("status", check=False).returncode == 0
+        try:
+            return bool(self.status())
+        except ControlError:
+            return False
 
     def stop(self, timeout: float = 20) -> int:
         """Ask it to end (SIGTERM); its exit code."""
@@ -160,6 +167,7 @@ class Daemon:
     def configure(self, settings: str) -> None:
         """Write the settings file anew."""
         quoted = ", ".join(f'"{name}"' for name in self._interfaces)
+        settings = settings.replace("{home}", str(self.home))
         self.config.write_text(_SETTINGS.format(interfaces=quoted, home=self.home, pins=self.pins, settings=settings))
 
     def write_rules(self, name: str, text: str) -> Path:
@@ -188,9 +196,14 @@ class Daemon:
         """The JSON that trafficctl prints."""
         return json.loads(self.control("-o", "json", *arguments, timeout=timeout).stdout)
 
+    def client(self) -> Client:
+        """A connection to the control socket."""
+        return Client(str(self.socket))
+
     def status(self) -> dict[str, Any]:
-        status: dict[str, Any] = self.ask("status")
-        return status
+        """The reply of `Status`, without the cost of a process."""
+        with self.client() as client:
+            return client.call("Status")
 
     def sql(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of flows.db, read as any other program would."""

@@ -19,6 +19,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 _serial = itertools.count()
 
+OUTSIDE_MAC, HOST_MAC = "02:00:00:00:00:0a", "02:00:00:00:00:02"  # the same on every link
+
 
 class LabError(Exception):
     """The laboratory itself failed, not what is tested in it."""
@@ -139,6 +141,8 @@ class Lab:
                 namespace.sysctl(ipv6__conf__all__accept_dad=0, ipv6__conf__default__accept_dad=0)
                 namespace.sysctl(ipv6__conf__all__disable_ipv6=int(self.quiet))
                 namespace.sysctl(ipv6__conf__default__disable_ipv6=int(self.quiet))
+                # A packet made by hand has whatever source it likes.
+                namespace.sysctl(ipv4__conf__all__rp_filter=0, ipv4__conf__default__rp_filter=0)
                 namespace.ip("link set lo up")
             for link in self.links:
                 self.connect(link)
@@ -155,8 +159,10 @@ class Lab:
 
     def connect(self, link: Link) -> None:
         """Make the veth pair of `link` (again, after a test has removed it) and bring it up."""
-        _ip("link", "add", link.outside, "netns", self.outside.name, "mtu", str(self.mtu), "type", "veth",
-            "peer", "name", link.host, "netns", self.host.name, "mtu", str(self.mtu))  # fmt: skip
+        mtu = str(self.mtu)
+        outside = ["name", link.outside, "netns", self.outside.name, "mtu", mtu, "address", OUTSIDE_MAC]
+        host = ["name", link.host, "netns", self.host.name, "mtu", mtu, "address", HOST_MAC]
+        _ip("link", "add", *outside, "type", "veth", "peer", *host)
         for namespace, interface in ((self.outside, link.outside), (self.host, link.host)):
             if not self.offloads:
                 off = ["rx", "tx", "sg", "tso", "gso", "gro"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import struct
 
-MACS = bytes.fromhex("02000000000202000000000a")
+from .namespaces import HOST_MAC, OUTSIDE_MAC
+
+MACS = bytes.fromhex((HOST_MAC + OUTSIDE_MAC).replace(":", ""))  # destination, source
 TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
 
 
@@ -41,7 +43,7 @@ def frame(src: str, dst: str, protocol: int, body: bytes, *, check_at: int | Non
 def checksum(data: bytes) -> int:
     """RFC 1071."""
     data += bytes(len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
