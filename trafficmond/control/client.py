@@ -64,8 +64,8 @@ class Client:
             if not message.get("continues"):
                 return
 
-    def wait_for_ever(self) -> None:
-        """Take the time limit off: for streams in which nothing may happen for long."""
+    def patient(self) -> None:
+        """Take the time limit off: for answers that take long, and streams in which nothing may happen for long."""
         self._socket.settimeout(None)
 
     def _send(self, method: str, parameters: dict[str, Any], more: bool) -> None:

@@ -1,0 +1,1 @@
+"""trafficctl: asks trafficmond over its control socket, and shows the answer."""

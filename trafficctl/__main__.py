@@ -1,0 +1,48 @@
+"""The command's entry: arguments in, exit code out; the only place that turns an error into words and a number."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from trafficctl import exits
+from trafficmond.errors import ConfigError, TrafficmonError
+
+
+def run(argv: list[str]) -> int:
+    """Do what the arguments say; the exit code."""
+    from trafficctl.parser import parse
+
+    args = parse(argv)
+    try:
+        return int(args.run(args))
+    except TrafficmonError as error:
+        _tell(error)
+        return exits.code_of(error)
+
+
+def _tell(error: TrafficmonError) -> None:
+    reason = str(error.args[0]) if error.args else type(error).__name__
+    if isinstance(error, ConfigError) and len(error.mistakes) > 1:
+        reason = "\n".join(str(mistake) for mistake in error.mistakes)
+    print(f"trafficctl: {reason}", file=sys.stderr)
+    if error.hint:
+        print(f"  {error.hint}", file=sys.stderr)
+
+
+def main() -> None:
+    """Entry point of the `trafficctl` command."""
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has seen enough; the interpreter must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = exits.DONE
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

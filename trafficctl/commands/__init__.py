@@ -1,0 +1,34 @@
+"""The commands, one concern a module. This table is all that is read to find one."""
+
+from __future__ import annotations
+
+# name -> (module, one line of help)
+COMMANDS = {
+    "status": ("status", "how the daemon, its interfaces and its store are"),
+    "top": ("top", "live screen: interfaces, flows, hosts, threats"),
+    "watch": ("watch", "events and threats as they happen"),
+    "flows": ("flows", "ask the stored flows"),
+    "explain": ("explain", "what happens to packets of an address, and why"),
+    "threats": ("threats", "what the detectors found"),
+    "threat": ("threat", "one threat: evidence, flows, what was done"),
+    "report": ("report", "a report on the stored flows, as HTML, text or data"),
+    "rules": ("rules", "the rules in force"),
+    "add-cidr": ("add_cidr", "put a rule on a prefix in force, at once"),
+    "remove-cidr": ("remove_cidr", "take a rule made by add-cidr out of force"),
+    "bans": ("bans", "the bans in force"),
+    "ban": ("ban", "ban an address or a prefix for a while"),
+    "unban": ("unban", "lift bans"),
+    "reload": ("reload", "read settings and rules again"),
+    "audit": ("audit", "who changed what, and when"),
+    "metrics": ("metrics", "metrics as OpenMetrics text"),
+    "version": ("version", "the versions of client and daemon"),
+    "check": ("check", "check settings and rules; needs no daemon"),
+    "doctor": ("doctor", "check this host: kernel, interfaces, permissions; needs no daemon"),
+    "analyze": ("analyze", "analyse logs, captures and flow records; needs no daemon"),
+}
+
+GROUPS = (
+    ("Look", ("status", "top", "watch", "flows", "explain", "threats", "threat", "report")),
+    ("Steer", ("rules", "add-cidr", "remove-cidr", "bans", "ban", "unban", "reload", "audit")),
+    ("Maintain", ("check", "doctor", "metrics", "version", "analyze")),
+)

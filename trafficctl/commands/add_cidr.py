@@ -1,0 +1,53 @@
+"""Put a rule on a prefix in force, at once.
+
+The rule lasts until it expires (--ttl), is removed (remove-cidr) or the daemon restarts; with --save it
+outlives restarts. A rule that would cut off this host's own lifelines is refused unless --force is given.
+
+Examples:
+  trafficctl add-cidr 203.0.113.0/24                               drop what comes from there
+  trafficctl add-cidr 203.0.113.0/24 --ttl 1h --label scanners     ... for an hour
+  trafficctl add-cidr 2001:db8::/32 --action monitor --save        log it, for good
+  trafficctl add-cidr 198.51.100.0/24 --action limit --limit 100/s at most 100 packets a second a source
+  trafficctl add-cidr 192.0.2.7 --direction egress                 drop what goes there
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from trafficctl import exits, session, values
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """The rule."""
+    parser.add_argument("cidr", metavar="CIDR", type=values.prefix, help="an address or a prefix")
+    actions = ("allow", "monitor", "drop", "limit")
+    parser.add_argument("--action", choices=actions, help="drop unless given (limit if --limit is)")
+    parser.add_argument("--direction", choices=("ingress", "egress", "both"), default="ingress", help="default ingress")
+    parser.add_argument("--label", default="", help="a name for logs, flows and statistics")
+    parser.add_argument("--ttl", metavar="TIME", type=values.duration, help="how long: 30s, 10m, 1h30m, 7d")
+    parser.add_argument("--limit", metavar="RATE", type=values.rate, help="packets a second for each source: 100/s")
+    parser.add_argument("--burst", metavar="N", type=values.count, help="packets a source may send at once")
+    parser.add_argument("--save", action="store_true", help="keep it over restarts")
+    parser.add_argument("--force", action="store_true", help="even if it cuts off this host")
+
+
+def run(args: Namespace) -> int:
+    """Add it and show it as it stands."""
+    from trafficctl.render.columns import RULES
+
+    with session.connect(args) as client:
+        reply = client.call(
+            "AddCidr",
+            cidr=args.cidr,
+            action=args.action or ("limit" if args.limit else "drop"),
+            direction=args.direction,
+            label=args.label or None,
+            ttl_s=args.ttl,
+            rate_per_s=args.limit,
+            burst_packets=args.burst,
+            save=args.save or None,
+            force=args.force or None,
+        )
+    session.output(args).rows([reply["rule"]], RULES)
+    return exits.DONE

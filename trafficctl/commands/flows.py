@@ -1,0 +1,74 @@
+"""Ask the stored flows.
+
+A flow is one conversation, both directions, as seen in one reporting interval. Times are how long ago ("1h"),
+dates, or @EPOCH. Filters are all to hold together.
+
+Examples:
+  trafficctl flows --since 1h --sort bytes
+  trafficctl flows --since 1d --src 10.0.0.0/8 --port 443 --proto tcp
+  trafficctl flows --action drop --since 10m
+  trafficctl flows --since 1h --group-by src_ip,dst_port --sort bytes --limit 20
+  trafficctl flows --since 1d --limit 1000000 -o csv > flows.csv
+  trafficctl flows --since 1h --sql            the SQL that answers, for sqlite3 flows.db
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import Any
+
+from trafficctl import exits, session, values
+from trafficmond.control.client import Client
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """The filters and the form of the answer."""
+    parser.add_argument("--since", metavar="TIME", type=values.moment, help="not before: 1h, 7d, 2026-01-31, @EPOCH")
+    parser.add_argument("--until", metavar="TIME", type=values.moment, help="not after")
+    parser.add_argument("--src", metavar="CIDR", type=values.prefix, help="who began the conversation")
+    parser.add_argument("--dst", metavar="CIDR", type=values.prefix, help="with whom")
+    parser.add_argument("--host", metavar="CIDR", type=values.prefix, help="either of them")
+    parser.add_argument("--port", type=values.port, help="either side's port, or a service's name")
+    parser.add_argument("--proto", help="tcp, udp, icmp ..., or a number")
+    parser.add_argument("--action", choices=("allow", "monitor", "drop"), help="what was done with it")
+    parser.add_argument("--rule", metavar="LABEL", help="the rule that decided")
+    parser.add_argument("--interface", metavar="NAME", help="where it was seen")
+    parser.add_argument("--sort", metavar="COLUMN", help="largest first (+COLUMN: smallest); default latest first")
+    parser.add_argument("--group-by", metavar="COLUMNS", help="sums by these columns, separated by commas")
+    parser.add_argument("--limit", metavar="N", type=values.count, default=100, help="how many rows at most (100)")
+    parser.add_argument("--sql", action="store_true", help="show the SQL instead of its answer")
+
+
+def run(args: Namespace) -> int:
+    """Show the flows; 1 if there are none."""
+    with session.connect(args) as client:
+        client.patient()
+        if args.sql:
+            reply = client.call("Flows", **_query(args), sql_only=True)
+            session.output(args).report({"sql": reply["sql"]}, lambda value, *_: [value["sql"]])
+            return exits.DONE
+        return _show(args, client)
+
+
+def _query(args: Namespace) -> dict[str, Any]:
+    names = ["since", "until", "src", "dst", "host", "port", "proto", "action", "rule", "interface", "sort", "limit"]
+    groups = [name.strip() for name in (args.group_by or "").split(",") if name.strip()]
+    return {**{name: getattr(args, name) for name in names}, "group_by": groups or None}
+
+
+def _show(args: Namespace, client: Client) -> int:
+    from trafficctl.render.columns import flow_columns
+
+    replies = client.stream("Flows", **_query(args))
+    first = next(replies)
+    fields = tuple(first["columns"])
+
+    def rows() -> Iterator[dict[str, Any]]:
+        yield from first["rows"]
+        for reply in replies:
+            yield from reply["rows"]
+
+    shown = flow_columns(fields, grouped=bool(args.group_by))
+    found = session.output(args).rows(rows(), shown, fields=fields, empty="no such flows")
+    return exits.DONE if found else exits.NO

@@ -1,0 +1,46 @@
+"""Read settings and rules again, and put them in force if they hold.
+
+The daemon watches its files and does this by itself; reload tells at once whether they are right. After a
+mistake everything stays as it was, every mistake is shown, and the exit code is 1.
+
+Examples:
+  sudo trafficctl reload
+  trafficctl check && sudo trafficctl reload
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import Any
+
+from trafficctl import exits, session
+from trafficctl.render import units
+from trafficctl.render.style import Style
+from trafficmond.control.client import INTERFACE
+from trafficmond.errors import ControlError
+
+
+def arguments(_: ArgumentParser) -> None:
+    """None of its own."""
+
+
+def run(args: Namespace) -> int:
+    """Reload; 1 if the files are wrong."""
+    with session.connect(args) as client:
+        client.patient()
+        try:
+            reloaded = client.call("Reload")
+        except ControlError as error:
+            if error.name != f"{INTERFACE}.Invalid":
+                raise
+            raise ControlError(str(error.args[0]), hint=error.hint) from error
+    session.output(args).report(reloaded, _tell)
+    return exits.DONE
+
+
+def _tell(reloaded: dict[str, Any], _: Style, __: int | None) -> Iterator[str]:
+    counts = f"{units.many(reloaded['rules'], 'rule')}, {units.many(reloaded['prefixes'], 'prefix')}"
+    yield f"generation {reloaded['generation']} in force: {counts}, in {units.span(reloaded['took_s'])}"
+    for changed in reloaded["changed"]:
+        yield f"  changed: {units.plain(changed)}"

@@ -1,0 +1,32 @@
+"""Take a rule that add-cidr made out of force.
+
+Rules from files are removed in their files; `trafficctl rules` shows where each comes from.
+
+Examples:
+  trafficctl remove-cidr 203.0.113.0/24
+  trafficctl remove-cidr 203.0.113.0/24 --save            from the saved rules, too
+  trafficctl remove-cidr 192.0.2.7 --direction egress
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from trafficctl import exits, session, values
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Which rule."""
+    parser.add_argument("cidr", metavar="CIDR", type=values.prefix, help="exactly the prefix of the rule")
+    parser.add_argument("--direction", choices=("ingress", "egress", "both"), help="only this direction's")
+    parser.add_argument("--save", action="store_true", help="remove it from the saved rules, too")
+
+
+def run(args: Namespace) -> int:
+    """Remove it and show what was removed."""
+    from trafficctl.render.columns import RULES
+
+    with session.connect(args) as client:
+        reply = client.call("RemoveCidr", cidr=args.cidr, direction=args.direction, save=args.save or None)
+    session.output(args).rows(reply["removed"], RULES)
+    return exits.DONE

@@ -1,0 +1,31 @@
+"""The rules in force, strongest first; a prefix list is one line.
+
+Precedence: guard, allowlist, ban, then rules and lists by the longest prefix, then the default.
+`trafficctl explain ADDRESS` shows which of them decides for one address.
+
+Examples:
+  trafficctl rules
+  trafficctl rules 203.0.113.0/24             those that overlap a prefix
+  trafficctl rules -o csv > rules.csv
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from trafficctl import exits, session, values
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """The prefix to look within."""
+    parser.add_argument("within", nargs="?", metavar="CIDR", type=values.prefix, help="only rules that overlap this")
+
+
+def run(args: Namespace) -> int:
+    """Show the rules; 1 if there are none."""
+    from trafficctl.render.columns import RULES
+
+    with session.connect(args) as client:
+        rows = (row for reply in client.stream("Rules", within=args.within) for row in reply["rules"])
+        found = session.output(args).rows(rows, RULES, empty="no rules")
+    return exits.DONE if found or not args.within else exits.NO

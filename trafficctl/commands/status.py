@@ -1,0 +1,28 @@
+"""How the daemon, its interfaces, its accounting and its store are.
+
+The accounting is exact: packets seen = in flows + unattributed + not IP + malformed + pending.
+
+Examples:
+  trafficctl status
+  trafficctl status -o json | jq .accounting.seen.packets
+  trafficctl status -o csv                    every value with its dotted key
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from trafficctl import exits, session
+
+
+def arguments(_: ArgumentParser) -> None:
+    """None of its own."""
+
+
+def run(args: Namespace) -> int:
+    """Show the status."""
+    from trafficctl.render.status import tell
+
+    with session.connect(args) as client:
+        session.output(args).report(client.call("Status"), tell)
+    return exits.DONE

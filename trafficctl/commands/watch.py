@@ -1,0 +1,71 @@
+"""Events and threats as they happen, until interrupted.
+
+An event is a log record: the first packet of a conversation that a rule monitors or drops, and samples after it.
+What could not be shown in time is counted and told. json is a line a record, as jsonl; csv carries one topic
+(events, unless --threats).
+
+Examples:
+  trafficctl watch
+  trafficctl watch --threats
+  trafficctl watch --action drop --host 203.0.113.0/24
+  trafficctl watch -o jsonl | jq -r .src_ip
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import Any
+
+from trafficctl import exits, session, values
+from trafficctl.render.events import event_line, threat_line
+from trafficctl.render.output import Output
+from trafficmond.control.client import Client
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """What to watch."""
+    parser.add_argument("--threats", action="store_true", help="threats only")
+    parser.add_argument("--events", action="store_true", help="events only")
+    parser.add_argument("--action", choices=("monitor", "drop"), help="only events with this action")
+    parser.add_argument("--host", metavar="CIDR", type=values.prefix, help="only events from or to there")
+    parser.add_argument("--interface", metavar="NAME", help="only events on this interface")
+    parser.add_argument("--count", metavar="N", type=values.count, help="end after so many")
+
+
+def run(args: Namespace) -> int:
+    """Show what comes; ends with --count, an interrupt, or the daemon."""
+    output = session.output(args)
+    if output.form == "csv" and not args.threats:
+        args.events = True  # one header, one kind of line
+    with session.connect(args) as client:
+        client.patient()
+        records = itertools.islice(_records(args, client, output), args.count)
+        if output.form == "csv":
+            output.rows((record for _, record in records), ())
+        else:
+            for topic, record in records:
+                _show(output, topic, record)
+    return exits.DONE
+
+
+def _records(args: Namespace, client: Client, output: Output) -> Iterator[tuple[str, dict[str, Any]]]:
+    topics = [name for name in ("events", "threats") if getattr(args, name)] or None
+    filters = {"action": args.action, "host": args.host, "interface": args.interface}
+    for reply in client.stream("Watch", topics=topics, **filters):
+        if reply["lost"]:
+            print(f"trafficctl: {reply['lost']} records lost: they came faster than they were read", file=sys.stderr)
+        for record in reply["records"]:
+            yield reply["topic"], record
+        output.flush()  # before waiting for more
+
+
+def _show(output: Output, topic: str, record: dict[str, Any]) -> None:
+    if not output.human:
+        output.record(record)
+    elif topic == "threats":
+        output.line(threat_line(record, output.style))
+    else:
+        output.line(event_line(record, output.style))

@@ -1,0 +1,27 @@
+"""Exit codes, and which one an error gets."""
+
+from __future__ import annotations
+
+from trafficmond.control.client import FORBIDDEN, INTERFACE, UNREACHABLE
+from trafficmond.errors import ControlError, TrafficmonError
+
+DONE = 0
+NO = 1  # the answer is no: nothing found, refused, not in order
+USAGE = 2  # what was asked makes no sense
+UNREACHABLE_DAEMON = 3
+NOT_PERMITTED = 4
+
+_BY_NAME = {
+    UNREACHABLE: UNREACHABLE_DAEMON,
+    f"{INTERFACE}.Busy": UNREACHABLE_DAEMON,
+    FORBIDDEN: NOT_PERMITTED,
+    f"{INTERFACE}.PermissionDenied": NOT_PERMITTED,
+    f"{INTERFACE}.Invalid": USAGE,
+    "org.varlink.service.InvalidParameter": USAGE,
+    "usage": USAGE,
+}
+
+
+def code_of(error: TrafficmonError) -> int:
+    """The exit code that tells scripts what kind of error it was."""
+    return _BY_NAME.get(error.name, NO) if isinstance(error, ControlError) else NO

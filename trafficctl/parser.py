@@ -1,0 +1,110 @@
+"""Arguments: the global options, and each command's own, read from its module only when the command is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from trafficctl.commands import COMMANDS, GROUPS
+from trafficmond.control.client import DEFAULT_SOCKET
+
+FORMATS = ("human", "json", "jsonl", "csv")
+
+_EPILOG = """\
+Examples:
+  trafficctl status                                  how the daemon and its interfaces are
+  trafficctl top                                     live screen: rates, flows, hosts, threats
+  sudo trafficctl add-cidr 203.0.113.0/24 --ttl 1h   drop a network for an hour
+  trafficctl flows --since 1h --sort bytes           the largest flows of the last hour
+  trafficctl explain 203.0.113.5                     why this address is treated as it is
+  trafficctl watch -o jsonl | jq .src_ip             live events into another program
+
+Exit codes: 0 done, 1 the answer is no, 2 usage, 3 cannot reach the daemon, 4 not permitted.
+See trafficctl COMMAND --help for each command, with examples.
+"""
+
+
+class _Command(argparse.ArgumentParser):
+    """One command's parser; fills itself from `trafficctl.commands.<module>` when first used.
+
+    The module has `arguments(parser)` and `run(args) -> int`.
+    """
+
+    module = ""
+
+    def fill(self) -> None:
+        """Read the arguments from the command's module, once."""
+        if self.module:
+            name, self.module = self.module, ""
+            command: Any = importlib.import_module(f"trafficctl.commands.{name}")
+            self.formatter_class = argparse.RawDescriptionHelpFormatter
+            self.description, _, self.epilog = command.__doc__.partition("\n\n")
+            command.arguments(self)
+            self.set_defaults(run=command.run)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.fill()
+        return super().parse_known_args(args, namespace)
+
+
+def build(*, fill: bool = False) -> argparse.ArgumentParser:
+    """The whole parser; `fill` reads every command's arguments (for completion scripts and documentation)."""
+    parser = argparse.ArgumentParser(
+        prog="trafficctl",
+        description="Ask and steer trafficmond, the network traffic monitor of this host.",
+        usage="trafficctl [-s SOCKET] [-o FORMAT] COMMAND ...",
+        epilog=_commands_help() + "\n" + _EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    socket = os.environ.get("TRAFFICMON_SOCKET") or DEFAULT_SOCKET
+    _add_globals(parser, socket, "human")
+    # The same options after the command; there they must not reset what was said before it.
+    common = _Command(add_help=False)
+    _add_globals(common, argparse.SUPPRESS, argparse.SUPPRESS)
+    commands = parser.add_subparsers(
+        dest="command",
+        metavar="COMMAND",
+        required=True,
+        parser_class=_Command,
+        prog="trafficctl",
+        help=argparse.SUPPRESS,
+    )
+    for name, (module, _) in COMMANDS.items():
+        command = commands.add_parser(name, parents=[common], allow_abbrev=False)
+        command.module = module
+        if fill:
+            command.fill()
+    return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments; `run` is the command's function. Ends the process with code 2 if they make no sense."""
+    return build().parse_args(argv)
+
+
+def _add_globals(parser: argparse.ArgumentParser, socket: str, form: str) -> None:
+    parser.add_argument(
+        "-s", "--socket", metavar="SOCKET", default=socket, help="the daemon's control socket ($TRAFFICMON_SOCKET)"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FORMAT", choices=FORMATS, default=form, help="human (default), json, jsonl or csv"
+    )
+    if parser.add_help:
+        parser.add_argument("-V", "--version", action="version", version=_version(), help="show the version and exit")
+
+
+def _version() -> str:
+    from trafficmond import __version__
+
+    return f"trafficctl {__version__}"
+
+
+def _commands_help() -> str:
+    lines = ["Commands:"]
+    for title, names in GROUPS:
+        lines += ["", f"  {title}", *(f"    {name:<13} {COMMANDS[name][1]}" for name in names)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,147 @@
+"""Where a command's answer goes, in the format that was asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
+
+from trafficctl.render import style as styles
+from trafficctl.render import table
+from trafficctl.render.style import Style
+from trafficctl.render.table import Column, Row
+
+# The lines in which an answer is told to a person, given colours and the terminal's width (None: no limit).
+Tell = Callable[[Any, Style, "int | None"], Iterable[str]]
+
+_PAGE = 500  # rows whose widths a human table of unknown length is laid out for
+
+
+class Output:
+    """Standard output in one of four formats: `human`, `json`, `jsonl`, `csv`. The last three carry every field."""
+
+    def __init__(self, form: str, stream: TextIO | None = None, width: int | None = None, colour: bool = False) -> None:
+        self.form = form
+        self.stream = stream or sys.stdout
+        self.width = width
+        self.style = Style(colour)
+
+    @classmethod
+    def of(cls, form: str) -> Output:
+        """Standard output as it is: its width if it is a terminal, colour if that is wanted."""
+        stream = sys.stdout
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        fits = stream.isatty() or os.environ.get("COLUMNS", "").isdigit()
+        width = shutil.get_terminal_size().columns if fits else None
+        return cls(form, stream, width, styles.wanted(stream))
+
+    @property
+    def human(self) -> bool:
+        """Is a person reading?"""
+        return self.form == "human"
+
+    def line(self, text: str = "") -> None:
+        """One line of text."""
+        self.stream.write(text + "\n")
+
+    def rows(
+        self, rows: Iterable[Row], columns: Sequence[Column], *, fields: Sequence[str] = (), empty: str = ""
+    ) -> int:
+        """A table; `fields` fixes csv's columns, `empty` is what a person reads instead of no rows. How many rows."""
+        counted = _Counted(rows)
+        if self.form == "json":
+            self._json_array(counted)
+        elif self.form == "jsonl":
+            for row in counted:
+                self.record(row)
+        elif self.form == "csv":
+            self._csv(counted, fields)
+        else:
+            self._table(counted, columns, empty)
+        return counted.count
+
+    def report(self, value: Mapping[str, Any], tell: Tell) -> None:
+        """One answer with parts: told to a person by `tell`; as data, whole (csv: one line a leaf, dotted keys)."""
+        if self.form == "human":
+            for line in tell(value, self.style, self.width):
+                self.line(line)
+        elif self.form == "json":
+            self.line(json.dumps(value, indent=2, ensure_ascii=False))
+        elif self.form == "jsonl":
+            self.record(value)
+        else:
+            self._csv(({"key": key, "value": leaf} for key, leaf in flatten(value)), ("key", "value"))
+
+    def record(self, value: Mapping[str, Any]) -> None:
+        """One compact JSON line."""
+        self.line(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
+
+    def flush(self) -> None:
+        """Let the reader see it now."""
+        self.stream.flush()
+
+    def _json_array(self, rows: Iterable[Row]) -> None:
+        lead = "["
+        for row in rows:
+            self.stream.write(f"{lead}\n  {json.dumps(row, ensure_ascii=False)}")
+            lead = ","
+        self.line("\n]" if lead == "," else "[]")
+
+    def _csv(self, rows: Iterable[Row], fields: Sequence[str]) -> None:
+        writer: csv.DictWriter[str] | None = None
+        for row in rows:
+            if writer is None:
+                writer = self._csv_writer(fields or list(row))
+            writer.writerow({key: _csv_value(value) for key, value in row.items()})
+        if writer is None and fields:
+            self._csv_writer(fields)
+
+    def _csv_writer(self, fields: Sequence[str]) -> csv.DictWriter[str]:
+        writer = csv.DictWriter(self.stream, fields, extrasaction="ignore", lineterminator="\r\n")
+        writer.writeheader()
+        return writer
+
+    def _table(self, rows: Iterator[Row], columns: Sequence[Column], empty: str) -> None:
+        while page := [row for _, row in zip(range(_PAGE), rows, strict=False)]:
+            for line in table.lines(page, columns, self.width, self.style):
+                self.line(line)
+            empty = ""
+        if empty:
+            self.line(empty)
+
+
+class _Counted(Iterator[Row]):
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows = iter(rows)
+        self.count = 0
+
+    def __next__(self) -> Row:
+        row = next(self._rows)
+        self.count += 1
+        return row
+
+
+def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, leaf) pairs of nested JSON: "interfaces.0.name"."""
+    items: Iterable[tuple[Any, Any]]
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    else:
+        yield path, value
+        return
+    for key, inner in items:
+        yield from flatten(inner, f"{path}.{key}" if path else str(key))
+
+
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return {True: "true", False: "false"}.get(value, value) if isinstance(value, bool) else value

@@ -1,0 +1,44 @@
+"""Colour, where there is a terminal that wants it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TextIO
+
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
+
+_MEANING = {
+    **dict.fromkeys(("drop", "critical", "high", "fail", "closed by error"), "red"),
+    **dict.fromkeys(("limit", "medium", "warn", "ban"), "yellow"),
+    **dict.fromkeys(("allow", "ok", "native"), "green"),
+    **dict.fromkeys(("low", "monitor", "info"), "cyan"),
+}
+
+
+class Style:
+    """Wraps text in colours, or does not."""
+
+    def __init__(self, colour: bool) -> None:
+        self.colour = colour
+
+    def paint(self, text: str, name: str) -> str:
+        """`text` in bold, dim, red, green, yellow, blue or cyan."""
+        return f"\x1b[{_CODES[name]}m{text}\x1b[0m" if self.colour and name else text
+
+    def word(self, text: str) -> str:
+        """A word that means something (an action, a severity, a state) in the colour of its meaning."""
+        return self.paint(text, _MEANING.get(text.strip().lower(), ""))
+
+    def title(self, text: str) -> str:
+        """A heading."""
+        return self.paint(text, "bold")
+
+    def dim(self, text: str) -> str:
+        """What matters less."""
+        return self.paint(text, "dim")
+
+
+def wanted(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Colour only on a terminal that can, and not if NO_COLOR (no-color.org) says no."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM", "") not in ("", "dumb")

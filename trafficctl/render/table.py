@@ -1,0 +1,124 @@
+"""Tables that fit: columns shrink, then the least important go, and the reader is told which."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trafficctl.render.style import Style
+from trafficctl.render.units import plain
+
+GAP = 2
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How one field is shown."""
+
+    key: str
+    title: str
+    show: Callable[[Any], str] = plain  # of a value that is not None
+    right: bool = False
+    shrinks_to: int = 0  # 0: never cut; else may be cut to this width
+    weight: int = 5  # the lightest column goes first when there is no room; 9 stays to the last
+    meaningful: bool = False  # coloured by its word
+
+
+def lines(rows: Iterable[Row], columns: Sequence[Column], width: int | None, style: Style) -> list[str]:
+    """The table's lines, heading first; none is wider than `width` (None: as wide as it takes)."""
+    texts = [[_cell(column, row) for column in columns] for row in rows]
+    # A column that says nothing anywhere is left out.
+    shown = [i for i, _ in enumerate(columns) if any(text[i] for text in texts)] or list(range(len(columns)))
+    natural = {i: max([cells(columns[i].title), *(cells(text[i]) for text in texts)]) for i in shown}
+    widths, hidden = _fit(natural, columns, width)
+    out = [style.title(_line([columns[i].title for i in widths], widths, columns))]
+    for text in texts:
+        cut = {i: clip(text[i], widths[i]) for i in widths}
+        out.append(_coloured(cut, widths, columns, style))
+    if hidden:
+        note = f"(no room for: {', '.join(columns[i].title for i in hidden)}; -o csv has everything)"
+        out.append(style.dim(clip(note, width)))
+    return out
+
+
+def _cell(column: Column, row: Row) -> str:
+    value = row.get(column.key)
+    return "" if value is None else column.show(value)
+
+
+def _fit(natural: dict[int, int], columns: Sequence[Column], width: int | None) -> tuple[dict[int, int], list[int]]:
+    """Widths by column index, and the indexes of the columns that had to go."""
+    widths = dict(natural)
+    hidden: list[int] = []
+    while width is not None and (excess := _total(widths) - width) > 0:
+        room = {i: widths[i] - columns[i].shrinks_to for i in widths if 0 < columns[i].shrinks_to < widths[i]}
+        if sum(room.values()) >= excess:
+            _shrink(widths, room, excess)
+        elif len(widths) > 1:
+            lightest = min(reversed(widths), key=lambda i: columns[i].weight)
+            hidden.append(lightest)
+            del widths[lightest]
+        else:
+            (only,) = widths
+            widths[only] = width
+    return widths, sorted(hidden)
+
+
+def _shrink(widths: dict[int, int], room: dict[int, int], excess: int) -> None:
+    while excess > 0:
+        widest = max((i for i in room if room[i] > 0), key=lambda i: widths[i])
+        widths[widest] -= 1
+        room[widest] -= 1
+        excess -= 1
+
+
+def _total(widths: dict[int, int]) -> int:
+    return sum(widths.values()) + GAP * (len(widths) - 1)
+
+
+def _line(texts: Sequence[str], widths: dict[int, int], columns: Sequence[Column]) -> str:
+    padded = [pad(clip(text, widths[i]), widths[i], columns[i].right) for text, i in zip(texts, widths, strict=True)]
+    return (" " * GAP).join(padded).rstrip()
+
+
+def _coloured(cut: dict[int, str], widths: dict[int, int], columns: Sequence[Column], style: Style) -> str:
+    parts = []
+    for i, text in cut.items():
+        padded = pad(text, widths[i], columns[i].right)
+        parts.append(padded.replace(text, style.word(text), 1) if columns[i].meaningful and text else padded)
+    return (" " * GAP).join(parts).rstrip()
+
+
+def cells(text: str) -> int:
+    """How many terminal cells a text takes: East Asian wide characters take two, combining marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(_cells_of(c) for c in text)
+
+
+def _cells_of(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def clip(text: str, width: int | None) -> str:
+    """The text in at most `width` cells; what is cut ends in an ellipsis."""
+    if width is None or cells(text) <= width:
+        return text
+    kept, used = "", 0
+    for char in text:
+        used += _cells_of(char)
+        if used > width - 1:
+            break
+        kept += char
+    return kept + "…" if width > 0 else ""
+
+
+def pad(text: str, width: int, right: bool = False) -> str:
+    """The text filled up with blanks to `width` cells."""
+    blanks = " " * (width - cells(text))
+    return blanks + text if right else text + blanks

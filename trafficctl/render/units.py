@@ -1,0 +1,97 @@
+"""Numbers, times and untrusted text as people read them."""
+
+from __future__ import annotations
+
+import time
+
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_DECIMAL = ("", "k", "M", "G", "T", "P")
+
+
+def octets(value: float | None) -> str:
+    """Bytes: "0 B", "1.5 KiB", "98.8 GiB"."""
+    return _scaled(value, 1024, _BINARY)
+
+
+def number(value: float | None) -> str:
+    """A count: "999", "12.3 k", "4.56 M"."""
+    return _scaled(value, 1000, _DECIMAL).rstrip()
+
+
+def rate(value: float | None) -> str:
+    """A count a second: "12.3 k/s"."""
+    text = number(value)
+    return f"{text}/s" if text else ""
+
+
+def octet_rate(value: float | None) -> str:
+    """Bytes a second: "1.14 MiB/s"."""
+    text = octets(value)
+    return f"{text}/s" if text else ""
+
+
+def _scaled(value: float | None, base: int, names: tuple[str, ...]) -> str:
+    if value is None:
+        return ""
+    scaled, index = float(value), 0
+    # 999.5 would be shown as 1000.
+    while abs(scaled) >= (999.5 if index else base) and index < len(names) - 1:
+        scaled /= base
+        index += 1
+    digits = f"{scaled:.0f}" if index == 0 or abs(scaled) >= 99.95 else f"{scaled:.3g}"
+    if index == 0 and 0 < abs(scaled) < 10 and scaled != int(scaled):
+        digits = f"{scaled:.1f}"
+    return f"{digits} {names[index]}"
+
+
+def exact(value: int | None) -> str:
+    """A count to the last digit, in groups: "123 456 789"."""
+    return "" if value is None else f"{value:,}".replace(",", " ")
+
+
+def many(value: int, noun: str) -> str:
+    """ "1 rule", "4 567 prefixes": the count with its noun, given in the singular."""
+    plural = noun + ("es" if noun.endswith(("x", "s")) else "s")
+    return f"{exact(value)} {noun if value == 1 else plural}"
+
+
+def share(part: float, whole: float) -> str:
+    """ "12.3 %"; of nothing, "-"."""
+    return f"{100 * part / whole:.3g} %" if whole else "-"
+
+
+def span(seconds: float | None) -> str:
+    """A duration in its two largest units: "3 m 12 s", "5 d 2 h"."""
+    if seconds is None:
+        return ""
+    if abs(seconds) < 1:
+        return f"{1000 * seconds:.0f} ms" if seconds else "0 s"
+    left = round(abs(seconds))
+    parts = []
+    for name, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if left >= size:
+            parts.append(f"{left // size} {name}")
+            left %= size
+        elif parts:
+            break
+    return ("-" if seconds < 0 else "") + " ".join(parts[:2])
+
+
+def ago(then: float | None, now: float) -> str:
+    """ "3 m 12 s ago"; for what is to come, "in 5 m"."""
+    if then is None:
+        return ""
+    return f"{span(now - then)} ago" if then <= now else f"in {span(then - now)}"
+
+
+def clock(then: float | None) -> str:
+    """Local date and time to the second."""
+    return "" if then is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(then))
+
+
+def plain(text: object) -> str:
+    """Text from elsewhere without what would steer a terminal; such characters are shown as escapes."""
+    shown = str(text)
+    if shown.isprintable():
+        return shown
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in shown)

@@ -1,0 +1,93 @@
+"""What people write on the command line, read into values; argparse types that say what would do."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+
+def duration(text: str) -> float:
+    """Seconds of "30s", "1h30m", "7d"."""
+    from trafficmond.config.units import parse_duration
+
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError("must be longer than nothing")
+    return seconds
+
+
+def moment(text: str) -> float:
+    """Epoch seconds of "1h" (ago), "2026-01-31", "2026-01-31T12:00" (local unless it says), "@1700000000"."""
+    from datetime import datetime
+
+    if text.startswith("@"):
+        try:
+            return float(text[1:])
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: after @ comes a number of epoch seconds") from None
+    try:
+        return time.time() - duration(text)
+    except argparse.ArgumentTypeError:
+        pass
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        what = f'{text!r} is no time; write how long ago ("1h", "7d"), a date ("2026-01-31T12:00") or @EPOCH'
+        raise argparse.ArgumentTypeError(what) from None
+
+
+def address(text: str) -> str:
+    """An IPv4 or IPv6 address, as text in its usual writing."""
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no IPv4 or IPv6 address") from None
+
+
+def prefix(text: str) -> str:
+    """An address or a prefix; host bits that are set are told, not dropped."""
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        pass
+    try:
+        meant = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        what = f"{text!r} is no address or prefix; write it like 203.0.113.0/24 or 2001:db8::/32"
+        raise argparse.ArgumentTypeError(what) from None
+    raise argparse.ArgumentTypeError(f"{text!r} has host bits set; did you mean {meant}?")
+
+
+def port(text: str) -> int:
+    """0 to 65535, or a service's name."""
+    if text.isdigit():
+        number = int(text)
+    else:
+        import socket
+
+        try:
+            number = socket.getservbyname(text)
+        except OSError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no port; write its number") from None
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f"{number} is no port; the largest is 65535")
+    return number
+
+
+def count(text: str) -> int:
+    """A whole number from 1 up."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def rate(text: str) -> int:
+    """Packets a second: "100" or "100/s"."""
+    return count(text.removesuffix("/s"))
