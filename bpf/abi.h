@@ -106,13 +106,13 @@ struct tm_key {
 #define TM_BIT_FRAGMENT 0x01      /* a later fragment: no ports */
 #define TM_BIT_FIRST_PAYLOAD 0x02 /* the record's first packet carried payload */
 #define TM_BIT_TUNNEL 0x04        /* outer header of a tunnel that was looked into */
-#define TM_BIT_MORE_FRAGMENTS 0x08
 /*
  * TCP, in the record that began with the responder's SYN-ACK: its first payload packet acknowledged no more than
  * that SYN-ACK did, so the server spoke before it had heard anything (FTP, SSH, SMTP, MySQL greet; HTTP and TLS
  * do not). Set once, when payload_packets is still 0: first_flags has SYN|ACK and ack_seq == first_ack.
  */
 #define TM_BIT_SPOKE_FIRST 0x08
+#define TM_BIT_MORE_FRAGMENTS 0x10 /* a fragment that is not the last */
 
 /* One slot of the flow cache and one record of the eviction ring: 128 bytes, two cache lines. */
 struct tm_flow {
@@ -132,6 +132,21 @@ struct tm_flow {
 	__u8 ttl;            /* TTL or hop limit of the first packet */
 	__u32 payload_packets; /* packets that carried payload */
 	__be32 first_ack;      /* TCP acknowledgement number of the first packet; for TM_BIT_SPOKE_FIRST */
+	__u32 pad[4];
+};
+
+/* Two ways of a set lie side by side: one map look-up finds both. */
+struct tm_set {
+	struct tm_flow way[2];
+};
+
+/* What the reader has taken of a slot so far. Userspace only; pinned, so that a new daemon goes on where the old one was. */
+struct tm_taken {
+	__u64 packets;
+	__u64 bytes;
+	__u64 payload_bytes;
+	__u32 payload_packets;
+	__u32 sequence;
 };
 
 /* The eviction ring of one CPU: the kernel alone moves head, the reader alone moves tail; both only grow. */

@@ -12,7 +12,7 @@
 #ifndef TM_MAPS_H
 #define TM_MAPS_H
 
-#include "abi.h"
+#include "parse.h"
 
 #ifdef TM_BCC
 /* clang-format off */
@@ -34,8 +34,6 @@
 /* clang-format on */
 #endif
 
-#define tm_barrier() __asm__ __volatile__("" ::: "memory")
-
 /* Set at load time. */
 TM_CONST(__u64, c_seed)       /* of the flow hash; random, so that nobody can aim at one set */
 TM_CONST(__u32, c_set_mask)   /* sets of one CPU, less one; a power of two less one */
@@ -53,6 +51,7 @@ TM_CONST(__u32, c_hz)         /* jiffies in a second */
 #define TM_BANS_MAX 65536
 
 TM_MAP(tm_config, "array", ARRAY, __u32, struct tm_config, 1, BPF_F_MMAPABLE)
+TM_MAP(tm_scratch, "percpu_array", PERCPU_ARRAY, __u32, struct tm_packet, 1, 0)
 TM_MAP(tm_clock, "array", ARRAY, __u32, struct tm_clock, 1, BPF_F_MMAPABLE)
 TM_MAP(tm_ifslots, "array", ARRAY, __u32, struct tm_ifslots, 16, BPF_F_MMAPABLE)
 TM_MAP(tm_totals, "array", ARRAY, __u32, struct tm_totals, TM_NUM_CPUS * 2 * TM_MAX_INTERFACES, BPF_F_MMAPABLE)

@@ -24,6 +24,8 @@
 #endif
 #define tm_htons tm_ntohs
 
+#define tm_barrier() __asm__ __volatile__("" ::: "memory")
+
 /* Naturally aligned on purpose: a packed struct makes the BPF back end load byte by byte. */
 struct tm_ethernet {
 	__be16 dst[3];
@@ -98,6 +100,9 @@ struct tm_icmp {
 #define TM_IP_MORE_FRAGMENTS 0x2000
 #define TM_IP_FRAGMENT_OFFSET 0x1fff
 
+#define TM_TCP_SYN 0x02
+#define TM_TCP_ACK 0x10
+
 #define TM_PROTO_HOPOPTS 0
 #define TM_PROTO_ICMP 1
 #define TM_PROTO_TCP 6
@@ -111,6 +116,8 @@ struct tm_icmp {
 
 #define TM_EXTENSIONS_MAX 8 /* extension headers followed; RFC 8200 names each at most once, destination options twice */
 
+#define TM_HEADERS_MAX 0x3fff /* bytes of headers followed; a mask as well */
+
 /* What tm_parse() says of a packet. */
 enum tm_kind {
 	TM_IS_IP = 0,
@@ -123,15 +130,19 @@ struct tm_packet {
 	__u32 wire_len;    /* in: length on the wire from the link header */
 	__u32 header_len;  /* bytes before the payload, from the link header */
 	__u32 payload_len; /* beyond the transport header, without padding of the frame */
+	__be32 tcp_ack;    /* acknowledgement number */
 	__u8 malformed;    /* enum tm_malformed; addressed is set if the addresses are valid all the same */
 	__u8 addressed;
 	__u8 tcp_flags;
 	__u8 bits; /* TM_BIT_FRAGMENT, TM_BIT_MORE_FRAGMENTS */
 	__u8 ttl;
+	__u32 rate_per_s; /* of a TM_LIMIT verdict; the parser leaves these alone */
+	__u32 burst_packets;
 };
 
 /* What is left to read. `left` is the length on the wire from `pos` on; `end` may come earlier (a snapshot). */
 struct tm_cursor {
+	const __u8 *start;
 	const __u8 *pos;
 	const __u8 *end;
 	__u32 left;
@@ -201,7 +212,7 @@ static __always_inline int tm_parse_ports(struct tm_packet *p, __be16 sport, __b
 }
 
 /*
- * The transport header. In a first fragment it may be cut off after the ports (RFC 791 guarantees eight bytes);
+ * The transport header; p->payload_len is set to what is beyond the network headers. In a first fragment it may be cut off after the ports (RFC 791 guarantees eight bytes);
  * its flags are then not known and stay zero.
  */
 static __always_inline int tm_parse_transport(struct tm_cursor *c, struct tm_packet *p)
@@ -226,6 +237,7 @@ static __always_inline int tm_parse_transport(struct tm_cursor *c, struct tm_pac
 			return tm_malformed(p, TM_BAD_TRANSPORT);
 		size -= sizeof(*tcp);
 		p->tcp_flags = tcp->flags;
+		p->tcp_ack = tcp->acknowledgement;
 		p->header_len += sizeof(*tcp) + size;
 		p->payload_len = c->left > size ? c->left - size : 0;
 		return tm_parse_ports(p, tcp->sport, tcp->dport);
@@ -262,7 +274,6 @@ static __always_inline int tm_parse_transport(struct tm_cursor *c, struct tm_pac
 		p->payload_len = c->left;
 		return tm_parse_ports(p, tm_htons(icmp->type), tm_htons(icmp->code));
 	}
-	p->payload_len = c->left;
 	return TM_IS_IP;
 
 ports_only:
@@ -308,24 +319,69 @@ static __always_inline int tm_parse_ipv4(struct tm_cursor *c, struct tm_packet *
 	c->left = total - sizeof(*ip);
 	if (!tm_skip(c, size - sizeof(*ip)))
 		return tm_malformed(p, TM_SHORT_IP);
-	if (fragment & TM_IP_FRAGMENT_OFFSET) {
+	if (fragment & TM_IP_FRAGMENT_OFFSET)
 		p->bits |= TM_BIT_FRAGMENT;
-		p->payload_len = c->left;
-		return TM_IS_IP;
-	}
 	if (fragment & TM_IP_MORE_FRAGMENTS)
 		p->bits |= TM_BIT_MORE_FRAGMENTS;
-	return tm_parse_transport(c, p);
+	return TM_IS_IP;
+}
+
+static __always_inline int tm_is_extension(__u8 next)
+{
+	return next == TM_PROTO_HOPOPTS || next == TM_PROTO_ROUTING || next == TM_PROTO_FRAGMENT || next == TM_PROTO_AH ||
+	       next == TM_PROTO_DSTOPTS;
+}
+
+/*
+ * Sets the cursor from *p alone. In the kernel *p lies in a map, of whose contents the verifier keeps nothing: all
+ * rounds of the loop over extension headers then look alike to it and it checks one.
+ */
+static __always_inline void tm_resume(struct tm_cursor *c, const struct tm_packet *p)
+{
+	tm_barrier();
+	c->pos = c->start + (p->header_len & TM_HEADERS_MAX);
+	c->left = p->payload_len;
+}
+
+/* The IPv6 extension header (RFC 8200 section 4) at p->header_len; p->key.proto becomes the header after it. */
+static __always_inline int tm_parse_extension(struct tm_cursor *c, struct tm_packet *p)
+{
+	const struct tm_extension *extension;
+	__u16 fragment;
+	__u32 size;
+
+	if (p->header_len > TM_HEADERS_MAX)
+		return tm_malformed(p, TM_DEEP_EXTENSIONS);
+	tm_resume(c, p);
+	if (c->left < sizeof(*extension))
+		return tm_malformed(p, TM_SHORT_EXTENSION);
+	extension = tm_take(c, sizeof(*extension));
+	if (!extension)
+		return tm_malformed(p, TM_SHORT_EXTENSION);
+	size = extension->length * 8;
+	if (p->key.proto == TM_PROTO_AH) {
+		size = extension->length * 4; /* RFC 4302: in words, less two */
+	} else if (p->key.proto == TM_PROTO_FRAGMENT) {
+		size = 0;
+		fragment = tm_ntohs(extension->fragment);
+		if (fragment & 0xfff8)
+			p->bits |= TM_BIT_FRAGMENT;
+		if (fragment & 1)
+			p->bits |= TM_BIT_MORE_FRAGMENTS;
+	}
+	p->key.proto = extension->next_header;
+	if (!tm_skip(c, size & 0x7ff))
+		return tm_malformed(p, TM_SHORT_EXTENSION);
+	p->header_len += sizeof(*extension) + size;
+	p->payload_len = c->left;
+	return TM_IS_IP;
 }
 
 static __always_inline int tm_parse_ipv6(struct tm_cursor *c, struct tm_packet *p)
 {
 	__u32 *src = (__u32 *)p->key.src, *dst = (__u32 *)p->key.dst;
-	const struct tm_extension *extension;
 	const struct tm_ipv6 *ip;
-	__u32 size, length;
-	__u16 offset = 0;
-	__u8 next;
+	__u32 length;
 	int i;
 
 	if (c->left < sizeof(*ip))
@@ -342,41 +398,21 @@ static __always_inline int tm_parse_ipv6(struct tm_cursor *c, struct tm_packet *
 		src[i] = ip->src[i];
 		dst[i] = ip->dst[i];
 	}
-	next = ip->next_header;
 	p->key.scope |= TM_SCOPE_IPV6;
-	p->key.proto = next;
+	p->key.proto = ip->next_header;
 	p->ttl = ip->hop_limit;
 	p->addressed = 1;
 	p->header_len += sizeof(*ip);
 	if (length || c->left <= 0xffff)
 		c->left = length; /* else a jumbogram (RFC 2675): as long as the frame says */
-
+	p->payload_len = c->left;
+	if (!tm_is_extension(p->key.proto))
+		return TM_IS_IP;
 	for (i = 0; i < TM_EXTENSIONS_MAX; i++) {
-		if (next != TM_PROTO_HOPOPTS && next != TM_PROTO_ROUTING && next != TM_PROTO_FRAGMENT && next != TM_PROTO_AH &&
-		    next != TM_PROTO_DSTOPTS)
-			return tm_parse_transport(c, p);
-		if (c->left < sizeof(*extension))
-			return tm_malformed(p, TM_SHORT_EXTENSION);
-		extension = tm_take(c, sizeof(*extension));
-		if (!extension)
-			return tm_malformed(p, TM_SHORT_EXTENSION);
-		size = extension->length * 8;
-		if (next == TM_PROTO_AH)
-			size = extension->length * 4; /* RFC 4302: in words, less two */
-		if (next == TM_PROTO_FRAGMENT) {
-			size = 0;
-			offset = tm_ntohs(extension->fragment);
-			if (offset & 1)
-				p->bits |= TM_BIT_MORE_FRAGMENTS;
-		}
-		next = extension->next_header;
-		p->key.proto = next;
-		p->header_len += sizeof(*extension) + size;
-		if (!tm_skip(c, size & 0x7ff))
-			return tm_malformed(p, TM_SHORT_EXTENSION);
-		if (offset & 0xfff8) {
-			p->bits |= TM_BIT_FRAGMENT;
-			p->payload_len = c->left;
+		if (tm_parse_extension(c, p) != TM_IS_IP)
+			return TM_IS_MALFORMED;
+		if ((p->bits & TM_BIT_FRAGMENT) || !tm_is_extension(p->key.proto)) {
+			tm_resume(c, p);
 			return TM_IS_IP;
 		}
 	}
@@ -386,11 +422,16 @@ static __always_inline int tm_parse_ipv6(struct tm_cursor *c, struct tm_packet *
 /* The IP packet at the cursor, of EtherType `type` (host order). Returns enum tm_kind. */
 static __always_inline int tm_parse_network(struct tm_cursor *c, struct tm_packet *p, __u16 type)
 {
+	int kind = TM_IS_OTHER;
+
 	if (type == TM_ETH_IPV4)
-		return tm_parse_ipv4(c, p);
-	if (type == TM_ETH_IPV6)
-		return tm_parse_ipv6(c, p);
-	return TM_IS_OTHER;
+		kind = tm_parse_ipv4(c, p);
+	else if (type == TM_ETH_IPV6)
+		kind = tm_parse_ipv6(c, p);
+	if (kind != TM_IS_IP)
+		return kind;
+	p->payload_len = c->left;
+	return p->bits & TM_BIT_FRAGMENT ? TM_IS_IP : tm_parse_transport(c, p);
 }
 
 /* EtherType by the version of an IP packet that comes without a link header; 0 if neither. */
@@ -407,7 +448,7 @@ static __always_inline __u16 tm_type_of_raw(const struct tm_cursor *c)
  */
 static __always_inline int tm_parse(const void *data, const void *end, struct tm_packet *p, int raw)
 {
-	struct tm_cursor c = { data, end, p->wire_len };
+	struct tm_cursor c = { data, data, end, p->wire_len };
 	__u16 type;
 
 	if (raw) {

@@ -11,8 +11,7 @@
 
 #include "maps.h"
 
-#define TM_STEPS_IPV4 3
-#define TM_STEPS_IPV6 16
+#define TM_STEPS_MAX 16
 
 /* Boundary search in a chunk: u32 n, pad; u64 key[n]; u32 entry[n + 1]. `g` is its word offset in the page. */
 static __always_inline __u32 tm_chunk(const struct tm_page *page, __u32 g, __u64 k)
@@ -36,7 +35,7 @@ static __always_inline __u32 tm_chunk(const struct tm_page *page, __u32 g, __u64
 }
 
 /* The leaf for an address; a leaf of 0 (allow by default) where the table is damaged. */
-static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 lo, int steps)
+static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 lo)
 {
 	__u32 zero = 0, g, index, entry;
 	const struct tm_page *page = bpf_map_lookup_elem(table, &zero);
@@ -51,10 +50,10 @@ static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 l
 	if (!page)
 		return 0;
 	entry = page->w[g & (TM_PAGE_WORDS - 1)];
-	for (i = 0; i < steps; i++) {
+	for (i = 0; i < TM_STEPS_MAX; i++) {
 		if (!(entry & TM_ENTRY_POINTER))
 			return entry;
-		if (steps > TM_STEPS_IPV4 && (entry & TM_ENTRY_CROSS))
+		if (entry & TM_ENTRY_CROSS)
 			k = lo;
 		g = (entry & TM_ENTRY_UNIT) << 3;
 		if (!(entry & TM_ENTRY_CHUNK)) {
@@ -76,11 +75,8 @@ static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 l
 /* Enough for every nesting that real rule sets show (nine) and more; deeper chains of expired rules end at the last. */
 #define TM_PARENTS_MAX 16
 
-/*
- * The leaf's verdict word, following expired records to what encloses them. For a rule with a rate the
- * record is left in *limit.
- */
-static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now, struct tm_record *limit)
+/* The leaf's verdict word, following expired records to what encloses them. */
+static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now)
 {
 	__u32 zero = 0, g, index;
 	const struct tm_record *record;
@@ -93,7 +89,7 @@ static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now, struc
 		page = bpf_map_lookup_elem(table, &zero);
 		if (!page)
 			return 0;
-		g = (page->w[TM_HDR_RECORDS] + (leaf & TM_LEAF_INDEX) * (sizeof(*record) / 32)) << 3;
+		g = (page->w[TM_HDR_RECORDS] + (leaf & TM_LEAF_INDEX)) << 3;
 		index = g / TM_PAGE_WORDS;
 		page = bpf_map_lookup_elem(table, &index);
 		if (!page)
@@ -101,13 +97,33 @@ static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now, struc
 		g &= TM_PAGE_WORDS - 8;
 		record = (const struct tm_record *)&page->w[g];
 		if (!record->expires || now < record->expires) {
-			limit->rate_per_s = record->rate_per_s;
-			limit->burst_packets = record->burst_packets;
+			struct tm_packet *p = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
+
+			if (p) {
+				p->rate_per_s = record->rate_per_s;
+				p->burst_packets = record->burst_packets;
+			}
 			return record->verdict;
 		}
 		leaf = record->parent;
 	}
 	return 0;
+}
+
+/*
+ * The verdict word for an address (if its action is TM_LIMIT, the rate is left in the CPU's packet). `which`
+ * is the root: 2 * egress + is IPv6. A function of its own, so that the verifier sees it once; it takes the
+ * table once, so that leaf and record are of one generation.
+ */
+TM_SUBFN __u32 tm_decide(__u32 which, __u64 hi, __u64 lo, __u64 now)
+{
+	__u32 zero = 0, leaf;
+	void *table = bpf_map_lookup_elem(TM_REF(tm_table), &zero);
+
+	if (!table)
+		return 0;
+	leaf = tm_walk(table, which, hi, lo);
+	return leaf & TM_LEAF_RECORD ? tm_settle(table, leaf, now) : leaf;
 }
 
 static __always_inline __u64 tm_host64(const __u8 *address)

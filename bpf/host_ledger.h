@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * The ledger of the host build: what the kernel's flow cache does live, for packets and log lines that come
+ * from files. Records are merged per flow and interval, and leave as rows of the DELTA layout
+ * (trafficmond/flows/batch.py). Fixed memory: a full table is flushed early and forgets flows of one packet.
+ */
+#ifndef TM_HOST_LEDGER_H
+#define TM_HOST_LEDGER_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "parse.h"
+
+#define TM_LEDGER_SLOTS 65536u
+#define TM_LEDGER_INDEX (TM_LEDGER_SLOTS * 2)
+#define TM_ROWS_MAX (TM_LEDGER_SLOTS * 2)
+#define TM_LEDGER_KEEP_S 60.0 /* how long a quiet flow is remembered when room is needed */
+#define TM_SIZE_CLASSES 7     /* RFC 2819, etherStatsPkts*Octets */
+
+#define TM_TCP_SYN_ACK 0x12
+
+/* A row as numpy reads it; loading compares its layout with the dtype. */
+struct tm_row {
+	__u64 src_hi, src_lo, dst_hi, dst_lo;
+	__u16 sport, dport;
+	__u8 proto, family, direction;
+	__u16 vlan;
+	__u32 ifindex, verdict;
+	__u64 packets, bytes, payload_bytes;
+	__u32 payload_packets;
+	double first, last;
+	__u16 first_len, last_len;
+	__u8 tcp_flags, first_flags, bits, ttl, new_record;
+} __attribute__((packed));
+
+struct tm_entry {
+	struct tm_key key;
+	__u64 packets, bytes, payload_bytes; /* since the last flush */
+	__u64 older_packets;		     /* before it */
+	double first, last;
+	__u32 payload_packets, older_payload_packets;
+	__u32 first_ack;
+	__u16 first_len, last_len;
+	__u8 tcp_flags, first_flags, bits, ttl;
+};
+
+/* Counts over everything read; the reader shows them. */
+struct tm_host_totals {
+	struct tm_count seen, in_flows, not_ip, malformed;
+	__u64 malformed_by[TM_MALFORMED_MAX];
+	__u64 size_class[TM_SIZE_CLASSES];
+	__u64 size_min, size_max;
+	__u64 snapped;	     /* packets that the capture holds only in part */
+	__u64 unknown_link; /* packets under a link type that is not read; among not_ip */
+};
+
+/* One packet or log line, beyond its key. */
+struct tm_seen {
+	double at;
+	__u32 length, payload;
+	__u32 ack;
+	__u8 tcp_flags, bits, ttl;
+};
+
+struct tm_ledger {
+	struct tm_host_totals totals;
+	double interval, bucket_start;
+	__u32 used, touched, rows;
+	int begun;
+	__u32 index[TM_LEDGER_INDEX]; /* entry number + 1; 0: free */
+	__u32 touched_list[TM_LEDGER_SLOTS];
+	struct tm_entry entry[TM_LEDGER_SLOTS];
+	struct tm_row row[TM_ROWS_MAX];
+};
+
+static __u64 tm_be64(const __u8 *p)
+{
+	__u64 v;
+
+	memcpy(&v, p, sizeof(v));
+	return __builtin_bswap64(v); /* both hosts that Debian ships us for are little endian; host.c refuses others */
+}
+
+static __u32 tm_key_hash(const struct tm_key *key)
+{
+	__u64 word[sizeof(*key) / 8], h = 0x9e3779b97f4a7c15ull;
+	unsigned int i;
+
+	memcpy(word, key, sizeof(word));
+	for (i = 0; i < sizeof(word) / 8; i++) {
+		h = (h ^ word[i]) * 0xff51afd7ed558ccdull;
+		h ^= h >> 32;
+	}
+	return (__u32)h & (TM_LEDGER_INDEX - 1);
+}
+
+static int tm_size_class(__u64 length)
+{
+	static const __u32 upper[TM_SIZE_CLASSES - 1] = { 64, 127, 255, 511, 1023, 1518 };
+	int i = 0;
+
+	while (i < TM_SIZE_CLASSES - 1 && length > upper[i])
+		i++;
+	return i;
+}
+
+/* Notes a packet in the totals; the caller adds it to in_flows, not_ip or malformed. */
+static void tm_note_seen(struct tm_host_totals *t, __u64 length)
+{
+	if (!t->seen.packets || length < t->size_min)
+		t->size_min = length;
+	if (length > t->size_max)
+		t->size_max = length;
+	t->size_class[tm_size_class(length)]++;
+	t->seen.packets++;
+	t->seen.bytes += length;
+}
+
+static void tm_count_add(struct tm_count *c, __u64 length)
+{
+	c->packets++;
+	c->bytes += length;
+}
+
+/* Moves what the interval brought into rows. There is always room: see tm_ledger_room(). */
+static void tm_ledger_flush(struct tm_ledger *l)
+{
+	__u32 i;
+
+	for (i = 0; i < l->touched; i++) {
+		struct tm_entry *e = &l->entry[l->touched_list[i]];
+		struct tm_row *r = &l->row[l->rows++];
+
+		r->src_hi = tm_be64(e->key.src);
+		r->src_lo = tm_be64(e->key.src + 8);
+		r->dst_hi = tm_be64(e->key.dst);
+		r->dst_lo = tm_be64(e->key.dst + 8);
+		r->sport = tm_ntohs(e->key.sport);
+		r->dport = tm_ntohs(e->key.dport);
+		r->proto = e->key.proto;
+		r->family = e->key.scope & TM_SCOPE_IPV6 ? 6 : 4;
+		r->direction = e->key.scope & TM_SCOPE_EGRESS ? TM_EGRESS : TM_INGRESS;
+		r->vlan = e->key.vlan;
+		r->ifindex = e->key.ifindex;
+		r->verdict = e->key.verdict;
+		r->packets = e->packets;
+		r->bytes = e->bytes;
+		r->payload_bytes = e->payload_bytes;
+		r->payload_packets = e->payload_packets;
+		r->first = e->first;
+		r->last = e->last;
+		r->first_len = e->first_len;
+		r->last_len = e->last_len;
+		r->tcp_flags = e->tcp_flags;
+		r->first_flags = e->first_flags;
+		r->bits = e->bits;
+		r->ttl = e->ttl;
+		r->new_record = !e->older_packets;
+		e->older_packets += e->packets;
+		e->older_payload_packets += e->payload_packets;
+		e->packets = e->bytes = e->payload_bytes = 0;
+		e->payload_packets = 0;
+	}
+	l->touched = 0;
+}
+
+static __u32 *tm_ledger_place(struct tm_ledger *l, const struct tm_key *key)
+{
+	__u32 at = tm_key_hash(key);
+
+	while (l->index[at] && memcmp(&l->entry[l->index[at] - 1].key, key, sizeof(*key)))
+		at = (at + 1) & (TM_LEDGER_INDEX - 1);
+	return &l->index[at];
+}
+
+/* Forgets what is quiet or was seen once; all, if that frees less than half. Only after a flush. */
+static void tm_ledger_forget(struct tm_ledger *l, double now)
+{
+	__u32 i, kept = 0;
+
+	for (i = 0; i < l->used; i++)
+		if (l->entry[i].older_packets > 1 && l->entry[i].last > now - TM_LEDGER_KEEP_S)
+			l->entry[kept++] = l->entry[i];
+	l->used = kept > TM_LEDGER_SLOTS / 2 ? 0 : kept;
+	memset(l->index, 0, sizeof(l->index));
+	for (i = 0; i < l->used; i++)
+		*tm_ledger_place(l, &l->entry[i].key) = i + 1;
+}
+
+/* Whether another packet may come: a full interval always fits behind the rows that wait. */
+static int tm_ledger_room(const struct tm_ledger *l)
+{
+	return l->rows <= TM_ROWS_MAX - TM_LEDGER_SLOTS;
+}
+
+/*
+ * Starts a new interval if `at` lies outside the present one, which is flushed first. A packet up to one
+ * interval late (captures are not always in order) still belongs to the present one. Returns 0 if rows
+ * must be taken before the packet can be added.
+ */
+static int tm_ledger_begin(struct tm_ledger *l, double at)
+{
+	if (!tm_ledger_room(l))
+		return 0;
+	if (l->begun && at >= l->bucket_start - l->interval && at < l->bucket_start + l->interval)
+		return 1;
+	tm_ledger_flush(l);
+	l->begun = 1;
+	l->bucket_start = __builtin_floor(at / l->interval) * l->interval;
+	return tm_ledger_room(l);
+}
+
+static __u16 tm_cap16(__u32 length)
+{
+	return length > 0xffff ? 0xffff : (__u16)length;
+}
+
+/* Adds one packet to its flow, after tm_ledger_begin() said yes. The key's unused bytes must be zero. */
+static void tm_ledger_add(struct tm_ledger *l, const struct tm_key *key, const struct tm_seen *s)
+{
+	__u32 *place = tm_ledger_place(l, key);
+	struct tm_entry *e;
+
+	if (!*place) {
+		if (l->used == TM_LEDGER_SLOTS) {
+			tm_ledger_flush(l);
+			tm_ledger_forget(l, s->at);
+			place = tm_ledger_place(l, key);
+		}
+		e = &l->entry[l->used];
+		memset(e, 0, sizeof(*e));
+		e->key = *key;
+		e->first = s->at;
+		e->last = s->at;
+		e->first_len = tm_cap16(s->length);
+		e->first_flags = s->tcp_flags;
+		e->first_ack = s->ack;
+		e->ttl = s->ttl;
+		if (s->payload)
+			e->bits |= TM_BIT_FIRST_PAYLOAD;
+		*place = ++l->used;
+	}
+	e = &l->entry[*place - 1];
+	if (!e->packets)
+		l->touched_list[l->touched++] = *place - 1;
+	e->packets++;
+	e->bytes += s->length;
+	if (s->payload) {
+		if (!e->payload_packets && !e->older_payload_packets &&
+		    (e->first_flags & TM_TCP_SYN_ACK) == TM_TCP_SYN_ACK && s->ack == e->first_ack)
+			e->bits |= TM_BIT_SPOKE_FIRST;
+		e->payload_packets++;
+		e->payload_bytes += s->payload;
+	}
+	if (s->at > e->last)
+		e->last = s->at;
+	if (s->at < e->first)
+		e->first = s->at;
+	e->last_len = tm_cap16(s->length);
+	e->tcp_flags |= s->tcp_flags;
+	e->bits |= s->bits;
+	tm_count_add(&l->totals.in_flows, s->length);
+}
+
+#endif

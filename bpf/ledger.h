@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * The ledger: each CPU's 2-way set-associative flow cache. A collision moves the smaller record to the CPU's ring;
+ * when the ring is full the record's packets and bytes go to `unattributed`. Nothing is ever lost from the sums.
+ *
+ * A CPU's part has one writer: both programs run with bottom halves off. The reader only reads (and moves the ring's
+ * tail): a slot's sequence number tells it that a slot changed owner under its eyes. Orders of writes are held by
+ * compiler barriers, which x86 keeps; the reader tolerates a late view of counters that only grow.
+ */
+#ifndef TM_LEDGER_H
+#define TM_LEDGER_H
+
+#include "parse.h"
+#include "maps.h"
+
+#define TM_IDLE_S 4 /* a record without packets for so long gives way before a smaller but busy one */
+
+/* NH over the key's six words (Black et al., UMAC, RFC 4418 section 5), then a mix: three multiplications side by side. */
+static __always_inline __u32 tm_hash(const __u64 *q)
+{
+	__u64 h = (q[0] + c_seed) * (q[1] + (c_seed ^ 0x9e3779b97f4a7c15ull)) +
+		  (q[2] + (c_seed ^ 0xc2b2ae3d27d4eb4full)) * (q[3] + (c_seed ^ 0x165667b19e3779f9ull)) +
+		  (q[4] + (c_seed ^ 0x27d4eb2f165667c5ull)) * (q[5] + (c_seed ^ 0xff51afd7ed558ccdull));
+
+	h ^= h >> 32;
+	h *= 0xc4ceb9fe1a85ec53ull;
+	return h >> 32;
+}
+
+static __always_inline int tm_same(const struct tm_flow *f, const __u64 *q)
+{
+	const __u64 *k = (const __u64 *)&f->key;
+
+	return f->sequence &&
+	       !((k[0] ^ q[0]) | (k[1] ^ q[1]) | (k[2] ^ q[2]) | (k[3] ^ q[3]) | (k[4] ^ q[4]) | (k[5] ^ q[5]));
+}
+
+static __always_inline void tm_evict(const struct tm_flow *f, __u32 slot, __u32 cpu, struct tm_totals *totals)
+{
+	struct tm_ring *ring = bpf_map_lookup_elem(TM_REF(tm_rings), &cpu);
+	struct tm_flow *to = 0;
+	__u32 index;
+
+	if (ring && ring->head - ring->tail <= c_ring_mask) {
+		index = cpu * (c_ring_mask + 1) + (ring->head & c_ring_mask);
+		to = bpf_map_lookup_elem(TM_REF(tm_evicted), &index);
+	}
+	if (!to) {
+		totals->unattributed.packets += f->packets;
+		totals->unattributed.bytes += f->bytes;
+		return;
+	}
+	__builtin_memcpy(to, f, sizeof(*to));
+	to->slot = slot;
+	totals->evicted.packets += f->packets;
+	totals->evicted.bytes += f->bytes;
+	tm_barrier();
+	ring->head++;
+}
+
+static __always_inline void tm_enter(struct tm_flow *f, const struct tm_packet *p, __u64 now)
+{
+	f->sequence++;
+	tm_barrier();
+	__builtin_memcpy(&f->key, &p->key, sizeof(f->key));
+	f->packets = f->bytes = f->payload_bytes = 0;
+	f->payload_packets = 0;
+	f->first = now;
+	f->first_len = p->wire_len > 0xffff ? 0xffff : p->wire_len;
+	f->first_flags = p->tcp_flags;
+	f->first_ack = p->tcp_ack;
+	f->tcp_flags = 0;
+	f->bits = p->payload_len ? TM_BIT_FIRST_PAYLOAD : 0;
+	f->ttl = p->ttl;
+	tm_barrier();
+	f->sequence++;
+}
+
+/* Books `packets` packets of `bytes` bytes in all (a super-packet counts as its segments) under p->key. */
+static __always_inline void tm_book(const struct tm_packet *p, __u32 packets, __u64 bytes, __u64 now, __u32 cpu, struct tm_totals *totals)
+{
+	const __u64 *q = (const __u64 *)&p->key;
+	__u32 index = cpu * (c_set_mask + 1) + (tm_hash(q) & c_set_mask);
+	struct tm_set *set = bpf_map_lookup_elem(TM_REF(tm_sets), &index);
+	struct tm_flow *f;
+
+	if (!set) {
+		totals->unattributed.packets += packets;
+		totals->unattributed.bytes += bytes;
+		return;
+	}
+	f = &set->way[0];
+	if (!tm_same(f, q)) {
+		f = &set->way[1];
+		if (!tm_same(f, q)) {
+			__u64 idle = (__u64)c_hz * TM_IDLE_S;
+			struct tm_flow *a = &set->way[0], *b = &set->way[1];
+
+			f = b;
+			if (!a->sequence)
+				f = a;
+			else if (b->sequence && now - b->last <= idle && (now - a->last > idle || a->packets < b->packets))
+				f = a;
+			if (f->sequence)
+				tm_evict(f, 2 * index + (f == b), cpu, totals);
+			tm_enter(f, p, now);
+		}
+	}
+	f->packets += packets;
+	f->bytes += bytes;
+	f->last = now;
+	f->last_len = p->wire_len > 0xffff ? 0xffff : p->wire_len;
+	f->tcp_flags |= p->tcp_flags;
+	f->bits |= p->bits;
+	if (p->payload_len) {
+		if (!f->payload_packets && p->tcp_ack == f->first_ack && (f->first_flags & (TM_TCP_SYN | TM_TCP_ACK)) == (TM_TCP_SYN | TM_TCP_ACK))
+			f->bits |= TM_BIT_SPOKE_FIRST;
+		f->payload_bytes += p->payload_len;
+		f->payload_packets += packets;
+	}
+}
+
+#endif

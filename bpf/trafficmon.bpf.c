@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/* The data path: parse, judge, book; the same steps for what comes in (XDP) and what goes out (TC). */
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#ifndef TM_BCC
+#include <bpf/bpf_helpers.h>
+char _license[] SEC("license") = "Dual MIT/GPL";
+#endif
+#include "ledger.h"
+#include "verdict.h"
+
+#define TM_PULL_BYTES 512 /* more than any headers that are followed in practice; beyond it a packet counts as malformed */
+
+/* What one packet adds: super-packets on their way out are booked as the segments that will cross the wire. */
+struct tm_weight {
+	__u32 packets;
+	__u64 bytes;
+};
+
+static __always_inline __u8 tm_ifslot(__u32 ifindex)
+{
+	__u32 index = ifindex >> 12 & 15;
+	const struct tm_ifslots *slots = bpf_map_lookup_elem(TM_REF(tm_ifslots), &index);
+
+	return slots ? slots->slot[ifindex & 4095] : 0;
+}
+
+static __always_inline void tm_count(struct tm_count *to, const struct tm_weight *w)
+{
+	to->packets += w->packets;
+	to->bytes += w->bytes;
+}
+
+/* Judges and books the CPU's packet. Returns whether to drop it. */
+static __always_inline int tm_handle(int kind, __u8 ifslot, __u32 ifindex, __u32 egress, const struct tm_weight *w)
+{
+	__u32 zero = 0, cpu = bpf_get_smp_processor_id(), slot = (cpu * TM_MAX_INTERFACES + (ifslot & TM_IFSLOT_MASK)) * 2 + egress;
+	struct tm_totals *totals = bpf_map_lookup_elem(TM_REF(tm_totals), &slot);
+	const struct tm_config *config = bpf_map_lookup_elem(TM_REF(tm_config), &zero);
+	struct tm_packet *p = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
+	struct tm_context context = { .egress = egress };
+	int drop = 0;
+
+	if (!totals || !config || !p)
+		return 0;
+	tm_count(&totals->seen, w);
+	if (kind == TM_IS_OTHER) {
+		tm_count(&totals->not_ip, w);
+		return 0;
+	}
+	context.now = bpf_jiffies64();
+	context.flags = config->flags;
+	if (kind == TM_IS_IP || p->addressed) {
+		p->key.verdict = tm_judge(p, &context);
+		drop = TM_ACTION(p->key.verdict) == TM_DROP;
+	}
+	if (kind == TM_IS_MALFORMED) {
+		tm_count(&totals->malformed, w);
+		if (p->malformed < TM_MALFORMED_MAX)
+			totals->malformed_by[p->malformed] += w->packets;
+		drop |= !egress && (context.flags & TM_CFG_DROP_MALFORMED);
+	} else {
+		p->key.ifindex = ifindex;
+		p->key.scope |= egress;
+		tm_book(p, w->packets, w->bytes, context.now, cpu, totals);
+	}
+	if (drop)
+		tm_count(&totals->dropped, w);
+	return drop;
+}
+
+/*
+ * A CPU's packet under the knife. In a map rather than on the stack: the verifier then forgets what each path through
+ * the parser knew of it and checks what follows once, not once a path.
+ */
+static __always_inline struct tm_packet *tm_fresh_packet(__u32 wire_len)
+{
+	__u32 zero = 0;
+	struct tm_packet *p = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
+
+	if (p) {
+		__builtin_memset(p, 0, sizeof(*p));
+		p->wire_len = wire_len;
+	}
+	return p;
+}
+
+/* Reads the frame into the CPU's packet. Returns enum tm_kind, or -1 without one. */
+TM_SUBFN int tm_read_xdp(struct xdp_md *ctx, __u32 raw)
+{
+	const void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct tm_packet *p = tm_fresh_packet(end - data);
+
+	return p ? tm_parse(data, end, p, raw) : -1;
+}
+
+TM_SUBFN int tm_read_skb(struct __sk_buff *skb, __u32 raw)
+{
+	const void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct tm_packet *p = tm_fresh_packet(skb->len);
+
+	return p ? tm_parse(data, end, p, raw) : -1;
+}
+
+TM_PROG("xdp")
+int tm_xdp(struct xdp_md *ctx)
+{
+	__u8 ifslot = tm_ifslot(ctx->ingress_ifindex);
+	struct tm_weight w = { .packets = 1, .bytes = (void *)(long)ctx->data_end - (void *)(long)ctx->data };
+	int kind = tm_read_xdp(ctx, ifslot & TM_IFSLOT_RAW_IP);
+
+	return tm_handle(kind, ifslot, ctx->ingress_ifindex, TM_INGRESS, &w) ? XDP_DROP : XDP_PASS;
+}
+
+TM_PROG("tc")
+int tm_tc(struct __sk_buff *skb)
+{
+	__u32 zero = 0, raw;
+	__u8 ifslot = tm_ifslot(skb->ifindex);
+	struct tm_weight w = { .packets = 1, .bytes = skb->len };
+	struct tm_packet *p;
+	int kind;
+
+	raw = ifslot & TM_IFSLOT_RAW_IP;
+	kind = tm_read_skb(skb, raw);
+	/* Headers may lie in fragments of the buffer: bring them in and read once more. */
+	if (kind == TM_IS_MALFORMED && !bpf_skb_pull_data(skb, skb->len < TM_PULL_BYTES ? skb->len : TM_PULL_BYTES))
+		kind = tm_read_skb(skb, raw);
+	p = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
+	if (!p)
+		return TC_ACT_UNSPEC;
+	if (skb->vlan_present) { /* the tag travels beside the buffer and will be on the wire */
+		p->key.vlan = skb->vlan_tci & 0xfff;
+		w.bytes += sizeof(struct tm_vlan);
+	}
+	if (skb->gso_segs > 1) {
+		w.packets = skb->gso_segs;
+		w.bytes += (__u64)(skb->gso_segs - 1) * p->header_len;
+	}
+	return tm_handle(kind, ifslot, skb->ifindex, TM_EGRESS, &w) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
+/* Run by the daemon through BPF_PROG_TEST_RUN: the two clocks, read together. */
+TM_PROG("xdp")
+int tm_tick(struct xdp_md *ctx)
+{
+	__u32 zero = 0;
+	struct tm_clock *clock = bpf_map_lookup_elem(TM_REF(tm_clock), &zero);
+
+	if (clock) {
+		clock->jiffies = bpf_jiffies64();
+		clock->monotonic_ns = bpf_ktime_get_ns();
+	}
+	return XDP_PASS;
+}

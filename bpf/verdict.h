@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * From a parsed packet to its verdict word. Precedence, strongest first: guard, allowlist, ban, rule or list by
+ * longest prefix, default. Guard, allowlist, rules, lists and the default are resolved when the table is compiled;
+ * what depends on the packet or the moment (bans, lifelines, replies, rates) is decided here.
+ */
+#ifndef TM_VERDICT_H
+#define TM_VERDICT_H
+
+#include "parse.h"
+#include "table.h"
+
+#define TM_REASON(verdict) ((verdict) >> TM_REASON_SHIFT & TM_REASON_MASK)
+#define TM_ACTION(verdict) ((verdict) >> TM_ACTION_SHIFT & TM_ACTION_MASK)
+#define TM_VERDICT(action, reason, rule) ((__u32)(rule) | (__u32)(reason) << TM_REASON_SHIFT | (__u32)(action) << TM_ACTION_SHIFT)
+
+/* What the verdict needs to know beside the packet. */
+struct tm_context {
+	__u64 now;   /* jiffies64 */
+	__u32 flags; /* TM_CFG_* */
+	__u32 egress;
+};
+
+/* A connection is forgotten after this long without a packet from this host (netfilter's conntrack defaults). */
+#define TM_CONN_TCP_S (5 * 24 * 3600)
+#define TM_CONN_OTHER_S 180
+
+#define TM_DHCP4_CLIENT 68
+#define TM_DHCP6_CLIENT 546
+#define TM_ICMPV6_NEIGHBOUR_FIRST 133 /* router solicitation ... redirect (RFC 4861) */
+#define TM_ICMPV6_NEIGHBOUR_LAST 137
+#define TM_ECHO_REPLY 0
+#define TM_ECHO_REQUEST 8
+#define TM_ECHO_REQUEST6 128
+#define TM_ECHO_REPLY6 129
+
+static __always_inline __u32 tm_banned(const struct tm_packet *p, __u64 now)
+{
+	struct tm_ban_key key = { .prefixlen = 128 };
+	const struct tm_ban *ban;
+
+	__builtin_memcpy(key.addr, p->key.src, sizeof(key.addr));
+	ban = bpf_map_lookup_elem(TM_REF(tm_bans), &key);
+	if (!ban || (ban->expires && now >= ban->expires))
+		return 0;
+	return ban->verdict;
+}
+
+/* Without these a host loses its address or its neighbours: never dropped, whatever the rules say. */
+static __always_inline int tm_is_lifeline(const struct tm_packet *p)
+{
+	__u16 dport = tm_ntohs(p->key.dport);
+
+	if (p->key.proto == TM_PROTO_ICMPV6)
+		return tm_ntohs(p->key.sport) >= TM_ICMPV6_NEIGHBOUR_FIRST && tm_ntohs(p->key.sport) <= TM_ICMPV6_NEIGHBOUR_LAST &&
+		       p->ttl == 255; /* never crossed a router */
+	return p->key.proto == TM_PROTO_UDP && dport == (p->key.scope & TM_SCOPE_IPV6 ? TM_DHCP6_CLIENT : TM_DHCP4_CLIENT);
+}
+
+/* ICMP's errors about a path (RFC 4890, RFC 1191): replies that name no port of ours in their own header. */
+static __always_inline int tm_is_path_error(const struct tm_packet *p)
+{
+	__u16 type = tm_ntohs(p->key.sport);
+
+	if (p->key.proto == TM_PROTO_ICMP)
+		return type == 3 || type == 11 || type == 12;
+	return p->key.proto == TM_PROTO_ICMPV6 && type >= 1 && type <= 4;
+}
+
+/* The connection's key as a reply shows it; 0 for protocols that are not followed. */
+static __always_inline int tm_conn_key(const struct tm_packet *p, int egress, struct tm_conn_key *key)
+{
+	const struct tm_key *k = &p->key;
+	int icmp = k->proto == TM_PROTO_ICMP || k->proto == TM_PROTO_ICMPV6;
+
+	if (!icmp && k->proto != TM_PROTO_TCP && k->proto != TM_PROTO_UDP && k->proto != TM_PROTO_SCTP)
+		return 0;
+	__builtin_memcpy(key->remote, egress ? k->dst : k->src, sizeof(key->remote));
+	__builtin_memcpy(key->local, egress ? k->src : k->dst, sizeof(key->local));
+	key->proto = k->proto;
+	if (p->bits & TM_BIT_FRAGMENT)
+		return 1; /* without ports: entered when a first fragment passes */
+	if (!icmp) {
+		key->remote_port = egress ? k->dport : k->sport;
+		key->local_port = egress ? k->sport : k->dport;
+	} else if (egress) {
+		if (k->sport == tm_htons(TM_ECHO_REQUEST))
+			key->remote_port = tm_htons(TM_ECHO_REPLY);
+		else if (k->sport == tm_htons(TM_ECHO_REQUEST6))
+			key->remote_port = tm_htons(TM_ECHO_REPLY6);
+		else
+			return 0;
+		key->local_port = 0xffff; /* tells an echo from a fragment */
+	} else {
+		key->remote_port = k->sport;
+		key->local_port = 0xffff;
+	}
+	return 1;
+}
+
+/* Egress: remember what this host says, so that its answers are known. At most one write a second and connection. */
+static __always_inline void tm_learn(const struct tm_packet *p, __u64 now)
+{
+	struct tm_conn_key key = {};
+	__u64 *last;
+
+	if (!tm_conn_key(p, 1, &key))
+		return;
+	last = bpf_map_lookup_elem(TM_REF(tm_conns), &key);
+	if (!last)
+		bpf_map_update_elem(TM_REF(tm_conns), &key, &now, BPF_ANY);
+	else if (now - *last > c_hz)
+		*last = now;
+}
+
+static __always_inline int tm_is_reply(const struct tm_packet *p, __u64 now)
+{
+	struct tm_conn_key key = {};
+	__u64 *last, age;
+
+	if (tm_is_path_error(p))
+		return 1;
+	if (!tm_conn_key(p, 0, &key))
+		return 0;
+	last = bpf_map_lookup_elem(TM_REF(tm_conns), &key);
+	if (!last)
+		return 0;
+	age = now - *last;
+	if (age > (__u64)c_hz * (p->key.proto == TM_PROTO_TCP ? TM_CONN_TCP_S : TM_CONN_OTHER_S) && (__s64)age > 0)
+		return 0;
+	if ((p->bits & TM_BIT_MORE_FRAGMENTS) && !(p->bits & TM_BIT_FRAGMENT)) {
+		key.remote_port = key.local_port = 0; /* let the rest of the datagram follow */
+		bpf_map_update_elem(TM_REF(tm_conns), &key, &now, BPF_ANY);
+	}
+	return 1;
+}
+
+/*
+ * Takes a packet from the source's bucket; 0 if it is empty. CPUs that serve one source at the same moment may
+ * both take the last token: the rate is then exceeded by a packet, which is cheaper than a lock.
+ */
+static __always_inline int tm_take_token(const struct tm_packet *p, __u32 verdict, __u64 now)
+{
+	struct tm_bucket_key key = { .rule = verdict & TM_RULE_MASK };
+	struct tm_bucket fresh, *bucket;
+	__u64 full = (__u64)p->burst_packets << 16, tokens, elapsed;
+
+	__builtin_memcpy(key.src, p->key.src, sizeof(key.src));
+	bucket = bpf_map_lookup_elem(TM_REF(tm_buckets), &key);
+	if (!bucket) {
+		fresh.last = now;
+		fresh.tokens = full > 1 << 16 ? full - (1 << 16) : 0;
+		bpf_map_update_elem(TM_REF(tm_buckets), &key, &fresh, BPF_ANY);
+		return 1;
+	}
+	elapsed = now - bucket->last;
+	if (elapsed > (__u64)c_hz << 10)
+		elapsed = (__u64)c_hz << 10; /* keeps the product below in range; a bucket is full long before */
+	tokens = bucket->tokens + (elapsed << 16) * p->rate_per_s / c_hz;
+	if (tokens > full)
+		tokens = full;
+	if (tokens < 1 << 16)
+		return 0; /* the bucket stays as it is: what has dripped in so far is not lost to rounding */
+	bucket->last = now;
+	bucket->tokens = tokens - (1 << 16);
+	return 1;
+}
+
+/* Which of the four roots, and the address that decides: the source of what comes in, the destination of what goes out. */
+static __always_inline __u32 tm_look_up(const struct tm_packet *p, __u32 egress, __u64 now)
+{
+	const __u8 *address = egress ? p->key.dst : p->key.src;
+
+	if (p->key.scope & TM_SCOPE_IPV6)
+		return tm_decide(2 * egress + 1, tm_host64(address), tm_host64(address + 8), now);
+	return tm_decide(2 * egress, tm_host64(address + 8) << 32, 0, now);
+}
+
+/* The verdict word for a packet whose addresses are valid. */
+static __always_inline __u32 tm_judge(const struct tm_packet *p, const struct tm_context *x)
+{
+	__u32 verdict = tm_look_up(p, x->egress, x->now), ban;
+
+	if (x->egress && (x->flags & TM_CFG_ESTABLISHED) && TM_ACTION(verdict) != TM_DROP)
+		tm_learn(p, x->now);
+	if (!x->egress && (x->flags & TM_CFG_BANS) && TM_REASON(verdict) < TM_BY_ALLOWLIST) {
+		ban = tm_banned(p, x->now);
+		if (ban)
+			verdict = ban;
+	}
+	if (TM_ACTION(verdict) == TM_LIMIT) {
+		if (tm_take_token(p, verdict, x->now))
+			verdict = TM_VERDICT(TM_ALLOW, TM_REASON(verdict), verdict & TM_RULE_MASK);
+		else
+			verdict = TM_VERDICT(TM_DROP, TM_BY_LIMIT, verdict & TM_RULE_MASK);
+	}
+	if (TM_ACTION(verdict) == TM_DROP) {
+		if (tm_is_lifeline(p))
+			verdict = TM_VERDICT(TM_ALLOW, TM_BY_GUARD, 0);
+		else if (!x->egress && (x->flags & TM_CFG_ESTABLISHED) && TM_REASON(verdict) == TM_BY_DEFAULT && tm_is_reply(p, x->now))
+			verdict = TM_VERDICT(TM_ALLOW, TM_BY_ESTABLISHED, 0);
+	}
+	return verdict;
+}
+
+#endif
