@@ -1,0 +1,161 @@
+"""A file that holds one JSON array, valid at every moment: for whoever opens it, and after a SIGKILL.
+
+Overwriting the closing bracket with one write does not give that: SIGKILL ends a write between two pages, and of
+150 writers killed in mid-write two left a torn array. So the file that has the name is never written to. A second
+file beside it gets what was added since, then the two change places by rename. Both hold the same bytes, each
+addition is written twice, and a reader has until the next but one addition before its file is written to again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable
+
+from trafficmond.config.settings import Log
+from trafficmond.sinks.files import open_log, same_file
+from trafficmond.sinks.rotate import Rotation
+
+_BEGIN, _END = b"[", b"\n]\n"
+_CHUNK = 1 << 20
+_TAIL = 1 << 20  # a record is shorter
+
+
+class ArrayFile:
+    """Appends records to a JSON array in a file. Raises OSError with nothing changed, so that one may try again."""
+
+    def __init__(self, log: Log, clock: Callable[[], float] = time.time) -> None:
+        assert log.path is not None
+        self._path = log.path
+        self._next = log.path.with_name(f".{log.path.name}.next")
+        self._spare = log.path.with_name(f".{log.path.name}.last")
+        self._limit = log.rotate_size
+        self._clock = clock
+        self._rotation = Rotation(log.path, log.max_files, log.compress)
+        self._fd = self._next_fd = -1
+        self._end = 0  # of the records in the named file, where _END begins
+        self._next_end = 0  # up to here the next file is equal to the named one
+
+    def append(self, records: bytes) -> None:
+        """Add records, joined by commas: all or, with OSError, none."""
+        self._follow()
+        if self._limit and self._end > len(_BEGIN) and self._end + len(records) > self._limit:
+            self._rotation.take(self._path, self._clock())
+            self._follow()
+        self._publish(self._end, (b",\n" if self._end > len(_BEGIN) else b"\n") + records)
+
+    def reopen(self) -> None:
+        """Begin the file anew at its path, if the old one was moved away."""
+        self._follow()
+
+    def close(self) -> None:
+        """Bring it to the disk and remove the second file."""
+        if self._fd >= 0:
+            os.fsync(self._fd)
+        self._forget()
+
+    def _follow(self) -> None:
+        """Hold the file that has our name now: whoever moved or removed it need not tell us."""
+        if self._fd >= 0 and same_file(self._path, os.fstat(self._fd)):
+            return
+        self._forget()
+        self._fd = self._open_named()
+        try:
+            end, whole = _find_end(self._fd)
+            if end < 0:
+                self._rotation.take(self._path, self._clock())
+                os.close(self._fd)
+                self._fd = self._open_named()
+                end, whole = _find_end(self._fd)
+            self._end = end
+            if not whole:
+                self._publish(end, b"")
+            self._rotation.tidy()
+        except OSError:
+            self._forget()
+            raise
+
+    def _open_named(self) -> int:
+        """Open the named file; a new one has an empty array before it has the name."""
+        if not self._path.exists() or not self._path.stat().st_size:
+            fd = open_log(self._next, os.O_WRONLY | os.O_TRUNC)
+            try:
+                _write_at(fd, _BEGIN + _END, 0)
+            finally:
+                os.close(fd)
+            self._next.rename(self._path)
+        return os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+
+    def _publish(self, end: int, addition: bytes) -> None:
+        """Give the name to the next file, holding the named one's bytes up to `end`, the addition and the bracket."""
+        if self._next_fd < 0:
+            self._next_fd = open_log(self._next, os.O_RDWR | os.O_TRUNC)
+            self._next_end = 0
+        self._next_end = min(self._next_end, end)
+        while self._next_end < end:
+            part = os.pread(self._fd, min(_CHUNK, end - self._next_end), self._next_end)
+            _write_at(self._next_fd, part, self._next_end)
+            self._next_end += len(part)
+        _write_at(self._next_fd, addition + _END, end)
+        os.ftruncate(self._next_fd, end + len(addition) + len(_END))
+
+        self._spare.unlink(missing_ok=True)
+        os.link(self._path, self._spare)
+        self._next.rename(self._path)
+        self._spare.rename(self._next)
+        self._fd, self._next_fd = self._next_fd, self._fd
+        self._end, self._next_end = end + len(addition), end
+
+    def _forget(self) -> None:
+        for fd in (self._fd, self._next_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._next_fd = -1
+        for leftover in (self._next, self._spare):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+
+def _find_end(fd: int) -> tuple[int, bool]:
+    """Where the records of an array end (-1: nowhere that is sure), and whether it ends as we write it.
+
+    A last line that is half written is left out; so are a missing bracket and a comma before it, as the original
+    left them.
+    """
+    size = os.fstat(fd).st_size
+    start = max(0, size - _TAIL)
+    tail = os.pread(fd, size - start, start)
+    if os.pread(fd, 1, 0) != _BEGIN:
+        return -1, False
+    if tail == _BEGIN + _END or tail.endswith(b"}" + _END):
+        return size - len(_END), True
+    body = _strip(tail.rstrip().removesuffix(b"]"))
+    if start == 0 and _parses(tail):
+        return len(body), False
+    for candidate in (body, _strip(body[: body.rfind(b"\n") + 1])):
+        if start == 0 and candidate in (b"", _BEGIN):
+            return len(_BEGIN), False
+        last_line = candidate[candidate.rfind(b"\n") + 1 :].removeprefix(_BEGIN)
+        if candidate.endswith(b"}") and _parses(_BEGIN + last_line + b"]"):
+            return start + len(candidate), False
+    return -1, False
+
+
+def _strip(text: bytes) -> bytes:
+    return text.rstrip().removesuffix(b",").rstrip()
+
+
+def _parses(text: bytes) -> bool:
+    try:
+        return isinstance(json.loads(text), list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    rest = memoryview(data)
+    while rest:
+        count = os.pwrite(fd, rest, offset)
+        rest, offset = rest[count:], offset + count

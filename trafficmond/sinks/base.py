@@ -1,0 +1,205 @@
+"""A sink: a bounded queue, a thread, and a writer of one format behind them.
+
+The daemon's loop only ever appends to a queue; a disk that stalls costs counted events, never a packet.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from trafficmond.config.settings import Log
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.names import Names
+from trafficmond.model import Threat
+from trafficmond.sinks.filters import Filter
+from trafficmond.sinks.messages import Note
+
+SLICE = 2048  # events rendered and written at a time; on an error this much is tried again
+_RETRY_SECONDS = 1.0
+_RARE = 1024  # threats and notes that wait at most, beside the events
+
+
+class Writer(Protocol):
+    """One format. Called from the sink's thread alone.
+
+    A method that raises OSError has written nothing, and is called again with the same until it succeeds.
+    """
+
+    def events(self, batch: Batch, names: Names) -> None:
+        """Write events."""
+
+    def threat(self, threat: Threat) -> None:
+        """Write a threat."""
+
+    def note(self, note: Note) -> None:
+        """Write a message about the daemon itself."""
+
+    def reopen(self) -> None:
+        """Begin the file anew at its path; somebody has moved the old one away."""
+
+    def close(self) -> None:
+        """Finish what is open."""
+
+
+@dataclass(slots=True)
+class _Events:
+    batch: Batch
+    names: Names
+
+
+class Sink:
+    """One [[log]] at work. Every method may be called from the daemon's loop: none waits, but `close`."""
+
+    def __init__(self, log: Log, writer: Writer, *, notes: bool = False, warning: str = "") -> None:
+        """`notes`: whether it takes the daemon's own messages. `warning` is shown as its error while it works."""
+        self.log = log
+        self.notes = notes
+        self.lost = 0  # events, threats and notes
+        self.written = 0
+        self._writer = writer
+        self._filter = Filter(log)
+        self._warning = warning
+        self._error = ""
+        self._items: deque[_Events | Threat | Note] = deque()
+        self._waiting = 0  # events in _items and in hand
+        self._reopen = False
+        self._closing = False
+        self._give_up_at = float("inf")
+        self._wake = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=f"log-{log.format}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def emit(self, batch: Batch, names: Names) -> None:
+        """Queue what the filter lets through; what does not fit is lost and counted."""
+        chosen = self._filter.events(batch)
+        if not len(chosen):
+            return
+        with self._wake:
+            room = self.log.buffer_size - self._waiting
+            self.lost += max(0, len(chosen) - room)
+            chosen = chosen[: max(0, room)]
+            if len(chosen):
+                self._items.append(_Events(chosen, names))
+                self._waiting += len(chosen)
+                self._wake.notify()
+
+    def threat(self, threat: Threat) -> None:
+        """Queue a threat that the filter lets through."""
+        if self._filter.threat(threat):
+            self._put(threat)
+
+    def note(self, note: Note) -> None:
+        """Queue a message about the daemon, if this sink takes them."""
+        if self.notes:
+            self._put(note)
+
+    def _put(self, item: Threat | Note) -> None:
+        with self._wake:
+            if len(self._items) >= self.log.buffer_size + _RARE:
+                self.lost += 1
+                return
+            self._items.append(item)
+            self._wake.notify()
+
+    def reopen(self) -> None:
+        """Have the file begun anew, as after logrotate moved it."""
+        with self._wake:
+            self._reopen = True
+            self._wake.notify()
+
+    def close(self, deadline: float) -> None:
+        """Write what waits, until `deadline` (time.monotonic); what is left then is lost and counted."""
+        self.finish(deadline)
+        self._thread.join(max(0.0, deadline - time.monotonic()) + 0.1)
+        with self._wake:
+            self.lost += self._waiting + sum(not isinstance(item, _Events) for item in self._items)
+            self._items.clear()
+            self._waiting = 0
+
+    def finish(self, deadline: float) -> None:
+        """Tell the thread to end by `deadline`, without waiting for it."""
+        with self._wake:
+            self._closing = True
+            self._give_up_at = deadline
+            self._wake.notify()
+
+    @property
+    def error(self) -> str:
+        """Why nothing can be written now, or what is being done without; empty where all is well."""
+        return self._error or self._warning
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt to write failed."""
+        return bool(self._error)
+
+    def status(self) -> dict[str, Any]:
+        """For `trafficctl status`: format, path, queue (events waiting), written, lost, error."""
+        return {
+            "format": self.log.format,
+            "path": str(self.log.path or ""),
+            "queue": self._waiting,
+            "written": self.written,
+            "lost": self.lost,
+            "error": self.error,
+        }
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._items or self._reopen or self._closing):
+                    self._wake.wait()
+                item = self._items.popleft() if self._items else None
+                reopen, self._reopen = self._reopen, False
+            if reopen and not self._persist(self._writer.reopen):
+                return
+            if item is None:
+                if self._closing:
+                    self._persist(self._writer.close)
+                    return
+            elif not self._write(item):
+                return
+
+    def _write(self, item: _Events | Threat | Note) -> bool:
+        if isinstance(item, Threat):
+            return self._persist(lambda: self._writer.threat(item), 1)
+        if isinstance(item, Note):
+            return self._persist(lambda: self._writer.note(item), 1)
+        for start in range(0, len(item.batch), SLICE):
+            part = item.batch[start : start + SLICE]
+            if not self._persist(partial(self._writer.events, part, item.names), len(part)):
+                return False
+            with self._wake:
+                self._waiting -= len(part)
+        return True
+
+    def _persist(self, act: Callable[[], None], count: int = 0) -> bool:
+        """Do it, again and again until it succeeds. False: the time to close has come first."""
+        while True:
+            try:
+                act()
+            except OSError as error:
+                self._error = error.strerror or str(error)
+            except Exception as error:  # noqa: BLE001 - one record that cannot be written must not end the log
+                with self._wake:
+                    self._warning = f"some records could not be written: {type(error).__name__}: {error}"
+                    self.lost += count
+                return True
+            else:
+                self._error = ""
+                self.written += count
+                return True
+            with self._wake:
+                left = self._give_up_at - time.monotonic()
+                if left <= 0:
+                    return False
+                self._wake.wait(min(_RETRY_SECONDS, left))

@@ -1,0 +1,90 @@
+"""Lines for people: on a terminal in colour, in a file without."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from trafficmond.config.settings import Log
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.names import Names
+from trafficmond.model import Severity, Threat
+from trafficmond.sinks import record
+from trafficmond.sinks.files import LineFile, Stream, is_stream
+from trafficmond.sinks.messages import PRIORITY_NAMES, WARNING, Note
+
+_RESET, _DIM, _RED, _YELLOW, _BOLD = "\033[0m", "\033[2m", "\033[31m", "\033[33m", "\033[1m"
+_PORTLESS = frozenset(("ICMP", "ICMPv6"))
+_COLOUR_OF_SEVERITY: Mapping[Severity, str] = {
+    Severity.LOW: _DIM,
+    Severity.MEDIUM: _YELLOW,
+    Severity.HIGH: _RED,
+    Severity.CRITICAL: _BOLD + _RED,
+}
+
+
+def printable(text: str) -> str:
+    """The text with everything that could steer a terminal made visible."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+class Console:
+    """The writer of format console."""
+
+    def __init__(self, log: Log, fd: int = 1) -> None:
+        """Without a path in `log`, writes to `fd`."""
+        self._colour = False
+        if is_stream(log.path):
+            stream = Stream(log.path, fd)
+            self._colour = stream.is_terminal and not os.environ.get("NO_COLOR")
+            self._file: Stream | LineFile = stream
+        else:
+            self._file = LineFile(log)
+
+    def events(self, batch: Batch, names: Names) -> None:
+        """One line each: time, action, interface and direction, who to whom, size, what decided."""
+        lines = (self._event(dict(zip(record.FIELDS, row, strict=True))) for row in record.rows(batch, names))
+        self._file.append("".join(lines).encode())
+
+    def threat(self, threat: Threat) -> None:
+        """One line."""
+        label = self._paint(f"{str(threat.severity).upper():8}", _COLOUR_OF_SEVERITY[threat.severity])
+        what = f"{threat.detector} {threat.technique} {threat.summary}"
+        self._file.append(f"{record.iso_time(threat.last_seen)} {label} {printable(what)}\n".encode())
+
+    def note(self, note: Note) -> None:
+        """One line."""
+        label = self._paint(f"{PRIORITY_NAMES[note.level]:8}", _RED if note.level < WARNING else _DIM)
+        self._file.append(f"{record.iso_time(note.timestamp)} {label} {printable(note.text)}\n".encode())
+
+    def reopen(self) -> None:
+        """Begin the file anew at its path."""
+        self._file.reopen()
+
+    def close(self) -> None:
+        """Bring it to the disk."""
+        self._file.close()
+
+    def _event(self, event: Mapping[str, str]) -> str:
+        protocol, dropped = event["protocol"], event["action"] == "DROP"
+        source, target = event["src_ip"], event["dst_ip"]
+        if protocol in _PORTLESS:
+            protocol += f" {event['src_port']}/{event['dst_port']}"
+        else:
+            source, target = _endpoint(source, event["src_port"]), _endpoint(target, event["dst_port"])
+        label = self._paint(f"{event['action']:8}", _RED if dropped else _DIM)
+        return (
+            f"{event['timestamp_iso']} {label} "
+            f"{printable(event['interface'])} {'->' if event['direction'] == 'ingress' else '<-'} "
+            f"{protocol} {source} > {target} {event['packet_size']} B "
+            f"[{printable(event['rule'])}]\n"
+        )
+
+    def _paint(self, text: str, colour: str) -> str:
+        return f"{colour}{text}{_RESET}" if self._colour else text
+
+
+def _endpoint(address: str, port: object) -> str:
+    if not port:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,0 +1,55 @@
+"""Comma-separated values (RFC 4180, with a header once a file, lines ended by LF as the original's)."""
+
+from __future__ import annotations
+
+from trafficmond.config.settings import Log
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.names import Names
+from trafficmond.model import Threat
+from trafficmond.sinks import record
+from trafficmond.sinks.files import LineFile, Stream, is_stream
+from trafficmond.sinks.messages import Note
+
+HEADER = ",".join(record.FIELDS) + "\n"
+_TEMPLATE = ",".join("%s" for _ in record.FIELDS)
+
+
+def quote(text: str) -> str:
+    """A field: in quotes where RFC 4180 asks for it."""
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in '",\r\n') else text
+
+
+def event_rows(batch: Batch, names: Names) -> str:
+    """One line an event, each with its newline."""
+    return "\n".join([_TEMPLATE % row for row in record.rows(batch, names, quote)]) + "\n"
+
+
+class Csv:
+    """The writer of format csv. It has columns for events only: threats do not fit."""
+
+    def __init__(self, log: Log) -> None:
+        self._header = b""
+        if is_stream(log.path):
+            self._file: Stream | LineFile = Stream(log.path)
+            self._header = HEADER.encode()
+        else:
+            self._file = LineFile(log, HEADER.encode())
+
+    def events(self, batch: Batch, names: Names) -> None:
+        """One line each."""
+        self._file.append(self._header + event_rows(batch, names).encode())
+        self._header = b""
+
+    def threat(self, threat: Threat) -> None:
+        """Threats have other columns; the other formats have them."""
+
+    def note(self, note: Note) -> None:
+        """Notes are not traffic; the journal and the console have them."""
+
+    def reopen(self) -> None:
+        """Begin the file anew at its path."""
+        self._file.reopen()
+
+    def close(self) -> None:
+        """Bring it to the disk."""
+        self._file.close()

@@ -1,0 +1,139 @@
+"""All sinks as one: what the daemon gives its events, threats and messages to."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trafficmond.config.settings import Log
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.names import Names
+from trafficmond.model import Threat
+from trafficmond.sinks import journal, messages
+from trafficmond.sinks.base import Sink, Writer
+from trafficmond.sinks.console import Console
+from trafficmond.sinks.csv import Csv
+from trafficmond.sinks.journal import Journal
+from trafficmond.sinks.json import JsonArray
+from trafficmond.sinks.jsonl import JsonLines
+from trafficmond.sinks.messages import Message, Note
+
+_STDERR = 2
+_LOSS_REPORT_SECONDS = 60.0
+_NOTES_ONLY = Log(format="console", actions=(), min_severity="none")
+_NO_JOURNAL = f"there is no journal ({journal.SOCKET} is missing); writing to standard error instead"
+
+_WRITERS: Mapping[str, Callable[[Log], Writer]] = {
+    "jsonl": JsonLines,
+    "json": JsonArray,
+    "csv": Csv,
+    "console": Console,
+}
+
+
+def make_sink(log: Log) -> Sink:
+    """The sink of one [[log]]. Where there is no journal, its entries go to standard error, and `error` says so."""
+    if log.format != "journal":
+        return Sink(log, _WRITERS[log.format](log), notes=log.format == "console")
+    if journal.available():
+        return Sink(log, Journal(), notes=True)
+    return Sink(log, Console(log, _STDERR), notes=True, warning=_NO_JOURNAL)
+
+
+@dataclass(slots=True)
+class _Reported:
+    """What was last said about a sink."""
+
+    lost: int = 0
+    failing: bool = False
+    at: float = -_LOSS_REPORT_SECONDS
+
+
+class SinkSet:
+    """Every [[log]], and a place for the daemon's own messages whatever the settings say.
+
+    Those go to the journal under systemd, and to standard error where a person may be looking at it.
+    """
+
+    def __init__(self, logs: Sequence[Log], clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._sinks = [make_sink(log) for log in logs]
+        self._notes = _place_for_notes(logs)
+        self._reported = [_Reported() for _ in self._sinks]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for sink in self._all():
+            sink.start()
+
+    def emit(self, events: Batch, names: Names) -> None:
+        """Give an EVENT batch (which nobody changes any more) to every log. To be called each tick, empty or not."""
+        for sink in self._sinks:
+            sink.emit(events, names)
+        self._report(time.monotonic())
+
+    def threat(self, threat: Threat) -> None:
+        """Give a threat to every log; a copy is kept, so that its owner may go on updating it."""
+        threat = replace(threat, evidence=dict(threat.evidence))
+        for sink in self._sinks:
+            sink.threat(threat)
+
+    def note(
+        self, message: Message, text: str, fields: Mapping[str, object] | None = None, *, priority: int | None = None
+    ) -> None:
+        """Say something about the daemon itself. `fields` get the prefix TRAFFICMON_ in the journal."""
+        note = Note(message, text, self._clock(), fields or {}, priority)
+        for sink in self._all():
+            sink.note(note)
+
+    def reopen(self) -> None:
+        """Have every file begun anew at its path, as logrotate asks for with SIGUSR1."""
+        for sink in self._all():
+            sink.reopen()
+
+    def close(self, deadline: float) -> None:
+        """Write what waits, until `deadline` (time.monotonic), and end the threads."""
+        sinks = self._all()
+        for sink in sinks:
+            sink.finish(deadline)
+        for sink in sinks:
+            sink.close(deadline)
+
+    def status(self) -> list[dict[str, Any]]:
+        """For `trafficctl status`: of each [[log]] its format, path, queue, written, lost, error."""
+        return [sink.status() for sink in self._sinks]
+
+    def _all(self) -> list[Sink]:
+        return [*self._sinks, *self._notes]
+
+    def _report(self, now: float) -> None:
+        """Say when a log fails, works again, or (once a minute at most) has lost something."""
+        for sink, said in zip(self._sinks, self._reported, strict=True):
+            where = str(sink.log.path or sink.log.format)
+            fields = {"path": where, "format": sink.log.format, "lost": sink.lost}
+            failing = sink.failing
+            if failing != said.failing:
+                said.failing = failing
+                if failing:
+                    self.note(messages.LOG_FAILED, f"cannot write log {where}: {sink.error}", fields)
+                else:
+                    self.note(messages.LOG_RESUMED, f"log {where} is written again", fields)
+            if sink.lost != said.lost and now - said.at >= _LOSS_REPORT_SECONDS:
+                lost, said.lost, said.at = sink.lost - said.lost, sink.lost, now
+                self.note(
+                    messages.LOSS, f"log {where} lost {lost} events", {**fields, "what": f"{lost} of log {where}"}
+                )
+
+
+def _place_for_notes(logs: Sequence[Log]) -> list[Sink]:
+    """The sink that takes notes where none of the logs is where they are looked for."""
+    journals = any(log.format == "journal" for log in logs)
+    if "JOURNAL_STREAM" in os.environ and journal.available():
+        return [] if journals else [Sink(_NOTES_ONLY, Journal(), notes=True)]
+    consoles = any(log.format == "console" and log.path is None for log in logs)
+    if consoles or (journals and not journal.available()):
+        return []
+    return [Sink(_NOTES_ONLY, Console(_NOTES_ONLY, _STDERR), notes=True)]

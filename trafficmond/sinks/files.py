@@ -1,0 +1,166 @@
+"""A file of lines that is only ever appended to, whole lines at a time, and rotated by size."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from trafficmond.config.settings import Log
+from trafficmond.sinks.rotate import Rotation
+
+_BACKWARDS = 65536
+FILE_MODE = 0o640
+
+
+class LineFile:
+    """Appends lines. Raises OSError with nothing written (and no half line left behind), so that one may try again.
+
+    `header` begins each new file; an existing file that begins otherwise is rotated away. A half line at the end
+    of an existing file, left by a crash in mid-write, is cut off.
+    """
+
+    def __init__(self, log: Log, header: bytes = b"", clock: Callable[[], float] = time.time) -> None:
+        assert log.path is not None
+        self._path = log.path
+        self._limit = log.rotate_size
+        self._header = header
+        self._clock = clock
+        self._rotation = Rotation(log.path, log.max_files, log.compress)
+        self._fd = -1
+
+    def append(self, lines: bytes) -> None:
+        """Write whole lines: all or, with OSError, none."""
+        size = self._follow()
+        if self._limit and size > len(self._header) and size + len(lines) > self._limit:
+            self._rotate()
+            size = 0
+        write_all(self._fd, lines if size else self._header + lines, size)
+
+    def reopen(self) -> None:
+        """Begin the file anew at its path, if the old one was moved away."""
+        self._close()
+        self._open()
+
+    def close(self) -> None:
+        """Bring it to the disk and end. A compression that is still running is left to the next start."""
+        if self._fd >= 0:
+            os.fsync(self._fd)
+        self._close()
+
+    def _follow(self) -> int:
+        """The size of the file that has our name now: whoever moved or removed it need not tell us."""
+        if self._fd >= 0:
+            ours = os.fstat(self._fd)
+            if same_file(self._path, ours):
+                return ours.st_size
+            self._close()
+        self._open()
+        return os.fstat(self._fd).st_size
+
+    def _open(self) -> None:
+        self._fd = open_log(self._path, os.O_RDWR | os.O_APPEND)
+        try:
+            if os.pread(self._fd, len(self._header), 0) not in (b"", self._header):
+                self._rotation.take(self._path, self._clock())
+                self._close()
+                self._fd = open_log(self._path, os.O_RDWR | os.O_APPEND)
+            cut_half_line(self._fd)
+            self._rotation.tidy()
+        except OSError:
+            self._close()
+            raise
+
+    def _rotate(self) -> None:
+        os.fsync(self._fd)
+        self._rotation.take(self._path, self._clock())
+        self._close()
+        self._open()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+class Stream:
+    """Standard output, a terminal, a pipe or a device: written to as it comes, never rotated."""
+
+    def __init__(self, path: Path | None = None, fd: int = 1) -> None:
+        """`path` is opened at the first writing, which may wait for a pipe's reader; without one, `fd` is used."""
+        self._path = path
+        self._fd = fd if path is None else -1
+        self._rest = b""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person looks at it."""
+        return self._fd >= 0 and os.isatty(self._fd)
+
+    def append(self, data: bytes) -> None:
+        """Write all. After an OSError the same call goes on where it ended."""
+        if self._fd < 0 and self._path is not None:
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+        rest = memoryview(self._rest or data)
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        finally:
+            self._rest = bytes(rest)
+
+    def reopen(self) -> None:
+        """Open the path again at the next writing."""
+        self.close()
+
+    def close(self) -> None:
+        """Close what was opened here; standard output stays."""
+        if self._path is not None and self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def is_stream(path: Path | None) -> bool:
+    """Whether a log's path is standard output (None), a pipe or a device, not a file to be rotated."""
+    return path is None or (path.exists() and not path.is_file())
+
+
+def open_log(path: Path, flags: int) -> int:
+    """Open or create a log file, with its folder. Raises OSError."""
+    path.parent.mkdir(0o750, parents=True, exist_ok=True)
+    return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+
+
+def same_file(path: Path, ours: os.stat_result) -> bool:
+    """Whether `path` still names the file that `ours` is of."""
+    try:
+        named = path.stat()
+    except FileNotFoundError:
+        return False
+    return (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def write_all(fd: int, data: bytes, size: int) -> None:
+    """Append `data` to a file of `size` bytes; on OSError it has its old size again."""
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+    except OSError:
+        os.ftruncate(fd, size)
+        raise
+
+
+def cut_half_line(fd: int) -> int:
+    """Remove what follows the last newline, and return how many bytes that was."""
+    size = end = os.fstat(fd).st_size
+    while end > 0:
+        start = max(0, end - _BACKWARDS)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(fd, end)
+    return size - end

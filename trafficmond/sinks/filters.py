@@ -1,0 +1,64 @@
+"""What a log is for: the filter of one [[log]], on columns."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+import numpy as np
+
+from trafficmond.config.settings import Log
+from trafficmond.flows.batch import Batch, Column, actions, split_address
+from trafficmond.model import Action, Severity, Threat
+
+_ALL_ONES = (1 << 64) - 1
+
+
+class Filter:
+    """Which events and threats a log takes."""
+
+    def __init__(self, log: Log) -> None:
+        self._actions = [Action.parse(name) for name in log.actions]
+        self._all_actions = {Action.MONITOR, Action.DROP} <= set(self._actions)
+        self._networks = [ipaddress.ip_network(text) for text in log.prefixes]
+        self._masked = [_masked(network) for network in self._networks]
+        self._least = Severity[log.min_severity.upper()] if log.min_severity != "none" else None
+
+    def events(self, batch: Batch) -> Batch:
+        """The rows with one of the actions, and an address in one of the prefixes if there are any."""
+        if not self._all_actions:
+            batch = batch[np.isin(actions(batch["verdict"]), self._actions)]
+        if self._masked:
+            batch = batch[self._inside(batch, "src") | self._inside(batch, "dst")]
+        return batch
+
+    def threat(self, threat: Threat) -> bool:
+        """Whether it is severe enough, and of the prefixes if there are any."""
+        if self._least is None or threat.severity < self._least:
+            return False
+        return not self._networks or self._any_inside(filter(None, (threat.src_ip, threat.dst_ip)))
+
+    def _inside(self, batch: Batch, side: str) -> Column:
+        found: Column = np.zeros(len(batch), bool)
+        for family, (mask_hi, mask_lo), (hi, lo) in self._masked:
+            found |= (
+                (batch["family"] == family)
+                & (batch[side + "_hi"] & mask_hi == hi)
+                & (batch[side + "_lo"] & mask_lo == lo)
+            )
+        return found
+
+    def _any_inside(self, addresses: Iterable[str]) -> bool:
+        parsed = [ipaddress.ip_address(text) for text in addresses]
+        return any(address in network for address in parsed for network in self._networks)
+
+
+def _masked(
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network,
+) -> tuple[int, tuple[np.uint64, np.uint64], tuple[np.uint64, np.uint64]]:
+    """Family, and mask and prefix as the two words of batch addresses."""
+    bits = network.prefixlen + (96 if network.version == 4 else 0)
+    mask = ((1 << bits) - 1) << (128 - bits)
+    hi, lo = split_address(network.network_address.packed)
+    mask_words = np.uint64(mask >> 64), np.uint64(mask & _ALL_ONES)
+    return network.version, mask_words, (np.uint64(hi), np.uint64(lo))

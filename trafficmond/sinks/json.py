@@ -1,0 +1,59 @@
+"""One JSON array of events and threats, valid at every moment."""
+
+from __future__ import annotations
+
+from trafficmond.config.settings import Log
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.names import Names
+from trafficmond.model import Threat
+from trafficmond.sinks.array import ArrayFile
+from trafficmond.sinks.files import Stream, is_stream
+from trafficmond.sinks.jsonl import event_lines, threat_line
+from trafficmond.sinks.messages import Note
+
+
+class _ArrayStream:
+    """An array on a stream, which can be whole only at its end."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._begin = b"[\n"
+
+    def append(self, records: bytes) -> None:
+        """Add records, joined by commas."""
+        self._stream.append(self._begin + records)
+        self._begin = b",\n"
+
+    def reopen(self) -> None:
+        """An array that has begun goes on."""
+
+    def close(self) -> None:
+        """Close the array."""
+        self._stream.append(b"[]\n" if self._begin == b"[\n" else b"\n]\n")
+        self._stream.close()
+
+
+class JsonArray:
+    """The writer of format json."""
+
+    def __init__(self, log: Log) -> None:
+        self._file = _ArrayStream(Stream(log.path)) if is_stream(log.path) else ArrayFile(log)
+
+    def events(self, batch: Batch, names: Names) -> None:
+        """One object each, on a line of its own."""
+        self._file.append(",\n".join(event_lines(batch, names)).encode())
+
+    def threat(self, threat: Threat) -> None:
+        """One object; "event" is "threat"."""
+        self._file.append(threat_line(threat).encode())
+
+    def note(self, note: Note) -> None:
+        """Notes are not traffic; the journal and the console have them."""
+
+    def reopen(self) -> None:
+        """Begin the file anew at its path."""
+        self._file.reopen()
+
+    def close(self) -> None:
+        """Bring it to the disk."""
+        self._file.close()

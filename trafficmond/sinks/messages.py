@@ -1,0 +1,214 @@
+"""The daemon's own messages: an id that never changes, a priority, and what journalctl -x says about each.
+
+systemd/trafficmond.catalog is made of these (`python -m trafficmond.sinks.messages`); a test compares.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# syslog(3)
+CRITICAL, ERROR, WARNING, NOTICE, INFO, DEBUG = 2, 3, 4, 5, 6, 7
+PRIORITY_NAMES: Mapping[int, str] = {2: "critical", 3: "error", 4: "warning", 5: "notice", 6: "info", 7: "debug"}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A kind of journal entry. `explanation` may name the entry's fields as @FIELD@."""
+
+    id: str  # 128 bits, hex, as of `systemd-id128 new`
+    priority: int
+    subject: str
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One message about the daemon itself, for the journal and people. `fields` get the prefix TRAFFICMON_."""
+
+    message: Message
+    text: str
+    timestamp: float  # epoch seconds
+    fields: Mapping[str, object] = field(default_factory=dict)
+    priority: int | None = None  # None: the message's own
+
+    @property
+    def level(self) -> int:
+        """The priority that holds."""
+        return self.message.priority if self.priority is None else self.priority
+
+
+EVENT = Message(
+    "30fb56ddb22d4063812a297a1c61dd63",
+    INFO,
+    "A packet was logged or dropped",
+    """A packet from @TRAFFICMON_SRC_IP@ to @TRAFFICMON_DST_IP@ met a verdict of monitor or drop: @TRAFFICMON_ACTION@,
+because of @TRAFFICMON_RULE@ (@TRAFFICMON_REASON@).
+
+See what decides about an address:    trafficctl explain @TRAFFICMON_SRC_IP@
+See all flows that match:             trafficctl flows --src @TRAFFICMON_SRC_IP@
+Let its source pass:                  trafficctl add-cidr @TRAFFICMON_SRC_IP@ --action allow --save""",
+)
+THREAT = Message(
+    "d7feef95ab034d068ca4416fd60086c8",
+    WARNING,
+    "A threat was detected: @TRAFFICMON_DETECTOR@",
+    """The detector @TRAFFICMON_DETECTOR@ is sure of a threat of severity @TRAFFICMON_SEVERITY@
+(MITRE ATT&CK @TRAFFICMON_TECHNIQUE@).
+
+The evidence and the flows behind it: trafficctl threat @TRAFFICMON_THREAT_ID@
+Ban its source:                       trafficctl ban ADDRESS --ttl 1h
+What each detector looks at is in /usr/share/doc/trafficmon/detectors.md.""",
+)
+STARTED = Message(
+    "235cbe13be57495b829f478f8ad25446",
+    NOTICE,
+    "trafficmond has started",
+    """The programs are loaded and packets are judged and counted on the interfaces shown.
+
+What it watches and how: trafficctl status""",
+)
+STOPPED = Message(
+    "0aaf03fd72314536887361c836b54a86",
+    NOTICE,
+    "trafficmond has stopped",
+    """The last ledger was read and stored. With on_stop = "keep" (and while systemd restarts the service)
+filtering goes on in the kernel; otherwise the programs were detached and packets pass unjudged.""",
+)
+RELOADED = Message(
+    "74e396ee7e1246b9907b28429709e4da",
+    NOTICE,
+    "Rules and settings were reloaded",
+    """The files were read, found right, and took effect at once for every packet.
+
+What is in force: trafficctl rules""",
+)
+CONFIG_REJECTED = Message(
+    "1fdb2d8401014715b3c02b6d429dce54",
+    ERROR,
+    "Configuration was refused; the last good one stays in force",
+    """A file of settings or rules has mistakes. Nothing was changed in the kernel.
+
+See every mistake in its place: trafficctl check
+Then correct the files; they are read again when they change.""",
+)
+ATTACHED = Message(
+    "208c3522e4234f968c8778d540535f08",
+    NOTICE,
+    "An interface is being watched",
+    """Programs were attached to @TRAFFICMON_INTERFACE@ in @TRAFFICMON_MODE@ mode. Generic ("skb") mode works
+everywhere and costs more a packet than native mode.
+
+Why this mode: trafficctl doctor""",
+)
+DETACHED = Message(
+    "eee45e14ed1444a3bf5e21907c6a74cb",
+    NOTICE,
+    "An interface is no longer watched",
+    """@TRAFFICMON_INTERFACE@ has gone, or the settings no longer name it. If it comes back it is watched again.""",
+)
+ATTACH_FAILED = Message(
+    "b68fa6400f97439b89882159b1538ee5",
+    ERROR,
+    "An interface cannot be watched",
+    """The kernel refused to attach a program to @TRAFFICMON_INTERFACE@. Its traffic is neither judged nor counted.
+Another XDP program on it is never replaced.
+
+What to do about it: trafficctl doctor""",
+)
+FOREIGN_PROGRAM = Message(
+    "399f4c2599474a86a45ff777ddeffea8",
+    ERROR,
+    "Another XDP program holds an interface",
+    """@TRAFFICMON_INTERFACE@ carries an XDP program that trafficmon did not attach, and never replaces unasked.
+
+See whose it is:            bpftool net show dev @TRAFFICMON_INTERFACE@
+Remove it, if you want to:  ip link set dev @TRAFFICMON_INTERFACE@ xdp off
+Or leave this interface out of `interfaces` in /etc/trafficmon/trafficmond.toml.""",
+)
+BANNED = Message(
+    "9cbe0abfea154da6a32a9d6cd1ed7569",
+    NOTICE,
+    "A source was banned",
+    """@TRAFFICMON_PREFIX@ is dropped until the ban ends, also while the daemon is down.
+
+All bans: trafficctl bans
+Undo it:  trafficctl unban @TRAFFICMON_PREFIX@""",
+)
+UNBANNED = Message(
+    "b6f169301b3f4ca3bb7a13967c4c217f",
+    INFO,
+    "A ban has ended",
+    """@TRAFFICMON_PREFIX@ is judged by the rules again.""",
+)
+LOSS = Message(
+    "0447cc56088149a5af4b7e55e72d07ac",
+    WARNING,
+    "Records were lost",
+    """Something could not keep up, and records were dropped and counted instead of slowing down packets:
+@TRAFFICMON_WHAT@.
+
+Where and how many: trafficctl status
+A log loses events when its disk is slow or full: see buffer_size in [[log]].""",
+)
+LOG_FAILED = Message(
+    "c60b1f97f27448dd99889d130f9190de",
+    ERROR,
+    "A log cannot be written",
+    """Writing to @TRAFFICMON_PATH@ fails. It is tried again every second; events wait in the buffer meanwhile, and
+are lost and counted when that is full.
+
+Look at the space and the permissions of its folder, then at: trafficctl status""",
+)
+LOG_RESUMED = Message(
+    "87b8b80949cd4ad9bf49f6c089cab5fd",
+    NOTICE,
+    "A log is written again",
+    """Writing to @TRAFFICMON_PATH@ works again.""",
+)
+STORE_FAILED = Message(
+    "7c371d9f456549879240f2a9c4a7ce50",
+    ERROR,
+    "The flow store cannot be written",
+    """flows.db cannot be written. Filtering goes on; flows are not stored until this ends, and the loss is counted.
+
+Look at the space of its disk, then at: trafficctl status""",
+)
+STORE_RESUMED = Message(
+    "bf45a26ddc354180a92a4b56a84e4f96",
+    NOTICE,
+    "The flow store is written again",
+    """flows.db is being written again.""",
+)
+STORE_REPLACED = Message(
+    "7d34433f972b4d52a4d4cd4cf47bf028",
+    CRITICAL,
+    "The flow store was damaged and set aside",
+    """flows.db could not be read as a database. It was renamed, nothing in it was changed, and a new one was begun.
+
+Save what can be saved: sqlite3 @TRAFFICMON_PATH@ .recover""",
+)
+ERROR_INTERNAL = Message(
+    "76f5a69699a44f6ab5d4a510794bebc7",
+    ERROR,
+    "Something failed inside trafficmond",
+    """A part of the daemon failed; the rest goes on. This is a defect worth reporting, with this entry.""",
+)
+ALL: tuple[Message, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Message))
+
+
+def catalog() -> str:
+    """The message catalog (https://systemd.io/CATALOG) of all messages."""
+    entries = (
+        f"-- {message.id}\nSubject: {message.subject}\nDefined-By: trafficmond\n"
+        f"Documentation: man:trafficmond(8)\n\n{message.explanation}\n"
+        for message in ALL
+    )
+    return "# Made from trafficmond/sinks/messages.py\n\n" + "\n".join(entries)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(catalog())

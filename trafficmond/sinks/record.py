@@ -1,0 +1,119 @@
+"""The record of an event: columns of an EVENT batch made into text, a field at a time."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from trafficmond.flows.batch import Batch, actions, address_text
+from trafficmond.flows.community_id import community_id_text, digests, flow_hash_text
+from trafficmond.flows.events import Kind
+from trafficmond.flows.names import Names
+from trafficmond.model import Action, Direction, Reason, Threat
+from trafficmond.protocols import protocol_name
+
+FIELDS = (
+    "timestamp",  # epoch seconds, whole
+    "timestamp_iso",  # the same with milliseconds
+    "src_ip",
+    "dst_ip",
+    "src_port",
+    "dst_port",
+    "protocol",
+    "protocol_num",
+    "packet_size",
+    "action",
+    "interface",
+    "flow_hash",
+    # The original's record ends here.
+    "event",
+    "direction",
+    "rule",
+    "reason",
+    "vlan",
+    "community_id",
+)
+NUMBERS = frozenset(("timestamp", "src_port", "dst_port", "protocol_num", "packet_size", "vlan"))
+
+_ACTIONS = {Action.MONITOR: "LOG", Action.DROP: "DROP", Action.ALLOW: "ALLOW", Action.LIMIT: "LIMIT"}
+_address = functools.lru_cache(4096)(address_text)
+
+
+def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str) -> list[Sequence[Any]]:
+    """One list a field of FIELDS; numbers as int, the rest as str.
+
+    `quote` is applied to what people named (interfaces and rules); everything else needs no quoting in any format.
+    """
+    milliseconds = np.rint(batch["timestamp"] * 1000).astype(np.int64)
+    found = digests(batch)
+    protocols = batch["proto"].tolist()
+    return [
+        (milliseconds // 1000).tolist(),
+        np.datetime_as_string(milliseconds.astype("M8[ms]"), timezone="UTC").tolist(),
+        _addresses(batch, "src"),
+        _addresses(batch, "dst"),
+        batch["sport"].tolist(),
+        batch["dport"].tolist(),
+        _named(protocols, protocol_name),
+        protocols,
+        batch["packet_size"].tolist(),
+        _named(actions(batch["verdict"]).tolist(), lambda action: _ACTIONS[Action(action)]),
+        _named(batch["ifindex"].tolist(), lambda ifindex: quote(names.interface(ifindex))),
+        list(map(flow_hash_text, found)),
+        _named(batch["kind"].tolist(), lambda kind: str(Kind(kind))),
+        _named(batch["direction"].tolist(), lambda direction: str(Direction(direction))),
+        _named(batch["verdict"].tolist(), lambda verdict: quote(names.rule(verdict))),
+        _named(((batch["verdict"] >> 24) & 0xF).tolist(), _reason),
+        batch["vlan"].tolist(),
+        list(map(community_id_text, found)),
+    ]
+
+
+def rows(batch: Batch, names: Names, quote: Callable[[str], str] = str) -> Iterable[tuple[Any, ...]]:
+    """One tuple an event, in the order of FIELDS."""
+    return zip(*columns(batch, names, quote), strict=True)
+
+
+def threat_record(threat: Threat) -> dict[str, Any]:
+    """A threat as the logs hold it; `event` is "threat", so that a reader of events passes it over."""
+    return {
+        "timestamp": math.floor(threat.last_seen),
+        "timestamp_iso": iso_time(threat.last_seen),
+        "event": "threat",
+        "id": threat.id,
+        "detector": threat.detector,
+        "severity": str(threat.severity),
+        "technique": threat.technique,
+        "src_ip": threat.src_ip,
+        "dst_ip": threat.dst_ip,
+        "first_seen": threat.first_seen,
+        "last_seen": threat.last_seen,
+        "count": threat.count,
+        "summary": threat.summary,
+        "evidence": threat.evidence,
+    }
+
+
+def iso_time(seconds: float) -> str:
+    """Epoch seconds as UTC with milliseconds: 2024-11-29T10:00:00.000Z."""
+    whole = datetime.fromtimestamp(round(seconds * 1000) / 1000, UTC)
+    return whole.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _addresses(batch: Batch, side: str) -> list[str]:
+    return list(map(_address, batch[side + "_hi"].tolist(), batch[side + "_lo"].tolist(), batch["family"].tolist()))
+
+
+def _named(numbers: list[int], name: Callable[[int], str]) -> list[str]:
+    """`name` of each number, asked once for each distinct one."""
+    known = {number: name(number) for number in set(numbers)}
+    return [known[number] for number in numbers]
+
+
+def _reason(number: int) -> str:
+    return str(Reason(number)) if number < len(Reason) else f"reason {number}"
