@@ -1,0 +1,172 @@
+"""The writer's hold on flows.db: opening, pragmas, and setting a broken file aside."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from trafficmond.errors import StoreError
+from trafficmond.store.schema import examine, migrate
+
+log = logging.getLogger(__name__)
+
+_CACHE_KIB = 8192
+_WAL_KEEP_BYTES = 16 << 20  # what a WAL is cut back to once it is copied
+_CHECKPOINT_PAGES = 2048
+_BUSY_MS = 2000
+_TRUNCATE_BUSY_MS = 50
+_MODE = 0o640  # the group reads
+_SIDES = ("-wal", "-shm")
+
+_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PASSING = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOMEM,
+)
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+def is_broken(error: sqlite3.Error) -> bool:
+    """Whether the error says that the file itself is damaged."""
+    return _code(error) in _BROKEN
+
+
+def is_passing(error: sqlite3.Error) -> bool:
+    """Whether the error comes from the disk or a lock, and may pass."""
+    return _code(error) in _PASSING
+
+
+class File:
+    """An open flows.db of the current schema, made where missing.
+
+    A broken file is renamed (`set_aside` tells to what) and a fresh one made. Raises StoreError if the file is
+    another program's or a newer version's, which is left untouched, or if it cannot be opened or made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.set_aside: Path | None = None
+        self._inode = -1
+        self._connection: sqlite3.Connection | None = None
+        self.reopen()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The writer's connection, in autocommit: transactions are begun by name."""
+        assert self._connection is not None
+        return self._connection
+
+    def reopen(self) -> None:
+        """Open again, after `close`, or when the file went away."""
+        self.close()
+        try:
+            try:
+                broken = not examine(self.path)
+                if not broken:
+                    self._connection = _connect(self.path)
+            except sqlite3.DatabaseError as error:
+                if not is_broken(error):
+                    raise
+                broken = True
+                self.give_up(str(error))
+            else:
+                if broken:
+                    self.give_up("it does not begin like a database")
+            if broken:
+                self._connection = _connect(self.path)
+            self._inode = self.path.stat().st_ino
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            raise StoreError(
+                f"{self.path}: cannot be opened: {error}", hint="check the directory's owner, mode and space"
+            ) from error
+
+    def close(self) -> None:
+        """Let go of the file; `reopen` takes it up again."""
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+        self._connection = None
+
+    def is_lost(self) -> bool:
+        """Whether it must be opened again: closed, or removed or replaced by somebody."""
+        if self._connection is None:
+            return True
+        try:
+            return self.path.stat().st_ino != self._inode
+        except FileNotFoundError:
+            return True
+
+    def give_up(self, why: str) -> None:
+        """Rename the broken file and its WAL, so that a fresh one can take its place."""
+        self.close()
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        target = self.path.with_name(f"{self.path.name}.broken-{stamp}")
+        number = 1
+        while target.exists():
+            number += 1
+            target = self.path.with_name(f"{self.path.name}.broken-{stamp}-{number}")
+        for side in ("", *_SIDES):
+            with contextlib.suppress(FileNotFoundError):
+                self.path.with_name(self.path.name + side).rename(target.with_name(target.name + side))
+        self.set_aside = target
+        log.error("%s is damaged (%s): set aside as %s, a fresh file takes its place", self.path, why, target)
+
+    @contextlib.contextmanager
+    def durable(self, wanted: bool) -> Iterator[None]:
+        """Commits within wait for the disk (audit), if wanted; others survive a crash of the daemon only (flows)."""
+        if wanted:
+            self.connection.execute("PRAGMA synchronous = FULL")
+        try:
+            yield
+        finally:
+            if wanted and self._connection is not None:
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+
+    def wal_bytes(self) -> int:
+        """Size of the write-ahead log."""
+        try:
+            return self.path.with_name(self.path.name + "-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def truncate_wal(self) -> bool:
+        """Copy the write-ahead log back and empty it; False if a reader is in the way."""
+        self.connection.execute(f"PRAGMA busy_timeout = {_TRUNCATE_BUSY_MS}")
+        try:
+            (busy, _, _) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        return not busy
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        path.touch(_MODE)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        # Debian's SQLite overwrites freed pages with zeros by default, which makes dropping a partition slow.
+        connection.execute("PRAGMA secure_delete = OFF")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEEP_BYTES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        migrate(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,32 @@
+"""What the store keeps besides flows: bans and the audit; threats are model.Threat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """A ban as it outlives a restart; times are epoch seconds."""
+
+    cidr: str
+    by: str  # an administrator's name or a detector's
+    reason: str
+    since: float
+    expires: float | None  # None: until lifted
+    threat: str | None = None  # id
+    count: int = 1  # how often this source was banned
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An entry of the audit: who changed what, when, from what to what."""
+
+    at: float  # epoch seconds
+    uid: int
+    user: str
+    pid: int
+    change: str  # "add-cidr", "ban", "reload"...
+    subject: str  # the prefix, rule or file
+    before: str | None = None
+    after: str | None = None

@@ -1,0 +1,48 @@
+"""REPORT batches as rows of `flows`: where numbers become text, in the writer's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from trafficmond.flows.batch import Batch, Column, actions, addresses
+from trafficmond.flows.community_id import community_ids
+from trafficmond.flows.names import Names
+from trafficmond.model import Action, Direction
+from trafficmond.protocols import protocol_name
+
+Row = tuple[Any, ...]
+
+
+def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
+    """One tuple a report, in the order of schema.FLOW_COLUMNS."""
+    return zip(
+        batch["first"].tolist(),
+        batch["last"].tolist(),
+        addresses(batch["src_hi"], batch["src_lo"], batch["family"]),
+        addresses(batch["dst_hi"], batch["dst_lo"], batch["family"]),
+        batch["sport"].tolist(),
+        batch["dport"].tolist(),
+        named(batch["proto"], protocol_name),
+        batch["proto"].tolist(),
+        batch["packets"].tolist(),
+        batch["bytes"].tolist(),
+        batch["reply_packets"].tolist(),
+        batch["reply_bytes"].tolist(),
+        batch["tcp_flags"].tolist(),
+        batch["reply_tcp_flags"].tolist(),
+        named(actions(batch["verdict"]), lambda number: str(Action(number))),
+        named(batch["verdict"], names.rule),
+        named(batch["ifindex"], names.interface),
+        named(batch["direction"], lambda number: str(Direction(number))),
+        batch["vlan"].tolist(),
+        community_ids(batch),
+        strict=True,
+    )
+
+
+def named(column: Column, name: Callable[[int], str]) -> list[str]:
+    """What each number is called; asked once a distinct number."""
+    numbers = column.tolist()
+    known = {number: name(number) for number in set(numbers)}
+    return [known[number] for number in numbers]

@@ -1,0 +1,202 @@
+"""The tables of flows.db, and the way from any older file to this version. Documented in docs/flows-db.md.
+
+`flows` is a view over time partitions `flows_1`, `flows_2`...: the newest takes the inserts and has no index
+but its order; a full one is indexed once, in bulk, and dropped whole when it is too old. That keeps the insert
+rate flat however much is stored, and makes retention a matter of milliseconds.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trafficmond.errors import StoreError
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+APPLICATION_ID = 0x746D6F6E  # "tmon", in the file's header
+VERSION = 1  # PRAGMA user_version
+
+FLOW_COLUMNS = {
+    "first_seen": "REAL",
+    "last_seen": "REAL",
+    "src_ip": "TEXT",
+    "dst_ip": "TEXT",
+    "src_port": "INTEGER",
+    "dst_port": "INTEGER",
+    "protocol": "TEXT",
+    "protocol_num": "INTEGER",
+    "packets": "INTEGER",
+    "bytes": "INTEGER",
+    "reply_packets": "INTEGER",
+    "reply_bytes": "INTEGER",
+    "tcp_flags": "INTEGER",
+    "reply_tcp_flags": "INTEGER",
+    "action": "TEXT",
+    "rule": "TEXT",
+    "interface": "TEXT",
+    "direction": "TEXT",
+    "vlan": "INTEGER",
+    "community_id": "TEXT",
+}
+# Of a full partition. What they serve is shown, query by query, in docs/flows-db.md.
+INDEXED = ("last_seen", "src_ip", "dst_ip")
+
+_HEADER_BYTES = 100
+_MAGIC = b"SQLite format 3\0"
+
+
+def partition_table(number: int) -> str:
+    """The name of a partition."""
+    return f"flows_{number}"
+
+
+def create_partition(connection: sqlite3.Connection, number: int) -> None:
+    """An empty partition, entered in `partitions`."""
+    columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in FLOW_COLUMNS.items())
+    connection.execute(f"CREATE TABLE {partition_table(number)} ({columns})")
+    connection.execute("INSERT INTO partitions (number, rows, sealed) VALUES (?, 0, 0)", (number,))
+
+
+def create_view(connection: sqlite3.Connection) -> None:
+    """`flows` over the partitions there are, oldest first."""
+    numbers = [number for (number,) in connection.execute("SELECT number FROM partitions ORDER BY number")]
+    columns = ", ".join(FLOW_COLUMNS)
+    arms = " UNION ALL ".join(f"SELECT {columns} FROM {partition_table(number)}" for number in numbers)
+    connection.execute("DROP VIEW IF EXISTS flows")
+    connection.execute(f"CREATE VIEW flows AS {arms}")
+
+
+def _version_1(database: Database) -> None:
+    database.create_table(
+        "partitions", {"number": int, "first_seen": float, "last_seen": float, "rows": int, "sealed": int}, pk="number"
+    )
+    database.create_table(
+        "threats",
+        {
+            "id": str,
+            "detector": str,
+            "severity": str,
+            "technique": str,
+            "src_ip": str,
+            "dst_ip": str,
+            "first_seen": float,
+            "last_seen": float,
+            "count": int,
+            "summary": str,
+            "evidence": str,
+            "state": str,
+        },
+        pk="id",
+        not_null={
+            "detector",
+            "severity",
+            "technique",
+            "first_seen",
+            "last_seen",
+            "count",
+            "summary",
+            "evidence",
+            "state",
+        },
+    )
+    database.execute("CREATE INDEX threats_last_seen ON threats (last_seen)")
+    database.create_table(
+        "bans",
+        {
+            "cidr": str,
+            "by": str,
+            "reason": str,
+            "since": float,
+            "expires": float,
+            "threat": str,
+            "count": int,
+        },
+        pk="cidr",
+        not_null={"by", "reason", "since", "count"},
+    )
+    database.create_table(
+        "audit",
+        {
+            "id": int,
+            "at": float,
+            "uid": int,
+            "user": str,
+            "pid": int,
+            "change": str,
+            "subject": str,
+            "before": str,
+            "after": str,
+        },
+        pk="id",
+        not_null={"at", "uid", "user", "pid", "change", "subject"},
+    )
+    database.execute("CREATE INDEX audit_at ON audit (at)")
+    database.execute(
+        "CREATE TABLE rollups (period TEXT NOT NULL, start REAL NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, "
+        "flows INTEGER NOT NULL, packets INTEGER NOT NULL, bytes INTEGER NOT NULL, "
+        "reply_packets INTEGER NOT NULL, reply_bytes INTEGER NOT NULL, "
+        "PRIMARY KEY (period, start, kind, key)) WITHOUT ROWID"
+    )
+    create_partition(database.conn, 1)
+    create_view(database.conn)
+
+
+# MIGRATIONS[n] leads from version n to n + 1.
+MIGRATIONS: tuple[Callable[[Database], None], ...] = (_version_1,)
+
+
+def examine(path: Path) -> bool:
+    """Whether the file at `path` is missing, empty or a database; it is only read.
+
+    Raises StoreError if it belongs to another program or to a newer trafficmond, OSError if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except FileNotFoundError:
+        return True
+    if not header:
+        return True
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        return False
+    version = int.from_bytes(header[60:64], "big")
+    owner = int.from_bytes(header[68:72], "big")
+    if owner not in (0, APPLICATION_ID):
+        raise StoreError(
+            f"{path}: is a database of another program (application id {owner:#x})",
+            hint="move it away, or set another state_dir",
+        )
+    if version > VERSION:
+        raise StoreError(
+            f"{path}: was written by a newer trafficmond (schema {version}; this one knows {VERSION})",
+            hint="install that version again, or move the file away to start a new history",
+        )
+    return True
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the file to VERSION, each step whole or not at all. Raises StoreError for a stranger's tables."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == VERSION:
+        return
+    if version == 0 and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        raise StoreError(f"{path}: is a database of another program", hint="move it away, or set another state_dir")
+    from sqlite_utils import Database  # 15 MiB and 60 ms that an ordinary start does not pay
+
+    for number in range(version, VERSION):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            MIGRATIONS[number](Database(connection))
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {number + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    # The version is read from the file's header before the next open (`examine`): it must be there, not in the WAL.
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,0 +1,139 @@
+"""The store as the daemon sees it: open, put, ask how it is, close."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.names import Names
+from trafficmond.model import Threat
+from trafficmond.store.records import Ban, Change
+from trafficmond.store.writer import Limits, Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the store is doing; `state` is "ok" or why nothing is stored at present."""
+
+    path: str
+    rows: int  # in flows.db
+    queue: int  # rows waiting to be written
+    lost_rows: int  # that did not fit into the queue, since the start
+    written_rows: int  # since the start
+    size_bytes: int  # of the file and its WAL
+    state: str
+    set_aside: str | None  # what a broken file was renamed to, at the start or since
+
+
+class Store:
+    """flows.db and its writer. Methods never wait for the disk, unless they have a timeout; any thread may call."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    @classmethod
+    def open(cls, path: Path, limits: Limits) -> Store:
+        """Open or make flows.db and start its writer. Raises StoreError if the file is newer, or cannot be used."""
+        writer = Writer(path, limits)
+        writer.start()
+        return cls(writer)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._writer.path
+
+    def put(self, rows: Batch, names: Names) -> int:
+        """Queue a REPORT batch; returns how many rows were lost because the queue is full (also counted)."""
+        return self._writer.put(rows, names) if len(rows) else 0
+
+    def put_threat(self, threat: Threat, state: str) -> Future[None]:
+        """Store a threat as it stands now ("opened", "updated", "closed"); the same id is replaced."""
+        row = (
+            threat.id,
+            threat.detector,
+            str(threat.severity),
+            threat.technique,
+            threat.src_ip,
+            threat.dst_ip,
+            threat.first_seen,
+            threat.last_seen,
+            threat.count,
+            threat.summary,
+            json.dumps(threat.evidence, default=str),
+            state,
+        )
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(f"INSERT OR REPLACE INTO threats VALUES ({', '.join('?' * len(row))})", row)
+
+        return self._writer.submit(work, durable=False)
+
+    def audit(self, change: Change) -> Future[None]:
+        """Record a change; on the disk, not only in its cache, once the future is done."""
+        row = astuple(change)
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                'INSERT INTO audit ("at", uid, user, pid, change, subject, "before", "after") '
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )
+
+        return self._writer.submit(work, durable=True)
+
+    def save_bans(self, bans: Iterable[Ban]) -> Future[None]:
+        """Replace the stored bans by these."""
+        rows = [astuple(ban) for ban in bans]
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM bans")
+            connection.executemany("INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+        return self._writer.submit(work, durable=True)
+
+    def load_bans(self) -> Future[list[Ban]]:
+        """The stored bans, ended ones included."""
+
+        def work(connection: sqlite3.Connection) -> list[Ban]:
+            return [Ban(*row) for row in connection.execute("SELECT * FROM bans ORDER BY cidr")]
+
+        return self._writer.submit(work, durable=False)
+
+    def configure(self, limits: Limits) -> None:
+        """Other limits from the next write on."""
+        self._writer.configure(limits)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all that was put before is committed; False if that took too long."""
+        return self._writer.flush(timeout_s)
+
+    def status(self) -> Status:
+        """Counters; cheap enough for every second."""
+        writer = self._writer
+        size = 0
+        for side in ("", "-wal"):
+            try:
+                size += self.path.with_name(self.path.name + side).stat().st_size
+            except OSError:
+                continue
+        return Status(
+            path=str(self.path),
+            rows=writer.rows,
+            queue=writer.queued_rows,
+            lost_rows=writer.lost_rows,
+            written_rows=writer.written_rows,
+            size_bytes=size,
+            state=writer.state,
+            set_aside=str(writer.set_aside) if writer.set_aside else None,
+        )
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write what is queued, then close; what could not be written in time is lost and counted."""
+        self._writer.stop(timeout_s)
+        self._writer.join(timeout_s + 1)
