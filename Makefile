@@ -64,8 +64,8 @@ build/tests/%.bpf.o: tests/*/%.bpf.c Makefile
 	@mkdir -p build/tests
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
 
-abi: ## write trafficmond/abi.py anew from bpf/abi.h
-	$(PYTHON) bpf/generate_abi.py > trafficmond/abi.py.tmp && mv trafficmond/abi.py.tmp trafficmond/abi.py
+abi: build/trafficmon.bpf.o ## write trafficmond/abi.py anew from bpf/abi.h
+	$(PYTHON) -m trafficmond.datapath.gen_abi $< bpf/abi.h > build/abi.py && mv build/abi.py trafficmond/abi.py
 
 run: build ## watch a real interface in the foreground: sudo make run IFACE=eth0
 	@test -n "$(IFACE)" || { echo "make run: no default route to guess from; say which: make run IFACE=eth0" >&2; exit 2; }

@@ -12,8 +12,8 @@
 
 struct settings {
 	__u32 ifindex; /* out of which */
-	__u32 base;    /* sources are base + (n modulo 2^bits), host order */
-	__u32 bits;
+	__u32 base;    /* sources are base + (n modulo 2^bits) * 2^shift, host order */
+	__u16 bits, shift;
 	__u32 random; /* n is random, else counts up */
 	__u64 sent;
 };
@@ -54,7 +54,7 @@ int flood(struct xdp_md *ctx)
 	n = __sync_fetch_and_add(&s->sent, 1);
 	if (s->random)
 		n = bpf_get_prandom_u32();
-	source = bpf_htonl(s->base + (n & ((1ull << (s->bits & 31)) - 1)));
+	source = bpf_htonl(s->base + ((__u32)(n & ((1ull << (s->bits & 31)) - 1)) << (s->shift & 31)));
 	ip->check = adjusted(ip->check, ip->saddr, source);
 	ip->saddr = source;
 	return bpf_redirect(s->ifindex, 0);

@@ -17,17 +17,20 @@ from .namespaces import Lab, LabError, Link
 from .packets import udp
 
 OBJECT = ROOT / "build" / "tests" / "flood.bpf.o"
-_SETTINGS = struct.Struct("=IIIIQ")
+_SETTINGS = struct.Struct("=IIHHIQ")
 _CHUNK = 65536  # frames a call, so that a flood can be stopped
 
 
 class Flood:
     """Frames of 60 bytes out of `link`'s outside end, sources from `sources` (an IPv4 prefix), counted up or random.
 
+    `every`: only each 2^every-th address of the prefix.
     The host's end must have XDP attached or GRO on (its receive ring exists only then). Raises LabError otherwise.
     """
 
-    def __init__(self, lab: Lab, link: Link, sources: str = "198.18.0.0/15", *, randomly: bool = False) -> None:
+    def __init__(
+        self, lab: Lab, link: Link, sources: str = "198.18.0.0/15", *, randomly: bool = False, every: int = 0
+    ) -> None:
         if not OBJECT.exists():
             raise LabError(f"{OBJECT} is not built; run: make build/tests/flood.bpf.o")
         mount_bpffs()
@@ -41,7 +44,9 @@ class Flood:
         with lab.outside.entered():
             ifindex = socket.if_nametoindex(link.outside)
         base = int(network.network_address)
-        bpf.update(self._map, bytes(4), _SETTINGS.pack(ifindex, base, 32 - network.prefixlen, randomly, 0))
+        bpf.update(
+            self._map, bytes(4), _SETTINGS.pack(ifindex, base, 32 - network.prefixlen - every, every, randomly, 0)
+        )
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -63,7 +68,7 @@ class Flood:
     @property
     def sent(self) -> int:
         """Frames handed to the wire so far."""
-        return int(_SETTINGS.unpack(bpf.lookup(self._map, bytes(4), _SETTINGS.size))[4])
+        return int(_SETTINGS.unpack(bpf.lookup(self._map, bytes(4), _SETTINGS.size))[-1])
 
     def send(self, packets: int) -> bpf.Run:
         """Send this many now. The time is that of sender and, on the same CPU, receiver."""

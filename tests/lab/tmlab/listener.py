@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import time
 from collections import Counter
+from collections.abc import Iterator
 from types import TracebackType
 
 from .namespaces import Namespace
 
 
 class Listener:
-    """Bound to `address` and `port` in `namespace`; counts datagrams by source address."""
+    """Bound to `address` and `port` in `namespace`; takes every datagram that arrives."""
 
     def __init__(self, namespace: Namespace, address: str, port: int = 9) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -31,10 +32,17 @@ class Listener:
 
     def heard(self) -> Counter[str]:
         """Datagrams by source since the last call."""
+        return Counter(source for source, _ in self._received())
+
+    def payloads(self) -> list[bytes]:
+        """What the datagrams since the last call carried, in order."""
+        return [payload for _, payload in self._received()]
+
+    def _received(self) -> Iterator[tuple[str, bytes]]:
         time.sleep(0.02)  # A veth delivers within the sender's call, except when ksoftirqd has taken over.
-        sources: Counter[str] = Counter()
         while True:
             try:
-                sources[self._socket.recvfrom(65535)[1][0]] += 1
+                payload, address = self._socket.recvfrom(65535)
             except BlockingIOError:
-                return sources
+                return
+            yield address[0], payload

@@ -72,6 +72,10 @@ class Sender:
     def close(self) -> None:
         self._socket.close()
 
+    def send_one(self, frame: bytes) -> None:
+        """Send one frame and look no further."""
+        self._socket.send(frame)
+
     def send(self, frames: Sequence[bytes]) -> Sent:
         """Send `frames` in order. Raises LabError if the wire lost any: then an exact count would mean nothing."""
         lost_before = self._lost()

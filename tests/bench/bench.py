@@ -1,0 +1,72 @@
+"""`make bench`: every figure that trafficmon claims, measured here and now. BENCH="daemon packets ledger nft" chooses.
+
+Figures of what a packet costs come from interleaved runs in this one process, as ratios: they hold on other machines,
+nanoseconds do not.
+"""
+
+from __future__ import annotations
+
+import gzip
+import ipaddress
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import daemon_figures
+import ledger_figures
+import packet_figures
+from contestants import Prefix
+from figures import Figure, save, table
+from tmlab.daemon import ROOT, mount_bpffs
+
+RESULT = ROOT / "build" / "bench.json"
+FULL_TABLE = ROOT.parent / "shared" / "data" / "cidr" / "bgp_full_table.txt.gz"
+
+
+def full_table() -> list[Prefix]:
+    """The IPv4 prefixes of a full routing table; none where the file is absent."""
+    if not FULL_TABLE.exists():
+        print(f"(no full routing table at {FULL_TABLE}: figures on it are left out)", file=sys.stderr)
+        return []
+    networks = (line.strip() for line in gzip.decompress(FULL_TABLE.read_bytes()).decode().splitlines() if "." in line)
+    return [
+        (int(ipaddress.IPv4Address(address)), int(length))
+        for address, _, length in (n.partition("/") for n in networks)
+    ]
+
+
+PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
+    "daemon": daemon_figures.measure,
+    "packets": lambda: packet_figures.measure(full_table()),
+    "ledger": lambda: ledger_figures.measure(FULL_TABLE),
+    "nft": packet_figures.measure_nft,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Measure the parts named (all by default), print and save them; 1 if a goal was missed."""
+    unknown = set(arguments) - set(PARTS)
+    if unknown:
+        print(f"bench: no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    if os.geteuid() != 0:
+        print("bench: needs root for network namespaces and BPF; run: sudo make bench", file=sys.stderr)
+        return 2
+    mount_bpffs()
+    figures: list[Figure] = []
+    for part in arguments or list(PARTS):
+        started = time.monotonic()
+        for each in PARTS[part]():
+            print(f"  {each.what}: {each.value:.2f} {each.unit}", file=sys.stderr, flush=True)
+            figures.append(each)
+            save(figures, RESULT)
+        print(f"({part}: {time.monotonic() - started:.0f} s)", file=sys.stderr)
+    print("\n" + table(figures))
+    print(f"\nwritten to {Path(RESULT).relative_to(ROOT)}; load average {os.getloadavg()[0]:.1f}")
+    return int(any(each.met is False for each in figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,133 @@
+"""What a person waits for: starting, asking, changing rules; and what an idle daemon holds."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from figures import Figure, figure
+from tmlab import Daemon, Lab, Listener, Sender
+from tmlab.daemon import mount_bpffs
+from tmlab.packets import udp
+
+RUNS = 7
+_SETTINGS = '[[log]]\nformat = "jsonl"\npath = "{home}/traffic.jsonl"\n'
+_PROBE = "203.0.113.7"
+
+
+class Pulse:
+    """A packet a millisecond from one source, each with its number; `times[number]` is when it was sent."""
+
+    def __init__(self, lab: Lab, source: str = _PROBE) -> None:
+        self._sender = Sender(lab.outside, lab.links[0].outside)
+        self._lab, self._source = lab, source
+        self.times: list[float] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        target = self._lab.links[0].host_ip
+        while not self._stop.wait(0.001):
+            frame = udp(self._source, target, payload=struct.pack("!I", len(self.times)))
+            self.times.append(time.monotonic())
+            self._sender.send_one(frame)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._sender.close()
+
+
+def measure() -> Iterator[Figure]:
+    """All figures of the daemon as a process."""
+    mount_bpffs()
+    yield _start()
+    with Lab() as lab, Daemon(lab, _SETTINGS) as daemon:
+        yield _idle(daemon)
+        yield _status(daemon)
+        yield _add_cidr(daemon)
+        yield _reload(lab, daemon)
+
+
+def _start() -> Figure:
+    """From exec to the first packet that the totals hold, told by which of numbered packets went uncounted."""
+    samples = []
+    for _ in range(RUNS):
+        with Lab(quiet=True) as lab:
+            daemon = Daemon(lab, _SETTINGS)
+            pulse = Pulse(lab)
+            try:
+                launched = time.monotonic()
+                daemon.launch()
+                daemon.wait(daemon.answers, "an answer", every=0.02)
+                pulse.stop()
+                sent = len(pulse.times)
+                status = daemon.wait_status(lambda s: s["accounting"]["seen"]["packets"] > 0, "packets")
+                first = sent - status["accounting"]["seen"]["packets"]
+                samples.append((pulse.times[first] - launched) * 1000)
+            finally:
+                pulse.stop()
+                daemon.remove()
+    return figure("start_ms", "start to first counted packet", samples, "ms", 500)
+
+
+def _idle(daemon: Daemon) -> Figure:
+    """Private memory after five quiet seconds."""
+    samples = []
+    for _ in range(5):
+        time.sleep(1)
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{daemon.pid}/status").read_text().splitlines())
+        samples.append(int(fields["RssAnon"].split()[0]) / 1024)
+    return figure("idle_anon_mib", "idle private memory (RssAnon)", samples, "MiB", 48)
+
+
+def _status(daemon: Daemon) -> Figure:
+    samples = []
+    for _ in range(RUNS + 1):
+        started = time.monotonic()
+        daemon.control("status")
+        samples.append((time.monotonic() - started) * 1000)
+    return figure("status_ms", "trafficctl status, the whole command", samples[1:], "ms", 150)
+
+
+def _add_cidr(daemon: Daemon) -> Figure:
+    """From the request on the socket to the reply, which comes when the rule is in force."""
+    samples = []
+    with daemon.client() as client:
+        for number in range(50):
+            started = time.monotonic()
+            client.call("AddCidr", cidr=f"192.0.2.{number}/32")
+            samples.append((time.monotonic() - started) * 1000)
+        for number in range(50):
+            client.call("RemoveCidr", cidr=f"192.0.2.{number}/32")
+    return figure("add_cidr_ms", "add-cidr, request to in force", samples, "ms", 20)
+
+
+def _reload(lab: Lab, daemon: Daemon) -> Figure:
+    """From the rename of a file of 10,000 rules to the first packet that is judged by it."""
+    plain = "".join(f'"{11 + n // 65536}.{n // 256 % 256}.{n % 256}.0/25", ' for n in range(9_999))
+    samples = []
+    with Listener(lab.host, lab.links[0].host_ip) as listener:
+        for _ in range(RUNS):
+            daemon.write_rules("bench.toml", "")
+            daemon.wait(lambda: _heard(lab, listener), "the probe to pass without the rules")
+            pulse = Pulse(lab)
+            time.sleep(0.05)
+            changed = time.monotonic()
+            daemon.write_rules("bench.toml", f'[[rule]]\naction = "drop"\ncidr = [{plain} "{_PROBE}/32"]\n')
+            time.sleep(1)
+            pulse.stop()
+            last = max(struct.unpack("!I", payload)[0] for payload in listener.payloads())
+            samples.append((pulse.times[last + 1] - changed) * 1000)
+    return figure("reload_10k_ms", "a file of 10,000 rules renamed into place to in force", samples, "ms", 200)
+
+
+def _heard(lab: Lab, listener: Listener) -> bool:
+    listener.payloads()
+    with Sender(lab.outside, lab.links[0].outside) as sender:
+        sender.send([udp(_PROBE, lab.links[0].host_ip)])
+    return bool(listener.payloads())
