@@ -1,0 +1,60 @@
+"""What could not be read: counted all, shown in part, never a reason to stop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+SHOWN = 20
+_TEXT_MAX = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """One place that could not be read."""
+
+    source: str
+    where: str  # "line 17", "offset 4096"
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.where}: {self.what}"
+
+
+@dataclass
+class Damage:
+    """Every damaged place of a run: the first SHOWN as they are, the rest by kind and number."""
+
+    total: int = 0
+    places: list[Damaged] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def line(self, source: str, number: int, kind: str, text: str | bytes = "") -> None:
+        """A line that could not be used, with its text as far as it is short."""
+        shown = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
+        self._add(source, f"line {number}", kind, shown)
+
+    def offset(self, source: str, offset: int, kind: str, detail: str = "") -> None:
+        """A place in a file without lines."""
+        self._add(source, f"offset {offset}", kind, detail)
+
+    def uncounted(self, kind: str, count: int) -> None:
+        """`count` more places whose whereabouts nobody kept."""
+        self.total += count
+        self.kinds[kind] += count
+
+    def as_dict(self) -> dict[str, Any]:
+        """The `damage` section of the report."""
+        return {
+            "total": self.total,
+            "by_kind": dict(self.kinds.most_common()),
+            "places": [{"source": p.source, "where": p.where, "what": p.what} for p in self.places],
+        }
+
+    def _add(self, source: str, where: str, kind: str, detail: str) -> None:
+        self.total += 1
+        self.kinds[kind] += 1
+        if len(self.places) < SHOWN:
+            text = f"{kind}: {detail}" if detail else kind
+            self.places.append(Damaged(source, where, text[:_TEXT_MAX]))

@@ -1,0 +1,60 @@
+"""Which reader reads a file: told by its content, never by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.order import by_start, spread
+from trafficmond.analyze.readers import argus, capture, eve, flows_db, ocsf, own_csv, own_json, vpc, zeek
+from trafficmond.analyze.source import InputError, Source
+from trafficmond.flows.batch import Batch
+
+
+class Reader(Protocol):
+    """What a module of `readers` offers."""
+
+    TITLE: str
+
+    def matches(self, head: bytes) -> bool: ...
+
+    def read(self, source: Source, intake: Intake, interval: float) -> Iterator[Batch]: ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """A reader, and whether its rows are RECORD (flows, which others made) or DELTA (packets)."""
+
+    reader: Reader
+    records: bool
+
+    def deltas(self, source: Source, intake: Intake, interval: float) -> Iterator[Batch]:
+        """DELTA rows of the source."""
+        rows = self.reader.read(source, intake, interval)
+        return spread(by_start(rows)) if self.records else rows
+
+
+FORMATS = (
+    Format(capture, records=False),
+    Format(flows_db, records=True),
+    Format(zeek, records=True),
+    Format(argus, records=True),
+    Format(own_csv, records=False),
+    Format(own_json, records=False),
+    Format(eve, records=True),
+    Format(ocsf, records=True),
+    Format(vpc, records=True),
+)
+
+
+def format_of(source: Source) -> Format:
+    """The format of a source. Raises InputError, naming what is read, if it is none of them."""
+    for known in FORMATS:
+        if known.reader.matches(source.head):
+            return known
+    if not source.head.strip():
+        raise InputError(f"{source.name} is empty", hint="there is nothing to analyse in it")
+    names = ", ".join(known.reader.TITLE for known in FORMATS)
+    raise InputError(f"{source.name} is of no format that is read here", hint=f"give one of: {names}")

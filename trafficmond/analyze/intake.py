@@ -1,0 +1,105 @@
+"""What readers note beside their rows: damage, interface names, packet sizes and the account of everything seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond.analyze.damage import Damage
+
+# Upper bounds of the size classes, RFC 2819 (etherStatsPkts64Octets ...); the last class is open.
+SIZE_BOUNDS = (64, 127, 255, 511, 1023, 1518)
+SIZE_CLASSES = ("0-64", "65-127", "128-255", "256-511", "512-1023", "1024-1518", "1519+")
+
+INTERFACES_MAX = 4096
+OTHER_INTERFACE = "(other)"
+
+
+@dataclass
+class Count:
+    """Packets and their bytes."""
+
+    packets: int = 0
+    bytes: int = 0
+
+    def add(self, packets: int, octets: int) -> None:
+        self.packets += packets
+        self.bytes += octets
+
+
+@dataclass
+class Sizes:
+    """How large packets were. Of flow records only the mean is known: `exact` is then False."""
+
+    classes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(SIZE_CLASSES), np.int64))
+    smallest: int | None = None
+    largest: int | None = None
+    exact: bool = True
+
+    def add(self, size: npt.ArrayLike, packets: npt.ArrayLike = 1) -> None:
+        """Packets of the given sizes; `packets` says how many of each."""
+        sizes = np.atleast_1d(np.asarray(size, np.int64))
+        counts = np.broadcast_to(np.asarray(packets, np.int64), sizes.shape)
+        sizes, counts = sizes[counts > 0], counts[counts > 0]
+        if not len(sizes):
+            return
+        classes = np.searchsorted(SIZE_BOUNDS, sizes)
+        self.classes += np.bincount(classes, counts, len(SIZE_CLASSES)).astype(np.int64)
+        self.extent(int(sizes.min()), int(sizes.max()))
+
+    def add_means(self, packets: npt.ArrayLike, octets: npt.ArrayLike) -> None:
+        """Flows of so many packets and bytes, each packet taken for the mean."""
+        counts = np.asarray(packets, np.int64)
+        self.add(np.asarray(octets, np.int64) // np.maximum(counts, 1), counts)
+        self.exact = False
+
+    def extent(self, smallest: int, largest: int) -> None:
+        """Packets from `smallest` to `largest` were seen."""
+        self.smallest = smallest if self.smallest is None else min(self.smallest, smallest)
+        self.largest = largest if self.largest is None else max(self.largest, largest)
+
+
+@dataclass
+class Intake:
+    """One run's notes. Invariant: seen = in_flows + not_ip + malformed, to the packet and the byte."""
+
+    damage: Damage = field(default_factory=Damage)
+    sizes: Sizes = field(default_factory=Sizes)
+    seen: Count = field(default_factory=Count)
+    in_flows: Count = field(default_factory=Count)
+    not_ip: Count = field(default_factory=Count)
+    malformed: Count = field(default_factory=Count)
+    malformed_by: Counter[str] = field(default_factory=Counter)
+    snapped: int = 0  # packets that a capture holds only in part
+    records: int = 0  # log lines, flow records or packets that were read
+    late_rows: int = 0
+    _interfaces: dict[str, int] = field(default_factory=dict)
+
+    def ifindex(self, name: str) -> int:
+        """The number that stands for an interface in this run, from 1; 0 for no name."""
+        if not name:
+            return 0
+        number = self._interfaces.get(name)
+        if number is None:
+            if len(self._interfaces) >= INTERFACES_MAX and name != OTHER_INTERFACE:
+                return self.ifindex(OTHER_INTERFACE)
+            number = self._interfaces[name] = len(self._interfaces) + 1
+        return number
+
+    @property
+    def interfaces(self) -> dict[int, str]:
+        """Names by the numbers given."""
+        return {number: name for name, number in self._interfaces.items()}
+
+    def flow(self, packets: int, octets: int) -> None:
+        """Packets that went into rows."""
+        self.seen.add(packets, octets)
+        self.in_flows.add(packets, octets)
+
+    def other(self, packets: int, octets: int) -> None:
+        """Packets that are not IP."""
+        self.seen.add(packets, octets)
+        self.not_ip.add(packets, octets)

@@ -1,0 +1,222 @@
+"""build/libtmparse.so through ctypes: captures and log lines to DELTA rows, in C. The library's only caller."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trafficmond.analyze.source import InputError
+from trafficmond.flows.batch import DELTA, Batch
+
+PLACES = (
+    Path(__file__).parents[2] / "build" / "libtmparse.so",  # a checkout, after make
+    Path("/usr/lib/trafficmon/libtmparse.so"),
+)
+
+ROWS_MAX = 131072  # TM_ROWS_MAX
+NOTES_MAX = 64  # TM_NOTES_MAX
+REJECTS_MAX = 4096  # TM_REJECTS_MAX
+MALFORMED = (  # enum tm_malformed
+    "",
+    "short ethernet header",
+    "short VLAN tag",
+    "short IP header",
+    "bad IP header",
+    "bad IP length",
+    "short extension header",
+    "short transport header",
+    "bad transport header",
+    "too many extension headers",
+)
+
+
+class _Count(ctypes.Structure):
+    _fields_ = (("packets", ctypes.c_uint64), ("bytes", ctypes.c_uint64))
+
+
+class Totals(ctypes.Structure):
+    """struct tm_host_totals."""
+
+    _fields_ = (
+        ("seen", _Count),
+        ("in_flows", _Count),
+        ("not_ip", _Count),
+        ("malformed", _Count),
+        ("malformed_by", ctypes.c_uint64 * len(MALFORMED)),
+        ("size_class", ctypes.c_uint64 * 7),
+        ("size_min", ctypes.c_uint64),
+        ("size_max", ctypes.c_uint64),
+        ("snapped", ctypes.c_uint64),
+        ("unknown_link", ctypes.c_uint64),
+    )
+
+
+class Note(ctypes.Structure):
+    """struct tm_note: something wrong in a capture."""
+
+    _fields_ = (
+        ("offset", ctypes.c_uint64),
+        ("value", ctypes.c_uint64),
+        ("kind", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
+    )
+
+
+class Reject(ctypes.Structure):
+    """struct tm_reject: a line that is not of the plain shape."""
+
+    _fields_ = (("at", ctypes.c_uint64), ("length", ctypes.c_uint64), ("line", ctypes.c_uint64))
+
+
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "tm_row_layout": (ctypes.c_uint32, [ctypes.c_void_p]),
+    "tm_ledger_new": (ctypes.c_void_p, [ctypes.c_double]),
+    "tm_ledger_free": (None, [ctypes.c_void_p]),
+    "tm_ledger_take": (ctypes.c_uint32, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]),
+    "tm_ledger_waiting": (ctypes.c_uint32, [ctypes.c_void_p]),
+    "tm_ledger_totals": (None, [ctypes.c_void_p, ctypes.POINTER(Totals)]),
+    "tm_capture_new": (ctypes.c_void_p, [ctypes.c_void_p]),
+    "tm_capture_free": (None, [ctypes.c_void_p]),
+    "tm_capture_read": (ctypes.c_uint64, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int]),
+    "tm_capture_notes": (
+        ctypes.c_uint32,
+        [ctypes.c_void_p, ctypes.POINTER(Note), ctypes.POINTER(ctypes.c_uint64)],
+    ),
+    "tm_capture_name": (ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_uint32]),
+    "tm_lines_new": (ctypes.c_void_p, [ctypes.c_void_p]),
+    "tm_lines_free": (None, [ctypes.c_void_p]),
+    "tm_lines_feed": (ctypes.c_uint64, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int]),
+    "tm_lines_rejects": (ctypes.c_uint32, [ctypes.c_void_p, ctypes.POINTER(Reject)]),
+    "tm_lines_name": (ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_uint32]),
+}
+
+_loaded: ctypes.CDLL | None = None
+
+
+def library() -> ctypes.CDLL:
+    """The library, loaded once. Raises InputError if it is not there or was built for other rows."""
+    global _loaded
+    if _loaded is None:
+        path = next((place for place in PLACES if place.exists()), None)
+        if path is None:
+            raise InputError(f"cannot find {PLACES[0].name}, which reads captures", hint="run make build")
+        try:
+            loaded = ctypes.CDLL(str(path))
+            for name, (result, arguments) in _SIGNATURES.items():
+                function = getattr(loaded, name)
+                function.restype, function.argtypes = result, arguments
+        except (OSError, AttributeError) as error:
+            raise InputError(f"cannot load {path}: {error}", hint="run make build") from error
+        _check_layout(loaded, path)
+        _loaded = loaded
+    return _loaded
+
+
+def _check_layout(loaded: ctypes.CDLL, path: Path) -> None:
+    fields = DELTA.fields or {}
+    expected = [fields[name][1] for name in DELTA.names or ()] + [DELTA.itemsize]
+    found = (ctypes.c_uint32 * 64)()
+    if list(found[: loaded.tm_row_layout(found)]) != expected:
+        raise InputError(f"{path} writes rows of another layout than this version reads", hint="run make build")
+
+
+class Ledger:
+    """Flows merged per interval (seconds), as the kernel's ledger does live; holds the C side's memory."""
+
+    def __init__(self, interval: float) -> None:
+        self.lib = library()
+        self.handle = self.lib.tm_ledger_new(interval)
+        if not self.handle:
+            raise MemoryError
+        self._rows = np.empty(ROWS_MAX, DELTA)
+
+    def take(self, *, close: bool = False) -> Batch:
+        """The rows of the intervals that ended; with `close` of the present one too."""
+        count = self.lib.tm_ledger_take(self.handle, self._rows.ctypes.data, close)
+        return self._rows[:count].copy()
+
+    @property
+    def waiting(self) -> int:
+        """How many rows take() would give."""
+        return int(self.lib.tm_ledger_waiting(self.handle))
+
+    @property
+    def full(self) -> bool:
+        """Whether reading stopped for want of room: rows must be taken before it goes on."""
+        return self.waiting > ROWS_MAX // 2
+
+    def totals(self) -> Totals:
+        """The account of everything read so far."""
+        totals = Totals()
+        self.lib.tm_ledger_totals(self.handle, ctypes.byref(totals))
+        return totals
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            self.lib.tm_ledger_free(self.handle)
+            self.handle = None
+
+
+class Capture:
+    """A pcap or pcapng stream being read into a ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.handle = ledger.lib.tm_capture_new(ledger.handle)
+        if not self.handle:
+            raise MemoryError
+
+    def feed(self, data: bytes, *, final: bool) -> tuple[int, list[Note]]:
+        """(bytes used, what was found wrong). What was not used must come again, in front of what follows."""
+        used = self.ledger.lib.tm_capture_read(self.handle, data, len(data), final)
+        return int(used), list(self._notes())
+
+    def name(self, ifindex: int) -> str:
+        """Interface name as the capture gives it, empty if it does not."""
+        text: bytes = self.ledger.lib.tm_capture_name(self.handle, ifindex)
+        return text.decode("utf-8", "replace")
+
+    def _notes(self) -> Iterator[Note]:
+        notes = (Note * NOTES_MAX)()
+        lost = ctypes.c_uint64()
+        count = self.ledger.lib.tm_capture_notes(self.handle, notes, ctypes.byref(lost))
+        yield from notes[:count]
+        if lost.value:
+            yield Note(0, lost.value, 0, 0)
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            self.ledger.lib.tm_capture_free(self.handle)
+            self.handle = None
+
+
+class Lines:
+    """JSON log lines being read into a ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.handle = ledger.lib.tm_lines_new(ledger.handle)
+        if not self.handle:
+            raise MemoryError
+        self._rejects = (Reject * REJECTS_MAX)()
+
+    def feed(self, data: bytes, *, final: bool) -> tuple[int, list[tuple[int, bytes]]]:
+        """(bytes used, lines not of the plain shape with their numbers); as Capture.feed."""
+        used = self.ledger.lib.tm_lines_feed(self.handle, data, len(data), final)
+        count = self.ledger.lib.tm_lines_rejects(self.handle, self._rejects)
+        rejects = [(r.line, data[r.at : r.at + r.length]) for r in self._rejects[:count]]
+        return int(used), rejects
+
+    def name(self, ifindex: int) -> str:
+        """Interface name by the number that the rows carry."""
+        text: bytes = self.ledger.lib.tm_lines_name(self.handle, ifindex)
+        return text.decode("utf-8", "replace")
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            self.ledger.lib.tm_lines_free(self.handle)
+            self.handle = None

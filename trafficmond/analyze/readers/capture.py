@@ -1,0 +1,88 @@
+"""pcap and pcapng, by the host build of the kernel's own parser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.native import MALFORMED, Capture, Ledger, Note, Totals
+from trafficmond.analyze.rows import renumber
+from trafficmond.analyze.source import CHUNK, Source
+from trafficmond.flows.batch import Batch
+
+TITLE = "packet capture (pcap, pcapng)"
+
+_MAGIC = frozenset(
+    bytes.fromhex(magic) for magic in ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "a1b2cd34", "34cdb2a1", "0a0d0d0a")
+)
+
+_NOTES = {  # enum tm_note_kind
+    0: "more damaged places",
+    1: "impossible record length",
+    2: "impossible block length",
+    3: "truncated",
+    4: "packet of an undescribed interface",
+    5: "unsupported link type",
+    6: "reading resumed",
+    7: "unknown file version",
+    8: "too many interfaces",
+}
+_LOST, _TRUNCATED, _NO_INTERFACE, _LINK_TYPE, _RESUMED, _VERSION = 0, 3, 4, 5, 6, 7
+
+
+def matches(head: bytes) -> bool:
+    """Whether a file that begins so is a capture."""
+    return head[:4] in _MAGIC
+
+
+def read(source: Source, intake: Intake, interval: float) -> Iterator[Batch]:
+    """DELTA rows, each flow's packets of an interval (seconds) merged."""
+    ledger = Ledger(interval)
+    capture = Capture(ledger)
+    data = b""
+    final = False
+    while not final:
+        more = source.read(CHUNK)
+        final = not more
+        data += more
+        full = True
+        while full:
+            used, notes = capture.feed(data, final=final)
+            for note in notes:
+                _report(note, source)
+            data = data[used:]
+            full = ledger.full
+            if ledger.waiting:
+                yield renumber(ledger.take(), capture.name, intake)
+    yield renumber(ledger.take(close=True), capture.name, intake)
+    account(ledger.totals(), intake)
+
+
+def account(totals: Totals, intake: Intake) -> None:
+    """Adds what the C side counted to the run's account."""
+    for name in ("seen", "in_flows", "not_ip", "malformed"):
+        part = getattr(totals, name)
+        getattr(intake, name).add(part.packets, part.bytes)
+    for reason, packets in zip(MALFORMED, totals.malformed_by, strict=True):
+        if packets:
+            intake.malformed_by[reason] += packets
+    intake.records += totals.seen.packets
+    intake.snapped += totals.snapped
+    intake.sizes.classes += totals.size_class[:]
+    if totals.seen.packets:
+        intake.sizes.extent(totals.size_min, totals.size_max)
+
+
+def _report(note: Note, source: Source) -> None:
+    kind = _NOTES[note.kind]
+    if note.kind == _LOST:
+        source.damage.uncounted(kind, note.value)
+        return
+    detail = {
+        _TRUNCATED: f"{note.value} bytes missing or left over",
+        _NO_INTERFACE: f"interface {note.value}",
+        _LINK_TYPE: f"number {note.value}; its packets are counted as not IP",
+        _RESUMED: f"after {note.value} bytes",
+        _VERSION: f"{note.value >> 16}.{note.value & 0xFFFF}, read as 2.4",
+    }.get(note.kind, f"{note.value}")
+    source.damage.offset(source.name, note.offset, kind, detail)

@@ -1,0 +1,225 @@
+"""From the values that text formats carry to columns: addresses, protocols, times, and the RECORD batch."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trafficmond.analyze.intake import Intake
+from trafficmond.flows.batch import DELTA, ENDPOINTS, V4_MAPPED, Batch, split_address
+from trafficmond.model import Action, Direction
+from trafficmond.protocols import protocol_number
+
+# A flow as other monitors report it: both directions in one row, src the initiator. Times are epoch seconds.
+RECORD = np.dtype(
+    [
+        *ENDPOINTS,
+        ("start", "f8"),
+        ("end", "f8"),
+        ("packets", "u8"),
+        ("bytes", "u8"),
+        ("payload_bytes", "u8"),
+        ("reply_packets", "u8"),
+        ("reply_bytes", "u8"),
+        ("reply_payload_bytes", "u8"),
+        ("tcp_flags", "u1"),
+        ("first_flags", "u1"),
+        ("reply_tcp_flags", "u1"),
+        ("reply_first_flags", "u1"),
+        ("reply_bits", "u1"),  # abi: BIT_SPOKE_FIRST where the format tells
+    ]
+)
+
+FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+BATCH = 16384
+_VERDICT_SHIFT = 28
+
+_MAPPED = int(V4_MAPPED)
+
+_ALIASES = {"icmp6": 58, "ipv6-icmp": 58, "ipv6": 41, "unknown_transport": 255, "unknown": 255}
+
+
+class Address(NamedTuple):
+    """As a batch has it: see flows/batch.py."""
+
+    hi: int
+    lo: int
+    family: int
+
+
+@lru_cache(maxsize=65536)
+def address(text: str) -> Address:
+    """The address written `text`. Raises ValueError if it is none."""
+    try:
+        if ":" not in text:
+            return Address(*split_address(socket.inet_pton(socket.AF_INET, text)), 4)
+        hi, lo = split_address(socket.inet_pton(socket.AF_INET6, text.split("%")[0]))
+    except OSError:
+        raise ValueError(f"{text!r} is no address") from None
+    return Address(hi, lo, 4 if hi == 0 and lo & ~0xFFFFFFFF == _MAPPED else 6)
+
+
+def protocol(text: str) -> int:
+    """The IANA number of a protocol given by name, alias or number. Raises ValueError if unknown."""
+    known = _ALIASES.get(text.lower())
+    return protocol_number(text) if known is None else known
+
+
+def count(text: str) -> int:
+    """A count as Zeek and others write it; "-" and nothing are 0. Raises ValueError."""
+    if not text or text == "-":
+        return 0
+    number = int(text)
+    if number < 0 or number >= 1 << 63:
+        raise ValueError(f"{number} is no count")
+    return number
+
+
+def port(value: str | int | None) -> int:
+    """A port; "-", nothing and None are 0, Argus' hexadecimal ones are read. Raises ValueError."""
+    if value in ("", "-", None):
+        return 0
+    number = value if isinstance(value, int) else int(value or "0", 0 if str(value).startswith("0x") else 10)
+    if not 0 <= number <= 65535:
+        raise ValueError(f"{number} is no port")
+    return number
+
+
+def iso_time(text: str) -> float:
+    """Epoch seconds of an ISO 8601 time; without a zone it is taken for UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def flags(letters: str) -> int:
+    """TCP flags written as letters (Argus: "FSPA"). Other letters (Argus: E, C) are passed over."""
+    value = 0
+    for letter in letters:
+        value |= _LETTERS.get(letter, 0)
+    return value
+
+
+_LETTERS = {"F": FIN, "S": SYN, "R": RST, "P": PSH, "A": ACK, "U": URG}
+
+
+def verdict(action: Action) -> int:
+    """The verdict word of an action about which nothing else is known."""
+    return action << _VERDICT_SHIFT
+
+
+class Records:
+    """RECORD rows being gathered; `take` when `full`, and at the end."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Any, ...]] = []
+
+    @property
+    def full(self) -> bool:
+        return len(self._rows) >= BATCH
+
+    def add(
+        self,
+        src: Address,
+        dst: Address,
+        ports: tuple[int, int],
+        proto: int,
+        span: tuple[float, float],  # start, end
+        sent: tuple[int, int, int],  # packets, bytes, payload bytes of the initiator
+        replied: tuple[int, int, int] = (0, 0, 0),
+        flags: tuple[int, int, int, int] = (0, 0, 0, 0),  # all and first of the initiator, all and first of the reply
+        *,
+        reply_bits: int = 0,
+        action: Action = Action.MONITOR,
+        direction: Direction = Direction.INGRESS,
+        ifindex: int = 0,
+        vlan: int = 0,
+    ) -> None:
+        start, end = span
+        if not 0 <= start < 1e11:
+            raise ValueError(f"{start} is no time in epoch seconds")
+        self._rows.append(
+            (
+                *(src.hi, src.lo, dst.hi, dst.lo, *ports, proto, src.family, direction, vlan, ifindex),
+                *(verdict(action), start, max(start, end), *sent, *replied, *flags, reply_bits),
+            )
+        )
+
+    def take(self) -> Batch:
+        rows, self._rows = self._rows, []
+        return np.array(rows, RECORD)
+
+
+# An event as a log line has it: one packet, as it travelled.
+_EVENT_FIELDS = (
+    *(name for name, *_ in ENDPOINTS),
+    *("packets", "bytes", "first", "last", "first_len", "last_len", "new"),
+)
+
+
+class Events:
+    """DELTA rows of log lines being gathered; `take` when `full`, and at the end."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Any, ...]] = []
+
+    @property
+    def full(self) -> bool:
+        return len(self._rows) >= BATCH
+
+    def add(
+        self,
+        at: float,
+        src: Address,
+        dst: Address,
+        ports: tuple[int, int],
+        proto: int,
+        size: int,
+        *,
+        action: Action,
+        direction: Direction = Direction.INGRESS,
+        ifindex: int = 0,
+        vlan: int = 0,
+    ) -> None:
+        if not 0 <= at < 1e11:
+            raise ValueError(f"{at} is no time in epoch seconds")
+        if not 0 <= size < 1 << 32:
+            raise ValueError(f"{size} is no packet size")
+        if not 0 <= vlan < 4096:
+            raise ValueError(f"{vlan} is no VLAN")
+        length = min(size, 0xFFFF)
+        self._rows.append(
+            (
+                *(src.hi, src.lo, dst.hi, dst.lo, *ports, proto, src.family, direction, vlan, ifindex),
+                *(verdict(action), 1, size, at, at, length, length, True),
+            )
+        )
+
+    def take(self) -> Batch:
+        rows, self._rows = self._rows, []
+        batch = np.zeros(len(rows), DELTA)
+        for name, column in zip(_EVENT_FIELDS, zip(*rows, strict=True), strict=False):
+            batch[name] = column
+        return batch
+
+
+def renumber(rows: Batch, name: Callable[[int], str], intake: Intake) -> Batch:
+    """The rows, with their interfaces numbered as the run numbers them; `name` knows them by the rows' number."""
+    numbers, which = np.unique(rows["ifindex"], return_inverse=True)
+    if len(numbers):
+        rows["ifindex"] = np.array([intake.ifindex(name(number)) for number in numbers.tolist()], np.uint32)[which]
+    return rows
+
+
+def counted_records(rows: Batch, intake: Intake) -> Batch:
+    """The RECORD rows, noted in the run's account; sizes as the mean of each direction."""
+    for prefix in ("", "reply_"):
+        packets, octets = rows[prefix + "packets"].astype(np.int64), rows[prefix + "bytes"].astype(np.int64)
+        intake.flow(int(packets.sum()), int(octets.sum()))
+        intake.sizes.add_means(packets, octets)
+    intake.records += len(rows)
+    return rows
