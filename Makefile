@@ -1,6 +1,6 @@
 # trafficmon: everything a person does from a checkout. `make help` lists it.
 
-SHELL  := /bin/bash
+SHELL  := /bin/bash -o pipefail
 PYTHON := /usr/bin/python3
 VENV   := .venv/bin/python
 CLANG  ?= clang
@@ -13,7 +13,7 @@ IFACE ?= $(shell ip -o route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*
 # Debian packages, the same names on 12 and 13: what the daemon runs on, what builds it, what the tests and the demo use.
 RUNTIME := python3 python3-bpfcc python3-numpy python3-pyroute2 python3-systemd python3-toml python3-watchdog sqlite-utils libbpf1
 BUILDING := clang llvm gcc libc6-dev libbpf-dev linux-libc-dev bpftool
-TESTING := python3-venv clang-format shellcheck iproute2 ethtool iputils-ping bind9-dnsutils sqlite3 util-linux procps nftables xdp-tools
+TESTING := python3-venv clang-format shellcheck iproute2 ethtool iputils-ping bind9-dnsutils dnsmasq-base curl sqlite3 util-linux procps nftables xdp-tools
 TOOLS   := pytest pytest-timeout hypothesis ruff mypy varlink
 
 # -mcpu=v2: what every kernel since 5.10 understands and every clang since 7 writes.
@@ -64,8 +64,10 @@ build/tests/%.bpf.o: tests/*/%.bpf.c Makefile
 	@mkdir -p build/tests
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
 
-abi: build/trafficmon.bpf.o ## write trafficmond/abi.py anew from bpf/abi.h
-	$(PYTHON) -m trafficmond.datapath.gen_abi $< bpf/abi.h > build/abi.py && mv build/abi.py trafficmond/abi.py
+abi: build/trafficmon.bpf.o .venv/.tools ## write trafficmond/abi.py anew from bpf/abi.h
+	$(PYTHON) -m trafficmond.datapath.gen_abi $< bpf/abi.h | \
+	    .venv/bin/ruff format --quiet --stdin-filename trafficmond/abi.py - > build/abi.py
+	mv build/abi.py trafficmond/abi.py
 
 run: build ## watch a real interface in the foreground: sudo make run IFACE=eth0
 	@test -n "$(IFACE)" || { echo "make run: no default route to guess from; say which: make run IFACE=eth0" >&2; exit 2; }
