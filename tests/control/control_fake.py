@@ -224,13 +224,13 @@ class FakeView:
 
     async def ban(self, ban: NewBan, caller: Caller) -> Row:
         self.asked.append(("ban", ban, caller))
-        if ban.cidr == "127.0.0.1":
+        if ban.cidr == "127.0.0.1/32":
             raise Refused("127.0.0.1 is guarded", hint="the guard protects this host's own lifelines")
         return {**BAN, "cidr": ban.cidr, "by": caller.user, "reason": ban.reason}
 
     async def unban(self, cidr: str, caller: Caller) -> Sequence[Row]:
         self.asked.append(("unban", cidr, caller))
-        if cidr != "203.0.113.5":
+        if cidr != "203.0.113.5/32":
             raise NotFound(f"no ban within {cidr}")
         return [BAN]
 

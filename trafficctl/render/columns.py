@@ -25,7 +25,7 @@ RULES = (
     Column("prefixes", "PREFIXES", units.exact, right=True, weight=4),
     Column("packets", "PACKETS", units.number, right=True, weight=7),
     Column("bytes", "BYTES", units.octets, right=True, weight=5),
-    Column("expires", "EXPIRES", units.clock, weight=6),
+    Column("expires", "EXPIRES", units.when, weight=6),
     Column("source", "SOURCE", weight=4, shrinks_to=12),
 )
 
@@ -33,14 +33,14 @@ BANS = (
     Column("cidr", "PREFIX", weight=9),
     Column("by", "BY", weight=6, shrinks_to=8),
     Column("reason", "REASON", weight=5, shrinks_to=10),
-    Column("since", "SINCE", units.clock, weight=4),
-    Column("expires", "UNTIL", units.clock, weight=8),
+    Column("since", "SINCE", units.when, weight=4),
+    Column("expires", "UNTIL", units.when, weight=8),
     Column("count", "TIMES", units.exact, right=True, weight=3),
     Column("threat", "THREAT", weight=2),
 )
 
 THREATS = (
-    Column("last_seen", "LAST SEEN", units.clock, weight=7),
+    Column("last_seen", "LAST SEEN", units.when, weight=7),
     Column("severity", "SEVERITY", weight=9, meaningful=True),
     Column("detector", "DETECTOR", weight=7),
     Column("src_ip", "FROM", weight=8),
@@ -49,11 +49,11 @@ THREATS = (
     Column("state", "STATE", weight=3),
     Column("summary", "SUMMARY", weight=8, shrinks_to=16),
     Column("technique", "TECHNIQUE", weight=1),
-    Column("id", "ID", weight=6),
+    Column("id", "ID", weight=8),
 )
 
 AUDIT = (
-    Column("at", "WHEN", units.clock, weight=8),
+    Column("at", "WHEN", units.when, weight=8),
     Column("user", "WHO", weight=9),
     Column("uid", "UID", right=True, weight=2),
     Column("pid", "PID", right=True, weight=1),
@@ -64,8 +64,8 @@ AUDIT = (
 )
 
 _FLOW_SHOWS = {
-    "first_seen": Column("first_seen", "FIRST SEEN", units.clock, weight=3),
-    "last_seen": Column("last_seen", "LAST SEEN", units.clock, weight=6),
+    "first_seen": Column("first_seen", "FIRST SEEN", units.when, weight=3),
+    "last_seen": Column("last_seen", "LAST SEEN", units.when, weight=6),
     "src_ip": Column("src_ip", "FROM", weight=9, shrinks_to=15),
     "src_port": Column("src_port", "PORT", right=True, weight=5),
     "dst_ip": Column("dst_ip", "TO", weight=9, shrinks_to=15),

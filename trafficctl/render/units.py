@@ -89,6 +89,16 @@ def clock(then: float | None) -> str:
     return "" if then is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(then))
 
 
+def when(then: float | None, now: float | None = None) -> str:
+    """A moment in a table: "16:04:15" today, "Nov 14 22:14" this year, else the date; local."""
+    if then is None:
+        return ""
+    moment, today = time.localtime(then), time.localtime(now)
+    if moment[:3] == today[:3]:
+        return time.strftime("%H:%M:%S", moment)
+    return time.strftime("%b %d %H:%M" if moment[0] == today[0] else "%Y-%m-%d", moment)
+
+
 def plain(text: object) -> str:
     """Text from elsewhere without what would steer a terminal; such characters are shown as escapes."""
     shown = str(text)

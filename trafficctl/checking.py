@@ -1,0 +1,116 @@
+"""Reads settings and rules as the daemon would, and keeps every mistake instead of raising."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from trafficmond.config.load import load_settings
+from trafficmond.config.settings import CONFIG_FILE, Settings
+from trafficmond.errors import ConfigError, Mistake, TrafficmonError
+from trafficmond.model import Action, Direction
+from trafficmond.policy.load import load_policy
+from trafficmond.policy.readers import read_list, read_toml
+from trafficmond.policy.rules import ListSource
+
+_LISTS = (".netset", ".ipset", ".txt", ".cidr")
+_PLACE = re.compile(r"(?P<path>.+?)(:(?P<line>\d+))?(: (?P<key>[^/]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was read, and what is wrong or odd about it."""
+
+    path: Path
+    rules: int = 0
+    prefixes: int = 0
+    mistakes: Sequence[Mistake] = ()
+    notes: Sequence[Mistake] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON; each mistake with its file, line, and that line's text where they are known."""
+        return {
+            "path": str(self.path),
+            "ok": not self.mistakes,
+            "rules": self.rules,
+            "prefixes": self.prefixes,
+            "mistakes": _all_placed(self.mistakes),
+            "notes": _all_placed(self.notes),
+        }
+
+
+def check(path: Path | None) -> Checked:
+    """Check a settings file with all it names (None: the usual one), one rules file, one list, or a folder of rules.
+
+    Raises TrafficmonError only if there is nothing to check.
+    """
+    path = path or CONFIG_FILE
+    if not path.exists():
+        raise TrafficmonError(f"there is no {path}", hint="name what to check: trafficctl check PATH")
+    if path.is_file() and path.suffix in _LISTS:
+        return _one(path, ListSource(path, Action.DROP))
+    if path.is_file() and _is_rules_file(path):
+        return _one(path, None)
+    try:
+        policy = load_policy(path) if path.is_dir() else _policy_of(load_settings(path))
+    except ConfigError as error:
+        return Checked(path, mistakes=error.mistakes)
+    return Checked(path, len(policy.rules), len(policy.prefixes), notes=policy.notes)
+
+
+def _one(path: Path, source: ListSource | None) -> Checked:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return Checked(path, mistakes=[Mistake(str(path), f"cannot be read: {error.strerror}")])
+    read = read_list(source, data, str(path)) if source else read_toml(data, str(path))
+    return Checked(path, len(read.rules), len(read.prefixes), read.mistakes, read.notes)
+
+
+def _is_rules_file(path: Path) -> bool:
+    """Rules rather than settings: by what it holds, or by where it lies if it cannot be read."""
+    if path.suffix != ".toml":
+        return False
+    try:
+        return "rule" in tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return path.parent.name == "cidr.d"
+
+
+def _policy_of(settings: Settings) -> Any:
+    lists = [
+        ListSource(each.path, Action.parse(each.action), each.label, Direction.parse(each.direction))
+        for each in settings.lists
+    ]
+    default = Action.parse(settings.policy.default)
+    return load_policy(settings.cidr_dir, lists, default=default, allowlist=settings.policy.allowlist)
+
+
+def _all_placed(mistakes: Sequence[Mistake]) -> list[dict[str, Any]]:
+    return sorted((_placed(each) for each in mistakes), key=lambda each: (each["path"], each["line"] or 0))
+
+
+def _placed(mistake: Mistake) -> dict[str, Any]:
+    found = _PLACE.fullmatch(mistake.where)
+    path = found["path"] if found else mistake.where
+    line = int(found["line"]) if found and found["line"] else None
+    what = f"{found['key']}: {mistake.what}" if found and found["key"] else mistake.what
+    return {"path": path, "line": line, "what": what, "text": _text_of(path, line) if line else None}
+
+
+def _text_of(path: str, line: int) -> str | None:
+    lines = _lines_of(path)
+    return lines[line - 1] if line <= len(lines) else None
+
+
+@cache
+def _lines_of(path: str) -> list[str]:
+    try:
+        return Path(path).read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return []

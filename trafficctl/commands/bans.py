@@ -1,0 +1,25 @@
+"""The bans in force: what is dropped for a while, by whom, why and until when.
+
+Examples:
+  trafficctl bans
+  trafficctl bans -o json | jq -r '.[].cidr'
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from trafficctl import exits, session
+
+
+def arguments(_: ArgumentParser) -> None:
+    """None of its own."""
+
+
+def run(args: Namespace) -> int:
+    """Show the bans."""
+    from trafficctl.render.columns import BANS
+
+    with session.connect(args) as client:
+        session.output(args).rows(client.call("Bans")["bans"], BANS, empty="no bans")
+    return exits.DONE

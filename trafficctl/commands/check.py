@@ -1,0 +1,33 @@
+"""Check settings and rules without touching the daemon; every mistake is shown in its place.
+
+PATH is the settings file (default /etc/trafficmon/trafficmond.toml, checked with all the rules and lists it names),
+one rules file, one prefix list, or a folder of them. The exit code is 1 if anything is wrong; notes are not mistakes.
+
+Examples:
+  trafficctl check
+  trafficctl check ./trafficmond.toml
+  trafficctl check /etc/trafficmon/cidr.d/10-office.toml
+  trafficctl check -o json | jq '.mistakes[].what'
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from trafficctl import exits, session
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """What to check."""
+    parser.add_argument("path", nargs="?", metavar="PATH", type=Path, help="settings, a rules file, a list or a folder")
+
+
+def run(args: Namespace) -> int:
+    """Check; 1 if anything is wrong."""
+    from trafficctl.checking import check
+    from trafficctl.render.mistakes import tell
+
+    checked = check(args.path)
+    session.output(args).report(checked.as_dict(), tell)
+    return exits.NO if checked.mistakes else exits.DONE

@@ -1,0 +1,47 @@
+"""The daemon's metrics as OpenMetrics text, for node_exporter's textfile collector or a look.
+
+--write replaces a file whole, so that a collector never reads half of it.
+
+Examples:
+  trafficctl metrics
+  trafficctl metrics --write /var/lib/prometheus/node-exporter/trafficmon.prom
+  trafficctl metrics -o json                  as one JSON text
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from trafficctl import exits, session
+from trafficmond.errors import TrafficmonError
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Where to."""
+    parser.add_argument("--write", metavar="FILE", type=Path, help="into a file instead")
+
+
+def run(args: Namespace) -> int:
+    """Show or write them."""
+    with session.connect(args) as client:
+        text = client.call("Metrics")["text"]
+    if args.write:
+        _replace(args.write, text)
+    else:
+        session.output(args).report({"text": text}, lambda value, *_: value["text"].splitlines())
+    return exits.DONE
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.chmod(0o644)
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise TrafficmonError(
+            f"cannot write {path}: {error.strerror}", hint="choose a directory you may write"
+        ) from error

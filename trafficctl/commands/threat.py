@@ -1,0 +1,28 @@
+"""One threat: its evidence, the flows behind it, and what was done about it.
+
+The beginning of an id will do while no other threat's begins so.
+
+Examples:
+  trafficctl threat 5f2a
+  trafficctl threat 5f2a -o json | jq .threat.evidence
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from trafficctl import exits, session
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Which one."""
+    parser.add_argument("id", metavar="ID", help="as `trafficctl threats` shows it, or its beginning")
+
+
+def run(args: Namespace) -> int:
+    """Show it; 1 if there is none."""
+    from trafficctl.render.detail import tell_threat
+
+    with session.connect(args) as client:
+        session.output(args).report(client.call("Threat", id=args.id), tell_threat)
+    return exits.DONE

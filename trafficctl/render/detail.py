@@ -1,0 +1,124 @@
+"""One thing told whole: a threat, an explanation."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from trafficctl.render import columns, table, units
+from trafficctl.render.style import Style
+from trafficctl.render.table import Column
+
+_KEY = 12
+
+
+def facts(pairs: list[tuple[str, str]], style: Style, width: int | None) -> Iterator[str]:
+    """Keys in a column, values beside them, wrapped to the width; empty values are left out."""
+    for key, value in pairs:
+        if not value:
+            continue
+        text = units.plain(value)
+        wrapped = [text] if width is None else textwrap.wrap(text, max(20, width - _KEY)) or [""]
+        for index, line in enumerate(wrapped):
+            yield style.dim(table.pad("" if index else key, _KEY)) + line
+
+
+def tell_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
+    """The reply of Threat."""
+    threat = detail["threat"]
+    head = f"{threat['severity']} {threat['detector']} ({threat['technique']}), {threat.get('state') or 'known'}"
+    yield style.word(threat["severity"]) + style.title(units.plain(head.removeprefix(threat["severity"])))
+    lasted = units.span(threat["last_seen"] - threat["first_seen"])
+    seen = f"{units.clock(threat['first_seen'])} to {units.clock(threat['last_seen'])}, {lasted}"
+    unit = threat["evidence"].get("unit", "") if isinstance(threat["evidence"], dict) else ""
+    yield from facts(
+        [
+            ("summary", threat["summary"]),
+            ("from", threat.get("src_ip") or "many"),
+            ("to", threat.get("dst_ip") or "many"),
+            ("seen", seen),
+            ("count", f"{units.exact(threat['count'])} {unit}"),
+            ("id", threat["id"]),
+        ],
+        style,
+        width,
+    )
+    yield from _evidence(threat["evidence"], style, width)
+    if detail["response"]:
+        yield ""
+        yield style.title("WHAT WAS DONE")
+        yield from (f"  {units.plain(line)}" for line in detail["response"])
+    yield from _flows(detail["flows"], style, width)
+
+
+def _evidence(evidence: Any, style: Style, width: int | None) -> Iterator[str]:
+    if isinstance(evidence, dict) and evidence:
+        yield ""
+        yield style.title("EVIDENCE")
+        pairs = [(key.replace("_", " "), _evidence_text(value)) for key, value in evidence.items()]
+        yield from facts(pairs, style, width)
+
+
+def _evidence_text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_evidence_text(each) for each in value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+
+
+def _flows(flows: list[dict[str, Any]], style: Style, width: int | None) -> Iterator[str]:
+    if flows:
+        yield ""
+        yield style.title("FLOWS")
+        shown = columns.flow_columns(tuple(flows[0]), grouped=False)
+        yield from table.lines(flows, shown, width, style)
+
+
+_DECISIONS = (
+    Column("mark", "", weight=9),
+    Column("kind", "KIND", weight=8),
+    Column("prefix", "PREFIX", weight=9, shrinks_to=18),
+    Column("action", "ACTION", weight=9, meaningful=True),
+    Column("label", "LABEL", weight=4, shrinks_to=8),
+    Column("source", "SOURCE", weight=6, shrinks_to=12),
+    Column("expires", "UNTIL", units.when, weight=5),
+    Column("why", "WHY NOT", weight=7, shrinks_to=14),
+)
+
+
+def tell_explanation(explanation: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
+    """The reply of Explain."""
+    way = "from" if explanation["direction"] == "ingress" else "to"
+    action = explanation["action"]
+    yield (
+        style.title(f"packets {way} {units.plain(explanation['address'])}: ")
+        + style.word(action)
+        + f" (by {explanation['reason']})"
+    )
+    counts = f"{units.many(explanation['packets'], 'packet')}, {units.octets(explanation['bytes'])}"
+    dropped = explanation["dropped_packets"]
+    seen = explanation.get("last_seen")
+    yield from facts(
+        [
+            ("counted", counts + (f", {units.exact(dropped)} dropped" if dropped else "")),
+            ("seen", f"{units.clock(explanation.get('first_seen'))} to {units.clock(seen)}" if seen else "never"),
+        ],
+        style,
+        width,
+    )
+    yield ""
+    decisions = [{**each, "mark": "=>" if each["wins"] else ""} for each in explanation["decisions"]]
+    yield from table.lines(decisions, _DECISIONS, width, style)
+    if explanation["threats"]:
+        yield ""
+        yield style.title("THREATS")
+        yield from table.lines(explanation["threats"], columns.THREATS, width, style)
+    yield from _flows(explanation["flows"], style, width)
+    if explanation["advice"]:
+        yield ""
+        yield style.title("WHAT WOULD CHANGE IT")
+        for line in explanation["advice"]:
+            yield from textwrap.wrap(units.plain(line), width or 1000, initial_indent="  ", subsequent_indent="    ")

@@ -1,0 +1,38 @@
+"""Mistakes in files, each under the line it is about."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from trafficctl.render import table, units
+from trafficctl.render.style import Style
+
+
+def tell(checked: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
+    """The outcome of a check."""
+    for kind, colour in (("mistakes", "red"), ("notes", "yellow")):
+        path = None
+        for each in checked[kind]:
+            if each["path"] != path:
+                path = each["path"]
+                yield style.title(units.plain(path))
+            yield from _one(each, colour, style, width)
+    counts = f"{units.many(checked['rules'], 'rule')}, {units.many(checked['prefixes'], 'prefix')}"
+    wrong, notes = len(checked["mistakes"]), len(checked["notes"])
+    also = f", {units.many(notes, 'note')}" if notes else ""
+    name = units.plain(checked["path"])
+    if wrong:
+        yield style.paint(f"{name}: {units.many(wrong, 'mistake')}{also}; the daemon would keep what it has", "red")
+    else:
+        yield style.paint(f"{name}: in order", "green") + f" ({counts}{also})"
+
+
+def _one(each: dict[str, Any], colour: str, style: Style, width: int | None) -> Iterator[str]:
+    gutter = f"{each['line'] or '':>6} | "
+    if each["text"] is not None:
+        yield style.dim(gutter) + table.clip(units.plain(each["text"].expandtabs(4)), width and width - len(gutter))
+    lead = " " * (len(gutter) - 2) + "^ "
+    for index, line in enumerate(textwrap.wrap(units.plain(each["what"]), (width or 1000) - len(lead)) or [""]):
+        yield (lead if index == 0 else " " * len(lead)) + style.paint(line, colour)
