@@ -1,0 +1,70 @@
+"""Writes the files made of the declared settings: `python -m trafficmond.config.docs` from the project's root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from trafficmond.config.render import reference, sample
+from trafficmond.config.settings import CONFIG_FILE, Settings
+
+SAMPLE = Path("etc/trafficmond.toml")
+REFERENCE = Path("docs/configuration.md")
+
+_SAMPLE_HEAD = """\
+# Settings of trafficmond. Every setting is shown, commented out: what stays so keeps its default.
+#
+# After a change:   trafficctl check     shows every mistake
+#                   trafficctl reload    puts it in force (also done by itself when this file changes)
+#
+# Durations are written "500ms", "30s", "5m", "1h30m", "30d"; sizes "64KiB", "100MiB", "2GiB".
+# A relative path starts at the folder of this file. Rules live in cidr.d/, see trafficmon-rules(5).
+
+"""
+_SAMPLE_TAIL = """
+
+# Each detector of threats has a table of its own, [detect.port_scan] and so on; see detectors.md.
+"""
+
+_REFERENCE_HEAD = f"""\
+# Configuration
+
+`trafficmond` reads `{CONFIG_FILE}` (TOML), or the file given with `-c`. Every setting has a default: with no file at
+all it watches the interfaces of the default routes, logs to the journal and drops nothing. `trafficctl check` shows
+every mistake in its place, and `trafficmond -t -c FILE` does so without a running daemon.
+
+A change of the file takes effect by itself, at once; a file with mistakes changes nothing, the last good settings stay
+in force, and `trafficctl status` says so. Flags of `trafficmond` override the file.
+
+**Durations** are a number and `ms`, `s`, `m`, `h`, `d` or `w`, in any sum (`"1h30m"`); **sizes** a number and `B`,
+`KiB`, `MiB`, `GiB`, `TiB` (or `kB`, `MB`, `GB`, `TB`). A relative **path** starts at the folder of the file.
+
+A file whose name ends in `.json` is read as a configuration of the original traffic monitor: `permitted_cidrs`
+become rules that allow, and its `logging` section becomes one `[[log]]`. With `--drop-packets` everything else is
+dropped, without it everything else is only logged.
+
+This page is made from the declarations in `trafficmond/config/settings.py`; so is the commented sample
+`etc/trafficmond.toml`.
+
+## Top level
+
+"""
+_REFERENCE_TAIL = """
+
+## `[detect.NAME]`
+
+Each detector of threats has a table of its own, named after it; [detectors.md](detectors.md) lists their settings.
+"""
+
+
+def documents() -> Mapping[Path, str]:
+    """The text of each file, by its path from the project's root."""
+    return {
+        SAMPLE: _SAMPLE_HEAD + sample(Settings).rstrip() + _SAMPLE_TAIL,
+        REFERENCE: _REFERENCE_HEAD + reference(Settings).rstrip() + _REFERENCE_TAIL,
+    }
+
+
+if __name__ == "__main__":
+    for path, text in documents().items():
+        path.write_text(text)

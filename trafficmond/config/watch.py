@@ -1,0 +1,218 @@
+"""Watches the files that settings and rules come from, and calls back once for each burst of changes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from watchdog.observers.inotify import InotifyObserver as _InotifyObserver
+from watchdog.observers.inotify_buffer import InotifyBuffer
+
+# A file moved out of a folder is reported once its arrival elsewhere has been waited for: half a second, unless told.
+# Whether it arrived elsewhere is nothing to us.
+InotifyBuffer.delay = 0.0
+InotifyObserver: Any = _InotifyObserver  # has no types
+
+_QUIET_SECONDS = 0.03  # nothing more has come for this long: the burst is over
+_PATIENCE_SECONDS = 1.0  # a burst that does not end is reported this often
+_CHECK_SECONDS = 10.0  # network file systems tell inotify nothing, and a watch may have died
+_POLL_SECONDS = 1.0
+# Newer versions of watchdog also report that a file was opened or read, which our own reading does.
+_CHANGES = frozenset(("created", "modified", "deleted", "moved", "closed"))
+
+Plan = Mapping[str, frozenset[str] | None]
+"""Folder to watch -> names in it that matter; None: every name."""
+
+
+def plan(files: Iterable[Path], folders: Iterable[Path]) -> Plan:
+    """What to watch so that no change of these is missed, be it made in place, by rename, or to the folders above.
+
+    A file is watched through its folder (editors rename into place); a folder also through the one above it, since it
+    may be replaced as a whole; what does not exist yet through the nearest folder that does. Links are followed.
+    """
+    found: dict[str, set[str] | None] = {}
+
+    def by_name(path: Path) -> None:
+        path = path.absolute()
+        while path != path.parent:
+            if path.parent.is_dir():
+                names = found.setdefault(os.path.realpath(path.parent), set())
+                if names is not None:
+                    names.add(path.name)
+                return
+            path = path.parent
+
+    for file in files:
+        by_name(file)
+        by_name(Path(os.path.realpath(file)))
+    for folder in folders:
+        by_name(folder)
+        if folder.is_dir():
+            found[os.path.realpath(folder)] = None
+    return {path: None if names is None else frozenset(names) for path, names in found.items()}
+
+
+class _Handler:
+    """Called by watchdog for each event of one folder."""
+
+    def __init__(self, folder: str, names: frozenset[str] | None, touched: Callable[[], None]) -> None:
+        self._folder = folder
+        self._names = names
+        self._touched = touched
+
+    def dispatch(self, event: Any) -> None:
+        if event.event_type not in _CHANGES:
+            return
+        for path in filter(None, (event.src_path, getattr(event, "dest_path", ""))):
+            folder, name = os.path.split(os.fsdecode(path))
+            gone = os.fsdecode(path) == self._folder and event.event_type == "deleted"
+            if gone or (folder == self._folder and (self._names is None or name in self._names)):
+                self._touched()
+                return
+
+
+class Watcher:
+    """Calls `callback` in `loop` after each burst of changes to the watched files and folders.
+
+    Within about 50 ms after the last write of a burst, and each second of one that does not end. Where the kernel's
+    limits on inotify are reached it looks at the files each second instead; `note` says so, with what to do.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+        self.note = ""
+        self._loop = loop
+        self._callback = callback
+        self._targets: tuple[tuple[Path, ...], tuple[Path, ...]] = ((), ())
+        self._wake = threading.Condition()
+        self._first = self._last = 0.0  # of the burst under way (monotonic); 0: none
+        self._retargeted = self._stopping = False
+        self._observer = InotifyObserver()
+        self._armed: dict[str, tuple[frozenset[str] | None, tuple[int, int], Any]] = {}
+        self._thread = threading.Thread(target=self._run, name="config-watch", daemon=True)
+
+    def watch(self, files: Iterable[Path], folders: Iterable[Path]) -> None:
+        """Watch these, and nothing else any more. Before `start`, or at any time after."""
+        with self._wake:
+            self._targets = (tuple(files), tuple(folders))
+            self._retargeted = True
+            self._wake.notify()
+
+    def start(self) -> None:
+        """Start watching; when this returns, no later change is missed."""
+        self._observer.start()
+        self._retargeted = False
+        self._arm()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop, and wait for the threads."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join()
+        self._observer.stop()
+        self._observer.join()
+
+    def _touched(self) -> None:
+        with self._wake:
+            self._last = time.monotonic()
+            self._first = self._first or self._last
+            self._wake.notify()
+
+    def _run(self) -> None:
+        seen = self._fingerprint()
+        while True:
+            due, retargeted = self._wait()
+            if self._stopping:
+                return
+            # Watches first, then the look, then the callback's: what changes after the look is an event of its own.
+            changed = self._arm(retargeted)
+            before, seen = seen, self._fingerprint()
+            if due or (not retargeted and (changed or seen != before)):
+                with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon is going down
+                    self._loop.call_soon_threadsafe(self._callback)
+
+    def _wait(self) -> tuple[bool, bool]:
+        """Until there is something to do. Returns whether a burst is over, and whether the targets are new."""
+        check_at = time.monotonic() + (_POLL_SECONDS if self.note else _CHECK_SECONDS)
+        with self._wake:
+            while not self._stopping and not self._retargeted:
+                until = check_at
+                if self._first:
+                    until = min(check_at, self._last + _QUIET_SECONDS, self._first + _PATIENCE_SECONDS)
+                now = time.monotonic()
+                if now >= until:
+                    break
+                self._wake.wait(until - now)
+            retargeted, self._retargeted = self._retargeted, False
+            due = self._first != 0.0 and not retargeted
+            if due:
+                self._first = 0.0
+            return due, retargeted
+
+    def _arm(self, again: bool = False) -> bool:
+        """Have a live watch on each folder of the plan as it is now. Returns whether any was changed.
+
+        After the limits were hit it tries only for new targets (`again`): each failure leaks a descriptor in watchdog.
+        """
+        if self.note and not again:
+            return False
+        wanted = plan(*self._targets)
+        changed = False
+        for folder, (names, inode, watch) in list(self._armed.items()):
+            if folder not in wanted or wanted[folder] != names or _inode(folder) != inode or not self._alive(watch):
+                with contextlib.suppress(KeyError, OSError):
+                    self._observer.unschedule(watch)
+                del self._armed[folder]
+                changed = True
+        note = ""
+        for folder in wanted.keys() - self._armed.keys():
+            names = wanted[folder]
+            try:
+                inode = _inode(folder)
+                watch = self._observer.schedule(_Handler(folder, names, self._touched), folder)
+            except FileNotFoundError:
+                changed = True  # it went meanwhile; its going is an event of the folder above
+            except OSError as error:
+                note = (
+                    f"cannot watch {folder} ({error.strerror}); looking at the files each second instead; "
+                    "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl"
+                )
+            else:
+                self._armed[folder] = (names, inode, watch)
+                changed = True
+        self.note = note
+        return changed
+
+    def _alive(self, watch: Any) -> bool:
+        return any(emitter.watch == watch and emitter.is_alive() for emitter in self._observer.emitters)
+
+    def _fingerprint(self) -> tuple[object, ...]:
+        files, folders = self._targets
+        found: list[object] = [_state(file) for file in files]
+        for folder in folders:
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                found += sorted(str((entry.name, _state(Path(entry.path)))) for entry in entries)
+        return tuple(found)
+
+
+def _inode(path: str) -> tuple[int, int]:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
