@@ -47,6 +47,7 @@ class Daemon:
     `settings`: TOML after the lab's own top-level keys, `{home}` in it being the daemon's folder; top-level keys first,
     then tables.
     `rules`: files of cidr.d by name. `arguments`: instead of `-c FILE`. `interfaces`: patterns; the lab's first link.
+    `prefix`: what runs it. `keep`: leave it running on the way out.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Daemon:
         interfaces: Sequence[str] | None = None,
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        keep: bool = False,
     ) -> None:
         self.lab = lab
         self.home = Path(tempfile.mkdtemp(prefix=f"{lab.name}-"))
@@ -75,6 +77,7 @@ class Daemon:
         self._arguments = list(arguments) if arguments is not None else ["-c", str(self.config)]
         self._prefix = list(prefix)
         self._environment = dict(environment or {})
+        self._keep = keep
         self.configure(settings)
         for name, text in (rules or {}).items():
             self.write_rules(name, text)
@@ -87,7 +90,8 @@ class Daemon:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.remove()
+        if not self._keep:
+            self.remove()
 
     # ---- life cycle ----
 
@@ -104,6 +108,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 cwd=self.home,
                 env=environment,
+                start_new_session=True,
             )
         return self.process
 
