@@ -29,15 +29,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 packages:
-	@missing=$$(comm -23 <(printf '%s\n' $(RUNTIME) $(BUILDING) $(TESTING) | sort) \
-	    <(dpkg-query -W -f='$${db:Status-Status} $${Package}\n' $(RUNTIME) $(BUILDING) $(TESTING) 2>/dev/null \
-	      | sed -n 's/^installed //p' | sort -u)); \
-	if [ -n "$$missing" ]; then \
-	    echo "installing" $$missing; \
-	    $(SUDO) apt-get update -qq && \
-	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
-	    { echo "make deps: could not install" $$missing "- see apt's message above, then run make deps again" >&2; exit 1; }; \
-	fi
+	@packaging/need $(RUNTIME) $(BUILDING) $(TESTING)
 
 .venv/.tools: Makefile | packages
 	@$(PYTHON) -m venv --system-site-packages .venv
@@ -84,7 +76,7 @@ lint: deps ## ruff, mypy --strict, shellcheck, clang-format
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	shellcheck .ci/run
+	shellcheck .ci/run $(filter-out %.py,$(wildcard packaging/need packaging/build-*))
 	$(if $(wildcard .clang-format),clang-format --dry-run --Werror bpf/*.[ch] tests/bench/*.[ch])
 
 bench: deps build $(TEST_OBJECTS) ## speed and memory against others; a table here, build/bench.json for programs
