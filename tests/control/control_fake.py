@@ -172,6 +172,7 @@ class FakeView:
         self.asked: list[tuple[Any, ...]] = []
         self.runtime: dict[str, Row] = {}
         self.flow_rows = 3
+        self.samples = 0
         self.delay_s = 0.0
 
     async def status(self) -> Row:
@@ -245,10 +246,12 @@ class FakeView:
 
     async def top(self, query: TopQuery) -> Row:
         self.asked.append(("top", query))
+        self.samples += 1
+        eth0 = {**STATUS["interfaces"][0], "packets": 1_000 * self.samples, "bytes": 1_500_000 * self.samples}
         host = {"address": "192.0.2.10", "flows": 1, "packets_per_s": 1_000.0, "bytes_per_s": 1_200_000.0}
         return {
-            "at": T0,
-            "interfaces": STATUS["interfaces"],
+            "at": T0 + self.samples,
+            "interfaces": [eth0],
             "flows": [LIVE_FLOW],
             "hosts": [host],
             "threats": [THREAT],

@@ -6,7 +6,16 @@ import os
 from collections.abc import Mapping
 from typing import TextIO
 
-_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
+_CODES = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "cyan": "36",
+    "reverse": "7",
+}
 
 _MEANING = {
     **dict.fromkeys(("drop", "critical", "high", "fail", "closed by error"), "red"),
@@ -19,12 +28,15 @@ _MEANING = {
 class Style:
     """Wraps text in colours, or does not."""
 
-    def __init__(self, colour: bool) -> None:
+    def __init__(self, colour: bool, *, reverse: bool = False) -> None:
+        """`reverse`: even without colour, since a selection must be seen."""
         self.colour = colour
+        self.reverse = colour or reverse
 
     def paint(self, text: str, name: str) -> str:
-        """`text` in bold, dim, red, green, yellow, blue or cyan."""
-        return f"\x1b[{_CODES[name]}m{text}\x1b[0m" if self.colour and name else text
+        """`text` in bold, dim, red, green, yellow, blue, cyan or reverse."""
+        wanted = self.reverse if name == "reverse" else self.colour and name
+        return f"\x1b[{_CODES[name]}m{text}\x1b[0m" if wanted else text
 
     def word(self, text: str) -> str:
         """A word that means something (an action, a severity, a state) in the colour of its meaning."""

@@ -11,6 +11,7 @@ from trafficctl.render.style import Style
 from trafficctl.render.units import plain
 
 GAP = 2
+NICE_TO_HAVE = 3  # columns of this weight and below go before any text is cut
 Row = dict[str, Any]
 
 
@@ -27,8 +28,13 @@ class Column:
     meaningful: bool = False  # coloured by its word
 
 
-def lines(rows: Iterable[Row], columns: Sequence[Column], width: int | None, style: Style) -> list[str]:
-    """The table's lines, heading first; none is wider than `width` (None: as wide as it takes)."""
+def lines(
+    rows: Iterable[Row], columns: Sequence[Column], width: int | None, style: Style, *, note: bool = True
+) -> list[str]:
+    """The table's lines, heading first; none is wider than `width` (None: as wide as it takes).
+
+    `note`: tell in a last line which columns had to go.
+    """
     texts = [[_cell(column, row) for column in columns] for row in rows]
     # A column that says nothing anywhere is left out.
     shown = [i for i, _ in enumerate(columns) if any(text[i] for text in texts)] or list(range(len(columns)))
@@ -38,9 +44,9 @@ def lines(rows: Iterable[Row], columns: Sequence[Column], width: int | None, sty
     for text in texts:
         cut = {i: clip(text[i], widths[i]) for i in widths}
         out.append(_coloured(cut, widths, columns, style))
-    if hidden:
-        note = f"(no room for: {', '.join(columns[i].title for i in hidden)}; -o csv has everything)"
-        out.append(style.dim(clip(note, width)))
+    if hidden and note:
+        told = f"(no room for: {', '.join(columns[i].title for i in hidden)}; -o csv has everything)"
+        out.append(style.dim(clip(told, width)))
     return out
 
 
@@ -55,10 +61,10 @@ def _fit(natural: dict[int, int], columns: Sequence[Column], width: int | None) 
     hidden: list[int] = []
     while width is not None and (excess := _total(widths) - width) > 0:
         room = {i: widths[i] - columns[i].shrinks_to for i in widths if 0 < columns[i].shrinks_to < widths[i]}
-        if sum(room.values()) >= excess:
+        lightest = min(reversed(widths), key=lambda i: columns[i].weight)
+        if sum(room.values()) >= excess and columns[lightest].weight > NICE_TO_HAVE:
             _shrink(widths, room, excess)
         elif len(widths) > 1:
-            lightest = min(reversed(widths), key=lambda i: columns[i].weight)
             hidden.append(lightest)
             del widths[lightest]
         else:

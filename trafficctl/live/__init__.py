@@ -1,0 +1,1 @@
+"""The live screen of `trafficctl top`: what it knows (`model`), how it looks (`screen`), the terminal (`terminal`)."""

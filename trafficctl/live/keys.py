@@ -1,0 +1,85 @@
+"""What a key does to the live screen. Pure, but for the ban it may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trafficctl.live.model import Live
+
+ENTER, ESCAPE, BACKSPACE, UP, DOWN, TAB = "enter", "escape", "backspace", "up", "down", "tab"
+
+
+class Keys:
+    """Turns keys (single characters, or the names above) into changes of the state. `ban` bans an address and
+    returns what to tell the person."""
+
+    def __init__(self, live: Live, ban: Callable[[str], str]) -> None:
+        self._live = live
+        self._ban = ban
+        self._choices: list[str] = []
+        self.helping = False
+        self.stale = False  # what was asked of the daemon has changed: ask again now
+
+    def press(self, key: str) -> bool:
+        """False if the person wants to leave."""
+        live = self._live
+        live.message = ""
+        if self.helping:
+            self.helping = False
+        elif self._choices:
+            self._choose(key)
+        elif live.prompt:
+            self._type(key)
+        elif key in ("q", "Q"):
+            return False
+        else:
+            self._command(key)
+        return True
+
+    def _command(self, key: str) -> None:
+        live = self._live
+        if key in (DOWN, "j"):
+            live.move(1)
+        elif key in (UP, "k"):
+            live.move(-1)
+        elif key == TAB:
+            live.next_list()
+        elif key == "s":
+            live.next_sort()
+            self.stale = True
+        elif key == "p":
+            live.paused = not live.paused
+        elif key == "/":
+            live.prompt, live.typed = "only (address, prefix, port or protocol): ", live.match
+        elif key == "b":
+            self._ask_whom()
+        elif key == "?":
+            self.helping = True
+
+    def _ask_whom(self) -> None:
+        self._choices = self._live.addresses()
+        if not self._choices:
+            self._live.message = "nothing is selected"
+            return
+        listed = "  ".join(f"[{index}] {address}" for index, address in enumerate(self._choices, 1))
+        self._live.prompt = f"ban {listed}  (any other key: nobody) "
+
+    def _choose(self, key: str) -> None:
+        choices, self._choices = self._choices, []
+        self._live.prompt = ""
+        if key.isdigit() and 1 <= int(key) <= len(choices):
+            self._live.message = self._ban(choices[int(key) - 1])
+        else:
+            self._live.message = "nobody was banned"
+
+    def _type(self, key: str) -> None:
+        live = self._live
+        if key == ENTER:
+            live.match, live.prompt, live.typed = live.typed.strip(), "", ""
+            self.stale = True
+        elif key == ESCAPE:
+            live.prompt, live.typed = "", ""
+        elif key == BACKSPACE:
+            live.typed = live.typed[:-1]
+        elif len(key) == 1 and key.isprintable():
+            live.typed += key

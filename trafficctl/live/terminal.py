@@ -1,0 +1,141 @@
+"""The live screen on a terminal, through curses."""
+
+from __future__ import annotations
+
+import contextlib
+import curses
+import locale
+import os
+import re
+import time
+
+from trafficctl.live import keys
+from trafficctl.live.keys import Keys
+from trafficctl.live.model import Live
+from trafficctl.live.screen import draw, help_screen
+from trafficctl.render.style import Style
+from trafficmond.control.client import Client
+from trafficmond.errors import ControlError
+
+ROWS = 200  # asked of the daemon; more than any terminal shows
+_RETRY_S = 1.0
+_ANSI = re.compile(r"\x1b\[(\d+)m")
+_COLOURS = {31: 1, 32: 2, 33: 3, 34: 4, 36: 6}
+_NAMES = {
+    "\n": keys.ENTER,
+    "\r": keys.ENTER,
+    "\x1b": keys.ESCAPE,
+    "\x7f": keys.BACKSPACE,
+    "\b": keys.BACKSPACE,
+    "\t": keys.TAB,
+    curses.KEY_ENTER: keys.ENTER,
+    curses.KEY_BACKSPACE: keys.BACKSPACE,
+    curses.KEY_UP: keys.UP,
+    curses.KEY_DOWN: keys.DOWN,
+}
+
+
+class Feed:
+    """The daemon as the screen needs it: asks, and connects again when the daemon was away."""
+
+    def __init__(self, socket: str) -> None:
+        self._socket = socket
+        self._client: Client | None = Client(socket)
+
+    def ask(self, live: Live) -> None:
+        """Bring the state up to date, or note why it is not."""
+        try:
+            client = self._client = self._client or Client(self._socket)
+            live.update(client.call("Top", sort=live.sort, match=live.match or None, limit=ROWS))
+        except ControlError as error:
+            live.message = str(error)
+            if not error.name.startswith(("io.", "org.")):
+                self._hang_up()  # not an answer: the daemon is gone
+
+    def ban(self, address: str) -> str:
+        """Ban, and say what came of it."""
+        try:
+            client = self._client = self._client or Client(self._socket)
+            ban = client.call("Ban", cidr=address, reason="from trafficctl top")["ban"]
+            return f"banned {ban['cidr']}; trafficctl unban {ban['cidr']} lifts it"
+        except ControlError as error:
+            return str(error)
+
+    def _hang_up(self) -> None:
+        if self._client:
+            self._client.close()
+        self._client = None
+
+
+def show(socket: str, live: Live, interval_s: float) -> None:
+    """Run until the person leaves. Raises ControlError if the daemon cannot be reached to begin with."""
+    feed = Feed(socket)
+    locale.setlocale(locale.LC_ALL, "")
+    os.environ.setdefault("ESCDELAY", "25")
+    curses.wrapper(_run, feed, live, interval_s)
+
+
+def _run(window: curses.window, feed: Feed, live: Live, interval_s: float) -> None:
+    _prepare()
+    style = Style(curses.has_colors() and not os.environ.get("NO_COLOR"), reverse=True)
+    unicode = locale.nl_langinfo(locale.CODESET).upper() == "UTF-8"
+    pressed, due = Keys(live, feed.ban), 0.0
+    while True:
+        now = time.monotonic()
+        if (now >= due and not live.paused) or pressed.stale:
+            feed.ask(live)
+            pressed.stale = False
+            due = now + (interval_s if live.answer else max(interval_s, _RETRY_S))
+        height, width = window.getmaxyx()
+        shown = help_screen(width, style) if pressed.helping else draw(live, width, height, style, unicode=unicode)
+        _paint(window, shown)
+        window.timeout(max(10, int(1000 * (due - time.monotonic()))) if not live.paused else -1)
+        key = _key(window)
+        if key and not pressed.press(key):
+            return
+
+
+def _prepare() -> None:
+    with contextlib.suppress(curses.error):  # a terminal without it does without it
+        curses.curs_set(0)
+    if curses.has_colors():
+        curses.use_default_colors()
+        for colour in _COLOURS.values():
+            curses.init_pair(colour, colour, -1)
+
+
+def _key(window: curses.window) -> str:
+    try:
+        key = window.get_wch()
+    except curses.error:  # nothing was pressed in time
+        return ""
+    if key == curses.KEY_RESIZE:
+        return ""
+    return _NAMES.get(key, key if isinstance(key, str) else "")
+
+
+def _paint(window: curses.window, lines: list[str]) -> None:
+    window.erase()
+    height, width = window.getmaxyx()
+    for row, line in enumerate(lines[:height]):
+        column, attribute = 0, curses.A_NORMAL
+        for index, piece in enumerate(_ANSI.split(line)):
+            if index % 2:
+                attribute = _attribute(int(piece), attribute)
+            elif piece:
+                # Writing the last cell of the last line moves the cursor off the screen, which curses calls an error.
+                with contextlib.suppress(curses.error):
+                    window.addstr(row, column, piece[: width - column], attribute)
+                column = window.getyx()[1] if row < height - 1 else column + len(piece)
+    window.refresh()
+
+
+def _attribute(code: int, current: int) -> int:
+    if code in _COLOURS:
+        return current | curses.color_pair(_COLOURS[code])
+    return {
+        0: curses.A_NORMAL,
+        1: current | curses.A_BOLD,
+        2: current | curses.A_DIM,
+        7: current | curses.A_REVERSE,
+    }.get(code, current)
