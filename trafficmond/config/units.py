@@ -46,7 +46,7 @@ def format_duration(seconds: float) -> str:
         count = seconds / _SECONDS[unit]
         if count >= 1 and count == int(count) and (unit != "w" or count == 1):
             return f"{int(count)}{unit}"
-    return f"{round(seconds * 1000, 6):g}ms" if seconds < 1 else f"{seconds:.15g}s"
+    return f"{_plain(seconds * 1000)}ms" if seconds < 1 else f"{_plain(seconds)}s"
 
 
 def parse_size(text: str) -> int:
@@ -82,4 +82,9 @@ def format_rate(per_second: float) -> str:
         count = per_second * seconds
         if abs(count - round(count)) <= 1e-9 * max(1.0, count):
             return f"{round(count)}/{unit}"
-    return f"{per_second:.15g}/s"
+    return f"{_plain(per_second)}/s"
+
+
+def _plain(number: float) -> str:
+    """Without an exponent."""
+    return f"{number:.9f}".rstrip("0").rstrip(".")

@@ -93,21 +93,28 @@ class Watcher:
         self._first = self._last = 0.0  # of the burst under way (monotonic); 0: none
         self._retargeted = self._stopping = False
         self._observer = InotifyObserver()
+        self._seen: tuple[object, ...] = ()
         self._armed: dict[str, tuple[frozenset[str] | None, tuple[int, int], Any]] = {}
         self._thread = threading.Thread(target=self._run, name="config-watch", daemon=True)
 
     def watch(self, files: Iterable[Path], folders: Iterable[Path]) -> None:
-        """Watch these, and nothing else any more. Before `start`, or at any time after."""
+        """Watch these, and nothing else any more. Before `start`, or at any time after.
+
+        After `start`, new targets are called back for once, as they may have changed before they were watched.
+        """
+        targets = (tuple(files), tuple(folders))
         with self._wake:
-            self._targets = (tuple(files), tuple(folders))
-            self._retargeted = True
-            self._wake.notify()
+            if targets != self._targets:
+                self._targets = targets
+                self._retargeted = True
+                self._wake.notify()
 
     def start(self) -> None:
         """Start watching; when this returns, no later change is missed."""
         self._observer.start()
         self._retargeted = False
         self._arm()
+        self._seen = self._fingerprint()
         self._thread.start()
 
     def stop(self) -> None:
@@ -126,15 +133,14 @@ class Watcher:
             self._wake.notify()
 
     def _run(self) -> None:
-        seen = self._fingerprint()
         while True:
             due, retargeted = self._wait()
             if self._stopping:
                 return
             # Watches first, then the look, then the callback's: what changes after the look is an event of its own.
             changed = self._arm(retargeted)
-            before, seen = seen, self._fingerprint()
-            if due or (not retargeted and (changed or seen != before)):
+            before, self._seen = self._seen, self._fingerprint()
+            if due or retargeted or changed or self._seen != before:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon is going down
                     self._loop.call_soon_threadsafe(self._callback)
 
@@ -151,9 +157,8 @@ class Watcher:
                     break
                 self._wake.wait(until - now)
             retargeted, self._retargeted = self._retargeted, False
-            due = self._first != 0.0 and not retargeted
-            if due:
-                self._first = 0.0
+            due = self._first != 0.0
+            self._first = 0.0
             return due, retargeted
 
     def _arm(self, again: bool = False) -> bool:

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trafficmond.config.declare import Spec, TableSpec, declared
+from trafficmond.config.docs import REFERENCE, SAMPLE, documents
+from trafficmond.config.load import load_settings
+from trafficmond.config.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("path", [SAMPLE, REFERENCE], ids=str)
+def test_the_files_are_what_the_declarations_make(path: Path) -> None:
+    assert (ROOT / path).read_text() == documents()[path], "run: python -m trafficmond.config.docs"
+
+
+def test_the_sample_as_shipped_is_the_defaults() -> None:
+    settings = load_settings(ROOT / SAMPLE)
+    assert settings == Settings(source=ROOT / SAMPLE)
+
+
+def test_the_sample_uncommented_is_right_too(tmp_path: Path) -> None:
+    text = re.sub(r"^#(?=[\[a-z])", "", documents()[SAMPLE], flags=re.MULTILINE)
+    text = text.replace('format = "journal"', 'format = "csv"')
+    path = tmp_path / "trafficmond.toml"
+    path.write_text(text)
+    settings = load_settings(path)
+    assert settings.interfaces == ("eth0", "wl*", "/^en.+$/")
+    assert settings.lists[0].path == tmp_path / "cidr.d/firehol_level1.netset"
+
+
+def _keys(cls: type, prefix: str = "") -> Iterator[str]:
+    for key, (_, spec) in declared(cls).items():
+        if isinstance(spec, TableSpec):
+            yield from _keys(spec.cls, f"{key}.")
+        else:
+            assert isinstance(spec, Spec)
+            yield prefix + key
+
+
+def test_every_setting_is_in_the_sample() -> None:
+    text = re.sub(r"^#(?=[\[a-z])", "", documents()[SAMPLE], flags=re.MULTILINE)
+    raw = tomllib.loads(text)
+    for key in _keys(Settings):
+        table, _, name = key.rpartition(".")
+        where = raw[table] if table else raw
+        assert name in (where[0] if isinstance(where, list) else where), key
+
+
+def test_every_help_is_a_sentence() -> None:
+    def helps(cls: type) -> Iterator[str]:
+        for _, spec in declared(cls).values():
+            yield spec.help
+            if isinstance(spec, TableSpec):
+                yield from helps(spec.cls)
+
+    for text in helps(Settings):
+        assert text.endswith("."), text
