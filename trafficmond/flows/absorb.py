@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from trafficmond.flows.batch import DELTA, FLOW, Batch, Column, empty, is_drop
+from trafficmond.flows.batch import FLOW, Batch, Column, empty, is_drop, put, take
 from trafficmond.flows.canonical import TCP, icmp_mate, icmp_role
 
 STATE = np.dtype(
@@ -29,6 +29,8 @@ _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _FIRST_PAYLOAD = 0x02  # abi.BIT_FIRST_PAYLOAD: about one packet, not an OR
 _SURE_LEAD_S = 1e9  # evidence before order: as if it had been seen decades ago
 _TIE_S = 2e-5  # within one tick of the kernel's clock, the packet to the lower port, or the SYN, came first
+
+_REPORTED = ("packets", "bytes")  # also counted since the last report, and in this batch
 
 _TWINS = (  # swapped when it turns out that the other side began
     ("src_hi", "dst_hi"),
@@ -82,12 +84,14 @@ class Groups:
         rows[self.of[hits]] = hits
         return rows
 
-    def reopens(self, groups: Column, rows: Batch) -> Column:
+    def reopens(self, rows: Batch) -> Column:
         """Whether each group opens a connection anew that is closed in its STATE row."""
-        lead = self.deltas[self.lead[groups]]
-        opens = lead["new"] & (lead["first_flags"] & (_SYN | _ACK) == _SYN) & (lead["proto"] == TCP)
-        reopened: Column = rows["closed"] & opens & (lead["first"] > rows["last"])
-        return reopened
+        closed = np.flatnonzero(rows["closed"])
+        found = np.zeros(len(rows), bool)
+        lead = take(self.deltas, self.lead[closed])
+        opens = lead["new"] & (lead["first_flags"] & (_SYN | _ACK) == _SYN)
+        found[closed] = opens & (lead["first"] > rows["last"][closed])
+        return found
 
 
 def as_flows(rows: Batch) -> Batch:
@@ -99,7 +103,7 @@ def as_flows(rows: Batch) -> Batch:
 
 def new_rows(groups: Groups, chosen: Column) -> Batch:
     """Empty STATE rows for the chosen groups, which the table has no row of."""
-    lead = groups.deltas[groups.lead[chosen]]
+    lead = take(groups.deltas, groups.lead[chosen])
     rows = empty(STATE, len(chosen))
     for name in ("proto", "family", "direction", "vlan", "ifindex", "first_flags", "first_len", "verdict"):
         rows[name] = lead[name]
@@ -150,7 +154,7 @@ def fold(rows: Batch, groups: Groups, *, first: bool) -> Batch:
     moved = (reply_verdict != rows["reply_verdict"]) | (verdict != rows["verdict"])
     changed |= moved & fate & (rows["p_reply_packets"] > 0)
     changed = np.flatnonzero(changed)
-    told = rows[changed]
+    told = take(rows, changed)
     if len(changed):
         for name in ("p_packets", "p_bytes", "p_reply_packets", "p_reply_bytes"):
             rows[name][changed] = 0
@@ -173,19 +177,19 @@ def fold(rows: Batch, groups: Groups, *, first: bool) -> Batch:
         rows["reply_bits"][pick] |= deltas["bits"][at[pick]] & _FIRST_PAYLOAD
 
     # Sums and ORs, a side each.
-    for side, prefix in ((ours, ""), (~ours, "reply_")):
-        for name in ("packets", "bytes"):
-            total = np.add.reduceat(np.where(side, deltas[name], np.uint64(0)), starts)
-            rows[prefix + name] += total
-            rows["p_" + prefix + name] += total
-            if first:
-                rows["d_" + prefix + name] = total
-            else:
-                rows["d_" + prefix + name] += total
-        for name in ("payload_bytes", "payload_packets"):
-            rows[prefix + name] += np.add.reduceat(np.where(side, deltas[name], DELTA[name].type(0)), starts)
-        for name, mask in (("tcp_flags", 0xFF), ("bits", 0xFF & ~_FIRST_PAYLOAD)):
-            rows[prefix + name] |= np.bitwise_or.reduceat(np.where(side, deltas[name] & mask, np.uint8(0)), starts)
+    for name in ("packets", "bytes", "payload_bytes", "payload_packets"):
+        column = np.ascontiguousarray(deltas[name])
+        total = np.add.reduceat(column, starts)
+        of_mine = np.add.reduceat(column * ours, starts)
+        for prefix, amount in (("", of_mine), ("reply_", total - of_mine)):
+            rows[prefix + name] += amount
+            if name in _REPORTED:
+                rows["p_" + prefix + name] += amount
+                rows["d_" + prefix + name] = amount if first else rows["d_" + prefix + name] + amount
+    for name, mask in (("tcp_flags", 0xFF), ("bits", 0xFF & ~_FIRST_PAYLOAD)):
+        column = deltas[name] & np.uint8(mask)
+        rows[name] |= np.bitwise_or.reduceat(column * ours, starts)
+        rows["reply_" + name] |= np.bitwise_or.reduceat(column * ~ours, starts)
 
     # Times and ends.
     fresh = rows["new"] & (rows["packets"] + rows["reply_packets"] == rows["d_packets"] + rows["d_reply_packets"])
@@ -205,12 +209,12 @@ def _correct(rows: Batch, groups: Groups) -> None:
     """Turn flows round whose initiator was only guessed, where a SYN or SYN-ACK now says otherwise."""
     wrong = np.flatnonzero(groups.sure & ~rows["sure"] & (groups.side != rows["side"]))
     if len(wrong):
-        turned = rows[wrong]
+        turned = take(rows, wrong)
         for one, other in _TWINS:
             turned[one], turned[other] = rows[other][wrong], rows[one][wrong]
         answered = turned["reply_packets"] > 0
         turned["reply_first"] = np.where(answered, turned["first"], math.nan)
         turned["direction"] ^= 1
         turned["side"] = groups.side[wrong]
-        rows[wrong] = turned
+        put(rows, wrong, turned)
     rows["sure"] |= groups.sure

@@ -106,6 +106,22 @@ def empty(dtype: np.dtype[Any], count: int = 0) -> Batch:
     return np.zeros(count, dtype)
 
 
+def take(rows: Batch, index: Column | slice) -> Batch:
+    """`rows[index]`, several times faster: numpy copies structured rows a field at a time, opaque ones whole."""
+    taken: Batch = _opaque(rows)[index].view(rows.dtype)
+    return taken
+
+
+def put(rows: Batch, index: Column | slice, values: Batch) -> None:
+    """`rows[index] = values` of the same dtype; see `take`."""
+    _opaque(rows)[index] = _opaque(values)
+
+
+def _opaque(rows: Batch) -> Batch:
+    opaque: Batch = rows.view(np.dtype((np.void, rows.dtype.itemsize)))
+    return opaque
+
+
 def split_address(packed: bytes) -> tuple[int, int]:
     """(hi, lo) of a packed IPv4 (4 bytes) or IPv6 (16 bytes) address."""
     if len(packed) == 4:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from trafficmond.flows.batch import ENDPOINTS, Batch, empty, is_drop
+from trafficmond.flows.batch import ENDPOINTS, Batch, empty, is_drop, take
 
 
 class End(enum.IntEnum):
@@ -49,7 +49,7 @@ def reports(rows: Batch, end: End) -> list[Batch]:
     pending = np.flatnonzero(rows["since"] < math.inf)
     if not len(pending):
         return []
-    of = rows[pending]
+    of = take(rows, pending)
     batch = empty(REPORT, len(of))
     for name in _COPIED:
         batch[name] = of[name]
@@ -63,7 +63,7 @@ def reports(rows: Batch, end: End) -> list[Batch]:
     apart = np.flatnonzero((batch["reply_packets"] > 0) & (is_drop(of["verdict"]) != is_drop(of["reply_verdict"])))
     if not len(apart):
         return [batch]
-    replies = batch[apart]
+    replies = take(batch, apart)
     replies["verdict"] = of["reply_verdict"][apart]
     replies["packets"] = replies["bytes"] = 0
     batch["reply_packets"][apart] = batch["reply_bytes"][apart] = 0

@@ -15,12 +15,11 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from typing import Any
 
 import numpy as np
 
 from trafficmond.flows.absorb import STATE, Groups, as_flows, fold, new_rows
-from trafficmond.flows.batch import FLOW, Batch, Column, empty
+from trafficmond.flows.batch import FLOW, Batch, Column, empty, put, take
 from trafficmond.flows.canonical import canonical
 from trafficmond.flows.report import REPORT, End, reports
 
@@ -29,6 +28,7 @@ CLOSE_LINGER_S = 2.0  # a closed connection's last acknowledgements still belong
 _KEY_WORDS = 12  # 32-bit words of a canonical key
 _FIRST_ROWS = 256
 _GROWTH = 1.5
+_BLOCK_FLOWS = 8192  # rows and deltas of a block stay in the second-level cache
 _EVICT_FRACTION = 16  # make room for at least 1/16 of the capacity at once
 _LOW32 = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
@@ -87,7 +87,7 @@ class FlowTable:
         if len(deltas):
             ids, side = self._identify(deltas)
             order = np.argsort(ids, kind="stable")
-            deltas, ids, side = deltas[order], ids[order], side[order]
+            deltas, ids, side = take(deltas, order), ids[order], side[order]
             for part in self._parts(ids):
                 changed.append(self._absorb(deltas[part], ids[part], side[part]))
         self._meet(now)
@@ -106,9 +106,9 @@ class FlowTable:
         live = self._rows[: self._count]
         slots = np.flatnonzero(live["since"] < math.inf if everything else self._deadline[: self._count] <= now)
         if len(slots):
-            rows = live[slots]
+            rows = take(live, slots)
             self._report(rows, End.FORCED if everything else End.ACTIVE)
-            self._rows[slots] = rows
+            put(self._rows, slots, rows)
             self._set_deadlines(slots, rows)
         ready, self._ready = self._ready, []
         return ready[0] if len(ready) == 1 else np.concatenate([empty(REPORT), *ready])
@@ -116,7 +116,15 @@ class FlowTable:
     # ---- identity ----
 
     def _identify(self, deltas: Batch) -> tuple[Column, Column]:
-        """(id, swapped) of each delta: id by the multilinear hash family, mod 2**64, upper half, twice.
+        """(id, swapped) of each delta; block by block, for the processor's cache."""
+        ids, swapped = np.empty(len(deltas), np.uint64), np.empty(len(deltas), bool)
+        for begin in range(0, len(deltas), _BLOCK_FLOWS):
+            block = slice(begin, begin + _BLOCK_FLOWS)
+            ids[block], swapped[block] = self._hash(deltas[block])
+        return ids, swapped
+
+    def _hash(self, deltas: Batch) -> tuple[Column, Column]:
+        """(id, swapped): id by the multilinear hash family, mod 2**64, upper half, twice.
 
         Strongly universal for 32-bit words (Carter and Wegman 1981; Lemire and Kaser 2014, "Strongly universal
         string hashing is fast"), so each half collides with probability 2**-32 whatever the keys' author chose.
@@ -141,7 +149,7 @@ class FlowTable:
 
     def _parts(self, ids: Column) -> list[slice]:
         """The sorted batch in slices of at most `capacity` flows each: a flood larger than the table stays exact."""
-        starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
+        starts = _starts(ids)
         if len(starts) <= self.capacity:
             return [slice(None)]
         cuts = [*starts[:: self.capacity].tolist(), len(ids)]
@@ -158,60 +166,71 @@ class FlowTable:
 
     def _absorb(self, deltas: Batch, ids: Column, side: Column) -> Batch:
         """The FLOW rows of a sorted part; see `_parts`."""
-        batch: Batch | None = None
         turn = _turns(deltas, ids, side)
-        for number in range(1 if turn is None else int(turn.max()) + 1):
-            if turn is None:
-                rows, slots = self._turn(deltas, ids, side, first=True)
-            else:
-                chosen = turn == number
-                rows, slots = self._turn(deltas[chosen], ids[chosen], side[chosen], first=number == 0)
-            if batch is None:
-                batch, all_slots = rows, slots
-            else:  # later turns hold few of the flows of the first
-                batch[np.searchsorted(batch["id"], rows["id"])] = rows
-        assert batch is not None
-        self._set_deadlines(all_slots, batch)
-        return as_flows(batch)
+        if turn is None:
+            return self._take_in(deltas, ids, side, first=True)
+        chosen = turn == 0
+        batch = self._take_in(take(deltas, chosen), ids[chosen], side[chosen], first=True)
+        for number in range(1, int(turn.max()) + 1):
+            chosen = turn == number
+            later = self._take_in(take(deltas, chosen), ids[chosen], side[chosen], first=False)
+            put(batch, np.searchsorted(batch["id"], later["id"]), later)
+        return batch
 
-    def _turn(self, deltas: Batch, ids: Column, side: Column, *, first: bool) -> tuple[Batch, Column]:
-        """Fold in deltas that hold one verdict word a flow and side; returns the STATE rows and their slots."""
-        groups = Groups(deltas, ids, side, self._now)
-        found, slots = self._find(groups.ids)
-        again = np.flatnonzero(found)
-        if first:
+    def _take_in(self, deltas: Batch, ids: Column, side: Column, *, first: bool) -> Batch:
+        """Fold in deltas that hold one verdict word a flow and side; block by block, for the processor's cache."""
+        starts = _starts(ids)
+        flow_ids = ids[starts]
+        found, slots = self._find(flow_ids)
+        lacking = self._count + np.count_nonzero(~found) - self.capacity
+        if lacking > 0:
+            self._evict(lacking, slots[found])
+            found, slots = self._find(flow_ids)
+
+        ends = np.append(starts, len(ids))
+        batch = np.empty(len(starts), FLOW)
+        fresh = []
+        for begin in range(0, len(starts), _BLOCK_FLOWS):
+            block = slice(begin, min(begin + _BLOCK_FLOWS, len(starts)))
+            of = slice(ends[block.start], ends[block.stop])
+            groups = Groups(deltas[of], ids[of], side[of], self._now)
+            known, at = found[block], slots[block][found[block]]
+            rows = np.empty(len(known), STATE)
+            put(rows, known, take(self._rows, at))
+            put(rows, ~known, new_rows(groups, np.flatnonzero(~known)))
             # A SYN on a closed connection begins another flow of the same name.
-            reopened = again[groups.reopens(again, self._rows[slots[again]])]
+            reopened = np.flatnonzero(known & groups.reopens(rows)) if first else np.empty(0, np.int64)
             if len(reopened):
-                self._remove(slots[reopened], End.CLOSED)
-                found, slots = self._find(groups.ids)
-        fresh = np.flatnonzero(~found)
-        if len(fresh):
-            lacking = self._count + len(fresh) - self.capacity
-            if lacking > 0:
-                self._evict(lacking, slots[found])
-                found, slots = self._find(groups.ids)
-            slots[fresh] = self._insert(groups.ids[fresh], new_rows(groups, fresh))
-        rows = self._rows[slots]
-        before = fold(rows, groups, first=first)
-        if len(before):
-            self._report(before, End.ACTIVE)
-        self._rows[slots] = rows
-        return rows, slots
+                self._report(take(rows, reopened), End.CLOSED)
+                put(rows, reopened, new_rows(groups, reopened))
+            told = fold(rows, groups, first=first)
+            if len(told):
+                self._report(told, End.ACTIVE)
+            old = take(rows, known)
+            put(self._rows, at, old)
+            self._set_deadlines(at, old)
+            fresh.append(take(rows, ~known))
+            put(batch, block, as_flows(rows))
+        self._insert(flow_ids[~found], fresh)
+        return batch
 
-    def _insert(self, ids: Column, rows: Batch) -> Column:
-        need = self._count + len(rows)
+    def _insert(self, ids: Column, blocks: list[Batch]) -> None:
+        """Add rows of new flows, whose ids are sorted and not in the table."""
+        if not len(ids):
+            return
+        need = self._count + len(ids)
         if need > len(self._rows):
             self._resize(min(self.capacity, max(need, int(len(self._rows) * _GROWTH))))
-        slots = np.arange(self._count, need)
-        self._rows[self._count : need] = rows
         at = np.searchsorted(self._ids, ids)
         self._ids = np.insert(self._ids, at, ids)
-        self._slots = np.insert(self._slots, at, slots.astype(np.uint32))
-        self._count = need
-        return slots
+        self._slots = np.insert(self._slots, at, np.arange(self._count, need, dtype=np.uint32))
+        for rows in blocks:
+            slots = slice(self._count, self._count + len(rows))
+            put(self._rows, slots, rows)
+            self._set_deadlines(slots, rows)
+            self._count += len(rows)
 
-    def _set_deadlines(self, slots: Column, rows: Batch) -> None:
+    def _set_deadlines(self, slots: Column | slice, rows: Batch) -> None:
         """When each row must be looked at again: idle, closed for long enough, or active for long enough."""
         ends = rows["last"] + np.where(rows["closed"], self._linger, self._idle)
         self._deadline[slots] = np.minimum(ends, rows["since"] + self._active)
@@ -235,7 +254,7 @@ class FlowTable:
         slots = np.flatnonzero(self._deadline[: self._count] <= now)
         if not len(slots):
             return empty(FLOW)
-        rows = self._rows[slots]
+        rows = take(self._rows, slots)
         closed = rows["closed"]
         over = rows["last"] + np.where(closed, self._linger, self._idle) <= now
         self._remove(slots[over & closed], End.CLOSED)
@@ -268,7 +287,7 @@ class FlowTable:
         """Report and drop rows; the last rows move into the holes, so that rows stay dense. The STATE rows removed."""
         if not len(slots):
             return empty(STATE)
-        rows = self._rows[slots]
+        rows = take(self._rows, slots)
         gone = rows.copy()
         self._report(rows, end)
         left = self._count - len(slots)
@@ -278,7 +297,7 @@ class FlowTable:
         self._ids, self._slots = self._ids[keep], self._slots[keep]
         holes = np.flatnonzero(~stays[:left])
         movers = left + np.flatnonzero(stays[left:])
-        self._rows[holes] = self._rows[movers]
+        put(self._rows, holes, take(self._rows, movers))
         self._deadline[holes] = self._deadline[movers]
         self._slots[np.searchsorted(self._ids, self._rows["id"][holes])] = holes
         self._count = left
@@ -288,10 +307,14 @@ class FlowTable:
 
     def _resize(self, size: int) -> None:
         for name in ("_rows", "_deadline"):
-            old: np.ndarray[Any, Any] = getattr(self, name)
-            grown = np.empty(size, old.dtype)
-            grown[: self._count] = old[: self._count]
+            grown = np.empty(size, getattr(self, name).dtype)
+            put(grown, slice(self._count), getattr(self, name)[: self._count])
             setattr(self, name, grown)
+
+
+def _starts(ids: Column) -> Column:
+    """Where each run of equal ids begins."""
+    return np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
 
 
 def _turns(deltas: Batch, ids: Column, side: Column) -> Column | None:
@@ -299,8 +322,7 @@ def _turns(deltas: Batch, ids: Column, side: Column) -> Column | None:
 
     Verdict words of a flow and side take their turns in order of their latest packet.
     """
-    begins = np.concatenate([[True], ids[1:] != ids[:-1]])
-    starts = np.flatnonzero(begins)
+    starts = _starts(ids)
     verdict = deltas["verdict"]
     mixed = np.zeros(len(starts), bool)
     for side_rows in (side, ~side):
@@ -308,7 +330,7 @@ def _turns(deltas: Batch, ids: Column, side: Column) -> Column | None:
         mixed |= least < np.maximum.reduceat(np.where(side_rows, verdict, 0), starts)
     if not mixed.any():
         return None
-    at = np.flatnonzero(mixed[np.cumsum(begins) - 1])
+    at = np.flatnonzero(np.repeat(mixed, np.diff(np.append(starts, len(ids)))))
     few, verdict = deltas[at], deltas["verdict"][at]
     order = np.lexsort((few["last"], verdict, side[at], ids[at]))
     at, few, verdict = at[order], few[order], verdict[order]
