@@ -17,6 +17,7 @@ from tmlab.daemon import BPFFS, ROOT, remove_pins
 
 OBJECTS = ROOT / "build" / "tests"
 TRACE_LENGTH = 1 << 20
+LISTS = 16  # that prefixes are dealt to, so that neighbours with one verdict cannot all be joined
 _DROP = 1 << 31
 _DENY_SOURCE = struct.pack("=Q", 1 << 0 | 1 << 5)  # MAP_FLAG_SRC, MAP_FLAG_DENY of xdp-filter's common_kern_user.h
 

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from contestants import TRACE_LENGTH, Contestants, Prefix, fresh_flows, mixed_prefixes, skewed_flows, xdp_filter
+from contestants import LISTS, TRACE_LENGTH, Contestants, Prefix, fresh_flows, mixed_prefixes, skewed_flows, xdp_filter
 from figures import Figure, interleaved, ratio
 from tmlab import Daemon, Flood, Lab, bpf
 from tmlab.packets import udp
@@ -28,11 +28,12 @@ class Guarded:
 
     def __init__(self, stack: contextlib.ExitStack, prefixes: Sequence[Prefix], action: str = "monitor") -> None:
         self.lab = stack.enter_context(Lab(quiet=True))
-        settings = f'\n[[list]]\npath = "{{home}}/list.txt"\naction = "{action}"\n' + _QUIET
-        self.daemon = Daemon(self.lab, settings, prefix=_DAEMON_CPU)
+        tables = "".join(f'[[list]]\npath = "{{home}}/{number}.txt"\naction = "{action}"\n' for number in range(LISTS))
+        self.daemon = Daemon(self.lab, tables + _QUIET, prefix=_DAEMON_CPU)
         stack.callback(self.daemon.remove)
         lines = [f"{socket.inet_ntoa(network.to_bytes(4, 'big'))}/{length}\n" for network, length in prefixes]
-        (self.daemon.home / "list.txt").write_text("".join(lines))
+        for number in range(LISTS):
+            (self.daemon.home / f"{number}.txt").write_text("".join(lines[number::LISTS]))
         stack.enter_context(self.daemon)
         link = self.lab.links[0]
         found = self.lab.host.link(link.host)

@@ -1,0 +1,86 @@
+"""What the daemon does with the kernel's memory: reading the ledger, building and swapping a verdict table."""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from contestants import LISTS, Contestants, fresh_flows
+from figures import Figure, figure
+from tmlab import bpf
+from tmlab.packets import udp
+
+from trafficmond.datapath.clock import Clock
+from trafficmond.datapath.ledger import Ledger
+from trafficmond.datapath.loader import Sizes, load_libbpf, possible_cpus
+from trafficmond.model import Action
+from trafficmond.policy.ids import RuleIds
+from trafficmond.policy.load import load_policy
+from trafficmond.policy.rules import ListSource
+from trafficmond.policy.table import compile_table
+
+ROUNDS = 11
+PACKET = udp("198.51.100.7", "10.0.0.1", payload=bytes(18))
+
+
+def measure(full_table: Path) -> Iterator[Figure]:
+    """All figures of the ledger and, where the file of a full routing table is, of the verdict table."""
+    with Contestants() as others:
+        others.follow(fresh_flows([])[:100_000])
+        drains = list(_drains(others, Sizes(possible_cpus(), 1 << 18, 1 << 14), 100_000))
+        assert min(rows for _, rows in drains) > 99_000
+        times = [seconds * 1000 for seconds, _ in drains]
+        yield figure("drain_100k_ms", "100,000 flows from the ledger into a numpy batch", times, "ms", 30)
+        others.follow(fresh_flows([]))
+        drains = list(_drains(others, Sizes(possible_cpus(), 1 << 10, 1 << 18), 200_000))
+        rates = [rows / seconds for seconds, rows in drains]
+        yield figure(
+            "ring_records_per_s", "records a second out of the eviction rings", rates, "/s", 2.5e6, at_least=True
+        )
+    if full_table.exists():
+        yield from _table(full_table)
+
+
+def _drains(others: Contestants, sizes: Sizes, packets: int) -> Iterator[tuple[float, int]]:
+    """(seconds, rows) of draining what `packets` packets of the trace have left, a load of its own per call."""
+    loaded = load_libbpf(sizes, {}, None)
+    try:
+        clock = Clock(loaded)
+        ledger = Ledger(loaded, sizes, clock)
+        for turn in range(ROUNDS + 1):
+            bpf.run(others.before(loaded.programs["tm_xdp"]), PACKET, packets)
+            started = time.perf_counter()
+            batch = ledger.drain()
+            if turn:
+                yield time.perf_counter() - started, len(batch)
+            assert int(batch["packets"].sum()) <= packets
+        ledger.close()
+        clock.close()
+    finally:
+        loaded.close()
+
+
+def _table(full_table: Path) -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory(prefix="tmlab-bench") as folder:
+        lines = gzip.decompress(full_table.read_bytes()).splitlines(keepends=True)
+        lists = []
+        for number in range(LISTS):
+            path = Path(folder) / f"{number}.txt"
+            path.write_bytes(b"".join(lines[number::LISTS]))
+            lists.append(ListSource(path, Action.DROP))
+        parsing, building = [], []
+        for _ in range(5):
+            started = time.perf_counter()
+            policy = load_policy(None, lists)
+            parsing.append(time.perf_counter() - started)
+            ids = RuleIds().assign(policy.rules, 0.0)
+            started = time.perf_counter()
+            table = compile_table(policy, ids, 0.0, lambda epoch: int(epoch))
+            building.append((time.perf_counter() - started) * 1000)
+        count = len(policy.prefixes)
+        yield figure("parse_full_s", f"{count:,} prefixes read and checked", parsing, "s")
+        yield figure("build_full_ms", f"{count:,} prefixes into a table", building, "ms", 450)
+        yield figure("table_full_mib", "the size of that table", [table.words.nbytes / 2**20], "MiB", 24)
