@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,14 +17,14 @@ from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Action, Reason
 from trafficmond.policy import prefixes
 from trafficmond.policy.prefixes import Prefixes
-from trafficmond.policy.rules import ListSource, Rule, Rules, fixed, read_json, read_list, read_tables, read_toml
-
-SAVED_NAME = "00-trafficctl.toml"  # in cidr_dir; what `trafficctl add-cidr --save` keeps
+from trafficmond.policy.readers import lasting, permitted, read_json, read_list, read_toml
+from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 
 _LIST_ENDINGS = frozenset((".netset", ".ipset", ".txt", ".cidr"))
 _MAX_FILE_BYTES = 256 << 20
-_MAX_PREFIXES = 8_000_000
-_HINT = "nothing was changed; correct the files and run trafficctl check"
+_MAX_PREFIXES = 8_000_000  # half a gigabyte of table at worst
+_READS = 3  # of a file that changes meanwhile
+_HINT = "nothing was changed; trafficctl check names every mistake"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,10 +47,9 @@ class Policy:
         return self.prefixes.take(slice(int(self.starts[index]), int(self.starts[index + 1])))
 
     def next_expiry(self, now: float) -> float | None:
-        """When the next rule ends (epoch seconds); from then on a new compilation saves the kernel a step."""
-        return min(
-            (rule.expires for rule in self.rules if rule.expires is not None and rule.expires > now), default=None
-        )
+        """When the next rule ends (epoch seconds); from then on a new table saves the kernel a step."""
+        ends = (rule.expires for rule in self.rules if rule.expires is not None and rule.expires > now)
+        return min(ends, default=None)
 
 
 @dataclass(slots=True)
@@ -64,36 +64,42 @@ def load_policy(
     lists: Sequence[ListSource] = (),
     *,
     default: Action = Action.MONITOR,
+    permitted_cidrs: Sequence[str] = (),
+    saved: Path | None = None,
+    runtime: Sequence[Mapping[str, Any]] = (),
     allowlist: Sequence[str] = (),
     guard: Sequence[tuple[str, str]] = (),
-    runtime: Sequence[Mapping[str, Any]] = (),
     cache: Cache | None = None,
 ) -> Policy:
-    """The policy of `cidr_dir` (all its rules files), `lists`, the settings' `allowlist`, the `guard` (pairs of prefix
-    and label) and the rules added at `runtime` (tables as in a rules file). Raises ConfigError with every mistake.
+    """The policy of `lists`, all rules files in `cidr_dir`, the original's `permitted_cidrs`, the daemon's own file
+    `saved`, the tables added at `runtime`, the settings' `allowlist` and the `guard` (pairs of prefix and label).
 
-    On one prefix a rule beats a list, and of two rules, or two lists, the later one wins: files count in the order of
-    their names, then the daemon's own file, then `runtime`; lists count in the order of the settings. A plain list in
-    `cidr_dir` that no `[[list]]` names has no action, so it is not read, and a note says so.
+    On one prefix a rule beats a list; of two rules, or two lists, the later one wins: in the order just given,
+    lists in the order of the settings, files in that of their names. A plain list in `cidr_dir` that no
+    `[[list]]` names has no action: it is not read, and a note says so. Raises ConfigError with every mistake found.
     """
     reader = _Reader(cache if cache is not None else Cache())
     for source in lists:
         reader.read(source.path, partial(read_list, source), source)
-    saved: Path | None = None
-    for path in reader.scan(cidr_dir, {source.path.resolve() for source in lists}) if cidr_dir is not None else ():
-        if path.name == SAVED_NAME:
-            saved = path
-        else:
-            reader.read(path, read_toml if path.suffix == ".toml" else read_json)
-    if saved is not None:
+    elsewhere = {path.resolve() for path in (*(source.path for source in lists), *((saved,) if saved else ()))}
+    for path in reader.scan(cidr_dir, elsewhere) if cidr_dir is not None else ():
+        reader.read(path, read_toml if path.suffix == ".toml" else read_json)
+    if permitted_cidrs:
+        reader.add(permitted(permitted_cidrs, "settings"))
+    if saved is not None and saved.exists():
         reader.read(saved, read_toml)
     reader.add(read_tables(runtime, "runtime"))
     if allowlist:
-        reader.add(fixed(Reason.ALLOWLIST, allowlist, "allowlist", "policy.allowlist"))
-    for cidr, what in guard:
-        reader.add(fixed(Reason.GUARD, [cidr], what, "guard"))
+        reader.add(lasting(Reason.ALLOWLIST, allowlist, "allowlist", "policy.allowlist"))
+    for cidr, label in guard:
+        reader.add(lasting(Reason.GUARD, [cidr], label, "guard"))
     reader.forget_unread()
-    return _assemble(reader, default)
+    return _assembled(reader, default)
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a file of this name is no business of the rules: hidden, or what editors leave while they save."""
+    return name.startswith((".", "#")) or name.endswith(("~", "#", ".swp", ".swx", ".tmp", ".part"))
 
 
 class _Reader:
@@ -111,47 +117,45 @@ class _Reader:
         self.mistakes += part.mistakes
         self.notes += part.notes
 
-    def read(self, path: Path, read: Callable[[bytes, str], Rules], meaning: object = None) -> None:
+    def read(self, path: Path, parse: Callable[[bytes, str], Rules], meaning: object = None) -> None:
         """Adds what `path` holds; `meaning` is what else the result depends on."""
         try:
-            found = path.stat()
-            stamp = (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev, meaning)
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError("it is no regular file")
+            stamp = (*_stamp(status), meaning)
             known = self._cache.files.get(path)
             if known is None or known[0] != stamp:
-                if found.st_size > _MAX_FILE_BYTES:
-                    self.mistakes.append(Mistake(str(path), f"is larger than {_MAX_FILE_BYTES >> 20} MiB; split it"))
-                    return
-                known = self._cache.files[path] = (stamp, read(path.read_bytes(), str(path)))
+                read_stamp, data = _read_settled(path)
+                known = self._cache.files[path] = ((*read_stamp, meaning), parse(data, str(path)))
         except OSError as error:
-            self.mistakes.append(Mistake(str(path), f"cannot be read: {os.strerror(error.errno or 0)}"))
+            self.mistakes.append(Mistake(str(path), f"cannot be read: {error.strerror or error}"))
             return
         self._read.add(path)
         self.add(known[1])
 
-    def scan(self, directory: Path, named: set[Path]) -> list[Path]:
-        """The rules files of `directory` in order of their names; plain lists are left to their [[list]] entries."""
+    def scan(self, directory: Path, elsewhere: set[Path]) -> list[Path]:
+        """The rules files of `directory` in order of their names, but for those that are read `elsewhere`."""
         try:
-            names = sorted(entry.name for entry in os.scandir(directory) if not entry.is_dir())
+            names = sorted(entry.name for entry in os.scandir(directory) if entry.is_file())
         except FileNotFoundError:
             self.notes.append(Mistake(str(directory), "does not exist; no rules are read from it"))
             return []
         except OSError as error:
-            self.mistakes.append(Mistake(str(directory), f"cannot be read: {os.strerror(error.errno or 0)}"))
+            self.mistakes.append(Mistake(str(directory), f"cannot be read: {error.strerror or error}"))
             return []
         paths = []
         for name in names:
             path = directory / name
-            if is_ignored(name) or path.resolve() in named:
+            if is_ignored(name) or path.resolve() in elsewhere:
                 continue
             if path.suffix in (".toml", ".json"):
                 paths.append(path)
             elif path.suffix in _LIST_ENDINGS:
-                what = f'is not read: no [[list]] gives it an action; add one with path = "{path}" to the settings'
+                what = f'is not read: no [[list]] of the settings has path = "{path}" and an action for it'
                 self.notes.append(Mistake(str(path), what))
             else:
-                self.notes.append(
-                    Mistake(str(path), "is not read: rules end in .toml or .json, lists in .netset or .txt")
-                )
+                self.notes.append(Mistake(str(path), "is not read: rules files end in .toml or .json"))
         return paths
 
     def forget_unread(self) -> None:
@@ -159,19 +163,31 @@ class _Reader:
             del self._cache.files[path]
 
 
-def is_ignored(name: str) -> bool:
-    """Whether a file of this name is no business of the rules: hidden, or what editors leave while they save."""
-    return name.startswith((".", "#")) or name.endswith(("~", "#", ".swp", ".swx", ".tmp", ".part", ".new"))
+def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
 
 
-def _assemble(reader: _Reader, default: Action) -> Policy:
-    rules = tuple(rule for part in reader.parts for rule in part.rules)
+def _read_settled(path: Path) -> tuple[tuple[int, int, int, int], bytes]:
+    """The file's stamp and content, with no writing seen in between. Raises OSError."""
+    for _ in range(_READS):
+        with path.open("rb") as file:
+            before = os.fstat(file.fileno())
+            if before.st_size > _MAX_FILE_BYTES:
+                raise OSError(f"it is larger than {_MAX_FILE_BYTES >> 20} MiB; split it")
+            data = file.read(_MAX_FILE_BYTES + 1)
+            if _stamp(before) == _stamp(os.fstat(file.fileno())) and len(data) == before.st_size:
+                return _stamp(before), data
+    raise OSError("it is being written; its next change will be seen")
+
+
+def _assembled(reader: _Reader, default: Action) -> Policy:
     rows = prefixes.concat([part.prefixes for part in reader.parts])
-    mistakes = reader.mistakes
     if len(rows) > _MAX_PREFIXES:
-        mistakes.append(Mistake("all rules together", f"have {len(rows):,} prefixes; at most {_MAX_PREFIXES:,} fit"))
-    if mistakes:
-        raise ConfigError(mistakes, hint=_HINT)
+        what = f"have {len(rows):,} prefixes; at most {_MAX_PREFIXES:,} fit"
+        reader.mistakes.append(Mistake("all rules together", what))
+    if reader.mistakes:
+        raise ConfigError(reader.mistakes, hint=_HINT)
+    rules = tuple(rule for part in reader.parts for rule in part.rules)
     counts = np.concatenate([part.counts for part in reader.parts])
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     owner = np.repeat(np.arange(len(rules), dtype=np.int32), counts)

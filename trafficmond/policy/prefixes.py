@@ -1,33 +1,26 @@
-"""Prefixes in columns, and the reading of plain prefix lists.
+"""Prefixes in columns, and their reading from text.
 
 Addresses are left-aligned in 128 bits, split into two host-order words: an IPv4 address is `addr << 32` in `hi` with
-`lo` 0, so that both families shift, mask and compare alike. (Flow batches hold IPv4 v4-mapped; `from_batch` converts.)
-A million lines go through `inet_pton` and numpy in blocks; only where a block does not parse is each line looked at.
+`lo` 0, so that both families shift, mask and compare alike. (Flow batches hold IPv4 v4-mapped.)
+Texts go through `inet_pton` all at once; only where that fails is each one looked at, to say what is wrong with it.
 """
 
 from __future__ import annotations
 
-import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
 
-from trafficmond.errors import Mistake
-
 U64 = npt.NDArray[np.uint64]
 U8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
 
-MAX_MISTAKES = 100  # named for each file; the rest are counted
-
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 _V4_MAPPED = np.uint64(0xFFFF)
-_BLOCK_BYTES = 1 << 20
-_COMMENT = re.compile(r"[#;][^\n]*")
 _LENGTHS4 = {"": 32} | {str(length): length for length in range(33)}
 _LENGTHS6 = {"": 128} | {str(length): length for length in range(129)}
 
@@ -64,15 +57,6 @@ class Parsed:
     host_bits: int  # how many had bits set beyond their length; they are cleared
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PrefixList:
-    """A plain list as read: prefixes in the order of the file, every mistake up to a bound, and what is merely odd."""
-
-    prefixes: Prefixes
-    mistakes: list[Mistake]
-    notes: list[Mistake]
-
-
 def concat(parts: Sequence[Prefixes]) -> Prefixes:
     """All rows of `parts`, in order."""
     if not parts:
@@ -101,19 +85,32 @@ def mask(length: npt.NDArray[np.int64]) -> U64:
     return np.where(bits == 0, np.uint64(0), _ONES << np.minimum(64 - bits, 63).astype(np.uint64))
 
 
+def masked(rows: Prefixes) -> tuple[Prefixes, int]:
+    """`rows` with host bits cleared, and how many had some."""
+    length = rows.plen.astype(np.int64)
+    hi = rows.hi & mask(length)
+    lo = rows.lo & mask(length - 64)
+    odd = int(np.count_nonzero((hi != rows.hi) | (lo != rows.lo)))
+    return Prefixes(hi, lo, rows.plen, rows.family), odd
+
+
 def parse_address(text: str) -> tuple[int, int, int]:
     """(hi, lo, family) of an address, left-aligned; IPv4-mapped ones are IPv4. Raises ValueError with what would do."""
-    hi, lo, plen, family = _parse_one(text)
+    hi, lo, plen, family = _parse_one(text.strip())
     if plen != (32 if family == 4 else 128):
         raise ValueError(f"{_quote(text)} is a prefix; one address is wanted")
     return hi, lo, family
 
 
+def parse_one(text: str) -> Prefixes:
+    """The one prefix `text` is, host bits cleared. Raises ValueError saying what would do."""
+    hi, lo, plen, family = _parse_one(text.strip())
+    return masked(_columns([hi], [lo], [plen], [family]))[0]
+
+
 def canonical(text: str) -> str:
     """The prefix as `Prefixes.text` writes it, host bits cleared. Raises ValueError saying what would do."""
-    hi, lo, plen, family = _parse_one(text)
-    row = _columns([hi], [lo], [plen], [family])
-    return _masked(row)[0].text(0)
+    return parse_one(text).text(0)
 
 
 def parse(texts: Sequence[str]) -> Parsed:
@@ -121,55 +118,10 @@ def parse(texts: Sequence[str]) -> Parsed:
     try:
         rows = _parse_all(texts)
         bad: dict[int, str] = {}
-    except (OSError, KeyError, UnicodeEncodeError):
+    except (OSError, KeyError, ValueError):
         rows, bad = _parse_each(texts)
-    rows, host_bits = _masked(_unmapped(rows))
+    rows, host_bits = masked(_unmapped(rows))
     return Parsed(rows, bad, host_bits)
-
-
-def parse_list(data: bytes, where: str) -> PrefixList:
-    """A plain list: one prefix or address a line, comments after `#` or `;`, any line ends; empty is ordinary."""
-    if b"\0" in data:
-        return PrefixList(concat([]), [Mistake(where, "is not plain text (it holds NUL bytes); unpack it first")], [])
-    parts: list[Prefixes] = []
-    mistakes: list[Mistake] = []
-    wrong = host_bits = 0
-    for first_line, lines in _blocks(data):
-        parsed = parse([line for line in lines if line])
-        parts.append(parsed.prefixes)
-        host_bits += parsed.host_bits
-        if parsed.bad:
-            wrong += len(parsed.bad)
-            numbers = [number for number, line in enumerate(lines, first_line) if line]
-            room = MAX_MISTAKES - len(mistakes)
-            mistakes += [Mistake(f"{where}:{numbers[at]}", what) for at, what in list(parsed.bad.items())[:room]]
-    if wrong > len(mistakes):
-        mistakes.append(Mistake(where, f"{wrong - len(mistakes):,} more lines are wrong"))
-    notes = (
-        [Mistake(where, f"{host_bits:,} prefixes had host bits set; they are read as their network")]
-        if host_bits
-        else []
-    )
-    return PrefixList(concat(parts), mistakes, notes)
-
-
-def _blocks(data: bytes) -> Iterator[tuple[int, list[str]]]:
-    """(number of the first line, lines without comments and outer space) for about a megabyte at a time."""
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    start, number = 0, 1
-    while start < len(data):
-        end = data.find(b"\n", start + _BLOCK_BYTES)
-        end = len(data) if end < 0 else end
-        text = data[start:end].decode("utf-8", "replace")
-        if "#" in text or ";" in text:
-            text = _COMMENT.sub("", text)
-        lines = text.split("\n")
-        if " " in text or "\t" in text:
-            lines = [line.strip() for line in lines]
-        yield number, lines
-        start, number = end + 1, number + len(lines)
 
 
 def _parse_all(texts: Sequence[str]) -> Prefixes:
@@ -226,7 +178,7 @@ def _parse_one(text: str) -> tuple[int, int, int, int]:
         else:
             packed = socket.inet_pton(socket.AF_INET6, address)
             hi, lo, family = int.from_bytes(packed[:8], "big"), int.from_bytes(packed[8:], "big"), 6
-    except (OSError, UnicodeEncodeError, ValueError):
+    except (OSError, ValueError):
         raise ValueError(
             f"{_quote(text)} is no address or prefix; write one such as 192.0.2.0/24 or 2001:db8::/32"
         ) from None
@@ -256,15 +208,6 @@ def _unmapped(rows: Prefixes) -> Prefixes:
         np.where(mapped, rows.plen - np.uint8(96), rows.plen),
         np.where(mapped, np.uint8(4), rows.family),
     )
-
-
-def _masked(rows: Prefixes) -> tuple[Prefixes, int]:
-    """Host bits cleared, and how many rows had some."""
-    length = rows.plen.astype(np.int64)
-    hi = rows.hi & mask(length)
-    lo = rows.lo & mask(length - 64)
-    odd = int(np.count_nonzero((hi != rows.hi) | (lo != rows.lo)))
-    return Prefixes(hi, lo, rows.plen, rows.family), odd
 
 
 def _quote(text: str) -> str:

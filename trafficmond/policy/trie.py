@@ -12,20 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from trafficmond import abi
 from trafficmond.policy.flatten import I64, U32, U64, Boundaries, Flat, ranges
-from trafficmond.policy.layout import (
-    BLOCK_BITS,
-    CHUNK,
-    CHUNK_MAX,
-    CROSS,
-    PAGE_UNITS,
-    POINTER,
-    ROOT_BITS,
-    UNIT,
-    UNIT_WORDS,
-)
-
-_BLOCK_UNITS = (1 << BLOCK_BITS) // UNIT_WORDS
+from trafficmond.policy.layout import BLOCK_BITS, BLOCK_UNITS, CHUNK, CROSS, POINTER, UNIT, UNIT_WORDS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,8 +46,8 @@ class Builder:
 
     def words(self) -> U32:
         """Everything added so far, a whole number of pages."""
-        pages = -(-self._units // PAGE_UNITS)
-        words = np.zeros(pages * PAGE_UNITS * UNIT_WORDS, np.uint32)
+        pages = -(-self._units // abi.PAGE_UNITS)
+        words = np.zeros(pages * abi.PAGE_UNITS * UNIT_WORDS, np.uint32)
         for unit, content in self._written:
             words[unit * UNIT_WORDS : unit * UNIT_WORDS + len(content)] = content
         for chunks in self._chunks:
@@ -74,7 +63,7 @@ class Builder:
 
     def add_trie(self, flat: Flat) -> int:
         """Appends the trie of `flat`; returns its root's unit."""
-        root = self._take_blocks(1 << ROOT_BITS)
+        root = self._take_blocks(1 << abi.ROOT_BITS)
         upper = flat.upper
         if flat.groups:
             target = self._add_groups(flat)
@@ -83,7 +72,7 @@ class Builder:
             upper.entry[crossing] = target[upper.entry[crossing] & UNIT]
         one, zero = np.ones(1, np.int64), np.zeros(1, np.int64)
         nodes = _Nodes(np.zeros(1, np.uint64), one, np.array([len(upper.at) - 1]), zero)
-        self._add_levels(upper, nodes, ROOT_BITS, root)
+        self._add_levels(upper, nodes, abi.ROOT_BITS, root)
         return root
 
     def _add_groups(self, flat: Flat) -> U32:
@@ -91,7 +80,7 @@ class Builder:
         starts = flat.starts[:-1]
         nodes = _Nodes(np.zeros(flat.groups, np.uint64), starts + 1, np.diff(flat.starts) - 1, starts)
         pointer = np.empty(flat.groups, np.uint32)
-        large = nodes.count > CHUNK_MAX
+        large = nodes.count > abi.CHUNK_MAX
         blocks, chunks = np.flatnonzero(large), np.flatnonzero(~large)
         root = self._take_blocks(len(blocks) << BLOCK_BITS)
         pointer[blocks] = _pointers(root, len(blocks)) | CROSS
@@ -105,20 +94,20 @@ class Builder:
         shift = 0
         while len(nodes.start):
             shift += bits
-            slots = _slots(plane, nodes, bits, shift)
+            slots = _Slots.of(plane, nodes, bits, shift)
             entry = plane.entry[slots.base]
             inner = np.flatnonzero(slots.count)
-            large = slots.count[inner] > CHUNK_MAX
+            large = slots.count[inner] > abi.CHUNK_MAX
             blocks, chunks = inner[large], inner[~large]
-            entry[chunks] = self._add_chunks(plane, _pick(slots, chunks), shift)
+            entry[chunks] = self._add_chunks(plane, slots.pick(chunks), shift)
             below = self._take_blocks(len(blocks) << BLOCK_BITS)
             entry[blocks] = _pointers(below, len(blocks))
             self._written.append((unit, entry))
-            nodes, unit, bits = _pick(slots, blocks), below, BLOCK_BITS
+            nodes, unit, bits = slots.pick(blocks), below, BLOCK_BITS
 
     def _take_blocks(self, words: int) -> int:
         """Room for whole blocks; none straddles a page."""
-        unit = -(-self._units // _BLOCK_UNITS) * _BLOCK_UNITS
+        unit = -(-self._units // BLOCK_UNITS) * BLOCK_UNITS
         if words:
             self._units = unit + words // UNIT_WORDS
         return unit
@@ -135,52 +124,66 @@ class Builder:
 
     def _take_chunks(self, count: int, units: int) -> I64:
         """First units of `count` pieces of `units` units each: fill the current page, then whole pages."""
-        here = min((-self._units % PAGE_UNITS) // units, count)
+        here = min((-self._units % abi.PAGE_UNITS) // units, count)
         head = self._units + np.arange(here) * units
         if here == count:
             self._units += here * units
             return head
-        page = -(-self._units // PAGE_UNITS)
-        each = PAGE_UNITS // units
+        page = -(-self._units // abi.PAGE_UNITS)
+        each = abi.PAGE_UNITS // units
         number = np.arange(count - here)
-        tail = (page + number // each) * PAGE_UNITS + number % each * units
+        tail = (page + number // each) * abi.PAGE_UNITS + number % each * units
         self._units = int(tail[-1]) + units
         return np.concatenate([head, tail])
 
 
 def _pointers(unit: int, count: int) -> U32:
-    return POINTER | (unit + np.arange(count) * _BLOCK_UNITS).astype(np.uint32)
+    return POINTER | (unit + np.arange(count) * BLOCK_UNITS).astype(np.uint32)
 
 
 def _pick(nodes: _Nodes, index: I64) -> _Nodes:
     return _Nodes(nodes.start[index], nodes.first[index], nodes.count[index], nodes.base[index])
 
 
-def _slots(plane: Boundaries, nodes: _Nodes, bits: int, shift: int) -> _Nodes:
-    """The slots of all `nodes` (2^bits each), as nodes of the level below; `shift` address bits are consumed by then.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Slots:
+    """All slots of the nodes of one level, 2^bits each; `shift` address bits are consumed below them."""
 
-    A boundary at the very beginning of a slot is the slot's base, not inside it.
-    """
-    slots = 1 << bits
-    width = np.uint64(64 - shift)  # of a slot, in bits
-    index = ranges(nodes.first, nodes.count)
-    offset = plane.at[index] - np.repeat(nodes.start, nodes.count)
-    slot = np.repeat(np.arange(len(nodes.start)) * slots, nodes.count) + (offset >> width).astype(np.int64)
-    inside = offset & ((np.uint64(1) << width) - np.uint64(1)) != 0
+    nodes: _Nodes
+    bits: int
+    shift: int
+    first: npt.NDArray[np.int32]
+    count: npt.NDArray[np.int32]
+    base: npt.NDArray[np.int32]
 
-    count = np.bincount(slot[inside], minlength=len(nodes.start) * slots)
-    base = np.zeros(len(nodes.start) * slots, np.int64)
-    base[np.arange(len(nodes.start)) * slots] = nodes.base
-    # A boundary inside a slot is the base of the next one, unless that belongs to another node.
-    follows = slot + inside
-    same = (follows % slots != 0) | ~inside
-    base[follows[same]] = index[same]  # ascending, so the last one before the slot stays
-    np.maximum.accumulate(base, out=base)
-    first = np.zeros_like(base)
-    inner, inner_index = slot[inside], index[inside]
-    first[inner[::-1]] = inner_index[::-1]  # the smallest stays
-    start = np.repeat(nodes.start, slots) + (np.tile(np.arange(slots, dtype=np.uint64), len(nodes.start)) << width)
-    return _Nodes(start, first, count, base)
+    @classmethod
+    def of(cls, plane: Boundaries, nodes: _Nodes, bits: int, shift: int) -> _Slots:
+        """A boundary at the very beginning of a slot is the slot's base, not inside it."""
+        slots = 1 << bits
+        total = len(nodes.start) * slots
+        width = np.uint64(64 - shift)  # of a slot, in bits
+        index = ranges(nodes.first, nodes.count)
+        offset = plane.at[index] - np.repeat(nodes.start, nodes.count)
+        slot = np.repeat(np.arange(len(nodes.start)) * slots, nodes.count) + (offset >> width).astype(np.int64)
+        inside = offset & ((np.uint64(1) << width) - np.uint64(1)) != 0
+
+        base = np.zeros(total, np.int32)
+        base[::slots] = nodes.base
+        # A boundary inside a slot is the base of the next one, unless that belongs to another node.
+        follows = slot + inside
+        same = (follows % slots != 0) | ~inside
+        base[follows[same]] = index[same]  # ascending, so the last one before the slot stays
+        np.maximum.accumulate(base, out=base)
+        slot, index = slot[inside], index[inside]
+        first = np.zeros(total, np.int32)
+        first[slot[::-1]] = index[::-1]  # descending, so the smallest stays
+        return cls(nodes, bits, shift, first, np.bincount(slot, minlength=total).astype(np.int32), base)
+
+    def pick(self, index: I64) -> _Nodes:
+        """Some of the slots, as nodes of the level below."""
+        within = (index & (1 << self.bits) - 1).astype(np.uint64) << np.uint64(64 - self.shift)
+        start = self.nodes.start[index >> self.bits] + within
+        return _Nodes(start, *(column[index].astype(np.int64) for column in (self.first, self.count, self.base)))
 
 
 def _write_chunks(words: U32, chunks: _Chunks) -> None:

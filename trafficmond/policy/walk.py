@@ -5,25 +5,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from trafficmond import abi
 from trafficmond.model import Direction
 from trafficmond.policy.flatten import U32, U64
-from trafficmond.policy.layout import (
-    CHUNK,
-    CROSS,
-    HDR_RECORDS,
-    HDR_ROOT,
-    LEAF_INDEX,
-    LEAF_RECORD,
-    POINTER,
-    RECORD,
-    UNIT,
-    UNIT_WORDS,
-)
+from trafficmond.policy.layout import CHUNK, CROSS, LEAF_INDEX, LEAF_RECORD, POINTER, UNIT, UNIT_WORDS
 
 
 def leaves(words: U32, family: int, direction: Direction, hi: U64, lo: U64) -> U32:
     """The leaf each left-aligned address leads to."""
-    root = int(words[HDR_ROOT + 2 * int(direction) + (family == 6)]) * UNIT_WORDS
+    root = int(words[abi.HDR_ROOT + 2 * int(direction) + (family == 6)]) * UNIT_WORDS
     entry: U32 = words[root + (hi >> np.uint64(48)).astype(np.int64)]
     key = hi << np.uint64(16)
     while len(rest := np.flatnonzero(entry & POINTER)):
@@ -54,7 +44,7 @@ def lookup(
 ) -> tuple[U32, npt.NDArray[np.int64]]:
     """(verdict word, record index or -1) of each left-aligned address at that moment."""
     leaf = leaves(words, family, direction, hi, lo)
-    records = words[int(words[HDR_RECORDS]) * UNIT_WORDS :].view(RECORD)
+    records = words[int(words[abi.HDR_RECORDS]) * UNIT_WORDS :].view(abi.RECORD)
     while True:
         recorded = leaf & LEAF_RECORD != 0
         index = np.where(recorded, leaf & LEAF_INDEX, 0).astype(np.int64)

@@ -1,0 +1,71 @@
+"""Which rule decides about an address and what it beats: as the compiled table has it, from the policy itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trafficmond.model import Action, Direction, Reason
+from trafficmond.policy import prefixes
+from trafficmond.policy.flatten import I64
+from trafficmond.policy.leaves import RANK
+from trafficmond.policy.load import Policy
+from trafficmond.policy.prefixes import Bool, mask
+from trafficmond.policy.rules import Rule
+from trafficmond.policy.table import default_action
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One that has a say about an address. Without a rule it is the default."""
+
+    action: Action
+    reason: Reason
+    prefix: str = ""  # the one that covers the address
+    rule: Rule | None = None
+    index: int = -1  # of the rule in the policy
+
+
+def explain(policy: Policy, address: str, direction: Direction, now: float) -> list[Decision]:
+    """All that has a say about packets from `address` (ingress) or to it (egress) at `now`, strongest first: the first
+    decides, each next one would if those before it ended. The last is the default. Bans are not known here; they stand
+    before the first that is neither guard nor allowlist. Raises ValueError if `address` is none.
+    """
+    hi, lo, family = prefixes.parse_address(address)
+    rows = np.flatnonzero(_covers(policy, hi, lo, family, 128))
+    decisions = []
+    for row in sorted(rows.tolist(), key=lambda row: _strength(policy, row), reverse=True):
+        index = int(policy.owner[row])
+        rule = policy.rules[index]
+        alive = rule.expires is None or rule.expires > now
+        if alive and rule.direction in (direction, Direction.BOTH):
+            decisions.append(Decision(rule.action, rule.reason, policy.prefixes.text(row), rule, index))
+    return [*decisions, Decision(default_action(policy.default, direction), Reason.DEFAULT)]
+
+
+def overlapping(policy: Policy, cidr: str) -> I64:
+    """Rows of `policy.prefixes` that share an address with `cidr`, in its order. Raises ValueError if it is none."""
+    wanted = prefixes.parse_one(cidr)
+    covers = _covers(policy, int(wanted.hi[0]), int(wanted.lo[0]), int(wanted.family[0]), int(wanted.plen[0]))
+    return np.flatnonzero(covers)
+
+
+def _covers(policy: Policy, hi: int, lo: int, family: int, plen: int) -> Bool:
+    """Which prefixes agree with the address up to the shorter one of their length and `plen`."""
+    rows = policy.prefixes
+    same: Bool = (rows.family == family) & _agree(rows.hi, hi, rows.plen, plen)
+    candidates = np.flatnonzero(same & (rows.plen > 64)) if family == 6 and plen > 64 else np.zeros(0, np.int64)
+    same[candidates] = _agree(rows.lo[candidates], lo, rows.plen[candidates], plen, 64)
+    return same
+
+
+def _agree(words: prefixes.U64, word: int, lengths: prefixes.U8, plen: int, skip: int = 0) -> Bool:
+    netmask = mask(np.arange(129) - skip)
+    agree: Bool = (words ^ np.uint64(word)) & netmask[np.minimum(lengths, plen)] == 0
+    return agree
+
+
+def _strength(policy: Policy, row: int) -> tuple[int, int, int]:
+    index = int(policy.owner[row])
+    return int(RANK[policy.rules[index].reason]), int(policy.prefixes.plen[row]), index

@@ -1,0 +1,106 @@
+"""Leaves of the verdict table: a rule's verdict word, or a record where the rule ends or limits.
+
+A record belongs to a rule and to what lies below it, its parent, which holds once the rule has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond import abi
+from trafficmond.model import Action, Reason
+from trafficmond.policy.flatten import I64, U32
+from trafficmond.policy.layout import LEAF_INDEX, LEAF_RECORD, PARENTS_MAX
+from trafficmond.policy.rules import Rule
+
+RANK = np.zeros(len(Reason), np.int64)  # class of precedence by Reason: rules and lists share one
+RANK[[Reason.ALLOWLIST, Reason.GUARD]] = 1, 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RuleColumns:
+    """What the table needs to know of each rule."""
+
+    rank: I64  # class of precedence
+    direction: npt.NDArray[np.uint8]
+    expires: npt.NDArray[np.float64]  # epoch seconds; inf: never
+    verdict: U32  # word
+    rate_per_s: U32
+    burst: U32
+
+    @classmethod
+    def of(cls, rules: Sequence[Rule], ids: npt.NDArray[np.uint32]) -> RuleColumns:
+        """The columns of `rules`, whose numbers are `ids`."""
+        reason = np.array([rule.reason for rule in rules], np.uint32)
+        action = np.array([rule.action for rule in rules], np.uint32)
+        return cls(
+            RANK[reason],
+            np.array([rule.direction for rule in rules], np.uint8),
+            np.array([np.inf if rule.expires is None else rule.expires for rule in rules], np.float64),
+            ids | reason << np.uint32(abi.REASON_SHIFT) | action << np.uint32(abi.ACTION_SHIFT),
+            np.array([rule.rate_per_s for rule in rules], np.uint32),
+            np.array([rule.burst for rule in rules], np.uint32),
+        )
+
+
+class RuleLeaves:
+    """`flatten.Leaves` of a policy's rules; `records` grows as leaves are asked for."""
+
+    def __init__(self, columns: RuleColumns, to_jiffies: Callable[[float], int]) -> None:
+        self._columns = columns
+        self._to_jiffies = to_jiffies
+        self.records = np.zeros(0, abi.RECORD)
+        self._expires = np.zeros(0)  # of each record, as the rules have it
+        self._depth = np.zeros(0, np.int64)  # records that a packet may have to visit from here
+        self._leaf = columns.verdict.copy()
+        limits = (columns.verdict >> np.uint32(abi.ACTION_SHIFT) == Action.LIMIT) & np.isinf(columns.expires)
+        limited = np.flatnonzero(limits)
+        self._leaf[limited] = self._add(limited, np.zeros(len(limited), np.uint32))
+
+    def fixed(self, rule: I64) -> U32:
+        return self._leaf[rule]
+
+    def ending(self, rule: I64, below: U32) -> U32:
+        pairs, inverse = np.unique(rule.astype(np.uint64) << np.uint64(32) | below, return_inverse=True)
+        rules = (pairs >> np.uint64(32)).astype(np.int64)
+        return self._add(rules, (pairs & np.uint64(0xFFFFFFFF)).astype(np.uint32))[inverse]
+
+    def _add(self, rule: I64, parent: U32) -> U32:
+        expires = self._columns.expires[rule]
+        parent = self._outliving(parent, expires)
+        moments, inverse = np.unique(expires, return_inverse=True)
+        jiffies = [0 if np.isinf(moment) else max(self._to_jiffies(moment), 1) for moment in moments.tolist()]
+        part = np.zeros(len(rule), abi.RECORD)
+        part["expires"] = np.array(jiffies, np.uint64)[inverse]
+        part["verdict"] = self._columns.verdict[rule]
+        part["parent"] = parent
+        part["rate_per_s"] = self._columns.rate_per_s[rule]
+        part["burst_packets"] = self._columns.burst[rule]
+        first = len(self.records)
+        if first + len(part) > LEAF_INDEX:
+            raise OverflowError("more expiring prefixes than a verdict table can hold")
+        recorded = parent & LEAF_RECORD != 0
+        depth = np.ones(len(rule), np.int64)
+        depth[recorded] += self._depth[parent[recorded] & LEAF_INDEX]
+        self.records = np.concatenate([self.records, part])
+        self._expires = np.concatenate([self._expires, expires])
+        self._depth = np.concatenate([self._depth, depth])
+        return LEAF_RECORD | np.arange(first, len(self.records), dtype=np.uint32)
+
+    def _outliving(self, parent: U32, expires: npt.NDArray[np.float64]) -> U32:
+        """`parent`, or what lies below it if it ends no later than the record: the kernel need not visit the dead.
+
+        Nor would it visit more than PARENTS_MAX of them: one that would make the chain longer is left out too.
+        """
+        parent = parent.copy()
+        while True:
+            recorded = np.flatnonzero(parent & LEAF_RECORD)
+            index = parent[recorded] & LEAF_INDEX
+            skip = (self._expires[index] <= expires[recorded]) | (self._depth[index] >= PARENTS_MAX - 1)
+            if not skip.any():
+                return parent
+            parent[recorded[skip]] = self.records["parent"][index[skip]]

@@ -1,0 +1,83 @@
+"""What rules are read from: bytes of a file, or values of the settings, into `Rules`. Opens nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from trafficmond.errors import Mistake
+from trafficmond.model import Action, Direction, Reason
+from trafficmond.policy.listfile import parse_list
+from trafficmond.policy.rulefile import read_rule_tables
+from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
+
+_PERMITTED = 'write {"permitted_cidrs": ["192.0.2.0/24", ...]}'
+
+
+def read_toml(data: bytes, path: str) -> Rules:
+    """A rules file of `cidr.d`: any number of `[[rule]]` tables and nothing else."""
+    try:
+        found = read_rule_tables(data.decode())
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return Rules.nothing(path, [Mistake(f"{path}:{line}", "is not UTF-8 text")])
+    except tomllib.TOMLDecodeError as error:
+        return Rules.nothing(path, [_syntax_mistake(path, str(error))])
+    except RecursionError:
+        return Rules.nothing(path, [Mistake(path, "is nested too deep to be read")])
+    except TypeError:
+        return Rules.nothing(path, [Mistake(f"{path}: rule", "write each rule under a header of its own, [[rule]]")])
+    mistakes = [Mistake(f"{path}: {key}", "is no known key; a rules file has [[rule]] only") for key in found.others]
+    return read_tables(found.tables, path, found.headers, found.line_of, mistakes)
+
+
+def read_json(data: bytes, path: str) -> Rules:
+    """The original's `{"permitted_cidrs": [...]}`: those sources are allowed, all others get the default."""
+    try:
+        document = json.loads(data)
+    except json.JSONDecodeError as error:
+        where = f"{path}:{error.lineno}"
+        return Rules.nothing(path, [Mistake(where, f"is not JSON: {error.msg} (column {error.colno})")])
+    except UnicodeDecodeError:
+        return Rules.nothing(path, [Mistake(path, "is not UTF-8 text")])
+    except RecursionError:
+        return Rules.nothing(path, [Mistake(path, "is nested too deep to be read")])
+    cidrs = document.get("permitted_cidrs") if isinstance(document, dict) else None
+    if not isinstance(cidrs, list) or not all(isinstance(cidr, str) for cidr in cidrs):
+        return Rules.nothing(path, [Mistake(path, f"has no permitted_cidrs, a list of strings; {_PERMITTED}")])
+    # "logging" is the original's other section; it says nothing about addresses.
+    unknown = [key for key in document if key not in ("permitted_cidrs", "logging")]
+    mistakes = [Mistake(f"{path}: {key}", f"is no known key; {_PERMITTED}") for key in unknown]
+    return permitted(cidrs, path, mistakes)
+
+
+def permitted(cidrs: Sequence[str], path: str, mistakes: Sequence[Mistake] = ()) -> Rules:
+    """The original's permitted_cidrs, wherever they stand: one rule that allows them."""
+    rule = Rule(Action.ALLOW, Reason.RULE, Path(path).name, path=path)
+    return Rules.one(rule, cidrs, f"{path}: permitted_cidrs", mistakes)
+
+
+def read_list(source: ListSource, data: bytes, path: str) -> Rules:
+    """A plain prefix list with the meaning that its `[[list]]` gives it."""
+    found = parse_list(data, path)
+    if found.wrong:
+        return Rules.nothing(path, found.mistakes, found.wrong)
+    name = source.label or source.path.stem
+    rule = Rule(source.action, Reason.LIST, name, source.direction, path=path, label=source.label)
+    return Rules.all_of(rule, found.prefixes, path, found.host_bits)
+
+
+def lasting(reason: Reason, cidrs: Sequence[str], label: str, path: str) -> Rules:
+    """The allowlist, or an entry of the guard: allowed in both directions, for ever."""
+    return Rules.one(Rule(Action.ALLOW, reason, label, Direction.BOTH, path=path, label=label), cidrs, path)
+
+
+def _syntax_mistake(path: str, message: str) -> Mistake:
+    """tomllib's "... (at line 3, column 5)" as file:line; at the end of the document it names no line."""
+    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
+    if found is None:
+        return Mistake(path, f"is not TOML: {message}")
+    return Mistake(f"{path}:{found[2]}", f"is not TOML: {found[1]} (column {found[3]})")

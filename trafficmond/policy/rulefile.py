@@ -1,0 +1,94 @@
+"""The `[[rule]]` tables of a TOML file, each with its line, which tomllib does not tell.
+
+Ten thousand rules take tomllib longer than all that follows. Nearly every rules file consists of lines that mean the
+same alone as in their place (a header, a comment, `key = value`); such a file is read line by line, and equal lines
+only once. Any other is left to tomllib as a whole, and its headers are found by their looks.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from typing import Any
+
+_HEADER = re.compile(r"[ \t]*\[\[[ \t]*rule[ \t]*\]\][ \t]*(?:#[^\x00-\x08\x0a-\x1f\x7f]*)?")
+_NOTHING = re.compile(r"[ \t]*(?:#[^\x00-\x08\x0a-\x1f\x7f]*)?")
+_STRING = re.compile(r'[ \t]*([A-Za-z_]+)[ \t]*=[ \t]*"([^"\\\x00-\x1f\x7f]*)"[ \t]*(?:#[^\x00-\x08\x0a-\x1f\x7f]*)?')
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RuleTables:
+    """Tables in order, the line of each one's header (0: unknown), and the other top-level keys of the file."""
+
+    tables: list[dict[str, Any]]
+    headers: list[int]
+    others: list[str]
+    lines: list[str]
+
+    def line_of(self, index: int, key: str) -> int:
+        """1-based line of `key` in table `index`, else of its header; 0 if unknown."""
+        header = self.headers[index]
+        assignment = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=")
+        end = self.headers[index + 1] - 1 if index + 1 < len(self.headers) else len(self.lines)
+        for number in range(header, end) if header else ():
+            if assignment.match(self.lines[number]):
+                return number + 1
+        return header
+
+
+def read_rule_tables(text: str) -> RuleTables:
+    """Raises tomllib.TOMLDecodeError, RecursionError, or TypeError if `rule` is not an array of tables."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    by_line = _by_line(lines)
+    if by_line is not None:
+        return RuleTables(*by_line, [], lines)
+    document = tomllib.loads(text)
+    tables = document.pop("rule", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise TypeError("rule is no array of tables")
+    headers = [number for number, line in enumerate(lines, 1) if _HEADER.fullmatch(line)]
+    # A header within a multi-line string, or an oddly written one, would shift the rest: no numbers, then.
+    known = headers if len(headers) == len(tables) else [0] * len(tables)
+    return RuleTables(tables, known, list(document), lines)
+
+
+def _by_line(lines: list[str]) -> tuple[list[dict[str, Any]], list[int]] | None:
+    """Tables and header lines where each line means the same alone as in its place; else None."""
+    tables: list[dict[str, Any]] = []
+    headers: list[int] = []
+    known: dict[str, tuple[str, Any]] = {}
+    table: dict[str, Any] | None = None
+    for number, line in enumerate(lines, 1):
+        item = known.get(line)
+        if item is None:
+            if line == "[[rule]]" or _HEADER.fullmatch(line):
+                table = {}
+                tables.append(table)
+                headers.append(number)
+                continue
+            if not line or _NOTHING.fullmatch(line):
+                continue
+            item = _assignment(line)
+            if item is None:
+                return None
+            known[line] = item
+        key, value = item
+        if table is None or key in table:
+            return None
+        table[key] = value
+    return tables, headers
+
+
+def _assignment(line: str) -> tuple[str, Any] | None:
+    """(key, value) of a line that assigns a plain value to a bare key; else None."""
+    match = _STRING.fullmatch(line)
+    if match is not None:
+        return match[1], match[2]
+    try:
+        found = tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return None
+    [(key, value)] = found.items()
+    # A dotted key or an inline table may be completed by other lines.
+    return None if isinstance(value, dict) or line.lstrip().startswith("[") else (key, value)

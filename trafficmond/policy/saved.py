@@ -1,0 +1,54 @@
+"""The rules that `trafficctl add-cidr --save` keeps: a rules file of the daemon's own, always written whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import toml
+
+from trafficmond.errors import ConfigError
+from trafficmond.policy.readers import read_toml
+from trafficmond.policy.rulefile import read_rule_tables
+
+_HEADING = """\
+# Written by trafficmond: the rules of "trafficctl add-cidr --save". Use trafficctl to change them;
+# comments and order are not kept. Rules of your own belong in another file of cidr.d.
+"""
+
+
+def read_saved(path: Path) -> list[dict[str, Any]]:
+    """The tables in `path`, for `save` to write back changed; none if there is no file.
+
+    Raises OSError, or ConfigError if somebody left mistakes in it: better not to save than to lose what is there.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    mistakes = read_toml(data, str(path)).mistakes
+    if mistakes:
+        raise ConfigError(list(mistakes), hint=f"correct {path}, or move it away")
+    return read_rule_tables(data.decode()).tables
+
+
+def save(path: Path, tables: Sequence[Mapping[str, Any]]) -> None:
+    """Replaces `path` by the rules `tables` (as `rules.table_of` makes them): at every moment it is whole.
+
+    Raises OSError; the file is then as it was.
+    """
+    text = _HEADING + "\n" + toml.dumps({"rule": [dict(table) for table in tables]})
+    # A name that readers of the directory ignore.
+    unfinished = path.with_name(f".{path.name}.tmp")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
