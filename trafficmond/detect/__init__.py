@@ -1,0 +1,1 @@
+"""The threat engine: flow batches in, threats out. Pure; see `engine.Engine` and `registry`."""

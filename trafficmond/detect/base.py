@@ -1,0 +1,122 @@
+"""What a detector is: frozen Settings, a name, a technique, and one method from an observation to threats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from trafficmond.detect.windows import mix
+from trafficmond.flows.batch import Batch, Column, address_text
+from trafficmond.model import Threat
+
+MOST_AT_ONCE = 32
+"""Entities that one detector reports of one batch; the weightiest come first."""
+SAMPLES = 8
+"""Targets named in a threat's evidence."""
+
+
+@dataclass
+class Observation:
+    """What a detector is shown: the flows that changed, and the dials judged since the last time.
+
+    `dials` are rows of `dials.DIAL`. `now` is the time of the batch, epoch seconds.
+    """
+
+    flows: Batch
+    dials: Batch
+    now: float
+
+    @cached_property
+    def src(self) -> Column:
+        """A hash of each flow's source address."""
+        return mix(self.flows["src_hi"], self.flows["src_lo"])
+
+    @cached_property
+    def dst(self) -> Column:
+        """A hash of each flow's destination address."""
+        return mix(self.flows["dst_hi"], self.flows["dst_lo"])
+
+    @cached_property
+    def span(self) -> Column:
+        """Over how many seconds each flow's packets in this batch came, at least 1.
+
+        A row made of a whole flow record, as log readers do, spans the flow; a live one the drain's interval.
+        """
+        flows = self.flows
+        whole = flows["new"] & (flows["packets"] == flows["d_packets"])
+        spans: Column = np.maximum(np.where(whole, flows["last"] - flows["first"], 1.0), 1.0)
+        return spans
+
+
+class Detector(Protocol):
+    """Finds one kind of threat. Its state is bounded whatever the traffic; it knows no clock, store or socket."""
+
+    name: ClassVar[str]
+    technique: ClassVar[str]  # MITRE ATT&CK
+    identity: ClassVar[tuple[str, ...]]
+    """The fields of Threat that make a situation: what differs in nothing of these is the same threat, updated."""
+    yields_to: ClassVar[tuple[str, ...]]
+    """Detectors whose open threat about the same hosts says more, and makes this one's redundant."""
+    quiet_s: ClassVar[float]
+    """A threat that got no evidence for so long is closed."""
+    settings_class: ClassVar[type[Any]]
+
+    def __init__(self, settings: Any) -> None: ...
+
+    def feed(self, seen: Observation) -> list[Threat]:
+        """The threats that this observation is evidence for, those known already included, with fresh numbers."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """How full its tables are and what they let go: entities, capacity, evicted, refused."""
+        ...
+
+
+def address(row: Any, side: str) -> str:
+    """The `side` ("src" or "dst") address of a row, as people write it."""
+    return address_text(int(row[f"{side}_hi"]), int(row[f"{side}_lo"]), int(row["family"]))
+
+
+def addresses(rows: Batch, side: str) -> list[str]:
+    """The distinct `side` addresses of the rows, at most SAMPLES, in order of appearance."""
+    found: dict[str, None] = {}
+    for row in rows[: 8 * SAMPLES]:
+        found[address(row, side)] = None
+        if len(found) == SAMPLES:
+            break
+    return list(found)
+
+
+def strongest(over: Column, weight: Column) -> Column:
+    """Indexes of the True of `over`, at most MOST_AT_ONCE, the heaviest first."""
+    at = np.flatnonzero(over)
+    order: Column = at[np.argsort(-weight[at], kind="stable")[:MOST_AT_ONCE]]
+    return order
+
+
+def table_counters(*tables: Any) -> dict[str, int]:
+    """The counters of one or several windows.Table, summed."""
+    return {
+        "entities": sum(len(table) for table in tables),
+        "capacity": sum(table.capacity for table in tables),
+        "evicted": sum(table.evicted for table in tables),
+        "refused": sum(table.refused for table in tables),
+    }
+
+
+def is_private(hi: Column, lo: Column, family: Column) -> Column:
+    """Which addresses are not of the public Internet: RFC 1918, 6598, 3927, 4193, 4291, loopback, multicast."""
+    low = np.asarray(lo) & np.uint64(0xFFFFFFFF)
+    top = low >> np.uint64(24)
+    v4 = (top == 10) | (top == 127) | (top == 0) | (top >= 224)
+    v4 |= (low >> np.uint64(20) == 0xAC1) | (low >> np.uint64(16) == 0xC0A8) | (low >> np.uint64(16) == 0xA9FE)
+    v4 |= low >> np.uint64(22) == 0x64 << 2 | 1
+    high = np.asarray(hi)
+    v6 = (high >> np.uint64(57) == 0x7E) | (high >> np.uint64(54) == 0x3FA) | (high >> np.uint64(56) == 0xFF)
+    v6 |= (high == 0) & (np.asarray(lo) <= np.uint64(1))
+    private: Column = np.where(np.asarray(family) == 4, v4, v6)
+    return private

@@ -1,0 +1,226 @@
+"""Dials: who tried to reach whom, and what came of it. What most detectors count instead of packets or flows.
+
+A dial is a flow whose first packet asks for something: a TCP SYN, a packet with flags that no connection explains
+(stealth scans), a datagram, an ICMP request. Retransmissions belong to the flow they began, so a stubborn client
+counts once. A dial is judged when it is `GRACE_S` old, from what its flow has become; answers in the other direction
+are never dials, and where a capture shows one direction only, the opener's own progress (an ACK after its SYN)
+tells that it was answered.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import numpy as np
+
+from trafficmond.detect.windows import mix
+from trafficmond.flows.batch import ENDPOINTS, Batch, Column, empty
+
+GRACE_S = 1.0
+"""Age at which a dial is judged: the initial retransmission timeout of TCP (RFC 6298), longer than nearly all paths."""
+
+FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+_FLAGS = FIN | SYN | RST | PSH | ACK | URG  # ECE and CWR may come with any (RFC 3168)
+_FIRST_PAYLOAD = 0x02  # abi.BIT_FIRST_PAYLOAD
+ICMP, TCP, UDP, SCTP, ICMPV6 = 1, 6, 17, 132, 58
+_ICMP_ASKS = (8, 13, 15, 17)  # echo, timestamp, information, address mask (RFC 792, 950)
+_ICMPV6_ASKS = (128, 139)  # echo, node information (RFC 4443, 4620)
+_PORTS = (TCP, UDP, 33, SCTP, 136)  # protocols that have ports; 33 DCCP, 136 UDP-Lite
+_FIRST_EPHEMERAL = 1024
+_PENDING = 65536
+
+
+class Kind(enum.IntEnum):
+    """How a dial asks."""
+
+    NONE = 0  # no dial
+    SYN = 1
+    STEALTH = 2  # NULL, FIN, Xmas...: no connection begins so
+    STRAY = 3  # a bare ACK or FIN-ACK out of nowhere: a scan's, or the rest of an old connection
+    DATAGRAM = 4
+    ICMP = 5
+    PROTOCOL = 6  # an IP protocol without ports
+
+
+class Outcome(enum.IntEnum):
+    """What came of a dial."""
+
+    SILENT = 1
+    REFUSED = 2  # reset
+    HALF_OPEN = 3  # SYN-ACK came, and the opener left it at that
+    ABANDONED = 4  # opened, then closed or reset by the opener without a word
+    ANSWERED = 5
+
+
+DIAL = np.dtype(
+    [
+        ("id", "u8"),  # of the flow
+        *ENDPOINTS,
+        ("src", "u8"),  # hash of the source address
+        ("dst", "u8"),  # ... of the destination address
+        ("at", "f8"),
+        ("packets", "u8"),
+        ("bytes", "u8"),
+        ("payload_bytes", "u8"),
+        ("reply_packets", "u8"),
+        ("reply_payload_bytes", "u8"),
+        ("tcp_flags", "u1"),
+        ("reply_tcp_flags", "u1"),
+        ("first_flags", "u1"),
+        ("first_len", "u2"),
+        ("kind", "u1"),
+        ("outcome", "u1"),
+    ]
+)
+_CHANGING = (
+    "packets",
+    "bytes",
+    "payload_bytes",
+    "reply_packets",
+    "reply_payload_bytes",
+    "tcp_flags",
+    "reply_tcp_flags",
+)
+
+
+def is_group(hi: Column, lo: Column, family: Column) -> Column:
+    """Which addresses are multicast or the limited broadcast, or none at all (0.0.0.0, ::)."""
+    low = lo & np.uint64(0xFFFFFFFF)
+    v4 = (low >= np.uint64(0xE0000000)) & (low < np.uint64(0xF0000000)) | (low == np.uint64(0xFFFFFFFF)) | (low == 0)
+    v6 = (hi >> np.uint64(56) == np.uint64(0xFF)) | ((hi == 0) & (lo == 0))
+    group: Column = np.where(family == 4, v4, v6)
+    return group
+
+
+def kinds(flows: Batch) -> Column:
+    """The Kind of dial that each flow began with; NONE for replies, errors, and packets in midstream."""
+    proto, flags = flows["proto"], flows["first_flags"] & _FLAGS
+    sport, dport = flows["sport"], flows["dport"]
+    bare = flows["bits"] & _FIRST_PAYLOAD == 0
+    # From a service port to a client's: an answer whose question was not seen.
+    answer = (sport < dport) & (dport >= _FIRST_EPHEMERAL)
+
+    kind = np.zeros(len(flows), np.uint8)
+    tcp = proto == TCP
+    kind[tcp & (flags & (SYN | ACK | RST | FIN) == SYN)] = Kind.SYN
+    odd = (flags & (ACK | RST | SYN) == 0) | (flags & (SYN | FIN | ACK) == SYN | FIN)
+    kind[tcp & bare & odd & ~answer] = Kind.STEALTH
+    stray = (flags == ACK) | (flags == FIN | ACK)
+    kind[tcp & bare & stray & ~answer & (flows["payload_bytes"] == 0) & (flows["packets"] <= 2)] = Kind.STRAY
+    datagram = np.isin(proto, _PORTS) & ~tcp
+    kind[datagram & ~answer & (sport | dport != 0)] = Kind.DATAGRAM
+    asks = (proto == ICMP) & np.isin(sport, _ICMP_ASKS) | (proto == ICMPV6) & np.isin(sport, _ICMPV6_ASKS)
+    kind[asks] = Kind.ICMP
+    kind[~np.isin(proto, (ICMP, ICMPV6, *_PORTS))] = Kind.PROTOCOL
+    kind[is_group(flows["dst_hi"], flows["dst_lo"], flows["family"])] = Kind.NONE
+    return kind
+
+
+def judge(dials: Batch) -> Column:
+    """The Outcome of each dial, from what its flow has become."""
+    flags, reply = dials["tcp_flags"], dials["reply_tcp_flags"]
+    replied = dials["reply_packets"] > 0
+    wordless = (dials["payload_bytes"] == 0) & (dials["reply_payload_bytes"] == 0)
+    accepted = replied & (reply & SYN != 0)
+    refused = replied & (reply & SYN == 0) & (reply & RST != 0)
+    went_on = flags & ACK != 0
+    gave_up = wordless & (flags & (RST | FIN) != 0)
+
+    syn = np.full(len(dials), Outcome.SILENT, np.uint8)
+    syn[replied | went_on] = Outcome.ANSWERED
+    syn[accepted & ~went_on] = Outcome.HALF_OPEN
+    syn[gave_up] = Outcome.ABANDONED
+    syn[refused] = Outcome.REFUSED
+
+    other = np.where(replied, Outcome.ANSWERED, Outcome.SILENT)
+    # An SCTP answer to a scan is an ABORT; an association takes a second packet (RFC 9260).
+    other[(dials["proto"] == SCTP) & (dials["packets"] < 2)] = Outcome.SILENT
+    odd = np.where(refused, Outcome.REFUSED, other)
+    kind = dials["kind"]
+    outcome: Column = np.where(kind == Kind.SYN, syn, np.where(dials["proto"] == TCP, odd, other)).astype(np.uint8)
+    return outcome
+
+
+def proven(dials: Batch) -> Column:
+    """Dials whose source address cannot be forged: over TCP the server spoke, and so had its SYN-ACK acknowledged."""
+    real: Column = (dials["kind"] == Kind.SYN) & (dials["tcp_flags"] & ACK != 0) & (dials["reply_payload_bytes"] > 0)
+    return real
+
+
+def _explained(dials: Batch) -> Column:
+    """Stealth and stray dials that turned out to be part of a conversation."""
+    talks = (dials["payload_bytes"] > 0) | (dials["reply_payload_bytes"] > 0) | (dials["packets"] > 2)
+    answered = (dials["reply_packets"] > 0) & (dials["reply_tcp_flags"] & RST == 0)
+    odd = (dials["kind"] == Kind.STEALTH) | (dials["kind"] == Kind.STRAY)
+    explained: Column = odd & (talks | answered)
+    return explained
+
+
+class Dials:
+    """New dials in, judged dials out, `GRACE_S` later.
+
+    At most `capacity` wait at once; more are judged as they stand, and counted in `early`: in a flood, when
+    nobody answers anyway.
+    """
+
+    def __init__(self, capacity: int = _PENDING) -> None:
+        self.early = 0
+        self._capacity = capacity
+        self._pending = empty(DIAL)  # sorted by id
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def feed(self, flows: Batch, now: float) -> Batch:
+        """Take in a FLOW batch; the DIAL rows that were judged, in no particular order."""
+        self._follow(flows)
+        fresh = self._begun(flows)
+        waiting = np.concatenate([self._pending, fresh]) if len(fresh) else self._pending
+        # A clock that was set back must not keep dials waiting.
+        due = (waiting["at"] <= now - GRACE_S) | (waiting["at"] > now + GRACE_S)
+        if len(waiting) - np.count_nonzero(due) > self._capacity:
+            excess = np.flatnonzero(~due)[self._capacity :]
+            due[excess] = True
+            self.early += len(excess)
+        judged, self._pending = waiting[due], waiting[~due]
+        if len(fresh):
+            self._pending = self._pending[np.argsort(self._pending["id"], kind="stable")]
+        judged = judged[~_explained(judged)]
+        judged["outcome"] = judge(judged)
+        return judged
+
+    def _begun(self, flows: Batch) -> Batch:
+        rows = flows[flows["new"]]
+        kind = kinds(rows)
+        begun = kind != Kind.NONE
+        rows = rows[begun]
+        dials = empty(DIAL, len(rows))
+        for name in ("id", *(name for name, _ in ENDPOINTS), "first_flags", "first_len", *_CHANGING):
+            dials[name] = rows[name]
+        dials["at"] = rows["first"]
+        dials["src"] = mix(rows["src_hi"], rows["src_lo"])
+        dials["dst"] = mix(rows["dst_hi"], rows["dst_lo"])
+        dials["kind"] = kind[begun]
+        return dials
+
+    def _follow(self, flows: Batch) -> None:
+        """Bring the waiting dials up to date with what became of their flows."""
+        if not len(self._pending):
+            return
+        young = np.flatnonzero(~flows["new"] & (flows["first"] >= self._pending["at"].min()))
+        if not len(young):
+            return
+        ids = flows["id"][young]
+        at = np.minimum(np.searchsorted(self._pending["id"], ids), len(self._pending) - 1)
+        known = self._pending["id"][at] == ids
+        at, young = at[known], young[known]
+        for name in _CHANGING:
+            self._pending[name][at] = flows[name][young]
+        # A flow that was turned round began with an answer.
+        turned = (flows["src_lo"][young] != self._pending["src_lo"][at]) | (
+            flows["sport"][young] != self._pending["sport"][at]
+        )
+        if turned.any():
+            keep = np.ones(len(self._pending), bool)
+            keep[at[turned]] = False
+            self._pending = self._pending[keep]

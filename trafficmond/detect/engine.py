@@ -1,0 +1,187 @@
+"""The engine: flow batches in, the lives of threats out.
+
+A detector says at every batch what it holds evidence for; the engine makes of it one threat a situation: opened
+once, updated when its count has doubled or its severity rises, closed when it has been quiet. What a broader threat
+explains is dropped, and a flood of new threats becomes one that counts the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trafficmond.detect.base import Detector, Observation
+from trafficmond.detect.dials import GRACE_S, Dials
+from trafficmond.detect.registry import make_detectors
+from trafficmond.flows.batch import FLOW, Batch, empty
+from trafficmond.model import Severity, Threat
+
+OPENED, UPDATED, CLOSED = "opened", "updated", "closed"
+
+MOST_OPEN = 512
+MOST_NEW = 10  # of one detector ...
+NEW_WITHIN_S = 60.0  # ... within this time; more are counted in one threat
+_MOST_LISTED = 16  # items of a list in the evidence
+_REPORT_FACTOR = 2  # a count must grow so much before it is news
+
+
+@dataclass(frozen=True, slots=True)
+class ThreatUpdate:
+    """A moment in a threat's life. `threat` is a copy that nobody changes any more."""
+
+    state: str  # OPENED, UPDATED or CLOSED
+    threat: Threat
+
+
+@dataclass(slots=True)
+class _Open:
+    threat: Threat
+    heard: float  # when there was last evidence
+    told: int  # the count last reported
+    quiet_s: float
+
+
+class Engine:
+    """All detectors over one stream of FLOW batches. Bounded: MOST_OPEN threats, and what each detector declares."""
+
+    def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
+        self._detectors: list[Detector] = make_detectors(settings)
+        self._dials = Dials()
+        self._open: dict[tuple[str, ...], _Open] = {}
+        self._newest: dict[str, deque[float]] = {}
+        self._opened: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+
+    def feed(self, flows: Batch, now: float) -> list[ThreatUpdate]:
+        """Take in the FLOW rows that changed by `now` (epoch s); what became of threats."""
+        seen = Observation(flows, self._dials.feed(flows, now), now)
+        updates: list[ThreatUpdate] = []
+        for detector in self._detectors:
+            for threat in detector.feed(seen):
+                update = self._take(detector, threat, now)
+                if update is not None:
+                    updates.append(update)
+        return updates + self._close(now)
+
+    def finish(self, now: float) -> list[ThreatUpdate]:
+        """Judge the dials still waiting: the input has ended at `now`. Open threats stay open."""
+        return self.feed(empty(FLOW), now + GRACE_S)
+
+    def threats(self) -> list[Threat]:
+        """Copies of the open threats, the latest first."""
+        return sorted((_copy(entry.threat) for entry in self._open.values()), key=lambda threat: -threat.last_seen)
+
+    def status(self) -> dict[str, Any]:
+        """Open threats, what was merged or dropped, and how full every table is."""
+        return {
+            "open": len(self._open),
+            "opened": dict(self._opened),
+            "merged": self._counts["merged"],
+            "redundant": self._counts["redundant"],
+            "overflowed": self._counts["overflowed"],
+            "waiting_dials": len(self._dials),
+            "dials_judged_early": self._dials.early,
+            "detectors": {detector.name: dict(detector.counters()) for detector in self._detectors},
+        }
+
+    def _take(self, detector: Detector, threat: Threat, now: float) -> ThreatUpdate | None:
+        key = (detector.name, *(getattr(threat, field) or "" for field in detector.identity))
+        entry = self._open.get(key)
+        if entry is None and self._explained(detector, threat):
+            self._counts["redundant"] += 1
+            return None
+        if entry is None and self._too_many(detector.name, now):
+            self._counts["overflowed"] += 1
+            key = (detector.name, "", "", "many")
+            threat = self._crowd(detector, threat)
+            entry = self._open.get(key)
+            if entry is not None:
+                threat.count = entry.threat.count + 1
+        if entry is None:
+            threat.id = _identify(key, threat.first_seen)
+            self._open[key] = _Open(threat, now, threat.count, detector.quiet_s)
+            self._opened[detector.name] += 1
+            return ThreatUpdate(OPENED, _copy(threat))
+        worse = threat.severity > entry.threat.severity
+        _merge(entry.threat, threat, detector.identity)
+        entry.heard = now
+        self._counts["merged"] += 1
+        if worse or entry.threat.count >= _REPORT_FACTOR * entry.told:
+            entry.told = entry.threat.count
+            return ThreatUpdate(UPDATED, _copy(entry.threat))
+        return None
+
+    def _too_many(self, name: str, now: float) -> bool:
+        """Whether another new threat of this detector would be one of a flood of them; notes it if not."""
+        newest = self._newest.setdefault(name, deque(maxlen=MOST_NEW))
+        if len(self._open) >= MOST_OPEN or (len(newest) == MOST_NEW and now - newest[0] < NEW_WITHIN_S):
+            return True
+        newest.append(now)
+        return False
+
+    @staticmethod
+    def _crowd(detector: Detector, threat: Threat) -> Threat:
+        return replace(
+            threat,
+            src_ip=None,
+            dst_ip=None,
+            count=1,
+            summary=f"more {detector.name} threats at once than are told one by one; the latest: {threat.summary}",
+            evidence={"unit": "reports", "sample": [address for address in (threat.src_ip, threat.dst_ip) if address]},
+        )
+
+    def _explained(self, detector: Detector, threat: Threat) -> bool:
+        if not detector.yields_to:
+            return False
+        return any(
+            key[0] in detector.yields_to and _about_the_same(entry.threat, threat) for key, entry in self._open.items()
+        )
+
+    def _close(self, now: float) -> list[ThreatUpdate]:
+        # A clock that was set back leaves no threat open for ever.
+        quiet = [key for key, entry in self._open.items() if abs(now - entry.heard) > entry.quiet_s]
+        return [ThreatUpdate(CLOSED, _copy(self._open.pop(key).threat)) for key in quiet]
+
+
+def _identify(key: tuple[str, ...], first_seen: float) -> str:
+    """The same for the same situation, live and offline."""
+    return hashlib.blake2s("|".join((*key, f"{first_seen:.0f}")).encode(), digest_size=6).hexdigest()
+
+
+def _copy(threat: Threat) -> Threat:
+    evidence = {name: list(value) if isinstance(value, list) else value for name, value in threat.evidence.items()}
+    return replace(threat, evidence=evidence)
+
+
+def _about_the_same(one: Threat, other: Threat) -> bool:
+    if one.src_ip and other.src_ip:
+        return one.src_ip == other.src_ip and (not one.dst_ip or not other.dst_ip or one.dst_ip == other.dst_ip)
+    return bool(one.dst_ip) and one.dst_ip == other.dst_ip
+
+
+def _merge(known: Threat, latest: Threat, identity: tuple[str, ...]) -> None:
+    """Bring `known` up to date: times widen, numbers keep their peak, lists grow to a bound."""
+    known.severity = Severity(max(known.severity, latest.severity))
+    known.first_seen = min(known.first_seen, latest.first_seen)
+    known.last_seen = max(known.last_seen, latest.last_seen)
+    known.count = max(known.count, latest.count)
+    known.summary = latest.summary
+    for field in ("src_ip", "dst_ip"):
+        if field not in identity and getattr(known, field) != getattr(latest, field):
+            setattr(known, field, None)
+    for name, value in latest.evidence.items():
+        before = known.evidence.get(name)
+        if isinstance(value, list) and isinstance(before, list):
+            known.evidence[name] = (before + [item for item in value if item not in before])[:_MOST_LISTED]
+        elif isinstance(value, (int, float)) and isinstance(before, (int, float)):
+            known.evidence[name] = max(before, value)
+        else:
+            known.evidence[name] = value
+    targets = known.evidence.get("targets", [])
+    if known.dst_ip is None and latest.dst_ip is not None and len(targets) > 1:
+        known.summary += (
+            f", and {len(targets) - 1} more hosts" if len(targets) < _MOST_LISTED else ", and many more hosts"
+        )

@@ -1,0 +1,153 @@
+"""One-way packets pour onto one victim, far beyond what it is used to.
+
+Traffic that is answered is somebody's business, however much it is: transfers, backups, streams with receiver
+reports. Counted are packets a second of flows that get no answer: datagrams, ICMP (echo requests also when answered:
+nobody pings so fast), bare IP, and TCP packets that belong to no connection. Large datagrams are taken for media.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from trafficmond.config.declare import duration, setting
+from trafficmond.detect.base import Observation, address, strongest, table_counters
+from trafficmond.detect.dials import ACK, ICMP, ICMPV6, RST, SYN, TCP, UDP, is_group
+from trafficmond.detect.windows import NOWHERE, Grouped, Table, estimate, mark_new, mix
+from trafficmond.flows.batch import Batch, Column
+from trafficmond.model import Severity, Threat
+
+_ONE_WAY = 20  # packets for each one back
+_MEDIA_BYTES = 1000  # video in RTP or MPEG-TS fills its packets (7 x 188 bytes and headers)
+_MEDIA_FACTOR = 5.0
+_ICMP_FACTOR = 0.5  # hosts themselves send at most 1000 a second by default, answers included (icmp_msgs_per_sec)
+_SHORT = 3  # packets of a TCP flow that never was a connection
+_LOCAL_GROUPS = np.uint64(0xE00000)  # 224.0.0.0/24: link-local control (RFC 5771), nobody streams there
+_ONE_SOURCE = 0.9
+
+
+@dataclass(frozen=True)
+class Settings:
+    """[detect.volume]"""
+
+    enabled: bool = setting(True, help="Look for floods of unanswered packets.")
+    packets: int = setting(1000, min=10, max=1 << 30, help="Unanswered packets a second to one host.")
+    factor: float = setting(4.0, min=1.0, max=1000.0, help="... and so many times what the host is used to.")
+    memory: float = duration("5m", min="10s", max="1d", help="Over which time a host gets used to something.")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.3 kB each.")
+
+
+class Volume:
+    """See the module."""
+
+    name: ClassVar[str] = "volume"
+    technique: ClassVar[str] = "T1498.001"
+    identity: ClassVar[tuple[str, ...]] = ("dst_ip",)
+    yields_to: ClassVar[tuple[str, ...]] = ("amplification", "syn_flood")
+    quiet_s: ClassVar[float] = 300.0
+    settings_class: ClassVar[type[Any]] = Settings
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        fields = [("at", "f8"), ("usual", "f8"), ("total", "f8"), ("peak", "f8")]
+        self._victims = Table([*fields, ("map", "u1", 256)], settings.capacity, credit_s=10.0)
+
+    def feed(self, seen: Observation) -> list[Threat]:
+        """See base.Detector."""
+        flows = seen.flows
+        at = np.flatnonzero(self._unanswered(flows))
+        flows = flows[at]
+        if not len(flows):
+            return []
+        victims = Grouped(seen.dst[at])
+        rate = victims.sum(_weighted(flows) / seen.span[at])
+        slots = self._victims.watch(
+            victims.keys, np.where(rate >= 0.1 * self._settings.packets, rate, 0), seen.now, np.inf
+        )
+        here = np.flatnonzero(slots != NOWHERE)
+        slot, rows, rate = slots[here], self._victims.rows, rate[here]
+        usual = rows["usual"][slot]
+        known = rows["at"][slot] > 0
+        over = (rate >= self._settings.packets) & (rate >= self._settings.factor * usual)
+        gap = np.where(known, np.clip(seen.now - rows["at"][slot], 0.0, None), 0.0)
+        share = 1 - np.exp(-np.maximum(gap, 1.0) / self._settings.memory)
+        rows["usual"][slot] = usual + share * (rate - usual)
+        rows["at"][slot] = seen.now
+        rows["peak"][slot] = np.maximum(rows["peak"][slot], rate)
+        rows["total"][slot] += victims.sum(flows["d_packets"])[here]
+        per_row = slots[victims.of]
+        kept = np.flatnonzero(per_row != NOWHERE)
+        mark_new(rows["map"], per_row[kept], seen.src[at][kept])
+        loud = np.zeros(len(slots), bool)
+        loud[here[over]] = True
+        return self._threats(flows, victims, slots, loud, seen.now)
+
+    @staticmethod
+    def _unanswered(flows: Batch) -> Column:
+        proto, packets = flows["proto"], flows["d_packets"]
+        one_way = packets > _ONE_WAY * flows["d_reply_packets"]
+        first, flags = flows["first_flags"], flows["tcp_flags"]
+        # TCP: never a connection, nor a half of one whose other half goes elsewhere.
+        loose = (first & (SYN | ACK) != SYN) & (flows["packets"] <= _SHORT) & (flows["payload_bytes"] == 0)
+        loose |= (first == 0) & (flags & (SYN | ACK | RST) == 0)
+        asked = (proto == ICMP) & (flows["sport"] == 8) | (proto == ICMPV6) & (flows["sport"] == 128)
+        group = is_group(flows["dst_hi"], flows["dst_lo"], flows["family"])
+        local = (flows["dst_lo"] & np.uint64(0xFFFFFFFF)) >> np.uint64(8) == _LOCAL_GROUPS
+        multicast = (flows["dst_lo"] & np.uint64(0xF0000000)) == np.uint64(0xE0000000)
+        stream = (proto == UDP) & group & np.where(flows["family"] == 4, multicast & ~local, True)
+        unanswered: Column = (packets > 0) & ((one_way & ((proto != TCP) | loose)) | asked) & ~stream
+        return unanswered
+
+    def _threats(self, flows: Batch, victims: Grouped, slots: Column, loud: Column, now: float) -> list[Threat]:
+        threats = []
+        states = self._victims.rows[np.maximum(slots, 0)]
+        for group in strongest(loud, states["peak"]):
+            mine, state = flows[victims.of == group], states[group]
+            packets = mine["d_packets"].astype(np.float64)
+            heaviest = Grouped(mix(mine["src_hi"], mine["src_lo"]))
+            sums = heaviest.sum(packets)
+            top = int(sums.argmax())
+            single = sums[top] >= _ONE_SOURCE * packets.sum()
+            src = address(mine[heaviest.first[top]], "src") if single else None
+            dst = address(mine[0], "dst")
+            sources = int(estimate(state["map"]))
+            threats.append(
+                Threat(
+                    detector=self.name,
+                    severity=Severity.HIGH if state["peak"] >= 10 * self._settings.packets else Severity.MEDIUM,
+                    technique=self.technique,
+                    src_ip=src,
+                    dst_ip=dst,
+                    first_seen=float(mine["first"].min()),
+                    last_seen=now,
+                    count=int(state["total"]),
+                    summary=f"{packets.sum():.0f} unanswered packets in one drain to {dst} "
+                    f"from {src or f'{sources} or more sources'}",
+                    evidence={
+                        "unit": "packets",
+                        "peak_weighted_packets_s": int(state["peak"]),
+                        "usual_weighted_packets_s": int(state["usual"]),
+                        "bytes": int(mine["d_bytes"].sum()),
+                        "sources": sources,
+                        "protocols": sorted({int(proto) for proto in np.unique(mine["proto"])}),
+                    },
+                )
+            )
+        return threats
+
+    def counters(self) -> Mapping[str, int]:
+        """See base.Detector."""
+        return table_counters(self._victims)
+
+
+def _weighted(flows: Batch) -> Column:
+    """Packets, by how odd it is to send so many: ICMP counts double, large datagrams a fifth."""
+    packets = flows["d_packets"].astype(np.float64)
+    large = (flows["proto"] == UDP) & (flows["d_bytes"] >= _MEDIA_BYTES * flows["d_packets"])
+    packets[large] /= _MEDIA_FACTOR
+    packets[np.isin(flows["proto"], (ICMP, ICMPV6))] /= _ICMP_FACTOR
+    weighted: Column = packets
+    return weighted
