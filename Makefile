@@ -20,9 +20,11 @@ TOOLS   := pytest pytest-timeout hypothesis ruff mypy varlink
 MULTIARCH = $(shell $(CC) -print-multiarch)
 BPF_CFLAGS = -O2 -g -target bpf -mcpu=v2 -Wall -Wextra -Wno-unused-parameter -Ibpf -idirafter /usr/include/$(MULTIARCH) \
 	-ffile-prefix-map=$(CURDIR)=.
-HOST_CFLAGS = -O2 -g -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf
+CFLAGS ?= -O2 -g
+HOST_CFLAGS = -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile-prefix-map=$(CURDIR)=.
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL: # what is installed first is used next
 .PHONY: help packages deps build abi run demo test lint bench accuracy test-system test-kernels deb apt-repo clean
 
 help: ## this list
@@ -31,14 +33,14 @@ help: ## this list
 packages:
 	@packaging/need $(RUNTIME) $(BUILDING) $(TESTING)
 
-.venv/.tools: Makefile | packages
+.venv/.tools: Makefile
 	@$(PYTHON) -m venv --system-site-packages .venv
 	@$(VENV) -m pip install --quiet --disable-pip-version-check $(TOOLS)
 	@touch $@
 
 deps: packages .venv/.tools ## install what is missing: Debian packages, then the developer tools in .venv
 
-build: packages build/trafficmon.bpf.o build/libtmparse.so ## compile the data path and the host build of its parser
+build: build/trafficmon.bpf.o build/libtmparse.so ## compile the data path and the host build of its parser
 
 build/trafficmon.bpf.o: $(wildcard bpf/*.c bpf/*.h) Makefile
 	@mkdir -p build
@@ -47,7 +49,7 @@ build/trafficmon.bpf.o: $(wildcard bpf/*.c bpf/*.h) Makefile
 
 build/libtmparse.so: $(wildcard bpf/*.c bpf/*.h) Makefile
 	@mkdir -p build
-	$(CC) $(HOST_CFLAGS) bpf/host.c -o $@.tmp && mv $@.tmp $@
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(HOST_CFLAGS) bpf/host.c $(LDFLAGS) -o $@.tmp && mv $@.tmp $@
 
 # What the live tests and the bench put beside it.
 TEST_OBJECTS := $(patsubst %,build/tests/%.o,$(notdir $(basename $(wildcard tests/lab/*.bpf.c tests/bench/*.bpf.c))))
@@ -61,11 +63,11 @@ abi: build/trafficmon.bpf.o .venv/.tools ## write trafficmond/abi.py anew from b
 	    .venv/bin/ruff format --quiet --stdin-filename trafficmond/abi.py - > build/abi.py
 	mv build/abi.py trafficmond/abi.py
 
-run: build ## watch a real interface in the foreground: sudo make run IFACE=eth0
+run: packages build ## watch a real interface in the foreground: sudo make run IFACE=eth0
 	@test -n "$(IFACE)" || { echo "make run: no default route to guess from; say which: make run IFACE=eth0" >&2; exit 2; }
 	$(SUDO) $(PYTHON) -m trafficmond -i $(IFACE)
 
-demo: build ## a guided tour in a lab of its own, under a minute; KEEP=1 leaves it up
+demo: packages build ## a guided tour in a lab of its own, under a minute; KEEP=1 leaves it up
 	@$(SUDO) env KEEP=$(KEEP) PYTHONPATH=tests/lab:. $(PYTHON) tests/demo/demo.py
 
 test: deps build $(TEST_OBJECTS) ## all tests: those without root first, then the live ones (skipped with a reason without root)
