@@ -11,10 +11,11 @@ from debian import Failure, Machine
 
 UNIT = "trafficmond.service"
 RULES = "/etc/trafficmon/cidr.d"
-HERE, PEER = "192.0.2.1", "192.0.2.2"  # the machine and its only neighbour, which is its default route
-XDP = f"ip -d -j link show dev uplink"
+HERE, GATEWAY = "192.0.2.1", "192.0.2.2"  # the machine, and its neighbour as its default route
+PEER = "192.0.2.3"  # the neighbour as anybody: what comes from a gateway is guarded and cannot be dropped
 INSTALL = "apt-get install -y -q --no-install-recommends"
-ONLY_OURS = "-o Dir::Etc::sourcelist=/etc/apt/sources.list.d/trafficmon.list -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0"
+ONLY_OURS = "-o Dir::Etc::sourcelist=/etc/apt/sources.list.d/trafficmon.list -o Dir::Etc::sourceparts=/dev/null"
+ONLY_OURS += " -o APT::Get::List-Cleanup=0"
 
 
 class Host:
@@ -27,7 +28,8 @@ class Host:
             "ip link add uplink type veth peer name eth0 netns peer",
             f"ip address add {HERE}/24 dev uplink",
             "ip link set uplink up",
-            f"ip route add default via {PEER}",
+            f"ip route add default via {GATEWAY}",
+            f"ip -n peer address add {GATEWAY}/24 dev eth0",
             f"ip -n peer address add {PEER}/24 dev eth0",
             "ip -n peer link set eth0 up",
             "ip -n peer link set lo up",
@@ -38,9 +40,9 @@ class Host:
         """What `trafficctl -o json COMMAND` answers."""
         return json.loads(self.run(f"trafficctl -o json {command}", user).stdout)
 
-    def ping(self, count: int = 3) -> int:
+    def ping(self, count: int = 3, interval: float = 0.05) -> int:
         """How many of `count` pings from the neighbour are answered."""
-        done = self.run(f"ip netns exec peer ping -q -i 0.05 -W 1 -c {count} {HERE}", check=False)
+        done = self.run(f"ip netns exec peer ping -q -I {PEER} -i {interval} -W 1 -c {count} {HERE}", check=False)
         return int(done.stdout.split(" received")[0].split()[-1])
 
     def pid(self) -> int:
@@ -77,3 +79,268 @@ def soon(holds: Callable[[], object], expected: str, within: float = 10) -> floa
                 return time.monotonic() - began
         time.sleep(0.1)
     raise Failure(f"expected {expected} within {within:.0f} s; last: {saw}")
+
+
+def installs(host: Host) -> str:
+    """apt install trafficmon, from the local repository"""
+    host.run("echo 'deb [trusted=yes] file:/srv/apt ./' >/etc/apt/sources.list.d/trafficmon.list")
+    host.run(f"apt-get update -q {ONLY_OURS}")
+    host.run("apt-cache policy trafficmon | grep -q 'Candidate: [0-9]'")
+    host.run(f"{INSTALL} /srv/previous.deb")  # the build before this one; this one comes with the upgrade below
+    return host.run("dpkg-query -W trafficmon").stdout
+
+
+def starts(host: Host) -> str:
+    """systemctl start: up as its own user, with three capabilities, on an unconfigured host"""
+    host.run("systemctl start trafficmond")
+    host.run(f"systemctl is-active --quiet {UNIT}")
+    status = dict(line.split(":\t", 1) for line in host.run(f"cat /proc/{host.pid()}/status").stdout.splitlines())
+    must(
+        int(status["CapEff"], 16) == 1 << 12 | 1 << 38 | 1 << 39,
+        "CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF",
+        status["CapEff"],
+    )
+    owner = host.run(f"stat -c %U /proc/{host.pid()}").stdout.strip()
+    must(owner == "trafficmon", "the user trafficmon", owner)
+    return f"user trafficmon, CapEff {status['CapEff']}, {int(status['RssAnon'].split()[0]) / 1024:.0f} MiB RssAnon"
+
+
+def is_confined(host: Host) -> str:
+    """systemd-analyze security: at most 1.5 for each of its services"""
+    said = []
+    for unit in (UNIT, "trafficmond-pins.service"):
+        line = host.run(f"systemd-analyze security --no-pager {unit} | tail -n 1").stdout.strip("→ \n")
+        said.append(line)
+        must(float(line.split(":")[1].split()[0]) <= 1.5, "an exposure of at most 1.5", line)
+    return "\n".join(said)
+
+
+def watches_the_default_route(host: Host) -> str:
+    """trafficctl status: watches the default route's interface, drops nothing"""
+    status = host.json("status")
+    names = [interface["name"] for interface in status["interfaces"]]
+    must(names == ["uplink"], "uplink, the default route's interface, and no other", names)
+    must(host.program() > 0, "an XDP program on uplink", "none")
+    must(host.ping() == 3, "3 of 3 pings answered", "fewer")
+    return host.run("trafficctl status").stdout
+
+
+def accounts_exactly(host: Host) -> str:
+    """traffic over veth: 500 pings are 500 packets more each way, all accounted for"""
+    before = host.json("status")["accounting"]
+    must(host.ping(500, 0.005) == 500, "500 of 500 pings answered", "fewer")
+    time.sleep(1.5)
+    accounting = host.json("status")["accounting"]
+    grown = accounting["seen"]["packets"] - before["seen"]["packets"]
+    must(1000 <= grown <= 1020, "500 packets in, 500 out and a few of ARP", grown)
+    parts = ("in_flows", "unattributed", "not_ip", "malformed", "pending")
+    total = sum((accounting.get(part) or {"packets": 0})["packets"] for part in parts)
+    must(
+        total == accounting["seen"]["packets"],
+        "seen = in flows + unattributed + not IP + malformed + pending",
+        accounting,
+    )
+    return f"{grown} packets more; seen {accounting['seen']['packets']} = sum of its parts"
+
+
+def adds_a_rule(host: Host) -> str:
+    """add-cidr drops at once, explain says why, remove-cidr lets pass again"""
+    host.run(f"trafficctl add-cidr {PEER}/32 --action drop --label neighbour")
+    must(host.ping() == 0, "no ping answered", "some")
+    said = host.run(f"trafficctl explain {PEER}").stdout
+    must("neighbour" in said, "explain to name the rule", said)
+    host.run(f"trafficctl remove-cidr {PEER}/32")
+    must(host.ping() == 3, "pings answered again", "not all")
+    return said
+
+
+def edits_a_file(host: Host) -> str:
+    """a file in cidr.d takes effect by itself; one with a mistake changes nothing and is told"""
+    host.run(
+        f'printf \'[[rule]]\\ncidr = "198.51.100.0/24"\\naction = "drop"\\nlabel = "filed"\\n\' >{RULES}/10-test.toml'
+    )
+    took = soon(lambda: "filed" in host.run("trafficctl rules").stdout, "the rule of the new file in force", 5)
+    host.run(f"printf '[[rule]]\\ncidr = \"300.0.0.0/8\"\\n' >{RULES}/20-broken.toml")
+    soon(lambda: host.json("status")["config"]["error"], "the mistake in status", 5)
+    checked = host.run("trafficctl check", check=False)
+    must(checked.returncode == 1, "trafficctl check to end with 1", checked.returncode)
+    must("20-broken.toml" in checked.stdout + checked.stderr, "the file named", checked.stdout)
+    reload = host.run("systemctl reload trafficmond", check=False)
+    must(reload.returncode != 0, "systemctl reload to fail while a file is broken", "it succeeded")
+    must(
+        "filed" in host.run("trafficctl rules").stdout,
+        "the last good rules in force",
+        host.run("trafficctl rules").stdout,
+    )
+    host.run(f"rm {RULES}/20-broken.toml && systemctl reload trafficmond")
+    must(not host.json("status")["config"]["error"], "no error after the reload", host.json("status")["config"])
+    return f"in force {took:.1f} s after the file was written\n{checked.stdout}{checked.stderr}"
+
+
+def reads_the_journal(host: Host) -> str:
+    """journalctl -u trafficmond: events with structured fields"""
+    host.run(f"trafficctl add-cidr {PEER}/32 --action drop --label journalled")
+    host.ping()
+    host.run(f"trafficctl remove-cidr {PEER}/32")
+    query = "journalctl -u trafficmond -o json --no-pager"
+    soon(lambda: any("SRC_IP" in key for key in _fields(host.run(query).stdout)), "entries with an address as a field")
+    fields = sorted(key for key in _fields(host.run(query).stdout) if not key.startswith("_"))
+    return f"{' '.join(fields)}\n{host.run('journalctl -u trafficmond -n 5 -o cat --no-pager').stdout}"
+
+
+def _fields(journal: str) -> set[str]:
+    return {key for line in journal.splitlines() for key in json.loads(line)}
+
+
+def asks_the_database(host: Host) -> str:
+    """sqlite3 flows.db: the flows of the pings"""
+    where = f"WHERE protocol = 'ICMP' AND src_ip = '{PEER}'"
+    query = f"SELECT count(*), sum(packets), sum(reply_packets) FROM flows {where}"
+    host.run("systemctl reload-or-restart trafficmond")  # a restart or reload must not lose what is not yet stored
+    ask = f'sqlite3 -readonly /var/lib/trafficmon/flows.db "{query}"'
+    soon(lambda: int(host.run(ask).stdout.split("|")[1] or 0) >= 500, "the 500 pings in flows.db", 60)
+    return host.run(ask).stdout
+
+
+def keeps_out_strangers(host: Host) -> str:
+    """a stranger is refused with a hint, a group member may ask but not change, trafficmon-admin may change"""
+    for user, groups in (("stranger", ""), ("reader", "trafficmon"), ("admin", "trafficmon,trafficmon-admin")):
+        host.run(f"useradd -m -G '{groups}' {user}")
+    refused = host.run("trafficctl status", "stranger", check=False)
+    must(refused.returncode in (3, 4), "exit code 3 or 4 for a stranger", refused.returncode)
+    must("trafficmon" in refused.stderr, "a hint that names the group", refused.stderr)
+    host.run("trafficctl status", "reader")
+    denied = host.run("trafficctl add-cidr 198.51.100.9/32", "reader", check=False)
+    must(denied.returncode == 4, "exit code 4 for a reader who changes", f"{denied.returncode} {denied.stderr}")
+    host.run("trafficctl add-cidr 198.51.100.9/32 && trafficctl remove-cidr 198.51.100.9/32", "admin")
+    host.run("sqlite3 -readonly /var/lib/trafficmon/flows.db 'SELECT count(*) FROM flows'", "reader")
+    must(
+        host.run("ls /var/lib/trafficmon", "stranger", check=False).returncode != 0,
+        "the history closed to a stranger",
+        "open",
+    )
+    return refused.stderr + denied.stderr
+
+
+def restarts_without_a_gap(host: Host) -> str:
+    """systemctl restart: what is dropped stays dropped, and what is seen stays counted"""
+    return _without_a_gap(host, "systemctl restart trafficmond", "systemctl restart")
+
+
+def survives_a_kill(host: Host) -> str:
+    """kill -9: filtering goes on, and systemd brings the daemon back"""
+    return _without_a_gap(host, f"kill -9 {host.pid()}", "kill -9")
+
+
+def survives_a_hang(host: Host) -> str:
+    """a daemon that hangs is ended by the watchdog and comes back; filtering goes on"""
+    drop_in = "/run/systemd/system/trafficmond.service.d"
+    host.run(f"mkdir -p {drop_in} && printf '[Service]\\nWatchdogSec=3s\\n' >{drop_in}/watchdog.conf")
+    host.run("systemctl daemon-reload && systemctl restart trafficmond")
+    said = _without_a_gap(host, f"kill -STOP {host.pid()}", "SIGSTOP")
+    result = host.run(f"journalctl -u {UNIT} --no-pager | grep -i watchdog | tail -n 2").stdout
+    must("atchdog" in result, "the watchdog in the journal", result)
+    host.run(f"rm -r {drop_in} && systemctl daemon-reload && systemctl restart trafficmond")
+    return said + "\n" + result
+
+
+def upgrades_under_traffic(host: Host) -> str:
+    """apt upgrade from the previous build under traffic: nothing passes, nothing is uncounted"""
+    old = host.run("dpkg-query -W -f '${Version}' trafficmon").stdout
+    host.run("echo '# mine' >>/etc/trafficmon/trafficmond.toml")
+    said = _without_a_gap(host, f"{INSTALL} trafficmon", "the upgrade", settle=60)
+    new = host.run("dpkg-query -W -f '${Version}' trafficmon").stdout
+    must(new != old and old.startswith(new), "a newer version", f"{old} -> {new}")
+    host.run("tail -n 1 /etc/trafficmon/trafficmond.toml | grep -qx '# mine'")
+    return f"{old} -> {new}; the edited conffile is kept\n{said}"
+
+
+def _without_a_gap(host: Host, command: str, what: str, settle: float = 20) -> str:
+    """Runs `command` while a neighbour whose packets are to be dropped sends 200 a second."""
+    host.run(f'printf \'[[rule]]\\ncidr = "{PEER}"\\naction = "drop"\\n\' >{RULES}/30-gap.toml && trafficctl reload')
+    must(host.ping() == 0, "the neighbour's packets dropped to begin with", "some passed")
+    before, started = host.seen(), host.pid()
+    ping = host.popen(f"exec ip netns exec peer ping -q -I {PEER} -i 0.005 -W 1 {HERE}")
+    time.sleep(1)
+    host.run(command, timeout=settle + 60)
+    took = soon(lambda: host.pid() not in (0, started) and host.seen(), "another daemon that answers", settle)
+    time.sleep(1)
+    host.run("pkill -INT -x ping")
+    summary = ping.communicate(timeout=10)[0]
+    sent, received = (int(summary.split(word)[0].split()[-1]) for word in (" packets transmitted", " received"))
+    must(received == 0, f"none of {sent} packets to pass", f"{received} passed")
+    seen = host.seen() - before
+    must(sent <= seen <= sent + 30, f"{sent} packets counted over it (and a few of ARP)", seen)
+    host.run(f"rm {RULES}/30-gap.toml && trafficctl reload")
+    must(host.ping() == 3, "pings answered once the rule is gone", "not all")
+    return f"{what}: {sent} sent, {received} passed, {seen} counted; back after {took:.1f} s"
+
+
+def stops(host: Host) -> str:
+    """systemctl stop detaches; with on_stop = "keep" the filter stays; start finds its way back"""
+    host.run("systemctl stop trafficmond")
+    took = soon(lambda: host.program() == 0, "no XDP program on uplink", 10)
+    must(not host.run("tc filter show dev uplink egress").stdout, "no TC program left", "one")
+    left = host.run("trafficctl status", check=False)
+    must(left.returncode == 3, "exit code 3 without a daemon", left.returncode)
+    host.run("sed -i '1i on_stop = \"keep\"' /etc/trafficmon/trafficmond.toml && systemctl start trafficmond")
+    program = host.program()
+    host.run("systemctl stop trafficmond")
+    time.sleep(2)
+    must(host.program() == program != 0, "the XDP program kept", f"{program} -> {host.program()}")
+    host.run("systemctl start trafficmond")
+    host.run("sed -i 1d /etc/trafficmon/trafficmond.toml && trafficctl reload")
+    return f"detached {took:.1f} s after systemctl stop\n{left.stderr}"
+
+
+def reads_the_manual(host: Host) -> str:
+    """the man pages are there and have no warnings"""
+    pages = ("trafficmond.8", "trafficctl.1", "trafficmond.toml.5", "trafficmon-rules.5")
+    for page in pages:
+        name, _, section = page.rpartition(".")
+        warnings = host.run(f"MANWIDTH=100 man --warnings {section} {name} 2>&1 >/dev/null").stdout
+        must(not warnings, f"no warnings in {page}", warnings)
+    return " ".join(pages)
+
+
+def removes(host: Host) -> str:
+    """apt remove: nothing attached, settings kept"""
+    host.run("apt-get remove -y -q trafficmon")
+    must(host.program() == 0, "no XDP program on uplink", host.program())
+    must(not host.run("tc filter show dev uplink egress").stdout, "no TC program left", "one")
+    host.run(f"test -f /etc/trafficmon/trafficmond.toml && test -f {RULES}/10-test.toml")
+    must(host.ping() == 3, "pings answered", "not all")
+    return ""
+
+
+def purges(host: Host) -> str:
+    """apt purge: nothing left of it"""
+    host.run("apt-get purge -y -q trafficmon")
+    apts = "-not -path '/var/lib/apt/*' -not -path '/var/cache/apt/*' -not -path '*/sources.list.d/*'"
+    left = host.run(f"find /etc /usr /var /run /sys/fs/bpf -iname '*trafficmon*' {apts}", check=False).stdout
+    must(not left, "no file of it left", left)
+    must(host.run("getent passwd trafficmon || getent group trafficmon trafficmon-admin", check=False).returncode != 0,
+         "its user and groups gone", "they are there")  # fmt: skip
+    return ""
+
+
+STEPS: tuple[Callable[[Host], str], ...] = (
+    installs,
+    starts,
+    is_confined,
+    watches_the_default_route,
+    accounts_exactly,
+    adds_a_rule,
+    edits_a_file,
+    reads_the_journal,
+    asks_the_database,
+    keeps_out_strangers,
+    restarts_without_a_gap,
+    survives_a_kill,
+    survives_a_hang,
+    upgrades_under_traffic,
+    stops,
+    reads_the_manual,
+    removes,
+    purges,
+)

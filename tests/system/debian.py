@@ -60,7 +60,7 @@ def root_tarball(suite: str, folder: Path, include: Sequence[str], fetch: Sequen
 
 
 class Machine:
-    """A Debian booted from a folder by systemd-nspawn: a network, a bpffs and a journal of its own, all capabilities."""
+    """A Debian booted from a folder by systemd-nspawn: its own network, bpffs and journal, all capabilities."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder

@@ -1,0 +1,57 @@
+"""Completion for fish."""
+
+from __future__ import annotations
+
+from commands import Argument, Client
+
+_HEAD = """\
+# fish completion for trafficctl
+
+# Values of KEY in what `trafficctl COMMAND` answers.
+function __trafficctl_ask
+    trafficctl -o jsonl $argv[1] 2>/dev/null | string replace -rf '.*"'$argv[2]'": *"([^"\\\\\\\\]*)".*' '$1' | sort -u
+end
+
+complete -c trafficctl -f
+"""
+
+_ASK = {
+    "prefixes": "(__trafficctl_ask rules cidr)",
+    "labels": "(__trafficctl_ask rules label)",
+    "bans": "(__trafficctl_ask bans cidr)",
+    "threats": "(__trafficctl_ask threats id)",
+    "interfaces": "(__fish_print_interfaces)",
+}
+
+
+def script(client: Client) -> str:
+    """The whole completion file."""
+    out = [_HEAD, *(_option("", option) for option in client.options), "\n"]
+    for command in client.commands:
+        out.append(f"complete -c trafficctl -n __fish_use_subcommand -a {command.name} -d {_quote(command.summary)}\n")
+    for command in client.commands:
+        out += ["\n", *(_option(command.name, argument) for argument in command.arguments)]
+    return "".join(out)
+
+
+def _option(command: str, argument: Argument) -> str:
+    words = ["complete -c trafficctl"]
+    if command:
+        words.append(f"-n '__fish_seen_subcommand_from {command}'")
+    for flag in argument.flags:
+        words.append(f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}")
+    if argument.flags:
+        words.append(f"-d {_quote(argument.help.replace('%%', '%'))}")
+    if argument.source == "files":
+        words.append("-r -F" if argument.flags else "-F")
+    elif argument.takes_value:
+        values = " ".join(argument.choices) if argument.source == "choices" else _ASK.get(argument.source, "")
+        if not argument.flags and not values:
+            return ""
+        words.append("-x" if argument.flags else "")
+        words.append(f"-a {_quote(values)}" if values else "")
+    return " ".join(word for word in words if word) + "\n"
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
