@@ -43,10 +43,26 @@ enum tm_reason {
 /* ---- the verdict table: one array of pages, swapped whole (ARCHITECTURE.md, "Verdict table") ---- */
 
 #define TM_PAGE_WORDS 1024u
+#define TM_PAGE_UNITS 128u
 #define TM_TABLE_MAGIC 0x31544d54u /* "TMT1" */
 
+/* What a rule needs beyond its verdict word: an end, a rate, and what applies after the end. */
+struct tm_record {
+	__u64 expires;       /* jiffies64; 0: never */
+	__u32 verdict;       /* verdict word; action TM_LIMIT uses rate and burst */
+	__u32 parent;        /* leaf (verdict word or TM_LEAF_RECORD index) of the enclosing prefix */
+	__u32 rate_per_s;    /* token bucket: packets a second for each source */
+	__u32 burst_packets; /* token bucket: depth */
+	__u32 pad[2];
+};
+
+/* The same 4 KiB as words, as keys of chunks and as records (one unit each). */
 struct tm_page {
-	__u32 w[TM_PAGE_WORDS];
+	union {
+		__u32 w[TM_PAGE_WORDS];
+		__u64 key[TM_PAGE_WORDS / 2];
+		struct tm_record record[TM_PAGE_UNITS];
+	};
 };
 
 /* Word offsets in page 0. A unit is 8 words (32 bytes); roots and records are given as units. */
@@ -70,16 +86,6 @@ enum tm_table_header {
 #define TM_LEAF_INDEX 0xffffffu
 #define TM_ROOT_BITS 16
 #define TM_CHUNK_MAX 32u /* boundaries in a chunk */
-
-/* What a rule needs beyond its verdict word: an end, a rate, and what applies after the end. */
-struct tm_record {
-	__u64 expires;       /* jiffies64; 0: never */
-	__u32 verdict;       /* verdict word; action TM_LIMIT uses rate and burst */
-	__u32 parent;        /* leaf (verdict word or TM_LEAF_RECORD index) of the enclosing prefix */
-	__u32 rate_per_s;    /* token bucket: packets a second for each source */
-	__u32 burst_packets; /* token bucket: depth */
-	__u32 pad[2];
-};
 
 /* ---- the ledger ---- */
 
@@ -149,20 +155,23 @@ struct tm_taken {
 	__u32 sequence;
 };
 
+struct tm_count {
+	__u64 packets;
+	__u64 bytes;
+};
+
 /* The eviction ring of one CPU: the kernel alone moves head, the reader alone moves tail; both only grow. */
 struct tm_ring {
 	__u64 head;
 	__u64 pad0[7];
 	__u64 tail;
-	__u64 pad1[7];
+	/* Of records that went to `unattributed`: what the reader had taken before they were evicted, so that they
+	 * are not counted twice. The reader's own. */
+	struct tm_count recovered;
+	__u64 pad1[5];
 };
 
 /* ---- totals ---- */
-
-struct tm_count {
-	__u64 packets;
-	__u64 bytes;
-};
 
 /* Why a packet could not be read; index of tm_totals.malformed_by. */
 enum tm_malformed {
@@ -207,6 +216,15 @@ struct tm_ifslots {
 
 /* ---- settings the programs read, and the clock ---- */
 
+/* Known when the programs are loaded, so that the verifier and the JIT take them for literals. */
+struct tm_constants {
+	__u64 seed;      /* of the flow hash; random, so that nobody can aim at one set */
+	__u32 set_mask;  /* sets of one CPU, less one; a power of two less one */
+	__u32 ring_mask; /* records in one CPU's ring, less one; likewise */
+	__u32 hz;        /* jiffies in a second */
+	__u32 pad;
+};
+
 #define TM_CFG_DROP_MALFORMED 0x01
 #define TM_CFG_BANS 0x02        /* the ban table is not empty */
 #define TM_CFG_ESTABLISHED 0x04 /* learn from egress, pass replies under a default of drop */
@@ -215,7 +233,8 @@ struct tm_ifslots {
 struct tm_config {
 	__u32 flags; /* TM_CFG_* */
 	__u32 pad;
-	__u64 pad1[7];
+	__u64 seed; /* of the flow hash; kept here so that the next daemon finds the flows where this one's program put them */
+	__u64 pad1[6];
 };
 
 /* Written by the clock program, run through BPF_PROG_TEST_RUN, to tie jiffies to wall clock. */

@@ -5,7 +5,6 @@
  *
  *   TM_MAP ...   a map; bcc numbers its maps -1, -2, ... in order of declaration, hence the enum
  *   TM_REF(m)    the map's address in a helper call
- *   TM_CONST     a constant set at load time (.rodata for libbpf, -Dname=value for bcc)
  *   TM_SUBFN     a function that the verifier checks once (bcc has no calls between functions: inlined there)
  *   TM_PROG      a program
  */
@@ -21,7 +20,6 @@
 #define TM_REF(m) ((void *)bpf_pseudo_fd(1, m##_ref))
 #define TM_PROG(section)
 #define TM_SUBFN static inline
-#define TM_CONST(type, name)
 #else
 #define TM_MAP(name, low, UP, K, V, n, flags) \
 	struct { __uint(type, BPF_MAP_TYPE_##UP); __uint(max_entries, n); __uint(map_flags, flags); __type(key, K); __type(value, V); } name SEC(".maps");
@@ -30,15 +28,17 @@
 #define TM_REF(m) (&m)
 #define TM_PROG(section) SEC(section)
 #define TM_SUBFN __noinline
-#define TM_CONST(type, name) const volatile type name = 0;
 /* clang-format on */
 #endif
 
-/* Set at load time. */
-TM_CONST(__u64, c_seed)       /* of the flow hash; random, so that nobody can aim at one set */
-TM_CONST(__u32, c_set_mask)   /* sets of one CPU, less one; a power of two less one */
-TM_CONST(__u32, c_ring_mask)  /* records in one CPU's ring, less one; likewise */
-TM_CONST(__u32, c_hz)         /* jiffies in a second */
+/* Set at load time; see struct tm_constants. For bcc each is given with -D. */
+#ifndef TM_BCC
+const volatile struct tm_constants tm_constants = {};
+#define c_seed tm_constants.seed
+#define c_set_mask tm_constants.set_mask
+#define c_ring_mask tm_constants.ring_mask
+#define c_hz tm_constants.hz
+#endif
 
 /* Sizes that follow the machine: libbpf's loader sets them before the load, bcc's gives them with -D. */
 #ifndef TM_NUM_CPUS

@@ -16,7 +16,6 @@
 /* Boundary search in a chunk: u32 n, pad; u64 key[n]; u32 entry[n + 1]. `g` is its word offset in the page. */
 static __always_inline __u32 tm_chunk(const struct tm_page *page, __u32 g, __u64 k)
 {
-	const __u64 *key = (const __u64 *)page->w;
 	__u32 n = page->w[g & (TM_PAGE_WORDS - 1)];
 	__u32 first = (g >> 1) + 1, index = 0, left = n, half;
 	__u64 x, less;
@@ -26,7 +25,7 @@ static __always_inline __u32 tm_chunk(const struct tm_page *page, __u32 g, __u64
 		if (!left)
 			break;
 		half = (left + 1) >> 1;
-		x = key[(first + index + half - 1) & (TM_PAGE_WORDS / 2 - 1)];
+		x = page->key[(first + index + half - 1) & (TM_PAGE_WORDS / 2 - 1)];
 		less = (~k & x) | (~(k ^ x) & (k - x)); /* top bit: k < x; without a branch that could be guessed wrong */
 		index += half & (__u32) ~((__s64)less >> 63);
 		left -= half;
@@ -78,7 +77,7 @@ static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 l
 /* The leaf's verdict word, following expired records to what encloses them. */
 static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now)
 {
-	__u32 zero = 0, g, index;
+	__u32 zero = 0, unit, index;
 	const struct tm_record *record;
 	const struct tm_page *page;
 	int i;
@@ -89,13 +88,12 @@ static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now)
 		page = bpf_map_lookup_elem(table, &zero);
 		if (!page)
 			return 0;
-		g = (page->w[TM_HDR_RECORDS] + (leaf & TM_LEAF_INDEX)) << 3;
-		index = g / TM_PAGE_WORDS;
+		unit = page->w[TM_HDR_RECORDS] + (leaf & TM_LEAF_INDEX);
+		index = unit / TM_PAGE_UNITS;
 		page = bpf_map_lookup_elem(table, &index);
 		if (!page)
 			return 0;
-		g &= TM_PAGE_WORDS - 8;
-		record = (const struct tm_record *)&page->w[g];
+		record = &page->record[unit % TM_PAGE_UNITS];
 		if (!record->expires || now < record->expires) {
 			struct tm_packet *p = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
 

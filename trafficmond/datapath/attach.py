@@ -1,0 +1,163 @@
+"""Attaches the two programs to one interface: XDP for what comes in, TC for what goes out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass, field
+
+from trafficmond.datapath import libbpf
+from trafficmond.datapath.interfaces import Interface
+from trafficmond.datapath.loader import Loaded
+from trafficmond.datapath.pins import Pins
+from trafficmond.errors import DatapathError, ForeignProgramError
+
+_XDP_FLAGS = {"native": libbpf.XDP_FLAGS_DRV, "skb": libbpf.XDP_FLAGS_SKB}
+_OURS = ("tm_xdp",)
+
+
+@dataclass(slots=True)
+class Attachment:
+    """What hangs on one interface. `notes` say what could not be had, and why."""
+
+    ifindex: int
+    name: str
+    mode: str  # native | skb
+    egress: str  # tcx | clsact | "" where it is off or refused
+    notes: list[str] = field(default_factory=list)
+    _links: dict[str, int] = field(default_factory=dict)
+
+    def release(self) -> None:
+        """Closes our descriptors; pinned attachments stay."""
+        for fd in self._links.values():
+            os.close(fd)
+        self._links.clear()
+
+
+def attach(loaded: Loaded, pins: Pins, interface: Interface, mode: str, egress: bool) -> Attachment:
+    """Attaches to `interface`, taking over in place what an earlier daemon left pinned there.
+
+    Raises ForeignProgramError if somebody else's XDP program is there, DatapathError if the kernel refuses.
+    """
+    done = Attachment(interface.ifindex, interface.name, mode, "")
+    done._links["xdp"] = _attach_xdp(loaded, pins, interface, mode, done)
+    if egress:
+        try:
+            _attach_egress(loaded, pins, interface, done)
+        except OSError as error:
+            done.notes.append(f"what leaves through {interface.name} is not seen: {error.strerror}")
+    return done
+
+
+def detach(done: Attachment, pins: Pins) -> None:
+    """Ends the attachment."""
+    pins.drop_link("xdp", done.ifindex)
+    pins.drop_link("tcx", done.ifindex)
+    if done.egress == "clsact":
+        with contextlib.suppress(OSError):
+            _clsact(done.ifindex, None)
+    done.release()
+
+
+def _attach_xdp(loaded: Loaded, pins: Pins, interface: Interface, mode: str, done: Attachment) -> int:
+    program = loaded.programs["tm_xdp"]
+    kept = _take_over(pins, "xdp", interface.ifindex, program)
+    if kept is not None:
+        done.mode = "kept"
+        return kept
+    refusals = []
+    for attempt in ("native", "skb") if mode == "auto" else (mode,):
+        try:
+            fd = libbpf.link_create(program, interface.ifindex, libbpf.XDP, _XDP_FLAGS[attempt])
+        except OSError as error:
+            if error.errno in (errno.EBUSY, errno.EEXIST):
+                raise _foreign(interface) from error
+            refusals.append(f"{attempt} mode: {os.strerror(error.errno or 0)}{_why(error.errno, interface)}")
+            continue
+        done.mode = attempt
+        done.notes += [f"{refusal}; running in skb mode" for refusal in refusals]
+        pins.keep_link("xdp", interface.ifindex, fd)
+        return fd
+    raise DatapathError(
+        f"cannot attach to {interface.name}: {', '.join(refusals)}", hint='try xdp_mode = "auto", or trafficctl doctor'
+    )
+
+
+def _why(number: int | None, interface: Interface) -> str:
+    if number == errno.EOPNOTSUPP:
+        return " by this driver"
+    if number in (errno.EINVAL, errno.ERANGE) and interface.mtu > 3498:
+        return f" (MTU {interface.mtu} may be too large for it)"
+    return ""
+
+
+def _take_over(pins: Pins, kind: str, ifindex: int, program: int) -> int | None:
+    fd = pins.link(kind, ifindex)
+    if fd is None:
+        return None
+    try:
+        libbpf.link_update(fd, program)
+    except OSError:
+        os.close(fd)
+        pins.drop_link(kind, ifindex)
+        return None
+    return fd
+
+
+def _foreign(interface: Interface) -> ForeignProgramError:
+    name = libbpf.program_name(interface.xdp_prog_id) if interface.xdp_prog_id else ""
+    what = f'"{name}" (id {interface.xdp_prog_id})' if name else f"(id {interface.xdp_prog_id or 'unknown'})"
+    if name in _OURS:
+        hint = "another trafficmond runs on it; stop that one, or detach what it left with: trafficmond --detach"
+    else:
+        hint = f"detach it (ip link set dev {interface.name} xdp off), or leave {interface.name} out of `interfaces`"
+    return ForeignProgramError(f"{interface.name} already has an XDP program {what}", hint=hint)
+
+
+def _attach_egress(loaded: Loaded, pins: Pins, interface: Interface, done: Attachment) -> None:
+    program = loaded.programs["tm_tc"]
+    fd = _take_over(pins, "tcx", interface.ifindex, program)
+    if fd is None:
+        try:
+            fd = libbpf.link_create(program, interface.ifindex, libbpf.TC_EGRESS_TCX)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+            _clsact(interface.ifindex, program)  # before Linux 6.6
+            done.egress = "clsact"
+            return
+        pins.keep_link("tcx", interface.ifindex, fd)
+    done._links["tcx"] = fd
+    done.egress = "tcx"
+
+
+_CLSACT_PARENT, _EGRESS_PARENT = 0xFFFFFFF1, 0xFFFFFFF3
+_FILTER_HANDLE, _FILTER_PRIORITY, _ETH_P_ALL = 0x746D, 0x746D, 0x0003
+
+
+def _clsact(ifindex: int, program: int | None) -> None:
+    """Puts (or, for None, removes) our filter on a clsact qdisc; replacing it is atomic for the packets."""
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    with IPRoute() as netlink:
+        try:
+            where = {"index": ifindex, "parent": _EGRESS_PARENT, "prio": _FILTER_PRIORITY, "handle": _FILTER_HANDLE}
+            if program is None:
+                netlink.tc("del-filter", "bpf", protocol=_ETH_P_ALL, **where)
+                return
+            with contextlib.suppress(NetlinkError):  # somebody's clsact is as good as ours
+                netlink.tc("add", "clsact", index=ifindex)
+            netlink.tc(
+                "replace-filter",
+                "bpf",
+                fd=program,
+                name="trafficmon",
+                classid=1,
+                protocol=_ETH_P_ALL,
+                direct_action=True,
+                **where,
+            )
+        except NetlinkError as error:
+            raise OSError(error.code, f"clsact: {os.strerror(error.code)}") from error

@@ -1,0 +1,75 @@
+"""The kernel's ban table: a small LPM trie whose entries end by themselves, on time, with or without a daemon."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from trafficmond import abi
+from trafficmond.datapath import libbpf
+from trafficmond.datapath.clock import Clock
+from trafficmond.errors import DatapathError
+from trafficmond.model import Action, Reason, verdict_word
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_BITS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class KernelBan:
+    """A ban as the kernel holds it; `expires` is epoch seconds, None: never."""
+
+    network: Network
+    expires: float | None
+
+
+class BanTable:
+    """Reads and writes `tm_bans`."""
+
+    def __init__(self, map_fd: int, clock: Clock) -> None:
+        self._fd = map_fd
+        self._clock = clock
+
+    def put(self, ban: KernelBan) -> None:
+        """Puts a ban in force, or changes when it ends. Raises DatapathError if the table is full."""
+        value = np.zeros(1, abi.BAN)
+        value["expires"] = 0 if ban.expires is None else self._clock.to_jiffies(ban.expires)
+        value["verdict"] = verdict_word(Action.DROP, Reason.BAN)
+        try:
+            libbpf.update(self._fd, _key(ban.network), value.tobytes())
+        except OSError as error:
+            raise DatapathError(
+                f"cannot ban {ban.network}: {error.strerror}", hint="lift bans with trafficctl unban"
+            ) from error
+
+    def remove(self, network: Network) -> bool:
+        """Lifts exactly this ban; False if there was none."""
+        return libbpf.delete(self._fd, _key(network))
+
+    def __iter__(self) -> Iterator[KernelBan]:
+        key = libbpf.next_key(self._fd, None, abi.BAN_KEY.itemsize)
+        while key is not None:
+            raw = libbpf.lookup(self._fd, key, abi.BAN.itemsize)
+            following = libbpf.next_key(self._fd, key, abi.BAN_KEY.itemsize)
+            if raw is not None:
+                expires = np.frombuffer(raw, abi.BAN)["expires"]
+                yield KernelBan(_network(key), float(self._clock.to_epoch(expires)[0]) if expires[0] else None)
+            key = following
+
+
+def _key(network: Network) -> bytes:
+    packed = network.network_address.packed
+    length = network.prefixlen
+    if network.version == 4:
+        packed, length = b"\0" * 10 + b"\xff\xff" + packed, length + 96
+    return length.to_bytes(4, "little") + packed
+
+
+def _network(key: bytes) -> Network:
+    length, packed = int.from_bytes(key[:4], "little"), key[4:]
+    if length >= 96 and packed.startswith(b"\0" * 10 + b"\xff\xff"):
+        return ipaddress.IPv4Network((packed[12:], length - 96))
+    return ipaddress.IPv6Network((packed, min(length, _BITS)))

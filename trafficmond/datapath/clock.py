@@ -1,0 +1,52 @@
+"""Jiffies, the data path's clock, against the wall clock."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond import abi
+from trafficmond.datapath import libbpf
+from trafficmond.datapath.loader import Loaded, tick_hz
+from trafficmond.datapath.mapped import Mapped
+
+_FRAME = bytes(64)  # what the clock program is run over; it does not look at it
+
+
+class Clock:
+    """Converts between jiffies64 and epoch seconds; `calibrate` follows a wall clock that is stepped or slewed.
+
+    Jiffies stand still while the machine is suspended, as CLOCK_MONOTONIC does.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.hz = tick_hz()
+        self._tick = loaded.programs["tm_tick"]
+        self._map = Mapped(loaded.maps["tm_clock"], abi.CLOCK, 1)
+        self._epoch_at_zero = 0.0
+        self.calibrate()
+
+    def calibrate(self) -> float:
+        """Reads both clocks; returns by how many seconds the wall clock moved against jiffies since the last time."""
+        libbpf.test_run(self._tick, _FRAME)
+        wall, monotonic_ns = time.time(), time.monotonic_ns()
+        then = self._map.array[0]
+        # Jiffies advance in steps of 1/hz: half a step is the best guess of where in the step this was.
+        at = wall - (monotonic_ns - int(then["monotonic_ns"])) / 1e9
+        before, self._epoch_at_zero = self._epoch_at_zero, at - (int(then["jiffies"]) + 0.5) / self.hz
+        return self._epoch_at_zero - before if before else 0.0
+
+    def to_epoch(self, jiffies: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Epoch seconds of each jiffies64 value."""
+        return np.asarray(jiffies.astype(np.float64) / self.hz + self._epoch_at_zero)
+
+    def to_jiffies(self, epoch: float) -> int:
+        """The jiffies64 value at an epoch time, never below 1 (0 means "never" to the programs)."""
+        return max(1, int((epoch - self._epoch_at_zero) * self.hz))
+
+    def close(self) -> None:
+        """Lets go of the clock map."""
+        self._map.close()

@@ -1,0 +1,267 @@
+"""The data path as the daemon sees it: one load, its maps, and what it is attached to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond import abi
+from trafficmond.datapath import attach, libbpf, loader
+from trafficmond.datapath.bans import BanTable
+from trafficmond.datapath.clock import Clock
+from trafficmond.datapath.interfaces import Interface
+from trafficmond.datapath.ledger import Ledger, Sums
+from trafficmond.datapath.mapped import Mapped
+from trafficmond.datapath.pins import Pins
+from trafficmond.errors import DatapathError, TrafficmonError
+from trafficmond.flows.batch import Batch
+
+_RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two drains before it is only summed up
+_PAGE_BYTES = abi.PAGE.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """Exact totals of everything that was seen. seen = in_flows + unattributed + not_ip + malformed + pending,
+    where `pending` is what came in between reading the counters."""
+
+    seen: Sums
+    in_flows: Sums
+    unattributed: Sums
+    not_ip: Sums
+    malformed: Sums
+    dropped: Sums
+    malformed_by: dict[str, int]  # packets by reason
+
+    @property
+    def pending(self) -> Sums:
+        """Packets that arrived while the counters were read."""
+        rest = self.in_flows + self.unattributed + self.not_ip + self.malformed
+        return Sums(self.seen.packets - rest.packets, self.seen.bytes - rest.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What of the settings concerns the data path."""
+
+    loader: str  # auto | libbpf | bcc
+    xdp_mode: str  # auto | native | skb
+    egress: bool
+    pin_dir: Path
+    capacity: int
+    established: bool
+    drop_malformed: bool
+
+
+class Datapath:
+    """Loaded programs and mapped maps. Not thread-safe: one thread owns it."""
+
+    def __init__(self, options: Options) -> None:
+        """Loads, going on with the maps of an earlier daemon if they fit. Raises DatapathError."""
+        self.options = options
+        self.sizes = loader.Sizes(loader.possible_cpus(), options.capacity, _RING_RECORDS)
+        self.pins = Pins(options.pin_dir, self.sizes)
+        self.attached: dict[int, attach.Attachment] = {}
+        self.refused: dict[int, str] = {}  # ifindex -> why it is not attached
+        self._slot_base: dict[int, npt.NDArray[Any]] = {}  # totals of a slot when its interface got it
+        kept = self.pins.maps()
+        self.loaded = _load(options.loader, self.sizes, kept)
+        for fd in kept.values():
+            os.close(fd)
+        self.pins.keep_maps(self.loaded)
+        self.clock = Clock(self.loaded)
+        self.ledger = Ledger(self.loaded, self.sizes, self.clock)
+        self.bans = BanTable(self.loaded.maps["tm_bans"], self.clock)
+        self._config = Mapped(self.loaded.maps["tm_config"], abi.CONFIG, 1)
+        self._config.array["seed"] = self.loaded.seed
+        self._totals = Mapped(self.loaded.maps["tm_totals"], abi.TOTALS, self.sizes.entries()["tm_totals"])
+        self._ifslots = Mapped(self.loaded.maps["tm_ifslots"], np.dtype(np.uint8), abi.IFINDEX_SLOTS)
+        self.configure()
+
+    def configure(self) -> None:
+        """Sets the programs' switches from the options and from whether there are bans."""
+        flags = 0
+        flags |= abi.CFG_DROP_MALFORMED if self.options.drop_malformed else 0
+        flags |= abi.CFG_ESTABLISHED if self.options.established else 0
+        flags |= abi.CFG_BANS if any(True for _ in self.bans) else 0
+        self._config.array["flags"] = flags
+
+    def install(self, words: npt.NDArray[np.uint32]) -> None:
+        """Swaps in a compiled verdict table: every packet sees the old one or the new one, never a mixture."""
+        pages = words.nbytes // _PAGE_BYTES
+        try:
+            fd = libbpf.create_array("tm_rules", _PAGE_BYTES, pages, libbpf.F_MMAPABLE | libbpf.F_INNER_MAP)
+        except OSError as error:
+            raise DatapathError(f"no memory for a table of {words.nbytes >> 20} MiB: {error.strerror}") from error
+        try:
+            table = Mapped(fd, np.dtype(np.uint32), len(words))
+            table.array[:] = words
+            table.close()
+            libbpf.update(self.loaded.maps["tm_table"], bytes(4), fd.to_bytes(4, "little"))
+        finally:
+            os.close(fd)
+
+    def attach(self, wanted: Iterable[Interface]) -> list[str]:
+        """Makes the attachments match `wanted`. Returns what changed or failed, in words; nothing is raised for one
+        interface, since the others matter too: `refused` keeps the reasons."""
+        said = []
+        present = {interface.ifindex: interface for interface in wanted}
+        for ifindex in self.attached.keys() - present.keys():
+            said.append(f"let go of {self.attached[ifindex].name}")
+            self._let_go(ifindex)
+        for ifindex in [i for i in self.refused if i not in present]:
+            del self.refused[ifindex]
+        for ifindex, interface in present.items():
+            if ifindex in self.attached:
+                self.attached[ifindex].name = interface.name  # renamed, perhaps
+                continue
+            try:
+                self._attach_one(interface)
+            except TrafficmonError as error:
+                if self.refused.get(ifindex) != str(error):
+                    self.refused[ifindex] = str(error)
+                    said.append(str(error))
+            else:
+                self.refused.pop(ifindex, None)
+                done = self.attached[ifindex]
+                said += [
+                    f"attached to {done.name} ({done.mode}{', ' if done.egress else ''}{done.egress})",
+                    *done.notes,
+                ]
+        return said
+
+    def _attach_one(self, interface: Interface) -> None:
+        slots = self._ifslots.array
+        index = interface.ifindex % abi.IFINDEX_SLOTS
+        used = {int(slots[i % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK for i in self.attached}
+        slot = int(slots[index]) & abi.IFSLOT_MASK
+        if not slot or slot in used:
+            slot = self._free_slot(interface, used)
+            self._slot_base[slot] = self._totals_by_interface()[:, slot].copy()
+        slots[index] = slot | (abi.IFSLOT_RAW_IP if interface.raw_ip else 0)
+        options = self.options
+        self.attached[interface.ifindex] = attach.attach(
+            self.loaded, self.pins, interface, options.xdp_mode, options.egress
+        )
+
+    def _free_slot(self, interface: Interface, used: set[int]) -> int:
+        """A slot of the totals for an interface, one that never counted anything if there is any left."""
+        seen = self._totals_by_interface()["seen"]["packets"].sum(axis=(0, 2))
+        free = sorted(set(range(1, abi.MAX_INTERFACES)) - used, key=lambda slot: (seen[slot], slot))
+        if not free:
+            what = f"cannot attach to {interface.name}: {abi.MAX_INTERFACES - 1} interfaces are the most"
+            raise DatapathError(what, hint="name fewer in `interfaces`")
+        return free[0]
+
+    def _let_go(self, ifindex: int) -> None:
+        attach.detach(self.attached.pop(ifindex), self.pins)
+        self._ifslots.array[ifindex % abi.IFINDEX_SLOTS] = 0
+
+    def drain(self) -> Batch:
+        """What every flow record gained since the last call (a DELTA batch)."""
+        return self.ledger.drain()
+
+    def accounting(self) -> Accounting:
+        """Totals now. Read in such an order that `pending` is never negative."""
+        totals = self._totals.array
+        evicted = _sums(totals, "evicted")
+        recovered = self.ledger.recovered()
+        cached = self.ledger.in_cache()
+        unattributed = _sums(totals, "unattributed")
+        not_ip, malformed, dropped = _sums(totals, "not_ip"), _sums(totals, "malformed"), _sums(totals, "dropped")
+        by = totals["malformed_by"].sum(axis=0)
+        return Accounting(
+            seen=_sums(totals, "seen"),
+            in_flows=cached + evicted + recovered,
+            unattributed=Sums(unattributed.packets - recovered.packets, unattributed.bytes - recovered.bytes),
+            not_ip=not_ip,
+            malformed=malformed,
+            dropped=dropped,
+            malformed_by={name: int(by[number]) for number, name in MALFORMED.items() if by[number]},
+        )
+
+    def interface_totals(self, ifindex: int) -> npt.NDArray[Any]:
+        """What one attached interface counted (abi.TOTALS) on each CPU, shape (cpus, 2): [:, 0] ingress, [:, 1] egress.
+
+        Only the counts are of use: where a slot served another interface before, its are taken off.
+        """
+        slot = int(self._ifslots.array[ifindex % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK
+        totals = self._totals_by_interface()[:, slot].copy()
+        base = self._slot_base.get(slot)
+        if base is not None:
+            for name in ("seen", "dropped", "not_ip", "malformed"):
+                for unit in ("packets", "bytes"):
+                    totals[name][unit] -= base[name][unit]
+        return totals
+
+    def _totals_by_interface(self) -> npt.NDArray[Any]:
+        return self._totals.array.reshape(self.sizes.cpus, abi.MAX_INTERFACES, 2)
+
+    def close(self, detach: bool) -> None:
+        """Lets go of everything; attachments and maps stay pinned unless `detach`."""
+        for ifindex in list(self.attached):
+            if detach:
+                self._let_go(ifindex)
+            else:
+                self.attached.pop(ifindex).release()
+        if detach:
+            self.pins.remove_all()
+        self.ledger.close()
+        self.clock.close()
+        for mapped in (self._config, self._totals, self._ifslots):
+            mapped.close()
+        self.loaded.close()
+
+
+MALFORMED = {
+    abi.SHORT_ETHERNET: "short_ethernet",
+    abi.SHORT_VLAN: "short_vlan",
+    abi.SHORT_IP: "short_ip",
+    abi.BAD_IP_HEADER: "bad_ip_header",
+    abi.BAD_IP_LENGTH: "bad_ip_length",
+    abi.SHORT_EXTENSION: "short_extension",
+    abi.SHORT_TRANSPORT: "short_transport",
+    abi.BAD_TRANSPORT: "bad_transport",
+    abi.DEEP_EXTENSIONS: "deep_extensions",
+}
+
+
+def _sums(totals: npt.NDArray[Any], name: str) -> Sums:
+    return Sums(int(totals[name]["packets"].sum()), int(totals[name]["bytes"].sum()))
+
+
+def _load(which: str, sizes: loader.Sizes, kept: dict[str, int]) -> loader.Loaded:
+    seed = _kept_seed(kept)
+    if which == "bcc":
+        from trafficmond.datapath import bcc_loader
+
+        return bcc_loader.load(sizes, kept, seed)
+    try:
+        return loader.load_libbpf(sizes, kept, seed)
+    except DatapathError as error:
+        if which == "libbpf":
+            raise
+        from trafficmond.datapath import bcc_loader
+
+        with contextlib.suppress(DatapathError):
+            loaded = bcc_loader.load(sizes, kept, seed)
+            loaded.notes.append(f"libbpf could not load it: {error}")
+            return loaded
+        raise
+
+
+def _kept_seed(kept: dict[str, int]) -> int | None:
+    if "tm_config" not in kept:
+        return None
+    config = Mapped(kept["tm_config"], abi.CONFIG, 1)
+    try:
+        return int(config.array["seed"][0])
+    finally:
+        config.close()

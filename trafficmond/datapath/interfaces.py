@@ -1,0 +1,138 @@
+"""The host's interfaces: which exist, which are meant by the settings, and word of every change, through netlink."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fnmatch
+import re
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trafficmond.config.settings import DEFAULT_ROUTE
+from trafficmond.errors import DatapathError
+
+_ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
+_RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
+_RTMGRP_IPV6_IFADDR, _RTMGRP_IPV6_ROUTE = 0x100, 0x400
+_SETTLE_S = 0.05  # changes come in bursts: an interface that appears sends several messages
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One network interface as netlink tells it."""
+
+    ifindex: int
+    name: str
+    mtu: int
+    up: bool
+    raw_ip: bool  # frames start at the IP header (tun, WireGuard, PPP)
+    xdp_prog_id: int  # of the XDP program attached now, whoever's it is; 0: none
+
+
+def list_interfaces() -> list[Interface]:
+    """Every interface of this network namespace. Raises DatapathError."""
+    from pyroute2 import IPRoute
+
+    try:
+        with IPRoute() as netlink:
+            return [_interface(message) for message in netlink.get_links()]
+    except OSError as error:
+        raise DatapathError(f"cannot list interfaces: {error.strerror}", hint="allow AF_NETLINK sockets") from error
+
+
+def _interface(message: Any) -> Interface:
+    xdp = message.get_attr("IFLA_XDP")
+    prog_id = 0
+    if xdp is not None:
+        for name in ("IFLA_XDP_PROG_ID", "IFLA_XDP_DRV_PROG_ID", "IFLA_XDP_SKB_PROG_ID", "IFLA_XDP_HW_PROG_ID"):
+            prog_id = prog_id or xdp.get_attr(name) or 0
+    return Interface(
+        ifindex=message["index"],
+        name=message.get_attr("IFLA_IFNAME"),
+        mtu=message.get_attr("IFLA_MTU") or 0,
+        up=bool(message["flags"] & 1),
+        raw_ip=message["ifi_type"] not in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK),
+        xdp_prog_id=prog_id,
+    )
+
+
+def default_route_interfaces() -> set[int]:
+    """ifindex of every interface that a default route leaves through."""
+    from pyroute2 import IPRoute
+
+    found = set()
+    with IPRoute() as netlink:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for route in netlink.get_default_routes(family=family):
+                ifindex = route.get_attr("RTA_OIF")
+                if ifindex:
+                    found.add(ifindex)
+    return found
+
+
+def chosen(
+    interfaces: Iterable[Interface], patterns: Sequence[str], default_route: Callable[[], set[int]]
+) -> list[Interface]:
+    """The interfaces that the settings mean. A pattern is a name, a glob, a /regex/ or the word default-route;
+    the loopback interface only when named in full."""
+    wanted = []
+    routes = default_route() if DEFAULT_ROUTE in patterns else set()
+    for interface in interfaces:
+        for pattern in patterns:
+            if pattern == interface.name or (pattern == DEFAULT_ROUTE and interface.ifindex in routes):
+                wanted.append(interface)
+                break
+            if interface.name != "lo" and _matches(pattern, interface.name):
+                wanted.append(interface)
+                break
+    return wanted
+
+
+def is_plain_name(pattern: str) -> bool:
+    """Whether a pattern names exactly one interface, which therefore ought to exist."""
+    return pattern != DEFAULT_ROUTE and not pattern.startswith("/") and not set(pattern) & set("*?[")
+
+
+def _matches(pattern: str, name: str) -> bool:
+    if pattern.startswith("/"):
+        return re.fullmatch(pattern[1:-1], name) is not None
+    return fnmatch.fnmatchcase(name, pattern)
+
+
+class Watch:
+    """Calls back, on the running loop, soon after links, addresses or routes changed."""
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self._callback = callback
+        self._loop = asyncio.get_running_loop()
+        self._pending: asyncio.TimerHandle | None = None
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        groups = _RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV4_ROUTE | _RTMGRP_IPV6_IFADDR | _RTMGRP_IPV6_ROUTE
+        self._socket.bind((0, groups))
+        self._loop.add_reader(self._socket, self._readable)
+
+    def _readable(self) -> None:
+        try:
+            while self._socket.recv(65536):
+                pass
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:  # messages were lost: look again all the same
+                raise
+        if self._pending is None:
+            self._pending = self._loop.call_later(_SETTLE_S, self._fire)
+
+    def _fire(self) -> None:
+        self._pending = None
+        self._callback()
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._pending is not None:
+            self._pending.cancel()
+        self._loop.remove_reader(self._socket)
+        self._socket.close()

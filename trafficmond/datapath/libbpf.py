@@ -1,0 +1,309 @@
+"""libbpf through ctypes: the calls the data path needs, each raising OSError with the kernel's errno.
+
+`libbpf.so.1` is a dependency of Debian's bcc too, so one library serves both loaders. Struct layouts are those of
+libbpf 1.0's public headers, which are a stable ABI (every options struct begins with its own size).
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import os
+from typing import Any
+
+from trafficmond.errors import DatapathError
+
+XDP, TC_EGRESS_TCX = 37, 47  # enum bpf_attach_type: BPF_XDP, BPF_TCX_EGRESS
+XDP_FLAGS_SKB, XDP_FLAGS_DRV = 1 << 1, 1 << 2
+MAP_ARRAY = 2
+F_MMAPABLE, F_INNER_MAP = 1 << 10, 1 << 12
+_LOG_BYTES = 1 << 20
+
+_PRINT = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)
+
+
+class MapInfo(ct.Structure):
+    """struct bpf_map_info, as far as it is read."""
+
+    _fields_ = (
+        ("type", ct.c_uint32),
+        ("id", ct.c_uint32),
+        ("key_size", ct.c_uint32),
+        ("value_size", ct.c_uint32),
+        ("max_entries", ct.c_uint32),
+        ("map_flags", ct.c_uint32),
+        ("name", ct.c_char * 16),
+    )
+
+
+class LinkInfo(ct.Structure):
+    """struct bpf_link_info for XDP and tcx links (`type` 6 and 11: ifindex is the first word of the union)."""
+
+    _fields_ = (
+        ("type", ct.c_uint32),
+        ("id", ct.c_uint32),
+        ("prog_id", ct.c_uint32),
+        ("pad", ct.c_uint32),
+        ("ifindex", ct.c_uint32),
+        ("rest", ct.c_uint8 * 60),
+    )
+
+
+class ProgInfo(ct.Structure):
+    """struct bpf_prog_info up to the name."""
+
+    _fields_ = (
+        ("type", ct.c_uint32),
+        ("id", ct.c_uint32),
+        ("tag", ct.c_uint8 * 8),
+        ("jited_len", ct.c_uint32),
+        ("xlated_len", ct.c_uint32),
+        ("jited_insns", ct.c_uint64),
+        ("xlated_insns", ct.c_uint64),
+        ("load_time", ct.c_uint64),
+        ("created_by_uid", ct.c_uint32),
+        ("nr_map_ids", ct.c_uint32),
+        ("map_ids", ct.c_uint64),
+        ("name", ct.c_char * 16),
+    )
+
+
+class _TestRunOptions(ct.Structure):
+    _fields_ = (
+        ("sz", ct.c_size_t),
+        ("data_in", ct.c_void_p),
+        ("data_out", ct.c_void_p),
+        ("data_size_in", ct.c_uint32),
+        ("data_size_out", ct.c_uint32),
+        ("ctx_in", ct.c_void_p),
+        ("ctx_out", ct.c_void_p),
+        ("ctx_size_in", ct.c_uint32),
+        ("ctx_size_out", ct.c_uint32),
+        ("retval", ct.c_uint32),
+        ("repeat", ct.c_int),
+        ("duration", ct.c_uint32),
+        ("flags", ct.c_uint32),
+        ("cpu", ct.c_uint32),
+        ("batch_size", ct.c_uint32),
+    )
+
+
+class _LinkOptions(ct.Structure):
+    _fields_ = (("sz", ct.c_size_t), ("flags", ct.c_uint32), ("iter_info_len", ct.c_uint32), ("rest", ct.c_uint64 * 8))
+
+
+class _MapOptions(ct.Structure):
+    _fields_ = (
+        ("sz", ct.c_size_t),
+        ("btf_fd", ct.c_uint32),
+        ("btf_key_type_id", ct.c_uint32),
+        ("btf_value_type_id", ct.c_uint32),
+        ("btf_vmlinux_value_type_id", ct.c_uint32),
+        ("inner_map_fd", ct.c_uint32),
+        ("map_flags", ct.c_uint32),
+        ("map_extra", ct.c_uint64),
+        ("numa_node", ct.c_uint32),
+        ("map_ifindex", ct.c_uint32),
+    )
+
+
+@_PRINT
+def _quiet(_level: int, _format: bytes, _args: int) -> int:
+    return 0
+
+
+def _load_library() -> ct.CDLL:
+    try:
+        lib = ct.CDLL("libbpf.so.1", use_errno=True)
+    except OSError as error:
+        raise DatapathError(f"libbpf is missing: {error}", hint="install the package libbpf1") from error
+    for name in ("bpf_object__open_file", "bpf_object__find_program_by_name", "bpf_object__find_map_by_name"):
+        getattr(lib, name).restype = ct.c_void_p
+    lib.libbpf_set_print.restype = ct.c_void_p
+    lib.libbpf_set_print(_quiet)  # what it has to say is in errno and in the verifier's log
+    return lib
+
+
+_library: ct.CDLL | None = None
+
+
+def library() -> ct.CDLL:
+    """The one handle on libbpf.so.1. Raises DatapathError if it is not installed."""
+    global _library
+    if _library is None:
+        _library = _load_library()
+    return _library
+
+
+def call(name: str, *arguments: Any) -> int:
+    """Calls `name`; a negative result is raised as OSError(errno)."""
+    result: int = getattr(library(), name)(*arguments)
+    if result < 0:
+        raise OSError(-result, f"{name}: {os.strerror(-result)}")
+    return result
+
+
+def update(map_fd: int, key: bytes, value: bytes, flags: int = 0) -> None:
+    """Sets one element of a map."""
+    call("bpf_map_update_elem", map_fd, key, value, ct.c_uint64(flags))
+
+
+def lookup(map_fd: int, key: bytes, value_size: int) -> bytes | None:
+    """The element at `key`, None if there is none."""
+    value = ct.create_string_buffer(value_size)
+    try:
+        call("bpf_map_lookup_elem", map_fd, key, value)
+    except FileNotFoundError:
+        return None
+    return value.raw
+
+
+def delete(map_fd: int, key: bytes) -> bool:
+    """Removes the element at `key`; False if there was none."""
+    try:
+        call("bpf_map_delete_elem", map_fd, key)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def next_key(map_fd: int, key: bytes | None, key_size: int) -> bytes | None:
+    """The key after `key` (None: the first), None at the end."""
+    following = ct.create_string_buffer(key_size)
+    try:
+        call("bpf_map_get_next_key", map_fd, key, following)
+    except FileNotFoundError:
+        return None
+    return following.raw
+
+
+def create_array(name: str, value_size: int, entries: int, flags: int) -> int:
+    """A new BPF array; returns its descriptor."""
+    options = _MapOptions(sz=ct.sizeof(_MapOptions), map_flags=flags)
+    return call("bpf_map_create", MAP_ARRAY, name.encode(), 4, value_size, entries, ct.byref(options))
+
+
+def map_info(fd: int) -> MapInfo:
+    """Type, sizes and flags of a map."""
+    info = MapInfo()
+    call("bpf_obj_get_info_by_fd", fd, ct.byref(info), ct.byref(ct.c_uint32(ct.sizeof(info))))
+    return info
+
+
+def link_info(fd: int) -> LinkInfo:
+    """Program and interface of a link; ifindex 0 once the interface is gone."""
+    info = LinkInfo()
+    call("bpf_obj_get_info_by_fd", fd, ct.byref(info), ct.byref(ct.c_uint32(ct.sizeof(info))))
+    return info
+
+
+def program_name(prog_id: int) -> str:
+    """Name of a loaded program by its id, "" if it cannot be told."""
+    try:
+        fd = call("bpf_prog_get_fd_by_id", ct.c_uint32(prog_id))
+    except OSError:
+        return ""
+    try:
+        info = ProgInfo()
+        call("bpf_obj_get_info_by_fd", fd, ct.byref(info), ct.byref(ct.c_uint32(ct.sizeof(info))))
+        return bytes(info.name).decode(errors="replace")
+    finally:
+        os.close(fd)
+
+
+def pin(fd: int, path: str) -> None:
+    """Pins a map, program or link under bpffs."""
+    call("bpf_obj_pin", fd, path.encode())
+
+
+def open_pin(path: str) -> int:
+    """The descriptor of what is pinned at `path`. Raises FileNotFoundError."""
+    return call("bpf_obj_get", path.encode())
+
+
+def link_create(prog_fd: int, ifindex: int, attach_type: int, flags: int = 0) -> int:
+    """Attaches a program to an interface; the attachment lives as long as the descriptor or its pin."""
+    options = _LinkOptions(sz=16, flags=flags)
+    return call("bpf_link_create", prog_fd, ifindex, attach_type, ct.byref(options))
+
+
+def link_update(link_fd: int, prog_fd: int) -> None:
+    """Puts another program into an attachment; every packet is seen by the old one or the new one."""
+    call("bpf_link_update", link_fd, prog_fd, None)
+
+
+def test_run(prog_fd: int, packet: bytes) -> int:
+    """Runs a program once over `packet`; returns its verdict."""
+    options = _TestRunOptions(
+        sz=ct.sizeof(_TestRunOptions),
+        data_in=ct.cast(ct.c_char_p(packet), ct.c_void_p),
+        data_size_in=len(packet),
+        repeat=1,
+    )
+    call("bpf_prog_test_run_opts", prog_fd, ct.byref(options))
+    return int(options.retval)
+
+
+class Object:
+    """A BPF object file on its way into the kernel: open, sized, its constants set, then loaded."""
+
+    def __init__(self, path: str) -> None:
+        handle = library().bpf_object__open_file(path.encode(), None)
+        if not handle:
+            number = ct.get_errno()
+            raise DatapathError(f"cannot open BPF object {path}: {os.strerror(number)}", hint="run make build")
+        self._object = ct.c_void_p(handle)
+
+    def map(self, name: str) -> ct.c_void_p:
+        """libbpf's handle of a map. Raises DatapathError if the object has none of that name."""
+        handle = library().bpf_object__find_map_by_name(self._object, name.encode())
+        if not handle:
+            raise DatapathError(f"the BPF object has no map {name}", hint="build it again with make build")
+        return ct.c_void_p(handle)
+
+    def program(self, name: str) -> ct.c_void_p:
+        """libbpf's handle of a program."""
+        handle = library().bpf_object__find_program_by_name(self._object, name.encode())
+        if not handle:
+            raise DatapathError(f"the BPF object has no program {name}", hint="build it again with make build")
+        return ct.c_void_p(handle)
+
+    def resize(self, name: str, entries: int) -> None:
+        """Sets a map's max_entries before the load."""
+        call("bpf_map__set_max_entries", self.map(name), ct.c_uint32(entries))
+
+    def reuse(self, name: str, fd: int) -> None:
+        """Lets the programs use an existing map in place of a new one."""
+        call("bpf_map__reuse_fd", self.map(name), fd)
+
+    def set_constants(self, values: bytes) -> None:
+        """Sets .rodata before the load; it holds one struct and nothing else."""
+        call("bpf_map__set_initial_value", self.map(".rodata"), values, ct.c_size_t(len(values)))
+
+    def load(self, programs: tuple[str, ...]) -> None:
+        """Loads maps and programs. Raises DatapathError with the end of the verifier's log."""
+        logs = {}
+        for name in programs:
+            logs[name] = ct.create_string_buffer(_LOG_BYTES)
+            call("bpf_program__set_log_buf", self.program(name), logs[name], ct.c_size_t(_LOG_BYTES))
+        try:
+            call("bpf_object__load", self._object)
+        except OSError as error:
+            said = "\n".join(
+                f"{n}: {log.value.decode(errors='replace')[-800:]}" for n, log in logs.items() if log.value
+            )
+            hint = "run as root or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON" if error.errno in (1, 13) else ""
+            raise DatapathError(
+                f"the kernel refused the data path: {error.strerror}\n{said}".rstrip(), hint=hint
+            ) from error
+
+    def map_fd(self, name: str) -> int:
+        """A descriptor of our own for a loaded map."""
+        return os.dup(call("bpf_map__fd", self.map(name)))
+
+    def program_fd(self, name: str) -> int:
+        """A descriptor of our own for a loaded program."""
+        return os.dup(call("bpf_program__fd", self.program(name)))
+
+    def close(self) -> None:
+        """Frees libbpf's side; descriptors taken from it stay valid."""
+        library().bpf_object__close(self._object)

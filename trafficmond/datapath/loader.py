@@ -1,0 +1,140 @@
+"""From the BPF sources to loaded programs and maps, by either of two loaders; the result is the same for both.
+
+`libbpf` loads the object that was built ahead of time. `bcc` compiles the same source on this host, in a
+short-lived child (see bcc_loader.py), because importing it costs more memory than the whole daemon.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond import abi
+from trafficmond.datapath import libbpf
+from trafficmond.datapath.btf import Btf
+from trafficmond.errors import DatapathError
+
+PROGRAMS = ("tm_xdp", "tm_tc", "tm_tick")
+# Maps that a new program takes over from the last one, with the dtype of their values (None: not read from here).
+MAPS: dict[str, np.dtype[np.void] | None] = {
+    "tm_config": abi.CONFIG,
+    "tm_clock": abi.CLOCK,
+    "tm_ifslots": abi.IFSLOTS,
+    "tm_totals": abi.TOTALS,
+    "tm_sets": abi.SET,
+    "tm_taken": abi.TAKEN,
+    "tm_rings": abi.RING,
+    "tm_evicted": abi.FLOW,
+    "tm_table": None,
+    "tm_bans": abi.BAN,
+    "tm_conns": None,
+    "tm_buckets": abi.BUCKET,
+}
+_OBJECT_NAME = "trafficmon.bpf.o"
+
+
+def possible_cpus() -> int:
+    """CPUs that may ever come up: the kernel's per-CPU numbering runs up to this."""
+    last = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")[-1]
+    return int(last.split("-")[-1]) + 1
+
+
+def tick_hz() -> int:
+    """The kernel's HZ, from the resolution of its coarse clock (clock_getres(2), CLOCK_MONOTONIC_COARSE)."""
+    clock_monotonic_coarse = 6
+    return round(1 / time.clock_getres(clock_monotonic_coarse))
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large the ledger is. `capacity` and `ring` are records a CPU, powers of two."""
+
+    cpus: int
+    capacity: int
+    ring: int
+
+    def entries(self) -> dict[str, int]:
+        """max_entries of the maps that follow the machine."""
+        return {
+            "tm_totals": self.cpus * 2 * abi.MAX_INTERFACES,
+            "tm_sets": self.cpus * self.capacity // 2,
+            "tm_taken": self.cpus * self.capacity,
+            "tm_rings": self.cpus,
+            "tm_evicted": self.cpus * self.ring,
+        }
+
+    def memory_bytes(self) -> int:
+        """What the ledger's maps take."""
+        sizes = {name: dtype.itemsize for name, dtype in MAPS.items() if dtype is not None}
+        return sum(count * sizes[name] for name, count in self.entries().items())
+
+
+@dataclass(slots=True)
+class Loaded:
+    """Descriptors of one load, owned by whoever holds this."""
+
+    loader: str
+    programs: dict[str, int]
+    maps: dict[str, int]
+    seed: int
+    reused: bool
+    notes: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Closes every descriptor; what is attached or pinned stays."""
+        for fd in (*self.programs.values(), *self.maps.values()):
+            os.close(fd)
+        self.programs.clear()
+        self.maps.clear()
+
+
+def find_object() -> Path:
+    """The object built ahead of time: beside the sources, or where the package puts it."""
+    here = Path(__file__).resolve().parents[2]
+    for folder in (here / "build", Path("/usr/lib/trafficmon")):
+        if (folder / _OBJECT_NAME).exists():
+            return folder / _OBJECT_NAME
+    raise DatapathError(f"{_OBJECT_NAME} is not built", hint="run make build, or install the trafficmon package")
+
+
+def constants(sizes: Sizes, seed: int) -> npt.NDArray[np.void]:
+    """What the programs take for literals, as one struct tm_constants."""
+    found = np.zeros(1, abi.CONSTANTS)
+    found["seed"] = seed
+    found["set_mask"] = sizes.capacity // 2 - 1
+    found["ring_mask"] = sizes.ring - 1
+    found["hz"] = tick_hz()
+    return found
+
+
+def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None) -> Loaded:
+    """Loads the prebuilt object; `kept` are maps of the last run to go on with, `seed` the flow hash's then.
+
+    Raises DatapathError if the object is missing, is of another layout than abi.py, or the kernel refuses it.
+    """
+    path = find_object()
+    btf = Btf(path)
+    for name, dtype in btf.structs("tm_").items():
+        if name in abi.STRUCTS and abi.STRUCTS[name] != dtype:
+            raise DatapathError(f"{path} and this daemon disagree about struct {name}", hint="run make build")
+    seed = secrets.randbits(64) if seed is None else seed
+    target = libbpf.Object(str(path))
+    try:
+        for name, entries in sizes.entries().items():
+            target.resize(name, entries)
+        target.set_constants(constants(sizes, seed).tobytes())
+        for name, fd in kept.items():
+            target.reuse(name, fd)
+        target.load(PROGRAMS)
+        programs = {name: target.program_fd(name) for name in PROGRAMS}
+        maps = {name: target.map_fd(name) for name in MAPS}
+    finally:
+        target.close()
+    return Loaded("libbpf", programs, maps, seed, bool(kept))

@@ -1,0 +1,24 @@
+"""BPF arrays mapped into this process: numpy views on live kernel memory, read without a system call."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Mapped:
+    """One mmapable BPF array as a numpy view `.array` of `dtype` (whose size divides the map's values')."""
+
+    def __init__(self, map_fd: int, dtype: np.dtype[Any], count: int) -> None:
+        length = dtype.itemsize * count
+        whole = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._mmap = mmap.mmap(map_fd, whole, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        self.array: npt.NDArray[Any] = np.frombuffer(self._mmap, dtype, count)
+
+    def close(self) -> None:
+        """Unmaps. No view taken from `.array` may be used afterwards."""
+        del self.array
+        self._mmap.close()
