@@ -8,12 +8,13 @@ import os
 from dataclasses import dataclass, field
 
 from trafficmond.datapath import libbpf
-from trafficmond.datapath.interfaces import Interface
+from trafficmond.datapath.interfaces import GENERIC, NATIVE, Interface
 from trafficmond.datapath.loader import Loaded
 from trafficmond.datapath.pins import Pins
 from trafficmond.errors import DatapathError, ForeignProgramError
 
-_XDP_FLAGS = {"native": libbpf.XDP_FLAGS_DRV, "skb": libbpf.XDP_FLAGS_SKB}
+_XDP_FLAGS = {NATIVE: libbpf.XDP_FLAGS_DRV, GENERIC: libbpf.XDP_FLAGS_SKB}
+_ATTEMPTS = {"auto": (NATIVE, GENERIC), "native": (NATIVE,), "skb": (GENERIC,)}  # by the setting xdp_mode
 _OURS = ("tm_xdp",)
 
 
@@ -23,7 +24,7 @@ class Attachment:
 
     ifindex: int
     name: str
-    mode: str  # native | skb
+    mode: str  # native | generic
     egress: str  # tcx | clsact | "" where it is off or refused
     notes: list[str] = field(default_factory=list)
     _links: dict[str, int] = field(default_factory=dict)
@@ -64,10 +65,10 @@ def _attach_xdp(loaded: Loaded, pins: Pins, interface: Interface, mode: str, don
     program = loaded.programs["tm_xdp"]
     kept = _take_over(pins, "xdp", interface.ifindex, program)
     if kept is not None:
-        done.mode = "kept"
+        done.mode = interface.xdp_mode
         return kept
     refusals = []
-    for attempt in ("native", "skb") if mode == "auto" else (mode,):
+    for attempt in _ATTEMPTS[mode]:
         try:
             fd = libbpf.link_create(program, interface.ifindex, libbpf.XDP, _XDP_FLAGS[attempt])
         except OSError as error:
@@ -76,7 +77,7 @@ def _attach_xdp(loaded: Loaded, pins: Pins, interface: Interface, mode: str, don
             refusals.append(f"{attempt} mode: {os.strerror(error.errno or 0)}{_why(error.errno, interface)}")
             continue
         done.mode = attempt
-        done.notes += [f"{refusal}; running in skb mode" for refusal in refusals]
+        done.notes += [f"{refusal}; running in generic mode" for refusal in refusals]
         pins.keep_link("xdp", interface.ifindex, fd)
         return fd
     raise DatapathError(

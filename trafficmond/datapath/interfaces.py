@@ -14,9 +14,12 @@ from typing import Any
 from trafficmond.config.settings import DEFAULT_ROUTE
 from trafficmond.errors import DatapathError
 
+NATIVE, GENERIC = "native", "generic"
+
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
 _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
 _RTMGRP_IPV6_IFADDR, _RTMGRP_IPV6_ROUTE = 0x100, 0x400
+_XDP_MODES = {1: NATIVE, 2: GENERIC, 3: "offloaded"}  # XDP_ATTACHED_* of linux/if_link.h
 _SETTLE_S = 0.05  # changes come in bursts: an interface that appears sends several messages
 
 
@@ -30,6 +33,7 @@ class Interface:
     up: bool
     raw_ip: bool  # frames start at the IP header (tun, WireGuard, PPP)
     xdp_prog_id: int  # of the XDP program attached now, whoever's it is; 0: none
+    xdp_mode: str  # how it is attached: native, generic, or "" for none
 
 
 def list_interfaces() -> list[Interface]:
@@ -45,8 +49,9 @@ def list_interfaces() -> list[Interface]:
 
 def _interface(message: Any) -> Interface:
     xdp = message.get_attr("IFLA_XDP")
-    prog_id = 0
+    prog_id, mode = 0, ""
     if xdp is not None:
+        mode = _XDP_MODES.get(xdp.get_attr("IFLA_XDP_ATTACHED") or 0, "")
         for name in ("IFLA_XDP_PROG_ID", "IFLA_XDP_DRV_PROG_ID", "IFLA_XDP_SKB_PROG_ID", "IFLA_XDP_HW_PROG_ID"):
             prog_id = prog_id or xdp.get_attr(name) or 0
     return Interface(
@@ -56,6 +61,7 @@ def _interface(message: Any) -> Interface:
         up=bool(message["flags"] & 1),
         raw_ip=message["ifi_type"] not in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK),
         xdp_prog_id=prog_id,
+        xdp_mode=mode,
     )
 
 

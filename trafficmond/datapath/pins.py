@@ -7,6 +7,7 @@ shared struct and of the sizes, so a daemon knows at a glance which maps it can 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from trafficmond import abi
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.loader import MAPS, Loaded, Sizes
+from trafficmond.errors import DatapathError
 
 
 def layout_name(sizes: Sizes) -> str:
@@ -24,21 +26,22 @@ def layout_name(sizes: Sizes) -> str:
 
 
 class Pins:
-    """The pin directory, or its absence: then nothing is kept and `note` says why."""
+    """The pin directory. Raises DatapathError if it cannot hold pins: a filter that ends with its daemon is none."""
 
     def __init__(self, directory: Path, sizes: Sizes) -> None:
         self.directory = directory
-        self.note = ""
         self._maps = directory / layout_name(sizes)
         self._links = directory / "links"
         try:
             self._links.mkdir(parents=True, exist_ok=True)
             self._probe()
         except OSError as error:
-            self.note = (
-                f"{directory} cannot hold pins ({error.strerror}): filtering ends with the daemon; "
-                f"mount a bpffs there (mount -t bpf bpf /sys/fs/bpf) and see to its permissions"
-            )
+            if error.errno == errno.EPERM and error.filename is None:
+                what, hint = "no permission to use BPF", "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+            else:
+                what = f"{directory} cannot hold pins: {error.strerror}"
+                hint = "mount a bpffs (mount -t bpf bpf /sys/fs/bpf), or set pin_dir to a folder on one that is yours"
+            raise DatapathError(what, hint=hint) from error
 
     def _probe(self) -> None:
         fd = libbpf.create_array("tm_probe", 8, 1, 0)
@@ -54,8 +57,6 @@ class Pins:
     def maps(self) -> dict[str, int]:
         """Descriptors of all maps of this layout, or none at all: a part of them is of no use."""
         found: dict[str, int] = {}
-        if self.note:
-            return found
         try:
             for name in MAPS:
                 found[name] = libbpf.open_pin(str(self._maps / name))
@@ -67,8 +68,6 @@ class Pins:
 
     def keep_maps(self, loaded: Loaded) -> None:
         """Pins the maps of a fresh load, and lets go of those of other layouts."""
-        if self.note:
-            return
         if not loaded.reused:
             remove_tree(self._maps)
             self._maps.mkdir()
@@ -93,9 +92,8 @@ class Pins:
 
     def keep_link(self, kind: str, ifindex: int, fd: int) -> None:
         """Pins a link."""
-        if not self.note:
-            self.drop_link(kind, ifindex)
-            libbpf.pin(fd, str(self._links / f"{kind}-{ifindex}"))
+        self.drop_link(kind, ifindex)
+        libbpf.pin(fd, str(self._links / f"{kind}-{ifindex}"))
 
     def drop_link(self, kind: str, ifindex: int) -> None:
         """Removes a link's pin; the attachment ends with its last descriptor."""

@@ -1,0 +1,67 @@
+"""This host's lifelines: addresses that the guard never lets be dropped, as netlink and resolv.conf tell them.
+
+DHCP and IPv6 neighbour discovery, whose packets no address tells, are guarded in the kernel (bpf/verdict.h).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from trafficmond.errors import DatapathError
+
+RESOLV_CONF = Path("/etc/resolv.conf")
+
+
+def lifelines(resolv_conf: Path = RESOLV_CONF) -> list[tuple[str, str]]:
+    """(prefix, what it is) of every own address, default gateway and resolver. Raises DatapathError."""
+    from pyroute2 import IPRoute
+
+    found: dict[str, str] = {}
+    try:
+        with IPRoute() as netlink:
+            for message in netlink.get_addr():
+                address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+                if address:
+                    found[_host(address)] = "own address"
+            for family in (socket.AF_INET, socket.AF_INET6):
+                for route in netlink.get_default_routes(family=family):
+                    for address in _gateways(route):
+                        found.setdefault(_host(address), "default gateway")
+    except OSError as error:
+        raise DatapathError(
+            f"cannot read addresses and routes: {error.strerror}", hint="allow AF_NETLINK sockets"
+        ) from error
+    for address in _resolvers(resolv_conf):
+        found.setdefault(_host(address), "resolver")
+    return sorted(found.items())
+
+
+def _gateways(route: object) -> Iterator[str]:
+    gateway = route.get_attr("RTA_GATEWAY")  # type: ignore[attr-defined]
+    if gateway:
+        yield gateway
+    for hop in route.get_attr("RTA_MULTIPATH") or ():  # type: ignore[attr-defined]
+        gateway = hop.get_attr("RTA_GATEWAY")
+        if gateway:
+            yield gateway
+
+
+def _resolvers(resolv_conf: Path) -> Iterator[str]:
+    try:
+        lines = resolv_conf.read_text(errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        words = line.split()
+        if len(words) >= 2 and words[0] == "nameserver":
+            try:
+                yield str(ipaddress.ip_address(words[1].partition("%")[0]))
+            except ValueError:
+                continue
+
+
+def _host(address: str) -> str:
+    return str(ipaddress.ip_network(address.partition("%")[0]))

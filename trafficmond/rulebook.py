@@ -1,0 +1,192 @@
+"""The rules in force: reads files and run-time rules, compiles them and has them installed, or says why not.
+
+A change is made whole or not at all. Reading and compiling happen in a worker thread, so that a million prefixes do
+not hold up the loop; installing happens on the loop, one change at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond.config.settings import Settings
+from trafficmond.errors import ConfigError, Mistake
+from trafficmond.model import Action, Direction
+from trafficmond.policy.ids import RuleIds
+from trafficmond.policy.load import Cache, Policy, load_policy
+from trafficmond.policy.rules import ListSource
+from trafficmond.policy.saved import read_saved, save
+from trafficmond.policy.table import VerdictTable, compile_table
+
+SAVED_NAME = "rules.toml"  # in state_dir
+_CIDR, _DIRECTION, _EXPIRES = "cidr", "direction", "expires"
+
+Guard = Sequence[tuple[str, str]]
+Table = dict[str, Any]  # a rule in the words of a [[rule]]
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What the kernel judges by."""
+
+    policy: Policy
+    table: VerdictTable
+    generation: int
+    loaded_at: float
+    rule_ids: npt.NDArray[np.uint32]
+
+
+@dataclass(slots=True)
+class _Inputs:
+    """Everything that a set of rules is made of besides the files."""
+
+    settings: Settings
+    runtime: list[Table] = field(default_factory=list)
+    guard: Guard = ()
+
+
+class Rulebook:
+    """Owns the policy. Use from the loop's thread only."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        install: Callable[[npt.NDArray[np.uint32]], None],
+        to_jiffies: Callable[[float], int],
+    ) -> None:
+        self._inputs = _Inputs(settings)
+        self._install = install
+        self._to_jiffies = to_jiffies
+        self._cache = Cache()
+        self._ids = RuleIds()
+        self._lock = asyncio.Lock()
+        self.in_force: InForce | None = None
+        self.error: ConfigError | None = None  # why the files on disk are not in force
+
+    @property
+    def saved_path(self) -> Path:
+        """Where `add-cidr --save` keeps rules."""
+        return self._inputs.settings.state_dir / SAVED_NAME
+
+    def names(self) -> dict[int, str]:
+        """Rule id -> name, for everything in force or lately so."""
+        return self._ids.names()
+
+    def rule_number(self, index: int) -> int:
+        """The id of `policy.rules[index]` in force."""
+        assert self.in_force is not None
+        return int(self.in_force.rule_ids[index])
+
+    async def load(self, settings: Settings | None = None, guard: Guard | None = None) -> InForce:
+        """Reads everything again and puts it in force. Raises ConfigError: then nothing changed, and `error` is set."""
+        async with self._lock:
+            inputs = self._inputs
+            if settings is not None:
+                inputs = replace(inputs, settings=settings)
+            if guard is not None:
+                inputs = replace(inputs, guard=guard)
+            return await self._change(inputs)
+
+    async def add(self, table: Table, *, keep: bool) -> InForce:
+        """Puts a rule in force in place of the run-time rule on that prefix and direction; `keep`: over restarts too.
+
+        Raises ConfigError or OSError: then nothing changed.
+        """
+        async with self._lock:
+            runtime = _without(self._inputs.runtime, table)
+            if not keep:
+                return await self._apply([*runtime, table], None)
+            return await self._apply(runtime, [*_without(await self._saved(), table), table])
+
+    async def remove(self, cidr: str, direction: Direction | None, *, saved: bool) -> list[Table]:
+        """Takes the run-time rules on exactly this prefix out of force, and the saved ones too if `saved`.
+
+        Returns what was removed, [] if there was nothing. Raises ConfigError or OSError: then nothing changed.
+        """
+        wanted: Table = {_CIDR: cidr} if direction is None else {_CIDR: cidr, _DIRECTION: str(direction)}
+        async with self._lock:
+            runtime, kept = self._inputs.runtime, await self._saved() if saved else []
+            removed = [table for table in [*runtime, *kept] if _same(table, wanted)]
+            if removed:
+                in_file = any(_same(table, wanted) for table in kept)
+                await self._apply(_without(runtime, wanted), _without(kept, wanted) if in_file else None)
+            return removed
+
+    async def is_saved(self, cidr: str) -> bool:
+        """Whether the daemon's own file has a rule on exactly this prefix."""
+        return any(_same(table, {_CIDR: cidr}) for table in await self._saved())
+
+    async def _saved(self) -> list[Table]:
+        tables: list[Table] = await _in_thread(partial(read_saved, self.saved_path))
+        return tables
+
+    async def _apply(self, runtime: list[Table], saved: list[Table] | None) -> InForce:
+        """These run-time rules, and these in the daemon's own file (None: as it is); both or neither."""
+        before = await self._saved() if saved is not None else []
+        if saved is not None:
+            await _in_thread(partial(save, self.saved_path, saved))
+        try:
+            return await self._change(replace(self._inputs, runtime=runtime))
+        except ConfigError:
+            if saved is not None:
+                await _in_thread(partial(save, self.saved_path, before))
+            raise
+
+    async def _change(self, inputs: _Inputs) -> InForce:
+        now = time.time()
+        inputs = replace(inputs, runtime=[t for t in inputs.runtime if t.get(_EXPIRES, now + 1) > now])
+        generation = self.in_force.generation + 1 if self.in_force else 1
+        try:
+            new = await _in_thread(partial(self._build, inputs, generation, now))
+        except ConfigError as error:
+            self.error = error
+            raise
+        self._install(new.table.words)
+        self._inputs, self.in_force, self.error = inputs, new, None
+        return new
+
+    def _build(self, inputs: _Inputs, generation: int, now: float) -> InForce:
+        settings = inputs.settings
+        policy = load_policy(
+            settings.cidr_dir,
+            [
+                ListSource(each.path, Action.parse(each.action), each.label, Direction.parse(each.direction))
+                for each in settings.lists
+            ],
+            default=Action.parse(settings.policy.default),
+            permitted_cidrs=settings.permitted_cidrs,
+            saved=self.saved_path,
+            runtime=inputs.runtime,
+            allowlist=settings.policy.allowlist,
+            guard=inputs.guard if settings.policy.guard else (),
+            cache=self._cache,
+        )
+        try:
+            ids = self._ids.assign(policy.rules, now)
+            table = compile_table(policy, ids, now, self._to_jiffies, generation)
+        except MemoryError:
+            what = f"have {len(policy.prefixes):,} prefixes, more than this machine's memory can compile"
+            raise ConfigError([Mistake("all rules together", what)]) from None
+        return InForce(policy, table, generation, now, ids)
+
+
+def _same(table: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a table is on the wanted prefix and, where both name one, direction."""
+    direction = table.get(_DIRECTION, str(Direction.INGRESS))
+    return bool(table[_CIDR] == wanted[_CIDR] and wanted.get(_DIRECTION, direction) == direction)
+
+
+def _without(tables: Sequence[Table], unwanted: Mapping[str, Any]) -> list[Table]:
+    return [table for table in tables if not _same(table, unwanted)]
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(None, work)
