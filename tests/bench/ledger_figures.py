@@ -30,7 +30,7 @@ def measure(full_table: Path) -> Iterator[Figure]:
     """All figures of the ledger and, where the file of a full routing table is, of the verdict table."""
     with Contestants() as others:
         others.follow(fresh_flows([])[:100_000])
-        drains = list(_drains(others, Sizes(possible_cpus(), 1 << 18, 1 << 14), 100_000))
+        drains = list(_drains(others, Sizes(possible_cpus(), 1 << 17, 1 << 15), 100_000))
         assert min(rows for _, rows in drains) > 99_000
         times = [seconds * 1000 for seconds, _ in drains]
         yield figure("drain_100k_ms", "100,000 flows from the ledger into a numpy batch", times, "ms", 30)

@@ -78,8 +78,8 @@ class Tour:
         """The command that removes a lab which was left up."""
         pids = " ".join(str(process.pid) for process in processes)
         namespaces = "".join(f"ip netns delete {namespace}\n" for namespace in self.lab.namespaces)
-        end = f"#!/bin/sh\nkill {self.daemon.pid} {pids}\nsleep 1\nrm -rf {self.daemon.home} {self.daemon.pins}\n{namespaces}"
-        END.write_text(end)
+        kill = f"kill {self.daemon.pid} {pids}\nsleep 1\n"
+        END.write_text(f"#!/bin/sh\n{kill}rm -rf {self.daemon.home} {self.daemon.pins}\n{namespaces}")
         END.chmod(0o755)
 
     def heading(self, text: str) -> None:

@@ -98,8 +98,8 @@ class Daemon:
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the process and do not wait for it to be ready."""
         command = [*self._prefix, PYTHON, "-m", "trafficmond", *self._arguments]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)} | self._environment
-        environment.pop("NOTIFY_SOCKET", None) if "NOTIFY_SOCKET" not in self._environment else None
+        inherited = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+        environment = inherited | {"PYTHONPATH": str(ROOT)} | self._environment
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.lab.host.argv(*command),
