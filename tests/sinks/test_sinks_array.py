@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trafficmond.config.settings import Log
+from trafficmond.sinks import array
+from trafficmond.sinks.array import ArrayFile
+
+
+def open_array(path: Path, rotate_size: int = 0) -> ArrayFile:
+    log = Log(format="json", path=path, rotate_size=rotate_size, compress=False)
+    return ArrayFile(log, clock=lambda: 0.0)
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_it_is_an_array_after_each_addition_and_over_restarts(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    expected = []
+    for run in range(3):
+        file = open_array(path)
+        for number in range(4):
+            file.append(b'{"a":%d},\n{"b":%d}' % (run, number))
+            expected += [{"a": run}, {"b": number}]
+            assert load(path) == expected
+        file.close()
+        assert names(tmp_path) == ["t.json"]
+    assert path.read_text().startswith('[\n{"a":0},\n{"b":0},\n')
+
+
+@pytest.mark.parametrize(
+    ("left", "records"),
+    [
+        (b"", []),
+        (b"[", []),
+        (b"[\n]\n", []),
+        (b"[]", []),
+        (b'[\n{"a":1},\n]\n', [{"a": 1}]),
+        (b'[{"a":1},\n{"b":2},\n', [{"a": 1}, {"b": 2}]),
+        (b'[\n{"a":1},\n{"b":{"c":2}', [{"a": 1}]),
+        (b'[\n{"a":1},\n{"b', [{"a": 1}]),
+        (b'[\n{"half', []),
+        (b'[{"a":1},{"b":[1]}]', [{"a": 1}, {"b": [1]}]),
+        (b'[\n  {\n    "a": 1\n  }\n]\n', [{"a": 1}]),
+    ],
+)
+def test_what_a_crash_or_another_writer_left_is_taken_up(tmp_path: Path, left: bytes, records: list[Any]) -> None:
+    path = tmp_path / "t.json"
+    path.write_bytes(left)
+    file = open_array(path)
+    file.append(b'{"new":1}')
+    file.close()
+    assert load(path) == [*records, {"new": 1}]
+    assert names(tmp_path) == ["t.json"]
+
+
+@pytest.mark.parametrize("left", [b'{"a":1}\n', b"text", b'[\n  {\n    "a": 1\n  },\n  {\n "b'])
+def test_what_is_not_sure_to_be_ours_is_set_aside_whole(tmp_path: Path, left: bytes) -> None:
+    path = tmp_path / "t.json"
+    path.write_bytes(left)
+    file = open_array(path)
+    file.append(b'{"new":1}')
+    assert load(path) == [{"new": 1}]
+    assert (tmp_path / "t.json.19700101T000000Z").read_bytes() == left
+
+
+def test_rotation_leaves_whole_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    file = open_array(path, 40)
+    for number in range(7):
+        file.append(b'{"number":%03d}' % (100 + number))
+    file.close()
+    found = [load(tmp_path / name) for name in [*names(tmp_path)[1:], "t.json"]]
+    assert list(itertools.chain(*found)) == [{"number": 100 + number} for number in range(7)]
+    assert len(found) >= 3
+
+
+def test_a_file_moved_away_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    file = open_array(path)
+    file.append(b'{"a":1}')
+    file.append(b'{"a":2}')
+    path.rename(tmp_path / "moved")
+    file.append(b'{"a":3}')
+    file.append(b'{"a":4}')
+    assert load(tmp_path / "moved") == [{"a": 1}, {"a": 2}]
+    assert load(path) == [{"a": 3}, {"a": 4}]
+
+
+def test_leftovers_of_a_kill_are_removed(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_text('[\n{"a":1}\n]\n')
+    (tmp_path / ".t.json.next").write_text("torn")
+    os.link(path, tmp_path / ".t.json.last")
+    file = open_array(path)
+    file.append(b'{"a":2}')
+    file.close()
+    assert load(path) == [{"a": 1}, {"a": 2}]
+    assert names(tmp_path) == ["t.json"]
+
+
+def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.json"
+    file = open_array(path)
+    file.append(b'{"a":1}')
+    pwrite = os.pwrite
+
+    def half(fd: int, data: bytes, offset: int) -> int:
+        pwrite(fd, data[:3], offset)
+        raise OSError(28, "full")
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(array.os, "pwrite", half)
+            with pytest.raises(OSError, match="full"):
+                file.append(b'{"a":2}')
+        assert load(path) == [{"a": 1}]
+    for number in (2, 3, 4):
+        file.append(b'{"a":%d}' % number)
+    assert load(path) == [{"a": 1}, {"a": 2}, {"a": 3}, {"a": 4}]
+
+
+def test_whoever_opens_it_while_it_is_written_finds_an_array(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    file = open_array(path)
+    file.append(b'{"a":0}')
+    done = threading.Event()
+    torn: list[str] = []
+    reads = 0
+
+    def look() -> None:
+        nonlocal reads
+        while not done.is_set():
+            with path.open("rb") as opened:
+                before = os.fstat(opened.fileno()).st_mtime_ns
+                data = opened.read()
+                # Written to again while it was read: beyond the promise.
+                unchanged = os.fstat(opened.fileno()).st_mtime_ns == before
+            try:
+                json.loads(data)
+            except ValueError as error:
+                if unchanged:
+                    torn.append(str(error))
+            reads += 1
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for number in range(400):
+        file.append(b",\n".join(b'{"a":%d}' % number for _ in range(20)))
+    done.set()
+    thread.join()
+    assert not torn
+    assert reads > 5

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from sink_events import NAMES, many, threat
+
+from trafficmond.config.settings import Log
+from trafficmond.sinks import base, fanout, journal, messages
+from trafficmond.sinks.fanout import SinkSet
+
+
+@pytest.fixture(autouse=True)
+def _no_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(journal, "SOCKET", tmp_path / "no-journal")
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+
+
+def jsonl(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_log_gets_what_it_wants(tmp_path: Path) -> None:
+    a, b = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    sinks = SinkSet([Log("jsonl", a), Log("jsonl", b, actions=("drop",), min_severity="critical")])
+    sinks.start()
+    sinks.emit(many(5), NAMES)
+    sinks.threat(threat())
+    sinks.close(time.monotonic() + 5)
+    assert (len(jsonl(a)), b.exists()) == (6, False)
+    assert [status["written"] for status in sinks.status()] == [6, 0]
+    assert [status["path"] for status in sinks.status()] == [str(a), str(b)]
+
+
+def test_a_threat_is_written_as_it_was_when_it_was_given(tmp_path: Path) -> None:
+    sinks = SinkSet([Log("jsonl", tmp_path / "a")])
+    given = threat()
+    sinks.threat(given)
+    given.count, given.evidence["unit"] = 99, "changed"
+    sinks.start()
+    sinks.close(time.monotonic() + 5)
+    (found,) = jsonl(tmp_path / "a")
+    assert (found["count"], found["evidence"]) == (40, {"unit": "ports", "sample": [22, 23, 25]})
+
+
+def test_without_a_journal_its_entries_go_to_standard_error_and_status_says_so(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    sinks = SinkSet([Log()])
+    sinks.start()
+    sinks.emit(many(1), NAMES)
+    sinks.note(messages.STARTED, "started on eth0")
+    sinks.close(time.monotonic() + 5)
+    (status,) = sinks.status()
+    assert "there is no journal" in status["error"]
+    error = capfd.readouterr().err
+    assert (error.count("203.0.113.5"), error.count("started on eth0")) == (1, 1)
+
+
+@pytest.mark.parametrize("log", [Log("jsonl"), Log("console", actions=(), min_severity="none")])
+def test_notes_are_seen_once_whatever_the_logs(tmp_path: Path, log: Log, capfd: pytest.CaptureFixture[str]) -> None:
+    sinks = SinkSet([log, Log("csv", tmp_path / "t.csv")])
+    sinks.start()
+    sinks.note(messages.CONFIG_REJECTED, "line 3 is wrong", {"path": "x"})
+    sinks.close(time.monotonic() + 5)
+    captured = capfd.readouterr()
+    assert (captured.out + captured.err).count("line 3 is wrong") == 1
+
+
+def test_reopen_reaches_the_files(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    sinks = SinkSet([Log("jsonl", path)])
+    sinks.start()
+    sinks.emit(many(1), NAMES)
+    while not path.exists() or not path.stat().st_size:
+        time.sleep(0.002)
+    path.rename(tmp_path / "moved")
+    sinks.reopen()
+    end = time.monotonic() + 5
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.002)
+    assert path.exists()
+    sinks.close(time.monotonic() + 5)
+
+
+def test_failure_loss_and_recovery_are_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(base, "_RETRY_SECONDS", 0.01)
+    folder = tmp_path / "logs"
+    folder.write_text("a file where the folder should be")
+    sinks = SinkSet([Log("jsonl", folder / "t.jsonl", buffer_size=10)])
+    sinks.start()
+    end = time.monotonic() + 5
+    while not sinks.status()[0]["error"] and time.monotonic() < end:
+        sinks.emit(many(4), NAMES)
+    for _ in range(20):
+        sinks.emit(many(4), NAMES)
+    folder.unlink()
+    while sinks.status()[0]["error"] and time.monotonic() < end:
+        time.sleep(0.002)
+    for _ in range(5):
+        sinks.emit(many(0), NAMES)
+    sinks.close(time.monotonic() + 5)
+    error = capfd.readouterr().err
+    assert (error.count("cannot write log"), error.count("is written again")) == (1, 1)
+    assert error.count(" events") == 1
+    assert fanout._LOSS_REPORT_SECONDS == 60
+    status = sinks.status()[0]
+    assert status["lost"] > 0
+    assert status["written"] == len(jsonl(folder / "t.jsonl")) == 10
