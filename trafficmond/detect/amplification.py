@@ -21,6 +21,7 @@ from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
 _DNS, _QUIC = 53, (80, 443)
+_BY_TCP = 0x10000  # in place of a port
 _SHORT = 3  # packets of a reflector's answer, on average, where the port also carries ordinary answers
 _SOLICITED_SHARE = 0.1
 _SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and common (back-scatter)
@@ -34,7 +35,7 @@ class Settings:
     reflectors: int = setting(20, min=3, max=10000, help="Distinct hosts that answer one victim from one source port.")
     packets: int = setting(100, min=10, max=1 << 30, help="Their packets within a window.")
     mean_bytes: int = setting(
-        100, min=0, max=65535, help="Mean size of the answers' packets; amplifying makes them large."
+        180, min=0, max=65535, help="Mean size of the answers' packets; amplifying makes them large."
     )
     dns_mean_bytes: int = setting(
         400, min=0, max=65535, help="The same from port 53, where a resolver seen one way gets many small answers."
@@ -71,18 +72,20 @@ class Amplification:
         udp, tcp = flows["proto"] == UDP, flows["proto"] == TCP
         silent = (flows["reply_packets"] == 0) & (flows["d_packets"] > 0)
         answers = udp & silent & (flows["sport"] != flows["dport"]) & (flows["sport"] > 0)
-        # The victim's kernel resets what it did not dial.
-        syn_acks = tcp & (flows["first_flags"] & (SYN | ACK) == SYN | ACK) & (flows["reply_payload_bytes"] == 0)
-        syn_acks &= (flows["payload_bytes"] == 0) & (flows["d_packets"] > 0)
+        # A SYN-ACK names the one it is sent to as the flow's opener, though nobody saw it open anything.
+        syn_acks = tcp & (flows["reply_first_flags"] & (SYN | ACK) == SYN | ACK) & (flows["d_reply_packets"] > 0)
+        syn_acks &= (flows["first_flags"] & SYN == 0) & (flows["reply_payload_bytes"] == 0)
         asked = udp & (flows["reply_packets"] > 0) & (flows["d_packets"] > 0)
         at = np.flatnonzero(answers | syn_acks | asked)
         if not len(at):
             return []
         flows, asked, by_tcp = flows[at], asked[at], tcp[at]
         # A question counts for its asker, at the port it asked.
-        service = np.where(by_tcp, 0x10000, np.where(asked, flows["dport"], flows["sport"])).astype(np.int64)
-        victims = Grouped(mix(np.where(asked, seen.src[at], seen.dst[at]), service))
-        packets = np.where(asked, 0, flows["d_packets"])
+        service = np.where(by_tcp, _BY_TCP, np.where(asked, flows["dport"], flows["sport"])).astype(np.int64)
+        mine = asked | by_tcp
+        victims = Grouped(mix(np.where(mine, seen.src[at], seen.dst[at]), service))
+        hosts = np.where(mine, seen.dst[at], seen.src[at])
+        packets = np.where(asked, 0, np.where(by_tcp, flows["d_reply_packets"], flows["d_packets"]))
         slots = self._victims.watch(victims.keys, victims.sum(packets), seen.now, np.inf)
         known = slots[slots != NOWHERE]
         rows = self._victims.rows
@@ -102,13 +105,13 @@ class Amplification:
             ("solicited", flows["d_reply_packets"][kept] * ~unasked),
         ):
             self._victims.add(field, slot, amount)
-        mark_new(rows["map"], slot[unasked], seen.src[at][kept][unasked])
+        mark_new(rows["map"], slot[unasked], hosts[kept][unasked])
         return self._threats(flows, asked, service, victims, slots, seen.now)
 
     def _over(self, states: Batch, service: Column) -> Column:
         settings = self._settings
         hosts, packets = estimate(states["map"]), np.maximum(states["packets"], 1)
-        by_tcp = service == 0x10000
+        by_tcp = service == _BY_TCP
         mean = states["bytes"] / packets
         over = hosts >= np.where(by_tcp, _SYN_ACK_FACTOR, 1) * settings.reflectors
         over &= packets >= settings.packets
@@ -129,8 +132,10 @@ class Amplification:
             if not len(mine):
                 continue
             state, port = states[group], int(service[victims.first[group]])
-            hosts, dst = int(estimate(state["map"])), address(mine[0], "dst")
-            source = "SYN-ACKs" if port == 0x10000 else f"answers from port {port}"
+            hosts = int(estimate(state["map"]))
+            victim, reflector = ("src", "dst") if port == _BY_TCP else ("dst", "src")
+            dst = address(mine[0], victim)
+            source = "SYN-ACKs" if port == _BY_TCP else f"answers from port {port}"
             threats.append(
                 Threat(
                     detector=self.name,
@@ -146,8 +151,8 @@ class Amplification:
                         "unit": "packets",
                         "reflectors": hosts,
                         "mean_bytes": int(state["bytes"] / max(1.0, state["packets"])),
-                        "ports": [] if port == 0x10000 else [port],
-                        "sample": addresses(mine, "src"),
+                        "ports": [] if port == _BY_TCP else [port],
+                        "sample": addresses(mine, reflector),
                     },
                 )
             )

@@ -29,6 +29,7 @@ class Observation:
     flows: Batch
     dials: Batch
     now: float
+    interval_s: float = 1.0  # how long a time the batch covers
 
     @cached_property
     def src(self) -> Column:
@@ -48,7 +49,7 @@ class Observation:
         """
         flows = self.flows
         whole = flows["new"] & (flows["packets"] == flows["d_packets"])
-        spans: Column = np.maximum(np.where(whole, flows["last"] - flows["first"], 1.0), 1.0)
+        spans: Column = np.maximum(np.where(whole, flows["last"] - flows["first"], self.interval_s), 1.0)
         return spans
 
 
@@ -89,6 +90,11 @@ def addresses(rows: Batch, side: str) -> list[str]:
         if len(found) == SAMPLES:
             break
     return list(found)
+
+
+def about(count: int) -> str:
+    """A number from `windows.estimate`, as people should read it: exact only while small."""
+    return f"about {count}" if count > 50 else str(count)
 
 
 def strongest(over: Column, weight: Column) -> Column:

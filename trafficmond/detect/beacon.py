@@ -52,6 +52,7 @@ class Beacon:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         fields = [
+            ("port", "u2"),
             ("beats", "i8"),
             ("last", "f8"),
             ("dials", "f8"),
@@ -84,11 +85,12 @@ class Beacon:
         sent = dials["payload_bytes"].astype(np.float64)
         for field, amount in (("dials", np.ones(len(dials))), ("sent", sent), ("sent2", sent * sent)):
             self._services.add(field, slot, amount)
-        at = dials["at"]
+        at, port = dials["at"], dials["sport"]
         while len(at):
-            # Dials within a burst of the last beat fall away; of the rest, each service's earliest is its next beat.
-            apart = np.abs(at - rows["last"][slot]) >= _BURST_S
-            slot, at = slot[apart], at[apart]
+            # Dials within a burst of the last beat fall away, and so do those from the port of the last one: a session
+            # kept alive, not a call. Of the rest, each service's earliest is its next beat.
+            apart = (np.abs(at - rows["last"][slot]) >= _BURST_S) & (port != rows["port"][slot])
+            slot, at, port = slot[apart], at[apart], port[apart]
             one, earliest = np.unique(slot, return_index=True)
             beat = at[earliest]
             stale = np.abs(beat - rows["last"][one]) > self._settings.longest
@@ -96,6 +98,7 @@ class Beacon:
             rows["times"][one, rows["beats"][one] % _RING] = beat
             rows["beats"][one] += 1
             rows["last"][one] = beat
+            rows["port"][one] = port[earliest]
 
     def _threats(self, dials: Batch, services: Grouped, slots: Column, now: float) -> list[Threat]:
         settings = self._settings

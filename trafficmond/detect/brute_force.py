@@ -24,12 +24,12 @@ _SPOKE_FIRST = 0x08  # abi.BIT_SPOKE_FIRST
 _LOGIN_PORTS = (
     *(21, 22, 23, 2222, 2323),  # FTP, SSH, telnet and where they are moved to
     *(110, 143, 993, 995, 465, 587),  # mailboxes and mail submission
-    *(135, 139, 445, 3389, 5985, 5986),  # Windows: RPC, SMB, RDP, WinRM
+    *(139, 445, 3389, 5985, 5986),  # Windows: SMB, RDP, WinRM
     *(512, 513, 514, 873, 1080, 1723, 5060, 5061),  # r-services, rsync, SOCKS, PPTP, SIP
     *(5900, 5901, 5902, 5903),  # VNC
 )
-_BUSY_PORTS = (25, 88, 389, 636, 1433, 1521, 3306, 5432, 6379, 9200, 11211, 27017)
-_RPC_FIRST = 49152  # Windows gives its RPC services, Netlogon and LSA among them, dynamic ports (KB 832017)
+_BUSY_PORTS = (25, 88, 135, 389, 636, 1433, 1521, 3306, 5432, 6379, 9200, 11211, 27017)
+_BUSY_FACTOR = 3  # ... and so many times more of them
 _SPOKE_FIRST_SHARE = 0.2  # SSH speaks from both sides at once; the server wins some of the races
 _SHORT_S, _SMALL_BYTES = 120.0, 65536
 _ALIKE, _ALIKE_BYTES = 0.25, 2000  # variation coefficient and mean of the exchanges' sizes
@@ -41,10 +41,10 @@ class Settings:
 
     enabled: bool = setting(True, help="Look for password guessing.")
     connections: int = setting(
-        30, min=3, max=10000, help="Finished short connections of one host to one service in a window."
+        20, min=3, max=10000, help="Finished short connections of one host to one service in a window."
     )
     window: float = duration("60s", min="10s", max="1h", help="How long connections are remembered (they fade out).")
-    slow_connections: int = setting(60, min=3, max=10000, help="The same over the slow window.")
+    slow_connections: int = setting(40, min=3, max=10000, help="The same over the slow window.")
     slow_window: float = duration("10m", min="1m", max="1d", help="How long a slow guesser is remembered.")
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.1 kB each.")
 
@@ -79,7 +79,7 @@ class BruteForce:
         flows, greeted = flows[at], greeted[at]
         services = Grouped(mix(seen.src[at], seen.dst[at], flows["dport"]))
         ports = flows["dport"][services.first]
-        asks = np.isin(ports, _LOGIN_PORTS) | np.isin(ports, _BUSY_PORTS) | (ports >= _RPC_FIRST)
+        asks = np.isin(ports, _LOGIN_PORTS) | np.isin(ports, _BUSY_PORTS)
         asks |= services.sum(greeted) > 0
         count = services.sum(np.ones(len(flows)))
         slots = self._services.watch(services.keys, np.where(asks, count, 0), seen.now, np.inf)
@@ -115,14 +115,15 @@ class BruteForce:
         greets = states["greeted"] >= _SPOKE_FIRST_SHARE * total
         busy = np.isin(ports, _BUSY_PORTS)
         login = np.isin(ports, _LOGIN_PORTS) | greets
-        guessing: Column = np.where(busy, alike, login | ((ports >= _RPC_FIRST) & alike))
+        factor = np.where(busy, _BUSY_FACTOR, 1)
+        many = states["quick"] >= factor * self._settings.connections
+        many |= states["slow"] >= factor * self._settings.slow_connections
+        guessing: Column = many & np.where(busy, alike, login)
         return guessing
 
     def _threats(self, flows: Batch, services: Grouped, slots: Column, now: float) -> list[Threat]:
-        settings = self._settings
         states, ports = self._services.rows[np.maximum(slots, 0)], flows["dport"][services.first]
-        over = (states["quick"] >= settings.connections) | (states["slow"] >= settings.slow_connections)
-        over &= self._guessing(states, ports) & (slots != NOWHERE)
+        over = self._guessing(states, ports) & (slots != NOWHERE)
         threats = []
         for group in strongest(over, states["slow"]):
             mine, state = flows[services.of == group], states[group]

@@ -27,6 +27,9 @@ _ICMP_ASKS = (8, 13, 15, 17)  # echo, timestamp, information, address mask (RFC 
 _ICMPV6_ASKS = (128, 139)  # echo, node information (RFC 4443, 4620)
 _PORTS = (TCP, UDP, 33, SCTP, 136)  # protocols that have ports; 33 DCCP, 136 UDP-Lite
 _FIRST_EPHEMERAL = 1024
+ONE_WAY_PORTS = (162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125, 8472, 9995, 9996)
+"""UDP ports whose protocol never answers on the same ports: traps, syslog, NetFlow, IPFIX, sFlow, StatsD, and the
+tunnels GTP-U, GRE-in-UDP, VXLAN and Geneve, whose source port is a hash of what is inside (RFC 7348, 8926)."""
 _PENDING = 65536
 
 
@@ -108,11 +111,13 @@ def kinds(flows: Batch) -> Column:
     stray = (flags == ACK) | (flags == FIN | ACK)
     kind[tcp & bare & stray & ~answer & (flows["payload_bytes"] == 0) & (flows["packets"] <= 2)] = Kind.STRAY
     datagram = np.isin(proto, _PORTS) & ~tcp
-    kind[datagram & ~answer & (sport | dport != 0)] = Kind.DATAGRAM
+    one_way = (proto == UDP) & np.isin(dport, ONE_WAY_PORTS)
+    kind[datagram & ~answer & ~one_way & (sport | dport != 0)] = Kind.DATAGRAM
     asks = (proto == ICMP) & np.isin(sport, _ICMP_ASKS) | (proto == ICMPV6) & np.isin(sport, _ICMPV6_ASKS)
     kind[asks] = Kind.ICMP
     kind[~np.isin(proto, (ICMP, ICMPV6, *_PORTS))] = Kind.PROTOCOL
     kind[is_group(flows["dst_hi"], flows["dst_lo"], flows["family"])] = Kind.NONE
+    kind[flows["packets"] == 0] = Kind.NONE  # only answers came: nobody was seen to ask
     return kind
 
 

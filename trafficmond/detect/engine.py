@@ -55,9 +55,9 @@ class Engine:
         self._opened: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
 
-    def feed(self, flows: Batch, now: float) -> list[ThreatUpdate]:
-        """Take in the FLOW rows that changed by `now` (epoch s); what became of threats."""
-        seen = Observation(flows, self._dials.feed(flows, now), now)
+    def feed(self, flows: Batch, now: float, interval_s: float = 1.0) -> list[ThreatUpdate]:
+        """Take in the FLOW rows that changed by `now` (epoch s) within the last `interval_s`; what became of threats."""
+        seen = Observation(flows, self._dials.feed(flows, now), now, interval_s)
         updates: list[ThreatUpdate] = []
         for detector in self._detectors:
             for threat in detector.feed(seen):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import Observation, address, addresses, strongest, table_counters
+from trafficmond.detect.base import Observation, about, address, addresses, strongest, table_counters
 from trafficmond.detect.dials import Kind, Outcome, proven
 from trafficmond.detect.windows import NOWHERE, Grouped, Table, estimate, mark_new, mix
 from trafficmond.flows.batch import Batch, Column
@@ -24,6 +24,8 @@ _KINDS = (Kind.SYN, Kind.STEALTH, Kind.DATAGRAM, Kind.ICMP)
 _REDIALS = 4  # a scanner tries a host a few times, a monitor or a peer for ever
 _DATAGRAM_SHARE = 0.9  # a datagram that nobody answers is common; questions and gossip vary in length, probes do not
 _DATAGRAM_SPREAD = 16  # bytes
+# Behind a firewall, or where IPv6 is broken, a browser finds nobody at home either; so many times more for the web.
+_WEB_PORTS, _WEB_FACTOR = (80, 443), 4
 _PEER_FACTOR = 3  # same port on both sides: peer-to-peer, NTP and IKE do that, and lose peers all the time
 
 
@@ -42,7 +44,7 @@ class Settings:
         8, min=3, max=1000, help="So many failures with no answer at all make a low-severity threat."
     )
     window: float = duration("2h", min="10s", max="7d", help="How long a source's dials at a port are added up.")
-    capacity: int = setting(8192, min=64, max=1 << 20, help="Sources and ports watched at once; 0.6 kB each.")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Sources and ports watched at once; 0.6 kB each.")
 
 
 class HostSweep:
@@ -93,7 +95,7 @@ class HostSweep:
         rows["longest"][slots[known]] = np.maximum(rows["longest"][slots[known]], most)
         return self._threats(dials, groups, slots)
 
-    def _severity(self, rows: Batch, kind: Column) -> Column:
+    def _severity(self, rows: Batch, kind: Column, port: Column) -> Column:
         """Of each row's case, as a number; 0: none."""
         settings = self._settings
         failed, tried = rows["failed"], np.maximum(rows["failed"] + rows["answered"], 1)
@@ -103,10 +105,12 @@ class HostSweep:
         hosts = np.where(ping, tried, failed)
         needed = np.where(ping, settings.ping_hosts, settings.hosts)
         needed = np.where(datagram & (rows["peer"] > 0.5 * rows["dials"]), _PEER_FACTOR * needed, needed)
+        web = ~ping & np.isin(port, _WEB_PORTS)
+        needed = np.where(web, _WEB_FACTOR * needed, needed)
         searching = rows["dials"] <= _REDIALS * tried
         searching &= ~datagram | (rows["longest"] - rows["shortest"] <= _DATAGRAM_SPREAD)
         sure = searching & (hosts >= needed) & (failed >= share * tried)
-        slow = searching & (kind == Kind.SYN) & (failed >= settings.slow_hosts) & (rows["answered"] == 0)
+        slow = searching & ~web & (kind == Kind.SYN) & (failed >= settings.slow_hosts) & (rows["answered"] == 0)
         severity: Column = np.where(
             sure, np.where(hosts >= 100, Severity.HIGH, Severity.MEDIUM), np.where(slow, Severity.LOW, 0)
         )
@@ -114,7 +118,7 @@ class HostSweep:
 
     def _threats(self, dials: Batch, groups: Grouped, slots: Column) -> list[Threat]:
         rows = self._sources.rows[np.maximum(slots, 0)]
-        severity = self._severity(rows, dials["kind"][groups.first])
+        severity = self._severity(rows, dials["kind"][groups.first], dials["dport"][groups.first])
         threats = []
         for group in strongest((severity > 0) & (slots != NOWHERE), rows["dials"]):
             mine = dials[groups.of == group]
@@ -133,7 +137,7 @@ class HostSweep:
                     first_seen=float(min(row["since"], mine["at"].min())),
                     last_seen=float(mine["at"].max()),
                     count=int(row["dials"]),
-                    summary=f"{src} tried {service} on {hosts} hosts",
+                    summary=f"{src} tried {service} on {about(hosts)} hosts",
                     evidence={
                         "unit": "dials",
                         "hosts": hosts,

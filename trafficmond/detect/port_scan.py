@@ -15,13 +15,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import SAMPLES, Observation, address, strongest, table_counters
+from trafficmond.detect.base import SAMPLES, Observation, about, address, strongest, table_counters
 from trafficmond.detect.dials import UDP, Kind, Outcome, proven
 from trafficmond.detect.windows import NOWHERE, Grouped, Table, estimate, mark_new, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
-_TRACEROUTE = (33434, 33689)  # its destination ports go up by one a probe from 33434 (traceroute(8))
+# Their destination ports go up by one a probe: traceroute(8) from 33434, tracepath(8) from 44444.
+_TRACES = ((33434, 33689), (44444, 44572))
 _KINDS = (Kind.SYN, Kind.STEALTH, Kind.STRAY, Kind.DATAGRAM, Kind.PROTOCOL)
 _WORDLESS_FACTOR = 5  # so many times more silent visits to open ports than failures: health checks visit some
 
@@ -36,7 +37,7 @@ class Settings:
     failed_share: float = setting(
         0.5, min=0.0, max=1.0, help="At least this share of the ports tried must have failed."
     )
-    capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of hosts watched at once; 0.6 kB each.")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs of hosts watched at once; 1.1 kB each.")
 
 
 class PortScan:
@@ -52,12 +53,14 @@ class PortScan:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         fields = [("dials", "f4"), ("failed", "f4"), ("wordless", "f4"), ("answered", "f4"), ("proven", "f4")]
-        self._pairs = Table([*fields, ("map", "u1", 512)], settings.capacity, credit_s=30.0)
+        self._pairs = Table([*fields, ("map", "u1", 1024)], settings.capacity, credit_s=30.0)
 
     def feed(self, seen: Observation) -> list[Threat]:
         """See base.Detector."""
         dials = seen.dials
-        trace = (dials["proto"] == UDP) & (dials["dport"] >= _TRACEROUTE[0]) & (dials["dport"] <= _TRACEROUTE[1])
+        port, trace = dials["dport"], np.zeros(len(dials), bool)
+        for lowest, highest in _TRACES:
+            trace |= (dials["proto"] == UDP) & (port >= lowest) & (port <= highest)
         dials = dials[np.isin(dials["kind"], _KINDS) & ~trace]
         if not len(dials):
             return []
@@ -96,11 +99,11 @@ class PortScan:
             mine = dials[pairs.of == group]
             row, one = rows[group], mine[0]
             ports = int(estimate(row["map"]))
-            probes = mine[mine["outcome"] != Outcome.ANSWERED]
+            probes = mine[np.argsort(mine["outcome"] == Outcome.ANSWERED, kind="stable")]  # failures first
             src, dst = address(one, "src"), address(one, "dst")
             protocols = bool(np.mean(probes["kind"] == Kind.PROTOCOL) > 0.5)
             unit = "protocols" if protocols else "ports"
-            sample = probes["proto" if protocols else "dport"]
+            sample = probes["proto" if protocols else "dport"][:SAMPLES]
             threats.append(
                 Threat(
                     detector=self.name,
@@ -111,7 +114,7 @@ class PortScan:
                     first_seen=float(min(row["since"], mine["at"].min())),
                     last_seen=float(mine["at"].max()),
                     count=int(row["dials"]),
-                    summary=f"{src} tried {ports} {unit} of {dst}",
+                    summary=f"{src} tried {about(ports)} {unit} of {dst}",
                     evidence={
                         "unit": "dials",
                         unit: ports,
@@ -120,7 +123,7 @@ class PortScan:
                         "answered": int(row["answered"]),
                         "proven": bool(row["proven"]),
                         "manner": sorted({Kind(kind).name.lower() for kind in np.unique(probes["kind"])}),
-                        "sample": [int(port) for port in np.unique(sample)[:SAMPLES]],
+                        "sample": [int(port) for port in np.unique(sample)],
                         "targets": [dst],
                     },
                 )

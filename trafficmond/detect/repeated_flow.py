@@ -17,6 +17,8 @@ from trafficmond.detect.dials import Kind, Outcome
 from trafficmond.detect.windows import NOWHERE, Grouped, Table, mix
 from trafficmond.model import Severity, Threat
 
+_AT_LEAST_S = 60.0  # what happens all at once is something else
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -63,6 +65,7 @@ class RepeatedFlow:
         rows["answered"][slots[here]] += answered[here]
         total = np.where(here, rows["failed"][slots], 0)
         over = (total >= self._settings.dials) & (rows["answered"][slots] == 0)
+        over &= seen.now - rows["since"][slots] >= _AT_LEAST_S
         threats = []
         for group in strongest(over, total):
             one = dials[groups.first[group]]

@@ -121,12 +121,18 @@ class SynFlood:
         over &= completed < settings.completed_share * (unfinished + completed)
         over &= ~any_port | (estimate(states["map"]) >= _ANY_PORT_SOURCES)
         threats = []
-        for group in strongest(over & (slots != NOWHERE), states["total"]):
+        # Ports first: the victim as a whole only where no port of it stands out.
+        weight = np.where(any_port, 0, states["total"])
+        named: set[str] = set()
+        for group in strongest(over & (slots != NOWHERE), weight):
             state, one = states[group], rows[victims.first[group] % len(rows)]
             sources = int(estimate(state["map"]))
             single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
             src = address(one, "src") if single else None
             dst = address(one, "dst")
+            if any_port[group] and dst in named:
+                continue
+            named.add(dst)
             where = "many ports" if any_port[group] else f"port {one['dport']}"
             threats.append(
                 Threat(

@@ -15,7 +15,7 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address, strongest, table_counters
-from trafficmond.detect.dials import ACK, ICMP, ICMPV6, RST, SYN, TCP, UDP, is_group
+from trafficmond.detect.dials import ACK, ICMP, ICMPV6, ONE_WAY_PORTS, RST, SYN, TCP, UDP, is_group
 from trafficmond.detect.windows import NOWHERE, Grouped, Table, estimate, mark_new, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
@@ -24,6 +24,7 @@ _ONE_WAY = 20  # packets for each one back
 _MEDIA_BYTES = 1000  # video in RTP or MPEG-TS fills its packets (7 x 188 bytes and headers)
 _MEDIA_FACTOR = 5.0
 _ICMP_FACTOR = 0.5  # hosts themselves send at most 1000 a second by default, answers included (icmp_msgs_per_sec)
+_ONE_WAY_FACTOR = 10.0  # for protocols that are never answered
 _SHORT = 3  # packets of a TCP flow that never was a connection
 _LOCAL_GROUPS = np.uint64(0xE00000)  # 224.0.0.0/24: link-local control (RFC 5771), nobody streams there
 _ONE_SOURCE = 0.9
@@ -57,16 +58,14 @@ class Volume:
 
     def feed(self, seen: Observation) -> list[Threat]:
         """See base.Detector."""
-        flows = seen.flows
-        at = np.flatnonzero(self._unanswered(flows))
-        flows = flows[at]
+        flows = _one_way(seen)
         if not len(flows):
             return []
-        victims = Grouped(seen.dst[at])
-        rate = victims.sum(_weighted(flows) / seen.span[at])
-        slots = self._victims.watch(
-            victims.keys, np.where(rate >= 0.1 * self._settings.packets, rate, 0), seen.now, np.inf
-        )
+        sources, target = mix(flows["src_hi"], flows["src_lo"]), mix(flows["dst_hi"], flows["dst_lo"])
+        victims = Grouped(target)
+        rate = victims.sum(flows["weight"])
+        weight = np.where(rate >= 0.1 * self._settings.packets, rate, 0)
+        slots = self._victims.watch(victims.keys, weight, seen.now, np.inf)
         here = np.flatnonzero(slots != NOWHERE)
         slot, rows, rate = slots[here], self._victims.rows, rate[here]
         usual = rows["usual"][slot]
@@ -77,36 +76,22 @@ class Volume:
         rows["usual"][slot] = usual + share * (rate - usual)
         rows["at"][slot] = seen.now
         rows["peak"][slot] = np.maximum(rows["peak"][slot], rate)
-        rows["total"][slot] += victims.sum(flows["d_packets"])[here]
+        rows["total"][slot] += victims.sum(flows["packets"])[here]
         per_row = slots[victims.of]
         kept = np.flatnonzero(per_row != NOWHERE)
-        mark_new(rows["map"], per_row[kept], seen.src[at][kept])
+        mark_new(rows["map"], per_row[kept], sources[kept])
         loud = np.zeros(len(slots), bool)
         loud[here[over]] = True
-        return self._threats(flows, victims, slots, loud, seen.now)
+        return self._threats(flows, victims, slots, loud, seen)
 
-    @staticmethod
-    def _unanswered(flows: Batch) -> Column:
-        proto, packets = flows["proto"], flows["d_packets"]
-        one_way = packets > _ONE_WAY * flows["d_reply_packets"]
-        first, flags = flows["first_flags"], flows["tcp_flags"]
-        # TCP: never a connection, nor a half of one whose other half goes elsewhere.
-        loose = (first & (SYN | ACK) != SYN) & (flows["packets"] <= _SHORT) & (flows["payload_bytes"] == 0)
-        loose |= (first == 0) & (flags & (SYN | ACK | RST) == 0)
-        asked = (proto == ICMP) & (flows["sport"] == 8) | (proto == ICMPV6) & (flows["sport"] == 128)
-        group = is_group(flows["dst_hi"], flows["dst_lo"], flows["family"])
-        local = (flows["dst_lo"] & np.uint64(0xFFFFFFFF)) >> np.uint64(8) == _LOCAL_GROUPS
-        multicast = (flows["dst_lo"] & np.uint64(0xF0000000)) == np.uint64(0xE0000000)
-        stream = (proto == UDP) & group & np.where(flows["family"] == 4, multicast & ~local, True)
-        unanswered: Column = (packets > 0) & ((one_way & ((proto != TCP) | loose)) | asked) & ~stream
-        return unanswered
-
-    def _threats(self, flows: Batch, victims: Grouped, slots: Column, loud: Column, now: float) -> list[Threat]:
+    def _threats(self, flows: Batch, victims: Grouped, slots: Column, loud: Column, seen: Observation) -> list[Threat]:
         threats = []
         states = self._victims.rows[np.maximum(slots, 0)]
         for group in strongest(loud, states["peak"]):
             mine, state = flows[victims.of == group], states[group]
-            packets = mine["d_packets"].astype(np.float64)
+            if _earned(mine, victims.keys[group], seen):
+                continue
+            packets = mine["packets"].astype(np.float64)
             heaviest = Grouped(mix(mine["src_hi"], mine["src_lo"]))
             sums = heaviest.sum(packets)
             top = int(sums.argmax())
@@ -122,7 +107,7 @@ class Volume:
                     src_ip=src,
                     dst_ip=dst,
                     first_seen=float(mine["first"].min()),
-                    last_seen=now,
+                    last_seen=seen.now,
                     count=int(state["total"]),
                     summary=f"{packets.sum():.0f} unanswered packets in one drain to {dst} "
                     f"from {src or f'{sources} or more sources'}",
@@ -130,7 +115,7 @@ class Volume:
                         "unit": "packets",
                         "peak_weighted_packets_s": int(state["peak"]),
                         "usual_weighted_packets_s": int(state["usual"]),
-                        "bytes": int(mine["d_bytes"].sum()),
+                        "bytes": int(mine["bytes"].sum()),
                         "sources": sources,
                         "protocols": sorted({int(proto) for proto in np.unique(mine["proto"])}),
                     },
@@ -143,11 +128,71 @@ class Volume:
         return table_counters(self._victims)
 
 
-def _weighted(flows: Batch) -> Column:
-    """Packets, by how odd it is to send so many: ICMP counts double, large datagrams a fifth."""
-    packets = flows["d_packets"].astype(np.float64)
-    large = (flows["proto"] == UDP) & (flows["d_bytes"] >= _MEDIA_BYTES * flows["d_packets"])
-    packets[large] /= _MEDIA_FACTOR
-    packets[np.isin(flows["proto"], (ICMP, ICMPV6))] /= _ICMP_FACTOR
-    weighted: Column = packets
-    return weighted
+def _one_way(seen: Observation) -> Batch:
+    """_ROW for each flow whose packets in this batch got no answer, from their sender's side."""
+    flows = seen.flows
+    proto, first, flags = flows["proto"], flows["first_flags"], flows["tcp_flags"]
+    # Answers that nobody was seen to ask for count for the one who answers.
+    unasked = (flows["packets"] == 0) & (flows["d_reply_packets"] > 0)
+    packets = np.where(unasked, flows["d_reply_packets"], flows["d_packets"])
+    back = np.where(unasked, 0, flows["d_reply_packets"])
+    one_way = packets > _ONE_WAY * back
+    # TCP: never a connection, nor a half of one whose other half goes elsewhere.
+    loose = (first & (SYN | ACK) != SYN) & (flows["packets"] <= _SHORT) & (flows["payload_bytes"] == 0)
+    loose |= (first == 0) & (flags & (SYN | ACK | RST) == 0)
+    pings = (proto == ICMP) & (flows["sport"] == 8) | (proto == ICMPV6) & (flows["sport"] == 128)
+    at = np.flatnonzero((packets > 0) & ((one_way & ((proto != TCP) | loose)) | pings))
+
+    rows, turned = np.zeros(len(at), _ROW), unasked[at]
+    for one, other in (("src", "dst"), ("dst", "src")):
+        for word in ("hi", "lo"):
+            rows[f"{one}_{word}"] = np.where(turned, flows[f"{other}_{word}"][at], flows[f"{one}_{word}"][at])
+    for name in ("first", "proto", "family"):
+        rows[name] = flows[name][at]
+    rows["packets"] = packets[at]
+    rows["bytes"] = np.where(unasked, flows["d_reply_bytes"], flows["d_bytes"])[at]
+    icmp = np.isin(proto[at], (ICMP, ICMPV6))
+    rows["error"] = icmp & ~pings[at] & ~turned
+    rows["weight"] = rows["packets"] / seen.span[at]
+    rows["weight"][icmp] /= _ICMP_FACTOR
+    udp = rows["proto"] == UDP
+    rows["weight"][udp & (rows["bytes"] >= _MEDIA_BYTES * rows["packets"])] /= _MEDIA_FACTOR
+    rows["weight"][udp & np.isin(flows["dport"][at], ONE_WAY_PORTS)] /= _ONE_WAY_FACTOR
+    kept: Batch = rows[~(udp & _is_stream_group(rows))]
+    return kept
+
+
+def _is_stream_group(rows: Batch) -> Column:
+    """Which destinations are multicast groups that people stream to."""
+    group = is_group(rows["dst_hi"], rows["dst_lo"], rows["family"])
+    low = rows["dst_lo"] & np.uint64(0xFFFFFFFF)
+    v4 = (low >> np.uint64(28) == 0xE) & (low >> np.uint64(8) != _LOCAL_GROUPS)
+    streams: Column = group & np.where(rows["family"] == 4, v4, True)
+    return streams
+
+
+def _earned(mine: Batch, victim: Any, seen: Observation) -> bool:
+    """Whether these are mostly ICMP errors about what the host itself sends: it scans, or asks a dead service."""
+    errors = int(mine["packets"][mine["error"]].sum())
+    if errors < 0.5 * int(mine["packets"].sum()):
+        return False
+    flows = seen.flows
+    sent = int(flows["d_packets"][seen.src == victim].sum()) + int(flows["d_reply_packets"][seen.dst == victim].sum())
+    return errors <= 2 * sent
+
+
+_ROW = np.dtype(
+    [
+        ("src_hi", "u8"),
+        ("src_lo", "u8"),
+        ("dst_hi", "u8"),
+        ("dst_lo", "u8"),
+        ("packets", "u8"),
+        ("bytes", "u8"),
+        ("first", "f8"),
+        ("weight", "f8"),  # packets a second, by how odd it is to send so many
+        ("proto", "u1"),
+        ("family", "u1"),
+        ("error", "?"),  # an ICMP error
+    ]
+)
