@@ -22,6 +22,7 @@ from typing import Any
 from trafficmond.errors import StoreError
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
+from trafficmond.store import rollups
 from trafficmond.store.file import File, is_broken, is_passing
 from trafficmond.store.partitions import Partitions
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 _TRANSACTION_ROWS = 16384
 _RETRY_S = (0.1, 0.5, 2.0, 5.0)
 _HOUSEKEEPING_S = 1.0
+_PRUNE_S = 60.0
 _LEAST_WAL_LIMIT_BYTES = 64 << 20
 
 Work = Callable[[sqlite3.Connection], Any]
@@ -71,6 +73,7 @@ class Writer(threading.Thread):
         self.state = "ok"
         self.longest_drop_s = 0.0
         self._clock = clock
+        self._pruned_at = 0.0
         self._file = File(path)
         self._partitions = Partitions(self._file.connection, limits.max_age_s, limits.max_size_bytes)
         self.rows = self._partitions.rows
@@ -194,6 +197,7 @@ class Writer(threading.Thread):
                 part = batch[: room - written - lost]
                 try:
                     self._partitions.insert(part, names)
+                    rollups.add(self._file.connection, part, names)
                     written += len(part)
                 except (OverflowError, sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError) as error:
                     log.error("%s: %d rows cannot be stored: %s", self.path, len(part), error)
@@ -224,8 +228,13 @@ class Writer(threading.Thread):
             )
 
     def _keep_house(self) -> None:
-        """Drop what is too old or too much, one partition at a time."""
-        while (part := self._partitions.expired(self._clock())) is not None:
+        """Drop what is too old or too much, one partition at a time; keep the rollups small."""
+        now = self._clock()
+        if not 0 <= now - self._pruned_at < _PRUNE_S:
+            self._pruned_at = now
+            with self._transaction() as connection:
+                rollups.prune(connection, now)
+        while (part := self._partitions.expired(now)) is not None:
             begin = time.monotonic()
             with self._transaction():
                 self._partitions.drop(part)

@@ -1,0 +1,148 @@
+"""Questions to `flows`, as filters that people expect, and the SQL that answers them.
+
+The SQL is complete as it stands, so what `--sql` prints is what runs; a plain sqlite3 runs it too, unless it
+asks for an IPv6 prefix that needs `in_prefix` (see prefix_sql).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from trafficmond.errors import ConfigError, Mistake
+from trafficmond.model import Action
+from trafficmond.protocols import protocol_number
+from trafficmond.store.prefix_sql import within
+from trafficmond.store.schema import FLOW_COLUMNS
+from trafficmond.store.sql import literal
+
+MAX_LIMIT = 1_000_000
+
+# What people call columns besides their names.
+_ALIASES = {
+    "src": "src_ip",
+    "dst": "dst_ip",
+    "sport": "src_port",
+    "dport": "dst_port",
+    "port": "dst_port",
+    "proto": "protocol",
+    "time": "last_seen",
+}
+_TOTALS = {
+    "flows": "count(*)",
+    "packets": "sum(packets)",
+    "bytes": "sum(bytes)",
+    "reply_packets": "sum(reply_packets)",
+    "reply_bytes": "sum(reply_bytes)",
+    "first_seen": "min(first_seen)",
+    "last_seen": "max(last_seen)",
+}
+_NOT_GROUPED = set(_TOTALS)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which flows; None or empty is no restriction. Times are epoch seconds."""
+
+    since: float | None = None  # last packet not before
+    until: float | None = None  # first packet not after
+    src: str | None = None  # an address or a prefix
+    dst: str | None = None
+    host: str | None = None  # either side
+    port: int | None = None  # either side
+    proto: str | None = None  # "tcp" or "6"
+    action: str | None = None
+    rule: str | None = None  # label
+    interface: str | None = None
+    sort: str | None = None  # a column, the largest first; "-" before it: the smallest first
+    group_by: tuple[str, ...] = ()
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The SQL of a filter and the names of the columns it answers with."""
+
+    sql: str
+    columns: tuple[str, ...]
+
+
+def question(wanted: Filter) -> Question:
+    """The question a filter asks. Raises ConfigError with every part of it that makes no sense."""
+    mistakes: list[Mistake] = []
+    groups = _columns(wanted.group_by, mistakes)
+    columns = (*groups, *_TOTALS) if groups else tuple(FLOW_COLUMNS)
+    conditions = list(_conditions(wanted, mistakes))
+    order = _order(wanted.sort, columns, "bytes" if groups else "last_seen", mistakes)
+    if not 1 <= wanted.limit <= MAX_LIMIT:
+        mistakes.append(Mistake("limit", f"{wanted.limit} is out of range; use 1 to {MAX_LIMIT}"))
+    if mistakes:
+        raise ConfigError(mistakes)
+
+    chosen = [*groups, *(f"{what} AS {name}" for name, what in _TOTALS.items())] if groups else columns
+    lines = [f"SELECT {', '.join(chosen)}", "FROM flows"]
+    if conditions:
+        lines.append("WHERE " + "\n  AND ".join(conditions))
+    if groups:
+        lines.append(f"GROUP BY {', '.join(groups)}")
+    lines += [f"ORDER BY {order}", f"LIMIT {wanted.limit}"]
+    return Question("\n".join(lines), columns)
+
+
+def _conditions(wanted: Filter, mistakes: list[Mistake]) -> Iterator[str]:
+    def asked(name: str, condition: Callable[[], str]) -> Iterator[str]:
+        if getattr(wanted, name) is None:
+            return
+        try:
+            yield condition()
+        except ValueError as error:
+            mistakes.append(Mistake(name, str(error)))
+
+    yield from asked("since", lambda: f"last_seen >= {literal(wanted.since or 0.0)}")
+    yield from asked("until", lambda: f"first_seen <= {literal(wanted.until or 0.0)}")
+    yield from asked("src", lambda: within("src_ip", _network(wanted.src)))
+    yield from asked("dst", lambda: within("dst_ip", _network(wanted.dst)))
+    yield from asked(
+        "host", lambda: f"({within('src_ip', _network(wanted.host))} OR {within('dst_ip', _network(wanted.host))})"
+    )
+    yield from asked("port", lambda: "(src_port = {0} OR dst_port = {0})".format(_port(wanted.port)))
+    yield from asked("proto", lambda: f"protocol_num = {protocol_number(wanted.proto or '')}")
+    yield from asked("action", lambda: f"action = {literal(str(Action.parse(wanted.action or '')))}")
+    yield from asked("rule", lambda: f"rule = {literal(wanted.rule or '')}")
+    yield from asked("interface", lambda: f"interface = {literal(wanted.interface or '')}")
+
+
+def _network(text: str | None) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """The prefix that contains what was given; host bits are no mistake in a question."""
+    try:
+        return ipaddress.ip_network(text or "", strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no address or prefix; write 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32") from None
+
+
+def _port(port: int | None) -> int:
+    if port is None or not 0 <= port <= 65535:
+        raise ValueError(f"{port} is no port; use 0 to 65535")
+    return port
+
+
+def _columns(names: tuple[str, ...], mistakes: list[Mistake]) -> tuple[str, ...]:
+    usable = [name for name in FLOW_COLUMNS if name not in _NOT_GROUPED]
+    found = []
+    for name in names:
+        column = _ALIASES.get(name, name)
+        if column in usable:
+            found.append(column)
+        else:
+            mistakes.append(Mistake("group_by", f"{name!r} cannot be grouped by; use {', '.join(usable)}"))
+    return tuple(dict.fromkeys(found))
+
+
+def _order(sort: str | None, columns: tuple[str, ...], default: str, mistakes: list[Mistake]) -> str:
+    wanted = sort or default
+    name = wanted.removeprefix("-")
+    column = name if name in columns else _ALIASES.get(name, name)
+    if column not in columns:
+        mistakes.append(Mistake("sort", f"{name!r} is no column of the answer; use {', '.join(columns)}"))
+    return f"{column} {'ASC' if wanted.startswith('-') else 'DESC'}"

@@ -1,0 +1,128 @@
+"""Rollups: the traffic of each minute, hour and day by host, port, protocol, interface and action.
+
+They are added to in the transaction that stores the flows, so they are as exact as `flows` and outlive it. Of
+hosts and ports only the largest are kept by name; the rest is summed under OTHER, so every kind adds up to the
+whole ("host" to twice the whole: each flow has two ends). A flow counts in the period of its `last_seen`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from trafficmond.flows.batch import Batch, Column, actions, addresses, take
+from trafficmond.flows.names import Names
+from trafficmond.model import Action
+from trafficmond.protocols import protocol_name
+
+OTHER = "(other)"
+PERIODS = {"minute": 60, "hour": 3600, "day": 86400}  # seconds
+KEEP_S = {"minute": 2 * 86400, "hour": 60 * 86400, "day": 5 * 366 * 86400}
+TOP = {"minute": 25, "hour": 50, "day": 100}  # keys kept by name, each kind
+
+_COUNTERS = ("packets", "bytes", "reply_packets", "reply_bytes")
+_WITH_PORTS = (6, 17, 132)
+_CROWD = 4  # a period is pruned when it has this many times its TOP
+
+_ADD = (
+    "INSERT INTO rollups (period, start, kind, key, flows, packets, bytes, reply_packets, reply_bytes) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (period, start, kind, key) DO UPDATE SET "
+    "flows = flows + excluded.flows, packets = packets + excluded.packets, bytes = bytes + excluded.bytes, "
+    "reply_packets = reply_packets + excluded.reply_packets, reply_bytes = reply_bytes + excluded.reply_bytes"
+)
+
+Sums = tuple[str | int, ...]  # kind, key, flows, _COUNTERS
+
+
+def add(connection: sqlite3.Connection, batch: Batch, names: Names) -> None:
+    """Add a REPORT batch, within the caller's transaction."""
+    minute = (batch["last"] // PERIODS["minute"]).astype(np.int64)
+    for which in np.unique(minute).tolist():
+        start = which * PERIODS["minute"]
+        chosen = batch if (minute == which).all() else take(batch, minute == which)
+        sums = list(_sums(chosen, names))
+        for period, seconds in PERIODS.items():
+            connection.executemany(_ADD, [(period, float(start - start % seconds), *row) for row in sums])
+
+
+def prune(connection: sqlite3.Connection, now: float) -> None:
+    """Fold what is not among the largest into OTHER, and forget what is older than KEEP_S; in a transaction."""
+    for period, top in TOP.items():
+        connection.execute("DELETE FROM rollups WHERE period = ? AND start < ?", (period, now - KEEP_S[period]))
+        crowded = connection.execute(
+            "SELECT start, kind FROM rollups WHERE period = ? AND start >= ? GROUP BY start, kind HAVING count(*) > ?",
+            (period, now - 2 * PERIODS[period], top * _CROWD),
+        ).fetchall()
+        for start, kind in crowded:
+            _fold(connection, period, start, kind, top)
+
+
+def _fold(connection: sqlite3.Connection, period: str, start: float, kind: str, top: int) -> None:
+    where = "period = ? AND start = ? AND kind = ?"
+    kept = (
+        f"SELECT key FROM rollups WHERE {where} AND key != '{OTHER}' ORDER BY bytes + reply_bytes DESC LIMIT {int(top)}"
+    )
+    one = (period, start, kind)
+    small = f"{where} AND key != '{OTHER}' AND key NOT IN ({kept})"
+    sums = connection.execute(
+        f"SELECT sum(flows), sum(packets), sum(bytes), sum(reply_packets), sum(reply_bytes) FROM rollups WHERE {small}",
+        one + one,
+    ).fetchone()
+    if sums[0] is None:
+        return
+    connection.execute(f"DELETE FROM rollups WHERE {small}", one + one)
+    connection.execute(_ADD, (period, start, kind, OTHER, *sums))
+
+
+def _sums(batch: Batch, names: Names) -> Iterator[Sums]:
+    yield from _by("total", np.zeros(len(batch), np.int64), batch, lambda keys: ["all"] * len(keys))
+    yield from _by("protocol", batch["proto"], batch, lambda keys: [protocol_name(key) for key in keys.tolist()])
+    yield from _by("interface", batch["ifindex"], batch, lambda keys: [names.interface(key) for key in keys.tolist()])
+    yield from _by("action", actions(batch["verdict"]), batch, lambda keys: [str(Action(key)) for key in keys.tolist()])
+    served = take(batch, np.isin(batch["proto"], _WITH_PORTS))
+    if len(served):
+        port = served["dport"].astype(np.int64) | served["proto"].astype(np.int64) << 16
+        yield from _by(
+            "port",
+            port,
+            served,
+            lambda keys: [f"{key & 0xFFFF}/{protocol_name(key >> 16).lower()}" for key in keys.tolist()],
+        )
+    yield from _hosts(batch)
+
+
+def _hosts(batch: Batch) -> Iterator[Sums]:
+    """Both ends of each flow."""
+    hi, lo = (np.concatenate([batch[f"src_{half}"], batch[f"dst_{half}"]]) for half in ("hi", "lo"))
+    family = np.tile(batch["family"], 2)
+    order = np.lexsort((lo, hi, family)) if hi.any() or (family != family[0]).any() else np.argsort(lo)
+    hi, lo, family = hi[order], lo[order], family[order]
+    begins = np.concatenate([[True], (hi[1:] != hi[:-1]) | (lo[1:] != lo[:-1]) | (family[1:] != family[:-1])])
+    number = np.empty(len(order), np.int64)
+    number[order] = np.cumsum(begins) - 1
+    first = np.flatnonzero(begins)
+
+    def name(keys: Column) -> list[str]:
+        at = first[keys]
+        return addresses(hi[at], lo[at], family[at])
+
+    yield from _by("host", number, batch, name)
+
+
+def _by(kind: str, keys: Column, batch: Batch, name: Callable[[Column], list[str]]) -> Iterator[Sums]:
+    """Sums by key, the largest by name; `keys` may go over the batch several times (hosts)."""
+    times = len(keys) // len(batch)
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    flows = np.diff(np.append(starts, len(ordered)))
+    sums = [np.add.reduceat(np.tile(batch[counter], times)[order], starts) for counter in _COUNTERS]
+    largest = np.argsort(sums[1] + sums[3], kind="stable")[::-1]
+    kept, rest = largest[: TOP["minute"]], largest[TOP["minute"] :]
+    named = name(ordered[starts[kept]])
+    for at, key in zip(kept.tolist(), named, strict=True):
+        yield (kind, key, int(flows[at]), *(int(column[at]) for column in sums))
+    if len(rest):
+        yield (kind, OTHER, int(flows[rest].sum()), *(int(column[rest].sum()) for column in sums))
