@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,9 +27,12 @@ class Client:
         self._path = path
         self._buffer = bytearray()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(timeout_s)
+        if timeout_s:
+            # Not settimeout: a Unix socket's connect that may not block fails at once where the daemon is busy.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(timeout_s) or 1, 0))
         try:
             self._socket.connect(path)
+            self._socket.settimeout(timeout_s)
         except OSError as error:
             self._socket.close()
             raise _cannot_connect(path, error) from error

@@ -47,7 +47,8 @@ def parse(raw: bytes) -> Request:
     if not isinstance(message, dict):
         raise BadMessage("not a JSON object")
     method = message.get("method")
-    parameters = message.get("parameters") or {}
+    parameters = message.get("parameters")
+    parameters = {} if parameters is None else parameters
     flags = {name: message.get(name) or False for name in ("more", "oneway", "upgrade")}
     if not isinstance(method, str) or not isinstance(parameters, dict):
         raise BadMessage('"method" must be text and "parameters" an object')

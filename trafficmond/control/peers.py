@@ -7,6 +7,7 @@ import os
 import pwd
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trafficmond.control.view import Caller
@@ -14,6 +15,7 @@ from trafficmond.control.view import Caller
 READ_GROUP = "trafficmon"
 ADMIN_GROUP = "trafficmon-admin"
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; since Linux 4.13, absent from Python's socket module
+_GETSOCKOPT_MOST = 1024  # bytes that Python passes on
 _UCRED = struct.Struct("3i")
 
 
@@ -32,15 +34,15 @@ class Peer:
 def peer_of(sock: socket.socket) -> Peer:
     """The credentials of the process that connected. Raises OSError if the kernel does not tell."""
     pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return Peer(Caller(uid, gid, pid, user_name(uid)), frozenset([gid, *_supplementary(sock)]))
+    caller = Caller(uid, gid, pid, user_name(uid))
+    return Peer(caller, frozenset([gid, *_supplementary(sock, caller)]))
 
 
-def _supplementary(sock: socket.socket) -> tuple[int, ...]:
-    size = 4 * os.sysconf("SC_NGROUPS_MAX")
+def _supplementary(sock: socket.socket, caller: Caller) -> Sequence[int]:
     try:
-        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, size)
-    except OSError:
-        return ()
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GETSOCKOPT_MOST)
+    except OSError:  # more groups than that, or a kernel that does not tell
+        return os.getgrouplist(caller.user, caller.gid)
     return struct.unpack(f"{len(raw) // 4}I", raw)
 
 

@@ -1,0 +1,54 @@
+"""Check this host: settings, kernel, permissions, programs, interfaces, disk, clock, daemon.
+
+Each finding is ok, warn (works, but less well) or fail (does not work), with what to do about it. Needs no daemon;
+as root it sees more, and tries whether the programs load. The exit code is 1 if anything fails.
+
+Examples:
+  sudo trafficctl doctor
+  trafficctl doctor -o json | jq '.[] | select(.state != "ok")'
+  trafficctl doctor --config ./trafficmond.toml
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from trafficctl import exits, session
+from trafficctl.render.output import Output
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Which settings."""
+    parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="settings (/etc/trafficmon/trafficmond.toml)")
+
+
+def run(args: Namespace) -> int:
+    """Examine; 1 if anything fails."""
+    from trafficctl.doctor import EXAMINATIONS
+    from trafficctl.doctor.finding import FAIL
+    from trafficctl.doctor.host import Host
+    from trafficmond.config.load import load_settings
+    from trafficmond.config.settings import Settings
+    from trafficmond.errors import ConfigError
+
+    try:
+        settings = load_settings(args.config)
+    except ConfigError:  # the first examination tells every mistake
+        settings = Settings()
+    host = Host(settings, args.config, socket=args.socket)
+    findings = (finding for examine in EXAMINATIONS for finding in examine(host))
+    rows = [dataclasses.asdict(finding) for finding in findings]
+    _show(session.output(args), rows)
+    return exits.NO if any(row["state"] == FAIL for row in rows) else exits.DONE
+
+
+def _show(output: Output, rows: list[dict[str, str]]) -> None:
+    if not output.human:
+        output.rows(rows, ())
+        return
+    from trafficctl.render.findings import tell
+
+    for line in tell(rows, output.style, output.width):
+        output.line(line)

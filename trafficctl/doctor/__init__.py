@@ -1,0 +1,19 @@
+"""`trafficctl doctor`: one concern a module, each a function that yields findings about this host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from trafficctl.doctor import daemon, interfaces, kernel, permissions, programs, settings, storage
+from trafficctl.doctor.finding import Finding
+from trafficctl.doctor.host import Host
+
+EXAMINATIONS: tuple[Callable[[Host], Iterator[Finding]], ...] = (
+    settings.examine,
+    kernel.examine,
+    permissions.examine,
+    programs.examine,
+    interfaces.examine,
+    storage.examine,
+    daemon.examine,
+)

@@ -1,0 +1,77 @@
+"""Has the kernel what the programs need? Features are looked for; its version is only told."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterator
+
+from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
+from trafficctl.doctor.host import Host
+
+# option -> what it is for; the first two are needed, the others make something else possible
+_NEEDED = {"CONFIG_BPF_SYSCALL": "BPF", "CONFIG_NET": "networking"}
+_EGRESS = {"CONFIG_NET_CLS_ACT": "egress on kernels without tcx", "CONFIG_NET_SCH_INGRESS": "egress accounting"}
+
+
+def examine(host: Host) -> Iterator[Finding]:
+    """BTF, JIT, lockdown, build options."""
+    release = host.text("/proc/sys/kernel/osrelease") or "unknown"
+    yield Finding("kernel", OK, f"Linux {release}")
+    yield from _btf(host)
+    yield from _jit(host)
+    yield from _lockdown(host)
+    yield from _options(host, release)
+
+
+def _btf(host: Host) -> Iterator[Finding]:
+    if host.path("/sys/kernel/btf/vmlinux").exists():
+        yield Finding("kernel BTF", OK, "present")
+    else:
+        yield Finding("kernel BTF", OK, "absent, and not needed: the programs read no kernel structures")
+
+
+def _jit(host: Host) -> Iterator[Finding]:
+    jit = host.text("/proc/sys/net/core/bpf_jit_enable")
+    if jit is None:
+        yield Finding("BPF JIT", WARN, "cannot be told", "run as root: sudo trafficctl doctor")
+    elif jit == "0":
+        advice = "turn it on: sysctl -w net.core.bpf_jit_enable=1"
+        yield Finding("BPF JIT", WARN, "off: each packet costs several times as much", advice)
+    else:
+        yield Finding("BPF JIT", OK, "on")
+
+
+def _lockdown(host: Host) -> Iterator[Finding]:
+    found = re.search(r"\[(\w+)\]", host.text("/sys/kernel/security/lockdown") or "")
+    if found and found[1] == "confidentiality":
+        what = "confidentiality: the kernel refuses BPF that reads packets"
+        yield Finding("lockdown", FAIL, what, "boot with lockdown=integrity or without it")
+    elif found:
+        yield Finding("lockdown", OK, found[1])
+
+
+def _options(host: Host, release: str) -> Iterator[Finding]:
+    config = _build_config(host, release)
+    if config is None:
+        return
+    missing = [option for option in _NEEDED if option not in config]
+    for option in missing:
+        yield Finding("kernel options", FAIL, f"{option} is not set: no {_NEEDED[option]}", "use a kernel that has it")
+    lacking = [option for option in _EGRESS if option not in config] if host.settings.egress else []
+    for option in lacking:
+        advice = "use a kernel that has it, or set egress = false"
+        yield Finding("kernel options", WARN, f"{option} is not set: no {_EGRESS[option]}", advice)
+    if not missing and not lacking:
+        yield Finding("kernel options", OK, "all that is needed is built in or a module")
+
+
+def _build_config(host: Host, release: str) -> set[str] | None:
+    """The options set, None if the kernel's configuration is nowhere to be read."""
+    text = host.text(f"/boot/config-{release}")
+    if text is None:
+        try:
+            text = gzip.decompress(host.path("/proc/config.gz").read_bytes()).decode("utf-8", "replace")
+        except (OSError, EOFError):
+            return None
+    return {line.partition("=")[0] for line in text.splitlines() if line.endswith(("=y", "=m"))}

@@ -1,0 +1,54 @@
+"""May the daemon do what it must, and may its users reach it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
+from trafficctl.doctor.host import Host
+from trafficmond.control.peers import ADMIN_GROUP, READ_GROUP
+
+# linux/capability.h
+_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
+
+
+def examine(host: Host) -> Iterator[Finding]:
+    """Capabilities, bpffs, groups."""
+    yield from _capabilities(host)
+    yield from _bpffs(host)
+    yield from _groups(host)
+
+
+def _capabilities(host: Host) -> Iterator[Finding]:
+    status = host.text("/proc/self/status") or ""
+    sets = dict(line.split(":\t", 1) for line in status.splitlines() if line.startswith("Cap"))
+    if "CapBnd" not in sets:
+        return
+    bounding = int(sets["CapBnd"], 16)
+    lost = [name for name, bit in _CAPABILITIES.items() if not bounding >> bit & 1]
+    if lost:
+        what = f"{', '.join(lost)} cannot be had here"
+        yield Finding("capabilities", FAIL, what, f"give them to the container: --cap-add={','.join(lost)}")
+    else:
+        yield Finding("capabilities", OK, f"{', '.join(_CAPABILITIES)} can be had")
+
+
+def _bpffs(host: Host) -> Iterator[Finding]:
+    pins = host.settings.pin_dir
+    mounts = [line.split() for line in (host.text("/proc/mounts") or "").splitlines()]
+    points = [mount[1] for mount in mounts if len(mount) > 2 and mount[2] == "bpf"]
+    if any(str(pins).startswith(f"{point}/") or str(pins) == point for point in points):
+        yield Finding("bpffs", OK, f"mounted for {pins}")
+    else:
+        what = f"no bpffs is mounted for {pins}: filtering would end with the daemon"
+        yield Finding("bpffs", WARN, what, "mount it: mount -t bpf bpf /sys/fs/bpf")
+
+
+def _groups(host: Host) -> Iterator[Finding]:
+    groups = {line.partition(":")[0] for line in (host.text("/etc/group") or "").splitlines()}
+    for group, purpose in ((READ_GROUP, "look"), (ADMIN_GROUP, "change rules")):
+        if group in groups:
+            yield Finding("groups", OK, f"members of {group} may {purpose}")
+        else:
+            what = f"there is no group {group}: only root may {purpose}"
+            yield Finding("groups", WARN, what, f"create it: groupadd --system {group}")

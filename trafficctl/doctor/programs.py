@@ -1,0 +1,50 @@
+"""Do the programs load? Tried, not guessed: loaded into this kernel, attached to nothing, and let go."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Iterator
+
+from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
+from trafficctl.doctor.host import Host
+from trafficmond.errors import TrafficmonError
+
+_SMALL = 1024  # records; enough to load
+
+
+def examine(host: Host) -> Iterator[Finding]:
+    """Each loader that the settings allow."""
+    allowed = ("libbpf", "bcc") if host.settings.loader == "auto" else (host.settings.loader,)
+    if "libbpf" in allowed:
+        yield _libbpf(host, required="bcc" not in allowed)
+    if "bcc" in allowed:
+        yield _bcc(required="libbpf" not in allowed)
+
+
+def _libbpf(host: Host, required: bool) -> Finding:
+    from trafficmond.datapath import loader
+
+    worst = FAIL if required or importlib.util.find_spec("bcc") is None else WARN
+    try:
+        path = loader.find_object()
+        if not host.is_root:
+            return Finding("loader libbpf", WARN, f"{path}: not tried", "run as root: sudo trafficctl doctor")
+        began = time.monotonic()
+        loader.load_libbpf(loader.Sizes(loader.possible_cpus(), _SMALL, _SMALL), {}, None).close()
+        took = 1000 * (time.monotonic() - began)
+    except TrafficmonError as error:
+        return Finding("loader libbpf", worst, str(error.args[0]), error.hint or "see the message")
+    return Finding("loader libbpf", OK, f"{path} loads, in {took:.0f} ms")
+
+
+def _bcc(required: bool) -> Finding:
+    if importlib.util.find_spec("bcc") is not None:
+        return Finding("loader bcc", OK, "installed")
+    advice = "install it: apt-get install python3-bpfcc"
+    return Finding(
+        "loader bcc",
+        FAIL if required else OK,
+        "not installed" + ("" if required else ", not needed"),
+        advice if required else "",
+    )

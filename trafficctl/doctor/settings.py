@@ -1,0 +1,26 @@
+"""Do the settings and rules hold?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trafficctl.checking import check
+from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
+from trafficctl.doctor.host import Host
+from trafficmond.config.settings import CONFIG_FILE
+
+
+def examine(host: Host) -> Iterator[Finding]:
+    """Every mistake of the files."""
+    path = host.config or host.path(CONFIG_FILE)
+    if not path.exists():
+        state = FAIL if host.config else OK
+        yield Finding("settings", state, f"there is no {path}", "" if state == OK else "name the right file with -c")
+        return
+    checked = check(path)
+    for mistake in checked.mistakes:
+        yield Finding("settings", FAIL, str(mistake), f"correct it; trafficctl check {path} shows it in place")
+    for note in checked.notes:
+        yield Finding("settings", WARN, str(note))
+    if not checked.mistakes:
+        yield Finding("settings", OK, f"{path} holds, with {checked.rules} rules and {checked.prefixes} prefixes")

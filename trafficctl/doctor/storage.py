@@ -1,0 +1,68 @@
+"""Is there room for the record, and is its time right?"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
+from trafficctl.doctor.host import Host
+from trafficctl.render import units
+
+_STA_UNSYNC = 0x40  # linux/timex.h
+_TIMEX_BYTES, _TIMEX_STATUS = 208, 40  # struct timex, 64-bit
+
+
+def examine(host: Host) -> Iterator[Finding]:
+    """Disks and clock."""
+    yield from _room(host)
+    yield from _clock()
+
+
+def _room(host: Host) -> Iterator[Finding]:
+    places = {"state_dir": host.settings.state_dir}
+    for log in host.settings.logs:
+        if log.path:
+            places[f"log {log.path.name}"] = log.path.parent
+    for subject, folder in places.items():
+        existing = _nearest(host.path(folder))
+        stat = os.statvfs(existing)
+        free = stat.f_bavail * stat.f_frsize
+        needed = host.settings.store.max_size if subject == "state_dir" else 0
+        if stat.f_flag & os.ST_RDONLY:
+            yield Finding(subject, FAIL, f"{folder} is on a read-only file system", "choose a folder that is writable")
+        elif free < (64 << 20):
+            yield Finding(subject, FAIL, f"{units.octets(free)} free at {folder}", "make room, or choose another disk")
+        elif free < needed:
+            what = f"{units.octets(free)} free at {folder}, less than store.max_size ({units.octets(needed)})"
+            yield Finding(subject, WARN, what, "lower store.max_size, or make room")
+        else:
+            yield Finding(subject, OK, f"{units.octets(free)} free at {folder}")
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest of its parents that is there."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _clock() -> Iterator[Finding]:
+    status = clock_status()
+    if status is None:
+        yield Finding("clock", WARN, "the kernel does not tell whether it is kept right", "check with timedatectl")
+    elif status & _STA_UNSYNC:
+        what = "not kept right by any time service: times in the record may be off"
+        yield Finding("clock", WARN, what, "turn one on: timedatectl set-ntp true")
+    else:
+        yield Finding("clock", OK, "kept right by a time service")
+
+
+def clock_status() -> int | None:
+    """adjtimex(2)'s status bits, None if they cannot be had."""
+    timex = ctypes.create_string_buffer(_TIMEX_BYTES)
+    if ctypes.sizeof(ctypes.c_long) != 8 or ctypes.CDLL(None).adjtimex(timex) < 0:
+        return None
+    return int.from_bytes(timex.raw[_TIMEX_STATUS : _TIMEX_STATUS + 4], "little")

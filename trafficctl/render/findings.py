@@ -1,0 +1,31 @@
+"""A doctor's findings, told to a person."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from trafficctl.render import table, units
+from trafficctl.render.style import Style
+
+
+def tell(rows: Sequence[dict[str, str]], style: Style, width: int | None) -> Iterator[str]:
+    """Each finding with its state, advice below it, and the sum at the end."""
+    margin = min(24, max((len(row["subject"]) for row in rows), default=0)) + 8
+    room = max(24, (width or 1000) - margin)
+    for row in rows:
+        head = style.word(row["state"].ljust(6)) + table.pad(
+            table.clip(units.plain(row["subject"]), margin - 8), margin - 6
+        )
+        what = textwrap.wrap(units.plain(row["what"]), room) or [""]
+        yield head + what[0]
+        for line in what[1:]:
+            yield " " * margin + line
+        if row["advice"]:
+            for index, line in enumerate(textwrap.wrap(units.plain(row["advice"]), room - 3)):
+                yield " " * margin + style.dim(("-> " if index == 0 else "   ") + line)
+    states = Counter(row["state"] for row in rows)
+    told = ", ".join(f"{states[state]} {style.word(state)}" for state in ("fail", "warn", "ok") if states[state])
+    yield ""
+    yield told
