@@ -74,7 +74,7 @@ class Amplification:
         answers = udp & silent & (flows["sport"] != flows["dport"]) & (flows["sport"] > 0)
         # A SYN-ACK names the one it is sent to as the flow's opener, though nobody saw it open anything.
         syn_acks = tcp & (flows["reply_first_flags"] & (SYN | ACK) == SYN | ACK) & (flows["d_reply_packets"] > 0)
-        syn_acks &= (flows["first_flags"] & SYN == 0) & (flows["reply_payload_bytes"] == 0)
+        syn_acks &= (flows["tcp_flags"] & SYN == 0) & (flows["reply_payload_bytes"] == 0)
         asked = udp & (flows["reply_packets"] > 0) & (flows["d_packets"] > 0)
         at = np.flatnonzero(answers | syn_acks | asked)
         if not len(at):
