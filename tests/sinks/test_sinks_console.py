@@ -48,7 +48,9 @@ def on_terminal() -> str:
     console.threat(threat(Severity.CRITICAL))
     console.note(Note(CONFIG_REJECTED, "bad \x1b[2J file", 0.0))
     console.note(Note(STARTED, "started", 0.0))
-    text = os.read(reader, 10_000).decode()
+    text = ""
+    while text.count("\n") < 4:
+        text += os.read(reader, 10_000).decode()
     os.close(writer)
     os.close(reader)
     return text
