@@ -12,9 +12,10 @@ from typing import Any
 
 from trafficmond.config.load import load_settings
 from trafficmond.config.settings import CONFIG_FILE, Settings
+from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.model import Action, Direction
-from trafficmond.policy.load import load_policy
+from trafficmond.policy.load import Policy, load_policy
 from trafficmond.policy.readers import read_list, read_toml
 from trafficmond.policy.rules import ListSource
 
@@ -50,14 +51,18 @@ def check(path: Path | None) -> Checked:
     Raises TrafficmonError only if there is nothing to check.
     """
     path = path or CONFIG_FILE
-    if not path.exists():
-        raise TrafficmonError(f"there is no {path}", hint="name what to check: trafficctl check PATH")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise TrafficmonError(f"there is no {path}", hint="name what to check: trafficctl check PATH") from None
+    except OSError as error:
+        raise TrafficmonError(f"cannot look at {path}: {error.strerror}", hint="try with sudo") from None
     if path.is_file() and path.suffix in _LISTS:
         return _one(path, ListSource(path, Action.DROP))
     if path.is_file() and _is_rules_file(path):
         return _one(path, None)
     try:
-        policy = load_policy(path) if path.is_dir() else _policy_of(load_settings(path))
+        policy = load_policy(path) if path.is_dir() else _policy_of(load_settings(path, detectors=settings_classes()))
     except ConfigError as error:
         return Checked(path, mistakes=error.mistakes)
     return Checked(path, len(policy.rules), len(policy.prefixes), notes=policy.notes)
@@ -82,13 +87,18 @@ def _is_rules_file(path: Path) -> bool:
         return path.parent.name == "cidr.d"
 
 
-def _policy_of(settings: Settings) -> Any:
+def _policy_of(settings: Settings) -> Policy:
     lists = [
         ListSource(each.path, Action.parse(each.action), each.label, Direction.parse(each.direction))
         for each in settings.lists
     ]
-    default = Action.parse(settings.policy.default)
-    return load_policy(settings.cidr_dir, lists, default=default, allowlist=settings.policy.allowlist)
+    return load_policy(
+        settings.cidr_dir,
+        lists,
+        default=Action.parse(settings.policy.default),
+        permitted_cidrs=settings.permitted_cidrs,
+        allowlist=settings.policy.allowlist,
+    )
 
 
 def _all_placed(mistakes: Sequence[Mistake]) -> list[dict[str, Any]]:

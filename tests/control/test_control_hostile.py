@@ -218,5 +218,5 @@ def test_too_many_busy_clients_are_refused_with_a_reason(running: Running) -> No
 def test_clients_come_and_go_without_a_trace(running: Running) -> None:
     for _ in range(300):
         connect(running).close()
+    until(lambda: running.server.counts.accepted == 300)
     until(lambda: running.do(lambda: len(running.server._clients)) == 0)
-    assert running.server.counts.accepted == 300

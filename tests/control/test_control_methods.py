@@ -102,12 +102,12 @@ def test_null_and_left_out_are_the_same() -> None:
 
 def test_queries_reach_the_view_as_values() -> None:
     view = FakeView()
-    ask(view, "Flows", {"since": 1, "port": 443, "group_by": ["src_ip", "dst_port"], "sort": "+bytes", "limit": 5})
+    ask(view, "Flows", {"since": 1, "port": 443, "group_by": ["src_ip", "dst_port"], "sort": "-bytes", "limit": 5})
     ask(view, "Threats", {"min_severity": "high", "open_only": True})
     ask(view, "Top", {"sort": "packets", "limit": 10**9})
     ask(view, "Ban", {"cidr": "203.0.113.9/32", "ttl_s": 5.5, "reason": "why"})
     assert view.asked == [
-        ("flows", FlowQuery(since=1, port=443, group_by=("src_ip", "dst_port"), sort="+bytes", limit=5)),
+        ("flows", FlowQuery(since=1, port=443, group_by=("src_ip", "dst_port"), sort="-bytes", limit=5)),
         ("threats", ThreatQuery(min_severity="high", open_only=True)),
         ("top", TopQuery("packets", "", 500)),
         ("ban", NewBan("203.0.113.9/32", 5.5, "why"), CALLER),

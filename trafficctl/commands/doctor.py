@@ -31,10 +31,11 @@ def run(args: Namespace) -> int:
     from trafficctl.doctor.host import Host
     from trafficmond.config.load import load_settings
     from trafficmond.config.settings import Settings
+    from trafficmond.detect.registry import settings_classes
     from trafficmond.errors import ConfigError
 
     try:
-        settings = load_settings(args.config)
+        settings = load_settings(args.config, detectors=settings_classes())
     except ConfigError:  # the first examination tells every mistake
         settings = Settings()
     host = Host(settings, args.config, socket=args.socket)

@@ -7,7 +7,7 @@ Examples:
   trafficctl flows --since 1h --sort bytes
   trafficctl flows --since 1d --src 10.0.0.0/8 --port 443 --proto tcp
   trafficctl flows --action drop --since 10m
-  trafficctl flows --since 1h --group-by src_ip,dst_port --sort bytes --limit 20
+  trafficctl flows --since 1h --group-by src,dport --sort bytes --limit 20
   trafficctl flows --since 1d --limit 1000000 -o csv > flows.csv
   trafficctl flows --since 1h --sql            the SQL that answers, for sqlite3 flows.db
 """
@@ -34,7 +34,8 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--action", choices=("allow", "monitor", "drop"), help="what was done with it")
     parser.add_argument("--rule", metavar="LABEL", help="the rule that decided")
     parser.add_argument("--interface", metavar="NAME", help="where it was seen")
-    parser.add_argument("--sort", metavar="COLUMN", help="largest first (+COLUMN: smallest); default latest first")
+    parser.add_argument("--sort", metavar="COLUMN", help="the largest first (default: the latest)")
+    parser.add_argument("-r", "--reverse", action="store_true", help="the smallest, or the earliest, first")
     parser.add_argument("--group-by", metavar="COLUMNS", help="sums by these columns, separated by commas")
     parser.add_argument("--limit", metavar="N", type=values.count, default=100, help="how many rows at most (100)")
     parser.add_argument("--sql", action="store_true", help="show the SQL instead of its answer")
@@ -52,13 +53,14 @@ def run(args: Namespace) -> int:
 
 
 def _query(args: Namespace) -> dict[str, Any]:
-    names = ["since", "until", "src", "dst", "host", "port", "proto", "action", "rule", "interface", "sort", "limit"]
+    names = ["since", "until", "src", "dst", "host", "port", "proto", "action", "rule", "interface", "limit"]
     groups = [name.strip() for name in (args.group_by or "").split(",") if name.strip()]
-    return {**{name: getattr(args, name) for name in names}, "group_by": groups or None}
+    sort = f"-{args.sort or 'last_seen'}" if args.reverse else args.sort
+    return {**{name: getattr(args, name) for name in names}, "sort": sort, "group_by": groups or None}
 
 
 def _show(args: Namespace, client: Client) -> int:
-    from trafficctl.render.columns import flow_columns
+    from trafficctl.render.columns import FLOWS, grouped_columns
 
     replies = client.stream("Flows", **_query(args))
     first = next(replies)
@@ -69,6 +71,6 @@ def _show(args: Namespace, client: Client) -> int:
         for reply in replies:
             yield from reply["rows"]
 
-    shown = flow_columns(fields, grouped=bool(args.group_by))
+    shown = grouped_columns(fields) if args.group_by else FLOWS
     found = session.output(args).rows(rows(), shown, fields=fields, empty="no such flows")
     return exits.DONE if found else exits.NO

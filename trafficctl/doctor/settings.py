@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from trafficctl.checking import check
 from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
 from trafficctl.doctor.host import Host
 from trafficmond.config.settings import CONFIG_FILE
+from trafficmond.errors import TrafficmonError
 
 
 def examine(host: Host) -> Iterator[Finding]:
     """Every mistake of the files."""
     path = host.config or host.path(CONFIG_FILE)
-    if not path.exists():
+    if not os.path.lexists(path):
         state = FAIL if host.config else OK
         yield Finding("settings", state, f"there is no {path}", "" if state == OK else "name the right file with -c")
         return
-    checked = check(path)
+    try:
+        checked = check(path)
+    except TrafficmonError as error:
+        yield Finding("settings", WARN, str(error.args[0]), error.hint)
+        return
     for mistake in checked.mistakes:
         yield Finding("settings", FAIL, str(mistake), f"correct it; trafficctl check {path} shows it in place")
     for note in checked.notes:

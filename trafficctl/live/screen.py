@@ -7,7 +7,6 @@ from typing import Any
 
 from trafficctl.live.model import Live, Meter
 from trafficctl.render import columns, table, units
-from trafficctl.render.events import endpoint
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column
 
@@ -24,8 +23,8 @@ _METERS = (
     Column("spark", "", weight=8),
 )
 _FLOWS = (
-    Column("from", "FROM", weight=9, shrinks_to=12),
-    Column("to", "TO", weight=9, shrinks_to=12),
+    columns.FROM,
+    columns.TO,
     Column("protocol", "PROTO", weight=6),
     Column("bytes_per_s", "BYTES", units.octet_rate, right=True, weight=9),
     Column("packets_per_s", "PACKETS", units.rate, right=True, weight=7),
@@ -118,8 +117,7 @@ def _meter_row(meter: Meter, spark: int, unicode: bool) -> dict[str, Any]:
 def _lists(live: Live, width: int, room: int, style: Style) -> list[str]:
     """Flows, hosts and open threats, the room shared between them; the one with the focus is never crowded out."""
     assert live.answer is not None
-    flows = [_flow_row(flow) for flow in live.answer["flows"]]
-    threats, hosts = live.answer["threats"], live.answer["hosts"]
+    threats, flows, hosts = (live.answer[name] for name in ("threats", "flows", "hosts"))
     shares = _shares(room, {"threats": len(threats), "flows": len(flows), "hosts": len(hosts)}, live.focus)
     out: list[str] = []
     for name, rows, shown in (("threats", threats, _THREATS), ("flows", flows, _FLOWS), ("hosts", hosts, _HOSTS)):
@@ -159,14 +157,6 @@ def _list(
         chosen = focused and first + index == live.selected
         out.append(style.paint(table.pad(f"> {line}", width), "reverse") if chosen else f"  {line}")
     return out
-
-
-def _flow_row(flow: dict[str, Any]) -> dict[str, Any]:
-    ends = {
-        key: endpoint(flow[f"{side}_ip"], flow[f"{side}_port"], flow["protocol"])
-        for key, side in (("from", "src"), ("to", "dst"))
-    }
-    return {**flow, **ends}
 
 
 def _last_line(live: Live, width: int, style: Style) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from trafficctl.render import units
-from trafficctl.render.table import Column
+from trafficctl.render.events import endpoint
+from trafficctl.render.table import Column, Row
 
 INTERFACES = (
     Column("name", "INTERFACE", weight=9),
@@ -63,33 +66,36 @@ AUDIT = (
     Column("after", "AFTER", weight=5, shrinks_to=8),
 )
 
-_FLOW_SHOWS = {
-    "first_seen": Column("first_seen", "FIRST SEEN", units.when, weight=3),
-    "last_seen": Column("last_seen", "LAST SEEN", units.when, weight=6),
-    "src_ip": Column("src_ip", "FROM", weight=9, shrinks_to=15),
-    "src_port": Column("src_port", "PORT", right=True, weight=5),
-    "dst_ip": Column("dst_ip", "TO", weight=9, shrinks_to=15),
-    "dst_port": Column("dst_port", "PORT", right=True, weight=8),
-    "protocol": Column("protocol", "PROTO", weight=8),
-    "packets": Column("packets", "PACKETS", units.number, right=True, weight=7),
-    "bytes": Column("bytes", "BYTES", units.octets, right=True, weight=8),
-    "reply_packets": Column("reply_packets", "REPLY PKTS", units.number, right=True, weight=4),
-    "reply_bytes": Column("reply_bytes", "REPLY BYTES", units.octets, right=True, weight=7),
-    "action": Column("action", "ACTION", weight=7, meaningful=True),
-    "rule": Column("rule", "RULE", weight=3, shrinks_to=8),
-    "interface": Column("interface", "INTERFACE", weight=4),
-    "direction": Column("direction", "DIRECTION", weight=2),
-    "flows": Column("flows", "FLOWS", units.number, right=True, weight=7),
-}
+
+def _end(side: str) -> Callable[[Row], str]:
+    return lambda row: endpoint(row.get(f"{side}_ip"), row.get(f"{side}_port"), row.get("protocol"))
+
+
+FROM = Column("from", "FROM", weight=9, shrinks_to=21, of=_end("src"))
+TO = Column("to", "TO", weight=9, shrinks_to=21, of=_end("dst"))
+
 # In a table of flows only what tells them apart; the rest is for -o json and csv.
-_FLOW_ORDER = (
-    *("last_seen", "src_ip", "src_port", "dst_ip", "dst_port", "protocol", "action"),
-    *("packets", "bytes", "reply_packets", "reply_bytes", "rule", "interface"),
+FLOWS = (
+    Column("last_seen", "LAST SEEN", units.when, weight=8),
+    FROM,
+    TO,
+    Column("protocol", "PROTO", weight=8),
+    Column("action", "ACTION", weight=7, meaningful=True),
+    Column("packets", "PACKETS", units.number, right=True, weight=6),
+    Column("bytes", "BYTES", units.octets, right=True, weight=9),
+    Column("reply_packets", "REPLY PKTS", units.number, right=True, weight=2),
+    Column("reply_bytes", "REPLY BYTES", units.octets, right=True, weight=5),
+    Column("rule", "RULE", weight=4, shrinks_to=8),
+    Column("interface", "INTERFACE", weight=3),
 )
 
+_BY_FIELD = {
+    **{column.key: column for column in FLOWS if not column.of},
+    "first_seen": Column("first_seen", "FIRST SEEN", units.when, weight=3),
+    "flows": Column("flows", "FLOWS", units.number, right=True, weight=7),
+}
 
-def flow_columns(fields: tuple[str, ...], grouped: bool) -> list[Column]:
-    """The columns for rows with these fields: of flows the telling ones, of a grouping all, as they come."""
-    if grouped:
-        return [_FLOW_SHOWS.get(field) or Column(field, field.upper().replace("_", " ")) for field in fields]
-    return [_FLOW_SHOWS[field] for field in _FLOW_ORDER if field in fields]
+
+def grouped_columns(fields: Iterable[str]) -> list[Column]:
+    """The columns of a grouping of flows: each field, as it comes."""
+    return [_BY_FIELD.get(field) or Column(field, field.upper().replace("_", " "), weight=9) for field in fields]

@@ -73,8 +73,7 @@ def _flows(flows: list[dict[str, Any]], style: Style, width: int | None) -> Iter
     if flows:
         yield ""
         yield style.title("FLOWS")
-        shown = columns.flow_columns(tuple(flows[0]), grouped=False)
-        yield from table.lines(flows, shown, width, style)
+        yield from table.lines(flows, columns.FLOWS, width, style)
 
 
 _DECISIONS = (

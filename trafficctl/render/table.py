@@ -26,6 +26,7 @@ class Column:
     shrinks_to: int = 0  # 0: never cut; else may be cut to this width
     weight: int = 5  # the lightest column goes first when there is no room; 9 stays to the last
     meaningful: bool = False  # coloured by its word
+    of: Callable[[Row], Any] | None = None  # what is shown, where it is more than the one field
 
 
 def lines(
@@ -51,7 +52,7 @@ def lines(
 
 
 def _cell(column: Column, row: Row) -> str:
-    value = row.get(column.key)
+    value = column.of(row) if column.of else row.get(column.key)
     return "" if value is None else column.show(value)
 
 

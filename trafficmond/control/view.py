@@ -82,7 +82,7 @@ class FlowQuery:
     action: str | None = None
     rule: str | None = None  # label
     interface: str | None = None
-    sort: str | None = None  # a column, the largest first; "+" before it: the smallest first
+    sort: str | None = None  # a column, the largest first; "-" before it: the smallest first
     group_by: tuple[str, ...] = ()
     limit: int = 100
 
