@@ -1,8 +1,9 @@
 """Boundaries -> the words of a multibit trie with range chunks (layout: bpf/abi.h).
 
 A root of 2^16 entries, then blocks of 256, each level built for all its nodes at once. Where a slot's subtree has few
-boundaries it becomes a chunk, the boundaries themselves in order, instead of a block: that bounds the table's size and
-the walk's length for sparse long prefixes, which a pure multibit trie does not.
+boundaries it becomes a chunk, the boundaries themselves in order, instead of a block; where it has more, but crowded
+into few slots, two levels of chunks. That bounds the table's size and the walk's length whatever the prefixes, which a
+pure multibit trie does not.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from trafficmond import abi
 from trafficmond.policy.flatten import I64, U32, U64, Boundaries, Flat, ranges
 from trafficmond.policy.layout import BLOCK_BITS, BLOCK_UNITS, CHUNK, CROSS, POINTER, UNIT, UNIT_WORDS
 
+_PAIR_STEP = abi.CHUNK_MAX + 1
+_PAIR_MAX = _PAIR_STEP * _PAIR_STEP - 1  # boundaries that two levels of chunks hold
+_CROWD = 8  # boundaries a slot, from which a block is not worth its kilobyte
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Nodes:
@@ -26,6 +31,10 @@ class _Nodes:
     first: I64
     count: I64
     base: I64
+
+    def pick(self, index: I64) -> _Nodes:
+        """Some of them."""
+        return _Nodes(self.start[index], self.first[index], self.count[index], self.base[index])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,54 +72,60 @@ class Builder:
 
     def add_trie(self, flat: Flat) -> int:
         """Appends the trie of `flat`; returns its root's unit."""
-        root = self._take_blocks(1 << abi.ROOT_BITS)
         upper = flat.upper
         if flat.groups:
-            target = self._add_groups(flat)
+            below = self._add_groups(flat)
             crossing = upper.entry & POINTER != 0
             upper = Boundaries(upper.at, upper.entry.copy())
-            upper.entry[crossing] = target[upper.entry[crossing] & UNIT]
+            upper.entry[crossing] = below[upper.entry[crossing] & UNIT]
         one, zero = np.ones(1, np.int64), np.zeros(1, np.int64)
-        nodes = _Nodes(np.zeros(1, np.uint64), one, np.array([len(upper.at) - 1]), zero)
-        self._add_levels(upper, nodes, abi.ROOT_BITS, root)
-        return root
+        everything = _Nodes(np.zeros(1, np.uint64), one, np.array([len(upper.at) - 1]), zero)
+        return self._add_blocks(upper, everything, abi.ROOT_BITS, 0)
 
     def _add_groups(self, flat: Flat) -> U32:
         """The lower plane; returns each group's pointer."""
         starts = flat.starts[:-1]
-        nodes = _Nodes(np.zeros(flat.groups, np.uint64), starts + 1, np.diff(flat.starts) - 1, starts)
-        pointer = np.empty(flat.groups, np.uint32)
-        large = nodes.count > abi.CHUNK_MAX
-        blocks, chunks = np.flatnonzero(large), np.flatnonzero(~large)
-        root = self._take_blocks(len(blocks) << BLOCK_BITS)
-        pointer[blocks] = _pointers(root, len(blocks)) | CROSS
-        pointer[chunks] = self._add_chunks(flat.lower, _pick(nodes, chunks), 0) | CROSS
-        if len(blocks):
-            self._add_levels(flat.lower, _pick(nodes, blocks), BLOCK_BITS, root)
+        groups = _Nodes(np.zeros(flat.groups, np.uint64), starts + 1, np.diff(flat.starts) - 1, starts)
+        return self._add_nodes(flat.lower, groups, 0) | CROSS
+
+    def _add_nodes(self, plane: Boundaries, nodes: _Nodes, shift: int) -> U32:
+        """What serves each node best, and all below it; `shift` address bits are consumed above. Returns pointers."""
+        small = nodes.count <= abi.CHUNK_MAX
+        pair = ~small & (nodes.count <= _PAIR_MAX)
+        pair[pair] = _crowded(plane, nodes.pick(np.flatnonzero(pair)), shift)
+        pointer = np.empty(len(small), np.uint32)
+        for chosen, add in ((small, self._add_chunks), (pair, self._add_pairs), (~small & ~pair, self._add_inner)):
+            if chosen.any():
+                pointer[chosen] = add(plane, nodes.pick(np.flatnonzero(chosen)), shift)
         return pointer
 
-    def _add_levels(self, plane: Boundaries, nodes: _Nodes, bits: int, unit: int) -> None:
-        """The level of `nodes` (2^bits slots each) at `unit`, and all levels below."""
-        shift = 0
-        while len(nodes.start):
-            shift += bits
-            slots = _Slots.of(plane, nodes, bits, shift)
-            entry = plane.entry[slots.base]
-            inner = np.flatnonzero(slots.count)
-            large = slots.count[inner] > abi.CHUNK_MAX
-            blocks, chunks = inner[large], inner[~large]
-            entry[chunks] = self._add_chunks(plane, slots.pick(chunks), shift)
-            below = self._take_blocks(len(blocks) << BLOCK_BITS)
-            entry[blocks] = _pointers(below, len(blocks))
-            self._written.append((unit, entry))
-            nodes, unit, bits = slots.pick(blocks), below, BLOCK_BITS
+    def _add_inner(self, plane: Boundaries, nodes: _Nodes, shift: int) -> U32:
+        unit = self._add_blocks(plane, nodes, BLOCK_BITS, shift)
+        return POINTER | (unit + np.arange(len(nodes.start)) * BLOCK_UNITS).astype(np.uint32)
 
-    def _take_blocks(self, words: int) -> int:
-        """Room for whole blocks; none straddles a page."""
-        unit = -(-self._units // BLOCK_UNITS) * BLOCK_UNITS
-        if words:
-            self._units = unit + words // UNIT_WORDS
+    def _add_blocks(self, plane: Boundaries, nodes: _Nodes, bits: int, shift: int) -> int:
+        """A block of 2^bits entries for each node, and all below; returns the first one's unit."""
+        unit = -(-self._units // BLOCK_UNITS) * BLOCK_UNITS  # then none straddles a page
+        self._units = unit + (len(nodes.start) << bits) // UNIT_WORDS
+        slots = _Slots.of(plane, nodes, bits, shift + bits)
+        entry = plane.entry[slots.base]
+        inner = np.flatnonzero(slots.count)
+        if len(inner):
+            entry[inner] = self._add_nodes(plane, slots.pick(inner), shift + bits)
+        self._written.append((unit, entry))
         return unit
+
+    def _add_pairs(self, plane: Boundaries, nodes: _Nodes, shift: int) -> U32:
+        """Two levels of chunks for each node: every 33rd boundary in the upper one, those between in the lower ones."""
+        lowers = (nodes.count + _PAIR_STEP) // _PAIR_STEP
+        number = ranges(np.zeros(len(lowers), np.int64), lowers)  # of the lower chunk within its node
+        start = np.repeat(nodes.start, lowers)
+        first = np.repeat(nodes.first, lowers) + number * _PAIR_STEP
+        base = np.where(number == 0, np.repeat(nodes.base, lowers), first - 1)
+        count = np.minimum(np.repeat(nodes.first + nodes.count, lowers) - first, abi.CHUNK_MAX)
+        upper = Boundaries(plane.at[base], self._add_chunks(plane, _Nodes(start, first, count, base), shift))
+        place = np.cumsum(lowers) - lowers
+        return self._add_chunks(upper, _Nodes(nodes.start, place + 1, lowers - 1, place), shift)
 
     def _add_chunks(self, plane: Boundaries, nodes: _Nodes, shift: int) -> U32:
         """Room for a chunk a node, none straddling a page; returns the pointers."""
@@ -137,12 +152,14 @@ class Builder:
         return np.concatenate([head, tail])
 
 
-def _pointers(unit: int, count: int) -> U32:
-    return POINTER | (unit + np.arange(count) * BLOCK_UNITS).astype(np.uint32)
-
-
-def _pick(nodes: _Nodes, index: I64) -> _Nodes:
-    return _Nodes(nodes.start[index], nodes.first[index], nodes.count[index], nodes.base[index])
+def _crowded(plane: Boundaries, nodes: _Nodes, shift: int) -> npt.NDArray[np.bool_]:
+    """Which nodes have their boundaries in so few slots of a block that it would be mostly empty."""
+    node = np.repeat(np.arange(len(nodes.start)), nodes.count)
+    slot = (plane.at[ranges(nodes.first, nodes.count)] - nodes.start[node]) << np.uint64(shift) >> np.uint64(56)
+    new = np.ones(len(slot), np.bool_)
+    new[1:] = (slot[1:] != slot[:-1]) | (node[1:] != node[:-1])
+    crowded: npt.NDArray[np.bool_] = np.bincount(node[new], minlength=len(nodes.start)) * _CROWD < nodes.count
+    return crowded
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,15 +8,18 @@ import numpy.typing as npt
 from trafficmond import abi
 from trafficmond.model import Direction
 from trafficmond.policy.flatten import U32, U64
-from trafficmond.policy.layout import CHUNK, CROSS, LEAF_INDEX, LEAF_RECORD, POINTER, UNIT, UNIT_WORDS
+from trafficmond.policy.layout import CHUNK, CROSS, LEAF_INDEX, LEAF_RECORD, POINTER, STEPS_MAX, UNIT, UNIT_WORDS
 
 
 def leaves(words: U32, family: int, direction: Direction, hi: U64, lo: U64) -> U32:
-    """The leaf each left-aligned address leads to."""
+    """The leaf each left-aligned address leads to; a pointer where the walk would be too long for the kernel."""
     root = int(words[abi.HDR_ROOT + 2 * int(direction) + (family == 6)]) * UNIT_WORDS
     entry: U32 = words[root + (hi >> np.uint64(48)).astype(np.int64)]
     key = hi << np.uint64(16)
-    while len(rest := np.flatnonzero(entry & POINTER)):
+    for _ in range(STEPS_MAX):
+        rest = np.flatnonzero(entry & POINTER)
+        if not len(rest):
+            break
         pointer = entry[rest]
         word = (pointer & UNIT).astype(np.int64) * UNIT_WORDS
         key[rest] = np.where(pointer & CROSS, lo[rest], key[rest])

@@ -1,0 +1,132 @@
+"""What a verdict ought to be, from the rules themselves: by `ipaddress`, and by sorted columns for a million."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond.model import Action, Direction, Reason
+from trafficmond.policy.ids import RuleIds
+from trafficmond.policy.load import Policy
+from trafficmond.policy.prefixes import Prefixes, parse_address
+from trafficmond.policy.table import VerdictTable, compile_table
+
+NOW = 1_000_000.0
+CLASS = {Reason.LIST: 0, Reason.RULE: 0, Reason.ALLOWLIST: 1, Reason.GUARD: 2}
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def jiffies(moment: float) -> int:
+    """A clock of 10 Hz."""
+    return int(moment * 10)
+
+
+def compiled(policy: Policy, now: float = NOW) -> tuple[VerdictTable, U32]:
+    """The table, and the rules' numbers."""
+    ids = RuleIds().assign(policy.rules, now)
+    return compile_table(policy, ids, now, jiffies, 7), ids
+
+
+def columns(addresses: Sequence[str], family: int) -> tuple[list[int], U64, U64]:
+    """Positions and left-aligned words of those addresses that are of `family`."""
+    keys = [(position, *parse_address(address)) for position, address in enumerate(addresses)]
+    mine = [key for key in keys if key[3] == family]
+    hi, lo = (np.array([key[part] for key in mine], np.uint64) for part in (1, 2))
+    return [key[0] for key in mine], hi, lo
+
+
+class Reference:
+    """Longest prefix within the strongest class, by a dictionary of networks; a rule later in the policy wins."""
+
+    def __init__(self, policy: Policy, ids: U32, direction: Direction, now: float) -> None:
+        passes = direction is Direction.EGRESS and policy.default is Action.DROP
+        self.default = int(Action.ALLOW if passes else policy.default) << 28
+        self.word: dict[tuple[int, int, int, int], int] = {}
+        for index, rule in enumerate(policy.rules):
+            if rule.direction not in (direction, Direction.BOTH) or (rule.expires is not None and rule.expires <= now):
+                continue
+            rows = policy.prefixes_of(index)
+            for row in range(len(rows)):
+                network = ipaddress.ip_network(rows.text(row))
+                key = (network.version, CLASS[rule.reason], network.prefixlen, int(network.network_address))
+                self.word[key] = int(ids[index]) | rule.reason << 24 | rule.action << 28
+        self.lengths = sorted({key[:3] for key in self.word}, key=lambda key: (-key[1], -key[2]))
+
+    def __call__(self, address: str) -> int:
+        parsed = ipaddress.ip_address(address)
+        for version, rank, length in self.lengths:
+            if version == parsed.version:
+                host = parsed.max_prefixlen - length
+                word = self.word.get((version, rank, length, int(parsed) >> host << host))
+                if word is not None:
+                    return word
+        return self.default
+
+
+def longest(rows: Prefixes, word: U32, family: int, hi: U64, lo: U64, default: int) -> U32:
+    """The word of the longest prefix over each address, a length at a time; of equal prefixes the last one counts."""
+    result = np.full(len(hi), default, np.uint32)
+    for length in range(65):
+        mine = np.flatnonzero((rows.family == family) & (rows.plen == length))
+        if len(mine):
+            mine = mine[np.argsort(rows.hi[mine], kind="stable")]
+            top = hi if length == 64 else hi & ~np.uint64((1 << 64 - length) - 1)
+            at = np.searchsorted(rows.hi[mine], top, "right") - 1
+            hit = (at >= 0) & (rows.hi[mine][at] == top)
+            result[hit] = word[mine[at[hit]]]
+    beyond = np.flatnonzero((rows.family == family) & (rows.plen > 64))  # few in real lists
+    for row in beyond[np.argsort(rows.plen[beyond], kind="stable")].tolist():
+        host = np.uint64(128 - int(rows.plen[row]))
+        result[(hi == rows.hi[row]) & (lo >> host == rows.lo[row] >> host)] = word[row]
+    return result
+
+
+def random_tables(rng: random.Random, count: int) -> list[dict[str, Any]]:
+    """Rules that nest: most lie within an earlier one, some on the very same prefix."""
+    networks: list[Network] = []
+    tables: list[dict[str, Any]] = []
+    for number in range(count):
+        if networks and rng.random() < 0.8:
+            outer = rng.choice(networks)
+            deeper = rng.randint(outer.prefixlen, outer.max_prefixlen)
+            length = rng.choice((outer.prefixlen, deeper, min(outer.prefixlen + 3, deeper), outer.max_prefixlen))
+            base = int(outer.network_address) | rng.getrandbits(outer.max_prefixlen) & int(outer.hostmask)
+        else:
+            outer = ipaddress.ip_network(rng.choice(("0.0.0.0/0", "::/0")))
+            length = rng.randint(0, outer.max_prefixlen)
+            base = rng.getrandbits(outer.max_prefixlen)
+        network = ipaddress.ip_network((type(outer.network_address)(base), length), strict=False)
+        networks.append(network)
+        table: dict[str, Any] = {
+            "cidr": str(network),
+            "action": rng.choice(("allow", "monitor", "drop")),
+            "label": f"r{number}",
+            "direction": rng.choice(("ingress", "egress", "both", "both")),
+        }
+        if rng.random() < 0.1:
+            table |= {"action": "limit", "limit": "5/s", "burst": number + 1}
+        if rng.random() < 0.4:
+            table["expires"] = NOW + rng.randint(-5, 50)
+        tables.append(table)
+    return tables
+
+
+def telling_addresses(rng: random.Random, policy: Policy, count: int) -> list[str]:
+    """First and last addresses of prefixes, their neighbours outside, some inside, and some anywhere."""
+    rows = policy.prefixes
+    result = ["0.0.0.0", "255.255.255.255", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"]
+    while len(result) < count:
+        network = ipaddress.ip_network(rows.text(rng.randrange(len(rows))))
+        kind, most = type(network.network_address), (1 << network.max_prefixlen) - 1
+        first, last = int(network.network_address), int(network.broadcast_address)
+        for value in (first, last, first - 1, last + 1, rng.randint(first, last), rng.randint(0, most)):
+            if 0 <= value <= most and not (kind is ipaddress.IPv6Address and value >> 32 == 0xFFFF):
+                result.append(str(kind(value)))
+    return result
