@@ -40,6 +40,12 @@ TM_EXPORT struct tm_ledger *tm_ledger_new(double interval)
 	return l;
 }
 
+/* Merges over so many seconds from now on. */
+TM_EXPORT void tm_ledger_pace(struct tm_ledger *l, double interval)
+{
+	l->interval = interval;
+}
+
 TM_EXPORT void tm_ledger_free(struct tm_ledger *l)
 {
 	free(l);
@@ -142,5 +148,5 @@ TM_EXPORT __u32 tm_lines_rejects(struct tm_lines *l, struct tm_reject *out)
 
 TM_EXPORT const char *tm_lines_name(const struct tm_lines *l, __u32 ifindex)
 {
-	return ifindex && ifindex <= l->names ? l->name[ifindex - 1] : "";
+	return ifindex > TM_LINE_NAMES ? "(other)" : ifindex && ifindex <= l->names ? l->name[ifindex - 1] : "";
 }

@@ -12,7 +12,7 @@
 
 #include "parse.h"
 
-#define TM_LEDGER_SLOTS 65536u
+#define TM_LEDGER_SLOTS 32768u
 #define TM_LEDGER_INDEX (TM_LEDGER_SLOTS * 2)
 #define TM_ROWS_MAX (TM_LEDGER_SLOTS * 2)
 #define TM_LEDGER_KEEP_S 60.0 /* how long a quiet flow is remembered when room is needed */

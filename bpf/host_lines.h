@@ -92,6 +92,16 @@ static int tm_address(struct tm_text t, __u8 *out, __u8 *scope)
 	return 1;
 }
 
+static int tm_action_field(struct tm_event *e, struct tm_text value)
+{
+	static const char *const word[] = { [TM_ALLOW] = "ALLOW", [TM_MONITOR] = "LOG", [TM_DROP] = "DROP", [TM_LIMIT] = "LIMIT" };
+
+	for (e->action = 0; e->action < 4; e->action++)
+		if (tm_is(value, word[e->action]))
+			return 1;
+	return 0;
+}
+
 /* One string field. Returns 0 if its value is not one that the field can have. */
 static int tm_string_field(struct tm_event *e, struct tm_text key, struct tm_text value)
 {
@@ -105,8 +115,7 @@ static int tm_string_field(struct tm_event *e, struct tm_text key, struct tm_tex
 	}
 	if (tm_is(key, "action")) {
 		e->fields |= TM_HAS_ACTION;
-		e->action = tm_is(value, "DROP") ? TM_DROP : TM_MONITOR;
-		return e->action == TM_DROP || tm_is(value, "LOG");
+		return tm_action_field(e, value);
 	}
 	if (tm_is(key, "interface")) {
 		e->interface = value;
@@ -252,26 +261,26 @@ static int tm_event_read(const char *p, const char *end, struct tm_event *e)
 	return p == end && e->fields == TM_HAS_ALL;
 }
 
-/* Number of the interface, from 1; 0 if there is none; -1 if there are too many. */
-static int tm_interface_number(struct tm_lines *l, struct tm_text t)
+/* Number of the interface, from 1; 0 if there is none. All beyond TM_LINE_NAMES share one more. */
+static __u32 tm_interface_number(struct tm_lines *l, struct tm_text t)
 {
 	__u32 i;
 
 	if (!t.length)
 		return 0;
 	if (l->last_name && !l->name[l->last_name - 1][t.length] && !memcmp(l->name[l->last_name - 1], t.at, t.length))
-		return (int)l->last_name;
+		return l->last_name;
 	for (i = 0; i < l->names; i++)
 		if (!l->name[i][t.length] && !memcmp(l->name[i], t.at, t.length))
 			break;
 	if (i == TM_LINE_NAMES)
-		return -1;
+		return i + 1;
 	if (i == l->names) {
 		memcpy(l->name[i], t.at, t.length);
 		l->names++;
 	}
 	l->last_name = i + 1;
-	return (int)l->last_name;
+	return l->last_name;
 }
 
 /*
@@ -283,7 +292,6 @@ static __u64 tm_lines_read(struct tm_lines *l, const char *data, __u64 size, int
 	const char *p = data, *end = data + size, *newline;
 	struct tm_event e;
 	struct tm_seen seen;
-	int number;
 
 	for (; p < end; p = newline + (newline < end), l->line++) {
 		newline = memchr(p, '\n', (size_t)(end - p));
@@ -295,10 +303,10 @@ static __u64 tm_lines_read(struct tm_lines *l, const char *data, __u64 size, int
 		if (tm_blank(p, newline) == newline)
 			continue;
 		memset(&e, 0, sizeof(e));
-		if (tm_event_read(p, newline, &e) && (number = tm_interface_number(l, e.interface)) >= 0) {
+		if (tm_event_read(p, newline, &e)) {
 			if (!tm_ledger_begin(l->ledger, e.at))
 				break;
-			e.key.ifindex = (__u32)number;
+			e.key.ifindex = tm_interface_number(l, e.interface);
 			e.key.verdict = e.action << TM_ACTION_SHIFT;
 			seen = (struct tm_seen){ .at = e.at, .length = e.size };
 			tm_note_seen(&l->ledger->totals, e.size);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,20 +21,32 @@ class Reader(Protocol):
 
     def matches(self, head: bytes) -> bool: ...
 
-    def read(self, source: Source, intake: Intake, interval: float) -> Iterator[Batch]: ...
+    def read(self, source: Source, intake: Intake) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True)
 class Format:
-    """A reader, and whether its rows are RECORD (flows, which others made) or DELTA (packets)."""
+    """A reader, and whether its rows are RECORD (flows, which others made) or DELTA (packets, or log lines of them)."""
 
     reader: Reader
     records: bool
+    log: bool = False
 
-    def deltas(self, source: Source, intake: Intake, interval: float) -> Iterator[Batch]:
+    def deltas(self, source: Source, intake: Intake) -> Iterator[Batch]:
         """DELTA rows of the source."""
-        rows = self.reader.read(source, intake, interval)
-        return spread(by_start(rows)) if self.records else rows
+        rows = self.reader.read(source, intake)
+        return _paced(spread(by_start(rows)) if self.records else rows, source, intake)
+
+
+def _paced(batches: Iterator[Batch], source: Source, intake: Intake) -> Iterator[Batch]:
+    """The batches, while the run's pace follows what they turn out to span."""
+    first, last, rows = math.inf, -math.inf, 0
+    for batch in batches:
+        if len(batch):
+            first, last = min(first, float(batch["last"].min())), max(last, float(batch["last"].max()))
+            rows += len(batch)
+            intake.pace.widen(last - first, rows, source.done)
+        yield batch
 
 
 FORMATS = (
@@ -41,8 +54,8 @@ FORMATS = (
     Format(flows_db, records=True),
     Format(zeek, records=True),
     Format(argus, records=True),
-    Format(own_csv, records=False),
-    Format(own_json, records=False),
+    Format(own_csv, records=False, log=True),
+    Format(own_json, records=False, log=True),
     Format(eve, records=True),
     Format(ocsf, records=True),
     Format(vpc, records=True),

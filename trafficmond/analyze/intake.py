@@ -63,10 +63,34 @@ class Sizes:
 
 
 @dataclass
+class Pace:
+    """How finely a run looks at time: `interval` seconds of traffic make one batch.
+
+    Live it is one second. The work of a batch hardly depends on its size, so the portions of an input that spans a
+    long time are widened while it is read, to end within about `batches_max` batches.
+    """
+
+    interval: float = 1.0
+    batches_max: int = 2000
+
+    def widen(self, span: float, rows: int, done: float) -> None:
+        """After `rows` rows that cover `span` seconds, with the fraction `done` of the input read."""
+        if done < _TOO_EARLY:
+            return
+        while min(span / self.interval, rows) / done > self.batches_max and self.interval < _WIDTHS[-1]:
+            self.interval = next(width for width in _WIDTHS if width > self.interval)
+
+
+_WIDTHS = (2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
+_TOO_EARLY = 0.002
+
+
+@dataclass
 class Intake:
     """One run's notes. Invariant: seen = in_flows + not_ip + malformed, to the packet and the byte."""
 
     damage: Damage = field(default_factory=Damage)
+    pace: Pace = field(default_factory=Pace)
     sizes: Sizes = field(default_factory=Sizes)
     seen: Count = field(default_factory=Count)
     in_flows: Count = field(default_factory=Count)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.source import InputError
 from trafficmond.flows.batch import DELTA, Batch
 
@@ -17,7 +18,7 @@ PLACES = (
     Path("/usr/lib/trafficmon/libtmparse.so"),
 )
 
-ROWS_MAX = 131072  # TM_ROWS_MAX
+ROWS_MAX = 65536  # TM_ROWS_MAX
 NOTES_MAX = 64  # TM_NOTES_MAX
 REJECTS_MAX = 4096  # TM_REJECTS_MAX
 MALFORMED = (  # enum tm_malformed
@@ -76,6 +77,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tm_row_layout": (ctypes.c_uint32, [ctypes.c_void_p]),
     "tm_ledger_new": (ctypes.c_void_p, [ctypes.c_double]),
     "tm_ledger_free": (None, [ctypes.c_void_p]),
+    "tm_ledger_pace": (None, [ctypes.c_void_p, ctypes.c_double]),
     "tm_ledger_take": (ctypes.c_uint32, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]),
     "tm_ledger_waiting": (ctypes.c_uint32, [ctypes.c_void_p]),
     "tm_ledger_totals": (None, [ctypes.c_void_p, ctypes.POINTER(Totals)]),
@@ -133,6 +135,10 @@ class Ledger:
         if not self.handle:
             raise MemoryError
         self._rows = np.empty(ROWS_MAX, DELTA)
+
+    def pace(self, interval: float) -> None:
+        """Merge over so many seconds from now on."""
+        self.lib.tm_ledger_pace(self.handle, interval)
 
     def take(self, *, close: bool = False) -> Batch:
         """The rows of the intervals that ended; with `close` of the present one too."""
@@ -220,3 +226,18 @@ class Lines:
         if getattr(self, "handle", None):
             self.ledger.lib.tm_lines_free(self.handle)
             self.handle = None
+
+
+def account(totals: Totals, intake: Intake) -> None:
+    """Adds what the C side counted to the run's account."""
+    for name in ("seen", "in_flows", "not_ip", "malformed"):
+        part = getattr(totals, name)
+        getattr(intake, name).add(part.packets, part.bytes)
+    for reason, packets in zip(MALFORMED, totals.malformed_by, strict=True):
+        if packets:
+            intake.malformed_by[reason] += packets
+    intake.records += totals.seen.packets
+    intake.snapped += totals.snapped
+    intake.sizes.classes += totals.size_class[:]
+    if totals.seen.packets:
+        intake.sizes.extent(totals.size_min, totals.size_max)

@@ -7,21 +7,31 @@ monitors write a flow when it ends: they are sorted whole, in memory while they 
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import math
+import queue
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, cast
+from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 
+from trafficmond.analyze.intake import Pace
 from trafficmond.analyze.rows import ACK, BATCH, PSH, RECORD, SYN
 from trafficmond.flows.batch import DELTA, ENDPOINTS, Batch, Column, empty
 from trafficmond.flows.canonical import ICMP, ICMPV6, TCP, icmp_mate
 from trafficmond.model import Direction
 
-HOLD = 131072
+T = TypeVar("T")
+
+HOLD = 65536
 """Rows that wait for their turn, over all inputs of a run."""
+
+SPARSE = 256
+SPARSE_S = 10.0
+"""Intervals with together no more than SPARSE packets, over no more than SPARSE_S, make one batch."""
 
 RUN = 131072
 """Flow records sorted at a time; more than one run goes to disk."""
@@ -32,12 +42,14 @@ timeout would break it into many flows, at regular intervals that are none of th
 
 _SEGMENT = 1448  # payload of a full TCP segment on Ethernet, to guess how many packets carried payload
 _FIRST_PAYLOAD = 0x02  # abi.BIT_FIRST_PAYLOAD
+_AHEAD = 2
+_LOOK_S = 0.2  # how often a reader whose rows nobody takes looks whether it should end
 _OPENING = SYN | ACK | PSH
 _ANSWER_S = 0.001  # formats do not say when the first answer came: after the flow table's tie, before anything else
 
 
 def intervals(
-    batches: Iterable[Batch], interval: float, hold: int, late: Callable[[int], None]
+    batches: Iterable[Batch], pace: Pace, hold: int, late: Callable[[int], None]
 ) -> Iterator[tuple[float, Batch]]:
     """(now, DELTA rows) of each interval that has any, in order; `now` is the interval's end.
 
@@ -56,6 +68,7 @@ def intervals(
             continue
         rows = _sorted(waiting, "last")
         # All of the intervals that lie in the older half; at least the first, however large it is.
+        interval = pace.interval
         edge = _end(max(rows["last"][count // 2] - interval, rows["last"][0]), interval)
         ready = int(np.searchsorted(rows["last"], edge))
         for now, part in _cut(rows[:ready], interval, given, late):
@@ -63,7 +76,7 @@ def intervals(
             yield now, part
         waiting, count = [rows[ready:].copy()], count - ready
     if count:
-        yield from _cut(_sorted(waiting, "last"), interval, given, late)
+        yield from _cut(_sorted(waiting, "last"), pace.interval, given, late)
 
 
 def merged(streams: list[Iterator[tuple[float, Batch]]]) -> Iterator[tuple[float, Batch]]:
@@ -81,6 +94,28 @@ def merged(streams: list[Iterator[tuple[float, Batch]]]) -> Iterator[tuple[float
         parts.append(rows)
     if parts:
         yield now, np.concatenate(parts)
+
+
+def portions(stream: Iterable[tuple[float, Batch]], interval: float) -> Iterator[tuple[float, Batch, float]]:
+    """(now, rows, seconds they cover): thinly filled intervals (`interval` seconds or more each) taken together.
+
+    Up to SPARSE packets within SPARSE_S are too few for any detector to mistake for a burst.
+    """
+    held: list[Batch] = []
+    began = now = 0.0
+    packets = 0
+    for at, rows in stream:
+        more = int(rows["packets"].sum())
+        if held and (packets + more > SPARSE or at - began > SPARSE_S):
+            yield now, np.concatenate(held), now - began
+            held, packets = [], 0
+        if not held:
+            began = at - interval
+        held.append(rows)
+        packets += more
+        now = at
+    if held:
+        yield now, np.concatenate(held), now - began
 
 
 def by_start(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -114,6 +149,43 @@ def spread(batches: Iterable[Batch]) -> Iterator[Batch]:
         long.add(batch[portions > 1])
         yield from long.until(float(batch["start"][-1]))
     yield from long.until(math.inf)
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, made by a thread of their own a few ahead: reading in C goes on while Python works on what came."""
+    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(_AHEAD)
+    over = threading.Event()
+
+    def give(good: bool, item: Any) -> bool:
+        while not over.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put((good, item), timeout=_LOOK_S)
+                return True
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not give(True, item):
+                    return
+            give(False, None)
+        except BaseException as error:  # noqa: BLE001 -- raised again where it is waited for
+            give(False, error)
+
+    maker = threading.Thread(target=make, name="reader", daemon=True)
+    maker.start()
+    try:
+        while True:
+            good, item = ready.get()
+            if good:
+                yield item
+            elif item is not None:
+                raise item
+            else:
+                return
+    finally:
+        over.set()
+        maker.join()
 
 
 # ---- intervals ----

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trafficmond.analyze.intake import Intake
-from trafficmond.flows.batch import DELTA, ENDPOINTS, V4_MAPPED, Batch, split_address
+from trafficmond.flows.batch import ENDPOINTS, V4_MAPPED, Batch, split_address
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import protocol_number
 
@@ -152,59 +152,6 @@ class Records:
     def take(self) -> Batch:
         rows, self._rows = self._rows, []
         return np.array(rows, RECORD)
-
-
-# An event as a log line has it: one packet, as it travelled.
-_EVENT_FIELDS = (
-    *(name for name, *_ in ENDPOINTS),
-    *("packets", "bytes", "first", "last", "first_len", "last_len", "new"),
-)
-
-
-class Events:
-    """DELTA rows of log lines being gathered; `take` when `full`, and at the end."""
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[Any, ...]] = []
-
-    @property
-    def full(self) -> bool:
-        return len(self._rows) >= BATCH
-
-    def add(
-        self,
-        at: float,
-        src: Address,
-        dst: Address,
-        ports: tuple[int, int],
-        proto: int,
-        size: int,
-        *,
-        action: Action,
-        direction: Direction = Direction.INGRESS,
-        ifindex: int = 0,
-        vlan: int = 0,
-    ) -> None:
-        if not 0 <= at < 1e11:
-            raise ValueError(f"{at} is no time in epoch seconds")
-        if not 0 <= size < 1 << 32:
-            raise ValueError(f"{size} is no packet size")
-        if not 0 <= vlan < 4096:
-            raise ValueError(f"{vlan} is no VLAN")
-        length = min(size, 0xFFFF)
-        self._rows.append(
-            (
-                *(src.hi, src.lo, dst.hi, dst.lo, *ports, proto, src.family, direction, vlan, ifindex),
-                *(verdict(action), 1, size, at, at, length, length, True),
-            )
-        )
-
-    def take(self) -> Batch:
-        rows, self._rows = self._rows, []
-        batch = np.zeros(len(rows), DELTA)
-        for name, column in zip(_EVENT_FIELDS, zip(*rows, strict=True), strict=False):
-            batch[name] = column
-        return batch
 
 
 def renumber(rows: Batch, name: Callable[[int], str], intake: Intake) -> Batch:

@@ -96,6 +96,11 @@ class Source:
             return 0
         return os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
 
+    @property
+    def done(self) -> float:
+        """The fraction of the file consumed so far; 0 where its size is unknown."""
+        return min(1.0, self.position / self.size) if self.size else 0.0
+
     def read(self, size: int = CHUNK) -> bytes:
         """The next bytes, at most `size`; empty at the end."""
         if self._waiting:

@@ -10,7 +10,15 @@ from collections.abc import Iterator, Mapping
 
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.rows import (
-    Address, Records, address, count, counted_records, flags, iso_time, port, protocol,
+    Address,
+    Records,
+    address,
+    count,
+    counted_records,
+    flags,
+    iso_time,
+    port,
+    protocol,
 )  # fmt: skip
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
@@ -27,7 +35,7 @@ def matches(head: bytes) -> bool:
     return set(head.split(b"\n")[0].decode("utf-8", "replace").strip().split(",")) >= _NEEDED
 
 
-def read(source: Source, intake: Intake, interval: float) -> Iterator[Batch]:  # noqa: ARG001 -- records need no interval
+def read(source: Source, intake: Intake) -> Iterator[Batch]:
     """RECORD rows, one a flow. Flows that are not IP are counted as such."""
     records = Records()
     names: list[str] = []

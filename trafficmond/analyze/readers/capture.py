@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trafficmond.analyze.intake import Intake
-from trafficmond.analyze.native import MALFORMED, Capture, Ledger, Note, Totals
+from trafficmond.analyze.native import Capture, Ledger, Note, account
 from trafficmond.analyze.rows import renumber
 from trafficmond.analyze.source import CHUNK, Source
 from trafficmond.flows.batch import Batch
@@ -13,7 +13,8 @@ from trafficmond.flows.batch import Batch
 TITLE = "packet capture (pcap, pcapng)"
 
 _MAGIC = frozenset(
-    bytes.fromhex(magic) for magic in ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "a1b2cd34", "34cdb2a1", "0a0d0d0a")
+    bytes.fromhex(magic)
+    for magic in ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "a1b2cd34", "34cdb2a1", "0a0d0d0a")
 )
 
 _NOTES = {  # enum tm_note_kind
@@ -35,9 +36,9 @@ def matches(head: bytes) -> bool:
     return head[:4] in _MAGIC
 
 
-def read(source: Source, intake: Intake, interval: float) -> Iterator[Batch]:
-    """DELTA rows, each flow's packets of an interval (seconds) merged."""
-    ledger = Ledger(interval)
+def read(source: Source, intake: Intake) -> Iterator[Batch]:
+    """DELTA rows, each flow's packets of an interval merged."""
+    ledger = Ledger(intake.pace.interval)
     capture = Capture(ledger)
     data = b""
     final = False
@@ -54,23 +55,9 @@ def read(source: Source, intake: Intake, interval: float) -> Iterator[Batch]:
             full = ledger.full
             if ledger.waiting:
                 yield renumber(ledger.take(), capture.name, intake)
+        ledger.pace(intake.pace.interval)
     yield renumber(ledger.take(close=True), capture.name, intake)
     account(ledger.totals(), intake)
-
-
-def account(totals: Totals, intake: Intake) -> None:
-    """Adds what the C side counted to the run's account."""
-    for name in ("seen", "in_flows", "not_ip", "malformed"):
-        part = getattr(totals, name)
-        getattr(intake, name).add(part.packets, part.bytes)
-    for reason, packets in zip(MALFORMED, totals.malformed_by, strict=True):
-        if packets:
-            intake.malformed_by[reason] += packets
-    intake.records += totals.seen.packets
-    intake.snapped += totals.snapped
-    intake.sizes.classes += totals.size_class[:]
-    if totals.seen.packets:
-        intake.sizes.extent(totals.size_min, totals.size_max)
 
 
 def _report(note: Note, source: Source) -> None:

@@ -27,7 +27,7 @@ def matches(head: bytes) -> bool:
     return looks_like(head, "event_type", "timestamp")
 
 
-def read(source: Source, intake: Intake, interval: float) -> Iterator[Batch]:  # noqa: ARG001 -- records need no interval
+def read(source: Source, intake: Intake) -> Iterator[Batch]:
     """RECORD rows, one a flow."""
     records = Records()
     pending: OrderedDict[Any, Mapping[str, Any]] = OrderedDict()

@@ -25,7 +25,7 @@ def matches(head: bytes) -> bool:
     return head.startswith(b"SQLite format 3\0")
 
 
-def read(source: Source, intake: Intake, interval: float) -> Iterator[Batch]:  # noqa: ARG001 -- records need no interval
+def read(source: Source, intake: Intake) -> Iterator[Batch]:
     """RECORD rows, one a flow and reporting interval. Raises InputError if it is not a flow store."""
     if source.compressed or source.path == "-":
         raise InputError(f"{source.name} is a database that cannot be streamed", hint="unpack it to a file first")

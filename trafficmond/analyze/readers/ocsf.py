@@ -27,7 +27,7 @@ def matches(head: bytes) -> bool:
     return looks_like(head, "class_uid", "src_endpoint", "dst_endpoint")
 
 
-def read(source: Source, intake: Intake, interval: float) -> Iterator[Batch]:  # noqa: ARG001 -- records need no interval
+def read(source: Source, intake: Intake) -> Iterator[Batch]:
     """RECORD rows, one an event."""
     records = Records()
     for line, event in objects(source):

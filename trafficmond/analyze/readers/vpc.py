@@ -16,9 +16,22 @@ from trafficmond.model import Action, Direction
 
 TITLE = "AWS VPC flow log"
 
-_DEFAULT = (
-    "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status"
-).split()
+_DEFAULT = [
+    "version",
+    "account-id",
+    "interface-id",
+    "srcaddr",
+    "dstaddr",
+    "srcport",
+    "dstport",
+    "protocol",
+    "packets",
+    "bytes",
+    "start",
+    "end",
+    "action",
+    "log-status",
+]
 _NEEDED = frozenset(("srcaddr", "dstaddr", "protocol", "packets", "bytes", "start"))
 _HEADERLESS = re.compile(rb"2 (\d{12}|unknown) \S+ (\S+ \S+ \S+ \S+ \d+ \d+ \d+|- - - - - - -) \d+ \d+ \S+ \S+\s*$")
 
@@ -29,7 +42,7 @@ def matches(head: bytes) -> bool:
     return set(_names(first)) >= _NEEDED or _HEADERLESS.match(first) is not None
 
 
-def read(source: Source, intake: Intake, interval: float) -> Iterator[Batch]:  # noqa: ARG001 -- records need no interval
+def read(source: Source, intake: Intake) -> Iterator[Batch]:
     """RECORD rows, one a record; those that say NODATA or SKIPDATA carry none."""
     records = Records()
     names = _DEFAULT

@@ -11,7 +11,18 @@ from typing import Any
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.jsonstream import looks_like, objects
 from trafficmond.analyze.rows import (
-    ACK, FIN, PSH, RST, SYN, Records, address, count, counted_records, iso_time, port, protocol,
+    ACK,
+    FIN,
+    PSH,
+    RST,
+    SYN,
+    Records,
+    address,
+    count,
+    counted_records,
+    iso_time,
+    port,
+    protocol,
 )  # fmt: skip
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
@@ -31,7 +42,7 @@ def matches(head: bytes) -> bool:
     return looks_like(head, "id.orig_h", "id.resp_h", "proto")
 
 
-def read(source: Source, intake: Intake, interval: float) -> Iterator[Batch]:  # noqa: ARG001 -- records need no interval
+def read(source: Source, intake: Intake) -> Iterator[Batch]:
     """RECORD rows, one a connection."""
     values = _tsv(source) if source.head.startswith(b"#") else objects(source)
     records = Records()

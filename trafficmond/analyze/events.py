@@ -1,0 +1,158 @@
+"""Events as the daemon's own logs hold them, to rows. All go through the C side's reader of plain JSON lines: what is
+not of that shape (an unusual layout, CSV) is read here, checked, and handed to it written plainly.
+
+A log line carries no TCP flags; they stay zero, which says that they are unknown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.native import Ledger, Lines, account
+from trafficmond.analyze.rows import address, iso_time, port, renumber
+from trafficmond.analyze.source import CHUNK, LINE_MAX, Source
+from trafficmond.flows.batch import Batch
+from trafficmond.protocols import protocol_number
+
+_ACTIONS = frozenset(("LOG", "DROP", "ALLOW", "LIMIT"))
+_REQUIRED = ("timestamp", "src_ip", "dst_ip", "packet_size", "action")
+_NAME_MAX = 31  # TM_LINE_NAME, less the NUL
+_TIME_MAX = 1e11
+_BRACKETS = (b"[", b"]", b"[]", b",")
+_GATHER = 4096
+
+
+class EventReader:
+    """Rows of one source's events. `feed` and `add` as they come, `rows` in between, `finish` at the end."""
+
+    def __init__(self, source: Source, intake: Intake) -> None:
+        self._source = source
+        self._intake = intake
+        self._ledger = Ledger(intake.pace.interval)
+        self._lines = Lines(self._ledger)
+        self._plain: list[bytes] = []
+
+    def read_lines(self) -> Iterator[Batch]:
+        """The rows of a source with one JSON object a line, perhaps as the elements of an array."""
+        data = b""
+        final = False
+        while not final:
+            more = self._source.read(CHUNK)
+            final = not more
+            data += more
+            going = True
+            while going:
+                used, rejects = self._lines.feed(data, final=final)
+                data = data[used:]
+                for number, text in rejects:
+                    self._other_line(number, text)
+                going = self._ledger.full or bool(rejects)
+                yield from self.rows()
+            if len(data) > LINE_MAX:
+                self._source.damage.offset(self._source.name, self._source.read_bytes - len(data), "line too long")
+                data = b""
+            self._ledger.pace(self._intake.pace.interval)
+        yield from self.finish()
+
+    def add(self, number: int, value: Mapping[str, Any]) -> None:
+        """One event, found on line `number`. A threat, which the log holds too, is passed over."""
+        if value.get("event") == "threat":
+            return
+        try:
+            self._plain.append(_plain(value))
+        except (ValueError, TypeError, OverflowError) as error:
+            self._source.damage.line(self._source.name, number, "no event", str(error))
+
+    def rows(self) -> Iterator[Batch]:
+        """What is ready."""
+        if len(self._plain) >= _GATHER:
+            yield from self._feed_plain()
+        if self._ledger.waiting:
+            yield renumber(self._ledger.take(), self._lines.name, self._intake)
+
+    def finish(self) -> Iterator[Batch]:
+        """The rest."""
+        yield from self._feed_plain()
+        yield renumber(self._ledger.take(close=True), self._lines.name, self._intake)
+        account(self._ledger.totals(), self._intake)
+
+    def _feed_plain(self) -> Iterator[Batch]:
+        data, self._plain = b"".join(self._plain), []
+        while data:
+            used, rejects = self._lines.feed(data, final=True)
+            assert not rejects, rejects
+            data = data[used:]
+            yield renumber(self._ledger.take(), self._lines.name, self._intake)
+
+    def _other_line(self, number: int, line: bytes) -> None:
+        """A line that is not of the plain shape: unusual, or damaged."""
+        text = line.strip()
+        if text in _BRACKETS:
+            return
+        try:
+            value = json.loads(text.rstrip(b",").lstrip(b"[").rstrip(b"]"))
+        except (ValueError, RecursionError):
+            self._source.damage.line(self._source.name, number, "not JSON", text)
+            return
+        if isinstance(value, dict):
+            self.add(number, value)
+        else:
+            self._source.damage.line(self._source.name, number, "not a JSON object", text)
+
+
+def one_a_line(head: bytes) -> bool:
+    """Whether the first line that holds more than a bracket is a whole object."""
+    for line in head.split(b"\n"):
+        text = line.strip()
+        if text and text not in _BRACKETS:
+            return text.startswith(b"{") and (text.rstrip(b",").endswith(b"}") or len(line) == len(head))
+    return False
+
+
+def _plain(value: Mapping[str, Any]) -> bytes:
+    """The event as a plain JSON line. Raises ValueError if a field is missing, or not what it can be."""
+    missing = [name for name in _REQUIRED if value.get(name) in (None, "")]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} missing")
+    action = str(value["action"]).upper()
+    if action not in _ACTIONS:
+        raise ValueError(f"{value['action']!r} is no action")
+    at, size, vlan = _time(value["timestamp"]), int(value["packet_size"]), int(value.get("vlan") or 0)
+    if not 0 <= at < _TIME_MAX:
+        raise ValueError(f"{at} is no time in epoch seconds")
+    if not 0 <= size < 1 << 32:
+        raise ValueError(f"{size} is no packet size")
+    if not 0 <= vlan < 4096:
+        raise ValueError(f"{vlan} is no VLAN")
+    number = value.get("protocol_num")
+    for name in ("src_ip", "dst_ip"):
+        address(str(value[name]))
+    event = {
+        "src_ip": value["src_ip"],
+        "dst_ip": value["dst_ip"],
+        "src_port": port(value.get("src_port")),
+        "dst_port": port(value.get("dst_port")),
+        "protocol_num": protocol_number(str(value.get("protocol") if number in (None, "") else number)),
+        "packet_size": size,
+        "action": action,
+        "interface": _name(value.get("interface")),
+        "direction": "egress" if value.get("direction") == "egress" else "ingress",
+        "vlan": vlan,
+    }
+    return f'{{"timestamp":{at:.6f},'.encode() + json.dumps(event, ensure_ascii=False).encode()[1:] + b"\n"
+
+
+def _time(value: Any) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return iso_time(str(value))
+
+
+def _name(value: Any) -> str:
+    """An interface name of a length and of characters that the plain shape can hold."""
+    text = "".join(letter for letter in str(value or "") if letter.isprintable() and letter not in '"\\')
+    return text.encode()[:_NAME_MAX].decode(errors="ignore")

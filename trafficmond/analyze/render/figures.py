@@ -1,0 +1,101 @@
+"""Numbers, times and foreign text as people read them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+
+# Control characters, and those that turn the direction of what follows: a label must not move its neighbours.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def number(value: float) -> str:
+    """1234567 -> "1,234,567"; fractions with at most two digits."""
+    if isinstance(value, int) or float(value).is_integer():
+        return f"{int(value):,}"
+    return f"{value:,.2f}"
+
+
+def short(value: float) -> str:
+    """For axes: 1500 -> "1.5k", 2000000 -> "2M"."""
+    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def octets(value: float) -> str:
+    """Bytes in decimal units, as link speeds and volumes are given: 1234567 -> "1.23 MB"."""
+    size = float(value)
+    for unit in _UNITS:
+        if size < 1000 or unit == _UNITS[-1]:
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}" if size < 100 else f"{size:.0f} {unit}"
+
+
+def span(seconds: float) -> str:
+    """A length of time in its two largest units: 5400 -> "1 h 30 min"."""
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    parts = []
+    left = round(seconds)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if left >= size:
+            parts.append(f"{left // size} {unit}")
+            left %= size
+    return " ".join(parts[:2])
+
+
+def percent(value: float) -> str:
+    """12.5 -> "12.5 %"; a share that rounds to nothing but is something is "<0.1 %"."""
+    return "<0.1 %" if 0 < value < 0.1 else f"{value:.1f} %"
+
+
+def plural(count: int, word: str) -> str:
+    """ "1 threat", "2 threats"."""
+    return f"{number(count)} {word}{'' if count == 1 else 's'}"
+
+
+def moment(seconds: float, *, width: float = 1) -> str:
+    """A bin's time (UTC) with as much as its width calls for."""
+    try:
+        at = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:.0f}"
+    return at.strftime("%Y-%m-%d" if width >= 86400 else "%b %d %H:%M" if width >= 3600 else "%H:%M:%S")
+
+
+def day(text: str | None) -> str:
+    """An ISO time of the report as "2024-11-29 00:00:00 UTC"."""
+    return "-" if not text else text[:19].replace("T", " ") + (" UTC" if text.endswith("Z") else "")
+
+
+def plain(value: Any) -> str:
+    """Foreign text with what cannot be seen made visible: "a\\nb" -> "a\\\\x0ab"."""
+    return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", str(value))
+
+
+def evidence(value: Any) -> str:
+    """A value of a threat's evidence on one line."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int | float):
+        return number(round(value, 3))
+    if isinstance(value, dict):
+        return ", ".join(f"{plain(key)}: {evidence(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) if isinstance(item, int) else evidence(item) for item in value)
+    return plain(value)
+
+
+def endpoint(address: str, port: int, protocol: str) -> str:
+    """ "192.0.2.1:443", "[2001:db8::1]:443"; without a port where the protocol has none."""
+    if protocol not in ("TCP", "UDP", "SCTP", "UDPLite", "DCCP"):
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,0 +1,148 @@
+"""The report on a terminal: fits its width, and colours only where asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from trafficmond.analyze.render import figures as f
+
+_COLOURS = {"critical": "1;31", "high": "31", "medium": "33", "low": "36", "title": "1", "dim": "2", "good": "32"}
+_BAR = "▏▎▍▌▋▊▉█"
+_SPARKS = "▁▂▃▄▅▆▇█"
+
+
+def render(report: dict[str, Any], width: int = 80, *, colour: bool = False) -> str:
+    """The report as text of at most `width` columns (addresses are never cut)."""
+    return "\n".join(_Page(report, max(48, width), colour).lines()) + "\n"
+
+
+class _Page:
+    def __init__(self, report: dict[str, Any], width: int, colour: bool) -> None:
+        self._report = report
+        self._width = width
+        self._colour = colour
+
+    def lines(self) -> Iterator[str]:
+        yield from self._summary()
+        yield from self._threats()
+        yield from self._timeline()
+        yield from self._talkers("Top sources", self._report["top_sources"])
+        yield from self._talkers("Top destinations", self._report["top_destinations"])
+        for title, key in (("Protocols", "protocol"), ("Actions", "action"), ("Interfaces", "interface")):
+            yield from self._distribution(title, self._report[f"{key}_distribution"])
+        yield from self._sizes()
+        yield from self._flows()
+        yield from self._damage()
+
+    def _paint(self, text: str, colour: str) -> str:
+        return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if self._colour else text
+
+    def _title(self, text: str) -> str:
+        return "\n" + self._paint(text, "title")
+
+    def _summary(self) -> Iterator[str]:
+        summary = self._report["summary"]
+        for source in summary["sources"]:
+            yield self._paint(f.plain(source["name"]), "title") + f"  {f.plain(source['format'])}"
+        approximately = "" if summary["unique_exact"] else "about "
+        yield f"{f.day(summary['start_time'])} to {f.day(summary['end_time'])}, {f.span(summary['duration_seconds'])}"
+        yield (
+            f"{f.plural(summary['total_packets'], 'packet')}, {f.octets(summary['total_bytes'])}, "
+            f"{f.plural(summary['dropped_packets'], 'packet')} dropped ({f.percent(summary['drop_rate'])})"
+        )
+        yield (
+            f"{approximately}{f.plural(summary['unique_sources'], 'source')}, "
+            f"{f.plural(summary['unique_destinations'], 'destination')}, {f.plural(summary['unique_flows'], 'flow')}"
+        )
+        accounting = summary["accounting"]
+        if accounting["not_ip"]["packets"] or accounting["malformed"]["packets"]:
+            reasons = ", ".join(f"{reason}: {f.number(count)}" for reason, count in accounting["malformed_by"].items())
+            yield (
+                f"{f.number(accounting['not_ip']['packets'])} not IP, "
+                f"{f.number(accounting['malformed']['packets'])} malformed" + (f" ({reasons})" if reasons else "")
+            )
+
+    def _threats(self) -> Iterator[str]:
+        threats = self._report["threats"]
+        if not threats:
+            yield self._title("Threats") + "\n" + self._paint("  none found", "good")
+            return
+        yield self._title(f"Threats ({len(threats)})")
+        for threat in threats:
+            severity = threat["severity"]
+            head = self._paint(f"{severity:<8}", severity)
+            yield f"  {head} {f.plain(threat['detector'])} {f.plain(threat['technique'])}  {f.plain(threat['summary'])}"
+            yield self._paint(
+                f"           {f.day(threat['first_seen'])} to {f.day(threat['last_seen'])}, "
+                f"{f.number(threat['count'])} {f.plain(threat['evidence'].get('unit', 'times'))}",
+                "dim",
+            )
+
+    def _timeline(self) -> Iterator[str]:
+        temporal = self._report["temporal_analysis"]
+        bins = temporal["timeline"]
+        if len(bins) < 2:
+            return
+        columns = min(self._width - 2, len(bins))
+        edges = [len(bins) * at // columns for at in range(columns + 1)]
+        sums = [sum(bin_["packets"] for bin_ in bins[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+        most = max(sums) or 1
+        yield self._title(
+            f"Packets over time (highest: {f.number(temporal['peak']['packets'])} in {f.span(temporal['interval_seconds'])})"
+        )
+        yield "  " + "".join(_SPARKS[(value * 7 + most - 1) // most] if value else " " for value in sums)
+
+    def _talkers(self, title: str, talkers: list[dict[str, Any]]) -> Iterator[str]:
+        if talkers:
+            yield self._title(title)
+        for talker in talkers:
+            yield self._row(f.plain(talker["ip"]), talker)
+
+    def _distribution(self, title: str, shares: dict[str, dict[str, Any]]) -> Iterator[str]:
+        if shares:
+            yield self._title(title)
+        for name, share in list(shares.items())[:10]:
+            yield self._row(f.plain(name), share)
+
+    def _row(self, name: str, share: dict[str, Any]) -> str:
+        numbers = f"{f.number(share['packets']):>13} {f.octets(share['bytes']):>9} {f.percent(share['percent']):>8}"
+        room = self._width - 2 - max(len(name), 20) - len(numbers) - 2
+        bar = self._paint(_bar(share["percent"], min(room, 30)), "low") if room >= 5 else ""
+        return f"  {name:<20}{numbers}  {bar}".rstrip()
+
+    def _sizes(self) -> Iterator[str]:
+        sizes = self._report["packet_sizes"]
+        whole = sum(sizes["distribution"].values())
+        if not whole:
+            return
+        about = "" if sizes["exact"] else ", by the mean of each flow"
+        yield self._title(f"Packet sizes ({f.number(sizes['min'])} to {f.number(sizes['max'])} bytes{about})")
+        for name, count in sizes["distribution"].items():
+            share = 100 * count / whole
+            yield f"  {name:<20}{f.number(count):>13} {f.percent(share):>8}  {_bar(share, min(30, self._width - 47))}".rstrip()
+
+    def _flows(self) -> Iterator[str]:
+        analysis = self._report["flow_analysis"]
+        if analysis["top_flows"]:
+            yield self._title("Largest flows")
+        for flow in analysis["top_flows"]:
+            source = f.endpoint(flow["src_ip"], flow["src_port"], flow["protocol"])
+            target = f.endpoint(flow["dst_ip"], flow["dst_port"], flow["protocol"])
+            yield f"  {f.octets(flow['bytes']):>9} {f.number(flow['packets']):>11}  {flow['protocol']:<6} {source} -> {target}"
+
+    def _damage(self) -> Iterator[str]:
+        damage = self._report["damage"]
+        if not damage["total"]:
+            return
+        yield self._title(f"Could not be read ({f.plural(damage['total'], 'place')})")
+        for place in damage["places"]:
+            yield self._paint(f"  {f.plain(place['source'])}: {place['where']}: {f.plain(place['what'])}", "medium")
+        if damage["total"] > len(damage["places"]):
+            yield f"  ... and {f.number(damage['total'] - len(damage['places']))} more"
+
+
+def _bar(percent: float, room: int) -> str:
+    eighths = round(percent / 100 * room * 8)
+    whole, part = divmod(eighths, 8)
+    return _BAR[-1] * whole + (_BAR[part - 1] if part else "")

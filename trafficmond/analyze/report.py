@@ -1,0 +1,310 @@
+"""The report: the original analyser's sections and keys, with right numbers, and threats and damage beside them.
+
+It is gathered from batches in bounded memory, and is plain data (dict, list, str, numbers) in the end, so that the
+renderers and the daemon's own report use one form.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from trafficmond.analyze.intake import SIZE_CLASSES, Count, Intake
+from trafficmond.analyze.tally import Entry, Tally, Timeline
+from trafficmond.detect.windows import mix
+from trafficmond.flows.batch import FLOW, Batch, actions, address_text, empty
+from trafficmond.model import Action, Threat
+from trafficmond.protocols import protocol_name
+
+Report = dict[str, Any]
+
+GATHER = 1 << 15
+"""Rows gathered before they are counted."""
+
+_SIDE = ("src_hi", "src_lo", "dst_hi", "dst_lo", "family")
+_FLOW = (*_SIDE, "sport", "dport", "proto")
+_MOVED = np.dtype(
+    [
+        ("id", "u8"),
+        ("new", "?"),
+        ("moved_packets", "i8"),
+        ("moved_bytes", "i8"),
+        *((name, FLOW[name]) for name in _FLOW),
+    ]
+)
+_ACTION_NAMES = {Action.ALLOW: "ALLOW", Action.MONITOR: "LOG", Action.DROP: "DROP", Action.LIMIT: "LIMIT"}
+_WITH_PORTS = (6, 17, 132)  # TCP, UDP, SCTP
+
+
+class Gatherer:
+    """Counts what the batches of a run hold; `report` says it all."""
+
+    def __init__(self, top: int = 10) -> None:
+        self._top = top
+        self._deltas: list[Batch] = []
+        self._flows: list[Batch] = []
+        self._waiting = 0
+        self._sources, self._destinations = Tally(_SIDE), Tally(_SIDE)
+        self._pairs = Tally(_FLOW)
+        self._timeline = Timeline()
+        self._protocols: dict[int, Count] = {}
+        self._actions: dict[int, Count] = {}
+        self._interfaces: dict[int, Count] = {}
+        self._services = np.zeros((len(_WITH_PORTS), 65536), np.int64)  # flows by protocol and the responder's port
+        self._first, self._last = np.inf, -np.inf
+
+    def add(self, deltas: Batch, flows: Batch) -> None:
+        """Counts the DELTA rows of an interval, and the FLOW rows that the flow table made of them."""
+        if len(deltas):
+            self._deltas.append(deltas)
+        if len(flows):
+            self._flows.append(_moved(flows))
+        self._waiting += len(deltas)
+        if self._waiting >= GATHER:
+            self._count()
+
+    def report(self, intake: Intake, threats: Iterable[Threat], sources: list[dict[str, Any]], now: float) -> Report:
+        """The whole report; `now` is when it was made (epoch seconds)."""
+        self._count()
+        listed = sorted(threats, key=lambda threat: (-threat.severity, threat.first_seen))
+        temporal = self._temporal()
+        return {
+            "generated_at": iso(now),
+            "summary": self._summary(intake, len(listed), sources, temporal["duration_seconds"]),
+            "top_sources": self._talkers(self._sources, "src"),
+            "top_destinations": self._talkers(self._destinations, "dst"),
+            "protocol_distribution": _distribution({protocol_name(k): v for k, v in self._protocols.items()}),
+            "temporal_analysis": temporal,
+            "action_distribution": _distribution({_ACTION_NAMES[Action(k)]: v for k, v in self._actions.items()}),
+            "interface_distribution": _distribution(
+                {intake.interfaces.get(k, "(unknown)"): v for k, v in self._interfaces.items()}
+            ),
+            "packet_sizes": _sizes(intake),
+            "threat_analysis": _threat_analysis(listed),
+            "flow_analysis": self._flow_analysis(),
+            "threats": [threat_dict(threat) for threat in listed],
+            "damage": intake.damage.as_dict(),
+        }
+
+    # ---- counting ----
+
+    def _count(self) -> None:
+        if self._deltas:
+            self._count_deltas(np.concatenate(self._deltas))
+        if self._flows:
+            self._count_flows(np.concatenate(self._flows))
+        self._deltas, self._flows, self._waiting = [], [], 0
+
+    def _count_deltas(self, rows: Batch) -> None:
+        packets, octets = rows["packets"].astype(np.int64), rows["bytes"].astype(np.int64)
+        action = actions(rows["verdict"])
+        for column, counts in (
+            (rows["proto"], self._protocols),
+            (action, self._actions),
+            (rows["ifindex"], self._interfaces),
+        ):
+            _add_by(counts, column, packets, octets)
+        self._sources.add(mix(rows["src_hi"], rows["src_lo"]), packets, octets, rows)
+        self._destinations.add(mix(rows["dst_hi"], rows["dst_lo"]), packets, octets, rows)
+        self._timeline.add(rows["last"], packets, np.where(action == Action.DROP, packets, 0), octets)
+        self._first = min(self._first, float(rows["first"].min()))
+        self._last = max(self._last, float(rows["last"].max()))
+
+    def _count_flows(self, rows: Batch) -> None:
+        self._pairs.add(rows["id"], rows["moved_packets"], rows["moved_bytes"], rows)
+        fresh = rows[rows["new"]]
+        for which, proto in enumerate(_WITH_PORTS):
+            self._services[which] += np.bincount(fresh["dport"][fresh["proto"] == proto], minlength=65536)
+
+    # ---- sections ----
+
+    def _summary(self, intake: Intake, threats: int, sources: list[dict[str, Any]], duration: float) -> dict[str, Any]:
+        seen = intake.seen
+        dropped = self._actions.get(Action.DROP, Count())
+        return {
+            "sources": sources,
+            "records": intake.records,
+            "total_packets": seen.packets,
+            "total_bytes": seen.bytes,
+            "average_packet_size": _ratio(seen.bytes, seen.packets),
+            "unique_sources": self._sources.distinct(),
+            "unique_destinations": self._destinations.distinct(),
+            "unique_flows": self._pairs.distinct(),
+            "unique_exact": self._sources.exact and self._destinations.exact and self._pairs.exact,
+            "dropped_packets": dropped.packets,
+            "drop_rate": _percent(dropped.packets, seen.packets),
+            "packets_per_second": _ratio(seen.packets, duration),
+            "bytes_per_second": _ratio(seen.bytes, duration),
+            "start_time": None if self._first == np.inf else iso(self._first),
+            "end_time": None if self._first == np.inf else iso(self._last),
+            "duration_seconds": duration,
+            "accounting": {
+                **{name: asdict(getattr(intake, name)) for name in ("seen", "in_flows", "not_ip", "malformed")},
+                "malformed_by": dict(intake.malformed_by.most_common()),
+                "captured_in_part": intake.snapped,
+                "out_of_order": intake.late_rows,
+            },
+            "threats": threats,
+            "damaged": intake.damage.total,
+        }
+
+    def _talkers(self, tally: Tally, side: str) -> list[dict[str, Any]]:
+        whole = sum(count.packets for count in self._protocols.values())
+        return [
+            {
+                "ip": _address(entry.row, side),
+                "packets": entry.packets,
+                "bytes": entry.bytes,
+                "percent": _percent(entry.packets, whole),
+            }
+            for entry in tally.top(self._top)
+        ]
+
+    def _temporal(self) -> dict[str, Any]:
+        bins = list(self._timeline.bins())
+        width = self._timeline.width
+        peak = max(bins, key=lambda bin_: bin_[1], default=None)
+        hours: Counter[int] = Counter()
+        for start, packets, _, _ in bins:
+            hours[start // 3600 % 24] += packets
+        duration = round(max(0.0, self._last - self._first), 6) if bins else 0.0
+        return {
+            "start": None if not bins else iso(self._first),
+            "end": None if not bins else iso(self._last),
+            "duration_seconds": duration,
+            "interval_seconds": width,
+            "timeline": [
+                {"time": start, "packets": packets, "dropped": dropped, "bytes": octets}
+                for start, packets, dropped, octets in bins
+            ],
+            "peak": None if peak is None else {"time": peak[0], "packets": peak[1], "bytes": peak[3]},
+            "hourly": {f"{hour:02}": hours[hour] for hour in sorted(hours) if width <= 3600},
+        }
+
+    def _flow_analysis(self) -> dict[str, Any]:
+        flows = self._pairs.distinct()
+        packets = sum(count.packets for count in self._protocols.values())
+        octets = sum(count.bytes for count in self._protocols.values())
+        protos, ports = np.nonzero(self._services)
+        counts = self._services[protos, ports]
+        order = np.lexsort((ports, protos, -counts))[: self._top]
+        return {
+            "unique_flows": flows,
+            "exact": self._pairs.exact,
+            "average_packets": _ratio(packets, flows),
+            "average_bytes": _ratio(octets, flows),
+            "top_flows": [_flow(entry) for entry in self._pairs.top(self._top, by="bytes")],
+            "top_services": [
+                {"protocol": protocol_name(_WITH_PORTS[protos[at]]), "port": int(ports[at]), "flows": int(counts[at])}
+                for at in order.tolist()
+            ],
+        }
+
+
+def _moved(flows: Batch) -> Batch:
+    """What is counted of a FLOW batch: the flows in which anything moved. Rows a fifth as large, to wait in."""
+    at = np.flatnonzero((flows["d_packets"] > 0) | (flows["d_reply_packets"] > 0))
+    rows = empty(_MOVED, len(at))
+    for name in ("id", "new", *_FLOW):
+        rows[name] = flows[name][at]
+    rows["moved_packets"] = flows["d_packets"][at] + flows["d_reply_packets"][at]
+    rows["moved_bytes"] = flows["d_bytes"][at] + flows["d_reply_bytes"][at]
+    return rows
+
+
+def threat_dict(threat: Threat) -> dict[str, Any]:
+    """A threat as plain data."""
+    return {
+        "id": threat.id,
+        "detector": threat.detector,
+        "severity": str(threat.severity),
+        "technique": threat.technique,
+        "src_ip": threat.src_ip,
+        "dst_ip": threat.dst_ip,
+        "first_seen": iso(threat.first_seen),
+        "last_seen": iso(threat.last_seen),
+        "count": threat.count,
+        "summary": threat.summary,
+        "evidence": dict(threat.evidence),
+    }
+
+
+def iso(seconds: float) -> str:
+    """UTC with milliseconds: 2024-11-29T00:00:00.000Z; what no calendar holds is given as a number."""
+    try:
+        moment = datetime.fromtimestamp(round(seconds, 3), UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:.0f}"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _threat_analysis(threats: list[Threat]) -> dict[str, Any]:
+    detectors: dict[str, dict[str, Any]] = {}
+    for threat in threats:
+        found = detectors.setdefault(threat.detector, {"count": 0, "sources": [], "targets": []})
+        found["count"] += 1
+        for name, address in (("sources", threat.src_ip), ("targets", threat.dst_ip)):
+            if address and address not in found[name]:
+                found[name].append(address)
+    return {
+        "total": len(threats),
+        "by_severity": dict(Counter(str(threat.severity) for threat in threats)),
+        "by_detector": detectors,
+    }
+
+
+def _sizes(intake: Intake) -> dict[str, Any]:
+    sizes = intake.sizes
+    return {
+        "min": sizes.smallest,
+        "max": sizes.largest,
+        "average": _ratio(intake.seen.bytes, intake.seen.packets),
+        "exact": sizes.exact,
+        "distribution": dict(zip(SIZE_CLASSES, sizes.classes.tolist(), strict=True)),
+    }
+
+
+def _flow(entry: Entry) -> dict[str, Any]:
+    row = entry.row
+    return {
+        "src_ip": _address(row, "src"),
+        "src_port": int(row["sport"]),
+        "dst_ip": _address(row, "dst"),
+        "dst_port": int(row["dport"]),
+        "protocol": protocol_name(int(row["proto"])),
+        "packets": entry.packets,
+        "bytes": entry.bytes,
+    }
+
+
+def _address(row: Any, side: str) -> str:
+    return address_text(int(row[side + "_hi"]), int(row[side + "_lo"]), int(row["family"]))
+
+
+def _add_by(counts: dict[int, Count], column: Any, packets: Any, octets: Any) -> None:
+    keys, which = np.unique(column, return_inverse=True)
+    sums = (np.bincount(which, weight, len(keys)) for weight in (packets, octets))
+    for key, number, size in zip(keys.tolist(), *sums, strict=True):
+        counts.setdefault(key, Count()).add(int(number), int(size))
+
+
+def _distribution(counts: dict[str, Count]) -> dict[str, Any]:
+    whole = sum(count.packets for count in counts.values())
+    ordered = sorted(counts.items(), key=lambda item: (-item[1].packets, item[0]))
+    return {
+        name: {"packets": count.packets, "bytes": count.bytes, "percent": _percent(count.packets, whole)}
+        for name, count in ordered
+    }
+
+
+def _percent(part: int, whole: int) -> float:
+    return round(100 * part / whole, 2) if whole else 0.0
+
+
+def _ratio(part: float, whole: float) -> float:
+    return round(part / whole, 2) if whole else 0.0

@@ -1,0 +1,134 @@
+"""One analysis: files in, the same flow table and the same engine as live, a report out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trafficmond.analyze.formats import Format, format_of
+from trafficmond.analyze.intake import Intake, Pace
+from trafficmond.analyze.order import HOLD, ahead, intervals, merged, portions
+from trafficmond.analyze.report import Gatherer, Report
+from trafficmond.analyze.source import InputError, Source
+from trafficmond.config.settings import Settings
+from trafficmond.detect.engine import Engine
+from trafficmond.flows.batch import DELTA, Batch, empty
+from trafficmond.flows.table import FlowTable
+from trafficmond.model import Threat
+
+_SEED = 1  # flow ids repeat from run to run
+_REST_S = 5.0
+_LEAST_HOLD = 4096
+_BATCHES = 2000
+_BATCHES_BULK = 60
+_BULK = 64 << 20  # bytes of log from which on speed comes before looking at every second
+_INFLATION = 8  # how much larger a compressed log is than its file
+
+
+@dataclass
+class Progress:
+    """How far a run has come: bytes of the files, of `total` (0 where unknown)."""
+
+    sources: list[Source] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        return sum(source.size for source in self.sources)
+
+    @property
+    def done(self) -> int:
+        return sum(source.position for source in self.sources)
+
+
+def analyze(
+    paths: Sequence[str],
+    settings: Settings,
+    now: float,
+    *,
+    top: int = 10,
+    tick: Callable[[Progress], None] = lambda progress: None,
+) -> Report:
+    """The report on the files, taken together as one observation. `tick` is called now and then with the progress.
+
+    Raises InputError if a file is missing, or of no format that is read; damage inside a file is in the report.
+    """
+    intake = Intake()
+    progress = Progress()
+    with contextlib.ExitStack() as stack:
+        inputs: list[tuple[Source, Format]] = []
+        for path in paths:
+            source = Source(path, intake.damage)
+            stack.callback(source.close)
+            inputs.append((source, format_of(source)))
+            progress.sources.append(source)
+        return _observe(inputs, settings, intake, now, top, lambda: tick(progress))
+
+
+def _observe(
+    inputs: list[tuple[Source, Format]],
+    settings: Settings,
+    intake: Intake,
+    now: float,
+    top: int,
+    tick: Callable[[], None],
+) -> Report:
+    intake.pace = _pace(inputs, settings.flows.interval)
+    table = FlowTable(
+        settings.flows.table_capacity, settings.flows.idle_timeout, settings.flows.active_timeout, seed=_SEED
+    )
+    engine = Engine(settings.detect)
+    gatherer = Gatherer(top)
+    threats: dict[str, Threat] = {}
+
+    def late(rows: int) -> None:
+        intake.late_rows += rows
+
+    hold = max(HOLD // len(inputs), _LEAST_HOLD)
+    streams = [intervals(known.deltas(source, intake), intake.pace, hold, late) for source, known in inputs]
+    at = 0.0
+    for at, deltas, covered in _with_rests(portions(ahead(merged(streams)), settings.flows.interval)):
+        flows = table.update(deltas, at)
+        table.due(at)
+        gatherer.add(deltas, flows)
+        updates = engine.feed(flows, at, max(covered, settings.flows.interval))
+        threats.update((update.threat.id, update.threat) for update in updates)
+        tick()
+    threats.update((update.threat.id, update.threat) for update in engine.finish(at))
+    threats.update((threat.id, threat) for threat in engine.threats())
+    return gatherer.report(intake, threats.values(), _described(inputs), now)
+
+
+def _pace(inputs: list[tuple[Source, Format]], interval: float) -> Pace:
+    bulk = sum(source.size * (_INFLATION if source.compressed else 1) for source, _ in inputs) >= _BULK
+    logs = all(known.log for _, known in inputs)
+    return Pace(interval, _BATCHES_BULK if bulk and logs else _BATCHES)
+
+
+def _with_rests(stream: Iterator[tuple[float, Batch, float]]) -> Iterator[tuple[float, Batch, float]]:
+    """The stream, with a moment of quiet in each longer pause and at the end: a live engine would have concluded there
+    what it was still waiting for, and not only when traffic went on."""
+    before = None
+    for now, rows, covered in stream:
+        if before is not None and before + _REST_S < now - covered:
+            yield before + _REST_S, empty(DELTA), _REST_S
+        before = now
+        yield now, rows, covered
+    if before is not None:
+        yield before + _REST_S, empty(DELTA), _REST_S
+
+
+def _described(inputs: list[tuple[Source, Format]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": source.name,
+            "format": known.reader.TITLE,
+            "compression": source.compressed or None,
+            "bytes": source.size,
+        }
+        for source, known in inputs
+    ]
+
+
+__all__ = ["InputError", "Progress", "analyze"]

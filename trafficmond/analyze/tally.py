@@ -1,0 +1,162 @@
+"""Counting in bounded memory: by key (addresses, flows), by time, and how many distinct there were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond.flows.batch import Batch, Column
+
+CAPACITY = 1 << 17
+"""Keys counted exactly; beyond it the smaller half is let go, and the totals say that they are no longer exact."""
+
+_U64 = np.uint64
+
+
+class Distinct:
+    """How many distinct 64-bit hashes there were, within about 0.8 % (HyperLogLog, Flajolet et al. 2007)."""
+
+    _BITS = 14
+
+    def __init__(self) -> None:
+        self._registers = np.zeros(1 << self._BITS, np.uint8)
+
+    def add(self, hashes: npt.NDArray[np.uint64]) -> None:
+        rest = 64 - self._BITS
+        at = (hashes >> _U64(rest)).astype(np.int64)
+        low = (hashes & _U64((1 << rest) - 1)).astype(np.float64)
+        rank = (rest + 1 - np.frexp(low)[1]).astype(np.uint8)
+        np.maximum.at(self._registers, at, rank)
+
+    def estimate(self) -> int:
+        count = len(self._registers)
+        raw = 0.7213 / (1 + 1.079 / count) * count**2 / np.sum(np.exp2(-self._registers.astype(np.float64)))
+        empty = int(np.count_nonzero(self._registers == 0))
+        if raw <= 2.5 * count and empty:
+            raw = count * np.log(count / empty)  # linear counting
+        return round(float(raw))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One key's sums; `row` is a row of the batch in which it was first seen."""
+
+    row: Any
+    packets: int
+    bytes: int
+
+
+class Tally:
+    """Packets and bytes by key; at most `capacity` keys, the heaviest of all that came, when there are more.
+
+    `columns` names what is kept of a key's first row, for showing it. `exact` tells whether any key was let go:
+    a sum shown may then lack what came before its key was let go and came back. Adding sorts, so hand over many
+    rows at a time.
+    """
+
+    def __init__(self, columns: tuple[str, ...], capacity: int = CAPACITY) -> None:
+        self._columns = columns
+        self._capacity = capacity
+        self._keys = np.empty(0, _U64)
+        self._sums = np.empty((2, 0), np.int64)  # packets, bytes
+        self._rows: Batch | None = None
+        self._distinct: Distinct | None = None
+
+    @property
+    def exact(self) -> bool:
+        return self._distinct is None
+
+    def add(self, keys: Column, packets: Column, octets: Column, rows: Batch) -> None:
+        """Adds rows to their 64-bit keys."""
+        if not len(keys):
+            return
+        if self._rows is None:
+            self._rows = np.empty(0, [(name, rows.dtype[name]) for name in self._columns])
+        if self._distinct is not None:
+            self._distinct.add(keys)
+        every = np.concatenate([self._keys, keys])
+        order = np.argsort(every, kind="stable")
+        ordered = every[order]
+        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+        sums = np.concatenate([self._sums, np.array([packets, octets], np.int64)], axis=1)
+        kept = np.empty(len(every), self._rows.dtype)
+        for name in self._columns:
+            kept[name] = np.concatenate([self._rows[name], rows[name]])
+        self._keys = ordered[starts]
+        self._sums = np.add.reduceat(sums[:, order], starts, axis=1)
+        self._rows = kept[order[starts]]
+        if len(self._keys) > self._capacity:
+            self._let_go()
+
+    def distinct(self) -> int:
+        """How many keys came; an estimate once some were let go."""
+        return len(self._keys) if self._distinct is None else self._distinct.estimate()
+
+    def top(self, count: int, *, by: str = "packets") -> Iterator[Entry]:
+        """The `count` heaviest keys by "packets" or "bytes"."""
+        packets, octets = self._sums
+        first, second = (packets, octets) if by == "packets" else (octets, packets)
+        for at in np.lexsort((self._keys, -second, -first))[:count].tolist():
+            assert self._rows is not None
+            yield Entry(self._rows[at], int(packets[at]), int(octets[at]))
+
+    def _let_go(self) -> None:
+        if self._distinct is None:
+            self._distinct = Distinct()
+            self._distinct.add(self._keys)
+        quarter = self._capacity // 4  # the heaviest by packets and the heaviest by bytes
+        keep = np.zeros(len(self._keys), bool)
+        for weight in self._sums:
+            keep[np.argpartition(weight, -quarter)[-quarter:]] = True
+        assert self._rows is not None
+        self._keys, self._sums, self._rows = self._keys[keep], self._sums[:, keep], self._rows[keep]
+
+
+# Each width is a multiple of the one before, so that bins merge without a remainder. Seconds.
+_WIDTHS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400, 604800, 2419200, 29030400, 290304000)
+_BINS = 240
+
+
+class Timeline:
+    """Packets, dropped packets and bytes over time, in at most about _BINS bins whose width follows the span."""
+
+    def __init__(self) -> None:
+        self._width = 0  # index into _WIDTHS
+        self._bins = np.empty(0, np.int64)  # sorted bin numbers
+        self._sums = np.empty((3, 0), np.int64)
+
+    @property
+    def width(self) -> int:
+        """Of a bin, in seconds."""
+        return _WIDTHS[self._width]
+
+    def add(self, at: Column, packets: Column, dropped: Column, octets: Column) -> None:
+        sums = np.array([packets, dropped, octets], np.int64)
+        self._merge(np.floor(at / self.width).astype(np.int64), sums)
+        while len(self._bins) and self._bins[-1] - self._bins[0] >= _BINS and self._width + 1 < len(_WIDTHS):
+            factor = _WIDTHS[self._width + 1] // self.width
+            self._width += 1
+            bins, sums = self._bins // factor, self._sums
+            self._bins, self._sums = np.empty(0, np.int64), np.empty((3, 0), np.int64)
+            self._merge(bins, sums)
+
+    def bins(self) -> Iterator[tuple[int, int, int, int]]:
+        """(start in epoch seconds, packets, dropped, bytes) of each bin from the first to the last, empty ones too."""
+        known = dict(zip(self._bins.tolist(), self._sums.T.tolist(), strict=True))
+        if known:
+            for number in range(min(known), max(known) + 1):
+                packets, dropped, octets = known.get(number, (0, 0, 0))
+                yield number * self.width, packets, dropped, octets
+
+    def _merge(self, bins: Column, sums: Column) -> None:
+        bins = np.concatenate([self._bins, bins])
+        sums = np.concatenate([self._sums, sums], axis=1)
+        order = np.argsort(bins, kind="stable")
+        bins = bins[order]
+        starts = np.flatnonzero(np.concatenate([[True], bins[1:] != bins[:-1]])) if len(bins) else []
+        if len(bins):
+            self._bins, self._sums = bins[starts], np.add.reduceat(sums[:, order], starts, axis=1)
