@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -32,9 +33,12 @@ def available() -> bool:
 class Journal:
     """The writer of format journal."""
 
+    def __init__(self) -> None:
+        self._sent = 0  # of a batch that failed half way, and will be given again
+
     def events(self, batch: Batch, names: Names) -> None:
         """One entry each; dropped ones with priority notice, logged ones with info."""
-        for row in record.rows(batch, names):
+        for row in record.rows(batch[self._sent :], names):
             event = dict(zip(record.FIELDS, row, strict=True))
             priority = _DROP_PRIORITY if event["action"] == "DROP" else messages.INFO
             text = (
@@ -43,6 +47,8 @@ class Journal:
             )
             fields = (f"{field}{value}" for field, value in zip(_FIELDS, row, strict=True))
             _send(messages.EVENT.id, priority, text, fields)
+            self._sent += 1
+        self._sent = 0
 
     def threat(self, threat: Threat) -> None:
         """One entry; priority by severity, notice to critical."""
@@ -70,6 +76,8 @@ def _lines(fields: Mapping[str, object]) -> Iterable[str]:
 
 
 def _send(message_id: str, priority: int, text: str, fields: Iterable[str]) -> None:
+    if not available():
+        raise OSError(errno.ENOENT, f"there is no journal ({SOCKET} is missing)")
     # sendv and not send: that walks the stack for CODE_LINE at each call, four times the cost of the entry.
     sendv(
         f"MESSAGE={text}", f"MESSAGE_ID={message_id}", f"PRIORITY={priority}", "SYSLOG_IDENTIFIER=trafficmond", *fields

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from trafficmond.sinks import messages
+from trafficmond.sinks.messages import ALL, PRIORITY_NAMES, Note, catalog
+
+CATALOG = Path(__file__).parents[2] / "systemd/trafficmond.catalog"
+
+
+def test_ids_are_ids_and_each_its_own() -> None:
+    assert all(re.fullmatch("[0-9a-f]{32}", message.id) for message in ALL)
+    assert len({message.id for message in ALL}) == len(ALL) >= 15
+
+
+def test_every_message_of_the_module_is_in_all() -> None:
+    named = [value for value in vars(messages).values() if isinstance(value, messages.Message)]
+    assert set(named) == set(ALL)
+
+
+def test_the_catalog_is_what_the_messages_make() -> None:
+    assert CATALOG.read_text() == catalog(), f"run: python -m trafficmond.sinks.messages {CATALOG.name}"
+
+
+def test_a_note_has_its_messages_priority_unless_told() -> None:
+    assert Note(messages.STARTED, "", 0.0).level == messages.NOTICE
+    assert Note(messages.STARTED, "", 0.0, priority=messages.ERROR).level == messages.ERROR
+    assert all(message.priority in PRIORITY_NAMES for message in ALL)
+
+
+@pytest.mark.skipif(not shutil.which("journalctl"), reason="no journalctl; install systemd")
+def test_journalctl_reads_the_catalog(tmp_path: Path) -> None:
+    folder = tmp_path / "usr/lib/systemd/catalog"
+    folder.mkdir(parents=True)
+    (tmp_path / "var/lib/systemd/catalog").mkdir(parents=True)
+    shutil.copy(CATALOG, folder)
+    for command in ("--update-catalog", "--list-catalog"):
+        found = subprocess.run(
+            ["journalctl", f"--root={tmp_path}", command], capture_output=True, text=True, check=True, timeout=30
+        )
+    listed = {line[:32] for line in found.stdout.splitlines()}
+    assert listed == {message.id for message in ALL}
+    assert "trafficmond: The flow store was damaged" in found.stdout
