@@ -37,6 +37,6 @@ class Notifier:
 
     def _send(self, state: str) -> None:
         if self._enabled:
-            from systemd import daemon
+            from systemd.daemon import notify
 
-            daemon.notify(state)
+            notify(state)

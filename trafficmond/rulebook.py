@@ -7,6 +7,7 @@ not hold up the loop; installing happens on the loop, one change at a time.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from trafficmond.policy.table import VerdictTable, compile_table
 SAVED_NAME = "rules.toml"  # in state_dir
 _CIDR, _DIRECTION, _EXPIRES = "cidr", "direction", "expires"
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Guard = Sequence[tuple[str, str]]
 Table = dict[str, Any]  # a rule in the words of a [[rule]]
 
@@ -51,6 +53,7 @@ class _Inputs:
     settings: Settings
     runtime: list[Table] = field(default_factory=list)
     guard: Guard = ()
+    forced: tuple[Network, ...] = ()  # prefixes that an administrator took from the guard, until the next start
 
 
 class Rulebook:
@@ -76,6 +79,11 @@ class Rulebook:
         """Where `add-cidr --save` keeps rules."""
         return self._inputs.settings.state_dir / SAVED_NAME
 
+    @property
+    def guard(self) -> Guard:
+        """The lifelines that the rules in force were made with."""
+        return self._inputs.guard
+
     def names(self) -> dict[int, str]:
         """Rule id -> name, for everything in force or lately so."""
         return self._ids.names()
@@ -95,16 +103,29 @@ class Rulebook:
                 inputs = replace(inputs, guard=guard)
             return await self._change(inputs)
 
-    async def add(self, table: Table, *, keep: bool) -> InForce:
+    async def start_empty(self) -> None:
+        """Begins without a policy of its own, for a daemon whose files are broken: what is in the kernel stays."""
+        policy = load_policy(None, default=Action.parse(self._inputs.settings.policy.default))
+        ids = self._ids.assign(policy.rules, time.time())
+        table = compile_table(policy, ids, time.time(), self._to_jiffies)
+        self.in_force = InForce(policy, table, 0, time.time(), ids)
+
+    async def force(self, network: Network) -> None:
+        """Takes a prefix from the guard, for a ban that an administrator insists on."""
+        async with self._lock:
+            await self._change(replace(self._inputs, forced=(*self._inputs.forced, network)))
+
+    async def add(self, table: Table, *, keep: bool, forced: Network | None = None) -> InForce:
         """Puts a rule in force in place of the run-time rule on that prefix and direction; `keep`: over restarts too.
 
-        Raises ConfigError or OSError: then nothing changed.
+        `forced`: a prefix that the guard shall not protect any more. Raises ConfigError, OSError: nothing changed then.
         """
         async with self._lock:
-            runtime = _without(self._inputs.runtime, table)
+            taken = (*self._inputs.forced, forced) if forced else self._inputs.forced
+            inputs = replace(self._inputs, forced=taken, runtime=_without(self._inputs.runtime, table))
             if not keep:
-                return await self._apply([*runtime, table], None)
-            return await self._apply(runtime, [*_without(await self._saved(), table), table])
+                return await self._change(replace(inputs, runtime=[*inputs.runtime, table]))
+            return await self._save_and_change(inputs, [*_without(await self._saved(), table), table])
 
     async def remove(self, cidr: str, direction: Direction | None, *, saved: bool) -> list[Table]:
         """Takes the run-time rules on exactly this prefix out of force, and the saved ones too if `saved`.
@@ -116,8 +137,11 @@ class Rulebook:
             runtime, kept = self._inputs.runtime, await self._saved() if saved else []
             removed = [table for table in [*runtime, *kept] if _same(table, wanted)]
             if removed:
-                in_file = any(_same(table, wanted) for table in kept)
-                await self._apply(_without(runtime, wanted), _without(kept, wanted) if in_file else None)
+                inputs = replace(self._inputs, runtime=_without(runtime, wanted))
+                if any(_same(table, wanted) for table in kept):
+                    await self._save_and_change(inputs, _without(kept, wanted))
+                else:
+                    await self._change(inputs)
             return removed
 
     async def is_saved(self, cidr: str) -> bool:
@@ -128,16 +152,14 @@ class Rulebook:
         tables: list[Table] = await _in_thread(partial(read_saved, self.saved_path))
         return tables
 
-    async def _apply(self, runtime: list[Table], saved: list[Table] | None) -> InForce:
-        """These run-time rules, and these in the daemon's own file (None: as it is); both or neither."""
-        before = await self._saved() if saved is not None else []
-        if saved is not None:
-            await _in_thread(partial(save, self.saved_path, saved))
+    async def _save_and_change(self, inputs: _Inputs, saved: list[Table]) -> InForce:
+        """As `_change`, with these rules in the daemon's own file; both or neither."""
+        before = await self._saved()
+        await _in_thread(partial(save, self.saved_path, saved))
         try:
-            return await self._change(replace(self._inputs, runtime=runtime))
+            return await self._change(inputs)
         except ConfigError:
-            if saved is not None:
-                await _in_thread(partial(save, self.saved_path, before))
+            await _in_thread(partial(save, self.saved_path, before))
             raise
 
     async def _change(self, inputs: _Inputs) -> InForce:
@@ -145,7 +167,7 @@ class Rulebook:
         inputs = replace(inputs, runtime=[t for t in inputs.runtime if t.get(_EXPIRES, now + 1) > now])
         generation = self.in_force.generation + 1 if self.in_force else 1
         try:
-            new = await _in_thread(partial(self._build, inputs, generation, now))
+            new: InForce = await _in_thread(partial(self._build, inputs, generation, now))
         except ConfigError as error:
             self.error = error
             raise
@@ -154,21 +176,7 @@ class Rulebook:
         return new
 
     def _build(self, inputs: _Inputs, generation: int, now: float) -> InForce:
-        settings = inputs.settings
-        policy = load_policy(
-            settings.cidr_dir,
-            [
-                ListSource(each.path, Action.parse(each.action), each.label, Direction.parse(each.direction))
-                for each in settings.lists
-            ],
-            default=Action.parse(settings.policy.default),
-            permitted_cidrs=settings.permitted_cidrs,
-            saved=self.saved_path,
-            runtime=inputs.runtime,
-            allowlist=settings.policy.allowlist,
-            guard=inputs.guard if settings.policy.guard else (),
-            cache=self._cache,
-        )
+        policy = read_policy(inputs.settings, inputs.runtime, _left(inputs.guard, inputs.forced), self._cache)
         try:
             ids = self._ids.assign(policy.rules, now)
             table = compile_table(policy, ids, now, self._to_jiffies, generation)
@@ -176,6 +184,39 @@ class Rulebook:
             what = f"have {len(policy.prefixes):,} prefixes, more than this machine's memory can compile"
             raise ConfigError([Mistake("all rules together", what)]) from None
         return InForce(policy, table, generation, now, ids)
+
+
+def read_policy(
+    settings: Settings, runtime: Sequence[Table] = (), guard: Guard = (), cache: Cache | None = None
+) -> Policy:
+    """The policy that `settings` and the files they name make. Raises ConfigError with every mistake."""
+    return load_policy(
+        settings.cidr_dir,
+        [
+            ListSource(each.path, Action.parse(each.action), each.label, Direction.parse(each.direction))
+            for each in settings.lists
+        ],
+        default=Action.parse(settings.policy.default),
+        permitted_cidrs=settings.permitted_cidrs,
+        saved=settings.state_dir / SAVED_NAME,
+        runtime=runtime,
+        allowlist=settings.policy.allowlist,
+        guard=guard if settings.policy.guard else (),
+        cache=cache,
+    )
+
+
+def _left(guard: Guard, forced: Sequence[Network]) -> Guard:
+    """The guard without what lies in a forced prefix."""
+    return [
+        (cidr, label)
+        for cidr, label in guard
+        if not any(
+            network.version == own.version and own.subnet_of(network)  # type: ignore[arg-type]
+            for own in (ipaddress.ip_network(cidr),)
+            for network in forced
+        )
+    ]
 
 
 def _same(table: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -6,11 +6,12 @@ import contextlib
 import errno
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from trafficmond.datapath import libbpf
-from trafficmond.datapath.interfaces import GENERIC, NATIVE, Interface
+from trafficmond.datapath.interfaces import GENERIC, NATIVE, Interface, list_interfaces
 from trafficmond.datapath.loader import Loaded
-from trafficmond.datapath.pins import Pins
+from trafficmond.datapath.pins import Pins, remove_pins
 from trafficmond.errors import DatapathError, ForeignProgramError
 
 _XDP_FLAGS = {NATIVE: libbpf.XDP_FLAGS_DRV, GENERIC: libbpf.XDP_FLAGS_SKB}
@@ -59,6 +60,14 @@ def detach(done: Attachment, pins: Pins) -> None:
         with contextlib.suppress(OSError):
             _clsact(done.ifindex, None)
     done.release()
+
+
+def detach_all(pin_dir: Path) -> None:
+    """The emergency exit: ends every attachment of any trafficmond that pinned there, running or not."""
+    remove_pins(pin_dir)
+    for interface in list_interfaces():
+        with contextlib.suppress(OSError):
+            _clsact(interface.ifindex, None)
 
 
 def _attach_xdp(loaded: Loaded, pins: Pins, interface: Interface, mode: str, done: Attachment) -> int:

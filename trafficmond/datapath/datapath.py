@@ -20,7 +20,7 @@ from trafficmond.datapath.interfaces import Interface
 from trafficmond.datapath.ledger import Ledger, Sums
 from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.pins import Pins
-from trafficmond.errors import DatapathError, TrafficmonError
+from trafficmond.errors import DatapathError, ForeignProgramError, TrafficmonError
 from trafficmond.flows.batch import Batch
 
 _RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two drains before it is only summed up
@@ -60,16 +60,28 @@ class Options:
     drop_malformed: bool
 
 
+ATTACHED, DETACHED, FAILED, FOREIGN = "attached", "detached", "failed", "foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of an interface, in words as well."""
+
+    kind: str  # ATTACHED, DETACHED, FAILED or FOREIGN
+    interface: str
+    text: str
+    mode: str = ""
+
+
 class Datapath:
     """Loaded programs and mapped maps. Not thread-safe: one thread owns it."""
 
     def __init__(self, options: Options) -> None:
         """Loads, going on with the maps of an earlier daemon if they fit. Raises DatapathError."""
-        self.options = options
         self.sizes = loader.Sizes(loader.possible_cpus(), options.capacity, _RING_RECORDS)
         self.pins = Pins(options.pin_dir, self.sizes)
         self.attached: dict[int, attach.Attachment] = {}
-        self.refused: dict[int, str] = {}  # ifindex -> why it is not attached
+        self.refused: dict[int, Change] = {}  # ifindex -> why it is not attached
         self._slot_base: dict[int, npt.NDArray[Any]] = {}  # totals of a slot when its interface got it
         kept = self.pins.maps()
         self.loaded = _load(options.loader, self.sizes, kept)
@@ -83,13 +95,14 @@ class Datapath:
         self._config.array["seed"] = self.loaded.seed
         self._totals = Mapped(self.loaded.maps["tm_totals"], abi.TOTALS, self.sizes.entries()["tm_totals"])
         self._ifslots = Mapped(self.loaded.maps["tm_ifslots"], np.dtype(np.uint8), abi.IFINDEX_SLOTS)
-        self.configure()
+        self.configure(options)
 
-    def configure(self) -> None:
+    def configure(self, options: Options) -> None:
         """Sets the programs' switches from the options and from whether there are bans."""
+        self.options = options
         flags = 0
-        flags |= abi.CFG_DROP_MALFORMED if self.options.drop_malformed else 0
-        flags |= abi.CFG_ESTABLISHED if self.options.established else 0
+        flags |= abi.CFG_DROP_MALFORMED if options.drop_malformed else 0
+        flags |= abi.CFG_ESTABLISHED if options.established else 0
         flags |= abi.CFG_BANS if any(True for _ in self.bans) else 0
         self._config.array["flags"] = flags
 
@@ -108,15 +121,16 @@ class Datapath:
         finally:
             os.close(fd)
 
-    def attach(self, wanted: Iterable[Interface]) -> list[str]:
-        """Makes the attachments match `wanted`. Returns what changed or failed, in words; nothing is raised for one
+    def attach(self, wanted: Iterable[Interface]) -> list[Change]:
+        """Makes the attachments match `wanted`; what changed or failed since the last time. Nothing is raised for one
         interface, since the others matter too: `refused` keeps the reasons."""
-        said = []
+        changes = []
         present = {interface.ifindex: interface for interface in wanted}
         for ifindex in self.attached.keys() - present.keys():
-            said.append(f"let go of {self.attached[ifindex].name}")
+            name = self.attached[ifindex].name
             self._let_go(ifindex)
-        for ifindex in [i for i in self.refused if i not in present]:
+            changes.append(Change(DETACHED, name, f"no longer watching {name}"))
+        for ifindex in self.refused.keys() - present.keys():
             del self.refused[ifindex]
         for ifindex, interface in present.items():
             if ifindex in self.attached:
@@ -125,17 +139,19 @@ class Datapath:
             try:
                 self._attach_one(interface)
             except TrafficmonError as error:
-                if self.refused.get(ifindex) != str(error):
-                    self.refused[ifindex] = str(error)
-                    said.append(str(error))
+                refusal = Change(
+                    FOREIGN if isinstance(error, ForeignProgramError) else FAILED, interface.name, str(error)
+                )
+                if self.refused.get(ifindex) != refusal:
+                    self.refused[ifindex] = refusal
+                    changes.append(refusal)
             else:
                 self.refused.pop(ifindex, None)
                 done = self.attached[ifindex]
-                said += [
-                    f"attached to {done.name} ({done.mode}{', ' if done.egress else ''}{done.egress})",
-                    *done.notes,
-                ]
-        return said
+                egress = f"{done.egress} egress" if done.egress else "ingress only"
+                text = "; ".join((f"watching {done.name}: {done.mode} XDP, {egress}", *done.notes))
+                changes.append(Change(ATTACHED, done.name, text, done.mode))
+        return changes
 
     def _attach_one(self, interface: Interface) -> None:
         slots = self._ifslots.array

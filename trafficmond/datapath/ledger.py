@@ -72,6 +72,10 @@ class Ledger:
         """Slots that hold a record."""
         return int(np.count_nonzero(self._slots.array["sequence"]))
 
+    def evicted_records(self) -> int:
+        """Records that have passed through the rings."""
+        return int(self._rings.array["head"].sum())
+
     def close(self) -> None:
         """Unmaps everything."""
         for mapped in (self._slots, self._taken, self._rings, self._evicted):

@@ -18,7 +18,8 @@ MAP_ARRAY = 2
 F_MMAPABLE, F_INNER_MAP = 1 << 10, 1 << 12
 _LOG_BYTES = 1 << 20
 
-_PRINT = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)
+# What libbpf has to say is in errno and in the verifier's log; its own printing goes nowhere.
+_quiet = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)(lambda _level, _format, _arguments: 0)
 
 
 class MapInfo(ct.Structure):
@@ -106,11 +107,6 @@ class _MapOptions(ct.Structure):
     )
 
 
-@_PRINT
-def _quiet(_level: int, _format: bytes, _args: int) -> int:
-    return 0
-
-
 def _load_library() -> ct.CDLL:
     try:
         lib = ct.CDLL("libbpf.so.1", use_errno=True)
@@ -119,7 +115,7 @@ def _load_library() -> ct.CDLL:
     for name in ("bpf_object__open_file", "bpf_object__find_program_by_name", "bpf_object__find_map_by_name"):
         getattr(lib, name).restype = ct.c_void_p
     lib.libbpf_set_print.restype = ct.c_void_p
-    lib.libbpf_set_print(_quiet)  # what it has to say is in errno and in the verifier's log
+    lib.libbpf_set_print(_quiet)
     return lib
 
 

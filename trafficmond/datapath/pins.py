@@ -109,11 +109,15 @@ class Pins:
 
     def remove_all(self) -> None:
         """Ends every pinned attachment and forgets every pinned map."""
-        remove_tree(self._links)
-        for maps in self.directory.glob("maps-*"):
-            remove_tree(maps)
-        with contextlib.suppress(OSError):
-            self.directory.rmdir()
+        remove_pins(self.directory)
+
+
+def remove_pins(directory: Path) -> None:
+    """Ends every attachment pinned in a pin directory and forgets every map, whoever pinned them."""
+    for folder in (directory / "links", *directory.glob("maps-*")):
+        remove_tree(folder)
+    with contextlib.suppress(OSError):
+        directory.rmdir()
 
 
 def remove_tree(folder: Path) -> None:

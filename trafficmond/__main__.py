@@ -1,0 +1,64 @@
+"""`trafficmond`: reads the command line and the settings, then runs the daemon. The only place that exits."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from trafficmond.config.flags import Flags, parse_flags
+from trafficmond.config.load import load_settings
+from trafficmond.config.settings import Settings
+from trafficmond.errors import ConfigError, TrafficmonError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 ended as asked, 1 could not start, 2 the configuration or the command line is wrong."""
+    flags = parse_flags(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(flags)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            print(f"trafficmond: {mistake}", file=sys.stderr)
+        if error.hint:
+            print(f"trafficmond: {error.hint}", file=sys.stderr)
+        return 2
+    except TrafficmonError as error:
+        print(f"trafficmond: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(flags: Flags) -> int:
+    from trafficmond.detect.registry import settings_classes
+
+    settings = load_settings(None, flags, detectors=settings_classes())
+    if flags.detach:
+        return _detach(settings, flags)
+    if flags.test:
+        return _test(settings)
+    from trafficmond.daemon import run
+
+    run(settings, flags)
+    return 0
+
+
+def _detach(settings: Settings, flags: Flags) -> int:
+    from trafficmond.datapath.attach import detach_all
+
+    if flags.detach == "always" or settings.on_stop == "detach":
+        detach_all(settings.pin_dir)
+    return 0
+
+
+def _test(settings: Settings) -> int:
+    from trafficmond.rulebook import read_policy
+
+    policy = read_policy(settings)
+    for note in policy.notes:
+        print(f"note: {note}")
+    where = settings.source or "no configuration file, defaults"
+    print(f"{where}: right; {len(policy.rules):,} rules with {len(policy.prefixes):,} prefixes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""From one drain of the ledger to flows, rows, events and threats: everything that happens at a tick.
+
+All of it runs on the loop's thread; whatever waits for a disk is behind a queue (store, sinks).
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trafficmond.config.settings import Settings
+from trafficmond.control.hub import Hub
+from trafficmond.detect.engine import Engine, ThreatUpdate
+from trafficmond.flows import events
+from trafficmond.flows.batch import FLOW, Batch, empty
+from trafficmond.flows.names import NO_NAMES
+from trafficmond.flows.table import FlowTable
+from trafficmond.sinks import messages
+from trafficmond.sinks.fanout import SinkSet
+from trafficmond.sinks.record import FIELDS, rows, threat_record
+from trafficmond.store.store import Store
+
+EVENTS_PER_S = 20_000  # what the logs are given at most; what is suppressed beyond it is counted and said
+
+
+@dataclass(slots=True)
+class Moment:
+    """The latest tick, for live screens."""
+
+    at: float = 0.0
+    seconds: float = 1.0  # since the one before
+    flows: Batch = field(default_factory=lambda: empty(FLOW))
+
+
+class Pipeline:
+    """Flow table, engine and where their output goes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        sinks: SinkSet,
+        hub: Hub,
+        now: float,
+    ) -> None:
+        self.store = store
+        self.sinks = sinks
+        self.hub = hub
+        self.names = NO_NAMES
+        self.moment = Moment(at=now)
+        self.suppressed_events = 0
+        self.by_verdict: dict[int, tuple[int, int]] = {}  # verdict word -> packets, bytes since the start
+        self.engine = Engine(settings.detect)
+        flows = settings.flows
+        self.table = FlowTable(flows.table_capacity, flows.idle_timeout, flows.active_timeout)
+
+    def configure(self, settings: Settings) -> None:
+        """Other timeouts and detector settings from now on."""
+        flows = settings.flows
+        self.table.configure(flows.table_capacity, flows.idle_timeout, flows.active_timeout)
+
+    def tick(self, deltas: Batch, now: float) -> None:
+        """Takes in what the ledger gained. Never raises for what packets contain: a part that fails says so."""
+        seconds = max(now - self.moment.at, 1e-3)
+        self._count(deltas)
+        changed = self.table.update(deltas, now)
+        self.moment = Moment(now, seconds, changed)
+        self._emit(deltas, now, int(EVENTS_PER_S * min(seconds, 60.0)))
+        try:
+            updates = self.engine.feed(changed, now)
+        except Exception:  # noqa: BLE001  (no packet may stop the daemon)
+            self.report_failure("detection failed on a batch; it goes on with the next")
+        else:
+            for update in updates:
+                self._tell(update)
+        self.store_due(now)
+
+    def store_due(self, now: float, *, everything: bool = False) -> None:
+        """Gives the store the rows that are due; with `everything`, all that is pending."""
+        self.store.put(self.table.due(now, everything), self.names)
+
+    def report_failure(self, text: str) -> None:
+        """Says that a part of the daemon failed, with where; to be called while handling the exception."""
+        self.sinks.note(messages.ERROR_INTERNAL, text, {"what": text, "traceback": traceback.format_exc(limit=8)})
+
+    def _count(self, deltas: Batch) -> None:
+        words, which = np.unique(deltas["verdict"], return_inverse=True)
+        packets = np.bincount(which, deltas["packets"], len(words)).astype(np.int64)
+        octets = np.bincount(which, deltas["bytes"], len(words)).astype(np.int64)
+        for word, more_packets, more_bytes in zip(words.tolist(), packets.tolist(), octets.tolist(), strict=True):
+            had = self.by_verdict.get(word, (0, 0))
+            self.by_verdict[word] = (had[0] + more_packets, had[1] + more_bytes)
+
+    def _emit(self, deltas: Batch, now: float, budget: int) -> None:
+        batch, suppressed = events.events(deltas, now, budget)
+        self.suppressed_events += suppressed
+        self.sinks.emit(batch, self.names)
+        if len(batch) and self.hub.wants("events"):
+            self.hub.publish("events", [dict(zip(FIELDS, row, strict=True)) for row in rows(batch, self.names)])
+
+    def _tell(self, update: ThreatUpdate) -> None:
+        threat = update.threat
+        self.sinks.threat(threat)
+        self.store.put_threat(threat, update.state)
+        if self.hub.wants("threats"):
+            self.hub.publish("threats", [threat_record(threat) | {"state": update.state}])
