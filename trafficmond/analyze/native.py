@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def library() -> ctypes.CDLL:
 
 
 def _check_layout(loaded: ctypes.CDLL, path: Path) -> None:
-    fields = DELTA.fields or {}
+    fields: Mapping[str, Any] = DELTA.fields or {}
     expected = [fields[name][1] for name in DELTA.names or ()] + [DELTA.itemsize]
     found = (ctypes.c_uint32 * 64)()
     if list(found[: loaded.tm_row_layout(found)]) != expected:

@@ -48,7 +48,7 @@ def analyze(
     now: float,
     *,
     top: int = 10,
-    tick: Callable[[Progress], None] = lambda progress: None,
+    tick: Callable[[Progress], None] = lambda _: None,
 ) -> Report:
     """The report on the files, taken together as one observation. `tick` is called now and then with the progress.
 

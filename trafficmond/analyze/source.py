@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import io
 import os
 import shutil
@@ -11,7 +12,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from trafficmond.analyze.damage import Damage
 from trafficmond.errors import TrafficmonError
@@ -54,7 +55,7 @@ class Source:
         try:
             if self.path == "-":
                 return cast(io.BufferedReader, sys.stdin.buffer)
-            file = open(self.path, "rb")
+            file = open(self.path, "rb")  # noqa: SIM115 -- close() ends it
             self.size = os.fstat(file.fileno()).st_size
         except OSError as error:
             hint = "check the path and its permissions"
@@ -73,7 +74,7 @@ class Source:
 
     def _zstd(self, file: io.BufferedReader) -> BinaryIO:
         try:
-            import zstandard
+            zstandard: Any = importlib.import_module("zstandard")
         except ImportError:
             pass
         else:

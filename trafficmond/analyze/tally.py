@@ -157,6 +157,6 @@ class Timeline:
         sums = np.concatenate([self._sums, sums], axis=1)
         order = np.argsort(bins, kind="stable")
         bins = bins[order]
-        starts = np.flatnonzero(np.concatenate([[True], bins[1:] != bins[:-1]])) if len(bins) else []
         if len(bins):
+            starts = np.flatnonzero(np.concatenate([[True], bins[1:] != bins[:-1]]))
             self._bins, self._sums = bins[starts], np.add.reduceat(sums[:, order], starts, axis=1)

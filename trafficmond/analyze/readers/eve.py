@@ -1,4 +1,4 @@
-"""Suricata's EVE log: flow and netflow events; of other events the flow they belong to, where it has no event of its own.
+"""Suricata's EVE log: flow and netflow events; of other events their flow, where that has no event of its own.
 
 Source: https://docs.suricata.io/en/latest/output/eve/eve-json-format.html
 """
@@ -38,8 +38,8 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
             source.damage.line(source.name, line, "no flow", _reason(error))
         if records.full:
             yield counted_records(records.take(), intake)
-    for event in pending.values():
-        _add(event, records)
+    for last in pending.values():
+        _add(last, records)
     yield counted_records(records.take(), intake)
 
 

@@ -15,8 +15,8 @@ from trafficmond.model import Action, Direction
 TITLE = "flow store (flows.db)"
 
 _COLUMNS = (
-    "src_ip, dst_ip, src_port, dst_port, protocol_num, first_seen, last_seen, packets, bytes, reply_packets, reply_bytes, "
-    "tcp_flags, reply_tcp_flags, action, direction, interface, vlan"
+    "src_ip, dst_ip, src_port, dst_port, protocol_num, first_seen, last_seen, packets, bytes, "
+    "reply_packets, reply_bytes, tcp_flags, reply_tcp_flags, action, direction, interface, vlan"
 )
 
 

@@ -17,20 +17,8 @@ from trafficmond.model import Action, Direction
 TITLE = "AWS VPC flow log"
 
 _DEFAULT = [
-    "version",
-    "account-id",
-    "interface-id",
-    "srcaddr",
-    "dstaddr",
-    "srcport",
-    "dstport",
-    "protocol",
-    "packets",
-    "bytes",
-    "start",
-    "end",
-    "action",
-    "log-status",
+    *("version", "account-id", "interface-id", "srcaddr", "dstaddr", "srcport", "dstport", "protocol"),
+    *("packets", "bytes", "start", "end", "action", "log-status"),
 ]
 _NEEDED = frozenset(("srcaddr", "dstaddr", "protocol", "packets", "bytes", "start"))
 _HEADERLESS = re.compile(rb"2 (\d{12}|unknown) \S+ (\S+ \S+ \S+ \S+ \d+ \d+ \d+|- - - - - - -) \d+ \d+ \S+ \S+\s*$")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,11 +87,10 @@ class _Page:
             return
         columns = min(self._width - 2, len(bins))
         edges = [len(bins) * at // columns for at in range(columns + 1)]
-        sums = [sum(bin_["packets"] for bin_ in bins[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+        sums = [sum(bin_["packets"] for bin_ in bins[a:b]) for a, b in itertools.pairwise(edges)]
         most = max(sums) or 1
-        yield self._title(
-            f"Packets over time (highest: {f.number(temporal['peak']['packets'])} in {f.span(temporal['interval_seconds'])})"
-        )
+        peak = f"{f.number(temporal['peak']['packets'])} in {f.span(temporal['interval_seconds'])}"
+        yield self._title(f"Packets over time (highest: {peak})")
         yield "  " + "".join(_SPARKS[(value * 7 + most - 1) // most] if value else " " for value in sums)
 
     def _talkers(self, title: str, talkers: list[dict[str, Any]]) -> Iterator[str]:
@@ -120,7 +120,8 @@ class _Page:
         yield self._title(f"Packet sizes ({f.number(sizes['min'])} to {f.number(sizes['max'])} bytes{about})")
         for name, count in sizes["distribution"].items():
             share = 100 * count / whole
-            yield f"  {name:<20}{f.number(count):>13} {f.percent(share):>8}  {_bar(share, min(30, self._width - 47))}".rstrip()
+            bar = _bar(share, min(30, self._width - 47))
+            yield f"  {name:<20}{f.number(count):>13} {f.percent(share):>8}  {bar}".rstrip()
 
     def _flows(self) -> Iterator[str]:
         analysis = self._report["flow_analysis"]
@@ -129,7 +130,8 @@ class _Page:
         for flow in analysis["top_flows"]:
             source = f.endpoint(flow["src_ip"], flow["src_port"], flow["protocol"])
             target = f.endpoint(flow["dst_ip"], flow["dst_port"], flow["protocol"])
-            yield f"  {f.octets(flow['bytes']):>9} {f.number(flow['packets']):>11}  {flow['protocol']:<6} {source} -> {target}"
+            numbers = f"{f.octets(flow['bytes']):>9} {f.number(flow['packets']):>11}"
+            yield f"  {numbers}  {flow['protocol']:<6} {source} -> {target}"
 
     def _damage(self) -> Iterator[str]:
         damage = self._report["damage"]
