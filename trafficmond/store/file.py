@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from trafficmond.errors import StoreError
@@ -19,6 +19,7 @@ _WAL_KEEP_BYTES = 16 << 20  # what a WAL is cut back to once it is copied
 _CHECKPOINT_PAGES = 2048
 _BUSY_MS = 2000
 _TRUNCATE_BUSY_MS = 50
+_CHECK_STEPS = 1000  # of SQLite's machine between two looks at the clock
 _MODE = 0o640  # the group reads
 _SIDES = ("-wal", "-shm")
 
@@ -33,6 +34,12 @@ _PASSING = (
     sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_NOMEM,
 )
+
+
+class Damaged(sqlite3.DatabaseError):
+    """What SQLite's own check found."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -93,6 +100,21 @@ class File:
             raise StoreError(
                 f"{self.path}: cannot be opened: {error}", hint="check the directory's owner, mode and space"
             ) from error
+
+    def check(self, tables: Iterable[str], budget_s: float) -> None:
+        """Look for damage, table by table, for at most `budget_s`. Raises Damaged."""
+        deadline = time.monotonic() + budget_s
+        self.connection.set_progress_handler(lambda: time.monotonic() > deadline, _CHECK_STEPS)
+        try:
+            for table in tables:
+                (verdict,) = self.connection.execute(f"PRAGMA quick_check('{table}')").fetchone()
+                if verdict != "ok":
+                    raise Damaged(f"{table}: {verdict}")
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_INTERRUPT:
+                raise
+        finally:
+            self.connection.set_progress_handler(None, 0)
 
     def close(self) -> None:
         """Let go of the file; `reopen` takes it up again."""

@@ -14,6 +14,7 @@ from trafficmond.store.schema import FLOW_COLUMNS, INDEXED, create_partition, cr
 
 _PARTS_BY_SIZE = 128  # a partition is about 1/128 of max_size and covers at most 1/64 of max_age, so that the
 _PARTS_BY_AGE = 64  # view never has more arms than SQLite can join (500), and dropping one is quick
+_MOST_PARTS = 400  # after several changes of max_size there may be more small ones than reckoned
 _ROW_BYTES = 256  # with its share of three indexes
 _LEAST_ROWS = 1024
 
@@ -96,12 +97,13 @@ class Partitions:
         create_view(self._connection)
 
     def expired(self, now: float) -> Partition | None:
-        """The oldest partition, if it is full and too old or there is too much."""
+        """The oldest partition, if it is full, and too old or one too many."""
         oldest = self.all[0]
         if not oldest.sealed:
             return None
         too_old = oldest.last_seen is not None and oldest.last_seen < now - self.max_age_s
-        return oldest if too_old or self.used_bytes() > self.max_size_bytes else None
+        too_many = len(self.all) > _MOST_PARTS
+        return oldest if too_old or too_many or self.used_bytes() > self.max_size_bytes else None
 
     def drop(self, part: Partition) -> None:
         """Remove a partition and its rows; its pages are used again, the file does not shrink."""

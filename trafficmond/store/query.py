@@ -46,7 +46,7 @@ class Filter:
     """Which flows; None or empty is no restriction. Times are epoch seconds."""
 
     since: float | None = None  # last packet not before
-    until: float | None = None  # first packet not after
+    until: float | None = None  # last packet not after
     src: str | None = None  # an address or a prefix
     dst: str | None = None
     host: str | None = None  # either side
@@ -100,7 +100,7 @@ def _conditions(wanted: Filter, mistakes: list[Mistake]) -> Iterator[str]:
             mistakes.append(Mistake(name, str(error)))
 
     yield from asked("since", lambda: f"last_seen >= {literal(wanted.since or 0.0)}")
-    yield from asked("until", lambda: f"first_seen <= {literal(wanted.until or 0.0)}")
+    yield from asked("until", lambda: f"last_seen <= {literal(wanted.until or 0.0)}")
     yield from asked("src", lambda: within("src_ip", _network(wanted.src)))
     yield from asked("dst", lambda: within("dst_ip", _network(wanted.dst)))
     yield from asked(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -37,9 +38,9 @@ class Store:
         self._writer = writer
 
     @classmethod
-    def open(cls, path: Path, limits: Limits) -> Store:
+    def open(cls, path: Path, limits: Limits, *, clock: Callable[[], float] = time.time) -> Store:
         """Open or make flows.db and start its writer. Raises StoreError if the file is newer, or cannot be used."""
-        writer = Writer(path, limits)
+        writer = Writer(path, limits, clock)
         writer.start()
         return cls(writer)
 

@@ -25,6 +25,7 @@ from trafficmond.flows.names import Names
 from trafficmond.store import rollups
 from trafficmond.store.file import File, is_broken, is_passing
 from trafficmond.store.partitions import Partitions
+from trafficmond.store.schema import partition_table
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ _TRANSACTION_ROWS = 16384
 _RETRY_S = (0.1, 0.5, 2.0, 5.0)
 _HOUSEKEEPING_S = 1.0
 _PRUNE_S = 60.0
+_CHECK_S = 2.0
+_UNFIT = (OverflowError, ValueError)  # a number beyond 63 bits, text that is no Unicode
 _LEAST_WAL_LIMIT_BYTES = 64 << 20
 
 Work = Callable[[sqlite3.Connection], Any]
@@ -74,6 +77,7 @@ class Writer(threading.Thread):
         self.longest_drop_s = 0.0
         self._clock = clock
         self._pruned_at = 0.0
+        self._damage = ""
         self._file = File(path)
         self._partitions = Partitions(self._file.connection, limits.max_age_s, limits.max_size_bytes)
         self.rows = self._partitions.rows
@@ -104,6 +108,7 @@ class Writer(threading.Thread):
     def submit(self, work: Work, *, durable: bool) -> Future[Any]:
         """Queue a small write of its own; the future has its result, or a StoreError."""
         task = _Task(work, durable, Future())
+        task.done.set_running_or_notify_cancel()  # nobody may cancel it half done
         with self._wake:
             if self._stop_at is None:
                 self._tasks.append(task)
@@ -131,10 +136,23 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         """Until stopped: write, keep house, and outlast whatever happens to the disk."""
+        try:
+            self._outlast()
+            self.state = "closed"
+        finally:
+            if self.state != "closed":
+                self.state = "the writer ended unexpectedly; the journal has its last words"
+            self._finish()
+
+    def _outlast(self) -> None:
         failures = 0
+        checked = False
         while self._wait():
             try:
                 self._reopen_if_lost()
+                if not checked:
+                    self._check()
+                    checked = True
                 self._run_tasks()
                 self._write_batches()
                 self._keep_house()
@@ -146,7 +164,6 @@ class Writer(threading.Thread):
                     log.info("%s: storing again", self.path)
                 failures = 0
                 self.state = "ok"
-        self._finish()
 
     def _wait(self) -> bool:
         """Sleep until there is something to do; False when it is time to end."""
@@ -158,10 +175,18 @@ class Writer(threading.Thread):
             return bool(self._batches or self._tasks) and time.monotonic() < self._stop_at
 
     def _reopen_if_lost(self) -> None:
+        if self._damage:
+            self._file.give_up(self._damage)
+            self._damage = ""
         if self._file.is_lost():
             self._file.reopen()
             self._partitions = Partitions(self._file.connection, self.limits.max_age_s, self.limits.max_size_bytes)
             self.rows = self._partitions.rows
+
+    def _check(self) -> None:
+        """Damage is better found at the start than by a query; the newest partitions first, for as long as it may."""
+        newest_first = (partition_table(part.number) for part in reversed(self._partitions.all))
+        self._file.check(("partitions", "threats", "bans", "audit", "rollups", *newest_first), _CHECK_S)
 
     def _run_tasks(self) -> None:
         while self._tasks:
@@ -169,8 +194,8 @@ class Writer(threading.Thread):
             try:
                 with self._file.durable(task.durable), self._transaction() as connection:
                     result = task.work(connection)
-            except sqlite3.Error as error:
-                if is_passing(error) or is_broken(error):
+            except (*_UNFIT, sqlite3.Error) as error:
+                if isinstance(error, sqlite3.Error) and (is_passing(error) or is_broken(error)):
                     raise
                 task.done.set_exception(StoreError(f"{self.path}: {error}"))
             else:
@@ -195,12 +220,9 @@ class Writer(threading.Thread):
         with self._transaction():
             for taken, (batch, names) in enumerate(batches, 1):  # noqa: B007
                 part = batch[: room - written - lost]
-                try:
-                    self._partitions.insert(part, names)
-                    rollups.add(self._file.connection, part, names)
+                if self._insert(part, names):
                     written += len(part)
-                except (OverflowError, sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError) as error:
-                    log.error("%s: %d rows cannot be stored: %s", self.path, len(part), error)
+                else:
                     lost += len(part)
                 if len(part) < len(batch):
                     rest = [(batch[len(part) :], names)]
@@ -215,6 +237,22 @@ class Writer(threading.Thread):
             self._wake.notify_all()
         self.written_rows += written
         self.rows = self._partitions.rows
+
+    def _insert(self, batch: Batch, names: Names) -> bool:
+        """Add a batch to the transaction; False, and nothing added, if SQLite cannot hold what is in it."""
+        connection = self._file.connection
+        connection.execute("SAVEPOINT batch")
+        try:
+            self._partitions.insert(batch, names)
+            rollups.add(connection, batch, names)
+        except (*_UNFIT, sqlite3.DataError, sqlite3.IntegrityError) as error:
+            log.error("%s: %d rows cannot be stored: %s", self.path, len(batch), error)
+            connection.execute("ROLLBACK TO batch")
+            connection.execute("RELEASE batch")
+            self._partitions.load()
+            return False
+        connection.execute("RELEASE batch")
+        return True
 
     def _bound_wal(self) -> None:
         """Storing pauses while a reader's transaction keeps the write-ahead log from being copied back."""
@@ -259,9 +297,8 @@ class Writer(threading.Thread):
         """Say what is wrong, once; replace a broken file; wait before the next try."""
         self.state = str(error)
         if isinstance(error, sqlite3.Error) and is_broken(error):
-            self._file.give_up(str(error))
-            return
-        if not failures:
+            self._damage = str(error)
+        elif not failures:
             log.error("%s: cannot store (%s); flows are held, and tried again", self.path, error)
         elif not isinstance(error, StoreError):
             self._file.close()
@@ -274,6 +311,7 @@ class Writer(threading.Thread):
 
     def _finish(self) -> None:
         with self._wake:
+            self._stop_at = time.monotonic()
             self.lost_rows += self.queued_rows
             self.queued_rows = 0
             self._batches.clear()

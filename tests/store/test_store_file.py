@@ -1,0 +1,144 @@
+"""What is at the path already: nothing, an older file, a newer one, somebody else's, a broken one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trafficmond.errors import StoreError
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.names import Names
+from trafficmond.store import Limits, Store, schema
+
+Ask = Callable[..., list[tuple[Any, ...]]]
+Make = Callable[..., Batch]
+
+
+def filled(path: Path, limits: Limits, batch: Batch, names: Names) -> None:
+    store = Store.open(path, limits, clock=lambda: 0.0)
+    store.put(batch, names)
+    assert store.flush(10)
+    store.close(5)
+
+
+def test_a_newer_file_is_refused_untouched(path: Path, limits: Limits) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    connection.close()
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    with pytest.raises(StoreError, match="newer trafficmond"):
+        Store.open(path, limits)
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("application_id", [0, 0x12345678])
+def test_another_programs_database_is_refused(path: Path, limits: Limits, application_id: int) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+        connection.execute(f"PRAGMA application_id = {application_id}")
+    connection.close()
+    with pytest.raises(StoreError, match="another program"):
+        Store.open(path, limits)
+    assert sqlite3.connect(path).execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+
+
+@pytest.mark.parametrize("content", [b"not a database at all", b"SQLite format 3\0", b"\0" * 8192, b"x"])
+def test_garbage_is_set_aside_and_storing_goes_on(
+    path: Path, limits: Limits, names: Names, make_reports: Make, content: bytes
+) -> None:
+    path.write_bytes(content)
+    filled(path, limits, make_reports(3), names)
+    (aside,) = path.parent.glob("flows.db.broken-*")
+    assert aside.read_bytes() == content
+
+
+def test_a_truncated_file_is_set_aside(path: Path, limits: Limits, names: Names, make_reports: Make, ask: Ask) -> None:
+    filled(path, limits, make_reports(5000), names)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    filled(path, limits, make_reports(3), names)
+    assert ask("SELECT count(*) FROM flows") == [(3,)]
+    assert len(list(path.parent.glob("flows.db.broken-*"))) == 1
+
+
+def test_a_corrupted_page_is_found_at_the_start(
+    path: Path, limits: Limits, names: Names, make_reports: Make, ask: Ask
+) -> None:
+    filled(path, limits, make_reports(5000), names)
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2 // 4096 * 4096)
+        file.write(b"\xa5" * 4096)
+    store = Store.open(path, limits, clock=lambda: 0.0)
+    store.put(make_reports(4), names)
+    assert store.flush(10)
+    status = store.status()
+    store.close(5)
+    assert status.set_aside is not None
+    assert Path(status.set_aside).stat().st_size > 4096 * 10
+    assert ask("SELECT count(*) FROM flows") == [(4,)]
+
+
+def test_two_broken_files_in_one_second_keep_both(path: Path, limits: Limits, names: Names, make_reports: Make) -> None:
+    for _ in range(2):
+        path.write_bytes(b"garbage" * 100)
+        for side in ("-wal", "-shm"):
+            path.with_name(path.name + side).unlink(missing_ok=True)
+        filled(path, limits, make_reports(), names)
+    assert (
+        len([entry for entry in path.parent.glob("flows.db.broken-*") if entry.read_bytes().startswith(b"garb")]) == 2
+    )
+
+
+def test_a_file_removed_while_in_use_is_made_again(
+    path: Path, limits: Limits, names: Names, make_reports: Make, ask: Ask
+) -> None:
+    store = Store.open(path, limits, clock=lambda: 0.0)
+    store.put(make_reports(5), names)
+    store.flush(5)
+    for entry in path.parent.iterdir():
+        entry.unlink()
+    store.put(make_reports(2), names)
+    assert store.flush(5)
+    store.close(5)
+    assert ask("SELECT count(*) FROM flows") == [(2,)]
+
+
+def test_a_directory_that_is_missing_is_a_clear_error(tmp_path: Path, limits: Limits) -> None:
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store.open(tmp_path / "missing" / "flows.db", limits)
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(
+    path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(database: Any) -> None:
+        database.execute("CREATE TABLE half (x)")
+        raise sqlite3.OperationalError("interrupted")
+
+    monkeypatch.setattr(schema, "MIGRATIONS", (fail,))
+    with pytest.raises(StoreError):
+        Store.open(path, limits)
+    monkeypatch.undo()
+    store = Store.open(path, limits)
+    store.close(5)
+    assert sqlite3.connect(path).execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'").fetchone() == (0,)
+
+
+def test_an_older_file_is_brought_forward_with_its_rows(
+    path: Path, limits: Limits, names: Names, make_reports: Make, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(path, limits, make_reports(7), names)
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+    monkeypatch.setattr(
+        schema, "MIGRATIONS", (*schema.MIGRATIONS, lambda database: database.execute("CREATE TABLE added (x)"))
+    )
+    filled(path, limits, make_reports(1), names)
+    assert ask("SELECT count(*) FROM flows") == [(8,)]
+    assert ask("SELECT count(*) FROM added") == [(0,)]
+    assert ask("PRAGMA user_version") == [(schema.VERSION,)]

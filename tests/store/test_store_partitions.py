@@ -1,0 +1,103 @@
+"""Partitions: full ones are indexed, old ones go whole, and `flows` is always all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.names import Names
+from trafficmond.store import Limits, Store
+
+Ask = Callable[..., list[tuple[Any, ...]]]
+Make = Callable[..., Batch]
+DAY_S = 86400.0
+SMALL = 16 << 20  # a partition of the least size there is: 1024 rows
+
+
+def test_a_full_partition_is_indexed_and_the_next_begins(
+    path: Path, names: Names, make_reports: Make, ask: Ask
+) -> None:
+    store = Store.open(path, Limits(30 * DAY_S, SMALL), clock=lambda: 0.0)
+    store.put(make_reports(2500), names)
+    assert store.flush(10)
+    store.close(5)
+    assert ask("SELECT number, rows, sealed FROM partitions") == [(1, 1024, 1), (2, 1024, 1), (3, 452, 0)]
+    assert ask("SELECT count(*), sum(bytes) FROM flows") == [(2500, 750_000)]
+    plan = str(ask("EXPLAIN QUERY PLAN SELECT * FROM flows WHERE src_ip = '192.0.2.1'"))
+    assert "flows_1_src_ip" in plan
+    assert "flows_2_src_ip" in plan
+    assert "SCAN flows_3" in plan
+
+
+def test_a_partition_covers_a_share_of_the_time(path: Path, names: Names, make_reports: Make, ask: Ask) -> None:
+    store = Store.open(path, Limits(64 * DAY_S, 1 << 30), clock=lambda: 0.0)
+    for day in range(5):
+        store.put(make_reports(1, at=day * DAY_S + 1), names)
+        store.flush(5)
+        store.put(make_reports(1, at=day * DAY_S + 2), names)
+        store.flush(5)
+    store.close(5)
+    ((count,),) = ask("SELECT count(*) FROM partitions")
+    assert 2 <= count <= 5
+
+
+def test_old_partitions_go_and_the_rollups_stay(path: Path, names: Names, make_reports: Make, ask: Ask) -> None:
+    now = 1_700_000_000.0
+    clock = [now]
+    store = Store.open(path, Limits(10 * DAY_S, SMALL), clock=lambda: clock[0])
+    for age in (12, 11, 5, 0):
+        clock[0] = now - age * DAY_S
+        store.put(make_reports(1024, at=clock[0]), names)
+        assert store.flush(10)
+    store.put(make_reports(1, at=now), names)
+    assert store.flush(10)
+    store.close(5)
+    assert ask("SELECT count(*), min(last_seen) FROM flows") == [(2049, now - 5 * DAY_S)]
+    assert ask("SELECT sum(flows) FROM rollups WHERE period = 'day' AND kind = 'total'") == [(4 * 1024 + 1,)]
+
+
+def test_too_much_makes_the_oldest_go_and_the_file_stays_bounded(path: Path, names: Names, make_reports: Make) -> None:
+    limit = 1 << 20
+    store = Store.open(path, Limits(30 * DAY_S, limit), clock=lambda: 0.0)
+    largest = 0
+    for turn in range(40):
+        store.put(make_reports(1024, at=1e9 + turn), names)
+        assert store.flush(10)
+        largest = max(largest, path.stat().st_size)
+    status = store.status()
+    store.close(5)
+    assert status.lost_rows == 0
+    assert 1024 <= status.rows < 20 * 1024
+    assert path.stat().st_size <= 2 * limit
+    assert largest <= 2 * limit
+
+
+def test_limits_can_change_while_storing(path: Path, names: Names, make_reports: Make) -> None:
+    store = Store.open(path, Limits(30 * DAY_S, SMALL), clock=lambda: 0.0)
+    for turn in range(20):
+        store.put(make_reports(1024, at=1e9 + turn), names)
+    assert store.flush(10)
+    assert store.status().rows == 20 * 1024
+    store.configure(Limits(30 * DAY_S, 1 << 20))
+    store.put(make_reports(1, at=1e9 + 20), names)
+    assert store.flush(10)
+    store.close(5)
+    assert store.status().rows < 10 * 1024
+
+
+@pytest.mark.parametrize("step", [DAY_S, -DAY_S])
+def test_a_clock_that_jumps_a_day_keeps_every_row(
+    path: Path, names: Names, make_reports: Make, ask: Ask, step: float
+) -> None:
+    clock = [1e9]
+    store = Store.open(path, Limits(30 * DAY_S, 1 << 30), clock=lambda: clock[0])
+    for turn in range(10):
+        clock[0] += 1.0 + (step if turn == 4 else 0.0) - (step if turn == 7 else 0.0)
+        store.put(make_reports(10, at=clock[0]), names)
+        assert store.flush(10)
+    store.close(5)
+    assert ask("SELECT count(*) FROM flows") == [(100,)]

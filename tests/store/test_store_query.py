@@ -1,0 +1,151 @@
+"""Filters: the rows they mean, the SQL they print, and every mistake in them at once."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trafficmond.errors import ConfigError, StoreError
+from trafficmond.flows.batch import V4_MAPPED, Batch
+from trafficmond.flows.names import Names
+from trafficmond.store import Store
+from trafficmond.store.query import Filter, question
+from trafficmond.store.reader import Reader
+from trafficmond.store.schema import FLOW_COLUMNS
+
+Make = Callable[..., Batch]
+NOW = 1_700_000_000.0
+
+
+@pytest.fixture
+def filled(store: Store, names: Names, make_reports: Make) -> Store:
+    batch = make_reports(4)
+    batch["src_lo"] = [int(V4_MAPPED) | address for address in (0x0A000001, 0x0A010001, 0xC0000201, 0xC6336402)]
+    batch["dport"] = 443, 53, 22, 443
+    batch["proto"] = 6, 17, 6, 6
+    batch["verdict"] = 1 << 28, 0, 2 << 28 | 2 << 24 | 6, 1 << 28
+    batch["ifindex"] = 2, 3, 2, 2
+    batch["last"] = NOW, NOW - 100, NOW - 200, NOW - 300
+    batch["bytes"] = 10, 20, 30, 40
+    store.put(batch, names)
+    assert store.flush(5)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (Filter(), [10, 20, 30, 40]),
+        (Filter(since=NOW - 150), [10, 20]),
+        (Filter(until=NOW - 150), [30, 40]),
+        (Filter(src="10.0.0.0/8"), [10, 20]),
+        (Filter(src="10.0.0.1"), [10]),
+        (Filter(src="10.0.0.1/16"), [10]),
+        (Filter(dst="198.51.100.2"), [10, 20, 30, 40]),
+        (Filter(host="10.1.0.0/16"), [20]),
+        (Filter(host="198.51.100.0/24", port=443), [10, 40]),
+        (Filter(port=40000), [10, 20, 30, 40]),
+        (Filter(proto="udp"), [20]),
+        (Filter(proto="17"), [20]),
+        (Filter(action="DROP"), [30]),
+        (Filter(rule="bad neighbours"), [30]),
+        (Filter(rule="x' OR '1'='1"), []),
+        (Filter(interface="wan0"), [20]),
+        (Filter(sort="bytes"), [40, 30, 20, 10]),
+        (Filter(sort="-bytes"), [10, 20, 30, 40]),
+        (Filter(sort="-time"), [40, 30, 20, 10]),
+        (Filter(limit=2), [10, 20]),
+        (Filter(src="2001:db8::/32"), []),
+        (Filter(src="10.0.0.0/8", proto="tcp", since=NOW - 1, action="monitor"), [10]),
+    ],
+)
+def test_filters(filled: Store, wanted: Filter, expected: list[int]) -> None:
+    asked = question(wanted)
+    with Reader(filled.path) as reader:
+        rows = [row for page in reader.pages(asked) for row in page]
+    assert [row["bytes"] for row in rows] == expected
+    assert all(tuple(row) == tuple(FLOW_COLUMNS) for row in rows)
+
+
+def test_groups_have_totals_and_the_largest_first(filled: Store) -> None:
+    asked = question(Filter(group_by=("dport", "proto")))
+    assert asked.columns[:3] == ("dst_port", "protocol", "flows")
+    with Reader(filled.path) as reader:
+        (page,) = reader.pages(asked)
+    assert [(row["dst_port"], row["flows"], row["bytes"]) for row in page] == [(443, 2, 50), (22, 1, 30), (53, 1, 20)]
+    assert page[0]["first_seen"] == NOW - 1
+
+
+def test_groups_sort_by_any_of_their_columns(filled: Store) -> None:
+    with Reader(filled.path) as reader:
+        (page,) = reader.pages(question(Filter(group_by=("src",), sort="-src", limit=2)))
+    assert [row["src_ip"] for row in page] == ["10.0.0.1", "10.1.0.1"]
+
+
+def test_the_printed_sql_runs_as_it_stands(filled: Store) -> None:
+    wanted = Filter(since=NOW - 150, src="10.0.0.0/8", rule="it's", group_by=("src",), sort="packets", limit=7)
+    plain = sqlite3.connect(f"file:{filled.path}?mode=ro", uri=True)
+    assert plain.execute(question(wanted).sql).fetchall() == []
+    plain.close()
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    wanted = Filter(
+        src="10.0.0", port=70000, proto="tpc", action="block", rule="\0", sort="size", group_by=("color",), limit=0
+    )
+    with pytest.raises(ConfigError) as told:
+        question(wanted)
+    assert [mistake.where for mistake in told.value.mistakes] == [
+        "group_by",
+        "src",
+        "port",
+        "proto",
+        "action",
+        "rule",
+        "sort",
+        "limit",
+    ]
+
+
+@pytest.mark.parametrize("since", [float("nan"), float("inf")])
+def test_times_that_are_no_times(since: float) -> None:
+    with pytest.raises(ConfigError):
+        question(Filter(since=since))
+
+
+def test_pages_hold_so_many_rows(filled: Store) -> None:
+    with Reader(filled.path) as reader:
+        assert [len(page) for page in reader.pages(question(Filter()), page_rows=3)] == [3, 1]
+
+
+def test_an_endless_question_is_ended(filled: Store) -> None:
+    with Reader(filled.path) as reader:
+        begin = time.monotonic()
+        with pytest.raises(StoreError, match=r"more than 0.2 s"):
+            reader.rows("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n", (), 0.2)
+        assert time.monotonic() - begin < 5
+        assert reader.rows("SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "sql", ["DELETE FROM threats", "DROP VIEW flows", "INSERT INTO audit DEFAULT VALUES", "nonsense"]
+)
+def test_a_reader_changes_nothing(filled: Store, sql: str) -> None:
+    with Reader(filled.path) as reader, pytest.raises(StoreError):
+        reader.rows(sql)
+
+
+def test_no_file_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be read"):
+        Reader(tmp_path / "flows.db")
+
+
+def test_values(filled: Store) -> None:
+    with Reader(filled.path) as reader:
+        row: tuple[Any, ...] = reader.rows("SELECT ?, ?", ("a", 1))[0]
+    assert row == ("a", 1)

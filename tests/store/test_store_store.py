@@ -1,0 +1,177 @@
+"""The store as the daemon uses it: what is put is there, what is lost is counted, what is audited is on the disk."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trafficmond.errors import StoreError
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.names import Names
+from trafficmond.model import Action, Reason, Severity, Threat, verdict_word
+from trafficmond.store import Ban, Change, Limits, Store
+
+Ask = Callable[..., list[tuple[Any, ...]]]
+Make = Callable[..., Batch]
+
+DOCUMENTED = [
+    *("first_seen", "last_seen", "src_ip", "dst_ip", "src_port", "dst_port", "protocol", "protocol_num"),
+    *("packets", "bytes", "reply_packets", "reply_bytes", "tcp_flags", "reply_tcp_flags"),
+    *("action", "rule", "interface", "direction", "vlan", "community_id"),
+]
+
+
+def test_a_report_becomes_a_row_of_text_and_numbers(store: Store, names: Names, make_reports: Make, ask: Ask) -> None:
+    word = verdict_word(Action.DROP, Reason.RULE, 6)
+    store.put(make_reports(verdict=word, direction=1, vlan=7, tcp_flags=0x1B, reply_tcp_flags=0x12), names)
+    assert store.flush(5)
+    assert [name for _, name, *_ in ask("PRAGMA table_info(flows)")] == DOCUMENTED
+    (row,) = ask("SELECT * FROM flows")
+    assert row == (
+        1_699_999_999.0,
+        1_700_000_000.0,
+        "192.0.2.0",
+        "198.51.100.2",
+        40000,
+        443,
+        "TCP",
+        6,
+        3,
+        300,
+        2,
+        200,
+        0x1B,
+        0x12,
+        "drop",
+        "bad neighbours",
+        "eth0",
+        "egress",
+        7,
+        row[-1],
+    )
+    assert row[-1].startswith("1:")
+
+
+def test_ipv6_and_ipv4_may_share_a_batch(store: Store, names: Names, make_reports: Make, ask: Ask) -> None:
+    batch = make_reports(2)
+    batch["family"][1], batch["src_hi"][1], batch["src_lo"][1] = 6, 0x20010DB8 << 32, 5
+    batch["dst_hi"][1], batch["dst_lo"][1] = 0xFE80 << 48, 1
+    store.put(batch, names)
+    store.flush(5)
+    assert ask("SELECT src_ip, dst_ip FROM flows") == [("192.0.2.0", "198.51.100.2"), ("2001:db8::5", "fe80::1")]
+
+
+def test_status_counts(store: Store, names: Names, make_reports: Make) -> None:
+    store.put(make_reports(10), names)
+    store.flush(5)
+    status = store.status()
+    assert (status.rows, status.written_rows, status.queue, status.lost_rows, status.state) == (10, 10, 0, 0, "ok")
+    assert status.size_bytes > 0
+
+
+def test_what_does_not_fit_is_lost_and_counted(path: Path, names: Names, make_reports: Make, ask: Ask) -> None:
+    store = Store.open(path, Limits(3600, 1 << 24, queue_rows=100), clock=lambda: 0.0)
+    lock = sqlite3.connect(path, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")  # the writer cannot write
+    assert store.put(make_reports(60), names) == 0
+    assert store.put(make_reports(60), names) == 20
+    assert store.put(make_reports(60), names) == 60
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert store.flush(10)
+    assert (store.status().lost_rows, store.status().rows) == (80, 100)
+    store.close(5)
+    assert store.put(make_reports(5), names) == 5
+    assert store.status().lost_rows == 85
+    assert ask("SELECT count(*) FROM flows") == [(100,)]
+
+
+def test_a_number_beyond_sqlite_is_lost_alone(store: Store, names: Names, make_reports: Make, ask: Ask) -> None:
+    store.put(make_reports(3), names)
+    store.put(make_reports(1, bytes=1 << 63), names)
+    store.put(make_reports(2), names)
+    assert store.flush(5)
+    assert (store.status().lost_rows, store.status().state) == (1, "ok")
+    assert ask("SELECT count(*), sum(bytes) FROM flows") == [(5, 1500)]
+    assert ask("SELECT sum(flows) FROM rollups WHERE period = 'day' AND kind = 'total'") == [(5,)]
+
+
+def test_closing_writes_what_is_queued(path: Path, limits: Limits, names: Names, make_reports: Make, ask: Ask) -> None:
+    store = Store.open(path, limits)
+    for _ in range(20):
+        store.put(make_reports(1000), names)
+    store.close(10)
+    assert ask("SELECT count(*) FROM flows") == [(20000,)]
+    assert store.status().state == "closed"
+
+
+def test_reopening_goes_on(path: Path, limits: Limits, names: Names, make_reports: Make) -> None:
+    for turn in range(1, 4):
+        store = Store.open(path, limits)
+        store.put(make_reports(10), names)
+        store.flush(5)
+        assert store.status().rows == 10 * turn
+        store.close(5)
+
+
+def test_a_threat_is_replaced_by_its_id(store: Store, ask: Ask) -> None:
+    threat = Threat(
+        "port_scan", Severity.HIGH, "T1046", "192.0.2.9", None, 1.0, 2.0, 20, "20 ports", {"ports": [1, 2]}, "t1"
+    )
+    store.put_threat(threat, "opened").result(5)
+    threat.count = 40
+    store.put_threat(threat, "updated").result(5)
+    ((count, severity, evidence, state, dst),) = ask("SELECT count, severity, evidence, state, dst_ip FROM threats")
+    assert (count, severity, json.loads(evidence), state, dst) == (40, "high", {"ports": [1, 2]}, "updated", None)
+
+
+def test_the_audit_is_kept_in_order(store: Store, ask: Ask) -> None:
+    for number in range(3):
+        store.audit(Change(float(number), 1000, "ada", 42, "add-cidr", f"192.0.2.{number}/32", None, "drop")).result(5)
+    assert ask('SELECT "at", user, change, subject, "before", "after" FROM audit ORDER BY id')[1] == (
+        1.0,
+        "ada",
+        "add-cidr",
+        "192.0.2.1/32",
+        None,
+        "drop",
+    )
+
+
+def test_bans_are_replaced_whole_and_read_back(store: Store) -> None:
+    first = Ban("192.0.2.1/32", "port_scan", "20 ports", 1.0, 601.0, "t1", 2)
+    store.save_bans([first, Ban("192.0.2.2/32", "ada", "", 1.0, None)]).result(5)
+    store.save_bans([first]).result(5)
+    assert store.load_bans().result(5) == [first]
+
+
+def test_text_that_is_no_unicode_fails_its_task_only(store: Store, names: Names, make_reports: Make) -> None:
+    change = Change(1.0, 0, "root", 1, "ban", "\udcff")
+    with pytest.raises(StoreError):
+        store.audit(change).result(5)
+    store.put(make_reports(), names)
+    assert store.flush(5)
+    assert store.status().rows == 1
+
+
+def test_a_task_after_closing_fails_with_the_reason(path: Path, limits: Limits) -> None:
+    store = Store.open(path, limits)
+    store.close(5)
+    with pytest.raises(StoreError, match="closed"):
+        store.audit(Change(1.0, 0, "root", 1, "ban", "x")).result(5)
+
+
+@pytest.mark.usefixtures("store")
+def test_the_file_is_readable_by_the_group_and_nobody_else(path: Path) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_nothing_to_put_is_nothing_to_do(store: Store, names: Names, make_reports: Make) -> None:
+    assert store.put(make_reports(0), names) == 0
+    assert store.status().queue == 0
