@@ -14,7 +14,8 @@ from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.names import Names
 from trafficmond.flows.report import REPORT
 from trafficmond.model import Action, Reason, verdict_word
-from trafficmond.store import Limits, Store
+from trafficmond.store.store import Store
+from trafficmond.store.writer import Limits
 
 DAY_S = 86400.0
 NOW = 1_700_000_000.0

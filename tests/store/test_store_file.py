@@ -12,7 +12,9 @@ import pytest
 from trafficmond.errors import StoreError
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
-from trafficmond.store import Limits, Store, schema
+from trafficmond.store import schema
+from trafficmond.store.store import Store
+from trafficmond.store.writer import Limits
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 Make = Callable[..., Batch]

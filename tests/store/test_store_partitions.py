@@ -10,7 +10,8 @@ import pytest
 
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
-from trafficmond.store import Limits, Store
+from trafficmond.store.store import Store
+from trafficmond.store.writer import Limits
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 Make = Callable[..., Batch]

@@ -13,10 +13,10 @@ import pytest
 from trafficmond.errors import ConfigError, StoreError
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.names import Names
-from trafficmond.store import Store
 from trafficmond.store.query import Filter, question
 from trafficmond.store.reader import Reader
 from trafficmond.store.schema import FLOW_COLUMNS
+from trafficmond.store.store import Store
 
 Make = Callable[..., Batch]
 NOW = 1_700_000_000.0

@@ -11,9 +11,10 @@ import pytest
 
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.names import Names
-from trafficmond.store import Limits, Store
 from trafficmond.store.file import File
 from trafficmond.store.rollups import KEEP_S, OTHER, PERIODS, TOP, add, prune
+from trafficmond.store.store import Store
+from trafficmond.store.writer import Limits
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 Make = Callable[..., Batch]

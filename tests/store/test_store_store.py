@@ -15,7 +15,9 @@ from trafficmond.errors import StoreError
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Reason, Severity, Threat, verdict_word
-from trafficmond.store import Ban, Change, Limits, Store
+from trafficmond.store.records import Ban, Change
+from trafficmond.store.store import Store
+from trafficmond.store.writer import Limits
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 Make = Callable[..., Batch]

@@ -17,8 +17,9 @@ import pytest
 
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
-from trafficmond.store import Limits, Store
 from trafficmond.store import writer as writer_module
+from trafficmond.store.store import Store
+from trafficmond.store.writer import Limits
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 Make = Callable[..., Batch]
@@ -96,7 +97,9 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from conftest import NAMES, reports
-from trafficmond.store import Change, Limits, Store
+from trafficmond.store.records import Change
+from trafficmond.store.store import Store
+from trafficmond.store.writer import Limits
 store = Store.open(Path(sys.argv[1]), Limits(1e9, 1 << 20), clock=lambda: 0.0)
 put = 0
 while True:
