@@ -79,7 +79,7 @@ def _mistakes(where: str, first_line: int, lines: list[str], parsed: Parsed) -> 
 
 def _ipv4_columns(block: bytes) -> Prefixes | None:
     """Prefixes of a block of lines that are all blank, `a.b.c.d` or `a.b.c.d/n`, as strict as inet_pton; else None."""
-    text = np.frombuffer(block, np.uint8)
+    text = np.frombuffer(b"\n\n" + block, np.uint8)  # so that two digits before any field can be asked for
     end = np.flatnonzero(text < _ZERO).astype(np.int32)  # of each field: at a dot, a slash or a newline
     ending = text[end]
     if (text > _NINE).any() or not np.isin(ending, (_NEWLINE, _DOT, _SLASH)).all():

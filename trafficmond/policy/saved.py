@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,9 @@ def save(path: Path, tables: Sequence[Mapping[str, Any]]) -> None:
 
     Raises OSError; the file is then as it was.
     """
-    text = _HEADING + "\n" + toml.dumps({"rule": [dict(table) for table in tables]})
+    encoder = toml.TomlEncoder()
+    encoder.dump_funcs[str] = _quoted
+    text = _HEADING + "\n" + toml.dumps({"rule": [dict(table) for table in tables]}, encoder)
     # A name that readers of the directory ignore.
     unfinished = path.with_name(f".{path.name}.tmp")
     with unfinished.open("w", encoding="utf-8") as file:
@@ -52,3 +55,8 @@ def save(path: Path, tables: Sequence[Mapping[str, Any]]) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _quoted(text: str) -> str:
+    """A basic string: JSON's is one too, for text without lone surrogates. The package's own breaks backslashes."""
+    return json.dumps(text, ensure_ascii=False)
