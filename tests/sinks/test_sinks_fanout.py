@@ -111,3 +111,34 @@ def test_failure_loss_and_recovery_are_said_once(
     status = sinks.status()[0]
     assert status["lost"] > 0
     assert status["written"] == len(jsonl(folder / "t.jsonl")) == 10
+
+
+def test_other_logs_take_over_and_nothing_is_lost(tmp_path: Path) -> None:
+    stays, changes, goes = tmp_path / "a.jsonl", tmp_path / "b.json", tmp_path / "c.jsonl"
+    sinks = SinkSet([Log("jsonl", stays), Log("json", changes), Log("jsonl", goes)])
+    sinks.start()
+    sinks.emit(many(3000), NAMES)
+    logs = [Log("csv", tmp_path / "d.csv"), Log("json", changes, buffer_size=9999), Log("jsonl", stays)]
+    sinks.reconfigure(logs, time.monotonic() + 5)
+    sinks.emit(many(3000, 3000), NAMES)
+    sinks.close(time.monotonic() + 5)
+    assert [row["src_port"] for row in jsonl(stays)] == list(range(6000))
+    assert [row["src_port"] for row in json.loads(changes.read_text())] == list(range(6000))
+    assert [row["src_port"] for row in jsonl(goes)] == list(range(3000))
+    assert len((tmp_path / "d.csv").read_text().splitlines()) == 3001
+    assert [(s["format"], s["lost"]) for s in sinks.status()] == [("csv", 0), ("json", 0), ("jsonl", 0)]
+
+
+def test_what_a_log_that_goes_could_not_write_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    sinks = SinkSet([Log("jsonl", Path("/dev/full"))])
+    sinks.start()
+    sinks.emit(many(7), NAMES)
+    sinks.reconfigure([], time.monotonic() + 0.05)
+    end = time.monotonic() + 5
+    error = ""
+    while "lost 7 events" not in error and time.monotonic() < end:
+        sinks.emit(many(0), NAMES)
+        time.sleep(0.01)
+        error += capfd.readouterr().err
+    assert error.count("lost 7 events") == 1
+    sinks.close(time.monotonic() + 5)

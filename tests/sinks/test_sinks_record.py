@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sink_events import AWKWARD, NAMES, event, threat
 
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.events import Kind
-from trafficmond.flows.names import NO_NAMES
+from trafficmond.flows.names import NO_NAMES, Names
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.protocols import protocol_name
 from trafficmond.sinks import record
@@ -38,15 +40,15 @@ def read_csv(text: str) -> Rendered:
     ]
 
 
-def as_jsonl(batch: Batch) -> Rendered:
-    return read_jsonl("\n".join(event_lines(batch, NAMES)))
+def as_jsonl(batch: Batch, names: Names = NAMES) -> Rendered:
+    return read_jsonl("\n".join(event_lines(batch, names)).encode().decode())
 
 
-def as_csv(batch: Batch) -> Rendered:
-    return read_csv(HEADER + event_rows(batch, NAMES))
+def as_csv(batch: Batch, names: Names = NAMES) -> Rendered:
+    return read_csv(HEADER + event_rows(batch, names).encode().decode())
 
 
-FORMATS: list[Callable[[Batch], Rendered]] = [as_jsonl, as_csv]
+FORMATS: list[Callable[..., Rendered]] = [as_jsonl, as_csv]
 
 
 @pytest.mark.parametrize("rendered", FORMATS)
@@ -101,6 +103,17 @@ def test_numbers_without_names_do_not_fail() -> None:
     batch["verdict"] |= 15 << 24
     (line,) = event_lines(batch, NO_NAMES)
     assert (json.loads(line)["interface"], json.loads(line)["reason"]) == ("if2", "reason 15")
+
+
+@given(st.text(st.characters()), st.text(st.characters()))
+@pytest.mark.parametrize("rendered", FORMATS)
+def test_whatever_a_rule_or_interface_is_called_it_reads_back(
+    rendered: Callable[[Batch, Names], Rendered], interface: str, rule: str
+) -> None:
+    names = Names({2: interface}, {5: rule})
+    (found,) = rendered(event(rule=5, reason=Reason.RULE), names)
+    for field, name, unnamed in (("interface", interface, "if2"), ("rule", rule, "rule 5")):
+        assert found[field] == (name.encode("utf-8", "backslashreplace").decode() or unnamed)
 
 
 @pytest.mark.parametrize("at", [0.0, 0.9996, 1732834800.9999, 4102444800.0005])

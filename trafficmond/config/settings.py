@@ -148,7 +148,8 @@ class Log:
     format: str = setting(
         "journal",
         choices=LOG_FORMATS,
-        help="journal, jsonl (one JSON object a line), json (one array), csv, or console (for people).",
+        help="journal, jsonl (one JSON object a line), json (one array, valid at every moment; its current file takes "
+        "twice its size), csv, or console (for people).",
     )
     path: Path | None = setting(
         None,

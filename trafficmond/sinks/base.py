@@ -71,11 +71,13 @@ class Sink:
         self._reopen = False
         self._closing = False
         self._give_up_at = float("inf")
+        self._after: Sink | None = None
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"log-{log.format}", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
+    def start(self, after: Sink | None = None) -> None:
+        """Start the thread; it begins once that of `after`, which wrote to the same file, has ended."""
+        self._after = after
         self._thread.start()
 
     def emit(self, batch: Batch, names: Names) -> None:
@@ -120,6 +122,9 @@ class Sink:
         """Write what waits, until `deadline` (time.monotonic); what is left then is lost and counted."""
         self.finish(deadline)
         self._thread.join(max(0.0, deadline - time.monotonic()) + 0.1)
+        self._abandon()
+
+    def _abandon(self) -> None:
         with self._wake:
             self.lost += self._waiting + sum(not isinstance(item, _Events) for item in self._items)
             self._items.clear()
@@ -131,6 +136,15 @@ class Sink:
             self._closing = True
             self._give_up_at = deadline
             self._wake.notify()
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has ended, and what it could not write is counted."""
+        return not self._thread.is_alive()
 
     @property
     def error(self) -> str:
@@ -154,6 +168,13 @@ class Sink:
         }
 
     def _run(self) -> None:
+        if self._after is not None:
+            self._after.join()
+            self._after = None
+        self._work()
+        self._abandon()
+
+    def _work(self) -> None:
         while True:
             with self._wake:
                 while not (self._items or self._reopen or self._closing):
@@ -171,9 +192,9 @@ class Sink:
 
     def _write(self, item: _Events | Threat | Note) -> bool:
         if isinstance(item, Threat):
-            return self._persist(lambda: self._writer.threat(item), 1)
+            return self._persist(partial(self._writer.threat, item), 1, once=1)
         if isinstance(item, Note):
-            return self._persist(lambda: self._writer.note(item), 1)
+            return self._persist(partial(self._writer.note, item), 1, once=1)
         for start in range(0, len(item.batch), SLICE):
             part = item.batch[start : start + SLICE]
             if not self._persist(partial(self._writer.events, part, item.names), len(part)):
@@ -182,8 +203,11 @@ class Sink:
                 self._waiting -= len(part)
         return True
 
-    def _persist(self, act: Callable[[], None], count: int = 0) -> bool:
-        """Do it, again and again until it succeeds. False: the time to close has come first."""
+    def _persist(self, act: Callable[[], None], count: int = 0, *, once: int = 0) -> bool:
+        """Do it, again and again until it succeeds. False: the time to close has come first.
+
+        `count` is what it writes; `once` what is lost where the time comes first and nothing else counts it.
+        """
         while True:
             try:
                 act()
@@ -201,5 +225,6 @@ class Sink:
             with self._wake:
                 left = self._give_up_at - time.monotonic()
                 if left <= 0:
+                    self.lost += once
                     return False
                 self._wake.wait(min(_RETRY_SECONDS, left))

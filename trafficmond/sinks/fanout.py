@@ -62,11 +62,36 @@ class SinkSet:
         self._clock = clock
         self._sinks = [make_sink(log) for log in logs]
         self._notes = _place_for_notes(logs)
-        self._reported = [_Reported() for _ in self._sinks]
+        self._retired: list[Sink] = []  # of settings that are no more, until their threads have ended
+        self._reported: dict[Sink, _Reported] = {}
 
     def start(self) -> None:
         """Start the threads."""
         for sink in self._all():
+            sink.start()
+
+    def reconfigure(self, logs: Sequence[Log], deadline: float) -> None:
+        """Have these logs from now on, without waiting. A log whose settings are the same goes on untouched.
+
+        The others write what waits until `deadline` (time.monotonic); a new log of the same file begins after that.
+        """
+        leaving = list(self._sinks)
+        sinks: list[Sink] = []
+        starting: list[Sink] = []
+        for log in logs:
+            same = next((sink for sink in leaving if sink.log == log), None)
+            if same is None:
+                starting.append(make_sink(log))
+            else:
+                leaving.remove(same)
+            sinks.append(same or starting[-1])
+        for sink in (*leaving, *self._notes):
+            sink.finish(deadline)
+        for sink in starting:
+            sink.start(next((old for old in leaving if old.log.path == sink.log.path), None))
+        self._retired += leaving
+        self._sinks, self._notes = sinks, _place_for_notes(logs)
+        for sink in self._notes:
             sink.start()
 
     def emit(self, events: Batch, names: Names) -> None:
@@ -111,7 +136,8 @@ class SinkSet:
 
     def _report(self, now: float) -> None:
         """Say when a log fails, works again, or (once a minute at most) has lost something."""
-        for sink, said in zip(self._sinks, self._reported, strict=True):
+        for sink in (*self._sinks, *self._retired):
+            said = self._reported.setdefault(sink, _Reported())
             where = str(sink.log.path or sink.log.format)
             fields = {"path": where, "format": sink.log.format, "lost": sink.lost}
             failing = sink.failing
@@ -121,11 +147,15 @@ class SinkSet:
                     self.note(messages.LOG_FAILED, f"cannot write log {where}: {sink.error}", fields)
                 else:
                     self.note(messages.LOG_RESUMED, f"log {where} is written again", fields)
-            if sink.lost != said.lost and now - said.at >= _LOSS_REPORT_SECONDS:
+            last = sink in self._retired and sink.ended
+            if sink.lost != said.lost and (last or now - said.at >= _LOSS_REPORT_SECONDS):
                 lost, said.lost, said.at = sink.lost - said.lost, sink.lost, now
                 self.note(
                     messages.LOSS, f"log {where} lost {lost} events", {**fields, "what": f"{lost} of log {where}"}
                 )
+            if last:
+                self._retired.remove(sink)
+                del self._reported[sink]
 
 
 def _place_for_notes(logs: Sequence[Log]) -> list[Sink]:

@@ -63,11 +63,11 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str) -> li
         protocols,
         batch["packet_size"].tolist(),
         _named(actions(batch["verdict"]).tolist(), lambda action: _ACTIONS[Action(action)]),
-        _named(batch["ifindex"].tolist(), lambda ifindex: quote(names.interface(ifindex))),
+        _named(batch["ifindex"].tolist(), lambda ifindex: quote(_encodable(names.interface(ifindex)))),
         list(map(flow_hash_text, found)),
         _named(batch["kind"].tolist(), lambda kind: str(Kind(kind))),
         _named(batch["direction"].tolist(), lambda direction: str(Direction(direction))),
-        _named(batch["verdict"].tolist(), lambda verdict: quote(names.rule(verdict))),
+        _named(batch["verdict"].tolist(), lambda verdict: quote(_encodable(names.rule(verdict)))),
         _named(((batch["verdict"] >> 24) & 0xF).tolist(), _reason),
         batch["vlan"].tolist(),
         list(map(community_id_text, found)),
@@ -113,6 +113,11 @@ def _named(numbers: list[int], name: Callable[[int], str]) -> list[str]:
     """`name` of each number, asked once for each distinct one."""
     known = {number: name(number) for number in set(numbers)}
     return [known[number] for number in numbers]
+
+
+def _encodable(name: str) -> str:
+    # A name that the kernel gave need not be UTF-8.
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _reason(number: int) -> str:
