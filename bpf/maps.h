@@ -3,7 +3,8 @@
  * One source, two loaders. libbpf loads the object built ahead of time; bcc (with -DTM_BCC) compiles this very
  * source on the host. Where their dialects differ, a macro stands here with both expansions:
  *
- *   TM_MAP ...   a map; bcc numbers its maps -1, -2, ... in order of declaration, hence the enum
+ *   TM_MAP ...   a map; bcc numbers its maps -1, -2, ... in order of declaration, hence the enum, and opens or
+ *                makes the pin TM_PINS + name
  *   TM_REF(m)    the map's address in a helper call
  *   TM_SUBFN     a function that the verifier checks once (bcc has no calls between functions: inlined there)
  *   TM_PROG      a program
@@ -15,8 +16,8 @@
 
 #ifdef TM_BCC
 /* clang-format off */
-#define TM_MAP(name, low, UP, K, V, n, flags) BPF_F_TABLE(low, K, V, name, n, flags); enum { name##_ref = -1 - __COUNTER__ };
-#define TM_MAP_OF(name, inner, n) BPF_F_TABLE("array_of_maps$" #inner, __u32, __u32, name, n, 0); enum { name##_ref = -1 - __COUNTER__ };
+#define TM_MAP(name, low, UP, K, V, n, flags) BPF_F_TABLE(low ":" TM_PINS #name, K, V, name, n, flags); enum { name##_ref = -1 - __COUNTER__ };
+#define TM_MAP_OF(name, inner, n) BPF_F_TABLE("array_of_maps$" #inner ":" TM_PINS #name, __u32, __u32, name, n, 0); enum { name##_ref = -1 - __COUNTER__ };
 #define TM_REF(m) ((void *)bpf_pseudo_fd(1, m##_ref))
 #define TM_PROG(section)
 #define TM_SUBFN static inline
@@ -45,10 +46,10 @@ const volatile struct tm_constants tm_constants = {};
 #define TM_NUM_CPUS 1
 #define TM_NUM_SETS 1
 #define TM_NUM_EVICTED 1
-#define TM_CONNS_MAX 65536
-#define TM_BUCKETS_MAX 65536
 #endif
 #define TM_BANS_MAX 65536
+#define TM_CONNS_MAX 65536
+#define TM_BUCKETS_MAX 65536
 
 TM_MAP(tm_config, "array", ARRAY, __u32, struct tm_config, 1, BPF_F_MMAPABLE)
 TM_MAP(tm_scratch, "percpu_array", PERCPU_ARRAY, __u32, struct tm_packet, 1, 0)

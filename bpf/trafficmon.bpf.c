@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /* The data path: parse, judge, book; the same steps for what comes in (XDP) and what goes out (TC). */
-#include <linux/bpf.h>
-#include <linux/pkt_cls.h>
 #ifndef TM_BCC
+#include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 char _license[] SEC("license") = "Dual MIT/GPL";
 #endif
 #include "ledger.h"
 #include "verdict.h"
+
+#define TC_ACT_UNSPEC (-1) /* linux/pkt_cls.h: on to the next program, or out */
+#define TC_ACT_SHOT 2
 
 #define TM_PULL_BYTES 512 /* more than any headers that are followed in practice; beyond it a packet counts as malformed */
 

@@ -82,7 +82,7 @@ class Gatherer:
             "temporal_analysis": temporal,
             "action_distribution": _distribution({_ACTION_NAMES[Action(k)]: v for k, v in self._actions.items()}),
             "interface_distribution": _distribution(
-                {intake.interfaces.get(k, "(unknown)"): v for k, v in self._interfaces.items()}
+                {intake.interfaces.get(k, "(not recorded)"): v for k, v in self._interfaces.items()}
             ),
             "packet_sizes": _sizes(intake),
             "threat_analysis": _threat_analysis(listed),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trafficmond import abi
-from trafficmond.datapath import attach, libbpf, loader
+from trafficmond.datapath import attach, bcc_loader, libbpf, loader
 from trafficmond.datapath.bans import BanTable
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.interfaces import Interface
@@ -84,7 +83,7 @@ class Datapath:
         self.refused: dict[int, Change] = {}  # ifindex -> why it is not attached
         self._slot_base: dict[int, npt.NDArray[Any]] = {}  # totals of a slot when its interface got it
         kept = self.pins.maps()
-        self.loaded = _load(options.loader, self.sizes, kept)
+        self.loaded = _load(options, self.sizes, kept)
         for fd in kept.values():
             os.close(fd)
         self.pins.keep_maps(self.loaded)
@@ -253,24 +252,22 @@ def _sums(totals: npt.NDArray[Any], name: str) -> Sums:
     return Sums(int(totals[name]["packets"].sum()), int(totals[name]["bytes"].sum()))
 
 
-def _load(which: str, sizes: loader.Sizes, kept: dict[str, int]) -> loader.Loaded:
+def _load(options: Options, sizes: loader.Sizes, kept: dict[str, int]) -> loader.Loaded:
+    """By the loader that the settings name; for "auto" libbpf, and where it fails bcc, with the reason in a note."""
     seed = _kept_seed(kept)
-    if which == "bcc":
-        from trafficmond.datapath import bcc_loader
-
-        return bcc_loader.load(sizes, kept, seed)
+    if options.loader == "bcc":
+        return bcc_loader.load(sizes, kept, seed, options.pin_dir)
     try:
         return loader.load_libbpf(sizes, kept, seed)
     except DatapathError as error:
-        if which == "libbpf":
+        if options.loader == "libbpf":
             raise
-        from trafficmond.datapath import bcc_loader
-
-        with contextlib.suppress(DatapathError):
-            loaded = bcc_loader.load(sizes, kept, seed)
-            loaded.notes.append(f"libbpf could not load it: {error}")
-            return loaded
-        raise
+        try:
+            loaded = bcc_loader.load(sizes, kept, seed, options.pin_dir)
+        except DatapathError:
+            raise error from None
+        loaded.notes.append(f"loaded by bcc, because libbpf could not: {error}")
+        return loaded
 
 
 def _kept_seed(kept: dict[str, int]) -> int | None:

@@ -206,6 +206,16 @@ def program_name(prog_id: int) -> str:
         os.close(fd)
 
 
+def program_map_ids(fd: int) -> set[int]:
+    """Ids of the maps that a program uses."""
+    info = ProgInfo()
+    call("bpf_obj_get_info_by_fd", fd, ct.byref(info), ct.byref(ct.c_uint32(ct.sizeof(info))))
+    ids = (ct.c_uint32 * info.nr_map_ids)()
+    again = ProgInfo(nr_map_ids=info.nr_map_ids, map_ids=ct.addressof(ids))
+    call("bpf_obj_get_info_by_fd", fd, ct.byref(again), ct.byref(ct.c_uint32(ct.sizeof(again))))
+    return set(ids)
+
+
 def pin(fd: int, path: str) -> None:
     """Pins a map, program or link under bpffs."""
     call("bpf_obj_pin", fd, path.encode())

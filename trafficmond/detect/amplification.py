@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import Observation, address, addresses, strongest, table_counters
+from trafficmond.detect.base import Observation, about, address, addresses, strongest, table_counters
 from trafficmond.detect.dials import ACK, SYN, TCP, UDP
-from trafficmond.detect.windows import NOWHERE, Grouped, Table, decay, estimate, mark_new, mix
-from trafficmond.flows.batch import Batch, Column
+from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, decay, estimate, mark, mix
+from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 
 _DNS, _QUIC = 53, (80, 443)
@@ -79,7 +79,7 @@ class Amplification:
         at = np.flatnonzero(answers | syn_acks | asked)
         if not len(at):
             return []
-        flows, asked, by_tcp = flows[at], asked[at], tcp[at]
+        flows, asked, by_tcp = flows.take(at), asked[at], tcp[at]
         # A question counts for its asker, at the port it asked.
         service = np.where(by_tcp, _BY_TCP, np.where(asked, flows["dport"], flows["sport"])).astype(np.int64)
         mine = asked | by_tcp
@@ -105,33 +105,35 @@ class Amplification:
             ("solicited", flows["d_reply_packets"][kept] * ~unasked),
         ):
             self._victims.add(field, slot, amount)
-        mark_new(rows["map"], slot[unasked], hosts[kept][unasked])
+        mark(rows["map"], slot[unasked], hosts[kept][unasked])
         return self._threats(flows, asked, service, victims, slots, seen.now)
 
-    def _over(self, states: Batch, service: Column) -> Column:
-        settings = self._settings
-        hosts, packets = estimate(states["map"]), np.maximum(states["packets"], 1)
-        by_tcp = service == _BY_TCP
-        mean = states["bytes"] / packets
-        over = hosts >= np.where(by_tcp, _SYN_ACK_FACTOR, 1) * settings.reflectors
-        over &= packets >= settings.packets
+    def _over(self, slots: Column, service: Column) -> Column:
+        """Which of the victims and ports get reflected answers."""
+        settings, states = self._settings, self._victims.rows
+        packets, by_tcp = np.maximum(states["packets"][slots], 1), service == _BY_TCP
+        over = (slots != NOWHERE) & (packets >= settings.packets)
+        mean = states["bytes"][slots] / packets
         over &= by_tcp | (mean >= np.where(service == _DNS, settings.dns_mean_bytes, settings.mean_bytes))
-        over &= ~np.isin(service, _QUIC) | (packets <= _SHORT * np.maximum(states["flows"], 1))
-        over &= states["solicited"] <= _SOLICITED_SHARE * packets
+        over &= ~np.isin(service, _QUIC) | (packets <= _SHORT * np.maximum(states["flows"][slots], 1))
+        over &= states["solicited"][slots] <= _SOLICITED_SHARE * packets
+        enough = np.where(by_tcp, _SYN_ACK_FACTOR, 1) * settings.reflectors
+        at = np.flatnonzero(over)
+        over[at] = estimate(states["map"][slots[at]]) >= enough[at]
         found: Column = over
         return found
 
     def _threats(
-        self, flows: Batch, asked: Column, service: Column, victims: Grouped, slots: Column, now: float
+        self, flows: Columns, asked: Column, service: Column, victims: Grouped, slots: Column, now: float
     ) -> list[Threat]:
-        states = self._victims.rows[np.maximum(slots, 0)]
-        over = self._over(states, service[victims.first]) & (slots != NOWHERE)
+        states = self._victims.rows
+        over = self._over(slots, service[victims.first])
         threats = []
-        for group in strongest(over, states["packets"]):
-            mine = flows[(victims.of == group) & ~asked]
+        for group in strongest(over, states["packets"][slots]):
+            mine = flows.rows((victims.of == group) & ~asked)
             if not len(mine):
                 continue
-            state, port = states[group], int(service[victims.first[group]])
+            state, port = states[slots[group]], int(service[victims.first[group]])
             hosts = int(estimate(state["map"]))
             victim, reflector = ("src", "dst") if port == _BY_TCP else ("dst", "src")
             dst = address(mine[0], victim)
@@ -146,7 +148,7 @@ class Amplification:
                     first_seen=float(mine["first"].min()),
                     last_seen=now,
                     count=int(state["total"]),
-                    summary=f"{dst} gets {source} of {hosts} or more hosts that it did not ask",
+                    summary=f"{dst} gets {source} of {about(hosts)} or more hosts that it did not ask",
                     evidence={
                         "unit": "packets",
                         "reflectors": hosts,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from trafficmond.detect.windows import mix
+from trafficmond.detect.windows import Columns, mix
 from trafficmond.flows.batch import Batch, Column, address_text
 from trafficmond.model import Threat
 
@@ -23,11 +23,12 @@ SAMPLES = 8
 class Observation:
     """What a detector is shown: the flows that changed, and the dials judged since the last time.
 
-    `dials` are rows of `dials.DIAL`. `now` is the time of the batch, epoch seconds.
+    `flows` has the columns of `flows.batch.FLOW`, `dials` those of `dials.DIAL`. `now` is the time of the batch, epoch
+    seconds.
     """
 
-    flows: Batch
-    dials: Batch
+    flows: Columns
+    dials: Columns
     now: float
     interval_s: float = 1.0  # how long a time the batch covers
 
@@ -95,6 +96,12 @@ def addresses(rows: Batch, side: str) -> list[str]:
 def about(count: int) -> str:
     """A number from `windows.estimate`, as people should read it: exact only while small."""
     return f"about {count}" if count > 50 else str(count)
+
+
+def crowd(count: int, sketch: Column) -> str:
+    """A number of sources from the byte map that counted them: a lower bound once the map is full."""
+    full = np.count_nonzero(sketch) >= 0.95 * sketch.shape[-1]
+    return f"more than {int(len(sketch) * 3)} sources" if full else f"{about(count)} sources"
 
 
 def strongest(over: Column, weight: Column) -> Column:

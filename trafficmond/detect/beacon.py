@@ -17,7 +17,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address, is_private, strongest, table_counters
 from trafficmond.detect.dials import Kind, Outcome
-from trafficmond.detect.windows import NOWHERE, Grouped, Table, mix
+from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
@@ -68,18 +68,18 @@ class Beacon:
         wanted = (dials["kind"] == Kind.SYN) | (dials["kind"] == Kind.DATAGRAM)
         wanted &= ~np.isin(dials["dport"], _NEVER) & (dials["sport"] != dials["dport"])
         wanted &= dials["outcome"] == Outcome.ANSWERED
-        dials = dials[wanted]
+        dials = dials.take(wanted)
         if not len(dials):
             return []
-        dials = dials[np.argsort(dials["at"], kind="stable")]
         services = Grouped(mix(dials["src"], dials["dst"], dials["proto"], dials["dport"]))
         slots = self._services.watch(services.keys, services.sum(np.ones(len(dials))), seen.now, np.inf)
         slot = slots[services.of]
-        kept = np.flatnonzero(slot != NOWHERE)
-        self._count(dials[kept], slot[kept])
+        in_time = np.argsort(dials["at"])
+        in_time = in_time[slot[in_time] != NOWHERE]
+        self._count(dials.take(in_time), slot[in_time])
         return self._threats(dials, services, slots, seen.now)
 
-    def _count(self, dials: Batch, slot: Column) -> None:
+    def _count(self, dials: Columns, slot: Column) -> None:
         """Note the beats, in order of time, one of each service a round."""
         rows = self._services.rows
         sent = dials["payload_bytes"].astype(np.float64)
@@ -100,22 +100,20 @@ class Beacon:
             rows["last"][one] = beat
             rows["port"][one] = port[earliest]
 
-    def _threats(self, dials: Batch, services: Grouped, slots: Column, now: float) -> list[Threat]:
+    def _threats(self, dials: Columns, services: Grouped, slots: Column, now: float) -> list[Threat]:
         settings = self._settings
-        states = self._services.rows[np.maximum(slots, 0)]
-        ripe = np.flatnonzero((states["beats"] >= settings.beats) & (slots != NOWHERE))
-        gaps, variation = _gaps(states[ripe])
-        dialled = np.maximum(states["dials"][ripe], 1)
-        mean = states["sent"][ripe] / dialled
-        spread = np.sqrt(np.maximum(states["sent2"][ripe] / dialled - mean * mean, 0))
+        beats = self._services.rows["beats"][slots]
+        ripe = np.flatnonzero((beats >= settings.beats) & (slots != NOWHERE))
+        states = self._services.rows[slots[ripe]]
+        gaps, variation = _gaps(states)
+        dialled = np.maximum(states["dials"], 1)
+        mean = states["sent"] / dialled
+        spread = np.sqrt(np.maximum(states["sent2"] / dialled - mean * mean, 0))
         regular = (variation <= settings.variation) & (gaps >= settings.shortest) & (spread <= _ALIKE * mean)
-        over = np.zeros(len(slots), bool)
-        over[ripe[regular]] = True
-        gap_of, variation_of = dict(zip(ripe, gaps, strict=True)), dict(zip(ripe, variation, strict=True))
         threats = []
-        for group in strongest(over, states["beats"]):
-            state, one = states[group], dials[services.first[group]]
-            src, dst, gap = address(one, "src"), address(one, "dst"), float(gap_of[group])
+        for which in strongest(regular, states["beats"]):
+            state, one = states[which], dials.rows(services.first[ripe[which]])
+            src, dst, gap = address(one, "src"), address(one, "dst"), float(gaps[which])
             inside = bool(is_private(one["dst_hi"], one["dst_lo"], one["family"]))
             threats.append(
                 Threat(
@@ -132,7 +130,7 @@ class Beacon:
                         "unit": "beats",
                         "ports": [int(one["dport"])],
                         "mean_gap_s": round(gap, 2),
-                        "variation": round(float(variation_of[group]), 3),
+                        "variation": round(float(variation[which]), 3),
                     },
                 )
             )

@@ -53,7 +53,7 @@ class Blocklisted:
         at = np.flatnonzero(listed & (talk | outward) & (flows["d_packets"] > 0))
         if not len(at):
             return []
-        flows = flows[at]
+        flows = flows.take(at)
         groups = Grouped(mix(seen.src[at], seen.dst[at]))
         packets = groups.sum(flows["d_packets"])
         slots = self._pairs.watch(groups.keys, packets, seen.now, np.inf)
@@ -62,7 +62,7 @@ class Blocklisted:
         total = np.where(here, self._pairs.rows["packets"][slots], 0)
         threats = []
         for group in strongest(total >= self._settings.packets, total):
-            one = flows[groups.first[group]]
+            one = flows.rows(groups.first[group])
             src, dst, outgoing = address(one, "src"), address(one, "dst"), one["direction"] == Direction.EGRESS
             dropped = bool(is_drop(one["verdict"]))
             threats.append(

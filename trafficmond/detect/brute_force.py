@@ -16,7 +16,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address, strongest, table_counters
 from trafficmond.detect.dials import ACK, SYN, TCP
-from trafficmond.detect.windows import NOWHERE, Grouped, Table, decay, mix
+from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, decay, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
@@ -76,7 +76,7 @@ class BruteForce:
         at = np.flatnonzero(done)
         if not len(at):
             return []
-        flows, greeted = flows[at], greeted[at]
+        flows, greeted = flows.take(at), greeted[at]
         services = Grouped(mix(seen.src[at], seen.dst[at], flows["dport"]))
         ports = flows["dport"][services.first]
         asks = np.isin(ports, _LOGIN_PORTS) | np.isin(ports, _BUSY_PORTS)
@@ -121,13 +121,14 @@ class BruteForce:
         guessing: Column = many & np.where(busy, alike, login)
         return guessing
 
-    def _threats(self, flows: Batch, services: Grouped, slots: Column, now: float) -> list[Threat]:
-        states, ports = self._services.rows[np.maximum(slots, 0)], flows["dport"][services.first]
-        over = self._guessing(states, ports) & (slots != NOWHERE)
+    def _threats(self, flows: Columns, services: Grouped, slots: Column, now: float) -> list[Threat]:
+        here = np.flatnonzero(slots != NOWHERE)
+        states = self._services.rows[slots[here]]
+        over = np.zeros(len(slots), bool)
+        over[here] = self._guessing(states, flows["dport"][services.first[here]])
         threats = []
-        for group in strongest(over, states["slow"]):
-            mine, state = flows[services.of == group], states[group]
-            one = mine[0]
+        for group in strongest(over, self._services.rows["slow"][slots]):
+            one, state = flows.rows(services.first[group]), self._services.rows[slots[group]]
             src, dst = address(one, "src"), address(one, "dst")
             count = int(np.ceil(state["total"]))
             threats.append(

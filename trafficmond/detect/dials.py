@@ -13,8 +13,8 @@ import enum
 
 import numpy as np
 
-from trafficmond.detect.windows import mix
-from trafficmond.flows.batch import ENDPOINTS, Batch, Column, empty
+from trafficmond.detect.windows import Columns, mix
+from trafficmond.flows.batch import Batch, Column, empty
 
 GRACE_S = 1.0
 """Age at which a dial is judged: the initial retransmission timeout of TCP (RFC 6298), longer than nearly all paths."""
@@ -30,7 +30,7 @@ _FIRST_EPHEMERAL = 1024
 ONE_WAY_PORTS = (162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125, 8472, 9995, 9996)
 """UDP ports whose protocol never answers on the same ports: traps, syslog, NetFlow, IPFIX, sFlow, StatsD, and the
 tunnels GTP-U, GRE-in-UDP, VXLAN and Geneve, whose source port is a hash of what is inside (RFC 7348, 8926)."""
-_PENDING = 65536
+_PENDING = 32768
 
 
 class Kind(enum.IntEnum):
@@ -55,35 +55,35 @@ class Outcome(enum.IntEnum):
     ANSWERED = 5
 
 
+_ENDPOINTS = [
+    ("src_hi", "u8"),
+    ("src_lo", "u8"),
+    ("dst_hi", "u8"),
+    ("dst_lo", "u8"),
+    ("sport", "u2"),
+    ("dport", "u2"),
+    ("proto", "u1"),
+    ("family", "u1"),
+]
 DIAL = np.dtype(
     [
         ("id", "u8"),  # of the flow
-        *ENDPOINTS,
+        *_ENDPOINTS,
         ("src", "u8"),  # hash of the source address
         ("dst", "u8"),  # ... of the destination address
         ("at", "f8"),
         ("packets", "u8"),
-        ("bytes", "u8"),
         ("payload_bytes", "u8"),
         ("reply_packets", "u8"),
         ("reply_payload_bytes", "u8"),
         ("tcp_flags", "u1"),
         ("reply_tcp_flags", "u1"),
-        ("first_flags", "u1"),
         ("first_len", "u2"),
         ("kind", "u1"),
         ("outcome", "u1"),
     ]
 )
-_CHANGING = (
-    "packets",
-    "bytes",
-    "payload_bytes",
-    "reply_packets",
-    "reply_payload_bytes",
-    "tcp_flags",
-    "reply_tcp_flags",
-)
+_CHANGING = ("packets", "payload_bytes", "reply_packets", "reply_payload_bytes", "tcp_flags", "reply_tcp_flags")
 
 
 def is_group(hi: Column, lo: Column, family: Column) -> Column:
@@ -95,7 +95,7 @@ def is_group(hi: Column, lo: Column, family: Column) -> Column:
     return group
 
 
-def kinds(flows: Batch) -> Column:
+def kinds(flows: Columns) -> Column:
     """The Kind of dial that each flow began with; NONE for replies, errors, and packets in midstream."""
     proto, flags = flows["proto"], flows["first_flags"] & _FLAGS
     sport, dport = flows["sport"], flows["dport"]
@@ -146,7 +146,7 @@ def judge(dials: Batch) -> Column:
     return outcome
 
 
-def proven(dials: Batch) -> Column:
+def proven(dials: Columns) -> Column:
     """Dials whose source address cannot be forged: over TCP the server spoke, and so had its SYN-ACK acknowledged."""
     real: Column = (dials["kind"] == Kind.SYN) & (dials["tcp_flags"] & ACK != 0) & (dials["reply_payload_bytes"] > 0)
     return real
@@ -176,31 +176,32 @@ class Dials:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def feed(self, flows: Batch, now: float) -> Batch:
-        """Take in a FLOW batch; the DIAL rows that were judged, in no particular order."""
+    def feed(self, flows: Columns, now: float) -> Batch:
+        """Take in FLOW rows; the DIAL rows that were judged, in no particular order."""
         self._follow(flows)
         fresh = self._begun(flows)
-        waiting = np.concatenate([self._pending, fresh]) if len(fresh) else self._pending
         # A clock that was set back must not keep dials waiting.
-        due = (waiting["at"] <= now - GRACE_S) | (waiting["at"] > now + GRACE_S)
-        if len(waiting) - np.count_nonzero(due) > self._capacity:
-            excess = np.flatnonzero(~due)[self._capacity :]
-            due[excess] = True
-            self.early += len(excess)
-        judged, self._pending = waiting[due], waiting[~due]
-        if len(fresh):
-            self._pending = self._pending[np.argsort(self._pending["id"], kind="stable")]
-        judged = judged[~_explained(judged)]
+        waits, fresh_waits = (abs(dials["at"] - now + GRACE_S / 2) < 1.5 * GRACE_S for dials in (self._pending, fresh))
+        excess = np.flatnonzero(fresh_waits)[max(0, self._capacity - int(np.count_nonzero(waits))) :]
+        fresh_waits[excess] = False
+        self.early += len(excess)
+        judged = np.concatenate([self._pending[~waits], fresh[~fresh_waits]])
+        pending = np.concatenate([self._pending[waits], fresh[fresh_waits]])
+        self._pending = pending[np.argsort(pending["id"])]
+        explained = _explained(judged)
+        if explained.any():
+            judged = judged[~explained]
         judged["outcome"] = judge(judged)
-        return judged
+        done: Batch = judged
+        return done
 
-    def _begun(self, flows: Batch) -> Batch:
-        rows = flows[flows["new"]]
+    def _begun(self, flows: Columns) -> Batch:
+        rows = flows.take(flows["new"])
         kind = kinds(rows)
         begun = kind != Kind.NONE
-        rows = rows[begun]
+        rows = rows.take(begun)
         dials = empty(DIAL, len(rows))
-        for name in ("id", *(name for name, _ in ENDPOINTS), "first_flags", "first_len", *_CHANGING):
+        for name in ("id", *(name for name, _ in _ENDPOINTS), "first_len", *_CHANGING):
             dials[name] = rows[name]
         dials["at"] = rows["first"]
         dials["src"] = mix(rows["src_hi"], rows["src_lo"])
@@ -208,23 +209,20 @@ class Dials:
         dials["kind"] = kind[begun]
         return dials
 
-    def _follow(self, flows: Batch) -> None:
+    def _follow(self, flows: Columns) -> None:
         """Bring the waiting dials up to date with what became of their flows."""
         if not len(self._pending):
             return
-        young = np.flatnonzero(~flows["new"] & (flows["first"] >= self._pending["at"].min()))
+        young = flows.take(~flows["new"] & (flows["first"] >= self._pending["at"].min()))
         if not len(young):
             return
-        ids = flows["id"][young]
-        at = np.minimum(np.searchsorted(self._pending["id"], ids), len(self._pending) - 1)
-        known = self._pending["id"][at] == ids
-        at, young = at[known], young[known]
+        at = np.minimum(np.searchsorted(self._pending["id"], young["id"]), len(self._pending) - 1)
+        known = self._pending["id"][at] == young["id"]
+        at, young = at[known], young.take(known)
         for name in _CHANGING:
-            self._pending[name][at] = flows[name][young]
+            self._pending[name][at] = young[name]
         # A flow that was turned round began with an answer.
-        turned = (flows["src_lo"][young] != self._pending["src_lo"][at]) | (
-            flows["sport"][young] != self._pending["sport"][at]
-        )
+        turned = (young["src_lo"] != self._pending["src_lo"][at]) | (young["sport"] != self._pending["sport"][at])
         if turned.any():
             keep = np.ones(len(self._pending), bool)
             keep[at[turned]] = False

@@ -16,6 +16,7 @@ from typing import Any
 from trafficmond.detect.base import Detector, Observation
 from trafficmond.detect.dials import GRACE_S, Dials
 from trafficmond.detect.registry import make_detectors
+from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import FLOW, Batch, empty
 from trafficmond.model import Severity, Threat
 
@@ -56,8 +57,9 @@ class Engine:
         self._counts: Counter[str] = Counter()
 
     def feed(self, flows: Batch, now: float, interval_s: float = 1.0) -> list[ThreatUpdate]:
-        """Take in the FLOW rows that changed by `now` (epoch s) within the last `interval_s`; what became of threats."""
-        seen = Observation(flows, self._dials.feed(flows, now), now, interval_s)
+        """Take in the FLOW rows that changed by `now` (epoch s) in the last `interval_s`; what became of threats."""
+        columns = Columns(flows)
+        seen = Observation(columns, Columns(self._dials.feed(columns, now)), now, interval_s)
         updates: list[ThreatUpdate] = []
         for detector in self._detectors:
             for threat in detector.feed(seen):

@@ -56,7 +56,7 @@ class Exfiltration:
         at = np.flatnonzero(out)
         if not len(at):
             return []
-        flows = flows[at]
+        flows = flows.take(at)
         hosts = Grouped(seen.src[at])
         net = hosts.sum(sent[at] - got[at])
         slots = self._hosts.watch(hosts.keys, net / 1e6, seen.now, np.inf)
@@ -75,7 +75,7 @@ class Exfiltration:
         over[here] = (rows["recent"][slot] >= settings.bytes) & (rows["recent"][slot] >= settings.factor * usual)
         threats = []
         for group in strongest(over, net):
-            mine, state = flows[hosts.of == group], rows[slots[group]]
+            mine, state = flows.rows(hosts.of == group), rows[slots[group]]
             src = address(mine[0], "src")
             threats.append(
                 Threat(

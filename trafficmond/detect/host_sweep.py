@@ -16,7 +16,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, about, address, addresses, strongest, table_counters
 from trafficmond.detect.dials import Kind, Outcome, proven
-from trafficmond.detect.windows import NOWHERE, Grouped, Table, estimate, mark_new, mix
+from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, estimate, mark_new, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
@@ -65,7 +65,7 @@ class HostSweep:
 
     def feed(self, seen: Observation) -> list[Threat]:
         """See base.Detector."""
-        dials = seen.dials[np.isin(seen.dials["kind"], _KINDS)]
+        dials = seen.dials.take(np.isin(seen.dials["kind"], _KINDS))
         if not len(dials):
             return []
         ping = dials["kind"] == Kind.ICMP
@@ -85,7 +85,7 @@ class HostSweep:
             ("failed", fresh & failed[kept]),
             ("answered", fresh & answered[kept]),
             ("peer", peer[kept]),
-            ("proven", proven(dials[kept])),
+            ("proven", proven(dials)[kept]),
         ):
             self._sources.add(field, slot, what)
         known = np.flatnonzero(slots != NOWHERE)
@@ -116,13 +116,20 @@ class HostSweep:
         )
         return severity
 
-    def _threats(self, dials: Batch, groups: Grouped, slots: Column) -> list[Threat]:
-        rows = self._sources.rows[np.maximum(slots, 0)]
-        severity = self._severity(rows, dials["kind"][groups.first], dials["dport"][groups.first])
+    def _threats(self, dials: Columns, groups: Grouped, slots: Column) -> list[Threat]:
+        rows, least = (
+            self._sources.rows,
+            min(self._settings.hosts, self._settings.ping_hosts, self._settings.slow_hosts),
+        )
+        tried = rows["failed"][slots] + rows["answered"][slots]
+        some = np.flatnonzero((slots != NOWHERE) & (tried >= least))
+        first = groups.first[some]
+        severity = np.zeros(len(slots), np.int64)
+        severity[some] = self._severity(rows[slots[some]], dials["kind"][first], dials["dport"][first])
         threats = []
-        for group in strongest((severity > 0) & (slots != NOWHERE), rows["dials"]):
-            mine = dials[groups.of == group]
-            row, one = rows[group], mine[0]
+        for group in strongest(severity > 0, rows["dials"][slots]):
+            mine = dials.rows(groups.of == group)
+            row, one = rows[slots[group]], mine[0]
             ping = one["kind"] == Kind.ICMP
             hosts = int(estimate(row["map"]))
             src = address(one, "src")

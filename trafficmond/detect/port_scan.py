@@ -17,8 +17,8 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import SAMPLES, Observation, about, address, strongest, table_counters
 from trafficmond.detect.dials import UDP, Kind, Outcome, proven
-from trafficmond.detect.windows import NOWHERE, Grouped, Table, estimate, mark_new, mix
-from trafficmond.flows.batch import Batch, Column
+from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, estimate, mark_new, mix
+from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 
 # Their destination ports go up by one a probe: traceroute(8) from 33434, tracepath(8) from 44444.
@@ -61,7 +61,7 @@ class PortScan:
         port, trace = dials["dport"], np.zeros(len(dials), bool)
         for lowest, highest in _TRACES:
             trace |= (dials["proto"] == UDP) & (port >= lowest) & (port <= highest)
-        dials = dials[np.isin(dials["kind"], _KINDS) & ~trace]
+        dials = dials.take(np.isin(dials["kind"], _KINDS) & ~trace)
         if not len(dials):
             return []
         answered = dials["outcome"] == Outcome.ANSWERED
@@ -82,22 +82,21 @@ class PortScan:
             ("answered", fresh & answered),
             ("wordless", fresh & wordless),
             ("failed", fresh & ~answered & ~wordless),
-            ("proven", proven(dials[kept])),
+            ("proven", proven(dials)[kept]),
         ):
             self._pairs.add(field, slot, what)
         return self._threats(dials, pairs, slots)
 
-    def _threats(self, dials: Batch, pairs: Grouped, slots: Column) -> list[Threat]:
-        settings = self._settings
-        rows = self._pairs.rows[np.maximum(slots, 0)]
-        failed, wordless, answered = rows["failed"], rows["wordless"], rows["answered"]
+    def _threats(self, dials: Columns, pairs: Grouped, slots: Column) -> list[Threat]:
+        settings, rows = self._settings, self._pairs.rows
+        failed, wordless, answered = (rows[name][slots] for name in ("failed", "wordless", "answered"))
         tried = np.maximum(failed + wordless + answered, 1)
         over = (failed >= settings.ports) & (failed >= settings.failed_share * tried)
         over |= (wordless >= _WORDLESS_FACTOR * settings.ports) & (wordless >= settings.failed_share * tried)
         threats = []
-        for group in strongest(over & (slots != NOWHERE), rows["dials"]):
-            mine = dials[pairs.of == group]
-            row, one = rows[group], mine[0]
+        for group in strongest(over & (slots != NOWHERE), rows["dials"][slots]):
+            mine = dials.rows(pairs.of == group)
+            row, one = rows[slots[group]], mine[0]
             ports = int(estimate(row["map"]))
             probes = mine[np.argsort(mine["outcome"] == Outcome.ANSWERED, kind="stable")]  # failures first
             src, dst = address(one, "src"), address(one, "dst")

@@ -53,7 +53,7 @@ class RepeatedFlow:
 
     def feed(self, seen: Observation) -> list[Threat]:
         """See base.Detector."""
-        dials = seen.dials[np.isin(seen.dials["kind"], (Kind.SYN, Kind.DATAGRAM))]
+        dials = seen.dials.take(np.isin(seen.dials["kind"], (Kind.SYN, Kind.DATAGRAM)))
         if not len(dials):
             return []
         groups = Grouped(mix(dials["src"], dials["dst"], dials["proto"], dials["dport"]))
@@ -68,7 +68,7 @@ class RepeatedFlow:
         over &= seen.now - rows["since"][slots] >= _AT_LEAST_S
         threats = []
         for group in strongest(over, total):
-            one = dials[groups.first[group]]
+            one = dials.rows(groups.first[group])
             src, dst = address(one, "src"), address(one, "dst")
             threats.append(
                 Threat(

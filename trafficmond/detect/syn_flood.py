@@ -13,14 +13,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import Observation, address, strongest, table_counters
+from trafficmond.detect.base import Observation, address, crowd, strongest, table_counters
 from trafficmond.detect.dials import ACK, RST, SYN, TCP, Kind, Outcome
-from trafficmond.detect.windows import NOWHERE, Grouped, Table, decay, estimate, mark_new, mix
+from trafficmond.detect.windows import NOWHERE, Grouped, Table, decay, estimate, mark, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
 _REFUSED_WEIGHT = 0.25  # a reset costs the victim little, and clients of a stopped service collect many
 _RETRANSMISSIONS = 6  # of one opening: tcp_syn_retries of Linux (ip-sysctl); more of the same tuple is a flood's
+_ANY_PORT = -1
 _ANY_PORT_FACTOR = 8  # a flood over random ports must be so much larger, and of many sources
 _ANY_PORT_SOURCES = 64
 _ONE_SOURCE = 0.9
@@ -55,85 +56,57 @@ class SynFlood:
 
     def feed(self, seen: Observation) -> list[Threat]:
         """See base.Detector."""
-        rows, weight, completed = self._openings(seen)
+        rows = _openings(seen)
         if not len(rows):
             return []
-        port = np.concatenate([rows["dport"].astype(np.int64), np.full(len(rows), -1)])
-        victims = Grouped(mix(np.tile(rows["victim"], 2), port))
-        source, weight, completed = np.tile(rows["source"], 2), np.tile(weight, 2), np.tile(completed, 2)
-        slots = self._victims.watch(victims.keys, victims.sum(weight), seen.now, np.inf)
-        here = np.flatnonzero(slots != NOWHERE)
-        decay(self._victims.rows, slots[here], seen.now, self._settings.window, ("unfinished", "completed"))
-        idle = here[self._victims.rows["unfinished"][slots[here]] < 1]
-        self._begin(slots[idle], source[victims.first[idle]])
+        threats = self._judge(rows, rows["dport"].astype(np.int64), seen.now)
+        named = {threat.dst_ip for threat in threats}
+        # The victim as a whole only where no port of it stands out.
+        spread = self._judge(rows, np.full(len(rows), _ANY_PORT), seen.now)
+        return threats + [threat for threat in spread if threat.dst_ip not in named]
+
+    def _judge(self, rows: Batch, port: Column, now: float) -> list[Threat]:
+        """Add the openings up by victim and port; the threats that makes."""
+        victims = Grouped(mix(rows["victim"], port))
+        slots = self._victims.watch(victims.keys, victims.sum(rows["weight"]), now, np.inf)
+        states, here = self._victims.rows, np.flatnonzero(slots != NOWHERE)
+        decay(states, slots[here], now, self._settings.window, ("unfinished", "completed"))
+        idle = here[states["unfinished"][slots[here]] < 1]
+        for field in ("total", "from_source"):
+            states[field][slots[idle]] = 0
+        states["map"][slots[idle]] = 0
+        states["source"][slots[idle]] = rows["source"][victims.first[idle]]
 
         slot = slots[victims.of]
-        kept = np.flatnonzero((slot != NOWHERE) & ((weight > 0) | completed))
-        slot, source, weight = slot[kept], source[kept], weight[kept]
-        mark_new(self._victims.rows["map"], slot, source)
-        same = self._victims.rows["source"][slot] == source
+        kept = np.flatnonzero(slot != NOWHERE)
+        slot, weight, source = slot[kept], rows["weight"][kept], rows["source"][kept]
+        blamed = weight > 0
+        mark(states["map"], slot[blamed], source[blamed])
         for field, amount in (
             ("unfinished", weight),
             ("total", weight),
-            ("completed", completed[kept]),
-            ("from_source", weight * same),
+            ("completed", ~blamed),
+            ("from_source", weight * (states["source"][slot] == source)),
         ):
             self._victims.add(field, slot, amount)
-        return self._threats(rows, port, victims, slots, seen.now)
-
-    def _begin(self, slots: Column, sources: Column) -> None:
-        """A quiet victim's story starts again."""
-        rows = self._victims.rows
-        for field in ("total", "from_source"):
-            rows[field][slots] = 0
-        rows["map"][slots] = 0
-        rows["source"][slots] = sources
-
-    def _openings(self, seen: Observation) -> tuple[Batch, Column, Column]:
-        """(rows, weight, completed) of judged openings, and of tuples that are opened over and over."""
-        dials = seen.dials[seen.dials["kind"] == Kind.SYN]
-        flows = seen.flows
-        stuck = (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN) & ~flows["new"]
-        stuck &= (flows["tcp_flags"] & (ACK | RST) == 0) & (flows["d_packets"] > _RETRANSMISSIONS)
-        again = np.flatnonzero(stuck)
-        rows = np.zeros(len(dials) + len(again), _OPENING)
-        for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "family", "dport"):
-            rows[name] = np.concatenate([dials[name], flows[name][again]])
-        rows["source"] = np.concatenate([dials["src"], seen.src[again] if len(again) else dials["src"][:0]])
-        rows["victim"] = np.concatenate([dials["dst"], seen.dst[again] if len(again) else dials["dst"][:0]])
-        sent = dials["packets"].astype(np.float64)
-        weight = np.where(sent > _RETRANSMISSIONS, sent, 1.0)
-        weight[dials["outcome"] == Outcome.REFUSED] *= _REFUSED_WEIGHT
-        completed = dials["outcome"] == Outcome.ANSWERED
-        weight[completed] = 0
-        return (
-            rows,
-            np.concatenate([weight, flows["d_packets"][again].astype(np.float64)]),
-            np.concatenate([completed, np.zeros(len(again), bool)]),
-        )
+        return self._threats(rows, port, victims, slots, now)
 
     def _threats(self, rows: Batch, port: Column, victims: Grouped, slots: Column, now: float) -> list[Threat]:
-        settings = self._settings
-        states = self._victims.rows[np.maximum(slots, 0)]
-        unfinished, completed = states["unfinished"], states["completed"]
-        any_port = port[victims.first] < 0
-        over = unfinished >= np.where(any_port, _ANY_PORT_FACTOR, 1) * settings.unfinished
+        settings, states = self._settings, self._victims.rows
+        any_port = bool(port[0] == _ANY_PORT)
+        unfinished, completed = states["unfinished"][slots], states["completed"][slots]
+        over = (slots != NOWHERE) & (unfinished >= (_ANY_PORT_FACTOR if any_port else 1) * settings.unfinished)
         over &= completed < settings.completed_share * (unfinished + completed)
-        over &= ~any_port | (estimate(states["map"]) >= _ANY_PORT_SOURCES)
         threats = []
-        # Ports first: the victim as a whole only where no port of it stands out.
-        weight = np.where(any_port, 0, states["total"])
-        named: set[str] = set()
-        for group in strongest(over & (slots != NOWHERE), weight):
-            state, one = states[group], rows[victims.first[group] % len(rows)]
+        for group in strongest(over, unfinished):
+            state, one = states[slots[group]], rows[victims.first[group]]
             sources = int(estimate(state["map"]))
+            if any_port and sources < _ANY_PORT_SOURCES:
+                continue
             single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
             src = address(one, "src") if single else None
             dst = address(one, "dst")
-            if any_port[group] and dst in named:
-                continue
-            named.add(dst)
-            where = "many ports" if any_port[group] else f"port {one['dport']}"
+            where = "many ports" if any_port else f"port {one['dport']}"
             threats.append(
                 Threat(
                     detector=self.name,
@@ -145,13 +118,13 @@ class SynFlood:
                     last_seen=now,
                     count=int(state["total"]),
                     summary=f"openings at {where} of {dst} stay unfinished: {state['unfinished']:.0f} "
-                    f"in {settings.window:.0f} s from {src or f'{sources} or more sources'}",
+                    f"in {settings.window:.0f} s from {src or crowd(sources, state['map'])}",
                     evidence={
                         "unit": "openings",
                         "unfinished": int(state["unfinished"]),
                         "completed": int(state["completed"]),
                         "sources": sources,
-                        "ports": [] if any_port[group] else [int(one["dport"])],
+                        "ports": [] if any_port else [int(one["dport"])],
                     },
                 )
             )
@@ -162,6 +135,25 @@ class SynFlood:
         return table_counters(self._victims)
 
 
+def _openings(seen: Observation) -> Batch:
+    """_OPENING for each opening judged, and for each tuple that is opened over and over."""
+    dials = seen.dials.take(seen.dials["kind"] == Kind.SYN)
+    flows = seen.flows
+    stuck = (flows["d_packets"] > _RETRANSMISSIONS) & (flows["proto"] == TCP)
+    stuck &= (flows["first_flags"] & (SYN | ACK) == SYN) & (flows["tcp_flags"] & (ACK | RST) == 0) & ~flows["new"]
+    again = np.flatnonzero(stuck)
+    rows, begun = np.zeros(len(dials) + len(again), _OPENING), slice(len(dials))
+    for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "family", "dport"):
+        rows[name] = np.concatenate([dials[name], flows[name][again]])
+    for name, ours, theirs in (("source", "src", seen.src), ("victim", "dst", seen.dst)):
+        rows[name] = np.concatenate([dials[ours], theirs[again]])
+    rows["weight"] = np.concatenate([dials["packets"], flows["d_packets"][again]])
+    rows["weight"][begun][dials["packets"] <= _RETRANSMISSIONS] = 1.0
+    rows["weight"][begun][dials["outcome"] == Outcome.REFUSED] *= _REFUSED_WEIGHT
+    rows["weight"][begun][dials["outcome"] == Outcome.ANSWERED] = 0.0
+    return rows
+
+
 _OPENING = np.dtype(
     [
         ("src_hi", "u8"),
@@ -170,6 +162,7 @@ _OPENING = np.dtype(
         ("dst_lo", "u8"),
         ("source", "u8"),
         ("victim", "u8"),
+        ("weight", "f8"),  # 0: completed
         ("dport", "u2"),
         ("family", "u1"),
     ]

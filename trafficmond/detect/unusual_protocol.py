@@ -80,7 +80,7 @@ class UnusualProtocol:
         at = np.flatnonzero(~np.isin(seen.flows["proto"], _ORDINARY) & (seen.flows["d_packets"] > 0))
         if not len(at):
             return []
-        flows = seen.flows[at]
+        flows = seen.flows.take(at)
         groups = Grouped(mix(seen.src[at], flows["proto"]))
         packets = groups.sum(flows["d_packets"])
         slots = self._sources.watch(groups.keys, packets, seen.now, np.inf)
@@ -89,7 +89,7 @@ class UnusualProtocol:
         total = np.where(here, self._sources.rows["packets"][slots], 0)
         threats = []
         for group in strongest(total >= self._settings.packets, total):
-            one = flows[groups.first[group]]
+            one = flows.rows(groups.first[group])
             proto, src = int(one["proto"]), address(one, "src")
             threats.append(
                 Threat(

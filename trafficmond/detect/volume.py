@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import Observation, address, strongest, table_counters
+from trafficmond.detect.base import Observation, address, crowd, strongest, table_counters
 from trafficmond.detect.dials import ACK, ICMP, ICMPV6, ONE_WAY_PORTS, RST, SYN, TCP, UDP, is_group
-from trafficmond.detect.windows import NOWHERE, Grouped, Table, estimate, mark_new, mix
+from trafficmond.detect.windows import NOWHERE, Grouped, Table, estimate, mark, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
@@ -79,16 +79,16 @@ class Volume:
         rows["total"][slot] += victims.sum(flows["packets"])[here]
         per_row = slots[victims.of]
         kept = np.flatnonzero(per_row != NOWHERE)
-        mark_new(rows["map"], per_row[kept], sources[kept])
+        mark(rows["map"], per_row[kept], sources[kept])
         loud = np.zeros(len(slots), bool)
         loud[here[over]] = True
         return self._threats(flows, victims, slots, loud, seen)
 
     def _threats(self, flows: Batch, victims: Grouped, slots: Column, loud: Column, seen: Observation) -> list[Threat]:
         threats = []
-        states = self._victims.rows[np.maximum(slots, 0)]
-        for group in strongest(loud, states["peak"]):
-            mine, state = flows[victims.of == group], states[group]
+        states = self._victims.rows
+        for group in strongest(loud, states["peak"][slots]):
+            mine, state = flows[victims.of == group], states[slots[group]]
             if _earned(mine, victims.keys[group], seen):
                 continue
             packets = mine["packets"].astype(np.float64)
@@ -110,7 +110,7 @@ class Volume:
                     last_seen=seen.now,
                     count=int(state["total"]),
                     summary=f"{packets.sum():.0f} unanswered packets in one drain to {dst} "
-                    f"from {src or f'{sources} or more sources'}",
+                    f"from {src or crowd(sources, state['map'])}",
                     evidence={
                         "unit": "packets",
                         "peak_weighted_packets_s": int(state["peak"]),

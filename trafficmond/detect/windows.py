@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from trafficmond.flows.batch import Column
+from trafficmond.flows.batch import Batch, Column
 
 NOWHERE = -1
 """The slot of a key that is not in a `Table`."""
 
-_HEAD = [("key", "u8"), ("seen", "f8"), ("since", "f8"), ("evidence", "f4")]
 _WAYS = 8
+_HEAVIEST = (1 << 20) - 1  # weight beyond which newcomers are equal
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -35,11 +35,51 @@ def mix(*words: Any) -> Column:
     return total
 
 
+class Columns:
+    """A structured batch seen by columns: each is made contiguous once, when first asked for.
+
+    A row of a batch is wide; passes over columns as they lie in it would cost a cache line a value.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._of: tuple[Columns, Column] | None = None  # what this was taken from, and where
+        self._columns: dict[str, Column] = {}
+
+    def __len__(self) -> int:
+        return len(self._batch) if self._of is None else len(self._of[1])
+
+    def __getitem__(self, name: str) -> Column:
+        column = self._columns.get(name)
+        if column is None:
+            if self._of is None:
+                column = np.ascontiguousarray(self._batch[name])
+            else:
+                parent, at = self._of
+                column = parent[name][at]
+            self._columns[name] = column
+        return column
+
+    def take(self, at: Column) -> Columns:
+        """These rows (indexes or a mask), as Columns again."""
+        taken = Columns(self._batch)
+        taken._of = self, np.flatnonzero(at) if at.dtype == bool else at
+        return taken
+
+    def rows(self, at: Column) -> Batch:
+        """Copies of these rows as they lie in the batch: for the few that a person will read about."""
+        if self._of is not None:
+            parent, mine = self._of
+            return parent.rows(mine[at])
+        rows: Batch = self._batch[at]
+        return rows
+
+
 class Grouped:
-    """The rows of a batch by key: `keys` unique and sorted, `of` the group of each row, `first` a row of each."""
+    """The rows of a batch by key: `keys` unique and sorted, `of` the group of each row, `first` some row of each."""
 
     def __init__(self, keys: Column) -> None:
-        order = np.argsort(keys, kind="stable")
+        order = np.argsort(keys)
         ordered = keys[order]
         begins = np.ones(len(keys), bool)
         begins[1:] = ordered[1:] != ordered[:-1]
@@ -74,27 +114,29 @@ class Table:
     A bucket has eight places. A newcomer to a full bucket takes the place of the least worthy: worth is when the
     entity was last heard of plus `credit_s` for each doubling of its evidence, so a flood of strangers heard once
     pushes out other strangers, not a scanner under observation. Those that find no place are refused; both are
-    counted. `rows` holds the fields given, after `key`, `seen` and `since` (epoch s: last heard of, window begun) and
-    `evidence`.
+    counted. `rows` holds `since` (epoch s: when the window began) and the fields given.
     """
 
     def __init__(self, fields: list[Any], capacity: int, credit_s: float) -> None:
         buckets = 1 << max(0, (max(capacity, _WAYS) // _WAYS - 1).bit_length())
-        self.rows = np.zeros(buckets * _WAYS, [*_HEAD, *fields])
-        self.capacity = len(self.rows)
+        self.capacity = buckets * _WAYS
+        self.rows = np.zeros(self.capacity, [("since", "f8"), *fields])
         self.evicted = 0
         self.refused = 0
-        self._bucket_mask = np.uint64(buckets - 1)
+        self._keys = np.zeros((buckets, _WAYS), np.uint64)  # 0: a free place
+        self._worth = np.full((buckets, _WAYS), -np.inf)
+        self._evidence = np.zeros((buckets, _WAYS))
         self._credit_s = credit_s
 
     def __len__(self) -> int:
-        return int(np.count_nonzero(self.rows["key"]))
+        return int(np.count_nonzero(self._keys))
 
     def find(self, keys: Column) -> Column:
         """The slot of each key, or NOWHERE."""
-        places = self._places(keys)
-        here = self.rows["key"][places] == keys[:, None]
-        return np.where(here.any(axis=1), places[np.arange(len(keys)), here.argmax(axis=1)], NOWHERE)
+        bucket = self._bucket(keys)
+        here = self._keys[bucket] == keys[:, None]
+        way = here.argmax(axis=1)
+        return np.where(here[np.arange(len(keys)), way], bucket * _WAYS + way, NOWHERE)
 
     def watch(self, keys: Column, weight: Column, now: float, window_s: float) -> Column:
         """The slot of each of the unique `keys`: taken in if new and of some `weight`, and if there is room.
@@ -102,62 +144,59 @@ class Table:
         Evidence grows by `weight`. Rows older than `window_s` begin anew. NOWHERE: not watched.
         """
         slots = self.find(keys)
-        known = slots[slots != NOWHERE]
-        self._restart(known[np.abs(now - self.rows["since"][known]) > window_s], now)
-        missing = np.flatnonzero((slots == NOWHERE) & (weight > 0))
-        if len(missing):
-            missing = missing[np.argsort(-weight[missing], kind="stable")]  # the heaviest choose first
-            self._settle(keys, weight, now, missing, slots)
         here = slots != NOWHERE
-        self.rows["seen"][slots[here]] = now
-        self.rows["evidence"][slots[here]] += weight[here]
+        known = slots[here]
+        self._begin(known[np.abs(now - self.rows["since"][known]) > window_s], now)
+        self._evidence.flat[known] += weight[here]
+        self._worth.flat[known] = now + self._credit_s * np.log2(1 + self._evidence.flat[known])
+        missing = np.flatnonzero(~here & (weight > 0))
+        if len(missing):
+            self._settle(keys, weight, now, missing, slots)
         return slots
 
     def add(self, field: str, slots: Column, amounts: Column) -> None:
         """Add each of `amounts` to the field of its slot; slots may repeat, none may be NOWHERE."""
         if len(slots):
-            sums = np.bincount(slots, amounts, len(self.rows))
+            sums = np.bincount(slots, amounts, self.capacity)
             at = np.flatnonzero(sums)
             self.rows[field][at] += sums[at]
 
-    def _restart(self, slots: Column, now: float) -> None:
-        keys = self.rows["key"][slots]
-        self._fill(slots, keys, now)
+    def _bucket(self, keys: Column) -> Column:
+        return ((keys >> _S40) & np.uint64(len(self._keys) - 1)).astype(np.intp)
 
-    def _fill(self, slots: Column, keys: Column, now: float) -> None:
+    def _begin(self, slots: Column, now: float) -> None:
         self.rows[slots] = np.zeros((), self.rows.dtype)
-        self.rows["key"][slots] = keys
         self.rows["since"][slots] = now
 
-    def _places(self, keys: Column) -> Column:
-        bucket = ((keys >> _S40) & self._bucket_mask).astype(np.intp)
-        return bucket[:, None] * _WAYS + np.arange(_WAYS)
-
     def _settle(self, keys: Column, weight: Column, now: float, missing: Column, slots: Column) -> None:
-        """Give places to `missing`, one newcomer a bucket in each round; fills `slots`."""
+        """Give places to `missing`, one newcomer a bucket in each round, the heaviest first; fills `slots`."""
         worth = now + self._credit_s * np.log2(1 + weight)
-        for _ in range(_WAYS):
-            places = self._places(keys[missing])
-            _, leaders = np.unique(places[:, 0], return_index=True)
-            leader, places = missing[leaders], places[leaders]
-            credit = self._credit_s * np.log2(1 + self.rows["evidence"][places])
-            standing = np.where(self.rows["key"][places] == 0, -np.inf, self.rows["seen"][places] + credit)
-            least = standing.argmin(axis=1)
-            at = np.arange(len(leader))
-            place, lowest = places[at, least], standing[at, least]
-            wins = lowest < worth[leader]
-            taken = place[wins]
-            self.evicted += int(np.count_nonzero(lowest[wins] > -np.inf))
-            self._fill(taken, keys[leader[wins]], now)
-            slots[leader[wins]] = taken
-            # A bucket whose least worthy outranks its heaviest newcomer outranks the rest of them too.
-            self.refused += int(np.count_nonzero(~wins))
-            rest = np.ones(len(missing), bool)
-            rest[leaders] = False
-            missing = missing[rest]
-            if not len(missing):
-                return
-        self.refused += len(missing)
+        bucket = self._bucket(keys)
+        waiting = len(missing)
+        # Worth never falls: who cannot have the least worthy place of its bucket now never will.
+        missing = missing[worth[missing] > self._worth.min(axis=1)[bucket[missing]]]
+        lightest_first = np.minimum(weight[missing], _HEAVIEST).astype(np.int64)
+        missing = missing[np.argsort(bucket[missing] * (_HEAVIEST + 1) + (_HEAVIEST - lightest_first))]
+        within = bucket[missing]
+        starts = np.flatnonzero(np.concatenate([[True], within[1:] != within[:-1]]))
+        sizes = np.diff(np.append(starts, len(missing)))
+        for turn in range(_WAYS):
+            leader = missing[starts[sizes > turn] + turn]
+            taking = bucket[leader]
+            way = self._worth[taking].argmin(axis=1)
+            wins = worth[leader] > self._worth[taking, way]
+            leader, taking, way = leader[wins], taking[wins], way[wins]
+            if not len(leader):
+                break
+            self.evicted += int(np.count_nonzero(self._keys[taking, way]))
+            self._keys[taking, way] = keys[leader]
+            self._worth[taking, way] = worth[leader]
+            self._evidence[taking, way] = weight[leader]
+            taken = taking * _WAYS + way
+            self._begin(taken, now)
+            slots[leader] = taken
+            waiting -= len(leader)
+        self.refused += waiting
 
 
 def mark_new(maps: Column, slots: Column, things: Column) -> Column:
@@ -172,6 +211,11 @@ def mark_new(maps: Column, slots: Column, things: Column) -> Column:
     fresh[firsts] = maps[slots[firsts], columns[firsts]] == 0
     maps[slots, columns] = 1
     return fresh
+
+
+def mark(maps: Column, slots: Column, things: Column) -> None:
+    """Mark each `things` hash in the byte map of its slot; see `mark_new`."""
+    maps[slots, (things % np.uint64(maps.shape[1])).astype(np.intp)] = 1
 
 
 def estimate(maps: Column) -> Column:

@@ -8,7 +8,6 @@ named for a while, because flows in flight still carry their numbers.
 from __future__ import annotations
 
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,61 +21,68 @@ MAX_ID = 0xFFFFFF  # 0 is the default
 _KEEP_S = 3600.0  # beyond every flow timeout
 _KEEP_MOST = 65536
 
+_Identity = tuple[str, str, int]  # path, name, how many of that name came before
+
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    identity: tuple[str, str, int]
-    rule: Rule
+class _Generation:
+    """Never changed once made, so that other threads may read it."""
+
+    numbers: dict[_Identity, int]
+    rules: dict[int, Rule]  # in force, or gone but kept
+    gone: dict[int, float]  # number -> when it vanished
 
 
 class RuleIds:
-    """Numbers in use, and those of rules that are gone but may still be met. For one thread; `names` copies."""
+    """Numbers in use, and those of rules that are gone but may still be met. One thread assigns, any may ask."""
 
     def __init__(self) -> None:
-        self._ids: dict[tuple[str, str, int], int] = {}
-        self._entries: dict[int, _Entry] = {}
-        self._gone: dict[int, float] = {}  # number -> when it vanished, oldest first
+        self._present = _Generation({}, {}, {})
 
     def assign(self, rules: Sequence[Rule], now: float) -> npt.NDArray[np.uint32]:
-        """The number of each of `rules`, which are all rules of the new generation."""
-        seen: Counter[tuple[str, str]] = Counter()
-        identities = []
+        """The number of each of `rules`, which are all rules of the new generation; `now` in epoch seconds."""
+        old, new = self._present, _Generation({}, {}, {})
+        seen: dict[tuple[str, str], int] = {}
         for rule in rules:
-            name = (rule.path, rule.name)
-            identities.append((*name, seen[name]))
-            seen[name] += 1
-        self._retire(set(identities), now)
-        numbers = np.empty(len(rules), np.uint32)
-        for position, (identity, rule) in enumerate(zip(identities, rules, strict=True)):
-            number = self._ids.get(identity)
+            key = (rule.path, rule.name)
+            seen[key] = nth = seen.get(key, -1) + 1
+            identity = (*key, nth)
+            number = old.numbers.get(identity)
             if number is None:
-                number = self._ids[identity] = self._free(identity)
-            self._gone.pop(number, None)
-            self._entries[number] = _Entry(identity, rule)
-            numbers[position] = number
-        return numbers
+                number = _free(identity, old, new)
+            new.numbers[identity] = number
+            new.rules[number] = rule
+        assigned = np.fromiter(new.numbers.values(), np.uint32, len(rules))
+        _keep_vanished(old, new, now)
+        self._present = new
+        return assigned
 
     def rule(self, number: int) -> Rule | None:
         """The rule of that number, also a while after it vanished; None for the default and for unknown numbers."""
-        entry = self._entries.get(number)
-        return entry.rule if entry else None
+        return self._present.rules.get(number)
 
     def names(self) -> dict[int, str]:
         """Number -> name, of all rules in force or lately so."""
-        return {number: entry.rule.name for number, entry in self._entries.items()}
+        return {number: rule.name for number, rule in self._present.rules.items()}
 
-    def _retire(self, present: set[tuple[str, str, int]], now: float) -> None:
-        for number, entry in self._entries.items():
-            if entry.identity not in present:
-                self._gone.setdefault(number, now)
-        excess = len(self._gone) - _KEEP_MOST
-        old = [n for place, (n, since) in enumerate(self._gone.items()) if place < excess or since < now - _KEEP_S]
-        for number in old:
-            del self._gone[number]
-            del self._ids[self._entries.pop(number).identity]
 
-    def _free(self, identity: tuple[str, str, int]) -> int:
-        number = zlib.crc32("\0".join(map(str, identity)).encode("utf-8", "surrogateescape")) & MAX_ID
-        while number == 0 or number in self._entries:
-            number = (number + 1) & MAX_ID
-        return number
+def _free(identity: _Identity, old: _Generation, new: _Generation) -> int:
+    """A number that neither generation uses, the same one in every process unless others are in the way."""
+    number = zlib.crc32("\0".join(map(str, identity)).encode("utf-8", "surrogateescape")) & MAX_ID
+    while number == 0 or number in old.rules or number in new.rules:
+        number = (number + 1) & MAX_ID
+    return number
+
+
+def _keep_vanished(old: _Generation, new: _Generation, now: float) -> None:
+    """Moves what is no longer in force, but may still be met, from `old` to `new`: the latest, up to a bound."""
+    vanished = [
+        (old.gone.get(number, now), number, identity)
+        for identity, number in old.numbers.items()
+        if number not in new.rules
+    ]
+    for since, number, identity in sorted(vanished, reverse=True)[:_KEEP_MOST]:
+        if since > now - _KEEP_S:
+            new.numbers[identity] = number
+            new.rules[number] = old.rules[number]
+            new.gone[number] = since

@@ -62,13 +62,13 @@ def plural(count: int, word: str) -> str:
     return f"{number(count)} {word}{'' if count == 1 else 's'}"
 
 
-def moment(seconds: float, *, width: float = 1) -> str:
+def moment(seconds: float, width: float = 1) -> str:
     """A bin's time (UTC) with as much as its width calls for."""
     try:
         at = datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         return f"{seconds:.0f}"
-    return at.strftime("%Y-%m-%d" if width >= 86400 else "%b %d %H:%M" if width >= 3600 else "%H:%M:%S")
+    return at.strftime("%Y-%m-%d" if width >= 86400 else "%b %d, %H:%M" if width >= 3600 else "%H:%M:%S")
 
 
 def day(text: str | None) -> str:

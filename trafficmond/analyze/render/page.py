@@ -1,0 +1,277 @@
+"""The report as one HTML file: nothing is loaded from anywhere, and everything foreign in it is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from html import escape
+from typing import Any
+
+from trafficmond import __version__
+from trafficmond.analyze.render import charts
+from trafficmond.analyze.render import figures as f
+from trafficmond.analyze.render.style import CSS
+
+_HEAD = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="referrer" content="no-referrer">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>{css}</style>
+</head>
+<body>
+<main>
+"""
+_TAIL = "</main>\n</body>\n</html>\n"
+_MARKS = 24  # moments pointed out on the time line
+_SEVERITIES = ("critical", "high", "medium", "low")
+_TECHNIQUE_DIGITS = 4
+_WIDE = 34  # characters of evidence that take a line of their own
+
+
+def render(report: dict[str, Any]) -> str:
+    """The page."""
+    title = _title(report)
+    body = "\n".join(part for section in _SECTIONS for part in section(report))
+    return _HEAD.format(title=_text(title), css=CSS) + body + _TAIL
+
+
+def _text(value: Any) -> str:
+    return escape(f.plain(value))
+
+
+def _title(report: dict[str, Any]) -> str:
+    sources = report["summary"]["sources"]
+    if not sources:
+        return "Traffic report"
+    more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+    return f"Traffic report: {sources[0]['name']}{more}"
+
+
+def _header(report: dict[str, Any]) -> Iterator[str]:
+    summary = report["summary"]
+    formats = ", ".join(dict.fromkeys(source["format"] for source in summary["sources"]))
+    yield f"<header><h1>{_text(_title(report))}</h1>"
+    times = f"{f.day(summary['start_time'])} to {f.day(summary['end_time'])}"
+    yield f"<p>{_text(times)} &middot; {_text(f.span(summary['duration_seconds']))}"
+    yield f"{' &middot; ' + _text(formats) if formats else ''}</p></header>"
+
+
+def _verdict(report: dict[str, Any]) -> Iterator[str]:
+    threats = report["threats"]
+    if not threats:
+        yield '<p class="verdict good">No threats found</p>'
+        return
+    counts = {name: sum(threat["severity"] == name for threat in threats) for name in _SEVERITIES}
+    worst = next((name for name in _SEVERITIES if counts[name]), "low")
+    parts = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    yield f'<p class="verdict {worst}">{f.plural(len(threats), "threat")} <span class="rest">{parts}</span></p>'
+
+
+def _tiles(report: dict[str, Any]) -> Iterator[str]:
+    summary = report["summary"]
+    about = "" if summary["unique_exact"] else "~"
+    tiles = [
+        (f.number(summary["total_packets"]), f"packets, {f.short(summary['packets_per_second'])}/s"),
+        (f.octets(summary["total_bytes"]), f"{f.octets(summary['bytes_per_second'])}/s"),
+        (f"{f.percent(summary['drop_rate'])}", f"dropped, {f.plural(summary['dropped_packets'], 'packet')}"),
+        (about + f.number(summary["unique_sources"]), "source" + _s(summary["unique_sources"])),
+        (about + f.number(summary["unique_destinations"]), "destination" + _s(summary["unique_destinations"])),
+        (about + f.number(summary["unique_flows"]), "flow" + _s(summary["unique_flows"])),
+    ]
+    yield '<section class="card tiles" aria-label="Totals">'
+    for value, label in tiles:
+        yield f'<div class="tile"><b class="number">{_text(value)}</b><span>{_text(label)}</span></div>'
+    yield "</section>"
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
+def _threats(report: dict[str, Any]) -> Iterator[str]:
+    if not report["threats"]:
+        return
+    yield '<section class="card long"><h2>Threats</h2>'
+    for threat in report["threats"]:
+        severity = threat["severity"] if threat["severity"] in _SEVERITIES else "low"
+        times = f.day(threat["first_seen"])
+        if threat["last_seen"] != threat["first_seen"]:
+            times += f" to {f.day(threat['last_seen'])}"
+        yield '<article class="threat"><div class="meta">'
+        yield f'<span class="badge {severity}">{_text(threat["severity"])}</span>'
+        yield f"<span>{_text(threat['detector'].replace('_', ' '))}</span>{_technique(threat['technique'])}</div>"
+        yield f"<h3>{_text(threat['summary'])}</h3>"
+        yield f'<p class="when">{_text(times)}</p><dl class="facts">'
+        evidence = dict(threat["evidence"])
+        facts = {"from": threat["src_ip"], "to": threat["dst_ip"], evidence.pop("unit", "count"): threat["count"]}
+        for name, value in (facts | evidence).items():
+            if value not in (None, "", [], {}):
+                shown = f.evidence(value)
+                wide = ' class="wide"' if len(shown) > _WIDE else ""
+                yield f"<div{wide}><dt>{_label(name)}</dt><dd>{_text(shown)}</dd></div>"
+        yield "</dl></article>"
+    yield "</section>"
+
+
+def _label(name: str) -> str:
+    text = f.plain(name).replace("_", " ")
+    return escape(text[:1].upper() + text[1:])
+
+
+def _technique(technique: str) -> str:
+    """A link to MITRE ATT&CK where it is one of its numbers."""
+    base, _, sub = technique.partition(".")
+    if (
+        base.startswith("T")
+        and base[1:].isdigit()
+        and len(base) == _TECHNIQUE_DIGITS + 1
+        and (not sub or sub.isdigit())
+    ):
+        path = f"{base}/{sub}" if sub else base
+        return f'<a href="https://attack.mitre.org/techniques/{path}/" rel="noreferrer">{technique}</a>'
+    return f"<span>{_text(technique)}</span>" if technique else ""
+
+
+def _timeline(report: dict[str, Any]) -> Iterator[str]:
+    temporal = report["temporal_analysis"]
+    bins = temporal["timeline"]
+    if not bins:
+        return
+    width = temporal["interval_seconds"]
+    marks = [datetime.fromisoformat(threat["first_seen"]).timestamp() for threat in report["threats"][:_MARKS]]
+    times = "".join(f"<span>{_text(text)}</span>" for text in _times(bins, width))
+    yield f'<section class="card"><h2>Over time</h2><p class="legend"><span><i></i>packets in {f.span(width)}</span>'
+    if any(bin_["dropped"] for bin_ in bins):
+        yield '<span><i class="drop"></i>of these dropped</span>'
+    if marks:
+        yield '<span><i class="mark"></i>a threat began</span>'
+    yield f'</p><div class="chart">{charts.timeline(bins, width, marks)}</div>'
+    yield f'<p class="legend second">bytes in {f.span(width)}</p>'
+    yield f'<div class="chart">{charts.area(bins)}<div class="times">{times}</div></div></section>'
+
+
+def _times(bins: list[dict[str, Any]], width: float) -> list[str]:
+    """Labels for the first and last moment and the middle."""
+    first, last = bins[0]["time"], bins[-1]["time"] + width
+    same_day = first // 86400 == last // 86400
+    return [f.moment(at, width if same_day else max(width, 3600)) for at in (first, (first + last) / 2, last)]
+
+
+def _talkers(report: dict[str, Any]) -> Iterator[str]:
+    yield '<div class="pair">'
+    for title, key in (("Top sources", "top_sources"), ("Top destinations", "top_destinations")):
+        yield from _listed(title, "address", ((talker["ip"], talker) for talker in report[key]), mono=True)
+    yield "</div>"
+
+
+def _distributions(report: dict[str, Any]) -> Iterator[str]:
+    yield '<div class="flow">'
+    for title, key, what in (
+        ("Protocols", "protocol_distribution", "protocol"),
+        ("Actions", "action_distribution", "action"),
+        ("Interfaces", "interface_distribution", "interface"),
+    ):
+        yield from _listed(title, what, list(report[key].items())[:10])
+    yield from _sizes(report)
+    yield from _services(report)
+    yield "</div>"
+
+
+def _listed(title: str, what: str, items: Any, *, mono: bool = False) -> Iterator[str]:
+    rows = list(items)
+    if not rows:
+        return
+    yield f'<section class="card"><h2>{title}</h2>'
+    yield f'<div class="head"><span>{what}</span><span>packets</span><span>bytes</span></div><ul class="rows">'
+    for name, share in rows:
+        label = f"{_text(name)}" if name else "(none)"
+        yield f'<li title="{_text(f.percent(share["percent"]))}"><span class="name{" mono" if mono else ""}">{label}</span>'
+        yield f'<span class="number">{f.number(share["packets"])}</span>'
+        yield f'<span class="number">{f.octets(share["bytes"])}</span>{charts.share(share["percent"])}</li>'
+    yield "</ul></section>"
+
+
+def _sizes(report: dict[str, Any]) -> Iterator[str]:
+    sizes = report["packet_sizes"]
+    whole = sum(sizes["distribution"].values())
+    if not whole:
+        return
+    about = "" if sizes["exact"] else ", by the mean of each flow"
+    yield '<section class="card"><h2>Packet sizes</h2>'
+    yield f'<p class="legend">{f.number(sizes["min"])} to {f.number(sizes["max"])} bytes, '
+    yield f"{f.number(round(sizes['average']))} on average{about}</p>"
+    yield '<div class="head"><span>bytes</span><span>packets</span><span>share</span></div><ul class="rows">'
+    for name, count in sizes["distribution"].items():
+        part = 100 * count / whole
+        yield f'<li><span class="name">{_text(name)}</span><span class="number">{f.number(count)}</span>'
+        yield f'<span class="number">{f.percent(part)}</span>{charts.share(part)}</li>'
+    yield "</ul></section>"
+
+
+def _flows(report: dict[str, Any]) -> Iterator[str]:
+    flows = report["flow_analysis"]["top_flows"]
+    if not flows:
+        return
+    most = max(flow["bytes"] for flow in flows) or 1
+    yield '<section class="card"><h2>Largest flows</h2><div class="head"><span>initiator and responder</span>'
+    yield '<span>packets</span><span>bytes</span></div><ul class="rows">'
+    for flow in flows:
+        ends = [f.endpoint(flow[f"{side}_ip"], flow[f"{side}_port"], flow["protocol"]) for side in ("src", "dst")]
+        yield f'<li><span class="name"><span class="soft">{_text(flow["protocol"])}</span> '
+        yield f'<span class="mono">{_text(ends[0])}</span><span class="arrow">&rarr;</span>'
+        yield f'<span class="mono">{_text(ends[1])}</span></span>'
+        yield f'<span class="number">{f.number(flow["packets"])}</span>'
+        yield f'<span class="number">{f.octets(flow["bytes"])}</span>{charts.share(100 * flow["bytes"] / most)}</li>'
+    yield "</ul></section>"
+
+
+def _services(report: dict[str, Any]) -> Iterator[str]:
+    services = report["flow_analysis"]["top_services"]
+    if not services:
+        return
+    most = max(service["flows"] for service in services)
+    yield '<section class="card"><h2>Most used services</h2><div class="head"><span>responder&rsquo;s port</span>'
+    yield '<span></span><span>flows</span></div><ul class="rows">'
+    for service in services:
+        yield f'<li><span class="name">{_text(service["protocol"])} {service["port"]}</span><span></span>'
+        yield f'<span class="number">{f.number(service["flows"])}</span>{charts.share(100 * service["flows"] / most)}</li>'
+    yield "</ul></section>"
+
+
+def _reading(report: dict[str, Any]) -> Iterator[str]:
+    """What was read, what of it is accounted for, and what could not be read."""
+    summary, damage = report["summary"], report["damage"]
+    accounting = summary["accounting"]
+    yield '<section class="card"><h2>Accounting</h2><dl>'
+    for name, label in (("seen", "Seen"), ("in_flows", "In flows"), ("not_ip", "Not IP"), ("malformed", "Malformed")):
+        count = accounting[name]
+        yield f'<dt>{label}</dt><dd class="number">{f.plural(count["packets"], "packet")}, {f.octets(count["bytes"])}</dd>'
+    for reason, packets in accounting["malformed_by"].items():
+        yield f'<dt>{_label(reason)}</dt><dd class="number">{f.plural(packets, "packet")}</dd>'
+    if damage["total"]:
+        yield f"<dt>Could not be read</dt><dd>{f.plural(damage['total'], 'place')}</dd>"
+    yield "</dl>"
+    if damage["places"]:
+        yield '<ul class="places">'
+        for place in damage["places"]:
+            where = f"{place['source']}, {place['where']}"
+            yield f'<li><span class="soft">{_text(where)}</span> {_text(place["what"])}</li>'
+        if damage["total"] > len(damage["places"]):
+            yield f"<li>and {f.number(damage['total'] - len(damage['places']))} more</li>"
+        yield "</ul>"
+    yield "</section>"
+
+
+def _footer(report: dict[str, Any]) -> Iterator[str]:
+    yield f"<footer>trafficmon {_text(__version__)}, {_text(f.day(report['generated_at']))}. All times are UTC.</footer>\n"
+
+
+_SECTIONS = (
+    *(_header, _verdict, _tiles, _threats, _timeline),
+    *(_talkers, _flows, _distributions, _reading, _footer),
+)

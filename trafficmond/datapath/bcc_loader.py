@@ -1,0 +1,116 @@
+"""The second loader: bcc compiles the data path on this host, from the same source, without kernel headers.
+
+bcc and LLVM cost more memory than the whole daemon, so a child does it: it opens or makes the maps as pins in a
+folder of its own, pins the programs beside them, and ends. What is pinned there is opened here and the folder removed.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from trafficmond.datapath import libbpf
+from trafficmond.datapath.loader import MAPS, Loaded, Sizes, constants
+from trafficmond.datapath.pins import remove_tree
+from trafficmond.errors import DatapathError
+
+_KINDS = {"tm_xdp": "xdp", "tm_tc": "tc", "tm_tick": "xdp"}
+_UNUSED = {  # by program: the maps of MAPS that its source does not name
+    "tm_xdp": {"tm_clock", "tm_taken"},
+    "tm_tc": {"tm_clock", "tm_taken", "tm_bans"},
+    "tm_tick": MAPS.keys() - {"tm_clock"},
+}
+_TIMEOUT_S = 120.0  # an emulated machine compiles for a while
+
+
+def load(sizes: Sizes, kept: Mapping[str, int], seed: int | None, pin_dir: Path) -> Loaded:
+    """Compiles and loads; `kept` are maps of the last run to go on with. Raises DatapathError with what bcc said."""
+    sources = _sources()
+    seed = secrets.randbits(64) if seed is None else seed
+    with _workshop(pin_dir) as pins:
+        for name, fd in kept.items():
+            libbpf.pin(fd, str(pins / name))
+        job = {
+            "source": str(sources / "trafficmon.bpf.c"),
+            "headers": str(sources / "bcc"),
+            "pins": str(pins),
+            "flags": _flags(sources, sizes, seed, pins),
+            "programs": _KINDS,
+        }
+        _run(job)
+        programs = {name: libbpf.open_pin(str(pins / name)) for name in _KINDS}
+        maps = {name: libbpf.open_pin(str(pins / name)) for name in MAPS}
+    loaded = Loaded("bcc", programs, maps, seed, bool(kept))
+    _check(loaded)
+    return loaded
+
+
+def _sources() -> Path:
+    here = Path(__file__).resolve().parents[2]
+    for folder in (here / "bpf", Path("/usr/lib/trafficmon/bpf")):
+        if (folder / "trafficmon.bpf.c").exists():
+            return folder
+    raise DatapathError("the data path's sources are not installed", hint="install the trafficmon package anew")
+
+
+@contextmanager
+def _workshop(pin_dir: Path) -> Iterator[Path]:
+    folder = pin_dir / "bcc"
+    remove_tree(folder)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+def _flags(sources: Path, sizes: Sizes, seed: int, pins: Path) -> list[str]:
+    known = constants(sizes, seed)[0]
+    entries = sizes.entries()
+    defines = {
+        "TM_BCC": "1",
+        "TM_PINS": f'"{pins}/"',
+        "TM_NUM_CPUS": str(sizes.cpus),
+        "TM_NUM_SETS": str(entries["tm_sets"]),
+        "TM_NUM_EVICTED": str(entries["tm_evicted"]),
+        "c_seed": f"{int(known['seed'])}ull",
+        "c_set_mask": f"{int(known['set_mask'])}u",
+        "c_ring_mask": f"{int(known['ring_mask'])}u",
+        "c_hz": f"{int(known['hz'])}u",
+    }
+    return [f"-I{sources}", "-Wno-unknown-attributes", *(f"-D{name}={value}" for name, value in defines.items())]
+
+
+def _run(job: Mapping[str, object]) -> None:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "trafficmond.datapath.bcc_child"],
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            cwd=Path(__file__).resolve().parents[2],
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DatapathError(f"bcc could not be run: {error}") from error
+    if done.returncode == 0:
+        return
+    if "No module named 'bcc'" in done.stderr:
+        raise DatapathError("bcc is not installed", hint='install python3-bpfcc, or use loader = "libbpf"')
+    raise DatapathError(f"bcc could not load the data path:\n{done.stderr[-2000:]}".rstrip())
+
+
+def _check(loaded: Loaded) -> None:
+    """bcc numbers maps by the order of their declaration: see that each program got the maps that its source names."""
+    names = {libbpf.map_info(fd).id: name for name, fd in loaded.maps.items()}
+    for program, unused in _UNUSED.items():
+        used = {names[i] for i in libbpf.program_map_ids(loaded.programs[program]) if i in names}
+        if used != MAPS.keys() - unused:
+            loaded.close()
+            raise DatapathError(f"bcc mixed up the maps of {program}: it uses {sorted(used)}")
