@@ -50,7 +50,8 @@ class Live:
     selected: int = 0
     prompt: str = ""  # a question being answered on the last line
     typed: str = ""
-    message: str = ""  # what came of the last key, or why there is nothing to see
+    message: str = ""  # what came of the last key
+    trouble: str = ""  # why there is no newer answer
 
     def update(self, answer: dict[str, Any]) -> None:
         """A new reply of Top."""

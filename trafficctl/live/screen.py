@@ -61,7 +61,7 @@ def draw(live: Live, width: int, height: int, style: Style, *, unicode: bool = T
     if width < _LEAST_WIDTH or height < _LEAST_HEIGHT:
         return [table.clip(f"{width}x{height} is too small; {_LEAST_WIDTH}x{_LEAST_HEIGHT} will do", width)]
     if live.answer is None:
-        return [table.clip(live.message or "waiting for the daemon", width)]
+        return [table.clip(live.trouble or "waiting for the daemon", width)]
     top = [_heading(live, width, style)]
     meters = _meters(live, width, style, unicode)
     room = height - 2  # without the heading and the last line
@@ -162,6 +162,6 @@ def _list(
 def _last_line(live: Live, width: int, style: Style) -> str:
     if live.prompt:
         return table.clip(f"{live.prompt}{units.plain(live.typed)}_", width)
-    if live.message:
-        return style.paint(table.clip(units.plain(live.message), width), "yellow")
+    if live.message or live.trouble:
+        return style.paint(table.clip(units.plain(live.message or live.trouble), width), "yellow")
     return style.dim(table.clip(KEYS, width))

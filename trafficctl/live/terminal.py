@@ -47,8 +47,9 @@ class Feed:
         try:
             client = self._client = self._client or Client(self._socket)
             live.update(client.call("Top", sort=live.sort, match=live.match or None, limit=ROWS))
+            live.trouble = ""
         except ControlError as error:
-            live.message = str(error)
+            live.trouble = str(error)
             if not error.name.startswith(("io.", "org.")):
                 self._hang_up()  # not an answer: the daemon is gone
 
@@ -59,7 +60,7 @@ class Feed:
             ban = client.call("Ban", cidr=address, reason="from trafficctl top")["ban"]
             return f"banned {ban['cidr']}; trafficctl unban {ban['cidr']} lifts it"
         except ControlError as error:
-            return str(error)
+            return str(error).replace("\n", "; ")
 
     def _hang_up(self) -> None:
         if self._client:
@@ -110,6 +111,7 @@ def _key(window: curses.window) -> str:
     except curses.error:  # nothing was pressed in time
         return ""
     if key == curses.KEY_RESIZE:
+        window.clearok(True)  # terminals keep and move what was shown: draw everything anew
         return ""
     return _NAMES.get(key, key if isinstance(key, str) else "")
 

@@ -8,21 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from trafficctl.render import columns, table, units
+from trafficctl.render.facts import facts
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column
-
-_KEY = 12
-
-
-def facts(pairs: list[tuple[str, str]], style: Style, width: int | None) -> Iterator[str]:
-    """Keys in a column, values beside them, wrapped to the width; empty values are left out."""
-    for key, value in pairs:
-        if not value:
-            continue
-        text = units.plain(value)
-        wrapped = [text] if width is None else textwrap.wrap(text, max(20, width - _KEY)) or [""]
-        for index, line in enumerate(wrapped):
-            yield style.dim(table.pad("" if index else key, _KEY)) + line
 
 
 def tell_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:

@@ -7,41 +7,41 @@ from collections.abc import Iterator
 from typing import Any
 
 from trafficctl.render import columns, table, units
+from trafficctl.render.facts import facts
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column
-
-_KEY = 12
 
 
 def tell(status: dict[str, Any], style: Style, width: int | None, now: float | None = None) -> Iterator[str]:
     """The lines; `now` in epoch seconds, for what is told as an age."""
     now = time.time() if now is None else now
     config, rules, store = status["config"], status["rules"], status["store"]
-    room = None if width is None else width - _KEY
 
-    def fact(key: str, value: str, mark: str = "") -> str:
-        return style.dim(table.pad(key, _KEY)) + style.paint(table.clip(units.plain(value), room), mark)
+    def fact(key: str, value: str, mark: str = "") -> Iterator[str]:
+        return facts([(key, value)], style, width, mark)
 
     up = units.span(now - status["started_at"])
     yield style.title(table.clip(f"trafficmond {status['version']}, process {status['pid']}, up {up}", width))
     for warning in status.get("warnings") or ():
-        yield fact("warning", warning, "yellow")
-    yield fact("loader", status["loader"] + _because(status.get("loader_reason")))
+        yield from fact("warning", warning, "yellow")
+    yield from fact("loader", status["loader"] + _because(status.get("loader_reason")))
     loaded = f"generation {config['generation']}, in force since {units.clock(config['loaded_at'])}"
-    yield fact("settings", f"{loaded}, {config['path']}" if config.get("path") else loaded)
+    yield from fact("settings", f"{loaded}, {config['path']}" if config.get("path") else loaded)
     if config.get("error"):
-        yield fact("not in force", config["error"], "red")
+        yield from fact("not in force", config["error"], "red")
         for mistake in config.get("mistakes") or ():
-            yield fact("", f"{mistake['where']}: {mistake['what']}", "red")
-    yield fact("rules", _rules(rules))
-    yield fact("threats", _threats(status["threats"]), "red" if _grave(status["threats"]) else "")
-    yield fact("store", _store(store), "red" if store["lost_rows"] or store.get("state") not in (None, "ok") else "")
+            yield from fact("", f"{mistake['where']}: {mistake['what']}", "red")
+    yield from fact("rules", _rules(rules))
+    yield from fact("threats", _threats(status["threats"]), "red" if _grave(status["threats"]) else "")
+    yield from fact(
+        "store", _store(store), "red" if store["lost_rows"] or store.get("state") not in (None, "ok") else ""
+    )
     for log in status["logs"]:
         bad = log["lost"] or log.get("state") not in (None, "ok")
-        yield fact("log", _log(log), "red" if bad else "")
-    yield fact("ledger", _ledger(status["ledger"], status.get("flows")))
+        yield from fact("log", _log(log), "red" if bad else "")
+    yield from fact("ledger", _ledger(status["ledger"], status.get("flows")))
     if status.get("memory_bytes") is not None:
-        yield fact("memory", f"{units.octets(status['memory_bytes'])} private to the daemon")
+        yield from fact("memory", f"{units.octets(status['memory_bytes'])} private to the daemon")
     yield ""
     yield from table.lines(status["interfaces"], columns.INTERFACES, width, style)
     yield ""

@@ -34,8 +34,8 @@ def _scaled(value: float | None, base: int, names: tuple[str, ...]) -> str:
     if value is None:
         return ""
     scaled, index = float(value), 0
-    # 999.5 would be shown as 1000.
-    while abs(scaled) >= (999.5 if index else base) and index < len(names) - 1:
+    # Half below the base would be shown as the base.
+    while abs(scaled) >= (base - 0.5 if index else base) and index < len(names) - 1:
         scaled /= base
         index += 1
     digits = f"{scaled:.0f}" if index == 0 or abs(scaled) >= 99.95 else f"{scaled:.3g}"

@@ -1,0 +1,352 @@
+"""Each command against a served daemon: what it asks, what it shows, how it ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Ctl
+from control_fake import BAN, FLOW, RULE, STATUS, THREAT, Running
+
+from trafficctl.commands import COMMANDS, GROUPS
+from trafficctl.parser import build
+from trafficmond import __version__
+from trafficmond.control.view import FlowQuery, NewBan, NewRule, ThreatQuery
+from trafficmond.errors import ConfigError, Mistake
+
+EVENT = {
+    "timestamp": 1_700_000_000.0,
+    "src_ip": "203.0.113.5",
+    "dst_ip": "192.0.2.1",
+    "src_port": 1,
+    "dst_port": 2,
+    "protocol": "TCP",
+    "packet_size": 60,
+    "action": "DROP",
+    "interface": "eth0",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["status"], STATUS),
+        (["rules"], [RULE]),
+        (["flows"], [FLOW] * 3),
+        (["bans"], [BAN]),
+        (["threats"], [THREAT]),
+        (["version"], {"trafficctl": __version__, "trafficmond": "0.1.0"}),
+    ],
+)
+def test_reading_in_every_format(ctl: Ctl, arguments: list[str], told: Any) -> None:
+    done = ctl(*arguments, "-o", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == told
+    lines = ctl("-o", "jsonl", *arguments).stdout.splitlines()
+    assert [json.loads(line) for line in lines] == (told if isinstance(told, list) else [told])
+    rows = list(csv.reader(io.StringIO(ctl(*arguments, "--output=csv").stdout, newline="")))
+    assert rows[0] == (list(told[0]) if isinstance(told, list) else ["key", "value"])
+    assert ctl(*arguments).stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["threat", "t-5"], ["explain", "203.0.113.5"], ["audit"], ["metrics"], ["reload"]]
+)
+def test_the_others_are_json_too(ctl: Ctl, arguments: list[str]) -> None:
+    done = ctl(*arguments, "-o", "json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)
+    assert ctl(*arguments).returncode == 0
+
+
+def test_add_and_remove(ctl: Ctl, running: Running) -> None:
+    done = ctl(
+        "add-cidr", "198.51.100.9/24", "--limit", "100/s", "--burst", "20", "--ttl", "1h30m", "--label", "x", "--save"
+    )
+    assert done.returncode == 0
+    assert "198.51.100.0/24" in done.stdout  # the prefix that is meant
+    rule = NewRule("198.51.100.0/24", "limit", "ingress", "x", 5400.0, 100, 20, save=True)
+    assert running.view.asked[0][1] == rule
+    done = ctl("remove-cidr", "198.51.100.0/24", "--save", "-o", "json")
+    assert json.loads(done.stdout)[0]["cidr"] == "198.51.100.0/24"
+    assert running.view.asked[1][1:4] == ("198.51.100.0/24", None, True)
+
+
+def test_an_address_is_a_prefix(ctl: Ctl, running: Running) -> None:
+    ctl("add-cidr", "2001:db8::1", "--direction", "egress")
+    assert running.view.asked[0][1] == NewRule("2001:db8::1/128", direction="egress")
+
+
+def test_bans(ctl: Ctl, running: Running) -> None:
+    assert ctl("ban", "203.0.113.9", "--ttl", "10m", "--reason", "why").returncode == 0
+    assert running.view.asked[0][1] == NewBan("203.0.113.9/32", 600.0, "why")
+    assert ctl("unban", "203.0.113.5").returncode == 0
+
+
+def test_flow_filters(ctl: Ctl, running: Running) -> None:
+    arguments = (
+        "flows --since @100 --until 2023-11-14T22:00:00+00:00 --src 10.0.0.0/8 --dst 192.0.2.1 --host 2001:db8::/32"
+    )
+    ctl(
+        *arguments.split(),
+        *[
+            "--port",
+            "https",
+            "--proto",
+            "udp",
+            "--action",
+            "drop",
+            "--rule",
+            "r",
+            "--interface",
+            "eth0",
+            "--limit",
+            "7",
+        ],
+    )
+    asked = FlowQuery(
+        since=100.0,
+        until=1_699_999_200.0,
+        src="10.0.0.0/8",
+        dst="192.0.2.1/32",
+        host="2001:db8::/32",
+        port=443,
+        proto="udp",
+        action="drop",
+        rule="r",
+        interface="eth0",
+        limit=7,
+    )
+    assert running.view.asked == [("flows", asked)]
+
+
+def test_flow_order_and_groups(ctl: Ctl, running: Running) -> None:
+    ctl("flows", "--sort", "bytes", "--group-by", "src, dport")
+    ctl("flows", "--sort", "bytes", "--reverse")
+    ctl("flows", "-r")
+    queries = [asked[1] for asked in running.view.asked]
+    assert [query.sort for query in queries] == ["bytes", "-bytes", "-last_seen"]
+    assert queries[0].group_by == ("src", "dport")
+
+
+def test_since_is_how_long_ago(ctl: Ctl, running: Running) -> None:
+    ctl("threats", "--since", "1h", "--min-severity", "high", "--open", "--host", "203.0.113.5")
+    query = running.view.asked[0][1]
+    assert abs(query.since - (time.time() - 3600)) < 5
+    assert query == ThreatQuery(query.since, None, "high", "203.0.113.5/32", open_only=True)
+
+
+def test_many_flows_arrive_whole(ctl: Ctl, running: Running) -> None:
+    running.view.flow_rows = 2_345
+    assert len(ctl("flows", "--limit", "5000", "-o", "jsonl").stdout.splitlines()) == 2_345
+    assert len(json.loads(ctl("flows", "--limit", "5000", "-o", "json").stdout)) == 2_345
+
+
+def test_sql_instead_of_rows(ctl: Ctl) -> None:
+    assert ctl("flows", "--sql").stdout == "SELECT * FROM flows\n"
+
+
+def test_metrics_into_a_file(ctl: Ctl, tmp_path: Path) -> None:
+    target = tmp_path / "trafficmon.prom"
+    target.write_text("old")
+    assert ctl("metrics", "--write", str(target)).returncode == 0
+    assert target.read_text().endswith("# EOF\n")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
+    assert list(tmp_path.glob(".trafficmon*")) == []
+    assert ctl("metrics", "--write", str(tmp_path / "none" / "x")).returncode == 1
+
+
+def publish_when_watched(running: Running, topic: str, records: list[dict[str, Any]]) -> threading.Thread:
+    def publish() -> None:
+        end = time.monotonic() + 5
+        while not running.do(running.hub.wants, topic) and time.monotonic() < end:
+            time.sleep(0.01)
+        running.do(running.hub.publish, topic, records)
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("form", ["human", "json", "jsonl", "csv"])
+def test_watch_events(ctl: Ctl, running: Running, form: str) -> None:
+    thread = publish_when_watched(running, "events", [EVENT] * 3)
+    done = ctl("watch", "--count", "2", "-o", form)
+    thread.join(5)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert len(lines) == (3 if form == "csv" else 2)
+    assert "203.0.113.5" in lines[-1]
+    if form in ("json", "jsonl"):
+        assert json.loads(lines[0]) == EVENT
+
+
+def test_watch_threats(ctl: Ctl, running: Running) -> None:
+    thread = publish_when_watched(running, "threats", [THREAT])
+    done = ctl("watch", "--threats", "--count", "1")
+    thread.join(5)
+    assert "high" in done.stdout
+    assert "tried 250 ports" in done.stdout
+
+
+def test_top_prints_samples_without_a_terminal(ctl: Ctl) -> None:
+    done = ctl("top", "--interval", "10ms", "--count", "2")
+    assert done.stdout.count("trafficmon  ") == 2
+    assert "1 k/s" in done.stdout  # a rate, from two samples
+    rows = [json.loads(line) for line in ctl("top", "--interval", "10ms", "-o", "jsonl").stdout.splitlines()]
+    assert [row["flow_count"] for row in rows] == [4_096]
+
+
+# ---- exit codes ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["remove-cidr", "9.9.9.9"], 1, "no run-time rule on 9.9.9.9/32\n  see trafficctl rules"),
+        (["add-cidr", "0.0.0.0/0"], 1, "would cut off this host\n  say --force if you mean it"),
+        (["ban", "127.0.0.1"], 1, "is guarded"),
+        (["unban", "9.9.9.9"], 1, "no ban within"),
+        (["threat", "zzz"], 1, "no threat zzz"),
+        (["flows", "--sort", "nonsense"], 2, "'nonsense' is no column\n  see docs/flows-db.md"),
+        (["add-cidr", "nonsense"], 2, "is no address or prefix; write it like"),
+        (["add-cidr", "1.2.3.4", "--ttl", "soon"], 2, "is no duration"),
+        (["add-cidr", "1.2.3.4", "--action", "explode"], 2, "invalid choice"),
+        (["explain", "1.2.3.4/8"], 2, "is no IPv4 or IPv6 address"),
+        (["flows", "--port", "70000"], 2, "is no port"),
+        (["flows", "--port", "no-such-service"], 2, "is no port"),
+        (["flows", "--since", "whenever"], 2, "is no time; write how long ago"),
+        (["flows", "--limit", "0"], 2, "not a whole number above 0"),
+        (["nonsense"], 2, "invalid choice"),
+        ([], 2, "required"),
+        (["status", "-o", "xml"], 2, "invalid choice"),
+        (["-s", "/nonexistent/socket", "status"], 3, "there is no such socket\n  start the daemon"),
+    ],
+)
+def test_exit_codes_and_reasons(ctl: Ctl, arguments: list[str], code: int, told: str) -> None:
+    done = ctl(*arguments)
+    assert done.returncode == code
+    assert told in done.stderr
+    assert done.stdout == ""
+
+
+def test_no_flows_is_a_no(ctl: Ctl, running: Running) -> None:
+    running.view.flow_rows = 0
+    done = ctl("flows")
+    assert (done.returncode, done.stdout) == (1, "no such flows\n")
+    assert ctl("flows", "-o", "csv").stdout.startswith("first_seen,")
+    assert json.loads(ctl("flows", "-o", "json").stdout) == []
+
+
+def test_not_permitted_is_four(ctl: Ctl, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running.server, "may_change", lambda _: False)
+    done = ctl("add-cidr", "192.0.2.0/24")
+    assert done.returncode == 4
+    assert "usermod -aG trafficmon-admin" in done.stderr
+    monkeypatch.setattr(socket.socket, "connect", raise_permission)
+    assert ctl("status").returncode == 4
+
+
+def raise_permission(*_: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+def test_a_reload_of_wrong_files_is_a_no(ctl: Ctl, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def wrong(_: object) -> dict[str, Any]:
+        raise ConfigError([Mistake("a.toml:1", "odd"), Mistake("b.toml:2", "odder")], hint="run trafficctl check")
+
+    monkeypatch.setattr(running.view, "reload", wrong)
+    done = ctl("reload")
+    assert done.returncode == 1
+    assert "a.toml:1: odd" in done.stderr
+    assert "b.toml:2: odder" in done.stderr
+
+
+# ---- the command as a whole ----
+
+
+def test_every_command_helps_with_examples(ctl: Ctl) -> None:
+    for name in COMMANDS:
+        done = ctl(name, "--help")
+        assert done.returncode == 0
+        assert f"usage: trafficctl {name}" in done.stdout
+        assert "Examples:" in done.stdout
+        assert f"trafficctl {name}" in done.stdout.partition("Examples:")[2]
+
+
+def test_help_lists_every_command_once(ctl: Ctl) -> None:
+    listed = [name for _, names in GROUPS for name in names]
+    assert sorted(listed) == sorted(COMMANDS)
+    done = ctl("--help")
+    for name, (_, line) in COMMANDS.items():
+        assert f"{name:<13} {line}" in done.stdout
+
+
+def test_completion_can_see_every_option() -> None:
+    (commands,) = [action for action in build(fill=True)._actions if action.dest == "command"]
+    assert isinstance(commands.choices, dict)
+    options = {name: parser.format_usage() for name, parser in commands.choices.items()}
+    assert set(options) == set(COMMANDS)
+    assert "--group-by" in options["flows"]
+
+
+def test_global_options_before_and_after(ctl_process: Ctl, running: Running) -> None:
+    for arguments in (["-s", str(running.path), "status"], ["status", "-s", str(running.path)]):
+        done = ctl_process(*arguments, TRAFFICMON_SOCKET="/nonexistent")
+        assert done.returncode == 0, done.stderr
+    assert ctl_process("-V").stdout == f"trafficctl {__version__}\n"
+
+
+def test_a_reader_that_leaves_is_no_error(running: Running) -> None:
+    running.view.flow_rows = 20_000
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TRAFFICMON_SOCKET": str(running.path)}
+    command = f"{sys.executable} -m trafficctl flows --limit 20000 -o jsonl | head -1"
+    done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True, timeout=30)
+    assert json.loads(done.stdout) == FLOW
+    assert done.stderr == ""
+
+
+def test_an_interrupt_ends_quietly(running: Running) -> None:
+
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TRAFFICMON_SOCKET": str(running.path)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "trafficctl", "watch"], env=env, stderr=subprocess.PIPE, text=True
+    ) as watching:
+        end = time.monotonic() + 10
+        while not running.do(running.hub.wants, "events") and time.monotonic() < end:
+            time.sleep(0.02)
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 130
+        assert watching.stderr is not None
+        assert watching.stderr.read() == ""
+
+
+def test_ordinary_commands_load_nothing_heavy(running: Running) -> None:
+    """What keeps `status` quick: neither numpy nor the daemon's rooms nor asyncio are read for it."""
+    code = """
+import sys
+from trafficctl.__main__ import run
+run(sys.argv[1:])
+print("|", *sys.modules)
+"""
+    allowed = {"trafficmond", "trafficmond.errors", "trafficmond.control", "trafficmond.control.client"}
+    for arguments in (["status"], ["rules"], ["flows"], ["threats"], ["bans"], ["explain", "192.0.2.1"]):
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "TRAFFICMON_SOCKET": str(running.path)}
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True, timeout=30
+        )
+        loaded = set(done.stdout.rpartition("|")[2].split())
+        assert not {"numpy", "asyncio", "curses", "pyroute2"} & loaded
+        assert {name for name in loaded if name.startswith("trafficmond")} == allowed

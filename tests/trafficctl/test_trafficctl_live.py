@@ -1,0 +1,306 @@
+"""The live screen: its state, its keys, its drawing, and one real terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from control_fake import LIVE_FLOW, STATUS, T0, THREAT, FakeView, Running, serving
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trafficctl.live import keys, screen
+from trafficctl.live.keys import Keys
+from trafficctl.live.model import Live, Meter
+from trafficctl.render import table
+from trafficctl.render.style import Style
+from trafficmond.control.view import TopQuery
+
+PLAIN = Style(False)
+
+
+def live(flows: int = 3, threats: int = 1, hosts: int = 2) -> Live:
+    answer = asyncio.run(FakeView().top(TopQuery()))
+    host = answer["hosts"][0]
+    answer |= {
+        "flows": [{**LIVE_FLOW, "src_port": 1000 + index} for index in range(flows)],
+        "threats": [THREAT] * threats,
+        "hosts": [host] * hosts,
+    }
+    state = Live()
+    state.update(answer)
+    return state
+
+
+# ---- state ----
+
+
+def reading(packets: int, octets: int, dropped: int = 0) -> dict[str, Any]:
+    return {**STATUS["interfaces"][0], "packets": packets, "bytes": octets, "dropped_packets": dropped}
+
+
+def test_rates_are_differences_over_time() -> None:
+    meter = Meter(reading(100, 1_000), T0)
+    meter.update(reading(300, 5_000, 20), T0 + 2)
+    assert (meter.packets_per_s, meter.bytes_per_s, meter.dropped_per_s) == (100.0, 2_000.0, 10.0)
+    assert list(meter.history) == [2_000.0]
+
+
+def test_counters_that_went_back_and_time_that_stood_still_are_no_rates() -> None:
+    meter = Meter(reading(100, 1_000), T0)
+    meter.update(reading(5, 50), T0 + 1)
+    assert not meter.history
+    meter.update(reading(10, 100), T0 + 1)
+    assert not meter.history
+    meter.update(reading(15, 150), T0 + 2)
+    assert meter.bytes_per_s == 100.0
+
+
+def test_an_interface_that_vanished_is_not_shown() -> None:
+    state = live()
+    assert state.answer is not None
+    state.update({**state.answer, "interfaces": [], "at": T0 + 9})
+    assert state.meters == {}
+
+
+def test_the_selection_stays_within_a_list_that_shrinks() -> None:
+    state = live(flows=10)
+    state.move(99)
+    assert state.selected == 9
+    assert state.answer is not None
+    state.update({**state.answer, "flows": state.answer["flows"][:2]})
+    assert state.selected == 1
+    state.update({**state.answer, "flows": []})
+    assert (state.selected, state.addresses()) == (0, [])
+
+
+# ---- drawing ----
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 20), (80, 24), (120, 40), (200, 60)])
+def test_every_size_shows_what_matters(width: int, height: int) -> None:
+    lines = screen.draw(live(), width, height, PLAIN)
+    assert len(lines) == height
+    assert all(table.cells(line) <= width for line in lines)
+    text = "\n".join(lines)
+    for told in ("eth0", "203.0.113.5:443", "192.0.2.10", "t-5f2a91c0", "q quit"):
+        assert told in text
+    assert sum(line.startswith("> ") for line in lines) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 220),
+    st.integers(1, 70),
+    st.integers(0, 80),
+    st.integers(0, 80),
+    st.integers(0, 80),
+    st.sampled_from(["flows", "hosts", "threats"]),
+)
+def test_no_size_or_content_spills(width: int, height: int, flows: int, threats: int, hosts: int, focus: str) -> None:
+    state = live(flows, threats, hosts)
+    state.focus = focus
+    state.move(1000)
+    lines = screen.draw(state, width, height, PLAIN)
+    assert len(lines) <= height
+    assert all(table.cells(line) <= width for line in lines)
+    if state.rows() and width >= 60 and height >= 20:
+        assert sum(line.startswith("> ") for line in lines) == 1  # the selected row is always in sight
+
+
+def test_much_content_fills_the_screen() -> None:
+    lines = screen.draw(live(100, 100, 100), 100, 50, PLAIN)
+    assert len([line for line in lines if line.strip()]) >= 45
+    assert any("HOST" in line for line in lines)
+
+
+def test_before_the_first_answer_and_when_too_small() -> None:
+    assert screen.draw(Live(trouble="no daemon"), 80, 24, PLAIN) == ["no daemon"]
+    assert "too small" in screen.draw(live(), 39, 24, PLAIN)[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn"),
+    [([], ""), ([0, 0], "▁▁"), ([1, 2, 4, 8], "▂▃▅█"), (range(100), "████"), ([5], "█")],
+)
+def test_sparklines(values: Any, drawn: str) -> None:
+    assert screen.sparkline(list(values), 4) == drawn
+    assert screen.sparkline(list(values), 4, unicode=False).isascii()
+
+
+# ---- keys ----
+
+
+@pytest.fixture
+def pressed() -> Keys:
+    bans: list[str] = []
+
+    def ban(address: str) -> str:
+        bans.append(address)
+        return f"banned {address}"
+
+    made = Keys(live(), ban)
+    made.bans = bans  # type: ignore[attr-defined]
+    return made
+
+
+def press(pressed: Keys, *names: str) -> Live:
+    for name in names:
+        assert pressed.press(name)
+    return pressed._live
+
+
+def test_moving_sorting_pausing(pressed: Keys) -> None:
+    assert press(pressed, keys.DOWN, "j", keys.DOWN).selected == 2
+    assert press(pressed, keys.UP, "k").selected == 0
+    assert press(pressed, "s").sort == "packets"
+    assert pressed.stale
+    assert press(pressed, "p").paused
+    assert not press(pressed, "p").paused
+    assert press(pressed, keys.TAB).focus == "hosts"
+    assert press(pressed, keys.TAB, keys.TAB).focus == "flows"
+    assert not pressed.press("q")
+
+
+def test_filtering(pressed: Keys) -> None:
+    state = press(pressed, "/", "5", "x", keys.BACKSPACE, "3")
+    assert "53_" in screen.draw(state, 80, 24, PLAIN)[-1]
+    assert press(pressed, keys.ENTER).match == "53"
+    assert press(pressed, "/", "q", keys.ESCAPE).match == "53"  # a q that is typed does not leave
+    assert press(pressed, "/", keys.BACKSPACE, keys.BACKSPACE, keys.ENTER).match == ""
+
+
+def test_banning_asks_whom(pressed: Keys) -> None:
+    state = press(pressed, "b")
+    assert "[1] 192.0.2.10  [2] 203.0.113.5" in state.prompt
+    assert press(pressed, "2").message == "banned 203.0.113.5"
+    assert press(pressed, "b", "x").message == "nobody was banned"
+    assert press(pressed, "b", "9").message == "nobody was banned"
+    assert pressed.bans == ["203.0.113.5"]  # type: ignore[attr-defined]
+
+
+def test_banning_nothing() -> None:
+    made = Keys(Live(), lambda _: "never")
+    assert press(made, "b").message == "nothing is selected"
+
+
+def test_help_and_back(pressed: Keys) -> None:
+    press(pressed, "?")
+    assert pressed.helping
+    assert press(pressed, "q").sort == "bytes"  # any key only goes back
+    assert not pressed.helping
+
+
+@given(st.lists(st.sampled_from([*"qsp/b?123xjk", keys.ENTER, keys.ESCAPE, keys.BACKSPACE, keys.UP, keys.TAB])))
+def test_no_sequence_of_keys_breaks_it(names: list[str]) -> None:
+    made = Keys(live(), lambda address: f"banned {address}")
+    for name in names:
+        if not made.press(name):
+            break
+        screen.draw(made._live, 80, 24, PLAIN)
+
+
+# ---- a real terminal ----
+
+
+class Terminal:
+    """trafficctl top in a tmux of its own."""
+
+    def __init__(self, path: Path, width: int, height: int) -> None:
+        self._server = f"trafficctl-{os.getpid()}"
+        environ = f"env TERM=screen-256color LANG=C.UTF-8 PYTHONPATH={shlex.quote(str(ROOT))}"
+        command = f"{environ} {sys.executable} -m trafficctl -s {shlex.quote(str(path))} top --interval 200ms"
+        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), command)
+        self.tmux("set", "-g", "window-size", "manual")
+
+    def tmux(self, *arguments: str) -> str:
+        command = ["tmux", "-L", self._server, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
+
+    def press(self, *names: str) -> None:
+        self.tmux("send-keys", *names)
+
+    def resize(self, width: int, height: int) -> None:
+        self.tmux("resize-window", "-x", str(width), "-y", str(height))
+
+    def until(self, pattern: str) -> str:
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            shown = self.tmux("capture-pane", "-p")
+            if re.search(pattern, shown):
+                return shown
+            time.sleep(0.05)
+        raise AssertionError(f"{pattern!r} was never shown; last:\n{shown}")
+
+    def gone(self) -> bool:
+        end = time.monotonic() + 10
+        while self.tmux("list-sessions"):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def close(self) -> None:
+        self.tmux("kill-server")
+
+
+@contextmanager
+def terminal(path: Path) -> Iterator[Terminal]:
+    if not shutil.which("tmux"):
+        pytest.skip("needs tmux for a terminal to draw on; run: apt-get install tmux")
+    made = Terminal(path, 80, 24)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_on_a_terminal(running: Running) -> None:
+    with terminal(running.path) as screen_:
+        shown = screen_.until("1.43 MiB/s")
+        assert "203.0.113.5:443" in shown
+        assert "q quit" in shown.rstrip("\n").splitlines()[-1]
+        screen_.press("s")
+        screen_.until("by packets")
+        screen_.press("/", "4", "4", "3", "Enter")
+        screen_.until("only 443")
+        assert running.view.asked[-1][1].match == "443"
+        screen_.press("b")
+        screen_.until(r"ban \[1\] 192\.0\.2\.10")
+        screen_.press("2")
+        screen_.until("banned 203.0.113.5")
+        screen_.press("j")
+        for width, height in ((60, 20), (200, 60)):
+            screen_.resize(width, height)
+            shown = screen_.until(rf"(?s)^trafficmon.*\n{{{height // 3}}}.*q quit")
+            assert "192.0.2.10:51000" in shown
+        screen_.press("?")
+        screen_.until("pause and go on")
+        screen_.press("x", "q")
+        assert screen_.gone()
+
+
+def test_a_daemon_that_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "io.trafficmon"
+    with contextlib.ExitStack() as stack:
+        with serving(path):
+            screen_ = stack.enter_context(terminal(path))
+            screen_.until("q quit")
+        screen_.until("cannot reach trafficmond")
+        with serving(path):
+            screen_.until("q quit")
+            screen_.press("q")
+            assert screen_.gone()

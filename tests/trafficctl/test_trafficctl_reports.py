@@ -1,0 +1,117 @@
+"""What is told to a person: status, a threat, an explanation, mistakes, findings; at several widths."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import re
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from control_fake import STATUS, T0, FakeView
+
+from trafficctl.render import detail, events, findings, mistakes, status, table
+from trafficctl.render.style import Style
+
+PLAIN = Style(False)
+WIDTHS = [60, 80, 160]
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+
+
+def fitting(lines: Iterable[str], width: int) -> str:
+    told = list(lines)
+    assert all(table.cells(line) <= width for line in told), told
+    return "\n".join(told)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_status(width: int) -> None:
+    text = fitting(status.tell(STATUS, PLAIN, width, now=T0 + 3_725), width)
+    assert text.startswith("trafficmond 0.1.0, process 4242, up 1 h 2 m")
+    assert "3 rules, 4 567 prefixes, 1 list, 1 ban" in text
+    assert "123 456 789" in text  # accounting is to the packet
+    assert "eth0" in text
+    assert "not in force" not in text
+
+
+def test_status_tells_what_is_wrong() -> None:
+    sick = copy.deepcopy(STATUS)
+    sick["config"] |= {"error": "1 mistake", "mistakes": [{"where": "a.toml:3", "what": "is odd"}]}
+    sick["store"] |= {"lost_rows": 7, "state": "the disk is full"}
+    sick["logs"][0] |= {"lost": 5}
+    sick["warnings"] = ["eth1 vanished"]
+    coloured = "\n".join(status.tell(sick, Style(True), 100, now=T0))
+    text = " ".join(re.sub(r"\x1b\[\d+m", "", coloured).split())
+    for told in ("eth1 vanished", "not in force", "a.toml:3: is odd", "7 lost (the disk is full)", "5 lost"):
+        assert told in text
+    assert coloured.count("\x1b[31m") >= 4
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_threat(width: int) -> None:
+    told = asyncio.run(FakeView().threat("t-5"))
+    text = fitting(detail.tell_threat(told, PLAIN, width), width)
+    assert text.startswith("high port_scan (T1046), opened")
+    for part in ("250 ports", "22, 23, 80", "WHAT WAS DONE", "would have banned", "FLOWS", "203.0.113.5:443"):
+        assert part in text
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_explanation(width: int) -> None:
+    told = asyncio.run(FakeView().explain("203.0.113.5", "ingress"))
+    lines = list(detail.tell_explanation(told, PLAIN, width))
+    text = fitting(lines, width)
+    assert lines[0] == "packets from 203.0.113.5: drop (by rule)"
+    (winner,) = [line for line in lines if line.startswith("=>")]
+    assert "203.0.113.0/24" in winner
+    assert "4 321 dropped" in text
+    assert "trafficctl add-cidr 203.0.113.5/32" in " ".join(text.split())
+
+
+def test_mistakes_stand_under_their_lines() -> None:
+    wrong = {"path": "a.toml", "line": 3, "what": "no such key", "text": "\tcolour = 1"}
+    checked = {"path": "a.toml", "rules": 0, "prefixes": 0, "mistakes": [wrong], "notes": []}
+    assert list(mistakes.tell(checked, PLAIN, 60)) == [
+        "a.toml",
+        "     3 |     colour = 1",
+        "       ^ no such key",
+        "a.toml: 1 mistake; the daemon would keep what it has",
+    ]
+
+
+def test_findings_end_with_their_sum() -> None:
+    rows = [
+        {"subject": "kernel", "state": "ok", "what": "Linux", "advice": ""},
+        {"subject": "clock", "state": "warn", "what": "off " * 30, "advice": "turn it on"},
+    ]
+    lines = list(findings.tell(rows, PLAIN, 60))
+    fitting(lines, 60)
+    assert lines[0] == "ok    kernel  Linux"
+    assert any(line.strip() == "-> turn it on" for line in lines)
+    assert lines[-1] == "1 warn, 1 ok"
+
+
+def test_event_lines() -> None:
+    event: dict[str, Any] = {
+        "timestamp": T0 + 0.25,
+        "action": "DROP",
+        "interface": "eth0",
+        "protocol": "TCP",
+        "src_ip": "203.0.113.5",
+        "src_port": 4711,
+        "dst_ip": "2001:db8::1",
+        "dst_port": 22,
+        "packet_size": 60,
+        "rule": "bad\nneighbours",
+    }
+    told = events.event_line(event, PLAIN)
+    assert told == ("22:13:20.250 drop    eth0 TCP 203.0.113.5:4711 -> [2001:db8::1]:22 60 B rule bad\\nneighbours")
+    ping = {**event, "action": "LOG", "protocol": "ICMP", "src_port": 8, "dst_port": 0, "rule": None}
+    assert "monitor eth0 ICMP 203.0.113.5 -> 2001:db8::1 60 B" in events.event_line(ping, PLAIN)

@@ -1,0 +1,92 @@
+"""Tables fit any width, lose nothing silently, and colour by meaning only."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from control_fake import BAN, FLOW, RULE, THREAT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trafficctl.render import columns, table
+from trafficctl.render.style import Style
+from trafficctl.render.table import Column
+
+PLAIN = Style(False)
+KINDS = [
+    (columns.FLOWS, FLOW),
+    (columns.RULES, RULE),
+    (columns.THREATS, THREAT),
+    (columns.BANS, BAN),
+]
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+@pytest.mark.parametrize(("shown", "row"), KINDS)
+def test_fits(shown: tuple[Column, ...], row: dict[str, object], width: int) -> None:
+    lines = table.lines([row] * 3, shown, width, PLAIN)
+    assert max(table.cells(line) for line in lines) <= width
+    told = lines[4:]
+    if told:
+        assert re.fullmatch(r"\(no room for: .*", told[0])
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_the_telling_columns_stay(width: int) -> None:
+    (head, row, *_) = table.lines([FLOW], columns.FLOWS, width, PLAIN)
+    assert {"FROM", "TO", "BYTES"} <= set(head.split())
+    assert "192.0.2.10:51000" in row
+    assert "203.0.113.5:443" in row
+    (head, row, *_) = table.lines([THREAT], columns.THREATS, width, PLAIN)
+    assert str(THREAT["id"]) in row
+    (head, row, *_) = table.lines([RULE], columns.RULES, width, PLAIN)
+    assert "203.0.113.0/24" in row
+
+
+@given(
+    st.integers(1, 120),
+    st.lists(st.fixed_dictionaries({"a": st.text(max_size=40), "b": st.integers(), "c": st.text(max_size=40)})),
+)
+def test_never_wider_than_it_may_be(width: int, rows: list[dict[str, object]]) -> None:
+    shown = [Column("a", "A", shrinks_to=5, weight=9), Column("b", "B", right=True), Column("c", "C", shrinks_to=3)]
+    lines = table.lines(rows, shown, width, PLAIN)
+    assert all(table.cells(line) <= width for line in lines)
+    assert len(lines) in (len(rows) + 1, len(rows) + 2)
+
+
+def test_without_a_limit_nothing_is_cut() -> None:
+    lines = table.lines([{"a": "x" * 500}], [Column("a", "A", shrinks_to=5)], None, PLAIN)
+    assert lines[1] == "x" * 500
+
+
+def test_empty_columns_are_left_out() -> None:
+    shown = [Column("a", "A"), Column("b", "B"), Column("c", "C")]
+    assert table.lines([{"a": 1, "b": None, "c": 3}], shown, 80, PLAIN) == ["A  C", "1  3"]
+
+
+def test_numbers_stand_right() -> None:
+    shown = [Column("n", "NUMBER", right=True)]
+    assert table.lines([{"n": 5}, {"n": 1234567}], shown, 80, PLAIN) == [" NUMBER", "      5", "1234567"]
+
+
+def test_colour_does_not_move_anything() -> None:
+    row = {**RULE, "label": "drop"}
+    plain = table.lines([row], columns.RULES, 80, PLAIN)
+    coloured = table.lines([row], columns.RULES, 80, Style(True))
+    assert [re.sub(r"\x1b\[\d+m", "", line) for line in coloured] == plain
+    assert coloured[1].count("\x1b[31mdrop\x1b[0m") == 1  # the action, not the label
+
+
+def test_wide_and_combining_characters_are_measured() -> None:
+    assert table.cells("日本") == 4
+    assert table.cells("é") == 1
+    assert table.clip("日本語", 5) == "日本…"
+    assert table.pad("日本", 6) == "日本  "
+    assert table.clip("abc", 0) == ""
+
+
+def test_hostile_labels_are_shown_as_text() -> None:
+    lines = table.lines([{**RULE, "label": "\x1b]0;owned\x07\r\n"}], columns.RULES, 160, PLAIN)
+    assert len(lines) == 2
+    assert lines[1].isprintable()
