@@ -34,9 +34,9 @@ def test_vanished_rules_stay_named_for_a_while() -> None:
     registry = RuleIds()
     [number] = registry.assign([rule("a")], 0.0).tolist()
     registry.assign([], 10.0)
-    registry.assign([], 3600.0)
+    registry.assign([], 3609.0)
     assert registry.names() == {number: "a"}
-    registry.assign([], 3611.0)
+    registry.assign([], 3610.0)
     assert registry.names() == {}
     assert registry.rule(number) is None
 
@@ -65,6 +65,16 @@ def test_colliding_numbers_are_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ids.zlib, "crc32", lambda _: MAX_ID)
     numbers = RuleIds().assign([rule("a"), rule("b"), rule("c")], 0.0).tolist()
     assert numbers == [MAX_ID, 1, 2]
+
+
+def test_readers_of_other_threads_see_one_generation() -> None:
+    """What `names` iterates over is not what `assign` fills."""
+    registry = RuleIds()
+    registry.assign([rule("a")], 0.0)
+    present = registry._present
+    before = dict(present.rules)
+    registry.assign([rule("b"), rule("c")], 1.0)
+    assert present.rules == before
 
 
 def test_names_of_undecodable_paths() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from policy_reference import NOW, Reference, columns, compiled, jiffies, longest
 
 from trafficmond import abi
 from trafficmond.model import Action, Direction, Reason, verdict_word
+from trafficmond.policy import layout
 from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.listfile import parse_list
 from trafficmond.policy.load import Policy, load_policy
@@ -209,6 +211,13 @@ def test_precedence(tmp_path: Path) -> None:
         table, ids = compiled(policy)
         [word] = verdicts(table, ["192.0.2.1"], Direction.INGRESS)
         assert policy.rules[ids.tolist().index(word & abi.RULE_MASK)].name == winner
+
+
+def test_bounds_are_the_kernel_s() -> None:
+    header = (ROOT / "bpf" / "table.h").read_text()
+    defined = dict(re.findall(r"#define (TM_\w+) (\d+)", header))
+    assert int(defined["TM_STEPS_MAX"]) == layout.STEPS_MAX
+    assert int(defined["TM_PARENTS_MAX"]) == layout.PARENTS_MAX
 
 
 def test_header_and_pages() -> None:
