@@ -23,7 +23,7 @@ from trafficmond.store.writer import Limits
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 Make = Callable[..., Batch]
-KILLS = 20
+KILLS = 12
 
 
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -96,7 +96,7 @@ CHILD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from conftest import NAMES, reports
+from store_reports import NAMES, reports
 from trafficmond.store.records import Change
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
