@@ -180,7 +180,7 @@ def test_the_configurations_of_the_original(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.chdir(tmp_path)
     strict = load_settings(ORIGINAL / "strict.json")
     assert strict.permitted_cidrs == ("127.0.0.0/8", "192.168.1.0/24")
-    assert (strict.policy.default, strict.logs) == ("monitor", (Log(),))
+    assert (strict.policy.default, strict.logs) == ("monitor", (Log(format="console"),))
     assert load_settings(ORIGINAL / "strict.json", Flags(drop_packets=True)).policy.default == "drop"
     assert len(load_settings(ORIGINAL / "default.json").permitted_cidrs) == 4
     logging = load_settings(ORIGINAL / "logging-example.json")

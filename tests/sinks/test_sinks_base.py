@@ -12,7 +12,7 @@ from trafficmond.config.settings import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Threat
-from trafficmond.sinks import base
+from trafficmond.sinks import base, messages
 from trafficmond.sinks.base import SLICE, Sink
 from trafficmond.sinks.messages import STARTED, Note
 
@@ -69,7 +69,7 @@ def deadline(seconds: float = 5.0) -> float:
 
 def test_what_is_given_is_written_in_order_and_the_writer_closed() -> None:
     disk = Disk()
-    sink = Sink(Log(buffer_size=100_000), disk, notes=True)
+    sink = Sink(Log(buffer_size=100_000), disk, notes=messages.NOTICE)
     sink.start()
     sink.emit(many(5000), NAMES)
     sink.threat(threat())

@@ -142,3 +142,14 @@ def test_what_a_log_that_goes_could_not_write_is_said(capfd: pytest.CaptureFixtu
         error += capfd.readouterr().err
     assert error.count("lost 7 events") == 1
     sinks.close(time.monotonic() + 5)
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+def test_people_are_told_more_when_they_ask(verbose: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    sinks = SinkSet([Log("console", actions=())], verbose=verbose)
+    sinks.start()
+    sinks.note(messages.UNBANNED, "a ban ended")
+    sinks.note(messages.UNBANNED, "urgently", priority=messages.WARNING)
+    sinks.close(time.monotonic() + 5)
+    text = capfd.readouterr().out
+    assert ("a ban ended" in text, "urgently" in text) == (verbose, True)

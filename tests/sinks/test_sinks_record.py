@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,23 @@ def test_a_threat_as_a_line() -> None:
     assert (found["event"], found["detector"], found["severity"], found["count"]) == ("threat", "port_scan", "high", 40)
     assert found["timestamp_iso"] == "2024-11-28T23:01:00.500Z"
     assert found["evidence"] == {"unit": "ports", "sample": [22, 23, 25]}
+
+
+def test_evidence_that_json_cannot_hold_is_made_plain() -> None:
+    odd = threat()
+    odd.evidence = {"n": np.int64(5), "share": np.float32(0.5), "gap": float("nan"), "at": {1: (np.inf, b"x")}}
+    odd.evidence["ports"] = np.arange(3)
+    found = json.loads(threat_line(odd), parse_constant=pytest.fail)
+    assert found["evidence"] == {
+        "n": 5,
+        "share": 0.5,
+        "gap": None,
+        "at": {"1": [None, "b'x'"]},
+        "ports": [0, 1, 2],
+    }
+
+
+def test_every_field_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs/logs.md").read_text()
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == list(record.FIELDS)

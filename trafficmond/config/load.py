@@ -121,7 +121,7 @@ def _parse_original(raw: Any, report: Report) -> Settings:
         report("permitted_cidrs", 'the file must hold an object, such as {"permitted_cidrs": ["192.168.1.0/24"]}')
         return Settings()
     found = read(_Original, raw, report)
-    settings = Settings(permitted_cidrs=found.permitted_cidrs)
+    settings = Settings(permitted_cidrs=found.permitted_cidrs, logs=(Log(format="console"),))
     if "logging" not in raw or found.logging is None:
         return settings
     own = found.logging

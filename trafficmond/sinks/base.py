@@ -56,8 +56,11 @@ class _Events:
 class Sink:
     """One [[log]] at work. Every method may be called from the daemon's loop: none waits, but `close`."""
 
-    def __init__(self, log: Log, writer: Writer, *, notes: bool = False, warning: str = "") -> None:
-        """`notes`: whether it takes the daemon's own messages. `warning` is shown as its error while it works."""
+    def __init__(self, log: Log, writer: Writer, *, notes: int = -1, warning: str = "") -> None:
+        """`notes`: the least urgent priority of the daemon's own messages that it takes; -1: none.
+
+        `warning` is shown as its error while it works.
+        """
         self.log = log
         self.notes = notes
         self.lost = 0  # events, threats and notes
@@ -100,8 +103,8 @@ class Sink:
             self._put(threat)
 
     def note(self, note: Note) -> None:
-        """Queue a message about the daemon, if this sink takes them."""
-        if self.notes:
+        """Queue a message about the daemon, if this sink takes it."""
+        if note.level <= self.notes:
             self._put(note)
 
     def _put(self, item: Threat | Note) -> None:

@@ -34,13 +34,17 @@ _WRITERS: Mapping[str, Callable[[Log], Writer]] = {
 }
 
 
-def make_sink(log: Log) -> Sink:
-    """The sink of one [[log]]. Where there is no journal, its entries go to standard error, and `error` says so."""
-    if log.format != "journal":
-        return Sink(log, _WRITERS[log.format](log), notes=log.format == "console")
-    if journal.available():
-        return Sink(log, Journal(), notes=True)
-    return Sink(log, Console(log, _STDERR), notes=True, warning=_NO_JOURNAL)
+def make_sink(log: Log, verbose: bool = False) -> Sink:
+    """The sink of one [[log]]. Where there is no journal, its entries go to standard error, and `error` says so.
+
+    The journal takes every message of the daemon; people are spared those of priority info unless `verbose`.
+    """
+    for_people = messages.DEBUG if verbose else messages.NOTICE
+    if log.format == "journal" and journal.available():
+        return Sink(log, Journal(), notes=messages.DEBUG)
+    if log.format == "journal":
+        return Sink(log, Console(log, _STDERR), notes=for_people, warning=_NO_JOURNAL)
+    return Sink(log, _WRITERS[log.format](log), notes=for_people if log.format == "console" else -1)
 
 
 @dataclass(slots=True)
@@ -58,10 +62,11 @@ class SinkSet:
     Those go to the journal under systemd, and to standard error where a person may be looking at it.
     """
 
-    def __init__(self, logs: Sequence[Log], clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, logs: Sequence[Log], *, verbose: bool = False, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._sinks = [make_sink(log) for log in logs]
-        self._notes = _place_for_notes(logs)
+        self._verbose = verbose
+        self._sinks = [make_sink(log, verbose) for log in logs]
+        self._notes = _place_for_notes(logs, verbose)
         self._retired: list[Sink] = []  # of settings that are no more, until their threads have ended
         self._reported: dict[Sink, _Reported] = {}
 
@@ -81,7 +86,7 @@ class SinkSet:
         for log in logs:
             same = next((sink for sink in leaving if sink.log == log), None)
             if same is None:
-                starting.append(make_sink(log))
+                starting.append(make_sink(log, self._verbose))
             else:
                 leaving.remove(same)
             sinks.append(same or starting[-1])
@@ -90,7 +95,7 @@ class SinkSet:
         for sink in starting:
             sink.start(next((old for old in leaving if old.log.path == sink.log.path), None))
         self._retired += leaving
-        self._sinks, self._notes = sinks, _place_for_notes(logs)
+        self._sinks, self._notes = sinks, _place_for_notes(logs, self._verbose)
         for sink in self._notes:
             sink.start()
 
@@ -158,12 +163,13 @@ class SinkSet:
                 del self._reported[sink]
 
 
-def _place_for_notes(logs: Sequence[Log]) -> list[Sink]:
+def _place_for_notes(logs: Sequence[Log], verbose: bool) -> list[Sink]:
     """The sink that takes notes where none of the logs is where they are looked for."""
     journals = any(log.format == "journal" for log in logs)
     if "JOURNAL_STREAM" in os.environ and journal.available():
-        return [] if journals else [Sink(_NOTES_ONLY, Journal(), notes=True)]
+        return [] if journals else [make_sink(replace(_NOTES_ONLY, format="journal"))]
     consoles = any(log.format == "console" and log.path is None for log in logs)
     if consoles or (journals and not journal.available()):
         return []
-    return [Sink(_NOTES_ONLY, Console(_NOTES_ONLY, _STDERR), notes=True)]
+    notes = messages.DEBUG if verbose else messages.NOTICE
+    return [Sink(_NOTES_ONLY, Console(_NOTES_ONLY, _STDERR), notes=notes)]

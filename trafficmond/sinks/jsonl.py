@@ -26,7 +26,7 @@ def event_lines(batch: Batch, names: Names) -> list[str]:
 
 def threat_line(threat: Threat) -> str:
     """A threat as one JSON object, without newline."""
-    return json.dumps(record.threat_record(threat), separators=(",", ":"), default=str)
+    return json.dumps(record.threat_record(threat), separators=(",", ":"))
 
 
 class JsonLines:

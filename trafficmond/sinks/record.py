@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -95,7 +95,7 @@ def threat_record(threat: Threat) -> dict[str, Any]:
         "last_seen": threat.last_seen,
         "count": threat.count,
         "summary": threat.summary,
-        "evidence": threat.evidence,
+        "evidence": _plain(threat.evidence),
     }
 
 
@@ -113,6 +113,19 @@ def _named(numbers: list[int], name: Callable[[int], str]) -> list[str]:
     """`name` of each number, asked once for each distinct one."""
     known = {number: name(number) for number in set(numbers)}
     return [known[number] for number in numbers]
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: numpy's numbers as Python's, infinities and nan as null, the rest as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def _encodable(name: str) -> str:
