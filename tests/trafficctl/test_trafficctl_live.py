@@ -285,7 +285,7 @@ def test_on_a_terminal(running: Running) -> None:
         screen_.press("j")
         for width, height in ((60, 20), (200, 60)):
             screen_.resize(width, height)
-            shown = screen_.until(rf"(?s)^trafficmon.*\n{{{height // 3}}}.*q quit")
+            shown = screen_.until(rf"^trafficmon .*\n(.*\n){{{height - 2}}}q quit.*\n$")
             assert "192.0.2.10:51000" in shown
         screen_.press("?")
         screen_.until("pause and go on")
