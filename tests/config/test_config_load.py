@@ -109,8 +109,8 @@ def test_every_mistake_comes_with_its_line(tmp_path: Path) -> None:
         '[[log]]\nformat = "csv"\n[[log]]\n  format = "xml"\n[detect.nothing]\n',
     )
     found = mistakes_of(path)
-    assert [text.partition(" ")[0] for text in found] == [":2:", ":1:", ":6:", ":10:", ":11:"]
-    assert "did you mean xdp_mode?" in found[0]
+    assert [text.partition(" ")[0] for text in found] == [":1:", ":2:", ":6:", ":10:", ":11:"]
+    assert "did you mean xdp_mode?" in found[1]
     assert "use 32768 or 65536" in found[2]
     assert "detect.nothing: there is no such detector" in found[4]
 

@@ -31,12 +31,12 @@ def load_settings(
     if path is None:
         return _with_flags(_parse_toml({}, Path("/"), detectors or {}, _ignore), flags)
     text = _read_text(path)
-    mistakes: list[Mistake] = []
+    found: list[tuple[int, Mistake]] = []
     lines: dict[str, int] = {}
 
     def report(key: str, what: str) -> None:
         line = line_of(key, lines)
-        mistakes.append(Mistake(f"{path}:{line}" if line else str(path), f"{key}: {what}"))
+        found.append((line or 0, Mistake(f"{path}:{line}" if line else str(path), f"{key}: {what}")))
 
     path = path.absolute()
     if path.suffix == ".json":
@@ -45,7 +45,8 @@ def load_settings(
         raw = _decode(path, text, tomllib.loads)
         lines = key_lines(text)
         settings = _parse_toml(raw, path.parent, detectors or {}, report)
-    if mistakes:
+    if found:
+        mistakes = [mistake for _, mistake in sorted(found, key=lambda each: each[0])]
         raise ConfigError(mistakes, hint="correct the file; trafficctl check shows every mistake")
     return _with_flags(replace(settings, source=path), flags)
 
