@@ -99,7 +99,7 @@ static void tm_capture_packet(struct tm_capture *c, const struct tm_interface *i
 		captured = length;
 	memset(&p, 0, sizeof(p));
 	p.wire_len = length;
-	tm_note_seen(totals, length);
+	tm_note_seen(totals, length, at);
 	if (captured < length)
 		totals->snapped++;
 	c->last = at;

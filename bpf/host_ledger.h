@@ -51,6 +51,7 @@ struct tm_host_totals {
 	__u64 malformed_by[TM_MALFORMED_MAX];
 	__u64 size_class[TM_SIZE_CLASSES];
 	__u64 size_min, size_max;
+	double first, last;
 	__u64 snapped;	     /* packets that the capture holds only in part */
 	__u64 unknown_link; /* packets under a link type that is not read; among not_ip */
 };
@@ -106,8 +107,12 @@ static int tm_size_class(__u64 length)
 }
 
 /* Notes a packet in the totals; the caller adds it to in_flows, not_ip or malformed. */
-static void tm_note_seen(struct tm_host_totals *t, __u64 length)
+static void tm_note_seen(struct tm_host_totals *t, __u64 length, double at)
 {
+	if (!t->seen.packets || at < t->first)
+		t->first = at;
+	if (!t->seen.packets || at > t->last)
+		t->last = at;
 	if (!t->seen.packets || length < t->size_min)
 		t->size_min = length;
 	if (length > t->size_max)

@@ -309,7 +309,7 @@ static __u64 tm_lines_read(struct tm_lines *l, const char *data, __u64 size, int
 			e.key.ifindex = tm_interface_number(l, e.interface);
 			e.key.verdict = e.action << TM_ACTION_SHIFT;
 			seen = (struct tm_seen){ .at = e.at, .length = e.size };
-			tm_note_seen(&l->ledger->totals, e.size);
+			tm_note_seen(&l->ledger->totals, e.size, e.at);
 			tm_ledger_add(l->ledger, &e.key, &seen);
 			continue;
 		}

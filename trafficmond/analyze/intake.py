@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -100,6 +101,8 @@ class Intake:
     snapped: int = 0  # packets that a capture holds only in part
     records: int = 0  # log lines, flow records or packets that were read
     late_rows: int = 0
+    first: float = math.inf  # time of the earliest packet, epoch seconds
+    last: float = -math.inf
     _interfaces: dict[str, int] = field(default_factory=dict)
 
     def ifindex(self, name: str) -> int:
@@ -117,6 +120,10 @@ class Intake:
     def interfaces(self) -> dict[int, str]:
         """Names by the numbers given."""
         return {number: name for name, number in self._interfaces.items()}
+
+    def reach(self, first: float, last: float) -> None:
+        """Packets from `first` to `last` were seen."""
+        self.first, self.last = min(self.first, first), max(self.last, last)
 
     def flow(self, packets: int, octets: int) -> None:
         """Packets that went into rows."""

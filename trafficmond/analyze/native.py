@@ -51,6 +51,8 @@ class Totals(ctypes.Structure):
         ("size_class", ctypes.c_uint64 * 7),
         ("size_min", ctypes.c_uint64),
         ("size_max", ctypes.c_uint64),
+        ("first", ctypes.c_double),
+        ("last", ctypes.c_double),
         ("snapped", ctypes.c_uint64),
         ("unknown_link", ctypes.c_uint64),
     )
@@ -241,3 +243,4 @@ def account(totals: Totals, intake: Intake) -> None:
     intake.sizes.classes += totals.size_class[:]
     if totals.seen.packets:
         intake.sizes.extent(totals.size_min, totals.size_max)
+        intake.reach(totals.first, totals.last)

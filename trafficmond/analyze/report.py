@@ -56,7 +56,6 @@ class Gatherer:
         self._actions: dict[int, Count] = {}
         self._interfaces: dict[int, Count] = {}
         self._services = np.zeros((len(_WITH_PORTS), 65536), np.int64)  # flows by protocol and the responder's port
-        self._first, self._last = np.inf, -np.inf
 
     def add(self, deltas: Batch, flows: Batch) -> None:
         """Counts the DELTA rows of an interval, and the FLOW rows that the flow table made of them."""
@@ -72,10 +71,10 @@ class Gatherer:
         """The whole report; `now` is when it was made (epoch seconds)."""
         self._count()
         listed = sorted(threats, key=lambda threat: (-threat.severity, threat.first_seen))
-        temporal = self._temporal()
+        temporal = self._temporal(intake)
         return {
             "generated_at": iso(now),
-            "summary": self._summary(intake, len(listed), sources, temporal["duration_seconds"]),
+            "summary": self._summary(intake, len(listed), sources, temporal),
             "top_sources": self._talkers(self._sources, "src"),
             "top_destinations": self._talkers(self._destinations, "dst"),
             "protocol_distribution": _distribution({protocol_name(k): v for k, v in self._protocols.items()}),
@@ -112,8 +111,6 @@ class Gatherer:
         self._sources.add(mix(rows["src_hi"], rows["src_lo"]), packets, octets, rows)
         self._destinations.add(mix(rows["dst_hi"], rows["dst_lo"]), packets, octets, rows)
         self._timeline.add(rows["last"], packets, np.where(action == Action.DROP, packets, 0), octets)
-        self._first = min(self._first, float(rows["first"].min()))
-        self._last = max(self._last, float(rows["last"].max()))
 
     def _count_flows(self, rows: Batch) -> None:
         self._pairs.add(rows["id"], rows["moved_packets"], rows["moved_bytes"], rows)
@@ -123,8 +120,10 @@ class Gatherer:
 
     # ---- sections ----
 
-    def _summary(self, intake: Intake, threats: int, sources: list[dict[str, Any]], duration: float) -> dict[str, Any]:
-        seen = intake.seen
+    def _summary(
+        self, intake: Intake, threats: int, sources: list[dict[str, Any]], temporal: dict[str, Any]
+    ) -> dict[str, Any]:
+        seen, duration = intake.seen, temporal["duration_seconds"]
         dropped = self._actions.get(Action.DROP, Count())
         return {
             "sources": sources,
@@ -140,8 +139,8 @@ class Gatherer:
             "drop_rate": _percent(dropped.packets, seen.packets),
             "packets_per_second": _ratio(seen.packets, duration),
             "bytes_per_second": _ratio(seen.bytes, duration),
-            "start_time": None if self._first == np.inf else iso(self._first),
-            "end_time": None if self._first == np.inf else iso(self._last),
+            "start_time": temporal["start"],
+            "end_time": temporal["end"],
             "duration_seconds": duration,
             "accounting": {
                 **{name: asdict(getattr(intake, name)) for name in ("seen", "in_flows", "not_ip", "malformed")},
@@ -165,18 +164,18 @@ class Gatherer:
             for entry in tally.top(self._top)
         ]
 
-    def _temporal(self) -> dict[str, Any]:
+    def _temporal(self, intake: Intake) -> dict[str, Any]:
         bins = list(self._timeline.bins())
         width = self._timeline.width
         peak = max(bins, key=lambda bin_: bin_[1], default=None)
         hours: Counter[int] = Counter()
         for start, packets, _, _ in bins:
             hours[start // 3600 % 24] += packets
-        duration = round(max(0.0, self._last - self._first), 6) if bins else 0.0
+        timed = intake.first <= intake.last
         return {
-            "start": None if not bins else iso(self._first),
-            "end": None if not bins else iso(self._last),
-            "duration_seconds": duration,
+            "start": iso(intake.first) if timed else None,
+            "end": iso(intake.last) if timed else None,
+            "duration_seconds": round(intake.last - intake.first, 6) if timed else 0.0,
             "interval_seconds": width,
             "timeline": [
                 {"time": start, "packets": packets, "dropped": dropped, "bytes": octets}

@@ -169,4 +169,6 @@ def counted_records(rows: Batch, intake: Intake) -> Batch:
         intake.flow(int(packets.sum()), int(octets.sum()))
         intake.sizes.add_means(packets, octets)
     intake.records += len(rows)
+    if len(rows):
+        intake.reach(float(rows["start"].min()), float(rows["end"].max()))
     return rows

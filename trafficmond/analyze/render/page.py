@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from html import escape
@@ -27,15 +28,16 @@ _HEAD = """<!DOCTYPE html>
 <main>
 """
 _TAIL = "</main>\n</body>\n</html>\n"
+_BREAKS = re.compile(r"([._-])(?=\w)")  # where a long file name may break
 _MARKS = 24  # moments pointed out on the time line
 _SEVERITIES = ("critical", "high", "medium", "low")
-_TECHNIQUE_DIGITS = 4
+_TECHNIQUE = re.compile(r"T[0-9]{4}(\.[0-9]{3})?")
 _WIDE = 34  # characters of evidence that take a line of their own
 
 
 def render(report: dict[str, Any]) -> str:
     """The page."""
-    title = _title(report)
+    title = f"Traffic report: {_name(report)}"
     body = "\n".join(part for section in _SECTIONS for part in section(report))
     return _HEAD.format(title=_text(title), css=CSS) + body + _TAIL
 
@@ -44,21 +46,23 @@ def _text(value: Any) -> str:
     return escape(f.plain(value))
 
 
-def _title(report: dict[str, Any]) -> str:
+def _name(report: dict[str, Any]) -> str:
+    """What was observed: "traffic.jsonl and 2 more"."""
     sources = report["summary"]["sources"]
-    if not sources:
-        return "Traffic report"
     more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
-    return f"Traffic report: {sources[0]['name']}{more}"
+    return f"{sources[0]['name']}{more}" if sources else "this host"
 
 
 def _header(report: dict[str, Any]) -> Iterator[str]:
     summary = report["summary"]
     formats = ", ".join(dict.fromkeys(source["format"] for source in summary["sources"]))
-    yield f"<header><h1>{_text(_title(report))}</h1>"
-    times = f"{f.day(summary['start_time'])} to {f.day(summary['end_time'])}"
-    yield f"<p>{_text(times)} &middot; {_text(f.span(summary['duration_seconds']))}"
-    yield f"{' &middot; ' + _text(formats) if formats else ''}</p></header>"
+    name = _BREAKS.sub(r"\1<wbr>", _text(_name(report)))
+    yield f'<header><p class="kind">Traffic report</p><h1>{name}</h1>'
+    parts = [formats]
+    if summary["start_time"]:
+        parts = [f"{f.day(summary['start_time'])} to {f.day(summary['end_time'])}", f.span(summary["duration_seconds"])]
+        parts.append(formats)
+    yield f"<p>{' &middot; '.join(_text(part) for part in parts if part)}</p></header>"
 
 
 def _verdict(report: dict[str, Any]) -> Iterator[str]:
@@ -126,12 +130,7 @@ def _label(name: str) -> str:
 def _technique(technique: str) -> str:
     """A link to MITRE ATT&CK where it is one of its numbers."""
     base, _, sub = technique.partition(".")
-    if (
-        base.startswith("T")
-        and base[1:].isdigit()
-        and len(base) == _TECHNIQUE_DIGITS + 1
-        and (not sub or sub.isdigit())
-    ):
+    if _TECHNIQUE.fullmatch(technique):
         path = f"{base}/{sub}" if sub else base
         return f'<a href="https://attack.mitre.org/techniques/{path}/" rel="noreferrer">{technique}</a>'
     return f"<span>{_text(technique)}</span>" if technique else ""
@@ -189,8 +188,8 @@ def _listed(title: str, what: str, items: Any, *, mono: bool = False) -> Iterato
     yield f'<section class="card"><h2>{title}</h2>'
     yield f'<div class="head"><span>{what}</span><span>packets</span><span>bytes</span></div><ul class="rows">'
     for name, share in rows:
-        label = f"{_text(name)}" if name else "(none)"
-        yield f'<li title="{_text(f.percent(share["percent"]))}"><span class="name{" mono" if mono else ""}">{label}</span>'
+        kind = "name mono" if mono else "name"
+        yield f'<li title="{_text(f.percent(share["percent"]))}"><span class="{kind}">{_text(name) or "(none)"}</span>'
         yield f'<span class="number">{f.number(share["packets"])}</span>'
         yield f'<span class="number">{f.octets(share["bytes"])}</span>{charts.share(share["percent"])}</li>'
     yield "</ul></section>"
@@ -223,7 +222,7 @@ def _flows(report: dict[str, Any]) -> Iterator[str]:
     for flow in flows:
         ends = [f.endpoint(flow[f"{side}_ip"], flow[f"{side}_port"], flow["protocol"]) for side in ("src", "dst")]
         yield f'<li><span class="name"><span class="soft">{_text(flow["protocol"])}</span> '
-        yield f'<span class="mono">{_text(ends[0])}</span><span class="arrow">&rarr;</span>'
+        yield f'<span class="mono">{_text(ends[0])}</span> <span class="arrow">&rarr;</span>'
         yield f'<span class="mono">{_text(ends[1])}</span></span>'
         yield f'<span class="number">{f.number(flow["packets"])}</span>'
         yield f'<span class="number">{f.octets(flow["bytes"])}</span>{charts.share(100 * flow["bytes"] / most)}</li>'
@@ -239,7 +238,8 @@ def _services(report: dict[str, Any]) -> Iterator[str]:
     yield '<span></span><span>flows</span></div><ul class="rows">'
     for service in services:
         yield f'<li><span class="name">{_text(service["protocol"])} {service["port"]}</span><span></span>'
-        yield f'<span class="number">{f.number(service["flows"])}</span>{charts.share(100 * service["flows"] / most)}</li>'
+        part = 100 * service["flows"] / most
+        yield f'<span class="number">{f.number(service["flows"])}</span>{charts.share(part)}</li>'
     yield "</ul></section>"
 
 
@@ -250,9 +250,10 @@ def _reading(report: dict[str, Any]) -> Iterator[str]:
     yield '<section class="card"><h2>Accounting</h2><dl>'
     for name, label in (("seen", "Seen"), ("in_flows", "In flows"), ("not_ip", "Not IP"), ("malformed", "Malformed")):
         count = accounting[name]
-        yield f'<dt>{label}</dt><dd class="number">{f.plural(count["packets"], "packet")}, {f.octets(count["bytes"])}</dd>'
-    for reason, packets in accounting["malformed_by"].items():
-        yield f'<dt>{_label(reason)}</dt><dd class="number">{f.plural(packets, "packet")}</dd>'
+        packets = f.plural(count["packets"], "packet")
+        yield f'<dt>{label}</dt><dd class="number">{packets}, {f.octets(count["bytes"])}</dd>'
+    for reason, malformed in accounting["malformed_by"].items():
+        yield f'<dt>{_label(reason)}</dt><dd class="number">{f.plural(malformed, "packet")}</dd>'
     if damage["total"]:
         yield f"<dt>Could not be read</dt><dd>{f.plural(damage['total'], 'place')}</dd>"
     yield "</dl>"
@@ -268,7 +269,8 @@ def _reading(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _footer(report: dict[str, Any]) -> Iterator[str]:
-    yield f"<footer>trafficmon {_text(__version__)}, {_text(f.day(report['generated_at']))}. All times are UTC.</footer>\n"
+    made = f"trafficmon {__version__}, {f.day(report['generated_at'])}"
+    yield f"<footer>{_text(made)}. All times are UTC.</footer>\n"
 
 
 _SECTIONS = (

@@ -33,6 +33,7 @@ p { margin: 0; }
 .mono { font-family: var(--mono); font-size: .92em; overflow-wrap: anywhere; }
 .number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 header { margin-bottom: 1.1rem; }
+header p.kind { font-size: .84rem; font-weight: 600; margin-bottom: .1rem; }
 header p { color: var(--soft); font-size: .93rem; overflow-wrap: anywhere; }
 .verdict {
   display: flex; flex-wrap: wrap; align-items: center; gap: .4rem .6rem; border-radius: .7rem;
@@ -105,7 +106,7 @@ svg .edge { stroke: var(--bar); fill: none; }
   color: var(--soft); border-bottom: 1px solid var(--line); padding-bottom: .3rem; margin-bottom: .2rem; }
 .head span + span { text-align: right; }
 .head span:last-child { min-width: 4.6rem; }
-.arrow { color: var(--soft); padding: 0 .15rem; }
+.arrow { color: var(--soft); }
 .places { list-style: none; margin: .6rem 0 0; padding: 0; font-size: .88rem; }
 .places li { padding: .28rem 0; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
 footer { color: var(--soft); font-size: .84rem; text-align: center; margin-top: 1.6rem; }

@@ -47,7 +47,9 @@ class _Page:
         for source in summary["sources"]:
             yield self._paint(f.plain(source["name"]), "title") + f"  {f.plain(source['format'])}"
         approximately = "" if summary["unique_exact"] else "about "
-        yield f"{f.day(summary['start_time'])} to {f.day(summary['end_time'])}, {f.span(summary['duration_seconds'])}"
+        if summary["start_time"]:
+            times = f"{f.day(summary['start_time'])} to {f.day(summary['end_time'])}"
+            yield f"{times}, {f.span(summary['duration_seconds'])}"
         yield (
             f"{f.plural(summary['total_packets'], 'packet')}, {f.octets(summary['total_bytes'])}, "
             f"{f.plural(summary['dropped_packets'], 'packet')} dropped ({f.percent(summary['drop_rate'])})"

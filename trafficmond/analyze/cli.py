@@ -1,0 +1,103 @@
+"""`trafficctl analyze`: its arguments, and what it does with them. Nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trafficmond.analyze.progress import Bar
+from trafficmond.errors import TrafficmonError
+
+if TYPE_CHECKING:
+    from trafficmond.config.settings import Settings
+
+_TOP_MAX = 1000
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Those of the command, beside the global ones (`output` says how to print)."""
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a log, a capture or flow records; - reads a pipe")
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="take the detectors' settings from here")
+    parser.add_argument("--top", type=_top, default=10, metavar="N", help="how many talkers and flows (default 10)")
+    parser.add_argument("--report", type=Path, metavar="OUT.html", help="write a self-contained HTML report as well")
+    parser.add_argument("--export-report", type=Path, metavar="OUT", help="write the report for programs as well")
+    parser.add_argument(
+        "--export-format", choices=("json", "csv"), default="json", help="of --export-report (default json)"
+    )
+
+
+def run(args: Namespace) -> int:
+    """Analyse; the exit code. Raises TrafficmonError if a file cannot be read or written."""
+    from trafficmond.analyze.render import data, page
+    from trafficmond.analyze.run import analyze
+
+    bar = Bar("reading")
+    try:
+        report = analyze(
+            args.files,
+            _settings(args.config),
+            time.time(),
+            top=args.top,
+            tick=lambda progress: bar.show(progress.done, progress.total),
+        )
+    finally:
+        bar.clear()
+    sys.stdout.write(_shown(report, args.output))
+    sys.stdout.flush()
+    if args.report:
+        write(args.report, page.render(report))
+    if args.export_report:
+        write(args.export_report, data.to_csv(report) if args.export_format == "csv" else data.to_json(report))
+    return 0
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file whole or not at all. Raises TrafficmonError saying what to do."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        hint = "give a path in a directory that you may write to"
+        raise TrafficmonError(f"cannot write {path}: {error.strerror}", hint=hint) from error
+
+
+def _shown(report: dict[str, Any], output: str) -> str:
+    from trafficmond.analyze.render import data, text
+
+    if output == "json":
+        return data.to_json(report)
+    if output == "jsonl":
+        return json.dumps(report, ensure_ascii=False) + "\n"
+    if output == "csv":
+        return data.to_csv(report)
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return text.render(report, shutil.get_terminal_size((100, 24)).columns, colour=colour)
+
+
+def _settings(path: Path | None) -> Settings:
+    """The settings asked for, else the daemon's own where they may be read, else the defaults."""
+    from trafficmond.config.load import load_settings
+    from trafficmond.config.settings import CONFIG_FILE
+    from trafficmond.detect.registry import settings_classes
+
+    if path is None and CONFIG_FILE.exists() and not os.access(CONFIG_FILE, os.R_OK):
+        print(f"trafficctl: {CONFIG_FILE} may not be read; the defaults are used", file=sys.stderr)
+        path = Path(os.devnull)
+    return load_settings(path, detectors=settings_classes())
+
+
+def _top(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _TOP_MAX:
+        raise ArgumentTypeError(f'"{text}" is no number from 1 to {_TOP_MAX}')
+    return int(text)

@@ -1,0 +1,37 @@
+"""A progress bar on standard error, only where a person watches."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+_EVERY_S = 0.1
+_WIDTH = 30
+
+
+class Bar:
+    """`show(done, total)` as often as wanted; it draws itself at most ten times a second. `clear` takes it away."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._watched = sys.stderr.isatty()
+        self._began = self._drawn = time.monotonic()
+        self._visible = False
+
+    def show(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not self._watched or now - self._drawn < _EVERY_S:
+            return
+        self._drawn = now
+        seconds = now - self._began
+        part = min(1.0, done / total) if total else 0.0
+        bar = "#" * round(part * _WIDTH) + "-" * (_WIDTH - round(part * _WIDTH))
+        left = f", {seconds / part - seconds:.0f} s left" if part > 0 else ""
+        sys.stderr.write(f"\r\x1b[K{self._label} [{bar}] {part:4.0%}{left}" if total else f"\r\x1b[K{self._label} ...")
+        sys.stderr.flush()
+        self._visible = True
+
+    def clear(self) -> None:
+        if self._visible:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
