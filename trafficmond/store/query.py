@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Action
 from trafficmond.protocols import protocol_number
-from trafficmond.store.prefix_sql import within
+from trafficmond.store.prefix_sql import Network, within
 from trafficmond.store.schema import FLOW_COLUMNS
 from trafficmond.store.sql import literal
 
 MAX_LIMIT = 1_000_000
+_BROAD = 0.5  # of an address's bits: 10.0.0.0/8, 2001:db8::/32, but not 192.0.2.0/24
 
 # What people call columns besides their names.
 _ALIASES = {
@@ -101,10 +102,11 @@ def _conditions(wanted: Filter, mistakes: list[Mistake]) -> Iterator[str]:
 
     yield from asked("since", lambda: f"last_seen >= {literal(wanted.since or 0.0)}")
     yield from asked("until", lambda: f"last_seen <= {literal(wanted.until or 0.0)}")
-    yield from asked("src", lambda: within("src_ip", _network(wanted.src)))
-    yield from asked("dst", lambda: within("dst_ip", _network(wanted.dst)))
+    timed = wanted.since is not None
+    yield from asked("src", lambda: _within("src_ip", wanted.src, timed))
+    yield from asked("dst", lambda: _within("dst_ip", wanted.dst, timed))
     yield from asked(
-        "host", lambda: f"({within('src_ip', _network(wanted.host))} OR {within('dst_ip', _network(wanted.host))})"
+        "host", lambda: f"({_within('src_ip', wanted.host, timed)} OR {_within('dst_ip', wanted.host, timed)})"
     )
     yield from asked("port", lambda: "(src_port = {0} OR dst_port = {0})".format(_port(wanted.port)))
     yield from asked("proto", lambda: f"protocol_num = {protocol_number(wanted.proto or '')}")
@@ -113,7 +115,15 @@ def _conditions(wanted: Filter, mistakes: list[Mistake]) -> Iterator[str]:
     yield from asked("interface", lambda: f"interface = {literal(wanted.interface or '')}")
 
 
-def _network(text: str | None) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+def _within(column: str, text: str | None, timed: bool) -> str:
+    """The condition of a prefix. A broad one may well be most of the traffic: where there is a time to go by, a unary
+    plus leaves the address's index aside, for SQLite would prefer it whatever the time."""
+    network = _network(text)
+    broad = network.prefixlen <= network.max_prefixlen * _BROAD
+    return within("+" + column if timed and broad else column, network)
+
+
+def _network(text: str | None) -> Network:
     """The prefix that contains what was given; host bits are no mistake in a question."""
     try:
         return ipaddress.ip_network(text or "", strict=False)
