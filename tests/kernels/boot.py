@@ -28,6 +28,8 @@ SYSTEM = (
 SYSTEM += ("libbpf1", "iproute2", "iputils-ping", "procps", "busybox-static", "ethtool", "bpftool")
 # What a machine would load on demand is loaded at boot; those a kernel has built in or lacks are passed over.
 MODULES = ("virtio_pci", "virtio_blk", "ext4", "veth", "dummy", "8021q", "sch_ingress", "cls_bpf", "act_bpf", "vxlan")
+TREE = ("bpf", "build/trafficmon.bpf.o", "build/libtmparse.so", "etc", "tests/kernels", "tests/lab", "trafficctl")
+TREE += ("trafficmond",)
 SECONDS = 300  # for a boot and the payload, emulated on a busy machine
 
 INIT = """#!/bin/busybox sh
@@ -38,7 +40,7 @@ while ! [ -b /dev/vdb ]; do /bin/busybox usleep 50000; done
 /bin/busybox mount -t ext4 /dev/vda /root
 /bin/busybox mount -t devtmpfs dev /root/dev
 exec /bin/busybox switch_root /root /bin/busybox sh -c '
-    export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+    export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
     mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /tmp
     mount -t bpf bpf /sys/fs/bpf; mkdir -p /dev/shm /tmp/trafficmon; mount -t tmpfs tmpfs /dev/shm
     ip link set lo up; stty -F /dev/ttyS1 raw
@@ -174,11 +176,7 @@ def boot(image: Path, initrd: Path, root: Path, log: Path, show: bool) -> dict[s
     """Boots, runs the payload on a copy of the tree and returns what it wrote. Raises Failure if it wrote nothing."""
     payload, answer = log.with_suffix(".tar"), log.with_suffix(".json")
     with payload.open("wb") as tar:
-        subprocess.run(
-            ["tar", "-c", "--exclude=__pycache__", "--exclude=build/*/", "bpf", "build/trafficmon.bpf.o", "build/libtmparse.so",
-             "etc", "tests/kernels", "tests/lab", "trafficctl", "trafficmond"],
-            cwd=ROOT, stdout=tar, check=True,
-        )  # fmt: skip
+        subprocess.run(["tar", "-c", "--exclude=__pycache__", *TREE], cwd=ROOT, stdout=tar, check=True)
     answer.unlink(missing_ok=True)
     command = [
         "qemu-system-x86_64",

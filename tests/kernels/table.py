@@ -11,7 +11,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     reasons: list[str] = []
 
     def cell(said: str | None) -> str:
-        if said in (None, "ok", "yes"):
+        if said is None or not said.startswith("no: "):
             return said or "-"
         if said not in reasons:
             reasons.append(said)
@@ -24,4 +24,6 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
         rows += [[f"  {name}", *(cell(found[group].get(name)) for found in results.values())] for name in names]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *(f"[{number}] {reason}" for number, reason in enumerate(reasons, 1))])
+    return "\n".join(
+        [*lines, "", *(f"[{number}] {reason.removeprefix('no: ')}" for number, reason in enumerate(reasons, 1))]
+    )
