@@ -22,6 +22,8 @@ from trafficmond.model import Severity, Threat
 
 OPENED, UPDATED, CLOSED = "opened", "updated", "closed"
 
+PART_ROWS = 16384
+"""Rows looked at together: working copies of a flood's batch must not become the daemon's memory."""
 MOST_OPEN = 512
 MOST_NEW = 10  # of one detector ...
 NEW_WITHIN_S = 60.0  # ... within this time; more are counted in one threat
@@ -58,14 +60,15 @@ class Engine:
 
     def feed(self, flows: Batch, now: float, interval_s: float = 1.0) -> list[ThreatUpdate]:
         """Take in the FLOW rows that changed by `now` (epoch s) in the last `interval_s`; what became of threats."""
-        columns = Columns(flows)
-        seen = Observation(columns, Columns(self._dials.feed(columns, now)), now, interval_s)
         updates: list[ThreatUpdate] = []
-        for detector in self._detectors:
-            for threat in detector.feed(seen):
-                update = self._take(detector, threat, now)
-                if update is not None:
-                    updates.append(update)
+        for begin in range(0, max(len(flows), 1), PART_ROWS):
+            columns = Columns(flows[begin : begin + PART_ROWS])
+            seen = Observation(columns, Columns(self._dials.feed(columns, now)), now, interval_s)
+            for detector in self._detectors:
+                for threat in detector.feed(seen):
+                    update = self._take(detector, threat, now)
+                    if update is not None:
+                        updates.append(update)
         return updates + self._close(now)
 
     def finish(self, now: float) -> list[ThreatUpdate]:

@@ -7,6 +7,7 @@ nobody pings so fast), bare IP, and TCP packets that belong to no connection. La
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -28,6 +29,7 @@ _ONE_WAY_FACTOR = 10.0  # for protocols that are never answered
 _SHORT = 3  # packets of a TCP flow that never was a connection
 _LOCAL_GROUPS = np.uint64(0xE00000)  # 224.0.0.0/24: link-local control (RFC 5771), nobody streams there
 _ONE_SOURCE = 0.9
+_TICK_S = 0.75  # batches closer than this, or parts of one, make one tick of about a second
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Volume:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        fields = [("at", "f8"), ("usual", "f8"), ("total", "f8"), ("peak", "f8")]
+        fields = [("tick", "f8"), ("rate", "f8"), ("usual", "f8"), ("total", "f8"), ("peak", "f8")]
         self._victims = Table([*fields, ("map", "u1", 256)], settings.capacity, credit_s=10.0)
 
     def feed(self, seen: Observation) -> list[Threat]:
@@ -67,22 +69,28 @@ class Volume:
         weight = np.where(rate >= 0.1 * self._settings.packets, rate, 0)
         slots = self._victims.watch(victims.keys, weight, seen.now, np.inf)
         here = np.flatnonzero(slots != NOWHERE)
-        slot, rows, rate = slots[here], self._victims.rows, rate[here]
-        usual = rows["usual"][slot]
-        known = rows["at"][slot] > 0
-        over = (rate >= self._settings.packets) & (rate >= self._settings.factor * usual)
-        gap = np.where(known, np.clip(seen.now - rows["at"][slot], 0.0, None), 0.0)
-        share = 1 - np.exp(-np.maximum(gap, 1.0) / self._settings.memory)
-        rows["usual"][slot] = usual + share * (rate - usual)
-        rows["at"][slot] = seen.now
-        rows["peak"][slot] = np.maximum(rows["peak"][slot], rate)
+        rows, slot = self._victims.rows, slots[here]
+        self._next_tick(slot, seen.now)
+        rows["rate"][slot] += rate[here]
+        rows["peak"][slot] = np.maximum(rows["peak"][slot], rows["rate"][slot])
         rows["total"][slot] += victims.sum(flows["packets"])[here]
+        over = rows["rate"][slot] >= np.maximum(self._settings.packets, self._settings.factor * rows["usual"][slot])
         per_row = slots[victims.of]
         kept = np.flatnonzero(per_row != NOWHERE)
         mark(rows["map"], per_row[kept], sources[kept])
         loud = np.zeros(len(slots), bool)
         loud[here[over]] = True
         return self._threats(flows, victims, slots, loud, seen)
+
+    def _next_tick(self, slots: Column, now: float) -> None:
+        """Where a new tick begins, the last one's rate becomes part of what is usual, which fades meanwhile."""
+        rows = self._victims.rows
+        slots = slots[np.abs(now - rows["tick"][slots]) >= _TICK_S]
+        fade = np.exp(-np.abs(now - rows["tick"][slots]) / self._settings.memory)
+        share = 1 - math.exp(-1 / self._settings.memory)
+        rows["usual"][slots] = fade * rows["usual"][slots] + share * rows["rate"][slots]
+        rows["rate"][slots] = 0
+        rows["tick"][slots] = now
 
     def _threats(self, flows: Batch, victims: Grouped, slots: Column, loud: Column, seen: Observation) -> list[Threat]:
         threats = []
@@ -109,7 +117,7 @@ class Volume:
                     first_seen=float(mine["first"].min()),
                     last_seen=seen.now,
                     count=int(state["total"]),
-                    summary=f"{packets.sum():.0f} unanswered packets in one drain to {dst} "
+                    summary=f"about {state['peak']:.0f} unanswered packets a second to {dst} "
                     f"from {src or crowd(sources, state['map'])}",
                     evidence={
                         "unit": "packets",
