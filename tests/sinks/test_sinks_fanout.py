@@ -144,6 +144,24 @@ def test_what_a_log_that_goes_could_not_write_is_said(capfd: pytest.CaptureFixtu
     sinks.close(time.monotonic() + 5)
 
 
+def test_under_systemd_notes_go_to_the_journal_and_not_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[tuple[str, ...]] = []
+    monkeypatch.setattr(journal, "SOCKET", tmp_path)
+    monkeypatch.setattr(journal, "sendv", lambda *fields: sent.append(fields))
+    monkeypatch.setenv("JOURNAL_STREAM", "8:12345")
+    for logs in ([Log()], [Log("console")], [Log("csv", tmp_path / "t.csv")], []):
+        sent.clear()
+        sinks = SinkSet(logs)
+        sinks.start()
+        sinks.note(messages.ATTACHED, "watching eth0", {"interface": "eth0", "mode": None})
+        sinks.close(time.monotonic() + 5)
+        (fields,) = sent
+        assert {"MESSAGE=watching eth0", "TRAFFICMON_INTERFACE=eth0", "TRAFFICMON_MODE=", "PRIORITY=5"} <= set(fields)
+        assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("verbose", [True, False])
 def test_people_are_told_more_when_they_ask(verbose: bool, capfd: pytest.CaptureFixture[str]) -> None:
     sinks = SinkSet([Log("console", actions=())], verbose=verbose)

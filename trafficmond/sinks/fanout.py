@@ -40,6 +40,8 @@ def make_sink(log: Log, verbose: bool = False) -> Sink:
     The journal takes every message of the daemon; people are spared those of priority info unless `verbose`.
     """
     for_people = messages.DEBUG if verbose else messages.NOTICE
+    if log.path is None and _under_systemd():
+        for_people = -1  # what we print ends in the journal, which has them already
     if log.format == "journal" and journal.available():
         return Sink(log, Journal(), notes=messages.DEBUG)
     if log.format == "journal":
@@ -126,7 +128,7 @@ class SinkSet:
 
     def close(self, deadline: float) -> None:
         """Write what waits, until `deadline` (time.monotonic), and end the threads."""
-        sinks = self._all()
+        sinks = [*self._all(), *self._retired]
         for sink in sinks:
             sink.finish(deadline)
         for sink in sinks:
@@ -166,10 +168,15 @@ class SinkSet:
 def _place_for_notes(logs: Sequence[Log], verbose: bool) -> list[Sink]:
     """The sink that takes notes where none of the logs is where they are looked for."""
     journals = any(log.format == "journal" for log in logs)
-    if "JOURNAL_STREAM" in os.environ and journal.available():
+    if _under_systemd():
         return [] if journals else [make_sink(replace(_NOTES_ONLY, format="journal"))]
     consoles = any(log.format == "console" and log.path is None for log in logs)
     if consoles or (journals and not journal.available()):
         return []
     notes = messages.DEBUG if verbose else messages.NOTICE
     return [Sink(_NOTES_ONLY, Console(_NOTES_ONLY, _STDERR), notes=notes)]
+
+
+def _under_systemd() -> bool:
+    # systemd.exec(5): set where standard output or error is the journal.
+    return "JOURNAL_STREAM" in os.environ and journal.available()
