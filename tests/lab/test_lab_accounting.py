@@ -123,4 +123,4 @@ def test_both_directions_of_a_conversation_are_one_flow() -> None:
             "SELECT src_ip, dst_ip, sum(packets), sum(reply_packets) FROM flows WHERE protocol = '{}' AND src_port = {}"
         )
         assert daemon.sql(query.format("ICMP", 8)) == [(link.outside_ip, link.host_ip, 5, 5)]
-        assert daemon.sql(query.format("ICMPV6", 128)) == [(link.outside_ip6, link.host_ip6, 4, 4)]
+        assert daemon.sql(query.format("ICMPv6", 128)) == [(link.outside_ip6, link.host_ip6, 4, 4)]

@@ -136,7 +136,7 @@ def stored(daemon: Daemon) -> int:
 
 def test_a_restart_loses_no_packet(lab: Lab) -> None:
     """The programs stay pinned over a kill: every packet sent meanwhile is in the totals afterwards."""
-    with Daemon(lab, 'on_stop = "keep"\n' + SETTINGS) as daemon, Flood(lab, lab.links[0]) as flood:
+    with Daemon(lab, 'on_stop = "keep"\n' + SETTINGS) as daemon, Flood(lab, lab.links[0], "198.18.0.0/20") as flood:
         flood.start()
         for turn in range(5):
             time.sleep(0.3)

@@ -18,7 +18,7 @@ from .packets import udp
 
 OBJECT = ROOT / "build" / "tests" / "flood.bpf.o"
 _SETTINGS = struct.Struct("=IIHHIQ")
-_CHUNK = 65536  # frames a call, so that a flood can be stopped
+_CHUNK = 4096  # frames a call in the background
 
 
 class Flood:
@@ -75,14 +75,14 @@ class Flood:
         with self._lab.outside.entered():
             return bpf.run(self._program, self._packet, packets, live=True)
 
-    def start(self) -> None:
-        """Send without a pause in the background until `stop`."""
+    def start(self, pause_s: float = 0.005) -> None:
+        """Send in the background until `stop`, with a pause after each chunk that leaves the machine some air."""
         self._stopping.clear()
-        self._thread = threading.Thread(target=self._keep_sending, daemon=True)
+        self._thread = threading.Thread(target=self._keep_sending, args=(pause_s,), daemon=True)
         self._thread.start()
 
-    def _keep_sending(self) -> None:
-        while not self._stopping.is_set():
+    def _keep_sending(self, pause_s: float) -> None:
+        while not self._stopping.wait(pause_s):
             self.send(_CHUNK)
 
     def stop(self) -> int:

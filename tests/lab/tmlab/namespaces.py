@@ -93,11 +93,11 @@ class Link:
 
     @property
     def outside_ip6(self) -> str:
-        return f"fd99:{self.index:x}::2"
+        return f"fd99:{self.index + 1:x}::2"
 
     @property
     def host_ip6(self) -> str:
-        return f"fd99:{self.index:x}::1"
+        return f"fd99:{self.index + 1:x}::1"
 
 
 class Lab:
