@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from trafficmond.config.load import load_settings
-from trafficmond.config.settings import CONFIG_FILE, Settings
+from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
-from trafficmond.model import Action, Direction
-from trafficmond.policy.load import Policy, load_policy
+from trafficmond.model import Action
+from trafficmond.policy.load import load_policy
 from trafficmond.policy.readers import read_list, read_toml
 from trafficmond.policy.rules import ListSource
+from trafficmond.rulebook import read_policy
 
 _LISTS = (".netset", ".ipset", ".txt", ".cidr")
 _PLACE = re.compile(r"(?P<path>.+?)(:(?P<line>\d+))?(: (?P<key>[^/]+))?")
@@ -62,9 +63,11 @@ def check(path: Path | None) -> Checked:
     if path.is_file() and _is_rules_file(path):
         return _one(path, None)
     try:
-        policy = load_policy(path) if path.is_dir() else _policy_of(load_settings(path, detectors=settings_classes()))
+        policy = load_policy(path) if path.is_dir() else read_policy(load_settings(path, detectors=settings_classes()))
     except ConfigError as error:
         return Checked(path, mistakes=error.mistakes)
+    except PermissionError as error:  # a folder on the way to what the settings name
+        raise TrafficmonError(f"cannot look at {error.filename}: {error.strerror}", hint="try with sudo") from None
     return Checked(path, len(policy.rules), len(policy.prefixes), notes=policy.notes)
 
 
@@ -85,20 +88,6 @@ def _is_rules_file(path: Path) -> bool:
         return "rule" in tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return path.parent.name == "cidr.d"
-
-
-def _policy_of(settings: Settings) -> Policy:
-    lists = [
-        ListSource(each.path, Action.parse(each.action), each.label, Direction.parse(each.direction))
-        for each in settings.lists
-    ]
-    return load_policy(
-        settings.cidr_dir,
-        lists,
-        default=Action.parse(settings.policy.default),
-        permitted_cidrs=settings.permitted_cidrs,
-        allowlist=settings.policy.allowlist,
-    )
 
 
 def _all_placed(mistakes: Sequence[Mistake]) -> list[dict[str, Any]]:

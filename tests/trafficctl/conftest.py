@@ -1,21 +1,18 @@
-"""A served fake daemon, and trafficctl as its users run it."""
+"""A served fake daemon, and trafficctl to ask it."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "control"))
+sys.path.append(str(Path(__file__).parents[1] / "control"))
 
-from control_fake import Running, serving  # noqa: E402 - found through the path just added
-
-Ctl = Callable[..., "subprocess.CompletedProcess[str]"]
+from control_fake import Running, serving
+from ctl_runs import Ctl, command, environ
 
 
 @pytest.fixture
@@ -27,7 +24,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
 @pytest.fixture
 def ctl(running: Running, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ctl:
     """Runs trafficctl in this process, which is quicker; output and exit code are those of a run of its own."""
-    from trafficctl import __main__ as command
+    from trafficctl import __main__ as main
 
     monkeypatch.setenv("TRAFFICMON_SOCKET", str(running.path))
     monkeypatch.setenv("TZ", "UTC")
@@ -35,7 +32,7 @@ def ctl(running: Running, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         capfd.readouterr()
         try:
-            code = command.run(list(arguments))
+            code = main.run(list(arguments))
         except SystemExit as end:  # argparse
             code = int(end.code or 0)
         out, err = capfd.readouterr()
@@ -48,9 +45,8 @@ def ctl(running: Running, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 def ctl_process(running: Running) -> Ctl:
     """Runs trafficctl in a process of its own."""
 
-    def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "TRAFFICMON_SOCKET": str(running.path), **environ}
-        command = [sys.executable, "-m", "trafficctl", *arguments]
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        env = environ(running.path, **more)
+        return subprocess.run(command(*arguments), env=env, capture_output=True, text=True, timeout=30)
 
     return run

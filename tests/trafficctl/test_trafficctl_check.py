@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ctl
+from ctl_runs import Ctl
 
 from trafficctl.doctor import EXAMINATIONS, daemon, interfaces, kernel, nic, permissions, programs, storage
 from trafficctl.doctor import settings as settings_room

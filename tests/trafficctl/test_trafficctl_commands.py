@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import signal
 import socket
 import stat
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Ctl
 from control_fake import BAN, FLOW, RULE, STATUS, THREAT, Running
+from ctl_runs import Ctl, command, environ
 
 from trafficctl.commands import COMMANDS, GROUPS
 from trafficctl.parser import build
@@ -311,19 +310,17 @@ def test_global_options_before_and_after(ctl_process: Ctl, running: Running) -> 
 
 def test_a_reader_that_leaves_is_no_error(running: Running) -> None:
     running.view.flow_rows = 20_000
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "TRAFFICMON_SOCKET": str(running.path)}
-    command = f"{sys.executable} -m trafficctl flows --limit 20000 -o jsonl | head -1"
-    done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True, timeout=30)
+    env = environ(running.path)
+    line = f"{' '.join(command('flows', '--limit', '20000', '-o', 'jsonl'))} | head -1"
+    done = subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True, timeout=30)
     assert json.loads(done.stdout) == FLOW
     assert done.stderr == ""
 
 
 def test_an_interrupt_ends_quietly(running: Running) -> None:
 
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "TRAFFICMON_SOCKET": str(running.path)}
-    with subprocess.Popen(
-        [sys.executable, "-m", "trafficctl", "watch"], env=env, stderr=subprocess.PIPE, text=True
-    ) as watching:
+    env = environ(running.path)
+    with subprocess.Popen(command("watch"), env=env, stderr=subprocess.PIPE, text=True) as watching:
         end = time.monotonic() + 10
         while not running.do(running.hub.wants, "events") and time.monotonic() < end:
             time.sleep(0.02)
@@ -343,7 +340,7 @@ print("|", *sys.modules)
 """
     allowed = {"trafficmond", "trafficmond.errors", "trafficmond.control", "trafficmond.control.client"}
     for arguments in (["status"], ["rules"], ["flows"], ["threats"], ["bans"], ["explain", "192.0.2.1"]):
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "TRAFFICMON_SOCKET": str(running.path)}
+        env = environ(running.path)
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True, timeout=30
         )

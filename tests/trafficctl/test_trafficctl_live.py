@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import re
 import shlex
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
 from control_fake import LIVE_FLOW, STATUS, T0, THREAT, FakeView, Running, serving
+from ctl_runs import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -216,11 +217,14 @@ def test_no_sequence_of_keys_breaks_it(names: list[str]) -> None:
 # ---- a real terminal ----
 
 
+SERVERS = itertools.count()  # a tmux server that was told to end takes a while; the next one is another
+
+
 class Terminal:
     """trafficctl top in a tmux of its own."""
 
     def __init__(self, path: Path, width: int, height: int) -> None:
-        self._server = f"trafficctl-{os.getpid()}"
+        self._server = f"trafficctl-{os.getpid()}-{next(SERVERS)}"
         environ = f"env TERM=screen-256color LANG=C.UTF-8 PYTHONPATH={shlex.quote(str(ROOT))}"
         command = f"{environ} {sys.executable} -m trafficctl -s {shlex.quote(str(path))} top --interval 200ms"
         self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), command)
@@ -283,14 +287,19 @@ def test_on_a_terminal(running: Running) -> None:
         screen_.press("2")
         screen_.until("banned 203.0.113.5")
         screen_.press("j")
-        for width, height in ((60, 20), (200, 60)):
-            screen_.resize(width, height)
-            shown = screen_.until(rf"^trafficmon .*\n(.*\n){{{height - 2}}}q quit.*\n$")
-            assert "192.0.2.10:51000" in shown
         screen_.press("?")
         screen_.until("pause and go on")
         screen_.press("x", "q")
         assert screen_.gone()
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 20), (200, 60)])
+def test_a_terminal_that_changes_its_size(running: Running, width: int, height: int) -> None:
+    with terminal(running.path) as screen_:
+        screen_.until("1.43 MiB/s")
+        screen_.resize(width, height)
+        shown = screen_.until(rf"^trafficmon .*\n(.*\n){{{height - 2}}}q quit.*\n$")
+        assert "192.0.2.10:51000" in shown
 
 
 def test_a_daemon_that_comes_back(tmp_path: Path) -> None:

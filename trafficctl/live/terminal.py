@@ -73,6 +73,8 @@ def show(socket: str, live: Live, interval_s: float) -> None:
     feed = Feed(socket)
     locale.setlocale(locale.LC_ALL, "")
     os.environ.setdefault("ESCDELAY", "25")
+    for name in ("LINES", "COLUMNS"):
+        os.environ.pop(name, None)  # with them curses would never notice that the terminal changed its size
     curses.wrapper(_run, feed, live, interval_s)
 
 

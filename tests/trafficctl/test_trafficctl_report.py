@@ -1,0 +1,76 @@
+"""`report` and `analyze`: the stored flows of a time, through the analysis."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from control_fake import FLOW, STATUS, Running
+from ctl_runs import Ctl
+
+from trafficctl.extract import extract
+from trafficmond.errors import StoreError
+from trafficmond.store.schema import FLOW_COLUMNS
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def store(tmp_path: Path, running: Running, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A flows.db with a flow an hour over the last two days; `status` names it."""
+    path = tmp_path / "with space" / "flows.db"
+    path.parent.mkdir()
+    now = time.time()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"CREATE TABLE flows_1 ({', '.join(FLOW_COLUMNS)})")
+        connection.execute("CREATE VIEW flows AS SELECT * FROM flows_1")
+        for hours in range(48):
+            last = now - hours * HOUR - 60
+            row = {**dict.fromkeys(FLOW_COLUMNS, 0), **FLOW, "first_seen": last - 10, "last_seen": last, "rule": ""}
+            marks = ", ".join("?" * len(FLOW_COLUMNS))
+            connection.execute(f"INSERT INTO flows_1 VALUES ({marks})", [row[name] for name in FLOW_COLUMNS])
+    connection.close()
+
+    async def status() -> dict[str, Any]:
+        return {**STATUS, "store": {**STATUS["store"], "path": str(path)}}
+
+    monkeypatch.setattr(running.view, "status", status)
+    return path
+
+
+def test_a_part_is_copied(store: Path, tmp_path: Path) -> None:
+    now = time.time()
+    assert extract(store, tmp_path / "part.db", now - 3 * HOUR, now) == 3
+    assert extract(store, tmp_path / "other.db", now - 3 * HOUR, now - 2 * HOUR) == 1
+    with pytest.raises(StoreError, match="cannot be copied from"):
+        extract(tmp_path / "none.db", tmp_path / "third.db", 0, now)
+
+
+def test_the_last_day_unless_told(ctl: Ctl, store: Path, tmp_path: Path) -> None:
+    assert store.exists()
+    page = tmp_path / "out.html"
+    done = ctl("report", "-o", "json", "--write", str(page))
+    assert done.returncode == 0, done.stderr
+    per_flow = FLOW["packets"] + FLOW["reply_packets"]
+    assert json.loads(done.stdout)["summary"]["total_packets"] == 24 * per_flow
+    assert "<html" in page.read_text()
+    done = ctl("report", "--since", "7d", "-o", "json")
+    assert json.loads(done.stdout)["summary"]["total_packets"] == 48 * per_flow
+
+
+def test_nothing_of_that_time(ctl: Ctl, store: Path) -> None:
+    assert store.exists()
+    done = ctl("report", "--since", "30s")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no flows are stored of that time" in done.stderr
+
+
+def test_analyze_is_the_analysis(ctl: Ctl, store: Path) -> None:
+    done = ctl("analyze", str(store), "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["summary"]
+    assert ctl("analyze", "/nonexistent.pcap").returncode == 1

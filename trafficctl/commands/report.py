@@ -1,0 +1,61 @@
+"""A report on what the daemon stored: time line, talkers, protocols, threats with their evidence.
+
+The stored flows of the time asked for go through the same analysis as `trafficctl analyze`; with --write the
+report is also a self-contained HTML page. It reads the daemon's flows.db, which group trafficmon may.
+
+Examples:
+  trafficctl report
+  trafficctl report --since 1h --write report.html
+  trafficctl report --since 7d -o json > week.json
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from trafficctl import exits, session, values
+
+_DAY_S = 86_400
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Which time, and where to."""
+    parser.add_argument("--since", metavar="TIME", type=values.moment, help="seen since: 1h, 7d, a date (default 1d)")
+    parser.add_argument("--until", metavar="TIME", type=values.moment, help="seen until (default now)")
+    parser.add_argument("--top", metavar="N", type=values.count, default=10, help="how many talkers and flows (10)")
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="take the detectors' settings from here")
+    parser.add_argument("--write", metavar="OUT.html", type=Path, help="write an HTML page as well")
+
+
+def run(args: Namespace) -> int:
+    """Report; 1 if nothing was seen in that time."""
+    from trafficctl.extract import extract
+    from trafficmond.analyze import cli
+
+    now = time.time()
+    since, until = args.since or now - _DAY_S, args.until or now
+    with session.connect(args) as client:
+        store = Path(client.call("Status")["store"]["path"])
+    with tempfile.TemporaryDirectory(prefix="trafficctl-") as folder:
+        part = Path(folder) / "flows.db"
+        if not extract(store, part, since, until):
+            print("trafficctl: no flows are stored of that time", file=sys.stderr)
+            return exits.NO
+        return cli.run(_analysis(args, part))
+
+
+def _analysis(args: Namespace, part: Path) -> Namespace:
+    """What `trafficctl analyze` would have been told."""
+    return Namespace(
+        files=[str(part)],
+        config=args.config,
+        top=args.top,
+        report=args.write,
+        export_report=None,
+        export_format="json",
+        output=args.output,
+    )
