@@ -286,14 +286,21 @@ def _portions(rows: Batch) -> Column:
 
 
 def _deltas(rows: Batch, number: Column | int = 0, portions: Column | int = 1) -> Batch:
-    """The rows of both directions for portion `number` of each flow. Flags that close come with the last one."""
+    """The rows of both directions for portion `number` of each flow. Flags that close come with the last one.
+
+    Packets are shared out evenly and bytes by the packets, so that all portions together hold both exactly.
+    """
     opening, closing = np.equal(number, 0), np.equal(np.add(number, 1), portions)
     at = rows["start"] + np.multiply(number, STEP_S)
     seen = np.where(closing, np.minimum(rows["end"], at + STEP_S), at)
     out = []
     for prefix in ("", "reply_"):
-        packets, octets, payload = (
-            _share(rows[prefix + name], number, portions) for name in ("packets", "bytes", "payload_bytes")
+        total = rows[prefix + "packets"].astype(np.int64)
+        before, after = total * number // portions, total * np.add(number, 1) // portions
+        packets = (after - before).astype(np.uint64)
+        octets, payload = (
+            (_part(rows[prefix + name], after, total) - _part(rows[prefix + name], before, total)).astype(np.uint64)
+            for name in ("bytes", "payload_bytes")
         )
         delta = empty(DELTA, len(rows))
         for name, *_ in ENDPOINTS:
@@ -316,11 +323,11 @@ def _deltas(rows: Batch, number: Column | int = 0, portions: Column | int = 1) -
     return np.concatenate(out)
 
 
-def _share(total: Column, number: Column | int, portions: Column | int) -> Column:
-    """What portion `number` holds of `total`, so that all portions together hold it exactly."""
-    whole = total.astype(np.int64)
-    share: Column = (whole * np.add(number, 1) // portions - whole * number // portions).astype(np.uint64)
-    return share
+def _part(column: Column, packets: Column, total: Column) -> Column:
+    """What the first `packets` of `total` hold of a sum, rounded down; in two steps, so that no product overflows."""
+    whole, rest = np.divmod(column.astype(np.int64), np.maximum(total, 1))
+    part: Column = whole * packets + rest * packets // np.maximum(total, 1)
+    return part
 
 
 def _turn(delta: Batch) -> None:

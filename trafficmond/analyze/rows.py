@@ -142,6 +142,8 @@ class Records:
         start, end = span
         if not 0 <= start < 1e11:
             raise ValueError(f"{start} is no time in epoch seconds")
+        if not all(packets or not octets for packets, octets, _ in (sent, replied)):
+            raise ValueError("bytes without a packet")
         self._rows.append(
             (
                 *(src.hi, src.lo, dst.hi, dst.lo, *ports, proto, src.family, direction, vlan, ifindex),

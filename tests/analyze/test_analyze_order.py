@@ -1,0 +1,160 @@
+"""Order and portions: nothing lost, nothing before its time, memory bounded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trafficmond.analyze import order
+from trafficmond.analyze.intake import Pace
+from trafficmond.analyze.rows import RECORD
+from trafficmond.flows.batch import DELTA, Batch
+
+
+def _deltas(times: list[float], packets: int = 1) -> Batch:
+    rows = np.zeros(len(times), DELTA)
+    rows["last"] = rows["first"] = times
+    rows["packets"] = packets
+    return rows
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.floats(0, 60), min_size=1, max_size=20), max_size=8),
+    st.integers(1, 50),
+    st.sampled_from([1.0, 5.0]),
+)
+def test_intervals_are_in_order_and_whole(parts: list[list[float]], hold: int, width: float) -> None:
+    late = 0
+
+    def count(rows: int) -> None:
+        nonlocal late
+        late += rows
+
+    given_out = list(order.intervals((_deltas(part) for part in parts), Pace(width), hold, count))
+    times = [now for now, _ in given_out]
+    assert times == sorted(times)
+    assert sum(len(rows) for _, rows in given_out) == sum(map(len, parts))
+    for now, rows in given_out:
+        assert (rows["last"] < now).all()
+        assert np.count_nonzero(rows["last"] < now - width) <= late
+    if sum(map(len, parts)) <= hold:
+        assert late == 0
+        assert len(set(times)) == len(times)
+
+
+def test_rows_that_come_after_their_interval_are_counted() -> None:
+    late: list[int] = []
+    batches = [_deltas([1.0, 2.0, 30.0, 31.0]), _deltas([1.5])]
+    given_out = list(order.intervals(iter(batches), Pace(1.0), 4, late.append))
+    assert sum(late) == 1
+    assert sum(len(rows) for _, rows in given_out) == 5
+
+
+def test_merged_streams_are_one_observation() -> None:
+    one = iter([(1.0, _deltas([0.5])), (3.0, _deltas([2.5]))])
+    other = iter([(1.0, _deltas([0.7])), (2.0, _deltas([1.5]))])
+    assert [(now, len(rows)) for now, rows in order.merged([one, other])] == [(1.0, 2), (2.0, 1), (3.0, 1)]
+
+
+def test_thin_intervals_are_taken_together_and_full_ones_are_not() -> None:
+    thin = [(float(second), _deltas([second - 0.5])) for second in range(1, 21)]
+    taken = list(order.portions(iter(thin), 1.0))
+    assert [len(rows) for _, rows, _ in taken] == [10, 10]
+    assert [covered for _, _, covered in taken] == [10.0, 10.0]
+    full = [(float(second), _deltas([second - 0.5], packets=200)) for second in range(1, 5)]
+    assert [(now, covered) for now, _, covered in order.portions(iter(full), 1.0)] == [(n, 1.0) for n in (1, 2, 3, 4)]
+
+
+def _records(starts: list[float], seconds: float = 0.0, packets: int = 1, replies: int = 0) -> Batch:
+    rows = np.zeros(len(starts), RECORD)
+    rows["start"] = starts
+    rows["end"] = rows["start"] + seconds
+    rows["packets"], rows["bytes"] = packets, packets * 101
+    rows["reply_packets"], rows["reply_bytes"] = replies, replies * 57
+    rows["src_lo"], rows["dst_lo"], rows["proto"], rows["family"] = 1, 2, 6, 4
+    rows["tcp_flags"] = 0x13
+    return rows
+
+
+@pytest.mark.parametrize("run", [10, 100_000])
+def test_records_are_sorted_in_memory_or_through_the_disk(run: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "RUN", run)
+    starts = np.random.default_rng(1).uniform(0, 1e6, 5000)
+    batches = [_records(part.tolist()) for part in np.array_split(starts, 40)]
+    found = np.concatenate([batch["start"] for batch in order.by_start(iter(batches))])
+    assert found.tolist() == np.sort(starts).tolist()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 500), st.floats(0, 400), st.integers(1, 300), st.integers(0, 300)),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_spread_flows_keep_every_packet_and_byte(flows: list[tuple[float, float, int, int]]) -> None:
+    records = np.concatenate([_records([start], length, sent, back) for start, length, sent, back in flows])
+    rows = np.concatenate(list(order.spread(order.by_start(iter([records])))))
+    for name in ("packets", "bytes"):
+        assert int(rows[name].sum()) == int(records[name].sum() + records["reply_" + name].sum())
+    assert (rows["packets"] > 0).all()
+    assert (rows["last"] >= rows["first"]).all()
+    assert rows["last"].max() <= records["end"].max() + 0.001
+    # Flags that close come once, last.
+    for start, _, _, _ in flows:
+        mine = rows[(rows["first"] == start) & (rows["src_lo"] == 1)]
+        assert (mine["tcp_flags"] & 0x01).any()
+
+
+def test_day_long_flows_do_not_fill_the_memory() -> None:
+    records = _records([float(n) for n in range(50)], 86_400.0, 1_000_000)
+    sizes = [len(rows) for rows in order.spread(order.by_start(iter([records])))]
+    assert sum(sizes) == 50 * 8640
+    assert max(sizes) <= order.HOLD + 50
+
+
+def test_ahead_hands_on_items_and_errors() -> None:
+    def items() -> Iterator[int]:
+        yield from range(100)
+        raise KeyError("why")
+
+    found = []
+    with pytest.raises(KeyError, match="why"):
+        for item in order.ahead(items()):
+            found.append(item)  # noqa: PERF402 -- what came before the error is wanted
+    assert found == list(range(100))
+
+
+def test_ahead_ends_its_thread_when_nobody_wants_more() -> None:
+    made = []
+
+    def items() -> Iterator[int]:
+        for n in range(1000):
+            made.append(n)
+            yield n
+
+    stream = order.ahead(items())
+    assert next(stream) == 0
+    stream.close()  # type: ignore[attr-defined]
+    count = len(made)
+    time.sleep(0.05)
+    assert len(made) == count < 10
+
+
+def test_the_pace_widens_only_for_inputs_that_span_long() -> None:
+    pace = Pace(1.0, 100)
+    pace.widen(1000.0, 5000, 0.0)
+    assert pace.interval == 1.0
+    pace.widen(10.0, 5000, 0.1)
+    assert pace.interval == 1.0
+    pace.widen(100.0, 5000, 0.1)
+    assert pace.interval == 10.0
+    pace.widen(1e9, 10**9, 0.1)
+    assert pace.interval == 60.0
