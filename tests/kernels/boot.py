@@ -191,7 +191,7 @@ def boot(image: Path, initrd: Path, root: Path, log: Path, show: bool) -> dict[s
         "-nographic",
     ]
     command += ["-no-reboot", "-nodefaults", "-kernel", str(image), "-initrd", str(initrd)]
-    command += ["-append", "console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off"]
+    command += ["-append", "console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests"]
     command += ["-serial", "stdio" if show else f"file:{log}", "-serial", f"file:{answer}"]
     command += ["-drive", f"file={root},format=raw,if=virtio,snapshot=on"]
     command += ["-drive", f"file={payload},format=raw,if=virtio,readonly=on"]

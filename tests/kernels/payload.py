@@ -24,7 +24,15 @@ from tmlab.packets import tcp, udp  # noqa: E402
 from trafficmond.errors import TrafficmonError  # noqa: E402
 
 BAD, GOOD, BAD6 = "203.0.113.7", "198.51.100.7", "2001:db8:bad::7"
-SETTINGS = 'on_stop = "keep"\n[flows]\ninterval = "200ms"\ncapacity = 1024\n'
+SETTINGS = """\
+on_stop = "keep"
+[flows]
+interval = "200ms"
+capacity = 1024
+[[log]]
+format = "jsonl"
+path = "{home}/traffic.jsonl"
+"""
 SLOW = 60.0  # seconds to wait for what takes one: the machine is emulated and shared
 
 
@@ -193,7 +201,7 @@ def attempt(check: Callable[[Rig], None], on: Rig) -> str:
     try:
         check(on)
     except (Wrong, LabError, DaemonFailed, TrafficmonError, OSError, LookupError, ValueError) as error:
-        said = on.daemon.said()[-3000:]
+        said = f"daemon: {on.daemon.process and on.daemon.process.poll()}\n{on.daemon.said()[-3000:]}"
         print(f"{check.__name__}: {type(error).__name__}: {error}\n{said}", file=sys.stderr, flush=True)
         return f"no: {check.__name__}: {next(iter(str(error).splitlines()), repr(error))}"
     print(f"{check.__name__}: ok, {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
