@@ -206,6 +206,9 @@ def test_top_prints_samples_without_a_terminal(ctl: Ctl) -> None:
     assert "1 k/s" in done.stdout  # a rate, from two samples
     rows = [json.loads(line) for line in ctl("top", "--interval", "10ms", "-o", "jsonl").stdout.splitlines()]
     assert [row["flow_count"] for row in rows] == [4_096]
+    lines = ctl("top", "--interval", "10ms", "--count", "2", "-o", "csv").stdout.splitlines()
+    assert lines[0].startswith("at,src_ip,")
+    assert len(lines) == 3
 
 
 # ---- exit codes ----
@@ -239,6 +242,16 @@ def test_exit_codes_and_reasons(ctl: Ctl, arguments: list[str], code: int, told:
     assert done.returncode == code
     assert told in done.stderr
     assert done.stdout == ""
+
+
+def test_csv_of_nothing_has_its_header(ctl: Ctl, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def none(*_: object) -> list[dict[str, Any]]:
+        return []
+
+    for name, fields in (("bans", list(BAN)), ("threats", list(THREAT))):
+        monkeypatch.setattr(running.view, name, none)
+        assert ctl(name, "-o", "csv").stdout == ",".join(fields) + "\r\n"
+        assert ctl(name).stdout == f"no {name}\n"
 
 
 def test_no_flows_is_a_no(ctl: Ctl, running: Running) -> None:

@@ -49,5 +49,5 @@ def run(args: Namespace) -> int:
             save=args.save or None,
             force=args.force or None,
         )
-    session.output(args).rows([reply["rule"]], RULES)
+    session.show_rows(args, [reply["rule"]], RULES, "Rule")
     return exits.DONE

@@ -24,5 +24,5 @@ def run(args: Namespace) -> int:
 
     with session.connect(args) as client:
         reply = client.call("Audit", since=args.since, limit=args.limit)
-    session.output(args).rows(reply["entries"], AUDIT, empty="no changes")
+    session.show_rows(args, reply["entries"], AUDIT, "AuditEntry", "no changes")
     return exits.DONE

@@ -31,5 +31,5 @@ def run(args: Namespace) -> int:
 
     with session.connect(args) as client:
         reply = client.call("Ban", cidr=args.cidr, ttl_s=args.ttl, reason=args.reason or None, force=args.force or None)
-    session.output(args).rows([reply["ban"]], BANS)
+    session.show_rows(args, [reply["ban"]], BANS, "BanEntry")
     return exits.DONE

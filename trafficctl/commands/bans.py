@@ -21,5 +21,5 @@ def run(args: Namespace) -> int:
     from trafficctl.render.columns import BANS
 
     with session.connect(args) as client:
-        session.output(args).rows(client.call("Bans")["bans"], BANS, empty="no bans")
+        session.show_rows(args, client.call("Bans")["bans"], BANS, "BanEntry", "no bans")
     return exits.DONE

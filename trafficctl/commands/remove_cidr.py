@@ -28,5 +28,5 @@ def run(args: Namespace) -> int:
 
     with session.connect(args) as client:
         reply = client.call("RemoveCidr", cidr=args.cidr, direction=args.direction, save=args.save or None)
-    session.output(args).rows(reply["removed"], RULES)
+    session.show_rows(args, reply["removed"], RULES, "Rule")
     return exits.DONE

@@ -27,5 +27,5 @@ def run(args: Namespace) -> int:
 
     with session.connect(args) as client:
         rows = (row for reply in client.stream("Rules", within=args.within) for row in reply["rules"])
-        found = session.output(args).rows(rows, RULES, empty="no rules")
+        found = session.show_rows(args, rows, RULES, "Rule", "no rules")
     return exits.DONE if found or not args.within else exits.NO

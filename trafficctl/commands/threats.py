@@ -39,5 +39,5 @@ def run(args: Namespace) -> int:
             open_only=args.open or None,
             limit=args.limit,
         )
-    session.output(args).rows(reply["threats"], THREATS, empty="no threats")
+    session.show_rows(args, reply["threats"], THREATS, "ThreatEntry", "no threats")
     return exits.DONE

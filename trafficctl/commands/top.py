@@ -14,9 +14,13 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import Any
 
 from trafficctl import exits, session, values
 from trafficctl.live.model import SORTS, Live
+from trafficctl.render.output import Output
+from trafficmond.control.client import Client
 
 _PLAIN_HEIGHT = 40
 _PLAIN_WIDTH = 120
@@ -43,24 +47,34 @@ def run(args: Namespace) -> int:
 
 
 def _print_samples(args: Namespace, live: Live) -> None:
-    from trafficctl.live.screen import draw
-
     output = session.output(args)
     with session.connect(args) as client:
-
-        def sample() -> None:
-            live.update(client.call("Top", sort=args.sort, match=args.match or None))
-
-        sample()  # rates are between two
-        for _ in range(args.count or 1):
-            time.sleep(args.interval)
-            sample()
-            assert live.answer is not None
+        samples = _samples(args, live, client)
+        if output.form == "csv":
+            rows = ({"at": answer["at"], **flow} for answer in samples for flow in answer["flows"])
+            output.rows(rows, (), fields=("at", *session.fields_of("LiveFlow")))
+            return
+        for answer in samples:
             if output.human:
-                lines = draw(live, output.width or _PLAIN_WIDTH, _PLAIN_HEIGHT, output.style)[:-1]
-                output.line("\n".join(lines).rstrip())
-            elif output.form == "csv":
-                output.rows(({"at": live.answer["at"], **flow} for flow in live.answer["flows"]), ())
+                _show(live, output)
             else:
-                output.record(live.answer)
+                output.record(answer)
             output.flush()
+
+
+def _samples(args: Namespace, live: Live, client: Client) -> Iterator[dict[str, Any]]:
+    """As many answers as were asked for, after a first one that only begins the rates."""
+    for number in range((args.count or 1) + 1):
+        answer = client.call("Top", sort=args.sort, match=args.match or None)
+        live.update(answer)
+        if number:
+            yield answer
+        if number < (args.count or 1):
+            time.sleep(args.interval)
+
+
+def _show(live: Live, output: Output) -> None:
+    from trafficctl.live.screen import draw
+
+    lines = draw(live, output.width or _PLAIN_WIDTH, _PLAIN_HEIGHT, output.style)
+    output.line("\n".join(lines[:-1]).rstrip())

@@ -23,5 +23,5 @@ def run(args: Namespace) -> int:
 
     with session.connect(args) as client:
         reply = client.call("Unban", cidr=args.cidr)
-    session.output(args).rows(reply["lifted"], BANS)
+    session.show_rows(args, reply["lifted"], BANS, "BanEntry")
     return exits.DONE
