@@ -16,9 +16,9 @@ BUILDING := clang llvm gcc libc6-dev libbpf-dev linux-libc-dev bpftool
 TESTING := python3-venv clang-format shellcheck iproute2 ethtool iputils-ping bind9-dnsutils dnsmasq-base curl sqlite3 util-linux procps nftables xdp-tools
 TOOLS   := pytest pytest-timeout hypothesis ruff mypy varlink
 
-# -mcpu=v2: what every kernel since 5.10 understands and every clang since 7 writes.
+# -mcpu=v3: what every kernel since 5.10 understands and every clang since 7 writes.
 MULTIARCH = $(shell $(CC) -print-multiarch)
-BPF_CFLAGS = -O2 -g -target bpf -mcpu=v2 -Wall -Wextra -Wno-unused-parameter -Ibpf -idirafter /usr/include/$(MULTIARCH) \
+BPF_CFLAGS = -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Wno-unused-parameter -Ibpf -idirafter /usr/include/$(MULTIARCH) \
 	-ffile-prefix-map=$(CURDIR)=.
 CFLAGS ?= -O2 -g
 HOST_CFLAGS = -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile-prefix-map=$(CURDIR)=.
@@ -58,8 +58,8 @@ build/tests/%.bpf.o: tests/*/%.bpf.c Makefile
 	@mkdir -p build/tests
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
 
-abi: build/trafficmon.bpf.o .venv/.tools ## write trafficmond/abi.py anew from bpf/abi.h
-	$(PYTHON) -m trafficmond.datapath.gen_abi $< bpf/abi.h | \
+abi: .venv/.tools ## write trafficmond/abi.py anew from bpf/abi.h
+	$(PYTHON) -m trafficmond.datapath.gen_abi "$(CLANG) $(BPF_CFLAGS)" bpf/abi.h | \
 	    .venv/bin/ruff format --quiet --stdin-filename trafficmond/abi.py - > build/abi.py
 	mv build/abi.py trafficmond/abi.py
 

@@ -12,10 +12,10 @@
 #include <linux/types.h>
 
 enum tm_action {
-	TM_ALLOW = 0,   /* pass, quiet */
+	TM_ALLOW = 0,	/* pass, quiet */
 	TM_MONITOR = 1, /* pass, logged */
-	TM_DROP = 2,    /* drop, logged */
-	TM_LIMIT = 3,   /* only in a record: pass while the source's bucket lasts, then drop */
+	TM_DROP = 2,	/* drop, logged */
+	TM_LIMIT = 3,	/* only in a record: pass while the source's bucket lasts, then drop */
 };
 
 /* Why a packet got its action; also the order of precedence, strongest last (established and malformed apart). */
@@ -44,13 +44,15 @@ enum tm_reason {
 
 #define TM_PAGE_WORDS 1024u
 #define TM_PAGE_UNITS 128u
+#define TM_SMALL_PAGES 512u	   /* 2 MiB: some ten thousand prefixes */
+#define TM_LARGE_PAGES 6144u	   /* 24 MiB: the Internet's whole routing table */
 #define TM_TABLE_MAGIC 0x31544d54u /* "TMT1" */
 
 /* What a rule needs beyond its verdict word: an end, a rate, and what applies after the end. */
 struct tm_record {
-	__u64 expires;       /* jiffies64; 0: never */
-	__u32 verdict;       /* verdict word; action TM_LIMIT uses rate and burst */
-	__u32 parent;        /* leaf (verdict word or TM_LEAF_RECORD index) of the enclosing prefix */
+	__u64 expires;	     /* jiffies64; 0: never */
+	__u32 verdict;	     /* verdict word; action TM_LIMIT uses rate and burst */
+	__u32 parent;	     /* leaf (verdict word or TM_LEAF_RECORD index) of the enclosing prefix */
 	__u32 rate_per_s;    /* token bucket: packets a second for each source */
 	__u32 burst_packets; /* token bucket: depth */
 	__u32 pad[2];
@@ -99,8 +101,8 @@ struct tm_key {
 	__be16 sport; /* ICMP, ICMPv6: the type */
 	__be16 dport; /* ICMP, ICMPv6: the code */
 	__u8 proto;
-	__u8 scope;  /* TM_SCOPE_* */
-	__u16 vlan;  /* outer VLAN id, host order; 0: untagged */
+	__u8 scope; /* TM_SCOPE_* */
+	__u16 vlan; /* outer VLAN id, host order; 0: untagged */
 	__u32 ifindex;
 	__u32 verdict; /* verdict word: a change of rules opens a new record, so sums by rule are exact */
 } __attribute__((aligned(8)));
@@ -109,9 +111,9 @@ struct tm_key {
 #define TM_SCOPE_IPV6 0x02
 
 /* Bits of tm_flow.bits, an OR over the record's packets unless said otherwise. */
-#define TM_BIT_FRAGMENT 0x01      /* a later fragment: no ports */
+#define TM_BIT_FRAGMENT 0x01	  /* a later fragment: no ports */
 #define TM_BIT_FIRST_PAYLOAD 0x02 /* the record's first packet carried payload */
-#define TM_BIT_TUNNEL 0x04        /* outer header of a tunnel that was looked into */
+#define TM_BIT_TUNNEL 0x04	  /* outer header of a tunnel that was looked into */
 /*
  * TCP, in the record that began with the responder's SYN-ACK: its first payload packet acknowledged no more than
  * that SYN-ACK did, so the server spoke before it had heard anything (FTP, SSH, SMTP, MySQL greet; HTTP and TLS
@@ -123,19 +125,19 @@ struct tm_key {
 /* One slot of the flow cache and one record of the eviction ring: 128 bytes, two cache lines. */
 struct tm_flow {
 	struct tm_key key;
-	__u64 packets; /* since the slot was taken; GSO packets count as their segments */
-	__u64 bytes;   /* on the wire from the Ethernet header, without FCS */
-	__u64 first;   /* jiffies64 */
-	__u64 last;    /* jiffies64 */
+	__u64 packets;	     /* since the slot was taken; GSO packets count as their segments */
+	__u64 bytes;	     /* on the wire from the Ethernet header, without FCS */
+	__u64 first;	     /* jiffies64 */
+	__u64 last;	     /* jiffies64 */
 	__u64 payload_bytes; /* beyond the transport header */
-	__u32 sequence;      /* even: at rest; odd: being replaced; grows by 2 with each new owner of the slot; 0: free */
-	__u32 slot;          /* in a ring record: the slot it was evicted from */
-	__u16 first_len;     /* wire length of the record's first packet, capped at 65535 */
-	__u16 last_len;      /* ... and of its last */
-	__u8 tcp_flags;      /* OR over all packets */
-	__u8 first_flags;    /* TCP flags of the first packet */
-	__u8 bits;           /* TM_BIT_* */
-	__u8 ttl;            /* TTL or hop limit of the first packet */
+	__u32 sequence;	  /* even: at rest; odd: being replaced; grows by 2 with each new owner of the slot; 0: free */
+	__u32 slot;	  /* in a ring record: the slot it was evicted from */
+	__u16 first_len;  /* wire length of the record's first packet, capped at 65535 */
+	__u16 last_len;	  /* ... and of its last */
+	__u8 tcp_flags;	  /* OR over all packets */
+	__u8 first_flags; /* TCP flags of the first packet */
+	__u8 bits;	  /* TM_BIT_* */
+	__u8 ttl;	  /* TTL or hop limit of the first packet */
 	__u32 payload_packets; /* packets that carried payload */
 	__be32 first_ack;      /* TCP acknowledgement number of the first packet; for TM_BIT_SPOKE_FIRST */
 	__u32 pad[4];
@@ -146,7 +148,8 @@ struct tm_set {
 	struct tm_flow way[2];
 };
 
-/* What the reader has taken of a slot so far. Userspace only; pinned, so that a new daemon goes on where the old one was. */
+/* What the reader has taken of a slot so far. Userspace only; pinned, so that a new daemon goes on where the old one
+ * was. */
 struct tm_taken {
 	__u64 packets;
 	__u64 bytes;
@@ -178,12 +181,12 @@ enum tm_malformed {
 	TM_OK = 0,
 	TM_SHORT_ETHERNET = 1,
 	TM_SHORT_VLAN = 2,
-	TM_SHORT_IP = 3,     /* IPv4 or IPv6 header beyond the end */
+	TM_SHORT_IP = 3,      /* IPv4 or IPv6 header beyond the end */
 	TM_BAD_IP_HEADER = 4, /* version or ihl impossible */
 	TM_BAD_IP_LENGTH = 5, /* total length less than the headers or beyond the frame */
 	TM_SHORT_EXTENSION = 6,
 	TM_SHORT_TRANSPORT = 7,
-	TM_BAD_TRANSPORT = 8, /* TCP data offset or UDP length impossible */
+	TM_BAD_TRANSPORT = 8,	/* TCP data offset or UDP length impossible */
 	TM_DEEP_EXTENSIONS = 9, /* more IPv6 extension headers than are followed */
 	TM_MALFORMED_MAX = 10,
 };
@@ -218,22 +221,23 @@ struct tm_ifslots {
 
 /* Known when the programs are loaded, so that the verifier and the JIT take them for literals. */
 struct tm_constants {
-	__u64 seed;      /* of the flow hash; random, so that nobody can aim at one set */
-	__u32 set_mask;  /* sets of one CPU, less one; a power of two less one */
+	__u64 seed;	 /* of the flow hash; random, so that nobody can aim at one set */
+	__u32 set_mask;	 /* sets of one CPU, less one; a power of two less one */
 	__u32 ring_mask; /* records in one CPU's ring, less one; likewise */
-	__u32 hz;        /* jiffies in a second */
+	__u32 hz;	 /* jiffies in a second */
 	__u32 pad;
 };
 
 #define TM_CFG_DROP_MALFORMED 0x01
-#define TM_CFG_BANS 0x02        /* the ban table is not empty */
+#define TM_CFG_BANS 0x02	/* the ban table is not empty */
 #define TM_CFG_ESTABLISHED 0x04 /* learn from egress, pass replies under a default of drop */
 #define TM_CFG_DECAPSULATE 0x08
 
 struct tm_config {
 	__u32 flags; /* TM_CFG_* */
 	__u32 pad;
-	__u64 seed; /* of the flow hash; kept here so that the next daemon finds the flows where this one's program put them */
+	__u64 seed; /* of the flow hash; kept here so that the next daemon finds the flows where this one's program put
+		       them */
 	__u64 pad1[6];
 };
 

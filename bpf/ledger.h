@@ -15,7 +15,8 @@
 
 #define TM_IDLE_S 4 /* a record without packets for so long gives way before a smaller but busy one */
 
-/* NH over the key's six words (Black et al., UMAC, RFC 4418 section 5), then a mix: three multiplications side by side. */
+/* NH over the key's six words (Black et al., UMAC, RFC 4418 section 5), then a mix: three multiplications side by side.
+ */
 static __always_inline __u32 tm_hash(const __u64 *q)
 {
 	__u64 h = (q[0] + c_seed) * (q[1] + (c_seed ^ 0x9e3779b97f4a7c15ull)) +
@@ -77,7 +78,8 @@ static __always_inline void tm_enter(struct tm_flow *f, const struct tm_packet *
 }
 
 /* Books `packets` packets of `bytes` bytes in all (a super-packet counts as its segments) under p->key. */
-static __always_inline void tm_book(const struct tm_packet *p, __u32 packets, __u64 bytes, __u64 now, __u32 cpu, struct tm_totals *totals)
+static __always_inline void tm_book(const struct tm_packet *p, __u32 packets, __u64 bytes, __u64 now, __u32 cpu,
+				    struct tm_totals *totals)
 {
 	const __u64 *q = (const __u64 *)&p->key;
 	__u32 index = cpu * (c_set_mask + 1) + (tm_hash(q) & c_set_mask);
@@ -99,7 +101,8 @@ static __always_inline void tm_book(const struct tm_packet *p, __u32 packets, __
 			f = b;
 			if (!a->sequence)
 				f = a;
-			else if (b->sequence && now - b->last <= idle && (now - a->last > idle || a->packets < b->packets))
+			else if (b->sequence && now - b->last <= idle &&
+				 (now - a->last > idle || a->packets < b->packets))
 				f = a;
 			if (f->sequence)
 				tm_evict(f, 2 * index + (f == b), cpu, totals);
@@ -113,7 +116,8 @@ static __always_inline void tm_book(const struct tm_packet *p, __u32 packets, __
 	f->tcp_flags |= p->tcp_flags;
 	f->bits |= p->bits;
 	if (p->payload_len) {
-		if (!f->payload_packets && p->tcp_ack == f->first_ack && (f->first_flags & (TM_TCP_SYN | TM_TCP_ACK)) == (TM_TCP_SYN | TM_TCP_ACK))
+		if (!f->payload_packets && p->tcp_ack == f->first_ack &&
+		    (f->first_flags & (TM_TCP_SYN | TM_TCP_ACK)) == (TM_TCP_SYN | TM_TCP_ACK))
 			f->bits |= TM_BIT_SPOKE_FIRST;
 		f->payload_bytes += p->payload_len;
 		f->payload_packets += packets;

@@ -114,7 +114,8 @@ struct tm_icmp {
 #define TM_PROTO_DSTOPTS 60
 #define TM_PROTO_SCTP 132
 
-#define TM_EXTENSIONS_MAX 8 /* extension headers followed; RFC 8200 names each at most once, destination options twice */
+#define TM_EXTENSIONS_MAX                                                                                              \
+	8 /* extension headers followed; RFC 8200 names each at most once, destination options twice */
 
 #define TM_HEADERS_MAX 0x3fff /* bytes of headers followed; a mask as well */
 
@@ -127,11 +128,11 @@ enum tm_kind {
 
 struct tm_packet {
 	struct tm_key key; /* all but ifindex, verdict and the direction */
-	__u32 wire_len;    /* in: length on the wire from the link header */
+	__u32 wire_len;	   /* in: length on the wire from the link header */
 	__u32 header_len;  /* bytes before the payload, from the link header */
 	__u32 payload_len; /* beyond the transport header, without padding of the frame */
-	__be32 tcp_ack;    /* acknowledgement number */
-	__u8 malformed;    /* enum tm_malformed; addressed is set if the addresses are valid all the same */
+	__be32 tcp_ack;	   /* acknowledgement number */
+	__u8 malformed;	   /* enum tm_malformed; addressed is set if the addresses are valid all the same */
 	__u8 addressed;
 	__u8 tcp_flags;
 	__u8 bits; /* TM_BIT_FRAGMENT, TM_BIT_MORE_FRAGMENTS */
@@ -212,8 +213,8 @@ static __always_inline int tm_parse_ports(struct tm_packet *p, __be16 sport, __b
 }
 
 /*
- * The transport header; p->payload_len is set to what is beyond the network headers. In a first fragment it may be cut off after the ports (RFC 791 guarantees eight bytes);
- * its flags are then not known and stay zero.
+ * The transport header; p->payload_len is set to what is beyond the network headers. In a first fragment it may be cut
+ * off after the ports (RFC 791 guarantees eight bytes); its flags are then not known and stay zero.
  */
 static __always_inline int tm_parse_transport(struct tm_cursor *c, struct tm_packet *p)
 {
@@ -328,8 +329,8 @@ static __always_inline int tm_parse_ipv4(struct tm_cursor *c, struct tm_packet *
 
 static __always_inline int tm_is_extension(__u8 next)
 {
-	return next == TM_PROTO_HOPOPTS || next == TM_PROTO_ROUTING || next == TM_PROTO_FRAGMENT || next == TM_PROTO_AH ||
-	       next == TM_PROTO_DSTOPTS;
+	return next == TM_PROTO_HOPOPTS || next == TM_PROTO_ROUTING || next == TM_PROTO_FRAGMENT ||
+	       next == TM_PROTO_AH || next == TM_PROTO_DSTOPTS;
 }
 
 /*
@@ -448,7 +449,7 @@ static __always_inline __u16 tm_type_of_raw(const struct tm_cursor *c)
  */
 static __always_inline int tm_parse(const void *data, const void *end, struct tm_packet *p, int raw)
 {
-	struct tm_cursor c = { data, data, end, p->wire_len };
+	struct tm_cursor c = {data, data, end, p->wire_len};
 	__u16 type;
 
 	if (raw) {

@@ -11,10 +11,14 @@
 
 #include "maps.h"
 
-#define TM_STEPS_MAX 16
+#define TM_STEPS_IPV4 3
+#define TM_STEPS_IPV6 16
 
-/* Boundary search in a chunk: u32 n, pad; u64 key[n]; u32 entry[n + 1]. `g` is its word offset in the page. */
-static __always_inline __u32 tm_chunk(const struct tm_page *page, __u32 g, __u64 k)
+/*
+ * Boundary search in a chunk: u32 n, pad; u64 key[n]; u32 entry[n + 1]. `g` is its word offset in the page. Going on
+ * with nothing left changes nothing: `early` stops for speed, without it there is but one path to verify.
+ */
+static __always_inline __u32 tm_chunk(const struct tm_page *page, __u32 g, __u64 k, int early)
 {
 	__u32 n = page->w[g & (TM_PAGE_WORDS - 1)];
 	__u32 first = (g >> 1) + 1, index = 0, left = n, half;
@@ -22,19 +26,20 @@ static __always_inline __u32 tm_chunk(const struct tm_page *page, __u32 g, __u64
 	int i;
 
 	for (i = 0; i < 6; i++) { /* 2^6 > TM_CHUNK_MAX */
-		if (!left)
+		if (early && !left)
 			break;
 		half = (left + 1) >> 1;
 		x = page->key[(first + index + half - 1) & (TM_PAGE_WORDS / 2 - 1)];
-		less = (~k & x) | (~(k ^ x) & (k - x)); /* top bit: k < x; without a branch that could be guessed wrong */
+		less = (~k & x) |
+		       (~(k ^ x) & (k - x)); /* top bit: k < x; without a branch that could be guessed wrong */
 		index += half & (__u32) ~((__s64)less >> 63);
 		left -= half;
 	}
 	return page->w[(g + 2 + 2 * n + index) & (TM_PAGE_WORDS - 1)];
 }
 
-/* The leaf for an address; a leaf of 0 (allow by default) where the table is damaged. */
-static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 lo)
+/* The leaf for an address, in at most `steps` after the root; 0 (allow by default) where the table is damaged. */
+static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 lo, int steps, int early)
 {
 	__u32 zero = 0, g, index, entry;
 	const struct tm_page *page = bpf_map_lookup_elem(table, &zero);
@@ -49,10 +54,10 @@ static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 l
 	if (!page)
 		return 0;
 	entry = page->w[g & (TM_PAGE_WORDS - 1)];
-	for (i = 0; i < TM_STEPS_MAX; i++) {
+	for (i = 0; i < steps; i++) {
 		if (!(entry & TM_ENTRY_POINTER))
 			return entry;
-		if (entry & TM_ENTRY_CROSS)
+		if (steps > TM_STEPS_IPV4 && (entry & TM_ENTRY_CROSS))
 			k = lo;
 		g = (entry & TM_ENTRY_UNIT) << 3;
 		if (!(entry & TM_ENTRY_CHUNK)) {
@@ -64,7 +69,7 @@ static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 l
 		if (!page)
 			return 0;
 		if (entry & TM_ENTRY_CHUNK)
-			entry = tm_chunk(page, g & (TM_PAGE_WORDS - 1), k);
+			entry = tm_chunk(page, g & (TM_PAGE_WORDS - 1), k, early);
 		else
 			entry = page->w[g & (TM_PAGE_WORDS - 1)];
 	}
@@ -108,20 +113,51 @@ static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now)
 	return 0;
 }
 
+/* The leaf's verdict, by the table that gave the leaf: both are of one generation. */
+static __always_inline __u32 tm_decide_by(void *table, __u32 which, __u64 hi, __u64 lo, __u64 now)
+{
+	__u32 leaf = tm_walk(table, which, hi, lo, TM_STEPS_IPV6, 0);
+
+	return leaf & TM_LEAF_RECORD ? tm_settle(table, leaf, now) : leaf;
+}
+
 /*
- * The verdict word for an address (if its action is TM_LIMIT, the rate is left in the CPU's packet). `which`
- * is the root: 2 * egress + is IPv6. A function of its own, so that the verifier sees it once; it takes the
- * table once, so that leaf and record are of one generation.
+ * The verdict word for an address (if its action is TM_LIMIT, the rate is left in the CPU's packet). `which` is the
+ * root: 2 * egress + is IPv6. A function of its own, which the verifier sees once.
  */
 TM_SUBFN __u32 tm_decide(__u32 which, __u64 hi, __u64 lo, __u64 now)
 {
-	__u32 zero = 0, leaf;
-	void *table = bpf_map_lookup_elem(TM_REF(tm_table), &zero);
+	__u32 zero = 0;
+	void *table;
 
-	if (!table)
-		return 0;
-	leaf = tm_walk(table, which, hi, lo);
-	return leaf & TM_LEAF_RECORD ? tm_settle(table, leaf, now) : leaf;
+	table = bpf_map_lookup_elem(TM_REF(tm_table_small), &zero);
+	if (table)
+		return tm_decide_by(table, which, hi, lo, now);
+	table = bpf_map_lookup_elem(TM_REF(tm_table_large), &zero);
+	if (table)
+		return tm_decide_by(table, which, hi, lo, now);
+	table = bpf_map_lookup_elem(TM_REF(tm_table_huge), &zero);
+	if (table)
+		return tm_decide_by(table, which, hi, lo, now);
+	return 0;
+}
+
+/*
+ * The same for IPv4, with the common case in line: a call costs more than the walk where returns are guarded against
+ * speculation. A leaf that names a record is left to tm_decide(), which decides anew by the table of that moment.
+ */
+static __always_inline __u32 tm_decide_ipv4(__u32 egress, __u32 address, __u64 now)
+{
+	__u32 zero = 0, leaf;
+	__u64 hi = (__u64)address << 32;
+	void *table = bpf_map_lookup_elem(TM_REF(tm_table_small), &zero);
+
+	if (table) {
+		leaf = tm_walk(table, 2 * egress, hi, 0, TM_STEPS_IPV4, 1);
+		if (!(leaf & TM_LEAF_RECORD))
+			return leaf;
+	}
+	return tm_decide(2 * egress, hi, 0, now);
 }
 
 static __always_inline __u64 tm_host64(const __u8 *address)

@@ -11,7 +11,8 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 #define TC_ACT_UNSPEC (-1) /* linux/pkt_cls.h: on to the next program, or out */
 #define TC_ACT_SHOT 2
 
-#define TM_PULL_BYTES 512 /* more than any headers that are followed in practice; beyond it a packet counts as malformed */
+#define TM_PULL_BYTES                                                                                                  \
+	512 /* more than any headers that are followed in practice; beyond it a packet counts as malformed */
 
 /* What one packet adds: super-packets on their way out are booked as the segments that will cross the wire. */
 struct tm_weight {
@@ -36,11 +37,12 @@ static __always_inline void tm_count(struct tm_count *to, const struct tm_weight
 /* Judges and books the CPU's packet. Returns whether to drop it. */
 static __always_inline int tm_handle(int kind, __u8 ifslot, __u32 ifindex, __u32 egress, const struct tm_weight *w)
 {
-	__u32 zero = 0, cpu = bpf_get_smp_processor_id(), slot = (cpu * TM_MAX_INTERFACES + (ifslot & TM_IFSLOT_MASK)) * 2 + egress;
+	__u32 zero = 0, cpu = bpf_get_smp_processor_id(),
+	      slot = (cpu * TM_MAX_INTERFACES + (ifslot & TM_IFSLOT_MASK)) * 2 + egress;
 	struct tm_totals *totals = bpf_map_lookup_elem(TM_REF(tm_totals), &slot);
 	const struct tm_config *config = bpf_map_lookup_elem(TM_REF(tm_config), &zero);
 	struct tm_packet *p = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
-	struct tm_context context = { .egress = egress };
+	struct tm_context context = {.egress = egress};
 	int drop = 0;
 
 	if (!totals || !config || !p)
@@ -88,7 +90,7 @@ static __always_inline struct tm_packet *tm_fresh_packet(__u32 wire_len)
 }
 
 /* Reads the frame into the CPU's packet. Returns enum tm_kind, or -1 without one. */
-TM_SUBFN int tm_read_xdp(struct xdp_md *ctx, __u32 raw)
+static __always_inline int tm_read_xdp(struct xdp_md *ctx, __u32 raw)
 {
 	const void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct tm_packet *p = tm_fresh_packet(end - data);
@@ -108,7 +110,7 @@ TM_PROG("xdp")
 int tm_xdp(struct xdp_md *ctx)
 {
 	__u8 ifslot = tm_ifslot(ctx->ingress_ifindex);
-	struct tm_weight w = { .packets = 1, .bytes = (void *)(long)ctx->data_end - (void *)(long)ctx->data };
+	struct tm_weight w = {.packets = 1, .bytes = (void *)(long)ctx->data_end - (void *)(long)ctx->data};
 	int kind = tm_read_xdp(ctx, ifslot & TM_IFSLOT_RAW_IP);
 
 	return tm_handle(kind, ifslot, ctx->ingress_ifindex, TM_INGRESS, &w) ? XDP_DROP : XDP_PASS;
@@ -119,7 +121,7 @@ int tm_tc(struct __sk_buff *skb)
 {
 	__u32 zero = 0, raw;
 	__u8 ifslot = tm_ifslot(skb->ifindex);
-	struct tm_weight w = { .packets = 1, .bytes = skb->len };
+	struct tm_weight w = {.packets = 1, .bytes = skb->len};
 	struct tm_packet *p;
 	int kind;
 

@@ -12,7 +12,8 @@
 
 #define TM_REASON(verdict) ((verdict) >> TM_REASON_SHIFT & TM_REASON_MASK)
 #define TM_ACTION(verdict) ((verdict) >> TM_ACTION_SHIFT & TM_ACTION_MASK)
-#define TM_VERDICT(action, reason, rule) ((__u32)(rule) | (__u32)(reason) << TM_REASON_SHIFT | (__u32)(action) << TM_ACTION_SHIFT)
+#define TM_VERDICT(action, reason, rule)                                                                               \
+	((__u32)(rule) | (__u32)(reason) << TM_REASON_SHIFT | (__u32)(action) << TM_ACTION_SHIFT)
 
 /* What the verdict needs to know beside the packet. */
 struct tm_context {
@@ -36,7 +37,7 @@ struct tm_context {
 
 static __always_inline __u32 tm_banned(const struct tm_packet *p, __u64 now)
 {
-	struct tm_ban_key key = { .prefixlen = 128 };
+	struct tm_ban_key key = {.prefixlen = 128};
 	const struct tm_ban *ban;
 
 	__builtin_memcpy(key.addr, p->key.src, sizeof(key.addr));
@@ -52,9 +53,10 @@ static __always_inline int tm_is_lifeline(const struct tm_packet *p)
 	__u16 dport = tm_ntohs(p->key.dport);
 
 	if (p->key.proto == TM_PROTO_ICMPV6)
-		return tm_ntohs(p->key.sport) >= TM_ICMPV6_NEIGHBOUR_FIRST && tm_ntohs(p->key.sport) <= TM_ICMPV6_NEIGHBOUR_LAST &&
-		       p->ttl == 255; /* never crossed a router */
-	return p->key.proto == TM_PROTO_UDP && dport == (p->key.scope & TM_SCOPE_IPV6 ? TM_DHCP6_CLIENT : TM_DHCP4_CLIENT);
+		return tm_ntohs(p->key.sport) >= TM_ICMPV6_NEIGHBOUR_FIRST &&
+		       tm_ntohs(p->key.sport) <= TM_ICMPV6_NEIGHBOUR_LAST && p->ttl == 255; /* never crossed a router */
+	return p->key.proto == TM_PROTO_UDP &&
+	       dport == (p->key.scope & TM_SCOPE_IPV6 ? TM_DHCP6_CLIENT : TM_DHCP4_CLIENT);
 }
 
 /* ICMP's errors about a path (RFC 4890, RFC 1191): replies that name no port of ours in their own header. */
@@ -141,7 +143,7 @@ static __always_inline int tm_is_reply(const struct tm_packet *p, __u64 now)
  */
 static __always_inline int tm_take_token(const struct tm_packet *p, __u32 verdict, __u64 now)
 {
-	struct tm_bucket_key key = { .rule = verdict & TM_RULE_MASK };
+	struct tm_bucket_key key = {.rule = verdict & TM_RULE_MASK};
 	struct tm_bucket fresh, *bucket;
 	__u64 full = (__u64)p->burst_packets << 16, tokens, elapsed;
 
@@ -166,14 +168,15 @@ static __always_inline int tm_take_token(const struct tm_packet *p, __u32 verdic
 	return 1;
 }
 
-/* Which of the four roots, and the address that decides: the source of what comes in, the destination of what goes out. */
+/* Which of the four roots, and the address that decides: the source of what comes in, the destination of what goes out.
+ */
 static __always_inline __u32 tm_look_up(const struct tm_packet *p, __u32 egress, __u64 now)
 {
 	const __u8 *address = egress ? p->key.dst : p->key.src;
 
 	if (p->key.scope & TM_SCOPE_IPV6)
 		return tm_decide(2 * egress + 1, tm_host64(address), tm_host64(address + 8), now);
-	return tm_decide(2 * egress, tm_host64(address + 8) << 32, 0, now);
+	return tm_decide_ipv4(egress, tm_host64(address + 8), now);
 }
 
 /* The verdict word for a packet whose addresses are valid. */
@@ -197,7 +200,8 @@ static __always_inline __u32 tm_judge(const struct tm_packet *p, const struct tm
 	if (TM_ACTION(verdict) == TM_DROP) {
 		if (tm_is_lifeline(p))
 			verdict = TM_VERDICT(TM_ALLOW, TM_BY_GUARD, 0);
-		else if (!x->egress && (x->flags & TM_CFG_ESTABLISHED) && TM_REASON(verdict) == TM_BY_DEFAULT && tm_is_reply(p, x->now))
+		else if (!x->egress && (x->flags & TM_CFG_ESTABLISHED) && TM_REASON(verdict) == TM_BY_DEFAULT &&
+			 tm_is_reply(p, x->now))
 			verdict = TM_VERDICT(TM_ALLOW, TM_BY_ESTABLISHED, 0);
 	}
 	return verdict;

@@ -7,7 +7,7 @@ object it is about to trust has that very layout.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,9 +64,9 @@ class Btf:
     def _text(self, offset: int) -> str:
         return self._names[offset : self._names.index(b"\0", offset)].decode()
 
-    def structs(self, prefix: str) -> dict[str, np.dtype[np.void]]:
-        """Every struct whose name starts with `prefix`, as a numpy dtype with C's offsets and size."""
-        found = {t.name: t for t in self._types if t.kind == _STRUCT and t.name.startswith(prefix)}
+    def structs(self, names: Container[str]) -> dict[str, np.dtype[np.void]]:
+        """Every struct of one of these names, as a numpy dtype with C's offsets and size."""
+        found = {t.name: t for t in self._types if t.kind == _STRUCT and t.name in names}
         return {name: self._struct(t) for name, t in sorted(found.items())}
 
     def _struct(self, t: _Type) -> np.dtype[np.void]:

@@ -24,6 +24,7 @@ from trafficmond.flows.batch import Batch
 
 _RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two drains before it is only summed up
 _PAGE_BYTES = abi.PAGE.itemsize
+_TABLE_SLOTS = (("tm_table_small", abi.SMALL_PAGES), ("tm_table_large", abi.LARGE_PAGES), ("tm_table_huge", None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +107,29 @@ class Datapath:
         self._config.array["flags"] = flags
 
     def install(self, words: npt.NDArray[np.uint32]) -> None:
-        """Swaps in a compiled verdict table: every packet sees the old one or the new one, never a mixture."""
-        pages = words.nbytes // _PAGE_BYTES
+        """Swaps in a compiled verdict table: every packet sees the old one or the new one, never a mixture.
+
+        Raises DatapathError if the kernel has no memory for it; then the old one stays.
+        """
+        needed = words.nbytes // _PAGE_BYTES
+        place = next(place for place, (_, pages) in enumerate(_TABLE_SLOTS) if pages is None or needed <= pages)
+        slot, padded = _TABLE_SLOTS[place]
+        flags = libbpf.F_MMAPABLE | (libbpf.F_INNER_MAP if padded is None else 0)
         try:
-            fd = libbpf.create_array("tm_rules", _PAGE_BYTES, pages, libbpf.F_MMAPABLE | libbpf.F_INNER_MAP)
+            fd = libbpf.create_array("tm_rules", _PAGE_BYTES, padded or needed, flags)
         except OSError as error:
             raise DatapathError(f"no memory for a table of {words.nbytes >> 20} MiB: {error.strerror}") from error
         try:
             table = Mapped(fd, np.dtype(np.uint32), len(words))
             table.array[:] = words
             table.close()
-            libbpf.update(self.loaded.maps["tm_table"], bytes(4), fd.to_bytes(4, "little"))
+            libbpf.update(self.loaded.maps[slot], bytes(4), fd.to_bytes(4, "little"))
         finally:
             os.close(fd)
+        # The first slot that is taken counts: what stands before the new table goes now, what stands behind it after.
+        for other, _ in _TABLE_SLOTS:
+            if other != slot:
+                libbpf.delete(self.loaded.maps[other], bytes(4))
 
     def attach(self, wanted: Iterable[Interface]) -> list[Change]:
         """Makes the attachments match `wanted`; what changed or failed since the last time. Nothing is raised for one

@@ -1,12 +1,16 @@
-"""Writes `trafficmond/abi.py` from bpf/abi.h: `python -m trafficmond.datapath.gen_abi OBJECT HEADER > abi.py`.
+"""Writes `trafficmond/abi.py` from bpf/abi.h: `python -m trafficmond.datapath.gen_abi CLANG HEADER > abi.py`.
 
-Struct layouts come from the compiled object's BTF, constants and enumerators from the header's own lines.
+Struct layouts come from the BTF that clang makes of them, constants and enumerators from the header's own lines.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,18 +29,20 @@ import numpy as np
 '''
 # A #define whose value is a number, or sums and products of numbers and earlier names.
 _DEFINE = re.compile(r"^#define (TM_[A-Z0-9_]+) ([0-9a-fA-Fxu+*() A-Z_]+?)\s*(?:/\*.*)?$", re.MULTILINE)
+_STRUCT = re.compile(r"^struct (tm_[a-z_]+) {", re.MULTILINE)
 _ENUMERATOR = re.compile(r"^\t(TM_[A-Z0-9_]+) = (\d+),", re.MULTILINE)
 
 
-def render(object_file: Path, header: Path) -> str:
-    """The text of abi.py for an object compiled from `header`."""
-    btf = Btf(object_file)
+def render(clang: Sequence[str], header: Path) -> str:
+    """The text of abi.py for `header`; `clang` is the compiler with its flags."""
+    text = header.read_text()
+    names = _STRUCT.findall(text)
     lines = [_PREAMBLE]
-    for name, text in _DEFINE.findall(header.read_text()):
-        lines.append(f"{name[3:]} = {_number(text)}\n")
-    for name, value in _ENUMERATOR.findall(header.read_text()):
+    for name, value in _DEFINE.findall(text):
+        lines.append(f"{name[3:]} = {_number(value)}\n")
+    for name, value in _ENUMERATOR.findall(text):
         lines.append(f"{name[3:]} = {value}\n")
-    structs = {name: dtype for name, dtype in btf.structs("tm_").items() if _declared(name, header)}
+    structs = _layouts(clang, header, names)
     lines.append("\nSTRUCTS: dict[str, np.dtype[np.void]] = {\n")
     for name, dtype in structs.items():
         lines.append(f"    {name!r}: np.dtype(\n        {_spec(dtype)!r}\n    ),\n")
@@ -45,8 +51,13 @@ def render(object_file: Path, header: Path) -> str:
     return "".join(lines)
 
 
-def _declared(name: str, header: Path) -> bool:
-    return re.search(rf"^struct {name} {{", header.read_text(), re.MULTILINE) is not None
+def _layouts(clang: Sequence[str], header: Path, names: Sequence[str]) -> dict[str, np.dtype[np.void]]:
+    """A variable of each struct makes clang describe them all."""
+    source = f'#include "{header.absolute()}"\n' + "".join(f"struct {name} {name}_;\n" for name in names)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "abi.o"
+        subprocess.run([*clang, "-x", "c", "-c", "-", "-o", str(made)], input=source, text=True, check=True)
+        return Btf(made).structs(names)
 
 
 def _number(text: str) -> str:
@@ -74,4 +85,4 @@ def _format(dtype: np.dtype[np.generic]) -> object:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(render(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.stdout.write(render(shlex.split(sys.argv[1]), Path(sys.argv[2])))

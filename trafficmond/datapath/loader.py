@@ -32,7 +32,9 @@ MAPS: dict[str, np.dtype[np.void] | None] = {
     "tm_taken": abi.TAKEN,
     "tm_rings": abi.RING,
     "tm_evicted": abi.FLOW,
-    "tm_table": None,
+    "tm_table_small": None,
+    "tm_table_large": None,
+    "tm_table_huge": None,
     "tm_bans": abi.BAN,
     "tm_conns": None,
     "tm_buckets": abi.BUCKET,
@@ -121,8 +123,8 @@ def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None) -> Load
     """
     path = find_object()
     btf = Btf(path)
-    for name, dtype in btf.structs("tm_").items():
-        if name in abi.STRUCTS and abi.STRUCTS[name] != dtype:
+    for name, dtype in btf.structs(abi.STRUCTS).items():
+        if abi.STRUCTS[name] != dtype:
             raise DatapathError(f"{path} and this daemon disagree about struct {name}", hint="run make build")
     seed = secrets.randbits(64) if seed is None else seed
     target = libbpf.Object(str(path))
