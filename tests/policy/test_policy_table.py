@@ -6,6 +6,7 @@ import gzip
 import random
 import re
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from policy_reference import NOW, Reference, columns, compiled, jiffies, longest
 
 from trafficmond import abi
 from trafficmond.model import Action, Direction, Reason, verdict_word
-from trafficmond.policy import layout
+from trafficmond.policy import layout, trie
 from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.listfile import parse_list
 from trafficmond.policy.load import Policy, load_policy
@@ -66,59 +67,50 @@ def test_equals_reference(seed: int, kernel_judge: Judge) -> None:
                 assert walked.tolist() == expected
 
 
+# Few values, so that prefixes meet and nest on both sides of the middle.
+HALF = st.one_of(st.sampled_from((0, 1, 2**63, 2**64 - 1)), st.integers(0, 70).map(lambda part: part << 57 | part))
 PREFIX = st.one_of(
-    st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32)).map(lambda p: (4, p[0] << 32, 0, p[1])),
-    # Few values, so that prefixes meet and nest on both sides of the middle.
-    st.tuples(st.sampled_from((0, 1, 2**63, 2**64 - 1)), st.integers(0, 70), st.integers(0, 128)).map(
-        lambda p: (6, p[0], (p[1] << 58 | p[1]) & (2**64 - 1), p[2])
-    ),
+    st.tuples(st.just(4), HALF.map(lambda half: half & 0xFFFFFFFF << 32), st.just(0), st.integers(0, 32)),
+    st.tuples(st.just(6), HALF, HALF, st.integers(0, 128)),
 )
+ITEM = st.tuples(PREFIX, st.integers(0, 2), st.sampled_from((np.inf, 1.0, 2.0, 3.0)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.tuples(PREFIX, st.integers(0, 2), st.sampled_from((np.inf, 1.0, 2.0, 3.0))), min_size=1, max_size=40)
+    items=st.lists(ITEM, min_size=1, max_size=60), chunk=st.sampled_from((abi.CHUNK_MAX, 3, 1)), crowd=st.integers(0, 9)
 )
-def test_any_prefixes(items: list[tuple[tuple[int, int, int, int], int, float]]) -> None:
-    """Whatever nests in whatever, at every moment: the strongest class, then the longest, then the last one alive."""
-    rows, _ = masked(
-        Prefixes(
-            np.array([item[0][1] for item in items], np.uint64),
-            np.array([item[0][2] for item in items], np.uint64),
-            np.array([item[0][3] for item in items], np.uint8),
-            np.array([item[0][0] for item in items], np.uint8),
-        )
-    )
+def test_any_prefixes(items: list[tuple[tuple[int, int, int, int], int, float]], chunk: int, crowd: int) -> None:
+    """Whatever nests in whatever, at every moment: the strongest class, then the longest, then the last one alive.
+
+    Small chunks make of few prefixes what a million make of real ones: blocks below blocks, and chunks in pairs.
+    """
+    hi, lo = (np.array([item[0][part] for item in items], np.uint64) for part in (1, 2))
+    plen, family = (np.array([item[0][part] for item in items], np.uint8) for part in (3, 0))
+    rows, _ = masked(Prefixes(hi, lo, plen, family))
     count = len(items)
     rank = np.array([item[1] for item in items])
     expires = np.where(rank == 0, np.array([item[2] for item in items]), np.inf)
     zero = np.zeros(count, np.uint32)
     word = np.arange(1, count + 1, dtype=np.uint32)
-    both = np.full(count, Direction.BOTH, np.uint8)
-    rules = RuleColumns(rank, both, expires, word, zero, zero)
-    table = compile_columns(rows, np.arange(count, dtype=np.int32), rules, Action.ALLOW, 0.0, int)
-    spans = [
-        (int(hi) << 64 | int(lo), 128 - int(plen) if family == 6 else 96 + 32 - int(plen))
-        for hi, lo, plen, family in zip(rows.hi, rows.lo, rows.plen, rows.family, strict=True)
-    ]
-    for family in (4, 6):
-        edges = {
-            (edge + step) % 2**128
-            for (base, host), own in zip(spans, rows.family, strict=True)
-            if own == family
-            for edge in (base, base + (1 << host))
-            for step in ((-(1 << 96), 0) if family == 4 else (-1, 0))
-        }
-        addresses = sorted(edges)
-        hi = np.array([address >> 64 for address in addresses], np.uint64)
-        lo = np.array([address & 2**64 - 1 for address in addresses], np.uint64)
-        for now in (0, 1, 2, 3):
-            found, _ = lookup(table.words, family, Direction.INGRESS, hi, lo, now)
+    rules = RuleColumns(rank, np.full(count, Direction.BOTH, np.uint8), expires, word, zero, zero)
+    pair = {"_PAIR_STEP": chunk + 1, "_PAIR_MAX": (chunk + 1) ** 2 - 1, "_CROWD": crowd}
+    with mock.patch.object(abi, "CHUNK_MAX", chunk), mock.patch.multiple(trie, **pair):
+        table = compile_columns(rows, np.arange(count, dtype=np.int32), rules, Action.ALLOW, 0.0, int)
+    for family_ in (4, 6):
+        step, width = (96, 32) if family_ == 4 else (0, 128)
+        own = [
+            (int(rows.hi[i]) << 64 | int(rows.lo[i]), step + width - int(rows.plen[i]), i)
+            for i in np.flatnonzero(rows.family == family_).tolist()
+        ]
+        edges = {base + (past << host) - back for base, host, _ in own for past in (0, 1) for back in (0, 1 << step)}
+        addresses = sorted(edge for edge in edges if 0 <= edge < 1 << 128)
+        hi, lo = (np.array([a >> shift & 2**64 - 1 for a in addresses], np.uint64) for shift in (64, 0))
+        for now in range(4):
+            found, _ = lookup(table.words, family_, Direction.INGRESS, hi, lo, now)
             for address, seen in zip(addresses, found.tolist(), strict=True):
                 covering = [
-                    (rank[i], int(rows.plen[i]), i)
-                    for i, (base, host) in enumerate(spans)
-                    if rows.family[i] == family and base >> host == address >> host and expires[i] > now
+                    (rank[i], -host, i) for base, host, i in own if base >> host == address >> host and expires[i] > now
                 ]
                 assert seen == (max(covering)[2] + 1 if covering else 0)
 
