@@ -20,7 +20,7 @@ from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, decay, 
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 
-_DNS, _QUIC = 53, (80, 443)
+_DNS, _HTTP, _HTTPS = 53, 80, 443
 _BY_TCP = 0x10000  # in place of a port
 _SHORT = 3  # packets of a reflector's answer, on average, where the port also carries ordinary answers
 _SOLICITED_SHARE = 0.1
@@ -115,7 +115,7 @@ class Amplification:
         over = (slots != NOWHERE) & (packets >= settings.packets)
         mean = states["bytes"][slots] / packets
         over &= by_tcp | (mean >= np.where(service == _DNS, settings.dns_mean_bytes, settings.mean_bytes))
-        over &= ~np.isin(service, _QUIC) | (packets <= _SHORT * np.maximum(states["flows"][slots], 1))
+        over &= ((service != _HTTP) & (service != _HTTPS)) | (packets <= _SHORT * np.maximum(states["flows"][slots], 1))
         over &= states["solicited"][slots] <= _SOLICITED_SHARE * packets
         enough = np.where(by_tcp, _SYN_ACK_FACTOR, 1) * settings.reflectors
         at = np.flatnonzero(over)

@@ -17,13 +17,13 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address, is_private, strongest, table_counters
 from trafficmond.detect.dials import Kind, Outcome
-from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, mix
+from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, members, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
 _RING = 32  # beats remembered of each
 _BURST_S = 1.0
-_NEVER = (53, 67, 68, 123, 137, 138, 161, 162, 427, 514, 546, 547, 853, 1900, 3702, 5353, 5355, 5351)
+_NEVER = members(53, 67, 68, 123, 137, 138, 161, 162, 427, 514, 546, 547, 853, 1900, 3702, 5353, 5355, 5351)
 _ALIKE = 0.25  # variation coefficient of the requests' sizes
 
 
@@ -66,7 +66,7 @@ class Beacon:
         """See base.Detector."""
         dials = seen.dials
         wanted = (dials["kind"] == Kind.SYN) | (dials["kind"] == Kind.DATAGRAM)
-        wanted &= ~np.isin(dials["dport"], _NEVER) & (dials["sport"] != dials["dport"])
+        wanted &= ~_NEVER[dials["dport"]] & (dials["sport"] != dials["dport"])
         wanted &= dials["outcome"] == Outcome.ANSWERED
         dials = dials.take(wanted)
         if not len(dials):

@@ -16,19 +16,19 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address, strongest, table_counters
 from trafficmond.detect.dials import ACK, SYN, TCP
-from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, decay, mix
+from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, decay, members, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
 _SPOKE_FIRST = 0x08  # abi.BIT_SPOKE_FIRST
-_LOGIN_PORTS = (
+_LOGIN_PORTS = members(
     *(21, 22, 23, 2222, 2323),  # FTP, SSH, telnet and where they are moved to
     *(110, 143, 993, 995, 465, 587),  # mailboxes and mail submission
     *(139, 445, 3389, 5985, 5986),  # Windows: SMB, RDP, WinRM
     *(512, 513, 514, 873, 1080, 1723, 5060, 5061),  # r-services, rsync, SOCKS, PPTP, SIP
     *(5900, 5901, 5902, 5903),  # VNC
 )
-_BUSY_PORTS = (25, 88, 135, 389, 636, 1433, 1521, 3306, 5432, 6379, 9200, 11211, 27017)
+_BUSY_PORTS = members(25, 88, 135, 389, 636, 1433, 1521, 3306, 5432, 6379, 9200, 11211, 27017)
 _BUSY_FACTOR = 3  # ... and so many times more of them
 _SPOKE_FIRST_SHARE = 0.2  # SSH speaks from both sides at once; the server wins some of the races
 _SHORT_S, _SMALL_BYTES = 120.0, 65536
@@ -79,7 +79,7 @@ class BruteForce:
         flows, greeted = flows.take(at), greeted[at]
         services = Grouped(mix(seen.src[at], seen.dst[at], flows["dport"]))
         ports = flows["dport"][services.first]
-        asks = np.isin(ports, _LOGIN_PORTS) | np.isin(ports, _BUSY_PORTS)
+        asks = _LOGIN_PORTS[ports] | _BUSY_PORTS[ports]
         asks |= services.sum(greeted) > 0
         count = services.sum(np.ones(len(flows)))
         slots = self._services.watch(services.keys, np.where(asks, count, 0), seen.now, np.inf)
@@ -113,8 +113,8 @@ class BruteForce:
             deviation = np.sqrt(np.maximum(states[square] / total - mean * mean, 0))
             alike &= (deviation <= _ALIKE * mean) & (mean <= _ALIKE_BYTES)
         greets = states["greeted"] >= _SPOKE_FIRST_SHARE * total
-        busy = np.isin(ports, _BUSY_PORTS)
-        login = np.isin(ports, _LOGIN_PORTS) | greets
+        busy = _BUSY_PORTS[ports]
+        login = _LOGIN_PORTS[ports] | greets
         factor = np.where(busy, _BUSY_FACTOR, 1)
         many = states["quick"] >= factor * self._settings.connections
         many |= states["slow"] >= factor * self._settings.slow_connections

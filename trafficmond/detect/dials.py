@@ -13,7 +13,7 @@ import enum
 
 import numpy as np
 
-from trafficmond.detect.windows import Columns, mix
+from trafficmond.detect.windows import Columns, members, mix
 from trafficmond.flows.batch import Batch, Column, empty
 
 GRACE_S = 1.0
@@ -23,11 +23,11 @@ FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 _FLAGS = FIN | SYN | RST | PSH | ACK | URG  # ECE and CWR may come with any (RFC 3168)
 _FIRST_PAYLOAD = 0x02  # abi.BIT_FIRST_PAYLOAD
 ICMP, TCP, UDP, SCTP, ICMPV6 = 1, 6, 17, 132, 58
-_ICMP_ASKS = (8, 13, 15, 17)  # echo, timestamp, information, address mask (RFC 792, 950)
-_ICMPV6_ASKS = (128, 139)  # echo, node information (RFC 4443, 4620)
-_PORTS = (TCP, UDP, 33, SCTP, 136)  # protocols that have ports; 33 DCCP, 136 UDP-Lite
+_ICMP_ASKS = members(8, 13, 15, 17)  # echo, timestamp, information, address mask (RFC 792, 950)
+_ICMPV6_ASKS = members(128, 139)  # echo, node information (RFC 4443, 4620)
+_PORTS = members(TCP, UDP, 33, SCTP, 136, size=256)  # protocols that have ports; 33 DCCP, 136 UDP-Lite
 _FIRST_EPHEMERAL = 1024
-ONE_WAY_PORTS = (162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125, 8472, 9995, 9996)
+ONE_WAY_PORTS = members(162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125, 8472, 9995, 9996)
 """UDP ports whose protocol never answers on the same ports: traps, syslog, NetFlow, IPFIX, sFlow, StatsD, and the
 tunnels GTP-U, GRE-in-UDP, VXLAN and Geneve, whose source port is a hash of what is inside (RFC 7348, 8926)."""
 _PENDING = 16384
@@ -110,12 +110,12 @@ def kinds(flows: Columns) -> Column:
     kind[tcp & bare & odd & ~answer] = Kind.STEALTH
     stray = (flags == ACK) | (flags == FIN | ACK)
     kind[tcp & bare & stray & ~answer & (flows["payload_bytes"] == 0) & (flows["packets"] <= 2)] = Kind.STRAY
-    datagram = np.isin(proto, _PORTS) & ~tcp
-    one_way = (proto == UDP) & np.isin(dport, ONE_WAY_PORTS)
+    datagram = _PORTS[proto] & ~tcp
+    one_way = (proto == UDP) & ONE_WAY_PORTS[dport]
     kind[datagram & ~answer & ~one_way & (sport | dport != 0)] = Kind.DATAGRAM
-    asks = (proto == ICMP) & np.isin(sport, _ICMP_ASKS) | (proto == ICMPV6) & np.isin(sport, _ICMPV6_ASKS)
+    asks = (proto == ICMP) & _ICMP_ASKS[sport] | (proto == ICMPV6) & _ICMPV6_ASKS[sport]
     kind[asks] = Kind.ICMP
-    kind[~np.isin(proto, (ICMP, ICMPV6, *_PORTS))] = Kind.PROTOCOL
+    kind[~_PORTS[proto] & (proto != ICMP) & (proto != ICMPV6)] = Kind.PROTOCOL
     kind[is_group(flows["dst_hi"], flows["dst_lo"], flows["family"])] = Kind.NONE
     kind[flows["packets"] == 0] = Kind.NONE  # only answers came: nobody was seen to ask
     return kind

@@ -63,7 +63,10 @@ class Engine:
         updates: list[ThreatUpdate] = []
         for begin in range(0, max(len(flows), 1), PART_ROWS):
             columns = Columns(flows[begin : begin + PART_ROWS])
-            seen = Observation(columns, Columns(self._dials.feed(columns, now)), now, interval_s)
+            dials = Columns(self._dials.feed(columns, now))
+            if not len(columns) and not len(dials):
+                continue
+            seen = Observation(columns, dials, now, interval_s)
             for detector in self._detectors:
                 for threat in detector.feed(seen):
                     update = self._take(detector, threat, now)

@@ -16,16 +16,17 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, about, address, addresses, strongest, table_counters
 from trafficmond.detect.dials import Kind, Outcome, proven
-from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, estimate, mark_new, mix
+from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, estimate, mark_new, members, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
-_KINDS = (Kind.SYN, Kind.STEALTH, Kind.DATAGRAM, Kind.ICMP)
+_KINDS = members(Kind.SYN, Kind.STEALTH, Kind.DATAGRAM, Kind.ICMP, size=256)
+_FAILED = members(Outcome.SILENT, Outcome.REFUSED, Outcome.HALF_OPEN, size=256)
 _REDIALS = 4  # a scanner tries a host a few times, a monitor or a peer for ever
 _DATAGRAM_SHARE = 0.9  # a datagram that nobody answers is common; questions and gossip vary in length, probes do not
 _DATAGRAM_SPREAD = 16  # bytes
 # Behind a firewall, or where IPv6 is broken, a browser finds nobody at home either; so many times more for the web.
-_WEB_PORTS, _WEB_FACTOR = (80, 443), 4
+_WEB_PORTS, _WEB_FACTOR = members(80, 443), 4
 _PEER_FACTOR = 3  # same port on both sides: peer-to-peer, NTP and IKE do that, and lose peers all the time
 
 
@@ -65,11 +66,11 @@ class HostSweep:
 
     def feed(self, seen: Observation) -> list[Threat]:
         """See base.Detector."""
-        dials = seen.dials.take(np.isin(seen.dials["kind"], _KINDS))
+        dials = seen.dials.take(_KINDS[seen.dials["kind"]])
         if not len(dials):
             return []
         ping = dials["kind"] == Kind.ICMP
-        failed = np.isin(dials["outcome"], (Outcome.SILENT, Outcome.REFUSED, Outcome.HALF_OPEN))
+        failed = _FAILED[dials["outcome"]]
         answered = dials["outcome"] == Outcome.ANSWERED
         groups = Grouped(mix(dials["src"], dials["proto"], np.where(ping, 0, dials["dport"])))
         # A source is watched from its first failure on.
@@ -105,7 +106,7 @@ class HostSweep:
         hosts = np.where(ping, tried, failed)
         needed = np.where(ping, settings.ping_hosts, settings.hosts)
         needed = np.where(datagram & (rows["peer"] > 0.5 * rows["dials"]), _PEER_FACTOR * needed, needed)
-        web = ~ping & np.isin(port, _WEB_PORTS)
+        web = ~ping & _WEB_PORTS[port]
         needed = np.where(web, _WEB_FACTOR * needed, needed)
         searching = rows["dials"] <= _REDIALS * tried
         searching &= ~datagram | (rows["longest"] - rows["shortest"] <= _DATAGRAM_SPREAD)

@@ -17,13 +17,13 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import SAMPLES, Observation, about, address, strongest, table_counters
 from trafficmond.detect.dials import UDP, Kind, Outcome, proven
-from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, estimate, mark_new, mix
+from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, estimate, mark_new, members, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 
 # Their destination ports go up by one a probe: traceroute(8) from 33434, tracepath(8) from 44444.
 _TRACES = ((33434, 33689), (44444, 44572))
-_KINDS = (Kind.SYN, Kind.STEALTH, Kind.STRAY, Kind.DATAGRAM, Kind.PROTOCOL)
+_KINDS = members(Kind.SYN, Kind.STEALTH, Kind.STRAY, Kind.DATAGRAM, Kind.PROTOCOL, size=256)
 _WORDLESS_FACTOR = 5  # so many times more silent visits to open ports than failures: health checks visit some
 
 
@@ -33,7 +33,8 @@ class Settings:
 
     enabled: bool = setting(True, help="Look for port scans.")
     ports: int = setting(15, min=3, max=1000, help="Distinct ports of one host that failed to answer one source.")
-    window: float = duration("30m", min="10s", max="1d", help="How long a pair's probes are added up.")
+    window: float = duration("30m", min="10s", max="1d", help="A scan that takes longer for them is of low severity.")
+    memory: float = duration("1d", min="10s", max="7d", help="How long a pair's probes are added up.")
     failed_share: float = setting(
         0.5, min=0.0, max=1.0, help="At least this share of the ports tried must have failed."
     )
@@ -47,7 +48,7 @@ class PortScan:
     technique: ClassVar[str] = "T1046"
     identity: ClassVar[tuple[str, ...]] = ("src_ip",)
     yields_to: ClassVar[tuple[str, ...]] = ()
-    quiet_s: ClassVar[float] = 1800.0
+    quiet_s: ClassVar[float] = 7200.0
     settings_class: ClassVar[type[Any]] = Settings
 
     def __init__(self, settings: Settings) -> None:
@@ -61,13 +62,13 @@ class PortScan:
         port, trace = dials["dport"], np.zeros(len(dials), bool)
         for lowest, highest in _TRACES:
             trace |= (dials["proto"] == UDP) & (port >= lowest) & (port <= highest)
-        dials = dials.take(np.isin(dials["kind"], _KINDS) & ~trace)
+        dials = dials.take(_KINDS[dials["kind"]] & ~trace)
         if not len(dials):
             return []
         answered = dials["outcome"] == Outcome.ANSWERED
         pairs = Grouped(mix(dials["src"], dials["dst"]))
         # A pair is watched from its first failure on.
-        slots = self._pairs.watch(pairs.keys, pairs.sum(~answered), seen.now, self._settings.window)
+        slots = self._pairs.watch(pairs.keys, pairs.sum(~answered), seen.now, self._settings.memory)
 
         slot = slots[pairs.of]
         kept = np.flatnonzero(slot != NOWHERE)
@@ -98,6 +99,7 @@ class PortScan:
             mine = dials.rows(pairs.of == group)
             row, one = rows[slots[group]], mine[0]
             ports = int(estimate(row["map"]))
+            slow = ports * settings.window < settings.ports * (mine["at"].max() - row["since"])
             probes = mine[np.argsort(mine["outcome"] == Outcome.ANSWERED, kind="stable")]  # failures first
             src, dst = address(one, "src"), address(one, "dst")
             protocols = bool(np.mean(probes["kind"] == Kind.PROTOCOL) > 0.5)
@@ -106,7 +108,7 @@ class PortScan:
             threats.append(
                 Threat(
                     detector=self.name,
-                    severity=Severity.HIGH if ports >= 100 else Severity.MEDIUM,
+                    severity=Severity.LOW if slow else Severity.HIGH if ports >= 100 else Severity.MEDIUM,
                     technique=self.technique,
                     src_ip=src,
                     dst_ip=dst,

@@ -53,11 +53,11 @@ class RepeatedFlow:
 
     def feed(self, seen: Observation) -> list[Threat]:
         """See base.Detector."""
-        dials = seen.dials.take(np.isin(seen.dials["kind"], (Kind.SYN, Kind.DATAGRAM)))
+        dials = seen.dials.take((seen.dials["kind"] == Kind.SYN) | (seen.dials["kind"] == Kind.DATAGRAM))
         if not len(dials):
             return []
         groups = Grouped(mix(dials["src"], dials["dst"], dials["proto"], dials["dport"]))
-        failed = groups.sum(np.isin(dials["outcome"], (Outcome.SILENT, Outcome.REFUSED)))
+        failed = groups.sum((dials["outcome"] == Outcome.SILENT) | (dials["outcome"] == Outcome.REFUSED))
         answered = groups.sum(dials["outcome"] == Outcome.ANSWERED)
         slots = self._services.watch(groups.keys, failed, seen.now, self._settings.window)
         here, rows = slots != NOWHERE, self._services.rows

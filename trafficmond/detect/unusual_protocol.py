@@ -14,13 +14,13 @@ import numpy as np
 
 from trafficmond.config.declare import setting
 from trafficmond.detect.base import Observation, address, strongest, table_counters
-from trafficmond.detect.windows import NOWHERE, Grouped, Table, mix
+from trafficmond.detect.windows import NOWHERE, Grouped, Table, members, mix
 from trafficmond.model import Severity, Threat
 
 # What hosts and routers ordinarily speak (IANA protocol numbers): hop-by-hop options as an empty packet's end, ICMP,
 # IGMP, IPIP, TCP, EGP's successors, UDP, DCCP, 6in4, RSVP, GRE, ESP, AH, ICMPv6, no-next-header, EIGRP, OSPF, PIM,
 # VRRP, L2TP, SCTP, mobility, UDP-Lite, MPLS, HIP, shim6, Ethernet in IP.
-_ORDINARY = (
+_ORDINARY = members(
     0,
     1,
     2,
@@ -47,6 +47,7 @@ _ORDINARY = (
     139,
     140,
     143,
+    size=256,
 )
 _UNASSIGNED = 147  # from here on, up to the two numbers for experiments (RFC 3692)
 _EXPERIMENTS = 253
@@ -77,7 +78,7 @@ class UnusualProtocol:
 
     def feed(self, seen: Observation) -> list[Threat]:
         """See base.Detector."""
-        at = np.flatnonzero(~np.isin(seen.flows["proto"], _ORDINARY) & (seen.flows["d_packets"] > 0))
+        at = np.flatnonzero(~_ORDINARY[seen.flows["proto"]] & (seen.flows["d_packets"] > 0))
         if not len(at):
             return []
         flows = seen.flows.take(at)

@@ -17,6 +17,7 @@ NOWHERE = -1
 """The slot of a key that is not in a `Table`."""
 
 _WAYS = 8
+_FEW = 64  # additions for which touching the whole table would cost more
 _HEAVIEST = (1 << 20) - 1  # weight beyond which newcomers are equal
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -33,6 +34,13 @@ def mix(*words: Any) -> Column:
         total = (total ^ (total >> _S27)) * _MIX_2
         total = total ^ (total >> _S31)
     return total
+
+
+def members(*numbers: int, size: int = 65536) -> Column:
+    """A table that tells by index which of 0..size-1 are among `numbers`."""
+    table = np.zeros(size, bool)
+    table[list(numbers)] = True
+    return table
 
 
 class Columns:
@@ -156,7 +164,9 @@ class Table:
 
     def add(self, field: str, slots: Column, amounts: Column) -> None:
         """Add each of `amounts` to the field of its slot; slots may repeat, none may be NOWHERE."""
-        if len(slots):
+        if len(slots) <= _FEW:
+            np.add.at(self.rows[field], slots, amounts)
+        else:
             sums = np.bincount(slots, amounts, self.capacity)
             at = np.flatnonzero(sums)
             self.rows[field][at] += sums[at]

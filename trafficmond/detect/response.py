@@ -1,0 +1,104 @@
+"""Which threats lead to which bans. A pure decision: the caller carries it out, tells the log, and undoes it.
+
+Only a source that is proven counts: over TCP both sides spoke, so the address was not forged; a flood's sources, a
+scan that nobody answered and the hosts of reflectors are evidence that anyone can fabricate against anyone. A ban
+grows with each return of its source. Many neighbours that misbehave become one ban of their network.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trafficmond.config.settings import Response as Settings
+from trafficmond.detect.engine import CLOSED, ThreatUpdate
+from trafficmond.model import Severity
+
+_BANNABLE = ("brute_force", "port_scan", "host_sweep")  # detectors whose src_ip is an attacker from outside
+_NETWORK_BITS = {4: 24, 6: 64}
+_REMEMBERED = 4096  # sources and networks whose bans are remembered
+_PAROLE_FACTOR = 4  # bans are forgotten when the source was good for so many times the last one
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class BanDecision:
+    """A ban to carry out, or with `shadow` only to speak of."""
+
+    prefix: str  # "203.0.113.5/32"
+    ttl_s: float
+    reason: str
+    threat_id: str
+    count: int  # how often this prefix was banned, this time included
+    shadow: bool
+
+
+@dataclass(slots=True)
+class _Record:
+    count: int
+    until: float
+    ttl_s: float
+
+
+class Response:
+    """Decides on bans; remembers the last `_REMEMBERED` of them.
+
+    `protected` tells of a prefix whether it holds anything of the guard or the allowlist, or lies in them.
+    """
+
+    def __init__(self, settings: Settings, protected: Callable[[str], bool]) -> None:
+        self._settings = settings
+        self._protected = protected
+        self._records: OrderedDict[Network, _Record] = OrderedDict()
+        self.protected_spared = 0
+        self.forgeable_spared = 0
+
+    def decide(self, update: ThreatUpdate, now: float) -> list[BanDecision]:
+        """The bans that this moment of a threat's life leads to, at `now` (epoch s): none, one, or one of a network."""
+        threat, settings = update.threat, self._settings
+        if settings.ban == "off" or update.state == CLOSED or threat.src_ip is None:
+            return []
+        if threat.detector not in _BANNABLE or threat.severity < Severity[settings.min_severity.upper()]:
+            return []
+        if not threat.evidence.get("proven"):
+            self.forgeable_spared += 1
+            return []
+        source = ipaddress.ip_network(threat.src_ip)
+        network = source.supernet(new_prefix=_NETWORK_BITS[source.version])
+        if any(now < record.until for prefix in (source, network) if (record := self._records.get(prefix))):
+            return []
+        if self._protected(str(source)):
+            self.protected_spared += 1
+            return []
+        decision = self._ban(source, f"{threat.detector}: {threat.summary}", threat.id, now)
+        neighbours = sum(
+            now < record.until and prefix != network and prefix.version == network.version and prefix.subnet_of(network)  # type: ignore[arg-type]
+            for prefix, record in self._records.items()
+        )
+        if 0 < settings.neighbours <= neighbours and not self._protected(str(network)):
+            return [self._ban(network, f"{neighbours} banned neighbours; the latest: {threat.summary}", threat.id, now)]
+        return [decision]
+
+    def lifted(self, prefix: str) -> None:
+        """Someone lifted the bans within `prefix`: their time ends, and they no longer count."""
+        within = ipaddress.ip_network(prefix, strict=False)
+        for known in [
+            known
+            for known in self._records
+            if known.version == within.version and known.subnet_of(within)  # type: ignore[arg-type]
+        ]:
+            del self._records[known]
+
+    def _ban(self, prefix: Network, reason: str, threat_id: str, now: float) -> BanDecision:
+        settings, record = self._settings, self._records.pop(prefix, None)
+        if record is not None and now - record.until > _PAROLE_FACTOR * record.ttl_s:
+            record = None
+        count = record.count + 1 if record else 1
+        ttl_s = min(settings.ban_time * 2.0 ** min(count - 1, 32), settings.max_ban_time)
+        self._records[prefix] = _Record(count, now + ttl_s, ttl_s)
+        if len(self._records) > _REMEMBERED:
+            self._records.popitem(last=False)
+        return BanDecision(str(prefix), ttl_s, reason, threat_id, count, settings.ban == "shadow")
