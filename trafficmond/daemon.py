@@ -19,7 +19,7 @@ from trafficmond import __version__
 from trafficmond.banlist import BanList
 from trafficmond.config.flags import Flags
 from trafficmond.config.load import load_settings
-from trafficmond.config.settings import Settings
+from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.config.watch import Watcher
 from trafficmond.control.hub import Hub
 from trafficmond.control.listen import open_socket
@@ -41,7 +41,8 @@ from trafficmond.store.writer import Limits
 DATABASE_NAME = "flows.db"
 _HOUSEKEEPING_S = 5.0  # ended bans and rules, the clock's drift, the status line
 _STOP_S = 10.0  # for the last rows and records to reach the disk
-_NEED_RESTART = ("loader", "xdp_mode", "egress", "pin_dir", "control_socket", "state_dir", "logs", "detect")
+_LOG_CHANGE_S = 5.0  # for what the old logs still hold
+_NEED_RESTART = ("loader", "xdp_mode", "egress", "pin_dir", "control_socket", "state_dir", "detect")
 _CHANGE_MESSAGES = {
     datapath.ATTACHED: messages.ATTACHED,
     datapath.DETACHED: messages.DETACHED,
@@ -72,7 +73,7 @@ class Daemon:
         self.server = Server(Answers(self), self.hub)
         try:
             self.store = Store.open(_state_file(settings), _limits(settings))
-            self.sinks = SinkSet(settings.logs)
+            self.sinks = SinkSet(settings.logs, verbose=settings.verbose)
             self.sinks.start()
             try:
                 await self._start()
@@ -260,6 +261,8 @@ class Daemon:
         self.datapath.configure(replace(_options(settings), **_kept_options(old)))
         self.pipeline.configure(settings)
         self.store.configure(_limits(settings))
+        if settings.logs != old.logs:
+            self.sinks.reconfigure(settings.logs, time.monotonic() + _LOG_CHANGE_S)
         self._watch_files()
         self._refresh_names()
         self.look_at_interfaces()
@@ -267,9 +270,7 @@ class Daemon:
 
     def _watch_files(self) -> None:
         settings = self.settings
-        files = [each.path for each in settings.lists]
-        if settings.source is not None:
-            files.append(settings.source)
+        files = [settings.source or CONFIG_FILE, *(each.path for each in settings.lists)]
         self._watcher.watch(files, [settings.cidr_dir])
 
     def _network_changed(self) -> None:

@@ -1,0 +1,57 @@
+"""Bans and the audit."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from trafficmond.answers.part import Part, prefix_of
+from trafficmond.banlist import ban_seconds
+from trafficmond.control.view import Caller, NewBan, NotFound, Row
+from trafficmond.sinks import messages
+from trafficmond.store.records import Ban
+from trafficmond.store.sql import literal
+
+_AUDIT_COLUMNS = ("at", "uid", "user", "pid", "change", "subject", "before", "after")
+
+
+class BanAnswers(Part):
+    """`Bans`, `Ban`, `Unban` and `Audit`."""
+
+    async def bans(self) -> Sequence[Row]:
+        """`BanEntry` rows in force."""
+        return [asdict(ban) for ban in self._daemon.bans.all()]
+
+    async def ban(self, ban: NewBan, caller: Caller) -> Row:
+        """Ban a prefix; the `BanEntry`. Raises Refused for the guard and the allowlist."""
+        daemon, now = self._daemon, time.time()
+        cidr = prefix_of(ban.cidr)
+        if not ban.force:
+            self._spare_lifelines(cidr, "ban")
+        else:
+            await daemon.rulebook.force(ipaddress.ip_network(cidr))
+        seconds = ban_seconds(daemon.settings.response, 0) if ban.ttl_s is None else ban.ttl_s
+        done = daemon.bans.add(Ban(cidr, caller.user, ban.reason, now, now + seconds))
+        fields = {"prefix": cidr, "by": caller.user, "expires": done.expires}
+        daemon.sinks.note(messages.BANNED, f"{caller.user} banned {cidr} for {seconds:.0f} s", fields)
+        await self._audit(caller, "ban", cidr, None, f"{seconds:.0f} s {ban.reason}".rstrip())
+        return asdict(done)
+
+    async def unban(self, cidr: str, caller: Caller) -> Sequence[Row]:
+        """Lift the bans within a prefix; what was lifted. Raises NotFound."""
+        network = ipaddress.ip_network(prefix_of(cidr))
+        lifted = self._daemon.bans.lift(network)
+        if not lifted:
+            raise NotFound(f"no ban lies within {network}", hint="see trafficctl bans")
+        for ban in lifted:
+            text = f"{caller.user} lifted the ban of {ban.cidr}"
+            self._daemon.sinks.note(messages.UNBANNED, text, {"prefix": ban.cidr, "by": caller.user})
+            await self._audit(caller, "unban", ban.cidr, ban.reason or ban.by, None)
+        return [asdict(ban) for ban in lifted]
+
+    async def audit(self, since: float | None, limit: int) -> Sequence[Row]:
+        """`AuditEntry` rows, latest first."""
+        where = f'WHERE "at" >= {literal(since)}' if since is not None else ""
+        return await self._rows(_AUDIT_COLUMNS, f'FROM audit {where} ORDER BY "at" DESC LIMIT {int(limit)}')

@@ -1,0 +1,113 @@
+"""What happens to packets of one address, and why."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+
+from trafficmond.answers.part import direction_of
+from trafficmond.answers.threats import ThreatAnswers
+from trafficmond.control.view import Row
+from trafficmond.errors import ConfigError, Mistake
+from trafficmond.model import Direction, Reason
+from trafficmond.policy.explain import explain
+from trafficmond.store.query import Filter, question
+from trafficmond.store.reader import Reader
+from trafficmond.store.records import Ban
+from trafficmond.store.sql import literal
+
+
+class ExplainAnswers(ThreatAnswers):
+    """`Explain`."""
+
+    async def explain(self, address: str, direction: str) -> Row:
+        """What happens to packets of an address, and why."""
+        daemon = self._daemon
+        way = direction_of(direction)
+        try:
+            host = str(ipaddress.ip_address(address))
+        except ValueError:
+            raise ConfigError(
+                [Mistake("address", f"{address!r} is no address; write 192.0.2.7 or 2001:db8::1")]
+            ) from None
+        in_force = daemon.rulebook.in_force
+        assert in_force is not None
+        decisions = explain(in_force.policy, host, way, time.time())
+        rows = [
+            {
+                "kind": str(each.reason),
+                "prefix": each.prefix or None,
+                "action": str(each.action),
+                "label": each.rule.name if each.rule else None,
+                "source": each.rule.source if each.rule else None,
+                "expires": each.rule.expires if each.rule else None,
+                "wins": False,
+                "why": None,
+            }
+            for each in decisions
+        ]
+        if way is Direction.INGRESS:
+            strong = sum(each.reason in (Reason.GUARD, Reason.ALLOWLIST) for each in decisions)
+            rows[strong:strong] = [_ban_decision(ban) for ban in daemon.bans.covering(host)]
+        for place, row in enumerate(rows):
+            row["wins"] = place == 0
+            row["why"] = (
+                None if place == 0 else f"{rows[0]['kind']} {rows[0]['prefix'] or ''} comes before".replace("  ", " ")
+            )
+        await self._store_latest()
+        flows, sums = await self._read(lambda reader: _about(reader, host))
+        return {
+            "address": host,
+            "direction": str(way),
+            "action": rows[0]["action"],
+            "reason": rows[0]["kind"],
+            "decisions": rows,
+            **sums,
+            "flows": flows,
+            "threats": [row for row in await self._stored_threats(None) if host in (row["src_ip"], row["dst_ip"])][:20],
+            "advice": _advice(rows[0], host),
+        }
+
+
+def _ban_decision(ban: Ban) -> Row:
+    return {
+        "kind": "ban",
+        "prefix": ban.cidr,
+        "action": "drop",
+        "label": ban.reason or None,
+        "source": ban.by,
+        "expires": ban.expires,
+        "wins": False,
+        "why": None,
+    }
+
+
+def _about(reader: Reader, host: str) -> tuple[list[Row], Row]:
+    asked = question(Filter(host=host, limit=20))
+    flows = [row for page in reader.pages(asked) for row in page]
+    who = literal(host)
+    sql = (
+        "SELECT sum(packets), sum(bytes), sum(CASE WHEN action = 'drop' THEN packets ELSE 0 END), "
+        f"min(first_seen), max(last_seen) FROM flows WHERE src_ip = {who}"
+    )
+    packets, octets, dropped, first, last = reader.rows(sql)[0]
+    return flows, {
+        "packets": packets or 0,
+        "bytes": octets or 0,
+        "dropped_packets": dropped or 0,
+        "first_seen": first,
+        "last_seen": last,
+    }
+
+
+def _advice(winner: Row, host: str) -> list[str]:
+    if winner["kind"] == "guard":
+        return ["the guard protects it: only a rule or ban with --force takes it"]
+    if winner["kind"] == "ban":
+        return [f"trafficctl unban {winner['prefix']} lifts the ban"]
+    if winner["action"] == "drop":
+        return [f"trafficctl add-cidr {host} --action allow lets it pass"]
+    return [
+        f"trafficctl add-cidr {host} --action drop drops it",
+        f"trafficctl ban {host} --ttl 1h drops it for an hour",
+    ]

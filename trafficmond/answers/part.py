@@ -1,0 +1,103 @@
+"""What every subject's answers build on: the daemon, its stored records, its audit, and what people write."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from trafficmond.control.view import Caller, Refused, Row
+from trafficmond.errors import ConfigError, Mistake
+from trafficmond.model import Direction, Reason
+from trafficmond.policy.explain import overlapping
+from trafficmond.store.reader import Reader
+from trafficmond.store.records import Change
+
+if TYPE_CHECKING:
+    from trafficmond.daemon import Daemon
+
+T = TypeVar("T")
+
+_FLUSH_S = 5.0  # how long a question waits for the latest rows to be stored
+
+
+class Part:
+    """The answers about one subject."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    async def _store_latest(self) -> None:
+        """Brings what the kernel and the flow table still hold into flows.db."""
+        daemon = self._daemon
+        daemon.tick()
+        daemon.pipeline.store_due(time.time(), everything=True)
+        await self._settled()
+
+    async def _settled(self) -> None:
+        """Waits until what the store was given is there to be read."""
+        await self._settled()
+
+    async def _read(self, work: Callable[[Reader], T]) -> T:
+        """Reads flows.db in a worker thread."""
+
+        def read() -> T:
+            with Reader(self._daemon.store.path) as reader:
+                return work(reader)
+
+        return await in_thread(read)
+
+    async def _rows(self, columns: Sequence[str], rest: str) -> list[Row]:
+        quoted = ", ".join(f'"{name}"' for name in columns)
+        rows = await self._read(lambda reader: reader.rows(f"SELECT {quoted} {rest}"))
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    async def _audit(self, caller: Caller, change: str, subject: str, before: str | None, after: str | None) -> None:
+        """Records a change; when this returns it is on the disk, unless the disk refuses (the store says so then)."""
+        entry = Change(time.time(), caller.uid, caller.user, caller.pid, change, subject, before, after)
+        done = asyncio.wrap_future(self._daemon.store.audit(entry))
+        await asyncio.wait([done], timeout=_FLUSH_S)
+
+    def _spare_lifelines(self, cidr: str, what: str) -> None:
+        """Raises Refused if `cidr` holds something that this host or its administrator needs."""
+        policy = self._daemon.rulebook.in_force
+        if policy is None:
+            return
+        network = ipaddress.ip_network(cidr)
+        for row in overlapping(policy.policy, cidr):
+            rule = policy.policy.rules[int(policy.policy.owner[row])]
+            inner = ipaddress.ip_network(policy.policy.prefixes.text(int(row)))
+            if rule.reason is Reason.GUARD and inner.subnet_of(network):  # type: ignore[arg-type]
+                raise Refused(
+                    f"{cidr} holds {inner.network_address}, {rule.name} of this host",
+                    hint=f"the guard lets that pass in any case; say --force for a {what} that takes it too",
+                )
+        for peer in self._daemon.ssh_peers():
+            if ipaddress.ip_address(peer) in network:
+                raise Refused(
+                    f"{cidr} holds {peer}, from where an SSH session is open", hint="say --force if you mean it"
+                )
+
+
+def prefix_of(text: str) -> str:
+    """The canonical form of a prefix. Raises ConfigError."""
+    try:
+        return str(ipaddress.ip_network(text.strip(), strict=False))
+    except ValueError:
+        what = f"{text!r} is no prefix; write 192.0.2.0/24, 2001:db8::/32 or a single address"
+        raise ConfigError([Mistake("cidr", what)]) from None
+
+
+def direction_of(text: str) -> Direction:
+    """The direction of that name. Raises ConfigError."""
+    try:
+        return Direction.parse(text)
+    except ValueError as error:
+        raise ConfigError([Mistake("direction", str(error))]) from None
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Runs what waits for a disk in a worker thread."""
+    return await asyncio.get_running_loop().run_in_executor(None, work)
