@@ -33,8 +33,11 @@ void judge(const struct tm_page *table, __u32 size, __u32 which, const __u64 *hi
 	pages = table;
 	page_count = size;
 	for (__u32 i = 0; i < count; i++) {
+		__u32 leaf = which & 1 ? tm_walk((void *)table, which, hi[i], lo[i], TM_STEPS_IPV6, 0) :
+					 tm_walk((void *)table, which, hi[i], lo[i], TM_STEPS_IPV4, 1);
+
 		packet = (struct tm_packet){};
-		verdict[i] = tm_settle((void *)table, tm_walk((void *)table, which, hi[i], lo[i]), now);
+		verdict[i] = tm_settle((void *)table, leaf, now);
 		limit[i] = packet;
 	}
 }

@@ -16,5 +16,5 @@ LEAF_INDEX = np.uint32(abi.LEAF_INDEX)
 UNIT_WORDS = abi.PAGE_WORDS // abi.PAGE_UNITS
 BLOCK_BITS = 8
 BLOCK_UNITS = (1 << BLOCK_BITS) // UNIT_WORDS
-STEPS_MAX = 16  # blocks and chunks on the way of an address: TM_STEPS_MAX of bpf/table.h
+STEPS_MAX = {4: 3, 6: 16}  # blocks and chunks that the kernel passes by family: TM_STEPS_IPV4, _IPV6 of bpf/table.h
 PARENTS_MAX = 16  # records that the kernel visits for a packet: TM_PARENTS_MAX of bpf/table.h

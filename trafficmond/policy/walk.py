@@ -16,7 +16,7 @@ def leaves(words: U32, family: int, direction: Direction, hi: U64, lo: U64) -> U
     root = int(words[abi.HDR_ROOT + 2 * int(direction) + (family == 6)]) * UNIT_WORDS
     entry: U32 = words[root + (hi >> np.uint64(48)).astype(np.int64)]
     key = hi << np.uint64(16)
-    for _ in range(STEPS_MAX):
+    for _ in range(STEPS_MAX[family]):
         rest = np.flatnonzero(entry & POINTER)
         if not len(rest):
             break
