@@ -22,10 +22,22 @@ ZEEK += "\tconn_state\thistory\torig_pkts\torig_ip_bytes\tresp_pkts\tresp_ip_byt
 
 def _conn(**fields: object) -> bytes:
     values = {
-        "ts": 1000.5, "id.orig_h": "192.0.2.1", "id.orig_p": 5000, "id.resp_h": "192.0.2.2", "id.resp_p": 22,
-        "proto": "tcp", "duration": 1.5, "orig_bytes": 100, "resp_bytes": 200, "conn_state": "SF", "history": "ShADadFf",
-        "orig_pkts": 6, "orig_ip_bytes": 400, "resp_pkts": 4, "resp_ip_bytes": 500,
-    }  # fmt: skip
+        "ts": 1000.5,
+        "id.orig_h": "192.0.2.1",
+        "id.orig_p": 5000,
+        "id.resp_h": "192.0.2.2",
+        "id.resp_p": 22,
+        "proto": "tcp",
+        "duration": 1.5,
+        "orig_bytes": 100,
+        "resp_bytes": 200,
+        "conn_state": "SF",
+        "history": "ShADadFf",
+        "orig_pkts": 6,
+        "orig_ip_bytes": 400,
+        "resp_pkts": 4,
+        "resp_ip_bytes": 500,
+    }
     return (ZEEK + "\t".join(str(value) for value in (values | fields).values()) + "\n").encode()
 
 
@@ -65,8 +77,12 @@ def test_zeek_connection(reading: Reading) -> None:
     sides = _sides(rows)
     there, back = sides["192.0.2.1"], sides["192.0.2.2"]
     assert (there["sport"], there["dport"], there["packets"], there["bytes"], there["payload_bytes"]) == (
-        5000, 22, 6, 400, 100,
-    )  # fmt: skip
+        5000,
+        22,
+        6,
+        400,
+        100,
+    )
     assert (back["sport"], back["dport"], back["packets"], back["bytes"]) == (22, 5000, 4, 500)
     assert (there["first_flags"], there["tcp_flags"]) == (0x02, 0x02 | 0x10 | 0x08 | 0x01)
     assert back["first_flags"] == 0x12
@@ -127,9 +143,18 @@ def test_argus_totals_equal_a_recount(data: Path, reading: Reading) -> None:
 
 def _argus(**fields: object) -> bytes:
     values = {
-        "StartTime": "2013/10/21 13:22:59.340835", "Dur": "1.5", "Proto": "tcp", "SrcAddr": "192.0.2.1", "Sport": "5000",
-        "Dir": "   ->", "DstAddr": "192.0.2.2", "Dport": "0x0016", "State": "FSPA_FSPA", "TotPkts": "10", "TotBytes": "1000",
-    }  # fmt: skip
+        "StartTime": "2013/10/21 13:22:59.340835",
+        "Dur": "1.5",
+        "Proto": "tcp",
+        "SrcAddr": "192.0.2.1",
+        "Sport": "5000",
+        "Dir": "   ->",
+        "DstAddr": "192.0.2.2",
+        "Dport": "0x0016",
+        "State": "FSPA_FSPA",
+        "TotPkts": "10",
+        "TotBytes": "1000",
+    }
     values |= {name: str(value) for name, value in fields.items()}
     return (",".join(values) + "\n" + ",".join(values.values()) + "\n").encode()
 
@@ -166,9 +191,14 @@ def test_eve_alerts_count_by_their_flow(data: Path, reading: Reading) -> None:
 
 def test_eve_flow_event_takes_the_place_of_its_alerts(reading: Reading) -> None:
     base = {
-        "timestamp": "2021-06-06T15:59:46.457984+0200", "flow_id": 7, "src_ip": "192.0.2.1", "src_port": 5, "proto": "TCP",
-        "dest_ip": "192.0.2.2", "dest_port": 445,
-    }  # fmt: skip
+        "timestamp": "2021-06-06T15:59:46.457984+0200",
+        "flow_id": 7,
+        "src_ip": "192.0.2.1",
+        "src_port": 5,
+        "proto": "TCP",
+        "dest_ip": "192.0.2.2",
+        "dest_port": 445,
+    }
     counts = {"pkts_toserver": 3, "pkts_toclient": 2, "bytes_toserver": 300, "bytes_toclient": 200}
     alert = {**base, "event_type": "alert", "alert": {"action": "blocked"}, "flow": {**counts, "pkts_toserver": 1}}
     flow = {**base, "event_type": "flow", "flow": counts, "tcp": {"tcp_flags_ts": "1b", "tcp_flags_tc": "12"}}

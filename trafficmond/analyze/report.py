@@ -113,7 +113,7 @@ class Gatherer:
         self._timeline.add(rows["last"], packets, np.where(action == Action.DROP, packets, 0), octets)
 
     def _count_flows(self, rows: Batch) -> None:
-        self._pairs.add(rows["id"], rows["moved_packets"], rows["moved_bytes"], rows)
+        self._pairs.add(mix(rows["id"]), rows["moved_packets"], rows["moved_bytes"], rows)
         fresh = rows[rows["new"]]
         for which, proto in enumerate(_WITH_PORTS):
             self._services[which] += np.bincount(fresh["dport"][fresh["proto"] == proto], minlength=65536)

@@ -112,6 +112,19 @@ def verdict(action: Action) -> int:
     return action << _VERDICT_SHIFT
 
 
+def sent(proto: int, family: int, packets: int, octets: int, link: int = 14) -> tuple[int, int, int]:
+    """(packets, bytes, payload bytes) of one side, where only the first two are known.
+
+    The payload is what the largest headers of an ordinary packet leave (for TCP those of a SYN with its options),
+    so that a handshake is never taken for a conversation. `link` is what the format counts of the link header.
+    """
+    headers = link + (20 if family == 4 else 40) + _HEADERS.get(proto, 0)
+    return packets, octets, max(0, octets - packets * headers)
+
+
+_HEADERS = {6: 44, 17: 8, 1: 8, 58: 8, 132: 12}
+
+
 class Records:
     """RECORD rows being gathered; `take` when `full`, and at the end."""
 

@@ -83,7 +83,7 @@ class Source:
         if program is None or self.path == "-":
             hint = f"install the zstd package (apt install zstd), or unpack it first: zstd -dc {self.path} > FILE"
             raise InputError(f"{self.path} is compressed with zstd, which nothing here can unpack", hint=hint)
-        file.seek(0)
+        os.lseek(file.fileno(), 0, os.SEEK_SET)  # seek() would only move within the buffer
         self._child = subprocess.Popen(
             [program, "-dcq"], stdin=file.fileno(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -140,8 +140,8 @@ class Source:
         if self._child is not None:
             self._child.kill()
             self._child.wait()
-            self._stream.close()
         if self.path != "-":
+            self._stream.close()
             self._file.close()
 
     def _take(self, size: int) -> bytes:
@@ -155,8 +155,9 @@ class Source:
                 raise
             data = b""
             self._spoiled(str(error))
-        if not data and self._child is not None and self._child.poll() not in (None, 0):
-            self._spoiled("the zstd program stopped")
+        if not data and size and self._child is not None:
+            if self._child.wait():
+                self._spoiled("the zstd program gave up")
             self._child = None
         return data
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.rows import (
-    Address,
     Records,
     address,
     count,
@@ -19,6 +18,7 @@ from trafficmond.analyze.rows import (
     iso_time,
     port,
     protocol,
+    sent,
 )  # fmt: skip
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
@@ -70,37 +70,20 @@ def _add(fields: Mapping[str, str], records: Records) -> None:
     ours, theirs = state.split("_", 1) if "_" in state else ("", "")
     arrow = fields.get("Dir", "")
     answered = bool(theirs) if "_" in state else state not in _UNANSWERED and ("<" in arrow or state == "CON")
-    sent, sent_bytes = _shares(fields, packets, octets, answered=answered and packets > 1)
+    packets_out, octets_out = _shares(fields, packets, octets, answered=answered and packets > 1)
     src, dst = address(fields["SrcAddr"]), address(fields["DstAddr"])
     ports = port(fields.get("Sport")), port(fields.get("Dport"))
-    one = (sent, sent_bytes, _payload(proto, sent, sent_bytes))
-    other = (packets - sent, octets - sent_bytes, _payload(proto, packets - sent, octets - sent_bytes))
+    one = sent(proto, src.family, packets_out, octets_out)
+    other = sent(proto, src.family, packets - packets_out, octets - octets_out)
     first = _first_flags(ours, opened=True), _first_flags(theirs, opened=False)
     span = (start, start + float(fields["Dur"] or 0))
     if "<" in arrow and ">" not in arrow:  # the destination began
-        _add_turned(records, (src, dst), ports, proto, span, one, other)
+        records.add(dst, src, (ports[1], ports[0]), proto, span, other, one)
         return
     records.add(src, dst, ports, proto, span, one, other, (flags(ours), first[0], flags(theirs), first[1]))
 
 
-def _add_turned(
-    records: Records,
-    ends: tuple[Address, Address],
-    ports: tuple[int, int],
-    proto: int,
-    span: tuple[float, float],
-    one: tuple[int, int, int],
-    other: tuple[int, int, int],
-) -> None:
-    records.add(ends[1], ends[0], (ports[1], ports[0]), proto, span, other, one)
-
-
 _PROTOCOLS = {"rtp": "udp", "rtcp": "udp", "udt": "udp"}  # what Argus recognised inside
-_HEADERS = {6: 54, 17: 42, 1: 42, 58: 62}  # Ethernet, IP and transport headers, without options
-
-
-def _payload(proto: int, packets: int, octets: int) -> int:
-    return max(0, octets - packets * _HEADERS.get(proto, 34))
 
 
 def _shares(fields: Mapping[str, str], packets: int, octets: int, *, answered: bool) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.jsonstream import looks_like, objects
-from trafficmond.analyze.rows import ACK, SYN, Records, address, counted_records, iso_time, port, protocol
+from trafficmond.analyze.rows import ACK, SYN, Records, address, counted_records, iso_time, port, protocol, sent
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action
@@ -63,8 +63,6 @@ def _add(event: Mapping[str, Any], records: Records) -> None:
     end = iso_time(str(flow["end"])) if flow.get("end") else start
     src, dst = address(str(event["src_ip"])), address(str(event["dest_ip"]))
     ports = _ports(event)
-    sent = _side(flow, "toserver")
-    replied = _side(flow, "toclient")
     proto = protocol(str(event["proto"]))
     client_flags, server_flags = _hex(tcp.get("tcp_flags_ts")), _hex(tcp.get("tcp_flags_tc"))
     records.add(
@@ -73,8 +71,8 @@ def _add(event: Mapping[str, Any], records: Records) -> None:
         ports,
         proto,
         (start, end),
-        sent,
-        replied,
+        sent(proto, src.family, *_side(flow, "toserver")),
+        sent(proto, src.family, *_side(flow, "toclient")),
         (client_flags, client_flags & SYN, server_flags, server_flags & (SYN | ACK)),
         action=_action(event),
     )
@@ -84,14 +82,15 @@ def _add_one_way(event: Mapping[str, Any], records: Records) -> None:
     flow = event["netflow"]
     start = iso_time(str(flow.get("start") or event["timestamp"]))
     end = iso_time(str(flow["end"])) if flow.get("end") else start
+    src, proto = address(str(event["src_ip"])), protocol(str(event["proto"]))
     every = _hex((event.get("tcp") or {}).get("tcp_flags"))
     records.add(
-        address(str(event["src_ip"])),
+        src,
         address(str(event["dest_ip"])),
         _ports(event),
-        protocol(str(event["proto"])),
+        proto,
         (start, end),
-        (int(flow["pkts"]), int(flow["bytes"]), 0),
+        sent(proto, src.family, int(flow["pkts"]), int(flow["bytes"])),
         (0, 0, 0),
         (every, every & (SYN | ACK), 0, 0),
     )
@@ -103,11 +102,11 @@ def _ports(event: Mapping[str, Any]) -> tuple[int, int]:
     return port(event.get("src_port")), port(event.get("dest_port"))
 
 
-def _side(flow: Mapping[str, Any], side: str) -> tuple[int, int, int]:
+def _side(flow: Mapping[str, Any], side: str) -> tuple[int, int]:
     packets, octets = int(flow.get(f"pkts_{side}", 0)), int(flow.get(f"bytes_{side}", 0))
     if packets < 0 or octets < 0:
         raise ValueError(f"{packets} packets of {octets} bytes cannot be")
-    return packets, octets, max(0, octets - 54 * packets)
+    return packets, octets
 
 
 def _action(event: Mapping[str, Any]) -> Action:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trafficmond.analyze.intake import Intake
-from trafficmond.analyze.rows import BATCH, Records, address, counted_records
+from trafficmond.analyze.rows import BATCH, Records, address, counted_records, sent
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction
@@ -60,14 +60,15 @@ def _rows(database: sqlite3.Connection, source: Source, intake: Intake) -> Itera
 def _add(row: tuple[object, ...], records: Records, intake: Intake) -> None:
     src, dst, sport, dport, proto, first, last, packets, octets, replies, reply_octets, *rest = row
     flags, reply_flags, action, direction, interface, vlan = rest
+    source, protocol = address(str(src)), _number(proto)
     records.add(
-        address(str(src)),
+        source,
         address(str(dst)),
         (_number(sport), _number(dport)),
-        _number(proto),
+        protocol,
         (float(str(first)), float(str(last))),
-        (_number(packets), _number(octets), 0),
-        (_number(replies), _number(reply_octets), 0),
+        sent(protocol, source.family, _number(packets), _number(octets)),
+        sent(protocol, source.family, _number(replies), _number(reply_octets)),
         (_number(flags), _number(flags) & 0x02, _number(reply_flags), _number(reply_flags) & 0x12),
         action=Action.parse(str(action)),
         direction=Direction.parse(str(direction)),

@@ -10,7 +10,7 @@ from typing import Any
 
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.jsonstream import looks_like, objects
-from trafficmond.analyze.rows import ACK, SYN, Records, address, counted_records, iso_time, port
+from trafficmond.analyze.rows import ACK, SYN, Records, address, counted_records, iso_time, port, sent
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction
@@ -52,14 +52,15 @@ def _add(event: Mapping[str, Any], records: Records, intake: Intake) -> None:
         raise ValueError(f"{packets} packets of {octets} bytes of protocol {proto} cannot be")
     denied = event.get("action_id") == _DENIED or event.get("disposition") == _BLOCKED
     outbound = connection.get("direction_id") == _OUTBOUND
+    source = address(str(src["ip"]))
     interface = (src if outbound else dst).get("interface_uid")
     records.add(
-        address(str(src["ip"])),
+        source,
         address(str(dst["ip"])),
         (port(src.get("port")), port(dst.get("port"))),
         proto,
         (start, _moment(event, "end_time", "start_time", "time")),
-        (packets, octets, 0),
+        sent(proto, source.family, packets, octets, link=0),
         (0, 0, 0),
         (flags, flags & (SYN | ACK) if flags & SYN else 0, 0, 0),
         action=Action.DROP if denied else Action.MONITOR,

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from trafficmond.analyze.intake import Intake
-from trafficmond.analyze.rows import ACK, SYN, Records, address, count, counted_records, port, protocol
+from trafficmond.analyze.rows import ACK, SYN, Records, address, count, counted_records, port, protocol, sent
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction
@@ -60,13 +60,14 @@ def _add(fields: Mapping[str, str], records: Records, intake: Intake) -> None:
     start = float(fields["start"])
     flags = count(fields.get("tcp-flags", "-")) & 0xFF
     direction = Direction.EGRESS if fields.get("flow-direction") == "egress" else Direction.INGRESS
+    src, proto = address(fields["srcaddr"]), protocol(fields["protocol"])
     records.add(
-        address(fields["srcaddr"]),
+        src,
         address(fields["dstaddr"]),
         (port(fields.get("srcport")), port(fields.get("dstport"))),
-        protocol(fields["protocol"]),
+        proto,
         (start, float(fields["end"]) if fields.get("end", "-") != "-" else start),
-        (count(fields["packets"]), count(fields["bytes"]), 0),
+        sent(proto, src.family, count(fields["packets"]), count(fields["bytes"]), link=0),
         (0, 0, 0),
         (flags, flags & (SYN | ACK) if flags & SYN else 0, 0, 0),
         action=Action.DROP if fields.get("action") == "REJECT" else Action.MONITOR,

@@ -76,6 +76,16 @@ def day(text: str | None) -> str:
     return "-" if not text else text[:19].replace("T", " ") + (" UTC" if text.endswith("Z") else "")
 
 
+def period(first: str | None, last: str | None) -> str:
+    """From one ISO time to another, the day named once if it is the same: "2024-11-29 10:00:01 to 10:00:05 UTC"."""
+    if not first or not last or first[:19] == last[:19]:
+        return day(first)
+    if not first.endswith("Z") or not last.endswith("Z"):
+        return f"{day(first)} to {day(last)}"
+    begin, end = day(first), day(last)
+    return f"{begin.removesuffix(' UTC')} to {end[11:] if begin[:10] == end[:10] else end}"
+
+
 def plain(value: Any) -> str:
     """Foreign text with what cannot be seen made visible: "a\\nb" -> "a\\\\x0ab"."""
     return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", str(value))

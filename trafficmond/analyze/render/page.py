@@ -60,8 +60,8 @@ def _header(report: dict[str, Any]) -> Iterator[str]:
     yield f'<header><p class="kind">Traffic report</p><h1>{name}</h1>'
     parts = [formats]
     if summary["start_time"]:
-        parts = [f"{f.day(summary['start_time'])} to {f.day(summary['end_time'])}", f.span(summary["duration_seconds"])]
-        parts.append(formats)
+        times = f.period(summary["start_time"], summary["end_time"])
+        parts = [times, f.span(summary["duration_seconds"]), formats]
     yield f"<p>{' &middot; '.join(_text(part) for part in parts if part)}</p></header>"
 
 
@@ -103,9 +103,7 @@ def _threats(report: dict[str, Any]) -> Iterator[str]:
     yield '<section class="card long"><h2>Threats</h2>'
     for threat in report["threats"]:
         severity = threat["severity"] if threat["severity"] in _SEVERITIES else "low"
-        times = f.day(threat["first_seen"])
-        if threat["last_seen"] != threat["first_seen"]:
-            times += f" to {f.day(threat['last_seen'])}"
+        times = f.period(threat["first_seen"], threat["last_seen"])
         yield '<article class="threat"><div class="meta">'
         yield f'<span class="badge {severity}">{_text(threat["severity"])}</span>'
         yield f"<span>{_text(threat['detector'].replace('_', ' '))}</span>{_technique(threat['technique'])}</div>"

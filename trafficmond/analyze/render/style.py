@@ -25,7 +25,7 @@ body {
   margin: 0; background: var(--page); color: var(--text);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif;
 }
-main { max-width: 72rem; margin: 0 auto; padding: 1.5rem 1.25rem 3rem; }
+main { max-width: 72rem; margin: 0 auto; padding: 1.5rem 1.25rem 3rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .35rem; letter-spacing: -.015em; overflow-wrap: anywhere; }
 h2 { font-size: 1.05rem; margin: 0 0 .8rem; letter-spacing: -.005em; }
 p { margin: 0; }
@@ -68,6 +68,7 @@ a { color: var(--link); text-underline-offset: .15em; }
 .threat h3 { font-size: 1rem; line-height: 1.4; margin: .4rem 0 .2rem; font-weight: 600; overflow-wrap: anywhere; }
 .threat .meta { display: flex; flex-wrap: wrap; align-items: center; gap: .3rem .7rem; font-size: .88rem;
   color: var(--soft); }
+.threat .meta > * { min-width: 0; }
 .threat .when { font-size: .88rem; color: var(--soft); }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .22rem 1rem; margin: 0; font-size: .9rem; }
 dt { color: var(--soft); }
@@ -105,6 +106,7 @@ svg .edge { stroke: var(--bar); fill: none; }
 .head { display: grid; grid-template-columns: minmax(0, 1fr) auto auto; gap: 0 1rem; font-size: .78rem;
   color: var(--soft); border-bottom: 1px solid var(--line); padding-bottom: .3rem; margin-bottom: .2rem; }
 .head span + span { text-align: right; }
+.head span, .legend span { min-width: 0; }
 .head span:last-child { min-width: 4.6rem; }
 .arrow { color: var(--soft); }
 .places { list-style: none; margin: .6rem 0 0; padding: 0; font-size: .88rem; }

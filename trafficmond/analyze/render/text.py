@@ -48,7 +48,7 @@ class _Page:
             yield self._paint(f.plain(source["name"]), "title") + f"  {f.plain(source['format'])}"
         approximately = "" if summary["unique_exact"] else "about "
         if summary["start_time"]:
-            times = f"{f.day(summary['start_time'])} to {f.day(summary['end_time'])}"
+            times = f.period(summary["start_time"], summary["end_time"])
             yield f"{times}, {f.span(summary['duration_seconds'])}"
         yield (
             f"{f.plural(summary['total_packets'], 'packet')}, {f.octets(summary['total_bytes'])}, "
@@ -77,7 +77,7 @@ class _Page:
             head = self._paint(f"{severity:<8}", severity)
             yield f"  {head} {f.plain(threat['detector'])} {f.plain(threat['technique'])}  {f.plain(threat['summary'])}"
             yield self._paint(
-                f"           {f.day(threat['first_seen'])} to {f.day(threat['last_seen'])}, "
+                f"           {f.period(threat['first_seen'], threat['last_seen'])}, "
                 f"{f.number(threat['count'])} {f.plain(threat['evidence'].get('unit', 'times'))}",
                 "dim",
             )

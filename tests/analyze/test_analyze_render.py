@@ -1,0 +1,270 @@
+"""What people and programs get to see: it fits, it adds up, and nothing foreign gets out of its place."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reports import HOSTILE, report
+
+from trafficmond.analyze.render import data as data_render
+from trafficmond.analyze.render import figures, page, text
+from trafficmond.analyze.run import analyze
+from trafficmond.config.settings import Settings
+
+VOID = {"meta", "wbr", "rect", "line", "polygon", "polyline"}
+
+
+class _Checker(HTMLParser):
+    """Tags balanced; every tag, attribute and text noted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def _checked(html: str) -> _Checker:
+    checker = _Checker()
+    checker.feed(html)
+    checker.close()
+    assert checker.open == []
+    return checker
+
+
+def test_the_page_is_well_formed_and_loads_nothing() -> None:
+    html = page.render(report())
+    checker = _checked(html)
+    assert set(checker.tags) & {"script", "link", "img", "iframe", "object", "base", "form"} == set()
+    assert not [entry for entry in checker.attributes if entry[1].startswith("on") or entry[1] in ("src", "srcset")]
+    links = [value for _, name, value in checker.attributes if name == "href"]
+    assert links == ["https://attack.mitre.org/techniques/T1046/"]
+    assert "url(" not in html
+    assert "@import" not in html
+    assert "default-src 'none'" in html
+
+
+def test_hostile_text_stays_text() -> None:
+    html = page.render(report())
+    assert "<script" not in html
+    assert not re.search("[\x00-\x09\x0b-\x1f\u202a-\u202e\u2066-\u2069]", html)
+    shown = "".join(_checked(html).text)
+    assert "alert(" in shown
+    assert r"\x202e" in shown
+    assert r"\x1b[31m\x0a" in shown
+
+
+@pytest.mark.parametrize("technique", ["T1046", "T1498.001", '"><script>', "", "Tabcd", "T1046/../.."])
+def test_only_a_real_technique_becomes_a_link(technique: str) -> None:
+    made = report("x")
+    made["threats"][0]["technique"] = technique
+    links = [value for _, name, value in _checked(page.render(made)).attributes if name == "href"]
+    expected = re.fullmatch(r"T\d{4}(\.\d{3})?", technique)
+    assert links == ([f"https://attack.mitre.org/techniques/{technique.replace('.', '/')}/"] if expected else [])
+
+
+def test_the_page_shows_the_report_s_numbers() -> None:
+    shown = re.sub(r"\s+", " ", " ".join(_checked(page.render(report("eth0"))).text))
+    for piece in ("1 threat", "1 high", "33.3 %", "2001:db8:1234:5678:9abc:def0:1234:5678", "30 places", "and 29 more"):
+        assert piece in shown
+    assert "[2001:db8:1234:5678:9abc:def0:1234:5678]:50000" in shown
+    assert "192.0.2.1:8" not in shown  # ICMP has no ports
+
+
+def test_a_report_of_nothing_is_a_page_too() -> None:
+    made = report("x")
+    made["threats"] = made["top_sources"] = made["top_destinations"] = []
+    made["temporal_analysis"]["timeline"] = []
+    made["packet_sizes"]["distribution"] = dict.fromkeys(made["packet_sizes"]["distribution"], 0)
+    made["flow_analysis"]["top_flows"] = made["flow_analysis"]["top_services"] = []
+    made["summary"]["start_time"] = made["summary"]["end_time"] = None
+    made["summary"]["sources"] = []
+    assert "No threats found" in page.render(made)
+    assert "none found" in text.render(made)
+
+
+@pytest.mark.parametrize("width", [48, 80, 100, 200])
+def test_text_fits_the_terminal(width: int) -> None:
+    lines = text.render(report("eth0"), width).splitlines()
+    long = [line for line in lines if len(line) > max(width, 70)]
+    assert [line for line in long if "2001:db8" not in line] == []
+
+
+def test_text_is_plain_where_nobody_asked_for_colour() -> None:
+    assert "\x1b" not in text.render(report(), 80)
+    coloured = text.render(report(), 80, colour=True)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == text.render(report(), 80)
+
+
+def test_csv_holds_every_number_and_no_formula() -> None:
+    made = report()
+    rows = list(csv.reader(io.StringIO(data_render.to_csv(made))))
+    assert rows[0] == ["section", "key", "field", "value"]
+    found = {tuple(row[:3]): row[3] for row in rows[1:]}
+    assert found["summary", "total_packets", ""] == "3"
+    assert found["top_sources", "2", "ip"] == "192.0.2.1"
+    assert found["protocol_distribution", "TCP", "packets"] == "2"
+    assert found["temporal_analysis", "timeline", "3.packets"] == "2"
+    assert found["threats", "1", "evidence.ports.2"] == "2"
+    assert not [row for row in rows for cell in row if cell.startswith(("=", "+", "@"))]
+    assert (
+        data_render.to_csv(report("=cmd()")).count("\"'=cmd()") + data_render.to_csv(report("=cmd()")).count(",'=cmd()")
+        > 0
+    )
+
+
+def test_json_is_the_report_itself() -> None:
+    assert json.loads(data_render.to_json(report())) == report()
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (figures.number(1234567), "1,234,567"),
+        (figures.number(0.333), "0.33"),
+        (figures.octets(999), "999 B"),
+        (figures.octets(1500), "1.5 kB"),
+        (figures.octets(123456), "123 kB"),
+        (figures.octets(5e12), "5 TB"),
+        (figures.span(0.0015), "1.5 ms"),
+        (figures.span(59), "59 s"),
+        (figures.span(5400), "1 h 30 min"),
+        (figures.span(90061), "1 d 1 h"),
+        (figures.percent(0.04), "<0.1 %"),
+        (figures.percent(0), "0.0 %"),
+        (figures.short(1500), "1.5k"),
+        (figures.plural(1, "flow"), "1 flow"),
+        (figures.plural(2000, "flow"), "2,000 flows"),
+        (figures.endpoint("::1", 5, "UDP"), "[::1]:5"),
+        (figures.endpoint("::1", 5, "ICMPv6"), "::1"),
+        (figures.period("2024-11-29T10:00:01.000Z", "2024-11-29T10:00:05.000Z"), "2024-11-29 10:00:01 to 10:00:05 UTC"),
+        (figures.period("2024-11-29T10:00:01.000Z", "2024-11-30T10:00:05.000Z")[:23], "2024-11-29 10:00:01 to "),
+        (figures.period(None, None), "-"),
+        (figures.plain("a\u202eb\n"), r"a\x202eb\x0a"),
+        (figures.evidence({"a": [1, 2], "b": None, "c": True}), "a: 1, 2, b: -, c: yes"),
+    ],
+)
+def test_figures(made: str, expected: str) -> None:
+    assert made == expected
+
+
+# ---- in a real browser ----
+
+MEASURE = """
+<!DOCTYPE html><meta charset="utf-8"><title>measure</title><body style="margin:0">
+<iframe id="page" style="border:0;width:%dpx;height:2000px"></iframe><pre id="out"></pre><script>
+const frame = document.getElementById("page");
+const source = new TextDecoder().decode(Uint8Array.from(atob("%s"), c => c.charCodeAt(0)));
+frame.onload = () => {
+  const page = frame.contentDocument, root = page.documentElement;
+  const boxes = [...page.querySelectorAll("main *")].filter(e => !e.closest("svg") && e.tagName != "WBR");
+  const over = boxes.filter(e => e.getBoundingClientRect().right > %d + 0.5 && e.getBoundingClientRect().width > 0);
+  const bars = [...page.querySelectorAll(".plot rect")].map(e => e.getBoundingClientRect());
+  const style = frame.contentWindow.getComputedStyle(page.body);
+  document.getElementById("out").textContent = JSON.stringify({
+    scroll: root.scrollWidth, over: over.map(e => e.className || e.tagName), bars: bars.length,
+    drawn: bars.filter(b => b.width > 0.2 && b.height > 0.5).length, background: style.backgroundColor,
+    cards: page.querySelectorAll(".card").length, height: root.scrollHeight,
+    small: boxes.filter(e => e.childElementCount == 0 && e.textContent.trim() &&
+      parseFloat(frame.contentWindow.getComputedStyle(e).fontSize) < 10.5).length,
+  });
+};
+frame.srcdoc = source;
+</script>
+"""
+
+
+def _browser(tmp_path: Path, *arguments: str) -> str:
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("needs a real browser: apt install chromium")
+    command = [
+        *(program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", *arguments),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def _measured(html: str, width: int, tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    """What the browser says of the page at `width`; the page's own ban on scripts is lifted for the measuring frame."""
+    free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html)
+    outer = tmp_path / "measure.html"
+    outer.write_text(MEASURE % (width, base64.b64encode(free.encode()).decode(), width))
+    dom = _browser(tmp_path, "--window-size=1400,2000", *arguments, "--dump-dom", outer.as_uri())
+    found = re.search(r'<pre id="out">(\{.*?\})</pre>', dom)
+    assert found, dom[-2000:]
+    measured: dict[str, Any] = json.loads(found[1].replace("&amp;", "&").replace("&quot;", '"'))
+    return measured
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_the_page_fits_every_screen(width: int, tmp_path: Path) -> None:
+    measured = _measured(
+        page.render(report("a label without a single place to break it in " + "x" * 120)), width, tmp_path
+    )
+    assert measured["scroll"] == width
+    assert measured["over"] == []
+    assert measured["small"] == 0
+    assert measured["bars"] == measured["drawn"] == 6
+
+
+def test_the_page_is_dark_where_the_reader_is(tmp_path: Path) -> None:
+    light = _measured(page.render(report("x")), 800, tmp_path)
+    dark = _measured(page.render(report("x")), 800, tmp_path, "--blink-settings=preferredColorScheme=0")
+    assert (light["background"], dark["background"]) == ("rgb(246, 247, 249)", "rgb(16, 21, 28)")
+
+
+def test_a_real_report_is_drawn_at_phone_and_desktop_width(data: Path, tmp_path: Path) -> None:
+    made = analyze([str(data / "pcaps/attacks/vscan_xscan_vuln_scanner.pcap")], Settings(), 0.0)
+    html = page.render(made)
+    for width in (390, 1280):
+        measured = _measured(html, width, tmp_path)
+        filled = sum(bin_["packets"] > 0 for bin_ in made["temporal_analysis"]["timeline"])
+        assert (measured["scroll"], measured["over"], measured["drawn"]) == (width, [], filled)
+        picture = tmp_path / f"{width}.png"
+        file = tmp_path / "report.html"
+        file.write_text(html)
+        _browser(tmp_path, f"--window-size={width},1600", f"--screenshot={picture}", file.as_uri())
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert picture.stat().st_size > 40_000
+
+
+def test_the_page_prints(tmp_path: Path) -> None:
+    file, printed = tmp_path / "report.html", tmp_path / "report.pdf"
+    file.write_text(page.render(report("x")))
+    _browser(tmp_path, f"--print-to-pdf={printed}", "--no-pdf-header-footer", file.as_uri())
+    assert printed.read_bytes().startswith(b"%PDF")
+    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", printed.read_bytes())) <= 3
+
+
+def test_hostile_is_hostile() -> None:
+    """The label above must keep what the tests lean on."""
+    assert all(piece in HOSTILE for piece in ("<script>", "\u202e", "\x1b", "\n", '"', "&"))
