@@ -29,6 +29,9 @@ from trafficmond.errors import ConfigError, Mistake
 T0 = 1_700_000_000.0
 
 
+CONTROL: Row = {"clients": 1, "accepted": 1, "refused": 0, "evicted": 0, "bad": 0, "slow": 0, "lost_records": 0}
+
+
 def count(packets: int, octets: int) -> Row:
     return {"packets": packets, "bytes": octets}
 

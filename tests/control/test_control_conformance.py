@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import varlink
-from control_fake import STATUS, Running
+from control_fake import CONTROL, STATUS, Running
 
 from trafficmond.control import idl
 
@@ -39,7 +40,9 @@ def without_nulls(value: Any) -> Any:
 
 def test_a_call_and_an_error(running: Running) -> None:
     with varlink.Client.new_with_address(f"unix:{running.path}") as client, client.open("io.trafficmon") as daemon:
-        assert daemon.Status() == without_nulls(STATUS)  # its client leaves out what is null
+        told = daemon.Status()
+        assert set(told.pop("control")) == set(CONTROL)
+        assert told == without_nulls(STATUS)  # its client leaves out what is null
         assert daemon.AddCidr(cidr="192.0.2.0/24", action="monitor")["rule"]["action"] == "monitor"
         with pytest.raises(varlink.VarlinkError) as error:
             daemon.RemoveCidr("198.51.100.0/24")
@@ -87,11 +90,28 @@ def command_line(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
 
 
+def test_systemds_own_client(running: Running) -> None:
+    if not shutil.which("varlinkctl"):
+        pytest.skip("needs varlinkctl, of systemd 255 and later")
+
+    def varlinkctl(*arguments: str) -> str:
+        command = ["varlinkctl", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+
+    address = f"unix:{running.path}"
+    assert "trafficmond" in varlinkctl("info", address)
+    assert "method AddCidr" in varlinkctl("introspect", address, "io.trafficmon")
+    assert json.loads(varlinkctl("call", "-j", address, "io.trafficmon.Version", "{}")) == {"version": "0.1.0"}
+    streamed = varlinkctl("call", "-j", "--more", address, "io.trafficmon.Flows", '{"limit": 3}')
+    assert "203.0.113.5" in streamed
+
+
 def test_the_command_line(running: Running) -> None:
     address = f"unix:{running.path}"
     assert "io.trafficmon" in command_line("info", address)
     assert "method AddCidr(" in command_line("help", f"{address}/io.trafficmon")
     told = json.loads(command_line("call", f"{address}/io.trafficmon.Status"))
+    assert set(told.pop("control")) == set(CONTROL)
     assert told == STATUS
     running.view.flow_rows = 600
     streamed = command_line("call", "-m", f"{address}/io.trafficmon.Flows", '{"limit": 600}')

@@ -176,6 +176,7 @@ def test_a_watcher_that_does_not_read_loses_records_and_is_told(running: Running
                 lost += reply["lost"]
         assert got + lost == published
         assert lost > 0
+        assert running.do(lambda: running.hub.lost_records) == lost
         assert got < QUEUE_RECORDS * 2
 
 

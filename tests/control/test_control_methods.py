@@ -7,10 +7,10 @@ import inspect
 from typing import Any
 
 import pytest
-from control_fake import FLOW, RULE, FakeView
+from control_fake import CONTROL, FLOW, RULE, FakeView
 
 from trafficmond.control import dispatch, idl
-from trafficmond.control.call import METHODS, Call
+from trafficmond.control.call import METHODS, Call, Service
 from trafficmond.control.hub import Hub
 from trafficmond.control.view import Caller, FlowQuery, NewBan, NewRule, ThreatQuery, TopQuery
 from trafficmond.errors import StoreError
@@ -27,6 +27,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 }
 
 
+def service(view: FakeView) -> Service:
+    return Service(view, Hub(), lambda: CONTROL)
+
+
 def ask(
     view: FakeView,
     method: str,
@@ -39,7 +43,7 @@ def ask(
 
     async def collect() -> list[dict[str, Any]]:
         request = dispatch.Request(name, parameters or {}, more=more)
-        return [reply async for reply in dispatch.answer(request, Call(view, Hub(), CALLER, more), may_change)]
+        return [reply async for reply in dispatch.answer(request, Call(service(view), CALLER, more), may_change)]
 
     return asyncio.run(collect())
 
@@ -222,7 +226,7 @@ def test_other_failures_carry_reason_and_hint() -> None:
 def test_upgrade_is_refused() -> None:
     async def first() -> dict[str, Any]:
         request = dispatch.Request("io.trafficmon.Status", {}, upgrade=True)
-        return await anext(dispatch.answer(request, Call(FakeView(), Hub(), CALLER, False), True))
+        return await anext(dispatch.answer(request, Call(service(FakeView()), CALLER, False), True))
 
     assert asyncio.run(first())["error"] == "org.varlink.service.MethodNotImplemented"
 

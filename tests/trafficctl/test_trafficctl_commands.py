@@ -41,7 +41,6 @@ EVENT = {
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["status"], STATUS),
         (["rules"], [RULE]),
         (["flows"], [FLOW] * 3),
         (["bans"], [BAN]),
@@ -58,6 +57,17 @@ def test_reading_in_every_format(ctl: Ctl, arguments: list[str], told: Any) -> N
     rows = list(csv.reader(io.StringIO(ctl(*arguments, "--output=csv").stdout, newline="")))
     assert rows[0] == (list(told[0]) if isinstance(told, list) else ["key", "value"])
     assert ctl(*arguments).stdout
+
+
+def test_status_in_every_format(ctl: Ctl) -> None:
+    told = json.loads(ctl("status", "-o", "json").stdout)
+    assert told.pop("control")["clients"] >= 1
+    assert told == STATUS
+    (line,) = ctl("status", "-o", "jsonl").stdout.splitlines()
+    assert STATUS.items() <= json.loads(line).items()
+    leaves = dict(csv.reader(io.StringIO(ctl("status", "-o", "csv").stdout, newline="")))
+    assert leaves["accounting.seen.packets"] == "123456789"
+    assert ctl("status").stdout.startswith("trafficmond 0.1.0, process 4242")
 
 
 @pytest.mark.parametrize(

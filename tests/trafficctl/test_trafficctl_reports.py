@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from control_fake import STATUS, T0, FakeView
+from control_fake import CONTROL, STATUS, T0, FakeView
 
 from trafficctl.render import detail, events, findings, mistakes, status, table
 from trafficctl.render.style import Style
@@ -47,9 +47,17 @@ def test_status_tells_what_is_wrong() -> None:
     sick["store"] |= {"lost_rows": 7, "state": "the disk is full"}
     sick["logs"][0] |= {"lost": 5}
     sick["warnings"] = ["eth1 vanished"]
+    sick["control"] = {**CONTROL, "refused": 3, "lost_records": 12}
     coloured = "\n".join(status.tell(sick, Style(True), 100, now=T0))
     text = " ".join(re.sub(r"\x1b\[\d+m", "", coloured).split())
-    for told in ("eth1 vanished", "not in force", "a.toml:3: is odd", "7 lost (the disk is full)", "5 lost"):
+    for told in (
+        "eth1 vanished",
+        "not in force",
+        "a.toml:3: is odd",
+        "7 lost (the disk is full)",
+        "5 lost",
+        "1 client, 3 refused, 12 records",
+    ):
         assert told in text
     assert coloured.count("\x1b[31m") >= 4
 

@@ -40,6 +40,8 @@ def tell(status: dict[str, Any], style: Style, width: int | None, now: float | N
         bad = log["lost"] or log.get("state") not in (None, "ok")
         yield from fact("log", _log(log), "red" if bad else "")
     yield from fact("ledger", _ledger(status["ledger"], status.get("flows")))
+    if status.get("control"):
+        yield from fact("control", _control(status["control"]))
     if status.get("memory_bytes") is not None:
         yield from fact("memory", f"{units.octets(status['memory_bytes'])} private to the daemon")
     yield ""
@@ -86,6 +88,14 @@ def _log(log: dict[str, Any]) -> str:
     return (
         f"{where}, {units.exact(log['written'])} written, {log['queue']} waiting, {log['lost']} lost{_because(state)}"
     )
+
+
+def _control(control: dict[str, int]) -> str:
+    troubles = {"refused": "refused", "evicted": "made room", "bad": "talked garbage", "slow": "did not read"}
+    told = [f"{units.exact(control[key])} {what}" for key, what in troubles.items() if control[key]]
+    if control["lost_records"]:
+        told.append(f"{units.exact(control['lost_records'])} records lost to slow watchers")
+    return ", ".join([units.many(control["clients"], "client"), *told])
 
 
 def _ledger(ledger: dict[str, Any], flows: int | None) -> str:

@@ -14,13 +14,26 @@ Reply = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """What every method is given beside its own parameters."""
+class Service:
+    """What the server serves. `load` tells how the server itself does, as the interface's `Control`."""
 
     view: View
     hub: Hub
+    load: Callable[[], dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What every method is given beside its own parameters."""
+
+    service: Service
     caller: Caller
     more: bool  # the client takes several replies
+
+    @property
+    def view(self) -> View:
+        """The daemon."""
+        return self.service.view
 
 
 Answer = Callable[..., Coroutine[Any, Any, Reply] | AsyncGenerator[Reply, None]]

@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
 
     async def _answer(self, request: dispatch.Request) -> None:
         caller = self.peer.caller
-        call = Call(self._server.view, self._server.hub, caller, more=request.more and not request.oneway)
+        call = Call(self._server.service, caller, more=request.more and not request.oneway)
         replies = dispatch.answer(request, call, self._server.may_change(self.peer))
         try:
             async for reply in replies:

@@ -19,16 +19,18 @@ class Subscription:
 
     def __init__(self, topics: frozenset[str]) -> None:
         self.topics = topics
-        self.lost = 0
+        self.lost = 0  # since the last batch
         self._queue: deque[tuple[str, Record]] = deque()
         self._ready = asyncio.Event()
 
-    def offer(self, topic: str, records: Sequence[Record]) -> None:
-        """Queue what fits; count the rest."""
+    def offer(self, topic: str, records: Sequence[Record]) -> int:
+        """Queue what fits; how many did not."""
         room = QUEUE_RECORDS - len(self._queue)
         self._queue.extend((topic, record) for record in records[:room])
-        self.lost += max(0, len(records) - room)
+        lost = max(0, len(records) - room)
+        self.lost += lost
         self._ready.set()
+        return lost
 
     async def batches(self) -> AsyncGenerator[tuple[str, list[Record], int], None]:
         """(topic, records, lost since the last batch), for ever, in the order of publishing."""
@@ -49,6 +51,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._subscriptions: set[Subscription] = set()
+        self.lost_records = 0
 
     def wants(self, topic: str) -> bool:
         """Is anybody watching? If not, no record need be made."""
@@ -58,7 +61,7 @@ class Hub:
         """Hand records to everyone who watches `topic`; never waits. The records must not change afterwards."""
         for each in self._subscriptions:
             if records and topic in each.topics:
-                each.offer(topic, records)
+                self.lost_records += each.offer(topic, records)
 
     def subscribe(self, topics: Iterable[str]) -> Subscription:
         """Begin to watch; ends with `unsubscribe`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import sys
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trafficmond.control import peers
+from trafficmond.control.call import Service
 from trafficmond.control.connection import Connection
 from trafficmond.control.hub import Hub
 from trafficmond.control.listen import Listener
@@ -37,8 +39,7 @@ class Server:
     """Serves `view` to the clients of one listening socket, on the running loop."""
 
     def __init__(self, view: View, hub: Hub) -> None:
-        self.view = view
-        self.hub = hub
+        self.service = Service(view, hub, self._load)
         self.counts = Counts()
         self._clients: set[Connection] = set()
         self._listener: Listener | None = None
@@ -80,6 +81,13 @@ class Server:
     def forget(self, client: Connection) -> None:
         """The client is gone."""
         self._clients.discard(client)
+
+    def _load(self) -> dict[str, int]:
+        return {
+            "clients": len(self._clients),
+            **dataclasses.asdict(self.counts),
+            "lost_records": self.service.hub.lost_records,
+        }
 
     def may_change(self, peer: peers.Peer) -> bool:
         """Looked up at each call, so that a group made meanwhile counts."""

@@ -8,7 +8,7 @@ from trafficmond.control.call import Call, Reply, method
 @method("Status")
 async def status(call: Call) -> Reply:
     """Everything an administrator asks first."""
-    return await call.view.status()
+    return {**await call.view.status(), "control": call.service.load()}
 
 
 @method("Version")

@@ -23,14 +23,14 @@ async def watch(
         if topic not in TOPICS:
             raise Mismatch("topics", f"{topic!r} is none of {', '.join(TOPICS)}")
     wanted = event_filter(action, host, interface)
-    subscription = call.hub.subscribe(topics or TOPICS)
+    subscription = call.service.hub.subscribe(topics or TOPICS)
     try:
         async for topic, records, lost in subscription.batches():
             kept = records if topic != "events" else [record for record in records if wanted(record)]
             if kept or lost:
                 yield {"topic": topic, "records": kept, "lost": lost}
     finally:
-        call.hub.unsubscribe(subscription)
+        call.service.hub.unsubscribe(subscription)
 
 
 def event_filter(action: str | None, host: str | None, interface: str | None) -> Callable[[Record], bool]:
