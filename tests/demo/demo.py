@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from tmlab import Daemon, Lab, LabError, Sender, read_capture
+from tmlab import Daemon, DaemonFailed, Lab, LabError, Sender, read_capture
 from tmlab.daemon import PYTHON, ROOT, mount_bpffs
 
 FOLDER = ROOT / "build" / "demo"
@@ -66,6 +66,8 @@ class Tour:
             "trafficctl": f'{python_path} -m trafficctl "$@"',
             "trafficmond": f'{python_path} -m trafficmond "$@"',
         }
+        (FOLDER / "flows.db").symlink_to(self.daemon.database)
+        (FOLDER / "cidr.d").symlink_to(self.daemon.cidr_dir)
         for name, script in scripts.items():
             path = self.tools / name
             path.write_text(f"#!/bin/sh\n{script}\n")
@@ -88,23 +90,23 @@ class Tour:
     def say(self, text: str) -> None:
         print(text, flush=True)
 
-    def run(self, command: str, *, show: str | None = None, quiet: bool = False, may_fail: bool = False) -> str:
-        """Show `command` (or `show` for it), run it, show what it said unless `quiet`; stop the tour if it fails."""
-        print(f"\033[1m$ {show or command}\033[0m" if TERMINAL else f"$ {show or command}", flush=True)
+    def run(self, command: str, *, may_fail: bool = False) -> str:
+        """Show `command`, run it, show what it said; stop the tour if it fails."""
+        print(f"\033[1m$ {command}\033[0m" if TERMINAL else f"$ {command}", flush=True)
         done = subprocess.run(
             command, shell=True, env=self.environment, cwd=FOLDER, text=True, timeout=30, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        if not quiet or (done.returncode and not may_fail):
+        if done.stdout.strip():
             print(done.stdout.rstrip(), flush=True)
         if done.returncode and not may_fail:
-            raise LabError(f"{show or command}: exit {done.returncode}\n{self.daemon.said()}")
+            raise LabError(f"{command}: exit {done.returncode}\n{self.daemon.said()}")
         return done.stdout
 
     def ping(self, source: str, expect: str) -> None:
         """Three pings as a stranger; the summary must contain `expect`."""
         said = self.run(
-            f"outside ping -q -c 3 -i 0.2 -W 1 -I {source} {self.link.host_ip} | sed -n '/transmitted/p'", may_fail=True
+            f"outside ping -q -c 3 -i 0.2 -W 1 -I {source} {self.link.host_ip} | grep transmitted", may_fail=True
         )
         if expect not in said:
             raise LabError(f"expected {expect!r} of that ping\n{self.daemon.said()}")
@@ -156,8 +158,8 @@ def tour_of(tour: Tour) -> None:
         f"outside curl -sS --retry 5 --retry-connrefused -o /dev/null -w '%{{size_download}} bytes\\n' http://{link.host_ip}:8080/download.bin"
     )
     tour.run(f"outside dig +short @{link.host_ip} www.example.org")
-    tour.run(f"outside ping -q -c 5 -i 0.2 {link.host_ip} | sed -n '/transmitted/p'")
-    tour.run(f"outside ping -q -c 5 -i 0.2 {link.host_ip6} | sed -n '/transmitted/p'")
+    tour.run(f"outside ping -q -c 5 -i 0.2 {link.host_ip} | grep transmitted")
+    tour.run(f"outside ping -q -c 5 -i 0.2 {link.host_ip6} | grep transmitted")
 
     tour.heading("2. A rule, at once: no packet of that network gets in any more")
     tour.ping(STRANGER, " 0% packet loss")
@@ -168,16 +170,15 @@ def tour_of(tour: Tour) -> None:
     tour.ping(STRANGER, " 0% packet loss")
 
     tour.heading("3. The same from a file: saved, read, checked whole, in force")
-    path = tour.daemon.cidr_dir / "10-demo.toml"
-    tour.run(f"cat > {path} <<'END'\n{RULE_FILE}END")
+    tour.run(f"cat > cidr.d/10-demo.toml <<'END'\n{RULE_FILE}END")
     tour.daemon.wait_status(lambda s: s["rules"]["count"] >= 1, "the file's rule")
     tour.ping(STRANGER, "100% packet loss")
     tour.say("A mistake in the file changes nothing in the kernel, and says where it is:")
-    tour.run(f"sed -i s/drop/dorp/ {path}")
+    tour.run("sed -i s/drop/dorp/ cidr.d/10-demo.toml")
     tour.daemon.wait_status(lambda s: s["config"]["error"], "the mistake to be seen")
     tour.run("trafficctl reload", may_fail=True)
     tour.ping(STRANGER, "100% packet loss")
-    tour.run(f"rm {path}")
+    tour.run("rm cidr.d/10-demo.toml")
     tour.daemon.wait_status(lambda s: not s["config"]["error"] and not s["rules"]["count"], "the rule's end")
     tour.ping(STRANGER, " 0% packet loss")
 
@@ -194,7 +195,7 @@ def tour_of(tour: Tour) -> None:
     tour.run("trafficctl status")
     tour.run("trafficctl flows --sort bytes --limit 8")
     tour.run("trafficctl flows --action drop --limit 5")
-    tour.run(f'sqlite3 -box {tour.daemon.database} "\n{QUERY}"')
+    tour.run(f'sqlite3 -box flows.db "\n{QUERY}"')
 
 
 def main() -> int:
@@ -214,13 +215,13 @@ def main() -> int:
         try:
             with services(tour, keep):
                 tour_of(tour)
-        except LabError as error:
+        except (LabError, DaemonFailed) as error:
             print(f"\ndemo: {error}", file=sys.stderr)
             return 1
         tour.heading(f"Done in {time.monotonic() - started:.0f} s.")
         if keep:
             tour.say("The lab stays up. To play with it, as root:")
-            tour.say(f"  export PATH={tour.tools}:$PATH TRAFFICMON_SOCKET={daemon.socket}")
+            tour.say(f"  cd {FOLDER}; export PATH={tour.tools}:$PATH TRAFFICMON_SOCKET={daemon.socket}")
             tour.say(
                 "  trafficctl top          outside ping ...          host ip link          end   (removes the lab)"
             )

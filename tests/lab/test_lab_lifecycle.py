@@ -350,7 +350,7 @@ def test_a_daemon_left_alone_stays_within_its_memory(lab: Lab) -> None:
         for _ in range(20):
             flood.send(100_000)
             time.sleep(0.1)
-        daemon.wait_status(lambda s: s["accounting"]["seen"]["packets"] >= 2_000_000, "2,000,000 packets", timeout=30)
+        daemon.wait_status(lambda s: s["accounting"]["seen"]["packets"] >= 2_000_000, "2,000,000 packets", timeout=60)
         assert anonymous_mib(daemon.pid) < 400
 
 

@@ -172,7 +172,7 @@ def sets_of_rules() -> tuple[str, str]:
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_a_thousand_swaps_under_traffic_neither_mix_nor_lose(wire: Wire) -> None:
     swaps = 1000
     rules = sets_of_rules()
@@ -185,11 +185,11 @@ def test_a_thousand_swaps_under_traffic_neither_mix_nor_lose(wire: Wire) -> None
         before = client.call("Status")["accounting"]
         flood.start()
         generation = first
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 300
         for turn in range(10 * swaps):
             if generation - first >= swaps:
                 break
-            assert time.monotonic() < deadline, f"{generation - first} swaps in 200 s"
+            assert time.monotonic() < deadline, f"{generation - first} swaps in 300 s"
             daemon.write_rules("swap.toml", rules[(turn + 1) % 2])
             generation = client.call("Reload")["generation"]
         sent = flood.stop()
