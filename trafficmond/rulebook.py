@@ -7,6 +7,7 @@ not hold up the loop; installing happens on the loop, one change at a time.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import ipaddress
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +23,12 @@ from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Action, Direction
 from trafficmond.policy.ids import RuleIds
-from trafficmond.policy.load import Cache, Policy, load_policy
+from trafficmond.policy.load import Cache, Files, Policy, make_policy, read_files
 from trafficmond.policy.rules import ListSource
 from trafficmond.policy.saved import read_saved, save
 from trafficmond.policy.table import VerdictTable, compile_table
 
+_MANY_PREFIXES = 50_000  # building with so many leaves memory worth giving back
 SAVED_NAME = "rules.toml"  # in state_dir
 _CIDR, _DIRECTION, _EXPIRES = "cidr", "direction", "expires"
 
@@ -51,6 +53,7 @@ class _Inputs:
     """Everything that a set of rules is made of besides the files."""
 
     settings: Settings
+    files: Files = field(default_factory=Files)  # as they were when they were last found right
     runtime: list[Table] = field(default_factory=list)
     guard: Guard = ()
     forced: tuple[Network, ...] = ()  # prefixes that an administrator took from the guard, until the next start
@@ -94,18 +97,28 @@ class Rulebook:
         return int(self.in_force.rule_ids[index])
 
     async def load(self, settings: Settings | None = None, guard: Guard | None = None) -> InForce:
-        """Reads everything again and puts it in force. Raises ConfigError: then nothing changed, and `error` is set."""
+        """Reads everything again and puts it in force. Raises ConfigError: then nothing changed, and `error` is set.
+
+        Run-time rules can be changed all the same: they go with the files as they were when they were last right.
+        """
         async with self._lock:
             inputs = self._inputs
             if settings is not None:
                 inputs = replace(inputs, settings=settings)
             if guard is not None:
                 inputs = replace(inputs, guard=guard)
-            return await self._change(inputs)
+            try:
+                inputs = replace(inputs, files=await _in_thread(partial(self._read_files, inputs.settings)))
+                in_force = await self._change(inputs)
+            except ConfigError as error:
+                self.error = error
+                raise
+            self.error = None
+            return in_force
 
     async def start_empty(self) -> None:
         """Begins without a policy of its own, for a daemon whose files are broken: what is in the kernel stays."""
-        policy = load_policy(None, default=Action.parse(self._inputs.settings.policy.default))
+        policy = make_policy(Files(), default=Action.parse(self._inputs.settings.policy.default))
         ids = self._ids.assign(policy.rules, time.time())
         table = compile_table(policy, ids, time.time(), self._to_jiffies)
         self.in_force = InForce(policy, table, 0, time.time(), ids)
@@ -166,17 +179,22 @@ class Rulebook:
         now = time.time()
         inputs = replace(inputs, runtime=[t for t in inputs.runtime if t.get(_EXPIRES, now + 1) > now])
         generation = self.in_force.generation + 1 if self.in_force else 1
-        try:
-            new: InForce = await _in_thread(partial(self._build, inputs, generation, now))
-        except ConfigError as error:
-            self.error = error
-            raise
+        new: InForce = await _in_thread(partial(self._build, inputs, generation, now))
         self._install(new.table.words)
-        self._inputs, self.in_force, self.error = inputs, new, None
+        self._inputs, self.in_force = inputs, new
+        if len(new.policy.prefixes) > _MANY_PREFIXES:
+            _give_back_memory()
         return new
 
+    def _read_files(self, settings: Settings) -> Files:
+        files = read_files(settings.cidr_dir, _lists(settings), self.saved_path, self._cache)
+        if files.mistakes:
+            raise ConfigError(list(files.mistakes), hint="nothing was changed; trafficctl check names every mistake")
+        return files
+
     def _build(self, inputs: _Inputs, generation: int, now: float) -> InForce:
-        policy = read_policy(inputs.settings, inputs.runtime, _left(inputs.guard, inputs.forced), self._cache)
+        guard = _left(inputs.guard, inputs.forced)
+        policy = make_policy(inputs.files, runtime=inputs.runtime, guard=guard, **_of_settings(inputs.settings))
         try:
             ids = self._ids.assign(policy.rules, now)
             table = compile_table(policy, ids, now, self._to_jiffies, generation)
@@ -186,24 +204,27 @@ class Rulebook:
         return InForce(policy, table, generation, now, ids)
 
 
-def read_policy(
-    settings: Settings, runtime: Sequence[Table] = (), guard: Guard = (), cache: Cache | None = None
-) -> Policy:
-    """The policy that `settings` and the files they name make. Raises ConfigError with every mistake."""
-    return load_policy(
-        settings.cidr_dir,
-        [
-            ListSource(each.path, Action.parse(each.action), each.label, Direction.parse(each.direction))
-            for each in settings.lists
-        ],
-        default=Action.parse(settings.policy.default),
-        permitted_cidrs=settings.permitted_cidrs,
-        saved=settings.state_dir / SAVED_NAME,
-        runtime=runtime,
-        allowlist=settings.policy.allowlist,
-        guard=guard if settings.policy.guard else (),
-        cache=cache,
-    )
+def read_policy(settings: Settings) -> Policy:
+    """The policy that `settings` and the files they name make by themselves. Raises ConfigError with every mistake."""
+    saved = settings.state_dir / SAVED_NAME
+    return make_policy(read_files(settings.cidr_dir, _lists(settings), saved), **_of_settings(settings))
+
+
+def _lists(settings: Settings) -> list[ListSource]:
+    return [
+        ListSource(each.path, Action.parse(each.action), each.label, Direction.parse(each.direction))
+        for each in settings.lists
+    ]
+
+
+def _of_settings(settings: Settings) -> dict[str, Any]:
+    """What of a policy the settings say themselves."""
+    return {
+        "default": Action.parse(settings.policy.default),
+        "permitted_cidrs": settings.permitted_cidrs,
+        "saved": settings.state_dir / SAVED_NAME,
+        "allowlist": settings.policy.allowlist,
+    }
 
 
 def _left(guard: Guard, forced: Sequence[Network]) -> Guard:
@@ -227,6 +248,13 @@ def _same(table: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 def _without(tables: Sequence[Table], unwanted: Mapping[str, Any]) -> list[Table]:
     return [table for table in tables if not _same(table, unwanted)]
+
+
+def _give_back_memory() -> None:
+    """Returns to the system what a large build has freed (malloc_trim(3)); elsewhere than in glibc there is none."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 async def _in_thread(work: Callable[[], Any]) -> Any:

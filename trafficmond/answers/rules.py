@@ -34,7 +34,7 @@ class RuleAnswers(Part):
         if within is not None:
             chosen = sorted({int(policy.owner[row]) for row in overlapping(policy, prefix_of(within))})  # type: ignore[assignment]
         counted = self._counted()
-        order = sorted(chosen, key=lambda index: (-policy.rules[index].reason, index))
+        order = sorted(chosen, key=lambda index: (-policy.rules[index].reason, -index))
         for at in range(0, len(order), _PAGE_ROWS):
             yield [self._rule_row(index, counted) for index in order[at : at + _PAGE_ROWS]]
 

@@ -59,24 +59,21 @@ class Cache:
     files: dict[Path, tuple[tuple[object, ...], Rules]] = field(default_factory=dict)
 
 
-def load_policy(
-    cidr_dir: Path | None,
-    lists: Sequence[ListSource] = (),
-    *,
-    default: Action = Action.MONITOR,
-    permitted_cidrs: Sequence[str] = (),
-    saved: Path | None = None,
-    runtime: Sequence[Mapping[str, Any]] = (),
-    allowlist: Sequence[str] = (),
-    guard: Sequence[tuple[str, str]] = (),
-    cache: Cache | None = None,
-) -> Policy:
-    """The policy of `lists`, all rules files in `cidr_dir`, the original's `permitted_cidrs`, the daemon's own file
-    `saved`, the tables added at `runtime`, the settings' `allowlist` and the `guard` (pairs of prefix and label).
+@dataclass(frozen=True, slots=True, eq=False)
+class Files:
+    """What the lists and the rules files hold, weakest first, and what is wrong or odd about them."""
 
-    On one prefix a rule beats a list; of two rules, or two lists, the later one wins: in the order just given,
-    lists in the order of the settings, files in that of their names. A plain list in `cidr_dir` that no
-    `[[list]]` names has no action: it is not read, and a note says so. Raises ConfigError with every mistake found.
+    parts: tuple[Rules, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+    notes: tuple[Mistake, ...] = ()
+
+
+def read_files(
+    cidr_dir: Path | None, lists: Sequence[ListSource] = (), saved: Path | None = None, cache: Cache | None = None
+) -> Files:
+    """What `lists` and all rules files in `cidr_dir` (but for the daemon's own, `saved`) hold.
+
+    A plain list in `cidr_dir` that no `[[list]]` names has no action: it is not read, and a note says so.
     """
     reader = _Reader(cache if cache is not None else Cache())
     for source in lists:
@@ -84,6 +81,30 @@ def load_policy(
     elsewhere = {path.resolve() for path in (*(source.path for source in lists), *((saved,) if saved else ()))}
     for path in reader.scan(cidr_dir, elsewhere) if cidr_dir is not None else ():
         reader.read(path, read_toml if path.suffix == ".toml" else read_json)
+    reader.forget_unread()
+    return Files(tuple(reader.parts), tuple(reader.mistakes), tuple(reader.notes))
+
+
+def make_policy(
+    files: Files,
+    *,
+    default: Action = Action.MONITOR,
+    permitted_cidrs: Sequence[str] = (),
+    saved: Path | None = None,
+    runtime: Sequence[Mapping[str, Any]] = (),
+    allowlist: Sequence[str] = (),
+    guard: Sequence[tuple[str, str]] = (),
+) -> Policy:
+    """The policy of `files`, the original's `permitted_cidrs`, the daemon's own file `saved`, the tables added at
+    `runtime`, the settings' `allowlist` and the `guard` (pairs of prefix and label).
+
+    On one prefix a rule beats a list; of two rules, or two lists, the later one wins: in the order just given,
+    lists in the order of the settings, files in that of their names. Raises ConfigError with every mistake found.
+    """
+    reader = _Reader(Cache())
+    reader.parts += files.parts
+    reader.mistakes += files.mistakes
+    reader.notes += files.notes
     if permitted_cidrs:
         reader.add(permitted(permitted_cidrs, "settings"))
     if saved is not None and saved.exists():
@@ -93,8 +114,19 @@ def load_policy(
         reader.add(lasting(Reason.ALLOWLIST, allowlist, "allowlist", "policy.allowlist"))
     for cidr, label in guard:
         reader.add(lasting(Reason.GUARD, [cidr], label, "guard"))
-    reader.forget_unread()
     return _assembled(reader, default)
+
+
+def load_policy(
+    cidr_dir: Path | None,
+    lists: Sequence[ListSource] = (),
+    *,
+    saved: Path | None = None,
+    cache: Cache | None = None,
+    **rest: Any,
+) -> Policy:
+    """`make_policy` of `read_files`. Raises ConfigError with every mistake found."""
+    return make_policy(read_files(cidr_dir, lists, saved, cache), saved=saved, **rest)
 
 
 def is_ignored(name: str) -> bool:
