@@ -24,6 +24,8 @@ from trafficmond.flows.batch import (
 )
 from trafficmond.model import Action, Reason, verdict_word
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 
 @given(st.lists(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)), min_size=1, max_size=20))
 def test_addresses_are_what_inet_ntop_says(
