@@ -29,6 +29,7 @@ enum tm_note_kind {
 	TM_NOTE_RESUMED = 6,	  /* value: bytes skipped; offset: where reading goes on */
 	TM_NOTE_VERSION = 7,	  /* value: the file's version, major << 16 | minor */
 	TM_NOTE_INTERFACES = 8,	  /* value: the interface number beyond what is kept */
+	TM_NOTE_TIME = 9,	  /* value: the interface whose packet has a time that cannot be; it gets the last one's */
 };
 
 struct tm_note {
@@ -268,6 +269,10 @@ static int tm_packet_block(struct tm_capture *c, __u32 type, const __u8 *body, _
 	in = &c->interface[number];
 	if (type != TM_BLOCK_SIMPLE)
 		at = tm_ticks(in, (__u64)tm_get32(c, body + 4) << 32 | tm_get32(c, body + 8));
+	if (!(at >= 0 && at < TM_TIME_MAX)) {
+		tm_note(c, TM_NOTE_TIME, c->offset, number);
+		at = c->last;
+	}
 	if (!tm_ledger_begin(c->ledger, at))
 		return 0;
 	tm_capture_packet(c, in, c->first_ifindex + number, at, body + head, captured, length);

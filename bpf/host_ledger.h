@@ -16,6 +16,7 @@
 #define TM_LEDGER_INDEX (TM_LEDGER_SLOTS * 2)
 #define TM_ROWS_MAX (TM_LEDGER_SLOTS * 2)
 #define TM_LEDGER_KEEP_S 60.0 /* how long a quiet flow is remembered when room is needed */
+#define TM_TIME_MAX 1e11	/* epoch seconds; a later moment is a mistake of the file */
 #define TM_SIZE_CLASSES 7     /* RFC 2819, etherStatsPkts*Octets */
 
 #define TM_TCP_SYN_ACK 0x12

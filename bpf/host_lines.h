@@ -134,7 +134,7 @@ static int tm_number_field(struct tm_event *e, struct tm_text key, double value)
 	if (tm_is(key, "timestamp")) {
 		e->fields |= TM_HAS_TIME;
 		e->at = value;
-		return value >= 0;
+		return value >= 0 && value < TM_TIME_MAX;
 	}
 	if (value != (double)(__u32)value)
 		return !(tm_is(key, "src_port") || tm_is(key, "dst_port") || tm_is(key, "protocol_num") ||

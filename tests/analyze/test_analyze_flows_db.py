@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from trafficmond.flows.names import Names
 from trafficmond.flows.table import FlowTable
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
+
+_NOBODY = 65534
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def test_another_database_is_refused(tmp_path: Path, reading: Reading) -> None:
     path = tmp_path / "other.db"
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE unrelated (x)")
-    with pytest.raises(InputError, match="no such table: flows"):
+    with pytest.raises(InputError, match="no such table: partitions"):
         reading(path)
 
 
@@ -74,3 +78,25 @@ def test_a_damaged_database_is_said_to_be_so(stored: tuple[Path, Path], reading:
     except InputError as error:
         said = str(error)
     assert "database damaged" in said or "cannot be read as a flow store" in said
+
+
+def test_a_copy_where_nothing_may_be_written(stored: tuple[Path, Path]) -> None:
+    """In WAL mode SQLite wants to put files beside the database; as nobody in a directory of others, it cannot."""
+    with tempfile.TemporaryDirectory() as away:
+        copy = Path(away) / "flows.db"
+        copy.write_bytes(stored[1].read_bytes())
+        copy.chmod(0o444)
+        Path(away).chmod(0o555)
+        before = os.geteuid()
+        if before == 0:
+            os.seteuid(_NOBODY)
+        try:
+            intake = Intake()
+            source = Source(str(copy), intake.damage)
+            packets = sum(int(rows["packets"].sum()) for rows in format_of(source).deltas(source, intake))
+            source.close()
+        finally:
+            os.seteuid(before)
+            Path(away).chmod(0o755)
+    assert packets == intake.seen.packets == 12014
+    assert intake.damage.total == 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.native import Ledger, Lines, account
-from trafficmond.analyze.rows import address, iso_time, port, renumber
+from trafficmond.analyze.rows import TIME_MAX, address, iso_time, port, renumber
 from trafficmond.analyze.source import CHUNK, LINE_MAX, Source
 from trafficmond.flows.batch import Batch
 from trafficmond.protocols import protocol_number
@@ -20,7 +20,6 @@ from trafficmond.protocols import protocol_number
 _ACTIONS = frozenset(("LOG", "DROP", "ALLOW", "LIMIT"))
 _REQUIRED = ("timestamp", "src_ip", "dst_ip", "packet_size", "action")
 _NAME_MAX = 31  # TM_LINE_NAME, less the NUL
-_TIME_MAX = 1e11
 _BRACKETS = (b"[", b"]", b"[]", b",")
 _GATHER = 4096
 
@@ -121,7 +120,7 @@ def _plain(value: Mapping[str, Any]) -> bytes:
     if action not in _ACTIONS:
         raise ValueError(f"{value['action']!r} is no action")
     at, size, vlan = _time(value["timestamp"]), int(value["packet_size"]), int(value.get("vlan") or 0)
-    if not 0 <= at < _TIME_MAX:
+    if not 0 <= at < TIME_MAX:
         raise ValueError(f"{at} is no time in epoch seconds")
     if not 0 <= size < 1 << 32:
         raise ValueError(f"{size} is no packet size")

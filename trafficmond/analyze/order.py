@@ -40,6 +40,7 @@ STEP_S = 10.0
 """A long flow comes in a portion each so many seconds; less often than once a STEP_S is not spread (an idle
 timeout would break it into many flows, at regular intervals that are none of the traffic's own)."""
 
+_PORTIONS_MAX = 8640  # a day; the rest of a longer flow comes with its last portion
 _SEGMENT = 1448  # payload of a full TCP segment on Ethernet, to guess how many packets carried payload
 _FIRST_PAYLOAD = 0x02  # abi.BIT_FIRST_PAYLOAD
 _AHEAD = 2
@@ -281,7 +282,9 @@ def _portions(rows: Batch) -> Column:
     """In how many portions each flow comes: one each STEP_S, none of them empty; 1 if it is short or sparse."""
     wanted = np.ceil((rows["end"] - rows["start"]) / STEP_S)
     packets = np.maximum(rows["packets"], rows["reply_packets"]).astype(np.float64)
-    portions: Column = np.where((wanted > 1) & (packets >= wanted), wanted, 1).astype(np.int64)
+    portions: Column = np.where((wanted > 1) & (packets >= wanted), np.minimum(wanted, _PORTIONS_MAX), 1).astype(
+        np.int64
+    )
     return portions
 
 

@@ -37,6 +37,7 @@ RECORD = np.dtype(
 
 FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 BATCH = 16384
+TIME_MAX = 1e11  # epoch seconds; a later moment is a mistake of the file
 _VERDICT_SHIFT = 28
 
 _MAPPED = int(V4_MAPPED)
@@ -153,8 +154,8 @@ class Records:
         vlan: int = 0,
     ) -> None:
         start, end = span
-        if not 0 <= start < 1e11:
-            raise ValueError(f"{start} is no time in epoch seconds")
+        if not (0 <= start < TIME_MAX and end < TIME_MAX):
+            raise ValueError(f"from {start} to {end} is no time in epoch seconds")
         if not all(packets or not octets for packets, octets, _ in (sent, replied)):
             raise ValueError("bytes without a packet")
         self._rows.append(

@@ -27,8 +27,9 @@ _NOTES = {  # enum tm_note_kind
     6: "reading resumed",
     7: "unknown file version",
     8: "too many interfaces",
+    9: "impossible time",
 }
-_LOST, _TRUNCATED, _NO_INTERFACE, _LINK_TYPE, _RESUMED, _VERSION = 0, 3, 4, 5, 6, 7
+_LOST, _TRUNCATED, _NO_INTERFACE, _LINK_TYPE, _RESUMED, _VERSION, _TIME = 0, 3, 4, 5, 6, 7, 9
 
 
 def matches(head: bytes) -> bool:
@@ -68,6 +69,7 @@ def _report(note: Note, source: Source) -> None:
     detail = {
         _TRUNCATED: f"{note.value} bytes missing or left over",
         _NO_INTERFACE: f"interface {note.value}",
+        _TIME: f"interface {note.value}; the time of the packet before stands in",
         _LINK_TYPE: f"number {note.value}; its packets are counted as not IP",
         _RESUMED: f"after {note.value} bytes",
         _VERSION: f"{note.value >> 16}.{note.value & 0xFFFF}, read as 2.4",

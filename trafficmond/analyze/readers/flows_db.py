@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from trafficmond.analyze.intake import Intake
@@ -11,6 +12,7 @@ from trafficmond.analyze.rows import BATCH, Records, address, counted_records, s
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction
+from trafficmond.store.schema import partition_table
 
 TITLE = "flow store (flows.db)"
 
@@ -29,23 +31,36 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
     """RECORD rows, one a flow and reporting interval. Raises InputError if it is not a flow store."""
     if source.compressed or source.path == "-":
         raise InputError(f"{source.name} is a database that cannot be streamed", hint="unpack it to a file first")
-    uri = Path(source.path).resolve().as_uri() + "?mode=ro"
+    records = Records()
     try:
-        with sqlite3.connect(uri, uri=True) as database:
-            yield from _rows(database, source, intake)
+        with closing(_open(Path(source.path).resolve())) as database:
+            # A partition at a time: a long transaction would keep the daemon from tidying up behind it.
+            for (number,) in database.execute("SELECT number FROM partitions ORDER BY number").fetchall():
+                yield from _partition(database, partition_table(number), source, records, intake)
     except sqlite3.Error as error:
         if intake.records == 0:
             hint = "give the path of a trafficmon flows.db"
             raise InputError(f"{source.path} cannot be read as a flow store: {error}", hint=hint) from error
         source.damage.offset(source.name, 0, "database damaged", str(error))
-    finally:
-        if "database" in locals():
-            database.close()
 
 
-def _rows(database: sqlite3.Connection, source: Source, intake: Intake) -> Iterator[Batch]:
-    records = Records()
-    cursor = database.execute(f"SELECT {_COLUMNS} FROM flows")
+def _open(path: Path) -> sqlite3.Connection:
+    """A connection that reads only. A copy in a directory where SQLite may not put its -shm file is read as it is."""
+    database = sqlite3.connect(path.as_uri() + "?mode=ro", uri=True)
+    try:
+        database.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        database.close()
+        if path.with_name(path.name + "-wal").exists():
+            raise
+        database = sqlite3.connect(path.as_uri() + "?immutable=1", uri=True)
+    return database
+
+
+def _partition(
+    database: sqlite3.Connection, table: str, source: Source, records: Records, intake: Intake
+) -> Iterator[Batch]:
+    cursor = database.execute(f"SELECT {_COLUMNS} FROM {table}")
     number = 0
     while rows := cursor.fetchmany(BATCH):
         for row in rows:
@@ -53,7 +68,7 @@ def _rows(database: sqlite3.Connection, source: Source, intake: Intake) -> Itera
             try:
                 _add(row, records, intake)
             except (ValueError, TypeError) as error:
-                source.damage.line(source.name, number, "no flow", str(error))
+                source.damage.line(f"{source.name}, {table}", number, "no flow", str(error))
         yield counted_records(records.take(), intake)
 
 

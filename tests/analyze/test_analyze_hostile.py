@@ -1,0 +1,114 @@
+"""Every reader on damaged real files: no exception but InputError, every packet still accounted for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from captures import AT, enhanced, ethernet, interface, ipv4, option, pcap, section, tcp
+from conftest import Reading
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trafficmond.analyze.render import data as data_render
+from trafficmond.analyze.render import page, text
+from trafficmond.analyze.run import analyze
+from trafficmond.analyze.source import InputError
+from trafficmond.config.settings import Settings
+
+FILES = [
+    *(
+        "original/threat_traffic.jsonl",
+        "original/sample_traffic.csv",
+        "logs/zeek_conn_zat.jsonl",
+        "logs/zeek_conn_zat.log",
+    ),
+    *("flows/slips_hist_normal_2013-10-21.binetflow", "logs/suricata_netflowlabeler.jsonl", "logs/vpcflow_ocsf_1.json"),
+    *("logs/vpcflow_raw_ocsf_v1.1.0.txt", "flows/slips_portscan_horizontal_conn.log"),
+]
+_INSERTS = st.one_of(
+    st.binary(max_size=12),
+    st.sampled_from(
+        [
+            *(
+                b"-1",
+                b"999999999999999999999",
+                b"1e400",
+                b"NaN",
+                b"Infinity",
+                b"null",
+                b"{",
+                b"}",
+                b"]",
+                b'"',
+                b"\n",
+                b"\t,",
+            ),
+            *(b"::1", b"0x", b"-", b"\xff", b"\x00", b"[" * 2000, b'{"a":' * 2000),
+        ]
+    ),
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(wounds=st.lists(st.tuples(st.integers(0, 1 << 20), _INSERTS, st.integers(0, 12)), min_size=1, max_size=8))
+def test_wounds_anywhere(name: str, wounds: list[tuple[int, bytes, int]], data: Path, reading: Reading) -> None:
+    content = bytearray((data / name).read_bytes()[:6000])
+    for at, insert, cut in wounds:
+        at %= len(content)
+        content[at : at + cut] = insert
+    try:
+        reading(bytes(content))
+    except InputError:
+        assert wounds  # so damaged that its beginning is of no format
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_wound_behind_the_beginning_costs_little(name: str, data: Path, reading: Reading) -> None:
+    content = (data / name).read_bytes()
+    lines = content.splitlines(keepends=True)
+    if len(lines) < 9 or name.endswith("ocsf_1.json"):
+        pytest.skip("too short to be damaged in the middle: nothing to tell from the undamaged rest")
+    whole = reading(content)[1].records
+    lines[-2] = lines[-2][: len(lines[-2]) // 2] + b"\n"
+    _, intake = reading(b"".join(lines))
+    assert intake.records == whole - 1
+    assert intake.damage.total == 1
+
+
+def test_times_beyond_any_calendar(tmp_path: Path) -> None:
+    """A capture from the year 10^12 is analysed, drawn and said to be wrong."""
+    frame = ethernet(ipv4(tcp()))
+    ticks = int(AT)
+    path = tmp_path / "future.pcapng"
+    path.write_bytes(
+        section()
+        + interface(1, option(9, b"\x00"))
+        + enhanced(ticks, frame)
+        + enhanced(1 << 62, frame)
+        + enhanced(ticks + 9, frame)
+    )
+    report = analyze([str(path)], Settings(), 0.0)
+    assert report["summary"]["total_packets"] == 3
+    assert report["damage"]["by_kind"] == {"impossible time": 1}
+    for render in (page.render, text.render, data_render.to_csv, data_render.to_json):
+        assert render(report)
+
+
+def test_times_far_apart_stay_few_bins(tmp_path: Path) -> None:
+    frame = ethernet(ipv4(tcp()))
+    path = tmp_path / "apart.pcap"
+    path.write_bytes(pcap([(0.0, frame), (4e9, frame), (1.0, frame)]))
+    report = analyze([str(path)], Settings(), 0.0)
+    assert sum(bin_["packets"] for bin_ in report["temporal_analysis"]["timeline"]) == 3
+    assert len(report["temporal_analysis"]["timeline"]) <= 241
+    assert page.render(report)
+
+
+def test_a_flow_of_a_thousand_years_is_read_in_a_moment(reading: Reading) -> None:
+    head = b"#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tduration\torig_pkts\torig_ip_bytes\n"
+    line = b"1.0\t192.0.2.1\t1\t192.0.2.2\t2\tudp\t31536000000\t999999999999\t99999999999999\n"
+    rows, intake = reading(head + line)
+    assert intake.seen.packets == 999999999999
+    assert len(rows) <= 8640
