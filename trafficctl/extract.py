@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from trafficmond.errors import StoreError
+from trafficmond.store.schema import partition_table
 
 
 def extract(store: Path, part: Path, since: float, until: float) -> int:
@@ -20,9 +21,21 @@ def extract(store: Path, part: Path, since: float, until: float) -> int:
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("ATTACH ? AS daemon", (f"file:{quote(str(store))}?mode=ro",))
-            select = "SELECT * FROM daemon.flows WHERE last_seen >= ? AND first_seen <= ?"
-            connection.execute(f"CREATE TABLE flows AS {select}", (since, until))
-            return int(connection.execute("SELECT count(*) FROM flows").fetchone()[0])
+            connection.execute("CREATE TABLE partitions (number INTEGER)")
+            numbers = connection.execute("SELECT number FROM daemon.partitions ORDER BY number").fetchall()
+            # One at a time: a long transaction would keep the daemon from tidying up behind it.
+            return sum(_copy(connection, number, since, until) for (number,) in numbers)
     except sqlite3.Error as error:
         hint = "use sudo or join group trafficmon; the copy needs room in $TMPDIR"
         raise StoreError(f"{store}: cannot be copied from: {error}", hint=hint) from error
+
+
+def _copy(connection: sqlite3.Connection, number: int, since: float, until: float) -> int:
+    table = partition_table(number)
+    there = connection.execute("SELECT 1 FROM daemon.sqlite_master WHERE name = ?", (table,)).fetchone()
+    if not there:  # too old, and removed since the list was read
+        return 0
+    select = f"SELECT * FROM daemon.{table} WHERE last_seen >= ? AND first_seen <= ?"
+    connection.execute(f"CREATE TABLE {table} AS {select}", (since, until))
+    connection.execute("INSERT INTO partitions VALUES (?)", (number,))
+    return int(connection.execute(f"SELECT count(*) FROM main.{table}").fetchone()[0])

@@ -14,7 +14,7 @@ from ctl_runs import Ctl
 
 from trafficctl.extract import extract
 from trafficmond.errors import StoreError
-from trafficmond.store.schema import FLOW_COLUMNS
+from trafficmond.store.schema import FLOW_COLUMNS, create_partition, partition_table
 
 HOUR = 3600.0
 
@@ -26,13 +26,15 @@ def store(tmp_path: Path, running: Running, monkeypatch: pytest.MonkeyPatch) -> 
     path.parent.mkdir()
     now = time.time()
     with sqlite3.connect(path) as connection:
-        connection.execute(f"CREATE TABLE flows_1 ({', '.join(FLOW_COLUMNS)})")
-        connection.execute("CREATE VIEW flows AS SELECT * FROM flows_1")
+        connection.execute("CREATE TABLE partitions (number, first_seen, last_seen, rows, sealed)")
+        create_partition(connection, 1)
+        create_partition(connection, 2)
         for hours in range(48):
             last = now - hours * HOUR - 60
             row = {**dict.fromkeys(FLOW_COLUMNS, 0), **FLOW, "first_seen": last - 10, "last_seen": last, "rule": ""}
             marks = ", ".join("?" * len(FLOW_COLUMNS))
-            connection.execute(f"INSERT INTO flows_1 VALUES ({marks})", [row[name] for name in FLOW_COLUMNS])
+            table = partition_table(1 + hours % 2)
+            connection.execute(f"INSERT INTO {table} VALUES ({marks})", [row[name] for name in FLOW_COLUMNS])
     connection.close()
 
     async def status() -> dict[str, Any]:
@@ -48,6 +50,13 @@ def test_a_part_is_copied(store: Path, tmp_path: Path) -> None:
     assert extract(store, tmp_path / "other.db", now - 3 * HOUR, now - 2 * HOUR) == 1
     with pytest.raises(StoreError, match="cannot be copied from"):
         extract(tmp_path / "none.db", tmp_path / "third.db", 0, now)
+
+
+def test_a_partition_that_was_removed_meanwhile_is_passed_over(store: Path, tmp_path: Path) -> None:
+    with sqlite3.connect(store) as connection:
+        connection.execute("INSERT INTO partitions (number) VALUES (3)")
+    connection.close()
+    assert extract(store, tmp_path / "part.db", 0, time.time()) == 48
 
 
 def test_the_last_day_unless_told(ctl: Ctl, store: Path, tmp_path: Path) -> None:
