@@ -113,7 +113,6 @@ struct tm_key {
 /* Bits of tm_flow.bits, an OR over the record's packets unless said otherwise. */
 #define TM_BIT_FRAGMENT 0x01	  /* a later fragment: no ports */
 #define TM_BIT_FIRST_PAYLOAD 0x02 /* the record's first packet carried payload */
-#define TM_BIT_TUNNEL 0x04	  /* outer header of a tunnel that was looked into */
 /*
  * TCP, in the record that began with the responder's SYN-ACK: its first payload packet acknowledged no more than
  * that SYN-ACK did, so the server spoke before it had heard anything (FTP, SSH, SMTP, MySQL greet; HTTP and TLS
@@ -231,7 +230,6 @@ struct tm_constants {
 #define TM_CFG_DROP_MALFORMED 0x01
 #define TM_CFG_BANS 0x02	/* the ban table is not empty */
 #define TM_CFG_ESTABLISHED 0x04 /* learn from egress, pass replies under a default of drop */
-#define TM_CFG_DECAPSULATE 0x08
 
 struct tm_config {
 	__u32 flags; /* TM_CFG_* */

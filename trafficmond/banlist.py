@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
-from trafficmond.config.settings import Response
 from trafficmond.datapath.bans import KernelBan, Network
 from trafficmond.store.records import Ban
 
@@ -26,26 +25,25 @@ class BanList:
         self._kernel = kernel
         self._changed = changed
         self._bans: dict[Network, Ban] = {}
-        self._served: dict[Network, int] = {}  # how often a source was banned; grows its next ban
 
     def restore(self, bans: Iterable[Ban], now: float) -> None:
-        """Takes up stored bans; those that have ended only count as served."""
+        """Takes up stored bans that have not ended."""
         for ban in bans:
             network = ipaddress.ip_network(ban.cidr)
-            self._served[network] = ban.count
             if ban.expires is None or ban.expires > now:
                 self._kernel.put(KernelBan(network, ban.expires))
                 self._bans[network] = ban
         self._changed()
 
     def add(self, ban: Ban) -> Ban:
-        """Puts a ban in force, or prolongs one. Raises DatapathError if the kernel's table is full."""
+        """Puts a ban in force, or gives the one on that prefix another end. Raises DatapathError if the kernel's
+        table is full."""
         network = ipaddress.ip_network(ban.cidr)
         known = self._bans.get(network)
-        count = known.count if known else self._served.get(network, 0) + 1
-        ban = replace(ban, count=count, since=known.since if known else ban.since)
+        if known is not None:
+            ban = replace(ban, since=known.since)
         self._kernel.put(KernelBan(network, ban.expires))
-        self._bans[network], self._served[network] = ban, count
+        self._bans[network] = ban
         self._changed()
         return ban
 
@@ -83,11 +81,6 @@ class BanList:
 
     def __len__(self) -> int:
         return len(self._bans)
-
-
-def ban_seconds(settings: Response, served: int) -> float:
-    """How long a ban lasts for a source that was banned `served` times before: twice as long with each return."""
-    return float(min(settings.ban_time * 2 ** min(served, 30), settings.max_ban_time))
 
 
 def _within(inner: Network, outer: Network) -> bool:

@@ -27,14 +27,19 @@ from trafficmond.control.server import Server
 from trafficmond.datapath import datapath, interfaces
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.lifelines import lifelines, ssh_peers
+from trafficmond.detect.engine import ThreatUpdate
 from trafficmond.detect.registry import settings_classes
+from trafficmond.detect.response import Response
 from trafficmond.errors import ConfigError, DatapathError, TrafficmonError
 from trafficmond.flows.names import Names
+from trafficmond.model import Reason
 from trafficmond.notify import Notifier
 from trafficmond.pipeline import Pipeline
+from trafficmond.policy.explain import overlapping
 from trafficmond.rulebook import Rulebook
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
+from trafficmond.store.records import Ban, Change
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
@@ -95,7 +100,8 @@ class Daemon:
         try:
             self.rulebook = Rulebook(settings, self.datapath.install, self.datapath.clock.to_jiffies)
             self.bans = BanList(self.datapath.bans, self._bans_changed)
-            self.pipeline = Pipeline(settings, self.store, self.sinks, self.hub, now)
+            self.response = Response(settings.response, self._is_protected)
+            self.pipeline = Pipeline(settings, self.store, self.sinks, self.hub, self._respond, now)
             await self._load_rules()
             stored = await asyncio.wrap_future(self.store.load_bans())
             self.bans.restore(stored, now)
@@ -258,6 +264,8 @@ class Daemon:
         self.warnings.pop("restart", None)
         if later:
             self.warnings["restart"] = f"changed, but takes effect at the next restart: {', '.join(later)}"
+        if settings.response != old.response:
+            self.response = Response(settings.response, self._is_protected)
         self.datapath.configure(replace(_options(settings), **_kept_options(old)))
         self.pipeline.configure(settings)
         self.store.configure(_limits(settings))
@@ -322,6 +330,42 @@ class Daemon:
     def ssh_peers(self) -> set[str]:
         """Where SSH sessions to this host are open from."""
         return ssh_peers()
+
+    def _respond(self, update: ThreatUpdate) -> None:
+        """Carries out what the response decides about a threat, or says what it would have done."""
+        now = time.time()
+        for decision in self.response.decide(update, now):
+            fields = {"prefix": decision.prefix, "threat_id": decision.threat_id, "by": update.threat.detector}
+            text = f"{decision.prefix} for {decision.ttl_s:.0f} s: {decision.reason}"
+            if decision.shadow:
+                self.sinks.note(messages.WOULD_BAN, f"would have banned {text}", fields)
+                continue
+            ban = Ban(
+                decision.prefix,
+                update.threat.detector,
+                decision.reason,
+                now,
+                now + decision.ttl_s,
+                decision.threat_id,
+                decision.count,
+            )
+            try:
+                self.bans.add(ban)
+            except DatapathError as error:
+                self.sinks.note(messages.ERROR_INTERNAL, str(error), fields)
+                continue
+            self.sinks.note(messages.BANNED, f"banned {text}", fields)
+            change = Change(now, os.getuid(), update.threat.detector, os.getpid(), "ban", decision.prefix, None, text)
+            self.store.audit(change)
+
+    def _is_protected(self, prefix: str) -> bool:
+        """Whether a prefix shares an address with the guard or the allowlist."""
+        in_force = self.rulebook.in_force
+        if in_force is None:
+            return True
+        policy = in_force.policy
+        reasons = {policy.rules[int(policy.owner[row])].reason for row in overlapping(policy, prefix)}
+        return bool(reasons & {Reason.GUARD, Reason.ALLOWLIST})
 
     def _bans_changed(self) -> None:
         self.datapath.configure(self.datapath.options)

@@ -6,6 +6,7 @@ All of it runs on the loop's thread; whatever waits for a disk is behind a queue
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,12 +44,14 @@ class Pipeline:
         store: Store,
         sinks: SinkSet,
         hub: Hub,
+        respond: Callable[[ThreatUpdate], None],
         now: float,
     ) -> None:
         self.store = store
         self.sinks = sinks
         self.hub = hub
         self.names = NO_NAMES
+        self._respond = respond
         self.moment = Moment(at=now)
         self.suppressed_events = 0
         self.by_verdict: dict[int, tuple[int, int]] = {}  # verdict word -> packets, bytes since the start
@@ -106,3 +109,4 @@ class Pipeline:
         self.store.put_threat(threat, update.state)
         if self.hub.wants("threats"):
             self.hub.publish("threats", [threat_record(threat) | {"state": update.state}])
+        self._respond(update)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from trafficmond.answers.part import Part, prefix_of
-from trafficmond.banlist import ban_seconds
 from trafficmond.control.view import Caller, NewBan, NotFound, Row
 from trafficmond.sinks import messages
 from trafficmond.store.records import Ban
@@ -32,7 +31,7 @@ class BanAnswers(Part):
             self._spare_lifelines(cidr, "ban")
         else:
             await daemon.rulebook.force(ipaddress.ip_network(cidr))
-        seconds = ban_seconds(daemon.settings.response, 0) if ban.ttl_s is None else ban.ttl_s
+        seconds = daemon.settings.response.ban_time if ban.ttl_s is None else ban.ttl_s
         done = daemon.bans.add(Ban(cidr, caller.user, ban.reason, now, now + seconds))
         fields = {"prefix": cidr, "by": caller.user, "expires": done.expires}
         daemon.sinks.note(messages.BANNED, f"{caller.user} banned {cidr} for {seconds:.0f} s", fields)
@@ -45,6 +44,7 @@ class BanAnswers(Part):
         lifted = self._daemon.bans.lift(network)
         if not lifted:
             raise NotFound(f"no ban lies within {network}", hint="see trafficctl bans")
+        self._daemon.response.lifted(str(network))
         for ban in lifted:
             text = f"{caller.user} lifted the ban of {ban.cidr}"
             self._daemon.sinks.note(messages.UNBANNED, text, {"prefix": ban.cidr, "by": caller.user})

@@ -237,7 +237,6 @@ class Settings:
         help="What loads the programs: libbpf (compiled ahead), bcc (compiled on start), or the first that works.",
     )
     egress: bool = setting(True, help="Watch outgoing packets as well.")
-    decapsulate: bool = setting(False, help="Look inside VXLAN, Geneve, GRE and IP-in-IP.")
     control_socket: Path = setting(
         Path("/run/trafficmon/io.trafficmon"), help="The Unix socket that trafficctl talks to."
     )

@@ -138,6 +138,15 @@ BANNED = Message(
 All bans: trafficctl bans
 Undo it:  trafficctl unban @TRAFFICMON_PREFIX@""",
 )
+WOULD_BAN = Message(
+    "79181f97804f4f178c933a1d7d50a014",
+    NOTICE,
+    "A source would have been banned",
+    """With ban = "shadow" the response only says what it would do: @TRAFFICMON_PREFIX@ was not banned.
+
+The evidence:  trafficctl threat @TRAFFICMON_THREAT_ID@
+To let it act: ban = true in the table [response] of /etc/trafficmon/trafficmond.toml""",
+)
 UNBANNED = Message(
     "b6f169301b3f4ca3bb7a13967c4c217f",
     INFO,
