@@ -1,4 +1,4 @@
-"""`make bench`: every figure that trafficmon claims, measured here and now. BENCH="daemon packets ledger nft" chooses.
+"""`make bench`: every figure that trafficmon claims, measured here and now. BENCH="daemon packets ledger store nft" chooses.
 
 Figures of what a packet costs come from interleaved runs in this one process, as ratios: they hold on other machines,
 nanoseconds do not.
@@ -17,6 +17,7 @@ from pathlib import Path
 import daemon_figures
 import ledger_figures
 import packet_figures
+import store_figures
 from contestants import Prefix
 from figures import Figure, save, table
 from tmlab.daemon import ROOT, mount_bpffs
@@ -41,6 +42,7 @@ PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "daemon": daemon_figures.measure,
     "packets": lambda: packet_figures.measure(full_table()),
     "ledger": lambda: ledger_figures.measure(FULL_TABLE),
+    "store": store_figures.measure,
     "nft": packet_figures.measure_nft,
 }
 

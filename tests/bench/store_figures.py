@@ -1,0 +1,97 @@
+"""What flows and their history cost: the flow table's update, rows into flows.db, and dropping the oldest of them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from figures import Figure, figure
+
+from trafficmond.flows.batch import DELTA, V4_MAPPED, Batch
+from trafficmond.flows.names import Names
+from trafficmond.flows.report import REPORT
+from trafficmond.flows.table import FlowTable
+from trafficmond.store.writer import Limits, Writer
+
+MILLION = 1_000_000
+ROWS = 20 * MILLION
+CHUNK = 16384
+FLOWS = 100_000
+ROUNDS = 11
+NAMES = Names({2: "eth0"}, {})
+
+
+def measure() -> Iterator[Figure]:
+    """All figures of the flow table and the store; writes about 4 GiB into the temporary directory."""
+    times = list(_updates())
+    yield figure("flow_update_100k_ms", "100,000 changed flows merged by the flow table", times, "ms", 60)
+    with tempfile.TemporaryDirectory() as folder:
+        rates, drop_ms = _fill(Path(folder) / "flows.db", Limits(30 * 86400.0, 8 << 30))
+        yield figure(
+            "store_rows_per_s_first_million",
+            "flows a second into an empty flows.db",
+            rates[:1],
+            "/s",
+            1e5,
+            at_least=True,
+        )
+        yield figure(
+            "store_rows_per_s_at_20m", "flows a second beyond 19 million", rates[-1:], "/s", 1e5, at_least=True
+        )
+        yield figure("retention_ms", "dropping the oldest partition of 20 million flows", [drop_ms], "ms", 100)
+
+
+def _updates() -> Iterator[float]:
+    random = np.random.default_rng(1)
+    batch = np.zeros(FLOWS, DELTA)
+    batch["src_lo"] = V4_MAPPED | random.integers(1 << 24, 1 << 31, FLOWS, dtype=np.uint64)
+    batch["dst_lo"], batch["dport"], batch["proto"], batch["family"] = V4_MAPPED | np.uint64(0x0A000001), 443, 6, 4
+    batch["sport"] = random.integers(1024, 65535, FLOWS)
+    batch["packets"], batch["bytes"], batch["ifindex"] = 3, 300, 2
+    table = FlowTable(1 << 18, 30.0, 300.0, seed=1)
+    for turn in range(ROUNDS + 1):
+        batch["new"], batch["first"], batch["last"] = turn == 0, 1000.0, 1000.0 + turn
+        started = time.perf_counter()
+        table.update(batch, 1000.0 + turn)
+        if turn:
+            yield (time.perf_counter() - started) * 1000
+
+
+def _reports(seed: int) -> Batch:
+    random = np.random.default_rng(seed)
+    batch = np.zeros(CHUNK, REPORT)
+    batch["src_lo"] = V4_MAPPED | random.integers(1 << 24, 1 << 31, CHUNK, dtype=np.uint64)
+    batch["dst_lo"] = V4_MAPPED | np.uint64(0x0A000000) | random.integers(1, 1000, CHUNK, dtype=np.uint64)
+    batch["sport"], batch["dport"] = random.integers(1024, 65535, CHUNK), random.choice([22, 53, 80, 443], CHUNK)
+    batch["proto"], batch["family"], batch["ifindex"], batch["verdict"] = 6, 4, 2, 1 << 28
+    batch["packets"], batch["bytes"] = random.integers(1, 1000, CHUNK), random.integers(60, 1_000_000, CHUNK)
+    return batch
+
+
+def _fill(path: Path, limits: Limits) -> tuple[list[float], float]:
+    """Rows a second of each million, and milliseconds of the longest drop that a smaller limit then causes."""
+    batches = [_reports(seed) for seed in range(8)]
+    writer = Writer(path, limits, clock=lambda: 0.0)
+    writer.start()
+    rates = []
+    started, begun = time.perf_counter(), 0
+    for chunk in range(ROWS // CHUNK + 1):
+        batch = batches[chunk % len(batches)].copy()
+        batch["first"] = batch["last"] = np.sort(np.random.default_rng(chunk).random(CHUNK)) * 600 + chunk * 600.0
+        writer.put(batch, NAMES)
+        while writer.queued_rows > limits.queue_rows // 2:
+            time.sleep(0.002)
+        if writer.written_rows - begun >= MILLION:
+            now = time.perf_counter()
+            rates.append((writer.written_rows - begun) / (now - started))
+            started, begun = now, writer.written_rows
+    writer.configure(Limits(limits.max_age_s, limits.max_size_bytes // 8))
+    writer.put(batches[0], NAMES)
+    writer.stop(600)
+    writer.join()
+    if writer.lost_rows:
+        raise RuntimeError(f"{writer.lost_rows} rows were lost: the rates mean nothing")
+    return rates, writer.longest_drop_s * 1000
