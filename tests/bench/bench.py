@@ -1,4 +1,6 @@
-"""`make bench`: every figure that trafficmon claims, measured here and now. BENCH="daemon packets ledger store nft" chooses.
+"""`make bench`: every figure that trafficmon claims, measured here and now.
+
+BENCH="daemon packets ledger store nft" chooses.
 
 Figures of what a packet costs come from interleaved runs in this one process, as ratios: they hold on other machines,
 nanoseconds do not.
