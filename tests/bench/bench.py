@@ -1,6 +1,4 @@
-"""`make bench`: every figure that trafficmon claims, measured here and now.
-
-BENCH="daemon packets ledger store nft" chooses.
+"""`make bench`: every figure that trafficmon claims, measured here and now. BENCH="daemon nft ..." chooses parts.
 
 Figures of what a packet costs come from interleaved runs in this one process, as ratios: they hold on other machines,
 nanoseconds do not.

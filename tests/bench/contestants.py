@@ -56,17 +56,21 @@ class Contestants:
         values = b"".join(struct.pack("=I", (_DROP if drop else 0) | number) for number in range(1, len(prefixes) + 1))
         bpf.update_many(self._rules, keys, values, len(prefixes))
 
-    def follow(self, steps: Sequence[tuple[int, int, int, int]]) -> None:
-        """Set the trace: (source, target, source port, target port), repeated to its length."""
-        packed = b"".join(struct.pack("!IIHHI", *step, 0) for step in steps)
-        whole = (packed * (TRACE_LENGTH // len(steps) + 1))[: TRACE_LENGTH * 16]
-        with bpf.mapped(self._steps, len(whole)) as memory:
-            memory[:] = whole
+    def follow(self, steps: bytes) -> None:
+        """Set the trace, as `packed` makes it."""
+        with bpf.mapped(self._steps, len(steps)) as memory:
+            memory[:] = steps
 
     def before(self, program: int) -> int:
         """The program that walks the trace and then jumps into `program`."""
         bpf.update(self._next, bytes(4), struct.pack("=I", program))
         return self.trace
+
+
+def packed(steps: Sequence[tuple[int, int, int, int]]) -> bytes:
+    """A trace of (source, target, source port, target port), repeated to its length."""
+    some = b"".join(struct.pack("!IIHHI", *step, 0) for step in steps)
+    return (some * (TRACE_LENGTH // len(steps) + 1))[: TRACE_LENGTH * 16]
 
 
 def xdp_filter(address: str, pins: Path) -> int:

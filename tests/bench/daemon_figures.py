@@ -64,10 +64,9 @@ def _start() -> Figure:
                 launched = time.monotonic()
                 daemon.launch()
                 daemon.wait(daemon.answers, "an answer", every=0.02)
+                daemon.wait_status(lambda s: s["accounting"]["seen"]["packets"] > 0, "packets")
                 pulse.stop()
-                sent = len(pulse.times)
-                status = daemon.wait_status(lambda s: s["accounting"]["seen"]["packets"] > 0, "packets")
-                first = sent - status["accounting"]["seen"]["packets"]
+                first = len(pulse.times) - daemon.status()["accounting"]["seen"]["packets"]
                 samples.append((pulse.times[first] - launched) * 1000)
             finally:
                 pulse.stop()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from contestants import LISTS, Contestants, fresh_flows
+from contestants import LISTS, Contestants, fresh_flows, packed
 from figures import Figure, figure
 from tmlab import bpf
 from tmlab.daemon import BPFFS, remove_pins
@@ -33,12 +33,12 @@ PACKET = udp("198.51.100.7", "10.0.0.1", payload=bytes(18))
 def measure(full_table: Path) -> Iterator[Figure]:
     """All figures of the ledger and, where the file of a full routing table is, of the verdict table."""
     with Contestants() as others:
-        others.follow(fresh_flows([])[:100_000])
+        others.follow(packed(fresh_flows([])[:100_000]))
         drains = list(_drains(others, Sizes(possible_cpus(), 1 << 17, 1 << 17), 100_000))
         assert min(rows for _, rows in drains) > 99_000
         times = [seconds * 1000 for seconds, _ in drains]
         yield figure("drain_100k_ms", "100,000 flows from the ledger into a numpy batch", times, "ms", 30)
-        others.follow(fresh_flows([]))
+        others.follow(packed(fresh_flows([])))
         drains = list(_drains(others, Sizes(possible_cpus(), 1 << 10, 1 << 18), 200_000))
         rates = [rows / seconds for seconds, rows in drains]
         yield figure(
