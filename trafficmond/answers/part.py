@@ -38,7 +38,7 @@ class Part:
 
     async def _settled(self) -> None:
         """Waits until what the store was given is there to be read."""
-        await self._settled()
+        await in_thread(lambda: self._daemon.store.flush(_FLUSH_S))
 
     async def _read(self, work: Callable[[Reader], T]) -> T:
         """Reads flows.db in a worker thread."""
