@@ -64,12 +64,10 @@ def test_wounds_anywhere(name: str, wounds: list[tuple[int, bytes, int]], data: 
         assert wounds  # so damaged that its beginning is of no format
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [name for name in FILES if "vpc" not in name])
 def test_a_wound_behind_the_beginning_costs_little(name: str, data: Path, reading: Reading) -> None:
     content = (data / name).read_bytes()
     lines = content.splitlines(keepends=True)
-    if len(lines) < 9 or name.endswith("ocsf_1.json"):
-        pytest.skip("too short to be damaged in the middle: nothing to tell from the undamaged rest")
     whole = reading(content)[1].records
     lines[-2] = lines[-2][: len(lines[-2]) // 2] + b"\n"
     _, intake = reading(b"".join(lines))
