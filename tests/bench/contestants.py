@@ -15,6 +15,8 @@ from types import TracebackType
 from tmlab import LabError, bpf
 from tmlab.daemon import BPFFS, ROOT, remove_pins
 
+from trafficmond.datapath.loader import possible_cpus
+
 OBJECTS = ROOT / "build" / "tests"
 TRACE_LENGTH = 1 << 20
 LISTS = 16  # that prefixes are dealt to, so that neighbours with one verdict cannot all be joined
@@ -37,6 +39,7 @@ class Contestants:
             self.trace = bpf.pinned(self.pins / "trace" / "trace")
             self._next = bpf.pinned(self.pins / "trace" / "trace_next")
             self._steps = bpf.pinned(self.pins / "trace" / "trace_steps")
+            self._at = bpf.pinned(self.pins / "trace" / "trace_at")
             self._rules = bpf.pinned(self.pins / "usual" / "usual_rules")
         except BaseException:
             remove_pins(self.pins)
@@ -60,6 +63,11 @@ class Contestants:
         """Set the trace, as `packed` makes it."""
         with bpf.mapped(self._steps, len(steps)) as memory:
             memory[:] = steps
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Go back to the trace's beginning."""
+        bpf.update(self._at, bytes(4), bytes(8 * possible_cpus()))
 
     def before(self, program: int) -> int:
         """The program that walks the trace and then jumps into `program`."""
@@ -92,8 +100,7 @@ def xdp_filter(address: str, pins: Path) -> int:
     if not handle or libbpf.bpf_object__load(ctypes.c_void_p(handle)):
         raise LabError(f"libbpf cannot load {path}")
     program = libbpf.bpf_object__next_program(ctypes.c_void_p(handle), None)
-    possible = libbpf.libbpf_num_possible_cpus()
-    bpf.update(bpf.pinned(pins / "filter_ipv4"), ipaddress.ip_address(address).packed, _DENY_SOURCE * possible)
+    bpf.update(bpf.pinned(pins / "filter_ipv4"), ipaddress.ip_address(address).packed, _DENY_SOURCE * possible_cpus())
     return int(libbpf.bpf_program__fd(ctypes.c_void_p(program)))
 
 

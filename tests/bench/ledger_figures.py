@@ -55,6 +55,7 @@ def _drains(others: Contestants, sizes: Sizes, packets: int) -> Iterator[tuple[f
         clock = Clock(loaded)
         ledger = Ledger(loaded, sizes, clock)
         for turn in range(ROUNDS + 1):
+            others.rewind()
             bpf.run(others.before(loaded.programs["tm_xdp"]), PACKET, packets)
             started = time.perf_counter()
             batch = ledger.drain()
