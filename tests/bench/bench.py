@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import analyze_figures
 import daemon_figures
 import ledger_figures
 import packet_figures
@@ -43,6 +44,7 @@ PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "packets": lambda: packet_figures.measure(full_table()),
     "ledger": lambda: ledger_figures.measure(FULL_TABLE),
     "store": store_figures.measure,
+    "analyze": analyze_figures.measure,
     "nft": packet_figures.measure_nft,
 }
 

@@ -45,7 +45,8 @@ header p { color: var(--soft); font-size: .93rem; overflow-wrap: anywhere; }
   margin-bottom: 1.1rem; min-width: 0;
 }
 .tiles { display: grid; gap: 1px; padding: 0; overflow: hidden; background: var(--line);
-  grid-template-columns: repeat(auto-fit, minmax(9.2rem, 1fr)); }
+  grid-template-columns: repeat(6, 1fr); }
+@media (max-width: 60rem) { .tiles { grid-template-columns: repeat(3, 1fr); } }
 .tile { background: var(--card); padding: .8rem 1.15rem .85rem; }
 .tile b { display: block; font-size: 1.4rem; line-height: 1.25; font-weight: 650; letter-spacing: -.02em; }
 .tile span { color: var(--soft); font-size: .84rem; }
@@ -118,7 +119,6 @@ footer { color: var(--soft); font-size: .84rem; text-align: center; margin-top: 
   .card { padding: .9rem .9rem 1rem; }
   .tiles { padding: 0; grid-template-columns: repeat(2, 1fr); }
   .tile { padding: .65rem .9rem .7rem; } .tile b { font-size: 1.2rem; }
-  .tile:last-child:nth-child(odd) { grid-column: 1 / -1; }
   .chart .plot { height: 8.5rem; } .chart .scale { min-width: 2.9rem; }
   dl.facts { grid-template-columns: repeat(2, minmax(0, 1fr)); padding: .6rem .7rem .65rem; }
 }
@@ -133,7 +133,7 @@ footer { color: var(--soft); font-size: .84rem; text-align: center; margin-top: 
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
   .card, .tiles { break-inside: avoid; } .card.long { break-inside: auto; }
-  .tiles { grid-template-columns: repeat(4, 1fr); }
+  .tiles { grid-template-columns: repeat(3, 1fr); }
   .pair { grid-template-columns: 1fr 1fr; } .flow { columns: 2; }
 }
 @page { margin: 14mm; }
