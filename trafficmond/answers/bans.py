@@ -45,6 +45,7 @@ class BanAnswers(Part):
         if not lifted:
             raise NotFound(f"no ban lies within {network}", hint="see trafficctl bans")
         self._daemon.response.lifted(str(network))
+        await self._daemon.rulebook.unforce([ipaddress.ip_network(ban.cidr) for ban in lifted])
         for ban in lifted:
             text = f"{caller.user} lifted the ban of {ban.cidr}"
             self._daemon.sinks.note(messages.UNBANNED, text, {"prefix": ban.cidr, "by": caller.user})

@@ -74,6 +74,11 @@ class Part:
                     f"{cidr} holds {inner.network_address}, {rule.name} of this host",
                     hint=f"the guard lets that pass in any case; say --force for a {what} that takes it too",
                 )
+            if rule.reason is Reason.ALLOWLIST and network.subnet_of(inner):  # type: ignore[arg-type]
+                raise Refused(
+                    f"{cidr} lies in {inner} of the allowlist, which a {what} does not touch",
+                    hint="say --force to take it out of the allowlist until the next start",
+                )
         for peer in self._daemon.ssh_peers():
             if ipaddress.ip_address(peer) in network:
                 raise Refused(
