@@ -19,9 +19,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from trafficmond.analyze.run import analyze
-from trafficmond.config.load import load_settings
-from trafficmond.detect.registry import settings_classes
+from trafficmond.analyze.run import analyze  # noqa: E402
+from trafficmond.config.load import load_settings  # noqa: E402
+from trafficmond.detect.registry import settings_classes  # noqa: E402
 
 BEGIN, END = "<!-- measured: make accuracy writes this part -->", "<!-- end of the measured part -->"
 
@@ -42,7 +42,9 @@ def main() -> int:
     args = parser.parse_args()
     truth = args.captures / "TRUTH.jsonl"
     if not truth.exists() or not args.scorer.exists():
-        print(f"accuracy: {truth} and {args.scorer} are needed; name them with --captures and --scorer", file=sys.stderr)
+        print(
+            f"accuracy: {truth} and {args.scorer} are needed; name them with --captures and --scorer", file=sys.stderr
+        )
         return 2
 
     settings = load_settings(None, detectors=settings_classes())
@@ -56,7 +58,9 @@ def main() -> int:
         threats, seconds = threats_of(capture, settings)
         (alerts / f"{capture.name}.json").write_text(json.dumps(threats))
         files.append({"file": record["file"], "seconds": round(seconds, 3), "threats": threats})
-        said = ", ".join(f"{t['detector']} {t['severity']} {t['src_ip'] or '*'} -> {t['dst_ip'] or '*'}" for t in threats)
+        said = ", ".join(
+            f"{t['detector']} {t['severity']} {t['src_ip'] or '*'} -> {t['dst_ip'] or '*'}" for t in threats
+        )
         print(f"{record['file']:48} {seconds:6.2f} s  {said or '-'}")
 
     print()

@@ -181,7 +181,7 @@ class Dials:
         self._follow(flows)
         fresh = self._begun(flows)
         # A clock that was set back must not keep dials waiting.
-        waits, fresh_waits = (abs(dials["at"] - now + GRACE_S / 2) < 1.5 * GRACE_S for dials in (self._pending, fresh))
+        waits, fresh_waits = (np.abs(dials["at"] - now) < GRACE_S for dials in (self._pending, fresh))
         excess = np.flatnonzero(fresh_waits)[max(0, self._capacity - int(np.count_nonzero(waits))) :]
         fresh_waits[excess] = False
         self.early += len(excess)

@@ -53,6 +53,7 @@ class Response:
         self._settings = settings
         self._protected = protected
         self._records: OrderedDict[Network, _Record] = OrderedDict()
+        self._members: dict[Network, set[Network]] = {}  # recorded sources by their network
         self.protected_spared = 0
         self.forgeable_spared = 0
 
@@ -67,17 +68,14 @@ class Response:
             self.forgeable_spared += 1
             return []
         source = ipaddress.ip_network(threat.src_ip)
-        network = source.supernet(new_prefix=_NETWORK_BITS[source.version])
+        network = _network_of(source)
         if any(now < record.until for prefix in (source, network) if (record := self._records.get(prefix))):
             return []
         if self._protected(str(source)):
             self.protected_spared += 1
             return []
         decision = self._ban(source, f"{threat.detector}: {threat.summary}", threat.id, now)
-        neighbours = sum(
-            now < record.until and prefix != network and prefix.version == network.version and prefix.subnet_of(network)  # type: ignore[arg-type]
-            for prefix, record in self._records.items()
-        )
+        neighbours = sum(now < self._records[one].until for one in self._members[network])
         if 0 < settings.neighbours <= neighbours and not self._protected(str(network)):
             return [self._ban(network, f"{neighbours} banned neighbours; the latest: {threat.summary}", threat.id, now)]
         return [decision]
@@ -85,12 +83,8 @@ class Response:
     def lifted(self, prefix: str) -> None:
         """Someone lifted the bans within `prefix`: their time ends, and they no longer count."""
         within = ipaddress.ip_network(prefix, strict=False)
-        for known in [
-            known
-            for known in self._records
-            if known.version == within.version and known.subnet_of(within)  # type: ignore[arg-type]
-        ]:
-            del self._records[known]
+        for known in [known for known in self._records if _lies_in(known, within)]:
+            self._forget(known)
 
     def _ban(self, prefix: Network, reason: str, threat_id: str, now: float) -> BanDecision:
         settings, record = self._settings, self._records.pop(prefix, None)
@@ -99,6 +93,28 @@ class Response:
         count = record.count + 1 if record else 1
         ttl_s = min(settings.ban_time * 2.0 ** min(count - 1, 32), settings.max_ban_time)
         self._records[prefix] = _Record(count, now + ttl_s, ttl_s)
+        if prefix.prefixlen == prefix.max_prefixlen:
+            self._members.setdefault(_network_of(prefix), set()).add(prefix)
         if len(self._records) > _REMEMBERED:
-            self._records.popitem(last=False)
+            self._forget(next(iter(self._records)))
         return BanDecision(str(prefix), ttl_s, reason, threat_id, count, settings.ban == "shadow")
+
+    def _forget(self, prefix: Network) -> None:
+        del self._records[prefix]
+        network = _network_of(prefix)
+        members = self._members.get(network, set())
+        members.discard(prefix)
+        if not members:
+            self._members.pop(network, None)
+
+
+def _network_of(prefix: Network) -> Network:
+    """The network whose members are neighbours; a network itself is its own."""
+    bits = _NETWORK_BITS[prefix.version]
+    return prefix if prefix.prefixlen <= bits else prefix.supernet(new_prefix=bits)
+
+
+def _lies_in(prefix: Network, within: Network) -> bool:
+    if isinstance(prefix, ipaddress.IPv4Network):
+        return isinstance(within, ipaddress.IPv4Network) and prefix.subnet_of(within)
+    return isinstance(within, ipaddress.IPv6Network) and prefix.subnet_of(within)

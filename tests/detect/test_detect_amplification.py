@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from detect_traffic import ACK, RST, SYN, T0, datagram, flow, many, talk, watch
+
+from trafficmond.detect.amplification import Amplification
+
+V = "192.0.2.80"
+
+
+def reflected(count: int, sport: int, size: int, network: str = "11.0.0.0/8", **fields: Any) -> list[dict[str, Any]]:
+    return [
+        datagram(source, V, 30000 + n, sport=sport, first_len=size, bytes=size * fields.get("packets", 1), **fields)
+        for n, source in enumerate(many(count, network))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sport", "size"), [(53, 1400), (123, 482), (11211, 1442), (4500, 246), (3702, 700), (19, 1000)]
+)
+def test_reflected_answers_are_one_threat_told_by_the_victim(sport: int, size: int) -> None:
+    (threat,) = watch(Amplification).see(reflected(300, sport, size))
+    assert (threat.src_ip, threat.dst_ip) == (None, V)
+    assert threat.evidence["ports"] == [sport]
+    assert threat.evidence["reflectors"] > 200
+
+
+def test_reflected_syn_acks() -> None:
+    # The flow table takes the receiver of a SYN-ACK for the opener.
+    rows = [
+        flow(V, source, 443, sport=1000 + n, packets=1, first_flags=SYN | ACK, tcp_flags=RST,
+             reply_packets=2, reply_bytes=120, reply_first_flags=SYN | ACK, reply_tcp_flags=SYN | ACK)
+        for n, source in enumerate(many(400))
+    ]  # fmt: skip
+    (threat,) = watch(Amplification).see(rows)
+    assert (threat.src_ip, threat.dst_ip) == (None, V)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        reflected(400, 53, 130),  # a resolver seen from one side
+        [talk(datagram(V, source, 53), got=1500) for source in many(300)],  # a resolver
+        [*reflected(300, 443, 1292), *reflected(300, 443, 1292, packets=30)],  # QUIC from one side
+        reflected(5, 123, 482, packets=100),  # few hosts
+        [datagram(source, V, 30303, sport=30303, bytes=250) for source in many(300)],  # peers
+        [*reflected(300, 6881, 250), *(talk(datagram(V, source, 6881)) for source in many(60, "12.0.0.0/8"))],  # swarm
+        reflected(400, 6881, 140),  # a swarm that does not know the client is gone
+        reflected(60, 123, 482),
+    ],
+    ids=["one side", "resolver", "quic", "few", "ethereum", "swarm", "gone", "trickle"],
+)
+def test_answers_of_business_are_not_reflected(rows: list[dict[str, Any]]) -> None:
+    assert watch(Amplification).see(rows) == []
+
+
+def test_a_trickle_over_hours_never_adds_up() -> None:
+    detector = watch(Amplification)
+    for turn in range(50):
+        assert detector.see(reflected(10, 123, 482, f"11.{turn}.0.0/16", first=T0), after=30) == []

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import ipaddress
+
+import numpy as np
+import pytest
+from detect_traffic import flow, flows
+
+from trafficmond.detect.base import Observation, address, addresses, crowd, is_private, strongest
+from trafficmond.detect.windows import Columns
+from trafficmond.flows.batch import split_address
+
+ADDRESSES = """
+    10.1.2.3 172.16.0.1 172.31.255.255 172.32.0.1 172.15.255.255 192.168.0.1 192.169.0.1 127.0.0.1 169.254.1.1 8.8.8.8
+    100.64.0.1 100.127.255.255 100.128.0.1 203.0.112.9 1.1.1.1 224.0.0.1 255.255.255.255 0.0.0.0 :: ::1 fe80::1 fec0::1
+    febf::1 fc00::1 fdff::1 fe00::1 2001:4860::1 ff02::1 2600::1
+"""
+
+
+@pytest.mark.parametrize("text", ADDRESSES.split())
+def test_private_addresses_are_those_of_the_standard_library_and_carrier_nat(text: str) -> None:
+    parsed = ipaddress.ip_address(text)
+    hi, lo = split_address(parsed.packed)
+    expected = parsed.is_private or parsed.is_multicast or parsed in ipaddress.ip_network("100.64.0.0/10")
+    if text == "fec0::1":  # site-local, deprecated (RFC 3879): routed by nobody, and not private to the library
+        expected = False
+    column = (np.array([value], np.uint64) for value in (hi, lo))
+    assert is_private(*column, np.array([parsed.version])).tolist() == [expected]
+
+
+def test_strongest_are_few_and_the_heaviest_first() -> None:
+    weight = np.arange(100.0)
+    over = weight >= 10
+    assert strongest(over, weight).tolist() == list(range(99, 67, -1))
+
+
+def test_addresses_are_distinct_in_order_and_few() -> None:
+    rows = flows([flow("192.0.2.1", f"192.0.2.{n // 2}", 80) for n in range(2, 60)])
+    assert addresses(rows, "dst") == [f"192.0.2.{n}" for n in range(1, 9)]
+    assert address(rows[0], "src") == "192.0.2.1"
+
+
+def test_a_whole_record_spans_its_flow_and_a_live_row_the_drain() -> None:
+    rows = flows(
+        [
+            flow("192.0.2.1", "192.0.2.2", 80, first=100.0, last=700.0, packets=50),
+            flow("192.0.2.1", "192.0.2.2", 80, first=100.0, last=700.0, packets=50, d_packets=5, new=False),
+        ]
+    )
+    seen = Observation(Columns(rows), Columns(rows[:0]), 700.0)
+    assert seen.span.tolist() == [600.0, 1.0]
+
+
+def test_a_full_sketch_gives_only_a_lower_bound() -> None:
+    assert crowd(12, np.zeros(64, np.uint8)) == "12 sources"
+    assert crowd(400, np.ones(64, np.uint8)) == "more than 192 sources"

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from detect_traffic import SPOKE_FIRST, flow, many, refused, talk, watch
+
+from trafficmond.detect.brute_force import BruteForce
+from trafficmond.model import Severity
+
+A, B = "203.0.113.9", "192.0.2.22"
+
+
+def logins(count: int, port: int, sent: int = 900, got: int = 1500, **fields: Any) -> list[dict[str, Any]]:
+    return [talk(flow(A, B, port, sport=20000 + n), sent + n % 7, got, **fields) for n in range(count)]
+
+
+@pytest.mark.parametrize("port", [21, 22, 23, 445, 3389, 993, 5900])
+def test_guessing_at_services_that_ask_for_a_password(port: int) -> None:
+    (threat,) = watch(BruteForce).see(logins(40, port))
+    assert (threat.src_ip, threat.dst_ip, threat.technique) == (A, B, "T1110")
+    assert threat.severity == Severity.MEDIUM
+    assert threat.evidence["proven"] is True
+
+
+def test_on_any_port_a_server_that_speaks_first_gives_itself_away() -> None:
+    rows = [*logins(20, 902, reply_bits=SPOKE_FIRST), *logins(30, 902)]
+    (threat,) = watch(BruteForce).see(rows)
+    assert threat.evidence["ports"] == [902]
+
+
+def test_slow_guessing_adds_up() -> None:
+    guesser, found = watch(BruteForce), []
+    for turn in range(12):  # six a minute
+        found += guesser.see([{**row, "first": guesser.now + 50} for row in logins(6, 22)], after=58)
+        assert turn < 10 or found
+    assert found[0].count >= 40
+
+
+def test_a_database_whose_answers_are_all_alike_refuses() -> None:
+    assert watch(BruteForce).see(logins(100, 3306, 120, 160))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        logins(500, 80),  # a load test, a crawler, a monitor
+        logins(500, 443),
+        logins(500, 7000),
+        logins(10, 22),  # somebody works
+        [talk(flow(A, B, 3306, sport=n), 100 + 37 * n % 900, 200 + 991 * n % 9000) for n in range(1, 300)],  # an app
+        [talk(flow(A, B, 22, sport=n), 500_000, 200_000_000) for n in range(1, 60)],  # backups
+        [talk(flow(source, B, 22)) for source in many(60)],  # a class of students
+        [talk(flow(A, host, 22)) for host in many(60)],  # an administrator's tool
+        [refused(flow(A, B, 22, sport=n)) for n in range(1, 300)],
+    ],
+    ids=["http", "https", "other", "few", "database", "backup", "crowd", "ansible", "refused"],
+)
+def test_work_is_no_guessing(rows: list[dict[str, Any]]) -> None:
+    assert watch(BruteForce).see(rows) == []
+
+
+def test_its_table_is_bounded() -> None:
+    detector = watch(BruteForce, capacity=64)
+    detector.see(talk(flow(source, B, 22)) for source in many(2000))
+    assert detector.detector.counters()["entities"] <= 64

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from detect_traffic import flow, talk, watch
+
+from trafficmond.detect.exfiltration import Exfiltration
+from trafficmond.model import Severity, Threat
+
+HOST, OUT = "192.168.1.5", "203.0.113.50"
+MIB = 1 << 20
+
+
+def upload(mib: int, src: str = HOST, dst: str = OUT, back: int = 1, **fields: Any) -> dict[str, Any]:
+    return talk(flow(src, dst, 443), bytes=mib * MIB, reply_bytes=back * MIB, **fields)
+
+
+def test_an_upload_unlike_any_before_is_told() -> None:
+    (threat,) = watch(Exfiltration).see([upload(600)])
+    assert (threat.src_ip, threat.severity) == (HOST, Severity.MEDIUM)
+    assert threat.evidence["targets"] == [OUT]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        upload(400),
+        upload(600, back=5000),  # a download with many acknowledgements
+        upload(600, dst="192.168.1.9"),  # a backup in the house
+        upload(600, src="203.0.113.9", dst="192.168.1.5"),  # somebody else's
+        talk(flow("203.0.113.9", HOST, 443), bytes=MIB, reply_bytes=900 * MIB),  # a web server serves
+    ],
+    ids=["little", "download", "backup", "inbound", "server"],
+)
+def test_business_is_not(row: dict[str, Any]) -> None:
+    assert watch(Exfiltration).see([row]) == []
+
+
+def test_a_host_that_always_uploads_so_much_is_used_to_it() -> None:
+    detector = watch(Exfiltration)
+    found: list[list[Threat]] = [detector.see([upload(100)], after=60) for _ in range(400)]
+    assert not any(found)

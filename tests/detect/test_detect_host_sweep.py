@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from detect_traffic import FIN, datagram, flow, many, ping, refused, talk, watch
+
+from trafficmond.detect.host_sweep import HostSweep
+from trafficmond.model import Severity
+
+A = "203.0.113.9"
+HOSTS = many(60)
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        lambda host: flow(A, host, 23),
+        lambda host: refused(flow(A, host, 445)),
+        lambda host: flow(A, host, 22, first_flags=FIN, tcp_flags=FIN),
+        lambda host: datagram(A, host, 1434, first_len=418),
+        lambda host: ping(A, host),
+    ],
+    ids=["telnet", "smb", "fin", "slammer", "ping"],
+)
+def test_every_manner_of_sweep_is_found_and_names_the_scanner(probe: Any) -> None:
+    found = watch(HostSweep).see(probe(host) for host in HOSTS)
+    assert {(threat.src_ip, threat.dst_ip) for threat in found} == {(A, None)}
+    assert found[0].severity == Severity.MEDIUM
+    assert abs(found[0].evidence["hosts"] - 60) <= 3
+
+
+def test_ipv6() -> None:
+    assert watch(HostSweep).see(flow("2001:db8::9", f"2001:db8:1::{host:x}", 22) for host in range(1, 40))
+
+
+def test_a_ping_sweep_of_a_half_populated_network() -> None:
+    rows = [ping(A, host) if index % 2 else talk(ping(A, host)) for index, host in enumerate(HOSTS)]
+    (threat,) = watch(HostSweep).see(rows)
+    assert threat.technique == "T1018"
+
+
+def test_nine_hosts_in_hours_is_a_note() -> None:
+    sweep, found = watch(HostSweep), []
+    for host in HOSTS[:9]:
+        found += sweep.see([flow(A, host, 445, first=sweep.now + 599)], after=600)
+    assert {threat.severity for threat in found} == {Severity.LOW}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [talk(flow(A, host, 443)) for host in many(500)],  # a crawler
+        [talk(flow(A, host, 25)) if n % 4 else flow(A, host, 25) for n, host in enumerate(many(200))],  # a mail server
+        [talk(datagram(A, host, 53)) for host in many(200)],  # a resolver
+        [flow(A, host, 443) for host in HOSTS[:40]],  # a browser where IPv6 or the way out is broken
+        [datagram(A, host, 443, first_len=1292) for host in HOSTS[:40]],  # QUIC that a firewall drops
+        [datagram(A, host, 30303, sport=30303, first_len=171) for host in HOSTS[:30]],  # a peer of the dead
+        [datagram(A, host, 6881, first_len=60 + n) for n, host in enumerate(HOSTS)],  # gossip of all lengths
+        [flow(A, host, 30303) if n % 3 else talk(flow(A, host, 30303)) for n, host in enumerate(HOSTS)],  # a node
+        [flow(A, HOSTS[0], port) for port in range(1, 200)],  # one host
+        [datagram(A, f"239.1.1.{n}", 5004) for n in range(1, 60)],  # groups
+        [ping(A, host, sport=3) for host in HOSTS],  # errors
+    ],
+    ids=["crawler", "mta", "resolver", "ipv6", "quic", "peers", "gossip", "node", "ports", "multicast", "errors"],
+)
+def test_ordinary_traffic_is_no_sweep(rows: list[dict[str, Any]]) -> None:
+    assert [threat for threat in watch(HostSweep).see(rows) if threat.severity > Severity.LOW] == []
+
+
+def test_a_monitor_that_asks_its_dead_hosts_again_and_again_is_none() -> None:
+    monitor = watch(HostSweep)
+    for turn in range(8):
+        rows = [talk(ping(A, host)) if n % 5 else ping(A, host) for n, host in enumerate(HOSTS)]
+        assert monitor.see([{**row, "first": monitor.now + 59} for row in rows], after=60) == [], turn
+
+
+def test_its_table_is_bounded() -> None:
+    sweep = watch(HostSweep, capacity=64)
+    for turn in range(10):
+        assert sweep.see(flow(source, "192.0.2.1", 80) for source in many(500, f"10.{turn}.0.0/16")) == []
+    assert sweep.detector.counters()["entities"] <= 64

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from detect_traffic import ACK, FIN, PSH, RST, SYN, URG, datagram, flow, many, refused, talk, watch
+
+from trafficmond.detect.port_scan import PortScan
+from trafficmond.model import Severity
+
+A, B = "203.0.113.9", "192.0.2.20"
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        lambda port: flow(A, B, port),
+        lambda port: refused(flow(A, B, port)),
+        lambda port: flow(A, B, port, first_flags=0, tcp_flags=0),
+        lambda port: refused(flow(A, B, port, first_flags=FIN, tcp_flags=FIN)),
+        lambda port: refused(flow(A, B, port, first_flags=FIN | PSH | URG, tcp_flags=FIN | PSH | URG)),
+        lambda port: flow(A, B, port, first_flags=FIN | ACK, tcp_flags=FIN | ACK),
+        lambda port: refused(flow(A, B, port, first_flags=ACK, tcp_flags=ACK)),
+        lambda port: datagram(A, B, port),
+        lambda port: flow(A, B, port, proto=132, first_flags=0, tcp_flags=0),
+        lambda port: flow("2001:db8:a::1", "2001:db8:b::2", port),
+        lambda port: flow(A, B, 0, proto=140 + port % 100, sport=0, first_flags=0, tcp_flags=0),
+    ],
+    ids=["silent", "refused", "null", "fin", "xmas", "maimon", "ack", "udp", "sctp", "ipv6", "protocols"],
+)
+def test_every_manner_of_scan_is_found_and_names_the_scanner(probe: Any) -> None:
+    (threat,) = watch(PortScan).see(probe(port) for port in range(20, 120))[:1]
+    assert (threat.src_ip, threat.dst_ip) == (probe(1)["src"], probe(1)["dst"])
+    assert threat.severity >= Severity.MEDIUM
+    assert threat.technique == "T1046"
+    assert abs(threat.count - 100) <= 1
+
+
+def test_a_slow_scan_is_found() -> None:
+    scan, found = watch(PortScan), []
+    for port in range(1, 25):  # three a minute
+        found += scan.see([flow(A, B, port, first=scan.now + 18)], after=19)
+    assert found
+    assert found[-1].severity == Severity.MEDIUM
+    assert found[-1].evidence["ports"] == 24
+
+
+def test_one_that_takes_a_day_is_of_low_severity() -> None:
+    scan, found = watch(PortScan), []
+    for port in range(1, 20):  # one an hour
+        found += scan.see([flow(A, B, port, first=scan.now + 3599)], after=3600)
+    assert [threat.severity for threat in found] == [Severity.LOW] * len(found)
+    assert found
+
+
+def test_a_host_that_accepts_everything_is_scanned_too() -> None:
+    probes = [
+        flow(A, B, port, packets=2, tcp_flags=SYN | RST, reply_packets=1, reply_tcp_flags=SYN | ACK)
+        for port in range(1, 200)
+    ]
+    assert watch(PortScan).see(probes)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [talk(flow(A, B, port)) for port in range(1000, 1100)],  # passive FTP, RPC
+        [datagram(B, A, port, sport=53) for port in range(30000, 30200)],  # a resolver's late answers
+        [flow(B, A, port, sport=443, first_flags=ACK, tcp_flags=ACK) for port in range(40000, 40200)],
+        [datagram(A, B, 33434 + hop) for hop in range(90)],  # traceroute
+        [datagram(A, B, 44444 + hop) for hop in range(30)],  # tracepath
+        [refused(flow(A, B, 8080, sport=port)) for port in range(40000, 40200)],  # one closed port, again and again
+        [flow(A, B, port) for port in range(1, 11)],  # a few ports
+        [flow(A, host, 443) for host in many(100)],  # many hosts
+        [flow(B, A, 50000 + n, sport=80, first_flags=SYN | ACK, tcp_flags=SYN | ACK) for n in range(100)],  # echo
+        [refused(flow(A, B, port)) for port in range(1, 21)] + [talk(flow(A, B, port)) for port in range(1000, 1050)],
+    ],
+    ids=["passive", "dns", "replies", "traceroute", "tracepath", "retry", "few", "hosts", "backscatter", "mostly open"],
+)
+def test_ordinary_traffic_is_no_scan(rows: list[dict[str, Any]]) -> None:
+    assert watch(PortScan).see(rows) == []
+
+
+def test_the_victim_that_resets_is_never_blamed() -> None:
+    found = watch(PortScan).see(refused(flow(A, B, port)) for port in range(1, 500))
+    assert {threat.src_ip for threat in found} == {A}
+
+
+def test_proof_needs_a_server_that_spoke() -> None:
+    scan = [flow(A, B, port) for port in range(1, 50)]
+    assert watch(PortScan).see(scan)[0].evidence["proven"] is False
+    assert watch(PortScan).see([*scan, talk(flow(A, B, 22))])[0].evidence["proven"] is True
+
+
+def test_a_million_strangers_neither_grow_it_nor_raise_a_threat() -> None:
+    scan = watch(PortScan, capacity=64)
+    size = scan.detector._pairs.rows.nbytes
+    for turn in range(20):
+        assert scan.see(flow(source, B, 80) for source in many(500, f"10.{turn}.0.0/16")) == []
+    counters = scan.detector.counters()
+    assert counters["entities"] <= counters["capacity"] == 64
+    assert counters["refused"] + counters["evicted"] >= 9000
+    assert scan.detector._pairs.rows.nbytes == size

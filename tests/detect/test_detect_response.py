@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trafficmond.config.settings import Response as Settings
+from trafficmond.detect.engine import CLOSED, OPENED, UPDATED, ThreatUpdate
+from trafficmond.detect.response import Response
+from trafficmond.model import Severity, Threat
+
+NOW = 1_700_000_000.0
+
+
+def update(src: str | None = "203.0.113.5", state: str = OPENED, **fields: Any) -> ThreatUpdate:
+    values: dict[str, Any] = {
+        "detector": "brute_force",
+        "severity": Severity.HIGH,
+        "technique": "T1110",
+        "src_ip": src,
+        "dst_ip": "192.0.2.1",
+        "first_seen": NOW,
+        "last_seen": NOW,
+        "count": 200,
+        "summary": "made 200 short connections",
+        "evidence": {"proven": True},
+        "id": "abc",
+    }
+    return ThreatUpdate(state, Threat(**{**values, **fields}))
+
+
+def response(protected: tuple[str, ...] = (), **settings: Any) -> Response:
+    return Response(Settings(**{"ban": "on", **settings}), lambda prefix: prefix in protected)
+
+
+def test_a_proven_attacker_is_banned_once_while_the_ban_lasts() -> None:
+    decider = response()
+    (ban,) = decider.decide(update(), NOW)
+    assert (ban.prefix, ban.ttl_s, ban.threat_id, ban.count, ban.shadow) == ("203.0.113.5/32", 600.0, "abc", 1, False)
+    assert decider.decide(update(state=UPDATED), NOW + 10) == []
+
+
+def test_a_ban_grows_with_each_return_up_to_its_bound_and_is_forgiven_in_time() -> None:
+    decider, now, lengths = response(max_ban_time=5000.0), NOW, []
+    for _ in range(6):
+        (ban,) = decider.decide(update(), now)
+        lengths.append(ban.ttl_s)
+        now += ban.ttl_s + 1
+    assert lengths == [600, 1200, 2400, 4800, 5000, 5000]
+    (ban,) = decider.decide(update(), now + 5 * 5000)
+    assert (ban.ttl_s, ban.count) == (600, 1)
+
+
+def test_shadow_decides_the_same_and_says_so() -> None:
+    (ban,) = response(ban="shadow").decide(update(), NOW)
+    assert ban.shadow
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        update(src=None),
+        update(state=CLOSED),
+        update(severity=Severity.MEDIUM),
+        update(evidence={}),
+        update(evidence={"proven": False}, detector="port_scan"),
+        update(detector="syn_flood"),
+        update(detector="amplification"),
+        update(detector="volume"),
+        update(detector="beacon"),
+        update(src="198.51.100.1"),
+    ],
+    ids=["nobody", "closed", "mild", "unsaid", "forgeable", "flood", "reflectors", "volume", "own host", "protected"],
+)
+def test_nobody_is_banned_on_less(given: ThreatUpdate) -> None:
+    assert response(protected=("198.51.100.1/32",)).decide(given, NOW) == []
+
+
+def test_off_by_default() -> None:
+    assert Response(Settings(), lambda _: False).decide(update(), NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "network"),
+    [("203.0.113.{}", "203.0.113.0/24"), ("2001:db8:1:2::{}", "2001:db8:1:2::/64")],
+)
+def test_many_neighbours_become_one_ban_of_their_network(source: str, network: str) -> None:
+    decider = response(neighbours=4)
+    bans = [decider.decide(update(source.format(host)), NOW + host) for host in range(1, 7)]
+    assert [ban[0].prefix == network for ban in bans[:4]] == [False, False, False, True]
+    assert bans[4:] == [[], []]
+
+
+def test_a_network_that_holds_somebody_protected_is_not_banned() -> None:
+    decider = response(protected=("203.0.113.0/24",), neighbours=2)
+    bans = [decider.decide(update(f"203.0.113.{host}"), NOW) for host in range(1, 5)]
+    assert [ban[0].prefix for ban in bans] == [f"203.0.113.{host}/32" for host in range(1, 5)]
+
+
+def test_neighbours_of_zero_never_bans_a_network() -> None:
+    decider = response(neighbours=0)
+    assert all("/32" in decider.decide(update(f"203.0.113.{host}"), NOW)[0].prefix for host in range(1, 60))
+
+
+def test_an_unban_is_forgiveness() -> None:
+    decider = response()
+    decider.decide(update(), NOW)
+    decider.lifted("203.0.113.0/24")
+    (ban,) = decider.decide(update(), NOW + 5)
+    assert (ban.ttl_s, ban.count) == (600, 1)
+
+
+def test_memory_is_bounded() -> None:
+    decider = response(neighbours=0)
+    for n in range(10_000):
+        decider.decide(update(f"10.{n // 65536}.{n // 256 % 256}.{n % 256}"), NOW)
+    assert len(decider._records) == 4096

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from detect_traffic import ACK, SYN, flow, many, refused, talk, watch
+
+from trafficmond.detect.syn_flood import SynFlood
+from trafficmond.model import Severity
+
+V = "192.0.2.80"
+
+
+def flood(count: int, **fields: Any) -> list[dict[str, Any]]:
+    return [flow(source, V, 443, **fields) for source in many(count)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"first_flags": SYN | 0xC0, "tcp_flags": SYN | 0xC0},
+        {"reply_packets": 1, "reply_tcp_flags": SYN | ACK},  # the victim answers, nobody goes on
+        {"packets": 2, "tcp_flags": SYN | 4, "reply_packets": 1, "reply_tcp_flags": SYN | ACK},  # the forged ones reset
+    ],
+    ids=["silent", "ecn", "half open", "reset"],
+)
+def test_forged_sources_are_one_threat_told_by_the_victim(fields: dict[str, Any]) -> None:
+    (threat,) = watch(SynFlood).see(flood(3000, **fields))
+    assert (threat.src_ip, threat.dst_ip) == (None, V)
+    assert threat.severity >= Severity.HIGH
+    assert threat.evidence["unfinished"] > 2500
+
+
+def test_a_single_source_is_named() -> None:
+    (threat,) = watch(SynFlood).see(flow("203.0.113.4", V, 80, sport=port) for port in range(1024, 3000))
+    assert threat.src_ip == "203.0.113.4"
+
+
+def test_one_tuple_over_and_over_counts_by_packets() -> None:
+    hping = watch(SynFlood)
+    row = flow("203.0.113.4", V, 80, id=5)
+    hping.see([row])
+    found = hping.see([{**row, "new": False, "packets": 9001, "d_packets": 9000}])
+    assert [threat.dst_ip for threat in found] == [V]
+
+
+def test_random_ports_of_one_victim() -> None:
+    found = watch(SynFlood).see(flow(source, V, 1 + n) for n, source in enumerate(many(4000)))
+    assert [(threat.dst_ip, threat.evidence["ports"]) for threat in found] == [(V, [])]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [talk(flow(source, V, 443)) for source in many(3000)],  # a load test
+        flood(250),
+        [*flood(400), *(talk(flow(source, V, 443)) for source in many(2000, "11.0.0.0/8"))],  # a server that copes
+        [refused(flow("10.0.0.1", V, 80, sport=port)) for port in range(2000, 2900)],  # a client of a stopped service
+        [flow("10.0.0.1", V, port) for port in range(1, 3000)],  # a port scan
+        [flow("10.0.0.1", host, 80) for host in many(3000, "11.0.0.0/8")],  # a sweep
+    ],
+    ids=["load test", "few", "copes", "refused", "scan", "sweep"],
+)
+def test_ordinary_openings_are_no_flood(rows: list[dict[str, Any]]) -> None:
+    assert watch(SynFlood).see(rows) == []
+
+
+def test_a_trickle_never_adds_up() -> None:
+    detector = watch(SynFlood)
+    assert [detector.see(flood(20), after=9) for _ in range(40)] == [[]] * 40

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from detect_traffic import ACK, RST, SYN, T0, datagram, flow, many, ping, talk, watch
+
+from trafficmond.detect.volume import Volume
+from trafficmond.model import Severity
+
+A, V = "203.0.113.9", "192.0.2.80"
+
+
+def stream(packets: int, size: int = 100, **fields: Any) -> dict[str, Any]:
+    return datagram(A, V, 9000, **{"packets": packets, "bytes": packets * size, **fields})
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [stream(5000)],
+        [datagram(source, V, 80) for source in many(3000)],
+        [ping(A, V, packets=3000, bytes=3000 * 98, reply_packets=3000, reply_bytes=3000 * 98)],
+        [flow(source, V, 80, first_flags=ACK, tcp_flags=ACK) for source in many(3000)],
+        [flow(source, V, 80, first_flags=RST, tcp_flags=RST) for source in many(3000)],
+        [flow(A, V, 0, proto=50, sport=0, first_flags=0, tcp_flags=0, packets=4000, bytes=400000)],
+        # Answers that nobody asked for come as the second half of a flow.
+        [ping(V, A, packets=0, bytes=0, reply_packets=4000, reply_bytes=400000)],
+    ],
+    ids=["udp", "many sources", "ping flood", "ack", "rst", "esp", "smurf"],
+)
+def test_one_way_floods_name_the_victim(rows: list[dict[str, Any]]) -> None:
+    (threat,) = watch(Volume).see(rows)
+    assert threat.dst_ip == V
+    assert threat.src_ip == (A if len(rows) == 1 else None)
+    assert threat.severity >= Severity.MEDIUM
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [talk(flow(A, V, 443), packets=50000, bytes=70_000_000, reply_packets=20000, tcp_flags=ACK)],
+        [stream(50000, 1300, reply_packets=25000)],  # QUIC
+        [flow(A, V, 443, packets=9000, first_flags=ACK, tcp_flags=ACK, payload_bytes=10**7)],  # half of a download
+        [flow(A, V, 443, packets=9000, tcp_flags=SYN | ACK)],
+        [stream(3000, 1358)],  # video
+        [datagram(A, "239.1.2.3", 5004, packets=20000, bytes=20000 * 500)],  # television
+        [datagram(A, V, 4789, packets=8000, bytes=8000 * 900)],  # an overlay network
+        [datagram(A, V, 514, packets=3000, bytes=3000 * 200)],  # syslog
+        [stream(300)],
+        [flow(source, V, 80) for source in many(5000)],  # a SYN flood is told by its own detector
+    ],
+    ids=["upload", "quic", "asymmetric", "half", "video", "iptv", "vxlan", "syslog", "little", "syn"],
+)
+def test_business_is_no_flood(rows: list[dict[str, Any]]) -> None:
+    assert watch(Volume).see(rows) == []
+
+
+def test_a_scanner_is_not_flooded_by_the_errors_it_earns() -> None:
+    probes = [flow(V, A, port) for port in range(1, 2001)]
+    errors = {**ping(A, V, sport=3, packets=2000, bytes=140000), "dport": 13}
+    assert watch(Volume).see([*probes, errors]) == []
+    assert len(watch(Volume).see([errors])) == 1
+
+
+def test_a_host_gets_used_to_its_stream_and_more_of_it_is_news() -> None:
+    collector = watch(Volume, memory=60.0)
+    verdicts = [bool(collector.see([stream(1200, id=1, new=False, first=T0)])) for _ in range(100)]
+    assert verdicts[0]
+    assert not any(verdicts[50:])
+    assert collector.see([stream(9000, id=1, new=False, first=T0)])
+
+
+def test_a_whole_record_is_spread_over_its_time() -> None:
+    assert watch(Volume).see([stream(60000, first=T0, last=T0 + 600)]) == []
+
+
+def test_parts_of_one_batch_add_up() -> None:
+    detector = watch(Volume)
+    assert detector.see([stream(600)], after=0.0) == []
+    detector.now -= 1.0  # the same moment
+    assert detector.see([stream(600)], after=0.0) != []
