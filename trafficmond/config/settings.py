@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trafficmond.config.declare import PATH, duration, setting, size, table, tables
+from trafficmond.config.target import export_url, parse_target
 
 CONFIG_FILE = Path("/etc/trafficmon/trafficmond.toml")
 DEFAULT_ROUTE = "default-route"
@@ -211,7 +212,54 @@ class Metrics:
     """[metrics]: OpenMetrics text over HTTP."""
 
     listen: str = setting(
-        "", check=listen_address, example='"127.0.0.1:9177"', help="Address and port to serve metrics at; empty: off."
+        "",
+        check=listen_address,
+        example='"127.0.0.1:9177"',
+        help="Address and port to serve GET /metrics at; empty: off.",
+    )
+
+
+@dataclass(frozen=True)
+class Export:
+    """[[export]]: one place outside this host that flows are sent to; as many as wanted."""
+
+    to: str = setting(
+        "",
+        required=True,
+        check=export_url,
+        example='"ipfix+udp://192.0.2.5:4739"',
+        help="Where: ipfix+udp://HOST:PORT, ipfix+tcp://HOST:PORT, clickhouse://USER@HOST:PORT/DATABASE or "
+        "clickhouse+https://USER@HOST:PORT/DATABASE.",
+    )
+    buffer_rows: int = setting(
+        65536, min=1024, max=1 << 22, help="Flows held while the target is slow; beyond it they are lost and counted."
+    )
+    sensor: str = setting("", help="ClickHouse: what this host is called there; empty: its host name.")
+    password_file: Path | None = setting(
+        None,
+        kind=PATH,
+        example='"/etc/trafficmon/clickhouse.password"',
+        help="ClickHouse: a file whose first line is the user's password; not set: no password.",
+    )
+    batch_interval: float = duration(
+        "5s", min="100ms", max="1h", help="ClickHouse: flows are collected for this long, or until they fill a batch."
+    )
+    spool_size: int = size(
+        "256MiB",
+        min="1MiB",
+        help="ClickHouse: what may wait in state_dir while the server is away; beyond it the buffer fills.",
+    )
+    biflow: bool = setting(
+        True, help="IPFIX: both directions of a flow in one record (RFC 5103); false: a record for each."
+    )
+    mtu: int = setting(
+        1500, min=576, max=65535, help="IPFIX over UDP: the path's MTU in bytes; messages are made to fit."
+    )
+    template_interval: float = duration(
+        "1m", min="1s", max="1h", help="IPFIX over UDP: templates are sent again this often (RFC 7011 section 8.4)."
+    )
+    observation_domain: int = setting(
+        1, min=0, max=(1 << 32) - 1, help="IPFIX: the observation domain id; one for each exporter at an address."
     )
 
 
@@ -261,6 +309,9 @@ class Settings:
     )
     response: Response = table(Response, "response", help="What the daemon does about a threat.")
     metrics: Metrics = table(Metrics, "metrics", help="OpenMetrics for Prometheus.")
+    exports: tuple[Export, ...] = tables(
+        Export, "export", help="Where flows are sent to besides flows.db: IPFIX collectors, ClickHouse. See export.md."
+    )
 
     # Not settings of the file's top level, but of its source:
     detect: Mapping[str, Any] = field(default_factory=dict)  # detector name -> its own Settings
@@ -277,3 +328,9 @@ class Settings:
             if log.format != "journal" and log.path in targets:
                 yield f"log[{i}].path", f"another [[log]] writes to {log.path or 'standard output'}; give each its own"
             targets.update(() if log.format == "journal" else (log.path,))
+        sent: set[str] = set()
+        for i, export in enumerate(self.exports):
+            target = str(parse_target(export.to))
+            if target in sent:
+                yield f"export[{i}].to", f"another [[export]] sends to {target}; every flow would be there twice"
+            sent.add(target)

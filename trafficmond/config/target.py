@@ -1,0 +1,70 @@
+"""Where flows are sent to or asked for, written as one URL: what, by which transport, to whom."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+IPFIX_SCHEMES = ("ipfix+udp", "ipfix+tcp")
+CLICKHOUSE_SCHEMES = ("clickhouse", "clickhouse+https")
+
+_PORTS = {"ipfix+udp": 4739, "ipfix+tcp": 4739, "clickhouse": 8123, "clickhouse+https": 8443}
+_DATABASE = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
+_EXAMPLES = '"ipfix+udp://192.0.2.5:4739" or "clickhouse://192.0.2.5:8123/trafficmon"'
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL taken apart. `database`, `user` and `password` are ClickHouse's."""
+
+    scheme: str
+    host: str
+    port: int
+    database: str = "trafficmon"
+    user: str = "default"
+    password: str = ""
+
+    @property
+    def is_ipfix(self) -> bool:
+        """IPFIX, by UDP or TCP; else ClickHouse."""
+        return self.scheme in IPFIX_SCHEMES
+
+    def __str__(self) -> str:
+        """The URL again, without user and password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        path = "" if self.is_ipfix else f"/{self.database}"
+        return f"{self.scheme}://{host}:{self.port}{path}"
+
+
+def parse_target(text: str) -> Target:
+    """The target of a URL. Raises ValueError saying what would do."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f'"{text}" is no URL ({error}); write such as {_EXAMPLES}') from None
+    if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f'"{text}" is no target; write such as {_EXAMPLES}; schemes are {", ".join(_PORTS)}')
+    path = parts.path.strip("/")
+    if parts.scheme in IPFIX_SCHEMES:
+        if path or parts.username is not None:
+            raise ValueError(f'"{text}": IPFIX knows no user and no path; write such as "ipfix+udp://192.0.2.5:4739"')
+        return Target(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
+    if path and not _DATABASE.fullmatch(path):
+        raise ValueError(f'"{path}" is no name of a database; use letters, digits and underscores')
+    return Target(
+        parts.scheme,
+        parts.hostname,
+        port or _PORTS[parts.scheme],
+        path or "trafficmon",
+        unquote(parts.username or "default"),
+        unquote(parts.password or ""),
+    )
+
+
+def export_url(text: str) -> str:
+    """`text` if it is a target that a file may hold. Raises ValueError saying what would do."""
+    if parse_target(text).password:
+        raise ValueError("a password has no place in this file, that others may read; use password_file")
+    return text
