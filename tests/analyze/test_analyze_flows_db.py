@@ -34,7 +34,7 @@ def stored(data: Path, tmp_path: Path) -> tuple[Path, Path]:
     table = FlowTable(65536, 30.0, 300.0, seed=1)
     store = Store.open(path, Limits(1e9, 1 << 30), clock=lambda: 1232120500.0)
     names = Names({0: "eth3"})
-    for now, rows in intervals(format_of(source).deltas(source, intake), intake.pace, 1000, lambda _: None):
+    for now, rows, _ in intervals(format_of(source).deltas(source, intake), intake.pace, 1000, lambda _: None):
         table.update(rows, now)
         store.put(table.due(now), names)
     store.put(table.due(time.time(), everything=True), names)

@@ -37,10 +37,10 @@ def test_intervals_are_in_order_and_whole(parts: list[list[float]], hold: int, w
         late += rows
 
     given_out = list(order.intervals((_deltas(part) for part in parts), Pace(width), hold, count))
-    times = [now for now, _ in given_out]
+    times = [part.now for part in given_out]
     assert times == sorted(times)
-    assert sum(len(rows) for _, rows in given_out) == sum(map(len, parts))
-    for now, rows in given_out:
+    assert sum(len(part.rows) for part in given_out) == sum(map(len, parts))
+    for now, rows, _ in given_out:
         assert (rows["last"] < now).all()
         assert np.count_nonzero(rows["last"] < now - width) <= late
     if sum(map(len, parts)) <= hold:
@@ -53,22 +53,26 @@ def test_rows_that_come_after_their_interval_are_counted() -> None:
     batches = [_deltas([1.0, 2.0, 30.0, 31.0]), _deltas([1.5])]
     given_out = list(order.intervals(iter(batches), Pace(1.0), 4, late.append))
     assert sum(late) == 1
-    assert sum(len(rows) for _, rows in given_out) == 5
+    assert sum(len(part.rows) for part in given_out) == 5
+
+
+def _interval(now: float, packets: int = 1, width: float = 1.0) -> order.Interval:
+    return order.Interval(now, _deltas([now - 0.5], packets), width)
 
 
 def test_merged_streams_are_one_observation() -> None:
-    one = iter([(1.0, _deltas([0.5])), (3.0, _deltas([2.5]))])
-    other = iter([(1.0, _deltas([0.7])), (2.0, _deltas([1.5]))])
-    assert [(now, len(rows)) for now, rows in order.merged([one, other])] == [(1.0, 2), (2.0, 1), (3.0, 1)]
+    one, other = iter([_interval(1.0), _interval(3.0)]), iter([_interval(1.0, width=5.0), _interval(2.0)])
+    found = [(part.now, len(part.rows), part.width) for part in order.merged([one, other])]
+    assert found == [(1.0, 2, 5.0), (2.0, 1, 1.0), (3.0, 1, 1.0)]
 
 
 def test_thin_intervals_are_taken_together_and_full_ones_are_not() -> None:
-    thin = [(float(second), _deltas([second - 0.5])) for second in range(1, 21)]
-    taken = list(order.portions(iter(thin), 1.0))
-    assert [len(rows) for _, rows, _ in taken] == [10, 10]
-    assert [covered for _, _, covered in taken] == [10.0, 10.0]
-    full = [(float(second), _deltas([second - 0.5], packets=200)) for second in range(1, 5)]
-    assert [(now, covered) for now, _, covered in order.portions(iter(full), 1.0)] == [(n, 1.0) for n in (1, 2, 3, 4)]
+    taken = list(order.portions(_interval(float(second)) for second in range(1, 21)))
+    assert [(part.now, len(part.rows), part.width) for part in taken] == [(10.0, 10, 10.0), (20.0, 10, 10.0)]
+    full = [_interval(float(second), 200) for second in range(1, 5)]
+    assert [(part.now, part.width) for part in order.portions(full)] == [(n, 1.0) for n in (1, 2, 3, 4)]
+    wide = [_interval(60.0 * n, 1000, 60.0) for n in range(1, 4)]
+    assert [part.width for part in order.portions(wide)] == [60.0] * 3
 
 
 def _records(starts: list[float], seconds: float = 0.0, packets: int = 1, replies: int = 0) -> Batch:

@@ -14,7 +14,7 @@ import queue
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -49,10 +49,16 @@ _OPENING = SYN | ACK | PSH
 _ANSWER_S = 0.001  # formats do not say when the first answer came: after the flow table's tie, before anything else
 
 
-def intervals(
-    batches: Iterable[Batch], pace: Pace, hold: int, late: Callable[[int], None]
-) -> Iterator[tuple[float, Batch]]:
-    """(now, DELTA rows) of each interval that has any, in order; `now` is the interval's end.
+class Interval(NamedTuple):
+    """What was seen in the `width` seconds up to `now` (epoch seconds): DELTA rows."""
+
+    now: float
+    rows: Batch
+    width: float
+
+
+def intervals(batches: Iterable[Batch], pace: Pace, hold: int, late: Callable[[int], None]) -> Iterator[Interval]:
+    """Each interval that has any DELTA rows, in order.
 
     At most about `hold` rows wait. A row that comes after a later interval was given goes with that one; `late`
     is told how many. An interval with more rows than fit comes in parts, with the same `now`.
@@ -72,51 +78,45 @@ def intervals(
         interval = pace.interval
         edge = _end(max(rows["last"][count // 2] - interval, rows["last"][0]), interval)
         ready = int(np.searchsorted(rows["last"], edge))
-        for now, part in _cut(rows[:ready], interval, given, late):
-            given = now
-            yield now, part
+        for part in _cut(rows[:ready], interval, given, late):
+            given = part.now
+            yield part
         waiting, count = [rows[ready:].copy()], count - ready
     if count:
         yield from _cut(_sorted(waiting, "last"), pace.interval, given, late)
 
 
-def merged(streams: list[Iterator[tuple[float, Batch]]]) -> Iterator[tuple[float, Batch]]:
+def merged(streams: list[Iterator[Interval]]) -> Iterator[Interval]:
     """One stream of intervals from several, as if all had been seen by one observer."""
     if len(streams) == 1:
         yield from streams[0]
         return
-    now = -math.inf
-    parts: list[Batch] = []
-    for at, rows in heapq.merge(*streams, key=lambda item: item[0]):
-        if parts and at != now:
-            yield now, np.concatenate(parts)
-            parts = []
-        now = at
-        parts.append(rows)
-    if parts:
-        yield now, np.concatenate(parts)
+    held: list[Interval] = []
+    for part in heapq.merge(*streams, key=lambda item: item.now):
+        if held and part.now != held[0].now:
+            yield _together(held)
+            held = []
+        held.append(part)
+    if held:
+        yield _together(held)
 
 
-def portions(stream: Iterable[tuple[float, Batch]], interval: float) -> Iterator[tuple[float, Batch, float]]:
-    """(now, rows, seconds they cover): thinly filled intervals (`interval` seconds or more each) taken together.
+def portions(stream: Iterable[Interval]) -> Iterator[Interval]:
+    """The intervals, thinly filled ones taken together.
 
     Up to SPARSE packets within SPARSE_S are too few for any detector to mistake for a burst.
     """
-    held: list[Batch] = []
-    began = now = 0.0
+    held: list[Interval] = []
     packets = 0
-    for at, rows in stream:
-        more = int(rows["packets"].sum())
-        if held and (packets + more > SPARSE or at - began > SPARSE_S):
-            yield now, np.concatenate(held), now - began
+    for part in stream:
+        more = int(part.rows["packets"].sum())
+        if held and (packets + more > SPARSE or part.now - (held[0].now - held[0].width) > SPARSE_S):
+            yield _together(held)
             held, packets = [], 0
-        if not held:
-            began = at - interval
-        held.append(rows)
+        held.append(part)
         packets += more
-        now = at
     if held:
-        yield now, np.concatenate(held), now - began
+        yield _together(held)
 
 
 def by_start(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -196,7 +196,15 @@ def _end(at: float, interval: float) -> float:
     return (math.floor(at / interval) + 1) * interval
 
 
-def _cut(rows: Batch, interval: float, given: float, late: Callable[[int], None]) -> Iterator[tuple[float, Batch]]:
+def _together(parts: list[Interval]) -> Interval:
+    if len(parts) == 1:
+        return parts[0]
+    now = parts[-1].now
+    began = min(part.now - part.width for part in parts)
+    return Interval(now, np.concatenate([part.rows for part in parts]), now - began)
+
+
+def _cut(rows: Batch, interval: float, given: float, late: Callable[[int], None]) -> Iterator[Interval]:
     """Sorted rows by interval; what is behind `given`, the end of the interval handed out last, goes with it."""
     ends = (np.floor(rows["last"] / interval) + 1) * interval
     if overdue := int(np.searchsorted(ends, given)):
@@ -204,7 +212,7 @@ def _cut(rows: Batch, interval: float, given: float, late: Callable[[int], None]
         ends = np.maximum(ends, given)
     starts = np.flatnonzero(np.concatenate([[True], ends[1:] != ends[:-1]]))
     for begin, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
-        yield float(ends[begin]), rows[begin:stop]
+        yield Interval(float(ends[begin]), rows[begin:stop], interval)
 
 
 def _sorted(batches: list[Batch], column: str) -> Batch:

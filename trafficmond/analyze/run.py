@@ -9,12 +9,12 @@ from typing import Any
 
 from trafficmond.analyze.formats import Format, format_of
 from trafficmond.analyze.intake import Intake, Pace
-from trafficmond.analyze.order import HOLD, ahead, intervals, merged, portions
+from trafficmond.analyze.order import HOLD, Interval, ahead, intervals, merged, portions
 from trafficmond.analyze.report import Gatherer, Report
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.config.settings import Settings
 from trafficmond.detect.engine import Engine
-from trafficmond.flows.batch import DELTA, Batch, empty
+from trafficmond.flows.batch import DELTA, empty
 from trafficmond.flows.table import FlowTable
 from trafficmond.model import Threat
 
@@ -88,11 +88,11 @@ def _observe(
     hold = max(HOLD // len(inputs), _LEAST_HOLD)
     streams = [intervals(known.deltas(source, intake), intake.pace, hold, late) for source, known in inputs]
     at = 0.0
-    for at, deltas, covered in _with_rests(portions(ahead(merged(streams)), settings.flows.interval)):
+    for at, deltas, width in _with_rests(portions(ahead(merged(streams)))):
         flows = table.update(deltas, at)
         table.due(at)
         gatherer.add(deltas, flows)
-        updates = engine.feed(flows, at, max(covered, settings.flows.interval))
+        updates = engine.feed(flows, at, width)
         threats.update((update.threat.id, update.threat) for update in updates)
         tick()
     threats.update((update.threat.id, update.threat) for update in engine.finish(at))
@@ -106,17 +106,17 @@ def _pace(inputs: list[tuple[Source, Format]], interval: float) -> Pace:
     return Pace(interval, _BATCHES_BULK if bulk and logs else _BATCHES)
 
 
-def _with_rests(stream: Iterator[tuple[float, Batch, float]]) -> Iterator[tuple[float, Batch, float]]:
+def _with_rests(stream: Iterator[Interval]) -> Iterator[Interval]:
     """The stream, with a moment of quiet in each longer pause and at the end: a live engine would have concluded there
     what it was still waiting for, and not only when traffic went on."""
     before = None
-    for now, rows, covered in stream:
-        if before is not None and before + _REST_S < now - covered:
-            yield before + _REST_S, empty(DELTA), _REST_S
-        before = now
-        yield now, rows, covered
+    for part in stream:
+        if before is not None and before + _REST_S < part.now - part.width:
+            yield Interval(before + _REST_S, empty(DELTA), _REST_S)
+        before = part.now
+        yield part
     if before is not None:
-        yield before + _REST_S, empty(DELTA), _REST_S
+        yield Interval(before + _REST_S, empty(DELTA), _REST_S)
 
 
 def _described(inputs: list[tuple[Source, Format]]) -> list[dict[str, Any]]:
