@@ -120,6 +120,7 @@ def test_a_later_syn_turns_a_guess_round_and_keeps_the_counts(table: FlowTable, 
     (flow,) = table.update(deltas({**THERE, "first": 101.5, "last": 101.5, "first_flags": SYN, "verdict": DROP}), 102.0)
     assert (flow["dport"], flow["packets"], flow["reply_packets"], flow["reply_bytes"]) == (443, 1, 4, 400)
     assert flow["reply_first"] == 100.0
+    assert flow["direction"] == 0
     assert not flow["new"]
     (report,) = table.due(102.0, everything=True)
     assert (report["dport"], report["packets"], report["reply_packets"]) == (443, 1, 4)
@@ -178,6 +179,16 @@ def test_an_idle_flow_ends_in_update_and_is_reported(table: FlowTable, deltas: D
     (report,) = table.due(130.0)
     assert (report["end"], report["packets"]) == (End.IDLE, 7)
     assert len(table) == 0
+
+
+def test_flows_that_stay_keep_their_time_and_name_when_others_go(table: FlowTable, deltas: Deltas) -> None:
+    table.update(deltas(*({**THERE, "sport": port, "last": 100.0 + port % 2 * 20} for port in range(1, 21))), 121.0)
+    table.update(empty(DELTA), 130.0)
+    assert sorted(table.due(130.0)["sport"].tolist()) == list(range(2, 21, 2))
+    again = table.update(deltas(*({**THERE, "sport": port, "new": False, "last": 131.0} for port in (1, 19))), 132.0)
+    assert again["new"].tolist() == [False, False]
+    table.update(empty(DELTA), 150.0)
+    assert sorted(table.due(150.0)["sport"].tolist()) == list(range(3, 19, 2))
 
 
 def test_a_syn_on_a_closed_connection_begins_another_flow(table: FlowTable, deltas: Deltas) -> None:
@@ -247,6 +258,18 @@ def test_replies_whose_fate_changes_between_drains_keep_both_fates(table: FlowTa
     reports = np.concatenate([table.due(102.0), table.due(102.0, everything=True)])
     assert total(reports[reports["verdict"] == DROP], "packets", "reply_packets") == 3
     assert total(reports[reports["verdict"] == ALLOW], "packets", "reply_packets") == 5
+
+
+def test_replies_alone_are_told_under_their_own_rules(table: FlowTable, deltas: Deltas) -> None:
+    answer = {**BACK, "first_flags": SYN_ACK, "verdict": ALLOW, "packets": 3}
+    table.update(deltas(answer), 101.0)
+    (flow,) = table.update(deltas({**answer, "verdict": MONITOR, "last": 101.5, "packets": 4}), 102.0)
+    assert flow["verdict"] == MONITOR
+    reports = np.concatenate([table.due(102.0), table.due(102.0, everything=True)])
+    assert list(zip(reports["verdict"].tolist(), reports["reply_packets"].tolist(), strict=True)) == [
+        (ALLOW, 3),
+        (MONITOR, 4),
+    ]
 
 
 def test_everything_reports_once_and_keeps_the_flows(table: FlowTable, deltas: Deltas) -> None:
