@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from detect_traffic import ACK, RST, SYN, T0, datagram, flow, many, ping, talk, watch
+from detect_traffic import ACK, FIN, RST, SYN, T0, datagram, flow, many, ping, refused, talk, watch
 
 from trafficmond.detect.volume import Volume
 from trafficmond.model import Severity
@@ -23,16 +23,20 @@ def stream(packets: int, size: int = 100, **fields: Any) -> dict[str, Any]:
         [ping(A, V, packets=3000, bytes=3000 * 98, reply_packets=3000, reply_bytes=3000 * 98)],
         [flow(source, V, 80, first_flags=ACK, tcp_flags=ACK) for source in many(3000)],
         [flow(source, V, 80, first_flags=RST, tcp_flags=RST) for source in many(3000)],
+        [refused(flow(source, V, 80, first_flags=ACK, tcp_flags=ACK, payload_bytes=9)) for source in many(3000)],
+        [datagram(source, V, 80, bytes=1400) for source in many(1500)],
+        [datagram(A, V, 0, sport=0, packets=1500, bytes=1500 * 1480)],  # fragments
+        [datagram("fe80::1", "ff02::1:2", 547, packets=3000, bytes=300000)],
         [flow(A, V, 0, proto=50, sport=0, first_flags=0, tcp_flags=0, packets=4000, bytes=400000)],
         # Answers that nobody asked for come as the second half of a flow.
         [ping(V, A, packets=0, bytes=0, reply_packets=4000, reply_bytes=400000)],
     ],
-    ids=["udp", "many sources", "ping flood", "ack", "rst", "esp", "smurf"],
+    ids=["udp", "many", "ping", "ack", "rst", "psh", "large", "fragments", "dhcpv6", "esp", "smurf"],
 )
 def test_one_way_floods_name_the_victim(rows: list[dict[str, Any]]) -> None:
     (threat,) = watch(Volume).see(rows)
-    assert threat.dst_ip == V
-    assert threat.src_ip == (A if len(rows) == 1 else None)
+    assert threat.dst_ip in (V, "ff02::1:2")
+    assert threat.src_ip in ((A, "fe80::1") if len(rows) == 1 else (None,))
     assert threat.severity >= Severity.MEDIUM
 
 
@@ -48,9 +52,26 @@ def test_one_way_floods_name_the_victim(rows: list[dict[str, Any]]) -> None:
         [datagram(A, V, 4789, packets=8000, bytes=8000 * 900)],  # an overlay network
         [datagram(A, V, 514, packets=3000, bytes=3000 * 200)],  # syslog
         [stream(300)],
+        [flow(V, A, 443, packets=0, reply_packets=9000, reply_payload_bytes=10**7, first_flags=SYN | ACK)],
+        [refused(flow(A, V, port, first_flags=FIN, tcp_flags=FIN)) for port in range(1, 3000)],
+        [datagram(A, "ff0e::1", 5004, packets=5000, bytes=5000 * 300)],
         [flow(source, V, 80) for source in many(5000)],  # a SYN flood is told by its own detector
     ],
-    ids=["upload", "quic", "asymmetric", "half", "video", "iptv", "vxlan", "syslog", "little", "syn"],
+    ids=[
+        "upload",
+        "quic",
+        "asymmetric",
+        "half",
+        "video",
+        "iptv",
+        "vxlan",
+        "syslog",
+        "little",
+        "download",
+        "fin scan",
+        "iptv6",
+        "syn",
+    ],
 )
 def test_business_is_no_flood(rows: list[dict[str, Any]]) -> None:
     assert watch(Volume).see(rows) == []

@@ -23,6 +23,7 @@ from trafficmond.model import Severity, Threat
 
 _ONE_WAY = 20  # packets for each one back
 _MEDIA_BYTES = 1000  # video in RTP or MPEG-TS fills its packets (7 x 188 bytes and headers)
+_MEDIA_PACKETS = 50  # ... and comes in few flows of many packets
 _MEDIA_FACTOR = 5.0
 _ICMP_FACTOR = 0.5  # hosts themselves send at most 1000 a second by default, answers included (icmp_msgs_per_sec)
 _ONE_WAY_FACTOR = 10.0  # for protocols that are never answered
@@ -104,6 +105,8 @@ class Volume:
             sums = heaviest.sum(packets)
             top = int(sums.argmax())
             single = sums[top] >= _ONE_SOURCE * packets.sum()
+            if single and _is_scan(mine):
+                continue
             src = address(mine[heaviest.first[top]], "src") if single else None
             dst = address(mine[0], "dst")
             sources = int(estimate(state["map"]))
@@ -139,15 +142,16 @@ class Volume:
 def _one_way(seen: Observation) -> Batch:
     """_ROW for each flow whose packets in this batch got no answer, from their sender's side."""
     flows = seen.flows
-    proto, first, flags = flows["proto"], flows["first_flags"], flows["tcp_flags"]
+    proto, first, replies = flows["proto"], flows["first_flags"], flows["reply_tcp_flags"]
     # Answers that nobody was seen to ask for count for the one who answers.
     unasked = (flows["packets"] == 0) & (flows["d_reply_packets"] > 0)
     packets = np.where(unasked, flows["d_reply_packets"], flows["d_packets"])
-    back = np.where(unasked, 0, flows["d_reply_packets"])
+    # A reset is no answer: the victim's kernel says that it knows nothing of this.
+    reset = (proto == TCP) & (replies & (SYN | RST) == RST) & (flows["reply_payload_bytes"] == 0)
+    back = np.where(unasked | reset, 0, flows["d_reply_packets"])
     one_way = packets > _ONE_WAY * back
     # TCP: never a connection, nor a half of one whose other half goes elsewhere.
-    loose = (first & (SYN | ACK) != SYN) & (flows["packets"] <= _SHORT) & (flows["payload_bytes"] == 0)
-    loose |= (first == 0) & (flags & (SYN | ACK | RST) == 0)
+    loose = (first & (SYN | ACK) != SYN) & (flows["packets"] + np.where(reset, 0, flows["reply_packets"]) <= _SHORT)
     pings = (proto == ICMP) & (flows["sport"] == 8) | (proto == ICMPV6) & (flows["sport"] == 128)
     at = np.flatnonzero((packets > 0) & ((one_way & ((proto != TCP) | loose)) | pings))
 
@@ -155,7 +159,7 @@ def _one_way(seen: Observation) -> Batch:
     for one, other in (("src", "dst"), ("dst", "src")):
         for word in ("hi", "lo"):
             rows[f"{one}_{word}"] = np.where(turned, flows[f"{other}_{word}"][at], flows[f"{one}_{word}"][at])
-    for name in ("first", "proto", "family"):
+    for name in ("first", "proto", "family", "dport"):
         rows[name] = flows[name][at]
     rows["packets"] = packets[at]
     rows["bytes"] = np.where(unasked, flows["d_reply_bytes"], flows["d_bytes"])[at]
@@ -164,8 +168,9 @@ def _one_way(seen: Observation) -> Batch:
     rows["weight"] = rows["packets"] / seen.span[at]
     rows["weight"][icmp] /= _ICMP_FACTOR
     udp = rows["proto"] == UDP
-    rows["weight"][udp & (rows["bytes"] >= _MEDIA_BYTES * rows["packets"])] /= _MEDIA_FACTOR
-    rows["weight"][udp & ONE_WAY_PORTS[flows["dport"][at]]] /= _ONE_WAY_FACTOR
+    streams = udp & (rows["packets"] >= _MEDIA_PACKETS) & (rows["dport"] > 0)
+    rows["weight"][streams & (rows["bytes"] >= _MEDIA_BYTES * rows["packets"])] /= _MEDIA_FACTOR
+    rows["weight"][udp & ONE_WAY_PORTS[rows["dport"]]] /= _ONE_WAY_FACTOR
     kept: Batch = rows[~(udp & _is_stream_group(rows))]
     return kept
 
@@ -175,8 +180,15 @@ def _is_stream_group(rows: Batch) -> Column:
     group = is_group(rows["dst_hi"], rows["dst_lo"], rows["family"])
     low = rows["dst_lo"] & np.uint64(0xFFFFFFFF)
     v4 = (low >> np.uint64(28) == 0xE) & (low >> np.uint64(8) != _LOCAL_GROUPS)
-    streams: Column = group & np.where(rows["family"] == 4, v4, True)
+    v6 = rows["dst_hi"] >> np.uint64(48) & np.uint64(0xF) > 2  # scopes beyond interface and link (RFC 4291)
+    streams: Column = group & np.where(rows["family"] == 4, v4, v6)
     return streams
+
+
+def _is_scan(mine: Batch) -> bool:
+    """Whether one source's packets are TCP to a port each: its own detector tells of that."""
+    ports = mine["dport"][mine["proto"] == TCP]
+    return len(ports) > len(mine) / 2 and len(np.unique(ports)) > len(ports) / 2
 
 
 def _earned(mine: Batch, victim: Any, seen: Observation) -> bool:
@@ -199,6 +211,7 @@ _ROW = np.dtype(
         ("bytes", "u8"),
         ("first", "f8"),
         ("weight", "f8"),  # packets a second, by how odd it is to send so many
+        ("dport", "u2"),
         ("proto", "u1"),
         ("family", "u1"),
         ("error", "?"),  # an ICMP error
