@@ -212,7 +212,7 @@ def main() -> None:
     found: dict[str, str] = {}
     checks: dict[str, str] = {}
     with Lab() as lab:
-        daemon = Daemon(lab, SETTINGS)
+        daemon = Daemon(lab, SETTINGS, environment={"PYTHONFAULTHANDLER": "1"})
         try:
             daemon.start(SLOW)
             on = Rig(lab, daemon)
