@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
  * Captures for the host build: the framing of pcap (libpcap's savefile format, both byte orders, micro- and
- * nanoseconds, the "modified" variant) and pcapng (draft-ietf-opsawg-pcapng). The caller hands over a buffer and gets back how much of it was used; a record is never used by
- * half, so what is left comes again at the front of the next buffer.
+ * nanoseconds, the "modified" variant) and pcapng (draft-ietf-opsawg-pcapng). The caller hands over a buffer and gets
+ * back how much of it was used; a record is never used by half, so what is left comes again at the front of the next
+ * buffer.
  *
  * Nothing in a file is believed: an impossible length is noted with its offset, and the search for the next
  * record that looks like one begins behind it.
@@ -29,7 +30,7 @@ enum tm_note_kind {
 	TM_NOTE_RESUMED = 6,	  /* value: bytes skipped; offset: where reading goes on */
 	TM_NOTE_VERSION = 7,	  /* value: the file's version, major << 16 | minor */
 	TM_NOTE_INTERFACES = 8,	  /* value: the interface number beyond what is kept */
-	TM_NOTE_TIME = 9,	  /* value: the interface whose packet has a time that cannot be; it gets the last one's */
+	TM_NOTE_TIME = 9, /* value: the interface whose packet has a time that cannot be; it gets the last one's */
 };
 
 struct tm_note {
@@ -49,13 +50,13 @@ enum tm_format { TM_UNKNOWN, TM_PCAP, TM_PCAPNG };
 struct tm_capture {
 	struct tm_ledger *ledger;
 	struct tm_interface interface[TM_CAPTURE_INTERFACES];
-	__u32 interfaces;      /* of the present pcapng section; 1 for pcap */
-	__u32 first_ifindex;   /* of that section: names go on counting over sections */
+	__u32 interfaces;    /* of the present pcapng section; 1 for pcap */
+	__u32 first_ifindex; /* of that section: names go on counting over sections */
 	__u32 format, swapped, record_header;
-	__u64 offset;	       /* in the file, of the next byte to use */
-	__u64 skip;	       /* bytes to pass over */
-	__u64 lost_at;	       /* where framing was lost, while searching */
-	double last;	       /* time of the latest packet, to judge candidates by */
+	__u64 offset;  /* in the file, of the next byte to use */
+	__u64 skip;    /* bytes to pass over */
+	__u64 lost_at; /* where framing was lost, while searching */
+	double last;   /* time of the latest packet, to judge candidates by */
 	__u32 searching, notes;
 	__u64 notes_lost;
 	struct tm_note note[TM_NOTES_MAX];
@@ -84,7 +85,7 @@ static void tm_note(struct tm_capture *c, __u32 kind, __u64 offset, __u64 value)
 		c->notes_lost++;
 		return;
 	}
-	c->note[c->notes++] = (struct tm_note){ offset, value, kind, 0 };
+	c->note[c->notes++] = (struct tm_note){offset, value, kind, 0};
 }
 
 /* One packet, captured in part or whole. tm_ledger_begin() has made room. */
@@ -109,7 +110,7 @@ static void tm_capture_packet(struct tm_capture *c, const struct tm_interface *i
 		tm_count_add(&totals->malformed, length);
 		totals->malformed_by[p.malformed]++;
 	} else if (kind == TM_IS_IP) {
-		seen = (struct tm_seen){ at, length, p.payload_len, p.tcp_ack, p.tcp_flags, p.bits, p.ttl };
+		seen = (struct tm_seen){at, length, p.payload_len, p.tcp_ack, p.tcp_flags, p.bits, p.ttl};
 		p.key.ifindex = ifindex;
 		p.key.verdict = (__u32)TM_MONITOR << TM_ACTION_SHIFT;
 		tm_ledger_add(c->ledger, &p.key, &seen);
@@ -127,9 +128,9 @@ static int tm_pcap_magic(struct tm_capture *c, const __u8 *p)
 	static const struct {
 		__u32 magic, header, ticks;
 	} known[] = {
-		{ 0xa1b2c3d4, 16, 1000000 },
-		{ 0xa1b23c4d, 16, 1000000000 },
-		{ 0xa1b2cd34, 24, 1000000 }, /* Kuznetzov's: eight more bytes a record */
+		{0xa1b2c3d4, 16, 1000000},
+		{0xa1b23c4d, 16, 1000000000},
+		{0xa1b2cd34, 24, 1000000}, /* Kuznetzov's: eight more bytes a record */
 	};
 	__u32 i, magic;
 
@@ -235,7 +236,8 @@ static void tm_interface_begin(struct tm_capture *c, const __u8 *body, __u32 siz
 static double tm_ticks(const struct tm_interface *in, __u64 ticks)
 {
 	if (in->ticks_per_s) /* exact seconds first: a double has not enough bits for nanoseconds since 1970 */
-		return (double)(ticks / in->ticks_per_s) + (double)(ticks % in->ticks_per_s) * in->per_tick + in->offset_s;
+		return (double)(ticks / in->ticks_per_s) + (double)(ticks % in->ticks_per_s) * in->per_tick +
+		       in->offset_s;
 	return (double)ticks * in->per_tick + in->offset_s;
 }
 
@@ -295,8 +297,8 @@ static __u64 tm_capture_search(struct tm_capture *c, const __u8 *p, __u64 size, 
 			if (!tm_pcap_convincing(c, p + at))
 				continue;
 			length = tm_get32(c, p + at + 8) + c->record_header;
-			if (at + length + 16 <= size ? !tm_pcap_convincing(c, p + at + length) :
-						       !(final && at + length == size))
+			if (at + length + 16 <= size ? !tm_pcap_convincing(c, p + at + length)
+						     : !(final && at + length == size))
 				continue;
 		} else {
 			type = tm_get32(c, p + at);
@@ -382,7 +384,8 @@ static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size,
 
 			if (!tm_ledger_begin(c->ledger, at))
 				return used;
-			tm_capture_packet(c, &c->interface[0], 1, at, p + c->record_header, length, tm_get32(c, p + 12));
+			tm_capture_packet(c, &c->interface[0], 1, at, p + c->record_header, length,
+					  tm_get32(c, p + 12));
 			used += c->record_header + length;
 			continue;
 		}

@@ -16,7 +16,7 @@
 #define TM_LEDGER_INDEX (TM_LEDGER_SLOTS * 2)
 #define TM_ROWS_MAX (TM_LEDGER_SLOTS * 2)
 #define TM_LEDGER_KEEP_S 60.0 /* how long a quiet flow is remembered when room is needed */
-#define TM_TIME_MAX 1e11	/* epoch seconds; a later moment is a mistake of the file */
+#define TM_TIME_MAX 1e11      /* epoch seconds; a later moment is a mistake of the file */
 #define TM_SIZE_CLASSES 7     /* RFC 2819, etherStatsPkts*Octets */
 
 #define TM_TCP_SYN_ACK 0x12
@@ -53,7 +53,7 @@ struct tm_host_totals {
 	__u64 size_class[TM_SIZE_CLASSES];
 	__u64 size_min, size_max;
 	double first, last;
-	__u64 snapped;	     /* packets that the capture holds only in part */
+	__u64 snapped;	    /* packets that the capture holds only in part */
 	__u64 unknown_link; /* packets under a link type that is not read; among not_ip */
 };
 
@@ -99,7 +99,7 @@ static __u32 tm_key_hash(const struct tm_key *key)
 
 static int tm_size_class(__u64 length)
 {
-	static const __u32 upper[TM_SIZE_CLASSES - 1] = { 64, 127, 255, 511, 1023, 1518 };
+	static const __u32 upper[TM_SIZE_CLASSES - 1] = {64, 127, 255, 511, 1023, 1518};
 	int i = 0;
 
 	while (i < TM_SIZE_CLASSES - 1 && length > upper[i])

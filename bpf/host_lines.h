@@ -64,7 +64,7 @@ static const char *tm_blank(const char *p, const char *end)
 /* An address in text. IPv4, also when mapped into IPv6, becomes v4-mapped without TM_SCOPE_IPV6. */
 static int tm_address(struct tm_text t, __u8 *out, __u8 *scope)
 {
-	static const __u8 mapped[12] = { [10] = 0xff, [11] = 0xff };
+	static const __u8 mapped[12] = {[10] = 0xff, [11] = 0xff};
 	char copy[INET6_ADDRSTRLEN];
 	const char *p = t.at, *end = t.at + t.length;
 	__u32 i, value, digits;
@@ -94,7 +94,8 @@ static int tm_address(struct tm_text t, __u8 *out, __u8 *scope)
 
 static int tm_action_field(struct tm_event *e, struct tm_text value)
 {
-	static const char *const word[] = { [TM_ALLOW] = "ALLOW", [TM_MONITOR] = "LOG", [TM_DROP] = "DROP", [TM_LIMIT] = "LIMIT" };
+	static const char *const word[] = {
+		[TM_ALLOW] = "ALLOW", [TM_MONITOR] = "LOG", [TM_DROP] = "DROP", [TM_LIMIT] = "LIMIT"};
 
 	for (e->action = 0; e->action < 4; e->action++)
 		if (tm_is(value, word[e->action]))
@@ -167,7 +168,7 @@ static int tm_number_field(struct tm_event *e, struct tm_text key, double value)
 /* A JSON number without exponent. Returns the place behind it, NULL if it is none. */
 static const char *tm_number(const char *p, const char *end, double *value)
 {
-	static const double tenth[] = { 1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9 };
+	static const double tenth[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9};
 	const char *start;
 	__u64 whole = 0, part = 0;
 	int negative = p < end && *p == '-', digits = 0;
@@ -208,7 +209,7 @@ static const char *tm_string(const char *p, const char *end, struct tm_text *val
 
 static const char *tm_literal(const char *p, const char *end)
 {
-	static const char *const word[] = { "null", "true", "false" };
+	static const char *const word[] = {"null", "true", "false"};
 	size_t i;
 
 	for (i = 0; i < 3; i++)
@@ -308,14 +309,14 @@ static __u64 tm_lines_read(struct tm_lines *l, const char *data, __u64 size, int
 				break;
 			e.key.ifindex = tm_interface_number(l, e.interface);
 			e.key.verdict = e.action << TM_ACTION_SHIFT;
-			seen = (struct tm_seen){ .at = e.at, .length = e.size };
+			seen = (struct tm_seen){.at = e.at, .length = e.size};
 			tm_note_seen(&l->ledger->totals, e.size, e.at);
 			tm_ledger_add(l->ledger, &e.key, &seen);
 			continue;
 		}
 		if (l->rejects == TM_REJECTS_MAX)
 			break;
-		l->reject[l->rejects++] = (struct tm_reject){ (__u64)(p - data), (__u64)(newline - p), l->line + 1 };
+		l->reject[l->rejects++] = (struct tm_reject){(__u64)(p - data), (__u64)(newline - p), l->line + 1};
 	}
 	return (__u64)(p - data);
 }

@@ -89,7 +89,7 @@ static __u16 tm_type_of_family(__u32 family)
 /* One frame of link type `link`. Returns enum tm_kind, or -1 if the link type is not read. */
 static int tm_parse_frame(const __u8 *data, const __u8 *end, struct tm_packet *p, __u32 link)
 {
-	struct tm_cursor cursor = { .start = data, .pos = data, .end = end, .left = p->wire_len };
+	struct tm_cursor cursor = {.start = data, .pos = data, .end = end, .left = p->wire_len};
 	__u32 size = (__u32)(end - data);
 	__u32 family;
 
