@@ -119,7 +119,7 @@ int tm_xdp(struct xdp_md *ctx)
 TM_PROG("tc")
 int tm_tc(struct __sk_buff *skb)
 {
-	__u32 zero = 0, raw;
+	__u32 zero = 0, raw, tag, segments;
 	__u8 ifslot = tm_ifslot(skb->ifindex);
 	struct tm_weight w = {.packets = 1, .bytes = skb->len};
 	struct tm_packet *p;
@@ -133,13 +133,18 @@ int tm_tc(struct __sk_buff *skb)
 	p = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
 	if (!p)
 		return TC_ACT_UNSPEC;
-	if (skb->vlan_present) { /* the tag travels beside the buffer and will be on the wire */
+	if (skb->vlan_present) /* the tag travels beside the buffer and will be on the wire */
 		p->key.vlan = skb->vlan_tci & 0xfff;
-		w.bytes += sizeof(struct tm_vlan);
-	}
-	if (skb->gso_segs > 1) {
-		w.packets = skb->gso_segs;
-		w.bytes += (__u64)(skb->gso_segs - 1) * p->header_len;
+	tag = skb->vlan_present ? sizeof(struct tm_vlan) : 0;
+	w.bytes += tag;
+	if (skb->gso_size) {
+		segments = skb->gso_segs;
+		if (!segments && skb->len > p->header_len) /* from a guest or a tun: its kernel has not counted yet */
+			segments = (skb->len - p->header_len + skb->gso_size - 1) / skb->gso_size;
+		if (segments > 1) {
+			w.packets = segments;
+			w.bytes += (__u64)(segments - 1) * (p->header_len + tag);
+		}
 	}
 	return tm_handle(kind, ifslot, skb->ifindex, TM_EGRESS, &w) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }

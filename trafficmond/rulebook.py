@@ -56,7 +56,7 @@ class _Inputs:
     files: Files = field(default_factory=Files)  # as they were when they were last found right
     runtime: list[Table] = field(default_factory=list)
     guard: Guard = ()
-    forced: tuple[Network, ...] = ()  # prefixes that an administrator took from the guard, until the next start
+    forced: tuple[Network, ...] = ()  # what an administrator took from guard and allowlist, until the next start
 
 
 class Rulebook:
@@ -124,14 +124,22 @@ class Rulebook:
         self.in_force = InForce(policy, table, 0, time.time(), ids)
 
     async def force(self, network: Network) -> None:
-        """Takes a prefix from the guard, for a ban that an administrator insists on."""
+        """Takes a prefix from the guard and the allowlist, for a ban that an administrator insists on."""
         async with self._lock:
             await self._change(replace(self._inputs, forced=(*self._inputs.forced, network)))
+
+    async def unforce(self, networks: Sequence[Network]) -> None:
+        """Gives prefixes back to the guard and the allowlist, when the bans on them were lifted."""
+        async with self._lock:
+            left = tuple(network for network in self._inputs.forced if network not in networks)
+            if left != self._inputs.forced:
+                await self._change(replace(self._inputs, forced=left))
 
     async def add(self, table: Table, *, keep: bool, forced: Network | None = None) -> InForce:
         """Puts a rule in force in place of the run-time rule on that prefix and direction; `keep`: over restarts too.
 
-        `forced`: a prefix that the guard shall not protect any more. Raises ConfigError, OSError: nothing changed then.
+        `forced`: a prefix that guard and allowlist shall not protect any more. Raises ConfigError, OSError: then
+        nothing changed.
         """
         async with self._lock:
             taken = (*self._inputs.forced, forced) if forced else self._inputs.forced
@@ -150,7 +158,8 @@ class Rulebook:
             runtime, kept = self._inputs.runtime, await self._saved() if saved else []
             removed = [table for table in [*runtime, *kept] if _same(table, wanted)]
             if removed:
-                inputs = replace(self._inputs, runtime=_without(runtime, wanted))
+                left = tuple(network for network in self._inputs.forced if str(network) != cidr)
+                inputs = replace(self._inputs, runtime=_without(runtime, wanted), forced=left)
                 if any(_same(table, wanted) for table in kept):
                     await self._save_and_change(inputs, _without(kept, wanted))
                 else:
@@ -193,8 +202,10 @@ class Rulebook:
         return files
 
     def _build(self, inputs: _Inputs, generation: int, now: float) -> InForce:
-        guard = _left(inputs.guard, inputs.forced)
-        policy = make_policy(inputs.files, runtime=inputs.runtime, guard=guard, **_of_settings(inputs.settings))
+        guard = [(left, label) for cidr, label in inputs.guard for left in _left(cidr, inputs.forced)]
+        allowlist = [left for cidr in inputs.settings.policy.allowlist for left in _left(cidr, inputs.forced)]
+        of_settings = _of_settings(inputs.settings) | {"allowlist": allowlist}
+        policy = make_policy(inputs.files, runtime=inputs.runtime, guard=guard, **of_settings)
         try:
             ids = self._ids.assign(policy.rules, now)
             table = compile_table(policy, ids, now, self._to_jiffies, generation)
@@ -227,17 +238,22 @@ def _of_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _left(guard: Guard, forced: Sequence[Network]) -> Guard:
-    """The guard without what lies in a forced prefix."""
-    return [
-        (cidr, label)
-        for cidr, label in guard
-        if not any(
-            network.version == own.version and own.subnet_of(network)  # type: ignore[arg-type]
-            for own in (ipaddress.ip_network(cidr),)
-            for network in forced
-        )
-    ]
+def _left(cidr: str, forced: Sequence[Network]) -> list[str]:
+    """What is left of a protected prefix when the forced ones are taken out of it."""
+    if not forced:
+        return [cidr]
+    parts: list[Network] = [ipaddress.ip_network(cidr, strict=False)]
+    for taken in forced:
+        parts = [left for part in parts for left in _minus(part, taken)]
+    return [str(part) for part in parts]
+
+
+def _minus(part: Network, taken: Network) -> Sequence[Network]:
+    if part.version != taken.version or not part.overlaps(taken):
+        return [part]
+    if part.subnet_of(taken):  # type: ignore[arg-type]
+        return []
+    return list(part.address_exclude(taken))  # type: ignore[arg-type]
 
 
 def _same(table: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

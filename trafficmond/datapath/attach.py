@@ -30,6 +30,10 @@ class Attachment:
     notes: list[str] = field(default_factory=list)
     _links: dict[str, int] = field(default_factory=dict)
 
+    def alive(self) -> bool:
+        """Whether the interface is still the one that was attached to, not a new one with its number."""
+        return all(libbpf.link_info(fd).ifindex == self.ifindex for fd in self._links.values())
+
     def release(self) -> None:
         """Closes our descriptors; pinned attachments stay."""
         for fd in self._links.values():
@@ -54,12 +58,17 @@ def attach(loaded: Loaded, pins: Pins, interface: Interface, mode: str, egress: 
 
 def detach(done: Attachment, pins: Pins) -> None:
     """Ends the attachment."""
-    pins.drop_link("xdp", done.ifindex)
-    pins.drop_link("tcx", done.ifindex)
-    if done.egress == "clsact":
-        with contextlib.suppress(OSError):
-            _clsact(done.ifindex, None)
+    detach_pinned(done.ifindex, pins, clsact=done.egress == "clsact")
     done.release()
+
+
+def detach_pinned(ifindex: int, pins: Pins, *, clsact: bool = True) -> None:
+    """Ends what an earlier daemon left attached to an interface."""
+    pins.drop_link("xdp", ifindex)
+    pins.drop_link("tcx", ifindex)
+    if clsact:
+        with contextlib.suppress(OSError):
+            _clsact(ifindex, None)
 
 
 def detach_all(pin_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,9 +42,11 @@ class BanTable:
         try:
             libbpf.update(self._fd, _key(ban.network), value.tobytes())
         except OSError as error:
-            raise DatapathError(
-                f"cannot ban {ban.network}: {error.strerror}", hint="lift bans with trafficctl unban"
-            ) from error
+            why, hint = error.strerror, ""
+            if error.errno == errno.ENOSPC:
+                why = f"the kernel's table holds {libbpf.map_info(self._fd).max_entries:,} bans and is full"
+                hint = "lift some with trafficctl unban, or ban networks in place of addresses"
+            raise DatapathError(f"cannot ban {ban.network}: {why}", hint=hint) from error
 
     def remove(self, network: Network) -> bool:
         """Lifts exactly this ban; False if there was none."""

@@ -45,7 +45,7 @@ def load(sizes: Sizes, kept: Mapping[str, int], seed: int | None, pin_dir: Path)
         _run(job)
         programs = {name: libbpf.open_pin(str(pins / name)) for name in _KINDS}
         maps = {name: libbpf.open_pin(str(pins / name)) for name in MAPS}
-    loaded = Loaded("bcc", programs, maps, seed, bool(kept))
+    loaded = Loaded("bcc", programs, maps, seed, kept.keys() == MAPS.keys())
     _check(loaded)
     return loaded
 

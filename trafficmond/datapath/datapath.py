@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from trafficmond.datapath.interfaces import Interface
 from trafficmond.datapath.ledger import Ledger, Sums
 from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.pins import Pins
+from trafficmond.datapath.predecessor import Predecessors
+from trafficmond.datapath.sockets import Address, connections
 from trafficmond.errors import DatapathError, ForeignProgramError, TrafficmonError
 from trafficmond.flows.batch import Batch
 
@@ -90,6 +94,8 @@ class Datapath:
         self.pins.keep_maps(self.loaded)
         self.clock = Clock(self.loaded)
         self.ledger = Ledger(self.loaded, self.sizes, self.clock)
+        self._predecessors = Predecessors(self.loaded, self.pins, self.clock)
+        self._attached_once = False
         self.bans = BanTable(self.loaded.maps["tm_bans"], self.clock)
         self._config = Mapped(self.loaded.maps["tm_config"], abi.CONFIG, 1)
         self._config.array["seed"] = self.loaded.seed
@@ -100,11 +106,24 @@ class Datapath:
     def configure(self, options: Options) -> None:
         """Sets the programs' switches from the options and from whether there are bans."""
         self.options = options
+        if options.established and not int(self._config.array["flags"][0]) & abi.CFG_ESTABLISHED:
+            self._enter_connections()
         flags = 0
         flags |= abi.CFG_DROP_MALFORMED if options.drop_malformed else 0
         flags |= abi.CFG_ESTABLISHED if options.established else 0
         flags |= abi.CFG_BANS if any(True for _ in self.bans) else 0
         self._config.array["flags"] = flags
+
+    def _enter_connections(self) -> None:
+        """What was opened before replies were followed is learned from the sockets, or sessions that are open (the
+        administrator's, say) would be cut by a default of drop."""
+        now = self.clock.to_jiffies(time.time()).to_bytes(8, "little")
+        for each in connections():
+            key = np.zeros(1, abi.CONN_KEY)
+            key["remote"], key["local"] = _mapped(each.remote), _mapped(each.local)
+            key["remote_port"], key["local_port"] = socket.htons(each.remote_port), socket.htons(each.local_port)
+            key["proto"] = each.proto
+            libbpf.update(self.loaded.maps["tm_conns"], key.tobytes(), now)
 
     def install(self, words: npt.NDArray[np.uint32]) -> None:
         """Swaps in a compiled verdict table: every packet sees the old one or the new one, never a mixture.
@@ -144,8 +163,10 @@ class Datapath:
             del self.refused[ifindex]
         for ifindex, interface in present.items():
             if ifindex in self.attached:
-                self.attached[ifindex].name = interface.name  # renamed, perhaps
-                continue
+                if self.attached[ifindex].alive():
+                    self.attached[ifindex].name = interface.name  # renamed, perhaps
+                    continue
+                self._let_go(ifindex)
             try:
                 self._attach_one(interface)
             except TrafficmonError as error:
@@ -161,6 +182,10 @@ class Datapath:
                 egress = f"{done.egress} egress" if done.egress else "ingress only"
                 text = "; ".join((f"watching {done.name}: {done.mode} XDP, {egress}", *done.notes))
                 changes.append(Change(ATTACHED, done.name, text, done.mode))
+        for _, ifindex in self.pins.links():
+            if ifindex not in self.attached:  # an earlier daemon was to watch it, or it is gone
+                attach.detach_pinned(ifindex, self.pins)
+        self._attached_once = True
         return changes
 
     def _attach_one(self, interface: Interface) -> None:
@@ -192,7 +217,8 @@ class Datapath:
 
     def drain(self) -> Batch:
         """What every flow record gained since the last call (a DELTA batch)."""
-        return self.ledger.drain()
+        older = self._predecessors.drain() if self._attached_once else []
+        return np.concatenate([*older, self.ledger.drain()]) if older else self.ledger.drain()
 
     def accounting(self) -> Accounting:
         """Totals now. Read in such an order that `pending` is never negative."""
@@ -240,10 +266,12 @@ class Datapath:
         if detach:
             self.pins.remove_all()
         self.ledger.close()
+        self._predecessors.close()
         self.clock.close()
         for mapped in (self._config, self._totals, self._ifslots):
             mapped.close()
         self.loaded.close()
+        self.pins.close()
 
 
 MALFORMED = {
@@ -257,6 +285,12 @@ MALFORMED = {
     abi.BAD_TRANSPORT: "bad_transport",
     abi.DEEP_EXTENSIONS: "deep_extensions",
 }
+
+
+def _mapped(address: Address) -> npt.NDArray[np.uint8]:
+    """An address as keys have it: IPv4 mapped into IPv6."""
+    packed = address.packed
+    return np.frombuffer(packed if len(packed) == 16 else b"\0" * 10 + b"\xff\xff" + packed, np.uint8)
 
 
 def _sums(totals: npt.NDArray[Any], name: str) -> Sums:

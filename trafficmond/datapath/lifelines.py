@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from trafficmond.datapath.sockets import ESTABLISHED, PROC_NET, connections
 from trafficmond.errors import DatapathError
 
 _SSH_PORT = 22
-_TCP_ESTABLISHED = "01"
 RESOLV_CONF = Path("/etc/resolv.conf")
 
 
@@ -42,27 +41,13 @@ def lifelines(resolv_conf: Path = RESOLV_CONF) -> list[tuple[str, str]]:
     return sorted(found.items())
 
 
-def ssh_peers(proc_net: Path = Path("/proc/self/net")) -> set[str]:
-    """Addresses with an established connection to this host's port 22, as /proc/net/tcp and tcp6 tell them."""
-    found = set()
-    for name in ("tcp", "tcp6"):
-        try:
-            lines = (proc_net / name).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            _number, local, remote, state = line.split()[:4]
-            if state == _TCP_ESTABLISHED and int(local.rpartition(":")[2], 16) == _SSH_PORT:
-                found.add(_proc_address(remote.partition(":")[0]))
-    return found
-
-
-def _proc_address(text: str) -> str:
-    """The address that /proc/net writes as 32-bit words in host order."""
-    words = [int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8)]
-    address = ipaddress.ip_address(b"".join(words))
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
+def ssh_peers(proc_net: Path = PROC_NET) -> set[str]:
+    """Addresses with an established connection to this host's port 22."""
+    return {
+        str(each.remote)
+        for each in connections(proc_net)
+        if each.proto == socket.IPPROTO_TCP and each.local_port == _SSH_PORT and each.state == ESTABLISHED
+    }
 
 
 def _gateways(route: object) -> Iterator[str]:

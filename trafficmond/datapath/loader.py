@@ -80,7 +80,7 @@ class Sizes:
 
 @dataclass(slots=True)
 class Loaded:
-    """Descriptors of one load, owned by whoever holds this."""
+    """Descriptors of one load, owned by whoever holds this. `reused`: all maps are those of the last run."""
 
     loader: str
     programs: dict[str, int]
@@ -139,4 +139,4 @@ def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None) -> Load
         maps = {name: target.map_fd(name) for name in MAPS}
     finally:
         target.close()
-    return Loaded("libbpf", programs, maps, seed, bool(kept))
+    return Loaded("libbpf", programs, maps, seed, kept.keys() == MAPS.keys())

@@ -1,16 +1,17 @@
 """Pins under bpffs: what lets filtering and counting go on while no daemon runs.
 
-Layout of the pin directory: `maps-<layout>/<map>` and `links/<kind>-<ifindex>`. The layout's name is a hash of every
-shared struct and of the sizes, so a daemon knows at a glance which maps it can go on with.
+Layout of the pin directory: `maps-<structs>-<cpus>-<capacity>-<ring>/<map>` and `links/<kind>-<ifindex>`. `<structs>`
+is a hash of every shared struct, so a daemon knows at a glance which maps it can go on with and it can still read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from trafficmond import abi
@@ -18,11 +19,25 @@ from trafficmond.datapath import libbpf
 from trafficmond.datapath.loader import MAPS, Loaded, Sizes
 from trafficmond.errors import DatapathError
 
+_ANY_SIZE = ("tm_bans", "tm_conns", "tm_buckets")  # fit whatever the size of the ledger
+
+
+def _structs() -> str:
+    text = repr(sorted((name, str(dtype)) for name, dtype in abi.STRUCTS.items()))
+    return f"{zlib.crc32(text.encode()):08x}"
+
 
 def layout_name(sizes: Sizes) -> str:
     """Name of the maps' folder for this ABI and these sizes."""
-    text = repr(sorted((name, str(dtype)) for name, dtype in abi.STRUCTS.items())) + repr(sizes)
-    return f"maps-{zlib.crc32(text.encode()):08x}"
+    return f"maps-{_structs()}-{sizes.cpus}-{sizes.capacity}-{sizes.ring}"
+
+
+def _sizes_of(name: str) -> Sizes | None:
+    """The sizes that a folder of maps is named after; None if they are of another ABI."""
+    words = name.split("-")
+    if words[:2] != ["maps", _structs()] or len(words) != 5 or not all(map(str.isdecimal, words[2:])):
+        return None
+    return Sizes(*map(int, words[2:]))
 
 
 class Pins:
@@ -33,7 +48,8 @@ class Pins:
         self._maps = directory / layout_name(sizes)
         self._links = directory / "links"
         try:
-            self._links.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take_lock()
+            self._links.mkdir(exist_ok=True)
             self._probe()
         except OSError as error:
             if error.errno == errno.EPERM and error.filename is None:
@@ -42,6 +58,26 @@ class Pins:
                 what = f"{directory} cannot hold pins: {error.strerror}"
                 hint = "mount a bpffs (mount -t bpf bpf /sys/fs/bpf), or set pin_dir to a folder on one that is yours"
             raise DatapathError(what, hint=hint) from error
+
+    def _take_lock(self) -> int:
+        """A lock on the directory, held as long as the descriptor: two daemons on the same pins would take each
+        other's records."""
+        while True:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                what = f"another trafficmond runs with the pins in {self.directory}"
+                raise DatapathError(what, hint="stop that one, or give this one a pin_dir of its own") from None
+            if self.directory.is_dir() and os.path.samestat(os.fstat(fd), self.directory.stat()):
+                return fd
+            os.close(fd)  # removed meanwhile by the one that held it
+
+    def close(self) -> None:
+        """Lets another daemon use the directory."""
+        os.close(self._lock)
 
     def _probe(self) -> None:
         fd = libbpf.create_array("tm_probe", 8, 1, 0)
@@ -55,27 +91,37 @@ class Pins:
             os.close(fd)
 
     def maps(self) -> dict[str, int]:
-        """Descriptors of all maps of this layout, or none at all: a part of them is of no use."""
-        found: dict[str, int] = {}
-        try:
-            for name in MAPS:
-                found[name] = libbpf.open_pin(str(self._maps / name))
-        except OSError:
-            for fd in found.values():
-                os.close(fd)
-            return {}
-        return found
+        """Descriptors of the maps to go on with: all of this layout; those that fit any size, where there is only a
+        ledger of other sizes; or none."""
+        if kept := _open(self._maps, MAPS):
+            return kept
+        for folder in self._others():
+            if _sizes_of(folder.name) and (kept := _open(folder, _ANY_SIZE)):
+                return kept
+        return {}
 
     def keep_maps(self, loaded: Loaded) -> None:
-        """Pins the maps of a fresh load, and lets go of those of other layouts."""
+        """Pins the maps of a fresh load."""
         if not loaded.reused:
             remove_tree(self._maps)
             self._maps.mkdir()
             for name, fd in loaded.maps.items():
                 libbpf.pin(fd, str(self._maps / name))
-        for other in self.directory.glob("maps-*"):
-            if other != self._maps:
-                remove_tree(other)
+
+    def others(self) -> Iterator[tuple[Sizes | None, dict[str, int]]]:
+        """Sizes and descriptors of the maps of every other layout; None and nothing where they cannot be read."""
+        for folder in self._others():
+            sizes = _sizes_of(folder.name)
+            maps = _open(folder, MAPS) if sizes else {}
+            yield (sizes, maps) if maps else (None, {})
+
+    def remove_others(self) -> None:
+        """Forgets the maps of every other layout."""
+        for folder in self._others():
+            remove_tree(folder)
+
+    def _others(self) -> list[Path]:
+        return sorted(folder for folder in self.directory.glob("maps-*") if folder != self._maps)
 
     def link(self, kind: str, ifindex: int) -> int | None:
         """Descriptor of a live pinned link to this interface; a dead one's pin is removed."""
@@ -114,10 +160,23 @@ class Pins:
 
 def remove_pins(directory: Path) -> None:
     """Ends every attachment pinned in a pin directory and forgets every map, whoever pinned them."""
-    for folder in (directory / "links", *directory.glob("maps-*")):
+    for folder in (directory / "links", directory / "bcc", *directory.glob("maps-*")):
         remove_tree(folder)
     with contextlib.suppress(OSError):
         directory.rmdir()
+
+
+def _open(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Descriptors of these pins in a folder, or none at all: a part of them is of no use."""
+    found: dict[str, int] = {}
+    try:
+        for name in names:
+            found[name] = libbpf.open_pin(str(folder / name))
+    except OSError:
+        for fd in found.values():
+            os.close(fd)
+        return {}
+    return found
 
 
 def remove_tree(folder: Path) -> None:
