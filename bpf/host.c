@@ -5,8 +5,8 @@
  */
 #include <stddef.h>
 
-#include "host_capture.h"
 #include "host_lines.h"
+#include "host_read.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the rows are written for little-endian hosts, which all that have XDP drivers in Debian are"

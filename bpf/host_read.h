@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * Reading a capture of either format, a buffer at a time, and finding the way back where its framing is lost. The
+ * caller hands over a buffer and gets back how much of it was used; a record is never used by half, so what is left
+ * comes again at the front of the next buffer.
+ */
+#ifndef TM_HOST_READ_H
+#define TM_HOST_READ_H
+
+#include "host_pcapng.h"
+
+/* Looks in `p` for a record to go on with. Returns the bytes passed over, all but a header's if there is none. */
+static __u64 tm_capture_search(struct tm_capture *c, const __u8 *p, __u64 size, int final)
+{
+	__u64 at = 0, step = c->format == TM_PCAP ? 1 : 4, need = c->format == TM_PCAP ? 16 : 12;
+	__u32 type, length;
+
+	for (; at + need <= size; at += step) {
+		if (c->format == TM_PCAP) {
+			if (!tm_pcap_convincing(c, p + at))
+				continue;
+			length = tm_get32(c, p + at + 8) + c->record_header;
+			if (at + length + 16 <= size ? !tm_pcap_convincing(c, p + at + length)
+						     : !(final && at + length == size))
+				continue;
+		} else {
+			type = tm_get32(c, p + at);
+			length = tm_get32(c, p + at + 4);
+			if ((type > TM_BLOCK_ENHANCED || !type) && type != TM_BLOCK_SECTION)
+				continue;
+			if (length < 12 || length % 4 || length > TM_CAPTURE_LENGTH_MAX || at + length > size ||
+			    tm_get32(c, p + at + length - 4) != length)
+				continue;
+		}
+		c->searching = 0;
+		tm_note(c, TM_NOTE_RESUMED, c->offset + at, c->offset + at - c->lost_at);
+		return at;
+	}
+	return at;
+}
+
+static void tm_capture_lose(struct tm_capture *c, __u32 kind, __u64 value)
+{
+	tm_note(c, kind, c->offset, value);
+	c->searching = 1;
+	c->lost_at = c->offset;
+	c->skip = c->format == TM_PCAP ? 1 : 4;
+}
+
+/*
+ * Reads records from `data`. `final` says that nothing follows. Returns the bytes used; fewer than could be
+ * when rows wait to be taken (ledger.rows), or when the rest is less than a record.
+ */
+static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size, int final)
+{
+	__u64 used = 0, base = c->offset, left;
+	__u32 length, type;
+	const __u8 *p;
+
+	for (;; c->offset = base + used) {
+		left = size - used;
+		p = data + used;
+		if (c->skip) {
+			if (c->skip > left) {
+				if (final && !c->searching && c->skip > left)
+					tm_note(c, TM_NOTE_TRUNCATED, c->offset, c->skip - left);
+				c->skip = final ? 0 : c->skip - left;
+				used = size;
+				c->offset = base + used;
+				return used;
+			}
+			used += c->skip;
+			c->skip = 0;
+			continue;
+		}
+		if (c->format == TM_UNKNOWN) {
+			if (left < 24)
+				break;
+			if (tm_pcap_magic(c, p)) {
+				tm_pcap_begin(c, p);
+				if (!tm_link_known(c->interface[0].link))
+					tm_note(c, TM_NOTE_LINK_TYPE, 20, c->interface[0].link);
+				used += 24;
+				continue;
+			}
+			c->format = TM_PCAPNG;
+		}
+		if (c->searching) {
+			__u64 passed = tm_capture_search(c, p, left, final);
+
+			used += passed;
+			if (c->searching)
+				break;
+			continue;
+		}
+		if (c->format == TM_PCAP) {
+			if (left < c->record_header)
+				break;
+			if (!tm_pcap_plausible(c, p)) {
+				tm_capture_lose(c, TM_NOTE_BAD_RECORD, tm_get32(c, p + 8));
+				continue;
+			}
+			length = tm_get32(c, p + 8);
+			if (left < c->record_header + length)
+				break;
+			double at = (double)tm_get32(c, p) + (double)tm_get32(c, p + 4) * c->interface[0].per_tick;
+
+			if (!tm_ledger_begin(c->ledger, at))
+				return used;
+			tm_capture_packet(c, &c->interface[0], 1, at, p + c->record_header, length,
+					  tm_get32(c, p + 12));
+			used += c->record_header + length;
+			continue;
+		}
+		if (left < 12)
+			break;
+		memcpy(&type, p, sizeof(type));
+		if (type == TM_BLOCK_SECTION) { /* the same in both orders; the next word tells which */
+			memcpy(&length, p + 8, sizeof(length));
+			c->swapped = length == __builtin_bswap32(0x1a2b3c4d);
+		}
+		type = tm_get32(c, p);
+		length = tm_get32(c, p + 4);
+		if (length < 12 || length % 4 || length > TM_BLOCK_LENGTH_MAX) {
+			tm_capture_lose(c, TM_NOTE_BAD_BLOCK, length);
+			continue;
+		}
+		if (type == TM_BLOCK_SECTION || type == TM_BLOCK_INTERFACE || type == TM_BLOCK_PACKET ||
+		    type == TM_BLOCK_SIMPLE || type == TM_BLOCK_ENHANCED) {
+			if (length > 2 * TM_CAPTURE_LENGTH_MAX) {
+				tm_capture_lose(c, TM_NOTE_BAD_BLOCK, length);
+				continue;
+			}
+			if (left < length)
+				break;
+			if (type == TM_BLOCK_SECTION)
+				tm_section_begin(c);
+			else if (type == TM_BLOCK_INTERFACE && length >= 20)
+				tm_interface_begin(c, p + 8, length - 12);
+			else if (type != TM_BLOCK_INTERFACE && !tm_packet_block(c, type, p + 8, length - 12))
+				return used;
+			used += length;
+		} else {
+			c->skip = length;
+		}
+	}
+	if (final && size > used) {
+		if (!c->searching)
+			tm_note(c, TM_NOTE_TRUNCATED, c->offset, size - used);
+		used = size;
+	}
+	c->offset = base + used;
+	return used;
+}
+
+#endif
