@@ -54,24 +54,11 @@ def test_one_way_floods_name_the_victim(rows: list[dict[str, Any]]) -> None:
         [stream(300)],
         [flow(V, A, 443, packets=0, reply_packets=9000, reply_payload_bytes=10**7, first_flags=SYN | ACK)],
         [refused(flow(A, V, port, first_flags=FIN, tcp_flags=FIN)) for port in range(1, 3000)],
+        [flow(A, V, 40000, sport=port, first_flags=RST | ACK, tcp_flags=RST | ACK) for port in range(1, 3000)],
         [datagram(A, "ff0e::1", 5004, packets=5000, bytes=5000 * 300)],
         [flow(source, V, 80) for source in many(5000)],  # a SYN flood is told by its own detector
     ],
-    ids=[
-        "upload",
-        "quic",
-        "asymmetric",
-        "half",
-        "video",
-        "iptv",
-        "vxlan",
-        "syslog",
-        "little",
-        "download",
-        "fin scan",
-        "iptv6",
-        "syn",
-    ],
+    ids=("upload quic asymmetric half video iptv vxlan syslog little download fin-scan scanned iptv6 syn".split()),
 )
 def test_business_is_no_flood(rows: list[dict[str, Any]]) -> None:
     assert watch(Volume).see(rows) == []

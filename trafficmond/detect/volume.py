@@ -164,6 +164,7 @@ def _one_way(seen: Observation) -> Batch:
     rows["packets"] = packets[at]
     rows["bytes"] = np.where(unasked, flows["d_reply_bytes"], flows["d_bytes"])[at]
     icmp = (proto[at] == ICMP) | (proto[at] == ICMPV6)
+    rows["answer"] = (proto[at] == TCP) & ((first[at] & RST != 0) | (first[at] & (SYN | ACK) == SYN | ACK))
     rows["error"] = icmp & ~pings[at] & ~turned
     rows["weight"] = rows["packets"] / seen.span[at]
     rows["weight"][icmp] /= _ICMP_FACTOR
@@ -186,7 +187,9 @@ def _is_stream_group(rows: Batch) -> Column:
 
 
 def _is_scan(mine: Batch) -> bool:
-    """Whether one source's packets are TCP to a port each: its own detector tells of that."""
+    """Whether one source's packets are a TCP scan, a port each, or the answers of a scanned host, seen alone."""
+    if np.count_nonzero(mine["answer"]) > len(mine) / 2:
+        return True
     ports = mine["dport"][mine["proto"] == TCP]
     return len(ports) > len(mine) / 2 and len(np.unique(ports)) > len(ports) / 2
 
@@ -215,5 +218,6 @@ _ROW = np.dtype(
         ("proto", "u1"),
         ("family", "u1"),
         ("error", "?"),  # an ICMP error
+        ("answer", "?"),  # a TCP reset or SYN-ACK
     ]
 )
