@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
+from trafficmond import abi
 from trafficmond.analyze.intake import Pace
 from trafficmond.analyze.rows import ACK, BATCH, PSH, RECORD, SYN
 from trafficmond.flows.batch import DELTA, ENDPOINTS, Batch, Column, empty
@@ -42,7 +43,6 @@ timeout would break it into many flows, at regular intervals that are none of th
 
 _PORTIONS_MAX = 8640  # a day; the rest of a longer flow comes with its last portion
 _SEGMENT = 1448  # payload of a full TCP segment on Ethernet, to guess how many packets carried payload
-_FIRST_PAYLOAD = 0x02  # abi.BIT_FIRST_PAYLOAD
 _AHEAD = 2
 _LOOK_S = 0.2  # how often a reader whose rows nobody takes looks whether it should end
 _OPENING = SYN | ACK | PSH
@@ -328,7 +328,7 @@ def _deltas(rows: Batch, number: Column | int = 0, portions: Column | int = 1) -
         delta["tcp_flags"] = np.where(closing, flags, flags & _OPENING)
         delta["first_flags"] = rows[prefix + "first_flags"]
         datagrams = (rows["proto"] != TCP) & (rows[prefix + "payload_bytes"] > 0)
-        delta["bits"] |= np.where(datagrams, _FIRST_PAYLOAD, 0).astype(np.uint8)
+        delta["bits"] |= np.where(datagrams, abi.BIT_FIRST_PAYLOAD, 0).astype(np.uint8)
         delta["new"] = opening
         out.append(delta[packets > 0])
     return np.concatenate(out)

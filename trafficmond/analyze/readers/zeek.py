@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trafficmond import abi
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.jsonstream import looks_like, objects
 from trafficmond.analyze.rows import (
@@ -31,7 +32,6 @@ from trafficmond.model import Direction
 TITLE = "Zeek conn.log"
 
 _HISTORY = {"s": SYN, "h": SYN | ACK, "a": ACK, "d": PSH | ACK, "f": FIN | ACK, "r": RST}
-_SPOKE_FIRST = 0x08  # abi.BIT_SPOKE_FIRST
 _NEEDED = ("ts", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto")
 
 
@@ -96,7 +96,7 @@ def _add(fields: Mapping[str, Any], records: Records) -> None:
         (sent[0], sent[1], sent[2]),
         (replied[0], replied[1], replied[2]),
         (*flags, *reply_flags),
-        reply_bits=_SPOKE_FIRST if spoke_first else 0,
+        reply_bits=abi.BIT_SPOKE_FIRST if spoke_first else 0,
         direction=Direction.EGRESS if str(fields.get("local_orig")).upper() in ("T", "TRUE") else Direction.INGRESS,
     )
 
