@@ -213,7 +213,7 @@ def test_without_bpffs_it_says_what_to_mount(lab: Lab, prepared: Daemon) -> None
         lab,
         SETTINGS,
         arguments=["-c", str(prepared.config)],
-        prefix=["unshare", "--mount", "sh", "-c", 'umount -l /sys/fs/bpf; exec "$@"', "sh"],
+        prefix=["unshare", "--mount", "sh", "-c", 'umount -l /sys/fs/bpf && exec "$@"', "sh"],
     )
     try:
         code, said = outcome(daemon)
