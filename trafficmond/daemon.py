@@ -36,7 +36,7 @@ from trafficmond.model import Reason
 from trafficmond.notify import Notifier
 from trafficmond.pipeline import Pipeline
 from trafficmond.policy.explain import overlapping
-from trafficmond.rulebook import Rulebook
+from trafficmond.rulebook import Guard, Rulebook
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.store.records import Ban, Change
@@ -96,13 +96,15 @@ class Daemon:
 
     async def _start(self) -> None:
         settings, now = self.settings, time.time()
+        # Looked up while the kernel verifies the programs: netlink's library takes as long to load as they do.
+        guard = asyncio.get_running_loop().run_in_executor(None, self._guard)
         self.datapath = Datapath(_options(settings))
         try:
             self.rulebook = Rulebook(settings, self.datapath.install, self.datapath.clock.to_jiffies)
             self.bans = BanList(self.datapath.bans, self._bans_changed)
             self.response = Response(settings.response, self._is_protected)
             self.pipeline = Pipeline(settings, self.store, self.sinks, self.hub, self._respond, now)
-            await self._load_rules()
+            await self._load_rules(await guard)
             stored = await asyncio.wrap_future(self.store.load_bans())
             self.bans.restore(stored, now)
             self.look_at_interfaces()
@@ -112,10 +114,10 @@ class Daemon:
             del self.datapath
             raise
 
-    async def _load_rules(self) -> None:
+    async def _load_rules(self, guard: Guard) -> None:
         """The first set of rules. Broken files stop a fresh start, but not one that finds good rules in the kernel."""
         try:
-            await self.rulebook.load(guard=self._guard())
+            await self.rulebook.load(guard=guard)
         except ConfigError as error:
             if not self.datapath.loaded.reused:
                 raise
@@ -306,14 +308,14 @@ class Daemon:
         watched |= {change.interface for change in self.datapath.refused.values()}
         return [name for name in self.settings.interfaces if interfaces.is_plain_name(name) and name not in watched]
 
-    def _guard(self) -> list[tuple[str, str]]:
+    def _guard(self) -> Guard:
         if not self.settings.policy.guard:
             return []
         try:
             found = lifelines()
         except DatapathError as error:
             self.warnings["guard"] = f"the guard does not know this host's addresses: {error}"
-            return list(self.rulebook.guard)
+            return list(self.rulebook.guard) if hasattr(self, "rulebook") else []
         self.warnings.pop("guard", None)
         return found
 
