@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -121,7 +120,7 @@ class Datapath:
         for each in connections():
             key = np.zeros(1, abi.CONN_KEY)
             key["remote"], key["local"] = _mapped(each.remote), _mapped(each.local)
-            key["remote_port"], key["local_port"] = socket.htons(each.remote_port), socket.htons(each.local_port)
+            key["remote_port"], key["local_port"] = each.remote_port, each.local_port
             key["proto"] = each.proto
             libbpf.update(self.loaded.maps["tm_conns"], key.tobytes(), now)
 
