@@ -58,7 +58,24 @@ def test_one_way_floods_name_the_victim(rows: list[dict[str, Any]]) -> None:
         [datagram(A, "ff0e::1", 5004, packets=5000, bytes=5000 * 300)],
         [flow(source, V, 80) for source in many(5000)],  # a SYN flood is told by its own detector
     ],
-    ids=("upload quic asymmetric half video iptv vxlan syslog little download fin-scan scanned iptv6 syn".split()),
+    ids=(
+        [
+            "upload",
+            "quic",
+            "asymmetric",
+            "half",
+            "video",
+            "iptv",
+            "vxlan",
+            "syslog",
+            "little",
+            "download",
+            "fin-scan",
+            "scanned",
+            "iptv6",
+            "syn",
+        ]
+    ),
 )
 def test_business_is_no_flood(rows: list[dict[str, Any]]) -> None:
     assert watch(Volume).see(rows) == []
