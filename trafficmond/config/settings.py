@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trafficmond.config.declare import PATH, duration, setting, size, table, tables
+from trafficmond.config.declare import PATH, duration, rate, setting, size, table, tables
 from trafficmond.config.target import export_url, parse_target
 
 CONFIG_FILE = Path("/etc/trafficmon/trafficmond.toml")
@@ -250,13 +250,20 @@ class Export:
         help="ClickHouse: what may wait in state_dir while the server is away; beyond it the buffer fills.",
     )
     biflow: bool = setting(
-        True, help="IPFIX: both directions of a flow in one record (RFC 5103); false: a record for each."
+        False,
+        help="IPFIX: both directions of a flow in one record (RFC 5103). nfdump reads such; a collector that does not "
+        "would miss the replies.",
     )
     mtu: int = setting(
         1500, min=576, max=65535, help="IPFIX over UDP: the path's MTU in bytes; messages are made to fit."
     )
     template_interval: float = duration(
         "1m", min="1s", max="1h", help="IPFIX over UDP: templates are sent again this often (RFC 7011 section 8.4)."
+    )
+    max_rate: float = rate(
+        "2000/s",
+        min="1/s",
+        help="IPFIX over UDP: messages a second; a faster burst overflows a collector's socket unnoticed.",
     )
     observation_domain: int = setting(
         1, min=0, max=(1 << 32) - 1, help="IPFIX: the observation domain id; one for each exporter at an address."
