@@ -1,0 +1,1 @@
+"""What leaves the host: reports of flows to IPFIX collectors and ClickHouse."""

@@ -1,0 +1,147 @@
+"""IPFIX over UDP and TCP (RFC 7011 section 10): the sockets, and when templates are sent again."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Iterable
+
+from trafficmond.config.settings import Export
+from trafficmond.config.target import Target
+from trafficmond.export.ipfix import Part, Stream, parts
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.names import Names
+
+_IP_UDP_BYTES = 48  # of IPv6 and UDP; IPv4's are fewer
+_TCP_MESSAGE_BYTES = 16384
+_TIMEOUT_S = 10.0
+_BURST = 16  # datagrams at once
+
+
+class _Collector:
+    """What both transports share: the counters, and how rows become parts of messages."""
+
+    gather_s = 0.0
+    max_bytes = _TCP_MESSAGE_BYTES
+
+    def __init__(self, target: Target, export: Export) -> None:
+        self.sent = self.lost = self.waiting = 0
+        self.error = ""
+        self._target = target
+        self._export = export
+        self._stream = Stream(export.observation_domain)
+        self._socket: socket.socket | None = None
+
+    def pack(self, rows: Batch, names: Names) -> Iterable[Part]:  # noqa: ARG002 - IPFIX has numbers, not names
+        """Parts of messages."""
+        return parts(rows, self.max_bytes, biflow=self._export.biflow)
+
+    def close(self, deadline: float) -> None:  # noqa: ARG002 - nothing waits here
+        """Close the socket."""
+        self._hang_up()
+
+    def _connect(self, kind: socket.SocketKind) -> socket.socket:
+        """A socket connected to the first address that answers. Raises OSError."""
+        found = socket.getaddrinfo(self._target.host, self._target.port, type=kind)
+        for at, (family, _, protocol, _, address) in enumerate(found):
+            candidate = socket.socket(family, kind, protocol)
+            candidate.settimeout(_TIMEOUT_S)
+            try:
+                candidate.connect(address)
+            except OSError:
+                candidate.close()
+                if at == len(found) - 1:
+                    raise
+            else:
+                return candidate
+        raise OSError(f"{self._target.host} has no address")
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class UdpCollector(_Collector):
+    """By datagrams. `sent` is what left this host; where nobody takes a datagram the kernel may say so later, and what
+    was in it counts as lost too."""
+
+    def __init__(self, target: Target, export: Export) -> None:
+        super().__init__(target, export)
+        self.max_bytes = export.mtu - _IP_UDP_BYTES
+        self._templates_due = 0.0
+        self._before = 0  # flows of the datagram before
+        self._next = 0.0  # when the next datagram may leave
+
+    def send(self, part: Part) -> None:
+        """Send one message, templates first where they are due. Raises OSError if it did not leave this host."""
+        try:
+            if self._socket is None:
+                self._socket = self._connect(socket.SOCK_DGRAM)
+                self._templates_due = 0.0
+            now = time.monotonic()
+            if now >= self._templates_due:
+                for message in self._stream.templates(self.max_bytes, time.time()):
+                    self._datagram(self._socket, message)
+                self._templates_due = now + self._export.template_interval
+            self._datagram(self._socket, self._stream.message(part.sets, part.records, time.time()))
+        except OSError as error:
+            self._hang_up()  # addresses and routes may have changed
+            raise OSError(error.errno, f"{self._target}: {error.strerror or error}") from error
+        self.sent += part.flows
+        self._before = part.flows
+
+    def _datagram(self, connected: socket.socket, message: bytes) -> None:
+        self._pace()
+        try:
+            connected.send(message)
+        except ConnectionRefusedError:
+            # Says that nobody took the datagram before (ICMP port unreachable); this one has not been tried.
+            self.error = f"{self._target}: nobody listens there"
+            self.lost += self._before
+            self._before = 0
+            connected.send(message)
+        else:
+            self.error = "" if self._before else self.error
+
+    def _pace(self) -> None:
+        """Wait so that no more than a small burst exceeds the rate; a collector's socket holds some hundred."""
+        gap, now = 1 / self._export.max_rate, time.monotonic()
+        self._next = max(self._next, now - _BURST * gap) + gap
+        if self._next > now:
+            time.sleep(self._next - now)
+
+
+class TcpCollector(_Collector):
+    """By a connection. What the peer's kernel took and its program never read is beyond knowing."""
+
+    def send(self, part: Part) -> None:
+        """Send one message. Raises OSError; the next call connects anew, with templates and sequence from the start."""
+        try:
+            if self._socket is not None and self._has_closed(self._socket):
+                self._hang_up()
+            if self._socket is None:
+                self._socket = self._connect(socket.SOCK_STREAM)
+                self._stream = Stream(self._export.observation_domain)
+                for message in self._stream.templates(self.max_bytes, time.time()):
+                    self._socket.sendall(message)
+            self._socket.sendall(self._stream.message(part.sets, part.records, time.time()))
+        except OSError as error:
+            self._hang_up()
+            raise OSError(error.errno, f"{self._target}: {error.strerror or error}") from error
+        self.sent += part.flows
+
+    @staticmethod
+    def _has_closed(connected: socket.socket) -> bool:
+        """Whether the collector hung up; it never sends anything, so whatever there is to read means that."""
+        poll = select.poll()
+        poll.register(connected, select.POLLIN | select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
+        super()._hang_up()
