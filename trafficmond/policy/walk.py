@@ -48,11 +48,13 @@ def lookup(
     """(verdict word, record index or -1) of each left-aligned address at that moment."""
     leaf = leaves(words, family, direction, hi, lo)
     records = words[int(words[abi.HDR_RECORDS]) * UNIT_WORDS :].view(abi.RECORD)
+    recorded = leaf & LEAF_RECORD != 0
+    if not recorded.any():  # there may be no record at all
+        return leaf, np.full(len(leaf), -1)
     while True:
-        recorded = leaf & LEAF_RECORD != 0
         index = np.where(recorded, leaf & LEAF_INDEX, 0).astype(np.int64)
         ended = recorded & (records["expires"][index] != 0) & (records["expires"][index] <= jiffies)
         if not ended.any():
-            break
+            return np.where(recorded, records["verdict"][index], leaf), np.where(recorded, index, -1)
         leaf = np.where(ended, records["parent"][index], leaf)
-    return np.where(recorded, records["verdict"][index], leaf), np.where(recorded, index, -1)
+        recorded = leaf & LEAF_RECORD != 0
