@@ -36,9 +36,12 @@ class Carrier(Protocol[P]):
 
     sent: int  # flows that arrived, as far as the protocol tells
     lost: int  # flows that are known to have been lost on the way
-    waiting: int  # flows that the carrier itself keeps until they arrive
     error: str  # why nothing arrives now; empty where all is well
     gather_s: float  # how long flows are collected to be sent together
+
+    @property
+    def waiting(self) -> int:
+        """Flows that the carrier itself keeps until they arrive."""
 
     def pack(self, rows: Batch, names: Names) -> Iterable[P]:
         """Make parcels of at most SLICE_ROWS reports."""

@@ -25,9 +25,10 @@ class _Collector:
 
     gather_s = 0.0
     max_bytes = _TCP_MESSAGE_BYTES
+    waiting = 0
 
     def __init__(self, target: Target, export: Export) -> None:
-        self.sent = self.lost = self.waiting = 0
+        self.sent = self.lost = 0
         self.error = ""
         self._target = target
         self._export = export

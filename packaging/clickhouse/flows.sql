@@ -1,0 +1,46 @@
+-- The fleet's flows in ClickHouse, as trafficmond's [[export]] fills it and `trafficctl flows --from` asks it.
+-- Runs on 18.16 (Debian's) and on every later version:
+--     clickhouse-client --multiquery < flows.sql
+-- See docs/export.md for users, retention and what newer servers can do besides.
+
+CREATE DATABASE IF NOT EXISTS trafficmon;
+
+-- One row a flow and reporting interval, as `flows` of flows.db (docs/flows-db.md), and whose it is:
+--   sensor   the host that saw it
+--   batch    what was sent together; a batch is inserted whole or not at all
+--   row      its place in the batch; (batch, row) names a row for ever
+--   day      of last_seen, UTC
+--   src, dst addresses as 16 bytes, IPv4 mapped into IPv6: what prefixes are looked for in
+-- A batch that had to be sent twice is there once: merges keep one of the rows with equal keys, FINAL shows one before.
+CREATE TABLE IF NOT EXISTS trafficmon.flows
+(
+    day Date,
+    sensor String,
+    batch String,
+    row UInt32,
+    first_seen Float64,
+    last_seen Float64,
+    src FixedString(16),
+    dst FixedString(16),
+    src_port UInt16,
+    dst_port UInt16,
+    protocol String,
+    protocol_num UInt8,
+    packets UInt64,
+    bytes UInt64,
+    reply_packets UInt64,
+    reply_bytes UInt64,
+    tcp_flags UInt8,
+    reply_tcp_flags UInt8,
+    action String,
+    rule String,
+    interface String,
+    direction String,
+    vlan UInt16,
+    community_id String,
+    src_ip String ALIAS if(substring(src, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString(src), 8), IPv6NumToString(src)),
+    dst_ip String ALIAS if(substring(dst, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString(dst), 8), IPv6NumToString(dst))
+)
+ENGINE = ReplacingMergeTree()
+PARTITION BY day
+ORDER BY (last_seen, batch, row);

@@ -1,0 +1,155 @@
+"""ClickHouse: batches into a spool on the disk, and from there to the server, at least once and in effect once.
+
+A batch is one block into one partition, which the server takes whole or not at all. Where an answer was lost (a
+connection broke, this process ended) the server is asked whether it has the batch before it gets it again. Should
+both cross, the rows have equal keys, of which the table keeps one (packaging/clickhouse/flows.sql).
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trafficmond.config.settings import Export
+from trafficmond.config.target import Target
+from trafficmond.export.clickhouse_http import Server, Settings, literal
+from trafficmond.export.native import COLUMNS, Block, block, by_day
+from trafficmond.export.spool import Entry, Spool
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.names import Names
+
+INSERT = f"INSERT INTO flows ({', '.join(COLUMNS)}) FORMAT Native"
+
+_RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+_NAP_S = 0.5  # between looks at whether it is time to end
+# Settings of newer servers: a repeated batch is recognised by its name, and an answer means that it is stored.
+_NEWER: Settings = {"insert_deduplication_token": "", "async_insert": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A block and its name."""
+
+    batch: str
+    block: Block
+
+    @property
+    def flows(self) -> int:
+        """Reports in it."""
+        return self.block.rows
+
+
+class ClickHouse:
+    """The carrier: `send` keeps a parcel in the spool; a thread of its own takes it from there to the server."""
+
+    def __init__(self, target: Target, export: Export, folder: Path) -> None:
+        """Goes on with what waits in `folder`. Raises OSError if it cannot be used."""
+        self.gather_s = export.batch_interval
+        self.sent = self.lost = 0
+        self.error = ""
+        self._sensor = export.sensor or socket.gethostname()
+        self._spool = Spool(folder, export.spool_size)
+        self._batch = f"{self._sensor}-{secrets.token_hex(8)}"
+        self._batches = 0
+        self._target = target
+        self._password_file = export.password_file
+        self._server: tuple[Server, Settings] | None = None
+        self._in_doubt: Path | None = None  # the entry that may have arrived, though no answer did
+        self._stop_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name="clickhouse", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Flows in the spool."""
+        return self._spool.flows
+
+    def pack(self, rows: Batch, names: Names) -> Iterable[Parcel]:
+        """A parcel for each day there is."""
+        for each in by_day(rows):
+            self._batches += 1
+            batch = f"{self._batch}-{self._batches}"
+            yield Parcel(batch, block(each, names, self._sensor, batch))
+
+    def send(self, parcel: Parcel) -> None:
+        """Keep it on the disk until the server has it. Raises OSError if the spool is full or cannot be written."""
+        made = parcel.block
+        self._spool.put(made.rows, {"batch": parcel.batch, "first": made.first, "last": made.last}, made.body)
+
+    def close(self, deadline: float) -> None:
+        """Send by `deadline` what can be sent; the rest waits on the disk for the next start."""
+        self._stop_at = deadline
+        self._thread.join(max(0.0, deadline - time.monotonic()) + _NAP_S)
+
+    # ---- the thread ----
+
+    def _run(self) -> None:
+        failures = 0
+        while True:
+            entry = self._spool.oldest(_NAP_S)
+            if entry is None:
+                if self._stop_at is not None:
+                    break
+                continue
+            try:
+                self._deliver(entry)
+            except Exception as error:  # noqa: BLE001 - whatever the server says, the flows stay on the disk
+                self.error = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+                self._hang_up()
+                retry_at = time.monotonic() + _RETRY_S[min(failures, len(_RETRY_S) - 1)]
+                failures += 1
+                while time.monotonic() < retry_at and self._stop_at is None:
+                    time.sleep(_NAP_S)
+            else:
+                self.error, failures = "", 0
+            if self._stop_at is not None and (failures or time.monotonic() >= self._stop_at):
+                break
+        self._hang_up()
+
+    def _deliver(self, entry: Entry) -> None:
+        try:
+            about, body = self._spool.read(entry)
+        except ValueError:
+            self.lost += entry.flows
+            self._spool.remove(entry)
+            return
+        server, settings = self._connected()
+        if not ((entry.left or entry.path == self._in_doubt) and self._has(server, about)):
+            self._in_doubt = entry.path
+            if "insert_deduplication_token" in settings:
+                settings = {**settings, "insert_deduplication_token": str(about["batch"])}
+            server.insert(INSERT, body, settings)
+        self._spool.remove(entry)
+        self._in_doubt = None
+        self.sent += entry.flows
+
+    def _connected(self) -> tuple[Server, Settings]:
+        """The server, and those of _NEWER that it knows; asked anew after each failure, for it may be another one."""
+        if self._server is None:
+            server = Server(self._target, _password(self._password_file))
+            names = ", ".join(f"'{name}'" for name in _NEWER)
+            known = {row[0] for row in server.ask(f"SELECT name FROM system.settings WHERE name IN ({names})")}
+            self._server = server, {name: value for name, value in _NEWER.items() if name in known}
+        return self._server
+
+    def _hang_up(self) -> None:
+        if self._server is not None:
+            self._server[0].close()
+            self._server = None
+
+    def _has(self, server: Server, about: dict[str, Any]) -> bool:
+        """Whether the server has the batch; the times let it look at few rows."""
+        batch = literal(str(about["batch"]))
+        when = f"last_seen >= {float(about['first'])!r} AND last_seen <= {float(about['last'])!r}"
+        return bool(server.ask(f"SELECT count() FROM flows WHERE {when} AND batch = {batch}")[0][0])
+
+
+def _password(path: Path | None) -> str:
+    """The file's first line. Raises OSError."""
+    return (path.read_text("utf-8").splitlines() or [""])[0].strip() if path else ""

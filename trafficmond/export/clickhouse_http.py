@@ -1,0 +1,78 @@
+"""ClickHouse's HTTP interface, as much of it as inserting and asking needs. Blocks; for threads and commands."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from trafficmond.config.target import Target
+
+Settings = dict[str, str | int]
+
+_ERROR_CHARACTERS = 300
+
+
+class ServerError(OSError):
+    """The server answered, and it was no."""
+
+
+class Server:
+    """One server, one connection kept open between questions. For one thread at a time."""
+
+    def __init__(self, target: Target, password: str = "", timeout_s: float = 30.0) -> None:
+        self._target = target
+        self._password = password or target.password
+        self._timeout_s = timeout_s
+        self._connection: http.client.HTTPConnection | None = None
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def insert(self, sql: str, body: bytes, settings: Settings) -> None:
+        """`INSERT ... FORMAT ...` with its data. Raises OSError; the rows may be there nevertheless."""
+        self._post({"query": sql, **settings}, body)
+
+    def ask(self, sql: str) -> list[list[Any]]:
+        """The rows of a SELECT. Raises OSError."""
+        reply = self._post({"output_format_json_quote_64bit_integers": 0}, f"{sql}\nFORMAT JSONCompact".encode())
+        try:
+            rows: list[list[Any]] = json.loads(reply)["data"]
+        except (ValueError, KeyError, TypeError):
+            # Having begun to answer, the server can say what went wrong only in the text.
+            raise ServerError(0, self._complaint(reply)) from None
+        return rows
+
+    def _post(self, parameters: Settings, body: bytes) -> bytes:
+        target = self._target
+        headers = {"X-ClickHouse-User": target.user}
+        if self._password:
+            headers["X-ClickHouse-Key"] = self._password
+        path = "/?" + urlencode({"database": target.database, **parameters}, quote_via=quote)
+        if self._connection is None:
+            kind = http.client.HTTPSConnection if target.scheme.endswith("https") else http.client.HTTPConnection
+            self._connection = kind(target.host, target.port, timeout=self._timeout_s)
+        try:
+            self._connection.request("POST", path, body, headers)
+            response = self._connection.getresponse()
+            reply = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise OSError(getattr(error, "errno", None) or 0, f"{target}: {reason}") from error
+        if response.status != http.client.OK:
+            raise ServerError(response.status, self._complaint(reply))
+        return reply
+
+    def _complaint(self, reply: bytes) -> str:
+        text = " ".join(reply.decode("utf-8", "replace").split())[-_ERROR_CHARACTERS:]
+        return f"{self._target}: {text or 'an empty answer'}"
+
+
+def literal(text: str) -> str:
+    """`text` quoted for ClickHouse's SQL."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

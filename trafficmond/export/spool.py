@@ -1,0 +1,108 @@
+"""A bounded queue on the disk: what was put is there after a crash, in order, until it is taken off.
+
+One file an entry: a line of JSON, then the body. A file has its name only once it is whole and on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import threading
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_SUFFIX = ".batch"
+_FRESH = ".fresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file. `left` is of a former process: whether it was sent is not known."""
+
+    path: Path
+    flows: int
+    size_bytes: int
+    left: bool
+
+
+class Spool:
+    """A folder of entries. One thread may put while another reads and removes."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        """Goes on with what is there. Raises OSError if the folder cannot be made or read."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._entries: deque[Entry] = deque()
+        self._wake = threading.Condition()
+        self.bytes = self.flows = 0
+        for path in sorted(folder.iterdir()):
+            if path.suffix == _FRESH:
+                path.unlink(missing_ok=True)
+            elif path.suffix == _SUFFIX:
+                flows = path.stem.partition("-")[2]
+                self._add(Entry(path, int(flows) if flows.isdigit() else 0, path.stat().st_size, True))
+        last = self._entries[-1].path.stem.partition("-")[0] if self._entries else "0"
+        self._number = int(last) if last.isdigit() else 0
+
+    def _add(self, entry: Entry) -> None:
+        self._entries.append(entry)
+        self.bytes += entry.size_bytes
+        self.flows += entry.flows
+
+    def put(self, flows: int, about: dict[str, Any], body: bytes) -> None:
+        """Keep an entry; when this returns it is on the disk. Raises OSError if it does not fit or cannot be written;
+        then nothing is kept."""
+        data = json.dumps({**about, "bytes": len(body)}).encode() + b"\n" + body
+        if self.bytes + len(data) > self._max_bytes:
+            raise OSError(errno.ENOSPC, f"the spool {self._folder} is full")
+        path = self._folder / f"{self._number + 1:012d}-{flows}{_SUFFIX}"
+        fresh = path.with_suffix(_FRESH)
+        try:
+            with fresh.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            raise
+        self._sync_folder()
+        with self._wake:
+            self._number += 1
+            self._add(Entry(path, flows, len(data), False))
+            self._wake.notify()
+
+    def oldest(self, timeout_s: float) -> Entry | None:
+        """The oldest entry, waiting for one; None if none came in time."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._entries, timeout_s)
+            return self._entries[0] if self._entries else None
+
+    def read(self, entry: Entry) -> tuple[dict[str, Any], bytes]:
+        """What was put. Raises OSError if the file cannot be read, ValueError if it is damaged."""
+        line, _, body = entry.path.read_bytes().partition(b"\n")
+        about = json.loads(line)
+        if not isinstance(about, dict) or about.get("bytes") != len(body):
+            raise ValueError(f"{entry.path}: is damaged")
+        return about, body
+
+    def remove(self, entry: Entry) -> None:
+        """Take the oldest entry off. Raises OSError if the disk refuses; then it stays the oldest."""
+        entry.path.unlink(missing_ok=True)
+        with self._wake:
+            self._entries.popleft()
+            self.bytes -= entry.size_bytes
+            self.flows -= entry.flows
+
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
