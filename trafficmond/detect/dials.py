@@ -161,6 +161,13 @@ def _explained(dials: Batch) -> Column:
     return explained
 
 
+def _joined(one: Batch, of_one: Column, other: Batch, of_other: Column) -> Batch:
+    """The chosen rows of both, without a copy where one of them is chosen whole and the other not at all."""
+    if not of_one.any() and of_other.all():
+        return other
+    return np.concatenate([one[of_one], other[of_other]])
+
+
 class Dials:
     """New dials in, judged dials out, `GRACE_S` later.
 
@@ -185,9 +192,10 @@ class Dials:
         excess = np.flatnonzero(fresh_waits)[max(0, self._capacity - int(np.count_nonzero(waits))) :]
         fresh_waits[excess] = False
         self.early += len(excess)
-        judged = np.concatenate([self._pending[~waits], fresh[~fresh_waits]])
-        pending = np.concatenate([self._pending[waits], fresh[fresh_waits]])
-        self._pending = pending[np.argsort(pending["id"])]
+        judged = _joined(self._pending, ~waits, fresh, ~fresh_waits)
+        if fresh_waits.any() or not waits.all():
+            pending = _joined(self._pending, waits, fresh, fresh_waits)
+            self._pending = pending[np.argsort(pending["id"])]
         explained = _explained(judged)
         if explained.any():
             judged = judged[~explained]
