@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trafficmond.config.target import Target
 
 
 def duration(text: str) -> float:
@@ -74,6 +78,19 @@ def port(text: str) -> int:
     if number > 65535:
         raise argparse.ArgumentTypeError(f"{number} is no port; the largest is 65535")
     return number
+
+
+def fleet(text: str) -> Target:
+    """A ClickHouse that flows are sent to: "clickhouse://USER@HOST:PORT/DATABASE"."""
+    from trafficmond.config.target import parse_target
+
+    try:
+        target = parse_target(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if target.is_ipfix:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be asked; write clickhouse://HOST:PORT/DATABASE")
+    return target
 
 
 def count(text: str) -> int:

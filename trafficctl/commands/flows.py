@@ -10,10 +10,13 @@ Examples:
   trafficctl flows --since 1h --group-by src,dport --sort bytes --limit 20
   trafficctl flows --since 1d --limit 1000000 -o csv > flows.csv
   trafficctl flows --since 1h --sql            the SQL that answers, for sqlite3 flows.db
+  trafficctl flows --from clickhouse://ch:8123/trafficmon --since 1h --group-by sensor
+                                               a fleet's flows; $CLICKHOUSE_PASSWORD is the user's password
 """
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
@@ -38,11 +41,20 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-r", "--reverse", action="store_true", help="the smallest, or the earliest, first")
     parser.add_argument("--group-by", metavar="COLUMNS", help="sums by these columns, separated by commas")
     parser.add_argument("--limit", metavar="N", type=values.count, default=100, help="how many rows at most (100)")
+    parser.add_argument(
+        "--from",
+        dest="fleet",
+        metavar="URL",
+        type=values.fleet,
+        help="ask clickhouse://USER@HOST:PORT/DATABASE instead",
+    )
     parser.add_argument("--sql", action="store_true", help="show the SQL instead of its answer")
 
 
 def run(args: Namespace) -> int:
     """Show the flows; 1 if there are none."""
+    if args.fleet:
+        return _ask_fleet(args)
     with session.connect(args) as client:
         client.patient()
         if args.sql:
@@ -50,6 +62,22 @@ def run(args: Namespace) -> int:
             session.output(args).report({"sql": reply["sql"]}, lambda value, *_: [value["sql"]])
             return exits.DONE
         return _show(args, client)
+
+
+def _ask_fleet(args: Namespace) -> int:
+    from trafficctl.render.columns import FLEET, grouped_columns
+    from trafficmond.export.clickhouse_query import fleet_flows, fleet_question
+    from trafficmond.store.query import Filter
+
+    query = _query(args)
+    asked = fleet_question(Filter(**{**query, "group_by": tuple(query["group_by"] or ())}))
+    if args.sql:
+        session.output(args).report({"sql": asked.sql}, lambda value, *_: [value["sql"]])
+        return exits.DONE
+    rows = fleet_flows(args.fleet, asked, os.environ.get("CLICKHOUSE_PASSWORD", ""))
+    shown = grouped_columns(asked.columns) if args.group_by else FLEET
+    found = session.output(args).rows(rows, shown, fields=asked.columns, empty="no such flows")
+    return exits.DONE if found else exits.NO
 
 
 def _query(args: Namespace) -> dict[str, Any]:

@@ -89,6 +89,9 @@ FLOWS = (
     Column("interface", "INTERFACE", weight=3),
 )
 
+# Of many hosts: whose they are before all else.
+FLEET = (Column("sensor", "SENSOR", weight=9, shrinks_to=8), *FLOWS)
+
 _BY_FIELD = {
     **{column.key: column for column in FLOWS if not column.of},
     "first_seen": Column("first_seen", "FIRST SEEN", units.when, weight=3),

@@ -1,0 +1,132 @@
+"""The fleet's flows, asked with the filters that flows.db is asked with (store/query.py), in ClickHouse's SQL.
+
+The SQL is complete as it stands, so what `--sql` prints is what runs. FINAL leaves out what was sent twice.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trafficmond.config.target import Target
+from trafficmond.errors import ConfigError, Mistake, StoreError
+from trafficmond.export.clickhouse_http import Server, ServerError, literal
+from trafficmond.model import Action
+from trafficmond.protocols import protocol_number
+from trafficmond.store.query import Filter, question
+from trafficmond.store.schema import FLOW_COLUMNS
+
+SENSOR = "sensor"  # the column that a fleet has and a host's own flows.db has not
+
+_TOTALS = {
+    "flows": "count()",
+    "packets": "sum(packets)",
+    "bytes": "sum(bytes)",
+    "reply_packets": "sum(reply_packets)",
+    "reply_bytes": "sum(reply_bytes)",
+    "first_seen": "min(first_seen)",
+    "last_seen": "max(last_seen)",
+}
+_V4_MAPPED = bytes(10) + b"\xff\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class FleetQuestion:
+    """The SQL of a filter, and the names of the columns it answers with."""
+
+    sql: str
+    columns: tuple[str, ...]
+
+
+def fleet_question(wanted: Filter) -> FleetQuestion:
+    """The question a filter asks of a fleet: as of one host, and `sensor` besides, to be shown, grouped and sorted by.
+
+    Raises ConfigError with every part of it that makes no sense.
+    """
+    question(replace(wanted, group_by=tuple(name for name in wanted.group_by if name != SENSOR), sort=None))
+    groups = tuple(dict.fromkeys(map(_column, wanted.group_by)))
+    columns = (*groups, *_TOTALS) if groups else (SENSOR, *FLOW_COLUMNS)
+    sort = wanted.sort or ("bytes" if groups else "last_seen")
+    name = sort.removeprefix("-")
+    column = name if name in columns else _column(name)
+    if column not in columns:
+        what = f"{name!r} is no column of the answer; use {', '.join(columns)}"
+        raise ConfigError([Mistake("sort", what)])
+    order = _TOTALS.get(column, column) if groups else column
+
+    chosen = [*groups, *_TOTALS.values()] if groups else columns
+    lines = [f"SELECT {', '.join(chosen)}", "FROM flows FINAL"]
+    conditions = list(_conditions(wanted))
+    if conditions:
+        lines.append("WHERE " + "\n  AND ".join(conditions))
+    if groups:
+        lines.append(f"GROUP BY {', '.join(groups)}")
+    lines += [f"ORDER BY {order} {'ASC' if sort.startswith('-') else 'DESC'}", f"LIMIT {wanted.limit}"]
+    return FleetQuestion("\n".join(lines), columns)
+
+
+def fleet_flows(target: Target, asked: FleetQuestion, password: str = "") -> Iterator[dict[str, Any]]:
+    """The rows that answer. Raises StoreError if the server cannot be reached or refuses."""
+    server = Server(target, password)
+    try:
+        rows: Sequence[Sequence[Any]] = server.ask(asked.sql)
+    except ServerError as error:
+        raise StoreError(
+            str(error.strerror), hint="check database, user and password; flows.sql makes the table (see export.md)"
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            str(error.strerror), hint="check that ClickHouse runs there and is allowed to be asked"
+        ) from error
+    finally:
+        server.close()
+    for row in rows:
+        yield dict(zip(asked.columns, row, strict=True))
+
+
+def _column(name: str) -> str:
+    """The column that a person means ("src": "src_ip"); the name itself where it means none."""
+    if name == SENSOR or name in FLOW_COLUMNS:
+        return name
+    try:
+        return question(Filter(group_by=(name,))).columns[0]
+    except ConfigError:
+        return name
+
+
+def _conditions(wanted: Filter) -> Iterator[str]:
+    if wanted.since is not None:
+        yield f"last_seen >= {wanted.since!r}"
+    if wanted.until is not None:
+        yield f"last_seen <= {wanted.until!r}"
+    if wanted.src is not None:
+        yield _within("src", wanted.src)
+    if wanted.dst is not None:
+        yield _within("dst", wanted.dst)
+    if wanted.host is not None:
+        yield f"({_within('src', wanted.host)} OR {_within('dst', wanted.host)})"
+    if wanted.port is not None:
+        yield f"(src_port = {wanted.port} OR dst_port = {wanted.port})"
+    if wanted.proto is not None:
+        yield f"protocol_num = {protocol_number(wanted.proto)}"
+    if wanted.action is not None:
+        yield f"action = {literal(str(Action.parse(wanted.action)))}"
+    if wanted.rule is not None:
+        yield f"rule = {literal(wanted.rule)}"
+    if wanted.interface is not None:
+        yield f"interface = {literal(wanted.interface)}"
+
+
+def _within(column: str, text: str) -> str:
+    network = ipaddress.ip_network(text, strict=False)
+    low, high = (_bytes(address) for address in (network.network_address, network.broadcast_address))
+    if low == high:
+        return f"{column} = {low}"
+    return f"({column} >= {low} AND {column} <= {high})"
+
+
+def _bytes(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    packed = address.packed if address.version == 6 else _V4_MAPPED + address.packed
+    return f"toFixedString(unhex('{packed.hex()}'), 16)"
