@@ -18,7 +18,7 @@ from tmlab.packets import udp
 
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.datapath import Datapath, Options
-from trafficmond.datapath.ledger import Ledger
+from trafficmond.datapath.ledger import mapped
 from trafficmond.datapath.loader import Sizes, load_libbpf, possible_cpus
 from trafficmond.model import Action
 from trafficmond.policy.ids import RuleIds
@@ -53,7 +53,7 @@ def _drains(others: Contestants, sizes: Sizes, packets: int) -> Iterator[tuple[f
     loaded = load_libbpf(sizes, {}, None)
     try:
         clock = Clock(loaded)
-        ledger = Ledger(loaded, sizes, clock)
+        ledger = mapped(loaded, sizes, clock)
         for turn in range(ROUNDS + 1):
             others.rewind()
             bpf.run(others.before(loaded.programs["tm_xdp"]), PACKET, packets)
