@@ -72,7 +72,7 @@ class Pipeline:
         self.moment = Moment(now, seconds, changed)
         self._emit(deltas, now, int(EVENTS_PER_S * min(seconds, 60.0)))
         try:
-            updates = self.engine.feed(changed, now)
+            updates = self.engine.feed(changed, now, seconds)
         except Exception:  # noqa: BLE001  (no packet may stop the daemon)
             self.report_failure("detection failed on a batch; it goes on with the next")
         else:
