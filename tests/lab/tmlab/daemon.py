@@ -84,7 +84,11 @@ class Daemon:
 
     def __enter__(self) -> Daemon:
         mount_bpffs()
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.remove()
+            raise
         return self
 
     def __exit__(

@@ -118,7 +118,7 @@ class Lab:
         suffix: str | None = None,
         keep: bool = False,
     ) -> None:
-        tag = f"{os.getpid():x}{next(_serial):x}" if suffix is None else suffix
+        tag = f"{os.getpid()}-{next(_serial)}" if suffix is None else suffix
         self.name = f"tmlab{tag}"
         self.outside = Namespace(f"{self.name}-outside")
         self.host = Namespace(f"{self.name}-host")
