@@ -84,7 +84,8 @@ class Machine:
         options += ["--system-call-filter=bpf perf_event_open", *(f"--bind-ro={bind}" for bind in binds)]
         command = ["unshare", "--mount", "bash", "-euc", script, "bash", str(bpffs), *options]
         environment = {**os.environ, "UNIFIED_CGROUP_HIERARCHY": "1"}
-        nspawn = subprocess.Popen(command, env=environment, start_new_session=True)
+        with self.folder.with_suffix(".console").open("wb") as console:
+            nspawn = subprocess.Popen(command, env=environment, start_new_session=True, stdout=console, stderr=console)
         try:
             self._leader = self._wait_for_leader(nspawn)
             self._wait_for_boot()
@@ -103,7 +104,9 @@ class Machine:
         children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children")
         for _ in range(200):
             if nspawn.poll() is not None:
-                raise Failure(f"systemd-nspawn ended with {nspawn.returncode}; its output is above")
+                raise Failure(
+                    f"systemd-nspawn ended with {nspawn.returncode}; see {self.folder.with_suffix('.console')}"
+                )
             for child in children.read_text().split():
                 with contextlib.suppress(OSError):
                     if Path(f"/proc/{child}/comm").read_text().strip() == "systemd":
