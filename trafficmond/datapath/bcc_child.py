@@ -12,6 +12,8 @@ import os
 import sys
 from pathlib import Path
 
+_BPF_XDP = 37  # enum bpf_attach_type
+
 
 def main() -> None:
     """Load, check, pin."""
@@ -23,10 +25,12 @@ def main() -> None:
     library.bpf_obj_pin.argtypes = [ctypes.c_int, ctypes.c_char_p]
     with open(job["source"]) as file:
         module = bcc.BPF(text=file.read(), cflags=job["flags"])
-    kinds = {"xdp": bcc.BPF.XDP, "tc": bcc.BPF.SCHED_CLS}
+    # A link takes a new program in place of the old only if both name the same attach type; libbpf's name this one.
+    kinds = {"xdp": (bcc.BPF.XDP, _BPF_XDP), "tc": (bcc.BPF.SCHED_CLS, -1)}
     pins = Path(job["pins"])
     for name, kind in job["programs"].items():
-        program = module.load_func(name.encode(), kinds[kind])
+        program_type, attach_type = kinds[kind]
+        program = module.load_func(name.encode(), program_type, attach_type=attach_type)
         if library.bpf_obj_pin(program.fd, bytes(pins / name)):
             raise SystemExit(f"cannot pin {name}")
 

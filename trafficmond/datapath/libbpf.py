@@ -237,6 +237,11 @@ def link_update(link_fd: int, prog_fd: int) -> None:
     call("bpf_link_update", link_fd, prog_fd, None)
 
 
+def link_detach(link_fd: int) -> None:
+    """Ends an attachment now, whoever else holds descriptors or pins of it."""
+    call("bpf_link_detach", link_fd)
+
+
 def test_run(prog_fd: int, packet: bytes) -> int:
     """Runs a program once over `packet`; returns its verdict."""
     options = _TestRunOptions(

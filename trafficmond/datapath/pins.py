@@ -142,9 +142,12 @@ class Pins:
         libbpf.pin(fd, str(self._links / f"{kind}-{ifindex}"))
 
     def drop_link(self, kind: str, ifindex: int) -> None:
-        """Removes a link's pin; the attachment ends with its last descriptor."""
-        with contextlib.suppress(OSError):
-            (self._links / f"{kind}-{ifindex}").unlink()
+        """Ends a pinned attachment and removes its pin."""
+        _end_link(self._links / f"{kind}-{ifindex}")
+
+    def has_link(self, kind: str, ifindex: int) -> bool:
+        """Whether a link of this interface is pinned, a live one or a dead one."""
+        return (self._links / f"{kind}-{ifindex}").exists()
 
     def links(self) -> Iterator[tuple[str, int]]:
         """(kind, ifindex) of every pinned link."""
@@ -160,7 +163,10 @@ class Pins:
 
 def remove_pins(directory: Path) -> None:
     """Ends every attachment pinned in a pin directory and forgets every map, whoever pinned them."""
-    for folder in (directory / "links", directory / "bcc", *directory.glob("maps-*")):
+    links = directory / "links"
+    for path in links.iterdir() if links.is_dir() else ():
+        _end_link(path)
+    for folder in (links, directory / "bcc", *directory.glob("maps-*")):
         remove_tree(folder)
     with contextlib.suppress(OSError):
         directory.rmdir()
@@ -177,6 +183,18 @@ def _open(folder: Path, names: Iterable[str]) -> dict[str, int]:
             os.close(fd)
         return {}
     return found
+
+
+def _end_link(path: Path) -> None:
+    """Ends the attachment at once: a mere unpinning would take effect later, and never while a daemon holds it."""
+    with contextlib.suppress(OSError):
+        fd = libbpf.open_pin(str(path))
+        try:
+            libbpf.link_detach(fd)
+        finally:
+            os.close(fd)
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def remove_tree(folder: Path) -> None:
