@@ -112,7 +112,12 @@ def _load_library() -> ct.CDLL:
         lib = ct.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
         raise DatapathError(f"libbpf is missing: {error}", hint="install the package libbpf1") from error
-    for name in ("bpf_object__open_file", "bpf_object__find_program_by_name", "bpf_object__find_map_by_name"):
+    for name in (
+        "bpf_object__open_file",
+        "bpf_object__find_program_by_name",
+        "bpf_object__find_map_by_name",
+        "bpf_map__initial_value",
+    ):
         getattr(lib, name).restype = ct.c_void_p
     lib.libbpf_set_print.restype = ct.c_void_p
     lib.libbpf_set_print(_quiet)
@@ -287,8 +292,12 @@ class Object:
         call("bpf_map__reuse_fd", self.map(name), fd)
 
     def set_constants(self, values: bytes) -> None:
-        """Sets .rodata before the load; it holds one struct and nothing else."""
-        call("bpf_map__set_initial_value", self.map(".rodata"), values, ct.c_size_t(len(values)))
+        """Sets the beginning of .rodata before the load: our one struct, which clang may pad or follow with its own."""
+        size = ct.c_size_t()
+        base = library().bpf_map__initial_value(self.map(".rodata"), ct.byref(size))
+        if not base or size.value < len(values):
+            raise DatapathError("the BPF object has no constants", hint="build it again with make build")
+        ct.memmove(base, values, len(values))
 
     def load(self, programs: tuple[str, ...]) -> None:
         """Loads maps and programs. Raises DatapathError with the end of the verifier's log."""
