@@ -38,7 +38,7 @@
 
 /* Set at load time; see struct tm_constants. For bcc each is given with -D. */
 #ifndef TM_BCC
-const volatile struct tm_constants tm_constants = {};
+const volatile struct tm_constants tm_constants SEC(".rodata.tm") = {}; /* apart from what clang puts in .rodata */
 #define c_seed tm_constants.seed
 #define c_set_mask tm_constants.set_mask
 #define c_ring_mask tm_constants.ring_mask

@@ -291,13 +291,9 @@ class Object:
         """Lets the programs use an existing map in place of a new one."""
         call("bpf_map__reuse_fd", self.map(name), fd)
 
-    def set_constants(self, values: bytes) -> None:
-        """Sets the beginning of .rodata before the load: our one struct, which clang may pad or follow with its own."""
-        size = ct.c_size_t()
-        base = library().bpf_map__initial_value(self.map(".rodata"), ct.byref(size))
-        if not base or size.value < len(values):
-            raise DatapathError("the BPF object has no constants", hint="build it again with make build")
-        ct.memmove(base, values, len(values))
+    def set_constants(self, section: str, values: bytes) -> None:
+        """Sets what a section of constants holds, before the load."""
+        call("bpf_map__set_initial_value", self.map(section), values, ct.c_size_t(len(values)))
 
     def load(self, programs: tuple[str, ...]) -> None:
         """Loads maps and programs. Raises DatapathError with the end of the verifier's log."""

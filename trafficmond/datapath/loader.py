@@ -131,7 +131,7 @@ def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None) -> Load
     try:
         for name, entries in sizes.entries().items():
             target.resize(name, entries)
-        target.set_constants(constants(sizes, seed).tobytes())
+        target.set_constants(".rodata.tm", constants(sizes, seed).tobytes())
         for name, fd in kept.items():
             target.reuse(name, fd)
         target.load(PROGRAMS)
