@@ -31,7 +31,9 @@ from trafficmond.detect.engine import ThreatUpdate
 from trafficmond.detect.registry import settings_classes
 from trafficmond.detect.response import Response
 from trafficmond.errors import ConfigError, DatapathError, TrafficmonError
+from trafficmond.export.exports import ExportSet
 from trafficmond.flows.names import Names
+from trafficmond.metrics.http import MetricsServer
 from trafficmond.model import Reason
 from trafficmond.notify import Notifier
 from trafficmond.pipeline import Pipeline
@@ -46,7 +48,7 @@ from trafficmond.store.writer import Limits
 DATABASE_NAME = "flows.db"
 _HOUSEKEEPING_S = 5.0  # ended bans and rules, the clock's drift, the status line
 _STOP_S = 10.0  # for the last rows and records to reach the disk
-_LOG_CHANGE_S = 5.0  # for what the old logs still hold
+_LOG_CHANGE_S = 5.0  # for what the old logs and exports still hold
 _NEED_RESTART = ("loader", "xdp_mode", "egress", "pin_dir", "control_socket", "state_dir", "detect")
 _CHANGE_MESSAGES = {
     datapath.ATTACHED: messages.ATTACHED,
@@ -75,18 +77,23 @@ class Daemon:
 
         settings = self.settings
         listener = open_socket(settings.control_socket)
-        self.server = Server(Answers(self), self.hub)
+        answers = Answers(self)
+        self.server = Server(answers, self.hub)
+        self.metrics = MetricsServer(answers.metrics)
         try:
             self.store = Store.open(_state_file(settings), _limits(settings))
             self.sinks = SinkSet(settings.logs, verbose=settings.verbose)
             self.sinks.start()
+            self.exports = ExportSet(settings.exports, settings.state_dir)
             try:
                 await self._start()
                 await self.server.start(listener)
+                await self._serve_metrics()
                 self._announce()
                 await self._live()
             finally:
                 self._notifier.stopping()
+                self.metrics.close()
                 await self.server.stop()
                 self._finish()
         finally:
@@ -103,7 +110,7 @@ class Daemon:
             self.rulebook = Rulebook(settings, self.datapath.install, self.datapath.clock.to_jiffies)
             self.bans = BanList(self.datapath.bans, self._bans_changed)
             self.response = Response(settings.response, self._is_protected)
-            self.pipeline = Pipeline(settings, self.store, self.sinks, self.hub, self._respond, now)
+            self.pipeline = Pipeline(settings, self.store, self.sinks, self.exports, self.hub, self._respond, now)
             await self._load_rules(await guard)
             stored = await asyncio.wrap_future(self.store.load_bans())
             self.bans.restore(stored, now)
@@ -151,8 +158,11 @@ class Daemon:
             self.pipeline.store_due(now, everything=True)
             self.datapath.close(detach=self.settings.on_stop == "detach")
             self.sinks.note(messages.STOPPED, "trafficmon has stopped")
-        self.sinks.close(time.monotonic() + _STOP_S)
+        deadline = time.monotonic() + _STOP_S
+        self.exports.finish(deadline)
+        self.sinks.close(deadline)
         self.store.close(_STOP_S)
+        self.exports.join(deadline)
 
     # ---- while it runs ----
 
@@ -273,10 +283,21 @@ class Daemon:
         self.store.configure(_limits(settings))
         if settings.logs != old.logs:
             self.sinks.reconfigure(settings.logs, time.monotonic() + _LOG_CHANGE_S)
+        if settings.exports != old.exports:
+            self.exports.configure(settings.exports, time.monotonic() + _LOG_CHANGE_S)
+        if settings.metrics != old.metrics:
+            self._spawn(self._serve_metrics())
         self._watch_files()
         self._refresh_names()
         self.look_at_interfaces()
         return list(self.warnings.values())
+
+    async def _serve_metrics(self) -> None:
+        """Metrics at the settings' address; where that cannot be, the rest goes on and status says why."""
+        trouble = await self.metrics.listen(self.settings.metrics.listen)
+        self.warnings.pop("metrics", None)
+        if trouble:
+            self.warnings["metrics"] = trouble
 
     def _watch_files(self) -> None:
         settings = self.settings

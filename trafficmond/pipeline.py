@@ -14,6 +14,7 @@ import numpy as np
 from trafficmond.config.settings import Settings
 from trafficmond.control.hub import Hub
 from trafficmond.detect.engine import Engine, ThreatUpdate
+from trafficmond.export.exports import ExportSet
 from trafficmond.flows import events
 from trafficmond.flows.batch import FLOW, Batch, empty
 from trafficmond.flows.names import NO_NAMES
@@ -43,12 +44,14 @@ class Pipeline:
         settings: Settings,
         store: Store,
         sinks: SinkSet,
+        exports: ExportSet,
         hub: Hub,
         respond: Callable[[ThreatUpdate], None],
         now: float,
     ) -> None:
         self.store = store
         self.sinks = sinks
+        self.exports = exports
         self.hub = hub
         self.names = NO_NAMES
         self._respond = respond
@@ -81,8 +84,10 @@ class Pipeline:
         self.store_due(now)
 
     def store_due(self, now: float, *, everything: bool = False) -> None:
-        """Gives the store the rows that are due; with `everything`, all that is pending."""
-        self.store.put(self.table.due(now, everything), self.names)
+        """Gives the store and the exports the rows that are due; with `everything`, all that is pending."""
+        rows = self.table.due(now, everything)
+        self.store.put(rows, self.names)
+        self.exports.put(rows, self.names)
 
     def report_failure(self, text: str) -> None:
         """Says that a part of the daemon failed, with where; to be called while handling the exception."""

@@ -1,6 +1,7 @@
 """The daemon's metrics as OpenMetrics text, for node_exporter's textfile collector or a look.
 
---write replaces a file whole, so that a collector never reads half of it.
+--write replaces a file whole, so that a collector never reads half of it, and in the older Prometheus text format,
+which is what that collector reads.
 
 Examples:
   trafficctl metrics
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from trafficctl import exits, session
 from trafficmond.errors import TrafficmonError
+from trafficmond.metrics.text import prometheus
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -28,7 +30,7 @@ def run(args: Namespace) -> int:
     with session.connect(args) as client:
         text = client.call("Metrics")["text"]
     if args.write:
-        _replace(args.write, text)
+        _replace(args.write, prometheus(text))
     else:
         session.output(args).report({"text": text}, lambda value, *_: value["text"].splitlines())
     return exits.DONE

@@ -39,6 +39,8 @@ def tell(status: dict[str, Any], style: Style, width: int | None, now: float | N
     for log in status["logs"]:
         bad = log["lost"] or log.get("state") not in (None, "ok")
         yield from fact("log", _log(log), "red" if bad else "")
+    for export in status.get("exports") or ():
+        yield from fact("export", _export(export), "red" if export["lost"] or export["error"] else "")
     yield from fact("ledger", _ledger(status["ledger"], status.get("flows")))
     if status.get("control"):
         yield from fact("control", _control(status["control"]))
@@ -88,6 +90,11 @@ def _log(log: dict[str, Any]) -> str:
     return (
         f"{where}, {units.exact(log['written'])} written, {log['queue']} waiting, {log['lost']} lost{_because(state)}"
     )
+
+
+def _export(export: dict[str, Any]) -> str:
+    counts = f"{units.exact(export['sent'])} flows sent, {units.exact(export['queue'])} waiting, {export['lost']} lost"
+    return f"to {export['to']}, {counts}{_because(export['error'])}"
 
 
 def _control(control: dict[str, int]) -> str:

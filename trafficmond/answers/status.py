@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from trafficmond import __version__
 from trafficmond.answers.part import Part
 from trafficmond.control.view import Row
-from trafficmond.model import Reason, Severity
+from trafficmond.model import Direction, Reason, Severity
 
 if TYPE_CHECKING:
     from trafficmond.daemon import Daemon
+    from trafficmond.metrics.families import Traffic
 
 
 class StatusAnswers(Part):
@@ -57,6 +59,7 @@ class StatusAnswers(Part):
                 "state": store.state,
             },
             "logs": [_log_row(log) for log in daemon.sinks.status()],
+            "exports": daemon.exports.status(),
             "ledger": {
                 "memory_bytes": sizes.memory_bytes(),
                 "slots": slots,
@@ -108,9 +111,31 @@ class StatusAnswers(Part):
 
     async def metrics(self) -> str:
         """OpenMetrics text."""
-        from trafficmond.metrics import render
+        from trafficmond.metrics.families import Counters, families
+        from trafficmond.metrics.text import openmetrics
 
-        return render(await self.status())
+        daemon = self._daemon
+        counters = Counters(
+            traffic=_traffic(daemon),
+            by_verdict=daemon.pipeline.by_verdict,
+            suppressed_events=daemon.pipeline.suppressed_events,
+            stored_rows=daemon.store.status().written_rows,
+            cpu_seconds=time.process_time(),
+        )
+        return openmetrics(families(await self.status(), counters))
+
+
+def _traffic(daemon: Daemon) -> list[Traffic]:
+    """What each attached interface saw, a row a direction."""
+    from trafficmond.metrics.families import Traffic
+
+    found = []
+    for done in sorted(daemon.datapath.attached.values(), key=lambda each: each.name):
+        totals = daemon.datapath.interface_totals(done.ifindex).T
+        for direction, cpus in zip((Direction.INGRESS, Direction.EGRESS), totals, strict=True):
+            sums = [int(cpus[name][unit].sum()) for name in ("seen", "dropped") for unit in ("packets", "bytes")]
+            found.append(Traffic(done.name, str(direction), *sums))
+    return found
 
 
 def interface_rows(daemon: Daemon) -> list[Row]:

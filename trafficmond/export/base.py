@@ -8,7 +8,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -56,9 +57,11 @@ class Carrier(Protocol[P]):
 class Exporter:
     """One [[export]] at work. Every method may be called from the daemon's loop: none waits, but `join`."""
 
-    def __init__(self, name: str, carrier: Carrier[Any], buffer_rows: int) -> None:
+    def __init__(self, name: str, make: Callable[[], Carrier[Any]], buffer_rows: int) -> None:
+        """`make` is called from the thread, again and again while it raises OSError."""
         self.name = name
-        self._carrier = carrier
+        self._make = make
+        self._carrier: Carrier[Any] | None = None
         self._room = buffer_rows
         self._lost = 0
         self._error = ""
@@ -67,10 +70,12 @@ class Exporter:
         self._since = 0.0  # when the oldest of _batches came
         self._give_up_at: float | None = None
         self._wake = threading.Condition()
+        self._after: Exporter | None = None
         self._thread = threading.Thread(target=self._run, name="export", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
+    def start(self, after: Exporter | None = None) -> None:
+        """Start the thread; it begins once that of `after`, which sent to the same target, has ended."""
+        self._after = after
         self._thread.start()
 
     def put(self, rows: Batch, names: Names) -> None:
@@ -97,25 +102,45 @@ class Exporter:
         """Wait for the end, until shortly after `deadline`; what could not be sent is lost and counted."""
         self._thread.join(max(0.0, deadline - time.monotonic()) + 0.5)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has ended."""
+        return not self._thread.is_alive()
+
     def status(self) -> dict[str, Any]:
         """For `trafficctl status`: to, sent, queue, lost (flows), error."""
         carrier = self._carrier
+        sent, waiting, lost, error = (
+            (carrier.sent, carrier.waiting, carrier.lost, carrier.error) if carrier else (0, 0, 0, "")
+        )
         return {
             "to": self.name,
-            "sent": carrier.sent,
-            "queue": self._waiting + carrier.waiting,
-            "lost": self._lost + carrier.lost,
-            "error": self._error or carrier.error,
+            "sent": sent,
+            "queue": self._waiting + waiting,
+            "lost": self._lost + lost,
+            "error": self._error or error,
         }
 
     def _run(self) -> None:
-        while (taken := self._take()) is not None:
+        if self._after is not None:
+            self._after._thread.join()
+            self._after = None
+        self._retry(self._begin)
+        while self._carrier is not None and (taken := self._take(self._carrier.gather_s)) is not None:
             rows, names = taken
             for at in range(0, len(rows), SLICE_ROWS):
-                self._deliver(rows[at : at + SLICE_ROWS], names)
-        self._carrier.close(self._give_up_at or 0.0)
+                self._deliver(self._carrier, rows[at : at + SLICE_ROWS], names)
+        if self._carrier is not None:
+            self._carrier.close(self._give_up_at or 0.0)
+        with self._wake:
+            self._lost += self._waiting
+            self._waiting = 0
+            self._batches.clear()
 
-    def _take(self) -> tuple[Batch, Names] | None:
+    def _begin(self) -> None:
+        self._carrier = self._make()
+
+    def _take(self, gather_s: float) -> tuple[Batch, Names] | None:
         """What has gathered, as far as it goes by the same names; None when it is time to end."""
         with self._wake:
             while True:
@@ -125,7 +150,7 @@ class Exporter:
                         return None
                     self._wake.wait()
                     continue
-                left = self._since + self._carrier.gather_s - time.monotonic()
+                left = self._since + gather_s - time.monotonic()
                 if closing or left <= 0 or self._waiting >= SLICE_ROWS:
                     break
                 self._wake.wait(left)
@@ -136,11 +161,11 @@ class Exporter:
             self._since = time.monotonic()
         return (rows if len(batches) == 1 else np.concatenate(batches)), names
 
-    def _deliver(self, rows: Batch, names: Names) -> None:
+    def _deliver(self, carrier: Carrier[Any], rows: Batch, names: Names) -> None:
         left = len(rows)
         try:
-            for parcel in self._carrier.pack(rows, names):
-                if not self._persist(parcel):
+            for parcel in carrier.pack(rows, names):
+                if not self._retry(partial(carrier.send, parcel)):
                     break
                 left -= parcel.flows
                 self._settle(parcel.flows)
@@ -155,11 +180,11 @@ class Exporter:
         with self._wake:
             self._waiting -= flows
 
-    def _persist(self, parcel: Parcel) -> bool:
-        """Send it, again and again until that succeeds. False: the time to close has come first."""
+    def _retry(self, act: Callable[[], None]) -> bool:
+        """Do it, again and again until that succeeds. False: the time to close has come first."""
         while True:
             try:
-                self._carrier.send(parcel)
+                act()
             except OSError as error:
                 self._error = error.strerror or str(error)
             else:

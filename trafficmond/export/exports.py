@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +18,27 @@ _FOLDER = "export"
 
 
 class ExportSet:
-    """The exporters that the settings name. Methods are for the daemon's loop; only `close` and `configure` wait."""
+    """The exporters that the settings name. For the daemon's loop; nothing waits, but `join`."""
 
     def __init__(self, exports: Sequence[Export], state_dir: Path) -> None:
         self._state_dir = state_dir
         self._running: dict[Export, Exporter] = {}
-        self._unusable: dict[Export, str] = {}
+        self._leaving: list[Exporter] = []
         self.configure(exports, 0.0)
 
-    def configure(self, exports: Sequence[Export], wait_s: float) -> None:
-        """Make it these from now on. What others still hold is sent within `wait_s`, or lost and counted no more."""
-        gone = [self._running.pop(export) for export in list(self._running) if export not in exports]
-        _finish(gone, time.monotonic() + wait_s)
-        self._unusable = {}
+    def configure(self, exports: Sequence[Export], deadline: float) -> None:
+        """Make it these from now on. Others have until `deadline` (time.monotonic) to send what they hold."""
+        self._leaving = [each for each in self._leaving if not each.ended]
+        for export in [export for export in self._running if export not in exports]:
+            exporter = self._running.pop(export)
+            exporter.finish(deadline)
+            self._leaving.append(exporter)
         for export in exports:
             if export not in self._running:
-                self._start(export)
-
-    def _start(self, export: Export) -> None:
-        name = str(parse_target(export.to))
-        try:
-            exporter = Exporter(name, _carrier(export, self._state_dir), export.buffer_rows)
-        except OSError as error:
-            self._unusable[export] = f"cannot be used: {error}"
-        else:
-            exporter.start()
-            self._running[export] = exporter
+                name = str(parse_target(export.to))
+                exporter = Exporter(name, partial(_carrier, export, self._state_dir), export.buffer_rows)
+                exporter.start(next((each for each in reversed(self._leaving) if each.name == name), None))
+                self._running[export] = exporter
 
     def put(self, rows: Batch, names: Names) -> None:
         """Queue a REPORT batch for each."""
@@ -52,22 +47,17 @@ class ExportSet:
 
     def status(self) -> list[dict[str, Any]]:
         """One row an export: to, sent, queue, lost (flows), error."""
-        broken = [
-            {"to": str(parse_target(export.to)), "sent": 0, "queue": 0, "lost": 0, "error": error}
-            for export, error in self._unusable.items()
-        ]
-        return [exporter.status() for exporter in self._running.values()] + broken
+        return [exporter.status() for exporter in self._running.values()]
 
-    def close(self, deadline: float) -> None:
-        """Send what waits, until `deadline` (time.monotonic)."""
-        _finish(list(self._running.values()), deadline)
+    def finish(self, deadline: float) -> None:
+        """Tell all to send what they hold by `deadline` (time.monotonic), without waiting for it."""
+        for exporter in self._running.values():
+            exporter.finish(deadline)
 
-
-def _finish(exporters: Sequence[Exporter], deadline: float) -> None:
-    for exporter in exporters:
-        exporter.finish(deadline)
-    for exporter in exporters:
-        exporter.join(deadline)
+    def join(self, deadline: float) -> None:
+        """Wait until all have ended, until shortly after `deadline`."""
+        for exporter in [*self._running.values(), *self._leaving]:
+            exporter.join(deadline)
 
 
 def _carrier(export: Export, state_dir: Path) -> Carrier[Any]:

@@ -1,0 +1,1 @@
+"""Metrics of the daemon: what they are, as text, and over HTTP."""

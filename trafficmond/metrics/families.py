@@ -1,0 +1,154 @@
+"""What is measured: the metrics of docs/metrics.md, made of a `Status` reply and the daemon's own counters. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trafficmond.metrics.text import Family, Labels
+from trafficmond.model import Action, Reason
+
+_UNITS = ("packets", "bytes")
+_CLASSES = ("in_flows", "unattributed", "not_ip", "malformed")
+_SEVERITIES = ("low", "medium", "high", "critical")
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What one interface saw in one direction."""
+
+    interface: str
+    direction: str  # ingress or egress
+    packets: int
+    bytes: int
+    dropped_packets: int
+    dropped_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What metrics tell beyond `Status`."""
+
+    traffic: Sequence[Traffic] = ()
+    by_verdict: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # verdict word -> packets, bytes
+    suppressed_events: int = 0
+    stored_rows: int = 0
+    cpu_seconds: float = 0.0
+
+
+def families(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
+    """Every metric, in the order they are told."""
+    yield from _daemon(status, counters)
+    yield from _traffic(status, counters)
+    yield from _rules(status)
+    yield from _records(status, counters)
+    yield from _exports(status)
+
+
+def _daemon(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
+    build = {"version": status["version"], "loader": status["loader"]}
+    yield _gauge("build_info", "The running daemon and what loaded its programs; always 1.", 1, build)
+    yield _gauge("start_time_seconds", "When the daemon started, in seconds since 1970.", status["started_at"])
+    yield _counter("cpu_seconds", "Processor time that the daemon has used.", [({}, counters.cpu_seconds)])
+    yield _gauge("memory_bytes", "Memory private to the daemon (RssAnon).", status["memory_bytes"])
+    yield _gauge("warnings", "Warnings that status shows.", len(status["warnings"]))
+
+
+def _traffic(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
+    for unit in _UNITS:
+        samples: list[tuple[Labels, float]] = []
+        for each in counters.traffic:
+            dropped = getattr(each, f"dropped_{unit}")
+            for verdict, count in (("pass", getattr(each, unit) - dropped), ("drop", dropped)):
+                labels = {"interface": each.interface, "direction": each.direction, "verdict": verdict}
+                samples.append((labels, count))
+        text = f"{unit.capitalize()} seen on an interface, by direction and by what became of them."
+        yield _counter(unit, text, samples)
+    for place, unit in enumerate(_UNITS):
+        sums: dict[tuple[str, str], int] = {}
+        for word, counts in counters.by_verdict.items():
+            key = str(Action(word >> 28 & 3)), _reason(word >> 24 & 15)
+            sums[key] = sums.get(key, 0) + counts[place]
+        text = f"{unit.capitalize()} of flows by the action they were given and by what decided it, since the start."
+        yield _counter(
+            f"decided_{unit}", text, [({"action": a, "reason": r}, count) for (a, r), count in sorted(sums.items())]
+        )
+    accounting = status["accounting"]
+    for unit in _UNITS:
+        text = f"{unit.capitalize()} by how they are accounted for; their sum is what was seen."
+        # Gauges, for what is found again wanders from unattributed to in_flows.
+        yield Family(
+            f"trafficmon_accounted_{unit}",
+            "gauge",
+            text,
+            tuple(({"class": name}, accounting[name][unit]) for name in _CLASSES),
+        )
+    by = accounting["malformed_by"] or {}
+    text = "Packets that could not be read, by reason."
+    yield _counter("malformed_packets", text, [({"reason": reason}, count) for reason, count in by.items()])
+    attached = {each.interface for each in counters.traffic}
+    watched = tuple(({"interface": row["name"]}, int(row["name"] in attached)) for row in status["interfaces"])
+    text = "1 for an interface that is watched, 0 for one that should be and is not."
+    yield Family("trafficmon_interface_attached", "gauge", text, watched)
+
+
+def _rules(status: Mapping[str, Any]) -> Iterator[Family]:
+    rules, config, threats = status["rules"], status["config"], status["threats"]
+    yield _gauge("rules", "Rules in force.", rules["count"])
+    yield _gauge("prefixes", "Prefixes in force, those of lists included.", rules["prefixes"])
+    yield _gauge("bans", "Bans in force.", rules["bans"])
+    yield _gauge("config_generation", "Grows with each set of files put in force.", config["generation"])
+    yield _gauge("config_loaded_time_seconds", "When the files in force were read.", config["loaded_at"])
+    refused = 1 if config["error"] else 0
+    yield _gauge("config_refused", "1 while the files on disk have mistakes and the last good ones hold.", refused)
+    yield Family(
+        "trafficmon_open_threats",
+        "gauge",
+        "Threats that are open, by severity.",
+        tuple(({"severity": severity}, threats[severity]) for severity in _SEVERITIES),
+    )
+
+
+def _records(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
+    ledger, store = status["ledger"], status["store"]
+    yield _gauge("flows", "Flows followed now.", status["flows"])
+    yield _gauge("ledger_slots", "Slots of the kernel's ledger.", ledger["slots"])
+    yield _gauge("ledger_used_slots", "Slots that hold a record.", ledger["used"])
+    text = "Records pushed out of the ledger before they were read; they are in the flows nevertheless."
+    yield _counter("ledger_evicted_records", text, [({}, ledger["evicted"])])
+    yield _gauge("store_rows", "Rows of flows in flows.db.", store["rows"])
+    yield _gauge("store_queue_rows", "Rows waiting to be stored.", store["queue"])
+    yield _counter("store_written_rows", "Rows stored since the start.", [({}, counters.stored_rows)])
+    yield _counter("store_lost_rows", "Rows that could not be stored.", [({}, store["lost_rows"])])
+    yield _gauge("store_size_bytes", "Size of flows.db and its log.", store["size_bytes"])
+    yield _gauge("store_ok", "1 while flows.db takes rows, 0 while it cannot.", 1 if store["state"] == "ok" else 0)
+    logs = [({"log": log["name"]}, log) for log in status["logs"]]
+    text = "Records waiting for a log."
+    yield Family("trafficmon_log_queue_records", "gauge", text, tuple((at, log["queue"]) for at, log in logs))
+    yield _counter("log_records", "Records written to a log.", [(at, log["written"]) for at, log in logs])
+    yield _counter("log_lost_records", "Records that a log lost.", [(at, log["lost"]) for at, log in logs])
+    text = "Events that no log was given, for there were more than a budget allows."
+    yield _counter("suppressed_events", text, [({}, counters.suppressed_events)])
+
+
+def _exports(status: Mapping[str, Any]) -> Iterator[Family]:
+    exports = [({"to": export["to"]}, export) for export in status["exports"]]
+    yield _counter("export_flows", "Flows sent.", [(at, export["sent"]) for at, export in exports])
+    yield _counter("export_lost_flows", "Flows that an export lost.", [(at, export["lost"]) for at, export in exports])
+    text = "Flows waiting to be sent."
+    yield Family("trafficmon_export_queue_flows", "gauge", text, tuple((at, each["queue"]) for at, each in exports))
+    text = "1 while an export works, 0 while it cannot."
+    yield Family("trafficmon_export_ok", "gauge", text, tuple((at, 0 if each["error"] else 1) for at, each in exports))
+
+
+def _reason(number: int) -> str:
+    return str(Reason(number)) if number < len(Reason) else f"reason {number}"
+
+
+def _gauge(name: str, text: str, value: float, labels: Labels | None = None) -> Family:
+    return Family(f"trafficmon_{name}", "gauge", text, ((labels or {}, value),))
+
+
+def _counter(name: str, text: str, samples: Sequence[tuple[Labels, float]]) -> Family:
+    return Family(f"trafficmon_{name}", "counter", text, tuple(samples))

@@ -1,0 +1,127 @@
+"""GET /metrics over HTTP/1.1, on the daemon's loop: just enough for those who scrape, harmless to everybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections.abc import Awaitable, Callable
+
+from trafficmond.metrics.text import OPENMETRICS, PROMETHEUS, prometheus
+
+MAX_CLIENTS = 16
+MAX_REQUEST_BYTES = 8192
+REQUEST_TIMEOUT_S = 5.0
+REPLY_TIMEOUT_S = 10.0
+FRESH_S = 0.5  # who asks more often gets the same text again
+
+_HINTS = {
+    errno.EAFNOSUPPORT: "the service allows no internet sockets; install the drop-in metrics.conf (see metrics.md)",
+    errno.EADDRINUSE: "another program listens there; set another [metrics] listen",
+    errno.EADDRNOTAVAIL: "this host has no such address; set another [metrics] listen",
+    errno.EACCES: "ports below 1024 are not for the daemon; set another [metrics] listen",
+}
+
+
+class MetricsServer:
+    """Serves the text that `render` makes (OpenMetrics). For the daemon's loop alone."""
+
+    def __init__(self, render: Callable[[], Awaitable[str]]) -> None:
+        self._render = render
+        self._address = ""
+        self._server: asyncio.Server | None = None
+        self._clients = 0
+        self._text = ""
+        self._made_at = float("-inf")
+
+    async def listen(self, address: str) -> str:
+        """Listen at "ADDRESS:PORT" from now on, empty: nowhere. Why it cannot, in a sentence; empty where it can."""
+        if address == self._address:
+            return ""
+        self.close()
+        if not address:
+            return ""
+        host, _, port = address.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        try:
+            self._server = await asyncio.start_server(self._serve, host, int(port), limit=MAX_REQUEST_BYTES)
+        except OSError as error:
+            hint = _HINTS.get(error.errno or 0, "set another [metrics] listen")
+            return f"no metrics at {address}: {error.strerror}; {hint}"
+        self._address = address
+        return ""
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._server is not None:
+            self._server.close()
+        self._server, self._address = None, ""
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients += 1
+        try:
+            if self._clients > MAX_CLIENTS:
+                reply = _reply(503, "too many clients at once\n")
+            else:
+                reply = await self._answer(reader)
+            writer.write(reply)
+            await asyncio.wait_for(writer.drain(), REPLY_TIMEOUT_S)
+            writer.close()
+            await asyncio.wait_for(writer.wait_closed(), REPLY_TIMEOUT_S)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            writer.transport.abort()  # gone, or too slow to wait for
+        finally:
+            self._clients -= 1
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+        """The reply to a request. Raises TimeoutError and IncompleteReadError for who does not make one."""
+        try:
+            request = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), REQUEST_TIMEOUT_S)
+        except asyncio.LimitOverrunError:
+            return _reply(431, "the request is too long\n")
+        line, *headers = request.decode("latin-1").split("\r\n")
+        try:
+            method, path, version = line.split(" ")
+        except ValueError:
+            return _reply(400, "this is no HTTP\n")
+        if not version.startswith("HTTP/1."):
+            return _reply(505, "HTTP/1.1 is spoken here\n")
+        if path.partition("?")[0] != "/metrics":
+            return _reply(404, "there is only /metrics\n")
+        if method not in ("GET", "HEAD"):
+            return _reply(405, "only GET and HEAD\n", more="Allow: GET, HEAD\r\n")
+        accepted = [value for name, _, value in (each.partition(":") for each in headers) if name.lower() == "accept"]
+        text = await self._fresh()
+        modern = "application/openmetrics-text" in ",".join(accepted).lower()
+        return _reply(
+            200, text if modern else prometheus(text), OPENMETRICS if modern else PROMETHEUS, method == "HEAD"
+        )
+
+    async def _fresh(self) -> str:
+        if time.monotonic() - self._made_at > FRESH_S:
+            self._text = await self._render()
+            self._made_at = time.monotonic()
+        return self._text
+
+
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+    505: "HTTP Version Not Supported",
+}
+
+
+def _reply(
+    status: int, text: str, kind: str = "text/plain; charset=utf-8", head: bool = False, more: str = ""
+) -> bytes:
+    body = text.encode()
+    lines = (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+        f"{more}Connection: close\r\n\r\n"
+    )
+    return lines.encode("latin-1") + (b"" if head else body)
