@@ -53,6 +53,10 @@ def attach(loaded: Loaded, pins: Pins, interface: Interface, mode: str, egress: 
             _attach_egress(loaded, pins, interface, done)
         except OSError as error:
             done.notes.append(f"what leaves through {interface.name} is not seen: {error.strerror}")
+    else:  # an earlier daemon may have been told otherwise
+        pins.drop_link("tcx", interface.ifindex)
+        with contextlib.suppress(OSError):
+            _clsact(interface.ifindex, None)
     return done
 
 

@@ -1,0 +1,293 @@
+"""What goes out: super-packets counted as the segments that the far end's interface sees, by tcx and by clsact."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tmlab import Daemon, Flood, Lab, LabError, Listener
+from tmlab.daemon import PYTHON, ROOT
+from tmlab.packets import checksum
+
+from trafficmond import abi
+from trafficmond.datapath import libbpf
+from trafficmond.datapath.mapped import Mapped
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+SETTINGS = """
+on_stop = "keep"
+[flows]
+interval = "200ms"
+capacity = 4096
+"""
+BULK = 5_000_000
+UDP_SEGMENT = 103  # linux/udp.h
+# The daemon as it is, where the kernel has no tcx: there the creation of the link is refused with EINVAL.
+WITHOUT_TCX = """
+import errno, sys
+from trafficmond.datapath import libbpf
+create = libbpf.link_create
+def refuse(program, ifindex, attach_type, flags=0):
+    if attach_type == libbpf.TC_EGRESS_TCX:
+        raise OSError(errno.EINVAL, "Invalid argument")
+    return create(program, ifindex, attach_type, flags)
+libbpf.link_create = refuse
+from trafficmond.__main__ import main
+sys.exit(main())
+"""
+
+Pair = tuple[int, int]  # packets, bytes
+
+
+class Wire:
+    """A link whose sender hands over super-packets that the device below cuts up, so that single ones arrive."""
+
+    def __init__(self, lab: Lab, how: str) -> None:
+        self.lab, self.link, self.how = lab, lab.links[0], how
+        lab.host.run("ethtool", "-K", self.link.host, "tso", "off", "tx-udp-segmentation", "off", "txvlan", "off")
+        lab.outside.run("ethtool", "-K", self.link.outside, "gro", "off")
+        self.daemon = self.another()
+
+    def another(self, settings: str = SETTINGS) -> Daemon:
+        """A daemon on a kernel with or without tcx."""
+        prefix: list[str] = []
+        script = f"/tmp/{self.lab.name}-without-tcx.py"
+        if self.how == "clsact":
+            with open(script, "w") as file:
+                file.write(WITHOUT_TCX)
+            prefix = ["sh", "-c", f'shift 3; exec {PYTHON} {script} "$@"', "sh"]  # in place of python3 -m trafficmond
+        return Daemon(self.lab, settings, prefix=prefix)
+
+    def filters(self) -> int:
+        """How many of our clsact filters hang on the host's end."""
+        shown = self.lab.host.run("tc", "filter", "show", "dev", self.link.host, "egress").stdout
+        return shown.count("trafficmon direct-action")
+
+    def links(self) -> int:
+        return len(list((self.daemon.pins / "links").glob("tcx-*")))
+
+    def received(self) -> Pair:
+        """What arrived at the far end of the wire."""
+        rx = self.lab.outside.link(self.link.outside)["stats64"]["rx"]
+        return rx["packets"], rx["bytes"]
+
+    def booked(self) -> Pair:
+        """What the data path saw leave."""
+        seen = self.pinned("tm_totals", abi.TOTALS)["seen"][1::2]
+        return int(seen["packets"].sum()), int(seen["bytes"].sum())
+
+    def longest(self) -> int:
+        """Bytes of the longest skb that any egress record ended with."""
+        slots = self.pinned("tm_sets", abi.FLOW)
+        return int(slots["last_len"][slots["key"]["scope"] & abi.SCOPE_EGRESS != 0].max())
+
+    def pinned(self, name: str, dtype: np.dtype[np.void]) -> npt.NDArray[np.void]:
+        (path,) = self.daemon.pins.glob(f"maps-*/{name}")
+        fd = libbpf.open_pin(str(path))
+        info = libbpf.map_info(fd)
+        mapped = Mapped(fd, dtype, info.max_entries * info.value_size // dtype.itemsize)
+        os.close(fd)
+        copy = mapped.array.copy()
+        mapped.close()
+        return copy
+
+
+def minus(a: Pair, b: Pair) -> Pair:
+    return a[0] - b[0], a[1] - b[1]
+
+
+@pytest.fixture(params=["tcx", "clsact"])
+def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
+    with Lab(offloads=True) as lab:
+        made = Wire(lab, str(request.param))
+        with made.daemon:
+            assert (made.filters(), made.links()) == ((0, 1) if made.how == "tcx" else (1, 0))
+            yield made
+
+
+def send_bulk(lab: Lab, there: str) -> None:
+    """A TCP connection from the host to the outside that carries BULK bytes."""
+    family = socket.AF_INET6 if ":" in there else socket.AF_INET
+    with lab.outside.entered():
+        server = socket.create_server((there, 5001), family=family)
+
+    def swallow() -> None:
+        taker, _ = server.accept()
+        with taker:
+            while taker.recv(1 << 20):
+                pass
+
+    thread = threading.Thread(target=swallow)
+    thread.start()
+    with lab.host.entered():
+        sender = socket.socket(family, socket.SOCK_STREAM)
+    with sender, server:
+        sender.connect((there, 5001))
+        sender.sendall(bytes(BULK))
+        sender.shutdown(socket.SHUT_WR)
+        thread.join(30)
+
+
+def add_vlan(lab: Lab) -> str:
+    """VLAN 5 on both ends, the tag put into the frame below the data path; the address of the outside's."""
+    for namespace, name, address in (
+        (lab.host, lab.links[0].host, "10.97.0.1"),
+        (lab.outside, lab.links[0].outside, "10.97.0.2"),
+    ):
+        try:
+            namespace.ip(f"link add link {name} name tmlabv type vlan id 5")
+        except LabError:
+            pytest.skip("this kernel has no VLAN devices: modprobe 8021q")
+        namespace.ip("link set tmlabv up", f"addr add {address}/24 dev tmlabv")
+    return "10.97.0.2"
+
+
+def send_segmented_udp(lab: Lab, there: str) -> None:
+    """50 datagrams of 1,200 bytes in one call (UDP_SEGMENT of udp(7))."""
+    with lab.host.entered():
+        sender = socket.socket(socket.AF_INET6 if ":" in there else socket.AF_INET, socket.SOCK_DGRAM)
+    with sender:
+        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1200)
+        sender.sendto(bytes(60_000), (there, 9))
+
+
+def forward_uncounted(lab: Lab, there: str) -> None:
+    """A super-packet as a guest hands it over, through a tun: how many segments it is, nobody has counted yet."""
+    lab.host.sysctl(ipv4__ip_forward=1)
+    with lab.host.entered():
+        tun = os.open("/dev/net/tun", os.O_RDWR)
+        fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"tmlabt", 0x0001 | 0x1000 | 0x4000))
+    try:
+        lab.host.ip("link set tmlabt up", "addr add 10.98.0.1/24 dev tmlabt")
+        payload = bytes(6000)
+        segment = struct.pack("!HHIIBBHHH", 4000, 9, 1, 0, 5 << 4, 16, 65535, 0, 0)
+        src, dst = socket.inet_aton("10.98.0.2"), socket.inet_aton(there)
+        pseudo = src + dst + struct.pack("!HH", 6, len(segment) + len(payload))
+        partial = ~checksum(pseudo) & 0xFFFF
+        segment = segment[:16] + struct.pack("!H", partial) + segment[18:]
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 40 + len(payload), 1, 0x4000, 64, 6, 0) + src + dst
+        head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+        needs_checksum, gso_tcp4 = 1, 1
+        virtio = struct.pack("<BBHHHH", needs_checksum, gso_tcp4, 40, 1448, 20, 16)
+        os.write(tun, virtio + head + segment + payload)
+        time.sleep(0.2)
+    finally:
+        os.close(tun)
+
+
+def test_super_packets_are_booked_as_the_wire_shows_them(wire: Wire) -> None:
+    lab, link = wire.lab, wire.link
+    lab.host.run("ping", "-c", "1", link.outside_ip)
+    wrong = []
+    for what, send, there, least in (
+        ("TCP", send_bulk, link.outside_ip, BULK),
+        ("TCP over IPv6", send_bulk, link.outside_ip6, BULK),
+        ("UDP", send_segmented_udp, link.outside_ip, 60_000),
+        ("UDP over IPv6", send_segmented_udp, link.outside_ip6, 60_000),
+        ("a guest's", forward_uncounted, link.outside_ip, 6000 + 5 * 54),
+    ):
+        wrong += difference(wire, what, send, there, least)
+    assert wrong == []
+    assert wire.longest() > 1518, "no super-packet was seen: nothing was proven"
+    wire.daemon.stop()
+    (sums,) = wire.daemon.sql(
+        f"SELECT sum(packets), sum(bytes) FROM flows WHERE dst_ip = '{link.outside_ip}' AND dst_port = 5001"
+    )
+    assert sums[1] > BULK * 1514 / 1448
+    assert sums[1] / sums[0] <= 1514
+
+
+def test_super_packets_of_a_vlan_carry_a_tag_each(wire: Wire) -> None:
+    there = add_vlan(wire.lab)
+    wire.lab.host.run("ping", "-c", "1", there)
+    assert difference(wire, "TCP in a VLAN", send_bulk, there, BULK) == []
+
+
+def difference(wire: Wire, what: str, send: Callable[[Lab, str], None], there: str, least: int) -> list[str]:
+    """Nothing if what `send` brings to the far end, `least` bytes, is what was booked."""
+    before = wire.received(), wire.booked()
+    send(wire.lab, there)
+    time.sleep(0.3)
+    arrived, booked = minus(wire.received(), before[0]), minus(wire.booked(), before[1])
+    assert arrived[1] >= least, what
+    return [] if arrived == booked else [f"{what}: {booked} booked, {arrived} on the wire"]
+
+
+def test_a_rule_of_egress_drops_and_a_restart_takes_over(wire: Wire) -> None:
+    lab, daemon, link = wire.lab, wire.daemon, wire.link
+
+    def gets_out() -> int:
+        with Listener(lab.outside, link.outside_ip) as listener:
+            for _ in range(3):
+                lab.host.run(
+                    PYTHON, "-c",
+                    "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); "
+                    f"s.sendto(b'out', ('{link.outside_ip}', 9))",
+                    check=False,
+                )  # fmt: skip
+            return listener.heard().total()
+
+    assert gets_out() == 3
+    daemon.control("add-cidr", link.outside_ip, "--action", "drop", "--direction", "egress", "--save")
+    assert gets_out() == 0
+    before = wire.booked()
+    for end in (daemon.kill, daemon.stop):
+        end()
+        assert gets_out() == 0, "the egress filter went with the daemon"
+        daemon.start()
+        assert (wire.filters(), wire.links()) == ((0, 1) if wire.how == "tcx" else (1, 0))
+        assert gets_out() == 0
+    assert minus(wire.booked(), before)[0] >= 12, "what was dropped on its way out was counted all the time"
+    daemon.control("remove-cidr", link.outside_ip, "--save")
+    assert gets_out() == 3
+
+
+def test_a_stop_that_detaches_leaves_nothing(wire: Wire) -> None:
+    daemon = wire.daemon
+    daemon.configure(SETTINGS.replace("keep", "detach"))
+    daemon.kill()
+    daemon.start()
+    daemon.stop()
+    assert wire.filters() == 0
+    assert not daemon.pins.exists()
+    # And the emergency exit ends what a killed daemon left.
+    daemon.start()
+    daemon.kill()
+    wire.lab.host.run("env", f"PYTHONPATH={ROOT}", PYTHON, "-m", "trafficmond", "-c", daemon.config, "--detach")
+    assert wire.filters() == 0
+    assert not daemon.pins.exists()
+
+
+def test_egress_can_be_off(wire: Wire) -> None:
+    daemon = wire.daemon
+    daemon.stop()
+    daemon.configure("egress = false\n" + SETTINGS)
+    daemon.start()
+    assert (wire.filters(), wire.links()) == (0, 0), "what the last daemon attached to egress is let go"
+    before = wire.booked()
+    wire.lab.host.run("ping", "-c", "2", "-i", "0.1", wire.link.outside_ip)
+    assert wire.booked() == before
+
+
+def test_both_ways_at_once_are_counted_without_loss(wire: Wire) -> None:
+    """A flood comes in while a transfer goes out: each direction's account is its own."""
+    with Flood(wire.lab, wire.link, "198.18.0.0/20") as flood:
+        before = wire.received(), wire.booked()
+        flood.start(pause_s=0.01)
+        send_bulk(wire.lab, wire.link.outside_ip)
+        sent = flood.stop()
+        time.sleep(0.3)
+        assert minus(wire.booked(), before[1]) == minus(wire.received(), before[0])
+        status = wire.daemon.wait_status(
+            lambda s: s["accounting"]["seen"]["packets"] >= sent + wire.booked()[0], "all packets"
+        )
+        assert status["accounting"]["pending"]["packets"] == 0
