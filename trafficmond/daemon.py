@@ -47,6 +47,7 @@ from trafficmond.store.writer import Limits
 
 DATABASE_NAME = "flows.db"
 _HOUSEKEEPING_S = 5.0  # ended bans and rules, the clock's drift, the status line
+_REST = 0.3  # of a drain's time, after it
 _STOP_S = 10.0  # for the last rows and records to reach the disk
 _LOG_CHANGE_S = 5.0  # for what the old logs and exports still hold
 _NEED_RESTART = ("loader", "xdp_mode", "egress", "pin_dir", "control_socket", "state_dir", "detect")
@@ -69,6 +70,7 @@ class Daemon:
         self.hub = Hub()
         self._notifier = Notifier()
         self._stop = asyncio.Event()
+        self._ticking = asyncio.Lock()  # a drain is taken in whole before the next begins
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -187,20 +189,27 @@ class Daemon:
                 task.cancel()
 
     async def _tick_forever(self) -> None:
-        """Drains the ledger each interval, measured from the beginning of one drain to that of the next."""
+        """Drains the ledger each interval, measured from the beginning of one drain to that of the next.
+
+        When a flood makes drains last longer than that, there is a rest after each for those who ask and change.
+        """
         loop = asyncio.get_running_loop()
         due = loop.time()
         while not await self._stopped_within(due - loop.time()):
-            self.tick()
-            due = max(due + self.settings.flows.interval, loop.time())
+            began = loop.time()
+            await self.tick()
+            ended = loop.time()
+            due = max(due + self.settings.flows.interval, ended + (ended - began) * _REST)
         raise _Stopped
 
-    def tick(self) -> None:
+    async def tick(self) -> None:
         """One drain, all the way. A failure is said and the next drain goes on."""
-        try:
-            self.pipeline.tick(self.datapath.drain(), time.time())
-        except Exception:  # noqa: BLE001  (nothing a packet contains may stop the daemon)
-            self.pipeline.report_failure("a drain of the ledger failed; the next goes on")
+        async with self._ticking:
+            try:
+                for _ in self.pipeline.steps(self.datapath.drain(), time.time()):
+                    await asyncio.sleep(0)
+            except Exception:  # noqa: BLE001  (nothing a packet contains may stop the daemon)
+                self.pipeline.report_failure("a drain of the ledger failed; the next goes on")
 
     async def _keep_house(self) -> None:
         while not await self._stopped_within(_HOUSEKEEPING_S):

@@ -6,7 +6,7 @@ All of it runs on the loop's thread; whatever waits for a disk is behind a queue
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,12 +68,20 @@ class Pipeline:
         self.table.configure(flows.table_capacity, flows.idle_timeout, flows.active_timeout)
 
     def tick(self, deltas: Batch, now: float) -> None:
-        """Takes in what the ledger gained. Never raises for what packets contain: a part that fails says so."""
+        """Takes in what the ledger gained, in one go."""
+        for _ in self.steps(deltas, now):
+            pass
+
+    def steps(self, deltas: Batch, now: float) -> Iterator[None]:
+        """Takes in what the ledger gained, a step at a time: in a flood a step lasts a quarter of a second, and clients
+        want to be served in between. Never raises for what packets contain: a part that fails says so."""
         seconds = max(now - self.moment.at, 1e-3)
         self._count(deltas)
         changed = self.table.update(deltas, now)
         self.moment = Moment(now, seconds, changed)
+        yield
         self._emit(deltas, now, int(EVENTS_PER_S * min(seconds, 60.0)))
+        yield
         try:
             updates = self.engine.feed(changed, now, seconds)
         except Exception:  # noqa: BLE001  (no packet may stop the daemon)
@@ -81,6 +89,7 @@ class Pipeline:
         else:
             for update in updates:
                 self._tell(update)
+        yield
         self.store_due(now)
 
     def store_due(self, now: float, *, everything: bool = False) -> None:

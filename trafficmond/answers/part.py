@@ -32,7 +32,7 @@ class Part:
     async def _store_latest(self) -> None:
         """Brings what the kernel and the flow table still hold into flows.db."""
         daemon = self._daemon
-        daemon.tick()
+        await daemon.tick()
         daemon.pipeline.store_due(time.time(), everything=True)
         await self._settled()
 
