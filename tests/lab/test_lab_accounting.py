@@ -39,12 +39,14 @@ def accounted(accounting: dict[str, Any]) -> Pair:
 
 
 def at_rest(daemon: Daemon, seen: Pair) -> dict[str, Any]:
-    """The accounting once `seen` packets have been read from the ledger."""
-    status = daemon.wait_status(
+    """The accounting once `seen` packets were counted and the ledger has been read after that: only then it is known
+    how much of what a full ring summed up had been read before."""
+    daemon.wait_status(
         lambda s: pair(s["accounting"]["seen"]) == seen and pair(s["accounting"].get("pending")) == (0, 0),
         f"{seen[0]} packets, {seen[1]} bytes seen and none pending",
     )
-    accounting: dict[str, Any] = status["accounting"]
+    daemon.ask("flows", "--limit", "1")
+    accounting: dict[str, Any] = daemon.status()["accounting"]
     return accounting
 
 
