@@ -19,7 +19,11 @@ NATIVE, GENERIC = "native", "generic"
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
 _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
 _RTMGRP_IPV6_IFADDR, _RTMGRP_IPV6_ROUTE = 0x100, 0x400
-_XDP_MODES = {1: NATIVE, 2: GENERIC, 3: "offloaded"}  # XDP_ATTACHED_* of linux/if_link.h
+_XDP_MODES = {
+    "IFLA_XDP_HW_PROG_ID": "offloaded",
+    "IFLA_XDP_SKB_PROG_ID": GENERIC,
+    "IFLA_XDP_DRV_PROG_ID": NATIVE,
+}
 _SETTLE_S = 0.05  # changes come in bursts: an interface that appears sends several messages
 
 
@@ -50,10 +54,10 @@ def list_interfaces() -> list[Interface]:
 def _interface(message: Any) -> Interface:
     xdp = message.get_attr("IFLA_XDP")
     prog_id, mode = 0, ""
-    if xdp is not None:
-        mode = _XDP_MODES.get(xdp.get_attr("IFLA_XDP_ATTACHED") or 0, "")
-        for name in ("IFLA_XDP_PROG_ID", "IFLA_XDP_DRV_PROG_ID", "IFLA_XDP_SKB_PROG_ID", "IFLA_XDP_HW_PROG_ID"):
-            prog_id = prog_id or xdp.get_attr(name) or 0
+    for name, attached_as in _XDP_MODES.items():
+        found = xdp.get_attr(name) if xdp is not None else None
+        if found:
+            prog_id, mode = found, attached_as
     return Interface(
         ifindex=message["index"],
         name=message.get_attr("IFLA_IFNAME"),
