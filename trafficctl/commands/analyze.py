@@ -15,13 +15,13 @@ from argparse import ArgumentParser, Namespace
 
 def arguments(parser: ArgumentParser) -> None:
     """Those of the analysis itself."""
-    from trafficmond.analyze import cli
+    from trafficmond.analyze.cli import add_arguments
 
-    cli.add_arguments(parser)
+    add_arguments(parser)
 
 
 def run(args: Namespace) -> int:
     """Analyse."""
-    from trafficmond.analyze import cli
+    from trafficmond.analyze.cli import run as analyse
 
-    return cli.run(args)
+    return analyse(args)
