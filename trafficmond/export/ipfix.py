@@ -99,7 +99,7 @@ def _directions(rows: Batch, biflow: bool) -> tuple[Batch, Column]:
     forward["reply_packets"] = forward["reply_bytes"] = 0
     records = np.concatenate([forward, replies, second])
     told = np.ones(len(records), np.int64)
-    told[len(forward) + len(replies) :] = 0
+    told[answered] = 0  # their second records come later, for they go by the same template
     return records, told
 
 

@@ -1,0 +1,151 @@
+"""IPFIX read back by other people's collectors: nfdump's nfcapd and pmacct's nfacctd, over loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from export_reports import NAMES, every_kind, totals
+
+from trafficmond.config.settings import Export
+from trafficmond.export.exports import ExportSet
+from trafficmond.export.ipfix import Stream, parts
+from trafficmond.flows.batch import Batch
+
+pytestmark = pytest.mark.timeout(120)
+
+_NFACCTD = """\
+daemonize: false
+nfacctd_ip: 127.0.0.1
+nfacctd_port: {port}
+plugins: print[out]
+aggregate[out]: src_host, dst_host, src_port, dst_port, proto, vlan
+print_output[out]: json
+print_output_file[out]: {home}/out.json
+print_output_file_append[out]: true
+print_refresh_time[out]: 1
+print_cache_entries[out]: 16411
+plugin_pipe_size: 10240000
+plugin_buffer_size: 1024
+"""
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], home: Path, package: str, ready: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A collector that has said `ready`, interrupted at the end."""
+    if not shutil.which(command[0]):
+        pytest.skip(f"needs {command[0]}; run: apt-get install {package}")
+    log = home / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    try:
+        wait(lambda: ready in log.read_text(), lambda: log.read_text()[-500:])
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+
+
+def wait(condition: Callable[[], bool], told: Callable[[], str] = str, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, told()
+        time.sleep(0.1)
+
+
+def export(rows: Batch, port: int, *, biflow: bool) -> None:
+    """All rows, over UDP, from an exporter of its own."""
+    to = f"ipfix+udp://127.0.0.1:{port}"
+    exports = ExportSet([Export(to=to, biflow=biflow, max_rate=1000, template_interval=1)], Path("/"))
+    exports.put(rows, NAMES)
+    wait(lambda: exports.status()[0]["sent"] == len(rows), lambda: str(exports.status()))
+    exports.finish(time.monotonic())
+    exports.join(time.monotonic() + 1)
+    assert exports.status() == [{"to": to, "sent": len(rows), "queue": 0, "lost": 0, "error": ""}]
+
+
+@pytest.mark.parametrize("biflow", [False, True])
+def test_nfdump_has_the_same_totals(biflow: bool, tmp_path: Path) -> None:
+    rows, port, flows = every_kind(300), free_port(), tmp_path / "flows"
+    flows.mkdir()
+    command = ["nfcapd", "-w", str(flows), "-b", "127.0.0.1", "-p", str(port), "-t", "3600"]
+    with running(command, tmp_path, "nfdump", "Startup nfcapd"):
+        export(rows, port, biflow=biflow)
+        time.sleep(0.5)
+    log = (tmp_path / "log").read_text()
+    assert "Sequence Errors: 0, Bad Packets: 0" in log
+    (file,) = flows.glob("nfcapd.*")
+    text = subprocess.check_output(["nfdump", "-r", str(file), "-N", "-o", "csv"], text=True)
+    told = list(csv.DictReader(io.StringIO(text)))
+    told = [row for row in told if (row.get("ipkt") or "").isdigit()]
+    wanted = totals(rows)
+    packets = sum(int(row["ipkt"]) + int(row["opkt"]) for row in told)
+    octets = sum(int(row["ibyt"]) + int(row["obyt"]) for row in told)
+    assert packets == wanted["packets"] + wanted["reply_packets"]
+    assert octets == wanted["bytes"] + wanted["reply_bytes"]
+    by_protocol = Counter[str]()
+    for row in told:
+        by_protocol[row["pr"]] += int(row["ipkt"]) + int(row["opkt"])
+    for name, number in (("TCP", 6), ("UDP", 17), ("ICMP", 1), ("ICMP6", 58)):
+        chosen = totals(rows[rows["proto"] == number])
+        assert by_protocol[name] == chosen["packets"] + chosen["reply_packets"], name
+
+
+def test_pmacct_has_the_same_totals(tmp_path: Path) -> None:
+    rows, port = every_kind(150), free_port()
+    config = tmp_path / "nfacctd.conf"
+    config.write_text(_NFACCTD.format(port=port, home=tmp_path))
+    out = tmp_path / "out.json"
+
+    def told() -> list[dict[str, object]]:
+        lines = out.read_text().splitlines() if out.exists() else []
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    with running(["nfacctd", "-f", str(config)], tmp_path, "pmacct", "setting object handlers"):
+        # What comes before its plugins are up it throws away: one message again and again, until it shows.
+        probe = every_kind(1)[:1]
+        probe["dport"], probe["reply_packets"] = 9, 0
+        stream = Stream(99)
+        (part,) = parts(probe, 1452, biflow=False)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+
+            def answered() -> bool:
+                for message in (*stream.templates(1452, time.time()), stream.message(part.sets, 1, time.time())):
+                    sock.sendto(message, ("127.0.0.1", port))
+                time.sleep(0.5)
+                return bool(told())
+
+            wait(answered, (tmp_path / "log").read_text)
+        export(rows, port, biflow=False)
+        wanted = totals(rows)
+
+        def packets() -> int:
+            return sum(int(str(row["packets"])) for row in told() if row["port_dst"] != 9)
+
+        # Its plugin is given the last of them when it ends.
+        wait(
+            lambda: packets() > 0.9 * (wanted["packets"] + wanted["reply_packets"]), lambda: f"{packets()} of {wanted}"
+        )
+        time.sleep(0.5)
+    assert packets() == wanted["packets"] + wanted["reply_packets"]
+    octets = sum(int(str(row["bytes"])) for row in told() if row["port_dst"] != 9)
+    assert octets == wanted["bytes"] + wanted["reply_bytes"]
+    assert {str(row["vlan"]) for row in told()} == {"100"}
+    assert "2001:db8::1" in {row["ip_src"] for row in told()}
