@@ -4,8 +4,8 @@
  * when the ring is full the record's packets and bytes go to `unattributed`. Nothing is ever lost from the sums.
  *
  * A CPU's part has one writer: both programs run with bottom halves off. The reader only reads (and moves the ring's
- * tail): a slot's sequence number tells it that a slot changed owner under its eyes. Orders of writes are held by
- * compiler barriers, which x86 keeps; the reader tolerates a late view of counters that only grow.
+ * tail): a slot's sequence number tells it that a slot changed owner under its eyes, and a record's packet count is
+ * written last. Orders of writes are held by compiler barriers, which x86 keeps.
  */
 #ifndef TM_LEDGER_H
 #define TM_LEDGER_H
@@ -109,7 +109,6 @@ static __always_inline void tm_book(const struct tm_packet *p, __u32 packets, __
 			tm_enter(f, p, now);
 		}
 	}
-	f->packets += packets;
 	f->bytes += bytes;
 	f->last = now;
 	f->last_len = p->wire_len > 0xffff ? 0xffff : p->wire_len;
@@ -122,6 +121,8 @@ static __always_inline void tm_book(const struct tm_packet *p, __u32 packets, __
 		f->payload_bytes += p->payload_len;
 		f->payload_packets += packets;
 	}
+	tm_barrier();
+	f->packets += packets; /* last: whoever reads it first finds the rest no older */
 }
 
 #endif

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trafficmond import abi
-from trafficmond.datapath import attach, bcc_loader, libbpf, loader
+from trafficmond.datapath import attach, bcc_loader, ledger, libbpf, loader
 from trafficmond.datapath.bans import BanTable
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.interfaces import Interface
-from trafficmond.datapath.ledger import Ledger, Sums
+from trafficmond.datapath.ledger import Sums
 from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import Predecessors
@@ -92,7 +92,7 @@ class Datapath:
             os.close(fd)
         self.pins.keep_maps(self.loaded)
         self.clock = Clock(self.loaded)
-        self.ledger = Ledger(self.loaded, self.sizes, self.clock)
+        self.ledger = ledger.mapped(self.loaded, self.sizes, self.clock)
         self._predecessors = Predecessors(self.loaded, self.pins, self.clock)
         self._attached_once = False
         self.bans = BanTable(self.loaded.maps["tm_bans"], self.clock)
@@ -222,10 +222,10 @@ class Datapath:
     def accounting(self) -> Accounting:
         """Totals now. Read in such an order that `pending` is never negative."""
         totals = self._totals.array
-        evicted = _sums(totals, "evicted")
+        # What a record was evicted to before the cache it leaves: between the two it counts nowhere, not twice.
+        evicted, unattributed = _sums(totals, "evicted"), _sums(totals, "unattributed")
         recovered = self.ledger.recovered()
         cached = self.ledger.in_cache()
-        unattributed = _sums(totals, "unattributed")
         not_ip, malformed, dropped = _sums(totals, "not_ip"), _sums(totals, "malformed"), _sums(totals, "dropped")
         by = totals["malformed_by"].sum(axis=0)
         return Accounting(

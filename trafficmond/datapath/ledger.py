@@ -4,12 +4,17 @@ The kernel alone writes slots and the rings' heads; this reader alone writes the
 of how much of each slot it has read. The order makes it exact without a lock: slots first, rings second, so an owner
 that is missing from its slot is always in the ring by the time the ring is read, unless the ring was full, in
 which case the kernel has put the whole record into `unattributed`.
+
+A slot's sequence number is even while it has an owner. The note of a slot whose owner has been read to its end, in the
+ring, is that owner's number plus one, until the next owner is noted: whatever is met again is known to be old, be it
+because the kernel was held up between eviction and replacement or because this reader was killed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +28,9 @@ from trafficmond.flows.batch import DELTA, Batch
 _COUNTERS = ("packets", "bytes", "payload_bytes", "payload_packets")
 _RETRIES = 3  # re-reads of slots that changed hands while they were copied; the rest wait for the next drain
 
+Where = npt.NDArray[np.intp]
+Piece = tuple[Batch, Batch]  # records, and what had been taken of each before
+
 
 @dataclass(frozen=True, slots=True)
 class Sums:
@@ -35,28 +43,38 @@ class Sums:
         return Sums(self.packets + other.packets, self.bytes + other.bytes)
 
 
-class Ledger:
-    """The maps of one load, mapped."""
+class Array(Protocol):
+    """Memory shared with the kernel, as `mapped.Mapped` is."""
 
-    def __init__(self, loaded: Loaded, sizes: Sizes, clock: Clock) -> None:
+    array: npt.NDArray[Any]
+
+    def close(self) -> None:
+        """Lets go of the memory."""
+        ...
+
+
+class Ledger:
+    """Four arrays: `slots` and `evicted` of abi.FLOW, `taken` of abi.TAKEN, `rings` of abi.RING; `sizes` of each."""
+
+    def __init__(self, slots: Array, taken: Array, rings: Array, evicted: Array, sizes: Sizes, clock: Clock) -> None:
+        self._slots = slots
+        self._taken = taken
+        self._rings = rings
+        self._evicted = evicted
         self._sizes = sizes
         self._clock = clock
-        entries = sizes.entries()
-        self._slots = Mapped(loaded.maps["tm_sets"], abi.FLOW, 2 * entries["tm_sets"])
-        self._taken = Mapped(loaded.maps["tm_taken"], abi.TAKEN, entries["tm_taken"])
-        self._rings = Mapped(loaded.maps["tm_rings"], abi.RING, entries["tm_rings"])
-        self._evicted = Mapped(loaded.maps["tm_evicted"], abi.FLOW, entries["tm_evicted"])
 
     def drain(self) -> Batch:
         """What every record gained since the last call, as a DELTA batch (one row a record, in no order)."""
-        records, bases = self._read_slots()
-        pieces = [_deltas(records, bases), *self._read_rings()]
-        self._recover()
-        flows = np.concatenate([flows for flows, _, _ in pieces])
-        gains = {name: np.concatenate([gain[name] for _, gain, _ in pieces]) for name in _COUNTERS}
-        new = np.concatenate([new for _, _, new in pieces])
+        where, copies = self._copy_slots()
+        pieces = [*self._read_rings(), self._note_slots(where, copies)]
+        records = np.concatenate([records for records, _ in pieces])
+        bases = np.concatenate([bases for _, bases in pieces])
+        gains = {name: records[name].astype(np.uint64) - bases[name].astype(np.uint64) for name in _COUNTERS}
         moved = gains["packets"] > 0
-        return self._columns(flows[moved], {name: gain[moved] for name, gain in gains.items()}, new[moved])
+        return self._columns(
+            records[moved], {name: gain[moved] for name, gain in gains.items()}, bases["sequence"][moved] == 0
+        )
 
     def in_cache(self) -> Sums:
         """Packets and bytes in the flow cache now."""
@@ -78,36 +96,39 @@ class Ledger:
 
     def close(self) -> None:
         """Unmaps everything."""
-        for mapped in (self._slots, self._taken, self._rings, self._evicted):
-            mapped.close()
+        for array in (self._slots, self._taken, self._rings, self._evicted):
+            array.close()
 
-    def _read_slots(self) -> tuple[Batch, Batch]:
-        """(records, what had been taken of them) for each slot that moved, and notes them as taken."""
+    def _copy_slots(self) -> tuple[Where, Batch]:
+        """(slots, records) of those that moved, each record as one owner left it. Nothing is noted yet."""
         slots, taken = self._slots.array, self._taken.array
         moved = (slots["packets"] != taken["packets"]) | (slots["sequence"] != taken["sequence"])
         where = np.flatnonzero(moved)
-        records = slots[where]
+        records, whole = self._copy(where)
         for _ in range(_RETRIES):
-            torn = (records["sequence"] != slots["sequence"][where]) | (records["sequence"] & 1 == 1)
-            if not torn.any():
+            torn = np.flatnonzero(~whole)
+            if not len(torn):
                 break
-            records[torn] = slots[where[torn]]
-        else:
-            whole = ~torn
-            where, records = where[whole], records[whole]
-        before = taken[where]
-        for name in (*_COUNTERS, "sequence"):
-            column = taken[name]
-            column[where] = records[name]
-        gone = (before["sequence"] != 0) & (before["sequence"] != records["sequence"])
-        self._gone_at, self._gone = where[gone], before[gone]
-        before[before["sequence"] != records["sequence"]] = np.zeros((), abi.TAKEN)
-        return records, before
+            records[torn], whole[torn] = self._copy(where[torn])
+        whole &= records["packets"] > 0  # an owner that moved in without having booked yet
+        return (where, records) if whole.all() else (where[whole], records[whole])
 
-    def _read_rings(self) -> Iterator[tuple[Batch, dict[str, npt.NDArray[np.uint64]], npt.NDArray[np.bool_]]]:
-        """The deltas of what was evicted, a piece a CPU."""
+    def _copy(self, where: Where) -> tuple[Batch, npt.NDArray[np.bool_]]:
+        """Records, and which of them had the same owner from beginning to end.
+
+        The kernel books a packet's other counters before it counts it, so packets, read first, are never ahead of
+        them: what a copy has too early is made good when the packet count moves.
+        """
+        slots = self._slots.array
+        sequence, packets = slots["sequence"][where], slots["packets"][where]
+        records = slots[where]
+        whole = (slots["sequence"][where] == sequence) & (sequence & 1 == 0)
+        records["packets"] = packets
+        return records, whole
+
+    def _read_rings(self) -> Iterator[Piece]:
+        """What was evicted, a piece a CPU. Its slots are marked as read to the end, then the ring's tail follows."""
         taken, ring_size = self._taken.array, self._sizes.ring
-        self._found = np.zeros(len(self._gone), bool)
         for cpu in range(self._sizes.cpus):
             ring = self._rings.array[cpu]
             head, tail = int(ring["head"]), int(ring["tail"])
@@ -115,27 +136,48 @@ class Ledger:
                 continue
             index = cpu * ring_size + (np.arange(tail, head) & (ring_size - 1))
             records = self._evicted.array[index]
-            self._rings.array["tail"][cpu] = head
             slot, sequence = records["slot"], records["sequence"]
-            bases = np.zeros(len(records), abi.TAKEN)
-            if len(self._gone):
-                at = np.minimum(np.searchsorted(self._gone_at, slot), len(self._gone) - 1)
-                match = (self._gone_at[at] == slot) & (self._gone["sequence"][at] == sequence)
-                bases[match] = self._gone[at[match]]
-                self._found[at[match]] = True
-            current = taken["sequence"][slot] == sequence  # evicted after the slots were read
-            bases[current] = taken[slot[current]]
-            taken[slot[current]] = np.zeros((), abi.TAKEN)
-            yield _deltas(records, bases)
+            bases = taken[slot]
+            unread = _follows(sequence, bases["sequence"])  # all, unless a reader was killed before it moved the tail
+            bases[bases["sequence"] != sequence] = np.zeros((), abi.TAKEN)
+            last = len(slot) - 1 - np.unique(slot[::-1], return_index=True)[1]  # the latest eviction from each slot
+            self._mark(slot[last], sequence[last] | 1, slot[bases["sequence"] != 0])
+            self._rings.array["tail"][cpu] = head
+            yield records[unread], bases[unread]
 
-    def _recover(self) -> None:
-        """Books what had been read of records that then went to `unattributed` whole."""
-        lost = ~self._found
+    def _mark(self, where: Where, sequence: npt.NDArray[np.uint32], met: npt.NDArray[np.uint32]) -> None:
+        """Notes that these slots were read up to an owner's end; `met` are those whose noted owner was in the ring."""
+        taken = self._taken.array
+        before = taken[where]
+        later = _follows(sequence, before["sequence"])
+        noted = taken["sequence"]
+        noted[where[later]] = sequence[later]
+        self._recover(where, before, later & ~np.isin(where, met))
+
+    def _note_slots(self, where: Where, records: Batch) -> Piece:
+        """Notes copies of slots as taken, but for owners that the ring has told the end of meanwhile."""
+        taken = self._taken.array
+        before = taken[where]
+        current = _follows(records["sequence"], before["sequence"])
+        if not current.all():
+            where, records, before = where[current], records[current], before[current]
+        note = np.empty(len(where), abi.TAKEN)
+        for name in (*_COUNTERS, "sequence"):
+            note[name] = records[name]
+        taken[where] = note
+        replaced = before["sequence"] != records["sequence"]
+        self._recover(where, before, replaced)
+        before[replaced] = np.zeros((), abi.TAKEN)
+        return records, before
+
+    def _recover(self, where: Where, before: Batch, replaced: npt.NDArray[np.bool_]) -> None:
+        """Books what had been read of owners that then went to `unattributed` whole: replaced, but not in the ring."""
+        lost = replaced & (before["sequence"] != 0) & (before["sequence"] & 1 == 0)
         if lost.any():
-            per_cpu = self._gone_at[lost] // self._sizes.capacity
+            per_cpu = where[lost] // self._sizes.capacity
             recovered = self._rings.array["recovered"]
             for name in ("packets", "bytes"):
-                np.add.at(recovered[name], per_cpu, self._gone[name][lost])
+                np.add.at(recovered[name], per_cpu, before[name][lost])
 
     def _columns(self, flows: Batch, gains: dict[str, npt.NDArray[np.uint64]], new: npt.NDArray[np.bool_]) -> Batch:
         out = np.zeros(len(flows), DELTA)
@@ -160,6 +202,19 @@ class Ledger:
         return out
 
 
-def _deltas(records: Batch, bases: Batch) -> tuple[Batch, dict[str, npt.NDArray[np.uint64]], npt.NDArray[np.bool_]]:
-    gains = {name: records[name].astype(np.uint64) - bases[name].astype(np.uint64) for name in _COUNTERS}
-    return records, gains, bases["sequence"] == 0
+def _follows(sequence: npt.NDArray[np.uint32], other: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+    """Whether each number is `other` or a later one; they wrap."""
+    return np.asarray((sequence - other).astype(np.int32) >= 0)
+
+
+def mapped(loaded: Loaded, sizes: Sizes, clock: Clock) -> Ledger:
+    """The ledger of one load, mapped."""
+    entries, maps = sizes.entries(), loaded.maps
+    return Ledger(
+        Mapped(maps["tm_sets"], abi.FLOW, 2 * entries["tm_sets"]),
+        Mapped(maps["tm_taken"], abi.TAKEN, entries["tm_taken"]),
+        Mapped(maps["tm_rings"], abi.RING, entries["tm_rings"]),
+        Mapped(maps["tm_evicted"], abi.FLOW, entries["tm_evicted"]),
+        sizes,
+        clock,
+    )

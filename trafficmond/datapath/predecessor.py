@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trafficmond.datapath.clock import Clock
-from trafficmond.datapath.ledger import Ledger
+from trafficmond.datapath.ledger import Ledger, mapped
 from trafficmond.datapath.loader import Loaded
 from trafficmond.datapath.pins import Pins
 from trafficmond.flows.batch import Batch
@@ -29,7 +29,7 @@ class Predecessors:
                 loaded.notes.append(UNREADABLE)
                 continue
             old = Loaded("", {}, maps, 0, reused=True)
-            self._ledgers.append(Ledger(old, sizes, clock))
+            self._ledgers.append(mapped(old, sizes, clock))
             old.close()
 
     def drain(self) -> list[Batch]:
