@@ -47,7 +47,11 @@ def attach(loaded: Loaded, pins: Pins, interface: Interface, mode: str, egress: 
     Raises ForeignProgramError if somebody else's XDP program is there, DatapathError if the kernel refuses.
     """
     done = Attachment(interface.ifindex, interface.name, mode, "")
-    done._links["xdp"] = _attach_xdp(loaded, pins, interface, mode, done)
+    try:
+        done._links["xdp"] = _attach_xdp(loaded, pins, interface, mode, done)
+    except OSError as error:
+        what = f"cannot keep what is attached to {interface.name}: {error.strerror}"
+        raise DatapathError(what, hint=f"{pins.directory} may be gone; start the daemon anew") from error
     if egress:
         try:
             _attach_egress(loaded, pins, interface, done)
@@ -100,7 +104,11 @@ def _attach_xdp(loaded: Loaded, pins: Pins, interface: Interface, mode: str, don
             continue
         done.mode = attempt
         done.notes += [f"{refusal}; running in generic mode" for refusal in refusals]
-        pins.keep_link("xdp", interface.ifindex, fd)
+        try:
+            pins.keep_link("xdp", interface.ifindex, fd)
+        except OSError:
+            os.close(fd)
+            raise
         return fd
     raise DatapathError(
         f"cannot attach to {interface.name}: {', '.join(refusals)}", hint='try xdp_mode = "auto", or trafficctl doctor'

@@ -165,7 +165,14 @@ class Datapath:
                 if self.attached[ifindex].alive():
                     self.attached[ifindex].name = interface.name  # renamed, perhaps
                     continue
+                unpinned = not self.pins.has_link("xdp", ifindex)
                 self._let_go(ifindex)
+                if unpinned:  # the emergency exit was used; else it is a new interface with an old number
+                    text = f"{interface.name} was detached by trafficmond --detach; start the daemon anew to watch it"
+                    self.refused[ifindex] = Change(DETACHED, interface.name, text)
+                    changes.append(self.refused[ifindex])
+            if ifindex in self.refused and self.refused[ifindex].kind == DETACHED:
+                continue
             try:
                 self._attach_one(interface)
             except TrafficmonError as error:

@@ -178,6 +178,9 @@ def _open(folder: Path, names: Iterable[str]) -> dict[str, int]:
     try:
         for name in names:
             found[name] = libbpf.open_pin(str(folder / name))
+            dtype = MAPS[name]
+            if dtype is not None and libbpf.map_info(found[name]).value_size != dtype.itemsize:
+                raise OSError(errno.EINVAL, "another map has this name")
     except OSError:
         for fd in found.values():
             os.close(fd)
