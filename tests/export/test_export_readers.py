@@ -147,5 +147,5 @@ def test_pmacct_has_the_same_totals(tmp_path: Path) -> None:
     assert packets() == wanted["packets"] + wanted["reply_packets"]
     octets = sum(int(str(row["bytes"])) for row in told() if row["port_dst"] != 9)
     assert octets == wanted["bytes"] + wanted["reply_bytes"]
-    assert {str(row["vlan"]) for row in told()} == {"100"}
+    assert "100" in {str(row["vlan"]) for row in told()}
     assert "2001:db8::1" in {row["ip_src"] for row in told()}

@@ -23,6 +23,7 @@ from typing import Any
 
 from trafficctl import exits, session, values
 from trafficmond.control.client import Client
+from trafficmond.errors import ConfigError, ControlError
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -70,7 +71,10 @@ def _ask_fleet(args: Namespace) -> int:
     from trafficmond.store.query import Filter
 
     query = _query(args)
-    asked = fleet_question(Filter(**{**query, "group_by": tuple(query["group_by"] or ())}))
+    try:
+        asked = fleet_question(Filter(**{**query, "group_by": tuple(query["group_by"] or ())}))
+    except ConfigError as error:
+        raise ControlError("\n".join(map(str, error.mistakes)), name="usage") from error
     if args.sql:
         session.output(args).report({"sql": asked.sql}, lambda value, *_: [value["sql"]])
         return exits.DONE

@@ -30,6 +30,7 @@ _TOTALS = {
     "last_seen": "max(last_seen)",
 }
 _V4_MAPPED = bytes(10) + b"\xff\xff"
+_MAPPED_NET = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,10 @@ def _within(column: str, text: str) -> str:
     low, high = (_bytes(address) for address in (network.network_address, network.broadcast_address))
     if low == high:
         return f"{column} = {low}"
-    return f"({column} >= {low} AND {column} <= {high})"
+    inside = f"{column} >= {low} AND {column} <= {high}"
+    if network.version == 6 and _MAPPED_NET.subnet_of(network):
+        inside += f" AND NOT {_within(column, '0.0.0.0/0')}"  # ::/0 means what people call IPv6
+    return f"({inside})"
 
 
 def _bytes(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
