@@ -23,7 +23,7 @@ from trafficmond import abi
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.loader import Loaded, Sizes
 from trafficmond.datapath.mapped import Mapped
-from trafficmond.flows.batch import DELTA, Batch
+from trafficmond.flows.batch import DELTA, Batch, empty, join, put, take
 
 _COUNTERS = ("packets", "bytes", "payload_bytes", "payload_packets")
 _RETRIES = 3  # re-reads of slots that changed hands while they were copied; the rest wait for the next drain
@@ -68,13 +68,12 @@ class Ledger:
         """What every record gained since the last call, as a DELTA batch (one row a record, in no order)."""
         where, copies = self._copy_slots()
         pieces = [*self._read_rings(), self._note_slots(where, copies)]
-        records = np.concatenate([records for records, _ in pieces])
-        bases = np.concatenate([bases for _, bases in pieces])
-        gains = {name: records[name].astype(np.uint64) - bases[name].astype(np.uint64) for name in _COUNTERS}
-        moved = gains["packets"] > 0
-        return self._columns(
-            records[moved], {name: gain[moved] for name, gain in gains.items()}, bases["sequence"][moved] == 0
-        )
+        records = join([records for records, _ in pieces])
+        bases = join([bases for _, bases in pieces])
+        moved = records["packets"] > bases["packets"]
+        if not moved.all():
+            records, bases = take(records, moved), take(bases, moved)
+        return self._columns(records, bases)
 
     def in_cache(self) -> Sums:
         """Packets and bytes in the flow cache now."""
@@ -111,7 +110,7 @@ class Ledger:
                 break
             records[torn], whole[torn] = self._copy(where[torn])
         whole &= records["packets"] > 0  # an owner that moved in without having booked yet
-        return (where, records) if whole.all() else (where[whole], records[whole])
+        return (where, records) if whole.all() else (where[whole], take(records, whole))
 
     def _copy(self, where: Where) -> tuple[Batch, npt.NDArray[np.bool_]]:
         """Records, and which of them had the same owner from beginning to end.
@@ -121,7 +120,7 @@ class Ledger:
         """
         slots = self._slots.array
         sequence, packets = slots["sequence"][where], slots["packets"][where]
-        records = slots[where]
+        records = take(slots, where)
         whole = (slots["sequence"][where] == sequence) & (sequence & 1 == 0)
         records["packets"] = packets
         return records, whole
@@ -135,20 +134,20 @@ class Ledger:
             if head == tail:
                 continue
             index = cpu * ring_size + (np.arange(tail, head) & (ring_size - 1))
-            records = self._evicted.array[index]
+            records = take(self._evicted.array, index)
             slot, sequence = records["slot"], records["sequence"]
-            bases = taken[slot]
+            bases = take(taken, slot)
             unread = _follows(sequence, bases["sequence"])  # all, unless a reader was killed before it moved the tail
             bases[bases["sequence"] != sequence] = np.zeros((), abi.TAKEN)
             last = len(slot) - 1 - np.unique(slot[::-1], return_index=True)[1]  # the latest eviction from each slot
             self._mark(slot[last], sequence[last] | 1, slot[bases["sequence"] != 0])
             self._rings.array["tail"][cpu] = head
-            yield records[unread], bases[unread]
+            yield (records, bases) if unread.all() else (take(records, unread), take(bases, unread))
 
     def _mark(self, where: Where, sequence: npt.NDArray[np.uint32], met: npt.NDArray[np.uint32]) -> None:
         """Notes that these slots were read up to an owner's end; `met` are those whose noted owner was in the ring."""
         taken = self._taken.array
-        before = taken[where]
+        before = take(taken, where)
         later = _follows(sequence, before["sequence"])
         noted = taken["sequence"]
         noted[where[later]] = sequence[later]
@@ -157,14 +156,14 @@ class Ledger:
     def _note_slots(self, where: Where, records: Batch) -> Piece:
         """Notes copies of slots as taken, but for owners that the ring has told the end of meanwhile."""
         taken = self._taken.array
-        before = taken[where]
+        before = take(taken, where)
         current = _follows(records["sequence"], before["sequence"])
         if not current.all():
-            where, records, before = where[current], records[current], before[current]
+            where, records, before = where[current], take(records, current), take(before, current)
         note = np.empty(len(where), abi.TAKEN)
         for name in (*_COUNTERS, "sequence"):
             note[name] = records[name]
-        taken[where] = note
+        put(taken, where, note)
         replaced = before["sequence"] != records["sequence"]
         self._recover(where, before, replaced)
         before[replaced] = np.zeros((), abi.TAKEN)
@@ -179,26 +178,25 @@ class Ledger:
             for name in ("packets", "bytes"):
                 np.add.at(recovered[name], per_cpu, before[name][lost])
 
-    def _columns(self, flows: Batch, gains: dict[str, npt.NDArray[np.uint64]], new: npt.NDArray[np.bool_]) -> Batch:
-        out = np.zeros(len(flows), DELTA)
+    def _columns(self, flows: Batch, bases: Batch) -> Batch:
+        out = empty(DELTA, len(flows))
         key = flows["key"]
+        six = key["scope"] & abi.SCOPE_IPV6 != 0
         for end in ("src", "dst"):
             words = np.ascontiguousarray(key[end]).view(">u8").reshape(-1, 2)
-            out[f"{end}_hi"], out[f"{end}_lo"] = words[:, 0], words[:, 1]
-        six = key["scope"] & abi.SCOPE_IPV6 != 0
-        for end in ("src", "dst"):  # v4-mapped already, but an IPv4 packet's upper half is zero by definition
-            out[f"{end}_hi"][~six] = 0
+            # An IPv4 packet's upper half is zero by definition; v4-mapped already.
+            out[f"{end}_hi"], out[f"{end}_lo"] = np.where(six, words[:, 0], 0), words[:, 1]
         out["family"] = np.where(six, 6, 4)
         out["direction"] = key["scope"] & abi.SCOPE_EGRESS
         for name in ("sport", "dport", "proto", "vlan", "ifindex", "verdict"):
             out[name] = key[name]
         for name in ("first_len", "last_len", "tcp_flags", "first_flags", "bits", "ttl"):
             out[name] = flows[name]
-        for name, gain in gains.items():
-            out[name] = gain
+        for name in _COUNTERS:
+            out[name] = flows[name] - bases[name]
         out["first"] = self._clock.to_epoch(flows["first"])
         out["last"] = self._clock.to_epoch(flows["last"])
-        out["new"] = new
+        out["new"] = bases["sequence"] == 0
         return out
 
 

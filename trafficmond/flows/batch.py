@@ -8,6 +8,7 @@ An address is two unsigned 64-bit words in host order, `hi` and `lo`; IPv4 is v4
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,14 @@ def take(rows: Batch, index: Column | slice) -> Batch:
 def put(rows: Batch, index: Column | slice, values: Batch) -> None:
     """`rows[index] = values` of the same dtype; see `take`."""
     _opaque(rows)[index] = _opaque(values)
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Batches of one dtype (at least one), one after the other; see `take`."""
+    if len(batches) == 1:
+        return batches[0]
+    joined: Batch = np.concatenate([_opaque(batch) for batch in batches]).view(batches[0].dtype)
+    return joined
 
 
 def _opaque(rows: Batch) -> Batch:
