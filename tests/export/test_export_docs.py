@@ -1,0 +1,54 @@
+"""docs/export.md says what is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from clickhouse_server import SCHEMA, statements
+
+from trafficmond.config.target import parse_target
+from trafficmond.export.clickhouse_query import fleet_question
+from trafficmond.export.native import COLUMNS
+from trafficmond.export.templates import FIRST_ID, TEMPLATES
+from trafficmond.store.query import Filter
+from trafficmond.store.schema import FLOW_COLUMNS
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "export.md").read_text("utf-8")
+
+
+def test_every_element_and_none_else() -> None:
+    told: dict[str, int] = {}
+    for names, ids in re.findall(r"^\| (`\w+`[^|]*) \| ([\d, ]+) \|", TEXT, re.MULTILINE):
+        told.update(zip(re.findall(r"`(\w+)`", names), map(int, ids.split(", ")), strict=True))
+    used: dict[str, int] = {}
+    for template in TEMPLATES:
+        at = 4
+        for name in template.layout.names or ():
+            element = int.from_bytes(template.record[at : at + 2], "big")
+            at += 8 if element & 0x8000 else 4
+            if not element & 0x8000:
+                used[name] = element
+    assert told == used
+    assert f"({FIRST_ID} to {FIRST_ID + len(TEMPLATES) - 1})" in TEXT
+
+
+def test_every_url_is_one() -> None:
+    for url in re.findall(r"(?:ipfix\+\w+|clickhouse(?:\+https)?)://[^\s\",`)]+", TEXT):
+        parse_target(url)
+
+
+def test_the_question_shown_is_the_one_asked() -> None:
+    asked = fleet_question(Filter(since=1_700_000_000.0, group_by=("sensor", "src"), sort="bytes"))
+    assert asked.sql in TEXT
+
+
+def test_the_table_has_what_is_sent_and_what_flows_db_has() -> None:
+    (table,) = [each for each in statements(SCHEMA.read_text()) if "CREATE TABLE" in each]
+    body = table.partition("(\n")[2].partition("\n)\n")[0]
+    declared = dict(line.strip().rstrip(",").split(" ", 1) for line in body.splitlines())
+    computed = {name for name, kind in declared.items() if " ALIAS " in kind}
+    assert {name: kind for name, kind in declared.items() if name not in computed} == COLUMNS
+    assert set(FLOW_COLUMNS) <= set(declared)
+    assert "PARTITION BY day\nORDER BY (last_seen, batch, row)" in table
