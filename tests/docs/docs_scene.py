@@ -19,7 +19,7 @@ from tmlab import Lab, Link, Sender
 from tmlab.daemon import PYTHON, ROOT
 from tmlab.packets import tcp, udp
 
-STRANGER, SCANNER = "203.0.113.7", "198.51.100.66"
+STRANGER, SCANNER, BANNED = "203.0.113.7", "198.51.100.66", "192.0.2.200"
 _SYN = 2
 
 # /etc is a copy, so that groups and settings can be made in it.
@@ -123,11 +123,13 @@ class Scene:
         fresh.rename(inside)
 
     def traffic(self) -> None:
-        """What a day brings: somebody who asks, and somebody who tries ports."""
+        """What a day brings: somebody who asks, somebody who tries ports, somebody who is kept out."""
         link = self.lab.links[0]
+        self.wait(f"trafficctl ban {BANNED} --ttl 3s", "a ban")
         with Sender(self.lab.outside, link.outside) as sender:
             sender.send([udp(STRANGER, link.host_ip, 4000 + number, 53, b"?" * 20) for number in range(5)])
             sender.send([tcp(SCANNER, link.host_ip, 40000 + port, port, _SYN) for port in range(1, 129)])
+            sender.send([udp(BANNED, link.host_ip)] * 3)
         self.wait("trafficctl threats -o json | grep -q port_scan", "the scan to be found", 15)
 
     def close(self) -> None:

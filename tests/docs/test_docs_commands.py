@@ -17,7 +17,10 @@ ENDLESS = re.compile(r"^(?:sudo )?trafficctl watch(?!.*--count)")  # until inter
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Commands that no test here can run, why, and where they are run instead (a path of the tree; "" nowhere)."""
+    """Commands that no test here can run, why, and where they are run instead (a path of the tree; "" nowhere).
+
+    `pattern` is searched in "page: command".
+    """
 
     pattern: str
     reason: str
@@ -26,29 +29,30 @@ class Elsewhere:
 
 ELSEWHERE = (
     Elsewhere(r"systemctl|systemd-analyze", "needs systemd as the first process", "tests/system/administrator.py"),
-    Elsewhere(r"journalctl", "needs a journal", "tests/system/administrator.py"),
-    Elsewhere(r"^(sudo )?apt(-get)? ", "installs packages", "tests/system/administrator.py"),
-    Elsewhere(r"^make apt-repo$|sources\.list\.d/trafficmon", "builds a package", "tests/system/run"),
-    Elsewhere(r"make (demo|test|bench|run)\b", "builds, and runs a lab or all tests itself", "Makefile"),
-    Elsewhere(r"^(sudo )?podman", "builds an image", "tests/system/containers.py"),
-    Elsewhere(r"^alias ", "an interactive shell's", ""),
-    Elsewhere(r"^varlinkctl|^datasette", "is not in Debian 12", ""),
-    Elsewhere(r"usermod -aG .*\$USER|adduser", "changes the reader's own account", "tests/system/administrator.py"),
+    Elsewhere(r": journalctl", "needs a journal", "tests/system/administrator.py"),
+    Elsewhere(r": (sudo )?apt(-get)? ", "installs packages", "tests/system/administrator.py"),
+    Elsewhere(r": make apt-repo|sources\.list\.d/trafficmon", "builds the package", "tests/system/run"),
+    Elsewhere(r"make (demo|test|bench|run)\b", "builds, and makes a lab or runs all tests itself", "Makefile"),
+    Elsewhere(r": (sudo )?podman", "builds an image", "tests/system/container"),
+    Elsewhere(r": alias ", "is for an interactive shell", ""),
+    Elsewhere(r": (varlinkctl|datasette)", "is not in Debian 12", ""),
+    Elsewhere(r"usermod -aG .*\$USER", "changes the reader's own account", "tests/system/administrator.py"),
     Elsewhere(r"clickhouse://", "needs a ClickHouse server", "tests/export/test_export_clickhouse.py"),
-    Elsewhere(r"9177/metrics|/usr/share/doc/trafficmon", "is the installed service's", "tests/system/administrator.py"),
-    Elsewhere(r"/var/log/trafficmon/\*?traffic|/var/log/trafficmon/\S*\.jsonl", "needs a log that was set up before",
-              "tests/sinks/test_sinks_files.py"),
-)  # fmt: skip
+    Elsewhere(r"9177/metrics|/usr/share/doc/trafficmon", "needs the installed service", "tests/metrics/test_metrics_http.py"),
+    Elsewhere(r"metrics.md: .*node-exporter", "needs node_exporter's folder", "tests/metrics/test_metrics_text.py"),
+    Elsewhere(r"logs.md: jq", "needs a log that was set up before", "tests/sinks/test_sinks_files.py"),
+    Elsewhere(r"analyze.md: ", "shows the usage", "tests/analyze/test_analyze_cli.py"),
+)
 
 
-def elsewhere(command: str) -> Elsewhere | None:
+def elsewhere(page: Path, command: str) -> Elsewhere | None:
     """Why `command` is not run here; None if it is."""
-    return next((each for each in ELSEWHERE if re.search(each.pattern, command)), None)
+    return next((each for each in ELSEWHERE if re.search(each.pattern, f"{page.name}: {command}")), None)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_do_what_the_page_says(page: Path) -> None:
-    todo = [step for step in steps(page) if isinstance(step, File) or not elsewhere(step.text)]
+    todo = [step for step in steps(page) if isinstance(step, File) or not elsewhere(page, step.text)]
     if not any(isinstance(step, Command) for step in todo):
         pytest.skip(f"{page.name} has no commands that can be run here")
     wrong: list[str] = []
@@ -57,12 +61,12 @@ def test_commands_do_what_the_page_says(page: Path) -> None:
             if isinstance(step, File):
                 host.write(step.path, step.text)
                 done, expected = host.run("trafficctl reload"), 0
-                what = f"{page.name}:{step.line}: {step.path}"
+                what = f"line {step.line}: {step.path}"
             else:
                 endless = ENDLESS.match(step.text)
                 done = host.run(f"timeout -s INT 2 {step.text}" if endless else step.text)
                 expected = 124 if endless else step.code
-                what = f"{page.name}:{step.line}: {step.text}"
+                what = f"line {step.line}: {step.text}"
             if done.returncode != expected:
                 wrong.append(f"{what}: exit {done.returncode}, not {expected}\n{done.stdout}")
     assert not wrong, "\n".join(wrong)
