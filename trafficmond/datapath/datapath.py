@@ -20,7 +20,7 @@ from trafficmond.datapath.interfaces import Interface
 from trafficmond.datapath.ledger import Sums
 from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.pins import Pins
-from trafficmond.datapath.predecessor import Predecessors
+from trafficmond.datapath.predecessor import CARRIED_SLOT, Predecessors
 from trafficmond.datapath.sockets import Address, connections
 from trafficmond.errors import DatapathError, ForeignProgramError, TrafficmonError
 from trafficmond.flows.batch import Batch
@@ -93,12 +93,12 @@ class Datapath:
         self.pins.keep_maps(self.loaded)
         self.clock = Clock(self.loaded)
         self.ledger = ledger.mapped(self.loaded, self.sizes, self.clock)
-        self._predecessors = Predecessors(self.loaded, self.pins, self.clock)
         self._attached_once = False
         self.bans = BanTable(self.loaded.maps["tm_bans"], self.clock)
         self._config = Mapped(self.loaded.maps["tm_config"], abi.CONFIG, 1)
         self._config.array["seed"] = self.loaded.seed
         self._totals = Mapped(self.loaded.maps["tm_totals"], abi.TOTALS, self.sizes.entries()["tm_totals"])
+        self._predecessors = Predecessors(self.loaded, self.pins, self.clock, self._totals.array)
         self._ifslots = Mapped(self.loaded.maps["tm_ifslots"], np.dtype(np.uint8), abi.IFINDEX_SLOTS)
         self.configure(options)
 
@@ -142,6 +142,8 @@ class Datapath:
             table.array[:] = words
             table.close()
             libbpf.update(self.loaded.maps[slot], bytes(4), fd.to_bytes(4, "little"))
+        except OSError as error:
+            raise DatapathError(f"the kernel refused the verdict table: {error.strerror}") from error
         finally:
             os.close(fd)
         # The first slot that is taken counts: what stands before the new table goes now, what stands behind it after.
@@ -175,7 +177,7 @@ class Datapath:
                 continue
             try:
                 self._attach_one(interface)
-            except TrafficmonError as error:
+            except (TrafficmonError, OSError) as error:
                 refusal = Change(
                     FOREIGN if isinstance(error, ForeignProgramError) else FAILED, interface.name, str(error)
                 )
@@ -211,9 +213,9 @@ class Datapath:
     def _free_slot(self, interface: Interface, used: set[int]) -> int:
         """A slot of the totals for an interface, one that never counted anything if there is any left."""
         seen = self._totals_by_interface()["seen"]["packets"].sum(axis=(0, 2))
-        free = sorted(set(range(1, abi.MAX_INTERFACES)) - used, key=lambda slot: (seen[slot], slot))
+        free = sorted(set(range(1, CARRIED_SLOT)) - used, key=lambda slot: (seen[slot], slot))
         if not free:
-            what = f"cannot attach to {interface.name}: {abi.MAX_INTERFACES - 1} interfaces are the most"
+            what = f"cannot attach to {interface.name}: {CARRIED_SLOT - 1} interfaces are the most"
             raise DatapathError(what, hint="name fewer in `interfaces`")
         return free[0]
 

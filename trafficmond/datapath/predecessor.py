@@ -1,10 +1,18 @@
-"""The ledger of an earlier daemon that had other sizes: read to its end once its programs have been replaced."""
+"""The ledger of an earlier daemon that had other sizes: read to its end, and its totals carried over, once its programs
+have been replaced."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond import abi
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.ledger import Ledger, mapped
 from trafficmond.datapath.loader import Loaded
+from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.pins import Pins
 from trafficmond.flows.batch import Batch
 
@@ -17,35 +25,55 @@ UNREADABLE = (
 )
 
 
-class Predecessors:
-    """Every other ledger that is pinned."""
+CARRIED_SLOT = abi.MAX_INTERFACES - 1  # of the totals: no interface gets it, so the kernel never writes there
+_UNITS = ("packets", "bytes")
 
-    def __init__(self, loaded: Loaded, pins: Pins, clock: Clock) -> None:
+
+class Predecessors:
+    """Every other ledger that is pinned; `totals` are those of the new one."""
+
+    def __init__(self, loaded: Loaded, pins: Pins, clock: Clock, totals: npt.NDArray[np.void]) -> None:
         self._pins = pins
-        self._ledgers: list[Ledger] = []
+        self._carried = totals[2 * CARRIED_SLOT]
+        self._old: list[tuple[Ledger, Mapped]] = []
         self._drains = _DRAINS
         for sizes, maps in pins.others():
             if sizes is None:
                 loaded.notes.append(UNREADABLE)
                 continue
             old = Loaded("", {}, maps, 0, reused=True)
-            self._ledgers.append(mapped(old, sizes, clock))
+            mapped_totals = Mapped(maps["tm_totals"], abi.TOTALS, sizes.entries()["tm_totals"])
+            self._old.append((mapped(old, sizes, clock), mapped_totals))
             old.close()
 
     def drain(self) -> list[Batch]:
         """What they gained since the last call; to be called once nothing but the new programs is attached. With the
-        last drain they are forgotten."""
+        last drain their totals are added to the new ones and they are forgotten."""
         if not self._drains:
             return []
-        found = [ledger.drain() for ledger in self._ledgers]
+        found = [ledger.drain() for ledger, _ in self._old]
         self._drains -= 1
         if not self._drains:
+            for ledger, totals in self._old:
+                self._carry(totals.array, ledger)
             self.close()
             self._pins.remove_others()
         return found
 
+    def _carry(self, totals: npt.NDArray[Any], ledger: Ledger) -> None:
+        """All that was in flows counts as evicted now: it has left the cache for good."""
+        carried, cached, recovered = self._carried, ledger.in_cache(), ledger.recovered()
+        for unit in _UNITS:
+            for name in ("seen", "not_ip", "malformed", "dropped", "evicted", "unattributed"):
+                carried[name][unit] += totals[name][unit].sum()
+            carried["unattributed"][unit] -= getattr(recovered, unit)
+            carried["evicted"][unit] += getattr(cached, unit) + getattr(recovered, unit)
+        carried["malformed_by"] += totals["malformed_by"].sum(axis=0)
+
     def close(self) -> None:
         """Unmaps what is left."""
-        for ledger in self._ledgers:
+        for ledger, totals in self._old:
             ledger.close()
-        self._ledgers.clear()
+            totals.close()
+        self._old.clear()
+        self._carried = None
