@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from export_reports import NAMES, reports
 
+from trafficmond.config.settings import Export
 from trafficmond.export.base import SLICE_ROWS, Exporter
+from trafficmond.export.exports import ExportSet
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 
@@ -177,6 +181,22 @@ def test_a_way_out_that_cannot_be_made_is_tried_again() -> None:
     until(lambda: one.status()["error"] == "No space left on device")
     until(lambda: carrier.sent == 3)
     end(one)
+
+
+def test_the_set_tells_what_began_to_fail_and_works_again(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        to = f"ipfix+tcp://127.0.0.1:{listener.getsockname()[1]}"
+    exports = ExportSet([Export(to=to)], tmp_path)
+    assert list(exports.changes()) == []
+    exports.put(reports(1), NAMES)
+    until(lambda: exports.status()[0]["error"] != "")
+    assert list(exports.changes()) == [(to, f"{to}: Connection refused")]
+    assert list(exports.changes()) == [], "told once"
+    with socket.create_server(("127.0.0.1", int(to.rpartition(":")[2]))):
+        until(lambda: exports.status()[0]["sent"] == 1)
+        assert list(exports.changes()) == [(to, "")]
+        exports.finish(time.monotonic())
+        exports.join(time.monotonic())
 
 
 def test_one_begins_when_the_one_before_has_ended() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -158,6 +160,45 @@ def test_what_waits_outlives_the_daemon(server: ClickHouseServer, tmp_path: Path
         until(lambda: exports.status()[0]["sent"] == len(rows), exports.status)
     assert server.counts() == exactly(rows)
     assert list(mine.iterdir()) == []
+
+
+_FEEDER = """
+import sys, time
+sys.path[:0] = sys.argv[3:]
+from pathlib import Path
+from export_reports import NAMES, every_kind
+from trafficmond.config.settings import Export
+from trafficmond.export.exports import ExportSet
+exports = ExportSet([Export(to=sys.argv[1], batch_interval=0.1, sensor="gate")], Path(sys.argv[2]))
+while True:
+    exports.put(every_kind(50), NAMES)
+    print(flush=True)
+    time.sleep(0.02)
+"""
+
+
+def test_a_daemon_killed_in_mid_stream_doubles_nothing(server: ClickHouseServer, tmp_path: Path) -> None:
+    """What it had not yet written to the spool is gone with it; what it had is there, each batch whole and once."""
+    path = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+    dice = random.Random(7)
+    for _ in range(6):
+        feeder = subprocess.Popen(
+            [sys.executable, "-c", _FEEDER, server.url, str(tmp_path), *path], stdout=subprocess.PIPE
+        )
+        assert feeder.stdout is not None
+        feeder.stdout.readline()
+        time.sleep(dice.uniform(0.2, 0.8))
+        feeder.kill()
+        feeder.wait()
+        feeder.stdout.close()
+    with exporting(server.url, tmp_path) as exports:
+        time.sleep(0.5)
+        until(idle(exports), exports.status)
+    counts = server.counts()
+    assert counts["rows"] == counts["distinct"] > 0
+    torn = "SELECT batch FROM trafficmon.flows GROUP BY batch HAVING count() != max(row) + 1 OR count() % 450 != 0"
+    assert server.ask(torn) == []
+    assert [file for folder in (tmp_path / "export").iterdir() for file in folder.iterdir()] == []
 
 
 def test_a_full_spool_pushes_back_and_then_loses_and_counts(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ class ExportSet:
         self._state_dir = state_dir
         self._running: dict[Export, Exporter] = {}
         self._leaving: list[Exporter] = []
+        self._failing: set[Export] = set()
         self.configure(exports, 0.0)
 
     def configure(self, exports: Sequence[Export], deadline: float) -> None:
@@ -31,6 +32,7 @@ class ExportSet:
         self._leaving = [each for each in self._leaving if not each.ended]
         for export in [export for export in self._running if export not in exports]:
             exporter = self._running.pop(export)
+            self._failing.discard(export)
             exporter.finish(deadline)
             self._leaving.append(exporter)
         for export in exports:
@@ -48,6 +50,14 @@ class ExportSet:
     def status(self) -> list[dict[str, Any]]:
         """One row an export: to, sent, queue, lost (flows), error."""
         return [exporter.status() for exporter in self._running.values()]
+
+    def changes(self) -> Iterator[tuple[str, str]]:
+        """(to, error) of each export that began to fail or, the error empty, works again since the last call."""
+        for export, exporter in self._running.items():
+            error = exporter.status()["error"]
+            if bool(error) != (export in self._failing):
+                (self._failing.add if error else self._failing.discard)(export)
+                yield exporter.name, error
 
     def finish(self, deadline: float) -> None:
         """Tell all to send what they hold by `deadline` (time.monotonic), without waiting for it."""

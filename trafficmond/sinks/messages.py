@@ -178,6 +178,29 @@ LOG_RESUMED = Message(
     "A log is written again",
     """Writing to @TRAFFICMON_PATH@ works again.""",
 )
+EXPORT_FAILED = Message(
+    "a1fdf93c00d24b02afee7ed8864c4a57",
+    WARNING,
+    "Flows cannot be sent",
+    """Sending flows to @TRAFFICMON_TO@ fails. It is tried again; flows wait in the spool and the buffer meanwhile, and
+are lost and counted when these are full.
+
+Look at the target, the way there and what the service is allowed (docs/export.md), then at: trafficctl status""",
+)
+EXPORT_RESUMED = Message(
+    "8bc9121abd044a108d45af69b784f820",
+    NOTICE,
+    "Flows are sent again",
+    """Sending flows to @TRAFFICMON_TO@ works again.""",
+)
+METRICS_FAILED = Message(
+    "01923ca91b674b67904551e6e3c09a83",
+    WARNING,
+    "Metrics cannot be served",
+    """The daemon cannot listen at the address that [metrics] listen names; the rest goes on.
+
+Why, and what would do: trafficctl status""",
+)
 STORE_FAILED = Message(
     "7c371d9f456549879240f2a9c4a7ce50",
     ERROR,
