@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _VALUES = {"model", "errors", "abi", "protocols", "__version__"}
 _PURE = _VALUES | {"config", "flows"}
 _DAEMON = _PURE | {"policy", "detect", "store", "sinks", "export", "control", "datapath"}
-_PARTS = _DAEMON | {"rulebook", "banlist", "pipeline", "metrics", "notify"}
+_PARTS = _DAEMON | {"rulebook", "banlist", "responder", "pipeline", "metrics", "notify", "adoption"}
 # What each room may import. Adapters (store, sinks, export, control, datapath) are in none of each other's lists.
 ALLOWED: dict[str, set[str]] = {
     "model": set(),
@@ -34,6 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": _PURE,
     "rulebook": _PURE | {"policy"},
     "banlist": _PURE | {"datapath", "store"},
+    "responder": _DAEMON | {"rulebook", "banlist"},
+    "adoption": _PURE | {"datapath", "store"},
     "pipeline": _DAEMON - {"datapath"},
     "answers": _PARTS,
     "daemon": _PARTS | {"answers"},

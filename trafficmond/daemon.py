@@ -11,11 +11,9 @@ import os
 import signal
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from trafficmond import __version__
+from trafficmond import __version__, adoption
 from trafficmond.banlist import BanList
 from trafficmond.config.flags import Flags
 from trafficmond.config.load import load_settings
@@ -27,36 +25,32 @@ from trafficmond.control.server import Server
 from trafficmond.datapath import datapath, interfaces
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.lifelines import lifelines, ssh_peers
-from trafficmond.detect.engine import ThreatUpdate
 from trafficmond.detect.registry import settings_classes
-from trafficmond.detect.response import Response
-from trafficmond.errors import ConfigError, DatapathError, TrafficmonError
+from trafficmond.errors import ConfigError, DatapathError, Mistake, TrafficmonError
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows.names import Names
 from trafficmond.metrics.http import MetricsServer
-from trafficmond.model import Reason
 from trafficmond.notify import Notifier
 from trafficmond.pipeline import Pipeline
-from trafficmond.policy.explain import overlapping
+from trafficmond.responder import Responder
 from trafficmond.rulebook import Guard, Rulebook
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
-from trafficmond.store.records import Ban, Change
 from trafficmond.store.store import Store
-from trafficmond.store.writer import Limits
 
-DATABASE_NAME = "flows.db"
 _HOUSEKEEPING_S = 5.0  # ended bans and rules, the clock's drift, the status line
 _REST = 0.3  # of a drain's time, after it
 _STOP_S = 10.0  # for the last rows and records to reach the disk
+_CHANGE_S = 5.0  # for changes that clients have asked for
 _LOG_CHANGE_S = 5.0  # for what the old logs and exports still hold
-_NEED_RESTART = ("loader", "xdp_mode", "egress", "pin_dir", "control_socket", "state_dir", "detect")
 _CHANGE_MESSAGES = {
     datapath.ATTACHED: messages.ATTACHED,
     datapath.DETACHED: messages.DETACHED,
     datapath.FAILED: messages.ATTACH_FAILED,
     datapath.FOREIGN: messages.FOREIGN_PROGRAM,
 }
+
+T = TypeVar("T")
 
 
 class Daemon:
@@ -69,9 +63,10 @@ class Daemon:
         self.warnings: dict[str, str] = {}  # subject -> sentence, for status
         self.hub = Hub()
         self._notifier = Notifier()
+        self._begun = asyncio.Event()
         self._stop = asyncio.Event()
         self._ticking = asyncio.Lock()  # a drain is taken in whole before the next begins
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
         """From the first descriptor to the last row. Raises TrafficmonError if it cannot start."""
@@ -83,36 +78,48 @@ class Daemon:
         self.server = Server(answers, self.hub)
         self.metrics = MetricsServer(answers.metrics)
         try:
-            self.store = Store.open(_state_file(settings), _limits(settings))
+            self.store = Store.open(adoption.database(settings), adoption.limits(settings))
             self.sinks = SinkSet(settings.logs, verbose=settings.verbose)
             self.sinks.start()
             self.exports = ExportSet(settings.exports, settings.state_dir)
+            self._heed_signals()
             try:
                 await self._start()
-                await self.server.start(listener)
-                await self._serve_metrics()
-                self._announce()
-                await self._live()
+                if not self._stop.is_set():
+                    await self.server.start(listener)
+                    await self._serve_metrics()
+                    self._announce()
+                    await self._live()
             finally:
                 self._notifier.stopping()
                 self.metrics.close()
                 await self.server.stop()
-                self._finish()
+                await self._finish()
         finally:
             listener.close()
 
     # ---- beginning and end ----
 
+    def _heed_signals(self) -> None:
+        """From before the first attachment on, so that none is left behind by a stop in the middle of the start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon, "SIGHUP")
+        loop.add_signal_handler(signal.SIGUSR1, self.sinks.reopen)
+
     async def _start(self) -> None:
         settings, now = self.settings, time.time()
         # Looked up while the kernel verifies the programs: netlink's library takes as long to load as they do.
         guard = asyncio.get_running_loop().run_in_executor(None, self._guard)
-        self.datapath = Datapath(_options(settings))
+        self.datapath = Datapath(adoption.options(settings))
         try:
             self.rulebook = Rulebook(settings, self.datapath.install, self.datapath.clock.to_jiffies)
             self.bans = BanList(self.datapath.bans, self._bans_changed)
-            self.response = Response(settings.response, self._is_protected)
-            self.pipeline = Pipeline(settings, self.store, self.sinks, self.exports, self.hub, self._respond, now)
+            self.responder = Responder(settings.response, self.rulebook, self.bans, self.sinks, self.store)
+            self.pipeline = Pipeline(
+                settings, self.store, self.sinks, self.exports, self.hub, self.responder.respond, now
+            )
             await self._load_rules(await guard)
             stored = await asyncio.wrap_future(self.store.load_bans())
             self.bans.restore(stored, now)
@@ -152,32 +159,32 @@ class Daemon:
         self.sinks.note(messages.STARTED, text, {"version": __version__, "loader": self.datapath.loaded.loader})
         self._notifier.ready(text)
 
-    def _finish(self) -> None:
+    async def _finish(self) -> None:
         """The last ledger read goes into the store; then everything is let go, in the order of the data."""
-        if hasattr(self, "datapath"):
-            now = time.time()
-            self.pipeline.tick(self.datapath.drain(), now)
-            self.pipeline.store_due(now, everything=True)
-            self.datapath.close(detach=self.settings.on_stop == "detach")
-            self.sinks.note(messages.STOPPED, "trafficmon has stopped")
-        deadline = time.monotonic() + _STOP_S
-        self.exports.finish(deadline)
-        self.sinks.close(deadline)
-        self.store.close(_STOP_S)
-        self.exports.join(deadline)
+        try:
+            if hasattr(self, "datapath"):
+                try:
+                    await self.tick()
+                    self.pipeline.store_due(time.time(), everything=True)
+                finally:
+                    self.datapath.close(detach=self.settings.on_stop == "detach")
+                self.sinks.note(messages.STOPPED, "trafficmon has stopped")
+        finally:
+            deadline = time.monotonic() + _STOP_S
+            self.exports.finish(deadline)
+            self.sinks.close(deadline)
+            self.store.close(_STOP_S)
+            self.exports.join(deadline)
 
     # ---- while it runs ----
 
     async def _live(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_soon, "SIGHUP")
-        loop.add_signal_handler(signal.SIGUSR1, self.sinks.reopen)
         network = interfaces.Watch(self._network_changed)
         self._watcher = Watcher(loop, lambda: self._reload_soon("files changed"))
         self._watch_files()
         self._watcher.start()
+        self._begun.set()
         try:
             await asyncio.gather(self._tick_forever(), self._keep_house(), self._feed_watchdog(), self._stop.wait())
         except _Stopped:
@@ -185,6 +192,8 @@ class Daemon:
         finally:
             network.close()
             await loop.run_in_executor(None, self._watcher.stop)
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=_CHANGE_S)
             for task in self._tasks:
                 task.cancel()
 
@@ -203,7 +212,10 @@ class Daemon:
         raise _Stopped
 
     async def tick(self) -> None:
-        """One drain, all the way. A failure is said and the next drain goes on."""
+        """One drain, whatever becomes of who asked for it. A failure is said and the next drain goes on."""
+        await self.to_the_end(self._drain())
+
+    async def _drain(self) -> None:
         async with self._ticking:
             try:
                 for _ in self.pipeline.steps(self.datapath.drain(), time.time()):
@@ -213,15 +225,23 @@ class Daemon:
 
     async def _keep_house(self) -> None:
         while not await self._stopped_within(_HOUSEKEEPING_S):
-            now = time.time()
-            self.datapath.clock.calibrate()
-            for ban in self.bans.expire(now):
-                self.sinks.note(messages.UNBANNED, f"the ban of {ban.cidr} has ended", {"prefix": ban.cidr})
-            in_force = self.rulebook.in_force
-            expiry = in_force.policy.next_expiry(in_force.loaded_at) if in_force else None
-            if expiry is not None and expiry <= now and not self.rulebook.error:
-                self._reload_soon("a rule has ended")
-            self._notifier.status(self._status_line())
+            try:
+                self._tidy(time.time())
+            except Exception:  # noqa: BLE001  (a host without room for a moment is no reason to stop filtering)
+                self.pipeline.report_failure("housekeeping failed; it is tried again")
+
+    def _tidy(self, now: float) -> None:
+        self.datapath.clock.calibrate()
+        for ban in self.bans.expire(now):
+            self.sinks.note(messages.UNBANNED, f"the ban of {ban.cidr} has ended", {"prefix": ban.cidr})
+        for to, trouble in self.exports.changes():
+            message = messages.EXPORT_FAILED if trouble else messages.EXPORT_RESUMED
+            self.sinks.note(message, f"flows to {to}: {trouble or 'sent again'}", {"to": to})
+        in_force = self.rulebook.in_force
+        expiry = in_force.policy.next_expiry(in_force.loaded_at) if in_force else None
+        if expiry is not None and expiry <= now and not self.rulebook.error:
+            self._reload_soon("a rule has ended")
+        self._notifier.status(self._status_line())
 
     async def _feed_watchdog(self) -> None:
         interval = self._notifier.watchdog_s
@@ -248,27 +268,29 @@ class Daemon:
         self._spawn(self._reload_and_tell(why))
 
     async def _reload_and_tell(self, why: str) -> None:
+        await self._begun.wait()
         try:
             await self.reload(why)
-        except ConfigError:
+        except TrafficmonError:
             return  # said and kept for status by reload()
+        except Exception:  # noqa: BLE001  (what is in force stays)
+            self.pipeline.report_failure(f"reading the files again failed ({why})")
+            self._notifier.ready(self._status_line())
 
     async def reload(self, why: str) -> list[str]:
         """Reads settings and rules again and puts them in force, whole or not at all; what changed, in words.
 
-        Raises ConfigError: then nothing changed, and the last good set stays in force.
+        Raises ConfigError, or DatapathError: then nothing changed, and the last good set stays in force.
         """
         self._notifier.reloading()
         try:
             settings = load_settings(self.settings.source, self.flags, detectors=settings_classes())
             before = self.rulebook.in_force
             in_force = await self.rulebook.load(settings, self._guard())
-        except ConfigError as error:
-            self.rulebook.error = error
-            for mistake in error.mistakes[:20]:
-                self.sinks.note(messages.CONFIG_REJECTED, f"refused ({why}): {mistake}", {"where": mistake.where})
-            self._notifier.ready(f"{self._status_line()}; changes refused: {error}")
+        except TrafficmonError as error:
+            self._refuse(why, error)
             raise
+        self.warnings.pop("reload", None)
         changed = self._adopt(settings)
         old = f"{len(before.policy.prefixes):,} prefixes before" if before else "none before"
         text = f"{len(in_force.policy.rules):,} rules with {len(in_force.policy.prefixes):,} prefixes in force ({old})"
@@ -276,20 +298,27 @@ class Daemon:
         self._notifier.ready(self._status_line())
         return [text, *changed]
 
+    def _refuse(self, why: str, error: TrafficmonError) -> None:
+        mistakes = [Mistake("the kernel", str(error))]
+        if isinstance(error, ConfigError):
+            self.rulebook.error, mistakes = error, error.mistakes
+        else:
+            self.warnings["reload"] = f"the files as they are now are not in force: {error}"
+        for mistake in mistakes[:20]:
+            self.sinks.note(messages.CONFIG_REJECTED, f"refused ({why}): {mistake}", {"where": mistake.where})
+        self._notifier.ready(f"{self._status_line()}; changes refused: {error}")
+
     def _adopt(self, settings: Settings) -> list[str]:
         """Takes over what can change while running; says what needs a restart."""
         old, self.settings = self.settings, settings
-        later = [name for name in _NEED_RESTART if getattr(settings, name) != getattr(old, name)]
-        if settings.flows.capacity != old.flows.capacity:
-            later.append("flows.capacity")
         self.warnings.pop("restart", None)
-        if later:
+        if later := adoption.at_restart(old, settings):
             self.warnings["restart"] = f"changed, but takes effect at the next restart: {', '.join(later)}"
         if settings.response != old.response:
-            self.response = Response(settings.response, self._is_protected)
-        self.datapath.configure(replace(_options(settings), **_kept_options(old)))
+            self.responder.configure(settings.response)
+        self.datapath.configure(adoption.options_while_running(old, settings))
         self.pipeline.configure(settings)
-        self.store.configure(_limits(settings))
+        self.store.configure(adoption.limits(settings))
         if settings.logs != old.logs:
             self.sinks.reconfigure(settings.logs, time.monotonic() + _LOG_CHANGE_S)
         if settings.exports != old.exports:
@@ -307,6 +336,7 @@ class Daemon:
         self.warnings.pop("metrics", None)
         if trouble:
             self.warnings["metrics"] = trouble
+            self.sinks.note(messages.METRICS_FAILED, trouble, {"address": self.settings.metrics.listen})
 
     def _watch_files(self) -> None:
         settings = self.settings
@@ -363,85 +393,23 @@ class Daemon:
         """Where SSH sessions to this host are open from."""
         return ssh_peers()
 
-    def _respond(self, update: ThreatUpdate) -> None:
-        """Carries out what the response decides about a threat, or says what it would have done."""
-        now = time.time()
-        for decision in self.response.decide(update, now):
-            fields = {"prefix": decision.prefix, "threat_id": decision.threat_id, "by": update.threat.detector}
-            text = f"{decision.prefix} for {decision.ttl_s:.0f} s: {decision.reason}"
-            if decision.shadow:
-                self.sinks.note(messages.WOULD_BAN, f"would have banned {text}", fields)
-                continue
-            ban = Ban(
-                decision.prefix,
-                update.threat.detector,
-                decision.reason,
-                now,
-                now + decision.ttl_s,
-                decision.threat_id,
-                decision.count,
-            )
-            try:
-                self.bans.add(ban)
-            except DatapathError as error:
-                self.sinks.note(messages.ERROR_INTERNAL, str(error), fields)
-                continue
-            self.sinks.note(messages.BANNED, f"banned {text}", fields)
-            change = Change(now, os.getuid(), update.threat.detector, os.getpid(), "ban", decision.prefix, None, text)
-            self.store.audit(change)
-
-    def _is_protected(self, prefix: str) -> bool:
-        """Whether a prefix shares an address with the guard or the allowlist."""
-        in_force = self.rulebook.in_force
-        if in_force is None:
-            return True
-        policy = in_force.policy
-        reasons = {policy.rules[int(policy.owner[row])].reason for row in overlapping(policy, prefix)}
-        return bool(reasons & {Reason.GUARD, Reason.ALLOWLIST})
-
     def _bans_changed(self) -> None:
         self.datapath.configure(self.datapath.options)
         self.store.save_bans(self.bans.all())
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Does `work` even if whoever waits for it goes away: a client that hangs up is no half a change."""
+        return await asyncio.shield(self._spawn(work))
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 class _Stopped(Exception):
     """Ends `gather` when the daemon is asked to stop."""
-
-
-def _state_file(settings: Settings) -> Path:
-    try:
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        what = f"cannot make {settings.state_dir}: {error.strerror}"
-        raise TrafficmonError(what, hint="run as root, or set state_dir to a folder of yours") from error
-    return settings.state_dir / DATABASE_NAME
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(settings.store.max_age, settings.store.max_size)
-
-
-def _options(settings: Settings) -> datapath.Options:
-    return datapath.Options(
-        loader=settings.loader,
-        xdp_mode=settings.xdp_mode,
-        egress=settings.egress,
-        pin_dir=settings.pin_dir,
-        capacity=settings.flows.capacity,
-        established=settings.policy.established and settings.policy.default == "drop",
-        drop_malformed=settings.policy.drop_malformed,
-    )
-
-
-def _kept_options(old: Settings) -> dict[str, Any]:
-    """What a running data path cannot change."""
-    kept = _options(old)
-    return {name: getattr(kept, name) for name in ("loader", "xdp_mode", "egress", "pin_dir", "capacity")}
 
 
 def run(settings: Settings, flags: Flags) -> None:

@@ -180,7 +180,7 @@ class Rulebook:
         await _in_thread(partial(save, self.saved_path, saved))
         try:
             return await self._change(inputs)
-        except ConfigError:
+        except BaseException:  # refused by the rules, by the kernel, or given up with the daemon
             await _in_thread(partial(save, self.saved_path, before))
             raise
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from trafficmond.answers.part import Part, prefix_of
+from trafficmond.answers.part import Part, lasting, prefix_of, to_the_end
 from trafficmond.control.view import Caller, NewBan, NotFound, Row
 from trafficmond.sinks import messages
 from trafficmond.store.records import Ban
@@ -23,28 +23,30 @@ class BanAnswers(Part):
         """`BanEntry` rows in force."""
         return [asdict(ban) for ban in self._daemon.bans.all()]
 
+    @to_the_end
     async def ban(self, ban: NewBan, caller: Caller) -> Row:
         """Ban a prefix; the `BanEntry`. Raises Refused for the guard and the allowlist."""
         daemon, now = self._daemon, time.time()
         cidr = prefix_of(ban.cidr)
+        seconds = lasting(daemon.settings.response.ban_time if ban.ttl_s is None else ban.ttl_s)
         if not ban.force:
             self._spare_lifelines(cidr, "ban")
         else:
             await daemon.rulebook.force(ipaddress.ip_network(cidr))
-        seconds = daemon.settings.response.ban_time if ban.ttl_s is None else ban.ttl_s
         done = daemon.bans.add(Ban(cidr, caller.user, ban.reason, now, now + seconds))
         fields = {"prefix": cidr, "by": caller.user, "expires": done.expires}
         daemon.sinks.note(messages.BANNED, f"{caller.user} banned {cidr} for {seconds:.0f} s", fields)
         await self._audit(caller, "ban", cidr, None, f"{seconds:.0f} s {ban.reason}".rstrip())
         return asdict(done)
 
+    @to_the_end
     async def unban(self, cidr: str, caller: Caller) -> Sequence[Row]:
         """Lift the bans within a prefix; what was lifted. Raises NotFound."""
         network = ipaddress.ip_network(prefix_of(cidr))
         lifted = self._daemon.bans.lift(network)
         if not lifted:
             raise NotFound(f"no ban lies within {network}", hint="see trafficctl bans")
-        self._daemon.response.lifted(str(network))
+        self._daemon.responder.lifted(str(network))
         await self._daemon.rulebook.unforce([ipaddress.ip_network(ban.cidr) for ban in lifted])
         for ban in lifted:
             text = f"{caller.user} lifted the ban of {ban.cidr}"

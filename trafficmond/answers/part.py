@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from trafficmond.control.view import Caller, Refused, Row
 from trafficmond.errors import ConfigError, Mistake
@@ -19,8 +20,23 @@ if TYPE_CHECKING:
     from trafficmond.daemon import Daemon
 
 T = TypeVar("T")
+P = ParamSpec("P")
+PartT = TypeVar("PartT", bound="Part")
 
 _FLUSH_S = 5.0  # how long a question waits for the latest rows to be stored
+_LONGEST_S = 100 * 365.25 * 86400
+
+
+def to_the_end(
+    method: Callable[Concatenate[PartT, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[PartT, P], Coroutine[Any, Any, T]]:
+    """For changes: they go on, up to the audit, even if the client hangs up meanwhile."""
+
+    @wraps(method)
+    async def whole(self: PartT, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._daemon.to_the_end(method(self, *args, **kwargs))
+
+    return whole
 
 
 class Part:
@@ -93,6 +109,13 @@ def prefix_of(text: str) -> str:
     except ValueError:
         what = f"{text!r} is no prefix; write 192.0.2.0/24, 2001:db8::/32 or a single address"
         raise ConfigError([Mistake("cidr", what)]) from None
+
+
+def lasting(seconds: float) -> float:
+    """A time that a rule or a ban can last. Raises ConfigError."""
+    if not 0 < seconds <= _LONGEST_S:  # NaN neither
+        raise ConfigError([Mistake("ttl_s", f"{seconds:g} s is no time to last; use more than 0 and up to 100 years")])
+    return seconds
 
 
 def direction_of(text: str) -> Direction:

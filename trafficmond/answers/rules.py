@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from trafficmond.answers.part import Part, direction_of, prefix_of
+from trafficmond.answers.part import Part, direction_of, lasting, prefix_of, to_the_end
 from trafficmond.control.view import Caller, NewRule, NotFound, Refused, Row
 from trafficmond.errors import TrafficmonError
 from trafficmond.model import Reason
@@ -68,6 +68,7 @@ class RuleAnswers(Part):
             "bytes": octets,
         }
 
+    @to_the_end
     async def add_rule(self, rule: NewRule, caller: Caller) -> Row:
         """Put a rule in force; the `Rule` as it stands now. Raises Refused, ConfigError."""
         daemon, now = self._daemon, time.time()
@@ -87,6 +88,7 @@ class RuleAnswers(Part):
         await self._audit(caller, "add-cidr", cidr, None, f"{row['action']} {row['direction']}")
         return row
 
+    @to_the_end
     async def remove_rule(self, cidr: str, direction: str | None, save: bool, caller: Caller) -> Sequence[Row]:
         """Take the run-time rules on exactly this prefix out of force; what was removed."""
         daemon = self._daemon
@@ -112,6 +114,7 @@ class RuleAnswers(Part):
                     )
         raise NotFound(f"no rule was added on {cidr}", hint="see trafficctl rules")
 
+    @to_the_end
     async def reload(self, caller: Caller) -> Row:
         """The reply of `Reload`."""
         began = time.monotonic()
@@ -133,7 +136,7 @@ def _table(rule: NewRule, cidr: str, now: float) -> Table:
     if rule.label:
         table["label"] = rule.label
     if rule.ttl_s is not None:
-        table["expires"] = now + rule.ttl_s
+        table["expires"] = now + lasting(rule.ttl_s)
     if rule.rate_per_s is not None:
         table["limit"] = f"{rule.rate_per_s}/s"
     if rule.burst_packets is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fnmatch
+import os
 import re
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,15 +42,25 @@ class Interface:
     xdp_mode: str  # how it is attached: native, generic, or "" for none
 
 
-def list_interfaces() -> list[Interface]:
-    """Every interface of this network namespace. Raises DatapathError."""
+@contextlib.contextmanager
+def netlink(to: str) -> Iterator[Any]:
+    """pyroute2's IPRoute, to do what `to` says. Raises DatapathError if that fails."""
     from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
 
     try:
-        with IPRoute() as netlink:
-            return [_interface(message) for message in netlink.get_links()]
-    except OSError as error:
-        raise DatapathError(f"cannot list interfaces: {error.strerror}", hint="allow AF_NETLINK sockets") from error
+        with IPRoute() as asked:
+            yield asked
+    except (OSError, NetlinkError) as error:
+        number = error.code if isinstance(error, NetlinkError) else error.errno
+        why = os.strerror(number) if number else str(error)
+        raise DatapathError(f"cannot {to}: {why}", hint="allow AF_NETLINK sockets") from error
+
+
+def list_interfaces() -> list[Interface]:
+    """Every interface of this network namespace. Raises DatapathError."""
+    with netlink("list interfaces") as asked:
+        return [_interface(message) for message in asked.get_links()]
 
 
 def _interface(message: Any) -> Interface:
@@ -70,13 +82,11 @@ def _interface(message: Any) -> Interface:
 
 
 def default_route_interfaces() -> set[int]:
-    """ifindex of every interface that a default route leaves through."""
-    from pyroute2 import IPRoute
-
+    """ifindex of every interface that a default route leaves through. Raises DatapathError."""
     found = set()
-    with IPRoute() as netlink:
+    with netlink("read routes") as asked:
         for family in (socket.AF_INET, socket.AF_INET6):
-            for route in netlink.get_default_routes(family=family):
+            for route in asked.get_default_routes(family=family):
                 ifindex = route.get_attr("RTA_OIF")
                 if ifindex:
                     found.add(ifindex)

@@ -10,8 +10,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from trafficmond.datapath.interfaces import netlink
 from trafficmond.datapath.sockets import ESTABLISHED, PROC_NET, connections
-from trafficmond.errors import DatapathError
 
 _SSH_PORT = 22
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -19,23 +19,16 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 
 def lifelines(resolv_conf: Path = RESOLV_CONF) -> list[tuple[str, str]]:
     """(prefix, what it is) of every own address, default gateway and resolver. Raises DatapathError."""
-    from pyroute2 import IPRoute
-
     found: dict[str, str] = {}
-    try:
-        with IPRoute() as netlink:
-            for message in netlink.get_addr():
-                address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-                if address:
-                    found[_host(address)] = "own address"
-            for family in (socket.AF_INET, socket.AF_INET6):
-                for route in netlink.get_default_routes(family=family):
-                    for address in _gateways(route):
-                        found.setdefault(_host(address), "default gateway")
-    except OSError as error:
-        raise DatapathError(
-            f"cannot read addresses and routes: {error.strerror}", hint="allow AF_NETLINK sockets"
-        ) from error
+    with netlink("read addresses and routes") as asked:
+        for message in asked.get_addr():
+            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            if address:
+                found[_host(address)] = "own address"
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for route in asked.get_default_routes(family=family):
+                for address in _gateways(route):
+                    found.setdefault(_host(address), "default gateway")
     for address in _resolvers(resolv_conf):
         found.setdefault(_host(address), "resolver")
     return sorted(found.items())

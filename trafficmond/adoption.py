@@ -1,0 +1,54 @@
+"""What each part takes from the settings, at the start and when they change while the daemon runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from trafficmond.config.settings import Settings
+from trafficmond.datapath.datapath import Options
+from trafficmond.errors import TrafficmonError
+from trafficmond.store.writer import Limits
+
+DATABASE_NAME = "flows.db"
+_AT_RESTART = ("loader", "xdp_mode", "egress", "pin_dir", "control_socket", "state_dir", "detect")
+
+
+def database(settings: Settings) -> Path:
+    """Where flows.db is; its folder is made. Raises TrafficmonError."""
+    try:
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"cannot make {settings.state_dir}: {error.strerror}"
+        raise TrafficmonError(what, hint="run as root, or set state_dir to a folder of yours") from error
+    return settings.state_dir / DATABASE_NAME
+
+
+def limits(settings: Settings) -> Limits:
+    """How old and how large flows.db may grow."""
+    return Limits(settings.store.max_age, settings.store.max_size)
+
+
+def options(settings: Settings) -> Options:
+    """What concerns the data path."""
+    return Options(
+        loader=settings.loader,
+        xdp_mode=settings.xdp_mode,
+        egress=settings.egress,
+        pin_dir=settings.pin_dir,
+        capacity=settings.flows.capacity,
+        established=settings.policy.established and settings.policy.default == "drop",
+        drop_malformed=settings.policy.drop_malformed,
+    )
+
+
+def options_while_running(old: Settings, new: Settings) -> Options:
+    """`options`, but for what a running data path cannot change."""
+    now = options(new)
+    return replace(options(old), established=now.established, drop_malformed=now.drop_malformed)
+
+
+def at_restart(old: Settings, new: Settings) -> list[str]:
+    """Names of settings that changed and that only a restart puts in force."""
+    names = [name for name in _AT_RESTART if getattr(new, name) != getattr(old, name)]
+    return names + ["flows.capacity"] * (new.flows.capacity != old.flows.capacity)

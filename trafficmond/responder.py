@@ -1,0 +1,66 @@
+"""Carries out what the response decides about threats: bans with an audit, or a word of what would have been banned."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from trafficmond.banlist import BanList
+from trafficmond.config.settings import Response as Settings
+from trafficmond.detect.engine import ThreatUpdate
+from trafficmond.detect.response import Response
+from trafficmond.errors import DatapathError
+from trafficmond.model import Reason
+from trafficmond.policy.explain import overlapping
+from trafficmond.rulebook import Rulebook
+from trafficmond.sinks import messages
+from trafficmond.sinks.fanout import SinkSet
+from trafficmond.store.records import Ban, Change
+from trafficmond.store.store import Store
+
+
+class Responder:
+    """The effects of `detect.response.Response`."""
+
+    def __init__(self, settings: Settings, rulebook: Rulebook, bans: BanList, sinks: SinkSet, store: Store) -> None:
+        self._rulebook = rulebook
+        self._bans = bans
+        self._sinks = sinks
+        self._store = store
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Other settings of the response from now on."""
+        self._response = Response(settings, self._is_protected)
+
+    def lifted(self, prefix: str) -> None:
+        """An administrator lifted the bans within a prefix."""
+        self._response.lifted(prefix)
+
+    def respond(self, update: ThreatUpdate) -> None:
+        """Carries out what is decided about a threat, or says what would have been done."""
+        now = time.time()
+        for decision in self._response.decide(update, now):
+            by = update.threat.detector
+            fields = {"prefix": decision.prefix, "threat_id": decision.threat_id, "by": by}
+            text = f"{decision.prefix} for {decision.ttl_s:.0f} s: {decision.reason}"
+            if decision.shadow:
+                self._sinks.note(messages.WOULD_BAN, f"would have banned {text}", fields)
+                continue
+            end = now + decision.ttl_s
+            try:
+                self._bans.add(Ban(decision.prefix, by, decision.reason, now, end, decision.threat_id, decision.count))
+            except DatapathError as error:
+                self._sinks.note(messages.ERROR_INTERNAL, str(error), fields)
+                continue
+            self._sinks.note(messages.BANNED, f"banned {text}", fields)
+            self._store.audit(Change(now, os.getuid(), by, os.getpid(), "ban", decision.prefix, None, text))
+
+    def _is_protected(self, prefix: str) -> bool:
+        """Whether a prefix shares an address with the guard or the allowlist."""
+        in_force = self._rulebook.in_force
+        if in_force is None:
+            return True
+        policy = in_force.policy
+        reasons = {policy.rules[int(policy.owner[row])].reason for row in overlapping(policy, prefix)}
+        return bool(reasons & {Reason.GUARD, Reason.ALLOWLIST})
