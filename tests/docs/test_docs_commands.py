@@ -41,6 +41,8 @@ ELSEWHERE = (
     Elsewhere(r"9177/metrics|/usr/share/doc/trafficmon", "needs the installed service", "tests/metrics/test_metrics_http.py"),
     Elsewhere(r"metrics.md: .*node-exporter", "needs node_exporter's folder", "tests/metrics/test_metrics_text.py"),
     Elsewhere(r"logs.md: jq", "needs a log that was set up before", "tests/sinks/test_sinks_files.py"),
+    Elsewhere(r": (sudo )?trafficmond -i ", "is a second daemon", "tests/lab/test_lab_original.py"),
+    Elsewhere(r"fail2ban-client", "needs fail2ban", ""),
     Elsewhere(r"analyze.md: ", "shows the usage", "tests/analyze/test_analyze_cli.py"),
 )
 
