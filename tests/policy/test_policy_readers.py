@@ -229,3 +229,13 @@ def test_values_of_wrong_types_are_mistakes() -> None:
         table = {"cidr": "::/0", "action": "drop", key: value}
         [mistake] = read_tables([table], "runtime").mistakes
         assert mistake.where == f"runtime: rule[0].{key}"
+
+
+@pytest.mark.parametrize("action", list(Action))
+@pytest.mark.parametrize("direction", list(Direction))
+def test_every_action_and_direction_is_what_it_says(action: Action, direction: Direction) -> None:
+    table = {"cidr": "192.0.2.0/24", "action": str(action), "direction": str(direction)}
+    if action is Action.LIMIT:
+        table["limit"] = "100/s"
+    [rule] = read_tables([table], "runtime").rules
+    assert (rule.action, rule.direction) == (action, direction)

@@ -166,10 +166,10 @@ def _rule(table: Mapping[str, Any], cidrs: Sequence[str], path: str, line: int, 
     if not isinstance(label, str) or len(label) > _MAX_LABEL or not label.isprintable():
         wrong("label", f"is no printable text of at most {_MAX_LABEL} characters")
         label = ""
-    action = _one_of(_ACTIONS, table.get("action"), "action", wrong) or Action.MONITOR
+    action = _one_of(_ACTIONS, table.get("action"), Action.MONITOR, "action", wrong)
     direction = Direction.INGRESS
     if "direction" in table:
-        direction = _one_of(_DIRECTIONS, table["direction"], "direction", wrong) or direction
+        direction = _one_of(_DIRECTIONS, table["direction"], direction, "direction", wrong)
     rate, burst = _limit(table, wrong) if action is Action.LIMIT else _no_limit(table, action, wrong)
     expires = _expires(table["expires"], wrong) if "expires" in table else None
     name = label or (cidrs[0] if cidrs else "")
@@ -186,11 +186,12 @@ def _cidrs(value: Any, wrong: Wrong) -> list[str]:
     return []
 
 
-def _one_of(choices: Mapping[str, T], value: Any, key: str, wrong: Wrong) -> T | None:
+def _one_of(choices: Mapping[str, T], value: Any, otherwise: T, key: str, wrong: Wrong) -> T:
     found = choices.get(value.lower()) if isinstance(value, str) else None
     if found is None:
         what = "is missing" if value is None else f"{value!r} will not do"
         wrong(key, f"{what}; write " + " or ".join(f'"{choice}"' for choice in choices))
+        return otherwise
     return found
 
 

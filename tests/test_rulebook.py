@@ -1,0 +1,287 @@
+"""The rules in force: every change is made whole or not at all, and what was right stays."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trafficmond.config.settings import Policy as PolicySettings
+from trafficmond.config.settings import Settings
+from trafficmond.errors import ConfigError, DatapathError
+from trafficmond.model import Direction, Reason
+from trafficmond.policy.explain import explain
+from trafficmond.rulebook import Rulebook, read_policy
+
+DROP = {"cidr": "192.0.2.0/24", "action": "drop", "direction": "ingress"}
+
+
+class Book:
+    """A rulebook and the kernel it installs into."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cidr_dir = folder / "cidr.d"
+        self.cidr_dir.mkdir()
+        (folder / "state").mkdir()
+        self.settings = Settings(cidr_dir=self.cidr_dir, state_dir=folder / "state")
+        self.installed: list[Any] = []
+        self.refuses: DatapathError | None = None
+        self.rules = self.restarted()
+
+    def restarted(self) -> Rulebook:
+        return Rulebook(self.settings, self._install, lambda epoch: int(epoch * 250))
+
+    def _install(self, words: Any) -> None:
+        if self.refuses:
+            raise self.refuses
+        self.installed.append(words)
+
+    def write(self, name: str, text: str) -> None:
+        (self.cidr_dir / name).write_text(text)
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run(work)
+
+    def action(self, address: str) -> str:
+        assert self.rules.in_force is not None
+        decided = explain(self.rules.in_force.policy, address, Direction.INGRESS, time.time())[0]
+        return f"{decided.reason} {decided.action}"
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Book:
+    made = Book(tmp_path)
+    made.write("one.toml", '[[rule]]\ncidr = "198.51.100.0/24"\naction = "drop"\n')
+    made.run(made.rules.load())
+    return made
+
+
+def test_files_are_put_in_force_and_installed_once(book: Book) -> None:
+    assert len(book.installed) == 1
+    assert book.action("198.51.100.7") == "rule drop"
+    assert book.rules.in_force is not None
+    assert (book.rules.in_force.generation, book.rules.error) == (1, None)
+    number = book.rules.rule_number(0)
+    assert book.rules.names()[number] == "198.51.100.0/24"
+
+
+def test_each_change_is_a_new_generation(book: Book) -> None:
+    first = book.rules.in_force
+    second = book.run(book.rules.load())
+    assert first is not None
+    assert second.generation == first.generation + 1
+    assert not np.array_equal(book.installed[0], book.installed[1])  # the table carries its generation
+
+
+def test_a_rule_added_at_run_time_lasts_over_reloads_but_not_over_a_restart(book: Book) -> None:
+    book.run(book.rules.add(DROP, keep=False))
+    assert book.action("192.0.2.1") == "rule drop"
+    book.run(book.rules.load())
+    assert book.action("192.0.2.1") == "rule drop"
+    assert not book.rules.saved_path.exists()
+    book.rules = book.restarted()
+    book.run(book.rules.load())
+    assert book.action("192.0.2.1") == "default monitor"
+
+
+def test_a_kept_rule_lasts_over_a_restart(book: Book) -> None:
+    book.run(book.rules.add(DROP, keep=True))
+    assert book.run(book.rules.is_saved("192.0.2.0/24"))
+    book.rules = book.restarted()
+    book.run(book.rules.load())
+    assert book.action("192.0.2.1") == "rule drop"
+
+
+def test_a_rule_takes_the_place_of_the_one_on_its_prefix_and_direction(book: Book) -> None:
+    book.run(book.rules.add(DROP, keep=False))
+    book.run(book.rules.add({**DROP, "direction": "egress"}, keep=False))
+    book.run(book.rules.add({**DROP, "action": "allow"}, keep=False))
+    assert book.action("192.0.2.1") == "rule allow"
+    in_force = book.rules.in_force
+    assert in_force is not None
+    runtime = [rule for rule in in_force.policy.rules if rule.path == "runtime"]
+    assert sorted(str(rule.direction) for rule in runtime) == ["egress", "ingress"]
+
+
+def test_keeping_a_rule_replaces_the_run_time_one(book: Book) -> None:
+    book.run(book.rules.add(DROP, keep=False))
+    in_force = book.run(book.rules.add({**DROP, "action": "allow"}, keep=True))
+    assert book.action("192.0.2.1") == "rule allow"
+    assert not [rule for rule in in_force.policy.rules if rule.path == "runtime"]
+
+
+def test_removing_names_what_was_removed(book: Book) -> None:
+    book.run(book.rules.add(DROP, keep=False))
+    assert book.run(book.rules.remove("192.0.2.0/25", None, saved=False)) == []
+    assert book.run(book.rules.remove("192.0.2.0/24", Direction.EGRESS, saved=False)) == []
+    installed = len(book.installed)
+    assert book.run(book.rules.remove("192.0.2.0/24", None, saved=False)) == [DROP]
+    assert len(book.installed) == installed + 1
+    assert book.action("192.0.2.1") == "default monitor"
+
+
+def test_a_saved_rule_is_removed_only_when_asked(book: Book) -> None:
+    book.run(book.rules.add(DROP, keep=True))
+    assert book.run(book.rules.remove("192.0.2.0/24", None, saved=False)) == []
+    assert book.action("192.0.2.1") == "rule drop"
+    assert book.run(book.rules.remove("192.0.2.0/24", Direction.INGRESS, saved=True)) == [DROP]
+    assert not book.run(book.rules.is_saved("192.0.2.0/24"))
+    assert book.action("192.0.2.1") == "default monitor"
+
+
+def test_broken_files_change_nothing_and_keep_nobody_from_changing_rules(book: Book) -> None:
+    book.write("two.toml", '[[rule]]\ncidr = "192.0.2.0/33"\naction = "drop"\n[[rule]]\ncidr = "x"\naction = "drip"\n')
+    with pytest.raises(ConfigError) as raised:
+        book.run(book.rules.load())
+    assert len(raised.value.mistakes) == 3
+    assert book.rules.error is raised.value
+    assert len(book.installed) == 1
+    book.run(book.rules.add(DROP, keep=False))
+    assert book.action("192.0.2.1") == "rule drop"
+    assert book.action("198.51.100.7") == "rule drop"
+    assert book.rules.error is raised.value  # the files are still broken
+    book.run(book.rules.remove("192.0.2.0/24", None, saved=False))
+    book.write("two.toml", "")
+    book.run(book.rules.load())
+    assert book.rules.error is None
+
+
+def test_settings_of_a_refused_load_are_not_kept(book: Book) -> None:
+    book.write("two.toml", "nonsense")
+    dropping = replace(book.settings, policy=replace(PolicySettings(), default="drop"))
+    with pytest.raises(ConfigError):
+        book.run(book.rules.load(dropping))
+    book.run(book.rules.add(DROP, keep=False))
+    assert book.action("203.0.113.1") == "default monitor"
+
+
+def test_a_wrong_rule_is_refused_whole(book: Book) -> None:
+    with pytest.raises(ConfigError):
+        book.run(book.rules.add({**DROP, "action": "melt"}, keep=True))
+    assert not book.run(book.rules.is_saved("192.0.2.0/24"))
+    assert len(book.installed) == 1
+
+
+def test_what_the_kernel_refuses_is_neither_kept_nor_saved(book: Book) -> None:
+    book.run(book.rules.add({**DROP, "cidr": "203.0.113.0/24"}, keep=True))
+    before, in_force = book.rules.saved_path.read_text(), book.rules.in_force
+    book.refuses = DatapathError("no memory")
+    for change in (
+        book.rules.add(DROP, keep=True),
+        book.rules.add(DROP, keep=False),
+        book.rules.remove("203.0.113.0/24", None, saved=True),
+        book.rules.load(),
+    ):
+        with pytest.raises(DatapathError):
+            book.run(change)
+        assert book.rules.in_force is in_force
+        assert book.rules.saved_path.read_text() == before
+    book.refuses = None
+    book.run(book.rules.load())
+    assert book.action("192.0.2.1") == "default monitor"
+    assert book.action("203.0.113.1") == "rule drop"
+
+
+def test_a_rule_that_has_ended_goes_at_the_next_change(book: Book) -> None:
+    in_force = book.run(book.rules.add({**DROP, "expires": time.time() + 0.2}, keep=False))
+    assert [rule for rule in in_force.policy.rules if rule.path == "runtime"]
+    time.sleep(0.25)
+    in_force = book.run(book.rules.load())
+    assert not [rule for rule in in_force.policy.rules if rule.path == "runtime"]
+    assert book.run(book.rules.remove("192.0.2.0/24", None, saved=False)) == []
+
+
+def test_forced_prefixes_leave_the_guard_until_given_back(book: Book) -> None:
+    book.run(book.rules.load(guard=[("192.0.2.0/30", "own address")]))
+    book.run(book.rules.add({"cidr": "192.0.2.0/24", "action": "drop"}, keep=False))
+    assert book.action("192.0.2.1") == "guard allow"
+    one = ipaddress.ip_network("192.0.2.1/32")
+    book.run(book.rules.force(one))
+    assert book.action("192.0.2.1") == "rule drop"
+    assert {book.action(f"192.0.2.{host}") for host in (0, 2, 3)} == {"guard allow"}
+    book.run(book.rules.unforce([one]))
+    assert book.action("192.0.2.1") == "guard allow"
+
+
+def test_a_forced_rule_takes_the_allowlist_and_its_removal_gives_it_back(book: Book) -> None:
+    allowing = replace(book.settings, policy=replace(PolicySettings(), allowlist=("192.0.2.0/24",)))
+    book.run(book.rules.load(allowing))
+    forced = {"cidr": "192.0.2.128/25", "action": "drop"}
+    book.run(book.rules.add(forced, keep=False, forced=ipaddress.ip_network("192.0.2.128/25")))
+    assert (book.action("192.0.2.200"), book.action("192.0.2.1")) == ("rule drop", "allowlist allow")
+    book.run(book.rules.remove("192.0.2.128/25", None, saved=False))
+    assert book.action("192.0.2.200") == "allowlist allow"
+
+
+def test_two_changes_at_once_both_count(book: Book) -> None:
+    async def both() -> None:
+        await asyncio.gather(
+            book.rules.add(DROP, keep=True),
+            book.rules.add({**DROP, "cidr": "203.0.113.0/24"}, keep=True),
+            book.rules.load(),
+            book.rules.add({**DROP, "cidr": "203.0.114.0/24"}, keep=False),
+        )
+
+    book.run(both())
+    for address in ("192.0.2.1", "203.0.113.1", "203.0.114.1", "198.51.100.1"):
+        assert book.action(address) == "rule drop"
+    assert book.run(book.rules.is_saved("192.0.2.0/24"))
+    assert book.run(book.rules.is_saved("203.0.113.0/24"))
+    assert book.rules.in_force is not None
+    assert book.rules.in_force.generation == 5
+
+
+def test_a_saved_file_broken_by_hand_is_not_written_over(book: Book) -> None:
+    book.run(book.rules.add(DROP, keep=True))
+    broken = book.rules.saved_path.read_text() + "oops"
+    book.rules.saved_path.write_text(broken)
+    for change in (
+        book.rules.add({**DROP, "cidr": "203.0.113.0/24"}, keep=True),
+        book.rules.remove("192.0.2.0/24", None, saved=True),
+    ):
+        with pytest.raises(ConfigError, match=str(book.rules.saved_path)):
+            book.run(change)
+        assert book.rules.saved_path.read_text() == broken
+    assert book.action("192.0.2.1") == "rule drop"
+
+
+def test_a_disk_that_refuses_changes_nothing(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("trafficmond.rulebook.save", full)
+    with pytest.raises(OSError, match="No space"):
+        book.run(book.rules.add(DROP, keep=True))
+    assert book.action("192.0.2.1") == "default monitor"
+    assert len(book.installed) == 1
+
+
+def test_beginning_empty_leaves_the_kernel_as_it_is(tmp_path: Path) -> None:
+    made = Book(tmp_path)
+    made.run(made.rules.start_empty())
+    assert made.installed == []
+    assert made.rules.in_force is not None
+    assert made.rules.in_force.policy.rules == ()
+
+
+def test_more_than_memory_holds_is_a_mistake_and_no_end(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("trafficmond.rulebook.compile_table", exhausted)
+    with pytest.raises(ConfigError, match="memory"):
+        book.run(book.rules.load())
+    assert len(book.installed) == 1
+
+
+def test_a_check_reads_what_the_daemon_would(book: Book) -> None:
+    book.run(book.rules.add(DROP, keep=True))
+    policy = read_policy(book.settings)
+    assert [rule.name for rule in policy.rules if rule.reason is Reason.RULE] == ["198.51.100.0/24", "192.0.2.0/24"]
