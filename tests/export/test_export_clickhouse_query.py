@@ -109,6 +109,16 @@ def test_of_each_sensor(both: tuple[Reader, ClickHouseServer]) -> None:
     assert [row["flows"] for row in rows] == sorted((row["flows"] for row in rows), reverse=True)
 
 
+def test_what_is_there_twice_is_told_once(both: tuple[Reader, ClickHouseServer]) -> None:
+    _, server = both
+    wanted = (Filter(limit=10_000), Filter(group_by=("sensor", "dport"), limit=10_000), Filter(src="10.0.0.0/8"))
+    before = [in_order(asked(server, each)) for each in wanted]
+    server.ask("INSERT INTO trafficmon.flows SELECT * FROM trafficmon.flows")
+    assert server.counts()["rows"] == 2 * server.counts()["distinct"]
+    assert [in_order(asked(server, each)) for each in wanted] == before
+    server.ask("OPTIMIZE TABLE trafficmon.flows FINAL")
+
+
 def test_sorted(both: tuple[Reader, ClickHouseServer]) -> None:
     _, server = both
     ports = [row["src_port"] for row in asked(server, Filter(sort="-sport", limit=9))]

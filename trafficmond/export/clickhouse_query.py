@@ -1,6 +1,7 @@
 """The fleet's flows, asked with the filters that flows.db is asked with (store/query.py), in ClickHouse's SQL.
 
-The SQL is complete as it stands, so what `--sql` prints is what runs. FINAL leaves out what was sent twice.
+The SQL is complete as it stands, so what `--sql` prints is what runs. What was sent twice is left out: of sums by FINAL,
+of rows by LIMIT 1 BY, which need not read every column of every row first.
 """
 
 from __future__ import annotations
@@ -58,13 +59,16 @@ def fleet_question(wanted: Filter) -> FleetQuestion:
     order = _TOTALS.get(column, column) if groups else column
 
     chosen = [*groups, *_TOTALS.values()] if groups else columns
-    lines = [f"SELECT {', '.join(chosen)}", "FROM flows FINAL"]
+    lines = [f"SELECT {', '.join(chosen)}", "FROM flows FINAL" if groups else "FROM flows"]
     conditions = list(_conditions(wanted))
     if conditions:
         lines.append("WHERE " + "\n  AND ".join(conditions))
     if groups:
         lines.append(f"GROUP BY {', '.join(groups)}")
-    lines += [f"ORDER BY {order} {'ASC' if sort.startswith('-') else 'DESC'}", f"LIMIT {wanted.limit}"]
+    lines.append(f"ORDER BY {order} {'ASC' if sort.startswith('-') else 'DESC'}")
+    if not groups:
+        lines.append("LIMIT 1 BY batch, row")
+    lines.append(f"LIMIT {wanted.limit}")
     return FleetQuestion("\n".join(lines), columns)
 
 
