@@ -26,7 +26,7 @@ HOST_CFLAGS = -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile-pre
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help packages deps build abi run demo test lint bench accuracy test-system test-kernels deb apt-repo clean
+.PHONY: help packages deps build abi run demo test lint bench accuracy soak test-system test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,14 +79,19 @@ lint: deps ## ruff, mypy --strict, shellcheck, clang-format
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	shellcheck .ci/run $(filter-out %.py,$(wildcard packaging/need packaging/build-*))
-	$(if $(wildcard .clang-format),clang-format --dry-run --Werror bpf/*.[ch] tests/bench/*.[ch])
+	shellcheck .ci/run packaging/need packaging/build-deb packaging/build-apt-repo packaging/debian/tests/administrator \
+	    packaging/debian/trafficmon.p* tests/system/container
+	clang-format --dry-run --Werror bpf/*.[ch]
 
 bench: deps build $(TEST_OBJECTS) ## speed and memory against others; a table here, build/bench.json for programs
 	@$(SUDO) env PYTHONPATH=tests/lab:. $(PYTHON) tests/bench/bench.py $(BENCH)
 
 accuracy: deps build ## what the detectors find and miss on captures with a known truth
 	$(VENV) tests/accuracy/accuracy.py
+
+soak: deps build $(TEST_OBJECTS) ## minutes of kills, upgrades, floods and mutated packets; what they show is printed
+	$(SUDO) env PYTHONPATH=tests/lab:. TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) tests/soak/soak.py
+	$(SUDO) env TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) -m pytest -q tests/sinks tests/lab/test_lab_parser.py
 
 test-kernels: deps build ## boot Debian's kernels under qemu and run the data path in each
 	$(SUDO) tests/kernels/run
