@@ -6,7 +6,7 @@ import ipaddress
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from rig import XDP_DROP, XDP_PASS, Rig
@@ -229,6 +229,19 @@ def test_verdicts(rig: Rig) -> None:
     for network in banned:
         assert datapath.bans.remove(network)
     datapath.configure(datapath.options)
+
+
+def test_malformed_packets_are_dropped_if_the_policy_says_so(rig: Rig) -> None:
+    datapath = rig.datapath
+    datapath.configure(replace(datapath.options, drop_malformed=True))
+    try:
+        rig.forget()
+        verdicts = dict(zip(PACKETS, rig.run([packet for packet, _ in PACKETS.values()]), strict=True))
+        for name, (_, expected) in PACKETS.items():
+            assert (verdicts[name] == XDP_PASS) == (expected.kind in ("flow", "not_ip")), name
+        assert datapath.accounting().dropped.packets == list(verdicts.values()).count(XDP_DROP) > 10
+    finally:
+        datapath.configure(replace(datapath.options, drop_malformed=False))
 
 
 def test_the_two_take_over_from_each_other_with_every_count() -> None:

@@ -1,0 +1,46 @@
+"""/proc/net's tables, as the kernel writes them, to connections."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+
+from trafficmond.datapath.lifelines import ssh_peers
+from trafficmond.datapath.sockets import ESTABLISHED, Connection, connections
+
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+TAIL = " 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n"
+LISTENING = "   0: 00000000:0016 00000000:0000 0A" + TAIL
+SESSION = "   1: 0163630A:0016 0763630A:C350 01" + TAIL
+CLOSING = "   2: 0163630A:0016 0863630A:C350 08" + TAIL
+OUTGOING = "   3: 0163630A:9C40 0963630A:0016 01" + TAIL
+MAPPED = "   0: 0000000000000000FFFF00000163630A:0016 0000000000000000FFFF00000A63630A:C350 01" + TAIL
+SIX = "   1: B80D0120000000000000000001000000:0016 B80D0120000000000000000002000000:C351 01" + TAIL
+ASKING = "  10: 0163630A:9C40 0263630A:0035 01" + TAIL
+BOUND = "  11: 00000000:0044 00000000:0000 07" + TAIL
+
+
+def written(folder: Path, **tables: str) -> Path:
+    for name, lines in tables.items():
+        (folder / name).write_text(HEAD + lines)
+    return folder
+
+
+def test_every_socket_with_a_peer_is_found(tmp_path: Path) -> None:
+    folder = written(tmp_path, tcp=LISTENING + SESSION, tcp6=MAPPED + SIX, udp=ASKING + BOUND)
+    here = ip_address("10.99.99.1")
+    assert list(connections(folder)) == [
+        Connection(6, here, 22, ip_address("10.99.99.7"), 50000, ESTABLISHED),
+        Connection(6, here, 22, ip_address("10.99.99.10"), 50000, ESTABLISHED),
+        Connection(6, ip_address("2001:db8::1"), 22, ip_address("2001:db8::2"), 50001, ESTABLISHED),
+        Connection(17, here, 40000, ip_address("10.99.99.2"), 53, ESTABLISHED),
+    ]
+
+
+def test_ssh_sessions_are_those_that_came_in_and_are_open(tmp_path: Path) -> None:
+    folder = written(tmp_path, tcp=LISTENING + SESSION + CLOSING + OUTGOING, tcp6=MAPPED + SIX)
+    assert ssh_peers(folder) == {"10.99.99.7", "10.99.99.10", "2001:db8::2"}
+
+
+def test_without_the_tables_there_is_nothing(tmp_path: Path) -> None:
+    assert list(connections(tmp_path)) == []
