@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 import shutil
 import signal
 import socket
@@ -149,3 +150,29 @@ def test_pmacct_has_the_same_totals(tmp_path: Path) -> None:
     assert octets == wanted["bytes"] + wanted["reply_bytes"]
     assert "100" in {str(row["vlan"]) for row in told()}
     assert "2001:db8::1" in {row["ip_src"] for row in told()}
+
+
+@pytest.mark.parametrize(("transport", "flag"), [("udp", "-u"), ("tcp", "-T")])
+def test_wireshark_finds_nothing_wrong(transport: str, flag: str, tmp_path: Path) -> None:
+    """Neither collector above reads TCP; Wireshark reads both, follows the sequence and complains about what is odd."""
+    for command in ("tshark", "text2pcap"):
+        if not shutil.which(command):
+            pytest.skip(f"needs {command}; run: apt-get install tshark")
+    rows, stream = every_kind(30), Stream(7)
+    messages = stream.templates(1452, 1.7e9)
+    for biflow in (False, True):
+        messages += [stream.message(part.sets, part.records, 1.7e9) for part in parts(rows, 1452, biflow=biflow)]
+    dump, capture = tmp_path / "hex", tmp_path / "pcap"
+    lines = (
+        "\n".join(f"{at:06x} {message[at : at + 16].hex(' ')}" for at in range(0, len(message), 16))
+        for message in messages
+    )
+    dump.write_text("\n\n".join(lines) + "\n")
+    subprocess.run(["text2pcap", "-q", flag, "4739,4739", str(dump), str(capture)], check=True, capture_output=True)
+    command_line = ["tshark", "-r", str(capture), "-d", f"{transport}.port==4739,cflow", "-V"]
+    text = subprocess.run(command_line, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert len(re.findall(r"^ +Flow \d+$", text, re.MULTILINE)) == stream.sequence
+    assert not re.search("malformed|unexpected flow|no template found", text, re.IGNORECASE)
+    octets = sum(map(int, re.findall(r"^ +Octets: (\d+)", text, re.MULTILINE)))
+    wanted = totals(rows)
+    assert octets == 2 * (wanted["bytes"] + wanted["reply_bytes"])
