@@ -1,6 +1,6 @@
 """A host as the documentation supposes one: trafficmon at its usual paths, a default route, strangers outside.
 
-The paths are private to a mount namespace, the network to the lab's; the machine's own /etc, /run, /var and pins are not
+The paths are private to a mount namespace, the network to the lab's: the machine's own /etc, /run, /var and pins are not
 touched.
 """
 

@@ -38,7 +38,9 @@ ELSEWHERE = (
     Elsewhere(r": (varlinkctl|datasette)", "is not in Debian 12", ""),
     Elsewhere(r"usermod -aG .*\$USER", "changes the reader's own account", "tests/system/administrator.py"),
     Elsewhere(r"clickhouse://", "needs a ClickHouse server", "tests/export/test_export_clickhouse.py"),
-    Elsewhere(r"9177/metrics|/usr/share/doc/trafficmon", "needs the installed service", "tests/metrics/test_metrics_http.py"),
+    Elsewhere(
+        r"9177/metrics|/usr/share/doc/trafficmon", "needs the installed service", "tests/metrics/test_metrics_http.py"
+    ),
     Elsewhere(r"metrics.md: .*node-exporter", "needs node_exporter's folder", "tests/metrics/test_metrics_text.py"),
     Elsewhere(r"logs.md: jq", "needs a log that was set up before", "tests/sinks/test_sinks_files.py"),
     Elsewhere(r": (sudo )?trafficmond -i ", "is a second daemon", "tests/lab/test_lab_original.py"),
