@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
-from trafficmond.datapath.lifelines import ssh_peers
-from trafficmond.datapath.sockets import ESTABLISHED, Connection, connections
+import pytest
+
+from trafficmond.datapath import sockets
+from trafficmond.datapath.sockets import ESTABLISHED, Connection, connections, established_peers
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 TAIL = " 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n"
@@ -37,9 +41,28 @@ def test_every_socket_with_a_peer_is_found(tmp_path: Path) -> None:
     ]
 
 
-def test_ssh_sessions_are_those_that_came_in_and_are_open(tmp_path: Path) -> None:
-    folder = written(tmp_path, tcp=LISTENING + SESSION + CLOSING + OUTGOING, tcp6=MAPPED + SIX)
-    assert ssh_peers(folder) == {"10.99.99.7", "10.99.99.10", "2001:db8::2"}
+@pytest.mark.parametrize("how", ["sock_diag", "/proc/net"])
+def test_peers_are_those_of_open_connections_that_came_in(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if how == "/proc/net":
+
+        def refused(*_arguments: object) -> Iterator[str]:
+            raise OSError("no sock_diag")
+
+        monkeypatch.setattr(sockets, "_diagnosed", refused)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as v4,
+        socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as v6,
+    ):
+        ports = [each.getsockname()[1] for each in (v4, v6)]
+        assert established_peers(ports[0]) == set(), "a listening socket has no peer"
+        with (
+            socket.create_connection(("127.0.0.1", ports[0])),
+            socket.create_connection(("::1", ports[1])) as six,
+            socket.create_connection(("127.0.0.1", ports[1])),
+        ):
+            assert established_peers(ports[0]) == {"127.0.0.1"}
+            assert established_peers(ports[1]) == {"::1", "127.0.0.1"}, "a mapped address is an IPv4 address"
+            assert established_peers(six.getsockname()[1]) == {"::1"}, "its own end: the far side is the server's"
 
 
 def test_without_the_tables_there_is_nothing(tmp_path: Path) -> None:

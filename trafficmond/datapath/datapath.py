@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from trafficmond.errors import DatapathError, ForeignProgramError, TrafficmonErr
 from trafficmond.flows.batch import Batch
 
 _RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two drains before it is only summed up
+_GLANCE_S = 0.0002
 _PAGE_BYTES = abi.PAGE.itemsize
 _TABLE_SLOTS = (("tm_table_small", abi.SMALL_PAGES), ("tm_table_large", abi.LARGE_PAGES), ("tm_table_huge", None))
 
@@ -94,6 +96,8 @@ class Datapath:
         self.clock = Clock(self.loaded)
         self.ledger = ledger.mapped(self.loaded, self.sizes, self.clock)
         self._attached_once = False
+        self._grace = ThreadPoolExecutor(1, "grace")
+        self._table_slot = ""  # unknown: an earlier daemon may have used any
         self.bans = BanTable(self.loaded.maps["tm_bans"], self.clock)
         self._config = Mapped(self.loaded.maps["tm_config"], abi.CONFIG, 1)
         self._config.array["seed"] = self.loaded.seed
@@ -141,15 +145,32 @@ class Datapath:
             table = Mapped(fd, np.dtype(np.uint32), len(words))
             table.array[:] = words
             table.close()
-            libbpf.update(self.loaded.maps[slot], bytes(4), fd.to_bytes(4, "little"))
+            self._put_table(slot, fd)
         except OSError as error:
             raise DatapathError(f"the kernel refused the verdict table: {error.strerror}") from error
         finally:
             os.close(fd)
-        # The first slot that is taken counts: what stands before the new table goes now, what stands behind it after.
-        for other, _ in _TABLE_SLOTS:
-            if other != slot:
-                libbpf.delete(self.loaded.maps[other], bytes(4))
+        # The first slot that is taken counts, so a table in another slot goes once the new one is there.
+        if slot != self._table_slot:
+            for other, _ in _TABLE_SLOTS:
+                if other != slot:
+                    libbpf.delete(self.loaded.maps[other], bytes(4))
+        self._table_slot = slot
+
+    def _put_table(self, slot: str, fd: int) -> None:
+        """Returns as soon as every packet from now on is judged by the new table.
+
+        The call itself goes on for a grace period, some 15 ms, after which nobody reads the old table any more; that
+        is waited for in a thread, and only the next change has to wait for it too. Raises OSError.
+        """
+        outer, new = self.loaded.maps[slot], libbpf.map_info(fd).id
+        done = self._grace.submit(libbpf.update, outer, bytes(4), fd.to_bytes(4, "little"))
+        while not done.done():
+            there = libbpf.lookup(outer, bytes(4), 4)
+            if there is not None and int.from_bytes(there, "little") == new:
+                return
+            time.sleep(_GLANCE_S)
+        done.result()
 
     def attach(self, wanted: Iterable[Interface]) -> list[Change]:
         """Makes the attachments match `wanted`; what changed or failed since the last time. Nothing is raised for one
@@ -273,6 +294,7 @@ class Datapath:
                 self.attached.pop(ifindex).release()
         if detach:
             self.pins.remove_all()
+        self._grace.shutdown()
         self.ledger.close()
         self._predecessors.close()
         self.clock.close()

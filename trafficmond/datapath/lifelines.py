@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trafficmond.datapath.interfaces import netlink
-from trafficmond.datapath.sockets import ESTABLISHED, PROC_NET, connections
+from trafficmond.datapath.sockets import established_peers
 
 _SSH_PORT = 22
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -34,13 +34,9 @@ def lifelines(resolv_conf: Path = RESOLV_CONF) -> list[tuple[str, str]]:
     return sorted(found.items())
 
 
-def ssh_peers(proc_net: Path = PROC_NET) -> set[str]:
+def ssh_peers() -> set[str]:
     """Addresses with an established connection to this host's port 22."""
-    return {
-        str(each.remote)
-        for each in connections(proc_net)
-        if each.proto == socket.IPPROTO_TCP and each.local_port == _SSH_PORT and each.state == ESTABLISHED
-    }
+    return established_peers(_SSH_PORT)
 
 
 def _gateways(route: object) -> Iterator[str]:
