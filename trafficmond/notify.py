@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -39,4 +40,5 @@ class Notifier:
         if self._enabled:
             from systemd.daemon import notify
 
-            notify(state)
+            with contextlib.suppress(OSError):  # a manager that is deaf for a moment ends no daemon
+                notify(state)

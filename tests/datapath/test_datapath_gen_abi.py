@@ -1,0 +1,115 @@
+"""abi.py is what clang makes of bpf/abi.h today, and nothing is trusted that has another layout."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trafficmond import abi
+from trafficmond.datapath import gen_abi, loader
+from trafficmond.datapath.btf import Btf
+from trafficmond.errors import DatapathError
+
+ROOT = Path(__file__).resolve().parents[2]
+CLANG = shutil.which("clang")
+needs_clang = pytest.mark.skipif(CLANG is None, reason="needs clang; run: make deps")
+
+
+def _compiler() -> list[str]:
+    where = subprocess.run(["gcc", "-print-multiarch"], capture_output=True, text=True, check=False).stdout.strip()
+    return [CLANG or "", "-O2", "-g", "-target", "bpf", "-mcpu=v3", "-idirafter", f"/usr/include/{where}"]
+
+
+def _made(folder: Path, source: str) -> Path:
+    made = folder / "made.o"
+    subprocess.run([*_compiler(), "-x", "c", "-c", "-", "-o", str(made)], input=source, text=True, check=True)
+    return made
+
+
+@needs_clang
+def test_abi_py_is_generated_from_abi_h() -> None:
+    made: dict[str, object] = {}
+    exec(gen_abi.render(_compiler(), ROOT / "bpf" / "abi.h"), made)
+    for name, value in made.items():
+        if name.isupper():
+            assert getattr(abi, name) == value, f"abi.{name} is not what abi.h says; run: make abi"
+    assert {name for name in vars(abi) if name.isupper()} == {name for name in made if name.isupper()}
+
+
+def test_the_built_object_has_that_layout() -> None:
+    try:
+        built = loader.find_object()
+    except DatapathError as error:
+        pytest.skip(str(error))
+    found = Btf(built).structs(abi.STRUCTS)
+    assert found
+    assert {name: abi.STRUCTS[name] for name in found} == found
+    assert {"tm_flow", "tm_ring", "tm_totals", "tm_constants", "tm_config"} <= set(found)
+
+
+@needs_clang
+def test_an_object_of_another_layout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = _made(tmp_path, "struct tm_count { unsigned int packets, bytes; };\nstruct tm_count c;\n")
+    monkeypatch.setattr(loader, "find_object", lambda: other)
+    with pytest.raises(DatapathError, match=r"disagree about struct tm_count.*make build"):
+        loader.load_libbpf(loader.Sizes(1, 16, 16), {}, None)
+
+
+@needs_clang
+def test_what_btf_tells_of_a_struct(tmp_path: Path) -> None:
+    source = """
+    typedef unsigned short __be16; typedef unsigned char u8; struct in { u8 a; long b; };
+    struct out { const __be16 port; u8 octets[3]; union { int one; unsigned long other; }; struct in in[2]; };
+    struct out o;
+    """
+    dtype = Btf(_made(tmp_path, source)).structs(["out"])["out"]
+    assert dtype.fields is not None
+    assert {name: dtype.fields[name][1] for name in dtype.fields} == {
+        "port": 0,
+        "octets": 2,
+        "one": 8,
+        "other": 8,
+        "in": 16,
+    }
+    assert (dtype["port"].str, dtype["octets"].shape, dtype["other"].str) == (">u2", (3,), "<u8")
+    assert dtype["in"].subdtype == (np.dtype({"names": ["a", "b"], "formats": ["u1", "<i8"], "offsets": [0, 8]}), (2,))
+    assert dtype.itemsize == 48
+
+
+@needs_clang
+def test_what_has_no_place_in_a_shared_struct_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatapathError, match="does not belong"):
+        Btf(_made(tmp_path, "struct out { void *p; };\nstruct out o;\n")).structs(["out"])
+
+
+@pytest.mark.parametrize("content", [b"", b"\x7fELF\x01\x01", b"text" * 20])
+def test_what_is_no_bpf_object_is_said(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.o"
+    path.write_bytes(content)
+    with pytest.raises(DatapathError, match=f"{path} is not a little-endian ELF64 file; build it again"):
+        Btf(path)
+
+
+@needs_clang
+def test_an_object_without_btf_is_said(tmp_path: Path) -> None:
+    made = tmp_path / "made.o"
+    plain = [flag for flag in _compiler() if flag != "-g"]
+    subprocess.run([*plain, "-x", "c", "-c", "-", "-o", str(made)], input="int x;", text=True, check=True)
+    with pytest.raises(DatapathError, match=r"no \.BTF section"):
+        Btf(made)
+
+
+def test_sizes_follow_the_machine() -> None:
+    sizes = loader.Sizes(cpus=4, capacity=1024, ring=256)
+    entries = sizes.entries()
+    assert entries["tm_taken"] == 2 * entries["tm_sets"] == 4096
+    assert (entries["tm_rings"], entries["tm_evicted"]) == (4, 1024)
+    flows = (4096 + 1024) * abi.FLOW.itemsize
+    assert sizes.memory_bytes() == flows + 4096 * 32 + 4 * 128 + entries["tm_totals"] * abi.TOTALS.itemsize
+    literal = loader.constants(sizes, 7)[0]
+    assert (literal["set_mask"], literal["ring_mask"], literal["seed"]) == (511, 255, 7)
+    assert literal["hz"] in (100, 250, 300, 1000)
