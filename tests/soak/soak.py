@@ -1,6 +1,6 @@
 """The long proof, as root: whatever kills and replaces the daemon, every packet is judged and every packet is counted.
 
-    sudo env PYTHONPATH=tests/lab:. python3 tests/soak/soak.py [--packets N] [--kills N] [--daemons N]
+    sudo env PYTHONPATH=tests/lab:. .venv/bin/python tests/soak/soak.py [--packets N] [--kills N] [--daemons N]
 
 1. N packets of which each opens a new flow, at a running daemon: seen = in flows + unattributed + not IP + malformed,
    packets and bytes, and flows.db holds what is in flows.
@@ -47,6 +47,7 @@ idle_timeout = "1s"
 capacity = {capacity}
 """
 CAPACITY = 4096
+_KILLS = int(os.environ.get("TRAFFICMON_KILLS", "1000"))
 _TAKES_OVER_S = 60.0  # at most, on a machine with other work
 _READS_S = 0.02
 
@@ -67,7 +68,7 @@ def main() -> int:
     """Exit code 1 if a single packet is amiss."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--packets", type=int, default=10_000_000, help="packets that each open a flow")
-    parser.add_argument("--kills", type=int, default=1000, help="SIGKILLs and upgrades")
+    parser.add_argument("--kills", type=int, default=_KILLS, help="SIGKILLs and upgrades")
     parser.add_argument("--daemons", type=int, default=20, help="how many of them are of whole daemons")
     parser.add_argument("--lives", metavar="PINS", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--interface", help=argparse.SUPPRESS)
