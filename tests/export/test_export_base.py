@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -10,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
 from export_reports import NAMES, reports
 
 from trafficmond.config.settings import Export
-from trafficmond.export.base import SLICE_ROWS, Exporter
+from trafficmond.export.base import SLICE_ROWS, Exporter, explained
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
@@ -141,6 +143,13 @@ def test_failures_are_said_and_tried_again() -> None:
     until(lambda: carrier.sent == 3)
     until(lambda: one.status()["error"] == "")
     end(one)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EAFNOSUPPORT])
+def test_what_the_service_may_not_do_is_explained(number: int) -> None:
+    assert "export.conf" in explained(OSError(number, "Operation not permitted"))
+    assert explained(OSError(111, "Connection refused")) == "Connection refused"
+    assert explained(ValueError("odd")) == "ValueError: odd"
 
 
 def test_the_end_comes_in_time_and_what_is_left_is_lost() -> None:

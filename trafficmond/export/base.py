@@ -5,6 +5,7 @@ The daemon's loop only ever appends to the queue; a target that stalls costs cou
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections import deque
@@ -19,6 +20,15 @@ from trafficmond.flows.names import Names
 
 SLICE_ROWS = 16384  # at most in one parcel's making
 _RETRY_S = 1.0
+_FORBIDDEN = (errno.EPERM, errno.EAFNOSUPPORT)  # IPAddressDeny=, RestrictAddressFamilies=
+
+
+def explained(error: Exception) -> str:
+    """What went wrong, and what to do where the service's own bounds are the reason."""
+    text = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno in _FORBIDDEN:
+        return f"{text}; the service may not send there: name the target in the drop-in export.conf (see export.md)"
+    return str(text)
 
 
 class Parcel(Protocol):
@@ -186,7 +196,7 @@ class Exporter:
             try:
                 act()
             except OSError as error:
-                self._error = error.strerror or str(error)
+                self._error = explained(error)
             else:
                 self._error = ""
                 return True

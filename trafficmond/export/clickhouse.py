@@ -18,6 +18,7 @@ from typing import Any
 
 from trafficmond.config.settings import Export
 from trafficmond.config.target import Target
+from trafficmond.export.base import explained
 from trafficmond.export.clickhouse_http import Server, Settings, literal
 from trafficmond.export.native import COLUMNS, Block, block, by_day
 from trafficmond.export.spool import Entry, Spool
@@ -100,7 +101,7 @@ class ClickHouse:
             try:
                 self._deliver(entry)
             except Exception as error:  # noqa: BLE001 - whatever the server says, the flows stay on the disk
-                self.error = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+                self.error = explained(error)
                 self._hang_up()
                 retry_at = time.monotonic() + _RETRY_S[min(failures, len(_RETRY_S) - 1)]
                 failures += 1
