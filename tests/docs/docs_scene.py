@@ -1,7 +1,7 @@
 """A host as the documentation supposes one: trafficmon at its usual paths, a default route, strangers outside.
 
-The paths are private to a mount namespace, the network to the lab's: the machine's own /etc, /run, /var and pins are not
-touched.
+The paths are private to a mount namespace and the network to the lab; the machine's own /etc, /run, /var and pins are
+not touched.
 """
 
 from __future__ import annotations
