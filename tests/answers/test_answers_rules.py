@@ -1,0 +1,109 @@
+"""Rules as clients see and change them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from answering import Asked, asking
+
+from trafficmond.errors import ConfigError, Mistake
+from trafficmond.model import Action, Reason, verdict_word
+
+
+async def listed(ask: Asked, **within: str) -> list[tuple[str, str, str]]:
+    rules = (await ask("Rules", **within))["rules"]
+    return [(rule["cidr"], rule["kind"], rule["action"]) for rule in rules]
+
+
+def test_a_rule_comes_is_listed_and_goes(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            rule = (await ask("AddCidr", cidr="192.0.2.77/24", action="allow", label="office", ttl_s=60))["rule"]
+            assert (rule["cidr"], rule["action"], rule["label"], rule["prefixes"]) == (
+                "192.0.2.0/24",
+                "allow",
+                "office",
+                1,
+            )
+            assert await listed(ask) == [("192.0.2.0/24", "rule", "allow")]
+            assert await listed(ask, within="192.0.2.9") == [("192.0.2.0/24", "rule", "allow")]
+            assert await listed(ask, within="198.51.100.0/24") == []
+            (removed,) = (await ask("RemoveCidr", cidr="192.0.2.0/24"))["removed"]
+            assert (removed["cidr"], removed["action"]) == ("192.0.2.0/24", "allow")
+            assert await listed(ask) == []
+            changes = [(entry["change"], entry["before"], entry["after"]) for entry in (await ask("Audit"))["entries"]]
+            assert changes == [("remove-cidr", "allow", None), ("add-cidr", None, "allow ingress")]
+
+    asyncio.run(run())
+
+
+def test_a_limit_keeps_its_rate(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            rule = (await ask("AddCidr", cidr="::/0", action="limit", rate_per_s=100, burst_packets=300))["rule"]
+            assert (rule["rate_per_s"], rule["burst_packets"]) == (100, 300)
+            assert (await ask.refused("AddCidr", cidr="::/0", action="limit"))[0] == "Invalid"
+
+    asyncio.run(run())
+
+
+def test_a_saved_rule_goes_only_with_save(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("AddCidr", cidr="192.0.2.0/24", save=True)
+            name, said = await ask.refused("RemoveCidr", cidr="192.0.2.0/24")
+            assert (name, "--save" in said) == ("Refused", True)
+            assert len((await ask("RemoveCidr", cidr="192.0.2.0/24", save=True))["removed"]) == 1
+            assert (await ask.refused("RemoveCidr", cidr="192.0.2.0/24"))[0] == "NotFound"
+
+    asyncio.run(run())
+
+
+def test_a_rule_of_a_file_is_named_with_its_file(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            path = tmp_path / "cidr.d" / "one.toml"
+            path.write_text('[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\n')
+            assert (await ask("Reload"))["rules"] == 1
+            name, said = await ask.refused("RemoveCidr", cidr="192.0.2.0/24")
+            assert (name, str(path) in said) == ("Refused", True)
+
+    asyncio.run(run())
+
+
+def test_a_drop_spares_lifelines(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path, guard=(("192.0.2.1/32", "own address"),)) as ask:
+            assert (await ask.refused("AddCidr", cidr="192.0.0.0/16"))[0] == "Refused"
+            await ask("AddCidr", cidr="192.0.0.0/16", action="monitor")
+            await ask("AddCidr", cidr="192.0.0.0/16", force=True)
+            assert (await ask("Explain", address="192.0.2.1"))["reason"] == "rule"
+
+    asyncio.run(run())
+
+
+def test_counts_are_those_of_the_rule(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("AddCidr", cidr="192.0.2.0/24")
+            number = ask.daemon.rulebook.rule_number(0)
+            for action in (Action.DROP, Action.ALLOW):
+                ask.daemon.pipeline.by_verdict[verdict_word(action, Reason.RULE, number)] = (2, 200)
+            (rule,) = (await ask("Rules"))["rules"]
+            assert (rule["packets"], rule["bytes"]) == (4, 400)
+
+    asyncio.run(run())
+
+
+def test_a_refused_reload_says_every_mistake(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            ask.daemon.broken = ConfigError([Mistake("a:1", "wrong"), Mistake("b:2", "wrong too")])
+            name, said = await ask.refused("Reload")
+            assert name == "Invalid"
+            assert "a:1" in said
+            assert "b:2" in said
+            assert (await ask("Audit"))["entries"] == []
+
+    asyncio.run(run())

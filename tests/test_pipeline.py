@@ -1,0 +1,152 @@
+"""A tick: what becomes of what the ledger gained, and what a part that fails takes with it (nothing)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trafficmond.config.settings import Flows, Log, Settings
+from trafficmond.control.hub import Hub
+from trafficmond.detect.engine import ThreatUpdate
+from trafficmond.export.exports import ExportSet
+from trafficmond.flows.batch import DELTA, Batch
+from trafficmond.flows.names import Names
+from trafficmond.model import Action, Reason, Severity, Threat, verdict_word
+from trafficmond.pipeline import EVENTS_PER_S, Pipeline
+from trafficmond.sinks.fanout import SinkSet
+from trafficmond.store.reader import Reader
+from trafficmond.store.store import Store
+from trafficmond.store.writer import Limits
+
+NOW = 1_700_000_000.0
+DROP = verdict_word(Action.DROP, Reason.RULE, 7)
+PASS = verdict_word(Action.ALLOW, Reason.DEFAULT)
+
+
+def deltas(count: int, **columns: Any) -> Batch:
+    """`count` new flows of one packet."""
+    batch = np.zeros(count, DELTA)
+    rest = {"family": 4, "proto": 17, "ifindex": 2, "packets": 1, "bytes": 100, "first": NOW, "last": NOW, "new": True}
+    for name, value in {**rest, "src_lo": np.arange(count) + 1, "dst_lo": 9, "verdict": DROP, **columns}.items():
+        batch[name] = value
+    return batch
+
+
+class Room:
+    """A pipeline among its real neighbours."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        settings = Settings(state_dir=folder, logs=(Log(format="jsonl", path=folder / "traffic.jsonl"),))
+        self.settings = replace(settings, flows=Flows(idle_timeout=5.0))
+        self.store = Store.open(folder / "flows.db", Limits(86400.0, 1 << 30), clock=lambda: NOW)
+        self.sinks = SinkSet(settings.logs)
+        self.sinks.start()
+        self.hub = Hub()
+        self.responded: list[ThreatUpdate] = []
+        self.pipeline = Pipeline(
+            self.settings, self.store, self.sinks, ExportSet((), folder), self.hub, self.responded.append, NOW - 1
+        )
+        self.pipeline.names = Names({2: "eth0"}, {7: "bad"})
+        self.said: list[str] = []
+        self.sinks.note = self._note  # type: ignore[method-assign]
+
+    def _note(self, _message: Any, text: str, fields: Any = None, **_: Any) -> None:
+        self.said.append(f"{text} {(fields or {}).get('traceback', '')}")
+
+    def rows(self, sql: str) -> list[Any]:
+        assert self.store.flush(5)
+        with Reader(self.store.path) as reader:
+            return reader.rows(sql)
+
+    def close(self) -> None:
+        self.sinks.close(time.monotonic() + 5)
+        self.store.close(5)
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    made = Room(tmp_path)
+    yield made
+    made.close()
+
+
+def test_counts_by_verdict_are_exact_and_add_up(room: Room) -> None:
+    big = (1 << 40) + 1
+    room.pipeline.tick(deltas(3, packets=[1, 2, 3], bytes=[100, 200, big]), NOW)
+    room.pipeline.tick(deltas(2, packets=5, bytes=7, verdict=[DROP, PASS]), NOW + 1)
+    assert room.pipeline.by_verdict == {DROP: (11, 307 + big), PASS: (5, 7)}
+
+
+def test_flows_reach_the_store_when_they_are_due(room: Room) -> None:
+    room.pipeline.tick(deltas(2), NOW)
+    assert room.rows("SELECT count(*) FROM flows") == [(0,)]
+    room.pipeline.tick(deltas(0), NOW + 6)  # idle for longer than the settings allow
+    stored = room.rows("SELECT src_ip, action, rule, interface, packets FROM flows ORDER BY src_ip")
+    assert stored == [("0.0.0.1", "drop", "bad", "eth0", 1), ("0.0.0.2", "drop", "bad", "eth0", 1)]
+
+
+def test_everything_is_stored_when_asked(room: Room) -> None:
+    room.pipeline.tick(deltas(3), NOW)
+    room.pipeline.store_due(NOW, everything=True)
+    assert room.rows("SELECT sum(packets) FROM flows") == [(3,)]
+
+
+def test_the_moment_is_that_of_the_latest_tick(room: Room) -> None:
+    room.pipeline.tick(deltas(3), NOW + 1)
+    moment = room.pipeline.moment
+    assert (moment.at, moment.seconds, len(moment.flows)) == (NOW + 1, 2.0, 3)
+    room.pipeline.tick(deltas(0), NOW)  # the wall clock was set back
+    assert room.pipeline.moment.seconds > 0
+
+
+def test_events_beyond_the_budget_are_counted(room: Room) -> None:
+    room.pipeline.tick(deltas(EVENTS_PER_S + 500), NOW)
+    assert room.pipeline.suppressed_events == 500
+    room.pipeline.tick(deltas(10), NOW + 1)
+    assert room.pipeline.suppressed_events == 500
+
+
+def test_events_reach_the_logs_and_who_watches(room: Room) -> None:
+    watching = room.hub.subscribe(["events"])
+    room.pipeline.tick(deltas(2), NOW)
+    assert len(watching._queue) == 2
+    room.close()
+    assert len((room.folder / "traffic.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_detector_that_fails_is_said_and_the_rest_goes_on(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed: Callable[..., Any] = room.pipeline.engine.feed
+    monkeypatch.setattr(room.pipeline.engine, "feed", lambda *_: 1 / 0)
+    room.pipeline.tick(deltas(2), NOW)
+    assert len(room.said) == 1
+    assert "detection failed" in room.said[0]
+    assert "ZeroDivisionError" in room.said[0]
+    monkeypatch.setattr(room.pipeline.engine, "feed", feed)
+    room.pipeline.tick(deltas(0), NOW + 6)
+    assert len(room.said) == 1
+    assert room.rows("SELECT count(*) FROM flows") == [(2,)]
+
+
+def test_a_threat_is_stored_told_and_responded_to(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Threat("port_scan", Severity.HIGH, "T1046", "192.0.2.1", None, NOW, NOW, 3, "scans", {"ports": 9}, "t-1")
+    update = ThreatUpdate("opened", found)
+    monkeypatch.setattr(room.pipeline.engine, "feed", lambda *_: [update])
+    watching = room.hub.subscribe(["threats"])
+    room.pipeline.tick(deltas(1), NOW)
+    assert room.responded == [update]
+    assert room.rows("SELECT id, state, severity FROM threats") == [("t-1", "opened", "high")]
+    assert [(topic, record["state"]) for topic, record in watching._queue] == [("threats", "opened")]
+
+
+def test_timeouts_follow_the_settings(room: Room) -> None:
+    room.pipeline.configure(replace(room.settings, flows=Flows(idle_timeout=60.0)))
+    room.pipeline.tick(deltas(2), NOW)
+    room.pipeline.tick(deltas(0), NOW + 6)
+    assert room.rows("SELECT count(*) FROM flows") == [(0,)]
