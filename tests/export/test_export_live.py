@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clickhouse_server import ClickHouseServer
@@ -29,6 +30,7 @@ to = "ipfix+udp://127.0.0.1:{udp}"
 to = "{clickhouse}"
 batch_interval = "500ms"
 """
+PCAPS = Path(__file__).parents[3] / "shared" / "data" / "pcaps"
 RULES = {"10.toml": '[[rule]]\ncidr = "203.0.113.0/24"\naction = "drop"\n'}
 
 
@@ -39,43 +41,64 @@ def until(condition: Callable[[], bool], told: Callable[[], object], seconds: fl
         time.sleep(0.2)
 
 
-def test_the_same_sums_everywhere(tmp_path: Path) -> None:
-    from tmlab import Daemon, Lab, Sender
+def made() -> list[list[bytes]]:
+    """Three packets of each of 200 sources, ten times over."""
     from tmlab.packets import udp
 
+    sources = [f"203.0.113.{n}" for n in range(1, 101)] + [f"198.51.100.{n}" for n in range(1, 101)]
+    return [[udp(source, "192.0.2.1", payload=b"x" * size) for source in sources for size in (0, 100, 1000)]] * 10
+
+
+def captured() -> list[list[bytes]]:
+    """Real traffic of every kind, malformed too; the shorter captures first, as far as half a minute goes."""
+    from tmlab import read_capture
+
+    if not PCAPS.is_dir():
+        pytest.skip(f"the captures are not there: {PCAPS}")
+    paths = sorted(PCAPS.rglob("*.pcap*"), key=lambda path: path.stat().st_size)
+    frames = [capture.frames for capture in map(read_capture, paths[:400]) if 0 < capture.longest <= 1514]
+    return [each for at, each in enumerate(frames) if sum(map(len, frames[:at])) < 60_000]
+
+
+@pytest.mark.parametrize("traffic", [made, captured])
+def test_the_same_sums_everywhere(traffic: Callable[[], list[list[bytes]]], tmp_path: Path) -> None:
+    from tmlab import Daemon, Lab, Sender
+
+    bursts = traffic()
     with Lab(quiet=True) as lab, lab.host.entered():
         collector = Udp()
-        taking = threading.Thread(target=collector.take, args=(12.0,), daemon=True)
+        taking = threading.Thread(target=collector.take, args=(25.0,), daemon=True)
         taking.start()
         with (
             ClickHouseServer(tmp_path) as server,
             Daemon(lab, SETTINGS.format(udp=collector.port, clickhouse=server.url), rules=RULES) as daemon,
         ):
-            link = lab.links[0]
-            sources = [f"203.0.113.{n}" for n in range(1, 101)] + [f"198.51.100.{n}" for n in range(1, 101)]
-            frames = [udp(source, "192.0.2.1", payload=b"x" * size) for source in sources for size in (0, 100, 1000)]
-            with_lab = Sender(lab.outside, link.outside)
-            for _ in range(10):
-                with_lab.send(frames)
-                time.sleep(0.1)
+            sender = Sender(lab.outside, lab.links[0].outside)
+            for frames in bursts:
+                sender.send(frames)
 
-            def status() -> dict[str, object]:
+            def status() -> dict[str, Any]:
                 with daemon.client() as client:
                     return client.call("Status")
 
+            def stored() -> tuple[int, int]:
+                with sqlite3.connect(f"file:{daemon.database}?mode=ro", uri=True) as database:
+                    question = "SELECT total(packets + reply_packets), total(bytes + reply_bytes) FROM flows"
+                    packets, octets = database.execute(question).fetchone()
+                return int(packets), int(octets)
+
             def settled() -> bool:
                 now = status()
-                idle = all(export["queue"] == 0 for export in now["exports"])  # type: ignore[attr-defined]
-                return now["flows"] == 0 and idle
+                ledger = now["accounting"]["in_flows"]
+                idle = all(export["queue"] == 0 for export in now["exports"])
+                return idle and now["flows"] == 0 and stored() == (ledger["packets"], ledger["bytes"]) > (0, 0)
 
-            until(settled, status)
-            time.sleep(1.0)
-            ledger = status()["accounting"]["in_flows"]  # type: ignore[index]
-            assert ledger["packets"] == 10 * len(frames)
+            until(settled, lambda: (status(), stored()))
+            time.sleep(0.5)  # for the last datagrams to be read
+            accounting = status()["accounting"]
+            ledger, seen = accounting["in_flows"], accounting["seen"]
+            assert seen["packets"] == sum(map(len, bursts))
 
-            with sqlite3.connect(f"file:{daemon.database}?mode=ro", uri=True) as database:
-                question = "SELECT sum(packets + reply_packets), sum(bytes + reply_bytes) FROM flows"
-                stored = database.execute(question).fetchone()
             counts = server.counts()
             decoder: Decoder = collector.decoder
             text = daemon.control("metrics").stdout
@@ -84,12 +107,14 @@ def test_the_same_sums_everywhere(tmp_path: Path) -> None:
                 for unit in ("packets", "bytes")
             ]
             sums = (ledger["packets"], ledger["bytes"])
-            assert stored == sums, "flows.db"
+            assert stored() == sums, "flows.db"
             assert (decoder.sums(PACKETS), decoder.sums(OCTETS)) == sums, "IPFIX"
             assert (decoder.gaps, decoder.unknown) == (0, 0)
             assert (counts["packets"] + counts["reply_packets"], counts["bytes"] + counts["reply_bytes"]) == sums
             assert counts["rows"] == counts["distinct"]
-            assert tuple(counted) == sums, "metrics"
+            assert counted == [seen["packets"], seen["bytes"]], "metrics"
+            for unit in ("packets", "bytes"):
+                assert f'trafficmon_accounted_{unit}{{class="in_flows"}} {ledger[unit]}\n' in text
 
             shown = daemon.control("status").stdout
             assert f"to ipfix+udp://127.0.0.1:{collector.port}, " in shown
@@ -98,7 +123,7 @@ def test_the_same_sums_everywhere(tmp_path: Path) -> None:
             # Another target from now on, without a restart; what was sent is not sent again.
             daemon.config.write_text(daemon.config.read_text().replace('"500ms"', '"600ms"').replace(":9177", ":9178"))
             daemon.control("reload")
-            assert [export["sent"] for export in status()["exports"]][1] == 0  # type: ignore[attr-defined]
+            assert [export["sent"] for export in status()["exports"]][1] == 0
             assert "trafficmon_build_info" in lab.host.run("curl", "-s", "http://127.0.0.1:9178/metrics").stdout
             assert lab.host.run("curl", "-s", "http://127.0.0.1:9177/metrics", check=False).returncode == 7
             assert server.counts()["rows"] == counts["rows"]
