@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -84,10 +85,18 @@ class Scene:
 
     def run(self, command: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
         """Run a command line in a shell of the host; standard error comes with standard output."""
-        return subprocess.run(
-            self._argv(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            text=True, errors="replace", timeout=timeout, check=False, env=self._environment, cwd=self.home,
+        argv = self._argv(command)
+        process = subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            text=True, errors="replace", env=self._environment, cwd=self.home, start_new_session=True,
         )  # fmt: skip
+        try:
+            said, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            said, _ = process.communicate()
+            said += f"(killed after {timeout:g} s)\n"
+        return subprocess.CompletedProcess(argv, process.returncode, said)
 
     def start(self) -> None:
         """Start the daemon with the settings that the package has and wait until it answers."""
