@@ -73,6 +73,7 @@ class Daemon:
         from trafficmond.answers import Answers
 
         settings = self.settings
+        self._heed_signals()
         listener = open_socket(settings.control_socket)
         answers = Answers(self)
         self.server = Server(answers, self.hub)
@@ -82,7 +83,6 @@ class Daemon:
             self.sinks = SinkSet(settings.logs, verbose=settings.verbose)
             self.sinks.start()
             self.exports = ExportSet(settings.exports, settings.state_dir)
-            self._heed_signals()
             try:
                 await self._start()
                 if not self._stop.is_set():
@@ -101,12 +101,16 @@ class Daemon:
     # ---- beginning and end ----
 
     def _heed_signals(self) -> None:
-        """From before the first attachment on, so that none is left behind by a stop in the middle of the start."""
+        """From the beginning, so that a stop in the middle of the start leaves nothing behind."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon, "SIGHUP")
-        loop.add_signal_handler(signal.SIGUSR1, self.sinks.reopen)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
+
+    def _reopen_logs(self) -> None:
+        if hasattr(self, "sinks"):  # else they will be opened anew in any case
+            self.sinks.reopen()
 
     async def _start(self) -> None:
         settings, now = self.settings, time.time()

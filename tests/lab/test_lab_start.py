@@ -1,0 +1,52 @@
+"""A start that is told to stop, or to read again, before it is over: nothing is left behind."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from tmlab import Daemon, Lab
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+RULES = "".join(f'[[rule]]\ncidr = "10.{n >> 8}.{n & 255}.0/24"\naction = "drop"\n' for n in range(4000))
+
+
+@pytest.fixture
+def prepared() -> Iterator[Daemon]:
+    with Lab() as lab:
+        daemon = Daemon(lab, rules={"many.toml": RULES})
+        yield daemon
+        daemon.remove()
+
+
+def begun(daemon: Daemon) -> None:
+    """Launches it and waits for its first sign of life: the database, made just before the signals are heeded."""
+    process = daemon.launch()
+    while not daemon.database.exists():
+        assert process.poll() is None, daemon.said()
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("after_s", [0.05, 0.2, 0.5])
+def test_a_stop_in_mid_start_leaves_nothing_attached(prepared: Daemon, number: signal.Signals, after_s: float) -> None:
+    begun(prepared)
+    time.sleep(after_s)
+    prepared.send_signal(number)
+    assert prepared.process is not None
+    assert prepared.process.wait(20) == 0, prepared.said()
+    assert "Traceback" not in prepared.said()
+    assert prepared.lab.host.link(prepared.lab.links[0].host).get("xdp") is None
+    assert not prepared.socket.exists()
+    assert not prepared.pins.exists() or not list(prepared.pins.iterdir())
+
+
+def test_a_reload_in_mid_start_is_done_after_it(prepared: Daemon) -> None:
+    begun(prepared)
+    time.sleep(0.05)
+    prepared.send_signal(signal.SIGHUP)
+    prepared.wait(prepared.answers, "an answer on its socket")
+    prepared.wait_status(lambda status: status["config"]["generation"] >= 2, "a second generation")
