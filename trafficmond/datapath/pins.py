@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from trafficmond.datapath.loader import MAPS, Loaded, Sizes
 from trafficmond.errors import DatapathError
 
 _ANY_SIZE = ("tm_bans", "tm_conns", "tm_buckets")  # fit whatever the size of the ledger
+# A killed daemon's lock can outlive it for a moment: whoever looks at its descriptors just then holds them too.
+_LOCK_S = 2.0
 
 
 def _structs() -> str:
@@ -62,6 +65,7 @@ class Pins:
     def _take_lock(self) -> int:
         """A lock on the directory, held as long as the descriptor: two daemons on the same pins would take each
         other's records."""
+        deadline = time.monotonic() + _LOCK_S
         while True:
             self.directory.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -69,6 +73,9 @@ class Pins:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(fd)
+                if time.monotonic() < deadline:
+                    time.sleep(_LOCK_S / 40)
+                    continue
                 what = f"another trafficmond runs with the pins in {self.directory}"
                 raise DatapathError(what, hint="stop that one, or give this one a pin_dir of its own") from None
             if self.directory.is_dir() and os.path.samestat(os.fstat(fd), self.directory.stat()):
