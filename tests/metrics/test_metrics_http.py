@@ -119,6 +119,24 @@ async def _ended(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
+def test_metrics_that_cannot_be_made_are_an_error_and_no_end() -> None:
+    async def run() -> None:
+        troubles = [ZeroDivisionError()]
+
+        async def render() -> str:
+            if troubles:
+                raise troubles.pop()
+            return TEXT
+
+        server, port = MetricsServer(render), free_port()
+        assert await server.listen(f"127.0.0.1:{port}") == ""
+        replies = [await told(port, b"GET /metrics HTTP/1.1\r\n\r\n") for _ in range(2)]
+        server.close()
+        assert [reply.split(b" ")[1] for reply in replies] == [b"500", b"200"]
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
 def test_an_address_that_cannot_be_listened_at_is_said() -> None:
     async def run() -> None:
         async def render() -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import time
 from collections.abc import Awaitable, Callable
 
 from trafficmond.metrics.text import OPENMETRICS, PROMETHEUS, prometheus
+
+log = logging.getLogger(__name__)
 
 MAX_CLIENTS = 16
 MAX_REQUEST_BYTES = 8192
@@ -92,7 +95,11 @@ class MetricsServer:
         if method not in ("GET", "HEAD"):
             return _reply(405, "only GET and HEAD\n", more="Allow: GET, HEAD\r\n")
         accepted = [value for name, _, value in (each.partition(":") for each in headers) if name.lower() == "accept"]
-        text = await self._fresh()
+        try:
+            text = await self._fresh()
+        except Exception:  # noqa: BLE001 - whatever is wrong with a number, scraping goes on
+            log.warning("metrics could not be made", exc_info=True)
+            return _reply(500, "metrics could not be made; see the daemon's log\n")
         modern = "application/openmetrics-text" in ",".join(accepted).lower()
         return _reply(
             200, text if modern else prometheus(text), OPENMETRICS if modern else PROMETHEUS, method == "HEAD"
@@ -111,6 +118,7 @@ _REASONS = {
     404: "Not Found",
     405: "Method Not Allowed",
     431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
     503: "Service Unavailable",
     505: "HTTP Version Not Supported",
 }
