@@ -97,7 +97,7 @@ class MetricsServer:
         accepted = [value for name, _, value in (each.partition(":") for each in headers) if name.lower() == "accept"]
         try:
             text = await self._fresh()
-        except Exception:  # noqa: BLE001 - whatever is wrong with a number, scraping goes on
+        except Exception:
             log.warning("metrics could not be made", exc_info=True)
             return _reply(500, "metrics could not be made; see the daemon's log\n")
         modern = "application/openmetrics-text" in ",".join(accepted).lower()
