@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _VALUES = {"model", "errors", "abi", "protocols", "__version__"}
 _PURE = _VALUES | {"config", "flows"}
 _DAEMON = _PURE | {"policy", "detect", "store", "sinks", "export", "control", "datapath"}
-_PARTS = _DAEMON | {"rulebook", "banlist", "responder", "pipeline", "metrics", "notify", "adoption"}
+_PARTS = _DAEMON | {"rulebook", "banlist", "responder", "pipeline", "metrics", "notify", "adoption", "network"}
 # What each room may import. Adapters (store, sinks, export, control, datapath) are in none of each other's lists.
 ALLOWED: dict[str, set[str]] = {
     "model": set(),
@@ -35,12 +35,14 @@ ALLOWED: dict[str, set[str]] = {
     "rulebook": _PURE | {"policy"},
     "banlist": _PURE | {"datapath", "store"},
     "responder": _DAEMON | {"rulebook", "banlist"},
+    "network": _PURE | {"datapath", "sinks", "rulebook"},
     "adoption": _PURE | {"datapath", "store"},
     "pipeline": _DAEMON - {"datapath"},
     "answers": _PARTS,
     "daemon": _PARTS | {"answers"},
     "__main__": _PARTS | {"daemon"},
-    "trafficctl": _PURE | {"control", "policy", "detect", "store", "datapath", "analyze", "rulebook", "export"},
+    "trafficctl": _PURE
+    | {"control", "policy", "detect", "store", "datapath", "analyze", "rulebook", "export", "metrics"},
 }
 
 

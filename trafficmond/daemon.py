@@ -13,7 +13,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from trafficmond import __version__, adoption
+from trafficmond import __version__, adoption, network
 from trafficmond.banlist import BanList
 from trafficmond.config.flags import Flags
 from trafficmond.config.load import load_settings
@@ -22,11 +22,11 @@ from trafficmond.config.watch import Watcher
 from trafficmond.control.hub import Hub
 from trafficmond.control.listen import open_socket
 from trafficmond.control.server import Server
-from trafficmond.datapath import datapath, interfaces
+from trafficmond.datapath import interfaces
 from trafficmond.datapath.datapath import Datapath
-from trafficmond.datapath.lifelines import lifelines, ssh_peers
+from trafficmond.datapath.lifelines import ssh_peers
 from trafficmond.detect.registry import settings_classes
-from trafficmond.errors import ConfigError, DatapathError, Mistake, TrafficmonError
+from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows.names import Names
 from trafficmond.metrics.http import MetricsServer
@@ -43,12 +43,6 @@ _REST = 0.3  # of a drain's time, after it
 _STOP_S = 10.0  # for the last rows and records to reach the disk
 _CHANGE_S = 5.0  # for changes that clients have asked for
 _LOG_CHANGE_S = 5.0  # for what the old logs and exports still hold
-_CHANGE_MESSAGES = {
-    datapath.ATTACHED: messages.ATTACHED,
-    datapath.DETACHED: messages.DETACHED,
-    datapath.FAILED: messages.ATTACH_FAILED,
-    datapath.FOREIGN: messages.FOREIGN_PROGRAM,
-}
 
 T = TypeVar("T")
 
@@ -82,6 +76,7 @@ class Daemon:
             self.store = Store.open(adoption.database(settings), adoption.limits(settings))
             self.sinks = SinkSet(settings.logs, verbose=settings.verbose)
             self.sinks.start()
+            self.network = network.Network(self.sinks, self.warnings)
             self.exports = ExportSet(settings.exports, settings.state_dir)
             try:
                 await self._start()
@@ -128,7 +123,7 @@ class Daemon:
             stored = await asyncio.wrap_future(self.store.load_bans())
             self.bans.restore(stored, now)
             self.look_at_interfaces()
-            self._check_interfaces()
+            self.network.require(self.datapath, settings, self.flags.interfaces)
         except BaseException:
             self.datapath.close(detach=not self.datapath.loaded.reused)
             del self.datapath
@@ -144,18 +139,6 @@ class Daemon:
             self.sinks.note(messages.CONFIG_REJECTED, f"the rules of the last run stay in force: {error}")
             await self.rulebook.start_empty()
         self._refresh_names()
-
-    def _check_interfaces(self) -> None:
-        """An interface named on the command line is there, and something can be watched, or there is no point."""
-        present = {interface.name for interface in interfaces.list_interfaces()}
-        for name in filter(interfaces.is_plain_name, self.settings.interfaces):
-            if name not in present:
-                what = f"there is no interface {name}"
-                if name in self.flags.interfaces:
-                    raise DatapathError(what, hint=f"use one of {', '.join(sorted(present))}")
-                self.sinks.note(messages.ATTACH_FAILED, f"{what}; it is watched when it appears", {"interface": name})
-        if self.datapath.refused and not self.datapath.attached:
-            raise DatapathError("; ".join(change.text for change in self.datapath.refused.values()))
 
     def _announce(self) -> None:
         names = ", ".join(sorted(each.name for each in self.datapath.attached.values())) or "no interface yet"
@@ -184,7 +167,7 @@ class Daemon:
 
     async def _live(self) -> None:
         loop = asyncio.get_running_loop()
-        network = interfaces.Watch(self._network_changed)
+        changes = interfaces.Watch(self._network_changed)
         self._watcher = Watcher(loop, lambda: self._reload_soon("files changed"))
         self._watch_files()
         self._watcher.start()
@@ -194,7 +177,7 @@ class Daemon:
         except _Stopped:
             pass
         finally:
-            network.close()
+            changes.close()
             await loop.run_in_executor(None, self._watcher.stop)
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=_CHANGE_S)
@@ -354,34 +337,15 @@ class Daemon:
 
     def look_at_interfaces(self) -> None:
         """Attaches to what the settings mean and is there, lets go of what is not."""
-        try:
-            found = interfaces.list_interfaces()
-            wanted = interfaces.chosen(found, self.settings.interfaces, interfaces.default_route_interfaces)
-        except DatapathError as error:
-            self.warnings["interfaces"] = str(error)
-            return
-        self.warnings.pop("interfaces", None)
-        for change in self.datapath.attach(wanted):
-            fields = {"interface": change.interface, "mode": change.mode}
-            self.sinks.note(_CHANGE_MESSAGES[change.kind], change.text, fields)
+        self.network.attach(self.datapath, self.settings)
         self._refresh_names()
 
     def missing_interfaces(self) -> list[str]:
         """Interfaces that the settings name and that are not there."""
-        watched = {each.name for each in self.datapath.attached.values()}
-        watched |= {change.interface for change in self.datapath.refused.values()}
-        return [name for name in self.settings.interfaces if interfaces.is_plain_name(name) and name not in watched]
+        return network.missing(self.datapath, self.settings)
 
     def _guard(self) -> Guard:
-        if not self.settings.policy.guard:
-            return []
-        try:
-            found = lifelines()
-        except DatapathError as error:
-            self.warnings["guard"] = f"the guard does not know this host's addresses: {error}"
-            return list(self.rulebook.guard) if hasattr(self, "rulebook") else []
-        self.warnings.pop("guard", None)
-        return found
+        return self.network.guard(self.settings, self.rulebook.guard if hasattr(self, "rulebook") else ())
 
     def _refresh_names(self) -> None:
         """Interfaces that went away keep their names for the flows still to be reported."""
