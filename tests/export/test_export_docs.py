@@ -7,8 +7,8 @@ from pathlib import Path
 
 from clickhouse_server import SCHEMA, statements
 
+from trafficctl.fleet import fleet_question
 from trafficmond.config.target import parse_target
-from trafficmond.export.clickhouse_query import fleet_question
 from trafficmond.export.native import COLUMNS
 from trafficmond.export.templates import FIRST_ID, TEMPLATES
 from trafficmond.store.query import Filter

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "control"))
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("control", "export")]
 
 from control_fake import Running, serving
 from ctl_runs import Ctl, command, environ

@@ -66,8 +66,8 @@ def run(args: Namespace) -> int:
 
 
 def _ask_fleet(args: Namespace) -> int:
+    from trafficctl.fleet import fleet_flows, fleet_question
     from trafficctl.render.columns import FLEET, grouped_columns
-    from trafficmond.export.clickhouse_query import fleet_flows, fleet_question
     from trafficmond.store.query import Filter
 
     query = _query(args)

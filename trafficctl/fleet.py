@@ -1,4 +1,4 @@
-"""The fleet's flows, asked with the filters that flows.db is asked with (store/query.py), in ClickHouse's SQL.
+"""The fleet's flows in ClickHouse, asked with the filters that flows.db is asked with (store/query.py).
 
 The SQL is complete as it stands, so what `--sql` prints is what runs. What was sent twice is left out: of sums by
 FINAL, of rows by LIMIT 1 BY, which need not read every column of every row first.

@@ -14,10 +14,10 @@ import pytest
 from clickhouse_server import ClickHouseServer
 from export_reports import NAMES, NOW, every_kind, reports
 
+from trafficctl.fleet import fleet_flows, fleet_question
 from trafficmond.config.settings import Export
 from trafficmond.config.target import parse_target
 from trafficmond.errors import ConfigError, StoreError
-from trafficmond.export.clickhouse_query import fleet_flows, fleet_question
 from trafficmond.export.exports import ExportSet
 from trafficmond.store.query import Filter, question
 from trafficmond.store.reader import Reader
