@@ -32,8 +32,12 @@ def _btf(host: Host) -> Iterator[Finding]:
 
 
 def _jit(host: Host) -> Iterator[Finding]:
-    jit = host.text("/proc/sys/net/core/bpf_jit_enable")
-    if jit is None:
+    switch = "/proc/sys/net/core/bpf_jit_enable"
+    jit = host.text(switch)
+    if jit is None and not host.path(switch).exists():
+        advice = "nothing, if you look from within a network namespace: only the first one shows it"
+        yield Finding("BPF JIT", WARN, "cannot be told", advice)
+    elif jit is None:
         yield Finding("BPF JIT", WARN, "cannot be told", "run as root: sudo trafficctl doctor")
     elif jit == "0":
         advice = "turn it on: sysctl -w net.core.bpf_jit_enable=1"

@@ -1,7 +1,8 @@
 """The engine: flow batches in, the lives of threats out.
 
 A detector says at every batch what it holds evidence for; the engine makes of it one threat a situation: opened
-once, updated when its count has doubled or its severity rises, closed when it has been quiet. What a broader threat
+once, updated when its count has doubled, its severity rises or its source is proven, closed when it
+has been quiet. What a broader threat
 explains is dropped, and a flood of new threats becomes one that counts the rest.
 """
 
@@ -114,10 +115,11 @@ class Engine:
             self._opened[detector.name] += 1
             return ThreatUpdate(OPENED, _copy(threat))
         worse = threat.severity > entry.threat.severity
+        proven = bool(threat.evidence.get("proven")) and not entry.threat.evidence.get("proven")
         _merge(entry.threat, threat, detector.identity)
         entry.heard = now
         self._counts["merged"] += 1
-        if worse or entry.threat.count >= _REPORT_FACTOR * entry.told:
+        if worse or proven or entry.threat.count >= _REPORT_FACTOR * entry.told:
             entry.told = entry.threat.count
             return ThreatUpdate(UPDATED, _copy(entry.threat))
         return None

@@ -1,0 +1,106 @@
+"""The response to threats, live: a proven source is banned, a shadow only speaks, a forged source is spared."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from tmlab import Daemon, Lab, Sender
+from tmlab.packets import udp
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+SETTINGS = """
+[flows]
+interval = "200ms"
+[response]
+ban = {ban}
+min_severity = "medium"
+ban_time = "3s"
+[[log]]
+format = "jsonl"
+path = "{{home}}/traffic.jsonl"
+"""
+# One door is open and says a word, the others are shut: what a scanner finds.
+SERVE = """
+import socket
+with socket.create_server((\"{address}\", 8080)) as server:
+    while True:
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(b"hello\\n")
+"""
+SCAN = """
+import socket
+for port in (8080, *range(2000, 2200)):
+    with socket.socket() as s:
+        s.settimeout(0.2)
+        try:
+            s.connect((\"{address}\", port)); s.sendall(b"x\\n"); s.recv(10)
+        except OSError:
+            pass
+"""
+
+
+@contextmanager
+def served(lab: Lab, address: str) -> Iterator[None]:
+    process = subprocess.Popen(lab.host.argv("/usr/bin/python3", "-c", SERVE.format(address=address)))
+    try:
+        time.sleep(0.5)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def scan(lab: Lab, address: str) -> threading.Thread:
+    thread = threading.Thread(
+        target=lambda: lab.outside.run("/usr/bin/python3", "-c", SCAN.format(address=address), timeout=60)
+    )
+    thread.start()
+    return thread
+
+
+def bans(daemon: Daemon) -> list[dict[str, Any]]:
+    return list(daemon.ask("bans"))
+
+
+def test_a_scanner_is_banned_for_a_while_and_the_ban_can_be_lifted() -> None:
+    with Lab() as lab, Daemon(lab, SETTINGS.format(ban="true")) as daemon:
+        link = lab.links[0]
+        with served(lab, link.host_ip):
+            scanner = scan(lab, link.host_ip)
+            daemon.wait(lambda: bans(daemon), "a ban", 30)
+            (ban,) = bans(daemon)
+            scanner.join()
+        assert (ban["cidr"], ban["by"]) == (f"{link.outside_ip}/32", "port_scan")
+        threat = daemon.ask("threat", ban["threat"])
+        assert any(link.outside_ip in line for line in threat["response"])
+        assert [entry["change"] for entry in daemon.ask("audit")] == ["ban"]
+        daemon.control("unban", link.outside_ip)
+        assert bans(daemon) == []
+
+
+def test_a_shadow_only_says_what_it_would_have_done() -> None:
+    with Lab() as lab, Daemon(lab, SETTINGS.format(ban='"shadow"')) as daemon:
+        with served(lab, lab.links[0].host_ip):
+            scan(lab, lab.links[0].host_ip).join()
+        daemon.wait(lambda: "would have banned" in daemon.said(), "the word", 20)
+        assert bans(daemon) == []
+
+
+def test_forged_sources_and_the_allowlist_are_spared() -> None:
+    allowed = SETTINGS.format(ban="true") + '[policy]\nallowlist = ["10.99.0.0/24"]\n'
+    with Lab() as lab, Daemon(lab, allowed) as daemon:
+        link = lab.links[0]
+        with Sender(lab.outside, link.outside) as sender:
+            sender.send([udp("203.0.113.7", link.host_ip, 40000, port) for port in range(1000, 1400)])
+        with served(lab, link.host_ip):
+            scan(lab, link.host_ip).join()
+        daemon.wait(lambda: len(daemon.ask("threats")) >= 2, "both scans to be known", 20)
+        assert bans(daemon) == []
