@@ -1,9 +1,8 @@
 """The engine: flow batches in, the lives of threats out.
 
 A detector says at every batch what it holds evidence for; the engine makes of it one threat a situation: opened
-once, updated when its count has doubled, its severity rises or its source is proven, closed when it
-has been quiet. What a broader threat
-explains is dropped, and a flood of new threats becomes one that counts the rest.
+once, updated when its count has doubled, its severity rises or its source is proven, closed when it has been quiet.
+What a broader threat explains is dropped, and a flood of new threats becomes one that counts the rest.
 """
 
 from __future__ import annotations
