@@ -60,6 +60,7 @@ class Daemon:
         self._begun = asyncio.Event()
         self._stop = asyncio.Event()
         self._ticking = asyncio.Lock()  # a drain is taken in whole before the next begins
+        self._bans_unsaved = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
@@ -153,6 +154,7 @@ class Daemon:
                 try:
                     await self.tick()
                     self.pipeline.store_due(time.time(), everything=True)
+                    self._save_bans()
                 finally:
                     self.datapath.close(detach=self.settings.on_stop == "detach")
                 self.sinks.note(messages.STOPPED, "trafficmon has stopped")
@@ -363,7 +365,15 @@ class Daemon:
 
     def _bans_changed(self) -> None:
         self.datapath.configure(self.datapath.options)
-        self.store.save_bans(self.bans.all())
+        if not self._bans_unsaved:
+            self._bans_unsaved = True
+            asyncio.get_running_loop().call_soon(self._save_bans)
+
+    def _save_bans(self) -> None:
+        """Once for all changes of a moment, since each time all bans are written."""
+        if self._bans_unsaved:
+            self._bans_unsaved = False
+            self.store.save_bans(self.bans.all())
 
     async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
         """Does `work` even if whoever waits for it goes away: a client that hangs up is no half a change."""
