@@ -1,0 +1,40 @@
+"""What each part takes from the settings, and what only a restart puts in force."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trafficmond import adoption
+from trafficmond.config.settings import Flows, Policy, Settings
+from trafficmond.errors import TrafficmonError
+
+OLD = Settings()
+
+
+def test_nothing_waits_for_a_restart_that_did_not_change() -> None:
+    assert adoption.at_restart(OLD, replace(OLD, interfaces=("eth0",), on_stop="keep")) == []
+
+
+def test_what_a_running_data_path_cannot_change_waits() -> None:
+    new = replace(OLD, loader="bcc", egress=False, pin_dir=Path("/x"), flows=Flows(capacity=1024), xdp_mode="skb")
+    assert adoption.at_restart(OLD, new) == ["loader", "xdp_mode", "egress", "pin_dir", "flows.capacity"]
+    running = adoption.options_while_running(OLD, new)
+    assert running == adoption.options(OLD)
+
+
+def test_switches_of_the_programs_change_at_once() -> None:
+    new = replace(OLD, policy=replace(Policy(), default="drop", drop_malformed=True))
+    running = adoption.options_while_running(OLD, new)
+    assert (running.drop_malformed, running.established) == (True, new.policy.established)
+    assert not adoption.options(OLD).established  # replies need no following where all may pass
+
+
+def test_the_state_folder_is_made_or_the_reason_is_said(tmp_path: Path) -> None:
+    assert adoption.database(replace(OLD, state_dir=tmp_path / "a" / "b")) == tmp_path / "a" / "b" / "flows.db"
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrafficmonError, match=r"cannot make .*; run as root, or set state_dir"):
+        adoption.database(replace(OLD, state_dir=tmp_path / "file" / "x"))
