@@ -36,7 +36,7 @@ from trafficmond.responder import Responder
 from trafficmond.rulebook import Guard, Rulebook
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
-from trafficmond.store.store import Status, Store
+from trafficmond.store.store import Store
 
 _HOUSEKEEPING_S = 5.0  # ended bans and rules, the clock's drift, the status line
 _REST = 0.3  # of a drain's time, after it
@@ -61,7 +61,6 @@ class Daemon:
         self._stop = asyncio.Event()
         self._ticking = asyncio.Lock()  # a drain is taken in whole before the next begins
         self._bans_unsaved = False
-        self._store_status: Status | None = None  # what was last said of it
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
@@ -83,7 +82,7 @@ class Daemon:
             try:
                 await self._start()
                 if not self._stop.is_set():
-                    self._tell_of_store()
+                    self.pipeline.tell_of_store()
                     await self.server.start(listener)
                     await self._serve_metrics()
                     self._announce()
@@ -225,7 +224,7 @@ class Daemon:
         self.datapath.clock.calibrate()
         for ban in self.bans.expire(now):
             self.sinks.note(messages.UNBANNED, f"the ban of {ban.cidr} has ended", {"prefix": ban.cidr})
-        self._tell_of_store()
+        self.pipeline.tell_of_store()
         for to, trouble in self.exports.changes():
             message = messages.EXPORT_FAILED if trouble else messages.EXPORT_RESUMED
             self.sinks.note(message, f"flows to {to}: {trouble or 'sent again'}", {"to": to})
@@ -234,19 +233,6 @@ class Daemon:
         if expiry is not None and expiry <= now and not self.rulebook.error:
             self._reload_soon("a rule has ended")
         self._notifier.status(self._status_line())
-
-    def _tell_of_store(self) -> None:
-        """Says when flows.db takes no rows, when it does again, and when a broken one was set aside."""
-        now, before = self.store.status(), self._store_status
-        self._store_status = now
-        if now.set_aside and now.set_aside != (before and before.set_aside):
-            text = f"{now.path} was damaged and is kept as {now.set_aside}; a fresh one is written"
-            self.sinks.note(messages.STORE_REPLACED, text, {"path": now.set_aside})
-        if now.state != (before.state if before else "ok"):
-            failing = now.state != "ok"
-            message = messages.STORE_FAILED if failing else messages.STORE_RESUMED
-            text = f"flows are not stored: {now.state}" if failing else "flows are stored again"
-            self.sinks.note(message, text, {"path": now.path, "reason": now.state, "lost": now.lost_rows})
 
     async def _feed_watchdog(self) -> None:
         interval = self._notifier.watchdog_s

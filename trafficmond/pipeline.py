@@ -22,7 +22,7 @@ from trafficmond.flows.table import FlowTable
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.sinks.record import FIELDS, rows, threat_record
-from trafficmond.store.store import Store
+from trafficmond.store.store import Status, Store
 
 EVENTS_PER_S = 20_000  # what the logs are given at most; what is suppressed beyond it is counted and said
 
@@ -55,6 +55,7 @@ class Pipeline:
         self.hub = hub
         self.names = NO_NAMES
         self._respond = respond
+        self._store_status: Status | None = None  # what was last said of it
         self.moment = Moment(at=now)
         self.suppressed_events = 0
         self.by_verdict: dict[int, tuple[int, int]] = {}  # verdict word -> packets, bytes since the start
@@ -97,6 +98,19 @@ class Pipeline:
         rows = self.table.due(now, everything)
         self.store.put(rows, self.names)
         self.exports.put(rows, self.names)
+
+    def tell_of_store(self) -> None:
+        """Says when flows.db takes no rows, when it does again, and when a broken one was set aside."""
+        now, before = self.store.status(), self._store_status
+        self._store_status = now
+        if now.set_aside and now.set_aside != (before and before.set_aside):
+            text = f"{now.path} was damaged and is kept as {now.set_aside}; a fresh one is written"
+            self.sinks.note(messages.STORE_REPLACED, text, {"path": now.set_aside})
+        if now.state != (before.state if before else "ok"):
+            failing = now.state != "ok"
+            message = messages.STORE_FAILED if failing else messages.STORE_RESUMED
+            text = f"flows are not stored: {now.state}" if failing else "flows are stored again"
+            self.sinks.note(message, text, {"path": now.path, "reason": now.state, "lost": now.lost_rows})
 
     def report_failure(self, text: str) -> None:
         """Says that a part of the daemon failed, with where; to be called while handling the exception."""
