@@ -130,8 +130,14 @@ def every_packet_a_flow(packets: int) -> None:
         daemon.stop(timeout=60)
         (stored,) = daemon.sql("SELECT sum(packets + reply_packets), sum(bytes + reply_bytes) FROM flows")
         in_flows = settled["in_flows"]["packets"], settled["in_flows"]["bytes"]
-        what = "flows.db holds what is in flows"
-        must(stored == in_flows, what, packets=stored[0], in_flows=in_flows[0], lost_rows=lost)
+        # A disk slower than the flood costs rows, of one packet each here, and the store says how many.
+        must(
+            (stored[0] + lost, stored[1] + lost * flood.frame_bytes) == in_flows,
+            "flows.db holds what is in flows, but for the rows that status says were lost",
+            packets=stored[0],
+            lost_rows=lost,
+            in_flows=in_flows[0],
+        )
 
 
 def account(daemon: Daemon, packets: int) -> dict[str, Any]:
