@@ -249,7 +249,9 @@ def test_a_saved_file_broken_by_hand_is_not_written_over(book: Book) -> None:
         with pytest.raises(ConfigError, match=str(book.rules.saved_path)):
             book.run(change)
         assert book.rules.saved_path.read_text() == broken
-    assert book.action("192.0.2.1") == "rule drop"
+    book.run(book.rules.add({**DROP, "cidr": "203.0.113.0/24"}, keep=False))
+    assert book.action("203.0.113.1") == "rule drop", "what is not to be saved goes on"
+    assert book.action("192.0.2.1") == "rule drop", "with the saved rules as they were when they were right"
 
 
 def test_a_disk_that_refuses_changes_nothing(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Action, Direction
 from trafficmond.policy.ids import RuleIds
-from trafficmond.policy.load import Cache, Files, Policy, make_policy, read_files
+from trafficmond.policy.load import Cache, Files, Policy, make_policy, read_files, with_saved
 from trafficmond.policy.rules import ListSource
 from trafficmond.policy.saved import read_saved, save
 from trafficmond.policy.table import VerdictTable, compile_table
@@ -179,7 +179,8 @@ class Rulebook:
         before = await self._saved()
         await _in_thread(partial(save, self.saved_path, saved))
         try:
-            return await self._change(inputs)
+            files = await _in_thread(partial(with_saved, inputs.files, self.saved_path))
+            return await self._change(replace(inputs, files=files))
         except BaseException:  # refused by the rules, by the kernel, or given up with the daemon
             await _in_thread(partial(save, self.saved_path, before))
             raise
@@ -233,7 +234,6 @@ def _of_settings(settings: Settings) -> dict[str, Any]:
     return {
         "default": Action.parse(settings.policy.default),
         "permitted_cidrs": settings.permitted_cidrs,
-        "saved": settings.state_dir / SAVED_NAME,
         "allowlist": settings.policy.allowlist,
     }
 

@@ -61,9 +61,13 @@ class Cache:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Files:
-    """What the lists and the rules files hold, weakest first, and what is wrong or odd about them."""
+    """What the lists and the rules files hold, weakest first, and what is wrong or odd about them.
+
+    `saved` is what the daemon's own file holds, which stands behind what the settings say themselves.
+    """
 
     parts: tuple[Rules, ...] = ()
+    saved: tuple[Rules, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
     notes: tuple[Mistake, ...] = ()
 
@@ -71,7 +75,7 @@ class Files:
 def read_files(
     cidr_dir: Path | None, lists: Sequence[ListSource] = (), saved: Path | None = None, cache: Cache | None = None
 ) -> Files:
-    """What `lists` and all rules files in `cidr_dir` (but for the daemon's own, `saved`) hold.
+    """What `lists`, all rules files in `cidr_dir` and the daemon's own, `saved`, hold.
 
     A plain list in `cidr_dir` that no `[[list]]` names has no action: it is not read, and a note says so.
     """
@@ -82,7 +86,17 @@ def read_files(
     for path in reader.scan(cidr_dir, elsewhere) if cidr_dir is not None else ():
         reader.read(path, read_toml if path.suffix == ".toml" else read_json)
     reader.forget_unread()
-    return Files(tuple(reader.parts), tuple(reader.mistakes), tuple(reader.notes))
+    files = Files(tuple(reader.parts), (), tuple(reader.mistakes), tuple(reader.notes))
+    return with_saved(files, saved) if saved is not None else files
+
+
+def with_saved(files: Files, saved: Path) -> Files:
+    """`files` with what the daemon's own file holds now."""
+    reader = _Reader(Cache())
+    if saved.exists():
+        reader.read(saved, read_toml)
+    mistakes, notes = (*files.mistakes, *reader.mistakes), (*files.notes, *reader.notes)
+    return Files(files.parts, tuple(reader.parts), mistakes, notes)
 
 
 def make_policy(
@@ -90,13 +104,12 @@ def make_policy(
     *,
     default: Action = Action.MONITOR,
     permitted_cidrs: Sequence[str] = (),
-    saved: Path | None = None,
     runtime: Sequence[Mapping[str, Any]] = (),
     allowlist: Sequence[str] = (),
     guard: Sequence[tuple[str, str]] = (),
 ) -> Policy:
-    """The policy of `files`, the original's `permitted_cidrs`, the daemon's own file `saved`, the tables added at
-    `runtime`, the settings' `allowlist` and the `guard` (pairs of prefix and label).
+    """The policy of the lists and rules files, the original's `permitted_cidrs`, the daemon's own file, the tables
+    added at `runtime`, the settings' `allowlist` and the `guard` (pairs of prefix and label).
 
     On one prefix a rule beats a list; of two rules, or two lists, the later one wins: in the order just given,
     lists in the order of the settings, files in that of their names. Raises ConfigError with every mistake found.
@@ -107,8 +120,7 @@ def make_policy(
     reader.notes += files.notes
     if permitted_cidrs:
         reader.add(permitted(permitted_cidrs, "settings"))
-    if saved is not None and saved.exists():
-        reader.read(saved, read_toml)
+    reader.parts += files.saved
     reader.add(read_tables(runtime, "runtime"))
     if allowlist:
         reader.add(lasting(Reason.ALLOWLIST, allowlist, "allowlist", "policy.allowlist"))
@@ -126,7 +138,7 @@ def load_policy(
     **rest: Any,
 ) -> Policy:
     """`make_policy` of `read_files`. Raises ConfigError with every mistake found."""
-    return make_policy(read_files(cidr_dir, lists, saved, cache), saved=saved, **rest)
+    return make_policy(read_files(cidr_dir, lists, saved, cache), **rest)
 
 
 def is_ignored(name: str) -> bool:
