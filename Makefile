@@ -84,6 +84,7 @@ lint: deps ## ruff, mypy --strict, shellcheck, clang-format
 	clang-format --dry-run --Werror bpf/*.[ch]
 
 bench: deps build $(TEST_OBJECTS) ## speed and memory against others; a table here, build/bench.json for programs
+	@$(PYTHON) -m compileall -q trafficmond trafficctl # as the package's installation does
 	@$(SUDO) env PYTHONPATH=tests/lab:. $(PYTHON) tests/bench/bench.py $(BENCH)
 
 accuracy: deps build ## what the detectors find and miss on captures with a known truth
