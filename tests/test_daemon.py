@@ -37,7 +37,11 @@ def made(tmp_path: Path) -> tuple[Any, Notes]:
     parts.sinks = notes
     parts.pipeline = SimpleNamespace(steps=lambda *_: iter(()), report_failure=notes.report_failure, table=())
     parts.datapath = SimpleNamespace(
-        drain=lambda: "deltas", attached={}, accounting=lambda: SimpleNamespace(seen=SimpleNamespace(packets=0))
+        options=None,
+        configure=lambda _: None,
+        drain=lambda: "deltas",
+        attached={},
+        accounting=lambda: SimpleNamespace(seen=SimpleNamespace(packets=0)),
     )
     parts.rulebook = SimpleNamespace(in_force=None, error=None, guard=())
     parts.network = SimpleNamespace(guard=lambda *_: [])

@@ -140,7 +140,7 @@ class Daemon:
                 raise
             self.sinks.note(messages.CONFIG_REJECTED, f"the rules of the last run stay in force: {error}")
             await self.rulebook.start_empty()
-        self._refresh_names()
+        self.refresh_names()
 
     def _announce(self) -> None:
         names = ", ".join(sorted(each.name for each in self.datapath.attached.values())) or "no interface yet"
@@ -276,8 +276,14 @@ class Daemon:
         self._notifier.reloading()
         try:
             settings = load_settings(self.settings.source, self.flags, detectors=settings_classes())
-            before = self.rulebook.in_force
-            in_force = await self.rulebook.load(settings, self._guard())
+            before, options = self.rulebook.in_force, self.datapath.options
+            # First, so that sessions which are open are known before a new default of drop meets them.
+            self.datapath.configure(adoption.options_while_running(self.settings, settings))
+            try:
+                in_force = await self.rulebook.load(settings, self._guard())
+            except TrafficmonError:
+                self.datapath.configure(options)
+                raise
         except TrafficmonError as error:
             self._refuse(why, error)
             raise
@@ -307,7 +313,6 @@ class Daemon:
             self.warnings["restart"] = f"changed, but takes effect at the next restart: {', '.join(later)}"
         if settings.response != old.response:
             self.responder.configure(settings.response)
-        self.datapath.configure(adoption.options_while_running(old, settings))
         self.pipeline.configure(settings)
         self.store.configure(adoption.limits(settings))
         if settings.logs != old.logs:
@@ -317,7 +322,7 @@ class Daemon:
         if settings.metrics != old.metrics:
             self._spawn(self._serve_metrics())
         self._watch_files()
-        self._refresh_names()
+        self.refresh_names()
         self.look_at_interfaces()
         return list(self.warnings.values())
 
@@ -342,7 +347,7 @@ class Daemon:
     def look_at_interfaces(self) -> None:
         """Attaches to what the settings mean and is there, lets go of what is not."""
         self.network.attach(self.datapath, self.settings)
-        self._refresh_names()
+        self.refresh_names()
 
     def missing_interfaces(self) -> list[str]:
         """Interfaces that the settings name and that are not there."""
@@ -351,15 +356,11 @@ class Daemon:
     def _guard(self) -> Guard:
         return self.network.guard(self.settings, self.rulebook.guard if hasattr(self, "rulebook") else ())
 
-    def _refresh_names(self) -> None:
+    def refresh_names(self) -> None:
         """Interfaces that went away keep their names for the flows still to be reported."""
         known = dict(self.pipeline.names.interfaces)
         known.update({each.ifindex: each.name for each in self.datapath.attached.values()})
         self.pipeline.names = Names(known, self.rulebook.names())
-
-    def rules_changed(self) -> None:
-        """After a rule was added or removed by a client."""
-        self._refresh_names()
 
     def ssh_peers(self) -> set[str]:
         """Where SSH sessions to this host are open from."""

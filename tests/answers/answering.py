@@ -104,7 +104,7 @@ class FakeDaemon:
         await self.rulebook.load()
         return ["1 rule in force"]
 
-    def rules_changed(self) -> None:
+    def refresh_names(self) -> None:
         self.pipeline.names = Names({2: "eth0"}, self.rulebook.names())
 
     def missing_interfaces(self) -> list[str]:

@@ -78,7 +78,7 @@ class RuleAnswers(Part):
             self._spare_lifelines(cidr, f"{rule.action} rule")
         forced = ipaddress.ip_network(cidr) if rule.force else None
         in_force = await _writing(daemon.rulebook.add(table, keep=rule.save, forced=forced), "save the rule")
-        daemon.rules_changed()
+        daemon.refresh_names()
         index = max(
             row_index
             for row_index, each in enumerate(in_force.policy.rules)
@@ -97,7 +97,7 @@ class RuleAnswers(Part):
         removed = await _writing(daemon.rulebook.remove(cidr, wanted, saved=save), "save the rules")
         if not removed:
             await self._refuse_removal(cidr, save)
-        daemon.rules_changed()
+        daemon.refresh_names()
         for table in removed:
             await self._audit(caller, "remove-cidr", cidr, table["action"], None)
         return [_table_row(table) for table in removed]
