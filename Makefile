@@ -97,8 +97,8 @@ soak: deps build $(TEST_OBJECTS) ## minutes of kills, upgrades, floods and mutat
 test-kernels: deps build ## boot Debian's kernels under qemu and run the data path in each
 	$(SUDO) tests/kernels/run
 
-deb: ## build the Debian package into build/deb
-	packaging/build-deb
+deb: ## build the Debian package into build/deb, twice: the same to the byte, and nothing that lintian would say
+	packaging/build-deb --check
 
 apt-repo: deb ## make a local apt repository of it in build/apt
 	packaging/build-apt-repo

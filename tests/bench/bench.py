@@ -17,6 +17,7 @@ from pathlib import Path
 import analyze_figures
 import daemon_figures
 import ledger_figures
+import log_figures
 import packet_figures
 import store_figures
 from contestants import Prefix
@@ -44,6 +45,7 @@ PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "packets": lambda: packet_figures.measure(full_table()),
     "ledger": lambda: ledger_figures.measure(FULL_TABLE),
     "store": store_figures.measure,
+    "logs": log_figures.measure,
     "analyze": analyze_figures.measure,
     "nft": packet_figures.measure_nft,
 }
