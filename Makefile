@@ -92,7 +92,7 @@ accuracy: deps build ## what the detectors find and miss on captures with a know
 
 soak: deps build $(TEST_OBJECTS) ## minutes of kills, upgrades, floods and mutated packets; what they show is printed
 	$(SUDO) env PYTHONPATH=tests/lab:. TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) tests/soak/soak.py
-	$(SUDO) env TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) -m pytest -q tests/sinks tests/lab/test_lab_parser.py
+	$(SUDO) env TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) -m pytest -q tests/sinks tests/store tests/lab/test_lab_parser.py
 
 test-kernels: deps build ## boot Debian's kernels under qemu and run the data path in each
 	$(SUDO) tests/kernels/run

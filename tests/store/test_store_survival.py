@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import signal
 import sqlite3
@@ -23,7 +24,7 @@ from trafficmond.store.writer import Limits
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 Make = Callable[..., Batch]
-KILLS = 12
+KILLS = int(os.environ.get("TRAFFICMON_KILLS", "12"))  # `make soak` sets 1000
 
 
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
