@@ -29,7 +29,7 @@ def test_fits(shown: tuple[Column, ...], row: dict[str, object], width: int) -> 
     assert max(table.cells(line) for line in lines) <= width
     told = lines[4:]
     if told:
-        assert re.fullmatch(r"\(no room for: .*", told[0])
+        assert re.fullmatch(r"\(-o csv has everything; no room for: .*", told[0])
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])

@@ -129,7 +129,7 @@ def _lists(live: Live, width: int, room: int, style: Style) -> list[str]:
 def _shares(room: int, counts: dict[str, int], focus: str) -> dict[str, int]:
     """Lines for each list, its blank line and heading included; 0: not shown."""
     shares = dict.fromkeys(counts, 0)
-    wanted = {name: count + 2 for name, count in counts.items() if count or name in ("flows", focus)}
+    wanted = {name: max(count, 1) + 2 for name, count in counts.items() if count or name in ("flows", focus)}
     weights = {"threats": 1, "flows": 3, "hosts": 2}
     for name in sorted(wanted, key=lambda each: (each != focus, -weights[each])):
         fair = room if name == focus and room < 9 else max(3, room * weights[name] // 6)
@@ -152,7 +152,7 @@ def _list(
     lines = table.lines(visible, shown, width - 2, plain, note=False)
     if not visible:
         return [style.title(f"  {name}"), style.dim("  none")][:room]
-    out = [style.title(table.clip(f"  {lines[0]}", width))]
+    out = [style.title(f"  {lines[0]}") if focused else f"  {lines[0]}"]  # the table has painted its heading otherwise
     for index, line in enumerate(lines[1:]):
         chosen = focused and first + index == live.selected
         out.append(style.paint(table.pad(f"> {line}", width), "reverse") if chosen else f"  {line}")

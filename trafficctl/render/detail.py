@@ -108,4 +108,6 @@ def tell_explanation(explanation: dict[str, Any], style: Style, width: int | Non
         yield ""
         yield style.title("WHAT WOULD CHANGE IT")
         for line in explanation["advice"]:
-            yield from textwrap.wrap(units.plain(line), width or 1000, initial_indent="  ", subsequent_indent="    ")
+            yield from textwrap.wrap(
+                units.plain(line), width or 1000, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+            )

@@ -17,6 +17,8 @@ def facts(pairs: Iterable[tuple[str, str]], style: Style, width: int | None, mar
     told = [(units.plain(key), units.plain(value)) for key, value in pairs if value]
     margin = max([_KEY, *(min(table.cells(key) + 1, _WIDEST_KEY) for key, _ in told)])
     for key, text in told:
-        lines = [text] if width is None else textwrap.wrap(text, max(_LEAST_ROOM, width - margin))
+        lines = (
+            [text] if width is None else textwrap.wrap(text, max(_LEAST_ROOM, width - margin), break_on_hyphens=False)
+        )
         for index, line in enumerate(lines):
             yield style.dim(table.pad("" if index else table.clip(key, margin - 1), margin)) + style.paint(line, mark)

@@ -18,12 +18,12 @@ def tell(rows: Sequence[dict[str, str]], style: Style, width: int | None) -> Ite
         head = style.word(row["state"].ljust(6)) + table.pad(
             table.clip(units.plain(row["subject"]), margin - 8), margin - 6
         )
-        what = textwrap.wrap(units.plain(row["what"]), room) or [""]
+        what = textwrap.wrap(units.plain(row["what"]), room, break_on_hyphens=False) or [""]
         yield head + what[0]
         for line in what[1:]:
             yield " " * margin + line
         if row["advice"]:
-            for index, line in enumerate(textwrap.wrap(units.plain(row["advice"]), room - 3)):
+            for index, line in enumerate(textwrap.wrap(units.plain(row["advice"]), room - 3, break_on_hyphens=False)):
                 yield " " * margin + style.dim(("-> " if index == 0 else "   ") + line)
     states = Counter(row["state"] for row in rows)
     told = ", ".join(f"{states[state]} {style.word(state)}" for state in ("fail", "warn", "ok") if states[state])

@@ -34,5 +34,7 @@ def _one(each: dict[str, Any], colour: str, style: Style, width: int | None) -> 
     if each["text"] is not None:
         yield style.dim(gutter) + table.clip(units.plain(each["text"].expandtabs(4)), width and width - len(gutter))
     lead = " " * (len(gutter) - 2) + "^ "
-    for index, line in enumerate(textwrap.wrap(units.plain(each["what"]), (width or 1000) - len(lead)) or [""]):
+    for index, line in enumerate(
+        textwrap.wrap(units.plain(each["what"]), (width or 1000) - len(lead), break_on_hyphens=False) or [""]
+    ):
         yield (lead if index == 0 else " " * len(lead)) + style.paint(line, colour)

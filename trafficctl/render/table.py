@@ -46,7 +46,7 @@ def lines(
         cut = {i: clip(text[i], widths[i]) for i in widths}
         out.append(_coloured(cut, widths, columns, style))
     if hidden and note:
-        told = f"(no room for: {', '.join(columns[i].title for i in hidden)}; -o csv has everything)"
+        told = f"(-o csv has everything; no room for: {', '.join(columns[i].title for i in hidden)})"
         out.append(style.dim(clip(told, width)))
     return out
 

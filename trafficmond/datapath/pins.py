@@ -169,14 +169,15 @@ class Pins:
 
 
 def remove_pins(directory: Path) -> None:
-    """Ends every attachment pinned in a pin directory and forgets every map, whoever pinned them."""
+    """Ends every attachment pinned in a pin directory and forgets every map, whoever pinned them.
+
+    The directory itself stays: it may belong to the service's user, who could not make it again.
+    """
     links = directory / "links"
     for path in links.iterdir() if links.is_dir() else ():
         _end_link(path)
     for folder in (links, directory / "bcc", *directory.glob("maps-*")):
         remove_tree(folder)
-    with contextlib.suppress(OSError):
-        directory.rmdir()
 
 
 def _open(folder: Path, names: Iterable[str]) -> dict[str, int]:
@@ -208,8 +209,8 @@ def _end_link(path: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Removes a folder of pins and the pins in it."""
-    if folder.is_dir():
+    """Removes a folder of pins and the pins in it; somebody else may be doing the same."""
+    with contextlib.suppress(FileNotFoundError):
         for path in folder.iterdir():
-            path.unlink()
+            path.unlink(missing_ok=True)
         folder.rmdir()
