@@ -204,12 +204,22 @@ def test_super_packets_of_a_vlan_carry_a_tag_each(wire: Wire) -> None:
     assert int(slots["packets"][(slots["key"]["vlan"] == 5) & (slots["key"]["dport"] == 9)].sum()) == 50
 
 
+def at_rest(wire: Wire) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What the far end received and what was booked, read while nothing was on its way (neighbours ask now and then)."""
+    while True:
+        found = wire.received(), wire.booked()
+        time.sleep(0.05)
+        if found == (wire.received(), wire.booked()):
+            return found
+
+
 def difference(wire: Wire, what: str, send: Callable[[Lab, str], None], there: str, least: int) -> list[str]:
     """Nothing if what `send` brings to the far end, `least` bytes, is what was booked."""
-    before = wire.received(), wire.booked()
+    before = at_rest(wire)
     send(wire.lab, there)
     time.sleep(0.3)
-    arrived, booked = minus(wire.received(), before[0]), minus(wire.booked(), before[1])
+    after = at_rest(wire)
+    arrived, booked = minus(after[0], before[0]), minus(after[1], before[1])
     assert arrived[1] >= least, what
     return [] if arrived == booked else [f"{what}: {booked} booked, {arrived} on the wire"]
 
