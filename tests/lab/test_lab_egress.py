@@ -205,7 +205,7 @@ def test_super_packets_of_a_vlan_carry_a_tag_each(wire: Wire) -> None:
 
 
 def at_rest(wire: Wire) -> tuple[tuple[int, int], tuple[int, int]]:
-    """What the far end received and what was booked, read while nothing was on its way (neighbours ask now and then)."""
+    """What the far end received and what was booked, while nothing was on its way: neighbours ask now and then."""
     while True:
         found = wire.received(), wire.booked()
         time.sleep(0.05)
