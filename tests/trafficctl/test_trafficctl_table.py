@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trafficctl.render import columns, table
 from trafficctl.render.style import Style
-from trafficctl.render.table import Column
+from trafficctl.render.table import Column, clip_start
 
 PLAIN = Style(False)
 KINDS = [
@@ -90,3 +90,11 @@ def test_hostile_labels_are_shown_as_text() -> None:
     lines = table.lines([{**RULE, "label": "\x1b]0;owned\x07\r\n"}], columns.RULES, 160, PLAIN)
     assert len(lines) == 2
     assert lines[1].isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [("/etc/a.toml:3", 20, "/etc/a.toml:3"), ("/etc/a.toml:3", 8, "….toml:3"), ("漢字:3", 4, "…:3"), ("abc", 0, "")],
+)
+def test_a_path_is_cut_at_its_beginning(text: str, width: int, shown: str) -> None:
+    assert clip_start(text, width) == shown

@@ -29,7 +29,7 @@ RULES = (
     Column("packets", "PACKETS", units.number, right=True, weight=7),
     Column("bytes", "BYTES", units.octets, right=True, weight=5),
     Column("expires", "EXPIRES", units.when, weight=6),
-    Column("source", "SOURCE", weight=4, shrinks_to=12),
+    Column("source", "SOURCE", weight=4, shrinks_to=12, keep_end=True),
 )
 
 BANS = (
@@ -46,8 +46,8 @@ THREATS = (
     Column("last_seen", "LAST SEEN", units.when, weight=7),
     Column("severity", "SEVERITY", weight=9, meaningful=True),
     Column("detector", "DETECTOR", weight=7),
-    Column("src_ip", "FROM", weight=8),
-    Column("dst_ip", "TO", weight=6),
+    Column("src_ip", "FROM", weight=3),  # the summary names both
+    Column("dst_ip", "TO", weight=2),
     Column("count", "COUNT", units.number, right=True, weight=4),
     Column("state", "STATE", weight=3),
     Column("summary", "SUMMARY", weight=8, shrinks_to=16),

@@ -70,9 +70,9 @@ _DECISIONS = (
     Column("prefix", "PREFIX", weight=9, shrinks_to=18),
     Column("action", "ACTION", weight=9, meaningful=True),
     Column("label", "LABEL", weight=4, shrinks_to=8),
-    Column("source", "SOURCE", weight=6, shrinks_to=12),
+    Column("source", "SOURCE", weight=6, shrinks_to=12, keep_end=True),
     Column("expires", "UNTIL", units.when, weight=5),
-    Column("why", "WHY NOT", weight=7, shrinks_to=14),
+    Column("why", "WHY NOT", weight=3, shrinks_to=14),
 )
 
 

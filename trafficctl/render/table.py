@@ -26,6 +26,7 @@ class Column:
     shrinks_to: int = 0  # 0: never cut; else may be cut to this width
     weight: int = 5  # the lightest column goes first when there is no room; 9 stays to the last
     meaningful: bool = False  # coloured by its word
+    keep_end: bool = False  # cut at its beginning, as a path is
     of: Callable[[Row], Any] | None = None  # what is shown, where it is more than the one field
 
 
@@ -43,7 +44,7 @@ def lines(
     widths, hidden = _fit(natural, columns, width)
     out = [style.title(_line([columns[i].title for i in widths], widths, columns))]
     for text in texts:
-        cut = {i: clip(text[i], widths[i]) for i in widths}
+        cut = {i: (clip_start if columns[i].keep_end else clip)(text[i], widths[i]) for i in widths}
         out.append(_coloured(cut, widths, columns, style))
     if hidden and note:
         told = f"(-o csv has everything; no room for: {', '.join(columns[i].title for i in hidden)})"
@@ -110,6 +111,16 @@ def _cells_of(char: str) -> int:
     if unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def clip_start(text: str, width: int) -> str:
+    """The text in at most `width` cells; what is cut begins with an ellipsis."""
+    if cells(text) <= width:
+        return text
+    kept = text
+    while kept and cells(kept) > width - 1:
+        kept = kept[1:]
+    return "…" + kept if width > 0 else ""
 
 
 def clip(text: str, width: int | None) -> str:
