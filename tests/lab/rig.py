@@ -127,6 +127,7 @@ class Rig:
         for mapped in self._maps.values():
             mapped.close()
         self.datapath.close(detach=True)
+        self.pins.rmdir()
 
     def raw(self, on: bool) -> None:
         """Whether frames start at the IP header."""
