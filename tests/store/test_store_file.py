@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from trafficmond.errors import StoreError
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.store import schema
+from trafficmond.store.records import Ban
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
@@ -144,3 +146,14 @@ def test_an_older_file_is_brought_forward_with_its_rows(
     assert ask("SELECT count(*) FROM flows") == [(8,)]
     assert ask("SELECT count(*) FROM added") == [(0,)]
     assert ask("PRAGMA user_version") == [(schema.VERSION,)]
+
+
+def test_bans_of_the_first_version_were_not_forced(path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "VERSION", 1)
+    Store.open(path, limits).close(5)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO bans VALUES ('192.0.2.1/32', 'ada', '', 1.0, NULL, NULL, 2)")
+    monkeypatch.undo()
+    store = Store.open(path, limits)
+    assert store.load_bans().result(5) == [Ban("192.0.2.1/32", "ada", "", 1.0, None, None, 2, forced=False)]
+    store.close(5)

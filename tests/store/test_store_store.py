@@ -148,9 +148,10 @@ def test_the_audit_is_kept_in_order(store: Store, ask: Ask) -> None:
 
 def test_bans_are_replaced_whole_and_read_back(store: Store) -> None:
     first = Ban("192.0.2.1/32", "port_scan", "20 ports", 1.0, 601.0, "t1", 2)
-    store.save_bans([first, Ban("192.0.2.2/32", "ada", "", 1.0, None)]).result(5)
-    store.save_bans([first]).result(5)
-    assert store.load_bans().result(5) == [first]
+    second = Ban("192.0.2.2/32", "ada", "", 1.0, None, forced=True)
+    store.save_bans([first, second, Ban("192.0.2.3/32", "ada", "", 1.0, None)]).result(5)
+    store.save_bans([first, second]).result(5)
+    assert store.load_bans().result(5) == [first, second]
 
 
 def test_text_that_is_no_unicode_fails_its_task_only(store: Store, names: Names, make_reports: Make) -> None:

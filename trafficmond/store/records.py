@@ -16,6 +16,7 @@ class Ban:
     expires: float | None  # None: until lifted
     threat: str | None = None  # id
     count: int = 1  # how often this source was banned
+    forced: bool = False  # whether it takes the prefix from guard and allowlist
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 APPLICATION_ID = 0x746D6F6E  # "tmon", in the file's header
-VERSION = 1  # PRAGMA user_version
+VERSION = 2  # PRAGMA user_version
 
 FLOW_COLUMNS = {
     "first_seen": "REAL",
@@ -145,8 +145,12 @@ def _version_1(database: Database) -> None:
     create_view(database.conn)
 
 
+def _version_2(database: Database) -> None:
+    database.execute("ALTER TABLE bans ADD COLUMN forced INTEGER NOT NULL DEFAULT 0")
+
+
 # MIGRATIONS[n] leads from version n to n + 1.
-MIGRATIONS: tuple[Callable[[Database], None], ...] = (_version_1,)
+MIGRATIONS: tuple[Callable[[Database], None], ...] = (_version_1, _version_2)
 
 
 def examine(path: Path) -> bool:

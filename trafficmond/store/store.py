@@ -94,7 +94,7 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM bans")
-            connection.executemany("INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany("INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
         return self._writer.submit(work, durable=True)
 
@@ -102,7 +102,8 @@ class Store:
         """The stored bans, ended ones included."""
 
         def work(connection: sqlite3.Connection) -> list[Ban]:
-            return [Ban(*row) for row in connection.execute("SELECT * FROM bans ORDER BY cidr")]
+            rows = connection.execute("SELECT * FROM bans ORDER BY cidr")
+            return [Ban(*row[:-1], bool(row[-1])) for row in rows]
 
         return self._writer.submit(work, durable=False)
 
