@@ -103,7 +103,7 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> list[Ban]:
             rows = connection.execute("SELECT * FROM bans ORDER BY cidr")
-            return [Ban(*row[:-1], bool(row[-1])) for row in rows]
+            return [Ban(*(*row[:-1], bool(row[-1]))) for row in rows]
 
         return self._writer.submit(work, durable=False)
 
