@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.model import Action
+from trafficmond.policy.counts import Counts, count
 from trafficmond.policy.load import load_policy
 from trafficmond.policy.readers import read_list, read_toml
 from trafficmond.policy.rules import ListSource
@@ -29,8 +30,7 @@ class Checked:
     """What was read, and what is wrong or odd about it."""
 
     path: Path
-    rules: int = 0
-    prefixes: int = 0
+    counts: Counts = field(default_factory=Counts)
     mistakes: Sequence[Mistake] = ()
     notes: Sequence[Mistake] = ()
 
@@ -39,8 +39,7 @@ class Checked:
         return {
             "path": str(self.path),
             "ok": not self.mistakes,
-            "rules": self.rules,
-            "prefixes": self.prefixes,
+            **asdict(self.counts),
             "mistakes": _all_placed(self.mistakes),
             "notes": _all_placed(self.notes),
         }
@@ -68,7 +67,7 @@ def check(path: Path | None) -> Checked:
         return Checked(path, mistakes=error.mistakes)
     except PermissionError as error:  # a folder on the way to what the settings name
         raise TrafficmonError(f"cannot look at {error.filename}: {error.strerror}", hint="try with sudo") from None
-    return Checked(path, len(policy.rules), len(policy.prefixes), notes=policy.notes)
+    return Checked(path, count(policy), notes=policy.notes)
 
 
 def _one(path: Path, source: ListSource | None) -> Checked:
@@ -77,7 +76,8 @@ def _one(path: Path, source: ListSource | None) -> Checked:
     except OSError as error:
         return Checked(path, mistakes=[Mistake(str(path), f"cannot be read: {error.strerror}")])
     read = read_list(source, data, str(path)) if source else read_toml(data, str(path))
-    return Checked(path, len(read.rules), len(read.prefixes), read.mistakes, read.notes)
+    lists = 1 if source else 0
+    return Checked(path, Counts(len(read.rules) - lists, lists, len(read.prefixes)), read.mistakes, read.notes)
 
 
 def _is_rules_file(path: Path) -> bool:

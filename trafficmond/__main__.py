@@ -50,13 +50,14 @@ def _detach(settings: Settings, flags: Flags) -> int:
 
 
 def _test(settings: Settings) -> int:
+    from trafficmond.policy.counts import count
     from trafficmond.rulebook import read_policy
 
     policy = read_policy(settings)
     for note in policy.notes:
         print(f"note: {note}")
     where = settings.source or "no configuration file, defaults"
-    print(f"{where}: right; {len(policy.rules):,} rules with {len(policy.prefixes):,} prefixes")
+    print(f"{where}: right; {count(policy)}")
     return 0
 
 

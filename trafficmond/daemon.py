@@ -32,6 +32,7 @@ from trafficmond.flows.names import Names
 from trafficmond.metrics.http import MetricsServer
 from trafficmond.notify import Notifier
 from trafficmond.pipeline import Pipeline
+from trafficmond.policy.counts import Counts, count
 from trafficmond.responder import Responder
 from trafficmond.rulebook import Guard, Rulebook
 from trafficmond.sinks import messages
@@ -249,9 +250,9 @@ class Daemon:
     def _status_line(self) -> str:
         names = ", ".join(sorted(each.name for each in self.datapath.attached.values())) or "nothing"
         in_force = self.rulebook.in_force
-        rules = len(in_force.policy.rules) if in_force else 0
+        rules = count(in_force.policy) if in_force else Counts()
         seen = self.datapath.accounting().seen.packets
-        return f"watching {names}; {rules} rules; {seen:,} packets seen, {len(self.pipeline.table):,} flows"
+        return f"watching {names}; {rules}; {seen:,} packets seen, {len(self.pipeline.table):,} flows"
 
     # ---- changes from outside ----
 
@@ -289,8 +290,7 @@ class Daemon:
             raise
         self.warnings.pop("reload", None)
         changed = self._adopt(settings)
-        old = f"{len(before.policy.prefixes):,} prefixes before" if before else "none before"
-        text = f"{len(in_force.policy.rules):,} rules with {len(in_force.policy.prefixes):,} prefixes in force ({old})"
+        text = f"{count(in_force.policy)} in force (before: {count(before.policy) if before else 'none'})"
         self.sinks.note(messages.RELOADED, f"{text}; {why}", {"generation": in_force.generation})
         self._notifier.ready(self._status_line())
         return [text, *changed]

@@ -208,7 +208,8 @@ class FakeView:
 
     async def reload(self, caller: Caller) -> Row:
         self.asked.append(("reload", caller))
-        return {"generation": 8, "rules": 3, "prefixes": 4_567, "took_s": 0.012, "changed": ["cidr.d/10-office.toml"]}
+        counts = {"rules": 3, "lists": 1, "prefixes": 4_567}
+        return {"generation": 8, **counts, "took_s": 0.012, "changed": ["cidr.d/10-office.toml"]}
 
     async def flows(self, query: FlowQuery) -> FlowAnswer:
         self.asked.append(("flows", query))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from control_fake import CONTROL, STATUS, T0, FakeView
 
-from trafficctl.render import detail, events, findings, mistakes, status, table
+from trafficctl.render import columns, detail, events, findings, mistakes, status, table
 from trafficctl.render.style import Style
 
 PLAIN = Style(False)
@@ -35,7 +35,7 @@ def fitting(lines: Iterable[str], width: int) -> str:
 def test_status(width: int) -> None:
     text = fitting(status.tell(STATUS, PLAIN, width, now=T0 + 3_725), width)
     assert text.startswith("trafficmond 0.1.0, process 4242, up 1 h 2 m")
-    assert "3 rules, 4 567 prefixes, 1 list, 1 ban" in text
+    assert "3 rules, 1 list, 4 567 prefixes, 1 ban" in text
     assert "123 456 789" in text  # accounting is to the packet
     assert "eth0" in text
     assert "not in force" not in text
@@ -62,6 +62,31 @@ def test_status_tells_what_is_wrong() -> None:
     assert coloured.count("\x1b[31m") >= 4
 
 
+def test_mistakes_are_told_once_and_in_line() -> None:
+    sick = copy.deepcopy(STATUS)
+    wrong = [{"where": f"a.toml:{line}", "what": "is odd"} for line in range(1, 9)]
+    sick["config"] |= {"error": "a.toml:1: is odd (and 7 more); run trafficctl check", "mistakes": wrong}
+    told = list(status.tell(sick, PLAIN, 80, now=T0))
+    assert sum("a.toml:1:" in line for line in told) == 1
+    first = next(index for index, line in enumerate(told) if line.startswith("not in force "))
+    values = told[first : first + 7]
+    column = values[0].index("a.toml:1")
+    assert [line[column:].split(":")[0] for line in values[:5]] == ["a.toml"] * 5
+    assert values[5][column:] == "and 3 more"
+    assert values[6][column:].startswith("what was in force before still is; trafficctl check")
+    assert all(line[column - 1] == " " != line[column] for line in told[1:first])  # the other facts stand there too
+    sick["config"] |= {"mistakes": None}
+    assert any("and 7 more" in line for line in status.tell(sick, PLAIN, 120, now=T0))
+
+
+def test_a_rule_of_several_prefixes_shows_the_first_and_how_many_more() -> None:
+    rule = {"cidr": "192.0.2.0/24", "kind": "rule", "action": "drop", "label": "office", "prefixes": 3}
+    listed = {"cidr": "/etc/x.netset", "kind": "list", "action": "drop", "prefixes": 900}
+    told = table.lines([rule, listed], columns.RULES, 120, PLAIN)
+    assert told[1].startswith("192.0.2.0/24 +2  ")
+    assert told[2].startswith("/etc/x.netset  ")
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_threat(width: int) -> None:
     told = asyncio.run(FakeView().threat("t-5"))
@@ -85,7 +110,7 @@ def test_explanation(width: int) -> None:
 
 def test_mistakes_stand_under_their_lines() -> None:
     wrong = {"path": "a.toml", "line": 3, "what": "no such key", "text": "\tcolour = 1"}
-    checked = {"path": "a.toml", "rules": 0, "prefixes": 0, "mistakes": [wrong], "notes": []}
+    checked = {"path": "a.toml", "rules": 0, "lists": 0, "prefixes": 0, "mistakes": [wrong], "notes": []}
     assert list(mistakes.tell(checked, PLAIN, 60)) == [
         "a.toml",
         "     3 |     colour = 1",

@@ -40,7 +40,7 @@ def run(args: Namespace) -> int:
 
 
 def _tell(reloaded: dict[str, Any], _: Style, __: int | None) -> Iterator[str]:
-    counts = f"{units.many(reloaded['rules'], 'rule')}, {units.many(reloaded['prefixes'], 'prefix')}"
+    counts = units.ruling(reloaded["rules"], reloaded["lists"], reloaded["prefixes"])
     yield f"generation {reloaded['generation']} in force: {counts}, in {units.span(reloaded['took_s'])}"
     for changed in reloaded["changed"]:
         yield f"  changed: {units.plain(changed)}"

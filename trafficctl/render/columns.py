@@ -18,8 +18,15 @@ INTERFACES = (
     Column("dropped_bytes", "DROPPED BYTES", units.octets, right=True, weight=2),
 )
 
+
+def _prefixes(rule: Row) -> str:
+    """A list's path, or the rule's first prefix and how many more it has."""
+    more = 0 if rule["kind"] == "list" else (rule.get("prefixes") or 1) - 1
+    return f"{rule['cidr']} +{more}" if more else str(rule["cidr"])
+
+
 RULES = (
-    Column("cidr", "PREFIX", weight=9, shrinks_to=18),
+    Column("cidr", "PREFIX", weight=9, shrinks_to=18, of=_prefixes),
     Column("kind", "KIND", weight=6),
     Column("action", "ACTION", weight=9, meaningful=True),
     Column("rate_per_s", "LIMIT", units.rate, right=True, weight=6),

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from trafficctl.render import columns, table, units
-from trafficctl.render.facts import facts
+from trafficctl.render import columns, facts, table, units
+from trafficctl.render.facts import Fact
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column
 
@@ -21,14 +21,14 @@ def tell_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iter
     lasted = units.span(threat["last_seen"] - threat["first_seen"])
     seen = f"{units.clock(threat['first_seen'])} to {units.clock(threat['last_seen'])}, {lasted}"
     unit = threat["evidence"].get("unit", "") if isinstance(threat["evidence"], dict) else ""
-    yield from facts(
+    yield from facts.tell(
         [
-            ("summary", threat["summary"]),
-            ("from", threat.get("src_ip") or "many"),
-            ("to", threat.get("dst_ip") or "many"),
-            ("seen", seen),
-            ("count", f"{units.exact(threat['count'])} {unit}"),
-            ("id", threat["id"]),
+            Fact("summary", threat["summary"]),
+            Fact("from", threat.get("src_ip") or "many"),
+            Fact("to", threat.get("dst_ip") or "many"),
+            Fact("seen", seen),
+            Fact("count", f"{units.exact(threat['count'])} {unit}"),
+            Fact("id", threat["id"]),
         ],
         style,
         width,
@@ -45,8 +45,8 @@ def _evidence(evidence: Any, style: Style, width: int | None) -> Iterator[str]:
     if isinstance(evidence, dict) and evidence:
         yield ""
         yield style.title("EVIDENCE")
-        pairs = [(key.replace("_", " "), _evidence_text(value)) for key, value in evidence.items()]
-        yield from facts(pairs, style, width)
+        told = [Fact(key.replace("_", " "), _evidence_text(value)) for key, value in evidence.items()]
+        yield from facts.tell(told, style, width)
 
 
 def _evidence_text(value: Any) -> str:
@@ -88,10 +88,10 @@ def tell_explanation(explanation: dict[str, Any], style: Style, width: int | Non
     counts = f"{units.many(explanation['packets'], 'packet')}, {units.octets(explanation['bytes'])}"
     dropped = explanation["dropped_packets"]
     seen = explanation.get("last_seen")
-    yield from facts(
+    yield from facts.tell(
         [
-            ("counted", counts + (f", {units.exact(dropped)} dropped" if dropped else "")),
-            ("seen", f"{units.clock(explanation.get('first_seen'))} to {units.clock(seen)}" if seen else "never"),
+            Fact("counted", counts + (f", {units.exact(dropped)} dropped" if dropped else "")),
+            Fact("seen", f"{units.clock(explanation.get('first_seen'))} to {units.clock(seen)}" if seen else "never"),
         ],
         style,
         width,

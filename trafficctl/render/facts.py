@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from trafficctl.render import table, units
 from trafficctl.render.style import Style
@@ -12,11 +13,19 @@ _KEY, _WIDEST_KEY = 12, 24
 _LEAST_ROOM = 20
 
 
-def facts(pairs: Iterable[tuple[str, str]], style: Style, width: int | None, mark: str = "") -> Iterator[str]:
-    """The lines; values are wrapped to the width and painted as `mark` says, empty ones left out."""
-    told = [(units.plain(key), units.plain(value)) for key, value in pairs if value]
-    margin = max([_KEY, *(min(table.cells(key) + 1, _WIDEST_KEY) for key, _ in told)])
-    for key, text in told:
+class Fact(NamedTuple):
+    """A value with its key (empty: more about the one before), painted as `mark` says."""
+
+    key: str
+    value: str
+    mark: str = ""
+
+
+def tell(told: Iterable[Fact], style: Style, width: int | None) -> Iterator[str]:
+    """The lines; values are wrapped to the width, empty ones left out."""
+    shown = [Fact(units.plain(key), units.plain(value), mark) for key, value, mark in told if value]
+    margin = max([_KEY, *(min(table.cells(fact.key) + 1, _WIDEST_KEY) for fact in shown)])
+    for key, text, mark in shown:
         lines = (
             [text] if width is None else textwrap.wrap(text, max(_LEAST_ROOM, width - margin), break_on_hyphens=False)
         )

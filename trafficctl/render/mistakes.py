@@ -19,7 +19,7 @@ def tell(checked: dict[str, Any], style: Style, width: int | None) -> Iterator[s
                 path = each["path"]
                 yield style.title(units.plain(path))
             yield from _one(each, colour, style, width)
-    counts = f"{units.many(checked['rules'], 'rule')}, {units.many(checked['prefixes'], 'prefix')}"
+    counts = units.ruling(checked["rules"], checked["lists"], checked["prefixes"])
     wrong, notes = len(checked["mistakes"]), len(checked["notes"])
     also = f", {units.many(notes, 'note')}" if notes else ""
     name = units.plain(checked["path"])

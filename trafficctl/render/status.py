@@ -6,50 +6,57 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from trafficctl.render import columns, table, units
-from trafficctl.render.facts import facts
+from trafficctl.render import columns, facts, table, units
+from trafficctl.render.facts import Fact
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column
+
+_MISTAKES = 5  # shown; more than that is for `check`
 
 
 def tell(status: dict[str, Any], style: Style, width: int | None, now: float | None = None) -> Iterator[str]:
     """The lines; `now` in epoch seconds, for what is told as an age."""
-    now = time.time() if now is None else now
-    config, rules, store = status["config"], status["rules"], status["store"]
-
-    def fact(key: str, value: str, mark: str = "") -> Iterator[str]:
-        return facts([(key, value)], style, width, mark)
-
-    up = units.span(now - status["started_at"])
+    up = units.span((time.time() if now is None else now) - status["started_at"])
     yield style.title(table.clip(f"trafficmond {status['version']}, process {status['pid']}, up {up}", width))
-    for warning in status.get("warnings") or ():
-        yield from fact("warning", warning, "yellow")
-    yield from fact("loader", status["loader"] + _because(status.get("loader_reason")))
-    loaded = f"generation {config['generation']}, in force since {units.clock(config['loaded_at'])}"
-    yield from fact("settings", f"{loaded}, {config['path']}" if config.get("path") else loaded)
-    if config.get("error"):
-        yield from fact("not in force", config["error"], "red")
-        for mistake in config.get("mistakes") or ():
-            yield from fact("", f"{mistake['where']}: {mistake['what']}", "red")
-    yield from fact("rules", _rules(rules))
-    yield from fact("threats", _threats(status["threats"]), "red" if _grave(status["threats"]) else "")
-    yield from fact(
-        "store", _store(store), "red" if store["lost_rows"] or store.get("state") not in (None, "ok") else ""
-    )
-    for log in status["logs"]:
-        bad = log["lost"] or log.get("state") not in (None, "ok")
-        yield from fact("log", _log(log), "red" if bad else "")
-    for export in status.get("exports") or ():
-        yield from fact("export", _export(export), "red" if export["lost"] or export["error"] else "")
-    yield from fact("ledger", _ledger(status["ledger"], status.get("flows")))
-    if status.get("control"):
-        yield from fact("control", _control(status["control"]))
-    if status.get("memory_bytes") is not None:
-        yield from fact("memory", f"{units.octets(status['memory_bytes'])} private to the daemon")
+    yield from facts.tell(_facts(status), style, width)
     yield ""
     yield from table.lines(status["interfaces"], columns.INTERFACES, width, style)
     yield ""
     yield from _accounting(status["accounting"], style, width)
+
+
+def _facts(status: dict[str, Any]) -> Iterator[Fact]:
+    config, store = status["config"], status["store"]
+    for warning in status.get("warnings") or ():
+        yield Fact("warning", warning, "yellow")
+    yield Fact("loader", status["loader"] + _because(status.get("loader_reason")))
+    loaded = f"generation {config['generation']}, in force since {units.clock(config['loaded_at'])}"
+    yield Fact("settings", f"{loaded}, {config['path']}" if config.get("path") else loaded)
+    if config.get("error"):
+        yield from _mistakes(config)
+    yield Fact("rules", _rules(status["rules"]))
+    yield Fact("threats", _threats(status["threats"]), "red" if _grave(status["threats"]) else "")
+    yield Fact("store", _store(store), "red" if store["lost_rows"] or store.get("state") not in (None, "ok") else "")
+    for log in status["logs"]:
+        yield Fact("log", _log(log), "red" if log["lost"] or log.get("state") not in (None, "ok") else "")
+    for export in status.get("exports") or ():
+        yield Fact("export", _export(export), "red" if export["lost"] or export["error"] else "")
+    yield Fact("ledger", _ledger(status["ledger"], status.get("flows")))
+    if status.get("control"):
+        yield Fact("control", _control(status["control"]))
+    if status.get("memory_bytes") is not None:
+        yield Fact("memory", f"{units.octets(status['memory_bytes'])} private to the daemon")
+
+
+def _mistakes(config: dict[str, Any]) -> Iterator[Fact]:
+    """Why the files on disk are not in force: the first mistakes, and where to see all."""
+    mistakes = config.get("mistakes") or []
+    lines = [f"{each['where']}: {each['what']}" for each in mistakes[:_MISTAKES]] or [config["error"]]
+    for index, line in enumerate(lines):
+        yield Fact("" if index else "not in force", line, "red")
+    if len(mistakes) > _MISTAKES:
+        yield Fact("", f"and {len(mistakes) - _MISTAKES} more", "red")
+    yield Fact("", "what was in force before still is; trafficctl check shows every mistake in its place")
 
 
 def _because(reason: str | None) -> str:
@@ -57,10 +64,9 @@ def _because(reason: str | None) -> str:
 
 
 def _rules(rules: dict[str, Any]) -> str:
-    parts = [units.many(rules["count"], "rule")]
-    for key, noun in (("prefixes", "prefix"), ("lists", "list"), ("bans", "ban")):
-        if rules.get(key):
-            parts.append(units.many(rules[key], noun))
+    parts = [units.ruling(rules["count"], rules.get("lists"), rules.get("prefixes"))]
+    if rules.get("bans"):
+        parts.append(units.many(rules["bans"], "ban"))
     if rules.get("default"):
         parts.append(f"default {rules['default']}")
     return ", ".join(parts)

@@ -55,6 +55,12 @@ def many(value: int, noun: str) -> str:
     return f"{exact(value)} {noun if value == 1 else plural}"
 
 
+def ruling(rules: int, lists: int | None, prefixes: int | None) -> str:
+    """ "3 rules, 1 list, 4 567 prefixes"; without what there is none of."""
+    more = ((lists, "list"), (prefixes, "prefix"))
+    return ", ".join([many(rules, "rule"), *(many(value, noun) for value, noun in more if value)])
+
+
 def share(part: float, whole: float) -> str:
     """ "12.3 %"; of nothing, "-"."""
     return f"{100 * part / whole:.3g} %" if whole else "-"

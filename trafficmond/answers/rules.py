@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from trafficmond.answers.part import Part, direction_of, lasting, prefix_of, to_
 from trafficmond.control.view import Caller, NewRule, NotFound, Refused, Row
 from trafficmond.errors import TrafficmonError
 from trafficmond.model import Reason
+from trafficmond.policy.counts import count
 from trafficmond.policy.explain import overlapping
 from trafficmond.policy.load import Policy
 from trafficmond.rulebook import Table
@@ -52,9 +54,8 @@ class RuleAnswers(Part):
         assert in_force is not None
         rule, prefixes = in_force.policy.rules[index], in_force.policy.prefixes_of(index)
         packets, octets = counted.get(int(in_force.rule_ids[index]), (0, 0))
-        single = rule.reason is not Reason.LIST and len(prefixes) == 1
         return {
-            "cidr": prefixes.text(0) if single else rule.path if rule.reason is Reason.LIST else rule.name,
+            "cidr": rule.path if rule.reason is Reason.LIST else prefixes.text(0),
             "kind": str(rule.reason),
             "action": str(rule.action),
             "direction": str(rule.direction),
@@ -124,8 +125,7 @@ class RuleAnswers(Part):
         await self._audit(caller, "reload", str(self._daemon.settings.source or "defaults"), None, None)
         return {
             "generation": in_force.generation,
-            "rules": len(in_force.policy.rules),
-            "prefixes": len(in_force.policy.prefixes),
+            **asdict(count(in_force.policy)),
             "took_s": time.monotonic() - began,
             "changed": changed,
         }

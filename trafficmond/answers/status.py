@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from trafficmond import __version__
 from trafficmond.answers.part import Part
 from trafficmond.control.view import Row
-from trafficmond.model import Direction, Reason, Severity
+from trafficmond.model import Direction, Severity
+from trafficmond.policy.counts import Counts, count
 
 if TYPE_CHECKING:
     from trafficmond.daemon import Daemon
@@ -86,11 +87,11 @@ class StatusAnswers(Part):
 
     def _rule_count(self) -> Row:
         in_force = self._daemon.rulebook.in_force
-        rules = in_force.policy.rules if in_force else ()
+        counts = count(in_force.policy) if in_force else Counts()
         return {
-            "count": sum(rule.reason is Reason.RULE for rule in rules),
-            "prefixes": in_force.table.prefixes if in_force else 0,
-            "lists": sum(rule.reason is Reason.LIST for rule in rules),
+            "count": counts.rules,
+            "prefixes": counts.prefixes,
+            "lists": counts.lists,
             "bans": len(self._daemon.bans),
             "default": self._daemon.settings.policy.default,
         }

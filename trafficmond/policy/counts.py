@@ -1,0 +1,42 @@
+"""How many rules there are: one meaning wherever a number is told, by the daemon, the client or a metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trafficmond.model import Reason
+from trafficmond.policy.load import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What somebody wrote: rules and lists of files, settings and clients, and the prefixes of both.
+
+    The guard is not among them: it is the daemon's own, and changes with the host's addresses.
+    """
+
+    rules: int = 0
+    lists: int = 0
+    prefixes: int = 0
+
+    def __str__(self) -> str:
+        told = [_many(self.rules, "rule", "rules")]
+        if self.lists:
+            told.append(_many(self.lists, "list", "lists"))
+        return ", ".join([*told, _many(self.prefixes, "prefix", "prefixes")])
+
+
+def count(policy: Policy) -> Counts:
+    """Of all of `policy` but the guard."""
+    rules = lists = prefixes = 0
+    for index, rule in enumerate(policy.rules):
+        if rule.reason is Reason.GUARD:
+            continue
+        lists += rule.reason is Reason.LIST
+        rules += rule.reason is not Reason.LIST
+        prefixes += int(policy.starts[index + 1] - policy.starts[index])
+    return Counts(rules, lists, prefixes)
+
+
+def _many(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"
