@@ -13,7 +13,7 @@ IFACE ?= $(shell ip -o route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*
 # Debian packages, the same names on 12 and 13: what the daemon runs on, what builds it, what the tests and the demo use.
 RUNTIME := python3 python3-bpfcc python3-numpy python3-pyroute2 python3-systemd python3-toml python3-watchdog sqlite-utils libbpf1
 BUILDING := clang llvm gcc libc6-dev libbpf-dev linux-libc-dev bpftool
-TESTING := python3-venv mount clang-format shellcheck iproute2 ethtool iputils-ping bind9-dnsutils dnsmasq-base curl sqlite3 util-linux procps nftables \
+TESTING := python3-venv netbase mount clang-format shellcheck iproute2 ethtool iputils-ping bind9-dnsutils dnsmasq-base curl sqlite3 util-linux procps nftables \
 	xdp-tools tmux zstd
 TOOLS   := pytest pytest-timeout hypothesis ruff mypy varlink
 

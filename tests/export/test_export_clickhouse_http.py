@@ -113,21 +113,28 @@ def test_tls_with_a_certificate_that_holds_and_one_that_does_not(
     if not shutil.which("openssl"):
         pytest.skip("needs openssl; run: apt-get install openssl")
     server, handler = served
-    key, certificate = tmp_path / "key", tmp_path / "certificate"
-    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    made += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    mine, others = _certificate(tmp_path / "mine", "IP:127.0.0.1"), _certificate(tmp_path / "others", "DNS:elsewhere")
+    context.load_cert_chain(mine)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     handler.reply = 200, b'{"data": [[7]]}'
-    https = target(server, "clickhouse+https", "localhost")
-    with pytest.raises(OSError, match="certificate verify failed"):
+    https = target(server, "clickhouse+https", "127.0.0.1")
+    with pytest.raises(OSError, match="certificate verify failed"):  # nobody vouches for it
         Server(https, timeout_s=5).ask("SELECT 7")
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(mine))
     assert Server(https, timeout_s=5).ask("SELECT 7") == [[7]]
-    with pytest.raises(OSError, match="certificate verify failed"):
-        Server(target(server, "clickhouse+https", "127.0.0.1"), timeout_s=5).ask("SELECT 7")
+    context.load_cert_chain(others)
+    monkeypatch.setenv("SSL_CERT_FILE", str(others))
+    with pytest.raises(OSError, match="certificate verify failed"):  # it is another server's
+        Server(https, timeout_s=5).ask("SELECT 7")
+
+
+def _certificate(path: Path, name: str) -> Path:
+    """A new key and the certificate it signed for itself, in one file."""
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    made += ["-subj", "/CN=trafficmon", "-addext", f"subjectAltName={name}"]
+    subprocess.run([*made, "-keyout", str(path), "-out", str(path)], check=True, capture_output=True)
+    return path
 
 
 def test_literals() -> None:

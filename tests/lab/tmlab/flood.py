@@ -68,7 +68,8 @@ class Flood:
 
     @property
     def sent(self) -> int:
-        """Frames that the wire took so far: what its ring had no room for, on a busy machine, arrived nowhere."""
+        """Frames that the wire took so far. Its ring of 256 has no room for the rest of a chunk when the sender moves
+        to another CPU and the receiver, left behind in ksoftirqd, has to wait for its own."""
         handed = int(_SETTINGS.unpack(bpf.lookup(self._map, bytes(4), _SETTINGS.size))[-1])
         return handed - (self._lost() - self._lost_before)
 
