@@ -5,6 +5,7 @@ Source: https://docs.zeek.org/en/master/logs/conn.html. Bytes are those of IP (Z
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ from trafficmond.model import Direction
 
 TITLE = "Zeek conn.log"
 
+_ESCAPED = re.compile(r"\\x([0-9a-fA-F]{2})")  # how the header writes its separator
 _HISTORY = {"s": SYN, "h": SYN | ACK, "a": ACK, "d": PSH | ACK, "f": FIN | ACK, "r": RST}
 _NEEDED = ("ts", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto")
 
@@ -62,7 +64,7 @@ def _tsv(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in source.lines():
         text = line.decode("utf-8", "replace")
         if text.startswith("#separator "):
-            separator = text.split(" ", 1)[1].encode().decode("unicode_escape", "replace") or "\t"
+            separator = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text.split(" ", 1)[1]) or "\t"
         elif text.startswith("#fields"):
             names = text.split(separator)[1:]
         elif text and not text.startswith("#"):
