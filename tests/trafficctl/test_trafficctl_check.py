@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +132,15 @@ def test_a_good_kernel(tmp_path: Path) -> None:
     ("change", "subject", "state"),
     [
         ({"proc/sys/net/core/bpf_jit_enable": "0"}, "BPF JIT", WARN),
+        ({"proc/sys/net/core/bpf_jit_enable": None}, "BPF JIT", OK),  # a network namespace that is not the first
         ({"sys/kernel/security/lockdown": "none integrity [confidentiality]"}, "lockdown", FAIL),
         ({"boot/config-6.1.0": "CONFIG_NET=y\n"}, "kernel options", FAIL),
         ({"boot/config-6.1.0": "CONFIG_NET=y\nCONFIG_BPF_SYSCALL=y\nCONFIG_NET_CLS_ACT=y"}, "kernel options", WARN),
     ],
 )
-def test_a_kernel_with_a_flaw(tmp_path: Path, change: dict[str, str], subject: str, state: str) -> None:
-    assert states(kernel.examine(host(tmp_path, {**GOOD, **change})))[subject] == state
+def test_a_kernel_with_a_flaw(tmp_path: Path, change: dict[str, str | None], subject: str, state: str) -> None:
+    files = {name: text for name, text in {**GOOD, **change}.items() if text is not None}
+    assert states(kernel.examine(host(tmp_path, files)))[subject] == state
 
 
 def test_the_kernels_options_from_proc(tmp_path: Path) -> None:
@@ -150,7 +154,21 @@ def test_permissions(tmp_path: Path) -> None:
     assert set(states(permissions.examine(host(tmp_path, GOOD))).values()) == {OK}
     poor = {"proc/self/status": "CapBnd:\t0000000000000000\n", "proc/mounts": "", "etc/group": "root:x:0:\n"}
     found = states(permissions.examine(host(tmp_path, {**GOOD, **poor})))
-    assert found == {"capabilities": FAIL, "bpffs": WARN, "groups": WARN}
+    assert found == {"capabilities": FAIL, "bpffs": FAIL, "groups": WARN}
+
+
+def test_the_services_pin_directory(tmp_path: Path) -> None:
+    service = {"run/systemd/system/x": "", "usr/lib/systemd/system/trafficmond.service": ""}
+    made = host(tmp_path, {**GOOD, **service, "etc/passwd": f"trafficmon:x:{os.getuid()}:990::/:/bin/false\n"})
+    assert states(permissions.examine(made))["pin directory"] == FAIL  # there is none
+    (tmp_path / "sys/fs/bpf/trafficmon").mkdir(parents=True)
+    assert states(permissions.examine(made))["pin directory"] == OK
+    (tmp_path / "etc/passwd").write_text(f"trafficmon:x:{os.getuid() + 1}:990::/:/bin/false\n")
+    (found,) = (each for each in permissions.examine(made) if each.subject == "pin directory")
+    assert (found.state, found.what) == (FAIL, "/sys/fs/bpf/trafficmon is not trafficmon's: the service cannot start")
+    assert "chown" in found.advice
+    (tmp_path / "usr/lib/systemd/system/trafficmond.service").unlink()
+    assert "pin directory" not in states(permissions.examine(made))  # a daemon started by hand makes its own
 
 
 @pytest.mark.parametrize(
@@ -263,6 +281,31 @@ def test_the_daemon_is_asked(tmp_path: Path, running: Any, monkeypatch: pytest.M
     monkeypatch.setattr(running.view, "status", sick)
     found = list(daemon.examine(Host(socket=str(running.path))))
     assert [each.state for each in found] == [OK, FAIL, WARN]
+
+
+@pytest.mark.parametrize(
+    ("unit", "state"),
+    [
+        ({"ActiveState": "inactive", "Result": "success", "NRestarts": "0"}, WARN),  # somebody stopped it
+        ({"ActiveState": "activating", "Result": "success", "NRestarts": "0"}, WARN),  # on its way
+        ({"ActiveState": "activating", "Result": "exit-code", "NRestarts": "7"}, FAIL),
+        ({"ActiveState": "failed", "Result": "exit-code", "NRestarts": "0"}, FAIL),
+        ({"ActiveState": "active", "Result": "success", "NRestarts": "0"}, FAIL),  # and does not answer
+    ],
+)
+def test_a_daemon_that_does_not_come_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: dict[str, str], state: str
+) -> None:
+    service = {"run/systemd/system/x": "", "usr/lib/systemd/system/trafficmond.service": ""}
+    monkeypatch.setattr(daemon, "unit_state", lambda: unit)
+    assert states(daemon.examine(host(tmp_path, service))) == {"daemon": state}
+
+
+def test_a_socket_that_nobody_serves(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "none"))
+    (found,) = daemon.examine(host(tmp_path))
+    assert (found.state, "nobody listens" in found.what) == (FAIL, True)
 
 
 def test_the_exit_code_is_by_the_worst(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
-from trafficctl.doctor.host import Host
-from trafficmond.control.client import Client
+from trafficctl.doctor.host import SERVICE, Host
+from trafficmond.control.client import UNREACHABLE, Client
 from trafficmond.errors import ControlError
 
 
@@ -16,7 +18,7 @@ def examine(host: Host) -> Iterator[Finding]:
         with Client(host.socket, timeout_s=5) as client:
             status = client.call("Status")
     except ControlError as error:
-        yield Finding("daemon", WARN, str(error.args[0]), error.hint)
+        yield _silent(host, error)
         return
     yield Finding(
         "daemon", OK, f"version {status['version']} runs as process {status['pid']}, loader {status['loader']}"
@@ -36,3 +38,26 @@ def examine(host: Host) -> Iterator[Finding]:
     if store["lost_rows"] or store.get("state") not in (None, "ok"):
         what = f"the store lost {store['lost_rows']} rows, state {store.get('state') or 'unknown'}"
         yield Finding("daemon", WARN, what, "give it a faster disk or more room")
+
+
+def _silent(host: Host, error: ControlError) -> Finding:
+    """Why it does not answer: not started is one thing, not coming up another."""
+    unit = unit_state() if host.has_service else {}
+    state, result = unit.get("ActiveState", ""), unit.get("Result", "")
+    comes_back = state == "activating" and unit.get("NRestarts", "0") != "0"
+    if error.name == UNREACHABLE and (state == "failed" or comes_back):
+        what = f"{SERVICE} does not come up ({result or state}, {unit.get('NRestarts', '0')} restarts)"
+        return Finding("daemon", FAIL, what, "see why: journalctl -u trafficmond -n 20")
+    was_there = state == "active" or (not state and Path(host.socket).exists())
+    worst = FAIL if error.name == UNREACHABLE and was_there else WARN
+    return Finding("daemon", worst, str(error.args[0]), error.hint)
+
+
+def unit_state() -> Mapping[str, str]:
+    """What systemd says of the service; nothing where it cannot be asked."""
+    asked = ["systemctl", "show", "--property=ActiveState,Result,NRestarts", SERVICE]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)

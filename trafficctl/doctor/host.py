@@ -9,6 +9,8 @@ from pathlib import Path
 from trafficmond.config.settings import Settings
 from trafficmond.control.client import DEFAULT_SOCKET
 
+SERVICE = "trafficmond.service"
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -19,6 +21,11 @@ class Host:
     root: Path = Path("/")
     socket: str = DEFAULT_SOCKET
     is_root: bool = field(default_factory=lambda: os.geteuid() == 0)
+
+    @property
+    def has_service(self) -> bool:
+        """Is trafficmond a systemd unit here, as the package makes it?"""
+        return self.path("/run/systemd/system").exists() and self.path(f"/usr/lib/systemd/system/{SERVICE}").exists()
 
     def path(self, path: str | Path) -> Path:
         """An absolute path, under the root."""

@@ -24,7 +24,8 @@ _ETHTOOL_GFLAGS = 0x25  # linux/ethtool.h
 _FLAG_RXVLAN, _FLAG_LRO = 1 << 8, 1 << 15
 _DEV_GET = 1  # linux/netdev.h: NETDEV_CMD_DEV_GET
 _XDP_ACT_BASIC = 1  # ... NETDEV_XDP_ACT_BASIC
-_XDP_MODES = {1: "native", 2: "generic", 3: "offloaded", 4: "several"}  # linux/if_link.h: XDP_ATTACHED_*
+# linux/if_link.h: XDP_ATTACHED_*, as pyroute2 calls them
+_XDP_MODES = {"xdp": "native", "xdpgeneric": "generic", "xdpoffload": "offloaded", "xdpmulti": "several"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,9 @@ from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
 from trafficctl.doctor.host import Host
 from trafficmond.control.peers import ADMIN_GROUP, READ_GROUP
 
+_USER = "trafficmon"  # of the unit
+_CANNOT_START = "the service cannot start"
+_MAKE = "make it: systemd-tmpfiles --create trafficmon.conf"
 # linux/capability.h
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
 
@@ -39,9 +42,27 @@ def _bpffs(host: Host) -> Iterator[Finding]:
     points = [mount[1] for mount in mounts if len(mount) > 2 and mount[2] == "bpf"]
     if any(str(pins).startswith(f"{point}/") or str(pins) == point for point in points):
         yield Finding("bpffs", OK, f"mounted for {pins}")
+        if host.has_service:
+            yield _pin_directory(host)
     else:
-        what = f"no bpffs is mounted for {pins}: filtering would end with the daemon"
-        yield Finding("bpffs", WARN, what, "mount it: mount -t bpf bpf /sys/fs/bpf")
+        what = f"no bpffs is mounted for {pins}: the daemon does not start without"
+        yield Finding("bpffs", FAIL, what, "mount it: mount -t bpf bpf /sys/fs/bpf")
+
+
+def _pin_directory(host: Host) -> Finding:
+    """The service sees nothing else of bpffs and cannot make it: systemd-tmpfiles does, when the system starts."""
+    pins, users = host.settings.pin_dir, (host.text("/etc/passwd") or "").splitlines()
+    number = next((line.split(":")[2] for line in users if line.startswith(f"{_USER}:")), None)
+    try:
+        owner = host.path(pins).stat().st_uid
+    except FileNotFoundError:
+        return Finding("pin directory", FAIL, f"there is no {pins}: {_CANNOT_START}", _MAKE)
+    except OSError:  # bpffs is root's alone
+        return Finding("pin directory", WARN, f"{pins}: not to be seen", "run as root: sudo trafficctl doctor")
+    if number is not None and owner != int(number):
+        advice = f"give it to the service: chown -R {_USER}:{_USER} {pins}"
+        return Finding("pin directory", FAIL, f"{pins} is not {_USER}'s: {_CANNOT_START}", advice)
+    return Finding("pin directory", OK, f"{pins} is the service's own")
 
 
 def _groups(host: Host) -> Iterator[Finding]:

@@ -20,10 +20,8 @@ class Counts:
     prefixes: int = 0
 
     def __str__(self) -> str:
-        told = [_many(self.rules, "rule", "rules")]
-        if self.lists:
-            told.append(_many(self.lists, "list", "lists"))
-        return ", ".join([*told, _many(self.prefixes, "prefix", "prefixes")])
+        more = (self.lists, "list", "lists"), (self.prefixes, "prefix", "prefixes")
+        return ", ".join([_many(self.rules, "rule", "rules"), *(_many(*each) for each in more if each[0])])
 
 
 def count(policy: Policy) -> Counts:
