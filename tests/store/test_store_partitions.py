@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from store_reports import until
 
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
+from trafficmond.store import partitions as partitions_module
+from trafficmond.store.partitions import Partitions
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
@@ -55,7 +59,7 @@ def test_old_partitions_go_and_the_rollups_stay(path: Path, names: Names, make_r
         store.put(make_reports(1024, at=clock[0]), names)
         assert store.flush(10)
     store.put(make_reports(1, at=now), names)
-    assert store.flush(10)
+    until(lambda: store.status().rows == 2049)
     store.close(5)
     assert ask("SELECT count(*), min(last_seen) FROM flows") == [(2049, now - 5 * DAY_S)]
     assert ask("SELECT sum(flows) FROM rollups WHERE period = 'day' AND kind = 'total'") == [(4 * 1024 + 1,)]
@@ -85,9 +89,37 @@ def test_limits_can_change_while_storing(path: Path, names: Names, make_reports:
     assert store.status().rows == 20 * 1024
     store.configure(Limits(30 * DAY_S, 1 << 20))
     store.put(make_reports(1, at=1e9 + 20), names)
+    until(lambda: store.status().rows < 10 * 1024)
+    store.close(5)
+
+
+def test_a_partition_leaves_the_view_at_once_and_its_table_in_pieces(
+    path: Path, names: Names, make_reports: Make, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions_module, "_FREED_ROWS", 100)
+    store = Store.open(path, Limits(30 * DAY_S, SMALL), clock=lambda: 0.0)
+    store.put(make_reports(3 * 1024 + 1), names)
     assert store.flush(10)
     store.close(5)
-    assert store.status().rows < 10 * 1024
+    connection = sqlite3.connect(path, isolation_level=None)
+    partitions = Partitions(connection, 30 * DAY_S, 1 << 16)
+    pieces = 0
+    while partitions.must_shrink(0.0):
+        connection.execute("BEGIN IMMEDIATE")
+        partitions.shrink(0.0, 0.0)
+        connection.execute("COMMIT")
+        pieces += 1
+        ((rows,),) = ask("SELECT count(*) FROM flows")
+        assert rows % 1024 == 1, "no part of a partition is ever seen"
+        assert ask("SELECT sum(rows) FROM partitions") == [(rows,)]
+        partitions = Partitions(connection, 30 * DAY_S, 1 << 16)  # as the next process, had this one been killed
+    connection.close()
+    leaving, indexes, hundreds, table = 1, 3, 11, 1
+    assert pieces == 3 * (leaving + indexes + hundreds + table)
+    assert ask("SELECT name FROM sqlite_master WHERE type IN ('table', 'index') AND name GLOB 'flows_*'") == [
+        ("flows_4",)
+    ]
+    assert ask("PRAGMA integrity_check") == [("ok",)]
 
 
 @pytest.mark.parametrize("step", [DAY_S, -DAY_S])

@@ -15,6 +15,7 @@ from trafficmond.errors import StoreError
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Reason, Severity, Threat, verdict_word
+from trafficmond.store import writer as writer_module
 from trafficmond.store.records import Ban, Change
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
@@ -160,7 +161,34 @@ def test_text_that_is_no_unicode_fails_its_task_only(store: Store, names: Names,
         store.audit(change).result(5)
     store.put(make_reports(), names)
     assert store.flush(5)
-    assert store.status().rows == 1
+    assert (store.status().rows, store.status().state) == (1, "ok")
+
+
+def test_a_record_that_nobody_waits_for_is_said_and_counted_when_it_is_lost(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    threat = Threat("port_scan", Severity.HIGH, "T1046", "192.0.2.9", None, 1.0, 2.0, 20, "\udcff", {}, "t-9")
+    store.put_threat(threat, "opened")
+    store.save_bans([Ban("192.0.2.1/32", "\udcff", "", 1.0, None), Ban("192.0.2.2/32", "ada", "", 1.0, None)])
+    assert store.flush(5)
+    assert store.status().lost_rows == 2
+    assert "threat t-9 was not written" in caplog.text
+    assert "a list of 2 bans was not written" in caplog.text
+    assert store.load_bans().result(5) == []
+
+
+def test_records_that_wait_are_bounded(path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "_MOST_TASKS", 10)
+    store = Store.open(path, limits)
+    lock = sqlite3.connect(path, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")  # the writer cannot write
+    made = [store.audit(Change(float(number), 0, "root", 1, "ban", "x")) for number in range(15)]
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert store.flush(10)
+    store.close(5)
+    assert [number for number, each in enumerate(made) if each.exception()] == [10, 11, 12, 13, 14]
+    assert store.status().lost_rows == 5
 
 
 def test_a_task_after_closing_fails_with_the_reason(path: Path, limits: Limits) -> None:
@@ -168,6 +196,7 @@ def test_a_task_after_closing_fails_with_the_reason(path: Path, limits: Limits) 
     store.close(5)
     with pytest.raises(StoreError, match="closed"):
         store.audit(Change(1.0, 0, "root", 1, "ban", "x")).result(5)
+    assert store.status().lost_rows == 1
 
 
 @pytest.mark.usefixtures("store")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from store_reports import until
 
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
@@ -25,14 +26,6 @@ from trafficmond.store.writer import Limits
 Ask = Callable[..., list[tuple[Any, ...]]]
 Make = Callable[..., Batch]
 KILLS = int(os.environ.get("TRAFFICMON_KILLS", "12"))  # `make soak` sets 1000
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for it; fail if it does not come."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @contextlib.contextmanager
@@ -135,6 +128,10 @@ def test_sigkill_in_mid_write_keeps_every_acknowledged_row(path: Path, ask: Ask)
         assert 700 * flushed <= total <= 700 * stored
     assert ask("PRAGMA integrity_check") == [("ok",)]
     assert ask("SELECT count(*) FROM flows") == ask("SELECT sum(rows) FROM partitions")
+    store = Store.open(path, Limits(1e9, 1 << 20), clock=lambda: 0.0)
+    tables = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name GLOB 'flows_*'"
+    until(lambda: ask(tables) == ask("SELECT count(*) FROM partitions"))
+    store.close(5)
 
 
 def test_a_reader_that_stays_bounds_the_wal_and_is_reported(

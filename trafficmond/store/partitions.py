@@ -1,8 +1,13 @@
-"""The partitions of `flows`: where rows go, when a partition is full, and which is dropped when."""
+"""The partitions of `flows`: where rows go, when a partition is full, and how the oldest go.
+
+A partition leaves `flows` at once, and its table goes in pieces: pages are freed one by one, and a partition of a
+large file has many.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +18,11 @@ from trafficmond.store.rows import flow_rows
 from trafficmond.store.schema import FLOW_COLUMNS, INDEXED, create_partition, create_view, partition_table
 
 _PARTS_BY_SIZE = 128  # a partition is about 1/128 of max_size and covers at most 1/64 of max_age, so that the
-_PARTS_BY_AGE = 64  # view never has more arms than SQLite can join (500), and dropping one is quick
+_PARTS_BY_AGE = 64  # view never has more arms than SQLite can join (500)
 _MOST_PARTS = 400  # after several changes of max_size there may be more small ones than reckoned
 _ROW_BYTES = 256  # with its share of three indexes
 _LEAST_ROWS = 1024
+_FREED_ROWS = 4096  # between two looks at the clock
 
 
 @dataclass(slots=True)
@@ -39,14 +45,22 @@ class Partitions:
         self.max_age_s = max_age_s
         self.max_size_bytes = max_size_bytes
         self.all: list[Partition] = []
+        self._retired: list[str] = []  # tables that are no longer in `flows`
         self.load()
 
     def load(self) -> None:
-        """Read the list from the file."""
+        """Read the lists from the file."""
         self.all = [
             Partition(number, first, last, rows, bool(sealed))
             for number, first, last, rows, sealed in self._connection.execute(
                 "SELECT number, first_seen, last_seen, rows, sealed FROM partitions ORDER BY number"
+            )
+        ]
+        self._retired = [
+            name
+            for (name,) in self._connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'flows_[0-9]*' "
+                "AND name NOT IN (SELECT 'flows_' || number FROM partitions)"
             )
         ]
 
@@ -96,21 +110,52 @@ class Partitions:
         self.all.append(Partition(part.number + 1, None, None, 0, False))
         create_view(self._connection)
 
-    def expired(self, now: float) -> Partition | None:
-        """The oldest partition, if it is full, and too old or one too many."""
+    def must_shrink(self, now: float) -> bool:
+        """Whether there is something to remove: what is left of a retired partition, or one that is due."""
+        return bool(self._retired) or self._expired(now)
+
+    def shrink(self, now: float, budget_s: float) -> None:
+        """Remove what is too old or too much, until the time is up; the caller's next transaction goes on.
+
+        Freed pages are used again, the file does not become smaller.
+        """
+        deadline = time.monotonic() + budget_s
+        while self.must_shrink(now):
+            if self._retired:
+                self._free_piece(self._retired[0])
+            else:
+                self._retire(self.all[0])
+            if time.monotonic() >= deadline:
+                return
+
+    def _expired(self, now: float) -> bool:
+        """Whether the oldest partition is full, and too old or one too many."""
         oldest = self.all[0]
         if not oldest.sealed:
-            return None
+            return False
         too_old = oldest.last_seen is not None and oldest.last_seen < now - self.max_age_s
         too_many = len(self.all) > _MOST_PARTS
-        return oldest if too_old or too_many or self.used_bytes() > self.max_size_bytes else None
+        return too_old or too_many or self.used_bytes() > self.max_size_bytes
 
-    def drop(self, part: Partition) -> None:
-        """Remove a partition and its rows; its pages are used again, the file does not shrink."""
+    def _retire(self, part: Partition) -> None:
         self._connection.execute("DELETE FROM partitions WHERE number = ?", (part.number,))
         self.all.remove(part)
         create_view(self._connection)
-        self._connection.execute(f"DROP TABLE {partition_table(part.number)}")
+        self._retired.append(partition_table(part.number))
+
+    def _free_piece(self, table: str) -> None:
+        """Remove an index of the table, or else some rows, or else the table."""
+        index = self._connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ? LIMIT 1", (table,)
+        ).fetchone()
+        (first,) = self._connection.execute(f"SELECT min(rowid) FROM {table}").fetchone()
+        if index:
+            self._connection.execute(f"DROP INDEX {index[0]}")
+        elif first is not None:
+            self._connection.execute(f"DELETE FROM {table} WHERE rowid < ?", (first + _FREED_ROWS,))
+        else:
+            self._connection.execute(f"DROP TABLE {table}")
+            self._retired.remove(table)
 
     def used_bytes(self) -> int:
         """Bytes of the file that hold something."""

@@ -24,7 +24,7 @@ class Status:
     path: str
     rows: int  # in flows.db
     queue: int  # rows waiting to be written
-    lost_rows: int  # that did not fit into the queue, since the start
+    lost_rows: int  # that could not be stored, since the start: of flows, threats, bans or audit
     written_rows: int  # since the start
     size_bytes: int  # of the file and its WAL
     state: str
@@ -73,7 +73,7 @@ class Store:
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(f"INSERT OR REPLACE INTO threats VALUES ({', '.join('?' * len(row))})", row)
 
-        return self._writer.submit(work, durable=False)
+        return self._writer.submit(work, writes=f"threat {threat.id}")
 
     def audit(self, change: Change) -> Future[None]:
         """Record a change; on the disk, not only in its cache, once the future is done."""
@@ -86,7 +86,7 @@ class Store:
                 row,
             )
 
-        return self._writer.submit(work, durable=True)
+        return self._writer.submit(work, writes=f"the audit of {change.change} {change.subject!r}", durable=True)
 
     def save_bans(self, bans: Iterable[Ban]) -> Future[None]:
         """Replace the stored bans by these."""
@@ -96,7 +96,7 @@ class Store:
             connection.execute("DELETE FROM bans")
             connection.executemany("INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
-        return self._writer.submit(work, durable=True)
+        return self._writer.submit(work, writes=f"a list of {len(rows)} bans", durable=True)
 
     def load_bans(self) -> Future[list[Ban]]:
         """The stored bans, ended ones included."""
@@ -105,7 +105,7 @@ class Store:
             rows = connection.execute("SELECT * FROM bans ORDER BY cidr")
             return [Ban(*(*row[:-1], bool(row[-1]))) for row in rows]
 
-        return self._writer.submit(work, durable=False)
+        return self._writer.submit(work)
 
     def configure(self, limits: Limits) -> None:
         """Other limits from the next write on."""

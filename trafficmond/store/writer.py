@@ -33,9 +33,11 @@ _TRANSACTION_ROWS = 16384
 _RETRY_S = (0.1, 0.5, 2.0, 5.0)
 _HOUSEKEEPING_S = 1.0
 _PRUNE_S = 60.0
+_SHRINK_S = 0.025  # of the writer's time at once for rows that go
 _CHECK_S = 2.0
 _UNFIT = (OverflowError, ValueError)  # a number beyond 63 bits, text that is no Unicode
 _LEAST_WAL_LIMIT_BYTES = 64 << 20
+_MOST_TASKS = 4096  # that wait while nothing can be written
 
 Work = Callable[[sqlite3.Connection], Any]
 
@@ -56,9 +58,10 @@ class Limits:
 
 @dataclass(slots=True)
 class _Task:
-    """A small write that somebody may wait for; a durable one is on the disk when done."""
+    """Something small to do that somebody may wait for; a durable one is on the disk when done."""
 
     work: Work
+    what: str  # it writes; empty: it reads
     durable: bool
     done: Future[Any]
 
@@ -74,7 +77,7 @@ class Writer(threading.Thread):
         self.lost_rows = 0
         self.queued_rows = 0
         self.state = "ok"
-        self.longest_drop_s = 0.0
+        self.longest_shrink_s = 0.0
         self._clock = clock
         self._pruned_at = 0.0
         self._damage = ""
@@ -105,17 +108,28 @@ class Writer(threading.Thread):
             self._wake.notify_all()
         return len(batch) - len(kept)
 
-    def submit(self, work: Work, *, durable: bool) -> Future[Any]:
-        """Queue a small write of its own; the future has its result, or a StoreError."""
-        task = _Task(work, durable, Future())
+    def submit(self, work: Work, *, writes: str = "", durable: bool = False) -> Future[Any]:
+        """Queue a small transaction of its own, in words what it writes; the future has its result, or a StoreError.
+
+        Nobody need look at the future: what was not written is said and counted with the lost rows.
+        """
+        task = _Task(work, writes, durable, Future())
         task.done.set_running_or_notify_cancel()  # nobody may cancel it half done
         with self._wake:
-            if self._stop_at is None:
+            closed, full = self._stop_at is not None, len(self._tasks) >= _MOST_TASKS
+            if not (closed or full):
                 self._tasks.append(task)
                 self._wake.notify_all()
                 return task.done
-        task.done.set_exception(StoreError(f"{self.path}: is closed"))
+        self._fail(task, "is closed" if closed else f"too much waits to be written ({self.state})")
         return task.done
+
+    def _fail(self, task: _Task, why: str) -> None:
+        if task.what:
+            log.error("%s: %s was not written: %s", self.path, task.what, why)
+            with self._wake:
+                self.lost_rows += 1
+        task.done.set_exception(StoreError(f"{self.path}: {why}"))
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until nothing is queued; False if that took longer."""
@@ -197,7 +211,7 @@ class Writer(threading.Thread):
             except (*_UNFIT, sqlite3.Error) as error:
                 if isinstance(error, sqlite3.Error) and (is_passing(error) or is_broken(error)):
                     raise
-                task.done.set_exception(StoreError(f"{self.path}: {error}"))
+                self._fail(task, str(error))
             else:
                 task.done.set_result(result)
             with self._wake:
@@ -266,18 +280,20 @@ class Writer(threading.Thread):
             )
 
     def _keep_house(self) -> None:
-        """Drop what is too old or too much, one partition at a time; keep the rollups small."""
+        """Keep the rollups small, and remove what is too old or too much: piece by piece, new rows in between."""
         now = self._clock()
         if not 0 <= now - self._pruned_at < _PRUNE_S:
             self._pruned_at = now
             with self._transaction() as connection:
                 rollups.prune(connection, now)
-        while (part := self._partitions.expired(now)) is not None:
+        while self._partitions.must_shrink(now):
             begin = time.monotonic()
             with self._transaction():
-                self._partitions.drop(part)
-            self.longest_drop_s = max(self.longest_drop_s, time.monotonic() - begin)
+                self._partitions.shrink(now, _SHRINK_S)
+            self.longest_shrink_s = max(self.longest_shrink_s, time.monotonic() - begin)
             self.rows = self._partitions.rows
+            if self._batches or self._tasks or self._stop_at is not None:
+                break
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -312,11 +328,13 @@ class Writer(threading.Thread):
     def _finish(self) -> None:
         with self._wake:
             self._stop_at = time.monotonic()
-            self.lost_rows += self.queued_rows
-            self.queued_rows = 0
+            lost, self.queued_rows = self.queued_rows, 0
+            self.lost_rows += lost
             self._batches.clear()
             left, self._tasks = self._tasks, deque()
             self._wake.notify_all()
+        if lost:
+            log.error("%s: closed before %d flows were written: %s", self.path, lost, self.state)
         for task in left:
-            task.done.set_exception(StoreError(f"{self.path}: closed before this was written ({self.state})"))
+            self._fail(task, f"closed before this was done ({self.state})")
         self._file.close()
