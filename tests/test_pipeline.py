@@ -145,6 +145,18 @@ def test_a_threat_is_stored_told_and_responded_to(room: Room, monkeypatch: pytes
     assert [(topic, record["state"]) for topic, record in watching._queue] == [("threats", "opened")]
 
 
+def test_what_the_store_lost_is_said(room: Room) -> None:
+    room.pipeline.tell_of_store()
+    assert room.said == []
+    room.store.close(5)
+    room.pipeline.tick(deltas(3), NOW)
+    room.pipeline.store_due(NOW, everything=True)
+    for _ in range(2):
+        room.pipeline.tell_of_store()
+    assert room.said[-1] == f"{room.store.path} lost 3 records "
+    assert len(room.said) == 2, "that it is closed, and what it lost: each once"
+
+
 def test_timeouts_follow_the_settings(room: Room) -> None:
     room.pipeline.configure(replace(room.settings, flows=Flows(idle_timeout=60.0)))
     room.pipeline.tick(deltas(2), NOW)

@@ -100,7 +100,7 @@ class Pipeline:
         self.exports.put(rows, self.names)
 
     def tell_of_store(self) -> None:
-        """Says when flows.db takes no rows, when it does again, and when a broken one was set aside."""
+        """Says when flows.db takes no rows, when it does again, what it lost, and when a broken one was set aside."""
         now, before = self.store.status(), self._store_status
         self._store_status = now
         if now.set_aside and now.set_aside != (before and before.set_aside):
@@ -111,6 +111,7 @@ class Pipeline:
             message = messages.STORE_FAILED if failing else messages.STORE_RESUMED
             text = f"flows are not stored: {now.state}" if failing else "flows are stored again"
             self.sinks.note(message, text, {"path": now.path, "reason": now.state, "lost": now.lost_rows})
+        self.sinks.loss("store", now.path, now.lost_rows, {"path": now.path})
 
     def report_failure(self, text: str) -> None:
         """Says that a part of the daemon failed, with where; to be called while handling the exception."""

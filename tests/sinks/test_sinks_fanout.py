@@ -106,7 +106,7 @@ def test_failure_loss_and_recovery_are_said_once(
     sinks.close(time.monotonic() + 5)
     error = capfd.readouterr().err
     assert (error.count("cannot write log"), error.count("is written again")) == (1, 1)
-    assert error.count(" events") == 1
+    assert error.count(" records") == 1
     assert fanout._LOSS_REPORT_SECONDS == 60
     status = sinks.status()[0]
     assert status["lost"] > 0
@@ -136,12 +136,28 @@ def test_what_a_log_that_goes_could_not_write_is_said(capfd: pytest.CaptureFixtu
     sinks.reconfigure([], time.monotonic() + 0.05)
     end = time.monotonic() + 5
     error = ""
-    while "lost 7 events" not in error and time.monotonic() < end:
+    while "lost 7 records" not in error and time.monotonic() < end:
         sinks.emit(many(0), NAMES)
         time.sleep(0.01)
         error += capfd.readouterr().err
-    assert error.count("lost 7 events") == 1
+    assert error.count("lost 7 records") == 1
     sinks.close(time.monotonic() + 5)
+
+
+def test_a_loss_is_said_once_a_minute(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    sinks = SinkSet([])
+    for sink in sinks._notes:
+        monkeypatch.setattr(sink, "note", lambda note: print(note.text, note.fields["what"]))
+    for step, count in ((0, 0), (0, 3), (30, 5), (29, 5), (1, 5), (0, 9), (60, 9), (60, 9)):
+        now[0] += step
+        sinks.loss("store", "flows.db", count)
+    assert capfd.readouterr().out.splitlines() == [
+        "flows.db lost 3 records 3 of flows.db",
+        "flows.db lost 2 records 2 of flows.db",
+        "flows.db lost 4 records 4 of flows.db",
+    ]
 
 
 def test_under_systemd_notes_go_to_the_journal_and_not_twice(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,11 +50,10 @@ def make_sink(log: Log, verbose: bool = False) -> Sink:
 
 
 @dataclass(slots=True)
-class _Reported:
-    """What was last said about a sink."""
+class _Loss:
+    """What was last said of a loss."""
 
-    lost: int = 0
-    failing: bool = False
+    count: int = 0
     at: float = -_LOSS_REPORT_SECONDS
 
 
@@ -70,7 +69,8 @@ class SinkSet:
         self._sinks = [make_sink(log, verbose) for log in logs]
         self._notes = _place_for_notes(logs, verbose)
         self._retired: list[Sink] = []  # of settings that are no more, until their threads have ended
-        self._reported: dict[Sink, _Reported] = {}
+        self._failing: set[Sink] = set()  # as was last said
+        self._losses: dict[Hashable, _Loss] = {}
 
     def start(self) -> None:
         """Start the threads."""
@@ -105,7 +105,7 @@ class SinkSet:
         """Give an EVENT batch (which nobody changes any more) to every log. To be called each tick, empty or not."""
         for sink in self._sinks:
             sink.emit(events, names)
-        self._report(time.monotonic())
+        self._report()
 
     def threat(self, threat: Threat) -> None:
         """Give a threat to every log; a copy is kept, so that its owner may go on updating it."""
@@ -120,6 +120,19 @@ class SinkSet:
         note = Note(message, text, self._clock(), fields or {}, priority)
         for sink in self._all():
             sink.note(note)
+
+    def loss(
+        self, source: Hashable, name: str, count: int, fields: Mapping[str, object] | None = None, *, last: bool = False
+    ) -> None:
+        """Say that `source` has lost so much until now: only what is new, and once a minute unless it is the last."""
+        said, now = self._losses.setdefault(source, _Loss()), time.monotonic()
+        more = count - said.count
+        if more and (last or now - said.at >= _LOSS_REPORT_SECONDS):
+            said.count, said.at = count, now
+            told = {"what": f"{more} of {name}", "lost": count, **(fields or {})}
+            self.note(messages.LOSS, f"{name} lost {more} records", told)
+        if last:
+            del self._losses[source]
 
     def reopen(self) -> None:
         """Have every file begun anew at its path, as logrotate asks for with SIGUSR1."""
@@ -141,28 +154,23 @@ class SinkSet:
     def _all(self) -> list[Sink]:
         return [*self._sinks, *self._notes]
 
-    def _report(self, now: float) -> None:
-        """Say when a log fails, works again, or (once a minute at most) has lost something."""
+    def _report(self) -> None:
+        """Say when a log fails, works again, or has lost something."""
         for sink in (*self._sinks, *self._retired):
-            said = self._reported.setdefault(sink, _Reported())
             where = str(sink.log.path or sink.log.format)
             fields = {"path": where, "format": sink.log.format, "lost": sink.lost}
             failing = sink.failing
-            if failing != said.failing:
-                said.failing = failing
-                if failing:
-                    self.note(messages.LOG_FAILED, f"cannot write log {where}: {sink.error}", fields)
-                else:
-                    self.note(messages.LOG_RESUMED, f"log {where} is written again", fields)
+            if failing and sink not in self._failing:
+                self._failing.add(sink)
+                self.note(messages.LOG_FAILED, f"cannot write log {where}: {sink.error}", fields)
+            elif not failing and sink in self._failing:
+                self._failing.remove(sink)
+                self.note(messages.LOG_RESUMED, f"log {where} is written again", fields)
             last = sink in self._retired and sink.ended
-            if sink.lost != said.lost and (last or now - said.at >= _LOSS_REPORT_SECONDS):
-                lost, said.lost, said.at = sink.lost - said.lost, sink.lost, now
-                self.note(
-                    messages.LOSS, f"log {where} lost {lost} events", {**fields, "what": f"{lost} of log {where}"}
-                )
+            self.loss(sink, f"log {where}", sink.lost, fields, last=last)
             if last:
                 self._retired.remove(sink)
-                del self._reported[sink]
+                self._failing.discard(sink)
 
 
 def _place_for_notes(logs: Sequence[Log], verbose: bool) -> list[Sink]:
