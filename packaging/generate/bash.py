@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from commands import Argument, Client
+from commands import RULES_ONLY, Argument, Client
 
 _HEAD = """\
 # bash completion for trafficctl                           -*- shell-script -*-
 
-# Values of KEY in what `trafficctl COMMAND` answers, from the daemon that the command line names.
+# Values of KEY in what `trafficctl COMMAND` answers, in lines that sed finds by the third, from the daemon that
+# the command line names.
 _trafficctl_ask()
 {
     local i socket=()
     for ((i = 1; i < ${#words[@]} - 1; i++)); do
         [[ ${words[i]} == -s || ${words[i]} == --socket ]] && socket=(-s "${words[i + 1]}")
     done
-    trafficctl "${socket[@]}" -o jsonl "$1" 2>/dev/null | sed -n 's/.*"'"$2"'": *"\\([^"\\\\]*\\)".*/\\1/p' | sort -u
+    trafficctl "${socket[@]}" -o jsonl "$1" 2>/dev/null |
+        sed -n "$3"'s/.*"'"$2"'": *"\\([^"\\\\]*\\)".*/\\1/p' | sort -u
 }
 
 # One candidate a line, quoted if need be.
@@ -56,7 +58,7 @@ _TAIL = """\
 """
 
 _ASK = {
-    "prefixes": "_trafficctl_offer < <(_trafficctl_ask rules cidr)",
+    "prefixes": f"_trafficctl_offer < <(_trafficctl_ask rules cidr '{RULES_ONLY}')",
     "labels": "_trafficctl_offer < <(_trafficctl_ask rules label)",
     "bans": "_trafficctl_offer < <(_trafficctl_ask bans cidr)",
     "threats": "_trafficctl_offer < <(_trafficctl_ask threats id)",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from trafficctl.commands import COMMANDS
 from trafficctl.parser import build
 
+RULES_ONLY = '/"kind":"rule"/'  # of what `rules` answers: not the guard, nor lists, as an address for sed
+
 
 @dataclass(frozen=True)
 class Argument:

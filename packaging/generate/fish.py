@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from commands import Argument, Client
+from commands import RULES_ONLY, Argument, Client
 
 _HEAD = """\
 # fish completion for trafficctl
 
-# Values of KEY in what `trafficctl COMMAND` answers.
+# Values of KEY in what `trafficctl COMMAND` answers, in lines that sed finds by the third, from the daemon that the
+# command line names.
 function __trafficctl_ask
-    trafficctl -o jsonl $argv[1] 2>/dev/null | string replace -rf '.*"'$argv[2]'": *"([^"\\\\\\\\]*)".*' '$1' | sort -u
+    set -l words (commandline -opc)
+    set -l socket
+    for i in (seq 2 (count $words))
+        contains -- $words[$i] -s --socket; and set socket -s $words[(math $i + 1)]
+    end
+    trafficctl $socket -o jsonl $argv[1] 2>/dev/null |
+        sed -n "$argv[3]"'s/.*"'$argv[2]'": *"\\([^"\\\\]*\\)".*/\\1/p' | sort -u
 end
 
 complete -c trafficctl -f
 """
 
 _ASK = {
-    "prefixes": "(__trafficctl_ask rules cidr)",
+    "prefixes": f"(__trafficctl_ask rules cidr '{RULES_ONLY}')",
     "labels": "(__trafficctl_ask rules label)",
     "bans": "(__trafficctl_ask bans cidr)",
     "threats": "(__trafficctl_ask threats id)",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from commands import Argument, Client
+from commands import RULES_ONLY, Argument, Client
 
 _HEAD = """\
 #compdef trafficctl
 
-# Values of KEY in what `trafficctl COMMAND` answers; compadd takes prefixes with colons as they are.
+# Values of KEY in what `trafficctl COMMAND` answers, in lines that sed finds by the third; compadd takes prefixes with
+# colons as they are.
 _trafficctl_ask() {
     local -a found socket
     (( ${+opt_args[-s]} )) && socket=(-s ${opt_args[-s]})
     (( ${+opt_args[--socket]} )) && socket=(-s ${opt_args[--socket]})
-    local values='s/.*"'$2'": *"\\([^"\\\\]*\\)".*/\\1/p'
+    local values=$3's/.*"'$2'": *"\\([^"\\\\]*\\)".*/\\1/p'
     found=(${(fu)"$(_call_program $1 trafficctl $socket -o jsonl $1 2>/dev/null | sed -n $values)"})
     compadd -a found
 }
@@ -23,7 +24,7 @@ _trafficctl() {
 """
 
 _ASK = {
-    "prefixes": "{_trafficctl_ask rules cidr}",
+    "prefixes": "{_trafficctl_ask rules cidr '" + RULES_ONLY + "'}",
     "labels": "{_trafficctl_ask rules label}",
     "bans": "{_trafficctl_ask bans cidr}",
     "threats": "{_trafficctl_ask threats id}",
@@ -52,6 +53,8 @@ def _spec(argument: Argument) -> str:
     value = ""
     if argument.takes_value:
         action = f"({' '.join(argument.choices)})" if argument.source == "choices" else _ASK[argument.source]
+        if not argument.flags and not action.strip():  # or its message would come before the options
+            action = f'_guard "^-*" {argument.metavar}'
         value = f":{argument.metavar}:{action}"
     if not argument.flags:
         return _quote(f"*{value}" if value else "")
