@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -53,6 +54,19 @@ def made(kernel: Trie, *bans: Ban) -> BanList:
     for each in bans:
         banlist.add(each)
     return banlist
+
+
+def test_a_ban_once_forced_stays_so_until_it_is_lifted() -> None:
+    kernel = Trie()
+    banlist = made(kernel, replace(ban("192.0.2.1/32", NOW + 60), forced=True), ban("192.0.2.2/32", NOW + 60))
+    banlist.add(ban("192.0.2.1/32", NOW + 90))
+    one = ipaddress.ip_network("192.0.2.1/32")
+    assert banlist.forced() == {one}
+    restarted = BanList(kernel, lambda: None)
+    restarted.restore(banlist.all(), NOW + 1)
+    assert restarted.forced() == {one}
+    restarted.lift(one)
+    assert restarted.forced() == set()
 
 
 CIDRS = ["10.0.0.0/8", "10.1.0.0/16", "10.1.1.0/24", "10.1.1.1/32", "10.1.1.2/32", "10.2.0.0/16", "2001:db8::/32"]

@@ -33,10 +33,11 @@ class Book:
         self.settings = Settings(cidr_dir=self.cidr_dir, state_dir=folder / "state")
         self.installed: list[Any] = []
         self.refuses: DatapathError | None = None
+        self.guard: list[tuple[str, str]] = []
         self.rules = self.restarted()
 
     def restarted(self) -> Rulebook:
-        return Rulebook(self.settings, self._install, lambda epoch: int(epoch * 250))
+        return Rulebook(self.settings, self._install, lambda epoch: int(epoch * 250), lambda _: list(self.guard))
 
     def _install(self, words: Any) -> None:
         if self.refuses:
@@ -199,15 +200,68 @@ def test_a_rule_that_has_ended_goes_at_the_next_change(book: Book) -> None:
 
 
 def test_forced_prefixes_leave_the_guard_until_given_back(book: Book) -> None:
-    book.run(book.rules.load(guard=[("192.0.2.0/30", "own address")]))
+    book.guard = [("192.0.2.0/30", "own address")]
     book.run(book.rules.add({"cidr": "192.0.2.0/24", "action": "drop"}, keep=False))
     assert book.action("192.0.2.1") == "guard allow"
     one = ipaddress.ip_network("192.0.2.1/32")
-    book.run(book.rules.force(one))
+    book.run(book.rules.force_bans([one]))
     assert book.action("192.0.2.1") == "rule drop"
     assert {book.action(f"192.0.2.{host}") for host in (0, 2, 3)} == {"guard allow"}
-    book.run(book.rules.unforce([one]))
+    generation = book.rules.in_force.generation if book.rules.in_force else None
+    book.run(book.rules.force_bans([one]))
+    assert book.rules.in_force is not None
+    assert book.rules.in_force.generation == generation, "nothing is made anew for what is so already"
+    book.run(book.rules.force_bans([]))
     assert book.action("192.0.2.1") == "guard allow"
+
+
+def test_bans_forced_before_the_start_are_so_from_the_first_rules_on(book: Book) -> None:
+    book.guard = [("198.51.100.7/32", "own address")]
+    book.rules = book.restarted()
+    book.run(book.rules.force_bans([ipaddress.ip_network("198.51.100.7/32")]))
+    assert len(book.installed) == 1, "no rules yet"
+    book.run(book.rules.load())
+    assert book.action("198.51.100.7") == "rule drop"
+
+
+def test_a_ban_that_ends_gives_nothing_back_that_a_rule_was_forced_on(book: Book) -> None:
+    book.guard = [("192.0.2.1/32", "own address")]
+    network = ipaddress.ip_network("192.0.2.0/24")
+    book.run(book.rules.add(DROP, keep=False, forced=network))
+    book.run(book.rules.force_bans([network]))
+    book.run(book.rules.force_bans([]))
+    assert book.action("192.0.2.1") == "rule drop"
+
+
+def test_each_change_meets_the_lifelines_of_its_moment(book: Book) -> None:
+    """Who has logged in since the last change is guarded by the next, whatever that is, and who has left is not."""
+    book.run(book.rules.add({"cidr": "203.0.113.9/32", "action": "allow"}, keep=False))
+    book.write("two.toml", '[[rule]]\ncidr = "203.0.113.0/24"\naction = "drop"\n')
+    book.run(book.rules.load())
+    book.guard = [("203.0.113.9/32", "open session (sshd)")]
+    book.run(book.rules.remove("203.0.113.9/32", None, saved=False))
+    assert book.action("203.0.113.9") == "guard allow"
+    assert book.rules.guard == book.guard
+    book.guard = []
+    assert book.action("203.0.113.9") == "guard allow"
+    book.run(book.rules.refresh())
+    assert book.action("203.0.113.9") == "rule drop"
+
+
+def test_lifelines_are_renewed_while_a_file_is_broken(book: Book) -> None:
+    book.write("two.toml", "nonsense")
+    with pytest.raises(ConfigError):
+        book.run(book.rules.load())
+    book.guard = [("198.51.100.7/32", "own address")]
+    book.run(book.rules.refresh())
+    assert (book.action("198.51.100.7"), book.action("198.51.100.8")) == ("guard allow", "rule drop")
+
+
+def test_rules_of_a_last_run_are_left_alone_by_new_lifelines(book: Book) -> None:
+    book.rules = book.restarted()
+    book.run(book.rules.start_empty())
+    book.run(book.rules.refresh())
+    assert len(book.installed) == 1
 
 
 def test_a_forced_rule_takes_the_allowlist_and_its_removal_gives_it_back(book: Book) -> None:

@@ -57,7 +57,7 @@ class BanList:
         network = ipaddress.ip_network(ban.cidr)
         known = self._bans.get(network)
         if known is not None:
-            ban = replace(ban, since=known.since)
+            ban = replace(ban, since=known.since, forced=ban.forced or known.forced)
         self._kernel.put(KernelBan(network, _later(ban.expires, self._end_around(network))))
         self._enter(network, ban)
         if network.prefixlen < network.max_prefixlen:
@@ -93,6 +93,10 @@ class BanList:
     def all(self) -> list[Ban]:
         """Every ban in force, the latest first."""
         return sorted(self._bans.values(), key=lambda ban: -ban.since)
+
+    def forced(self) -> set[Network]:
+        """Prefixes whose bans guard and allowlist do not stand against."""
+        return {network for network, ban in self._bans.items() if ban.forced}
 
     def __len__(self) -> int:
         return len(self._bans)

@@ -24,7 +24,6 @@ from trafficmond.control.listen import open_socket
 from trafficmond.control.server import Server
 from trafficmond.datapath import interfaces
 from trafficmond.datapath.datapath import Datapath
-from trafficmond.datapath.lifelines import ssh_peers
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.export.exports import ExportSet
@@ -34,7 +33,7 @@ from trafficmond.notify import Notifier
 from trafficmond.pipeline import Pipeline
 from trafficmond.policy.counts import Counts, count
 from trafficmond.responder import Responder
-from trafficmond.rulebook import Guard, Rulebook
+from trafficmond.rulebook import Rulebook
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.store.store import Store
@@ -112,19 +111,23 @@ class Daemon:
 
     async def _start(self) -> None:
         settings, now = self.settings, time.time()
-        # Looked up while the kernel verifies the programs: netlink's library takes as long to load as they do.
-        guard = asyncio.get_running_loop().run_in_executor(None, self._guard)
+        # While the kernel verifies the programs: netlink's library, needed for the guard, takes as long to load.
+        looked = asyncio.get_running_loop().run_in_executor(None, self.network.guard, settings)
         self.datapath = Datapath(adoption.options(settings))
         try:
-            self.rulebook = Rulebook(settings, self.datapath.install, self.datapath.clock.to_jiffies)
+            clock, guard = self.datapath.clock, self.network.guard
+            self.rulebook = Rulebook(settings, self.datapath.install, clock.to_jiffies, guard)
             self.bans = BanList(self.datapath.bans, self._bans_changed)
-            self.responder = Responder(settings.response, self.rulebook, self.bans, self.sinks, self.store)
+            parts = (self.rulebook, self.bans, self.sinks, self.store)
+            self.responder = Responder(settings.response, *parts, network.logged_in)
             self.pipeline = Pipeline(
                 settings, self.store, self.sinks, self.exports, self.hub, self.responder.respond, now
             )
-            await self._load_rules(await guard)
             stored = await asyncio.wrap_future(self.store.load_bans())
             self.bans.restore(stored, now)
+            await self.rulebook.force_bans(self.bans.forced())
+            await looked
+            await self._load_rules()
             self.look_at_interfaces()
             self.network.require(self.datapath, settings, self.flags.interfaces)
         except BaseException:
@@ -132,10 +135,10 @@ class Daemon:
             del self.datapath
             raise
 
-    async def _load_rules(self, guard: Guard) -> None:
+    async def _load_rules(self) -> None:
         """The first set of rules. Broken files stop a fresh start, but not one that finds good rules in the kernel."""
         try:
-            await self.rulebook.load(guard=guard)
+            await self.rulebook.load()
         except ConfigError as error:
             if not self.datapath.loaded.reused:
                 raise
@@ -218,6 +221,7 @@ class Daemon:
         while not await self._stopped_within(_HOUSEKEEPING_S):
             try:
                 self._tidy(time.time())
+                await self.rulebook.force_bans(self.bans.forced())  # those that have ended give back what they took
             except Exception:  # noqa: BLE001  (a host without room for a moment is no reason to stop filtering)
                 self.pipeline.report_failure("housekeeping failed; it is tried again")
 
@@ -281,7 +285,7 @@ class Daemon:
             # First, so that sessions which are open are known before a new default of drop meets them.
             self.datapath.configure(adoption.options_while_running(self.settings, settings))
             try:
-                in_force = await self.rulebook.load(settings, self._guard())
+                in_force = await self.rulebook.load(settings)
             except TrafficmonError:
                 self.datapath.configure(options)
                 raise
@@ -341,8 +345,16 @@ class Daemon:
 
     def _network_changed(self) -> None:
         self.look_at_interfaces()
-        if self._guard() != self.rulebook.guard:
-            self._reload_soon("addresses or routes changed")
+        if self.network.guard(self.settings) != self.rulebook.guard:
+            self._spawn(self._renew_guard())
+
+    async def _renew_guard(self) -> None:
+        """Other lifelines with the rules as they are, whatever has become of the files."""
+        try:
+            await self.rulebook.refresh()
+        except Exception:  # noqa: BLE001  (what is in force stays)
+            self.pipeline.report_failure("the guard could not be given this host's new addresses")
+        self.refresh_names()
 
     def look_at_interfaces(self) -> None:
         """Attaches to what the settings mean and is there, lets go of what is not."""
@@ -353,18 +365,15 @@ class Daemon:
         """Interfaces that the settings name and that are not there."""
         return network.missing(self.datapath, self.settings)
 
-    def _guard(self) -> Guard:
-        return self.network.guard(self.settings, self.rulebook.guard if hasattr(self, "rulebook") else ())
+    def session_peers(self) -> set[str]:
+        """Where somebody may be changing the rules from."""
+        return network.session_peers()
 
     def refresh_names(self) -> None:
         """Interfaces that went away keep their names for the flows still to be reported."""
         known = dict(self.pipeline.names.interfaces)
         known.update({each.ifindex: each.name for each in self.datapath.attached.values()})
         self.pipeline.names = Names(known, self.rulebook.names())
-
-    def ssh_peers(self) -> set[str]:
-        """Where SSH sessions to this host are open from."""
-        return ssh_peers()
 
     def _bans_changed(self) -> None:
         self.datapath.configure(self.datapath.options)

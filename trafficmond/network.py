@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection
 
 from trafficmond.config.settings import Settings
-from trafficmond.datapath import datapath, interfaces
+from trafficmond.datapath import datapath, interfaces, sessions
 from trafficmond.datapath.datapath import Datapath
-from trafficmond.datapath.lifelines import lifelines
+from trafficmond.datapath.lifelines import lifelines, ssh_peers
 from trafficmond.errors import DatapathError
 from trafficmond.rulebook import Guard
 from trafficmond.sinks import messages
@@ -19,6 +20,10 @@ _MESSAGES = {
     datapath.FAILED: messages.ATTACH_FAILED,
     datapath.FOREIGN: messages.FOREIGN_PROGRAM,
 }
+_NO_SESSIONS = (
+    "the guard does not know who is logged in, since logind is not running: rules in files do not spare open sessions; "
+    "put the addresses that you log in from on policy.allowlist"
+)
 
 
 class Network:
@@ -27,6 +32,7 @@ class Network:
     def __init__(self, sinks: SinkSet, warnings: dict[str, str]) -> None:
         self._sinks = sinks
         self._warnings = warnings
+        self._lifelines: Guard = ()  # as they were when they could last be looked up
 
     def attach(self, path: Datapath, settings: Settings) -> None:
         """Attaches to what the settings mean and is there, lets go of what is not; says what changed."""
@@ -54,17 +60,33 @@ class Network:
         if path.refused and not path.attached:
             raise DatapathError("; ".join(change.text for change in path.refused.values()))
 
-    def guard(self, settings: Settings, known: Guard) -> Guard:
-        """This host's lifelines; `known` where they cannot be looked up."""
+    def guard(self, settings: Settings) -> Guard:
+        """This host's lifelines, and the hosts that somebody is logged in from."""
+        for subject in ("guard", "sessions"):
+            self._warnings.pop(subject, None)
         if not settings.policy.guard:
             return []
         try:
-            found = lifelines()
+            self._lifelines = lifelines()
         except DatapathError as error:
             self._warnings["guard"] = f"the guard does not know this host's addresses: {error}"
-            return list(known)
-        self._warnings.pop("guard", None)
-        return found
+        opened = sessions.open_sessions()
+        if opened is None:
+            self._warnings["sessions"] = _NO_SESSIONS
+        found = dict(self._lifelines)
+        for address, services in sessions.logged_in(opened or ()).items():
+            found.setdefault(str(ipaddress.ip_network(address)), f"open session ({services})")
+        return sorted(found.items())
+
+
+def logged_in() -> set[str]:
+    """Addresses that somebody is logged in from at this moment."""
+    return set(sessions.logged_in(sessions.open_sessions() or ()))
+
+
+def session_peers() -> set[str]:
+    """Addresses that somebody may be changing the rules from: logged in, or connected to SSH's port."""
+    return ssh_peers() | logged_in()
 
 
 def missing(path: Datapath, settings: Settings) -> list[str]:

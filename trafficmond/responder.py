@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import time
+from collections.abc import Callable, Collection
 
 from trafficmond.banlist import BanList
 from trafficmond.config.settings import Response as Settings
@@ -22,11 +24,20 @@ from trafficmond.store.store import Store
 class Responder:
     """The effects of `detect.response.Response`."""
 
-    def __init__(self, settings: Settings, rulebook: Rulebook, bans: BanList, sinks: SinkSet, store: Store) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rulebook: Rulebook,
+        bans: BanList,
+        sinks: SinkSet,
+        store: Store,
+        logged_in: Callable[[], Collection[str]],
+    ) -> None:
         self._rulebook = rulebook
         self._bans = bans
         self._sinks = sinks
         self._store = store
+        self._logged_in = logged_in
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -57,10 +68,14 @@ class Responder:
             self._store.audit(Change(now, os.getuid(), by, os.getpid(), "ban", decision.prefix, None, text))
 
     def _is_protected(self, prefix: str) -> bool:
-        """Whether a prefix shares an address with the guard or the allowlist."""
+        """Whether a prefix shares an address with the guard or the allowlist, or somebody is logged in from there
+        whom the guard, made when the rules last changed, has not seen come."""
         in_force = self._rulebook.in_force
         if in_force is None:
             return True
         policy = in_force.policy
         reasons = {policy.rules[int(policy.owner[row])].reason for row in overlapping(policy, prefix)}
-        return bool(reasons & {Reason.GUARD, Reason.ALLOWLIST})
+        network = ipaddress.ip_network(prefix)
+        return bool(reasons & {Reason.GUARD, Reason.ALLOWLIST}) or any(
+            ipaddress.ip_address(address) in network for address in self._logged_in()
+        )

@@ -10,7 +10,7 @@ import asyncio
 import ctypes
 import ipaddress
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,9 @@ class _Inputs:
     files: Files = field(default_factory=Files)  # as they were when they were last found right
     runtime: list[Table] = field(default_factory=list)
     guard: Guard = ()
-    forced: tuple[Network, ...] = ()  # what an administrator took from guard and allowlist, until the next start
+    # What an administrator took from guard and allowlist: for rules, until the next start, and for bans.
+    forced: tuple[Network, ...] = ()
+    forced_bans: frozenset[Network] = frozenset()
 
 
 class Rulebook:
@@ -67,10 +69,13 @@ class Rulebook:
         settings: Settings,
         install: Callable[[npt.NDArray[np.uint32]], None],
         to_jiffies: Callable[[float], int],
+        guard: Callable[[Settings], Guard],
     ) -> None:
+        """`guard` looks up this host's lifelines, at each change: what may be dropped then is another matter now."""
         self._inputs = _Inputs(settings)
         self._install = install
         self._to_jiffies = to_jiffies
+        self._guard = guard
         self._cache = Cache()
         self._ids = RuleIds()
         self._lock = asyncio.Lock()
@@ -96,7 +101,7 @@ class Rulebook:
         assert self.in_force is not None
         return int(self.in_force.rule_ids[index])
 
-    async def load(self, settings: Settings | None = None, guard: Guard | None = None) -> InForce:
+    async def load(self, settings: Settings | None = None) -> InForce:
         """Reads everything again and puts it in force. Raises ConfigError: then nothing changed, and `error` is set.
 
         Run-time rules can be changed all the same: they go with the files as they were when they were last right.
@@ -105,8 +110,6 @@ class Rulebook:
             inputs = self._inputs
             if settings is not None:
                 inputs = replace(inputs, settings=settings)
-            if guard is not None:
-                inputs = replace(inputs, guard=guard)
             try:
                 inputs = replace(inputs, files=await _in_thread(partial(self._read_files, inputs.settings)))
                 in_force = await self._change(inputs)
@@ -116,6 +119,13 @@ class Rulebook:
             self.error = None
             return in_force
 
+    async def refresh(self) -> None:
+        """Makes the rules in force anew with the lifelines as they are now; not those of a last run, which are unknown.
+        Raises ConfigError, DatapathError."""
+        async with self._lock:
+            if self.in_force and self.in_force.generation:
+                await self._change(self._inputs)
+
     async def start_empty(self) -> None:
         """Begins without a policy of its own, for a daemon whose files are broken: what is in the kernel stays."""
         policy = make_policy(Files(), default=Action.parse(self._inputs.settings.policy.default))
@@ -123,17 +133,14 @@ class Rulebook:
         table = compile_table(policy, ids, time.time(), self._to_jiffies)
         self.in_force = InForce(policy, table, 0, time.time(), ids)
 
-    async def force(self, network: Network) -> None:
-        """Takes a prefix from the guard and the allowlist, for a ban that an administrator insists on."""
+    async def force_bans(self, networks: Collection[Network]) -> None:
+        """These prefixes, and no others, are taken from the guard and the allowlist for bans on them."""
         async with self._lock:
-            await self._change(replace(self._inputs, forced=(*self._inputs.forced, network)))
-
-    async def unforce(self, networks: Sequence[Network]) -> None:
-        """Gives prefixes back to the guard and the allowlist, when the bans on them were lifted."""
-        async with self._lock:
-            left = tuple(network for network in self._inputs.forced if network not in networks)
-            if left != self._inputs.forced:
-                await self._change(replace(self._inputs, forced=left))
+            inputs = replace(self._inputs, forced_bans=frozenset(networks))
+            if self.in_force is None:
+                self._inputs = inputs  # the first rules will be made with it
+            elif inputs.forced_bans != self._inputs.forced_bans:
+                await self._change(inputs)
 
     async def add(self, table: Table, *, keep: bool, forced: Network | None = None) -> InForce:
         """Puts a rule in force in place of the run-time rule on that prefix and direction; `keep`: over restarts too.
@@ -187,7 +194,8 @@ class Rulebook:
 
     async def _change(self, inputs: _Inputs) -> InForce:
         now = time.time()
-        inputs = replace(inputs, runtime=[t for t in inputs.runtime if t.get(_EXPIRES, now + 1) > now])
+        runtime = [table for table in inputs.runtime if table.get(_EXPIRES, now + 1) > now]
+        inputs = replace(inputs, runtime=runtime, guard=self._guard(inputs.settings))
         generation = self.in_force.generation + 1 if self.in_force else 1
         new: InForce = await _in_thread(partial(self._build, inputs, generation, now))
         self._install(new.table.words)
@@ -203,8 +211,9 @@ class Rulebook:
         return files
 
     def _build(self, inputs: _Inputs, generation: int, now: float) -> InForce:
-        guard = [(left, label) for cidr, label in inputs.guard for left in _left(cidr, inputs.forced)]
-        allowlist = [left for cidr in inputs.settings.policy.allowlist for left in _left(cidr, inputs.forced)]
+        forced = (*inputs.forced, *inputs.forced_bans)
+        guard = [(left, label) for cidr, label in inputs.guard for left in _left(cidr, forced)]
+        allowlist = [left for cidr in inputs.settings.policy.allowlist for left in _left(cidr, forced)]
         of_settings = _of_settings(inputs.settings) | {"allowlist": allowlist}
         policy = make_policy(inputs.files, runtime=inputs.runtime, guard=guard, **of_settings)
         try:

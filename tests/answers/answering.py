@@ -23,7 +23,7 @@ from trafficmond.control.view import Caller
 from trafficmond.datapath.datapath import FAILED, Accounting, Change
 from trafficmond.datapath.ledger import Sums
 from trafficmond.datapath.loader import Sizes
-from trafficmond.errors import ConfigError
+from trafficmond.errors import ConfigError, DatapathError
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows.batch import DELTA, Batch, empty
 from trafficmond.flows.names import Names
@@ -64,7 +64,7 @@ class FakeDatapath:
 class FakeDaemon:
     """What the answers ask of `daemon.Daemon`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, guard: tuple[tuple[str, str], ...]) -> None:
         (folder / "cidr.d").mkdir()
         self.settings = Settings(
             cidr_dir=folder / "cidr.d", state_dir=folder, logs=(Log(format="jsonl", path=folder / "traffic.jsonl"),)
@@ -77,9 +77,11 @@ class FakeDaemon:
         self.sinks = SinkSet(self.settings.logs)
         self.sinks.start()
         self.exports = ExportSet((), folder)
-        self.rulebook = Rulebook(self.settings, lambda _: None, lambda epoch: int(epoch * 250))
-        self.bans = BanList(FakeKernel(), lambda: None)
-        self.responder = Responder(self.settings.response, self.rulebook, self.bans, self.sinks, self.store)
+        self.rulebook = Rulebook(self.settings, lambda _: None, lambda epoch: int(epoch * 250), lambda _: guard)
+        self.kernel = FakeKernel()
+        self.bans = BanList(self.kernel, lambda: None)
+        parts = (self.rulebook, self.bans, self.sinks, self.store)
+        self.responder = Responder(self.settings.response, *parts, lambda: self.peers)
         respond: Callable[[Any], None] = self.responder.respond
         self.pipeline = Pipeline(
             self.settings, self.store, self.sinks, self.exports, self.hub, respond, time.time() - 1
@@ -110,7 +112,7 @@ class FakeDaemon:
     def missing_interfaces(self) -> list[str]:
         return ["tun9"]
 
-    def ssh_peers(self) -> set[str]:
+    def session_peers(self) -> set[str]:
         return self.peers
 
     def close(self) -> None:
@@ -123,8 +125,11 @@ class FakeKernel:
 
     def __init__(self) -> None:
         self.held: dict[Any, Any] = {}
+        self.full = False
 
     def put(self, ban: Any) -> None:
+        if self.full:
+            raise DatapathError("full")
         self.held[ban.network] = ban
 
     def remove(self, network: Any) -> bool:
@@ -164,9 +169,9 @@ class Asked:
 
 @asynccontextmanager
 async def asking(folder: Path, guard: tuple[tuple[str, str], ...] = ()) -> AsyncIterator[Asked]:
-    daemon = FakeDaemon(folder)
+    daemon = FakeDaemon(folder, guard)
     try:
-        await daemon.rulebook.load(guard=guard)
+        await daemon.rulebook.load()
         yield Asked(daemon)
     finally:
         daemon.close()

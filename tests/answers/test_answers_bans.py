@@ -56,14 +56,25 @@ def test_lifelines_are_spared_unless_forced(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path, guard=(("192.0.2.1/32", "default gateway"),)) as ask:
             ask.daemon.peers = {"198.51.100.9"}
-            for cidr, why in (("192.0.2.0/24", "default gateway"), ("198.51.100.0/24", "SSH session")):
+            for cidr, why in (("192.0.2.0/24", "default gateway"), ("198.51.100.0/24", "a session is open")):
                 name, said = await ask.refused("Ban", cidr=cidr)
                 assert (name, why in said, "--force" in said) == ("Refused", True, True)
-            await ask("Ban", cidr="192.0.2.0/24", force=True)
+            assert (await ask("Ban", cidr="192.0.2.0/24", force=True))["ban"]["forced"] is True
             explained = await ask("Explain", address="192.0.2.1")
             assert (explained["reason"], explained["action"]) == ("ban", "drop")
             await ask("Unban", cidr="192.0.2.0/24")
             assert (await ask("Explain", address="192.0.2.1"))["reason"] == "guard"
+
+    asyncio.run(run())
+
+
+def test_a_forced_ban_that_the_kernel_refuses_takes_nothing(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path, guard=(("192.0.2.1/32", "default gateway"),)) as ask:
+            ask.daemon.kernel.full = True
+            await ask.refused("Ban", cidr="192.0.2.1", force=True)
+            assert (await ask("Explain", address="192.0.2.1"))["reason"] == "guard"
+            assert ask.daemon.bans.forced() == set()
 
     asyncio.run(run())
 

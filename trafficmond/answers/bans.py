@@ -29,15 +29,25 @@ class BanAnswers(Part):
         daemon, now = self._daemon, time.time()
         cidr = prefix_of(ban.cidr)
         seconds = lasting(daemon.settings.response.ban_time if ban.ttl_s is None else ban.ttl_s)
-        if not ban.force:
-            self._spare_lifelines(cidr, "ban")
+        wanted = Ban(cidr, caller.user, ban.reason, now, now + seconds, forced=ban.force)
+        if ban.force:
+            done = await self._ban_by_force(wanted)
         else:
-            await daemon.rulebook.force(ipaddress.ip_network(cidr))
-        done = daemon.bans.add(Ban(cidr, caller.user, ban.reason, now, now + seconds))
+            self._spare_lifelines(cidr, "ban")
+            done = daemon.bans.add(wanted)
         fields = {"prefix": cidr, "by": caller.user, "expires": done.expires}
         daemon.sinks.note(messages.BANNED, f"{caller.user} banned {cidr} for {seconds:.0f} s", fields)
         await self._audit(caller, "ban", cidr, None, f"{seconds:.0f} s {ban.reason}".rstrip())
         return asdict(done)
+
+    async def _ban_by_force(self, ban: Ban) -> Ban:
+        """Takes the prefix from guard and allowlist and bans it, both or neither."""
+        rulebook, bans = self._daemon.rulebook, self._daemon.bans
+        await rulebook.force_bans({*bans.forced(), ipaddress.ip_network(ban.cidr)})
+        try:
+            return bans.add(ban)
+        finally:
+            await rulebook.force_bans(bans.forced())  # given back if the kernel refused the ban
 
     @to_the_end
     async def unban(self, cidr: str, caller: Caller) -> Sequence[Row]:
@@ -47,7 +57,7 @@ class BanAnswers(Part):
         if not lifted:
             raise NotFound(f"no ban lies within {network}", hint="see trafficctl bans")
         self._daemon.responder.lifted(str(network))
-        await self._daemon.rulebook.unforce([ipaddress.ip_network(ban.cidr) for ban in lifted])
+        await self._daemon.rulebook.force_bans(self._daemon.bans.forced())
         for ban in lifted:
             text = f"{caller.user} lifted the ban of {ban.cidr}"
             self._daemon.sinks.note(messages.UNBANNED, text, {"prefix": ban.cidr, "by": caller.user})

@@ -95,11 +95,9 @@ class Part:
                     f"{cidr} lies in {inner} of the allowlist, which a {what} does not touch",
                     hint="say --force to take it out of the allowlist until the next start",
                 )
-        for peer in self._daemon.ssh_peers():
+        for peer in self._daemon.session_peers():
             if ipaddress.ip_address(peer) in network:
-                raise Refused(
-                    f"{cidr} holds {peer}, from where an SSH session is open", hint="say --force if you mean it"
-                )
+                raise Refused(f"{cidr} holds {peer}, from where a session is open", hint="say --force if you mean it")
 
 
 def prefix_of(text: str) -> str:

@@ -35,7 +35,7 @@ def lifelines(resolv_conf: Path = RESOLV_CONF) -> list[tuple[str, str]]:
 
 
 def ssh_peers() -> set[str]:
-    """Addresses with an established connection to this host's port 22."""
+    """Addresses with an established connection to this host's port 22, logged in or not."""
     return established_peers(_SSH_PORT)
 
 

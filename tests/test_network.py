@@ -1,0 +1,88 @@
+"""What the guard is made of on a host, and what it says of what it cannot see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from trafficmond import network
+from trafficmond.config.settings import Policy, Settings
+from trafficmond.datapath.sessions import Session
+from trafficmond.errors import DatapathError
+from trafficmond.network import Network
+
+SETTINGS = Settings()
+OWN = [("192.0.2.1/32", "own address"), ("2001:db8::1/128", "default gateway")]
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the host has, for a test to change."""
+    has: dict[str, Any] = {"lifelines": OWN, "sessions": []}
+
+    def lifelines() -> Any:
+        if isinstance(has["lifelines"], Exception):
+            raise has["lifelines"]
+        return has["lifelines"]
+
+    monkeypatch.setattr(network, "lifelines", lifelines)
+    monkeypatch.setattr(network, "ssh_peers", lambda: {"198.51.100.22"})
+    monkeypatch.setattr(network.sessions, "open_sessions", lambda: has["sessions"])
+    return has
+
+
+def made() -> tuple[Network, dict[str, str]]:
+    warnings: dict[str, str] = {}
+    return Network(None, warnings), warnings  # type: ignore[arg-type]
+
+
+def test_who_is_logged_in_is_guarded_by_a_name_that_says_why(host: dict[str, Any]) -> None:
+    host["sessions"] = [
+        Session("203.0.113.9", "sshd", "active", "user"),
+        Session("2001:db8::9", "cockpit", "active", "user"),
+        Session("192.0.2.1", "sshd", "active", "user"),  # from this host itself
+    ]
+    found, warnings = made()
+    assert found.guard(SETTINGS) == sorted(
+        [*OWN, ("203.0.113.9/32", "open session (sshd)"), ("2001:db8::9/128", "open session (cockpit)")]
+    )
+    host["sessions"] = []
+    assert found.guard(SETTINGS) == OWN
+    assert not warnings
+
+
+def test_an_open_connection_alone_guards_nobody(host: dict[str, Any]) -> None:
+    """Whoever guesses passwords holds one; by hand, though, nothing is done to its end unasked."""
+    found, _ = made()
+    assert "198.51.100.22/32" not in dict(found.guard(SETTINGS))
+    host["sessions"] = [Session("203.0.113.9", "sshd", "active", "user")]
+    assert network.session_peers() == {"198.51.100.22", "203.0.113.9"}
+    assert network.logged_in() == {"203.0.113.9"}
+
+
+def test_a_host_without_logind_says_so_until_it_has_one(host: dict[str, Any]) -> None:
+    found, warnings = made()
+    host["sessions"] = None
+    assert found.guard(SETTINGS) == OWN
+    assert "logind" in warnings["sessions"]
+    assert "policy.allowlist" in warnings["sessions"]
+    host["sessions"] = []
+    found.guard(SETTINGS)
+    assert not warnings
+
+
+def test_lifelines_that_cannot_be_looked_up_are_those_known_last(host: dict[str, Any]) -> None:
+    found, warnings = made()
+    found.guard(SETTINGS)
+    host["lifelines"] = DatapathError("netlink refuses")
+    assert found.guard(SETTINGS) == OWN
+    assert "netlink refuses" in warnings["guard"]
+
+
+def test_a_guard_that_is_switched_off_guards_nobody(host: dict[str, Any]) -> None:
+    found, warnings = made()
+    host["sessions"] = None
+    assert found.guard(replace(SETTINGS, policy=Policy(guard=False))) == []
+    assert not warnings

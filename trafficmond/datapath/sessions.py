@@ -1,0 +1,102 @@
+"""Hosts that somebody is logged in from, as logind tells them, whatever daemon let them in on whatever port.
+
+An open connection proves nothing, since whoever guesses passwords holds one too; a session is what comes after
+authentication. libsystemd reads them from /run/systemd/sessions, which takes neither D-Bus nor privileges.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+MOST = 500  # sessions that are looked at, the oldest first: new ones push nobody out
+_LOGIND = Path("/run/systemd/seats")  # there while logind runs: what pam_systemd looks for too
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session with another host at its end; texts are logind's, "" where it has none."""
+
+    remote_host: str  # an address, or a name if the daemon looked one up
+    service: str  # "sshd", "cockpit": what authenticated
+    state: str  # "closing": the login has ended, only processes are left
+    kind: str  # logind's class: "user", "user-early" (root); "greeter" before authentication
+
+
+def open_sessions() -> list[Session] | None:
+    """Sessions from other hosts, at most MOST sessions looked at; None where no logind tells."""
+    if not _LOGIND.exists():
+        return None
+    try:
+        ask = _library()
+    except OSError:
+        return None
+    ids = sorted(_ids(ask), key=lambda each: (len(each), each))[:MOST]
+    return [
+        Session(
+            remote_host=_text(ask.sd_session_get_remote_host, each),
+            service=_text(ask.sd_session_get_service, each),
+            state=_text(ask.sd_session_get_state, each),
+            kind=_text(ask.sd_session_get_class, each),
+        )
+        for each in ids
+        if ask.sd_session_is_remote(each) > 0
+    ]
+
+
+def logged_in(sessions: Iterable[Session]) -> dict[str, str]:
+    """Address -> the services that let somebody in from there.
+
+    Names are left out: whoever answers for them would decide whom the guard protects.
+    """
+    found: dict[str, set[str]] = {}
+    for session in sessions:
+        address = _address(session.remote_host)
+        if address and session.kind.startswith("user") and session.state != "closing":
+            found.setdefault(address, set()).add(session.service or "unknown service")
+    return {address: ", ".join(sorted(services)) for address, services in found.items()}
+
+
+def _address(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return ""
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+@cache
+def _library() -> Any:
+    """libsystemd (sd-login(3)). Raises OSError."""
+    library: Any = ctypes.CDLL("libsystemd.so.0")
+    library.sd_get_sessions.argtypes = [ctypes.POINTER(ctypes.POINTER(ctypes.c_void_p))]
+    library.sd_session_is_remote.argtypes = [ctypes.c_char_p]
+    for name in ("remote_host", "service", "state", "class"):
+        getattr(library, f"sd_session_get_{name}").argtypes = [ctypes.c_char_p, ctypes.POINTER(ctypes.c_void_p)]
+    library.free = ctypes.CDLL(None).free
+    library.free.argtypes = [ctypes.c_void_p]
+    library.free.restype = None
+    return library
+
+
+def _ids(ask: Any) -> Iterator[bytes]:
+    array = ctypes.POINTER(ctypes.c_void_p)()
+    for at in range(ask.sd_get_sessions(ctypes.byref(array))):  # below 0: an error
+        yield ctypes.string_at(array[at])
+        ask.free(array[at])
+    ask.free(ctypes.cast(array, ctypes.c_void_p))
+
+
+def _text(ask: Callable[..., int], session: bytes) -> str:
+    found = ctypes.c_void_p()
+    if ask(session, ctypes.byref(found)) < 0 or not found.value:  # none, or the session ended just now
+        return ""
+    try:
+        return ctypes.string_at(found.value).decode(errors="replace")
+    finally:
+        _library().free(found)
