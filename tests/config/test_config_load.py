@@ -133,12 +133,30 @@ def test_every_mistake_comes_with_its_line(tmp_path: Path) -> None:
         ('[flows]\ninterval = "30s"', ":1:", "flows.idle_timeout: is too short"),
         ('[response]\nban_time = "30d"', ":1:", "response.max_ban_time: is shorter"),
         ("[[list]]\nlabel = 'x'", ":1:", "list[0].path: is missing"),
+        (
+            'egress = false\n[policy]\ndefault = "drop"\nestablished = true',
+            ":4:",
+            "policy.established: needs egress = true",
+        ),
+        ('egress = false\n[policy]\ndefault = "drop"', ":2:", "policy.established: needs egress = true"),
     ],
 )
 def test_a_mistake_says_where_and_what(tmp_path: Path, text: str, where: str, what: str) -> None:
     (found,) = mistakes_of(write(tmp_path, text))
     assert found.startswith(where)
     assert what in found
+
+
+@pytest.mark.parametrize("text", ['[policy]\ndefault = "drop"\nestablished = false', "policy.established = true"])
+def test_without_egress_there_is_nothing_established_to_be_missed(tmp_path: Path, text: str) -> None:
+    assert load_settings(write(tmp_path, f"egress = false\n{text}")).egress is False
+
+
+def test_what_only_the_flags_make_wrong_is_a_mistake_too(tmp_path: Path) -> None:
+    path = write(tmp_path, "egress = false")
+    assert load_settings(path).policy.established
+    with pytest.raises(ConfigError, match=r"the command line: policy\.established: needs egress = true"):
+        load_settings(path, Flags(drop_packets=True))
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -147,7 +147,10 @@ def _with_flags(settings: Settings, flags: Flags) -> Settings:
     if flags.drop_packets:
         changes["policy"] = replace(settings.policy, default="drop")
     changes["logs"] = tuple(_logs_with_flags(settings.logs, flags))
-    return replace(settings, **changes)
+    settings = replace(settings, **changes)
+    if wrong := [Mistake("the command line", f"{key}: {what}") for key, what in settings.mistakes()]:
+        raise ConfigError(wrong, hint="change the flags, or the file that they override")
+    return settings
 
 
 _FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".json": "json", ".csv": "csv", ".log": "console", ".txt": "console"}

@@ -81,7 +81,8 @@ class Policy:
     )
     guard: bool = setting(
         True,
-        help="Never drop this host's own lifelines: its addresses, gateways, resolvers, DHCP, neighbour discovery.",
+        help="Never drop this host's own lifelines: its addresses, gateways, resolvers, DHCP, neighbour discovery, and "
+        "hosts that somebody is logged in from when rules change.",
     )
     drop_malformed: bool = setting(
         False, help="Drop packets whose headers cannot be read. They are counted by reason either way."
@@ -330,6 +331,9 @@ class Settings:
         """What does not hold between these settings."""
         if not self.interfaces:
             yield "interfaces", f'is empty; name an interface, or use ["{DEFAULT_ROUTE}"]'
+        if self.policy.default == "drop" and self.policy.established and not self.egress:
+            what = "needs egress = true to know what this host opened; or set it to false, and replies are dropped too"
+            yield "policy.established", what
         targets: set[Path | None] = set()
         for i, log in enumerate(self.logs):
             if log.format != "journal" and log.path in targets:
