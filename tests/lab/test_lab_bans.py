@@ -182,6 +182,23 @@ def test_lifelines_are_taken_only_by_force(wire: Wire, what: str) -> None:
         take(gateway, force=False)
 
 
+def test_force_lasts_as_long_as_its_ban_over_restarts_and_reboots_too(wire: Wire) -> None:
+    daemon, gateway = wire.daemon, wire.link.outside_ip
+    at = wire.ask("Ban", cidr=gateway, ttl_s=15.0, force=True)["ban"]["expires"]
+    wire.ask("Ban", cidr=GOOD, ttl_s=3600.0, force=True)
+    for end in (daemon.stop, daemon.kill, lambda: (daemon.stop(), remove_pins(daemon.pins))):
+        end()
+        daemon.start()
+        assert wire.passes(GOOD, gateway, "198.51.100.8") == [False, False, True]
+    assert {ban["cidr"] for ban in wire.ask("Bans")["bans"] if ban["forced"]} == {f"{GOOD}/32", f"{gateway}/32"}
+    assert wire.ends(gateway, at) == pytest.approx(at, abs=0.3)
+    deadline = time.monotonic() + 10  # ended bans are tidied up every few seconds
+    while wire.ask("Explain", address=gateway)["reason"] != "guard":
+        assert time.monotonic() < deadline, "the guard did not get back what the ban had taken"
+        time.sleep(0.2)
+    assert wire.ask("Explain", address=GOOD)["reason"] == "ban"
+
+
 def test_a_full_table_is_a_clear_error_and_nothing_else(wire: Wire) -> None:
     daemon = wire.daemon
     wire.ask("Ban", cidr=BAD, ttl_s=3600.0)
