@@ -213,6 +213,8 @@ def test_watch_threats(ctl: Ctl, running: Running) -> None:
 def test_top_prints_samples_without_a_terminal(ctl: Ctl) -> None:
     done = ctl("top", "--interval", "10ms", "--count", "2")
     assert done.stdout.count("trafficmon  ") == 2
+    assert "> " not in done.stdout  # nothing is selected where nobody can select
+    assert all(line == line.rstrip() for line in done.stdout.splitlines())
     assert "1 k/s" in done.stdout  # a rate, from two samples
     rows = [json.loads(line) for line in ctl("top", "--interval", "10ms", "-o", "jsonl").stdout.splitlines()]
     assert [row["flow_count"] for row in rows] == [4_096]

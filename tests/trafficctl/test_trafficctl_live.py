@@ -88,6 +88,29 @@ def test_the_selection_stays_within_a_list_that_shrinks() -> None:
     assert (state.selected, state.addresses()) == (0, [])
 
 
+def test_what_was_chosen_stays_chosen_wherever_it_goes() -> None:
+    state = live(flows=5)
+    assert state.answer is not None
+    flows = state.answer["flows"]
+    state.move(2)
+    wanted = state.addresses()
+    state.update({**state.answer, "flows": [flows[2], flows[4], flows[0]]})
+    assert (state.selected, state.addresses()) == (0, wanted)
+    state.update({**state.answer, "flows": [flows[4], flows[0], flows[1], flows[2]]})
+    assert (state.selected, state.addresses()) == (3, wanted)
+    state.update({**state.answer, "flows": [flows[4], flows[1]]})  # it ended: another has its place
+    assert state.selected == 1
+    state.update({**state.answer, "flows": [flows[1], flows[4]]})
+    assert state.selected == 0  # and is followed now
+
+
+def test_who_has_not_chosen_looks_at_the_first() -> None:
+    state = live(flows=3)
+    assert state.answer is not None
+    state.update({**state.answer, "flows": state.answer["flows"][::-1]})
+    assert state.selected == 0
+
+
 # ---- drawing ----
 
 
@@ -120,6 +143,18 @@ def test_no_size_or_content_spills(width: int, height: int, flows: int, threats:
     assert all(table.cells(line) <= width for line in lines)
     if state.rows() and width >= 60 and height >= 20:
         assert sum(line.startswith("> ") for line in lines) == 1  # the selected row is always in sight
+
+
+def test_actions_are_coloured_but_in_the_selected_row() -> None:
+    state = live(flows=2)
+    assert state.answer is not None
+    for flow in state.answer["flows"]:
+        flow["action"] = "drop"
+    lines = screen.draw(state, 120, 40, Style(True))
+    (chosen,) = (line for line in lines if "> " in line)
+    assert chosen.startswith("\x1b[7m> ")
+    assert chosen.count("\x1b") == 2
+    assert sum("\x1b[31mdrop" in line for line in lines) == 1
 
 
 def test_much_content_fills_the_screen() -> None:
@@ -191,6 +226,12 @@ def test_banning_asks_whom(pressed: Keys) -> None:
     assert press(pressed, "b", "x").message == "nobody was banned"
     assert press(pressed, "b", "9").message == "nobody was banned"
     assert pressed.bans == ["203.0.113.5"]  # type: ignore[attr-defined]
+
+
+def test_the_screen_stands_still_while_a_ban_is_asked_for(pressed: Keys) -> None:
+    assert press(pressed, "b").still
+    assert not press(pressed, "x").still
+    assert press(pressed, "p").still
 
 
 def test_banning_nothing() -> None:

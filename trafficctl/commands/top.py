@@ -76,5 +76,5 @@ def _samples(args: Namespace, live: Live, client: Client) -> Iterator[dict[str, 
 def _show(live: Live, output: Output) -> None:
     from trafficctl.live.screen import draw
 
-    lines = draw(live, output.width or _PLAIN_WIDTH, _PLAIN_HEIGHT, output.style)
+    lines = draw(live, output.width or _PLAIN_WIDTH, _PLAIN_HEIGHT, output.style, cursor=False)
     output.line("\n".join(lines[:-1]).rstrip())

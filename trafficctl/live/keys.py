@@ -16,7 +16,6 @@ class Keys:
     def __init__(self, live: Live, ban: Callable[[str], str]) -> None:
         self._live = live
         self._ban = ban
-        self._choices: list[str] = []
         self.helping = False
         self.stale = False  # what was asked of the daemon has changed: ask again now
 
@@ -26,7 +25,7 @@ class Keys:
         live.message = ""
         if self.helping:
             self.helping = False
-        elif self._choices:
+        elif live.choices:
             self._choose(key)
         elif live.prompt:
             self._type(key)
@@ -57,20 +56,21 @@ class Keys:
             self.helping = True
 
     def _ask_whom(self) -> None:
-        self._choices = self._live.addresses()
-        if not self._choices:
-            self._live.message = "nothing is selected"
+        live = self._live
+        live.choices = live.addresses()
+        if not live.choices:
+            live.message = "nothing is selected"
             return
-        listed = "  ".join(f"[{index}] {address}" for index, address in enumerate(self._choices, 1))
-        self._live.prompt = f"ban {listed}  (any other key: nobody) "
+        listed = "  ".join(f"[{index}] {address}" for index, address in enumerate(live.choices, 1))
+        live.prompt = f"ban {listed}  (any other key: nobody) "
 
     def _choose(self, key: str) -> None:
-        choices, self._choices = self._choices, []
-        self._live.prompt = ""
+        live = self._live
+        choices, live.choices, live.prompt = live.choices, [], ""
         if key.isdigit() and 1 <= int(key) <= len(choices):
-            self._live.message = self._ban(choices[int(key) - 1])
+            live.message = self._ban(choices[int(key) - 1])
         else:
-            self._live.message = "nobody was banned"
+            live.message = "nobody was banned"
 
     def _type(self, key: str) -> None:
         live = self._live

@@ -48,6 +48,8 @@ class Live:
     paused: bool = False
     focus: str = "flows"
     selected: int = 0
+    chosen: tuple[Any, ...] | None = None  # what the person moved to, which stays selected wherever it goes
+    choices: list[str] = field(default_factory=list)  # whom to ban, while that is asked: the screen stands still
     prompt: str = ""  # a question being answered on the last line
     typed: str = ""
     message: str = ""  # what came of the last key
@@ -65,24 +67,35 @@ class Live:
         present = {row["name"] for row in answer["interfaces"]}
         self.meters = {name: meter for name, meter in self.meters.items() if name in present}
         self.answer = answer
-        self.move(0)
+        names = [_name(row) for row in self.rows()]
+        if self.chosen in names:
+            self.selected = names.index(self.chosen)
+        else:
+            self.move(0)
 
     def rows(self) -> list[dict[str, Any]]:
         """Of the list that has the focus."""
         return list(self.answer[self.focus]) if self.answer else []
 
     def move(self, by: int) -> None:
-        """Select another row, within the list."""
-        self.selected = max(0, min(self.selected + by, len(self.rows()) - 1))
+        """Select another row, within the list; at the first, whichever is the first."""
+        rows = self.rows()
+        self.selected = max(0, min(self.selected + by, len(rows) - 1))
+        self.chosen = _name(rows[self.selected]) if self.selected else None
 
     def next_list(self) -> None:
         """Give the focus to the next list."""
         self.focus = LISTS[(LISTS.index(self.focus) + 1) % len(LISTS)]
-        self.selected = 0
+        self.selected, self.chosen = 0, None
 
     def next_sort(self) -> None:
         """Sort by the next measure."""
         self.sort = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
+
+    @property
+    def still(self) -> bool:
+        """Shall the screen keep what it shows?"""
+        return self.paused or bool(self.choices)
 
     def addresses(self) -> list[str]:
         """Those of the selected row, whom a ban could mean; the likelier one first."""
@@ -92,3 +105,9 @@ class Live:
         row = rows[self.selected]
         ends = (row.get("address"), row.get("src_ip"), row.get("dst_ip"))
         return [address for address in ends if address]
+
+
+def _name(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What a row is about: a threat, a host, a flow."""
+    keys = ("id", "address", "src_ip", "src_port", "dst_ip", "dst_port", "protocol", "interface")
+    return tuple(row.get(key) for key in keys)

@@ -7,7 +7,7 @@ from typing import Any
 
 from trafficctl.live.model import Live, Meter
 from trafficctl.render import columns, table, units
-from trafficctl.render.style import Style
+from trafficctl.render.style import Style, bare
 from trafficctl.render.table import Column
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -56,8 +56,11 @@ HELP = (
 )
 
 
-def draw(live: Live, width: int, height: int, style: Style, *, unicode: bool = True) -> list[str]:
-    """`height` lines (one, if there is nothing to show), none wider than `width` cells; the last is for talking."""
+def draw(live: Live, width: int, height: int, style: Style, *, unicode: bool = True, cursor: bool = True) -> list[str]:
+    """`height` lines (one, if there is nothing to show), none wider than `width` cells; the last is for talking.
+
+    `unicode`: what bars are drawn with; `cursor`: show what is selected.
+    """
     if width < _LEAST_WIDTH or height < _LEAST_HEIGHT:
         return [table.clip(f"{width}x{height} is too small; {_LEAST_WIDTH}x{_LEAST_HEIGHT} will do", width)]
     if live.answer is None:
@@ -67,7 +70,7 @@ def draw(live: Live, width: int, height: int, style: Style, *, unicode: bool = T
     room = height - 2  # without the heading and the last line
     top += meters[: max(2, room // 4)]
     room -= len(top) - 1
-    lines = [*top, *_lists(live, width, room, style)]
+    lines = [*top, *_lists(live, width, room, style, cursor)]
     lines += [""] * (height - 1 - len(lines))
     return [*lines, _last_line(live, width, style)]
 
@@ -98,9 +101,9 @@ def _heading(live: Live, width: int, style: Style) -> str:
 
 
 def _meters(live: Live, width: int, style: Style, unicode: bool) -> list[str]:
-    spark = max(8, min(60, width - 60))
+    spark = max(8, min(60, width - 62))
     rows = [_meter_row(meter, spark, unicode) for meter in live.meters.values()]
-    return table.lines(rows, _METERS, width, style, note=False)
+    return [f"  {line}" for line in table.lines(rows, _METERS, width - 2, style, note=False)]
 
 
 def _meter_row(meter: Meter, spark: int, unicode: bool) -> dict[str, Any]:
@@ -114,7 +117,7 @@ def _meter_row(meter: Meter, spark: int, unicode: bool) -> dict[str, Any]:
     }
 
 
-def _lists(live: Live, width: int, room: int, style: Style) -> list[str]:
+def _lists(live: Live, width: int, room: int, style: Style, cursor: bool) -> list[str]:
     """Flows, hosts and open threats, the room shared between them; the one with the focus is never crowded out."""
     assert live.answer is not None
     threats, flows, hosts = (live.answer[name] for name in ("threats", "flows", "hosts"))
@@ -122,7 +125,8 @@ def _lists(live: Live, width: int, room: int, style: Style) -> list[str]:
     out: list[str] = []
     for name, rows, shown in (("threats", threats, _THREATS), ("flows", flows, _FLOWS), ("hosts", hosts, _HOSTS)):
         if shares[name]:
-            out += ["", *_list(live, name, rows, shown, width, shares[name] - 1, style)]
+            selected = live.selected if cursor and name == live.focus else None
+            out += ["", *_list(name, rows, shown, selected, width, shares[name] - 1, style)]
     return out[:room]
 
 
@@ -142,20 +146,24 @@ def _shares(room: int, counts: dict[str, int], focus: str) -> dict[str, int]:
 
 
 def _list(
-    live: Live, name: str, rows: list[dict[str, Any]], shown: Sequence[Column], width: int, room: int, style: Style
+    name: str,
+    rows: list[dict[str, Any]],
+    shown: Sequence[Column],
+    selected: int | None,
+    width: int,
+    room: int,
+    style: Style,
 ) -> list[str]:
     count = max(0, room - 1)
-    focused = name == live.focus
-    first = max(0, live.selected - count + 1) if focused else 0
+    first = max(0, (selected or 0) - count + 1)
     visible = rows[first : first + count]
-    plain = Style(False) if focused else style
-    lines = table.lines(visible, shown, width - 2, plain, note=False)
     if not visible:
         return [style.title(f"  {name}"), style.dim("  none")][:room]
-    out = [style.title(f"  {lines[0]}") if focused else f"  {lines[0]}"]  # the table has painted its heading otherwise
-    for index, line in enumerate(lines[1:]):
-        chosen = focused and first + index == live.selected
-        out.append(style.paint(table.pad(f"> {line}", width), "reverse") if chosen else f"  {line}")
+    heading, *lines = table.lines(visible, shown, width - 2, style, note=False)
+    out = [f"  {heading}"]
+    for index, line in enumerate(lines, first):
+        chosen = style.paint(table.pad(f"> {bare(line)}", width), "reverse")
+        out.append(chosen if index == selected else f"  {line}")
     return out
 
 

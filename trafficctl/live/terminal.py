@@ -85,14 +85,14 @@ def _run(window: curses.window, feed: Feed, live: Live, interval_s: float) -> No
     pressed, due = Keys(live, feed.ban), 0.0
     while True:
         now = time.monotonic()
-        if (now >= due and not live.paused) or pressed.stale:
+        if (now >= due and not live.still) or pressed.stale:
             feed.ask(live)
             pressed.stale = False
             due = now + (interval_s if live.answer else max(interval_s, _RETRY_S))
         height, width = window.getmaxyx()
         shown = help_screen(width, style) if pressed.helping else draw(live, width, height, style, unicode=unicode)
         _paint(window, shown)
-        window.timeout(max(10, int(1000 * (due - time.monotonic()))) if not live.paused else -1)
+        window.timeout(max(10, int(1000 * (due - time.monotonic()))) if not live.still else -1)
         key = _key(window)
         if key and not pressed.press(key):
             return

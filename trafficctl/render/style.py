@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import TextIO
 
+_PAINT = re.compile(r"\x1b\[\d+m")
 _CODES = {
     "bold": "1",
     "dim": "2",
@@ -49,6 +51,11 @@ class Style:
     def dim(self, text: str) -> str:
         """What matters less."""
         return self.paint(text, "dim")
+
+
+def bare(text: str) -> str:
+    """`text` without colours."""
+    return _PAINT.sub("", text)
 
 
 def wanted(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
