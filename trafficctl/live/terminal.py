@@ -13,6 +13,7 @@ from trafficctl.live import keys
 from trafficctl.live.keys import Keys
 from trafficctl.live.model import Live
 from trafficctl.live.screen import draw, help_screen
+from trafficctl.render import units
 from trafficctl.render.style import Style
 from trafficmond.control.client import Client
 from trafficmond.errors import ControlError
@@ -58,7 +59,7 @@ class Feed:
         try:
             client = self._client = self._client or Client(self._socket)
             ban = client.call("Ban", cidr=address, reason="from trafficctl top")["ban"]
-            return f"banned {ban['cidr']}; trafficctl unban {ban['cidr']} lifts it"
+            return f"banned {ban['cidr']} until {units.when(ban['expires'])}"
         except ControlError as error:
             return str(error).replace("\n", "; ")
 
