@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from trafficmond.errors import ConfigError, StoreError
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.names import Names
+from trafficmond.store import reader as reader_module
 from trafficmond.store.query import Filter, question
 from trafficmond.store.reader import Reader
 from trafficmond.store.schema import FLOW_COLUMNS
@@ -121,6 +124,39 @@ def test_times_that_are_no_times(since: float) -> None:
 def test_pages_hold_so_many_rows(filled: Store) -> None:
     with Reader(filled.path) as reader:
         assert [len(page) for page in reader.pages(question(Filter()), page_rows=3)] == [3, 1]
+
+
+def test_who_takes_a_large_answer_slowly_holds_neither_a_transaction_nor_memory(
+    path: Path, store: Store, names: Names, make_reports: Make
+) -> None:
+    for _ in range(50):
+        store.put(make_reports(1000), names)
+    assert store.flush(20)
+    with Reader(path) as reader:
+        tracemalloc.start()
+        pages = reader.pages(question(Filter(limit=50_000)))
+        count = len(next(pages))
+        store.put(make_reports(100), names)
+        assert store.flush(5)
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0), "nobody is in the way"
+        count += sum(map(len, pages))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert count == 50_000
+    assert peak < 8 << 20, "what would be 60 MiB of rows"
+    assert not list(path.parent.glob("tmp*"))
+
+
+def test_an_answer_that_cannot_be_kept_is_a_clear_error(
+    filled: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(reader_module, "_KEPT_BYTES", 10)
+    with Reader(filled.path) as reader:
+        assert len(next(reader.pages(question(Filter())))) == 4
+        reader._path = tmp_path / "gone" / "flows.db"
+        with pytest.raises(StoreError, match="cannot be kept"):
+            next(reader.pages(question(Filter())))
 
 
 def test_an_endless_question_is_ended(filled: Store) -> None:

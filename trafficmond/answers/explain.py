@@ -64,7 +64,7 @@ class ExplainAnswers(ThreatAnswers):
             "decisions": rows,
             **sums,
             "flows": flows,
-            "threats": [row for row in await self._stored_threats(None) if host in (row["src_ip"], row["dst_ip"])][:20],
+            "threats": await self._stored_threats([f"{literal(host)} IN (src_ip, dst_ip)"], 20),
             "advice": _advice(rows[0], host),
         }
 

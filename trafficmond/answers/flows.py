@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 from trafficmond.answers.part import Part
@@ -10,7 +12,8 @@ from trafficmond.answers.rates import top_flows, top_hosts
 from trafficmond.answers.status import interface_rows
 from trafficmond.answers.threats import threat_row
 from trafficmond.control.view import FlowAnswer, FlowQuery, Row, TopQuery
-from trafficmond.store.query import Filter, question
+from trafficmond.store.query import Filter, Question, question
+from trafficmond.store.reader import Reader
 
 
 class FlowAnswers(Part):
@@ -20,12 +23,22 @@ class FlowAnswers(Part):
         """Ask flows.db, the latest flows included."""
         asked = question(Filter(**asdict(query)))
         await self._store_latest()
+        return FlowAnswer(asked.sql, asked.columns, self._pages(asked))
 
-        async def pages() -> AsyncIterator[Sequence[Row]]:
-            for page in await self._read(lambda reader: list(reader.pages(asked))):
-                yield page
-
-        return FlowAnswer(asked.sql, asked.columns, pages())
+    async def _pages(self, asked: Question) -> AsyncIterator[Sequence[Row]]:
+        """The answer page by page, each taken in a thread of its own, so that what comes last there is the close."""
+        loop = asyncio.get_running_loop()
+        thread = ThreadPoolExecutor(1, "answer")
+        try:
+            reader = await loop.run_in_executor(thread, Reader, self._daemon.store.path)
+            pages = reader.pages(asked)
+            try:
+                while page := await loop.run_in_executor(thread, next, pages, None):
+                    yield page
+            finally:
+                thread.submit(pages.close).add_done_callback(lambda _: reader.close())
+        finally:
+            thread.shutdown(wait=False)
 
     async def top(self, query: TopQuery) -> Row:
         """The moment's interfaces, flows, hosts and open threats."""

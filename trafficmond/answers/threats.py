@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from trafficmond.answers.part import Part, prefix_of
@@ -13,12 +14,14 @@ from trafficmond.datapath.bans import Network
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Severity, Threat
 from trafficmond.store.query import Filter, question
+from trafficmond.store.reader import Reader
 from trafficmond.store.sql import literal
 
 _THREAT_COLUMNS = (
     *("id", "detector", "severity", "technique", "src_ip", "dst_ip", "first_seen", "last_seen", "count", "summary"),
     *("state", "evidence"),
 )
+_COLUMNS_SQL = ", ".join(f'"{name}"' for name in _THREAT_COLUMNS)
 
 
 class ThreatAnswers(Part):
@@ -28,31 +31,39 @@ class ThreatAnswers(Part):
         """`ThreatEntry` rows, latest first."""
         network = ipaddress.ip_network(prefix_of(query.host)) if query.host else None
         least = _severity(query.min_severity)
-        rows = await self._stored_threats(query.since)
-        chosen = []
-        for row in rows:
-            if query.detector and row["detector"] != query.detector:
-                continue
-            if Severity[row["severity"].upper()] < least or (query.open_only and row["state"] == "closed"):
-                continue
-            if network is not None and not _touches(row, network):
-                continue
-            chosen.append(row)
-        return chosen[: query.limit]
 
-    async def _stored_threats(self, since: float | None) -> list[Row]:
+        def wanted(row: Row) -> bool:
+            if Severity[row["severity"].upper()] < least or (query.open_only and row["state"] == "closed"):
+                return False
+            return network is None or _touches(row, network)
+
+        conditions = [] if query.since is None else [f"last_seen >= {literal(query.since)}"]
+        if query.detector:
+            conditions.append(f"detector = {literal(query.detector)}")
+        return await self._stored_threats(conditions, query.limit, wanted)
+
+    async def _stored_threats(
+        self, conditions: Sequence[str], limit: int, wanted: Callable[[Row], bool] = lambda _: True
+    ) -> list[Row]:
+        """The latest threats that meet the conditions (SQL) and are wanted; open ones as they are now."""
         await self._settled()
-        where = f"WHERE last_seen >= {literal(since)}" if since is not None else ""
-        rows = await self._rows(_THREAT_COLUMNS, f"FROM threats {where} ORDER BY last_seen DESC LIMIT 10000")
-        live = {threat.id: threat for threat in self._daemon.pipeline.engine.threats()}
-        return [threat_row(live[row["id"]], row["state"]) if row["id"] in live else _parsed(row) for row in rows]
+        live = {threat.id: threat_row(threat, "") for threat in self._daemon.pipeline.engine.threats()}
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        sql = f"SELECT {_COLUMNS_SQL} FROM threats {where} ORDER BY last_seen DESC"
+
+        def read(reader: Reader) -> list[Row]:
+            rows = (dict(zip(_THREAT_COLUMNS, values, strict=True)) for values in reader.each(sql))
+            rows = ({**row, **live[row["id"]], "state": row["state"]} if row["id"] in live else row for row in rows)
+            return [_parsed(row) for row in itertools.islice(filter(wanted, rows), limit)]
+
+        return await self._read(read)
 
     async def threat(self, ident: str) -> Row:
         """A threat, the flows behind it and what was done about it."""
-        found = [row for row in await self._stored_threats(None) if row["id"].startswith(ident)]
+        found = await self._stored_threats([f"substr(id, 1, {len(ident)}) = {literal(ident)}"], 6)
         if not found:
             raise NotFound(f"there is no threat {ident}", hint="see trafficctl threats")
-        if len({row["id"] for row in found}) > 1:
+        if len(found) > 1:
             ids = ", ".join(row["id"] for row in found[:5])
             raise NotFound(f"{ident} begins the ids of several threats: {ids}", hint="write more of the id")
         threat = found[0]
@@ -88,8 +99,8 @@ def threat_row(threat: Threat, state: str) -> Row:
 
 
 def _parsed(row: Row) -> Row:
-
-    return {**row, "evidence": json.loads(row["evidence"])}
+    evidence = row["evidence"]
+    return {**row, "evidence": json.loads(evidence) if isinstance(evidence, str) else evidence}
 
 
 def _touches(row: Row, network: Network) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import marshal
 import sqlite3
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +20,7 @@ Row = dict[str, Any]
 
 _STEPS = 10_000  # of SQLite's machine between two looks at the clock
 _CACHE_KIB = 4096
+_KEPT_BYTES = 4 << 20  # of an answer in memory
 
 
 class Reader:
@@ -45,21 +49,36 @@ class Reader:
         """Let go of the file."""
         self._connection.close()
 
-    def pages(self, asked: Question, page_rows: int = 1000, timeout_s: float = 30.0) -> Iterator[Sequence[Row]]:
+    def pages(
+        self, asked: Question, page_rows: int = 1000, timeout_s: float = 30.0
+    ) -> Generator[list[Row], None, None]:
         """The answer, `page_rows` dicts at a time. Raises StoreError if it takes longer than `timeout_s`.
 
-        The whole answer is fetched before the first page, so that a slow client holds no transaction open.
+        All of it is read before the first page, into a file where it is large: whoever takes the pages slowly holds
+        no transaction open, and no memory.
         """
-        rows = self.rows(asked.sql, (), timeout_s)
-        for at in range(0, len(rows), page_rows):
-            yield [dict(zip(asked.columns, row, strict=True)) for row in rows[at : at + page_rows]]
+        with tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=str(self._path.parent)) as spool:
+            rows, sizes = self.each(asked.sql, timeout_s=timeout_s), []
+            try:
+                while page := list(itertools.islice(rows, page_rows)):
+                    sizes.append(spool.write(marshal.dumps(page)))
+                spool.seek(0)
+            except OSError as error:
+                hint = "ask for less, or make room"
+                raise StoreError(f"{self._path.parent}: the answer cannot be kept: {error}", hint=hint) from error
+            for size in sizes:
+                yield [dict(zip(asked.columns, row, strict=True)) for row in marshal.loads(spool.read(size))]
 
     def rows(self, sql: str, parameters: Sequence[Any] = (), timeout_s: float = 30.0) -> list[tuple[Any, ...]]:
         """The rows of any SELECT. Raises StoreError for bad SQL, or if it takes longer than `timeout_s`."""
+        return list(self.each(sql, parameters, timeout_s))
+
+    def each(self, sql: str, parameters: Sequence[Any] = (), timeout_s: float = 30.0) -> Iterator[tuple[Any, ...]]:
+        """The rows of any SELECT, as they are read. Raises as `rows`; one at a time."""
         deadline = time.monotonic() + timeout_s
         self._connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
         try:
-            return self._connection.execute(sql, parameters).fetchall()
+            yield from self._connection.execute(sql, parameters)
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
                 raise StoreError(
