@@ -51,6 +51,19 @@ _INSERTS = st.one_of(
 
 
 @pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("before", [b"\t", b" ", b"\r\n", b"\xef\xbb\xbf"])
+def test_what_stands_before_the_beginning(name: str, before: bytes, data: Path, reading: Reading) -> None:
+    """Either the file is of no format then, or it is read."""
+    content = (data / name).read_bytes()[:6000]
+    whole = reading(content)[1].records
+    try:
+        _, intake = reading(before + content)
+    except InputError:
+        return
+    assert intake.records >= whole - 1
+
+
+@pytest.mark.parametrize("name", FILES)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wounds=st.lists(st.tuples(st.integers(0, 1 << 20), _INSERTS, st.integers(0, 12)), min_size=1, max_size=8))
 def test_wounds_anywhere(name: str, wounds: list[tuple[int, bytes, int]], data: Path, reading: Reading) -> None:

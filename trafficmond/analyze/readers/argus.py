@@ -32,7 +32,7 @@ _UNANSWERED = frozenset(("INT", "REQ", "URP", "URH", "URN", "TXD", "ECO"))
 
 def matches(head: bytes) -> bool:
     """Whether a file that begins so is a binetflow."""
-    return set(head.split(b"\n")[0].decode("utf-8", "replace").strip().split(",")) >= _NEEDED
+    return set(_values(head.split(b"\n")[0])) >= _NEEDED
 
 
 def read(source: Source, intake: Intake) -> Iterator[Batch]:
@@ -40,8 +40,8 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
     records = Records()
     names: list[str] = []
     for number, line in source.lines():
-        values = line.decode("utf-8", "replace").split(",")
-        if values[0] == "StartTime":
+        values = _values(line)
+        if set(values) >= _NEEDED:
             names = values
             continue
         if len(values) < len(names):
@@ -60,6 +60,10 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
         if records.full:
             yield counted_records(records.take(), intake)
     yield counted_records(records.take(), intake)
+
+
+def _values(line: bytes) -> list[str]:
+    return line.decode("utf-8", "replace").strip().split(",")
 
 
 def _add(fields: Mapping[str, str], records: Records) -> None:
