@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from trafficmond.config.target import Target
@@ -16,7 +16,7 @@ from trafficmond.errors import ConfigError, Mistake, StoreError
 from trafficmond.export.clickhouse_http import Server, ServerError, literal
 from trafficmond.model import Action
 from trafficmond.protocols import protocol_number
-from trafficmond.store.query import Filter, question
+from trafficmond.store.query import Filter, Question, ordered, question
 from trafficmond.store.schema import FLOW_COLUMNS
 
 SENSOR = "sensor"  # the column that a fleet has and a host's own flows.db has not
@@ -34,15 +34,7 @@ _V4_MAPPED = bytes(10) + b"\xff\xff"
 _MAPPED_NET = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
-@dataclass(frozen=True, slots=True)
-class FleetQuestion:
-    """The SQL of a filter, and the names of the columns it answers with."""
-
-    sql: str
-    columns: tuple[str, ...]
-
-
-def fleet_question(wanted: Filter) -> FleetQuestion:
+def fleet_question(wanted: Filter) -> Question:
     """The question a filter asks of a fleet: as of one host, and `sensor` besides, to be shown, grouped and sorted by.
 
     Raises ConfigError with every part of it that makes no sense.
@@ -50,13 +42,10 @@ def fleet_question(wanted: Filter) -> FleetQuestion:
     question(replace(wanted, group_by=tuple(name for name in wanted.group_by if name != SENSOR), sort=None))
     groups = tuple(dict.fromkeys(map(_column, wanted.group_by)))
     columns = (*groups, *_TOTALS) if groups else (SENSOR, *FLOW_COLUMNS)
-    sort = wanted.sort or ("bytes" if groups else "last_seen")
-    name = sort.removeprefix("-")
-    column = name if name in columns else _column(name)
-    if column not in columns:
-        what = f"{name!r} is no column of the answer; use {', '.join(columns)}"
-        raise ConfigError([Mistake("sort", what)])
-    order = _TOTALS.get(column, column) if groups else column
+    mistakes: list[Mistake] = []
+    order = ordered(wanted.sort, columns, _TOTALS if groups else {}, mistakes)
+    if mistakes:
+        raise ConfigError(mistakes)
 
     chosen = [*groups, *_TOTALS.values()] if groups else columns
     lines = [f"SELECT {', '.join(chosen)}", "FROM flows FINAL" if groups else "FROM flows"]
@@ -65,14 +54,14 @@ def fleet_question(wanted: Filter) -> FleetQuestion:
         lines.append("WHERE " + "\n  AND ".join(conditions))
     if groups:
         lines.append(f"GROUP BY {', '.join(groups)}")
-    lines.append(f"ORDER BY {order} {'ASC' if sort.startswith('-') else 'DESC'}")
+    lines.append(f"ORDER BY {order}")
     if not groups:
         lines.append("LIMIT 1 BY batch, row")
     lines.append(f"LIMIT {wanted.limit}")
-    return FleetQuestion("\n".join(lines), columns)
+    return Question("\n".join(lines), columns)
 
 
-def fleet_flows(target: Target, asked: FleetQuestion, password: str = "") -> Iterator[dict[str, Any]]:
+def fleet_flows(target: Target, asked: Question, password: str = "") -> Iterator[dict[str, Any]]:
     """The rows that answer. Raises StoreError if the server cannot be reached or refuses."""
     server = Server(target, password)
     try:

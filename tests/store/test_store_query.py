@@ -34,7 +34,8 @@ def filled(store: Store, names: Names, make_reports: Make) -> Store:
     batch["verdict"] = 1 << 28, 0, 2 << 28 | 2 << 24 | 6, 1 << 28
     batch["ifindex"] = 2, 3, 2, 2
     batch["last"] = NOW, NOW - 100, NOW - 200, NOW - 300
-    batch["bytes"] = 10, 20, 30, 40
+    batch["bytes"], batch["reply_bytes"] = (10, 20, 30, 40), (200, 400, 100, 300)
+    batch["packets"], batch["reply_packets"] = (9, 1, 1, 1), (1, 4, 8, 1)
     store.put(batch, names)
     assert store.flush(5)
     return store
@@ -59,8 +60,10 @@ def filled(store: Store, names: Names, make_reports: Make) -> Store:
         (Filter(rule="bad neighbours"), [30]),
         (Filter(rule="x' OR '1'='1"), []),
         (Filter(interface="wan0"), [20]),
-        (Filter(sort="bytes"), [40, 30, 20, 10]),
-        (Filter(sort="-bytes"), [10, 20, 30, 40]),
+        (Filter(sort="bytes"), [20, 40, 10, 30]),
+        (Filter(sort="-bytes"), [30, 10, 40, 20]),
+        (Filter(sort="packets"), [10, 30, 20, 40]),
+        (Filter(sort="reply_bytes"), [20, 40, 10, 30]),
         (Filter(sort="-time"), [40, 30, 20, 10]),
         (Filter(limit=2), [10, 20]),
         (Filter(src="2001:db8::/32"), []),
@@ -80,7 +83,7 @@ def test_groups_have_totals_and_the_largest_first(filled: Store) -> None:
     assert asked.columns[:3] == ("dst_port", "protocol", "flows")
     with Reader(filled.path) as reader:
         (page,) = reader.pages(asked)
-    assert [(row["dst_port"], row["flows"], row["bytes"]) for row in page] == [(443, 2, 50), (22, 1, 30), (53, 1, 20)]
+    assert [(row["dst_port"], row["flows"], row["bytes"]) for row in page] == [(443, 2, 50), (53, 1, 20), (22, 1, 30)]
     assert page[0]["first_seen"] == NOW - 1
 
 

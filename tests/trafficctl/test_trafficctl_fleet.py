@@ -126,6 +126,21 @@ def test_sorted(both: tuple[Reader, ClickHouseServer]) -> None:
     assert [row["last_seen"] for row in asked(server, Filter(limit=5))] == [NOW + 304 - at for at in range(5)]
 
 
+@pytest.mark.parametrize("counter", ["bytes", "packets"])
+@pytest.mark.parametrize("group_by", [(), ("dport", "proto"), ("src",)])
+def test_traffic_is_sorted_by_both_directions(
+    both: tuple[Reader, ClickHouseServer], counter: str, group_by: tuple[str, ...]
+) -> None:
+    reader, server = both
+    for sign, reverse in (("", True), ("-", False)):
+        wanted = Filter(sort=sign + counter, group_by=group_by, limit=60)
+        (here,) = reader.pages(question(wanted))
+        for rows in (here, asked(server, wanted)):
+            sums = [row[counter] + row[f"reply_{counter}"] for row in rows]
+            assert sums == sorted(sums, reverse=reverse)
+            assert sums != sorted((row[counter] for row in rows), reverse=reverse)
+
+
 @pytest.mark.parametrize(
     ("wanted", "where"),
     [

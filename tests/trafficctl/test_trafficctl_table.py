@@ -60,6 +60,14 @@ def test_without_a_limit_nothing_is_cut() -> None:
     assert lines[1] == "x" * 500
 
 
+@pytest.mark.parametrize("shown", [columns.FLOWS, columns.grouped_columns(["src_ip", "packets", "bytes"])])
+def test_flows_show_the_traffic_of_both_directions(shown: list[Column]) -> None:
+    row = FLOW | {"packets": 3, "reply_packets": 40, "bytes": 100, "reply_bytes": 5000}
+    head, told = table.lines([row], shown, None, PLAIN)
+    cells = dict(zip(re.split(r"\s{2,}", head.strip()), re.split(r"\s{2,}", told.strip()), strict=True))
+    assert (cells["PACKETS"], cells["BYTES"]) == ("43", "4.98 KiB")
+
+
 def test_empty_columns_are_left_out() -> None:
     shown = [Column("a", "A"), Column("b", "B"), Column("c", "C")]
     assert table.lines([{"a": 1, "b": None, "c": 3}], shown, 80, PLAIN) == ["A  C", "1  3"]

@@ -3,6 +3,9 @@
 A flow is one conversation, both directions, as seen in one reporting interval. Times are how long ago ("1h"),
 dates, or @EPOCH. Filters are all to hold together.
 
+Tables show packets and bytes of both directions, and sort by them; "reply" is the share of who was asked. With
+-o json or csv the columns are those of flows.db, where bytes are those of who began.
+
 Examples:
   trafficctl flows --since 1h --sort bytes
   trafficctl flows --since 1d --src 10.0.0.0/8 --port 443 --proto tcp

@@ -81,15 +81,21 @@ def _end(side: str) -> Callable[[Row], str]:
 FROM = Column("from", "FROM", weight=9, shrinks_to=21, of=_end("src"))
 TO = Column("to", "TO", weight=9, shrinks_to=21, of=_end("dst"))
 
-# In a table of flows only what tells them apart; the rest is for -o json and csv.
+
+def _both_ways(counter: str) -> Callable[[Row], int]:
+    return lambda row: int(row[counter]) + int(row[f"reply_{counter}"])
+
+
+# In a table of flows only what tells them apart, and the packets and bytes of both directions, which is what they are
+# sorted by; the rest is for -o json and csv.
 FLOWS = (
     Column("last_seen", "LAST SEEN", units.when, weight=8),
     FROM,
     TO,
     Column("protocol", "PROTO", weight=8),
     Column("action", "ACTION", weight=7, meaningful=True),
-    Column("packets", "PACKETS", units.number, right=True, weight=6),
-    Column("bytes", "BYTES", units.octets, right=True, weight=9),
+    Column("packets", "PACKETS", units.number, right=True, weight=6, of=_both_ways("packets")),
+    Column("bytes", "BYTES", units.octets, right=True, weight=9, of=_both_ways("bytes")),
     Column("reply_packets", "REPLY PKTS", units.number, right=True, weight=2),
     Column("reply_bytes", "REPLY BYTES", units.octets, right=True, weight=5),
     Column("rule", "RULE", weight=4, shrinks_to=8),
@@ -100,7 +106,7 @@ FLOWS = (
 FLEET = (Column("sensor", "SENSOR", weight=9, shrinks_to=8), *FLOWS)
 
 _BY_FIELD = {
-    **{column.key: column for column in FLOWS if not column.of},
+    **{column.key: column for column in FLOWS},
     "first_seen": Column("first_seen", "FIRST SEEN", units.when, weight=3),
     "flows": Column("flows", "FLOWS", units.number, right=True, weight=7),
 }

@@ -7,7 +7,7 @@ asks for an IPv6 prefix that needs `in_prefix` (see prefix_sql).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from trafficmond.errors import ConfigError, Mistake
@@ -40,6 +40,8 @@ _TOTALS = {
     "last_seen": "max(last_seen)",
 }
 _NOT_GROUPED = set(_TOTALS)
+# Rows are sorted by the traffic of both directions: who downloads a lot sends little.
+_BOTH_WAYS = {"packets": "packets + reply_packets", "bytes": "bytes + reply_bytes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def question(wanted: Filter) -> Question:
     groups = _columns(wanted.group_by, mistakes)
     columns = (*groups, *_TOTALS) if groups else tuple(FLOW_COLUMNS)
     conditions = list(_conditions(wanted, mistakes))
-    order = _order(wanted.sort, columns, "bytes" if groups else "last_seen", mistakes)
+    order = ordered(wanted.sort, columns, _TOTALS if groups else {}, mistakes)
     if not 1 <= wanted.limit <= MAX_LIMIT:
         mistakes.append(Mistake("limit", f"{wanted.limit} is out of range; use 1 to {MAX_LIMIT}"))
     if mistakes:
@@ -149,10 +151,14 @@ def _columns(names: tuple[str, ...], mistakes: list[Mistake]) -> tuple[str, ...]
     return tuple(dict.fromkeys(found))
 
 
-def _order(sort: str | None, columns: tuple[str, ...], default: str, mistakes: list[Mistake]) -> str:
-    wanted = sort or default
+def ordered(sort: str | None, columns: Sequence[str], totals: Mapping[str, str], mistakes: list[Mistake]) -> str:
+    """What follows ORDER BY. `totals`: of a grouping, the expressions of its sums by the columns they make."""
+    wanted = sort or ("bytes" if totals else "last_seen")
     name = wanted.removeprefix("-")
     column = name if name in columns else _ALIASES.get(name, name)
     if column not in columns:
         mistakes.append(Mistake("sort", f"{name!r} is no column of the answer; use {', '.join(columns)}"))
-    return f"{column} {'ASC' if wanted.startswith('-') else 'DESC'}"
+    what = _BOTH_WAYS.get(column)
+    if totals:
+        what = f"sum({what})" if what else totals.get(column)
+    return f"{what or column} {'ASC' if wanted.startswith('-') else 'DESC'}"
