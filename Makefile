@@ -10,11 +10,11 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 # The interface `make run` watches: the one with the default route.
 IFACE ?= $(shell ip -o route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p;q')
 
-# Debian packages, the same names on 12 and 13: what the daemon runs on, what builds it, what the tests and the demo use.
+# Debian packages, the same names on 12 and 13: what the daemon runs on, what builds it, what the demo and the tests use.
 RUNTIME := python3 python3-bpfcc python3-numpy python3-pyroute2 python3-systemd python3-toml python3-watchdog sqlite-utils libbpf1
 BUILDING := clang llvm gcc libc6-dev libbpf-dev linux-libc-dev bpftool
-TESTING := python3-venv netbase mount clang-format shellcheck iproute2 ethtool iputils-ping bind9-dnsutils dnsmasq-base curl sqlite3 util-linux procps nftables \
-	xdp-tools tmux zstd
+SHOWING := mount util-linux iproute2 iputils-ping bind9-dnsutils dnsmasq-base curl sqlite3
+TESTING := python3-venv netbase clang-format shellcheck ethtool procps nftables xdp-tools tmux zstd
 TOOLS   := pytest pytest-timeout hypothesis ruff mypy varlink
 
 # -mcpu=v3: what every kernel since 5.10 understands and every clang of Debian 12 and later writes.
@@ -26,13 +26,14 @@ HOST_CFLAGS = -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile-pre
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help packages deps build abi run demo test lint bench accuracy soak test-system test-kernels deb apt-repo clean
+.PHONY: help to-run to-show packages deps build abi run demo test lint bench accuracy soak test-system test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-packages:
-	@packaging/need $(RUNTIME) $(BUILDING) $(TESTING)
+to-run: ; @packaging/need $(RUNTIME) $(BUILDING)
+to-show: ; @packaging/need $(RUNTIME) $(BUILDING) $(SHOWING)
+packages: ; @packaging/need $(RUNTIME) $(BUILDING) $(SHOWING) $(TESTING)
 
 .venv/.tools: Makefile
 	@$(PYTHON) -m venv --system-site-packages .venv
@@ -64,11 +65,11 @@ abi: .venv/.tools ## write trafficmond/abi.py anew from bpf/abi.h
 	    .venv/bin/ruff format --quiet --stdin-filename trafficmond/abi.py - > build/abi.py
 	mv build/abi.py trafficmond/abi.py
 
-run: packages build ## watch a real interface in the foreground: sudo make run IFACE=eth0
+run: to-run build ## watch a real interface in the foreground: sudo make run IFACE=eth0
 	@test -n "$(IFACE)" || { echo "make run: no default route to guess from; say which: make run IFACE=eth0" >&2; exit 2; }
 	$(SUDO) $(PYTHON) -m trafficmond -i $(IFACE)
 
-demo: packages build ## a guided tour in a lab of its own, under a minute; KEEP=1 leaves it up
+demo: to-show build ## a guided tour in a lab of its own, under a minute; KEEP=1 leaves it up
 	@$(SUDO) env KEEP=$(KEEP) PYTHONPATH=tests/lab:. $(PYTHON) tests/demo/demo.py
 
 test: deps build $(TEST_OBJECTS) ## all tests: those without root first, then the live ones (skipped with a reason without root)

@@ -61,7 +61,7 @@ THREAT = Message(
 
 The evidence and the flows behind it: trafficctl threat @TRAFFICMON_THREAT_ID@
 Ban its source:                       trafficctl ban ADDRESS --ttl 1h
-What each detector looks at is in /usr/share/doc/trafficmon/detectors.md.""",
+What each detector looks at is in /usr/share/doc/trafficmon/docs/detectors.md.""",
 )
 STARTED = Message(
     "235cbe13be57495b829f478f8ad25446",
