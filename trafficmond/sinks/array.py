@@ -9,6 +9,7 @@ addition is written twice, and a reader has until the next but one addition befo
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -21,6 +22,7 @@ from trafficmond.sinks.rotate import Rotation
 _BEGIN, _END = b"[", b"\n]\n"
 _CHUNK = 1 << 20
 _TAIL = 1 << 20  # a record is shorter
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what was copied so far is not copied again
 
 
 class ArrayFile:
@@ -44,7 +46,12 @@ class ArrayFile:
         if self._limit and self._end > len(_BEGIN) and self._end + len(records) > self._limit:
             self._rotation.take(self._path, self._clock())
             self._follow()
-        self._publish(self._end, (b",\n" if self._end > len(_BEGIN) else b"\n") + records)
+        try:
+            self._publish(self._end, (b",\n" if self._end > len(_BEGIN) else b"\n") + records)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                self._forget()  # a file system that failed can be unmounted, and the file found again when it is back
+            raise
 
     def reopen(self) -> None:
         """Begin the file anew at its path, if the old one was moved away."""

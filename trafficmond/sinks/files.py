@@ -36,7 +36,11 @@ class LineFile:
         if self._limit and size > len(self._header) and size + len(lines) > self._limit:
             self._rotate()
             size = 0
-        write_all(self._fd, lines if size else self._header + lines, size)
+        try:
+            write_all(self._fd, lines if size else self._header + lines, size)
+        except OSError:
+            self._close()  # a file system that failed can be unmounted, and the file found again when it is back
+            raise
 
     def reopen(self) -> None:
         """Begin the file anew at its path, if the old one was moved away."""

@@ -66,7 +66,7 @@ class File:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.set_aside: Path | None = None
-        self._inode = -1
+        self._identity = (-1, -1)
         self._connection: sqlite3.Connection | None = None
         self.reopen()
 
@@ -94,7 +94,7 @@ class File:
                     self.give_up("it does not begin like a database")
             if broken:
                 self._connection = _connect(self.path)
-            self._inode = self.path.stat().st_ino
+            self._identity = self._identify()
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise StoreError(
@@ -128,9 +128,13 @@ class File:
         if self._connection is None:
             return True
         try:
-            return self.path.stat().st_ino != self._inode
+            return self._identify() != self._identity
         except FileNotFoundError:
             return True
+
+    def _identify(self) -> tuple[int, int]:
+        found = self.path.stat()
+        return found.st_dev, found.st_ino
 
     def give_up(self, why: str) -> None:
         """Rename the broken file and its WAL, so that a fresh one can take its place."""
