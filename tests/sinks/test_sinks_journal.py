@@ -23,6 +23,7 @@ JOURNALD = Path("/lib/systemd/systemd-journald")
 _SETUP = """
 set -e
 mount -t tmpfs tmpfs /run
+[ ! -d /var/log/journal ] || mount -t tmpfs tmpfs /var/log/journal
 mkdir -p /run/systemd/journal /run/log/journal
 printf '%s\\n' '[Journal]' Storage=volatile ReadKMsg=no Audit= RateLimitBurst=0 > /run/journald.conf
 mount --bind /run/journald.conf /etc/systemd/journald.conf
