@@ -76,3 +76,16 @@ def test_a_socket_that_is_in_use_keeps_it_from_starting(folder: Path, capsys: py
         assert main(["-c", str(folder / "c.toml")]) == 1
     assert "already in use" in capsys.readouterr().err
     assert not (folder / "state").exists()
+
+
+def test_an_exit_that_is_not_permitted_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("trafficmond.datapath.attach.detach_all", refused)
+    assert main(["-c", str(folder / "c.toml"), "--detach"]) == 1
+    said = capsys.readouterr()
+    assert "Permission denied; run as root: sudo trafficmond --detach" in said.err
+    assert said.out == ""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from trafficmond.config.flags import Flags, parse_flags
 from trafficmond.config.load import load_settings
 from trafficmond.config.settings import Settings
-from trafficmond.errors import ConfigError, TrafficmonError
+from trafficmond.errors import ConfigError, DatapathError, TrafficmonError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,8 +44,14 @@ def _run(flags: Flags) -> int:
 def _detach(settings: Settings, flags: Flags) -> int:
     from trafficmond.datapath.attach import detach_all
 
-    if flags.detach == "always" or settings.on_stop == "detach":
+    if flags.detach == "configured" and settings.on_stop == "keep":
+        return 0
+    try:
         detach_all(settings.pin_dir)
+    except OSError as error:
+        what = f"cannot detach what is pinned in {settings.pin_dir}: {error.strerror}"
+        raise DatapathError(what, hint="run as root: sudo trafficmond --detach") from error
+    print("detached: nothing is filtered or counted any more, until trafficmond is started anew")
     return 0
 
 

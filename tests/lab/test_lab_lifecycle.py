@@ -355,8 +355,13 @@ def test_the_emergency_exit_detaches_everything(lab: Lab) -> None:
         done = lab.host.run(
             "env", f"PYTHONPATH={ROOT}", "/usr/bin/python3", "-m", "trafficmond", "-c", daemon.config, "--detach"
         )
-        assert done.returncode == 0
-        assert attached(lab) is None
+        assert (done.returncode, attached(lab)) == (0, None)
+        assert "started anew" in done.stdout
+        asked = daemon.control("status", check=False)
+        assert asked.returncode == 3
+        assert "start the daemon: sudo systemctl start trafficmond" in asked.stderr
+        daemon.start()
+        assert attached(lab)
 
 
 def test_a_daemon_left_alone_stays_within_its_memory(lab: Lab) -> None:

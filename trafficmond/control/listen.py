@@ -79,7 +79,7 @@ def open_socket(path: Path, environ: MutableMapping[str, str] | None = None) -> 
         sock.close()
         raise ControlError(
             f"cannot listen on {path}: {error.strerror or error}",
-            hint="choose another control_socket, or create its directory for this user",
+            hint="run as root (or: sudo systemctl start trafficmond), or choose another control_socket",
         ) from error
     except ControlError:
         sock.close()
