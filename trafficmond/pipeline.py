@@ -76,7 +76,8 @@ class Pipeline:
     def steps(self, deltas: Batch, now: float) -> Iterator[None]:
         """Takes in what the ledger gained, a step at a time: in a flood a step lasts a quarter of a second, and clients
         want to be served in between. Never raises for what packets contain: a part that fails says so."""
-        seconds = max(now - self.moment.at, 1e-3)
+        passed = now - self.moment.at
+        seconds = max(passed, 1e-3) if passed >= 0 else self.moment.seconds  # the wall clock was set back: as before
         self._count(deltas)
         changed = self.table.update(deltas, now)
         self.moment = Moment(now, seconds, changed)
