@@ -42,9 +42,12 @@ packages: ; @packaging/need $(RUNTIME) $(BUILDING) $(SHOWING) $(TESTING)
 
 deps: packages .venv/.tools ## install what is missing: Debian packages, then the developer tools in .venv
 
-build: build/trafficmon.bpf.o build/libtmparse.so ## compile the data path and the host build of its parser
+build: build/trafficmon.bpf.o build/trafficmon-inside.bpf.o build/libtmparse.so ## compile the data path and the host build of its parser
 
-build/trafficmon.bpf.o: $(wildcard bpf/*.c bpf/*.h) Makefile
+# The data path twice: the second looks inside tunnels.
+build/trafficmon-inside.bpf.o: BPF_CFLAGS += -DTM_LOOK_INSIDE=1
+
+build/trafficmon.bpf.o build/trafficmon-inside.bpf.o: $(wildcard bpf/*.c bpf/*.h) Makefile
 	@mkdir -p build
 	$(CLANG) $(BPF_CFLAGS) -c bpf/trafficmon.bpf.c -o $@.tmp
 	@$(STRIP) -g $@.tmp && mv $@.tmp $@

@@ -139,7 +139,9 @@ struct tm_flow {
 	__u8 ttl;	  /* TTL or hop limit of the first packet */
 	__u32 payload_packets; /* packets that carried payload */
 	__be32 first_ack;      /* TCP acknowledgement number of the first packet; for TM_BIT_SPOKE_FIRST */
-	__u32 pad[4];
+	__u64 inner; /* part of the record's identity: key in tm_inners of what the tunnel carries; 0: nothing, or
+			unread */
+	__u32 pad[2];
 };
 
 /* Two ways of a set lie side by side: one map look-up finds both. */
@@ -172,6 +174,34 @@ struct tm_ring {
 	struct tm_count recovered;
 	__u64 pad1[5];
 };
+
+/* What a packet of a tunnel carries. */
+enum tm_tunnel {
+	TM_NO_TUNNEL = 0,
+	TM_IPIP = 1, /* IPv4 or IPv6 right behind an IP header (RFC 2003, 4213, 2473) */
+	TM_GRE = 2,
+	TM_ERSPAN = 3,
+	TM_VXLAN = 4,
+	TM_GENEVE = 5,
+};
+
+/*
+ * What the first packet of a conversation inside a tunnel was, in tm_inners under a keyed hash that is the same for
+ * both directions. Laid out as tm_key, whose place it takes while the packet is read.
+ */
+struct tm_inner {
+	__u8 src[16];
+	__u8 dst[16];
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	__u8 scope; /* TM_SCOPE_IPV6, TM_SCOPE_NUMBERED */
+	__u16 vlan;
+	__u32 number; /* VNI, GRE key or ERSPAN session, host order */
+	__u32 tunnel; /* enum tm_tunnel */
+} __attribute__((aligned(8)));
+
+#define TM_SCOPE_NUMBERED 0x04 /* the tunnel has a number */
 
 /* ---- totals ---- */
 

@@ -28,6 +28,7 @@ struct tm_row {
 	__u8 proto, family, direction;
 	__u16 vlan;
 	__u32 ifindex, verdict;
+	__u64 inner; /* 0: captures are not looked into */
 	__u64 packets, bytes, payload_bytes;
 	__u32 payload_packets;
 	double first, last;
@@ -150,6 +151,7 @@ static void tm_ledger_flush(struct tm_ledger *l)
 		r->vlan = e->key.vlan;
 		r->ifindex = e->key.ifindex;
 		r->verdict = e->key.verdict;
+		r->inner = 0;
 		r->packets = e->packets;
 		r->bytes = e->bytes;
 		r->payload_bytes = e->payload_bytes;

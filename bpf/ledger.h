@@ -28,10 +28,12 @@ static __always_inline __u32 tm_hash(const __u64 *q)
 	return h >> 32;
 }
 
-static __always_inline int tm_same(const struct tm_flow *f, const __u64 *q)
+static __always_inline int tm_same(const struct tm_flow *f, const __u64 *q, __u64 inner)
 {
 	const __u64 *k = (const __u64 *)&f->key;
 
+	if (TM_LOOK_INSIDE && f->inner != inner)
+		return 0;
 	return f->sequence &&
 	       !((k[0] ^ q[0]) | (k[1] ^ q[1]) | (k[2] ^ q[2]) | (k[3] ^ q[3]) | (k[4] ^ q[4]) | (k[5] ^ q[5]));
 }
@@ -59,11 +61,13 @@ static __always_inline void tm_evict(const struct tm_flow *f, __u32 slot, __u32 
 	ring->head++;
 }
 
-static __always_inline void tm_enter(struct tm_flow *f, const struct tm_packet *p, __u64 now)
+static __always_inline void tm_enter(struct tm_flow *f, const struct tm_packet *p, __u64 inner, __u64 now)
 {
 	f->sequence++;
 	tm_barrier();
 	__builtin_memcpy(&f->key, &p->key, sizeof(f->key));
+	if (TM_LOOK_INSIDE)
+		f->inner = inner;
 	f->packets = f->bytes = f->payload_bytes = 0;
 	f->payload_packets = 0;
 	f->first = now;
@@ -77,12 +81,15 @@ static __always_inline void tm_enter(struct tm_flow *f, const struct tm_packet *
 	f->sequence++;
 }
 
-/* Books `packets` packets of `bytes` bytes in all (a super-packet counts as its segments) under p->key. */
-static __always_inline void tm_book(const struct tm_packet *p, __u32 packets, __u64 bytes, __u64 now, __u32 cpu,
-				    struct tm_totals *totals)
+/*
+ * Books `packets` packets of `bytes` bytes in all (a super-packet counts as its segments) under p->key and the name of
+ * what is inside. That goes into the hash as well: all that a GRE tunnel carries has one outer key.
+ */
+static __always_inline void tm_book(const struct tm_packet *p, __u64 inner, __u32 packets, __u64 bytes, __u64 now,
+				    __u32 cpu, struct tm_totals *totals)
 {
 	const __u64 *q = (const __u64 *)&p->key;
-	__u32 index = cpu * (c_set_mask + 1) + (tm_hash(q) & c_set_mask);
+	__u32 index = cpu * (c_set_mask + 1) + ((tm_hash(q) ^ inner >> 32) & c_set_mask);
 	struct tm_set *set = bpf_map_lookup_elem(TM_REF(tm_sets), &index);
 	struct tm_flow *f;
 
@@ -92,9 +99,9 @@ static __always_inline void tm_book(const struct tm_packet *p, __u32 packets, __
 		return;
 	}
 	f = &set->way[0];
-	if (!tm_same(f, q)) {
+	if (!tm_same(f, q, inner)) {
 		f = &set->way[1];
-		if (!tm_same(f, q)) {
+		if (!tm_same(f, q, inner)) {
 			__u64 idle = (__u64)c_hz * TM_IDLE_S;
 			struct tm_flow *a = &set->way[0], *b = &set->way[1];
 
@@ -106,7 +113,7 @@ static __always_inline void tm_book(const struct tm_packet *p, __u32 packets, __
 				f = a;
 			if (f->sequence)
 				tm_evict(f, 2 * index + (f == b), cpu, totals);
-			tm_enter(f, p, now);
+			tm_enter(f, p, inner, now);
 		}
 	}
 	f->bytes += bytes;

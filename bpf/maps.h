@@ -50,13 +50,24 @@ const volatile struct tm_constants tm_constants SEC(".rodata.tm") = {}; /* apart
 #define TM_NUM_CPUS 1
 #define TM_NUM_SETS 1
 #define TM_NUM_EVICTED 1
+#define TM_NUM_INNERS 1
 #endif
+
+/* Whether packets of tunnels are looked into. A setting, but the source is compiled once for each: who does not ask for
+ * it runs not an instruction of it. */
+#ifndef TM_LOOK_INSIDE
+#define TM_LOOK_INSIDE 0
+#endif
+
 #define TM_BANS_MAX 65536
 #define TM_CONNS_MAX 65536
 #define TM_BUCKETS_MAX 65536
 
 TM_MAP(tm_config, "array", ARRAY, __u32, struct tm_config, 1, BPF_F_MMAPABLE)
-TM_MAP(tm_scratch, "percpu_array", PERCPU_ARRAY, __u32, struct tm_packet, 1, 0)
+/* Places of a CPU's packet and of what is inside it. */
+enum tm_place { TM_OUTER = 0, TM_INSIDE = 1 };
+
+TM_MAP(tm_scratch, "percpu_array", PERCPU_ARRAY, __u32, struct tm_packet, 2, 0)
 TM_MAP(tm_clock, "array", ARRAY, __u32, struct tm_clock, 1, BPF_F_MMAPABLE)
 TM_MAP(tm_ifslots, "array", ARRAY, __u32, struct tm_ifslots, 16, BPF_F_MMAPABLE)
 TM_MAP(tm_totals, "array", ARRAY, __u32, struct tm_totals, TM_NUM_CPUS * 2 * TM_MAX_INTERFACES, BPF_F_MMAPABLE)
@@ -78,5 +89,6 @@ TM_MAP_OF(tm_table_huge, tm_huge)
 TM_MAP(tm_bans, "lpm_trie", LPM_TRIE, struct tm_ban_key, struct tm_ban, TM_BANS_MAX, BPF_F_NO_PREALLOC)
 TM_MAP(tm_conns, "lru_hash", LRU_HASH, struct tm_conn_key, __u64, TM_CONNS_MAX, 0)
 TM_MAP(tm_buckets, "lru_hash", LRU_HASH, struct tm_bucket_key, struct tm_bucket, TM_BUCKETS_MAX, 0)
+TM_MAP(tm_inners, "lru_hash", LRU_HASH, __u64, struct tm_inner, TM_NUM_INNERS, 0)
 
 #endif

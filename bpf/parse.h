@@ -114,6 +114,11 @@ struct tm_icmp {
 #define TM_PROTO_DSTOPTS 60
 #define TM_PROTO_SCTP 132
 
+#define TM_ECHO_REPLY 0
+#define TM_ECHO_REQUEST 8
+#define TM_ECHO_REQUEST6 128
+#define TM_ECHO_REPLY6 129
+
 #define TM_EXTENSIONS_MAX                                                                                              \
 	8 /* extension headers followed; RFC 8200 names each at most once, destination options twice */
 

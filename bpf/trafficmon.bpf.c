@@ -6,6 +6,7 @@
 char _license[] SEC("license") = "Dual MIT/GPL";
 #endif
 #include "ledger.h"
+#include "tunnel.h"
 #include "verdict.h"
 
 #define TC_ACT_UNSPEC (-1) /* linux/pkt_cls.h: on to the next program, or out */
@@ -34,8 +35,9 @@ static __always_inline void tm_count(struct tm_count *to, const struct tm_weight
 	to->bytes += w->bytes;
 }
 
-/* Judges and books the CPU's packet. Returns whether to drop it. */
-static __always_inline int tm_handle(int kind, __u8 ifslot, __u32 ifindex, __u32 egress, const struct tm_weight *w)
+/* Judges and books the CPU's packet; `inner` names what is inside it, 0: nothing. Returns whether to drop it. */
+static __always_inline int tm_handle(int kind, __u8 ifslot, __u32 ifindex, __u32 egress, __u64 inner,
+				     const struct tm_weight *w)
 {
 	__u32 zero = 0, cpu = bpf_get_smp_processor_id(),
 	      slot = (cpu * TM_MAX_INTERFACES + (ifslot & TM_IFSLOT_MASK)) * 2 + egress;
@@ -66,7 +68,7 @@ static __always_inline int tm_handle(int kind, __u8 ifslot, __u32 ifindex, __u32
 	} else {
 		p->key.ifindex = ifindex;
 		p->key.scope |= egress;
-		tm_book(p, w->packets, w->bytes, context.now, cpu, totals);
+		tm_book(p, inner, w->packets, w->bytes, context.now, cpu, totals);
 	}
 	if (drop)
 		tm_count(&totals->dropped, w);
@@ -106,31 +108,109 @@ TM_SUBFN int tm_read_skb(struct __sk_buff *skb, __u32 raw)
 	return p ? tm_parse(data, end, p, raw) : -1;
 }
 
+static __always_inline struct tm_packet *tm_packet(__u32 place)
+{
+	return bpf_map_lookup_elem(TM_REF(tm_scratch), &place);
+}
+
+/* Whether the packet that was read is of a tunnel. */
+static __always_inline int tm_is_tunnel(int kind)
+{
+	const struct tm_packet *p = tm_packet(TM_OUTER);
+
+	return kind == TM_IS_IP && p && tm_tunnel(p) != TM_NO_TUNNEL;
+}
+
+/* Reads what the CPU's packet carries into its second place. Returns whether that could be read. */
+static __always_inline int tm_read_inside(const void *data, const void *end)
+{
+	const struct tm_packet *p = tm_packet(TM_OUTER);
+	struct tm_packet *in = tm_packet(TM_INSIDE);
+
+	if (!p || !in)
+		return 0;
+	__builtin_memset(in, 0, sizeof(*in));
+	return tm_parse_inside(data, end, p, in);
+}
+
+TM_SUBFN int tm_inside_xdp(struct xdp_md *ctx)
+{
+	return tm_read_inside((void *)(long)ctx->data, (void *)(long)ctx->data_end);
+}
+
+TM_SUBFN int tm_inside_skb(struct __sk_buff *skb)
+{
+	return tm_read_inside((void *)(long)skb->data, (void *)(long)skb->data_end);
+}
+
+/* Keeps what was read inside, and that it is in use. Returns its name. */
+static __always_inline __u64 tm_keep_inner(void)
+{
+	const struct tm_packet *in = tm_packet(TM_INSIDE);
+	__u64 name;
+
+	if (!in)
+		return 0;
+	name = tm_hash_inner(in, c_seed);
+	if (!bpf_map_lookup_elem(TM_REF(tm_inners), &name))
+		bpf_map_update_elem(TM_REF(tm_inners), &name, &in->key, BPF_NOEXIST);
+	return name;
+}
+
 TM_PROG("xdp")
 int tm_xdp(struct xdp_md *ctx)
 {
 	__u8 ifslot = tm_ifslot(ctx->ingress_ifindex);
 	struct tm_weight w = {.packets = 1, .bytes = (void *)(long)ctx->data_end - (void *)(long)ctx->data};
 	int kind = tm_read_xdp(ctx, ifslot & TM_IFSLOT_RAW_IP);
+	__u64 inner = 0;
 
-	return tm_handle(kind, ifslot, ctx->ingress_ifindex, TM_INGRESS, &w) ? XDP_DROP : XDP_PASS;
+	if (TM_LOOK_INSIDE && tm_is_tunnel(kind) && tm_inside_xdp(ctx))
+		inner = tm_keep_inner();
+	return tm_handle(kind, ifslot, ctx->ingress_ifindex, TM_INGRESS, inner, &w) ? XDP_DROP : XDP_PASS;
+}
+
+/*
+ * Bytes of a super-packet's headers, each of which its segments repeat: those of its inside as well if that is what is
+ * cut up. It is if it reaches to the end; where the segments are whole tunnel packets, the first inside ends before.
+ */
+static __always_inline __u32 tm_repeated(const struct tm_packet *p, int inside)
+{
+	const struct tm_packet *in = tm_packet(TM_INSIDE);
+
+	if (!inside || !in || in->header_len + in->payload_len != p->header_len + p->payload_len)
+		return p->header_len;
+	return in->header_len;
+}
+
+/* Brings headers that lie in fragments of the buffer into its linear part. Returns 0 if it could. */
+static __always_inline long tm_pull(struct __sk_buff *skb)
+{
+	return bpf_skb_pull_data(skb, skb->len < TM_PULL_BYTES ? skb->len : TM_PULL_BYTES);
 }
 
 TM_PROG("tc")
 int tm_tc(struct __sk_buff *skb)
 {
-	__u32 zero = 0, raw, tag, segments;
+	__u32 raw, tag, segments, headers;
 	__u8 ifslot = tm_ifslot(skb->ifindex);
 	struct tm_weight w = {.packets = 1, .bytes = skb->len};
 	struct tm_packet *p;
-	int kind;
+	int kind, inside = 0;
+	__u64 inner = 0;
 
 	raw = ifslot & TM_IFSLOT_RAW_IP;
 	kind = tm_read_skb(skb, raw);
-	/* Headers may lie in fragments of the buffer: bring them in and read once more. */
-	if (kind == TM_IS_MALFORMED && !bpf_skb_pull_data(skb, skb->len < TM_PULL_BYTES ? skb->len : TM_PULL_BYTES))
+	if (kind == TM_IS_MALFORMED && !tm_pull(skb))
 		kind = tm_read_skb(skb, raw);
-	p = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
+	if ((TM_LOOK_INSIDE || skb->gso_size) && tm_is_tunnel(kind)) {
+		inside = tm_inside_skb(skb);
+		if (!inside && !tm_pull(skb))
+			inside = tm_inside_skb(skb);
+		if (TM_LOOK_INSIDE && inside)
+			inner = tm_keep_inner();
+	}
+	p = tm_packet(TM_OUTER);
 	if (!p)
 		return TC_ACT_UNSPEC;
 	if (skb->vlan_present) /* the tag travels beside the buffer and will be on the wire */
@@ -138,15 +218,16 @@ int tm_tc(struct __sk_buff *skb)
 	tag = skb->vlan_present ? sizeof(struct tm_vlan) : 0;
 	w.bytes += tag;
 	if (skb->gso_size) {
+		headers = tm_repeated(p, inside);
 		segments = skb->gso_segs;
-		if (!segments && skb->len > p->header_len) /* from a guest or a tun: its kernel has not counted yet */
-			segments = (skb->len - p->header_len + skb->gso_size - 1) / skb->gso_size;
+		if (!segments && skb->len > headers) /* from a guest or a tun: its kernel has not counted yet */
+			segments = (skb->len - headers + skb->gso_size - 1) / skb->gso_size;
 		if (segments > 1) {
 			w.packets = segments;
-			w.bytes += (__u64)(segments - 1) * (p->header_len + tag);
+			w.bytes += (__u64)(segments - 1) * (headers + tag);
 		}
 	}
-	return tm_handle(kind, ifslot, skb->ifindex, TM_EGRESS, &w) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	return tm_handle(kind, ifslot, skb->ifindex, TM_EGRESS, inner, &w) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 /* Run by the daemon through BPF_PROG_TEST_RUN: the two clocks, read together. */

@@ -30,10 +30,6 @@ struct tm_context {
 #define TM_DHCP6_CLIENT 546
 #define TM_ICMPV6_NEIGHBOUR_FIRST 133 /* router solicitation ... redirect (RFC 4861) */
 #define TM_ICMPV6_NEIGHBOUR_LAST 137
-#define TM_ECHO_REPLY 0
-#define TM_ECHO_REQUEST 8
-#define TM_ECHO_REQUEST6 128
-#define TM_ECHO_REPLY6 129
 
 static __always_inline __u32 tm_banned(const struct tm_packet *p, __u64 now)
 {

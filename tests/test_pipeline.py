@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trafficmond import abi
 from trafficmond.config.settings import Flows, Log, Settings
 from trafficmond.control.hub import Hub
 from trafficmond.detect.engine import ThreatUpdate
@@ -50,9 +51,9 @@ class Room:
         self.sinks.start()
         self.hub = Hub()
         self.responded: list[ThreatUpdate] = []
-        self.pipeline = Pipeline(
-            self.settings, self.store, self.sinks, ExportSet((), folder), self.hub, self.responded.append, NOW - 1
-        )
+        self.known: dict[int, bytes] = {}  # what tunnels carry
+        told = (self.responded.append, lambda inners: {i: self.known[i] for i in inners.tolist() if i in self.known})
+        self.pipeline = Pipeline(self.settings, self.store, self.sinks, ExportSet((), folder), self.hub, *told, NOW - 1)
         self.pipeline.names = Names({2: "eth0"}, {7: "bad"})
         self.said: list[str] = []
         self.sinks.note = self._note  # type: ignore[method-assign]
@@ -90,6 +91,22 @@ def test_flows_reach_the_store_when_they_are_due(room: Room) -> None:
     room.pipeline.tick(deltas(0), NOW + 6)  # idle for longer than the settings allow
     stored = room.rows("SELECT src_ip, action, rule, interface, packets FROM flows ORDER BY src_ip")
     assert stored == [("0.0.0.1", "drop", "bad", "eth0", 1), ("0.0.0.2", "drop", "bad", "eth0", 1)]
+
+
+def test_what_tunnels_carry_is_looked_up_for_the_rows_at_hand(room: Room) -> None:
+    gre = np.zeros(1, abi.INNER)
+    gre["tunnel"], gre["number"], gre["scope"], gre["proto"] = abi.GRE, 7, abi.SCOPE_NUMBERED, 6
+    room.known = {1 << 63: gre.tobytes()}
+    room.pipeline.tick(deltas(5, inner=[0, 1 << 63, 1 << 63, 3, 4], proto=47), NOW)
+    room.pipeline.store_due(NOW, everything=True)
+    assert room.rows("SELECT tunnel, vni, inner_protocol, count(*) FROM flows GROUP BY 1, 2, 3") == [
+        (None, None, None, 3),
+        ("gre", 7, "TCP", 2),
+    ]
+    assert room.pipeline.forgotten_inners == 2
+    room.pipeline.tick(deltas(5), NOW + 1)
+    room.pipeline.store_due(NOW + 1, everything=True)
+    assert room.pipeline.forgotten_inners == 2
 
 
 def test_everything_is_stored_when_asked(room: Room) -> None:

@@ -17,7 +17,7 @@ from trafficmond.export.clickhouse_http import Server, ServerError, literal
 from trafficmond.model import Action
 from trafficmond.protocols import protocol_number
 from trafficmond.store.query import Filter, Question, ordered, question
-from trafficmond.store.schema import FLOW_COLUMNS
+from trafficmond.store.schema import STORED_COLUMNS
 
 SENSOR = "sensor"  # the column that a fleet has and a host's own flows.db has not
 
@@ -41,7 +41,7 @@ def fleet_question(wanted: Filter) -> Question:
     """
     question(replace(wanted, group_by=tuple(name for name in wanted.group_by if name != SENSOR), sort=None))
     groups = tuple(dict.fromkeys(map(_column, wanted.group_by)))
-    columns = (*groups, *_TOTALS) if groups else (SENSOR, *FLOW_COLUMNS)
+    columns = (*groups, *_TOTALS) if groups else (SENSOR, *STORED_COLUMNS)
     mistakes: list[Mistake] = []
     order = ordered(wanted.sort, columns, _TOTALS if groups else {}, mistakes)
     if mistakes:
@@ -82,7 +82,7 @@ def fleet_flows(target: Target, asked: Question, password: str = "") -> Iterator
 
 def _column(name: str) -> str:
     """The column that a person means ("src": "src_ip"); the name itself where it means none."""
-    if name == SENSOR or name in FLOW_COLUMNS:
+    if name == SENSOR or name in STORED_COLUMNS:
         return name
     try:
         return question(Filter(group_by=(name,))).columns[0]

@@ -33,6 +33,7 @@ BIT_FRAGMENT = 0x01
 BIT_FIRST_PAYLOAD = 0x02
 BIT_SPOKE_FIRST = 0x08
 BIT_MORE_FRAGMENTS = 0x10
+SCOPE_NUMBERED = 0x04
 MAX_INTERFACES = 64
 IFINDEX_SLOTS = 65536
 IFSLOT_MASK = 0x3F
@@ -57,6 +58,12 @@ HDR_GENERATION = 1
 HDR_ROOT = 2
 HDR_RECORDS = 6
 HDR_RECORD_COUNT = 7
+NO_TUNNEL = 0
+IPIP = 1
+GRE = 2
+ERSPAN = 3
+VXLAN = 4
+GENEVE = 5
 OK = 0
 SHORT_ETHERNET = 1
 SHORT_VLAN = 2
@@ -137,6 +144,7 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
                 "ttl",
                 "payload_packets",
                 "first_ack",
+                "inner",
                 "pad",
             ],
             "formats": [
@@ -161,13 +169,22 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
                 "|u1",
                 "<u4",
                 ">u4",
-                ("<u4", (4,)),
+                "<u8",
+                ("<u4", (2,)),
             ],
-            "offsets": [0, 48, 56, 64, 72, 80, 88, 92, 96, 98, 100, 101, 102, 103, 104, 108, 112],
+            "offsets": [0, 48, 56, 64, 72, 80, 88, 92, 96, 98, 100, 101, 102, 103, 104, 108, 112, 120],
             "itemsize": 128,
         }
     ),
     "tm_ifslots": np.dtype({"names": ["slot"], "formats": [("|u1", (4096,))], "offsets": [0], "itemsize": 4096}),
+    "tm_inner": np.dtype(
+        {
+            "names": ["src", "dst", "sport", "dport", "proto", "scope", "vlan", "number", "tunnel"],
+            "formats": [("|u1", (16,)), ("|u1", (16,)), ">u2", ">u2", "|u1", "|u1", "<u2", "<u4", "<u4"],
+            "offsets": [0, 16, 32, 34, 36, 37, 38, 40, 44],
+            "itemsize": 48,
+        }
+    ),
     "tm_key": np.dtype(
         {
             "names": ["src", "dst", "sport", "dport", "proto", "scope", "vlan", "ifindex", "verdict"],
@@ -241,6 +258,7 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
                             "ttl",
                             "payload_packets",
                             "first_ack",
+                            "inner",
                             "pad",
                         ],
                         "formats": [
@@ -285,9 +303,10 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
                             "|u1",
                             "<u4",
                             ">u4",
-                            ("<u4", (4,)),
+                            "<u8",
+                            ("<u4", (2,)),
                         ],
-                        "offsets": [0, 48, 56, 64, 72, 80, 88, 92, 96, 98, 100, 101, 102, 103, 104, 108, 112],
+                        "offsets": [0, 48, 56, 64, 72, 80, 88, 92, 96, 98, 100, 101, 102, 103, 104, 108, 112, 120],
                         "itemsize": 128,
                     },
                     (2,),
@@ -335,6 +354,7 @@ CONSTANTS = STRUCTS["tm_constants"]
 COUNT = STRUCTS["tm_count"]
 FLOW = STRUCTS["tm_flow"]
 IFSLOTS = STRUCTS["tm_ifslots"]
+INNER = STRUCTS["tm_inner"]
 KEY = STRUCTS["tm_key"]
 PAGE = STRUCTS["tm_page"]
 RECORD = STRUCTS["tm_record"]

@@ -12,6 +12,7 @@ from trafficmond.store.writer import Limits
 
 DATABASE_NAME = "flows.db"
 _AT_RESTART = ("loader", "xdp_mode", "egress", "pin_dir", "control_socket", "state_dir", "detect")
+_FLOWS_AT_RESTART = ("capacity", "look_inside")
 
 
 def database(settings: Settings) -> Path:
@@ -39,6 +40,7 @@ def options(settings: Settings) -> Options:
         capacity=settings.flows.capacity,
         established=settings.policy.established and settings.policy.default == "drop",
         drop_malformed=settings.policy.drop_malformed,
+        look_inside=settings.flows.look_inside,
     )
 
 
@@ -51,4 +53,5 @@ def options_while_running(old: Settings, new: Settings) -> Options:
 def at_restart(old: Settings, new: Settings) -> list[str]:
     """Names of settings that changed and that only a restart puts in force."""
     names = [name for name in _AT_RESTART if getattr(new, name) != getattr(old, name)]
-    return names + ["flows.capacity"] * (new.flows.capacity != old.flows.capacity)
+    of_flows = [name for name in _FLOWS_AT_RESTART if getattr(new.flows, name) != getattr(old.flows, name)]
+    return names + [f"flows.{name}" for name in of_flows]

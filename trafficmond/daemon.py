@@ -120,9 +120,8 @@ class Daemon:
             self.bans = BanList(self.datapath.bans, self._bans_changed)
             parts = (self.rulebook, self.bans, self.sinks, self.store)
             self.responder = Responder(settings.response, *parts, network.logged_in)
-            self.pipeline = Pipeline(
-                settings, self.store, self.sinks, self.exports, self.hub, self.responder.respond, now
-            )
+            told = (self.responder.respond, self.datapath.inners)
+            self.pipeline = Pipeline(settings, self.store, self.sinks, self.exports, self.hub, *told, now)
             stored = await asyncio.wrap_future(self.store.load_bans())
             self.bans.restore(stored, now)
             await self.rulebook.force_bans(self.bans.forced())

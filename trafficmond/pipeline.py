@@ -6,8 +6,8 @@ All of it runs on the loop's thread; whatever waits for a disk is behind a queue
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,8 +16,8 @@ from trafficmond.control.hub import Hub
 from trafficmond.detect.engine import Engine, ThreatUpdate
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows import events
-from trafficmond.flows.batch import FLOW, Batch, empty
-from trafficmond.flows.names import NO_NAMES
+from trafficmond.flows.batch import FLOW, Batch, Column, empty
+from trafficmond.flows.names import NO_NAMES, Names
 from trafficmond.flows.table import FlowTable
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
@@ -47,6 +47,7 @@ class Pipeline:
         exports: ExportSet,
         hub: Hub,
         respond: Callable[[ThreatUpdate], None],
+        inners: Callable[[Column], Mapping[int, bytes]],
         now: float,
     ) -> None:
         self.store = store
@@ -55,9 +56,11 @@ class Pipeline:
         self.hub = hub
         self.names = NO_NAMES
         self._respond = respond
+        self._inners = inners  # what each `inner` of a batch stands for, as far as it is known
         self._store_status: Status | None = None  # what was last said of it
         self.moment = Moment(at=now)
         self.suppressed_events = 0
+        self.forgotten_inners = 0  # rows stored without what their tunnel carried
         self.by_verdict: dict[int, tuple[int, int]] = {}  # verdict word -> packets, bytes since the start
         self.engine = Engine(settings.detect)
         flows = settings.flows
@@ -97,8 +100,18 @@ class Pipeline:
     def store_due(self, now: float, *, everything: bool = False) -> None:
         """Gives the store and the exports the rows that are due; with `everything`, all that is pending."""
         rows = self.table.due(now, everything)
-        self.store.put(rows, self.names)
-        self.exports.put(rows, self.names)
+        names = self._names_for(rows)
+        self.store.put(rows, names)
+        self.exports.put(rows, names)
+
+    def _names_for(self, rows: Batch) -> Names:
+        """What tunnels carried is looked up for the rows at hand alone: the kernel remembers it, not the daemon."""
+        inners = rows["inner"][rows["inner"] != 0]
+        if not len(inners):
+            return self.names
+        known = self._inners(np.unique(inners))
+        self.forgotten_inners += int(np.isin(inners, np.fromiter(known, np.uint64, len(known)), invert=True).sum())
+        return replace(self.names, inners=known)
 
     def tell_of_store(self) -> None:
         """Says when flows.db takes no rows, when it does again, what it lost, and when a broken one was set aside."""

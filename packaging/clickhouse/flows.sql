@@ -38,6 +38,13 @@ CREATE TABLE IF NOT EXISTS trafficmon.flows
     direction String,
     vlan UInt16,
     community_id String,
+    tunnel Nullable(String),
+    vni Nullable(UInt32),
+    inner_src_ip Nullable(String),
+    inner_dst_ip Nullable(String),
+    inner_src_port Nullable(UInt16),
+    inner_dst_port Nullable(UInt16),
+    inner_protocol Nullable(String),
     src_ip String ALIAS if(substring(src, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString(src), 8), IPv6NumToString(src)),
     dst_ip String ALIAS if(substring(dst, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString(dst), 8), IPv6NumToString(dst))
 )

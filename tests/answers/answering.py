@@ -82,10 +82,8 @@ class FakeDaemon:
         self.bans = BanList(self.kernel, lambda: None)
         parts = (self.rulebook, self.bans, self.sinks, self.store)
         self.responder = Responder(self.settings.response, *parts, lambda: self.peers)
-        respond: Callable[[Any], None] = self.responder.respond
-        self.pipeline = Pipeline(
-            self.settings, self.store, self.sinks, self.exports, self.hub, respond, time.time() - 1
-        )
+        told: tuple[Callable[[Any], None], Callable[[Any], dict[int, bytes]]] = (self.responder.respond, lambda _: {})
+        self.pipeline = Pipeline(self.settings, self.store, self.sinks, self.exports, self.hub, *told, time.time() - 1)
         self.pipeline.names = Names({2: "eth0"}, {})
         self.deltas: list[Batch] = []
         self.peers: set[str] = set()

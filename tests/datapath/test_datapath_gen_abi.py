@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,10 @@ def test_abi_py_is_generated_from_abi_h() -> None:
     assert {name for name in vars(abi) if name.isupper()} == {name for name in made if name.isupper()}
 
 
-def test_the_built_object_has_that_layout() -> None:
+@pytest.mark.parametrize("look_inside", [False, True])
+def test_the_built_object_has_that_layout(look_inside: bool) -> None:
     try:
-        built = loader.find_object()
+        built = loader.find_object(look_inside)
     except DatapathError as error:
         pytest.skip(str(error))
     found = Btf(built).structs(abi.STRUCTS)
@@ -54,7 +56,7 @@ def test_the_built_object_has_that_layout() -> None:
 @needs_clang
 def test_an_object_of_another_layout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = _made(tmp_path, "struct tm_count { unsigned int packets, bytes; };\nstruct tm_count c;\n")
-    monkeypatch.setattr(loader, "find_object", lambda: other)
+    monkeypatch.setattr(loader, "find_object", lambda _: other)
     with pytest.raises(DatapathError, match=r"disagree about struct tm_count.*make build"):
         loader.load_libbpf(loader.Sizes(1, 16, 16), {}, None)
 
@@ -109,7 +111,11 @@ def test_sizes_follow_the_machine() -> None:
     assert entries["tm_taken"] == 2 * entries["tm_sets"] == 4096
     assert (entries["tm_rings"], entries["tm_evicted"]) == (4, 1024)
     flows = (4096 + 1024) * abi.FLOW.itemsize
-    assert sizes.memory_bytes() == flows + 4096 * 32 + 4 * 128 + entries["tm_totals"] * abi.TOTALS.itemsize
+    fixed = 4 * 128 + entries["tm_totals"] * abi.TOTALS.itemsize
+    assert sizes.memory_bytes() == flows + 4096 * 32 + fixed + 120
+    assert not sizes.look_inside
+    inside = replace(sizes, inners=1 << 17)  # as `bpftool map show` has it, but for a page
+    assert (inside.look_inside, inside.memory_bytes() - sizes.memory_bytes()) == (True, ((1 << 17) - 1) * 120)
     literal = loader.constants(sizes, 7)[0]
     assert (literal["set_mask"], literal["ring_mask"], literal["seed"]) == (511, 255, 7)
     assert literal["hz"] in (100, 250, 300, 1000)

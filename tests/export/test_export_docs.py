@@ -12,7 +12,7 @@ from trafficmond.config.target import parse_target
 from trafficmond.export.native import COLUMNS
 from trafficmond.export.templates import FIRST_ID, TEMPLATES
 from trafficmond.store.query import Filter
-from trafficmond.store.schema import FLOW_COLUMNS
+from trafficmond.store.schema import STORED_COLUMNS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "export.md").read_text("utf-8")
@@ -50,5 +50,5 @@ def test_the_table_has_what_is_sent_and_what_flows_db_has() -> None:
     declared = dict(line.strip().rstrip(",").split(" ", 1) for line in body.splitlines())
     computed = {name for name, kind in declared.items() if " ALIAS " in kind}
     assert {name: kind for name, kind in declared.items() if name not in computed} == COLUMNS
-    assert set(FLOW_COLUMNS) <= set(declared)
+    assert set(STORED_COLUMNS) <= set(declared)
     assert "PARTITION BY day\nORDER BY (last_seen, batch, row)" in table

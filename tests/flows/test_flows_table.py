@@ -57,9 +57,29 @@ def test_two_directions_and_two_cpus_are_one_flow(table: FlowTable, deltas: Delt
     assert flow["new"]
 
 
-@pytest.mark.parametrize("field", ["ifindex", "vlan", "proto", "sport", "dport"])
+@pytest.mark.parametrize("field", ["ifindex", "vlan", "proto", "sport", "dport", "inner"])
 def test_other_keys_are_other_flows(table: FlowTable, deltas: Deltas, field: str) -> None:
     assert len(table.update(deltas(THERE, {**THERE, field: 99}), 101.0)) == 2
+
+
+def test_a_tunnels_conversations_are_flows_of_their_own_with_both_directions(table: FlowTable, deltas: Deltas) -> None:
+    ends = {"src": CLIENT, "dst": SERVER, "proto": 47}
+    back = {"src": SERVER, "dst": CLIENT, "proto": 47, "direction": 1, "first": 100.5}
+    large = (1 << 63) + 5
+    batch = deltas(*({**way, "inner": inner} for way in (ends, back) for inner in (0, 5, large, 5 << 32)))
+    flows = table.update(batch, 101.0)
+    assert sorted(flows["inner"].tolist()) == [0, 5, 5 << 32, large]
+    assert flows["packets"].tolist() == flows["reply_packets"].tolist() == [1] * 4
+    alone = deltas(ends)  # the same flow, whether others of the batch carry something or not
+    (again,) = table.update(alone, 102.0)
+    assert (again["inner"], again["packets"], again["id"]) == (0, 2, flows["id"][flows["inner"] == 0][0])
+    told = table.due(102.0, everything=True)
+    assert sorted(zip(told["inner"].tolist(), told["packets"].tolist(), strict=True)) == [
+        (0, 2),
+        (5, 1),
+        (5 << 32, 1),
+        (large, 1),
+    ]
 
 
 def test_an_ipv4_address_and_its_mapped_ipv6_form_are_other_flows(table: FlowTable, deltas: Deltas) -> None:

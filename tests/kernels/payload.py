@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "lab")]
 
 from tmlab import Daemon, DaemonFailed, Lab, LabError, Listener, Sender  # noqa: E402
-from tmlab.packets import tcp, udp  # noqa: E402
+from tmlab.packets import frame, tcp, udp, vxlan  # noqa: E402
 
 from trafficmond.errors import TrafficmonError  # noqa: E402
 
@@ -175,6 +175,26 @@ def ban_expiry(on: Rig) -> None:
     must(on.heard(GOOD) == 5, "the ban to end without a daemon", "still dropped")
 
 
+def look_inside(on: Rig) -> None:
+    """With the setting on, what tunnels carry has columns of its own."""
+    on.daemon.stop(SLOW)
+    on.daemon.configure(SETTINGS.replace("[flows]\n", "[flows]\nlook_inside = true\n"))
+    on.daemon.start(SLOW)
+    near, far = on.link.outside_ip, on.link.host_ip
+    inside = udp("10.1.0.1", "10.1.0.2", 5000, 53, b"question")
+    gre = [frame(near, far, 47, b"\x20\0\x65\x58\0\0\0\x07" + inside)] * 2
+    on.sender.send([vxlan(near, far, 42, inside)] * 3 + gre)
+    on.daemon.stop(SLOW)
+    rows = on.daemon.sql(
+        "SELECT tunnel, vni, inner_src_ip, inner_dst_ip, inner_src_port, inner_dst_port, inner_protocol, sum(packets) "
+        "FROM flows WHERE tunnel IS NOT NULL GROUP BY 1, 2 ORDER BY 1"
+    )
+    inner = ("10.1.0.1", "10.1.0.2", 5000, 53, "UDP")
+    must(rows == [("gre", 7, *inner, 2), ("vxlan", 42, *inner, 3)], "what two tunnels carry", rows)
+    on.daemon.configure(SETTINGS)
+    on.daemon.start(SLOW)
+
+
 def detach(on: Rig) -> None:
     """The emergency exit, the daemon being dead, leaves nothing attached."""
     command = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "trafficmond", "-c", on.daemon.config, "--detach")
@@ -191,6 +211,7 @@ CHECKS: tuple[Callable[[Rig], None], ...] = (
     restart,
     established,
     ban_expiry,
+    look_inside,
     detach,
 )
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from trafficmond import abi
 from trafficmond.errors import StoreError
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
@@ -132,6 +135,39 @@ def test_a_migration_that_fails_leaves_nothing_behind(
     store = Store.open(path, limits)
     store.close(5)
     assert sqlite3.connect(path).execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'").fetchone() == (0,)
+
+
+def as_of_version_2(path: Path) -> None:
+    """A file without columns for what tunnels carry: a full partition and the one that takes rows, both of one row."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP VIEW flows")
+        for name in schema.INNER_COLUMNS:
+            connection.execute(f"ALTER TABLE flows_1 DROP COLUMN {name}")
+        connection.execute("CREATE TABLE flows_2 AS SELECT * FROM flows_1")
+        connection.execute("INSERT INTO partitions SELECT 2, first_seen, last_seen, rows, 0 FROM partitions")
+        connection.execute("UPDATE partitions SET sealed = 1 WHERE number = 1")
+        connection.execute("CREATE VIEW flows AS SELECT * FROM flows_1 UNION ALL SELECT * FROM flows_2")
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+
+
+def test_rows_from_before_tunnels_were_looked_into_stay(
+    path: Path, limits: Limits, names: Names, make_reports: Make, ask: Ask
+) -> None:
+    filled(path, limits, make_reports(1), names)
+    as_of_version_2(path)
+    inner = np.zeros(1, abi.INNER)
+    inner["tunnel"] = abi.IPIP
+    filled(path, limits, make_reports(1, inner=9), replace(names, inners={9: inner.tobytes()}))
+    assert ask("SELECT tunnel, packets, inner_src_port FROM flows") == [
+        (None, 3, None),
+        (None, 3, None),
+        ("ipip", 3, 0),
+    ]
+    assert ask("SELECT number, rows FROM partitions") == [(1, 1), (2, 2)]
+    assert ask("PRAGMA user_version") == [(schema.VERSION,)]
+    named = [name for _, name, *_ in ask("PRAGMA table_info(flows_1)")]
+    assert named == list(schema.FLOW_COLUMNS), "hundreds of full partitions are left as they are"
 
 
 def test_an_older_file_is_brought_forward_with_its_rows(

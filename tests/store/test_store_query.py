@@ -18,7 +18,7 @@ from trafficmond.flows.names import Names
 from trafficmond.store import reader as reader_module
 from trafficmond.store.query import Filter, question
 from trafficmond.store.reader import Reader
-from trafficmond.store.schema import FLOW_COLUMNS
+from trafficmond.store.schema import STORED_COLUMNS
 from trafficmond.store.store import Store
 
 Make = Callable[..., Batch]
@@ -75,7 +75,7 @@ def test_filters(filled: Store, wanted: Filter, expected: list[int]) -> None:
     with Reader(filled.path) as reader:
         rows = [row for page in reader.pages(asked) for row in page]
     assert [row["bytes"] for row in rows] == expected
-    assert all(tuple(row) == tuple(FLOW_COLUMNS) for row in rows)
+    assert all(tuple(row) == tuple(STORED_COLUMNS) for row in rows)
 
 
 def test_groups_have_totals_and_the_largest_first(filled: Store) -> None:

@@ -6,11 +6,14 @@ import json
 import sqlite3
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from trafficmond import abi
 from trafficmond.errors import StoreError
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
@@ -27,6 +30,7 @@ DOCUMENTED = [
     *("first_seen", "last_seen", "src_ip", "dst_ip", "src_port", "dst_port", "protocol", "protocol_num"),
     *("packets", "bytes", "reply_packets", "reply_bytes", "tcp_flags", "reply_tcp_flags"),
     *("action", "rule", "interface", "direction", "vlan", "community_id"),
+    *("tunnel", "vni", "inner_src_ip", "inner_dst_ip", "inner_src_port", "inner_dst_port", "inner_protocol"),
 ]
 
 
@@ -56,9 +60,25 @@ def test_a_report_becomes_a_row_of_text_and_numbers(store: Store, names: Names, 
         "eth0",
         "egress",
         7,
-        row[-1],
+        row[19],
+        *[None] * 7,
     )
-    assert row[-1].startswith("1:")
+    assert row[19].startswith("1:")
+
+
+def test_what_a_tunnel_carried_is_told_as_far_as_it_is_known(
+    store: Store, names: Names, make_reports: Make, ask: Ask
+) -> None:
+    batch = make_reports(4)
+    batch["inner"] = [0, 7, 9, 7]
+    known = np.zeros(1, abi.INNER)
+    known["src"][0, 15], known["dst"][0, 15], known["scope"] = 1, 2, abi.SCOPE_IPV6 | abi.SCOPE_NUMBERED
+    known["tunnel"], known["sport"], known["dport"], known["proto"] = abi.GENEVE, 40000, 53, 17
+    store.put(batch, replace(names, inners={7: known.tobytes()}))
+    assert store.flush(5)
+    rows = ask(f"SELECT {', '.join(DOCUMENTED[-7:])} FROM flows")
+    told = ("geneve", 0, "::1", "::2", 40000, 53, "UDP")
+    assert rows == [(None,) * 7, told, (None,) * 7, told]
 
 
 def test_ipv6_and_ipv4_may_share_a_batch(store: Store, names: Names, make_reports: Make, ask: Ask) -> None:

@@ -14,7 +14,7 @@ from ctl_runs import Ctl
 
 from trafficctl.extract import extract
 from trafficmond.errors import StoreError
-from trafficmond.store.schema import FLOW_COLUMNS, create_partition, partition_table
+from trafficmond.store.schema import STORED_COLUMNS, create_partition, partition_table
 
 HOUR = 3600.0
 
@@ -31,10 +31,10 @@ def store(tmp_path: Path, running: Running, monkeypatch: pytest.MonkeyPatch) -> 
         create_partition(connection, 2)
         for hours in range(48):
             last = now - hours * HOUR - 60
-            row = {**dict.fromkeys(FLOW_COLUMNS, 0), **FLOW, "first_seen": last - 10, "last_seen": last, "rule": ""}
-            marks = ", ".join("?" * len(FLOW_COLUMNS))
+            row = {**dict.fromkeys(STORED_COLUMNS, 0), **FLOW, "first_seen": last - 10, "last_seen": last, "rule": ""}
+            marks = ", ".join("?" * len(STORED_COLUMNS))
             table = partition_table(1 + hours % 2)
-            connection.execute(f"INSERT INTO {table} VALUES ({marks})", [row[name] for name in FLOW_COLUMNS])
+            connection.execute(f"INSERT INTO {table} VALUES ({marks})", [row[name] for name in STORED_COLUMNS])
     connection.close()
 
     async def status() -> dict[str, Any]:

@@ -106,6 +106,11 @@ class StatusAnswers(Part):
             found.append(
                 f"{daemon.pipeline.suppressed_events:,} log events were suppressed: more than the logs are given"
             )
+        if daemon.pipeline.forgotten_inners:
+            found.append(
+                f"{daemon.pipeline.forgotten_inners:,} rows of flows.db lack what their tunnel carried: more "
+                "conversations at once than are remembered"
+            )
         if daemon.rulebook.in_force:
             found += [str(note) for note in daemon.rulebook.in_force.policy.notes[:20]]
         return found

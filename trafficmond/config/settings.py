@@ -126,6 +126,11 @@ class Flows:
     table_capacity: int = setting(
         262144, min=1024, max=1 << 24, help="Flows that the daemon follows at once; beyond it the idlest end early."
     )
+    look_inside: bool = setting(
+        False,
+        help="Tell apart what VXLAN, Geneve, GRE, ERSPAN and IP-in-IP tunnels carry: the flow is the outer one and is "
+        "judged as ever, columns of flows.db name the inner one.",
+    )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """What does not hold between these settings."""

@@ -1,7 +1,8 @@
 """The second loader: bcc compiles the data path on this host, from the same source, without kernel headers.
 
-bcc and LLVM cost more memory than the whole daemon, so a child does it: it opens or makes the maps as pins in a
-folder of its own, pins the programs beside them, and ends. What is pinned there is opened here and the folder removed.
+bcc and LLVM cost more memory than the whole daemon, so a child does it: it makes the maps as pins in a folder of its
+own, gives the programs the kept ones in place of those, pins the programs beside them, and ends. What is pinned there
+is opened here and the folder removed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +26,7 @@ _UNUSED = {  # by program: the maps of MAPS that its source does not name
     "tm_tc": {"tm_clock", "tm_taken", "tm_bans"},
     "tm_tick": MAPS.keys() - {"tm_clock"},
 }
+_INSIDE = {"tm_inners"}  # named only where tunnels are looked into
 _TIMEOUT_S = 120.0  # an emulated machine compiles for a while
 
 
@@ -33,20 +35,22 @@ def load(sizes: Sizes, kept: Mapping[str, int], seed: int | None, pin_dir: Path)
     sources = _sources()
     seed = secrets.randbits(64) if seed is None else seed
     with _workshop(pin_dir) as pins:
-        for name, fd in kept.items():
-            libbpf.pin(fd, str(pins / name))
+        old = {name: str(pins / f"kept_{name}") for name in kept}
+        for name, path in old.items():
+            libbpf.pin(kept[name], path)
         job = {
             "source": str(sources / "trafficmon.bpf.c"),
             "headers": str(sources / "bcc"),
             "pins": str(pins),
+            "kept": old,
             "flags": _flags(sources, sizes, seed, pins),
             "programs": _KINDS,
         }
         _run(job)
         programs = {name: libbpf.open_pin(str(pins / name)) for name in _KINDS}
-        maps = {name: libbpf.open_pin(str(pins / name)) for name in MAPS}
+        maps = {name: libbpf.open_pin(old.get(name, str(pins / name))) for name in MAPS}
     loaded = Loaded("bcc", programs, maps, seed, kept.keys() == MAPS.keys())
-    _check(loaded)
+    _check(loaded, set() if sizes.look_inside else _INSIDE)
     return loaded
 
 
@@ -78,6 +82,8 @@ def _flags(sources: Path, sizes: Sizes, seed: int, pins: Path) -> list[str]:
         "TM_NUM_CPUS": str(sizes.cpus),
         "TM_NUM_SETS": str(entries["tm_sets"]),
         "TM_NUM_EVICTED": str(entries["tm_evicted"]),
+        "TM_NUM_INNERS": str(entries["tm_inners"]),
+        "TM_LOOK_INSIDE": str(int(sizes.look_inside)),
         "c_seed": f"{int(known['seed'])}ull",
         "c_set_mask": f"{int(known['set_mask'])}u",
         "c_ring_mask": f"{int(known['ring_mask'])}u",
@@ -106,11 +112,11 @@ def _run(job: Mapping[str, object]) -> None:
     raise DatapathError(f"bcc could not load the data path:\n{done.stderr[-2000:]}".rstrip())
 
 
-def _check(loaded: Loaded) -> None:
+def _check(loaded: Loaded, nowhere: Set[str]) -> None:
     """bcc numbers maps by the order of their declaration: see that each program got the maps that its source names."""
     names = {libbpf.map_info(fd).id: name for name, fd in loaded.maps.items()}
     for program, unused in _UNUSED.items():
         used = {names[i] for i in libbpf.program_map_ids(loaded.programs[program]) if i in names}
-        if used != MAPS.keys() - unused:
+        if used != MAPS.keys() - unused - nowhere:
             loaded.close()
             raise DatapathError(f"bcc mixed up the maps of {program}: it uses {sorted(used)}")

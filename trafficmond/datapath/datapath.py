@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import CARRIED_SLOT, Predecessors
 from trafficmond.datapath.sockets import Address, connections
 from trafficmond.errors import DatapathError, ForeignProgramError, TrafficmonError
-from trafficmond.flows.batch import Batch
+from trafficmond.flows.batch import Batch, Column
 
 _RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two drains before it is only summed up
+_INNERS = 131072  # 15 MiB: conversations inside tunnels that are remembered, the latest
 _GLANCE_S = 0.0002
 _PAGE_BYTES = abi.PAGE.itemsize
 _TABLE_SLOTS = (("tm_table_small", abi.SMALL_PAGES), ("tm_table_large", abi.LARGE_PAGES), ("tm_table_huge", None))
@@ -63,6 +65,7 @@ class Options:
     capacity: int
     established: bool
     drop_malformed: bool
+    look_inside: bool = False
 
 
 ATTACHED, DETACHED, FAILED, FOREIGN = "attached", "detached", "failed", "foreign"
@@ -82,28 +85,33 @@ class Datapath:
     """Loaded programs and mapped maps. Not thread-safe: one thread owns it."""
 
     def __init__(self, options: Options) -> None:
-        """Loads, going on with the maps of an earlier daemon if they fit. Raises DatapathError."""
-        self.sizes = loader.Sizes(loader.possible_cpus(), options.capacity, _RING_RECORDS)
-        self.pins = Pins(options.pin_dir, self.sizes)
+        """Loads, going on with the maps of an earlier daemon if they fit. Raises DatapathError; nothing stays open."""
+        inners = _INNERS if options.look_inside else 1
+        self.sizes = loader.Sizes(loader.possible_cpus(), options.capacity, _RING_RECORDS, inners)
         self.attached: dict[int, attach.Attachment] = {}
         self.refused: dict[int, Change] = {}  # ifindex -> why it is not attached
         self._slot_base: dict[int, npt.NDArray[Any]] = {}  # totals of a slot when its interface got it
-        kept = self.pins.maps()
-        self.loaded = _load(options, self.sizes, kept)
-        for fd in kept.values():
-            os.close(fd)
-        self.pins.keep_maps(self.loaded)
-        self.clock = Clock(self.loaded)
-        self.ledger = ledger.mapped(self.loaded, self.sizes, self.clock)
         self._attached_once = False
-        self._grace = ThreadPoolExecutor(1, "grace")
         self._table_slot = ""  # unknown: an earlier daemon may have used any
-        self.bans = BanTable(self.loaded.maps["tm_bans"], self.clock)
-        self._config = Mapped(self.loaded.maps["tm_config"], abi.CONFIG, 1)
+        with ExitStack() as stack:
+            self._open(options, stack)
+            self._opened = stack.pop_all()
+
+    def _open(self, options: Options, stack: ExitStack) -> None:
+        enter = stack.enter_context
+        self.pins = enter(closing(Pins(options.pin_dir, self.sizes)))
+        self.loaded = enter(closing(_load(options, self.sizes, self.pins)))
+        maps = self.loaded.maps
+        self.pins.keep_maps(self.loaded)
+        self.clock = enter(closing(Clock(self.loaded)))
+        self.ledger = enter(closing(ledger.mapped(self.loaded, self.sizes, self.clock)))
+        self.bans = BanTable(maps["tm_bans"], self.clock)
+        self._config = enter(closing(Mapped(maps["tm_config"], abi.CONFIG, 1)))
         self._config.array["seed"] = self.loaded.seed
-        self._totals = Mapped(self.loaded.maps["tm_totals"], abi.TOTALS, self.sizes.entries()["tm_totals"])
-        self._predecessors = Predecessors(self.loaded, self.pins, self.clock, self._totals.array)
-        self._ifslots = Mapped(self.loaded.maps["tm_ifslots"], np.dtype(np.uint8), abi.IFINDEX_SLOTS)
+        self._totals = enter(closing(Mapped(maps["tm_totals"], abi.TOTALS, self.sizes.entries()["tm_totals"])))
+        self._predecessors = enter(closing(Predecessors(self.loaded, self.pins, self.clock, self._totals.array)))
+        self._ifslots = enter(closing(Mapped(maps["tm_ifslots"], np.dtype(np.uint8), abi.IFINDEX_SLOTS)))
+        self._grace = enter(ThreadPoolExecutor(1, "grace"))
         self.configure(options)
 
     def configure(self, options: Options) -> None:
@@ -249,6 +257,12 @@ class Datapath:
         older = self._predecessors.drain() if self._attached_once else []
         return np.concatenate([*older, self.ledger.drain()]) if older else self.ledger.drain()
 
+    def inners(self, names: Column) -> dict[int, bytes]:
+        """What each `inner` of a batch stands for (abi.INNER), unless it gave way to later ones."""
+        fd, size = self.loaded.maps["tm_inners"], abi.INNER.itemsize
+        asked = ((name, libbpf.lookup(fd, name.to_bytes(8, "little"), size)) for name in names.tolist())
+        return {name: found for name, found in asked if found is not None}
+
     def accounting(self) -> Accounting:
         """Totals now. Read in such an order that `pending` is never negative."""
         totals = self._totals.array
@@ -294,14 +308,7 @@ class Datapath:
                 self.attached.pop(ifindex).release()
         if detach:
             self.pins.remove_all()
-        self._grace.shutdown()
-        self.ledger.close()
-        self._predecessors.close()
-        self.clock.close()
-        for mapped in (self._config, self._totals, self._ifslots):
-            mapped.close()
-        self.loaded.close()
-        self.pins.close()
+        self._opened.close()
 
 
 MALFORMED = {
@@ -327,7 +334,17 @@ def _sums(totals: npt.NDArray[Any], name: str) -> Sums:
     return Sums(int(totals[name]["packets"].sum()), int(totals[name]["bytes"].sum()))
 
 
-def _load(options: Options, sizes: loader.Sizes, kept: dict[str, int]) -> loader.Loaded:
+def _load(options: Options, sizes: loader.Sizes, pins: Pins) -> loader.Loaded:
+    """Going on with the maps that are pinned, where they fit."""
+    kept = pins.maps()
+    try:
+        return _load_over(options, sizes, kept)
+    finally:
+        for fd in kept.values():
+            os.close(fd)
+
+
+def _load_over(options: Options, sizes: loader.Sizes, kept: dict[str, int]) -> loader.Loaded:
     """By the loader that the settings name; for "auto" libbpf, and where it fails bcc, with the reason in a note."""
     seed = _kept_seed(kept)
     if options.loader == "bcc":

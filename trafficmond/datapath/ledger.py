@@ -190,7 +190,7 @@ class Ledger:
         out["direction"] = key["scope"] & abi.SCOPE_EGRESS
         for name in ("sport", "dport", "proto", "vlan", "ifindex", "verdict"):
             out[name] = key[name]
-        for name in ("first_len", "last_len", "tcp_flags", "first_flags", "bits", "ttl"):
+        for name in ("inner", "first_len", "last_len", "tcp_flags", "first_flags", "bits", "ttl"):
             out[name] = flows[name]
         for name in _COUNTERS:
             out[name] = flows[name] - bases[name]

@@ -38,8 +38,10 @@ MAPS: dict[str, np.dtype[np.void] | None] = {
     "tm_bans": abi.BAN,
     "tm_conns": None,
     "tm_buckets": abi.BUCKET,
+    "tm_inners": abi.INNER,
 }
-_OBJECT_NAME = "trafficmon.bpf.o"
+_HASHED_BYTES = 72  # what an element of an LRU hash takes besides its value: 48 of its own, the key, a bucket
+_OBJECTS = {False: "trafficmon.bpf.o", True: "trafficmon-inside.bpf.o"}  # by whether tunnels are looked into
 
 
 def possible_cpus() -> int:
@@ -56,11 +58,18 @@ def tick_hz() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large the ledger is. `capacity` and `ring` are records a CPU, powers of two."""
+    """How large the ledger is. `capacity` and `ring` are records a CPU, powers of two; `inners` is how many
+    conversations inside tunnels are remembered, 1 where nobody looks inside."""
 
     cpus: int
     capacity: int
     ring: int
+    inners: int = 1
+
+    @property
+    def look_inside(self) -> bool:
+        """Whether the programs are to look inside tunnels."""
+        return self.inners > 1
 
     def entries(self) -> dict[str, int]:
         """max_entries of the maps that follow the machine."""
@@ -70,12 +79,13 @@ class Sizes:
             "tm_taken": self.cpus * self.capacity,
             "tm_rings": self.cpus,
             "tm_evicted": self.cpus * self.ring,
+            "tm_inners": self.inners,
         }
 
     def memory_bytes(self) -> int:
         """What the ledger's maps take."""
         sizes = {name: dtype.itemsize for name, dtype in MAPS.items() if dtype is not None}
-        return sum(count * sizes[name] for name, count in self.entries().items())
+        return sum(count * sizes[name] for name, count in self.entries().items()) + self.inners * _HASHED_BYTES
 
 
 @dataclass(slots=True)
@@ -97,13 +107,13 @@ class Loaded:
         self.maps.clear()
 
 
-def find_object() -> Path:
+def find_object(look_inside: bool = False) -> Path:
     """The object built ahead of time: beside the sources, or where the package puts it."""
-    here = Path(__file__).resolve().parents[2]
+    here, name = Path(__file__).resolve().parents[2], _OBJECTS[look_inside]
     for folder in (here / "build", Path("/usr/lib/trafficmon")):
-        if (folder / _OBJECT_NAME).exists():
-            return folder / _OBJECT_NAME
-    raise DatapathError(f"{_OBJECT_NAME} is not built", hint="run make build, or install the trafficmon package")
+        if (folder / name).exists():
+            return folder / name
+    raise DatapathError(f"{name} is not built", hint="run make build, or install the trafficmon package")
 
 
 def constants(sizes: Sizes, seed: int) -> npt.NDArray[np.void]:
@@ -121,7 +131,7 @@ def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None) -> Load
 
     Raises DatapathError if the object is missing, is of another layout than abi.py, or the kernel refuses it.
     """
-    path = find_object()
+    path = find_object(sizes.look_inside)
     btf = Btf(path)
     for name, dtype in btf.structs(abi.STRUCTS).items():
         if abi.STRUCTS[name] != dtype:

@@ -1,7 +1,8 @@
 """Pins under bpffs: what lets filtering and counting go on while no daemon runs.
 
-Layout of the pin directory: `maps-<structs>-<cpus>-<capacity>-<ring>/<map>` and `links/<kind>-<ifindex>`. `<structs>`
-is a hash of every shared struct, so a daemon knows at a glance which maps it can go on with and it can still read.
+Layout of the pin directory: `maps-<structs>-<cpus>-<capacity>-<ring>-<inners>/<map>` and `links/<kind>-<ifindex>`.
+`<structs>` is a hash of every shared struct, so a daemon knows at a glance which maps it can go on with and which it
+can still read.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ def _structs() -> str:
 
 def layout_name(sizes: Sizes) -> str:
     """Name of the maps' folder for this ABI and these sizes."""
-    return f"maps-{_structs()}-{sizes.cpus}-{sizes.capacity}-{sizes.ring}"
+    return f"maps-{_structs()}-{sizes.cpus}-{sizes.capacity}-{sizes.ring}-{sizes.inners}"
 
 
 def _sizes_of(name: str) -> Sizes | None:
     """The sizes that a folder of maps is named after; None if they are of another ABI."""
     words = name.split("-")
-    if words[:2] != ["maps", _structs()] or len(words) != 5 or not all(map(str.isdecimal, words[2:])):
+    if words[:2] != ["maps", _structs()] or len(words) != 6 or not all(map(str.isdecimal, words[2:])):
         return None
     return Sizes(*map(int, words[2:]))
 
@@ -49,11 +50,16 @@ class Pins:
     def __init__(self, directory: Path, sizes: Sizes) -> None:
         self.directory = directory
         self._maps = directory / layout_name(sizes)
+        self._inners = sizes.inners
         self._links = directory / "links"
         try:
             self._lock = self._take_lock()
-            self._links.mkdir(exist_ok=True)
-            self._probe()
+            try:
+                self._links.mkdir(exist_ok=True)
+                self._probe()
+            except OSError:
+                self.close()
+                raise
         except OSError as error:
             if error.errno == errno.EPERM and error.filename is None:
                 what, hint = "no permission to use BPF", "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
@@ -103,7 +109,11 @@ class Pins:
         if kept := _open(self._maps, MAPS):
             return kept
         for folder in self._others():
-            if _sizes_of(folder.name) and (kept := _open(folder, _ANY_SIZE)):
+            sizes = _sizes_of(folder.name)
+            if sizes is None:
+                continue
+            inners = ("tm_inners",) if sizes.inners == self._inners else ()
+            if kept := _open(folder, (*_ANY_SIZE, *inners)):
                 return kept
         return {}
 

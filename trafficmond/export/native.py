@@ -6,13 +6,15 @@ its name, its type and its values; numbers little-endian, texts and counts with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from trafficmond.flows.batch import Batch, Column, actions, take
 from trafficmond.flows.community_id import community_ids
+from trafficmond.flows.inside import Inside, insides
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import protocol_name
@@ -45,6 +47,13 @@ COLUMNS = {
     "direction": "String",
     "vlan": "UInt16",
     "community_id": "String",
+    "tunnel": "Nullable(String)",
+    "vni": "Nullable(UInt32)",
+    "inner_src_ip": "Nullable(String)",
+    "inner_dst_ip": "Nullable(String)",
+    "inner_src_port": "Nullable(UInt16)",
+    "inner_dst_port": "Nullable(UInt16)",
+    "inner_protocol": "Nullable(String)",
 }
 _NUMBERS = {"Date": "<u2", "UInt8": "u1", "UInt16": "<u2", "UInt32": "<u4", "UInt64": "<u8", "Float64": "<f8"}
 _RENAMED = {
@@ -90,11 +99,22 @@ def block(rows: Batch, names: Names, sensor: str, batch: str) -> Block:
         "direction": _named(rows["direction"], lambda number: str(Direction(number))),
         "community_id": b"".join(map(_text, community_ids(rows))),
     }
+    for name, column in zip(Inside._fields, zip(*insides(rows["inner"], names.inners), strict=True), strict=True):
+        made[name] = _nullable(column, COLUMNS[name])
     body = bytearray(_count(len(COLUMNS)) + _count(count))
     for name, kind in COLUMNS.items():
         body += _text(name) + _text(kind)
         body += made[name] if name in made else rows[_RENAMED.get(name, name)].astype(_NUMBERS[kind]).tobytes()
     return Block(count, float(rows["last"].min()), float(rows["last"].max()), bytes(body))
+
+
+def _nullable(column: Sequence[Any], kind: str) -> bytes:
+    """Which values are missing, a byte each, and then all of them, with something in place of the missing."""
+    number = _NUMBERS.get(kind.removeprefix("Nullable(").removesuffix(")"))
+    missing = bytes(value is None for value in column)
+    if number:
+        return missing + np.array([value or 0 for value in column], number).tobytes()
+    return missing + b"".join([_text(value or "") for value in column])
 
 
 def _named(column: Column, name: Callable[[int], str]) -> bytes:

@@ -105,7 +105,7 @@ def new_rows(groups: Groups, chosen: Column) -> Batch:
     """Empty STATE rows for the chosen groups, which the table has no row of."""
     lead = take(groups.deltas, groups.lead[chosen])
     rows = empty(STATE, len(chosen))
-    for name in ("proto", "family", "direction", "vlan", "ifindex", "first_flags", "first_len", "verdict"):
+    for name in ("proto", "family", "direction", "vlan", "ifindex", "inner", "first_flags", "first_len", "verdict"):
         rows[name] = lead[name]
     rows["reply_verdict"] = lead["verdict"]
     flip = groups.lead_answers[chosen]

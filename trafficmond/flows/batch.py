@@ -39,6 +39,7 @@ ENDPOINTS = [
 DELTA = np.dtype(
     [
         *ENDPOINTS,
+        ("inner", "u8"),  # names what a tunnel's packets carry (names.Names.inners); 0: nothing, or not looked at
         ("packets", "u8"),
         ("bytes", "u8"),
         ("payload_bytes", "u8"),
@@ -58,8 +59,9 @@ DELTA = np.dtype(
 # A bidirectional flow: src is the initiator (who sent its first packet, or its SYN), dst the responder.
 FLOW = np.dtype(
     [
-        ("id", "u8"),  # keyed hash of the canonical five-tuple, interface and VLAN
+        ("id", "u8"),  # keyed hash of the canonical five-tuple, interface, VLAN and `inner`
         *ENDPOINTS,  # direction: of the initiator's packets; verdict: the latest of the initiator's
+        ("inner", "u8"),  # as in DELTA
         ("first", "f8"),
         ("last", "f8"),
         ("reply_first", "f8"),  # nan: never answered

@@ -18,7 +18,8 @@ _BY_REASON = tuple(str(Reason(number)) if number < len(Reason) else f"reason {nu
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Interface names by ifindex and rule labels by rule id, as they were at one moment.
+    """Interface names by ifindex and rule labels by rule id, as they were at one moment, and what the `inner` of the
+    batch that this goes with stands for, as far as that is known (abi.INNER).
 
     The mappings are copied on construction, so that a snapshot may cross threads. Numbers that nobody
     named any more (an interface that went away, a rule that was removed) are still called something.
@@ -26,10 +27,12 @@ class Names:
 
     interfaces: Mapping[int, str] = field(default_factory=dict)
     rules: Mapping[int, str] = field(default_factory=dict)
+    inners: Mapping[int, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "interfaces", MappingProxyType(dict(self.interfaces)))
         object.__setattr__(self, "rules", MappingProxyType(dict(self.rules)))
+        object.__setattr__(self, "inners", MappingProxyType(dict(self.inners)))
 
     def interface(self, ifindex: int) -> str:
         """The interface's name, "if7" where unknown."""

@@ -24,6 +24,7 @@ REPORT = np.dtype(
     [
         ("id", "u8"),
         *ENDPOINTS,  # src is the initiator; verdict is the one that the row's packets were given
+        ("inner", "u8"),  # as in DELTA
         ("first", "f8"),  # of the packets of this row, epoch seconds
         ("last", "f8"),
         ("packets", "u8"),
@@ -36,7 +37,7 @@ REPORT = np.dtype(
     ]
 )
 
-_COPIED = ("id", *(name for name, *_ in ENDPOINTS), "last", "tcp_flags", "reply_tcp_flags")
+_COPIED = ("id", *(name for name, *_ in ENDPOINTS), "inner", "last", "tcp_flags", "reply_tcp_flags")
 _COUNTERS = ("packets", "bytes", "reply_packets", "reply_bytes")
 
 

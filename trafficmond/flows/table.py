@@ -26,6 +26,7 @@ from trafficmond.flows.report import REPORT, End, reports
 CLOSE_LINGER_S = 2.0  # a closed connection's last acknowledgements still belong to it
 
 _KEY_WORDS = 12  # 32-bit words of a canonical key
+_INNER_WORDS = 2  # and of what is inside; where that is nothing anywhere, they add nothing and are left out
 _FIRST_ROWS = 256
 _GROWTH = 1.5
 _BLOCK_FLOWS = 8192  # rows and deltas of a block stay in the second-level cache
@@ -53,7 +54,7 @@ class FlowTable:
 
         source = random.SystemRandom() if seed is None else random.Random(seed)
         self._keys = np.array(
-            [[source.getrandbits(64) for _ in range(2)] for _ in range(_KEY_WORDS + 1)], dtype=np.uint64
+            [[source.getrandbits(64) for _ in range(2)] for _ in range(1 + _KEY_WORDS + _INNER_WORDS)], dtype=np.uint64
         )
         self._count = 0
         self._rows = empty(STATE, min(_FIRST_ROWS, self.capacity))
@@ -130,7 +131,8 @@ class FlowTable:
         string hashing is fast"), so each half collides with probability 2**-32 whatever the keys' author chose.
         """
         key = canonical(deltas)
-        words = np.empty((_KEY_WORDS, len(deltas)), np.uint64)
+        inner = deltas["inner"]
+        words = np.empty((_KEY_WORDS + _INNER_WORDS * bool(inner.any()), len(deltas)), np.uint64)
         for at, address in ((0, key.a_hi), (2, key.a_lo), (4, key.b_hi), (6, key.b_lo)):
             words[at] = address >> _32
             words[at + 1] = address & _LOW32
@@ -138,10 +140,12 @@ class FlowTable:
         words[9] = deltas["ifindex"]
         words[10] = deltas["vlan"]
         words[11] = deltas["proto"].astype(np.uint64) << np.uint64(8) | deltas["family"]
+        if len(words) > _KEY_WORDS:
+            words[12], words[13] = inner >> _32, inner & _LOW32
         halves = []
         for half in range(2):
-            keys = self._keys[:, half]
-            total = np.full(len(deltas), keys[_KEY_WORDS])
+            first, *keys = self._keys[:, half]
+            total = np.full(len(deltas), first)
             for word, factor in zip(words, keys, strict=False):
                 total += word * factor
             halves.append(total)

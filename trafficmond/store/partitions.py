@@ -15,7 +15,7 @@ import numpy as np
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.store.rows import flow_rows
-from trafficmond.store.schema import FLOW_COLUMNS, INDEXED, create_partition, create_view, partition_table
+from trafficmond.store.schema import INDEXED, STORED_COLUMNS, create_partition, create_view, partition_table
 
 _PARTS_BY_SIZE = 128  # a partition is about 1/128 of max_size and covers at most 1/64 of max_age, so that the
 _PARTS_BY_AGE = 64  # view never has more arms than SQLite can join (500)
@@ -78,7 +78,7 @@ class Partitions:
     def insert(self, batch: Batch, names: Names) -> None:
         """Add a REPORT batch to the open partition."""
         part = self.all[-1]
-        marks = ", ".join("?" * len(FLOW_COLUMNS))
+        marks = ", ".join("?" * len(STORED_COLUMNS))
         self._connection.executemany(
             f"INSERT INTO {partition_table(part.number)} VALUES ({marks})", flow_rows(batch, names)
         )

@@ -14,7 +14,7 @@ from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Action
 from trafficmond.protocols import protocol_number
 from trafficmond.store.prefix_sql import Network, within
-from trafficmond.store.schema import FLOW_COLUMNS
+from trafficmond.store.schema import STORED_COLUMNS
 from trafficmond.store.sql import literal
 
 MAX_LIMIT = 1_000_000
@@ -75,7 +75,7 @@ def question(wanted: Filter) -> Question:
     """The question a filter asks. Raises ConfigError with every part of it that makes no sense."""
     mistakes: list[Mistake] = []
     groups = _columns(wanted.group_by, mistakes)
-    columns = (*groups, *_TOTALS) if groups else tuple(FLOW_COLUMNS)
+    columns = (*groups, *_TOTALS) if groups else tuple(STORED_COLUMNS)
     conditions = list(_conditions(wanted, mistakes))
     order = ordered(wanted.sort, columns, _TOTALS if groups else {}, mistakes)
     if not 1 <= wanted.limit <= MAX_LIMIT:
@@ -140,7 +140,7 @@ def _port(port: int | None) -> int:
 
 
 def _columns(names: tuple[str, ...], mistakes: list[Mistake]) -> tuple[str, ...]:
-    usable = [name for name in FLOW_COLUMNS if name not in _NOT_GROUPED]
+    usable = [name for name in STORED_COLUMNS if name not in _NOT_GROUPED]
     found = []
     for name in names:
         column = _ALIASES.get(name, name)

@@ -7,6 +7,7 @@ from typing import Any
 
 from trafficmond.flows.batch import Batch, Column, actions, addresses
 from trafficmond.flows.community_id import community_ids
+from trafficmond.flows.inside import insides
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import protocol_name
@@ -15,7 +16,7 @@ Row = tuple[Any, ...]
 
 
 def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
-    """One tuple a report, in the order of schema.FLOW_COLUMNS."""
+    """One tuple a report, in the order of schema.STORED_COLUMNS."""
     return zip(
         batch["first"].tolist(),
         batch["last"].tolist(),
@@ -37,6 +38,7 @@ def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
         named(batch["direction"], lambda number: str(Direction(number))),
         batch["vlan"].tolist(),
         community_ids(batch),
+        *zip(*insides(batch["inner"], names.inners), strict=True),
         strict=True,
     )
 

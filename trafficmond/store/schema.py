@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 APPLICATION_ID = 0x746D6F6E  # "tmon", in the file's header
-VERSION = 2  # PRAGMA user_version
+VERSION = 3  # PRAGMA user_version
 
 FLOW_COLUMNS = {
     "first_seen": "REAL",
@@ -42,6 +42,17 @@ FLOW_COLUMNS = {
     "vlan": "INTEGER",
     "community_id": "TEXT",
 }
+# What a tunnel carried; NULL where there was none, or nobody looked.
+INNER_COLUMNS = {
+    "tunnel": "TEXT",
+    "vni": "INTEGER",
+    "inner_src_ip": "TEXT",
+    "inner_dst_ip": "TEXT",
+    "inner_src_port": "INTEGER",
+    "inner_dst_port": "INTEGER",
+    "inner_protocol": "TEXT",
+}
+STORED_COLUMNS = {**{name: f"{kind} NOT NULL" for name, kind in FLOW_COLUMNS.items()}, **INNER_COLUMNS}
 # Of a full partition. What they serve is shown, query by query, in docs/flows-db.md.
 INDEXED = ("last_seen", "src_ip", "dst_ip")
 
@@ -56,18 +67,27 @@ def partition_table(number: int) -> str:
 
 def create_partition(connection: sqlite3.Connection, number: int) -> None:
     """An empty partition, entered in `partitions`."""
-    columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in FLOW_COLUMNS.items())
+    columns = ", ".join(f"{name} {kind}" for name, kind in STORED_COLUMNS.items())
     connection.execute(f"CREATE TABLE {partition_table(number)} ({columns})")
     connection.execute("INSERT INTO partitions (number, rows, sealed) VALUES (?, 0, 0)", (number,))
 
 
 def create_view(connection: sqlite3.Connection) -> None:
-    """`flows` over the partitions there are, oldest first."""
-    numbers = [number for (number,) in connection.execute("SELECT number FROM partitions ORDER BY number")]
-    columns = ", ".join(FLOW_COLUMNS)
-    arms = " UNION ALL ".join(f"SELECT {columns} FROM {partition_table(number)}" for number in numbers)
+    """`flows` over the partitions there are, oldest first; what a partition is too old to have is NULL."""
+    numbers = connection.execute("SELECT number FROM partitions ORDER BY number").fetchall()
+    tables = [partition_table(number) for (number,) in numbers]
+    arms = " UNION ALL ".join(f"SELECT {_columns_of(connection, table)} FROM {table}" for table in tables)
     connection.execute("DROP VIEW IF EXISTS flows")
     connection.execute(f"CREATE VIEW flows AS {arms}")
+
+
+def _columns_of(connection: sqlite3.Connection, table: str) -> str:
+    has = _present(connection, table)
+    return ", ".join(name if name in has else f"NULL AS {name}" for name in STORED_COLUMNS)
+
+
+def _present(connection: sqlite3.Connection, table: str) -> set[str]:
+    return {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")}
 
 
 def _version_1(database: Database) -> None:
@@ -149,8 +169,20 @@ def _version_2(database: Database) -> None:
     database.execute("ALTER TABLE bans ADD COLUMN forced INTEGER NOT NULL DEFAULT 0")
 
 
+def _version_3(database: Database) -> None:
+    """What tunnels carry, from now on. Only the partition that takes rows is changed: hundreds would take long."""
+    connection = database.conn
+    (number,) = connection.execute("SELECT max(number) FROM partitions").fetchone()
+    table = partition_table(number)
+    present = _present(connection, table)  # all, where the file is made just now
+    for name, kind in INNER_COLUMNS.items():
+        if name not in present:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+    create_view(connection)
+
+
 # MIGRATIONS[n] leads from version n to n + 1.
-MIGRATIONS: tuple[Callable[[Database], None], ...] = (_version_1, _version_2)
+MIGRATIONS: tuple[Callable[[Database], None], ...] = (_version_1, _version_2, _version_3)
 
 
 def examine(path: Path) -> bool:

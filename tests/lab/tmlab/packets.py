@@ -23,6 +23,11 @@ def tcp(src: str, dst: str, sport: int, dport: int, flags: int, payload: bytes =
     return frame(src, dst, TCP, header + payload, check_at=16, vlan=vlan)
 
 
+def vxlan(src: str, dst: str, vni: int, inside: bytes, sport: int = 49152) -> bytes:
+    """An Ethernet frame in VXLAN (RFC 7348)."""
+    return udp(src, dst, sport, 4789, struct.pack("!II", 0x08 << 24, vni << 8) + inside)
+
+
 def frame(src: str, dst: str, protocol: int, body: bytes, *, check_at: int | None = None, vlan: int = 0) -> bytes:
     """An Ethernet frame around `body`, whose checksum goes to `check_at` (over the pseudo-header as well)."""
     source, target = ipaddress.ip_address(src).packed, ipaddress.ip_address(dst).packed
