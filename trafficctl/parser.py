@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from trafficctl.commands import COMMANDS, GROUPS
 from trafficmond.control.client import DEFAULT_SOCKET
@@ -46,13 +47,31 @@ class _Command(argparse.ArgumentParser):
             self.set_defaults(run=command.run)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        is_command = bool(self.module)
         self.fill()
-        return super().parse_known_args(args, namespace)
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown and is_command:  # said by the command, which knows where to read on
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """What is wrong and where to read on; not the whole usage, in which that would be lost."""
+        self.exit(2, f"{self.prog}: {message}\n  see {self.prog} --help\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.dest == "command" and value not in COMMANDS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(value, COMMANDS, 1)
+            raise argparse.ArgumentError(
+                None, f"there is no command {value!r}" + (f"; did you mean {near[0]}?" if near else "")
+            )
+        super()._check_value(action, value)
 
 
 def build(*, fill: bool = False) -> argparse.ArgumentParser:
     """The whole parser; `fill` reads every command's arguments (for completion scripts and documentation)."""
-    parser = argparse.ArgumentParser(
+    parser = _Command(
         prog="trafficctl",
         description="Ask and steer trafficmond, the network traffic monitor of this host.",
         usage="trafficctl [-s SOCKET] [-o FORMAT] COMMAND ...",
@@ -83,7 +102,11 @@ def build(*, fill: bool = False) -> argparse.ArgumentParser:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments; `run` is the command's function. Ends the process with code 2 if they make no sense."""
-    return build().parse_args(argv)
+    parser = build()
+    if not argv:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
+    return parser.parse_args(argv)
 
 
 def _add_globals(parser: argparse.ArgumentParser, socket: str, form: str) -> None:

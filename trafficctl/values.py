@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trafficmond.config.target import Target
 
+_MAX_RATE = 999_999_999  # what a rule can have
+
 
 def duration(text: str) -> float:
     """Seconds of "30s", "1h30m", "7d"."""
@@ -50,7 +52,10 @@ def address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no IPv4 or IPv6 address") from None
+        what = f"{text!r} is no IPv4 or IPv6 address"
+        if "/" in text:
+            what += f"; for a prefix: trafficctl rules {text}"
+        raise argparse.ArgumentTypeError(what) from None
 
 
 def prefix(text: str) -> str:
@@ -102,4 +107,7 @@ def count(text: str) -> int:
 
 def rate(text: str) -> int:
     """Packets a second: "100" or "100/s"."""
-    return count(text.removesuffix("/s"))
+    number = text.removesuffix("/s")
+    if not number.isdigit() or not 1 <= int(number) <= _MAX_RATE:
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate; write packets a second, such as 100/s")
+    return int(number)

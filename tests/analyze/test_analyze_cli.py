@@ -105,7 +105,7 @@ def test_as_a_command(capture: Path, tmp_path: Path) -> None:
     for words, code, said in (
         (("analyze", str(tmp_path / "missing")), 1, b"No such file"),
         (("analyze", str(tmp_path / "other")), 1, b"no format that is read here"),
-        (("analyze",), 2, b"usage"),
+        (("analyze",), 2, b"see trafficctl analyze --help"),
     ):
         failed = _trafficctl(*words)
         assert (failed.returncode, failed.stdout) == (code, b"")

@@ -22,10 +22,15 @@ def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "s", "1", "-1s", "1y", "1e9d", "999999999999999w", "1s!", "½s", "inf", "nan"])
+@pytest.mark.parametrize("text", ["", "s", "1", "-1s", "1y", "1e9d", "1s!", "½s", "inf", "nan"])
 def test_no_durations(text: str) -> None:
     with pytest.raises(ValueError, match="is no duration; write a number and"):
         parse_duration(text)
+
+
+def test_no_duration_is_longer_than_a_lifetime() -> None:
+    with pytest.raises(ValueError, match="a hundred years are the most"):
+        parse_duration("999999999999999w")
 
 
 @pytest.mark.parametrize(

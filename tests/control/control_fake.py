@@ -148,6 +148,7 @@ BAN: Row = {
     "expires": T0 + 600,
     "threat": "t-5f2a91c0",
     "count": 1,
+    "forced": False,
 }
 
 LIVE_FLOW: Row = {

@@ -16,6 +16,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from trafficctl import exits, session, values
+from trafficmond.errors import ControlError
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -36,11 +37,16 @@ def run(args: Namespace) -> int:
     """Add it and show it as it stands."""
     from trafficctl.render.columns import RULES
 
+    action = args.action or ("limit" if args.limit else "drop")
+    if action == "limit" and not args.limit:
+        raise ControlError("--action limit needs a rate", name="usage", hint="say how much: --limit 100/s")
+    if action != "limit" and (args.limit or args.burst):
+        raise ControlError(f"--limit and --burst do not go with {action}", name="usage", hint="leave --action out")
     with session.connect(args) as client:
         reply = client.call(
             "AddCidr",
             cidr=args.cidr,
-            action=args.action or ("limit" if args.limit else "drop"),
+            action=action,
             direction=args.direction,
             label=args.label or None,
             ttl_s=args.ttl,

@@ -33,7 +33,9 @@ def parse_duration(text: str) -> float:
     seconds = 0.0 if text == "0" else -1.0
     if _DURATION.fullmatch(text):
         seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
-    if not 0 <= seconds <= _LONGEST:
+    if seconds > _LONGEST:
+        raise ValueError(f"{text!r} is too long; a hundred years are the most")
+    if seconds < 0:
         raise ValueError(f'{text!r} is no duration; write a number and ms, s, m, h, d or w, such as "30s" or "1h30m"')
     return seconds
 
