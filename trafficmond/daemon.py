@@ -293,10 +293,10 @@ class Daemon:
             raise
         self.warnings.pop("reload", None)
         changed = self._adopt(settings)
-        text = f"{count(in_force.policy)} in force (before: {count(before.policy) if before else 'none'})"
-        self.sinks.note(messages.RELOADED, f"{text}; {why}", {"generation": in_force.generation})
+        now, then = count(in_force.policy), count(before.policy) if before else Counts()
+        self.sinks.note(messages.RELOADED, f"{now} in force (before: {then}); {why}", {"generation": in_force.generation})
         self._notifier.ready(self._status_line())
-        return [text, *changed]
+        return [f"{then} -> {now}", *changed] if now != then else changed
 
     def _refuse(self, why: str, error: TrafficmonError) -> None:
         mistakes = [Mistake("the kernel", str(error))]
