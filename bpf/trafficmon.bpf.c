@@ -16,6 +16,21 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 	512 /* more than any headers that are followed in practice; beyond it a packet counts as malformed */
 
 /* What one packet adds: super-packets on their way out are booked as the segments that will cross the wire. */
+/*
+ * A packet pointer that a context holds as a number of 32 bits. bcc has LLVM write no instructions of 32 bits: it has
+ * to be widened where it is read then, or LLVM 19 does so later and by shifts, which the verifier forbids.
+ */
+#ifdef TM_BCC
+#define TM_POINTER(field)                                                                                              \
+	({                                                                                                             \
+		__u64 pointer_ = *(volatile __u32 *)&(field);                                                          \
+		__asm__ __volatile__("" : "+r"(pointer_));                                                             \
+		(void *)(long)pointer_;                                                                                \
+	})
+#else
+#define TM_POINTER(field) ((void *)(long)(field))
+#endif
+
 struct tm_weight {
 	__u32 packets;
 	__u64 bytes;
@@ -94,7 +109,7 @@ static __always_inline struct tm_packet *tm_fresh_packet(__u32 wire_len)
 /* Reads the frame into the CPU's packet. Returns enum tm_kind, or -1 without one. */
 static __always_inline int tm_read_xdp(struct xdp_md *ctx, __u32 raw)
 {
-	const void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const void *data = TM_POINTER(ctx->data), *end = TM_POINTER(ctx->data_end);
 	struct tm_packet *p = tm_fresh_packet(end - data);
 
 	return p ? tm_parse(data, end, p, raw) : -1;
@@ -102,7 +117,7 @@ static __always_inline int tm_read_xdp(struct xdp_md *ctx, __u32 raw)
 
 TM_SUBFN int tm_read_skb(struct __sk_buff *skb, __u32 raw)
 {
-	const void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	const void *data = TM_POINTER(skb->data), *end = TM_POINTER(skb->data_end);
 	struct tm_packet *p = tm_fresh_packet(skb->len);
 
 	return p ? tm_parse(data, end, p, raw) : -1;
@@ -135,12 +150,12 @@ static __always_inline int tm_read_inside(const void *data, const void *end)
 
 TM_SUBFN int tm_inside_xdp(struct xdp_md *ctx)
 {
-	return tm_read_inside((void *)(long)ctx->data, (void *)(long)ctx->data_end);
+	return tm_read_inside(TM_POINTER(ctx->data), TM_POINTER(ctx->data_end));
 }
 
 TM_SUBFN int tm_inside_skb(struct __sk_buff *skb)
 {
-	return tm_read_inside((void *)(long)skb->data, (void *)(long)skb->data_end);
+	return tm_read_inside(TM_POINTER(skb->data), TM_POINTER(skb->data_end));
 }
 
 /* Keeps what was read inside, and that it is in use. Returns its name. */
@@ -161,7 +176,7 @@ TM_PROG("xdp")
 int tm_xdp(struct xdp_md *ctx)
 {
 	__u8 ifslot = tm_ifslot(ctx->ingress_ifindex);
-	struct tm_weight w = {.packets = 1, .bytes = (void *)(long)ctx->data_end - (void *)(long)ctx->data};
+	struct tm_weight w = {.packets = 1, .bytes = TM_POINTER(ctx->data_end) - TM_POINTER(ctx->data)};
 	int kind = tm_read_xdp(ctx, ifslot & TM_IFSLOT_RAW_IP);
 	__u64 inner = 0;
 
