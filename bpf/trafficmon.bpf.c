@@ -15,7 +15,6 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 #define TM_PULL_BYTES                                                                                                  \
 	512 /* more than any headers that are followed in practice; beyond it a packet counts as malformed */
 
-/* What one packet adds: super-packets on their way out are booked as the segments that will cross the wire. */
 /*
  * A packet pointer that a context holds as a number of 32 bits. bcc has LLVM write no instructions of 32 bits: it has
  * to be widened where it is read then, or LLVM 19 does so later and by shifts, which the verifier forbids.
@@ -31,6 +30,7 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 #define TM_POINTER(field) ((void *)(long)(field))
 #endif
 
+/* What one packet adds: super-packets on their way out are booked as the segments that will cross the wire. */
 struct tm_weight {
 	__u32 packets;
 	__u64 bytes;
