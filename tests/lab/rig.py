@@ -9,6 +9,7 @@ import ctypes
 import os
 import struct
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ class Account:
     totals: dict[str, int]
     flows: npt.NDArray[np.void]
     split: npt.NDArray[np.bool_]  # flows that came in more than one record: only their sums can be compared
+    inners: Counter[int]  # packets by the name of what they carry
 
     def differences(self, other: Account) -> list[str]:
         """What the two do not agree on, in words; nothing if they do."""
@@ -78,18 +80,24 @@ def account(totals: dict[str, int], rows: Batch) -> Account:
         np.add.at(flows[name], owner.ravel(), merged[name])
     flows["tcp_flags"] = 0
     np.bitwise_or.at(flows["tcp_flags"], owner.ravel(), merged["tcp_flags"])
-    return Account(totals, flows, count > 1)
+    inners: Counter[int] = Counter()
+    for name, packets in zip(rows["inner"].tolist(), rows["packets"].tolist(), strict=True):
+        inners[name] += packets
+    del inners[0]
+    return Account(totals, flows, count > 1, inners)
 
 
 class Rig:
     """A loaded data path that is attached to nothing, on the CPU that the caller stays on. Its pins go with it."""
 
-    def __init__(self, loader: str = "libbpf", *, capacity: int = 131072, pins: Path | None = None) -> None:
+    def __init__(
+        self, loader: str = "libbpf", *, capacity: int = 131072, pins: Path | None = None, look_inside: bool = False
+    ) -> None:
         mount_bpffs()
         self.pins = pins or Path(tempfile.mkdtemp(prefix="tmlab-rig", dir=BPFFS))
         self._affinity = os.sched_getaffinity(0)
         self._capacity = capacity
-        self.load(loader)
+        self.load(loader, look_inside=look_inside)
         self._buffer = ctypes.create_string_buffer(LONGEST)
         self._options = libbpf._TestRunOptions(
             sz=ctypes.sizeof(libbpf._TestRunOptions), data_in=ctypes.addressof(self._buffer), repeat=1
@@ -97,9 +105,9 @@ class Rig:
         self._run = libbpf.library().bpf_prog_test_run_opts
         self._reference = ctypes.byref(self._options)
 
-    def load(self, loader: str) -> None:
+    def load(self, loader: str, *, look_inside: bool = False) -> None:
         """Loads by this loader, over what is pinned."""
-        options = Options(loader, "auto", True, self.pins, self._capacity, False, False)
+        options = Options(loader, "auto", True, self.pins, self._capacity, False, False, look_inside)
         self.datapath = Datapath(options)
         entries = self.datapath.sizes.entries()
         maps = self.datapath.loaded.maps
@@ -139,14 +147,14 @@ class Rig:
         for name in ("tm_totals", "tm_sets", "tm_taken"):
             self._maps[name].array[:] = np.zeros((), self._maps[name].array.dtype)
 
-    def run(self, frames: Iterable[bytes]) -> list[int]:
-        """What XDP says to each frame."""
-        program, buffer, options = self.datapath.loaded.programs["tm_xdp"], self._buffer, self._options
+    def run(self, frames: Iterable[bytes], program: str = "tm_xdp") -> list[int]:
+        """What XDP, or TC, says to each frame."""
+        fd, buffer, options = self.datapath.loaded.programs[program], self._buffer, self._options
         verdicts = []
         for frame in frames:
             ctypes.memmove(buffer, frame, len(frame))
             options.data_size_in, options.data_size_out = len(frame), 0  # the last run left its own there
-            done = self._run(program, self._reference)
+            done = self._run(fd, self._reference)
             if done:
                 raise OSError(-done, f"test run of {len(frame)} bytes: {os.strerror(-done)}")
             verdicts.append(options.retval)

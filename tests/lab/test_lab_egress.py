@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 from tmlab import Daemon, Flood, Lab, Listener
 from tmlab.daemon import PYTHON, ROOT
-from tmlab.packets import checksum
+from tmlab.packets import checksum, udp, vxlan
 
 from trafficmond import abi
 from trafficmond.datapath import libbpf
@@ -138,13 +138,19 @@ def send_bulk(lab: Lab, there: str) -> None:
         thread.join(30)
 
 
-def send_segmented_udp(lab: Lab, there: str) -> None:
-    """50 datagrams of 1,200 bytes in one call (UDP_SEGMENT of udp(7))."""
+def send_segmented_udp(lab: Lab, there: str, datagram: bytes = bytes(1200), port: int = 9) -> None:
+    """50 datagrams in one call (UDP_SEGMENT of udp(7))."""
     with lab.host.entered():
         sender = socket.socket(socket.AF_INET6 if ":" in there else socket.AF_INET, socket.SOCK_DGRAM)
     with sender:
-        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1200)
-        sender.sendto(bytes(60_000), (there, 9))
+        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, len(datagram))
+        sender.sendto(datagram * 50, (there, port))
+
+
+def send_segmented_tunnel(lab: Lab, there: str) -> None:
+    """What a tunnel program sends: 50 whole packets of VXLAN in one call, which are cut up between them."""
+    inside = vxlan(there, there, 42, udp("10.42.0.1", "10.42.0.2", payload=bytes(1150)))
+    send_segmented_udp(lab, there, inside[42:], 4789)
 
 
 def forward_uncounted(lab: Lab, there: str) -> None:
@@ -202,6 +208,42 @@ def test_super_packets_of_a_vlan_carry_a_tag_each(wire: Wire) -> None:
     assert difference(wire, "UDP in a VLAN", send_segmented_udp, link.outside_ip, 50 * (14 + 4 + 20 + 8 + 1200)) == []
     slots = wire.pinned("tm_sets", abi.FLOW)
     assert int(slots["packets"][(slots["key"]["vlan"] == 5) & (slots["key"]["dport"] == 9)].sum()) == 50
+
+
+@pytest.mark.parametrize("look_inside", [False, True], ids=["outside", "inside"])
+def test_super_packets_in_a_tunnel_repeat_both_headers(wire: Wire, look_inside: bool) -> None:
+    """The tunnel hands down super-packets of its own; below they are cut up, with what is around them on each."""
+    lab, link = wire.lab, wire.link
+    if look_inside:
+        wire.daemon.stop()
+        wire.daemon.configure(SETTINGS.replace("[flows]\n", "[flows]\nlook_inside = true\n"))
+        wire.daemon.start()
+        wire.daemon.wait(lambda: len(list(wire.daemon.pins.glob("maps-*"))) == 1, "the old ledger to be taken over")
+    for namespace, name, device, near, far in (
+        (lab.host, "tmlabv0", link.host, link.host_ip, link.outside_ip),
+        (lab.outside, "tmlabv1", link.outside, link.outside_ip, link.host_ip),
+    ):
+        namespace.ip(f"link add {name} type vxlan id 42 dstport 4789 local {near} remote {far} dev {device}")
+        namespace.ip(f"address add 10.42.0.{1 + (namespace is lab.outside)}/24 dev {name}")
+        namespace.ip(f"address add fd42::{1 + (namespace is lab.outside)}/64 dev {name} nodad", f"link set {name} up")
+    lab.host.run("ping", "-c", "1", "10.42.0.2")
+    lab.host.run("ping", "-c", "1", "fd42::2")
+    wrong = []
+    for what, send, there, least in (
+        ("TCP", send_bulk, "10.42.0.2", BULK),
+        ("TCP over IPv6", send_bulk, "fd42::2", BULK),
+        ("UDP", send_segmented_udp, "10.42.0.2", 60_000),
+        ("whole tunnel packets of a program", send_segmented_tunnel, link.outside_ip, 50 * 1200),
+    ):
+        wrong += difference(wire, what, send, there, least)
+    assert wrong == []
+    assert wire.longest() > 1518, "no super-packet was seen: nothing was proven"
+    wire.daemon.stop()
+    rows = wire.daemon.sql(
+        "SELECT inner_dst_ip, inner_dst_port, sum(bytes) > 5e6 FROM flows "
+        "WHERE vni = 42 AND inner_protocol = 'TCP' AND direction = 'egress' GROUP BY 1, 2 ORDER BY 1"
+    )
+    assert rows == ([("10.42.0.2", 5001, 1), ("fd42::2", 5001, 1)] if look_inside else [])
 
 
 def at_rest(wire: Wire) -> tuple[tuple[int, int], tuple[int, int]]:

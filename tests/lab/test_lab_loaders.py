@@ -146,10 +146,11 @@ PACKETS: dict[str, tuple[bytes, Expected]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["libbpf", "bcc"])
+@pytest.fixture(scope="module", params=[("libbpf", False), ("bcc", False), ("libbpf", True), ("bcc", True)], ids=str)
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
-    with Rig(request.param, capacity=1024) as made:
-        assert made.datapath.loaded.loader == request.param
+    loader, look_inside = request.param
+    with Rig(loader, capacity=1024, look_inside=look_inside) as made:
+        assert made.datapath.loaded.loader == loader
         yield made
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import random
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from inside import HostParser, wrapped
 from rig import LONGEST, SHORTEST, Rig, host_account
 from tmlab import read_capture
 from tmlab.packets import MACS, tcp, udp
@@ -26,10 +28,15 @@ TYPES = (0x0800, 0x86DD, 0x8100, 0x88A8, 0x0806, 0x8847)
 PROTOCOLS = (0, 1, 2, 4, 6, 17, 41, 43, 44, 47, 50, 51, 58, 59, 60, 132, 135, 255)
 
 
-@pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    with Rig() as made:
+@pytest.fixture(scope="module", params=[False, True], ids=["outside", "inside"])
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    with Rig(look_inside=request.param) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def host() -> HostParser:
+    return HostParser()
 
 
 @pytest.fixture(scope="module")
@@ -41,45 +48,49 @@ def frames() -> list[bytes]:
     return [frame for frame in found if SHORTEST <= len(frame) <= LONGEST]
 
 
-def compare(rig: Rig, packets: list[bytes], *, raw: bool = False) -> None:
+def compare(rig: Rig, host: HostParser, packets: list[bytes], *, raw: bool = False) -> None:
     rig.raw(raw)
-    rig.forget()
-    rig.run(packets)
-    differences = rig.account().differences(host_account(packets, raw=raw))
-    if differences:
-        alone = next((packet for packet in packets if disagree(rig, packet, raw=raw)), b"")
+    if differences := disagreements(rig, host, packets, raw=raw):
+        alone = next((packet for packet in packets if disagreements(rig, host, [packet], raw=raw)), b"")
         pytest.fail("\n".join([*differences, f"alone: {alone.hex()}"]))
 
 
-def disagree(rig: Rig, packet: bytes, *, raw: bool) -> bool:
+def disagreements(rig: Rig, host: HostParser, packets: list[bytes], *, raw: bool) -> list[str]:
+    """Between kernel and host, over flows and totals; and over what tunnels carry, if the kernel looks."""
     rig.forget()
-    rig.run([packet])
-    return bool(rig.account().differences(host_account([packet], raw=raw)))
+    rig.run(packets)
+    found = rig.account()
+    look_inside = rig.datapath.options.look_inside
+    inners = host.count(packets, rig.datapath.loaded.seed, raw=raw) if look_inside else Counter()
+    wrong = [f"inside: {found.inners - inners} here, {inners - found.inners} there"] if found.inners != inners else []
+    return found.differences(host_account(packets, raw=raw)) + wrong
 
 
 @pytest.mark.timeout(300)
-def test_both_builds_agree_on_every_capture(rig: Rig, frames: list[bytes]) -> None:
+def test_both_builds_agree_on_every_capture(rig: Rig, host: HostParser, frames: list[bytes]) -> None:
     assert len(frames) > 10_000
     for at in range(0, len(frames), CHUNK):
-        compare(rig, frames[at : at + CHUNK])
+        compare(rig, host, frames[at : at + CHUNK])
 
 
 @pytest.mark.timeout(max(300, MUTATED // 5_000))
 @pytest.mark.parametrize("raw", [False, True], ids=["Ethernet", "raw IP"])
-def test_both_builds_agree_on_mutated_packets(rig: Rig, frames: list[bytes], raw: bool) -> None:
+def test_both_builds_agree_on_mutated_packets(rig: Rig, host: HostParser, frames: list[bytes], raw: bool) -> None:
     dice = random.Random(SEED)
     few = dice.sample(frames, min(len(frames), 20_000))
     todo = MUTATED // 2
-    kinds = set()
+    kinds, inners = set(), 0
     while todo > 0:
         packets = [mutated(dice, few) for _ in range(min(todo, CHUNK))]
         if raw:
             packets = [packet[14:] if len(packet) >= 14 + SHORTEST else packet for packet in packets]
-        compare(rig, packets, raw=raw)
+        compare(rig, host, packets, raw=raw)
         kinds |= {name for name, count in rig.account().totals.items() if count}
+        inners += len(host.count(packets, 0, raw=raw))
         todo -= len(packets)
     wanted = {"seen", "not_ip", "malformed", "bad_ip_header", "bad_ip_length", "short_ip", "short_transport"}
     assert wanted | {"bad_transport", "short_extension", "deep_extensions"} <= kinds
+    assert inners > MUTATED // 100
 
 
 def mutated(dice: random.Random, frames: list[bytes]) -> bytes:
@@ -155,6 +166,10 @@ def _six(dice: random.Random, packet: bytearray, _: list[bytes]) -> None:
     packet[:] = dice.choice((udp, tcp_))("2001:db8::1", "2001:db8::2", payload=bytes(dice.randrange(64)))
 
 
+def _wrap(dice: random.Random, packet: bytearray, _: list[bytes]) -> None:
+    packet[:] = wrapped(dice, bytes(packet[: LONGEST // 2]))
+
+
 def tcp_(src: str, dst: str, payload: bytes) -> bytes:
     return tcp(src, dst, 1024, 80, 0x12, payload)
 
@@ -165,5 +180,5 @@ def _noise(dice: random.Random, packet: bytearray, _: list[bytes]) -> None:
 
 _MUTATIONS = (
     _flip, _flip, _overwrite, _cut, _pad, _tag, _retype, _relength, _reprotocol, _fragment, _extend, _splice, _six,
-    _noise,
+    _noise, _wrap, _wrap, _wrap,
 )  # fmt: skip
