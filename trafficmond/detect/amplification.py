@@ -21,7 +21,7 @@ from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 
 _DNS, _HTTP, _HTTPS = 53, 80, 443
-_BY_TCP = 0x10000  # in place of a port
+_BY_TCP = np.int64(0x10000)  # in place of a port, with room for it beside 16-bit ones
 _SHORT = 3  # packets of a reflector's answer, on average, where the port also carries ordinary answers
 _SOLICITED_SHARE = 0.1
 _SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and common (back-scatter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable
 
@@ -49,8 +50,9 @@ class MetricsServer:
         try:
             self._server = await asyncio.start_server(self._serve, host, int(port), limit=MAX_REQUEST_BYTES)
         except OSError as error:
-            hint = _HINTS.get(error.errno or 0, "set another [metrics] listen")
-            return f"no metrics at {address}: {error.strerror}; {hint}"
+            number = error.errno or errno.EADDRNOTAVAIL  # of which Python 3.13 says no more than that it cannot bind
+            hint = _HINTS.get(number, "set another [metrics] listen")
+            return f"no metrics at {address}: {error.strerror or os.strerror(number)}; {hint}"
         self._address = address
         return ""
 
