@@ -37,11 +37,21 @@ def main() -> None:
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = 130
-    except BrokenPipeError:
-        # Whoever read our output (head, less) has seen enough; the interpreter must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output (head, less) has seen enough
+        _drop_output()
         code = exits.DONE
+    except OSError as error:
+        _drop_output()
+        print(
+            f"trafficctl: {error.strerror or error}", file=sys.stderr
+        )  # such as: the disk that the answer was to go to is full
+        code = exits.NO
     sys.exit(code)
+
+
+def _drop_output() -> None:
+    """What is still buffered has nowhere to go; the interpreter must not complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

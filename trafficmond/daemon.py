@@ -294,7 +294,9 @@ class Daemon:
         self.warnings.pop("reload", None)
         changed = self._adopt(settings)
         now, then = count(in_force.policy), count(before.policy) if before else Counts()
-        self.sinks.note(messages.RELOADED, f"{now} in force (before: {then}); {why}", {"generation": in_force.generation})
+        self.sinks.note(
+            messages.RELOADED, f"{now} in force (before: {then}); {why}", {"generation": in_force.generation}
+        )
         self._notifier.ready(self._status_line())
         return [f"{then} -> {now}", *changed] if now != then else changed
 

@@ -349,8 +349,22 @@ def test_a_reader_that_leaves_is_no_error(running: Running) -> None:
     assert done.stderr == ""
 
 
-def test_an_interrupt_ends_quietly(running: Running) -> None:
+def test_a_full_disk_is_one_line(running: Running) -> None:
+    for arguments in (("status",), ("flows", "-o", "csv")):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                command(*arguments),
+                env=environ(running.path),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=30,
+            )
+        assert done.returncode == 1
+        assert done.stderr == "trafficctl: No space left on device\n"
 
+
+def test_an_interrupt_ends_quietly(running: Running) -> None:
     env = environ(running.path)
     with subprocess.Popen(command("watch"), env=env, stderr=subprocess.PIPE, text=True) as watching:
         end = time.monotonic() + 10
