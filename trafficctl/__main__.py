@@ -42,9 +42,8 @@ def main() -> None:
         code = exits.DONE
     except OSError as error:
         _drop_output()
-        print(
-            f"trafficctl: {error.strerror or error}", file=sys.stderr
-        )  # such as: the disk that the answer was to go to is full
+        where = error.filename or "the answer cannot be written"
+        print(f"trafficctl: {where}: {error.strerror or error}", file=sys.stderr)
         code = exits.NO
     sys.exit(code)
 

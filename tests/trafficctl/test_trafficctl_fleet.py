@@ -29,7 +29,7 @@ ROWS = np.concatenate(
     [
         every_kind(40),
         reports(40, at=NOW + 100 + np.arange(40), src_lo=0xFFFF0A000000 + np.arange(40) * 40000, dport=8080),
-        reports(5, at=NOW + 300 + np.arange(5), verdict=(3 << 24) | (2 << 28) | 7),
+        reports(5, at=NOW + 300 + np.arange(5), verdict=(3 << 24) | (2 << 28) | 7, inner=[0, 9, 9, 5, 9]),
     ]
 )
 MILL = reports(3, src_lo=0xFFFFC6120009, dport=1)
@@ -79,6 +79,7 @@ def in_order(rows: list[dict[str, Any]]) -> list[tuple[tuple[str, Any], ...]]:
         {"rule": "bad neighbours", "interface": "eth0"},
         {"proto": "58"},
         {"group_by": ("proto", "dport"), "proto": "udp"},
+        {"group_by": ("tunnel", "vni", "inner_dst_port")},
         {"group_by": ("src", "action"), "port": 443, "sort": "packets"},
         {"src": "203.0.113.0/24"},
     ],

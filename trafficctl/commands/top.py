@@ -74,7 +74,8 @@ def _samples(args: Namespace, live: Live, client: Client) -> Iterator[dict[str, 
 
 
 def _show(live: Live, output: Output) -> None:
-    from trafficctl.live.screen import draw
+    from trafficctl.live.screen import LEAST_WIDTH, draw
 
-    lines = draw(live, output.width or _PLAIN_WIDTH, _PLAIN_HEIGHT, output.style, cursor=False)
+    width = max(output.width or _PLAIN_WIDTH, LEAST_WIDTH)
+    lines = draw(live, width, _PLAIN_HEIGHT, output.style, cursor=False)
     output.line("\n".join(lines[:-1]).rstrip())

@@ -12,7 +12,7 @@ from trafficctl.render.table import Column
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.:-=+*#"
-_LEAST_WIDTH, _LEAST_HEIGHT = 40, 10
+LEAST_WIDTH, LEAST_HEIGHT = 40, 10
 
 _METERS = (
     Column("name", "INTERFACE", weight=9, shrinks_to=6),
@@ -61,8 +61,8 @@ def draw(live: Live, width: int, height: int, style: Style, *, unicode: bool = T
 
     `unicode`: what bars are drawn with; `cursor`: show what is selected.
     """
-    if width < _LEAST_WIDTH or height < _LEAST_HEIGHT:
-        return [table.clip(f"{width}x{height} is too small; {_LEAST_WIDTH}x{_LEAST_HEIGHT} will do", width)]
+    if width < LEAST_WIDTH or height < LEAST_HEIGHT:
+        return [table.clip(f"{width}x{height} is too small; {LEAST_WIDTH}x{LEAST_HEIGHT} will do", width)]
     if live.answer is None:
         return [table.clip(live.trouble or "waiting for the daemon", width)]
     top = [_heading(live, width, style)]
