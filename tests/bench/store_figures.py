@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from trafficmond.store.writer import Limits, Writer
 
 MILLION = 1_000_000
 ROWS = 20 * MILLION
+ROWS_32_GIB = 5 * MILLION // 4  # a full partition, and a bit
 CHUNK = 16384
 FLOWS = 100_000
 ROUNDS = 11
@@ -25,11 +27,12 @@ NAMES = Names({2: "eth0"}, {})
 
 
 def measure() -> Iterator[Figure]:
-    """All figures of the flow table and the store; writes about 4 GiB into the temporary directory."""
+    """All figures of the flow table and the store; writes about 5 GiB into the temporary directory."""
     times = list(_updates())
     yield figure("flow_update_100k_ms", "100,000 changed flows merged by the flow table", times, "ms", 60)
     with tempfile.TemporaryDirectory() as folder:
-        rates, drop_ms = _fill(Path(folder) / "flows.db", Limits(30 * 86400.0, 8 << 30))
+        rates, shrink_ms = _fill_and_shrink(Path(folder) / "flows.db", 8 << 30, ROWS)
+        _, large_ms = _fill_and_shrink(Path(folder) / "large.db", 32 << 30, ROWS_32_GIB)
         yield figure(
             "store_rows_per_s_first_million",
             "flows a second into an empty flows.db",
@@ -41,7 +44,9 @@ def measure() -> Iterator[Figure]:
         yield figure(
             "store_rows_per_s_at_20m", "flows a second beyond 19 million", rates[-1:], "/s", 1e5, at_least=True
         )
-        yield figure("retention_ms", "dropping the oldest partition of 20 million flows", [drop_ms], "ms", 100)
+        parts = {"max_size_8gib_ms": round(shrink_ms, 1), "max_size_32gib_ms": round(large_ms, 1)}
+        what = "the longest that removing old flows keeps new ones waiting"
+        yield figure("retention_ms", what, [max(shrink_ms, large_ms)], "ms", 100, parts=parts)
 
 
 def _updates() -> Iterator[float]:
@@ -71,27 +76,35 @@ def _reports(seed: int) -> Batch:
     return batch
 
 
-def _fill(path: Path, limits: Limits) -> tuple[list[float], float]:
-    """Rows a second of each million, and milliseconds of the longest drop that a smaller limit then causes."""
-    batches = [_reports(seed) for seed in range(8)]
+def _fill_and_shrink(path: Path, max_size: int, rows: int) -> tuple[list[float], float]:
+    """Rows a second of each million, and milliseconds of the longest step of the removal that a smaller limit then
+    causes while rows go on coming."""
+    limits = Limits(30 * 86400.0, max_size)
     writer = Writer(path, limits, clock=lambda: 0.0)
     writer.start()
-    rates = []
-    started, begun = time.perf_counter(), 0
-    for chunk in range(ROWS // CHUNK + 1):
-        batch = batches[chunk % len(batches)].copy()
-        batch["first"] = batch["last"] = np.sort(np.random.default_rng(chunk).random(CHUNK)) * 600 + chunk * 600.0
-        writer.put(batch, NAMES)
-        while writer.queued_rows > limits.queue_rows // 2:
-            time.sleep(0.002)
-        if writer.written_rows - begun >= MILLION:
-            now = time.perf_counter()
-            rates.append((writer.written_rows - begun) / (now - started))
-            started, begun = now, writer.written_rows
-    writer.configure(Limits(limits.max_age_s, limits.max_size_bytes // 8))
-    writer.put(batches[0], NAMES)
+    rates = list(_fill(writer, rows))
+    writer.configure(replace(limits, max_size_bytes=path.stat().st_size // 8))
+    sealed = writer.rows
+    while writer.rows > sealed // 4:
+        writer.put(_reports(0)[:1000], NAMES)
+        time.sleep(0.05)
     writer.stop(600)
     writer.join()
     if writer.lost_rows:
         raise RuntimeError(f"{writer.lost_rows} rows were lost: the rates mean nothing")
-    return rates, writer.longest_drop_s * 1000
+    return rates, writer.longest_shrink_s * 1000
+
+
+def _fill(writer: Writer, rows: int) -> Iterator[float]:
+    batches = [_reports(seed) for seed in range(8)]
+    started, begun = time.perf_counter(), 0
+    for chunk in range(rows // CHUNK + 1):
+        batch = batches[chunk % len(batches)].copy()
+        batch["first"] = batch["last"] = np.sort(np.random.default_rng(chunk).random(CHUNK)) * 600 + chunk * 600.0
+        writer.put(batch, NAMES)
+        while writer.queued_rows > writer.limits.queue_rows // 2:
+            time.sleep(0.002)
+        if writer.written_rows - begun >= MILLION:
+            now = time.perf_counter()
+            yield (writer.written_rows - begun) / (now - started)
+            started, begun = now, writer.written_rows
