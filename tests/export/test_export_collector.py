@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -13,6 +14,8 @@ from export_reports import NAMES, every_kind, reports, totals
 from ipfix_decoder import Decoder
 
 from trafficmond.config.settings import Export
+from trafficmond.config.target import parse_target
+from trafficmond.export.collector import UdpCollector
 from trafficmond.export.exports import ExportSet
 
 PACKETS, OCTETS = 2, 1
@@ -90,6 +93,21 @@ def test_udp_templates_come_again() -> None:
         for message in collector.take():
             late.message(message)
     assert (len(late.records), late.unknown) == (6, 0)
+
+
+def test_udp_what_did_not_leave_makes_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    collector = Udp()
+    carrier = UdpCollector(parse_target(f"ipfix+udp://127.0.0.1:{collector.port}"), Export(to="-"))
+    first, second = (next(iter(carrier.pack(reports(3), NAMES))) for _ in range(2))
+    carrier.send(first)
+    monkeypatch.setattr(carrier, "_pace", lambda: os.close(os.open("/nowhere", 0)))  # as if there were no way out
+    with pytest.raises(OSError, match="ipfix"):
+        carrier.send(second)
+    monkeypatch.undo()
+    carrier.send(second)
+    carrier.close(0.0)
+    collector.take()
+    assert (len(collector.decoder.records), collector.decoder.gaps) == (12, 0)
 
 
 def test_udp_keeps_to_its_rate() -> None:

@@ -78,6 +78,7 @@ class UdpCollector(_Collector):
 
     def send(self, part: Part) -> None:
         """Send one message, templates first where they are due. Raises OSError if it did not leave this host."""
+        sequence = self._stream.sequence
         try:
             if self._socket is None:
                 self._socket = self._connect(socket.SOCK_DGRAM)
@@ -89,6 +90,7 @@ class UdpCollector(_Collector):
                 self._templates_due = now + self._export.template_interval
             self._datagram(self._socket, self._stream.message(part.sets, part.records, time.time()))
         except OSError as error:
+            self._stream.sequence = sequence  # it will be tried again: a gap would tell of records that were lost
             self._hang_up()  # addresses and routes may have changed
             raise OSError(error.errno, f"{self._target}: {error.strerror or error}") from error
         self.sent += part.flows
