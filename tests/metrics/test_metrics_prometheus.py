@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -95,6 +96,26 @@ def test_the_dashboard_is_whole() -> None:
     variables = {each["name"] for each in board["templating"]["list"]}
     assert variables == {"datasource", "instance"}
     assert all(".*" in expression for expression in dashboard_expressions()), "each can be asked of one host"
+    assert set(re.findall(r"\$\{?(\w+)", json.dumps(board))) <= {*variables, "__rate_interval", "__all"}
+    for panel in panels:
+        if panel["type"] == "row":
+            continue
+        targets = panel["targets"]
+        assert len({each["refId"] for each in targets}) == len(targets) > 0
+        sources = [panel["datasource"], *(each["datasource"] for each in targets)]
+        assert sources == [{"type": "prometheus", "uid": "${datasource}"}] * len(sources), panel["title"]
+        unit = panel["fieldConfig"]["defaults"]["unit"]
+        told = {_unit_of(each["expr"]) for each in targets}
+        assert told == {unit}, f"{panel['title']} has the unit {unit} and shows {told}"
+
+
+def _unit_of(expression: str) -> str:
+    """What a value is in, by the names of metrics and the conventions of Grafana."""
+    if "/" in expression or "cpu_seconds" in expression:
+        return "percentunit"
+    if "_bytes" in expression:
+        return "bps" if expression.startswith("8 *") else "bytes"
+    return "pps" if re.search(r"rate\(trafficmon_(decided_)?packets_total", expression) else "short"
 
 
 @pytest.mark.root
