@@ -109,6 +109,7 @@ apt-repo: deb ## make a local apt repository of it in build/apt
 
 test-system: apt-repo ## boot fresh Debians with systemd, install the package, use it as an administrator would
 	$(SUDO) tests/system/run
+	$(SUDO) tests/system/package
 
 clean: ## remove what was built and what the tools cached
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
