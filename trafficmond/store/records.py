@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
+
+MOST_THREATS = 100_000
+MOST_CHANGES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +35,12 @@ class Change:
     subject: str  # the prefix, rule or file
     before: str | None = None
     after: str | None = None
+
+
+def prune(connection: sqlite3.Connection) -> None:
+    """Forget the oldest threats and changes beyond these numbers; in a transaction."""
+    connection.execute(
+        "DELETE FROM threats WHERE id IN (SELECT id FROM threats ORDER BY last_seen DESC LIMIT -1 OFFSET ?)",
+        (MOST_THREATS,),
+    )
+    connection.execute("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (MOST_CHANGES,))

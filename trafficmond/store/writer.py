@@ -22,7 +22,7 @@ from typing import Any
 from trafficmond.errors import StoreError
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
-from trafficmond.store import rollups
+from trafficmond.store import records, rollups
 from trafficmond.store.file import File, is_broken, is_passing
 from trafficmond.store.partitions import Partitions
 from trafficmond.store.schema import partition_table
@@ -280,12 +280,13 @@ class Writer(threading.Thread):
             )
 
     def _keep_house(self) -> None:
-        """Keep the rollups small, and remove what is too old or too much: piece by piece, new rows in between."""
+        """Keep what is not flows small; remove flows that are too old or too much, step by step, new ones in between."""
         now = self._clock()
         if not 0 <= now - self._pruned_at < _PRUNE_S:
             self._pruned_at = now
             with self._transaction() as connection:
                 rollups.prune(connection, now)
+                records.prune(connection)
         while self._partitions.must_shrink(now):
             begin = time.monotonic()
             with self._transaction():

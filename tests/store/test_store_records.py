@@ -1,0 +1,37 @@
+"""Threats and the audit are bounded, and it is the oldest that go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trafficmond.model import Severity, Threat
+from trafficmond.store import records
+from trafficmond.store.records import Change
+from trafficmond.store.store import Store
+from trafficmond.store.writer import Limits
+
+
+def test_the_oldest_threats_and_changes_are_forgotten(
+    path: Path, limits: Limits, ask: Callable[..., list[tuple[Any, ...]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MOST_THREATS", 3)
+    monkeypatch.setattr(records, "MOST_CHANGES", 4)
+    clock = [1e9]
+    store = Store.open(path, limits, clock=lambda: clock[0])
+    for number in (5, 1, 3, 2, 4):
+        store.put_threat(
+            Threat("port_scan", Severity.HIGH, "T1046", None, None, 1.0, float(number), 1, "", {}, f"t{number}"),
+            "opened",
+        )
+    for number in range(6):
+        store.audit(Change(float(number), 0, "root", 1, "ban", str(number)))
+    assert store.flush(5)
+    clock[0] += 3600
+    store.audit(Change(6.0, 0, "root", 1, "ban", "6")).result(5)
+    store.close(5)
+    assert ask("SELECT id FROM threats ORDER BY id") == [("t3",), ("t4",), ("t5",)]
+    assert ask("SELECT subject FROM audit ORDER BY id") == [("3",), ("4",), ("5",), ("6",)]
