@@ -5,80 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import Any
 
-from debian import Failure, Machine
+from drop_ins import compiles_on_start, exports_flows, serves_metrics
+from host import INSTALL, PEER, RULES, UNIT, Host, count_pings, must, soon, without_a_gap
+from logins import spares_who_is_logged_in
 
-UNIT = "trafficmond.service"
-RULES = "/etc/trafficmon/cidr.d"
-HERE, GATEWAY = "192.0.2.1", "192.0.2.2"  # the machine, and its neighbour as its default route
-PEER = "192.0.2.3"  # the neighbour as anybody: what comes from a gateway is guarded and cannot be dropped
-INSTALL = "apt-get install -y -q --no-install-recommends"
 ONLY_OURS = "-o Dir::Etc::sourcelist=/etc/apt/sources.list.d/trafficmon.list -o Dir::Etc::sourceparts=/dev/null"
 ONLY_OURS += " -o APT::Get::List-Cleanup=0"
-
-
-class Host:
-    """The machine as its administrator sees it, joined by a veth to a neighbour in a network namespace."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.run, self.popen = machine.run, machine.popen
-        for line in (
-            "ip netns add peer",
-            "ip link add uplink type veth peer name eth0 netns peer",
-            f"ip address add {HERE}/24 dev uplink",
-            "ip link set uplink up",
-            f"ip route add default via {GATEWAY}",
-            f"ip -n peer address add {GATEWAY}/24 dev eth0",
-            f"ip -n peer address add {PEER}/24 dev eth0",
-            "ip -n peer link set eth0 up",
-            "ip -n peer link set lo up",
-        ):
-            self.run(line)
-
-    def json(self, command: str, user: str = "root") -> Any:
-        """What `trafficctl -o json COMMAND` answers."""
-        return json.loads(self.run(f"trafficctl -o json {command}", user).stdout)
-
-    def ping(self, count: int = 3, interval: float = 0.05) -> int:
-        """How many of `count` pings from the neighbour are answered."""
-        done = self.run(f"ip netns exec peer ping -q -I {PEER} -i {interval} -W 1 -c {count} {HERE}", check=False)
-        return int(done.stdout.split(" received")[0].split()[-1])
-
-    def pid(self) -> int:
-        """The daemon's process."""
-        return int(self.run(f"systemctl show -P MainPID {UNIT}").stdout)
-
-    def program(self) -> int:
-        """The id of the XDP program on the uplink, 0 without one."""
-        (link,) = json.loads(self.run("ip -d -j link show dev uplink").stdout)
-        return int(link.get("xdp", {}).get("prog", {}).get("id", 0))
-
-    def seen(self) -> int:
-        """Packets that crossed the uplink while it was watched."""
-        return int(self.json("status")["accounting"]["seen"]["packets"])
-
-
-def must(holds: bool, expected: str, saw: object = "") -> None:
-    """Raises Failure unless it holds."""
-    if not holds:
-        raise Failure(f"expected {expected}; saw {saw}")
-
-
-def soon(holds: Callable[[], object], expected: str, within: float = 10) -> float:
-    """Waits until it holds and returns the seconds that took. Raises Failure if it does not in time."""
-    began = time.monotonic()
-    saw: object = None
-    while time.monotonic() - began < within:
-        try:
-            saw = holds()
-        except (Failure, KeyError, ValueError) as error:
-            saw = error
-        else:
-            if saw:
-                return time.monotonic() - began
-        time.sleep(0.1)
-    raise Failure(f"expected {expected} within {within:.0f} s; last: {saw}")
 
 
 def installs(host: Host) -> str:
@@ -127,20 +60,7 @@ def watches_the_default_route(host: Host) -> str:
 
 def accounts_exactly(host: Host) -> str:
     """traffic over veth: 500 pings are 500 packets more each way, all accounted for"""
-    before = host.json("status")["accounting"]
-    must(host.ping(500, 0.005) == 500, "500 of 500 pings answered", "fewer")
-    time.sleep(1.5)
-    accounting = host.json("status")["accounting"]
-    grown = accounting["seen"]["packets"] - before["seen"]["packets"]
-    must(1000 <= grown <= 1020, "500 packets in, 500 out and a few of ARP", grown)
-    parts = ("in_flows", "unattributed", "not_ip", "malformed", "pending")
-    total = sum((accounting.get(part) or {"packets": 0})["packets"] for part in parts)
-    must(
-        total == accounting["seen"]["packets"],
-        "seen = in flows + unattributed + not IP + malformed + pending",
-        accounting,
-    )
-    return f"{grown} packets more; seen {accounting['seen']['packets']} = sum of its parts"
+    return count_pings(host)
 
 
 def adds_a_rule(host: Host) -> str:
@@ -224,12 +144,12 @@ def keeps_out_strangers(host: Host) -> str:
 
 def restarts_without_a_gap(host: Host) -> str:
     """systemctl restart: what is dropped stays dropped, and what is seen stays counted"""
-    return _without_a_gap(host, "systemctl restart trafficmond", "systemctl restart")
+    return without_a_gap(host, "systemctl restart trafficmond", "systemctl restart")
 
 
 def survives_a_kill(host: Host) -> str:
     """kill -9: filtering goes on, and systemd brings the daemon back"""
-    return _without_a_gap(host, f"kill -9 {host.pid()}", "kill -9")
+    return without_a_gap(host, f"kill -9 {host.pid()}", "kill -9")
 
 
 def survives_a_hang(host: Host) -> str:
@@ -237,7 +157,7 @@ def survives_a_hang(host: Host) -> str:
     drop_in = "/run/systemd/system/trafficmond.service.d"
     host.run(f"mkdir -p {drop_in} && printf '[Service]\\nWatchdogSec=3s\\n' >{drop_in}/watchdog.conf")
     host.run("systemctl daemon-reload && systemctl restart trafficmond")
-    said = _without_a_gap(host, f"kill -STOP {host.pid()}", "SIGSTOP")
+    said = without_a_gap(host, f"kill -STOP {host.pid()}", "SIGSTOP")
     result = host.run(f"journalctl -u {UNIT} --no-pager | grep -i watchdog | tail -n 2").stdout
     must("atchdog" in result, "the watchdog in the journal", result)
     host.run(f"rm -r {drop_in} && systemctl daemon-reload && systemctl restart trafficmond")
@@ -248,32 +168,11 @@ def upgrades_under_traffic(host: Host) -> str:
     """apt upgrade from the previous build under traffic: nothing passes, nothing is uncounted"""
     old = host.run("dpkg-query -W -f '${Version}' trafficmon").stdout
     host.run("echo '# mine' >>/etc/trafficmon/trafficmond.toml")
-    said = _without_a_gap(host, f"{INSTALL} trafficmon", "the upgrade", settle=60)
+    said = without_a_gap(host, f"{INSTALL} trafficmon", "the upgrade", settle=60)
     new = host.run("dpkg-query -W -f '${Version}' trafficmon").stdout
     must(new != old and old.startswith(new), "a newer version", f"{old} -> {new}")
     host.run("tail -n 1 /etc/trafficmon/trafficmond.toml | grep -qx '# mine'")
     return f"{old} -> {new}; the edited conffile is kept\n{said}"
-
-
-def _without_a_gap(host: Host, command: str, what: str, settle: float = 20) -> str:
-    """Runs `command` while a neighbour whose packets are to be dropped sends 200 a second."""
-    host.run(f'printf \'[[rule]]\\ncidr = "{PEER}"\\naction = "drop"\\n\' >{RULES}/30-gap.toml && trafficctl reload')
-    must(host.ping() == 0, "the neighbour's packets dropped to begin with", "some passed")
-    before, started = host.seen(), host.pid()
-    ping = host.popen(f"exec ip netns exec peer ping -q -I {PEER} -i 0.005 -W 1 {HERE}")
-    time.sleep(1)
-    host.run(command, timeout=settle + 60)
-    took = soon(lambda: host.pid() not in (0, started) and host.seen(), "another daemon that answers", settle)
-    time.sleep(1)
-    host.run("pkill -INT -x ping")
-    summary = ping.communicate(timeout=10)[0]
-    sent, received = (int(summary.split(word)[0].split()[-1]) for word in (" packets transmitted", " received"))
-    must(received == 0, f"none of {sent} packets to pass", f"{received} passed")
-    seen = host.seen() - before
-    must(sent <= seen <= sent + 30, f"{sent} packets counted over it (and a few of ARP)", seen)
-    host.run(f"rm {RULES}/30-gap.toml && trafficctl reload")
-    must(host.ping() == 3, "pings answered once the rule is gone", "not all")
-    return f"{what}: {sent} sent, {received} passed, {seen} counted; back after {took:.1f} s"
 
 
 def stops(host: Host) -> str:
@@ -335,10 +234,14 @@ STEPS: tuple[Callable[[Host], str], ...] = (
     reads_the_journal,
     asks_the_database,
     keeps_out_strangers,
+    spares_who_is_logged_in,
     restarts_without_a_gap,
     survives_a_kill,
     survives_a_hang,
     upgrades_under_traffic,
+    compiles_on_start,
+    serves_metrics,
+    exports_flows,
     stops,
     reads_the_manual,
     removes,
