@@ -126,7 +126,8 @@ class Connection(asyncio.Protocol):
         finally:
             await replies.aclose()  # frees a watcher at once
             self._task = None
-        self.transport.resume_reading()
+        if len(self._buffer) <= MAX_MESSAGE_BYTES:  # else there are calls enough to go on with
+            self.transport.resume_reading()
         self._next_call()
 
     def _send(self, message: dispatch.Message) -> None:
