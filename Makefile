@@ -104,10 +104,12 @@ test-kernels: deps build ## boot Debian's kernels under qemu and run the data pa
 deb: ## build the Debian package into build/deb, twice: the same to the byte, and nothing that lintian would say
 	packaging/build-deb --check
 
-apt-repo: deb ## make a local apt repository of it in build/apt
+apt-repo: ## build the package, once, and make a local apt repository of it in build/apt
+	packaging/build-deb
 	packaging/build-apt-repo
 
-test-system: apt-repo ## boot fresh Debians with systemd, install the package, use it as an administrator would
+test-system: deb ## boot fresh Debians with systemd, install the package, use it as an administrator would
+	packaging/build-apt-repo
 	$(SUDO) tests/system/run
 	$(SUDO) tests/system/package
 
