@@ -16,20 +16,11 @@ from trafficmond.errors import ConfigError, Mistake, StoreError
 from trafficmond.export.clickhouse_http import Server, ServerError, literal
 from trafficmond.model import Action
 from trafficmond.protocols import protocol_number
-from trafficmond.store.query import Filter, Question, ordered, question
+from trafficmond.store.query import TOTALS, Filter, Question, ordered, question
 from trafficmond.store.schema import STORED_COLUMNS
 
 SENSOR = "sensor"  # the column that a fleet has and a host's own flows.db has not
 
-_TOTALS = {
-    "flows": "count()",
-    "packets": "sum(packets)",
-    "bytes": "sum(bytes)",
-    "reply_packets": "sum(reply_packets)",
-    "reply_bytes": "sum(reply_bytes)",
-    "first_seen": "min(first_seen)",
-    "last_seen": "max(last_seen)",
-}
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 _MAPPED_NET = ipaddress.IPv6Network("::ffff:0:0/96")
 
@@ -41,13 +32,13 @@ def fleet_question(wanted: Filter) -> Question:
     """
     question(replace(wanted, group_by=tuple(name for name in wanted.group_by if name != SENSOR), sort=None))
     groups = tuple(dict.fromkeys(map(_column, wanted.group_by)))
-    columns = (*groups, *_TOTALS) if groups else (SENSOR, *STORED_COLUMNS)
+    columns = (*groups, *TOTALS) if groups else (SENSOR, *STORED_COLUMNS)
     mistakes: list[Mistake] = []
-    order = ordered(wanted.sort, columns, _TOTALS if groups else {}, mistakes)
+    order = ordered(wanted.sort, columns, TOTALS if groups else {}, mistakes)
     if mistakes:
         raise ConfigError(mistakes)
 
-    chosen = [*groups, *_TOTALS.values()] if groups else columns
+    chosen = [*groups, *TOTALS.values()] if groups else columns
     lines = [f"SELECT {', '.join(chosen)}", "FROM flows FINAL" if groups else "FROM flows"]
     conditions = list(_conditions(wanted))
     if conditions:

@@ -30,7 +30,8 @@ _ALIASES = {
     "proto": "protocol",
     "time": "last_seen",
 }
-_TOTALS = {
+# What a grouping tells of each group, in words that other databases know as well.
+TOTALS = {
     "flows": "count(*)",
     "packets": "sum(packets)",
     "bytes": "sum(bytes)",
@@ -39,7 +40,7 @@ _TOTALS = {
     "first_seen": "min(first_seen)",
     "last_seen": "max(last_seen)",
 }
-_NOT_GROUPED = set(_TOTALS)
+_NOT_GROUPED = set(TOTALS)
 # Rows are sorted by the traffic of both directions: who downloads a lot sends little.
 _BOTH_WAYS = {"packets": "packets + reply_packets", "bytes": "bytes + reply_bytes"}
 
@@ -75,15 +76,15 @@ def question(wanted: Filter) -> Question:
     """The question a filter asks. Raises ConfigError with every part of it that makes no sense."""
     mistakes: list[Mistake] = []
     groups = _columns(wanted.group_by, mistakes)
-    columns = (*groups, *_TOTALS) if groups else tuple(STORED_COLUMNS)
+    columns = (*groups, *TOTALS) if groups else tuple(STORED_COLUMNS)
     conditions = list(_conditions(wanted, mistakes))
-    order = ordered(wanted.sort, columns, _TOTALS if groups else {}, mistakes)
+    order = ordered(wanted.sort, columns, TOTALS if groups else {}, mistakes)
     if not 1 <= wanted.limit <= MAX_LIMIT:
         mistakes.append(Mistake("limit", f"{wanted.limit} is out of range; use 1 to {MAX_LIMIT}"))
     if mistakes:
         raise ConfigError(mistakes)
 
-    chosen = [*groups, *(f"{what} AS {name}" for name, what in _TOTALS.items())] if groups else columns
+    chosen = [*groups, *(f"{what} AS {name}" for name, what in TOTALS.items())] if groups else columns
     lines = [f"SELECT {', '.join(chosen)}", "FROM flows"]
     if conditions:
         lines.append("WHERE " + "\n  AND ".join(conditions))

@@ -280,7 +280,7 @@ class Writer(threading.Thread):
             )
 
     def _keep_house(self) -> None:
-        """Keep what is not flows small; remove flows that are too old or too much, step by step, new ones in between."""
+        """Keep what is not flows small; remove old flows and what is too much, step by step, new ones in between."""
         now = self._clock()
         if not 0 <= now - self._pruned_at < _PRUNE_S:
             self._pruned_at = now
