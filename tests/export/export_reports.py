@@ -6,13 +6,24 @@ from typing import Any
 
 import numpy as np
 
+from trafficmond import abi
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.names import Names
 from trafficmond.flows.report import REPORT, End
 from trafficmond.model import Action, Direction, Reason, verdict_word
 
 NOW = 1_700_000_000.25
-NAMES = Names({2: "eth0", 3: "wan0"}, {6: "bad neighbours", 7: "it's \\ odd\n"})
+
+
+def _vxlan() -> bytes:
+    inner = np.zeros((), abi.INNER)
+    inner["src"][15], inner["dst"][15], inner["sport"], inner["dport"], inner["proto"] = 1, 2, 40000, 53, 17
+    inner["scope"], inner["tunnel"], inner["number"] = abi.SCOPE_IPV6 | abi.SCOPE_NUMBERED, abi.VXLAN, 0xFFFFFF
+    return inner.tobytes()
+
+
+VXLAN = ["vxlan", 0xFFFFFF, "::1", "::2", 40000, 53, "UDP"]  # what inner 9 stands for
+NAMES = Names({2: "eth0", 3: "wan0"}, {6: "bad neighbours", 7: "it's \\ odd\n"}, {9: _vxlan()})
 V6_NET = 0x20010DB800000000
 DROPPED = verdict_word(Action.DROP, Reason.RULE, 6)
 COUNTERS = ("packets", "bytes", "reply_packets", "reply_bytes")

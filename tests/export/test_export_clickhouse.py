@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clickhouse_server import ClickHouseServer, LosingProxy
-from export_reports import NAMES, NOW, every_kind, reports, totals
+from export_reports import NAMES, NOW, VXLAN, every_kind, reports, totals
 
 from trafficmond.config.settings import Export
 from trafficmond.export.exports import ExportSet
@@ -63,20 +63,22 @@ def exactly(rows: Batch) -> dict[str, int]:
 
 
 def test_every_column(server: ClickHouseServer, tmp_path: Path) -> None:
-    v6 = reports(1, family=6, src_hi=0x20010DB800000000, src_lo=7, dst_hi=0, dst_lo=1, verdict=7, ifindex=9)
+    v6 = reports(1, family=6, src_hi=0x20010DB800000000, src_lo=7, dst_hi=0, dst_lo=1, verdict=7, ifindex=9, inner=9)
     with exporting(server.url, tmp_path) as exports:
         exports.put(np.concatenate([reports(1), v6]), NAMES)
         until(idle(exports), exports.status)
     rows = server.ask(
         "SELECT day, sensor, row, first_seen, last_seen, src_ip, dst_ip, src_port, dst_port, protocol, protocol_num, "
         "packets, bytes, reply_packets, reply_bytes, tcp_flags, reply_tcp_flags, action, rule, interface, direction, "
-        "vlan, community_id FROM trafficmon.flows ORDER BY row"
+        "vlan, community_id, tunnel, vni, inner_src_ip, inner_dst_ip, inner_src_port, inner_dst_port, inner_protocol "
+        "FROM trafficmon.flows ORDER BY row"
     )
     (community_id,) = community_ids(reports(1))
     assert rows[0][:15] == (
         ["2023-11-14", "gate", 0, NOW - 1.5, NOW, "192.0.2.1", "198.51.100.2", 1024, 443, "TCP", 6, 1, 100, 1, 50]
     )
-    assert rows[0][15:] == [0x1B, 0x12, "monitor", "default", "eth0", "ingress", 100, community_id]
+    assert rows[0][15:] == [0x1B, 0x12, "monitor", "default", "eth0", "ingress", 100, community_id, *[None] * 7]
+    assert rows[1][23:] == VXLAN
     assert (rows[1][5], rows[1][6], rows[1][17:20]) == ("2001:db8::7", "::1", ["allow", "it's \\ odd\n", "if9"])
 
 

@@ -311,6 +311,17 @@ def test_the_latest_conversations_are_remembered_and_those_in_use() -> None:
         assert known(earliest) < 1024
 
 
+@pytest.mark.parametrize("look_inside", [False, True])
+def test_without_the_setting_the_programs_know_of_no_insides(look_inside: bool) -> None:
+    with Rig(capacity=1024, look_inside=look_inside) as rig:
+        loaded = rig.datapath.loaded
+        inners = libbpf.map_info(loaded.maps["tm_inners"]).id
+        for program in ("tm_xdp", "tm_tc"):
+            assert (inners in libbpf.program_map_ids(loaded.programs[program])) == look_inside
+        rig.run([packet for packet, _ in TUNNELS.values()])
+        assert bool(rig.datapath.drain()["inner"].any()) == look_inside
+
+
 def test_a_change_of_the_setting_carries_the_ledger_over() -> None:
     packets = [TUNNELS["GRE with a key"][0]] * 3 + [UDP4] * 2
     with Rig("libbpf", capacity=1024, look_inside=True) as rig:

@@ -7,6 +7,7 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from rig import XDP_DROP, XDP_PASS, Rig
@@ -16,6 +17,7 @@ from tmlab.packets import ICMP, ICMPV6, MACS, TCP, UDP, frame, tcp, udp
 
 from trafficmond import abi
 from trafficmond.datapath.bans import KernelBan
+from trafficmond.datapath.datapath import Datapath
 from trafficmond.model import Action, Reason, verdict_word
 from trafficmond.policy.ids import RuleIds
 from trafficmond.policy.load import Files, make_policy
@@ -258,6 +260,26 @@ def test_the_two_take_over_from_each_other_with_every_count() -> None:
             gained = rig.datapath.drain()
             assert sorted(gained["packets"].tolist()) == [1, 5, 7], "what was read before comes again, or not at all"
             assert gained["new"].all() == (turn == 1), "the flows are found in the slots where the other put them"
+
+
+@pytest.mark.parametrize("part", ["Clock", "BanTable", "Predecessors"])
+def test_a_load_that_fails_half_way_leaves_nothing_open(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    def open_files() -> list[str]:
+        return sorted(str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+
+    with Rig("libbpf", capacity=1024) as rig:
+        rig.unload()
+        options, before = rig.datapath.options, open_files()
+        with monkeypatch.context() as patched:
+            patched.setattr(f"trafficmond.datapath.datapath.{part}", fail)
+            with pytest.raises(OSError, match="Cannot allocate"):
+                Datapath(options)
+        assert open_files() == before
+        rig.load("libbpf")  # the pins are free, and whole
+        assert rig.datapath.loaded.reused
 
 
 def test_a_daemon_changes_its_loader_under_traffic_without_a_gap() -> None:

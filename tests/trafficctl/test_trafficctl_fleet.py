@@ -79,7 +79,7 @@ def in_order(rows: list[dict[str, Any]]) -> list[tuple[tuple[str, Any], ...]]:
         {"rule": "bad neighbours", "interface": "eth0"},
         {"proto": "58"},
         {"group_by": ("proto", "dport"), "proto": "udp"},
-        {"group_by": ("tunnel", "vni", "inner_dst_port")},
+        {"group_by": ("tunnel", "vni", "inner_dst_port"), "port": 443},
         {"group_by": ("src", "action"), "port": 443, "sort": "packets"},
         {"src": "203.0.113.0/24"},
     ],

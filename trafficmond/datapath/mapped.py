@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from typing import Any
 
@@ -19,6 +20,7 @@ class Mapped:
         self.array: npt.NDArray[Any] = np.frombuffer(self._mmap, dtype, count)
 
     def close(self) -> None:
-        """Unmaps. No view taken from `.array` may be used afterwards."""
+        """Unmaps, or leaves it to the last view taken from `.array`: a traceback may still hold one."""
         del self.array
-        self._mmap.close()
+        with contextlib.suppress(BufferError):
+            self._mmap.close()
