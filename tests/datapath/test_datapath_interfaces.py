@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -82,28 +88,126 @@ def test_a_kernel_that_refuses_netlink_is_said(kind: str, monkeypatch: pytest.Mo
             ask()
 
 
-def test_changes_in_a_burst_are_told_once() -> None:
+NEWLINK, NEWADDR, NEWROUTE, DELROUTE = 16, 20, 24, 25
+
+
+def message(kind: int, dst_len: int = 0) -> bytes:
+    """A netlink message: header, then a family and, in routes, the length of the destination."""
+    body = bytes([2, dst_len]) + bytes(11)  # of no whole number of words, as attributes may end
+    return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body + bytes(-len(body) % 4)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """What sends to the socket that is watched."""
+    watched, sends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    watched.setblocking(False)
+    monkeypatch.setattr(interfaces, "_subscribed", lambda: watched)
+    yield sends
+    sends.close()
+    watched.close()
+
+
+def test_changes_in_a_burst_are_told_once(kernel: socket.socket) -> None:
     async def watch() -> int:
         told = []
         watching = interfaces.Watch(lambda: told.append(1))
-        try:
-            for _ in range(5):
-                watching._readable()
-            await asyncio.sleep(0.2)
-        finally:
-            watching.close()
+        for _ in range(5):
+            kernel.send(message(NEWADDR))
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.3)
+        watching.close()
         return len(told)
 
     assert asyncio.run(watch()) == 1
 
 
-def test_nothing_is_told_after_the_end() -> None:
+def test_changes_without_end_are_told_twice_a_second_and_the_last_is_not_missed(kernel: socket.socket) -> None:
+    async def watch() -> tuple[list[float], float]:
+        told: list[float] = []
+        watching = interfaces.Watch(lambda: told.append(time.monotonic()))
+        until = time.monotonic() + 1.3
+        while time.monotonic() < until:
+            kernel.send(message(NEWLINK))
+            last = time.monotonic()
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.7)
+        watching.close()
+        return told, last
+
+    told, last = asyncio.run(watch())
+    assert all(later - sooner >= 0.49 for sooner, later in itertools.pairwise(told))
+    assert 3 <= len(told) <= 4
+    assert last < told[-1] < last + 0.6
+
+
+@pytest.mark.parametrize(
+    ("messages", "matter"),
+    [
+        ([message(NEWROUTE, 24)], False),
+        ([message(DELROUTE, 128)], False),
+        ([message(NEWROUTE, 0)], True),  # a default route
+        ([message(DELROUTE, 0)], True),
+        ([message(NEWROUTE, 24) * 3 + message(NEWADDR)], True),
+        ([message(NEWROUTE, 24), message(NEWLINK)], True),
+        ([b"", b"short", bytes(40)], True),  # what is not understood is looked at
+    ],
+)
+def test_routes_of_a_router_are_not_its_own_affairs(kernel: socket.socket, messages: list[bytes], matter: bool) -> None:
+    async def watch() -> bool:
+        told: list[int] = []
+        watching = interfaces.Watch(lambda: told.append(1))
+        for each in messages:
+            kernel.send(each)
+        await asyncio.sleep(0.2)
+        watching.close()
+        return bool(told)
+
+    assert asyncio.run(watch()) is matter
+
+
+def test_a_million_routes_leave_others_their_turn(kernel: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interfaces, "_READ_AT_ONCE", 4)
+
+    async def watch() -> int:
+        watching = interfaces.Watch(lambda: None)
+        for _ in range(10):
+            kernel.send(message(NEWROUTE, 24))
+        turns = 0
+        while select.select([watching._socket], [], [], 0)[0]:
+            await asyncio.sleep(0)
+            turns += 1
+        watching.close()
+        return turns
+
+    assert asyncio.run(watch()) >= 3
+
+
+def test_nothing_is_told_after_the_end(kernel: socket.socket) -> None:
     async def watch() -> list[int]:
         told: list[int] = []
         watching = interfaces.Watch(lambda: told.append(1))
-        watching._readable()
+        kernel.send(message(NEWLINK))
+        await asyncio.sleep(0.01)
         watching.close()
         await asyncio.sleep(0.1)
         return told
 
     assert asyncio.run(watch()) == []
+
+
+def test_messages_that_were_lost_are_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Overrun(socket.socket):
+        def recv(self, *_: object) -> bytes:
+            raise OSError(errno.ENOBUFS, "x")
+
+    async def watch() -> int:
+        monkeypatch.setattr(interfaces, "_subscribed", lambda: Overrun(socket.AF_UNIX, socket.SOCK_DGRAM))
+        told: list[int] = []
+        watching = interfaces.Watch(lambda: told.append(1))
+        watching._readable()
+        await asyncio.sleep(0.2)
+        watching.close()
+        return len(told)
+
+    assert asyncio.run(watch()) == 1

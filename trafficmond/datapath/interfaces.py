@@ -9,6 +9,7 @@ import fnmatch
 import os
 import re
 import socket
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,11 @@ _XDP_MODES = {
     "IFLA_XDP_DRV_PROG_ID": NATIVE,
 }
 _SETTLE_S = 0.05  # changes come in bursts: an interface that appears sends several messages
+_PACE_S = 0.5  # from one word of changes to the next, each of which has the host looked at anew
+_READ_AT_ONCE = 256  # messages, before others have their turn: a router that learns its routes sends a million
+_NEWROUTE, _DELROUTE = 24, 25
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_DST_LEN_AT = _HEADER.size + 1  # struct rtmsg: family, length of the destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,31 +129,35 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 class Watch:
-    """Calls back, on the running loop, soon after links, addresses or routes changed."""
+    """Calls back, on the running loop, soon after links, addresses or default routes changed; twice a second at most,
+    the last time after the last change."""
 
     def __init__(self, callback: Callable[[], object]) -> None:
         self._callback = callback
         self._loop = asyncio.get_running_loop()
         self._pending: asyncio.TimerHandle | None = None
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-        groups = _RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV4_ROUTE | _RTMGRP_IPV6_IFADDR | _RTMGRP_IPV6_ROUTE
-        self._socket.bind((0, groups))
+        self._last = -_PACE_S
+        self._socket = _subscribed()
         self._loop.add_reader(self._socket, self._readable)
 
     def _readable(self) -> None:
+        changed = False
         try:
-            while self._socket.recv(65536):
-                pass
+            for _ in range(_READ_AT_ONCE):
+                changed |= _matters(self._socket.recv(65536))
         except BlockingIOError:
             pass
         except OSError as error:
-            if error.errno != errno.ENOBUFS:  # messages were lost: look again all the same
+            if error.errno != errno.ENOBUFS:
                 raise
-        if self._pending is None:
-            self._pending = self._loop.call_later(_SETTLE_S, self._fire)
+            changed = True  # messages were lost: whatever they said
+        if changed and self._pending is None:
+            wait = max(_SETTLE_S, self._last + _PACE_S - self._loop.time())
+            self._pending = self._loop.call_later(wait, self._fire)
 
     def _fire(self) -> None:
         self._pending = None
+        self._last = self._loop.time()
         self._callback()
 
     def close(self) -> None:
@@ -156,3 +166,21 @@ class Watch:
             self._pending.cancel()
         self._loop.remove_reader(self._socket)
         self._socket.close()
+
+
+def _subscribed() -> socket.socket:
+    found = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+    groups = _RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV4_ROUTE | _RTMGRP_IPV6_IFADDR | _RTMGRP_IPV6_ROUTE
+    found.bind((0, groups))
+    return found
+
+
+def _matters(messages: bytes) -> bool:
+    """Whether one of these netlink messages is about more than a route to somewhere."""
+    at = 0
+    while at + _HEADER.size <= len(messages):
+        length, kind, *_ = _HEADER.unpack_from(messages, at)
+        if kind not in (_NEWROUTE, _DELROUTE) or messages[at + _DST_LEN_AT] == 0:
+            return True
+        at += max(length, _HEADER.size) + 3 & ~3
+    return False
