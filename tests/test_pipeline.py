@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from trafficmond import abi
-from trafficmond.config.settings import Flows, Log, Settings
+from trafficmond.config.settings import Export, Flows, Log, Settings
 from trafficmond.control.hub import Hub
 from trafficmond.detect.engine import ThreatUpdate
 from trafficmond.export.exports import ExportSet
@@ -172,6 +173,26 @@ def test_what_the_store_lost_is_said(room: Room) -> None:
         room.pipeline.tell_of_store()
     assert room.said[-1] == f"{room.store.path} lost 3 records "
     assert len(room.said) == 2, "that it is closed, and what it lost: each once"
+
+
+def test_an_export_that_fails_and_loses_is_said_once(room: Room) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        to = f"ipfix+tcp://127.0.0.1:{nobody.getsockname()[1]}"
+        exports = room.pipeline.exports
+        exports.configure([Export(to=to, buffer_rows=1000)], 0.0)
+        room.pipeline.tick(deltas(1200), NOW)
+        room.pipeline.store_due(NOW, everything=True)
+        end = time.monotonic() + 5
+        while len(room.said) < 2 and time.monotonic() < end:
+            room.pipeline.tell_of_exports()
+        room.pipeline.tell_of_exports()
+        exports.finish(time.monotonic())
+        exports.join(time.monotonic())
+    assert sorted(text.split(": ")[0] for text in room.said) == [
+        f"flows to {to}",
+        f"the export to {to} lost 200 records ",
+    ]
 
 
 def test_timeouts_follow_the_settings(room: Room) -> None:

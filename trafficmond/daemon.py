@@ -229,9 +229,7 @@ class Daemon:
         for ban in self.bans.expire(now):
             self.sinks.note(messages.UNBANNED, f"the ban of {ban.cidr} has ended", {"prefix": ban.cidr})
         self.pipeline.tell_of_store()
-        for to, trouble in self.exports.changes():
-            message = messages.EXPORT_FAILED if trouble else messages.EXPORT_RESUMED
-            self.sinks.note(message, f"flows to {to}: {trouble or 'sent again'}", {"to": to})
+        self.pipeline.tell_of_exports()
         in_force = self.rulebook.in_force
         expiry = in_force.policy.next_expiry(in_force.loaded_at) if in_force else None
         if expiry is not None and expiry <= now and not self.rulebook.error:

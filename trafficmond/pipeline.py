@@ -127,6 +127,15 @@ class Pipeline:
             self.sinks.note(message, text, {"path": now.path, "reason": now.state, "lost": now.lost_rows})
         self.sinks.loss("store", now.path, now.lost_rows, {"path": now.path})
 
+    def tell_of_exports(self) -> None:
+        """Says which exports began to fail, work again, or lost flows."""
+        for to, trouble in self.exports.changes():
+            message = messages.EXPORT_FAILED if trouble else messages.EXPORT_RESUMED
+            self.sinks.note(message, f"flows to {to}: {trouble or 'sent again'}", {"to": to})
+        for row in self.exports.status():
+            to = row["to"]
+            self.sinks.loss(("export", to), f"the export to {to}", row["lost"], {"to": to})
+
     def report_failure(self, text: str) -> None:
         """Says that a part of the daemon failed, with where; to be called while handling the exception."""
         self.sinks.note(messages.ERROR_INTERNAL, text, {"what": text, "traceback": traceback.format_exc(limit=8)})
