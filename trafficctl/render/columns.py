@@ -20,8 +20,10 @@ INTERFACES = (
 
 
 def _prefixes(rule: Row) -> str:
-    """A list's path, or the rule's first prefix and how many more it has."""
-    more = 0 if rule["kind"] == "list" else (rule.get("prefixes") or 1) - 1
+    """A list's name, or the rule's first prefix and how many more it has."""
+    if rule["kind"] == "list":
+        return str(rule["cidr"]).rpartition("/")[2]  # SOURCE has the whole path
+    more = (rule.get("prefixes") or 1) - 1
     return f"{rule['cidr']} +{more}" if more else str(rule["cidr"])
 
 
