@@ -94,9 +94,10 @@ bench: deps build $(TEST_OBJECTS) ## speed and memory against others; a table he
 accuracy: deps build ## what the detectors find and miss on captures with a known truth
 	$(VENV) tests/accuracy/accuracy.py
 
-soak: deps build $(TEST_OBJECTS) ## minutes of kills, upgrades, floods and mutated packets; what they show is printed
+soak: deps build $(TEST_OBJECTS) ## minutes of kills, upgrades, floods, mutated packets and look-ups; what they show is printed
 	$(SUDO) env PYTHONPATH=tests/lab:. TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) tests/soak/soak.py
 	$(SUDO) env TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) -m pytest -q tests/sinks tests/store tests/lab/test_lab_parser.py
+	TRAFFICMON_LOOKUPS=10000000 $(VENV) -m pytest -q -rP --timeout 900 tests/policy/test_policy_table.py -k real_lists
 
 test-kernels: deps build ## boot Debian's kernels under qemu and run the data path in each
 	$(SUDO) tests/kernels/run

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.ids import RuleIds
 from trafficmond.policy.load import Policy
-from trafficmond.policy.prefixes import Prefixes, parse_address
+from trafficmond.policy.prefixes import Prefixes, mask, parse_address
 from trafficmond.policy.table import VerdictTable, compile_table
 
 NOW = 1_000_000.0
@@ -130,3 +130,31 @@ def telling_addresses(rng: random.Random, policy: Policy, count: int) -> list[st
             if 0 <= value <= most and not (kind is ipaddress.IPv6Address and value >> 32 == 0xFFFF):
                 result.append(str(kind(value)))
     return result
+
+
+def within_others(hi: U64, plen: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which prefixes lie within another one, or are its equal and come later; by their first 64 bits."""
+    order = np.lexsort((plen, hi))
+    last = (hi | ~mask(plen.astype(np.int64)))[order]
+    found = np.zeros(len(hi), bool)
+    found[order[1:]] = np.maximum.accumulate(last)[:-1] >= last[1:]
+    return found
+
+
+def telling_columns(rng: np.random.Generator, rows: Prefixes, family: int) -> tuple[U64, U64]:
+    """Left-aligned words of addresses: of each prefix the first and the last, their neighbours outside and one inside,
+    and as many anywhere."""
+    count = len(rows)
+    length = rows.plen.astype(np.int64)
+    host_hi, host_lo = ~mask(length), ~mask(length - 64)
+    one_hi, one_lo = (np.uint64(1 << 32), np.uint64(0)) if family == 4 else (np.uint64(0), np.uint64(1))
+    last_hi, last_lo = rows.hi | host_hi, rows.lo | host_lo
+    some_hi, some_lo, any_hi, any_lo = rng.integers(0, 2**64, (4, count), np.uint64)
+    before, after = rows.lo - one_lo, last_lo + one_lo
+    hi = [rows.hi, last_hi, rows.hi - one_hi - (before > rows.lo), last_hi + one_hi + (after < last_lo)]
+    lo = [rows.lo, last_lo, before, after]
+    hi += [rows.hi | some_hi & host_hi, any_hi]
+    lo += [rows.lo | some_lo & host_lo, any_lo]
+    if family == 4:
+        return np.concatenate(hi) & ~np.uint64(2**32 - 1), np.zeros(6 * count, np.uint64)
+    return np.concatenate(hi), np.concatenate(lo)
