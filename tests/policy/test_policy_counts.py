@@ -26,4 +26,4 @@ def test_what_somebody_wrote_is_counted_and_the_guard_is_not(tmp_path: Path) -> 
 def test_in_words() -> None:
     assert str(Counts(1, 0, 1)) == "1 rule, 1 prefix"
     assert str(Counts()) == "0 rules"
-    assert str(Counts(0, 2, 1_062_046)) == "0 rules, 2 lists, 1,062,046 prefixes"
+    assert str(Counts(0, 2, 1_062_046)) == "2 lists, 1,062,046 prefixes"

@@ -57,8 +57,8 @@ def many(value: int, noun: str) -> str:
 
 def ruling(rules: int, lists: int | None, prefixes: int | None) -> str:
     """ "3 rules, 1 list, 4 567 prefixes"; without what there is none of."""
-    more = ((lists, "list"), (prefixes, "prefix"))
-    return ", ".join([many(rules, "rule"), *(many(value, noun) for value, noun in more if value)])
+    counts = ((rules, "rule"), (lists, "list"), (prefixes, "prefix"))
+    return ", ".join(many(value, noun) for value, noun in counts if value) or "0 rules"
 
 
 def share(part: float, whole: float) -> str:

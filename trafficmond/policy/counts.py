@@ -20,8 +20,10 @@ class Counts:
     prefixes: int = 0
 
     def __str__(self) -> str:
-        more = (self.lists, "list", "lists"), (self.prefixes, "prefix", "prefixes")
-        return ", ".join([_many(self.rules, "rule", "rules"), *(_many(*each) for each in more if each[0])])
+        nouns = ("rule", "rules"), ("list", "lists"), ("prefix", "prefixes")
+        counts = (self.rules, self.lists, self.prefixes)
+        told = (f"{number:,} {noun[number != 1]}" for number, noun in zip(counts, nouns, strict=True) if number)
+        return ", ".join(told) or "0 rules"
 
 
 def count(policy: Policy) -> Counts:
@@ -34,7 +36,3 @@ def count(policy: Policy) -> Counts:
         rules += rule.reason is not Reason.LIST
         prefixes += int(policy.starts[index + 1] - policy.starts[index])
     return Counts(rules, lists, prefixes)
-
-
-def _many(number: int, one: str, more: str) -> str:
-    return f"{number:,} {one if number == 1 else more}"
