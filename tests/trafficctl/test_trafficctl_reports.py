@@ -96,6 +96,20 @@ def test_threat(width: int) -> None:
         assert part in text
 
 
+def test_a_threat_of_many_flows_shows_some() -> None:
+    told = asyncio.run(FakeView().threat("t-5"))
+    told["flows"] *= 50 // len(told["flows"])
+    told["threat"] = {**told["threat"], "evidence": {"unit": "ports", "proven": False, "answered": True}}
+    lines = list(detail.tell_threat(told, PLAIN, 100))
+    assert sum("203.0.113.5:443" in line for line in lines) == 20
+    assert lines[-1] == "(and 30 more; -o json has them)"
+    assert not any(line.startswith("unit") for line in lines)
+    assert [line.split() for line in lines if line.startswith(("proven", "answered"))] == [
+        ["proven", "no"],
+        ["answered", "yes"],
+    ]
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_explanation(width: int) -> None:
     told = asyncio.run(FakeView().explain("203.0.113.5", "ingress"))

@@ -12,6 +12,8 @@ from trafficctl.render.facts import Fact
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column
 
+_FLOWS = 20  # shown; they are examples
+
 
 def tell_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
     """The reply of Threat."""
@@ -42,26 +44,33 @@ def tell_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iter
 
 
 def _evidence(evidence: Any, style: Style, width: int | None) -> Iterator[str]:
-    if isinstance(evidence, dict) and evidence:
+    if not isinstance(evidence, dict):
+        return
+    told = [Fact(key.replace("_", " "), _evidence_text(value)) for key, value in evidence.items() if key != "unit"]
+    if told:
         yield ""
         yield style.title("EVIDENCE")
-        told = [Fact(key.replace("_", " "), _evidence_text(value)) for key, value in evidence.items()]
         yield from facts.tell(told, style, width)
 
 
 def _evidence_text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_evidence_text(each) for each in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
 
 
 def _flows(flows: list[dict[str, Any]], style: Style, width: int | None) -> Iterator[str]:
-    if flows:
-        yield ""
-        yield style.title("FLOWS")
-        yield from table.lines(flows, columns.FLOWS, width, style)
+    if not flows:
+        return
+    yield ""
+    yield style.title("FLOWS")
+    yield from table.lines(flows[:_FLOWS], columns.FLOWS, width, style)
+    if len(flows) > _FLOWS:
+        yield style.dim(f"(and {len(flows) - _FLOWS} more; -o json has them)")
 
 
 _DECISIONS = (
