@@ -99,8 +99,9 @@ def block(rows: Batch, names: Names, sensor: str, batch: str) -> Block:
         "direction": _named(rows["direction"], lambda number: str(Direction(number))),
         "community_id": b"".join(map(_text, community_ids(rows))),
     }
-    for name, column in zip(Inside._fields, zip(*insides(rows["inner"], names.inners), strict=True), strict=True):
-        made[name] = _nullable(column, COLUMNS[name])
+    inner = insides(rows["inner"], names.inners) if names.inners else ()
+    for at, name in enumerate(Inside._fields):
+        made[name] = _nullable([each[at] for each in inner], COLUMNS[name], count)
     body = bytearray(_count(len(COLUMNS)) + _count(count))
     for name, kind in COLUMNS.items():
         body += _text(name) + _text(kind)
@@ -108,9 +109,12 @@ def block(rows: Batch, names: Names, sensor: str, batch: str) -> Block:
     return Block(count, float(rows["last"].min()), float(rows["last"].max()), bytes(body))
 
 
-def _nullable(column: Sequence[Any], kind: str) -> bytes:
-    """Which values are missing, a byte each, and then all of them, with something in place of the missing."""
+def _nullable(column: Sequence[Any], kind: str, count: int) -> bytes:
+    """Which of `count` values are missing, a byte each, and then all of them, with something in place of the missing.
+    An empty column is one of which all are."""
     number = _NUMBERS.get(kind.removeprefix("Nullable(").removesuffix(")"))
+    if not column:
+        return b"\1" * count + bytes(count * (np.dtype(number).itemsize if number else 1))
     missing = bytes(value is None for value in column)
     if number:
         return missing + np.array([value or 0 for value in column], number).tobytes()

@@ -15,8 +15,8 @@ import numpy as np
 
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
-from trafficmond.store.rows import flow_rows
-from trafficmond.store.schema import INDEXED, STORED_COLUMNS, create_partition, create_view, partition_table
+from trafficmond.store.rows import columns, flow_rows
+from trafficmond.store.schema import INDEXED, create_partition, create_view, partition_table
 
 _PARTS_BY_SIZE = 128  # a partition is about 1/128 of max_size and covers at most 1/64 of max_age, so that the
 _PARTS_BY_AGE = 64  # view never has more arms than SQLite can join (500)
@@ -78,10 +78,10 @@ class Partitions:
     def insert(self, batch: Batch, names: Names) -> None:
         """Add a REPORT batch to the open partition."""
         part = self.all[-1]
-        marks = ", ".join("?" * len(STORED_COLUMNS))
-        self._connection.executemany(
-            f"INSERT INTO {partition_table(part.number)} VALUES ({marks})", flow_rows(batch, names)
-        )
+        given = tuple(columns(names))
+        into = f"{partition_table(part.number)} ({', '.join(given)})"
+        marks = ", ".join("?" * len(given))
+        self._connection.executemany(f"INSERT INTO {into} VALUES ({marks})", flow_rows(batch, names))
         first, last = float(np.min(batch["first"])), float(np.max(batch["last"]))
         part.first_seen = first if part.first_seen is None else min(part.first_seen, first)
         part.last_seen = last if part.last_seen is None else max(part.last_seen, last)

@@ -11,12 +11,19 @@ from trafficmond.flows.inside import insides
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import protocol_name
+from trafficmond.store.schema import FLOW_COLUMNS, STORED_COLUMNS
 
 Row = tuple[Any, ...]
 
 
+def columns(names: Names) -> Iterable[str]:
+    """What is stored of a batch that `names` goes with: columns that would all be NULL cost a third of the time."""
+    return STORED_COLUMNS if names.inners else FLOW_COLUMNS
+
+
 def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
-    """One tuple a report, in the order of schema.STORED_COLUMNS."""
+    """One tuple a report, in the order of `columns`."""
+    inner = zip(*insides(batch["inner"], names.inners), strict=True) if names.inners else ()
     return zip(
         batch["first"].tolist(),
         batch["last"].tolist(),
@@ -38,7 +45,7 @@ def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
         named(batch["direction"], lambda number: str(Direction(number))),
         batch["vlan"].tolist(),
         community_ids(batch),
-        *zip(*insides(batch["inner"], names.inners), strict=True),
+        *inner,
         strict=True,
     )
 
