@@ -40,3 +40,13 @@ def test_the_state_folder_is_made_or_the_reason_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TrafficmonError, match=r"cannot make .*; run as root, or set state_dir"):
         adoption.database(replace(OLD, state_dir=tmp_path / "file" / "x"))
+
+
+def test_what_changed_is_told_setting_by_setting() -> None:
+    new = replace(OLD, interfaces=("eth0",), store=replace(OLD.store, max_age=3600.0), detect={"beacon": 7})
+    assert list(adoption.differences(OLD, OLD)) == []
+    assert list(adoption.differences(OLD, new)) == [
+        ("interfaces", OLD.interfaces, ("eth0",)),
+        ("store.max_age", OLD.store.max_age, 3600.0),
+        ("detect.beacon", None, 7),
+    ]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +15,11 @@ import pytest
 
 from trafficmond import daemon
 from trafficmond.config.flags import parse_flags
-from trafficmond.config.settings import Settings
+from trafficmond.config.settings import Settings, Store
+from trafficmond.control.view import Caller
 from trafficmond.daemon import Daemon
-from trafficmond.errors import ConfigError, DatapathError, Mistake
+from trafficmond.errors import ConfigError, DatapathError, Mistake, StoreError
+from trafficmond.store.records import Change
 
 
 class Notes:
@@ -140,6 +145,41 @@ def test_a_reload_that_fails_beyond_expectation_is_over_too(tmp_path: Path, monk
         await asyncio.gather(*subject._tasks)
         assert notes.said == ["reading the files again failed (asked)"]
         assert len(told) == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("caller", "who"),
+    [(Caller(1000, 1000, 77, "ada"), (1000, "ada", 77)), (None, (os.getuid(), "files changed", os.getpid()))],
+)
+def test_a_reload_is_recorded_with_what_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caller: Caller | None, who: tuple[int, str, int]
+) -> None:
+    async def run() -> None:
+        subject, _ = made(tmp_path)
+        new = replace(subject.settings, on_stop="keep", store=Store(max_age=3600.0))
+        monkeypatch.setattr(daemon, "load_settings", lambda *_, **__: new)
+        recorded: list[Change] = []
+
+        def audit(change: Change) -> Future[None]:
+            recorded.append(change)
+            done: Future[None] = Future()
+            done.set_exception(StoreError("the disk is full"))
+            return done
+
+        async def load(*_: Any) -> Any:
+            return SimpleNamespace(policy=SimpleNamespace(rules=(), starts=[0]), generation=2)
+
+        subject.store = SimpleNamespace(audit=audit)
+        subject.rulebook.load = load
+        subject._adopt = lambda _: []
+        await subject.reload("files changed", caller)
+        (change,) = recorded
+        assert (change.uid, change.user, change.pid) == who
+        assert (change.change, change.subject) == ("reload", "defaults")
+        assert change.before == "0 rules; on_stop = detach; store.max_age = 2592000.0"
+        assert change.after == "0 rules; on_stop = keep; store.max_age = 3600.0"
 
     asyncio.run(run())
 

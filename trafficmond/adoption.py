@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from trafficmond.config.settings import Settings
 from trafficmond.datapath.datapath import Options
@@ -55,3 +57,16 @@ def at_restart(old: Settings, new: Settings) -> list[str]:
     names = [name for name in _AT_RESTART if getattr(new, name) != getattr(old, name)]
     of_flows = [name for name in _FLOWS_AT_RESTART if getattr(new.flows, name) != getattr(old.flows, name)]
     return names + [f"flows.{name}" for name in of_flows]
+
+
+def differences(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(setting, value before, value now) of what changed between two Settings, or parts of them."""
+    if is_dataclass(old) and type(old) is type(new):
+        for each in fields(old):
+            name = f"{where}.{each.name}" if where else each.name
+            yield from differences(getattr(old, each.name), getattr(new, each.name), name)
+    elif isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in sorted({*old, *new}):
+            yield from differences(old.get(name), new.get(name), f"{where}.{name}")
+    elif old != new:
+        yield where, old, new

@@ -22,6 +22,7 @@ from trafficmond.config.watch import Watcher
 from trafficmond.control.hub import Hub
 from trafficmond.control.listen import open_socket
 from trafficmond.control.server import Server
+from trafficmond.control.view import Caller
 from trafficmond.datapath import interfaces
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.detect.registry import settings_classes
@@ -36,12 +37,14 @@ from trafficmond.responder import Responder
 from trafficmond.rulebook import Rulebook
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
+from trafficmond.store.records import Change
 from trafficmond.store.store import Store
 
 _HOUSEKEEPING_S = 5.0  # ended bans and rules, the clock's drift, the status line
 _REST = 0.3  # of a drain's time, after it
 _STOP_S = 10.0  # for the last rows and records to reach the disk
 _CHANGE_S = 5.0  # for changes that clients have asked for
+_AUDIT_S = 5.0  # for their record to reach the disk
 _LOG_CHANGE_S = 5.0  # for what the old logs and exports still hold
 
 T = TypeVar("T")
@@ -270,8 +273,10 @@ class Daemon:
             self.pipeline.report_failure(f"reading the files again failed ({why})")
             self._notifier.ready(self._status_line())
 
-    async def reload(self, why: str) -> list[str]:
+    async def reload(self, why: str, caller: Caller | None = None) -> list[str]:
         """Reads settings and rules again and puts them in force, whole or not at all; what changed, in words.
+
+        It is recorded as the change of `caller`, or else of the reason.
 
         Raises ConfigError, or DatapathError: then nothing changed, and the last good set stays in force.
         """
@@ -290,13 +295,25 @@ class Daemon:
             self._refuse(why, error)
             raise
         self.warnings.pop("reload", None)
+        differences = list(adoption.differences(self.settings, settings))
         changed = self._adopt(settings)
         now, then = count(in_force.policy), count(before.policy) if before else Counts()
         self.sinks.note(
             messages.RELOADED, f"{now} in force (before: {then}); {why}", {"generation": in_force.generation}
         )
         self._notifier.ready(self._status_line())
+        was = "; ".join([str(then), *(f"{name} = {value}" for name, value, _ in differences)])
+        became = "; ".join([str(now), *(f"{name} = {value}" for name, _, value in differences)])
+        who = (caller.uid, caller.user, caller.pid) if caller else (os.getuid(), why, os.getpid())
+        await self.audit(Change(time.time(), *who, "reload", str(settings.source or "defaults"), was, became))
         return [f"{then} -> {now}", *changed] if now != then else changed
+
+    async def audit(self, change: Change) -> None:
+        """Records a change; when this returns it is on the disk, unless the disk refuses: the store says so then."""
+        done = asyncio.wrap_future(self.store.audit(change))
+        await asyncio.wait([done], timeout=_AUDIT_S)
+        if done.done():
+            done.exception()  # the store has said and counted it
 
     def _refuse(self, why: str, error: TrafficmonError) -> None:
         mistakes = [Mistake("the kernel", str(error))]

@@ -31,6 +31,7 @@ from trafficmond.pipeline import Pipeline
 from trafficmond.responder import Responder
 from trafficmond.rulebook import Rulebook
 from trafficmond.sinks.fanout import SinkSet
+from trafficmond.store import records
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
@@ -97,7 +98,10 @@ class FakeDaemon:
     async def to_the_end(self, work: Coroutine[Any, Any, Any]) -> Any:
         return await asyncio.shield(asyncio.ensure_future(work))
 
-    async def reload(self, why: str) -> list[str]:
+    async def audit(self, change: records.Change) -> None:
+        await asyncio.wrap_future(self.store.audit(change))
+
+    async def reload(self, why: str, _caller: Caller) -> list[str]:
         if self.broken:
             raise self.broken
         self.reloads.append(why)

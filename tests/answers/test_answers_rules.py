@@ -29,11 +29,17 @@ def test_a_rule_comes_is_listed_and_goes(tmp_path: Path) -> None:
             assert await listed(ask) == [("192.0.2.0/24", "rule", "allow")]
             assert await listed(ask, within="192.0.2.9") == [("192.0.2.0/24", "rule", "allow")]
             assert await listed(ask, within="198.51.100.0/24") == []
+            until = f"until @{rule['expires']:.0f}"
+            await ask("AddCidr", cidr="192.0.2.0/24", action="limit", rate_per_s=9)
             (removed,) = (await ask("RemoveCidr", cidr="192.0.2.0/24"))["removed"]
-            assert (removed["cidr"], removed["action"]) == ("192.0.2.0/24", "allow")
+            assert (removed["cidr"], removed["action"]) == ("192.0.2.0/24", "limit")
             assert await listed(ask) == []
             changes = [(entry["change"], entry["before"], entry["after"]) for entry in (await ask("Audit"))["entries"]]
-            assert changes == [("remove-cidr", "allow", None), ("add-cidr", None, "allow ingress")]
+            assert changes == [
+                ("remove-cidr", "limit ingress", None),
+                ("add-cidr", f"allow ingress 'office' {until}", "limit ingress 9/s"),
+                ("add-cidr", None, f"allow ingress 'office' {until}"),
+            ]
 
     asyncio.run(run())
 

@@ -77,6 +77,23 @@ def test_sighup_reads_the_files_again(lab: Lab) -> None:
         before = daemon.status()["config"]["generation"]
         daemon.send_signal(signal.SIGHUP)
         daemon.wait_status(lambda s: s["config"]["generation"] > before, "a new generation")
+        daemon.configure(SETTINGS + '[store]\nmax_age = "2h"\n')
+        change = daemon.wait(lambda: [row for row in daemon.ask("audit") if "max_age" in row["after"]], "its record")[0]
+        assert (change["change"], change["user"], change["uid"]) == ("reload", "files changed", 0)
+        assert "store.max_age = 7200" in change["after"]
+
+
+def test_sigusr1_begins_the_logs_anew(lab: Lab) -> None:
+    with Daemon(lab, SETTINGS) as daemon, Sender(lab.outside, lab.links[0].outside) as sender:
+        log = daemon.home / "traffic.jsonl"
+        sender.send([udp("203.0.113.7", lab.links[0].host_ip)])
+        daemon.wait(lambda: log.exists() and "203.0.113.7" in log.read_text(), "a line")
+        log.rename(daemon.home / "moved")
+        daemon.send_signal(signal.SIGUSR1)
+        daemon.wait(log.exists, "a file of that name")
+        sender.send([udp("203.0.113.8", lab.links[0].host_ip)])
+        daemon.wait(lambda: "203.0.113.8" in log.read_text(), "the next line")
+        assert "203.0.113.8" not in (daemon.home / "moved").read_text()
 
 
 def test_the_service_manager_is_told_what_happens(lab: Lab, prepared: Daemon) -> None:

@@ -71,10 +71,9 @@ class Part:
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
     async def _audit(self, caller: Caller, change: str, subject: str, before: str | None, after: str | None) -> None:
-        """Records a change; when this returns it is on the disk, unless the disk refuses (the store says so then)."""
+        """Records what a client changed."""
         entry = Change(time.time(), caller.uid, caller.user, caller.pid, change, subject, before, after)
-        done = asyncio.wrap_future(self._daemon.store.audit(entry))
-        await asyncio.wait([done], timeout=_FLUSH_S)
+        await self._daemon.audit(entry)
 
     def _spare_lifelines(self, cidr: str, what: str) -> None:
         """Raises Refused if `cidr` holds something that this host or its administrator needs."""

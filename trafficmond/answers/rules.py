@@ -12,7 +12,7 @@ from typing import TypeVar
 from trafficmond.answers.part import Part, direction_of, lasting, prefix_of, to_the_end
 from trafficmond.control.view import Caller, NewRule, NotFound, Refused, Row
 from trafficmond.errors import TrafficmonError
-from trafficmond.model import Reason
+from trafficmond.model import Direction, Reason
 from trafficmond.policy.counts import count
 from trafficmond.policy.explain import overlapping
 from trafficmond.policy.load import Policy
@@ -78,16 +78,25 @@ class RuleAnswers(Part):
         if rule.action in ("drop", "limit") and not rule.force:
             self._spare_lifelines(cidr, f"{rule.action} rule")
         forced = ipaddress.ip_network(cidr) if rule.force else None
-        in_force = await _writing(daemon.rulebook.add(table, keep=rule.save, forced=forced), "save the rule")
+        before = self._added(cidr, direction_of(rule.direction))
+        await _writing(daemon.rulebook.add(table, keep=rule.save, forced=forced), "save the rule")
         daemon.refresh_names()
-        index = max(
-            row_index
-            for row_index, each in enumerate(in_force.policy.rules)
-            if each.path in ("runtime", str(daemon.rulebook.saved_path)) and _is_on(in_force.policy, row_index, cidr)
-        )
-        row = self._rule_row(index, self._counted())
-        await self._audit(caller, "add-cidr", cidr, None, f"{row['action']} {row['direction']}")
+        (*_, row) = self._added(cidr, direction_of(rule.direction))
+        await self._audit(caller, "add-cidr", cidr, _in_words(before[-1]) if before else None, _in_words(row))
         return row
+
+    def _added(self, cidr: str, direction: Direction) -> list[Row]:
+        """The rules that clients have added on exactly this prefix and direction, as `Rule` rows; the last holds."""
+        in_force, counted = self._daemon.rulebook.in_force, self._counted()
+        if in_force is None:
+            return []
+        return [
+            self._rule_row(index, counted)
+            for index, each in enumerate(in_force.policy.rules)
+            if each.path in ("runtime", str(self._daemon.rulebook.saved_path))
+            and each.direction is direction
+            and _is_on(in_force.policy, index, cidr)
+        ]
 
     @to_the_end
     async def remove_rule(self, cidr: str, direction: str | None, save: bool, caller: Caller) -> Sequence[Row]:
@@ -100,7 +109,7 @@ class RuleAnswers(Part):
             await self._refuse_removal(cidr, save)
         daemon.refresh_names()
         for table in removed:
-            await self._audit(caller, "remove-cidr", cidr, table["action"], None)
+            await self._audit(caller, "remove-cidr", cidr, _in_words(_table_row(table)), None)
         return [_table_row(table) for table in removed]
 
     async def _refuse_removal(self, cidr: str, save: bool) -> None:
@@ -119,10 +128,9 @@ class RuleAnswers(Part):
     async def reload(self, caller: Caller) -> Row:
         """The reply of `Reload`."""
         began = time.monotonic()
-        changed = await self._daemon.reload(f"asked by {caller.user}")
+        changed = await self._daemon.reload(f"asked by {caller.user}", caller)
         in_force = self._daemon.rulebook.in_force
         assert in_force is not None
-        await self._audit(caller, "reload", str(self._daemon.settings.source or "defaults"), None, None)
         return {
             "generation": in_force.generation,
             **asdict(count(in_force.policy)),
@@ -155,6 +163,15 @@ def _table_row(table: Table) -> Row:
         "source": "runtime",
         "expires": expires.timestamp() if isinstance(expires, datetime) else expires,
     }
+
+
+def _in_words(rule: Row) -> str:
+    """For the audit."""
+    words = [rule["action"], rule["direction"]]
+    words += [f"{rule['rate_per_s']}/s"] if rule.get("rate_per_s") else []
+    words += [repr(rule["label"])] if rule["label"] else []
+    words += [f"until @{rule['expires']:.0f}"] if rule["expires"] else []
+    return " ".join(words)
 
 
 def _is_on(policy: Policy, index: int, cidr: str) -> bool:
