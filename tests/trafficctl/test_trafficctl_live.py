@@ -264,9 +264,9 @@ SERVERS = itertools.count()  # a tmux server that was told to end takes a while;
 class Terminal:
     """trafficctl top in a tmux of its own."""
 
-    def __init__(self, path: Path, width: int, height: int) -> None:
+    def __init__(self, path: Path, width: int, height: int, more: str = "") -> None:
         self._server = f"trafficctl-{os.getpid()}-{next(SERVERS)}"
-        environ = f"env TERM=screen-256color LANG=C.UTF-8 PYTHONPATH={shlex.quote(str(ROOT))}"
+        environ = f"env TERM=screen-256color LANG=C.UTF-8 PYTHONPATH={shlex.quote(str(ROOT))} {more}"
         command = f"{environ} {sys.executable} -m trafficctl -s {shlex.quote(str(path))} top --interval 200ms"
         self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), command)
         self.tmux("set", "-g", "window-size", "manual")
@@ -303,10 +303,10 @@ class Terminal:
 
 
 @contextmanager
-def terminal(path: Path) -> Iterator[Terminal]:
+def terminal(path: Path, more: str = "") -> Iterator[Terminal]:
     if not shutil.which("tmux"):
         pytest.skip("needs tmux for a terminal to draw on; run: apt-get install tmux")
-    made = Terminal(path, 80, 24)
+    made = Terminal(path, 80, 24, more)
     try:
         yield made
     finally:
@@ -332,6 +332,15 @@ def test_on_a_terminal(running: Running) -> None:
         screen_.until("pause and go on")
         screen_.press("x", "q")
         assert screen_.gone()
+
+
+@pytest.mark.parametrize(("more", "colours"), [("", True), ("NO_COLOR=1", False)])
+def test_colours_are_what_was_asked_for(running: Running, more: str, colours: bool) -> None:
+    with terminal(running.path, more) as shown:
+        shown.until("203.0.113.5:443")
+        painted = set(re.findall(r"\x1b\[([\d;]+)m", shown.tmux("capture-pane", "-e", "-p")))
+        assert any("7" in code.split(";") for code in painted)  # what is selected must be seen
+        assert any({"31", "32", "33", "36"} & set(code.split(";")) for code in painted) == colours
 
 
 @pytest.mark.parametrize(("width", "height"), [(60, 20), (200, 60)])
