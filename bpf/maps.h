@@ -53,8 +53,10 @@ const volatile struct tm_constants tm_constants SEC(".rodata.tm") = {}; /* apart
 #define TM_NUM_INNERS 1
 #endif
 
-/* Whether packets of tunnels are looked into. A setting, but the source is compiled once for each: who does not ask for
- * it runs not an instruction of it. */
+/*
+ * Whether packets of tunnels are looked into. A setting, but the source is compiled once for each: who does not ask for
+ * it runs not an instruction of it.
+ */
 #ifndef TM_LOOK_INSIDE
 #define TM_LOOK_INSIDE 0
 #endif
@@ -63,10 +65,9 @@ const volatile struct tm_constants tm_constants SEC(".rodata.tm") = {}; /* apart
 #define TM_CONNS_MAX 65536
 #define TM_BUCKETS_MAX 65536
 
-TM_MAP(tm_config, "array", ARRAY, __u32, struct tm_config, 1, BPF_F_MMAPABLE)
-/* Places of a CPU's packet and of what is inside it. */
-enum tm_place { TM_OUTER = 0, TM_INSIDE = 1 };
+enum tm_place { TM_OUTER = 0, TM_INSIDE = 1 }; /* in tm_scratch: of a CPU's packet, and of what is inside it */
 
+TM_MAP(tm_config, "array", ARRAY, __u32, struct tm_config, 1, BPF_F_MMAPABLE)
 TM_MAP(tm_scratch, "percpu_array", PERCPU_ARRAY, __u32, struct tm_packet, 2, 0)
 TM_MAP(tm_clock, "array", ARRAY, __u32, struct tm_clock, 1, BPF_F_MMAPABLE)
 TM_MAP(tm_ifslots, "array", ARRAY, __u32, struct tm_ifslots, 16, BPF_F_MMAPABLE)
