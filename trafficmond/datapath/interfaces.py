@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import fnmatch
-import os
 import re
 import socket
-import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trafficmond.config.settings import DEFAULT_ROUTE
-from trafficmond.errors import DatapathError
+from trafficmond.datapath.netlink import HEADER, library
+from trafficmond.datapath.routes import default_routes
 
 NATIVE, GENERIC = "native", "generic"
 
@@ -31,8 +29,7 @@ _SETTLE_S = 0.05  # changes come in bursts: an interface that appears sends seve
 _PACE_S = 0.5  # from one word of changes to the next, each of which has the host looked at anew
 _READ_AT_ONCE = 256  # messages, before others have their turn: a router that learns its routes sends a million
 _NEWROUTE, _DELROUTE = 24, 25
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
-_DST_LEN_AT = _HEADER.size + 1  # struct rtmsg: family, length of the destination
+_DST_LEN_AT = HEADER.size + 1  # struct rtmsg: family, length of the destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +45,9 @@ class Interface:
     xdp_mode: str  # how it is attached: native, generic, or "" for none
 
 
-@contextlib.contextmanager
-def netlink(to: str) -> Iterator[Any]:
-    """pyroute2's IPRoute, to do what `to` says. Raises DatapathError if that fails."""
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        with IPRoute() as asked:
-            yield asked
-    except (OSError, NetlinkError) as error:
-        number = error.code if isinstance(error, NetlinkError) else error.errno
-        why = os.strerror(number) if number else str(error)
-        raise DatapathError(f"cannot {to}: {why}", hint="allow AF_NETLINK sockets") from error
-
-
 def list_interfaces() -> list[Interface]:
     """Every interface of this network namespace. Raises DatapathError."""
-    with netlink("list interfaces") as asked:
+    with library("list interfaces") as asked:
         return [_interface(message) for message in asked.get_links()]
 
 
@@ -89,14 +71,7 @@ def _interface(message: Any) -> Interface:
 
 def default_route_interfaces() -> set[int]:
     """ifindex of every interface that a default route leaves through. Raises DatapathError."""
-    found = set()
-    with netlink("read routes") as asked:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for route in asked.get_default_routes(family=family):
-                ifindex = route.get_attr("RTA_OIF")
-                if ifindex:
-                    found.add(ifindex)
-    return found
+    return {hop.ifindex for hop in default_routes()}
 
 
 def chosen(
@@ -178,9 +153,9 @@ def _subscribed() -> socket.socket:
 def _matters(messages: bytes) -> bool:
     """Whether one of these netlink messages is about more than a route to somewhere."""
     at = 0
-    while at + _HEADER.size <= len(messages):
-        length, kind, *_ = _HEADER.unpack_from(messages, at)
+    while at + HEADER.size <= len(messages):
+        length, kind, *_ = HEADER.unpack_from(messages, at)
         if kind not in (_NEWROUTE, _DELROUTE) or messages[at + _DST_LEN_AT] == 0:
             return True
-        at += max(length, _HEADER.size) + 3 & ~3
+        at += max(length, HEADER.size) + 3 & ~3
     return False

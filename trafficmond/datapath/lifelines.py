@@ -6,11 +6,11 @@ DHCP and IPv6 neighbour discovery, whose packets no address tells, are guarded i
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from trafficmond.datapath.interfaces import netlink
+from trafficmond.datapath.netlink import library
+from trafficmond.datapath.routes import default_routes
 from trafficmond.datapath.sockets import established_peers
 
 _SSH_PORT = 22
@@ -20,15 +20,14 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 def lifelines(resolv_conf: Path = RESOLV_CONF) -> list[tuple[str, str]]:
     """(prefix, what it is) of every own address, default gateway and resolver. Raises DatapathError."""
     found: dict[str, str] = {}
-    with netlink("read addresses and routes") as asked:
+    with library("read addresses") as asked:
         for message in asked.get_addr():
             address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
             if address:
                 found[_host(address)] = "own address"
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for route in asked.get_default_routes(family=family):
-                for address in _gateways(route):
-                    found.setdefault(_host(address), "default gateway")
+    for hop in default_routes():
+        if hop.gateway:
+            found.setdefault(_host(hop.gateway), "default gateway")
     for address in _resolvers(resolv_conf):
         found.setdefault(_host(address), "resolver")
     return sorted(found.items())
@@ -37,16 +36,6 @@ def lifelines(resolv_conf: Path = RESOLV_CONF) -> list[tuple[str, str]]:
 def ssh_peers() -> set[str]:
     """Addresses with an established connection to this host's port 22, logged in or not."""
     return established_peers(_SSH_PORT)
-
-
-def _gateways(route: object) -> Iterator[str]:
-    gateway = route.get_attr("RTA_GATEWAY")  # type: ignore[attr-defined]
-    if gateway:
-        yield gateway
-    for hop in route.get_attr("RTA_MULTIPATH") or ():  # type: ignore[attr-defined]
-        gateway = hop.get_attr("RTA_GATEWAY")
-        if gateway:
-            yield gateway
 
 
 def _resolvers(resolv_conf: Path) -> Iterator[str]:

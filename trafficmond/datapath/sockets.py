@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from trafficmond.datapath.netlink import dump
+
 PROC_NET = Path("/proc/self/net")
 ESTABLISHED, _LISTEN = 1, 10  # enum in the kernel's net/tcp_states.h
 _TABLES = {"tcp": 6, "tcp6": 6, "udp": 17, "udp6": 17}
@@ -60,9 +62,6 @@ def established_peers(port: int) -> set[str]:
 
 
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
-_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _REQUEST = struct.Struct("=BBBxI2s2s16s16sIQ")  # struct inet_diag_req_v2
 _ANY_COOKIE = 0xFFFFFFFFFFFFFFFF
 _REMOTE_AT = 4 + 4 + 16  # struct inet_diag_msg: family and state, ports, source, then the destination
@@ -72,23 +71,10 @@ def _diagnosed(family: int, port: int) -> Iterator[str]:
     wanted = _REQUEST.pack(
         family, socket.IPPROTO_TCP, 0, 1 << ESTABLISHED, struct.pack("!H", port), b"", b"", b"", 0, _ANY_COOKIE
     )
-    header = _HEADER.pack(_HEADER.size + len(wanted), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 0, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as asked:
-        asked.send(header + wanted)
-        while True:
-            answer = asked.recv(1 << 16)
-            at = 0
-            while at < len(answer):
-                length, kind, *_ = _HEADER.unpack_from(answer, at)
-                message = answer[at + _HEADER.size : at + length]
-                if kind == _NLMSG_DONE:
-                    return
-                if kind == _NLMSG_ERROR:
-                    raise OSError(-struct.unpack_from("=i", message)[0], "sock_diag")
-                size = 4 if message[0] == socket.AF_INET else 16
-                address = ipaddress.ip_address(message[_REMOTE_AT : _REMOTE_AT + size])
-                yield str(getattr(address, "ipv4_mapped", None) or address)
-                at += length + 3 & ~3
+    for message in dump(_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, wanted):
+        size = 4 if message[0] == socket.AF_INET else 16
+        address = ipaddress.ip_address(message[_REMOTE_AT : _REMOTE_AT + size])
+        yield str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _end(text: str) -> tuple[Address, int]:

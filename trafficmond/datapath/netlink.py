@@ -1,0 +1,80 @@
+"""Dumps by netlink(7), message by message: only as much is read, and taken apart, as is wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from trafficmond.errors import DatapathError
+
+HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_REQUEST, _DUMP = 0x1, 0x300  # NLM_F_
+_ERROR, _DONE = 2, 3  # NLMSG_
+_SOL_NETLINK, _GET_STRICT_CHK = 270, 12  # absent from Python's socket module
+_ATTRIBUTE = struct.Struct("=HH")
+_KIND = 0x3FFF  # without the flags of a nested attribute
+
+
+@contextlib.contextmanager
+def asking(to: str) -> Iterator[None]:
+    """For what asks the kernel, to do what `to` says. Raises DatapathError if it refuses."""
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise DatapathError(f"cannot {to}: {why}", hint="allow AF_NETLINK sockets") from error
+
+
+@contextlib.contextmanager
+def library(to: str) -> Iterator[Any]:
+    """pyroute2's IPRoute, to do what `to` says. Raises DatapathError if that fails."""
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    with asking(to):
+        try:
+            with IPRoute() as asked:
+                yield asked
+        except NetlinkError as error:
+            raise OSError(error.code, str(error)) from error
+
+
+def dump(protocol: int, kind: int, request: bytes, *, strict: bool = False) -> Iterator[bytes]:
+    """What follows the header of each message of the answer to `request`. Raises OSError.
+
+    `strict`: the kernel heeds what the request says to leave out, where it knows how.
+    """
+    header = HEADER.pack(HEADER.size + len(request), kind, _REQUEST | _DUMP, 0, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as asked:
+        if strict:
+            asked.setsockopt(_SOL_NETLINK, _GET_STRICT_CHK, 1)
+        asked.send(header + request)
+        while True:
+            answer = asked.recv(1 << 16)
+            at = 0
+            while at < len(answer):
+                length, of, *_ = HEADER.unpack_from(answer, at)
+                message = answer[at + HEADER.size : at + length]
+                if of in (_ERROR, _DONE):  # either tells what went wrong, 0 for nothing
+                    number = -struct.unpack_from("=i", message)[0]
+                    if number:
+                        raise OSError(number, os.strerror(number))
+                    return
+                yield message
+                at += length + 3 & ~3
+
+
+def attributes(octets: bytes) -> dict[int, bytes]:
+    """Attributes by their type (struct rtattr)."""
+    found, at = {}, 0
+    while at + _ATTRIBUTE.size <= len(octets):
+        length, kind = _ATTRIBUTE.unpack_from(octets, at)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind & _KIND] = octets[at + _ATTRIBUTE.size : at + length]
+        at += length + 3 & ~3
+    return found
