@@ -53,6 +53,23 @@ def test_who_is_logged_in_is_guarded_by_a_name_that_says_why(host: dict[str, Any
     assert not warnings
 
 
+def test_a_session_that_has_ended_is_noticed_once(host: dict[str, Any]) -> None:
+    found, _ = made()
+    host["sessions"] = [Session(f"203.0.113.{number}", "sshd", "active", "user") for number in (7, 8)]
+    assert not found.sessions_ended()
+    found.guard(SETTINGS)
+    assert not found.sessions_ended()
+    host["sessions"] += [Session("203.0.113.9", "sshd", "active", "user")]  # guarded when the rules next change
+    assert not found.sessions_ended()
+    host["sessions"] = host["sessions"][1:]
+    assert found.sessions_ended()
+    found.guard(SETTINGS)
+    assert not found.sessions_ended()
+    host["sessions"] = []
+    found.guard(replace(SETTINGS, policy=Policy(guard=False)))
+    assert not found.sessions_ended()
+
+
 def test_an_open_connection_alone_guards_nobody(host: dict[str, Any]) -> None:
     """Whoever guesses passwords holds one; by hand, though, nothing is done to its end unasked."""
     found, _ = made()

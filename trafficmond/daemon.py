@@ -224,6 +224,8 @@ class Daemon:
             try:
                 self._tidy(time.time())
                 await self.rulebook.force_bans(self.bans.forced())  # those that have ended give back what they took
+                if self.network.sessions_ended():
+                    await self._renew_guard()
             except Exception:  # noqa: BLE001  (a host without room for a moment is no reason to stop filtering)
                 self.pipeline.report_failure("housekeeping failed; it is tried again")
 

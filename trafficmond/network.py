@@ -33,6 +33,7 @@ class Network:
         self._sinks = sinks
         self._warnings = warnings
         self._lifelines: Guard = ()  # as they were when they could last be looked up
+        self._guarded: set[str] = set()  # addresses with sessions, as the guard was told last
 
     def attach(self, path: Datapath, settings: Settings) -> None:
         """Attaches to what the settings mean and is there, lets go of what is not; says what changed."""
@@ -64,6 +65,7 @@ class Network:
         """This host's lifelines, and the hosts that somebody is logged in from."""
         for subject in ("guard", "sessions"):
             self._warnings.pop(subject, None)
+        self._guarded.clear()
         if not settings.policy.guard:
             return []
         try:
@@ -74,9 +76,15 @@ class Network:
         if opened is None:
             self._warnings["sessions"] = _NO_SESSIONS
         found = dict(self._lifelines)
-        for address, services in sessions.logged_in(opened or ()).items():
+        peers = sessions.logged_in(opened or ())
+        self._guarded.update(peers)
+        for address, services in peers.items():
             found.setdefault(str(ipaddress.ip_network(address)), f"open session ({services})")
         return sorted(found.items())
+
+    def sessions_ended(self) -> bool:
+        """Whether the guard protects an address that nobody is logged in from any more."""
+        return bool(self._guarded and self._guarded - logged_in())
 
 
 def logged_in() -> set[str]:
