@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
-import re
 import select
 import shutil
 import signal
@@ -25,7 +24,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 BASH_COMPLETION = Path("/usr/share/bash-completion/bash_completion")
 _SYN = 2
-_TO_THE_START = "\x01"  # C-a, in all three
+_TO_THE_START, _TO_THE_END = "\x01", "\x05"  # C-a and C-e, in all three
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,7 @@ class Terminal:
     """A shell that somebody types into."""
 
     def __init__(self, shell: Shell, folder: Path, environment: dict[str, str]) -> None:
+        self._words = folder / "words"
         self._process, self._terminal = pty.fork()
         if not self._process:
             os.chdir(folder)
@@ -64,9 +64,9 @@ class Terminal:
 
     def complete(self, typed: str) -> list[str]:
         """What the words of `typed` are after the Tab key."""
-        self._type(f"{typed}\t{_TO_THE_START}printf '<%s>' \rprintf 'e''nd\\n'\r")
-        said = self._read(lambda said: "end" in said, f"the completion of {typed!r}")
-        return re.findall(r"<([^<>]*)>", said.replace("<%s>", ""))
+        self._type(f"{typed}\t{_TO_THE_START}printf '%s\\n' {_TO_THE_END} >{self._words}\rprintf 'e''nd\\n'\r")
+        self._read(lambda said: "end" in said, f"the completion of {typed!r}")
+        return self._words.read_text().splitlines()
 
     def _type(self, text: str) -> None:
         os.write(self._terminal, text.encode())
