@@ -86,12 +86,12 @@ def _fill_and_shrink(path: Path, max_size: int, rows: int) -> tuple[list[float],
     writer.configure(replace(limits, max_size_bytes=path.stat().st_size // 8))
     sealed = writer.rows
     while writer.rows > sealed // 4:
-        writer.put(_reports(0)[:1000], NAMES)
+        writer.queue.put(_reports(0)[:1000], NAMES)
         time.sleep(0.05)
-    writer.stop(600)
+    writer.queue.stop(600)
     writer.join()
-    if writer.lost_rows:
-        raise RuntimeError(f"{writer.lost_rows} rows were lost: the rates mean nothing")
+    if writer.queue.lost_rows:
+        raise RuntimeError(f"{writer.queue.lost_rows} rows were lost: the rates mean nothing")
     return rates, writer.longest_shrink_s * 1000
 
 
@@ -101,8 +101,8 @@ def _fill(writer: Writer, rows: int) -> Iterator[float]:
     for chunk in range(rows // CHUNK + 1):
         batch = batches[chunk % len(batches)].copy()
         batch["first"] = batch["last"] = np.sort(np.random.default_rng(chunk).random(CHUNK)) * 600 + chunk * 600.0
-        writer.put(batch, NAMES)
-        while writer.queued_rows > writer.limits.queue_rows // 2:
+        writer.queue.put(batch, NAMES)
+        while writer.queue.rows > writer.limits.queue_rows // 2:
             time.sleep(0.002)
         if writer.written_rows - begun >= MILLION:
             now = time.perf_counter()

@@ -18,7 +18,7 @@ from trafficmond.errors import StoreError
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Reason, Severity, Threat, verdict_word
-from trafficmond.store import writer as writer_module
+from trafficmond.store import queue as queue_module
 from trafficmond.store.records import Ban, Change
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
@@ -198,7 +198,7 @@ def test_a_record_that_nobody_waits_for_is_said_and_counted_when_it_is_lost(
 
 
 def test_records_that_wait_are_bounded(path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "_MOST_TASKS", 10)
+    monkeypatch.setattr(queue_module, "_MOST_TASKS", 10)
     store = Store.open(path, limits)
     lock = sqlite3.connect(path, isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")  # the writer cannot write

@@ -51,7 +51,7 @@ class Store:
 
     def put(self, rows: Batch, names: Names) -> int:
         """Queue a REPORT batch; returns how many rows were lost because the queue is full (also counted)."""
-        return self._writer.put(rows, names) if len(rows) else 0
+        return self._writer.queue.put(rows, names) if len(rows) else 0
 
     def put_threat(self, threat: Threat, state: str) -> Future[None]:
         """Store a threat as it stands now ("opened", "updated", "closed"); the same id is replaced."""
@@ -73,7 +73,7 @@ class Store:
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(f"INSERT OR REPLACE INTO threats VALUES ({', '.join('?' * len(row))})", row)
 
-        return self._writer.submit(work, writes=f"threat {threat.id}")
+        return self._writer.queue.submit(work, writes=f"threat {threat.id}")
 
     def audit(self, change: Change) -> Future[None]:
         """Record a change; on the disk, not only in its cache, once the future is done."""
@@ -86,7 +86,7 @@ class Store:
                 row,
             )
 
-        return self._writer.submit(work, writes=f"the audit of {change.change} {change.subject!r}", durable=True)
+        return self._writer.queue.submit(work, writes=f"the audit of {change.change} {change.subject!r}", durable=True)
 
     def save_bans(self, bans: Iterable[Ban]) -> Future[None]:
         """Replace the stored bans by these."""
@@ -96,7 +96,7 @@ class Store:
             connection.execute("DELETE FROM bans")
             connection.executemany("INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
-        return self._writer.submit(work, writes=f"a list of {len(rows)} bans", durable=True)
+        return self._writer.queue.submit(work, writes=f"a list of {len(rows)} bans", durable=True)
 
     def load_bans(self) -> Future[list[Ban]]:
         """The stored bans, ended ones included."""
@@ -105,7 +105,7 @@ class Store:
             rows = connection.execute("SELECT * FROM bans ORDER BY cidr")
             return [Ban(*(*row[:-1], bool(row[-1]))) for row in rows]
 
-        return self._writer.submit(work)
+        return self._writer.queue.submit(work)
 
     def configure(self, limits: Limits) -> None:
         """Other limits from the next write on."""
@@ -113,7 +113,7 @@ class Store:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that was put before is committed; False if that took too long."""
-        return self._writer.flush(timeout_s)
+        return self._writer.queue.flush(timeout_s)
 
     def status(self) -> Status:
         """Counters; cheap enough for every second."""
@@ -127,8 +127,8 @@ class Store:
         return Status(
             path=str(self.path),
             rows=writer.rows,
-            queue=writer.queued_rows,
-            lost_rows=writer.lost_rows,
+            queue=writer.queue.rows,
+            lost_rows=writer.queue.lost_rows,
             written_rows=writer.written_rows,
             size_bytes=size,
             state=writer.state,
@@ -137,5 +137,5 @@ class Store:
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Write what is queued, then close; what could not be written in time is lost and counted."""
-        self._writer.stop(timeout_s)
+        self._writer.queue.stop(timeout_s)
         self._writer.join(timeout_s + 1)

@@ -1,8 +1,8 @@
-"""The one thread that writes flows.db, behind a bounded queue.
+"""The one thread that writes flows.db, behind a bounded queue (queue.py), so that nobody waits for it.
 
-Nobody waits for it: what does not fit into the queue is lost and counted. What is in it is written in batches;
-a write that fails for want of space, rights or a lock is kept and tried again until it succeeds, while the
-queue holds what it can. A file that turns out broken is set aside and a fresh one takes its place.
+What is in the queue is written in batches; a write that fails for want of space, rights or a lock is kept and tried
+again until it succeeds, while the queue holds what it can. A file that turns out broken is set aside and a fresh one
+takes its place.
 """
 
 from __future__ import annotations
@@ -12,12 +12,9 @@ import logging
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trafficmond.errors import StoreError
 from trafficmond.flows.batch import Batch
@@ -25,11 +22,11 @@ from trafficmond.flows.names import Names
 from trafficmond.store import records, rollups
 from trafficmond.store.file import File, is_broken, is_passing
 from trafficmond.store.partitions import Partitions
+from trafficmond.store.queue import TRANSACTION_ROWS, Named, Queue
 from trafficmond.store.schema import partition_table
 
 log = logging.getLogger(__name__)
 
-_TRANSACTION_ROWS = 16384
 _RETRY_S = (0.1, 0.5, 2.0, 5.0)
 _HOUSEKEEPING_S = 1.0
 _PRUNE_S = 60.0
@@ -37,9 +34,6 @@ _SHRINK_S = 0.025  # of the writer's time at once for rows that go
 _CHECK_S = 2.0
 _UNFIT = (OverflowError, ValueError)  # a number beyond 63 bits, text that is no Unicode
 _LEAST_WAL_LIMIT_BYTES = 64 << 20
-_MOST_TASKS = 4096  # that wait while nothing can be written
-
-Work = Callable[[sqlite3.Connection], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +50,6 @@ class Limits:
         return max(_LEAST_WAL_LIMIT_BYTES, self.max_size_bytes // 4)
 
 
-@dataclass(slots=True)
-class _Task:
-    """Something small to do that somebody may wait for; a durable one is on the disk when done."""
-
-    work: Work
-    what: str  # it writes; empty: it reads
-    durable: bool
-    done: Future[Any]
-
-
 class Writer(threading.Thread):
     """Owns the file. The public attributes are plain values that any thread may read."""
 
@@ -73,9 +57,8 @@ class Writer(threading.Thread):
         super().__init__(name="store", daemon=True)
         self.path = path
         self.limits = limits
+        self.queue = Queue(path, limits.queue_rows)
         self.written_rows = 0
-        self.lost_rows = 0
-        self.queued_rows = 0
         self.state = "ok"
         self.longest_shrink_s = 0.0
         self._clock = clock
@@ -84,69 +67,15 @@ class Writer(threading.Thread):
         self._file = File(path)
         self._partitions = Partitions(self._file.connection, limits.max_age_s, limits.max_size_bytes)
         self.rows = self._partitions.rows
-        self._wake = threading.Condition()
-        self._batches: deque[tuple[Batch, Names]] = deque()
-        self._tasks: deque[_Task] = deque()
-        self._stop_at: float | None = None
 
     @property
     def set_aside(self) -> Path | None:
         """What the latest broken file was renamed to."""
         return self._file.set_aside
 
-    # ---- any thread ----
-
-    def put(self, batch: Batch, names: Names) -> int:
-        """Queue a REPORT batch; returns how many of its rows were lost because the queue is full."""
-        with self._wake:
-            room = max(0, self.limits.queue_rows - self.queued_rows) if self._stop_at is None else 0
-            kept = batch[:room]
-            for at in range(0, len(kept), _TRANSACTION_ROWS):
-                self._batches.append((kept[at : at + _TRANSACTION_ROWS], names))
-            self.queued_rows += len(kept)
-            self.lost_rows += len(batch) - len(kept)
-            self._wake.notify_all()
-        return len(batch) - len(kept)
-
-    def submit(self, work: Work, *, writes: str = "", durable: bool = False) -> Future[Any]:
-        """Queue a small transaction of its own, in words what it writes; the future has its result, or a StoreError.
-
-        Nobody need look at the future: what was not written is said and counted with the lost rows.
-        """
-        task = _Task(work, writes, durable, Future())
-        task.done.set_running_or_notify_cancel()  # nobody may cancel it half done
-        with self._wake:
-            closed, full = self._stop_at is not None, len(self._tasks) >= _MOST_TASKS
-            if not (closed or full):
-                self._tasks.append(task)
-                self._wake.notify_all()
-                return task.done
-        self._fail(task, "is closed" if closed else f"too much waits to be written ({self.state})")
-        return task.done
-
-    def _fail(self, task: _Task, why: str) -> None:
-        if task.what:
-            log.error("%s: %s was not written: %s", self.path, task.what, why)
-            with self._wake:
-                self.lost_rows += 1
-        task.done.set_exception(StoreError(f"{self.path}: {why}"))
-
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until nothing is queued; False if that took longer."""
-        with self._wake:
-            return self._wake.wait_for(lambda: not self._batches and not self._tasks, timeout_s)
-
     def configure(self, limits: Limits) -> None:
         """Other limits from the next write on."""
-        self.limits = limits
-
-    def stop(self, timeout_s: float) -> None:
-        """Write what is queued, then end; what cannot be written within the time is lost and counted."""
-        with self._wake:
-            self._stop_at = time.monotonic() + timeout_s
-            self._wake.notify_all()
-
-    # ---- the thread ----
+        self.limits, self.queue.most_rows = limits, limits.queue_rows
 
     def run(self) -> None:
         """Until stopped: write, keep house, and outlast whatever happens to the disk."""
@@ -156,12 +85,13 @@ class Writer(threading.Thread):
         finally:
             if self.state != "closed":
                 self.state = "the writer ended unexpectedly; the journal has its last words"
-            self._finish()
+            self.queue.close(self.state)
+            self._file.close()
 
     def _outlast(self) -> None:
         failures = 0
         checked = False
-        while self._wait():
+        while self.queue.wait(_HOUSEKEEPING_S):
             try:
                 self._reopen_if_lost()
                 if not checked:
@@ -179,15 +109,6 @@ class Writer(threading.Thread):
                 failures = 0
                 self.state = "ok"
 
-    def _wait(self) -> bool:
-        """Sleep until there is something to do; False when it is time to end."""
-        with self._wake:
-            if not self._batches and not self._tasks and self._stop_at is None:
-                self._wake.wait(_HOUSEKEEPING_S)
-            if self._stop_at is None:
-                return True
-            return bool(self._batches or self._tasks) and time.monotonic() < self._stop_at
-
     def _reopen_if_lost(self) -> None:
         if self._damage:
             self._file.give_up(self._damage)
@@ -203,34 +124,30 @@ class Writer(threading.Thread):
         self._file.check(("partitions", "threats", "bans", "audit", "rollups", *newest_first), _CHECK_S)
 
     def _run_tasks(self) -> None:
-        while self._tasks:
-            task = self._tasks[0]
+        while (task := self.queue.task) is not None:
             try:
                 with self._file.durable(task.durable), self._transaction() as connection:
                     result = task.work(connection)
             except (*_UNFIT, sqlite3.Error) as error:
                 if isinstance(error, sqlite3.Error) and (is_passing(error) or is_broken(error)):
                     raise
-                self._fail(task, str(error))
+                self.queue.finish_task(task, failure=str(error))
             else:
-                task.done.set_result(result)
-            with self._wake:
-                self._tasks.popleft()
-                self._wake.notify_all()
+                self.queue.finish_task(task, result)
 
     def _write_batches(self) -> None:
-        """One transaction of at most about _TRANSACTION_ROWS; what it held leaves the queue when it is committed."""
-        if not self._batches:
+        """One transaction of at most about TRANSACTION_ROWS; what it held leaves the queue when it is committed."""
+        batches = self.queue.batches
+        if not batches:
             return
         self._bound_wal()
         self._partitions.max_age_s, self._partitions.max_size_bytes = self.limits.max_age_s, self.limits.max_size_bytes
         if self._partitions.must_rotate():
             with self._transaction():
                 self._partitions.rotate()
-        room = min(self._partitions.room, _TRANSACTION_ROWS)
+        room = min(self._partitions.room, TRANSACTION_ROWS)
         written = lost = 0
-        rest: list[tuple[Batch, Names]] = []
-        batches = tuple(self._batches)
+        rest: list[Named] = []
         with self._transaction():
             for taken, (batch, names) in enumerate(batches, 1):  # noqa: B007
                 part = batch[: room - written - lost]
@@ -242,13 +159,7 @@ class Writer(threading.Thread):
                     rest = [(batch[len(part) :], names)]
                 if written + lost >= room:
                     break
-        with self._wake:
-            for _ in range(taken):
-                self._batches.popleft()
-            self._batches.extendleft(rest)
-            self.queued_rows -= written + lost
-            self.lost_rows += lost
-            self._wake.notify_all()
+        self.queue.took(taken, rest, written, lost)
         self.written_rows += written
         self.rows = self._partitions.rows
 
@@ -293,7 +204,7 @@ class Writer(threading.Thread):
                 self._partitions.shrink(now, _SHRINK_S)
             self.longest_shrink_s = max(self.longest_shrink_s, time.monotonic() - begin)
             self.rows = self._partitions.rows
-            if self._batches or self._tasks or self._stop_at is not None:
+            if self.queue.presses:
                 break
 
     @contextlib.contextmanager
@@ -319,23 +230,4 @@ class Writer(threading.Thread):
             log.error("%s: cannot store (%s); flows are held, and tried again", self.path, error)
         elif not isinstance(error, StoreError):
             self._file.close()
-        wait_s = _RETRY_S[min(failures, len(_RETRY_S) - 1)]
-        if self._stop_at is not None:
-            time.sleep(_RETRY_S[0])
-        else:
-            with self._wake:
-                self._wake.wait_for(lambda: self._stop_at is not None, wait_s)
-
-    def _finish(self) -> None:
-        with self._wake:
-            self._stop_at = time.monotonic()
-            lost, self.queued_rows = self.queued_rows, 0
-            self.lost_rows += lost
-            self._batches.clear()
-            left, self._tasks = self._tasks, deque()
-            self._wake.notify_all()
-        if lost:
-            log.error("%s: closed before %d flows were written: %s", self.path, lost, self.state)
-        for task in left:
-            self._fail(task, f"closed before this was done ({self.state})")
-        self._file.close()
+        self.queue.pause(_RETRY_S[min(failures, len(_RETRY_S) - 1)], _RETRY_S[0])
