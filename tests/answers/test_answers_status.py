@@ -34,6 +34,7 @@ def test_status_is_as_described(tmp_path: Path) -> None:
         async with asking(tmp_path) as ask:
             ask.daemon.warnings["x"] = "something"
             ask.daemon.pipeline.suppressed_events = 3
+            ask.daemon.pipeline.forgotten_inners = 1234
             status = await ask("Status")
             assert status["accounting"]["seen"] == {"packets": 40, "bytes": 4000}
             assert status["accounting"]["pending"] == {"packets": 0, "bytes": 40}
@@ -43,6 +44,7 @@ def test_status_is_as_described(tmp_path: Path) -> None:
             assert status["ledger"]["pressure"] == 5 / 128
             assert {"something", "a note"} <= set(status["warnings"])
             assert any(text.startswith("3 log events were suppressed") for text in status["warnings"])
+            assert any(text.startswith("1,234 rows of flows.db lack what") for text in status["warnings"])
             assert status["memory_bytes"] > 1 << 20
 
     asyncio.run(run())
