@@ -50,9 +50,9 @@ def interleaved(contestants: dict[str, Callable[[], float]], rounds: int) -> dic
 
 
 def ratio(key: str, what: str, samples: dict[str, list[float]], of: str, to: str, goal: float, **more: Any) -> Figure:
-    """The median of `of` over the median of `to`; the range is that of the ratios round by round."""
+    """`of` over `to`, round by round: median and range. What disturbs a while disturbs both of its rounds alike."""
     rounds = [a / b for a, b in zip(samples[of], samples[to], strict=True)]
-    value = statistics.median(samples[of]) / statistics.median(samples[to])
+    value = statistics.median(rounds)
     parts = {f"{name}_ns": round(statistics.median(values), 1) for name, values in samples.items()}
     return Figure(key, what, value, "x", min(rounds), max(rounds), len(rounds), goal, parts=parts, **more)
 

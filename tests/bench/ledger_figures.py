@@ -37,7 +37,7 @@ def measure(full_table: Path) -> Iterator[Figure]:
         drains = list(_drains(others, Sizes(possible_cpus(), 1 << 17, 1 << 17), 100_000))
         assert min(rows for _, rows in drains) > 99_000
         times = [seconds * 1000 for seconds, _ in drains]
-        yield figure("drain_100k_ms", "100,000 flows from the ledger into a numpy batch", times, "ms", 30)
+        yield figure("drain_100k_ms", "100,000 flows from the ledger into a numpy batch, CPU time", times, "ms", 30)
         others.follow(packed(fresh_flows([])))
         drains = list(_drains(others, Sizes(possible_cpus(), 1 << 10, 1 << 18), 200_000))
         rates = [rows / seconds for seconds, rows in drains]
@@ -57,10 +57,10 @@ def _drains(others: Contestants, sizes: Sizes, packets: int) -> Iterator[tuple[f
         for turn in range(ROUNDS + 1):
             others.rewind()
             bpf.run(others.before(loaded.programs["tm_xdp"]), PACKET, packets)
-            started = time.perf_counter()
+            started = time.thread_time()  # the loop's own work: what others do meanwhile is not in it
             batch = ledger.drain()
             if turn:
-                yield time.perf_counter() - started, len(batch)
+                yield time.thread_time() - started, len(batch)
             assert int(batch["packets"].sum()) <= packets
         ledger.close()
         clock.close()
