@@ -27,13 +27,14 @@ SYSTEM = (
 )
 SYSTEM += ("libbpf1", "iproute2", "iputils-ping", "procps", "busybox-static", "ethtool", "bpftool")
 # What a machine would load on demand is loaded at boot; those a kernel has built in or lacks are passed over.
-MODULES = ("virtio_pci", "virtio_blk", "ext4", "veth", "dummy", "8021q", "sch_ingress", "cls_bpf", "act_bpf", "vxlan")
+MODULES = ("virtio_pci", "virtio_blk", "ext4", "veth", "dummy", "8021q", "sch_ingress", "cls_bpf", "act_bpf")
+MODULES += ("vxlan", "geneve", "ip_gre", "ip6_gre", "ipip", "sit", "ip6_tunnel")
 TREE = ("bpf", "build/trafficmon.bpf.o", "build/trafficmon-inside.bpf.o", "build/libtmparse.so", "etc", "tests/kernels")
 TREE += ("tests/lab", "trafficctl", "trafficmond")
 # Without what qemu 7.2 emulates wrongly, or kernel and programs crash: flags after cmpxchg16b, and AVX. And without
 # page tables of five levels, which cost time.
 CPU = "max,cx16=off,avx=off,avx2=off,f16c=off,fma=off,la57=off"
-SECONDS = 300  # for a boot and the payload, emulated on a busy machine
+SECONDS = 400  # for a boot and the payload, emulated on a busy machine
 
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
