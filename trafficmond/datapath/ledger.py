@@ -23,9 +23,10 @@ from trafficmond import abi
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.loader import Loaded, Sizes
 from trafficmond.datapath.mapped import Mapped
-from trafficmond.flows.batch import DELTA, Batch, empty, join, put, take
+from trafficmond.flows.batch import DELTA, Batch, empty, put, take
 
 _COUNTERS = ("packets", "bytes", "payload_bytes", "payload_packets")
+_CHUNK = 4096  # records whose columns are written at once: these and those stay in the second-level cache
 _RETRIES = 3  # re-reads of slots that changed hands while they were copied; the rest wait for the next drain
 
 Where = npt.NDArray[np.intp]
@@ -67,13 +68,14 @@ class Ledger:
     def drain(self) -> Batch:
         """What every record gained since the last call, as a DELTA batch (one row a record, in no order)."""
         where, copies = self._copy_slots()
-        pieces = [*self._read_rings(), self._note_slots(where, copies)]
-        records = join([records for records, _ in pieces])
-        bases = join([bases for _, bases in pieces])
-        moved = records["packets"] > bases["packets"]
-        if not moved.all():
-            records, bases = take(records, moved), take(bases, moved)
-        return self._columns(records, bases)
+        pieces = [_moved(*piece) for piece in (*self._read_rings(), self._note_slots(where, copies))]
+        out, at = empty(DELTA, sum(len(records) for records, _ in pieces)), 0
+        for records, bases in pieces:
+            for begin in range(0, len(records), _CHUNK):
+                part = records[begin : begin + _CHUNK]
+                self._fill(out[at : at + len(part)], part, bases[begin : begin + _CHUNK])
+                at += len(part)
+        return out
 
     def in_cache(self) -> Sums:
         """Packets and bytes in the flow cache now."""
@@ -178,8 +180,7 @@ class Ledger:
             for name in ("packets", "bytes"):
                 np.add.at(recovered[name], per_cpu, before[name][lost])
 
-    def _columns(self, flows: Batch, bases: Batch) -> Batch:
-        out = empty(DELTA, len(flows))
+    def _fill(self, out: Batch, flows: Batch, bases: Batch) -> None:
         key = flows["key"]
         six = key["scope"] & abi.SCOPE_IPV6 != 0
         for end in ("src", "dst"):
@@ -197,7 +198,12 @@ class Ledger:
         out["first"] = self._clock.to_epoch(flows["first"])
         out["last"] = self._clock.to_epoch(flows["last"])
         out["new"] = bases["sequence"] == 0
-        return out
+
+
+def _moved(records: Batch, bases: Batch) -> Piece:
+    """Those that have gained packets."""
+    moved = records["packets"] > bases["packets"]
+    return (records, bases) if moved.all() else (take(records, moved), take(bases, moved))
 
 
 def _follows(sequence: npt.NDArray[np.uint32], other: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
