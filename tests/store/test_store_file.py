@@ -146,6 +146,7 @@ def as_of_version_2(path: Path) -> None:
         connection.execute("CREATE TABLE flows_2 AS SELECT * FROM flows_1")
         connection.execute("INSERT INTO partitions SELECT 2, first_seen, last_seen, rows, 0 FROM partitions")
         connection.execute("UPDATE partitions SET sealed = 1 WHERE number = 1")
+        connection.execute("CREATE INDEX flows_1_last_seen ON flows_1 (last_seen)")
         connection.execute("CREATE VIEW flows AS SELECT * FROM flows_1 UNION ALL SELECT * FROM flows_2")
         connection.execute("PRAGMA user_version = 2")
     connection.close()
@@ -168,6 +169,8 @@ def test_rows_from_before_tunnels_were_looked_into_stay(
     assert ask("PRAGMA user_version") == [(schema.VERSION,)]
     named = [name for _, name, *_ in ask("PRAGMA table_info(flows_1)")]
     assert named == list(schema.FLOW_COLUMNS), "hundreds of full partitions are left as they are"
+    plan = str(ask("EXPLAIN QUERY PLAN SELECT * FROM flows ORDER BY last_seen DESC LIMIT 1"))
+    assert "flows_1_last_seen" in plan, "and their indexes serve"
 
 
 def test_an_older_file_is_brought_forward_with_its_rows(

@@ -82,8 +82,10 @@ def create_view(connection: sqlite3.Connection) -> None:
 
 
 def _columns_of(connection: sqlite3.Connection, table: str) -> str:
+    """Each with its type: SQLite uses the indexes behind a view only if a column is the same in all its arms."""
     has = _present(connection, table)
-    return ", ".join(name if name in has else f"NULL AS {name}" for name in STORED_COLUMNS)
+    missing = {name: f"CAST(NULL AS {kind}) AS {name}" for name, kind in INNER_COLUMNS.items() if name not in has}
+    return ", ".join(missing.get(name, name) for name in STORED_COLUMNS)
 
 
 def _present(connection: sqlite3.Connection, table: str) -> set[str]:
