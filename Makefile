@@ -112,7 +112,6 @@ apt-repo: ## build the package, once, and make a local apt repository of it in b
 test-system: deb ## boot fresh Debians with systemd, install the package, use it as an administrator would
 	packaging/build-apt-repo
 	$(SUDO) tests/system/run
-	$(SUDO) tests/system/package
 
 clean: ## remove what was built and what the tools cached
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
