@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from store_reports import NAMES, reports
 
+from trafficmond.datapath import datapath
 from trafficmond.flows.batch import V4_MAPPED
 from trafficmond.model import Severity, Threat
 from trafficmond.store.query import Filter, question
@@ -78,6 +79,10 @@ def test_what_it_says_of_rollups_holds() -> None:
     assert TOP == {"minute": 25, "hour": 50, "day": 100}
     assert "minute for 2 days, of each hour for 60 days, of each day for 5 years" in PAGE
     assert KEEP_S == {"minute": 2 * 86400, "hour": 60 * 86400, "day": 5 * 366 * 86400}
+
+
+def test_what_it_says_of_tunnels_holds() -> None:
+    assert f"The latest {datapath._INNERS:,} conversations are remembered" in PAGE
 
 
 def test_the_networks_question_is_what_a_filter_asks() -> None:
