@@ -259,9 +259,9 @@ class Datapath:
 
     def inners(self, names: Column) -> dict[int, bytes]:
         """What each `inner` of a batch stands for (abi.INNER), unless it gave way to later ones."""
-        fd, size = self.loaded.maps["tm_inners"], abi.INNER.itemsize
-        asked = ((name, libbpf.lookup(fd, name.to_bytes(8, "little"), size)) for name in names.tolist())
-        return {name: found for name, found in asked if found is not None}
+        fd, inner_bytes = self.loaded.maps["tm_inners"], abi.INNER.itemsize
+        found = libbpf.lookup_each(fd, names.tobytes(), names.itemsize, inner_bytes)
+        return {name: inner for name, inner in zip(names.tolist(), found, strict=True) if inner is not None}
 
     def accounting(self) -> Accounting:
         """Totals now. Read in such an order that `pending` is never negative."""

@@ -7,7 +7,9 @@ libbpf 1.0's public headers, which are a stable ABI (every options struct begins
 from __future__ import annotations
 
 import ctypes as ct
+import errno
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from trafficmond.errors import DatapathError
@@ -156,6 +158,16 @@ def lookup(map_fd: int, key: bytes, value_size: int) -> bytes | None:
     except FileNotFoundError:
         return None
     return value.raw
+
+
+def lookup_each(map_fd: int, keys: bytes, key_size: int, value_size: int) -> Iterator[bytes | None]:
+    """`lookup` of each of the keys, which lie one after the other; for thousands of them."""
+    function, value = library().bpf_map_lookup_elem, ct.create_string_buffer(value_size)
+    for at in range(0, len(keys), key_size):
+        result = function(map_fd, keys[at : at + key_size], value)
+        if result not in (0, -errno.ENOENT):
+            raise OSError(-result, f"bpf_map_lookup_elem: {os.strerror(-result)}")
+        yield None if result else value.raw
 
 
 def delete(map_fd: int, key: bytes) -> bool:
