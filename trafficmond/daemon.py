@@ -235,6 +235,8 @@ class Daemon:
             self.sinks.note(messages.UNBANNED, f"the ban of {ban.cidr} has ended", {"prefix": ban.cidr})
         self.pipeline.tell_of_store()
         self.pipeline.tell_of_exports()
+        if self.datapath.refused:  # what stands in the way may go without a word: the MTU of a veth's other end, say
+            self.look_at_interfaces()
         in_force = self.rulebook.in_force
         expiry = in_force.policy.next_expiry(in_force.loaded_at) if in_force else None
         if expiry is not None and expiry <= now and not self.rulebook.error:
