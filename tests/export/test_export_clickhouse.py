@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import subprocess
 import sys
 import threading
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -128,6 +131,29 @@ def test_answers_that_are_lost_double_nothing(server: ClickHouseServer, tmp_path
             time.sleep(0.2)
         until(idle(exports), exports.status)
         assert (exports.status()[0]["sent"], proxy.losses) == (len(rows), 0)
+    assert server.counts() == exactly(rows)
+
+
+def test_a_try_that_outlived_its_sender_is_waited_for(server: ClickHouseServer, tmp_path: Path) -> None:
+    rows = every_kind(20)
+    server.kill()
+    with exporting(server.url, tmp_path, 0.5) as exports:
+        exports.put(rows, NAMES)
+        until(lambda: "refused" in exports.status()[0]["error"], exports.status)
+    server.start()
+    (left,) = (tmp_path / "export").glob("*/*.batch")
+    with left.open("rb") as file:
+        batch = json.loads(file.readline())["batch"]
+    running = urllib.parse.urlencode({"query_id": batch, "query": "SELECT sleep(3)"})  # as the former process's INSERT
+    address = f"http://127.0.0.1:{server.port}/?{running}"
+    first = threading.Thread(target=lambda: urllib.request.urlopen(address, b"").read())
+    first.start()
+    until(lambda: bool(server.ask("SELECT 1 FROM system.processes WHERE query LIKE 'SELECT sleep%'")))
+    with exporting(server.url, tmp_path) as exports:
+        until(lambda: "already running" in exports.status()[0]["error"], exports.status)
+        assert server.counts()["rows"] == 0
+        first.join()
+        until(idle(exports), exports.status)
     assert server.counts() == exactly(rows)
 
 

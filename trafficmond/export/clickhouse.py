@@ -123,8 +123,11 @@ class ClickHouse:
         server, settings = self._connected()
         if not ((entry.left or entry.path == self._in_doubt) and self._has(server, about)):
             self._in_doubt = entry.path
+            name = str(about["batch"])
+            # No server runs two queries of one id: a try that outlived its sender is waited for.
+            settings = {**settings, "query_id": name}
             if "insert_deduplication_token" in settings:
-                settings = {**settings, "insert_deduplication_token": str(about["batch"])}
+                settings["insert_deduplication_token"] = name
             server.insert(INSERT, body, settings)
         self._spool.remove(entry)
         self._in_doubt = None
