@@ -221,3 +221,53 @@ def test_bans_of_a_moment_are_stored_once(tmp_path: Path) -> None:
         assert len(stored) == 1
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("guard", "refreshed"), [([("192.0.2.1/32", "own address")], False), ([], True)])
+def test_other_lifelines_make_the_rules_anew(tmp_path: Path, guard: list[tuple[str, str]], refreshed: bool) -> None:
+    async def run() -> None:
+        subject, notes = made(tmp_path)
+        subject.look_at_interfaces = subject.refresh_names = lambda: None
+        asked: list[str] = []
+
+        async def refresh() -> None:
+            asked.append("refresh")
+            raise DatapathError("no memory")
+
+        subject.rulebook.guard, subject.rulebook.refresh = [("192.0.2.1/32", "own address")], refresh
+        subject.network.guard = lambda *_: guard
+        subject._network_changed()
+        await asyncio.gather(*subject._tasks)
+        assert bool(asked) is refreshed
+        assert len(notes.said) == refreshed, "what goes wrong is said, and ends nothing"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_who_has_logged_out_is_guarded_no_longer(tmp_path: Path, ended: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "_HOUSEKEEPING_S", 0.01)
+
+    async def run() -> None:
+        subject, _ = made(tmp_path)
+        subject._tidy = lambda _now: None
+        subject.refresh_names = lambda: None
+        subject.bans = SimpleNamespace(forced=lambda: {"these"})
+        done: list[Any] = []
+
+        async def force_bans(networks: Any) -> None:
+            done.append(networks)
+
+        async def refresh() -> None:
+            done.append("refresh")
+
+        subject.rulebook.force_bans, subject.rulebook.refresh = force_bans, refresh
+        subject.network.sessions_ended = lambda: ended
+        keeping = asyncio.create_task(subject._keep_house())
+        while len(done) < 2:
+            await asyncio.sleep(0.01)
+        subject._stop.set()
+        await asyncio.wait([keeping])
+        assert done[:2] == [{"these"}, "refresh" if ended else {"these"}]
+
+    asyncio.run(run())
