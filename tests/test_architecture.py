@@ -39,7 +39,8 @@ ALLOWED: dict[str, set[str]] = {
     "adoption": _PURE | {"datapath", "store"},
     "pipeline": _DAEMON - {"datapath"},
     "answers": _PARTS,
-    "daemon": _PARTS | {"answers"},
+    "reloader": _PARTS,
+    "daemon": _PARTS | {"answers", "reloader"},
     "__main__": _PARTS | {"daemon"},
     "trafficctl": _PURE
     | {"control", "policy", "detect", "store", "datapath", "analyze", "rulebook", "export", "metrics"},

@@ -16,23 +16,21 @@ from typing import Any, TypeVar
 from trafficmond import __version__, adoption, network
 from trafficmond.banlist import BanList
 from trafficmond.config.flags import Flags
-from trafficmond.config.load import load_settings
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.config.watch import Watcher
 from trafficmond.control.hub import Hub
 from trafficmond.control.listen import open_socket
 from trafficmond.control.server import Server
-from trafficmond.control.view import Caller
 from trafficmond.datapath import interfaces
 from trafficmond.datapath.datapath import Datapath
-from trafficmond.detect.registry import settings_classes
-from trafficmond.errors import ConfigError, Mistake, TrafficmonError
+from trafficmond.errors import ConfigError
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows.names import Names
 from trafficmond.metrics.http import MetricsServer
 from trafficmond.notify import Notifier
 from trafficmond.pipeline import Pipeline
 from trafficmond.policy.counts import Counts, count
+from trafficmond.reloader import Reloader
 from trafficmond.responder import Responder
 from trafficmond.rulebook import Rulebook
 from trafficmond.sinks import messages
@@ -45,7 +43,6 @@ _REST = 0.3  # of a drain's time, after it
 _STOP_S = 10.0  # for the last rows and records to reach the disk
 _CHANGE_S = 5.0  # for changes that clients have asked for
 _AUDIT_S = 5.0  # for their record to reach the disk
-_LOG_CHANGE_S = 5.0  # for what the old logs and exports still hold
 
 T = TypeVar("T")
 
@@ -59,8 +56,9 @@ class Daemon:
         self.started_at = time.time()
         self.warnings: dict[str, str] = {}  # subject -> sentence, for status
         self.hub = Hub()
-        self._notifier = Notifier()
-        self._begun = asyncio.Event()
+        self.reloader = Reloader(self)
+        self.notifier = Notifier()
+        self.begun = asyncio.Event()
         self._stop = asyncio.Event()
         self._ticking = asyncio.Lock()  # a drain is taken in whole before the next begins
         self._bans_unsaved = False
@@ -87,11 +85,11 @@ class Daemon:
                 if not self._stop.is_set():
                     self.pipeline.tell_of_store()
                     await self.server.start(listener)
-                    await self._serve_metrics()
+                    await self.serve_metrics()
                     self._announce()
                     await self._live()
             finally:
-                self._notifier.stopping()
+                self.notifier.stopping()
                 self.metrics.close()
                 await self.server.stop()
                 await self._finish()
@@ -105,7 +103,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_soon, "SIGHUP")
+        loop.add_signal_handler(signal.SIGHUP, self.reloader.soon, "SIGHUP")
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
 
     def _reopen_logs(self) -> None:
@@ -152,7 +150,7 @@ class Daemon:
         names = ", ".join(sorted(each.name for each in self.datapath.attached.values())) or "no interface yet"
         text = f"trafficmon {__version__} watches {names} ({self.datapath.loaded.loader})"
         self.sinks.note(messages.STARTED, text, {"version": __version__, "loader": self.datapath.loaded.loader})
-        self._notifier.ready(text)
+        self.notifier.ready(text)
 
     async def _finish(self) -> None:
         """The last ledger read goes into the store; then everything is let go, in the order of the data."""
@@ -177,10 +175,10 @@ class Daemon:
     async def _live(self) -> None:
         loop = asyncio.get_running_loop()
         changes = interfaces.Watch(self._network_changed)
-        self._watcher = Watcher(loop, lambda: self._reload_soon("files changed"))
-        self._watch_files()
+        self._watcher = Watcher(loop, lambda: self.reloader.soon("files changed"))
+        self.watch_files()
         self._watcher.start()
-        self._begun.set()
+        self.begun.set()
         try:
             await asyncio.gather(self._tick_forever(), self._keep_house(), self._feed_watchdog(), self._stop.wait())
         except _Stopped:
@@ -240,13 +238,13 @@ class Daemon:
         in_force = self.rulebook.in_force
         expiry = in_force.policy.next_expiry(in_force.loaded_at) if in_force else None
         if expiry is not None and expiry <= now and not self.rulebook.error:
-            self._reload_soon("a rule has ended")
-        self._notifier.status(self._status_line())
+            self.reloader.soon("a rule has ended")
+        self.notifier.status(self.status_line())
 
     async def _feed_watchdog(self) -> None:
-        interval = self._notifier.watchdog_s
+        interval = self.notifier.watchdog_s
         while interval and not await self._stopped_within(interval / 2):
-            self._notifier.alive()
+            self.notifier.alive()
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:
@@ -255,7 +253,8 @@ class Daemon:
             return False
         return True
 
-    def _status_line(self) -> str:
+    def status_line(self) -> str:
+        """What systemctl status shows."""
         names = ", ".join(sorted(each.name for each in self.datapath.attached.values())) or "nothing"
         in_force = self.rulebook.in_force
         rules = count(in_force.policy) if in_force else Counts()
@@ -264,54 +263,6 @@ class Daemon:
 
     # ---- changes from outside ----
 
-    def _reload_soon(self, why: str) -> None:
-        self._spawn(self._reload_and_tell(why))
-
-    async def _reload_and_tell(self, why: str) -> None:
-        await self._begun.wait()
-        try:
-            await self.reload(why)
-        except TrafficmonError:
-            return  # said and kept for status by reload()
-        except Exception:  # noqa: BLE001  (what is in force stays)
-            self.pipeline.report_failure(f"reading the files again failed ({why})")
-            self._notifier.ready(self._status_line())
-
-    async def reload(self, why: str, caller: Caller | None = None) -> list[str]:
-        """Reads settings and rules again and puts them in force, whole or not at all; what changed, in words.
-
-        It is recorded as the change of `caller`, or else of the reason.
-
-        Raises ConfigError, or DatapathError: then nothing changed, and the last good set stays in force.
-        """
-        self._notifier.reloading()
-        try:
-            settings = load_settings(self.settings.source, self.flags, detectors=settings_classes())
-            before, options = self.rulebook.in_force, self.datapath.options
-            # First, so that sessions which are open are known before a new default of drop meets them.
-            self.datapath.configure(adoption.options_while_running(self.settings, settings))
-            try:
-                in_force = await self.rulebook.load(settings)
-            except TrafficmonError:
-                self.datapath.configure(options)
-                raise
-        except TrafficmonError as error:
-            self._refuse(why, error)
-            raise
-        self.warnings.pop("reload", None)
-        differences = list(adoption.differences(self.settings, settings))
-        changed = self._adopt(settings)
-        now, then = count(in_force.policy), count(before.policy) if before else Counts()
-        self.sinks.note(
-            messages.RELOADED, f"{now} in force (before: {then}); {why}", {"generation": in_force.generation}
-        )
-        self._notifier.ready(self._status_line())
-        was = "; ".join([str(then), *(f"{name} = {value}" for name, value, _ in differences)])
-        became = "; ".join([str(now), *(f"{name} = {value}" for name, _, value in differences)])
-        who = (caller.uid, caller.user, caller.pid) if caller else (os.getuid(), why, os.getpid())
-        await self.audit(Change(time.time(), *who, "reload", str(settings.source or "defaults"), was, became))
-        return [f"{then} -> {now}", *changed] if now != then else changed
-
     async def audit(self, change: Change) -> None:
         """Records a change; when this returns it is on the disk, unless the disk refuses: the store says so then."""
         done = asyncio.wrap_future(self.store.audit(change))
@@ -319,38 +270,7 @@ class Daemon:
         if done.done():
             done.exception()  # the store has said and counted it
 
-    def _refuse(self, why: str, error: TrafficmonError) -> None:
-        mistakes = [Mistake("the kernel", str(error))]
-        if isinstance(error, ConfigError):
-            self.rulebook.error, mistakes = error, error.mistakes
-        else:
-            self.warnings["reload"] = f"the files as they are now are not in force: {error}"
-        for mistake in mistakes[:20]:
-            self.sinks.note(messages.CONFIG_REJECTED, f"refused ({why}): {mistake}", {"where": mistake.where})
-        self._notifier.ready(f"{self._status_line()}; changes refused: {error}")
-
-    def _adopt(self, settings: Settings) -> list[str]:
-        """Takes over what can change while running; says what needs a restart."""
-        old, self.settings = self.settings, settings
-        self.warnings.pop("restart", None)
-        if later := adoption.at_restart(old, settings):
-            self.warnings["restart"] = f"changed, but takes effect at the next restart: {', '.join(later)}"
-        if settings.response != old.response:
-            self.responder.configure(settings.response)
-        self.pipeline.configure(settings)
-        self.store.configure(adoption.limits(settings))
-        if settings.logs != old.logs:
-            self.sinks.reconfigure(settings.logs, time.monotonic() + _LOG_CHANGE_S)
-        if settings.exports != old.exports:
-            self.exports.configure(settings.exports, time.monotonic() + _LOG_CHANGE_S)
-        if settings.metrics != old.metrics:
-            self._spawn(self._serve_metrics())
-        self._watch_files()
-        self.refresh_names()
-        self.look_at_interfaces()
-        return list(self.warnings.values())
-
-    async def _serve_metrics(self) -> None:
+    async def serve_metrics(self) -> None:
         """Metrics at the settings' address; where that cannot be, the rest goes on and status says why."""
         trouble = await self.metrics.listen(self.settings.metrics.listen)
         self.warnings.pop("metrics", None)
@@ -358,7 +278,8 @@ class Daemon:
             self.warnings["metrics"] = trouble
             self.sinks.note(messages.METRICS_FAILED, trouble, {"address": self.settings.metrics.listen})
 
-    def _watch_files(self) -> None:
+    def watch_files(self) -> None:
+        """Has a change of the files that the settings name noticed."""
         settings = self.settings
         files = [settings.source or CONFIG_FILE, *(each.path for each in settings.lists)]
         self._watcher.watch(files, [settings.cidr_dir])
@@ -366,7 +287,7 @@ class Daemon:
     def _network_changed(self) -> None:
         self.look_at_interfaces()
         if self.network.guard(self.settings) != self.rulebook.guard:
-            self._spawn(self._renew_guard())
+            self.spawn(self._renew_guard())
 
     async def _renew_guard(self) -> None:
         """Other lifelines with the rules as they are, whatever has become of the files."""
@@ -409,9 +330,10 @@ class Daemon:
 
     async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
         """Does `work` even if whoever waits for it goes away: a client that hangs up is no half a change."""
-        return await asyncio.shield(self._spawn(work))
+        return await asyncio.shield(self.spawn(work))
 
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Does `work` on the loop; a stop waits for it a while."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

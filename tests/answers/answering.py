@@ -89,6 +89,7 @@ class FakeDaemon:
         self.deltas: list[Batch] = []
         self.peers: set[str] = set()
         self.reloads: list[str] = []
+        self.reloader = self  # for which the rulebook alone is read again
         self.broken: ConfigError | None = None
 
     async def tick(self) -> None:

@@ -128,7 +128,7 @@ class RuleAnswers(Part):
     async def reload(self, caller: Caller) -> Row:
         """The reply of `Reload`."""
         began = time.monotonic()
-        changed = await self._daemon.reload(f"asked by {caller.user}", caller)
+        changed = await self._daemon.reloader.reload(f"asked by {caller.user}", caller)
         in_force = self._daemon.rulebook.in_force
         assert in_force is not None
         return {
