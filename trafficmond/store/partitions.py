@@ -23,7 +23,7 @@ _PARTS_BY_AGE = 64  # view never has more arms than SQLite can join (500)
 _MOST_PARTS = 400  # after several changes of max_size there may be more small ones than reckoned
 _ROW_BYTES = 256  # with its share of three indexes
 _LEAST_ROWS = 1024
-_PIECE_ROWS = 4096  # between two looks at the clock
+_PIECE_ROWS = 8192  # between two looks at the clock
 _DROP_ROWS = 1 << 19  # at once: what was read goes at about 10 million a second
 
 
