@@ -148,7 +148,7 @@ def test_an_address_that_cannot_be_listened_at_is_said() -> None:
             server = MetricsServer(render)
             trouble = await server.listen(f"127.0.0.1:{taken.getsockname()[1]}")
         assert "another program listens there" in trouble
-        assert "no such address" in await server.listen("192.0.2.1:9177")
+        assert "no such address" in await server.listen("198.51.100.1:9177")
         port = free_port()
         assert await server.listen(f"127.0.0.1:{port}") == ""
         assert await server.listen("") == ""

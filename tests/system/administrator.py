@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -213,6 +214,20 @@ def reads_the_manual(host: Host) -> str:
     return " ".join(pages)
 
 
+def passes_the_unit_tests(host: Host) -> str:
+    """the unit tests, with the Python and the libraries of this Debian"""
+    if (
+        host.run("python3 -V").stdout
+        == subprocess.run(["/usr/bin/python3", "-V"], capture_output=True, text=True).stdout
+    ):
+        return "those that the tests outside have as well"
+    host.run(f"{INSTALL} python3-pytest python3-pytest-timeout python3-hypothesis")
+    tests = "python3 -m pytest -q -rN -m 'not root' -p no:cacheprovider"
+    # Their reference, the package varlink, is not in Debian.
+    tests += " --ignore tests/control/test_control_conformance.py --ignore tests/control/test_control_idl.py"
+    return host.run(f"cd /srv/source && HYPOTHESIS_STORAGE_DIRECTORY=/tmp {tests}", timeout=600).stdout.splitlines()[-1]
+
+
 def removes(host: Host) -> str:
     """apt remove: nothing attached, settings kept"""
     host.run("apt-get remove -y -q trafficmon")
@@ -256,6 +271,7 @@ STEPS: tuple[Callable[[Host], str], ...] = (
     exports_flows,
     stops,
     reads_the_manual,
+    passes_the_unit_tests,
     removes,
     purges,
 )
