@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trafficmond.protocols import protocol_name, protocol_number
+from trafficmond.protocols import endpoint, protocol_name, protocol_number
 
 
 def test_the_names_of_the_original_record() -> None:
@@ -21,3 +21,10 @@ def test_names_are_read_in_any_case_and_as_numbers() -> None:
 def test_what_is_no_protocol_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no IP protocol"):
         protocol_number(text)
+
+
+def test_ends_of_packets() -> None:
+    assert endpoint("192.0.2.1", 443, "TCP") == "192.0.2.1:443"
+    assert endpoint("::1", 5, "UDP") == "[::1]:5"
+    assert endpoint("::1", 128, "ICMPv6") == "::1"
+    assert endpoint("192.0.2.1", None, "TCP") == "192.0.2.1"

@@ -1,4 +1,4 @@
-"""Names of IP protocols as records show them (IANA, "Assigned Internet Protocol Numbers")."""
+"""Names of IP protocols as records show them (IANA, "Assigned Internet Protocol Numbers"), and of a packet's ends."""
 
 from __future__ import annotations
 
@@ -43,12 +43,20 @@ _NAMES: Mapping[int, str] = {
     142: "ROHC",
     143: "Ethernet",
 }
+_WITH_PORTS = frozenset(("TCP", "UDP", "SCTP", "UDPLite", "DCCP"))
 _NUMBERS: Mapping[str, int] = {name.lower(): number for number, name in _NAMES.items()}
 
 
 def protocol_name(number: int) -> str:
     """The protocol's name ("TCP"), "IP-200" where it has none here."""
     return _NAMES.get(number) or f"IP-{number}"
+
+
+def endpoint(address: str, port: int | None, protocol: str) -> str:
+    """ "192.0.2.1:443", "[2001:db8::1]:443"; no port where the protocol has none (ICMP's type, code)."""
+    if port is None or protocol not in _WITH_PORTS:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def protocol_number(name: str) -> int:

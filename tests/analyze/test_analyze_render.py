@@ -162,8 +162,6 @@ def test_json_is_the_report_itself() -> None:
         (figures.short(1500), "1.5k"),
         (figures.plural(1, "flow"), "1 flow"),
         (figures.plural(2000, "flow"), "2,000 flows"),
-        (figures.endpoint("::1", 5, "UDP"), "[::1]:5"),
-        (figures.endpoint("::1", 5, "ICMPv6"), "::1"),
         (figures.period("2024-11-29T10:00:01.000Z", "2024-11-29T10:00:05.000Z"), "2024-11-29 10:00:01 to 10:00:05 UTC"),
         (figures.period("2024-11-29T10:00:01.000Z", "2024-11-30T10:00:05.000Z")[:23], "2024-11-29 10:00:01 to "),
         (figures.period(None, None), "-"),

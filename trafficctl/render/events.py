@@ -7,6 +7,7 @@ from typing import Any
 
 from trafficctl.render import units
 from trafficctl.render.style import Style
+from trafficmond import protocols
 
 Record = dict[str, Any]
 
@@ -51,7 +52,4 @@ def _end(record: Record, side: str) -> str:
 
 def endpoint(address: Any, port: Any, protocol: Any) -> str:
     """ "192.0.2.1:443", "[2001:db8::1]:443"; without ports where a protocol has none."""
-    text = units.plain(address)
-    if port is None or str(protocol) not in ("TCP", "UDP", "SCTP"):
-        return text
-    return f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
+    return protocols.endpoint(units.plain(address), port, str(protocol))

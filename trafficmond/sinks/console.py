@@ -14,7 +14,6 @@ from trafficmond.sinks.files import LineFile, Stream, is_stream
 from trafficmond.sinks.messages import PRIORITY_NAMES, WARNING, Note
 
 _RESET, _DIM, _RED, _YELLOW, _BOLD = "\033[0m", "\033[2m", "\033[31m", "\033[33m", "\033[1m"
-_PORTLESS = frozenset(("ICMP", "ICMPv6"))
 _COLOUR_OF_SEVERITY: Mapping[Severity, str] = {
     Severity.LOW: _DIM,
     Severity.MEDIUM: _YELLOW,
@@ -66,25 +65,13 @@ class Console:
         self._file.close()
 
     def _event(self, event: Mapping[str, str]) -> str:
-        protocol, dropped = event["protocol"], event["action"] == "DROP"
-        source, target = event["src_ip"], event["dst_ip"]
-        if protocol in _PORTLESS:
-            protocol += f" {event['src_port']}/{event['dst_port']}"
-        else:
-            source, target = _endpoint(source, event["src_port"]), _endpoint(target, event["dst_port"])
-        label = self._paint(f"{event['action']:8}", _RED if dropped else _DIM)
+        label = self._paint(f"{event['action']:8}", _RED if event["action"] == "DROP" else _DIM)
         return (
             f"{event['timestamp_iso']} {label} "
             f"{printable(event['interface'])} {'->' if event['direction'] == 'ingress' else '<-'} "
-            f"{protocol} {source} > {target} {event['packet_size']} B "
+            f"{record.parties(event)} {event['packet_size']} B "
             f"[{printable(event['rule'])}]\n"
         )
 
     def _paint(self, text: str, colour: str) -> str:
         return f"{colour}{text}{_RESET}" if self._colour else text
-
-
-def _endpoint(address: str, port: object) -> str:
-    if not port:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -42,8 +42,8 @@ class Journal:
             event = dict(zip(record.FIELDS, row, strict=True))
             priority = _DROP_PRIORITY if event["action"] == "DROP" else messages.INFO
             text = (
-                f"{event['action']} {event['interface']} {event['protocol']} {event['src_ip']}:{event['src_port']} > "
-                f"{event['dst_ip']}:{event['dst_port']} {event['packet_size']} B ({event['rule']})"
+                f"{event['action']} {event['interface']} {record.parties(event)} "
+                f"{event['packet_size']} B ({event['rule']})"
             )
             fields = (f"{field}{value}" for field, value in zip(_FIELDS, row, strict=True))
             _send(messages.EVENT.id, priority, text, fields)

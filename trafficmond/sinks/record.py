@@ -15,7 +15,7 @@ from trafficmond.flows.community_id import community_id_text, digests, flow_hash
 from trafficmond.flows.events import Kind
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Direction, Reason, Threat
-from trafficmond.protocols import protocol_name
+from trafficmond.protocols import endpoint, protocol_name
 
 FIELDS = (
     "timestamp",  # epoch seconds, whole
@@ -77,6 +77,14 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str) -> li
 def rows(batch: Batch, names: Names, quote: Callable[[str], str] = str) -> Iterable[tuple[Any, ...]]:
     """One tuple an event, in the order of FIELDS."""
     return zip(*columns(batch, names, quote), strict=True)
+
+
+def parties(event: Mapping[str, Any]) -> str:
+    """Who to whom: "TCP 192.0.2.1:1024 > 192.0.2.2:443", "ICMP 8/0 192.0.2.1 > 192.0.2.2"."""
+    protocol = event["protocol"]
+    source, target = (endpoint(event[f"{side}_ip"], event[f"{side}_port"], protocol) for side in ("src", "dst"))
+    what = f"{protocol} {event['src_port']}/{event['dst_port']}" if protocol in ("ICMP", "ICMPv6") else protocol
+    return f"{what} {source} > {target}"
 
 
 def threat_record(threat: Threat) -> dict[str, Any]:

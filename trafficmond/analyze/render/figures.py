@@ -102,10 +102,3 @@ def evidence(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(str(item) if isinstance(item, int) else evidence(item) for item in value)
     return plain(value)
-
-
-def endpoint(address: str, port: int, protocol: str) -> str:
-    """ "192.0.2.1:443", "[2001:db8::1]:443"; without a port where the protocol has none."""
-    if protocol not in ("TCP", "UDP", "SCTP", "UDPLite", "DCCP"):
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -12,6 +12,7 @@ from trafficmond import __version__
 from trafficmond.analyze.render import charts
 from trafficmond.analyze.render import figures as f
 from trafficmond.analyze.render.style import CSS
+from trafficmond.protocols import endpoint
 
 _HEAD = """<!DOCTYPE html>
 <html lang="en">
@@ -218,7 +219,7 @@ def _flows(report: dict[str, Any]) -> Iterator[str]:
     yield '<section class="card"><h2>Largest flows</h2><div class="head"><span>initiator and responder</span>'
     yield '<span>packets</span><span>bytes</span></div><ul class="rows">'
     for flow in flows:
-        ends = [f.endpoint(flow[f"{side}_ip"], flow[f"{side}_port"], flow["protocol"]) for side in ("src", "dst")]
+        ends = [endpoint(flow[f"{side}_ip"], flow[f"{side}_port"], flow["protocol"]) for side in ("src", "dst")]
         yield f'<li><span class="name"><span class="soft">{_text(flow["protocol"])}</span> '
         yield f'<span class="mono">{_text(ends[0])}</span> <span class="arrow">&rarr;</span>'
         yield f'<span class="mono">{_text(ends[1])}</span></span>'

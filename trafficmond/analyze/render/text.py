@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trafficmond.analyze.render import figures as f
+from trafficmond.protocols import endpoint
 
 _COLOURS = {"critical": "1;31", "high": "31", "medium": "33", "low": "36", "title": "1", "dim": "2", "good": "32"}
 _BAR = "▏▎▍▌▋▊▉█"
@@ -130,8 +131,8 @@ class _Page:
         if analysis["top_flows"]:
             yield self._title("Largest flows")
         for flow in analysis["top_flows"]:
-            source = f.endpoint(flow["src_ip"], flow["src_port"], flow["protocol"])
-            target = f.endpoint(flow["dst_ip"], flow["dst_port"], flow["protocol"])
+            source = endpoint(flow["src_ip"], flow["src_port"], flow["protocol"])
+            target = endpoint(flow["dst_ip"], flow["dst_port"], flow["protocol"])
             numbers = f"{f.octets(flow['bytes']):>9} {f.number(flow['packets']):>11}"
             yield f"  {numbers}  {flow['protocol']:<6} {source} -> {target}"
 
