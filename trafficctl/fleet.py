@@ -14,9 +14,9 @@ from typing import Any
 from trafficmond.config.target import Target
 from trafficmond.errors import ConfigError, Mistake, StoreError
 from trafficmond.export.clickhouse_http import Server, ServerError, literal
-from trafficmond.model import Action
+from trafficmond.model import Action, FlowQuery
 from trafficmond.protocols import protocol_number
-from trafficmond.store.query import TOTALS, Filter, Question, ordered, question
+from trafficmond.store.query import TOTALS, Question, ordered, question
 from trafficmond.store.schema import STORED_COLUMNS
 
 SENSOR = "sensor"  # the column that a fleet has and a host's own flows.db has not
@@ -25,7 +25,7 @@ _V4_MAPPED = bytes(10) + b"\xff\xff"
 _MAPPED_NET = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
-def fleet_question(wanted: Filter) -> Question:
+def fleet_question(wanted: FlowQuery) -> Question:
     """The question a filter asks of a fleet: as of one host, and `sensor` besides, to be shown, grouped and sorted by.
 
     Raises ConfigError with every part of it that makes no sense.
@@ -76,12 +76,12 @@ def _column(name: str) -> str:
     if name == SENSOR or name in STORED_COLUMNS:
         return name
     try:
-        return question(Filter(group_by=(name,))).columns[0]
+        return question(FlowQuery(group_by=(name,))).columns[0]
     except ConfigError:
         return name
 
 
-def _conditions(wanted: Filter) -> Iterator[str]:
+def _conditions(wanted: FlowQuery) -> Iterator[str]:
     if wanted.since is not None:
         yield f"last_seen >= {wanted.since!r}"
     if wanted.until is not None:

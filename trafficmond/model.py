@@ -98,3 +98,22 @@ class Threat:
     summary: str
     evidence: dict[str, Any] = field(default_factory=dict)
     id: str = ""  # given by the engine; stable over the threat's life
+
+
+@dataclass(frozen=True, slots=True)
+class FlowQuery:
+    """A question to the stored flows; None or empty is no restriction. Times are epoch seconds."""
+
+    since: float | None = None  # last packet not before
+    until: float | None = None  # last packet not after
+    src: str | None = None  # an address or a prefix
+    dst: str | None = None
+    host: str | None = None  # either side
+    port: int | None = None  # either side
+    proto: str | None = None  # "tcp" or "6"
+    action: str | None = None
+    rule: str | None = None  # label
+    interface: str | None = None
+    sort: str | None = None  # a column, the largest first; "-" before it: the smallest first
+    group_by: tuple[str, ...] = ()
+    limit: int = 100

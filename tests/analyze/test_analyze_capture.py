@@ -218,7 +218,7 @@ _SAMPLE = pcap([(AT + n / 10, ethernet(ipv4(tcp(1000 + n)), tags=[n] * (n % 3)))
 _SAMPLE_NG = section() + interface() + b"".join(enhanced(int((AT + n) * 1e6), FRAME) for n in range(6))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from([_SAMPLE, _SAMPLE_NG]),
     st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=24)), max_size=6),

@@ -58,7 +58,7 @@ def _lines(*events: dict[str, Any], **kwargs: Any) -> bytes:
     return b"".join(json.dumps(event, **kwargs).encode() + b"\n" for event in events)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(_events, min_size=1, max_size=30))
 def test_every_layout_gives_the_same_rows(events: list[dict[str, Any]], reading: Reading) -> None:
     events = [{**EVENT, **event} for event in events]
@@ -210,7 +210,7 @@ def test_a_csv_line_of_another_length_is_damage(reading: Reading, data: Path) ->
     assert intake.damage.places[0].where == "line 12"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(st.one_of(st.just(json.dumps(EVENT).encode()), st.binary(max_size=60)), max_size=12))
 def test_any_bytes_between_the_lines(lines: list[bytes], reading: Reading) -> None:
     good = json.dumps(EVENT).encode()

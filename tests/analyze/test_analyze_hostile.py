@@ -64,7 +64,7 @@ def test_what_stands_before_the_beginning(name: str, before: bytes, data: Path, 
 
 
 @pytest.mark.parametrize("name", FILES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wounds=st.lists(st.tuples(st.integers(0, 1 << 20), _INSERTS, st.integers(0, 12)), min_size=1, max_size=8))
 def test_wounds_anywhere(name: str, wounds: list[tuple[int, bytes, int]], data: Path, reading: Reading) -> None:
     content = bytearray((data / name).read_bytes()[:6000])

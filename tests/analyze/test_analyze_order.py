@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trafficmond.analyze import order
@@ -23,7 +23,6 @@ def _deltas(times: list[float], packets: int = 1) -> Batch:
     return rows
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(st.floats(0, 60), min_size=1, max_size=20), max_size=8),
     st.integers(1, 50),
@@ -95,7 +94,6 @@ def test_records_are_sorted_in_memory_or_through_the_disk(run: int, monkeypatch:
     assert found.tolist() == np.sort(starts).tolist()
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.floats(0, 500), st.floats(0, 400), st.integers(1, 300), st.integers(0, 300)),

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trafficmond.analyze.tally import Distinct, Tally, Timeline
@@ -59,7 +59,6 @@ def test_distinct_estimates_within_its_error(count: int) -> None:
     assert distinct.estimate() == pytest.approx(count, rel=0.035, abs=1)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(st.floats(0, 4e9), st.integers(0, 50)), max_size=30), min_size=1, max_size=6))
 def test_timeline_keeps_every_packet_in_few_bins(batches: list[list[tuple[float, int]]]) -> None:
     timeline = Timeline()

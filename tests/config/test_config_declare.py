@@ -148,7 +148,7 @@ _TOML_VALUES: Any = st.recursive(
 )
 
 
-@examples(max_examples=50, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@examples(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([*Outer.__dataclass_fields__, "item", "other"]), _TOML_VALUES))
 def test_whatever_a_file_holds_each_setting_is_right_or_named(raw: dict[str, Any]) -> None:
     found: dict[str, str] = {}

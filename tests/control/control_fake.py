@@ -15,7 +15,6 @@ from trafficmond.control.server import Server
 from trafficmond.control.view import (
     Caller,
     FlowAnswer,
-    FlowQuery,
     NewBan,
     NewRule,
     NotFound,
@@ -25,6 +24,7 @@ from trafficmond.control.view import (
     TopQuery,
 )
 from trafficmond.errors import ConfigError, Mistake
+from trafficmond.model import FlowQuery
 
 T0 = 1_700_000_000.0
 

@@ -12,8 +12,9 @@ from control_fake import CONTROL, FLOW, RULE, FakeView
 from trafficmond.control import dispatch, idl
 from trafficmond.control.call import METHODS, Call, Service
 from trafficmond.control.hub import Hub
-from trafficmond.control.view import Caller, FlowQuery, NewBan, NewRule, ThreatQuery, TopQuery
+from trafficmond.control.view import Caller, NewBan, NewRule, ThreatQuery, TopQuery
 from trafficmond.errors import StoreError
+from trafficmond.model import FlowQuery
 
 INTERFACE = idl.load("io.trafficmon")
 CALLER = Caller(1000, 1000, 77, "someone")

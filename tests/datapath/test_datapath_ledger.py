@@ -319,7 +319,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 LedgerMachine.TestCase.settings = settings(
-    max_examples=200, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=200, stateful_step_count=12, suppress_health_check=list(HealthCheck)
 )
 test_no_interleaving_loses_or_doubles_a_packet = LedgerMachine.TestCase
 

@@ -63,7 +63,7 @@ class TestTable:
         assert table.watch(keys(1), np.zeros(1), 0.0, np.inf).tolist() == [NOWHERE]
         assert len(table) == 0
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.lists(st.lists(st.integers(0, 400), min_size=1, max_size=100, unique=True), min_size=1, max_size=20))
     def test_no_two_keys_share_a_slot_and_sums_are_of_one_key(self, rounds: list[list[int]]) -> None:
         table = Table([("number", "f8")], 64, 1.0)

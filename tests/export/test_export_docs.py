@@ -11,7 +11,7 @@ from trafficctl.fleet import fleet_question
 from trafficmond.config.target import parse_target
 from trafficmond.export.native import COLUMNS
 from trafficmond.export.templates import FIRST_ID, TEMPLATES
-from trafficmond.store.query import Filter
+from trafficmond.model import FlowQuery
 from trafficmond.store.schema import STORED_COLUMNS
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def test_every_url_is_one() -> None:
 
 
 def test_the_question_shown_is_the_one_asked() -> None:
-    asked = fleet_question(Filter(since=1_700_000_000.0, group_by=("sensor", "src"), sort="bytes"))
+    asked = fleet_question(FlowQuery(since=1_700_000_000.0, group_by=("sensor", "src"), sort="bytes"))
     assert asked.sql in TEXT
 
 

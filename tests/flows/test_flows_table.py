@@ -386,7 +386,7 @@ def conversation(row: Any) -> tuple[Any, ...]:
     return (*ends, int(row["proto"]), int(row["ifindex"]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ticks, st.integers(1, 20))
 def test_reports_and_flows_add_up_to_the_deltas(script: list[Any], capacity: int) -> None:
     table = FlowTable(capacity, idle_timeout_s=10, active_timeout_s=20, seed=7)

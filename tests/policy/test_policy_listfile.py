@@ -7,7 +7,7 @@ import ipaddress
 
 import pytest
 from conftest import ROOT
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trafficmond.policy import listfile
@@ -81,7 +81,6 @@ LINES = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(LINES, max_size=12))
 @example(["1.2.3.4.5/6", "1.2.3"])
 @example(["1.2.3/4.5"])

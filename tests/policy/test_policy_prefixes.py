@@ -6,7 +6,7 @@ import ipaddress
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trafficmond.policy import prefixes
@@ -27,7 +27,6 @@ def meaning(text: str) -> str:
     return str(network.network_address) if host else str(network)
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(V4, V6, st.ip_addresses().map(str)), max_size=30))
 def test_as_ipaddress_reads_them(texts: list[str]) -> None:
     parsed = parse(texts)
@@ -37,7 +36,6 @@ def test_as_ipaddress_reads_them(texts: list[str]) -> None:
     assert parsed.host_bits == odd
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(V4, V6, st.text("0123456789abcdef.:/ %-", max_size=24)), min_size=1, max_size=8))
 def test_bad_ones_are_named_and_the_others_kept(texts: list[str]) -> None:
     def good(text: str) -> bool:

@@ -118,7 +118,7 @@ LINE = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(LINE, max_size=8))
 def test_by_line_or_as_a_whole(lines: list[str]) -> None:
     text = "\n".join(lines)

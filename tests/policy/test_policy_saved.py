@@ -32,7 +32,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(label=st.text().filter(str.isprintable))
 def test_any_label(tmp_path: Path, label: str) -> None:
     table = {"cidr": "192.0.2.0/24", "action": "drop", "label": label[:200]}

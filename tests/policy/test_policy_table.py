@@ -89,7 +89,7 @@ PREFIX = st.one_of(
 ITEM = st.tuples(PREFIX, st.integers(0, 2), st.sampled_from((np.inf, 1.0, 2.0, 3.0)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     items=st.lists(ITEM, min_size=1, max_size=60), chunk=st.sampled_from((abi.CHUNK_MAX, 3, 1)), crowd=st.integers(0, 9)
 )

@@ -14,8 +14,8 @@ from store_reports import NAMES, reports
 
 from trafficmond.datapath import datapath
 from trafficmond.flows.batch import V4_MAPPED
-from trafficmond.model import Severity, Threat
-from trafficmond.store.query import Filter, question
+from trafficmond.model import FlowQuery, Severity, Threat
+from trafficmond.store.query import question
 from trafficmond.store.records import Ban, Change
 from trafficmond.store.rollups import KEEP_S, TOP
 from trafficmond.store.store import Store
@@ -88,7 +88,7 @@ def test_what_it_says_of_tunnels_holds() -> None:
 def test_the_networks_question_is_what_a_filter_asks() -> None:
     condition = "src_ip >= '192.0.2.' AND src_ip < '192.0.2/'"
     assert condition in PAGE
-    assert condition in question(Filter(src="192.0.2.0/24")).sql
+    assert condition in question(FlowQuery(src="192.0.2.0/24")).sql
 
 
 def test_sqlite_utils_reads_it(history: Path) -> None:

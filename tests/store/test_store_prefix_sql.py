@@ -49,7 +49,7 @@ v6 = st.lists(group, min_size=8, max_size=8).map(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(v4, st.integers(0, 32), st.lists(v4, max_size=5), st.lists(v6, max_size=2))
 def test_ipv4(base: ipaddress.IPv4Address, length: int, others: list, strangers: list) -> None:  # type: ignore[type-arg]
     network = ipaddress.ip_network((int(base), length), strict=False)
@@ -57,7 +57,7 @@ def test_ipv4(base: ipaddress.IPv4Address, length: int, others: list, strangers:
     check(network, [base, *others, *strangers, *near, *around(network)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(v6, st.integers(0, 128), st.lists(v6, max_size=5), st.lists(v4, max_size=2))
 def test_ipv6(base: ipaddress.IPv6Address, length: int, others: list, strangers: list) -> None:  # type: ignore[type-arg]
     network = ipaddress.ip_network((base.packed, length), strict=False)

@@ -15,8 +15,9 @@ import pytest
 from trafficmond.errors import ConfigError, StoreError
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.names import Names
+from trafficmond.model import FlowQuery
 from trafficmond.store import reader as reader_module
-from trafficmond.store.query import Filter, question
+from trafficmond.store.query import question
 from trafficmond.store.reader import Reader
 from trafficmond.store.schema import STORED_COLUMNS
 from trafficmond.store.store import Store
@@ -44,33 +45,33 @@ def filled(store: Store, names: Names, make_reports: Make) -> Store:
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (Filter(), [10, 20, 30, 40]),
-        (Filter(since=NOW - 150), [10, 20]),
-        (Filter(until=NOW - 150), [30, 40]),
-        (Filter(src="10.0.0.0/8"), [10, 20]),
-        (Filter(src="10.0.0.1"), [10]),
-        (Filter(src="10.0.0.1/16"), [10]),
-        (Filter(dst="198.51.100.2"), [10, 20, 30, 40]),
-        (Filter(host="10.1.0.0/16"), [20]),
-        (Filter(host="198.51.100.0/24", port=443), [10, 40]),
-        (Filter(port=40000), [10, 20, 30, 40]),
-        (Filter(proto="udp"), [20]),
-        (Filter(proto="17"), [20]),
-        (Filter(action="DROP"), [30]),
-        (Filter(rule="bad neighbours"), [30]),
-        (Filter(rule="x' OR '1'='1"), []),
-        (Filter(interface="wan0"), [20]),
-        (Filter(sort="bytes"), [20, 40, 10, 30]),
-        (Filter(sort="-bytes"), [30, 10, 40, 20]),
-        (Filter(sort="packets"), [10, 30, 20, 40]),
-        (Filter(sort="reply_bytes"), [20, 40, 10, 30]),
-        (Filter(sort="-time"), [40, 30, 20, 10]),
-        (Filter(limit=2), [10, 20]),
-        (Filter(src="2001:db8::/32"), []),
-        (Filter(src="10.0.0.0/8", proto="tcp", since=NOW - 1, action="monitor"), [10]),
+        (FlowQuery(), [10, 20, 30, 40]),
+        (FlowQuery(since=NOW - 150), [10, 20]),
+        (FlowQuery(until=NOW - 150), [30, 40]),
+        (FlowQuery(src="10.0.0.0/8"), [10, 20]),
+        (FlowQuery(src="10.0.0.1"), [10]),
+        (FlowQuery(src="10.0.0.1/16"), [10]),
+        (FlowQuery(dst="198.51.100.2"), [10, 20, 30, 40]),
+        (FlowQuery(host="10.1.0.0/16"), [20]),
+        (FlowQuery(host="198.51.100.0/24", port=443), [10, 40]),
+        (FlowQuery(port=40000), [10, 20, 30, 40]),
+        (FlowQuery(proto="udp"), [20]),
+        (FlowQuery(proto="17"), [20]),
+        (FlowQuery(action="DROP"), [30]),
+        (FlowQuery(rule="bad neighbours"), [30]),
+        (FlowQuery(rule="x' OR '1'='1"), []),
+        (FlowQuery(interface="wan0"), [20]),
+        (FlowQuery(sort="bytes"), [20, 40, 10, 30]),
+        (FlowQuery(sort="-bytes"), [30, 10, 40, 20]),
+        (FlowQuery(sort="packets"), [10, 30, 20, 40]),
+        (FlowQuery(sort="reply_bytes"), [20, 40, 10, 30]),
+        (FlowQuery(sort="-time"), [40, 30, 20, 10]),
+        (FlowQuery(limit=2), [10, 20]),
+        (FlowQuery(src="2001:db8::/32"), []),
+        (FlowQuery(src="10.0.0.0/8", proto="tcp", since=NOW - 1, action="monitor"), [10]),
     ],
 )
-def test_filters(filled: Store, wanted: Filter, expected: list[int]) -> None:
+def test_filters(filled: Store, wanted: FlowQuery, expected: list[int]) -> None:
     asked = question(wanted)
     with Reader(filled.path) as reader:
         rows = [row for page in reader.pages(asked) for row in page]
@@ -79,7 +80,7 @@ def test_filters(filled: Store, wanted: Filter, expected: list[int]) -> None:
 
 
 def test_groups_have_totals_and_the_largest_first(filled: Store) -> None:
-    asked = question(Filter(group_by=("dport", "proto")))
+    asked = question(FlowQuery(group_by=("dport", "proto")))
     assert asked.columns[:3] == ("dst_port", "protocol", "flows")
     with Reader(filled.path) as reader:
         (page,) = reader.pages(asked)
@@ -89,19 +90,19 @@ def test_groups_have_totals_and_the_largest_first(filled: Store) -> None:
 
 def test_groups_sort_by_any_of_their_columns(filled: Store) -> None:
     with Reader(filled.path) as reader:
-        (page,) = reader.pages(question(Filter(group_by=("src",), sort="-src", limit=2)))
+        (page,) = reader.pages(question(FlowQuery(group_by=("src",), sort="-src", limit=2)))
     assert [row["src_ip"] for row in page] == ["10.0.0.1", "10.1.0.1"]
 
 
 def test_the_printed_sql_runs_as_it_stands(filled: Store) -> None:
-    wanted = Filter(since=NOW - 150, src="10.0.0.0/8", rule="it's", group_by=("src",), sort="packets", limit=7)
+    wanted = FlowQuery(since=NOW - 150, src="10.0.0.0/8", rule="it's", group_by=("src",), sort="packets", limit=7)
     plain = sqlite3.connect(f"file:{filled.path}?mode=ro", uri=True)
     assert plain.execute(question(wanted).sql).fetchall() == []
     plain.close()
 
 
 def test_every_mistake_is_told_at_once() -> None:
-    wanted = Filter(
+    wanted = FlowQuery(
         src="10.0.0", port=70000, proto="tpc", action="block", rule="\0", sort="size", group_by=("color",), limit=0
     )
     with pytest.raises(ConfigError) as told:
@@ -121,12 +122,12 @@ def test_every_mistake_is_told_at_once() -> None:
 @pytest.mark.parametrize("since", [float("nan"), float("inf")])
 def test_times_that_are_no_times(since: float) -> None:
     with pytest.raises(ConfigError):
-        question(Filter(since=since))
+        question(FlowQuery(since=since))
 
 
 def test_pages_hold_so_many_rows(filled: Store) -> None:
     with Reader(filled.path) as reader:
-        assert [len(page) for page in reader.pages(question(Filter()), page_rows=3)] == [3, 1]
+        assert [len(page) for page in reader.pages(question(FlowQuery()), page_rows=3)] == [3, 1]
 
 
 def test_who_takes_a_large_answer_slowly_holds_neither_a_transaction_nor_memory(
@@ -137,7 +138,7 @@ def test_who_takes_a_large_answer_slowly_holds_neither_a_transaction_nor_memory(
     assert store.flush(20)
     with Reader(path) as reader:
         tracemalloc.start()
-        pages = reader.pages(question(Filter(limit=50_000)))
+        pages = reader.pages(question(FlowQuery(limit=50_000)))
         count = len(next(pages))
         store.put(make_reports(100), names)
         assert store.flush(5)
@@ -156,10 +157,10 @@ def test_an_answer_that_cannot_be_kept_is_a_clear_error(
 ) -> None:
     monkeypatch.setattr(reader_module, "_KEPT_BYTES", 10)
     with Reader(filled.path) as reader:
-        assert len(next(reader.pages(question(Filter())))) == 4
+        assert len(next(reader.pages(question(FlowQuery())))) == 4
         reader._path = tmp_path / "gone" / "flows.db"
         with pytest.raises(StoreError, match="cannot be kept"):
-            next(reader.pages(question(Filter())))
+            next(reader.pages(question(FlowQuery())))
 
 
 def test_an_endless_question_is_ended(filled: Store) -> None:

@@ -19,7 +19,8 @@ from trafficmond.config.settings import Export
 from trafficmond.config.target import parse_target
 from trafficmond.errors import ConfigError, StoreError
 from trafficmond.export.exports import ExportSet
-from trafficmond.store.query import Filter, question
+from trafficmond.model import FlowQuery
+from trafficmond.store.query import question
 from trafficmond.store.reader import Reader
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
@@ -54,7 +55,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Reader, Cli
         store.close()
 
 
-def asked(server: ClickHouseServer, wanted: Filter) -> list[dict[str, Any]]:
+def asked(server: ClickHouseServer, wanted: FlowQuery) -> list[dict[str, Any]]:
     return list(fleet_flows(parse_target(server.url), fleet_question(wanted)))
 
 
@@ -87,7 +88,7 @@ def in_order(rows: list[dict[str, Any]]) -> list[tuple[tuple[str, Any], ...]]:
 )
 def test_the_same_answer(both: tuple[Reader, ClickHouseServer], wanted: dict[str, Any]) -> None:
     reader, server = both
-    filters = Filter(**{"limit": 10_000, **wanted})
+    filters = FlowQuery(**{"limit": 10_000, **wanted})
     local = question(filters)
     here = [dict(zip(local.columns, row, strict=True)) for row in reader.rows(local.sql)]
     there = asked(server, filters)
@@ -101,18 +102,22 @@ def test_the_same_answer(both: tuple[Reader, ClickHouseServer], wanted: dict[str
 
 def test_of_each_sensor(both: tuple[Reader, ClickHouseServer]) -> None:
     _, server = both
-    rows = asked(server, Filter(group_by=("sensor",), sort="-sensor"))
+    rows = asked(server, FlowQuery(group_by=("sensor",), sort="-sensor"))
     assert [(row["sensor"], row["flows"], row["packets"]) for row in rows] == [
         ("gate", len(ROWS), int(ROWS["packets"].sum())),
         ("mill", 3, 6),
     ]
-    rows = asked(server, Filter(group_by=("sensor", "dport"), sort="flows", limit=3))
+    rows = asked(server, FlowQuery(group_by=("sensor", "dport"), sort="flows", limit=3))
     assert [row["flows"] for row in rows] == sorted((row["flows"] for row in rows), reverse=True)
 
 
 def test_what_is_there_twice_is_told_once(both: tuple[Reader, ClickHouseServer]) -> None:
     _, server = both
-    wanted = (Filter(limit=10_000), Filter(group_by=("sensor", "dport"), limit=10_000), Filter(src="10.0.0.0/8"))
+    wanted = (
+        FlowQuery(limit=10_000),
+        FlowQuery(group_by=("sensor", "dport"), limit=10_000),
+        FlowQuery(src="10.0.0.0/8"),
+    )
     before = [in_order(asked(server, each)) for each in wanted]
     server.ask("INSERT INTO trafficmon.flows SELECT * FROM trafficmon.flows")
     assert server.counts()["rows"] == 2 * server.counts()["distinct"]
@@ -122,9 +127,9 @@ def test_what_is_there_twice_is_told_once(both: tuple[Reader, ClickHouseServer])
 
 def test_sorted(both: tuple[Reader, ClickHouseServer]) -> None:
     _, server = both
-    ports = [row["src_port"] for row in asked(server, Filter(sort="-sport", limit=9))]
+    ports = [row["src_port"] for row in asked(server, FlowQuery(sort="-sport", limit=9))]
     assert ports == sorted(ports)
-    assert [row["last_seen"] for row in asked(server, Filter(limit=5))] == [NOW + 304 - at for at in range(5)]
+    assert [row["last_seen"] for row in asked(server, FlowQuery(limit=5))] == [NOW + 304 - at for at in range(5)]
 
 
 @pytest.mark.parametrize("counter", ["bytes", "packets"])
@@ -134,7 +139,7 @@ def test_traffic_is_sorted_by_both_directions(
 ) -> None:
     reader, server = both
     for sign, reverse in (("", True), ("-", False)):
-        wanted = Filter(sort=sign + counter, group_by=group_by, limit=60)
+        wanted = FlowQuery(sort=sign + counter, group_by=group_by, limit=60)
         (here,) = reader.pages(question(wanted))
         for rows in (here, asked(server, wanted)):
             sums = [row[counter] + row[f"reply_{counter}"] for row in rows]
@@ -145,15 +150,15 @@ def test_traffic_is_sorted_by_both_directions(
 @pytest.mark.parametrize(
     ("wanted", "where"),
     [
-        (Filter(sort="nonsense"), "sort"),
-        (Filter(sort="src", group_by=("dport",)), "sort"),
-        (Filter(group_by=("nonsense", "sensor")), "group_by"),
-        (Filter(src="nonsense"), "src"),
-        (Filter(port=70000), "port"),
-        (Filter(proto="x", limit=0), "proto"),
+        (FlowQuery(sort="nonsense"), "sort"),
+        (FlowQuery(sort="src", group_by=("dport",)), "sort"),
+        (FlowQuery(group_by=("nonsense", "sensor")), "group_by"),
+        (FlowQuery(src="nonsense"), "src"),
+        (FlowQuery(port=70000), "port"),
+        (FlowQuery(proto="x", limit=0), "proto"),
     ],
 )
-def test_what_makes_no_sense(wanted: Filter, where: str) -> None:
+def test_what_makes_no_sense(wanted: FlowQuery, where: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         fleet_question(wanted)
     assert where in {mistake.where for mistake in refusal.value.mistakes}
@@ -161,7 +166,7 @@ def test_what_makes_no_sense(wanted: Filter, where: str) -> None:
 
 def test_a_server_that_is_not_there() -> None:
     with pytest.raises(StoreError, match=r"refused.*check that ClickHouse runs"):
-        list(fleet_flows(parse_target("clickhouse://127.0.0.1:1/x"), fleet_question(Filter())))
+        list(fleet_flows(parse_target("clickhouse://127.0.0.1:1/x"), fleet_question(FlowQuery())))
 
 
 def test_trafficctl(both: tuple[Reader, ClickHouseServer]) -> None:

@@ -125,7 +125,7 @@ def test_every_size_shows_what_matters(width: int, height: int) -> None:
     assert sum(line.startswith("> ") for line in lines) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 220),
     st.integers(1, 70),

@@ -71,11 +71,11 @@ def run(args: Namespace) -> int:
 def _ask_fleet(args: Namespace) -> int:
     from trafficctl.fleet import fleet_flows, fleet_question
     from trafficctl.render.columns import FLEET, grouped_columns
-    from trafficmond.store.query import Filter
+    from trafficmond.model import FlowQuery
 
     query = _query(args)
     try:
-        asked = fleet_question(Filter(**{**query, "group_by": tuple(query["group_by"] or ())}))
+        asked = fleet_question(FlowQuery(**{**query, "group_by": tuple(query["group_by"] or ())}))
     except ConfigError as error:
         raise ControlError("\n".join(map(str, error.mistakes)), name="usage") from error
     if args.sql:

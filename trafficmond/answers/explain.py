@@ -9,9 +9,9 @@ from trafficmond.answers.part import direction_of
 from trafficmond.answers.threats import ThreatAnswers
 from trafficmond.control.view import Row
 from trafficmond.errors import ConfigError, Mistake
-from trafficmond.model import Direction, Reason
+from trafficmond.model import Direction, FlowQuery, Reason
 from trafficmond.policy.explain import explain
-from trafficmond.store.query import Filter, question
+from trafficmond.store.query import question
 from trafficmond.store.reader import Reader
 from trafficmond.store.records import Ban
 from trafficmond.store.sql import literal
@@ -83,7 +83,7 @@ def _ban_decision(ban: Ban) -> Row:
 
 
 def _about(reader: Reader, host: str) -> tuple[list[Row], Row]:
-    asked = question(Filter(host=host, limit=20))
+    asked = question(FlowQuery(host=host, limit=20))
     flows = [row for page in reader.pages(asked) for row in page]
     who = literal(host)
     sql = (

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 
 from trafficmond.answers.part import Part
 from trafficmond.answers.rates import top_flows, top_hosts
 from trafficmond.answers.status import interface_rows
 from trafficmond.answers.threats import threat_row
-from trafficmond.control.view import FlowAnswer, FlowQuery, Row, TopQuery
-from trafficmond.store.query import Filter, Question, question
+from trafficmond.control.view import FlowAnswer, Row, TopQuery
+from trafficmond.model import FlowQuery
+from trafficmond.store.query import Question, question
 from trafficmond.store.reader import Reader
 
 
@@ -21,7 +21,7 @@ class FlowAnswers(Part):
 
     async def flows(self, query: FlowQuery) -> FlowAnswer:
         """Ask flows.db, the latest flows included."""
-        asked = question(Filter(**asdict(query)))
+        asked = question(query)
         await self._store_latest()
         return FlowAnswer(asked.sql, asked.columns, self._pages(asked))
 

@@ -12,8 +12,8 @@ from trafficmond.answers.part import Part, prefix_of
 from trafficmond.control.view import NotFound, Row, ThreatQuery
 from trafficmond.datapath.bans import Network
 from trafficmond.errors import ConfigError, Mistake
-from trafficmond.model import Severity, Threat
-from trafficmond.store.query import Filter, question
+from trafficmond.model import FlowQuery, Severity, Threat
+from trafficmond.store.query import question
 from trafficmond.store.reader import Reader
 from trafficmond.store.sql import literal
 
@@ -68,7 +68,7 @@ class ThreatAnswers(Part):
             raise NotFound(f"{ident} begins the ids of several threats: {ids}", hint="write more of the id")
         threat = found[0]
         await self._store_latest()
-        wanted = Filter(
+        wanted = FlowQuery(
             since=threat["first_seen"] - 1,
             until=threat["last_seen"] + 1,
             src=threat["src_ip"],

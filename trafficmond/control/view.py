@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from trafficmond.errors import ControlError
+from trafficmond.model import FlowQuery
 
 Row = dict[str, Any]
 
@@ -66,25 +67,6 @@ class NewBan:
     ttl_s: float | None = None  # None: the configured ban time
     reason: str = ""
     force: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FlowQuery:
-    """A question to the stored flows; every field None or empty means no restriction."""
-
-    since: float | None = None
-    until: float | None = None
-    src: str | None = None  # an address or a prefix
-    dst: str | None = None
-    host: str | None = None  # either side
-    port: int | None = None  # either side
-    proto: str | None = None  # "tcp" or "6"
-    action: str | None = None
-    rule: str | None = None  # label
-    interface: str | None = None
-    sort: str | None = None  # a column, the largest first; "-" before it: the smallest first
-    group_by: tuple[str, ...] = ()
-    limit: int = 100
 
 
 @dataclass(frozen=True, slots=True)

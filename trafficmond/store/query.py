@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from trafficmond.errors import ConfigError, Mistake
-from trafficmond.model import Action
+from trafficmond.model import Action, FlowQuery
 from trafficmond.protocols import protocol_number
 from trafficmond.store.prefix_sql import Network, within
 from trafficmond.store.schema import STORED_COLUMNS
@@ -46,34 +46,15 @@ _BOTH_WAYS = {"packets": "packets + reply_packets", "bytes": "bytes + reply_byte
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which flows; None or empty is no restriction. Times are epoch seconds."""
-
-    since: float | None = None  # last packet not before
-    until: float | None = None  # last packet not after
-    src: str | None = None  # an address or a prefix
-    dst: str | None = None
-    host: str | None = None  # either side
-    port: int | None = None  # either side
-    proto: str | None = None  # "tcp" or "6"
-    action: str | None = None
-    rule: str | None = None  # label
-    interface: str | None = None
-    sort: str | None = None  # a column, the largest first; "-" before it: the smallest first
-    group_by: tuple[str, ...] = ()
-    limit: int = 100
-
-
-@dataclass(frozen=True, slots=True)
 class Question:
-    """The SQL of a filter and the names of the columns it answers with."""
+    """The SQL of a query and the names of the columns it answers with."""
 
     sql: str
     columns: tuple[str, ...]
 
 
-def question(wanted: Filter) -> Question:
-    """The question a filter asks. Raises ConfigError with every part of it that makes no sense."""
+def question(wanted: FlowQuery) -> Question:
+    """The question a query asks. Raises ConfigError with every part of it that makes no sense."""
     mistakes: list[Mistake] = []
     groups = _columns(wanted.group_by, mistakes)
     columns = (*groups, *TOTALS) if groups else tuple(STORED_COLUMNS)
@@ -94,7 +75,7 @@ def question(wanted: Filter) -> Question:
     return Question("\n".join(lines), columns)
 
 
-def _conditions(wanted: Filter, mistakes: list[Mistake]) -> Iterator[str]:
+def _conditions(wanted: FlowQuery, mistakes: list[Mistake]) -> Iterator[str]:
     def asked(name: str, condition: Callable[[], str]) -> Iterator[str]:
         if getattr(wanted, name) is None:
             return

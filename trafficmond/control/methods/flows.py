@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.control.paging import paged
-from trafficmond.control.view import FlowQuery
+from trafficmond.model import FlowQuery
 
 
 @method("Flows")
