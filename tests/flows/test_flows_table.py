@@ -57,6 +57,20 @@ def test_two_directions_and_two_cpus_are_one_flow(table: FlowTable, deltas: Delt
     assert flow["new"]
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 0, 3, 2)])
+def test_of_two_cpus_records_of_one_tick_the_handshakes_came_first(
+    table: FlowTable, deltas: Deltas, order: tuple[int, ...]
+) -> None:
+    records = [
+        {**THERE, "first_flags": SYN, "first_len": 74},
+        {**THERE, "first_flags": ACK, "first_len": 66},
+        {**BACK, "first_flags": SYN_ACK},
+        {**BACK, "first_flags": ACK},
+    ]
+    (flow,) = table.update(deltas(*(records[at] for at in order)), 101.0)
+    assert (flow["first_flags"], flow["reply_first_flags"], flow["first_len"]) == (SYN, SYN_ACK, 74)
+
+
 @pytest.mark.parametrize("field", ["ifindex", "vlan", "proto", "sport", "dport", "inner"])
 def test_other_keys_are_other_flows(table: FlowTable, deltas: Deltas, field: str) -> None:
     assert len(table.update(deltas(THERE, {**THERE, field: 99}), 101.0)) == 2

@@ -26,7 +26,8 @@ ban_time = "3s"
 format = "jsonl"
 path = "{{home}}/traffic.jsonl"
 """
-# One door is open and says a word, the others are shut: what a scanner finds.
+# One door is open and says a word, the others are shut: what a scanner finds. A source is proven by what it hears once
+# it is watched, which begins with its first failure.
 SERVE = """
 import socket
 with socket.create_server((\"{address}\", 8080)) as server:
@@ -37,7 +38,7 @@ with socket.create_server((\"{address}\", 8080)) as server:
 """
 SCAN = """
 import socket
-for port in (8080, *range(2000, 2200)):
+for port in (*range(2000, 2100), 8080, *range(2100, 2200)):
     with socket.socket() as s:
         s.settimeout(0.2)
         try:

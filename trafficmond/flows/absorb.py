@@ -70,6 +70,9 @@ class Groups:
         sure = asks | answers
         seen = deltas["first"] + np.where((deltas["dport"] > deltas["sport"]) & ~sure | answers, _TIE_S, 0.0)
         lead = self.earliest(np.where(sure, seen - _SURE_LEAD_S, seen))
+        # When each record began; where a conversation's packets were spread over CPUs, several records of it begin
+        # within one tick of the kernel's clock: the handshake's is the first.
+        self.began = deltas["first"] - np.where(sure, _TIE_S, 0.0)
         self.lead = lead
         self.sure = sure[lead]
         self.side = side[lead] ^ answers[lead]  # the initiator's
@@ -164,14 +167,14 @@ def fold(rows: Batch, groups: Groups, *, first: bool) -> Batch:
     # Firsts of each side.
     if len(mine):
         silent = spoke & (rows["packets"] == 0)
-        at = groups.earliest(np.where(ours, deltas["first"], math.inf))
+        at = groups.earliest(np.where(ours, groups.began, math.inf))
         pick = np.flatnonzero(silent)
         rows["first_flags"][pick] = deltas["first_flags"][at[pick]]
         rows["first_len"][pick] = deltas["first_len"][at[pick]]
         rows["bits"][pick] |= deltas["bits"][at[pick]] & _FIRST_PAYLOAD
     if len(theirs):
         pick = np.flatnonzero(answered & (rows["reply_packets"] == 0))
-        at = groups.earliest(np.where(ours, math.inf, deltas["first"]))
+        at = groups.earliest(np.where(ours, math.inf, groups.began))
         rows["reply_first"][pick] = deltas["first"][at[pick]]
         rows["reply_first_flags"][pick] = deltas["first_flags"][at[pick]]
         rows["reply_bits"][pick] |= deltas["bits"][at[pick]] & _FIRST_PAYLOAD
