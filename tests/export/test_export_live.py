@@ -54,7 +54,7 @@ def captured() -> list[list[bytes]]:
     from tmlab import read_capture
 
     if not PCAPS.is_dir():
-        pytest.skip(f"the captures are not there: {PCAPS}")
+        pytest.skip(f"needs captures, which the checkout does not hold: put them in {PCAPS}")
     paths = sorted(PCAPS.rglob("*.pcap*"), key=lambda path: path.stat().st_size)
     frames = [capture.frames for capture in map(read_capture, paths[:400]) if 0 < capture.longest <= 1514]
     return [each for at, each in enumerate(frames) if sum(map(len, frames[:at])) < 60_000]

@@ -52,7 +52,7 @@ def at_rest(daemon: Daemon, seen: Pair) -> dict[str, Any]:
 
 def captures() -> list[Capture]:
     if not PCAPS.is_dir():
-        pytest.skip(f"the captures are not there: {PCAPS}")
+        pytest.skip(f"needs captures, which the checkout does not hold: put them in {PCAPS}")
     paths = sorted(path for folder in ("robust", "attacks") for path in (PCAPS / folder).glob("*.pcap*"))
     return [read_capture(path) for path in paths]
 

@@ -264,7 +264,7 @@ def read_ip(packet: bytes, kind: int, at: int) -> tuple[int, str, str, int, int,
 )
 def test_captures_of_tunnels(rig: Rig, name: str, least: int) -> None:
     if not (PCAPS / name).exists():
-        pytest.skip(f"the capture is not there: {PCAPS / name}")
+        pytest.skip(f"needs a capture, which the checkout does not hold: put it at {PCAPS / name}")
     packets = [packet for packet in read_capture(PCAPS / name).frames if SHORTEST <= len(packet) <= LONGEST]
     rig.forget()
     rig.run(packets)

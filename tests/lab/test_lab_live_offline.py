@@ -58,7 +58,7 @@ def slices(frames: list[bytes], count: int) -> Iterator[list[bytes]]:
 def test_a_capture_on_the_wire_raises_what_its_file_raises(name: str) -> None:
     path = PCAPS / name
     if not path.exists():
-        pytest.skip(f"the capture is not there: {path}")
+        pytest.skip(f"needs a capture, which the checkout does not hold: put it at {path}")
     expected = offline(path)
     assert expected, "the capture holds an attack"
     capture = read_capture(path)

@@ -42,7 +42,7 @@ def host() -> HostParser:
 @pytest.fixture(scope="module")
 def frames() -> list[bytes]:
     if not PCAPS.is_dir():
-        pytest.skip(f"the captures are not there: {PCAPS}")
+        pytest.skip(f"needs captures, which the checkout does not hold: put them in {PCAPS}")
     paths = sorted(path for path in PCAPS.rglob("*.pcap*"))
     found = [frame for path in paths for frame in read_capture(path).frames]
     return [frame for frame in found if SHORTEST <= len(frame) <= LONGEST]
