@@ -82,15 +82,31 @@ static __always_inline void tm_enter(struct tm_flow *f, const struct tm_packet *
 }
 
 /*
- * Books `packets` packets of `bytes` bytes in all (a super-packet counts as its segments) under p->key and the name of
- * what is inside. That goes into the hash as well: all that a GRE tunnel carries has one outer key.
+ * The set that p->key belongs to, and its index. To be found before the verdict is: the hash does without it, and in a
+ * flood both set and table miss the caches, so the set is asked for here and arrives while the table is walked. The
+ * name of what is inside goes into the hash as well: all that a GRE tunnel carries has one outer key.
  */
-static __always_inline void tm_book(const struct tm_packet *p, __u64 inner, __u32 packets, __u64 bytes, __u64 now,
-				    __u32 cpu, struct tm_totals *totals)
+static __always_inline struct tm_set *tm_find_set(const struct tm_packet *p, __u64 inner, __u32 cpu, __u32 *index)
+{
+	volatile struct tm_set *set;
+
+	*index = cpu * (c_set_mask + 1) + ((tm_hash((const __u64 *)&p->key) ^ inner >> 32) & c_set_mask);
+	set = bpf_map_lookup_elem(TM_REF(tm_sets), index);
+	if (set) {
+		set->way[0].key.ifindex; /* a read that nobody waits for: BPF has no prefetch */
+		set->way[1].key.ifindex;
+	}
+	return (struct tm_set *)set;
+}
+
+/*
+ * Books `packets` packets of `bytes` bytes in all (a super-packet counts as its segments) in the set that was found,
+ * under p->key and the name of what is inside.
+ */
+static __always_inline void tm_book(struct tm_set *set, __u32 index, const struct tm_packet *p, __u64 inner,
+				    __u32 packets, __u64 bytes, __u64 now, __u32 cpu, struct tm_totals *totals)
 {
 	const __u64 *q = (const __u64 *)&p->key;
-	__u32 index = cpu * (c_set_mask + 1) + ((tm_hash(q) ^ inner >> 32) & c_set_mask);
-	struct tm_set *set = bpf_map_lookup_elem(TM_REF(tm_sets), &index);
 	struct tm_flow *f;
 
 	if (!set) {

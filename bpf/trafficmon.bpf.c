@@ -60,6 +60,8 @@ static __always_inline int tm_handle(int kind, __u8 ifslot, __u32 ifindex, __u32
 	const struct tm_config *config = bpf_map_lookup_elem(TM_REF(tm_config), &zero);
 	struct tm_packet *p = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
 	struct tm_context context = {.egress = egress};
+	struct tm_set *set = 0;
+	__u32 index = 0;
 	int drop = 0;
 
 	if (!totals || !config || !p)
@@ -71,6 +73,11 @@ static __always_inline int tm_handle(int kind, __u8 ifslot, __u32 ifindex, __u32
 	}
 	context.now = bpf_jiffies64();
 	context.flags = config->flags;
+	if (kind == TM_IS_IP) {
+		p->key.ifindex = ifindex;
+		p->key.scope |= egress;
+		set = tm_find_set(p, inner, cpu, &index);
+	}
 	if (kind == TM_IS_IP || p->addressed) {
 		p->key.verdict = tm_judge(p, &context);
 		drop = TM_ACTION(p->key.verdict) == TM_DROP;
@@ -81,9 +88,7 @@ static __always_inline int tm_handle(int kind, __u8 ifslot, __u32 ifindex, __u32
 			totals->malformed_by[p->malformed] += w->packets;
 		drop |= !egress && (context.flags & TM_CFG_DROP_MALFORMED);
 	} else {
-		p->key.ifindex = ifindex;
-		p->key.scope |= egress;
-		tm_book(p, inner, w->packets, w->bytes, context.now, cpu, totals);
+		tm_book(set, index, p, inner, w->packets, w->bytes, context.now, cpu, totals);
 	}
 	if (drop)
 		tm_count(&totals->dropped, w);
