@@ -46,7 +46,7 @@ enum tm_reason {
 #define TM_PAGE_UNITS 128u
 #define TM_SMALL_PAGES 512u	   /* 2 MiB: some ten thousand prefixes */
 #define TM_LARGE_PAGES 6144u	   /* 24 MiB: the Internet's whole routing table */
-#define TM_TABLE_MAGIC 0x31544d54u /* "TMT1" */
+#define TM_TABLE_MAGIC 0x32544d54u /* "TMT2" */
 
 /* What a rule needs beyond its verdict word: an end, a rate, and what applies after the end. */
 struct tm_record {
@@ -58,10 +58,11 @@ struct tm_record {
 	__u32 pad[2];
 };
 
-/* The same 4 KiB as words, as keys of chunks and as records (one unit each). */
+/* The same 4 KiB as words, as bytes, as keys of chunks and as records (one unit each). */
 struct tm_page {
 	union {
 		__u32 w[TM_PAGE_WORDS];
+		__u8 byte[4 * TM_PAGE_WORDS];
 		__u64 key[TM_PAGE_WORDS / 2];
 		struct tm_record record[TM_PAGE_UNITS];
 	};
@@ -74,16 +75,19 @@ enum tm_table_header {
 	TM_HDR_ROOT = 2,    /* four words: IPv4 ingress, IPv6 ingress, IPv4 egress, IPv6 egress */
 	TM_HDR_RECORDS = 6, /* first tm_record, in units */
 	TM_HDR_RECORD_COUNT = 7,
+	TM_HDR_PALETTE = 256, /* TM_PALETTE_MAX leaves, those of the rules with the most prefixes */
 };
+#define TM_PALETTE_MAX 256u
 
 /*
  * An entry of a root, block or chunk. Bit 31 clear: a leaf. A leaf with TM_LEAF_RECORD names a tm_record by
- * its index (bits 0-23); else it is a verdict word. Bit 31 set: a pointer to unit (bits 0-28).
+ * its index (bits 0-23); else it is a verdict word. Bit 31 set: a pointer to unit (bits 0-27).
  */
 #define TM_ENTRY_POINTER 0x80000000u
 #define TM_ENTRY_CHUNK 0x40000000u /* pointer: a sorted chunk, else a 256-word block */
 #define TM_ENTRY_CROSS 0x20000000u /* pointer: the walk goes on in the address's low half */
-#define TM_ENTRY_UNIT 0x1fffffffu
+#define TM_ENTRY_BYTES 0x10000000u /* pointer: a block of 256 bytes, each the place of its leaf in the palette */
+#define TM_ENTRY_UNIT 0x0fffffffu
 #define TM_LEAF_RECORD 0x40000000u
 #define TM_LEAF_INDEX 0xffffffu
 #define TM_ROOT_BITS 16

@@ -16,11 +16,13 @@ PAGE_WORDS = 1024
 PAGE_UNITS = 128
 SMALL_PAGES = 512
 LARGE_PAGES = 6144
-TABLE_MAGIC = 0x31544D54
+TABLE_MAGIC = 0x32544D54
+PALETTE_MAX = 256
 ENTRY_POINTER = 0x80000000
 ENTRY_CHUNK = 0x40000000
 ENTRY_CROSS = 0x20000000
-ENTRY_UNIT = 0x1FFFFFFF
+ENTRY_BYTES = 0x10000000
+ENTRY_UNIT = 0x0FFFFFFF
 LEAF_RECORD = 0x40000000
 LEAF_INDEX = 0xFFFFFF
 ROOT_BITS = 16
@@ -58,6 +60,7 @@ HDR_GENERATION = 1
 HDR_ROOT = 2
 HDR_RECORDS = 6
 HDR_RECORD_COUNT = 7
+HDR_PALETTE = 256
 NO_TUNNEL = 0
 IPIP = 1
 GRE = 2
@@ -195,9 +198,10 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
     ),
     "tm_page": np.dtype(
         {
-            "names": ["w", "key", "record"],
+            "names": ["w", "byte", "key", "record"],
             "formats": [
                 ("<u4", (1024,)),
+                ("|u1", (4096,)),
                 ("<u8", (512,)),
                 (
                     {
@@ -209,7 +213,7 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
                     (128,),
                 ),
             ],
-            "offsets": [0, 0, 0],
+            "offsets": [0, 0, 0, 0],
             "itemsize": 4096,
         }
     ),

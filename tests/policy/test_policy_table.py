@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from conftest import ROOT, Judge
 from hypothesis import given, settings
@@ -91,12 +92,19 @@ ITEM = st.tuples(PREFIX, st.integers(0, 2), st.sampled_from((np.inf, 1.0, 2.0, 3
 
 @settings(max_examples=200)
 @given(
-    items=st.lists(ITEM, min_size=1, max_size=60), chunk=st.sampled_from((abi.CHUNK_MAX, 3, 1)), crowd=st.integers(0, 9)
+    items=st.lists(ITEM, min_size=1, max_size=60),
+    chunk=st.sampled_from((abi.CHUNK_MAX, 3, 1)),
+    crowd=st.integers(0, 9),
+    few=st.integers(0, 10),
+    palette=st.sampled_from((abi.PALETTE_MAX, 5, 3)),
 )
-def test_any_prefixes(items: list[tuple[tuple[int, int, int, int], int, float]], chunk: int, crowd: int) -> None:
+def test_any_prefixes(
+    items: list[tuple[tuple[int, int, int, int], int, float]], chunk: int, crowd: int, few: int, palette: int
+) -> None:
     """Whatever nests in whatever, at every moment: the strongest class, then the longest, then the last one alive.
 
-    Small chunks make of few prefixes what a million make of real ones: blocks below blocks, and chunks in pairs.
+    Small chunks make of few prefixes what a million make of real ones: blocks below blocks, and chunks in pairs. A
+    small palette lets blocks of bytes and of words stand side by side.
     """
     hi, lo = (np.array([item[0][part] for item in items], np.uint64) for part in (1, 2))
     plen, family = (np.array([item[0][part] for item in items], np.uint8) for part in (3, 0))
@@ -107,8 +115,8 @@ def test_any_prefixes(items: list[tuple[tuple[int, int, int, int], int, float]],
     zero = np.zeros(count, np.uint32)
     word = np.arange(1, count + 1, dtype=np.uint32)
     rules = RuleColumns(rank, np.full(count, Direction.BOTH, np.uint8), expires, word, zero, zero)
-    pair = {"_PAIR_STEP": chunk + 1, "_PAIR_MAX": (chunk + 1) ** 2 - 1, "_CROWD": crowd}
-    with mock.patch.object(abi, "CHUNK_MAX", chunk), mock.patch.multiple(trie, **pair):
+    pair = {"_PAIR_STEP": chunk + 1, "_PAIR_MAX": (chunk + 1) ** 2 - 1, "_CROWD": crowd, "_FEW": few}
+    with mock.patch.multiple(abi, CHUNK_MAX=chunk, PALETTE_MAX=palette), mock.patch.multiple(trie, **pair):
         table = compile_columns(rows, np.arange(count, dtype=np.int32), rules, Action.ALLOW, 0.0, int)
     for family_ in (4, 6):
         step, width = (96, 32) if family_ == 4 else (0, 128)
@@ -252,26 +260,44 @@ def test_crowded_prefixes_stay_compact(kernel_judge: Judge) -> None:
     hi = np.repeat(rng.integers(0, 2**64, 5000, np.uint64), 20)
     lo = np.repeat(rng.integers(0, 2**56, 5000, np.uint64) << np.uint64(8), 20) + np.tile(host, 5000)
     rows = Prefixes(hi, lo, np.full(100_000, 128, np.uint8), np.full(100_000, 6, np.uint8))
-    table = compile_numbered(rows)
+    table, word = compile_numbered(rows)
     assert table.words.nbytes < 100 * len(rows)
     found, _ = kernel_judge(table.words, 6, Direction.INGRESS, hi, lo, 0)
-    assert np.array_equal(found, np.arange(1, 100_001))
+    assert np.array_equal(found, word)
     found, _ = kernel_judge(table.words, 6, Direction.INGRESS, hi, lo + np.uint64(1), 0)
     assert not found.any()
 
 
-def compile_numbered(rows: Prefixes) -> VerdictTable:
-    """Each prefix with a verdict of its own, its number from 1; the default is 0."""
-    count = len(rows)
+def compile_numbered(rows: Prefixes, count: int | None = None) -> tuple[VerdictTable, npt.NDArray[np.uint32]]:
+    """Each prefix with a verdict of its own, or `count` of them dealt out in turn, and these; the default is 0."""
+    count = count or len(rows)
     zero = np.zeros(count, np.uint32)
     numbers = np.arange(1, count + 1, dtype=np.uint32)
     rules = RuleColumns(np.zeros(count, np.int64), zero.astype(np.uint8), np.full(count, np.inf), numbers, zero, zero)
-    return compile_columns(rows, np.arange(count, dtype=np.int32), rules, Action.ALLOW, 0.0, int)
+    owner = np.arange(len(rows), dtype=np.int32) % count
+    return compile_columns(rows, owner, rules, Action.ALLOW, 0.0, int), numbers[owner]
 
 
-def test_real_lists_together(kernel_judge: Judge) -> None:
-    """The full BGP table, all countries and FireHOL level 4, each prefix with its own verdict: a million addresses, at
-    and around the ends of prefixes that lie in one another for the most part. `make soak` takes ten million."""
+def test_a_list_is_written_in_bytes(kernel_judge: Judge) -> None:
+    """Every other /24 of 500 /16s: of one list a quarter as large as where each has a verdict of its own."""
+    hi = (np.arange(500 * 128, dtype=np.uint64) << np.uint64(41)) + np.uint64(1 << 56)
+    rows = Prefixes(hi, np.zeros_like(hi), np.full(len(hi), 24, np.uint8), np.full(len(hi), 4, np.uint8))
+    roots = 2 * (4 << 16)  # of IPv4 one with rules, and an empty one for all else
+    own, _ = compile_numbered(rows)
+    for rules in (1, 200):
+        table, word = compile_numbered(rows, rules)
+        assert table.words.nbytes - roots < (own.words.nbytes - roots) / 3.5
+        found, _ = kernel_judge(table.words, 4, Direction.INGRESS, hi + np.uint64(255 << 32), hi, 0)
+        assert np.array_equal(found, word)
+        found, _ = kernel_judge(table.words, 4, Direction.INGRESS, hi + np.uint64(256 << 32), hi, 0)
+        assert not found.any()
+
+
+@pytest.mark.parametrize("rules", [None, 40])
+def test_real_lists_together(rules: int | None, kernel_judge: Judge) -> None:
+    """The full BGP table, all countries and FireHOL level 4, each prefix a rule of its own or of 40 lists: a million
+    addresses, at and around the ends of prefixes that lie in one another for the most part. `make soak` takes ten
+    million."""
     if not LISTS.is_dir():
         pytest.skip(f"needs the public prefix lists in {LISTS}")
     texts = [
@@ -282,10 +308,9 @@ def test_real_lists_together(kernel_judge: Judge) -> None:
     parsed = [parse_list(text, "list") for text in texts]
     assert [part.wrong for part in parsed] == [0] * 4
     rows = concat([part.prefixes for part in parsed])
-    table = compile_numbered(rows)
+    table, word = compile_numbered(rows, rules)
     assert table.words.nbytes <= 24 << 20
     rng = np.random.default_rng(2)
-    word = np.arange(1, len(rows) + 1, dtype=np.uint32)
     looked_up = {4: 0, 6: 0}
     for family, share in ((4, 0.6), (6, 0.4)):
         mine = np.flatnonzero(rows.family == family)
@@ -297,4 +322,5 @@ def test_real_lists_together(kernel_judge: Judge) -> None:
             found, _ = kernel_judge(table.words, family, Direction.INGRESS, hi, lo, 0)
             assert np.array_equal(found, longest(rows, word, family, hi, lo, 0))
             looked_up[family] += len(hi)
-    print(f"{len(rows):,} prefixes; {looked_up[4]:,} IPv4 and {looked_up[6]:,} IPv6 look-ups, 0 differ")
+    size = f"{len(rows):,} prefixes of {rules or 'as many'} rules, {table.words.nbytes / 2**20:.1f} MiB"
+    print(f"{size}; {looked_up[4]:,} IPv4 and {looked_up[6]:,} IPv6 look-ups, 0 differ")

@@ -59,7 +59,7 @@ def compile_columns(
     """As `compile_table`, for prefixes and the rule (row of `columns`) that owns each."""
     rows = Rows.of(prefixes, owner, columns, now)
     leaves = RuleLeaves(columns, to_jiffies)
-    builder = Builder()
+    builder = Builder(_palette(rows, leaves, default))
     roots: dict[tuple[Action, bytes], int] = {}
     header = np.zeros(8, np.uint32)
     for direction in (Direction.INGRESS, Direction.EGRESS):
@@ -80,6 +80,16 @@ def compile_columns(
     words = builder.words()
     words[: len(header)] = header
     return VerdictTable(words, generation, len(rows.index), len(records))
+
+
+def _palette(rows: Rows, leaves: RuleLeaves, default: Action) -> U32:
+    """The leaves that most addresses have: both defaults, and those of the rules with the most prefixes; ascending."""
+    rule = rows.owner[rows.index]
+    prefixes = np.bincount(rule[np.isinf(rows.columns.expires[rule])])
+    most = np.argsort(prefixes)[-(abi.PALETTE_MAX - 2) :]
+    defaults = [int(default_action(default, way)) << abi.ACTION_SHIFT for way in (Direction.INGRESS, Direction.EGRESS)]
+    palette: U32 = np.unique(np.concatenate([np.array(defaults, np.uint32), leaves.fixed(most[prefixes[most] > 0])]))
+    return palette
 
 
 def default_action(default: Action, direction: Direction) -> Action:

@@ -3,7 +3,8 @@
 A root of 2^16 entries, then blocks of 256, each level built for all its nodes at once. Where a slot's subtree has few
 boundaries it becomes a chunk, the boundaries themselves in order, instead of a block; where it has more, but crowded
 into few slots, two levels of chunks. That bounds the table's size and the walk's length whatever the prefixes, which a
-pure multibit trie does not.
+pure multibit trie does not. A block below which nothing lies and whose leaves are all in the palette is written in
+bytes, a quarter of the size.
 """
 
 from __future__ import annotations
@@ -15,10 +16,23 @@ import numpy.typing as npt
 
 from trafficmond import abi
 from trafficmond.policy.flatten import I64, U32, U64, Boundaries, Flat, ranges
-from trafficmond.policy.layout import BLOCK_BITS, BLOCK_UNITS, CHUNK, CROSS, POINTER, UNIT, UNIT_WORDS
+from trafficmond.policy.layout import (
+    BLOCK_BITS,
+    BLOCK_UNITS,
+    BYTES,
+    BYTES_UNITS,
+    CHUNK,
+    CROSS,
+    HEADER_UNITS,
+    POINTER,
+    UNIT,
+    UNIT_WORDS,
+)
 
 _PAIR_STEP = abi.CHUNK_MAX + 1
 _PAIR_MAX = _PAIR_STEP * _PAIR_STEP - 1  # boundaries that two levels of chunks hold
+_FEW = 10  # boundaries, beyond which a block of bytes is found through faster than a chunk, and about as small
+_NO_CODE = -1
 _CROWD = 8  # boundaries a slot, from which a block is not worth its kilobyte
 
 
@@ -38,6 +52,13 @@ class _Nodes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Plane(Boundaries):
+    """Boundaries with the place of each entry in the palette; _NO_CODE: it has none."""
+
+    code: npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Chunks:
     plane: Boundaries
     nodes: _Nodes
@@ -46,10 +67,14 @@ class _Chunks:
 
 
 class Builder:
-    """Collects tries and records, then writes them all into one array of whole pages. Unit 0 is left for the header."""
+    """Collects tries and records, then writes them all into one array of whole pages, with room for the header.
 
-    def __init__(self) -> None:
-        self._units = 1
+    `palette`: leaves, ascending, that blocks may name by their place in it.
+    """
+
+    def __init__(self, palette: U32) -> None:
+        self._palette = palette
+        self._units = HEADER_UNITS
         self._written: list[tuple[int, npt.NDArray[np.uint32]]] = []
         self._chunks: list[_Chunks] = []
 
@@ -57,6 +82,7 @@ class Builder:
         """Everything added so far, a whole number of pages."""
         pages = -(-self._units // abi.PAGE_UNITS)
         words = np.zeros(pages * abi.PAGE_UNITS * UNIT_WORDS, np.uint32)
+        words[abi.HDR_PALETTE : abi.HDR_PALETTE + len(self._palette)] = self._palette
         for unit, content in self._written:
             words[unit * UNIT_WORDS : unit * UNIT_WORDS + len(content)] = content
         for chunks in self._chunks:
@@ -80,30 +106,47 @@ class Builder:
             upper.entry[crossing] = below[upper.entry[crossing] & UNIT]
         one, zero = np.ones(1, np.int64), np.zeros(1, np.int64)
         everything = _Nodes(np.zeros(1, np.uint64), one, np.array([len(upper.at) - 1]), zero)
-        return self._add_blocks(upper, everything, abi.ROOT_BITS, 0)
+        return self._add_blocks(self._plane(upper), everything, abi.ROOT_BITS, 0)
+
+    def _plane(self, boundaries: Boundaries) -> _Plane:
+        place = np.minimum(np.searchsorted(self._palette, boundaries.entry), len(self._palette) - 1)
+        code = np.where(self._palette[place] == boundaries.entry, place, _NO_CODE)
+        return _Plane(boundaries.at, boundaries.entry, code.astype(np.int16))
 
     def _add_groups(self, flat: Flat) -> U32:
         """The lower plane; returns each group's pointer."""
         starts = flat.starts[:-1]
         groups = _Nodes(np.zeros(flat.groups, np.uint64), starts + 1, np.diff(flat.starts) - 1, starts)
-        return self._add_nodes(flat.lower, groups, 0) | CROSS
+        return self._add_nodes(self._plane(flat.lower), groups, 0) | CROSS
 
-    def _add_nodes(self, plane: Boundaries, nodes: _Nodes, shift: int) -> U32:
+    def _add_nodes(self, plane: _Plane, nodes: _Nodes, shift: int) -> U32:
         """What serves each node best, and all below it; `shift` address bits are consumed above. Returns pointers."""
-        small = nodes.count <= abi.CHUNK_MAX
-        pair = ~small & (nodes.count <= _PAIR_MAX)
+        coded = nodes.count > _FEW
+        coded[coded] = _codable(plane, nodes.pick(np.flatnonzero(coded)), shift)
+        small = ~coded & (nodes.count <= abi.CHUNK_MAX)
+        pair = ~coded & ~small & (nodes.count <= _PAIR_MAX)
         pair[pair] = _crowded(plane, nodes.pick(np.flatnonzero(pair)), shift)
+        inner = ~coded & ~small & ~pair
+        ways = (coded, self._add_bytes), (small, self._add_chunks), (pair, self._add_pairs), (inner, self._add_inner)
         pointer = np.empty(len(small), np.uint32)
-        for chosen, add in ((small, self._add_chunks), (pair, self._add_pairs), (~small & ~pair, self._add_inner)):
+        for chosen, add in ways:
             if chosen.any():
                 pointer[chosen] = add(plane, nodes.pick(np.flatnonzero(chosen)), shift)
         return pointer
 
-    def _add_inner(self, plane: Boundaries, nodes: _Nodes, shift: int) -> U32:
+    def _add_bytes(self, plane: _Plane, nodes: _Nodes, shift: int) -> U32:
+        """A block of bytes for each node; returns the pointers."""
+        slots = _Slots.of(plane, nodes, BLOCK_BITS, shift + BLOCK_BITS)
+        unit = -(-self._units // BYTES_UNITS) * BYTES_UNITS  # then none straddles a page
+        self._units = unit + len(nodes.start) * BYTES_UNITS
+        self._written.append((unit, plane.code[slots.base].astype(np.uint8).view(np.uint32)))
+        return POINTER | BYTES | (unit + np.arange(len(nodes.start)) * BYTES_UNITS).astype(np.uint32)
+
+    def _add_inner(self, plane: _Plane, nodes: _Nodes, shift: int) -> U32:
         unit = self._add_blocks(plane, nodes, BLOCK_BITS, shift)
         return POINTER | (unit + np.arange(len(nodes.start)) * BLOCK_UNITS).astype(np.uint32)
 
-    def _add_blocks(self, plane: Boundaries, nodes: _Nodes, bits: int, shift: int) -> int:
+    def _add_blocks(self, plane: _Plane, nodes: _Nodes, bits: int, shift: int) -> int:
         """A block of 2^bits entries for each node, and all below; returns the first one's unit."""
         unit = -(-self._units // BLOCK_UNITS) * BLOCK_UNITS  # then none straddles a page
         self._units = unit + (len(nodes.start) << bits) // UNIT_WORDS
@@ -150,6 +193,17 @@ class Builder:
         tail = (page + number // each) * abi.PAGE_UNITS + number % each * units
         self._units = int(tail[-1]) + units
         return np.concatenate([head, tail])
+
+
+def _codable(plane: _Plane, nodes: _Nodes, shift: int) -> npt.NDArray[np.bool_]:
+    """Which nodes have nothing below the slots of their block, and no leaf that is not in the palette."""
+    node = np.repeat(np.arange(len(nodes.start)), nodes.count)
+    index = ranges(nodes.first, nodes.count)
+    inside = plane.at[index] - nodes.start[node] & (np.uint64(1) << np.uint64(64 - BLOCK_BITS - shift)) - np.uint64(1)
+    wrong = node[(inside != 0) | (plane.code[index] == _NO_CODE)]
+    codable: npt.NDArray[np.bool_] = np.bincount(wrong, minlength=len(nodes.start)) == 0
+    codable &= plane.code[nodes.base] != _NO_CODE
+    return codable
 
 
 def _crowded(plane: Boundaries, nodes: _Nodes, shift: int) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from trafficmond import abi
 from trafficmond.model import Direction
 from trafficmond.policy.flatten import U32, U64
-from trafficmond.policy.layout import CHUNK, CROSS, LEAF_INDEX, LEAF_RECORD, POINTER, STEPS_MAX, UNIT, UNIT_WORDS
+from trafficmond.policy.layout import BYTES, CHUNK, CROSS, LEAF_INDEX, LEAF_RECORD, POINTER, STEPS_MAX, UNIT, UNIT_WORDS
 
 
 def leaves(words: U32, family: int, direction: Direction, hi: U64, lo: U64) -> U32:
@@ -23,11 +23,15 @@ def leaves(words: U32, family: int, direction: Direction, hi: U64, lo: U64) -> U
         pointer = entry[rest]
         word = (pointer & UNIT).astype(np.int64) * UNIT_WORDS
         key[rest] = np.where(pointer & CROSS, lo[rest], key[rest])
-        chunk = pointer & CHUNK != 0
-        at_chunk, at_block = rest[chunk], rest[~chunk]
+        chunk, coded = pointer & CHUNK != 0, pointer & BYTES != 0
+        at_chunk = rest[chunk]
         entry[at_chunk] = _in_chunk(words, word[chunk], key[at_chunk])
-        entry[at_block] = words[word[~chunk] + (key[at_block] >> np.uint64(56)).astype(np.int64)]
-        key[at_block] <<= np.uint64(8)
+        slot = (key[rest] >> np.uint64(56)).astype(np.int64)
+        code = words.view(np.uint8)[4 * word[coded] + slot[coded]]
+        entry[rest[coded]] = words[abi.HDR_PALETTE + code.astype(np.int64)]
+        block = ~chunk & ~coded
+        entry[rest[block]] = words[word[block] + slot[block]]
+        key[rest[block]] <<= np.uint64(8)
     return entry
 
 
