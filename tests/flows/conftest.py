@@ -1,4 +1,4 @@
-"""Batches for the tests of flows/."""
+"""Batches and a table for the tests of flows/."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from flow_rows import Row, make
 
 from trafficmond.flows.batch import DELTA, Batch
+from trafficmond.flows.table import FlowTable
 
 
 @pytest.fixture
@@ -19,3 +20,9 @@ def deltas() -> Callable[..., Batch]:
         return make(DELTA, ({**base, **row} for row in rows))
 
     return build
+
+
+@pytest.fixture
+def table() -> FlowTable:
+    """Room for 1024 flows, idle after 30 s, reported every 300 s."""
+    return FlowTable(1024, idle_timeout_s=30, active_timeout_s=300, seed=1)
