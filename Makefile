@@ -99,8 +99,8 @@ soak: deps build $(TEST_OBJECTS) ## minutes of kills, upgrades, floods, mutated 
 	$(SUDO) env TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) -m pytest -q tests/sinks tests/store tests/lab/test_lab_parser.py
 	TRAFFICMON_LOOKUPS=10000000 $(VENV) -m pytest -q -rP --timeout 900 tests/policy/test_policy_table.py -k real_lists
 
-test-kernels: deps build ## boot Debian's kernels under qemu and run the data path in each
-	$(SUDO) tests/kernels/run
+test-kernels: deps build ## boot Debian's kernels under qemu and run the data path in each; LOADER=bcc compiles it there
+	$(SUDO) tests/kernels/run $(if $(LOADER),--loader $(LOADER))
 
 deb: ## build the Debian package into build/deb, twice: the same to the byte, and nothing that lintian would say
 	packaging/build-deb --check

@@ -24,7 +24,6 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.world = World()
         self.under_way: dict[int, Iterator[None]] = {}  # by CPU: the packet that its kernel is booking
-        self.lost_to_kills = 0  # packets that a killed reader may have taken with it
 
     def _step(self, cpu: int) -> None:
         if cpu in self.under_way and next(self.under_way[cpu], self) is self:

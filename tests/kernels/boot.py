@@ -18,6 +18,7 @@ from debian import ROOT, Failure, mirror, remove, root_tarball, unpacked
 META = "linux-image-cloud-amd64"
 SYSTEM = (
     "python3",
+    "python3-bpfcc",
     "python3-numpy",
     "python3-pyroute2",
     "python3-systemd",
@@ -34,7 +35,7 @@ TREE += ("tests/lab", "trafficctl", "trafficmond")
 # Without what qemu 7.2 emulates wrongly, or kernel and programs crash: flags after cmpxchg16b, and AVX. And without
 # page tables of five levels, which cost time.
 CPU = "max,cx16=off,avx=off,avx2=off,f16c=off,fma=off,la57=off"
-SECONDS = 400  # for a boot and the payload, emulated on a busy machine
+SECONDS = {"libbpf": 400, "bcc": 1800}  # for a boot and the payload, emulated on a busy machine
 
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
@@ -176,21 +177,24 @@ def _plain(module: Path) -> bytes:
     return module.read_bytes()
 
 
-def boot(image: Path, initrd: Path, root: Path, log: Path, show: bool) -> dict[str, Any]:
-    """Boots, runs the payload on a copy of the tree and returns what it wrote. Raises Failure if it wrote nothing."""
+def boot(image: Path, initrd: Path, root: Path, loader: str, log: Path, show: bool) -> dict[str, Any]:
+    """Boots, runs the payload on a copy of the tree and returns what it wrote. Raises Failure if it wrote nothing.
+
+    `loader` is what the payload finds on the kernel's command line.
+    """
     payload, answer = log.with_suffix(".tar"), log.with_suffix(".json")
     with payload.open("wb") as tar:
         subprocess.run(["tar", "-c", "--exclude=__pycache__", *TREE], cwd=ROOT, stdout=tar, check=True)
     answer.unlink(missing_ok=True)
-    command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2", "-m", "1024"]
+    command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2", "-m", "2048"]
     command += ["-nographic"]
     command += ["-no-reboot", "-nodefaults", "-kernel", str(image), "-initrd", str(initrd)]
-    command += ["-append", "console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests"]
+    command += ["-append", f"console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests trafficmon.loader={loader}"]
     command += ["-serial", "stdio" if show else f"file:{log}", "-serial", f"file:{answer}"]
     command += ["-drive", f"file={root},format=raw,if=virtio,snapshot=on"]
     command += ["-drive", f"file={payload},format=raw,if=virtio,readonly=on"]
     try:
-        subprocess.run(command, timeout=SECONDS, check=True, stdin=subprocess.DEVNULL)
+        subprocess.run(command, timeout=SECONDS[loader], check=True, stdin=subprocess.DEVNULL)
         return dict(json.loads(answer.read_text()))
     except (subprocess.SubprocessError, OSError, ValueError) as error:
         if not show and log.exists():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,12 +51,6 @@ class Clock:
         fresh = self._file.with_suffix(".new")
         fresh.write_text(str(ahead_s))
         fresh.rename(self._file)
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab() as made:
-        yield made
 
 
 def test_a_day_forward_and_back(lab: Lab, tmp_path: Path) -> None:

@@ -79,12 +79,6 @@ class Disk:
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab() as made:
-        yield made
-
-
-@pytest.fixture
 def prepared(lab: Lab) -> Iterator[tuple[Daemon, Disk]]:
     daemon = Daemon(lab, SETTINGS, rules={"bad.toml": '[[rule]]\ncidr = "198.51.100.0/24"\naction = "drop"\n'})
     try:

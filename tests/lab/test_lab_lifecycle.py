@@ -31,12 +31,6 @@ PASS = ROOT / "build" / "tests" / "pass.bpf.o"
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab() as made:
-        yield made
-
-
-@pytest.fixture
 def prepared(lab: Lab) -> Iterator[Daemon]:
     """A daemon that has not been started."""
     daemon = Daemon(lab, SETTINGS)

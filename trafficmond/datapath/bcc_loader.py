@@ -27,7 +27,7 @@ _UNUSED = {  # by program: the maps of MAPS that its source does not name
     "tm_tick": MAPS.keys() - {"tm_clock"},
 }
 _INSIDE = {"tm_inners"}  # named only where tunnels are looked into
-_TIMEOUT_S = 120.0  # an emulated machine compiles for a while
+_TIMEOUT_S = 900.0  # for a compiler that hangs: a second is usual, an emulated machine takes five minutes
 
 
 def load(sizes: Sizes, kept: Mapping[str, int], seed: int | None, pin_dir: Path) -> Loaded:
