@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -137,7 +138,8 @@ def test_only_what_was_saved_outlives_a_restart(wire: Wire) -> None:
         )
         daemon.start()
         assert wire.heard(BAD, GOOD) == {BAD: 0, GOOD: 3}
-        daemon.control("remove-cidr", BAD + "/32", "--save")
+        removed = json.loads(daemon.control("-o", "json", "remove-cidr", BAD + "/32", "--save").stdout)
+        assert [rule["cidr"] for rule in removed] == [BAD], "named as add-cidr and rules name it"
         daemon.stop()
         daemon.start()
         assert wire.heard(BAD, GOOD) == {BAD: 3, GOOD: 3}

@@ -154,8 +154,9 @@ def _table(rule: NewRule, cidr: str, now: float) -> Table:
 
 def _table_row(table: Table) -> Row:
     expires = table.get("expires")
+    network = ipaddress.ip_network(table["cidr"])
     return {
-        "cidr": table["cidr"],
+        "cidr": str(network.network_address if network.num_addresses == 1 else network),
         "kind": "rule",
         "action": table["action"],
         "direction": table.get("direction", "ingress"),
