@@ -5,17 +5,15 @@ from __future__ import annotations
 import ipaddress
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import door
 import pytest
-from tmlab import Daemon, Lab, Listener, Sender
+from tmlab import Daemon, Lab
 from tmlab.daemon import remove_pins
-from tmlab.packets import udp
 
 from trafficmond import abi
-from trafficmond.control.client import Client
 from trafficmond.datapath import libbpf
 from trafficmond.errors import ControlError
 
@@ -23,37 +21,22 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 BAD, NEIGHBOUR, GOOD = "203.0.113.7", "203.0.113.8", "198.51.100.7"
 BAD6, NEIGHBOUR6 = "2001:db8:bad::7", "2001:db8:bad::8"
-SETTINGS = """
-on_stop = "keep"
-[policy]
-allowlist = ["198.51.100.0/24"]
-[flows]
-interval = "200ms"
-[[log]]
-format = "jsonl"
-path = "{home}/traffic.jsonl"
-"""
+SETTINGS = 'on_stop = "keep"\n[policy]\nallowlist = ["198.51.100.0/24"]\n' + door.LOGGED
 
 
-class Wire:
-    """Strangers on one side, an open port and a daemon on the other."""
+class Wire(door.Wire):
+    """The same door, and the daemon that guards it."""
 
     def __init__(self, lab: Lab, daemon: Daemon) -> None:
-        self.daemon, self.link = daemon, lab.links[0]
-        self._sender = Sender(lab.outside, self.link.outside)
-        self._listeners = [Listener(lab.host, self.link.host_ip), Listener(lab.host, self.link.host_ip6)]
+        super().__init__(lab)
+        self.daemon = daemon
 
-    def passes(self, *sources: str) -> list[bool]:
-        """Whether a packet from each source reaches the port."""
-        for source in sources:
-            target = self.link.host_ip6 if ":" in source else self.link.host_ip
-            self._sender.send([udp(source, target)])
-        heard = sum((listener.heard() for listener in self._listeners), start=Counter[str]())
-        return [heard[source] == 1 for source in sources]
+    def through(self, *sources: str) -> list[bool]:
+        """Whether a packet from each of them reaches the port."""
+        return list(self.passes(*sources).values())
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
-        with Client(str(self.daemon.socket)) as client:
-            return client.call(method, **parameters)
+        return door.ask(self.daemon, method, **parameters)
 
     def banned(self) -> set[str]:
         return {ban["cidr"] for ban in self.ask("Bans")["bans"]}
@@ -61,7 +44,7 @@ class Wire:
     def ends(self, source: str, at: float) -> float:
         """When `source` is heard again, watched from a second before `at` (epoch seconds)."""
         while time.time() < at + 3:
-            if self.passes(source) == [True]:
+            if self.through(source) == [True]:
                 return time.time()
         return time.time()
 
@@ -75,16 +58,16 @@ def wire() -> Iterator[Wire]:
 
 
 def test_a_ban_acts_at_once_and_an_unban_too(wire: Wire) -> None:
-    assert wire.passes(BAD, BAD6, GOOD) == [True, True, True]
+    assert wire.through(BAD, BAD6, GOOD) == [True, True, True]
     wire.daemon.control("ban", BAD, "--ttl", "1h", "--reason", "knocks on every door")
     wire.daemon.control("ban", BAD6)
-    assert wire.passes(BAD, BAD6, NEIGHBOUR, NEIGHBOUR6) == [False, False, True, True]
+    assert wire.through(BAD, BAD6, NEIGHBOUR, NEIGHBOUR6) == [False, False, True, True]
     listed = {ban["cidr"]: ban for ban in wire.daemon.ask("bans")}
     assert set(listed) == {f"{BAD}/32", f"{BAD6}/128"}
     assert listed[f"{BAD}/32"]["reason"] == "knocks on every door"
     assert wire.daemon.ask("explain", BAD)["reason"] == "ban"
     wire.daemon.control("unban", BAD)
-    assert wire.passes(BAD, BAD6) == [True, False]
+    assert wire.through(BAD, BAD6) == [True, False]
     gone = wire.daemon.control("unban", BAD, check=False)
     assert gone.returncode == 1
     assert "no ban lies within" in gone.stderr
@@ -95,31 +78,31 @@ def test_a_ban_acts_at_once_and_an_unban_too(wire: Wire) -> None:
 def test_networks_are_banned_by_longest_prefix_and_end_one_by_one(wire: Wire) -> None:
     wire.ask("Ban", cidr="203.0.113.0/24", ttl_s=3600.0)
     wire.ask("Ban", cidr="2001:db8:bad::/64", ttl_s=3600.0)
-    assert wire.passes(BAD, NEIGHBOUR, BAD6, NEIGHBOUR6, "203.0.114.7") == [False, False, False, False, True]
+    assert wire.through(BAD, NEIGHBOUR, BAD6, NEIGHBOUR6, "203.0.114.7") == [False, False, False, False, True]
     # A narrow ban inside that ends earlier, its own entry still there, must not open a hole in the wide one.
     wire.ask("Ban", cidr=BAD, ttl_s=1.0)
     wire.ask("Ban", cidr=BAD6, ttl_s=1.0)
     time.sleep(1.2)
-    assert wire.passes(BAD, BAD6) == [False, False]
+    assert wire.through(BAD, BAD6) == [False, False]
     wire.daemon.wait(lambda: wire.banned() == {"203.0.113.0/24", "2001:db8:bad::/64"}, "the narrow bans' ends")
-    assert wire.passes(BAD, BAD6) == [False, False]
+    assert wire.through(BAD, BAD6) == [False, False]
     # And a wide one that comes later, or goes first, leaves the narrow one its own end.
     wire.ask("Ban", cidr=BAD, ttl_s=3600.0)
     wire.ask("Ban", cidr="203.0.113.0/24", ttl_s=0.5)
     time.sleep(0.7)
-    assert wire.passes(BAD, NEIGHBOUR) == [False, True]
+    assert wire.through(BAD, NEIGHBOUR) == [False, True]
     lifted = wire.ask("Unban", cidr="0.0.0.0/0")["lifted"]
     assert f"{BAD}/32" in {ban["cidr"] for ban in lifted}
-    assert wire.passes(BAD, NEIGHBOUR, BAD6) == [True, True, False]
+    assert wire.through(BAD, NEIGHBOUR, BAD6) == [True, True, False]
 
 
 def test_a_ban_ends_on_time_with_the_daemon_dead(wire: Wire) -> None:
     at = wire.ask("Ban", cidr=BAD, ttl_s=3.0)["ban"]["expires"]
     wire.ask("Ban", cidr=BAD6, ttl_s=3600.0)
     wire.daemon.kill()
-    assert wire.passes(BAD, BAD6) == [False, False]
+    assert wire.through(BAD, BAD6) == [False, False]
     assert wire.ends(BAD, at) == pytest.approx(at, abs=0.3)
-    assert wire.passes(BAD6) == [False]
+    assert wire.through(BAD6) == [False]
 
 
 def test_bans_survive_a_kill_a_restart_and_a_reboot(wire: Wire) -> None:
@@ -130,12 +113,12 @@ def test_bans_survive_a_kill_a_restart_and_a_reboot(wire: Wire) -> None:
     for end in (daemon.kill, daemon.stop):
         end()
         daemon.start()
-        assert wire.passes(BAD, BAD6, GOOD) == [False, False, True]
+        assert wire.through(BAD, BAD6, GOOD) == [False, False, True]
     daemon.stop()
     remove_pins(daemon.pins)  # what a reboot leaves of them
-    assert wire.passes(BAD) == [True]
+    assert wire.through(BAD) == [True]
     daemon.start()
-    assert wire.passes(BAD, BAD6, NEIGHBOUR) == [False, False, True]
+    assert wire.through(BAD, BAD6, NEIGHBOUR) == [False, False, True]
     again = {ban["cidr"]: ban for ban in wire.ask("Bans")["bans"]}
     assert set(again) == {f"{BAD}/32", "2001:db8:bad::/64"}
     assert (again[f"{BAD}/32"]["expires"], again[f"{BAD}/32"]["reason"]) == (at, "for an hour")
@@ -148,9 +131,9 @@ def test_a_ban_that_only_the_kernel_remembers_is_listed_and_can_be_lifted(wire: 
     put(daemon, BAD, time.monotonic() + 3600)
     daemon.start()
     assert wire.banned() == {f"{BAD}/32"}
-    assert wire.passes(BAD) == [False]
+    assert wire.through(BAD) == [False]
     wire.ask("Unban", cidr=BAD)
-    assert wire.passes(BAD) == [True]
+    assert wire.through(BAD) == [True]
 
 
 @pytest.mark.parametrize("what", ["ban", "rule"])
@@ -170,14 +153,14 @@ def test_lifelines_are_taken_only_by_force(wire: Wire, what: str) -> None:
     ):
         with pytest.raises(ControlError, match=why):
             take(address, force=False)
-    assert wire.passes(GOOD, gateway) == [True, True]
+    assert wire.through(GOOD, gateway) == [True, True]
     take(GOOD, force=True)
     take(gateway, force=True)
-    assert wire.passes(GOOD, gateway, "198.51.100.8") == [False, False, True]
+    assert wire.through(GOOD, gateway, "198.51.100.8") == [False, False, True]
     # What was taken by force is given back with the ban or the rule.
     for address in (GOOD, gateway):
         wire.ask("Unban", cidr=address) if what == "ban" else wire.ask("RemoveCidr", cidr=address)
-    assert wire.passes(GOOD, gateway) == [True, True]
+    assert wire.through(GOOD, gateway) == [True, True]
     with pytest.raises(ControlError, match="default gateway"):
         take(gateway, force=False)
 
@@ -189,7 +172,7 @@ def test_force_lasts_as_long_as_its_ban_over_restarts_and_reboots_too(wire: Wire
     for end in (daemon.stop, daemon.kill, lambda: (daemon.stop(), remove_pins(daemon.pins))):
         end()
         daemon.start()
-        assert wire.passes(GOOD, gateway, "198.51.100.8") == [False, False, True]
+        assert wire.through(GOOD, gateway, "198.51.100.8") == [False, False, True]
     assert {ban["cidr"] for ban in wire.ask("Bans")["bans"] if ban["forced"]} == {f"{GOOD}/32", f"{gateway}/32"}
     assert wire.ends(gateway, at) == pytest.approx(at, abs=0.3)
     deadline = time.monotonic() + 10  # ended bans are tidied up every few seconds
@@ -209,11 +192,11 @@ def test_a_full_table_is_a_clear_error_and_nothing_else(wire: Wire) -> None:
         wire.ask("Ban", cidr=NEIGHBOUR, ttl_s=3600.0)
     assert "unban" in str(error.value.hint)
     assert wire.banned() == {f"{BAD}/32"}
-    assert wire.passes(BAD, NEIGHBOUR) == [False, True]
+    assert wire.through(BAD, NEIGHBOUR) == [False, True]
     wire.ask("Ban", cidr=BAD, ttl_s=7200.0)  # one that is there can be prolonged
     wire.ask("Unban", cidr=BAD)
     wire.ask("Ban", cidr=NEIGHBOUR, ttl_s=3600.0)
-    assert wire.passes(BAD, NEIGHBOUR) == [True, False]
+    assert wire.through(BAD, NEIGHBOUR) == [True, False]
 
 
 def put(daemon: Daemon, address: str, ends: float) -> None:
