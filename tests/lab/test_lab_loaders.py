@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rig import XDP_DROP, XDP_PASS, Rig
 from stack import ipv4_received
@@ -232,6 +233,24 @@ def test_verdicts(rig: Rig) -> None:
     for network in banned:
         assert datapath.bans.remove(network)
     datapath.configure(datapath.options)
+
+
+def test_a_table_of_any_size(rig: Rig) -> None:
+    """Up and down through every slot that tables lie in; each table drops the packets of one source of its own."""
+    datapath, sources = rig.datapath, [f"198.18.0.{number}" for number in range(1, 8)]
+    sizes = (2, abi.SMALL_PAGES, abi.SMALL_PAGES + 1, abi.LARGE_PAGES, abi.LARGE_PAGES + 1, abi.LARGE_PAGES, 2)
+    for dropped, pages in zip(sources, sizes, strict=True):
+        of_both = [{"cidr": dropped, "action": "drop"}, {"cidr": f"2001:db8::{dropped}", "action": "drop"}]
+        policy = make_policy(Files(), runtime=of_both)
+        ids = RuleIds().assign(policy.rules, 0.0)
+        words = compile_table(policy, ids, 0.0, datapath.clock.to_jiffies).words
+        larger = np.zeros(max(len(words), pages * abi.PAGE_WORDS), np.uint32)
+        larger[: len(words)] = words
+        datapath.install(larger)
+        for source in sources:
+            for packet in (udp(source, B), udp(f"2001:db8::{source}", B6)):
+                assert rig.run([packet]) == [XDP_DROP if source == dropped else XDP_PASS]
+    rig.forget()
 
 
 def test_malformed_packets_are_dropped_if_the_policy_says_so(rig: Rig) -> None:
