@@ -158,21 +158,15 @@ TM_SUBFN __u32 tm_decide(__u32 which, __u64 hi, __u64 lo, __u64 now)
 }
 
 /*
- * The same for IPv4, with the common case in line: a call costs more than the walk where returns are guarded against
- * speculation. A leaf that names a record is left to tm_decide(), which decides anew by the table of that moment.
+ * The common case, IPv4 in a small table, to be in line: a call costs more than the walk where returns are guarded
+ * against speculation. A verdict word, or TM_LEAF_RECORD where tm_decide() has to say, by the table of that moment.
  */
-static __always_inline __u32 tm_decide_ipv4(__u32 egress, __u32 address, __u64 now)
+static __always_inline __u32 tm_decide_small_ipv4(__u32 which, __u64 hi)
 {
-	__u32 zero = 0, leaf;
-	__u64 hi = (__u64)address << 32;
+	__u32 zero = 0;
 	void *table = bpf_map_lookup_elem(TM_REF(tm_table_small), &zero);
 
-	if (table) {
-		leaf = tm_walk(table, 2 * egress, hi, 0, TM_STEPS_IPV4, 1);
-		if (!(leaf & TM_LEAF_RECORD))
-			return leaf;
-	}
-	return tm_decide(2 * egress, hi, 0, now);
+	return table ? tm_walk(table, which, hi, 0, TM_STEPS_IPV4, 1) : TM_LEAF_RECORD;
 }
 
 static __always_inline __u64 tm_host64(const __u8 *address)

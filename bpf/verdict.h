@@ -169,10 +169,20 @@ static __always_inline int tm_take_token(const struct tm_packet *p, __u32 verdic
 static __always_inline __u32 tm_look_up(const struct tm_packet *p, __u32 egress, __u64 now)
 {
 	const __u8 *address = egress ? p->key.dst : p->key.src;
+	__u64 hi, lo = 0;
+	__u32 which = 2 * egress, leaf;
 
-	if (p->key.scope & TM_SCOPE_IPV6)
-		return tm_decide(2 * egress + 1, tm_host64(address), tm_host64(address + 8), now);
-	return tm_decide_ipv4(egress, tm_host64(address + 8), now);
+	if (p->key.scope & TM_SCOPE_IPV6) {
+		which++;
+		hi = tm_host64(address);
+		lo = tm_host64(address + 8);
+	} else {
+		hi = tm_host64(address + 8) << 32;
+		leaf = tm_decide_small_ipv4(which, hi);
+		if (!(leaf & TM_LEAF_RECORD))
+			return leaf;
+	}
+	return tm_decide(which, hi, lo, now); /* the only call: bcc writes out the function wherever it is called */
 }
 
 /* The verdict word for a packet whose addresses are valid. */
