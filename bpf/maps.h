@@ -16,6 +16,12 @@
 #include "parse.h"
 
 #ifdef TM_BCC
+/*
+ * No BTF for bcc's maps: Linux 5.15 to 6.1 take an inner map without it, as the daemon makes them, for another kind
+ * than a template with it (bpf_map_meta_equal() compares where a timer would be: -ENOENT by BTF, else -EINVAL).
+ */
+#undef BPF_ANNOTATE_KV_PAIR
+#define BPF_ANNOTATE_KV_PAIR(...)
 /* clang-format off */
 #define TM_MAP(name, low, UP, K, V, n, flags) BPF_F_TABLE(low ":" TM_PINS #name, K, V, name, n, flags); enum { name##_ref = -1 - __COUNTER__ };
 #define TM_TEMPLATE(name, pages, flags) BPF_F_TABLE("array", __u32, struct tm_page, name, pages, flags); enum { name##_ref = -1 - __COUNTER__ };
