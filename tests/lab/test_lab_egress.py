@@ -53,13 +53,10 @@ class Wire(Gauge):
 
     def another(self, lab: Lab, settings: str = SETTINGS) -> Daemon:
         """A daemon on a kernel with or without tcx."""
-        prefix: list[str] = []
-        script = f"/tmp/{lab.name}-without-tcx.py"
-        if self.how == "clsact":
-            with open(script, "w") as file:
-                file.write(WITHOUT_TCX)
-            prefix = ["sh", "-c", f'shift 3; exec {PYTHON} {script} "$@"', "sh"]  # in place of python3 -m trafficmond
-        return Daemon(lab, settings, prefix=prefix)
+        if self.how == "tcx":
+            return Daemon(lab, settings)
+        instead = f'shift 3; exec {PYTHON} -c "$WITHOUT_TCX" "$@"'  # of python3 -m trafficmond
+        return Daemon(lab, settings, prefix=["sh", "-c", instead, "sh"], environment={"WITHOUT_TCX": WITHOUT_TCX})
 
     def filters(self) -> int:
         """How many of our clsact filters hang on the host's end."""
