@@ -1,7 +1,7 @@
 """`make bench`: every figure that trafficmon claims, measured here and now. BENCH="daemon nft ..." chooses parts.
 
-Figures of what a packet costs come from interleaved runs in this one process, as ratios: they hold on other machines,
-nanoseconds do not.
+Figures of what a packet costs come from interleaved runs in one process, as ratios: they hold on other machines,
+nanoseconds do not. Each part is a process of its own, so that none measures what another left in memory.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import analyze_figures
@@ -51,6 +52,17 @@ PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
 }
 
 
+def measure(part: str) -> list[Figure]:
+    """The part's figures, saved and told as they come."""
+    figures, started = [], time.monotonic()
+    for each in PARTS[part]():
+        print(f"  {each.what}: {each.value:.2f} {each.unit}", file=sys.stderr, flush=True)
+        figures.append(each)
+        save(figures, RESULT)
+    print(f"({part}: {time.monotonic() - started:.0f} s)", file=sys.stderr)
+    return figures
+
+
 def main(arguments: list[str]) -> int:
     """Measure the parts named (all by default), print and save them; the table says which goals were missed."""
     unknown = set(arguments) - set(PARTS)
@@ -61,14 +73,8 @@ def main(arguments: list[str]) -> int:
         print("bench: needs root for network namespaces and BPF; run: sudo make bench", file=sys.stderr)
         return 2
     mount_bpffs()
-    figures: list[Figure] = []
-    for part in arguments or list(PARTS):
-        started = time.monotonic()
-        for each in PARTS[part]():
-            print(f"  {each.what}: {each.value:.2f} {each.unit}", file=sys.stderr, flush=True)
-            figures.append(each)
-            save(figures, RESULT)
-        print(f"({part}: {time.monotonic() - started:.0f} s)", file=sys.stderr)
+    with ProcessPoolExecutor(1, max_tasks_per_child=1) as pool:
+        figures = [each for part in pool.map(measure, arguments or list(PARTS)) for each in part]
     print("\n" + table(figures))
     print(f"\nwritten to {Path(RESULT).relative_to(ROOT)}; load average {os.getloadavg()[0]:.1f}")
     return 0
