@@ -89,7 +89,7 @@ def test_a_flood_of_single_packet_flows_is_accounted_exactly() -> None:
     packets = 1_000_000
     settings = SETTINGS.replace("[flows]", "[flows]\ncapacity = 4096")
     with Lab(quiet=True) as lab, Daemon(lab, settings) as daemon, Flood(lab, lab.links[0], "198.18.0.0/15") as flood:
-        flood.send(packets)
+        flood.deliver(packets)
         total = (packets, packets * flood.frame_bytes)
         accounting = at_rest(daemon, total)
         assert accounted(accounting) == total

@@ -379,7 +379,7 @@ def test_a_daemon_left_alone_stays_within_its_memory(lab: Lab) -> None:
     """A bound against growth under a flood of flows, far above the figure that the bench reports."""
     with Daemon(lab, SETTINGS) as daemon, Flood(lab, lab.links[0], "198.18.0.0/15", randomly=True) as flood:
         for _ in range(20):
-            flood.send(100_000)
+            flood.deliver(100_000)
             time.sleep(0.1)
         daemon.wait_status(lambda s: s["accounting"]["seen"]["packets"] >= 2_000_000, "2,000,000 packets", timeout=60)
         assert anonymous_mib(daemon.pid) < 400

@@ -81,6 +81,12 @@ class Flood:
         with self._lab.outside.entered():
             return bpf.run(self._program, self._packet, packets, live=True)
 
+    def deliver(self, packets: int) -> None:
+        """Send until the wire has taken this many more: what it had no room for is sent again."""
+        wanted = self.sent + packets
+        while (left := wanted - self.sent) > 0:
+            self.send(min(left, 100_000))
+
     def start(self, pause_s: float = 0.005) -> None:
         """Send in the background until `stop`, with a pause after each chunk that leaves the machine some air."""
         self._stopping.clear()
