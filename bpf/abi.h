@@ -84,7 +84,7 @@ enum tm_table_header {
  * its index (bits 0-23); else it is a verdict word. Bit 31 set: a pointer to unit (bits 0-27).
  */
 #define TM_ENTRY_POINTER 0x80000000u
-#define TM_ENTRY_CHUNK 0x40000000u /* pointer: a sorted chunk, else a 256-word block */
+#define TM_ENTRY_CHUNK 0x40000000u /* pointer: a sorted chunk; without it or TM_ENTRY_BYTES: a block of words */
 #define TM_ENTRY_CROSS 0x20000000u /* pointer: the walk goes on in the address's low half */
 #define TM_ENTRY_BYTES 0x10000000u /* pointer: a block of 256 bytes, each the place of its leaf in the palette */
 #define TM_ENTRY_UNIT 0x0fffffffu

@@ -6,8 +6,8 @@ import contextlib
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from door import LOGGED, Wire
@@ -149,7 +149,7 @@ def test_lifelines_pass_a_default_of_drop(lab: Lab, ends: list[tuple[str, str]])
 
 def test_errors_about_a_path_are_believed(lab: Lab, ends: list[tuple[str, str]]) -> None:
     """A router in the middle, whom the host never spoke to, says that packets are too big."""
-    with dropping(lab):
+    with dropping(lab) as daemon:
         sender = Sender(lab.outside, lab.links[0].outside)
         for here, there in ends:
             six = ":" in here
@@ -165,8 +165,11 @@ def test_errors_about_a_path_are_believed(lab: Lab, ends: list[tuple[str, str]])
                     sender.send([frame(router, here, ICMPV6, error, check_at=2)])
                 else:
                     sender.send([icmp(router, here, struct.pack("!BBHHH", 3, 4, 0, 0, 1400) + sent[:28])])
-                time.sleep(0.1)
-                assert asking.getsockopt(level, mtu) == 1400
+                daemon.wait(partial(has, asking, level, mtu, 1400), "the size that the router asks for")
+
+
+def has(asked: socket.socket, level: int, option: int, value: int) -> bool:
+    return asked.getsockopt(level, option) == value
 
 
 def icmp(src: str, dst: str, message: bytes) -> bytes:

@@ -27,7 +27,7 @@ _UNUSED = {  # by program: the maps of MAPS that its source does not name
     "tm_tick": MAPS.keys() - {"tm_clock"},
 }
 _INSIDE = {"tm_inners"}  # named only where tunnels are looked into
-_TIMEOUT_S = 900.0  # for a compiler that hangs: a second is usual, an emulated machine takes five minutes
+_TIMEOUT_S = 900.0  # for a compiler that hangs: seconds are usual, minutes if emulated
 
 
 def load(sizes: Sizes, kept: Mapping[str, int], seed: int | None, pin_dir: Path) -> Loaded:
