@@ -233,3 +233,12 @@ def test_mistakes_in_the_json_of_the_original(tmp_path: Path, text: str, what: s
 def test_host_bits_are_ordinary(tmp_path: Path) -> None:
     path = write(tmp_path, '{"permitted_cidrs": ["192.168.1.7/24", "2001:db8::1/32"]}', "c.json")
     assert load_settings(path).permitted_cidrs == ("192.168.1.0/24", "2001:db8::/32")
+
+
+def test_without_a_log_the_journal_gets_no_conversations_and_a_flag_or_a_log_gets_all(tmp_path: Path) -> None:
+    (shipped,) = load_settings(write(tmp_path, "")).logs
+    assert (shipped.format, shipped.actions, shipped.min_severity, shipped.max_rate) == ("journal", ("drop",), "low", 1)
+    (own,) = load_settings(write(tmp_path, '[[log]]\nformat = "journal"')).logs
+    assert (own.actions, own.max_rate) == (("monitor", "drop"), 0)
+    (flagged,) = load_settings(write(tmp_path, ""), Flags(log_file=tmp_path / "t.jsonl")).logs
+    assert (flagged.actions, flagged.max_rate) == (("monitor", "drop"), 0)

@@ -37,7 +37,7 @@ def count(packets: int, octets: int) -> Row:
 
 
 STATUS: Row = {
-    "version": "0.1.0",
+    "version": "0.2.0",
     "pid": 4242,
     "started_at": T0,
     "config": {"path": "/etc/trafficmon/trafficmond.toml", "generation": 7, "loaded_at": T0 + 5, "error": None},
@@ -170,7 +170,7 @@ LIVE_FLOW: Row = {
 class FakeView:
     """Answers from the tables above and remembers what it was asked to change."""
 
-    version = "0.1.0"
+    version = "0.2.0"
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []

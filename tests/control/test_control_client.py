@@ -22,7 +22,7 @@ def test_calls_and_streams_share_a_connection(running: Running) -> None:
     running.view.flow_rows = 700
     with Client(str(running.path)) as client:
         assert [len(reply["rows"]) for reply in client.stream("Flows", limit=5_000)] == [500, 200]
-        assert client.call("Version") == {"version": "0.1.0"}
+        assert client.call("Version") == {"version": "0.2.0"}
         assert client.call("org.varlink.service.GetInfo")["product"] == "trafficmond"
 
 

@@ -81,7 +81,7 @@ def publish_when_watched(running: Running) -> None:
 def test_oneway_is_done_and_not_answered(running: Running) -> None:
     with varlink.Client.new_with_address(f"unix:{running.path}") as client, client.open("io.trafficmon") as daemon:
         assert daemon.AddCidr("192.0.2.0/24", _oneway=True) is None
-        assert daemon.Version() == {"version": "0.1.0"}  # the next reply belongs to the next call
+        assert daemon.Version() == {"version": "0.2.0"}  # the next reply belongs to the next call
     assert "192.0.2.0/24" in running.view.runtime
 
 
@@ -101,7 +101,7 @@ def test_systemds_own_client(running: Running) -> None:
     address = f"unix:{running.path}"
     assert "trafficmond" in varlinkctl("info", address)
     assert "method AddCidr" in varlinkctl("introspect", address, "io.trafficmon")
-    assert json.loads(varlinkctl("call", "-j", address, "io.trafficmon.Version", "{}")) == {"version": "0.1.0"}
+    assert json.loads(varlinkctl("call", "-j", address, "io.trafficmon.Version", "{}")) == {"version": "0.2.0"}
     streamed = varlinkctl("call", "-j", "--more", address, "io.trafficmon.Flows", '{"limit": 3}')
     assert "203.0.113.5" in streamed
 

@@ -47,7 +47,7 @@ def drain(sock: socket.socket) -> bytes:
 
 def assert_served(running: Running) -> None:
     with Client(str(running.path), timeout_s=5) as client:
-        assert client.call("Version") == {"version": "0.1.0"}
+        assert client.call("Version") == {"version": "0.2.0"}
 
 
 def until(condition: Callable[[], bool], seconds: float = 5) -> None:
@@ -88,14 +88,14 @@ def test_too_large_a_message_is_told(running: Running) -> None:
 def test_the_largest_message_is_read(running: Running) -> None:
     with connect(running) as sock:
         sock.sendall(VERSION_CALL[:-1].ljust(connection.MAX_MESSAGE_BYTES) + b"\0")
-        assert replies(sock) == [{"parameters": {"version": "0.1.0"}}]
+        assert replies(sock) == [{"parameters": {"version": "0.2.0"}}]
 
 
 def test_a_message_in_single_bytes(running: Running) -> None:
     with connect(running) as sock:
         for byte in VERSION_CALL:
             sock.sendall(bytes([byte]))
-        assert replies(sock) == [{"parameters": {"version": "0.1.0"}}]
+        assert replies(sock) == [{"parameters": {"version": "0.2.0"}}]
 
 
 def test_calls_in_one_write_are_answered_in_order(running: Running) -> None:

@@ -15,7 +15,7 @@ def _count(packets: int, octets: int) -> dict[str, int]:
 
 
 STATUS: dict[str, Any] = {
-    "version": "0.1.0",
+    "version": "0.2.0",
     "loader": "libbpf",
     "started_at": T0 + 0.5,
     "memory_bytes": 41_943_040,
@@ -34,7 +34,7 @@ STATUS: dict[str, Any] = {
     "flows": 12,
     "ledger": {"slots": 131_072, "used": 20, "evicted": 17},
     "store": {"rows": 1_000, "queue": 2, "lost_rows": 3, "size_bytes": 65_536, "state": "ok"},
-    "logs": [{"name": "journal", "queue": 1, "written": 99, "lost": 4}],
+    "logs": [{"name": "journal", "queue": 1, "written": 99, "lost": 4, "sampled_out": 6}],
     "exports": [
         {"to": "ipfix+udp://192.0.2.5:4739", "sent": 80, "queue": 0, "lost": 0, "error": ""},
         {"to": "clickhouse://ch:8123/trafficmon", "sent": 70, "queue": 10, "lost": 5, "error": "Connection refused"},

@@ -78,7 +78,8 @@ def test_what_is_given_is_written_in_order_and_the_writer_closed() -> None:
     sink.close(deadline())
     assert disk.rows == list(range(5010))
     assert disk.other == [threat(), NOTE, "close"]
-    assert sink.status() == {"format": "journal", "path": "", "queue": 0, "written": 5012, "lost": 0, "error": ""}
+    told = {"format": "journal", "path": "", "queue": 0, "written": 5012, "lost": 0, "sampled_out": 0, "error": ""}
+    assert sink.status() == told
 
 
 def test_the_filter_comes_before_the_queue() -> None:
@@ -176,3 +177,32 @@ def test_reopening_happens_in_the_sinks_thread_and_in_turn() -> None:
     sink.reopen()
     assert soon(lambda: disk.other == ["reopen"])
     sink.close(deadline())
+
+
+def test_of_more_than_max_rate_an_even_sample_is_written_and_the_rest_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(base.time, "monotonic", lambda: clock[0])
+    disk, taken = Disk(), []
+    sink = Sink(Log(max_rate=2.0), disk)
+    for passed, count in ((0, 600), (1, 10), (0.5, 10), (3600, 100)):
+        clock[0] += passed
+        before = sink.sampled_out
+        sink.emit(many(count), NAMES)
+        taken.append(count - (sink.sampled_out - before))
+    assert taken == [60, 2, 1, 60]  # half a minute at once, then two a second
+    sink.threat(threat())
+    monkeypatch.undo()
+    sink.start()
+    sink.close(time.monotonic() + 5)
+    assert disk.rows[:60] == list(range(0, 600, 10))
+    assert len(disk.other) == 2  # the threat, and the close
+    assert (sink.status()["written"], sink.status()["lost"], sink.status()["sampled_out"]) == (124, 0, 597)
+
+
+def test_without_max_rate_all_are_written() -> None:
+    disk = Disk()
+    sink = Sink(Log(buffer_size=9999), disk)
+    sink.emit(many(9999), NAMES)
+    sink.start()
+    sink.close(time.monotonic() + 5)
+    assert (len(disk.rows), sink.sampled_out) == (9999, 0)

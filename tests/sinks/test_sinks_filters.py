@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sink_events import event, threat
 
-from trafficmond.config.settings import Log
+from trafficmond.config.settings import SHIPPED_LOG, Log
 from trafficmond.model import Action, Severity
 from trafficmond.sinks.filters import Filter
 
@@ -25,6 +25,7 @@ BATCH = np.concatenate(
         (Log(), [1, 2, 3, 4, 5]),
         (Log(actions=("drop",)), [2, 3]),
         (Log(actions=()), []),
+        (SHIPPED_LOG, [2, 3]),
         (Log(prefixes=("192.0.2.0/24",)), [1, 2]),
         (Log(prefixes=("192.0.2.200/32", "2001:db8::/32")), [2, 4]),
         (Log(prefixes=("0.0.0.0/0",)), [1, 2, 3]),

@@ -111,6 +111,8 @@ def test_entries_are_structured() -> None:
         (messages.ATTACHED.id, "5"),
     ]
     assert logged["MESSAGE"] == "LOG eth0 TCP 203.0.113.5:12345 > 192.168.1.100:22 64 B (default)"
+    assert threat["MESSAGE"].startswith("high port_scan: ")
+    assert threat["MESSAGE"].endswith(" (trafficctl threat t-1)")
     assert threat["TRAFFICMON_THREAT_ID"] == "t-1"
     assert threat["TRAFFICMON_EVIDENCE_UNIT"] == "ports"
     assert (note["MESSAGE"], note["TRAFFICMON_MODE"]) == ("watching eth0", "native")

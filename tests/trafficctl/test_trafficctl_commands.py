@@ -45,7 +45,7 @@ EVENT = {
         (["flows"], [FLOW] * 3),
         (["bans"], [BAN]),
         (["threats"], [THREAT]),
-        (["version"], {"trafficctl": __version__, "trafficmond": "0.1.0"}),
+        (["version"], {"trafficctl": __version__, "trafficmond": "0.2.0"}),
     ],
 )
 def test_reading_in_every_format(ctl: Ctl, arguments: list[str], told: Any) -> None:
@@ -67,7 +67,7 @@ def test_status_in_every_format(ctl: Ctl) -> None:
     assert STATUS.items() <= json.loads(line).items()
     leaves = dict(csv.reader(io.StringIO(ctl("status", "-o", "csv").stdout, newline="")))
     assert leaves["accounting.seen.packets"] == "123456789"
-    assert ctl("status").stdout.startswith("trafficmond 0.1.0, process 4242")
+    assert ctl("status").stdout.startswith("trafficmond 0.2.0, process 4242")
 
 
 @pytest.mark.parametrize(

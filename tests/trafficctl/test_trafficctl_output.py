@@ -74,7 +74,7 @@ def test_a_report_in_each_form() -> None:
         stream = io.StringIO(newline="")
         Output(form, stream, 80).report(STATUS, lambda value, *_: [value["version"]])
         texts[form] = stream.getvalue()
-    assert texts["human"] == "0.1.0\n"
+    assert texts["human"] == "0.2.0\n"
     assert json.loads(texts["json"]) == json.loads(texts["jsonl"]) == STATUS
     assert texts["jsonl"].count("\n") == 1
     pairs = {row["key"]: row["value"] for row in csv.DictReader(io.StringIO(texts["csv"], newline=""))}

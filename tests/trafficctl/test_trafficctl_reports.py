@@ -34,7 +34,7 @@ def fitting(lines: Iterable[str], width: int) -> str:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_status(width: int) -> None:
     text = fitting(status.tell(STATUS, PLAIN, width, now=T0 + 3_725), width)
-    assert text.startswith("trafficmond 0.1.0, process 4242, up 1 h 2 m")
+    assert text.startswith("trafficmond 0.2.0, process 4242, up 1 h 2 m")
     assert "3 rules, 1 list, 4 567 prefixes, 1 ban" in text
     assert "123 456 789" in text  # accounting is to the packet
     assert "eth0" in text

@@ -93,9 +93,10 @@ def _store(store: dict[str, Any]) -> str:
 def _log(log: dict[str, Any]) -> str:
     where = f"{log['format']} to {log['path']}" if log.get("path") else log["format"]
     state = None if log.get("state") == "ok" else log.get("state")
-    return (
-        f"{where}, {units.exact(log['written'])} written, {log['queue']} waiting, {log['lost']} lost{_because(state)}"
-    )
+    parts = [where, f"{units.exact(log['written'])} written", f"{log['queue']} waiting", f"{log['lost']} lost"]
+    if log.get("sampled_out"):
+        parts.append(f"{units.exact(log['sampled_out'])} beyond its max_rate")
+    return ", ".join(parts) + _because(state)
 
 
 def _export(export: dict[str, Any]) -> str:

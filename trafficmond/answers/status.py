@@ -187,5 +187,6 @@ def _log_row(log: dict[str, Any]) -> Row:
         "written": log["written"],
         "queue": log["queue"],
         "lost": log["lost"],
+        "sampled_out": log["sampled_out"],
         "state": log["error"],
     }

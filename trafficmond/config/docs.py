@@ -30,8 +30,8 @@ _REFERENCE_HEAD = f"""\
 # Configuration
 
 `trafficmond` reads `{CONFIG_FILE}` (TOML), or the file given with `-c`. Every setting has a default: with no file at
-all it watches the interfaces of the default routes, logs to the journal and drops nothing. `trafficctl check` shows
-every mistake in its place, and `trafficmond -t -c FILE` does so without a running daemon.
+all it watches the interfaces of the default routes, tells the journal of threats and drops nothing. `trafficctl check`
+shows every mistake in its place, and `trafficmond -t -c FILE` does so without a running daemon.
 
 A change of the file takes effect by itself, at once; a file with mistakes changes nothing, the last good settings stay
 in force, and `trafficctl status` says so. Flags of `trafficmond` override the file.

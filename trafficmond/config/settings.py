@@ -184,11 +184,16 @@ class Log:
         choices=(*SEVERITIES, "none"),
         help="Write threats of this severity and above; none writes no threats. csv holds events only.",
     )
+    max_rate: float = rate("0/s", help="Events a second to write, on average; of more, an even sample; 0/s: all.")
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """What does not hold between these settings."""
         if self.format == "journal" and self.path is not None:
             yield "path", 'the journal has no path; remove it, or use format = "jsonl"'
+
+
+# What the journal of a host can bear beside everybody else's entries: no conversations, and of drops a sample.
+SHIPPED_LOG = Log(actions=("drop",), max_rate=1.0)
 
 
 @dataclass(frozen=True)
@@ -318,7 +323,11 @@ class Settings:
     flows: Flows = table(Flows, "flows", help="How packets become flows.")
     store: Store = table(Store, "store", help="How much history flows.db keeps.")
     logs: tuple[Log, ...] = tables(
-        Log, "log", default=(Log(),), help="Where events are written; several at once. Without any: the journal."
+        Log,
+        "log",
+        default=(SHIPPED_LOG,),
+        help="Where events and threats are written; several at once. Without any, the journal gets threats and a "
+        "sample of what is dropped (1/s).",
     )
     response: Response = table(Response, "response", help="What the daemon does about a threat.")
     metrics: Metrics = table(Metrics, "metrics", help="OpenMetrics for Prometheus.")

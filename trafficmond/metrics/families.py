@@ -128,6 +128,8 @@ def _records(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     yield Family("trafficmon_log_queue_records", "gauge", text, tuple((at, log["queue"]) for at, log in logs))
     yield _counter("log_records", "Records written to a log.", [(at, log["written"]) for at, log in logs])
     yield _counter("log_lost_records", "Records that a log lost.", [(at, log["lost"]) for at, log in logs])
+    text = "Events beyond the max_rate of a log, of which it got a sample."
+    yield _counter("log_sampled_out_events", text, [(at, log.get("sampled_out") or 0) for at, log in logs])
     text = "Events that no log was given, for there were more than a budget allows."
     yield _counter("suppressed_events", text, [({}, counters.suppressed_events)])
 

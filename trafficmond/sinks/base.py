@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
+
 from trafficmond.config.settings import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
@@ -22,6 +24,7 @@ from trafficmond.sinks.messages import Note
 
 SLICE = 2048  # events rendered and written at a time; on an error this much is tried again
 _RETRY_SECONDS = 1.0
+_BURST_S = 30.0  # a log with a max_rate may write this many seconds of it at once
 _RARE = 1024  # threats and notes that wait at most, beside the events
 
 
@@ -65,6 +68,9 @@ class Sink:
         self.notes = notes
         self.lost = 0  # events, threats and notes
         self.written = 0
+        self.sampled_out = 0  # events beyond max_rate
+        self._allowance = log.max_rate * _BURST_S
+        self._allowed_at = time.monotonic()
         self._writer = writer
         self._filter = Filter(log)
         self._warning = warning
@@ -85,7 +91,7 @@ class Sink:
 
     def emit(self, batch: Batch, names: Names) -> None:
         """Queue what the filter lets through; what does not fit is lost and counted."""
-        chosen = self._filter.events(batch)
+        chosen = self._sample(self._filter.events(batch))
         if not len(chosen):
             return
         with self._wake:
@@ -96,6 +102,19 @@ class Sink:
                 self._items.append(_Events(chosen, names))
                 self._waiting += len(chosen)
                 self._wake.notify()
+
+    def _sample(self, batch: Batch) -> Batch:
+        """As many of the events as max_rate allows, evenly; the rest is counted."""
+        if not self.log.max_rate:
+            return batch
+        now = time.monotonic()
+        earned = self.log.max_rate * (now - self._allowed_at)
+        self._allowance = min(self._allowance + earned, self.log.max_rate * _BURST_S)
+        self._allowed_at = now
+        room = min(len(batch), int(self._allowance))
+        self._allowance -= room
+        self.sampled_out += len(batch) - room
+        return batch if room == len(batch) else batch[np.arange(room) * len(batch) // max(room, 1)]
 
     def threat(self, threat: Threat) -> None:
         """Queue a threat that the filter lets through."""
@@ -160,13 +179,14 @@ class Sink:
         return bool(self._error)
 
     def status(self) -> dict[str, Any]:
-        """For `trafficctl status`: format, path, queue (events waiting), written, lost, error."""
+        """For `trafficctl status`: format, path, queue (events waiting), written, lost, sampled_out, error."""
         return {
             "format": self.log.format,
             "path": str(self.log.path or ""),
             "queue": self._waiting,
             "written": self.written,
             "lost": self.lost,
+            "sampled_out": self.sampled_out,
             "error": self.error,
         }
 

@@ -148,7 +148,7 @@ class SinkSet:
             sink.close(deadline)
 
     def status(self) -> list[dict[str, Any]]:
-        """For `trafficctl status`: of each [[log]] its format, path, queue, written, lost, error."""
+        """For `trafficctl status`: of each [[log]] its format, path, queue, written, lost, sampled_out, error."""
         return [sink.status() for sink in self._sinks]
 
     def _all(self) -> list[Sink]:

@@ -56,7 +56,8 @@ class Journal:
         evidence = found.pop("evidence")
         found["threat_id"] = found.pop("id")
         fields = {**{f"evidence_{key}": value for key, value in evidence.items()}, **found}
-        _send(messages.THREAT.id, _PRIORITIES[threat.severity], threat.summary, _lines(fields))
+        text = f"{threat.severity} {threat.detector}: {threat.summary} (trafficctl threat {threat.id})"
+        _send(messages.THREAT.id, _PRIORITIES[threat.severity], text, _lines(fields))
 
     def note(self, note: Note) -> None:
         """One entry."""
