@@ -309,8 +309,9 @@ struct tm_bucket_key {
 };
 
 struct tm_bucket {
-	__u64 last;   /* jiffies64 of the last refill */
-	__u64 tokens; /* in 1/65536 packet */
+	__u64 spent;	  /* of what has dripped at rate_per_s since jiffies were 0; in 1/hz packet */
+	__u32 rate_per_s; /* where a rule has got another rate, the bucket starts anew */
+	__u32 pad;
 };
 
 #endif

@@ -31,6 +31,12 @@ struct tm_context {
 #define TM_ICMPV6_NEIGHBOUR_FIRST 133 /* router solicitation ... redirect (RFC 4861) */
 #define TM_ICMPV6_NEIGHBOUR_LAST 137
 
+/* Jiffies from `then` to `now`; 0 where `then` was noted by a CPU that had read the clock a tick later. */
+static __always_inline __u64 tm_since(__u64 then, __u64 now)
+{
+	return (__s64)(now - then) > 0 ? now - then : 0;
+}
+
 static __always_inline __u32 tm_banned(const struct tm_packet *p, __u64 now)
 {
 	struct tm_ban_key key = {.prefixlen = 128};
@@ -107,14 +113,14 @@ static __always_inline void tm_learn(const struct tm_packet *p, __u64 now)
 	last = bpf_map_lookup_elem(TM_REF(tm_conns), &key);
 	if (!last)
 		bpf_map_update_elem(TM_REF(tm_conns), &key, &now, BPF_ANY);
-	else if (now - *last > c_hz)
+	else if (tm_since(*last, now) > c_hz)
 		*last = now;
 }
 
 static __always_inline int tm_is_reply(const struct tm_packet *p, __u64 now)
 {
 	struct tm_conn_key key = {};
-	__u64 *last, age;
+	__u64 *last;
 
 	if (tm_is_path_error(p))
 		return 1;
@@ -123,8 +129,7 @@ static __always_inline int tm_is_reply(const struct tm_packet *p, __u64 now)
 	last = bpf_map_lookup_elem(TM_REF(tm_conns), &key);
 	if (!last)
 		return 0;
-	age = now - *last;
-	if (age > (__u64)c_hz * (p->key.proto == TM_PROTO_TCP ? TM_CONN_TCP_S : TM_CONN_OTHER_S) && (__s64)age > 0)
+	if (tm_since(*last, now) > (__u64)c_hz * (p->key.proto == TM_PROTO_TCP ? TM_CONN_TCP_S : TM_CONN_OTHER_S))
 		return 0;
 	if ((p->bits & TM_BIT_MORE_FRAGMENTS) && !(p->bits & TM_BIT_FRAGMENT)) {
 		key.remote_port = key.local_port = 0; /* let the rest of the datagram follow */
@@ -134,33 +139,32 @@ static __always_inline int tm_is_reply(const struct tm_packet *p, __u64 now)
 }
 
 /*
- * Takes a packet from the source's bucket; 0 if it is empty. CPUs that serve one source at the same moment may
- * both take the last token: the rate is then exceeded by a packet, which is cheaper than a lock.
+ * Takes a packet from the source's bucket; 0 if it is empty. CPUs that serve one source at the same moment may both
+ * take the last token, and the next one then pays for both: what was spent is only added up, never written over. A CPU
+ * whose tick comes late finds a little less.
  */
 static __always_inline int tm_take_token(const struct tm_packet *p, __u32 verdict, __u64 now)
 {
 	struct tm_bucket_key key = {.rule = verdict & TM_RULE_MASK};
-	struct tm_bucket fresh, *bucket;
-	__u64 full = (__u64)p->burst_packets << 16, tokens, elapsed;
+	struct tm_bucket fresh = {.rate_per_s = p->rate_per_s}, *bucket;
+	__u64 dripped = now * p->rate_per_s, full = (__u64)p->burst_packets * c_hz;
+	__s64 left;
 
 	__builtin_memcpy(key.src, p->key.src, sizeof(key.src));
 	bucket = bpf_map_lookup_elem(TM_REF(tm_buckets), &key);
-	if (!bucket) {
-		fresh.last = now;
-		fresh.tokens = full > 1 << 16 ? full - (1 << 16) : 0;
+	if (!bucket || bucket->rate_per_s != p->rate_per_s) {
+		fresh.spent = dripped - full + c_hz;
 		bpf_map_update_elem(TM_REF(tm_buckets), &key, &fresh, BPF_ANY);
 		return 1;
 	}
-	elapsed = now - bucket->last;
-	if (elapsed > (__u64)c_hz << 10)
-		elapsed = (__u64)c_hz << 10; /* keeps the product below in range; a bucket is full long before */
-	tokens = bucket->tokens + (elapsed << 16) * p->rate_per_s / c_hz;
-	if (tokens > full)
-		tokens = full;
-	if (tokens < 1 << 16)
-		return 0; /* the bucket stays as it is: what has dripped in so far is not lost to rounding */
-	bucket->last = now;
-	bucket->tokens = tokens - (1 << 16);
+	left = dripped - bucket->spent;
+	if (left > (__s64)full) {
+		left = full;
+		bucket->spent = dripped - full;
+	}
+	if (left < (__s64)c_hz)
+		return 0;
+	__sync_fetch_and_add(&bucket->spent, c_hz);
 	return 1;
 }
 

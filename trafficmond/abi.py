@@ -91,7 +91,14 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
     "tm_ban_key": np.dtype(
         {"names": ["prefixlen", "addr"], "formats": ["<u4", ("|u1", (16,))], "offsets": [0, 4], "itemsize": 20}
     ),
-    "tm_bucket": np.dtype({"names": ["last", "tokens"], "formats": ["<u8", "<u8"], "offsets": [0, 8], "itemsize": 16}),
+    "tm_bucket": np.dtype(
+        {
+            "names": ["spent", "rate_per_s", "pad"],
+            "formats": ["<u8", "<u4", "<u4"],
+            "offsets": [0, 8, 12],
+            "itemsize": 16,
+        }
+    ),
     "tm_bucket_key": np.dtype(
         {
             "names": ["src", "rule", "pad"],

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from door import LOGGED, Wire, ask
-from tmlab import Daemon, Lab, Link, Listener
+from tmlab import Daemon, Lab, Link, Listener, bpf
 from tmlab.packets import udp
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -117,6 +119,45 @@ def test_a_rate_holds_for_each_source(lab: Lab) -> None:
         assert {(record["reason"], record["rule"]) for record in over} == {("limit", "slowly")}
         dropped = daemon.sql("SELECT sum(packets) FROM flows WHERE action = 'drop' AND rule = 'slowly'")[0][0]
         assert dropped == 60 * 6 + sent - passed - sum(at_once.values()) - sum(again.values())
+
+
+TWO_CPUS = """
+[[rule]]
+cidr = "203.0.113.0/24"
+action = "limit"
+limit = "1000/s"
+burst = 2000
+"""
+
+
+def test_a_rate_holds_where_two_cpus_serve_one_source(lab: Lab) -> None:
+    """Both look at the clock, and at the bucket, in the same moment, a million times."""
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    if len(cpus) < 2:
+        pytest.skip("needs two CPUs")
+    link = lab.links[0]
+    with Daemon(lab, LOGGED, rules={"limits.toml": TWO_CPUS}) as daemon:
+        found = lab.host.link(link.host)
+        program, frame = bpf.program_by_id(found["xdp"]["prog"]["id"]), udp("203.0.113.7", link.host_ip)
+        until = time.monotonic() + 3
+
+        def serve(cpu: int) -> int:
+            os.sched_setaffinity(0, {cpu})  # this thread
+            ran = 0
+            with lab.host.entered():
+                while time.monotonic() < until:
+                    bpf.run(program, frame, 10_000, ingress_ifindex=int(found["ifindex"]))
+                    ran += 10_000
+            return ran
+
+        began = time.monotonic()
+        with ThreadPoolExecutor(2) as pool:
+            ran = sum(pool.map(serve, cpus))
+        may = 2000 + 1000 * (time.monotonic() - began)
+        dropped = daemon.status()["accounting"]["dropped"]["packets"]
+        os.close(program)
+    assert ran > 200_000
+    assert 0.9 * may < ran - dropped <= 1.02 * may, f"{ran - dropped} of {ran} passed, {may:.0f} may"
 
 
 # ---- rules that end ----
