@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trafficmond.banlist import BanList
-from trafficmond.datapath.bans import KernelBan, Network
+from trafficmond.datapath.bans import KernelBan
 from trafficmond.errors import DatapathError
+from trafficmond.networks import Network
 from trafficmond.store.records import Ban
 
 NOW = 1000.0

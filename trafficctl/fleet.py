@@ -6,15 +6,16 @@ FINAL, of rows by LIMIT 1 BY, which need not read every column of every row firs
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from trafficmond import networks
 from trafficmond.config.target import Target
 from trafficmond.errors import ConfigError, Mistake, StoreError
 from trafficmond.export.clickhouse_http import Server, ServerError, literal
 from trafficmond.model import Action, FlowQuery
+from trafficmond.networks import MAPPED, within
 from trafficmond.protocols import protocol_number
 from trafficmond.store.query import TOTALS, Question, ordered, question
 from trafficmond.store.schema import STORED_COLUMNS
@@ -22,7 +23,6 @@ from trafficmond.store.schema import STORED_COLUMNS
 SENSOR = "sensor"  # the column that a fleet has and a host's own flows.db has not
 
 _V4_MAPPED = bytes(10) + b"\xff\xff"
-_MAPPED_NET = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 def fleet_question(wanted: FlowQuery) -> Question:
@@ -105,16 +105,16 @@ def _conditions(wanted: FlowQuery) -> Iterator[str]:
 
 
 def _within(column: str, text: str) -> str:
-    network = ipaddress.ip_network(text, strict=False)
+    network = networks.parse(text)
     low, high = (_bytes(address) for address in (network.network_address, network.broadcast_address))
     if low == high:
         return f"{column} = {low}"
     inside = f"{column} >= {low} AND {column} <= {high}"
-    if network.version == 6 and _MAPPED_NET.subnet_of(network):
+    if within(MAPPED, network):
         inside += f" AND NOT {_within(column, '0.0.0.0/0')}"  # ::/0 means what people call IPv6
     return f"({inside})"
 
 
-def _bytes(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+def _bytes(address: networks.Address) -> str:
     packed = address.packed if address.version == 6 else _V4_MAPPED + address.packed
     return f"toFixedString(unhex('{packed.hex()}'), 16)"

@@ -47,12 +47,12 @@ def moment(text: str) -> float:
 
 def address(text: str) -> str:
     """An IPv4 or IPv6 address, as text in its usual writing."""
-    import ipaddress
+    from trafficmond import networks
 
     try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        what = f"{text!r} is no IPv4 or IPv6 address"
+        return str(networks.parse_address(text))
+    except ValueError as error:
+        what = str(error)
         if "/" in text:
             what += f"; for a prefix: trafficctl rules {text}"
         raise argparse.ArgumentTypeError(what) from None
@@ -60,13 +60,12 @@ def address(text: str) -> str:
 
 def prefix(text: str) -> str:
     """A prefix in its usual writing; an address is one too, and host bits are cleared, as in the daemon's files."""
-    import ipaddress
+    from trafficmond import networks
 
     try:
-        return str(ipaddress.ip_network(text, strict=False))
-    except ValueError:
-        what = f"{text!r} is no address or prefix; write it like 203.0.113.0/24 or 2001:db8::/32"
-        raise argparse.ArgumentTypeError(what) from None
+        return str(networks.parse(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def port(text: str) -> int:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from trafficmond.datapath.bans import KernelBan, Network
+from trafficmond.datapath.bans import KernelBan
+from trafficmond.networks import Network
 from trafficmond.store.records import Ban
 
 _UNKNOWN = "unknown"  # who banned what only the kernel remembers

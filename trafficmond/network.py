@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection
 
+from trafficmond import networks
 from trafficmond.config.settings import Settings
 from trafficmond.datapath import datapath, interfaces, sessions
 from trafficmond.datapath.datapath import Datapath
@@ -79,7 +79,7 @@ class Network:
         peers = sessions.logged_in(opened or ())
         self._guarded.update(peers)
         for address, services in peers.items():
-            found.setdefault(str(ipaddress.ip_network(address)), f"open session ({services})")
+            found.setdefault(str(networks.parse(address)), f"open session ({services})")
         return sorted(found.items())
 
     def sessions_ended(self) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import time
 from collections.abc import Callable, Collection
 
+from trafficmond import networks
 from trafficmond.banlist import BanList
 from trafficmond.config.settings import Response as Settings
 from trafficmond.detect.engine import ThreatUpdate
@@ -75,7 +75,7 @@ class Responder:
             return True
         policy = in_force.policy
         reasons = {policy.rules[int(policy.owner[row])].reason for row in overlapping(policy, prefix)}
-        network = ipaddress.ip_network(prefix)
+        network = networks.parse(prefix)
         return bool(reasons & {Reason.GUARD, Reason.ALLOWLIST}) or any(
-            ipaddress.ip_address(address) in network for address in self._logged_in()
+            networks.holds(network, address) for address in self._logged_in()
         )

@@ -136,6 +136,27 @@ def test_a_ban_that_only_the_kernel_remembers_is_listed_and_can_be_lifted(wire: 
     assert wire.through(BAD) == [True]
 
 
+def test_a_ban_of_one_family_is_none_of_the_other(wire: Wire) -> None:
+    """The table holds IPv4 as a part of IPv6."""
+    wire.ask("Ban", cidr="::/0", ttl_s=3600.0, force=True)
+    wire.ask("Ban", cidr="::/8", ttl_s=3600.0, force=True)
+    wire.ask("Ban", cidr="::fffe:0:0/95", ttl_s=3600.0)
+    assert wire.through(BAD, GOOD, BAD6) == [True, True, False]
+    wire.ask("Ban", cidr="0.0.0.0/0", ttl_s=3600.0, force=True)
+    assert wire.through(BAD, BAD6) == [False, False]
+    wire.ask("Unban", cidr="0.0.0.0/0")
+    assert wire.through(BAD, GOOD, BAD6) == [True, True, False]
+    wire.daemon.kill()
+    wire.daemon.start()
+    assert wire.banned() == {"::/0", "::/8", "::fffe:0:0/95"}
+    assert wire.through(BAD, BAD6) == [True, False]
+    wire.ask("Ban", cidr=f"::ffff:{BAD}", ttl_s=3600.0)
+    assert wire.through(BAD, NEIGHBOUR) == [False, True]
+    wire.ask("Unban", cidr=BAD)
+    wire.ask("Unban", cidr="::/0")
+    assert wire.through(BAD, NEIGHBOUR, BAD6) == [True, True, True]
+
+
 @pytest.mark.parametrize("what", ["ban", "rule"])
 def test_lifelines_are_taken_only_by_force(wire: Wire, what: str) -> None:
     def take(address: str, *, force: bool) -> None:

@@ -151,7 +151,7 @@ def test_a_broken_file_is_no_news_until_it_changes(tmp_path: Path) -> None:
     write(tmp_path / "a.toml", "wrong")
     cache = Cache()
     for _ in range(2):
-        with pytest.raises(ConfigError, match="no address or prefix"):
+        with pytest.raises(ConfigError, match="not an address or prefix"):
             load_policy(tmp_path, cache=cache)
     write(tmp_path / "a.toml", "192.0.2.0/24")
     assert len(load_policy(tmp_path, cache=cache).rules) == 1

@@ -235,10 +235,10 @@ def test_top_prints_samples_without_a_terminal(ctl: Ctl) -> None:
         (["unban", "9.9.9.9"], 1, "no ban within"),
         (["threat", "zzz"], 1, "no threat zzz"),
         (["flows", "--sort", "nonsense"], 2, "'nonsense' is no column\n  see docs/flows-db.md"),
-        (["add-cidr", "nonsense"], 2, "is no address or prefix; write it like"),
+        (["add-cidr", "nonsense"], 2, "is not an address or prefix; write one such as"),
         (["add-cidr", "1.2.3.4", "--ttl", "soon"], 2, "is no duration"),
         (["add-cidr", "1.2.3.4", "--action", "explode"], 2, "invalid choice"),
-        (["explain", "1.2.3.4/8"], 2, "is no IPv4 or IPv6 address"),
+        (["explain", "1.2.3.4/8"], 2, "one address is wanted"),
         (["flows", "--port", "70000"], 2, "is no port"),
         (["flows", "--port", "no-such-service"], 2, "is no port"),
         (["flows", "--since", "whenever"], 2, "is no time; write how long ago"),
@@ -392,4 +392,5 @@ print("|", *sys.modules)
         )
         loaded = set(done.stdout.rpartition("|")[2].split())
         assert not {"numpy", "asyncio", "curses", "pyroute2"} & loaded
-        assert {name for name in loaded if name.startswith("trafficmond")} == allowed
+        ours = {name for name in loaded if name.startswith("trafficmond")}
+        assert ours - {"trafficmond.networks"} == allowed  # read where an address was written

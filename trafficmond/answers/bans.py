@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from trafficmond.answers.part import Part, lasting, prefix_of, to_the_end
+from trafficmond import networks
+from trafficmond.answers.part import Part, lasting, network_of, prefix_of, to_the_end
 from trafficmond.control.view import Caller, NewBan, NotFound, Row
 from trafficmond.sinks import messages
 from trafficmond.store.records import Ban
@@ -43,7 +43,7 @@ class BanAnswers(Part):
     async def _ban_by_force(self, ban: Ban) -> Ban:
         """Takes the prefix from guard and allowlist and bans it, both or neither."""
         rulebook, bans = self._daemon.rulebook, self._daemon.bans
-        await rulebook.force_bans({*bans.forced(), ipaddress.ip_network(ban.cidr)})
+        await rulebook.force_bans({*bans.forced(), networks.parse(ban.cidr)})
         try:
             return bans.add(ban)
         finally:
@@ -52,7 +52,7 @@ class BanAnswers(Part):
     @to_the_end
     async def unban(self, cidr: str, caller: Caller) -> Sequence[Row]:
         """Lift the bans within a prefix; what was lifted. Raises NotFound."""
-        network = ipaddress.ip_network(prefix_of(cidr))
+        network = network_of(cidr)
         lifted = self._daemon.bans.lift(network)
         if not lifted:
             raise NotFound(f"no ban lies within {network}", hint="see trafficctl bans")

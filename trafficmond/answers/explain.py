@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 
+from trafficmond import networks
 from trafficmond.answers.part import direction_of
 from trafficmond.answers.threats import ThreatAnswers
 from trafficmond.control.view import Row
@@ -25,11 +25,9 @@ class ExplainAnswers(ThreatAnswers):
         daemon = self._daemon
         way = direction_of(direction)
         try:
-            host = str(ipaddress.ip_address(address))
-        except ValueError:
-            raise ConfigError(
-                [Mistake("address", f"{address!r} is no address; write 192.0.2.7 or 2001:db8::1")]
-            ) from None
+            host = str(networks.parse_address(address))
+        except ValueError as error:
+            raise ConfigError([Mistake("address", str(error))]) from None
         in_force = daemon.rulebook.in_force
         assert in_force is not None
         decisions = explain(in_force.policy, host, way, time.time())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from trafficmond import networks
 from trafficmond.control.view import Caller, Refused, Row
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Direction, Reason
+from trafficmond.networks import Network
 from trafficmond.policy.explain import overlapping
 from trafficmond.store.reader import Reader
 from trafficmond.store.records import Change
@@ -80,32 +81,36 @@ class Part:
         policy = self._daemon.rulebook.in_force
         if policy is None:
             return
-        network = ipaddress.ip_network(cidr)
+        network = networks.parse(cidr)
         for row in overlapping(policy.policy, cidr):
             rule = policy.policy.rules[int(policy.policy.owner[row])]
-            inner = ipaddress.ip_network(policy.policy.prefixes.text(int(row)))
-            if rule.reason is Reason.GUARD and inner.subnet_of(network):  # type: ignore[arg-type]
+            inner = networks.parse(policy.policy.prefixes.text(int(row)))
+            if rule.reason is Reason.GUARD and networks.within(inner, network):
                 raise Refused(
                     f"{cidr} holds {inner.network_address}, {rule.name} of this host",
                     hint=f"the guard lets that pass in any case; say --force for a {what} that takes it too",
                 )
-            if rule.reason is Reason.ALLOWLIST and network.subnet_of(inner):  # type: ignore[arg-type]
+            if rule.reason is Reason.ALLOWLIST and networks.within(network, inner):
                 raise Refused(
                     f"{cidr} lies in {inner} of the allowlist, which a {what} does not touch",
                     hint="say --force to take it out of the allowlist until the next start",
                 )
         for peer in self._daemon.session_peers():
-            if ipaddress.ip_address(peer) in network:
+            if networks.holds(network, peer):
                 raise Refused(f"{cidr} holds {peer}, from where a session is open", hint="say --force if you mean it")
 
 
 def prefix_of(text: str) -> str:
     """The canonical form of a prefix. Raises ConfigError."""
+    return str(network_of(text))
+
+
+def network_of(text: str, name: str = "cidr") -> Network:
+    """The prefix that is meant by the parameter `name`. Raises ConfigError."""
     try:
-        return str(ipaddress.ip_network(text.strip(), strict=False))
-    except ValueError:
-        what = f"{text!r} is no prefix; write 192.0.2.0/24, 2001:db8::/32 or a single address"
-        raise ConfigError([Mistake("cidr", what)]) from None
+        return networks.parse(text)
+    except ValueError as error:
+        raise ConfigError([Mistake(name, str(error))]) from None
 
 
 def lasting(seconds: float) -> float:

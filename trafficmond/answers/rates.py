@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 import numpy as np
 
+from trafficmond import networks
 from trafficmond.flows.batch import Batch, Column, address_text
 from trafficmond.flows.names import Names
 from trafficmond.model import Action
@@ -84,7 +84,7 @@ def _matching(flows: Batch, match: str) -> Column:
         ports: Column = (flows["sport"] == port) | (flows["dport"] == port)
         return ports
     try:
-        network = ipaddress.ip_network(text, strict=False)
+        network = networks.parse(text)
     except ValueError:
         try:
             proto: Column = flows["proto"] == protocol_number(text)
@@ -98,7 +98,7 @@ def _matching(flows: Batch, match: str) -> Column:
     return inside
 
 
-def _inside(hi: Column, lo: Column, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Column:
+def _inside(hi: Column, lo: Column, network: networks.Network) -> Column:
     if network.version == 4:
         mask = np.uint64(int(network.netmask))
         low: Column = (lo & mask) == np.uint64(int(network.network_address))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from trafficmond.answers.part import Part, prefix_of
+from trafficmond import networks
+from trafficmond.answers.part import Part, network_of
 from trafficmond.control.view import NotFound, Row, ThreatQuery
-from trafficmond.datapath.bans import Network
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import FlowQuery, Severity, Threat
+from trafficmond.networks import Network
 from trafficmond.store.query import question
 from trafficmond.store.reader import Reader
 from trafficmond.store.sql import literal
@@ -29,7 +29,7 @@ class ThreatAnswers(Part):
 
     async def threats(self, query: ThreatQuery) -> Sequence[Row]:
         """`ThreatEntry` rows, latest first."""
-        network = ipaddress.ip_network(prefix_of(query.host)) if query.host else None
+        network = network_of(query.host, "host") if query.host else None
         least = _severity(query.min_severity)
 
         def wanted(row: Row) -> bool:
@@ -106,7 +106,7 @@ def _parsed(row: Row) -> Row:
 def _touches(row: Row, network: Network) -> bool:
     for side in (row["src_ip"], row["dst_ip"]):
         if side is not None:
-            other = ipaddress.ip_network(side)
+            other = networks.known(side)
             if other.version == network.version and other.overlaps(network):
                 return True
     return False

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trafficmond import networks
 from trafficmond.config.declare import PATH, duration, rate, setting, size, table, tables
 from trafficmond.config.target import export_url, parse_target
 
@@ -22,10 +23,7 @@ _NAME_OR_GLOB = re.compile(r"[^\s/:]{1,15}")
 
 def prefix(text: str) -> str:
     """The CIDR prefix in its canonical form, host bits cleared. Raises ValueError saying what would do."""
-    try:
-        return str(ipaddress.ip_network(text.strip(), strict=False))
-    except ValueError:
-        raise ValueError(f'"{text}" is no prefix; write such as "192.0.2.0/24" or "2001:db8::/32"') from None
+    return str(networks.parse(text))
 
 
 def interface_pattern(text: str) -> str:

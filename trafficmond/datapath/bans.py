@@ -14,9 +14,11 @@ from trafficmond.datapath import libbpf
 from trafficmond.datapath.clock import Clock
 from trafficmond.errors import DatapathError
 from trafficmond.model import Action, Reason, verdict_word
+from trafficmond.networks import MAPPED, Network, within
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _BITS = 128
+_ALL_IPV4 = ipaddress.IPv4Network("0.0.0.0/0")
+_ENDED = 1  # jiffies: over since the machine came up
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,11 @@ class KernelBan:
 
 
 class BanTable:
-    """Reads and writes `tm_bans`."""
+    """Reads and writes `tm_bans`.
+
+    IPv4 lies in it as ::ffff:0:0/96, so a ban of an IPv6 prefix around that would hold for all of IPv4. An entry for
+    0.0.0.0/0 that has ended keeps the two apart: it is the longest match of an IPv4 address that nobody banned.
+    """
 
     def __init__(self, map_fd: int, clock: Clock) -> None:
         self._fd = map_fd
@@ -36,11 +42,10 @@ class BanTable:
 
     def put(self, ban: KernelBan) -> None:
         """Puts a ban in force, or changes when it ends. Raises DatapathError if the table is full."""
-        value = np.zeros(1, abi.BAN)
-        value["expires"] = 0 if ban.expires is None else self._clock.to_jiffies(ban.expires)
-        value["verdict"] = verdict_word(Action.DROP, Reason.BAN)
         try:
-            libbpf.update(self._fd, _key(ban.network), value.tobytes())
+            if within(MAPPED, ban.network) and libbpf.lookup(self._fd, _key(_ALL_IPV4), abi.BAN.itemsize) is None:
+                self._write(_ALL_IPV4, _ENDED)
+            self._write(ban.network, 0 if ban.expires is None else self._clock.to_jiffies(ban.expires))
         except OSError as error:
             why, hint = error.strerror, ""
             if error.errno == errno.ENOSPC:
@@ -50,14 +55,25 @@ class BanTable:
 
     def remove(self, network: Network) -> bool:
         """Lifts exactly this ban; False if there was none."""
+        if network == _ALL_IPV4:
+            raw = libbpf.lookup(self._fd, _key(network), abi.BAN.itemsize)
+            if raw is None or np.frombuffer(raw, abi.BAN)["expires"][0] == _ENDED:
+                return False
+            self._write(network, _ENDED)  # bans of IPv6 around it may be there
+            return True
         return libbpf.delete(self._fd, _key(network))
+
+    def _write(self, network: Network, expires: int) -> None:
+        value = np.zeros(1, abi.BAN)
+        value["expires"], value["verdict"] = expires, verdict_word(Action.DROP, Reason.BAN)
+        libbpf.update(self._fd, _key(network), value.tobytes())
 
     def __iter__(self) -> Iterator[KernelBan]:
         key = libbpf.next_key(self._fd, None, abi.BAN_KEY.itemsize)
         while key is not None:
             raw = libbpf.lookup(self._fd, key, abi.BAN.itemsize)
             following = libbpf.next_key(self._fd, key, abi.BAN_KEY.itemsize)
-            if raw is not None:
+            if raw is not None and np.frombuffer(raw, abi.BAN)["expires"][0] != _ENDED:
                 expires = np.frombuffer(raw, abi.BAN)["expires"]
                 yield KernelBan(_network(key), float(self._clock.to_epoch(expires)[0]) if expires[0] else None)
             key = following

@@ -23,9 +23,10 @@ from trafficmond.datapath.ledger import Sums
 from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import CARRIED_SLOT, Predecessors
-from trafficmond.datapath.sockets import Address, connections
+from trafficmond.datapath.sockets import connections
 from trafficmond.errors import DatapathError, ForeignProgramError, TrafficmonError
 from trafficmond.flows.batch import Batch, Column
+from trafficmond.networks import Address
 
 _RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two drains before it is only summed up
 _INNERS = 131072  # 15 MiB: conversations inside tunnels that are remembered, the latest

@@ -5,10 +5,10 @@ DHCP and IPv6 neighbour discovery, whose packets no address tells, are guarded i
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
 
+from trafficmond import networks
 from trafficmond.datapath.netlink import library
 from trafficmond.datapath.routes import default_routes
 from trafficmond.datapath.sockets import established_peers
@@ -47,10 +47,10 @@ def _resolvers(resolv_conf: Path) -> Iterator[str]:
         words = line.split()
         if len(words) >= 2 and words[0] == "nameserver":
             try:
-                yield str(ipaddress.ip_address(words[1].partition("%")[0]))
+                yield str(networks.parse_address(words[1].partition("%")[0]))
             except ValueError:
                 continue
 
 
 def _host(address: str) -> str:
-    return str(ipaddress.ip_network(address.partition("%")[0]))
+    return str(networks.parse(address.partition("%")[0]))

@@ -7,12 +7,13 @@ authentication. libsystemd reads them from /run/systemd/sessions, which takes ne
 from __future__ import annotations
 
 import ctypes
-import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from trafficmond import networks
 
 MOST = 500  # sessions that are looked at, the oldest first: new ones push nobody out
 _LOGIND = Path("/run/systemd/seats")  # there while logind runs: what pam_systemd looks for too
@@ -64,10 +65,9 @@ def logged_in(sessions: Iterable[Session]) -> dict[str, str]:
 
 def _address(text: str) -> str:
     try:
-        address = ipaddress.ip_address(text.partition("%")[0])
+        return str(networks.parse_address(text.partition("%")[0]))
     except ValueError:
         return ""
-    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 @cache

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trafficmond.datapath.netlink import dump
+from trafficmond.networks import Address, unmapped
 
 PROC_NET = Path("/proc/self/net")
 ESTABLISHED, _LISTEN = 1, 10  # enum in the kernel's net/tcp_states.h
 _TABLES = {"tcp": 6, "tcp6": 6, "udp": 17, "udp6": 17}
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def _diagnosed(family: int, port: int) -> Iterator[str]:
     for message in dump(_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, wanted):
         size = 4 if message[0] == socket.AF_INET else 16
         address = ipaddress.ip_address(message[_REMOTE_AT : _REMOTE_AT + size])
-        yield str(getattr(address, "ipv4_mapped", None) or address)
+        yield str(unmapped(address))
 
 
 def _end(text: str) -> tuple[Address, int]:
@@ -82,4 +81,4 @@ def _end(text: str) -> tuple[Address, int]:
     words, _, port = text.partition(":")
     packed = b"".join(int(words[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(words), 8))
     address = ipaddress.ip_address(packed)
-    return getattr(address, "ipv4_mapped", None) or address, int(port, 16)
+    return unmapped(address), int(port, 16)

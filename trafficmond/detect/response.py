@@ -7,21 +7,20 @@ grows with each return of its source. Many neighbours that misbehave become one 
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from trafficmond import networks
 from trafficmond.config.settings import Response as Settings
 from trafficmond.detect.engine import CLOSED, ThreatUpdate
 from trafficmond.model import Severity
+from trafficmond.networks import Network
 
 _BANNABLE = ("brute_force", "port_scan", "host_sweep")  # detectors whose src_ip is an attacker from outside
 _NETWORK_BITS = {4: 24, 6: 64}
 _REMEMBERED = 4096  # sources and networks whose bans are remembered
 _PAROLE_FACTOR = 4  # bans are forgotten when the source was good for so many times the last one
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class Response:
         if not threat.evidence.get("proven"):
             self.forgeable_spared += 1
             return []
-        source = ipaddress.ip_network(threat.src_ip)
+        source = networks.parse(threat.src_ip)
         network = _network_of(source)
         if any(now < record.until for prefix in (source, network) if (record := self._records.get(prefix))):
             return []
@@ -82,8 +81,8 @@ class Response:
 
     def lifted(self, prefix: str) -> None:
         """Someone lifted the bans within `prefix`: their time ends, and they no longer count."""
-        within = ipaddress.ip_network(prefix, strict=False)
-        for known in [known for known in self._records if _lies_in(known, within)]:
+        outer = networks.parse(prefix)
+        for known in [known for known in self._records if networks.within(known, outer)]:
             self._forget(known)
 
     def _ban(self, prefix: Network, reason: str, threat_id: str, now: float) -> BanDecision:
@@ -112,9 +111,3 @@ def _network_of(prefix: Network) -> Network:
     """The network whose members are neighbours; a network itself is its own."""
     bits = _NETWORK_BITS[prefix.version]
     return prefix if prefix.prefixlen <= bits else prefix.supernet(new_prefix=bits)
-
-
-def _lies_in(prefix: Network, within: Network) -> bool:
-    if isinstance(prefix, ipaddress.IPv4Network):
-        return isinstance(within, ipaddress.IPv4Network) and prefix.subnet_of(within)
-    return isinstance(within, ipaddress.IPv6Network) and prefix.subnet_of(within)

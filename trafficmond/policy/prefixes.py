@@ -15,6 +15,8 @@ from itertools import repeat
 import numpy as np
 import numpy.typing as npt
 
+from trafficmond import networks
+
 U64 = npt.NDArray[np.uint64]
 U8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
@@ -96,15 +98,15 @@ def masked(rows: Prefixes) -> tuple[Prefixes, int]:
 
 def parse_address(text: str) -> tuple[int, int, int]:
     """(hi, lo, family) of an address, left-aligned; IPv4-mapped ones are IPv4. Raises ValueError with what would do."""
-    hi, lo, plen, family = _parse_one(text.strip())
+    hi, lo, plen, family = _parse_one(text)
     if plen != (32 if family == 4 else 128):
-        raise ValueError(f"{_quote(text)} is a prefix; one address is wanted")
+        raise ValueError(f"{networks.quoted(text)} is a prefix; one address is wanted")
     return hi, lo, family
 
 
 def parse_one(text: str) -> Prefixes:
     """The one prefix `text` is, host bits cleared. Raises ValueError saying what would do."""
-    hi, lo, plen, family = _parse_one(text.strip())
+    hi, lo, plen, family = _parse_one(text)
     return masked(_columns([hi], [lo], [plen], [family]))[0]
 
 
@@ -169,26 +171,10 @@ def _parse_each(texts: Sequence[str]) -> tuple[Prefixes, dict[int, str]]:
 
 def _parse_one(text: str) -> tuple[int, int, int, int]:
     """(hi, lo, prefix length, family) with host bits kept; raises ValueError saying what is wrong."""
-    address, slash, length = text.partition("/")
-    if slash and not length:
-        raise ValueError(f"{_quote(text)} lacks the length after its slash")
-    try:
-        if ":" not in address:
-            hi, lo, family = int.from_bytes(socket.inet_pton(socket.AF_INET, address), "big") << 32, 0, 4
-        else:
-            packed = socket.inet_pton(socket.AF_INET6, address)
-            hi, lo, family = int.from_bytes(packed[:8], "big"), int.from_bytes(packed[8:], "big"), 6
-    except (OSError, ValueError):
-        raise ValueError(
-            f"{_quote(text)} is no address or prefix; write one such as 192.0.2.0/24 or 2001:db8::/32"
-        ) from None
-    plen = (_LENGTHS4 if family == 4 else _LENGTHS6).get(length)
-    if plen is None:
-        most = 32 if family == 4 else 128
-        raise ValueError(f"{_quote(text)}: the length of an IPv{family} prefix is 0 to {most}, not {_quote(length)}")
-    if family == 6 and plen >= 96 and hi == 0 and lo >> 32 == 0xFFFF:
-        return (lo & 0xFFFFFFFF) << 32, 0, plen - 96, 4
-    return hi, lo, plen, family
+    packed, length = networks.split(text)
+    if len(packed) == 4:
+        return int.from_bytes(packed, "big") << 32, 0, length, 4
+    return int.from_bytes(packed[:8], "big"), int.from_bytes(packed[8:], "big"), length, 6
 
 
 def _columns(hi: Sequence[int], lo: Sequence[int], plen: Sequence[int], family: Sequence[int]) -> Prefixes:
@@ -208,7 +194,3 @@ def _unmapped(rows: Prefixes) -> Prefixes:
         np.where(mapped, rows.plen - np.uint8(96), rows.plen),
         np.where(mapped, np.uint8(4), rows.family),
     )
-
-
-def _quote(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")

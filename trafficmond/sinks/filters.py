@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 
 import numpy as np
 
+from trafficmond import networks
 from trafficmond.config.settings import Log
 from trafficmond.flows.batch import Batch, Column, actions, split_address
 from trafficmond.model import Action, Severity, Threat
@@ -20,7 +20,7 @@ class Filter:
     def __init__(self, log: Log) -> None:
         self._actions = [Action.parse(name) for name in log.actions]
         self._all_actions = {Action.MONITOR, Action.DROP} <= set(self._actions)
-        self._networks = [ipaddress.ip_network(text) for text in log.prefixes]
+        self._networks = [networks.parse(text) for text in log.prefixes]
         self._masked = [_masked(network) for network in self._networks]
         self._least = Severity[log.min_severity.upper()] if log.min_severity != "none" else None
 
@@ -49,12 +49,12 @@ class Filter:
         return found
 
     def _any_inside(self, addresses: Iterable[str]) -> bool:
-        parsed = [ipaddress.ip_address(text) for text in addresses]
+        parsed = [networks.parse_address(text) for text in addresses]
         return any(address in network for address in parsed for network in self._networks)
 
 
 def _masked(
-    network: ipaddress.IPv4Network | ipaddress.IPv6Network,
+    network: networks.Network,
 ) -> tuple[int, tuple[np.uint64, np.uint64], tuple[np.uint64, np.uint64]]:
     """Family, and mask and prefix as the two words of batch addresses."""
     bits = network.prefixlen + (96 if network.version == 4 else 0)

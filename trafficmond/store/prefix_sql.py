@@ -14,11 +14,11 @@ import ipaddress
 import socket
 import sqlite3
 
+from trafficmond import networks
+from trafficmond.networks import Network
 from trafficmond.store.sql import literal
 
 _GROUPS = 8
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def within(column: str, network: Network) -> str:
@@ -83,9 +83,4 @@ def register(connection: sqlite3.Connection) -> None:
 
 @functools.lru_cache(65536)
 def _in_prefix(address: str, prefix: str) -> bool:
-    return ipaddress.ip_address(address) in _network(prefix)
-
-
-@functools.lru_cache(64)
-def _network(prefix: str) -> Network:
-    return ipaddress.ip_network(prefix)
+    return networks.holds(networks.known(prefix), address)

@@ -6,14 +6,15 @@ asks for an IPv6 prefix that needs `in_prefix` (see prefix_sql).
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from trafficmond import networks
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Action, FlowQuery
+from trafficmond.networks import Network
 from trafficmond.protocols import protocol_number
-from trafficmond.store.prefix_sql import Network, within
+from trafficmond.store.prefix_sql import within
 from trafficmond.store.schema import STORED_COLUMNS
 from trafficmond.store.sql import literal
 
@@ -109,10 +110,7 @@ def _within(column: str, text: str | None, timed: bool) -> str:
 
 def _network(text: str | None) -> Network:
     """The prefix that contains what was given; host bits are no mistake in a question."""
-    try:
-        return ipaddress.ip_network(text or "", strict=False)
-    except ValueError:
-        raise ValueError(f"{text!r} is no address or prefix; write 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32") from None
+    return networks.parse(text or "")
 
 
 def _port(port: int | None) -> int:

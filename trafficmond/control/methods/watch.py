@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import AsyncGenerator, Callable
 
+from trafficmond import networks
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.control.hub import TOPICS, Record
 from trafficmond.control.idl import Mismatch
@@ -36,7 +36,7 @@ async def watch(
 def event_filter(action: str | None, host: str | None, interface: str | None) -> Callable[[Record], bool]:
     """Does an event's record match? Raises Mismatch for a host that is no address or prefix."""
     try:
-        network = ipaddress.ip_network(host, strict=False) if host else None
+        network = networks.parse(host) if host else None
     except ValueError as error:
         raise Mismatch("host", str(error)) from None
 
@@ -46,7 +46,7 @@ def event_filter(action: str | None, host: str | None, interface: str | None) ->
         if interface and record.get("interface") != interface:
             return False
         return network is None or any(
-            side in record and ipaddress.ip_address(record[side]) in network for side in ("src_ip", "dst_ip")
+            side in record and networks.holds(network, record[side]) for side in ("src_ip", "dst_ip")
         )
 
     return wanted

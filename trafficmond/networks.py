@@ -1,0 +1,110 @@
+"""One address, one name: what people write, read into the one prefix or address that is meant.
+
+Every command, file, filter and table reads addresses here, so that two ways to write one address never become two
+entries. IPv4-mapped IPv6 (::ffff:192.0.2.7) is the IPv4 address (RFC 4291, 2.5.5.2): packets carry it as IPv4. A
+shorter IPv6 prefix around ::ffff:0:0/96 is about IPv6 alone. Leading zeros are refused: some read them as octal.
+"""
+
+from __future__ import annotations
+
+import socket
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+MAPPED = IPv6Network("::ffff:0:0/96")  # IPv4 in the writing of IPv6
+_MAPPED_BYTES = MAPPED.network_address.packed[:12]
+_LENGTHS = {4: {str(length): length for length in range(33)}, 6: {str(length): length for length in range(129)}}
+_SHOWN = 60
+
+
+def split(text: str) -> tuple[bytes, int]:
+    """The packed address (4 or 16 bytes), host bits and all, and the prefix length. Raises ValueError saying what
+    would do."""
+    address, slash, length = text.strip().partition("/")
+    host, zone, _ = address.partition("%")
+    if zone and _packed(host) is not None:
+        raise ValueError(
+            f"{quoted(text)} names an interface; leave out what follows the %, for addresses count on every interface"
+        )
+    packed = _packed(address)
+    if packed is None:
+        raise ValueError(
+            f"{quoted(text)} is not an address or prefix; write one such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
+        )
+    if slash and not length:
+        raise ValueError(f"{quoted(text)} has no length after its slash")
+    family = 4 if len(packed) == 4 else 6
+    bits = _LENGTHS[family].get(length) if slash else 8 * len(packed)
+    if bits is None:
+        most = 8 * len(packed)
+        raise ValueError(f"{quoted(text)}: the length of an IPv{family} prefix is 0 to {most}, not {quoted(length)}")
+    if family == 6 and bits >= MAPPED.prefixlen and packed.startswith(_MAPPED_BYTES):
+        return packed[12:], bits - MAPPED.prefixlen
+    return packed, bits
+
+
+def parse(text: str) -> Network:
+    """The prefix that is meant; an address is one too, and bits beyond the length are cleared. Raises ValueError
+    saying what would do."""
+    packed, bits = split(text)
+    if len(packed) == 4:
+        return IPv4Network((packed, bits), strict=False)
+    return IPv6Network((packed, bits), strict=False)
+
+
+@lru_cache(4096)
+def known(text: str) -> Network:
+    """`parse`, for texts that come again and again: those of bans, sessions and filters."""
+    return parse(text)
+
+
+def parse_address(text: str) -> Address:
+    """The one address that is meant. Raises ValueError saying what would do."""
+    packed, bits = split(text)
+    if bits != 8 * len(packed):
+        raise ValueError(f"{quoted(text)} is a prefix; one address is wanted")
+    return ip_address(packed)
+
+
+def has_host_bits(text: str) -> bool:
+    """Whether a prefix was written with bits beyond its length, which are cleared. Raises ValueError as `parse`."""
+    packed, _ = split(text)
+    return parse(text).network_address.packed != packed
+
+
+def within(inner: Network, outer: Network) -> bool:
+    """Whether all of a prefix lies in another; never over families."""
+    if isinstance(inner, IPv4Network):
+        return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
+    return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
+
+
+def holds(network: Network, address: str) -> bool:
+    """Whether an address, as people or programs write it, lies in a prefix. Raises ValueError if it is none."""
+    return parse_address(address) in network
+
+
+def unmapped(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one stands for, if it does."""
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def shown(network: Network | str) -> str:
+    """A prefix as people write it: a host without its length."""
+    text = str(network)
+    return text.removesuffix("/128" if ":" in text else "/32")
+
+
+def quoted(text: str) -> str:
+    """What was written, for a message; not all of it where it is long."""
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "...")
+
+
+def _packed(address: str) -> bytes | None:
+    try:
+        return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    except (OSError, ValueError):  # ValueError: what no address holds, such as a null
+        return None
