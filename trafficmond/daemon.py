@@ -61,6 +61,7 @@ class Daemon:
         self.begun = asyncio.Event()
         self._stop = asyncio.Event()
         self._ticking = asyncio.Lock()  # a drain is taken in whole before the next begins
+        self._next_tick: asyncio.Task[None] | None = None  # asked for, and not begun
         self._bans_unsaved = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -92,6 +93,7 @@ class Daemon:
                 self.notifier.stopping()
                 self.metrics.close()
                 await self.server.stop()
+                answers.close()
                 await self._finish()
         finally:
             listener.close()
@@ -206,11 +208,15 @@ class Daemon:
         raise _Stopped
 
     async def tick(self) -> None:
-        """One drain, whatever becomes of who asked for it. A failure is said and the next drain goes on."""
-        await self.to_the_end(self._drain())
+        """One drain, whatever becomes of who asked for it; everyone who asks before it begins has the same one.
+        A failure is said and the next drain goes on."""
+        if self._next_tick is None:
+            self._next_tick = self.spawn(self._drain())
+        await asyncio.shield(self._next_tick)
 
     async def _drain(self) -> None:
         async with self._ticking:
+            self._next_tick = None
             try:
                 for _ in self.pipeline.steps(self.datapath.drain(), time.time()):
                     await asyncio.sleep(0)

@@ -22,6 +22,7 @@ from trafficmond.flows.table import FlowTable
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.sinks.record import FIELDS, rows, threat_record
+from trafficmond.store.queue import Named
 from trafficmond.store.store import Status, Store
 
 EVENTS_PER_S = 20_000  # what the logs are given at most; what is suppressed beyond it is counted and said
@@ -101,17 +102,20 @@ class Pipeline:
         """Gives the store and the exports the rows that are due; with `everything`, all that is pending."""
         rows = self.table.due(now, everything)
         names = self._names_for(rows)
+        inners = rows["inner"][rows["inner"] != 0]
+        self.forgotten_inners += int(np.isin(inners, np.array(list(names.inners), np.uint64), invert=True).sum())
         self.store.put(rows, names)
         self.exports.put(rows, names)
 
     def _names_for(self, rows: Batch) -> Names:
         """What tunnels carried is looked up for the rows at hand alone: the kernel remembers it, not the daemon."""
         inners = rows["inner"][rows["inner"] != 0]
-        if not len(inners):
-            return self.names
-        known = self._inners(np.unique(inners))
-        self.forgotten_inners += int(np.isin(inners, np.fromiter(known, np.uint64, len(known)), invert=True).sum())
-        return replace(self.names, inners=known)
+        return replace(self.names, inners=self._inners(np.unique(inners))) if len(inners) else self.names
+
+    def pending(self) -> Named:
+        """What the flow table holds that was not given to the store yet; it is given later all the same."""
+        rows = self.table.pending()
+        return rows, self._names_for(rows)
 
     def tell_of_store(self) -> None:
         """Says when flows.db takes no rows, when it does again, what it lost, and when a broken one was set aside."""

@@ -173,8 +173,10 @@ class Asked:
 @asynccontextmanager
 async def asking(folder: Path, guard: tuple[tuple[str, str], ...] = ()) -> AsyncIterator[Asked]:
     daemon = FakeDaemon(folder, guard)
+    asked = Asked(daemon)
     try:
         await daemon.rulebook.load()
-        yield Asked(daemon)
+        yield asked
     finally:
+        asked.answers.close()
         daemon.close()

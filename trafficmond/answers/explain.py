@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from trafficmond import networks
 from trafficmond.answers.part import direction_of
@@ -11,10 +12,12 @@ from trafficmond.control.view import Row
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Direction, FlowQuery, Reason
 from trafficmond.policy.explain import explain
-from trafficmond.store.query import question
+from trafficmond.store.query import MAX_LIMIT, question
 from trafficmond.store.reader import Reader
 from trafficmond.store.records import Ban
 from trafficmond.store.sql import literal
+
+_FLOWS = 20  # shown
 
 
 class ExplainAnswers(ThreatAnswers):
@@ -52,8 +55,8 @@ class ExplainAnswers(ThreatAnswers):
             row["why"] = (
                 None if place == 0 else f"{rows[0]['kind']} {rows[0]['prefix'] or ''} comes before".replace("  ", " ")
             )
-        await self._store_latest()
-        flows, sums = await self._read(lambda reader: _about(reader, host))
+        about = FlowQuery(host=host, limit=_FLOWS)
+        flows, sums = await self._read_all(replace(about, limit=MAX_LIMIT), lambda reader: _about(reader, about))
         return {
             "address": host,
             "direction": str(way),
@@ -80,10 +83,9 @@ def _ban_decision(ban: Ban) -> Row:
     }
 
 
-def _about(reader: Reader, host: str) -> tuple[list[Row], Row]:
-    asked = question(FlowQuery(host=host, limit=20))
-    flows = [row for page in reader.pages(asked) for row in page]
-    who = literal(host)
+def _about(reader: Reader, about: FlowQuery) -> tuple[list[Row], Row]:
+    flows = [row for page in reader.pages(question(about)) for row in page]
+    who = literal(about.host or "")
     sql = (
         "SELECT sum(packets), sum(bytes), sum(CASE WHEN action = 'drop' THEN packets ELSE 0 END), "
         f"min(first_seen), max(last_seen) FROM flows WHERE src_ip = {who}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from trafficmond.answers.part import Part
 from trafficmond.answers.rates import top_flows, top_hosts
@@ -13,7 +11,6 @@ from trafficmond.answers.threats import threat_row
 from trafficmond.control.view import FlowAnswer, Row, TopQuery
 from trafficmond.model import FlowQuery
 from trafficmond.store.query import Question, question
-from trafficmond.store.reader import Reader
 
 
 class FlowAnswers(Part):
@@ -22,23 +19,17 @@ class FlowAnswers(Part):
     async def flows(self, query: FlowQuery) -> FlowAnswer:
         """Ask flows.db, the latest flows included."""
         asked = question(query)
-        await self._store_latest()
-        return FlowAnswer(asked.sql, asked.columns, self._pages(asked))
+        return FlowAnswer(asked.sql, asked.columns, self._pages(query, asked))
 
-    async def _pages(self, asked: Question) -> AsyncIterator[Sequence[Row]]:
-        """The answer page by page, each taken in a thread of its own, so that what comes last there is the close."""
-        loop = asyncio.get_running_loop()
-        thread = ThreadPoolExecutor(1, "answer")
+    async def _pages(self, query: FlowQuery, asked: Question) -> AsyncIterator[Sequence[Row]]:
+        """The answer page by page; whoever takes them slowly keeps neither thread nor file from others."""
+        answer = await self._read_all(query, lambda reader: reader.answer(asked))
+        pages = answer.pages()
         try:
-            reader = await loop.run_in_executor(thread, Reader, self._daemon.store.path)
-            pages = reader.pages(asked)
-            try:
-                while page := await loop.run_in_executor(thread, next, pages, None):
-                    yield page
-            finally:
-                thread.submit(pages.close).add_done_callback(lambda _: reader.close())
+            while page := await self._questions.page(lambda: next(pages, None)):
+                yield page
         finally:
-            thread.shutdown(wait=False)
+            await self._questions.page(answer.close)
 
     async def top(self, query: TopQuery) -> Row:
         """The moment's interfaces, flows, hosts and open threats."""

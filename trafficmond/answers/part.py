@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from trafficmond import networks
-from trafficmond.control.view import Caller, Refused, Row
-from trafficmond.errors import ConfigError, Mistake
-from trafficmond.model import Direction, Reason
+from trafficmond.answers.questions import Questions
+from trafficmond.control.view import Busy, Caller, Refused, Row
+from trafficmond.errors import ConfigError, Mistake, StoreError
+from trafficmond.model import Direction, FlowQuery, Reason
 from trafficmond.networks import Network
 from trafficmond.policy.explain import overlapping
 from trafficmond.store.reader import Reader
 from trafficmond.store.records import Change
+from trafficmond.store.store import Outrun
 
 if TYPE_CHECKING:
     from trafficmond.daemon import Daemon
@@ -24,7 +27,8 @@ T = TypeVar("T")
 P = ParamSpec("P")
 PartT = TypeVar("PartT", bound="Part")
 
-_FLUSH_S = 5.0  # how long a question waits for the latest rows to be stored
+_SETTLE_S = 2.0  # how long a question waits for the latest threats to be stored
+_LOOKS = 5  # at what is pending, each a little later than the one before
 _LONGEST_S = 100 * 365.25 * 86400
 
 
@@ -45,26 +49,34 @@ class Part:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+        self._questions = Questions()
 
-    async def _store_latest(self) -> None:
-        """Brings what the kernel and the flow table still hold into flows.db."""
-        daemon = self._daemon
-        await daemon.tick()
-        daemon.pipeline.store_due(time.time(), everything=True)
-        await self._settled()
+    def close(self) -> None:
+        """Ends what is asked."""
+        self._questions.close()
 
     async def _settled(self) -> None:
-        """Waits until what the store was given is there to be read."""
-        await in_thread(lambda: self._daemon.store.flush(_FLUSH_S))
+        """Waits until the small things that the store was given are there to be read, unless it takes nothing."""
+        if self._daemon.store.status().state == "ok":
+            with contextlib.suppress(TimeoutError, StoreError):
+                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._daemon.store.settled())), _SETTLE_S)
 
     async def _read(self, work: Callable[[Reader], T]) -> T:
-        """Reads flows.db in a worker thread."""
+        """Reads flows.db in a thread for questions. Raises Busy."""
+        with self._questions.turn():
+            return await self._questions.ask(lambda: Reader(self._daemon.store.path), work)
 
-        def read() -> T:
-            with Reader(self._daemon.store.path) as reader:
-                return work(reader)
-
-        return await in_thread(read)
+    async def _read_all(self, wanted: FlowQuery, work: Callable[[Reader], T]) -> T:
+        """The same, with what kernel, flow table and queue still hold of the flows that `wanted` asks for. Nothing is
+        stored for it. Raises Busy."""
+        pipeline, store = self._daemon.pipeline, self._daemon.store
+        with self._questions.turn():
+            await self._daemon.tick()
+            for _ in range(_LOOKS):
+                pending, given = pipeline.pending(), store.given
+                with contextlib.suppress(Outrun):
+                    return await self._questions.ask(partial(store.reader, given, pending, wanted), work)
+        raise Busy("rows are stored faster than they can be read", hint="try again in a moment")
 
     async def _rows(self, columns: Sequence[str], rest: str) -> list[Row]:
         quoted = ", ".join(f'"{name}"' for name in columns)
@@ -126,8 +138,3 @@ def direction_of(text: str) -> Direction:
         return Direction.parse(text)
     except ValueError as error:
         raise ConfigError([Mistake("direction", str(error))]) from None
-
-
-async def in_thread(work: Callable[[], T]) -> T:
-    """Runs what waits for a disk in a worker thread."""
-    return await asyncio.get_running_loop().run_in_executor(None, work)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from trafficmond import networks
-from trafficmond.flows.batch import Batch, Column, address_text
+from trafficmond.flows.batch import Batch, Column, address_text, within
 from trafficmond.flows.names import Names
 from trafficmond.model import Action
 from trafficmond.protocols import protocol_name, protocol_number
@@ -93,19 +93,5 @@ def _matching(flows: Batch, match: str) -> Column:
         return proto
     found = np.zeros(len(flows), bool)
     for side in ("src", "dst"):
-        found |= _inside(flows[f"{side}_hi"], flows[f"{side}_lo"], network)
-    inside: Column = found & (flows["family"] == network.version)
-    return inside
-
-
-def _inside(hi: Column, lo: Column, network: networks.Network) -> Column:
-    if network.version == 4:
-        mask = np.uint64(int(network.netmask))
-        low: Column = (lo & mask) == np.uint64(int(network.network_address))
-        return low
-    masks, base = int(network.netmask), int(network.network_address)
-    word = (1 << 64) - 1
-    high: Column = (hi & np.uint64(masks >> 64)) == np.uint64(base >> 64)
-    low = (lo & np.uint64(masks & word)) == np.uint64(base & word)
-    both: Column = high & low
-    return both
+        found |= within(flows, side, network)
+    return found

@@ -67,7 +67,6 @@ class ThreatAnswers(Part):
             ids = ", ".join(row["id"] for row in found[:5])
             raise NotFound(f"{ident} begins the ids of several threats: {ids}", hint="write more of the id")
         threat = found[0]
-        await self._store_latest()
         wanted = FlowQuery(
             since=threat["first_seen"] - 1,
             until=threat["last_seen"] + 1,
@@ -76,7 +75,7 @@ class ThreatAnswers(Part):
             limit=50,
         )
         asked = question(wanted)
-        pages = await self._read(lambda reader: list(reader.pages(asked)))
+        pages = await self._read_all(wanted, lambda reader: list(reader.pages(asked)))
         bans = [ban for ban in self._daemon.bans.all() if ban.threat == threat["id"]]
         return {
             "threat": threat,

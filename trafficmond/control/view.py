@@ -34,6 +34,13 @@ class Refused(ControlError):
         super().__init__(message, name="io.trafficmon.Refused", hint=hint)
 
 
+class Busy(ControlError):
+    """Too much of that kind is asked at once; nothing was done."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, name="io.trafficmon.Busy", hint=hint)
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, as the kernel vouches for it (SO_PEERCRED); what the audit records."""

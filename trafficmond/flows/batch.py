@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trafficmond.model import Action
+from trafficmond.networks import Network
 
 V4_MAPPED = np.uint64(0x0000FFFF00000000)
 
@@ -102,6 +103,15 @@ def is_drop(verdicts: Column) -> Column:
     """Whether each verdict word dropped its packets."""
     dropped: Column = actions(verdicts) == Action.DROP
     return dropped
+
+
+def within(rows: Batch, side: str, network: Network) -> Column:
+    """Whether each row's address of that side ("src", "dst") lies in a prefix."""
+    mask, base, word = int(network.netmask), int(network.network_address), (1 << 64) - 1
+    low, high = np.uint64(mask & word), np.uint64(mask >> 64)  # of IPv4 the upper half and what marks it are left out
+    inside: Column = (rows["family"] == network.version) & (rows[side + "_lo"] & low == np.uint64(base & word))
+    inside &= rows[side + "_hi"] & high == np.uint64(base >> 64)
+    return inside
 
 
 def empty(dtype: np.dtype[Any], count: int = 0) -> Batch:

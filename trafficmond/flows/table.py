@@ -19,7 +19,7 @@ import random
 import numpy as np
 
 from trafficmond.flows.absorb import STATE, Groups, as_flows, fold, new_rows
-from trafficmond.flows.batch import FLOW, Batch, Column, empty, put, take
+from trafficmond.flows.batch import FLOW, Batch, Column, empty, join, put, take
 from trafficmond.flows.canonical import canonical
 from trafficmond.flows.report import REPORT, End, reports
 
@@ -113,6 +113,12 @@ class FlowTable:
             self._set_deadlines(slots, rows)
         ready, self._ready = self._ready, []
         return ready[0] if len(ready) == 1 else np.concatenate([empty(REPORT), *ready])
+
+    def pending(self) -> Batch:
+        """The REPORT rows of all that was not told yet, as `due` would tell it with `everything`; nothing changes."""
+        live = self._rows[: self._count]
+        rows = take(live, np.flatnonzero(live["since"] < math.inf))
+        return join([empty(REPORT), *self._ready, *reports(rows, End.FORCED)])
 
     # ---- identity ----
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sqlite3
 import threading
@@ -43,6 +44,9 @@ class Queue:
         self.most_rows = most_rows
         self.rows = 0
         self.lost_rows = 0
+        # Held while a transaction becomes visible and what it wrote leaves the queue: who holds it sees each row once.
+        self.settling = threading.Lock()
+        self._taken = 0  # batches that have left, written or lost
         self._path = path
         self._wake = threading.Condition()
         self._batches: deque[Named] = deque()
@@ -90,6 +94,19 @@ class Queue:
             self._stop_at = time.monotonic() + timeout_s
             self._wake.notify_all()
 
+    @property
+    def given(self) -> int:
+        """How many batches have been put until now."""
+        with self._wake:
+            return self._taken + len(self._batches)
+
+    def unwritten(self, given: int) -> list[Named] | None:
+        """Of the first `given` batches those that wait; None: later ones are written already. Hold `settling`."""
+        with self._wake:
+            if self._taken > given:
+                return None
+            return list(itertools.islice(self._batches, given - self._taken))
+
     # ---- the writer's thread ----
 
     @property
@@ -126,6 +143,7 @@ class Queue:
             for _ in range(batches):
                 self._batches.popleft()
             self._batches.extendleft(rest)
+            self._taken += batches - len(rest)
             self.rows -= written + lost
             self.lost_rows += lost
             self._wake.notify_all()
@@ -151,6 +169,7 @@ class Queue:
             self._stop_at = time.monotonic()
             lost, self.rows = self.rows, 0
             self.lost_rows += lost
+            self._taken += len(self._batches)
             self._batches.clear()
             left, self._tasks = self._tasks, deque()
             self._wake.notify_all()

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
-import marshal
+import contextlib
 import sqlite3
-import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from trafficmond.errors import StoreError
+from trafficmond.store.answer import Answer, Row
 from trafficmond.store.prefix_sql import register
 from trafficmond.store.query import Question
-
-Row = dict[str, Any]
+from trafficmond.store.queue import Named
+from trafficmond.store.rows import columns, flow_rows
+from trafficmond.store.schema import STORED_COLUMNS
 
 _STEPS = 10_000  # of SQLite's machine between two looks at the clock
 _CACHE_KIB = 4096
-_KEPT_BYTES = 4 << 20  # of an answer in memory
+_LOCKED_S = 1.0  # that a program which has locked the file is waited for
 
 
 class Reader:
@@ -30,8 +30,13 @@ class Reader:
         self._path = path
         try:
             self._connection = sqlite3.connect(
-                f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+                f"file:{quote(str(path))}?mode=ro",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=_LOCKED_S,
             )
+            self._connection.execute("PRAGMA temp_store = MEMORY")
             self._connection.execute("PRAGMA query_only = ON")
             self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             self._connection.execute("SELECT 1 FROM partitions LIMIT 1")
@@ -49,25 +54,47 @@ class Reader:
         """Let go of the file."""
         self._connection.close()
 
+    def hold(self) -> None:
+        """The file is read as it is now, until `release` or `close`. Raises StoreError."""
+        self.rows("BEGIN")
+        self.rows("SELECT 1 FROM partitions LIMIT 1")
+
+    def release(self) -> None:
+        """End what `hold` began."""
+        self.rows("ROLLBACK")
+
+    def add(self, batches: Iterable[Named]) -> None:
+        """Have `flows` hold these REPORT rows as well, for this reader alone; they are in memory. After `hold`."""
+        ask = self._connection.execute
+        (view,) = ask("SELECT sql FROM main.sqlite_master WHERE type = 'view' AND name = 'flows'").fetchone()
+        kinds = ", ".join(f"{name} {kind}" for name, kind in STORED_COLUMNS.items())
+        ask("PRAGMA query_only = OFF")  # of the file nothing can be changed in any case
+        ask(f"CREATE TEMP TABLE unstored ({kinds})")
+        for batch, names in batches:
+            given = tuple(columns(names))
+            into = f"unstored ({', '.join(given)}) VALUES ({', '.join('?' * len(given))})"
+            self._connection.executemany(f"INSERT INTO {into}", flow_rows(batch, names))
+        # What has the temporary schema's name hides what the file calls so. One view of all, for a view upon `flows`
+        # would leave its indexes aside.
+        arms = view.partition(" AS ")[2]
+        ask(f"CREATE TEMP VIEW flows AS {arms} UNION ALL SELECT {', '.join(STORED_COLUMNS)} FROM unstored")
+        ask("PRAGMA query_only = ON")
+
+    def interrupt(self) -> None:
+        """End what another thread is asking, with a StoreError there."""
+        with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed already
+            self._connection.interrupt()
+
+    def answer(self, asked: Question, page_rows: int = 1000, timeout_s: float = 30.0) -> Answer:
+        """The whole answer; to be closed. Raises StoreError if it takes longer than `timeout_s`."""
+        return Answer(self.each(asked.sql, timeout_s=timeout_s), asked.columns, self._path.parent, page_rows)
+
     def pages(
         self, asked: Question, page_rows: int = 1000, timeout_s: float = 30.0
     ) -> Generator[list[Row], None, None]:
-        """The answer, `page_rows` dicts at a time. Raises StoreError if it takes longer than `timeout_s`.
-
-        All of it is read before the first page, into a file where it is large: whoever takes the pages slowly holds
-        no transaction open, and no memory.
-        """
-        with tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=str(self._path.parent)) as spool:
-            rows, sizes = self.each(asked.sql, timeout_s=timeout_s), []
-            try:
-                while page := list(itertools.islice(rows, page_rows)):
-                    sizes.append(spool.write(marshal.dumps(page)))
-                spool.seek(0)
-            except OSError as error:
-                hint = "ask for less, or make room"
-                raise StoreError(f"{self._path.parent}: the answer cannot be kept: {error}", hint=hint) from error
-            for size in sizes:
-                yield [dict(zip(asked.columns, row, strict=True)) for row in marshal.loads(spool.read(size))]
+        """The answer, `page_rows` dicts at a time. Raises as `answer`."""
+        with contextlib.closing(self.answer(asked, page_rows, timeout_s)) as answer:
+            yield from answer.pages()
 
     def rows(self, sql: str, parameters: Sequence[Any] = (), timeout_s: float = 30.0) -> list[tuple[Any, ...]]:
         """The rows of any SELECT. Raises StoreError for bad SQL, or if it takes longer than `timeout_s`."""

@@ -12,8 +12,11 @@ from pathlib import Path
 
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
-from trafficmond.model import Threat
+from trafficmond.model import FlowQuery, Threat
+from trafficmond.store.queue import Named
+from trafficmond.store.reader import Reader
 from trafficmond.store.records import Ban, Change
+from trafficmond.store.unstored import chosen
 from trafficmond.store.writer import Limits, Writer
 
 
@@ -29,6 +32,10 @@ class Status:
     size_bytes: int  # of the file and its WAL
     state: str
     set_aside: str | None  # what a broken file was renamed to, at the start or since
+
+
+class Outrun(Exception):
+    """What was looked at is out of date already; look again."""
 
 
 class Store:
@@ -106,6 +113,34 @@ class Store:
             return [Ban(*(*row[:-1], bool(row[-1]))) for row in rows]
 
         return self._writer.queue.submit(work)
+
+    def settled(self) -> Future[None]:
+        """Done once threats, bans and audit that were given before can be read."""
+        return self._writer.queue.submit(lambda _: None)
+
+    @property
+    def given(self) -> int:
+        """How many batches of rows have been put until now; see `reader`."""
+        return self._writer.queue.given
+
+    def reader(self, given: int, latest: Named, wanted: FlowQuery) -> Reader:
+        """Reads what is stored, what waits to be, and `latest`, each row once: as far as `wanted` (a valid question)
+        asks for it. `latest` is what was pending when the first `given` batches had been put. Waits for the disk.
+        Raises Outrun if later batches have been written meanwhile, and StoreError.
+        """
+        queue, reader = self._writer.queue, Reader(self.path)
+        try:
+            with queue.settling:
+                reader.hold()
+                waiting = queue.unwritten(given)
+            if waiting is None:
+                raise Outrun
+            rows = ((chosen(batch, names, wanted), names) for batch, names in (*waiting, latest))
+            reader.add(each for each in rows if len(each[0]))
+        except BaseException:
+            reader.close()
+            raise
+        return reader
 
     def configure(self, limits: Limits) -> None:
         """Other limits from the next write on."""

@@ -146,10 +146,10 @@ class Writer(threading.Thread):
             with self._transaction():
                 self._partitions.rotate()
         room = min(self._partitions.room, TRANSACTION_ROWS)
-        written = lost = 0
+        taken = written = lost = 0
         rest: list[Named] = []
-        with self._transaction():
-            for taken, (batch, names) in enumerate(batches, 1):  # noqa: B007
+        with self._transaction(lambda: self.queue.took(taken, rest, written, lost)):
+            for taken, (batch, names) in enumerate(batches, 1):  # noqa: B007  (told when it is committed)
                 part = batch[: room - written - lost]
                 if self._insert(part, names):
                     written += len(part)
@@ -159,7 +159,6 @@ class Writer(threading.Thread):
                     rest = [(batch[len(part) :], names)]
                 if written + lost >= room:
                     break
-        self.queue.took(taken, rest, written, lost)
         self.written_rows += written
         self.rows = self._partitions.rows
 
@@ -208,12 +207,15 @@ class Writer(threading.Thread):
                 break
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, committed: Callable[[], None] = lambda: None) -> Iterator[sqlite3.Connection]:
+        """`committed` is told before anybody can ask: nobody sees a row twice, in the file and in the queue."""
         connection = self._file.connection
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
-            connection.execute("COMMIT")
+            with self.queue.settling:
+                connection.execute("COMMIT")
+                committed()
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 if connection.in_transaction:

@@ -1,0 +1,64 @@
+"""What flows.db does not have yet, of a question's answer: the same conditions, on columns instead of SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from trafficmond import networks
+from trafficmond.flows.batch import Batch, Column, actions, take, within
+from trafficmond.flows.names import Names
+from trafficmond.model import Action, FlowQuery
+from trafficmond.protocols import protocol_number
+
+# What a question may be sorted by and what that is here; of the rest no row can be left out beforehand.
+_KEYS: Mapping[str, Callable[[Batch], Column]] = {
+    "last_seen": lambda rows: rows["last"],
+    "first_seen": lambda rows: rows["first"],
+    "packets": lambda rows: rows["packets"] + rows["reply_packets"],
+    "bytes": lambda rows: rows["bytes"] + rows["reply_bytes"],
+}
+
+
+def chosen(rows: Batch, names: Names, wanted: FlowQuery) -> Batch:
+    """The REPORT rows that a valid question asks for; where it wants the most of something, no more than its limit."""
+    mask = np.ones(len(rows), bool)
+    for each in _conditions(rows, names, wanted):
+        mask &= each
+    rows = rows if mask.all() else take(rows, np.flatnonzero(mask))
+    sort = wanted.sort or "last_seen"
+    key = _KEYS.get(sort.removeprefix("-"))
+    if wanted.group_by or key is None or len(rows) <= wanted.limit:
+        return rows
+    order = np.argsort(key(rows), kind="stable")
+    return take(rows, order[: wanted.limit] if sort.startswith("-") else order[-wanted.limit :])
+
+
+def _conditions(rows: Batch, names: Names, wanted: FlowQuery) -> Iterator[Column]:
+    if wanted.since is not None:
+        yield rows["last"] >= wanted.since
+    if wanted.until is not None:
+        yield rows["last"] <= wanted.until
+    for side, text in (("src", wanted.src), ("dst", wanted.dst)):
+        if text is not None:
+            yield within(rows, side, networks.parse(text))
+    if wanted.host is not None:
+        host = networks.parse(wanted.host)
+        yield within(rows, "src", host) | within(rows, "dst", host)
+    if wanted.port is not None:
+        yield (rows["sport"] == wanted.port) | (rows["dport"] == wanted.port)
+    if wanted.proto is not None:
+        yield rows["proto"] == protocol_number(wanted.proto)
+    if wanted.action is not None:
+        yield actions(rows["verdict"]) == Action.parse(wanted.action)
+    if wanted.rule is not None:
+        yield _called(rows["verdict"], names.rule, wanted.rule)
+    if wanted.interface is not None:
+        yield _called(rows["ifindex"], names.interface, wanted.interface)
+
+
+def _called(numbers: Column, name: Callable[[int], str], text: str) -> Column:
+    """Which of the numbers have that name."""
+    found: Column = np.isin(numbers, [number for number in np.unique(numbers).tolist() if name(number) == text])
+    return found
