@@ -81,19 +81,23 @@ TM_EXPORT void tm_ledger_totals(const struct tm_ledger *l, struct tm_host_totals
 
 /* ---- captures ---- */
 
-TM_EXPORT struct tm_capture *tm_capture_new(struct tm_ledger *ledger)
+/* `strict` reads what the kernel's program reads and no more, for comparing the two. */
+TM_EXPORT struct tm_capture *tm_capture_new(struct tm_ledger *ledger, int strict)
 {
 	struct tm_capture *c = calloc(1, sizeof(*c));
 
 	if (c) {
 		c->ledger = ledger;
 		c->first_ifindex = 1;
+		c->strict = (__u32)strict;
 	}
 	return c;
 }
 
 TM_EXPORT void tm_capture_free(struct tm_capture *c)
 {
+	if (c)
+		free(c->interface);
 	free(c);
 }
 
@@ -117,7 +121,7 @@ TM_EXPORT __u32 tm_capture_notes(struct tm_capture *c, struct tm_note *out, __u6
 /* Name of interface `ifindex` (from 1), empty if the capture gave it none. */
 TM_EXPORT const char *tm_capture_name(const struct tm_capture *c, __u32 ifindex)
 {
-	return ifindex && ifindex <= TM_MAX_INTERFACES ? c->name[ifindex - 1] : "";
+	return ifindex && ifindex <= c->room ? c->interface[ifindex - 1].name : "";
 }
 
 /* ---- log lines ---- */

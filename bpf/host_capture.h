@@ -11,7 +11,7 @@
 #include "host_ledger.h"
 #include "host_link.h"
 
-#define TM_CAPTURE_INTERFACES 256
+#define TM_CAPTURE_INTERFACES 65536 /* of all sections of a file */
 #define TM_CAPTURE_NAME 32
 #define TM_CAPTURE_LENGTH_MAX 262144u /* MAXIMUM_SNAPLEN of libpcap */
 #define TM_BLOCK_LENGTH_MAX (16u << 20)
@@ -27,7 +27,10 @@ enum tm_note_kind {
 	TM_NOTE_RESUMED = 6,	  /* value: bytes skipped; offset: where reading goes on */
 	TM_NOTE_VERSION = 7,	  /* value: the file's version, major << 16 | minor */
 	TM_NOTE_INTERFACES = 8,	  /* value: the interface number beyond what is kept */
-	TM_NOTE_TIME = 9, /* value: the interface whose packet has a time that cannot be; it gets the last one's */
+	TM_NOTE_TIME = 9,      /* value: the interface whose packet has a time that cannot be; it gets the last one's */
+	TM_NOTE_FRACTION = 10, /* value: a fraction of a second that is more than one; carried over, or left out */
+	TM_NOTE_NANOSECONDS = 11, /* value: a fraction that shows that a file of microseconds holds nanoseconds */
+	TM_NOTE_UNTIMED = 12,	  /* value: packets that no time came before; they get the first one that follows */
 };
 
 struct tm_note {
@@ -46,18 +49,20 @@ enum tm_format { TM_UNKNOWN, TM_PCAP, TM_PCAPNG };
 
 struct tm_capture {
 	struct tm_ledger *ledger;
-	struct tm_interface interface[TM_CAPTURE_INTERFACES];
+	struct tm_interface *interface; /* of all sections, by ifindex - 1; `room` of them */
+	__u32 room;
 	__u32 interfaces;    /* of the present pcapng section; 1 for pcap */
-	__u32 first_ifindex; /* of that section: names go on counting over sections */
+	__u32 first_ifindex; /* of that section: interfaces go on counting over sections */
+	__u32 strict;	     /* reads what the kernel's program reads, and no more */
 	__u32 format, swapped, record_header;
 	__u64 offset;  /* in the file, of the next byte to use */
 	__u64 skip;    /* bytes to pass over */
 	__u64 lost_at; /* where framing was lost, while searching */
 	double last;   /* time of the latest packet, to judge candidates by */
+	__u32 timed;   /* whether there was one */
 	__u32 searching, notes;
 	__u64 notes_lost;
 	struct tm_note note[TM_NOTES_MAX];
-	char name[TM_MAX_INTERFACES][TM_CAPTURE_NAME]; /* by ifindex - 1 */
 };
 
 static __u32 tm_get32(const struct tm_capture *c, const __u8 *p)
@@ -85,6 +90,27 @@ static void tm_note(struct tm_capture *c, __u32 kind, __u64 offset, __u64 value)
 	c->note[c->notes++] = (struct tm_note){offset, value, kind, 0};
 }
 
+/* The present section's interface `number`, which may not be described yet; NULL where there are too many. */
+static struct tm_interface *tm_interface_at(struct tm_capture *c, __u32 number)
+{
+	__u32 at = c->first_ifindex - 1 + number, room = c->room ? c->room : 8;
+	struct tm_interface *more;
+
+	if (at >= TM_CAPTURE_INTERFACES)
+		return NULL;
+	while (room <= at)
+		room *= 2;
+	if (room > c->room) {
+		more = realloc(c->interface, room * sizeof(*more));
+		if (!more)
+			return NULL;
+		memset(more + c->room, 0, (room - c->room) * sizeof(*more));
+		c->interface = more;
+		c->room = room;
+	}
+	return &c->interface[at];
+}
+
 /* One packet, captured in part or whole. tm_ledger_begin() has made room. */
 static void tm_capture_packet(struct tm_capture *c, const struct tm_interface *in, __u32 ifindex, double at,
 			      const __u8 *data, __u32 captured, __u32 length)
@@ -102,7 +128,8 @@ static void tm_capture_packet(struct tm_capture *c, const struct tm_interface *i
 	if (captured < length)
 		totals->snapped++;
 	c->last = at;
-	kind = tm_parse_frame(data, data + captured, &p, in->link);
+	c->timed = 1;
+	kind = tm_parse_frame(data, data + captured, &p, in->link, (int)c->strict);
 	if (kind == TM_IS_MALFORMED) {
 		tm_count_add(&totals->malformed, length);
 		totals->malformed_by[p.malformed]++;
@@ -113,63 +140,122 @@ static void tm_capture_packet(struct tm_capture *c, const struct tm_interface *i
 		tm_ledger_add(c->ledger, &p.key, &seen);
 	} else {
 		tm_count_add(&totals->not_ip, length);
-		if (kind < 0)
+		if (kind == TM_LINK_UNREAD)
 			totals->unknown_link++;
+		else
+			tm_count_type(totals, p.ethertype);
 	}
 }
 
+static const struct {
+	__u32 magic, header, ticks;
+} tm_pcap_kinds[] = {
+	{0xa1b2c3d4, 16, 1000000},
+	{0xa1b23c4d, 16, 1000000000},
+	{0xa1b2cd34, 24, 1000000}, /* Kuznetzov's: eight more bytes a record */
+};
+
+/* Takes up the kind of pcap file whose magic number is at `p`; 0 if it is none. */
 static int tm_pcap_magic(struct tm_capture *c, const __u8 *p)
 {
-	static const struct {
-		__u32 magic, header, ticks;
-	} known[] = {
-		{0xa1b2c3d4, 16, 1000000},
-		{0xa1b23c4d, 16, 1000000000},
-		{0xa1b2cd34, 24, 1000000}, /* Kuznetzov's: eight more bytes a record */
-	};
-	__u32 i, magic;
+	struct tm_interface *in;
+	__u32 i, swapped, magic;
 
-	for (c->swapped = 0; c->swapped < 2; c->swapped++) {
-		magic = tm_get32(c, p);
-		for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-			if (magic == known[i].magic) {
-				c->record_header = known[i].header;
-				c->interface[0].ticks_per_s = known[i].ticks;
-				c->interface[0].per_tick = 1.0 / known[i].ticks;
-				return 1;
-			}
+	for (swapped = 0; swapped < 2; swapped++) {
+		memcpy(&magic, p, sizeof(magic));
+		if (swapped)
+			magic = __builtin_bswap32(magic);
+		for (i = 0; i < sizeof(tm_pcap_kinds) / sizeof(tm_pcap_kinds[0]); i++) {
+			if (magic != tm_pcap_kinds[i].magic)
+				continue;
+			in = tm_interface_at(c, 0);
+			if (!in)
+				return 0;
+			c->swapped = swapped;
+			c->record_header = tm_pcap_kinds[i].header;
+			in->ticks_per_s = tm_pcap_kinds[i].ticks;
+			in->per_tick = 1.0 / tm_pcap_kinds[i].ticks;
+			return 1;
+		}
 	}
 	return 0;
 }
 
+/* The file header of 24 bytes at `p`, whose magic number was taken up. */
 static void tm_pcap_begin(struct tm_capture *c, const __u8 *p)
 {
 	__u32 link = tm_get32(c, p + 20) & 0xffff; /* above: length of a frame check sequence, and reserved */
 
 	c->format = TM_PCAP;
 	c->interfaces = 1;
-	c->first_ifindex = 1;
-	c->interface[0].link = link;
+	tm_interface_at(c, 0)->link = link;
 	if (tm_get16(c, p + 4) != 2)
-		tm_note(c, TM_NOTE_VERSION, 4, (__u64)tm_get16(c, p + 4) << 16 | tm_get16(c, p + 6));
+		tm_note(c, TM_NOTE_VERSION, c->offset + 4, (__u64)tm_get16(c, p + 4) << 16 | tm_get16(c, p + 6));
+	if (!tm_link_known(link))
+		tm_note(c, TM_NOTE_LINK_TYPE, c->offset + 20, link);
 }
 
-/* Whether a record header can be true: lengths within bounds, a fraction below one second. */
+/* Whether 24 bytes where a record should begin are the header of another file: captures joined by cat. */
+static int tm_pcap_joined(const struct tm_capture *c, const __u8 *p)
+{
+	__u32 i, swapped, magic;
+	__u16 major;
+
+	(void)c;
+	for (swapped = 0; swapped < 2; swapped++) {
+		memcpy(&magic, p, sizeof(magic));
+		memcpy(&major, p + 4, sizeof(major));
+		if (swapped) {
+			magic = __builtin_bswap32(magic);
+			major = __builtin_bswap16(major);
+		}
+		for (i = 0; i < sizeof(tm_pcap_kinds) / sizeof(tm_pcap_kinds[0]); i++)
+			if (magic == tm_pcap_kinds[i].magic && major == 2)
+				return 1;
+	}
+	return 0;
+}
+
+/* Whether a record header can be true: its length is within bounds. */
 static int tm_pcap_plausible(const struct tm_capture *c, const __u8 *p)
 {
-	__u32 captured = tm_get32(c, p + 8);
-
-	return captured <= TM_CAPTURE_LENGTH_MAX && tm_get32(c, p + 4) < c->interface[0].ticks_per_s;
+	return tm_get32(c, p + 8) <= TM_CAPTURE_LENGTH_MAX;
 }
 
-/* While searching, more is asked: a time near the last packet's, and a wire length as should be. */
+/* While searching, more is asked: a fraction below one second, a time near the last packet's, a wire length as should
+ * be. */
 static int tm_pcap_convincing(const struct tm_capture *c, const __u8 *p)
 {
 	double at = tm_get32(c, p);
 	__u32 captured = tm_get32(c, p + 8), length = tm_get32(c, p + 12);
 
-	return tm_pcap_plausible(c, p) && captured && captured <= length && length <= TM_CAPTURE_LENGTH_MAX &&
-	       at > c->last - 3600 && at < c->last + 86400;
+	return tm_pcap_plausible(c, p) && tm_get32(c, p + 4) < c->interface[c->first_ifindex - 1].ticks_per_s &&
+	       captured && captured <= length && length <= TM_CAPTURE_LENGTH_MAX && at > c->last - 3600 &&
+	       at < c->last + 86400;
+}
+
+/*
+ * The time of a pcap record. libpcap does not look at the fraction, so writers get away with any: up to one second too
+ * much is carried over; more, in a file of microseconds, says that all of them are nanoseconds; what is neither is
+ * left out.
+ */
+static double tm_pcap_time(struct tm_capture *c, const __u8 *p)
+{
+	struct tm_interface *in = &c->interface[c->first_ifindex - 1];
+	__u32 seconds = tm_get32(c, p), fraction = tm_get32(c, p + 4);
+
+	if (fraction >= in->ticks_per_s) {
+		if (fraction >= 2 * in->ticks_per_s && in->ticks_per_s == 1000000 && fraction < 1000000000) {
+			tm_note(c, TM_NOTE_NANOSECONDS, c->offset, fraction);
+			in->ticks_per_s = 1000000000;
+			in->per_tick = 1e-9;
+		} else {
+			tm_note(c, TM_NOTE_FRACTION, c->offset, fraction);
+			if (fraction >= 2 * in->ticks_per_s)
+				fraction = 0;
+		}
+	}
+	return (double)seconds + (double)fraction * in->per_tick;
 }
 
 #endif

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TM_CAPTURES 1
 #include "parse.h"
 
 #define TM_LEDGER_SLOTS 32768u
@@ -18,6 +19,7 @@
 #define TM_LEDGER_KEEP_S 60.0 /* how long a quiet flow is remembered when room is needed */
 #define TM_TIME_MAX 1e11      /* epoch seconds; a later moment is a mistake of the file */
 #define TM_SIZE_CLASSES 7     /* RFC 2819, etherStatsPkts*Octets */
+#define TM_TYPES_MAX 64	      /* EtherTypes told apart among what is not IP */
 
 #define TM_TCP_SYN_ACK 0x12
 
@@ -56,6 +58,11 @@ struct tm_host_totals {
 	double first, last;
 	__u64 snapped;	    /* packets that the capture holds only in part */
 	__u64 unknown_link; /* packets under a link type that is not read; among not_ip */
+	__u64 other_types;  /* packets of not_ip beyond the types below */
+	struct {
+		__u64 packets;
+		__u32 ethertype, pad;
+	} type[TM_TYPES_MAX]; /* of what is not IP; packets 0: free */
 };
 
 /* One packet or log line, beyond its key. */
@@ -128,6 +135,21 @@ static void tm_count_add(struct tm_count *c, __u64 length)
 {
 	c->packets++;
 	c->bytes += length;
+}
+
+/* A packet that is not IP, by the type that says what it is. */
+static void tm_count_type(struct tm_host_totals *t, __u32 ethertype)
+{
+	int i;
+
+	for (i = 0; i < TM_TYPES_MAX; i++) {
+		if (t->type[i].packets && t->type[i].ethertype != ethertype)
+			continue;
+		t->type[i].ethertype = ethertype;
+		t->type[i].packets++;
+		return;
+	}
+	t->other_types++;
 }
 
 /* Moves what the interval brought into rows. There is always room: see tm_ledger_room(). */

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
  * Link types of captures on the way to parse.h: what the kernel side never meets (it sees Ethernet and raw IP).
- * Numbers: https://www.tcpdump.org/linktypes.html
+ * Numbers and layouts: https://www.tcpdump.org/linktypes.html
  */
 #ifndef TM_HOST_LINK_H
 #define TM_HOST_LINK_H
 
-#include <string.h>
-
-#include "parse.h"
+#include "host_layers.h"
 
 enum tm_link {
 	TM_LINK_NULL = 0,
@@ -17,58 +15,50 @@ enum tm_link {
 	TM_LINK_RAW_BSD = 12,
 	TM_LINK_RAW_OPENBSD = 14,
 	TM_LINK_PPP_HDLC = 50,
+	TM_LINK_PPP_ETHERNET = 51,
+	TM_LINK_RFC1483 = 100,
 	TM_LINK_RAW = 101,
 	TM_LINK_C_HDLC = 104,
+	TM_LINK_WIFI = 105,
 	TM_LINK_LOOP = 108,
+	TM_LINK_ENC = 109,
 	TM_LINK_SLL = 113,
+	TM_LINK_PFLOG = 117,
+	TM_LINK_WIFI_PRISM = 119,
+	TM_LINK_WIFI_RADIOTAP = 127,
+	TM_LINK_FIREWIRE = 138,
+	TM_LINK_WIFI_AVS = 163,
+	TM_LINK_PPP_PPPD = 166,
+	TM_LINK_PPI = 192,
+	TM_LINK_PPP_DIR = 204,
+	TM_LINK_C_HDLC_DIR = 205,
+	TM_LINK_MPLS = 219,
+	TM_LINK_IPNET = 226,
 	TM_LINK_IPV4 = 228,
 	TM_LINK_IPV6 = 229,
+	TM_LINK_NFLOG = 239,
+	TM_LINK_INFINIBAND = 242,
+	TM_LINK_PKTAP = 258,
 	TM_LINK_SLL2 = 276,
+	TM_LINK_DSA_BRCM = 281,
+	TM_LINK_DSA_BRCM_PREPEND = 282,
+	TM_LINK_DSA = 283,
+	TM_LINK_EDSA = 284,
 };
 
 #define TM_PACKET_OUTGOING 4 /* packet type of a cooked header */
+#define TM_LINK_UNREAD -1    /* a link type that is not read */
+#define TM_LINKS_MAX 4	     /* link headers that may lie in each other: PPI and PKTAP name what they carry */
+#define TM_NFLOG_PAYLOAD 9   /* NFULA_PAYLOAD */
 
-static __u16 tm_wire16(const __u8 *p)
+static __u16 tm_little16(const __u8 *p)
 {
-	return (__u16)(p[0] << 8 | p[1]);
+	return (__u16)(p[0] | p[1] << 8);
 }
 
-/* EtherType behind up to two more VLAN tags at the cursor; 0 if the packet is malformed. */
-static __u16 tm_tags(struct tm_cursor *cursor, struct tm_packet *p, __u16 type)
+static __u32 tm_little32(const __u8 *p)
 {
-	const struct tm_vlan *tag;
-	int i;
-
-	for (i = 0; i < 2 && (type == TM_ETH_8021Q || type == TM_ETH_8021AD); i++) {
-		tag = tm_take(cursor, sizeof(*tag));
-		if (!tag) {
-			p->malformed = TM_SHORT_VLAN;
-			return 0;
-		}
-		if (i == 0)
-			p->key.vlan = tm_ntohs(tag->tci) & 0xfff;
-		type = tm_ntohs(tag->type);
-	}
-	return type;
-}
-
-/* The network packet behind a link header of `size` bytes that named it `type`. */
-static int tm_behind(struct tm_cursor *cursor, struct tm_packet *p, __u32 size, __u16 type)
-{
-	if (!tm_take(cursor, size)) {
-		p->malformed = TM_SHORT_ETHERNET;
-		return TM_IS_MALFORMED;
-	}
-	type = tm_tags(cursor, p, type);
-	if (p->malformed)
-		return TM_IS_MALFORMED;
-	p->header_len = p->wire_len - cursor->left;
-	return tm_parse_network(cursor, p, type);
-}
-
-static __u16 tm_type_of_ppp(__u16 protocol)
-{
-	return protocol == 0x21 ? TM_ETH_IPV4 : protocol == 0x57 ? TM_ETH_IPV6 : 0;
+	return tm_little16(p) | (__u32)tm_little16(p + 2) << 16;
 }
 
 /* A BSD address family, which has as many numbers for IPv6 as there are systems. */
@@ -79,52 +69,204 @@ static __u16 tm_type_of_family(__u32 family)
 		return TM_ETH_IPV4;
 	case 10:
 	case 24:
+	case 26:
 	case 28:
 	case 30:
 		return TM_ETH_IPV6;
 	}
-	return 0;
+	return TM_ETH_NONE;
 }
 
-/* One frame of link type `link`. Returns enum tm_kind, or -1 if the link type is not read. */
-static int tm_parse_frame(const __u8 *data, const __u8 *end, struct tm_packet *p, __u32 link)
+static int tm_behind_nothing(struct tm_packet *p)
 {
-	struct tm_cursor cursor = {.start = data, .pos = data, .end = end, .left = p->wire_len};
-	__u32 size = (__u32)(end - data);
-	__u32 family;
+	p->malformed = TM_SHORT_ETHERNET;
+	return TM_IS_MALFORMED;
+}
 
-	switch (link) {
+/* The network packet behind a link header of `size` bytes that named it `type`. */
+static int tm_behind(struct tm_cursor *c, struct tm_packet *p, __u32 size, __u16 type)
+{
+	if (!tm_take(c, size))
+		return tm_behind_nothing(p);
+	return tm_parse_layers(c, p, type);
+}
+
+/* The same where the type is the two bytes at `at`. */
+static int tm_behind_typed(struct tm_cursor *c, struct tm_packet *p, __u32 size, __u32 at)
+{
+	const __u8 *head = tm_take(c, size);
+
+	return head ? tm_parse_layers(c, p, tm_wire16(head + at)) : tm_behind_nothing(p);
+}
+
+static int tm_behind_ppp(struct tm_cursor *c, struct tm_packet *p, __u32 size)
+{
+	return tm_take(c, size) ? tm_parse_layers(c, p, tm_layer_ppp_framed(c)) : tm_behind_nothing(p);
+}
+
+static int tm_behind_raw(struct tm_cursor *c, struct tm_packet *p)
+{
+	return tm_parse_layers(c, p, tm_type_of_raw(c));
+}
+
+/* IEEE 802.11 data frames in the clear; managing frames and encrypted ones are not IP. */
+static int tm_behind_wifi(struct tm_cursor *c, struct tm_packet *p, __u32 before)
+{
+	const __u8 *head = tm_take(c, before) ? tm_take(c, 24) : (const __u8 *)0;
+	__u16 control;
+	__u32 more = 0;
+
+	if (!head)
+		return tm_behind_nothing(p);
+	control = tm_little16(head);
+	if ((control & 0x000c) != 0x0008 || control & 0x4040) /* not data; without data, or protected */
+		return TM_IS_OTHER;
+	if ((control & 0x0300) == 0x0300)
+		more += 6; /* a fourth address */
+	if (control & 0x0080)
+		more += control & 0x8000 ? 6 : 2; /* quality of service, and perhaps HT control */
+	if (!tm_take(c, more))
+		return tm_behind_nothing(p);
+	return tm_parse_layers(c, p, tm_layer_llc(c));
+}
+
+/* What Linux's netfilter logged: attributes in the byte order of the host that wrote it, among them the packet. */
+static int tm_behind_nflog(struct tm_cursor *c, struct tm_packet *p)
+{
+	const __u8 *at = tm_take(c, 4);
+	__u32 family, length, type, swapped;
+
+	if (!at)
+		return tm_behind_nothing(p);
+	family = at[0];
+	while (c->end - c->pos >= 4) {
+		at = c->pos;
+		swapped = tm_little16(at) < 4 || tm_little16(at) > c->end - at;
+		length = swapped ? tm_wire16(at) : tm_little16(at);
+		type = (swapped ? tm_wire16(at + 2) : tm_little16(at + 2)) & 0x7fff;
+		if (type == TM_NFLOG_PAYLOAD && length >= 4)
+			return tm_behind(c, p, 4, tm_type_of_family(family));
+		if (length < 4 || !tm_take(c, (length + 3) & ~3u))
+			break;
+	}
+	return TM_IS_OTHER;
+}
+
+/* One frame of link type `link`, `depth` link headers in. Returns enum tm_kind or TM_LINK_UNREAD. */
+static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link, int depth)
+{
+	const __u8 *data = c->pos;
+	__u32 size = (__u32)(c->end - data), family, length;
+
+	switch (depth < TM_LINKS_MAX ? link : ~0u) {
 	case TM_LINK_ETHERNET:
-		return tm_parse(data, end, p, 0);
+		return tm_behind_typed(c, p, 14, 12);
 	case TM_LINK_RAW:
 	case TM_LINK_RAW_BSD:
 	case TM_LINK_RAW_OPENBSD:
 	case TM_LINK_IPV4:
 	case TM_LINK_IPV6:
-		return tm_parse(data, end, p, 1);
+		return tm_behind_raw(c, p);
 	case TM_LINK_SLL:
 		if (size >= 16 && tm_wire16(data) == TM_PACKET_OUTGOING)
 			p->key.scope |= TM_SCOPE_EGRESS;
-		return tm_behind(&cursor, p, 16, size >= 16 ? tm_wire16(data + 14) : 0);
+		return tm_behind_typed(c, p, 16, 14);
 	case TM_LINK_SLL2:
 		if (size >= 20 && data[10] == TM_PACKET_OUTGOING)
 			p->key.scope |= TM_SCOPE_EGRESS;
-		return tm_behind(&cursor, p, 20, size >= 20 ? tm_wire16(data) : 0);
+		return tm_behind_typed(c, p, 20, 0);
 	case TM_LINK_NULL:
 	case TM_LINK_LOOP:
-		family = size < 4 ? 0 : (__u32)tm_wire16(data) << 16 | tm_wire16(data + 2);
+	case TM_LINK_ENC:
+		family = size < 4 ? 0 : tm_wire32(data);
 		if (family > 0xffff)
-			family = __builtin_bswap32(family); /* NULL: in the order of the host that wrote it */
-		return tm_behind(&cursor, p, 4, tm_type_of_family(family));
+			family = __builtin_bswap32(family); /* in the order of the host that wrote it */
+		return tm_behind(c, p, link == TM_LINK_ENC ? 12 : 4, tm_type_of_family(family));
+	case TM_LINK_PFLOG:
+		return size < 2 ? tm_behind_nothing(p)
+				: tm_behind(c, p, (data[0] + 3) & ~3u, tm_type_of_family(data[1]));
 	case TM_LINK_PPP:
 	case TM_LINK_PPP_HDLC:
-		if (size >= 4 && data[0] == 0xff && data[1] == 0x03)
-			return tm_behind(&cursor, p, 4, tm_type_of_ppp(tm_wire16(data + 2)));
-		return tm_behind(&cursor, p, 2, size >= 2 ? tm_type_of_ppp(tm_wire16(data)) : 0);
+		return tm_behind_ppp(c, p, 0);
+	case TM_LINK_PPP_PPPD:
+	case TM_LINK_PPP_DIR:
+		if (size && data[0])
+			p->key.scope |= TM_SCOPE_EGRESS;
+		return tm_behind_ppp(c, p, 1);
+	case TM_LINK_PPP_ETHERNET:
+		return tm_behind(c, p, 0, TM_ETH_PPPOE);
 	case TM_LINK_C_HDLC:
-		return tm_behind(&cursor, p, 4, size >= 4 ? tm_wire16(data + 2) : 0);
+		return tm_behind_typed(c, p, 4, 2);
+	case TM_LINK_C_HDLC_DIR:
+		if (size && data[0])
+			p->key.scope |= TM_SCOPE_EGRESS;
+		return tm_behind_typed(c, p, 5, 3);
+	case TM_LINK_RFC1483:
+		return tm_parse_layers(c, p, tm_layer_llc(c));
+	case TM_LINK_MPLS:
+		return tm_behind(c, p, 0, TM_ETH_MPLS);
+	case TM_LINK_IPNET:
+		return size < 2 ? tm_behind_nothing(p) : tm_behind(c, p, 24, tm_type_of_family(data[1]));
+	case TM_LINK_FIREWIRE:
+		return tm_behind_typed(c, p, 18, 16);
+	case TM_LINK_INFINIBAND:
+		return tm_behind_typed(c, p, 44, 40);
+	case TM_LINK_NFLOG:
+		return tm_behind_nflog(c, p);
+	case TM_LINK_WIFI:
+		return tm_behind_wifi(c, p, 0);
+	case TM_LINK_WIFI_RADIOTAP:
+		return size < 4 ? tm_behind_nothing(p) : tm_behind_wifi(c, p, tm_little16(data + 2));
+	case TM_LINK_WIFI_PRISM:
+		return tm_behind_wifi(c, p, 144);
+	case TM_LINK_WIFI_AVS:
+		return size < 8 ? tm_behind_nothing(p) : tm_behind_wifi(c, p, tm_wire32(data + 4) & 0xffff);
+	case TM_LINK_DSA_BRCM:
+	case TM_LINK_DSA:
+		return tm_behind_typed(c, p, 18, 16);
+	case TM_LINK_DSA_BRCM_PREPEND:
+		return tm_behind_typed(c, p, 18, 16);
+	case TM_LINK_EDSA:
+		return tm_behind_typed(c, p, 22, 20);
+	case TM_LINK_PPI:
+		length = size < 8 ? 0 : tm_little16(data + 2);
+		return length < 8 || !tm_take(c, length) ? tm_behind_nothing(p)
+							 : tm_parse_link_of(c, p, tm_little32(data + 4), depth + 1);
+	case TM_LINK_PKTAP:
+		length = size < 40 ? 0 : tm_little32(data);
+		if (length < 40 || length > size || !tm_take(c, length))
+			return tm_behind_nothing(p);
+		if (tm_little32(data + 36) & 2) /* PTH_FLAG_DIR_OUT */
+			p->key.scope |= TM_SCOPE_EGRESS;
+		return tm_parse_link_of(c, p, tm_little32(data + 8), depth + 1);
 	}
-	return -1;
+	return TM_LINK_UNREAD;
+}
+
+/*
+ * One frame of link type `link`; p->wire_len is set, the rest of *p zero. What the kernel would be handed is read
+ * by its own parser; only where that makes nothing of it does what captures need begin, but if `strict`.
+ * Returns enum tm_kind or TM_LINK_UNREAD.
+ */
+static int tm_parse_frame(const __u8 *data, const __u8 *end, struct tm_packet *p, __u32 link, int strict)
+{
+	struct tm_cursor cursor = {.start = data, .pos = data, .end = end, .left = p->wire_len};
+	struct tm_packet first;
+	int kind, more;
+
+	if (link != TM_LINK_ETHERNET && link != TM_LINK_RAW)
+		return tm_parse_link_of(&cursor, p, link, 0);
+	kind = tm_parse(data, end, p, link == TM_LINK_RAW);
+	if (kind == TM_IS_IP || strict)
+		return kind;
+	first = *p;
+	memset(p, 0, sizeof(*p));
+	p->wire_len = first.wire_len;
+	more = tm_parse_link_of(&cursor, p, link, 0);
+	if (more == TM_IS_IP || kind != TM_IS_MALFORMED)
+		return more;
+	*p = first;
+	return kind;
 }
 
 static int tm_link_known(__u32 link)
@@ -133,7 +275,7 @@ static int tm_link_known(__u32 link)
 	struct tm_packet p;
 
 	memset(&p, 0, sizeof(p));
-	return tm_parse_frame(nothing, nothing, &p, link) != -1;
+	return tm_parse_frame(nothing, nothing, &p, link, 0) != TM_LINK_UNREAD;
 }
 
 #endif

@@ -20,17 +20,17 @@ static void tm_section_begin(struct tm_capture *c)
 
 static void tm_interface_begin(struct tm_capture *c, const __u8 *body, __u32 size)
 {
-	struct tm_interface *in;
-	__u32 at, code, length, ifindex = c->first_ifindex + c->interfaces;
+	struct tm_interface *in = tm_interface_at(c, c->interfaces);
+	__u32 at, code, length;
 	__u8 resolution = 6;
 	__s64 seconds;
 	int i;
 
-	if (c->interfaces == TM_CAPTURE_INTERFACES) {
+	if (!in) {
 		tm_note(c, TM_NOTE_INTERFACES, c->offset, c->interfaces);
 		return;
 	}
-	in = &c->interface[c->interfaces++];
+	c->interfaces++;
 	memset(in, 0, sizeof(*in));
 	in->link = tm_get16(c, body);
 	for (at = 8; at + 4 <= size; at += 4 + ((length + 3) & ~3u)) {
@@ -53,8 +53,6 @@ static void tm_interface_begin(struct tm_capture *c, const __u8 *body, __u32 siz
 	if (!(resolution & 0x80) && resolution <= 18)
 		for (in->ticks_per_s = 1, i = 0; i < resolution; i++)
 			in->ticks_per_s *= 10;
-	if (ifindex <= TM_MAX_INTERFACES)
-		memcpy(c->name[ifindex - 1], in->name, TM_CAPTURE_NAME);
 	if (!tm_link_known(in->link))
 		tm_note(c, TM_NOTE_LINK_TYPE, c->offset, in->link);
 }
@@ -67,8 +65,30 @@ static double tm_ticks(const struct tm_interface *in, __u64 ticks)
 	return (double)ticks * in->per_tick + in->offset_s;
 }
 
-/* A packet block of `size` bytes (its body). Returns 0 if rows must be taken first. */
-static int tm_packet_block(struct tm_capture *c, __u32 type, const __u8 *body, __u32 size)
+/* The time of the first packet that has one in the blocks from `block` on; negative if there is none in `size` bytes.
+ */
+static double tm_first_time(const struct tm_capture *c, const __u8 *block, __u64 size)
+{
+	__u32 type, length, number;
+
+	for (; size >= 12; block += length, size -= length) {
+		type = tm_get32(c, block);
+		length = tm_get32(c, block + 4);
+		if (length < 12 || length % 4 || length > size)
+			break;
+		if ((type != TM_BLOCK_ENHANCED && type != TM_BLOCK_PACKET) || length < 32)
+			continue;
+		number = type == TM_BLOCK_ENHANCED ? tm_get32(c, block + 8) : tm_get16(c, block + 8);
+		if (number < c->interfaces)
+			return tm_ticks(&c->interface[c->first_ifindex - 1 + number],
+					(__u64)tm_get32(c, block + 12) << 32 | tm_get32(c, block + 16));
+	}
+	return -1;
+}
+
+/* A packet block of `size` bytes (its body; `left` bytes of the file are at hand). Returns 0 if rows must be taken
+ * first. */
+static int tm_packet_block(struct tm_capture *c, __u32 type, const __u8 *body, __u32 size, __u64 left)
 {
 	__u32 number = 0, captured, length, head;
 	const struct tm_interface *in;
@@ -94,7 +114,13 @@ static int tm_packet_block(struct tm_capture *c, __u32 type, const __u8 *body, _
 		tm_note(c, TM_NOTE_NO_INTERFACE, c->offset, number);
 		return 1;
 	}
-	in = &c->interface[number];
+	in = &c->interface[c->first_ifindex - 1 + number];
+	if (type == TM_BLOCK_SIMPLE && !c->timed) {
+		at = tm_first_time(c, body - 8, left);
+		tm_note(c, TM_NOTE_UNTIMED, c->offset, 1);
+		if (at < 0)
+			at = 0;
+	}
 	if (type != TM_BLOCK_SIMPLE)
 		at = tm_ticks(in, (__u64)tm_get32(c, body + 4) << 32 | tm_get32(c, body + 8));
 	if (!(at >= 0 && at < TM_TIME_MAX)) {

@@ -39,6 +39,17 @@ static __u64 tm_capture_search(struct tm_capture *c, const __u8 *p, __u64 size, 
 	return at;
 }
 
+/* Whether another capture of either format begins where a pcap record should. */
+static int tm_file_begins(const struct tm_capture *c, const __u8 *p)
+{
+	__u32 type, order;
+
+	memcpy(&type, p, sizeof(type));
+	memcpy(&order, p + 8, sizeof(order));
+	return tm_pcap_joined(c, p) ||
+	       (type == TM_BLOCK_SECTION && (order == 0x1a2b3c4d || order == __builtin_bswap32(0x1a2b3c4d)));
+}
+
 static void tm_capture_lose(struct tm_capture *c, __u32 kind, __u64 value)
 {
 	tm_note(c, kind, c->offset, value);
@@ -78,8 +89,6 @@ static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size,
 				break;
 			if (tm_pcap_magic(c, p)) {
 				tm_pcap_begin(c, p);
-				if (!tm_link_known(c->interface[0].link))
-					tm_note(c, TM_NOTE_LINK_TYPE, 20, c->interface[0].link);
 				used += 24;
 				continue;
 			}
@@ -94,6 +103,11 @@ static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size,
 			continue;
 		}
 		if (c->format == TM_PCAP) {
+			if (left >= 24 && tm_file_begins(c, p)) {
+				tm_section_begin(c);
+				c->format = TM_UNKNOWN;
+				continue;
+			}
 			if (left < c->record_header)
 				break;
 			if (!tm_pcap_plausible(c, p)) {
@@ -103,17 +117,35 @@ static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size,
 			length = tm_get32(c, p + 8);
 			if (left < c->record_header + length)
 				break;
-			double at = (double)tm_get32(c, p) + (double)tm_get32(c, p + 4) * c->interface[0].per_tick;
+			if (tm_get32(c, p + 4) >= c->interface[c->first_ifindex - 1].ticks_per_s) {
+				__u64 next = c->record_header + length;
+
+				if (left < next + 16 && !final)
+					break;
+				if (left != next && (left < next + 16 || (!tm_pcap_plausible(c, p + next) &&
+									  !tm_file_begins(c, p + next)))) {
+					tm_capture_lose(c, TM_NOTE_FRACTION, tm_get32(c, p + 4));
+					continue;
+				}
+			}
+			if (!tm_ledger_room(c->ledger))
+				return used;
+			double at = tm_pcap_time(c, p);
 
 			if (!tm_ledger_begin(c->ledger, at))
 				return used;
-			tm_capture_packet(c, &c->interface[0], 1, at, p + c->record_header, length,
-					  tm_get32(c, p + 12));
+			tm_capture_packet(c, &c->interface[c->first_ifindex - 1], c->first_ifindex, at,
+					  p + c->record_header, length, tm_get32(c, p + 12));
 			used += c->record_header + length;
 			continue;
 		}
 		if (left < 12)
 			break;
+		if (left >= 24 && tm_pcap_joined(c, p)) {
+			tm_section_begin(c);
+			c->format = TM_UNKNOWN;
+			continue;
+		}
 		memcpy(&type, p, sizeof(type));
 		if (type == TM_BLOCK_SECTION) { /* the same in both orders; the next word tells which */
 			memcpy(&length, p + 8, sizeof(length));
@@ -137,7 +169,7 @@ static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size,
 				tm_section_begin(c);
 			else if (type == TM_BLOCK_INTERFACE && length >= 20)
 				tm_interface_begin(c, p + 8, length - 12);
-			else if (type != TM_BLOCK_INTERFACE && !tm_packet_block(c, type, p + 8, length - 12))
+			else if (type != TM_BLOCK_INTERFACE && !tm_packet_block(c, type, p + 8, length - 12, left))
 				return used;
 			used += length;
 		} else {

@@ -144,7 +144,21 @@ struct tm_packet {
 	__u8 ttl;
 	__u32 rate_per_s; /* of a TM_LIMIT verdict; the parser leaves these alone */
 	__u32 burst_packets;
+#ifdef TM_CAPTURES
+	__u8 lenient;	 /* in: read what a capture holds although a kernel never sees it so */
+	__u8 cut;	 /* the capture has less of the packet than the frame's length says */
+	__u16 ethertype; /* of a frame that is not IP: the type at which reading ended; 0 if it has none */
+#endif
 };
+
+/* What only captures need (host_layers.h) is compiled for the host alone. */
+#ifdef TM_CAPTURES
+#define tm_lenient(p) ((p)->lenient)
+#define tm_is_cut(p) ((p)->cut)
+#else
+#define tm_lenient(p) 0
+#define tm_is_cut(p) 0
+#endif
 
 /* What is left to read. `left` is the length on the wire from `pos` on; `end` may come earlier (a snapshot). */
 struct tm_cursor {
@@ -217,6 +231,13 @@ static __always_inline int tm_parse_ports(struct tm_packet *p, __be16 sport, __b
 	return TM_IS_IP;
 }
 
+#ifdef TM_CAPTURES
+static int tm_parse_cut(struct tm_cursor *c, struct tm_packet *p); /* host_layers.h */
+#define tm_short_transport(c, p) tm_parse_cut(c, p)
+#else
+#define tm_short_transport(c, p) tm_malformed(p, TM_SHORT_TRANSPORT)
+#endif
+
 /*
  * The transport header; p->payload_len is set to what is beyond the network headers. In a first fragment it may be cut
  * off after the ports (RFC 791 guarantees eight bytes); its flags are then not known and stay zero.
@@ -234,12 +255,12 @@ static __always_inline int tm_parse_transport(struct tm_cursor *c, struct tm_pac
 		if (fragment && c->left < sizeof(*tcp))
 			goto ports_only;
 		if (c->left < sizeof(*tcp))
-			return tm_malformed(p, TM_SHORT_TRANSPORT);
+			return tm_short_transport(c, p);
 		tcp = tm_take(c, sizeof(*tcp));
 		if (!tcp)
-			return tm_malformed(p, TM_SHORT_TRANSPORT);
+			return tm_short_transport(c, p);
 		size = (tcp->offset >> 4) * 4;
-		if (size < sizeof(*tcp) || (size - sizeof(*tcp) > c->left && !fragment))
+		if (size < sizeof(*tcp) || (size - sizeof(*tcp) > c->left && !fragment && !tm_is_cut(p)))
 			return tm_malformed(p, TM_BAD_TRANSPORT);
 		size -= sizeof(*tcp);
 		p->tcp_flags = tcp->flags;
@@ -249,12 +270,13 @@ static __always_inline int tm_parse_transport(struct tm_cursor *c, struct tm_pac
 		return tm_parse_ports(p, tcp->sport, tcp->dport);
 	case TM_PROTO_UDP:
 		if (c->left < sizeof(*udp))
-			return tm_malformed(p, TM_SHORT_TRANSPORT);
+			return tm_short_transport(c, p);
 		udp = tm_take(c, sizeof(*udp));
 		if (!udp)
-			return tm_malformed(p, TM_SHORT_TRANSPORT);
+			return tm_short_transport(c, p);
 		length = tm_ntohs(udp->length); /* 0: a jumbogram (RFC 2675) or a segmentation super-packet */
-		if (length && (length < sizeof(*udp) || (length - sizeof(*udp) > c->left && !fragment)))
+		if (length &&
+		    (length < sizeof(*udp) || (length - sizeof(*udp) > c->left && !fragment && !tm_is_cut(p))))
 			return tm_malformed(p, TM_BAD_TRANSPORT);
 		p->header_len += sizeof(*udp);
 		p->payload_len = c->left;
@@ -262,20 +284,20 @@ static __always_inline int tm_parse_transport(struct tm_cursor *c, struct tm_pac
 	case TM_PROTO_SCTP:
 		size = 12;
 		if (c->left < size)
-			return fragment ? TM_IS_IP : tm_malformed(p, TM_SHORT_TRANSPORT);
+			return fragment ? TM_IS_IP : tm_short_transport(c, p);
 		udp = tm_take(c, sizeof(*udp)); /* the ports stand where UDP has its own */
 		if (!udp)
-			return tm_malformed(p, TM_SHORT_TRANSPORT);
+			return tm_short_transport(c, p);
 		p->header_len += size;
 		p->payload_len = c->left - (size - sizeof(*udp));
 		return tm_parse_ports(p, udp->sport, udp->dport);
 	case TM_PROTO_ICMP:
 	case TM_PROTO_ICMPV6:
 		if (c->left < sizeof(*icmp))
-			return tm_malformed(p, TM_SHORT_TRANSPORT);
+			return tm_short_transport(c, p);
 		icmp = tm_take(c, sizeof(*icmp));
 		if (!icmp)
-			return tm_malformed(p, TM_SHORT_TRANSPORT);
+			return tm_short_transport(c, p);
 		p->header_len += sizeof(*icmp);
 		p->payload_len = c->left;
 		return tm_parse_ports(p, tm_htons(icmp->type), tm_htons(icmp->code));
@@ -284,10 +306,10 @@ static __always_inline int tm_parse_transport(struct tm_cursor *c, struct tm_pac
 
 ports_only:
 	if (c->left < sizeof(*udp))
-		return tm_malformed(p, TM_SHORT_TRANSPORT);
+		return tm_short_transport(c, p);
 	udp = tm_take(c, sizeof(*udp));
 	if (!udp)
-		return tm_malformed(p, TM_SHORT_TRANSPORT);
+		return tm_short_transport(c, p);
 	p->header_len += sizeof(*udp);
 	p->payload_len = c->left;
 	return tm_parse_ports(p, udp->sport, udp->dport);
@@ -309,8 +331,14 @@ static __always_inline int tm_parse_ipv4(struct tm_cursor *c, struct tm_packet *
 	if (ip->version_ihl >> 4 != 4 || size < sizeof(*ip))
 		return tm_malformed(p, TM_BAD_IP_HEADER);
 	total = tm_ntohs(ip->total_length);
-	if (!total && whole > 0xffff)
-		total = whole; /* a super-packet of more than 64 KiB on its way to segmentation */
+	if (!total && (whole > 0xffff || tm_lenient(p)))
+		total = whole; /* a super-packet on its way to segmentation */
+#ifdef TM_CAPTURES
+	if (total > whole && p->lenient) {
+		p->cut = 1;
+		total = whole;
+	}
+#endif
 	if (total < size || total > whole)
 		return tm_malformed(p, TM_BAD_IP_LENGTH);
 
@@ -398,6 +426,14 @@ static __always_inline int tm_parse_ipv6(struct tm_cursor *c, struct tm_packet *
 	if ((*(const __u8 *)ip) >> 4 != 6)
 		return tm_malformed(p, TM_BAD_IP_HEADER);
 	length = tm_ntohs(ip->payload_length);
+#ifdef TM_CAPTURES
+	if (length > c->left && p->lenient) {
+		p->cut = 1;
+		length = c->left;
+	}
+	if (!length && p->lenient)
+		length = c->left; /* a super-packet of less than 64 KiB */
+#endif
 	if (length > c->left)
 		return tm_malformed(p, TM_BAD_IP_LENGTH);
 	for (i = 0; i < 4; i++) {

@@ -97,7 +97,7 @@ def test_loopback_knows_every_system_s_number_for_ipv6(family: int, reading: Rea
 
 
 def test_an_unread_link_type_is_counted_and_said(reading: Reading) -> None:
-    rows, intake = reading(pcap([(AT, FRAME)], link=105))
+    rows, intake = reading(pcap([(AT, FRAME)], link=10))
     assert len(rows) == 0
     assert intake.not_ip.packets == 1
     assert intake.damage.kinds == {"unsupported link type": 1}
@@ -111,9 +111,9 @@ def test_a_snapshot_counts_the_length_on_the_wire(reading: Reading) -> None:
     assert intake.snapped == 1
 
 
-def test_a_snapshot_shorter_than_the_headers_is_malformed_by_reason(reading: Reading) -> None:
-    _, intake = reading(pcap([(AT, FRAME)], snap=40))
-    assert dict(intake.malformed_by) == {"short transport header": 1}
+def test_a_snapshot_shorter_than_the_ip_header_is_malformed_by_reason(reading: Reading) -> None:
+    _, intake = reading(pcap([(AT, FRAME)], snap=30))
+    assert dict(intake.malformed_by) == {"short IP header": 1}
     assert intake.malformed.bytes == len(FRAME)
 
 

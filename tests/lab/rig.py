@@ -177,7 +177,7 @@ def host_account(frames: Sequence[bytes], *, raw: bool = False) -> Account:
     head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, _RAW if raw else _ETHERNET)
     records = [struct.pack("<IIII", 1_700_000_000, 0, len(frame), len(frame)) + frame for frame in frames]
     ledger = native.Ledger(3600.0)
-    capture = native.Capture(ledger)
+    capture = native.Capture(ledger, strict=True)
     data = head + b"".join(records)
     used, notes = capture.feed(data, final=True)
     assert used == len(data), f"{used} of {len(data)} bytes read"

@@ -16,6 +16,7 @@ SIZE_BOUNDS = (64, 127, 255, 511, 1023, 1518)
 SIZE_CLASSES = ("0-64", "65-127", "128-255", "256-511", "512-1023", "1024-1518", "1519+")
 
 INTERFACES_MAX = 4096
+OTHER_TYPE = -1  # stands for EtherTypes that are not told apart
 OTHER_INTERFACE = "(other)"
 
 
@@ -98,6 +99,7 @@ class Intake:
     not_ip: Count = field(default_factory=Count)
     malformed: Count = field(default_factory=Count)
     malformed_by: Counter[str] = field(default_factory=Counter)
+    not_ip_types: Counter[int] = field(default_factory=Counter)  # packets by EtherType
     snapped: int = 0  # packets that a capture holds only in part
     records: int = 0  # log lines, flow records or packets that were read
     late_rows: int = 0

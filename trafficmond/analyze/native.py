@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.intake import OTHER_TYPE, Intake
 from trafficmond.analyze.source import InputError
 from trafficmond.flows.batch import DELTA, Batch
 
@@ -20,6 +20,7 @@ PLACES = (
 
 ROWS_MAX = 65536  # TM_ROWS_MAX
 NOTES_MAX = 64  # TM_NOTES_MAX
+TYPES_MAX = 64  # TM_TYPES_MAX
 REJECTS_MAX = 4096  # TM_REJECTS_MAX
 MALFORMED = (  # enum tm_malformed
     "",
@@ -39,6 +40,10 @@ class _Count(ctypes.Structure):
     _fields_ = (("packets", ctypes.c_uint64), ("bytes", ctypes.c_uint64))
 
 
+class _Type(ctypes.Structure):
+    _fields_ = (("packets", ctypes.c_uint64), ("ethertype", ctypes.c_uint32), ("pad", ctypes.c_uint32))
+
+
 class Totals(ctypes.Structure):
     """struct tm_host_totals."""
 
@@ -55,6 +60,8 @@ class Totals(ctypes.Structure):
         ("last", ctypes.c_double),
         ("snapped", ctypes.c_uint64),
         ("unknown_link", ctypes.c_uint64),
+        ("other_types", ctypes.c_uint64),
+        ("type", _Type * TYPES_MAX),
     )
 
 
@@ -83,7 +90,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tm_ledger_take": (ctypes.c_uint32, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]),
     "tm_ledger_waiting": (ctypes.c_uint32, [ctypes.c_void_p]),
     "tm_ledger_totals": (None, [ctypes.c_void_p, ctypes.POINTER(Totals)]),
-    "tm_capture_new": (ctypes.c_void_p, [ctypes.c_void_p]),
+    "tm_capture_new": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_int]),
     "tm_capture_free": (None, [ctypes.c_void_p]),
     "tm_capture_read": (ctypes.c_uint64, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int]),
     "tm_capture_notes": (
@@ -170,11 +177,11 @@ class Ledger:
 
 
 class Capture:
-    """A pcap or pcapng stream being read into a ledger."""
+    """A pcap or pcapng stream being read into a ledger; `strict` reads as the kernel's program does, and no more."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, strict: bool = False) -> None:
         self.ledger = ledger
-        self.handle = ledger.lib.tm_capture_new(ledger.handle)
+        self.handle = ledger.lib.tm_capture_new(ledger.handle, strict)
         if not self.handle:
             raise MemoryError
 
@@ -238,6 +245,11 @@ def account(totals: Totals, intake: Intake) -> None:
     for reason, packets in zip(MALFORMED, totals.malformed_by, strict=True):
         if packets:
             intake.malformed_by[reason] += packets
+    for kind in totals.type:
+        if kind.packets:
+            intake.not_ip_types[kind.ethertype] += kind.packets
+    if totals.unknown_link or totals.other_types:
+        intake.not_ip_types[OTHER_TYPE] += totals.unknown_link + totals.other_types
     intake.records += totals.seen.packets
     intake.snapped += totals.snapped
     intake.sizes.classes += totals.size_class[:]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from trafficmond.analyze.ethertypes import shown
 from trafficmond.analyze.intake import SIZE_CLASSES, Count, Intake
 from trafficmond.analyze.tally import Entry, Tally, Timeline
 from trafficmond.detect.windows import mix
@@ -145,6 +146,7 @@ class Gatherer:
             "accounting": {
                 **{name: asdict(getattr(intake, name)) for name in ("seen", "in_flows", "not_ip", "malformed")},
                 "malformed_by": dict(intake.malformed_by.most_common()),
+                "not_ip_types": shown(intake.not_ip_types),
                 "captured_in_part": intake.snapped,
                 "out_of_order": intake.late_rows,
             },

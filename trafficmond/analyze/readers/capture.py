@@ -28,8 +28,12 @@ _NOTES = {  # enum tm_note_kind
     7: "unknown file version",
     8: "too many interfaces",
     9: "impossible time",
+    10: "impossible time",
+    11: "nanoseconds in a file of microseconds",
+    12: "packets without a time",
 }
 _LOST, _TRUNCATED, _NO_INTERFACE, _LINK_TYPE, _RESUMED, _VERSION, _TIME = 0, 3, 4, 5, 6, 7, 9
+_FRACTION, _NANOSECONDS, _UNTIMED = 10, 11, 12
 
 
 def matches(head: bytes) -> bool:
@@ -70,6 +74,9 @@ def _report(note: Note, source: Source) -> None:
         _TRUNCATED: f"{note.value} bytes missing or left over",
         _NO_INTERFACE: f"interface {note.value}",
         _TIME: f"interface {note.value}; the time of the packet before stands in",
+        _FRACTION: f"a fraction of a second of {note.value} ticks, which is more than a second",
+        _NANOSECONDS: f"a fraction of {note.value} microseconds; this file is read in nanoseconds from here on",
+        _UNTIMED: "a simple packet block before any time; the first time that follows stands in, 1970 if there is none",
         _LINK_TYPE: f"number {note.value}; its packets are counted as not IP",
         _RESUMED: f"after {note.value} bytes",
         _VERSION: f"{note.value >> 16}.{note.value & 0xFFFF}, read as 2.4",

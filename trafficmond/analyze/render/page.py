@@ -251,8 +251,8 @@ def _reading(report: dict[str, Any]) -> Iterator[str]:
         count = accounting[name]
         packets = f.plural(count["packets"], "packet")
         yield f'<dt>{label}</dt><dd class="number">{packets}, {f.octets(count["bytes"])}</dd>'
-    for reason, malformed in accounting["malformed_by"].items():
-        yield f'<dt>{_label(reason)}</dt><dd class="number">{f.plural(malformed, "packet")}</dd>'
+    for reason, packets_of in [*accounting["not_ip_types"].items(), *accounting["malformed_by"].items()]:
+        yield f'<dt>{_label(reason)}</dt><dd class="number">{f.plural(packets_of, "packet")}</dd>'
     if damage["total"]:
         yield f"<dt>Could not be read</dt><dd>{f.plural(damage['total'], 'place')}</dd>"
     yield "</dl>"

@@ -61,10 +61,9 @@ class _Page:
         )
         accounting = summary["accounting"]
         if accounting["not_ip"]["packets"] or accounting["malformed"]["packets"]:
-            reasons = ", ".join(f"{reason}: {f.number(count)}" for reason, count in accounting["malformed_by"].items())
             yield (
-                f"{f.number(accounting['not_ip']['packets'])} not IP, "
-                f"{f.number(accounting['malformed']['packets'])} malformed" + (f" ({reasons})" if reasons else "")
+                f"{f.number(accounting['not_ip']['packets'])} not IP{_in_detail(accounting['not_ip_types'])}, "
+                f"{f.number(accounting['malformed']['packets'])} malformed{_in_detail(accounting['malformed_by'])}"
             )
 
     def _threats(self) -> Iterator[str]:
@@ -151,3 +150,7 @@ def _bar(percent: float, room: int) -> str:
     eighths = round(percent / 100 * room * 8)
     whole, part = divmod(eighths, 8)
     return _BAR[-1] * whole + (_BAR[part - 1] if part else "")
+
+
+def _in_detail(parts: dict[str, int]) -> str:
+    return f" ({', '.join(f'{f.plain(name)}: {f.number(count)}' for name, count in parts.items())})" if parts else ""

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * What lies between a link header and IP in captures, and packets that a capture holds only in part. The kernel's
+ * program meets none of it (its interfaces hand over Ethernet or IP, whole), so all of this is compiled for the host
+ * alone. A frame comes here after parse.h made nothing of it: what the kernel reads is read by the kernel's own code.
+ */
+#ifndef TM_HOST_LAYERS_H
+#define TM_HOST_LAYERS_H
+
+#include <string.h>
+
+#include "host_ledger.h" /* which asks parse.h for what captures need */
+
+#define TM_LAYERS_MAX 64 /* headers followed between link and IP */
+
+/* https://www.iana.org/assignments/ieee-802-numbers, and the vendors' own */
+enum tm_ethertype {
+	TM_ETH_NONE = 0,	 /* no type: a link without such a field */
+	TM_ETH_LLC = 1,		 /* stands for what is named by IEEE 802.2 LLC instead */
+	TM_ETH_LENGTHS = 0x0600, /* below: an IEEE 802.3 length, LLC follows */
+	TM_ETH_TRILL = 0x22f3,	 /* RFC 6325 */
+	TM_ETH_BRIDGED = 0x6558,
+	TM_ETH_MPLS = 0x8847,
+	TM_ETH_MPLS_MULTICAST = 0x8848,
+	TM_ETH_PPPOE = 0x8864,	    /* RFC 2516, session stage */
+	TM_ETH_FABRICPATH = 0x8903, /* Cisco */
+	TM_ETH_METADATA = 0x8909,   /* Cisco TrustSec security-group tag */
+	TM_ETH_VNTAG = 0x8926,	    /* Cisco VN-Tag */
+	TM_ETH_HSR = 0x892f,	    /* IEC 62439-3 */
+	TM_ETH_ETAG = 0x893f,	    /* IEEE 802.1BR */
+	TM_ETH_NSH = 0x894f,	    /* RFC 8300 */
+	TM_ETH_MACSEC = 0x88e5,	    /* IEEE 802.1AE */
+	TM_ETH_PBB = 0x88e7,	    /* IEEE 802.1ah */
+	TM_ETH_QINQ_OLD = 0x9100,   /* tags from before 802.1ad */
+	TM_ETH_QINQ_OLDER = 0x9200,
+	TM_ETH_ARISTA = 0xd28b, /* time stamp behind the addresses */
+};
+
+static __u16 tm_wire16(const __u8 *p)
+{
+	return (__u16)(p[0] << 8 | p[1]);
+}
+
+static __u32 tm_wire32(const __u8 *p)
+{
+	return (__u32)tm_wire16(p) << 16 | tm_wire16(p + 2);
+}
+
+/*
+ * A transport header that ends before its time. If the capture cut it off, ports, flags and acknowledgement are read
+ * as far as they are there; a packet that was itself too short is malformed.
+ */
+static int tm_parse_cut(struct tm_cursor *c, struct tm_packet *p)
+{
+	__u32 there = (__u32)(c->end - c->pos), header = p->key.proto == TM_PROTO_TCP ? 20 : 8;
+	const __u8 *at = c->pos;
+
+	if (!p->lenient || !(p->cut || there < c->left))
+		return tm_malformed(p, TM_SHORT_TRANSPORT);
+	if (p->key.proto == TM_PROTO_TCP && there > 12)
+		header = (at[12] >> 4) * 4;
+	else if (p->key.proto == TM_PROTO_ICMP || p->key.proto == TM_PROTO_ICMPV6)
+		header = 4;
+	p->header_len += header;
+	p->payload_len = c->left > header ? c->left - header : 0;
+	if (p->key.proto == TM_PROTO_ICMP || p->key.proto == TM_PROTO_ICMPV6) {
+		if (there < 2)
+			p->bits |= TM_BIT_FRAGMENT; /* no type: as in a later fragment */
+		else
+			tm_parse_ports(p, tm_htons(at[0]), tm_htons(at[1]));
+		return TM_IS_IP;
+	}
+	if (there >= 2)
+		memcpy(&p->key.sport, at, 2);
+	if (there >= 4)
+		memcpy(&p->key.dport, at + 2, 2);
+	if (p->key.proto == TM_PROTO_TCP && there >= 12)
+		memcpy(&p->tcp_ack, at + 8, 4);
+	if (p->key.proto == TM_PROTO_TCP && there >= 14)
+		p->tcp_flags = at[13];
+	return TM_IS_IP;
+}
+
+/* EtherType of a PPP protocol number (RFC 1661); 0: neither IPv4 nor IPv6. */
+static __u16 tm_type_of_ppp(__u16 protocol)
+{
+	return protocol == 0x21 ? TM_ETH_IPV4 : protocol == 0x57 ? TM_ETH_IPV6 : 0;
+}
+
+/* The EtherType behind PPP's protocol field, one byte if that is odd (RFC 1661 6.5); 0: not IP. */
+static __u16 tm_layer_ppp(struct tm_cursor *c)
+{
+	const __u8 *at = tm_take(c, 1), *more;
+
+	if (!at || *at & 1)
+		return at ? tm_type_of_ppp(*at) : 0;
+	more = tm_take(c, 1);
+	return more ? tm_type_of_ppp((__u16)(*at << 8 | *more)) : 0;
+}
+
+/* PPP from its first byte: in HDLC-like framing (RFC 1662), Cisco's HDLC, or bare. */
+static __u16 tm_layer_ppp_framed(struct tm_cursor *c)
+{
+	const __u8 *at = c->pos;
+
+	if (c->end - at >= 4 && (at[0] == 0x0f || at[0] == 0x8f) && at[1] == 0) {
+		c->pos += 4;
+		c->left -= 4;
+		return tm_wire16(at + 2);
+	}
+	if (c->end - at >= 2 && at[0] == 0xff && at[1] == 0x03) {
+		c->pos += 2;
+		c->left -= 2;
+	}
+	return tm_layer_ppp(c);
+}
+
+/* LLC (IEEE 802.2), with SNAP or IP's own service access point; 0: not IP. */
+static __u16 tm_layer_llc(struct tm_cursor *c)
+{
+	const __u8 *at = tm_take(c, 3);
+
+	if (!at)
+		return 0;
+	if (at[0] == 0x06 && at[1] == 0x06 && at[2] == 0x03)
+		return TM_ETH_IPV4;
+	if (at[0] != 0xaa || at[1] != 0xaa || at[2] != 0x03)
+		return 0;
+	at = tm_take(c, 5);
+	return at && (!memcmp(at, "\0\0\0", 3) || !memcmp(at, "\0\0\xf8", 3)) ? tm_wire16(at + 3) : 0;
+}
+
+/* What an MPLS label stack carries says nobody: IP by its first nibble, or Ethernet, with or without a control word. */
+static __u16 tm_layer_mpls(struct tm_cursor *c)
+{
+	const __u8 *label;
+
+	do {
+		label = tm_take(c, 4);
+		if (!label)
+			return 0;
+	} while (!(label[2] & 1));
+	if (c->pos == c->end)
+		return 0;
+	switch (*c->pos >> 4) {
+	case 4:
+		return TM_ETH_IPV4;
+	case 6:
+		return TM_ETH_IPV6;
+	case 0: /* RFC 4385 */
+		return tm_take(c, 4) ? TM_ETH_BRIDGED : 0;
+	}
+	return TM_ETH_BRIDGED;
+}
+
+/* A MACsec header; what it protects is read if it is not encrypted. */
+static __u16 tm_layer_macsec(struct tm_cursor *c)
+{
+	const __u8 *tag = tm_take(c, 6), *type;
+
+	if (!tag || tag[0] & 0x0c || (tag[0] & 0x20 && !tm_take(c, 8)))
+		return 0;
+	type = tm_take(c, 2);
+	return type ? tm_wire16(type) : 0;
+}
+
+static __u16 tm_layer_nsh(struct tm_cursor *c)
+{
+	static const __u16 types[] = {0, TM_ETH_IPV4, TM_ETH_IPV6, TM_ETH_BRIDGED, 0, TM_ETH_MPLS};
+	const __u8 *head = c->pos;
+	__u32 size;
+
+	if (c->end - head < 8)
+		return 0;
+	size = (head[1] & 0x3f) * 4;
+	if (size < 8 || head[3] >= sizeof(types) / sizeof(types[0]) || !tm_take(c, size))
+		return 0;
+	return types[head[3]];
+}
+
+/* A header of `size` bytes whose last two are the EtherType of what follows. */
+static __u16 tm_layer_typed(struct tm_cursor *c, __u32 size)
+{
+	const __u8 *head = tm_take(c, size);
+
+	return head ? tm_wire16(head + size - 2) : 0;
+}
+
+static __u16 tm_layer_ethernet(struct tm_cursor *c, __u32 before)
+{
+	return tm_layer_typed(c, before + 14);
+}
+
+/* The EtherType behind the header that `type` stands for; the same if nothing is known of it, 0 if it cannot be read.
+ */
+static __u16 tm_layer(struct tm_cursor *c, struct tm_packet *p, __u16 type)
+{
+	const __u8 *at = c->pos;
+	__u32 size = (__u32)(c->end - at);
+
+	if (type < TM_ETH_LENGTHS)
+		return tm_layer_llc(c);
+	switch (type) {
+	case TM_ETH_8021Q:
+	case TM_ETH_8021AD:
+	case TM_ETH_QINQ_OLD:
+	case TM_ETH_QINQ_OLDER:
+		if (size >= 4 && !p->key.vlan)
+			p->key.vlan = tm_wire16(at) & 0xfff;
+		return tm_layer_typed(c, 4);
+	case TM_ETH_MPLS:
+	case TM_ETH_MPLS_MULTICAST:
+		return tm_layer_mpls(c);
+	case TM_ETH_PPPOE:
+		return tm_take(c, 6) ? tm_layer_ppp(c) : 0;
+	case TM_ETH_METADATA:
+		return size >= 2 ? tm_layer_typed(c, 4 + 4 * at[1]) : 0;
+	case TM_ETH_VNTAG:
+	case TM_ETH_HSR:
+		return tm_layer_typed(c, 6);
+	case TM_ETH_ETAG:
+		return tm_layer_typed(c, 8);
+	case TM_ETH_ARISTA: /* a time of 64 or of 48 bits behind kind and version */
+		return size >= 4 ? tm_layer_typed(c, (at[3] & 0x20 ? 4 + 6 : 4 + 8) + 2) : 0;
+	case TM_ETH_MACSEC:
+		return tm_layer_macsec(c);
+	case TM_ETH_NSH:
+		return tm_layer_nsh(c);
+	case TM_ETH_BRIDGED:
+		return tm_layer_ethernet(c, 0);
+	case TM_ETH_FABRICPATH:
+		return tm_layer_ethernet(c, 2);
+	case TM_ETH_PBB:
+		return tm_layer_ethernet(c, 4);
+	case TM_ETH_TRILL:
+		return size >= 2 ? tm_layer_ethernet(c, 6 + 4 * ((tm_wire16(at) >> 6) & 0x1f)) : 0;
+	}
+	return type;
+}
+
+/* The network packet at the cursor, behind any headers that `type` begins. Returns enum tm_kind. */
+static int tm_parse_layers(struct tm_cursor *c, struct tm_packet *p, __u16 type)
+{
+	const __u8 *before;
+	__u16 next;
+	int i;
+
+	p->lenient = 1;
+	for (i = 0; i < TM_LAYERS_MAX && type != TM_ETH_IPV4 && type != TM_ETH_IPV6; i++) {
+		before = c->pos;
+		next = tm_layer(c, p, type);
+		if (!next || c->pos == before)
+			break;
+		type = next;
+	}
+	p->ethertype = type < TM_ETH_LENGTHS ? TM_ETH_LLC : type;
+	p->header_len = p->wire_len - c->left;
+	return tm_parse_network(c, p, type);
+}
+
+#endif
