@@ -23,10 +23,12 @@ from trafficmond.control.listen import open_socket
 from trafficmond.control.server import Server
 from trafficmond.datapath import interfaces
 from trafficmond.datapath.datapath import Datapath
+from trafficmond.detect.engine import MOST_OPEN
 from trafficmond.errors import ConfigError
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows.names import Names
 from trafficmond.metrics.http import MetricsServer
+from trafficmond.model import Threat
 from trafficmond.notify import Notifier
 from trafficmond.pipeline import Pipeline
 from trafficmond.policy.counts import Counts, count
@@ -42,6 +44,7 @@ _HOUSEKEEPING_S = 5.0  # ended bans and rules, the clock's drift, the status lin
 _REST = 0.3  # of a drain's time, after it
 _STOP_S = 10.0  # for the last rows and records to reach the disk
 _CHANGE_S = 5.0  # for changes that clients have asked for
+_RESUME_S = 2.0  # for the threats of the last run to be read
 _AUDIT_S = 5.0  # for their record to reach the disk
 
 T = TypeVar("T")
@@ -83,6 +86,7 @@ class Daemon:
             self.exports = ExportSet(settings.exports, settings.state_dir)
             try:
                 await self._start()
+                await self._resume_threats()
                 if not self._stop.is_set():
                     self.pipeline.tell_of_store()
                     await self.server.start(listener)
@@ -148,6 +152,17 @@ class Daemon:
             await self.rulebook.start_empty()
         self.refresh_names()
 
+    async def _resume_threats(self) -> None:
+        """Those that were open when the last daemon stopped. A slow store is not waited for: they come later."""
+
+        def resume(done: asyncio.Future[list[Threat]]) -> None:
+            if not done.cancelled() and not done.exception():  # the store has said and counted it
+                self.pipeline.resume_threats(done.result(), time.time())
+
+        stored = asyncio.wrap_future(self.store.open_threats(MOST_OPEN))
+        stored.add_done_callback(resume)
+        await asyncio.wait([stored], timeout=_RESUME_S)
+
     def _announce(self) -> None:
         names = ", ".join(sorted(each.name for each in self.datapath.attached.values())) or "no interface yet"
         text = f"trafficmon {__version__} watches {names} ({self.datapath.loaded.loader})"
@@ -161,6 +176,7 @@ class Daemon:
                 try:
                     await self.tick()
                     self.pipeline.store_due(time.time(), everything=True)
+                    self.pipeline.store_threats()
                     self._save_bans()
                 finally:
                     self.datapath.close(detach=self.settings.on_stop == "detach")
@@ -237,6 +253,7 @@ class Daemon:
         self.datapath.clock.calibrate()
         for ban in self.bans.expire(now):
             self.sinks.note(messages.UNBANNED, f"the ban of {ban.cidr} has ended", {"prefix": ban.cidr})
+        self.pipeline.store_threats()
         self.pipeline.tell_of_store()
         self.pipeline.tell_of_exports()
         if self.datapath.refused:  # what stands in the way may go without a word: the MTU of a veth's other end, say

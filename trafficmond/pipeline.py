@@ -13,12 +13,13 @@ import numpy as np
 
 from trafficmond.config.settings import Settings
 from trafficmond.control.hub import Hub
-from trafficmond.detect.engine import Engine, ThreatUpdate
+from trafficmond.detect.engine import CLOSED, UPDATED, Engine, ThreatUpdate
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows import events
 from trafficmond.flows.batch import FLOW, Batch, Column, empty
 from trafficmond.flows.names import NO_NAMES, Names
 from trafficmond.flows.table import FlowTable
+from trafficmond.model import Threat
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.sinks.record import FIELDS, rows, threat_record
@@ -64,6 +65,7 @@ class Pipeline:
         self.forgotten_inners = 0  # rows stored without what their tunnel carried
         self.by_verdict: dict[int, tuple[int, int]] = {}  # verdict word -> packets, bytes since the start
         self.engine = Engine(settings.detect)
+        self._stored_threats: dict[str, tuple[int, float]] = {}  # id -> count and last moment of those that are open
         flows = settings.flows
         self.table = FlowTable(flows.table_capacity, flows.idle_timeout, flows.active_timeout)
 
@@ -116,6 +118,20 @@ class Pipeline:
         """What the flow table holds that was not given to the store yet; it is given later all the same."""
         rows = self.table.pending()
         return rows, self._names_for(rows)
+
+    def resume_threats(self, stored: list[Threat], now: float) -> None:
+        """Takes up the threats that were open when the daemon stopped; the store learns which are over."""
+        for threat in self.engine.resume(stored, now):
+            self.store.put_threat(threat, CLOSED)
+        self._stored_threats = {each.id: (each.count, each.last_seen) for each in self.engine.threats()}
+
+    def store_threats(self) -> None:
+        """Gives the store what open threats have gained since it was last told, so that no restart puts them back."""
+        known, self._stored_threats = self._stored_threats, {}
+        for threat in self.engine.threats():
+            now = self._stored_threats[threat.id] = (threat.count, threat.last_seen)
+            if known.get(threat.id) != now:
+                self.store.put_threat(threat, UPDATED)
 
     def tell_of_store(self) -> None:
         """Says when flows.db takes no rows, when it does again, what it lost, and when a broken one was set aside."""

@@ -12,7 +12,7 @@ from trafficmond.config.settings import Response as Settings
 from trafficmond.detect.engine import ThreatUpdate
 from trafficmond.detect.response import Response
 from trafficmond.errors import DatapathError
-from trafficmond.model import Reason
+from trafficmond.model import Reason, Threat
 from trafficmond.policy.explain import overlapping
 from trafficmond.rulebook import Rulebook
 from trafficmond.sinks import messages
@@ -43,6 +43,10 @@ class Responder:
     def configure(self, settings: Settings) -> None:
         """Other settings of the response from now on."""
         self._response = Response(settings, self._is_protected)
+
+    def why_not(self, threat: Threat) -> str:
+        """Why an open threat's source is not banned; empty: it is, or nothing stands against it."""
+        return "" if threat.src_ip and self._bans.covering(threat.src_ip) else self._response.why_not(threat)
 
     def lifted(self, prefix: str) -> None:
         """An administrator lifted the bans within a prefix."""

@@ -138,6 +138,7 @@ THREAT: Row = {
     "summary": "203.0.113.5 tried 250 ports of 192.0.2.10, 1 answered",
     "state": "opened",
     "evidence": {"unit": "ports", "ports": 250, "answered": 1, "sample": [22, 23, 80]},
+    "not_banned": "response off",
 }
 
 BAN: Row = {

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -199,3 +200,49 @@ def test_a_large_batch_is_looked_at_in_parts_without_a_seam() -> None:
     assert [(threat.detector, threat.count, threat.severity) for threat in engine.threats()] == [
         ("port_scan", 500, Severity.HIGH)
     ]
+
+
+def test_a_restart_goes_on_with_the_open_threats_and_no_count_goes_back() -> None:
+    before = Engine()
+    before.feed(scan(1, 300), T0 + 5)
+    (open_then,) = before.threats()
+    after = Engine()
+    assert after.resume([open_then], T0 + 20) == []
+    assert after.feed(scan(400, 30), T0 + 21) == []  # known: no second opening, no news before it has doubled
+    (now,) = after.threats()
+    assert (now.id, now.count, now.first_seen) == (open_then.id, open_then.count, open_then.first_seen)
+    assert now.summary == open_then.summary
+    (end,) = after.feed(empty(FLOW), T0 + 21 + DETECTORS["port_scan"].quiet_s + 5)
+    assert (end.state, end.threat.id) == (CLOSED, open_then.id)
+
+
+def test_what_was_over_while_nobody_looked_is_closed_and_not_told() -> None:
+    before = Engine()
+    before.feed(scan(1, 30), T0 + 5)
+    after, late = Engine(), T0 + 5 + DETECTORS["port_scan"].quiet_s + 60
+    assert [threat.id for threat in after.resume(before.threats(), late)] == [before.threats()[0].id]
+    assert after.feed(empty(FLOW), late + 1) == []
+
+
+def test_stored_threats_that_come_late_keep_their_id() -> None:
+    before = Engine()
+    before.feed(scan(1, 300), T0 + 5)
+    (stored,) = before.threats()
+    after = Engine()
+    later = flows(flow(A, B, port, first=T0 + 25) for port in range(400, 430))
+    (anew,) = after.feed(later, T0 + 30)
+    assert [threat.id for threat in after.resume([stored], T0 + 31)] == [anew.threat.id]
+    assert after.resume([stored], T0 + 31) == []
+    (merged,) = after.threats()
+    assert (merged.id, merged.count, merged.summary) == (stored.id, stored.count, stored.summary)
+
+
+def test_no_more_than_can_be_open_are_taken_up() -> None:
+    before = Engine()
+    before.feed(scan(1, 30), T0 + 5)
+    (one,) = before.threats()
+    many = [replace(one, src_ip=f"203.0.{n >> 8}.{n & 255}", id=str(n)) for n in range(MOST_OPEN + 3)]
+    unknown = replace(one, detector="of_another_version", id="x")
+    after = Engine()
+    assert len(after.resume([unknown, *many], T0 + 6)) == 4
+    assert len(after.threats()) == MOST_OPEN

@@ -115,3 +115,26 @@ def test_memory_is_bounded() -> None:
     for n in range(10_000):
         decider.decide(update(f"10.{n // 65536}.{n // 256 % 256}.{n % 256}"), NOW)
     assert len(decider._records) == 4096
+
+
+@pytest.mark.parametrize(
+    ("settings", "fields", "why"),
+    [
+        ({"ban": "off"}, {}, "response off"),
+        ({}, {"severity": Severity.MEDIUM}, "below min_severity high"),
+        ({"min_severity": "critical"}, {}, "below min_severity critical"),
+        ({}, {"evidence": {}}, "source not proven yet"),
+        ({}, {"src": "198.51.100.9"}, "guarded"),
+        ({}, {"detector": "syn_flood"}, "no ban follows from syn_flood"),
+        ({}, {"src": None}, "no ban follows from brute_force"),
+        ({"ban": "shadow"}, {}, "response in shadow"),
+        ({}, {}, ""),
+    ],
+)
+def test_it_says_why_a_threat_is_not_banned(settings: dict[str, Any], fields: dict[str, Any], why: str) -> None:
+    decider, threat = response(("198.51.100.9/32",), **settings), update(**fields)
+    said = decider.why_not(threat.threat)
+    assert said.startswith(why)
+    assert bool(said) == bool(why)
+    bans = decider.decide(threat, NOW)
+    assert bool(bans) == (why in ("", "response in shadow"))

@@ -105,3 +105,26 @@ def test_forged_sources_and_the_allowlist_are_spared() -> None:
             scan(lab, link.host_ip).join()
         daemon.wait(lambda: len(daemon.ask("threats")) >= 2, "both scans to be known", 20)
         assert bans(daemon) == []
+
+
+def test_a_restart_forgets_no_open_threat_and_it_is_said_why_there_is_no_ban() -> None:
+    off = SETTINGS.format(ban="false")
+    with Lab() as lab, Daemon(lab, off) as daemon:
+        link = lab.links[0]
+        with Sender(lab.outside, link.outside) as sender:
+            sender.send([udp("203.0.113.7", link.host_ip, 40000, port) for port in range(1000, 1400)])
+        daemon.wait(lambda: daemon.ask("threats"), "the scan to be known", 20)
+        (before,) = daemon.ask("threats")
+        assert before["not_banned"] == "response off"
+        daemon.stop()
+        daemon.start()
+        (after,) = daemon.ask("threats")
+        assert {key: after[key] for key in ("id", "count", "first_seen")} == {
+            key: before[key] for key in ("id", "count", "first_seen")
+        }
+        assert after["last_seen"] >= before["last_seen"]
+        assert daemon.ask("status")["threats"]["open"] == 1
+        assert daemon.ask("threat", after["id"])["response"] == ["not banned: response off"]
+        daemon.configure(off.replace("ban = false", "ban = true"))
+        daemon.control("reload")
+        assert daemon.ask("threat", after["id"])["response"][0].startswith("not banned: source not proven yet")

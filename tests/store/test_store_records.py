@@ -35,3 +35,21 @@ def test_the_oldest_threats_and_changes_are_forgotten(
     store.close(5)
     assert ask("SELECT id FROM threats ORDER BY id") == [("t3",), ("t4",), ("t5",)]
     assert ask("SELECT subject FROM audit ORDER BY id") == [("3",), ("4",), ("5",), ("6",)]
+
+
+def test_the_latest_open_threats_are_read_and_older_ones_closed(
+    path: Path, limits: Limits, ask: Callable[..., list[tuple[Any, ...]]]
+) -> None:
+    store = Store.open(path, limits)
+    given = [
+        Threat(
+            "port_scan", Severity.HIGH, "T1046", "192.0.2.9", None, 1.0, float(number), 1, "s", {"n": [1]}, f"t{number}"
+        )
+        for number in range(5)
+    ]
+    for threat in given:
+        store.put_threat(threat, "closed" if threat.id == "t3" else "updated")
+    found = store.open_threats(2).result(5)
+    store.close(5)
+    assert sorted(found, key=lambda threat: threat.id) == [given[2], given[4]]
+    assert ask("SELECT id FROM threats WHERE state != 'closed' ORDER BY id") == [("t2",), ("t4",)]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from trafficctl.render import columns, table
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column, clip_start
+from trafficmond.store.query import TOTALS
 
 PLAIN = Style(False)
 KINDS = [
@@ -35,11 +36,13 @@ def test_fits(shown: tuple[Column, ...], row: dict[str, object], width: int) -> 
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_the_telling_columns_stay(width: int) -> None:
     (head, row, *_) = table.lines([FLOW], columns.FLOWS, width, PLAIN)
-    assert {"FROM", "TO", "BYTES"} <= set(head.split())
+    assert {"FROM", "TO", "TOTAL"} <= set(head.split())
     assert "192.0.2.10:51000" in row
     assert "203.0.113.5:443" in row
     (head, row, *_) = table.lines([THREAT], columns.THREATS, width, PLAIN)
     assert str(THREAT["id"]) in row
+    assert "FROM" in head
+    assert str(THREAT["src_ip"]) in row
     (head, row, *_) = table.lines([RULE], columns.RULES, width, PLAIN)
     assert "203.0.113.0/24" in row
 
@@ -60,12 +63,13 @@ def test_without_a_limit_nothing_is_cut() -> None:
     assert lines[1] == "x" * 500
 
 
-@pytest.mark.parametrize("shown", [columns.FLOWS, columns.grouped_columns(["src_ip", "packets", "bytes"])])
-def test_flows_show_the_traffic_of_both_directions(shown: list[Column]) -> None:
+@pytest.mark.parametrize("shown", [columns.FLOWS, columns.grouped_columns(["src_ip", *TOTALS])])
+def test_flows_show_who_sent_what_and_no_word_means_two_numbers(shown: list[Column]) -> None:
     row = FLOW | {"packets": 3, "reply_packets": 40, "bytes": 100, "reply_bytes": 5000}
     head, told = table.lines([row], shown, None, PLAIN)
     cells = dict(zip(re.split(r"\s{2,}", head.strip()), re.split(r"\s{2,}", told.strip()), strict=True))
-    assert (cells["PACKETS"], cells["BYTES"]) == ("43", "4.98 KiB")
+    assert [cells[word] for word in ("SENT", "RECEIVED", "TOTAL")] == ["100 B", "4.88 KiB", "4.98 KiB"]
+    assert not {"PACKETS", "BYTES"} & set(cells)  # in JSON, CSV and SQL they mean what was sent
 
 
 def test_empty_columns_are_left_out() -> None:

@@ -3,8 +3,8 @@
 A flow is one conversation, both directions, as seen in one reporting interval. Times are how long ago ("1h"),
 dates, or @EPOCH. Filters are all to hold together.
 
-Tables show packets and bytes of both directions, and sort by them; "reply" is the share of who was asked. With
--o json or csv the columns are those of flows.db, where bytes are those of who began.
+SENT is what who began the conversation sent, RECEIVED what came back, TOTAL both, which tables sort by. With -o json
+or csv the columns are those of flows.db: bytes and packets are what was sent, reply_bytes and reply_packets the rest.
 
 Examples:
   trafficctl flows --since 1h --sort bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 from trafficctl.render import units
 from trafficctl.render.events import endpoint
@@ -55,11 +56,12 @@ THREATS = (
     Column("last_seen", "LAST SEEN", units.when, weight=7),
     Column("severity", "SEVERITY", weight=9, meaningful=True),
     Column("detector", "DETECTOR", weight=7),
-    Column("src_ip", "FROM", weight=3),  # the summary names both
-    Column("dst_ip", "TO", weight=2),
+    Column("src_ip", "FROM", weight=9, shrinks_to=15),
+    Column("dst_ip", "TO", weight=2),  # the summary names it
     Column("count", "COUNT", units.number, right=True, weight=4),
     Column("state", "STATE", weight=3),
-    Column("summary", "SUMMARY", weight=8, shrinks_to=16),
+    Column("summary", "SUMMARY", weight=8, shrinks_to=14),
+    Column("not_banned", "NOT BANNED", weight=3, shrinks_to=12),
     Column("technique", "TECHNIQUE", weight=1),
     Column("id", "ID", weight=8),
 )
@@ -88,18 +90,20 @@ def _both_ways(counter: str) -> Callable[[Row], int]:
     return lambda row: int(row[counter]) + int(row[f"reply_{counter}"])
 
 
-# In a table of flows only what tells them apart, and the packets and bytes of both directions, which is what they are
-# sorted by; the rest is for -o json and csv.
+_TOTAL = Column("total", "TOTAL", units.octets, right=True, weight=9, of=_both_ways("bytes"))
+
+# In a table of flows only what tells them apart, what who began sent and received, and the total, which is what they
+# are sorted by. JSON, CSV and SQL say packets and bytes of what was sent: no column here is called so.
 FLOWS = (
     Column("last_seen", "LAST SEEN", units.when, weight=8),
     FROM,
     TO,
     Column("protocol", "PROTO", weight=8),
     Column("action", "ACTION", weight=7, meaningful=True),
-    Column("packets", "PACKETS", units.number, right=True, weight=6, of=_both_ways("packets")),
-    Column("bytes", "BYTES", units.octets, right=True, weight=9, of=_both_ways("bytes")),
-    Column("reply_packets", "REPLY PKTS", units.number, right=True, weight=2),
-    Column("reply_bytes", "REPLY BYTES", units.octets, right=True, weight=5),
+    Column("sent", "SENT", units.octets, right=True, weight=7, of=itemgetter("bytes")),
+    Column("received", "RECEIVED", units.octets, right=True, weight=7, of=itemgetter("reply_bytes")),
+    _TOTAL,
+    Column("packets", "TOTAL PKTS", units.number, right=True, weight=3, of=_both_ways("packets")),
     Column("rule", "RULE", weight=4, shrinks_to=8),
     Column("interface", "INTERFACE", weight=3),
 )
@@ -109,11 +113,18 @@ FLEET = (Column("sensor", "SENSOR", weight=9, shrinks_to=8), *FLOWS)
 
 _BY_FIELD = {
     **{column.key: column for column in FLOWS},
+    "bytes": Column("bytes", "SENT", units.octets, right=True, weight=8),
+    "reply_bytes": Column("reply_bytes", "RECEIVED", units.octets, right=True, weight=8),
+    "packets": Column("packets", "SENT PKTS", units.number, right=True, weight=5),
+    "reply_packets": Column("reply_packets", "RECEIVED PKTS", units.number, right=True, weight=4),
     "first_seen": Column("first_seen", "FIRST SEEN", units.when, weight=3),
     "flows": Column("flows", "FLOWS", units.number, right=True, weight=7),
 }
 
 
 def grouped_columns(fields: Iterable[str]) -> list[Column]:
-    """The columns of a grouping of flows: each field, as it comes."""
+    """The columns of a grouping of flows: each field, as it comes, and the total that they are sorted by."""
+    fields = list(fields)
+    if "reply_bytes" in fields:
+        fields.insert(fields.index("reply_bytes") + 1, "total")
     return [_BY_FIELD.get(field) or Column(field, field.upper().replace("_", " "), weight=9) for field in fields]

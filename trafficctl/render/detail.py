@@ -99,7 +99,7 @@ def tell_explanation(explanation: dict[str, Any], style: Style, width: int | Non
     seen = explanation.get("last_seen")
     yield from facts.tell(
         [
-            Fact("counted", counts + (f", {units.exact(dropped)} dropped" if dropped else "")),
+            Fact("sent", counts + (f", {units.exact(dropped)} dropped" if dropped else "")),
             Fact("seen", f"{units.clock(explanation.get('first_seen'))} to {units.clock(seen)}" if seen else "never"),
         ],
         style,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from trafficmond import networks
 from trafficmond.answers.part import Part, network_of
@@ -21,6 +21,7 @@ _THREAT_COLUMNS = (
     *("id", "detector", "severity", "technique", "src_ip", "dst_ip", "first_seen", "last_seen", "count", "summary"),
     *("state", "evidence"),
 )
+_AFTER_S = 600.0  # a source that is proven late is banned late
 _COLUMNS_SQL = ", ".join(f'"{name}"' for name in _THREAT_COLUMNS)
 
 
@@ -47,7 +48,11 @@ class ThreatAnswers(Part):
     ) -> list[Row]:
         """The latest threats that meet the conditions (SQL) and are wanted; open ones as they are now."""
         await self._settled()
-        live = {threat.id: threat_row(threat, "") for threat in self._daemon.pipeline.engine.threats()}
+        why_not = self._daemon.responder.why_not
+        live = {
+            threat.id: {**threat_row(threat, ""), "not_banned": why_not(threat) or None}
+            for threat in self._daemon.pipeline.engine.threats()
+        }
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         sql = f"SELECT {_COLUMNS_SQL} FROM threats {where} ORDER BY last_seen DESC"
 
@@ -76,12 +81,26 @@ class ThreatAnswers(Part):
         )
         asked = question(wanted)
         pages = await self._read_all(wanted, lambda reader: list(reader.pages(asked)))
-        bans = [ban for ban in self._daemon.bans.all() if ban.threat == threat["id"]]
         return {
             "threat": threat,
             "flows": [row for page in pages for row in page],
-            "response": [f"banned {ban.cidr} ({ban.reason})" for ban in bans],
+            "response": await self._response(threat),
         }
+
+    async def _response(self, threat: Row) -> list[str]:
+        """What was done about it: bans in force, those that have ended, or why there is none."""
+        bans = [ban for ban in self._daemon.bans.all() if ban.threat == threat["id"]]
+        if bans:
+            return [f"banned {ban.cidr} ({ban.reason})" for ban in bans]
+        if threat["src_ip"]:
+            network = networks.parse(threat["src_ip"])
+            by = f"subject = {literal(str(network))} AND user = {literal(threat['detector'])}"
+            when = f'"at" BETWEEN {literal(threat["first_seen"])} AND {literal(threat["last_seen"] + _AFTER_S)}'
+            done = await self._rows(("after",), f"FROM audit WHERE change = 'ban' AND {by} AND {when} ORDER BY \"at\"")
+            if done:
+                return [f"banned {row['after']}; that ban has ended" for row in done]
+        why = threat.get("not_banned") or self._daemon.responder.why_not(threat_of(threat))
+        return [f"not banned: {why}"] if why else []
 
 
 def _severity(text: str) -> Severity:
@@ -90,6 +109,12 @@ def _severity(text: str) -> Severity:
     except KeyError:
         what = f"{text!r} is no severity; use {', '.join(str(each) for each in Severity)}"
         raise ConfigError([Mistake("min_severity", what)]) from None
+
+
+def threat_of(row: Row) -> Threat:
+    """The threat of a `ThreatEntry`."""
+    values = {field.name: row[field.name] for field in fields(Threat)}
+    return Threat(**{**values, "severity": Severity[row["severity"].upper()]})
 
 
 def threat_row(threat: Threat, state: str) -> Row:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +28,7 @@ MOST_OPEN = 512
 MOST_NEW = 10  # of one detector ...
 NEW_WITHIN_S = 60.0  # ... within this time; more are counted in one threat
 _MOST_LISTED = 16  # items of a list in the evidence
+_CROWD_UNIT = "reports"
 _REPORT_FACTOR = 2  # a count must grow so much before it is news
 
 
@@ -74,6 +75,31 @@ class Engine:
                         updates.append(update)
         return updates + self._close(now)
 
+    def resume(self, stored: Iterable[Threat], now: float) -> list[Threat]:
+        """Take up the threats that were open when the daemon stopped; those that are over, for the store to close.
+
+        One that was found anew meanwhile is merged into the stored one, whose id and first moment stay.
+        """
+        detectors = {detector.name: detector for detector in self._detectors}
+        over = []
+        for threat in sorted(stored, key=lambda each: -each.last_seen):
+            detector = detectors.get(threat.detector)
+            if detector is None or abs(now - threat.last_seen) > detector.quiet_s or len(self._open) >= MOST_OPEN:
+                over.append(threat)
+                continue
+            many = threat.evidence.get("unit") == _CROWD_UNIT
+            key = _many_key(detector.name) if many else _key(detector, threat)
+            known = self._open.get(key)
+            if known is None:
+                self._open[key] = _Open(_copy(threat), threat.last_seen, threat.count, detector.quiet_s)
+                continue
+            known.threat, anew = _copy(threat), known.threat
+            _merge(known.threat, anew, detector.identity)
+            known.told = known.threat.count
+            if anew.id != threat.id:
+                over.append(anew)
+        return over
+
     def finish(self, now: float) -> list[ThreatUpdate]:
         """Judge the dials still waiting: the input has ended at `now`. Open threats stay open."""
         return self.feed(empty(FLOW), now + GRACE_S)
@@ -96,14 +122,14 @@ class Engine:
         }
 
     def _take(self, detector: Detector, threat: Threat, now: float) -> ThreatUpdate | None:
-        key = (detector.name, *(getattr(threat, field) or "" for field in detector.identity))
+        key = _key(detector, threat)
         entry = self._open.get(key)
         if entry is None and self._explained(detector, threat):
             self._counts["redundant"] += 1
             return None
         if entry is None and self._too_many(detector.name, now):
             self._counts["overflowed"] += 1
-            key = (detector.name, "", "", "many")
+            key = _many_key(detector.name)
             threat = self._crowd(detector, threat)
             entry = self._open.get(key)
             if entry is not None:
@@ -139,7 +165,10 @@ class Engine:
             dst_ip=None,
             count=1,
             summary=f"more {detector.name} threats at once than are told one by one; the latest: {threat.summary}",
-            evidence={"unit": "reports", "sample": [address for address in (threat.src_ip, threat.dst_ip) if address]},
+            evidence={
+                "unit": _CROWD_UNIT,
+                "sample": [address for address in (threat.src_ip, threat.dst_ip) if address],
+            },
         )
 
     def _explained(self, detector: Detector, threat: Threat) -> bool:
@@ -153,6 +182,16 @@ class Engine:
         # A clock that was set back leaves no threat open for ever.
         quiet = [key for key, entry in self._open.items() if abs(now - entry.heard) > entry.quiet_s]
         return [ThreatUpdate(CLOSED, _copy(self._open.pop(key).threat)) for key in quiet]
+
+
+def _key(detector: Detector, threat: Threat) -> tuple[str, ...]:
+    """What makes the situation: threats of the same key are one."""
+    return (detector.name, *(getattr(threat, field) or "" for field in detector.identity))
+
+
+def _many_key(name: str) -> tuple[str, ...]:
+    """Of the one threat that counts those beyond what is told one by one."""
+    return (name, "", "", "many")
 
 
 def _identify(key: tuple[str, ...], first_seen: float) -> str:
@@ -176,8 +215,8 @@ def _merge(known: Threat, latest: Threat, identity: tuple[str, ...]) -> None:
     known.severity = Severity(max(known.severity, latest.severity))
     known.first_seen = min(known.first_seen, latest.first_seen)
     known.last_seen = max(known.last_seen, latest.last_seen)
+    says_more = latest.count >= known.count  # a detector that began anew knows less than is known
     known.count = max(known.count, latest.count)
-    known.summary = latest.summary
     for field in ("src_ip", "dst_ip"):
         if field not in identity and getattr(known, field) != getattr(latest, field):
             setattr(known, field, None)
@@ -189,6 +228,9 @@ def _merge(known: Threat, latest: Threat, identity: tuple[str, ...]) -> None:
             known.evidence[name] = max(before, value)
         else:
             known.evidence[name] = value
+    if not says_more:
+        return
+    known.summary = latest.summary
     targets = known.evidence.get("targets", [])
     if known.dst_ip is None and latest.dst_ip is not None and len(targets) > 1:
         known.summary += (

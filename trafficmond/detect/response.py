@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from trafficmond import networks
 from trafficmond.config.settings import Response as Settings
 from trafficmond.detect.engine import CLOSED, ThreatUpdate
-from trafficmond.model import Severity
+from trafficmond.model import Severity, Threat
 from trafficmond.networks import Network
 
 _BANNABLE = ("brute_force", "port_scan", "host_sweep")  # detectors whose src_ip is an attacker from outside
@@ -59,9 +59,7 @@ class Response:
     def decide(self, update: ThreatUpdate, now: float) -> list[BanDecision]:
         """The bans that this moment of a threat's life leads to, at `now` (epoch s): none, one, or one of a network."""
         threat, settings = update.threat, self._settings
-        if settings.ban == "off" or update.state == CLOSED or threat.src_ip is None:
-            return []
-        if threat.detector not in _BANNABLE or threat.severity < Severity[settings.min_severity.upper()]:
+        if update.state == CLOSED or self._unfit(threat) or threat.src_ip is None:
             return []
         if not threat.evidence.get("proven"):
             self.forgeable_spared += 1
@@ -78,6 +76,28 @@ class Response:
         if 0 < settings.neighbours <= neighbours and not self._protected(str(network)):
             return [self._ban(network, f"{neighbours} banned neighbours; the latest: {threat.summary}", threat.id, now)]
         return [decision]
+
+    def why_not(self, threat: Threat) -> str:
+        """Why a threat does not lead to a ban of its source; empty: it does."""
+        reason = self._unfit(threat)
+        if reason or threat.src_ip is None:
+            return reason
+        if not threat.evidence.get("proven"):
+            return "source not proven yet: its address may be forged"
+        if self._protected(str(networks.parse(threat.src_ip))):
+            return "guarded: the guard or the allowlist holds its source"
+        return "response in shadow: it would be banned" if self._settings.ban == "shadow" else ""
+
+    def _unfit(self, threat: Threat) -> str:
+        """What keeps the response from threats of that kind; empty: nothing."""
+        settings = self._settings
+        if settings.ban == "off":
+            return "response off"
+        if threat.detector not in _BANNABLE or threat.src_ip is None:
+            return f"no ban follows from {threat.detector}: its source may be forged, or is no attacker"
+        if threat.severity < Severity[settings.min_severity.upper()]:
+            return f"below min_severity {settings.min_severity}"
+        return ""
 
     def lifted(self, prefix: str) -> None:
         """Someone lifted the bans within `prefix`: their time ends, and they no longer count."""

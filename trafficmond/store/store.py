@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
-from trafficmond.model import FlowQuery, Threat
+from trafficmond.model import FlowQuery, Severity, Threat
 from trafficmond.store.queue import Named
 from trafficmond.store.reader import Reader
 from trafficmond.store.records import Ban, Change
@@ -36,6 +37,15 @@ class Status:
 
 class Outrun(Exception):
     """What was looked at is out of date already; look again."""
+
+
+_THREAT_FIELDS = tuple(field.name for field in fields(Threat))
+
+
+def _threat(row: Sequence[Any]) -> Threat:
+    values = dict(zip(_THREAT_FIELDS, row, strict=True))
+    severity, evidence = Severity[values["severity"].upper()], json.loads(values["evidence"])
+    return Threat(**{**values, "severity": severity, "evidence": evidence})
 
 
 class Store:
@@ -81,6 +91,19 @@ class Store:
             connection.execute(f"INSERT OR REPLACE INTO threats VALUES ({', '.join('?' * len(row))})", row)
 
         return self._writer.queue.submit(work, writes=f"threat {threat.id}")
+
+    def open_threats(self, most: int) -> Future[list[Threat]]:
+        """The latest threats that were open when the last daemon ended; older ones are closed."""
+
+        def work(connection: sqlite3.Connection) -> list[Threat]:
+            of_latest = "SELECT id FROM threats WHERE state != 'closed' ORDER BY last_seen DESC LIMIT ?"
+            connection.execute(
+                f"UPDATE threats SET state = 'closed' WHERE state != 'closed' AND id NOT IN ({of_latest})", (most,)
+            )
+            rows = connection.execute(f"SELECT {', '.join(_THREAT_FIELDS)} FROM threats WHERE state != 'closed'")
+            return [_threat(row) for row in rows]
+
+        return self._writer.queue.submit(work, writes="the end of old threats")
 
     def audit(self, change: Change) -> Future[None]:
         """Record a change; on the disk, not only in its cache, once the future is done."""
