@@ -250,9 +250,11 @@ def _reading(report: dict[str, Any]) -> Iterator[str]:
     for name, label in (("seen", "Seen"), ("in_flows", "In flows"), ("not_ip", "Not IP"), ("malformed", "Malformed")):
         count = accounting[name]
         packets = f.plural(count["packets"], "packet")
-        yield f'<dt>{label}</dt><dd class="number">{packets}, {f.octets(count["bytes"])}</dd>'
-    for reason, packets_of in [*accounting["not_ip_types"].items(), *accounting["malformed_by"].items()]:
-        yield f'<dt>{_label(reason)}</dt><dd class="number">{f.plural(packets_of, "packet")}</dd>'
+        types = accounting["not_ip_types"].items() if name == "not_ip" else ()
+        detail = "".join(f"; {_label(kind)}: {f.number(number)}" for kind, number in types)
+        yield f'<dt>{label}</dt><dd class="number">{packets}, {f.octets(count["bytes"])}{detail}</dd>'
+    for reason, malformed in accounting["malformed_by"].items():
+        yield f'<dt>{_label(reason)}</dt><dd class="number">{f.plural(malformed, "packet")}</dd>'
     if damage["total"]:
         yield f"<dt>Could not be read</dt><dd>{f.plural(damage['total'], 'place')}</dd>"
     yield "</dl>"
