@@ -250,14 +250,14 @@ def _reading(report: dict[str, Any]) -> Iterator[str]:
     for name, label in (("seen", "Seen"), ("in_flows", "In flows"), ("not_ip", "Not IP"), ("malformed", "Malformed")):
         count = accounting[name]
         packets = f.plural(count["packets"], "packet")
-        types = accounting["not_ip_types"].items() if name == "not_ip" else ()
-        detail = "".join(f"; {_label(kind)}: {f.number(number)}" for kind, number in types)
-        yield f'<dt>{label}</dt><dd class="number">{packets}, {f.octets(count["bytes"])}{detail}</dd>'
+        yield f'<dt>{label}</dt><dd class="number">{packets}, {f.octets(count["bytes"])}</dd>'
     for reason, malformed in accounting["malformed_by"].items():
         yield f'<dt>{_label(reason)}</dt><dd class="number">{f.plural(malformed, "packet")}</dd>'
     if damage["total"]:
         yield f"<dt>Could not be read</dt><dd>{f.plural(damage['total'], 'place')}</dd>"
     yield "</dl>"
+    if types := ", ".join(f"{_text(name)}: {f.number(count)}" for name, count in accounting["not_ip_types"].items()):
+        yield f'<p class="legend">Not IP are {types}</p>'
     if damage["places"]:
         yield '<ul class="places">'
         for place in damage["places"]:
