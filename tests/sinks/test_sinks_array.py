@@ -5,6 +5,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,97 @@ def test_whoever_opens_it_while_it_is_written_finds_an_array(tmp_path: Path) -> 
     thread.join()
     assert not torn
     assert whole > 0
+
+
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def copied_and_truncated(path: Path) -> None:
+    (path.parent / "copy").write_bytes(path.read_bytes())
+    emptied(path)
+
+
+def saved_shorter_in_place(path: Path) -> None:
+    with path.open("r+") as file:
+        file.write('[\n{"n":"edited"}\n]\n')
+        file.truncate()
+
+
+def cut_in_a_record(path: Path) -> None:
+    os.truncate(path, 16)  # [\n{"n":0},\n{"n":
+
+
+def emptied_by_a_redirection_and_written_to(path: Path) -> None:
+    path.write_text("[]")
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (emptied, []),
+        (copied_and_truncated, []),
+        (saved_shorter_in_place, [{"n": "edited"}]),
+        (cut_in_a_record, [{"n": 0}]),
+        (emptied_by_a_redirection_and_written_to, []),
+    ],
+)
+@pytest.mark.parametrize("additions", [1, 2, 5])
+@pytest.mark.parametrize("rotate_size", [0, 1 << 20])
+def test_a_file_that_others_shorten_goes_on_with_what_is_left(
+    tmp_path: Path,
+    change: Callable[[Path], None],
+    left: list[Any],
+    additions: int,
+    rotate_size: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "t.json"
+    file = open_array(path, rotate_size)
+    for _ in range(additions):
+        file.append(b'{"n":0},\n{"n":1},\n{"n":2}')
+    change(path)
+    for number in range(3):
+        file.append(b'{"n":%d}' % number)
+        assert load(path) == left + [{"n": each} for each in range(number + 1)]
+    assert file.shortened == 1
+    assert "shortened by another program" in caplog.text
+    file.close()
+
+
+def test_the_second_file_is_no_more_trusted_than_the_first(tmp_path: Path) -> None:
+    """Who opened the log before an addition, and truncates it afterwards, truncates the second file."""
+    path = tmp_path / "t.json"
+    file = open_array(path)
+    file.append(b'{"n":0}')
+    with path.open("r+") as late:
+        file.append(b'{"n":1}')
+        late.truncate(0)
+    file.append(b'{"n":2}')
+    assert load(path) == [{"n": 0}, {"n": 1}, {"n": 2}]
+    file.append(b'{"n":3}')
+    assert load(path) == [{"n": 0}, {"n": 1}, {"n": 2}, {"n": 3}]
+
+
+def test_one_shortened_while_it_is_copied_is_an_error_and_then_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.json"
+    first = open_array(path)
+    first.append(b'{"n":0},\n{"n":1}')
+    first.close()
+    file = open_array(path)
+    pread = os.pread
+
+    def late(fd: int, count: int, offset: int) -> bytes:
+        if count == array._CHUNK or (offset == 0 and count > 4):
+            os.truncate(path, 0)
+        return pread(fd, count, offset)
+
+    file._follow()
+    with monkeypatch.context() as patch:
+        patch.setattr(array.os, "pread", late)
+        with pytest.raises(OSError, match="shortened it"):
+            file.append(b'{"n":2}')
+    file.append(b'{"n":2}')
+    assert load(path) == [{"n": 2}]

@@ -22,6 +22,8 @@ NOTE = Note(STARTED, "started", 0.0)
 class Disk:
     """A writer that can stall and fail, and remembers."""
 
+    shortened = 0
+
     def __init__(self) -> None:
         self.rows: list[int] = []
         self.other: list[object] = []
@@ -78,7 +80,16 @@ def test_what_is_given_is_written_in_order_and_the_writer_closed() -> None:
     sink.close(deadline())
     assert disk.rows == list(range(5010))
     assert disk.other == [threat(), NOTE, "close"]
-    told = {"format": "journal", "path": "", "queue": 0, "written": 5012, "lost": 0, "sampled_out": 0, "error": ""}
+    told = {
+        "format": "journal",
+        "path": "",
+        "queue": 0,
+        "written": 5012,
+        "lost": 0,
+        "shortened": 0,
+        "sampled_out": 0,
+        "error": "",
+    }
     assert sink.status() == told
 
 

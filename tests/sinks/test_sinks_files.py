@@ -97,6 +97,20 @@ def test_a_file_truncated_by_copytruncate_goes_on(tmp_path: Path) -> None:
     os.truncate(path, 0)
     file.append(b"two\n")
     assert path.read_text() == "head\ntwo\n"
+    assert file.shortened == 1
+
+
+def test_a_file_cut_in_the_middle_of_a_line_goes_on_with_whole_lines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "t"
+    file = LineFile(log(path))
+    file.append(b"one\ntwo\nthree\n")
+    os.truncate(path, 6)
+    file.append(b"four\n")
+    assert path.read_text() == "one\nfour\n"
+    assert file.shortened == 1
+    assert "shortened by another program" in caplog.text
 
 
 def test_a_failed_write_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,6 +187,7 @@ def _log_row(log: dict[str, Any]) -> Row:
         "written": log["written"],
         "queue": log["queue"],
         "lost": log["lost"],
+        "shortened": log["shortened"],
         "sampled_out": log["sampled_out"],
         "state": log["error"],
     }

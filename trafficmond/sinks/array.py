@@ -4,6 +4,9 @@ Overwriting the closing bracket with one write does not give that: SIGKILL ends 
 150 writers killed in mid-write two left a torn array. So the file that has the name is never written to. A second
 file beside it gets what was added since, then the two change places by rename. Both hold the same bytes, each
 addition is written twice, and a reader has until the next but one addition before its file is written to again.
+
+Others may write to either file (an editor, logrotate's copytruncate): the size and time of both are remembered, and
+one that is not as we left it is looked at anew.
 """
 
 from __future__ import annotations
@@ -11,13 +14,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
 
 from trafficmond.config.settings import Log
-from trafficmond.sinks.files import open_log, same_file
+from trafficmond.sinks.files import SHORTENED, open_log, same_file
 from trafficmond.sinks.rotate import Rotation
+
+log = logging.getLogger(__name__)
 
 _BEGIN, _END = b"[", b"\n]\n"
 _CHUNK = 1 << 20
@@ -28,17 +34,19 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what was copied so far i
 class ArrayFile:
     """Appends records to a JSON array in a file. Raises OSError with nothing changed, so that one may try again."""
 
-    def __init__(self, log: Log, clock: Callable[[], float] = time.time) -> None:
-        assert log.path is not None
-        self._path = log.path
-        self._next = log.path.with_name(f".{log.path.name}.next")
-        self._spare = log.path.with_name(f".{log.path.name}.last")
-        self._limit = log.rotate_size
+    def __init__(self, settings: Log, clock: Callable[[], float] = time.time) -> None:
+        assert settings.path is not None
+        self._path = path = settings.path
+        self._next = path.with_name(f".{path.name}.next")
+        self._spare = path.with_name(f".{path.name}.last")
+        self._limit = settings.rotate_size
         self._clock = clock
-        self._rotation = Rotation(log.path, log.max_files, log.compress)
+        self._rotation = Rotation(path, settings.max_files, settings.compress)
         self._fd = self._next_fd = -1
         self._end = 0  # of the records in the named file, where _END begins
         self._next_end = 0  # up to here the next file is equal to the named one
+        self._mark = self._next_mark = (0, 0)  # of the two, as we left them
+        self.shortened = 0  # times that another program did so in place
 
     def append(self, records: bytes) -> None:
         """Add records, joined by commas: all or, with OSError, none."""
@@ -65,8 +73,14 @@ class ArrayFile:
 
     def _follow(self) -> None:
         """Hold the file that has our name now: whoever moved or removed it need not tell us."""
-        if self._fd >= 0 and same_file(self._path, os.fstat(self._fd)):
-            return
+        if self._fd >= 0:
+            ours = os.fstat(self._fd)
+            if same_file(self._path, ours):
+                if _mark(ours) == self._mark:
+                    return
+                if ours.st_size < self._mark[0]:
+                    self.shortened += 1
+                    log.warning(SHORTENED, self._path)
         self._forget()
         self._fd = self._open_named()
         try:
@@ -77,6 +91,7 @@ class ArrayFile:
                 self._fd = self._open_named()
                 end, whole = _find_end(self._fd)
             self._end = end
+            self._mark = _mark(os.fstat(self._fd))
             if not whole:
                 self._publish(end, b"")
             self._rotation.tidy()
@@ -100,13 +115,20 @@ class ArrayFile:
         if self._next_fd < 0:
             self._next_fd = open_log(self._next, os.O_RDWR | os.O_TRUNC)
             self._next_end = 0
+        elif _mark(os.fstat(self._next_fd)) != self._next_mark:
+            self._next_end = 0
         self._next_end = min(self._next_end, end)
-        while self._next_end < end:
-            part = os.pread(self._fd, min(_CHUNK, end - self._next_end), self._next_end)
-            _write_at(self._next_fd, part, self._next_end)
-            self._next_end += len(part)
-        _write_at(self._next_fd, addition + _END, end)
-        os.ftruncate(self._next_fd, end + len(addition) + len(_END))
+        try:
+            while self._next_end < end:
+                part = os.pread(self._fd, min(_CHUNK, end - self._next_end), self._next_end)
+                if not part:
+                    raise OSError(errno.ESTALE, "another program shortened it just now")
+                _write_at(self._next_fd, part, self._next_end)
+                self._next_end += len(part)
+            _write_at(self._next_fd, addition + _END, end)
+            os.ftruncate(self._next_fd, end + len(addition) + len(_END))
+        finally:
+            self._next_mark = _mark(os.fstat(self._next_fd))
 
         self._spare.unlink(missing_ok=True)
         os.link(self._path, self._spare)
@@ -114,6 +136,7 @@ class ArrayFile:
         self._spare.rename(self._next)
         self._fd, self._next_fd = self._next_fd, self._fd
         self._end, self._next_end = end + len(addition), end
+        self._mark, self._next_mark = self._next_mark, self._mark
 
     def _forget(self) -> None:
         for fd in (self._fd, self._next_fd):
@@ -123,6 +146,10 @@ class ArrayFile:
         for leftover in (self._next, self._spare):
             with contextlib.suppress(OSError):
                 leftover.unlink()
+
+
+def _mark(of: os.stat_result) -> tuple[int, int]:
+    return of.st_size, of.st_mtime_ns
 
 
 def _find_end(fd: int) -> tuple[int, bool]:

@@ -34,6 +34,10 @@ class Writer(Protocol):
     A method that raises OSError has written nothing, and is called again with the same until it succeeds.
     """
 
+    @property
+    def shortened(self) -> int:
+        """How often another program has shortened the file in place."""
+
     def events(self, batch: Batch, names: Names) -> None:
         """Write events."""
 
@@ -179,7 +183,7 @@ class Sink:
         return bool(self._error)
 
     def status(self) -> dict[str, Any]:
-        """For `trafficctl status`: format, path, queue (events waiting), written, lost, sampled_out, error."""
+        """For `trafficctl status`: what the interface calls a `Log`; queue: events waiting."""
         return {
             "format": self.log.format,
             "path": str(self.log.path or ""),
@@ -187,6 +191,7 @@ class Sink:
             "written": self.written,
             "lost": self.lost,
             "sampled_out": self.sampled_out,
+            "shortened": self._writer.shortened,
             "error": self.error,
         }
 

@@ -40,6 +40,11 @@ class Console:
         else:
             self._file = LineFile(log)
 
+    @property
+    def shortened(self) -> int:
+        """As its file counts."""
+        return self._file.shortened
+
     def events(self, batch: Batch, names: Names) -> None:
         """One line each: time, action, interface and direction, who to whom, size, what decided."""
         lines = (self._event(dict(zip(record.FIELDS, row, strict=True))) for row in record.rows(batch, names))

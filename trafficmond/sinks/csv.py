@@ -35,6 +35,11 @@ class Csv:
         else:
             self._file = LineFile(log, HEADER.encode())
 
+    @property
+    def shortened(self) -> int:
+        """As its file counts."""
+        return self._file.shortened
+
     def events(self, batch: Batch, names: Names) -> None:
         """One line each."""
         self._file.append(self._header + event_rows(batch, names).encode())

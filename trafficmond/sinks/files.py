@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -10,6 +11,12 @@ from pathlib import Path
 from trafficmond.config.settings import Log
 from trafficmond.sinks.rotate import Rotation
 
+log = logging.getLogger(__name__)
+
+SHORTENED = (
+    "%s was shortened by another program; it goes on with what is left there. logrotate needs no copytruncate: "
+    "whoever renames the file is followed"
+)
 _BACKWARDS = 65536
 FILE_MODE = 0o640
 
@@ -21,14 +28,16 @@ class LineFile:
     of an existing file, left by a crash in mid-write, is cut off.
     """
 
-    def __init__(self, log: Log, header: bytes = b"", clock: Callable[[], float] = time.time) -> None:
-        assert log.path is not None
-        self._path = log.path
-        self._limit = log.rotate_size
+    def __init__(self, settings: Log, header: bytes = b"", clock: Callable[[], float] = time.time) -> None:
+        assert settings.path is not None
+        self._path = settings.path
+        self._limit = settings.rotate_size
         self._header = header
         self._clock = clock
-        self._rotation = Rotation(log.path, log.max_files, log.compress)
+        self._rotation = Rotation(settings.path, settings.max_files, settings.compress)
         self._fd = -1
+        self._size = 0  # as we left it
+        self.shortened = 0  # times that another program did so in place
 
     def append(self, lines: bytes) -> None:
         """Write whole lines: all or, with OSError, none."""
@@ -38,6 +47,7 @@ class LineFile:
             size = 0
         try:
             write_all(self._fd, lines if size else self._header + lines, size)
+            self._size = os.fstat(self._fd).st_size
         except OSError:
             self._close()  # a file system that failed can be unmounted, and the file found again when it is back
             raise
@@ -57,8 +67,12 @@ class LineFile:
         """The size of the file that has our name now: whoever moved or removed it need not tell us."""
         if self._fd >= 0:
             ours = os.fstat(self._fd)
-            if same_file(self._path, ours):
+            same = same_file(self._path, ours)
+            if same and ours.st_size >= self._size:
                 return ours.st_size
+            if same:
+                self.shortened += 1
+                log.warning(SHORTENED, self._path)
             self._close()
         self._open()
         return os.fstat(self._fd).st_size
@@ -71,6 +85,7 @@ class LineFile:
                 self._close()
                 self._fd = open_log(self._path, os.O_RDWR | os.O_APPEND)
             cut_half_line(self._fd)
+            self._size = os.fstat(self._fd).st_size
             self._rotation.tidy()
         except OSError:
             self._close()
@@ -90,6 +105,8 @@ class LineFile:
 
 class Stream:
     """Standard output, a terminal, a pipe or a device: written to as it comes, never rotated."""
+
+    shortened = 0
 
     def __init__(self, path: Path | None = None, fd: int = 1) -> None:
         """`path` is opened at the first writing, which may wait for a pipe's reader; without one, `fd` is used."""
@@ -151,7 +168,7 @@ def write_all(fd: int, data: bytes, size: int) -> None:
         while rest:
             rest = rest[os.write(fd, rest) :]
     except OSError:
-        os.ftruncate(fd, size)
+        os.ftruncate(fd, min(size, os.fstat(fd).st_size))
         raise
 
 

@@ -33,6 +33,8 @@ def available() -> bool:
 class Journal:
     """The writer of format journal."""
 
+    shortened = 0
+
     def __init__(self) -> None:
         self._sent = 0  # of a batch that failed half way, and will be given again
 

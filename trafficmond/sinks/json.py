@@ -15,6 +15,8 @@ from trafficmond.sinks.messages import Note
 class _ArrayStream:
     """An array on a stream, which can be whole only at its end."""
 
+    shortened = 0
+
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._begin = b"[\n"
@@ -38,6 +40,11 @@ class JsonArray:
 
     def __init__(self, log: Log) -> None:
         self._file = _ArrayStream(Stream(log.path)) if is_stream(log.path) else ArrayFile(log)
+
+    @property
+    def shortened(self) -> int:
+        """As its file counts."""
+        return self._file.shortened
 
     def events(self, batch: Batch, names: Names) -> None:
         """One object each, on a line of its own."""

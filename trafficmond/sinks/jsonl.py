@@ -35,6 +35,11 @@ class JsonLines:
     def __init__(self, log: Log) -> None:
         self._file = Stream(log.path) if is_stream(log.path) else LineFile(log)
 
+    @property
+    def shortened(self) -> int:
+        """As its file counts."""
+        return self._file.shortened
+
     def events(self, batch: Batch, names: Names) -> None:
         """One line each."""
         self._file.append(("\n".join(event_lines(batch, names)) + "\n").encode())
