@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ import pytest
 
 from trafficmond import abi
 from trafficmond.config.settings import Export, Flows, Log, Settings
-from trafficmond.control.hub import Hub
+from trafficmond.control.hub import Hub, Subscription
 from trafficmond.detect.engine import ThreatUpdate
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows.batch import DELTA, Batch
@@ -134,9 +136,14 @@ def test_events_beyond_the_budget_are_counted(room: Room) -> None:
 def test_events_reach_the_logs_and_who_watches(room: Room) -> None:
     watching = room.hub.subscribe(["events"])
     room.pipeline.tick(deltas(2), NOW)
-    assert len(watching._queue) == 2
+    topic, told, lost = asyncio.run(first(watching))
+    assert (topic, lost) == ("events", 0)
     room.close()
-    assert len((room.folder / "traffic.jsonl").read_text().splitlines()) == 2
+    assert told == (room.folder / "traffic.jsonl").read_text().splitlines()
+
+
+async def first(watching: Subscription) -> tuple[str, list[str], int]:
+    return await anext(watching.batches())
 
 
 def test_a_detector_that_fails_is_said_and_the_rest_goes_on(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +167,8 @@ def test_a_threat_is_stored_told_and_responded_to(room: Room, monkeypatch: pytes
     room.pipeline.tick(deltas(1), NOW)
     assert room.responded == [update]
     assert room.rows("SELECT id, state, severity FROM threats") == [("t-1", "opened", "high")]
-    assert [(topic, record["state"]) for topic, record in watching._queue] == [("threats", "opened")]
+    topic, told, _ = asyncio.run(first(watching))
+    assert [(topic, json.loads(record)["state"]) for record in told] == [("threats", "opened")]
 
 
 def test_what_the_store_lost_is_said(room: Room) -> None:

@@ -22,7 +22,8 @@ from trafficmond.flows.table import FlowTable
 from trafficmond.model import Threat
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
-from trafficmond.sinks.record import FIELDS, rows, threat_record
+from trafficmond.sinks.record import threat_record
+from trafficmond.sinks.watched import EventRecords
 from trafficmond.store.queue import Named
 from trafficmond.store.store import Status, Store
 
@@ -173,7 +174,7 @@ class Pipeline:
         self.suppressed_events += suppressed
         self.sinks.emit(batch, self.names)
         if len(batch) and self.hub.wants("events"):
-            self.hub.publish("events", [dict(zip(FIELDS, row, strict=True)) for row in rows(batch, self.names)])
+            self.hub.publish_source("events", EventRecords(batch, self.names))
 
     def _tell(self, update: ThreatUpdate) -> None:
         threat = update.threat

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import shutil
 import subprocess
@@ -10,11 +11,17 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 import varlink
 from control_fake import CONTROL, STATUS, Running
 
 from trafficmond.control import idl
+from trafficmond.flows.batch import split_address
+from trafficmond.flows.events import EVENT
+from trafficmond.flows.names import NO_NAMES
+from trafficmond.model import Action
+from trafficmond.sinks.watched import EventRecords
 
 
 def test_introspection(running: Running) -> None:
@@ -73,9 +80,18 @@ def publish_when_watched(running: Running) -> None:
         if running.do(running.hub.wants, "events"):
             break
         time.sleep(0.01)
-    passed = {"action": "LOG", "src_ip": "192.0.2.1", "dst_ip": "192.0.2.2", "interface": "eth0"}
-    dropped = {**passed, "action": "DROP", "src_ip": "203.0.113.5"}
-    running.do(running.hub.publish, "events", [passed, dropped])
+    batch = np.zeros(2, EVENT)
+    batch["family"], batch["dst_lo"], batch["verdict"] = (
+        4,
+        address("192.0.2.2"),
+        [Action.MONITOR << 28, Action.DROP << 28],
+    )
+    batch["src_lo"] = [address("192.0.2.1"), address("203.0.113.5")]
+    running.do(running.hub.publish_source, "events", EventRecords(batch, NO_NAMES))
+
+
+def address(text: str) -> int:
+    return split_address(ipaddress.ip_address(text).packed)[1]
 
 
 def test_oneway_is_done_and_not_answered(running: Running) -> None:

@@ -1,10 +1,56 @@
-"""Publishing: order, bounds, losses."""
+"""Publishing: order, bounds, losses, and what it costs whoever publishes."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import weakref
+from collections.abc import Sequence
 
-from trafficmond.control.hub import QUEUE_RECORDS, REPLY_RECORDS, Hub
+import numpy as np
+import pytest
+
+from trafficmond.control import hub as module
+from trafficmond.control.hub import MOST_AT_ONCE, QUEUE_RECORDS, REPLY_RECORDS, Hub, Plain, Rows, Subscription, Wanted
+from trafficmond.model import Action
+
+
+def numbers(texts: Sequence[str]) -> list[int]:
+    return [json.loads(text)["n"] for text in texts]
+
+
+async def read(watcher: Subscription, count: int) -> tuple[list[int], int]:
+    """Its next records, until it has so many, and how many it lost before."""
+    got: list[int] = []
+    missed = 0
+    async for _, records, lost in watcher.batches():
+        assert len(records) <= REPLY_RECORDS
+        got += numbers(records)
+        missed += lost
+        if len(got) >= count:
+            break
+    return got, missed
+
+
+class Counted(Plain):
+    """Knows what was made of it; whoever wants one action wants one record in a hundred."""
+
+    def __init__(self, count: int, made: list[int] | None = None) -> None:
+        super().__init__([{"n": number} for number in range(count)])
+        self.made: list[int] = [] if made is None else made
+
+    def chosen(self, wanted: Wanted) -> Rows:
+        every = np.arange(len(self))
+        return every if wanted.action is None else every[::100]
+
+    def take(self, rows: Rows) -> Plain:
+        taken = Counted(0, self.made)
+        taken._records = [self._records[row] for row in rows.tolist()]
+        return taken
+
+    def texts(self, rows: Rows) -> list[str]:
+        self.made += [self._records[row]["n"] for row in rows.tolist()]
+        return super().texts(rows)
 
 
 def test_only_those_who_asked_are_given() -> None:
@@ -14,11 +60,7 @@ def test_only_those_who_asked_are_given() -> None:
     hub.unsubscribe(events)
     assert not hub.wants("events")
     hub.publish("threats", [{"n": 1}])
-
-    async def first() -> tuple[str, list[dict[str, object]], int]:
-        return await anext(threats.batches())
-
-    assert asyncio.run(first()) == ("threats", [{"n": 1}], 0)
+    assert asyncio.run(read(threats, 1)) == ([1], 0)
 
 
 def test_order_is_kept_across_topics() -> None:
@@ -31,30 +73,22 @@ def test_order_is_kept_across_topics() -> None:
         got: list[tuple[str, int]] = []
         async for topic, records, lost in watcher.batches():
             assert lost == 0
-            got += [(topic, record["n"]) for record in records]
+            got += [(topic, number) for number in numbers(records)]
             if len(got) == 4:
-                return got
+                break
         return got
 
     assert asyncio.run(collect()) == [("events", 1), ("events", 2), ("threats", 3), ("events", 4)]
 
 
 def test_what_does_not_fit_is_counted_once() -> None:
-    async def collect() -> tuple[int, int]:
-        hub = Hub()
-        watcher = hub.subscribe(["events"])
-        for _ in range(10):
-            hub.publish("events", [{"n": 0}] * (QUEUE_RECORDS // 4))
-        got = missed = 0
-        async for _, records, lost in watcher.batches():
-            assert len(records) <= REPLY_RECORDS
-            got += len(records)
-            missed += lost
-            if got == QUEUE_RECORDS:
-                break
-        return got, missed
-
-    assert asyncio.run(collect()) == (QUEUE_RECORDS, QUEUE_RECORDS // 4 * 10 - QUEUE_RECORDS)
+    hub = Hub()
+    watcher = hub.subscribe(["events"])
+    for _ in range(10):
+        hub.publish("events", [{"n": 0}] * (QUEUE_RECORDS // 4))
+    got, missed = asyncio.run(read(watcher, QUEUE_RECORDS))
+    assert (len(got), missed) == (QUEUE_RECORDS, QUEUE_RECORDS // 4 * 10 - QUEUE_RECORDS)
+    assert hub.lost_records == missed
 
 
 def test_publishing_nothing_wakes_nobody() -> None:
@@ -69,3 +103,46 @@ def test_publishing_nothing_wakes_nobody() -> None:
         return False
 
     assert asyncio.run(wait())
+
+
+def test_nothing_is_made_for_those_who_do_not_read_and_once_for_those_who_do() -> None:
+    hub = Hub()
+    watchers = [hub.subscribe(["events"]) for _ in range(40)]
+    source = Counted(1000)
+    hub.publish_source("events", source)
+    assert source.made == []
+    for watcher in watchers[:3]:
+        assert asyncio.run(read(watcher, 1000)) == (list(range(1000)), 0)
+    assert source.made == list(range(1000))
+
+
+def test_a_publication_has_a_bound_and_who_wants_little_gets_all_of_it() -> None:
+    hub = Hub()
+    broad, narrow = hub.subscribe(["events"]), hub.subscribe(["events"], Wanted(action=Action.DROP))
+    source = Counted(50_000)
+    hub.publish_source("events", source)
+    found, lost = asyncio.run(read(narrow, 500))
+    assert (found, lost) == (list(range(0, 50_000, 100)), 0)
+    got, missed = asyncio.run(read(broad, broad.waiting))
+    assert len(got) + missed == 50_000
+    assert len(set(got) | set(found)) <= MOST_AT_ONCE
+    assert len(source.made) <= MOST_AT_ONCE
+    assert max(got) > 40_000, "the end of it is shown as the beginning is"
+    assert hub.lost_records == missed
+
+
+def test_what_all_watchers_keep_alive_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BACKLOG_RECORDS", 1000)
+    hub = Hub()
+    slow, narrow = hub.subscribe(["events"]), hub.subscribe(["events"], Wanted(action=Action.DROP))
+    kept = []
+    for _ in range(30):
+        source = Counted(100)
+        kept.append(weakref.ref(source))
+        hub.publish_source("events", source)
+    del source
+    assert sum(ref() is not None for ref in kept) == 10
+    for watcher, each in ((slow, 100), (narrow, 1)):
+        got, missed = asyncio.run(read(watcher, 10 * each))
+        assert (len(got), missed) == (10 * each, 20 * each)
+    assert hub.lost_records == 20 * 101

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import select
 import socket
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from trafficmond.control import dispatch, peers
 from trafficmond.control.call import Call
+from trafficmond.control.wire import encode
 
 if TYPE_CHECKING:
     from trafficmond.control.server import Server
@@ -132,12 +132,12 @@ class Connection(asyncio.Protocol):
 
     def _send(self, message: dispatch.Message) -> None:
         try:
-            raw = json.dumps(message, separators=(",", ":"), allow_nan=False)
+            raw = encode(message)
         except (TypeError, ValueError):
             log.exception("a reply cannot be written as JSON")
             failure = dispatch.error("Failed", reason="the reply cannot be written", hint="see the daemon's journal")
-            raw = json.dumps(failure)
-        self.transport.write(raw.encode() + b"\0")
+            raw = encode(failure)
+        self.transport.write(raw)
 
     def _refuse(self, message: dispatch.Message) -> None:
         """Say why, and end the connection: after this nothing on it can be told apart."""

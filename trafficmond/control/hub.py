@@ -1,46 +1,145 @@
-"""Hands what happens to those who watch. The daemon publishes; nobody who reads slowly holds it up."""
+"""Hands what happens to those who watch. The daemon publishes; nobody who reads slowly, or not at all, holds it up.
+
+What is published stays as it is, a batch of columns say, until somebody reads it: a record is then made into text, once
+for all who watch. So a watcher that does not read costs no more than its place, and of what is read a tick's worth is
+bounded.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond.control.wire import Texts
+from trafficmond.model import Action
+from trafficmond.networks import Network
 
 TOPICS = ("events", "threats")
 QUEUE_RECORDS = 4096  # a watcher's backlog; what does not fit is counted as lost
 REPLY_RECORDS = 256
+MOST_AT_ONCE = 4096  # records of one publication that are made, for however many watchers
+BACKLOG_RECORDS = 1 << 16  # that all watchers together keep alive; beyond it the oldest are lost
 
 Record = dict[str, Any]
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events a watcher wants; None: any."""
+
+    action: Action | None = None
+    host: Network | None = None
+    interface: str | None = None
+
+
+class Source(Protocol):
+    """Records that can be made. They must not change once they are published."""
+
+    def __len__(self) -> int: ...
+
+    def chosen(self, wanted: Wanted) -> Rows:
+        """Which of them a watcher wants, in order."""
+        ...
+
+    def take(self, rows: Rows) -> Source:
+        """These alone."""
+        ...
+
+    def texts(self, rows: Rows) -> list[str]:
+        """Each of these as a JSON object."""
+        ...
+
+
+class Plain:
+    """Records that are made already; whoever watches their topic wants them all."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def chosen(self, wanted: Wanted) -> Rows:  # noqa: ARG002 - the filter is for events
+        """All."""
+        return np.arange(len(self._records))
+
+    def take(self, rows: Rows) -> Plain:
+        """These alone."""
+        return Plain([self._records[row] for row in rows.tolist()])
+
+    def texts(self, rows: Rows) -> list[str]:
+        """Each of these as a JSON object."""
+        return [json.dumps(self._records[row], separators=(",", ":")) for row in rows.tolist()]
+
+
+class Publication:
+    """What was published at once, each record made when it is first read."""
+
+    def __init__(self, topic: str, source: Source) -> None:
+        self.topic = topic
+        self._source = source
+        self._texts: list[str | None] = [None] * len(source)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def texts(self, rows: Rows) -> Texts:
+        """The records as JSON."""
+        lacking = np.array([row for row in rows.tolist() if self._texts[row] is None], np.intp)
+        for row, text in zip(lacking.tolist(), self._source.texts(lacking) if len(lacking) else (), strict=True):
+            self._texts[row] = text
+        return Texts(text for row in rows.tolist() if (text := self._texts[row]) is not None)
 
 
 class Subscription:
     """One watcher's bounded backlog."""
 
-    def __init__(self, topics: frozenset[str]) -> None:
+    def __init__(self, topics: frozenset[str], wanted: Wanted) -> None:
         self.topics = topics
+        self.wanted = wanted
         self.lost = 0  # since the last batch
-        self._queue: deque[tuple[str, Record]] = deque()
+        self.waiting = 0
+        self._queue: deque[tuple[Publication, Rows]] = deque()
         self._ready = asyncio.Event()
 
-    def offer(self, topic: str, records: Sequence[Record]) -> int:
-        """Queue what fits; how many did not."""
-        room = QUEUE_RECORDS - len(self._queue)
-        self._queue.extend((topic, record) for record in records[:room])
-        lost = max(0, len(records) - room)
+    def offer(self, publication: Publication, rows: Rows, lost: int) -> None:
+        """Queue these of its records; so many others are lost."""
         self.lost += lost
+        if len(rows):
+            self._queue.append((publication, rows))
+            self.waiting += len(rows)
         self._ready.set()
+
+    def forget(self, publication: Publication) -> int:
+        """Lose what waits of the oldest publication of all; how much that was."""
+        if not self._queue or self._queue[0][0] is not publication:
+            return 0
+        lost = len(self._queue.popleft()[1])
+        self.waiting -= lost
+        self.lost += lost
         return lost
 
-    async def batches(self) -> AsyncGenerator[tuple[str, list[Record], int], None]:
+    async def batches(self) -> AsyncGenerator[tuple[str, Texts, int], None]:
         """(topic, records, lost since the last batch), for ever, in the order of publishing."""
         while True:
             await self._ready.wait()
-            while self._queue:
-                topic = self._queue[0][0]
-                records: list[Record] = []
-                while self._queue and self._queue[0][0] == topic and len(records) < REPLY_RECORDS:
-                    records.append(self._queue.popleft()[1])
+            while self._queue or self.lost:
+                topic, records = "events", Texts()
+                if self._queue:
+                    publication, rows = self._queue.popleft()
+                    if len(rows) > REPLY_RECORDS:
+                        self._queue.appendleft((publication, rows[REPLY_RECORDS:]))
+                    topic, records = publication.topic, publication.texts(rows[:REPLY_RECORDS])
+                    self.waiting -= len(records)
                 lost, self.lost = self.lost, 0
                 yield topic, records, lost
             self._ready.clear()
@@ -50,25 +149,66 @@ class Hub:
     """The watchers of the moment. Belongs to the daemon's loop."""
 
     def __init__(self) -> None:
-        self._subscriptions: set[Subscription] = set()
+        self._subscriptions: dict[Subscription, None] = {}  # in the order of their coming
+        self._alive: list[weakref.ref[Publication]] = []  # oldest first
         self.lost_records = 0
 
     def wants(self, topic: str) -> bool:
-        """Is anybody watching? If not, no record need be made."""
+        """Is anybody watching? If not, nothing need be published."""
         return any(topic in each.topics for each in self._subscriptions)
 
     def publish(self, topic: str, records: Sequence[Record]) -> None:
-        """Hand records to everyone who watches `topic`; never waits. The records must not change afterwards."""
-        for each in self._subscriptions:
-            if records and topic in each.topics:
-                self.lost_records += each.offer(topic, records)
+        """Hand records to everyone who watches `topic`; never waits."""
+        self.publish_source(topic, Plain(records))
 
-    def subscribe(self, topics: Iterable[str]) -> Subscription:
+    def publish_source(self, topic: str, source: Source) -> None:
+        """Hand what can be made into records to everyone who watches `topic`; never waits, and makes none."""
+        watchers = [each for each in self._subscriptions if topic in each.topics]
+        filters = {each.wanted: source.chosen(each.wanted) for each in watchers}
+        kept: dict[Subscription, Rows] = {}
+        made = np.zeros(len(source), bool)
+        left = MOST_AT_ONCE
+        # Who wants little comes first: a bound on the work is no reason to miss the one event that is looked for.
+        for each in sorted(watchers, key=lambda watcher: len(filters[watcher.wanted])):
+            rows = _spread(filters[each.wanted], min(QUEUE_RECORDS - each.waiting, MOST_AT_ONCE))
+            fresh = ~made[rows]
+            rows = rows[~fresh | (np.cumsum(fresh) <= left)]
+            made[rows] = True
+            left = MOST_AT_ONCE - int(np.count_nonzero(made))
+            kept[each] = rows
+        publication = Publication(topic, source if made.all() else source.take(np.flatnonzero(made)))
+        place = np.cumsum(made) - 1
+        for each, rows in kept.items():
+            lost = len(filters[each.wanted]) - len(rows)
+            self.lost_records += lost
+            if lost or len(rows):
+                each.offer(publication, place[rows], lost)
+        self._bound(publication)
+
+    def _bound(self, publication: Publication) -> None:
+        """Keeps what all who read slowly hold together within BACKLOG_RECORDS."""
+        alive = [each for ref in self._alive if (each := ref()) is not None]
+        total = sum(map(len, alive)) + len(publication)
+        while total > BACKLOG_RECORDS and alive:
+            oldest = alive.pop(0)
+            total -= len(oldest)
+            self.lost_records += sum(each.forget(oldest) for each in self._subscriptions)
+        self._alive = [weakref.ref(each) for each in (*alive, publication)]
+
+    def subscribe(self, topics: Iterable[str], wanted: Wanted | None = None) -> Subscription:
         """Begin to watch; ends with `unsubscribe`."""
-        subscription = Subscription(frozenset(topics))
-        self._subscriptions.add(subscription)
+        subscription = Subscription(frozenset(topics), wanted or Wanted())
+        self._subscriptions[subscription] = None
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Watch no longer."""
-        self._subscriptions.discard(subscription)
+        self._subscriptions.pop(subscription, None)
+
+
+def _spread(rows: Rows, most: int) -> Rows:
+    """At most so many of the rows, evenly spread: the start of a flood must not hide what came after it."""
+    if len(rows) <= most:
+        return rows
+    kept: Rows = rows[np.arange(max(most, 0)) * len(rows) // max(most, 1)]
+    return kept

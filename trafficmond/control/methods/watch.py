@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 
 from trafficmond import networks
 from trafficmond.control.call import Call, Reply, method
-from trafficmond.control.hub import TOPICS, Record
+from trafficmond.control.hub import TOPICS, Wanted
 from trafficmond.control.idl import Mismatch
+from trafficmond.model import Action
 
 
 @method("Watch", endless=True)
@@ -22,36 +23,28 @@ async def watch(
     for topic in topics or ():
         if topic not in TOPICS:
             raise Mismatch("topics", f"{topic!r} is none of {', '.join(TOPICS)}")
-    wanted = event_filter(action, host, interface)
-    subscription = call.service.hub.subscribe(topics or TOPICS)
+    wanted = Wanted(action_of(action), prefix_of("host", host), interface or None)
+    subscription = call.service.hub.subscribe(topics or TOPICS, wanted)
     try:
         async for topic, records, lost in subscription.batches():
-            kept = records if topic != "events" else [record for record in records if wanted(record)]
-            if kept or lost:
-                yield {"topic": topic, "records": kept, "lost": lost}
+            yield {"topic": topic, "records": records, "lost": lost}
     finally:
         call.service.hub.unsubscribe(subscription)
 
 
-def event_filter(action: str | None, host: str | None, interface: str | None) -> Callable[[Record], bool]:
-    """Does an event's record match? Raises Mismatch for a host that is no address or prefix."""
+def action_of(text: str | None) -> Action | None:
+    """The action of that name, or as log records spell it. Raises Mismatch."""
+    if not text:
+        return None
     try:
-        network = networks.parse(host) if host else None
+        return Action.MONITOR if text.lower() == "log" else Action.parse(text)
     except ValueError as error:
-        raise Mismatch("host", str(error)) from None
-
-    def wanted(record: Record) -> bool:
-        if action and str(record.get("action", "")).lower() not in _spellings(action):
-            return False
-        if interface and record.get("interface") != interface:
-            return False
-        return network is None or any(
-            side in record and networks.holds(network, record[side]) for side in ("src_ip", "dst_ip")
-        )
-
-    return wanted
+        raise Mismatch("action", str(error)) from None
 
 
-def _spellings(action: str) -> tuple[str, ...]:
-    # A log record says LOG where the rules say monitor.
-    return ("log", "monitor") if action.lower() in ("log", "monitor") else (action.lower(),)
+def prefix_of(where: str, text: str | None) -> networks.Network | None:
+    """The prefix that is meant. Raises Mismatch."""
+    try:
+        return networks.parse(text) if text else None
+    except ValueError as error:
+        raise Mismatch(where, str(error)) from None

@@ -1,0 +1,59 @@
+"""Events for those who watch: an EVENT batch of which nothing is made into text before somebody reads it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from trafficmond.flows.batch import Batch, Column, actions, take, within
+from trafficmond.flows.names import Names
+from trafficmond.model import Action
+from trafficmond.networks import Network
+from trafficmond.sinks.jsonl import event_lines
+
+
+class Wanted(Protocol):
+    """Which events somebody wants; None: any."""
+
+    @property
+    def action(self) -> Action | None: ...
+
+    @property
+    def host(self) -> Network | None: ...
+
+    @property
+    def interface(self) -> str | None: ...
+
+
+class EventRecords:
+    """The events of one drain, as `control.hub` wants its records."""
+
+    def __init__(self, batch: Batch, names: Names) -> None:
+        self._batch = batch
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._batch)
+
+    def chosen(self, wanted: Wanted) -> Column:
+        """Which of them somebody wants, in order."""
+        batch = self._batch
+        mask = np.ones(len(batch), bool)
+        if wanted.action is not None:
+            mask &= actions(batch["verdict"]) == wanted.action
+        if wanted.interface is not None:
+            names = self._names.interface
+            named = [number for number in np.unique(batch["ifindex"]).tolist() if names(number) == wanted.interface]
+            mask &= np.isin(batch["ifindex"], named)
+        if wanted.host is not None:
+            mask &= within(batch, "src", wanted.host) | within(batch, "dst", wanted.host)
+        return np.flatnonzero(mask)
+
+    def take(self, rows: Column) -> EventRecords:
+        """These alone."""
+        return EventRecords(take(self._batch, rows), self._names)
+
+    def texts(self, rows: Column) -> list[str]:
+        """Each of these as a JSON object."""
+        return event_lines(take(self._batch, rows), self._names)
