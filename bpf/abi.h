@@ -106,7 +106,7 @@ struct tm_key {
 	__be16 dport; /* ICMP, ICMPv6: the code */
 	__u8 proto;
 	__u8 scope; /* TM_SCOPE_* */
-	__u16 vlan; /* outer VLAN id, host order; 0: untagged */
+	__u16 vlan; /* outermost VLAN id but 0, host order; 0: none */
 	__u32 ifindex;
 	__u32 verdict; /* verdict word: a change of rules opens a new record, so sums by rule are exact */
 } __attribute__((aligned(8)));
@@ -213,7 +213,7 @@ struct tm_inner {
 enum tm_malformed {
 	TM_OK = 0,
 	TM_SHORT_ETHERNET = 1,
-	TM_SHORT_VLAN = 2,
+	TM_SHORT_VLAN = 2,    /* VLAN tag or MPLS label beyond the end */
 	TM_SHORT_IP = 3,      /* IPv4 or IPv6 header beyond the end */
 	TM_BAD_IP_HEADER = 4, /* version or ihl impossible */
 	TM_BAD_IP_LENGTH = 5, /* total length less than the headers or beyond the frame */
@@ -221,7 +221,8 @@ enum tm_malformed {
 	TM_SHORT_TRANSPORT = 7,
 	TM_BAD_TRANSPORT = 8,	/* TCP data offset or UDP length impossible */
 	TM_DEEP_EXTENSIONS = 9, /* more IPv6 extension headers than are followed */
-	TM_MALFORMED_MAX = 10,
+	TM_UNPARSED_LINK = 10,	/* more VLAN tags or MPLS labels than are followed */
+	TM_MALFORMED_MAX = 11,
 };
 
 /*
@@ -236,7 +237,7 @@ struct tm_totals {
 	struct tm_count dropped;      /* of seen */
 	struct tm_count evicted;      /* moved from the cache to the ring */
 	__u64 malformed_by[TM_MALFORMED_MAX];
-	__u64 pad[10];
+	__u64 pad[9];
 };
 
 #define TM_MAX_INTERFACES 64 /* slot 0: an interface that nobody registered */
@@ -262,8 +263,9 @@ struct tm_constants {
 };
 
 #define TM_CFG_DROP_MALFORMED 0x01
-#define TM_CFG_BANS 0x02	/* the ban table is not empty */
-#define TM_CFG_ESTABLISHED 0x04 /* learn from egress, pass replies under a default of drop */
+#define TM_CFG_BANS 0x02	  /* the ban table is not empty */
+#define TM_CFG_DROP_UNPARSED 0x08 /* what comes in and cannot be judged, as no addresses could be read */
+#define TM_CFG_ESTABLISHED 0x04	  /* learn from egress, pass replies under a default of drop */
 
 struct tm_config {
 	__u32 flags; /* TM_CFG_* */

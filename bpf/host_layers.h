@@ -20,8 +20,6 @@ enum tm_ethertype {
 	TM_ETH_LENGTHS = 0x0600, /* below: an IEEE 802.3 length, LLC follows */
 	TM_ETH_TRILL = 0x22f3,	 /* RFC 6325 */
 	TM_ETH_BRIDGED = 0x6558,
-	TM_ETH_MPLS = 0x8847,
-	TM_ETH_MPLS_MULTICAST = 0x8848,
 	TM_ETH_PPPOE = 0x8864,	    /* RFC 2516, session stage */
 	TM_ETH_FABRICPATH = 0x8903, /* Cisco */
 	TM_ETH_METADATA = 0x8909,   /* Cisco TrustSec security-group tag */

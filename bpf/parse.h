@@ -24,6 +24,13 @@
 #endif
 #define tm_htons tm_ntohs
 
+/* A loop that stays one: each loader's compiler would write out some of its rounds. */
+#ifdef __clang__
+#define TM_LOOP _Pragma("clang loop unroll(disable)")
+#else
+#define TM_LOOP
+#endif
+
 #define tm_barrier() __asm__ __volatile__("" ::: "memory")
 
 /* Naturally aligned on purpose: a packed struct makes the BPF back end load byte by byte. */
@@ -96,6 +103,12 @@ struct tm_icmp {
 #define TM_ETH_IPV6 0x86dd
 #define TM_ETH_8021Q 0x8100
 #define TM_ETH_8021AD 0x88a8
+#define TM_ETH_MPLS 0x8847
+#define TM_ETH_MPLS_MULTICAST 0x8848 /* RFC 5332 */
+
+#define TM_MPLS_BOTTOM 0x0100 /* of a label's lower half: the last of the stack */
+#define TM_TAGS_MAX 384	      /* tags that are followed, and two: more than 1,514 bytes have room for */
+#define TM_LABELS_MAX 16      /* labels */
 
 #define TM_IP_MORE_FRAGMENTS 0x2000
 #define TM_IP_FRAGMENT_OFFSET 0x1fff
@@ -196,32 +209,141 @@ static __always_inline int tm_malformed(struct tm_packet *p, __u8 why)
 	return TM_IS_MALFORMED;
 }
 
-/* Ethernet and up to two VLAN tags. Returns the EtherType in host order, 0 if malformed. */
-static __always_inline __u16 tm_parse_link(struct tm_cursor *c, struct tm_packet *p)
+/*
+ * Sets the cursor from *p alone. In the kernel *p lies in a map, of whose contents the verifier keeps nothing: all
+ * rounds of a loop over headers then look alike to it and it checks one.
+ */
+static __always_inline void tm_resume(struct tm_cursor *c, const struct tm_packet *p)
 {
-	const struct tm_ethernet *eth = tm_take(c, sizeof(*eth));
+	tm_barrier();
+	c->pos = c->start + (p->header_len & TM_HEADERS_MAX);
+	c->left = p->payload_len;
+}
+
+/* EtherType by the version of the IP packet at the cursor; 0 if it is neither. */
+static __always_inline __u16 tm_type_of_raw(const struct tm_cursor *c)
+{
+	if (c->pos + 1 > c->end)
+		return 0;
+	return *c->pos >> 4 == 4 ? TM_ETH_IPV4 : *c->pos >> 4 == 6 ? TM_ETH_IPV6 : 0;
+}
+
+/* Without a branch, as tm_parse_tag(): each would double what the verifier has to look at in hundreds of rounds. */
+static __always_inline int tm_is_tag(__u16 type)
+{
+	__u32 plain = type ^ TM_ETH_8021Q, provider = type ^ TM_ETH_8021AD;
+
+	return plain * provider == 0;
+}
+
+static __always_inline int tm_is_mpls(__u16 type)
+{
+	return type == TM_ETH_MPLS || type == TM_ETH_MPLS_MULTICAST;
+}
+
+/* The tag at the cursor, which names the type of what follows. The outermost with a number is the packet's VLAN. */
+static __always_inline __u16 tm_parse_tag(const struct tm_vlan *tag, struct tm_packet *p)
+{
+	__u64 none = p->key.vlan - 1ull; /* its upper half is all ones if there was none, else all zeros */
+
+	p->key.vlan |= tm_ntohs(tag->tci) & none >> 32 & 0xfff;
+	return tm_ntohs(tag->type);
+}
+
+/* The next word of a stack at p->header_len; NULL if the packet or the data ends first. */
+static __always_inline const struct tm_vlan *tm_take_word(struct tm_cursor *c, struct tm_packet *p)
+{
+	const struct tm_vlan *word;
+
+	tm_resume(c, p);
+	word = c->left < sizeof(*word) ? (void *)0 : tm_take(c, sizeof(*word));
+	if (!word)
+		p->malformed = TM_SHORT_VLAN;
+	p->header_len += sizeof(*word);
+	p->payload_len = c->left;
+	return word;
+}
+
+/* More tags than two. No round leaves anything to the next but in *p, for the verifier's sake as in tm_resume(). */
+static __always_inline __u16 tm_parse_more_tags(struct tm_cursor *c, struct tm_packet *p)
+{
 	const struct tm_vlan *tag;
 	__u16 type;
 	int i;
+
+	p->header_len = p->wire_len - c->left;
+	p->payload_len = c->left;
+	TM_LOOP
+	for (i = 0; i < TM_TAGS_MAX; i++) {
+		tag = tm_take_word(c, p);
+		if (!tag)
+			return 0;
+		type = tm_parse_tag(tag, p);
+		if (!tm_is_tag(type)) {
+			tm_resume(c, p);
+			return type;
+		}
+	}
+	p->malformed = TM_UNPARSED_LINK;
+	return 0;
+}
+
+/* MPLS labels (RFC 3032), which do not say what follows them: as in routers, the version of IP tells. */
+static __always_inline __u16 tm_parse_labels(struct tm_cursor *c, struct tm_packet *p)
+{
+	const struct tm_vlan *label;
+	int i;
+
+	p->header_len = p->wire_len - c->left;
+	p->payload_len = c->left;
+	TM_LOOP
+	for (i = 0; i < TM_LABELS_MAX; i++) {
+		label = tm_take_word(c, p);
+		if (!label)
+			return 0;
+		if (label->type & tm_htons(TM_MPLS_BOTTOM)) {
+			tm_resume(c, p);
+			return tm_type_of_raw(c);
+		}
+	}
+	p->malformed = TM_UNPARSED_LINK;
+	return 0;
+}
+
+/*
+ * What the host's own stack takes off before it looks for an IP packet: VLAN tags, of which Linux follows any number,
+ * and MPLS labels. Returns the EtherType behind them in host order, 0 if it cannot be IP or is malformed.
+ */
+static __always_inline __u16 tm_parse_tags(struct tm_cursor *c, struct tm_packet *p, __u16 type)
+{
+	const struct tm_vlan *tag;
+	int i;
+
+	for (i = 0; i < 2 && tm_is_tag(type); i++) {
+		tag = tm_take(c, sizeof(*tag));
+		if (!tag) {
+			p->malformed = TM_SHORT_VLAN;
+			return 0;
+		}
+		type = tm_parse_tag(tag, p);
+	}
+	if (tm_is_tag(type))
+		type = tm_parse_more_tags(c, p);
+	return tm_is_mpls(type) ? tm_parse_labels(c, p) : type;
+}
+
+/* Ethernet and what stands between it and the packet. Returns the EtherType in host order, 0 if malformed. */
+static __always_inline __u16 tm_parse_link(struct tm_cursor *c, struct tm_packet *p)
+{
+	const struct tm_ethernet *eth = tm_take(c, sizeof(*eth));
+	__u16 type;
 
 	if (!eth) {
 		p->malformed = TM_SHORT_ETHERNET;
 		return 0;
 	}
 	type = tm_ntohs(eth->type);
-	for (i = 0; i < 2; i++) {
-		if (type != TM_ETH_8021Q && type != TM_ETH_8021AD)
-			break;
-		tag = tm_take(c, sizeof(*tag));
-		if (!tag) {
-			p->malformed = TM_SHORT_VLAN;
-			return 0;
-		}
-		if (i == 0)
-			p->key.vlan = tm_ntohs(tag->tci) & 0xfff;
-		type = tm_ntohs(tag->type);
-	}
-	return type;
+	return type == TM_ETH_IPV4 || type == TM_ETH_IPV6 ? type : tm_parse_tags(c, p, type);
 }
 
 static __always_inline int tm_parse_ports(struct tm_packet *p, __be16 sport, __be16 dport)
@@ -366,17 +488,6 @@ static __always_inline int tm_is_extension(__u8 next)
 	       next == TM_PROTO_AH || next == TM_PROTO_DSTOPTS;
 }
 
-/*
- * Sets the cursor from *p alone. In the kernel *p lies in a map, of whose contents the verifier keeps nothing: all
- * rounds of the loop over extension headers then look alike to it and it checks one.
- */
-static __always_inline void tm_resume(struct tm_cursor *c, const struct tm_packet *p)
-{
-	tm_barrier();
-	c->pos = c->start + (p->header_len & TM_HEADERS_MAX);
-	c->left = p->payload_len;
-}
-
 /* The IPv6 extension header (RFC 8200 section 4) at p->header_len; p->key.proto becomes the header after it. */
 static __always_inline int tm_parse_extension(struct tm_cursor *c, struct tm_packet *p)
 {
@@ -474,14 +585,6 @@ static __always_inline int tm_parse_network(struct tm_cursor *c, struct tm_packe
 		return kind;
 	p->payload_len = c->left;
 	return p->bits & TM_BIT_FRAGMENT ? TM_IS_IP : tm_parse_transport(c, p);
-}
-
-/* EtherType by the version of an IP packet that comes without a link header; 0 if neither. */
-static __always_inline __u16 tm_type_of_raw(const struct tm_cursor *c)
-{
-	if (c->pos + 1 > c->end)
-		return 0;
-	return *c->pos >> 4 == 4 ? TM_ETH_IPV4 : *c->pos >> 4 == 6 ? TM_ETH_IPV6 : 0;
 }
 
 /*

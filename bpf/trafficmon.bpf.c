@@ -86,7 +86,8 @@ static __always_inline int tm_handle(int kind, __u8 ifslot, __u32 ifindex, __u32
 		tm_count(&totals->malformed, w);
 		if (p->malformed < TM_MALFORMED_MAX)
 			totals->malformed_by[p->malformed] += w->packets;
-		drop |= !egress && (context.flags & TM_CFG_DROP_MALFORMED);
+		drop |= !egress && (context.flags & (p->addressed ? TM_CFG_DROP_MALFORMED
+								  : TM_CFG_DROP_MALFORMED | TM_CFG_DROP_UNPARSED));
 	} else {
 		tm_book(set, index, p, inner, w->packets, w->bytes, context.now, cpu, totals);
 	}
@@ -233,7 +234,8 @@ int tm_tc(struct __sk_buff *skb)
 	p = tm_packet(TM_OUTER);
 	if (!p)
 		return TC_ACT_UNSPEC;
-	if (skb->vlan_present) /* the tag travels beside the buffer and will be on the wire */
+	if (skb->vlan_present &&
+	    (skb->vlan_tci & 0xfff)) /* the tag travels beside the buffer and will be on the wire */
 		p->key.vlan = skb->vlan_tci & 0xfff;
 	tag = skb->vlan_present ? sizeof(struct tm_vlan) : 0;
 	w.bytes += tag;

@@ -181,6 +181,7 @@ static __always_inline int tm_parse_inside(const void *data, const void *end, co
 					   struct tm_packet *in)
 {
 	struct tm_cursor c = {data, data, end, p->payload_len};
+	__u32 whole;
 	__u16 type;
 
 	in->key.verdict = tm_tunnel(p);
@@ -189,8 +190,9 @@ static __always_inline int tm_parse_inside(const void *data, const void *end, co
 		return 0;
 	type = tm_parse_tunnel(&c, p, in);
 	if (type == TM_ETH_BRIDGED) {
+		whole = c.left;
 		type = tm_parse_link(&c, in);
-		if (in->malformed || c.left > in->payload_len) /* headers longer than the packet */
+		if (in->malformed || c.left > whole) /* headers longer than the packet */
 			return 0;
 	}
 	return tm_reach(&c, in) && tm_parse_network(&c, in, type) == TM_IS_IP;

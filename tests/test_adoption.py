@@ -31,6 +31,10 @@ def test_switches_of_the_programs_change_at_once() -> None:
     new = replace(OLD, policy=replace(Policy(), default="drop", drop_malformed=True))
     running = adoption.options_while_running(OLD, new)
     assert (running.drop_malformed, running.established) == (True, new.policy.established)
+    assert running.drop_unparsed
+    passing = replace(new, policy=replace(new.policy, unparsed="pass"))
+    assert not adoption.options_while_running(new, passing).drop_unparsed
+    assert not adoption.options(OLD).drop_unparsed  # where all may pass, what cannot be judged may as well
     assert not adoption.options(OLD).established  # replies need no following where all may pass
 
 

@@ -42,6 +42,7 @@ IFSLOT_MASK = 0x3F
 IFSLOT_RAW_IP = 0x80
 CFG_DROP_MALFORMED = 0x01
 CFG_BANS = 0x02
+CFG_DROP_UNPARSED = 0x08
 CFG_ESTABLISHED = 0x04
 ALLOW = 0
 MONITOR = 1
@@ -77,7 +78,8 @@ SHORT_EXTENSION = 6
 SHORT_TRANSPORT = 7
 BAD_TRANSPORT = 8
 DEEP_EXTENSIONS = 9
-MALFORMED_MAX = 10
+UNPARSED_LINK = 10
+MALFORMED_MAX = 11
 
 STRUCTS: dict[str, np.dtype[np.void]] = {
     "tm_ban": np.dtype(
@@ -345,10 +347,10 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
                 {"names": ["packets", "bytes"], "formats": ["<u8", "<u8"], "offsets": [0, 8], "itemsize": 16},
                 {"names": ["packets", "bytes"], "formats": ["<u8", "<u8"], "offsets": [0, 8], "itemsize": 16},
                 {"names": ["packets", "bytes"], "formats": ["<u8", "<u8"], "offsets": [0, 8], "itemsize": 16},
-                ("<u8", (10,)),
-                ("<u8", (10,)),
+                ("<u8", (11,)),
+                ("<u8", (9,)),
             ],
-            "offsets": [0, 16, 32, 48, 64, 80, 96, 176],
+            "offsets": [0, 16, 32, 48, 64, 80, 96, 184],
             "itemsize": 256,
         }
     ),

@@ -43,13 +43,19 @@ def options(settings: Settings) -> Options:
         established=settings.policy.established and settings.policy.default == "drop",
         drop_malformed=settings.policy.drop_malformed,
         look_inside=settings.flows.look_inside,
+        drop_unparsed=settings.policy.unparsed == "drop" and settings.policy.default == "drop",
     )
 
 
 def options_while_running(old: Settings, new: Settings) -> Options:
     """`options`, but for what a running data path cannot change."""
     now = options(new)
-    return replace(options(old), established=now.established, drop_malformed=now.drop_malformed)
+    return replace(
+        options(old),
+        established=now.established,
+        drop_malformed=now.drop_malformed,
+        drop_unparsed=now.drop_unparsed,
+    )
 
 
 def at_restart(old: Settings, new: Settings) -> list[str]:

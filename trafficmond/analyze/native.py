@@ -33,6 +33,7 @@ MALFORMED = (  # enum tm_malformed
     "short transport header",
     "bad transport header",
     "too many extension headers",
+    "too many link headers",
 )
 
 

@@ -85,6 +85,12 @@ class Policy:
     drop_malformed: bool = setting(
         False, help="Drop packets whose headers cannot be read. They are counted by reason either way."
     )
+    unparsed: str = setting(
+        "drop",
+        choices=("pass", "drop"),
+        help="What a default of drop does with frames that cannot be judged, as their headers cannot be followed to an "
+        "address: drop or pass. Other protocols than IP, such as ARP, always pass.",
+    )
 
 
 @dataclass(frozen=True)

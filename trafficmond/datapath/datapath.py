@@ -67,6 +67,7 @@ class Options:
     established: bool
     drop_malformed: bool
     look_inside: bool = False
+    drop_unparsed: bool = False  # of what comes in, what no verdict can be found for
 
 
 ATTACHED, DETACHED, FAILED, FOREIGN = "attached", "detached", "failed", "foreign"
@@ -122,6 +123,7 @@ class Datapath:
             self._enter_connections()
         flags = 0
         flags |= abi.CFG_DROP_MALFORMED if options.drop_malformed else 0
+        flags |= abi.CFG_DROP_UNPARSED if options.drop_unparsed else 0
         flags |= abi.CFG_ESTABLISHED if options.established else 0
         flags |= abi.CFG_BANS if any(True for _ in self.bans) else 0
         self._config.array["flags"] = flags
@@ -322,6 +324,7 @@ MALFORMED = {
     abi.SHORT_TRANSPORT: "short_transport",
     abi.BAD_TRANSPORT: "bad_transport",
     abi.DEEP_EXTENSIONS: "deep_extensions",
+    abi.UNPARSED_LINK: "unparsed_link",
 }
 
 
