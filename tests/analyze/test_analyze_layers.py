@@ -106,7 +106,7 @@ def test_ip_is_found_behind_what_switches_and_systems_put_before_it(link: int, f
         typed(0x88E5, b"\x2c" + bytes(40)),
         typed(0x894F, b"\x0f\x01\1\1" + bytes(20)),
         MACS + b"\0\x26\x42\x42\x03" + bytes(35),
-        tags(*[0x8100] * 200),
+        tags(*[0x8100] * 500),
     ],
 )
 def test_what_cannot_be_followed_is_not_ip(frame: bytes, reading: Reading) -> None:

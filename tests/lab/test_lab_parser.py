@@ -187,6 +187,6 @@ def _noise(dice: random.Random, packet: bytearray, _: list[bytes]) -> None:
 
 
 _MUTATIONS = (
-    _flip, _flip, _overwrite, _cut, _pad, _tag, _stack, _retype, _relength, _reprotocol, _fragment, _extend, _splice, _six,
-    _noise, _wrap, _wrap, _wrap,
+    _flip, _flip, _overwrite, _cut, _pad, _tag, _stack, _retype, _relength, _reprotocol, _fragment, _extend, _splice,
+    _six, _noise, _wrap, _wrap, _wrap,
 )  # fmt: skip
