@@ -80,6 +80,7 @@ def test_a_reload_is_recorded_with_what_it_changed(
         subject, _ = made(tmp_path)
         new = replace(subject.settings, on_stop="keep", store=Store(max_age=3600.0))
         monkeypatch.setattr(reloader, "load_settings", lambda *_, **__: new)
+        subject.rulebook.in_force = SimpleNamespace(policy=SimpleNamespace(rules=(), starts=[0], notes=()))
         recorded: list[Change] = []
 
         def audit(change: Change) -> Future[None]:
@@ -89,7 +90,7 @@ def test_a_reload_is_recorded_with_what_it_changed(
             return done
 
         async def load(*_: Any) -> Any:
-            return SimpleNamespace(policy=SimpleNamespace(rules=(), starts=[0]), generation=2)
+            return SimpleNamespace(policy=SimpleNamespace(rules=(), starts=[0], notes=()), generation=2)
 
         subject.store = SimpleNamespace(audit=audit)
         subject.rulebook.load = load
@@ -100,6 +101,61 @@ def test_a_reload_is_recorded_with_what_it_changed(
         assert (change.change, change.subject) == ("reload", "defaults")
         assert change.before == "0 rules; on_stop = detach; store.max_age = 2592000.0"
         assert change.after == "0 rules; on_stop = keep; store.max_age = 3600.0"
+
+    asyncio.run(run())
+
+
+def test_a_storm_of_changes_is_a_reload_at_a_time_and_one_more(tmp_path: Path) -> None:
+    async def run() -> None:
+        subject, _ = made(tmp_path)
+        subject.begun.set()
+        reloaded: list[str] = []
+
+        async def reload(why: str) -> None:
+            await asyncio.sleep(0.05)
+            reloaded.append(why)
+
+        subject.reloader.reload = reload
+        end = asyncio.get_running_loop().time() + 1.0
+        number = 0
+        while asyncio.get_running_loop().time() < end:
+            number += 1
+            subject.reloader.soon(f"change {number}")
+            assert len(subject._tasks) <= 1
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.6)
+        assert 2 <= len(reloaded) <= 6
+        assert reloaded[-1] == f"change {number}", "the last change is seen"
+
+    asyncio.run(run())
+
+
+def test_what_is_as_it_was_is_neither_said_nor_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        subject, notes = made(tmp_path)
+        monkeypatch.setattr(reloader, "load_settings", lambda *_, **__: subject.settings)
+        wrong: list[Exception] = []
+
+        async def load(*_: Any) -> Any:
+            if wrong:
+                raise wrong[0]
+            return subject.rulebook.in_force
+
+        subject.rulebook.in_force = SimpleNamespace(
+            policy=SimpleNamespace(rules=(), starts=[0], notes=()), generation=2
+        )
+        subject.rulebook.load = load
+        subject.store = None  # nothing is recorded there
+        assert await subject.reloader.reload("files changed") == []
+        assert notes.said == []
+        wrong.append(ConfigError([Mistake("a:1", "wrong")]))
+        for _ in range(3):
+            with pytest.raises(ConfigError):
+                await subject.reloader.reload("files changed")
+        assert len(notes.said) == 1, "the same mistake is said once"
+        wrong.clear()
+        await subject.reloader.reload("files changed")
+        assert "in order again" in notes.said[-1]
 
     asyncio.run(run())
 

@@ -7,6 +7,7 @@ import ipaddress
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, DatapathError
 from trafficmond.model import Direction, Reason
 from trafficmond.policy.explain import explain
-from trafficmond.rulebook import Rulebook, read_policy
+from trafficmond.rulebook import BY_HAND_NAME, Rulebook, read_policy
 
 DROP = {"cidr": "192.0.2.0/24", "action": "drop", "direction": "ingress"}
 
@@ -75,10 +76,79 @@ def test_files_are_put_in_force_and_installed_once(book: Book) -> None:
 
 def test_each_change_is_a_new_generation(book: Book) -> None:
     first = book.rules.in_force
+    book.write("two.toml", '[[rule]]\ncidr = "203.0.113.0/24"\naction = "drop"\n')
     second = book.run(book.rules.load())
     assert first is not None
     assert second.generation == first.generation + 1
     assert not np.array_equal(book.installed[0], book.installed[1])  # the table carries its generation
+
+
+def test_nothing_is_made_anew_of_what_is_as_it_was(book: Book) -> None:
+    book.run(book.rules.add(DROP, keep=False))
+    book.run(book.rules.add({**DROP, "cidr": "203.0.113.0/24"}, keep=True))
+    before = book.rules.in_force
+    assert book.run(book.rules.load()) is before
+    assert book.run(book.rules.load(replace(book.settings, on_stop="keep"))) is before
+    book.write(".one.toml.tmp", "half a file")
+    assert book.run(book.rules.load()) is before
+    book.write("broken.toml", "nonsense")
+    with pytest.raises(ConfigError):
+        book.run(book.rules.load())
+    (book.cidr_dir / "broken.toml").unlink()
+    assert book.run(book.rules.load()) is before
+    assert book.rules.error is None
+    book.write("notes.txt", "192.0.2.1")
+    noted = book.run(book.rules.load())
+    assert (noted.generation, len(noted.policy.notes)) == (3, 1), "a note is no other rule"
+    book.guard = [("192.0.2.9/32", "own address")]
+    assert book.run(book.rules.load()).generation == 4
+
+
+def test_a_rule_with_an_end_lasts_over_a_restart_and_goes_at_its_end(book: Book) -> None:
+    book.guard = [("192.0.2.1/32", "own address")]
+    ends = time.time() + 60
+    book.run(book.rules.add({**DROP, "expires": ends, "force": True}, keep=False))
+    book.run(book.rules.add({**DROP, "cidr": "203.0.113.0/24", "expires": time.time() + 0.5}, keep=False))
+    book.run(book.rules.add({**DROP, "cidr": "203.0.114.0/24", "expires": ends}, keep=False))
+    book.run(book.rules.remove("203.0.114.0/24", None, saved=False))
+    time.sleep(0.6)
+    book.rules = book.restarted()
+    in_force = book.run(book.rules.load())
+    assert [rule.expires for rule in in_force.policy.rules if rule.path == "runtime"] == [ends]
+    assert book.action("192.0.2.1") == "rule drop", "its force is its own, and is back with it"
+    assert book.run(book.rules.let_end(ends - 1)) is False
+
+
+@pytest.mark.parametrize("content", [b"\xff\0oops\n", b'{"cidr": 5}\n[]\n', b'{"cidr": "192.0.2.0/24", "act'])
+def test_a_start_never_depends_on_the_rules_kept(book: Book, content: bytes) -> None:
+    book.run(book.rules.add({**DROP, "cidr": "203.0.113.0/24", "expires": time.time() + 60}, keep=False))
+    path = book.settings.state_dir / BY_HAND_NAME
+    path.write_bytes(path.read_bytes() + content)
+    book.rules = book.restarted()
+    book.run(book.rules.load())
+    assert book.action("203.0.113.1") == "rule drop"
+    assert "lines cannot be read" in book.rules.trouble
+    book.run(book.rules.add({**DROP, "expires": time.time() + 60}, keep=False))
+    assert book.rules.trouble == ""
+    path.unlink()
+    path.mkdir()
+    book.rules = book.restarted()
+    book.run(book.rules.load())
+    assert "cannot be read" in book.rules.trouble
+    done = book.run(book.rules.add({**DROP, "expires": time.time() + 60}, keep=False))
+    assert "only until the next restart" in done.notes[0]
+    assert book.action("192.0.2.1") == "rule drop"
+
+
+def test_a_saved_rule_that_has_ended_leaves_the_file(book: Book) -> None:
+    ends = datetime.fromtimestamp(time.time() + 0.3, UTC)
+    book.run(book.rules.add({**DROP, "expires": ends}, keep=True))
+    book.run(book.rules.add({**DROP, "cidr": "203.0.113.0/24"}, keep=True))
+    time.sleep(0.35)
+    assert book.run(book.rules.let_end(time.time()))
+    assert not book.run(book.rules.is_saved("192.0.2.0/24"))
+    assert book.run(book.rules.is_saved("203.0.113.0/24"))
+    assert book.run(book.rules.let_end(time.time())) is False
 
 
 def test_a_rule_added_at_run_time_lasts_over_reloads_but_not_over_a_restart(book: Book) -> None:
@@ -113,26 +183,28 @@ def test_a_rule_takes_the_place_of_the_one_on_its_prefix_and_direction(book: Boo
 
 def test_keeping_a_rule_replaces_the_run_time_one(book: Book) -> None:
     book.run(book.rules.add(DROP, keep=False))
-    in_force = book.run(book.rules.add({**DROP, "action": "allow"}, keep=True))
+    assert book.run(book.rules.add({**DROP, "action": "allow"}, keep=True)).before == [DROP]
     assert book.action("192.0.2.1") == "rule allow"
+    in_force = book.rules.in_force
+    assert in_force is not None
     assert not [rule for rule in in_force.policy.rules if rule.path == "runtime"]
 
 
 def test_removing_names_what_was_removed(book: Book) -> None:
     book.run(book.rules.add(DROP, keep=False))
-    assert book.run(book.rules.remove("192.0.2.0/25", None, saved=False)) == []
-    assert book.run(book.rules.remove("192.0.2.0/24", Direction.EGRESS, saved=False)) == []
+    assert book.run(book.rules.remove("192.0.2.0/25", None, saved=False)).before == []
+    assert book.run(book.rules.remove("192.0.2.0/24", Direction.EGRESS, saved=False)).before == []
     installed = len(book.installed)
-    assert book.run(book.rules.remove("192.0.2.0/24", None, saved=False)) == [DROP]
+    assert book.run(book.rules.remove("192.0.2.0/24", None, saved=False)).before == [DROP]
     assert len(book.installed) == installed + 1
     assert book.action("192.0.2.1") == "default monitor"
 
 
 def test_a_saved_rule_is_removed_only_when_asked(book: Book) -> None:
     book.run(book.rules.add(DROP, keep=True))
-    assert book.run(book.rules.remove("192.0.2.0/24", None, saved=False)) == []
+    assert book.run(book.rules.remove("192.0.2.0/24", None, saved=False)).before == []
     assert book.action("192.0.2.1") == "rule drop"
-    assert book.run(book.rules.remove("192.0.2.0/24", Direction.INGRESS, saved=True)) == [DROP]
+    assert book.run(book.rules.remove("192.0.2.0/24", Direction.INGRESS, saved=True)).before == [DROP]
     assert not book.run(book.rules.is_saved("192.0.2.0/24"))
     assert book.action("192.0.2.1") == "default monitor"
 
@@ -191,12 +263,14 @@ def test_what_the_kernel_refuses_is_neither_kept_nor_saved(book: Book) -> None:
 
 
 def test_a_rule_that_has_ended_goes_at_the_next_change(book: Book) -> None:
-    in_force = book.run(book.rules.add({**DROP, "expires": time.time() + 0.2}, keep=False))
+    book.run(book.rules.add({**DROP, "expires": time.time() + 0.2}, keep=False))
+    in_force = book.rules.in_force
+    assert in_force is not None
     assert [rule for rule in in_force.policy.rules if rule.path == "runtime"]
     time.sleep(0.25)
     in_force = book.run(book.rules.load())
     assert not [rule for rule in in_force.policy.rules if rule.path == "runtime"]
-    assert book.run(book.rules.remove("192.0.2.0/24", None, saved=False)) == []
+    assert book.run(book.rules.remove("192.0.2.0/24", None, saved=False)).before == []
 
 
 def test_forced_prefixes_leave_the_guard_until_given_back(book: Book) -> None:
@@ -227,7 +301,7 @@ def test_bans_forced_before_the_start_are_so_from_the_first_rules_on(book: Book)
 def test_a_ban_that_ends_gives_nothing_back_that_a_rule_was_forced_on(book: Book) -> None:
     book.guard = [("192.0.2.1/32", "own address")]
     network = ipaddress.ip_network("192.0.2.0/24")
-    book.run(book.rules.add(DROP, keep=False, forced=network))
+    book.run(book.rules.add({**DROP, "force": True}, keep=False))
     book.run(book.rules.force_bans([network]))
     book.run(book.rules.force_bans([]))
     assert book.action("192.0.2.1") == "rule drop"
@@ -267,11 +341,38 @@ def test_rules_of_a_last_run_are_left_alone_by_new_lifelines(book: Book) -> None
 def test_a_forced_rule_takes_the_allowlist_and_its_removal_gives_it_back(book: Book) -> None:
     allowing = replace(book.settings, policy=replace(PolicySettings(), allowlist=("192.0.2.0/24",)))
     book.run(book.rules.load(allowing))
-    forced = {"cidr": "192.0.2.128/25", "action": "drop"}
-    book.run(book.rules.add(forced, keep=False, forced=ipaddress.ip_network("192.0.2.128/25")))
+    forced = {"cidr": "192.0.2.128/25", "action": "drop", "force": True}
+    book.run(book.rules.add(forced, keep=False))
     assert (book.action("192.0.2.200"), book.action("192.0.2.1")) == ("rule drop", "allowlist allow")
     book.run(book.rules.remove("192.0.2.128/25", None, saved=False))
     assert book.action("192.0.2.200") == "allowlist allow"
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("by", ["its end", "removal", "one without force"])
+def test_force_lasts_as_long_as_its_rule(book: Book, keep: bool, by: str) -> None:
+    book.guard = [("192.0.2.1/32", "own address")]
+    ends = {"expires": datetime.fromtimestamp(time.time() + 0.5, UTC) if keep else time.time() + 0.5}
+    for _ in range(3):
+        book.run(book.rules.add({**DROP, "force": True} | (ends if by == "its end" else {}), keep=keep))
+    assert book.action("192.0.2.1") == "rule drop"
+    if by == "its end":
+        time.sleep(0.55)
+        assert book.run(book.rules.let_end(time.time()))
+    elif by == "removal":
+        assert book.run(book.rules.remove("192.0.2.0/24", None, saved=keep)).before
+    else:
+        book.run(book.rules.add(DROP, keep=keep))
+    assert book.action("192.0.2.1") == "guard allow"
+    book.write("file.toml", '[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\n')
+    book.run(book.rules.load())
+    assert book.action("192.0.2.1") == "guard allow"
+
+
+def test_no_file_of_an_administrator_has_force(book: Book) -> None:
+    book.write("file.toml", '[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\nforce = true\n')
+    with pytest.raises(ConfigError, match="force: is no known key"):
+        book.run(book.rules.load())
 
 
 def test_two_changes_at_once_both_count(book: Book) -> None:
@@ -289,7 +390,7 @@ def test_two_changes_at_once_both_count(book: Book) -> None:
     assert book.run(book.rules.is_saved("192.0.2.0/24"))
     assert book.run(book.rules.is_saved("203.0.113.0/24"))
     assert book.rules.in_force is not None
-    assert book.rules.in_force.generation == 5
+    assert book.rules.in_force.generation == 4, "reading the same files again is no change"
 
 
 def test_a_saved_file_broken_by_hand_is_not_written_over(book: Book) -> None:
@@ -332,6 +433,7 @@ def test_more_than_memory_holds_is_a_mistake_and_no_end(book: Book, monkeypatch:
         raise MemoryError
 
     monkeypatch.setattr("trafficmond.rulebook.compile_table", exhausted)
+    book.write("more.toml", '[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\n')
     with pytest.raises(ConfigError, match="memory"):
         book.run(book.rules.load())
     assert len(book.installed) == 1

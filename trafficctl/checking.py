@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from trafficctl.render.units import clock
 from trafficmond.config.load import load_settings
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.detect.registry import settings_classes
@@ -18,7 +20,7 @@ from trafficmond.model import Action
 from trafficmond.policy.counts import Counts, count
 from trafficmond.policy.load import load_policy
 from trafficmond.policy.readers import read_list, read_toml
-from trafficmond.policy.rules import ListSource
+from trafficmond.policy.rules import ListSource, Rule
 from trafficmond.rulebook import read_policy
 
 _LISTS = (".netset", ".ipset", ".txt", ".cidr")
@@ -58,7 +60,7 @@ def check(path: Path | None) -> Checked:
     except OSError as error:
         raise TrafficmonError(f"cannot look at {path}: {error.strerror}", hint="try with sudo") from None
     if path.is_file() and path.suffix in _LISTS:
-        return _one(path, ListSource(path, Action.DROP))
+        return _one(path, ListSource(path, Action.DROP, on_error="refuse"))
     if path.is_file() and _is_rules_file(path):
         return _one(path, None)
     try:
@@ -67,7 +69,7 @@ def check(path: Path | None) -> Checked:
         return Checked(path, mistakes=error.mistakes)
     except PermissionError as error:  # a folder on the way to what the settings name
         raise TrafficmonError(f"cannot look at {error.filename}: {error.strerror}", hint="try with sudo") from None
-    return Checked(path, count(policy), notes=policy.notes)
+    return Checked(path, count(policy), notes=[*policy.notes, *_ended(policy.rules)])
 
 
 def _one(path: Path, source: ListSource | None) -> Checked:
@@ -77,7 +79,19 @@ def _one(path: Path, source: ListSource | None) -> Checked:
         return Checked(path, mistakes=[Mistake(str(path), f"cannot be read: {error.strerror}")])
     read = read_list(source, data, str(path)) if source else read_toml(data, str(path))
     lists = 1 if source else 0
-    return Checked(path, Counts(len(read.rules) - lists, lists, len(read.prefixes)), read.mistakes, read.notes)
+    return Checked(
+        path,
+        Counts(len(read.rules) - lists, lists, len(read.prefixes)),
+        read.mistakes,
+        [*read.notes, *_ended(read.rules)],
+    )
+
+
+def _ended(rules: Sequence[Rule]) -> list[Mistake]:
+    """A note for each rule that does nothing any more."""
+    now = time.time()
+    ended = [rule for rule in rules if rule.expires is not None and rule.expires <= now]
+    return [Mistake(rule.source, f"this rule has expired ({clock(rule.expires)}) and does nothing") for rule in ended]
 
 
 def _is_rules_file(path: Path) -> bool:

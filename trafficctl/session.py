@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from trafficctl.render.output import Output
 from trafficctl.render.table import Column, Row
+from trafficctl.render.units import plain
 from trafficmond.control.client import INTERFACE, Client
 
 
@@ -24,6 +27,12 @@ def show_rows(args: Namespace, rows: Iterable[Row], columns: Sequence[Column], k
     """Rows of a type of the daemon's interface; csv has all of its fields, rows or no rows. How many there were."""
     fields = fields_of(kind) if args.output == "csv" else ()
     return output(args).rows(rows, columns, fields=fields, empty=empty)
+
+
+def tell_notes(reply: Mapping[str, Any]) -> None:
+    """What the daemon has to say about a change that it made; beside what is shown, so that data stays data."""
+    for note in reply.get("notes") or ():
+        print(f"note: {plain(note)}", file=sys.stderr)
 
 
 def fields_of(kind: str) -> tuple[str, ...]:

@@ -68,6 +68,14 @@ def prefix(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def written_prefix(text: str) -> str:
+    """As `prefix`; one with host bits as it was written, for the daemon to say what it makes of it."""
+    from trafficmond import networks
+
+    usual = prefix(text)
+    return text.strip() if networks.has_host_bits(text) else usual
+
+
 def port(text: str) -> int:
     """0 to 65535, or a service's name."""
     if text.isdigit():

@@ -32,6 +32,7 @@ from trafficmond.model import Threat
 from trafficmond.notify import Notifier
 from trafficmond.pipeline import Pipeline
 from trafficmond.policy.counts import Counts, count
+from trafficmond.policy.load import is_rules_file
 from trafficmond.reloader import Reloader
 from trafficmond.responder import Responder
 from trafficmond.rulebook import Rulebook
@@ -45,7 +46,8 @@ _REST = 0.3  # of a drain's time, after it
 _STOP_S = 10.0  # for the last rows and records to reach the disk
 _CHANGE_S = 5.0  # for changes that clients have asked for
 _RESUME_S = 2.0  # for the threats of the last run to be read
-_AUDIT_S = 5.0  # for their record to reach the disk
+_AUDIT_S = 2.0  # for their record to reach the disk
+_STUCK_S = 2.0  # at a stop, for a store that cannot write
 
 T = TypeVar("T")
 
@@ -150,6 +152,7 @@ class Daemon:
                 raise
             self.sinks.note(messages.CONFIG_REJECTED, f"the rules of the last run stay in force: {error}")
             await self.rulebook.start_empty()
+        self.reloader.tell_of_sources(None)
         self.refresh_names()
 
     async def _resume_threats(self) -> None:
@@ -185,7 +188,7 @@ class Daemon:
             deadline = time.monotonic() + _STOP_S
             self.exports.finish(deadline)
             self.sinks.close(deadline)
-            self.store.close(_STOP_S)
+            self.store.close(_STOP_S if self.store.status().state == "ok" else _STUCK_S)
             self.exports.join(deadline)
 
     # ---- while it runs ----
@@ -193,7 +196,7 @@ class Daemon:
     async def _live(self) -> None:
         loop = asyncio.get_running_loop()
         changes = interfaces.Watch(self._network_changed)
-        self._watcher = Watcher(loop, lambda: self.reloader.soon("files changed"))
+        self._watcher = Watcher(loop, lambda: self.reloader.soon("files changed"), is_rules_file)
         self.watch_files()
         self._watcher.start()
         self.begun.set()
@@ -243,6 +246,7 @@ class Daemon:
         while not await self._stopped_within(_HOUSEKEEPING_S):
             try:
                 self._tidy(time.time())
+                await self._let_rules_end(time.time())
                 await self.rulebook.force_bans(self.bans.forced())  # those that have ended give back what they took
                 if self.network.sessions_ended():
                     await self._renew_guard()
@@ -258,11 +262,16 @@ class Daemon:
         self.pipeline.tell_of_exports()
         if self.datapath.refused:  # what stands in the way may go without a word: the MTU of a veth's other end, say
             self.look_at_interfaces()
-        in_force = self.rulebook.in_force
-        expiry = in_force.policy.next_expiry(in_force.loaded_at) if in_force else None
-        if expiry is not None and expiry <= now and not self.rulebook.error:
-            self.reloader.soon("a rule has ended")
         self.notifier.status(self.status_line())
+
+    async def _let_rules_end(self, now: float) -> None:
+        before = self.rulebook.in_force
+        if before and await self.rulebook.let_end(now):
+            in_force = self.rulebook.in_force
+            assert in_force is not None
+            text = f"{count(in_force.policy)} in force (before: {count(before.policy)}); a rule has ended"
+            self.sinks.note(messages.RELOADED, text, {"generation": in_force.generation})
+            self.refresh_names()
 
     async def _feed_watchdog(self) -> None:
         interval = self.notifier.watchdog_s
@@ -286,12 +295,19 @@ class Daemon:
 
     # ---- changes from outside ----
 
-    async def audit(self, change: Change) -> None:
-        """Records a change; when this returns it is on the disk, unless the disk refuses: the store says so then."""
+    async def audit(self, change: Change) -> bool:
+        """Records a change; when this returns it is on the disk, or the disk refuses: then the journal has it, and it
+        is stored when that is possible again. Returns whether it is stored."""
         done = asyncio.wrap_future(self.store.audit(change))
+        done.add_done_callback(asyncio.Future.exception)  # the store says and counts what it cannot do
         await asyncio.wait([done], timeout=_AUDIT_S)
-        if done.done():
-            done.exception()  # the store has said and counted it
+        if done.done() and done.exception() is None:
+            return True
+        what = f"{change.user} (uid {change.uid}, process {change.pid}): {change.change} {change.subject}"
+        fields = {"user": change.user, "uid": change.uid, "change": change.change, "subject": change.subject}
+        text = f"{what}, from {change.before or 'nothing'} to {change.after or 'nothing'}; not stored in flows.db yet"
+        self.sinks.note(messages.NOT_AUDITED, text, fields)
+        return False
 
     async def serve_metrics(self) -> None:
         """Metrics at the settings' address; where that cannot be, the rest goes on and status says why."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -20,6 +21,9 @@ class TrafficmonError(Exception):
         return f"{message}; {self.hint}" if self.hint else message
 
 
+_PLACE = re.compile(r"(.+?):(\d+)(?=:|$)")
+
+
 @dataclass(frozen=True, slots=True)
 class Mistake:
     """One thing wrong in a file that a person wrote."""
@@ -29,6 +33,11 @@ class Mistake:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
+
+    def place(self) -> tuple[str, int]:
+        """To sort by: file and line (0: unknown)."""
+        found = _PLACE.match(self.where)
+        return (found[1], int(found[2])) if found else (self.where.partition(": ")[0], 0)
 
 
 class ConfigError(TrafficmonError):

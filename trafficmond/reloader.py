@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from trafficmond.daemon import Daemon
 
 _LOG_CHANGE_S = 5.0  # for what the old logs and exports still hold
+_REST_S = 0.2  # after a reading of the files, before the next that nobody waits for
+_REST = 2.0  # of a reading's time, after it
 _TOLD_MISTAKES = 20  # one by one, of a broken set of files
 
 
@@ -30,14 +33,33 @@ class Reloader:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+        self._wanted = ""  # why the files are to be read once more
+        self._busy = False  # reading them, or resting after that
+        self._turn = asyncio.Lock()  # of those who ask for a reload and wait for it
+        self._refused: list[Mistake] = []  # of the last reload, all of which have been said
 
     def soon(self, why: str) -> None:
-        """Reads the files when there is time; what comes of it is said."""
-        self._daemon.spawn(self._reload_and_tell(why))
+        """Reads the files when there is time; what comes of it is said. However often it is called meanwhile, one
+        reading waits while one is under way, and after each there is a rest."""
+        self._wanted = why
+        if not self._busy:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._busy = bool(self._wanted)
+        if self._busy:
+            self._daemon.spawn(self._once())
+
+    async def _once(self) -> None:
+        await self._daemon.begun.wait()
+        why, self._wanted = self._wanted, ""
+        began = time.monotonic()
+        await self._reload_and_tell(why)
+        rest = max(_REST_S, (time.monotonic() - began) * _REST)
+        asyncio.get_running_loop().call_later(rest, self._begin)
 
     async def _reload_and_tell(self, why: str) -> None:
         daemon = self._daemon
-        await daemon.begun.wait()
         try:
             await self.reload(why)
         except TrafficmonError:
@@ -49,10 +71,14 @@ class Reloader:
     async def reload(self, why: str, caller: Caller | None = None) -> list[str]:
         """Reads settings and rules again and puts them in force, whole or not at all; what changed, in words.
 
-        It is recorded as the change of `caller`, or else of the reason.
+        It is recorded as the change of `caller`, or else of the reason; where nothing is different, nothing is.
 
         Raises ConfigError, or DatapathError: then nothing changed, and the last good set stays in force.
         """
+        async with self._turn:
+            return await self._reload(why, caller)
+
+    async def _reload(self, why: str, caller: Caller | None) -> list[str]:
         daemon = self._daemon
         daemon.notifier.reloading()
         before, old = daemon.rulebook.in_force, daemon.settings
@@ -63,10 +89,17 @@ class Reloader:
             self._refuse(why, error)
             raise
         daemon.warnings.pop("reload", None)
+        was_refused, self._refused = bool(self._refused), []
+        if in_force is before and settings == old:
+            if was_refused:
+                daemon.sinks.note(messages.RELOADED, f"in order again: {count(in_force.policy)} in force; {why}")
+            daemon.notifier.ready(daemon.status_line())
+            return []
         changed = self._adopt(settings)
         now, then = count(in_force.policy), count(before.policy) if before else Counts()
         fields = {"generation": in_force.generation}
         daemon.sinks.note(messages.RELOADED, f"{now} in force (before: {then}); {why}", fields)
+        self.tell_of_sources(before)
         daemon.notifier.ready(daemon.status_line())
         differences = list(adoption.differences(old, settings))
         was = _in_words(then, [(name, value) for name, value, _ in differences])
@@ -74,6 +107,14 @@ class Reloader:
         who = (caller.uid, caller.user, caller.pid) if caller else (os.getuid(), why, os.getpid())
         await daemon.audit(Change(time.time(), *who, "reload", str(settings.source or "defaults"), was, became))
         return [f"{then} -> {now}", *changed] if now != then else changed
+
+    def tell_of_sources(self, before: InForce | None) -> None:
+        """Says which lists and files cannot be used as they are, if they could be before."""
+        in_force = self._daemon.rulebook.in_force
+        known = before.policy.notes if before else ()
+        new = [note for note in in_force.policy.notes if note not in known] if in_force else []
+        for note in new[:_TOLD_MISTAKES]:
+            self._daemon.sinks.note(messages.SOURCE_BROKEN, str(note), {"where": note.where})
 
     async def _put_in_force(self, settings: Settings) -> InForce:
         """The rules as files and settings have them. Raises TrafficmonError; then all is as before."""
@@ -93,7 +134,8 @@ class Reloader:
             daemon.rulebook.error, mistakes = error, error.mistakes
         else:
             daemon.warnings["reload"] = f"the files as they are now are not in force: {error}"
-        for mistake in mistakes[:_TOLD_MISTAKES]:
+        told, self._refused = self._refused, mistakes
+        for mistake in mistakes[:_TOLD_MISTAKES] if mistakes != told else ():
             daemon.sinks.note(messages.CONFIG_REJECTED, f"refused ({why}): {mistake}", {"where": mistake.where})
         daemon.notifier.ready(f"{daemon.status_line()}; changes refused: {error}")
 

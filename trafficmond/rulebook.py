@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import ipaddress
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trafficmond import networks
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Action, Direction
+from trafficmond.networks import Network
+from trafficmond.policy.byhand import ByHand
 from trafficmond.policy.ids import RuleIds
+from trafficmond.policy.lastgood import LastGood
 from trafficmond.policy.load import Cache, Files, Policy, make_policy, read_files, with_saved
 from trafficmond.policy.rules import ListSource
 from trafficmond.policy.saved import read_saved, save
 from trafficmond.policy.table import VerdictTable, compile_table
 
 _MANY_PREFIXES = 50_000  # building with so many leaves memory worth giving back
-SAVED_NAME = "rules.toml"  # in state_dir
-_CIDR, _DIRECTION, _EXPIRES = "cidr", "direction", "expires"
+SAVED_NAME = "rules.toml"  # in state_dir, as the next ones
+BY_HAND_NAME = "rules-by-hand.jsonl"
+LAST_GOOD_NAME = "last-good"
+_CIDR, _DIRECTION, _EXPIRES, _FORCE = "cidr", "direction", "expires", "force"
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Guard = Sequence[tuple[str, str]]
 Table = dict[str, Any]  # a rule in the words of a [[rule]]
 
@@ -56,9 +61,15 @@ class _Inputs:
     files: Files = field(default_factory=Files)  # as they were when they were last found right
     runtime: list[Table] = field(default_factory=list)
     guard: Guard = ()
-    # What an administrator took from guard and allowlist: for rules, until the next start, and for bans.
-    forced: tuple[Network, ...] = ()
-    forced_bans: frozenset[Network] = frozenset()
+    forced_bans: frozenset[Network] = frozenset()  # what bans took from guard and allowlist
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A change of the rules by hand: what was there before, and what whoever asked should know."""
+
+    before: list[Table]
+    notes: list[str]
 
 
 class Rulebook:
@@ -77,10 +88,14 @@ class Rulebook:
         self._to_jiffies = to_jiffies
         self._guard = guard
         self._cache = Cache()
+        self._last_good = LastGood(settings.state_dir / LAST_GOOD_NAME)
+        self._by_hand = ByHand(settings.state_dir / BY_HAND_NAME)
+        self._recalled = False
         self._ids = RuleIds()
         self._lock = asyncio.Lock()
         self.in_force: InForce | None = None
         self.error: ConfigError | None = None  # why the files on disk are not in force
+        self.trouble = ""  # with what is kept of rules by hand
 
     @property
     def saved_path(self) -> Path:
@@ -102,22 +117,37 @@ class Rulebook:
         return int(self.in_force.rule_ids[index])
 
     async def load(self, settings: Settings | None = None) -> InForce:
-        """Reads everything again and puts it in force. Raises ConfigError: then nothing changed, and `error` is set.
+        """Reads everything again and puts it in force, unless it is what is in force. Raises ConfigError: then nothing
+        changed, and `error` is set.
 
         Run-time rules can be changed all the same: they go with the files as they were when they were last right.
         """
         async with self._lock:
+            await self._recall()
             inputs = self._inputs
             if settings is not None:
                 inputs = replace(inputs, settings=settings)
             try:
                 inputs = replace(inputs, files=await _in_thread(partial(self._read_files, inputs.settings)))
-                in_force = await self._change(inputs)
+                in_force = self._unchanged(inputs) or await self._change(inputs)
             except ConfigError as error:
                 self.error = error
                 raise
             self.error = None
             return in_force
+
+    def _unchanged(self, inputs: _Inputs) -> InForce | None:
+        """What is in force, if the files and what else rules are made of are still the same."""
+        now, files, in_force = self._inputs, inputs.files, self.in_force
+        if not in_force or not in_force.generation or in_force.policy.any_ended(in_force.loaded_at, time.time()):
+            return None
+        same_files = files.same_rules(now.files) and _of_settings(inputs.settings) == _of_settings(now.settings)
+        if not same_files or self._guard(inputs.settings) != now.guard:
+            return None
+        if files.notes != now.files.notes:
+            self.in_force = replace(in_force, policy=replace(in_force.policy, notes=_all_notes(in_force, now, files)))
+        self._inputs = inputs
+        return self.in_force
 
     async def refresh(self) -> None:
         """Makes the rules in force anew with the lifelines as they are now; not those of a last run, which are unknown.
@@ -126,12 +156,44 @@ class Rulebook:
             if self.in_force and self.in_force.generation:
                 await self._change(self._inputs)
 
+    async def let_end(self, now: float) -> bool:
+        """Takes out what has ended by `now` (epoch s): rules by hand, with what they were forced on, and saved ones.
+        Returns whether there was anything. Raises ConfigError, DatapathError."""
+        async with self._lock:
+            in_force = self.in_force
+            if not in_force or not in_force.policy.any_ended(in_force.loaded_at, now):
+                return False
+            inputs = self._inputs
+            if any(rule.expires and rule.expires <= now for part in inputs.files.saved for rule in part.rules):
+                inputs = replace(inputs, files=await self._without_ended(inputs.files, now))
+            await self._change(inputs)
+            await self._keep()
+            return True
+
+    async def _without_ended(self, files: Files, now: float) -> Files:
+        """Takes saved rules that have ended out of the daemon's own file. Where that cannot be written they stay there,
+        ended all the same."""
+        try:
+            left = [table for table in await self._saved() if not _has_ended(table, now)]
+            await _in_thread(partial(save, self.saved_path, left))
+        except (OSError, ConfigError):
+            return files
+        there: Files = await _in_thread(partial(with_saved, files, self.saved_path, self._cache))
+        return there
+
     async def start_empty(self) -> None:
         """Begins without a policy of its own, for a daemon whose files are broken: what is in the kernel stays."""
+        await self._recall()
         policy = make_policy(Files(), default=Action.parse(self._inputs.settings.policy.default))
         ids = self._ids.assign(policy.rules, time.time())
         table = compile_table(policy, ids, time.time(), self._to_jiffies)
         self.in_force = InForce(policy, table, 0, time.time(), ids)
+
+    async def _recall(self) -> None:
+        """The rules by hand of the last run that have not ended."""
+        if not self._recalled:
+            self._inputs.runtime, self.trouble = await _in_thread(partial(self._by_hand.read, time.time()))
+            self._recalled = True
 
     async def force_bans(self, networks: Collection[Network]) -> None:
         """These prefixes, and no others, are taken from the guard and the allowlist for bans on them."""
@@ -142,36 +204,53 @@ class Rulebook:
             elif inputs.forced_bans != self._inputs.forced_bans:
                 await self._change(inputs)
 
-    async def add(self, table: Table, *, keep: bool, forced: Network | None = None) -> InForce:
+    async def add(self, table: Table, *, keep: bool) -> Done:
         """Puts a rule in force in place of the run-time rule on that prefix and direction; `keep`: over restarts too.
 
-        `forced`: a prefix that guard and allowlist shall not protect any more. Raises ConfigError, OSError: then
-        nothing changed.
+        One with `force` takes its prefix from guard and allowlist for as long as it lasts. Raises ConfigError, OSError:
+        then nothing changed.
         """
         async with self._lock:
-            taken = (*self._inputs.forced, forced) if forced else self._inputs.forced
-            inputs = replace(self._inputs, forced=taken, runtime=_without(self._inputs.runtime, table))
+            await self._recall()
+            before = [each for each in self._inputs.runtime if _same(each, table)]
+            inputs = replace(self._inputs, runtime=_without(self._inputs.runtime, table))
             if not keep:
-                return await self._change(replace(inputs, runtime=[*inputs.runtime, table]))
-            return await self._save_and_change(inputs, [*_without(await self._saved(), table), table])
+                await self._change(replace(inputs, runtime=[*inputs.runtime, table]))
+                return Done(before, await self._keep())
+            saved = await self._saved()
+            await self._save_and_change(inputs, [*_without(saved, table), table])
+            before = [*(each for each in saved if _same(each, table)), *before]
+            return Done(before, await self._keep())
 
-    async def remove(self, cidr: str, direction: Direction | None, *, saved: bool) -> list[Table]:
+    async def remove(self, cidr: str, direction: Direction | None, *, saved: bool) -> Done:
         """Takes the run-time rules on exactly this prefix out of force, and the saved ones too if `saved`.
 
-        Returns what was removed, [] if there was nothing. Raises ConfigError or OSError: then nothing changed.
+        `before` is what was removed, [] if there was nothing. Raises ConfigError or OSError: then nothing changed.
         """
         wanted: Table = {_CIDR: cidr} if direction is None else {_CIDR: cidr, _DIRECTION: str(direction)}
         async with self._lock:
+            await self._recall()
             runtime, kept = self._inputs.runtime, await self._saved() if saved else []
             removed = [table for table in [*runtime, *kept] if _same(table, wanted)]
-            if removed:
-                left = tuple(network for network in self._inputs.forced if str(network) != cidr)
-                inputs = replace(self._inputs, runtime=_without(runtime, wanted), forced=left)
-                if any(_same(table, wanted) for table in kept):
-                    await self._save_and_change(inputs, _without(kept, wanted))
-                else:
-                    await self._change(inputs)
-            return removed
+            if not removed:
+                return Done([], [])
+            inputs = replace(self._inputs, runtime=_without(runtime, wanted))
+            if any(_same(table, wanted) for table in kept):
+                await self._save_and_change(inputs, _without(kept, wanted))
+            else:
+                await self._change(inputs)
+            return Done(removed, await self._keep())
+
+    async def _keep(self) -> list[str]:
+        """Has the rules by hand that have an end outlive this daemon; in words, if that cannot be."""
+        try:
+            await _in_thread(partial(self._by_hand.keep, self._inputs.runtime))
+        except OSError as error:
+            why = f"{self._inputs.settings.state_dir / BY_HAND_NAME}: {error.strerror or error}"
+            self.trouble = f"rules by hand would not outlive a restart ({why})"
+            return [f"in force, but only until the next restart ({why})"]
+        self.trouble = ""
+        return []
 
     async def is_saved(self, cidr: str) -> bool:
         """Whether the daemon's own file has a rule on exactly this prefix."""
@@ -186,7 +265,7 @@ class Rulebook:
         before = await self._saved()
         await _in_thread(partial(save, self.saved_path, saved))
         try:
-            files = await _in_thread(partial(with_saved, inputs.files, self.saved_path))
+            files = await _in_thread(partial(with_saved, inputs.files, self.saved_path, self._cache))
             return await self._change(replace(inputs, files=files))
         except BaseException:  # refused by the rules, by the kernel, or given up with the daemon
             await _in_thread(partial(save, self.saved_path, before))
@@ -194,7 +273,7 @@ class Rulebook:
 
     async def _change(self, inputs: _Inputs) -> InForce:
         now = time.time()
-        runtime = [table for table in inputs.runtime if table.get(_EXPIRES, now + 1) > now]
+        runtime = [table for table in inputs.runtime if not _has_ended(table, now)]
         inputs = replace(inputs, runtime=runtime, guard=self._guard(inputs.settings))
         generation = self.in_force.generation + 1 if self.in_force else 1
         new: InForce = await _in_thread(partial(self._build, inputs, generation, now))
@@ -205,13 +284,17 @@ class Rulebook:
         return new
 
     def _read_files(self, settings: Settings) -> Files:
-        files = read_files(settings.cidr_dir, _lists(settings), self.saved_path, self._cache)
+        lists = _lists(settings)
+        files = read_files(settings.cidr_dir, lists, self.saved_path, self._cache, self._last_good)
         if files.mistakes:
-            raise ConfigError(list(files.mistakes), hint="nothing was changed; trafficctl check names every mistake")
+            raise ConfigError(
+                sorted(files.mistakes, key=Mistake.place),
+                hint="nothing was changed; trafficctl check names every mistake",
+            )
         return files
 
     def _build(self, inputs: _Inputs, generation: int, now: float) -> InForce:
-        forced = (*inputs.forced, *inputs.forced_bans)
+        forced = (*_forced(inputs.runtime, inputs.files, now), *inputs.forced_bans)
         guard = [(left, label) for cidr, label in inputs.guard for left in _left(cidr, forced)]
         allowlist = [left for cidr in inputs.settings.policy.allowlist for left in _left(cidr, forced)]
         of_settings = _of_settings(inputs.settings) | {"allowlist": allowlist}
@@ -233,7 +316,7 @@ def read_policy(settings: Settings) -> Policy:
 
 def _lists(settings: Settings) -> list[ListSource]:
     return [
-        ListSource(each.path, Action.parse(each.action), each.label, Direction.parse(each.direction))
+        ListSource(each.path, Action.parse(each.action), each.label, Direction.parse(each.direction), each.on_error)
         for each in settings.lists
     ]
 
@@ -247,11 +330,35 @@ def _of_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _all_notes(in_force: InForce, before: _Inputs, files: Files) -> tuple[Mistake, ...]:
+    """Those of a policy, with those of the files as they are now."""
+    return (*files.notes, *in_force.policy.notes[len(before.files.notes) :])
+
+
+def _has_ended(table: Table, now: float) -> bool:
+    expires = table.get(_EXPIRES)
+    if isinstance(expires, datetime):
+        expires = expires.timestamp()
+    return expires is not None and bool(expires <= now)
+
+
+def _forced(runtime: Sequence[Table], files: Files, now: float) -> list[Network]:
+    """What rules by hand, kept or not, take from guard and allowlist while they last."""
+    found = [networks.parse(table[_CIDR]) for table in runtime if table.get(_FORCE)]
+    for part in files.saved:
+        starts = np.cumsum(part.counts) - part.counts
+        for index, rule in enumerate(part.rules):
+            if rule.forced and not (rule.expires and rule.expires <= now):
+                rows = range(int(starts[index]), int(starts[index] + part.counts[index]))
+                found += [networks.parse(part.prefixes.text(row)) for row in rows]
+    return found
+
+
 def _left(cidr: str, forced: Sequence[Network]) -> list[str]:
     """What is left of a protected prefix when the forced ones are taken out of it."""
     if not forced:
         return [cidr]
-    parts: list[Network] = [ipaddress.ip_network(cidr, strict=False)]
+    parts: list[Network] = [networks.parse(cidr)]
     for taken in forced:
         parts = [left for part in parts for left in _minus(part, taken)]
     return [str(part) for part in parts]

@@ -20,6 +20,7 @@ from trafficmond.control import dispatch, idl
 from trafficmond.control.call import Call, Service
 from trafficmond.control.hub import Hub
 from trafficmond.control.view import Caller
+from trafficmond.daemon import Daemon
 from trafficmond.datapath.datapath import FAILED, Accounting, Change
 from trafficmond.datapath.ledger import Sums
 from trafficmond.datapath.loader import Sizes
@@ -99,8 +100,8 @@ class FakeDaemon:
     async def to_the_end(self, work: Coroutine[Any, Any, Any]) -> Any:
         return await asyncio.shield(asyncio.ensure_future(work))
 
-    async def audit(self, change: records.Change) -> None:
-        await asyncio.wrap_future(self.store.audit(change))
+    async def audit(self, change: records.Change) -> bool:
+        return await Daemon.audit(self, change)  # type: ignore[arg-type]
 
     async def reload(self, why: str, _caller: Caller) -> list[str]:
         if self.broken:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from pathlib import Path
 
 from answering import Asked, asking
@@ -36,12 +38,61 @@ def test_a_rule_comes_is_listed_and_goes(tmp_path: Path) -> None:
             assert await listed(ask) == []
             changes = [(entry["change"], entry["before"], entry["after"]) for entry in (await ask("Audit"))["entries"]]
             assert changes == [
-                ("remove-cidr", "limit ingress", None),
+                ("remove-cidr", "limit ingress 9/s", None),
                 ("add-cidr", f"allow ingress 'office' {until}", "limit ingress 9/s"),
                 ("add-cidr", None, f"allow ingress 'office' {until}"),
             ]
 
     asyncio.run(run())
+
+
+def test_an_answer_says_what_was_not_asked_for(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            notes = (await ask("AddCidr", cidr="192.0.2.77/24"))["notes"]
+            assert notes == [
+                "192.0.2.77/24 had host bits set; it is read as its network, 192.0.2.0/24",
+                "until the next restart (--save keeps it)",
+            ]
+            assert (await ask("AddCidr", cidr="192.0.2.0/24", save=True))["notes"] == []
+            assert (await ask("AddCidr", cidr="192.0.3.1", ttl_s=60))["notes"] == []
+
+    asyncio.run(run())
+
+
+def test_a_rule_that_has_ended_when_it_is_answered_is_answered_and_recorded(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            for save in (False, True):
+                rule = (await ask("AddCidr", cidr="192.0.2.0/24", ttl_s=1e-9, save=save))["rule"]
+                assert (rule["cidr"], rule["action"]) == ("192.0.2.0/24", "drop")
+                assert await listed(ask) == []
+            assert [entry["change"] for entry in (await ask("Audit"))["entries"]] == ["add-cidr"] * 2
+
+    asyncio.run(run())
+
+
+def test_a_change_that_the_store_cannot_take_is_made_and_said_and_stored_later(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("AddCidr", cidr="192.0.2.0/24", ttl_s=60)
+            locker = sqlite3.connect(next(tmp_path.rglob("flows.db")), isolation_level=None)
+            locker.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            added = await ask("AddCidr", cidr="198.51.100.0/24", ttl_s=60)
+            removed = await ask("RemoveCidr", cidr="192.0.2.0/24")
+            assert 3.5 < time.monotonic() - began < 8
+            for reply in (added, removed):
+                (note,) = reply["notes"]
+                assert note.startswith("done, but flows.db cannot be written")
+            assert await listed(ask) == [("198.51.100.0/24", "rule", "drop")]
+            locker.execute("ROLLBACK")
+            locker.close()
+            while len(found := (await ask("Audit"))["entries"]) < 3:
+                await asyncio.sleep(0.05)
+            assert {entry["change"] for entry in found} == {"add-cidr", "remove-cidr"}
+
+    asyncio.run(asyncio.wait_for(run(), 30))
 
 
 def test_a_limit_keeps_its_rate(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trafficmond.config import watch
-from trafficmond.config.watch import Watcher, plan
+from trafficmond.config.watch import Matters, Watcher, plan
 
 # The promise is 60 ms; what is asserted leaves room for a machine that is busy with other tests.
 _SOON = 5.0
@@ -19,11 +20,11 @@ _STILL = 0.25
 class Watched:
     """A watcher with a loop that counts the calls."""
 
-    def __init__(self, files: list[Path], folders: list[Path]) -> None:
+    def __init__(self, files: list[Path], folders: list[Path], matters: Matters = lambda _: True) -> None:
         self.loop = asyncio.new_event_loop()
         self.calls: list[float] = []
         self.last = 0.0
-        self.watcher = Watcher(self.loop, lambda: self.calls.append(time.monotonic()))
+        self.watcher = Watcher(self.loop, lambda: self.calls.append(time.monotonic()), matters)
         self.watcher.watch(files, folders)
         self.watcher.start()
 
@@ -50,8 +51,8 @@ class Watched:
 def watched() -> Iterator[Callable[..., Watched]]:
     made: list[Watched] = []
 
-    def make(files: list[Path], folders: list[Path]) -> Watched:
-        made.append(Watched(files, folders))
+    def make(*args: Any) -> Watched:
+        made.append(Watched(*args))
         return made[-1]
 
     yield make
@@ -230,7 +231,28 @@ def test_a_change_that_inotify_does_not_tell_is_found(
 def test_the_plan_names_folders_and_what_matters_in_them(etc: Path) -> None:
     found = plan([etc / "main.toml", etc / "lists/a.netset"], [etc / "cidr.d", etc / "none/cidr.d"])
     assert found == {
-        str(etc): frozenset({"main.toml", "cidr.d", "none"}),
-        str(etc / "lists"): frozenset({"a.netset"}),
-        str(etc / "cidr.d"): None,
+        str(etc): (frozenset({"main.toml", "cidr.d", "none"}), False),
+        str(etc / "lists"): (frozenset({"a.netset"}), False),
+        str(etc / "cidr.d"): (frozenset(), True),
     }
+
+
+def test_what_does_not_matter_may_grow_unseen_and_a_named_file_beside_it_is_seen(
+    etc: Path, watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_CHECK_SECONDS", 0.05)
+    (etc / "cidr.d/big.netset").write_text("10.0.0.0/8")
+    each = watched([etc / "cidr.d/big.netset"], [etc / "cidr.d"], lambda name: name.endswith(".toml"))
+    (etc / "cidr.d/other.netset").touch()
+    assert each.wait()  # what is new there is worth a note, once
+    for name in (".big.netset.tmp", "other.netset"):
+        for _ in range(5):
+            with (etc / "cidr.d" / name).open("a") as file:
+                file.write("192.0.2.0/24\n")
+            each.run(0.05)
+    each.run(_STILL)
+    assert not each.calls
+    _rename_into_place(etc / "cidr.d/big.netset")
+    assert each.wait()
+    (etc / "cidr.d/rules.toml").write_text("x")
+    assert each.wait()

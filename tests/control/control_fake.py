@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from trafficmond import networks
 from trafficmond.control.hub import Hub
 from trafficmond.control.listen import open_socket
 from trafficmond.control.server import Server
@@ -189,24 +190,32 @@ class FakeView:
         yield [RULE]
         yield list(self.runtime.values())
 
-    async def add_rule(self, rule: NewRule, caller: Caller) -> Row:
+    async def add_rule(self, rule: NewRule, caller: Caller) -> tuple[Row, list[str]]:
         self.asked.append(("add_rule", rule, caller))
         if "/" not in rule.cidr:
             wrong = [Mistake("cidr", f"{rule.cidr!r} is no prefix"), Mistake("action", "is odd too")]
             raise ConfigError(wrong, hint="write it like 192.0.2.0/24")
         if rule.cidr == "0.0.0.0/0" and not rule.force:
             raise Refused("0.0.0.0/0 would cut off this host", hint="say --force if you mean it")
-        row = {**RULE, "cidr": rule.cidr, "action": rule.action, "label": rule.label, "source": "runtime"}
+        row = {
+            **RULE,
+            "cidr": str(networks.parse(rule.cidr)),
+            "action": rule.action,
+            "label": rule.label,
+            "source": "runtime",
+        }
         if rule.ttl_s:
             row["expires"] = T0 + rule.ttl_s
-        self.runtime[rule.cidr] = row
-        return row
+        self.runtime[row["cidr"]] = row
+        return row, [] if rule.save or rule.ttl_s else ["until the next restart (--save keeps it)"]
 
-    async def remove_rule(self, cidr: str, direction: str | None, save: bool, caller: Caller) -> Sequence[Row]:
+    async def remove_rule(
+        self, cidr: str, direction: str | None, save: bool, caller: Caller
+    ) -> tuple[Sequence[Row], list[str]]:
         self.asked.append(("remove_rule", cidr, direction, save, caller))
         if cidr not in self.runtime:
             raise NotFound(f"no run-time rule on {cidr}", hint="see trafficctl rules")
-        return [self.runtime.pop(cidr)]
+        return [self.runtime.pop(cidr)], []
 
     async def reload(self, caller: Caller) -> Row:
         self.asked.append(("reload", caller))

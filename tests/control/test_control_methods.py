@@ -94,8 +94,8 @@ def test_a_rule_comes_and_goes() -> None:
     assert added["action"] == "limit"
     expected = NewRule("192.0.2.0/24", "limit", "ingress", "x", 60, 100, None, save=True, force=False)
     assert view.asked == [("add_rule", expected, CALLER)]
-    assert ask(view, "RemoveCidr", {"cidr": "192.0.2.0/24"}) == [{"parameters": {"removed": [added]}}]
-    INTERFACE.check(INTERFACE.methods["RemoveCidr"].gives, {"removed": [added]})
+    assert ask(view, "RemoveCidr", {"cidr": "192.0.2.0/24"}) == [{"parameters": {"removed": [added], "notes": []}}]
+    INTERFACE.check(INTERFACE.methods["RemoveCidr"].gives, {"removed": [added], "notes": []})
 
 
 def test_null_and_left_out_are_the_same() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from trafficmond.errors import ConfigError
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import load
+from trafficmond.policy.lastgood import LastGood
 from trafficmond.policy.load import Cache, is_ignored, load_policy
 from trafficmond.policy.rules import ListSource
 
@@ -49,7 +51,7 @@ def test_order_is_from_weak_to_strong(tmp_path: Path) -> None:
 
 def test_nothing_at_all() -> None:
     policy = load_policy(None)
-    assert (policy.rules, len(policy.prefixes), policy.next_expiry(0.0)) == ((), 0, None)
+    assert (policy.rules, len(policy.prefixes), policy.any_ended(0.0, 1e12)) == ((), 0, False)
 
 
 def test_saved_file_within_the_directory_is_read_once_and_counts_as_saved(tmp_path: Path) -> None:
@@ -78,8 +80,7 @@ def test_odd_directories(tmp_path: Path) -> None:
     write(tmp_path / "a.toml", "192.0.2.0/24")
     for name in (".hidden.toml", "a.toml~", ".a.toml.swp", "#a.toml#", "b.toml.tmp", "4913.swx"):
         (tmp_path / name).write_text("not TOML at all")
-    (tmp_path / "sub.toml").mkdir()
-    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "sub").mkdir()
     (tmp_path / ".#lock").symlink_to("nobody@nowhere:1")
     (tmp_path / "blocklist.netset").write_text("192.0.2.0/24\n")
     (tmp_path / "README").write_text("hello")
@@ -87,6 +88,114 @@ def test_odd_directories(tmp_path: Path) -> None:
     assert [rule.path for rule in policy.rules] == [f"{tmp_path}/a.toml"]
     assert [note.where for note in policy.notes] == [f"{tmp_path}/README", f"{tmp_path}/blocklist.netset"]
     assert "[[list]]" in policy.notes[1].what
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda path: path.symlink_to("gone"),
+        lambda path: path.symlink_to(path),
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.mkdir(),
+        lambda path: os.mkfifo(path),
+    ],
+    ids=["dangling", "loop", "device", "folder", "pipe"],
+)
+@pytest.mark.parametrize("name", ["a.toml", "b.json", "c.netset"])
+def test_what_cannot_be_read_is_what_it_last_was(tmp_path: Path, break_it: Callable[[Path], object], name: str) -> None:
+    folder = tmp_path / "cidr.d"
+    folder.mkdir()
+    texts = {"a.toml": '[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\n', "b.json": '{"permitted_cidrs": ["::/8"]}'}
+    for each, text in (texts | {"c.netset": "198.51.100.0/24\n"}).items():
+        (folder / each).write_text(text)
+    lists, cache, last_good = [ListSource(folder / "c.netset", Action.DROP)], Cache(), LastGood(tmp_path / "kept")
+    before = load_policy(folder, lists, cache=cache, last_good=last_good)
+    (folder / name).unlink()
+    break_it(folder / name)
+    for again in (last_good, LastGood(tmp_path / "kept")):  # and at the next start
+        policy = load_policy(folder, lists, cache=cache, last_good=again)
+        assert policy.rules == before.rules
+        (note,) = policy.notes
+        assert note.where == str(folder / name)
+        assert "cannot be read" in note.what
+        assert "stays in force (1 prefixes)" in note.what
+    with pytest.raises(ConfigError, match="cannot be read"):  # a check has nothing to fall back on
+        load_policy(folder, lists)
+    policy = load_policy(folder, lists, last_good=LastGood(tmp_path / "empty"))
+    assert len(policy.rules) == len(before.rules) - 1
+    assert "nothing of it is in force" in policy.notes[0].what
+
+
+def test_a_folder_that_is_gone_is_what_it_last_was(tmp_path: Path) -> None:
+    folder = tmp_path / "cidr.d"
+    folder.mkdir()
+    one, two = write(folder / "1.toml", "192.0.2.0/24"), write(folder / "2.toml", "198.51.100.0/24")
+    last_good = LastGood(tmp_path / "kept")
+    before = load_policy(folder, last_good=last_good)
+    folder.rename(tmp_path / "away")
+    for again in (last_good, LastGood(tmp_path / "kept")):
+        policy = load_policy(folder, last_good=again)
+        assert policy.rules == before.rules
+        assert [str(note) for note in policy.notes] == [
+            f"{folder}: does not exist; the rules that were last read from it stay in force"
+        ]
+    (tmp_path / "away").rename(folder)
+    two.unlink()  # a file that is taken away is no file that broke
+    assert [rule.path for rule in load_policy(folder, last_good=last_good).rules] == [str(one)]
+    assert last_good.within(folder) == [one]
+
+
+@pytest.mark.parametrize(
+    ("content", "prefixes", "told"),
+    [
+        ("192.0.2.0/24\n942.180.233.122\n203.0.113.0/24\n", 2, ":2: '942.180.233.122' is not "),
+        ("", 1, "holds no prefix any more; what it last held stays in force (1 prefixes)"),
+        ("# made at 02:00\n\n", 1, "holds no prefix any more"),
+        ("<html>\n<body>\n203.0.113.1\n</body></html>\n", 1, ":1: '<html>' is not "),
+        ("\0\0", 1, "is not plain text"),
+        (None, 1, "cannot be read: No such file or directory; what it last held stays"),
+    ],
+    ids=["line", "emptied", "comments", "a page", "binary", "vanished"],
+)
+def test_a_broken_list_breaks_itself_only(tmp_path: Path, content: str | None, prefixes: int, told: str) -> None:
+    folder, listed = tmp_path / "cidr.d", tmp_path / "evil.netset"
+    folder.mkdir()
+    listed.write_text("198.51.100.0/24\n")
+    lists, last_good = [ListSource(listed, Action.DROP)], LastGood(tmp_path / "kept")
+    load_policy(folder, lists, last_good=last_good)
+    write(folder / "10-mine.toml", "192.0.2.5/32")
+    if content is None:
+        listed.unlink()
+    else:
+        listed.write_text(content)
+    for again in (last_good, LastGood(tmp_path / "kept")):
+        policy = load_policy(folder, lists, last_good=again)
+        assert [len(policy.prefixes_of(index)) for index in (0, 1)] == [prefixes, 1]
+        assert told in str(policy.notes[0])
+    listed.write_text("203.0.113.0/24\n203.0.114.0/24\n")
+    policy = load_policy(folder, lists, last_good=last_good)
+    assert (len(policy.prefixes_of(0)), policy.notes) == (2, ())
+
+
+def test_a_list_may_be_refused_for_one_line(tmp_path: Path) -> None:
+    listed = tmp_path / "evil.netset"
+    listed.write_text("198.51.100.0/24\n")
+    lists, last_good = [ListSource(listed, Action.DROP, on_error="refuse")], LastGood(tmp_path / "kept")
+    load_policy(None, lists, last_good=last_good)
+    listed.write_text("192.0.2.0/24\noops\n203.0.113.0/24\n")
+    policy = load_policy(None, lists, last_good=last_good)
+    assert policy.prefixes.text(0) == "198.51.100.0/24"
+    assert policy.notes[0].where == f"{listed}:2"
+    with pytest.raises(ConfigError, match="oops"):
+        load_policy(None, lists)
+
+
+def test_copies_that_cannot_be_kept_are_no_reason_to_stop(tmp_path: Path) -> None:
+    write(tmp_path / "1.toml", "192.0.2.0/24")
+    (tmp_path / "kept").write_text("no folder")
+    policy = load_policy(tmp_path, last_good=LastGood(tmp_path / "kept"))
+    assert len(policy.rules) == 1
+    assert "cannot keep copies" in policy.notes[-1].what
 
 
 def test_a_listed_file_in_the_directory_is_a_list_only(tmp_path: Path) -> None:
@@ -115,13 +224,13 @@ def test_unreadable_things_are_mistakes(tmp_path: Path) -> None:
 def test_cache_reads_what_changed_and_forgets_what_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = write(tmp_path / "1.toml", "192.0.2.0/24"), write(tmp_path / "2.toml", "198.51.100.0/24")
     read: list[str] = []
-    parse = load.read_toml
+    parse = load._PARSERS[".toml"]
 
     def counting(data: bytes, path: str) -> load.Rules:
         read.append(Path(path).name)
         return parse(data, path)
 
-    monkeypatch.setattr(load, "read_toml", counting)
+    monkeypatch.setattr(load, "_PARSERS", {".toml": counting})
     cache = Cache()
     first = load_policy(tmp_path, cache=cache)
     assert [rule.name for rule in load_policy(tmp_path, cache=cache).rules] == [rule.name for rule in first.rules]
@@ -168,10 +277,11 @@ def test_too_much_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         load_policy(tmp_path)
 
 
-def test_next_expiry() -> None:
+def test_any_ended() -> None:
     tables = [{"cidr": "192.0.2.0/24", "action": "drop", "expires": moment} for moment in (30.0, 10.0, 20.0)]
     policy = load_policy(None, runtime=[*tables, {"cidr": "::/0", "action": "drop"}])
-    assert [policy.next_expiry(now) for now in (0.0, 10.0, 25.0, 30.0)] == [10.0, 20.0, 30.0, None]
+    spans = (0.0, 9.0), (0.0, 10.0), (10.0, 19.0), (10.0, 25.0), (30.0, 99.0)
+    assert [policy.any_ended(*span) for span in spans] == [False, True, False, True, False]
 
 
 @pytest.mark.parametrize(

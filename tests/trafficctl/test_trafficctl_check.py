@@ -77,6 +77,16 @@ def test_a_list_a_folder_and_the_originals_json(ctl: Ctl, tmp_path: Path) -> Non
     assert ctl("check", str(original)).returncode == 1
 
 
+def test_a_rule_that_has_expired_is_noted_in_its_place(ctl: Ctl, folder: Path) -> None:
+    rules = folder / "cidr.d/10-old.toml"
+    rules.write_text('\n[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\nexpires = 2020-01-01T00:00:00Z\n')
+    for path in (rules, folder / "trafficmond.toml"):
+        done = ctl("check", str(path), "-o", "json")
+        assert done.returncode == 0
+        (note,) = (note for note in json.loads(done.stdout)["notes"] if note["path"] == str(rules))
+        assert (note["line"], "has expired" in note["what"]) == (2, True)
+
+
 def test_nothing_to_check(ctl: Ctl, tmp_path: Path) -> None:
     done = ctl("check", str(tmp_path / "none.toml"))
     assert done.returncode == 1

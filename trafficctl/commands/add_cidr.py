@@ -1,7 +1,7 @@
 """Put a rule on a prefix in force, at once.
 
-The rule lasts until it expires (--ttl), is removed (remove-cidr) or the daemon restarts; with --save it
-outlives restarts. A rule that would cut off this host's own lifelines is refused unless --force is given.
+The rule lasts until it expires (--ttl) or is removed (remove-cidr); without --ttl and without --save it ends
+with the daemon. A rule that would cut off this host's own lifelines is refused unless --force is given.
 
 Examples:
   trafficctl add-cidr 203.0.113.0/24                               drop what comes from there
@@ -21,7 +21,7 @@ from trafficmond.errors import ControlError
 
 def arguments(parser: ArgumentParser) -> None:
     """The rule."""
-    parser.add_argument("cidr", metavar="CIDR", type=values.prefix, help="an address or a prefix")
+    parser.add_argument("cidr", metavar="CIDR", type=values.written_prefix, help="an address or a prefix")
     actions = ("allow", "monitor", "drop", "limit")
     parser.add_argument("--action", choices=actions, help="drop unless given (limit if --limit is)")
     parser.add_argument("--direction", choices=("ingress", "egress", "both"), default="ingress", help="default ingress")
@@ -56,4 +56,5 @@ def run(args: Namespace) -> int:
             force=args.force or None,
         )
     session.show_rows(args, [reply["rule"]], RULES, "Rule")
+    session.tell_notes(reply)
     return exits.DONE

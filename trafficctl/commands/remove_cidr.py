@@ -29,4 +29,5 @@ def run(args: Namespace) -> int:
     with session.connect(args) as client:
         reply = client.call("RemoveCidr", cidr=args.cidr, direction=args.direction, save=args.save or None)
     session.show_rows(args, reply["removed"], RULES, "Rule")
+    session.tell_notes(reply)
     return exits.DONE

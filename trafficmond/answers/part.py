@@ -29,6 +29,9 @@ PartT = TypeVar("PartT", bound="Part")
 
 _SETTLE_S = 2.0  # how long a question waits for the latest threats to be stored
 _LOOKS = 5  # at what is pending, each a little later than the one before
+_NOT_AUDITED = (
+    "done, but flows.db cannot be written at present: its audit is in the journal, and is stored when that is possible"
+)
 _LONGEST_S = 100 * 365.25 * 86400
 
 
@@ -83,10 +86,12 @@ class Part:
         rows = await self._read(lambda reader: reader.rows(f"SELECT {quoted} {rest}"))
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
-    async def _audit(self, caller: Caller, change: str, subject: str, before: str | None, after: str | None) -> None:
-        """Records what a client changed."""
+    async def _audit(
+        self, caller: Caller, change: str, subject: str, before: str | None, after: str | None
+    ) -> list[str]:
+        """Records what a client changed; what it should be told about that."""
         entry = Change(time.time(), caller.uid, caller.user, caller.pid, change, subject, before, after)
-        await self._daemon.audit(entry)
+        return [] if await self._daemon.audit(entry) else [_NOT_AUDITED]
 
     def _spare_lifelines(self, cidr: str, what: str) -> None:
         """Raises Refused if `cidr` holds something that this host or its administrator needs."""
@@ -105,7 +110,7 @@ class Part:
             if rule.reason is Reason.ALLOWLIST and networks.within(network, inner):
                 raise Refused(
                     f"{cidr} lies in {inner} of the allowlist, which a {what} does not touch",
-                    hint="say --force to take it out of the allowlist until the next start",
+                    hint=f"say --force to take it out of the allowlist for as long as the {what} lasts",
                 )
         for peer in self._daemon.session_peers():
             if networks.holds(network, peer):

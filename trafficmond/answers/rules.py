@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TypeVar
 
+import numpy as np
+
+from trafficmond import networks
 from trafficmond.answers.part import Part, direction_of, lasting, prefix_of, to_the_end
 from trafficmond.control.view import Caller, NewRule, NotFound, Refused, Row
 from trafficmond.errors import TrafficmonError
 from trafficmond.model import Direction, Reason
+from trafficmond.policy import prefixes
 from trafficmond.policy.counts import count
 from trafficmond.policy.explain import overlapping
 from trafficmond.policy.load import Policy
@@ -36,7 +39,9 @@ class RuleAnswers(Part):
         if within is not None:
             chosen = sorted({int(policy.owner[row]) for row in overlapping(policy, prefix_of(within))})  # type: ignore[assignment]
         counted = self._counted()
-        order = sorted(chosen, key=lambda index: (-policy.rules[index].reason, -index))
+        now = time.time()
+        alive = (index for index in chosen if (policy.rules[index].expires or now + 1) > now)
+        order = sorted(alive, key=lambda index: (-policy.rules[index].reason, -index))
         for at in range(0, len(order), _PAGE_ROWS):
             yield [self._rule_row(index, counted) for index in order[at : at + _PAGE_ROWS]]
 
@@ -70,58 +75,63 @@ class RuleAnswers(Part):
         }
 
     @to_the_end
-    async def add_rule(self, rule: NewRule, caller: Caller) -> Row:
-        """Put a rule in force; the `Rule` as it stands now. Raises Refused, ConfigError."""
+    async def add_rule(self, rule: NewRule, caller: Caller) -> tuple[Row, list[str]]:
+        """Put a rule in force; the `Rule` as it stands now, and notes about it. Raises Refused, ConfigError."""
         daemon, now = self._daemon, time.time()
         cidr = prefix_of(rule.cidr)
         table = _table(rule, cidr, now)
         if rule.action in ("drop", "limit") and not rule.force:
             self._spare_lifelines(cidr, f"{rule.action} rule")
-        forced = ipaddress.ip_network(cidr) if rule.force else None
-        before = self._added(cidr, direction_of(rule.direction))
-        await _writing(daemon.rulebook.add(table, keep=rule.save, forced=forced), "save the rule")
+        done = await _writing(daemon.rulebook.add(table, keep=rule.save), "save the rule")
+        # It is in force: from here on nothing may fail.
         daemon.refresh_names()
-        (*_, row) = self._added(cidr, direction_of(rule.direction))
-        await self._audit(caller, "add-cidr", cidr, _in_words(before[-1]) if before else None, _in_words(row))
-        return row
+        row = self._added(table, rule.save)
+        before = _in_words(_table_row(done.before[-1])) if done.before else None
+        notes = [*_notes(rule, cidr), *done.notes]
+        notes += await self._audit(caller, "add-cidr", cidr, before, _in_words(row))
+        return row, notes
 
-    def _added(self, cidr: str, direction: Direction) -> list[Row]:
-        """The rules that clients have added on exactly this prefix and direction, as `Rule` rows; the last holds."""
-        in_force, counted = self._daemon.rulebook.in_force, self._counted()
-        if in_force is None:
-            return []
-        return [
-            self._rule_row(index, counted)
-            for index, each in enumerate(in_force.policy.rules)
-            if each.path in ("runtime", str(self._daemon.rulebook.saved_path))
-            and each.direction is direction
-            and _is_on(in_force.policy, index, cidr)
-        ]
+    def _added(self, table: Table, saved: bool) -> Row:
+        """The rule that `table` has just become, as a `Rule` row; from the table alone if it has ended already."""
+        in_force, path = self._daemon.rulebook.in_force, "runtime"
+        if saved:
+            path = str(self._daemon.rulebook.saved_path)
+        if in_force is not None:
+            policy, way = in_force.policy, direction_of(table["direction"])
+            for index in _rules_on(policy, table["cidr"]):
+                if policy.rules[index].path == path and policy.rules[index].direction is way:
+                    return self._rule_row(index, self._counted())
+        return _table_row(table)
 
     @to_the_end
-    async def remove_rule(self, cidr: str, direction: str | None, save: bool, caller: Caller) -> Sequence[Row]:
-        """Take the run-time rules on exactly this prefix out of force; what was removed."""
+    async def remove_rule(
+        self, cidr: str, direction: str | None, save: bool, caller: Caller
+    ) -> tuple[Sequence[Row], list[str]]:
+        """Take the run-time rules on exactly this prefix out of force; what was removed, and notes about it."""
         daemon = self._daemon
         cidr = prefix_of(cidr)
         wanted = direction_of(direction) if direction else None
-        removed = await _writing(daemon.rulebook.remove(cidr, wanted, saved=save), "save the rules")
-        if not removed:
-            await self._refuse_removal(cidr, save)
+        done = await _writing(daemon.rulebook.remove(cidr, wanted, saved=save), "save the rules")
+        if not done.before:
+            await self._refuse_removal(cidr, wanted, save)
         daemon.refresh_names()
-        for table in removed:
-            await self._audit(caller, "remove-cidr", cidr, _in_words(_table_row(table)), None)
-        return [_table_row(table) for table in removed]
+        rows, notes = [_table_row(table) for table in done.before], done.notes
+        for row in rows:
+            notes += await self._audit(caller, "remove-cidr", cidr, _in_words(row), None)
+        return rows, list(dict.fromkeys(notes))
 
-    async def _refuse_removal(self, cidr: str, save: bool) -> None:
+    async def _refuse_removal(self, cidr: str, direction: Direction | None, save: bool) -> None:
         in_force = self._daemon.rulebook.in_force
         if not save and await self._daemon.rulebook.is_saved(cidr):
             raise Refused(f"the rule on {cidr} is a saved one", hint="remove it with --save")
-        if in_force is not None:
-            for index, rule in enumerate(in_force.policy.rules):
-                if rule.reason is Reason.RULE and _is_on(in_force.policy, index, cidr):
-                    raise Refused(
-                        f"{cidr} is a rule of {rule.source}", hint="edit that file; it is read when it changes"
-                    )
+        for index in _rules_on(in_force.policy, cidr) if in_force else ():
+            rule = in_force.policy.rules[index] if in_force else None
+            if rule is None or rule.reason is not Reason.RULE:
+                continue
+            if rule.path == "runtime" and direction not in (None, rule.direction):
+                raise NotFound(f"the rule on {cidr} is of direction {rule.direction}", hint="see trafficctl rules")
+            if rule.path != "runtime":
+                raise Refused(f"{cidr} is a rule of {rule.source}", hint="edit that file; it is read when it changes")
         raise NotFound(f"no rule was added on {cidr}", hint="see trafficctl rules")
 
     @to_the_end
@@ -149,12 +159,25 @@ def _table(rule: NewRule, cidr: str, now: float) -> Table:
         table["limit"] = f"{rule.rate_per_s}/s"
     if rule.burst_packets is not None:
         table["burst"] = rule.burst_packets
+    if rule.force:
+        table["force"] = True
     return table
+
+
+def _notes(rule: NewRule, cidr: str) -> list[str]:
+    """What whoever adds a rule may not have meant."""
+    notes = []
+    if networks.has_host_bits(rule.cidr):
+        notes.append(f"{rule.cidr.strip()} had host bits set; it is read as its network, {cidr}")
+    if rule.ttl_s is None and not rule.save:
+        notes.append("until the next restart (--save keeps it)")
+    return notes
 
 
 def _table_row(table: Table) -> Row:
     expires = table.get("expires")
-    network = ipaddress.ip_network(table["cidr"])
+    network = networks.parse(table["cidr"])
+    rate = table.get("limit")
     return {
         "cidr": str(network.network_address if network.num_addresses == 1 else network),
         "kind": "rule",
@@ -163,6 +186,8 @@ def _table_row(table: Table) -> Row:
         "label": table.get("label"),
         "source": "runtime",
         "expires": expires.timestamp() if isinstance(expires, datetime) else expires,
+        "rate_per_s": int(rate.removesuffix("/s")) if rate else None,
+        "burst_packets": table.get("burst"),
     }
 
 
@@ -175,9 +200,13 @@ def _in_words(rule: Row) -> str:
     return " ".join(words)
 
 
-def _is_on(policy: Policy, index: int, cidr: str) -> bool:
-    prefixes = policy.prefixes_of(index)
-    return len(prefixes) == 1 and prefix_of(prefixes.text(0)) == cidr
+def _rules_on(policy: Policy, cidr: str) -> list[int]:
+    """The rules on exactly this prefix and no other, as indexes into those of `policy`; the strongest first."""
+    wanted, rows = prefixes.parse_one(cidr), policy.prefixes
+    same = (rows.hi == wanted.hi[0]) & (rows.lo == wanted.lo[0])
+    same &= (rows.plen == wanted.plen[0]) & (rows.family == wanted.family[0])
+    found = (int(policy.owner[row]) for row in np.flatnonzero(same)[::-1])
+    return [index for index in found if policy.starts[index + 1] - policy.starts[index] == 1]
 
 
 async def _writing(work: Awaitable[T], what: str) -> T:

@@ -111,6 +111,8 @@ class StatusAnswers(Part):
                 f"{daemon.pipeline.forgotten_inners:,} rows of flows.db lack what their tunnel carried: more "
                 "conversations at once than are remembered"
             )
+        if daemon.rulebook.trouble:
+            found.append(daemon.rulebook.trouble)
         if daemon.rulebook.in_force:
             found += [str(note) for note in daemon.rulebook.in_force.policy.notes[:20]]
         return found

@@ -109,6 +109,12 @@ class PrefixList:
         help="Which packets: ingress (by source address), egress (by destination) or both.",
     )
     label: str = setting("", help="The name in logs and in trafficctl; empty: the file's name.")
+    on_error: str = setting(
+        "skip",
+        choices=("skip", "refuse"),
+        help="A line that is no prefix: skip it with a warning, or refuse the new file and keep what the list last "
+        "held. Either way all else goes on.",
+    )
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,10 @@ _POLL_SECONDS = 1.0
 # Newer versions of watchdog also report that a file was opened or read, which our own reading does.
 _CHANGES = frozenset(("created", "modified", "deleted", "moved", "closed"))
 
-Plan = Mapping[str, frozenset[str] | None]
-"""Folder to watch -> names in it that matter; None: every name."""
+Plan = Mapping[str, tuple[frozenset[str], bool]]
+"""Folder to watch -> names in it that matter, and whether those do too that a `Matters` says."""
+
+Matters = Callable[[str], bool]
 
 
 def plan(files: Iterable[Path], folders: Iterable[Path]) -> Plan:
@@ -36,15 +38,14 @@ def plan(files: Iterable[Path], folders: Iterable[Path]) -> Plan:
     A file is watched through its folder (editors rename into place); a folder also through the one above it, since it
     may be replaced as a whole; what does not exist yet through the nearest folder that does. Links are followed.
     """
-    found: dict[str, set[str] | None] = {}
+    found: dict[str, set[str]] = {}
+    whole: set[str] = set()
 
     def by_name(path: Path) -> None:
         path = path.absolute()
         while path != path.parent:
             if path.parent.is_dir():
-                names = found.setdefault(os.path.realpath(path.parent), set())
-                if names is not None:
-                    names.add(path.name)
+                found.setdefault(os.path.realpath(path.parent), set()).add(path.name)
                 return
             path = path.parent
 
@@ -54,16 +55,17 @@ def plan(files: Iterable[Path], folders: Iterable[Path]) -> Plan:
     for folder in folders:
         by_name(folder)
         if folder.is_dir():
-            found[os.path.realpath(folder)] = None
-    return {path: None if names is None else frozenset(names) for path, names in found.items()}
+            whole.add(os.path.realpath(folder))
+            found.setdefault(os.path.realpath(folder), set())
+    return {path: (frozenset(names), path in whole) for path, names in found.items()}
 
 
 class _Handler:
     """Called by watchdog for each event of one folder."""
 
-    def __init__(self, folder: str, names: frozenset[str] | None, touched: Callable[[], None]) -> None:
+    def __init__(self, folder: str, matters: Matters, touched: Callable[[], None]) -> None:
         self._folder = folder
-        self._names = names
+        self._matters = matters
         self._touched = touched
 
     def dispatch(self, event: Any) -> None:
@@ -72,7 +74,7 @@ class _Handler:
         for path in filter(None, (event.src_path, getattr(event, "dest_path", ""))):
             folder, name = os.path.split(os.fsdecode(path))
             gone = os.fsdecode(path) == self._folder and event.event_type == "deleted"
-            if gone or (folder == self._folder and (self._names is None or name in self._names)):
+            if gone or (folder == self._folder and self._matters(name)):
                 self._touched()
                 return
 
@@ -84,17 +86,25 @@ class Watcher:
     limits on inotify are reached it looks at the files each second instead; `note` says so, with what to do.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        callback: Callable[[], object],
+        matters: Matters = lambda _: True,
+    ) -> None:
+        """`matters`: whose content in a watched folder is anybody's business, by name; of all others only the coming
+        and going is, and that is seen at the next look."""
         self.note = ""
         self._loop = loop
         self._callback = callback
         self._targets: tuple[tuple[Path, ...], tuple[Path, ...]] = ((), ())
+        self._matters = matters
         self._wake = threading.Condition()
         self._first = self._last = 0.0  # of the burst under way (monotonic); 0: none
         self._retargeted = self._stopping = False
         self._observer = InotifyObserver()
         self._seen: tuple[object, ...] = ()
-        self._armed: dict[str, tuple[frozenset[str] | None, tuple[int, int], Any]] = {}
+        self._armed: dict[str, tuple[tuple[frozenset[str], bool], tuple[int, int], Any]] = {}
         self._thread = threading.Thread(target=self._run, name="config-watch", daemon=True)
 
     def watch(self, files: Iterable[Path], folders: Iterable[Path]) -> None:
@@ -181,7 +191,7 @@ class Watcher:
             names = wanted[folder]
             try:
                 inode = _inode(folder)
-                watch = self._observer.schedule(_Handler(folder, names, self._touched), folder)
+                watch = self._observer.schedule(_Handler(folder, self._matters_in(*names), self._touched), folder)
             except FileNotFoundError:
                 changed = True  # it went meanwhile; its going is an event of the folder above
             except OSError as error:
@@ -195,6 +205,9 @@ class Watcher:
         self.note = note
         return changed
 
+    def _matters_in(self, names: frozenset[str], whole: bool) -> Matters:
+        return lambda name: name in names or (whole and self._matters(name))
+
     def _alive(self, watch: Any) -> bool:
         return any(emitter.watch == watch and emitter.is_alive() for emitter in self._observer.emitters)
 
@@ -203,7 +216,8 @@ class Watcher:
         found: list[object] = [_state(file) for file in files]
         for folder in folders:
             with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                found += sorted(str((entry.name, _state(Path(entry.path)))) for entry in entries)
+                names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+                found += [(name, _state(folder / name) if self._matters(name) else ()) for name in names]
         return tuple(found)
 
 

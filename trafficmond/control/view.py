@@ -119,13 +119,15 @@ class View(Protocol):
         """`Rule` rows in pages, strongest first; a list file is one row. `within`: those overlapping a prefix."""
         ...
 
-    async def add_rule(self, rule: NewRule, caller: Caller) -> Row:
-        """Put a rule in force; the `Rule` as it stands now. Raises Refused, ConfigError."""
+    async def add_rule(self, rule: NewRule, caller: Caller) -> tuple[Row, list[str]]:
+        """Put a rule in force; the `Rule` as it stands now, and notes about it. Raises Refused, ConfigError."""
         ...
 
-    async def remove_rule(self, cidr: str, direction: str | None, save: bool, caller: Caller) -> Sequence[Row]:
-        """Take the run-time rules on exactly this prefix out of force; the `Rule`s removed. Raises NotFound, or
-        Refused if the rule comes from a file."""
+    async def remove_rule(
+        self, cidr: str, direction: str | None, save: bool, caller: Caller
+    ) -> tuple[Sequence[Row], list[str]]:
+        """Take the run-time rules on exactly this prefix out of force; the `Rule`s removed, and notes about it. Raises
+        NotFound, or Refused if the rule comes from a file."""
         ...
 
     async def reload(self, caller: Caller) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,14 @@ import numpy.typing as npt
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Action, Reason
 from trafficmond.policy import prefixes
+from trafficmond.policy.lastgood import LastGood, Parse
 from trafficmond.policy.prefixes import Prefixes
-from trafficmond.policy.readers import lasting, permitted, read_json, read_list, read_toml
+from trafficmond.policy.readers import lasting, permitted, read_json, read_list, read_own, read_toml
 from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 
+_RULES_ENDINGS = (".toml", ".json")
 _LIST_ENDINGS = frozenset((".netset", ".ipset", ".txt", ".cidr"))
+_PARSERS: Mapping[str, Parse] = {".toml": read_toml, ".json": read_json}
 _MAX_FILE_BYTES = 256 << 20
 _MAX_PREFIXES = 4_000_000  # about half a gigabyte of table at worst (scattered IPv6 hosts)
 _READS = 3  # of a file that changes meanwhile
@@ -46,10 +49,9 @@ class Policy:
         """The prefixes of `rules[index]`."""
         return self.prefixes.take(slice(int(self.starts[index]), int(self.starts[index + 1])))
 
-    def next_expiry(self, now: float) -> float | None:
-        """When the next rule ends (epoch seconds); from then on a new table saves the kernel a step."""
-        ends = (rule.expires for rule in self.rules if rule.expires is not None and rule.expires > now)
-        return min(ends, default=None)
+    def any_ended(self, since: float, now: float) -> bool:
+        """Whether a rule has ended after `since` and by `now` (epoch s): a new table then saves the kernel a step."""
+        return any(rule.expires is not None and since < rule.expires <= now for rule in self.rules)
 
 
 @dataclass(slots=True)
@@ -71,30 +73,44 @@ class Files:
     mistakes: tuple[Mistake, ...] = ()
     notes: tuple[Mistake, ...] = ()
 
+    def same_rules(self, other: Files) -> bool:
+        """Whether both are of the same reading of each file."""
+        mine, others = (*self.parts, *self.saved), (*other.parts, *other.saved)
+        same = (len(self.parts), len(mine)) == (len(other.parts), len(others))
+        return same and all(one is another for one, another in zip(mine, others, strict=True))
+
 
 def read_files(
-    cidr_dir: Path | None, lists: Sequence[ListSource] = (), saved: Path | None = None, cache: Cache | None = None
+    cidr_dir: Path | None,
+    lists: Sequence[ListSource] = (),
+    saved: Path | None = None,
+    cache: Cache | None = None,
+    last_good: LastGood | None = None,
 ) -> Files:
     """What `lists`, all rules files in `cidr_dir` and the daemon's own, `saved`, hold.
 
-    A plain list in `cidr_dir` that no `[[list]]` names has no action: it is not read, and a note says so.
+    A plain list in `cidr_dir` that no `[[list]]` names has no action: it is not read, and a note says so. With
+    `last_good`, a list that is wrong, and anything else that cannot be read, is what it last was, and a note says so;
+    else it is a mistake.
     """
-    reader = _Reader(cache if cache is not None else Cache())
+    reader = _Reader(cache if cache is not None else Cache(), last_good)
     for source in lists:
-        reader.read(source.path, partial(read_list, source), source)
-    elsewhere = {path.resolve() for path in (*(source.path for source in lists), *((saved,) if saved else ()))}
-    for path in reader.scan(cidr_dir, elsewhere) if cidr_dir is not None else ():
-        reader.read(path, read_toml if path.suffix == ".toml" else read_json)
+        reader.read_list(source)
+    elsewhere = {os.path.realpath(path) for path in (*(source.path for source in lists), *((saved,) if saved else ()))}
+    if cidr_dir is not None:
+        reader.read_folder(cidr_dir, elsewhere)
+    parts = tuple(reader.parts)
+    if saved is not None and saved.exists():
+        reader.read(saved, read_own)
     reader.forget_unread()
-    files = Files(tuple(reader.parts), (), tuple(reader.mistakes), tuple(reader.notes))
-    return with_saved(files, saved) if saved is not None else files
+    return Files(parts, tuple(reader.parts[len(parts) :]), tuple(reader.mistakes), tuple(reader.notes))
 
 
-def with_saved(files: Files, saved: Path) -> Files:
+def with_saved(files: Files, saved: Path, cache: Cache) -> Files:
     """`files` with what the daemon's own file holds now."""
-    reader = _Reader(Cache())
+    reader = _Reader(cache)
     if saved.exists():
-        reader.read(saved, read_toml)
+        reader.read(saved, read_own)
     mistakes, notes = (*files.mistakes, *reader.mistakes), (*files.notes, *reader.notes)
     return Files(files.parts, tuple(reader.parts), mistakes, notes)
 
@@ -121,7 +137,7 @@ def make_policy(
     if permitted_cidrs:
         reader.add(permitted(permitted_cidrs, "settings"))
     reader.parts += files.saved
-    reader.add(read_tables(runtime, "runtime"))
+    reader.add(read_tables(runtime, "runtime", own=True))
     if allowlist:
         reader.add(lasting(Reason.ALLOWLIST, allowlist, "allowlist", "policy.allowlist"))
     for cidr, label in guard:
@@ -135,10 +151,11 @@ def load_policy(
     *,
     saved: Path | None = None,
     cache: Cache | None = None,
+    last_good: LastGood | None = None,
     **rest: Any,
 ) -> Policy:
     """`make_policy` of `read_files`. Raises ConfigError with every mistake found."""
-    return make_policy(read_files(cidr_dir, lists, saved, cache), **rest)
+    return make_policy(read_files(cidr_dir, lists, saved, cache, last_good), **rest)
 
 
 def is_ignored(name: str) -> bool:
@@ -146,14 +163,20 @@ def is_ignored(name: str) -> bool:
     return name.startswith((".", "#")) or name.endswith(("~", "#", ".swp", ".swx", ".tmp", ".part"))
 
 
+def is_rules_file(name: str) -> bool:
+    """Whether a file of this name in `cidr_dir` is read."""
+    return name.endswith(_RULES_ENDINGS) and not is_ignored(name)
+
+
 class _Reader:
     """Collects the rules of files in order, through the cache."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, last_good: LastGood | None = None) -> None:
         self.parts: list[Rules] = []
         self.mistakes: list[Mistake] = []
         self.notes: list[Mistake] = []
         self._cache = cache
+        self._last_good = last_good
         self._read: set[Path] = set()
 
     def add(self, part: Rules) -> None:
@@ -161,50 +184,109 @@ class _Reader:
         self.mistakes += part.mistakes
         self.notes += part.notes
 
-    def read(self, path: Path, parse: Callable[[bytes, str], Rules], meaning: object = None) -> None:
-        """Adds what `path` holds; `meaning` is what else the result depends on."""
+    def read(self, path: Path, parse: Parse) -> None:
+        """Adds what a rules file holds."""
         try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError("it is no regular file")
-            stamp = (*_stamp(status), meaning)
-            known = self._cache.files.get(path)
-            if known is None or known[0] != stamp:
-                read_stamp, data = _read_settled(path)
-                known = self._cache.files[path] = ((*read_stamp, meaning), parse(data, str(path)))
+            self.add(self._load(path, parse, None))
         except OSError as error:
-            self.mistakes.append(Mistake(str(path), f"cannot be read: {error.strerror or error}"))
-            return
-        self._read.add(path)
-        self.add(known[1])
+            self._fall_back(path, parse, None, [Mistake(str(path), f"cannot be read: {error.strerror or error}")])
 
-    def scan(self, directory: Path, elsewhere: set[Path]) -> list[Path]:
-        """The rules files of `directory` in order of their names, but for those that are read `elsewhere`."""
+    def read_list(self, source: ListSource) -> None:
+        """Adds what a `[[list]]` holds. One that had members and has none any more is taken for broken."""
+        path, parse = source.path, partial(read_list, source)
         try:
-            names = sorted(entry.name for entry in os.scandir(directory) if entry.is_file())
-        except FileNotFoundError:
-            self.notes.append(Mistake(str(directory), "does not exist; no rules are read from it"))
-            return []
+            rules = self._load(path, parse, source)
         except OSError as error:
-            self.mistakes.append(Mistake(str(directory), f"cannot be read: {error.strerror or error}"))
-            return []
-        paths = []
+            self._fall_back(path, parse, source, [Mistake(str(path), f"cannot be read: {error.strerror or error}")])
+            return
+        if rules.mistakes:
+            self._fall_back(path, parse, source, rules.mistakes)
+        elif len(rules.prefixes):
+            self.add(rules)
+        elif self._last_good is None:
+            self.add(rules)
+            self.notes.append(Mistake(str(path), "holds no prefix"))
+        elif (before := self._last_good.of(path, source, parse)) is not None and len(before.prefixes):
+            self._fall_back(path, parse, source, [Mistake(str(path), "holds no prefix any more")])
+        else:
+            self.add(rules)
+
+    def read_folder(self, directory: Path, elsewhere: set[str]) -> None:
+        """Adds the rules files of `directory` in order of their names, but for those that are read `elsewhere`."""
+        try:
+            names = sorted(path.name for path in directory.iterdir())
+        except OSError as error:
+            self._without_folder(directory, error)
+            return
         for name in names:
             path = directory / name
-            if is_ignored(name) or path.resolve() in elsewhere:
+            if is_ignored(name) or os.path.realpath(path) in elsewhere:
                 continue
-            if path.suffix in (".toml", ".json"):
-                paths.append(path)
+            if is_rules_file(name):
+                self.read(path, _PARSERS[path.suffix])
+            elif not path.is_file():
+                continue
             elif path.suffix in _LIST_ENDINGS:
-                what = f'is not read: no [[list]] of the settings has path = "{path}" and an action for it'
-                self.notes.append(Mistake(str(path), what))
+                what = f'is not read: no [[list]] names it; in the settings write [[list]], path = "{path}"'
+                self.notes.append(Mistake(str(path), f'{what} and action = "drop", each on a line of its own'))
             else:
                 self.notes.append(Mistake(str(path), "is not read: rules files end in .toml or .json"))
-        return paths
+
+    def _without_folder(self, directory: Path, error: OSError) -> None:
+        absent = isinstance(error, FileNotFoundError)
+        what = "does not exist" if absent else f"cannot be read: {error.strerror or error}"
+        known = self._last_good.within(directory) if self._last_good else []
+        for path in known:
+            if is_rules_file(path.name):
+                self._take_last_good(path, _PARSERS[path.suffix], None)
+        if known:
+            self.notes.append(Mistake(str(directory), f"{what}; the rules that were last read from it stay in force"))
+        elif absent or self._last_good:
+            self.notes.append(Mistake(str(directory), f"{what}; no rules are read from it"))
+        else:
+            self.mistakes.append(Mistake(str(directory), what))
+
+    def _load(self, path: Path, parse: Parse, meaning: object) -> Rules:
+        """What `path` holds, through the cache. Raises OSError."""
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is no regular file")
+        known = self._cache.files.get(path)
+        if known is None or known[0] != (*_stamp(status), meaning):
+            stamp, data = _read_settled(path)
+            known = self._cache.files[path] = ((*stamp, meaning), parse(data, str(path)))
+            if self._last_good and not known[1].mistakes and (len(known[1].prefixes) or meaning is None):
+                self._last_good.keep(path, meaning, known[1], data, stamp[0])
+        self._read.add(path)
+        return known[1]
+
+    def _fall_back(self, path: Path, parse: Parse, meaning: object, mistakes: Sequence[Mistake]) -> None:
+        """The last good content of a source in place of what is wrong with it now."""
+        if self._last_good is None:
+            self.mistakes += mistakes
+            return
+        held = self._take_last_good(path, parse, meaning)
+        stays = "nothing of it is in force" if held is None else f"what it last held stays in force ({held:,} prefixes)"
+        first, *others = mistakes
+        also = f" (and {len(others):,} more mistakes)" if others else ""
+        self.notes.append(Mistake(first.where, f"{first.what}{also}; {stays}"))
+
+    def _take_last_good(self, path: Path, parse: Parse, meaning: object) -> int | None:
+        """Adds it, and returns of how many prefixes it is; None if there is none."""
+        self._read.add(path)
+        rules = self._last_good.of(path, meaning, parse) if self._last_good else None
+        if rules is None:
+            return None
+        self.add(rules)
+        return len(rules.prefixes)
 
     def forget_unread(self) -> None:
         for path in self._cache.files.keys() - self._read:
             del self._cache.files[path]
+        if self._last_good:
+            self._last_good.forget_all_but(self._read)
+            if self._last_good.trouble:
+                self.notes.append(Mistake("state_dir", self._last_good.trouble))
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
@@ -214,7 +296,7 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
 def _read_settled(path: Path) -> tuple[tuple[int, int, int, int], bytes]:
     """The file's stamp and content, with no writing seen in between. Raises OSError."""
     for _ in range(_READS):
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
             before = os.fstat(file.fileno())
             if before.st_size > _MAX_FILE_BYTES:
                 raise OSError(f"it is larger than {_MAX_FILE_BYTES >> 20} MiB; split it")
@@ -222,6 +304,11 @@ def _read_settled(path: Path) -> tuple[tuple[int, int, int, int], bytes]:
             if _stamp(before) == _stamp(os.fstat(file.fileno())) and len(data) == before.st_size:
                 return _stamp(before), data
     raise OSError("it is being written; its next change will be seen")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """For `open`: a pipe that has taken the file's place meanwhile is no reason to wait for its writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _assembled(reader: _Reader, default: Action) -> Policy:

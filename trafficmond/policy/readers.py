@@ -10,14 +10,20 @@ from pathlib import Path
 
 from trafficmond.errors import Mistake
 from trafficmond.model import Action, Direction, Reason
-from trafficmond.policy.listfile import parse_list
+from trafficmond.policy.listfile import PrefixList, parse_list
 from trafficmond.policy.rulefile import read_rule_tables
 from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 
+_NAMED = 5  # wrong lines of a list that are told one by one
 _PERMITTED = 'write {"permitted_cidrs": ["192.0.2.0/24", ...]}'
 
 
-def read_toml(data: bytes, path: str) -> Rules:
+def read_own(data: bytes, path: str) -> Rules:
+    """The daemon's own file, where a rule may have `force` too."""
+    return read_toml(data, path, own=True)
+
+
+def read_toml(data: bytes, path: str, *, own: bool = False) -> Rules:
     """A rules file of `cidr.d`: any number of `[[rule]]` tables and nothing else."""
     try:
         found = read_rule_tables(data.decode())
@@ -31,7 +37,7 @@ def read_toml(data: bytes, path: str) -> Rules:
     except TypeError:
         return Rules.nothing(path, [Mistake(f"{path}: rule", "write each rule under a header of its own, [[rule]]")])
     mistakes = [Mistake(f"{path}: {key}", "is no known key; a rules file has [[rule]] only") for key in found.others]
-    return read_tables(found.tables, path, found.headers, found.line_of, mistakes)
+    return read_tables(found.tables, path, found.headers, found.line_of, mistakes, own=own)
 
 
 def read_json(data: bytes, path: str) -> Rules:
@@ -63,11 +69,18 @@ def permitted(cidrs: Sequence[str], path: str, mistakes: Sequence[Mistake] = ())
 def read_list(source: ListSource, data: bytes, path: str) -> Rules:
     """A plain prefix list with the meaning that its `[[list]]` gives it."""
     found = parse_list(data, path)
-    if found.wrong:
+    # Of something else than a list, a page that says what went wrong with a download for one, few lines are right.
+    if found.wrong and (source.on_error == "refuse" or found.wrong > len(found.prefixes)):
         return Rules.nothing(path, found.mistakes, found.wrong)
     name = source.label or source.path.stem
     rule = Rule(source.action, Reason.LIST, name, source.direction, path=path, label=source.label)
-    return Rules.all_of(rule, found.prefixes, path, found.host_bits)
+    return Rules.all_of(rule, found.prefixes, path, found.host_bits, _skipped(path, found))
+
+
+def _skipped(path: str, found: PrefixList) -> tuple[Mistake, ...]:
+    named = tuple(Mistake(each.where, f"{each.what}; the line is skipped") for each in found.mistakes[:_NAMED])
+    rest = found.wrong - len(named)
+    return (*named, Mistake(path, f"{rest:,} more lines are wrong and skipped")) if rest else named
 
 
 def lasting(reason: Reason, cidrs: Sequence[str], label: str, path: str) -> Rules:

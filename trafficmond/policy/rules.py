@@ -21,6 +21,7 @@ MAX_MISTAKES = 100  # named for each file; the rest are counted
 
 _KEYS = ("cidr", "action", "label", "direction", "expires", "limit", "burst")
 _KNOWN = frozenset(_KEYS)
+_KNOWN_OWN = frozenset((*_KEYS, "force"))
 _ACTIONS = {str(action): action for action in Action}
 _DIRECTIONS = {str(direction): direction for direction in Direction}
 _LIMIT = re.compile(r"([1-9][0-9]{0,8})/s")
@@ -48,6 +49,7 @@ class Rule:
     path: str = ""  # file, or what else it comes from: "runtime", a key of the settings
     line: int = 0  # 0: unknown
     label: str = ""
+    forced: bool = False  # while it lasts, guard and allowlist do not protect its prefixes
 
     @property
     def source(self) -> str:
@@ -63,6 +65,7 @@ class ListSource:
     action: Action
     label: str = ""
     direction: Direction = Direction.INGRESS
+    on_error: str = "skip"  # a line that is wrong; or "refuse": the list, which stays what it was
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,9 +90,9 @@ class Rules:
         return cls((), prefixes.concat([]), np.zeros(0, np.int64), shown)
 
     @classmethod
-    def all_of(cls, rule: Rule, rows: Prefixes, where: str, host_bits: int) -> Rules:
-        """A single rule for all `rows`, of which `host_bits` were written with host bits."""
-        return cls((rule,), rows, np.array([len(rows)], np.int64), (), _notes(where, host_bits))
+    def all_of(cls, rule: Rule, rows: Prefixes, where: str, host_bits: int, notes: tuple[Mistake, ...] = ()) -> Rules:
+        """A single rule for all `rows`, of which `host_bits` were written with host bits; with other `notes`."""
+        return cls((rule,), rows, np.array([len(rows)], np.int64), (), (*notes, *_notes(where, host_bits)))
 
     @classmethod
     def one(cls, rule: Rule, cidrs: Sequence[str], where: str, mistakes: Sequence[Mistake] = ()) -> Rules:
@@ -107,8 +110,11 @@ def read_tables(
     headers: Sequence[int] | None = None,
     line_of: Callable[[int, str], int] = lambda _index, _key: 0,
     mistakes: Sequence[Mistake] = (),
+    *,
+    own: bool = False,
 ) -> Rules:
-    """The rules of `tables`, which may also give `expires` in epoch seconds; with `mistakes` found before.
+    """The rules of `tables`, which may also give `expires` in epoch seconds; with `mistakes` found before. Those of the
+    daemon's `own` may have `force`.
 
     `headers` has each table's line in the file and `line_of` tells that of a key (table, key); 0: unknown.
     """
@@ -123,7 +129,7 @@ def read_tables(
 
     for index, table in enumerate(tables):
         cidrs = _cidrs(table.get("cidr"), wrong)
-        rules.append(_rule(table, cidrs, path, headers[index] if headers else 0, wrong))
+        rules.append(_rule(table, cidrs, path, headers[index] if headers else 0, own, wrong))
         counts[index] = len(cidrs)
         texts += cidrs
     parsed = prefixes.parse(texts)
@@ -146,6 +152,8 @@ def table_of(rule: Rule, cidrs: Sequence[str]) -> dict[str, Any]:
         table["direction"] = str(rule.direction)
     if rule.expires is not None:
         table["expires"] = datetime.fromtimestamp(rule.expires, UTC)
+    if rule.forced:
+        table["force"] = True
     if rule.action is Action.LIMIT:
         table |= {"limit": f"{rule.rate_per_s}/s", "burst": rule.burst}
     return table
@@ -157,10 +165,11 @@ def _notes(where: str, host_bits: int) -> tuple[Mistake, ...]:
     return (Mistake(where, f"{host_bits:,} prefixes had host bits set; they are read as their network"),)
 
 
-def _rule(table: Mapping[str, Any], cidrs: Sequence[str], path: str, line: int, wrong: Wrong) -> Rule:
+def _rule(table: Mapping[str, Any], cidrs: Sequence[str], path: str, line: int, own: bool, wrong: Wrong) -> Rule:
     """The rule of one table; a harmless value stands where one is wrong."""
-    if not _KNOWN.issuperset(table):
-        for key in table.keys() - _KNOWN:
+    known = _KNOWN_OWN if own else _KNOWN
+    if not known.issuperset(table):
+        for key in table.keys() - known:
             wrong(key, f"is no known key; a rule has {', '.join(_KEYS)}")
     label = table.get("label", "")
     if not isinstance(label, str) or len(label) > _MAX_LABEL or not label.isprintable():
@@ -173,7 +182,8 @@ def _rule(table: Mapping[str, Any], cidrs: Sequence[str], path: str, line: int, 
     rate, burst = _limit(table, wrong) if action is Action.LIMIT else _no_limit(table, action, wrong)
     expires = _expires(table["expires"], wrong) if "expires" in table else None
     name = label or (cidrs[0] if cidrs else "")
-    return Rule(action, Reason.RULE, name, direction, expires, rate, burst, path, line, label)
+    forced = own and table.get("force") is True
+    return Rule(action, Reason.RULE, name, direction, expires, rate, burst, path, line, label, forced)
 
 
 def _cidrs(value: Any, wrong: Wrong) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import toml
 
 from trafficmond.errors import ConfigError
-from trafficmond.policy.readers import read_toml
+from trafficmond.policy.readers import read_own
 from trafficmond.policy.rulefile import read_rule_tables
 
 _HEADING = """\
@@ -29,7 +30,7 @@ def read_saved(path: Path) -> list[dict[str, Any]]:
         data = path.read_bytes()
     except FileNotFoundError:
         return []
-    mistakes = read_toml(data, str(path)).mistakes
+    mistakes = read_own(data, str(path)).mistakes
     if mistakes:
         raise ConfigError(list(mistakes), hint=f"correct {path}, or move it away")
     return read_rule_tables(data.decode()).tables
@@ -45,11 +46,16 @@ def save(path: Path, tables: Sequence[Mapping[str, Any]]) -> None:
     text = _HEADING + "\n" + toml.dumps({"rule": [dict(table) for table in tables]}, encoder)
     # A name that readers of the directory ignore.
     unfinished = path.with_name(f".{path.name}.tmp")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

@@ -95,6 +95,24 @@ CONFIG_REJECTED = Message(
 See every mistake in its place: trafficctl check
 Then correct the files; they are read again when they change.""",
 )
+NOT_AUDITED = Message(
+    "ff7eba1b66d240bcaa165a73612eecba",
+    WARNING,
+    "A change could not be stored in the audit yet",
+    """The change is in force, and this entry says what it was. flows.db cannot be written: its disk is full or
+read-only, or another process has locked it. It is stored when that is possible again.
+
+Why it cannot be written: trafficctl status
+What is stored:           trafficctl audit""",
+)
+SOURCE_BROKEN = Message(
+    "5a26699e8c5248a69b8f5c6c396695c7",
+    WARNING,
+    "A list or a rules file is not as it should be",
+    """What is right of it is in force, or what it last held. All else is as the files say.
+
+See every mistake in its place: trafficctl check""",
+)
 ATTACHED = Message(
     "208c3522e4234f968c8778d540535f08",
     NOTICE,

@@ -31,13 +31,15 @@ async def add_cidr(
 ) -> Reply:
     """Put a rule in force."""
     rule = NewRule(cidr, action, direction, label, ttl_s, rate_per_s, burst_packets, save, force)
-    return {"rule": await call.view.add_rule(rule, call.caller)}
+    row, notes = await call.view.add_rule(rule, call.caller)
+    return {"rule": row, "notes": notes}
 
 
 @method("RemoveCidr", changes=True)
 async def remove_cidr(call: Call, cidr: str, direction: str | None = None, save: bool = False) -> Reply:
     """Take run-time rules out of force."""
-    return {"removed": list(await call.view.remove_rule(cidr, direction, save, call.caller))}
+    rows, notes = await call.view.remove_rule(cidr, direction, save, call.caller)
+    return {"removed": list(rows), "notes": notes}
 
 
 @method("Reload", changes=True)

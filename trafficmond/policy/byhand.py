@@ -1,0 +1,99 @@
+"""Rules by hand that have an end, kept for the next start: a line of JSON a change, so that one more rule costs a line.
+
+Nothing depends on this file: what cannot be read of it is left out and said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trafficmond.policy.rules import read_tables
+
+_MOST_DEAD = 256  # lines that mean nothing any more, before the file is written anew
+
+Table = dict[str, Any]
+Key = tuple[str, str]  # prefix, direction
+
+
+class ByHand:
+    """The file. Use from one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kept: dict[Key, Table] = {}
+        self._lines = 0
+        self._whole = False  # whether the file is just `_kept`, and a line at its end all that is to write
+
+    def read(self, now: float) -> tuple[list[Table], str]:
+        """The rules that have not ended by `now` (epoch s), the latest last, and what is wrong with the file."""
+        try:
+            lines = self._path.read_bytes().splitlines()
+        except FileNotFoundError:
+            self._whole = True
+            return [], ""
+        except OSError as error:
+            what = f"cannot be read ({error.strerror or error}); the rules by hand that it keeps are not in force"
+            return [], f"{self._path}: {what}"
+        found: dict[Key, Table] = {}
+        wrong = 0
+        for line in lines:
+            try:
+                table = json.loads(line)
+                key = _key(table)
+                found.pop(key, None)
+                if "action" in table:
+                    if not isinstance(table["cidr"], str) or read_tables([table], "", own=True).mistakes:
+                        raise ValueError(line)
+                    found[key] = table
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                wrong += 1
+        self._kept = {key: table for key, table in found.items() if table.get("expires", 0) > now}
+        self._lines, self._whole = len(lines), not wrong
+        trouble = f"{self._path}: {wrong:,} lines cannot be read; the rules by hand in them are lost" if wrong else ""
+        return list(self._kept.values()), trouble
+
+    def keep(self, tables: Sequence[Mapping[str, Any]]) -> None:
+        """These are the rules by hand now; those with an end are on the disk when this returns. Raises OSError."""
+        wanted = {_key(table): dict(table) for table in tables if "expires" in table}
+        gone = [key for key in self._kept if key not in wanted]
+        new = [table for key, table in wanted.items() if self._kept.get(key) != table]
+        lines = [json.dumps(dict(zip(("cidr", "direction"), key, strict=True))) for key in gone]
+        lines += [json.dumps(table) for table in new]
+        if not lines and self._whole:
+            return
+        if self._whole and self._lines + len(lines) <= 2 * len(wanted) + _MOST_DEAD:
+            self._append(lines)
+        else:
+            self._replace([json.dumps(table) for table in wanted.values()])
+        self._kept = wanted
+
+    def _append(self, lines: Sequence[str]) -> None:
+        self._whole = False  # until all of it is there
+        with self._path.open("a", encoding="ascii") as file:
+            file.writelines(f"{line}\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        self._lines += len(lines)
+        self._whole = True
+
+    def _replace(self, lines: Sequence[str]) -> None:
+        unfinished = self._path.with_name(f".{self._path.name}.tmp")
+        try:
+            with unfinished.open("w", encoding="ascii") as file:
+                file.writelines(f"{line}\n" for line in lines)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(self._path)
+        finally:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+        self._lines, self._whole = len(lines), True
+
+
+def _key(table: Mapping[str, Any]) -> Key:
+    return str(table["cidr"]), str(table.get("direction", "ingress"))

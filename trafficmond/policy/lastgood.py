@@ -1,0 +1,87 @@
+"""What each source of rules held when it was last right, so that a source that breaks breaks itself only.
+
+Copies lie in a folder of the daemon's own, one a source, so that the next start has them too. Nothing depends on that
+folder: where it cannot be written, what is remembered lasts until the daemon ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from trafficmond.policy.rules import Rules
+
+Parse = Callable[[bytes, str], Rules]
+
+
+class LastGood:
+    """By path. `meaning` is what else a source's rules depend on: copies are read again when it is another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.trouble = ""  # why copies cannot be kept
+        self._folder = folder
+        self._held: dict[Path, tuple[object, Rules]] = {}
+
+    def keep(self, path: Path, meaning: object, rules: Rules, data: bytes, modified_ns: int) -> None:
+        """`path` was changed at `modified_ns`, and what it holds now is right."""
+        self._held[path] = meaning, rules
+        copy = self._copy(path)
+        try:
+            if (found := _stat(copy)) and (found.st_mtime_ns, found.st_size) == (modified_ns, len(data)):
+                return
+            self._folder.mkdir(exist_ok=True)
+            unfinished = copy.with_name(f".{copy.name}.tmp"[-255:])
+            try:
+                unfinished.write_bytes(data)
+                os.utime(unfinished, ns=(modified_ns, modified_ns))
+                unfinished.replace(copy)
+            finally:
+                unfinished.unlink(missing_ok=True)
+            self.trouble = ""
+        except OSError as error:
+            self.trouble = f"cannot keep copies of lists and rules for the next start: {error.strerror or error}"
+
+    def of(self, path: Path, meaning: object, parse: Parse) -> Rules | None:
+        """What `path` held when it was last right; None if that is unknown, or wrong by the `meaning` of today."""
+        held = self._held.get(path)
+        if held and held[0] == meaning:
+            return held[1]
+        try:
+            rules = parse(self._copy(path).read_bytes(), str(path))
+        except OSError:
+            return None
+        if rules.mistakes:
+            return None
+        self._held[path] = meaning, rules
+        return rules
+
+    def within(self, folder: Path) -> list[Path]:
+        """Sources of that folder, in order of their names."""
+        return sorted(path for path in self._known() if path.parent == folder)
+
+    def forget_all_but(self, paths: Collection[Path]) -> None:
+        """These alone are sources now."""
+        for path in self._known() - set(paths):
+            self._held.pop(path, None)
+            with contextlib.suppress(OSError):
+                self._copy(path).unlink(missing_ok=True)
+
+    def _known(self) -> set[Path]:
+        stored: set[Path] = set()
+        with contextlib.suppress(OSError):
+            stored = {Path(unquote(copy.name)) for copy in self._folder.iterdir() if not copy.name.startswith(".")}
+        return stored | self._held.keys()
+
+    def _copy(self, path: Path) -> Path:
+        """Its name is the source's whole path; one that is too long for that is not kept."""
+        return self._folder / quote(str(path), safe="")
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
