@@ -106,3 +106,16 @@ def test_a_client_that_hangs_up_leaves_a_whole_change(tmp_path: Path) -> None:
             assert ipaddress.ip_network("203.0.113.7/32") in {ban.network for ban in ask.daemon.bans._kernel}
 
     asyncio.run(run())
+
+
+def test_unban_of_many_is_one_entry_of_the_audit(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            for number in range(20):
+                await ask("Ban", cidr=f"192.0.2.{number}", reason="test")
+            assert len((await ask("Unban", cidr="192.0.2.0/24"))["lifted"]) == 20
+            entry, before = (await ask("Audit"))["entries"][:2]
+            assert (entry["change"], entry["subject"], entry["before"]) == ("unban", "192.0.2.0/24", "20 bans")
+            assert before["change"] == "ban"
+
+    asyncio.run(run())

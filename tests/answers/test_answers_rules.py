@@ -147,6 +147,7 @@ def test_counts_are_those_of_the_rule(tmp_path: Path) -> None:
             number = ask.daemon.rulebook.rule_number(0)
             for action in (Action.DROP, Action.ALLOW):
                 ask.daemon.pipeline.by_verdict[verdict_word(action, Reason.RULE, number)] = (2, 200)
+            await ask.daemon.tick()
             (rule,) = (await ask("Rules"))["rules"]
             assert (rule["packets"], rule["bytes"]) == (4, 400)
 
@@ -162,5 +163,35 @@ def test_a_refused_reload_says_every_mistake(tmp_path: Path) -> None:
             assert "a:1" in said
             assert "b:2" in said
             assert (await ask("Audit"))["entries"] == []
+
+    asyncio.run(run())
+
+
+def test_long_answers_leave_the_loop_to_others_and_are_of_one_moment(tmp_path: Path) -> None:
+    """Twenty read every rule of many, and the rules change meanwhile."""
+    lines = (f'[[rule]]\ncidr = "10.{number >> 8}.{number & 255}.0/24"\naction = "drop"\n' for number in range(5000))
+
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            (tmp_path / "cidr.d" / "many.toml").write_text("".join(lines))
+            await ask.daemon.rulebook.load()
+            waits: list[float] = []
+
+            async def others() -> None:
+                while True:
+                    began = time.monotonic()
+                    await asyncio.sleep(0)
+                    waits.append(time.monotonic() - began)
+
+            other = asyncio.ensure_future(others())
+            readers = [asyncio.ensure_future(ask("Rules")) for _ in range(20)]
+            await asyncio.sleep(0)
+            (tmp_path / "cidr.d" / "many.toml").unlink()
+            await ask.daemon.rulebook.load()
+            told = [len((await reader)["rules"]) for reader in readers]
+            other.cancel()
+            assert set(told) <= {0, 5000}
+            assert 5000 in told
+            assert len(waits) > 50 * told.count(5000) // 20, "a turn for the others between any two pages"
 
     asyncio.run(run())

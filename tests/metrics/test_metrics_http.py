@@ -101,7 +101,7 @@ def test_those_who_say_nothing_are_bounded_and_let_go(monkeypatch: pytest.Monkey
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CLIENTS)]
         silent[0][1].write(b"GET /met")
         await asyncio.sleep(0.2)
-        assert (await told(port, b"")).startswith(b"HTTP/1.1 503 ")
+        assert (await told(port, b"GET /metrics HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
         for reader, _writer in silent:
             with_end = await asyncio.wait_for(_ended(reader), 5)
             assert with_end == b""
@@ -156,3 +156,26 @@ def test_an_address_that_cannot_be_listened_at_is_said() -> None:
             await asyncio.open_connection("127.0.0.1", port)
 
     asyncio.run(run())
+
+
+def test_half_requests_keep_nobody_out() -> None:
+    """However many and however often: the oldest of them goes."""
+
+    async def check(port: int, _: list[int]) -> None:
+        half = []
+        for _round in range(3):
+            for _one in range(MAX_CLIENTS + 4):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /metrics HTTP/1.1\r\n")
+                half.append((reader, writer))
+            await asyncio.sleep(0.05)
+            began = asyncio.get_running_loop().time()
+            assert (await told(port, b"GET /metrics HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            assert asyncio.get_running_loop().time() - began < 2
+        _, last = half[-1]
+        last.write(b"\r\n")  # the newest of them goes on
+        assert (await half[-1][0].read()).startswith(b"HTTP/1.1 200")
+        for _reader, writer in half:
+            writer.close()
+
+    serving(check)

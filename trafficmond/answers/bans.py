@@ -61,10 +61,17 @@ class BanAnswers(Part):
         for ban in lifted:
             text = f"{caller.user} lifted the ban of {ban.cidr}"
             self._daemon.sinks.note(messages.UNBANNED, text, {"prefix": ban.cidr, "by": caller.user})
-            await self._audit(caller, "unban", ban.cidr, ban.reason or ban.by, None)
+        await self._audit(caller, "unban", *_lifted(network, lifted), None)
         return [asdict(ban) for ban in lifted]
 
     async def audit(self, since: float | None, limit: int) -> Sequence[Row]:
         """`AuditEntry` rows, latest first."""
         where = f'WHERE "at" >= {literal(since)}' if since is not None else ""
         return await self._rows(_AUDIT_COLUMNS, f'FROM audit {where} ORDER BY "at" DESC LIMIT {int(limit)}')
+
+
+def _lifted(network: networks.Network, bans: Sequence[Ban]) -> tuple[str, str]:
+    """What the audit has of an unban: the subject, and what there was. One entry, however many were lifted."""
+    if len(bans) == 1:
+        return bans[0].cidr, bans[0].reason or bans[0].by
+    return str(network), f"{len(bans)} bans"

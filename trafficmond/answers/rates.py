@@ -14,6 +14,8 @@ from trafficmond.protocols import protocol_name, protocol_number
 
 Row = dict[str, Any]
 
+_PORT_DIGITS = 5
+
 
 def top_flows(flows: Batch, seconds: float, now: float, names: Names, sort: str, match: str, limit: int) -> list[Row]:
     """`LiveFlow` rows of the flows that moved in the last `seconds`, the busiest first."""
@@ -79,7 +81,7 @@ def _matching(flows: Batch, match: str) -> Column:
     text = match.strip()
     if not text:
         return np.ones(len(flows), bool)
-    if text.isdigit():
+    if text.isdecimal() and text.isascii() and len(text) <= _PORT_DIGITS:
         port = int(text)
         ports: Column = (flows["sport"] == port) | (flows["dport"] == port)
         return ports

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import asdict
@@ -15,19 +16,23 @@ from trafficmond.answers.part import Part, direction_of, lasting, prefix_of, to_
 from trafficmond.control.view import Caller, NewRule, NotFound, Refused, Row
 from trafficmond.errors import TrafficmonError
 from trafficmond.model import Direction, Reason
+from trafficmond.pipeline import Moment
 from trafficmond.policy import prefixes
 from trafficmond.policy.counts import count
 from trafficmond.policy.explain import overlapping
 from trafficmond.policy.load import Policy
-from trafficmond.rulebook import Table
+from trafficmond.rulebook import InForce, Table
 
 T = TypeVar("T")
 
-_PAGE_ROWS = 500
+_PAGE_ROWS = 100  # a few milliseconds' work
 
 
 class RuleAnswers(Part):
     """`Rules`, `AddCidr`, `RemoveCidr` and `Reload`."""
+
+    _ordered: tuple[InForce, list[int]] | None = None
+    _sums: tuple[Moment, dict[int, tuple[int, int]]] | None = None
 
     async def rules(self, within: str | None) -> AsyncIterator[Sequence[Row]]:
         """`Rule` rows in pages, strongest first; a list file is one row."""
@@ -35,18 +40,33 @@ class RuleAnswers(Part):
         if in_force is None:
             return
         policy = in_force.policy
-        chosen = range(len(policy.rules))
+        order = self._by_strength(in_force)
         if within is not None:
-            chosen = sorted({int(policy.owner[row]) for row in overlapping(policy, prefix_of(within))})  # type: ignore[assignment]
+            chosen = {int(policy.owner[row]) for row in overlapping(policy, prefix_of(within))}
+            order = [index for index in order if index in chosen]
         counted = self._counted()
         now = time.time()
-        alive = (index for index in chosen if (policy.rules[index].expires or now + 1) > now)
-        order = sorted(alive, key=lambda index: (-policy.rules[index].reason, -index))
+        order = [index for index in order if (policy.rules[index].expires or now + 1) > now]
         for at in range(0, len(order), _PAGE_ROWS):
-            yield [self._rule_row(index, counted) for index in order[at : at + _PAGE_ROWS]]
+            await asyncio.sleep(0)  # others are served between two pages
+            yield [self._rule_row(in_force, index, counted) for index in order[at : at + _PAGE_ROWS]]
+
+    def _by_strength(self, in_force: InForce) -> list[int]:
+        """The rules' indices, strongest first; worked out once for however many ask."""
+        if self._ordered is None or self._ordered[0] is not in_force:
+            rules = in_force.policy.rules
+            order = sorted(range(len(rules)), key=lambda index: (-rules[index].reason, -index))
+            self._ordered = in_force, order
+        return self._ordered[1]
 
     def _counted(self) -> dict[int, tuple[int, int]]:
-        """Packets and bytes by rule id since the start, whatever became of the packets."""
+        """Packets and bytes by rule id since the start, whatever became of the packets; as of the latest tick."""
+        moment = self._daemon.pipeline.moment
+        if self._sums is None or self._sums[0] is not moment:
+            self._sums = moment, self._summed()
+        return self._sums[1]
+
+    def _summed(self) -> dict[int, tuple[int, int]]:
         sums: dict[int, tuple[int, int]] = {}
         for word, (packets, octets) in self._daemon.pipeline.by_verdict.items():
             number = word & 0xFFFFFF
@@ -54,9 +74,7 @@ class RuleAnswers(Part):
             sums[number] = (had[0] + packets, had[1] + octets)
         return sums
 
-    def _rule_row(self, index: int, counted: dict[int, tuple[int, int]]) -> Row:
-        in_force = self._daemon.rulebook.in_force
-        assert in_force is not None
+    def _rule_row(self, in_force: InForce, index: int, counted: dict[int, tuple[int, int]]) -> Row:
         rule, prefixes = in_force.policy.rules[index], in_force.policy.prefixes_of(index)
         packets, octets = counted.get(int(in_force.rule_ids[index]), (0, 0))
         return {
@@ -100,7 +118,7 @@ class RuleAnswers(Part):
             policy, way = in_force.policy, direction_of(table["direction"])
             for index in _rules_on(policy, table["cidr"]):
                 if policy.rules[index].path == path and policy.rules[index].direction is way:
-                    return self._rule_row(index, self._counted())
+                    return self._rule_row(in_force, index, self._counted())
         return _table_row(table)
 
     @to_the_end

@@ -116,6 +116,7 @@ class Connection(asyncio.Protocol):
                     self._send(reply)
                     if not self._writable.is_set():
                         await asyncio.wait_for(self._writable.wait(), WRITE_TIMEOUT_S)
+                    await asyncio.sleep(0)  # the others' turn, however much this one reads
                 if self.transport.is_closing():
                     return
         except TimeoutError:

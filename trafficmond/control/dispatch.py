@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from trafficmond.control import idl
+from trafficmond.control import bounds, idl
 from trafficmond.control import methods as _registered  # noqa: F401 - importing registers them
 from trafficmond.control.call import INTERFACE, METHODS, Call, Method, Reply
 from trafficmond.control.peers import ADMIN_GROUP
@@ -99,6 +99,7 @@ async def _answer(request: Request, call: Call, may_change: bool) -> AsyncGenera
         yield error(f"{SERVICE}.MethodNotImplemented", method=request.method)
         return
     described.check(described.methods[name].takes, request.parameters)
+    bounds.check(request.parameters)
     if interface == SERVICE:
         yield _introspect(name, request.parameters, call)
         return
@@ -109,6 +110,8 @@ async def _answer(request: Request, call: Call, may_change: bool) -> AsyncGenera
             reason=f"user {call.caller.user} may look but not change",
             hint=f"use sudo, or join the group: sudo usermod -aG {ADMIN_GROUP} {call.caller.user}, and log in again",
         )
+    elif request.oneway and not method.changes:
+        return  # it would be worked out for nobody
     elif method.endless and not call.more:
         yield error(f"{SERVICE}.ExpectedMore")
     else:

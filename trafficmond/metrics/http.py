@@ -35,6 +35,9 @@ class MetricsServer:
         self._address = ""
         self._server: asyncio.Server | None = None
         self._clients = 0
+        self._asking: dict[asyncio.StreamWriter, None] = {}  # of these the request is not whole; oldest first
+        self.refused = 0
+        self.evicted = 0
         self._text = ""
         self._made_at = float("-inf")
 
@@ -65,10 +68,12 @@ class MetricsServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._clients += 1
         try:
-            if self._clients > MAX_CLIENTS:
+            if self._clients > MAX_CLIENTS and not self._evict():
+                self.refused += 1
                 reply = _reply(503, "too many clients at once\n")
             else:
-                reply = await self._answer(reader)
+                self._asking[writer] = None
+                reply = await self._answer(reader, writer)
             writer.write(reply)
             await asyncio.wait_for(writer.drain(), REPLY_TIMEOUT_S)
             writer.close()
@@ -77,14 +82,27 @@ class MetricsServer:
             writer.transport.abort()  # gone, or too slow to wait for
         finally:
             self._clients -= 1
+            self._asking.pop(writer, None)
             writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+    def _evict(self) -> bool:
+        """Let go of who has taken longest to say what it wants; False if everyone is being served."""
+        if not self._asking:
+            return False
+        slowest = next(iter(self._asking))
+        del self._asking[slowest]
+        slowest.transport.abort()
+        self.evicted += 1
+        return True
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         """The reply to a request. Raises TimeoutError and IncompleteReadError for who does not make one."""
         try:
             request = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), REQUEST_TIMEOUT_S)
         except asyncio.LimitOverrunError:
             return _reply(431, "the request is too long\n")
+        finally:
+            self._asking.pop(writer, None)
         line, *headers = request.decode("latin-1").split("\r\n")
         try:
             method, path, version = line.split(" ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trafficmond.control.bounds import note
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.control.view import NewBan
 
@@ -15,7 +16,7 @@ async def bans(call: Call) -> Reply:
 @method("Ban", changes=True)
 async def ban(call: Call, cidr: str, ttl_s: float | None = None, reason: str = "", force: bool = False) -> Reply:
     """Ban a prefix."""
-    return {"ban": await call.view.ban(NewBan(cidr, ttl_s, reason, force), call.caller)}
+    return {"ban": await call.view.ban(NewBan(cidr, ttl_s, note("reason", reason), force), call.caller)}
 
 
 @method("Unban", changes=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from trafficmond.control.bounds import number
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.control.view import ThreatQuery
+
+MOST_ROWS = 100_000
 
 
 @method("Threats")
@@ -17,7 +20,8 @@ async def threats(
     limit: int = 100,
 ) -> Reply:
     """Threats, latest first."""
-    query = ThreatQuery(since, detector, min_severity, host, open_only, limit)
+    most = number("limit", limit, 1, MOST_ROWS)
+    query = ThreatQuery(since, detector, min_severity, host, open_only, most)
     return {"threats": list(await call.view.threats(query))}
 
 

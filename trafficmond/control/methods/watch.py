@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from trafficmond import networks
+from trafficmond.control.bounds import one_of
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.control.hub import TOPICS, Wanted
 from trafficmond.control.idl import Mismatch
@@ -21,8 +22,7 @@ async def watch(
 ) -> AsyncGenerator[Reply, None]:
     """Records as they are published, until the client goes."""
     for topic in topics or ():
-        if topic not in TOPICS:
-            raise Mismatch("topics", f"{topic!r} is none of {', '.join(TOPICS)}")
+        one_of("topics", topic, TOPICS)
     wanted = Wanted(action_of(action), prefix_of("host", host), interface or None)
     subscription = call.service.hub.subscribe(topics or TOPICS, wanted)
     try:

@@ -1,0 +1,46 @@
+"""What parameters may be beyond their type: bounds that hold for every method, and checks that methods call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trafficmond.control.idl import Mismatch
+
+LONGEST_TEXT = 4096
+LONGEST_NOTE = 200  # of what is shown beside an entry
+MOST_ITEMS = 64
+_SHOWN = 60
+
+
+def check(parameters: dict[str, Any]) -> None:
+    """Raises Mismatch for what no method takes: text or lists without end, and NUL, which no name or address has."""
+    for where, value in parameters.items():
+        items = value if isinstance(value, list) else [value]
+        if len(items) > MOST_ITEMS:
+            raise Mismatch(where, f"{len(items)} entries are too many; use up to {MOST_ITEMS}")
+        for item in items:
+            if isinstance(item, str) and len(item) > LONGEST_TEXT:
+                raise Mismatch(where, f"{len(item):,} characters are too many; use up to {LONGEST_TEXT:,}")
+            if isinstance(item, str) and "\0" in item:
+                raise Mismatch(where, "has a NUL, which no text may have")
+
+
+def number(where: str, value: int, least: int, most: int) -> int:
+    """The value. Raises Mismatch unless it is within."""
+    if not least <= value <= most:
+        raise Mismatch(where, f"{value} is out of range; use {least} to {most}")
+    return value
+
+
+def one_of(where: str, value: str, names: tuple[str, ...]) -> str:
+    """The value. Raises Mismatch unless it is one of the names."""
+    if value not in names:
+        raise Mismatch(where, f"{value[:_SHOWN]!r} is unknown; use {' or '.join(names)}")
+    return value
+
+
+def note(where: str, text: str) -> str:
+    """The text. Raises Mismatch unless it can be shown in a line of a table."""
+    if len(text) > LONGEST_NOTE or not text.isprintable():
+        raise Mismatch(where, f"use up to {LONGEST_NOTE} characters that can be printed, without line breaks")
+    return text
