@@ -13,7 +13,17 @@ ROOT = Path(__file__).resolve().parents[1]
 _VALUES = {"model", "errors", "abi", "protocols", "networks", "__version__"}
 _PURE = _VALUES | {"config", "flows"}
 _DAEMON = _PURE | {"policy", "detect", "store", "sinks", "export", "control", "datapath"}
-_PARTS = _DAEMON | {"rulebook", "banlist", "responder", "pipeline", "metrics", "notify", "adoption", "network"}
+_PARTS = _DAEMON | {
+    "rulebook",
+    "banlist",
+    "responder",
+    "pipeline",
+    "metrics",
+    "notify",
+    "adoption",
+    "lockout",
+    "network",
+}
 # What each room may import. Adapters (store, sinks, export, control, datapath) are in none of each other's lists.
 ALLOWED: dict[str, set[str]] = {
     "model": set(),
@@ -44,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "daemon": _PARTS | {"answers", "reloader"},
     "__main__": _PARTS | {"daemon"},
     "trafficctl": _PURE
-    | {"control", "policy", "detect", "store", "datapath", "analyze", "rulebook", "export", "metrics"},
+    | {"control", "policy", "detect", "store", "datapath", "analyze", "rulebook", "export", "metrics", "adoption"},
 }
 
 

@@ -262,6 +262,7 @@ class Daemon:
         self.pipeline.tell_of_exports()
         if self.datapath.refused:  # what stands in the way may go without a word: the MTU of a veth's other end, say
             self.look_at_interfaces()
+        self.network.look_at_pins(self.datapath, self.settings)
         self.notifier.status(self.status_line())
 
     async def _let_rules_end(self, now: float) -> None:
@@ -336,10 +337,16 @@ class Daemon:
             self.pipeline.report_failure("the guard could not be given this host's new addresses")
         self.refresh_names()
 
-    def look_at_interfaces(self) -> None:
-        """Attaches to what the settings mean and is there, lets go of what is not."""
-        self.network.attach(self.datapath, self.settings)
+    def look_at_interfaces(self) -> list[str]:
+        """Attaches to what the settings mean and is there; what is watched no longer, in sentences."""
+        gone = self.network.attach(self.datapath, self.settings)
         self.refresh_names()
+        return gone
+
+    def unwatched(self) -> list[str]:
+        """What ought to be watched and is not, in sentences; with what else concerns the filter looked at anew."""
+        self.network.look_at_pins(self.datapath, self.settings)
+        return network.unwatched(self.datapath, self.settings)
 
     def missing_interfaces(self) -> list[str]:
         """Interfaces that the settings name and that are not there."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from trafficmond import networks
-from trafficmond.config.settings import Settings
-from trafficmond.datapath import datapath, interfaces, sessions
+from trafficmond.config.settings import DEFAULT_ROUTE, Settings
+from trafficmond.datapath import attachments, interfaces, sessions
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.lifelines import lifelines, ssh_peers
 from trafficmond.errors import DatapathError
@@ -15,15 +15,20 @@ from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 
 _MESSAGES = {
-    datapath.ATTACHED: messages.ATTACHED,
-    datapath.DETACHED: messages.DETACHED,
-    datapath.FAILED: messages.ATTACH_FAILED,
-    datapath.FOREIGN: messages.FOREIGN_PROGRAM,
+    attachments.ATTACHED: messages.ATTACHED,
+    attachments.DETACHED: messages.DETACHED,
+    attachments.FAILED: messages.ATTACH_FAILED,
+    attachments.FOREIGN: messages.FOREIGN_PROGRAM,
 }
 _NO_SESSIONS = (
     "the guard does not know who is logged in, since logind is not running: rules in files do not spare open sessions; "
     "put the addresses that you log in from on policy.allowlist"
 )
+_LOST_PINS = (
+    "what was pinned in {} has been removed: filtering goes on, but it ends when this daemon does, and "
+    "trafficmond --detach cannot reach it; restart trafficmond to pin it again"
+)
+_TOLD_ONE_BY_ONE = 3  # of the interfaces that are refused
 
 
 class Network:
@@ -33,20 +38,32 @@ class Network:
         self._sinks = sinks
         self._warnings = warnings
         self._lifelines: Guard = ()  # as they were when they could last be looked up
+        self._idle = False  # nothing is watched, and that was said
         self._guarded: set[str] = set()  # addresses with sessions, as the guard was told last
 
-    def attach(self, path: Datapath, settings: Settings) -> None:
-        """Attaches to what the settings mean and is there, lets go of what is not; says what changed."""
+    def attach(self, path: Datapath, settings: Settings) -> list[str]:
+        """Attaches to what the settings mean and is there; says what changed. Returns what is watched no longer."""
         try:
-            found = interfaces.list_interfaces()
-            wanted = interfaces.chosen(found, settings.interfaces, interfaces.default_route_interfaces)
+            selection = interfaces.Selection.now(settings.interfaces)
+            changes = path.attach(interfaces.list_interfaces(), selection)
         except DatapathError as error:
             self._warnings["interfaces"] = str(error)
-            return
+            return []
         self._warnings.pop("interfaces", None)
-        for change in path.attach(wanted):
+        for change in changes:
             fields = {"interface": change.interface, "mode": change.mode}
             self._sinks.note(_MESSAGES[change.kind], change.text, fields)
+        self.look_at_pins(path, settings)
+        if not path.attached and not self._idle:
+            self._sinks.note(messages.NOTHING_WATCHED, _nothing(settings))
+        self._idle = not path.attached
+        return [change.text for change in changes if change.kind == attachments.DETACHED]
+
+    def look_at_pins(self, path: Datapath, settings: Settings) -> None:
+        """Says, once, that they have been removed."""
+        if path.lost_pins and "pins" not in self._warnings:
+            self._warnings["pins"] = _LOST_PINS.format(settings.pin_dir)
+            self._sinks.note(messages.PINS_LOST, self._warnings["pins"], {"path": settings.pin_dir})
 
     def require(self, path: Datapath, settings: Settings, named: Collection[str]) -> None:
         """At the start: an interface `named` on the command line is there, and something can be watched, or there is
@@ -95,6 +112,27 @@ def logged_in() -> set[str]:
 def session_peers() -> set[str]:
     """Addresses that somebody may be changing the rules from: logged in, or connected to SSH's port."""
     return ssh_peers() | logged_in()
+
+
+def unwatched(path: Datapath, settings: Settings) -> list[str]:
+    """What ought to be watched and is not, in sentences: nothing is worse for a filter, so this is said first."""
+    found = [] if path.attached else [_nothing(settings)]
+    refused = list(path.refused.values())
+    if len(refused) > _TOLD_ONE_BY_ONE:
+        names = [each.interface for each in refused]
+        found.append(
+            f"{len(names)} interfaces are not watched, nothing is filtered or counted on them: "
+            f"{', '.join(names[:_TOLD_ONE_BY_ONE])} and {len(names) - _TOLD_ONE_BY_ONE} more; {refused[0].text}"
+        )
+    else:
+        found += [f"{each.interface} is not watched: {each.text}" for each in refused]
+    return found + [f"{name} does not exist; it is watched when it appears" for name in missing(path, settings)]
+
+
+def _nothing(settings: Settings) -> str:
+    wanted = ", ".join(settings.interfaces)
+    why = "there is no default route" if wanted == DEFAULT_ROUTE else f"no interface here is meant by {wanted}"
+    return f"no interface is watched, nothing is filtered or counted: {why}; see `interfaces` in the settings"
 
 
 def missing(path: Datapath, settings: Settings) -> list[str]:

@@ -158,8 +158,7 @@ class Reloader:
             daemon.spawn(daemon.serve_metrics())
         daemon.watch_files()
         daemon.refresh_names()
-        daemon.look_at_interfaces()
-        return list(daemon.warnings.values())
+        return [*daemon.look_at_interfaces(), *daemon.warnings.values()]
 
 
 def _in_words(rules: Counts, settings: Sequence[tuple[str, Any]]) -> str:

@@ -21,7 +21,8 @@ from trafficmond.control.call import Call, Service
 from trafficmond.control.hub import Hub
 from trafficmond.control.view import Caller
 from trafficmond.daemon import Daemon
-from trafficmond.datapath.datapath import FAILED, Accounting, Change
+from trafficmond.datapath.attachments import FAILED, Change
+from trafficmond.datapath.datapath import Accounting
 from trafficmond.datapath.ledger import Sums
 from trafficmond.datapath.loader import Sizes
 from trafficmond.errors import ConfigError, DatapathError
@@ -112,6 +113,9 @@ class FakeDaemon:
 
     def refresh_names(self) -> None:
         self.pipeline.names = Names({2: "eth0"}, self.rulebook.names())
+
+    def unwatched(self) -> list[str]:
+        return ["eth1 is not watched: cannot attach to eth1"]
 
     def missing_interfaces(self) -> list[str]:
         return ["tun9"]

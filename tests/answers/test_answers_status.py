@@ -42,6 +42,7 @@ def test_status_is_as_described(tmp_path: Path) -> None:
             assert rows[0] == ("eth0", "native", 40)
             assert [name for name, _, _ in rows] == ["eth0", "eth1", "tun9"]
             assert status["ledger"]["pressure"] == 5 / 128
+            assert status["unwatched"] == ["eth1 is not watched: cannot attach to eth1"] == status["warnings"][:1]
             assert {"something", "a note"} <= set(status["warnings"])
             assert any(text.startswith("3 log events were suppressed") for text in status["warnings"])
             assert any(text.startswith("1,234 rows of flows.db lack what") for text in status["warnings"])

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from trafficmond.datapath import interfaces
-from trafficmond.datapath.interfaces import Interface, chosen, is_plain_name
+from trafficmond.datapath.interfaces import Interface, Selection, is_plain_name, name_of
 from trafficmond.errors import DatapathError
 
 NAMES = ("lo", "eth0", "eth1", "wlan0", "veth12", "br-lan")
@@ -44,18 +44,35 @@ ALL = [Interface(number, name, 1500, True, False, 0, "") for number, name in enu
     ],
 )
 def test_patterns_mean(patterns: list[str], expected: list[str]) -> None:
-    assert [each.name for each in chosen(ALL, patterns, lambda: {4, 99})] == expected
+    assert [each.name for each in Selection(tuple(patterns), {4, 99}).chosen(ALL)] == expected
 
 
-def test_routes_are_looked_up_only_where_they_matter() -> None:
-    def never() -> set[int]:
-        raise AssertionError
+def test_routes_are_looked_up_only_where_they_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interfaces, "default_route_interfaces", lambda: {4})
+    assert Selection.now(["default-route"]).chosen(ALL) == [ALL[3]]
+    monkeypatch.setattr(interfaces, "default_route_interfaces", lambda: 1 / 0)
+    assert Selection.now(["eth0"]).chosen(ALL) == [ALL[1]]
 
-    assert chosen(ALL, ["eth0"], never)
+
+@pytest.mark.parametrize(
+    ("octets", "name"),
+    [
+        (b"eth0\0", "eth0"),
+        ("büro".encode() + b"\0", "büro"),
+        (b"x\xff\xfe\0", "x\\xff\\xfe"),
+        (b"a\x1b[31m\0", "a\\x1b[31m"),
+        ("a\u202eb".encode() + b"\0", "a\\u202eb"),
+        (b"\0", ""),
+    ],
+)
+def test_a_name_is_shown_and_matched_in_letters(octets: bytes, name: str) -> None:
+    assert name_of(octets) == name
+    assert name.isprintable()
+    assert Selection(("/.*/", "*")).choosers(Interface(5, name, 1500, True, False, 0, ""))
 
 
 def test_the_default_route_through_the_loopback_interface_counts() -> None:
-    assert [each.name for each in chosen(ALL, ["default-route"], lambda: {1})] == ["lo"]
+    assert Selection(("default-route",), {1}).chosen(ALL) == [ALL[0]]
 
 
 @pytest.mark.parametrize(
@@ -74,15 +91,11 @@ def test_this_host_has_a_loopback_interface() -> None:
     assert interfaces.default_route_interfaces() <= {each.ifindex for each in interfaces.list_interfaces()}
 
 
-@pytest.mark.parametrize("kind", ["socket", "netlink"])
-def test_a_kernel_that_refuses_netlink_is_said(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pyroute2
-    from pyroute2.netlink.exceptions import NetlinkError
-
+def test_a_kernel_that_refuses_netlink_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
-        raise OSError(errno.EACCES, "x") if kind == "socket" else NetlinkError(errno.EACCES, "x")
+        raise OSError(errno.EACCES, "x")
 
-    monkeypatch.setattr(pyroute2, "IPRoute", refuse)
+    monkeypatch.setattr(interfaces, "dump", refuse)
     with pytest.raises(DatapathError, match=f"cannot list interfaces: {os.strerror(errno.EACCES)}; allow AF_NETLINK"):
         interfaces.list_interfaces()
 

@@ -16,6 +16,7 @@ from tmlab import read_capture
 from tmlab.packets import ICMP, ICMPV6, MACS, TCP, UDP, frame, tcp, udp, vxlan
 
 from trafficmond.datapath import libbpf
+from trafficmond.datapath.interfaces import Selection
 from trafficmond.flows.inside import Inside, insides
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
@@ -332,7 +333,7 @@ def test_a_change_of_the_setting_carries_the_ledger_over() -> None:
             assert rig.datapath.loaded.reused == (turn == 4)
             entries = libbpf.map_info(rig.datapath.loaded.maps["tm_inners"]).max_entries
             assert entries == (131072 if look_inside else 1)
-            rig.datapath.attach([])  # to nothing: from now on nobody else counts
+            rig.datapath.attach([], Selection(()))  # to nothing: from now on nobody else counts
             rows = [rig.datapath.drain() for _ in range(3)]
             rig.run(packets)
             rows.append(rig.datapath.drain())

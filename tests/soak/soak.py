@@ -259,7 +259,7 @@ def life(pins: Path, interface: str, said: int) -> NoReturn:
         policy = make_policy(Files(), runtime=[{"cidr": SOURCES, "action": "drop"}])
         ids = RuleIds().assign(policy.rules, time.time())
         datapath.install(compile_table(policy, ids, time.time(), datapath.clock.to_jiffies).words)
-        datapath.attach(interfaces.chosen(interfaces.list_interfaces(), [interface], set))
+        datapath.attach(interfaces.list_interfaces(), interfaces.Selection((interface,)))
         os.write(said, b"u")
         while True:
             datapath.drain()

@@ -18,6 +18,7 @@ from trafficctl.doctor.finding import FAIL, OK, STATES, WARN, Finding
 from trafficctl.doctor.host import Host
 from trafficctl.doctor.nic import Nic
 from trafficmond.config.settings import Log, Settings
+from trafficmond.datapath.interfaces import Interface, list_interfaces
 from trafficmond.errors import DatapathError
 
 WRONG_RULES = """\
@@ -203,27 +204,26 @@ def test_interfaces_are_judged(each: Nic, mode: str, state: str, told: str) -> N
     assert told in " | ".join(finding.what for finding in findings)
 
 
-@pytest.mark.parametrize(
-    ("patterns", "meant"),
-    [
-        (["eth0"], ["eth0"]),
-        (["e*"], ["eth0", "eth1", "enp3s0"]),
-        (["/^en.+$/", "lo"], ["lo", "enp3s0"]),
-        (["*"], ["eth0", "eth1", "enp3s0"]),
-        (["/.*/"], ["eth0", "eth1", "enp3s0"]),
-        (["default-route"], ["eth1"]),
-        (["wlan0"], []),
-    ],
-)
-def test_which_interfaces_the_settings_mean(patterns: list[str], meant: list[str]) -> None:
-    present = ["lo", "eth0", "eth1", "enp3s0"]
-    assert list(interfaces.matching(patterns, present, ["eth1"])) == meant
+def test_which_interfaces_the_settings_mean_is_what_the_daemon_thinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A /regex/ means the whole name, a mere part of it none; and more than can be watched is a failure."""
+    present = [Interface(number, f"eth{number}", 1500, True, False, 0, "") for number in range(1, 100)]
+    monkeypatch.setattr(interfaces, "list_interfaces", lambda: present)
+    monkeypatch.setattr(interfaces.nic, "read", lambda _: iter(()))
+
+    def told(*patterns: str) -> list[tuple[str, str]]:
+        return [(each.state, each.what) for each in interfaces.examine(Host(Settings(interfaces=patterns)))]
+
+    assert told("/eth1/") == []
+    (none,) = told("/eth/")
+    assert none == (WARN, "no interface matches /eth/ now; one that appears will be attached")
+    (many,) = told("eth*")
+    assert many == (FAIL, "99 interfaces are chosen, 62 are the most: the others are not watched")
 
 
 def test_the_real_interfaces_have_facts() -> None:
-    facts = {each.name: each for each in nic.read(nic.names())}
+    facts = {each.name: each for each in nic.read(list_interfaces())}
     assert facts["lo"].mtu >= 1500
-    assert list(nic.read(["no-such-if"])) == []
+    assert list(nic.read([Interface(1 << 30, "no-such-if", 1500, True, False, 0, "")])) == []
 
 
 def test_no_such_interface_is_a_warning() -> None:
@@ -266,7 +266,7 @@ def test_settings_are_examined(tmp_path: Path) -> None:
 
 
 def test_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> Path:
+    def missing(_look_inside: bool) -> Path:
         raise DatapathError("not built", hint="run make build")
 
     monkeypatch.setattr("trafficmond.datapath.loader.find_object", missing)

@@ -2,47 +2,38 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from trafficctl.doctor import nic
 from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
 from trafficctl.doctor.host import Host
 from trafficctl.doctor.nic import Nic
 from trafficmond.config.settings import DEFAULT_ROUTE
-
-OWN_PROGRAM = "tm_xdp"
-# A page less XDP headroom and skb_shared_info: what one buffer holds. Drivers with multi-buffer XDP take more.
-_ONE_BUFFER_MTU = 3498
+from trafficmond.datapath.attach import MAX_XDP_MTU
+from trafficmond.datapath.attachments import MAX_WATCHED
+from trafficmond.datapath.interfaces import Selection, list_interfaces
+from trafficmond.datapath.loader import XDP_PROGRAM
+from trafficmond.errors import DatapathError
 
 
 def examine(host: Host) -> Iterator[Finding]:
     """Every interface that the settings name."""
-    present, default = nic.names(), nic.default_route_interfaces()
+    try:
+        present, selection = list_interfaces(), Selection.now(host.settings.interfaces)
+    except DatapathError as error:
+        yield Finding("interfaces", FAIL, str(error.args[0]), error.hint)
+        return
     for pattern in host.settings.interfaces:
-        if not list(matching([pattern], present, default)):
+        if not Selection((pattern,), selection.routes).chosen(present):
             what = "no default route" if pattern == DEFAULT_ROUTE else f"no interface matches {pattern}"
-            advice = f"set interfaces; there are {', '.join(present)}"
+            advice = f"set interfaces; there are {', '.join(each.name for each in present)}"
             yield Finding("interfaces", WARN, f"{what} now; one that appears will be attached", advice)
-    for each in nic.read(matching(host.settings.interfaces, present, default)):
+    wanted = selection.chosen(present)
+    if len(wanted) > MAX_WATCHED:
+        what = f"{len(wanted)} interfaces are chosen, {MAX_WATCHED} are the most: the others are not watched"
+        yield Finding("interfaces", FAIL, what, "name fewer in `interfaces`")
+    for each in nic.read(wanted):
         yield from judge(each, host.settings.xdp_mode)
-
-
-def matching(patterns: Iterable[str], present: list[str], default: list[str]) -> Iterator[str]:
-    """The interfaces that the settings mean: names, globs, /regexes/ or default-route; lo only by its name."""
-    wanted = list(patterns)
-    for name in present:
-        for pattern in wanted:
-            if pattern == DEFAULT_ROUTE:
-                hit = name in default
-            elif pattern.startswith("/"):
-                hit = name != "lo" and re.search(pattern[1:-1], name) is not None
-            else:
-                hit = name == pattern or (name != "lo" and fnmatch.fnmatchcase(name, pattern))
-            if hit:
-                yield name
-                break
 
 
 def judge(each: Nic, mode: str) -> Iterator[Finding]:
@@ -62,7 +53,7 @@ def judge(each: Nic, mode: str) -> Iterator[Finding]:
 def _program(each: Nic, name: str) -> Iterator[Finding]:
     if each.xdp_mode is None:
         return
-    if each.xdp_program == OWN_PROGRAM:
+    if each.xdp_program == XDP_PROGRAM:
         slow = " (slower)" if each.xdp_mode == "generic" else ""
         yield Finding(name, OK, f"trafficmon is attached, {each.xdp_mode}{slow}")
     elif not each.xdp_program:
@@ -81,9 +72,10 @@ def _native(each: Nic, name: str, fallback: str) -> Iterator[Finding]:
         return
     if each.native_xdp:
         yield Finding(name, OK, "its driver has native XDP")
-    if each.mtu > _ONE_BUFFER_MTU:
-        what = f"MTU {each.mtu}: many drivers refuse native XDP above {_ONE_BUFFER_MTU}"
-        yield Finding(name, fallback, what, f"lower it if status shows generic mode: ip link set {each.name} mtu 3498")
+    if each.mtu > MAX_XDP_MTU:
+        what = f"MTU {each.mtu}: many drivers refuse native XDP above {MAX_XDP_MTU}"
+        advice = f"lower it if status shows generic mode: ip link set {each.name} mtu {MAX_XDP_MTU}"
+        yield Finding(name, fallback, what, advice)
     if each.lro:
         what = "large receive offload is on: many drivers refuse native XDP with it"
         yield Finding(name, fallback, what, f"turn it off: ethtool -K {each.name} lro off")

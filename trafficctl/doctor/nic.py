@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pyroute2 import IPRoute
 from pyroute2.netlink import NLM_F_REQUEST, genlmsg
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.generic import GenericNetlinkSocket
 
+from trafficmond.datapath.interfaces import Interface
 from trafficmond.datapath.libbpf import program_name
 from trafficmond.errors import DatapathError
 
@@ -24,8 +24,6 @@ _ETHTOOL_GFLAGS = 0x25  # linux/ethtool.h
 _FLAG_RXVLAN, _FLAG_LRO = 1 << 8, 1 << 15
 _DEV_GET = 1  # linux/netdev.h: NETDEV_CMD_DEV_GET
 _XDP_ACT_BASIC = 1  # ... NETDEV_XDP_ACT_BASIC
-# linux/if_link.h: XDP_ATTACHED_*, as pyroute2 calls them
-_XDP_MODES = {"xdp": "native", "xdpgeneric": "generic", "xdpoffload": "offloaded", "xdpmulti": "several"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,44 +41,26 @@ class Nic:
     xdp_program: str = ""  # its name, where it may be known
 
 
-def names() -> list[str]:
-    """The interfaces there are."""
-    return [name for _, name in socket.if_nameindex()]
-
-
-def read(wanted: Iterable[str]) -> Iterator[Nic]:
+def read(wanted: Iterable[Interface]) -> Iterator[Nic]:
     """The facts of each; one that vanished meanwhile is left out."""
     native = _native_xdp()
-    with IPRoute() as route:
-        for name in wanted:
-            try:
-                link = route.get_links(ifname=name)[0]
-            except (NetlinkError, IndexError):
-                continue
-            flags = _ethtool_flags(name)
-            mode, program = _attached(link)
-            yield Nic(
-                name,
-                _driver(name),
-                link.get_attr("IFLA_OPERSTATE") in ("UP", "UNKNOWN"),
-                link.get_attr("IFLA_MTU") or 0,
-                native.get(link["index"]),
-                None if flags is None else bool(flags & _FLAG_LRO),
-                None if flags is None else bool(flags & _FLAG_RXVLAN),
-                mode,
-                program,
-            )
-
-
-def default_route_interfaces() -> list[str]:
-    """Those that default routes of either family use."""
-    with IPRoute() as route:
-        indexes = [
-            each.get_attr("RTA_OIF")
-            for family in (socket.AF_INET, socket.AF_INET6)
-            for each in route.get_default_routes(family=family)
-        ]
-    return sorted({socket.if_indextoname(index) for index in indexes if index})
+    for each in wanted:
+        try:
+            octets = os.fsencode(socket.if_indextoname(each.ifindex))
+        except OSError:
+            continue
+        flags = _ethtool_flags(octets)
+        yield Nic(
+            each.name,
+            _driver(octets),
+            each.up,
+            each.mtu,
+            native.get(each.ifindex),
+            None if flags is None else bool(flags & _FLAG_LRO),
+            None if flags is None else bool(flags & _FLAG_RXVLAN),
+            each.xdp_mode or None,
+            _program(each.xdp_prog_id),
+        )
 
 
 class _Netdev(genlmsg):  # type: ignore[misc]  # pyroute2 has no types
@@ -114,31 +94,26 @@ def _native_xdp() -> dict[int, bool]:
         socket_.close()
 
 
-def _attached(link: Any) -> tuple[str | None, str]:
-    xdp = link.get_attr("IFLA_XDP")
-    attached = xdp.get_attr("IFLA_XDP_ATTACHED") if xdp else None
-    if not attached:
-        return None, ""
-    program = xdp.get_attr("IFLA_XDP_PROG_ID")
+def _program(prog_id: int) -> str:
     try:
-        return _XDP_MODES.get(attached, str(attached)), program_name(program) if program else ""
+        return program_name(prog_id) if prog_id else ""
     except DatapathError:  # no libbpf to ask with; another examination says so
-        return _XDP_MODES.get(attached, str(attached)), ""
+        return ""
 
 
-def _driver(name: str) -> str:
+def _driver(name: bytes) -> str:
     try:
-        return (Path("/sys/class/net") / name / "device/driver").resolve(strict=True).name
+        return (Path("/sys/class/net") / os.fsdecode(name) / "device/driver").resolve(strict=True).name
     except OSError:
         return ""
 
 
-def _ethtool_flags(name: str) -> int | None:
+def _ethtool_flags(name: bytes) -> int | None:
     """ETHTOOL_GFLAGS, as `ethtool -k` shows them; None if the device does not tell."""
     value = bytearray(struct.pack("II", _ETHTOOL_GFLAGS, 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         held = (ctypes.c_char * len(value)).from_buffer(value)
-        request = struct.pack("16sP", name.encode(), ctypes.addressof(held))
+        request = struct.pack("16sP", name, ctypes.addressof(held))
         try:
             fcntl.ioctl(sock, _SIOCETHTOOL, request)
         except OSError:

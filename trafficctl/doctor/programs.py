@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
 from trafficctl.doctor.host import Host
@@ -23,15 +24,19 @@ def examine(host: Host) -> Iterator[Finding]:
 
 
 def _libbpf(host: Host, required: bool) -> Finding:
+    from trafficmond.adoption import options
     from trafficmond.datapath import loader
+    from trafficmond.datapath.datapath import sizes
 
     worst = FAIL if required or importlib.util.find_spec("bcc") is None else WARN
     try:
-        path = loader.find_object()
+        wanted = sizes(options(host.settings))
+        small = replace(wanted, capacity=_SMALL, ring=_SMALL, inners=min(wanted.inners, _SMALL))
+        path = loader.find_object(small.look_inside)
         if not host.is_root:
             return Finding("loader libbpf", WARN, f"{path}: not tried", "run as root: sudo trafficctl doctor")
         began = time.monotonic()
-        loader.load_libbpf(loader.Sizes(loader.possible_cpus(), _SMALL, _SMALL), {}, None).close()
+        loader.load_libbpf(small, {}, None).close()
         took = 1000 * (time.monotonic() - began)
     except TrafficmonError as error:
         return Finding("loader libbpf", worst, str(error.args[0]), error.hint or "see the message")

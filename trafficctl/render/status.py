@@ -16,6 +16,8 @@ _MISTAKES = 5  # shown; more than that is for `check`
 
 def tell(status: dict[str, Any], style: Style, width: int | None, now: float | None = None) -> Iterator[str]:
     """The lines; `now` in epoch seconds, for what is told as an age."""
+    for text in status.get("unwatched") or ():
+        yield style.paint(table.clip(f"NOT WATCHED: {text}", width), "red")
     up = units.span((time.time() if now is None else now) - status["started_at"])
     yield style.title(table.clip(f"trafficmond {status['version']}, process {status['pid']}, up {up}", width))
     yield from facts.tell(_facts(status), style, width)
@@ -28,7 +30,8 @@ def tell(status: dict[str, Any], style: Style, width: int | None, now: float | N
 def _facts(status: dict[str, Any]) -> Iterator[Fact]:
     config, store = status["config"], status["store"]
     for warning in status.get("warnings") or ():
-        yield Fact("warning", warning, "yellow")
+        if warning not in (status.get("unwatched") or ()):  # told first
+            yield Fact("warning", warning, "yellow")
     yield Fact("loader", status["loader"] + _because(status.get("loader_reason")))
     loaded = f"generation {config['generation']}, in force since {units.clock(config['loaded_at'])}"
     yield Fact("settings", f"{loaded}, {config['path']}" if config.get("path") else loaded)

@@ -25,6 +25,7 @@ class StatusAnswers(Part):
     async def status(self) -> Row:
         """The reply of `Status`."""
         daemon = self._daemon
+        unwatched = daemon.unwatched()
         accounting = daemon.datapath.accounting()
         store = daemon.store.status()
         ledger, sizes = daemon.datapath.ledger, daemon.datapath.sizes
@@ -71,7 +72,8 @@ class StatusAnswers(Part):
             "threats": {"open": len(open_threats), **severities, "response": daemon.settings.response.ban},
             "flows": len(daemon.pipeline.table),
             "memory_bytes": _private_bytes(),
-            "warnings": self._warnings(),
+            "unwatched": unwatched,
+            "warnings": [*unwatched, *self._warnings()],
         }
 
     def _config(self) -> Row:
@@ -101,7 +103,6 @@ class StatusAnswers(Part):
         found = list(daemon.warnings.values())
         for done in daemon.datapath.attached.values():
             found += done.notes
-        found += [f"{name} does not exist; it is watched when it appears" for name in daemon.missing_interfaces()]
         if daemon.pipeline.suppressed_events:
             found.append(
                 f"{daemon.pipeline.suppressed_events:,} log events were suppressed: more than the logs are given"

@@ -10,13 +10,15 @@ from pathlib import Path
 
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.interfaces import GENERIC, NATIVE, Interface, list_interfaces
-from trafficmond.datapath.loader import Loaded
+from trafficmond.datapath.loader import XDP_PROGRAM, Loaded
+from trafficmond.datapath.netlink import with_library
 from trafficmond.datapath.pins import Pins, remove_pins
 from trafficmond.errors import DatapathError, ForeignProgramError
 
 _XDP_FLAGS = {NATIVE: libbpf.XDP_FLAGS_DRV, GENERIC: libbpf.XDP_FLAGS_SKB}
 _ATTEMPTS = {"auto": (NATIVE, GENERIC), "native": (NATIVE,), "skb": (GENERIC,)}  # by the setting xdp_mode
-_OURS = ("tm_xdp",)
+# A page less XDP headroom and skb_shared_info: what one buffer holds. Drivers with multi-buffer XDP take more.
+MAX_XDP_MTU = 3498
 
 
 @dataclass(slots=True)
@@ -47,11 +49,7 @@ def attach(loaded: Loaded, pins: Pins, interface: Interface, mode: str, egress: 
     Raises ForeignProgramError if somebody else's XDP program is there, DatapathError if the kernel refuses.
     """
     done = Attachment(interface.ifindex, interface.name, mode, "")
-    try:
-        done._links["xdp"] = _attach_xdp(loaded, pins, interface, mode, done)
-    except OSError as error:
-        what = f"cannot keep what is attached to {interface.name}: {error.strerror}"
-        raise DatapathError(what, hint=f"{pins.directory} may be gone; start the daemon anew") from error
+    done._links["xdp"] = _attach_xdp(loaded, pins, interface, mode, done)
     if egress:
         try:
             _attach_egress(loaded, pins, interface, done)
@@ -88,7 +86,7 @@ def detach_all(pin_dir: Path) -> None:
 
 
 def _attach_xdp(loaded: Loaded, pins: Pins, interface: Interface, mode: str, done: Attachment) -> int:
-    program = loaded.programs["tm_xdp"]
+    program = loaded.programs[XDP_PROGRAM]
     kept = _take_over(pins, "xdp", interface.ifindex, program)
     if kept is not None:
         done.mode = interface.xdp_mode
@@ -104,11 +102,7 @@ def _attach_xdp(loaded: Loaded, pins: Pins, interface: Interface, mode: str, don
             continue
         done.mode = attempt
         done.notes += [f"{refusal}; running in generic mode" for refusal in refusals]
-        try:
-            pins.keep_link("xdp", interface.ifindex, fd)
-        except OSError:
-            os.close(fd)
-            raise
+        pins.keep_link("xdp", interface.ifindex, fd)
         return fd
     raise DatapathError(
         f"cannot attach to {interface.name}: {', '.join(refusals)}", hint='try xdp_mode = "auto", or trafficctl doctor'
@@ -118,7 +112,7 @@ def _attach_xdp(loaded: Loaded, pins: Pins, interface: Interface, mode: str, don
 def _why(number: int | None, interface: Interface) -> str:
     if number == errno.EOPNOTSUPP:
         return " by this driver"
-    if number in (errno.EINVAL, errno.ERANGE) and interface.mtu > 3498:
+    if number in (errno.EINVAL, errno.ERANGE) and interface.mtu > MAX_XDP_MTU:
         return f" (MTU {interface.mtu} may be too large for it)"
     return ""
 
@@ -139,7 +133,7 @@ def _take_over(pins: Pins, kind: str, ifindex: int, program: int) -> int | None:
 def _foreign(interface: Interface) -> ForeignProgramError:
     name = libbpf.program_name(interface.xdp_prog_id) if interface.xdp_prog_id else ""
     what = f'"{name}" (id {interface.xdp_prog_id})' if name else f"(id {interface.xdp_prog_id or 'unknown'})"
-    if name in _OURS:
+    if name == XDP_PROGRAM:
         hint = "another trafficmond runs on it; stop that one, or detach what it left with: trafficmond --detach"
     else:
         hint = f"detach it (ip link set dev {interface.name} xdp off), or leave {interface.name} out of `interfaces`"
@@ -169,26 +163,12 @@ _FILTER_HANDLE, _FILTER_PRIORITY, _ETH_P_ALL = 0x746D, 0x746D, 0x0003
 
 def _clsact(ifindex: int, program: int | None) -> None:
     """Puts (or, for None, removes) our filter on a clsact qdisc; replacing it is atomic for the packets."""
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    with IPRoute() as netlink:
-        try:
-            where = {"index": ifindex, "parent": _EGRESS_PARENT, "prio": _FILTER_PRIORITY, "handle": _FILTER_HANDLE}
-            if program is None:
-                netlink.tc("del-filter", "bpf", protocol=_ETH_P_ALL, **where)
-                return
-            with contextlib.suppress(NetlinkError):  # somebody's clsact is as good as ours
-                netlink.tc("add", "clsact", index=ifindex)
-            netlink.tc(
-                "replace-filter",
-                "bpf",
-                fd=program,
-                name="trafficmon",
-                classid=1,
-                protocol=_ETH_P_ALL,
-                direct_action=True,
-                **where,
-            )
-        except NetlinkError as error:
-            raise OSError(error.code, f"clsact: {os.strerror(error.code)}") from error
+    where = {"index": ifindex, "parent": _EGRESS_PARENT, "prio": _FILTER_PRIORITY, "handle": _FILTER_HANDLE}
+    where["protocol"] = _ETH_P_ALL
+    if program is None:
+        with_library(lambda netlink: netlink.tc("del-filter", "bpf", **where))
+        return
+    with contextlib.suppress(OSError):  # somebody's clsact is as good as ours
+        with_library(lambda netlink: netlink.tc("add", "clsact", index=ifindex))
+    given = {"fd": program, "name": "trafficmon", "classid": 1, "direct_action": True}
+    with_library(lambda netlink: netlink.tc("replace-filter", "bpf", **given, **where))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -15,16 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from trafficmond import abi
-from trafficmond.datapath import attach, bcc_loader, ledger, libbpf, loader
+from trafficmond.datapath import bcc_loader, ledger, libbpf, loader
+from trafficmond.datapath.attach import Attachment
+from trafficmond.datapath.attachments import Attachments, Change
 from trafficmond.datapath.bans import BanTable
 from trafficmond.datapath.clock import Clock
-from trafficmond.datapath.interfaces import Interface
+from trafficmond.datapath.interfaces import Interface, Selection
 from trafficmond.datapath.ledger import Sums
 from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.pins import Pins
-from trafficmond.datapath.predecessor import CARRIED_SLOT, Predecessors
+from trafficmond.datapath.predecessor import Predecessors
 from trafficmond.datapath.sockets import connections
-from trafficmond.errors import DatapathError, ForeignProgramError, TrafficmonError
+from trafficmond.errors import DatapathError
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.networks import Address
 
@@ -70,30 +72,12 @@ class Options:
     drop_unparsed: bool = False  # of what comes in, what no verdict can be found for
 
 
-ATTACHED, DETACHED, FAILED, FOREIGN = "attached", "detached", "failed", "foreign"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What became of an interface, in words as well."""
-
-    kind: str  # ATTACHED, DETACHED, FAILED or FOREIGN
-    interface: str
-    text: str
-    mode: str = ""
-
-
 class Datapath:
     """Loaded programs and mapped maps. Not thread-safe: one thread owns it."""
 
     def __init__(self, options: Options) -> None:
         """Loads, going on with the maps of an earlier daemon if they fit. Raises DatapathError; nothing stays open."""
-        inners = _INNERS if options.look_inside else 1
-        self.sizes = loader.Sizes(loader.possible_cpus(), options.capacity, _RING_RECORDS, inners)
-        self.attached: dict[int, attach.Attachment] = {}
-        self.refused: dict[int, Change] = {}  # ifindex -> why it is not attached
-        self._slot_base: dict[int, npt.NDArray[Any]] = {}  # totals of a slot when its interface got it
-        self._attached_once = False
+        self.sizes = sizes(options)
         self._table_slot = ""  # unknown: an earlier daemon may have used any
         with ExitStack() as stack:
             self._open(options, stack)
@@ -112,7 +96,11 @@ class Datapath:
         self._config.array["seed"] = self.loaded.seed
         self._totals = enter(closing(Mapped(maps["tm_totals"], abi.TOTALS, self.sizes.entries()["tm_totals"])))
         self._predecessors = enter(closing(Predecessors(self.loaded, self.pins, self.clock, self._totals.array)))
-        self._ifslots = enter(closing(Mapped(maps["tm_ifslots"], np.dtype(np.uint8), abi.IFINDEX_SLOTS)))
+        slots = enter(closing(Mapped(maps["tm_ifslots"], np.dtype(np.uint8), abi.IFINDEX_SLOTS)))
+        totals = self._totals.array.reshape(self.sizes.cpus, abi.MAX_INTERFACES, 2)
+        self._interfaces = Attachments(
+            self.loaded, self.pins, totals, slots.array, mode=options.xdp_mode, egress=options.egress
+        )
         self._grace = enter(ThreadPoolExecutor(1, "grace"))
         self.configure(options)
 
@@ -183,81 +171,32 @@ class Datapath:
             time.sleep(_GLANCE_S)
         done.result()
 
-    def attach(self, wanted: Iterable[Interface]) -> list[Change]:
-        """Makes the attachments match `wanted`; what changed or failed since the last time. Nothing is raised for one
-        interface, since the others matter too: `refused` keeps the reasons."""
-        changes = []
-        present = {interface.ifindex: interface for interface in wanted}
-        for ifindex in self.attached.keys() - present.keys():
-            name = self.attached[ifindex].name
-            self._let_go(ifindex)
-            changes.append(Change(DETACHED, name, f"no longer watching {name}"))
-        for ifindex in self.refused.keys() - present.keys():
-            del self.refused[ifindex]
-        for ifindex, interface in present.items():
-            if ifindex in self.attached:
-                if self.attached[ifindex].alive():
-                    self.attached[ifindex].name = interface.name  # renamed, perhaps
-                    continue
-                unpinned = not self.pins.has_link("xdp", ifindex)
-                self._let_go(ifindex)
-                if unpinned:  # the emergency exit was used; else it is a new interface with an old number
-                    text = f"{interface.name} was detached by trafficmond --detach; start the daemon anew to watch it"
-                    self.refused[ifindex] = Change(DETACHED, interface.name, text)
-                    changes.append(self.refused[ifindex])
-            if ifindex in self.refused and self.refused[ifindex].kind == DETACHED:
-                continue
-            try:
-                self._attach_one(interface)
-            except (TrafficmonError, OSError) as error:
-                refusal = Change(
-                    FOREIGN if isinstance(error, ForeignProgramError) else FAILED, interface.name, str(error)
-                )
-                if self.refused.get(ifindex) != refusal:
-                    self.refused[ifindex] = refusal
-                    changes.append(refusal)
-            else:
-                self.refused.pop(ifindex, None)
-                done = self.attached[ifindex]
-                egress = f"{done.egress} egress" if done.egress else "ingress only"
-                text = "; ".join((f"watching {done.name}: {done.mode} XDP, {egress}", *done.notes))
-                changes.append(Change(ATTACHED, done.name, text, done.mode))
-        for _, ifindex in self.pins.links():
-            if ifindex not in self.attached:  # an earlier daemon was to watch it, or it is gone
-                attach.detach_pinned(ifindex, self.pins)
-        self._attached_once = True
-        return changes
+    @property
+    def attached(self) -> Mapping[int, Attachment]:
+        """What hangs on which ifindex."""
+        return self._interfaces.attached
 
-    def _attach_one(self, interface: Interface) -> None:
-        slots = self._ifslots.array
-        index = interface.ifindex % abi.IFINDEX_SLOTS
-        used = {int(slots[i % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK for i in self.attached}
-        slot = int(slots[index]) & abi.IFSLOT_MASK
-        if not slot or slot in used:
-            slot = self._free_slot(interface, used)
-            self._slot_base[slot] = self._totals_by_interface()[:, slot].copy()
-        slots[index] = slot | (abi.IFSLOT_RAW_IP if interface.raw_ip else 0)
-        options = self.options
-        self.attached[interface.ifindex] = attach.attach(
-            self.loaded, self.pins, interface, options.xdp_mode, options.egress
-        )
+    @property
+    def refused(self) -> Mapping[int, Change]:
+        """Why an ifindex that should be attached is not."""
+        return self._interfaces.refused
 
-    def _free_slot(self, interface: Interface, used: set[int]) -> int:
-        """A slot of the totals for an interface, one that never counted anything if there is any left."""
-        seen = self._totals_by_interface()["seen"]["packets"].sum(axis=(0, 2))
-        free = sorted(set(range(1, CARRIED_SLOT)) - used, key=lambda slot: (seen[slot], slot))
-        if not free:
-            what = f"cannot attach to {interface.name}: {CARRIED_SLOT - 1} interfaces are the most"
-            raise DatapathError(what, hint="name fewer in `interfaces`")
-        return free[0]
+    @property
+    def lost_pins(self) -> bool:
+        """Whether somebody has removed what was pinned: what is filtered ends with this daemon."""
+        return self._interfaces.look_at_pins()
 
-    def _let_go(self, ifindex: int) -> None:
-        attach.detach(self.attached.pop(ifindex), self.pins)
-        self._ifslots.array[ifindex % abi.IFINDEX_SLOTS] = 0
+    def attach(self, present: Iterable[Interface], selection: Selection) -> list[Change]:
+        """Attaches to what is present and meant (Attachments.update)."""
+        return self._interfaces.update(present, selection)
+
+    def interface_totals(self, ifindex: int) -> npt.NDArray[Any]:
+        """What one attached interface counted (Attachments.totals)."""
+        return self._interfaces.totals(ifindex)
 
     def drain(self) -> Batch:
         """What every flow record gained since the last call (a DELTA batch)."""
-        older = self._predecessors.drain() if self._attached_once else []
+        older = self._predecessors.drain() if self._interfaces.ever else []
         return np.concatenate([*older, self.ledger.drain()]) if older else self.ledger.drain()
 
     def inners(self, names: Column) -> dict[int, bytes]:
@@ -285,30 +224,9 @@ class Datapath:
             malformed_by={name: int(by[number]) for number, name in MALFORMED.items() if by[number]},
         )
 
-    def interface_totals(self, ifindex: int) -> npt.NDArray[Any]:
-        """What one attached interface counted (abi.TOTALS) on each CPU, shape (cpus, 2): [:, 0] ingress, [:, 1] egress.
-
-        Only the counts are of use: where a slot served another interface before, its are taken off.
-        """
-        slot = int(self._ifslots.array[ifindex % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK
-        totals = self._totals_by_interface()[:, slot].copy()
-        base = self._slot_base.get(slot)
-        if base is not None:
-            for name in ("seen", "dropped", "not_ip", "malformed"):
-                for unit in ("packets", "bytes"):
-                    totals[name][unit] -= base[name][unit]
-        return totals
-
-    def _totals_by_interface(self) -> npt.NDArray[Any]:
-        return self._totals.array.reshape(self.sizes.cpus, abi.MAX_INTERFACES, 2)
-
     def close(self, detach: bool) -> None:
         """Lets go of everything; attachments and maps stay pinned unless `detach`."""
-        for ifindex in list(self.attached):
-            if detach:
-                self._let_go(ifindex)
-            else:
-                self.attached.pop(ifindex).release()
+        self._interfaces.release(detach)
         if detach:
             self.pins.remove_all()
         self._opened.close()
@@ -326,6 +244,12 @@ MALFORMED = {
     abi.DEEP_EXTENSIONS: "deep_extensions",
     abi.UNPARSED_LINK: "unparsed_link",
 }
+
+
+def sizes(options: Options) -> loader.Sizes:
+    """How large the ledger of this host is to be."""
+    inners = _INNERS if options.look_inside else 1
+    return loader.Sizes(loader.possible_cpus(), options.capacity, _RING_RECORDS, inners)
 
 
 def _mapped(address: Address) -> npt.NDArray[np.uint8]:

@@ -7,12 +7,13 @@ import errno
 import fnmatch
 import re
 import socket
-from collections.abc import Callable, Iterable, Sequence
+import struct
+import sys
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from trafficmond.config.settings import DEFAULT_ROUTE
-from trafficmond.datapath.netlink import HEADER, library
+from trafficmond.datapath.netlink import HEADER, asking, attributes, dump
 from trafficmond.datapath.routes import default_routes
 
 NATIVE, GENERIC = "native", "generic"
@@ -20,11 +21,10 @@ NATIVE, GENERIC = "native", "generic"
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
 _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
 _RTMGRP_IPV6_IFADDR, _RTMGRP_IPV6_ROUTE = 0x100, 0x400
-_XDP_MODES = {
-    "IFLA_XDP_HW_PROG_ID": "offloaded",
-    "IFLA_XDP_SKB_PROG_ID": GENERIC,
-    "IFLA_XDP_DRV_PROG_ID": NATIVE,
-}
+_GETLINK = 18  # RTM_GETLINK
+_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
+_IFNAME, _MTU, _XDP = 3, 4, 43  # IFLA_
+_XDP_MODES = {7: "offloaded", 6: GENERIC, 5: NATIVE}  # IFLA_XDP_HW_PROG_ID, SKB, DRV; the last that is there counts
 _SETTLE_S = 0.05  # changes come in bursts: an interface that appears sends several messages
 _PACE_S = 0.5  # from one word of changes to the next, each of which has the host looked at anew
 _READ_AT_ONCE = 256  # messages, before others have their turn: a router that learns its routes sends a million
@@ -47,26 +47,34 @@ class Interface:
 
 def list_interfaces() -> list[Interface]:
     """Every interface of this network namespace. Raises DatapathError."""
-    with library("list interfaces") as asked:
-        return [_interface(message) for message in asked.get_links()]
+    with asking("list interfaces"):
+        return [_interface(message) for message in dump(socket.NETLINK_ROUTE, _GETLINK, bytes(_LINK.size))]
 
 
-def _interface(message: Any) -> Interface:
-    xdp = message.get_attr("IFLA_XDP")
+def _interface(message: bytes) -> Interface:
+    _, kind, ifindex, flags, _ = _LINK.unpack_from(message)
+    found = attributes(message[_LINK.size :])
+    xdp = attributes(found.get(_XDP, b""))
     prog_id, mode = 0, ""
-    for name, attached_as in _XDP_MODES.items():
-        found = xdp.get_attr(name) if xdp is not None else None
-        if found:
-            prog_id, mode = found, attached_as
+    for number, attached_as in _XDP_MODES.items():
+        if xdp.get(number):
+            prog_id, mode = int.from_bytes(xdp[number], sys.byteorder), attached_as
     return Interface(
-        ifindex=message["index"],
-        name=message.get_attr("IFLA_IFNAME"),
-        mtu=message.get_attr("IFLA_MTU") or 0,
-        up=bool(message["flags"] & 1),
-        raw_ip=message["ifi_type"] not in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK),
+        ifindex=ifindex,
+        name=name_of(found.get(_IFNAME, b"")),
+        mtu=int.from_bytes(found.get(_MTU, b""), sys.byteorder),
+        up=bool(flags & 1),
+        raw_ip=kind not in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK),
         xdp_prog_id=prog_id,
         xdp_mode=mode,
     )
+
+
+def name_of(octets: bytes) -> str:
+    """An interface's name as it is shown and matched: Linux takes any octets but / and spaces, and what is not
+    printable UTF-8 is escaped (x\\xff)."""
+    text = octets.rstrip(b"\0").decode("utf-8", "backslashreplace")
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def default_route_interfaces() -> set[int]:
@@ -74,22 +82,32 @@ def default_route_interfaces() -> set[int]:
     return {hop.ifindex for hop in default_routes()}
 
 
-def chosen(
-    interfaces: Iterable[Interface], patterns: Sequence[str], default_route: Callable[[], set[int]]
-) -> list[Interface]:
-    """The interfaces that the settings mean. A pattern is a name, a glob, a /regex/ or the word default-route;
-    the loopback interface only when named in full."""
-    wanted = []
-    routes = default_route() if DEFAULT_ROUTE in patterns else set()
-    for interface in interfaces:
-        for pattern in patterns:
-            if pattern == interface.name or (pattern == DEFAULT_ROUTE and interface.ifindex in routes):
-                wanted.append(interface)
-                break
-            if interface.name != "lo" and _matches(pattern, interface.name):
-                wanted.append(interface)
-                break
-    return wanted
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The setting `interfaces` at this moment. A pattern is a name, a glob, a /regex/ or the word default-route; the
+    loopback interface is meant only when named in full."""
+
+    patterns: tuple[str, ...]
+    routes: Collection[int] = ()  # ifindex of those that default routes leave through
+
+    @classmethod
+    def now(cls, patterns: Iterable[str]) -> Selection:
+        """With the routes as they are. Raises DatapathError."""
+        wanted = tuple(patterns)
+        return cls(wanted, default_route_interfaces() if DEFAULT_ROUTE in wanted else ())
+
+    def choosers(self, interface: Interface) -> list[str]:
+        """The patterns that mean an interface; none: it is not chosen."""
+        return [pattern for pattern in self.patterns if self._means(pattern, interface)]
+
+    def chosen(self, interfaces: Iterable[Interface]) -> list[Interface]:
+        """Those that are meant."""
+        return [interface for interface in interfaces if self.choosers(interface)]
+
+    def _means(self, pattern: str, interface: Interface) -> bool:
+        if pattern == DEFAULT_ROUTE and interface.ifindex in self.routes:
+            return True
+        return pattern == interface.name or (interface.name != "lo" and _matches(pattern, interface.name))
 
 
 def is_plain_name(pattern: str) -> bool:

@@ -5,26 +5,31 @@ DHCP and IPv6 neighbour discovery, whose packets no address tells, are guarded i
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 from trafficmond import networks
-from trafficmond.datapath.netlink import library
+from trafficmond.datapath.netlink import asking, attributes, dump
 from trafficmond.datapath.routes import default_routes
 from trafficmond.datapath.sockets import established_peers
 
 _SSH_PORT = 22
+_GETADDR, _ADDRESS_BYTES = 22, 8  # RTM_GETADDR, struct ifaddrmsg
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 RESOLV_CONF = Path("/etc/resolv.conf")
 
 
 def lifelines(resolv_conf: Path = RESOLV_CONF) -> list[tuple[str, str]]:
     """(prefix, what it is) of every own address, default gateway and resolver. Raises DatapathError."""
     found: dict[str, str] = {}
-    with library("read addresses") as asked:
-        for message in asked.get_addr():
-            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            if address:
-                found[_host(address)] = "own address"
+    with asking("read addresses"):
+        for message in dump(socket.NETLINK_ROUTE, _GETADDR, bytes(_ADDRESS_BYTES)):
+            of = attributes(message[_ADDRESS_BYTES:])
+            own = of.get(_IFA_LOCAL) or of.get(_IFA_ADDRESS)
+            if own:
+                found[_host(str(ip_address(own)))] = "own address"
     for hop in default_routes():
         if hop.gateway:
             found.setdefault(_host(hop.gateway), "default gateway")

@@ -21,7 +21,8 @@ from trafficmond.datapath import libbpf
 from trafficmond.datapath.btf import Btf
 from trafficmond.errors import DatapathError
 
-PROGRAMS = ("tm_xdp", "tm_tc", "tm_tick")
+XDP_PROGRAM = "tm_xdp"
+PROGRAMS = (XDP_PROGRAM, "tm_tc", "tm_tick")
 # Maps that a new program takes over from the last one, with the dtype of their values (None: not read from here).
 MAPS: dict[str, np.dtype[np.void] | None] = {
     "tm_config": abi.CONFIG,

@@ -6,8 +6,9 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from trafficmond.errors import DatapathError
 
@@ -17,6 +18,8 @@ _ERROR, _DONE = 2, 3  # NLMSG_
 _SOL_NETLINK, _GET_STRICT_CHK = 270, 12  # absent from Python's socket module
 _ATTRIBUTE = struct.Struct("=HH")
 _KIND = 0x3FFF  # without the flags of a nested attribute
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -29,18 +32,22 @@ def asking(to: str) -> Iterator[None]:
         raise DatapathError(f"cannot {to}: {why}", hint="allow AF_NETLINK sockets") from error
 
 
-@contextlib.contextmanager
-def library(to: str) -> Iterator[Any]:
-    """pyroute2's IPRoute, to do what `to` says. Raises DatapathError if that fails."""
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
+def with_library(work: Callable[[Any], T]) -> T:
+    """Does `work` with pyroute2's IPRoute, in a thread of its own: since 0.9 it runs an event loop, and a thread has
+    room for one. Raises OSError if the kernel refuses."""
 
-    with asking(to):
+    def whole() -> T:
+        from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+
         try:
             with IPRoute() as asked:
-                yield asked
+                return work(asked)
         except NetlinkError as error:
-            raise OSError(error.code, str(error)) from error
+            raise OSError(error.code, os.strerror(error.code)) from error
+
+    with ThreadPoolExecutor(1, "netlink") as thread:
+        return thread.submit(whole).result()
 
 
 def dump(protocol: int, kind: int, request: bytes, *, strict: bool = False) -> Iterator[bytes]:

@@ -1,6 +1,7 @@
 """Pins under bpffs: what lets filtering and counting go on while no daemon runs.
 
-Layout of the pin directory: `maps-<structs>-<cpus>-<capacity>-<ring>-<inners>/<map>` and `links/<kind>-<ifindex>`.
+Layout of the pin directory: `maps-<structs>-<cpus>-<capacity>-<ring>-<inners>/<map>`, `links/<kind>-<ifindex>`, and
+`chosen/` (choices.py).
 `<structs>` is a hash of every shared struct, so a daemon knows at a glance which maps it can go on with and which it
 can still read.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from trafficmond import abi
 from trafficmond.datapath import libbpf
+from trafficmond.datapath.choices import remove_choices
 from trafficmond.datapath.loader import MAPS, Loaded, Sizes
 from trafficmond.errors import DatapathError
 
@@ -154,9 +156,15 @@ class Pins:
         return None
 
     def keep_link(self, kind: str, ifindex: int, fd: int) -> None:
-        """Pins a link."""
+        """Pins a link. Where that cannot be, the pin directory has gone: better a filter that ends with the daemon than
+        none, and `holds` tells."""
         self.drop_link(kind, ifindex)
-        libbpf.pin(fd, str(self._links / f"{kind}-{ifindex}"))
+        with contextlib.suppress(OSError):
+            libbpf.pin(fd, str(self._links / f"{kind}-{ifindex}"))
+
+    def holds(self, ifindex: int) -> bool:
+        """Whether an attachment, and the maps it needs, would outlive the daemon."""
+        return self.has_link("xdp", ifindex) and (self._maps / "tm_config").exists()
 
     def drop_link(self, kind: str, ifindex: int) -> None:
         """Ends a pinned attachment and removes its pin."""
@@ -188,6 +196,7 @@ def remove_pins(directory: Path) -> None:
         _end_link(path)
     for folder in (links, directory / "bcc", *directory.glob("maps-*")):
         remove_tree(folder)
+    remove_choices(directory)
 
 
 def _open(folder: Path, names: Iterable[str]) -> dict[str, int]:

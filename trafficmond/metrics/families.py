@@ -91,6 +91,9 @@ def _traffic(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     watched = tuple(({"interface": row["name"]}, int(row["name"] in attached)) for row in status["interfaces"])
     text = "1 for an interface that is watched, 0 for one that should be and is not."
     yield Family("trafficmon_interface_attached", "gauge", text, watched)
+    yield _gauge("watched_interfaces", "Interfaces that are watched; 0: nothing is filtered or counted.", len(attached))
+    text = "Interfaces that should be watched and are not."
+    yield _gauge("unwatched_interfaces", text, len(watched) - len(attached))
 
 
 def _rules(status: Mapping[str, Any]) -> Iterator[Family]:

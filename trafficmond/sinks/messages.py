@@ -124,9 +124,40 @@ Why this mode: trafficctl doctor""",
 )
 DETACHED = Message(
     "eee45e14ed1444a3bf5e21907c6a74cb",
-    NOTICE,
+    WARNING,
     "An interface is no longer watched",
-    """@TRAFFICMON_INTERFACE@ has gone, or the settings no longer name it. If it comes back it is watched again.""",
+    """@TRAFFICMON_INTERFACE@ has gone, the settings no longer choose it, or it was detached by hand. One that has gone
+is watched again when it comes back. What a default route, a name or a pattern once chose stays watched while it exists.
+
+What is watched: trafficctl status""",
+)
+NOTHING_WATCHED = Message(
+    "8a4ff37524ee4ea6a32511885fe1de2d",
+    WARNING,
+    "No interface is watched",
+    """Nothing is filtered and nothing is counted: `interfaces` in the settings means none that is there. One that
+appears is watched when it appears.
+
+What there is, and what is chosen: trafficctl doctor""",
+)
+PINS_LOST = Message(
+    "923fd525dac747edb08dc194146c46d4",
+    WARNING,
+    "What was pinned has been removed",
+    """Somebody has removed pins from @TRAFFICMON_PATH@. Filtering and counting go on, but they end when this daemon
+does, and the emergency exit, trafficmond --detach, cannot reach them.
+
+Pin them again: systemctl restart trafficmond""",
+)
+NOBODY_GETS_IN = Message(
+    "3dbcfff4938a413289049b1aa247381e",
+    WARNING,
+    "Nobody can open a connection to this host",
+    """Under policy.default = "drop" only what a rule, a list or the allowlist admits can begin a connection, and none
+of them admits anybody. Whoever is logged in now stays in; after the last log-out there is no way back.
+
+Admit somebody: trafficctl add-cidr 192.0.2.0/24 --action allow --save
+Or give up the default: default = "monitor" in the table [policy] of /etc/trafficmon/trafficmond.toml""",
 )
 ATTACH_FAILED = Message(
     "b68fa6400f97439b89882159b1538ee5",

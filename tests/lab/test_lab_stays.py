@@ -1,0 +1,164 @@
+"""What was attached stays attached: whatever happens to routes, names, pins and daemons, a banned source is dropped."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tmlab import Daemon, Lab, Listener, Sender
+from tmlab.daemon import remove_pins
+from tmlab.packets import udp
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+BAD, GOOD = "203.0.113.7", "198.51.100.7"
+SETTINGS = 'on_stop = "keep"\n[flows]\ncapacity = 1024\ninterval = "200ms"\n'
+_ports = itertools.count(1024)
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab(links=2) as made:
+        made.host.ip(f"route add default via {made.links[0].outside_ip}")
+        yield made
+
+
+@pytest.fixture
+def daemon(lab: Lab) -> Iterator[Daemon]:
+    """As shipped, with a ban in force."""
+    with Daemon(lab, SETTINGS, interfaces=["default-route"]) as made:
+        made.control("ban", BAD)
+        assert dropped(lab)
+        yield made
+
+
+def dropped(lab: Lab, number: int = 0) -> bool:
+    """Whether the banned source, and it alone, gets nothing through a link."""
+    link = lab.links[number]
+    with Listener(lab.host, link.host_ip) as listener, Sender(lab.outside, link.outside) as sender:
+        sender.send([udp(source, link.host_ip, next(_ports)) for source in (BAD, GOOD)])
+        heard = listener.heard()
+    assert heard[GOOD] == 1
+    return heard[BAD] == 0
+
+
+def add(lab: Lab, name: bytes) -> None:
+    lab.host.run("ip", "link", "add", name.decode(errors="surrogateescape"), "type", "veth")
+
+
+def watched(status: dict[str, Any]) -> set[str]:
+    return {each["name"] for each in status["interfaces"] if each["mode"] in ("native", "generic")}
+
+
+def test_a_default_route_that_goes_takes_the_filter_off_nothing(lab: Lab, daemon: Daemon) -> None:
+    link, other = lab.links
+    lab.host.ip("route del default")
+    lab.host.ip(f"route add default via {other.outside_ip}")
+    status = daemon.wait_status(lambda s: watched(s) == {link.host, other.host}, "both to be watched")
+    assert status["unwatched"] == []
+    lab.host.ip("route del default", f"addr del {other.host_ip}/24 dev {other.host}")
+    lab.host.ip(f"addr add {other.host_ip}/24 dev {other.host}", f"link set {link.host} down")
+    lab.host.ip(f"link set {link.host} name renamed0", "link set renamed0 up")
+    daemon.wait_status(lambda s: watched(s) == {"renamed0", other.host}, "its new name")
+    assert dropped(lab)
+    assert dropped(lab, 1)
+    # The next daemon goes on with what the last one left, a kill included.
+    daemon.kill()
+    assert dropped(lab)
+    daemon.start()
+    assert watched(daemon.status()) == {"renamed0", other.host}
+    assert dropped(lab)
+    # Nor does a setting with more in it change that; one without default-route does, and says so.
+    daemon._interfaces = ["default-route", "nosuch*"]
+    daemon.configure(SETTINGS)
+    daemon.control("reload")
+    assert watched(daemon.status()) == {"renamed0", other.host}
+    daemon._interfaces = [other.host]
+    daemon.configure(SETTINGS)
+    said = daemon.control("reload").stdout + daemon.said()
+    assert "no longer watching renamed0: the setting `interfaces` does not choose it any more" in said
+    assert watched(daemon.status()) == {other.host}
+    assert not dropped(lab)
+    assert dropped(lab, 1)
+
+
+def test_a_setting_that_was_changed_while_no_daemon_ran_holds(lab: Lab) -> None:
+    link, other = lab.links
+    with Daemon(lab, SETTINGS, interfaces=["default-route", other.host]) as daemon:
+        assert watched(daemon.status()) == {link.host, other.host}
+        daemon.stop()
+        lab.host.ip("route del default")
+        daemon._interfaces = ["default-route"]
+        daemon.configure(SETTINGS)
+        daemon.start()
+        assert watched(daemon.status()) == {link.host}, "chosen by the default route, which the setting still has"
+
+
+def test_nothing_watched_is_the_first_line(lab: Lab) -> None:
+    lab.host.ip("route del default")
+    with Daemon(lab, SETTINGS, interfaces=["default-route"]) as daemon:
+        first = daemon.control("status").stdout.splitlines()[0]
+        assert first.startswith("NOT WATCHED: no interface is watched, nothing is filtered or counted: there is no def")
+        assert daemon.said().count("no interface is watched") == 1
+        assert "trafficmon_watched_interfaces 0" in daemon.control("metrics").stdout
+        lab.host.ip(f"route add default via {lab.links[0].outside_ip}")
+        daemon.wait_status(lambda s: watched(s) and not s["unwatched"], "the interface of the new route")
+        assert daemon.control("status").stdout.startswith("trafficmond ")
+        lab.host.ip(f"link del {lab.links[0].host}")
+        status = daemon.wait_status(lambda s: s["unwatched"], "its loss")
+        assert "no interface is watched" in status["warnings"][0]
+        assert f"no longer watching {lab.links[0].host}: it is gone" in daemon.said()
+
+
+def test_more_than_can_be_watched_are_said_first(lab: Lab) -> None:
+    many = [line for n in range(36) for line in (f"link add v{n} type veth peer name w{n}",)]
+    lab.host.ip(*many)
+    with Daemon(lab, SETTINGS, interfaces=["tmlab0", "v*", "w*"]) as daemon:
+        first = daemon.control("status", "--width", "300", check=False).stdout.splitlines()
+        status = daemon.status()
+        assert len(watched(status)) == 62
+        (text,) = status["unwatched"]
+        assert text.startswith("11 interfaces are not watched, nothing is filtered or counted on them: ")
+        assert "62 interfaces are the most" in text
+        assert not first or first[0].startswith("NOT WATCHED: 11 interfaces")
+        assert "trafficmon_unwatched_interfaces 11" in daemon.control("metrics").stdout
+
+
+def test_names_that_are_no_utf_8_are_names(lab: Lab) -> None:
+    odd = [b"x\xff\xfe", b"y\x1b[31m"]
+    for name in odd:
+        add(lab, name)
+    with Daemon(lab, SETTINGS, interfaces=["default-route", "x*", "/y.*/"]) as daemon:
+        names = {"tmlab0", r"x\xff\xfe", r"y\x1b[31m"}
+        assert watched(daemon.status()) == names
+        late = b"x\xc3\x28"
+        add(lab, late)
+        daemon.wait_status(lambda s: watched(s) == names | {r"x\xc3("}, "one more to be watched")
+        lab.host.run("ip", "link", "del", late.decode(errors="surrogateescape"))
+        daemon.wait_status(lambda s: watched(s) == names, "its end")
+        assert r"x\xff\xfe" in daemon.control("status").stdout
+        assert r'interface="x\\xff\\xfe"' in daemon.control("metrics").stdout
+        assert "Traceback" not in daemon.said()
+
+
+def test_pins_that_were_removed_are_said_and_no_reason_to_leave_an_interface_open(lab: Lab, daemon: Daemon) -> None:
+    remove_pins(daemon.pins / "links")
+    for each in daemon.pins.iterdir():
+        remove_pins(each)
+    status = daemon.wait_status(lambda s: "has been removed" in str(s["warnings"]), "a word in status")
+    assert status["unwatched"] == []
+    assert str(daemon.pins) in str(status["warnings"])
+    daemon.wait(lambda: "has been removed" in daemon.said(), "a word in the journal", 8)
+    assert dropped(lab)
+    link = lab.links[0]
+    lab.host.ip(f"link del {link.host}")
+    lab.connect(link)
+    lab.host.ip(f"route add default via {link.outside_ip}")
+    daemon.wait(lambda: dropped(lab), "the new interface to be filtered")
+    assert watched(daemon.status()) == {link.host}
+    daemon.stop()
+    daemon.start()
+    assert "has been removed" not in str(daemon.status()["warnings"])
+    assert dropped(lab)

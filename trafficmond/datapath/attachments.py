@@ -1,0 +1,192 @@
+"""What is attached to which interface, why, and which of the kernel's totals count it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond import abi
+from trafficmond.datapath import attach
+from trafficmond.datapath.choices import Choices
+from trafficmond.datapath.interfaces import Interface, Selection
+from trafficmond.datapath.loader import Loaded
+from trafficmond.datapath.pins import Pins
+from trafficmond.datapath.predecessor import CARRIED_SLOT
+from trafficmond.errors import DatapathError, ForeignProgramError, TrafficmonError
+
+MAX_WATCHED = CARRIED_SLOT - 1  # interfaces; a slot of the totals each
+
+
+ATTACHED, DETACHED, FAILED, FOREIGN = "attached", "detached", "failed", "foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of an interface, in words as well."""
+
+    kind: str  # ATTACHED, DETACHED, FAILED or FOREIGN
+    interface: str
+    text: str
+    mode: str = ""
+
+
+class Attachments:
+    """Keeps them as the settings want them. `totals` are those of all slots (abi.TOTALS), shape (cpus, slots, 2)."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        pins: Pins,
+        totals: npt.NDArray[Any],
+        slots: npt.NDArray[np.uint8],
+        *,
+        mode: str,
+        egress: bool,
+    ) -> None:
+        self.attached: dict[int, attach.Attachment] = {}
+        self.refused: dict[int, Change] = {}  # ifindex -> why it is not attached
+        self._lost_pins = False
+        self.ever = False  # whether the interfaces have been looked at
+        self._loaded = loaded
+        self._pins = pins
+        self._totals = totals
+        self._slots = slots
+        self._slot_base: dict[int, npt.NDArray[Any]] = {}  # totals of a slot when its interface got it
+        self._mode = mode
+        self._egress = egress
+        self._choices = Choices(pins.directory)
+
+    def update(self, present: Iterable[Interface], selection: Selection) -> list[Change]:
+        """Attaches to what is present and meant by the settings; what changed or failed since the last time.
+
+        What a pattern of the settings once chose stays attached while both exist, whatever has become of routes and
+        names. Nothing is raised for one interface, since the others matter too: `refused` keeps the reasons.
+        """
+        found = {interface.ifindex: interface for interface in present}
+        self.look_at_pins()
+        changes = [
+            self._let_go(ifindex, ifindex in found)
+            for ifindex in list(self.attached)
+            if not self._stays(ifindex, selection)
+        ]
+        wanted = {
+            ifindex: interface
+            for ifindex, interface in found.items()
+            if selection.choosers(interface) or ifindex in self.attached or self._was_left(ifindex, selection)
+        }
+        for ifindex in self.refused.keys() - wanted.keys():
+            del self.refused[ifindex]
+        for ifindex, interface in wanted.items():
+            if ifindex in self.attached:
+                self.attached[ifindex].name = interface.name  # renamed, perhaps
+            elif change := self._take_up(interface):
+                changes.append(change)
+            if ifindex in self.attached:
+                self._choices.add(ifindex, selection.choosers(interface))
+        for _, ifindex in self._pins.links():
+            if ifindex not in self.attached:  # an earlier daemon was to watch it, or it is gone
+                attach.detach_pinned(ifindex, self._pins)
+        self._choices.forget_all_but(self.attached.keys() | self.refused.keys())
+        self.ever = True
+        return changes
+
+    def look_at_pins(self) -> bool:
+        """Whether somebody has removed what was pinned: what is filtered ends with this daemon."""
+        self._lost_pins = self._lost_pins or any(
+            done.alive() and not self._pins.holds(ifindex) for ifindex, done in self.attached.items()
+        )
+        return self._lost_pins
+
+    def _stays(self, ifindex: int, selection: Selection) -> bool:
+        """Whether what is attached there is still there, and still meant."""
+        return self.attached[ifindex].alive() and self._choices.hold(ifindex, selection.patterns)
+
+    def _was_left(self, ifindex: int, selection: Selection) -> bool:
+        """Whether an interface that no pattern means now was attached by an earlier daemon for one that is still in the
+        settings, or by this one until the emergency exit was used."""
+        if self.ever:
+            left = ifindex in self.refused and self.refused[ifindex].kind == DETACHED
+        elif left := (link := self._pins.link("xdp", ifindex)) is not None:
+            os.close(link)
+        return left and self._choices.hold(ifindex, selection.patterns)
+
+    def _take_up(self, interface: Interface) -> Change | None:
+        """Attaches to one more interface; what there is to say."""
+        ifindex = interface.ifindex
+        before = self.refused.get(ifindex)
+        if before and before.kind == DETACHED:
+            return None
+        try:
+            self._attach_one(interface)
+        except (TrafficmonError, OSError) as error:
+            kind = FOREIGN if isinstance(error, ForeignProgramError) else FAILED
+            self.refused[ifindex] = Change(kind, interface.name, str(error))
+            return self.refused[ifindex] if self.refused[ifindex] != before else None
+        self.refused.pop(ifindex, None)
+        done = self.attached[ifindex]
+        egress = f"{done.egress} egress" if done.egress else "ingress only"
+        text = "; ".join((f"watching {done.name}: {done.mode} XDP, {egress}", *done.notes))
+        return Change(ATTACHED, done.name, text, done.mode)
+
+    def _attach_one(self, interface: Interface) -> None:
+        slots = self._slots
+        index = interface.ifindex % abi.IFINDEX_SLOTS
+        used = {int(slots[i % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK for i in self.attached}
+        slot = int(slots[index]) & abi.IFSLOT_MASK
+        if not slot or slot in used:
+            slot = self._free_slot(interface, used)
+            self._slot_base[slot] = self._totals[:, slot].copy()
+        slots[index] = slot | (abi.IFSLOT_RAW_IP if interface.raw_ip else 0)
+        self.attached[interface.ifindex] = attach.attach(self._loaded, self._pins, interface, self._mode, self._egress)
+
+    def _free_slot(self, interface: Interface, used: set[int]) -> int:
+        """A slot of the totals for an interface, one that never counted anything if there is any left."""
+        seen = self._totals["seen"]["packets"].sum(axis=(0, 2))
+        free = sorted(set(range(1, MAX_WATCHED + 1)) - used, key=lambda slot: (seen[slot], slot))
+        if not free:
+            what = f"cannot attach to {interface.name}: {MAX_WATCHED} interfaces are the most"
+            raise DatapathError(what, hint="name fewer in `interfaces`")
+        return free[0]
+
+    def _let_go(self, ifindex: int, present: bool) -> Change:
+        """Ends an attachment that is not meant any more, or has ended already; why, in words."""
+        done = self.attached.pop(ifindex)
+        ended, pinned = not done.alive(), self._pins.has_link("xdp", ifindex)
+        attach.detach(done, self._pins)
+        self._slots[ifindex % abi.IFINDEX_SLOTS] = 0
+        if ended and present and not pinned and not self._lost_pins:
+            # The same interface, or the exit would have left a pin; a new one with an old number has one.
+            text = f"{done.name} was detached by trafficmond --detach; start the daemon anew to watch it"
+            self.refused[ifindex] = Change(DETACHED, done.name, text)
+            return self.refused[ifindex]
+        self._choices.forget(ifindex)
+        why = "it is gone" if ended else "the setting `interfaces` does not choose it any more"
+        return Change(DETACHED, done.name, f"no longer watching {done.name}: {why}")
+
+    def totals(self, ifindex: int) -> npt.NDArray[Any]:
+        """What one attached interface counted (abi.TOTALS) on each CPU, shape (cpus, 2): [:, 0] ingress, [:, 1] egress.
+
+        Only the counts are of use: where a slot served another interface before, its are taken off.
+        """
+        slot = int(self._slots[ifindex % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK
+        totals = self._totals[:, slot].copy()
+        base = self._slot_base.get(slot)
+        if base is not None:
+            for name in ("seen", "dropped", "not_ip", "malformed"):
+                for unit in ("packets", "bytes"):
+                    totals[name][unit] -= base[name][unit]
+        return totals
+
+    def release(self, detach: bool) -> None:
+        """Lets go of all; they stay pinned unless `detach`."""
+        for done in self.attached.values():
+            if detach:
+                attach.detach(done, self._pins)
+            else:
+                done.release()
+        self.attached.clear()
