@@ -14,6 +14,7 @@
 #define TM_LINE_NAMES 63
 #define TM_LINE_NAME 32
 #define TM_REJECTS_MAX 4096
+#define TM_TYPE_UNKNOWN 256 /* flows/canonical.py: ICMP of which nobody wrote the type */
 
 enum tm_field {
 	TM_HAS_TIME = 0x01,
@@ -46,6 +47,7 @@ struct tm_event {
 	struct tm_key key;
 	double at;
 	__u32 size, action, fields;
+	int own; /* names what it is: a line of this program, not of the original one */
 	struct tm_text interface;
 };
 
@@ -118,6 +120,8 @@ static int tm_string_field(struct tm_event *e, struct tm_text key, struct tm_tex
 		e->fields |= TM_HAS_ACTION;
 		return tm_action_field(e, value);
 	}
+	if (tm_is(key, "event"))
+		e->own = 1;
 	if (tm_is(key, "interface")) {
 		e->interface = value;
 		return value.length < TM_LINE_NAME;
@@ -262,6 +266,18 @@ static int tm_event_read(const char *p, const char *end, struct tm_event *e)
 	return p == end && e->fields == TM_HAS_ALL;
 }
 
+/*
+ * The original program wrote ports, and so 0 and 0 for ICMP: no type. This one writes types, and `event` besides. ICMPv6
+ * has no type 0.
+ */
+static void tm_unknown_type(struct tm_event *e)
+{
+	if (e->key.sport || e->key.dport)
+		return;
+	if (e->key.proto == TM_PROTO_ICMPV6 || (e->key.proto == TM_PROTO_ICMP && !e->own))
+		e->key.sport = tm_htons(TM_TYPE_UNKNOWN);
+}
+
 /* Number of the interface, from 1; 0 if there is none. All beyond TM_LINE_NAMES share one more. */
 static __u32 tm_interface_number(struct tm_lines *l, struct tm_text t)
 {
@@ -307,6 +323,7 @@ static __u64 tm_lines_read(struct tm_lines *l, const char *data, __u64 size, int
 		if (tm_event_read(p, newline, &e)) {
 			if (!tm_ledger_begin(l->ledger, e.at))
 				break;
+			tm_unknown_type(&e);
 			e.key.ifindex = tm_interface_number(l, e.interface);
 			e.key.verdict = e.action << TM_ACTION_SHIFT;
 			seen = (struct tm_seen){.at = e.at, .length = e.size};

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -32,6 +33,9 @@ def _tell(error: TrafficmonError) -> None:
 
 def main() -> None:
     """Entry point of the `trafficctl` command."""
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks is shown by its code
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()

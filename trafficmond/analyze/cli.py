@@ -75,14 +75,16 @@ def write(path: Path, text: str) -> None:
 def _shown(report: dict[str, Any], output: str) -> str:
     from trafficmond.analyze.render import data, text
 
+    encoding = sys.stdout.encoding or "ascii"
+    escaped = not encoding.lower().startswith("utf")
     if output == "json":
-        return data.to_json(report)
+        return data.to_json(report, escaped=escaped)
     if output == "jsonl":
-        return json.dumps(report, ensure_ascii=False) + "\n"
+        return json.dumps(report, ensure_ascii=escaped) + "\n"
     if output == "csv":
         return data.to_csv(report)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return text.render(report, shutil.get_terminal_size((100, 24)).columns, colour=colour)
+    return text.render(report, shutil.get_terminal_size((100, 24)).columns, colour=colour, encoding=encoding)
 
 
 def _settings(path: Path | None) -> Settings:

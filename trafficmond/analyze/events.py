@@ -13,7 +13,7 @@ from typing import Any
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.native import Ledger, Lines, account
 from trafficmond.analyze.rows import TIME_MAX, address, iso_time, port, renumber
-from trafficmond.analyze.source import CHUNK, LINE_MAX, Source
+from trafficmond.analyze.source import BETWEEN, CHUNK, LINE_MAX, Source
 from trafficmond.flows.batch import Batch
 from trafficmond.protocols import protocol_number
 
@@ -22,6 +22,7 @@ _REQUIRED = ("timestamp", "src_ip", "dst_ip", "packet_size", "action")
 _NAME_MAX = 31  # TM_LINE_NAME, less the NUL
 _BRACKETS = (b"[", b"]", b"[]", b",")
 _GATHER = 4096
+_LOOK_AT = 64
 
 
 class EventReader:
@@ -88,7 +89,7 @@ class EventReader:
 
     def _other_line(self, number: int, line: bytes) -> None:
         """A line that is not of the plain shape: unusual, or damaged."""
-        text = line.strip()
+        text = line.strip(BETWEEN)
         if text in _BRACKETS:
             return
         try:
@@ -103,12 +104,9 @@ class EventReader:
 
 
 def one_a_line(head: bytes) -> bool:
-    """Whether the first line that holds more than a bracket is a whole object."""
-    for line in head.split(b"\n"):
-        text = line.strip()
-        if text and text not in _BRACKETS:
-            return text.startswith(b"{") and (text.rstrip(b",").endswith(b"}") or len(line) == len(head))
-    return False
+    """Whether a line among the first holds a whole object; half a line may stand before it."""
+    lines = [line.strip(BETWEEN).rstrip(b",") for line in head.split(b"\n")[:_LOOK_AT]]
+    return any(text.startswith(b"{") and (text.endswith(b"}") or len(lines) == 1) for text in lines)
 
 
 def _plain(value: Mapping[str, Any]) -> bytes:
@@ -129,7 +127,8 @@ def _plain(value: Mapping[str, Any]) -> bytes:
     number = value.get("protocol_num")
     for name in ("src_ip", "dst_ip"):
         address(str(value[name]))
-    event = {
+    kind = {"event": str(value["event"])} if value.get("event") else {}
+    event = kind | {
         "src_ip": value["src_ip"],
         "dst_ip": value["dst_ip"],
         "src_port": port(value.get("src_port")),

@@ -9,7 +9,9 @@ from typing import Protocol
 
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.order import by_start, spread
-from trafficmond.analyze.readers import argus, capture, eve, flows_db, ocsf, own_csv, own_json, vpc, zeek
+from trafficmond.analyze.readers import argus, capture, eve, flows_db, journal, ocsf, own_csv, own_json, vpc, zeek
+from trafficmond.analyze.retold import once
+from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.flows.batch import Batch
 
@@ -19,23 +21,36 @@ class Reader(Protocol):
 
     TITLE: str
 
-    def matches(self, head: bytes) -> bool: ...
+    def lacks(self, sample: Sample) -> Lacks: ...
 
-    def read(self, source: Source, intake: Intake) -> Iterator[Batch]: ...
+    def read(self, source: Source, intake: Intake, /) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True)
 class Format:
-    """A reader, and whether its rows are RECORD (flows, which others made) or DELTA (packets, or log lines of them)."""
+    """A reader, and whether its rows are RECORD (flows, which others made) or DELTA (packets, or log lines of them).
+
+    `retold`: its records may tell of one connection many times, in many files too.
+    """
 
     reader: Reader
     records: bool
     log: bool = False
+    retold: bool = False
 
     def deltas(self, source: Source, intake: Intake) -> Iterator[Batch]:
-        """DELTA rows of the source."""
+        """DELTA rows of the source. Of formats that are `retold` the first source to be read has those of all."""
+        if self.retold:
+            told = intake.together.setdefault(self.reader.TITLE, [])
+            told.append(source)
+            rows = once(by_start(self._read_all(told, intake)), intake)
+            return _paced(spread(rows), source, intake)
         rows = self.reader.read(source, intake)
         return _paced(spread(by_start(rows)) if self.records else rows, source, intake)
+
+    def _read_all(self, sources: list[Source], intake: Intake) -> Iterator[Batch]:
+        while sources:
+            yield from self.reader.read(sources.pop(0), intake)
 
 
 def _paced(batches: Iterator[Batch], source: Source, intake: Intake) -> Iterator[Batch]:
@@ -56,18 +71,41 @@ FORMATS = (
     Format(argus, records=True),
     Format(own_csv, records=False, log=True),
     Format(own_json, records=False, log=True),
-    Format(eve, records=True),
+    Format(journal, records=False),
+    Format(eve, records=True, retold=True),
     Format(ocsf, records=True),
     Format(vpc, records=True),
 )
 
+_CONTAINERS = (  # known by their first bytes, and how they are undone
+    (b"\xfd7zXZ\0", "compressed with xz", "xz -dc"),
+    (b"BZh", "compressed with bzip2", "bzip2 -dc"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", "lz4 -dc"),
+    (b"PK\x03\x04", "a zip archive", "unzip -p"),
+    (b"PAR1", "a Parquet file", "duckdb -json -c \"from 'FILE'\" # instead of FILE its path:"),
+)
+
 
 def format_of(source: Source) -> Format:
-    """The format of a source. Raises InputError, naming what is read, if it is none of them."""
-    for known in FORMATS:
-        if known.reader.matches(source.head):
-            return known
+    """The format of a source. Raises InputError if it is none: what it looks like, what it lacks, what is read."""
+    looked = True
+    while looked:
+        sample = Sample(source.head)
+        lacks = [(known, known.reader.lacks(sample)) for known in FORMATS]
+        found = next((known for known, lack in lacks if lack == []), None)
+        if found is not None:
+            return found
+        looked = source.look()
     if not source.head.strip():
         raise InputError(f"{source.name} is empty", hint="there is nothing to analyse in it")
+    for magic, what, program in _CONTAINERS:
+        if source.head.startswith(magic):
+            raise InputError(
+                f"{source.name} is {what}, which is not read here", hint=f"unpack it: {program} {source.path}"
+            )
+    near = min(
+        ((len(lack), known.reader.TITLE, lack) for known, lack in lacks if lack), default=None, key=lambda it: it[0]
+    )
+    likeness = f"; it is most like {near[1]}, but lacks {', '.join(near[2])}" if near else ""
     names = ", ".join(known.reader.TITLE for known in FORMATS)
-    raise InputError(f"{source.name} is of no format that is read here", hint=f"give one of: {names}")
+    raise InputError(f"{source.name} is of no format that is read here{likeness}", hint=f"give one of: {names}")

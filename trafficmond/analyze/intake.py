@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trafficmond.analyze.damage import Damage
+from trafficmond.analyze.source import Source
 
 # Upper bounds of the size classes, RFC 2819 (etherStatsPkts64Octets ...); the last class is open.
 SIZE_BOUNDS = (64, 127, 255, 511, 1023, 1518)
@@ -103,6 +104,7 @@ class Intake:
     snapped: int = 0  # packets that a capture holds only in part
     records: int = 0  # log lines, flow records or packets that were read
     late_rows: int = 0
+    together: dict[str, list[Source]] = field(default_factory=dict)  # of formats that tell a flow in many files
     first: float = math.inf  # time of the earliest packet, epoch seconds
     last: float = -math.inf
     _interfaces: dict[str, int] = field(default_factory=dict)

@@ -13,18 +13,24 @@ from trafficmond.analyze.source import Source
 OBJECT_MAX = 1 << 20
 """Characters of the largest object; a longer one is damage."""
 
-_BETWEEN = re.compile(r"[\s,\[\]]*")
+_BETWEEN = re.compile(r"[\s,\[\]\0\x1e\ufeff]*")
+_WRAPPER = re.compile(r'\s*\{\s*"(?:events|Records|results)"\s*:\s*\[')
 _AT_THE_END = 16  # an error so close to the end of what was read may only mean that more is needed
 _SHOWN = 120
 
 
 def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line on which it begins, object) for each. What is none is counted as damage, and reading goes on with
-    the next line."""
+    the next line. The objects of a list that is all of an object (`{"events": [...], ...}`) are taken out of it."""
     decode = json.JSONDecoder().raw_decode
     text = codecs.getincrementaldecoder("utf-8")("replace")
-    buffer, at, line, final = "", 0, 1, False
+    data = source.read()
+    buffer, at, line, final = text.decode(data), 0, 1, not data
     skipping = False  # to the end of a line that was given up
+    wrapper = _WRAPPER.match(buffer)
+    if wrapper:
+        at = wrapper.end()
+        line += buffer.count("\n", 0, at)
 
     while True:
         start = at
@@ -44,6 +50,8 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
             final = not data
             buffer, at = text.decode(data, final), 0
             continue
+        if wrapper and buffer[start] in '"}':  # the list has ended, and what else the object holds follows
+            return
         try:
             value, end = decode(buffer, start)
         except (ValueError, RecursionError) as error:
@@ -52,43 +60,50 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
                 final = not data
                 buffer, at = buffer[start:] + text.decode(data, final), 0
                 continue
-            source.damage.line(source.name, line, "not JSON", buffer[start : start + _SHOWN].split("\n")[0])
+            source.damage.line(source.name, line, "not JSON", _shown(buffer, start))
             skipping = True
             continue
         if isinstance(value, dict):
             yield line, value
         else:
-            source.damage.line(source.name, line, "not a JSON object", buffer[start : start + _SHOWN].split("\n")[0])
+            source.damage.line(source.name, line, "not a JSON object", _shown(buffer, start))
+            skipping = True
         line += buffer.count("\n", start, end)
         at = end
+
+
+def first_objects(head: bytes, most: int) -> list[dict[str, Any]]:
+    """The first whole objects, at most `most`, of what a file begins with; what is damaged is passed over."""
+    text = head.decode("utf-8", "replace")
+    wrapper = _WRAPPER.match(text)
+    at = wrapper.end() if wrapper else 0
+    decode = json.JSONDecoder().raw_decode
+    found: list[dict[str, Any]] = []
+    for _ in range(_TRIES):
+        match = _BETWEEN.match(text, at)
+        at = match.end() if match else at
+        try:
+            value, end = decode(text, at) if text.startswith("{", at) else (None, at)
+        except (ValueError, RecursionError):
+            value, end = None, at
+        if isinstance(value, dict):
+            found.append(value)
+            at = end
+        else:
+            at = text.find("\n", at)
+        if at < 0 or at >= len(text) or len(found) == most:
+            break
+    return found
+
+
+_TRIES = 200
+
+
+def _shown(buffer: str, start: int) -> str:
+    return buffer[start : start + _SHOWN].split("\n")[0]
 
 
 def _unfinished(error: Exception, size: int) -> bool:
     if not isinstance(error, json.JSONDecodeError):
         return False
     return error.msg.startswith("Unterminated string") or error.pos > size - _AT_THE_END
-
-
-def first_object(head: bytes) -> dict[str, Any] | None:
-    """The object that a file begins with, if it begins with one (perhaps as the first of an array) and it is whole."""
-    text = head.decode("utf-8", "replace").lstrip("\ufeff")
-    match = _BETWEEN.match(text)
-    start = match.end() if match else 0
-    if not text.startswith("{", start):
-        return None
-    try:
-        value, _ = json.JSONDecoder().raw_decode(text, start)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def looks_like(head: bytes, *keys: str) -> bool:
-    """Whether a file begins with an object that has all the keys.
-
-    Where the first object is damaged, the first line that holds a whole one decides.
-    """
-    found = first_object(head)
-    if found is None and head.lstrip()[:1] in (b"{", b"["):
-        found = next(filter(None, map(first_object, head.splitlines()[1:200])), None)
-    return found is not None and all(key in found for key in keys)

@@ -19,6 +19,7 @@ from trafficmond.analyze.intake import SIZE_CLASSES, Count, Intake
 from trafficmond.analyze.tally import Entry, Tally, Timeline
 from trafficmond.detect.windows import mix
 from trafficmond.flows.batch import FLOW, Batch, actions, address_text, empty
+from trafficmond.flows.canonical import ICMP, ICMPV6, TYPE_UNKNOWN
 from trafficmond.model import Action, Threat
 from trafficmond.protocols import protocol_name
 
@@ -272,11 +273,12 @@ def _sizes(intake: Intake) -> dict[str, Any]:
 
 def _flow(entry: Entry) -> dict[str, Any]:
     row = entry.row
+    told = not (row["proto"] in (ICMP, ICMPV6) and row["sport"] == TYPE_UNKNOWN)
     return {
         "src_ip": _address(row, "src"),
-        "src_port": int(row["sport"]),
+        "src_port": int(row["sport"]) if told else None,
         "dst_ip": _address(row, "dst"),
-        "dst_port": int(row["dport"]),
+        "dst_port": int(row["dport"]) if told else None,
         "protocol": protocol_name(int(row["proto"])),
         "packets": entry.packets,
         "bytes": entry.bytes,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,8 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trafficmond.analyze.iana import IANA
 from trafficmond.analyze.intake import Intake
 from trafficmond.flows.batch import ENDPOINTS, V4_MAPPED, Batch, split_address
+from trafficmond.flows.canonical import ICMP, ICMPV6, TYPE_UNKNOWN
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import protocol_number
 
@@ -32,6 +36,8 @@ RECORD = np.dtype(
         ("reply_tcp_flags", "u1"),
         ("reply_first_flags", "u1"),
         ("reply_bits", "u1"),  # abi: BIT_SPOKE_FIRST where the format tells
+        ("told", "u8"),  # of formats that tell of a connection many times: its number there; 0: told once
+        ("rank", "u1"),  # ... which tells it best: retold.py
     ]
 )
 
@@ -42,7 +48,26 @@ _VERDICT_SHIFT = 28
 
 _MAPPED = int(V4_MAPPED)
 
-_ALIASES = {"icmp6": 58, "ipv6-icmp": 58, "ipv6": 41, "unknown_transport": 255, "unknown": 255}
+_ALIASES = {
+    "icmp6": 58,
+    "ipv6-icmp": 58,
+    "ipv6": 41,
+    "unknown_transport": 255,
+    "unknown": 255,
+    "any": 255,  # Suricata: what IANA assigns to nobody
+    "ipnip": 4,  # Argus
+    "ip-in-ip": 4,  # Suricata 8
+    "ipv4": 4,
+    "ipencap": 4,
+    "ospfigp": 89,
+    "ospfv2": 89,
+    "is-is": 124,
+    "mobile": 55,
+    "rtp": 17,  # Argus: what it recognised inside UDP
+    "rtcp": 17,
+    "udt": 17,
+}
+_PORTS = {"domain": 53, "http": 80, "https": 443, "ssh": 22, "telnet": 23, "smtp": 25, "ntp": 123}  # no /etc/services
 
 
 class Address(NamedTuple):
@@ -67,28 +92,101 @@ def address(text: str) -> Address:
 
 def protocol(text: str) -> int:
     """The IANA number of a protocol given by name, alias or number. Raises ValueError if unknown."""
-    known = _ALIASES.get(text.lower())
-    return protocol_number(text) if known is None else known
+    name = text.strip().lower()
+    known = _ALIASES.get(name, IANA.get(name))
+    if known is None:
+        with contextlib.suppress(ValueError):  # pandas made floats of a column with gaps
+            known = whole(name)
+    if known is None or not 0 <= known < 256:
+        known = protocol_number(text)
+    return known
 
 
-def count(text: str) -> int:
-    """A count as Zeek and others write it; "-" and nothing are 0. Raises ValueError."""
-    if not text or text == "-":
+def whole(value: Any) -> int:
+    """A whole number, which may be written as a float (5.0, "5.0"). Raises ValueError."""
+    if isinstance(value, int):
+        return value
+    try:
+        return int(value) if isinstance(value, str) else _exact(float(value))
+    except (ValueError, TypeError):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return _exact(float(value))
+        raise ValueError(f"{value!r} is no number") from None
+
+
+def _exact(value: float) -> int:
+    if not math.isfinite(value) or value != int(value):
+        raise ValueError(f"{value} is no whole number")
+    return int(value)
+
+
+def count(value: Any) -> int:
+    """A count as Zeek and others write it; "-", null and nothing are 0. Raises ValueError."""
+    if value is None or value == "" or value == "-":
         return 0
-    number = int(text)
+    number = whole(value)
     if number < 0 or number >= 1 << 63:
         raise ValueError(f"{number} is no count")
     return number
 
 
-def port(value: str | int | None) -> int:
-    """A port; "-", nothing and None are 0, Argus' hexadecimal ones are read. Raises ValueError."""
-    if value in ("", "-", None):
+def port(value: Any) -> int:
+    """A port; "-", nothing and None are 0, hexadecimal ones and the names of services are read. Raises ValueError."""
+    if value is None or value == "" or value == "-":
         return 0
-    number = value if isinstance(value, int) else int(value or "0", 0 if str(value).startswith("0x") else 10)
+    if isinstance(value, str) and value.startswith("0x"):
+        number = int(value, 16)
+    else:
+        try:
+            number = whole(value)
+        except ValueError:
+            number = _service(str(value))
     if not 0 <= number <= 65535:
         raise ValueError(f"{number} is no port")
     return number
+
+
+@lru_cache(maxsize=4096)
+def _service(name: str) -> int:
+    known = _PORTS.get(name)
+    if known is not None:
+        return known
+    try:
+        return socket.getservbyname(name)
+    except (OSError, ValueError, UnicodeError):
+        raise ValueError(f"{name!r} is no port") from None
+
+
+def icmp_ends(kind: int | None, code: int | None = 0) -> tuple[int, int]:
+    """What stands for the ports of ICMP: its type and code; None for a type that a log does not say."""
+    if kind is None:
+        return TYPE_UNKNOWN, 0
+    if not (0 <= kind <= 255 and 0 <= (code or 0) <= 255):
+        raise ValueError(f"{kind}/{code} is no ICMP type and code")
+    return kind, code or 0
+
+
+def is_icmp(proto: int) -> bool:
+    """Whether a protocol has types and codes in place of ports."""
+    return proto in (ICMP, ICMPV6)
+
+
+def moment(value: Any) -> float:
+    """Epoch seconds of a time: a number of seconds, milli-, micro- or nanoseconds, or ISO 8601 (UTC without a zone).
+
+    Raises ValueError.
+    """
+    try:
+        number = float(value)
+    except ValueError:
+        return iso_time(str(value).strip())
+    for limit, unit in _UNITS:
+        if number > limit:
+            return number / unit
+    return number
+
+
+_UNITS = ((1e17, 1e9), (1e14, 1e6), (TIME_MAX, 1e3))
 
 
 def iso_time(text: str) -> float:
@@ -126,6 +224,17 @@ def sent(proto: int, family: int, packets: int, octets: int, link: int = 14) -> 
 _HEADERS = {6: 44, 17: 8, 1: 8, 58: 8, 132: 12}
 
 
+def estimated(proto: int, family: int, payload: int, others: int, packets: int | None = None) -> tuple[int, int]:
+    """(packets, bytes of IP) that a payload took at least, with `others` packets that carried none."""
+    if packets is None:
+        packets = others + -(-payload // _SEGMENT)
+    return packets, payload + packets * ((20 if family == 4 else 40) + _LEAST_HEADERS.get(proto, 0))
+
+
+_SEGMENT = 1448  # payload of a full packet on Ethernet
+_LEAST_HEADERS = {6: 20, 17: 8, 1: 8, 58: 8, 132: 28}
+
+
 class Records:
     """RECORD rows being gathered; `take` when `full`, and at the end."""
 
@@ -148,20 +257,21 @@ class Records:
         flags: tuple[int, int, int, int] = (0, 0, 0, 0),  # all and first of the initiator, all and first of the reply
         *,
         reply_bits: int = 0,
+        told: tuple[int, int] = (0, 0),  # columns told and rank
         action: Action = Action.MONITOR,
         direction: Direction = Direction.INGRESS,
         ifindex: int = 0,
         vlan: int = 0,
     ) -> None:
         start, end = span
-        if not (0 <= start < TIME_MAX and end < TIME_MAX):
+        if not (0 <= start < TIME_MAX and end < TIME_MAX and max(sent[0], replied[0]) < 1 << 63):
             raise ValueError(f"from {start} to {end} is no time in epoch seconds")
         if not all(packets or not octets for packets, octets, _ in (sent, replied)):
             raise ValueError("bytes without a packet")
         self._rows.append(
             (
                 *(src.hi, src.lo, dst.hi, dst.lo, *ports, proto, src.family, direction, vlan, ifindex),
-                *(verdict(action), start, max(start, end), *sent, *replied, *flags, reply_bits),
+                *(verdict(action), start, max(start, end), *sent, *replied, *flags, reply_bits, *told),
             )
         )
 

@@ -126,6 +126,7 @@ def _described(inputs: list[tuple[Source, Format]]) -> list[dict[str, Any]]:
             "format": known.reader.TITLE,
             "compression": source.compressed or None,
             "bytes": source.size,
+            "notes": dict(source.notes),
         }
         for source, known in inputs
     ]

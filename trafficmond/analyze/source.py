@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
-import importlib
+import codecs
 import io
 import os
-import shutil
-import subprocess
 import sys
-import zlib
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from trafficmond.analyze.damage import Damage
+from trafficmond.analyze.unpack import GZIP, ZSTD, Gzip, Spoiled, Unpacker, Zstd, zstd_program
 from trafficmond.errors import TrafficmonError
 
 HEAD = 1 << 16
@@ -22,8 +21,15 @@ CHUNK = 1 << 20
 LINE_MAX = 1 << 20
 """A longer line is damage: no format here has one, and a file without newlines must not fill the memory."""
 
-_GZIP = b"\x1f\x8b"
-_ZSTD = b"\x28\xb5\x2f\xfd"
+BETWEEN = b" \t\r\n\0\x1e\xef\xbb\xbf"
+"""What may stand around a record and says nothing: blanks, NULs of a log that was emptied in place, the record
+separator of RFC 7464, the byte order mark of a file that was joined to another."""
+
+_BEFORE = b"\0\x1e\xef\xbb\xbf"
+_NOTES_MAX = 32
+_OTHERS = "(other things)"
+_UTF8_MARK = b"\xef\xbb\xbf"
+_UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 class InputError(TrafficmonError):
@@ -31,64 +37,93 @@ class InputError(TrafficmonError):
 
 
 class Source:
-    """One input. `head` is its first bytes (up to HEAD, decompressed), which reading yields again.
+    """One input. `head` is its first bytes (HEAD of them, more after `look`), which reading yields again.
 
-    Raises InputError if the file cannot be opened, or is compressed in a way this host cannot undo.
+    What stands before the beginning of a text is taken away here, for all readers: byte order marks, NULs. UTF-16
+    becomes UTF-8. Raises InputError if the file cannot be opened, or is compressed in a way this host cannot undo.
     """
 
     def __init__(self, path: str, damage: Damage) -> None:
         self.path = path
         self.name = "standard input" if path == "-" else Path(path).name
         self.damage = damage
+        self.notes: Counter[str] = Counter()
         self.compressed = ""
         self.size = 0
+        self.modified = time.time()  # epoch seconds
         self.read_bytes = 0  # decompressed
-        self._child: subprocess.Popen[bytes] | None = None
+        self._decoder: codecs.IncrementalDecoder | None = None
         self._file = self._open()
         self._stream = self._decompress(self._file)
         self.head = b""
-        while len(self.head) < HEAD and (more := self._take(HEAD - len(self.head))):
-            self.head += more
+        self._fill(HEAD)
+        self._tidy()
         self._waiting = self.head
+
+    def note(self, what: str, count: int = 1) -> None:
+        """Something that whoever reads the report should know of this input; counted by its text (0: said only)."""
+        if what not in self.notes and len(self.notes) >= _NOTES_MAX:
+            what = _OTHERS
+        self.notes[what] += count
+
+    def look(self) -> bool:
+        """Makes `head` as long as half a line and a whole one may be. False if there is no more. Before reading."""
+        before = len(self.head)
+        self._fill(2 * LINE_MAX)
+        self._waiting = self.head
+        return len(self.head) > before
 
     def _open(self) -> io.BufferedReader:
         try:
             if self.path == "-":
                 return cast(io.BufferedReader, sys.stdin.buffer)
             file = open(self.path, "rb")  # noqa: SIM115 -- close() ends it
-            self.size = os.fstat(file.fileno()).st_size
+            status = os.fstat(file.fileno())
+            self.size, self.modified = status.st_size, status.st_mtime
         except OSError as error:
             hint = "check the path and its permissions"
             raise InputError(f"cannot read {self.path}: {error.strerror}", hint=hint) from error
         return file
 
-    def _decompress(self, file: io.BufferedReader) -> BinaryIO:
+    def _decompress(self, file: io.BufferedReader) -> Unpacker | BinaryIO:
         start = file.peek(4)[:4]
-        if start.startswith(_GZIP):
+        if start.startswith(GZIP):
             self.compressed = "gzip"
-            return cast(BinaryIO, gzip.GzipFile(fileobj=file))
-        if start.startswith(_ZSTD):
+            return Gzip(file)
+        if start.startswith(ZSTD):
             self.compressed = "zstd"
-            return self._zstd(file)
+            program = zstd_program()
+            if program is None:
+                hint = f"install the zstd package (apt install zstd), or unpack it first: zstd -dc {self.path} > FILE"
+                raise InputError(f"{self.path} is compressed with zstd, which nothing here can unpack", hint=hint)
+            return Zstd(file, program)
         return file
 
-    def _zstd(self, file: io.BufferedReader) -> BinaryIO:
-        try:
-            zstandard: Any = importlib.import_module("zstandard")
-        except ImportError:
-            pass
-        else:
-            return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
-        program = shutil.which("zstd")
-        if program is None or self.path == "-":
-            hint = f"install the zstd package (apt install zstd), or unpack it first: zstd -dc {self.path} > FILE"
-            raise InputError(f"{self.path} is compressed with zstd, which nothing here can unpack", hint=hint)
-        os.lseek(file.fileno(), 0, os.SEEK_SET)  # seek() would only move within the buffer
-        self._child = subprocess.Popen(
-            [program, "-dcq"], stdin=file.fileno(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        assert self._child.stdout is not None
-        return cast(BinaryIO, self._child.stdout)
+    def _fill(self, size: int) -> None:
+        while len(self.head) < size and (more := self._take(size - len(self.head))):
+            self.head += more
+
+    def _tidy(self) -> None:
+        """Takes away what stands before the beginning of a text."""
+        nuls = 0
+        while self.head.startswith(b"\0"):
+            rest = self.head.lstrip(b"\0")
+            nuls += len(self.head) - len(rest)
+            self.head = rest
+            before = len(rest)
+            self._fill(HEAD)
+            if len(self.head) == before:
+                break
+        if nuls:
+            self.note("NUL bytes at the beginning were passed over", nuls)
+        mark = self.head[:2]
+        if mark in _UTF16:
+            self._decoder = codecs.getincrementaldecoder(_UTF16[mark])("replace")
+            self.head = self._decoder.decode(self.head[2:]).encode()
+        elif self.head.startswith(_UTF8_MARK):
+            self.head = self.head.removeprefix(_UTF8_MARK)
+            nuls += len(_UTF8_MARK)
+        self.read_bytes = nuls
 
     @property
     def position(self) -> int:
@@ -126,42 +161,32 @@ class Source:
                 elif len(line) > LINE_MAX:
                     self.damage.line(self.name, number, "line too long")
                 else:
-                    yield number, line.removesuffix(b"\r")
+                    yield number, line.removesuffix(b"\r").lstrip(_BEFORE)
             if len(rest) > LINE_MAX:
                 if not skipping:
                     self.damage.line(self.name, number + 1, "line too long")
                 skipping = True
                 rest = b""
         if rest and not skipping:
-            yield number + 1, rest.removesuffix(b"\r")
+            yield number + 1, rest.removesuffix(b"\r").lstrip(_BEFORE)
 
     def close(self) -> None:
         """Lets go of the file and of a decompressor that may still run."""
-        if self._child is not None:
-            self._child.kill()
-            self._child.wait()
-        if self.path != "-":
+        if self._stream is not self._file:
             self._stream.close()
+        if self.path != "-":
             self._file.close()
 
     def _take(self, size: int) -> bytes:
-        try:
-            data = self._stream.read(size)
-        except (EOFError, zlib.error, OSError) as error:
-            data = b""
-            self._spoiled(str(error))
-        except Exception as error:  # zstandard's own, whose class exists only where it is installed
-            if self.compressed != "zstd":
-                raise
-            data = b""
-            self._spoiled(str(error))
-        if not data and size and self._child is not None:
-            if self._child.wait():
-                self._spoiled("the zstd program gave up")
-            self._child = None
-        return data
-
-    def _spoiled(self, detail: str) -> None:
-        kind = f"{self.compressed} stream damaged" if self.compressed else "read error"
-        self.damage.offset(self.name, self.read_bytes, kind, detail)
-        self._stream = cast(BinaryIO, io.BytesIO())
+        """The next bytes; what is damaged before them is said. Empty at the end."""
+        while True:
+            try:
+                data = self._stream.read(size)
+            except (Spoiled, OSError) as error:
+                kind = f"{self.compressed} stream damaged" if self.compressed else "read error"
+                self.damage.offset(self.name, self.read_bytes, kind, str(error))
+                if isinstance(error, Spoiled):
+                    continue
+                self._stream = cast(BinaryIO, io.BytesIO())
+                return b""
+            return data if self._decoder is None or not data else self._decoder.decode(data).encode()

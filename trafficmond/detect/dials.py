@@ -15,6 +15,7 @@ import numpy as np
 
 from trafficmond.detect.windows import Columns, members, mix
 from trafficmond.flows.batch import Batch, Column, empty
+from trafficmond.flows.canonical import TYPE_UNKNOWN
 
 GRACE_S = 1.0
 """Age at which a dial is judged: the initial retransmission timeout of TCP (RFC 6298), longer than nearly all paths."""
@@ -23,8 +24,8 @@ FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 _FLAGS = FIN | SYN | RST | PSH | ACK | URG  # ECE and CWR may come with any (RFC 3168)
 _FIRST_PAYLOAD = 0x02  # abi.BIT_FIRST_PAYLOAD
 ICMP, TCP, UDP, SCTP, ICMPV6 = 1, 6, 17, 132, 58
-_ICMP_ASKS = members(8, 13, 15, 17)  # echo, timestamp, information, address mask (RFC 792, 950)
-_ICMPV6_ASKS = members(128, 139)  # echo, node information (RFC 4443, 4620)
+_ICMP_ASKS = members(8, 13, 15, 17, TYPE_UNKNOWN)  # echo, timestamp, information, address mask (RFC 792, 950)
+_ICMPV6_ASKS = members(128, 139, TYPE_UNKNOWN)  # echo, node information (RFC 4443, 4620)
 _PORTS = members(TCP, UDP, 33, SCTP, 136, size=256)  # protocols that have ports; 33 DCCP, 136 UDP-Lite
 _FIRST_EPHEMERAL = 1024
 ONE_WAY_PORTS = members(162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125, 8472, 9995, 9996)

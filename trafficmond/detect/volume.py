@@ -19,6 +19,7 @@ from trafficmond.detect.base import Observation, address, crowd, strongest, tabl
 from trafficmond.detect.dials import ACK, ICMP, ICMPV6, ONE_WAY_PORTS, RST, SYN, TCP, UDP, is_group
 from trafficmond.detect.windows import NOWHERE, Grouped, Table, estimate, mark, mix
 from trafficmond.flows.batch import Batch, Column
+from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Severity, Threat
 
 _ONE_WAY = 20  # packets for each one back
@@ -152,7 +153,8 @@ def _one_way(seen: Observation) -> Batch:
     one_way = packets > _ONE_WAY * back
     # TCP: never a connection, nor a half of one whose other half goes elsewhere.
     loose = (first & (SYN | ACK) != SYN) & (flows["packets"] + np.where(reset, 0, flows["reply_packets"]) <= _SHORT)
-    pings = (proto == ICMP) & (flows["sport"] == 8) | (proto == ICMPV6) & (flows["sport"] == 128)
+    icmp = (proto == ICMP) | (proto == ICMPV6)
+    pings = icmp & ((flows["sport"] == np.where(proto == ICMP, 8, 128)) | (flows["sport"] == TYPE_UNKNOWN))
     at = np.flatnonzero((packets > 0) & ((one_way & ((proto != TCP) | loose)) | pings))
 
     rows, turned = np.zeros(len(at), _ROW), unasked[at]
@@ -163,7 +165,7 @@ def _one_way(seen: Observation) -> Batch:
         rows[name] = flows[name][at]
     rows["packets"] = packets[at]
     rows["bytes"] = np.where(unasked, flows["d_reply_bytes"], flows["d_bytes"])[at]
-    icmp = (proto[at] == ICMP) | (proto[at] == ICMPV6)
+    icmp = icmp[at]
     rows["answer"] = (proto[at] == TCP) & ((first[at] & RST != 0) | (first[at] & (SYN | ACK) == SYN | ACK))
     rows["error"] = icmp & ~pings[at] & ~turned
     rows["weight"] = rows["packets"] / seen.span[at]

@@ -25,11 +25,16 @@ _PAIRS = {
 }
 _NO_MATE = -1
 
+TYPE_UNKNOWN = 256
+"""The type (sport) of ICMP where a log does not say it. It pairs with itself: both directions are one flow, begun by
+whoever is told first."""
+
 
 def _tables() -> tuple[Column, Column]:
-    mate = np.full((256, 256), _NO_MATE, np.int16)
-    reply = np.zeros((256, 256), bool)
+    mate = np.full((256, TYPE_UNKNOWN + 1), _NO_MATE, np.int16)
+    reply = np.zeros((256, TYPE_UNKNOWN + 1), bool)
     for proto, pairs in _PAIRS.items():
+        mate[proto, TYPE_UNKNOWN] = TYPE_UNKNOWN
         for asks, answers in pairs:
             mate[proto, asks], mate[proto, answers] = answers, asks
             reply[proto, answers] = True
@@ -59,7 +64,7 @@ def canonical(rows: Batch) -> Canonical:
 
     icmp = np.flatnonzero((rows["proto"] == ICMP) | (rows["proto"] == ICMPV6))
     if len(icmp):
-        kind = np.minimum(sport[icmp], 255)
+        kind = np.minimum(sport[icmp], TYPE_UNKNOWN)
         mate = _MATE[rows["proto"][icmp], kind]
         paired = mate != _NO_MATE
         dport = dport.copy()
@@ -80,12 +85,12 @@ def canonical(rows: Batch) -> Canonical:
 
 def icmp_mate(proto: Column, kind: Column) -> Column:
     """The type that answers (or asked for) each ICMP or ICMPv6 type; -1 where there is none."""
-    mates: Column = _MATE[proto, np.minimum(kind, 255)]
+    mates: Column = _MATE[proto, np.minimum(kind, TYPE_UNKNOWN)]
     return mates
 
 
 def icmp_role(rows: Batch) -> tuple[Column, Column]:
     """(asks, answers): which rows are ICMP requests that have a reply, and which are such replies."""
-    kind = np.minimum(rows["sport"], 255)
+    kind = np.minimum(rows["sport"], TYPE_UNKNOWN)
     answers = _REPLY[rows["proto"], kind]
     return (_MATE[rows["proto"], kind] != _NO_MATE) & ~answers, answers

@@ -1,100 +1,182 @@
-"""Argus flows as `ra` writes them with commas: binetflow files, as of the CTU and Stratosphere data sets.
+"""Argus flows as `ra` writes them with a separator (`ra -c ,`): its default columns, or any that hold these.
 
-One line is one bidirectional flow with the packets of both sides together; a side's share is known only where
-SrcPkts or SrcBytes are among the columns, else an answered flow is taken for half and half.
+One line is one bidirectional flow with the packets of both sides together; a side's share is known only where its
+packets or bytes are among the columns, else an answered flow is taken for half and half.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.readers.argus_clock import Clock
 from trafficmond.analyze.rows import (
     Records,
     address,
     count,
     counted_records,
     flags,
-    iso_time,
+    icmp_ends,
+    is_icmp,
     port,
     protocol,
     sent,
 )  # fmt: skip
+from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
+from trafficmond.flows.canonical import TCP
 
 TITLE = "Argus binetflow"
 
-_NEEDED = frozenset(("StartTime", "Dur", "Proto", "SrcAddr", "DstAddr", "TotPkts", "TotBytes"))
-_NOT_IP = frozenset(("arp", "rarp", "llc", "man", "ipx", "loop", "lldp", "stp", "eth", "isis", "mpls"))
-_UNANSWERED = frozenset(("INT", "REQ", "URP", "URH", "URN", "TXD", "ECO"))
+_NEEDED = ("starttime", "proto", "srcaddr", "dstaddr", "totpkts", "totbytes")
+_ALIASES = {  # the names that `ra -s` takes, which some write as a header
+    "stime": "starttime", "ltime": "lasttime", "saddr": "srcaddr", "daddr": "dstaddr", "pkts": "totpkts",
+    "bytes": "totbytes", "spkts": "srcpkts", "dpkts": "dstpkts", "sbytes": "srcbytes", "dbytes": "dstbytes",
+}  # fmt: skip
+_SUMS = (("totpkts", "srcpkts", "dstpkts"), ("totbytes", "srcbytes", "dstbytes"))
+_SEPARATORS = ",\t;|"
+_NOT_IP = frozenset(("arp", "rarp", "llc", "ipx", "loop", "lldp", "stp", "eth", "isis", "mpls"))
+_MAC = re.compile(r"(?:[0-9a-f]{1,2}:){5}[0-9a-f]{1,2}", re.IGNORECASE)
+_WITH_PORTS = frozenset((TCP, 17, 33, 132, 136))
+_ICMP_STATES = {"ECO": 8, "ECR": 0}
+_TCP_STATES = {  # flags of each side, where a name stands for them
+    "REQ": ("S", ""), "ACC": ("S", "SA"), "EST": ("SPA", "SPA"), "CON": ("SPA", "SPA"), "FIN": ("FSPA", "FSPA"),
+    "CLO": ("FSPA", "FSPA"), "TIM": ("SPA", "SPA"), "RST": ("S", "RA"),
+}  # fmt: skip
 
 
-def matches(head: bytes) -> bool:
-    """Whether a file that begins so is a binetflow."""
-    return set(_values(head.split(b"\n")[0])) >= _NEEDED
+def lacks(sample: Sample) -> Lacks:
+    """What keeps a file that begins so from being a binetflow."""
+    return sample.header_lacks(_NEEDED, lambda line: _summed(_names(line, _separator(line))))
 
 
 def read(source: Source, intake: Intake) -> Iterator[Batch]:
     """RECORD rows, one a flow. Flows that are not IP are counted as such."""
-    records = Records()
+    records, clock = Records(), Clock(source)
     names: list[str] = []
+    separator = ","
     for number, line in source.lines():
-        values = _values(line)
-        if set(values) >= _NEEDED:
-            names = values
+        text = line.decode("utf-8", "replace")
+        values = [value.strip() for value in text.split(separator)]
+        if not values[0][:1].isdigit() and set(_summed(_names(text, _separator(text)))) >= set(_NEEDED):
+            separator = _separator(text)
+            names = _names(text, separator)
             continue
-        if len(values) < len(names):
-            if line.strip():
+        if len(values) < len(names) or not names:
+            if text.strip():
                 source.damage.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
             continue
         fields = dict(zip(names, values, strict=False))
         try:
-            if fields["Proto"] in _NOT_IP:
-                intake.other(count(fields["TotPkts"]), count(fields["TotBytes"]))
-                intake.records += 1
-            else:
-                _add(fields, records)
-        except ValueError as error:
+            _take(fields, records, clock, source, intake)
+        except (ValueError, OverflowError) as error:
             source.damage.line(source.name, number, "no flow", str(error))
         if records.full:
             yield counted_records(records.take(), intake)
     yield counted_records(records.take(), intake)
 
 
-def _values(line: bytes) -> list[str]:
-    return line.decode("utf-8", "replace").strip().split(",")
+def _take(fields: Mapping[str, str], records: Records, clock: Clock, source: Source, intake: Intake) -> None:
+    proto = fields["proto"].lower()
+    packets, octets = (
+        count(fields[total]) if total in fields else count(fields[one]) + count(fields[other])
+        for total, one, other in _SUMS
+    )
+    if proto == "man":
+        source.note("Argus's own records (man) were passed over")
+    elif proto in _NOT_IP or _MAC.fullmatch(fields["srcaddr"]):
+        intake.other(packets, octets)
+        intake.records += 1
+    else:
+        _add(fields, packets, octets, records, clock, source)
 
 
-def _add(fields: Mapping[str, str], records: Records) -> None:
-    start = iso_time(fields["StartTime"].replace("/", "-"))
-    proto = protocol(_PROTOCOLS.get(fields["Proto"], fields["Proto"]))
-    state = fields.get("State", "")
-    packets, octets = count(fields["TotPkts"]), count(fields["TotBytes"])
-    ours, theirs = state.split("_", 1) if "_" in state else ("", "")
-    arrow = fields.get("Dir", "")
-    answered = bool(theirs) if "_" in state else state not in _UNANSWERED and ("<" in arrow or state == "CON")
-    packets_out, octets_out = _shares(fields, packets, octets, answered=answered and packets > 1)
-    src, dst = address(fields["SrcAddr"]), address(fields["DstAddr"])
-    ports = port(fields.get("Sport")), port(fields.get("Dport"))
-    one = sent(proto, src.family, packets_out, octets_out)
-    other = sent(proto, src.family, packets - packets_out, octets - octets_out)
-    first = _first_flags(ours, opened=True), _first_flags(theirs, opened=False)
-    span = (start, start + float(fields["Dur"] or 0))
-    if "<" in arrow and ">" not in arrow:  # the destination began
-        records.add(dst, src, (ports[1], ports[0]), proto, span, other, one)
-        return
-    records.add(src, dst, ports, proto, span, one, other, (flags(ours), first[0], flags(theirs), first[1]))
+def _separator(line: str) -> str:
+    return max(_SEPARATORS, key=line.count)
 
 
-_PROTOCOLS = {"rtp": "udp", "rtcp": "udp", "udt": "udp"}  # what Argus recognised inside
+def _names(line: str, separator: str) -> list[str]:
+    names = [name.strip().strip('"').lower() for name in line.split(separator)]
+    return [_ALIASES.get(name, name) for name in names]
 
 
-def _shares(fields: Mapping[str, str], packets: int, octets: int, *, answered: bool) -> tuple[int, int]:
-    """(packets, bytes) of the source."""
-    sent_bytes = count(fields["SrcBytes"]) if fields.get("SrcBytes") else octets if not answered else octets // 2
-    sent = count(fields["SrcPkts"]) if fields.get("SrcPkts") else packets if not answered else -(-packets // 2)
-    return min(sent, packets), min(sent_bytes, octets)
+def _summed(names: Iterable[str]) -> list[str]:
+    found = list(names)
+    return found + [total for total, one, other in _SUMS if one in found and other in found]
+
+
+def _add(fields: Mapping[str, str], packets: int, octets: int, records: Records, clock: Clock, source: Source) -> None:
+    start, proto = clock.read(fields["starttime"]), protocol(fields["proto"])
+    end = start + float(fields["dur"]) if fields.get("dur") else start
+    if not fields.get("dur") and fields.get("lasttime"):
+        end = clock.read(fields["lasttime"])
+    state, arrow = fields.get("state", ""), fields.get("dir", "->")
+    ours, theirs = _flags(state, arrow, proto, packets)
+    to_right, to_left = ">" in arrow or "<" not in arrow, "<" in arrow
+    began = to_right  # who began; where the arrow has both ends, the direction of the file stands
+    answered = (to_right and to_left) or (bool(ours and theirs) if "_" in state else state in ("CON", "EST", "ACC"))
+    src, dst = address(fields["srcaddr"]), address(fields["dstaddr"])
+    first, octets_first = _shares(
+        fields, packets, octets, began=began, answered=answered and packets > 1, source=source
+    )
+    one = sent(proto, src.family, first, octets_first)
+    other = sent(proto, src.family, packets - first, octets - octets_first)
+    ports = _ports(fields, proto, state)
+    if not began:
+        src, dst, ours, theirs = dst, src, theirs, ours
+        ports = ports if is_icmp(proto) else (ports[1], ports[0])
+    if proto != TCP:
+        ours = theirs = ""
+    seen = (flags(ours), _first_flags(ours, opened=True), flags(theirs), _first_flags(theirs, opened=False))
+    records.add(src, dst, ports, proto, (start, end), one, other, seen)
+
+
+def _flags(state: str, arrow: str, proto: int, packets: int) -> tuple[str, str]:
+    """TCP flags of each side, as far as the state tells; "?" in the arrow: no handshake was seen."""
+    if "_" in state:
+        ours, theirs = state.split("_", 1)
+        return ours, theirs
+    if proto != TCP or "?" in arrow:
+        return "", ""
+    ours, theirs = _TCP_STATES.get(state, ("", ""))
+    return (ours, theirs) if state != "RST" or packets <= 2 else ("SPA", "RSPA")
+
+
+def _ports(fields: Mapping[str, str], proto: int, state: str) -> tuple[int, int]:
+    """Ports; of ICMP type and code, which Argus writes in one (0x0303: code 3 of type 3); of ESP it writes the SPI."""
+    if is_icmp(proto):
+        text = fields.get("sport", "")
+        if not text:
+            return icmp_ends(_ICMP_STATES.get(state) if proto == 1 else None)
+        both = port(text)
+        return icmp_ends(both & 0xFF, both >> 8)
+    if proto not in _WITH_PORTS:
+        return 0, 0
+    return port(fields.get("sport")), port(fields.get("dport"))
+
+
+def _shares(
+    fields: Mapping[str, str], packets: int, octets: int, *, began: bool, answered: bool, source: Source
+) -> tuple[int, int]:
+    """(packets, bytes) of the side that began."""
+    shares = []
+    for total, (name, one, other) in ((packets, _SUMS[0]), (octets, _SUMS[1])):
+        mine, other_side = (one, other) if began else (other, one)
+        if fields.get(mine):
+            share = count(fields[mine])
+        elif fields.get(other_side):
+            share = total - count(fields[other_side])
+        elif answered:
+            share = -(-total // 2) if name == "totpkts" else total // 2
+            source.note("answered flows without the share of each side were taken for half and half")
+        else:
+            share = total
+        shares.append(max(0, min(share, total)))
+    if shares[1] < octets and shares[0] == packets and packets > 1:
+        shares[0] -= 1  # bytes of the other side came in a packet
+    return shares[0], shares[1]
 
 
 def _first_flags(letters: str, *, opened: bool) -> int:

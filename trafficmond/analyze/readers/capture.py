@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.native import Capture, Ledger, Note, account
 from trafficmond.analyze.rows import renumber
+from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import CHUNK, Source
 from trafficmond.flows.batch import Batch
 
@@ -36,9 +37,9 @@ _LOST, _TRUNCATED, _NO_INTERFACE, _LINK_TYPE, _RESUMED, _VERSION, _TIME = 0, 3, 
 _FRACTION, _NANOSECONDS, _UNTIMED = 10, 11, 12
 
 
-def matches(head: bytes) -> bool:
+def lacks(sample: Sample) -> Lacks:
     """Whether a file that begins so is a capture."""
-    return head[:4] in _MAGIC
+    return [] if sample.head[:4] in _MAGIC else None
 
 
 def read(source: Source, intake: Intake) -> Iterator[Batch]:

@@ -1,112 +1,125 @@
-"""Suricata's EVE log: flow and netflow events; of other events their flow, where that has no event of its own.
+"""Suricata's EVE log: flow and netflow events, and of other events the flow that they name.
 
-Source: https://docs.suricata.io/en/latest/output/eve/eve-json-format.html
+Source: https://docs.suricata.io/en/latest/output/eve/eve-json-format.html. A connection is told by many events, in
+several files too; `retold` makes one flow of them.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trafficmond.analyze.intake import Intake
-from trafficmond.analyze.jsonstream import looks_like, objects
-from trafficmond.analyze.rows import ACK, SYN, Records, address, counted_records, iso_time, port, protocol, sent
+from trafficmond.analyze.jsonstream import objects
+from trafficmond.analyze.retold import EVENT, FLOW, HALF
+from trafficmond.analyze.rows import ACK, SYN, Records, address, count, icmp_ends, is_icmp, moment, port, protocol, sent
+from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action
 
 TITLE = "Suricata EVE"
 
-PENDING_MAX = 65536
-"""Flows known only from an alert so far; beyond it the oldest are taken as they are."""
+_BACK = frozenset(("to_client", "toclient"))
+_ENDS = ("src_ip", "src_port", "dest_ip", "dest_port")
 
 
-def matches(head: bytes) -> bool:
-    """Whether a file that begins so is an EVE log."""
-    return looks_like(head, "event_type", "timestamp")
+def lacks(sample: Sample) -> Lacks:
+    """What keeps a file that begins so from being an EVE log."""
+    return sample.object_lacks(("event_type", "timestamp"))
 
 
-def read(source: Source, intake: Intake) -> Iterator[Batch]:
-    """RECORD rows, one a flow."""
+def read(source: Source, _intake: Intake) -> Iterator[Batch]:
+    """RECORD rows, one an event that tells of a flow; not yet counted."""
     records = Records()
-    pending: OrderedDict[Any, Mapping[str, Any]] = OrderedDict()
     for line, event in objects(source):
         try:
-            _take(event, records, pending)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            _take(event, records, source)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             source.damage.line(source.name, line, "no flow", _reason(error))
         if records.full:
-            yield counted_records(records.take(), intake)
-    for last in pending.values():
-        _add(last, records)
-    yield counted_records(records.take(), intake)
+            yield records.take()
+    yield records.take()
 
 
-def _take(event: Mapping[str, Any], records: Records, pending: OrderedDict[Any, Mapping[str, Any]]) -> None:
+def _take(event: Mapping[str, Any], records: Records, source: Source) -> None:
     kind = event.get("event_type")
-    if kind == "flow":
-        _add(event, records)
-        pending.pop(event.get("flow_id"), None)
-    elif kind == "netflow":
-        _add_one_way(event, records)
-    elif isinstance(event.get("flow"), Mapping) and "src_ip" in event:
-        _add(event, Records())  # raises now, with the line at hand, if it cannot be read
-        pending[event.get("flow_id", id(event))] = event
-        if len(pending) > PENDING_MAX:
-            _add(pending.popitem(last=False)[1], records)
+    if kind == "netflow":
+        _add_half(event, records)
+    elif isinstance(event.get("flow"), Mapping) and "src_ip" in event and "pkts_toserver" in event["flow"]:
+        _add(event, records, FLOW if kind == "flow" else EVENT)
+    elif kind == "flow":
+        raise KeyError("flow.pkts_toserver")
+    else:
+        source.note(f"events of type {str(kind)[:40]} without a flow were passed over")
 
 
-def _add(event: Mapping[str, Any], records: Records) -> None:
+def _add(event: Mapping[str, Any], records: Records, rank: int) -> None:
     flow, tcp = event["flow"], event.get("tcp") or {}
-    start = iso_time(str(flow.get("start") or event["timestamp"]))
-    end = iso_time(str(flow["end"])) if flow.get("end") else start
-    src, dst = address(str(event["src_ip"])), address(str(event["dest_ip"]))
-    ports = _ports(event)
+    start = moment(flow.get("start") or event["timestamp"])
+    end = moment(flow["end"]) if flow.get("end") else start
+    ends = {**event, **{name: flow[name] for name in _ENDS if flow.get(name) is not None}}
+    if "src_ip" not in flow and rank == EVENT and event.get("direction") in _BACK:
+        ends |= {one: event.get(other) for one, other in zip(_ENDS, (*_ENDS[2:], *_ENDS[:2]), strict=True)}
+    src, dst = address(str(ends["src_ip"])), address(str(ends["dest_ip"]))
     proto = protocol(str(event["proto"]))
     client_flags, server_flags = _hex(tcp.get("tcp_flags_ts")), _hex(tcp.get("tcp_flags_tc"))
     records.add(
         src,
         dst,
-        ports,
+        _ports(ends, proto, turned=ends["src_ip"] != event["src_ip"]),
         proto,
         (start, end),
         sent(proto, src.family, *_side(flow, "toserver")),
         sent(proto, src.family, *_side(flow, "toclient")),
         (client_flags, client_flags & SYN, server_flags, server_flags & (SYN | ACK)),
+        told=(_number(event), rank),
         action=_action(event),
     )
 
 
-def _add_one_way(event: Mapping[str, Any], records: Records) -> None:
+def _add_half(event: Mapping[str, Any], records: Records) -> None:
+    """One direction. Its flags are those of all packets, so that a SYN may be its own or that of a SYN-ACK."""
     flow = event["netflow"]
-    start = iso_time(str(flow.get("start") or event["timestamp"]))
-    end = iso_time(str(flow["end"])) if flow.get("end") else start
+    start = moment(flow.get("start") or event["timestamp"])
+    end = moment(flow["end"]) if flow.get("end") else start
     src, proto = address(str(event["src_ip"])), protocol(str(event["proto"]))
     every = _hex((event.get("tcp") or {}).get("tcp_flags"))
     records.add(
         src,
         address(str(event["dest_ip"])),
-        _ports(event),
+        _ports(event, proto),
         proto,
         (start, end),
-        sent(proto, src.family, int(flow["pkts"]), int(flow["bytes"])),
+        sent(proto, src.family, count(flow["pkts"]), count(flow["bytes"])),
         (0, 0, 0),
-        (every, every & (SYN | ACK), 0, 0),
+        (every, SYN if every & SYN else every & ACK, 0, 0),
+        told=(_number(event), HALF),
     )
 
 
-def _ports(event: Mapping[str, Any]) -> tuple[int, int]:
-    if "icmp_type" in event:
-        return port(event["icmp_type"]), port(event.get("icmp_code"))
-    return port(event.get("src_port")), port(event.get("dest_port"))
+def _number(event: Mapping[str, Any]) -> int:
+    """What stands for the connection, with its start and its ends; 0 if the event does not say."""
+    told = event.get("flow_id")
+    if told is None:
+        return 0
+    if isinstance(told, int):
+        return told & 0xFFFFFFFFFFFFFFFF or 1
+    return zlib.crc32(str(told).encode()) or 1
+
+
+def _ports(event: Mapping[str, Any], proto: int, *, turned: bool = False) -> tuple[int, int]:
+    if not is_icmp(proto):
+        return port(event.get("src_port")), port(event.get("dest_port"))
+    kind = event.get("icmp_type")
+    if kind is None or turned:  # the type is that of a packet the other way
+        return icmp_ends(None)
+    return icmp_ends(count(kind), count(event.get("icmp_code")))
 
 
 def _side(flow: Mapping[str, Any], side: str) -> tuple[int, int]:
-    packets, octets = int(flow.get(f"pkts_{side}", 0)), int(flow.get(f"bytes_{side}", 0))
-    if packets < 0 or octets < 0:
-        raise ValueError(f"{packets} packets of {octets} bytes cannot be")
-    return packets, octets
+    return count(flow.get(f"pkts_{side}", 0)), count(flow.get(f"bytes_{side}", 0))
 
 
 def _action(event: Mapping[str, Any]) -> Action:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.rows import BATCH, Records, address, counted_records, sent
+from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction
@@ -22,9 +23,9 @@ _COLUMNS = (
 )
 
 
-def matches(head: bytes) -> bool:
+def lacks(sample: Sample) -> Lacks:
     """Whether a file that begins so is an SQLite database."""
-    return head.startswith(b"SQLite format 3\0")
+    return [] if sample.head.startswith(b"SQLite format 3\0") else None
 
 
 def read(source: Source, intake: Intake) -> Iterator[Batch]:

@@ -9,31 +9,52 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trafficmond.analyze.intake import Intake
-from trafficmond.analyze.jsonstream import looks_like, objects
-from trafficmond.analyze.rows import ACK, SYN, Records, address, counted_records, iso_time, port, sent
+from trafficmond.analyze.jsonstream import objects
+from trafficmond.analyze.rows import (
+    ACK,
+    SYN,
+    Records,
+    address,
+    count,
+    counted_records,
+    icmp_ends,
+    is_icmp,
+    moment,
+    port,
+    protocol,
+    sent,
+)  # fmt: skip
+from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction
 
 TITLE = "OCSF network activity"
 
-_MILLISECONDS = 1e11  # a time beyond it is in milliseconds, as the schema asks; some writers give seconds
-_DENIED, _BLOCKED = 2, "Blocked"
+_CLASS = 4001
+_NO_RECORD = frozenset(("NODATA", "SKIPDATA"))
+_DENIED, _BLOCKED, _REJECT = 2, "Blocked", "REJECT"
 _OUTBOUND = 2
 
 
-def matches(head: bytes) -> bool:
-    """Whether a file that begins so holds OCSF network activity."""
-    return looks_like(head, "class_uid", "src_endpoint", "dst_endpoint")
+def lacks(sample: Sample) -> Lacks:
+    """What keeps a file that begins so from holding OCSF network activity."""
+    return sample.object_lacks(("class_uid", "src_endpoint", "dst_endpoint"))
 
 
 def read(source: Source, intake: Intake) -> Iterator[Batch]:
-    """RECORD rows, one an event."""
+    """RECORD rows, one an event. Events of other classes are passed over, and named."""
     records = Records()
     for line, event in objects(source):
+        if event.get("class_uid", _CLASS) != _CLASS:
+            source.note(f"events of class {str(event.get('class_name') or event['class_uid'])[:40]} were passed over")
+            continue
+        if event.get("status_code") in _NO_RECORD:
+            source.note("records without data (NODATA, SKIPDATA) were passed over")
+            continue
         try:
             _add(event, records, intake)
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
             source.damage.line(source.name, line, "no event", str(error))
         except KeyError as error:
             source.damage.line(source.name, line, "no event", f"{error.args[0]} missing")
@@ -46,21 +67,20 @@ def _add(event: Mapping[str, Any], records: Records, intake: Intake) -> None:
     src, dst = event["src_endpoint"], event["dst_endpoint"]
     traffic, connection = event["traffic"], event["connection_info"]
     start = _moment(event, "start_time", "time")
-    flags = int(connection.get("tcp_flags") or 0) & 0xFF
-    packets, octets, proto = int(traffic["packets"]), int(traffic["bytes"]), int(connection["protocol_num"])
-    if packets < 0 or octets < 0 or not 0 <= proto <= 255:
-        raise ValueError(f"{packets} packets of {octets} bytes of protocol {proto} cannot be")
-    denied = event.get("action_id") == _DENIED or event.get("disposition") == _BLOCKED
+    flags = count(connection.get("tcp_flags")) & 0xFF
+    proto = protocol(str(_first(connection, "protocol_num", "protocol_name")))
+    action = event.get("action")
+    denied = event.get("action_id") == _DENIED or event.get("disposition") == _BLOCKED or action in (_REJECT, "Denied")
     outbound = connection.get("direction_id") == _OUTBOUND
     source = address(str(src["ip"]))
     interface = (src if outbound else dst).get("interface_uid")
     records.add(
         source,
         address(str(dst["ip"])),
-        (port(src.get("port")), port(dst.get("port"))),
+        icmp_ends(None) if is_icmp(proto) else (port(src.get("port")), port(dst.get("port"))),
         proto,
         (start, _moment(event, "end_time", "start_time", "time")),
-        sent(proto, source.family, packets, octets, link=0),
+        sent(proto, source.family, count(traffic["packets"]), count(traffic["bytes"]), link=0),
         (0, 0, 0),
         (flags, flags & (SYN | ACK) if flags & SYN else 0, 0, 0),
         action=Action.DROP if denied else Action.MONITOR,
@@ -69,12 +89,18 @@ def _add(event: Mapping[str, Any], records: Records, intake: Intake) -> None:
     )
 
 
+def _first(fields: Mapping[str, Any], *names: str) -> Any:
+    """The first of the named fields that says something."""
+    for name in names:
+        if fields.get(name) not in (None, "", -1):
+            return fields[name]
+    raise KeyError(names[0])
+
+
 def _moment(event: Mapping[str, Any], *names: str) -> float:
     """The first of the named times that is there, as a number or as text (NAME_dt). Epoch seconds."""
     for name in names:
-        value = event.get(name)
-        if value is not None:
-            return float(value) / 1000 if float(value) > _MILLISECONDS else float(value)
-        if event.get(name + "_dt"):
-            return iso_time(str(event[name + "_dt"]))
+        for value in (event.get(name), event.get(name + "_dt")):
+            if value is not None and value != "":
+                return moment(value)
     raise KeyError(names[-1])

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 
 from trafficmond.analyze.events import EventReader
 from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 
 TITLE = "traffic log (CSV)"
 
-_NEEDED = frozenset(("timestamp", "src_ip", "dst_ip", "packet_size", "action"))
+_NEEDED = ("timestamp", "src_ip", "dst_ip", "packet_size", "action")
 
 
-def matches(head: bytes) -> bool:
-    """Whether a file that begins so is such a log."""
-    return set(_fields(head.split(b"\n")[0])) >= _NEEDED
+def lacks(sample: Sample) -> Lacks:
+    """What keeps a file that begins so from being such a log."""
+    return sample.header_lacks(_NEEDED, lambda line: _fields(line.encode()))
 
 
 def read(source: Source, intake: Intake) -> Iterator[Batch]:
@@ -26,7 +27,7 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
     names: list[str] = []
     for number, line in source.lines():
         values = _fields(line)
-        if set(values) >= _NEEDED:
+        if values[0] and set(values) >= set(_NEEDED):
             names = values
         elif len(values) == len(names):
             reader.add(number, dict(zip(names, values, strict=True)))

@@ -6,16 +6,22 @@ from collections.abc import Iterator
 
 from trafficmond.analyze.events import EventReader, one_a_line
 from trafficmond.analyze.intake import Intake
-from trafficmond.analyze.jsonstream import looks_like, objects
+from trafficmond.analyze.jsonstream import objects
+from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 
 TITLE = "traffic log (JSON)"
 
 
-def matches(head: bytes) -> bool:
-    """Whether a file that begins so is such a log."""
-    return looks_like(head, "src_ip", "dst_ip", "action", "packet_size") or looks_like(head, "event", "detector")
+_PACKET = ("timestamp", "src_ip", "dst_ip", "action", "packet_size")
+_THREAT = ("event", "detector", "severity")
+
+
+def lacks(sample: Sample) -> Lacks:
+    """What keeps a file that begins so from being such a log; one of threats alone is one."""
+    packets, threats = sample.object_lacks(_PACKET), sample.object_lacks(_THREAT)
+    return threats if packets is None or threats == [] else packets
 
 
 def read(source: Source, intake: Intake) -> Iterator[Batch]:

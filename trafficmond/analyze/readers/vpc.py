@@ -1,15 +1,32 @@
-"""AWS VPC flow logs as text: the default format (version 2) without a header, or any fields that a header names.
+"""AWS VPC flow logs as text or JSON: any fields that a header names (S3, Athena), or the default format without one.
 
 Source: https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html. A record is one direction of a flow.
+CloudWatch hands out the same lines with its own time before them, or as messages within JSON.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from trafficmond.analyze.intake import Intake
-from trafficmond.analyze.rows import ACK, SYN, Records, address, count, counted_records, port, protocol, sent
+from trafficmond.analyze.jsonstream import objects
+from trafficmond.analyze.rows import (
+    ACK,
+    SYN,
+    Records,
+    address,
+    count,
+    counted_records,
+    icmp_ends,
+    is_icmp,
+    moment,
+    port,
+    protocol,
+    sent,
+)  # fmt: skip
+from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction
@@ -20,67 +37,133 @@ _DEFAULT = [
     *("version", "account-id", "interface-id", "srcaddr", "dstaddr", "srcport", "dstport", "protocol"),
     *("packets", "bytes", "start", "end", "action", "log-status"),
 ]
-_NEEDED = frozenset(("srcaddr", "dstaddr", "protocol", "packets", "bytes", "start"))
-_HEADERLESS = re.compile(rb"2 (\d{12}|unknown) \S+ (\S+ \S+ \S+ \S+ \d+ \d+ \d+|- - - - - - -) \d+ \d+ \S+ \S+\s*$")
+_NEEDED = ("srcaddr", "dstaddr", "protocol", "packets", "bytes", "start")
+_INSTEAD = (("srcaddr", "pkt-srcaddr"), ("dstaddr", "pkt-dstaddr"), ("start", "end"))  # where only the second is there
+_ALIASES = {  # letters alone, as Athena's and CloudWatch's names have them
+    "accountid": "account-id", "interfaceid": "interface-id", "logstatus": "log-status", "tcpflags": "tcp-flags",
+    "flowdirection": "flow-direction", "pktsrcaddr": "pkt-srcaddr", "pktdstaddr": "pkt-dstaddr",
+    "sourceaddress": "srcaddr", "destinationaddress": "dstaddr", "sourceport": "srcport",
+    "destinationport": "dstport", "numpackets": "packets", "numbytes": "bytes", "starttime": "start", "endtime": "end",
+    "account": "account-id",
+}  # fmt: skip
+_RECORD = re.compile(  # of the default format, wherever it stands in a line
+    r"(?<![\w.-])\d\s+(?:\d{12}|unknown)\s+\S+\s+(?:\S+\s+\S+\s+\S+\s+\S+\s+\d+\s+\d+\s+\d+|(?:-\s+){6}-)"
+    r"\s+\d+\s+\d+\s+[\w-]+\s+[A-Z]+(?!\w)"
+)
+_SEPARATORS = re.compile(r"[,;\t ]+")
+_NO_RECORD = ("NODATA", "SKIPDATA")
 
 
-def matches(head: bytes) -> bool:
-    """Whether a file that begins so is a VPC flow log."""
-    first = head.split(b"\n")[0]
-    return set(_names(first)) >= _NEEDED or _HEADERLESS.match(first) is not None
+def lacks(sample: Sample) -> Lacks:
+    """What keeps a file that begins so from being a VPC flow log."""
+    if any(_RECORD.search(line) for line in sample.lines):
+        return []
+    if sample.objects:
+        return sample.object_lacks(_NEEDED, _filled)
+    return sample.header_lacks(_NEEDED, lambda line: _filled(_names(line)))
 
 
 def read(source: Source, intake: Intake) -> Iterator[Batch]:
     """RECORD rows, one a record; those that say NODATA or SKIPDATA carry none."""
     records = Records()
-    names = _DEFAULT
-    for number, line in source.lines():
-        if set(_names(line)) >= _NEEDED:
-            names = _names(line)
-            continue
-        values = _split(line)
-        if not line.strip():
-            continue
-        if len(values) != len(names):
-            source.damage.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
-            continue
-        fields = dict(zip(names, values, strict=True))
-        if fields.get("log-status") in ("NODATA", "SKIPDATA") or fields["srcaddr"] == "-":
+    sample = Sample(source.head)
+    values = _of_json(source) if sample.objects else _of_text(source)
+    for number, fields in values:
+        if fields.get("log-status") in _NO_RECORD or fields.get("srcaddr") == "-":
+            source.note("records without data (NODATA, SKIPDATA) were passed over")
             continue
         try:
             _add(fields, records, intake)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             source.damage.line(source.name, number, "no record", str(error))
         if records.full:
             yield counted_records(records.take(), intake)
     yield counted_records(records.take(), intake)
 
 
-def _add(fields: Mapping[str, str], records: Records, intake: Intake) -> None:
-    start = float(fields["start"])
-    flags = count(fields.get("tcp-flags", "-")) & 0xFF
-    direction = Direction.EGRESS if fields.get("flow-direction") == "egress" else Direction.INGRESS
-    src, proto = address(fields["srcaddr"]), protocol(fields["protocol"])
+def _of_text(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    names: list[str] = _DEFAULT
+    for number, line in source.lines():
+        text = line.decode("utf-8", "replace").strip()
+        values = _split(text)
+        if len(values) == len(names) and names is _DEFAULT and values[0].isdigit():
+            yield number, dict(zip(names, values, strict=True))
+            continue
+        if not values:
+            continue
+        if not any(value.isdigit() for value in values) and set(_filled(_names(text))) >= set(_NEEDED):
+            names = _names(text)
+            continue
+        if len(values) == len(names) + 1 and "T" in values[0]:  # CloudWatch's time
+            values = values[1:]
+        found = _RECORD.search(text) if names is _DEFAULT else None
+        if found:
+            yield number, dict(zip(_DEFAULT, found[0].split(), strict=True))
+        elif len(values) == len(names):
+            yield number, dict(zip(names, values, strict=True))
+        else:
+            source.damage.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
+
+
+def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, found in objects(source):
+        events = found.get("logEvents")  # what a subscription delivers
+        for event in events if isinstance(events, list) else [found]:
+            if not isinstance(event, Mapping) or ("field" in event and event["field"] != "@message"):
+                continue
+            text = next((event[name] for name in _MESSAGES if isinstance(event.get(name), str)), None)
+            if text is None:
+                yield number, {_name(str(name)): value for name, value in event.items()}
+            elif record := _RECORD.search(text):
+                yield number, dict(zip(_DEFAULT, record[0].split(), strict=True))
+            else:
+                source.damage.line(source.name, number, "no record of the default format", text)
+
+
+_MESSAGES = ("message", "@message", "value")
+
+
+def _add(fields: Mapping[str, Any], records: Records, intake: Intake) -> None:
+    values = {**fields, **{one: fields[other] for one, other in _INSTEAD if one not in fields and other in fields}}
+    missing = [name for name in _NEEDED if values.get(name) in (None, "", "-")]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} missing")
+    start = moment(values["start"])
+    flags = count(values.get("tcp-flags")) & 0xFF
+    direction = Direction.EGRESS if values.get("flow-direction") == "egress" else Direction.INGRESS
+    src, proto = address(str(values["srcaddr"])), protocol(str(values["protocol"]))
+    ports = icmp_ends(None) if is_icmp(proto) else (port(values.get("srcport")), port(values.get("dstport")))
     records.add(
         src,
-        address(fields["dstaddr"]),
-        (port(fields.get("srcport")), port(fields.get("dstport"))),
+        address(str(values["dstaddr"])),
+        ports,
         proto,
-        (start, float(fields["end"]) if fields.get("end", "-") != "-" else start),
-        sent(proto, src.family, count(fields["packets"]), count(fields["bytes"]), link=0),
+        (start, moment(values["end"]) if values.get("end") not in (None, "", "-") else start),
+        sent(proto, src.family, count(values["packets"]), count(values["bytes"]), link=0),
         (0, 0, 0),
         (flags, flags & (SYN | ACK) if flags & SYN else 0, 0, 0),
-        action=Action.DROP if fields.get("action") == "REJECT" else Action.MONITOR,
+        action=Action.DROP if values.get("action") == "REJECT" else Action.MONITOR,
         direction=direction,
-        ifindex=intake.ifindex(fields.get("interface-id", "")),
+        ifindex=intake.ifindex(str(values.get("interface-id") or "")),
     )
 
 
-def _split(line: bytes) -> list[str]:
-    text = line.decode("utf-8", "replace").strip()
-    return text.split(",") if "," in text else text.split()
+def _split(text: str) -> list[str]:
+    if "," in text:
+        return [value.strip().strip('"') for value in text.split(",")]
+    return text.split("\t") if "\t" in text else text.split()
 
 
-def _names(line: bytes) -> list[str]:
-    """Field names of a header; Parquet and Athena write them with underscores."""
-    return [name.strip('"').lower().replace("_", "-") for name in _split(line)]
+def _names(text: str) -> list[str]:
+    return [_name(name) for name in _split(text)]
+
+
+def _name(name: str) -> str:
+    """A field's name as AWS documents it; Athena, Parquet and CloudWatch write it in their own ways."""
+    plain = name.strip('"${} ').lower().replace("_", "-")
+    return _ALIASES.get(plain.replace("-", ""), plain)
+
+
+def _filled(names: Iterable[str]) -> list[str]:
+    found = [_name(name) for name in names]
+    return found + [one for one, other in _INSTEAD if other in found]

@@ -1,4 +1,4 @@
-"""Zeek's conn.log, as TSV with its header or as JSON.
+"""Zeek's conn.log: TSV as its header declares it, or JSON as any shipper writes it, alone or among other logs of Zeek.
 
 Source: https://docs.zeek.org/en/master/logs/conn.html. Bytes are those of IP (Zeek does not count link headers).
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from trafficmond import abi
 from trafficmond.analyze.intake import Intake
-from trafficmond.analyze.jsonstream import looks_like, objects
+from trafficmond.analyze.jsonstream import objects
 from trafficmond.analyze.rows import (
     ACK,
     FIN,
@@ -22,85 +22,178 @@ from trafficmond.analyze.rows import (
     address,
     count,
     counted_records,
-    iso_time,
+    estimated,
+    icmp_ends,
+    is_icmp,
+    moment,
     port,
     protocol,
 )  # fmt: skip
+from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
+from trafficmond.flows.canonical import ICMPV6
 from trafficmond.model import Direction
 
 TITLE = "Zeek conn.log"
 
 _ESCAPED = re.compile(r"\\x([0-9a-fA-F]{2})")  # how the header writes its separator
+_SCOPED = re.compile(r"id\W{0,2}_?((?:orig|resp)_[hp])")  # Log::default_scope_sep may be anything
 _HISTORY = {"s": SYN, "h": SYN | ACK, "a": ACK, "d": PSH | ACK, "f": FIN | ACK, "r": RST}
+_ID = ("ts", "id.orig_h", "id.resp_h")
 _NEEDED = ("ts", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto")
+_CONN = frozenset(("conn_state", "history", "orig_pkts", "orig_bytes", "orig_ip_bytes", "resp_bytes", "duration"))
+"""Fields that tell a conn.log from Zeek's other logs, where nothing names it; a shipper may have dropped some."""
+
+_UNNAMED = "(not conn.log)"
 
 
-def matches(head: bytes) -> bool:
-    """Whether a file that begins so is a conn.log."""
-    if head.startswith(b"#separator") or head.startswith(b"#fields\t"):
-        return any(line.startswith(b"#fields") and b"id.orig_h" in line for line in head.split(b"\n"))
-    return looks_like(head, "id.orig_h", "id.resp_h", "proto")
+def lacks(sample: Sample) -> Lacks:
+    """What keeps a file that begins so from being a log of Zeek with connections."""
+    headers = [line for line in sample.lines if line.startswith("#fields")]
+    if headers:
+        return sample.header_lacks(_ID, lambda line: _header(line, line[7:8]) if line in headers else ())
+    return sample.object_lacks(_ID, lambda found: _flat(found)[1])
 
 
 def read(source: Source, intake: Intake) -> Iterator[Batch]:
-    """RECORD rows, one a connection."""
-    values = _tsv(source) if source.head.startswith(b"#") else objects(source)
+    """RECORD rows, one a connection. Records of other logs are passed over, and named."""
+    tsv = any(line.startswith("#fields") for line in Sample(source.head).lines)
+    values = _tsv(source) if tsv else ((number, *_flat(found)) for number, found in objects(source))
     records = Records()
-    for number, fields in values:
+    for number, path, fields in values:
+        if path != "conn" and (path or _CONN.isdisjoint(fields)):
+            source.note(f"records of Zeek's {path[:40] or 'other logs'} were passed over")
+            continue
         try:
-            _add(fields, records)
-        except (ValueError, TypeError) as error:
+            _add(fields, records, source)
+        except (ValueError, TypeError, OverflowError) as error:
             source.damage.line(source.name, number, "no connection", str(error))
         if records.full:
             yield counted_records(records.take(), intake)
     yield counted_records(records.take(), intake)
 
 
-def _tsv(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
-    separator = "\t"
+def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """(line, path, fields) of each record; what its header declares holds up to the next header (joined files)."""
+    separator, path = "\t", ""
+    unset, empty = "-", "(empty)"
     names: list[str] = []
     for number, line in source.lines():
         text = line.decode("utf-8", "replace")
-        if text.startswith("#separator "):
-            separator = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text.split(" ", 1)[1]) or "\t"
-        elif text.startswith("#fields"):
-            names = text.split(separator)[1:]
-        elif text and not text.startswith("#"):
+        if text.startswith("#"):
+            name, _, value = text[1:].partition(" " if text.startswith("#separator") else separator)
+            if name == "separator":
+                separator = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), value) or "\t"
+                unset, empty, path = "-", "(empty)", ""
+            elif name == "unset_field":
+                unset = value
+            elif name == "empty_field":
+                empty = value
+            elif name == "path":
+                path = value
+            elif text.startswith("#fields"):
+                separator = separator if text[7:].startswith(separator) else text[7:8]
+                names = _header(text, separator)
+                path = path if path or _CONN.isdisjoint(names) else "conn"
+        elif text:
             values = text.split(separator)
-            if len(values) < len(names):
+            if len(values) < len(names) or not names:
                 source.damage.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
             else:
-                yield number, {name: value for name, value in zip(names, values, strict=False) if value != "-"}
+                pairs = zip(names, values, strict=False)
+                yield number, path, {name: value for name, value in pairs if value != unset and value != empty}
 
 
-def _add(fields: Mapping[str, Any], records: Records) -> None:
-    missing = [name for name in _NEEDED if name not in fields]
+def _header(line: str, separator: str) -> list[str]:
+    return [_plain(name) for name in line.split(separator or "\t")[1:]]
+
+
+def _plain(name: str) -> str:
+    scoped = _SCOPED.fullmatch(name) if name.startswith("id") else None
+    return f"id.{scoped[1]}" if scoped else name
+
+
+def _flat(found: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """(path, fields) of a JSON record, whatever its scopes look like; null is unset."""
+    path = ""
+    if len(found) == 1:  # {"conn": {...}}
+        name, inner = next(iter(found.items()))
+        if isinstance(inner, Mapping):
+            path, found = str(name), inner
+    path = str(found.get("_path") or path)
+    if "id.orig_h" not in found:
+        inner = found.get("id")
+        if isinstance(inner, Mapping):
+            found = {**found, **{f"id.{name}": value for name, value in inner.items()}}
+        else:
+            found = {_plain(name): value for name, value in found.items()}
+    return path, found
+
+
+def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
+    missing = [name for name in _NEEDED if fields.get(name) is None and not name.endswith("_p")]
     if missing:
         raise ValueError(f"{', '.join(missing)} missing")
-    start = _seconds(fields["ts"])
-    history = str(fields.get("history", "")) or _OF_STATE.get(str(fields.get("conn_state", "")), "")
-    tcp = str(fields["proto"]) == "tcp"
+    start, proto = moment(fields["ts"]), _protocol(fields)
+    history = str(fields.get("history") or "") or _OF_STATE.get(str(fields.get("conn_state", "")), "")
+    tcp = proto == 6
     flags, reply_flags = (_flags(history, upper=upper) if tcp else (0, 0) for upper in (True, False))
-    sent = [count(str(fields.get(name, 0))) for name in ("orig_pkts", "orig_ip_bytes", "orig_bytes")]
-    replied = [count(str(fields.get(name, 0))) for name in ("resp_pkts", "resp_ip_bytes", "resp_bytes")]
-    if not sent[0] and not replied[0]:  # Zeek saw something, or there would be no line
-        sent[0] = 1
     text = history.replace("^", "")
+    orig, resp = address(str(fields["id.orig_h"])), address(str(fields["id.resp_h"]))
+    sides = []
+    for side, upper in (("orig", True), ("resp", False)):
+        letters = "".join(letter.lower() for letter in text if letter.isupper() == upper)
+        sides.append(_side(fields, side, letters, proto, orig.family, source))
+    if not sides[0][0] and not sides[1][0]:  # Zeek saw something, or there would be no line
+        counted = fields.get("orig_pkts") is not None
+        sides[0] = (1, sides[0][1], sides[0][2]) if counted else (*estimated(proto, orig.family, 0, 1), 0)
+        source.note("connections of which Zeek counted no packet were taken for one packet")
     spoke_first = tcp and "d" in text and "D" not in text[: text.index("d")]
     records.add(
-        address(str(fields["id.orig_h"])),
-        address(str(fields["id.resp_h"])),
-        (port(fields["id.orig_p"]), port(fields["id.resp_p"])),
-        protocol(str(fields["proto"])) if fields["proto"] != "icmp" or ":" not in str(fields["id.orig_h"]) else 58,
-        (start, start + float(fields.get("duration", 0))),
-        (sent[0], sent[1], sent[2]),
-        (replied[0], replied[1], replied[2]),
+        orig,
+        resp,
+        _ports(fields, proto),
+        proto,
+        (start, start + float(fields.get("duration") or 0)),
+        sides[0],
+        sides[1],
         (*flags, *reply_flags),
         reply_bits=abi.BIT_SPOKE_FIRST if spoke_first else 0,
         direction=Direction.EGRESS if str(fields.get("local_orig")).upper() in ("T", "TRUE") else Direction.INGRESS,
     )
+
+
+def _protocol(fields: Mapping[str, Any]) -> int:
+    name = str(fields["proto"])
+    if name == "unknown_transport" and fields.get("ip_proto") is not None:  # since Zeek 7.1
+        return protocol(str(fields["ip_proto"]))
+    return ICMPV6 if name == "icmp" and ":" in str(fields["id.orig_h"]) else protocol(name)
+
+
+def _ports(fields: Mapping[str, Any], proto: int) -> tuple[int, int]:
+    """Zeek's ports of ICMP are the type, and the type that answers it, else the code; 0 and 0 say neither."""
+    orig, resp = port(fields.get("id.orig_p")), port(fields.get("id.resp_p"))
+    if not is_icmp(proto):
+        return orig, resp
+    return icmp_ends(orig, resp) if orig or resp else icmp_ends(None)
+
+
+def _side(
+    fields: Mapping[str, Any], side: str, letters: str, proto: int, family: int, source: Source
+) -> tuple[int, int, int]:
+    """(packets, bytes, payload bytes) of a side. What was not counted is estimated, and said."""
+    packets, octets = fields.get(f"{side}_pkts"), fields.get(f"{side}_ip_bytes")
+    payload = count(fields.get(f"{side}_bytes"))
+    if packets is not None and octets is not None:
+        return count(packets), count(octets), payload
+    guess, size = estimated(proto, family, payload, len(letters.replace("d", "")))
+    if guess and not (packets is None and octets is None and side == "resp"):
+        source.note("connections without counts of packets or bytes were estimated from their payload and history")
+    known = guess if packets is None else count(packets)
+    if octets is not None:
+        return max(known, 1 if count(octets) else 0), count(octets), payload
+    return known, size if packets is None else estimated(proto, family, payload, 0, known)[1], payload
 
 
 # What a state says where there is no history.
@@ -117,10 +210,3 @@ def _flags(history: str, *, upper: bool) -> tuple[int, int]:
     for value in seen:
         total |= value
     return total, seen[0] if seen else 0
-
-
-def _seconds(value: Any) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        return iso_time(str(value))

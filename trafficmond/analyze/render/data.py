@@ -13,9 +13,9 @@ from trafficmond.analyze.render import figures as f
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def to_json(report: dict[str, Any]) -> str:
-    """The report as it is."""
-    return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+def to_json(report: dict[str, Any], *, escaped: bool = False) -> str:
+    """The report as it is; `escaped` for where not every character can be written."""
+    return json.dumps(report, indent=2, ensure_ascii=escaped) + "\n"
 
 
 def to_csv(report: dict[str, Any]) -> str:

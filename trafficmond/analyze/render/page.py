@@ -258,6 +258,13 @@ def _reading(report: dict[str, Any]) -> Iterator[str]:
     yield "</dl>"
     if types := ", ".join(f"{_text(name)}: {f.number(count)}" for name, count in accounting["not_ip_types"].items()):
         yield f'<p class="legend">Not IP are {types}</p>'
+    notes = [(source["name"], *note) for source in summary["sources"] for note in source.get("notes", {}).items()]
+    if notes:
+        yield '<ul class="places">'
+        for name, note, count in notes:
+            number = f": {f.number(count)}" if count else ""
+            yield f'<li><span class="soft">{_text(name)}</span> {_text(note + number)}</li>'
+        yield "</ul>"
     if damage["places"]:
         yield '<ul class="places">'
         for place in damage["places"]:

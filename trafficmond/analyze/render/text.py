@@ -12,18 +12,29 @@ from trafficmond.protocols import endpoint
 _COLOURS = {"critical": "1;31", "high": "31", "medium": "33", "low": "36", "title": "1", "dim": "2", "good": "32"}
 _BAR = "▏▎▍▌▋▊▉█"
 _SPARKS = "▁▂▃▄▅▆▇█"
+_PLAIN_BAR, _PLAIN_SPARKS = "#", "_.:-=+*#"
 
 
-def render(report: dict[str, Any], width: int = 80, *, colour: bool = False) -> str:
-    """The report as text of at most `width` columns (addresses are never cut)."""
-    return "\n".join(_Page(report, max(48, width), colour).lines()) + "\n"
+def render(report: dict[str, Any], width: int = 80, *, colour: bool = False, encoding: str = "utf-8") -> str:
+    """The report as text of at most `width` columns (addresses are never cut), for a terminal of that encoding."""
+    return "\n".join(_Page(report, max(48, width), colour, blocks=_has_blocks(encoding)).lines()) + "\n"
+
+
+def _has_blocks(encoding: str) -> bool:
+    try:
+        (_BAR + _SPARKS).encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 class _Page:
-    def __init__(self, report: dict[str, Any], width: int, colour: bool) -> None:
+    def __init__(self, report: dict[str, Any], width: int, colour: bool, *, blocks: bool) -> None:
         self._report = report
         self._width = width
         self._colour = colour
+        self._bars = _BAR if blocks else _PLAIN_BAR
+        self._sparks = _SPARKS if blocks else _PLAIN_SPARKS
 
     def lines(self) -> Iterator[str]:
         yield from self._summary()
@@ -47,6 +58,8 @@ class _Page:
         summary = self._report["summary"]
         for source in summary["sources"]:
             yield self._paint(f.plain(source["name"]), "title") + f"  {f.plain(source['format'])}"
+            for note, count in source.get("notes", {}).items():
+                yield self._paint(f"  {f.plain(note)}" + (f": {f.number(count)}" if count else ""), "dim")
         approximately = "" if summary["unique_exact"] else "about "
         if summary["start_time"]:
             times = f.period(summary["start_time"], summary["end_time"])
@@ -93,7 +106,7 @@ class _Page:
         most = max(sums) or 1
         peak = f"{f.number(temporal['peak']['packets'])} in {f.span(temporal['interval_seconds'])}"
         yield self._title(f"Packets over time (highest: {peak})")
-        yield "  " + "".join(_SPARKS[(value * 7 + most - 1) // most] if value else " " for value in sums)
+        yield "  " + "".join(self._sparks[(value * 7 + most - 1) // most] if value else " " for value in sums)
 
     def _talkers(self, title: str, talkers: list[dict[str, Any]]) -> Iterator[str]:
         if talkers:
@@ -110,7 +123,7 @@ class _Page:
     def _row(self, name: str, share: dict[str, Any]) -> str:
         numbers = f"{f.number(share['packets']):>13} {f.octets(share['bytes']):>9} {f.percent(share['percent']):>8}"
         room = self._width - 2 - max(len(name), 20) - len(numbers) - 2
-        bar = self._paint(_bar(share["percent"], min(room, 30)), "low") if room >= 5 else ""
+        bar = self._paint(_bar(share["percent"], min(room, 30), self._bars), "low") if room >= 5 else ""
         return f"  {name:<20}{numbers}  {bar}".rstrip()
 
     def _sizes(self) -> Iterator[str]:
@@ -122,7 +135,7 @@ class _Page:
         yield self._title(f"Packet sizes ({f.number(sizes['min'])} to {f.number(sizes['max'])} bytes{about})")
         for name, count in sizes["distribution"].items():
             share = 100 * count / whole
-            bar = _bar(share, min(30, self._width - 47))
+            bar = _bar(share, min(30, self._width - 47), self._bars)
             yield f"  {name:<20}{f.number(count):>13} {f.percent(share):>8}  {bar}".rstrip()
 
     def _flows(self) -> Iterator[str]:
@@ -146,10 +159,9 @@ class _Page:
             yield f"  ... and {f.number(damage['total'] - len(damage['places']))} more"
 
 
-def _bar(percent: float, room: int) -> str:
-    eighths = round(percent / 100 * room * 8)
-    whole, part = divmod(eighths, 8)
-    return _BAR[-1] * whole + (_BAR[part - 1] if part else "")
+def _bar(percent: float, room: int, steps: str) -> str:
+    whole, part = divmod(round(percent / 100 * room * len(steps)), len(steps))
+    return steps[-1] * whole + (steps[part - 1] if part else "")
 
 
 def _in_detail(parts: dict[str, int]) -> str:

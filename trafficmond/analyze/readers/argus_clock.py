@@ -1,0 +1,45 @@
+"""The times that `ra` writes: as RA_TIME_FORMAT has them, epoch seconds (`ra -u`), or without year or date."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from trafficmond.analyze.rows import moment
+from trafficmond.analyze.source import Source
+
+_NO_YEAR = re.compile(r"(\d{1,2})/(\d{1,2})[. ](\d{1,2}:\d{2}:\d{2}(?:\.\d+)?)")
+_YEAR_LAST = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4})[. T](\d{1,2}:\d{2}:\d{2}(?:\.\d+)?)")
+_NO_DATE = re.compile(r"\d{1,2}:\d{2}:\d{2}(?:\.\d+)?")
+_DAY_S = 86400.0
+
+
+class Clock:
+    """Reads the times of one source. What a time does not say is that of the file: its year, or its day (UTC)."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._written = datetime.fromtimestamp(source.modified, UTC)
+
+    def read(self, text: str) -> float:
+        """Epoch seconds; a time without a zone is taken for UTC. Raises ValueError."""
+        text = text.strip()
+        if found := _YEAR_LAST.fullmatch(text):
+            first, second = int(found[1]), int(found[2])
+            month, day = (second, first) if first > 12 else (first, second)
+            return moment(f"{found[3]}-{month:02}-{day:02}T{found[4]:0>8}")
+        if found := _NO_YEAR.fullmatch(text):
+            return self._in_year(int(found[1]), int(found[2]), found[3])
+        if _NO_DATE.fullmatch(text):
+            self._source.note(f"times without a date were taken for {self._written:%Y-%m-%d}, the day of the file", 0)
+            return moment(f"{self._written:%Y-%m-%d}T{text:0>8}")
+        return moment(text.replace("/", "-"))
+
+    def _in_year(self, month: int, day: int, clock: str) -> float:
+        year = self._written.year
+        at = moment(f"{year}-{month:02}-{day:02}T{clock:0>8}")
+        if at > self._source.modified + _DAY_S:  # what was written before the turn of the year
+            year -= 1
+            at = moment(f"{year}-{month:02}-{day:02}T{clock:0>8}")
+        self._source.note(f"times without a year were taken for {year}, by the file's own time", 0)
+        return at

@@ -1,0 +1,69 @@
+"""The systemd journal as `journalctl -o json` exports it: the daemon's events among whatever else it holds.
+
+An event in the journal is one packet of many: the first of a flow, or a sample of one that goes on. Nothing is scaled;
+flows.db holds all packets.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from trafficmond.analyze.events import EventReader
+from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.jsonstream import objects
+from trafficmond.analyze.sample import Lacks, Sample
+from trafficmond.analyze.source import Source
+from trafficmond.flows.batch import Batch
+from trafficmond.sinks.messages import EVENT
+from trafficmond.sinks.record import NUMBERS
+
+TITLE = "systemd journal (JSON)"
+
+_NEEDED = ("__REALTIME_TIMESTAMP", "__CURSOR")
+_PREFIX = "TRAFFICMON_"
+_WHOLE = "the journal holds events (the first packet of a flow, and samples of it), not all packets; flows.db does"
+
+
+def lacks(sample: Sample) -> Lacks:
+    """What keeps a file that begins so from being a journal in JSON."""
+    if any(found.get("MESSAGE_ID") == EVENT.id for found in sample.objects):
+        return []
+    return sample.object_lacks(_NEEDED)
+
+
+def read(source: Source, intake: Intake) -> Iterator[Batch]:
+    """DELTA rows, one packet an event."""
+    reader = EventReader(source, intake)
+    kinds: Counter[str] = Counter()
+    for line, entry in objects(source):
+        if entry.get("MESSAGE_ID") != EVENT.id:
+            source.note("journal entries that are no packets were passed over")
+            continue
+        event = _event(entry)
+        kinds[str(event.get("event"))[:20]] += 1
+        reader.add(line, event)
+        yield from reader.rows()
+    yield from reader.finish()
+    for kind, count in kinds.most_common(8):
+        source.note(f"events of kind {kind}", count)
+    if kinds:
+        source.note(_WHOLE, 0)
+
+
+def _event(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The event as the daemon's own logs write it; a field that is no UTF-8 comes as a list of bytes."""
+    event: dict[str, Any] = {}
+    for key, value in entry.items():
+        if key.startswith(_PREFIX):
+            name = key.removeprefix(_PREFIX).lower()
+            text = bytes(value).decode("utf-8", "replace") if isinstance(value, list) and _bytes(value) else value
+            event[name] = int(text) if name in NUMBERS and str(text).isdigit() else text
+    if event.get("timestamp_iso"):  # with milliseconds
+        event["timestamp"] = event["timestamp_iso"]
+    return event
+
+
+def _bytes(value: list[Any]) -> bool:
+    return all(isinstance(item, int) and 0 <= item < 256 for item in value)

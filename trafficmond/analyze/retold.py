@@ -1,0 +1,104 @@
+"""Connections that a monitor tells of many times are one flow each: Suricata's flow event, the two halves of its
+netflow, and every alert on the way name the same connection, with the same start, in one file or in several.
+
+Since records come by their start, those of one connection come together, and only those of one moment are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.rows import RECORD, counted_records
+from trafficmond.detect.windows import mix
+from trafficmond.flows.batch import Batch, Column, actions, empty
+from trafficmond.flows.canonical import ICMP, ICMPV6
+from trafficmond.model import Action
+
+EVENT, HALF, FLOW = 1, 2, 3
+"""Ranks: what an event on the way says, one direction of a connection, the whole of it."""
+
+HELD = 1 << 18
+"""Records of one moment that are compared with each other; more of them are compared in parts."""
+
+_ENDS = (("src_hi", "dst_hi"), ("src_lo", "dst_lo"))
+_SUMS = ("packets", "bytes", "payload_bytes", "tcp_flags", "first_flags")
+
+
+def once(batches: Iterable[Batch], intake: Intake) -> Iterator[Batch]:
+    """The RECORD rows, which come by their start, a connection once; counted in the run's account."""
+    held = empty(RECORD)
+    for batch in batches:
+        rows = np.concatenate([held, batch])
+        edge = int(np.searchsorted(rows["start"], rows["start"][-1])) if len(rows) else 0
+        if len(rows) - edge > HELD:
+            edge = len(rows)
+        held = rows[edge:]
+        if edge:
+            yield counted_records(_once(rows[:edge]), intake)
+    if len(held):
+        yield counted_records(_once(held), intake)
+
+
+def _once(rows: Batch) -> Batch:
+    """One row a connection: the best that tells of it, the halves put together."""
+    if not len(rows):
+        return rows
+    keys = _keys(rows)
+    order = np.lexsort(
+        (
+            -(rows["packets"] + rows["reply_packets"]).astype(np.int64) * (rows["rank"] == EVENT),
+            -rows["rank"].astype(np.int8),
+            keys,
+        )
+    )
+    rows, keys = rows[order], keys[order]
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    if len(starts) == len(rows):
+        return rows
+    of = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(rows))))
+    best = rows[starts]
+    _put_together(best, rows, of)
+    dropped = np.bitwise_or.reduceat(actions(rows["verdict"]) == Action.DROP, starts)
+    told = rows[np.flatnonzero(actions(rows["verdict"]) == Action.DROP)]
+    if len(told):
+        best["verdict"][dropped] = told["verdict"][0]
+    best["end"] = np.maximum.reduceat(rows["end"], starts)
+    return best[np.argsort(best["start"], kind="stable")]
+
+
+def _keys(rows: Batch) -> Column:
+    """One number for all that tells of a connection: its number, its start, and its ends in either order."""
+    icmp = (rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)
+    sides = [
+        mix(rows[side + "_hi"], rows[side + "_lo"], np.where(icmp, 0, rows[port]))
+        for side, port in (("src", "sport"), ("dst", "dport"))
+    ]
+    keys = mix(rows["told"], rows["start"].view(np.uint64), sides[0] + sides[1], rows["proto"])
+    alone = np.flatnonzero(rows["told"] == 0)
+    keys[alone] = mix(np.arange(len(alone)), np.full(len(alone), 1))
+    return keys
+
+
+def _put_together(best: Batch, rows: Batch, of: Column) -> None:
+    """The first half is the one to the server, as Suricata writes them; what goes back is the other."""
+    lead = best[of]
+    icmp = (rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)
+    back = (lead["rank"] == HALF) & (rows["rank"] == HALF)
+    for one, other in _ENDS:
+        back &= rows[one] == lead[other]
+    back &= icmp & (rows["src_lo"] != rows["dst_lo"]) | ~icmp & (rows["sport"] == lead["dport"])
+    back &= np.arange(len(rows)) > np.searchsorted(of, of)
+    groups, first = np.unique(of[back], return_index=True)
+    other = rows[np.flatnonzero(back)[first]]
+    for name in _SUMS:
+        best["reply_" + name][groups] = other[name]
+    best["reply_first_flags"][groups] = _answer(other["tcp_flags"])
+
+
+def _answer(flags: Column) -> Column:
+    """The first flags of a side that answered: SYN with ACK where it showed a SYN at all."""
+    syn_ack: Column = np.where(flags & 0x02, 0x12, flags & 0x10)
+    return syn_ack

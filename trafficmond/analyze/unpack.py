@@ -1,0 +1,194 @@
+"""gzip and zstd streams undone on the way: everything up to the place where they are damaged, and that place."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import threading
+import zlib
+from typing import IO, BinaryIO, Protocol
+
+GZIP = b"\x1f\x8b"
+ZSTD = b"\x28\xb5\x2f\xfd"
+
+_PART = 1 << 16
+_MEMBER = b"\x1f\x8b\x08"
+_HEADER = 18  # bytes of the smallest member
+_SHOWN = 120
+
+
+class Spoiled(Exception):
+    """A compressed stream that is not whole: what is wrong with it. Reading may go on."""
+
+
+class Unpacker(Protocol):
+    """A decompressed stream: `read` gives b"" at the end, and raises Spoiled where it is damaged."""
+
+    def read(self, size: int) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class Gzip:
+    """The members of a gzip file (RFC 1952), one after the other, as gzip(1) reads them.
+
+    After a damaged member the next one is searched: logs that are appended to hold one for each start of their writer.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._input = b""  # not yet decompressed
+        self._recent = b""  # the last of this member's compressed bytes, where another may have begun
+        self._member: zlib._Decompress | None = None
+        self._members = 0
+        self._foreign = False  # what stands here is no member, which has been said
+        self._trouble = ""
+
+    def read(self, size: int) -> bytes:
+        if self._trouble:
+            trouble, self._trouble = self._trouble, ""
+            raise Spoiled(trouble)
+        while True:
+            if not self._input and not self._more():
+                if self._member is None:
+                    return b""
+                rest, self._member = self._member.flush(), None
+                self._trouble = "it ends in the middle"
+                return rest or self.read(size)
+            if self._member is None and not self._begin():
+                if self._trouble:
+                    return self.read(size)
+                continue
+            data = self._inflate(size)
+            if data or self._trouble:
+                return data or self.read(size)
+
+    def close(self) -> None:
+        self._input = b""
+
+    def _more(self) -> bool:
+        self._input += self._file.read(_PART)
+        return bool(self._input)
+
+    def _begin(self) -> bool:
+        """Begins the next member; padding and what is no member are passed over."""
+        self._input = self._input.lstrip(b"\0")
+        while self._input and len(self._input) < len(_MEMBER) and (more := self._file.read(_PART)):
+            self._input += more
+        if not self._input:
+            return False
+        if not self._input.startswith(_MEMBER):
+            at = self._input.find(_MEMBER)
+            passed = len(self._input) if at < 0 else at
+            if not self._foreign:
+                self._trouble = f"something that is not gzip stands behind the end of member {self._members}"
+            self._input, self._foreign = self._input[passed:], True
+            return False
+        self._members, self._foreign = self._members + 1, False
+        self._member = zlib.decompressobj(wbits=31)
+        self._recent = b""
+        return True
+
+    def _inflate(self, size: int) -> bytes:
+        member = self._member
+        assert member is not None
+        before = member.copy()
+        part, self._input = self._input, b""
+        try:
+            data = member.decompress(part, size)
+        except zlib.error as error:
+            self._member = None
+            self._trouble = str(error)
+            self._search(self._recent + part)
+            return _as_far(before, part)
+        self._input = member.unused_data if member.eof else member.unconsumed_tail
+        self._recent = (self._recent + part[: len(part) - len(self._input)])[-_PART:]
+        if member.eof:
+            self._member = None
+        return data
+
+    def _search(self, recent: bytes) -> None:
+        at = recent.find(_MEMBER, _HEADER)
+        while at >= 0:
+            try:
+                zlib.decompressobj(wbits=31).decompress(recent[at : at + 4096], 4096)
+            except zlib.error:
+                at = recent.find(_MEMBER, at + 1)
+            else:
+                self._input = recent[at:]
+                return
+        self._input, self._foreign = b"", True
+
+
+def _as_far(member: zlib._Decompress, part: bytes) -> bytes:
+    """What a damaged part gives before its damage."""
+    data = []
+    try:
+        for at in range(len(part)):
+            data.append(member.decompress(part[at : at + 1]))
+    except zlib.error:
+        pass
+    return b"".join(data)
+
+
+def zstd_program() -> str | None:
+    """The path of the zstd program, None if it is not installed."""
+    return shutil.which("zstd")
+
+
+class Zstd:
+    """The frames of a zstd file, by the zstd program; `file` may be a pipe."""
+
+    def __init__(self, file: BinaryIO, program: str) -> None:
+        self._child = subprocess.Popen(
+            [program, "-dcq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        assert self._child.stderr is not None
+        self._out = self._child.stdout
+        self._said = b""
+        self._threads = [
+            threading.Thread(target=_pump, args=(file, self._child.stdin), daemon=True),
+            threading.Thread(target=self._listen, args=(self._child.stderr,), daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def read(self, size: int) -> bytes:
+        data = self._out.read(size)
+        if data or self._child.returncode is not None:
+            return data
+        status = self._child.wait()
+        self._threads[1].join()
+        if status:
+            raise Spoiled(_reason(self._said) or "the zstd program gave up")
+        return b""
+
+    def close(self) -> None:
+        self._child.kill()
+        self._child.wait()
+        self._threads[0].join(1)  # it may wait for a pipe that nobody writes to
+        self._out.close()
+
+    def _listen(self, stream: IO[bytes]) -> None:
+        with stream:
+            while part := stream.read(_PART):
+                self._said = (self._said + part)[:_PART]
+
+
+def _pump(file: BinaryIO, into: IO[bytes]) -> None:
+    try:
+        while part := file.read(_PART):
+            into.write(part)
+    except (OSError, ValueError):  # the program ended, or the file was closed: read() says why
+        pass
+    finally:
+        with contextlib.suppress(OSError):
+            into.close()
+
+
+def _reason(said: bytes) -> str:
+    text = said.decode("utf-8", "replace").strip().split("\n")[-1]
+    return text.removeprefix("zstd: ").replace("/*stdin*\\", "").strip(" :")[:_SHOWN]
