@@ -1,0 +1,210 @@
+"""Who began, and each connection once: in logs that tell of both sides, of packets of either, or of neither's type."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trafficmond.analyze.run import analyze
+from trafficmond.config.settings import Settings
+
+VPC = "2 123456789012 eni-0aa 203.0.113.9 10.0.0.5 0 0 1 4 336 1700000000 1700000060 REJECT OK\n"
+TIME = "2023-11-14T22:13:20.500000+0000"
+CLIENT, SERVER = "192.0.2.10", "198.51.100.7"
+
+
+class Reports:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, *contents: str | bytes) -> dict[str, Any]:
+        paths = []
+        for number, content in enumerate(contents):
+            path = self._folder / f"input-{number}"
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+            paths.append(str(path))
+        return analyze(paths, Settings(), 0.0)
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Reports:
+    return Reports(tmp_path)
+
+
+def flows(found: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """(source, its port, destination, its port, packets) of each, the largest first."""
+    names = ("src_ip", "src_port", "dst_ip", "dst_port", "packets")
+    return [tuple(flow[name] for name in names) for flow in found["flow_analysis"]["top_flows"]]
+
+
+def event(kind: str, *, turned: bool = False, **fields: Any) -> dict[str, Any]:
+    ends = {"src_ip": CLIENT, "src_port": 40000, "dest_ip": SERVER, "dest_port": 443}
+    if turned:
+        ends = {"src_ip": SERVER, "src_port": 443, "dest_ip": CLIENT, "dest_port": 40000}
+    return {"timestamp": TIME, "flow_id": 1, "event_type": kind, "proto": "TCP", **ends, **fields}
+
+
+COUNTS = {"pkts_toserver": 6, "pkts_toclient": 5, "bytes_toserver": 420, "bytes_toclient": 4600, "start": TIME}
+FLOW = event("flow", flow=COUNTS)
+THERE = event("netflow", netflow={"pkts": 6, "bytes": 420, "start": TIME, "end": TIME}, tcp={"tcp_flags": "1b"})
+BACK = event(
+    "netflow", turned=True, netflow={"pkts": 5, "bytes": 4600, "start": TIME, "end": TIME}, tcp={"tcp_flags": "1b"}
+)
+PART = {**COUNTS, "pkts_toserver": 2, "bytes_toserver": 120}
+ALERT = event("alert", turned=True, flow=PART, direction="to_client", alert={"action": "allowed"})
+NAMED = event(
+    "alert",
+    turned=True,
+    alert={},
+    flow={**COUNTS, **{k: FLOW[k] for k in ("src_ip", "src_port", "dest_ip", "dest_port")}},
+)
+
+
+def lines(*events: dict[str, Any]) -> str:
+    return "".join(json.dumps(one) + "\n" for one in events)
+
+
+# ---- ICMP without a type ----
+
+ORIGINAL = {
+    **{"timestamp": 1732834800, "src_ip": "203.0.113.9", "dst_ip": "10.0.0.5", "src_port": 0, "dst_port": 0},
+    **{"protocol": "ICMP", "protocol_num": 1, "packet_size": 64, "action": "LOG", "interface": "eth0"},
+}
+OCSF = {
+    **{"class_uid": 4001, "time": 1700000000000, "src_endpoint": {"ip": "203.0.113.9", "port": 0}},
+    **{"dst_endpoint": {"ip": "10.0.0.5", "port": 0}, "traffic": {"packets": 4, "bytes": 336}},
+    "connection_info": {"protocol_num": 1},
+}
+ZEEK = {
+    **{"ts": 1700000000.5, "id.orig_h": "203.0.113.9", "id.orig_p": 0, "id.resp_h": "10.0.0.5", "id.resp_p": 0},
+    **{"proto": "icmp", "conn_state": "OTH", "orig_pkts": 4, "orig_ip_bytes": 336, "resp_pkts": 0, "resp_ip_bytes": 0},
+}
+EVE = {
+    **{"timestamp": TIME, "flow_id": 1, "event_type": "flow", "proto": "ICMP", "src_ip": "203.0.113.9"},
+    **{"dest_ip": "10.0.0.5", "flow": {**COUNTS, "pkts_toclient": 0, "bytes_toclient": 0}},
+}
+ARGUS = "StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,State,TotPkts,TotBytes\n"
+ARGUS_PING = ARGUS + "2023/11/14 22:13:20.5,1,icmp,203.0.113.9,,->,10.0.0.5,,INT,4,336\n"
+CSV = "timestamp,src_ip,dst_ip,src_port,dst_port,protocol,packet_size,action\n"
+CSV_PING = CSV + "1732834800,203.0.113.9,10.0.0.5,0,0,ICMP,64,LOG\n"
+
+
+@pytest.mark.parametrize(
+    "content", [VPC, lines(ORIGINAL), lines(OCSF), lines(ZEEK), lines(EVE), ARGUS_PING, CSV_PING], ids=str
+)
+def test_icmp_of_no_known_type_keeps_its_direction(content: str, report: Reports) -> None:
+    (flow,) = flows(report(content))
+    assert flow[:4] == ("203.0.113.9", None, "10.0.0.5", None)
+
+
+@pytest.mark.parametrize("record", [VPC, lines(ORIGINAL), lines(OCSF), lines(EVE)], ids=["vpc", "own", "ocsf", "eve"])
+def test_a_ping_sweep_is_one_whatever_wrote_it(record: str, report: Reports) -> None:
+    content = "".join(
+        record.replace("10.0.0.5", f"10.0.0.{n}").replace('"flow_id": 1', f'"flow_id": {n}') for n in range(1, 120)
+    )
+    (threat,) = report(content)["threats"]
+    assert (threat["detector"], threat["src_ip"]) == ("host_sweep", "203.0.113.9")
+
+
+def test_an_answered_ping_of_no_known_type_is_one_flow(report: Reports) -> None:
+    answer = VPC.replace("203.0.113.9 10.0.0.5", "10.0.0.5 203.0.113.9").replace("1700000000", "1700000001")
+    assert flows(report(VPC + answer)) == [("203.0.113.9", None, "10.0.0.5", None, 8)]
+
+
+def test_the_daemons_own_echo_reply_is_one(report: Reports) -> None:
+    assert flows(report(lines({**ORIGINAL, "event": "new"})))[0][:4] == ("10.0.0.5", 8, "203.0.113.9", 0)
+
+
+def test_argus_writes_type_and_code_in_one(report: Reports) -> None:
+    found = report(ARGUS + "2023/11/14 22:13:20.5,1,icmp,203.0.113.9,0x0103,->,10.0.0.5,,URH,1,90\n")
+    assert flows(found)[0][:4] == ("203.0.113.9", 3, "10.0.0.5", 1)
+
+
+# ---- Suricata ----
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        (lines(FLOW),),
+        (lines(THERE, BACK),),
+        (lines(THERE), lines(BACK)),
+        (lines(NAMED),),
+        (lines(FLOW, THERE, BACK),),
+        (lines(THERE, BACK, FLOW),),
+        (lines(ALERT), lines(FLOW)),
+        (lines(FLOW), lines(ALERT)),
+        (lines(ALERT, ALERT, THERE, BACK),),
+        (lines(FLOW, ALERT, NAMED),),
+        (lines(ALERT), lines(THERE, BACK), lines(FLOW), lines(NAMED)),
+        (lines(FLOW), lines(FLOW)),
+    ],
+    ids=range(12),
+)
+def test_a_connection_is_one_flow_however_often_it_is_told(contents: tuple[str, ...], report: Reports) -> None:
+    found = report(*contents)
+    assert flows(found) == [(CLIENT, 40000, SERVER, 443, 11)]
+    assert found["summary"]["total_bytes"] == 5020
+
+
+def test_other_connections_of_one_number_are_others(report: Reports) -> None:
+    later = {**FLOW, "flow": {**COUNTS, "start": "2023-11-14T23:13:20.500000+0000"}}
+    elsewhere = {**FLOW, "src_port": 40001}
+    assert report(lines(FLOW, later, elsewhere))["summary"]["total_packets"] == 33
+
+
+def test_an_alert_on_the_answer_counts_for_the_client(report: Reports) -> None:
+    assert flows(report(lines(ALERT))) == [(CLIENT, 40000, SERVER, 443, 7)]
+    forth = {**ALERT, "direction": "to_server"}
+    assert flows(report(lines(forth)))[0][:4] == (SERVER, 443, CLIENT, 40000)
+
+
+def test_netflow_of_many_clients_counts_the_servers_port(report: Reports) -> None:
+    pairs = [
+        {**half, "flow_id": number, side: 40000 + number}
+        for number in range(300)
+        for half, side in ((THERE, "src_port"), (BACK, "dest_port"))
+    ]
+    (service,) = report(lines(*pairs))["flow_analysis"]["top_services"]
+    assert service == {"protocol": "TCP", "port": 443, "flows": 300}
+
+
+def test_netflow_of_a_ping_is_one_flow_with_its_type(report: Reports) -> None:
+    there = {**THERE, "proto": "ICMP", "icmp_type": 8, "icmp_code": 0, "tcp": {}}
+    back = {**BACK, "proto": "ICMP", "icmp_type": 0, "icmp_code": 0, "tcp": {}}
+    assert flows(report(lines(there, back))) == [(CLIENT, 8, SERVER, 0, 11)]
+
+
+def test_what_tells_of_no_flow_is_named(report: Reports) -> None:
+    found = report(lines(FLOW, event("dns", dns={}), {"timestamp": TIME, "event_type": "stats", "stats": {}}))
+    assert found["summary"]["total_packets"] == 11
+    assert found["summary"]["sources"][0]["notes"] == {
+        "events of type dns without a flow were passed over": 1,
+        "events of type stats without a flow were passed over": 1,
+    }
+
+
+# ---- Argus ----
+
+
+@pytest.mark.parametrize(
+    ("arrow", "state", "ends", "sides"),
+    [
+        ("<->", "CON", (CLIENT, SERVER), 2),
+        ("<->", "ECO", (CLIENT, SERVER), 2),
+        ("->", "INT", (CLIENT, SERVER), 1),
+        ("<?>", "PA_PA", (CLIENT, SERVER), 2),
+        ("<-", "INT", (SERVER, CLIENT), 1),
+        ("<-", "FSPA_FSPA", (SERVER, CLIENT), 2),
+        ("?>", "_SA", (CLIENT, SERVER), 1),
+    ],
+)
+def test_argus_arrows(arrow: str, state: str, ends: tuple[str, str], sides: int, report: Reports) -> None:
+    proto = "tcp" if "_" in state else "udp"
+    line = f"2023/11/14 22:13:20.5,1,{proto},{CLIENT},40000,  {arrow},{SERVER},9999,{state},10,1000\n"
+    found = report(ARGUS + line)
+    assert [(flow[0], flow[2]) for flow in flows(found)] == [ends]
+    assert len(found["top_sources"]) == sides
