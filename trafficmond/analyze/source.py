@@ -52,6 +52,7 @@ class Source:
         self.size = 0
         self.modified = time.time()  # epoch seconds
         self.read_bytes = 0  # decompressed
+        self._unpacked = 0  # the same, with what waits
         self._decoder: codecs.IncrementalDecoder | None = None
         self._file = self._open()
         self._stream = self._decompress(self._file)
@@ -184,9 +185,10 @@ class Source:
                 data = self._stream.read(size)
             except (Spoiled, OSError) as error:
                 kind = f"{self.compressed} stream damaged" if self.compressed else "read error"
-                self.damage.offset(self.name, self.read_bytes, kind, str(error))
+                self.damage.offset(self.name, self._unpacked, kind, str(error))
                 if isinstance(error, Spoiled):
                     continue
                 self._stream = cast(BinaryIO, io.BytesIO())
                 return b""
+            self._unpacked += len(data)
             return data if self._decoder is None or not data else self._decoder.decode(data).encode()

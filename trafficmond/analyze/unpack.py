@@ -55,6 +55,7 @@ class Gzip:
                     return b""
                 rest, self._member = self._member.flush(), None
                 self._trouble = "it ends in the middle"
+                self._search(self._recent)
                 return rest or self.read(size)
             if self._member is None and not self._begin():
                 if self._trouble:
