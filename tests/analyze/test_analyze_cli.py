@@ -136,3 +136,28 @@ def test_no_bar_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     bar.show(1, 2)
     bar.clear()
     assert pipe.getvalue() == ""
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp437", "iso-8859-15", "utf-8"])
+@pytest.mark.parametrize("output", ["human", "json", "jsonl", "csv"])
+def test_every_terminal_shows_the_report(encoding: str, output: str, tmp_path: Path) -> None:
+    line = {
+        **{"timestamp": 1700000000, "src_ip": "192.0.2.1", "dst_ip": "192.0.2.2", "packet_size": 60, "action": "LOG"},
+        **{"protocol": "TCP", "src_port": 1, "dst_port": 2, "interface": "schl\u00e4ger \u0431 \U0001f600"},
+    }
+    path = tmp_path / "log \u20ac"
+    path.write_text("".join(json.dumps({**line, "timestamp": 1700000000 + n}) + "\n" for n in range(30)))
+    done = subprocess.run(
+        [sys.executable, "-m", "trafficctl", "-o", output, "analyze", str(path)],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        cwd=ROOT,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode(encoding)
+    assert "192.0.2.1" in text
+    if output in ("json", "jsonl"):
+        assert json.loads(text)["summary"]["sources"][0]["name"] == path.name
+    if output == "human" and encoding == "utf-8":
+        assert "\u2588" in text
