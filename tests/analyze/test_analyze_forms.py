@@ -12,8 +12,11 @@ from conftest import Reading
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from trafficmond.analyze.readers import journal
 from trafficmond.flows.batch import address_text
 from trafficmond.model import Action
+from trafficmond.sinks.messages import EVENT
+from trafficmond.sinks.record import NUMBERS
 
 START = 1700000000.25
 Told = tuple[Any, ...]
@@ -337,6 +340,10 @@ def test_ocsf(order: list[str], time: dict[str, Any], port: Any, wrap: str, read
 
 
 # ---- the journal ----
+
+
+def test_the_journal_is_known_by_what_the_daemon_writes() -> None:
+    assert (EVENT.id, NUMBERS) == (journal.EVENT_ID, journal.NUMBERS)
 
 
 def test_the_journals_export(reading: Reading) -> None:

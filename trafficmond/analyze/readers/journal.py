@@ -16,10 +16,11 @@ from trafficmond.analyze.jsonstream import objects
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
-from trafficmond.sinks.messages import EVENT
-from trafficmond.sinks.record import NUMBERS
 
 TITLE = "systemd journal (JSON)"
+
+EVENT_ID = "30fb56ddb22d4063812a297a1c61dd63"  # MESSAGE_ID of an event: sinks.messages.EVENT
+NUMBERS = frozenset(("timestamp", "src_port", "dst_port", "protocol_num", "packet_size", "vlan"))  # sinks.record's
 
 _NEEDED = ("__REALTIME_TIMESTAMP", "__CURSOR")
 _PREFIX = "TRAFFICMON_"
@@ -28,7 +29,7 @@ _WHOLE = "the journal holds events (the first packet of a flow, and samples of i
 
 def lacks(sample: Sample) -> Lacks:
     """What keeps a file that begins so from being a journal in JSON."""
-    if any(found.get("MESSAGE_ID") == EVENT.id for found in sample.objects):
+    if any(found.get("MESSAGE_ID") == EVENT_ID for found in sample.objects):
         return []
     return sample.object_lacks(_NEEDED)
 
@@ -38,7 +39,7 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
     reader = EventReader(source, intake)
     kinds: Counter[str] = Counter()
     for line, entry in objects(source):
-        if entry.get("MESSAGE_ID") != EVENT.id:
+        if entry.get("MESSAGE_ID") != EVENT_ID:
             source.note("journal entries that are no packets were passed over")
             continue
         event = _event(entry)
