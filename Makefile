@@ -83,7 +83,7 @@ lint: deps ## ruff, mypy --strict, shellcheck, clang-format
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	shellcheck .ci/run packaging/need packaging/build-deb packaging/build-apt-repo packaging/debian/tests/administrator \
+	shellcheck findings/*.sh .ci/run packaging/need packaging/build-deb packaging/build-apt-repo packaging/debian/tests/administrator \
 	    packaging/debian/trafficmon.p* tests/system/container
 	clang-format --dry-run --Werror bpf/*.[ch]
 
