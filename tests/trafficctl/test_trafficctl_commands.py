@@ -86,7 +86,7 @@ def test_add_and_remove(ctl: Ctl, running: Running) -> None:
     )
     assert done.returncode == 0
     assert "198.51.100.0/24" in done.stdout  # the prefix that is meant
-    rule = NewRule("198.51.100.0/24", "limit", "ingress", "x", 5400.0, 100, 20, save=True)
+    rule = NewRule("198.51.100.9/24", "limit", "ingress", "x", 5400.0, 100, 20, save=True)
     assert running.view.asked[0][1] == rule
     done = ctl("remove-cidr", "198.51.100.0/24", "--save", "-o", "json")
     assert json.loads(done.stdout)[0]["cidr"] == "198.51.100.0/24"
