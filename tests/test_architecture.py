@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_VALUES = {"model", "errors", "abi", "protocols", "networks", "__version__"}
+_VALUES = {"model", "errors", "abi", "protocols", "networks", "choice", "__version__"}
 _PURE = _VALUES | {"config", "flows"}
 _DAEMON = _PURE | {"policy", "detect", "store", "sinks", "export", "control", "datapath"}
 _PARTS = _DAEMON | {
@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "abi": set(),
     "protocols": set(),
     "networks": set(),
+    "choice": {"networks"},
     "config": _VALUES,
     "flows": _VALUES,
     "policy": _PURE,

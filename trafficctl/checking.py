@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trafficctl.render.units import clock
+from trafficctl.service import unwritable_logs
 from trafficmond.config.load import load_settings
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.detect.registry import settings_classes
@@ -64,12 +65,14 @@ def check(path: Path | None) -> Checked:
     if path.is_file() and _is_rules_file(path):
         return _one(path, None)
     try:
-        policy = load_policy(path) if path.is_dir() else read_policy(load_settings(path, detectors=settings_classes()))
+        settings = None if path.is_dir() else load_settings(path, detectors=settings_classes())
+        policy = load_policy(path) if settings is None else read_policy(settings)
     except ConfigError as error:
         return Checked(path, mistakes=error.mistakes)
     except PermissionError as error:  # a folder on the way to what the settings name
         raise TrafficmonError(f"cannot look at {error.filename}: {error.strerror}", hint="try with sudo") from None
-    return Checked(path, count(policy), notes=[*policy.notes, *_ended(policy.rules)])
+    notes = [*policy.notes, *_ended(policy.rules), *(unwritable_logs(settings) if settings else ())]
+    return Checked(path, count(policy), notes=notes)
 
 
 def _one(path: Path, source: ListSource | None) -> Checked:

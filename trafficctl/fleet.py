@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from trafficmond import networks
+from trafficmond import choice, networks
 from trafficmond.config.target import Target
 from trafficmond.errors import ConfigError, Mistake, StoreError
 from trafficmond.export.clickhouse_http import Server, ServerError, literal
 from trafficmond.model import Action, FlowQuery
 from trafficmond.networks import MAPPED, within
 from trafficmond.protocols import protocol_number
-from trafficmond.store.query import TOTALS, Question, ordered, question
+from trafficmond.store.query import MADE, TOTALS, Question, any_of, ordered, ports_sql, question
 from trafficmond.store.schema import STORED_COLUMNS
 
 SENSOR = "sensor"  # the column that a fleet has and a host's own flows.db has not
@@ -33,7 +33,9 @@ def fleet_question(wanted: FlowQuery) -> Question:
     question(replace(wanted, group_by=tuple(name for name in wanted.group_by if name != SENSOR), sort=None))
     groups = tuple(dict.fromkeys(map(_column, wanted.group_by)))
     columns = (*groups, *TOTALS) if groups else (SENSOR, *STORED_COLUMNS)
-    mistakes: list[Mistake] = []
+    mistakes = [
+        Mistake("group_by", f"{name} is for the flows of one host; leave --from out") for name in groups if name in MADE
+    ]
     order = ordered(wanted.sort, columns, TOTALS if groups else {}, mistakes)
     if mistakes:
         raise ConfigError(mistakes)
@@ -87,13 +89,13 @@ def _conditions(wanted: FlowQuery) -> Iterator[str]:
     if wanted.until is not None:
         yield f"last_seen <= {wanted.until!r}"
     if wanted.src is not None:
-        yield _within("src", wanted.src)
+        yield _of_prefixes(("src",), wanted.src)
     if wanted.dst is not None:
-        yield _within("dst", wanted.dst)
+        yield _of_prefixes(("dst",), wanted.dst)
     if wanted.host is not None:
-        yield f"({_within('src', wanted.host)} OR {_within('dst', wanted.host)})"
+        yield _of_prefixes(("src", "dst"), wanted.host)
     if wanted.port is not None:
-        yield f"(src_port = {wanted.port} OR dst_port = {wanted.port})"
+        yield ports_sql(wanted.port)
     if wanted.proto is not None:
         yield f"protocol_num = {protocol_number(wanted.proto)}"
     if wanted.action is not None:
@@ -104,14 +106,18 @@ def _conditions(wanted: FlowQuery) -> Iterator[str]:
         yield f"interface = {literal(wanted.interface)}"
 
 
-def _within(column: str, text: str) -> str:
-    network = networks.parse(text)
+def _of_prefixes(columns: Sequence[str], text: str) -> str:
+    wanted = choice.prefixes(text)
+    return any_of([_within(column, network) for column in columns for network in wanted.items], wanted.but)
+
+
+def _within(column: str, network: networks.Network) -> str:
     low, high = (_bytes(address) for address in (network.network_address, network.broadcast_address))
     if low == high:
         return f"{column} = {low}"
     inside = f"{column} >= {low} AND {column} <= {high}"
     if within(MAPPED, network):
-        inside += f" AND NOT {_within(column, '0.0.0.0/0')}"  # ::/0 means what people call IPv6
+        inside += f" AND NOT {_within(column, networks.parse('0.0.0.0/0'))}"  # ::/0 means what people call IPv6
     return f"({inside})"
 
 

@@ -74,7 +74,7 @@ def build(*, fill: bool = False) -> argparse.ArgumentParser:
     parser = _Command(
         prog="trafficctl",
         description="Ask and steer trafficmond, the network traffic monitor of this host.",
-        usage="trafficctl [-s SOCKET] [-o FORMAT] COMMAND ...",
+        usage="trafficctl [-s SOCKET] [-o FORMAT | --json] COMMAND ...",
         epilog=_commands_help() + "\n" + _EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -115,6 +115,9 @@ def _add_globals(parser: argparse.ArgumentParser, socket: str, form: str) -> Non
     )
     parser.add_argument(
         "-o", "--output", metavar="FORMAT", choices=FORMATS, default=form, help="human (default), json, jsonl or csv"
+    )
+    parser.add_argument(
+        "--json", dest="output", action="store_const", const="json", default=form, help="the same as -o json"
     )
     if parser.add_help:
         parser.add_argument("-V", "--version", action="version", version=_version(), help="show the version and exit")

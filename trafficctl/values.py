@@ -7,6 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from trafficmond.config.target import Target
 
 _MAX_RATE = 999_999_999  # what a rule can have
@@ -26,7 +28,8 @@ def duration(text: str) -> float:
 
 
 def moment(text: str) -> float:
-    """Epoch seconds of "1h" (ago), "2026-01-31", "2026-01-31T12:00" (local unless it says), "@1700000000"."""
+    """Epoch seconds of "1h" (ago), "02:55" (the latest), "today", "yesterday", "Jan 31 12:00" as tables show it,
+    "2026-01-31", "2026-01-31T12:00" (local unless it says), "@1700000000"."""
     from datetime import datetime
 
     if text.startswith("@"):
@@ -39,10 +42,34 @@ def moment(text: str) -> float:
     except argparse.ArgumentTypeError:
         pass
     try:
-        return datetime.fromisoformat(text).timestamp()
+        return (_spoken(text.strip(), datetime.now()) or datetime.fromisoformat(text)).timestamp()
     except (ValueError, OverflowError, OSError):
-        what = f'{text!r} is no time; write how long ago ("1h", "7d"), a date ("2026-01-31T12:00") or @EPOCH'
+        what = (
+            f'{text!r} is not a time; write how long ago ("1h", "7d"), a time of the day ("02:55"), today, yesterday, '
+            'a date ("2026-01-31T12:00") or @EPOCH'
+        )
         raise argparse.ArgumentTypeError(what) from None
+
+
+def _spoken(text: str, now: datetime) -> datetime | None:
+    """Days by name, and moments as tables show them: the latest of that name that is not to come."""
+    from datetime import datetime, timedelta
+
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    days = {"now": now, "today": midnight, "yesterday": midnight - timedelta(days=1)}
+    if text in days:
+        return days[text]
+    for form in ("%H:%M", "%H:%M:%S"):
+        try:
+            moment = datetime.combine(now.date(), datetime.strptime(text, form).time())
+        except ValueError:
+            continue
+        return moment if moment <= now else moment - timedelta(days=1)
+    try:
+        moment = datetime.strptime(f"{now.year} {text}", "%Y %b %d %H:%M")
+    except ValueError:
+        return None
+    return moment if moment <= now else moment.replace(year=now.year - 1)
 
 
 def address(text: str) -> str:
@@ -55,6 +82,8 @@ def address(text: str) -> str:
         what = str(error)
         if "/" in text:
             what += f"; for a prefix: trafficctl rules {text}"
+        elif any(c.isalpha() for c in text) and ":" not in text:
+            what += f"; for a name, ask for its addresses first: getent ahosts {text}"
         raise argparse.ArgumentTypeError(what) from None
 
 
@@ -76,20 +105,39 @@ def written_prefix(text: str) -> str:
     return text.strip() if networks.has_host_bits(text) else usual
 
 
-def port(text: str) -> int:
-    """0 to 65535, or a service's name."""
-    if text.isdigit():
-        number = int(text)
-    else:
-        import socket
+def prefixes(text: str) -> str:
+    """Prefixes with commas, "!" before them for all but those; in their usual writing."""
+    from trafficmond import choice
 
-        try:
-            number = socket.getservbyname(text)
-        except OSError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no port; write its number") from None
-    if number > 65535:
-        raise argparse.ArgumentTypeError(f"{number} is no port; the largest is 65535")
-    return number
+    try:
+        chosen = choice.prefixes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return "!" * chosen.but + ",".join(map(str, chosen.items))
+
+
+def ports(text: str) -> str:
+    """Ports, ranges and services' names with commas, "!" before them for all but those; as numbers."""
+    from trafficmond import choice
+
+    but, names = text.startswith("!"), text.removeprefix("!").split(",")
+    try:
+        numbers = "!" * but + ",".join(_port(name.strip()) for name in names)
+        choice.ports(numbers)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return numbers
+
+
+def _port(name: str) -> str:
+    import socket
+
+    if not name[:1].isalpha():
+        return name
+    try:
+        return str(socket.getservbyname(name))
+    except OSError:
+        raise ValueError(f"{name!r} is not the name of a service; write its port's number") from None
 
 
 def fleet(text: str) -> Target:

@@ -106,10 +106,10 @@ class FlowQuery:
 
     since: float | None = None  # last packet not before
     until: float | None = None  # last packet not after
-    src: str | None = None  # an address or a prefix
+    src: str | None = None  # prefixes as choice.prefixes reads them
     dst: str | None = None
     host: str | None = None  # either side
-    port: int | None = None  # either side
+    port: int | str | None = None  # either side; as choice.ports reads them
     proto: str | None = None  # "tcp" or "6"
     action: str | None = None
     rule: str | None = None  # label

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from trafficmond import networks
+from trafficmond import choice
+from trafficmond.choice import Choice
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.events import EVENT
 from trafficmond.flows.names import Names
 from trafficmond.model import Action
+from trafficmond.networks import Network
 from trafficmond.sinks.watched import EventRecords
 
 NAMES = Names({2: "eth0", 3: "eth1", 4: "eth0"})
@@ -21,8 +23,9 @@ NAMES = Names({2: "eth0", 3: "eth1", 4: "eth0"})
 @dataclass(frozen=True)
 class Wanted:
     action: Action | None = None
-    host: networks.Network | None = None
+    host: Choice[Network] | None = None
     interface: str | None = None
+    ports: Choice[tuple[int, int]] | None = None
 
 
 def events() -> Batch:
@@ -46,10 +49,14 @@ def events() -> Batch:
         (Wanted(action=Action.LIMIT), []),
         (Wanted(interface="eth0"), [0, 3]),
         (Wanted(interface="eth9"), []),
-        (Wanted(host=networks.parse("192.0.2.0/24")), [0, 1]),
-        (Wanted(host=networks.parse("::ffff:192.0.2.7")), [0, 1]),
-        (Wanted(host=networks.parse("::/0")), [2, 3]),
-        (Wanted(host=networks.parse("2001:db8::1"), action=Action.MONITOR), [3]),
+        (Wanted(host=choice.prefixes("192.0.2.0/24")), [0, 1]),
+        (Wanted(host=choice.prefixes("::ffff:192.0.2.7")), [0, 1]),
+        (Wanted(host=choice.prefixes("::/0")), [2, 3]),
+        (Wanted(host=choice.prefixes("!::/0")), [0, 1]),
+        (Wanted(host=choice.prefixes("192.0.2.0/24,2001:db8::1")), [0, 1, 3]),
+        (Wanted(ports=choice.ports("0-65535")), [0, 1, 2, 3]),
+        (Wanted(ports=choice.ports("!0-65535")), []),
+        (Wanted(host=choice.prefixes("2001:db8::1"), action=Action.MONITOR), [3]),
     ],
 )
 def test_filters(wanted: Wanted, rows: list[int]) -> None:

@@ -21,13 +21,21 @@ from trafficmond.store.query import question
 from trafficmond.store.reader import Reader
 from trafficmond.store.schema import STORED_COLUMNS
 from trafficmond.store.store import Store
+from trafficmond.store.unstored import chosen
 
 Make = Callable[..., Batch]
 NOW = 1_700_000_000.0
 
 
 @pytest.fixture
-def filled(store: Store, names: Names, make_reports: Make) -> Store:
+def filled(store: Store, names: Names, four: Batch) -> Store:
+    store.put(four, names)
+    assert store.flush(5)
+    return store
+
+
+@pytest.fixture
+def four(make_reports: Make) -> Batch:
     batch = make_reports(4)
     batch["src_lo"] = [int(V4_MAPPED) | address for address in (0x0A000001, 0x0A010001, 0xC0000201, 0xC6336402)]
     batch["dport"] = 443, 53, 22, 443
@@ -37,9 +45,7 @@ def filled(store: Store, names: Names, make_reports: Make) -> Store:
     batch["last"] = NOW, NOW - 100, NOW - 200, NOW - 300
     batch["bytes"], batch["reply_bytes"] = (10, 20, 30, 40), (200, 400, 100, 300)
     batch["packets"], batch["reply_packets"] = (9, 1, 1, 1), (1, 4, 8, 1)
-    store.put(batch, names)
-    assert store.flush(5)
-    return store
+    return batch
 
 
 @pytest.mark.parametrize(
@@ -55,6 +61,13 @@ def filled(store: Store, names: Names, make_reports: Make) -> Store:
         (FlowQuery(host="10.1.0.0/16"), [20]),
         (FlowQuery(host="198.51.100.0/24", port=443), [10, 40]),
         (FlowQuery(port=40000), [10, 20, 30, 40]),
+        (FlowQuery(port="22,53"), [20, 30]),
+        (FlowQuery(port="20-53"), [20, 30]),
+        (FlowQuery(port="!443,22"), [20]),
+        (FlowQuery(src="!10.0.0.0/8"), [30, 40]),
+        (FlowQuery(src="10.0.0.1,192.0.2.1"), [10, 30]),
+        (FlowQuery(host="!10.1.0.0/16,192.0.2.0/24"), [10, 40]),
+        (FlowQuery(src="!10.0.0.0/8", port="!22"), [40]),
         (FlowQuery(proto="udp"), [20]),
         (FlowQuery(proto="17"), [20]),
         (FlowQuery(action="DROP"), [30]),
@@ -77,6 +90,46 @@ def test_filters(filled: Store, wanted: FlowQuery, expected: list[int]) -> None:
         rows = [row for page in reader.pages(asked) for row in page]
     assert [row["bytes"] for row in rows] == expected
     assert all(tuple(row) == tuple(STORED_COLUMNS) for row in rows)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        FlowQuery(port="22,53"),
+        FlowQuery(port="!20-53"),
+        FlowQuery(src="!10.0.0.0/8"),
+        FlowQuery(host="10.0.0.1,192.0.2.1"),
+        FlowQuery(host="!10.0.0.1,192.0.2.1"),
+    ],
+)
+def test_what_is_not_stored_yet_is_chosen_alike(filled: Store, names: Names, four: Batch, wanted: FlowQuery) -> None:
+    with Reader(filled.path) as reader:
+        expected = sorted(row["bytes"] for page in reader.pages(question(wanted)) for row in page)
+    assert sorted(chosen(four, names, wanted)["bytes"].tolist()) == expected
+
+
+def test_groups_of_hosts_count_each_side_and_of_days_the_last_packet(filled: Store) -> None:
+    with Reader(filled.path) as reader:
+        hosts = {row["host"]: row for page in reader.pages(question(FlowQuery(group_by=("host",)))) for row in page}
+        days = [
+            row for page in reader.pages(question(FlowQuery(group_by=("day", "host"), src="10.0.0.1"))) for row in page
+        ]
+        (hour,) = [row for page in reader.pages(question(FlowQuery(group_by=("hour",), since=NOW))) for row in page]
+    assert (hosts["10.0.0.1"]["bytes"], hosts["10.0.0.1"]["reply_bytes"]) == (10, 200)
+    assert (hosts["198.51.100.2"]["bytes"], hosts["198.51.100.2"]["reply_bytes"]) == (1040, 400)  # it began one itself
+    assert hosts["198.51.100.2"]["flows"] == 5
+    assert {row["host"] for row in days} == {"10.0.0.1", "198.51.100.2"}
+    assert {row["day"] for row in days} == {time.strftime("%Y-%m-%d", time.localtime(NOW))}
+    assert hour["hour"] == time.strftime("%Y-%m-%d %H:00", time.localtime(NOW))
+
+
+def test_a_word_that_is_nearly_right_is_guessed_and_short_names_are_told() -> None:
+    with pytest.raises(ConfigError) as caught:
+        question(FlowQuery(sort="byte", group_by=("hots",)))
+    group, sort = (str(mistake) for mistake in caught.value.mistakes)
+    assert "did you mean bytes" in sort or "bytes" in sort.partition(";")[0]
+    assert "host" in group.partition("; use")[0]
+    assert "for short src, dst, sport, dport" in group
 
 
 def test_groups_have_totals_and_the_largest_first(filled: Store) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ctl_runs import Ctl
 
+from trafficctl import checking, service
 from trafficctl.doctor import EXAMINATIONS, daemon, interfaces, kernel, nic, permissions, programs, storage
 from trafficctl.doctor import settings as settings_room
 from trafficctl.doctor.finding import FAIL, OK, STATES, WARN, Finding
@@ -335,3 +336,23 @@ def test_the_exit_code_is_by_the_worst(ctl: Ctl, monkeypatch: pytest.MonkeyPatch
 def test_this_host_can_be_examined() -> None:
     findings = [finding for examine in EXAMINATIONS for finding in examine(Host())]
     assert {finding.subject for finding in findings} >= {"settings", "kernel", "capabilities", "clock", "daemon"}
+
+
+def test_a_log_that_the_service_may_not_write_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit, drop_ins, config = tmp_path / "trafficmond.service", tmp_path / "d", tmp_path / "trafficmond.toml"
+    unit.touch()
+    drop_ins.mkdir()
+    config.write_text(
+        f'cidr_dir = "{tmp_path}"\n[[log]]\nformat = "jsonl"\npath = "/srv/t.jsonl"\n'
+        '[[log]]\nformat = "csv"\npath = "/var/log/trafficmon/t.csv"\n'
+    )
+    monkeypatch.setattr(service, "_UNITS", (unit,))
+    monkeypatch.setattr(service, "_DROP_INS", (drop_ins,))
+    assert "log[" not in str(checking.check(config).notes)  # not the service's settings
+    monkeypatch.setattr(service, "CONFIG_FILE", config)
+    (note,) = [note for note in checking.check(config).notes if "log[" in note.what]
+    assert "log[0].path" in note.what
+    assert "use /var/log/trafficmon" in note.what
+    assert "ReadWritePaths=/srv" in note.what
+    (drop_ins / "own.conf").write_text("[Service]\nReadWritePaths=-/srv\n")
+    assert "log[" not in str(checking.check(config).notes)

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime, timedelta
+from datetime import time as dt_time
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ import pytest
 from control_fake import BAN, FLOW, RULE, STATUS, THREAT, Running
 from ctl_runs import Ctl, command, environ
 
+from trafficctl import values
 from trafficctl.commands import COMMANDS, GROUPS
 from trafficctl.parser import build
+from trafficctl.render import units
 from trafficmond import __version__
 from trafficmond.control.view import FlowQuery, NewBan, NewRule, ThreatQuery
 from trafficmond.errors import ConfigError, Mistake
@@ -112,7 +116,7 @@ def test_flow_filters(ctl: Ctl, running: Running) -> None:
         *arguments.split(),
         *[
             "--port",
-            "https",
+            "!https,8000-8100",
             "--proto",
             "udp",
             "--action",
@@ -131,7 +135,7 @@ def test_flow_filters(ctl: Ctl, running: Running) -> None:
         src="10.0.0.0/8",
         dst="192.0.2.1/32",
         host="2001:db8::/32",
-        port=443,
+        port="!443,8000-8100",
         proto="udp",
         action="drop",
         rule="r",
@@ -240,8 +244,11 @@ def test_top_prints_samples_without_a_terminal(ctl: Ctl) -> None:
         (["add-cidr", "1.2.3.4", "--action", "explode"], 2, "invalid choice"),
         (["explain", "1.2.3.4/8"], 2, "one address is wanted"),
         (["flows", "--port", "70000"], 2, "is no port"),
-        (["flows", "--port", "no-such-service"], 2, "is no port"),
-        (["flows", "--since", "whenever"], 2, "is no time; write how long ago"),
+        (["flows", "--port", "80-22"], 2, "the first port of a range is the smaller one"),
+        (["flows", "--port", "22,!80"], 2, "before all of them"),
+        (["explain", "web1"], 2, "getent ahosts web1"),
+        (["flows", "--port", "no-such-service"], 2, "is not the name of a service"),
+        (["flows", "--since", "whenever"], 2, "is not a time; write how long ago"),
         (["flows", "--limit", "0"], 2, "not a whole number above 0"),
         (["nonsense"], 2, "trafficctl: there is no command 'nonsense'\n  see trafficctl --help"),
         (["statsu"], 2, "did you mean status?"),
@@ -394,3 +401,35 @@ print("|", *sys.modules)
         assert not {"numpy", "asyncio", "curses", "pyroute2"} & loaded
         ours = {name for name in loaded if name.startswith("trafficmond")}
         assert ours - {"trafficmond.networks"} == allowed  # read where an address was written
+
+
+def test_times_of_the_day_and_days_by_name() -> None:
+    now = datetime.now()
+    for text in ("02:55", "23:59:59", "00:00"):
+        found = datetime.fromtimestamp(values.moment(text))
+        assert found.strftime("%H:%M:%S").startswith(text)
+        assert now - timedelta(days=1, seconds=5) <= found <= datetime.now()
+    today = datetime.fromtimestamp(values.moment("today"))
+    assert (today.date(), today.time()) == (datetime.now().date(), dt_time())
+    assert datetime.fromtimestamp(values.moment("yesterday")).date() == today.date() - timedelta(days=1)
+    then = time.time() - 40 * 86400
+    shown = units.when(then)  # as a table prints it
+    if len(shown) == len("Nov 14 22:14"):
+        assert abs(values.moment(shown) - then) <= 60
+
+
+def test_json_is_an_output_everywhere(ctl: Ctl) -> None:
+    for arguments in (["--json", "bans"], ["bans", "--json"], ["threats", "--json"]):
+        assert isinstance(json.loads(ctl(*arguments).stdout), list)
+
+
+def test_watch_takes_ports(ctl: Ctl) -> None:
+    assert ctl("watch", "--port", "x").returncode == 2
+    assert ctl("watch", "--port", "22-8").returncode == 2
+
+
+def test_rules_say_since_when_they_count_and_that_bans_come_first(ctl: Ctl) -> None:
+    told = ctl("rules").stdout
+    assert "packets and bytes since 20" in told
+    assert "before rules and lists: trafficctl bans" in told
+    assert "since" not in ctl("rules", "-o", "csv").stdout

@@ -1,7 +1,8 @@
 """Ask the stored flows.
 
 A flow is one conversation, both directions, as seen in one reporting interval. Times are how long ago ("1h"),
-dates, or @EPOCH. Filters are all to hold together.
+times of the day ("02:55"), today, yesterday, dates, or @EPOCH. Filters are all to hold together; each takes several
+values ("22,80"), and with "!" before them all but those.
 
 SENT is what who began the conversation sent, RECEIVED what came back, TOTAL both, which tables sort by. With -o json
 or csv the columns are those of flows.db: bytes and packets are what was sent, reply_bytes and reply_packets the rest.
@@ -10,6 +11,7 @@ Examples:
   trafficctl flows --since 1h --sort bytes
   trafficctl flows --since 1d --src 10.0.0.0/8 --port 443 --proto tcp
   trafficctl flows --action drop --since 10m
+  trafficctl flows --since today --group-by host,hour --port 22,8000-8100 --src '!10.0.0.0/8'
   trafficctl flows --since 1h --group-by src,dport --sort bytes --limit 20
   trafficctl flows --since 1d --limit 1000000 -o csv > flows.csv
   trafficctl flows --since 1h --sql            the SQL that answers, for sqlite3 flows.db
@@ -31,19 +33,23 @@ from trafficmond.errors import ConfigError, ControlError
 
 def arguments(parser: ArgumentParser) -> None:
     """The filters and the form of the answer."""
-    parser.add_argument("--since", metavar="TIME", type=values.moment, help="not before: 1h, 7d, 2026-01-31, @EPOCH")
+    parser.add_argument(
+        "--since", metavar="TIME", type=values.moment, help="not before: 1h, 02:55, today, 2026-01-31, @EPOCH"
+    )
     parser.add_argument("--until", metavar="TIME", type=values.moment, help="not after")
-    parser.add_argument("--src", metavar="CIDR", type=values.prefix, help="who began the conversation")
-    parser.add_argument("--dst", metavar="CIDR", type=values.prefix, help="with whom")
-    parser.add_argument("--host", metavar="CIDR", type=values.prefix, help="either of them")
-    parser.add_argument("--port", type=values.port, help="either side's port, or a service's name")
+    parser.add_argument("--src", metavar="CIDRS", type=values.prefixes, help="who began it: A, A,B or '!A'")
+    parser.add_argument("--dst", metavar="CIDRS", type=values.prefixes, help="with whom")
+    parser.add_argument("--host", metavar="CIDRS", type=values.prefixes, help="either of them")
+    parser.add_argument(
+        "--port", metavar="PORTS", type=values.ports, help="either side's: 443, 22,80, 8000-8100, '!22'"
+    )
     parser.add_argument("--proto", help="tcp, udp, icmp ..., or a number")
     parser.add_argument("--action", choices=("allow", "monitor", "drop"), help="what was done with it")
     parser.add_argument("--rule", metavar="LABEL", help="the rule that decided")
     parser.add_argument("--interface", metavar="NAME", help="where it was seen")
     parser.add_argument("--sort", metavar="COLUMN", help="the largest first (default: the latest)")
     parser.add_argument("-r", "--reverse", action="store_true", help="the smallest, or the earliest, first")
-    parser.add_argument("--group-by", metavar="COLUMNS", help="sums by these columns, separated by commas")
+    parser.add_argument("--group-by", metavar="COLUMNS", help="sums by these, with commas; also by host, day, hour")
     parser.add_argument("--limit", metavar="N", type=values.count, default=100, help="how many rows at most (100)")
     parser.add_argument(
         "--from",
@@ -62,7 +68,7 @@ def run(args: Namespace) -> int:
     with session.connect(args) as client:
         client.patient()
         if args.sql:
-            reply = client.call("Flows", **_query(args), sql_only=True)
+            reply = client.call("Flows", **_asked(args), sql_only=True)
             session.output(args).report({"sql": reply["sql"]}, lambda value, *_: [value["sql"]])
             return exits.DONE
         return _show(args, client)
@@ -94,10 +100,16 @@ def _query(args: Namespace) -> dict[str, Any]:
     return {**{name: getattr(args, name) for name in names}, "sort": sort, "group_by": groups or None}
 
 
+def _asked(args: Namespace) -> dict[str, Any]:
+    """As the daemon's interface has it."""
+    query = _query(args)
+    return {**query, "port": None, "ports": query["port"]}
+
+
 def _show(args: Namespace, client: Client) -> int:
     from trafficctl.render.columns import FLOWS, grouped_columns
 
-    replies = client.stream("Flows", **_query(args))
+    replies = client.stream("Flows", **_asked(args))
     first = next(replies)
     fields = tuple(first["columns"])
 

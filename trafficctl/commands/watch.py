@@ -30,7 +30,8 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--threats", action="store_true", help="threats only")
     parser.add_argument("--events", action="store_true", help="events only")
     parser.add_argument("--action", choices=("monitor", "drop"), help="only events with this action")
-    parser.add_argument("--host", metavar="CIDR", type=values.prefix, help="only events from or to there")
+    parser.add_argument("--host", metavar="CIDRS", type=values.prefixes, help="only events from or to: A, A,B, '!A'")
+    parser.add_argument("--port", metavar="PORTS", type=values.ports, help="only events of: 22,80, 8000-8100, '!53'")
     parser.add_argument("--interface", metavar="NAME", help="only events on this interface")
     parser.add_argument("--count", metavar="N", type=values.count, help="end after so many")
 
@@ -53,7 +54,7 @@ def run(args: Namespace) -> int:
 
 def _records(args: Namespace, client: Client, output: Output) -> Iterator[tuple[str, dict[str, Any]]]:
     topics = [name for name in ("events", "threats") if getattr(args, name)] or None
-    filters = {"action": args.action, "host": args.host, "interface": args.interface}
+    filters = {"action": args.action, "host": args.host, "interface": args.interface, "ports": args.port}
     for reply in client.stream("Watch", topics=topics, **filters):
         if reply["lost"]:
             print(f"trafficctl: {reply['lost']} records lost: they came faster than they were read", file=sys.stderr)

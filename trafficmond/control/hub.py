@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from trafficmond.choice import Choice
 from trafficmond.control.wire import Texts
 from trafficmond.model import Action
 from trafficmond.networks import Network
@@ -37,8 +38,9 @@ class Wanted:
     """Which events a watcher wants; None: any."""
 
     action: Action | None = None
-    host: Network | None = None
+    host: Choice[Network] | None = None
     interface: str | None = None
+    ports: Choice[tuple[int, int]] | None = None
 
 
 class Source(Protocol):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trafficmond.choice import Choice
 from trafficmond.model import Action
 from trafficmond.networks import Network
 
@@ -112,6 +113,24 @@ def within(rows: Batch, side: str, network: Network) -> Column:
     inside: Column = (rows["family"] == network.version) & (rows[side + "_lo"] & low == np.uint64(base & word))
     inside &= rows[side + "_hi"] & high == np.uint64(base >> 64)
     return inside
+
+
+def of_prefixes(rows: Batch, sides: Sequence[str], wanted: Choice[Network]) -> Column:
+    """Whether an address of one of the sides is of the chosen prefixes."""
+    found: Column = np.zeros(len(rows), bool)
+    for side in sides:
+        for network in wanted.items:
+            found |= within(rows, side, network)
+    return found ^ wanted.but
+
+
+def of_ports(rows: Batch, wanted: Choice[tuple[int, int]]) -> Column:
+    """Whether a port of either side is of the chosen."""
+    found: Column = np.zeros(len(rows), bool)
+    for side in ("sport", "dport"):
+        for first, last in wanted.items:
+            found |= (rows[side] >= first) & (rows[side] <= last)
+    return found ^ wanted.but
 
 
 def empty(dtype: np.dtype[Any], count: int = 0) -> Batch:

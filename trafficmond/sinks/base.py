@@ -5,6 +5,7 @@ The daemon's loop only ever appends to a queue; a disk that stalls costs counted
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections import deque
@@ -58,6 +59,14 @@ class Writer(Protocol):
 class _Events:
     batch: Batch
     names: Names
+
+
+def _told(error: OSError) -> str:
+    """Why it cannot be written; where the service may not write there, what would do."""
+    what = error.strerror or str(error)
+    if error.errno == errno.EROFS:
+        what += "; use /var/log/trafficmon, or ReadWritePaths= in a drop-in of the service"
+    return what
 
 
 class Sink:
@@ -240,7 +249,7 @@ class Sink:
             try:
                 act()
             except OSError as error:
-                self._error = error.strerror or str(error)
+                self._error = _told(error)
             except Exception as error:  # noqa: BLE001 - one record that cannot be written must not end the log
                 with self._wake:
                     self._warning = f"some records could not be written: {type(error).__name__}: {error}"

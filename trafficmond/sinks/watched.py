@@ -6,7 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from trafficmond.flows.batch import Batch, Column, actions, take, within
+from trafficmond.choice import Choice
+from trafficmond.flows.batch import Batch, Column, actions, of_ports, of_prefixes, take
 from trafficmond.flows.names import Names
 from trafficmond.model import Action
 from trafficmond.networks import Network
@@ -20,7 +21,10 @@ class Wanted(Protocol):
     def action(self) -> Action | None: ...
 
     @property
-    def host(self) -> Network | None: ...
+    def host(self) -> Choice[Network] | None: ...
+
+    @property
+    def ports(self) -> Choice[tuple[int, int]] | None: ...
 
     @property
     def interface(self) -> str | None: ...
@@ -47,7 +51,9 @@ class EventRecords:
             named = [number for number in np.unique(batch["ifindex"]).tolist() if names(number) == wanted.interface]
             mask &= np.isin(batch["ifindex"], named)
         if wanted.host is not None:
-            mask &= within(batch, "src", wanted.host) | within(batch, "dst", wanted.host)
+            mask &= of_prefixes(batch, ("src", "dst"), wanted.host)
+        if wanted.ports is not None:
+            mask &= of_ports(batch, wanted.ports)
         return np.flatnonzero(mask)
 
     def take(self, rows: Column) -> EventRecords:

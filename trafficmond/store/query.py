@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from trafficmond import networks
+from trafficmond import choice
+from trafficmond.config.declare import guess
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Action, FlowQuery
 from trafficmond.networks import Network
@@ -30,6 +31,13 @@ _ALIASES = {
     "port": "dst_port",
     "proto": "protocol",
     "time": "last_seen",
+}
+_SHORT = ", ".join(_ALIASES)
+# What can be grouped by besides columns: an address on either side, and the local day and hour of the last packet.
+MADE = {
+    "host": "host",
+    "day": "strftime('%Y-%m-%d', last_seen, 'unixepoch', 'localtime')",
+    "hour": "strftime('%Y-%m-%d %H:00', last_seen, 'unixepoch', 'localtime')",
 }
 # What a grouping tells of each group, in words that other databases know as well.
 TOTALS = {
@@ -66,14 +74,27 @@ def question(wanted: FlowQuery) -> Question:
     if mistakes:
         raise ConfigError(mistakes)
 
-    chosen = [*groups, *(f"{what} AS {name}" for name, what in TOTALS.items())] if groups else columns
-    lines = [f"SELECT {', '.join(chosen)}", "FROM flows"]
-    if conditions:
-        lines.append("WHERE " + "\n  AND ".join(conditions))
+    made = {name: f"{MADE[name]} AS {name}" for name in groups if MADE.get(name, name) != name}
+    totals = [f"{what} AS {name}" for name, what in TOTALS.items()]
+    chosen = [*(made.get(name, name) for name in groups), *totals] if groups else columns
+    where = ["WHERE " + "\n  AND ".join(conditions)] if conditions else []
+    lines = [f"SELECT {', '.join(chosen)}", *(_of_hosts(groups, where) if "host" in groups else ["FROM flows", *where])]
     if groups:
         lines.append(f"GROUP BY {', '.join(groups)}")
     lines += [f"ORDER BY {order}", f"LIMIT {wanted.limit}"]
     return Question("\n".join(lines), columns)
+
+
+def _of_hosts(groups: Sequence[str], where: Sequence[str]) -> list[str]:
+    """Each flow twice: for who began it, and for whom it was with, who sent what the other received."""
+    rest = [name for name in groups if name not in MADE]
+    halves = []
+    for address, mine, theirs in (("src_ip", "", "reply_"), ("dst_ip", "reply_", "")):
+        counts = [f"{mine}{name} AS {name}" for name in ("packets", "bytes")]
+        counts += [f"{theirs}{name} AS reply_{name}" for name in ("packets", "bytes")]
+        columns = ", ".join([f"{address} AS host", *rest, *counts, "first_seen", "last_seen"])
+        halves.append("\n".join([f"SELECT {columns}", "FROM flows", *where]))
+    return [f"FROM ({halves[0]}\nUNION ALL\n{halves[1]})"]
 
 
 def _conditions(wanted: FlowQuery, mistakes: list[Mistake]) -> Iterator[str]:
@@ -88,46 +109,59 @@ def _conditions(wanted: FlowQuery, mistakes: list[Mistake]) -> Iterator[str]:
     yield from asked("since", lambda: f"last_seen >= {literal(wanted.since or 0.0)}")
     yield from asked("until", lambda: f"last_seen <= {literal(wanted.until or 0.0)}")
     timed = wanted.since is not None
-    yield from asked("src", lambda: _within("src_ip", wanted.src, timed))
-    yield from asked("dst", lambda: _within("dst_ip", wanted.dst, timed))
-    yield from asked(
-        "host", lambda: f"({_within('src_ip', wanted.host, timed)} OR {_within('dst_ip', wanted.host, timed)})"
-    )
-    yield from asked("port", lambda: "(src_port = {0} OR dst_port = {0})".format(_port(wanted.port)))
+    yield from asked("src", lambda: _within(("src_ip",), wanted.src, timed))
+    yield from asked("dst", lambda: _within(("dst_ip",), wanted.dst, timed))
+    yield from asked("host", lambda: _within(("src_ip", "dst_ip"), wanted.host, timed))
+    yield from asked("port", lambda: ports_sql(wanted.port))
     yield from asked("proto", lambda: f"protocol_num = {protocol_number(wanted.proto or '')}")
     yield from asked("action", lambda: f"action = {literal(str(Action.parse(wanted.action or '')))}")
     yield from asked("rule", lambda: f"rule = {literal(wanted.rule or '')}")
     yield from asked("interface", lambda: f"interface = {literal(wanted.interface or '')}")
 
 
-def _within(column: str, text: str | None, timed: bool) -> str:
+def _within(columns: Sequence[str], text: str | None, timed: bool) -> str:
+    """The condition that one of the columns is of the prefixes, or with "!" none."""
+    wanted = choice.prefixes(text or "")
+    return any_of([_within_one(column, network, timed) for column in columns for network in wanted.items], wanted.but)
+
+
+def ports_sql(text: str | int | None) -> str:
+    """The condition that one of the ports is of the chosen, or with "!" none; for any SQL."""
+    wanted = choice.ports("" if text is None else text)
+    return any_of(
+        [
+            f"{column} = {first}" if first == last else f"{column} BETWEEN {first} AND {last}"
+            for first, last in wanted.items
+            for column in ("src_port", "dst_port")
+        ],
+        wanted.but,
+    )
+
+
+def any_of(conditions: Sequence[str], but: bool) -> str:
+    """One of the conditions, or with `but` none of them."""
+    either = conditions[0] if len(conditions) == 1 else f"({' OR '.join(conditions)})"
+    return f"NOT ({either})" if but else either
+
+
+def _within_one(column: str, network: Network, timed: bool) -> str:
     """The condition of a prefix. A broad one may well be most of the traffic: where there is a time to go by, a unary
     plus leaves the address's index aside, for SQLite would prefer it whatever the time."""
-    network = _network(text)
     broad = network.prefixlen <= network.max_prefixlen * _BROAD
     return within("+" + column if timed and broad else column, network)
 
 
-def _network(text: str | None) -> Network:
-    """The prefix that contains what was given; host bits are no mistake in a question."""
-    return networks.parse(text or "")
-
-
-def _port(port: int | None) -> int:
-    if port is None or not 0 <= port <= 65535:
-        raise ValueError(f"{port} is no port; use 0 to 65535")
-    return port
-
-
 def _columns(names: tuple[str, ...], mistakes: list[Mistake]) -> tuple[str, ...]:
-    usable = [name for name in STORED_COLUMNS if name not in _NOT_GROUPED]
+    usable = [*(name for name in STORED_COLUMNS if name not in _NOT_GROUPED), *MADE]
     found = []
     for name in names:
         column = _ALIASES.get(name, name)
         if column in usable:
             found.append(column)
         else:
-            mistakes.append(Mistake("group_by", f"{name!r} cannot be grouped by; use {', '.join(usable)}"))
+            near = guess(name, [*usable, *_ALIASES])
+            what = f"{name!r} cannot be grouped by{near}; use {', '.join(usable)}, or for short {_SHORT}"
+            mistakes.append(Mistake("group_by", what))
     return tuple(dict.fromkeys(found))
 
 
@@ -137,7 +171,9 @@ def ordered(sort: str | None, columns: Sequence[str], totals: Mapping[str, str],
     name = wanted.removeprefix("-")
     column = name if name in columns else _ALIASES.get(name, name)
     if column not in columns:
-        mistakes.append(Mistake("sort", f"{name!r} is no column of the answer; use {', '.join(columns)}"))
+        near = guess(name, [*columns, *_ALIASES])
+        told = f"{name!r} is no column of the answer{near}; use {', '.join(columns)}, or for short {_SHORT}"
+        mistakes.append(Mistake("sort", told))
     what = _BOTH_WAYS.get(column)
     if totals:
         what = f"sum({what})" if what else totals.get(column)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from trafficmond import networks
-from trafficmond.flows.batch import Batch, Column, actions, take, within
+from trafficmond import choice
+from trafficmond.flows.batch import Batch, Column, actions, of_ports, of_prefixes, take
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, FlowQuery
 from trafficmond.protocols import protocol_number
@@ -42,12 +42,11 @@ def _conditions(rows: Batch, names: Names, wanted: FlowQuery) -> Iterator[Column
         yield rows["last"] <= wanted.until
     for side, text in (("src", wanted.src), ("dst", wanted.dst)):
         if text is not None:
-            yield within(rows, side, networks.parse(text))
+            yield of_prefixes(rows, (side,), choice.prefixes(text))
     if wanted.host is not None:
-        host = networks.parse(wanted.host)
-        yield within(rows, "src", host) | within(rows, "dst", host)
+        yield of_prefixes(rows, ("src", "dst"), choice.prefixes(wanted.host))
     if wanted.port is not None:
-        yield (rows["sport"] == wanted.port) | (rows["dport"] == wanted.port)
+        yield of_ports(rows, choice.ports(wanted.port))
     if wanted.proto is not None:
         yield rows["proto"] == protocol_number(wanted.proto)
     if wanted.action is not None:

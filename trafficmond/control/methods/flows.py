@@ -26,10 +26,26 @@ async def flows(
     group_by: list[str] | None = None,
     limit: int = 100,
     sql_only: bool = False,
+    ports: str | None = None,
 ) -> AsyncGenerator[Reply, None]:
     """Ask flows.db; rows in pages."""
     groups = tuple(group_by or ())
-    query = FlowQuery(since, until, src, dst, host, port, proto, action, rule, interface, sort, groups, limit)
+    either = port if ports is None else ports
+    query = FlowQuery(
+        since,
+        until,
+        src,
+        dst,
+        host,
+        either,
+        proto,
+        action,
+        rule,
+        interface,
+        sort,
+        groups,
+        limit,
+    )
     answer = await call.view.flows(query)
     columns = list(answer.columns)
     if sql_only:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from typing import TypeVar
 
-from trafficmond import networks
+from trafficmond import choice
+from trafficmond.choice import Choice
 from trafficmond.control.bounds import one_of
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.control.hub import TOPICS, Wanted
 from trafficmond.control.idl import Mismatch
 from trafficmond.model import Action
+
+T = TypeVar("T")
 
 
 @method("Watch", endless=True)
@@ -19,11 +23,13 @@ async def watch(
     action: str | None = None,
     host: str | None = None,
     interface: str | None = None,
+    ports: str | None = None,
 ) -> AsyncGenerator[Reply, None]:
     """Records as they are published, until the client goes."""
     for topic in topics or ():
         one_of("topics", topic, TOPICS)
-    wanted = Wanted(action_of(action), prefix_of("host", host), interface or None)
+    hosts, either = chosen("host", choice.prefixes, host), chosen("ports", choice.ports, ports)
+    wanted = Wanted(action_of(action), hosts, interface or None, either)
     subscription = call.service.hub.subscribe(topics or TOPICS, wanted)
     try:
         async for topic, records, lost in subscription.batches():
@@ -42,9 +48,9 @@ def action_of(text: str | None) -> Action | None:
         raise Mismatch("action", str(error)) from None
 
 
-def prefix_of(where: str, text: str | None) -> networks.Network | None:
-    """The prefix that is meant. Raises Mismatch."""
+def chosen(where: str, read: Callable[[str], Choice[T]], text: str | None) -> Choice[T] | None:
+    """What a filter means. Raises Mismatch."""
     try:
-        return networks.parse(text) if text else None
+        return read(text) if text else None
     except ValueError as error:
         raise Mismatch(where, str(error)) from None

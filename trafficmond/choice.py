@@ -1,0 +1,55 @@
+"""What filters take besides one value: several ("22,80"), ranges ("8000-8100") and all but those ("!192.0.2.0/24")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from trafficmond import networks
+from trafficmond.networks import Network
+
+T = TypeVar("T")
+_MOST = 64  # a condition each: a longer list is a rule's affair
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Generic[T]):
+    """One of these, or with `but` none of these."""
+
+    items: tuple[T, ...]
+    but: bool = False
+
+
+def prefixes(text: str) -> Choice[Network]:
+    """ "10.0.0.0/8,192.0.2.7" or "!10.0.0.0/8". Raises ValueError saying what would do."""
+    words, but = _words(text)
+    return Choice(tuple(networks.parse(word) for word in words), but)
+
+
+def ports(text: str | int) -> Choice[tuple[int, int]]:
+    """First and last port of each part of "22,80,8000-8100" or "!22". Raises ValueError saying what would do."""
+    words, but = _words(str(text))
+    return Choice(tuple(_range(word) for word in words), but)
+
+
+def _words(text: str) -> tuple[list[str], bool]:
+    words = [word.strip() for word in text.strip().removeprefix("!").split(",")]
+    if len(words) > _MOST:
+        raise ValueError(f"{len(words)} values are too many for a filter; use at most {_MOST}")
+    if any(word.startswith("!") for word in words):
+        raise ValueError(f'{networks.quoted(text)}: write the "!" once, before all of them, such as "!22,80"')
+    return words, text.strip().startswith("!")
+
+
+def _range(word: str) -> tuple[int, int]:
+    first, dash, last = word.partition("-")
+    numbers = [_port(first), _port(last if dash else first)]
+    if numbers[0] > numbers[1]:
+        raise ValueError(f"{networks.quoted(word)}: the first port of a range is the smaller one")
+    return numbers[0], numbers[1]
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise ValueError(f"{text} is no port; use 0 to 65535, several as 22,80 or 8000-8100")
+    return int(text)
