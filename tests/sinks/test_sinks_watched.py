@@ -53,7 +53,7 @@ def events() -> Batch:
         (Wanted(host=choice.prefixes("::ffff:192.0.2.7")), [0, 1]),
         (Wanted(host=choice.prefixes("::/0")), [2, 3]),
         (Wanted(host=choice.prefixes("!::/0")), [0, 1]),
-        (Wanted(host=choice.prefixes("192.0.2.0/24,2001:db8::1")), [0, 1, 3]),
+        (Wanted(host=choice.prefixes("!192.0.2.0/24,2001:db8::1")), []),
         (Wanted(ports=choice.ports("0-65535")), [0, 1, 2, 3]),
         (Wanted(ports=choice.ports("!0-65535")), []),
         (Wanted(host=choice.prefixes("2001:db8::1"), action=Action.MONITOR), [3]),

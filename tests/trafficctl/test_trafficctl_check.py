@@ -342,8 +342,9 @@ def test_a_log_that_the_service_may_not_write_is_noted(tmp_path: Path, monkeypat
     unit, drop_ins, config = tmp_path / "trafficmond.service", tmp_path / "d", tmp_path / "trafficmond.toml"
     unit.touch()
     drop_ins.mkdir()
+    (tmp_path / "cidr.d").mkdir()
     config.write_text(
-        f'cidr_dir = "{tmp_path}"\n[[log]]\nformat = "jsonl"\npath = "/srv/t.jsonl"\n'
+        f'cidr_dir = "{tmp_path}/cidr.d"\n[[log]]\nformat = "jsonl"\npath = "/srv/t.jsonl"\n'
         '[[log]]\nformat = "csv"\npath = "/var/log/trafficmon/t.csv"\n'
     )
     monkeypatch.setattr(service, "_UNITS", (unit,))
