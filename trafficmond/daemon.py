@@ -318,6 +318,11 @@ class Daemon:
             self.warnings["metrics"] = trouble
             self.sinks.note(messages.METRICS_FAILED, trouble, {"address": self.settings.metrics.listen})
 
+    @property
+    def files_note(self) -> str:
+        """What is wrong with noticing changes of files; empty: nothing."""
+        return self._watcher.note if hasattr(self, "_watcher") else ""
+
     def watch_files(self) -> None:
         """Has a change of the files that the settings name noticed."""
         settings = self.settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from trafficmond import networks
 from trafficmond.banlist import BanList
@@ -19,6 +20,14 @@ from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.store.records import Ban, Change
 from trafficmond.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Spared:
+    """Bans not made: the source is protected, or could be anybody's forgery."""
+
+    protected: int = 0
+    forgeable: int = 0
 
 
 class Responder:
@@ -42,7 +51,13 @@ class Responder:
 
     def configure(self, settings: Settings) -> None:
         """Other settings of the response from now on."""
+        before = self.spared() if hasattr(self, "_response") else Spared()
         self._response = Response(settings, self._is_protected)
+        self._response.protected_spared, self._response.forgeable_spared = before.protected, before.forgeable
+
+    def spared(self) -> Spared:
+        """How many bans were not made, since the start."""
+        return Spared(self._response.protected_spared, self._response.forgeable_spared)
 
     def why_not(self, threat: Threat) -> str:
         """Why an open threat's source is not banned; empty: it is, or nothing stands against it."""

@@ -19,6 +19,7 @@ from trafficmond.config.settings import Log, Settings
 from trafficmond.control import dispatch, idl
 from trafficmond.control.call import Call, Service
 from trafficmond.control.hub import Hub
+from trafficmond.control.server import Server
 from trafficmond.control.view import Caller
 from trafficmond.daemon import Daemon
 from trafficmond.datapath.attachments import FAILED, Change
@@ -29,6 +30,7 @@ from trafficmond.errors import ConfigError, DatapathError
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows.batch import DELTA, Batch, empty
 from trafficmond.flows.names import Names
+from trafficmond.metrics.http import MetricsServer
 from trafficmond.pipeline import Pipeline
 from trafficmond.responder import Responder
 from trafficmond.rulebook import Rulebook
@@ -74,6 +76,7 @@ class FakeDaemon:
         )
         self.started_at = time.time()
         self.warnings: dict[str, str] = {}
+        self.files_note = ""
         self.hub = Hub()
         self.datapath = FakeDatapath()
         self.store = Store.open(folder / "flows.db", Limits(86400.0, 1 << 30))
@@ -88,11 +91,16 @@ class FakeDaemon:
         told: tuple[Callable[[Any], None], Callable[[Any], dict[int, bytes]]] = (self.responder.respond, lambda _: {})
         self.pipeline = Pipeline(self.settings, self.store, self.sinks, self.exports, self.hub, *told, time.time() - 1)
         self.pipeline.names = Names({2: "eth0"}, {})
+        self.metrics = MetricsServer(self.no_metrics)
+        self.server = Server(None, self.hub)  # type: ignore[arg-type]
         self.deltas: list[Batch] = []
         self.peers: set[str] = set()
         self.reloads: list[str] = []
         self.reloader = self  # for which the rulebook alone is read again
         self.broken: ConfigError | None = None
+
+    async def no_metrics(self) -> str:
+        raise AssertionError("nobody listens")
 
     async def tick(self) -> None:
         self.pipeline.tick(np.concatenate([empty(DELTA), *self.deltas]), time.time())

@@ -13,6 +13,7 @@ import pytest
 from answering import asking
 
 from trafficmond.flows.batch import DELTA, split_address
+from trafficmond.metrics.counted import COUNTED
 from trafficmond.model import Action, Reason, Severity, Threat, verdict_word
 
 
@@ -33,6 +34,7 @@ def test_status_is_as_described(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
             ask.daemon.warnings["x"] = "something"
+            ask.daemon.files_note = "looks at files each second"
             ask.daemon.pipeline.suppressed_events = 3
             ask.daemon.pipeline.forgotten_inners = 1234
             status = await ask("Status")
@@ -43,7 +45,7 @@ def test_status_is_as_described(tmp_path: Path) -> None:
             assert [name for name, _, _ in rows] == ["eth0", "eth1", "tun9"]
             assert status["ledger"]["pressure"] == 5 / 128
             assert status["unwatched"] == ["eth1 is not watched: cannot attach to eth1"] == status["warnings"][:1]
-            assert {"something", "a note"} <= set(status["warnings"])
+            assert {"something", "a note", "looks at files each second"} <= set(status["warnings"])
             assert any(text.startswith("3 log events were suppressed") for text in status["warnings"])
             assert any(text.startswith("1,234 rows of flows.db lack what") for text in status["warnings"])
             assert status["memory_bytes"] > 1 << 20
@@ -150,5 +152,57 @@ def test_metrics_are_text(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
             assert (await ask("Metrics"))["text"].endswith("# EOF\n")
+
+    asyncio.run(run())
+
+
+def counters_of(thing: object) -> set[str]:
+    """The numbers that an object or a dict of numbers counts since the start."""
+    told = thing if isinstance(thing, dict) else {name: getattr(thing, name) for name in public(thing)}
+    return {name for name, value in told.items() if type(value) is int}
+
+
+def public(thing: object) -> list[str]:
+    names = getattr(type(thing), "__slots__", None) or vars(thing)
+    return [name for name in names if not name.startswith("_")]
+
+
+def test_what_is_counted_is_shown_in_status_and_metrics(tmp_path: Path) -> None:
+    """Every public counter of these parts, set to a number of its own, is found in both."""
+
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            daemon = ask.daemon
+            parts: list[tuple[Any, set[str]]] = [
+                (daemon.pipeline, set()),
+                (daemon.pipeline.table, {"capacity"}),
+                (daemon.responder._response, set()),
+                (daemon.hub, set()),
+                (daemon.metrics, set()),
+                (daemon.server.counts, {"accepted"}),
+                (ask.answers._questions, set()),
+            ]
+            number = 1_000_001
+            given = {}
+            for part, others in parts:
+                names = counters_of(part) - others
+                assert names, part
+                for name in sorted(names):
+                    setattr(part, name, number)
+                    given[f"{type(part).__name__}.{name}"] = number
+                    number += 1
+            for name, table in daemon.pipeline.engine.status()["detectors"].items():
+                assert {"name": name, **table} in (await ask("Status"))["detectors"]
+            status, text = str(await ask("Status")), (await ask("Metrics"))["text"]
+            for name, count in given.items():
+                assert str(count) in status or f"{count:,}" in status, name
+                assert f" {count}\n" in text, name
+            found = daemon.pipeline.engine.status()
+            shown = (await ask("Status"))["counters"]
+            assert {name for name in found if type(found[name]) is int} == {
+                *("open", "merged", "redundant", "overflowed", "waiting_dials", "dials_judged_early")
+            }
+            assert {"merged_threats", "redundant_threats", "overflowed_threats", "early_dials"} <= set(shown)
+            assert list(shown) == list(COUNTED)
 
     asyncio.run(run())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trafficmond.metrics.counted import COUNTED
 from trafficmond.metrics.families import Counters, Traffic
 from trafficmond.model import Action, Reason, verdict_word
 
@@ -34,7 +35,9 @@ STATUS: dict[str, Any] = {
     "flows": 12,
     "ledger": {"slots": 131_072, "used": 20, "evicted": 17},
     "store": {"rows": 1_000, "queue": 2, "lost_rows": 3, "size_bytes": 65_536, "state": "ok"},
-    "logs": [{"name": "journal", "queue": 1, "written": 99, "lost": 4, "sampled_out": 6}],
+    "logs": [{"name": "journal", "queue": 1, "written": 99, "lost": 4, "shortened": 1, "sampled_out": 6}],
+    "detectors": [{"name": "port_scan", "entities": 5, "capacity": 100, "evicted": 2, "refused": 1}],
+    "counters": {name: number for number, name in enumerate(COUNTED)},
     "exports": [
         {"to": "ipfix+udp://192.0.2.5:4739", "sent": 80, "queue": 0, "lost": 0, "error": ""},
         {"to": "clickhouse://ch:8123/trafficmon", "sent": 70, "queue": 10, "lost": 5, "error": "Connection refused"},

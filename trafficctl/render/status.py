@@ -45,10 +45,23 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
     for export in status.get("exports") or ():
         yield Fact("export", _export(export), "red" if export["lost"] or export["error"] else "")
     yield Fact("ledger", _ledger(status["ledger"], status.get("flows")))
+    yield from _let_go(status)
     if status.get("control"):
         yield Fact("control", _control(status["control"]))
     if status.get("memory_bytes") is not None:
         yield Fact("memory", f"{units.octets(status['memory_bytes'])} private to the daemon")
+
+
+def _let_go(status: dict[str, Any]) -> Iterator[Fact]:
+    """Tables that were too small for what came."""
+    evicted = (status.get("counters") or {}).get("evicted_flows", 0)
+    if evicted:
+        yield Fact("let go", f"{units.exact(evicted)} flows early, for the flow table was full", "yellow")
+    for each in status.get("detectors") or ():
+        told = [f"{units.exact(each[key])} {key}" for key in ("evicted", "refused") if each[key]]
+        if told:
+            used = f"{units.exact(each['entities'])} of {units.exact(each['capacity'])} entries"
+            yield Fact("let go", f"by detector {each['name']}: {', '.join(told)} ({used} now)", "yellow")
 
 
 def _mistakes(config: dict[str, Any]) -> Iterator[Fact]:

@@ -71,6 +71,10 @@ class StatusAnswers(Part):
             },
             "threats": {"open": len(open_threats), **severities, "response": daemon.settings.response.ban},
             "flows": len(daemon.pipeline.table),
+            "detectors": [
+                {"name": name, **tables} for name, tables in daemon.pipeline.engine.status()["detectors"].items()
+            ],
+            "counters": self._counters(),
             "memory_bytes": _private_bytes(),
             "unwatched": unwatched,
             "warnings": [*unwatched, *self._warnings()],
@@ -87,6 +91,29 @@ class StatusAnswers(Part):
             "mistakes": [asdict(mistake) for mistake in error.mistakes] if error else None,
         }
 
+    def _counters(self) -> dict[str, int]:
+        """What `metrics.counted` names; what the socket's server counts comes with `control`."""
+        daemon = self._daemon
+        pipeline, found, spared = daemon.pipeline, daemon.pipeline.engine.status(), daemon.responder.spared()
+        return {
+            "evicted_flows": pipeline.table.evicted,
+            "rows_without_inner": pipeline.forgotten_inners,
+            "merged_threats": found["merged"],
+            "redundant_threats": found["redundant"],
+            "overflowed_threats": found["overflowed"],
+            "early_dials": found["dials_judged_early"],
+            "spared_protected_bans": spared.protected,
+            "spared_forgeable_bans": spared.forgeable,
+            "refused_questions": self._questions.refused,
+            "refused_scrapes": daemon.metrics.refused,
+            "evicted_scrapes": daemon.metrics.evicted,
+            "refused_clients": daemon.server.counts.refused,
+            "evicted_clients": daemon.server.counts.evicted,
+            "bad_clients": daemon.server.counts.bad,
+            "slow_clients": daemon.server.counts.slow,
+            "lost_watch_records": daemon.hub.lost_records,
+        }
+
     def _rule_count(self) -> Row:
         in_force = self._daemon.rulebook.in_force
         counts = count(in_force.policy) if in_force else Counts()
@@ -101,6 +128,7 @@ class StatusAnswers(Part):
     def _warnings(self) -> list[str]:
         daemon = self._daemon
         found = list(daemon.warnings.values())
+        found += [daemon.files_note] if daemon.files_note else []
         for done in daemon.datapath.attached.values():
             found += done.notes
         if daemon.pipeline.suppressed_events:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trafficmond.metrics.counted import COUNTED
 from trafficmond.metrics.text import Family, Labels
 from trafficmond.model import Action, Reason
 
@@ -44,6 +45,7 @@ def families(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     yield from _rules(status)
     yield from _records(status, counters)
     yield from _exports(status)
+    yield from _tables(status)
 
 
 def _daemon(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
@@ -131,6 +133,8 @@ def _records(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     yield Family("trafficmon_log_queue_records", "gauge", text, tuple((at, log["queue"]) for at, log in logs))
     yield _counter("log_records", "Records written to a log.", [(at, log["written"]) for at, log in logs])
     yield _counter("log_lost_records", "Records that a log lost.", [(at, log["lost"]) for at, log in logs])
+    text = "Times that another program shortened a log in place."
+    yield _counter("log_shortened", text, [(at, log["shortened"]) for at, log in logs])
     text = "Events beyond the max_rate of a log, of which it got a sample."
     yield _counter("log_sampled_out_events", text, [(at, log.get("sampled_out") or 0) for at, log in logs])
     text = "Events that no log was given, for there were more than a budget allows."
@@ -145,6 +149,21 @@ def _exports(status: Mapping[str, Any]) -> Iterator[Family]:
     yield Family("trafficmon_export_queue_flows", "gauge", text, tuple((at, each["queue"]) for at, each in exports))
     text = "1 while an export works, 0 while it cannot."
     yield Family("trafficmon_export_ok", "gauge", text, tuple((at, 0 if each["error"] else 1) for at, each in exports))
+
+
+def _tables(status: Mapping[str, Any]) -> Iterator[Family]:
+    at = [({"detector": each["name"]}, each) for each in status["detectors"]]
+    text = "Entries in the tables of a detector."
+    yield Family("trafficmon_detector_entries", "gauge", text, tuple((who, each["entities"]) for who, each in at))
+    text = "Entries that the tables of a detector have room for."
+    yield Family("trafficmon_detector_capacity", "gauge", text, tuple((who, each["capacity"]) for who, each in at))
+    for key, text in (
+        ("evicted", "Entries that a detector let go to make room for others."),
+        ("refused", "Entries that a detector did not take, for its tables were full of what matters more."),
+    ):
+        yield _counter(f"detector_{key}_entries", text, [(who, each[key]) for who, each in at])
+    for name, text in COUNTED.items():
+        yield _counter(name, text, [({}, status["counters"][name])])
 
 
 def _reason(number: int) -> str:

@@ -1,0 +1,24 @@
+"""Counters of what was let go, spared or refused: `counters` of a `Status` reply, and a metric each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+COUNTED: Mapping[str, str] = {
+    "evicted_flows": "Flows let go early because the flow table was full; they are stored as they were then.",
+    "rows_without_inner": "Rows of flows.db that lack what their tunnel carried.",
+    "merged_threats": "Threats that joined one that was open.",
+    "redundant_threats": "Threats that another detector's threat explains.",
+    "overflowed_threats": "Threats told together because a detector found too many.",
+    "early_dials": "Connection attempts that were judged early because too many waited.",
+    "spared_protected_bans": "Bans not made because guard, allowlist or a login protects the source.",
+    "spared_forgeable_bans": "Bans not made because anybody could have forged the source.",
+    "refused_questions": "Questions to flows.db that were refused because too many waited.",
+    "refused_scrapes": "Requests for metrics that were refused because too many were served.",
+    "evicted_scrapes": "Connections for metrics that said nothing and made room for others.",
+    "refused_clients": "Clients of the control socket that were refused because there were too many.",
+    "evicted_clients": "Idle clients of the control socket that made room for others.",
+    "bad_clients": "Clients of the control socket that sent garbage.",
+    "slow_clients": "Clients of the control socket that did not read their replies.",
+    "lost_watch_records": "Events and threats that watchers did not read in time.",
+}
