@@ -82,6 +82,27 @@ def export(rows: Batch, port: int, *, biflow: bool) -> None:
     assert exports.status() == [{"to": to, "sent": len(rows), "queue": 0, "lost": 0, "error": ""}]
 
 
+def nfdump_packets(text: str) -> Counter[str]:
+    """Packets by protocol in nfdump's csv, in the form of 1.7.1 or in that of 1.7.5 and later."""
+    found = Counter[str]()
+    for row in csv.DictReader(io.StringIO(text)):
+        if (row.get("ipkt") or "").isdigit():
+            found[row["pr"]] += int(row["ipkt"]) + int(row["opkt"])
+        elif (row.get("packets") or "").isdigit():
+            found[row["proto"]] += int(row["packets"])
+    return found
+
+
+def test_both_forms_of_nfdumps_csv_are_read() -> None:
+    old = "ts,te,td,sa,da,sp,dp,pr,flg,fwd,stos,ipkt,ibyt,opkt,obyt\na,b,1,x,y,1,2,TCP,.,0,0,3,180,4,240\nSummary\n"
+    new = (
+        "firstSeen,duration,proto,srcAddr,srcPort,dstAddr,dstPort,packets,bytes,flows\n"
+        "2026-01-31 10:00:00.000,1.000,TCP,192.0.2.1,1024,192.0.2.2,443,3,180,1\n"
+        "2026-01-31 10:00:00.000,1.000,TCP,192.0.2.2,443,192.0.2.1,1024,4,240,1\n"
+    )
+    assert nfdump_packets(old) == nfdump_packets(new) == {"TCP": 7}
+
+
 @pytest.mark.parametrize("biflow", [False, True])
 def test_nfdump_has_the_same_totals(biflow: bool, tmp_path: Path) -> None:
     rows, port, flows = every_kind(300), free_port(), tmp_path / "flows"
@@ -93,17 +114,15 @@ def test_nfdump_has_the_same_totals(biflow: bool, tmp_path: Path) -> None:
     log = (tmp_path / "log").read_text()
     assert "Sequence Errors: 0, Bad Packets: 0" in log
     (file,) = flows.glob("nfcapd.*")
-    text = subprocess.check_output(["nfdump", "-r", str(file), "-N", "-o", "csv"], text=True)
-    told = list(csv.DictReader(io.StringIO(text)))
-    told = [row for row in told if (row.get("ipkt") or "").isdigit()]
+    info = subprocess.check_output(["nfdump", "-r", str(file), "-I"], text=True)
+    sums = {name: int(count) for name, count in re.findall(r"^(\w+): (\d+)$", info, re.MULTILINE)}
     wanted = totals(rows)
-    packets = sum(int(row["ipkt"]) + int(row["opkt"]) for row in told)
-    octets = sum(int(row["ibyt"]) + int(row["obyt"]) for row in told)
-    assert packets == wanted["packets"] + wanted["reply_packets"]
-    assert octets == wanted["bytes"] + wanted["reply_bytes"]
-    by_protocol = Counter[str]()
-    for row in told:
-        by_protocol[row["pr"]] += int(row["ipkt"]) + int(row["opkt"])
+    assert sums["Packets"] == wanted["packets"] + wanted["reply_packets"]
+    assert sums["Bytes"] == wanted["bytes"] + wanted["reply_bytes"]
+    text = subprocess.check_output(["nfdump", "-r", str(file), "-N", "-o", "csv"], text=True)
+    by_protocol = nfdump_packets(text)
+    if biflow and "ipkt" not in text:
+        return  # of which 1.7.5 and later write the initiator's half alone
     for name, number in (("TCP", 6), ("UDP", 17), ("ICMP", 1), ("ICMP6", 58)):
         chosen = totals(rows[rows["proto"] == number])
         assert by_protocol[name] == chosen["packets"] + chosen["reply_packets"], name

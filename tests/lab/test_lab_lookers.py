@@ -25,7 +25,7 @@ def test_a_thousand_looks_store_nothing_and_see_everything() -> None:
     with Lab() as lab, Daemon(lab, settings) as daemon, Sender(lab.outside, lab.links[0].outside) as sender:
         frames = [udp(f"198.51.100.{number}", lab.links[0].host_ip, 1024, 9) for number in range(1, 201)]
         sender.send(frames)
-        with Client(daemon.socket) as client:
+        with Client(str(daemon.socket)) as client:
             group = {"group_by": ["protocol"], "host": "198.51.100.0/24"}
             for looks in range(1000):
                 if looks % 100 == 0:
@@ -53,7 +53,7 @@ def test_watchers_that_do_not_read_cost_the_ledger_nothing() -> None:
             flood.send(due)
             sent += due
             time.sleep(0.02)
-        with Client(daemon.socket) as client:
+        with Client(str(daemon.socket)) as client:
             status = client.call("Status")
         assert status["control"]["clients"] == WATCHERS + 1
         assert status["control"]["lost_records"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -196,3 +197,20 @@ def test_bans_of_the_first_version_were_not_forced(path: Path, limits: Limits, m
     store = Store.open(path, limits)
     assert store.load_bans().result(5) == [Ban("192.0.2.1/32", "ada", "", 1.0, None, None, 2, forced=False)]
     store.close(5)
+
+
+def test_a_file_restored_from_a_dump_is_told_from_a_strangers_and_how_it_is_mended(tmp_path: Path) -> None:
+    path, restored = tmp_path / "flows.db", tmp_path / "restored.db"
+    Store.open(path, Limits(86400.0, 1 << 30)).close()
+    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(restored)) as target:
+        target.executescript("\n".join(source.iterdump()))
+        target.execute("PRAGMA journal_mode = WAL")
+    with pytest.raises(StoreError, match="restored from") as error:
+        Store.open(restored, Limits(86400.0, 1 << 30))
+    marks = re.findall(r"PRAGMA \w+ = \d+", error.value.hint)
+    with contextlib.closing(sqlite3.connect(restored)) as target:
+        for mark in marks:
+            target.execute(mark)
+    store = Store.open(restored, Limits(86400.0, 1 << 30))
+    assert store.status().state == "ok"
+    store.close()

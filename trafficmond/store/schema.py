@@ -216,12 +216,25 @@ def examine(path: Path) -> bool:
     return True
 
 
+def _is_ours(connection: sqlite3.Connection) -> bool:
+    """Whether the tables are those of some version of this program."""
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    return {"partitions", "flows", "threats", "bans", "audit", "rollups"} <= names
+
+
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring the file to VERSION, each step whole or not at all. Raises StoreError for a stranger's tables."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == VERSION:
         return
     if version == 0 and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        if _is_ours(connection):
+            raise StoreError(
+                f"{path}: has the tables of trafficmon but not its marks, as a file restored from .dump or .clone",
+                hint=f"give them back: sqlite3 {path} 'PRAGMA application_id = {APPLICATION_ID}; "
+                f"PRAGMA user_version = {VERSION}'; {VERSION} is the schema of this version, write that of the one "
+                "which made the file",
+            )
         raise StoreError(f"{path}: is a database of another program", hint="move it away, or set another state_dir")
     from sqlite_utils import Database  # 15 MiB and 60 ms that an ordinary start does not pay
 
