@@ -26,7 +26,7 @@ HOST_CFLAGS = -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile-pre
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help to-run to-show packages deps build abi run demo test lint bench accuracy soak test-system test-kernels deb apt-repo clean
+.PHONY: help to-run to-show packages deps build abi run demo test lint bench accuracy compare soak test-system test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ bench: deps build $(TEST_OBJECTS) ## speed and memory against others; a table he
 
 accuracy: deps build ## what the detectors find and miss on captures with a known truth
 	$(VENV) tests/accuracy/accuracy.py
+
+compare: deps build ## each log as a few plain lines read it and as analyze does; COMPARE="FOLDER..." for others than the test data
+	$(VENV) tests/compare/compare.py $(COMPARE)
 
 soak: deps build $(TEST_OBJECTS) ## minutes of kills, upgrades, floods, mutated packets and look-ups; what they show is printed
 	$(SUDO) env PYTHONPATH=tests/lab:. TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) tests/soak/soak.py

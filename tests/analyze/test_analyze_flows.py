@@ -119,6 +119,16 @@ def test_a_long_dense_flow_comes_in_portions_and_a_sparse_one_at_once(reading: R
     assert len(sparse) == 1
 
 
+@pytest.mark.parametrize("packets", [1, 2, 6, 7, 30])
+def test_the_first_portion_of_a_long_flow_has_a_packet_of_who_began(packets: int, reading: Reading) -> None:
+    """However few they are beside the answers: else the answers would begin the flow."""
+    rows, intake = reading(_conn(duration=61, history="AadD", orig_pkts=packets, resp_pkts=30))
+    assert len(rows) > 7
+    first = rows[np.argmin(rows["last"])]
+    assert address_text(int(first["src_hi"]), int(first["src_lo"]), 4) == "192.0.2.1"
+    assert intake.seen.packets == packets + 30
+
+
 @pytest.mark.parametrize(
     "wound", [b"1000.5\tx\n", b"abc\n", b"\x00\xff\n", b"-\t" * 15 + b"\n", b"9e99" + b"\t1" * 14 + b"\n"]
 )

@@ -308,6 +308,11 @@ def _deltas(rows: Batch, number: Column | int = 0, portions: Column | int = 1) -
     for prefix in ("", "reply_"):
         total = rows[prefix + "packets"].astype(np.int64)
         before, after = total * number // portions, total * np.add(number, 1) // portions
+        if not prefix:  # who began sends a packet in the first portion, however few there are
+            before, after = (
+                np.where(np.equal(part, 0), 0, np.maximum(sent, np.minimum(total, 1)))
+                for part, sent in ((number, before), (np.add(number, 1), after))
+            )
         packets = (after - before).astype(np.uint64)
         octets, payload = (
             (_part(rows[prefix + name], after, total) - _part(rows[prefix + name], before, total)).astype(np.uint64)
@@ -325,7 +330,7 @@ def _deltas(rows: Batch, number: Column | int = 0, portions: Column | int = 1) -
         delta["payload_packets"] = np.minimum(packets, (payload + _SEGMENT - 1) // _SEGMENT)
         delta["first_len"] = delta["last_len"] = np.minimum(octets // np.maximum(packets, 1), 0xFFFF)
         flags = rows[prefix + "tcp_flags"]
-        delta["tcp_flags"] = np.where(closing, flags, flags & _OPENING)
+        delta["tcp_flags"] = np.where(closing | (total == 1), flags, flags & _OPENING)
         delta["first_flags"] = rows[prefix + "first_flags"]
         datagrams = (rows["proto"] != TCP) & (rows[prefix + "payload_bytes"] > 0)
         delta["bits"] |= np.where(datagrams, abi.BIT_FIRST_PAYLOAD, 0).astype(np.uint8)
