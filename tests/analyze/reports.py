@@ -38,7 +38,7 @@ def report(label: str = HOSTILE) -> dict[str, Any]:
                 "in_flows": count,
                 "not_ip": count,
                 "malformed": count,
-                "malformed_by": {"short IP header": 2},
+                "malformed_by": {"short_ip": 2},
                 "not_ip_types": {"ARP (0x0806)": 5},
                 "captured_in_part": 0,
                 "out_of_order": 0,

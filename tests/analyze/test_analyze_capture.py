@@ -113,7 +113,7 @@ def test_a_snapshot_counts_the_length_on_the_wire(reading: Reading) -> None:
 
 def test_a_snapshot_shorter_than_the_ip_header_is_malformed_by_reason(reading: Reading) -> None:
     _, intake = reading(pcap([(AT, FRAME)], snap=30))
-    assert dict(intake.malformed_by) == {"short IP header": 1}
+    assert dict(intake.malformed_by) == {"short_ip": 1}
     assert intake.malformed.bytes == len(FRAME)
 
 

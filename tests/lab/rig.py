@@ -23,9 +23,10 @@ from tmlab.daemon import BPFFS, mount_bpffs
 from trafficmond import abi
 from trafficmond.analyze import native
 from trafficmond.datapath import libbpf
-from trafficmond.datapath.datapath import MALFORMED, Datapath, Options
+from trafficmond.datapath.datapath import Datapath, Options
 from trafficmond.datapath.mapped import Mapped
 from trafficmond.flows.batch import DELTA, Batch
+from trafficmond.flows.malformed import MALFORMED
 
 SHORTEST, LONGEST = 14, 3400  # bytes of a frame that BPF_PROG_TEST_RUN takes in one page
 XDP_DROP, XDP_PASS = 1, 2

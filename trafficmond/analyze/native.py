@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from trafficmond import abi
 from trafficmond.analyze.intake import OTHER_TYPE, Intake
 from trafficmond.analyze.source import InputError
 from trafficmond.flows.batch import DELTA, Batch
+from trafficmond.flows.malformed import by_reason
 
 PLACES = (
     Path(__file__).parents[2] / "build" / "libtmparse.so",  # a checkout, after make
@@ -22,19 +24,6 @@ ROWS_MAX = 65536  # TM_ROWS_MAX
 NOTES_MAX = 64  # TM_NOTES_MAX
 TYPES_MAX = 64  # TM_TYPES_MAX
 REJECTS_MAX = 4096  # TM_REJECTS_MAX
-MALFORMED = (  # enum tm_malformed
-    "",
-    "short ethernet header",
-    "short VLAN tag",
-    "short IP header",
-    "bad IP header",
-    "bad IP length",
-    "short extension header",
-    "short transport header",
-    "bad transport header",
-    "too many extension headers",
-    "too many link headers",
-)
 
 
 class _Count(ctypes.Structure):
@@ -53,7 +42,7 @@ class Totals(ctypes.Structure):
         ("in_flows", _Count),
         ("not_ip", _Count),
         ("malformed", _Count),
-        ("malformed_by", ctypes.c_uint64 * len(MALFORMED)),
+        ("malformed_by", ctypes.c_uint64 * abi.MALFORMED_MAX),
         ("size_class", ctypes.c_uint64 * 7),
         ("size_min", ctypes.c_uint64),
         ("size_max", ctypes.c_uint64),
@@ -243,9 +232,7 @@ def account(totals: Totals, intake: Intake) -> None:
     for name in ("seen", "in_flows", "not_ip", "malformed"):
         part = getattr(totals, name)
         getattr(intake, name).add(part.packets, part.bytes)
-    for reason, packets in zip(MALFORMED, totals.malformed_by, strict=True):
-        if packets:
-            intake.malformed_by[reason] += packets
+    intake.malformed_by.update(by_reason(totals.malformed_by))
     for kind in totals.type:
         if kind.packets:
             intake.not_ip_types[kind.ethertype] += kind.packets

@@ -28,6 +28,7 @@ from trafficmond.datapath.predecessor import Predecessors
 from trafficmond.datapath.sockets import connections
 from trafficmond.errors import DatapathError
 from trafficmond.flows.batch import Batch, Column
+from trafficmond.flows.malformed import by_reason
 from trafficmond.networks import Address
 
 _RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two drains before it is only summed up
@@ -221,7 +222,7 @@ class Datapath:
             not_ip=not_ip,
             malformed=malformed,
             dropped=dropped,
-            malformed_by={name: int(by[number]) for number, name in MALFORMED.items() if by[number]},
+            malformed_by=by_reason(by),
         )
 
     def close(self, detach: bool) -> None:
@@ -230,20 +231,6 @@ class Datapath:
         if detach:
             self.pins.remove_all()
         self._opened.close()
-
-
-MALFORMED = {
-    abi.SHORT_ETHERNET: "short_ethernet",
-    abi.SHORT_VLAN: "short_vlan",
-    abi.SHORT_IP: "short_ip",
-    abi.BAD_IP_HEADER: "bad_ip_header",
-    abi.BAD_IP_LENGTH: "bad_ip_length",
-    abi.SHORT_EXTENSION: "short_extension",
-    abi.SHORT_TRANSPORT: "short_transport",
-    abi.BAD_TRANSPORT: "bad_transport",
-    abi.DEEP_EXTENSIONS: "deep_extensions",
-    abi.UNPARSED_LINK: "unparsed_link",
-}
 
 
 def sizes(options: Options) -> loader.Sizes:

@@ -252,7 +252,7 @@ def _reading(report: dict[str, Any]) -> Iterator[str]:
         packets = f.plural(count["packets"], "packet")
         yield f'<dt>{label}</dt><dd class="number">{packets}, {f.octets(count["bytes"])}</dd>'
     for reason, malformed in accounting["malformed_by"].items():
-        yield f'<dt>{_label(reason)}</dt><dd class="number">{f.plural(malformed, "packet")}</dd>'
+        yield f'<dt>{_label(reason.replace("_", " "))}</dt><dd class="number">{f.plural(malformed, "packet")}</dd>'
     if damage["total"]:
         yield f"<dt>Could not be read</dt><dd>{f.plural(damage['total'], 'place')}</dd>"
     yield "</dl>"

@@ -73,10 +73,11 @@ class _Page:
             f"{f.plural(summary['unique_destinations'], 'destination')}, {f.plural(summary['unique_flows'], 'flow')}"
         )
         accounting = summary["accounting"]
+        malformed = {reason.replace("_", " "): count for reason, count in accounting["malformed_by"].items()}
         if accounting["not_ip"]["packets"] or accounting["malformed"]["packets"]:
             yield (
                 f"{f.number(accounting['not_ip']['packets'])} not IP{_in_detail(accounting['not_ip_types'])}, "
-                f"{f.number(accounting['malformed']['packets'])} malformed{_in_detail(accounting['malformed_by'])}"
+                f"{f.number(accounting['malformed']['packets'])} malformed{_in_detail(malformed)}"
             )
 
     def _threats(self) -> Iterator[str]:

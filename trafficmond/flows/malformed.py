@@ -1,0 +1,25 @@
+"""Why a packet could not be read: the words for the reasons, live and offline, in status, metrics and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from trafficmond import abi
+
+MALFORMED = {
+    abi.SHORT_ETHERNET: "short_ethernet",
+    abi.SHORT_VLAN: "short_vlan",
+    abi.SHORT_IP: "short_ip",
+    abi.BAD_IP_HEADER: "bad_ip_header",
+    abi.BAD_IP_LENGTH: "bad_ip_length",
+    abi.SHORT_EXTENSION: "short_extension",
+    abi.SHORT_TRANSPORT: "short_transport",
+    abi.BAD_TRANSPORT: "bad_transport",
+    abi.DEEP_EXTENSIONS: "deep_extensions",
+    abi.UNPARSED_LINK: "unparsed_link",
+}
+
+
+def by_reason(counts: Iterable[int]) -> dict[str, int]:
+    """Packets by reason, of counts by its number; those that there were none of are left out."""
+    return {MALFORMED[number]: int(count) for number, count in enumerate(counts) if number in MALFORMED and count}
