@@ -142,7 +142,7 @@ struct tm_flow {
 	__u8 bits;	  /* TM_BIT_* */
 	__u8 ttl;	  /* TTL or hop limit of the first packet */
 	__u32 payload_packets; /* packets that carried payload */
-	__be32 first_ack;      /* TCP acknowledgement number of the first packet; for TM_BIT_SPOKE_FIRST */
+	__be32 first_ack;      /* TCP acknowledgement number of the first packet, of a SYN its sequence number */
 	__u64 inner; /* part of the record's identity: key in tm_inners of what the tunnel carries; 0: nothing, or
 			unread */
 	__u32 pad[2];

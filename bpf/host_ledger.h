@@ -11,17 +11,16 @@
 #include <string.h>
 
 #define TM_CAPTURES 1
-#include "parse.h"
+#include "opening.h"
 
 #define TM_LEDGER_SLOTS 32768u
 #define TM_LEDGER_INDEX (TM_LEDGER_SLOTS * 2)
 #define TM_ROWS_MAX (TM_LEDGER_SLOTS * 2)
 #define TM_LEDGER_KEEP_S 60.0 /* how long a quiet flow is remembered when room is needed */
 #define TM_TIME_MAX 1e11      /* epoch seconds; a later moment is a mistake of the file */
-#define TM_SIZE_CLASSES 7     /* RFC 2819, etherStatsPkts*Octets */
-#define TM_TYPES_MAX 64	      /* EtherTypes told apart among what is not IP */
-
-#define TM_TCP_SYN_ACK 0x12
+#define TM_BITS_OF_INTERVAL (TM_BIT_FRAGMENT | TM_BIT_MORE_FRAGMENTS)
+#define TM_SIZE_CLASSES 7 /* RFC 2819, etherStatsPkts*Octets */
+#define TM_TYPES_MAX 64	  /* EtherTypes told apart among what is not IP */
 
 /* A row as numpy reads it; loading compares its layout with the dtype. */
 struct tm_row {
@@ -40,13 +39,19 @@ struct tm_row {
 
 struct tm_entry {
 	struct tm_key key;
-	__u64 packets, bytes, payload_bytes; /* since the last flush */
-	__u64 older_packets;		     /* before it */
+	/* since the last flush */
+	__u64 packets, bytes, payload_bytes;
 	double first, last;
-	__u32 payload_packets, older_payload_packets;
+	__u32 payload_packets;
+	__u8 tcp_flags;
+	/* before it */
+	__u64 older_packets;
+	__u32 older_payload_packets;
+	__u8 older_flags;
+	/* of the record */
 	__u32 first_ack;
 	__u16 first_len, last_len;
-	__u8 tcp_flags, first_flags, bits, ttl;
+	__u8 first_flags, bits, ttl;
 };
 
 /* Counts over everything read; the reader shows them. */
@@ -152,46 +157,53 @@ static void tm_count_type(struct tm_host_totals *t, __u32 ethertype)
 	t->other_types++;
 }
 
+/* Moves what the interval brought to one record into a row. */
+static void tm_ledger_row(struct tm_ledger *l, struct tm_entry *e)
+{
+	struct tm_row *r = &l->row[l->rows++];
+
+	r->src_hi = tm_be64(e->key.src);
+	r->src_lo = tm_be64(e->key.src + 8);
+	r->dst_hi = tm_be64(e->key.dst);
+	r->dst_lo = tm_be64(e->key.dst + 8);
+	r->sport = tm_ntohs(e->key.sport);
+	r->dport = tm_ntohs(e->key.dport);
+	r->proto = e->key.proto;
+	r->family = e->key.scope & TM_SCOPE_IPV6 ? 6 : 4;
+	r->direction = e->key.scope & TM_SCOPE_EGRESS ? TM_EGRESS : TM_INGRESS;
+	r->vlan = e->key.vlan;
+	r->ifindex = e->key.ifindex;
+	r->verdict = e->key.verdict;
+	r->inner = 0;
+	r->packets = e->packets;
+	r->bytes = e->bytes;
+	r->payload_bytes = e->payload_bytes;
+	r->payload_packets = e->payload_packets;
+	r->first = e->first;
+	r->last = e->last;
+	r->first_len = e->first_len;
+	r->last_len = e->last_len;
+	r->tcp_flags = e->tcp_flags;
+	r->first_flags = e->first_flags;
+	r->bits = e->bits;
+	r->ttl = e->ttl;
+	r->new_record = !e->older_packets;
+	e->older_packets += e->packets;
+	e->older_payload_packets += e->payload_packets;
+	e->older_flags |= e->tcp_flags;
+	e->packets = e->bytes = e->payload_bytes = 0;
+	e->payload_packets = 0;
+	e->tcp_flags = 0;
+	e->bits &= ~TM_BITS_OF_INTERVAL;
+}
+
 /* Moves what the interval brought into rows. There is always room: see tm_ledger_room(). */
 static void tm_ledger_flush(struct tm_ledger *l)
 {
 	__u32 i;
 
-	for (i = 0; i < l->touched; i++) {
-		struct tm_entry *e = &l->entry[l->touched_list[i]];
-		struct tm_row *r = &l->row[l->rows++];
-
-		r->src_hi = tm_be64(e->key.src);
-		r->src_lo = tm_be64(e->key.src + 8);
-		r->dst_hi = tm_be64(e->key.dst);
-		r->dst_lo = tm_be64(e->key.dst + 8);
-		r->sport = tm_ntohs(e->key.sport);
-		r->dport = tm_ntohs(e->key.dport);
-		r->proto = e->key.proto;
-		r->family = e->key.scope & TM_SCOPE_IPV6 ? 6 : 4;
-		r->direction = e->key.scope & TM_SCOPE_EGRESS ? TM_EGRESS : TM_INGRESS;
-		r->vlan = e->key.vlan;
-		r->ifindex = e->key.ifindex;
-		r->verdict = e->key.verdict;
-		r->inner = 0;
-		r->packets = e->packets;
-		r->bytes = e->bytes;
-		r->payload_bytes = e->payload_bytes;
-		r->payload_packets = e->payload_packets;
-		r->first = e->first;
-		r->last = e->last;
-		r->first_len = e->first_len;
-		r->last_len = e->last_len;
-		r->tcp_flags = e->tcp_flags;
-		r->first_flags = e->first_flags;
-		r->bits = e->bits;
-		r->ttl = e->ttl;
-		r->new_record = !e->older_packets;
-		e->older_packets += e->packets;
-		e->older_payload_packets += e->payload_packets;
-		e->packets = e->bytes = e->payload_bytes = 0;
-		e->payload_packets = 0;
-	}
+	for (i = 0; i < l->touched; i++)
+		tm_ledger_row(l, &l->entry[l->touched_list[i]]);
 	l->touched = 0;
 }
 
@@ -246,9 +258,22 @@ static __u16 tm_cap16(__u32 length)
 	return length > 0xffff ? 0xffff : (__u16)length;
 }
 
+static void tm_entry_begin(struct tm_entry *e, const struct tm_key *key, const struct tm_seen *s)
+{
+	memset(e, 0, sizeof(*e));
+	e->key = *key;
+	e->first_len = tm_cap16(s->length);
+	e->first_flags = s->tcp_flags;
+	e->first_ack = s->ack;
+	e->ttl = s->ttl;
+	if (s->payload)
+		e->bits |= TM_BIT_FIRST_PAYLOAD;
+}
+
 /* Adds one packet to its flow, after tm_ledger_begin() said yes. The key's unused bytes must be zero. */
 static void tm_ledger_add(struct tm_ledger *l, const struct tm_key *key, const struct tm_seen *s)
 {
+	struct tm_packet packet = {.tcp_flags = s->tcp_flags, .tcp_ack = s->ack, .payload_len = s->payload};
 	__u32 *place = tm_ledger_place(l, key);
 	struct tm_entry *e;
 
@@ -258,22 +283,23 @@ static void tm_ledger_add(struct tm_ledger *l, const struct tm_key *key, const s
 			tm_ledger_forget(l, s->at);
 			place = tm_ledger_place(l, key);
 		}
-		e = &l->entry[l->used];
-		memset(e, 0, sizeof(*e));
-		e->key = *key;
-		e->first = s->at;
-		e->last = s->at;
-		e->first_len = tm_cap16(s->length);
-		e->first_flags = s->tcp_flags;
-		e->first_ack = s->ack;
-		e->ttl = s->ttl;
-		if (s->payload)
-			e->bits |= TM_BIT_FIRST_PAYLOAD;
+		tm_entry_begin(&l->entry[l->used], key, s);
 		*place = ++l->used;
 	}
 	e = &l->entry[*place - 1];
 	if (!e->packets)
 		l->touched_list[l->touched++] = *place - 1;
+	if (tm_opens_anew(&packet, e->first_flags, e->first_ack, e->tcp_flags | e->older_flags,
+			  e->payload_packets | e->older_payload_packets)) {
+		if (e->packets)
+			tm_ledger_row(l, e); /* it stays in the list, for what follows */
+		tm_entry_begin(e, key, s);
+	}
+	/* Times are the interval's, so that packets out of order leave with their own. */
+	if (!e->packets || s->at > e->last)
+		e->last = s->at;
+	if (!e->packets || s->at < e->first)
+		e->first = s->at;
 	e->packets++;
 	e->bytes += s->length;
 	if (s->payload) {
@@ -283,10 +309,6 @@ static void tm_ledger_add(struct tm_ledger *l, const struct tm_key *key, const s
 		e->payload_packets++;
 		e->payload_bytes += s->payload;
 	}
-	if (s->at > e->last)
-		e->last = s->at;
-	if (s->at < e->first)
-		e->first = s->at;
 	e->last_len = tm_cap16(s->length);
 	e->tcp_flags |= s->tcp_flags;
 	e->bits |= s->bits;

@@ -10,8 +10,8 @@
 #ifndef TM_LEDGER_H
 #define TM_LEDGER_H
 
-#include "parse.h"
 #include "maps.h"
+#include "opening.h"
 
 #define TM_IDLE_S 4 /* a record without packets for so long gives way before a smaller but busy one */
 
@@ -108,6 +108,7 @@ static __always_inline void tm_book(struct tm_set *set, __u32 index, const struc
 {
 	const __u64 *q = (const __u64 *)&p->key;
 	struct tm_flow *f;
+	int anew = 0;
 
 	if (!set) {
 		totals->unattributed.packets += packets;
@@ -117,20 +118,24 @@ static __always_inline void tm_book(struct tm_set *set, __u32 index, const struc
 	f = &set->way[0];
 	if (!tm_same(f, q, inner)) {
 		f = &set->way[1];
-		if (!tm_same(f, q, inner)) {
+		anew = !tm_same(f, q, inner);
+		if (anew) {
 			__u64 idle = (__u64)c_hz * TM_IDLE_S;
 			struct tm_flow *a = &set->way[0], *b = &set->way[1];
 
-			f = b;
 			if (!a->sequence)
 				f = a;
 			else if (b->sequence && now - b->last <= idle &&
 				 (now - a->last > idle || a->packets < b->packets))
 				f = a;
-			if (f->sequence)
-				tm_evict(f, 2 * index + (f == b), cpu, totals);
-			tm_enter(f, p, inner, now);
 		}
+	}
+	if (!anew && (p->tcp_flags & TM_TCP_SYN || f->tcp_flags & (TM_TCP_FIN | TM_TCP_RST)))
+		anew = tm_opens_anew(p, f->first_flags, f->first_ack, f->tcp_flags, f->payload_packets);
+	if (anew) {
+		if (f->sequence)
+			tm_evict(f, 2 * index + (f == &set->way[1]), cpu, totals);
+		tm_enter(f, p, inner, now);
 	}
 	f->bytes += bytes;
 	f->last = now;

@@ -149,7 +149,7 @@ struct tm_packet {
 	__u32 wire_len;	   /* in: length on the wire from the link header */
 	__u32 header_len;  /* bytes before the payload, from the link header */
 	__u32 payload_len; /* beyond the transport header, without padding of the frame */
-	__be32 tcp_ack;	   /* acknowledgement number */
+	__be32 tcp_ack;	   /* acknowledgement number; of a SYN without one, its sequence number */
 	__u8 malformed;	   /* enum tm_malformed; addressed is set if the addresses are valid all the same */
 	__u8 addressed;
 	__u8 tcp_flags;
@@ -386,7 +386,8 @@ static __always_inline int tm_parse_transport(struct tm_cursor *c, struct tm_pac
 			return tm_malformed(p, TM_BAD_TRANSPORT);
 		size -= sizeof(*tcp);
 		p->tcp_flags = tcp->flags;
-		p->tcp_ack = tcp->acknowledgement;
+		p->tcp_ack =
+			(tcp->flags & (TM_TCP_SYN | TM_TCP_ACK)) == TM_TCP_SYN ? tcp->sequence : tcp->acknowledgement;
 		p->header_len += sizeof(*tcp) + size;
 		p->payload_len = c->left > size ? c->left - size : 0;
 		return tm_parse_ports(p, tcp->sport, tcp->dport);

@@ -135,7 +135,9 @@ def test_flows_go_on_over_intervals_like_the_kernel_s_records(reading: Reading) 
     frames = [(AT + second, ethernet(ipv4(tcp(flags=0x02 if second == 0 else 0x10)))) for second in range(3)]
     rows, _ = reading(pcap(frames))
     assert rows["new"].tolist() == [True, False, False]
-    assert rows["tcp_flags"].tolist() == [0x02, 0x12, 0x12]
+    assert rows["tcp_flags"].tolist() == [0x02, 0x10, 0x10]
+    assert rows["first_flags"].tolist() == [0x02, 0x02, 0x02]
+    assert rows["first"].tolist() == rows["last"].tolist() == [at for at, _ in frames]
     assert rows["first_flags"].tolist() == [0x02] * 3
     assert rows["first"].tolist() == pytest.approx([AT] * 3)
 

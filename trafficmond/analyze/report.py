@@ -33,6 +33,7 @@ _FLOW = (*_SIDE, "sport", "dport", "proto")
 _MOVED = np.dtype(
     [
         ("id", "u8"),
+        ("first", "f8"),
         ("new", "?"),
         ("moved_packets", "i8"),
         ("moved_bytes", "i8"),
@@ -115,7 +116,7 @@ class Gatherer:
         self._timeline.add(rows["last"], packets, np.where(action == Action.DROP, packets, 0), octets)
 
     def _count_flows(self, rows: Batch) -> None:
-        self._pairs.add(mix(rows["id"]), rows["moved_packets"], rows["moved_bytes"], rows)
+        self._pairs.add(mix(rows["id"], rows["first"].view("u8")), rows["moved_packets"], rows["moved_bytes"], rows)
         fresh = rows[rows["new"]]
         for which, proto in enumerate(_WITH_PORTS):
             self._services[which] += np.bincount(fresh["dport"][fresh["proto"] == proto], minlength=65536)
@@ -212,7 +213,7 @@ def _moved(flows: Batch) -> Batch:
     """What is counted of a FLOW batch: the flows in which anything moved. Rows a fifth as large, to wait in."""
     at = np.flatnonzero((flows["d_packets"] > 0) | (flows["d_reply_packets"] > 0))
     rows = empty(_MOVED, len(at))
-    for name in ("id", "new", *_FLOW):
+    for name in ("id", "first", "new", *_FLOW):
         rows[name] = flows[name][at]
     rows["moved_packets"] = flows["d_packets"][at] + flows["d_reply_packets"][at]
     rows["moved_bytes"] = flows["d_bytes"][at] + flows["d_reply_bytes"][at]

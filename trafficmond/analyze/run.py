@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,9 +76,8 @@ def _observe(
     tick: Callable[[], None],
 ) -> Report:
     intake.pace = _pace(inputs, settings.flows.interval)
-    table = FlowTable(
-        settings.flows.table_capacity, settings.flows.idle_timeout, settings.flows.active_timeout, seed=_SEED
-    )
+    limits = settings.flows
+    table = FlowTable(limits.table_capacity, limits.idle_timeout, limits.active_timeout, seed=_SEED, in_order=True)
     engine = Engine(settings.detect)
     gatherer = Gatherer(top)
     threats: dict[str, Threat] = {}
@@ -88,7 +88,7 @@ def _observe(
     hold = max(HOLD // len(inputs), _LEAST_HOLD)
     streams = [intervals(known.deltas(source, intake), intake.pace, hold, late) for source, known in inputs]
     at = 0.0
-    for at, deltas, width in _with_rests(portions(ahead(merged(streams)))):
+    for at, deltas, width in _with_rests(portions(ahead(merged(streams))), max(_REST_S, limits.idle_timeout)):
         flows = table.update(deltas, at)
         table.due(at)
         gatherer.add(deltas, flows)
@@ -106,16 +106,17 @@ def _pace(inputs: list[tuple[Source, Format]], interval: float) -> Pace:
     return Pace(interval, _BATCHES_BULK if bulk and logs else _BATCHES)
 
 
-def _with_rests(stream: Iterator[Interval]) -> Iterator[Interval]:
+def _with_rests(stream: Iterator[Interval], rest_s: float) -> Iterator[Interval]:
     """The stream, with a moment of quiet in each longer pause and at the end: a live engine would have concluded there
-    what it was still waiting for, and not only when traffic went on."""
-    before = None
+    what it was still waiting for, and not only when traffic went on. After `rest_s` it lets go of what is idle."""
+    before = math.inf
     for part in stream:
-        if before is not None and before + _REST_S < part.now - part.width:
-            yield Interval(before + _REST_S, empty(DELTA), _REST_S)
+        for after in sorted({_REST_S, rest_s}):
+            if before + after < part.now - part.width:
+                yield Interval(before + after, empty(DELTA), _REST_S)
         before = part.now
         yield part
-    if before is not None:
+    if before < math.inf:
         yield Interval(before + _REST_S, empty(DELTA), _REST_S)
 
 

@@ -85,12 +85,12 @@ class Beacon:
         sent = dials["payload_bytes"].astype(np.float64)
         for field, amount in (("dials", np.ones(len(dials))), ("sent", sent), ("sent2", sent * sent)):
             self._services.add(field, slot, amount)
-        at, port = dials["at"], dials["sport"]
+        at, port, calls = dials["at"], dials["sport"], dials["kind"] == Kind.SYN
         while len(at):
-            # Dials within a burst of the last beat fall away, and so do those from the port of the last one: a session
-            # kept alive, not a call. Of the rest, each service's earliest is its next beat.
-            apart = (np.abs(at - rows["last"][slot]) >= _BURST_S) & (port != rows["port"][slot])
-            slot, at, port = slot[apart], at[apart], port[apart]
+            # Dials within a burst of the last beat fall away, and so do datagrams from the port of the last one: a
+            # session kept alive, not a call. Of the rest, each service's earliest is its next beat.
+            apart = (np.abs(at - rows["last"][slot]) >= _BURST_S) & (calls | (port != rows["port"][slot]))
+            slot, at, port, calls = slot[apart], at[apart], port[apart], calls[apart]
             one, earliest = np.unique(slot, return_index=True)
             beat = at[earliest]
             stale = np.abs(beat - rows["last"][one]) > self._settings.longest

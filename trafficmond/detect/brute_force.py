@@ -1,8 +1,8 @@
 """One host connects to one service again and again, each time for a short exchange: guessing.
 
-Counted are finished, short connections to services that ask for a password: known ones by their port, and on any port
-those whose server speaks first (SSH, FTP, SMTP, MySQL greet; HTTP and TLS wait). Services that programs talk to all
-day (databases, directories, mail relays) count only if every exchange is small and alike, as refused logins are.
+Counted are short connections whose end was seen, to services that ask for a password: known ones by their port, and on
+any port those whose server speaks first (SSH, FTP, SMTP, MySQL greet; HTTP and TLS wait). Services that programs talk
+to all day (databases, directories, mail relays) count only if every exchange is small and alike, as refused logins are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address, strongest, table_counters
-from trafficmond.detect.dials import ACK, SYN, TCP
+from trafficmond.detect.dials import ACK, FIN, RST, SYN, TCP
 from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, decay, members, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
@@ -69,6 +69,8 @@ class BruteForce:
         """See base.Detector."""
         flows = seen.flows
         done = flows["ended"] & (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN)
+        # One that merely went quiet is not over, and says nothing of how it began.
+        done &= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) != 0
         done &= (flows["payload_bytes"] > 0) & (flows["reply_payload_bytes"] > 0)
         done &= flows["last"] - flows["first"] <= _SHORT_S
         done &= flows["payload_bytes"] + flows["reply_payload_bytes"] <= _SMALL_BYTES

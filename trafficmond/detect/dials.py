@@ -68,7 +68,7 @@ _ENDPOINTS = [
 ]
 DIAL = np.dtype(
     [
-        ("id", "u8"),  # of the flow
+        ("id", "u8"),  # of the connection
         *_ENDPOINTS,
         ("src", "u8"),  # hash of the source address
         ("dst", "u8"),  # ... of the destination address
@@ -169,6 +169,11 @@ def _joined(one: Batch, of_one: Column, other: Batch, of_other: Column) -> Batch
     return np.concatenate([one[of_one], other[of_other]])
 
 
+def _connection(flows: Columns) -> Column:
+    """Tells apart what a flow's id does not: connections that follow one another on the same ports."""
+    return mix(flows["id"], flows["first"].view(np.uint64))
+
+
 class Dials:
     """New dials in, judged dials out, `GRACE_S` later.
 
@@ -210,7 +215,8 @@ class Dials:
         begun = kind != Kind.NONE
         rows = rows.take(begun)
         dials = empty(DIAL, len(rows))
-        for name in ("id", *(name for name, _ in _ENDPOINTS), "first_len", *_CHANGING):
+        dials["id"] = _connection(rows)
+        for name in (*(name for name, _ in _ENDPOINTS), "first_len", *_CHANGING):
             dials[name] = rows[name]
         dials["at"] = rows["first"]
         dials["src"] = mix(rows["src_hi"], rows["src_lo"])
@@ -225,8 +231,9 @@ class Dials:
         young = flows.take(~flows["new"] & (flows["first"] >= self._pending["at"].min()))
         if not len(young):
             return
-        at = np.minimum(np.searchsorted(self._pending["id"], young["id"]), len(self._pending) - 1)
-        known = self._pending["id"][at] == young["id"]
+        ids = _connection(young)
+        at = np.minimum(np.searchsorted(self._pending["id"], ids), len(self._pending) - 1)
+        known = self._pending["id"][at] == ids
         at, young = at[known], young.take(known)
         for name in _CHANGING:
             self._pending[name][at] = young[name]

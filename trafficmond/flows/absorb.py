@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 
+from trafficmond import abi
 from trafficmond.flows.batch import FLOW, Batch, Column, empty, is_drop, put, take
 from trafficmond.flows.canonical import TCP, icmp_mate, icmp_role
+from trafficmond.flows.services import from_service
 
 STATE = np.dtype(
     [
@@ -26,9 +28,9 @@ STATE = np.dtype(
 )
 
 _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
-_FIRST_PAYLOAD = 0x02  # abi.BIT_FIRST_PAYLOAD: about one packet, not an OR
+_FIRST_PAYLOAD, _SPOKE_FIRST = abi.BIT_FIRST_PAYLOAD, abi.BIT_SPOKE_FIRST  # about one packet, not an OR
 _SURE_LEAD_S = 1e9  # evidence before order: as if it had been seen decades ago
-_TIE_S = 2e-5  # within one tick of the kernel's clock, the packet to the lower port, or the SYN, came first
+TIE_S = 2e-5  # within one tick of the kernel's clock, the packet to the service, or the SYN, came first
 
 _REPORTED = ("packets", "bytes")  # also counted since the last report, and in this batch
 
@@ -53,9 +55,10 @@ class Groups:
     """A sorted DELTA batch as groups of one flow each, with the evidence of who began it.
 
     `before` is the time of the previous drain: a record that goes on had none of this batch's packets before it.
+    `in_order`: rows that begin at the same time come in the order of their packets.
     """
 
-    def __init__(self, deltas: Batch, ids: Column, side: Column, before: float) -> None:
+    def __init__(self, deltas: Batch, ids: Column, side: Column, before: float, *, in_order: bool = False) -> None:
         self.deltas = deltas
         self.row_side = side
         self.starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
@@ -68,17 +71,17 @@ class Groups:
         asks |= tcp & (handshake == _SYN)
         answers |= tcp & (handshake == _SYN | _ACK)
         sure = asks | answers
-        seen = deltas["first"] + np.where((deltas["dport"] > deltas["sport"]) & ~sure | answers, _TIE_S, 0.0)
+        seen = deltas["first"] + np.where(from_service(deltas, in_order) & ~sure | answers, TIE_S, 0.0)
         lead = self.earliest(np.where(sure, seen - _SURE_LEAD_S, seen))
         # When each record began; where a conversation's packets were spread over CPUs, several records of it begin
         # within one tick of the kernel's clock: the handshake's is the first.
-        self.began = deltas["first"] - np.where(sure, _TIE_S, 0.0)
+        self.began = deltas["first"] - np.where(sure, TIE_S, 0.0)
         self.lead = lead
         self.sure = sure[lead]
         self.side = side[lead] ^ answers[lead]  # the initiator's
         self.lead_answers = answers[lead]
-        known = np.where(deltas["new"], deltas["first"], np.maximum(deltas["first"], before))
-        self.first_seen = np.minimum.reduceat(np.minimum(known, deltas["last"]), self.starts)
+        self.known = begins(deltas, before)
+        self.first_seen = np.minimum.reduceat(self.known, self.starts)
 
     def earliest(self, when: Column) -> Column:
         """The row of each group with the least `when`."""
@@ -87,14 +90,36 @@ class Groups:
         rows[self.of[hits]] = hits
         return rows
 
-    def reopens(self, rows: Batch) -> Column:
-        """Whether each group opens a connection anew that is closed in its STATE row."""
-        closed = np.flatnonzero(rows["closed"])
+    def reopens(self, rows: Batch, linger_s: float) -> Column:
+        """Whether each group opens another connection than that of its STATE row.
+
+        That is a SYN after an end was seen of either side, or after `linger_s` of quiet in what was more than a SYN.
+        """
+        deltas, lead = self.deltas, self.lead
+        opens = np.flatnonzero(opening(deltas)[lead])
         found = np.zeros(len(rows), bool)
-        lead = take(self.deltas, self.lead[closed])
-        opens = lead["new"] & (lead["first_flags"] & (_SYN | _ACK) == _SYN)
-        found[closed] = opens & (lead["first"] > rows["last"][closed])
+        rows, at = take(rows, opens), self.known[lead[opens]]
+        seen, reply = rows["tcp_flags"], rows["reply_tcp_flags"]
+        over = (seen | reply) & (_FIN | _RST) != 0
+        quiet = (seen & _ACK != 0) & (at - rows["last"] > linger_s)
+        found[opens] = over & (at > rows["first"] + TIE_S) | quiet
         return found
+
+
+def begins(deltas: Batch, before: float) -> Column:
+    """When the first packet of each delta came at the earliest; see Groups."""
+    going = np.where(deltas["packets"] == 1, deltas["last"], np.maximum(deltas["first"], before))
+    known: Column = np.minimum(np.where(deltas["new"], deltas["first"], going), deltas["last"])
+    return known
+
+
+def opening(deltas: Batch) -> Column:
+    """Which deltas begin with a SYN: those of records that do, and of records that hold nothing but SYNs."""
+    flags = deltas["tcp_flags"]
+    only = flags & (_SYN | _ACK | _FIN | _RST) == _SYN
+    syn = (deltas["proto"] == TCP) & (deltas["first_flags"] & (_SYN | _ACK) == _SYN)
+    opens: Column = syn & (deltas["new"] | only)
+    return opens
 
 
 def as_flows(rows: Batch) -> Batch:
@@ -125,12 +150,16 @@ def new_rows(groups: Groups, chosen: Column) -> Batch:
     rows["first"] = rows["last"] = groups.first_seen[chosen]
     rows["reply_first"] = math.nan
     rows["since"] = math.inf
+    # A connection that was forgotten goes on: it was opened when its record began, and is not new.
     rows["new"] = True
+    resumed = np.flatnonzero((lead["proto"] == TCP) & ~lead["new"] & ~opening(lead))
+    rows["new"][resumed] = False
+    rows["first"][resumed] = np.minimum(lead["first"], rows["first"])[resumed]
     return rows
 
 
-def fold(rows: Batch, groups: Groups, *, first: bool) -> Batch:
-    """Fold the groups into their STATE rows, in place.
+def fold(rows: Batch, groups: Groups, anew: Column) -> Batch:
+    """Fold the groups into their STATE rows, in place; `anew`: these are the first of the row in this batch.
 
     Returns copies of those rows, as they were, whose pending part must be reported under the verdict it was
     given before another takes its place; in `rows` that part is cleared.
@@ -146,6 +175,12 @@ def fold(rows: Batch, groups: Groups, *, first: bool) -> Batch:
         row[of[picked]] = picked
         row_of[name] = row
     spoke, answered = row_of["mine"] >= 0, row_of["theirs"] >= 0
+
+    # What a record saw before this connection is not of it. Of ends only a FIN leaks, and only into packets without
+    # payload: what comes after any other begins a record (bpf/opening.h).
+    stale = ~deltas["new"] & (deltas["first"] < rows["first"][of] - TIE_S)
+    old = stale & (deltas["payload_packets"] == 0) & (deltas["tcp_flags"] != deltas["first_flags"])
+    leaks = {"tcp_flags": np.where(old, _FIN, 0), "bits": np.where(stale, _SPOKE_FIRST, 0)}
 
     # Verdicts, before anything is added to the pending part.
     verdict = np.where(spoke, deltas["verdict"][row_of["mine"]], rows["verdict"])
@@ -175,7 +210,7 @@ def fold(rows: Batch, groups: Groups, *, first: bool) -> Batch:
     if len(theirs):
         pick = np.flatnonzero(answered & (rows["reply_packets"] == 0))
         at = groups.earliest(np.where(ours, math.inf, groups.began))
-        rows["reply_first"][pick] = deltas["first"][at[pick]]
+        rows["reply_first"][pick] = np.where(stale, groups.known, deltas["first"])[at[pick]]
         rows["reply_first_flags"][pick] = deltas["first_flags"][at[pick]]
         rows["reply_bits"][pick] |= deltas["bits"][at[pick]] & _FIRST_PAYLOAD
 
@@ -188,9 +223,9 @@ def fold(rows: Batch, groups: Groups, *, first: bool) -> Batch:
             rows[prefix + name] += amount
             if name in _REPORTED:
                 rows["p_" + prefix + name] += amount
-                rows["d_" + prefix + name] = amount if first else rows["d_" + prefix + name] + amount
+                rows["d_" + prefix + name] = np.where(anew, amount, rows["d_" + prefix + name] + amount)
     for name, mask in (("tcp_flags", 0xFF), ("bits", 0xFF & ~_FIRST_PAYLOAD)):
-        column = deltas[name] & np.uint8(mask)
+        column = deltas[name] & np.uint8(mask) & ~leaks[name].astype(np.uint8)
         rows[name] |= np.bitwise_or.reduceat(column * ours, starts)
         rows["reply_" + name] |= np.bitwise_or.reduceat(column * ~ours, starts)
 
@@ -202,7 +237,7 @@ def fold(rows: Batch, groups: Groups, *, first: bool) -> Batch:
     flags, reply_flags = rows["tcp_flags"], rows["reply_tcp_flags"]
     closed = (rows["proto"] == TCP) & (((flags | reply_flags) & _RST) | (flags & reply_flags & _FIN) != 0)
     closes = closed & ~rows["closed"]
-    rows["ended"] = closes if first else rows["ended"] | closes
+    rows["ended"] = closes | (rows["ended"] & ~anew)
     rows["closed"] = closed
     rows["new"] = fresh
     return told

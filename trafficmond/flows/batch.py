@@ -46,11 +46,11 @@ DELTA = np.dtype(
         ("bytes", "u8"),
         ("payload_bytes", "u8"),
         ("payload_packets", "u4"),
-        ("first", "f8"),  # of the ledger record, not of the delta
+        ("first", "f8"),  # of the ledger record; of what was read from files, of the delta
         ("last", "f8"),
         ("first_len", "u2"),  # wire length of the record's first and last packet
         ("last_len", "u2"),
-        ("tcp_flags", "u1"),  # OR since the record began
+        ("tcp_flags", "u1"),  # OR since the record began; of what was read from files, over the delta
         ("first_flags", "u1"),  # TCP flags of the record's first packet
         ("bits", "u1"),  # abi.BIT_*
         ("ttl", "u1"),  # of the first packet
@@ -61,7 +61,9 @@ DELTA = np.dtype(
 # A bidirectional flow: src is the initiator (who sent its first packet, or its SYN), dst the responder.
 FLOW = np.dtype(
     [
-        ("id", "u8"),  # keyed hash of the canonical five-tuple, interface, VLAN and `inner`
+        # keyed hash of the canonical five-tuple, interface, VLAN and `inner`; connections that follow one another on
+        # the same ports share it, and differ in `first`
+        ("id", "u8"),
         *ENDPOINTS,  # direction: of the initiator's packets; verdict: the latest of the initiator's
         ("inner", "u8"),  # as in DELTA
         ("first", "f8"),
@@ -89,7 +91,7 @@ FLOW = np.dtype(
         ("reply_first_flags", "u1"),  # TCP flags of the responder's first packet; 0: never answered
         ("first_len", "u2"),
         ("new", "?"),  # first seen in this batch
-        ("ended", "?"),  # both sides closed, a reset, or idle: reported for the last time
+        ("ended", "?"),  # both sides closed, a reset, or idle for as long as its kind is remembered
     ]
 )
 

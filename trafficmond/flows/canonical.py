@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trafficmond import abi
 from trafficmond.flows.batch import Batch, Column
 
 ICMP = 1
@@ -66,7 +67,7 @@ def canonical(rows: Batch) -> Canonical:
     if len(icmp):
         kind = np.minimum(sport[icmp], TYPE_UNKNOWN)
         mate = _MATE[rows["proto"][icmp], kind]
-        paired = mate != _NO_MATE
+        paired = (mate != _NO_MATE) & ~later_fragments(rows[icmp])
         dport = dport.copy()
         dport[icmp[paired]] = mate[paired]
         same_host = (src_hi[icmp] == dst_hi[icmp]) & (src_lo[icmp] == dst_lo[icmp])
@@ -93,4 +94,26 @@ def icmp_role(rows: Batch) -> tuple[Column, Column]:
     """(asks, answers): which rows are ICMP requests that have a reply, and which are such replies."""
     kind = np.minimum(rows["sport"], TYPE_UNKNOWN)
     answers = _REPLY[rows["proto"], kind]
-    return (_MATE[rows["proto"], kind] != _NO_MATE) & ~answers, answers
+    asks = (_MATE[rows["proto"], kind] != _NO_MATE) & ~answers
+    return asks, answers & ~later_fragments(rows)
+
+
+def later_fragments(rows: Batch) -> Column:
+    """Which rows are ICMP or ICMPv6 without a type: later fragments, whose 0 is not that of an echo reply.
+
+    False where the layout does not tell fragments.
+    """
+    if "bits" not in (rows.dtype.names or ()):
+        return np.zeros(len(rows), bool)
+    typeless = (rows["bits"] & abi.BIT_FRAGMENT != 0) & (rows["sport"] == 0) & (rows["dport"] == 0)
+    later: Column = typeless & ((rows["proto"] == ICMP) | (rows["proto"] == ICMPV6))
+    return later
+
+
+def as_echoes(fragments: Batch) -> tuple[Batch, Batch]:
+    """(requests, replies): `later_fragments` as parts of the one and of the other."""
+    requests, replies = fragments.copy(), fragments.copy()
+    for rows, of_v4, of_v6 in ((requests, 8, 128), (replies, 0, 129)):
+        rows["bits"] = 0
+        rows["sport"] = np.where(rows["proto"] == ICMP, of_v4, of_v6)
+    return requests, replies

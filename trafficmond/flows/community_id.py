@@ -15,6 +15,7 @@ from trafficmond.flows.batch import Batch
 from trafficmond.flows.canonical import ICMP, ICMPV6, SCTP, TCP, UDP, canonical
 
 _WITH_PORTS = (ICMP, TCP, UDP, ICMPV6, SCTP)
+_NEED_PORTS = (TCP, UDP, SCTP)
 
 # What is hashed, in network order; protocols without ports end before them.
 _V4 = np.dtype(
@@ -68,13 +69,18 @@ def _sha1_each(text: np.ndarray[Any, Any], with_ports: bool) -> list[bytes]:
 
 
 def community_ids(rows: Batch) -> list[str]:
-    """ "1:" and the base64 of each row's digest."""
-    return [community_id_text(digest) for digest in digests(rows)]
+    """The Community ID of each row."""
+    return community_texts(rows, digests(rows))
 
 
-def community_id_text(digest: bytes) -> str:
-    """The Community ID of one of `digests`."""
-    return "1:" + binascii.b2a_base64(digest, newline=False).decode("ascii")
+def community_texts(rows: Batch, digests_of_rows: list[bytes]) -> list[str]:
+    """ "1:" and the base64 of each row's digest; empty, as the specification proposes, where ports are needed and are
+    not known: in later fragments."""
+    unknown = np.isin(rows["proto"], _NEED_PORTS) & (rows["sport"] == 0) & (rows["dport"] == 0)
+    return [
+        "" if portless else "1:" + binascii.b2a_base64(digest, newline=False).decode("ascii")
+        for digest, portless in zip(digests_of_rows, unknown.tolist(), strict=True)
+    ]
 
 
 def flow_hash_text(digest: bytes) -> str:

@@ -18,12 +18,12 @@ import random
 
 import numpy as np
 
-from trafficmond.flows.absorb import STATE, Groups, as_flows, fold, new_rows
+from trafficmond.flows.absorb import STATE, Groups, as_flows, begins, fold, new_rows
 from trafficmond.flows.batch import FLOW, Batch, Column, empty, join, put, take
-from trafficmond.flows.canonical import canonical
+from trafficmond.flows.canonical import as_echoes, canonical, later_fragments
+from trafficmond.flows.lasting import CLOSE_LINGER_S, kept_s
 from trafficmond.flows.report import REPORT, End, reports
-
-CLOSE_LINGER_S = 2.0  # a closed connection's last acknowledgements still belong to it
+from trafficmond.flows.turns import connections, starts_of, verdicts
 
 _KEY_WORDS = 12  # 32-bit words of a canonical key
 _INNER_WORDS = 2  # and of what is inside; where that is nothing anywhere, they add nothing and are left out
@@ -31,6 +31,7 @@ _FIRST_ROWS = 256
 _GROWTH = 1.5
 _BLOCK_FLOWS = 8192  # rows and deltas of a block stay in the second-level cache
 _EVICT_FRACTION = 16  # make room for at least 1/16 of the capacity at once
+_QUIET_FRACTION = 4  # conversations that say nothing at present have at most 1/4 of the capacity
 _LOW32 = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 
@@ -39,18 +40,29 @@ class FlowTable:
     """Bidirectional flows of one observer, at most `capacity` of them.
 
     A flow ends when both sides closed or one reset (after CLOSE_LINGER_S), or after `idle_timeout_s` without a
-    packet; a long one is reported every `active_timeout_s`. `seed` makes ids repeatable (tests, offline
-    analysis); None takes the system's randomness. Counters: `evicted` flows let go early for want of room.
+    packet. A conversation is reported then, and remembered for longer (`lasting.kept_s`), so that it is neither new nor
+    ended when it goes on. A long one is reported every `active_timeout_s`. `seed` makes ids repeatable (tests, offline
+    analysis); None takes the system's randomness. `in_order`: deltas of one time come in the order of their packets.
+    Counters: `evicted` flows let go early for want of room.
     """
 
-    def __init__(self, capacity: int, idle_timeout_s: float, active_timeout_s: float, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        idle_timeout_s: float,
+        active_timeout_s: float,
+        seed: int | None = None,
+        *,
+        in_order: bool = False,
+    ) -> None:
+        self._in_order = in_order
         self.capacity = max(1, capacity)
         self.evicted = 0
         self._idle = idle_timeout_s
         self._active = active_timeout_s
-        self._linger = min(CLOSE_LINGER_S, idle_timeout_s)
         self._now = -math.inf
         self._ready: list[Batch] = []
+        self._over: list[Batch] = []  # FLOW rows of connections that another one followed unheard
 
         source = random.SystemRandom() if seed is None else random.Random(seed)
         self._keys = np.array(
@@ -59,6 +71,7 @@ class FlowTable:
         self._count = 0
         self._rows = empty(STATE, min(_FIRST_ROWS, self.capacity))
         self._deadline = np.full(len(self._rows), math.inf)
+        self._quiet = np.zeros(len(self._rows), bool)  # idle, told, and remembered
         self._ids = np.empty(0, np.uint64)  # sorted
         self._slots = np.empty(0, np.uint32)  # the row of each id
 
@@ -68,13 +81,12 @@ class FlowTable:
     @property
     def memory_bytes(self) -> int:
         """What the table's arrays take."""
-        return self._rows.nbytes + self._deadline.nbytes + self._ids.nbytes + self._slots.nbytes
+        return self._rows.nbytes + self._deadline.nbytes + self._quiet.nbytes + self._ids.nbytes + self._slots.nbytes
 
     def configure(self, capacity: int, idle_timeout_s: float, active_timeout_s: float) -> None:
         """Other limits from now on; flows beyond a smaller capacity are evicted, and so reported."""
         self.capacity = max(1, capacity)
         self._idle, self._active = idle_timeout_s, active_timeout_s
-        self._linger = min(CLOSE_LINGER_S, idle_timeout_s)
         if self._count > self.capacity:
             self._evict(self._count - self.capacity, np.empty(0, np.int64))
         self._set_deadlines(np.arange(self._count), self._rows[: self._count])
@@ -82,20 +94,22 @@ class FlowTable:
     def update(self, deltas: Batch, now: float) -> Batch:
         """Take in a DELTA batch; return a FLOW row for each flow it changed, and one for each that went idle.
 
-        `ended` is True in one row of a flow only: when it closed, or when it went idle (its d_* are then 0).
+        `ended` is True in one row of a flow only: when it closed, or when it went idle (its d_* are then 0). Where one
+        connection follows another on the same ports, each has a row of its own, the earlier one first.
         """
         changed = []
         if len(deltas):
+            # Whatever ran out before these packets came is over, and not prolonged by them.
+            changed.append(self._let_go(min(now, float(np.min(begins(deltas, self._now))))))
             ids, side = self._identify(deltas)
             order = np.argsort(ids, kind="stable")
             deltas, ids, side = take(deltas, order), ids[order], side[order]
             for part in self._parts(ids):
-                changed.append(self._absorb(deltas[part], ids[part], side[part]))
+                changed += self._absorb(deltas[part], ids[part], side[part])
         self._meet(now)
-        idle = self._let_go(now)
-        if len(idle):
-            changed.append(idle)
-        return changed[0] if len(changed) == 1 else np.concatenate([empty(FLOW), *changed])
+        changed.append(self._let_go(now))
+        changed = [rows for rows in changed if len(rows)]
+        return join(changed) if changed else empty(FLOW)
 
     def due(self, now: float, everything: bool = False) -> Batch:
         """The REPORT rows that are due: of flows that ended, were evicted or changed verdict, and of active ones.
@@ -128,6 +142,18 @@ class FlowTable:
         for begin in range(0, len(deltas), _BLOCK_FLOWS):
             block = slice(begin, begin + _BLOCK_FLOWS)
             ids[block], swapped[block] = self._hash(deltas[block])
+        later = later_fragments(deltas)
+        if later.any():
+            at = np.flatnonzero(later)
+            ids[at], swapped[at] = self._of_echoes(deltas[at], ids[at], swapped[at], ids[~later])
+        return ids, swapped
+
+    def _of_echoes(self, fragments: Batch, ids: Column, swapped: Column, others: Column) -> tuple[Column, Column]:
+        """(id, swapped) of later ICMP fragments: of the ping they are part of, where one is known or in this batch."""
+        for echoes in reversed(as_echoes(fragments)):
+            echo_ids, echo_swapped = self._hash(echoes)
+            known = np.isin(echo_ids, others) | np.isin(echo_ids, self._ids)
+            ids, swapped = np.where(known, echo_ids, ids), np.where(known, echo_swapped, swapped)
         return ids, swapped
 
     def _hash(self, deltas: Batch) -> tuple[Column, Column]:
@@ -159,7 +185,7 @@ class FlowTable:
 
     def _parts(self, ids: Column) -> list[slice]:
         """The sorted batch in slices of at most `capacity` flows each: a flood larger than the table stays exact."""
-        starts = _starts(ids)
+        starts = starts_of(ids)
         if len(starts) <= self.capacity:
             return [slice(None)]
         cuts = [*starts[:: self.capacity].tolist(), len(ids)]
@@ -174,22 +200,39 @@ class FlowTable:
 
     # ---- taking in ----
 
-    def _absorb(self, deltas: Batch, ids: Column, side: Column) -> Batch:
+    def _absorb(self, deltas: Batch, ids: Column, side: Column) -> list[Batch]:
         """The FLOW rows of a sorted part; see `_parts`."""
-        turn = _turns(deltas, ids, side)
+        batches: list[Batch] = []
+        for at in connections(deltas, ids, self._now):
+            whole = len(at) == len(deltas)
+            rows = (deltas, ids, side) if whole else (take(deltas, at), ids[at], side[at])
+            batch, anew = self._absorb_turn(*rows, later=bool(batches))
+            if not anew.all():  # no other connection after all: this says more of the one before
+                batches[-1] = batches[-1][~np.isin(batches[-1]["id"], batch["id"][~anew])]
+            batches.append(batch)
+        batches[:0] = self._over
+        self._over = []
+        return batches
+
+    def _absorb_turn(self, deltas: Batch, ids: Column, side: Column, *, later: bool) -> tuple[Batch, Column]:
+        """(FLOW rows, which of them are the first of their connection in this batch)."""
+        turn = verdicts(deltas, ids, side)
         if turn is None:
-            return self._take_in(deltas, ids, side, first=True)
+            return self._take_in(deltas, ids, side, opens=True, later=later)
         chosen = turn == 0
-        batch = self._take_in(take(deltas, chosen), ids[chosen], side[chosen], first=True)
+        batch, anew = self._take_in(take(deltas, chosen), ids[chosen], side[chosen], opens=True, later=later)
         for number in range(1, int(turn.max()) + 1):
             chosen = turn == number
-            later = self._take_in(take(deltas, chosen), ids[chosen], side[chosen], first=False)
-            put(batch, np.searchsorted(batch["id"], later["id"]), later)
-        return batch
+            rest, _ = self._take_in(take(deltas, chosen), ids[chosen], side[chosen], opens=False, later=True)
+            put(batch, np.searchsorted(batch["id"], rest["id"]), rest)
+        return batch, anew
 
-    def _take_in(self, deltas: Batch, ids: Column, side: Column, *, first: bool) -> Batch:
-        """Fold in deltas that hold one verdict word a flow and side; block by block, for the processor's cache."""
-        starts = _starts(ids)
+    def _take_in(self, deltas: Batch, ids: Column, side: Column, *, opens: bool, later: bool) -> tuple[Batch, Column]:
+        """Fold in deltas that hold one verdict word a flow and side; block by block, for the processor's cache.
+
+        `opens`: they may open other connections. `later`: they are not the first of their flows in this batch.
+        """
+        starts = starts_of(ids)
         flow_ids = ids[starts]
         found, slots = self._find(flow_ids)
         lacking = self._count + np.count_nonzero(~found) - self.capacity
@@ -199,21 +242,25 @@ class FlowTable:
 
         ends = np.append(starts, len(ids))
         batch = np.empty(len(starts), FLOW)
+        anew = np.full(len(starts), not later)
         fresh = []
         for begin in range(0, len(starts), _BLOCK_FLOWS):
             block = slice(begin, min(begin + _BLOCK_FLOWS, len(starts)))
             of = slice(ends[block.start], ends[block.stop])
-            groups = Groups(deltas[of], ids[of], side[of], self._now)
+            groups = Groups(deltas[of], ids[of], side[of], self._now, in_order=self._in_order)
             known, at = found[block], slots[block][found[block]]
             rows = np.empty(len(known), STATE)
             put(rows, known, take(self._rows, at))
             put(rows, ~known, new_rows(groups, np.flatnonzero(~known)))
-            # A SYN on a closed connection begins another flow of the same name.
-            reopened = np.flatnonzero(known & groups.reopens(rows)) if first else np.empty(0, np.int64)
+            anew[block] |= ~known
+            reopened = np.flatnonzero(known & groups.reopens(rows, CLOSE_LINGER_S)) if opens else np.empty(0, np.int64)
             if len(reopened):
-                self._report(take(rows, reopened), End.CLOSED)
+                before = take(rows, reopened)
+                self._report(before, End.CLOSED)
+                self._over.append(_last_rows(before[~before["closed"]]))
                 put(rows, reopened, new_rows(groups, reopened))
-            told = fold(rows, groups, first=first)
+                anew[block][reopened] = True
+            told = fold(rows, groups, anew[block])
             if len(told):
                 self._report(told, End.ACTIVE)
             old = take(rows, known)
@@ -222,7 +269,7 @@ class FlowTable:
             fresh.append(take(rows, ~known))
             put(batch, block, as_flows(rows))
         self._insert(flow_ids[~found], fresh)
-        return batch
+        return batch, anew
 
     def _insert(self, ids: Column, blocks: list[Batch]) -> None:
         """Add rows of new flows, whose ids are sorted and not in the table."""
@@ -241,9 +288,11 @@ class FlowTable:
             self._count += len(rows)
 
     def _set_deadlines(self, slots: Column | slice, rows: Batch) -> None:
-        """When each row must be looked at again: idle, closed for long enough, or active for long enough."""
-        ends = rows["last"] + np.where(rows["closed"], self._linger, self._idle)
-        self._deadline[slots] = np.minimum(ends, rows["since"] + self._active)
+        """When each row must be looked at again: idle, closed or quiet for long enough, or active for long enough."""
+        kept = kept_s(rows, self._idle)
+        tell = np.where(rows["since"] < math.inf, np.minimum(kept, self._idle), kept)
+        self._deadline[slots] = np.minimum(rows["last"] + tell, rows["since"] + self._active)
+        self._quiet[slots] = False
 
     # ---- letting go ----
 
@@ -265,25 +314,43 @@ class FlowTable:
         if not len(slots):
             return empty(FLOW)
         rows = take(self._rows, slots)
+        over = rows["last"] + kept_s(rows, self._idle) <= now
+        self._rest(slots[~over & (rows["last"] + self._idle <= now)])
         closed = rows["closed"]
-        over = rows["last"] + np.where(closed, self._linger, self._idle) <= now
         self._remove(slots[over & closed], End.CLOSED)
         # Removal moves rows: look the idle ones up again by their ids.
         ids = np.sort(rows["id"][over & ~closed])
-        if not len(ids):
-            return empty(FLOW)
-        gone = self._remove(self._find(ids)[1], End.IDLE)
-        batch = as_flows(gone)
-        for name in ("d_packets", "d_bytes", "d_reply_packets", "d_reply_bytes"):
-            batch[name] = 0
-        batch["new"] = False
-        batch["ended"] = True
-        return batch
+        gone = self._remove(self._find(ids)[1], End.IDLE) if len(ids) else empty(STATE)
+        self._forget_quiet()
+        return _last_rows(gone)
+
+    def _rest(self, slots: Column) -> None:
+        """Tell what is pending of conversations that went quiet, and keep them."""
+        rows = take(self._rows, slots)
+        self._report(rows, End.IDLE)
+        put(self._rows, slots, rows)
+        self._set_deadlines(slots, rows)
+        self._quiet[slots] = True
+
+    def _forget_quiet(self) -> None:
+        """Hold those that are quiet to their share of the table, the least worthy go first."""
+        most = self.capacity // _QUIET_FRACTION
+        quiet = np.flatnonzero(self._quiet[: self._count])
+        if len(quiet) <= most:
+            return
+        count = min(len(quiet), len(quiet) - most + most // _EVICT_FRACTION)
+        self._remove(quiet[np.argpartition(self._worth(quiet), count - 1)[:count]], End.LACK_OF_RESOURCES)
+        self.evicted += count
+
+    def _worth(self, slots: Column | slice) -> Column:
+        """When a flow was heard last, and for how long its kind is kept: strangers who get no answer go first."""
+        rows = take(self._rows, slots)
+        worth: Column = rows["last"] + np.where(rows["reply_packets"] > 0, kept_s(rows, self._idle), 0.0)
+        return worth
 
     def _evict(self, lacking: int, keep: Column) -> None:
-        """Let go of those silent for longest, unanswered before answered: a flood makes room for itself first."""
-        live = self._rows[: self._count]
-        score = live["last"] + np.where(live["reply_packets"] > 0, self._idle, 0.0)
+        """Let go of the least worthy: a flood makes room for itself first."""
+        score = self._worth(slice(self._count))
         score[keep] = math.inf
         count = min(max(lacking, self.capacity // _EVICT_FRACTION), self._count - len(keep))
         self._remove(np.argpartition(score, count - 1)[:count], End.LACK_OF_RESOURCES)
@@ -308,7 +375,7 @@ class FlowTable:
         holes = np.flatnonzero(~stays[:left])
         movers = left + np.flatnonzero(stays[left:])
         put(self._rows, holes, take(self._rows, movers))
-        self._deadline[holes] = self._deadline[movers]
+        self._deadline[holes], self._quiet[holes] = self._deadline[movers], self._quiet[movers]
         self._slots[np.searchsorted(self._ids, self._rows["id"][holes])] = holes
         self._count = left
         if left < len(self._rows) // 4 and len(self._rows) > _FIRST_ROWS:
@@ -316,46 +383,17 @@ class FlowTable:
         return gone
 
     def _resize(self, size: int) -> None:
-        for name in ("_rows", "_deadline"):
+        for name in ("_rows", "_deadline", "_quiet"):
             grown = np.empty(size, getattr(self, name).dtype)
             put(grown, slice(self._count), getattr(self, name)[: self._count])
             setattr(self, name, grown)
 
 
-def _starts(ids: Column) -> Column:
-    """Where each run of equal ids begins."""
-    return np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
-
-
-def _turns(deltas: Batch, ids: Column, side: Column) -> Column | None:
-    """In which turn each delta is folded in, so that a turn holds one verdict word a flow and side; None: one turn.
-
-    Verdict words of a flow and side take their turns in order of their latest packet.
-    """
-    starts = _starts(ids)
-    verdict = deltas["verdict"]
-    mixed = np.zeros(len(starts), bool)
-    for side_rows in (side, ~side):
-        least = np.minimum.reduceat(np.where(side_rows, verdict, _LOW32), starts)
-        mixed |= least < np.maximum.reduceat(np.where(side_rows, verdict, 0), starts)
-    if not mixed.any():
-        return None
-    at = np.flatnonzero(np.repeat(mixed, np.diff(np.append(starts, len(ids)))))
-    few, verdict = deltas[at], deltas["verdict"][at]
-    order = np.lexsort((few["last"], verdict, side[at], ids[at]))
-    at, few, verdict = at[order], few[order], verdict[order]
-    new_side = np.concatenate([[True], (ids[at][1:] != ids[at][:-1]) | (side[at][1:] != side[at][:-1])])
-    new_word = new_side | np.concatenate([[True], verdict[1:] != verdict[:-1]])
-    # Latest packet of each word, then the rank of the words within their side by it.
-    word = np.cumsum(new_word) - 1
-    word_last = np.maximum.reduceat(few["last"], np.flatnonzero(new_word))
-    word_side = (np.cumsum(new_side) - 1)[new_word]
-    rank_order = np.lexsort((word_last, word_side))
-    side_start = np.concatenate([[0], np.flatnonzero(np.diff(word_side[rank_order])) + 1])
-    rank = np.empty(len(word_side), np.int64)
-    rank[rank_order] = np.arange(len(word_side)) - np.repeat(
-        side_start, np.diff(np.concatenate([side_start, [len(word_side)]]))
-    )
-    turn = np.zeros(len(ids), np.int64)
-    turn[at] = rank[word]
-    return turn
+def _last_rows(gone: Batch) -> Batch:
+    """FLOW rows that say no more than that these STATE rows are over."""
+    batch = as_flows(gone)
+    for name in ("d_packets", "d_bytes", "d_reply_packets", "d_reply_bytes"):
+        batch[name] = 0
+    batch["new"] = False
+    batch["ended"] = True
+    return batch

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from trafficmond.flows.batch import Batch, actions, address_text
-from trafficmond.flows.community_id import community_id_text, digests, flow_hash_text
+from trafficmond.flows.community_id import community_texts, digests, flow_hash_text
 from trafficmond.flows.events import Kind
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Direction, Reason, Threat
@@ -70,7 +70,7 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str) -> li
         _named(batch["verdict"].tolist(), lambda verdict: quote(_encodable(names.rule(verdict)))),
         _named(((batch["verdict"] >> 24) & 0xF).tolist(), _reason),
         batch["vlan"].tolist(),
-        list(map(community_id_text, found)),
+        community_texts(batch, found),
     ]
 
 

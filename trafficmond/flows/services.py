@@ -1,0 +1,30 @@
+"""Ports of well-known services: who of two is the server, where nothing else tells."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trafficmond.flows.batch import Batch, Column
+
+_FIRST_RESERVED = 512  # from here to 1023 clients of old protocols bind as well (rresvport)
+_OTHERS = (
+    *(514, 515, 520, 543, 544, 546, 547, 548, 554, 587, 623, 631, 636, 646, 853, 873, 989, 990, 992, 993, 995),
+    *(1080, 1194, 1433, 1521, 1701, 1723, 1812, 1813, 1883, 1900, 2049, 2055, 2222, 3128, 3306, 3389, 3478),
+    *(4500, 4739, 4789, 5060, 5061, 5222, 5353, 5355, 5432, 5672, 5683, 5900, 5985, 5986, 6000, 6379, 6667),
+    *(8000, 8080, 8443, 8883, 9092, 9100, 9200, 11211, 27017, 51820),
+)
+_KNOWN = np.zeros(65536, bool)
+_KNOWN[:_FIRST_RESERVED] = True
+_KNOWN[list(_OTHERS)] = True
+
+
+def from_service(rows: Batch, in_order: bool) -> Column:
+    """Which rows a server seems to send: from a well-known service to a port that is none, else from the lower port.
+
+    `in_order`: the order of the rows tells better than the lower port does.
+    """
+    sport, dport = rows["sport"], rows["dport"]
+    ours, theirs = _KNOWN[sport], _KNOWN[dport]
+    lower = np.zeros(len(rows), bool) if in_order else sport < dport
+    found: Column = np.where(ours != theirs, ours, lower)
+    return found

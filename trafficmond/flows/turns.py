@@ -1,0 +1,77 @@
+"""In which turns the deltas of one drain are folded in, where a flow has several: connections, and verdict words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trafficmond.flows.absorb import TIE_S, begins, opening
+from trafficmond.flows.batch import Batch, Column
+
+_MOST = 64  # connections of one flow in one drain; what is beyond is taken for part of the last
+_LOW32 = np.uint64(0xFFFFFFFF)
+
+
+def starts_of(ids: Column) -> Column:
+    """Where each run of equal ids begins."""
+    return np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
+
+
+def connections(deltas: Batch, ids: Column, before: float) -> list[Column]:
+    """The rows of each turn, in order: a turn holds what begins with a SYN, and what came before the next one.
+
+    Whether a SYN begins another connection is for the table to say, which knows what came before.
+    """
+    every = np.arange(len(ids))
+    opens = opening(deltas)
+    if not opens.any():
+        return [every]
+    began = begins(deltas, before)
+    starts = starts_of(ids)
+    sizes = np.diff(np.append(starts, len(ids)))
+    opens &= began > np.repeat(np.minimum.reduceat(began, starts), sizes) + TIE_S
+    if not opens.any():
+        return [every]
+    turn = np.zeros(len(ids), np.int64)
+    at = np.flatnonzero(np.repeat(np.logical_or.reduceat(opens, starts), sizes))
+    # Within a tick the SYN comes first.
+    order = np.lexsort((~opens[at], began[at] - np.where(opens[at], TIE_S, 0.0), ids[at]))
+    at = at[order]
+    count = np.cumsum(opens[at])
+    begin = starts_of(ids[at])
+    earlier = np.repeat((count - opens[at])[begin], np.diff(np.append(begin, len(at))))
+    turn[at] = np.minimum(count - earlier, _MOST)
+    return [np.flatnonzero(turn == number) for number in range(int(turn.max()) + 1)]
+
+
+def verdicts(deltas: Batch, ids: Column, side: Column) -> Column | None:
+    """In which turn each delta is folded in, so that a turn holds one verdict word a flow and side; None: one turn.
+
+    Verdict words of a flow and side take their turns in order of their latest packet.
+    """
+    starts = starts_of(ids)
+    verdict = deltas["verdict"]
+    mixed = np.zeros(len(starts), bool)
+    for side_rows in (side, ~side):
+        least = np.minimum.reduceat(np.where(side_rows, verdict, _LOW32), starts)
+        mixed |= least < np.maximum.reduceat(np.where(side_rows, verdict, 0), starts)
+    if not mixed.any():
+        return None
+    at = np.flatnonzero(np.repeat(mixed, np.diff(np.append(starts, len(ids)))))
+    few, verdict = deltas[at], deltas["verdict"][at]
+    order = np.lexsort((few["last"], verdict, side[at], ids[at]))
+    at, few, verdict = at[order], few[order], verdict[order]
+    new_side = np.concatenate([[True], (ids[at][1:] != ids[at][:-1]) | (side[at][1:] != side[at][:-1])])
+    new_word = new_side | np.concatenate([[True], verdict[1:] != verdict[:-1]])
+    # Latest packet of each word, then the rank of the words within their side by it.
+    word = np.cumsum(new_word) - 1
+    word_last = np.maximum.reduceat(few["last"], np.flatnonzero(new_word))
+    word_side = (np.cumsum(new_side) - 1)[new_word]
+    rank_order = np.lexsort((word_last, word_side))
+    side_start = np.concatenate([[0], np.flatnonzero(np.diff(word_side[rank_order])) + 1])
+    rank = np.empty(len(word_side), np.int64)
+    rank[rank_order] = np.arange(len(word_side)) - np.repeat(
+        side_start, np.diff(np.concatenate([side_start, [len(word_side)]]))
+    )
+    turn = np.zeros(len(ids), np.int64)
+    turn[at] = rank[word]
+    return turn
