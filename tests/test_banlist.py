@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trafficmond.banlist import BanList
+from trafficmond import networks
+from trafficmond.banlist import BanList, Key
 from trafficmond.datapath.bans import KernelBan
 from trafficmond.errors import DatapathError
 from trafficmond.networks import Network
@@ -46,12 +47,12 @@ class Trie:
         return expires is None or now < expires
 
 
-def ban(cidr: str, expires: float | None, since: float = NOW) -> Ban:
-    return Ban(cidr, "root", "", since, expires)
+def ban(cidr: str, expires: float | None, since: float = NOW, owner: str = "root") -> Ban:
+    return Ban(cidr, "root", "", since, expires, owner=owner)
 
 
 def made(kernel: Trie, *bans: Ban) -> BanList:
-    banlist = BanList(kernel, lambda: None)
+    banlist = BanList(kernel, lambda _put, _gone: None)
     for each in bans:
         banlist.add(each)
     return banlist
@@ -63,7 +64,7 @@ def test_a_ban_once_forced_stays_so_until_it_is_lifted() -> None:
     banlist.add(ban("192.0.2.1/32", NOW + 90))
     one = ipaddress.ip_network("192.0.2.1/32")
     assert banlist.forced() == {one}
-    restarted = BanList(kernel, lambda: None)
+    restarted = BanList(kernel, lambda _put, _gone: None)
     restarted.restore(banlist.all(), NOW + 1)
     assert restarted.forced() == {one}
     restarted.lift(one)
@@ -71,31 +72,32 @@ def test_a_ban_once_forced_stays_so_until_it_is_lifted() -> None:
 
 
 CIDRS = ["10.0.0.0/8", "10.1.0.0/16", "10.1.1.0/24", "10.1.1.1/32", "10.1.1.2/32", "10.2.0.0/16", "2001:db8::/32"]
+OWNERS = ["root", "fail2ban-sshd"]
 STEPS = st.lists(
-    st.tuples(st.sampled_from(CIDRS), st.one_of(st.none(), st.integers(1, 20)), st.booleans()), max_size=12
+    st.tuples(st.sampled_from(CIDRS), st.sampled_from(OWNERS), st.one_of(st.none(), st.integers(1, 20)), st.booleans()),
+    max_size=12,
 )
 
 
 @given(STEPS)
 def test_the_kernel_drops_what_any_ban_covers_for_as_long_as_the_last_of_them_lasts(
-    steps: list[tuple[str, int | None, bool]],
+    steps: list[tuple[str, str, int | None, bool]],
 ) -> None:
-    kernel, told = Trie(), dict[str, float | None]()
+    kernel, told = Trie(), dict[tuple[str, str], float | None]()
     banlist = made(kernel)
-    for cidr, lasts, lift in steps:
+    for cidr, owner, lasts, lift in steps:
         if lift:
-            banlist.lift(ipaddress.ip_network(cidr))
+            lifted, held = banlist.lift(ipaddress.ip_network(cidr), owner)
             wide = ipaddress.ip_network(cidr)
-            told = {
-                each: end
-                for each, end in told.items()
-                if ipaddress.ip_network(each).version != wide.version or not ipaddress.ip_network(each).subnet_of(wide)  # type: ignore[arg-type]
-            }
+            inside = {key for key in told if networks.within(ipaddress.ip_network(key[0]), wide)}
+            assert {(each.cidr, each.owner) for each in lifted} == {key for key in inside if key[1] == owner}
+            assert {(each.cidr, each.owner) for each in held} == {key for key in inside if key[1] != owner}
+            told = {key: end for key, end in told.items() if key not in inside or key[1] != owner}
         else:
-            told[cidr] = None if lasts is None else NOW + lasts
-            banlist.add(ban(cidr, told[cidr]))
+            told[cidr, owner] = None if lasts is None else NOW + lasts
+            banlist.add(ban(cidr, told[cidr, owner], owner=owner))
     again = Trie()
-    BanList(again, lambda: None).restore(banlist.all(), NOW)
+    BanList(again, lambda _put, _gone: None).restore(banlist.all(), NOW)
     for late in (0, 5, 10, 15, 25):
         for forgotten in (False, True):
             if forgotten:
@@ -103,10 +105,97 @@ def test_the_kernel_drops_what_any_ban_covers_for_as_long_as_the_last_of_them_la
             for address in ("10.9.9.9", "10.1.9.9", "10.1.1.9", "10.1.1.1", "10.1.1.2", "10.2.0.1", "2001:db8::1"):
                 banned = any(
                     ipaddress.ip_address(address) in ipaddress.ip_network(cidr) and (end is None or NOW + late < end)
-                    for cidr, end in told.items()
+                    for (cidr, _), end in told.items()
                 )
                 assert kernel.drops(address, NOW + late) == banned, (address, late, kernel.entries)
                 assert again.drops(address, NOW + late) == banned, "after a restart"
+    assert len(banlist) == len(kernel.entries) == len({cidr for (cidr, _), end in told.items() if end is None})
+
+
+@given(STEPS, st.lists(st.integers(0, 30), max_size=6))
+def test_the_store_is_told_every_change_and_nothing_else(
+    steps: list[tuple[str, str, int | None, bool]], lates: list[int]
+) -> None:
+    stored: dict[tuple[str, str], Ban] = {}
+
+    def changed(put: Sequence[Ban], gone: Sequence[Key]) -> None:
+        for key in gone:
+            del stored[key]
+        stored.update({(each.cidr, each.owner): each for each in put})
+
+    banlist = BanList(Trie(), changed)
+    for at, (cidr, owner, lasts, lift) in enumerate(steps):
+        if lift:
+            banlist.lift(ipaddress.ip_network(cidr), owner)
+        else:
+            banlist.add(ban(cidr, None if lasts is None else NOW + lasts, owner=owner))
+        if at < len(lates):
+            banlist.expire(NOW + lates[at])
+        assert sorted(stored.values(), key=str) == sorted(banlist.all(), key=str)
+
+
+def test_the_end_of_one_jails_ban_leaves_the_others() -> None:
+    kernel = Trie()
+    banlist = made(kernel, ban("203.0.113.9/32", NOW + 600, owner="fail2ban-sshd"))
+    banlist.add(ban("203.0.113.9/32", NOW + 604800, owner="fail2ban-recidive"))
+    banlist.add(ban("203.0.113.9/32", NOW + 600, owner="fail2ban-sshd"))
+    host = ipaddress.ip_network("203.0.113.9")
+    assert kernel.entries == {host: NOW + 604800}
+    lifted, held = banlist.lift(host, "fail2ban-sshd")
+    assert [each.owner for each in lifted] == ["fail2ban-sshd"]
+    assert [each.owner for each in held] == ["fail2ban-recidive"]
+    assert kernel.entries == {host: NOW + 604800}
+    assert banlist.lift(host, "alice") == ([], held)
+    assert banlist.lift(host) == (held, [])
+    assert kernel.entries == {}
+
+
+def test_bans_that_nobody_owns_anybody_may_lift() -> None:
+    banlist = made(Trie(), ban("203.0.113.9/32", None, owner="unknown"))
+    lifted, held = banlist.lift(ipaddress.ip_network("203.0.113.0/24"), "alice")
+    assert (len(lifted), held, len(banlist)) == (1, [], 0)
+
+
+def test_bans_that_are_prolonged_for_ever_take_no_more_room() -> None:
+    banlist = made(Trie())
+    for number in range(10_000):
+        banlist.add(ban("203.0.113.9/32", NOW + 100 + number))
+    assert len(banlist._ends) < 200
+    assert banlist.expire(NOW + 10_098) == []
+    assert len(banlist.expire(NOW + 10_099)) == 1
+
+
+@pytest.mark.parametrize("jump", [-31_536_000.0, 31_536_000.0])
+def test_a_stepped_clock_ends_no_ban_and_prolongs_none(jump: float) -> None:
+    kernel = Trie()
+    banlist = made(kernel, ban("203.0.113.9/32", NOW + 20), ban("203.0.113.10/32", None))
+    banlist.shift(jump)
+    assert banlist.expire(NOW + jump + 19) == []
+    assert [each.cidr for each in banlist.expire(NOW + jump + 20)] == ["203.0.113.9/32"]
+    # And over a restart: the kernel goes by its own clock, so the end it tells has moved with the step.
+    stored = [ban("203.0.113.9/32", NOW + 20), ban("203.0.113.8/32", NOW + 50)]
+    kernel = Trie()
+    for each in stored:
+        kernel.put(KernelBan(ipaddress.ip_network(each.cidr), (each.expires or 0) + jump))
+    again = BanList(kernel, lambda _put, _gone: None)
+    again.restore(stored, NOW + jump + 5)
+    assert {each.cidr: each.expires for each in again.all()} == {
+        each.cidr: (each.expires or 0) + jump for each in stored
+    }
+
+
+def test_after_a_reboot_with_a_clock_behind_a_ban_lasts_no_longer_than_it_was_made_for() -> None:
+    banlist = BanList(Trie(), lambda _put, _gone: None)
+    banlist.restore([ban("203.0.113.9/32", NOW + 60)], 0.0)
+    (restored,) = banlist.all()
+    assert (restored.since, restored.expires) == (0.0, 60.0)
+
+
+def test_too_many_owners_of_one_prefix_are_refused() -> None:
+    banlist = made(Trie(), *(ban("203.0.113.9/32", None, owner=f"jail{number}") for number in range(64)))
+    with pytest.raises(DatapathError, match="64 owners"):
+        banlist.add(ban("203.0.113.9/32", None, owner="one-more"))
+    banlist.add(ban("203.0.113.9/32", NOW + 5, owner="jail7"))
 
 
 def test_what_only_the_kernel_remembers_is_taken_up() -> None:
@@ -114,10 +203,10 @@ def test_what_only_the_kernel_remembers_is_taken_up() -> None:
     kernel.put(KernelBan(ipaddress.ip_network("192.0.2.1"), NOW + 60))
     kernel.put(KernelBan(ipaddress.ip_network("192.0.2.2"), NOW - 1))
     kernel.put(KernelBan(ipaddress.ip_network("192.0.2.3"), NOW + 60))
-    banlist = BanList(kernel, lambda: None)
-    banlist.restore([ban("192.0.2.3/32", NOW - 5)], NOW)  # ended, though the kernel's entry has another end
-    assert [(each.cidr, each.by, each.expires) for each in banlist.all()] == [("192.0.2.1/32", "unknown", NOW + 60)]
-    assert ipaddress.ip_network("192.0.2.3") not in kernel.entries
+    banlist = BanList(kernel, lambda _put, _gone: None)
+    banlist.restore([ban("192.0.2.3/32", NOW + 60)], NOW)
+    found = sorted((each.cidr, each.by, each.owner, each.expires) for each in banlist.all())
+    assert found == [("192.0.2.1/32", "unknown", "unknown", NOW + 60), ("192.0.2.3/32", "root", "root", NOW + 60)]
 
 
 def test_a_full_table_changes_nothing() -> None:

@@ -10,6 +10,7 @@ import pytest
 from trafficmond import network
 from trafficmond.config.settings import Policy, Settings
 from trafficmond.datapath.sessions import Session
+from trafficmond.datapath.sockets import Peer
 from trafficmond.errors import DatapathError
 from trafficmond.network import Network
 
@@ -20,7 +21,7 @@ OWN = [("192.0.2.1/32", "own address"), ("2001:db8::1/128", "default gateway")]
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the host has, for a test to change."""
-    has: dict[str, Any] = {"lifelines": OWN, "sessions": []}
+    has: dict[str, Any] = {"lifelines": OWN, "sessions": [], "ssh": [Peer("198.51.100.22", 50000, 1.0)]}
 
     def lifelines() -> Any:
         if isinstance(has["lifelines"], Exception):
@@ -28,7 +29,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return has["lifelines"]
 
     monkeypatch.setattr(network, "lifelines", lifelines)
-    monkeypatch.setattr(network, "ssh_peers", lambda: {"198.51.100.22"})
+    monkeypatch.setattr(network.ssh, "established", lambda _: has["ssh"])
     monkeypatch.setattr(network.sessions, "open_sessions", lambda: has["sessions"])
     return has
 
@@ -71,12 +72,19 @@ def test_a_session_that_has_ended_is_noticed_once(host: dict[str, Any]) -> None:
 
 
 def test_an_open_connection_alone_guards_nobody(host: dict[str, Any]) -> None:
-    """Whoever guesses passwords holds one; by hand, though, nothing is done to its end unasked."""
+    """Whoever guesses passwords holds one."""
     found, _ = made()
     assert "198.51.100.22/32" not in dict(found.guard(SETTINGS))
     host["sessions"] = [Session("203.0.113.9", "sshd", "active", "user")]
-    assert network.session_peers() == {"198.51.100.22", "203.0.113.9"}
-    assert network.logged_in() == {"203.0.113.9"}
+    assert found.logins() == {"203.0.113.9"}
+
+
+def test_without_logind_an_old_connection_in_use_to_ssh_is_a_login(host: dict[str, Any]) -> None:
+    found, _ = made()
+    host["sessions"] = None
+    assert found.logins() == {"198.51.100.22"}, "it was there when the daemon began"
+    host["ssh"].append(Peer("203.0.113.66", 50001, 1.0))
+    assert found.logins() == {"198.51.100.22"}, "it has just come: a guess, perhaps"
 
 
 def test_a_host_without_logind_says_so_until_it_has_one(host: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ def test_who_is_logged_in_is_not_banned(
     rulebook = Rulebook(settings, lambda _: None, int, lambda _: guard)
     asyncio.run(rulebook.load())
     kernel: Any = SimpleNamespace(put=lambda _: None)
-    bans = BanList(kernel, lambda: None)
+    bans = BanList(kernel, lambda _put, _gone: None)
     sinks: Any = SimpleNamespace(note=lambda *_: None)
     store: Any = SimpleNamespace(audit=lambda _: None)
     responder = Responder(settings.response, rulebook, bans, sinks, store, lambda: sessions)

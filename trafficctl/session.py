@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trafficctl.render.output import Output
 from trafficctl.render.table import Column, Row
 from trafficctl.render.units import plain
 from trafficmond.control.client import INTERFACE, Client
+
+if TYPE_CHECKING:
+    from trafficctl.banlines import Line
+
+_NAMED = 20  # wrong lines
 
 
 def connect(args: Namespace) -> Client:
@@ -33,6 +39,26 @@ def tell_notes(reply: Mapping[str, Any]) -> None:
     """What the daemon has to say about a change that it made; beside what is shown, so that data stays data."""
     for note in reply.get("notes") or ():
         print(f"note: {plain(note)}", file=sys.stderr)
+
+
+def read_bans(done: str) -> list[Line]:
+    """Bans from standard input, all in order. Raises ControlError naming every line that is not: nothing is done."""
+    from trafficctl.banlines import read
+    from trafficmond.errors import ControlError
+
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    found, mistakes = read(sys.stdin)
+    if mistakes:
+        named = [str(mistake) for mistake in mistakes[:_NAMED]]
+        named += [f"and {len(mistakes) - _NAMED:,} more"] if len(mistakes) > _NAMED else []
+        raise ControlError("\n".join(named), name="usage", hint=f"nothing was {done}")
+    return found
+
+
+def show_counts(args: Namespace, counts: dict[str, Any], text: str) -> None:
+    """What became of many, in a line; as data whole."""
+    output(args).report(counts, lambda *_: [text])
 
 
 def fields_of(kind: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from trafficmond.config.target import Target
+
+INPUT = "-"  # in place of an address: many, from standard input
+FOREVER = float("inf")
+NEGATIVE = re.compile(r"-\d+s?")  # what argparse shall take for a value: fail2ban writes "--ttl -1s"
 
 _MAX_RATE = 999_999_999  # what a rule can have
 
@@ -103,6 +108,26 @@ def written_prefix(text: str) -> str:
 
     usual = prefix(text)
     return text.strip() if networks.has_host_bits(text) else usual
+
+
+def prefix_or_input(text: str) -> str:
+    """A prefix, or - for standard input."""
+    return text if text == INPUT else written_prefix(text)
+
+
+def host(cidr: str) -> str:
+    """A prefix as people write it: a host without its length."""
+    return cidr.removesuffix("/128" if ":" in cidr else "/32")
+
+
+def ttl(text: str) -> float:
+    """How long a ban lasts: seconds, or FOREVER."""
+    from trafficctl.banlines import ttl as parse_ttl
+
+    try:
+        return parse_ttl(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def prefixes(text: str) -> str:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import ipaddress
+import heapq
+import statistics
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from trafficmond import networks
 from trafficmond.datapath.bans import KernelBan
+from trafficmond.errors import DatapathError
 from trafficmond.networks import Network
 from trafficmond.store.records import Ban
 
-_UNKNOWN = "unknown"  # who banned what only the kernel remembers
+UNKNOWN = "unknown"  # owner of what only the kernel remembers, and of what was banned before bans had owners
+_MOST_OWNERS = 64  # of one prefix
+_MOVED_S = 1.0  # the kernel's end of a ban differs by more from the stored one: the clock was stepped meanwhile
+
+Key = tuple[str, str]  # prefix and owner
+Changed = Callable[[Sequence[Ban], Sequence[Key]], None]
 
 
 class Kernel(Protocol):
@@ -24,119 +33,233 @@ class Kernel(Protocol):
 
 
 class BanList:
-    """Who is banned, by whom, until when. `changed` is called after every change, to save and to set switches.
+    """Who is banned, by whom, until when. `changed` is called after every change with the bans that are new or other,
+    and with those that are gone.
 
-    The kernel looks at the narrowest ban of an address alone, so a narrow ban is given to it with the latest end of
-    all bans around it: an address is free when its last ban has ended.
+    Several may ban one prefix, each for itself: it is free when the last of them has ended or was lifted. The kernel
+    looks at the narrowest ban of an address alone, so it is given the latest end of all bans on it and around it.
     """
 
-    def __init__(self, kernel: Kernel, changed: Callable[[], None]) -> None:
+    def __init__(self, kernel: Kernel, changed: Changed) -> None:
         self._kernel = kernel
         self._changed = changed
-        self._bans: dict[Network, Ban] = {}
-        self._lengths: Counter[tuple[int, int]] = Counter()  # (version, prefix length) of bans
+        self._bans: dict[Network, dict[str, Ban]] = {}  # by owner
+        self._lengths: Counter[tuple[int, int]] = Counter()  # (version, prefix length) of banned prefixes
+        self._order: dict[int, list[tuple[int, int, Network]]] = {4: [], 6: []}  # by address and length
+        self._ends: list[tuple[float, str, str]] = []  # a heap of end, prefix, owner; old ones are passed over
+        self._forced: set[Network] = set()
+        self._total = 0
 
     def restore(self, bans: Iterable[Ban], now: float) -> None:
         """Takes up stored bans that have not ended, and what is in the kernel alone because the last daemon was killed
-        before it had stored it."""
-        for ban in bans:
-            network = ipaddress.ip_network(ban.cidr)
-            if ban.expires is None or ban.expires > now:
-                self._enter(network, ban)
-            else:
-                self._kernel.remove(network)
-        for held in list(self._kernel):
-            if held.network not in self._bans and (held.expires is None or held.expires > now):
-                self._enter(held.network, Ban(str(held.network), _UNKNOWN, "", now, held.expires))
+        before it had stored it.
+
+        Bans last for a time, not until a date. If the clock was stepped meanwhile, the kernel's ends tell by how much;
+        after a reboot with a clock that is behind, a ban lasts no longer than it was made for.
+        """
+        for network, ban in sorted(((networks.parse(ban.cidr), ban) for ban in bans), key=lambda each: _place(each[0])):
+            self._enter(network, replace(ban, cidr=str(network)))
+        held = {each.network: each.expires for each in self._kernel}
+        moved = [end - stored for each, end in held.items() if end and (stored := self._end(each))]
+        jump = statistics.median(moved) if moved else 0.0
+        self._replace_all(jump if abs(jump) > _MOVED_S else 0.0, now)
+        for ended in self._pop_ended(now):
+            self._leave(ended)
+        for network, end in held.items():
+            if network not in self._bans and (end is None or end > now):
+                self._enter(network, Ban(str(network), UNKNOWN, "", now, end, owner=UNKNOWN))
         for network in self._bans:
             self._put(network)
-        self._changed()
+        self._changed((), ())
 
     def add(self, ban: Ban) -> Ban:
-        """Puts a ban in force, or gives the one on that prefix another end. Raises DatapathError if the kernel's
-        table is full."""
-        network = ipaddress.ip_network(ban.cidr)
-        known = self._bans.get(network)
+        """Puts a ban in force, or gives its owner's ban on that prefix another end. Raises DatapathError if the
+        kernel's table is full, or the prefix has too many owners."""
+        done = self._add(ban)
+        self._changed((done,), ())
+        return done
+
+    def add_all(self, bans: Iterable[Ban]) -> list[tuple[Ban, DatapathError]]:
+        """`add` for many in one change; those that could not be added, and why."""
+        done, failed = [], []
+        for ban in bans:
+            try:
+                done.append(self._add(ban))
+            except DatapathError as error:
+                failed.append((ban, error))
+        if done:
+            self._changed(done, ())
+        return failed
+
+    def _add(self, ban: Ban) -> Ban:
+        network = networks.parse(ban.cidr)
+        owners = self._bans.get(network, {})
+        known = owners.get(ban.owner)
         if known is not None:
             ban = replace(ban, since=known.since, forced=ban.forced or known.forced)
-        self._kernel.put(KernelBan(network, _later(ban.expires, self._end_around(network))))
+        elif len(owners) >= _MOST_OWNERS:
+            raise DatapathError(
+                f"cannot ban {ban.cidr}: {_MOST_OWNERS} owners have banned it already", hint="see trafficctl bans"
+            )
+        end = _latest(ban.expires, *(each.expires for each in owners.values() if each is not known))
+        self._kernel.put(KernelBan(network, _latest(end, self._end_around(network))))
         self._enter(network, ban)
         if network.prefixlen < network.max_prefixlen:
-            for banned in self._bans:
-                if banned != network and _within(banned, network):
-                    self._put(banned)
-        self._changed()
+            for inner in self._inside(network):
+                if inner != network:
+                    self._put(inner)
         return ban
 
-    def lift(self, network: Network) -> list[Ban]:
-        """Lifts every ban within a prefix; what was lifted."""
-        lifted = [ban for banned, ban in self._bans.items() if _within(banned, network)]
+    def lift(self, network: Network, owner: str | None = None) -> tuple[list[Ban], list[Ban]]:
+        """Lifts an owner's bans within a prefix and those that nobody owns, or all; (lifted, what others hold)."""
+        within = [ban for inner in self._inside(network) for ban in self._bans[inner].values()]
+        lifted = [ban for ban in within if owner is None or ban.owner in (owner, UNKNOWN)]
+        held = [ban for ban in within if not (owner is None or ban.owner in (owner, UNKNOWN))]
         for ban in lifted:
-            banned = ipaddress.ip_network(ban.cidr)
-            self._leave(banned)
+            self._leave(ban)
         if lifted:
-            self._changed()
-        return lifted
+            for left in dict.fromkeys(networks.parse(ban.cidr) for ban in held):
+                self._put(left)
+            self._changed((), [(ban.cidr, ban.owner) for ban in lifted])
+        return lifted, held
 
     def expire(self, now: float) -> list[Ban]:
-        """Forgets bans that the kernel has ended; what was forgotten."""
-        ended = [ban for ban in self._bans.values() if ban.expires is not None and ban.expires <= now]
+        """Forgets bans that have ended; what was forgotten."""
+        ended = self._pop_ended(now)
         for ban in ended:
-            self._leave(ipaddress.ip_network(ban.cidr))
+            self._leave(ban)
         if ended:
-            self._changed()
+            self._changed((), [(ban.cidr, ban.owner) for ban in ended])
         return ended
 
+    def shift(self, seconds: float) -> None:
+        """The wall clock was stepped by so much: all bans last as long as before, as those in the kernel do."""
+        self._replace_all(seconds)
+        self._changed(self.all(), ())
+
     def covering(self, address: str) -> list[Ban]:
-        """Bans that an address falls under, the narrowest first."""
-        return list(self._around(ipaddress.ip_network(address)))
+        """Bans that an address falls under, the narrowest first, and of these the one that lasts longest."""
+        found = []
+        for network in self._around(networks.parse(address)):
+            found += sorted(self._bans[network].values(), key=_lasting, reverse=True)
+        return found
 
     def all(self) -> list[Ban]:
         """Every ban in force, the latest first."""
-        return sorted(self._bans.values(), key=lambda ban: -ban.since)
+        return sorted((ban for owners in self._bans.values() for ban in owners.values()), key=lambda ban: -ban.since)
 
     def forced(self) -> set[Network]:
         """Prefixes whose bans guard and allowlist do not stand against."""
-        return {network for network, ban in self._bans.items() if ban.forced}
+        return set(self._forced)
 
     def __len__(self) -> int:
+        """Banned prefixes, whoever banned them: what the kernel's table holds."""
         return len(self._bans)
 
-    def _enter(self, network: Network, ban: Ban) -> None:
-        if network not in self._bans:
-            self._lengths[network.version, network.prefixlen] += 1
-        self._bans[network] = ban
+    # ---- one prefix ----
 
-    def _leave(self, network: Network) -> None:
+    def _enter(self, network: Network, ban: Ban) -> None:
+        owners = self._bans.get(network)
+        if owners is None:
+            owners = self._bans[network] = {}
+            self._lengths[network.version, network.prefixlen] += 1
+            insort(self._order[network.version], _entry(network))
+        self._total += ban.owner not in owners
+        owners[ban.owner] = ban
+        if ban.forced:
+            self._forced.add(network)
+        if ban.expires is not None:
+            heapq.heappush(self._ends, (ban.expires, ban.cidr, ban.owner))
+            if len(self._ends) > 2 * self._total + _MOST_OWNERS:  # bans that are prolonged again and again
+                self._rebuild_ends()
+
+    def _leave(self, ban: Ban) -> None:
+        network = networks.parse(ban.cidr)
+        owners = self._bans[network]
+        del owners[ban.owner]
+        self._total -= 1
+        if not any(each.forced for each in owners.values()):
+            self._forced.discard(network)
+        if owners:
+            self._put(network)
+            return
         self._kernel.remove(network)
         self._lengths[network.version, network.prefixlen] -= 1
+        order = self._order[network.version]
+        del order[bisect_left(order, _entry(network)[:2])]
         del self._bans[network]
 
     def _put(self, network: Network) -> None:
-        end = _later(self._bans[network].expires, self._end_around(network))
-        self._kernel.put(KernelBan(network, end))
+        self._kernel.put(KernelBan(network, self._end(network)))
+
+    def _end(self, network: Network) -> float | None:
+        """When the last of the bans on a prefix and around it ends; 0: there is none."""
+        return self._latest_of(self._around(network))
 
     def _end_around(self, network: Network) -> float | None:
-        """When the last of the wider bans ends, 0 if there are none."""
-        end: float | None = 0.0
-        for ban in self._around(network):
-            if ban.cidr != str(network):
-                end = _later(end, ban.expires)
-        return end
+        return self._latest_of(each for each in self._around(network) if each != network)
 
-    def _around(self, network: Network) -> Iterator[Ban]:
-        """Bans that hold all of a prefix, the narrowest first."""
+    def _latest_of(self, found: Iterable[Network]) -> float | None:
+        return _latest(0.0, *(ban.expires for each in found for ban in self._bans[each].values()))
+
+    def _around(self, network: Network) -> Iterator[Network]:
+        """Banned prefixes that hold all of a prefix, the narrowest first."""
         for length in range(network.prefixlen, -1, -1):
             if self._lengths[network.version, length]:
-                ban = self._bans.get(network.supernet(new_prefix=length))
-                if ban is not None:
-                    yield ban
+                wider = network.supernet(new_prefix=length)
+                if wider in self._bans:
+                    yield wider
+
+    def _inside(self, network: Network) -> list[Network]:
+        """Banned prefixes that lie within a prefix, itself included."""
+        order, first, last = self._order[network.version], int(network[0]), int(network[-1])
+        start, end = bisect_left(order, (first,)), bisect_right(order, (last + 1,))
+        return [each for _, length, each in order[start:end] if length >= network.prefixlen]
+
+    # ---- all of them ----
+
+    def _pop_ended(self, now: float) -> list[Ban]:
+        ended: list[Ban] = []
+        while self._ends and self._ends[0][0] <= now:
+            end, cidr, owner = heapq.heappop(self._ends)
+            ban = self._bans.get(networks.parse(cidr), {}).get(owner)
+            if ban is not None and ban.expires == end and ban not in ended[-1:]:
+                ended.append(ban)
+        return ended
+
+    def _replace_all(self, seconds: float, now: float | None = None) -> None:
+        """Moves all bans by so much; with `now`, one that was made later than now to begin now."""
+        for owners in self._bans.values():
+            for owner, ban in owners.items():
+                since = ban.since + seconds
+                by = seconds if now is None or since <= now else seconds + now - since
+                if by:
+                    end = None if ban.expires is None else ban.expires + by
+                    owners[owner] = replace(ban, since=ban.since + by, expires=end)
+        self._rebuild_ends()
+
+    def _rebuild_ends(self) -> None:
+        self._ends = [
+            (ban.expires, ban.cidr, ban.owner)
+            for owners in self._bans.values()
+            for ban in owners.values()
+            if ban.expires is not None
+        ]
+        heapq.heapify(self._ends)
 
 
-def _later(a: float | None, b: float | None) -> float | None:
-    """The later of two ends; None: never."""
-    return None if a is None or b is None else max(a, b)
+def _latest(*ends: float | None) -> float | None:
+    """The latest of some ends; None: never."""
+    return None if None in ends else max(ends)  # type: ignore[type-var]
 
 
-def _within(inner: Network, outer: Network) -> bool:
-    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
+def _lasting(ban: Ban) -> float:
+    return float("inf") if ban.expires is None else ban.expires
+
+
+def _entry(network: Network) -> tuple[int, int, Network]:
+    return int(network.network_address), network.prefixlen, network
+
+
+def _place(network: Network) -> tuple[int, int, int]:
+    return network.version, int(network.network_address), network.prefixlen

@@ -10,11 +10,11 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from trafficmond import __version__, adoption, network
-from trafficmond.banlist import BanList
+from trafficmond.banlist import BanList, Key
 from trafficmond.config.flags import Flags
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.config.watch import Watcher
@@ -29,6 +29,7 @@ from trafficmond.export.exports import ExportSet
 from trafficmond.flows.names import Names
 from trafficmond.metrics.http import MetricsServer
 from trafficmond.model import Threat
+from trafficmond.networks import shown
 from trafficmond.notify import Notifier
 from trafficmond.pipeline import Pipeline
 from trafficmond.policy.counts import Counts, count
@@ -38,7 +39,7 @@ from trafficmond.responder import Responder
 from trafficmond.rulebook import Rulebook
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
-from trafficmond.store.records import Change
+from trafficmond.store.records import Ban, Change
 from trafficmond.store.store import Store
 
 _HOUSEKEEPING_S = 5.0  # ended bans and rules, the clock's drift, the status line
@@ -67,7 +68,6 @@ class Daemon:
         self._stop = asyncio.Event()
         self._ticking = asyncio.Lock()  # a drain is taken in whole before the next begins
         self._next_tick: asyncio.Task[None] | None = None  # asked for, and not begun
-        self._bans_unsaved = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
@@ -128,11 +128,12 @@ class Daemon:
             self.rulebook = Rulebook(settings, self.datapath.install, clock.to_jiffies, guard)
             self.bans = BanList(self.datapath.bans, self._bans_changed)
             parts = (self.rulebook, self.bans, self.sinks, self.store)
-            self.responder = Responder(settings.response, *parts, network.logged_in)
+            self.responder = Responder(settings.response, *parts, self.network.logins)
             told = (self.responder.respond, self.datapath.inners)
             self.pipeline = Pipeline(settings, self.store, self.sinks, self.exports, self.hub, *told, now)
             stored = await asyncio.wrap_future(self.store.load_bans())
             self.bans.restore(stored, now)
+            self.store.save_bans(self.bans.all())
             await self.rulebook.force_bans(self.bans.forced())
             await looked
             await self._load_rules()
@@ -180,7 +181,6 @@ class Daemon:
                     await self.tick()
                     self.pipeline.store_due(time.time(), everything=True)
                     self.pipeline.store_threats()
-                    self._save_bans()
                 finally:
                     self.datapath.close(detach=self.settings.on_stop == "detach")
                 self.sinks.note(messages.STOPPED, "trafficmon has stopped")
@@ -254,9 +254,9 @@ class Daemon:
                 self.pipeline.report_failure("housekeeping failed; it is tried again")
 
     def _tidy(self, now: float) -> None:
-        self.datapath.clock.calibrate()
+        self.follow_clock()
         for ban in self.bans.expire(now):
-            self.sinks.note(messages.UNBANNED, f"the ban of {ban.cidr} has ended", {"prefix": ban.cidr})
+            self.sinks.note(messages.UNBANNED, f"the ban of {shown(ban.cidr)} has ended", {"prefix": ban.cidr})
         self.pipeline.store_threats()
         self.pipeline.tell_of_store()
         self.pipeline.tell_of_exports()
@@ -357,9 +357,13 @@ class Daemon:
         """Interfaces that the settings name and that are not there."""
         return network.missing(self.datapath, self.settings)
 
-    def session_peers(self) -> set[str]:
-        """Where somebody may be changing the rules from."""
-        return network.session_peers()
+    def logins(self) -> set[str]:
+        """Addresses that somebody is logged in from."""
+        return self.network.logins()
+
+    def ssh_peers(self) -> set[str]:
+        """Addresses with a connection to SSH's port, logged in or not."""
+        return network.ssh_peers()
 
     def refresh_names(self) -> None:
         """Interfaces that went away keep their names for the flows still to be reported."""
@@ -367,17 +371,17 @@ class Daemon:
         known.update({each.ifindex: each.name for each in self.datapath.attached.values()})
         self.pipeline.names = Names(known, self.rulebook.names())
 
-    def _bans_changed(self) -> None:
+    def _bans_changed(self, put: Sequence[Ban], gone: Sequence[Key]) -> None:
         self.datapath.configure(self.datapath.options)
-        if not self._bans_unsaved:
-            self._bans_unsaved = True
-            asyncio.get_running_loop().call_soon(self._save_bans)
+        if put or gone:
+            self.store.change_bans(put, gone)
 
-    def _save_bans(self) -> None:
-        """Once for all changes of a moment, since each time all bans are written."""
-        if self._bans_unsaved:
-            self._bans_unsaved = False
-            self.store.save_bans(self.bans.all())
+    def follow_clock(self) -> None:
+        """What lasts for a time lasts as long, however the wall clock was stepped. To be called before such a time is
+        begun, told or ended."""
+        jump = self.datapath.clock.calibrate()
+        if jump:
+            self.bans.shift(jump)
 
     async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
         """Does `work` even if whoever waits for it goes away: a client that hangs up is no half a change."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 
 from trafficmond import networks
 from trafficmond.config.settings import DEFAULT_ROUTE, Settings
-from trafficmond.datapath import attachments, interfaces, sessions
+from trafficmond.datapath import attachments, interfaces, sessions, sockets, ssh
 from trafficmond.datapath.datapath import Datapath
-from trafficmond.datapath.lifelines import lifelines, ssh_peers
+from trafficmond.datapath.lifelines import lifelines
 from trafficmond.errors import DatapathError
 from trafficmond.rulebook import Guard
 from trafficmond.sinks import messages
@@ -40,6 +41,7 @@ class Network:
         self._lifelines: Guard = ()  # as they were when they could last be looked up
         self._idle = False  # nothing is watched, and that was said
         self._guarded: set[str] = set()  # addresses with sessions, as the guard was told last
+        self._ssh = ssh.Logins()
 
     def attach(self, path: Datapath, settings: Settings) -> list[str]:
         """Attaches to what the settings mean and is there; says what changed. Returns what is watched no longer."""
@@ -101,17 +103,21 @@ class Network:
 
     def sessions_ended(self) -> bool:
         """Whether the guard protects an address that nobody is logged in from any more."""
-        return bool(self._guarded and self._guarded - logged_in())
+        logins = self.logins()
+        return bool(self._guarded - logins)
+
+    def logins(self) -> set[str]:
+        """Addresses that somebody is logged in from: as logind tells, else as SSH's connections look. To be asked
+        every few seconds, for the age of these."""
+        opened = sessions.open_sessions()
+        if opened is None:
+            return self._ssh.look(time.monotonic())
+        return set(sessions.logged_in(opened))
 
 
-def logged_in() -> set[str]:
-    """Addresses that somebody is logged in from at this moment."""
-    return set(sessions.logged_in(sessions.open_sessions() or ()))
-
-
-def session_peers() -> set[str]:
-    """Addresses that somebody may be changing the rules from: logged in, or connected to SSH's port."""
-    return ssh_peers() | logged_in()
+def ssh_peers() -> set[str]:
+    """Addresses with a connection to SSH's port, logged in or not."""
+    return {peer.address for peer in sockets.established(ssh.PORT)}
 
 
 def unwatched(path: Datapath, settings: Settings) -> list[str]:

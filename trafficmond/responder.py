@@ -21,6 +21,8 @@ from trafficmond.sinks.fanout import SinkSet
 from trafficmond.store.records import Ban, Change
 from trafficmond.store.store import Store
 
+OWNER = "response"  # of its bans
+
 
 @dataclass(frozen=True, slots=True)
 class Spared:
@@ -64,7 +66,7 @@ class Responder:
         return "" if threat.src_ip and self._bans.covering(threat.src_ip) else self._response.why_not(threat)
 
     def lifted(self, prefix: str) -> None:
-        """An administrator lifted the bans within a prefix."""
+        """An administrator lifted the response's bans within a prefix."""
         self._response.lifted(prefix)
 
     def respond(self, update: ThreatUpdate) -> None:
@@ -79,7 +81,8 @@ class Responder:
                 continue
             end = now + decision.ttl_s
             try:
-                self._bans.add(Ban(decision.prefix, by, decision.reason, now, end, decision.threat_id, decision.count))
+                what = (decision.reason, now, end, decision.threat_id, decision.count)
+                self._bans.add(Ban(decision.prefix, by, *what, owner=OWNER))
             except DatapathError as error:
                 self._sinks.note(messages.ERROR_INTERNAL, str(error), fields)
                 continue

@@ -85,7 +85,7 @@ class FakeDaemon:
         self.exports = ExportSet((), folder)
         self.rulebook = Rulebook(self.settings, lambda _: None, lambda epoch: int(epoch * 250), lambda _: guard)
         self.kernel = FakeKernel()
-        self.bans = BanList(self.kernel, lambda: None)
+        self.bans = BanList(self.kernel, self.store.change_bans)
         parts = (self.rulebook, self.bans, self.sinks, self.store)
         self.responder = Responder(self.settings.response, *parts, lambda: self.peers)
         told: tuple[Callable[[Any], None], Callable[[Any], dict[int, bytes]]] = (self.responder.respond, lambda _: {})
@@ -95,6 +95,8 @@ class FakeDaemon:
         self.server = Server(None, self.hub)  # type: ignore[arg-type]
         self.deltas: list[Batch] = []
         self.peers: set[str] = set()
+        self.guests: set[str] = set()  # connected to SSH's port
+        self.jump = 0.0  # of the clock
         self.reloads: list[str] = []
         self.reloader = self  # for which the rulebook alone is read again
         self.broken: ConfigError | None = None
@@ -128,8 +130,16 @@ class FakeDaemon:
     def missing_interfaces(self) -> list[str]:
         return ["tun9"]
 
-    def session_peers(self) -> set[str]:
+    def logins(self) -> set[str]:
         return self.peers
+
+    def ssh_peers(self) -> set[str]:
+        return self.peers | self.guests
+
+    def follow_clock(self) -> None:
+        if self.jump:
+            self.bans.shift(self.jump)
+            self.jump = 0.0
 
     def close(self) -> None:
         self.sinks.close(time.monotonic() + 5)

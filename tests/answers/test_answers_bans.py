@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from answering import asking
+from answering import FakeDaemon, asking
+
+from trafficmond.store.records import Ban
 
 
 def test_a_ban_comes_is_listed_and_goes(tmp_path: Path) -> None:
@@ -56,7 +59,7 @@ def test_lifelines_are_spared_unless_forced(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path, guard=(("192.0.2.1/32", "default gateway"),)) as ask:
             ask.daemon.peers = {"198.51.100.9"}
-            for cidr, why in (("192.0.2.0/24", "default gateway"), ("198.51.100.0/24", "a session is open")):
+            for cidr, why in (("192.0.2.0/24", "default gateway"), ("198.51.100.0/24", "somebody is logged in")):
                 name, said = await ask.refused("Ban", cidr=cidr)
                 assert (name, why in said, "--force" in said) == ("Refused", True, True)
             assert (await ask("Ban", cidr="192.0.2.0/24", force=True))["ban"]["forced"] is True
@@ -117,5 +120,101 @@ def test_unban_of_many_is_one_entry_of_the_audit(tmp_path: Path) -> None:
             entry, before = (await ask("Audit"))["entries"][:2]
             assert (entry["change"], entry["subject"], entry["before"]) == ("unban", "192.0.2.0/24", "20 bans")
             assert before["change"] == "ban"
+
+    asyncio.run(run())
+
+
+def test_each_owner_has_a_ban_of_its_own_and_lifts_no_others(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("Ban", cidr="203.0.113.9", ttl_s=604800, owner="fail2ban-recidive", reason="again")
+            await ask("Ban", cidr="203.0.113.9", ttl_s=600, owner="fail2ban-sshd")
+            await ask("Ban", cidr="203.0.113.9", forever=True)
+            told = await ask("Unban", cidr="::ffff:203.0.113.9", owner="fail2ban-sshd")
+            assert [ban["owner"] for ban in told["lifted"]] == ["fail2ban-sshd"]
+            assert sorted(ban["owner"] for ban in told["held"]) == ["fail2ban-recidive", "someone"]
+            (held,) = ask.daemon.kernel.held.values()
+            assert held.expires is None
+            name, said = await ask.refused("Unban", cidr="203.0.113.9", owner="fail2ban-sshd")
+            assert (name, "banned by fail2ban-recidive, someone" in said, "--all" in said) == ("NotFound", True, True)
+            assert len((await ask("Unban", cidr="203.0.113.0/24", everyone=True))["lifted"]) == 2
+            assert ask.daemon.kernel.held == {}
+            assert [ban async for ban in _stored(ask.daemon)] == []
+            for owner in ("", "two words", "unknown", "x" * 65, "\x1b[31m"):
+                assert (await ask.refused("Ban", cidr="203.0.113.9", owner=owner))[0] == "Invalid"
+
+    asyncio.run(run())
+
+
+async def _stored(daemon: FakeDaemon) -> AsyncIterator[Ban]:
+    for ban in await asyncio.wrap_future(daemon.store.load_bans()):
+        yield ban
+
+
+def test_many_are_one_change_with_one_entry_of_the_audit(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path, guard=(("192.0.2.1/32", "default gateway"),)) as ask:
+            bans = [{"cidr": f"198.51.{n >> 8}.{n & 255}", "ttl_s": 60.0 + n} for n in range(1000)]
+            told = await ask(
+                "BanMany", bans=[{"cidr": "192.0.2.1"}, *bans, {"cidr": "::ffff:192.0.2.9"}], owner="lists"
+            )
+            assert (told["banned"], [each["cidr"] for each in told["refused"]]) == (1001, ["192.0.2.1/32"])
+            (entry,) = (await ask("Audit"))["entries"]
+            assert (entry["change"], "996 more" in entry["subject"], entry["after"]) == (
+                "ban",
+                True,
+                "1001 bans (lists)",
+            )
+            stored = [ban async for ban in _stored(ask.daemon)]
+            assert {ban.cidr for ban in stored} == {ban["cidr"] for ban in (await ask("Bans"))["bans"]}
+            name, said = await ask.refused(
+                "BanMany", bans=[{"cidr": "203.0.113.1"}, {"cidr": "no"}, {"cidr": "1.2.3.4%x"}]
+            )
+            assert (name, "bans[1].cidr" in said, "bans[2].cidr" in said) == ("Invalid", True, True)
+            assert not ask.daemon.bans.covering("203.0.113.1")
+            told = await ask("UnbanMany", cidrs=["198.51.0.0/16", "192.0.2.9"], owner="lists")
+            assert (told, len(ask.daemon.bans)) == ({"lifted": 1001, "held": 0}, 0)
+            assert [entry["change"] for entry in (await ask("Audit"))["entries"]] == ["unban", "ban"]
+
+    asyncio.run(run())
+
+
+def test_a_connection_to_ssh_is_a_note_and_no_refusal(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            ask.daemon.guests = {"203.0.113.99"}
+            told = await ask("Ban", cidr="203.0.113.99")
+            assert told["notes"] == [
+                "a connection to SSH's port was open from 203.0.113.99; nobody was logged in by it"
+            ]
+            assert (await ask("Ban", cidr="203.0.113.4/30"))["notes"] == []
+            assert "203.0.113.4/30" in (await ask("Ban", cidr="203.0.113.7/30"))["notes"][0]
+
+    asyncio.run(run())
+
+
+def test_a_reason_is_kept_short_and_printable(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("BanMany", bans=[{"cidr": "203.0.113.9", "reason": "\x1b[31m\u202e\n" + "x" * 100_000}])
+            (reason,) = [ban["reason"] for ban in (await ask("Bans"))["bans"]]
+            assert (len(reason), reason.isprintable(), reason.startswith("\ufffd[31m")) == (200, True, True)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("jump", [-31_536_000.0, 31_536_000.0])
+def test_after_a_step_of_the_clock_answers_say_what_the_kernel_does(tmp_path: Path, jump: float) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            ban = (await ask("Ban", cidr="203.0.113.9", ttl_s=20.0))["ban"]
+            ask.daemon.jump = jump
+            (after,) = (await ask("Bans"))["bans"]
+            assert after["expires"] == pytest.approx(ban["expires"] + jump)
+            (stored,) = [each async for each in _stored(ask.daemon)]
+            assert stored.expires == after["expires"]
+            assert ask.daemon.bans.expire(after["expires"] - 1) == []
+            assert len(ask.daemon.bans.expire(after["expires"])) == 1
+            assert (await ask("Explain", address="203.0.113.9"))["reason"] == "default"
 
     asyncio.run(run())

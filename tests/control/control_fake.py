@@ -23,6 +23,7 @@ from trafficmond.control.view import (
     Row,
     ThreatQuery,
     TopQuery,
+    Whose,
 )
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import FlowQuery
@@ -151,6 +152,7 @@ BAN: Row = {
     "threat": "t-5f2a91c0",
     "count": 1,
     "forced": False,
+    "owner": "root",
 }
 
 LIVE_FLOW: Row = {
@@ -238,17 +240,32 @@ class FakeView:
     async def bans(self) -> Sequence[Row]:
         return [BAN]
 
-    async def ban(self, ban: NewBan, caller: Caller) -> Row:
-        self.asked.append(("ban", ban, caller))
+    async def ban(self, ban: NewBan, owner: str | None, caller: Caller) -> Row:
+        self.asked.append(("ban", ban, owner, caller))
         if ban.cidr == "127.0.0.1/32":
             raise Refused("127.0.0.1 is guarded", hint="the guard protects this host's own lifelines")
-        return {**BAN, "cidr": ban.cidr, "by": caller.user, "reason": ban.reason}
+        entry = {**BAN, "cidr": ban.cidr, "by": caller.user, "reason": ban.reason, "owner": owner or caller.user}
+        if ban.forever:
+            entry["expires"] = None
+        return {"ban": entry, "notes": ["a connection to SSH's port was open"] if ban.cidr == "203.0.113.22/32" else []}
 
-    async def unban(self, cidr: str, caller: Caller) -> Sequence[Row]:
-        self.asked.append(("unban", cidr, caller))
+    async def ban_many(self, bans: Sequence[NewBan], owner: str | None, caller: Caller) -> Row:
+        self.asked.append(("ban_many", list(bans), owner, caller))
+        refused = [
+            {"cidr": each.cidr, "why": f"{each.cidr} is guarded"} for each in bans if each.cidr == "127.0.0.1/32"
+        ]
+        return {"banned": len(bans) - len(refused), "refused": refused}
+
+    async def unban(self, cidr: str, whose: Whose, caller: Caller) -> Row:
+        self.asked.append(("unban", cidr, whose, caller))
         if cidr != "203.0.113.5/32":
             raise NotFound(f"no ban within {cidr}")
-        return [BAN]
+        held = [] if whose.everyone else [{**BAN, "owner": "fail2ban-recidive", "expires": None}]
+        return {"lifted": [BAN], "held": held}
+
+    async def unban_many(self, cidrs: Sequence[str], whose: Whose, caller: Caller) -> Row:
+        self.asked.append(("unban_many", list(cidrs), whose, caller))
+        return {"lifted": len(cidrs), "held": 0}
 
     async def threats(self, query: ThreatQuery) -> Sequence[Row]:
         self.asked.append(("threats", query))

@@ -22,7 +22,9 @@ CALLER = Caller(1000, 1000, 77, "someone")
 PARAMETERS: dict[str, dict[str, Any]] = {
     "AddCidr": {"cidr": "192.0.2.0/24"},
     "Ban": {"cidr": "203.0.113.9/32"},
+    "BanMany": {"bans": [{"cidr": "203.0.113.9/32"}, {"cidr": "127.0.0.1/32", "ttl_s": 5.5, "reason": "why"}]},
     "Unban": {"cidr": "203.0.113.5/32"},
+    "UnbanMany": {"cidrs": ["203.0.113.5/32"]},
     "Threat": {"id": "t-5"},
     "Explain": {"address": "203.0.113.5"},
 }
@@ -68,7 +70,7 @@ def test_parameters_are_those_of_the_description(name: str) -> None:
         inner = declared.inner if isinstance(declared, idl.Nullable) else declared
         if isinstance(inner, idl.Array):
             assert isinstance(inner.inner, idl.Basic)
-            expected = f"list[{words[inner.inner.name]}]"
+            expected = f"list[{words.get(inner.inner.name, 'dict[str, Any]')}]"  # a type of the interface is a dict
         else:
             assert isinstance(inner, idl.Basic)
             expected = words[inner.name]
@@ -115,7 +117,7 @@ def test_queries_reach_the_view_as_values() -> None:
         ("flows", FlowQuery(since=1, port=443, group_by=("src_ip", "dst_port"), sort="-bytes", limit=5)),
         ("threats", ThreatQuery(min_severity="high", open_only=True)),
         ("top", TopQuery("packets", "", 500)),
-        ("ban", NewBan("203.0.113.9/32", 5.5, "why"), CALLER),
+        ("ban", NewBan("203.0.113.9/32", 5.5, "why"), None, CALLER),
     ]
 
 
@@ -164,7 +166,9 @@ def test_what_changes_is_marked_so() -> None:
         "AddCidr",
         "RemoveCidr",
         "Ban",
+        "BanMany",
         "Unban",
+        "UnbanMany",
         "Reload",
     }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trafficmond.datapath import sockets
-from trafficmond.datapath.sockets import ESTABLISHED, Connection, connections, established_peers
+from trafficmond.datapath.sockets import ESTABLISHED, Connection, connections, established
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 TAIL = " 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n"
@@ -54,15 +54,21 @@ def test_peers_are_those_of_open_connections_that_came_in(how: str, monkeypatch:
         socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as v6,
     ):
         ports = [each.getsockname()[1] for each in (v4, v6)]
-        assert established_peers(ports[0]) == set(), "a listening socket has no peer"
+
+        def peers(port: int) -> set[str]:
+            return {peer.address for peer in established(port)}
+
+        assert peers(ports[0]) == set(), "a listening socket has no peer"
         with (
-            socket.create_connection(("127.0.0.1", ports[0])),
+            socket.create_connection(("127.0.0.1", ports[0])) as four,
             socket.create_connection(("::1", ports[1])) as six,
             socket.create_connection(("127.0.0.1", ports[1])),
         ):
-            assert established_peers(ports[0]) == {"127.0.0.1"}
-            assert established_peers(ports[1]) == {"::1", "127.0.0.1"}, "a mapped address is an IPv4 address"
-            assert established_peers(six.getsockname()[1]) == {"::1"}, "its own end: the far side is the server's"
+            assert peers(ports[0]) == {"127.0.0.1"}
+            assert peers(ports[1]) == {"::1", "127.0.0.1"}, "a mapped address is an IPv4 address"
+            assert peers(six.getsockname()[1]) == {"::1"}, "its own end: the far side is the server's"
+            (peer,) = established(ports[0])
+            assert (peer.port, peer.quiet_s < 5) == (four.getsockname()[1], True)
 
 
 def test_without_the_tables_there_is_nothing(tmp_path: Path) -> None:

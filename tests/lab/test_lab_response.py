@@ -83,7 +83,7 @@ def test_a_scanner_is_banned_for_a_while_and_the_ban_can_be_lifted() -> None:
         threat = daemon.ask("threat", ban["threat"])
         assert any(link.outside_ip in line for line in threat["response"])
         assert [entry["change"] for entry in daemon.ask("audit")] == ["ban"]
-        daemon.control("unban", link.outside_ip)
+        daemon.control("unban", link.outside_ip, "--all")
         assert bans(daemon) == []
 
 

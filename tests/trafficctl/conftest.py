@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,7 +30,8 @@ def ctl(running: Running, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     monkeypatch.setenv("TRAFFICMON_SOCKET", str(running.path))
     monkeypatch.setenv("TZ", "UTC")
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
         capfd.readouterr()
         try:
             code = main.run(list(arguments))

@@ -26,7 +26,7 @@ from trafficctl.commands import COMMANDS, GROUPS
 from trafficctl.parser import build
 from trafficctl.render import units
 from trafficmond import __version__
-from trafficmond.control.view import FlowQuery, NewBan, NewRule, ThreatQuery
+from trafficmond.control.view import FlowQuery, NewBan, NewRule, ThreatQuery, Whose
 from trafficmond.errors import ConfigError, Mistake
 
 EVENT = {
@@ -105,7 +105,51 @@ def test_an_address_is_a_prefix(ctl: Ctl, running: Running) -> None:
 def test_bans(ctl: Ctl, running: Running) -> None:
     assert ctl("ban", "203.0.113.9", "--ttl", "10m", "--reason", "why").returncode == 0
     assert running.view.asked[0][1] == NewBan("203.0.113.9/32", 600.0, "why")
-    assert ctl("unban", "203.0.113.5").returncode == 0
+    lifted = ctl("unban", "203.0.113.5")
+    assert (lifted.returncode, "stays banned by fail2ban-recidive for good" in lifted.stderr) == (0, True)
+    assert running.view.asked[1][1:3] == ("203.0.113.5/32", Whose())
+    assert ctl("unban", "203.0.113.5", "--all").stderr == ""
+    ctl("unban", "203.0.113.5", "--owner", "fail2ban-sshd")
+    assert running.view.asked[3][2] == Whose("fail2ban-sshd")
+
+
+@pytest.mark.parametrize("ttl", ["forever", "-1", "-1s"])
+def test_a_ban_for_good_as_people_and_fail2ban_write_it(ctl: Ctl, running: Running, ttl: str) -> None:
+    done = ctl("ban", "::ffff:203.0.113.9", "--ttl", ttl, "--owner", "fail2ban-recidive")
+    assert running.view.asked[0][1:3] == (NewBan("203.0.113.9/32", forever=True), "fail2ban-recidive")
+    header, row = done.stdout.splitlines()
+    assert (header.split()[0], row.split()[0], "forever" in row) == ("PREFIX", "203.0.113.9", True)
+
+
+def test_what_one_should_know_of_a_ban_is_said_after_it(ctl: Ctl) -> None:
+    done = ctl("ban", "203.0.113.22")
+    assert (done.returncode, done.stderr) == (0, "note: a connection to SSH's port was open\n")
+
+
+def test_many_bans_are_one_call(ctl: Ctl, running: Running) -> None:
+    done = ctl("ban", "-", "--ttl", "1h", "--owner", "lists", stdin="# a list\n192.0.2.1\n192.0.2.2, 5m, rude\n")
+    assert (done.returncode, done.stdout) == (0, "2 banned, 0 refused\n")
+    assert running.view.asked[0][1:3] == (
+        [NewBan("192.0.2.1/32", 3600.0), NewBan("192.0.2.2/32", 300.0, "rude")],
+        "lists",
+    )
+    done = ctl("ban", "-", "-o", "json", stdin="127.0.0.1\n")
+    assert (done.returncode, json.loads(done.stdout)["banned"]) == (1, 0)
+    assert done.stderr == "refused: 127.0.0.1/32 is guarded\n"
+    done = ctl("ban", "-", stdin="192.0.2.1\nnonsense\n192.0.2.1, 0\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "line 2: 'nonsense' is not an address or prefix" in done.stderr
+    assert "line 3: '0' is not a time to last" in done.stderr
+    assert "nothing was banned" in done.stderr
+    assert len(running.view.asked) == 2
+    assert ctl("unban", "-", "--all", stdin="192.0.2.1\n192.0.2.2\n").stdout == "2 lifted\n"
+
+
+def test_a_long_list_is_as_few_calls_as_the_daemon_takes(ctl: Ctl, running: Running) -> None:
+    lines = "".join(f"10.{n >> 8 & 255}.{n & 255}.1, 600, {'x' * 100}\n" for n in range(10_000))
+    assert ctl("ban", "-", stdin=lines).stdout == "10,000 banned, 0 refused\n"
+    assert 1 < len(running.view.asked) < 6
+    assert sum(len(asked[1]) for asked in running.view.asked) == 10_000
 
 
 def test_flow_filters(ctl: Ctl, running: Running) -> None:
@@ -257,6 +301,7 @@ def test_top_prints_samples_without_a_terminal(ctl: Ctl) -> None:
         (["add-cidr", "9.9.9.9", "--action", "limit"], 2, "say how much: --limit 100/s"),
         (["add-cidr", "9.9.9.9", "--action", "drop", "--limit", "5"], 2, "do not go with drop"),
         (["add-cidr", "9.9.9.9", "--limit", "9999999999/s"], 2, "is no rate"),
+        (["ban", "9.9.9.9", "--ttl", "0s"], 2, "is not a time to last; write such as 10m, 2h or forever"),
         (["ban", "9.9.9.9", "--ttl", "99999w"], 2, "a hundred years are the most"),
         ([], 2, "Commands:"),
         (["status", "-o", "xml"], 2, "invalid choice"),

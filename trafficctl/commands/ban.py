@@ -1,35 +1,113 @@
-"""Ban an address or a prefix for a while.
+"""Ban an address or a prefix for a while, or many.
 
 Bans end on time even if the daemon is gone. They come before rules and lists, and after the guard (this host's
-own lifelines) and the allowlist, which refuse them. For what shall stay, use add-cidr --save.
+own lifelines) and the allowlist, which refuse them. Several may ban one address, each as an owner of its own: it is
+free when the last of their bans has ended or was lifted.
+
+With - in place of an address, bans are read from standard input, one a line: address, time, reason. The output of
+fail2ban-client get JAIL banip, of cscli decisions list -o raw and of ipset save will do too. They are one change with
+one entry of the audit; if a line is wrong, nothing is banned.
 
 Examples:
   trafficctl ban 203.0.113.5
   trafficctl ban 203.0.113.0/24 --ttl 2h --reason "login attempts"
+  trafficctl ban 203.0.113.9 --ttl forever --owner fail2ban-recidive
+  cscli decisions list -o raw | trafficctl ban - --owner crowdsec
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from trafficctl import exits, session, values
+from trafficmond.errors import ControlError
+
+if TYPE_CHECKING:
+    from trafficctl.banlines import Line
+
+_CALL_BYTES = 1 << 19  # of a call's bans; the daemon takes twice that
+_SHOWN = 10  # refused ones, by name
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Whom, how long, why."""
-    parser.add_argument("cidr", metavar="CIDR", type=values.prefix, help="an address or a prefix")
+    """Whom, how long, why, for whom."""
+    parser._negative_number_matcher = values.NEGATIVE  # fail2ban writes "--ttl -1s"
     parser.add_argument(
-        "--ttl", metavar="TIME", type=values.duration, help="how long: 10m, 2h (default: response.ban_time)"
+        "cidr", metavar="CIDR", type=values.prefix_or_input, help="an address or a prefix; - reads many"
+    )
+    parser.add_argument(
+        "--ttl", metavar="TIME", type=values.ttl, help="how long: 10m, 2h, forever (default: response.ban_time)"
     )
     parser.add_argument("--reason", default="", help="for the record")
-    parser.add_argument("--force", action="store_true", help="even if it cuts off this host's peers")
+    parser.add_argument("--owner", metavar="NAME", help="whose ban it is (default: your user)")
+    parser.add_argument("--force", action="store_true", help="even if it cuts off this host's peers; not with -")
 
 
 def run(args: Namespace) -> int:
     """Ban, and show the ban."""
     from trafficctl.render.columns import BANS
 
+    if args.cidr == values.INPUT:
+        return _ban_many(args)
+    lasting = {"forever": True} if args.ttl == values.FOREVER else {"ttl_s": args.ttl}
     with session.connect(args) as client:
-        reply = client.call("Ban", cidr=args.cidr, ttl_s=args.ttl, reason=args.reason or None, force=args.force or None)
+        reply = client.call(
+            "Ban",
+            cidr=args.cidr,
+            reason=args.reason or None,
+            force=args.force or None,
+            owner=args.owner,
+            **lasting,
+        )
     session.show_rows(args, [reply["ban"]], BANS, "BanEntry")
+    session.tell_notes(reply)
     return exits.DONE
+
+
+def _ban_many(args: Namespace) -> int:
+    if args.force:
+        raise ControlError("--force goes with one address, not with -", name="usage")
+    bans = [_request(line, args) for line in session.read_bans("banned")]
+    banned, refused = 0, list[dict[str, str]]()
+    with session.connect(args) as client:
+        for part in _parts(bans):
+            reply = client.call("BanMany", bans=part, owner=args.owner)
+            banned += reply["banned"]
+            refused += reply["refused"]
+    session.show_counts(args, {"banned": banned, "refused": refused}, f"{banned:,} banned, {len(refused):,} refused")
+    for each in refused[:_SHOWN]:
+        print(f"refused: {each['why']}", file=sys.stderr)
+    if len(refused) > _SHOWN:
+        print(f"refused: {len(refused) - _SHOWN:,} more", file=sys.stderr)
+    return exits.NO if refused else exits.DONE
+
+
+def _request(line: Line, args: Namespace) -> dict[str, Any]:
+    lasts = args.ttl if line.ttl_s is None else line.ttl_s
+    found: dict[str, Any] = {"cidr": line.cidr}
+    if lasts == values.FOREVER:
+        found["forever"] = True
+    elif lasts is not None:
+        found["ttl_s"] = lasts
+    if line.reason or args.reason:
+        found["reason"] = line.reason or args.reason
+    return found
+
+
+def _parts(bans: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """As few calls as the daemon takes."""
+    part: list[dict[str, Any]] = []
+    size = 0
+    for ban in bans:
+        octets = len(json.dumps(ban)) + 2
+        if part and size + octets > _CALL_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(ban)
+        size += octets
+    if part:
+        yield part

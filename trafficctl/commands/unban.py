@@ -1,27 +1,59 @@
-"""Lift every ban within a prefix.
+"""Lift your bans within a prefix, or everyone's.
+
+What others have banned there stays, and is named. Bans made before bans had owners anybody may lift. With - in place
+of an address, the addresses are read from standard input, as trafficctl ban - reads them.
 
 Examples:
   trafficctl unban 203.0.113.5
-  trafficctl unban 0.0.0.0/0                  all of IPv4's
+  trafficctl unban 203.0.113.5 --owner fail2ban-sshd
+  trafficctl unban 0.0.0.0/0 --all            all of IPv4's
 """
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 
 from trafficctl import exits, session, values
 
+_AT_ONCE = 10_000  # prefixes of a call
+
 
 def arguments(parser: ArgumentParser) -> None:
-    """Whom."""
-    parser.add_argument("cidr", metavar="CIDR", type=values.prefix, help="an address or a prefix")
+    """Whom, and whose bans."""
+    parser.add_argument(
+        "cidr", metavar="CIDR", type=values.prefix_or_input, help="an address or a prefix; - reads many"
+    )
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--owner", metavar="NAME", help="whose bans (default: your user's)")
+    whose.add_argument("--all", action="store_true", dest="everyone", help="everyone's")
 
 
 def run(args: Namespace) -> int:
     """Lift, and show what was lifted; 1 if there was nothing to lift."""
     from trafficctl.render.columns import BANS
+    from trafficctl.render.units import when
 
+    whose = {"owner": args.owner, "everyone": args.everyone or None}
+    if args.cidr == values.INPUT:
+        return _unban_many(args, whose)
     with session.connect(args) as client:
-        reply = client.call("Unban", cidr=args.cidr)
+        reply = client.call("Unban", cidr=args.cidr, **whose)
     session.show_rows(args, reply["lifted"], BANS, "BanEntry")
+    for ban in reply["held"]:
+        until = f"until {when(ban['expires'])}" if ban["expires"] is not None else "for good"
+        print(f"note: {values.host(ban['cidr'])} stays banned by {ban['owner']} {until}", file=sys.stderr)
     return exits.DONE
+
+
+def _unban_many(args: Namespace, whose: dict[str, object]) -> int:
+    cidrs = [line.cidr for line in session.read_bans("lifted")]
+    lifted = held = 0
+    with session.connect(args) as client:
+        for at in range(0, len(cidrs), _AT_ONCE):
+            reply = client.call("UnbanMany", cidrs=cidrs[at : at + _AT_ONCE], **whose)
+            lifted += reply["lifted"]
+            held += reply["held"]
+    text = f"{lifted:,} lifted" + (f"; {held:,} bans of others stay" if held else "")
+    session.show_counts(args, {"lifted": lifted, "held": held}, text)
+    return exits.DONE if lifted else exits.NO

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 
+from trafficctl import values
 from trafficctl.render import units
 from trafficctl.render.events import endpoint
 from trafficctl.render.table import Column, Row
@@ -18,6 +19,11 @@ INTERFACES = (
     Column("dropped_packets", "DROPPED", units.number, right=True, weight=8),
     Column("dropped_bytes", "DROPPED BYTES", units.octets, right=True, weight=2),
 )
+
+
+def _until(ban: Row) -> str:
+    """When it ends: one that does not is for ever."""
+    return "forever" if ban["expires"] is None else units.when(ban["expires"])
 
 
 def _prefixes(rule: Row) -> str:
@@ -43,11 +49,12 @@ RULES = (
 )
 
 BANS = (
-    Column("cidr", "PREFIX", weight=9),
-    Column("by", "BY", weight=6, shrinks_to=8),
+    Column("cidr", "PREFIX", values.host, weight=9),
+    Column("owner", "OWNER", weight=6, shrinks_to=8),
+    Column("by", "BY", weight=3, shrinks_to=8),
     Column("reason", "REASON", weight=5, shrinks_to=10),
     Column("since", "SINCE", units.when, weight=4),
-    Column("expires", "UNTIL", units.when, weight=8),
+    Column("expires", "UNTIL", weight=8, of=_until),
     Column("count", "TIMES", units.exact, right=True, weight=3),
     Column("threat", "THREAT", weight=2),
 )

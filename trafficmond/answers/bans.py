@@ -2,43 +2,99 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from trafficmond import networks
-from trafficmond.answers.part import Part, lasting, network_of, prefix_of, to_the_end
-from trafficmond.control.view import Caller, NewBan, NotFound, Row
+from trafficmond.answers import spare
+from trafficmond.answers.part import Part, lasting, network_of, to_the_end
+from trafficmond.banlist import UNKNOWN
+from trafficmond.control.view import Caller, NewBan, NotFound, Refused, Row, Whose
+from trafficmond.errors import ConfigError, Mistake
+from trafficmond.networks import Network, shown
+from trafficmond.responder import OWNER as RESPONSE
 from trafficmond.sinks import messages
 from trafficmond.store.records import Ban
 from trafficmond.store.sql import literal
 
 _AUDIT_COLUMNS = ("at", "uid", "user", "pid", "change", "subject", "before", "after")
+_LONGEST_REASON = 200  # characters, as of a label
+_LONGEST_OWNER = 64
+_AT_ONCE = 250  # of many bans, before others have their turn
+_NAMED = 5  # of many prefixes, in the audit
 
 
 class BanAnswers(Part):
-    """`Bans`, `Ban`, `Unban` and `Audit`."""
+    """`Bans`, `Ban`, `Unban`, both for many, and `Audit`."""
 
     async def bans(self) -> Sequence[Row]:
         """`BanEntry` rows in force."""
+        self._daemon.follow_clock()
         return [asdict(ban) for ban in self._daemon.bans.all()]
 
     @to_the_end
-    async def ban(self, ban: NewBan, caller: Caller) -> Row:
-        """Ban a prefix; the `BanEntry`. Raises Refused for the guard and the allowlist."""
-        daemon, now = self._daemon, time.time()
-        cidr = prefix_of(ban.cidr)
-        seconds = lasting(daemon.settings.response.ban_time if ban.ttl_s is None else ban.ttl_s)
-        wanted = Ban(cidr, caller.user, ban.reason, now, now + seconds, forced=ban.force)
+    async def ban(self, ban: NewBan, owner: str | None, caller: Caller) -> Row:
+        """Ban a prefix; the `BanEntry` and notes. Raises Refused for the guard and the allowlist."""
+        daemon = self._daemon
+        daemon.follow_clock()
+        wanted, network = self._wanted(ban, owner, caller)
         if ban.force:
             done = await self._ban_by_force(wanted)
         else:
-            self._spare_lifelines(cidr, "ban")
+            self._spared().refuse(network, "ban")
             done = daemon.bans.add(wanted)
-        fields = {"prefix": cidr, "by": caller.user, "expires": done.expires}
-        daemon.sinks.note(messages.BANNED, f"{caller.user} banned {cidr} for {seconds:.0f} s", fields)
-        await self._audit(caller, "ban", cidr, None, f"{seconds:.0f} s {ban.reason}".rstrip())
-        return asdict(done)
+        lasts = _in_words(wanted)
+        fields = {"prefix": done.cidr, "by": caller.user, "owner": done.owner, "expires": done.expires}
+        daemon.sinks.note(messages.BANNED, f"{caller.user} banned {shown(network)} {lasts}", fields)
+        await self._audit(caller, "ban", done.cidr, None, f"{lasts} {_told(done, caller)}".rstrip())
+        return {"ban": asdict(done), "notes": spare.notes(network, ban.cidr, daemon.ssh_peers() - daemon.logins())}
+
+    @to_the_end
+    async def ban_many(self, bans: Sequence[NewBan], owner: str | None, caller: Caller) -> Row:
+        """Ban many prefixes in one change: how many were, and which were refused."""
+        daemon = self._daemon
+        daemon.follow_clock()
+        wanted, mistakes = [], []
+        for number, each in enumerate(bans):
+            try:
+                wanted.append(self._wanted(each, owner, caller))
+            except ConfigError as error:
+                mistakes += [Mistake(f"bans[{number}].{one.where}", one.what) for one in error.mistakes]
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+        if mistakes:
+            raise ConfigError(mistakes, hint="nothing was banned")
+        spared, refused, free = self._spared(), list[Row](), list[Ban]()
+        for at in range(0, len(wanted), _AT_ONCE):
+            part = []
+            for ban, network in wanted[at : at + _AT_ONCE]:
+                try:
+                    spared.refuse(network, "ban")
+                    part.append(ban)
+                except Refused as refusal:
+                    refused.append({"cidr": ban.cidr, "why": str(refusal)})
+            failed = {id(ban): str(error) for ban, error in daemon.bans.add_all(part)}
+            refused += [{"cidr": ban.cidr, "why": failed[id(ban)]} for ban in part if id(ban) in failed]
+            free += [ban for ban in part if id(ban) not in failed]
+            await asyncio.sleep(0)
+        if free:
+            what = _summary([ban.cidr for ban in free])
+            told = f"{caller.user} banned {what}"
+            fields = {"prefix": free[0].cidr, "by": caller.user, "owner": free[0].owner, "bans": len(free)}
+            daemon.sinks.note(messages.BANNED, told, fields)
+            await self._audit(caller, "ban", what, None, f"{len(free)} bans {_told(free[0], caller)}".rstrip())
+        return {"banned": len(free), "refused": refused}
+
+    def _wanted(self, ban: NewBan, owner: str | None, caller: Caller) -> tuple[Ban, Network]:
+        """The ban that is asked for. Raises ConfigError."""
+        now, network = time.time(), network_of(ban.cidr)
+        expires = None
+        if not ban.forever:
+            expires = now + lasting(self._daemon.settings.response.ban_time if ban.ttl_s is None else ban.ttl_s)
+        whose = _owner(owner, caller)
+        return Ban(str(network), caller.user, _clean(ban.reason), now, expires, forced=ban.force, owner=whose), network
 
     async def _ban_by_force(self, ban: Ban) -> Ban:
         """Takes the prefix from guard and allowlist and bans it, both or neither."""
@@ -50,19 +106,61 @@ class BanAnswers(Part):
             await rulebook.force_bans(bans.forced())  # given back if the kernel refused the ban
 
     @to_the_end
-    async def unban(self, cidr: str, caller: Caller) -> Sequence[Row]:
-        """Lift the bans within a prefix; what was lifted. Raises NotFound."""
+    async def unban(self, cidr: str, whose: Whose, caller: Caller) -> Row:
+        """Lift the caller's bans within a prefix; what was lifted and what others hold. Raises NotFound."""
         network = network_of(cidr)
-        lifted = self._daemon.bans.lift(network)
+        lifted, held = await self._lift([network], whose, caller)
+        if not lifted and held:
+            names = ", ".join(sorted({ban.owner for ban in held}))
+            raise NotFound(
+                f"no ban of {_owner(whose.owner, caller)} lies within {shown(network)}; it is banned by {names}",
+                hint="--owner NAME lifts that one's, --all everyone's",
+            )
         if not lifted:
-            raise NotFound(f"no ban lies within {network}", hint="see trafficctl bans")
-        self._daemon.responder.lifted(str(network))
-        await self._daemon.rulebook.force_bans(self._daemon.bans.forced())
+            raise NotFound(f"no ban lies within {shown(network)}", hint="see trafficctl bans")
         for ban in lifted:
-            text = f"{caller.user} lifted the ban of {ban.cidr}"
-            self._daemon.sinks.note(messages.UNBANNED, text, {"prefix": ban.cidr, "by": caller.user})
-        await self._audit(caller, "unban", *_lifted(network, lifted), None)
-        return [asdict(ban) for ban in lifted]
+            text = f"{caller.user} lifted the ban of {shown(ban.cidr)}"
+            fields = {"prefix": ban.cidr, "by": caller.user, "owner": ban.owner}
+            self._daemon.sinks.note(messages.UNBANNED, text, fields)
+        subject, before = lifted[0].cidr, lifted[0].reason or lifted[0].by
+        if len(lifted) > 1:
+            subject, before = str(network), f"{len(lifted)} bans"
+        await self._audit(caller, "unban", subject, before, None)
+        return {"lifted": [asdict(ban) for ban in lifted], "held": [asdict(ban) for ban in held]}
+
+    @to_the_end
+    async def unban_many(self, cidrs: Sequence[str], whose: Whose, caller: Caller) -> Row:
+        """Lift bans within many prefixes in one change; how many were, and how many others still hold there."""
+        wanted, mistakes = [], []
+        for number, cidr in enumerate(cidrs):
+            try:
+                wanted.append(network_of(cidr, f"cidrs[{number}]"))
+            except ConfigError as error:
+                mistakes += error.mistakes
+        if mistakes:
+            raise ConfigError(mistakes, hint="nothing was lifted")
+        lifted, held = await self._lift(wanted, whose, caller)
+        if lifted:
+            what = _summary([ban.cidr for ban in lifted])
+            fields = {"prefix": lifted[0].cidr, "by": caller.user, "owner": lifted[0].owner, "bans": len(lifted)}
+            self._daemon.sinks.note(messages.UNBANNED, f"{caller.user} lifted the bans of {what}", fields)
+            await self._audit(caller, "unban", what, None, None)
+        return {"lifted": len(lifted), "held": len(held)}
+
+    async def _lift(self, wanted: Sequence[Network], whose: Whose, caller: Caller) -> tuple[list[Ban], list[Ban]]:
+        daemon, owner = self._daemon, None if whose.everyone else _owner(whose.owner, caller)
+        lifted: list[Ban] = []
+        held: list[Ban] = []
+        for number, network in enumerate(wanted):
+            gone, others = daemon.bans.lift(network, owner)
+            lifted += gone
+            held += others
+            if owner in (None, RESPONSE):
+                daemon.responder.lifted(str(network))
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+        await daemon.rulebook.force_bans(daemon.bans.forced())
+        return lifted, held
 
     async def audit(self, since: float | None, limit: int) -> Sequence[Row]:
         """`AuditEntry` rows, latest first."""
@@ -70,8 +168,32 @@ class BanAnswers(Part):
         return await self._rows(_AUDIT_COLUMNS, f'FROM audit {where} ORDER BY "at" DESC LIMIT {int(limit)}')
 
 
-def _lifted(network: networks.Network, bans: Sequence[Ban]) -> tuple[str, str]:
-    """What the audit has of an unban: the subject, and what there was. One entry, however many were lifted."""
-    if len(bans) == 1:
-        return bans[0].cidr, bans[0].reason or bans[0].by
-    return str(network), f"{len(bans)} bans"
+def _owner(name: str | None, caller: Caller) -> str:
+    """Whose a ban is, or is to be. Raises ConfigError."""
+    if name is None:
+        return caller.user
+    if not 0 < len(name) <= _LONGEST_OWNER or not name.isprintable() or " " in name or name == UNKNOWN:
+        what = f"{networks.quoted(name)} is not an owner; write up to {_LONGEST_OWNER} characters without blanks"
+        raise ConfigError([Mistake("owner", what)])
+    return name
+
+
+def _clean(reason: str) -> str:
+    """A reason may quote a stranger's log line: what cannot be shown is replaced, and no ban fails because of it."""
+    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in reason)
+    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _in_words(ban: Ban) -> str:
+    return "for good" if ban.expires is None else f"for {ban.expires - ban.since:.0f} s"
+
+
+def _told(ban: Ban, caller: Caller) -> str:
+    """Owner and reason, for the audit."""
+    return " ".join(filter(None, ("" if ban.owner == caller.user else f"({ban.owner})", ban.reason)))
+
+
+def _summary(cidrs: Sequence[str]) -> str:
+    """Many prefixes in a line."""
+    names = ", ".join(shown(cidr) for cidr in cidrs[:_NAMED])
+    return names if len(cidrs) <= _NAMED else f"{names} and {len(cidrs) - _NAMED:,} more"

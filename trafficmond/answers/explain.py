@@ -11,6 +11,7 @@ from trafficmond.answers.threats import ThreatAnswers
 from trafficmond.control.view import Row
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Direction, FlowQuery, Reason
+from trafficmond.networks import shown
 from trafficmond.policy.explain import explain
 from trafficmond.store.query import MAX_LIMIT, question
 from trafficmond.store.reader import Reader
@@ -26,6 +27,7 @@ class ExplainAnswers(ThreatAnswers):
     async def explain(self, address: str, direction: str) -> Row:
         """What happens to packets of an address, and why."""
         daemon = self._daemon
+        daemon.follow_clock()
         way = direction_of(direction)
         try:
             host = str(networks.parse_address(address))
@@ -104,7 +106,7 @@ def _advice(winner: Row, host: str) -> list[str]:
     if winner["kind"] == "guard":
         return ["the guard protects it: only a rule or ban with --force takes it"]
     if winner["kind"] == "ban":
-        return [f"trafficctl unban {winner['prefix']} lifts the ban"]
+        return [f"trafficctl unban {shown(winner['prefix'])} --all lifts the ban"]
     if winner["action"] == "drop":
         return [f"trafficctl add-cidr {host} --action allow lets it pass"]
     return [

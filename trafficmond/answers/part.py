@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from trafficmond import networks
 from trafficmond.answers.questions import Questions
-from trafficmond.control.view import Busy, Caller, Refused, Row
+from trafficmond.answers.spare import Spared
+from trafficmond.control.view import Busy, Caller, Row
 from trafficmond.errors import ConfigError, Mistake, StoreError
-from trafficmond.model import Direction, FlowQuery, Reason
+from trafficmond.model import Direction, FlowQuery
 from trafficmond.networks import Network
-from trafficmond.policy.explain import overlapping
 from trafficmond.store.reader import Reader
 from trafficmond.store.records import Change
 from trafficmond.store.store import Outrun
@@ -93,28 +93,14 @@ class Part:
         entry = Change(time.time(), caller.uid, caller.user, caller.pid, change, subject, before, after)
         return [] if await self._daemon.audit(entry) else [_NOT_AUDITED]
 
+    def _spared(self) -> Spared:
+        """What bans and rules made by hand spare, as it is now."""
+        in_force = self._daemon.rulebook.in_force
+        return Spared(in_force.policy if in_force else None, self._daemon.logins())
+
     def _spare_lifelines(self, cidr: str, what: str) -> None:
         """Raises Refused if `cidr` holds something that this host or its administrator needs."""
-        policy = self._daemon.rulebook.in_force
-        if policy is None:
-            return
-        network = networks.parse(cidr)
-        for row in overlapping(policy.policy, cidr):
-            rule = policy.policy.rules[int(policy.policy.owner[row])]
-            inner = networks.parse(policy.policy.prefixes.text(int(row)))
-            if rule.reason is Reason.GUARD and networks.within(inner, network):
-                raise Refused(
-                    f"{cidr} holds {inner.network_address}, {rule.name} of this host",
-                    hint=f"the guard lets that pass in any case; say --force for a {what} that takes it too",
-                )
-            if rule.reason is Reason.ALLOWLIST and networks.within(network, inner):
-                raise Refused(
-                    f"{cidr} lies in {inner} of the allowlist, which a {what} does not touch",
-                    hint=f"say --force to take it out of the allowlist for as long as the {what} lasts",
-                )
-        for peer in self._daemon.session_peers():
-            if networks.holds(network, peer):
-                raise Refused(f"{cidr} holds {peer}, from where a session is open", hint="say --force if you mean it")
+        self._spared().refuse(networks.parse(cidr), what)
 
 
 def prefix_of(text: str) -> str:

@@ -9,6 +9,8 @@ from trafficmond.control.idl import Mismatch
 LONGEST_TEXT = 4096
 LONGEST_NOTE = 200  # of what is shown beside an entry
 MOST_ITEMS = 64
+MOST_OF_MANY = 50_000  # of what is there to be many, and bounded by the size of a call besides
+_MANY = ("bans", "cidrs")
 _SHOWN = 60
 
 
@@ -16,8 +18,9 @@ def check(parameters: dict[str, Any]) -> None:
     """Raises Mismatch for what no method takes: text or lists without end, and NUL, which no name or address has."""
     for where, value in parameters.items():
         items = value if isinstance(value, list) else [value]
-        if len(items) > MOST_ITEMS:
-            raise Mismatch(where, f"{len(items)} entries are too many; use up to {MOST_ITEMS}")
+        most = MOST_OF_MANY if where in _MANY else MOST_ITEMS
+        if len(items) > most:
+            raise Mismatch(where, f"{len(items)} entries are too many; use up to {most}")
         for item in items:
             if isinstance(item, str) and len(item) > LONGEST_TEXT:
                 raise Mismatch(where, f"{len(item):,} characters are too many; use up to {LONGEST_TEXT:,}")

@@ -74,6 +74,15 @@ class NewBan:
     ttl_s: float | None = None  # None: the configured ban time
     reason: str = ""
     force: bool = False
+    forever: bool = False  # until it is lifted
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """Whose bans to lift."""
+
+    owner: str | None = None  # None: the caller's own
+    everyone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +151,21 @@ class View(Protocol):
         """`BanEntry` rows in force."""
         ...
 
-    async def ban(self, ban: NewBan, caller: Caller) -> Row:
-        """Ban a prefix; the `BanEntry`. Raises Refused for the guard and the allowlist."""
+    async def ban(self, ban: NewBan, owner: str | None, caller: Caller) -> Row:
+        """The reply of `Ban`: ban a prefix for `owner` (None: the caller). Raises Refused for the guard and the
+        allowlist."""
         ...
 
-    async def unban(self, cidr: str, caller: Caller) -> Sequence[Row]:
-        """Lift the bans within a prefix; the `BanEntry` rows lifted. Raises NotFound."""
+    async def ban_many(self, bans: Sequence[NewBan], owner: str | None, caller: Caller) -> Row:
+        """The reply of `BanMany`: ban many in one change. Raises ConfigError with every mistake: nothing changed."""
+        ...
+
+    async def unban(self, cidr: str, whose: Whose, caller: Caller) -> Row:
+        """The reply of `Unban`: lift somebody's bans within a prefix. Raises NotFound."""
+        ...
+
+    async def unban_many(self, cidrs: Sequence[str], whose: Whose, caller: Caller) -> Row:
+        """The reply of `UnbanMany`: lift somebody's bans within many prefixes in one change."""
         ...
 
     async def threats(self, query: ThreatQuery) -> Sequence[Row]:

@@ -13,11 +13,15 @@ from trafficmond.datapath import libbpf
 from trafficmond.datapath.loader import Loaded, tick_hz
 from trafficmond.datapath.mapped import Mapped
 
+_STEP_S = 0.5  # the least that counts as one
 _FRAME = bytes(64)  # what the clock program is run over; it does not look at it
 
 
 class Clock:
     """Converts between jiffies64 and epoch seconds; `calibrate` follows a wall clock that is stepped or slewed.
+
+    What shall last for a time is told in epoch seconds and must be moved by what `calibrate` returns: the data path
+    goes by jiffies and does not know of the step.
 
     Jiffies stand still while the machine is suspended, as CLOCK_MONOTONIC does.
     """
@@ -27,17 +31,23 @@ class Clock:
         self._tick = loaded.programs["tm_tick"]
         self._map = Mapped(loaded.maps["tm_clock"], abi.CLOCK, 1)
         self._epoch_at_zero = 0.0
+        self._told: float | None = None  # _epoch_at_zero as it was when a step was told last
         self.calibrate()
 
     def calibrate(self) -> float:
-        """Reads both clocks; returns by how many seconds the wall clock moved against jiffies since the last time."""
+        """Reads both clocks; by how many seconds the wall clock was stepped against jiffies since the last time, 0.0 if
+        it was not. What it drifts adds up until it is as much as a step."""
         libbpf.test_run(self._tick, _FRAME)
         wall, monotonic_ns = time.time(), time.monotonic_ns()
         then = self._map.array[0]
         # Jiffies advance in steps of 1/hz: half a step is the best guess of where in the step this was.
         at = wall - (monotonic_ns - int(then["monotonic_ns"])) / 1e9
-        before, self._epoch_at_zero = self._epoch_at_zero, at - (int(then["jiffies"]) + 0.5) / self.hz
-        return self._epoch_at_zero - before if before else 0.0
+        self._epoch_at_zero = at - (int(then["jiffies"]) + 0.5) / self.hz
+        moved = 0.0 if self._told is None else self._epoch_at_zero - self._told
+        if self._told is not None and abs(moved) < _STEP_S:
+            return 0.0
+        self._told = self._epoch_at_zero
+        return moved
 
     def to_epoch(self, jiffies: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Epoch seconds of each jiffies64 value."""

@@ -13,9 +13,7 @@ from pathlib import Path
 from trafficmond import networks
 from trafficmond.datapath.netlink import asking, attributes, dump
 from trafficmond.datapath.routes import default_routes
-from trafficmond.datapath.sockets import established_peers
 
-_SSH_PORT = 22
 _GETADDR, _ADDRESS_BYTES = 22, 8  # RTM_GETADDR, struct ifaddrmsg
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -36,11 +34,6 @@ def lifelines(resolv_conf: Path = RESOLV_CONF) -> list[tuple[str, str]]:
     for address in _resolvers(resolv_conf):
         found.setdefault(_host(address), "resolver")
     return sorted(found.items())
-
-
-def ssh_peers() -> set[str]:
-    """Addresses with an established connection to this host's port 22, logged in or not."""
-    return established_peers(_SSH_PORT)
 
 
 def _resolvers(resolv_conf: Path) -> Iterator[str]:

@@ -11,7 +11,7 @@ MOST_CHANGES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Ban:
-    """A ban as it outlives a restart; times are epoch seconds."""
+    """One owner's ban of a prefix, as it outlives a restart; times are epoch seconds."""
 
     cidr: str
     by: str  # an administrator's name or a detector's
@@ -21,6 +21,7 @@ class Ban:
     threat: str | None = None  # id
     count: int = 1  # how often this source was banned
     forced: bool = False  # whether it takes the prefix from guard and allowlist
+    owner: str = "unknown"  # whose it is: nobody else lifts it without meaning to
 
 
 @dataclass(frozen=True, slots=True)

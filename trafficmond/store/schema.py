@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 APPLICATION_ID = 0x746D6F6E  # "tmon", in the file's header
-VERSION = 3  # PRAGMA user_version
+VERSION = 4  # PRAGMA user_version
 
 FLOW_COLUMNS = {
     "first_seen": "REAL",
@@ -183,8 +183,24 @@ def _version_3(database: Database) -> None:
     create_view(connection)
 
 
+def _version_4(database: Database) -> None:
+    """Several may ban one prefix, each for itself. Whose the bans of before are, nobody knows."""
+    connection = database.conn
+    connection.execute(
+        'CREATE TABLE bans_with_owners (cidr TEXT NOT NULL, "by" TEXT NOT NULL, reason TEXT NOT NULL, '
+        "since FLOAT NOT NULL, expires FLOAT, threat TEXT, count INTEGER NOT NULL, forced INTEGER NOT NULL DEFAULT 0, "
+        "owner TEXT NOT NULL, PRIMARY KEY (cidr, owner))"
+    )
+    connection.execute(
+        "INSERT INTO bans_with_owners SELECT cidr, \"by\", reason, since, expires, threat, count, forced, 'unknown' "
+        "FROM bans"
+    )
+    connection.execute("DROP TABLE bans")
+    connection.execute("ALTER TABLE bans_with_owners RENAME TO bans")
+
+
 # MIGRATIONS[n] leads from version n to n + 1.
-MIGRATIONS: tuple[Callable[[Database], None], ...] = (_version_1, _version_2, _version_3)
+MIGRATIONS: tuple[Callable[[Database], None], ...] = (_version_1, _version_2, _version_3, _version_4)
 
 
 def examine(path: Path) -> bool:

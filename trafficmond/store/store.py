@@ -20,6 +20,9 @@ from trafficmond.store.records import Ban, Change
 from trafficmond.store.unstored import chosen
 from trafficmond.store.writer import Limits, Writer
 
+_BAN_COLUMNS = 'cidr, "by", reason, since, expires, threat, count, forced, owner'  # those of Ban
+_PUT_BAN = f"INSERT OR REPLACE INTO bans ({_BAN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -124,16 +127,26 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM bans")
-            connection.executemany("INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany(_PUT_BAN, rows)
 
         return self._writer.queue.submit(work, writes=f"a list of {len(rows)} bans", durable=True)
+
+    def change_bans(self, put: Iterable[Ban], gone: Iterable[tuple[str, str]]) -> Future[None]:
+        """Store these bans, each in place of its owner's on that prefix, and forget others, by prefix and owner."""
+        rows, keys = [astuple(ban) for ban in put], list(gone)
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM bans WHERE cidr = ? AND owner = ?", keys)
+            connection.executemany(_PUT_BAN, rows)
+
+        return self._writer.queue.submit(work, writes=f"a change of {len(rows) + len(keys)} bans", durable=True)
 
     def load_bans(self) -> Future[list[Ban]]:
         """The stored bans, ended ones included."""
 
         def work(connection: sqlite3.Connection) -> list[Ban]:
-            rows = connection.execute("SELECT * FROM bans ORDER BY cidr")
-            return [Ban(*(*row[:-1], bool(row[-1]))) for row in rows]
+            rows = connection.execute(f"SELECT {_BAN_COLUMNS} FROM bans ORDER BY cidr, owner")
+            return [Ban(*(*row[:-2], bool(row[-2]), row[-1])) for row in rows]
 
         return self._writer.queue.submit(work)
 

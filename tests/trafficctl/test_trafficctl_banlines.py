@@ -1,0 +1,99 @@
+"""Bans as the tools around write them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trafficctl.banlines import FOREVER, Line, read
+
+CROWDSEC = """\
+id,source,ip,reason,action,country,as,events_count,expiration,simulated,alert_id
+15041,crowdsec,Ip:192.0.2.7,crowdsecurity/ssh-bf,ban,DE,"64496 Example, Inc.",6,3h59m57.5s,false,21
+15042,cscli,Range:198.51.100.0/24,manual,ban,,,1,30m,false,22
+15043,crowdsec,Ip:192.0.2.8,http,captcha,,,1,30m,false,23
+15044,crowdsec,AS:64500,as,ban,,,1,30m,false,24
+15045,crowdsec,Ip:192.0.2.9,test,ban,,,1,30m,true,25
+15046,crowdsec,Ip:::ffff:192.0.2.10,mapped,ban,,,1,2m,false,26
+"""
+IPSET = """\
+create f2b-sshd hash:ip family inet hashsize 1024 maxelem 65536 timeout 600 bucketsize 12 initval 0xd6
+add f2b-sshd 192.0.2.7 timeout 300
+add f2b-sshd 192.0.2.8 timeout 0 packets 3 bytes 180 comment "tried 400 passwords"
+add f2b-sshd 198.51.100.0/24
+"""
+
+
+def test_crowdsecs_decisions() -> None:
+    assert read(CROWDSEC.splitlines()) == (
+        [
+            Line("192.0.2.7/32", 14397.5, "crowdsecurity/ssh-bf"),
+            Line("198.51.100.0/24", 1800.0, "manual"),
+            Line("192.0.2.10/32", 120.0, "mapped"),
+        ],
+        [],
+    )
+
+
+def test_a_saved_set() -> None:
+    assert read(IPSET.splitlines()) == (
+        [
+            Line("192.0.2.7/32", 300.0),
+            Line("192.0.2.8/32", FOREVER, "tried 400 passwords"),
+            Line("198.51.100.0/24"),
+        ],
+        [],
+    )
+
+
+def test_fail2bans_list_with_and_without_times() -> None:
+    def at(ahead: float) -> str:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + ahead))
+
+    lines = [
+        f"192.0.2.1 \t{at(-100)} + 600 = {at(500)}",
+        f"192.0.2.2 \t{at(-100)} + -1 = 9999-12-31 23:59:59",
+        f"192.0.2.3 \t{at(-100)} + 60 = {at(-40)}",  # has ended
+        "192.0.2.4 192.0.2.5 2001:DB8::1",
+    ]
+    (first, *others), mistakes = read(lines)
+    assert mistakes == []
+    assert first.ttl_s == pytest.approx(500, abs=5)
+    assert others == [
+        Line("192.0.2.2/32", FOREVER),
+        Line("192.0.2.4/32"),
+        Line("192.0.2.5/32"),
+        Line("2001:db8::1/128"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("192.0.2.1", Line("192.0.2.1/32")),
+        ("192.0.2.1, 10m, a, b", Line("192.0.2.1/32", 600.0, "a, b")),
+        ("192.0.2.1 600 tried 400 passwords", Line("192.0.2.1/32", 600.0, "tried 400 passwords")),
+        ("192.0.2.1,-1", Line("192.0.2.1/32", FOREVER)),
+        ("192.0.2.1,,why", Line("192.0.2.1/32", None, "why")),
+    ],
+)
+def test_a_line(line: str, meant: Line) -> None:
+    assert read([line]) == ([meant], [])
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["nonsense", "192.0.2.1, soon", "192.0.2.1,0", "add x 192.0.2.1,80", 'add x 192.0.2.1 comment "open', "add x"],
+)
+def test_what_is_wrong_is_named_by_its_line(line: str) -> None:
+    found, mistakes = read(["# heading", "", line, "192.0.2.9"])
+    assert found == [Line("192.0.2.9/32")]
+    assert [mistake.where for mistake in mistakes] == ["line 3"]
+
+
+@given(st.lists(st.one_of(st.text(), st.sampled_from([*CROWDSEC.splitlines(), *IPSET.splitlines()])), max_size=5))
+def test_no_text_ends_the_reading(lines: list[str]) -> None:
+    read(lines)

@@ -1,0 +1,139 @@
+"""Many bans from a stream, as people and the tools around write them: one a line, or of the formats named below.
+
+    203.0.113.5                                       an address or a prefix
+    203.0.113.5, 10m, tried 400 passwords             with how long (seconds, 10m, forever) and why
+    203.0.113.5 600 tried 400 passwords               the same with blanks
+    192.0.2.1  2026-01-31 10:00:00 + 600 = 2026-01-31 10:10:00       fail2ban-client get JAIL banip --with-time
+    id,source,ip,reason,action,country,as,events_count,expiration,simulated,alert_id    cscli decisions list -o raw
+    add NAME 192.0.2.1 timeout 300 comment "why"      ipset save
+
+A line of several addresses bans each (fail2ban-client get JAIL banip). Blank lines and those that begin with # or ; are
+passed over, and so are decisions other than bans, those that are only simulated, and the `create` of a set.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from trafficmond import networks
+from trafficmond.config.units import parse_duration
+from trafficmond.errors import Mistake
+
+FOREVER = float("inf")
+
+_PLAIN_SECONDS = re.compile(r"[0-9]{1,10}")
+_PERMANENT = ("forever", "-1", "-1s")
+_WITH_TIME = re.compile(r"(\S+)\s+\S+ \S+ \+ (-?\d+) = (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
+_GO_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+_SCOPES = ("ip", "range")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A ban as a line asks for it; `ttl_s` None: it does not say how long."""
+
+    cidr: str
+    ttl_s: float | None = None
+    reason: str = ""
+
+
+def ttl(text: str) -> float:
+    """Seconds that a ban lasts, of "600", "10m" or "forever". Raises ValueError saying what would do."""
+    if text in _PERMANENT:
+        return FOREVER
+    seconds = float(text) if _PLAIN_SECONDS.fullmatch(text) else parse_duration(text)
+    if seconds <= 0:
+        raise ValueError(f"{text!r} is not a time to last; write such as 10m, 2h or forever")
+    return seconds
+
+
+def read(lines: Iterable[str]) -> tuple[list[Line], list[Mistake]]:
+    """What the lines ask for, and what is wrong with them by their number."""
+    found: list[Line] = []
+    mistakes: list[Mistake] = []
+    decisions: list[str] | None = None  # the columns of CrowdSec's
+    for number, raw in enumerate(lines, 1):
+        line = raw.strip().removeprefix("\ufeff")
+        if not line or line[0] in "#;":
+            continue
+        if line.startswith("id,source,ip,"):
+            decisions = line.split(",")
+            continue
+        try:
+            found += _decision(decisions, line) if decisions else _line(line)
+        except ValueError as error:
+            mistakes.append(Mistake(f"line {number}", str(error)))
+    return found, mistakes
+
+
+def _line(line: str) -> Iterator[Line]:
+    if line.startswith(("create ", "flush ", "destroy ")):
+        return
+    if line.startswith("add "):
+        yield from _of_set(line)
+        return
+    timed = _WITH_TIME.fullmatch(line)
+    if timed:
+        yield from _of_fail2ban(*timed.groups())
+        return
+    words = line.split()
+    if "," not in line and len(words) > 1 and all(map(_is_prefix, words)):
+        yield from (Line(_prefix(word)) for word in words)
+        return
+    parts = [part.strip() for part in line.split(",", 2)] if "," in line else line.split(None, 2)
+    cidr, lasting, reason = [*parts, "", ""][:3]
+    yield Line(_prefix(cidr), ttl(lasting) if lasting else None, reason)
+
+
+def _of_set(line: str) -> Iterator[Line]:
+    """An `add` of ipset save. What else an entry has, such as counters, is no matter."""
+    words = shlex.split(line)
+    if len(words) < 3 or "nomatch" in words[3:]:
+        raise ValueError("an entry of a set that is no address, or an exception to one, cannot be banned")
+    options = dict(zip(words[3::2], words[4::2], strict=False))
+    seconds = options.get("timeout")
+    lasts = None if seconds is None else FOREVER if seconds == "0" else ttl(seconds)
+    yield Line(_prefix(words[2]), lasts, options.get("comment", ""))
+
+
+def _of_fail2ban(address: str, lasts: str, end: str) -> Iterator[Line]:
+    if lasts.startswith("-"):
+        yield Line(_prefix(address), FOREVER)
+        return
+    left = time.mktime(time.strptime(end, "%Y-%m-%d %H:%M:%S")) - time.time()
+    if left > 0:
+        yield Line(_prefix(address), left)
+
+
+def _decision(columns: list[str], line: str) -> Iterator[Line]:
+    (values,) = csv.reader([line])
+    row = dict(zip(columns, values, strict=False))
+    scope, _, value = row.get("ip", "").partition(":")
+    if row.get("action", "ban") != "ban" or row.get("simulated") == "true" or scope.lower() not in _SCOPES:
+        return
+    lasts = _GO_DURATION.fullmatch(row.get("expiration", ""))
+    if lasts is None or not lasts[0]:
+        raise ValueError(f"{networks.quoted(row.get('expiration', ''))} is not an expiration, for example 3h59m57s")
+    hours, minutes, seconds = (float(part or 0) for part in lasts.groups())
+    total = 3600 * hours + 60 * minutes + seconds
+    if total > 0:
+        yield Line(_prefix(value), total, row.get("reason", ""))
+
+
+def _prefix(text: str) -> str:
+    return str(networks.parse(text))
+
+
+def _is_prefix(text: str) -> bool:
+    if text.isdigit():
+        return False
+    try:
+        networks.parse(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,60 @@
+"""What a ban or a rule made by hand spares: this host's lifelines, the allowlist, and whoever is logged in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from trafficmond import networks
+from trafficmond.control.view import Refused
+from trafficmond.model import Reason
+from trafficmond.networks import Network, shown
+from trafficmond.policy.load import Policy
+from trafficmond.policy.rules import Rule
+
+
+class Spared:
+    """Looked up once for as many prefixes as are asked about."""
+
+    def __init__(self, policy: Policy | None, logins: Collection[str]) -> None:
+        """`logins`: addresses that somebody is logged in from."""
+        self._logins = [(address, networks.parse(address)) for address in logins]
+        self._protected: list[tuple[Network, Rule]] = []
+        if policy is not None and len(policy.prefixes):
+            strong = [rule.reason in (Reason.GUARD, Reason.ALLOWLIST) for rule in policy.rules]
+            for row in np.flatnonzero(np.array(strong, bool)[policy.owner]).tolist():
+                rule = policy.rules[int(policy.owner[row])]
+                self._protected.append((networks.parse(policy.prefixes.text(row)), rule))
+
+    def refuse(self, network: Network, what: str) -> None:
+        """Raises Refused if `network` holds something that this host or its administrator needs."""
+        for inner, rule in self._protected:
+            if rule.reason is Reason.GUARD and networks.within(inner, network):
+                raise Refused(
+                    f"{shown(network)} holds {inner.network_address}, {rule.name} of this host",
+                    hint=f"the guard lets that pass in any case; say --force for a {what} that takes it too",
+                )
+            if rule.reason is Reason.ALLOWLIST and networks.within(network, inner):
+                raise Refused(
+                    f"{shown(network)} lies in {shown(inner)} of the allowlist, which a {what} does not touch",
+                    hint="say --force to take it out of the allowlist",
+                )
+        for address, host in self._logins:
+            if networks.within(host, network):
+                raise Refused(
+                    f"{shown(network)} holds {address}, from where somebody is logged in",
+                    hint="say --force if you mean it",
+                )
+
+
+def notes(network: Network, written: str, ssh_peers: Collection[str]) -> list[str]:
+    """What whoever banned a prefix should know, though it is done."""
+    found = []
+    if networks.has_host_bits(written):
+        found.append(f"{written} is {network.num_addresses:,} addresses: {network}")
+    guests = [address for address in sorted(ssh_peers) if networks.holds(network, address)]
+    if guests:
+        more = f" and {len(guests) - 1} more" if len(guests) > 1 else ""
+        found.append(f"a connection to SSH's port was open from {guests[0]}{more}; nobody was logged in by it")
+    return found
