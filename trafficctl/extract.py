@@ -23,11 +23,20 @@ def extract(store: Path, part: Path, since: float, until: float) -> int:
             connection.execute("ATTACH ? AS daemon", (f"file:{quote(str(store))}?mode=ro",))
             connection.execute("CREATE TABLE partitions (number INTEGER)")
             numbers = connection.execute("SELECT number FROM daemon.partitions ORDER BY number").fetchall()
+            _copy_threats(connection, since, until)
             # One at a time: a long transaction would keep the daemon from tidying up behind it.
             return sum(_copy(connection, number, since, until) for (number,) in numbers)
     except sqlite3.Error as error:
         hint = "use sudo or join group trafficmon; the copy needs room in $TMPDIR"
         raise StoreError(f"{store}: cannot be copied from: {error}", hint=hint) from error
+
+
+def _copy_threats(connection: sqlite3.Connection, since: float, until: float) -> None:
+    """What the daemon found in that time, which is part of the report whatever the analysis finds again."""
+    if not connection.execute("SELECT 1 FROM daemon.sqlite_master WHERE name = 'threats'").fetchone():
+        return
+    where = "last_seen >= ? AND first_seen <= ?"
+    connection.execute(f"CREATE TABLE threats AS SELECT * FROM daemon.threats WHERE {where}", (since, until))
 
 
 def _copy(connection: sqlite3.Connection, number: int, since: float, until: float) -> int:

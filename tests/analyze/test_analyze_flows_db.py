@@ -6,6 +6,7 @@ import os
 import sqlite3
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from trafficmond.analyze.source import InputError, Source
 from trafficmond.config.settings import Settings
 from trafficmond.flows.names import Names
 from trafficmond.flows.table import FlowTable
+from trafficmond.model import Severity, Threat
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
@@ -100,3 +102,25 @@ def test_a_copy_where_nothing_may_be_written(stored: tuple[Path, Path]) -> None:
             Path(away).chmod(0o755)
     assert packets == intake.seen.packets == 12014
     assert intake.damage.total == 0
+
+
+def test_the_threats_that_the_daemon_found_are_reported_without_doubles(stored: tuple[Path, Path]) -> None:
+    _, path = stored
+    (again,) = [each for each in analyze([str(path)], Settings(), 0.0)["threats"] if each["detector"] == "port_scan"][
+        :1
+    ]
+    first = datetime.fromisoformat(again["first_seen"]).timestamp()
+    last = datetime.fromisoformat(again["last_seen"]).timestamp()
+    ends = (again["src_ip"], again["dst_ip"])
+    live = Threat(
+        "port_scan", Severity.HIGH, "T1046", *ends, first, last + 9, 999, "seen live", {"unit": "ports"}, "l-1"
+    )
+    other = Threat("brute_force", Severity.MEDIUM, "T1110", *ends, first, last, 30, "30", {"unit": "tries"}, "l-2")
+    store = Store.open(path, Limits(1e9, 1 << 30), clock=lambda: 1232120500.0)
+    for threat in (live, other):
+        store.put_threat(threat, "closed")
+    store.close()
+    found = {each["id"]: each for each in analyze([str(path)], Settings(), 0.0)["threats"]}
+    assert found["l-1"]["count"] == 999
+    assert found["l-2"]["evidence"] == {"unit": "tries"}
+    assert again["id"] not in found

@@ -1,7 +1,8 @@
 """A report on what the daemon stored: time line, talkers, protocols, threats with their evidence.
 
-The stored flows of the time asked for go through the same analysis as `trafficctl analyze`; with --write the
-report is also a self-contained HTML page. It reads the daemon's flows.db, which group trafficmon may.
+The threats are those that the daemon found in that time, and what the analysis of its stored flows (that of
+`trafficctl analyze`) finds besides. With --write the report is also a self-contained HTML page. It reads the
+daemon's flows.db, which group trafficmon may.
 
 Examples:
   trafficctl report
@@ -11,6 +12,7 @@ Examples:
 
 from __future__ import annotations
 
+import socket
 import sys
 import tempfile
 import time
@@ -41,7 +43,7 @@ def run(args: Namespace) -> int:
     with session.connect(args) as client:
         store = Path(client.call("Status")["store"]["path"])
     with tempfile.TemporaryDirectory(prefix="trafficctl-") as folder:
-        part = Path(folder) / "flows.db"
+        part = Path(folder) / f"{socket.gethostname()}.flows.db"  # the report's title
         if not extract(store, part, since, until):
             print("trafficctl: no flows are stored of that time", file=sys.stderr)
             return exits.NO

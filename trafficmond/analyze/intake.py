@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from trafficmond.analyze.damage import Damage
 from trafficmond.analyze.source import Source
+from trafficmond.model import Threat
 
 # Upper bounds of the size classes, RFC 2819 (etherStatsPkts64Octets ...); the last class is open.
 SIZE_BOUNDS = (64, 127, 255, 511, 1023, 1518)
@@ -102,6 +103,7 @@ class Intake:
     malformed_by: Counter[str] = field(default_factory=Counter)
     not_ip_types: Counter[int] = field(default_factory=Counter)  # packets by EtherType
     snapped: int = 0  # packets that a capture holds only in part
+    threats: list[Threat] = field(default_factory=list)  # that a daemon found, as its flows.db has them
     records: int = 0  # log lines, flow records or packets that were read
     late_rows: int = 0
     together: dict[str, list[Source]] = field(default_factory=dict)  # of formats that tell a flow in many files

@@ -211,17 +211,26 @@ def verdict(action: Action) -> int:
     return action << _VERDICT_SHIFT
 
 
-def sent(proto: int, family: int, packets: int, octets: int, link: int = 14) -> tuple[int, int, int]:
+def sent(
+    proto: int, family: int, packets: int, octets: int, link: int = 14, *, flags: int | None = None
+) -> tuple[int, int, int]:
     """(packets, bytes, payload bytes) of one side, where only the first two are known.
 
-    The payload is what the largest headers of an ordinary packet leave (for TCP those of a SYN with its options),
-    so that a handshake is never taken for a conversation. `link` is what the format counts of the link header.
+    The payload is what the headers of ordinary packets leave: of TCP over IPv4 60 bytes for the SYN with its options,
+    52 for each after it. Where nothing was pushed (by the `flags`; without them: of a few packets) all may be SYNs sent
+    again, so that a handshake is never taken for a conversation. `link` is what the format counts of the link header.
     """
     headers = link + (20 if family == 4 else 40) + _HEADERS.get(proto, 0)
-    return packets, octets, max(0, octets - packets * headers)
+    total = packets * headers
+    if proto == _TCP and (packets > _MOST_SYNS if flags is None else flags & PSH and packets):
+        total -= (packets - 1) * _ONLY_OF_SYN
+    return packets, octets, max(0, octets - total)
 
 
-_HEADERS = {6: 44, 17: 8, 1: 8, 58: 8, 132: 12}
+_TCP = 6
+_HEADERS = {_TCP: 40, 17: 8, 1: 8, 58: 8, 132: 12}
+_MOST_SYNS = 3
+_ONLY_OF_SYN = 8  # bytes of options that packets after the SYN do not have
 
 
 def estimated(proto: int, family: int, payload: int, others: int, packets: int | None = None) -> tuple[int, int]:

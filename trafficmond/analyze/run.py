@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from trafficmond.model import Threat
 
 _SEED = 1  # flow ids repeat from run to run
 _REST_S = 5.0
+_NEARLY_S = 300.0  # a row of flows.db spans up to its active timeout
 _LEAST_HOLD = 4096
 _BATCHES = 2000
 _BATCHES_BULK = 60
@@ -97,7 +98,19 @@ def _observe(
         tick()
     threats.update((update.threat.id, update.threat) for update in engine.finish(at))
     threats.update((threat.id, threat) for threat in engine.threats())
-    return gatherer.report(intake, threats.values(), _described(inputs), now)
+    return gatherer.report(intake, _with_stored(intake.threats, threats.values()), _described(inputs), now)
+
+
+def _with_stored(stored: Sequence[Threat], found: Iterable[Threat]) -> list[Threat]:
+    """What a daemon found, and what was found again only where it says something else."""
+    return [*stored, *(threat for threat in found if not any(_same(threat, known) for known in stored))]
+
+
+def _same(one: Threat, other: Threat) -> bool:
+    """One detector, about the same hosts, at the same time or nearly."""
+    hosts = ((one.src_ip, other.src_ip), (one.dst_ip, other.dst_ip))
+    apart = max(one.first_seen, other.first_seen) - min(one.last_seen, other.last_seen)
+    return one.detector == other.detector and apart <= _NEARLY_S and all(a == b or not (a and b) for a, b in hosts)
 
 
 def _pace(inputs: list[tuple[Source, Format]], interval: float) -> Pace:

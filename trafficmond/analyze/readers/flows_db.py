@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 
 from trafficmond.analyze.intake import Intake
@@ -12,7 +14,7 @@ from trafficmond.analyze.rows import BATCH, Records, address, counted_records, s
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.flows.batch import Batch
-from trafficmond.model import Action, Direction
+from trafficmond.model import Action, Direction, Severity, Threat
 from trafficmond.store.schema import partition_table
 
 TITLE = "flow store (flows.db)"
@@ -35,6 +37,7 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
     records = Records()
     try:
         with closing(_open(Path(source.path).resolve())) as database:
+            intake.threats += _threats(database, source)
             # A partition at a time: a long transaction would keep the daemon from tidying up behind it.
             for (number,) in database.execute("SELECT number FROM partitions ORDER BY number").fetchall():
                 yield from _partition(database, partition_table(number), source, records, intake)
@@ -43,6 +46,24 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
             hint = "give the path of a trafficmon flows.db"
             raise InputError(f"{source.path} cannot be read as a flow store: {error}", hint=hint) from error
         source.damage.offset(source.name, 0, "database damaged", str(error))
+
+
+def _threats(database: sqlite3.Connection, source: Source) -> Iterator[Threat]:
+    """What the daemon found; none in a file without that table."""
+    if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'threats'").fetchone():
+        return
+    names = [each.name for each in fields(Threat)]
+    for number, row in enumerate(database.execute(f"SELECT {', '.join(names)} FROM threats"), 1):
+        found = dict(zip(names, row, strict=True))
+        try:
+            found["severity"] = Severity[str(found["severity"]).upper()]
+            found["evidence"] = dict(json.loads(found["evidence"]))
+            found |= {name: float(found[name]) for name in ("first_seen", "last_seen")}
+            found["count"] = int(found["count"])
+        except (ValueError, TypeError, KeyError) as error:
+            source.damage.line(f"{source.name}, threats", number, "no threat", str(error))
+            continue
+        yield Threat(**found)
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -83,8 +104,8 @@ def _add(row: tuple[object, ...], records: Records, intake: Intake) -> None:
         (_number(sport), _number(dport)),
         protocol,
         (float(str(first)), float(str(last))),
-        sent(protocol, source.family, _number(packets), _number(octets)),
-        sent(protocol, source.family, _number(replies), _number(reply_octets)),
+        sent(protocol, source.family, _number(packets), _number(octets), flags=_number(flags)),
+        sent(protocol, source.family, _number(replies), _number(reply_octets), flags=_number(reply_flags)),
         (_number(flags), _number(flags) & 0x02, _number(reply_flags), _number(reply_flags) & 0x12),
         action=Action.parse(str(action)),
         direction=Direction.parse(str(direction)),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 # Control characters, and those that turn the direction of what follows: a label must not move its neighbours.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -28,12 +28,12 @@ def short(value: float) -> str:
 
 
 def octets(value: float) -> str:
-    """Bytes in decimal units, as link speeds and volumes are given: 1234567 -> "1.23 MB"."""
+    """Bytes in binary units, as everywhere in trafficctl: 1234567 -> "1.18 MiB"."""
     size = float(value)
     for unit in _UNITS:
-        if size < 1000 or unit == _UNITS[-1]:
+        if size < 1024 or unit == _UNITS[-1]:
             break
-        size /= 1000
+        size /= 1024
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}" if size < 100 else f"{size:.0f} {unit}"
 
 
@@ -63,27 +63,40 @@ def plural(count: int, word: str) -> str:
 
 
 def moment(seconds: float, width: float = 1) -> str:
-    """A bin's time (UTC) with as much as its width calls for."""
+    """A bin's local time with as much as its width calls for."""
     try:
-        at = datetime.fromtimestamp(seconds, UTC)
+        at = datetime.fromtimestamp(seconds).astimezone()
     except (ValueError, OverflowError, OSError):
         return f"{seconds:.0f}"
     return at.strftime("%Y-%m-%d" if width >= 86400 else "%b %d, %H:%M" if width >= 3600 else "%H:%M:%S")
 
 
 def day(text: str | None) -> str:
-    """An ISO time of the report as "2024-11-29 00:00:00 UTC"."""
-    return "-" if not text else text[:19].replace("T", " ") + (" UTC" if text.endswith("Z") else "")
+    """An ISO time of the report as local time with its zone: "2024-11-29 00:00:00 CET"."""
+    if not text or not text.endswith("Z"):
+        return (text or "-")[:19].replace("T", " ")
+    return _local(text).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def period(first: str | None, last: str | None) -> str:
-    """From one ISO time to another, the day named once if it is the same: "2024-11-29 10:00:01 to 10:00:05 UTC"."""
+    """From one ISO time to another, the day named once if it is the same: "2024-11-29 10:00:01 to 10:00:05 CET"."""
     if not first or not last or first[:19] == last[:19]:
         return day(first)
     if not first.endswith("Z") or not last.endswith("Z"):
         return f"{day(first)} to {day(last)}"
     begin, end = day(first), day(last)
-    return f"{begin.removesuffix(' UTC')} to {end[11:] if begin[:10] == end[:10] else end}"
+    if begin[19:] == end[19:]:
+        begin = begin[:19]
+    return f"{begin} to {end[11:] if begin[:10] == end[:10] else end}"
+
+
+def _local(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone()
+
+
+def action(name: str) -> str:
+    """As trafficctl and the rules name it: LOG is monitor."""
+    return {"LOG": "monitor"}.get(name, name.lower())
 
 
 def plain(value: Any) -> str:

@@ -174,7 +174,8 @@ def _distributions(report: dict[str, Any]) -> Iterator[str]:
         ("Actions", "action_distribution", "action"),
         ("Interfaces", "interface_distribution", "interface"),
     ):
-        yield from _listed(title, what, list(report[key].items())[:10])
+        shares = list(report[key].items())[:10]
+        yield from _listed(title, what, [(f.action(n), s) for n, s in shares] if what == "action" else shares)
     yield from _sizes(report)
     yield from _services(report)
     yield "</div>"
@@ -278,7 +279,7 @@ def _reading(report: dict[str, Any]) -> Iterator[str]:
 
 def _footer(report: dict[str, Any]) -> Iterator[str]:
     made = f"trafficmon {__version__}, {f.day(report['generated_at'])}"
-    yield f"<footer>{_text(made)}. All times are UTC.</footer>\n"
+    yield f"<footer>{_text(made)}. Times are local, each with its zone; those of charts too.</footer>\n"
 
 
 _SECTIONS = (

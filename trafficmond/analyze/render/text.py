@@ -119,7 +119,7 @@ class _Page:
         if shares:
             yield self._title(title)
         for name, share in list(shares.items())[:10]:
-            yield self._row(f.plain(name), share)
+            yield self._row(f.action(name) if title == "Actions" else f.plain(name), share)
 
     def _row(self, name: str, share: dict[str, Any]) -> str:
         numbers = f"{f.number(share['packets']):>13} {f.octets(share['bytes']):>9} {f.percent(share['percent']):>8}"
