@@ -270,9 +270,10 @@ struct tm_constants {
 struct tm_config {
 	__u32 flags; /* TM_CFG_* */
 	__u32 pad;
-	__u64 seed; /* of the flow hash; kept here so that the next daemon finds the flows where this one's program put
-		       them */
-	__u64 pad1[6];
+	__u64 seed;  /* of the flow hash; kept here so that the next daemon finds the flows where this one's program put
+			them */
+	__u64 asked; /* jiffies64 of the last question to many (TM_CONN_ASKED); the programs' own */
+	__u64 pad1[5];
 };
 
 /* Written by the clock program, run through BPF_PROG_TEST_RUN, to tie jiffies to wall clock. */
@@ -293,6 +294,13 @@ struct tm_ban {
 	__u32 pad;
 };
 
+/* What a struct tm_conn_key stands for. */
+enum tm_conn_kind {
+	TM_CONN_PORTS = 0,
+	TM_CONN_FRAGMENTS = 1, /* two hosts that speak this protocol; no ports */
+	TM_CONN_ASKED = 2,     /* a local port that asked a group or all; no remote address or port */
+};
+
 /* Connections this host opened; key of the shared LRU map, seen from the reply's side. */
 struct tm_conn_key {
 	__u8 remote[16];
@@ -300,7 +308,8 @@ struct tm_conn_key {
 	__be16 remote_port;
 	__be16 local_port;
 	__u8 proto;
-	__u8 pad[3];
+	__u8 kind; /* enum tm_conn_kind */
+	__u8 pad[2];
 };
 
 /* A source's token bucket. */

@@ -52,14 +52,14 @@ static __always_inline void tm_count(struct tm_count *to, const struct tm_weight
 
 /* Judges and books the CPU's packet; `inner` names what is inside it, 0: nothing. Returns whether to drop it. */
 static __always_inline int tm_handle(int kind, __u8 ifslot, __u32 ifindex, __u32 egress, __u64 inner,
-				     const struct tm_weight *w)
+				     const struct tm_weight *w, struct __sk_buff *skb)
 {
 	__u32 zero = 0, cpu = bpf_get_smp_processor_id(),
 	      slot = (cpu * TM_MAX_INTERFACES + (ifslot & TM_IFSLOT_MASK)) * 2 + egress;
 	struct tm_totals *totals = bpf_map_lookup_elem(TM_REF(tm_totals), &slot);
-	const struct tm_config *config = bpf_map_lookup_elem(TM_REF(tm_config), &zero);
+	struct tm_config *config = bpf_map_lookup_elem(TM_REF(tm_config), &zero);
 	struct tm_packet *p = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
-	struct tm_context context = {.egress = egress};
+	struct tm_context context = {.egress = egress, .raw = ifslot & TM_IFSLOT_RAW_IP, .skb = skb};
 	struct tm_set *set = 0;
 	__u32 index = 0;
 	int drop = 0;
@@ -73,6 +73,7 @@ static __always_inline int tm_handle(int kind, __u8 ifslot, __u32 ifindex, __u32
 	}
 	context.now = bpf_jiffies64();
 	context.flags = config->flags;
+	context.config = config;
 	if (kind == TM_IS_IP) {
 		p->key.ifindex = ifindex;
 		p->key.scope |= egress;
@@ -188,7 +189,7 @@ int tm_xdp(struct xdp_md *ctx)
 
 	if (TM_LOOK_INSIDE && tm_is_tunnel(kind) && tm_inside_xdp(ctx))
 		inner = tm_keep_inner();
-	return tm_handle(kind, ifslot, ctx->ingress_ifindex, TM_INGRESS, inner, &w) ? XDP_DROP : XDP_PASS;
+	return tm_handle(kind, ifslot, ctx->ingress_ifindex, TM_INGRESS, inner, &w, 0) ? XDP_DROP : XDP_PASS;
 }
 
 /*
@@ -249,7 +250,7 @@ int tm_tc(struct __sk_buff *skb)
 			w.bytes += (__u64)(segments - 1) * (headers + tag);
 		}
 	}
-	return tm_handle(kind, ifslot, skb->ifindex, TM_EGRESS, inner, &w) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	return tm_handle(kind, ifslot, skb->ifindex, TM_EGRESS, inner, &w, skb) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 /* Run by the daemon through BPF_PROG_TEST_RUN: the two clocks, read together. */

@@ -20,16 +20,20 @@ struct tm_context {
 	__u64 now;   /* jiffies64 */
 	__u32 flags; /* TM_CFG_* */
 	__u32 egress;
+	__u32 raw;	       /* the packet has no link header */
+	struct __sk_buff *skb; /* of what goes out */
+	struct tm_config *config;
 };
 
 /* A connection is forgotten after this long without a packet from this host (netfilter's conntrack defaults). */
 #define TM_CONN_TCP_S (5 * 24 * 3600)
 #define TM_CONN_OTHER_S 180
+#define TM_CONN_ASKED_S 10 /* and so soon, who may answer to a question to many */
 
 #define TM_DHCP4_CLIENT 68
 #define TM_DHCP6_CLIENT 546
-#define TM_ICMPV6_NEIGHBOUR_FIRST 133 /* router solicitation ... redirect (RFC 4861) */
-#define TM_ICMPV6_NEIGHBOUR_LAST 137
+
+#define TM_PROTO_IGMP 2
 
 /* Jiffies from `then` to `now`; 0 where `then` was noted by a CPU that had read the clock a tick later. */
 static __always_inline __u64 tm_since(__u64 then, __u64 now)
@@ -49,14 +53,52 @@ static __always_inline __u32 tm_banned(const struct tm_packet *p, __u64 now)
 	return ban->verdict;
 }
 
-/* Without these a host loses its address or its neighbours: never dropped, whatever the rules say. */
+/* From a link-local address, or from none yet. */
+static __always_inline int tm_is_from_link(const struct tm_packet *p)
+{
+	const __u32 *src = (const __u32 *)p->key.src;
+
+	return (src[0] & tm_htonl(0xffc00000)) == tm_htonl(0xfe800000) || !(src[0] | src[1] | src[2] | src[3]);
+}
+
+/*
+ * What must not be dropped (RFC 4890 section 4.4.1) beside errors and echoes, where it cannot have crossed a router:
+ * the hop limit of neighbour discovery is 255, that of what is said about multicast 1.
+ */
+static __always_inline int tm_is_lifeline6(const struct tm_packet *p)
+{
+	switch (tm_ntohs(p->key.sport)) {
+	case 130: /* multicast listeners: query, report, done (RFC 2710), */
+	case 131:
+	case 132:
+	case 143: /* report of version 2 (RFC 3810); */
+	case 151: /* multicast routers: advertisement, solicitation, termination (RFC 4286) */
+	case 152:
+	case 153:
+		return p->ttl == 1 && tm_is_from_link(p);
+	case 133: /* routers and neighbours: two solicitations and advertisements, redirect (RFC 4861), */
+	case 134:
+	case 135:
+	case 136:
+	case 137:
+	case 141: /* inverse (RFC 3122), */
+	case 142:
+	case 148: /* certification paths (RFC 3971) */
+	case 149:
+		return p->ttl == 255;
+	}
+	return 0;
+}
+
+/* Without these a host loses its address, its neighbours or its groups: never dropped, whatever the rules say. */
 static __always_inline int tm_is_lifeline(const struct tm_packet *p)
 {
 	__u16 dport = tm_ntohs(p->key.dport);
 
 	if (p->key.proto == TM_PROTO_ICMPV6)
-		return tm_ntohs(p->key.sport) >= TM_ICMPV6_NEIGHBOUR_FIRST &&
-		       tm_ntohs(p->key.sport) <= TM_ICMPV6_NEIGHBOUR_LAST && p->ttl == 255; /* never crossed a router */
+		return tm_is_lifeline6(p);
+	if (p->key.proto == TM_PROTO_IGMP)
+		return p->ttl == 1 && p->key.dst[12] >> 4 == 0xe; /* to a group (RFC 3376) */
 	return p->key.proto == TM_PROTO_UDP &&
 	       dport == (p->key.scope & TM_SCOPE_IPV6 ? TM_DHCP6_CLIENT : TM_DHCP4_CLIENT);
 }
@@ -77,13 +119,16 @@ static __always_inline int tm_conn_key(const struct tm_packet *p, int egress, st
 	const struct tm_key *k = &p->key;
 	int icmp = k->proto == TM_PROTO_ICMP || k->proto == TM_PROTO_ICMPV6;
 
-	if (!icmp && k->proto != TM_PROTO_TCP && k->proto != TM_PROTO_UDP && k->proto != TM_PROTO_SCTP)
+	if (p->malformed ||
+	    (!icmp && k->proto != TM_PROTO_TCP && k->proto != TM_PROTO_UDP && k->proto != TM_PROTO_SCTP))
 		return 0;
 	__builtin_memcpy(key->remote, egress ? k->dst : k->src, sizeof(key->remote));
 	__builtin_memcpy(key->local, egress ? k->src : k->dst, sizeof(key->local));
 	key->proto = k->proto;
-	if (p->bits & TM_BIT_FRAGMENT)
-		return 1; /* without ports: entered when a first fragment passes */
+	if (p->bits & TM_BIT_FRAGMENT) {
+		key->kind = TM_CONN_FRAGMENTS;
+		return 1;
+	}
 	if (!icmp) {
 		key->remote_port = egress ? k->dport : k->sport;
 		key->local_port = egress ? k->sport : k->dport;
@@ -94,46 +139,99 @@ static __always_inline int tm_conn_key(const struct tm_packet *p, int egress, st
 			key->remote_port = tm_htons(TM_ECHO_REPLY6);
 		else
 			return 0;
-		key->local_port = 0xffff; /* tells an echo from a fragment */
 	} else {
 		key->remote_port = k->sport;
-		key->local_port = 0xffff;
 	}
 	return 1;
 }
 
-/* Egress: remember what this host says, so that its answers are known. At most one write a second and connection. */
-static __always_inline void tm_learn(const struct tm_packet *p, __u64 now)
+/* Later fragments have no ports: theirs are known by the two hosts and the protocol. */
+static __always_inline void tm_key_of_fragments(struct tm_conn_key *key)
 {
-	struct tm_conn_key key = {};
-	__u64 *last;
-
-	if (!tm_conn_key(p, 1, &key))
-		return;
-	last = bpf_map_lookup_elem(TM_REF(tm_conns), &key);
-	if (!last)
-		bpf_map_update_elem(TM_REF(tm_conns), &key, &now, BPF_ANY);
-	else if (tm_since(*last, now) > c_hz)
-		*last = now;
+	key->remote_port = key->local_port = 0;
+	key->kind = TM_CONN_FRAGMENTS;
 }
 
-static __always_inline int tm_is_reply(const struct tm_packet *p, __u64 now)
+/* Whoever answers to a question that went to many. */
+static __always_inline void tm_key_of_asked(const struct tm_packet *p, int egress, struct tm_conn_key *key)
+{
+	__builtin_memset(key->remote, 0, sizeof(key->remote));
+	key->remote_port = 0;
+	key->local_port = egress ? p->key.sport : p->key.dport;
+	key->kind = TM_CONN_ASKED;
+}
+
+/* At most one write a second. Returns whether there was one. */
+static __always_inline int tm_note(const struct tm_conn_key *key, __u64 now)
+{
+	__u64 *last = bpf_map_lookup_elem(TM_REF(tm_conns), key);
+
+	if (last && tm_since(*last, now) <= c_hz)
+		return 0;
+	if (last)
+		*last = now;
+	else
+		bpf_map_update_elem(TM_REF(tm_conns), key, &now, BPF_ANY);
+	return 1;
+}
+
+static __always_inline int tm_noted(const struct tm_conn_key *key, __u64 now, __u32 seconds)
+{
+	const __u64 *last = bpf_map_lookup_elem(TM_REF(tm_conns), key);
+
+	return last && tm_since(*last, now) <= (__u64)c_hz * seconds;
+}
+
+/*
+ * Whether a datagram that goes out is a question to many: to a group or all by its link header, since a broadcast
+ * address looks like any other. From a port of its own: a service that announces itself opens no door.
+ */
+static __always_inline int tm_asks_many(const struct tm_packet *p, const struct tm_context *x)
+{
+	__u8 first = 0;
+
+	if (p->key.proto != TM_PROTO_UDP || p->key.sport == p->key.dport || x->raw)
+		return 0;
+	return !bpf_skb_load_bytes(x->skb, 0, &first, sizeof(first)) && (first & 1);
+}
+
+/* Egress: remember what this host says, so that its answers are known. */
+static __always_inline void tm_learn(const struct tm_packet *p, const struct tm_context *x)
 {
 	struct tm_conn_key key = {};
-	__u64 *last;
+
+	if (!tm_conn_key(p, 1, &key) || !tm_note(&key, x->now))
+		return;
+	tm_key_of_fragments(&key);
+	tm_note(&key, x->now);
+	if (p->bits & TM_BIT_FRAGMENT || !tm_asks_many(p, x))
+		return;
+	tm_key_of_asked(p, 1, &key);
+	tm_note(&key, x->now);
+	x->config->asked = x->now; /* spares a look-up where nobody asks, in a flood for one */
+}
+
+static __always_inline int tm_is_reply(const struct tm_packet *p, const struct tm_context *x)
+{
+	struct tm_conn_key key = {};
 
 	if (tm_is_path_error(p))
 		return 1;
 	if (!tm_conn_key(p, 0, &key))
 		return 0;
-	last = bpf_map_lookup_elem(TM_REF(tm_conns), &key);
-	if (!last)
+	if (tm_noted(&key, x->now, p->key.proto == TM_PROTO_TCP ? TM_CONN_TCP_S : TM_CONN_OTHER_S))
+		return 1;
+	if (p->key.proto != TM_PROTO_UDP || p->bits & TM_BIT_FRAGMENT)
 		return 0;
-	if (tm_since(*last, now) > (__u64)c_hz * (p->key.proto == TM_PROTO_TCP ? TM_CONN_TCP_S : TM_CONN_OTHER_S))
+	if (tm_since(x->config->asked, x->now) > (__u64)c_hz * TM_CONN_ASKED_S)
 		return 0;
-	if ((p->bits & TM_BIT_MORE_FRAGMENTS) && !(p->bits & TM_BIT_FRAGMENT)) {
-		key.remote_port = key.local_port = 0; /* let the rest of the datagram follow */
-		bpf_map_update_elem(TM_REF(tm_conns), &key, &now, BPF_ANY);
+	tm_key_of_asked(p, 0, &key);
+	if (!tm_noted(&key, x->now, TM_CONN_ASKED_S))
+		return 0;
+	if (p->bits & TM_BIT_MORE_FRAGMENTS) { /* the rest of the answer may follow */
+		__builtin_memcpy(key.remote, p->key.src, sizeof(key.remote));
+		tm_key_of_fragments(&key);
+		tm_note(&key, x->now);
 	}
 	return 1;
 }
@@ -195,7 +293,7 @@ static __always_inline __u32 tm_judge(const struct tm_packet *p, const struct tm
 	__u32 verdict = tm_look_up(p, x->egress, x->now), ban;
 
 	if (x->egress && (x->flags & TM_CFG_ESTABLISHED) && TM_ACTION(verdict) != TM_DROP)
-		tm_learn(p, x->now);
+		tm_learn(p, x);
 	if (!x->egress && (x->flags & TM_CFG_BANS) && TM_REASON(verdict) < TM_BY_ALLOWLIST) {
 		ban = tm_banned(p, x->now);
 		if (ban)
@@ -211,7 +309,7 @@ static __always_inline __u32 tm_judge(const struct tm_packet *p, const struct tm
 		if (tm_is_lifeline(p))
 			verdict = TM_VERDICT(TM_ALLOW, TM_BY_GUARD, 0);
 		else if (!x->egress && (x->flags & TM_CFG_ESTABLISHED) && TM_REASON(verdict) == TM_BY_DEFAULT &&
-			 tm_is_reply(p, x->now))
+			 tm_is_reply(p, x))
 			verdict = TM_VERDICT(TM_ALLOW, TM_BY_ESTABLISHED, 0);
 	}
 	return verdict;

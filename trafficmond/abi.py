@@ -80,6 +80,9 @@ BAD_TRANSPORT = 8
 DEEP_EXTENSIONS = 9
 UNPARSED_LINK = 10
 MALFORMED_MAX = 11
+CONN_PORTS = 0
+CONN_FRAGMENTS = 1
+CONN_ASKED = 2
 
 STRUCTS: dict[str, np.dtype[np.void]] = {
     "tm_ban": np.dtype(
@@ -114,17 +117,17 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
     ),
     "tm_config": np.dtype(
         {
-            "names": ["flags", "pad", "seed", "pad1"],
-            "formats": ["<u4", "<u4", "<u8", ("<u8", (6,))],
-            "offsets": [0, 4, 8, 16],
+            "names": ["flags", "pad", "seed", "asked", "pad1"],
+            "formats": ["<u4", "<u4", "<u8", "<u8", ("<u8", (5,))],
+            "offsets": [0, 4, 8, 16, 24],
             "itemsize": 64,
         }
     ),
     "tm_conn_key": np.dtype(
         {
-            "names": ["remote", "local", "remote_port", "local_port", "proto", "pad"],
-            "formats": [("|u1", (16,)), ("|u1", (16,)), ">u2", ">u2", "|u1", ("|u1", (3,))],
-            "offsets": [0, 16, 32, 34, 36, 37],
+            "names": ["remote", "local", "remote_port", "local_port", "proto", "kind", "pad"],
+            "formats": [("|u1", (16,)), ("|u1", (16,)), ">u2", ">u2", "|u1", "|u1", ("|u1", (2,))],
+            "offsets": [0, 16, 32, 34, 36, 37, 38],
             "itemsize": 40,
         }
     ),

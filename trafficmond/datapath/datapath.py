@@ -127,6 +127,9 @@ class Datapath:
             key["remote_port"], key["local_port"] = each.remote_port, each.local_port
             key["proto"] = each.proto
             libbpf.update(self.loaded.maps["tm_conns"], key.tobytes(), now)
+            key["remote_port"] = key["local_port"] = 0
+            key["kind"] = abi.CONN_FRAGMENTS
+            libbpf.update(self.loaded.maps["tm_conns"], key.tobytes(), now)
 
     def install(self, words: npt.NDArray[np.uint32]) -> None:
         """Swaps in a compiled verdict table: every packet sees the old one or the new one, never a mixture.

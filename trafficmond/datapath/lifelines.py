@@ -1,6 +1,6 @@
 """This host's lifelines: addresses that the guard never lets be dropped, as netlink and resolv.conf tell them.
 
-DHCP and IPv6 neighbour discovery, whose packets no address tells, are guarded in the kernel (bpf/verdict.h).
+DHCP, IPv6 neighbour discovery, MLD and IGMP, whose packets no address tells, are guarded in the kernel (bpf/verdict.h).
 """
 
 from __future__ import annotations
