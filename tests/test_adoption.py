@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from trafficmond import adoption
 from trafficmond.config.settings import Flows, Policy, Settings
-from trafficmond.errors import TrafficmonError
 
 OLD = Settings()
 
@@ -36,14 +33,6 @@ def test_switches_of_the_programs_change_at_once() -> None:
     assert not adoption.options_while_running(new, passing).drop_unparsed
     assert not adoption.options(OLD).drop_unparsed  # where all may pass, what cannot be judged may as well
     assert not adoption.options(OLD).established  # replies need no following where all may pass
-
-
-def test_the_state_folder_is_made_or_the_reason_is_said(tmp_path: Path) -> None:
-    assert adoption.database(replace(OLD, state_dir=tmp_path / "a" / "b")) == tmp_path / "a" / "b" / "flows.db"
-    assert (tmp_path / "a" / "b").is_dir()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(TrafficmonError, match=r"cannot make .*; run as root, or set state_dir"):
-        adoption.database(replace(OLD, state_dir=tmp_path / "file" / "x"))
 
 
 def test_what_changed_is_told_setting_by_setting() -> None:

@@ -63,24 +63,14 @@ def test_housekeeping_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pyt
     asyncio.run(run())
 
 
-def test_bans_of_a_moment_are_stored_once(tmp_path: Path) -> None:
-    async def run() -> None:
-        subject, _ = made(tmp_path)
-        stored: list[list[str]] = []
-        bans = ["a"]
-        subject.datapath.configure = lambda _: None
-        subject.datapath.options = None
-        subject.bans = SimpleNamespace(all=lambda: list(bans))
-        subject.store = SimpleNamespace(save_bans=stored.append)
-        subject._bans_changed()
-        bans.append("b")
-        subject._bans_changed()
-        await asyncio.sleep(0)
-        assert stored == [["a", "b"]]
-        subject._save_bans()  # at the end: nothing new
-        assert len(stored) == 1
-
-    asyncio.run(run())
+def test_only_bans_that_changed_are_stored(tmp_path: Path) -> None:
+    subject, _ = made(tmp_path)
+    stored: list[tuple[list[str], list[str]]] = []
+    subject.store = SimpleNamespace(change_bans=lambda put, gone: stored.append((list(put), list(gone))))
+    subject._bans_changed(["a"], [])
+    subject._bans_changed([], ["b"])
+    subject._bans_changed([], [])  # the kernel's table alone has changed
+    assert stored == [(["a"], []), ([], ["b"])]
 
 
 @pytest.mark.parametrize(("guard", "refreshed"), [([("192.0.2.1/32", "own address")], False), ([], True)])

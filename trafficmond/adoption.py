@@ -9,7 +9,6 @@ from typing import Any
 
 from trafficmond.config.settings import Settings
 from trafficmond.datapath.datapath import Options
-from trafficmond.errors import TrafficmonError
 from trafficmond.store.writer import Limits
 
 DATABASE_NAME = "flows.db"
@@ -18,12 +17,7 @@ _FLOWS_AT_RESTART = ("capacity", "look_inside")
 
 
 def database(settings: Settings) -> Path:
-    """Where flows.db is; its folder is made. Raises TrafficmonError."""
-    try:
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        what = f"cannot make {settings.state_dir}: {error.strerror}"
-        raise TrafficmonError(what, hint="run as root, or set state_dir to a folder of yours") from error
+    """Where flows.db is."""
     return settings.state_dir / DATABASE_NAME
 
 

@@ -24,7 +24,7 @@ from trafficmond.control.server import Server
 from trafficmond.datapath import interfaces
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.detect.engine import MOST_OPEN
-from trafficmond.errors import ConfigError
+from trafficmond.errors import ConfigError, StoreError
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows.names import Names
 from trafficmond.metrics.http import MetricsServer
@@ -46,7 +46,7 @@ _HOUSEKEEPING_S = 5.0  # ended bans and rules, the clock's drift, the status lin
 _REST = 0.3  # of a drain's time, after it
 _STOP_S = 10.0  # for the last rows and records to reach the disk
 _CHANGE_S = 5.0  # for changes that clients have asked for
-_RESUME_S = 2.0  # for the threats of the last run to be read
+_RESUME_S = 2.0  # for bans and threats of the last run to be read
 _AUDIT_S = 2.0  # for their record to reach the disk
 _STUCK_S = 2.0  # at a stop, for a store that cannot write
 
@@ -81,7 +81,7 @@ class Daemon:
         self.server = Server(answers, self.hub)
         self.metrics = MetricsServer(answers.metrics)
         try:
-            self.store = Store.open(adoption.database(settings), adoption.limits(settings))
+            self.store = Store.open_when_possible(adoption.database(settings), adoption.limits(settings))
             self.sinks = SinkSet(settings.logs, verbose=settings.verbose)
             self.sinks.start()
             self.network = network.Network(self.sinks, self.warnings)
@@ -131,14 +131,11 @@ class Daemon:
             self.responder = Responder(settings.response, *parts, self.network.logins)
             told = (self.responder.respond, self.datapath.inners)
             self.pipeline = Pipeline(settings, self.store, self.sinks, self.exports, self.hub, *told, now)
-            stored = await asyncio.wrap_future(self.store.load_bans())
-            self.bans.restore(stored, now)
-            self.store.save_bans(self.bans.all())
-            await self.rulebook.force_bans(self.bans.forced())
             await looked
             await self._load_rules()
             self.look_at_interfaces()
             self.network.require(self.datapath, settings, self.flags.interfaces)
+            await self._restore_bans()
         except BaseException:
             self.datapath.close(detach=not self.datapath.loaded.reused)
             del self.datapath
@@ -155,6 +152,32 @@ class Daemon:
             await self.rulebook.start_empty()
         self.reloader.tell_of_sources(None)
         self.refresh_names()
+
+    async def _restore_bans(self) -> None:
+        """Those that were in force when the last daemon stopped. Rules and attachments wait for no disk: where the
+        store cannot be read yet, they come later, and those that the kernel still has act all the while."""
+
+        async def restore() -> None:
+            try:
+                stored = await asyncio.wrap_future(self.store.load_bans())
+            except StoreError:  # the daemon ends before it could be read
+                return
+            made = {(ban.cidr, ban.owner) for ban in self.bans.all()}  # meanwhile, and so later than what is stored
+            self.bans.restore([ban for ban in stored if (ban.cidr, ban.owner) not in made], time.time())
+            self.store.save_bans(self.bans.all())
+            await self.rulebook.force_bans(self.bans.forced())
+            if self.warnings.pop("bans", None):
+                self.sinks.note(messages.STORE_RESUMED, f"the stored bans are in force: {len(self.bans)}")
+
+        done, _ = await asyncio.wait([self.spawn(restore())], timeout=_RESUME_S)
+        if done:
+            done.pop().result()
+        else:
+            self.warnings["bans"] = (
+                f"the bans stored in {self.store.path} are not in force yet, since it cannot be read; they are read as "
+                "soon as it can be"
+            )
+            self.sinks.note(messages.STORE_FAILED, self.warnings["bans"], {"path": self.store.path})
 
     async def _resume_threats(self) -> None:
         """Those that were open when the last daemon stopped. A slow store is not waited for: they come later."""

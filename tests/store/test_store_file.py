@@ -117,9 +117,39 @@ def test_a_file_removed_while_in_use_is_made_again(
     assert ask("SELECT count(*) FROM flows") == [(2,)]
 
 
-def test_a_directory_that_is_missing_is_a_clear_error(tmp_path: Path, limits: Limits) -> None:
+def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path, limits: Limits) -> None:
+    Store.open(tmp_path / "missing" / "flows.db", limits).close(5)
+    (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be opened"):
-        Store.open(tmp_path / "missing" / "flows.db", limits)
+        Store.open(tmp_path / "file" / "flows.db", limits)
+
+
+def test_a_file_that_cannot_be_opened_yet_is_opened_when_it_can(
+    path: Path, limits: Limits, names: Names, make_reports: Make, ask: Ask
+) -> None:
+    """Whoever filters does not wait: what was put meanwhile is stored, and what was asked is answered, later."""
+    path.mkdir()
+    store = Store.open_when_possible(path, limits)
+    asked = store.load_bans()
+    store.put(make_reports(3), names)
+    assert not store.flush(0.3)
+    assert "cannot be opened" in store.status().state
+    path.rmdir()
+    assert asked.result(5) == []
+    assert store.flush(5)
+    store.close(5)
+    assert store.status().state == "closed"
+    assert ask("SELECT count(*) FROM flows") == [(3,)]
+
+
+def test_what_only_reads_waits_for_nobody_who_writes(path: Path, limits: Limits) -> None:
+    Store.open(path, limits).close(5)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store = Store.open_when_possible(path, limits)
+        assert store.load_bans().result(1) == []
+        other.execute("ROLLBACK")
+    store.close(5)
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import threading
 import time
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from watchdog.observers.inotify import InotifyObserver as _InotifyObserver
-from watchdog.observers.inotify_buffer import InotifyBuffer
 
 # A file moved out of a folder is reported once its arrival elsewhere has been waited for: half a second, unless told.
-# Whether it arrived elsewhere is nothing to us.
-InotifyBuffer.delay = 0.0
+# Whether it arrived elsewhere is nothing to us. The second is watchdog's since version 7.
+for _module, _name in (("inotify_buffer", "InotifyBuffer"), ("inotify_move_event_grouper", "InotifyMoveEventGrouper")):
+    with contextlib.suppress(ModuleNotFoundError):
+        getattr(importlib.import_module(f"watchdog.observers.{_module}"), _name).delay = 0.0
 InotifyObserver: Any = _InotifyObserver  # has no types
 
 _QUIET_SECONDS = 0.03  # nothing more has come for this long: the burst is over
@@ -24,7 +26,8 @@ _PATIENCE_SECONDS = 1.0  # a burst that does not end is reported this often
 _CHECK_SECONDS = 10.0  # network file systems tell inotify nothing, and a watch may have died
 _POLL_SECONDS = 1.0
 # Newer versions of watchdog also report that a file was opened or read, which our own reading does.
-_CHANGES = frozenset(("created", "modified", "deleted", "moved", "closed"))
+# Since watchdog 7 a change of owner, mode or times is "attrib"; before, it was "modified".
+_CHANGES = frozenset(("created", "modified", "deleted", "moved", "closed", "attrib"))
 
 Plan = Mapping[str, tuple[frozenset[str], bool]]
 """Folder to watch -> names in it that matter, and whether those do too that a `Matters` says."""

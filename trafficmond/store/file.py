@@ -63,12 +63,14 @@ class File:
     another program's or a newer version's, which is left untouched, or if it cannot be opened or made.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, opened: bool = True) -> None:
+        """`opened`: now; else by the first `reopen`."""
         self.path = path
         self.set_aside: Path | None = None
         self._identity = (-1, -1)
         self._connection: sqlite3.Connection | None = None
-        self.reopen()
+        if opened:
+            self.reopen()
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -80,6 +82,7 @@ class File:
         """Open again, after `close`, or when the file went away."""
         self.close()
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 broken = not examine(self.path)
                 if not broken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import time
@@ -17,6 +18,7 @@ from trafficmond.model import FlowQuery, Severity, Threat
 from trafficmond.store.queue import Named
 from trafficmond.store.reader import Reader
 from trafficmond.store.records import Ban, Change
+from trafficmond.store.schema import examine
 from trafficmond.store.unstored import chosen
 from trafficmond.store.writer import Limits, Writer
 
@@ -61,6 +63,18 @@ class Store:
     def open(cls, path: Path, limits: Limits, *, clock: Callable[[], float] = time.time) -> Store:
         """Open or make flows.db and start its writer. Raises StoreError if the file is newer, or cannot be used."""
         writer = Writer(path, limits, clock)
+        writer.open()
+        writer.start()
+        return cls(writer)
+
+    @classmethod
+    def open_when_possible(cls, path: Path, limits: Limits) -> Store:
+        """The same, for a filter that waits for no disk: the writer's thread opens the file, now or when space, rights
+        and locks allow, and `status` says why not yet. Raises StoreError only if the file is a newer version's or
+        another program's by its header."""
+        with contextlib.suppress(OSError):
+            examine(path)
+        writer = Writer(path, limits)
         writer.start()
         return cls(writer)
 

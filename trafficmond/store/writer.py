@@ -64,9 +64,9 @@ class Writer(threading.Thread):
         self._clock = clock
         self._pruned_at = 0.0
         self._damage = ""
-        self._file = File(path)
-        self._partitions = Partitions(self._file.connection, limits.max_age_s, limits.max_size_bytes)
-        self.rows = self._partitions.rows
+        self.rows = 0
+        self._file = File(path, opened=False)
+        self._partitions: Partitions  # since the file was opened
 
     @property
     def set_aside(self) -> Path | None:
@@ -109,6 +109,10 @@ class Writer(threading.Thread):
                 failures = 0
                 self.state = "ok"
 
+    def open(self) -> None:
+        """Opens the file now, for whoever cannot do without; else the thread does, when it can. Raises StoreError."""
+        self._reopen_if_lost()
+
     def _reopen_if_lost(self) -> None:
         if self._damage:
             self._file.give_up(self._damage)
@@ -126,8 +130,11 @@ class Writer(threading.Thread):
     def _run_tasks(self) -> None:
         while (task := self.queue.task) is not None:
             try:
-                with self._file.durable(task.durable), self._transaction() as connection:
-                    result = task.work(connection)
+                if task.what:
+                    with self._file.durable(task.durable), self._transaction() as connection:
+                        result = task.work(connection)
+                else:  # what only reads waits for nobody who writes
+                    result = task.work(self._file.connection)
             except (*_UNFIT, sqlite3.Error) as error:
                 if isinstance(error, sqlite3.Error) and (is_passing(error) or is_broken(error)):
                     raise

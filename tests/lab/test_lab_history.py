@@ -1,0 +1,109 @@
+"""A start never waits for the history: whatever ails flows.db, rules and attachments are there, and status says so."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import door
+import pytest
+from tmlab import Daemon, Lab
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+BAD, RULED, GOOD = "203.0.113.7", "203.0.113.200", "198.51.100.7"
+SETTINGS = door.LOGGED.replace("[flows]", "[flows]\ncapacity = 1024")
+RULES = {"a.toml": f'[[rule]]\ncidr = "{RULED}"\naction = "drop"\n'}
+
+
+@pytest.fixture
+def daemon(lab: Lab) -> Iterator[Daemon]:
+    """One that has run, banned somebody, and been stopped with all it left in the kernel."""
+    with Daemon(lab, SETTINGS, rules=RULES) as made:
+        made.control("ban", BAD)
+        made.stop()
+        yield made
+
+
+@contextlib.contextmanager
+def mounted(place: Path, *how: str) -> Iterator[None]:
+    subprocess.run(["mount", *how, place], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def filters(lab: Lab, daemon: Daemon, *, bans: bool) -> None:
+    """The rule is in force at once, the ban where it could be read; the stop does not hang."""
+    daemon.start(timeout=10)
+    through = door.Wire(lab).passes(RULED, BAD, GOOD)
+    assert through == {RULED: False, BAD: not bans, GOOD: True}
+    waiting = "are not in force yet" in str(daemon.status()["warnings"])
+    assert waiting is not bans
+
+
+def well(daemon: Daemon) -> None:
+    daemon.wait_status(lambda s: s["store"]["state"] == "ok" and "not in force" not in str(s["warnings"]), "health", 20)
+
+
+@pytest.mark.parametrize("mode", ["IMMEDIATE", "EXCLUSIVE"])
+def test_somebody_who_holds_a_lock(lab: Lab, daemon: Daemon, mode: str) -> None:
+    with contextlib.closing(sqlite3.connect(daemon.database, isolation_level=None)) as other:
+        if mode == "EXCLUSIVE":  # readers are kept out too
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute(f"BEGIN {mode}")
+        filters(lab, daemon, bans=mode == "IMMEDIATE")
+        other.execute("ROLLBACK")
+    daemon.wait(lambda: door.Wire(lab).passes(BAD) == {BAD: False}, "the stored ban", 20)
+    well(daemon)
+
+
+def test_a_file_system_that_is_read_only(lab: Lab, daemon: Daemon) -> None:
+    state = daemon.database.parent
+    with mounted(state, "--bind", str(state)):
+        subprocess.run(["mount", "-o", "remount,ro,bind", state], check=True)
+        filters(lab, daemon, bans=False)
+        status = daemon.wait_status(lambda s: s["store"]["state"] != "ok", "the reason")
+        assert str(daemon.database) in status["store"]["state"]
+        subprocess.run(["mount", "-o", "remount,rw,bind", state], check=True)
+        daemon.wait(lambda: door.Wire(lab).passes(BAD) == {BAD: False}, "the stored ban", 20)
+        daemon.stop()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_disk_that_is_full(lab: Lab, daemon: Daemon, there: bool) -> None:
+    state = daemon.database.parent
+    kept = daemon.database.read_bytes()
+    with mounted(state, "-t", "tmpfs", "-o", f"size={(len(kept) >> 10) + 1024}k", "none"):
+        if there:
+            daemon.database.write_bytes(kept)
+        with contextlib.suppress(OSError), (state / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        daemon.start(timeout=10)
+        assert door.Wire(lab).passes(RULED, GOOD) == {RULED: False, GOOD: True}
+        daemon.wait_status(lambda s: s["store"]["state"] != "ok" or there, "the reason", 15)
+        (state / "filler").unlink()
+        daemon.wait_status(
+            lambda s: s["store"]["state"] == "ok" and "not in force" not in str(s["warnings"]), "health", 20
+        )
+        assert door.Wire(lab).passes(BAD) == {BAD: not there}
+        daemon.stop()
+
+
+def test_a_state_folder_that_cannot_be_made(lab: Lab) -> None:
+    with Daemon(lab, SETTINGS, rules=RULES) as daemon:
+        daemon.stop()
+        state = daemon.database.parent
+        state.rename(state.with_name("old"))
+        state.write_text("a file")
+        daemon.start(timeout=10)
+        assert door.Wire(lab).passes(RULED, GOOD) == {RULED: False, GOOD: True}
+        daemon.wait_status(lambda s: s["store"]["state"] != "ok", "the reason")
+        state.unlink()
+        daemon.wait_status(lambda s: s["store"]["state"] == "ok", "the store", 20)
+        assert daemon.database.exists()
