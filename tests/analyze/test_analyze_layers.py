@@ -164,7 +164,7 @@ def test_cut_packets_tell_what_is_there(
 
 def test_a_packet_too_short_by_itself_is_still_malformed(reading: Reading) -> None:
     _, intake = reading(pcap([(AT, ethernet(ipv4(tcp()[:12])))]))
-    assert dict(intake.malformed_by) == {"short transport header": 1}
+    assert dict(intake.malformed_by) == {"short_transport": 1}
 
 
 def record(seconds: int, fraction: int, frame: bytes = FRAME) -> bytes:
