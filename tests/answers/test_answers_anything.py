@@ -11,7 +11,7 @@ from answering import INTERFACE, Asked, asking
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trafficmond.control.idl import Array, Basic, Nullable, Type
+from trafficmond.control.idl import Array, Basic, Nullable, Struct, Type
 
 WORDS = (
     *("", "0", "²", "99999999999999999999", "-1", "*", "%", "'", '"', "a" * 100_000, "\0", "\x1b[2J\u202e", "nan"),
@@ -35,8 +35,12 @@ def values(declared: Type) -> st.SearchStrategy[Any]:
             return st.none() | values(inner)
         case Array(inner):
             return st.lists(values(inner), max_size=4)
-        case Basic(name):
+        case Basic(name) if name in KINDS:
             return KINDS[name]
+        case Basic(name):
+            return values(INTERFACE.types[name])
+        case Struct(fields):
+            return st.fixed_dictionaries({field: values(kind) for field, kind in fields.items()})
     raise AssertionError(declared)
 
 
