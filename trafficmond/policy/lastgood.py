@@ -32,7 +32,7 @@ class LastGood:
         try:
             if (found := _stat(copy)) and (found.st_mtime_ns, found.st_size) == (modified_ns, len(data)):
                 return
-            self._folder.mkdir(exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             unfinished = copy.with_name(f".{copy.name}.tmp"[-255:])
             try:
                 unfinished.write_bytes(data)
