@@ -46,7 +46,7 @@ def refused(daemon: Daemon, method: str, **parameters: Any) -> str:
 
 
 def test_every_method_as_described() -> None:
-    with Lab() as lab, Daemon(lab, '[flows]\ninterval = "100ms"\n', rules={"10.toml": RULES}) as daemon:
+    with Lab() as lab, Daemon(lab, '[flows]\ninterval = "100ms"\nidle_timeout = "2s"\n', rules={"10.toml": RULES}) as daemon:
         link = lab.links[0]
         sender = Sender(lab.outside, link.outside)
         with daemon.client() as watcher:
@@ -101,6 +101,7 @@ def test_every_method_as_described() -> None:
         for unit in ("packets", "bytes"):
             assert account["seen"][unit] == sum(part[unit] for part in parts)
 
+        daemon.wait(lambda: daemon.sql("SELECT count(*) FROM flows")[0][0], "rows for the report", 20)
         for command in SHOWN:
             for form in ("human", "json", "csv"):
                 done = daemon.control(*command, "-o", form)
