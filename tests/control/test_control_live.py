@@ -46,7 +46,10 @@ def refused(daemon: Daemon, method: str, **parameters: Any) -> str:
 
 
 def test_every_method_as_described() -> None:
-    with Lab() as lab, Daemon(lab, '[flows]\ninterval = "100ms"\nidle_timeout = "2s"\n', rules={"10.toml": RULES}) as daemon:
+    with (
+        Lab() as lab,
+        Daemon(lab, '[flows]\ninterval = "100ms"\nidle_timeout = "2s"\n', rules={"10.toml": RULES}) as daemon,
+    ):
         link = lab.links[0]
         sender = Sender(lab.outside, link.outside)
         with daemon.client() as watcher:

@@ -86,7 +86,7 @@ def test_idle_connections_are_no_guesses_and_stay_what_they_are() -> None:
         assert all(packets >= 10 for _, packets, _ in daemon.sql(query)), "told while they last"
 
 
-@pytest.mark.parametrize(("calls", "pause"), [(30, 0.25), (46, 1.0)])
+@pytest.mark.parametrize(("calls", "pause"), [(45, 0.25), (50, 0.6)])
 def test_a_fixed_source_port_hides_no_guessing(calls: int, pause: float) -> None:
     settings = SETTINGS.replace('interval = "200ms"', "").replace('idle_timeout = "1s"', "")  # as shipped
     with Lab() as lab, Daemon(lab, settings) as daemon, contextlib.ExitStack() as stack:

@@ -105,7 +105,7 @@ PACKETS: dict[str, tuple[bytes, Expected]] = {
     "GRE, which has no ports": (frame(A, B, GRE, bytes(8)), Expected(proto=GRE, payload=8, bits=2)),
     "VLAN": (tagged(UDP4, (QTAG, 0x2005)), Expected(**{**IS_UDP.__dict__, "vlan": 5})),
     "QinQ": (tagged(UDP6, (STAG, 7), (QTAG, 5)), Expected(**{**IS_UDP.__dict__, "vlan": 7})),
-    "three tags": (tagged(UDP4, (STAG, 7), (QTAG, 5), (QTAG, 6)), Expected("not_ip")),
+    "three tags": (tagged(UDP4, (STAG, 7), (QTAG, 5), (QTAG, 6)), Expected(**{**IS_UDP.__dict__, "vlan": 7})),
     "IPv4 options": (with_options(UDP4, b"\x94\x04\0\0"), IS_UDP),
     "IPv4 with all the options there can be": (with_options(UDP4, b"\x01" * 40), IS_UDP),
     "first fragment": (changed(UDP4, 20, 0x20, 0), IS_FIRST),
