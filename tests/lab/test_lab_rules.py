@@ -175,8 +175,8 @@ def sets_of_rules() -> tuple[str, str]:
 
 
 @pytest.mark.timeout(400)
-def test_a_thousand_swaps_under_traffic_neither_mix_nor_lose(wire: Wire) -> None:
-    swaps = 1000
+def test_a_hundred_swaps_under_traffic_neither_mix_nor_lose(wire: Wire) -> None:
+    swaps = 100  # reloads keep a pace
     rules = sets_of_rules()
     with (
         Daemon(wire.lab, SETTINGS, rules={"swap.toml": rules[0]}) as daemon,
