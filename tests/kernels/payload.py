@@ -37,7 +37,7 @@ format = "jsonl"
 path = "{{home}}/traffic.jsonl"
 """
 SOME = 300_000  # bytes, of which a machine that is not emulated would send more
-SLOW = 60.0  # seconds to wait for what takes one: the machine is emulated and shared
+SLOW = 240.0  # an emulated verifier, on a machine that does other work too
 START = {"libbpf": SLOW, "bcc": 1000.0}
 
 

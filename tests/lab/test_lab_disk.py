@@ -130,12 +130,14 @@ def test_a_file_system_that_turns_read_only_and_is_repaired(lab: Lab, prepared: 
         daemon.wait(lambda: "flows are stored again" in daemon.said(), "a word about the store", 15)
         assert daemon.said().count("is written again") == 3
         send(20)
-        status = daemon.wait_status(lambda status: not any(logs(status, "queue")), "the logs to be written")
+        status = daemon.wait_status(
+            lambda status: [log["written"] + log["lost"] for log in status["logs"]] == [sent] * 3,
+            "all events to be logged",
+        )
 
     assert status["store"]["lost_rows"] == 0, "they fitted the queue"
     rows = "SELECT count(*), sum(action = 'drop') FROM flows WHERE dst_port = 9"
     daemon.wait(lambda: daemon.sql(rows) == [(sent, sent // 2)], "all rows")
-    assert [log["written"] + log["lost"] for log in status["logs"]] == [sent] * 3
     assert status["accounting"]["dropped"]["packets"] == sent // 2
     assert daemon.stop() == 0
     lines = (disk.place / "traffic.csv").read_text().splitlines()

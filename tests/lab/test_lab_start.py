@@ -47,6 +47,7 @@ def test_a_stop_in_mid_start_leaves_nothing_attached(prepared: Daemon, number: s
 def test_a_reload_in_mid_start_is_done_after_it(prepared: Daemon) -> None:
     begun(prepared)
     time.sleep(0.05)
+    prepared.write_rules("late.toml", '[[rule]]\ncidr = "203.0.113.0/24"\naction = "drop"\n')
     prepared.send_signal(signal.SIGHUP)
     prepared.wait(prepared.answers, "an answer on its socket")
-    prepared.wait_status(lambda status: status["config"]["generation"] >= 2, "a second generation")
+    prepared.wait_status(lambda status: status["rules"]["prefixes"] == 4001, "the rule that came late")
