@@ -35,7 +35,7 @@ TREE += ("tests/lab", "trafficctl", "trafficmond")
 # Without what qemu 7.2 emulates wrongly, or kernel and programs crash: flags after cmpxchg16b, and AVX. And without
 # page tables of five levels, which cost time.
 CPU = "max,cx16=off,avx=off,avx2=off,f16c=off,fma=off,la57=off"
-SECONDS = {"libbpf": 400, "bcc": 1800}  # for a boot and the payload, emulated on a busy machine
+SECONDS = {"libbpf": 700, "bcc": 1800}  # for a boot and the payload, emulated on a busy machine
 
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
