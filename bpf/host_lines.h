@@ -267,8 +267,8 @@ static int tm_event_read(const char *p, const char *end, struct tm_event *e)
 }
 
 /*
- * The original program wrote ports, and so 0 and 0 for ICMP: no type. This one writes types, and `event` besides. ICMPv6
- * has no type 0.
+ * The original program wrote ports, and so 0 and 0 for ICMP: no type. This one writes types, and `event` besides.
+ * ICMPv6 has no type 0.
  */
 static void tm_unknown_type(struct tm_event *e)
 {
