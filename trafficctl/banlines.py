@@ -111,7 +111,10 @@ def _of_fail2ban(address: str, lasts: str, end: str) -> Iterator[Line]:
 
 
 def _decision(columns: list[str], line: str) -> Iterator[Line]:
-    (values,) = csv.reader([line])
+    try:
+        (values,) = csv.reader([line])
+    except csv.Error as error:
+        raise ValueError(f"not a line of CSV: {error}") from None
     row = dict(zip(columns, values, strict=False))
     scope, _, value = row.get("ip", "").partition(":")
     if row.get("action", "ban") != "ban" or row.get("simulated") == "true" or scope.lower() not in _SCOPES:
