@@ -196,12 +196,11 @@ static void tm_pcap_begin(struct tm_capture *c, const __u8 *p)
 }
 
 /* Whether 24 bytes where a record should begin are the header of another file: captures joined by cat. */
-static int tm_pcap_joined(const struct tm_capture *c, const __u8 *p)
+static int tm_pcap_joined(const __u8 *p)
 {
 	__u32 i, swapped, magic;
 	__u16 major;
 
-	(void)c;
 	for (swapped = 0; swapped < 2; swapped++) {
 		memcpy(&magic, p, sizeof(magic));
 		memcpy(&major, p + 4, sizeof(major));

@@ -40,13 +40,13 @@ static __u64 tm_capture_search(struct tm_capture *c, const __u8 *p, __u64 size, 
 }
 
 /* Whether another capture of either format begins where a pcap record should. */
-static int tm_file_begins(const struct tm_capture *c, const __u8 *p)
+static int tm_file_begins(const __u8 *p)
 {
 	__u32 type, order;
 
 	memcpy(&type, p, sizeof(type));
 	memcpy(&order, p + 8, sizeof(order));
-	return tm_pcap_joined(c, p) ||
+	return tm_pcap_joined(p) ||
 	       (type == TM_BLOCK_SECTION && (order == 0x1a2b3c4d || order == __builtin_bswap32(0x1a2b3c4d)));
 }
 
@@ -103,7 +103,7 @@ static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size,
 			continue;
 		}
 		if (c->format == TM_PCAP) {
-			if (left >= 24 && tm_file_begins(c, p)) {
+			if (left >= 24 && tm_file_begins(p)) {
 				tm_section_begin(c);
 				c->format = TM_UNKNOWN;
 				continue;
@@ -122,8 +122,8 @@ static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size,
 
 				if (left < next + 16 && !final)
 					break;
-				if (left != next && (left < next + 16 || (!tm_pcap_plausible(c, p + next) &&
-									  !tm_file_begins(c, p + next)))) {
+				if (left != next && (left < next + 16 ||
+						     (!tm_pcap_plausible(c, p + next) && !tm_file_begins(p + next)))) {
 					tm_capture_lose(c, TM_NOTE_FRACTION, tm_get32(c, p + 4));
 					continue;
 				}
@@ -141,7 +141,7 @@ static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size,
 		}
 		if (left < 12)
 			break;
-		if (left >= 24 && tm_pcap_joined(c, p)) {
+		if (left >= 24 && tm_pcap_joined(p)) {
 			tm_section_begin(c);
 			c->format = TM_UNKNOWN;
 			continue;
