@@ -112,6 +112,7 @@ def test_who_has_logged_out_is_guarded_no_longer(tmp_path: Path, ended: bool, mo
             done.append("refresh")
 
         subject.rulebook.force_bans, subject.rulebook.refresh = force_bans, refresh
+        subject.rulebook.tidy = lambda: asyncio.sleep(0)
         subject.network.sessions_ended = lambda: ended
         keeping = asyncio.create_task(subject._keep_house())
         while len(done) < 2:

@@ -432,7 +432,7 @@ def test_more_than_memory_holds_is_a_mistake_and_no_end(book: Book, monkeypatch:
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("trafficmond.rulebook.compile_table", exhausted)
+    monkeypatch.setattr("trafficmond.rulebook.compile_columns", exhausted)
     book.write("more.toml", '[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\n')
     with pytest.raises(ConfigError, match="memory"):
         book.run(book.rules.load())

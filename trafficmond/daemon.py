@@ -270,6 +270,7 @@ class Daemon:
             try:
                 self._tidy(time.time())
                 await self._let_rules_end(time.time())
+                await self.rulebook.tidy()
                 await self.rulebook.force_bans(self.bans.forced())  # those that have ended give back what they took
                 if self.network.sessions_ended():
                     await self._renew_guard()

@@ -25,12 +25,13 @@ from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Action, Direction
 from trafficmond.networks import Network
 from trafficmond.policy.byhand import ByHand
-from trafficmond.policy.ids import RuleIds
+from trafficmond.policy.ids import RuleIds, common_beginning
 from trafficmond.policy.lastgood import LastGood
+from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Cache, Files, Policy, make_policy, read_files, with_saved
-from trafficmond.policy.rules import ListSource
+from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 from trafficmond.policy.saved import read_saved, save
-from trafficmond.policy.table import VerdictTable, compile_table
+from trafficmond.policy.table import VerdictTable, compile_columns, compile_table
 
 _MANY_PREFIXES = 50_000  # building with so many leaves memory worth giving back
 SAVED_NAME = "rules.toml"  # in state_dir, as the next ones
@@ -91,6 +92,9 @@ class Rulebook:
         self._last_good = LastGood(settings.state_dir / LAST_GOOD_NAME)
         self._by_hand = ByHand(settings.state_dir / BY_HAND_NAME)
         self._recalled = False
+        self._spent_memory = False
+        self._parsed: dict[int, tuple[Table, Rules]] = {}  # by the table's identity
+        self._columns: tuple[tuple[Rule, ...], RuleColumns] = (), RuleColumns.of((), np.zeros(0, np.uint32))
         self._ids = RuleIds()
         self._lock = asyncio.Lock()
         self.in_force: InForce | None = None
@@ -107,7 +111,7 @@ class Rulebook:
         """The lifelines that the rules in force were made with."""
         return self._inputs.guard
 
-    def names(self) -> dict[int, str]:
+    def names(self) -> Mapping[int, str]:
         """Rule id -> name, for everything in force or lately so."""
         return self._ids.names()
 
@@ -279,9 +283,14 @@ class Rulebook:
         new: InForce = await _in_thread(partial(self._build, inputs, generation, now))
         self._install(new.table.words)
         self._inputs, self.in_force = inputs, new
-        if len(new.policy.prefixes) > _MANY_PREFIXES:
-            _give_back_memory()
+        self._spent_memory |= len(new.policy.prefixes) > _MANY_PREFIXES
         return new
+
+    async def tidy(self) -> None:
+        """Gives back to the system what the builds since the last time have freed; nobody waits for that."""
+        if self._spent_memory:
+            self._spent_memory = False
+            await _in_thread(_give_back_memory)
 
     def _read_files(self, settings: Settings) -> Files:
         lists = _lists(settings)
@@ -298,14 +307,32 @@ class Rulebook:
         guard = [(left, label) for cidr, label in inputs.guard for left in _left(cidr, forced)]
         allowlist = [left for cidr in inputs.settings.policy.allowlist for left in _left(cidr, forced)]
         of_settings = _of_settings(inputs.settings) | {"allowlist": allowlist}
-        policy = make_policy(inputs.files, runtime=inputs.runtime, guard=guard, **of_settings)
+        policy = make_policy(inputs.files, runtime=self._runtime_rules(inputs.runtime), guard=guard, **of_settings)
         try:
             ids = self._ids.assign(policy.rules, now)
-            table = compile_table(policy, ids, now, self._to_jiffies, generation)
+            table = self._compile(policy, ids, generation, now)
         except MemoryError:
             what = f"have {len(policy.prefixes):,} prefixes, more than this machine's memory can compile"
             raise ConfigError([Mistake("all rules together", what)]) from None
         return InForce(policy, table, generation, now, ids)
+
+    def _runtime_rules(self, tables: Sequence[Table]) -> Rules:
+        """Run-time rules as they are read: each table once, for as long as it stands."""
+        parsed = {}
+        for table in tables:
+            known = self._parsed.get(id(table))
+            parsed[id(table)] = known or (table, read_tables([table], "runtime", own=True))
+        self._parsed = parsed
+        return Rules.joined([rules for _, rules in parsed.values()])
+
+    def _compile(self, policy: Policy, ids: npt.NDArray[np.uint32], generation: int, now: float) -> VerdictTable:
+        """The table; of rules that the last one began with too, the columns are those of then."""
+        before, columns = self._columns
+        same = common_beginning(before, policy.rules)
+        columns = columns.followed_by(same, RuleColumns.of(policy.rules[same:], ids[same:]))
+        self._columns = policy.rules, columns
+        args = policy.prefixes, policy.owner, columns, policy.default
+        return compile_columns(*args, now, self._to_jiffies, generation)
 
 
 def read_policy(settings: Settings) -> Policy:

@@ -6,7 +6,7 @@ A record belongs to a rule and to what lies below it, its parent, which holds on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,11 @@ class RuleColumns:
     verdict: U32  # word
     rate_per_s: U32
     burst: U32
+
+    def followed_by(self, at: int, rest: RuleColumns) -> RuleColumns:
+        """The first `at` rows of these, and then `rest`."""
+        pairs = ((getattr(self, each.name), getattr(rest, each.name)) for each in fields(self))
+        return RuleColumns(*(np.concatenate([one[:at], other]) for one, other in pairs))
 
     @classmethod
     def of(cls, rules: Sequence[Rule], ids: npt.NDArray[np.uint32]) -> RuleColumns:

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def make_policy(
     *,
     default: Action = Action.MONITOR,
     permitted_cidrs: Sequence[str] = (),
-    runtime: Sequence[Mapping[str, Any]] = (),
+    runtime: Sequence[Mapping[str, Any]] | Rules = (),
     allowlist: Sequence[str] = (),
     guard: Sequence[tuple[str, str]] = (),
 ) -> Policy:
@@ -137,7 +138,7 @@ def make_policy(
     if permitted_cidrs:
         reader.add(permitted(permitted_cidrs, "settings"))
     reader.parts += files.saved
-    reader.add(read_tables(runtime, "runtime", own=True))
+    reader.add(runtime if isinstance(runtime, Rules) else read_tables(runtime, "runtime", own=True))
     if allowlist:
         reader.add(lasting(Reason.ALLOWLIST, allowlist, "allowlist", "policy.allowlist"))
     for cidr, label in guard:
@@ -318,7 +319,7 @@ def _assembled(reader: _Reader, default: Action) -> Policy:
         reader.mistakes.append(Mistake("all rules together", what))
     if reader.mistakes:
         raise ConfigError(reader.mistakes, hint=_HINT)
-    rules = tuple(rule for part in reader.parts for rule in part.rules)
+    rules = tuple(chain.from_iterable(part.rules for part in reader.parts))
     counts = np.concatenate([part.counts for part in reader.parts])
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     owner = np.repeat(np.arange(len(rules), dtype=np.int32), counts)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,6 +89,19 @@ class Rules:
         if rest := max(total, len(mistakes)) - len(shown):
             shown += (Mistake(where, f"{rest:,} more mistakes"),)
         return cls((), prefixes.concat([]), np.zeros(0, np.int64), shown)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rules]) -> Rules:
+        """All of `parts`, in order."""
+        if not parts:
+            return cls((), prefixes.concat([]), np.zeros(0, np.int64))
+        return cls(
+            tuple(chain.from_iterable(part.rules for part in parts)),
+            prefixes.concat([part.prefixes for part in parts]),
+            np.concatenate([part.counts for part in parts]),
+            tuple(chain.from_iterable(part.mistakes for part in parts)),
+            tuple(chain.from_iterable(part.notes for part in parts)),
+        )
 
     @classmethod
     def all_of(cls, rule: Rule, rows: Prefixes, where: str, host_bits: int, notes: tuple[Mistake, ...] = ()) -> Rules:
