@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trafficmond import abi
-from trafficmond.datapath import bcc_loader, ledger, libbpf, loader
+from trafficmond.datapath import ledger, libbpf, loader
 from trafficmond.datapath.attach import Attachment
 from trafficmond.datapath.attachments import Attachments, Change
 from trafficmond.datapath.bans import BanTable
+from trafficmond.datapath.bcc import loader as bcc_loader
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.interfaces import Interface, Selection
 from trafficmond.datapath.ledger import Sums

@@ -1,7 +1,7 @@
 """From the BPF sources to loaded programs and maps, by either of two loaders; the result is the same for both.
 
 `libbpf` loads the object that was built ahead of time. `bcc` compiles the same source on this host, in a
-short-lived child (see bcc_loader.py), because importing it costs more memory than the whole daemon.
+short-lived child (see bcc/), because importing it costs more memory than the whole daemon.
 """
 
 from __future__ import annotations

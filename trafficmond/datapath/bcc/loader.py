@@ -55,7 +55,7 @@ def load(sizes: Sizes, kept: Mapping[str, int], seed: int | None, pin_dir: Path)
 
 
 def _sources() -> Path:
-    here = Path(__file__).resolve().parents[2]
+    here = Path(__file__).resolve().parents[3]
     for folder in (here / "bpf", Path("/usr/lib/trafficmon/bpf")):
         if (folder / "trafficmon.bpf.c").exists():
             return folder
@@ -95,12 +95,12 @@ def _flags(sources: Path, sizes: Sizes, seed: int, pins: Path) -> list[str]:
 def _run(job: Mapping[str, object]) -> None:
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "trafficmond.datapath.bcc_child"],
+            [sys.executable, "-m", "trafficmond.datapath.bcc.child"],
             input=json.dumps(job),
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,
-            cwd=Path(__file__).resolve().parents[2],
+            cwd=Path(__file__).resolve().parents[3],
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

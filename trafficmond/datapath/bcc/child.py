@@ -1,4 +1,4 @@
-"""Compiles and loads the data path with bcc, pins what came of it, and ends: `python -m ...bcc_child` (see bcc_loader).
+"""Compiles and loads the data path with bcc, pins what came of it, and ends: `python -m ...bcc.child` (see loader.py).
 
 Standard input is a JSON object: `source` (file), `headers` (folder that stands for a kernel tree), `pins` (folder on a
 bpffs), `kept` (map name -> pin of the map to use in place of the one that bcc makes), `flags` (for clang) and

@@ -1,0 +1,1 @@
+"""The second loader, which compiles the data path on this host."""
