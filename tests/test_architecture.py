@@ -22,6 +22,7 @@ _PARTS = _DAEMON | {
     "notify",
     "adoption",
     "lockout",
+    "reach",
     "network",
 }
 # What each room may import. Adapters (store, sinks, export, control, datapath) are in none of each other's lists.
@@ -42,12 +43,13 @@ ALLOWED: dict[str, set[str]] = {
     "control": _VALUES,
     "datapath": _PURE,
     "analyze": _PURE | {"detect", "store"},  # it reads flows.db too
+    "reach": _VALUES | {"policy", "datapath"},
     "notify": set(),
     "metrics": _PURE,
     "rulebook": _PURE | {"policy"},
     "banlist": _PURE | {"datapath", "store"},
     "responder": _DAEMON | {"rulebook", "banlist"},
-    "network": _PURE | {"datapath", "sinks", "rulebook"},
+    "network": _PURE | {"policy", "datapath", "sinks", "rulebook", "reach"},
     "adoption": _PURE | {"datapath", "store"},
     "pipeline": _DAEMON - {"datapath"},
     "answers": _PARTS,
@@ -55,7 +57,19 @@ ALLOWED: dict[str, set[str]] = {
     "daemon": _PARTS | {"answers", "reloader"},
     "__main__": _PARTS | {"daemon"},
     "trafficctl": _PURE
-    | {"control", "policy", "detect", "store", "datapath", "analyze", "rulebook", "export", "metrics", "adoption"},
+    | {
+        "control",
+        "policy",
+        "detect",
+        "store",
+        "datapath",
+        "analyze",
+        "rulebook",
+        "export",
+        "metrics",
+        "adoption",
+        "reach",
+    },
 }
 
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from trafficctl.doors import shut
 from trafficctl.render.units import clock
 from trafficctl.service import unwritable_logs
 from trafficmond.config.load import load_settings
@@ -71,7 +72,9 @@ def check(path: Path | None) -> Checked:
         return Checked(path, mistakes=error.mistakes)
     except PermissionError as error:  # a folder on the way to what the settings name
         raise TrafficmonError(f"cannot look at {error.filename}: {error.strerror}", hint="try with sudo") from None
-    notes = [*policy.notes, *_ended(policy.rules), *(unwritable_logs(settings) if settings else ())]
+    notes = [*policy.notes, *_ended(policy.rules)]
+    if settings is not None:
+        notes += [*unwritable_logs(settings), *shut(settings, policy)]
     return Checked(path, count(policy), notes=notes)
 
 

@@ -287,6 +287,7 @@ class Daemon:
         if self.datapath.refused:  # what stands in the way may go without a word: the MTU of a veth's other end, say
             self.look_at_interfaces()
         self.network.look_at_pins(self.datapath, self.settings)
+        self.look_at_doors()
         self.notifier.status(self.status_line())
 
     async def _let_rules_end(self, now: float) -> None:
@@ -370,11 +371,17 @@ class Daemon:
         """Attaches to what the settings mean and is there; what is watched no longer, in sentences."""
         gone = self.network.attach(self.datapath, self.settings)
         self.refresh_names()
+        self.look_at_doors()
         return gone
+
+    def look_at_doors(self) -> list[str]:
+        """What nobody can reach from now on, in sentences."""
+        return self.network.look_at_doors(self.datapath, self.rulebook)
 
     def unwatched(self) -> list[str]:
         """What ought to be watched and is not, in sentences; with what else concerns the filter looked at anew."""
         self.network.look_at_pins(self.datapath, self.settings)
+        self.look_at_doors()
         return network.unwatched(self.datapath, self.settings)
 
     def missing_interfaces(self) -> list[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-from trafficmond import networks
+from trafficmond import networks, reach
 from trafficmond.config.settings import DEFAULT_ROUTE, Settings
 from trafficmond.datapath import attachments, interfaces, sessions, sockets, ssh
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.lifelines import lifelines
+from trafficmond.datapath.listeners import listeners
 from trafficmond.errors import DatapathError
-from trafficmond.rulebook import Guard
+from trafficmond.policy.admission import Admission, admission
+from trafficmond.rulebook import Guard, InForce, Rulebook
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 
@@ -42,6 +44,10 @@ class Network:
         self._idle = False  # nothing is watched, and that was said
         self._guarded: set[str] = set()  # addresses with sessions, as the guard was told last
         self._ssh = ssh.Logins()
+        self._judged: InForce | None = None  # the rules that what follows was found in
+        self._admitted: Admission | None = None
+        self._shut = False  # nobody gets in, and that was said
+        self.only_from: list[str] = []  # what can be reached from some places alone
 
     def attach(self, path: Datapath, settings: Settings) -> list[str]:
         """Attaches to what the settings mean and is there; says what changed. Returns what is watched no longer."""
@@ -66,6 +72,34 @@ class Network:
         if path.lost_pins and "pins" not in self._warnings:
             self._warnings["pins"] = _LOST_PINS.format(settings.pin_dir)
             self._sinks.note(messages.PINS_LOST, self._warnings["pins"], {"path": settings.pin_dir})
+
+    def look_at_doors(self, path: Datapath, rulebook: Rulebook) -> list[str]:
+        """What nobody can reach by the rules in force: a warning for as long as it holds, and said when it begins.
+        Returns what was said now."""
+        rules = rulebook.in_force
+        if rules is not self._judged:
+            self._judged, self._admitted = rules, None
+            if rules and rules.generation:  # else they are those of the last run, which are unknown
+                self._admitted = admission(rules.policy, rules.table.words, rules.loaded_at)
+        self._warnings.pop("doors", None)
+        self.only_from = []
+        admitted, names = self._admitted, sorted(each.name for each in path.attached.values())
+        if admitted is None or not names:
+            self._shut = False
+            return []
+        try:
+            waiting = listeners()
+        except OSError:  # a kernel without sock_diag
+            return []
+        self.only_from = reach.only_from(admitted, waiting)
+        text = reach.nobody(admitted, waiting, ", ".join(names), reach.spared_by(rulebook.guard))
+        was_shut, self._shut = self._shut, bool(text) or (self._shut and not any(admitted.let_in.values()))
+        if text:
+            self._warnings["doors"] = text
+        if not text or was_shut:
+            return []
+        self._sinks.note(messages.NOBODY_GETS_IN, text)
+        return [text]
 
     def require(self, path: Datapath, settings: Settings, named: Collection[str]) -> None:
         """At the start: an interface `named` on the command line is there, and something can be watched, or there is

@@ -98,6 +98,8 @@ class FakeDaemon:
         self.guests: set[str] = set()  # connected to SSH's port
         self.jump = 0.0  # of the clock
         self.reloads: list[str] = []
+        self.network = SimpleNamespace(only_from=[])
+        self.shut: list[str] = []  # what nobody can reach any more
         self.reloader = self  # for which the rulebook alone is read again
         self.broken: ConfigError | None = None
 
@@ -126,6 +128,9 @@ class FakeDaemon:
 
     def unwatched(self) -> list[str]:
         return ["eth1 is not watched: cannot attach to eth1"]
+
+    def look_at_doors(self) -> list[str]:
+        return self.shut
 
     def missing_interfaces(self) -> list[str]:
         return ["tun9"]

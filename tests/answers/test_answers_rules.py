@@ -195,3 +195,15 @@ def test_long_answers_leave_the_loop_to_others_and_are_of_one_moment(tmp_path: P
             assert len(waits) > 50 * told.count(5000) // 20, "a turn for the others between any two pages"
 
     asyncio.run(run())
+
+
+def test_a_change_says_what_nobody_can_reach_any_more(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("AddCidr", cidr="192.0.2.7", action="allow")
+            ask.daemon.shut = ["not reachable over eth0: sshd on tcp/22"]
+            assert ask.daemon.shut[0] in (await ask("RemoveCidr", cidr="192.0.2.7"))["notes"]
+            ask.daemon.warnings["doors"] = ask.daemon.shut[0]
+            assert (await ask("Reload"))["warnings"] == ask.daemon.shut
+
+    asyncio.run(run())

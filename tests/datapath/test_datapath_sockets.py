@@ -48,7 +48,7 @@ def test_peers_are_those_of_open_connections_that_came_in(how: str, monkeypatch:
         def refused(*_arguments: object) -> Iterator[str]:
             raise OSError("no sock_diag")
 
-        monkeypatch.setattr(sockets, "_diagnosed", refused)
+        monkeypatch.setattr(sockets, "_peers", refused)
     with (
         socket.create_server(("127.0.0.1", 0)) as v4,
         socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as v6,

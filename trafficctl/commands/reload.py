@@ -39,8 +39,10 @@ def run(args: Namespace) -> int:
     return exits.DONE
 
 
-def _tell(reloaded: dict[str, Any], _: Style, __: int | None) -> Iterator[str]:
+def _tell(reloaded: dict[str, Any], style: Style, __: int | None) -> Iterator[str]:
     counts = units.ruling(reloaded["rules"], reloaded["lists"], reloaded["prefixes"])
     yield f"generation {reloaded['generation']} in force: {counts}, in {units.span(reloaded['took_s'])}"
     for changed in reloaded["changed"]:
         yield f"  changed: {units.plain(changed)}"
+    for warning in reloaded.get("warnings") or ():
+        yield style.paint(f"  warning: {units.plain(warning)}", "yellow")

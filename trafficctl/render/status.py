@@ -38,6 +38,8 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
     if config.get("error"):
         yield from _mistakes(config)
     yield Fact("rules", _rules(status["rules"]))
+    for text in status.get("only_from") or ():
+        yield Fact("reach", text)
     yield Fact("threats", _threats(status["threats"]), "red" if _grave(status["threats"]) else "")
     yield Fact("store", _store(store), "red" if store["lost_rows"] or store.get("state") not in (None, "ok") else "")
     for log in status["logs"]:

@@ -105,7 +105,7 @@ class RuleAnswers(Part):
         daemon.refresh_names()
         row = self._added(table, rule.save)
         before = _in_words(_table_row(done.before[-1])) if done.before else None
-        notes = [*_notes(rule, cidr), *done.notes]
+        notes = [*_notes(rule, cidr), *done.notes, *daemon.look_at_doors()]
         notes += await self._audit(caller, "add-cidr", cidr, before, _in_words(row))
         return row, notes
 
@@ -133,7 +133,7 @@ class RuleAnswers(Part):
         if not done.before:
             await self._refuse_removal(cidr, wanted, save)
         daemon.refresh_names()
-        rows, notes = [_table_row(table) for table in done.before], done.notes
+        rows, notes = [_table_row(table) for table in done.before], [*done.notes, *daemon.look_at_doors()]
         for row in rows:
             notes += await self._audit(caller, "remove-cidr", cidr, _in_words(row), None)
         return rows, list(dict.fromkeys(notes))
@@ -164,6 +164,7 @@ class RuleAnswers(Part):
             **asdict(count(in_force.policy)),
             "took_s": time.monotonic() - began,
             "changed": changed,
+            "warnings": [text for text in self._daemon.warnings.values() if text not in changed],
         }
 
 

@@ -77,6 +77,7 @@ class StatusAnswers(Part):
             "counters": self._counters(),
             "memory_bytes": _private_bytes(),
             "unwatched": unwatched,
+            "only_from": daemon.network.only_from,
             "warnings": [*unwatched, *self._warnings()],
         }
 

@@ -14,7 +14,7 @@ from trafficmond.datapath.netlink import attributes, dump
 from trafficmond.networks import Address, unmapped
 
 PROC_NET = Path("/proc/self/net")
-ESTABLISHED, _LISTEN = 1, 10  # enum in the kernel's net/tcp_states.h
+ESTABLISHED, CLOSED, LISTEN = 1, 7, 10  # enum in the kernel's net/tcp_states.h
 _TABLES = {"tcp": 6, "tcp6": 6, "udp": 17, "udp6": 17}
 
 
@@ -40,7 +40,7 @@ def connections(proc_net: Path = PROC_NET) -> Iterator[Connection]:
         for line in lines:
             _number, local, remote, state = line.split()[:4]
             here, there = _end(local), _end(remote)
-            if there[1] and int(state, 16) != _LISTEN:
+            if there[1] and int(state, 16) != LISTEN:
                 yield Connection(proto, *here, *there, int(state, 16))
 
 
@@ -60,7 +60,7 @@ def established(port: int) -> list[Peer]:
     takes twenty; /proc/net where the kernel has no sock_diag.
     """
     try:
-        return [peer for family in (socket.AF_INET, socket.AF_INET6) for peer in _diagnosed(family, port)]
+        return [peer for family in (socket.AF_INET, socket.AF_INET6) for peer in _peers(family, port)]
     except OSError:
         return [
             Peer(str(each.remote), each.remote_port, 0.0)
@@ -74,19 +74,25 @@ _REQUEST = struct.Struct("=BBBxI2s2s16s16sIQ")  # struct inet_diag_req_v2
 _ANY_COOKIE = 0xFFFFFFFFFFFFFFFF
 _PORT_AT = 4 + 2  # struct inet_diag_msg: family and state, ports, source, then the destination
 _REMOTE_AT = 4 + 4 + 16
-_MESSAGE_BYTES = 72
+MESSAGE_BYTES = 72
 _INFO = 2  # INET_DIAG_INFO: struct tcp_info
 _LAST_SENT_AT, _LAST_CAME_AT = 44, 52  # tcpi_last_data_sent, tcpi_last_data_recv
 
 
-def _diagnosed(family: int, port: int) -> Iterator[Peer]:
-    states, ends = 1 << ESTABLISHED, (struct.pack("!H", port), b"", b"", b"")
-    wanted = _REQUEST.pack(family, socket.IPPROTO_TCP, 1 << (_INFO - 1), states, *ends, 0, _ANY_COOKIE)
-    for message in dump(_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, wanted):
+def diagnosed(family: int, proto: int, state: int, port: int = 0, ask: int = 0) -> Iterator[bytes]:
+    """A struct inet_diag_msg, with what else was asked for behind it, of each socket in that state, on that port if it
+    is given. Raises OSError."""
+    ends = (struct.pack("!H", port), b"", b"", b"")
+    wanted = _REQUEST.pack(family, proto, ask, 1 << state, *ends, 0, _ANY_COOKIE)
+    return dump(_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, wanted)
+
+
+def _peers(family: int, port: int) -> Iterator[Peer]:
+    for message in diagnosed(family, socket.IPPROTO_TCP, ESTABLISHED, port, 1 << (_INFO - 1)):
         size = 4 if message[0] == socket.AF_INET else 16
         address = ipaddress.ip_address(message[_REMOTE_AT : _REMOTE_AT + size])
         (far_port,) = struct.unpack_from("!H", message, _PORT_AT)
-        info, quiet_ms = attributes(message[_MESSAGE_BYTES:]).get(_INFO, b""), 0
+        info, quiet_ms = attributes(message[MESSAGE_BYTES:]).get(_INFO, b""), 0
         if len(info) >= _LAST_CAME_AT + 4:
             quiet_ms = max(struct.unpack_from("=I", info, at)[0] for at in (_LAST_SENT_AT, _LAST_CAME_AT))
         yield Peer(str(unmapped(address)), far_port, quiet_ms / 1000)

@@ -154,7 +154,8 @@ NOBODY_GETS_IN = Message(
     WARNING,
     "Nobody can open a connection to this host",
     """Under policy.default = "drop" only what a rule, a list or the allowlist admits can begin a connection, and none
-of them admits anybody. Whoever is logged in now stays in; after the last log-out there is no way back.
+of them admits anybody. What is open stays open; after the last log-out there is no way back. What waits for
+connections and cannot be reached is named in the entry, and in `trafficctl status` for as long as it holds.
 
 Admit somebody: trafficctl add-cidr 192.0.2.0/24 --action allow --save
 Or give up the default: default = "monitor" in the table [policy] of /etc/trafficmon/trafficmond.toml""",

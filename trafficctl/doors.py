@@ -1,0 +1,46 @@
+"""What of this host nobody could reach under the settings and rules that are checked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from trafficmond import reach
+from trafficmond.config.lines import key_lines, line_of
+from trafficmond.config.settings import Settings
+from trafficmond.datapath.listeners import listeners
+from trafficmond.errors import Mistake
+from trafficmond.policy.admission import admission
+from trafficmond.policy.load import Policy
+from trafficmond.policy.table import compile_table
+
+_SPARED = "gateways, resolvers and whoever is logged in (policy.guard)"
+_NOBODY = "no rule lets a new connection in, from anywhere; " + reach.LET_IN
+
+
+def shut(settings: Settings, policy: Policy) -> Iterator[Mistake]:
+    """A note on what would not be reachable, or from some places alone."""
+    now = time.time()
+    table = compile_table(policy, np.zeros(len(policy.rules), np.uint32), now, int)
+    admitted = admission(policy, table.words, now)
+    if admitted is None:
+        return
+    try:
+        waiting = listeners()
+    except OSError:  # a kernel without sock_diag
+        waiting = []
+    spared = _SPARED if settings.policy.guard else ""
+    nobody = reach.nobody(admitted, waiting, spared=spared)
+    if not nobody and not any(admitted.let_in.values()) and len(admitted.let_in) == 2:  # it may be for another host
+        nobody = _NOBODY
+    for what in [*([nobody] if nobody else []), *reach.only_from(admitted, waiting)]:
+        yield Mistake(_place(settings), what)
+
+
+def _place(settings: Settings) -> str:
+    assert settings.source is not None
+    lines = {} if settings.source.suffix == ".json" else key_lines(settings.source.read_text("utf-8"))
+    line = line_of("policy.default", lines)
+    return f"{settings.source}:{line}" if line else str(settings.source)

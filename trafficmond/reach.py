@@ -1,0 +1,77 @@
+"""What of this host nobody can reach, and what can be reached from some places alone, in sentences. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from trafficmond.datapath.listeners import Listener
+from trafficmond.networks import Network, shown
+from trafficmond.policy.admission import Admission
+from trafficmond.protocols import protocol_name
+
+_NAMED = 6  # services
+_SOURCES = 4
+LET_IN = "let somebody in: trafficctl add-cidr PREFIX --action allow --save"
+_OWN = "own address"  # as the guard says: no other host
+
+
+def closed(admitted: Admission, listeners: Iterable[Listener]) -> list[Listener]:
+    """Those that no rule lets anybody in to."""
+    return [each for each in listeners if not any(admitted.let_in.get(family, True) for family in each.families)]
+
+
+def nobody(admitted: Admission, listeners: Iterable[Listener], over: str = "", spared: str = "") -> str:
+    """What no new connection can come in to; empty where there is nothing. `over`: what is watched; `spared`: who can
+    come in nevertheless, in words."""
+    shut = closed(admitted, listeners)
+    if not shut:
+        return ""
+    where = f" over {over}" if over else ""
+    but = f" (only {spared} can still connect)" if spared else ""
+    return f"not reachable{where}: {services(shut)}; no rule lets a new connection in{but}; {LET_IN}"
+
+
+def only_from(admitted: Admission, listeners: Iterable[Listener]) -> list[str]:
+    """What can be reached from some places alone."""
+    by_source: dict[tuple[str, ...], list[Listener]] = {}
+    for each in listeners:
+        sources = tuple(source for family in each.families for source in _sources(admitted, family))
+        if sources and any(family in admitted.let_in for family in each.families):
+            by_source.setdefault(sources, []).append(each)
+    return [
+        f"{services(some)}: new connections get in from {listed(sources, _SOURCES, admitted.more)} alone"
+        for sources, some in by_source.items()
+    ]
+
+
+def spared_by(guard: Iterable[tuple[str, str]]) -> str:
+    """Whom a guard of (prefix, what it is) lets in at any time."""
+    return listed([f"{shown(cidr)} ({what})" for cidr, what in guard if what != _OWN], _SOURCES)
+
+
+def services(listeners: Iterable[Listener]) -> str:
+    """ "sshd on tcp/22, nginx on tcp/80 and tcp/443, tcp/9999"."""
+    by_name: dict[str, list[str]] = {}
+    for each in sorted(listeners, key=lambda one: (not one.name, one.port, one.proto)):
+        port = f"{protocol_name(each.proto).lower()}/{each.port}"
+        ports = by_name.setdefault(each.name or port, [])
+        if port not in ports:
+            ports.append(port)
+    return listed([_with_ports(name, ports) for name, ports in by_name.items()], _NAMED)
+
+
+def listed(texts: Sequence[str], most: int, more: int = 0) -> str:
+    """The first of them, and how many more there are."""
+    more += max(0, len(texts) - most)
+    return ", ".join(texts[:most]) + (f" and {more:,} more" if more else "")
+
+
+def _with_ports(name: str, ports: Sequence[str]) -> str:
+    if ports == [name]:
+        return name
+    return f"{name} on {' and '.join(ports)}"
+
+
+def _sources(admitted: Admission, family: int) -> list[str]:
+    let_in: list[Network] | None = admitted.let_in.get(family)
+    return [f"anywhere over IPv{family}"] if let_in is None else [shown(each) for each in let_in]
