@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from detect_traffic import ACK, RST, SYN, T0, datagram, flow, many, talk, watch
 
-from trafficmond.detect.amplification import Amplification
+from trafficmond.detect.detectors.amplification import Amplification
 
 V = "192.0.2.80"
 

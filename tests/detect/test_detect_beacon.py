@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from detect_traffic import datagram, flow, talk, watch
 
-from trafficmond.detect.beacon import Beacon
+from trafficmond.detect.detectors.beacon import Beacon
 from trafficmond.model import Severity, Threat
 
 A, C2 = "192.168.1.5", "203.0.113.50"

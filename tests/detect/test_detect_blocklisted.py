@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from detect_traffic import flow, talk, watch
 
-from trafficmond.detect.blocklisted import Blocklisted
+from trafficmond.detect.detectors.blocklisted import Blocklisted
 from trafficmond.model import Action, Direction, Reason, Severity, verdict_word
 
 LISTED, HOST = "203.0.113.66", "192.0.2.1"

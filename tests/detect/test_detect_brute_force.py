@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from detect_traffic import SPOKE_FIRST, flow, many, refused, talk, watch
 
-from trafficmond.detect.brute_force import BruteForce
+from trafficmond.detect.detectors.brute_force import BruteForce
 from trafficmond.model import Severity
 
 A, B = "203.0.113.9", "192.0.2.22"

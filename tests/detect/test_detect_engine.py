@@ -131,7 +131,7 @@ def test_a_detector_can_be_switched_off_and_set() -> None:
 def test_names_are_the_registered_ones_and_yields_name_detectors() -> None:
     for name, detector in DETECTORS.items():
         assert detector.name == name
-        assert detector.__module__ == f"trafficmond.detect.{name}"
+        assert detector.__module__ == f"trafficmond.detect.detectors.{name}"
         assert set(detector.yields_to) <= set(DETECTORS)
         assert set(detector.identity) <= {"src_ip", "dst_ip"}
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from detect_traffic import flow, talk, watch
 
-from trafficmond.detect.exfiltration import Exfiltration
+from trafficmond.detect.detectors.exfiltration import Exfiltration
 from trafficmond.model import Severity, Threat
 
 HOST, OUT = "192.168.1.5", "203.0.113.50"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from detect_traffic import FIN, datagram, flow, many, ping, refused, talk, watch
 
-from trafficmond.detect.host_sweep import HostSweep
+from trafficmond.detect.detectors.host_sweep import HostSweep
 from trafficmond.model import Severity
 
 A = "203.0.113.9"

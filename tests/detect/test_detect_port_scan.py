@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from detect_traffic import ACK, FIN, PSH, RST, SYN, URG, datagram, flow, many, refused, talk, watch
 
-from trafficmond.detect.port_scan import PortScan
+from trafficmond.detect.detectors.port_scan import PortScan
 from trafficmond.model import Severity
 
 A, B = "203.0.113.9", "192.0.2.20"

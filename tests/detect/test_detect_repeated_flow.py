@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from detect_traffic import flow, refused, talk, watch
 
-from trafficmond.detect.repeated_flow import RepeatedFlow
+from trafficmond.detect.detectors.repeated_flow import RepeatedFlow
 from trafficmond.model import Severity, Threat
 
 A, B = "192.168.1.5", "192.168.1.9"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from detect_traffic import ACK, SYN, flow, many, refused, talk, watch
 
-from trafficmond.detect.syn_flood import SynFlood
+from trafficmond.detect.detectors.syn_flood import SynFlood
 from trafficmond.model import Severity
 
 V = "192.0.2.80"

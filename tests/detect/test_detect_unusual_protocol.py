@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from detect_traffic import flow, watch
 
-from trafficmond.detect.unusual_protocol import UnusualProtocol
+from trafficmond.detect.detectors.unusual_protocol import UnusualProtocol
 from trafficmond.model import Severity
 
 A, B = "203.0.113.9", "192.0.2.1"

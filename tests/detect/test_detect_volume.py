@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from detect_traffic import ACK, FIN, RST, SYN, T0, datagram, flow, many, ping, refused, talk, watch
 
-from trafficmond.detect.volume import Volume
+from trafficmond.detect.detectors.volume import Volume
 from trafficmond.model import Severity
 
 A, V = "203.0.113.9", "192.0.2.80"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
-from trafficmond.detect.windows import Columns, mix
+from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import Batch, Column, address_text
 from trafficmond.model import Threat
 
@@ -33,16 +34,6 @@ class Observation:
     interval_s: float = 1.0  # how long a time the batch covers
 
     @cached_property
-    def src(self) -> Column:
-        """A hash of each flow's source address."""
-        return mix(self.flows["src_hi"], self.flows["src_lo"])
-
-    @cached_property
-    def dst(self) -> Column:
-        """A hash of each flow's destination address."""
-        return mix(self.flows["dst_hi"], self.flows["dst_lo"])
-
-    @cached_property
     def span(self) -> Column:
         """Over how many seconds each flow's packets in this batch came, at least 1.
 
@@ -54,28 +45,31 @@ class Observation:
         return spans
 
 
-class Detector(Protocol):
+class Detector(ABC):
     """Finds one kind of threat. Its state is bounded whatever the traffic; it knows no clock, store or socket."""
 
     name: ClassVar[str]
     technique: ClassVar[str]  # MITRE ATT&CK
     identity: ClassVar[tuple[str, ...]]
     """The fields of Threat that make a situation: what differs in nothing of these is the same threat, updated."""
-    yields_to: ClassVar[tuple[str, ...]]
+    yields_to: ClassVar[tuple[str, ...]] = ()
     """Detectors whose open threat about the same hosts says more, and makes this one's redundant."""
     quiet_s: ClassVar[float]
     """A threat that got no evidence for so long is closed."""
+    bannable: ClassVar[bool] = False
+    """Whether its `src_ip` is an attacker from outside, whom `[response]` may ban."""
     settings_class: ClassVar[type[Any]]
 
+    @abstractmethod
     def __init__(self, settings: Any) -> None: ...
 
+    @abstractmethod
     def feed(self, seen: Observation) -> list[Threat]:
         """The threats that this observation is evidence for, those known already included, with fresh numbers."""
-        ...
 
+    @abstractmethod
     def counters(self) -> Mapping[str, int]:
         """How full its tables are and what they let go: entities, capacity, evicted, refused."""
-        ...
 
 
 def address(row: Any, side: str) -> str:
@@ -109,16 +103,6 @@ def strongest(over: Column, weight: Column) -> Column:
     at = np.flatnonzero(over)
     order: Column = at[np.argsort(-weight[at], kind="stable")[:MOST_AT_ONCE]]
     return order
-
-
-def table_counters(*tables: Any) -> dict[str, int]:
-    """The counters of one or several windows.Table, summed."""
-    return {
-        "entities": sum(len(table) for table in tables),
-        "capacity": sum(table.capacity for table in tables),
-        "evicted": sum(table.evicted for table in tables),
-        "refused": sum(table.refused for table in tables),
-    }
 
 
 def is_private(hi: Column, lo: Column, family: Column) -> Column:

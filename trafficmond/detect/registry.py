@@ -1,39 +1,36 @@
-"""The detectors, in the order in which they are asked: those that explain more come before those that yield to them."""
+"""The detectors, in the order in which they are asked: those that explain more come before those that yield to them.
+
+A detector is a file in `detect/detectors` with a class of its own; nothing else names it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import pkgutil
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
-from trafficmond.detect.amplification import Amplification
+from trafficmond.detect import detectors
 from trafficmond.detect.base import Detector
-from trafficmond.detect.beacon import Beacon
-from trafficmond.detect.blocklisted import Blocklisted
-from trafficmond.detect.brute_force import BruteForce
-from trafficmond.detect.exfiltration import Exfiltration
-from trafficmond.detect.host_sweep import HostSweep
-from trafficmond.detect.port_scan import PortScan
-from trafficmond.detect.repeated_flow import RepeatedFlow
-from trafficmond.detect.syn_flood import SynFlood
-from trafficmond.detect.unusual_protocol import UnusualProtocol
-from trafficmond.detect.volume import Volume
 
-DETECTORS: Mapping[str, type[Detector]] = {
-    detector.name: detector
-    for detector in (
-        SynFlood,
-        Amplification,
-        Volume,
-        PortScan,
-        HostSweep,
-        BruteForce,
-        Beacon,
-        Exfiltration,
-        Blocklisted,
-        UnusualProtocol,
-        RepeatedFlow,
-    )
-}
+
+def _classes() -> Iterator[type[Detector]]:
+    for found in pkgutil.iter_modules(detectors.__path__):
+        module = import_module(f"{detectors.__name__}.{found.name}")
+        for each in vars(module).values():
+            if isinstance(each, type) and issubclass(each, Detector) and each.__module__ == module.__name__:
+                yield each
+
+
+def _ordered(found: Mapping[str, type[Detector]]) -> Iterator[tuple[str, type[Detector]]]:
+    """Each after those that it yields to, otherwise by name."""
+    waiting = dict(sorted(found.items()))
+    while waiting:
+        ready = [name for name, each in waiting.items() if not waiting.keys() & set(each.yields_to)]
+        yield from ((name, waiting.pop(name)) for name in ready or list(waiting))
+
+
+DETECTORS: Mapping[str, type[Detector]] = dict(_ordered({each.name: each for each in _classes()}))
 
 
 def settings_classes() -> dict[str, type[Any]]:
@@ -44,9 +41,5 @@ def settings_classes() -> dict[str, type[Any]]:
 def make_detectors(settings: Mapping[str, Any] | None = None) -> list[Detector]:
     """The enabled detectors with their settings; those not in `settings` get their defaults."""
     chosen = settings or {}
-    made = []
-    for name, detector in DETECTORS.items():
-        own = chosen.get(name) or detector.settings_class()
-        if own.enabled:
-            made.append(detector(own))
-    return made
+    own = ((detector, chosen.get(name) or detector.settings_class()) for name, detector in DETECTORS.items())
+    return [detector(settings) for detector, settings in own if settings.enabled]

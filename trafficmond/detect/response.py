@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from trafficmond import networks
 from trafficmond.config.settings import Response as Settings
 from trafficmond.detect.engine import CLOSED, ThreatUpdate
+from trafficmond.detect.registry import DETECTORS
 from trafficmond.model import Severity, Threat
 from trafficmond.networks import Network
 
-_BANNABLE = ("brute_force", "port_scan", "host_sweep")  # detectors whose src_ip is an attacker from outside
 _NETWORK_BITS = {4: 24, 6: 64}
 _REMEMBERED = 4096  # sources and networks whose bans are remembered
 _PAROLE_FACTOR = 4  # bans are forgotten when the source was good for so many times the last one
@@ -93,7 +93,8 @@ class Response:
         settings = self._settings
         if settings.ban == "off":
             return "response off"
-        if threat.detector not in _BANNABLE or threat.src_ip is None:
+        detector = DETECTORS.get(threat.detector)
+        if detector is None or not detector.bannable or threat.src_ip is None:
             return f"no ban follows from {threat.detector}: its source may be forged, or is no attacker"
         if threat.severity < Severity[settings.min_severity.upper()]:
             return f"below min_severity {settings.min_severity}"

@@ -16,6 +16,7 @@ from trafficmond.flows.batch import Batch, Column
 NOWHERE = -1
 """The slot of a key that is not in a `Table`."""
 
+_HASHES = ("src", "dst")
 _WAYS = 8
 _FEW = 64  # additions for which touching the whole table would cost more
 _HEAVIEST = (1 << 20) - 1  # weight beyond which newcomers are equal
@@ -46,7 +47,8 @@ def members(*numbers: int, size: int = 65536) -> Column:
 class Columns:
     """A structured batch seen by columns: each is made contiguous once, when first asked for.
 
-    A row of a batch is wide; passes over columns as they lie in it would cost a cache line a value.
+    A row of a batch is wide; passes over columns as they lie in it would cost a cache line a value. `src` and `dst`
+    are hashes of the addresses, where the batch itself has no such columns.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -60,13 +62,19 @@ class Columns:
     def __getitem__(self, name: str) -> Column:
         column = self._columns.get(name)
         if column is None:
-            if self._of is None:
+            if self._of is None and name in _HASHES and name not in (self._batch.dtype.names or ()):
+                column = mix(self[f"{name}_hi"], self[f"{name}_lo"])
+            elif self._of is None:
                 column = np.ascontiguousarray(self._batch[name])
             else:
                 parent, at = self._of
                 column = parent[name][at]
             self._columns[name] = column
         return column
+
+    def put(self, name: str, column: Column) -> None:
+        """Have one more column, a value for each of these rows."""
+        self._columns[name] = column
 
     def take(self, at: Column) -> Columns:
         """These rows (indexes or a mask), as Columns again."""

@@ -8,16 +8,15 @@ are not looked at.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import Observation, address, is_private, strongest, table_counters
+from trafficmond.detect.base import Observation, address, is_private
 from trafficmond.detect.dials import Kind, Outcome
-from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, members, mix
+from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.windows import NOWHERE, Columns, Grouped, members, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
@@ -39,52 +38,57 @@ class Settings:
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.4 kB each.")
 
 
-class Beacon:
-    """See the module."""
+class Beacon(GroupedDetector):
+    name = "beacon"
+    technique = "T1071"
+    identity = ("src_ip", "dst_ip")
+    yields_to = ("port_scan", "host_sweep", "brute_force")
+    quiet_s = 21600.0
+    settings_class = Settings
+    settings: Settings
+    fields = (
+        ("port", "u2"),
+        ("beats", "i8"),
+        *((name, "f8") for name in ("last", "dials", "sent", "sent2")),
+        ("times", "f8", _RING),
+    )
+    credit_s = 300.0
 
-    name: ClassVar[str] = "beacon"
-    technique: ClassVar[str] = "T1071"
-    identity: ClassVar[tuple[str, ...]] = ("src_ip", "dst_ip")
-    yields_to: ClassVar[tuple[str, ...]] = ("port_scan", "host_sweep", "brute_force")
-    quiet_s: ClassVar[float] = 21600.0
-    settings_class: ClassVar[type[Any]] = Settings
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        fields = [
-            ("port", "u2"),
-            ("beats", "i8"),
-            ("last", "f8"),
-            ("dials", "f8"),
-            ("sent", "f8"),
-            ("sent2", "f8"),
-            ("times", "f8", _RING),
-        ]
-        self._services = Table(fields, settings.capacity, credit_s=300.0)
-
-    def feed(self, seen: Observation) -> list[Threat]:
-        """See base.Detector."""
+    def choose(self, seen: Observation) -> Columns:
         dials = seen.dials
         wanted = (dials["kind"] == Kind.SYN) | (dials["kind"] == Kind.DATAGRAM)
         wanted &= ~_NEVER[dials["dport"]] & (dials["sport"] != dials["dport"])
-        wanted &= dials["outcome"] == Outcome.ANSWERED
-        dials = dials.take(wanted)
-        if not len(dials):
-            return []
-        services = Grouped(mix(dials["src"], dials["dst"], dials["proto"], dials["dport"]))
-        slots = self._services.watch(services.keys, services.sum(np.ones(len(dials))), seen.now, np.inf)
-        slot = slots[services.of]
-        in_time = np.argsort(dials["at"])
+        return dials.take(wanted & (dials["outcome"] == Outcome.ANSWERED))
+
+    def key(self, rows: Columns) -> Column:
+        return mix(rows["src"], rows["dst"], rows["proto"], rows["dport"])
+
+    def weight(self, rows: Columns, by: Grouped) -> Column:
+        return by.sum(np.ones(len(rows)))
+
+    def judge(self, found: Entities) -> tuple[Column, Column]:
+        slot = found.slots[found.by.of]
+        in_time = np.argsort(found.rows["at"])
         in_time = in_time[slot[in_time] != NOWHERE]
-        self._count(dials.take(in_time), slot[in_time])
-        return self._threats(dials, services, slots, seen.now)
+        self._count(found.rows.take(in_time), slot[in_time])
+
+        settings, beats = self.settings, found.states("beats")
+        ripe = np.flatnonzero((beats >= settings.beats) & found.watched)
+        states = self.table.rows[found.slots[ripe]]
+        gaps, variation = _gaps(states)
+        dialled = np.maximum(states["dials"], 1)
+        mean = states["sent"] / dialled
+        spread = np.sqrt(np.maximum(states["sent2"] / dialled - mean * mean, 0))
+        over = np.zeros(len(beats), bool)
+        over[ripe] = (variation <= settings.variation) & (gaps >= settings.shortest) & (spread <= _ALIKE * mean)
+        return over, beats
 
     def _count(self, dials: Columns, slot: Column) -> None:
         """Note the beats, in order of time, one of each service a round."""
-        rows = self._services.rows
+        rows = self.table.rows
         sent = dials["payload_bytes"].astype(np.float64)
         for field, amount in (("dials", np.ones(len(dials))), ("sent", sent), ("sent2", sent * sent)):
-            self._services.add(field, slot, amount)
+            self.table.add(field, slot, amount)
         at, port, calls = dials["at"], dials["sport"], dials["kind"] == Kind.SYN
         while len(at):
             # Dials within a burst of the last beat fall away, and so do datagrams from the port of the last one: a
@@ -93,52 +97,33 @@ class Beacon:
             slot, at, port, calls = slot[apart], at[apart], port[apart], calls[apart]
             one, earliest = np.unique(slot, return_index=True)
             beat = at[earliest]
-            stale = np.abs(beat - rows["last"][one]) > self._settings.longest
+            stale = np.abs(beat - rows["last"][one]) > self.settings.longest
             rows["beats"][one[stale]] = 0
             rows["times"][one, rows["beats"][one] % _RING] = beat
             rows["beats"][one] += 1
             rows["last"][one] = beat
             rows["port"][one] = port[earliest]
 
-    def _threats(self, dials: Columns, services: Grouped, slots: Column, now: float) -> list[Threat]:
-        settings = self._settings
-        beats = self._services.rows["beats"][slots]
-        ripe = np.flatnonzero((beats >= settings.beats) & (slots != NOWHERE))
-        states = self._services.rows[slots[ripe]]
-        gaps, variation = _gaps(states)
-        dialled = np.maximum(states["dials"], 1)
-        mean = states["sent"] / dialled
-        spread = np.sqrt(np.maximum(states["sent2"] / dialled - mean * mean, 0))
-        regular = (variation <= settings.variation) & (gaps >= settings.shortest) & (spread <= _ALIKE * mean)
-        threats = []
-        for which in strongest(regular, states["beats"]):
-            state, one = states[which], dials.rows(services.first[ripe[which]])
-            src, dst, gap = address(one, "src"), address(one, "dst"), float(gaps[which])
-            inside = bool(is_private(one["dst_hi"], one["dst_lo"], one["family"]))
-            threats.append(
-                Threat(
-                    detector=self.name,
-                    severity=Severity.LOW if inside else Severity.MEDIUM,
-                    technique=self.technique,
-                    src_ip=src,
-                    dst_ip=dst,
-                    first_seen=float(state["since"]),
-                    last_seen=now,
-                    count=int(state["beats"]),
-                    summary=f"{src} calls port {one['dport']} of {dst} every {gap:.1f} s",
-                    evidence={
-                        "unit": "beats",
-                        "ports": [int(one["dport"])],
-                        "mean_gap_s": round(gap, 2),
-                        "variation": round(float(variation[which]), 3),
-                    },
-                )
-            )
-        return threats
-
-    def counters(self) -> Mapping[str, int]:
-        """See base.Detector."""
-        return table_counters(self._services)
+    def threat(self, found: Entities, entity: int) -> Threat:
+        one, state = found.first(entity), found.state(entity)
+        (gap,), (variation,) = _gaps(self.table.rows[found.slots[[entity]]])
+        src, dst = address(one, "src"), address(one, "dst")
+        inside = bool(is_private(one["dst_hi"], one["dst_lo"], one["family"]))
+        return self.found(
+            Severity.LOW if inside else Severity.MEDIUM,
+            f"{src} calls port {one['dport']} of {dst} every {gap:.1f} s",
+            {
+                "unit": "beats",
+                "ports": [int(one["dport"])],
+                "mean_gap_s": round(float(gap), 2),
+                "variation": round(float(variation), 3),
+            },
+            src=src,
+            dst=dst,
+            first_seen=state["since"],
+            last_seen=found.seen.now,
+            count=state["beats"],
+        )
 
 
 def _gaps(states: Batch) -> tuple[Column, Column]:

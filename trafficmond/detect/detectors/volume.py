@@ -8,16 +8,16 @@ nobody pings so fast), bare IP, and TCP packets that belong to no connection. La
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import Observation, address, crowd, strongest, table_counters
+from trafficmond.detect.base import Observation, address, crowd
 from trafficmond.detect.dials import ACK, ICMP, ICMPV6, ONE_WAY_PORTS, RST, SYN, TCP, UDP, is_group
-from trafficmond.detect.windows import NOWHERE, Grouped, Table, estimate, mark, mix
+from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Severity, Threat
@@ -45,99 +45,79 @@ class Settings:
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.3 kB each.")
 
 
-class Volume:
-    """See the module."""
+class Volume(GroupedDetector):
+    name = "volume"
+    technique = "T1498.001"
+    identity = ("dst_ip",)
+    yields_to = ("amplification", "syn_flood")
+    quiet_s = 300.0
+    settings_class = Settings
+    settings: Settings
+    fields = (*((name, "f8") for name in ("tick", "rate", "usual", "total", "peak")), ("map", "u1", 256))
+    credit_s = 10.0
 
-    name: ClassVar[str] = "volume"
-    technique: ClassVar[str] = "T1498.001"
-    identity: ClassVar[tuple[str, ...]] = ("dst_ip",)
-    yields_to: ClassVar[tuple[str, ...]] = ("amplification", "syn_flood")
-    quiet_s: ClassVar[float] = 300.0
-    settings_class: ClassVar[type[Any]] = Settings
+    def choose(self, seen: Observation) -> Columns:
+        return Columns(_one_way(seen))
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        fields = [("tick", "f8"), ("rate", "f8"), ("usual", "f8"), ("total", "f8"), ("peak", "f8")]
-        self._victims = Table([*fields, ("map", "u1", 256)], settings.capacity, credit_s=10.0)
+    def key(self, rows: Columns) -> Column:
+        return rows["dst"]
 
-    def feed(self, seen: Observation) -> list[Threat]:
-        """See base.Detector."""
-        flows = _one_way(seen)
-        if not len(flows):
-            return []
-        sources, target = mix(flows["src_hi"], flows["src_lo"]), mix(flows["dst_hi"], flows["dst_lo"])
-        victims = Grouped(target)
-        rate = victims.sum(flows["weight"])
-        weight = np.where(rate >= 0.1 * self._settings.packets, rate, 0)
-        slots = self._victims.watch(victims.keys, weight, seen.now, np.inf)
-        here = np.flatnonzero(slots != NOWHERE)
-        rows, slot = self._victims.rows, slots[here]
-        self._next_tick(slot, seen.now)
-        rows["rate"][slot] += rate[here]
+    def weight(self, rows: Columns, by: Grouped) -> Column:
+        rate = by.sum(rows["weight"])
+        return np.where(rate >= 0.1 * self.settings.packets, rate, 0)
+
+    def judge(self, found: Entities) -> tuple[Column, Column]:
+        settings, rows, slot = self.settings, self.table.rows, found.known
+        self._next_tick(slot, found.seen.now)
+        rows["rate"][slot] += found.by.sum(found.rows["weight"])[found.watched]
         rows["peak"][slot] = np.maximum(rows["peak"][slot], rows["rate"][slot])
-        rows["total"][slot] += victims.sum(flows["packets"])[here]
-        over = rows["rate"][slot] >= np.maximum(self._settings.packets, self._settings.factor * rows["usual"][slot])
-        per_row = slots[victims.of]
-        kept = np.flatnonzero(per_row != NOWHERE)
-        mark(rows["map"], per_row[kept], sources[kept])
-        loud = np.zeros(len(slots), bool)
-        loud[here[over]] = True
-        return self._threats(flows, victims, slots, loud, seen)
+        rows["total"][slot] += found.by.sum(found.rows["packets"])[found.watched]
+        mark(rows["map"], found.slot, found.kept["src"])
+        over = found.states("rate") >= np.maximum(settings.packets, settings.factor * found.states("usual"))
+        return over, found.states("peak")
 
     def _next_tick(self, slots: Column, now: float) -> None:
         """Where a new tick begins, the last one's rate becomes part of what is usual, which fades meanwhile."""
-        rows = self._victims.rows
+        rows = self.table.rows
         slots = slots[np.abs(now - rows["tick"][slots]) >= _TICK_S]
-        fade = np.exp(-np.abs(now - rows["tick"][slots]) / self._settings.memory)
-        share = 1 - math.exp(-1 / self._settings.memory)
+        fade = np.exp(-np.abs(now - rows["tick"][slots]) / self.settings.memory)
+        share = 1 - math.exp(-1 / self.settings.memory)
         rows["usual"][slots] = fade * rows["usual"][slots] + share * rows["rate"][slots]
         rows["rate"][slots] = 0
         rows["tick"][slots] = now
 
-    def _threats(self, flows: Batch, victims: Grouped, slots: Column, loud: Column, seen: Observation) -> list[Threat]:
-        threats = []
-        states = self._victims.rows
-        for group in strongest(loud, states["peak"][slots]):
-            mine, state = flows[victims.of == group], states[slots[group]]
-            if _earned(mine, victims.keys[group], seen):
-                continue
-            packets = mine["packets"].astype(np.float64)
-            heaviest = Grouped(mix(mine["src_hi"], mine["src_lo"]))
-            sums = heaviest.sum(packets)
-            top = int(sums.argmax())
-            single = sums[top] >= _ONE_SOURCE * packets.sum()
-            if single and _is_scan(mine):
-                continue
-            src = address(mine[heaviest.first[top]], "src") if single else None
-            dst = address(mine[0], "dst")
-            sources = int(estimate(state["map"]))
-            threats.append(
-                Threat(
-                    detector=self.name,
-                    severity=Severity.HIGH if state["peak"] >= 10 * self._settings.packets else Severity.MEDIUM,
-                    technique=self.technique,
-                    src_ip=src,
-                    dst_ip=dst,
-                    first_seen=float(mine["first"].min()),
-                    last_seen=seen.now,
-                    count=int(state["total"]),
-                    summary=f"about {state['peak']:.0f} unanswered packets a second to {dst} "
-                    f"from {src or crowd(sources, state['map'])}",
-                    evidence={
-                        "unit": "packets",
-                        "peak_weighted_packets_s": int(state["peak"]),
-                        "usual_weighted_packets_s": int(state["usual"]),
-                        "bytes": int(mine["bytes"].sum()),
-                        "sources": sources,
-                        "protocols": sorted({int(proto) for proto in np.unique(mine["proto"])}),
-                    },
-                )
-            )
-        return threats
-
-    def counters(self) -> Mapping[str, int]:
-        """See base.Detector."""
-        return table_counters(self._victims)
+    def threat(self, found: Entities, entity: int) -> Threat | None:
+        mine, state = found.all(entity), found.state(entity)
+        if _earned(mine, found.by.keys[entity], found.seen):
+            return None
+        packets = mine["packets"].astype(np.float64)
+        heaviest = Grouped(mix(mine["src_hi"], mine["src_lo"]))
+        sums = heaviest.sum(packets)
+        top = int(sums.argmax())
+        single = sums[top] >= _ONE_SOURCE * packets.sum()
+        if single and _is_scan(mine):
+            return None
+        src = address(mine[heaviest.first[top]], "src") if single else None
+        dst = address(mine[0], "dst")
+        sources = int(estimate(state["map"]))
+        return self.found(
+            Severity.HIGH if state["peak"] >= 10 * self.settings.packets else Severity.MEDIUM,
+            f"about {state['peak']:.0f} unanswered packets a second to {dst} "
+            f"from {src or crowd(sources, state['map'])}",
+            {
+                "unit": "packets",
+                "peak_weighted_packets_s": int(state["peak"]),
+                "usual_weighted_packets_s": int(state["usual"]),
+                "bytes": int(mine["bytes"].sum()),
+                "sources": sources,
+                "protocols": sorted({int(proto) for proto in np.unique(mine["proto"])}),
+            },
+            src=src,
+            dst=dst,
+            first_seen=mine["first"].min(),
+            last_seen=found.seen.now,
+            count=state["total"],
+        )
 
 
 def _one_way(seen: Observation) -> Batch:
@@ -202,7 +182,9 @@ def _earned(mine: Batch, victim: Any, seen: Observation) -> bool:
     if errors < 0.5 * int(mine["packets"].sum()):
         return False
     flows = seen.flows
-    sent = int(flows["d_packets"][seen.src == victim].sum()) + int(flows["d_reply_packets"][seen.dst == victim].sum())
+    sent = int(flows["d_packets"][flows["src"] == victim].sum()) + int(
+        flows["d_reply_packets"][flows["dst"] == victim].sum()
+    )
     return errors <= 2 * sent
 
 

@@ -1,0 +1,1 @@
+"""The detectors: a file each, found by `detect.registry`."""

@@ -1,0 +1,142 @@
+"""Many servers answer one victim that asked nothing.
+
+Reflected answers share their source port (the service abused, whatever it is), come from many hosts, are large, and
+belong to no question of the victim's. TCP reflection shows as SYN-ACKs from many hosts that nobody dialled. Told by
+the victim; the reflectors are misused, not attackers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trafficmond.config.declare import duration, setting
+from trafficmond.detect.base import Observation, about, address, addresses
+from trafficmond.detect.dials import ACK, SYN, TCP, UDP
+from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, mix
+from trafficmond.flows.batch import Column
+from trafficmond.model import Severity, Threat
+
+_DNS, _HTTP, _HTTPS = 53, 80, 443
+_BY_TCP = np.int64(0x10000)  # in place of a port, with room for it beside 16-bit ones
+_SHORT = 3  # packets of a reflector's answer, on average, where the port also carries ordinary answers
+_SOLICITED_SHARE = 0.1
+_SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and common (back-scatter)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """[detect.amplification]"""
+
+    enabled: bool = setting(True, help="Look for reflected answers.")
+    reflectors: int = setting(20, min=3, max=10000, help="Distinct hosts that answer one victim from one source port.")
+    packets: int = setting(100, min=10, max=1 << 30, help="Their packets within a window.")
+    mean_bytes: int = setting(
+        180, min=0, max=65535, help="Mean size of the answers' packets; amplifying makes them large."
+    )
+    dns_mean_bytes: int = setting(
+        400, min=0, max=65535, help="The same from port 53, where a resolver seen one way gets many small answers."
+    )
+    window: float = duration("30s", min="1s", max="10m", help="How long answers are remembered (they fade out).")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Victims and ports watched at once; 0.4 kB each.")
+
+
+class Amplification(GroupedDetector):
+    name = "amplification"
+    technique = "T1498.002"
+    identity = ("dst_ip",)
+    quiet_s = 300.0
+    settings_class = Settings
+    settings: Settings
+    fields = (
+        *((name, "f8") for name in ("at", "packets", "bytes", "flows", "solicited", "total")),
+        ("map", "u1", 256),
+    )
+    credit_s = 5.0
+
+    def choose(self, seen: Observation) -> Columns:
+        flows = seen.flows
+        udp, tcp = flows["proto"] == UDP, flows["proto"] == TCP
+        silent = (flows["reply_packets"] == 0) & (flows["d_packets"] > 0)
+        answers = udp & silent & (flows["sport"] != flows["dport"]) & (flows["sport"] > 0)
+        # A SYN-ACK names the one it is sent to as the flow's opener, though nobody saw it open anything.
+        syn_acks = tcp & (flows["reply_first_flags"] & (SYN | ACK) == SYN | ACK) & (flows["d_reply_packets"] > 0)
+        syn_acks &= (flows["tcp_flags"] & SYN == 0) & (flows["reply_payload_bytes"] == 0)
+        asked = udp & (flows["reply_packets"] > 0) & (flows["d_packets"] > 0)
+        at = np.flatnonzero(answers | syn_acks | asked)
+        rows, asked, by_tcp = flows.take(at), asked[at], tcp[at]
+        if not len(at):
+            return rows
+        # A question counts for its asker, at the port it asked.
+        service = np.where(by_tcp, _BY_TCP, np.where(asked, rows["dport"], rows["sport"])).astype(np.int64)
+        mine = asked | by_tcp
+        rows.put("asked", asked)
+        rows.put("service", service)
+        rows.put("victim", np.where(mine, rows["src"], rows["dst"]))
+        rows.put("host", np.where(mine, rows["dst"], rows["src"]))
+        rows.put("answers", np.where(asked, 0, np.where(by_tcp, rows["d_reply_packets"], rows["d_packets"])))
+        return rows
+
+    def key(self, rows: Columns) -> Column:
+        return mix(rows["victim"], rows["service"])
+
+    def weight(self, rows: Columns, by: Grouped) -> Column:
+        return by.sum(rows["answers"])
+
+    def judge(self, found: Entities) -> tuple[Column, Column]:
+        rows, known = self.table.rows, found.known
+        decay(rows, known, found.seen.now, self.settings.window, ("packets", "bytes", "flows", "solicited"))
+        quiet = known[rows["packets"][known] < 1]
+        rows["map"][quiet] = 0
+        rows["total"][quiet] = 0
+        flows, unasked = found.kept, ~found.kept["asked"]
+        found.add(
+            packets=flows["answers"],
+            total=flows["answers"],
+            bytes=flows["d_bytes"] * unasked,
+            flows=flows["new"] & unasked,
+            solicited=flows["d_reply_packets"] * ~unasked,
+        )
+        mark(rows["map"], found.slot[unasked], flows["host"][unasked])
+        return self._over(found, found.rows["service"][found.by.first]), found.states("packets")
+
+    def _over(self, found: Entities, service: Column) -> Column:
+        """Which of the victims and ports get reflected answers."""
+        settings, slots = self.settings, found.slots
+        packets, by_tcp = np.maximum(found.states("packets"), 1), service == _BY_TCP
+        over = found.watched & (packets >= settings.packets)
+        mean = found.states("bytes") / packets
+        over &= by_tcp | (mean >= np.where(service == _DNS, settings.dns_mean_bytes, settings.mean_bytes))
+        over &= ((service != _HTTP) & (service != _HTTPS)) | (packets <= _SHORT * np.maximum(found.states("flows"), 1))
+        over &= found.states("solicited") <= _SOLICITED_SHARE * packets
+        enough = np.where(by_tcp, _SYN_ACK_FACTOR, 1) * settings.reflectors
+        at = np.flatnonzero(over)
+        over[at] = estimate(self.table.rows["map"][slots[at]]) >= enough[at]
+        return over
+
+    def threat(self, found: Entities, entity: int) -> Threat | None:
+        mine = found.rows.rows((found.by.of == entity) & ~found.rows["asked"])
+        if not len(mine):
+            return None
+        state, port = found.state(entity), int(found.rows["service"][found.by.first[entity]])
+        hosts = int(estimate(state["map"]))
+        victim, reflector = ("src", "dst") if port == _BY_TCP else ("dst", "src")
+        dst = address(mine[0], victim)
+        source = "SYN-ACKs" if port == _BY_TCP else f"answers from port {port}"
+        return self.found(
+            Severity.HIGH,
+            f"{dst} gets {source} of {about(hosts)} or more hosts that it did not ask",
+            {
+                "unit": "packets",
+                "reflectors": hosts,
+                "mean_bytes": int(state["bytes"] / max(1.0, state["packets"])),
+                "ports": [] if port == _BY_TCP else [port],
+                "sample": addresses(mine, reflector),
+            },
+            dst=dst,
+            first_seen=mine["first"].min(),
+            last_seen=found.seen.now,
+            count=state["total"],
+        )

@@ -1,0 +1,93 @@
+"""A host of the house sends far more out than it does otherwise.
+
+Counted is what a private address sends to public ones in conversations that it opened itself, where it gives far
+more than it takes; compared with its own long average. A server that is asked for files answers, and does not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trafficmond.config.declare import duration, setting, size
+from trafficmond.detect.base import Observation, address, addresses, is_private
+from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.windows import Columns, Grouped, decay
+from trafficmond.flows.batch import Column
+from trafficmond.model import Severity, Threat
+
+
+@dataclass(frozen=True)
+class Settings:
+    """[detect.exfiltration]"""
+
+    enabled: bool = setting(True, help="Look for unusual uploads.")
+    bytes: int = size("500MiB", min="1MiB", help="Sent by one host within the window, net of what it got back.")
+    window: float = duration("10m", min="1m", max="1d", help="How long bytes are remembered (they fade out).")
+    factor: float = setting(8.0, min=1.0, max=1000.0, help="... and so many times the host's own average.")
+    memory: float = duration("1d", min="1h", max="30d", help="Over which time that average is taken.")
+    upload_share: float = setting(0.8, min=0.5, max=1.0, help="Flows that send less than this share are downloads.")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Hosts watched at once; 70 bytes each.")
+
+
+class Exfiltration(GroupedDetector):
+    name = "exfiltration"
+    technique = "T1048"
+    identity = ("src_ip",)
+    yields_to = ("volume",)
+    quiet_s = 3600.0
+    settings_class = Settings
+    settings: Settings
+    fields = (("at", "f8"), ("recent", "f8"), ("long", "f8"), ("total", "f8"))
+    credit_s = 600.0
+
+    def choose(self, seen: Observation) -> Columns:
+        flows = seen.flows
+        sent, got = flows["d_bytes"].astype(np.float64), flows["d_reply_bytes"].astype(np.float64)
+        out = (sent > 0) & (sent >= self.settings.upload_share * (sent + got)) & (flows["reply_packets"] > 0)
+        out &= is_private(flows["src_hi"], flows["src_lo"], flows["family"])
+        out &= ~is_private(flows["dst_hi"], flows["dst_lo"], flows["family"])
+        at = np.flatnonzero(out)
+        rows = flows.take(at)
+        rows.put("net", sent[at] - got[at])
+        return rows
+
+    def key(self, rows: Columns) -> Column:
+        return rows["src"]
+
+    def weight(self, rows: Columns, by: Grouped) -> Column:
+        return by.sum(rows["net"]) / 1e6
+
+    def judge(self, found: Entities) -> tuple[Column, Column]:
+        settings, now, rows, slot = self.settings, found.seen.now, self.table.rows, found.known
+        net = found.by.sum(found.rows["net"])
+        since = np.maximum(now - rows["at"][slot], 0.0)
+        rows["long"][slot] *= np.exp(-since / settings.memory)
+        decay(rows, slot, now, settings.window, ("recent",))
+        # The average is of the time before: what is recent does not excuse itself.
+        age = np.minimum(now - rows["since"][slot], settings.memory)
+        before = np.maximum(rows["long"][slot] - rows["recent"][slot], 0)
+        usual = before * settings.window / np.maximum(age, settings.window)
+        for field in ("recent", "long", "total"):
+            rows[field][slot] += net[found.watched]
+        over = np.zeros(len(net), bool)
+        over[found.watched] = rows["recent"][slot] >= np.maximum(settings.bytes, settings.factor * usual)
+        return over, net
+
+    def threat(self, found: Entities, entity: int) -> Threat:
+        mine, state = found.all(entity), found.state(entity)
+        src = address(mine[0], "src")
+        return self.found(
+            Severity.MEDIUM,
+            f"{src} sent {state['recent'] / 2**20:.0f} MiB out, far more than it usually does",
+            {
+                "unit": "bytes",
+                "recent_bytes": int(state["recent"]),
+                "targets": addresses(mine[np.argsort(-mine["d_bytes"].astype(np.int64))], "dst"),
+            },
+            src=src,
+            first_seen=state["since"],
+            last_seen=found.seen.now,
+            count=state["total"],
+        )

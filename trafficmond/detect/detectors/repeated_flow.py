@@ -1,0 +1,78 @@
+"""One host dials the same closed service for ever: a stale configuration, a dead peer, or a knock on a door.
+
+No attack by itself, so never more than low severity; it explains noise that would otherwise be looked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trafficmond.config.declare import duration, setting
+from trafficmond.detect.base import Observation, address
+from trafficmond.detect.dials import Kind, Outcome
+from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.windows import Columns, Grouped, mix
+from trafficmond.flows.batch import Column
+from trafficmond.model import Severity, Threat
+
+_AT_LEAST_S = 60.0  # what happens all at once is something else
+
+
+@dataclass(frozen=True)
+class Settings:
+    """[detect.repeated_flow]"""
+
+    enabled: bool = setting(True, help="Report services dialled in vain again and again.")
+    dials: int = setting(50, min=3, max=1 << 20, help="Failed dials of one host to one service in a window.")
+    window: float = duration("10m", min="10s", max="1d", help="How long failed dials are added up.")
+    capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 40 bytes each.")
+
+
+class RepeatedFlow(GroupedDetector):
+    name = "repeated_flow"
+    technique = "T1205"
+    identity = ("src_ip", "dst_ip")
+    yields_to = ("port_scan", "host_sweep", "syn_flood", "volume", "brute_force", "amplification")
+    quiet_s = 3600.0
+    settings_class = Settings
+    settings: Settings
+    fields = (("failed", "f8"), ("answered", "f8"))
+    credit_s = 30.0
+
+    @property
+    def window_s(self) -> float:
+        return self.settings.window
+
+    def choose(self, seen: Observation) -> Columns:
+        return seen.dials.take((seen.dials["kind"] == Kind.SYN) | (seen.dials["kind"] == Kind.DATAGRAM))
+
+    def key(self, rows: Columns) -> Column:
+        return mix(rows["src"], rows["dst"], rows["proto"], rows["dport"])
+
+    def weight(self, rows: Columns, by: Grouped) -> Column:
+        return by.sum(_failed(rows))
+
+    def judge(self, found: Entities) -> tuple[Column, Column]:
+        found.add(failed=_failed(found.kept), answered=found.kept["outcome"] == Outcome.ANSWERED)
+        failed = found.states("failed")
+        over = (failed >= self.settings.dials) & (found.states("answered") == 0)
+        return over & (found.seen.now - found.states("since") >= _AT_LEAST_S), failed
+
+    def threat(self, found: Entities, entity: int) -> Threat:
+        one, state = found.first(entity), found.state(entity)
+        src, dst = address(one, "src"), address(one, "dst")
+        return self.found(
+            Severity.LOW,
+            f"{src} dialled port {one['dport']} of {dst} {state['failed']:.0f} times in vain",
+            {"unit": "dials", "ports": [int(one["dport"])], "protocols": [int(one["proto"])]},
+            src=src,
+            dst=dst,
+            first_seen=state["since"],
+            last_seen=found.seen.now,
+            count=state["failed"],
+        )
+
+
+def _failed(dials: Columns) -> Column:
+    failed: Column = (dials["outcome"] == Outcome.SILENT) | (dials["outcome"] == Outcome.REFUSED)
+    return failed

@@ -1,0 +1,152 @@
+"""Openings that nobody finishes pile up at one victim.
+
+Told by the victim, since sources are forged: within some seconds more TCP openings stay unfinished than a default
+backlog holds, and far more than are completed. The attacker is named only if one source sends nearly all of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trafficmond.config.declare import duration, setting
+from trafficmond.detect.base import Observation, address, crowd
+from trafficmond.detect.dials import ACK, RST, SYN, TCP, Kind, Outcome
+from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, mix
+from trafficmond.flows.batch import Batch, Column
+from trafficmond.model import Severity, Threat
+
+_REFUSED_WEIGHT = 0.25  # a reset costs the victim little, and clients of a stopped service collect many
+_RETRANSMISSIONS = 6  # of one opening: tcp_syn_retries of Linux (ip-sysctl); more of the same tuple is a flood's
+_ANY_PORT = -1
+_ANY_PORT_FACTOR = 8  # a flood over random ports must be so much larger, and of many sources
+_ANY_PORT_SOURCES = 64
+_ONE_SOURCE = 0.9
+
+
+@dataclass(frozen=True)
+class Settings:
+    """[detect.syn_flood]"""
+
+    enabled: bool = setting(True, help="Look for SYN floods.")
+    unfinished: int = setting(256, min=16, max=1 << 20, help="Unfinished openings at one port of one host in a window.")
+    window: float = duration("10s", min="1s", max="5m", help="How long openings are remembered (they fade out).")
+    completed_share: float = setting(0.25, min=0.0, max=1.0, help="A port that completes more of its openings copes.")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.4 kB each.")
+
+
+class SynFlood(GroupedDetector):
+    name = "syn_flood"
+    technique = "T1499.001"
+    identity = ("dst_ip",)
+    quiet_s = 300.0
+    settings_class = Settings
+    settings: Settings
+    fields = (
+        *((name, "f8") for name in ("at", "unfinished", "completed", "total", "from_source")),
+        ("source", "u8"),
+        ("map", "u1", 256),
+    )
+    credit_s = 5.0
+
+    def feed(self, seen: Observation) -> list[Threat]:
+        rows = self.choose(seen)
+        threats = self.examine(rows, seen)
+        named = {threat.dst_ip for threat in threats}
+        # The victim as a whole only where no port of it stands out.
+        rows.put("port", np.full(len(rows), _ANY_PORT))
+        return threats + [threat for threat in self.examine(rows, seen) if threat.dst_ip not in named]
+
+    def choose(self, seen: Observation) -> Columns:
+        rows = Columns(_openings(seen))
+        rows.put("port", rows["dport"].astype(np.int64))
+        return rows
+
+    def key(self, rows: Columns) -> Column:
+        return mix(rows["dst"], rows["port"])
+
+    def weight(self, rows: Columns, by: Grouped) -> Column:
+        return by.sum(rows["weight"])
+
+    def judge(self, found: Entities) -> tuple[Column, Column]:
+        settings, rows, known = self.settings, self.table.rows, found.known
+        decay(rows, known, found.seen.now, settings.window, ("unfinished", "completed"))
+        idle = rows["unfinished"][known] < 1
+        for field in ("total", "from_source", "map"):
+            rows[field][known[idle]] = 0
+        rows["source"][known[idle]] = found.rows["src"][found.by.first[found.watched][idle]]
+
+        weight, source, slot = found.kept["weight"], found.kept["src"], found.slot
+        blamed = weight > 0
+        mark(rows["map"], slot[blamed], source[blamed])
+        found.add(
+            unfinished=weight,
+            total=weight,
+            completed=~blamed,
+            from_source=weight * (rows["source"][slot] == source),
+        )
+        unfinished, completed = found.states("unfinished"), found.states("completed")
+        over = unfinished >= (_ANY_PORT_FACTOR if found.rows["port"][0] == _ANY_PORT else 1) * settings.unfinished
+        return over & (completed < settings.completed_share * (unfinished + completed)), unfinished
+
+    def threat(self, found: Entities, entity: int) -> Threat | None:
+        state, one, settings = found.state(entity), found.first(entity), self.settings
+        any_port = bool(found.rows["port"][0] == _ANY_PORT)
+        sources = int(estimate(state["map"]))
+        if any_port and sources < _ANY_PORT_SOURCES:
+            return None
+        single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
+        src = address(one, "src") if single else None
+        dst = address(one, "dst")
+        where = "many ports" if any_port else f"port {one['dport']}"
+        return self.found(
+            Severity.CRITICAL if state["unfinished"] >= 16 * settings.unfinished else Severity.HIGH,
+            f"openings at {where} of {dst} stay unfinished: {state['unfinished']:.0f} "
+            f"in {settings.window:.0f} s from {src or crowd(sources, state['map'])}",
+            {
+                "unit": "openings",
+                "unfinished": int(state["unfinished"]),
+                "completed": int(state["completed"]),
+                "sources": sources,
+                "ports": [] if any_port else [int(one["dport"])],
+            },
+            src=src,
+            dst=dst,
+            first_seen=state["since"],
+            last_seen=found.seen.now,
+            count=state["total"],
+        )
+
+
+def _openings(seen: Observation) -> Batch:
+    """_OPENING for each opening judged, and for each tuple that is opened over and over."""
+    dials = seen.dials.take(seen.dials["kind"] == Kind.SYN)
+    flows = seen.flows
+    stuck = (flows["d_packets"] > _RETRANSMISSIONS) & (flows["proto"] == TCP)
+    stuck &= (flows["first_flags"] & (SYN | ACK) == SYN) & (flows["tcp_flags"] & (ACK | RST) == 0) & ~flows["new"]
+    again = np.flatnonzero(stuck)
+    rows, begun = np.zeros(len(dials) + len(again), _OPENING), slice(len(dials))
+    for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "src", "dst", "family", "dport"):
+        rows[name] = np.concatenate([dials[name], flows[name][again]])
+        rows["weight"] = np.concatenate([dials["packets"], flows["d_packets"][again]])
+    rows["weight"][begun][dials["packets"] <= _RETRANSMISSIONS] = 1.0
+    rows["weight"][begun][dials["outcome"] == Outcome.REFUSED] *= _REFUSED_WEIGHT
+    rows["weight"][begun][dials["outcome"] == Outcome.ANSWERED] = 0.0
+    return rows
+
+
+_OPENING = np.dtype(
+    [
+        ("src_hi", "u8"),
+        ("src_lo", "u8"),
+        ("dst_hi", "u8"),
+        ("dst_lo", "u8"),
+        ("src", "u8"),
+        ("dst", "u8"),
+        ("weight", "f8"),  # 0: completed
+        ("dport", "u2"),
+        ("family", "u1"),
+    ]
+)

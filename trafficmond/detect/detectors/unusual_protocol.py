@@ -1,0 +1,74 @@
+"""IP protocols that have no business on an ordinary network: tunnels of malware, probes, misconfiguration.
+
+Worth a look, seldom more: low severity, medium for numbers that IANA never assigned. A scan of protocols is a port
+scan's matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trafficmond.config.declare import setting
+from trafficmond.detect.base import Observation, address
+from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.windows import Columns, Grouped, members, mix
+from trafficmond.flows.batch import Column
+from trafficmond.model import Severity, Threat
+
+# What hosts and routers ordinarily speak (IANA protocol numbers): hop-by-hop options as an empty packet's end, ICMP,
+# IGMP, IPIP, TCP, EGP's successors, UDP, DCCP, 6in4, RSVP, GRE, ESP, AH, ICMPv6, no-next-header, EIGRP, OSPF, PIM,
+# VRRP, L2TP, SCTP, mobility, UDP-Lite, MPLS, HIP, shim6, Ethernet in IP.
+_ORDINARY = members(
+    *(0, 1, 2, 4, 6, 17, 33, 41, 46, 47, 50, 51, 58, 59, 88, 89, 103, 112, 115, 132, 135, 136, 137, 139, 140, 143),
+    size=256,
+)
+_UNASSIGNED = 147  # from here on, up to the two numbers for experiments (RFC 3692)
+_EXPERIMENTS = 253
+
+
+@dataclass(frozen=True)
+class Settings:
+    """[detect.unusual_protocol]"""
+
+    enabled: bool = setting(True, help="Report unusual IP protocols.")
+    packets: int = setting(10, min=1, max=1 << 30, help="Packets of one source and protocol before it is said.")
+    capacity: int = setting(1024, min=64, max=1 << 20, help="Sources and protocols watched at once; 40 bytes each.")
+
+
+class UnusualProtocol(GroupedDetector):
+    name = "unusual_protocol"
+    technique = "T1095"
+    identity = ("src_ip",)
+    yields_to = ("port_scan", "volume")
+    quiet_s = 3600.0
+    settings_class = Settings
+    settings: Settings
+    fields = (("packets", "f8"),)
+    credit_s = 60.0
+
+    def choose(self, seen: Observation) -> Columns:
+        return seen.flows.take(~_ORDINARY[seen.flows["proto"]] & (seen.flows["d_packets"] > 0))
+
+    def key(self, rows: Columns) -> Column:
+        return mix(rows["src"], rows["proto"])
+
+    def weight(self, rows: Columns, by: Grouped) -> Column:
+        return by.sum(rows["d_packets"])
+
+    def judge(self, found: Entities) -> tuple[Column, Column]:
+        found.add(packets=found.kept["d_packets"])
+        packets = found.states("packets")
+        return packets >= self.settings.packets, packets
+
+    def threat(self, found: Entities, entity: int) -> Threat:
+        one, state = found.first(entity), found.state(entity)
+        proto, src = int(one["proto"]), address(one, "src")
+        return self.found(
+            Severity.MEDIUM if _UNASSIGNED <= proto < _EXPERIMENTS else Severity.LOW,
+            f"{src} speaks IP protocol {proto}",
+            {"unit": "packets", "protocols": [proto], "targets": [address(one, "dst")]},
+            src=src,
+            first_seen=state["since"],
+            last_seen=found.seen.now,
+            count=state["packets"],
+        )

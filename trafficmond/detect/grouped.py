@@ -1,0 +1,156 @@
+"""The shape that detectors share: what was seen, by entity; an entity a row of a bounded table; a threshold."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from trafficmond.detect.base import Detector, Observation, strongest
+from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table
+from trafficmond.flows.batch import Batch, Column
+from trafficmond.model import Severity, Threat
+
+
+class Entities:
+    """What one observation shows of the entities that a detector watches, and their rows in its table."""
+
+    def __init__(self, rows: Columns, by: Grouped, table: Table, slots: Column, seen: Observation) -> None:
+        self.rows = rows
+        self.by = by  # the rows by entity
+        self.slots = slots  # of each entity in the table; NOWHERE: it is not watched
+        self.watched: Column = slots != NOWHERE
+        self.seen = seen
+        self._table = table
+
+    @cached_property
+    def _kept(self) -> tuple[Columns, Column]:
+        slot = self.slots[self.by.of]
+        at = np.flatnonzero(slot != NOWHERE)
+        return (self.rows, slot) if len(at) == len(slot) else (self.rows.take(at), slot[at])
+
+    @property
+    def kept(self) -> Columns:
+        """The rows of watched entities."""
+        return self._kept[0]
+
+    @property
+    def slot(self) -> Column:
+        """The slot of each of the rows `kept`."""
+        return self._kept[1]
+
+    @property
+    def known(self) -> Column:
+        """The slot of each watched entity."""
+        slots: Column = self.slots[self.watched]
+        return slots
+
+    def add(self, **amounts: Column) -> None:
+        """Add to fields of the table: an amount for each of the rows `kept`."""
+        for field, amount in amounts.items():
+            self._table.add(field, self.slot, amount)
+
+    def states(self, field: str) -> Column:
+        """A field of each entity's row in the table; of one that is not watched, anything."""
+        column: Column = self._table.rows[field][self.slots]
+        return column
+
+    def state(self, entity: int) -> Any:
+        """The row of a watched entity in the table."""
+        return self._table.rows[self.slots[entity]]
+
+    def first(self, entity: int) -> Any:
+        """One of the entity's rows as it lies in the batch."""
+        return self.rows.rows(self.by.first[entity])
+
+    def all(self, entity: int) -> Batch:
+        """The entity's rows as they lie in the batch."""
+        return self.rows.rows(self.by.of == entity)
+
+
+class GroupedDetector(Detector):
+    """A detector that says which rows count, whom they count for, and when that is too much.
+
+    `fields` and `credit_s` are those of its `Table`, which has room for `settings.capacity` entities.
+    """
+
+    fields: ClassVar[tuple[Any, ...]]
+    credit_s: ClassVar[float]
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+        self.table = Table(list(self.fields), settings.capacity, self.credit_s)
+
+    @property
+    def window_s(self) -> float:
+        """After so long an entity's row begins anew."""
+        return np.inf
+
+    @abstractmethod
+    def choose(self, seen: Observation) -> Columns:
+        """The rows that count."""
+
+    @abstractmethod
+    def key(self, rows: Columns) -> Column:
+        """The entity that each row counts for, as a 64-bit hash."""
+
+    @abstractmethod
+    def weight(self, rows: Columns, by: Grouped) -> Column:
+        """How much each entity's rows weigh where room is short; 0 makes no room for an entity that is new."""
+
+    @abstractmethod
+    def judge(self, found: Entities) -> tuple[Column, Column]:
+        """Add what was found to the table: (which entities are over the threshold, how they rank)."""
+
+    @abstractmethod
+    def threat(self, found: Entities, entity: int) -> Threat | None:
+        """What is told of an entity over the threshold; None: after all nothing."""
+
+    def feed(self, seen: Observation) -> list[Threat]:
+        return self.examine(self.choose(seen), seen)
+
+    def examine(self, rows: Columns, seen: Observation) -> list[Threat]:
+        """The threats that these rows are evidence for."""
+        if not len(rows):
+            return []
+        by = Grouped(self.key(rows))
+        slots = self.table.watch(by.keys, self.weight(rows, by), seen.now, self.window_s)
+        found = Entities(rows, by, self.table, slots, seen)
+        over, rank = self.judge(found)
+        threats = (self.threat(found, int(entity)) for entity in strongest(over & found.watched, rank))
+        return [threat for threat in threats if threat is not None]
+
+    def counters(self) -> Mapping[str, int]:
+        table = self.table
+        counts = {"entities": len(table), "capacity": table.capacity}
+        return {**counts, "evicted": table.evicted, "refused": table.refused}
+
+    def found(
+        self,
+        severity: Severity,
+        summary: str,
+        evidence: dict[str, Any],
+        *,
+        src: str | None = None,
+        dst: str | None = None,
+        first_seen: float,
+        last_seen: float,
+        count: int,
+        technique: str = "",
+    ) -> Threat:
+        """A threat of this detector, as plain numbers."""
+        return Threat(
+            detector=self.name,
+            severity=severity,
+            technique=technique or self.technique,
+            src_ip=src,
+            dst_ip=dst,
+            first_seen=float(first_seen),
+            last_seen=float(last_seen),
+            count=int(count),
+            summary=summary,
+            evidence=evidence,
+        )
