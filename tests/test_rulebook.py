@@ -119,6 +119,18 @@ def test_a_rule_with_an_end_lasts_over_a_restart_and_goes_at_its_end(book: Book)
     assert book.run(book.rules.let_end(ends - 1)) is False
 
 
+def test_what_has_ended_since(book: Book) -> None:
+    began = time.time()
+    assert not book.run(book.rules.load()).any_ended(began + 1e9), "nothing ends"
+    for number in (30, 10, 20):
+        book.run(book.rules.add({**DROP, "cidr": f"192.0.2.{number}", "expires": began + number}, keep=False))
+    in_force = book.rules.in_force
+    assert in_force
+    spans = (0.0, 9.0), (0.0, 10.0), (10.0, 19.0), (10.0, 25.0), (30.0, 99.0)
+    ended = [replace(in_force, loaded_at=began + since).any_ended(began + until) for since, until in spans]
+    assert ended == [False, True, False, True, False]
+
+
 @pytest.mark.parametrize("content", [b"\xff\0oops\n", b'{"cidr": 5}\n[]\n', b'{"cidr": "192.0.2.0/24", "act'])
 def test_a_start_never_depends_on_the_rules_kept(book: Book, content: bytes) -> None:
     book.run(book.rules.add({**DROP, "cidr": "203.0.113.0/24", "expires": time.time() + 60}, keep=False))
@@ -432,7 +444,7 @@ def test_more_than_memory_holds_is_a_mistake_and_no_end(book: Book, monkeypatch:
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("trafficmond.rulebook.compile_columns", exhausted)
+    monkeypatch.setattr("trafficmond.rulebook.patched", exhausted)
     book.write("more.toml", '[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\n')
     with pytest.raises(ConfigError, match="memory"):
         book.run(book.rules.load())

@@ -29,7 +29,8 @@ from trafficmond.policy.ids import RuleIds, common_beginning
 from trafficmond.policy.lastgood import LastGood
 from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Cache, Files, Policy, make_policy, read_files, with_saved
-from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
+from trafficmond.policy.patch import Source, patched
+from trafficmond.policy.rules import ListSource, Rules, read_tables
 from trafficmond.policy.saved import read_saved, save
 from trafficmond.policy.table import VerdictTable, compile_columns, compile_table
 
@@ -52,6 +53,12 @@ class InForce:
     generation: int
     loaded_at: float
     rule_ids: npt.NDArray[np.uint32]
+    columns: RuleColumns
+
+    def any_ended(self, now: float) -> bool:
+        """Whether a rule has ended since they were made and by `now` (epoch s): a new table saves the kernel a step."""
+        expires = self.columns.expires
+        return bool(((expires > self.loaded_at) & (expires <= now)).any())
 
 
 @dataclass(slots=True)
@@ -93,8 +100,7 @@ class Rulebook:
         self._by_hand = ByHand(settings.state_dir / BY_HAND_NAME)
         self._recalled = False
         self._spent_memory = False
-        self._parsed: dict[int, tuple[Table, Rules]] = {}  # by the table's identity
-        self._columns: tuple[tuple[Rule, ...], RuleColumns] = (), RuleColumns.of((), np.zeros(0, np.uint32))
+        self._read: tuple[list[Table], Rules] = [], Rules.joined([])  # of the last tables of run-time rules
         self._ids = RuleIds()
         self._lock = asyncio.Lock()
         self.in_force: InForce | None = None
@@ -143,7 +149,7 @@ class Rulebook:
     def _unchanged(self, inputs: _Inputs) -> InForce | None:
         """What is in force, if the files and what else rules are made of are still the same."""
         now, files, in_force = self._inputs, inputs.files, self.in_force
-        if not in_force or not in_force.generation or in_force.policy.any_ended(in_force.loaded_at, time.time()):
+        if not in_force or not in_force.generation or in_force.any_ended(time.time()):
             return None
         same_files = files.same_rules(now.files) and _of_settings(inputs.settings) == _of_settings(now.settings)
         if not same_files or self._guard(inputs.settings) != now.guard:
@@ -165,7 +171,7 @@ class Rulebook:
         Returns whether there was anything. Raises ConfigError, DatapathError."""
         async with self._lock:
             in_force = self.in_force
-            if not in_force or not in_force.policy.any_ended(in_force.loaded_at, now):
+            if not in_force or not in_force.any_ended(now):
                 return False
             inputs = self._inputs
             if any(rule.expires and rule.expires <= now for part in inputs.files.saved for rule in part.rules):
@@ -191,7 +197,7 @@ class Rulebook:
         policy = make_policy(Files(), default=Action.parse(self._inputs.settings.policy.default))
         ids = self._ids.assign(policy.rules, time.time())
         table = compile_table(policy, ids, time.time(), self._to_jiffies)
-        self.in_force = InForce(policy, table, 0, time.time(), ids)
+        self.in_force = InForce(policy, table, 0, time.time(), ids, RuleColumns.of(policy.rules, ids))
 
     async def _recall(self) -> None:
         """The rules by hand of the last run that have not ended."""
@@ -310,29 +316,41 @@ class Rulebook:
         policy = make_policy(inputs.files, runtime=self._runtime_rules(inputs.runtime), guard=guard, **of_settings)
         try:
             ids = self._ids.assign(policy.rules, now)
-            table = self._compile(policy, ids, generation, now)
+            columns = self._columns_of(policy, ids)
+            table = self._compile(Source(policy, columns), generation, now)
         except MemoryError:
             what = f"have {len(policy.prefixes):,} prefixes, more than this machine's memory can compile"
             raise ConfigError([Mistake("all rules together", what)]) from None
-        return InForce(policy, table, generation, now, ids)
+        return InForce(policy, table, generation, now, ids, columns)
 
     def _runtime_rules(self, tables: Sequence[Table]) -> Rules:
-        """Run-time rules as they are read: each table once, for as long as it stands."""
-        parsed = {}
-        for table in tables:
-            known = self._parsed.get(id(table))
-            parsed[id(table)] = known or (table, read_tables([table], "runtime", own=True))
-        self._parsed = parsed
-        return Rules.joined([rules for _, rules in parsed.values()])
+        """Run-time rules as they are read: those of tables that all stood before are as they were."""
+        before, rules = self._read
+        same = next((at for at, pair in enumerate(zip(before, tables, strict=False)) if pair[0] is not pair[1]), None)
+        same = min(len(before), len(tables)) if same is None else same
+        rules = Rules.joined([rules.first(same), read_tables(tables[same:], "runtime", own=True)])
+        self._read = list(tables), rules
+        return rules
 
-    def _compile(self, policy: Policy, ids: npt.NDArray[np.uint32], generation: int, now: float) -> VerdictTable:
-        """The table; of rules that the last one began with too, the columns are those of then."""
-        before, columns = self._columns
-        same = common_beginning(before, policy.rules)
-        columns = columns.followed_by(same, RuleColumns.of(policy.rules[same:], ids[same:]))
-        self._columns = policy.rules, columns
-        args = policy.prefixes, policy.owner, columns, policy.default
-        return compile_columns(*args, now, self._to_jiffies, generation)
+    def _columns_of(self, policy: Policy, ids: npt.NDArray[np.uint32]) -> RuleColumns:
+        """Of the rules that those in force begin with too, they are those."""
+        if self.in_force is None:
+            return RuleColumns.of(policy.rules, ids)
+        same = common_beginning(self.in_force.policy.rules, policy.rules)
+        if not np.array_equal(self.in_force.rule_ids[:same], ids[:same]):
+            same = 0
+        return self.in_force.columns.followed_by(same, RuleColumns.of(policy.rules[same:], ids[same:]))
+
+    def _compile(self, source: Source, generation: int, now: float) -> VerdictTable:
+        """Only what is different, if that is little."""
+        before, policy = self.in_force, source.policy
+        if before and before.generation:
+            args = before.table, Source(before.policy, before.columns), source, now, self._to_jiffies, generation
+            table = patched(*args)
+            if table is not None:
+                return table
+        rows = policy.prefixes, policy.owner, source.columns, policy.default
+        return compile_columns(*rows, now, self._to_jiffies, generation)
 
 
 def read_policy(settings: Settings) -> Policy:

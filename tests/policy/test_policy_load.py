@@ -51,7 +51,7 @@ def test_order_is_from_weak_to_strong(tmp_path: Path) -> None:
 
 def test_nothing_at_all() -> None:
     policy = load_policy(None)
-    assert (policy.rules, len(policy.prefixes), policy.any_ended(0.0, 1e12)) == ((), 0, False)
+    assert (policy.rules, len(policy.prefixes)) == ((), 0)
 
 
 def test_saved_file_within_the_directory_is_read_once_and_counts_as_saved(tmp_path: Path) -> None:
@@ -275,13 +275,6 @@ def test_too_much_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(load, "_MAX_FILE_BYTES", 10)
     with pytest.raises(ConfigError, match="split it"):
         load_policy(tmp_path)
-
-
-def test_any_ended() -> None:
-    tables = [{"cidr": "192.0.2.0/24", "action": "drop", "expires": moment} for moment in (30.0, 10.0, 20.0)]
-    policy = load_policy(None, runtime=[*tables, {"cidr": "::/0", "action": "drop"}])
-    spans = (0.0, 9.0), (0.0, 10.0), (10.0, 19.0), (10.0, 25.0), (30.0, 99.0)
-    assert [policy.any_ended(*span) for span in spans] == [False, True, False, True, False]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import numpy as np
-
 from trafficmond import networks
 from trafficmond.control.view import Refused
 from trafficmond.model import Reason
@@ -22,8 +20,10 @@ class Spared:
         self._logins = [(address, networks.parse(address)) for address in logins]
         self._protected: list[tuple[Network, Rule]] = []
         if policy is not None and len(policy.prefixes):
-            strong = [rule.reason in (Reason.GUARD, Reason.ALLOWLIST) for rule in policy.rules]
-            for row in np.flatnonzero(np.array(strong, bool)[policy.owner]).tolist():
+            first = len(policy.rules)
+            while first and policy.rules[first - 1].reason in (Reason.GUARD, Reason.ALLOWLIST):
+                first -= 1  # they stand last
+            for row in range(int(policy.starts[first]), len(policy.prefixes)):
                 rule = policy.rules[int(policy.owner[row])]
                 self._protected.append((networks.parse(policy.prefixes.text(row)), rule))
 

@@ -21,8 +21,8 @@ class Names:
     """Interface names by ifindex and rule labels by rule id, as they were at one moment, and what the `inner` of the
     batch that this goes with stands for, as far as that is known (abi.INNER).
 
-    The mappings are copied on construction, so that a snapshot may cross threads. Numbers that nobody
-    named any more (an interface that went away, a rule that was removed) are still called something.
+    The mappings are copied on construction, unless they are read-only, so that a snapshot may cross threads. Numbers
+    that nobody named any more (an interface that went away, a rule that was removed) are still called something.
     """
 
     interfaces: Mapping[int, str] = field(default_factory=dict)
@@ -30,9 +30,10 @@ class Names:
     inners: Mapping[int, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "interfaces", MappingProxyType(dict(self.interfaces)))
-        object.__setattr__(self, "rules", MappingProxyType(dict(self.rules)))
-        object.__setattr__(self, "inners", MappingProxyType(dict(self.inners)))
+        for name in ("interfaces", "rules", "inners"):
+            given = getattr(self, name)
+            if not isinstance(given, MappingProxyType):
+                object.__setattr__(self, name, MappingProxyType(dict(given)))
 
     def interface(self, ifindex: int) -> str:
         """The interface's name, "if7" where unknown."""

@@ -25,7 +25,7 @@ class ByHand:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._kept: dict[Key, Table] = {}
+        self._kept: dict[Key, Mapping[str, Any]] = {}
         self._lines = 0
         self._whole = False  # whether the file is just `_kept`, and a line at its end all that is to write
 
@@ -55,13 +55,14 @@ class ByHand:
         self._kept = {key: table for key, table in found.items() if table.get("expires", 0) > now}
         self._lines, self._whole = len(lines), not wrong
         trouble = f"{self._path}: {wrong:,} lines cannot be read; the rules by hand in them are lost" if wrong else ""
-        return list(self._kept.values()), trouble
+        return [dict(table) for table in self._kept.values()], trouble
 
     def keep(self, tables: Sequence[Mapping[str, Any]]) -> None:
         """These are the rules by hand now; those with an end are on the disk when this returns. Raises OSError."""
-        wanted = {_key(table): dict(table) for table in tables if "expires" in table}
+        wanted = {_key(table): table for table in tables if "expires" in table}
         gone = [key for key in self._kept if key not in wanted]
-        new = [table for key, table in wanted.items() if self._kept.get(key) != table]
+        known = self._kept
+        new = [table for key, table in wanted.items() if (was := known.get(key)) is not table and was != table]
         lines = [json.dumps(dict(zip(("cidr", "direction"), key, strict=True))) for key in gone]
         lines += [json.dumps(table) for table in new]
         if not lines and self._whole:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -24,68 +24,76 @@ _KEEP_MOST = 65536
 _Identity = tuple[str, str, int]  # path, name, how many of that name came before
 
 
-@dataclass(frozen=True, slots=True)
-class _Generation:
-    """Never changed once made, so that other threads may read it."""
-
-    order: tuple[Rule, ...] = ()  # all that are in force
-    assigned: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))  # their numbers
-    counts: dict[tuple[str, str], int] = field(default_factory=dict)  # rules in force of each path and name
-    numbers: dict[_Identity, int] = field(default_factory=dict)  # of those and of the gone
-    rules: dict[int, Rule] = field(default_factory=dict)  # in force, or gone but kept
-    names: dict[int, str] = field(default_factory=dict)
-    gone: dict[int, tuple[float, _Identity]] = field(default_factory=dict)  # number -> when it vanished, who it was
-
-    def copy(self) -> _Generation:
-        """One that may be changed while it is being made."""
-        dicts = self.counts.copy(), self.numbers.copy(), self.rules.copy(), self.names.copy(), self.gone.copy()
-        return _Generation(self.order, self.assigned, *dicts)
-
-
 class RuleIds:
     """Numbers in use, and those of rules that are gone but may still be met. One thread assigns, any may ask."""
 
     def __init__(self) -> None:
-        self._present = _Generation()
+        self._order: tuple[Rule, ...] = ()  # all that were given numbers last
+        self._assigned: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # their numbers
+        self._counts: dict[tuple[str, str], int] = {}  # how many of them have that path and name
+        self._numbers: dict[_Identity, int] = {}  # of those and of the gone
+        self._rules: dict[int, Rule] = {}  # those, and the gone that are kept
+        self._names: dict[int, str] = {}
+        self._gone: dict[int, tuple[float, _Identity]] = {}  # number -> when it vanished, who it was
+        self._shown: Mapping[int, str] = MappingProxyType({})  # a copy of the names
 
     def assign(self, rules: Sequence[Rule], now: float) -> npt.NDArray[np.uint32]:
         """The number of each of `rules`, which are all rules of the new generation; `now` in epoch seconds.
 
         What the new generation begins with as the last one did is not looked at again.
         """
-        order, new = tuple(rules), self._present.copy()
-        same = common_beginning(new.order, order)
-        before = zip(new.order[same:], new.assigned[same:].tolist(), strict=True)
+        order = tuple(rules)
+        same = common_beginning(self._order, order)
+        before = zip(self._order[same:], self._assigned[same:].tolist(), strict=True)
         for rule, number in reversed(list(before)):
             key = (rule.path, rule.name)
-            new.counts[key] -= 1
-            new.gone[number] = now, (*key, new.counts[key])
+            self._counts[key] -= 1
+            self._gone[number] = now, (*key, self._counts[key])
+            if not self._counts[key]:
+                del self._counts[key]
         assigned = []
         for rule in order[same:]:
             key = (rule.path, rule.name)
-            nth = new.counts.get(key, 0)
-            new.counts[key] = nth + 1
+            nth = self._counts.get(key, 0)
+            self._counts[key] = nth + 1
             identity = (*key, nth)
-            number = new.numbers.get(identity) or _free(identity, new)
-            new.numbers[identity] = number
-            new.rules[number], new.names[number] = rule, rule.name
-            new.gone.pop(number, None)
+            number = self._numbers.get(identity) or self._free(identity)
+            self._numbers[identity] = number
+            self._rules[number], self._names[number] = rule, rule.name
+            self._gone.pop(number, None)
             assigned.append(number)
-        _forget_long_gone(new, now)
-        numbers: npt.NDArray[np.uint32] = np.concatenate([new.assigned[:same], np.array(assigned, np.uint32)])
-        self._present = replace(new, order=order, assigned=numbers)
-        return numbers
+        self._forget_long_gone(now)
+        self._order = order
+        self._assigned = np.concatenate([self._assigned[:same], np.array(assigned, np.uint32)])
+        self._shown = MappingProxyType(self._names.copy())
+        return self._assigned
 
     def rule(self, number: int) -> Rule | None:
         """The rule of that number, also a while after it vanished; None for the default and for unknown numbers."""
-        return self._present.rules.get(number)
+        return self._rules.get(number)
 
     def names(self) -> Mapping[int, str]:
-        """Number -> name, of all rules in force or lately so."""
-        return self._present.names
+        """Number -> name, of all rules in force or lately so; it does not change any more."""
+        return self._shown
+
+    def _free(self, identity: _Identity) -> int:
+        """A number that nobody uses, the same one in every process unless others are in the way."""
+        number = zlib.crc32("\0".join(map(str, identity)).encode("utf-8", "surrogateescape")) & MAX_ID
+        while number == 0 or number in self._rules:
+            number = (number + 1) & MAX_ID
+        return number
+
+    def _forget_long_gone(self, now: float) -> None:
+        """Of what is no longer in force, but may still be met, keeps the latest, up to a bound."""
+        if len(self._gone) <= _KEEP_MOST and all(since > now - _KEEP_S for since, _ in self._gone.values()):
+            return
+        latest = sorted(self._gone.items(), key=lambda each: (each[1][0], each[0]), reverse=True)
+        for place, (number, (since, identity)) in enumerate(latest):
+            if place >= _KEEP_MOST or since <= now - _KEEP_S:
+                del self._gone[number], self._numbers[identity], self._rules[number], self._names[number]
 
 
-def common_beginning(one: tuple[Rule, ...], other: tuple[Rule, ...]) -> int:
+def common_beginning(one: Sequence[Rule], other: Sequence[Rule]) -> int:
     """How many rules both begin with; fast where they are the very same objects."""
     least, most = 0, min(len(one), len(other))
     while least < most:
@@ -95,19 +103,3 @@ def common_beginning(one: tuple[Rule, ...], other: tuple[Rule, ...]) -> int:
         else:
             most = half - 1
     return least
-
-
-def _free(identity: _Identity, new: _Generation) -> int:
-    """A number that nobody uses, the same one in every process unless others are in the way."""
-    number = zlib.crc32("\0".join(map(str, identity)).encode("utf-8", "surrogateescape")) & MAX_ID
-    while number == 0 or number in new.rules:
-        number = (number + 1) & MAX_ID
-    return number
-
-
-def _forget_long_gone(new: _Generation, now: float) -> None:
-    """Of what is no longer in force, but may still be met, keeps the latest, up to a bound."""
-    latest = sorted(new.gone.items(), key=lambda each: (each[1][0], each[0]), reverse=True)
-    for place, (number, (since, identity)) in enumerate(latest):
-        if place >= _KEEP_MOST or since <= now - _KEEP_S:
-            del new.gone[number], new.numbers[identity], new.rules[number], new.names[number]

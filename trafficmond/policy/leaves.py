@@ -32,6 +32,10 @@ class RuleColumns:
     rate_per_s: U32
     burst: U32
 
+    def take(self, rules: I64) -> RuleColumns:
+        """Those rows."""
+        return RuleColumns(*(getattr(self, each.name)[rules] for each in fields(self)))
+
     def followed_by(self, at: int, rest: RuleColumns) -> RuleColumns:
         """The first `at` rows of these, and then `rest`."""
         pairs = ((getattr(self, each.name), getattr(rest, each.name)) for each in fields(self))
@@ -53,14 +57,17 @@ class RuleColumns:
 
 
 class RuleLeaves:
-    """`flatten.Leaves` of a policy's rules; `records` grows as leaves are asked for."""
+    """`flatten.Leaves` of a policy's rules; `records` grows as leaves are asked for, behind those of `before`."""
 
-    def __init__(self, columns: RuleColumns, to_jiffies: Callable[[float], int]) -> None:
+    def __init__(
+        self, columns: RuleColumns, to_jiffies: Callable[[float], int], before: npt.NDArray[np.void] | None = None
+    ) -> None:
         self._columns = columns
         self._to_jiffies = to_jiffies
-        self.records = np.zeros(0, abi.RECORD)
-        self._expires = np.zeros(0)  # of each record, as the rules have it
-        self._depth = np.zeros(0, np.int64)  # records that a packet may have to visit from here
+        self.records = np.zeros(0, abi.RECORD) if before is None else before
+        # Of each record; what is made here never falls back to one that was there before, so theirs do not matter.
+        self._expires = np.zeros(len(self.records))  # as the rules have it
+        self._depth = np.zeros(len(self.records), np.int64)  # records that a packet may have to visit from here
         self._leaf = columns.verdict.copy()
         limits = (columns.verdict >> np.uint32(abi.ACTION_SHIFT) == Action.LIMIT) & np.isinf(columns.expires)
         limited = np.flatnonzero(limits)

@@ -50,10 +50,6 @@ class Policy:
         """The prefixes of `rules[index]`."""
         return self.prefixes.take(slice(int(self.starts[index]), int(self.starts[index + 1])))
 
-    def any_ended(self, since: float, now: float) -> bool:
-        """Whether a rule has ended after `since` and by `now` (epoch s): a new table then saves the kernel a step."""
-        return any(rule.expires is not None and since < rule.expires <= now for rule in self.rules)
-
 
 @dataclass(slots=True)
 class Cache:

@@ -90,6 +90,11 @@ class Rules:
             shown += (Mistake(where, f"{rest:,} more mistakes"),)
         return cls((), prefixes.concat([]), np.zeros(0, np.int64), shown)
 
+    def first(self, count: int) -> Rules:
+        """Only the first rules, without what is odd about them."""
+        rows = int(self.counts[:count].sum())
+        return Rules(self.rules[:count], self.prefixes.take(slice(rows)), self.counts[:count])
+
     @classmethod
     def joined(cls, parts: Sequence[Rules]) -> Rules:
         """All of `parts`, in order."""

@@ -20,6 +20,8 @@ from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Prefixes
 from trafficmond.policy.trie import Builder
 
+_ROOM = 64  # records
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VerdictTable:
@@ -29,6 +31,10 @@ class VerdictTable:
     generation: int
     prefixes: int  # compiled into it
     records: int
+    room: int  # for so many records
+    palette: U32
+    units: int  # in use
+    whole: int  # of these, when it was last compiled as a whole
 
 
 def compile_table(
@@ -59,7 +65,8 @@ def compile_columns(
     """As `compile_table`, for prefixes and the rule (row of `columns`) that owns each."""
     rows = Rows.of(prefixes, owner, columns, now)
     leaves = RuleLeaves(columns, to_jiffies)
-    builder = Builder(_palette(rows, leaves, default))
+    palette = _palette(rows, leaves, default)
+    builder = Builder(palette)
     roots: dict[tuple[Action, bytes], int] = {}
     header = np.zeros(8, np.uint32)
     for direction in (Direction.INGRESS, Direction.EGRESS):
@@ -72,14 +79,20 @@ def compile_columns(
                 flat = flatten(rows.layered(chosen), int(action) << abi.ACTION_SHIFT, leaves)
                 roots[key] = builder.add_trie(flat)
             header[abi.HDR_ROOT + 2 * direction + (family == 6)] = roots[key]
-    records = leaves.records
+    records = with_room(leaves.records)
     header[abi.HDR_RECORDS] = builder.add(records.view(np.uint32))
     header[abi.HDR_MAGIC] = abi.TABLE_MAGIC
     header[abi.HDR_GENERATION] = generation & 0xFFFFFFFF
-    header[abi.HDR_RECORD_COUNT] = len(records)
+    header[abi.HDR_RECORD_COUNT] = len(leaves.records)
     words = builder.words()
     words[: len(header)] = header
-    return VerdictTable(words, generation, len(rows.index), len(records))
+    counted = len(rows.index), len(leaves.records), len(records)
+    return VerdictTable(words, generation, *counted, palette, builder.units, builder.units)
+
+
+def with_room(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """`records`, and behind them space for some that are to come."""
+    return np.concatenate([records, np.zeros(_ROOM + len(records) // 4, abi.RECORD)])
 
 
 def _palette(rows: Rows, leaves: RuleLeaves, default: Action) -> U32:

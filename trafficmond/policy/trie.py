@@ -72,16 +72,24 @@ class Builder:
     `palette`: leaves, ascending, that blocks may name by their place in it.
     """
 
-    def __init__(self, palette: U32) -> None:
+    def __init__(self, palette: U32, units: int = HEADER_UNITS) -> None:
+        """`units` are in use already: what is added goes behind them."""
         self._palette = palette
-        self._units = HEADER_UNITS
+        self._units = units
         self._written: list[tuple[int, npt.NDArray[np.uint32]]] = []
         self._chunks: list[_Chunks] = []
 
-    def words(self) -> U32:
-        """Everything added so far, a whole number of pages."""
+    @property
+    def units(self) -> int:
+        """In use so far."""
+        return self._units
+
+    def words(self, before: U32 | None = None) -> U32:
+        """Everything added so far, behind what was in use `before`, a whole number of pages."""
         pages = -(-self._units // abi.PAGE_UNITS)
         words = np.zeros(pages * abi.PAGE_UNITS * UNIT_WORDS, np.uint32)
+        if before is not None:
+            words[: len(before)] = before
         words[abi.HDR_PALETTE : abi.HDR_PALETTE + len(self._palette)] = self._palette
         for unit, content in self._written:
             words[unit * UNIT_WORDS : unit * UNIT_WORDS + len(content)] = content
@@ -98,6 +106,21 @@ class Builder:
 
     def add_trie(self, flat: Flat) -> int:
         """Appends the trie of `flat`; returns its root's unit."""
+        return self._add_blocks(*self._upper(flat), abi.ROOT_BITS, 0)
+
+    def add_slots(self, flat: Flat, wanted: I64) -> U32:
+        """Appends what is below some slots of a trie's root, and returns their entries. `flat` need only be right about
+        their addresses."""
+        plane, everything = self._upper(flat)
+        slots = _Slots.of(plane, everything, abi.ROOT_BITS, abi.ROOT_BITS)
+        entry: U32 = plane.entry[slots.base[wanted]]
+        inner = np.flatnonzero(slots.count[wanted])
+        if len(inner):
+            entry[inner] = self._add_nodes(plane, slots.pick(wanted[inner]), abi.ROOT_BITS)
+        return entry
+
+    def _upper(self, flat: Flat) -> tuple[_Plane, _Nodes]:
+        """The upper plane of `flat`, of which the lower one is appended, and the node that is all of it."""
         upper = flat.upper
         if flat.groups:
             below = self._add_groups(flat)
@@ -106,7 +129,7 @@ class Builder:
             upper.entry[crossing] = below[upper.entry[crossing] & UNIT]
         one, zero = np.ones(1, np.int64), np.zeros(1, np.int64)
         everything = _Nodes(np.zeros(1, np.uint64), one, np.array([len(upper.at) - 1]), zero)
-        return self._add_blocks(self._plane(upper), everything, abi.ROOT_BITS, 0)
+        return self._plane(upper), everything
 
     def _plane(self, boundaries: Boundaries) -> _Plane:
         place = np.minimum(np.searchsorted(self._palette, boundaries.entry), len(self._palette) - 1)

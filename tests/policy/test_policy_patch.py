@@ -1,0 +1,160 @@
+"""A patched table says what a freshly compiled one says, of every address, at every moment."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Judge
+from policy_reference import NOW, columns, jiffies, random_tables, telling_addresses
+
+from trafficmond import abi
+from trafficmond.model import Action, Direction
+from trafficmond.policy.ids import RuleIds
+from trafficmond.policy.leaves import RuleColumns
+from trafficmond.policy.load import load_policy
+from trafficmond.policy.patch import Source, patched
+from trafficmond.policy.table import VerdictTable, compile_columns
+
+Tables = list[dict[str, Any]]
+
+
+class World:
+    """Rules that change, and what is in force for them."""
+
+    def __init__(self, tables: Tables, **more: Any) -> None:
+        self._ids = RuleIds()
+        self._more = more
+        self.generation = 1
+        self.source = self._source(tables)
+        self.table = self.whole()
+
+    def _source(self, tables: Tables) -> Source:
+        policy = load_policy(None, runtime=tables, **self._more)
+        return Source(policy, RuleColumns.of(policy.rules, self._ids.assign(policy.rules, NOW)))
+
+    def whole(self, now: float = NOW) -> VerdictTable:
+        policy = self.source.policy
+        rest = self.source.columns, policy.default, now, jiffies, self.generation
+        return compile_columns(policy.prefixes, policy.owner, *rest)
+
+    def change(self, tables: Tables, now: float = NOW, **more: Any) -> VerdictTable | None:
+        """To these rules; the patched table, which is in force then, or None where all was compiled."""
+        before, self._more = self.source, self._more | more
+        self.source, self.generation = self._source(tables), self.generation + 1
+        found = patched(self.table, before, self.source, now, jiffies, self.generation)
+        self.table = found or self.whole(now)
+        return found
+
+    def check(self, judge: Judge, addresses: list[str], now: float = NOW) -> None:
+        whole = self.whole(now)
+        for direction in (Direction.INGRESS, Direction.EGRESS):
+            for moment in (now, NOW + 20, NOW + 100):
+                for family in (4, 6):
+                    _, hi, lo = columns(addresses, family)
+                    if moment >= now:
+                        at = family, direction, hi, lo, jiffies(moment)
+                        assert judge(self.table.words, *at)[0].tolist() == judge(whole.words, *at)[0].tolist()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_changes(seed: int, kernel_judge: Judge) -> None:
+    rng = random.Random(seed)
+    tables = random_tables(rng, 300)
+    default = rng.choice((Action.ALLOW, Action.MONITOR, Action.DROP))
+    world = World(tables, default=default, allowlist=["10.0.0.0/9"], guard=[("10.1.2.3", "gateway")])
+    patches = 0
+    for number in range(30):
+        at, fresh = rng.randrange(len(tables)), random_tables(rng, rng.randint(1, 4))
+        for each in fresh:
+            each["label"] = f"c{number} {each['label']}"
+        tables = tables[:at] + fresh * rng.randint(0, 1) + tables[at + rng.randint(0, 3) :]
+        guard = [("10.1.2.3", "gateway"), ("2001:db8::1", "resolver")][: 1 + (number > 20)]
+        now = NOW + number / 10
+        patches += world.change(tables, now, guard=guard) is not None
+        world.check(kernel_judge, telling_addresses(rng, world.source.policy, 1500), now)
+    assert patches > 10
+
+
+def drop(cidr: str, **more: Any) -> dict[str, Any]:
+    return {"cidr": cidr, "action": "drop", **more}
+
+
+MANY = [drop(f"198.51.{n >> 8}.{n & 255}") for n in range(2000)]
+
+
+def test_a_rule_costs_itself() -> None:
+    """And what is below the same slot of the root: it adds little to the table, and takes nothing out of order."""
+    world = World(MANY)
+    table = world.change([*MANY, drop("192.0.2.1")])
+    assert table is not None
+    assert table.units - table.whole < 8
+    assert table.prefixes == 2001
+    assert table.words[abi.HDR_GENERATION] == 2
+    assert np.array_equal(table.palette, table.words[abi.HDR_PALETTE :][: len(table.palette)])
+
+
+def test_a_removal_gives_back_what_was_below(kernel_judge: Judge) -> None:
+    world = World([drop("192.0.2.0/24"), drop("192.0.2.1", action="allow"), *MANY])
+    assert world.change([drop("192.0.2.0/24"), *MANY]) is not None
+    world.check(kernel_judge, ["192.0.2.1", "192.0.2.0", "192.0.3.0", "198.51.0.7", "2001:db8::1"])
+
+
+def test_records_move_when_there_is_no_more_room(kernel_judge: Judge) -> None:
+    tables = [*MANY]
+    world = World(tables)
+    rooms = []
+    for number in range(100):
+        tables = [*tables, drop(f"203.0.113.{number}", expires=NOW + 10 + number)]
+        if world.change(tables) is not None:
+            rooms.append(world.table.room)
+        assert world.table.words[abi.HDR_RECORD_COUNT] == world.table.records <= world.table.room
+    assert len(set(rooms)) > 1
+    world.check(kernel_judge, [f"203.0.113.{number}" for number in range(101)])
+
+
+def test_what_lies_unused_stays_bounded() -> None:
+    """A slot that is crowded is written anew with each change; before that fills memory, all is compiled again."""
+    world = World(MANY)
+    patches = 0
+    for number in range(200):
+        patches += world.change([*MANY, drop(f"198.51.100.{number}")]) is not None
+        assert world.table.units <= 1.5 * world.table.whole
+    assert 100 < patches < 200
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        [drop("0.0.0.0/1"), *MANY],  # too much of the address space
+        [*MANY, drop("192.0.2.1", direction="egress")],  # of a tree that both families and one direction share
+        [MANY[0], *MANY[2:1000], MANY[1], *MANY[1000:]],  # in two places
+    ],
+)
+def test_much_is_compiled_as_a_whole_or_right(changed: Tables, kernel_judge: Judge) -> None:
+    world = World(MANY)
+    world.change(changed)
+    world.check(kernel_judge, ["192.0.2.1", "198.51.0.1", "198.51.3.232", "10.0.0.1", "200.0.0.1", "2001:db8::1"])
+
+
+def test_a_rule_that_names_other_prefixes_than_before_is_another(kernel_judge: Judge) -> None:
+    """Though its number, its label and all else are the same: with no other difference, the whole is compiled."""
+    world = World([{"cidr": ["192.0.2.1", "192.0.2.2"], "action": "drop", "label": "bad"}, *MANY])
+    other = [{"cidr": ["192.0.2.1", "192.0.2.3"], "action": "drop", "label": "bad"}, *MANY]
+    assert world.change(other) is None
+    world.check(kernel_judge, ["192.0.2.1", "192.0.2.2", "192.0.2.3"])
+
+
+def test_another_default_is_everywhere() -> None:
+    world = World(MANY)
+    assert world.change(MANY, default=Action.DROP) is None
+
+
+def test_two_ways_that_part_no_longer_share_a_tree(kernel_judge: Judge) -> None:
+    both = [drop("198.51.100.0/24", direction="both"), drop("2001:db8::/32", direction="both")]
+    world = World(both)
+    assert world.change([*both, drop("192.0.2.1", direction="both")]) is not None  # still of both
+    assert world.change([*both, drop("192.0.2.1")]) is None
+    world.check(kernel_judge, ["192.0.2.1", "198.51.100.1", "2001:db8::1"])

@@ -1,0 +1,158 @@
+"""A verdict table -> the same with a few rules more or less, at the cost of the few.
+
+Compiled anew are the slots of the roots that a changed prefix lies in, behind what the table holds; what was below them
+stays there, unused. Once that is much, or where much is touched, all is to be compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond import abi
+from trafficmond.model import Direction
+from trafficmond.policy.flatten import I64, flatten
+from trafficmond.policy.ids import common_beginning
+from trafficmond.policy.layout import UNIT_WORDS
+from trafficmond.policy.leaves import RuleColumns, RuleLeaves
+from trafficmond.policy.load import Policy
+from trafficmond.policy.prefixes import Bool, Prefixes, concat, mask
+from trafficmond.policy.table import Rows, VerdictTable, default_action, with_room
+from trafficmond.policy.trie import Builder
+
+_SLOTS = 1 << abi.ROOT_BITS
+_MOST_SLOTS = 1024  # touched, beyond which it is not worth while
+_RECORD_WORDS = abi.RECORD.itemsize // 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """What a table is compiled of."""
+
+    policy: Policy
+    columns: RuleColumns  # of its rules
+
+
+def patched(
+    table: VerdictTable, before: Source, after: Source, now: float, to_jiffies: Callable[[float], int], generation: int
+) -> VerdictTable | None:
+    """The table of `after`, made from that of `before`; None: compile it. The rest is as for `compile_table`."""
+    changed = _changed(before, after)
+    if changed is None or before.policy.default is not after.policy.default:
+        return None
+    rows, directions = changed
+    first, last = _slots_of(rows)
+    if int((last - first + 1).sum()) > _MOST_SLOTS:
+        return None
+    roots = _roots(table, rows, directions)
+    if roots is None:
+        return None
+    touched = np.zeros(_SLOTS + 1, np.bool_)
+    for one, other in zip(first.tolist(), last.tolist(), strict=True):
+        touched[one : other + 1] = True
+    wanted = np.flatnonzero(touched)
+    chosen, owner, columns = _within(after, touched)
+    rows_in_force = Rows.of(chosen, owner, columns, now)
+    at = int(table.words[abi.HDR_RECORDS]) * UNIT_WORDS
+    records = table.words[at : at + table.records * _RECORD_WORDS].view(abi.RECORD)
+    leaves = RuleLeaves(columns, to_jiffies, records)
+    builder = Builder(table.palette, table.units)
+    entries = {}
+    for root, (family, direction) in roots.items():
+        layered = rows_in_force.layered(rows_in_force.select(family, direction))
+        default = int(default_action(after.policy.default, direction)) << abi.ACTION_SHIFT
+        entries[root] = builder.add_slots(flatten(layered, default, leaves), wanted)
+    room = table.room
+    if len(leaves.records) > room:
+        roomy = with_room(leaves.records)
+        room, at = len(roomy), builder.add(roomy.view(np.uint32)) * UNIT_WORDS
+    if builder.units > _most_units(table.whole):
+        return None
+    words = builder.words(table.words)
+    for root, entry in entries.items():
+        words[root * UNIT_WORDS + wanted] = entry
+    words[at : at + len(leaves.records) * _RECORD_WORDS] = leaves.records.view(np.uint32)
+    words[abi.HDR_RECORDS] = at // UNIT_WORDS
+    words[abi.HDR_GENERATION] = generation & 0xFFFFFFFF
+    words[abi.HDR_RECORD_COUNT] = len(leaves.records)
+    prefixes = int(np.count_nonzero((after.columns.expires > now)[after.policy.owner]))
+    return VerdictTable(
+        words, generation, prefixes, len(leaves.records), room, table.palette, builder.units, table.whole
+    )
+
+
+def _changed(before: Source, after: Source) -> tuple[Prefixes, I64] | None:
+    """The prefixes, and their rules' directions, of what only one of the two has; None: they differ in more than one
+    place, or by what cannot be told so quickly."""
+    old, new = before.policy, after.policy
+    head = common_beginning(old.rules, new.rules)
+    tail = common_beginning(old.rules[head:][::-1], new.rules[head:][::-1])
+    ends = [(0, head, 0), (len(old.rules) - tail, len(old.rules), len(new.rules) - len(old.rules))]
+    if not all(_equal(before, after, *each) for each in ends):
+        return None
+    parts = []
+    for source in (before, after):
+        policy = source.policy
+        start, end = (int(policy.starts[index]) for index in (head, len(policy.rules) - tail))
+        parts.append((policy.prefixes.take(slice(start, end)), source.columns.direction[policy.owner[start:end]]))
+    return concat([prefixes for prefixes, _ in parts]), np.concatenate([way for _, way in parts]).astype(np.int64)
+
+
+def _equal(before: Source, after: Source, first: int, last: int, shift: int) -> bool:
+    """Whether the rules `first` to `last` of one have the prefixes and words of those `shift` further in the other."""
+    old, new = before.policy, after.policy
+    verdicts = after.columns.verdict[first + shift : last + shift]
+    if not np.array_equal(before.columns.verdict[first:last], verdicts):
+        return False
+    here = slice(int(old.starts[first]), int(old.starts[last]))
+    there = slice(int(new.starts[first + shift]), int(new.starts[last + shift]))
+    one, other = old.prefixes.take(here), new.prefixes.take(there)
+    columns = (one.hi, other.hi), (one.lo, other.lo), (one.plen, other.plen), (one.family, other.family)
+    return all(np.array_equal(mine, others) for mine, others in columns) and np.array_equal(
+        np.diff(old.starts[first : last + 1]), np.diff(new.starts[first + shift : last + shift + 1])
+    )
+
+
+def _slots_of(rows: Prefixes) -> tuple[I64, I64]:
+    """The first and the last slot of a root that each prefix lies in."""
+    above = np.uint64(64 - abi.ROOT_BITS)
+    last = rows.hi | ~mask(rows.plen.astype(np.int64))
+    return (rows.hi >> above).astype(np.int64), (last >> above).astype(np.int64)
+
+
+def _roots(table: VerdictTable, rows: Prefixes, directions: I64) -> dict[int, tuple[int, Direction]] | None:
+    """Of each root that is to be changed, the unit, and a family and direction that it serves; None: it serves others
+    too, which would not change with it."""
+    found: dict[int, tuple[int, Direction]] = {}
+    changes: dict[int, Bool] = {}
+    for direction in (Direction.INGRESS, Direction.EGRESS):
+        for family in (4, 6):
+            root = int(table.words[abi.HDR_ROOT + 2 * direction + (family == 6)])
+            mine = (rows.family == family) & ((directions == direction) | (directions == Direction.BOTH))
+            if not np.array_equal(changes.setdefault(root, mine), mine):
+                return None
+            if mine.any():
+                found[root] = family, direction
+    return found
+
+
+def _within(after: Source, touched: Bool) -> tuple[Prefixes, npt.NDArray[np.int32], RuleColumns]:
+    """The prefixes that lie in touched slots, of each the place of its rule, and the columns of those rules."""
+    policy = after.policy
+    first, last = _slots_of(policy.prefixes)
+    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(touched)])
+    index = np.flatnonzero(before[last + 1] > before[first])
+    rules, owner = np.unique(policy.owner[index], return_inverse=True)
+    return policy.prefixes.take(index), owner.astype(np.int32), after.columns.take(rules.astype(np.int64))
+
+
+def _most_units(whole: int) -> int:
+    """How far a table may grow: half as much again, but not into a size that the kernel is slower with."""
+    most = whole + whole // 2
+    for pages in (abi.SMALL_PAGES, abi.LARGE_PAGES):
+        if whole <= pages * abi.PAGE_UNITS:
+            return min(most, pages * abi.PAGE_UNITS)
+    return most
