@@ -32,7 +32,8 @@ enum tm_reason {
 
 /*
  * A verdict word, as leaves of the verdict table and flow keys carry it:
- * bits 0-23 rule id, 24-27 tm_reason, 28-29 tm_action, 30-31 zero.
+ * bits 0-23 rule id, 24-27 tm_reason, 28-29 tm_action, 30-31 zero. (Of a flow key's, bit 30 is kept for rules that only
+ * say what they would have done: bits 0-23 are then to number a pair of rules, the one that judged and the other.)
  */
 #define TM_RULE_MASK 0xffffffu
 #define TM_REASON_SHIFT 24
@@ -46,7 +47,7 @@ enum tm_reason {
 #define TM_PAGE_UNITS 128u
 #define TM_SMALL_PAGES 512u	   /* 2 MiB: some ten thousand prefixes */
 #define TM_LARGE_PAGES 6144u	   /* 24 MiB: the Internet's whole routing table */
-#define TM_TABLE_MAGIC 0x32544d54u /* "TMT2" */
+#define TM_TABLE_MAGIC 0x33544d54u /* "TMT3" */
 
 /* What a rule needs beyond its verdict word: an end, a rate, and what applies after the end. */
 struct tm_record {
@@ -55,7 +56,8 @@ struct tm_record {
 	__u32 parent;	     /* leaf (verdict word or TM_LEAF_RECORD index) of the enclosing prefix */
 	__u32 rate_per_s;    /* token bucket: packets a second for each source */
 	__u32 burst_packets; /* token bucket: depth */
-	__u32 pad[2];
+	__u32 shadow;	     /* zero; kept for the verdict word that a rule would give if it were in force */
+	__u32 pad;
 };
 
 /* The same 4 KiB as words, as bytes, as keys of chunks and as records (one unit each). */
@@ -75,18 +77,36 @@ enum tm_table_header {
 	TM_HDR_ROOT = 2,    /* four words: IPv4 ingress, IPv6 ingress, IPv4 egress, IPv6 egress */
 	TM_HDR_RECORDS = 6, /* first tm_record, in units */
 	TM_HDR_RECORD_COUNT = 7,
-	TM_HDR_PALETTE = 256, /* TM_PALETTE_MAX leaves, those of the rules with the most prefixes */
+	TM_HDR_CLASSES = 8,	/* classes of services, TM_WHAT_BYTES bytes, in units; 0: no rule names services */
+	TM_HDR_CLASS_COUNT = 9, /* leaves in a row */
+	TM_HDR_PALETTE = 256,	/* TM_PALETTE_MAX leaves, those of the rules with the most prefixes */
 };
 #define TM_PALETTE_MAX 256u
+
+/*
+ * Every service has a place in the classes: a TCP port, a UDP port, an ICMP type, an ICMPv6 type, any other protocol;
+ * and later fragments, which have no ports, by their protocol. Its byte there is its class: services that the same
+ * rules name are one, 0 are those that none does. The port is the packet's destination: of what comes in this host's,
+ * of what goes out the other's.
+ */
+#define TM_WHAT_TCP 0x0u
+#define TM_WHAT_UDP 0x10000u
+#define TM_WHAT_ICMP 0x20000u
+#define TM_WHAT_ICMPV6 0x20100u
+#define TM_WHAT_OTHER 0x20200u
+#define TM_WHAT_FRAGMENT 0x20300u
+#define TM_WHAT_BYTES 0x20400u
+#define TM_CLASSES_MAX 256u
 
 /*
  * An entry of a root, block or chunk. Bit 31 clear: a leaf. A leaf with TM_LEAF_RECORD names a tm_record by
  * its index (bits 0-23); else it is a verdict word. Bit 31 set: a pointer to unit (bits 0-27).
  */
 #define TM_ENTRY_POINTER 0x80000000u
-#define TM_ENTRY_CHUNK 0x40000000u /* pointer: a sorted chunk; without it or TM_ENTRY_BYTES: a block of words */
-#define TM_ENTRY_CROSS 0x20000000u /* pointer: the walk goes on in the address's low half */
-#define TM_ENTRY_BYTES 0x10000000u /* pointer: a block of 256 bytes, each the place of its leaf in the palette */
+#define TM_ENTRY_CHUNK 0x40000000u   /* pointer: a sorted chunk; without it or TM_ENTRY_BYTES: a block of words */
+#define TM_ENTRY_CROSS 0x20000000u   /* pointer: the walk goes on in the address's low half */
+#define TM_ENTRY_BYTES 0x10000000u   /* pointer: a block of 256 bytes, each the place of its leaf in the palette */
+#define TM_ENTRY_SERVICE 0x50000000u /* both, pointer: a row of leaves, one for each class of services */
 #define TM_ENTRY_UNIT 0x0fffffffu
 #define TM_LEAF_RECORD 0x40000000u
 #define TM_LEAF_INDEX 0xffffffu
@@ -145,7 +165,8 @@ struct tm_flow {
 	__be32 first_ack;      /* TCP acknowledgement number of the first packet, of a SYN its sequence number */
 	__u64 inner; /* part of the record's identity: key in tm_inners of what the tunnel carries; 0: nothing, or
 			unread */
-	__u32 pad[2];
+	__u64 owner; /* zero; kept for the cgroup of the socket that sent the record's first packet (no room is left for
+			the socket's cookie: it would take the place of `inner`, in an object of its own) */
 };
 
 /* Two ways of a set lie side by side: one map look-up finds both. */
@@ -259,7 +280,13 @@ struct tm_constants {
 	__u32 set_mask;	 /* sets of one CPU, less one; a power of two less one */
 	__u32 ring_mask; /* records in one CPU's ring, less one; likewise */
 	__u32 hz;	 /* jiffies in a second */
-	__u32 pad;
+	__u32 turn;	 /* zero; kept for telling apart two loads of the programs at one hook, see tm_config.quiet */
+};
+
+/* Index of the tables' maps: which are in force, tm_config says. */
+enum tm_table_place {
+	TM_CONFIRMED = 0,
+	TM_TRIAL = 1, /* on probation, until the clock says otherwise */
 };
 
 #define TM_CFG_DROP_MALFORMED 0x01
@@ -268,12 +295,16 @@ struct tm_constants {
 #define TM_CFG_ESTABLISHED 0x04	  /* learn from egress, pass replies under a default of drop */
 
 struct tm_config {
-	__u32 flags; /* TM_CFG_* */
-	__u32 pad;
+	__u32 flags;	   /* TM_CFG_* */
+	__u32 trial_flags; /* TM_CFG_* that go with the tables on probation */
 	__u64 seed;  /* of the flow hash; kept here so that the next daemon finds the flows where this one's program put
 			them */
 	__u64 asked; /* jiffies64 of the last question to many (TM_CONN_ASKED); the programs' own */
-	__u64 pad1[5];
+	__u64 until; /* jiffies64: before it the tables and flags on probation are in force, from then on the confirmed
+		      */
+	__u32 quiet; /* zero; kept for the tm_constants.turn of a load that lets everything pass and counts nothing */
+	__u32 pad;
+	__u64 pad1[3];
 };
 
 /* Written by the clock program, run through BPF_PROG_TEST_RUN, to tie jiffies to wall clock. */
@@ -291,8 +322,16 @@ struct tm_ban_key {
 struct tm_ban {
 	__u64 expires; /* jiffies64; 0: never */
 	__u32 verdict;
-	__u32 pad;
+	__u8 family;   /* 4 or 6, of the packets it is for; 0: both */
+	__u8 services; /* those it is for, by their place in tm_ban_services; 0: all */
+	__u8 pad[2];
 };
+
+/* Services that bans are for: a bit for each place in the classes (TM_WHAT_*). The first set is not used. */
+struct tm_ban_set {
+	__u8 bits[TM_WHAT_BYTES / 8];
+};
+#define TM_BAN_SETS 32u
 
 /* What a struct tm_conn_key stands for. */
 enum tm_conn_kind {

@@ -25,7 +25,7 @@
 /* clang-format off */
 #define TM_MAP(name, low, UP, K, V, n, flags) BPF_F_TABLE(low ":" TM_PINS #name, K, V, name, n, flags); enum { name##_ref = -1 - __COUNTER__ };
 #define TM_TEMPLATE(name, pages, flags) BPF_F_TABLE("array", __u32, struct tm_page, name, pages, flags); enum { name##_ref = -1 - __COUNTER__ };
-#define TM_MAP_OF(name, inner) BPF_F_TABLE("array_of_maps$" #inner ":" TM_PINS #name, __u32, __u32, name, 1, 0); enum { name##_ref = -1 - __COUNTER__ };
+#define TM_MAP_OF(name, inner) BPF_F_TABLE("array_of_maps$" #inner ":" TM_PINS #name, __u32, __u32, name, 2, 0); enum { name##_ref = -1 - __COUNTER__ };
 #define TM_REF(m) ((void *)bpf_pseudo_fd(1, m##_ref))
 #define TM_PROG(section)
 #define TM_SUBFN static inline
@@ -35,7 +35,7 @@
 #define TM_TEMPLATE(name, pages, flags) \
 	struct name { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, pages); __uint(map_flags, flags); __uint(key_size, sizeof(__u32)); __uint(value_size, sizeof(struct tm_page)); };
 #define TM_MAP_OF(name, inner) \
-	struct { __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS); __uint(max_entries, 1); __type(key, __u32); __array(values, struct inner); } name SEC(".maps");
+	struct { __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS); __uint(max_entries, 2); __type(key, __u32); __array(values, struct inner); } name SEC(".maps");
 #define TM_REF(m) (&m)
 #define TM_PROG(section) SEC(section)
 #define TM_SUBFN __noinline
@@ -85,7 +85,8 @@ TM_MAP(tm_evicted, "array", ARRAY, __u32, struct tm_flow, TM_NUM_EVICTED, BPF_F_
 /*
  * The verdict table in force lies in one of three slots. Look-ups in an inner map of a size known beforehand are
  * compiled into the program; in one of any size each is a call through a pointer, five times as dear. So most tables
- * are padded to one of two sizes, and only those beyond the larger pay. The first slot that is taken counts.
+ * are padded to one of two sizes, and only those beyond the larger pay. The first slot that is taken counts. Each has a
+ * second place, for a table on probation (tm_config.until).
  */
 TM_TEMPLATE(tm_small, TM_SMALL_PAGES, BPF_F_MMAPABLE)
 TM_TEMPLATE(tm_large, TM_LARGE_PAGES, BPF_F_MMAPABLE)
@@ -93,6 +94,7 @@ TM_TEMPLATE(tm_huge, 1, BPF_F_MMAPABLE | BPF_F_INNER_MAP)
 TM_MAP_OF(tm_table_small, tm_small)
 TM_MAP_OF(tm_table_large, tm_large)
 TM_MAP_OF(tm_table_huge, tm_huge)
+TM_MAP(tm_ban_services, "array", ARRAY, __u32, struct tm_ban_set, TM_BAN_SETS, BPF_F_MMAPABLE)
 TM_MAP(tm_bans, "lpm_trie", LPM_TRIE, struct tm_ban_key, struct tm_ban, TM_BANS_MAX, BPF_F_NO_PREALLOC)
 TM_MAP(tm_conns, "lru_hash", LRU_HASH, struct tm_conn_key, __u64, TM_CONNS_MAX, 0)
 TM_MAP(tm_buckets, "lru_hash", LRU_HASH, struct tm_bucket_key, struct tm_bucket, TM_BUCKETS_MAX, 0)

@@ -157,6 +157,7 @@ struct tm_packet {
 	__u8 ttl;
 	__u32 rate_per_s; /* of a TM_LIMIT verdict; the parser leaves these alone */
 	__u32 burst_packets;
+	__u32 what; /* TM_WHAT_*, once it was asked for (tm_note_what) */
 #ifdef TM_CAPTURES
 	__u8 lenient;	 /* in: read what a capture holds although a kernel never sees it so */
 	__u8 cut;	 /* the capture has less of the packet than the frame's length says */

@@ -6,12 +6,12 @@
  * where a subtree has few boundaries, a chunk that is searched in place. A block in which each entry is one of the
  * table's commonest leaves has bytes for entries: a large list is a quarter of the size, and more of it in the caches.
  * An IPv4 address stands in the upper half of `hi`, so it is decided in at most three steps after the root; IPv6 in at
- * most sixteen.
+ * most sixteen. Where rules name services, one step more goes through a row of leaves, one for each class of services.
  */
 #ifndef TM_TABLE_H
 #define TM_TABLE_H
 
-#include "maps.h"
+#include "service.h"
 
 /* Unrolled, the verifier meets each step of a walk with one state; in a loop it takes every way there for another. */
 #ifdef __clang__
@@ -47,8 +47,32 @@ static __always_inline __u32 tm_chunk(const struct tm_page *page, __u32 g, __u64
 	return page->w[(g + 2 + 2 * n + index) & (TM_PAGE_WORDS - 1)];
 }
 
-/* The leaf for an address, in at most `steps` after the root; 0 (allow by default) where the table is damaged. */
-static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 lo, int steps, int early)
+/* The leaf for the service that was noted, in the row of leaves at `entry`. */
+static __always_inline __u32 tm_serve(void *table, __u32 entry)
+{
+	__u32 zero = 0, g, index;
+	const struct tm_packet *noted = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
+	const struct tm_page *page = bpf_map_lookup_elem(table, &zero);
+
+	if (!noted || !page)
+		return 0;
+	g = (page->w[TM_HDR_CLASSES] << 5) + noted->what;
+	index = g / (4 * TM_PAGE_WORDS);
+	page = bpf_map_lookup_elem(table, &index);
+	if (!page)
+		return 0;
+	g = ((entry & TM_ENTRY_UNIT) << 3) + page->byte[g & (4 * TM_PAGE_WORDS - 1)];
+	index = g / TM_PAGE_WORDS;
+	page = bpf_map_lookup_elem(table, &index);
+	return page ? page->w[g & (TM_PAGE_WORDS - 1)] : 0;
+}
+
+/*
+ * The leaf for an address, in at most `steps` after the root; 0 (allow by default) where the table is damaged. `p` is
+ * the packet, 0 if what it asks for is noted already.
+ */
+static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 lo, int steps, int early,
+				     const struct tm_packet *p)
 {
 	__u32 zero = 0, g, index, entry;
 	const struct tm_page *head = bpf_map_lookup_elem(table, &zero), *page;
@@ -67,6 +91,8 @@ static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 l
 	for (i = 0; i < steps; i++) {
 		if (!(entry & TM_ENTRY_POINTER))
 			return entry;
+		if ((entry & TM_ENTRY_SERVICE) == TM_ENTRY_SERVICE)
+			break;
 		if (steps > TM_STEPS_IPV4 && (entry & TM_ENTRY_CROSS))
 			k = lo;
 		g = (entry & TM_ENTRY_UNIT) << 3;
@@ -88,7 +114,13 @@ static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 l
 		else
 			entry = page->w[g & (TM_PAGE_WORDS - 1)];
 	}
-	return entry & TM_ENTRY_POINTER ? 0 : entry;
+	if (!(entry & TM_ENTRY_POINTER))
+		return entry;
+	if ((entry & TM_ENTRY_SERVICE) != TM_ENTRY_SERVICE)
+		return 0;
+	if (p)
+		tm_note_what(p);
+	return tm_serve(table, entry);
 }
 
 /* Enough for every nesting that real rule sets show (nine) and more; deeper chains of expired rules end at the last. */
@@ -131,27 +163,29 @@ static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now)
 /* The leaf's verdict, by the table that gave the leaf: both are of one generation. */
 static __always_inline __u32 tm_decide_by(void *table, __u32 which, __u64 hi, __u64 lo, __u64 now)
 {
-	__u32 leaf = tm_walk(table, which, hi, lo, TM_STEPS_IPV6, 0);
+	__u32 leaf = tm_walk(table, which, hi, lo, TM_STEPS_IPV6, 0, 0);
 
 	return leaf & TM_LEAF_RECORD ? tm_settle(table, leaf, now) : leaf;
 }
 
 /*
- * The verdict word for an address (if its action is TM_LIMIT, the rate is left in the CPU's packet). `which` is the
- * root: 2 * egress + is IPv6. A function of its own, which the verifier sees once.
+ * The verdict word for an address and the service that was noted (if its action is TM_LIMIT, the rate is left in the
+ * CPU's packet). `which` is the root: 2 * egress + is IPv6; `place` says which tables, enum tm_table_place. A function
+ * of its own, which the verifier sees once.
  */
-TM_SUBFN __u32 tm_decide(__u32 which, __u64 hi, __u64 lo, __u64 now)
+TM_SUBFN __u32 tm_decide(__u32 which, __u64 hi, __u64 lo, __u64 now, __u32 place)
 {
-	__u32 zero = 0;
 	void *table;
 
-	table = bpf_map_lookup_elem(TM_REF(tm_table_small), &zero);
+	place = place != TM_CONFIRMED;
+
+	table = bpf_map_lookup_elem(TM_REF(tm_table_small), &place);
 	if (table)
 		return tm_decide_by(table, which, hi, lo, now);
-	table = bpf_map_lookup_elem(TM_REF(tm_table_large), &zero);
+	table = bpf_map_lookup_elem(TM_REF(tm_table_large), &place);
 	if (table)
 		return tm_decide_by(table, which, hi, lo, now);
-	table = bpf_map_lookup_elem(TM_REF(tm_table_huge), &zero);
+	table = bpf_map_lookup_elem(TM_REF(tm_table_huge), &place);
 	if (table)
 		return tm_decide_by(table, which, hi, lo, now);
 	return 0;
@@ -161,12 +195,11 @@ TM_SUBFN __u32 tm_decide(__u32 which, __u64 hi, __u64 lo, __u64 now)
  * The common case, IPv4 in a small table, to be in line: a call costs more than the walk where returns are guarded
  * against speculation. A verdict word, or TM_LEAF_RECORD where tm_decide() has to say, by the table of that moment.
  */
-static __always_inline __u32 tm_decide_small_ipv4(__u32 which, __u64 hi)
+static __always_inline __u32 tm_decide_small_ipv4(__u32 which, __u64 hi, __u32 place, const struct tm_packet *p)
 {
-	__u32 zero = 0;
-	void *table = bpf_map_lookup_elem(TM_REF(tm_table_small), &zero);
+	void *table = bpf_map_lookup_elem(TM_REF(tm_table_small), &place);
 
-	return table ? tm_walk(table, which, hi, 0, TM_STEPS_IPV4, 1) : TM_LEAF_RECORD;
+	return table ? tm_walk(table, which, hi, 0, TM_STEPS_IPV4, 1, p) : TM_LEAF_RECORD;
 }
 
 static __always_inline __u64 tm_host64(const __u8 *address)

@@ -72,7 +72,8 @@ static __always_inline int tm_handle(int kind, __u8 ifslot, __u32 ifindex, __u32
 		return 0;
 	}
 	context.now = bpf_jiffies64();
-	context.flags = config->flags;
+	context.place = context.now < config->until ? TM_TRIAL : TM_CONFIRMED;
+	context.flags = context.place == TM_TRIAL ? config->trial_flags : config->flags;
 	context.config = config;
 	if (kind == TM_IS_IP) {
 		p->key.ifindex = ifindex;

@@ -19,6 +19,7 @@
 struct tm_context {
 	__u64 now;   /* jiffies64 */
 	__u32 flags; /* TM_CFG_* */
+	__u32 place; /* enum tm_table_place */
 	__u32 egress;
 	__u32 raw;	       /* the packet has no link header */
 	struct __sk_buff *skb; /* of what goes out */
@@ -41,6 +42,21 @@ static __always_inline __u64 tm_since(__u64 then, __u64 now)
 	return (__s64)(now - then) > 0 ? now - then : 0;
 }
 
+/* Whether the packet asks for one of a set of services. */
+static __always_inline int tm_asks_for(const struct tm_packet *p, __u32 services)
+{
+	const struct tm_ban_set *set = bpf_map_lookup_elem(TM_REF(tm_ban_services), &services);
+	const struct tm_packet *noted;
+	__u32 zero = 0, what;
+
+	tm_note_what(p);
+	noted = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
+	if (!set || !noted)
+		return 0;
+	what = noted->what;
+	return what < TM_WHAT_BYTES && set->bits[what / 8] >> (what & 7) & 1;
+}
+
 static __always_inline __u32 tm_banned(const struct tm_packet *p, __u64 now)
 {
 	struct tm_ban_key key = {.prefixlen = 128};
@@ -48,7 +64,10 @@ static __always_inline __u32 tm_banned(const struct tm_packet *p, __u64 now)
 
 	__builtin_memcpy(key.addr, p->key.src, sizeof(key.addr));
 	ban = bpf_map_lookup_elem(TM_REF(tm_bans), &key);
-	if (!ban || (ban->expires && now >= ban->expires))
+	if (!ban || (ban->expires && now >= ban->expires) ||
+	    (ban->family && ban->family != (p->key.scope & TM_SCOPE_IPV6 ? 6 : 4)))
+		return 0;
+	if (ban->services && !tm_asks_for(p, ban->services))
 		return 0;
 	return ban->verdict;
 }
@@ -268,7 +287,7 @@ static __always_inline int tm_take_token(const struct tm_packet *p, __u32 verdic
 
 /* Which of the four roots, and the address that decides: the source of what comes in, the destination of what goes out.
  */
-static __always_inline __u32 tm_look_up(const struct tm_packet *p, __u32 egress, __u64 now)
+static __always_inline __u32 tm_look_up(const struct tm_packet *p, __u32 egress, __u64 now, __u32 place)
 {
 	const __u8 *address = egress ? p->key.dst : p->key.src;
 	__u64 hi, lo = 0;
@@ -280,17 +299,19 @@ static __always_inline __u32 tm_look_up(const struct tm_packet *p, __u32 egress,
 		lo = tm_host64(address + 8);
 	} else {
 		hi = tm_host64(address + 8) << 32;
-		leaf = tm_decide_small_ipv4(which, hi);
+		leaf = tm_decide_small_ipv4(which, hi, place, p);
 		if (!(leaf & TM_LEAF_RECORD))
 			return leaf;
 	}
-	return tm_decide(which, hi, lo, now); /* the only call: bcc writes out the function wherever it is called */
+	tm_note_what(p);
+	/* The only call: bcc writes out the function wherever it is called. */
+	return tm_decide(which, hi, lo, now, place);
 }
 
 /* The verdict word for a packet whose addresses are valid. */
 static __always_inline __u32 tm_judge(const struct tm_packet *p, const struct tm_context *x)
 {
-	__u32 verdict = tm_look_up(p, x->egress, x->now), ban;
+	__u32 verdict = tm_look_up(p, x->egress, x->now, x->place), ban;
 
 	if (x->egress && (x->flags & TM_CFG_ESTABLISHED) && TM_ACTION(verdict) != TM_DROP)
 		tm_learn(p, x);

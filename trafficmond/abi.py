@@ -16,12 +16,21 @@ PAGE_WORDS = 1024
 PAGE_UNITS = 128
 SMALL_PAGES = 512
 LARGE_PAGES = 6144
-TABLE_MAGIC = 0x32544D54
+TABLE_MAGIC = 0x33544D54
 PALETTE_MAX = 256
+WHAT_TCP = 0x0
+WHAT_UDP = 0x10000
+WHAT_ICMP = 0x20000
+WHAT_ICMPV6 = 0x20100
+WHAT_OTHER = 0x20200
+WHAT_FRAGMENT = 0x20300
+WHAT_BYTES = 0x20400
+CLASSES_MAX = 256
 ENTRY_POINTER = 0x80000000
 ENTRY_CHUNK = 0x40000000
 ENTRY_CROSS = 0x20000000
 ENTRY_BYTES = 0x10000000
+ENTRY_SERVICE = 0x50000000
 ENTRY_UNIT = 0x0FFFFFFF
 LEAF_RECORD = 0x40000000
 LEAF_INDEX = 0xFFFFFF
@@ -44,6 +53,7 @@ CFG_DROP_MALFORMED = 0x01
 CFG_BANS = 0x02
 CFG_DROP_UNPARSED = 0x08
 CFG_ESTABLISHED = 0x04
+BAN_SETS = 32
 ALLOW = 0
 MONITOR = 1
 DROP = 2
@@ -61,6 +71,8 @@ HDR_GENERATION = 1
 HDR_ROOT = 2
 HDR_RECORDS = 6
 HDR_RECORD_COUNT = 7
+HDR_CLASSES = 8
+HDR_CLASS_COUNT = 9
 HDR_PALETTE = 256
 NO_TUNNEL = 0
 IPIP = 1
@@ -80,6 +92,8 @@ BAD_TRANSPORT = 8
 DEEP_EXTENSIONS = 9
 UNPARSED_LINK = 10
 MALFORMED_MAX = 11
+CONFIRMED = 0
+TRIAL = 1
 CONN_PORTS = 0
 CONN_FRAGMENTS = 1
 CONN_ASKED = 2
@@ -87,15 +101,16 @@ CONN_ASKED = 2
 STRUCTS: dict[str, np.dtype[np.void]] = {
     "tm_ban": np.dtype(
         {
-            "names": ["expires", "verdict", "pad"],
-            "formats": ["<u8", "<u4", "<u4"],
-            "offsets": [0, 8, 12],
+            "names": ["expires", "verdict", "family", "services", "pad"],
+            "formats": ["<u8", "<u4", "|u1", "|u1", ("|u1", (2,))],
+            "offsets": [0, 8, 12, 13, 14],
             "itemsize": 16,
         }
     ),
     "tm_ban_key": np.dtype(
         {"names": ["prefixlen", "addr"], "formats": ["<u4", ("|u1", (16,))], "offsets": [0, 4], "itemsize": 20}
     ),
+    "tm_ban_set": np.dtype({"names": ["bits"], "formats": [("|u1", (16512,))], "offsets": [0], "itemsize": 16512}),
     "tm_bucket": np.dtype(
         {
             "names": ["spent", "rate_per_s", "pad"],
@@ -117,9 +132,9 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
     ),
     "tm_config": np.dtype(
         {
-            "names": ["flags", "pad", "seed", "asked", "pad1"],
-            "formats": ["<u4", "<u4", "<u8", "<u8", ("<u8", (5,))],
-            "offsets": [0, 4, 8, 16, 24],
+            "names": ["flags", "trial_flags", "seed", "asked", "until", "quiet", "pad", "pad1"],
+            "formats": ["<u4", "<u4", "<u8", "<u8", "<u8", "<u4", "<u4", ("<u8", (3,))],
+            "offsets": [0, 4, 8, 16, 24, 32, 36, 40],
             "itemsize": 64,
         }
     ),
@@ -133,7 +148,7 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
     ),
     "tm_constants": np.dtype(
         {
-            "names": ["seed", "set_mask", "ring_mask", "hz", "pad"],
+            "names": ["seed", "set_mask", "ring_mask", "hz", "turn"],
             "formats": ["<u8", "<u4", "<u4", "<u4", "<u4"],
             "offsets": [0, 8, 12, 16, 20],
             "itemsize": 24,
@@ -160,7 +175,7 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
                 "payload_packets",
                 "first_ack",
                 "inner",
-                "pad",
+                "owner",
             ],
             "formats": [
                 {
@@ -185,7 +200,7 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
                 "<u4",
                 ">u4",
                 "<u8",
-                ("<u4", (2,)),
+                "<u8",
             ],
             "offsets": [0, 48, 56, 64, 72, 80, 88, 92, 96, 98, 100, 101, 102, 103, 104, 108, 112, 120],
             "itemsize": 128,
@@ -217,9 +232,9 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
                 ("<u8", (512,)),
                 (
                     {
-                        "names": ["expires", "verdict", "parent", "rate_per_s", "burst_packets", "pad"],
-                        "formats": ["<u8", "<u4", "<u4", "<u4", "<u4", ("<u4", (2,))],
-                        "offsets": [0, 8, 12, 16, 20, 24],
+                        "names": ["expires", "verdict", "parent", "rate_per_s", "burst_packets", "shadow", "pad"],
+                        "formats": ["<u8", "<u4", "<u4", "<u4", "<u4", "<u4", "<u4"],
+                        "offsets": [0, 8, 12, 16, 20, 24, 28],
                         "itemsize": 32,
                     },
                     (128,),
@@ -231,9 +246,9 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
     ),
     "tm_record": np.dtype(
         {
-            "names": ["expires", "verdict", "parent", "rate_per_s", "burst_packets", "pad"],
-            "formats": ["<u8", "<u4", "<u4", "<u4", "<u4", ("<u4", (2,))],
-            "offsets": [0, 8, 12, 16, 20, 24],
+            "names": ["expires", "verdict", "parent", "rate_per_s", "burst_packets", "shadow", "pad"],
+            "formats": ["<u8", "<u4", "<u4", "<u4", "<u4", "<u4", "<u4"],
+            "offsets": [0, 8, 12, 16, 20, 24, 28],
             "itemsize": 32,
         }
     ),
@@ -275,7 +290,7 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
                             "payload_packets",
                             "first_ack",
                             "inner",
-                            "pad",
+                            "owner",
                         ],
                         "formats": [
                             {
@@ -320,7 +335,7 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
                             "<u4",
                             ">u4",
                             "<u8",
-                            ("<u4", (2,)),
+                            "<u8",
                         ],
                         "offsets": [0, 48, 56, 64, 72, 80, 88, 92, 96, 98, 100, 101, 102, 103, 104, 108, 112, 120],
                         "itemsize": 128,
@@ -361,6 +376,7 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
 
 BAN = STRUCTS["tm_ban"]
 BAN_KEY = STRUCTS["tm_ban_key"]
+BAN_SET = STRUCTS["tm_ban_set"]
 BUCKET = STRUCTS["tm_bucket"]
 BUCKET_KEY = STRUCTS["tm_bucket_key"]
 CLOCK = STRUCTS["tm_clock"]

@@ -82,6 +82,32 @@ def test_what_btf_tells_of_a_struct(tmp_path: Path) -> None:
     assert dtype.itemsize == 48
 
 
+# What earlier versions left in the kernel is read by the structs of today (pins._EARLIER): whoever moves one of these
+# has to say there which versions lie otherwise.
+LEFT = {
+    "tm_key": (48, {"src": 0, "dst": 16, "sport": 32, "dport": 34, "proto": 36, "scope": 37, "verdict": 44}),
+    "tm_flow": (128, {"packets": 48, "bytes": 56, "first": 64, "last": 72, "payload_bytes": 80, "sequence": 88}),
+    "tm_taken": (32, {"packets": 0, "bytes": 8, "payload_bytes": 16, "payload_packets": 24, "sequence": 28}),
+    "tm_ring": (128, {"head": 0, "tail": 64, "recovered": 72}),
+    "tm_totals": (256, {"seen": 0, "not_ip": 16, "malformed": 32, "unattributed": 48, "dropped": 64, "evicted": 80}),
+    "tm_config": (64, {"flags": 0, "seed": 8}),
+    "tm_ban_key": (20, {"prefixlen": 0, "addr": 4}),
+    "tm_ban": (16, {"expires": 0, "verdict": 8}),
+    "tm_conn_key": (40, {"remote": 0, "local": 16, "remote_port": 32, "local_port": 34, "proto": 36}),
+}
+LEFT_OF_FLOW = {"slot": 92, "first_len": 96, "tcp_flags": 100, "ttl": 103, "payload_packets": 104, "inner": 112}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_earlier_versions_left_lies_where_it_is_looked_for(name: str) -> None:
+    size, places = LEFT[name]
+    if name == "tm_flow":
+        places = places | LEFT_OF_FLOW
+    dtype = abi.STRUCTS[name]
+    assert dtype.fields is not None
+    assert (dtype.itemsize, {field: dtype.fields[field][1] for field in places}) == (size, places)
+
+
 @needs_clang
 def test_what_has_no_place_in_a_shared_struct_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatapathError, match="does not belong"):

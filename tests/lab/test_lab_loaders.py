@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from rig import XDP_DROP, XDP_PASS, Rig
 from stack import ipv4_received
@@ -19,6 +20,7 @@ from tmlab.packets import ICMP, ICMPV6, MACS, TCP, UDP, frame, tcp, udp
 from trafficmond import abi
 from trafficmond.datapath.bans import KernelBan
 from trafficmond.datapath.datapath import Datapath
+from trafficmond.errors import DatapathError
 from trafficmond.model import Action, Reason, verdict_word
 from trafficmond.policy.ids import RuleIds
 from trafficmond.policy.load import Files, make_policy
@@ -251,6 +253,89 @@ def test_a_table_of_any_size(rig: Rig) -> None:
         for source in sources:
             for packet in (udp(source, B), udp(f"2001:db8::{source}", B6)):
                 assert rig.run([packet]) == [XDP_DROP if source == dropped else XDP_PASS]
+    rig.forget()
+
+
+def test_bans_are_for_a_family_and_for_services(rig: Rig) -> None:
+    datapath, everything = rig.datapath, ipaddress.ip_network("::/0")
+    packets = {
+        "UDP 53": udp(A, B, 1000, 53),
+        "UDP 54": udp(A, B, 1000, 54),
+        "TCP 53": tcp(A, B, 1000, 53, SYN),
+        "TCP 8100": tcp(A, B, 1000, 8100, SYN),
+        "later fragment": changed(UDP4, 20, 0x00, 0x64),
+        "GRE": frame(A, B, GRE, bytes(8)),
+        "IPv6": UDP6,
+    }
+
+    def dropped(*bans: KernelBan) -> set[str]:
+        for ban in bans:
+            datapath.bans.put(ban)
+        datapath.configure(datapath.options)
+        rig.forget()
+        found = {name for name, verdict in zip(packets, rig.run(packets.values()), strict=True) if verdict == XDP_DROP}
+        assert set(datapath.bans) == set(bans), "what is read back is what was put there"
+        for ban in bans:
+            assert datapath.bans.remove(ban.network)
+        datapath.configure(datapath.options)
+        return found
+
+    source = ipaddress.ip_network(A)
+    assert dropped(KernelBan(everything, None)) == {"IPv6"}
+    assert dropped(KernelBan(everything, None), KernelBan(source, None)) == set(packets)
+    tcp_53, both = (abi.WHAT_TCP + 53, abi.WHAT_TCP + 53), (abi.WHAT_UDP + 53, abi.WHAT_UDP + 53)
+    assert dropped(KernelBan(source, None, (tcp_53, both))) == {"UDP 53", "TCP 53"}
+    others = (abi.WHAT_TCP + 8000, abi.WHAT_TCP + 8100), (abi.WHAT_OTHER + GRE, abi.WHAT_OTHER + GRE)
+    fragments = (abi.WHAT_FRAGMENT + UDP, abi.WHAT_FRAGMENT + UDP)
+    bans = KernelBan(source, None, (*others, fragments)), KernelBan(ipaddress.ip_network("192.0.2.0/24"), None, (both,))
+    assert dropped(*bans) == {"TCP 8100", "GRE", "later fragment"}, "the narrower ban alone is looked at"
+    for number in range(1, abi.BAN_SETS):
+        datapath.bans.put(KernelBan(ipaddress.ip_network(f"198.51.100.{number}"), None, ((number, number),)))
+    datapath.bans.put(KernelBan(ipaddress.ip_network("198.51.100.99"), None, ((7, 7),)))
+    with pytest.raises(DatapathError, match="31 sets of services already"):
+        datapath.bans.put(KernelBan(source, None, (both,)))
+    for ban in list(datapath.bans):
+        assert datapath.bans.remove(ban.network)
+
+
+def test_a_table_on_probation_is_taken_back_by_the_kernel_itself(rig: Rig) -> None:
+    datapath, options = rig.datapath, rig.datapath.options
+
+    def table(*dropped: str, pages: int = 0) -> npt.NDArray[np.uint32]:
+        policy = make_policy(Files(), runtime=[{"cidr": cidr, "action": "drop"} for cidr in dropped])
+        ids = RuleIds().assign(policy.rules, 0.0)
+        words = compile_table(policy, ids, 0.0, datapath.clock.to_jiffies).words
+        return np.concatenate([words, np.zeros(max(0, pages * abi.PAGE_WORDS - len(words)), np.uint32)])
+
+    def dropped() -> list[str]:
+        sources = A, "203.0.113.1", A6, "2001:db8:bad::1"
+        verdicts = [rig.run([udp(source, B6 if ":" in source else B)]) for source in sources]
+        return [source for source, verdict in zip(sources, verdicts, strict=True) if verdict == [XDP_DROP]]
+
+    datapath.install(table(A, A6))
+    before = [A, A6]
+    assert (dropped(), datapath.on_trial_until) == (before, None)
+    for pages in (0, abi.SMALL_PAGES + 1, 0):  # the second takes the place of the first, whatever its size
+        on_trial, end = table("203.0.113.0/24", "2001:db8:bad::/48", pages=pages), time.time() + 0.6
+        datapath.try_out(on_trial, replace(options, drop_malformed=True), end)
+        assert dropped() == ["203.0.113.1", "2001:db8:bad::1"]
+        assert rig.run([UDP4[:-1]]) == [XDP_DROP], "the switches go with the table"
+        assert datapath.on_trial_until == pytest.approx(end, abs=0.1)
+    datapath.install(table(A))  # what is confirmed may change meanwhile
+    assert dropped() == ["203.0.113.1", "2001:db8:bad::1"]
+    while time.time() < end + 0.02:
+        time.sleep(0.01)
+    assert (dropped(), rig.run([UDP4[:-1]])) == ([A], [XDP_PASS])
+    assert datapath.on_trial_until == pytest.approx(end, abs=0.1), "it is still told that there was one"
+
+    datapath.try_out(on_trial, options, time.time() + 60)
+    assert dropped() == ["203.0.113.1", "2001:db8:bad::1"]
+    datapath.roll_back()
+    assert (dropped(), datapath.on_trial_until) == ([A], None)
+    datapath.try_out(on_trial, options, time.time() + 60)
+    datapath.confirm(on_trial, options)
+    assert (dropped(), datapath.on_trial_until) == (["203.0.113.1", "2001:db8:bad::1"], None)
+    datapath.install(table())
     rig.forget()
 
 

@@ -211,6 +211,39 @@ def test_pins_of_another_layout_are_replaced_in_place(lab: Lab) -> None:
         assert "another layout" not in (daemon.status()["loader_reason"] or "")
 
 
+@pytest.mark.parametrize("structs", ["f76c4ebb", "883c5102"])
+def test_what_an_earlier_version_counted_and_banned_is_carried_over(structs: str) -> None:
+    with Lab(quiet=True) as lab, Daemon(lab, SETTINGS) as daemon:
+        with Traffic(lab, daemon) as traffic:
+            daemon.control("ban", BAD)
+            time.sleep(0.3)
+            daemon.stop()  # what it had read is stored; what comes now, only the old ledger has
+            (maps,) = daemon.pins.glob("maps-*")
+            bans = libbpf.map_info(libbpf.open_pin(str(maps / "tm_bans"))).id
+            stale = daemon.pins / maps.name.replace(maps.name.split("-")[1], structs)
+            stale.mkdir()
+            for path in maps.iterdir():
+                path.rename(stale / path.name)
+            (stale / "tm_ban_services").unlink()  # came later
+            maps.rmdir()
+            daemon.start()
+            daemon.wait(lambda: list(daemon.pins.glob("maps-*")) == [maps], "the earlier ledger forgotten")
+            assert libbpf.map_info(libbpf.open_pin(str(maps / "tm_bans"))).id == bans
+            sent = traffic.end()
+        accounting = daemon.wait_status(
+            lambda s: s["accounting"]["seen"]["packets"] == s["accounting"]["dropped"]["packets"] == sent,
+            f"{sent} packets seen, by the earlier ledger and the new",
+        )["accounting"]
+        time.sleep(0.5)  # a drain, which may find some of the unattributed to have been read before
+        status = daemon.status()
+        assert "another layout" not in (status["loader_reason"] or "")
+        accounting = status["accounting"]
+        in_flows = accounting["in_flows"]["packets"]
+        assert in_flows + accounting["unattributed"]["packets"] == sent
+        daemon.stop()
+        assert daemon.sql("SELECT sum(packets), sum(bytes) FROM flows") == [(in_flows, in_flows * 60)]
+
+
 def ids(lab: Lab) -> int:
     return int(lab.host.link("tmlab0")["xdp"]["prog"]["id"])
 

@@ -18,12 +18,12 @@ ROOT = Path(__file__).parents[2]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 
-Judge = Callable[[U32, int, Direction, U64, U64, int], tuple[U32, U32]]
+Judge = Callable[..., tuple[U32, U32]]
 
 
 @pytest.fixture(scope="session")
 def kernel_judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    """(words, family, direction, hi, lo, jiffies) -> verdict words, and (rate, burst) rows."""
+    """(words, family, direction, hi, lo, jiffies, services or one for all) -> verdict words, and (rate, burst) rows."""
     compiler = shutil.which("cc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("needs a C compiler to build bpf/table.h for this host; run: make deps")
@@ -35,8 +35,11 @@ def kernel_judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     function = ctypes.CDLL(str(library)).judge
     function.restype = None
 
-    def judge(words: U32, family: int, direction: Direction, hi: U64, lo: U64, jiffies: int) -> tuple[U32, U32]:
+    def judge(
+        words: U32, family: int, direction: Direction, hi: U64, lo: U64, jiffies: int, what: U32 | int = 0
+    ) -> tuple[U32, U32]:
         hi, lo = np.ascontiguousarray(hi), np.ascontiguousarray(lo)
+        asked = np.ascontiguousarray(np.broadcast_to(np.asarray(what, np.uint32), hi.shape))
         verdict, limit = np.zeros(len(hi), np.uint32), np.zeros((len(hi), 2), np.uint32)
         function(
             ctypes.c_void_p(words.ctypes.data),
@@ -44,6 +47,7 @@ def kernel_judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
             ctypes.c_uint32(2 * direction + (family == 6)),
             ctypes.c_void_p(hi.ctypes.data),
             ctypes.c_void_p(lo.ctypes.data),
+            ctypes.c_void_p(asked.ctypes.data),
             ctypes.c_uint64(jiffies),
             ctypes.c_uint32(len(hi)),
             ctypes.c_void_p(verdict.ctypes.data),

@@ -14,38 +14,43 @@ from trafficmond.datapath import libbpf
 from trafficmond.datapath.clock import Clock
 from trafficmond.errors import DatapathError
 from trafficmond.model import Action, Reason, verdict_word
-from trafficmond.networks import MAPPED, Network, within
+from trafficmond.networks import Network
 
 _BITS = 128
-_ALL_IPV4 = ipaddress.IPv4Network("0.0.0.0/0")
 _ENDED = 1  # jiffies: over since the machine came up
+
+Places = tuple[tuple[int, int], ...]  # (first, last) of services in the classes, abi.WHAT_*
 
 
 @dataclass(frozen=True, slots=True)
 class KernelBan:
-    """A ban as the kernel holds it; `expires` is epoch seconds, None: never."""
+    """A ban as the kernel holds it; `expires` is epoch seconds, None: never; `services` are what it is for, (): all."""
 
     network: Network
     expires: float | None
+    services: Places = ()
 
 
 class BanTable:
-    """Reads and writes `tm_bans`.
+    """Reads and writes `tm_bans`, and `tm_ban_services` beside it.
 
-    IPv4 lies in it as ::ffff:0:0/96, so a ban of an IPv6 prefix around that would hold for all of IPv4. An entry for
-    0.0.0.0/0 that has ended keeps the two apart: it is the longest match of an IPv4 address that nobody banned.
+    IPv4 lies in it as ::ffff:0:0/96; each entry says of which family it is, so that a ban of an IPv6 prefix around that
+    does not hold for IPv4.
     """
 
-    def __init__(self, map_fd: int, clock: Clock) -> None:
+    def __init__(self, map_fd: int, services_fd: int, clock: Clock) -> None:
         self._fd = map_fd
+        self._services_fd = services_fd
         self._clock = clock
 
     def put(self, ban: KernelBan) -> None:
-        """Puts a ban in force, or changes when it ends. Raises DatapathError if the table is full."""
+        """Puts a ban in force, or changes when it ends and what it is for. Raises DatapathError if a table is full."""
+        value = np.zeros(1, abi.BAN)
+        value["expires"] = 0 if ban.expires is None else self._clock.to_jiffies(ban.expires)
+        value["verdict"], value["family"] = verdict_word(Action.DROP, Reason.BAN), ban.network.version
+        value["services"] = self._set_of(ban) if ban.services else 0
         try:
-            if within(MAPPED, ban.network) and libbpf.lookup(self._fd, _key(_ALL_IPV4), abi.BAN.itemsize) is None:
-                self._write(_ALL_IPV4, _ENDED)
-            self._write(ban.network, 0 if ban.expires is None else self._clock.to_jiffies(ban.expires))
+            libbpf.update(self._fd, _key(ban.network), value.tobytes())
         except OSError as error:
             why, hint = error.strerror, ""
             if error.errno == errno.ENOSPC:
@@ -55,28 +60,48 @@ class BanTable:
 
     def remove(self, network: Network) -> bool:
         """Lifts exactly this ban; False if there was none."""
-        if network == _ALL_IPV4:
-            raw = libbpf.lookup(self._fd, _key(network), abi.BAN.itemsize)
-            if raw is None or np.frombuffer(raw, abi.BAN)["expires"][0] == _ENDED:
-                return False
-            self._write(network, _ENDED)  # bans of IPv6 around it may be there
-            return True
         return libbpf.delete(self._fd, _key(network))
 
-    def _write(self, network: Network, expires: int) -> None:
-        value = np.zeros(1, abi.BAN)
-        value["expires"], value["verdict"] = expires, verdict_word(Action.DROP, Reason.BAN)
-        libbpf.update(self._fd, _key(network), value.tobytes())
+    def _set_of(self, ban: KernelBan) -> int:
+        """The place of the ban's services in `tm_ban_services`, where they are put if no other ban has them."""
+        bits = np.zeros(8 * abi.BAN_SET.itemsize, np.uint8)
+        for first, last in ban.services:
+            bits[first : last + 1] = 1
+        wanted = np.packbits(bits, bitorder="little").tobytes()
+        used = {0, *(int(entry["services"]) for _, entry in self._entries())}
+        for place in sorted(used - {0}):
+            if libbpf.lookup(self._services_fd, place.to_bytes(4, "little"), len(wanted)) == wanted:
+                return place
+        free = next((place for place in range(1, abi.BAN_SETS) if place not in used), None)
+        if free is None:
+            what = f"cannot ban {ban.network}: bans are for {abi.BAN_SETS - 1} sets of services already"
+            raise DatapathError(what, hint="ban it for all services, or for what others are banned for")
+        libbpf.update(self._services_fd, free.to_bytes(4, "little"), wanted)
+        return free
 
-    def __iter__(self) -> Iterator[KernelBan]:
+    def _entries(self) -> Iterator[tuple[bytes, np.void]]:
         key = libbpf.next_key(self._fd, None, abi.BAN_KEY.itemsize)
         while key is not None:
             raw = libbpf.lookup(self._fd, key, abi.BAN.itemsize)
             following = libbpf.next_key(self._fd, key, abi.BAN_KEY.itemsize)
-            if raw is not None and np.frombuffer(raw, abi.BAN)["expires"][0] != _ENDED:
-                expires = np.frombuffer(raw, abi.BAN)["expires"]
-                yield KernelBan(_network(key), float(self._clock.to_epoch(expires)[0]) if expires[0] else None)
+            if raw is not None:
+                yield key, np.frombuffer(raw, abi.BAN)[0]
             key = following
+
+    def _services_at(self, place: int) -> Places:
+        raw = libbpf.lookup(self._services_fd, place.to_bytes(4, "little"), abi.BAN_SET.itemsize) if place else None
+        if raw is None:
+            return ()
+        bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")
+        edges = np.flatnonzero(np.diff(bits, prepend=0, append=0)).tolist()
+        return tuple((first, past - 1) for first, past in zip(edges[::2], edges[1::2], strict=True))
+
+    def __iter__(self) -> Iterator[KernelBan]:
+        for key, entry in self._entries():
+            if entry["expires"] == _ENDED:
+                continue  # of an earlier version, which kept the families apart so
+            expires = float(self._clock.to_epoch(entry["expires"].reshape(1))[0]) if entry["expires"] else None
+            yield KernelBan(_network(key), expires, self._services_at(int(entry["services"])))
 
 
 def _key(network: Network) -> bytes:

@@ -27,6 +27,7 @@ from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import Predecessors
 from trafficmond.datapath.sockets import connections
+from trafficmond.datapath.tables import Tables
 from trafficmond.errors import DatapathError
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.malformed import by_reason
@@ -34,9 +35,6 @@ from trafficmond.networks import Address
 
 _RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two drains before it is only summed up
 _INNERS = 131072  # 15 MiB: conversations inside tunnels that are remembered, the latest
-_GLANCE_S = 0.0002
-_PAGE_BYTES = abi.PAGE.itemsize
-_TABLE_SLOTS = (("tm_table_small", abi.SMALL_PAGES), ("tm_table_large", abi.LARGE_PAGES), ("tm_table_huge", None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,6 @@ class Datapath:
     def __init__(self, options: Options) -> None:
         """Loads, going on with the maps of an earlier daemon if they fit. Raises DatapathError; nothing stays open."""
         self.sizes = sizes(options)
-        self._table_slot = ""  # unknown: an earlier daemon may have used any
         with ExitStack() as stack:
             self._open(options, stack)
             self._opened = stack.pop_all()
@@ -93,7 +90,7 @@ class Datapath:
         self.pins.keep_maps(self.loaded)
         self.clock = enter(closing(Clock(self.loaded)))
         self.ledger = enter(closing(ledger.mapped(self.loaded, self.sizes, self.clock)))
-        self.bans = BanTable(maps["tm_bans"], self.clock)
+        self.bans = BanTable(maps["tm_bans"], maps["tm_ban_services"], self.clock)
         self._config = enter(closing(Mapped(maps["tm_config"], abi.CONFIG, 1)))
         self._config.array["seed"] = self.loaded.seed
         self._totals = enter(closing(Mapped(maps["tm_totals"], abi.TOTALS, self.sizes.entries()["tm_totals"])))
@@ -103,7 +100,7 @@ class Datapath:
         self._interfaces = Attachments(
             self.loaded, self.pins, totals, slots.array, mode=options.xdp_mode, egress=options.egress
         )
-        self._grace = enter(ThreadPoolExecutor(1, "grace"))
+        self._tables = Tables(maps, enter(ThreadPoolExecutor(1, "grace")))
         self.configure(options)
 
     def configure(self, options: Options) -> None:
@@ -111,12 +108,15 @@ class Datapath:
         self.options = options
         if options.established and not int(self._config.array["flags"][0]) & abi.CFG_ESTABLISHED:
             self._enter_connections()
+        self._config.array["flags"] = self._flags(options)
+
+    def _flags(self, options: Options) -> int:
         flags = 0
         flags |= abi.CFG_DROP_MALFORMED if options.drop_malformed else 0
         flags |= abi.CFG_DROP_UNPARSED if options.drop_unparsed else 0
         flags |= abi.CFG_ESTABLISHED if options.established else 0
         flags |= abi.CFG_BANS if any(True for _ in self.bans) else 0
-        self._config.array["flags"] = flags
+        return flags
 
     def _enter_connections(self) -> None:
         """What was opened before replies were followed is learned from the sockets, or sessions that are open (the
@@ -137,44 +137,38 @@ class Datapath:
 
         Raises DatapathError if the kernel has no memory for it; then the old one stays.
         """
-        needed = words.nbytes // _PAGE_BYTES
-        place = next(place for place, (_, pages) in enumerate(_TABLE_SLOTS) if pages is None or needed <= pages)
-        slot, padded = _TABLE_SLOTS[place]
-        flags = libbpf.F_MMAPABLE | (libbpf.F_INNER_MAP if padded is None else 0)
-        try:
-            fd = libbpf.create_array("tm_rules", _PAGE_BYTES, padded or needed, flags)
-        except OSError as error:
-            raise DatapathError(f"no memory for a table of {words.nbytes >> 20} MiB: {error.strerror}") from error
-        try:
-            table = Mapped(fd, np.dtype(np.uint32), len(words))
-            table.array[:] = words
-            table.close()
-            self._put_table(slot, fd)
-        except OSError as error:
-            raise DatapathError(f"the kernel refused the verdict table: {error.strerror}") from error
-        finally:
-            os.close(fd)
-        # The first slot that is taken counts, so a table in another slot goes once the new one is there.
-        if slot != self._table_slot:
-            for other, _ in _TABLE_SLOTS:
-                if other != slot:
-                    libbpf.delete(self.loaded.maps[other], bytes(4))
-        self._table_slot = slot
+        self._tables.put(words, abi.CONFIRMED)
 
-    def _put_table(self, slot: str, fd: int) -> None:
-        """Returns as soon as every packet from now on is judged by the new table.
+    def try_out(self, words: npt.NDArray[np.uint32], options: Options, until: float) -> None:
+        """Puts a table and the switches that go with it on probation until `until` (epoch s): from then on, whatever
+        has become of this daemon, the kernel judges by those that are confirmed. Bans are not touched. A second
+        probation takes the place of the first.
 
-        The call itself goes on for a grace period, some 15 ms, after which nobody reads the old table any more; that
-        is waited for in a thread, and only the next change has to wait for it too. Raises OSError.
+        Raises DatapathError if the kernel has no memory for it; then nothing changed.
         """
-        outer, new = self.loaded.maps[slot], libbpf.map_info(fd).id
-        done = self._grace.submit(libbpf.update, outer, bytes(4), fd.to_bytes(4, "little"))
-        while not done.done():
-            there = libbpf.lookup(outer, bytes(4), 4)
-            if there is not None and int.from_bytes(there, "little") == new:
-                return
-            time.sleep(_GLANCE_S)
-        done.result()
+        self._tables.put(words, abi.TRIAL)
+        self._config.array["trial_flags"] = self._flags(options)
+        self._config.array["until"] = self.clock.to_jiffies(until)
+
+    def confirm(self, words: npt.NDArray[np.uint32], options: Options) -> None:
+        """Has the table that is on probation, `words`, stay in force; no packet is judged otherwise meanwhile.
+
+        Raises DatapathError if the kernel has no memory for it; then the probation goes on.
+        """
+        self._tables.put(words, abi.CONFIRMED)
+        self.configure(options)
+        self.roll_back()
+
+    def roll_back(self) -> None:
+        """Ends a probation: what is confirmed is in force."""
+        self._config.array["until"] = 0
+        self._tables.clear(abi.TRIAL)
+
+    @property
+    def on_trial_until(self) -> float | None:
+        """When a probation ends (epoch s), or has ended by itself; None: there is none."""
+        until = self._config.array["until"]
+        return float(self.clock.to_epoch(until)[0]) if until[0] else None
 
     @property
     def attached(self) -> Mapping[int, Attachment]:

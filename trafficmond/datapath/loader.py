@@ -37,6 +37,7 @@ MAPS: dict[str, np.dtype[np.void] | None] = {
     "tm_table_large": None,
     "tm_table_huge": None,
     "tm_bans": abi.BAN,
+    "tm_ban_services": abi.BAN_SET,
     "tm_conns": None,
     "tm_buckets": abi.BUCKET,
     "tm_inners": abi.INNER,

@@ -23,7 +23,12 @@ from trafficmond.datapath.choices import remove_choices
 from trafficmond.datapath.loader import MAPS, Loaded, Sizes
 from trafficmond.errors import DatapathError
 
-_ANY_SIZE = ("tm_bans", "tm_conns", "tm_buckets")  # fit whatever the size of the ledger
+_ANY_SIZE = ("tm_bans", "tm_ban_services", "tm_conns", "tm_buckets")  # fit whatever the size of the ledger
+LEDGER = ("tm_config", "tm_totals", "tm_sets", "tm_taken", "tm_rings", "tm_evicted")  # what was counted, and where
+# Earlier layouts in which all of LEDGER and _OF_EARLIER lay as they do today: what has changed since is other structs,
+# or was padding then. (0.1.0 and the first 0.2.0; later builds of 0.2.0.) A test holds today's layout fast.
+_EARLIER = frozenset(("f76c4ebb", "87dcf24e", "cb610716", "883c5102"))
+_OF_EARLIER = ("tm_bans", "tm_conns")
 # A killed daemon's lock can outlive it for a moment: whoever looks at its descriptors just then holds them too.
 _LOCK_S = 2.0
 
@@ -39,11 +44,11 @@ def layout_name(sizes: Sizes) -> str:
 
 
 def _sizes_of(name: str) -> Sizes | None:
-    """The sizes that a folder of maps is named after; None if they are of another ABI."""
+    """The sizes that a folder of maps is named after; None if they are of an ABI whose ledger cannot be read."""
     words = name.split("-")
-    if words[:2] != ["maps", _structs()] or len(words) != 6 or not all(map(str.isdecimal, words[2:])):
+    if words[0] != "maps" or len(words) != 6 or not all(map(str.isdecimal, words[2:])):
         return None
-    return Sizes(*map(int, words[2:]))
+    return Sizes(*map(int, words[2:])) if words[1] in (_structs(), *_EARLIER) else None
 
 
 class Pins:
@@ -107,15 +112,16 @@ class Pins:
 
     def maps(self) -> dict[str, int]:
         """Descriptors of the maps to go on with: all of this layout; those that fit any size, where there is only a
-        ledger of other sizes; or none."""
+        ledger of other sizes, or of an earlier version; or none."""
         if kept := _open(self._maps, MAPS):
             return kept
         for folder in self._others():
             sizes = _sizes_of(folder.name)
             if sizes is None:
                 continue
+            fitting = _ANY_SIZE if folder.name.split("-")[1] == _structs() else _OF_EARLIER
             inners = ("tm_inners",) if sizes.inners == self._inners else ()
-            if kept := _open(folder, (*_ANY_SIZE, *inners)):
+            if kept := _open(folder, (*fitting, *inners)):
                 return kept
         return {}
 
@@ -128,10 +134,10 @@ class Pins:
                 libbpf.pin(fd, str(self._maps / name))
 
     def others(self) -> Iterator[tuple[Sizes | None, dict[str, int]]]:
-        """Sizes and descriptors of the maps of every other layout; None and nothing where they cannot be read."""
+        """Sizes and descriptors of the ledger of every other layout; None and nothing where they cannot be read."""
         for folder in self._others():
             sizes = _sizes_of(folder.name)
-            maps = _open(folder, MAPS) if sizes else {}
+            maps = _open(folder, LEDGER) if sizes else {}
             yield (sizes, maps) if maps else (None, {})
 
     def remove_others(self) -> None:

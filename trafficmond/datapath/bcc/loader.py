@@ -23,7 +23,7 @@ from trafficmond.errors import DatapathError
 _KINDS = {"tm_xdp": "xdp", "tm_tc": "tc", "tm_tick": "xdp"}
 _UNUSED = {  # by program: the maps of MAPS that its source does not name
     "tm_xdp": {"tm_clock", "tm_taken"},
-    "tm_tc": {"tm_clock", "tm_taken", "tm_bans"},
+    "tm_tc": {"tm_clock", "tm_taken", "tm_bans", "tm_ban_services"},
     "tm_tick": MAPS.keys() - {"tm_clock"},
 }
 _INSIDE = {"tm_inners"}  # named only where tunnels are looked into

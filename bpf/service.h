@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/* What a packet asks for: its place in the classes of services (TM_WHAT_* of abi.h). */
+#ifndef TM_SERVICE_H
+#define TM_SERVICE_H
+
+#include "maps.h"
+
+/* A packet whose ports could not be read has port 0. */
+static __always_inline __u32 tm_what(const struct tm_packet *p)
+{
+	const struct tm_key *k = &p->key;
+
+	if (p->bits & TM_BIT_FRAGMENT)
+		return TM_WHAT_FRAGMENT + k->proto;
+	if (k->proto == TM_PROTO_TCP)
+		return TM_WHAT_TCP + tm_ntohs(k->dport);
+	if (k->proto == TM_PROTO_UDP)
+		return TM_WHAT_UDP + tm_ntohs(k->dport);
+	if (k->proto == TM_PROTO_ICMP)
+		return TM_WHAT_ICMP + (tm_ntohs(k->sport) & 0xff);
+	if (k->proto == TM_PROTO_ICMPV6)
+		return TM_WHAT_ICMPV6 + (tm_ntohs(k->sport) & 0xff);
+	return TM_WHAT_OTHER + k->proto;
+}
+
+/*
+ * Notes in the CPU's packet what `p`, which may lie elsewhere, asks for. Whoever needs it reads it from there: the
+ * verifier then knows nothing of it, and checks what follows once, not once for each protocol.
+ */
+static __always_inline void tm_note_what(const struct tm_packet *p)
+{
+	__u32 zero = 0;
+	struct tm_packet *noted = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
+
+	if (noted)
+		noted->what = tm_what(p);
+	tm_barrier();
+}
+
+#endif

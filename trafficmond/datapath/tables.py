@@ -1,0 +1,81 @@
+"""The verdict tables in force: one that is confirmed, and perhaps one on probation, which the kernel itself ends.
+
+A table lies in one of three slots by its size, and the first slot that is taken counts (bpf/maps.h).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import Executor
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond import abi
+from trafficmond.datapath import libbpf
+from trafficmond.datapath.mapped import Mapped
+from trafficmond.errors import DatapathError
+
+_GLANCE_S = 0.0002
+_PAGE_BYTES = abi.PAGE.itemsize
+_SLOTS = (("tm_table_small", abi.SMALL_PAGES), ("tm_table_large", abi.LARGE_PAGES), ("tm_table_huge", None))
+
+
+class Tables:
+    """Both places of the tables' maps. `grace`: where the kernel's grace periods are waited for."""
+
+    def __init__(self, maps: Mapping[str, int], grace: Executor) -> None:
+        self._maps = maps
+        self._grace = grace
+        self._taken = ["", ""]  # slot by place; unknown: an earlier daemon may have used any
+
+    def put(self, words: npt.NDArray[np.uint32], place: int) -> None:
+        """Swaps in a compiled table at this place (abi.CONFIRMED, abi.TRIAL): every packet sees the old one or the new
+        one, never a mixture.
+
+        Raises DatapathError if the kernel has no memory for it; then the old one stays.
+        """
+        needed = words.nbytes // _PAGE_BYTES
+        slot, padded = next(each for each in _SLOTS if each[1] is None or needed <= each[1])
+        flags = libbpf.F_MMAPABLE | (libbpf.F_INNER_MAP if padded is None else 0)
+        try:
+            fd = libbpf.create_array("tm_rules", _PAGE_BYTES, padded or needed, flags)
+        except OSError as error:
+            raise DatapathError(f"no memory for a table of {words.nbytes >> 20} MiB: {error.strerror}") from error
+        try:
+            table = Mapped(fd, np.dtype(np.uint32), len(words))
+            table.array[:] = words
+            table.close()
+            self._swap(slot, place, fd)
+        except OSError as error:
+            raise DatapathError(f"the kernel refused the verdict table: {error.strerror}") from error
+        finally:
+            os.close(fd)
+        # The first slot that is taken counts, so a table in another slot goes once the new one is there.
+        if slot != self._taken[place]:
+            self.clear(place, but=slot)
+        self._taken[place] = slot
+
+    def clear(self, place: int, but: str = "") -> None:
+        """Takes what lies at a place out of every slot but one."""
+        for slot, _ in _SLOTS:
+            if slot != but:
+                libbpf.delete(self._maps[slot], place.to_bytes(4, "little"))
+        self._taken[place] = but
+
+    def _swap(self, slot: str, place: int, fd: int) -> None:
+        """Returns as soon as every packet from now on is judged by the new table.
+
+        The call itself goes on for a grace period, some 15 ms, after which nobody reads the old table any more; that
+        is waited for in a thread, and only the next change has to wait for it too. Raises OSError.
+        """
+        outer, key, new = self._maps[slot], place.to_bytes(4, "little"), libbpf.map_info(fd).id
+        done = self._grace.submit(libbpf.update, outer, key, fd.to_bytes(4, "little"))
+        while not done.done():
+            there = libbpf.lookup(outer, key, 4)
+            if there is not None and int.from_bytes(there, "little") == new:
+                return
+            time.sleep(_GLANCE_S)
+        done.result()
