@@ -94,10 +94,10 @@ def test_proof_needs_a_server_that_spoke() -> None:
 
 def test_a_million_strangers_neither_grow_it_nor_raise_a_threat() -> None:
     scan = watch(PortScan, capacity=64)
-    size = scan.detector._pairs.rows.nbytes
+    size = scan.detector.table.rows.nbytes
     for turn in range(20):
         assert scan.see(flow(source, B, 80) for source in many(500, f"10.{turn}.0.0/16")) == []
     counters = scan.detector.counters()
     assert counters["entities"] <= counters["capacity"] == 64
     assert counters["refused"] + counters["evicted"] >= 9000
-    assert scan.detector._pairs.rows.nbytes == size
+    assert scan.detector.table.rows.nbytes == size
