@@ -18,7 +18,7 @@ def test_nothing_waits_for_a_restart_that_did_not_change() -> None:
 def test_what_a_running_data_path_cannot_change_waits() -> None:
     new = replace(OLD, loader="bcc", egress=False, pin_dir=Path("/x"), flows=Flows(capacity=1024, look_inside=True))
     new = replace(new, xdp_mode="skb")
-    late = ["loader", "xdp_mode", "egress", "pin_dir", "flows.capacity", "flows.look_inside"]
+    late = ["xdp_mode", "loader", "egress", "pin_dir", "flows.capacity", "flows.look_inside"]
     assert adoption.at_restart(OLD, new) == late
     running = adoption.options_while_running(OLD, new)
     assert running == adoption.options(OLD)

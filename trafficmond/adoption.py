@@ -7,13 +7,12 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trafficmond.config import declare
 from trafficmond.config.settings import Settings
 from trafficmond.datapath.datapath import Options
 from trafficmond.store.writer import Limits
 
 DATABASE_NAME = "flows.db"
-_AT_RESTART = ("loader", "xdp_mode", "egress", "pin_dir", "control_socket", "state_dir", "detect")
-_FLOWS_AT_RESTART = ("capacity", "look_inside")
 
 
 def database(settings: Settings) -> Path:
@@ -54,9 +53,7 @@ def options_while_running(old: Settings, new: Settings) -> Options:
 
 def at_restart(old: Settings, new: Settings) -> list[str]:
     """Names of settings that changed and that only a restart puts in force."""
-    names = [name for name in _AT_RESTART if getattr(new, name) != getattr(old, name)]
-    of_flows = [name for name in _FLOWS_AT_RESTART if getattr(new.flows, name) != getattr(old.flows, name)]
-    return names + [f"flows.{name}" for name in of_flows]
+    return [*declare.at_restart(old, new), *(["detect"] if new.detect != old.detect else [])]
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sink_events import AWKWARD, NAMES, event, many, threat
 
+from trafficmond.config.formats import FORMATS, Format
 from trafficmond.config.settings import Log
 from trafficmond.sinks.fanout import make_sink
 from trafficmond.sinks.messages import STARTED, Note
@@ -66,6 +67,16 @@ def test_csv(tmp_path: Path) -> None:
 def test_console_has_all_three(tmp_path: Path) -> None:
     text = written(tmp_path, "console")
     assert (text.count("> 192.168.1.100:22"), text.count("port_scan T1046"), text.count("started")) == (100, 2, 2)
+
+
+@pytest.mark.parametrize("each", FORMATS, ids=lambda each: each.name)
+def test_each_format_has_a_writer_and_is_described(each: Format) -> None:
+    log = Log(format=each.name)
+    if each.name == "journal":
+        assert make_sink(log).log is log
+    else:
+        assert make_sink(log).error == ""
+    assert f"- **`{each.name}`**" in (ROOT / "docs/logs.md").read_text()
 
 
 @pytest.mark.parametrize("file_format", ["jsonl", "json", "csv", "console"])

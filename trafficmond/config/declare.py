@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,6 +124,7 @@ class Spec:
     check: Check | None = None  # given the value (each item of a list), raises ValueError; returns what to keep
     required: bool = False
     example: str = ""  # TOML, for the sample file, where the default teaches nothing
+    restart: bool = False  # whether a change waits for the next start
 
     def parse(self, value: Any) -> Any:
         """The value of what TOML or a flag holds. Raises ValueError saying what would be right."""
@@ -169,15 +170,17 @@ def setting(
     required: bool = False,
     example: str = "",
     kind: Kind | None = None,
+    restart: bool = False,
 ) -> Any:
     """A bool, int, float, str or tuple-of-str setting, by the type of its default (or of the given `kind`).
 
     `min` and `max` are inclusive. `check` gets a value (for a list: each item), raises ValueError with what
     would be right, and returns the value to keep. Paths (`kind=PATH`) are made absolute from the file's folder.
+    `restart`: a change takes effect only when the daemon starts.
     """
     if kind is None:
         kind = PATH if isinstance(default, Path) else _KIND_OF[type(default)]
-    spec = Spec(kind, default, help, min, max, tuple(choices), check, required, example)
+    spec = Spec(kind, default, help, min, max, tuple(choices), check, required, example, restart)
     return dataclasses.field(default=default, metadata={_METADATA: spec})
 
 
@@ -227,6 +230,16 @@ def spec_of(cls: type[Any], key: str) -> Spec:
     if not isinstance(spec, Spec):
         raise KeyError(key)
     return spec
+
+
+def at_restart(old: Any, new: Any, where: str = "") -> Iterator[str]:
+    """The settings that differ between two of a class, and that only a restart puts in force."""
+    for key, (name, spec) in declared(type(old)).items():
+        before, now = getattr(old, name), getattr(new, name)
+        if isinstance(spec, Spec) and spec.restart and before != now:
+            yield where + key
+        elif isinstance(spec, TableSpec) and not spec.many:
+            yield from at_restart(before, now, f"{where}{key}.")
 
 
 def guess(word: str, choices: Sequence[str]) -> str:

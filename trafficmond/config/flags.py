@@ -10,7 +10,8 @@ from typing import Any
 
 from trafficmond import __version__
 from trafficmond.config.declare import spec_of
-from trafficmond.config.settings import CONFIG_FILE, LOG_FORMATS, Log, Settings, interface_pattern
+from trafficmond.config.formats import BY_NAME
+from trafficmond.config.settings import CONFIG_FILE, Log, Settings, interface_pattern
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         help="interface to watch: a name, a glob or a /regex/; may be repeated",
     )
     add("--drop-packets", action="store_true", help="drop what no rule permits, instead of only logging it")
-    add("--log-format", choices=LOG_FORMATS, help="write one log, in this format, in place of the file's [[log]]s")
+    add("--log-format", choices=tuple(BY_NAME), help="write one log, in this format, in place of the file's [[log]]s")
     add("--log-file", type=Path, metavar="FILE", help="... to this file (default: standard output)")
     add(
         "--log-buffer-size",

@@ -11,6 +11,7 @@ from typing import Any
 
 from trafficmond.config.declare import Report, guess, read, setting, table
 from trafficmond.config.flags import Flags
+from trafficmond.config.formats import BY_SUFFIX
 from trafficmond.config.lines import key_lines, line_of
 from trafficmond.config.settings import CONFIG_FILE, SHIPPED_LOG, Log, Settings, prefix
 from trafficmond.errors import ConfigError, Mistake
@@ -153,16 +154,13 @@ def _with_flags(settings: Settings, flags: Flags) -> Settings:
     return settings
 
 
-_FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".json": "json", ".csv": "csv", ".log": "console", ".txt": "console"}
-
-
 def _logs_with_flags(logs: tuple[Log, ...], flags: Flags) -> Iterator[Log]:
     """--log-format and --log-file describe one log that takes the place of all; the buffer goes for each."""
     if flags.log_format or flags.log_file:
         base = logs[0] if len(logs) == 1 and logs[0] != SHIPPED_LOG else Log()
         suffix = flags.log_file.suffix if flags.log_file else ""
         known = base.format if base.format != "journal" else "jsonl"
-        chosen = flags.log_format or _FORMAT_OF_SUFFIX.get(suffix, known)
+        chosen = flags.log_format or BY_SUFFIX.get(suffix, known)
         path = None if chosen == "journal" else flags.log_file or base.path
         logs = (replace(base, format=chosen, path=path),)
     for log in logs:

@@ -9,6 +9,7 @@ from typing import Any
 from trafficmond.config.declare import PATH, TEXTS, Spec, TableSpec, declared
 
 _WIDTH = 100
+_RESTART = " *Takes effect at the next start.*"
 
 
 def sample(cls: type[Any], name: str = "") -> str:
@@ -83,7 +84,8 @@ def _reference(cls: type[Any], name: str) -> Iterator[str]:
         yield "| setting | type | default | meaning |"
         yield "|---|---|---|---|"
         for key, spec in own:
-            yield f"| `{key}` | {_type(spec)} | {_default(spec)} | {_cell(spec.help)} |"
+            meaning = _cell(spec.help) + (_RESTART if spec.restart else "")
+            yield f"| `{key}` | {_type(spec)} | {_default(spec)} | {meaning} |"
     for table in below:
         path = f"{name}.{table.key}" if name else table.key
         yield f"\n## `[[{path}]]`\n" if table.many else f"\n## `[{path}]`\n"

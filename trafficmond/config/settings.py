@@ -11,11 +11,11 @@ from typing import Any
 
 from trafficmond import networks
 from trafficmond.config.declare import PATH, duration, rate, setting, size, table, tables
+from trafficmond.config.formats import BY_NAME, described
 from trafficmond.config.target import export_url, parse_target
 
 CONFIG_FILE = Path("/etc/trafficmon/trafficmond.toml")
 DEFAULT_ROUTE = "default-route"
-LOG_FORMATS = ("journal", "jsonl", "json", "csv", "console")
 SEVERITIES = ("low", "medium", "high", "critical")
 
 _NAME_OR_GLOB = re.compile(r"[^\s/:]{1,15}")
@@ -132,6 +132,7 @@ class Flows:
         max=1 << 22,
         check=power_of_two,
         help="Slots of the kernel's ledger on each CPU, a power of two; a slot takes 128 bytes.",
+        restart=True,
     )
     table_capacity: int = setting(
         262144, min=1024, max=1 << 24, help="Flows that the daemon follows at once; beyond it the idlest end early."
@@ -140,6 +141,7 @@ class Flows:
         False,
         help="Tell apart what VXLAN, Geneve, GRE, ERSPAN and IP-in-IP tunnels carry: the flow is the outer one and is "
         "judged as ever, columns of flows.db name the inner one.",
+        restart=True,
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
@@ -164,9 +166,8 @@ class Log:
 
     format: str = setting(
         "journal",
-        choices=LOG_FORMATS,
-        help="journal, jsonl (one JSON object a line), json (one array, valid at every moment; its current file takes "
-        "twice its size), csv, or console (for people).",
+        choices=tuple(BY_NAME),
+        help=f"How events are written: {described()}.",
     )
     path: Path | None = setting(
         None,
@@ -306,22 +307,28 @@ class Settings:
         "auto",
         choices=("auto", "native", "skb"),
         help="XDP in the driver (native), in the generic path (skb), or native where the driver can (auto).",
+        restart=True,
     )
     loader: str = setting(
         "auto",
         choices=("auto", "libbpf", "bcc"),
         help="What loads the programs: libbpf (compiled ahead), bcc (compiled on start), or the first that works.",
+        restart=True,
     )
-    egress: bool = setting(True, help="Watch outgoing packets as well.")
+    egress: bool = setting(True, help="Watch outgoing packets as well.", restart=True)
     control_socket: Path = setting(
-        Path("/run/trafficmon/io.trafficmon"), help="The Unix socket that trafficctl talks to."
+        Path("/run/trafficmon/io.trafficmon"), help="The Unix socket that trafficctl talks to.", restart=True
     )
-    state_dir: Path = setting(Path("/var/lib/trafficmon"), help="Where flows.db and the daemon's own rules live.")
+    state_dir: Path = setting(
+        Path("/var/lib/trafficmon"), help="Where flows.db and the daemon's own rules live.", restart=True
+    )
     cidr_dir: Path = setting(
         Path("/etc/trafficmon/cidr.d"), help="Rules (*.toml, *.json) and lists; changes there take effect at once."
     )
     pin_dir: Path = setting(
-        Path("/sys/fs/bpf/trafficmon"), help="Where the programs stay pinned while the daemon restarts (a bpffs)."
+        Path("/sys/fs/bpf/trafficmon"),
+        help="Where the programs stay pinned while the daemon restarts (a bpffs).",
+        restart=True,
     )
     on_stop: str = setting(
         "detach", choices=("detach", "keep"), help="On stop, detach the programs or keep filtering without the daemon."

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -22,37 +22,12 @@ from trafficmond.flows.names import Names
 from trafficmond.model import Threat
 from trafficmond.sinks.filters import Filter
 from trafficmond.sinks.messages import Note
+from trafficmond.sinks.writer import Writer
 
 SLICE = 2048  # events rendered and written at a time; on an error this much is tried again
 _RETRY_SECONDS = 1.0
 _BURST_S = 30.0  # a log with a max_rate may write this many seconds of it at once
 _RARE = 1024  # threats and notes that wait at most, beside the events
-
-
-class Writer(Protocol):
-    """One format. Called from the sink's thread alone.
-
-    A method that raises OSError has written nothing, and is called again with the same until it succeeds.
-    """
-
-    @property
-    def shortened(self) -> int:
-        """How often another program has shortened the file in place."""
-
-    def events(self, batch: Batch, names: Names) -> None:
-        """Write events."""
-
-    def threat(self, threat: Threat) -> None:
-        """Write a threat."""
-
-    def note(self, note: Note) -> None:
-        """Write a message about the daemon itself."""
-
-    def reopen(self) -> None:
-        """Begin the file anew at its path; somebody has moved the old one away."""
-
-    def close(self) -> None:
-        """Finish what is open."""
 
 
 @dataclass(slots=True)

@@ -10,8 +10,9 @@ from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Severity, Threat
 from trafficmond.sinks import record
-from trafficmond.sinks.files import LineFile, Stream, is_stream
+from trafficmond.sinks.files import Stream, is_stream
 from trafficmond.sinks.messages import PRIORITY_NAMES, WARNING, Note
+from trafficmond.sinks.writer import FileWriter
 
 _RESET, _DIM, _RED, _YELLOW, _BOLD = "\033[0m", "\033[2m", "\033[31m", "\033[33m", "\033[1m"
 _COLOUR_OF_SEVERITY: Mapping[Severity, str] = {
@@ -27,23 +28,16 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-class Console:
+class Console(FileWriter):
     """The writer of format console."""
 
     def __init__(self, log: Log, fd: int = 1) -> None:
         """Without a path in `log`, writes to `fd`."""
+        super().__init__(log)
         self._colour = False
         if is_stream(log.path):
-            stream = Stream(log.path, fd)
+            self._file = stream = Stream(log.path, fd)
             self._colour = stream.is_terminal and not os.environ.get("NO_COLOR")
-            self._file: Stream | LineFile = stream
-        else:
-            self._file = LineFile(log)
-
-    @property
-    def shortened(self) -> int:
-        """As its file counts."""
-        return self._file.shortened
 
     def events(self, batch: Batch, names: Names) -> None:
         """One line each: time, action, interface and direction, who to whom, size, what decided."""
@@ -60,14 +54,6 @@ class Console:
         """One line."""
         label = self._paint(f"{PRIORITY_NAMES[note.level]:8}", _RED if note.level < WARNING else _DIM)
         self._file.append(f"{record.iso_time(note.timestamp)} {label} {printable(note.text)}\n".encode())
-
-    def reopen(self) -> None:
-        """Begin the file anew at its path."""
-        self._file.reopen()
-
-    def close(self) -> None:
-        """Bring it to the disk."""
-        self._file.close()
 
     def _event(self, event: Mapping[str, str]) -> str:
         label = self._paint(f"{event['action']:8}", _RED if event["action"] == "DROP" else _DIM)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from trafficmond.config.settings import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
-from trafficmond.model import Threat
 from trafficmond.sinks import record
-from trafficmond.sinks.files import LineFile, Stream, is_stream
-from trafficmond.sinks.messages import Note
+from trafficmond.sinks.files import is_stream
+from trafficmond.sinks.writer import FileWriter
 
 HEADER = ",".join(record.FIELDS) + "\n"
 _TEMPLATE = ",".join("%s" for _ in record.FIELDS)
@@ -24,37 +23,14 @@ def event_rows(batch: Batch, names: Names) -> str:
     return "\n".join([_TEMPLATE % row for row in record.rows(batch, names, quote)]) + "\n"
 
 
-class Csv:
+class Csv(FileWriter):
     """The writer of format csv. It has columns for events only: threats do not fit."""
 
     def __init__(self, log: Log) -> None:
-        self._header = b""
-        if is_stream(log.path):
-            self._file: Stream | LineFile = Stream(log.path)
-            self._header = HEADER.encode()
-        else:
-            self._file = LineFile(log, HEADER.encode())
-
-    @property
-    def shortened(self) -> int:
-        """As its file counts."""
-        return self._file.shortened
+        super().__init__(log, HEADER.encode())
+        self._header = HEADER.encode() if is_stream(log.path) else b""
 
     def events(self, batch: Batch, names: Names) -> None:
         """One line each."""
         self._file.append(self._header + event_rows(batch, names).encode())
         self._header = b""
-
-    def threat(self, threat: Threat) -> None:
-        """Threats have other columns; the other formats have them."""
-
-    def note(self, note: Note) -> None:
-        """Notes are not traffic; the journal and the console have them."""
-
-    def reopen(self) -> None:
-        """Begin the file anew at its path."""
-        self._file.reopen()
-
-    def close(self) -> None:
-        """Bring it to the disk."""
-        self._file.close()

@@ -6,32 +6,24 @@ import os
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
+from trafficmond.config.formats import BY_NAME, JOURNAL
 from trafficmond.config.settings import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Threat
 from trafficmond.sinks import journal, messages
-from trafficmond.sinks.base import Sink, Writer
+from trafficmond.sinks.base import Sink
 from trafficmond.sinks.console import Console
-from trafficmond.sinks.csv import Csv
-from trafficmond.sinks.journal import Journal
-from trafficmond.sinks.json import JsonArray
-from trafficmond.sinks.jsonl import JsonLines
 from trafficmond.sinks.messages import Message, Note
+from trafficmond.sinks.writer import Writer
 
 _STDERR = 2
 _LOSS_REPORT_SECONDS = 60.0
 _NOTES_ONLY = Log(format="console", actions=(), min_severity="none")
 _NO_JOURNAL = f"there is no journal ({journal.SOCKET} is missing); writing to standard error instead"
-
-_WRITERS: Mapping[str, Callable[[Log], Writer]] = {
-    "jsonl": JsonLines,
-    "json": JsonArray,
-    "csv": Csv,
-    "console": Console,
-}
 
 
 def make_sink(log: Log, verbose: bool = False) -> Sink:
@@ -42,11 +34,12 @@ def make_sink(log: Log, verbose: bool = False) -> Sink:
     for_people = messages.DEBUG if verbose else messages.NOTICE
     if log.path is None and _under_systemd():
         for_people = -1  # what we print ends in the journal, which has them already
-    if log.format == "journal" and journal.available():
-        return Sink(log, Journal(), notes=messages.DEBUG)
-    if log.format == "journal":
+    if log.format == JOURNAL and not journal.available():
         return Sink(log, Console(log, _STDERR), notes=for_people, warning=_NO_JOURNAL)
-    return Sink(log, _WRITERS[log.format](log), notes=for_people if log.format == "console" else -1)
+    chosen = BY_NAME[log.format]
+    module, _, name = chosen.writer.partition(":")
+    writer: Writer = getattr(import_module(f"trafficmond.sinks.{module}"), name)(log)
+    return Sink(log, writer, notes=messages.DEBUG if log.format == JOURNAL else for_people if chosen.notes else -1)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from systemd.journal import sendv
 
+from trafficmond.config.settings import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Severity, Threat
@@ -35,7 +36,7 @@ class Journal:
 
     shortened = 0
 
-    def __init__(self) -> None:
+    def __init__(self, log: Log | None = None) -> None:  # noqa: ARG002 - a writer is made of its log; this has one place
         self._sent = 0  # of a batch that failed half way, and will be given again
 
     def events(self, batch: Batch, names: Names) -> None:

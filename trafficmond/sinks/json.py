@@ -9,7 +9,7 @@ from trafficmond.model import Threat
 from trafficmond.sinks.array import ArrayFile
 from trafficmond.sinks.files import Stream, is_stream
 from trafficmond.sinks.jsonl import event_lines, threat_line
-from trafficmond.sinks.messages import Note
+from trafficmond.sinks.writer import FileWriter
 
 
 class _ArrayStream:
@@ -35,16 +35,11 @@ class _ArrayStream:
         self._stream.close()
 
 
-class JsonArray:
+class JsonArray(FileWriter):
     """The writer of format json."""
 
     def __init__(self, log: Log) -> None:
         self._file = _ArrayStream(Stream(log.path)) if is_stream(log.path) else ArrayFile(log)
-
-    @property
-    def shortened(self) -> int:
-        """As its file counts."""
-        return self._file.shortened
 
     def events(self, batch: Batch, names: Names) -> None:
         """One object each, on a line of its own."""
@@ -53,14 +48,3 @@ class JsonArray:
     def threat(self, threat: Threat) -> None:
         """One object; "event" is "threat"."""
         self._file.append(threat_line(threat).encode())
-
-    def note(self, note: Note) -> None:
-        """Notes are not traffic; the journal and the console have them."""
-
-    def reopen(self) -> None:
-        """Begin the file anew at its path."""
-        self._file.reopen()
-
-    def close(self) -> None:
-        """Bring it to the disk."""
-        self._file.close()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 
-from trafficmond.config.settings import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Threat
 from trafficmond.sinks import record
-from trafficmond.sinks.files import LineFile, Stream, is_stream
-from trafficmond.sinks.messages import Note
+from trafficmond.sinks.writer import FileWriter
 
 # A template filled by % is twice as fast as json.dumps of a dict; what needs escaping is escaped before (json.dumps).
 _QUOTED = frozenset(("interface", "rule"))
@@ -29,16 +27,8 @@ def threat_line(threat: Threat) -> str:
     return json.dumps(record.threat_record(threat), separators=(",", ":"))
 
 
-class JsonLines:
+class JsonLines(FileWriter):
     """The writer of format jsonl."""
-
-    def __init__(self, log: Log) -> None:
-        self._file = Stream(log.path) if is_stream(log.path) else LineFile(log)
-
-    @property
-    def shortened(self) -> int:
-        """As its file counts."""
-        return self._file.shortened
 
     def events(self, batch: Batch, names: Names) -> None:
         """One line each."""
@@ -47,14 +37,3 @@ class JsonLines:
     def threat(self, threat: Threat) -> None:
         """One line; "event" is "threat"."""
         self._file.append((threat_line(threat) + "\n").encode())
-
-    def note(self, note: Note) -> None:
-        """Notes are not traffic; the journal and the console have them."""
-
-    def reopen(self) -> None:
-        """Begin the file anew at its path."""
-        self._file.reopen()
-
-    def close(self) -> None:
-        """Bring it to the disk."""
-        self._file.close()
