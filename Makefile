@@ -26,7 +26,7 @@ HOST_CFLAGS = -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile-pre
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help to-run to-show packages deps build abi run demo test lint bench accuracy compare soak test-system test-kernels deb apt-repo clean
+.PHONY: help to-run to-show packages deps build abi docs run demo test lint bench accuracy compare soak test-system test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ abi: .venv/.tools ## write trafficmond/abi.py anew from bpf/abi.h
 	$(PYTHON) -m trafficmond.datapath.gen_abi "$(CLANG) $(BPF_CFLAGS)" bpf/abi.h | \
 	    .venv/bin/ruff format --quiet --stdin-filename trafficmond/abi.py - > build/abi.py
 	mv build/abi.py trafficmond/abi.py
+
+docs: ## write anew what is made of declarations: sample and reference of the settings, detectors, bounds
+	$(PYTHON) packaging/generate/pages.py
 
 run: to-run build ## watch a real interface in the foreground: sudo make run IFACE=eth0
 	@test -n "$(IFACE)" || { echo "make run: no default route to guess from; say which: make run IFACE=eth0" >&2; exit 2; }

@@ -126,14 +126,16 @@ class Flows:
     active_timeout: float = duration(
         "5m", min="1s", max="1d", help="A flow that lasts is written to the store this often."
     )
+    # bound: ledger, a CPU | the smaller record moves to the ring
     capacity: int = setting(
         65536,
         min=1024,
         max=1 << 22,
         check=power_of_two,
-        help="Slots of the kernel's ledger on each CPU, a power of two; a slot takes 128 bytes.",
+        help="Slots of the kernel's ledger on each CPU, a power of two; a slot takes 160 bytes.",
         restart=True,
     )
+    # bound: flows that the daemon follows | the idlest end early; they are stored
     table_capacity: int = setting(
         262144, min=1024, max=1 << 24, help="Flows that the daemon follows at once; beyond it the idlest end early."
     )
@@ -156,7 +158,9 @@ class Flows:
 class Store:
     """[store]: how much history flows.db keeps."""
 
+    # bound: age of `flows.db` | the oldest partition goes
     max_age: float = duration("30d", min="1h", help="Flows older than this are removed.")
+    # bound: size of `flows.db` | the oldest partition goes
     max_size: int = size("2GiB", min="16MiB", help="The oldest flows are removed when flows.db is larger than this.")
 
 
@@ -175,6 +179,7 @@ class Log:
         example='"/var/log/trafficmon/traffic.jsonl"',
         help="The file to write to; not set: standard output. The journal needs none.",
     )
+    # bound: events that wait for a log | lost, counted, shown by `status`
     buffer_size: int = setting(
         8192, min=1, max=1 << 22, help="Events held while the disk is slow; beyond it they are lost and counted."
     )
@@ -253,6 +258,7 @@ class Export:
         help="Where: ipfix+udp://HOST:PORT, ipfix+tcp://HOST:PORT, clickhouse://USER@HOST:PORT/DATABASE or "
         "clickhouse+https://USER@HOST:PORT/DATABASE.",
     )
+    # bound: flows that wait for an export | lost, counted, shown by `status`
     buffer_rows: int = setting(
         65536, min=1024, max=1 << 22, help="Flows held while the target is slow; beyond it they are lost and counted."
     )

@@ -24,9 +24,11 @@ from trafficmond.model import Action
 from trafficmond.networks import Network
 
 TOPICS = ("events", "threats")
+# bound: records that wait for a watcher | lost to it, and its next reply says how many
 QUEUE_RECORDS = 4096  # a watcher's backlog; what does not fit is counted as lost
 REPLY_RECORDS = 256
 MOST_AT_ONCE = 4096  # records of one publication that are made, for however many watchers
+# bound: records that wait for all watchers | the oldest are lost, counted
 BACKLOG_RECORDS = 1 << 16  # that all watchers together keep alive; beyond it the oldest are lost
 
 Record = dict[str, Any]

@@ -33,7 +33,9 @@ from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.malformed import by_reason
 from trafficmond.networks import Address
 
-_RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two drains before it is only summed up
+# bound: eviction ring, a CPU | the record's packets and bytes are added to `unattributed`
+RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two drains before it is only summed up
+# bound: conversations inside tunnels (`flows.look_inside`) | the oldest is forgotten: its rows lack columns, counted
 _INNERS = 131072  # 15 MiB: conversations inside tunnels that are remembered, the latest
 
 
@@ -234,7 +236,7 @@ class Datapath:
 def sizes(options: Options) -> loader.Sizes:
     """How large the ledger of this host is to be."""
     inners = _INNERS if options.look_inside else 1
-    return loader.Sizes(loader.possible_cpus(), options.capacity, _RING_RECORDS, inners)
+    return loader.Sizes(loader.possible_cpus(), options.capacity, RING_RECORDS, inners)
 
 
 def _mapped(address: Address) -> npt.NDArray[np.uint8]:

@@ -25,7 +25,9 @@ from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 _RULES_ENDINGS = (".toml", ".json")
 _LIST_ENDINGS = frozenset((".netset", ".ipset", ".txt", ".cidr"))
 _PARSERS: Mapping[str, Parse] = {".toml": read_toml, ".json": read_json}
+# bound: a file of rules or prefixes | refused; what was in force of it stays
 _MAX_FILE_BYTES = 256 << 20
+# bound: prefixes of all files | refused; what was in force stays
 _MAX_PREFIXES = 4_000_000  # about half a gigabyte of table at worst (scattered IPv6 hosts)
 _READS = 3  # of a file that changes meanwhile
 _HINT = "nothing was changed; trafficctl check names every mistake"

@@ -21,6 +21,7 @@ from trafficmond.flows.names import Names
 log = logging.getLogger(__name__)
 
 TRANSACTION_ROWS = 16384
+# bound: threats, bans and audit that wait for `flows.db` | lost, counted, said
 _MOST_TASKS = 4096  # that wait while nothing can be written
 
 Work = Callable[[sqlite3.Connection], Any]

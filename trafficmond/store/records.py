@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+# bound: threats in `flows.db` | the oldest go
 MOST_THREATS = 100_000
+# bound: entries of the audit in `flows.db` | the oldest go
 MOST_CHANGES = 1_000_000
 
 

@@ -1,17 +1,11 @@
-"""Brings docs/detectors.md up to date with the declarations: `python -m trafficmond.detect.docs` in the project.
-
-The prose is written by people; below each detector's heading stand its technique and its settings between two marks.
-"""
+"""The parts of docs/detectors.md that are declared: below each detector's heading its technique and its settings."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from trafficmond.config.render import reference
 from trafficmond.detect.registry import DETECTORS
-
-PAGE = Path("docs/detectors.md")
 
 _BLOCK = re.compile(r"(?P<begin><!-- declared: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 
@@ -26,6 +20,8 @@ def page(text: str) -> str:
         )
         yields = ", ".join(f"`{name}`" for name in detector.yields_to)
         parts = [f"ATT&CK {technique}. Closed after {detector.quiet_s / 60:.0f} minutes without new evidence."]
+        if detector.bannable:
+            parts[0] += " Its source may be banned."
         if yields:
             parts[0] += f" Silent about what an open threat of {yields} explains."
         parts.append(reference(detector.settings_class, f"detect.{match['name']}").strip())
@@ -37,7 +33,3 @@ def page(text: str) -> str:
 def described(text: str) -> list[str]:
     """The detectors that the page has a declared part for, in its order."""
     return [match["name"] for match in _BLOCK.finditer(text)]
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text()))

@@ -1,4 +1,4 @@
-"""Writes the files made of the declared settings: `python -m trafficmond.config.docs` from the project's root."""
+"""The sample file and the reference, from the declared settings."""
 
 from __future__ import annotations
 
@@ -65,8 +65,3 @@ def documents() -> Mapping[Path, str]:
         SAMPLE: _SAMPLE_HEAD + sample(Settings).rstrip() + _SAMPLE_TAIL,
         REFERENCE: _REFERENCE_HEAD + reference(Settings).rstrip() + _REFERENCE_TAIL,
     }
-
-
-if __name__ == "__main__":
-    for path, text in documents().items():
-        path.write_text(text)
