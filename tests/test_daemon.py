@@ -1,95 +1,54 @@
-"""The loop: what is begun is ended, and what fails is said and tried again. (Whole daemons: tests/lab.)"""
+"""The life: what is begun is ended, and what fails is said and tried again. (Whole daemons: tests/lab.)"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from daemon_parts import made
+from parts_fake import FakeDatapath, FakeProtected, close, listen, make_parts
 
 from trafficmond import daemon
+from trafficmond.control.listen import open_socket
+from trafficmond.daemon import Daemon, Signals
 from trafficmond.errors import DatapathError
+from trafficmond.parts import Parts
 
 
-def test_a_drain_is_ended_although_who_asked_for_it_has_gone(tmp_path: Path) -> None:
-    async def run() -> None:
-        subject, _ = made(tmp_path)
-        done: list[str] = []
-
-        def steps(*_: Any) -> Iterator[None]:
-            for name in ("count", "emit", "detect", "store"):
-                done.append(name)
-                yield
-
-        subject.pipeline.steps = steps
-        asked = asyncio.create_task(subject.tick())
-        while not done:
-            await asyncio.sleep(0)
-        asked.cancel()
-        await asyncio.wait([asked])
-        await subject.tick()  # the next waits for the first to end
-        assert done == ["count", "emit", "detect", "store"] * 2
-
-    asyncio.run(run())
+@asynccontextmanager
+async def living(folder: Path) -> AsyncIterator[tuple[Daemon, Parts, FakeDatapath, FakeProtected, Signals]]:
+    parts, datapath, protected = make_parts(folder)
+    signals = Signals()
+    try:
+        await parts.rulebook.load()
+        yield Daemon(parts, signals), parts, datapath, protected, signals
+    finally:
+        close(parts)
 
 
-def test_a_drain_that_fails_is_said(tmp_path: Path) -> None:
-    async def run() -> None:
-        subject, notes = made(tmp_path)
-        subject.datapath.drain = lambda: 1 / 0
-        await subject.tick()
-        assert notes.said == ["a drain of the ledger failed; the next goes on"]
-
-    asyncio.run(run())
+async def until(true: Any) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
 
 
 def test_housekeeping_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon, "_HOUSEKEEPING_S", 0.01)
 
     async def run() -> None:
-        subject, notes = made(tmp_path)
-        subject.datapath.clock = SimpleNamespace(calibrate=lambda: 1 / 0)
-        keeping = asyncio.create_task(subject._keep_house())
-        while len(notes.said) < 2:
-            assert not keeping.done()
-            await asyncio.sleep(0.01)
-        subject._stop.set()
-        await asyncio.wait_for(keeping, 10)
-
-    asyncio.run(run())
-
-
-def test_only_bans_that_changed_are_stored(tmp_path: Path) -> None:
-    subject, _ = made(tmp_path)
-    stored: list[tuple[list[str], list[str]]] = []
-    subject.store = SimpleNamespace(change_bans=lambda put, gone: stored.append((list(put), list(gone))))
-    subject._bans_changed(["a"], [])
-    subject._bans_changed([], ["b"])
-    subject._bans_changed([], [])  # the kernel's table alone has changed
-    assert stored == [(["a"], []), ([], ["b"])]
-
-
-@pytest.mark.parametrize(("guard", "refreshed"), [([("192.0.2.1/32", "own address")], False), ([], True)])
-def test_other_lifelines_make_the_rules_anew(tmp_path: Path, guard: list[tuple[str, str]], refreshed: bool) -> None:
-    async def run() -> None:
-        subject, notes = made(tmp_path)
-        subject.look_at_interfaces = subject.refresh_names = lambda: None
-        asked: list[str] = []
-
-        async def refresh() -> None:
-            asked.append("refresh")
-            raise DatapathError("no memory")
-
-        subject.rulebook.guard, subject.rulebook.refresh = [("192.0.2.1/32", "own address")], refresh
-        subject.network.guard = lambda *_: guard
-        subject._network_changed()
-        await asyncio.gather(*subject._tasks)
-        assert bool(asked) is refreshed
-        assert len(notes.said) == refreshed, "what goes wrong is said, and ends nothing"
+        async with living(tmp_path) as (subject, parts, datapath, _, signals):
+            said = listen(parts)
+            monkeypatch.setattr(datapath.clock, "calibrate", lambda: 1 / 0)
+            keeping = asyncio.create_task(subject._keep_house())
+            await until(lambda: len(said) > 1 or keeping.done())
+            assert set(said) == {"housekeeping failed; it is tried again"}
+            signals.stop.set()
+            await asyncio.wait_for(keeping, 10)
 
     asyncio.run(run())
 
@@ -99,26 +58,76 @@ def test_who_has_logged_out_is_guarded_no_longer(tmp_path: Path, ended: bool, mo
     monkeypatch.setattr(daemon, "_HOUSEKEEPING_S", 0.01)
 
     async def run() -> None:
-        subject, _ = made(tmp_path)
-        subject._tidy = lambda _now: None
-        subject.refresh_names = lambda: None
-        subject.bans = SimpleNamespace(forced=lambda: {"these"})
-        done: list[Any] = []
+        async with living(tmp_path) as (subject, parts, datapath, protected, signals):
+            forced: list[Any] = []
 
-        async def force_bans(networks: Any) -> None:
-            done.append(networks)
+            async def force_bans(networks: Any) -> None:
+                forced.append(networks)
 
-        async def refresh() -> None:
-            done.append("refresh")
+            monkeypatch.setattr(parts.rulebook, "force_bans", force_bans)
+            protected.ended, installed = ended, datapath.installed
+            keeping = asyncio.create_task(subject._keep_house())
+            await until(lambda: len(forced) > 2)
+            signals.stop.set()
+            await asyncio.wait_for(keeping, 10)
+            assert (datapath.installed > installed) is ended
 
-        subject.rulebook.force_bans, subject.rulebook.refresh = force_bans, refresh
-        subject.rulebook.tidy = lambda: asyncio.sleep(0)
-        subject.network.sessions_ended = lambda: ended
-        keeping = asyncio.create_task(subject._keep_house())
-        while len(done) < 2:
-            await asyncio.sleep(0.01)
-        subject._stop.set()
-        await asyncio.wait([keeping])
-        assert done[:2] == [{"these"}, "refresh" if ended else {"these"}]
+    asyncio.run(run())
+
+
+def test_it_serves_from_the_start_to_the_stop_and_reads_again_what_was_asked_in_between(tmp_path: Path) -> None:
+    """A SIGHUP in mid-start finds something to read once there is."""
+
+    async def run() -> None:
+        async with living(tmp_path) as (subject, parts, datapath, _, signals):
+            said, path = listen(parts), tmp_path / "io.trafficmon"
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.wait_for(signals.reload.wait(), 10)
+            (tmp_path / "cidr.d" / "a.toml").write_text('[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\n')
+            life = asyncio.create_task(subject.run(open_socket(path, {})))
+            await until(lambda: any("1 rule, 1 prefix in force" in text for text in said) or life.done())
+            assert path.is_socket()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(life, 10)
+            assert not path.exists()
+            assert len(parts.tasks) == 0
+            assert said[0] == f"trafficmon {daemon.__version__} watches eth0 (libbpf)"
+            assert datapath.installed == 2
+
+    asyncio.run(run())
+
+
+def test_only_bans_that_changed_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with living(tmp_path) as (_, parts, _, _, _):
+            stored: list[tuple[Any, Any]] = []
+            monkeypatch.setattr(parts.store, "change_bans", lambda put, gone: stored.append((put, gone)))
+            parts.bans._changed(["a"], [])  # type: ignore[list-item]
+            parts.bans._changed([], [("b", "root")])
+            parts.bans._changed([], [])  # the kernel's table alone has changed
+            assert stored == [(["a"], []), ([], [("b", "root")])]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("now", "refreshed"), [([("192.0.2.1/32", "own address")], False), ([], True)])
+def test_other_lifelines_make_the_rules_anew(
+    tmp_path: Path, now: list[tuple[str, str]], refreshed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        parts, datapath, protected = make_parts(tmp_path, [("192.0.2.1/32", "own address")])
+        await parts.rulebook.load()
+        said, protected.lifelines = listen(parts), now
+
+        def refuse(_: Any) -> None:
+            raise DatapathError("no memory")
+
+        monkeypatch.setattr(parts.rulebook, "_install", refuse)
+        parts.host.changed()
+        assert bool(parts.tasks) is refreshed
+        await parts.tasks.close(10)
+        assert len(said) == refreshed, "what goes wrong is said, and ends nothing"
+        assert datapath.installed == 1
+        close(parts)
 
     asyncio.run(run())

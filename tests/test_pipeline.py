@@ -19,7 +19,7 @@ from trafficmond.config.settings import Export, Flows, Log, Settings
 from trafficmond.control.hub import Hub, Subscription
 from trafficmond.detect.engine import ThreatUpdate
 from trafficmond.export.exports import ExportSet
-from trafficmond.flows.batch import DELTA, Batch
+from trafficmond.flows.batch import DELTA, Batch, Column, empty
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Reason, Severity, Threat, verdict_word
 from trafficmond.pipeline import EVENTS_PER_S, Pipeline
@@ -27,6 +27,7 @@ from trafficmond.sinks.fanout import SinkSet
 from trafficmond.store.reader import Reader
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
+from trafficmond.tasks import Tasks
 
 NOW = 1_700_000_000.0
 DROP = verdict_word(Action.DROP, Reason.RULE, 7)
@@ -42,6 +43,19 @@ def deltas(count: int, **columns: Any) -> Batch:
     return batch
 
 
+class FakeLedger:
+    """Gains nothing."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, bytes] = {}  # what tunnels carry
+
+    def drain(self) -> Batch:
+        return empty(DELTA)
+
+    def inners(self, names: Column) -> dict[int, bytes]:
+        return {name: self.known[name] for name in names.tolist() if name in self.known}
+
+
 class Room:
     """A pipeline among its real neighbours."""
 
@@ -54,9 +68,10 @@ class Room:
         self.sinks.start()
         self.hub = Hub()
         self.responded: list[ThreatUpdate] = []
-        self.known: dict[int, bytes] = {}  # what tunnels carry
-        told = (self.responded.append, lambda inners: {i: self.known[i] for i in inners.tolist() if i in self.known})
-        self.pipeline = Pipeline(self.settings, self.store, self.sinks, ExportSet((), folder), self.hub, *told, NOW - 1)
+        self.ledger, self.tasks = FakeLedger(), Tasks()
+        outlets = (self.store, self.sinks, ExportSet((), folder), self.hub)
+        about = (self.responded.append, self.ledger, self.tasks, NOW - 1)
+        self.pipeline = Pipeline(self.settings, *outlets, *about)
         self.pipeline.names = Names({2: "eth0"}, {7: "bad"})
         self.said: list[str] = []
         self.sinks.note = self._note  # type: ignore[method-assign]
@@ -99,7 +114,7 @@ def test_flows_reach_the_store_when_they_are_due(room: Room) -> None:
 def test_what_tunnels_carry_is_looked_up_for_the_rows_at_hand(room: Room) -> None:
     gre = np.zeros(1, abi.INNER)
     gre["tunnel"], gre["number"], gre["scope"], gre["proto"] = abi.GRE, 7, abi.SCOPE_NUMBERED, 6
-    room.known = {1 << 63: gre.tobytes()}
+    room.ledger.known = {1 << 63: gre.tobytes()}
     room.pipeline.tick(deltas(5, inner=[0, 1 << 63, 1 << 63, 3, 4], proto=47), NOW)
     room.pipeline.store_due(NOW, everything=True)
     assert room.rows("SELECT tunnel, vni, inner_protocol, count(*) FROM flows GROUP BY 1, 2, 3") == [
@@ -208,3 +223,41 @@ def test_timeouts_follow_the_settings(room: Room) -> None:
     room.pipeline.tick(deltas(2), NOW)
     room.pipeline.tick(deltas(0), NOW + 6)
     assert room.rows("SELECT count(*) FROM flows") == [(0,)]
+
+
+def test_a_drain_is_ended_although_who_asked_for_it_has_gone(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        done: list[str] = []
+
+        def steps(*_: Any) -> Iterator[None]:
+            for name in ("count", "emit", "detect", "store"):
+                done.append(name)
+                yield
+
+        monkeypatch.setattr(room.pipeline, "steps", steps)
+        asked = asyncio.create_task(room.pipeline.drain())
+        while not done:
+            await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.wait([asked])
+        await room.pipeline.drain()  # the next waits for the first to end
+        assert done == ["count", "emit", "detect", "store"] * 2
+
+    asyncio.run(run())
+
+
+def test_everyone_who_asks_before_a_drain_begins_has_the_same(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        drains: list[int] = []
+        monkeypatch.setattr(room.pipeline, "steps", lambda *_: iter(drains.append(1) or ()))  # type: ignore[func-returns-value]
+        await asyncio.gather(*(room.pipeline.drain() for _ in range(5)))
+        assert drains == [1]
+
+    asyncio.run(run())
+
+
+def test_a_drain_that_fails_is_said(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room.ledger, "drain", lambda: 1 / 0)
+    asyncio.run(room.pipeline.drain())
+    (said,) = room.said
+    assert said.startswith("a drain of the ledger failed; the next goes on")

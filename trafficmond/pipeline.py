@@ -5,9 +5,12 @@ All of it runs on the loop's thread; whatever waits for a disk is behind a queue
 
 from __future__ import annotations
 
+import asyncio
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -26,8 +29,21 @@ from trafficmond.sinks.record import threat_record
 from trafficmond.sinks.watched import EventRecords
 from trafficmond.store.queue import Named
 from trafficmond.store.store import Status, Store
+from trafficmond.tasks import Tasks
 
 EVENTS_PER_S = 20_000  # what the logs are given at most; what is suppressed beyond it is counted and said
+
+
+class Ledger(Protocol):
+    """Where deltas come from (datapath.Datapath)."""
+
+    def drain(self) -> Batch:
+        """What every flow record gained since the last call (a DELTA batch)."""
+        ...
+
+    def inners(self, names: Column) -> Mapping[int, bytes]:
+        """What each `inner` of a batch stands for, as far as it is known."""
+        ...
 
 
 @dataclass(slots=True)
@@ -50,7 +66,8 @@ class Pipeline:
         exports: ExportSet,
         hub: Hub,
         respond: Callable[[ThreatUpdate], None],
-        inners: Callable[[Column], Mapping[int, bytes]],
+        ledger: Ledger,
+        tasks: Tasks,
         now: float,
     ) -> None:
         self.store = store
@@ -59,7 +76,10 @@ class Pipeline:
         self.hub = hub
         self.names = NO_NAMES
         self._respond = respond
-        self._inners = inners  # what each `inner` of a batch stands for, as far as it is known
+        self._ledger = ledger
+        self._tasks = tasks
+        self._draining = asyncio.Lock()  # a drain is taken in whole before the next begins
+        self._next_drain: asyncio.Task[None] | None = None  # asked for, and not begun
         self._store_status: Status | None = None  # what was last said of it
         self.moment = Moment(at=now)
         self.suppressed_events = 0
@@ -71,9 +91,25 @@ class Pipeline:
         self.table = FlowTable(flows.table_capacity, flows.idle_timeout, flows.active_timeout)
 
     def configure(self, settings: Settings) -> None:
-        """Other timeouts and detector settings from now on."""
+        """Other timeouts of flows from now on."""
         flows = settings.flows
         self.table.configure(flows.table_capacity, flows.idle_timeout, flows.active_timeout)
+
+    async def drain(self) -> None:
+        """Takes in what the ledger gained, whatever becomes of who asked for it; everyone who asks before it begins
+        has the same drain. A failure is said and the next drain goes on."""
+        if self._next_drain is None:
+            self._next_drain = self._tasks.spawn(self._drain())
+        await asyncio.shield(self._next_drain)
+
+    async def _drain(self) -> None:
+        async with self._draining:
+            self._next_drain = None
+            try:
+                for _ in self.steps(self._ledger.drain(), time.time()):
+                    await asyncio.sleep(0)
+            except Exception:  # noqa: BLE001  (nothing a packet contains may stop the daemon)
+                self.report_failure("a drain of the ledger failed; the next goes on")
 
     def tick(self, deltas: Batch, now: float) -> None:
         """Takes in what the ledger gained, in one go."""
@@ -113,7 +149,7 @@ class Pipeline:
     def _names_for(self, rows: Batch) -> Names:
         """What tunnels carried is looked up for the rows at hand alone: the kernel remembers it, not the daemon."""
         inners = rows["inner"][rows["inner"] != 0]
-        return replace(self.names, inners=self._inners(np.unique(inners))) if len(inners) else self.names
+        return replace(self.names, inners=self._ledger.inners(np.unique(inners))) if len(inners) else self.names
 
     def pending(self) -> Named:
         """What the flow table holds that was not given to the store yet; it is given later all the same."""

@@ -6,21 +6,21 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from trafficmond import adoption
 from trafficmond.config.load import load_settings
-from trafficmond.config.settings import Settings
+from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.control.view import Caller
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
+from trafficmond.parts import Parts, say_sources
 from trafficmond.policy.counts import Counts, count
 from trafficmond.rulebook import InForce
 from trafficmond.sinks import messages
+from trafficmond.status import metrics_text
 from trafficmond.store.records import Change
-
-if TYPE_CHECKING:
-    from trafficmond.daemon import Daemon
 
 _LOG_CHANGE_S = 5.0  # for what the old logs and exports still hold
 _REST_S = 0.2  # after a reading of the files, before the next that nobody waits for
@@ -29,10 +29,10 @@ _TOLD_MISTAKES = 20  # one by one, of a broken set of files
 
 
 class Reloader:
-    """Reads the files for the daemon it belongs to, whose parts take them over."""
+    """Reads the files for the parts, which take them over."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._wanted = ""  # why the files are to be read once more
         self._busy = False  # reading them, or resting after that
         self._turn = asyncio.Lock()  # of those who ask for a reload and wait for it
@@ -48,10 +48,9 @@ class Reloader:
     def _begin(self) -> None:
         self._busy = bool(self._wanted)
         if self._busy:
-            self._daemon.spawn(self._once())
+            self._parts.tasks.spawn(self._once())
 
     async def _once(self) -> None:
-        await self._daemon.begun.wait()
         why, self._wanted = self._wanted, ""
         began = time.monotonic()
         await self._reload_and_tell(why)
@@ -59,14 +58,14 @@ class Reloader:
         asyncio.get_running_loop().call_later(rest, self._begin)
 
     async def _reload_and_tell(self, why: str) -> None:
-        daemon = self._daemon
+        parts = self._parts
         try:
             await self.reload(why)
         except TrafficmonError:
             return  # said and kept for status by reload()
         except Exception:  # noqa: BLE001  (what is in force stays)
-            daemon.pipeline.report_failure(f"reading the files again failed ({why})")
-            daemon.notifier.ready(daemon.status_line())
+            parts.pipeline.report_failure(f"reading the files again failed ({why})")
+            parts.notifier.ready(parts.status_line())
 
     async def reload(self, why: str, caller: Caller | None = None) -> list[str]:
         """Reads settings and rules again and puts them in force, whole or not at all; what changed, in words.
@@ -79,49 +78,41 @@ class Reloader:
             return await self._reload(why, caller)
 
     async def _reload(self, why: str, caller: Caller | None) -> list[str]:
-        daemon = self._daemon
-        daemon.notifier.reloading()
-        before, old = daemon.rulebook.in_force, daemon.settings
+        parts = self._parts
+        parts.notifier.reloading()
+        before, old = parts.rulebook.in_force, parts.settings
         try:
-            settings = load_settings(old.source, daemon.flags, detectors=settings_classes())
+            settings = load_settings(old.source, parts.flags, detectors=settings_classes())
             in_force = await self._put_in_force(settings)
         except TrafficmonError as error:
             self._refuse(why, error)
             raise
-        daemon.warnings.pop("reload", None)
+        parts.warnings.pop("reload", None)
         was_refused, self._refused = bool(self._refused), []
         if in_force is before and settings == old:
             if was_refused:
-                daemon.sinks.note(messages.RELOADED, f"in order again: {count(in_force.policy)} in force; {why}")
-            daemon.notifier.ready(daemon.status_line())
+                parts.sinks.note(messages.RELOADED, f"in order again: {count(in_force.policy)} in force; {why}")
+            parts.notifier.ready(parts.status_line())
             return []
         changed = self._adopt(settings)
         now, then = count(in_force.policy), count(before.policy) if before else Counts()
         fields = {"generation": in_force.generation}
-        daemon.sinks.note(messages.RELOADED, f"{now} in force (before: {then}); {why}", fields)
-        self.tell_of_sources(before)
-        daemon.notifier.ready(daemon.status_line())
+        parts.sinks.note(messages.RELOADED, f"{now} in force (before: {then}); {why}", fields)
+        say_sources(parts, before)
+        parts.notifier.ready(parts.status_line())
         differences = list(adoption.differences(old, settings))
         was = _in_words(then, [(name, value) for name, value, _ in differences])
         became = _in_words(now, [(name, value) for name, _, value in differences])
         who = (caller.uid, caller.user, caller.pid) if caller else (os.getuid(), why, os.getpid())
-        await daemon.audit(Change(time.time(), *who, "reload", str(settings.source or "defaults"), was, became))
+        await parts.audit(Change(time.time(), *who, "reload", str(settings.source or "defaults"), was, became))
         return [f"{then} -> {now}", *changed] if now != then else changed
-
-    def tell_of_sources(self, before: InForce | None) -> None:
-        """Says which lists and files cannot be used as they are, if they could be before."""
-        in_force = self._daemon.rulebook.in_force
-        known = before.policy.notes if before else ()
-        new = [note for note in in_force.policy.notes if note not in known] if in_force else []
-        for note in new[:_TOLD_MISTAKES]:
-            self._daemon.sinks.note(messages.SOURCE_BROKEN, str(note), {"where": note.where})
 
     async def _put_in_force(self, settings: Settings) -> InForce:
         """The rules as files and settings have them. Raises TrafficmonError; then all is as before."""
-        datapath, rulebook = self._daemon.datapath, self._daemon.rulebook
+        datapath, rulebook = self._parts.datapath, self._parts.rulebook
         before = datapath.options
         # First, so that sessions which are open are known before a new default of drop meets them.
-        datapath.configure(adoption.options_while_running(self._daemon.settings, settings))
+        datapath.configure(adoption.options_while_running(self._parts.settings, settings))
         try:
             return await rulebook.load(settings)
         except TrafficmonError:
@@ -129,36 +120,51 @@ class Reloader:
             raise
 
     def _refuse(self, why: str, error: TrafficmonError) -> None:
-        daemon, mistakes = self._daemon, [Mistake("the kernel", str(error))]
+        parts, mistakes = self._parts, [Mistake("the kernel", str(error))]
         if isinstance(error, ConfigError):
-            daemon.rulebook.error, mistakes = error, error.mistakes
+            parts.rulebook.error, mistakes = error, error.mistakes
         else:
-            daemon.warnings["reload"] = f"the files as they are now are not in force: {error}"
+            parts.warnings["reload"] = f"the files as they are now are not in force: {error}"
         told, self._refused = self._refused, mistakes
         for mistake in mistakes[:_TOLD_MISTAKES] if mistakes != told else ():
-            daemon.sinks.note(messages.CONFIG_REJECTED, f"refused ({why}): {mistake}", {"where": mistake.where})
-        daemon.notifier.ready(f"{daemon.status_line()}; changes refused: {error}")
+            parts.sinks.note(messages.CONFIG_REJECTED, f"refused ({why}): {mistake}", {"where": mistake.where})
+        parts.notifier.ready(f"{parts.status_line()}; changes refused: {error}")
 
     def _adopt(self, settings: Settings) -> list[str]:
         """Takes over what can change while running; says what needs a restart."""
-        daemon = self._daemon
-        old, daemon.settings = daemon.settings, settings
-        daemon.warnings.pop("restart", None)
+        parts = self._parts
+        old, parts.settings = parts.settings, settings
+        parts.warnings.pop("restart", None)
         if later := adoption.at_restart(old, settings):
-            daemon.warnings["restart"] = f"changed, but takes effect at the next restart: {', '.join(later)}"
+            parts.warnings["restart"] = f"changed, but takes effect at the next restart: {', '.join(later)}"
         if settings.response != old.response:
-            daemon.responder.configure(settings.response)
-        daemon.pipeline.configure(settings)
-        daemon.store.configure(adoption.limits(settings))
+            parts.responder.configure(settings.response)
+        parts.pipeline.configure(settings)
+        parts.store.configure(adoption.limits(settings))
         if settings.logs != old.logs:
-            daemon.sinks.reconfigure(settings.logs, time.monotonic() + _LOG_CHANGE_S)
+            parts.sinks.reconfigure(settings.logs, time.monotonic() + _LOG_CHANGE_S)
         if settings.exports != old.exports:
-            daemon.exports.configure(settings.exports, time.monotonic() + _LOG_CHANGE_S)
+            parts.exports.configure(settings.exports, time.monotonic() + _LOG_CHANGE_S)
         if settings.metrics != old.metrics:
-            daemon.spawn(daemon.serve_metrics())
-        daemon.watch_files()
-        daemon.refresh_names()
-        return [*daemon.look_at_interfaces(), *daemon.warnings.values()]
+            parts.tasks.spawn(self.serve_metrics())
+        self.watch_files()
+        parts.host.configure(settings)
+        return [*parts.host.attach(), *parts.warnings.values()]
+
+    def watch_files(self) -> None:
+        """Has a change of the files that the settings name noticed."""
+        settings = self._parts.settings
+        files = [settings.source or CONFIG_FILE, *(each.path for each in settings.lists)]
+        self._parts.watcher.watch(files, [settings.cidr_dir])
+
+    async def serve_metrics(self) -> None:
+        """Metrics at the settings' address; where that cannot be, the rest goes on and status says why."""
+        parts, address = self._parts, self._parts.settings.metrics.listen
+        trouble = await parts.metrics.listen(address, partial(metrics_text, parts))
+        parts.warnings.pop("metrics", None)
+        if trouble:
+            parts.warnings["metrics"] = trouble
+            parts.sinks.note(messages.METRICS_FAILED, trouble, {"address": address})
 
 
 def _in_words(rules: Counts, settings: Sequence[tuple[str, Any]]) -> str:

@@ -49,13 +49,13 @@ class Responder:
         self._sinks = sinks
         self._store = store
         self._logged_in = logged_in
-        self.configure(settings)
+        self._response = Response(settings, self._is_protected)
 
     def configure(self, settings: Settings) -> None:
         """Other settings of the response from now on."""
-        before = self.spared() if hasattr(self, "_response") else Spared()
-        self._response = Response(settings, self._is_protected)
-        self._response.protected_spared, self._response.forgeable_spared = before.protected, before.forgeable
+        before, self._response = self._response, Response(settings, self._is_protected)
+        self._response.protected_spared = before.protected_spared
+        self._response.forgeable_spared = before.forgeable_spared
 
     def spared(self) -> Spared:
         """How many bans were not made, since the start."""

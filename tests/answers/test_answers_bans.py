@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from answering import FakeDaemon, asking
+from answering import asking
 
 from trafficmond.store.records import Ban
+from trafficmond.store.store import Store
 
 
 def test_a_ban_comes_is_listed_and_goes(tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ def test_without_a_time_the_configured_one_counts(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
             ban = (await ask("Ban", cidr="203.0.113.7"))["ban"]
-            assert ban["expires"] - ban["since"] == pytest.approx(ask.daemon.settings.response.ban_time)
+            assert ban["expires"] - ban["since"] == pytest.approx(ask.parts.settings.response.ban_time)
 
     asyncio.run(run())
 
@@ -44,13 +45,13 @@ def test_without_a_time_the_configured_one_counts(tmp_path: Path) -> None:
 def test_a_time_that_is_none_is_refused_before_anything_happens(tmp_path: Path, ttl_s: float) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
-            generation = ask.daemon.rulebook.in_force.generation  # type: ignore[union-attr]
+            generation = ask.parts.rulebook.in_force.generation  # type: ignore[union-attr]
             for method in ("Ban", "AddCidr"):
                 name, said = await ask.refused(method, cidr="203.0.113.7", ttl_s=ttl_s, force=True)
                 assert name in ("Invalid", "InvalidParameter")
                 assert "ttl_s" in said
-            assert len(ask.daemon.bans) == 0
-            assert ask.daemon.rulebook.in_force.generation == generation  # type: ignore[union-attr]
+            assert len(ask.parts.bans) == 0
+            assert ask.parts.rulebook.in_force.generation == generation  # type: ignore[union-attr]
 
     asyncio.run(run())
 
@@ -58,7 +59,7 @@ def test_a_time_that_is_none_is_refused_before_anything_happens(tmp_path: Path, 
 def test_lifelines_are_spared_unless_forced(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path, guard=(("192.0.2.1/32", "default gateway"),)) as ask:
-            ask.daemon.peers = {"198.51.100.9"}
+            ask.protected.peers = {"198.51.100.9"}
             for cidr, why in (("192.0.2.0/24", "default gateway"), ("198.51.100.0/24", "somebody is logged in")):
                 name, said = await ask.refused("Ban", cidr=cidr)
                 assert (name, why in said, "--force" in said) == ("Refused", True, True)
@@ -74,10 +75,10 @@ def test_lifelines_are_spared_unless_forced(tmp_path: Path) -> None:
 def test_a_forced_ban_that_the_kernel_refuses_takes_nothing(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path, guard=(("192.0.2.1/32", "default gateway"),)) as ask:
-            ask.daemon.kernel.full = True
+            ask.datapath.bans.full = True
             await ask.refused("Ban", cidr="192.0.2.1", force=True)
             assert (await ask("Explain", address="192.0.2.1"))["reason"] == "guard"
-            assert ask.daemon.bans.forced() == set()
+            assert ask.parts.bans.forced() == set()
 
     asyncio.run(run())
 
@@ -97,16 +98,16 @@ def test_a_client_that_hangs_up_leaves_a_whole_change(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
             call = asyncio.create_task(ask("Ban", cidr="203.0.113.7"))
-            while not ask.daemon.bans.covering("203.0.113.7"):
+            while not ask.parts.bans.covering("203.0.113.7"):
                 await asyncio.sleep(0)
             call.cancel()
             await asyncio.wait([call])
             assert call.cancelled()
-            assert [ban.cidr for ban in ask.daemon.bans.all()] == ["203.0.113.7/32"]
+            assert [ban.cidr for ban in ask.parts.bans.all()] == ["203.0.113.7/32"]
             while not (entries := (await ask("Audit"))["entries"]):
                 await asyncio.sleep(0.01)
             assert [entry["change"] for entry in entries] == ["ban"]
-            assert ipaddress.ip_network("203.0.113.7/32") in {ban.network for ban in ask.daemon.bans._kernel}
+            assert ipaddress.ip_network("203.0.113.7/32") in {ban.network for ban in ask.parts.bans._kernel}
 
     asyncio.run(run())
 
@@ -133,21 +134,21 @@ def test_each_owner_has_a_ban_of_its_own_and_lifts_no_others(tmp_path: Path) -> 
             told = await ask("Unban", cidr="::ffff:203.0.113.9", owner="fail2ban-sshd")
             assert [ban["owner"] for ban in told["lifted"]] == ["fail2ban-sshd"]
             assert sorted(ban["owner"] for ban in told["held"]) == ["fail2ban-recidive", "someone"]
-            (held,) = ask.daemon.kernel.held.values()
+            (held,) = ask.datapath.bans.held.values()
             assert held.expires is None
             name, said = await ask.refused("Unban", cidr="203.0.113.9", owner="fail2ban-sshd")
             assert (name, "banned by fail2ban-recidive, someone" in said, "--all" in said) == ("NotFound", True, True)
             assert len((await ask("Unban", cidr="203.0.113.0/24", everyone=True))["lifted"]) == 2
-            assert ask.daemon.kernel.held == {}
-            assert [ban async for ban in _stored(ask.daemon)] == []
+            assert ask.datapath.bans.held == {}
+            assert [ban async for ban in _stored(ask.parts.store)] == []
             for owner in ("", "two words", "unknown", "x" * 65, "\x1b[31m"):
                 assert (await ask.refused("Ban", cidr="203.0.113.9", owner=owner))[0] == "Invalid"
 
     asyncio.run(run())
 
 
-async def _stored(daemon: FakeDaemon) -> AsyncIterator[Ban]:
-    for ban in await asyncio.wrap_future(daemon.store.load_bans()):
+async def _stored(store: Store) -> AsyncIterator[Ban]:
+    for ban in await asyncio.wrap_future(store.load_bans()):
         yield ban
 
 
@@ -165,15 +166,15 @@ def test_many_are_one_change_with_one_entry_of_the_audit(tmp_path: Path) -> None
                 True,
                 "1001 bans (lists)",
             )
-            stored = [ban async for ban in _stored(ask.daemon)]
+            stored = [ban async for ban in _stored(ask.parts.store)]
             assert {ban.cidr for ban in stored} == {ban["cidr"] for ban in (await ask("Bans"))["bans"]}
             name, said = await ask.refused(
                 "BanMany", bans=[{"cidr": "203.0.113.1"}, {"cidr": "no"}, {"cidr": "1.2.3.4%x"}]
             )
             assert (name, "bans[1].cidr" in said, "bans[2].cidr" in said) == ("Invalid", True, True)
-            assert not ask.daemon.bans.covering("203.0.113.1")
+            assert not ask.parts.bans.covering("203.0.113.1")
             told = await ask("UnbanMany", cidrs=["198.51.0.0/16", "192.0.2.9"], owner="lists")
-            assert (told, len(ask.daemon.bans)) == ({"lifted": 1001, "held": 0}, 0)
+            assert (told, len(ask.parts.bans)) == ({"lifted": 1001, "held": 0}, 0)
             assert [entry["change"] for entry in (await ask("Audit"))["entries"]] == ["unban", "ban"]
 
     asyncio.run(run())
@@ -182,7 +183,7 @@ def test_many_are_one_change_with_one_entry_of_the_audit(tmp_path: Path) -> None
 def test_a_connection_to_ssh_is_a_note_and_no_refusal(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
-            ask.daemon.guests = {"203.0.113.99"}
+            ask.protected.guests = {"203.0.113.99"}
             told = await ask("Ban", cidr="203.0.113.99")
             assert told["notes"] == [
                 "a connection to SSH's port was open from 203.0.113.99; nobody was logged in by it"
@@ -208,13 +209,13 @@ def test_after_a_step_of_the_clock_answers_say_what_the_kernel_does(tmp_path: Pa
     async def run() -> None:
         async with asking(tmp_path) as ask:
             ban = (await ask("Ban", cidr="203.0.113.9", ttl_s=20.0))["ban"]
-            ask.daemon.jump = jump
+            ask.datapath.clock.jump = jump
             (after,) = (await ask("Bans"))["bans"]
             assert after["expires"] == pytest.approx(ban["expires"] + jump)
-            (stored,) = [each async for each in _stored(ask.daemon)]
+            (stored,) = [each async for each in _stored(ask.parts.store)]
             assert stored.expires == after["expires"]
-            assert ask.daemon.bans.expire(after["expires"] - 1) == []
-            assert len(ask.daemon.bans.expire(after["expires"])) == 1
+            assert ask.parts.bans.expire(after["expires"] - 1) == []
+            assert len(ask.parts.bans.expire(after["expires"])) == 1
             assert (await ask("Explain", address="203.0.113.9"))["reason"] == "default"
 
     asyncio.run(run())

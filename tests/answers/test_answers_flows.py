@@ -7,17 +7,17 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from answering import CALLER, CONTROL, asking
+from answering import CALLER, Asked, asking
 
-from trafficmond.answers import questions
+from trafficmond import questions
 from trafficmond.control import dispatch
-from trafficmond.control.call import Call, Service
+from trafficmond.control.call import Call
 from trafficmond.flows.batch import DELTA, V4_MAPPED, Batch
 from trafficmond.store import store
 from trafficmond.store.reader import Reader
@@ -55,10 +55,10 @@ def test_rows_come_in_pages_and_a_client_that_goes_leaves_nothing_open(
 
     async def run() -> None:
         async with asking(tmp_path) as ask:
-            ask.daemon.deltas.append(many())
+            ask.datapath.deltas.append(many())
             replies = await ask.replies("Flows", limit=10_000)
             assert [len(reply["parameters"]["rows"]) for reply in replies] == [1000, 1000, 500]
-            service = Service(ask.answers, ask.daemon.hub, lambda: CONTROL)
+            service = ask.service
             request = dispatch.Request("io.trafficmon.Flows", {"limit": 10_000}, more=True)
             answer: AsyncGenerator[Any, None] = dispatch.answer(request, Call(service, CALLER, True), True)
             await anext(answer)
@@ -110,12 +110,12 @@ def told(answer: dict[str, Any]) -> list[tuple[Any, ...]]:
 def test_looking_stores_nothing_and_tells_what_storing_would_have_told(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
-            kept, pipeline, now = ask.daemon.store, ask.daemon.pipeline, time.time() - 1
-            ask.daemon.deltas.append(talk(now, 0, 300))  # stored,
-            await ask.daemon.tick()
+            kept, pipeline, now = ask.parts.store, ask.parts.pipeline, time.time() - 1
+            ask.datapath.deltas.append(talk(now, 0, 300))  # stored,
+            await ask.parts.pipeline.drain()
             pipeline.store_due(time.time(), everything=True)
             assert kept.flush(5)
-            ask.daemon.deltas.append(talk(now, 200, 300))  # partly known and pending
+            ask.datapath.deltas.append(talk(now, 200, 300))  # partly known and pending
             before = [await ask("Flows", **question) for question in QUESTIONS]
             explained = await ask("Explain", address="0.0.0.250")
             for _ in range(50):
@@ -145,9 +145,9 @@ def test_what_waits_to_be_stored_is_told_once(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with asking(tmp_path) as ask:
-            pipeline, now = ask.daemon.pipeline, time.time() - 4
+            pipeline, now = ask.parts.pipeline, time.time() - 4
             for round_ in range(30):
-                ask.daemon.deltas.append(talk(now, round_ * 1000, 1000))
+                ask.datapath.deltas.append(talk(now, round_ * 1000, 1000))
                 (row,) = (await ask("Flows", group_by=["interface"]))["rows"]
                 assert row["flows"] == (round_ + 1) * 1000
                 pipeline.store_due(time.time(), everything=True)
@@ -160,9 +160,9 @@ def test_a_disk_that_takes_nothing_hides_nothing(tmp_path: Path) -> None:
         async with asking(tmp_path) as ask:
             with contextlib.closing(sqlite3.connect(tmp_path / "flows.db", isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
-                ask.daemon.deltas.append(many())
-                await ask.daemon.tick()
-                ask.daemon.pipeline.store_due(time.time(), everything=True)
+                ask.datapath.deltas.append(many())
+                await ask.parts.pipeline.drain()
+                ask.parts.pipeline.store_due(time.time(), everything=True)
                 began = time.monotonic()
                 (row,) = (await ask("Flows", group_by=["interface"]))["rows"]
                 assert row["packets"] == FLOWS
@@ -172,13 +172,18 @@ def test_a_disk_that_takes_nothing_hides_nothing(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+async def read(ask: Asked, work: Callable[[Reader], Any]) -> Any:
+    with ask.parts.questions.turn():
+        return await ask.parts.questions.ask(lambda: Reader(ask.parts.store.path), work)
+
+
 def test_too_many_questions_are_refused_with_a_word(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
             gate = threading.Event()
 
             async def hold() -> None:
-                await ask.answers._read(lambda _: gate.wait(10))
+                await read(ask, lambda _: gate.wait(10))
 
             held = [asyncio.ensure_future(hold()) for _ in range(questions.THREADS + questions.MOST_WAITING)]
             await asyncio.sleep(0.05)
@@ -202,7 +207,7 @@ def test_a_client_that_goes_ends_its_question(tmp_path: Path) -> None:
 
     async def run() -> float:
         async with asking(tmp_path) as ask:
-            asked = asyncio.ensure_future(ask.answers._read(lambda reader: reader.rows(endless)))
+            asked = asyncio.ensure_future(read(ask, lambda reader: reader.rows(endless)))
             await asyncio.sleep(0.1)
             began = time.monotonic()
             asked.cancel()

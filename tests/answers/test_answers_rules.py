@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import sqlite3
 import time
 from pathlib import Path
 
+import pytest
 from answering import Asked, asking
 
-from trafficmond.errors import ConfigError, Mistake
+from trafficmond import doors
+from trafficmond.datapath.listeners import Listener
 from trafficmond.model import Action, Reason, verdict_word
 
 
@@ -144,10 +147,10 @@ def test_counts_are_those_of_the_rule(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
             await ask("AddCidr", cidr="192.0.2.0/24")
-            number = ask.daemon.rulebook.rule_number(0)
+            number = ask.parts.rulebook.rule_number(0)
             for action in (Action.DROP, Action.ALLOW):
-                ask.daemon.pipeline.by_verdict[verdict_word(action, Reason.RULE, number)] = (2, 200)
-            await ask.daemon.tick()
+                ask.parts.pipeline.by_verdict[verdict_word(action, Reason.RULE, number)] = (2, 200)
+            await ask.parts.pipeline.drain()
             (rule,) = (await ask("Rules"))["rules"]
             assert (rule["packets"], rule["bytes"]) == (4, 400)
 
@@ -157,11 +160,12 @@ def test_counts_are_those_of_the_rule(tmp_path: Path) -> None:
 def test_a_refused_reload_says_every_mistake(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
-            ask.daemon.broken = ConfigError([Mistake("a:1", "wrong"), Mistake("b:2", "wrong too")])
+            for name in ("a", "b"):
+                (tmp_path / "cidr.d" / f"{name}.toml").write_text('[[rule]]\ncidr = "nonsense"\naction = "drop"\n')
             name, said = await ask.refused("Reload")
             assert name == "Invalid"
-            assert "a:1" in said
-            assert "b:2" in said
+            assert "a.toml:2" in said
+            assert "b.toml:2" in said
             assert (await ask("Audit"))["entries"] == []
 
     asyncio.run(run())
@@ -174,7 +178,7 @@ def test_long_answers_leave_the_loop_to_others_and_are_of_one_moment(tmp_path: P
     async def run() -> None:
         async with asking(tmp_path) as ask:
             (tmp_path / "cidr.d" / "many.toml").write_text("".join(lines))
-            await ask.daemon.rulebook.load()
+            await ask.parts.rulebook.load()
             waits: list[float] = []
 
             async def others() -> None:
@@ -187,7 +191,7 @@ def test_long_answers_leave_the_loop_to_others_and_are_of_one_moment(tmp_path: P
             readers = [asyncio.ensure_future(ask("Rules")) for _ in range(20)]
             await asyncio.sleep(0)
             (tmp_path / "cidr.d" / "many.toml").unlink()
-            await ask.daemon.rulebook.load()
+            await ask.parts.rulebook.load()
             told = [len((await reader)["rules"]) for reader in readers]
             other.cancel()
             assert set(told) <= {0, 5000}
@@ -197,13 +201,19 @@ def test_long_answers_leave_the_loop_to_others_and_are_of_one_moment(tmp_path: P
     asyncio.run(run())
 
 
-def test_a_change_says_what_nobody_can_reach_any_more(tmp_path: Path) -> None:
+def test_a_change_says_what_nobody_can_reach_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sshd = Listener(6, ipaddress.ip_address("0.0.0.0"), 22, "sshd")
+    monkeypatch.setattr(doors, "listeners", lambda: [sshd])
+
     async def run() -> None:
         async with asking(tmp_path) as ask:
             await ask("AddCidr", cidr="192.0.2.7", action="allow")
-            ask.daemon.shut = ["not reachable over eth0: sshd on tcp/22"]
-            assert ask.daemon.shut[0] in (await ask("RemoveCidr", cidr="192.0.2.7"))["notes"]
-            ask.daemon.warnings["doors"] = ask.daemon.shut[0]
-            assert (await ask("Reload"))["warnings"] == ask.daemon.shut
+            with (tmp_path / "trafficmond.toml").open("a") as file:
+                file.write('[policy]\ndefault = "drop"\n')
+            assert not any("not reachable" in text for text in (await ask("Reload"))["warnings"])
+            assert (await ask("Status"))["only_from"] == ["sshd on tcp/22: new connections get in from 192.0.2.7 alone"]
+            (text,) = (await ask("RemoveCidr", cidr="192.0.2.7"))["notes"]
+            assert text.startswith("not reachable over eth0: sshd on tcp/22")
+            assert text in (await ask("Reload"))["warnings"]
 
     asyncio.run(run())

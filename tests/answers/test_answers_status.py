@@ -33,10 +33,10 @@ def delta(src: str, dst: str, **columns: Any) -> Any:
 def test_status_is_as_described(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
-            ask.daemon.warnings["x"] = "something"
-            ask.daemon.files_note = "looks at files each second"
-            ask.daemon.pipeline.suppressed_events = 3
-            ask.daemon.pipeline.forgotten_inners = 1234
+            ask.parts.warnings["x"] = "something"
+            ask.parts.watcher.note = "looks at files each second"
+            ask.parts.pipeline.suppressed_events = 3
+            ask.parts.pipeline.forgotten_inners = 1234
             status = await ask("Status")
             assert status["accounting"]["seen"] == {"packets": 40, "bytes": 4000}
             assert status["accounting"]["pending"] == {"packets": 0, "bytes": 40}
@@ -44,7 +44,11 @@ def test_status_is_as_described(tmp_path: Path) -> None:
             assert rows[0] == ("eth0", "native", 40)
             assert [name for name, _, _ in rows] == ["eth0", "eth1", "tun9"]
             assert status["ledger"]["pressure"] == 5 / 128
-            assert status["unwatched"] == ["eth1 is not watched: cannot attach to eth1"] == status["warnings"][:1]
+            unwatched = [
+                "eth1 is not watched: cannot attach to eth1",
+                "tun9 does not exist; it is watched when it appears",
+            ]
+            assert status["unwatched"] == unwatched == status["warnings"][:2]
             assert {"something", "a note", "looks at files each second"} <= set(status["warnings"])
             assert any(text.startswith("3 log events were suppressed") for text in status["warnings"])
             assert any(text.startswith("1,234 rows of flows.db lack what") for text in status["warnings"])
@@ -56,7 +60,7 @@ def test_status_is_as_described(tmp_path: Path) -> None:
 def test_a_question_sees_the_latest_packets(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
-            ask.daemon.deltas.append(delta("203.0.113.5", "192.0.2.1", sport=53, dport=4000, packets=7, bytes=700))
+            ask.datapath.deltas.append(delta("203.0.113.5", "192.0.2.1", sport=53, dport=4000, packets=7, bytes=700))
             reply = await ask("Flows", host="203.0.113.0/24")
             (row,) = reply["rows"]
             assert (row["src_ip"], row["packets"], row["bytes"]) == ("203.0.113.5", 7, 700)
@@ -70,11 +74,11 @@ def test_a_question_sees_the_latest_packets(tmp_path: Path) -> None:
 def test_the_moment_is_the_latest_tick(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
-            ask.daemon.deltas += [
+            ask.datapath.deltas += [
                 delta("203.0.113.5", "192.0.2.1", sport=5000, dport=53, packets=2, bytes=200),
                 delta("2001:db8::5", "2001:db8::1", sport=5000, dport=443, packets=9, bytes=100),
             ]
-            await ask.daemon.tick()
+            await ask.parts.pipeline.drain()
             top = await ask("Top")
             assert [flow["src_ip"] for flow in top["flows"]] == ["203.0.113.5", "2001:db8::5"]
             assert (await ask("Top", sort="packets"))["flows"][0]["src_ip"] == "2001:db8::5"
@@ -110,7 +114,7 @@ def test_threats_are_found_by_host_severity_and_the_start_of_their_id(tmp_path: 
                 found = Threat(
                     "port_scan", severity, "T1046", src, "192.0.2.1", now, now, 3, "scans", {"ports": 9}, ident
                 )
-                ask.daemon.store.put_threat(found, "opened")
+                ask.parts.store.put_threat(found, "opened")
             assert {row["id"] for row in (await ask("Threats"))["threats"]} == {"t-10", "t-11"}
             assert [row["id"] for row in (await ask("Threats", host="203.0.113.0/24"))["threats"]] == ["t-10"]
             assert [row["id"] for row in (await ask("Threats", min_severity="high"))["threats"]] == ["t-10"]
@@ -172,32 +176,32 @@ def test_what_is_counted_is_shown_in_status_and_metrics(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with asking(tmp_path) as ask:
-            daemon = ask.daemon
-            parts: list[tuple[Any, set[str]]] = [
-                (daemon.pipeline, set()),
-                (daemon.pipeline.table, {"capacity"}),
-                (daemon.responder._response, set()),
-                (daemon.hub, set()),
-                (daemon.metrics, set()),
-                (daemon.server.counts, {"accepted"}),
-                (ask.answers._questions, set()),
+            parts = ask.parts
+            counting: list[tuple[Any, set[str]]] = [
+                (parts.pipeline, set()),
+                (parts.pipeline.table, {"capacity"}),
+                (parts.responder._response, set()),
+                (parts.hub, set()),
+                (parts.metrics, set()),
+                (parts.clients.counts, {"accepted"}),
+                (parts.questions, set()),
             ]
             number = 1_000_001
             given = {}
-            for part, others in parts:
+            for part, others in counting:
                 names = counters_of(part) - others
                 assert names, part
                 for name in sorted(names):
                     setattr(part, name, number)
                     given[f"{type(part).__name__}.{name}"] = number
                     number += 1
-            for name, table in daemon.pipeline.engine.status()["detectors"].items():
+            for name, table in parts.pipeline.engine.status()["detectors"].items():
                 assert {"name": name, **table} in (await ask("Status"))["detectors"]
             status, text = str(await ask("Status")), (await ask("Metrics"))["text"]
             for name, count in given.items():
                 assert str(count) in status or f"{count:,}" in status, name
                 assert f" {count}\n" in text, name
-            found = daemon.pipeline.engine.status()
+            found = parts.pipeline.engine.status()
             shown = (await ask("Status"))["counters"]
             assert {name for name in found if type(found[name]) is int} == {
                 *("open", "merged", "redundant", "overflowed", "waiting_dials", "dials_judged_early")

@@ -24,9 +24,9 @@ class Watched:
         self.loop = asyncio.new_event_loop()
         self.calls: list[float] = []
         self.last = 0.0
-        self.watcher = Watcher(self.loop, lambda: self.calls.append(time.monotonic()), matters)
+        self.watcher = Watcher(matters)
         self.watcher.watch(files, folders)
-        self.watcher.start()
+        self.watcher.start(self.loop, lambda: self.calls.append(time.monotonic()))
 
     def run(self, seconds: float) -> None:
         self.loop.run_until_complete(asyncio.sleep(seconds))

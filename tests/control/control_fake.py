@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trafficmond import networks
+from trafficmond.control.call import Service
+from trafficmond.control.clients import Clients
 from trafficmond.control.hub import Hub
 from trafficmond.control.listen import open_socket
 from trafficmond.control.server import Server
@@ -326,8 +328,8 @@ class FakeView:
 class Running:
     """The server and what a test may do to it from outside its thread."""
 
-    def __init__(self, path: Path, view: FakeView, hub: Hub, server: Server, loop: asyncio.AbstractEventLoop) -> None:
-        self.path, self.view, self.hub, self.server, self.loop = path, view, hub, server, loop
+    def __init__(self, path: Path, view: FakeView, hub: Hub, clients: Clients, loop: asyncio.AbstractEventLoop) -> None:
+        self.path, self.view, self.hub, self.clients, self.loop = path, view, hub, clients, loop
 
     def do(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function on the server's loop and wait for its value."""
@@ -346,9 +348,10 @@ def serving(path: Path) -> Iterator[Running]:
 
     async def main() -> None:
         hub = Hub()
-        server = Server(view, hub)
+        clients = Clients()
+        server = Server(Service(view, hub, clients), clients)
         await server.start(open_socket(path, {}))
-        running.append(Running(path, view, hub, server, asyncio.get_running_loop()))
+        running.append(Running(path, view, hub, clients, asyncio.get_running_loop()))
         ready.set()
         await stop.wait()
         await server.stop()

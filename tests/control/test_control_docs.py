@@ -7,7 +7,7 @@ from pathlib import Path
 
 from control_fake import Running
 
-from trafficmond.control import client, connection, hub, idl, server
+from trafficmond.control import client, clients, connection, hub, idl
 from trafficmond.control.call import METHODS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "control.md").read_text("utf-8")
@@ -27,7 +27,7 @@ def test_every_bound() -> None:
     assert connection.MAX_MESSAGE_BYTES == 1 << 20
     assert f"for {connection.WRITE_TIMEOUT_S:.0f} seconds" in TEXT
     assert f"a backlog of {hub.QUEUE_RECORDS:,} records" in TEXT
-    assert f"{server.MAX_CLIENTS} clients at once, {server.MAX_CLIENTS_OF_A_USER} of one user" in TEXT
+    assert f"{clients.MAX_CLIENTS} clients at once, {clients.MAX_CLIENTS_OF_A_USER} of one user" in TEXT
 
 
 def test_the_default_path() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from control_fake import Running
 
-from trafficmond.control import connection, server
+from trafficmond.control import clients, connection
 from trafficmond.control.client import Client
 from trafficmond.control.hub import QUEUE_RECORDS
 from trafficmond.errors import ControlError
@@ -63,7 +63,7 @@ def test_garbage_is_told_and_ended(running: Running, garbage: bytes) -> None:
         sock.sendall(garbage)
         told = drain(sock)
         assert b"not a Varlink call" in told
-    assert running.server.counts.bad == 1
+    assert running.clients.counts.bad == 1
     assert_served(running)
 
 
@@ -72,7 +72,7 @@ def test_ten_megabytes_without_an_end(running: Running) -> None:
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
             sock.sendall(b"x" * 10_000_000)
         assert_served(running)
-    assert running.server.counts.bad == 1
+    assert running.clients.counts.bad == 1
 
 
 def test_too_large_a_message_is_told(running: Running) -> None:
@@ -129,7 +129,7 @@ def test_half_a_message_and_gone(running: Running) -> None:
     with connect(running) as sock:
         sock.sendall(STATUS_CALL[:10])
     assert_served(running)
-    until(lambda: running.do(lambda: len(running.server._clients)) == 0)
+    until(lambda: running.do(lambda: len(running.clients)) == 0)
 
 
 def test_a_client_that_has_said_all_is_still_answered(running: Running) -> None:
@@ -145,7 +145,7 @@ def test_a_client_gone_before_the_answer(running: Running) -> None:
     for _ in range(20):
         with connect(running) as sock:
             sock.sendall(STATUS_CALL)
-    until(lambda: running.do(lambda: len(running.server._clients)) == 0)
+    until(lambda: running.do(lambda: len(running.clients)) == 0)
     assert_served(running)
 
 
@@ -186,32 +186,32 @@ def test_a_client_that_never_reads_is_let_go(running: Running, monkeypatch: pyte
     running.view.flow_rows = 100_000
     with connect(running) as sock:
         sock.sendall(b'{"method":"io.trafficmon.Flows","more":true,"parameters":{"limit":100000}}\0')
-        until(lambda: running.server.counts.slow == 1)
-        until(lambda: running.do(lambda: len(running.server._clients)) == 0)
+        until(lambda: running.clients.counts.slow == 1)
+        until(lambda: running.do(lambda: len(running.clients)) == 0)
     assert_served(running)
 
 
 def test_silent_clients_make_room(running: Running) -> None:
     """Nobody keeps others out by saying nothing: the one silent for longest is let go."""
-    silent = [connect(running) for _ in range(server.MAX_CLIENTS + 20)]
-    until(lambda: running.do(lambda: running.server.counts.evicted) >= 20)
+    silent = [connect(running) for _ in range(clients.MAX_CLIENTS + 20)]
+    until(lambda: running.do(lambda: running.clients.counts.evicted) >= 20)
     assert_served(running)
-    assert running.do(lambda: len(running.server._clients)) <= server.MAX_CLIENTS
+    assert running.do(lambda: len(running.clients)) <= clients.MAX_CLIENTS
     for sock in silent:
         sock.close()
 
 
 def test_too_many_busy_clients_are_refused_with_a_reason(running: Running) -> None:
-    busy = [connect(running) for _ in range(server.MAX_CLIENTS)]
+    busy = [connect(running) for _ in range(clients.MAX_CLIENTS)]
     for sock in busy:
         sock.sendall(WATCH_CALL)
-    until(lambda: running.do(lambda: all(each.idle_since is None for each in running.server._clients)))
+    until(lambda: running.do(lambda: all(each.idle_since is None for each in running.clients._clients)))
     with pytest.raises(ControlError) as refusal, Client(str(running.path)) as client:
         client.call("Version")
     assert refusal.value.name in ("io.trafficmon.Busy", "unreachable")
-    assert running.server.counts.refused == 1
+    assert running.clients.counts.refused == 1
     busy.pop().close()
-    until(lambda: running.do(lambda: len(running.server._clients)) < server.MAX_CLIENTS)
+    until(lambda: running.do(lambda: len(running.clients)) < clients.MAX_CLIENTS)
     assert_served(running)
     for sock in busy:
         sock.close()
@@ -220,5 +220,5 @@ def test_too_many_busy_clients_are_refused_with_a_reason(running: Running) -> No
 def test_clients_come_and_go_without_a_trace(running: Running) -> None:
     for _ in range(300):
         connect(running).close()
-    until(lambda: running.server.counts.accepted == 300)
-    until(lambda: running.do(lambda: len(running.server._clients)) == 0)
+    until(lambda: running.clients.counts.accepted == 300)
+    until(lambda: running.do(lambda: len(running.clients)) == 0)

@@ -7,10 +7,11 @@ import inspect
 from typing import Any
 
 import pytest
-from control_fake import CONTROL, FLOW, RULE, FakeView
+from control_fake import FLOW, RULE, FakeView
 
 from trafficmond.control import dispatch, idl
 from trafficmond.control.call import METHODS, Call, Service
+from trafficmond.control.clients import Clients
 from trafficmond.control.hub import Hub
 from trafficmond.control.view import Caller, NewBan, NewRule, ThreatQuery, TopQuery
 from trafficmond.errors import StoreError
@@ -31,7 +32,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 
 
 def service(view: FakeView) -> Service:
-    return Service(view, Hub(), lambda: CONTROL)
+    return Service(view, Hub(), Clients())
 
 
 def ask(

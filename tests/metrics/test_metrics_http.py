@@ -26,12 +26,12 @@ def serving(check: Callable[[int, list[int]], Awaitable[None]]) -> None:
     async def run() -> None:
         renders: list[int] = []
 
-        async def render() -> str:
+        def render() -> str:
             renders.append(1)
             return TEXT
 
-        server, port = MetricsServer(render), free_port()
-        assert await server.listen(f"127.0.0.1:{port}") == ""
+        server, port = MetricsServer(), free_port()
+        assert await server.listen(f"127.0.0.1:{port}", render) == ""
         try:
             await check(port, renders)
         finally:
@@ -123,13 +123,13 @@ def test_metrics_that_cannot_be_made_are_an_error_and_no_end() -> None:
     async def run() -> None:
         troubles = [ZeroDivisionError()]
 
-        async def render() -> str:
+        def render() -> str:
             if troubles:
                 raise troubles.pop()
             return TEXT
 
-        server, port = MetricsServer(render), free_port()
-        assert await server.listen(f"127.0.0.1:{port}") == ""
+        server, port = MetricsServer(), free_port()
+        assert await server.listen(f"127.0.0.1:{port}", render) == ""
         replies = [await told(port, b"GET /metrics HTTP/1.1\r\n\r\n") for _ in range(2)]
         server.close()
         assert [reply.split(b" ")[1] for reply in replies] == [b"500", b"200"]
@@ -139,19 +139,19 @@ def test_metrics_that_cannot_be_made_are_an_error_and_no_end() -> None:
 
 def test_an_address_that_cannot_be_listened_at_is_said() -> None:
     async def run() -> None:
-        async def render() -> str:
+        def render() -> str:
             return TEXT
 
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
-            server = MetricsServer(render)
-            trouble = await server.listen(f"127.0.0.1:{taken.getsockname()[1]}")
+            server = MetricsServer()
+            trouble = await server.listen(f"127.0.0.1:{taken.getsockname()[1]}", render)
         assert "another program listens there" in trouble
-        assert "no such address" in await server.listen("198.51.100.1:9177")
+        assert "no such address" in await server.listen("198.51.100.1:9177", render)
         port = free_port()
-        assert await server.listen(f"127.0.0.1:{port}") == ""
-        assert await server.listen("") == ""
+        assert await server.listen(f"127.0.0.1:{port}", render) == ""
+        assert await server.listen("", render) == ""
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
 

@@ -34,12 +34,12 @@ def served() -> Iterator[tuple[str, dict[str, Any]]]:
         address = f"127.0.0.1:{sock.getsockname()[1]}"
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
 
-    async def render() -> str:
+    def render() -> str:
         return openmetrics(families(status, COUNTERS))
 
     async def serve() -> None:
-        server = MetricsServer(render)
-        assert await server.listen(address) == ""
+        server = MetricsServer()
+        assert await server.listen(address, render) == ""
         await stop.wait()
         server.close()
 

@@ -334,7 +334,7 @@ def test_no_flows_is_a_no(ctl: Ctl, running: Running) -> None:
 
 
 def test_not_permitted_is_four(ctl: Ctl, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running.server, "may_change", lambda _: False)
+    monkeypatch.setattr(running.clients, "may_change", lambda _: False)
     done = ctl("add-cidr", "192.0.2.0/24")
     assert done.returncode == 4
     assert "usermod -aG trafficmon-admin" in done.stderr

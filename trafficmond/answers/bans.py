@@ -31,31 +31,34 @@ class BanAnswers(Part):
 
     async def bans(self) -> Sequence[Row]:
         """`BanEntry` rows in force."""
-        self._daemon.follow_clock()
-        return [asdict(ban) for ban in self._daemon.bans.all()]
+        self._parts.follow_clock()
+        return [asdict(ban) for ban in self._parts.bans.all()]
 
     @to_the_end
     async def ban(self, ban: NewBan, owner: str | None, caller: Caller) -> Row:
         """Ban a prefix; the `BanEntry` and notes. Raises Refused for the guard and the allowlist."""
-        daemon = self._daemon
-        daemon.follow_clock()
+        parts = self._parts
+        parts.follow_clock()
         wanted, network = self._wanted(ban, owner, caller)
         if ban.force:
             done = await self._ban_by_force(wanted)
         else:
             self._spared().refuse(network, "ban")
-            done = daemon.bans.add(wanted)
+            done = parts.bans.add(wanted)
         lasts = _in_words(wanted)
         fields = {"prefix": done.cidr, "by": caller.user, "owner": done.owner, "expires": done.expires}
-        daemon.sinks.note(messages.BANNED, f"{caller.user} banned {shown(network)} {lasts}", fields)
+        parts.sinks.note(messages.BANNED, f"{caller.user} banned {shown(network)} {lasts}", fields)
         await self._audit(caller, "ban", done.cidr, None, f"{lasts} {_told(done, caller)}".rstrip())
-        return {"ban": asdict(done), "notes": spare.notes(network, ban.cidr, daemon.ssh_peers() - daemon.logins())}
+        return {
+            "ban": asdict(done),
+            "notes": spare.notes(network, ban.cidr, parts.protected.ssh_peers() - parts.protected.logins()),
+        }
 
     @to_the_end
     async def ban_many(self, bans: Sequence[NewBan], owner: str | None, caller: Caller) -> Row:
         """Ban many prefixes in one change: how many were, and which were refused."""
-        daemon = self._daemon
-        daemon.follow_clock()
+        parts = self._parts
+        parts.follow_clock()
         wanted, mistakes = [], []
         for number, each in enumerate(bans):
             try:
@@ -75,7 +78,7 @@ class BanAnswers(Part):
                     part.append(ban)
                 except Refused as refusal:
                     refused.append({"cidr": ban.cidr, "why": str(refusal)})
-            failed = {id(ban): str(error) for ban, error in daemon.bans.add_all(part)}
+            failed = {id(ban): str(error) for ban, error in parts.bans.add_all(part)}
             refused += [{"cidr": ban.cidr, "why": failed[id(ban)]} for ban in part if id(ban) in failed]
             free += [ban for ban in part if id(ban) not in failed]
             await asyncio.sleep(0)
@@ -83,7 +86,7 @@ class BanAnswers(Part):
             what = _summary([ban.cidr for ban in free])
             told = f"{caller.user} banned {what}"
             fields = {"prefix": free[0].cidr, "by": caller.user, "owner": free[0].owner, "bans": len(free)}
-            daemon.sinks.note(messages.BANNED, told, fields)
+            parts.sinks.note(messages.BANNED, told, fields)
             await self._audit(caller, "ban", what, None, f"{len(free)} bans {_told(free[0], caller)}".rstrip())
         return {"banned": len(free), "refused": refused}
 
@@ -92,13 +95,13 @@ class BanAnswers(Part):
         now, network = time.time(), network_of(ban.cidr)
         expires = None
         if not ban.forever:
-            expires = now + lasting(self._daemon.settings.response.ban_time if ban.ttl_s is None else ban.ttl_s)
+            expires = now + lasting(self._parts.settings.response.ban_time if ban.ttl_s is None else ban.ttl_s)
         whose = _owner(owner, caller)
         return Ban(str(network), caller.user, _clean(ban.reason), now, expires, forced=ban.force, owner=whose), network
 
     async def _ban_by_force(self, ban: Ban) -> Ban:
         """Takes the prefix from guard and allowlist and bans it, both or neither."""
-        rulebook, bans = self._daemon.rulebook, self._daemon.bans
+        rulebook, bans = self._parts.rulebook, self._parts.bans
         await rulebook.force_bans({*bans.forced(), networks.parse(ban.cidr)})
         try:
             return bans.add(ban)
@@ -121,7 +124,7 @@ class BanAnswers(Part):
         for ban in lifted:
             text = f"{caller.user} lifted the ban of {shown(ban.cidr)}"
             fields = {"prefix": ban.cidr, "by": caller.user, "owner": ban.owner}
-            self._daemon.sinks.note(messages.UNBANNED, text, fields)
+            self._parts.sinks.note(messages.UNBANNED, text, fields)
         subject, before = lifted[0].cidr, lifted[0].reason or lifted[0].by
         if len(lifted) > 1:
             subject, before = str(network), f"{len(lifted)} bans"
@@ -143,23 +146,23 @@ class BanAnswers(Part):
         if lifted:
             what = _summary([ban.cidr for ban in lifted])
             fields = {"prefix": lifted[0].cidr, "by": caller.user, "owner": lifted[0].owner, "bans": len(lifted)}
-            self._daemon.sinks.note(messages.UNBANNED, f"{caller.user} lifted the bans of {what}", fields)
+            self._parts.sinks.note(messages.UNBANNED, f"{caller.user} lifted the bans of {what}", fields)
             await self._audit(caller, "unban", what, None, None)
         return {"lifted": len(lifted), "held": len(held)}
 
     async def _lift(self, wanted: Sequence[Network], whose: Whose, caller: Caller) -> tuple[list[Ban], list[Ban]]:
-        daemon, owner = self._daemon, None if whose.everyone else _owner(whose.owner, caller)
+        parts, owner = self._parts, None if whose.everyone else _owner(whose.owner, caller)
         lifted: list[Ban] = []
         held: list[Ban] = []
         for number, network in enumerate(wanted):
-            gone, others = daemon.bans.lift(network, owner)
+            gone, others = parts.bans.lift(network, owner)
             lifted += gone
             held += others
             if owner in (None, RESPONSE):
-                daemon.responder.lifted(str(network))
+                parts.responder.lifted(str(network))
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
-        await daemon.rulebook.force_bans(daemon.bans.forced())
+        await parts.rulebook.force_bans(parts.bans.forced())
         return lifted, held
 
     async def audit(self, since: float | None, limit: int) -> Sequence[Row]:

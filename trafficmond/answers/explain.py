@@ -26,14 +26,14 @@ class ExplainAnswers(ThreatAnswers):
 
     async def explain(self, address: str, direction: str) -> Row:
         """What happens to packets of an address, and why."""
-        daemon = self._daemon
-        daemon.follow_clock()
+        parts = self._parts
+        parts.follow_clock()
         way = direction_of(direction)
         try:
             host = str(networks.parse_address(address))
         except ValueError as error:
             raise ConfigError([Mistake("address", str(error))]) from None
-        in_force = daemon.rulebook.in_force
+        in_force = parts.rulebook.in_force
         assert in_force is not None
         decisions = explain(in_force.policy, host, way, time.time())
         rows = [
@@ -51,7 +51,7 @@ class ExplainAnswers(ThreatAnswers):
         ]
         if way is Direction.INGRESS:
             strong = sum(each.reason in (Reason.GUARD, Reason.ALLOWLIST) for each in decisions)
-            rows[strong:strong] = [_ban_decision(ban) for ban in daemon.bans.covering(host)]
+            rows[strong:strong] = [_ban_decision(ban) for ban in parts.bans.covering(host)]
         for place, row in enumerate(rows):
             row["wins"] = place == 0
             row["why"] = (

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 
 from trafficmond.answers.part import Part
 from trafficmond.answers.rates import top_flows, top_hosts
-from trafficmond.answers.status import interface_rows
 from trafficmond.answers.threats import threat_row
 from trafficmond.control.view import FlowAnswer, Row, TopQuery
 from trafficmond.model import FlowQuery
+from trafficmond.status import interface_rows
 from trafficmond.store.query import Question, question
 
 
@@ -26,20 +26,20 @@ class FlowAnswers(Part):
         answer = await self._read_all(query, lambda reader: reader.answer(asked))
         pages = answer.pages()
         try:
-            while page := await self._questions.page(lambda: next(pages, None)):
+            while page := await self._parts.questions.page(lambda: next(pages, None)):
                 yield page
         finally:
-            await self._questions.page(answer.close)
+            await self._parts.questions.page(answer.close)
 
     async def top(self, query: TopQuery) -> Row:
         """The moment's interfaces, flows, hosts and open threats."""
-        pipeline = self._daemon.pipeline
+        pipeline = self._parts.pipeline
         moment = pipeline.moment
         flows = top_flows(moment.flows, moment.seconds, moment.at, pipeline.names, query.sort, query.match, query.limit)
         hosts = top_hosts(moment.flows, moment.seconds, query.sort, query.match, query.limit)
         return {
             "at": moment.at,
-            "interfaces": interface_rows(self._daemon),
+            "interfaces": interface_rows(self._parts),
             "flows": flows,
             "hosts": hosts,
             "threats": [threat_row(threat, "open") for threat in pipeline.engine.threats()[: query.limit]],

@@ -1,4 +1,4 @@
-"""What every subject's answers build on: the daemon, its stored records, its audit, and what people write."""
+"""What every subject's answers build on: the parts, stored records, its audit, and what people write."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from trafficmond import networks
-from trafficmond.answers.questions import Questions
 from trafficmond.answers.spare import Spared
 from trafficmond.control.view import Busy, Caller, Row
 from trafficmond.errors import ConfigError, Mistake, StoreError
 from trafficmond.model import Direction, FlowQuery
 from trafficmond.networks import Network
+from trafficmond.parts import Parts
+from trafficmond.reloader import Reloader
 from trafficmond.store.reader import Reader
 from trafficmond.store.records import Change
 from trafficmond.store.store import Outrun
-
-if TYPE_CHECKING:
-    from trafficmond.daemon import Daemon
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -42,7 +40,7 @@ def to_the_end(
 
     @wraps(method)
     async def whole(self: PartT, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._daemon.to_the_end(method(self, *args, **kwargs))
+        return await self._parts.tasks.shielded(method(self, *args, **kwargs))
 
     return whole
 
@@ -50,35 +48,31 @@ def to_the_end(
 class Part:
     """The answers about one subject."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-        self._questions = Questions()
-
-    def close(self) -> None:
-        """Ends what is asked."""
-        self._questions.close()
+    def __init__(self, parts: Parts, reloader: Reloader) -> None:
+        self._parts = parts
+        self._reloader = reloader
 
     async def _settled(self) -> None:
         """Waits until the small things that the store was given are there to be read, unless it takes nothing."""
-        if self._daemon.store.status().state == "ok":
+        if self._parts.store.status().state == "ok":
             with contextlib.suppress(TimeoutError, StoreError):
-                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._daemon.store.settled())), _SETTLE_S)
+                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._parts.store.settled())), _SETTLE_S)
 
     async def _read(self, work: Callable[[Reader], T]) -> T:
         """Reads flows.db in a thread for questions. Raises Busy."""
-        with self._questions.turn():
-            return await self._questions.ask(lambda: Reader(self._daemon.store.path), work)
+        with self._parts.questions.turn():
+            return await self._parts.questions.ask(lambda: Reader(self._parts.store.path), work)
 
     async def _read_all(self, wanted: FlowQuery, work: Callable[[Reader], T]) -> T:
         """The same, with what kernel, flow table and queue still hold of the flows that `wanted` asks for. Nothing is
         stored for it. Raises Busy."""
-        pipeline, store = self._daemon.pipeline, self._daemon.store
-        with self._questions.turn():
-            await self._daemon.tick()
+        pipeline, store = self._parts.pipeline, self._parts.store
+        with self._parts.questions.turn():
+            await self._parts.pipeline.drain()
             for _ in range(_LOOKS):
                 pending, given = pipeline.pending(), store.given
                 with contextlib.suppress(Outrun):
-                    return await self._questions.ask(partial(store.reader, given, pending, wanted), work)
+                    return await self._parts.questions.ask(partial(store.reader, given, pending, wanted), work)
         raise Busy("rows are stored faster than they can be read", hint="try again in a moment")
 
     async def _rows(self, columns: Sequence[str], rest: str) -> list[Row]:
@@ -91,12 +85,12 @@ class Part:
     ) -> list[str]:
         """Records what a client changed; what it should be told about that."""
         entry = Change(time.time(), caller.uid, caller.user, caller.pid, change, subject, before, after)
-        return [] if await self._daemon.audit(entry) else [_NOT_AUDITED]
+        return [] if await self._parts.audit(entry) else [_NOT_AUDITED]
 
     def _spared(self) -> Spared:
         """What bans and rules made by hand spare, as it is now."""
-        in_force = self._daemon.rulebook.in_force
-        return Spared(in_force.policy if in_force else None, self._daemon.logins())
+        in_force = self._parts.rulebook.in_force
+        return Spared(in_force.policy if in_force else None, self._parts.protected.logins())
 
     def _spare_lifelines(self, cidr: str, what: str) -> None:
         """Raises Refused if `cidr` holds something that this host or its administrator needs."""

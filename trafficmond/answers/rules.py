@@ -36,7 +36,7 @@ class RuleAnswers(Part):
 
     async def rules(self, within: str | None) -> AsyncIterator[Sequence[Row]]:
         """`Rule` rows in pages, strongest first; a list file is one row."""
-        in_force = self._daemon.rulebook.in_force
+        in_force = self._parts.rulebook.in_force
         if in_force is None:
             return
         policy = in_force.policy
@@ -61,14 +61,14 @@ class RuleAnswers(Part):
 
     def _counted(self) -> dict[int, tuple[int, int]]:
         """Packets and bytes by rule id since the start, whatever became of the packets; as of the latest tick."""
-        moment = self._daemon.pipeline.moment
+        moment = self._parts.pipeline.moment
         if self._sums is None or self._sums[0] is not moment:
             self._sums = moment, self._summed()
         return self._sums[1]
 
     def _summed(self) -> dict[int, tuple[int, int]]:
         sums: dict[int, tuple[int, int]] = {}
-        for word, (packets, octets) in self._daemon.pipeline.by_verdict.items():
+        for word, (packets, octets) in self._parts.pipeline.by_verdict.items():
             number = word & 0xFFFFFF
             had = sums.get(number, (0, 0))
             sums[number] = (had[0] + packets, had[1] + octets)
@@ -95,25 +95,25 @@ class RuleAnswers(Part):
     @to_the_end
     async def add_rule(self, rule: NewRule, caller: Caller) -> tuple[Row, list[str]]:
         """Put a rule in force; the `Rule` as it stands now, and notes about it. Raises Refused, ConfigError."""
-        daemon, now = self._daemon, time.time()
+        parts, now = self._parts, time.time()
         cidr = prefix_of(rule.cidr)
         table = _table(rule, cidr, now)
         if rule.action in ("drop", "limit") and not rule.force:
             self._spare_lifelines(cidr, f"{rule.action} rule")
-        done = await _writing(daemon.rulebook.add(table, keep=rule.save), "save the rule")
+        done = await _writing(parts.rulebook.add(table, keep=rule.save), "save the rule")
         # It is in force: from here on nothing may fail.
-        daemon.refresh_names()
+        parts.host.refresh_names()
         row = self._added(table, rule.save)
         before = _in_words(_table_row(done.before[-1])) if done.before else None
-        notes = [*_notes(rule, cidr), *done.notes, *daemon.look_at_doors()]
+        notes = [*_notes(rule, cidr), *done.notes, *parts.doors.look()]
         notes += await self._audit(caller, "add-cidr", cidr, before, _in_words(row))
         return row, notes
 
     def _added(self, table: Table, saved: bool) -> Row:
         """The rule that `table` has just become, as a `Rule` row; from the table alone if it has ended already."""
-        in_force, path = self._daemon.rulebook.in_force, "runtime"
+        in_force, path = self._parts.rulebook.in_force, "runtime"
         if saved:
-            path = str(self._daemon.rulebook.saved_path)
+            path = str(self._parts.rulebook.saved_path)
         if in_force is not None:
             policy, way = in_force.policy, direction_of(table["direction"])
             for index in _rules_on(policy, table["cidr"]):
@@ -126,21 +126,21 @@ class RuleAnswers(Part):
         self, cidr: str, direction: str | None, save: bool, caller: Caller
     ) -> tuple[Sequence[Row], list[str]]:
         """Take the run-time rules on exactly this prefix out of force; what was removed, and notes about it."""
-        daemon = self._daemon
+        parts = self._parts
         cidr = prefix_of(cidr)
         wanted = direction_of(direction) if direction else None
-        done = await _writing(daemon.rulebook.remove(cidr, wanted, saved=save), "save the rules")
+        done = await _writing(parts.rulebook.remove(cidr, wanted, saved=save), "save the rules")
         if not done.before:
             await self._refuse_removal(cidr, wanted, save)
-        daemon.refresh_names()
-        rows, notes = [_table_row(table) for table in done.before], [*done.notes, *daemon.look_at_doors()]
+        parts.host.refresh_names()
+        rows, notes = [_table_row(table) for table in done.before], [*done.notes, *parts.doors.look()]
         for row in rows:
             notes += await self._audit(caller, "remove-cidr", cidr, _in_words(row), None)
         return rows, list(dict.fromkeys(notes))
 
     async def _refuse_removal(self, cidr: str, direction: Direction | None, save: bool) -> None:
-        in_force = self._daemon.rulebook.in_force
-        if not save and await self._daemon.rulebook.is_saved(cidr):
+        in_force = self._parts.rulebook.in_force
+        if not save and await self._parts.rulebook.is_saved(cidr):
             raise Refused(f"the rule on {cidr} is a saved one", hint="remove it with --save")
         for index in _rules_on(in_force.policy, cidr) if in_force else ():
             rule = in_force.policy.rules[index] if in_force else None
@@ -156,15 +156,15 @@ class RuleAnswers(Part):
     async def reload(self, caller: Caller) -> Row:
         """The reply of `Reload`."""
         began = time.monotonic()
-        changed = await self._daemon.reloader.reload(f"asked by {caller.user}", caller)
-        in_force = self._daemon.rulebook.in_force
+        changed = await self._reloader.reload(f"asked by {caller.user}", caller)
+        in_force = self._parts.rulebook.in_force
         assert in_force is not None
         return {
             "generation": in_force.generation,
             **asdict(count(in_force.policy)),
             "took_s": time.monotonic() - began,
             "changed": changed,
-            "warnings": [text for text in self._daemon.warnings.values() if text not in changed],
+            "warnings": [text for text in self._parts.warnings.values() if text not in changed],
         }
 
 

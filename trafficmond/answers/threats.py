@@ -48,10 +48,10 @@ class ThreatAnswers(Part):
     ) -> list[Row]:
         """The latest threats that meet the conditions (SQL) and are wanted; open ones as they are now."""
         await self._settled()
-        why_not = self._daemon.responder.why_not
+        why_not = self._parts.responder.why_not
         live = {
             threat.id: {**threat_row(threat, ""), "not_banned": why_not(threat) or None}
-            for threat in self._daemon.pipeline.engine.threats()
+            for threat in self._parts.pipeline.engine.threats()
         }
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         sql = f"SELECT {_COLUMNS_SQL} FROM threats {where} ORDER BY last_seen DESC"
@@ -89,7 +89,7 @@ class ThreatAnswers(Part):
 
     async def _response(self, threat: Row) -> list[str]:
         """What was done about it: bans in force, those that have ended, or why there is none."""
-        bans = [ban for ban in self._daemon.bans.all() if ban.threat == threat["id"]]
+        bans = [ban for ban in self._parts.bans.all() if ban.threat == threat["id"]]
         if bans:
             return [f"banned {ban.cidr} ({ban.reason})" for ban in bans]
         if threat["src_ip"]:
@@ -99,7 +99,7 @@ class ThreatAnswers(Part):
             done = await self._rows(("after",), f"FROM audit WHERE change = 'ban' AND {by} AND {when} ORDER BY \"at\"")
             if done:
                 return [f"banned {row['after']}; that ban has ended" for row in done]
-        why = threat.get("not_banned") or self._daemon.responder.why_not(threat_of(threat))
+        why = threat.get("not_banned") or self._parts.responder.why_not(threat_of(threat))
         return [f"not banned: {why}"] if why else []
 
 

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,23 +84,17 @@ class _Handler:
 
 
 class Watcher:
-    """Calls `callback` in `loop` after each burst of changes to the watched files and folders.
+    """Tells of each burst of changes to the watched files and folders.
 
     Within about 50 ms after the last write of a burst, and each second of one that does not end. Where the kernel's
     limits on inotify are reached it looks at the files each second instead; `note` says so, with what to do.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        callback: Callable[[], object],
-        matters: Matters = lambda _: True,
-    ) -> None:
+    def __init__(self, matters: Matters = lambda _: True) -> None:
         """`matters`: whose content in a watched folder is anybody's business, by name; of all others only the coming
         and going is, and that is seen at the next look."""
         self.note = ""
-        self._loop = loop
-        self._callback = callback
+        self._changed: Callable[[], object] = lambda: None
         self._targets: tuple[tuple[Path, ...], tuple[Path, ...]] = ((), ())
         self._matters = matters
         self._wake = threading.Condition()
@@ -108,12 +103,12 @@ class Watcher:
         self._observer = InotifyObserver()
         self._seen: tuple[object, ...] = ()
         self._armed: dict[str, tuple[tuple[frozenset[str], bool], tuple[int, int], Any]] = {}
-        self._thread = threading.Thread(target=self._run, name="config-watch", daemon=True)
+        self._thread: threading.Thread | None = None  # None: not started
 
     def watch(self, files: Iterable[Path], folders: Iterable[Path]) -> None:
         """Watch these, and nothing else any more. Before `start`, or at any time after.
 
-        After `start`, new targets are called back for once, as they may have changed before they were watched.
+        After `start`, new targets are told of once, as they may have changed before they were watched.
         """
         targets = (tuple(files), tuple(folders))
         with self._wake:
@@ -122,16 +117,20 @@ class Watcher:
                 self._retargeted = True
                 self._wake.notify()
 
-    def start(self) -> None:
-        """Start watching; when this returns, no later change is missed."""
+    def start(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], object]) -> None:
+        """Start watching, and call `changed` in `loop`; when this returns, no later change is missed."""
+        self._changed = partial(loop.call_soon_threadsafe, changed)
         self._observer.start()
         self._retargeted = False
         self._arm()
         self._seen = self._fingerprint()
+        self._thread = threading.Thread(target=self._run, name="config-watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop, and wait for the threads."""
+        if self._thread is None:
+            return
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -155,7 +154,7 @@ class Watcher:
             before, self._seen = self._seen, self._fingerprint()
             if due or retargeted or changed or self._seen != before:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon is going down
-                    self._loop.call_soon_threadsafe(self._callback)
+                    self._changed()
 
     def _wait(self) -> tuple[bool, bool]:
         """Until there is something to do. Returns whether a burst is over, and whether the targets are new."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from trafficmond.control.clients import Clients
 from trafficmond.control.hub import Hub
 from trafficmond.control.view import Caller, View
 
@@ -15,11 +16,15 @@ Reply = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the server serves. `load` tells how the server itself does, as the interface's `Control`."""
+    """What the server serves."""
 
     view: View
     hub: Hub
-    load: Callable[[], dict[str, int]]
+    clients: Clients
+
+    def load(self) -> dict[str, int]:
+        """How the server itself does, as the interface's `Control`."""
+        return {**self.clients.load(), "lost_records": self.hub.lost_records}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,12 @@ import asyncio
 import logging
 import select
 import socket
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from trafficmond.control import dispatch, peers
-from trafficmond.control.call import Call
+from trafficmond.control.call import Call, Service
+from trafficmond.control.clients import Clients
 from trafficmond.control.wire import encode
-
-if TYPE_CHECKING:
-    from trafficmond.control.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +21,22 @@ WRITE_TIMEOUT_S = 30.0  # ... for this long
 
 
 class Connection(asyncio.Protocol):
-    """A client. Calls are answered in order; while one is being answered the next ones wait unread."""
+    """A client. Calls are answered in order; while one is being answered the next ones wait unread.
+
+    It is in one of four states:
+    - reading (`idle_since` is a time): bytes are kept until a NUL ends a call, then it is
+    - answering (`_task` is set): more bytes wait, up to a message's worth; after the last reply it is reading again,
+      or closed, if the client has meanwhile said that it sends no more (`_ended`);
+    - refused: what came is no call, or there are too many clients; it is told, and closed once that is written;
+    - dropped: it has gone, does not read, or makes room for another; what it has asked ends with it.
+    """
 
     transport: asyncio.Transport
     peer: peers.Peer
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, clients: Clients, service: Service) -> None:
+        self._clients = clients
+        self._service = service
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
         self._scanned = 0  # of the buffer, known to hold no NUL
@@ -49,7 +56,7 @@ class Connection(asyncio.Protocol):
         except OSError:
             self.transport.abort()
             return
-        refusal = self._server.admit(self)
+        refusal = self._clients.admit(self)
         if refusal:
             self._send(dispatch.error("Busy", reason=refusal, hint="close other trafficctl sessions, or try again"))
             self.transport.close()
@@ -66,11 +73,11 @@ class Connection(asyncio.Protocol):
         # A client that closed its writing side may still read: half a close is not a good-bye.
         if self._task and not self._hung_up():
             return True
-        self._drop()
+        self.drop()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
-        self._server.forget(self)
+        self._clients.forget(self)
         self._writable.set()
         if self._task:
             self._task.cancel()
@@ -108,8 +115,8 @@ class Connection(asyncio.Protocol):
 
     async def _answer(self, request: dispatch.Request) -> None:
         caller = self.peer.caller
-        call = Call(self._server.service, caller, more=request.more and not request.oneway)
-        replies = dispatch.answer(request, call, self._server.may_change(self.peer))
+        call = Call(self._service, caller, more=request.more and not request.oneway)
+        replies = dispatch.answer(request, call, self._clients.may_change(self.peer))
         try:
             async for reply in replies:
                 if not request.oneway:
@@ -121,8 +128,8 @@ class Connection(asyncio.Protocol):
                     return
         except TimeoutError:
             log.warning("let go of a client that does not read: process %d of user %s", caller.pid, caller.user)
-            self._server.counts.slow += 1
-            self._drop()
+            self._clients.counts.slow += 1
+            self.drop()
             return
         finally:
             await replies.aclose()  # frees a watcher at once
@@ -142,14 +149,14 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, message: dispatch.Message) -> None:
         """Say why, and end the connection: after this nothing on it can be told apart."""
-        self._server.counts.bad += 1
+        self._clients.counts.bad += 1
         self._buffer.clear()
         self._send(message)
         self.transport.close()
 
-    def _drop(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.abort()
+    def drop(self) -> None:
+        """Let go of the client at once."""
+        self.transport.abort()
 
     def _socket(self) -> socket.socket:
         return cast(socket.socket, self.transport.get_extra_info("socket"))

@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from trafficmond.metrics.text import OPENMETRICS, PROMETHEUS, prometheus
 
@@ -29,10 +29,10 @@ _HINTS = {
 
 
 class MetricsServer:
-    """Serves the text that `render` makes (OpenMetrics). For the daemon's loop alone."""
+    """Serves OpenMetrics text. For the daemon's loop alone."""
 
-    def __init__(self, render: Callable[[], Awaitable[str]]) -> None:
-        self._render = render
+    def __init__(self) -> None:
+        self._render: Callable[[], str] = str
         self._address = ""
         self._server: asyncio.Server | None = None
         self._clients = 0
@@ -42,8 +42,10 @@ class MetricsServer:
         self._text = ""
         self._made_at = float("-inf")
 
-    async def listen(self, address: str) -> str:
-        """Listen at "ADDRESS:PORT" from now on, empty: nowhere. Why it cannot, in a sentence; empty where it can."""
+    async def listen(self, address: str, render: Callable[[], str]) -> str:
+        """Serve the text that `render` makes at "ADDRESS:PORT" from now on, empty: nowhere. Why it cannot, in a
+        sentence; empty where it can."""
+        self._render = render
         if address == self._address:
             return ""
         self.close()
@@ -117,7 +119,7 @@ class MetricsServer:
             return _reply(405, "only GET and HEAD\n", more="Allow: GET, HEAD\r\n")
         accepted = [value for name, _, value in (each.partition(":") for each in headers) if name.lower() == "accept"]
         try:
-            text = await self._fresh()
+            text = self._fresh()
         except Exception:
             log.warning("metrics could not be made", exc_info=True)
             return _reply(500, "metrics could not be made; see the daemon's log\n")
@@ -126,9 +128,9 @@ class MetricsServer:
             200, text if modern else prometheus(text), OPENMETRICS if modern else PROMETHEUS, method == "HEAD"
         )
 
-    async def _fresh(self) -> str:
+    def _fresh(self) -> str:
         if time.monotonic() - self._made_at > FRESH_S:
-            self._text = await self._render()
+            self._text = self._render()
             self._made_at = time.monotonic()
         return self._text
 

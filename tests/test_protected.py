@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from trafficmond import network
+from trafficmond import protected
 from trafficmond.config.settings import Policy, Settings
 from trafficmond.datapath.sessions import Session
 from trafficmond.datapath.sockets import Peer
 from trafficmond.errors import DatapathError
-from trafficmond.network import Network
+from trafficmond.protected import Protected
 
 SETTINGS = Settings()
 OWN = [("192.0.2.1/32", "own address"), ("2001:db8::1/128", "default gateway")]
@@ -28,15 +28,15 @@ def host(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             raise has["lifelines"]
         return has["lifelines"]
 
-    monkeypatch.setattr(network, "lifelines", lifelines)
-    monkeypatch.setattr(network.ssh, "established", lambda _: has["ssh"])
-    monkeypatch.setattr(network.sessions, "open_sessions", lambda: has["sessions"])
+    monkeypatch.setattr(protected, "lifelines", lifelines)
+    monkeypatch.setattr(protected.ssh, "established", lambda _: has["ssh"])
+    monkeypatch.setattr(protected.sessions, "open_sessions", lambda: has["sessions"])
     return has
 
 
-def made() -> tuple[Network, dict[str, str]]:
+def made() -> tuple[Protected, dict[str, str]]:
     warnings: dict[str, str] = {}
-    return Network(None, warnings), warnings  # type: ignore[arg-type]
+    return Protected(warnings), warnings
 
 
 def test_who_is_logged_in_is_guarded_by_a_name_that_says_why(host: dict[str, Any]) -> None:

@@ -1,0 +1,198 @@
+"""All parts of a daemon but the kernel: the data path is what a test says, everything else is real."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trafficmond import abi, adoption
+from trafficmond.config.flags import parse_flags
+from trafficmond.config.load import load_settings
+from trafficmond.config.settings import Settings
+from trafficmond.datapath.attach import Attachment
+from trafficmond.datapath.attachments import FAILED, Change
+from trafficmond.datapath.bans import BanTable, KernelBan
+from trafficmond.datapath.clock import Clock
+from trafficmond.datapath.datapath import Accounting, Datapath, Options
+from trafficmond.datapath.ledger import Ledger, Sums
+from trafficmond.datapath.loader import Loaded, Sizes
+from trafficmond.detect.registry import settings_classes
+from trafficmond.errors import DatapathError
+from trafficmond.export.exports import ExportSet
+from trafficmond.flows.batch import DELTA, Batch, Column, empty
+from trafficmond.networks import Network
+from trafficmond.parts import Parts, wire
+from trafficmond.protected import Protected
+from trafficmond.rulebook import Guard
+from trafficmond.sinks.fanout import SinkSet
+from trafficmond.sinks.messages import Message
+from trafficmond.store.store import Store
+
+_SETTINGS = """
+interfaces = ["eth0", "tun9"]
+cidr_dir = "{folder}/cidr.d"
+state_dir = "{folder}"
+[[log]]
+format = "jsonl"
+path = "{folder}/traffic.jsonl"
+"""
+
+
+class FakeClock(Clock):
+    """250 jiffies a second since 1970."""
+
+    def __init__(self) -> None:
+        self.jump = 0.0  # of the wall clock, to be told once
+
+    def calibrate(self) -> float:
+        jump, self.jump = self.jump, 0.0
+        return jump
+
+    def to_jiffies(self, epoch: float) -> int:
+        return int(epoch * 250)
+
+
+class FakeLedger(Ledger):
+    """Round figures."""
+
+    def __init__(self) -> None:
+        pass
+
+    def used(self) -> int:
+        return 5
+
+    def evicted_records(self) -> int:
+        return 7
+
+
+class FakeBans(BanTable):
+    """A table of bans."""
+
+    def __init__(self) -> None:
+        self.held: dict[Network, KernelBan] = {}
+        self.full = False
+
+    def put(self, ban: KernelBan) -> None:
+        if self.full:
+            raise DatapathError("full")
+        self.held[ban.network] = ban
+
+    def remove(self, network: Network) -> bool:
+        return self.held.pop(network, None) is not None
+
+    def __iter__(self) -> Iterator[KernelBan]:
+        return iter(list(self.held.values()))
+
+
+class FakeDatapath(Datapath):
+    """One attached interface, one that was refused, and round figures."""
+
+    bans: FakeBans
+    clock: FakeClock
+    lost_pins = False
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.sizes = Sizes(2, 64, 64)
+        self.clock, self.ledger, self.bans = FakeClock(), FakeLedger(), FakeBans()
+        self.loaded = Loaded("libbpf", {}, {}, 0, reused=False)
+        self.hanging = {2: Attachment(2, "eth0", "native", "tcx", ["a note"])}
+        self.left = {3: Change(FAILED, "eth1", "cannot attach to eth1")}
+        self.deltas: list[Batch] = []
+        self.installed = 0
+        self.totals = np.zeros((2, 2), abi.TOTALS)
+        self.totals["seen"]["packets"] = 10
+
+    @property
+    def attached(self) -> dict[int, Attachment]:
+        return self.hanging
+
+    @property
+    def refused(self) -> dict[int, Change]:
+        return self.left
+
+    def configure(self, options: Options) -> None:
+        self.options = options
+
+    def install(self, words: Any) -> None:  # noqa: ARG002
+        self.installed += 1
+
+    def attach(self, *_: Any) -> list[Change]:
+        return []
+
+    def drain(self) -> Batch:
+        drained: Batch = np.concatenate([empty(DELTA), *self.deltas])
+        self.deltas.clear()
+        return drained
+
+    def inners(self, names: Column) -> dict[int, bytes]:  # noqa: ARG002
+        return {}
+
+    def accounting(self) -> Accounting:
+        return Accounting(
+            Sums(40, 4000), Sums(30, 3000), Sums(1, 60), Sums(4, 400), Sums(5, 500), Sums(2, 9), {"short_ip": 5}
+        )
+
+    def interface_totals(self, ifindex: int) -> Any:
+        assert ifindex == 2
+        return self.totals
+
+
+class FakeProtected(Protected):
+    """Guards what a test says."""
+
+    def __init__(self, lifelines: Guard) -> None:
+        self.lifelines = lifelines
+        self.peers: set[str] = set()  # logged in
+        self.guests: set[str] = set()  # connected to SSH's port
+        self.ended = False
+
+    def guard(self, settings: Settings) -> Guard:  # noqa: ARG002
+        return self.lifelines
+
+    def sessions_ended(self) -> bool:
+        return self.ended
+
+    def logins(self) -> set[str]:
+        return self.peers
+
+    def ssh_peers(self) -> set[str]:
+        return self.peers | self.guests
+
+
+def listen(parts: Parts) -> list[str]:
+    """From now on, what the parts say in their notes."""
+    said: list[str] = []
+
+    def note(_message: Message, text: str, *_: Any, **__: Any) -> None:
+        said.append(text)
+
+    parts.sinks.note = note  # type: ignore[method-assign, assignment]
+    return said
+
+
+def make_parts(folder: Path, guard: Guard = ()) -> tuple[Parts, FakeDatapath, FakeProtected]:
+    """All parts with a folder of their own, to be closed in the end; to be called in a loop."""
+    (folder / "cidr.d").mkdir(exist_ok=True)
+    (folder / "trafficmond.toml").write_text(_SETTINGS.format(folder=folder))
+    flags = parse_flags(["-c", str(folder / "trafficmond.toml")])
+    settings = load_settings(None, flags, detectors=settings_classes())
+    store = Store.open(adoption.database(settings), adoption.limits(settings))
+    sinks = SinkSet(settings.logs)
+    sinks.start()
+    datapath, protected = FakeDatapath(adoption.options(settings)), FakeProtected(guard)
+    outlets = (store, sinks, ExportSet((), folder))
+    parts = wire(settings, flags, outlets, datapath, protected, {}, time.time() - 1)
+    parts.host.refresh_names()
+    return parts, datapath, protected
+
+
+def close(parts: Parts) -> None:
+    """Ends their threads."""
+    parts.questions.close()
+    parts.sinks.close(time.monotonic() + 5)
+    parts.store.close(5)

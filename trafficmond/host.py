@@ -1,0 +1,154 @@
+"""What the settings mean on this host as it is now: which interfaces are watched, by which names, with which guard."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from trafficmond.config.settings import DEFAULT_ROUTE, Settings
+from trafficmond.datapath import attachments, interfaces
+from trafficmond.datapath.datapath import Datapath
+from trafficmond.doors import Doors
+from trafficmond.errors import DatapathError
+from trafficmond.flows.names import Names
+from trafficmond.pipeline import Pipeline
+from trafficmond.protected import Protected
+from trafficmond.rulebook import Rulebook
+from trafficmond.sinks import messages
+from trafficmond.sinks.fanout import SinkSet
+from trafficmond.tasks import Tasks
+
+_MESSAGES = {
+    attachments.ATTACHED: messages.ATTACHED,
+    attachments.DETACHED: messages.DETACHED,
+    attachments.FAILED: messages.ATTACH_FAILED,
+    attachments.FOREIGN: messages.FOREIGN_PROGRAM,
+}
+_LOST_PINS = (
+    "what was pinned in {} has been removed: filtering goes on, but it ends when this daemon does, and "
+    "trafficmond --detach cannot reach it; restart trafficmond to pin it again"
+)
+_TOLD_ONE_BY_ONE = 3  # of the interfaces that are refused
+
+
+class Host:
+    """Has the data path, the guard and the names follow the host."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        datapath: Datapath,
+        protected: Protected,
+        doors: Doors,
+        rulebook: Rulebook,
+        pipeline: Pipeline,
+        sinks: SinkSet,
+        tasks: Tasks,
+        warnings: dict[str, str],
+    ) -> None:
+        self._settings = settings
+        self._datapath = datapath
+        self._protected = protected
+        self._doors = doors
+        self._rulebook = rulebook
+        self._pipeline = pipeline
+        self._sinks = sinks
+        self._tasks = tasks
+        self._warnings = warnings
+        self._idle = False  # nothing is watched, and that was said
+
+    def configure(self, settings: Settings) -> None:
+        """Other settings from now on."""
+        self._settings = settings
+
+    def attach(self) -> list[str]:
+        """Attaches to what the settings mean and is there; says what changed. Returns what is watched no longer."""
+        gone = self._attach()
+        self.refresh_names()
+        self._doors.look()
+        return gone
+
+    def _attach(self) -> list[str]:
+        datapath, settings = self._datapath, self._settings
+        try:
+            selection = interfaces.Selection.now(settings.interfaces)
+            changes = datapath.attach(interfaces.list_interfaces(), selection)
+        except DatapathError as error:
+            self._warnings["interfaces"] = str(error)
+            return []
+        self._warnings.pop("interfaces", None)
+        for change in changes:
+            fields = {"interface": change.interface, "mode": change.mode}
+            self._sinks.note(_MESSAGES[change.kind], change.text, fields)
+        self.look_at_pins()
+        if not datapath.attached and not self._idle:
+            self._sinks.note(messages.NOTHING_WATCHED, _nothing(settings))
+        self._idle = not datapath.attached
+        return [change.text for change in changes if change.kind == attachments.DETACHED]
+
+    def look_at_pins(self) -> None:
+        """Says, once, that they have been removed."""
+        if self._datapath.lost_pins and "pins" not in self._warnings:
+            path = self._settings.pin_dir
+            self._warnings["pins"] = _LOST_PINS.format(path)
+            self._sinks.note(messages.PINS_LOST, self._warnings["pins"], {"path": path})
+
+    def require(self, named: Collection[str]) -> None:
+        """At the start: an interface `named` on the command line is there, and something can be watched, or there is
+        no point. Raises DatapathError."""
+        present = {interface.name for interface in interfaces.list_interfaces()}
+        for name in filter(interfaces.is_plain_name, self._settings.interfaces):
+            if name not in present:
+                what = f"there is no interface {name}"
+                if name in named:
+                    raise DatapathError(what, hint=f"use one of {', '.join(sorted(present))}")
+                self._sinks.note(messages.ATTACH_FAILED, f"{what}; it is watched when it appears", {"interface": name})
+        if self._datapath.refused and not self._datapath.attached:
+            raise DatapathError("; ".join(change.text for change in self._datapath.refused.values()))
+
+    def changed(self) -> None:
+        """Interfaces, addresses or routes of this host are others now."""
+        self.attach()
+        if self._protected.guard(self._settings) != self._rulebook.guard:
+            self._tasks.spawn(self.renew_guard())
+
+    async def renew_guard(self) -> None:
+        """Other lifelines with the rules as they are, whatever has become of the files."""
+        try:
+            await self._rulebook.refresh()
+        except Exception:  # noqa: BLE001  (what is in force stays)
+            self._pipeline.report_failure("the guard could not be given this host's new addresses")
+        self.refresh_names()
+
+    def refresh_names(self) -> None:
+        """Interfaces that went away keep their names for the flows still to be reported."""
+        known = dict(self._pipeline.names.interfaces)
+        known.update({each.ifindex: each.name for each in self._datapath.attached.values()})
+        self._pipeline.names = Names(known, self._rulebook.names())
+
+    def unwatched(self) -> list[str]:
+        """What ought to be watched and is not, in sentences: nothing is worse for a filter, so this is said first."""
+        self.look_at_pins()
+        self._doors.look()
+        found = [] if self._datapath.attached else [_nothing(self._settings)]
+        refused = list(self._datapath.refused.values())
+        if len(refused) > _TOLD_ONE_BY_ONE:
+            names = [each.interface for each in refused]
+            found.append(
+                f"{len(names)} interfaces are not watched, nothing is filtered or counted on them: "
+                f"{', '.join(names[:_TOLD_ONE_BY_ONE])} and {len(names) - _TOLD_ONE_BY_ONE} more; {refused[0].text}"
+            )
+        else:
+            found += [f"{each.interface} is not watched: {each.text}" for each in refused]
+        return found + [f"{name} does not exist; it is watched when it appears" for name in self.missing()]
+
+    def missing(self) -> list[str]:
+        """Interfaces that the settings name and that are not there."""
+        watched = {each.name for each in self._datapath.attached.values()}
+        watched |= {each.interface for each in self._datapath.refused.values()}
+        return [name for name in self._settings.interfaces if interfaces.is_plain_name(name) and name not in watched]
+
+
+def _nothing(settings: Settings) -> str:
+    wanted = ", ".join(settings.interfaces)
+    why = "there is no default route" if wanted == DEFAULT_ROUTE else f"no interface here is meant by {wanted}"
+    return f"no interface is watched, nothing is filtered or counted: {why}; see `interfaces` in the settings"

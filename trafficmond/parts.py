@@ -1,0 +1,268 @@
+"""What is at work: built once, in the order in which one thing needs another, and ended in the order of the data."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from trafficmond import adoption
+from trafficmond.banlist import BanList, Key
+from trafficmond.config.flags import Flags
+from trafficmond.config.settings import Settings
+from trafficmond.config.watch import Watcher
+from trafficmond.control.clients import Clients
+from trafficmond.control.hub import Hub
+from trafficmond.datapath.datapath import Datapath
+from trafficmond.detect.engine import MOST_OPEN
+from trafficmond.doors import Doors
+from trafficmond.errors import ConfigError, StoreError
+from trafficmond.export.exports import ExportSet
+from trafficmond.host import Host
+from trafficmond.metrics.http import MetricsServer
+from trafficmond.model import Threat
+from trafficmond.notify import Notifier
+from trafficmond.pipeline import Pipeline
+from trafficmond.policy.counts import Counts, count
+from trafficmond.policy.load import is_rules_file
+from trafficmond.protected import Protected
+from trafficmond.questions import Questions
+from trafficmond.responder import Responder
+from trafficmond.rulebook import InForce, Rulebook
+from trafficmond.sinks import messages
+from trafficmond.sinks.fanout import SinkSet
+from trafficmond.store.records import Ban, Change
+from trafficmond.store.store import Store
+from trafficmond.tasks import Tasks
+
+_STOP_S = 10.0  # for the last rows and records to reach the disk
+_STUCK_S = 2.0  # at a stop, for a store that cannot write
+_RESUME_S = 2.0  # for bans and threats of the last run to be read
+_AUDIT_S = 2.0  # for a change's record to reach the disk
+_TOLD_SOURCES = 20  # one by one, of those that are broken
+
+
+@dataclass(slots=True)
+class Parts:
+    """Complete from the start on. Only `settings` is ever another: the reloader replaces it."""
+
+    settings: Settings
+    flags: Flags
+    started_at: float
+    warnings: dict[str, str]  # subject -> sentence, for status
+    notifier: Notifier
+    tasks: Tasks
+    store: Store
+    sinks: SinkSet
+    exports: ExportSet
+    datapath: Datapath
+    protected: Protected
+    rulebook: Rulebook
+    bans: BanList
+    responder: Responder
+    pipeline: Pipeline
+    doors: Doors
+    host: Host
+    questions: Questions
+    hub: Hub
+    clients: Clients
+    metrics: MetricsServer
+    watcher: Watcher
+
+    def follow_clock(self) -> None:
+        """What lasts for a time lasts as long, however the wall clock was stepped. To be called before such a time is
+        begun, told or ended."""
+        jump = self.datapath.clock.calibrate()
+        if jump:
+            self.bans.shift(jump)
+
+    async def audit(self, change: Change) -> bool:
+        """Records a change; when this returns it is on the disk, or the disk refuses: then the journal has it, and it
+        is stored when that is possible again. Returns whether it is stored."""
+        done = asyncio.wrap_future(self.store.audit(change))
+        done.add_done_callback(asyncio.Future.exception)  # the store says and counts what it cannot do
+        await asyncio.wait([done], timeout=_AUDIT_S)
+        if done.done() and done.exception() is None:
+            return True
+        what = f"{change.user} (uid {change.uid}, process {change.pid}): {change.change} {change.subject}"
+        fields = {"user": change.user, "uid": change.uid, "change": change.change, "subject": change.subject}
+        text = f"{what}, from {change.before or 'nothing'} to {change.after or 'nothing'}; not stored in flows.db yet"
+        self.sinks.note(messages.NOT_AUDITED, text, fields)
+        return False
+
+    def status_line(self) -> str:
+        """What systemctl status shows."""
+        names = ", ".join(sorted(each.name for each in self.datapath.attached.values())) or "nothing"
+        in_force = self.rulebook.in_force
+        rules = count(in_force.policy) if in_force else Counts()
+        seen = self.datapath.accounting().seen.packets
+        return f"watching {names}; {rules}; {seen:,} packets seen, {len(self.pipeline.table):,} flows"
+
+
+@asynccontextmanager
+async def assemble(settings: Settings, flags: Flags) -> AsyncIterator[Parts]:
+    """Everything at work while the block lasts; its end is the shutdown. Raises TrafficmonError if it cannot start."""
+    now = time.time()
+    async with AsyncExitStack() as stack:
+        store = Store.open_when_possible(adoption.database(settings), adoption.limits(settings))
+        sinks = SinkSet(settings.logs, verbose=settings.verbose)
+        sinks.start()
+        exports = ExportSet(settings.exports, settings.state_dir)
+        stack.callback(_close_outlets, store, sinks, exports)
+        warnings: dict[str, str] = {}
+        protected = Protected(warnings)
+        # While the kernel verifies the programs: netlink's library, needed for the guard, takes as long to load.
+        looked = asyncio.get_running_loop().run_in_executor(None, protected.guard, settings)
+        datapath = Datapath(adoption.options(settings))
+        with ExitStack() as unstarted:
+            unstarted.callback(lambda: datapath.close(detach=not datapath.loaded.reused))
+            parts = wire(settings, flags, (store, sinks, exports), datapath, protected, warnings, now)
+            unstarted.callback(parts.notifier.stopping)
+            await looked
+            await _load_rules(parts)
+            parts.host.attach()
+            parts.host.require(flags.interfaces)
+            await _restore_bans(parts)
+            unstarted.pop_all()
+        stack.push_async_callback(_stop_watching, parts)
+        stack.callback(parts.questions.close)
+        await _resume_threats(parts)
+        yield parts
+
+
+def wire(
+    settings: Settings,
+    flags: Flags,
+    outlets: tuple[Store, SinkSet, ExportSet],
+    datapath: Datapath,
+    protected: Protected,
+    warnings: dict[str, str],
+    now: float,
+) -> Parts:
+    """Gives each part those that it needs."""
+    store, sinks, exports = outlets
+    hub, tasks = Hub(), Tasks()
+    rulebook = Rulebook(settings, datapath.install, datapath.clock.to_jiffies, protected.guard)
+    bans = BanList(datapath.bans, partial(_bans_changed, datapath, store))
+    responder = Responder(settings.response, rulebook, bans, sinks, store, protected.logins)
+    pipeline = Pipeline(settings, *outlets, hub, responder.respond, datapath, tasks, now)
+    doors = Doors(datapath, rulebook, sinks, warnings)
+    return Parts(
+        settings=settings,
+        flags=flags,
+        started_at=now,
+        warnings=warnings,
+        notifier=Notifier(),
+        tasks=tasks,
+        store=store,
+        sinks=sinks,
+        exports=exports,
+        datapath=datapath,
+        protected=protected,
+        rulebook=rulebook,
+        bans=bans,
+        responder=responder,
+        pipeline=pipeline,
+        doors=doors,
+        host=Host(settings, datapath, protected, doors, rulebook, pipeline, sinks, tasks, warnings),
+        questions=Questions(),
+        hub=hub,
+        clients=Clients(),
+        metrics=MetricsServer(),
+        watcher=Watcher(is_rules_file),
+    )
+
+
+def say_sources(parts: Parts, before: InForce | None) -> None:
+    """Says which lists and files cannot be used as they are, if they could be before."""
+    in_force = parts.rulebook.in_force
+    known = before.policy.notes if before else ()
+    new = [note for note in in_force.policy.notes if note not in known] if in_force else []
+    for note in new[:_TOLD_SOURCES]:
+        parts.sinks.note(messages.SOURCE_BROKEN, str(note), {"where": note.where})
+
+
+def _bans_changed(datapath: Datapath, store: Store, put: Sequence[Ban], gone: Sequence[Key]) -> None:
+    datapath.configure(datapath.options)
+    if put or gone:
+        store.change_bans(put, gone)
+
+
+# ---- the beginning ----
+
+
+async def _load_rules(parts: Parts) -> None:
+    """The first set of rules. Broken files stop a fresh start, but not one that finds good rules in the kernel."""
+    try:
+        await parts.rulebook.load()
+    except ConfigError as error:
+        if not parts.datapath.loaded.reused:
+            raise
+        parts.sinks.note(messages.CONFIG_REJECTED, f"the rules of the last run stay in force: {error}")
+        await parts.rulebook.start_empty()
+    say_sources(parts, None)
+    parts.host.refresh_names()
+
+
+async def _restore_bans(parts: Parts) -> None:
+    """Those that were in force when the last daemon stopped. Rules and attachments wait for no disk: where the
+    store cannot be read yet, they come later, and those that the kernel still has act all the while."""
+
+    async def restore() -> None:
+        try:
+            stored = await asyncio.wrap_future(parts.store.load_bans())
+        except StoreError:  # the daemon ends before it could be read
+            return
+        made = {(ban.cidr, ban.owner) for ban in parts.bans.all()}  # meanwhile, and so later than what is stored
+        parts.bans.restore([ban for ban in stored if (ban.cidr, ban.owner) not in made], time.time())
+        parts.store.save_bans(parts.bans.all())
+        await parts.rulebook.force_bans(parts.bans.forced())
+        if parts.warnings.pop("bans", None):
+            parts.sinks.note(messages.STORE_RESUMED, f"the stored bans are in force: {len(parts.bans)}")
+
+    done, _ = await asyncio.wait([parts.tasks.spawn(restore())], timeout=_RESUME_S)
+    if done:
+        done.pop().result()
+    else:
+        parts.warnings["bans"] = (
+            f"the bans stored in {parts.store.path} are not in force yet, since it cannot be read; they are read as "
+            "soon as it can be"
+        )
+        parts.sinks.note(messages.STORE_FAILED, parts.warnings["bans"], {"path": parts.store.path})
+
+
+async def _resume_threats(parts: Parts) -> None:
+    """Those that were open when the last daemon stopped. A slow store is not waited for: they come later."""
+
+    def resume(done: asyncio.Future[list[Threat]]) -> None:
+        if not done.cancelled() and not done.exception():  # the store has said and counted it
+            parts.pipeline.resume_threats(done.result(), time.time())
+
+    stored = asyncio.wrap_future(parts.store.open_threats(MOST_OPEN))
+    stored.add_done_callback(resume)
+    await asyncio.wait([stored], timeout=_RESUME_S)
+
+
+# ---- the end ----
+
+
+async def _stop_watching(parts: Parts) -> None:
+    """The last ledger read goes into the store, then the data path is let go."""
+    try:
+        await parts.pipeline.drain()
+        parts.pipeline.store_due(time.time(), everything=True)
+        parts.pipeline.store_threats()
+    finally:
+        parts.datapath.close(detach=parts.settings.on_stop == "detach")
+    parts.sinks.note(messages.STOPPED, "trafficmon has stopped")
+
+
+def _close_outlets(store: Store, sinks: SinkSet, exports: ExportSet) -> None:
+    deadline = time.monotonic() + _STOP_S
+    exports.finish(deadline)
+    sinks.close(deadline)
+    store.close(_STOP_S if store.status().state == "ok" else _STUCK_S)
+    exports.join(deadline)

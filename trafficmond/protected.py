@@ -1,0 +1,65 @@
+"""Whom the guard protects: this host's lifelines, and who is logged in."""
+
+from __future__ import annotations
+
+import time
+
+from trafficmond import networks
+from trafficmond.config.settings import Settings
+from trafficmond.datapath import sessions, sockets, ssh
+from trafficmond.datapath.lifelines import lifelines
+from trafficmond.errors import DatapathError
+from trafficmond.rulebook import Guard
+
+_NO_SESSIONS = (
+    "the guard does not know who is logged in, since logind is not running: rules in files do not spare open sessions; "
+    "put the addresses that you log in from on policy.allowlist"
+)
+
+
+class Protected:
+    """Looks at the host again whenever it is asked; what it cannot see is in `warnings` until it can."""
+
+    def __init__(self, warnings: dict[str, str]) -> None:
+        self._warnings = warnings
+        self._lifelines: Guard = ()  # as they were when they could last be looked up
+        self._guarded: set[str] = set()  # addresses with sessions, as the guard was told last
+        self._ssh = ssh.Logins()
+
+    def guard(self, settings: Settings) -> Guard:
+        """This host's lifelines, and the hosts that somebody is logged in from."""
+        for subject in ("guard", "sessions"):
+            self._warnings.pop(subject, None)
+        self._guarded.clear()
+        if not settings.policy.guard:
+            return []
+        try:
+            self._lifelines = lifelines()
+        except DatapathError as error:
+            self._warnings["guard"] = f"the guard does not know this host's addresses: {error}"
+        opened = sessions.open_sessions()
+        if opened is None:
+            self._warnings["sessions"] = _NO_SESSIONS
+        found = dict(self._lifelines)
+        peers = sessions.logged_in(opened or ())
+        self._guarded.update(peers)
+        for address, services in peers.items():
+            found.setdefault(str(networks.parse(address)), f"open session ({services})")
+        return sorted(found.items())
+
+    def sessions_ended(self) -> bool:
+        """Whether the guard protects an address that nobody is logged in from any more."""
+        logins = self.logins()
+        return bool(self._guarded - logins)
+
+    def logins(self) -> set[str]:
+        """Addresses that somebody is logged in from: as logind tells, else as SSH's connections look. To be asked
+        every few seconds, for the age of these."""
+        opened = sessions.open_sessions()
+        if opened is None:
+            return self._ssh.look(time.monotonic())
+        return set(sessions.logged_in(opened))
+
+    def ssh_peers(self) -> set[str]:
+        """Addresses with a connection to SSH's port, logged in or not."""
+        return {peer.address for peer in sockets.established(ssh.PORT)}

@@ -1,0 +1,218 @@
+"""How the daemon is, in figures: what `Status` replies, and the metrics made of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trafficmond import __version__
+from trafficmond.model import Direction, Severity
+from trafficmond.parts import Parts
+from trafficmond.policy.counts import Counts, count
+
+if TYPE_CHECKING:
+    from trafficmond.metrics.families import Traffic
+
+Row = dict[str, Any]
+
+
+def status(parts: Parts) -> Row:
+    """The reply of `Status`."""
+    unwatched = parts.host.unwatched()
+    accounting = parts.datapath.accounting()
+    store = parts.store.status()
+    ledger, sizes = parts.datapath.ledger, parts.datapath.sizes
+    slots = sizes.cpus * sizes.capacity
+    used = ledger.used()
+    open_threats = parts.pipeline.engine.threats()
+    severities = {str(s): sum(t.severity == s for t in open_threats) for s in Severity}
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "started_at": parts.started_at,
+        "config": _config(parts),
+        "loader": parts.datapath.loaded.loader,
+        "loader_reason": "; ".join(parts.datapath.loaded.notes) or None,
+        "interfaces": interface_rows(parts),
+        "accounting": {
+            "seen": asdict(accounting.seen),
+            "in_flows": asdict(accounting.in_flows),
+            "unattributed": asdict(accounting.unattributed),
+            "not_ip": asdict(accounting.not_ip),
+            "malformed": asdict(accounting.malformed),
+            "pending": asdict(accounting.pending),
+            "dropped": asdict(accounting.dropped),
+            "malformed_by": accounting.malformed_by,
+        },
+        "rules": _rule_count(parts),
+        "store": {
+            "path": store.path,
+            "rows": store.rows,
+            "queue": store.queue,
+            "lost_rows": store.lost_rows,
+            "size_bytes": store.size_bytes,
+            "state": store.state,
+        },
+        "logs": [_log_row(log) for log in parts.sinks.status()],
+        "exports": parts.exports.status(),
+        "ledger": {
+            "memory_bytes": sizes.memory_bytes(),
+            "slots": slots,
+            "used": used,
+            "evicted": ledger.evicted_records(),
+            "pressure": used / slots,
+        },
+        "threats": {"open": len(open_threats), **severities, "response": parts.settings.response.ban},
+        "flows": len(parts.pipeline.table),
+        "detectors": [{"name": name, **tables} for name, tables in parts.pipeline.engine.status()["detectors"].items()],
+        "counters": _counters(parts),
+        "memory_bytes": _private_bytes(),
+        "unwatched": unwatched,
+        "only_from": parts.doors.only_from,
+        "warnings": [*unwatched, *_warnings(parts)],
+    }
+
+
+def _config(parts: Parts) -> Row:
+    in_force, error = parts.rulebook.in_force, parts.rulebook.error
+    return {
+        "path": str(parts.settings.source) if parts.settings.source else None,
+        "generation": in_force.generation if in_force else 0,
+        "loaded_at": in_force.loaded_at if in_force else parts.started_at,
+        "error": str(error) if error else None,
+        "mistakes": [asdict(mistake) for mistake in error.mistakes] if error else None,
+    }
+
+
+def _counters(parts: Parts) -> dict[str, int]:
+    """What `metrics.counted` names; what the socket's server counts comes with `control`."""
+    pipeline, found, spared = parts.pipeline, parts.pipeline.engine.status(), parts.responder.spared()
+    return {
+        "evicted_flows": pipeline.table.evicted,
+        "rows_without_inner": pipeline.forgotten_inners,
+        "merged_threats": found["merged"],
+        "redundant_threats": found["redundant"],
+        "overflowed_threats": found["overflowed"],
+        "early_dials": found["dials_judged_early"],
+        "spared_protected_bans": spared.protected,
+        "spared_forgeable_bans": spared.forgeable,
+        "refused_questions": parts.questions.refused,
+        "refused_scrapes": parts.metrics.refused,
+        "evicted_scrapes": parts.metrics.evicted,
+        "refused_clients": parts.clients.counts.refused,
+        "evicted_clients": parts.clients.counts.evicted,
+        "bad_clients": parts.clients.counts.bad,
+        "slow_clients": parts.clients.counts.slow,
+        "lost_watch_records": parts.hub.lost_records,
+    }
+
+
+def _rule_count(parts: Parts) -> Row:
+    in_force = parts.rulebook.in_force
+    counts = count(in_force.policy) if in_force else Counts()
+    return {
+        "count": counts.rules,
+        "prefixes": counts.prefixes,
+        "lists": counts.lists,
+        "bans": len(parts.bans),
+        "default": parts.settings.policy.default,
+    }
+
+
+def _warnings(parts: Parts) -> list[str]:
+    found = list(parts.warnings.values())
+    found += [parts.watcher.note] if parts.watcher.note else []
+    for done in parts.datapath.attached.values():
+        found += done.notes
+    if parts.pipeline.suppressed_events:
+        found.append(f"{parts.pipeline.suppressed_events:,} log events were suppressed: more than the logs are given")
+    if parts.pipeline.forgotten_inners:
+        found.append(
+            f"{parts.pipeline.forgotten_inners:,} rows of flows.db lack what their tunnel carried: more "
+            "conversations at once than are remembered"
+        )
+    if parts.rulebook.trouble:
+        found.append(parts.rulebook.trouble)
+    if parts.rulebook.in_force:
+        found += [str(note) for note in parts.rulebook.in_force.policy.notes[:20]]
+    return found
+
+
+def metrics_text(parts: Parts) -> str:
+    """OpenMetrics text."""
+    from trafficmond.metrics.families import Counters, families
+    from trafficmond.metrics.text import openmetrics
+
+    counters = Counters(
+        traffic=_traffic(parts),
+        by_verdict=parts.pipeline.by_verdict,
+        suppressed_events=parts.pipeline.suppressed_events,
+        stored_rows=parts.store.status().written_rows,
+        cpu_seconds=time.process_time(),
+    )
+    return openmetrics(families(status(parts), counters))
+
+
+def _traffic(parts: Parts) -> list[Traffic]:
+    """What each attached interface saw, a row a direction."""
+    from trafficmond.metrics.families import Traffic
+
+    found = []
+    for done in sorted(parts.datapath.attached.values(), key=lambda each: each.name):
+        totals = parts.datapath.interface_totals(done.ifindex).T
+        for direction, cpus in zip((Direction.INGRESS, Direction.EGRESS), totals, strict=True):
+            sums = [int(cpus[name][unit].sum()) for name in ("seen", "dropped") for unit in ("packets", "bytes")]
+            found.append(Traffic(done.name, str(direction), *sums))
+    return found
+
+
+def interface_rows(parts: Parts) -> list[Row]:
+    """An `Interface` for each that is attached, refused or missing."""
+    rows = []
+    for done in sorted(parts.datapath.attached.values(), key=lambda each: each.name):
+        totals = parts.datapath.interface_totals(done.ifindex)
+        rows.append(
+            {
+                "name": done.name,
+                "ifindex": done.ifindex,
+                "mode": done.mode,
+                "packets": int(totals["seen"]["packets"].sum()),
+                "bytes": int(totals["seen"]["bytes"].sum()),
+                "dropped_packets": int(totals["dropped"]["packets"].sum()),
+                "dropped_bytes": int(totals["dropped"]["bytes"].sum()),
+            }
+        )
+    for ifindex, change in parts.datapath.refused.items():
+        rows.append(_absent(change.interface, ifindex, change.text))
+    for name in parts.host.missing():
+        rows.append(_absent(name, 0, "there is no such interface; it is watched when it appears"))
+    return rows
+
+
+def _private_bytes() -> int:
+    """Memory of this process that nothing else has a copy of (RssAnon)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _absent(name: str, ifindex: int, why: str) -> Row:
+    return {"name": name, "ifindex": ifindex, "mode": why, "packets": 0, "bytes": 0, "dropped_packets": 0}
+
+
+def _log_row(log: dict[str, Any]) -> Row:
+    return {
+        "name": str(log["path"] or log["format"]),
+        "format": log["format"],
+        "path": log["path"],
+        "written": log["written"],
+        "queue": log["queue"],
+        "lost": log["lost"],
+        "shortened": log["shortened"],
+        "sampled_out": log["sampled_out"],
+        "state": log["error"],
+    }
