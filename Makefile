@@ -26,7 +26,7 @@ HOST_CFLAGS = -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile-pre
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help to-run to-show packages deps build abi docs run demo test lint bench accuracy compare soak test-system test-kernels deb apt-repo clean
+.PHONY: help to-run to-show packages deps build abi docs run demo test lint bench accuracy compare soak soak-idle test-system test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -104,6 +104,10 @@ soak: deps build $(TEST_OBJECTS) ## minutes of kills, upgrades, floods, mutated 
 	$(SUDO) env PYTHONPATH=tests/lab:. TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) tests/soak/soak.py
 	$(SUDO) env TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) -m pytest -q tests/sinks tests/store tests/lab/test_lab_parser.py
 	TRAFFICMON_LOOKUPS=10000000 $(VENV) -m pytest -q -rP --timeout 900 tests/policy/test_policy_table.py -k real_lists
+
+soak-idle: deps build ## idle SSH, IMAP, MQTT, database and UDP sessions for MINUTES=60 with the response on: no threat, no ban
+	@packaging/need openssh-server openssh-client
+	$(SUDO) env PYTHONPATH=tests/lab:. $(VENV) tests/soak/idle.py --minutes $(or $(MINUTES),60)
 
 test-kernels: deps build ## boot Debian's kernels under qemu and run the data path in each; LOADER=bcc compiles it there
 	$(SUDO) tests/kernels/run $(if $(LOADER),--loader $(LOADER))
