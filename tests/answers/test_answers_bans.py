@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from answering import asking
 
-from trafficmond.store.records import Ban
+from trafficmond.parts import Parts
+from trafficmond.store.records import Ban, Change
 from trafficmond.store.store import Store
 
 
@@ -174,7 +175,7 @@ def test_many_are_one_change_with_one_entry_of_the_audit(tmp_path: Path) -> None
             assert (name, "bans[1].cidr" in said, "bans[2].cidr" in said) == ("Invalid", True, True)
             assert not ask.parts.bans.covering("203.0.113.1")
             told = await ask("UnbanMany", cidrs=["198.51.0.0/16", "192.0.2.9"], owner="lists")
-            assert (told, len(ask.parts.bans)) == ({"lifted": 1001, "held": 0}, 0)
+            assert (told, len(ask.parts.bans)) == ({"lifted": 1001, "held": 0, "notes": []}, 0)
             assert [entry["change"] for entry in (await ask("Audit"))["entries"]] == ["unban", "ban"]
 
     asyncio.run(run())
@@ -217,5 +218,26 @@ def test_after_a_step_of_the_clock_answers_say_what_the_kernel_does(tmp_path: Pa
             assert ask.parts.bans.expire(after["expires"] - 1) == []
             assert len(ask.parts.bans.expire(after["expires"])) == 1
             assert (await ask("Explain", address="203.0.113.9"))["reason"] == "default"
+
+    asyncio.run(run())
+
+
+def test_a_change_whose_audit_cannot_be_stored_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(_: Parts, __: Change) -> bool:
+        return False
+
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            monkeypatch.setattr(Parts, "audit", never)
+            for method, parameters in (
+                ("Ban", {"cidr": "203.0.113.7"}),
+                ("BanMany", {"bans": [{"cidr": "203.0.113.8"}]}),
+                ("Unban", {"cidr": "203.0.113.7"}),
+                ("UnbanMany", {"cidrs": ["203.0.113.8"]}),
+                ("AddCidr", {"cidr": "203.0.113.9", "save": True}),
+                ("RemoveCidr", {"cidr": "203.0.113.9", "save": True}),
+            ):
+                (note,) = (await ask(method, **parameters))["notes"]
+                assert "its audit is in the journal" in note, method
 
     asyncio.run(run())

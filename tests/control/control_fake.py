@@ -256,18 +256,18 @@ class FakeView:
         refused = [
             {"cidr": each.cidr, "why": f"{each.cidr} is guarded"} for each in bans if each.cidr == "127.0.0.1/32"
         ]
-        return {"banned": len(bans) - len(refused), "refused": refused}
+        return {"banned": len(bans) - len(refused), "refused": refused, "notes": []}
 
     async def unban(self, cidr: str, whose: Whose, caller: Caller) -> Row:
         self.asked.append(("unban", cidr, whose, caller))
         if cidr != "203.0.113.5/32":
             raise NotFound(f"no ban within {cidr}")
         held = [] if whose.everyone else [{**BAN, "owner": "fail2ban-recidive", "expires": None}]
-        return {"lifted": [BAN], "held": held}
+        return {"lifted": [BAN], "held": held, "notes": []}
 
     async def unban_many(self, cidrs: Sequence[str], whose: Whose, caller: Caller) -> Row:
         self.asked.append(("unban_many", list(cidrs), whose, caller))
-        return {"lifted": len(cidrs), "held": 0}
+        return {"lifted": len(cidrs), "held": 0, "notes": []}
 
     async def threats(self, query: ThreatQuery) -> Sequence[Row]:
         self.asked.append(("threats", query))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sqlite3
 from collections.abc import Callable
@@ -244,3 +245,9 @@ def test_a_file_restored_from_a_dump_is_told_from_a_strangers_and_how_it_is_mend
     store = Store.open(restored, Limits(86400.0, 1 << 30))
     assert store.status().state == "ok"
     store.close()
+
+
+def test_what_is_no_file_keeps_nobody_waiting(path: Path, limits: Limits) -> None:
+    os.mkfifo(path)
+    with pytest.raises(StoreError, match="no regular file"):
+        Store.open(path, limits)

@@ -72,13 +72,15 @@ def _ban_many(args: Namespace) -> int:
     if args.force:
         raise ControlError("--force goes with one address, not with -", name="usage")
     bans = [_request(line, args) for line in session.read_bans("banned")]
-    banned, refused = 0, list[dict[str, str]]()
+    banned, refused, notes = 0, list[dict[str, str]](), dict[str, None]()
     with session.connect(args) as client:
         for part in _parts(bans):
             reply = client.call("BanMany", bans=part, owner=args.owner)
             banned += reply["banned"]
             refused += reply["refused"]
+            notes |= dict.fromkeys(reply.get("notes", ()))
     session.show_counts(args, {"banned": banned, "refused": refused}, f"{banned:,} banned, {len(refused):,} refused")
+    session.tell_notes({"notes": notes})
     for each in refused[:_SHOWN]:
         print(f"refused: {each['why']}", file=sys.stderr)
     if len(refused) > _SHOWN:

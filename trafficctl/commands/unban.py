@@ -43,17 +43,21 @@ def run(args: Namespace) -> int:
     for ban in reply["held"]:
         until = f"until {when(ban['expires'])}" if ban["expires"] is not None else "for good"
         print(f"note: {values.host(ban['cidr'])} stays banned by {ban['owner']} {until}", file=sys.stderr)
+    session.tell_notes(reply)
     return exits.DONE
 
 
 def _unban_many(args: Namespace, whose: dict[str, object]) -> int:
     cidrs = [line.cidr for line in session.read_bans("lifted")]
     lifted = held = 0
+    notes = dict[str, None]()
     with session.connect(args) as client:
         for at in range(0, len(cidrs), _AT_ONCE):
             reply = client.call("UnbanMany", cidrs=cidrs[at : at + _AT_ONCE], **whose)
             lifted += reply["lifted"]
             held += reply["held"]
+            notes |= dict.fromkeys(reply.get("notes", ()))
     text = f"{lifted:,} lifted" + (f"; {held:,} bans of others stay" if held else "")
     session.show_counts(args, {"lifted": lifted, "held": held}, text)
+    session.tell_notes({"notes": notes})
     return exits.DONE if lifted else exits.NO

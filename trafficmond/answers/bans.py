@@ -48,15 +48,13 @@ class BanAnswers(Part):
         lasts = _in_words(wanted)
         fields = {"prefix": done.cidr, "by": caller.user, "owner": done.owner, "expires": done.expires}
         parts.sinks.note(messages.BANNED, f"{caller.user} banned {shown(network)} {lasts}", fields)
-        await self._audit(caller, "ban", done.cidr, None, f"{lasts} {_told(done, caller)}".rstrip())
-        return {
-            "ban": asdict(done),
-            "notes": spare.notes(network, ban.cidr, parts.protected.ssh_peers() - parts.protected.logins()),
-        }
+        notes = spare.notes(network, ban.cidr, parts.protected.ssh_peers() - parts.protected.logins())
+        notes += await self._audit(caller, "ban", done.cidr, None, f"{lasts} {_told(done, caller)}".rstrip())
+        return {"ban": asdict(done), "notes": notes}
 
     @to_the_end
     async def ban_many(self, bans: Sequence[NewBan], owner: str | None, caller: Caller) -> Row:
-        """Ban many prefixes in one change: how many were, and which were refused."""
+        """Ban many prefixes in one change: how many were, which were refused, and notes."""
         parts = self._parts
         parts.follow_clock()
         wanted, mistakes = [], []
@@ -82,13 +80,14 @@ class BanAnswers(Part):
             refused += [{"cidr": ban.cidr, "why": failed[id(ban)]} for ban in part if id(ban) in failed]
             free += [ban for ban in part if id(ban) not in failed]
             await asyncio.sleep(0)
+        notes: list[str] = []
         if free:
             what = _summary([ban.cidr for ban in free])
             told = f"{caller.user} banned {what}"
             fields = {"prefix": free[0].cidr, "by": caller.user, "owner": free[0].owner, "bans": len(free)}
             parts.sinks.note(messages.BANNED, told, fields)
-            await self._audit(caller, "ban", what, None, f"{len(free)} bans {_told(free[0], caller)}".rstrip())
-        return {"banned": len(free), "refused": refused}
+            notes = await self._audit(caller, "ban", what, None, f"{len(free)} bans {_told(free[0], caller)}".rstrip())
+        return {"banned": len(free), "refused": refused, "notes": notes}
 
     def _wanted(self, ban: NewBan, owner: str | None, caller: Caller) -> tuple[Ban, Network]:
         """The ban that is asked for. Raises ConfigError."""
@@ -110,7 +109,7 @@ class BanAnswers(Part):
 
     @to_the_end
     async def unban(self, cidr: str, whose: Whose, caller: Caller) -> Row:
-        """Lift the caller's bans within a prefix; what was lifted and what others hold. Raises NotFound."""
+        """Lift the caller's bans within a prefix; what was lifted, what others hold, and notes. Raises NotFound."""
         network = network_of(cidr)
         lifted, held = await self._lift([network], whose, caller)
         if not lifted and held:
@@ -128,12 +127,12 @@ class BanAnswers(Part):
         subject, before = lifted[0].cidr, lifted[0].reason or lifted[0].by
         if len(lifted) > 1:
             subject, before = str(network), f"{len(lifted)} bans"
-        await self._audit(caller, "unban", subject, before, None)
-        return {"lifted": [asdict(ban) for ban in lifted], "held": [asdict(ban) for ban in held]}
+        notes = await self._audit(caller, "unban", subject, before, None)
+        return {"lifted": [asdict(ban) for ban in lifted], "held": [asdict(ban) for ban in held], "notes": notes}
 
     @to_the_end
     async def unban_many(self, cidrs: Sequence[str], whose: Whose, caller: Caller) -> Row:
-        """Lift bans within many prefixes in one change; how many were, and how many others still hold there."""
+        """Lift bans within many prefixes in one change; how many were, how many others still hold there, and notes."""
         wanted, mistakes = [], []
         for number, cidr in enumerate(cidrs):
             try:
@@ -143,12 +142,13 @@ class BanAnswers(Part):
         if mistakes:
             raise ConfigError(mistakes, hint="nothing was lifted")
         lifted, held = await self._lift(wanted, whose, caller)
+        notes: list[str] = []
         if lifted:
             what = _summary([ban.cidr for ban in lifted])
             fields = {"prefix": lifted[0].cidr, "by": caller.user, "owner": lifted[0].owner, "bans": len(lifted)}
             self._parts.sinks.note(messages.UNBANNED, f"{caller.user} lifted the bans of {what}", fields)
-            await self._audit(caller, "unban", what, None, None)
-        return {"lifted": len(lifted), "held": len(held)}
+            notes = await self._audit(caller, "unban", what, None, None)
+        return {"lifted": len(lifted), "held": len(held), "notes": notes}
 
     async def _lift(self, wanted: Sequence[Network], whose: Whose, caller: Caller) -> tuple[list[Ban], list[Ban]]:
         parts, owner = self._parts, None if whose.everyone else _owner(whose.owner, caller)

@@ -7,7 +7,9 @@ rate flat however much is stored, and makes retention a matter of milliseconds.
 
 from __future__ import annotations
 
+import errno
 import sqlite3
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -209,6 +211,8 @@ def examine(path: Path) -> bool:
     Raises StoreError if it belongs to another program or to a newer trafficmond, OSError if it cannot be read.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")  # a pipe would keep us waiting
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
     except FileNotFoundError:
