@@ -201,6 +201,8 @@ static int tm_pcap_joined(const __u8 *p)
 	__u32 i, swapped, magic;
 	__u16 major;
 
+	if (p[0] != 0xa1 && p[0] != 0xd4 && p[0] != 0x4d && p[0] != 0x34) /* as every magic number begins */
+		return 0;
 	for (swapped = 0; swapped < 2; swapped++) {
 		memcpy(&magic, p, sizeof(magic));
 		memcpy(&major, p + 4, sizeof(major));

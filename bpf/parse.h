@@ -155,13 +155,14 @@ struct tm_packet {
 	__u8 tcp_flags;
 	__u8 bits; /* TM_BIT_FRAGMENT, TM_BIT_MORE_FRAGMENTS */
 	__u8 ttl;
+#ifdef TM_CAPTURES	  /* 80 bytes in all: more are cleared by a slow instruction */
+	__u8 lenient : 1; /* in: read what a capture holds although a kernel never sees it so */
+	__u8 cut : 1;	  /* the capture has less of the packet than the frame's length says */
+	__u16 ethertype;  /* of a frame that is not IP: the type at which reading ended; 0 if it has none */
+#else
 	__u32 rate_per_s; /* of a TM_LIMIT verdict; the parser leaves these alone */
 	__u32 burst_packets;
 	__u32 what; /* TM_WHAT_*, once it was asked for (tm_note_what) */
-#ifdef TM_CAPTURES
-	__u8 lenient;	 /* in: read what a capture holds although a kernel never sees it so */
-	__u8 cut;	 /* the capture has less of the packet than the frame's length says */
-	__u16 ethertype; /* of a frame that is not IP: the type at which reading ended; 0 if it has none */
 #endif
 };
 

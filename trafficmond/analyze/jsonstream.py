@@ -34,7 +34,10 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
 
     while True:
         start = at
-        if not skipping:
+        if buffer.startswith("\n{", at) and not skipping:  # as most logs go on
+            at = start = at + 1
+            line += 1
+        elif not skipping:
             match = _BETWEEN.match(buffer, at)
             start = match.end() if match else at
             line += buffer.count("\n", at, start)

@@ -90,6 +90,7 @@ def address(text: str) -> Address:
     return Address(hi, lo, 4 if hi == 0 and lo & ~0xFFFFFFFF == _MAPPED else 6)
 
 
+@lru_cache(maxsize=1024)
 def protocol(text: str) -> int:
     """The IANA number of a protocol given by name, alias or number. Raises ValueError if unknown."""
     name = text.strip().lower()
@@ -122,28 +123,43 @@ def _exact(value: float) -> int:
 
 def count(value: Any) -> int:
     """A count as Zeek and others write it; "-", null and nothing are 0. Raises ValueError."""
-    if value is None or value == "" or value == "-":
-        return 0
-    number = whole(value)
-    if number < 0 or number >= 1 << 63:
-        raise ValueError(f"{number} is no count")
-    return number
+    try:
+        number = int(value) if type(value) is str else value if type(value) is int else _counted(value)
+    except ValueError:
+        number = _counted(value)
+    if 0 <= number < _COUNT_END:
+        return number
+    raise ValueError(f"{number} is no count")
+
+
+_COUNT_END = 1 << 48
+"""No flow has so many packets or bytes (281 TB), and a batch of such counts still adds up in 64 bits."""
+
+
+def _counted(value: Any) -> int:
+    return 0 if value is None or value == "" or value == "-" else whole(value)
 
 
 def port(value: Any) -> int:
     """A port; "-", nothing and None are 0, hexadecimal ones and the names of services are read. Raises ValueError."""
+    try:
+        number = int(value) if type(value) is str else value if type(value) is int else _named(value)
+    except ValueError:
+        number = _named(value)
+    if 0 <= number <= 65535:
+        return number
+    raise ValueError(f"{number} is no port")
+
+
+def _named(value: Any) -> int:
     if value is None or value == "" or value == "-":
         return 0
     if isinstance(value, str) and value.startswith("0x"):
-        number = int(value, 16)
-    else:
-        try:
-            number = whole(value)
-        except ValueError:
-            number = _service(str(value))
-    if not 0 <= number <= 65535:
-        raise ValueError(f"{number} is no port")
-    return number
+        return int(value, 16)
+    try:
+        return whole(value)
+    except ValueError:
+        return _service(str(value))
 
 
 @lru_cache(maxsize=4096)
@@ -176,13 +192,14 @@ def moment(value: Any) -> float:
 
     Raises ValueError.
     """
+    if type(value) is str and value[4:5] == "-":
+        return iso_time(value.strip())
     try:
         number = float(value)
     except ValueError:
         return iso_time(str(value).strip())
-    for limit, unit in _UNITS:
-        if number > limit:
-            return number / unit
+    if number > TIME_MAX:
+        return number / next(unit for limit, unit in _UNITS if number > limit)
     return number
 
 
@@ -192,9 +209,14 @@ _UNITS = ((1e17, 1e9), (1e14, 1e6), (TIME_MAX, 1e3))
 def iso_time(text: str) -> float:
     """Epoch seconds of an ISO 8601 time; without a zone it is taken for UTC. Raises ValueError."""
     moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return (moment - (_EPOCH if moment.tzinfo else _EPOCH_AT_LARGE)).total_seconds()
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_AT_LARGE = _EPOCH.replace(tzinfo=None)
+
+
+@lru_cache(maxsize=4096)
 def flags(letters: str) -> int:
     """TCP flags written as letters (Argus: "FSPA"). Other letters (Argus: E, C) are passed over."""
     value = 0
@@ -220,11 +242,10 @@ def sent(
     52 for each after it. Where nothing was pushed (by the `flags`; without them: of a few packets) all may be SYNs sent
     again, so that a handshake is never taken for a conversation. `link` is what the format counts of the link header.
     """
-    headers = link + (20 if family == 4 else 40) + _HEADERS.get(proto, 0)
-    total = packets * headers
+    total = packets * (link + (20 if family == 4 else 40) + _HEADERS.get(proto, 0))
     if proto == _TCP and (packets > _MOST_SYNS if flags is None else flags & PSH and packets):
         total -= (packets - 1) * _ONLY_OF_SYN
-    return packets, octets, max(0, octets - total)
+    return packets, octets, octets - total if octets > total else 0
 
 
 _TCP = 6
@@ -273,14 +294,17 @@ class Records:
         vlan: int = 0,
     ) -> None:
         start, end = span
-        if not (0 <= start < TIME_MAX and end < TIME_MAX and max(sent[0], replied[0]) < 1 << 63):
+        if not (0 <= start < TIME_MAX and end < TIME_MAX):
             raise ValueError(f"from {start} to {end} is no time in epoch seconds")
-        if not all(packets or not octets for packets, octets, _ in (sent, replied)):
+        if (sent[1] and not sent[0]) or (replied[1] and not replied[0]):
             raise ValueError("bytes without a packet")
+        src_hi, src_lo, family = src
+        dst_hi, dst_lo, _ = dst
         self._rows.append(
             (
-                *(src.hi, src.lo, dst.hi, dst.lo, *ports, proto, src.family, direction, vlan, ifindex),
-                *(verdict(action), start, max(start, end), *sent, *replied, *flags, reply_bits, *told),
+                *(src_hi, src_lo, dst_hi, dst_lo, *ports, proto, family, direction, vlan, ifindex),
+                *(action << _VERDICT_SHIFT, start, end if end > start else start),
+                *(*sent, *replied, *flags, reply_bits, *told),
             )
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.readers.argus_clock import Clock
@@ -59,7 +60,7 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
     separator = ","
     for number, line in source.lines():
         text = line.decode("utf-8", "replace")
-        values = [value.strip() for value in text.split(separator)]
+        values = [*map(str.strip, text.split(separator))]
         if not values[0][:1].isdigit() and set(_summed(_names(text, _separator(text)))) >= set(_NEEDED):
             separator = _separator(text)
             names = _names(text, separator)
@@ -80,17 +81,18 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
 
 def _take(fields: Mapping[str, str], records: Records, clock: Clock, source: Source, intake: Intake) -> None:
     proto = fields["proto"].lower()
-    packets, octets = (
-        count(fields[total]) if total in fields else count(fields[one]) + count(fields[other])
-        for total, one, other in _SUMS
-    )
+    packets, octets = _total(fields, *_SUMS[0]), _total(fields, *_SUMS[1])
     if proto == "man":
         source.note("Argus's own records (man) were passed over")
-    elif proto in _NOT_IP or _MAC.fullmatch(fields["srcaddr"]):
+    elif proto in _NOT_IP or (fields["srcaddr"][1:3].count(":") and _MAC.fullmatch(fields["srcaddr"])):
         intake.other(packets, octets)
         intake.records += 1
     else:
         _add(fields, packets, octets, records, clock, source)
+
+
+def _total(fields: Mapping[str, str], total: str, one: str, other: str) -> int:
+    return count(fields[total]) if total in fields else count(fields[one]) + count(fields[other])
 
 
 def _separator(line: str) -> str:
@@ -113,7 +115,7 @@ def _add(fields: Mapping[str, str], packets: int, octets: int, records: Records,
     if not fields.get("dur") and fields.get("lasttime"):
         end = clock.read(fields["lasttime"])
     state, arrow = fields.get("state", ""), fields.get("dir", "->")
-    ours, theirs = _flags(state, arrow, proto, packets)
+    ours, theirs = _flags(state, arrow, proto, more=packets > 2)
     to_right, to_left = ">" in arrow or "<" not in arrow, "<" in arrow
     began = to_right  # who began; where the arrow has both ends, the direction of the file stands
     answered = (to_right and to_left) or (bool(ours and theirs) if "_" in state else state in ("CON", "EST", "ACC"))
@@ -133,15 +135,17 @@ def _add(fields: Mapping[str, str], packets: int, octets: int, records: Records,
     records.add(src, dst, ports, proto, (start, end), one, other, seen)
 
 
-def _flags(state: str, arrow: str, proto: int, packets: int) -> tuple[str, str]:
-    """TCP flags of each side, as far as the state tells; "?" in the arrow: no handshake was seen."""
+@lru_cache(maxsize=4096)
+def _flags(state: str, arrow: str, proto: int, *, more: bool) -> tuple[str, str]:
+    """TCP flags of each side, as far as the state tells; "?" in the arrow: no handshake was seen. `more` than two
+    packets: a reset ended a conversation, and did not refuse it."""
     if "_" in state:
         ours, theirs = state.split("_", 1)
         return ours, theirs
     if proto != TCP or "?" in arrow:
         return "", ""
     ours, theirs = _TCP_STATES.get(state, ("", ""))
-    return (ours, theirs) if state != "RST" or packets <= 2 else ("SPA", "RSPA")
+    return (ours, theirs) if state != "RST" or not more else ("SPA", "RSPA")
 
 
 def _ports(fields: Mapping[str, str], proto: int, state: str) -> tuple[int, int]:
@@ -161,24 +165,30 @@ def _shares(
     fields: Mapping[str, str], packets: int, octets: int, *, began: bool, answered: bool, source: Source
 ) -> tuple[int, int]:
     """(packets, bytes) of the side that began."""
-    shares = []
-    for total, (name, one, other) in ((packets, _SUMS[0]), (octets, _SUMS[1])):
-        mine, other_side = (one, other) if began else (other, one)
-        if fields.get(mine):
-            share = count(fields[mine])
-        elif fields.get(other_side):
-            share = total - count(fields[other_side])
-        elif answered:
-            share = -(-total // 2) if name == "totpkts" else total // 2
-            source.note("answered flows without the share of each side were taken for half and half")
-        else:
-            share = total
-        shares.append(max(0, min(share, total)))
-    if shares[1] < octets and shares[0] == packets and packets > 1:
-        shares[0] -= 1  # bytes of the other side came in a packet
-    return shares[0], shares[1]
+    sent = _share(fields, _SUMS[0][1:], packets, began=began)
+    sent_octets = _share(fields, _SUMS[1][1:], octets, began=began)
+    if answered and (sent is None or sent_octets is None):
+        source.note("answered flows without the share of each side were taken for half and half")
+    if sent is None:
+        sent = -(-packets // 2) if answered else packets
+    if sent_octets is None:
+        sent_octets = octets // 2 if answered else octets
+    if sent_octets < octets and sent == packets and packets > 1:
+        sent -= 1  # bytes of the other side came in a packet
+    return sent, sent_octets
 
 
+def _share(fields: Mapping[str, str], sides: tuple[str, ...], total: int, *, began: bool) -> int | None:
+    """What the side that began has of a total; None if no column says."""
+    mine, other = sides if began else sides[::-1]
+    if text := fields.get(mine):
+        return min(count(text), total)
+    if text := fields.get(other):
+        return total - min(count(text), total)
+    return None
+
+
+@lru_cache(maxsize=4096)
 def _first_flags(letters: str, *, opened: bool) -> int:
     """The first packet's flags: a side that showed a SYN began with it; anything else was under way."""
     if "S" in letters:

@@ -11,6 +11,7 @@ from trafficmond.analyze.source import Source
 _NO_YEAR = re.compile(r"(\d{1,2})/(\d{1,2})[. ](\d{1,2}:\d{2}:\d{2}(?:\.\d+)?)")
 _YEAR_LAST = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4})[. T](\d{1,2}:\d{2}:\d{2}(?:\.\d+)?)")
 _NO_DATE = re.compile(r"\d{1,2}:\d{2}:\d{2}(?:\.\d+)?")
+_YEAR_FIRST = ("/", "-")
 _DAY_S = 86400.0
 
 
@@ -24,6 +25,8 @@ class Clock:
     def read(self, text: str) -> float:
         """Epoch seconds; a time without a zone is taken for UTC. Raises ValueError."""
         text = text.strip()
+        if text[4:5] in _YEAR_FIRST:
+            return moment(text.replace("/", "-"))
         if found := _YEAR_LAST.fullmatch(text):
             first, second = int(found[1]), int(found[2])
             month, day = (second, first) if first > 12 else (first, second)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from trafficmond.analyze.intake import Intake
@@ -23,6 +24,8 @@ TITLE = "Suricata EVE"
 
 _BACK = frozenset(("to_client", "toclient"))
 _ENDS = ("src_ip", "src_port", "dest_ip", "dest_port")
+_TURNED = ("dest_ip", "dest_port", "src_ip", "src_port")
+_NOTHING: Mapping[str, Any] = {}
 
 
 def lacks(sample: Sample) -> Lacks:
@@ -47,7 +50,7 @@ def _take(event: Mapping[str, Any], records: Records, source: Source) -> None:
     kind = event.get("event_type")
     if kind == "netflow":
         _add_half(event, records)
-    elif isinstance(event.get("flow"), Mapping) and "src_ip" in event and "pkts_toserver" in event["flow"]:
+    elif type(flow := event.get("flow")) is dict and "src_ip" in event and "pkts_toserver" in flow:
         _add(event, records, FLOW if kind == "flow" else EVENT)
     elif kind == "flow":
         raise KeyError("flow.pkts_toserver")
@@ -56,27 +59,32 @@ def _take(event: Mapping[str, Any], records: Records, source: Source) -> None:
 
 
 def _add(event: Mapping[str, Any], records: Records, rank: int) -> None:
-    flow, tcp = event["flow"], event.get("tcp") or {}
+    flow, tcp = event["flow"], event.get("tcp") or _NOTHING
     start = moment(flow.get("start") or event["timestamp"])
-    end = moment(flow["end"]) if flow.get("end") else start
-    ends = {**event, **{name: flow[name] for name in _ENDS if flow.get(name) is not None}}
-    if "src_ip" not in flow and rank == EVENT and event.get("direction") in _BACK:
-        ends |= {one: event.get(other) for one, other in zip(_ENDS, (*_ENDS[2:], *_ENDS[:2]), strict=True)}
+    end = flow.get("end")
+    ends = _ends(event, flow) if rank == EVENT or "src_ip" in flow else event
     src, dst = address(str(ends["src_ip"])), address(str(ends["dest_ip"]))
     proto = protocol(str(event["proto"]))
     client_flags, server_flags = _hex(tcp.get("tcp_flags_ts")), _hex(tcp.get("tcp_flags_tc"))
     records.add(
         src,
         dst,
-        _ports(ends, proto, turned=ends["src_ip"] != event["src_ip"]),
+        _ports(ends, event, proto),
         proto,
-        (start, end),
-        sent(proto, src.family, *_side(flow, "toserver")),
-        sent(proto, src.family, *_side(flow, "toclient")),
+        (start, moment(end) if end else start),
+        sent(proto, src.family, count(flow.get("pkts_toserver")), count(flow.get("bytes_toserver"))),
+        sent(proto, src.family, count(flow.get("pkts_toclient")), count(flow.get("bytes_toclient"))),
         (client_flags, client_flags & SYN, server_flags, server_flags & (SYN | ACK)),
         told=(_number(event), rank),
-        action=_action(event),
+        action=_action(event, flow),
     )
+
+
+def _ends(event: Mapping[str, Any], flow: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The ends as the connection has them: an event on the way has those of its packet."""
+    if "src_ip" not in flow and event.get("direction") in _BACK:
+        return {one: event.get(other) for one, other in zip(_ENDS, _TURNED, strict=True)}
+    return {name: event.get(name) if flow.get(name) is None else flow[name] for name in _ENDS}
 
 
 def _add_half(event: Mapping[str, Any], records: Records) -> None:
@@ -89,7 +97,7 @@ def _add_half(event: Mapping[str, Any], records: Records) -> None:
     records.add(
         src,
         address(str(event["dest_ip"])),
-        _ports(event, proto),
+        _ports(event, event, proto),
         proto,
         (start, end),
         sent(proto, src.family, count(flow["pkts"]), count(flow["bytes"])),
@@ -109,24 +117,22 @@ def _number(event: Mapping[str, Any]) -> int:
     return zlib.crc32(str(told).encode()) or 1
 
 
-def _ports(event: Mapping[str, Any], proto: int, *, turned: bool = False) -> tuple[int, int]:
+def _ports(ends: Mapping[str, Any], event: Mapping[str, Any], proto: int) -> tuple[int, int]:
     if not is_icmp(proto):
-        return port(event.get("src_port")), port(event.get("dest_port"))
+        return port(ends.get("src_port")), port(ends.get("dest_port"))
     kind = event.get("icmp_type")
-    if kind is None or turned:  # the type is that of a packet the other way
+    if kind is None or ends["src_ip"] != event["src_ip"]:  # the type is that of a packet the other way
         return icmp_ends(None)
     return icmp_ends(count(kind), count(event.get("icmp_code")))
 
 
-def _side(flow: Mapping[str, Any], side: str) -> tuple[int, int]:
-    return count(flow.get(f"pkts_{side}", 0)), count(flow.get(f"bytes_{side}", 0))
-
-
-def _action(event: Mapping[str, Any]) -> Action:
-    blocked = (event.get("alert") or {}).get("action") == "blocked" or event["flow"].get("action") == "drop"
+def _action(event: Mapping[str, Any], flow: Mapping[str, Any]) -> Action:
+    alert = event.get("alert")
+    blocked = (alert and alert.get("action") == "blocked") or flow.get("action") == "drop"
     return Action.DROP if blocked else Action.MONITOR
 
 
+@lru_cache(maxsize=1024)
 def _hex(text: Any) -> int:
     return int(str(text), 16) & 0xFF if text else 0
 

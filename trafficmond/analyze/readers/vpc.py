@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from trafficmond.analyze.intake import Intake
@@ -39,6 +40,7 @@ _DEFAULT = [
 ]
 _NEEDED = ("srcaddr", "dstaddr", "protocol", "packets", "bytes", "start")
 _INSTEAD = (("srcaddr", "pkt-srcaddr"), ("dstaddr", "pkt-dstaddr"), ("start", "end"))  # where only the second is there
+_UNSET = (None, "", "-")
 _ALIASES = {  # letters alone, as Athena's and CloudWatch's names have them
     "accountid": "account-id", "interfaceid": "interface-id", "logstatus": "log-status", "tcpflags": "tcp-flags",
     "flowdirection": "flow-direction", "pktsrcaddr": "pkt-srcaddr", "pktdstaddr": "pkt-dstaddr",
@@ -113,7 +115,7 @@ def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 continue
             text = next((event[name] for name in _MESSAGES if isinstance(event.get(name), str)), None)
             if text is None:
-                yield number, {_name(str(name)): value for name, value in event.items()}
+                yield number, {_name(name): value for name, value in event.items()}
             elif record := _RECORD.search(text):
                 yield number, dict(zip(_DEFAULT, record[0].split(), strict=True))
             else:
@@ -124,10 +126,12 @@ _MESSAGES = ("message", "@message", "value")
 
 
 def _add(fields: Mapping[str, Any], records: Records, intake: Intake) -> None:
-    values = {**fields, **{one: fields[other] for one, other in _INSTEAD if one not in fields and other in fields}}
-    missing = [name for name in _NEEDED if values.get(name) in (None, "", "-")]
-    if missing:
-        raise ValueError(f"{', '.join(missing)} missing")
+    values = fields
+    if not all(one in fields for one, _ in _INSTEAD):
+        values = {**fields, **{one: fields[other] for one, other in _INSTEAD if one not in fields and other in fields}}
+    for name in _NEEDED:
+        if values.get(name) in _UNSET:
+            raise ValueError(f"{', '.join(name for name in _NEEDED if values.get(name) in _UNSET)} missing")
     start = moment(values["start"])
     flags = count(values.get("tcp-flags")) & 0xFF
     direction = Direction.EGRESS if values.get("flow-direction") == "egress" else Direction.INGRESS
@@ -138,7 +142,7 @@ def _add(fields: Mapping[str, Any], records: Records, intake: Intake) -> None:
         address(str(values["dstaddr"])),
         ports,
         proto,
-        (start, moment(values["end"]) if values.get("end") not in (None, "", "-") else start),
+        (start, moment(values["end"]) if values.get("end") not in _UNSET else start),
         sent(proto, src.family, count(values["packets"]), count(values["bytes"]), link=0),
         (0, 0, 0),
         (flags, flags & (SYN | ACK) if flags & SYN else 0, 0, 0),
@@ -158,6 +162,7 @@ def _names(text: str) -> list[str]:
     return [_name(name) for name in _split(text)]
 
 
+@lru_cache(maxsize=1024)
 def _name(name: str) -> str:
     """A field's name as AWS documents it; Athena, Parquet and CloudWatch write it in their own ways."""
     plain = name.strip('"${} ').lower().replace("_", "-")

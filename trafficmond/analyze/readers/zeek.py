@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from functools import lru_cache, reduce
+from operator import or_
+from typing import Any, NamedTuple
 
 from trafficmond import abi
 from trafficmond.analyze.intake import Intake
@@ -41,11 +43,14 @@ _ESCAPED = re.compile(r"\\x([0-9a-fA-F]{2})")  # how the header writes its separ
 _SCOPED = re.compile(r"id\W{0,2}_?((?:orig|resp)_[hp])")  # Log::default_scope_sep may be anything
 _HISTORY = {"s": SYN, "h": SYN | ACK, "a": ACK, "d": PSH | ACK, "f": FIN | ACK, "r": RST}
 _ID = ("ts", "id.orig_h", "id.resp_h")
-_NEEDED = ("ts", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto")
+_NEEDED = ("ts", "id.orig_h", "id.resp_h", "proto")
+_TRUE = (True, "T", "true", "True", "TRUE", "t")
 _CONN = frozenset(("conn_state", "history", "orig_pkts", "orig_bytes", "orig_ip_bytes", "resp_bytes", "duration"))
 """Fields that tell a conn.log from Zeek's other logs, where nothing names it; a shipper may have dropped some."""
 
-_UNNAMED = "(not conn.log)"
+_USED = _CONN.union(
+    *(("resp_pkts", "resp_ip_bytes", "id.orig_p", "id.resp_p", "ip_proto", "local_orig"), _NEEDED),
+)
 
 
 def lacks(sample: Sample) -> Lacks:
@@ -79,6 +84,7 @@ def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
     separator, path = "\t", ""
     unset, empty = "-", "(empty)"
     names: list[str] = []
+    used: list[tuple[int, str]] = []
     for number, line in source.lines():
         text = line.decode("utf-8", "replace")
         if text.startswith("#"):
@@ -95,14 +101,18 @@ def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
             elif text.startswith("#fields"):
                 separator = separator if text[7:].startswith(separator) else text[7:8]
                 names = _header(text, separator)
+                used = [(at, name) for at, name in enumerate(names) if name in _USED]
                 path = path if path or _CONN.isdisjoint(names) else "conn"
         elif text:
             values = text.split(separator)
             if len(values) < len(names) or not names:
                 source.damage.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
             else:
-                pairs = zip(names, values, strict=False)
-                yield number, path, {name: value for name, value in pairs if value != unset and value != empty}
+                yield (
+                    number,
+                    path,
+                    {name: value for at, name in used if (value := values[at]) != unset and value != empty},
+                )
 
 
 def _header(line: str, separator: str) -> list[str]:
@@ -132,35 +142,31 @@ def _flat(found: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 
 def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
-    missing = [name for name in _NEEDED if fields.get(name) is None and not name.endswith("_p")]
-    if missing:
-        raise ValueError(f"{', '.join(missing)} missing")
+    for name in _NEEDED:
+        if fields.get(name) is None:
+            raise ValueError(f"{', '.join(name for name in _NEEDED if fields.get(name) is None)} missing")
     start, proto = moment(fields["ts"]), _protocol(fields)
-    history = str(fields.get("history") or "") or _OF_STATE.get(str(fields.get("conn_state", "")), "")
-    tcp = proto == 6
-    flags, reply_flags = (_flags(history, upper=upper) if tcp else (0, 0) for upper in (True, False))
-    text = history.replace("^", "")
+    history = fields.get("history") or _OF_STATE.get(str(fields.get("conn_state", "")), "")
+    told = _told(history if type(history) is str else str(history))
     orig, resp = address(str(fields["id.orig_h"])), address(str(fields["id.resp_h"]))
-    sides = []
-    for side, upper in (("orig", True), ("resp", False)):
-        letters = "".join(letter.lower() for letter in text if letter.isupper() == upper)
-        sides.append(_side(fields, side, letters, proto, orig.family, source))
-    if not sides[0][0] and not sides[1][0]:  # Zeek saw something, or there would be no line
+    first = _side(fields, _ORIG, told.orig, proto, orig.family, source)
+    other = _side(fields, _RESP, told.resp, proto, orig.family, source)
+    if not first[0] and not other[0]:  # Zeek saw something, or there would be no line
         counted = fields.get("orig_pkts") is not None
-        sides[0] = (1, sides[0][1], sides[0][2]) if counted else (*estimated(proto, orig.family, 0, 1), 0)
+        first = (1, first[1], first[2]) if counted else (*estimated(proto, orig.family, 0, 1), 0)
         source.note("connections of which Zeek counted no packet were taken for one packet")
-    spoke_first = tcp and "d" in text and "D" not in text[: text.index("d")]
+    tcp = proto == 6
     records.add(
         orig,
         resp,
         _ports(fields, proto),
         proto,
         (start, start + float(fields.get("duration") or 0)),
-        sides[0],
-        sides[1],
-        (*flags, *reply_flags),
-        reply_bits=abi.BIT_SPOKE_FIRST if spoke_first else 0,
-        direction=Direction.EGRESS if str(fields.get("local_orig")).upper() in ("T", "TRUE") else Direction.INGRESS,
+        first,
+        other,
+        told.flags if tcp else (0, 0, 0, 0),
+        reply_bits=abi.BIT_SPOKE_FIRST if tcp and told.spoke_first else 0,
+        direction=Direction.EGRESS if fields.get("local_orig") in _TRUE else Direction.INGRESS,
     )
 
 
@@ -180,21 +186,26 @@ def _ports(fields: Mapping[str, Any], proto: int) -> tuple[int, int]:
 
 
 def _side(
-    fields: Mapping[str, Any], side: str, letters: str, proto: int, family: int, source: Source
+    fields: Mapping[str, Any], names: tuple[str, str, str], others: int, proto: int, family: int, source: Source
 ) -> tuple[int, int, int]:
-    """(packets, bytes, payload bytes) of a side. What was not counted is estimated, and said."""
-    packets, octets = fields.get(f"{side}_pkts"), fields.get(f"{side}_ip_bytes")
-    payload = count(fields.get(f"{side}_bytes"))
+    """(packets, bytes, payload bytes) of a side. What was not counted is estimated, and said.
+
+    `others`: packets without payload that the history tells of.
+    """
+    packets, octets = fields.get(names[0]), fields.get(names[1])
+    payload = count(fields.get(names[2]))
     if packets is not None and octets is not None:
         return count(packets), count(octets), payload
-    guess, size = estimated(proto, family, payload, len(letters.replace("d", "")))
-    if guess and not (packets is None and octets is None and side == "resp"):
+    guess, size = estimated(proto, family, payload, others)
+    if guess and not (packets is None and octets is None and names is _RESP):
         source.note("connections without counts of packets or bytes were estimated from their payload and history")
     known = guess if packets is None else count(packets)
     if octets is not None:
         return max(known, 1 if count(octets) else 0), count(octets), payload
     return known, size if packets is None else estimated(proto, family, payload, 0, known)[1], payload
 
+
+_ORIG, _RESP = ("orig_pkts", "orig_ip_bytes", "orig_bytes"), ("resp_pkts", "resp_ip_bytes", "resp_bytes")
 
 # What a state says where there is no history.
 _OF_STATE = {
@@ -203,10 +214,31 @@ _OF_STATE = {
 }  # fmt: skip
 
 
-def _flags(history: str, *, upper: bool) -> tuple[int, int]:
-    """(OR of all, those of the first packet) of one side; upper case is the originator."""
-    seen = [_HISTORY[letter.lower()] for letter in history if letter.isupper() == upper and letter.lower() in _HISTORY]
-    total = 0
-    for value in seen:
-        total |= value
-    return total, seen[0] if seen else 0
+class _Told(NamedTuple):
+    """What a history tells: TCP flags (all and first of the originator, all and first of the responder), packets of
+    each side without payload, and whether the responder was the first to send any."""
+
+    flags: tuple[int, int, int, int]
+    orig: int
+    resp: int
+    spoke_first: bool
+
+
+@lru_cache(maxsize=4096)
+def _told(history: str) -> _Told:
+    orig, resp = (
+        [letter.lower() for letter in history if letter.isupper() == upper and letter != "^"] for upper in (True, False)
+    )
+    text = history.replace("^", "")
+    return _Told(
+        (*_flags(orig), *_flags(resp)),
+        len(orig) - orig.count("d"),
+        len(resp) - resp.count("d"),
+        "d" in text and "D" not in text[: text.index("d")],
+    )
+
+
+def _flags(letters: list[str]) -> tuple[int, int]:
+    """(OR of all, those of the first packet) of one side."""
+    seen = [_HISTORY[letter] for letter in letters if letter in _HISTORY]
+    return reduce(or_, seen, 0), seen[0] if seen else 0
