@@ -21,13 +21,14 @@ from trafficmond.detect.engine import ThreatUpdate
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows.batch import DELTA, Batch, Column, empty
 from trafficmond.flows.names import Names
-from trafficmond.model import Action, Reason, Severity, Threat, verdict_word
+from trafficmond.model import Action, Reason, Severity, Threat
 from trafficmond.pipeline import EVENTS_PER_S, Pipeline
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.store.reader import Reader
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 from trafficmond.tasks import Tasks
+from trafficmond.verdict import verdict_word
 
 NOW = 1_700_000_000.0
 DROP = verdict_word(Action.DROP, Reason.RULE, 7)

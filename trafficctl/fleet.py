@@ -22,8 +22,6 @@ from trafficmond.store.schema import STORED_COLUMNS
 
 SENSOR = "sensor"  # the column that a fleet has and a host's own flows.db has not
 
-_V4_MAPPED = bytes(10) + b"\xff\xff"
-
 
 def fleet_question(wanted: FlowQuery) -> Question:
     """The question a filter asks of a fleet: as of one host, and `sensor` besides, to be shown, grouped and sorted by.
@@ -122,5 +120,4 @@ def _within(column: str, network: networks.Network) -> str:
 
 
 def _bytes(address: networks.Address) -> str:
-    packed = address.packed if address.version == 6 else _V4_MAPPED + address.packed
-    return f"toFixedString(unhex('{packed.hex()}'), 16)"
+    return f"toFixedString(unhex('{networks.sixteen(address).hex()}'), 16)"

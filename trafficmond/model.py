@@ -62,11 +62,6 @@ class Direction(enum.IntEnum):
         return self.name.lower()
 
 
-def verdict_word(action: Action, reason: Reason, rule: int = 0) -> int:
-    """The 30-bit word of bpf/abi.h: rule id in bits 0-23, reason in 24-27, action in 28-29."""
-    return rule | reason << 24 | action << 28
-
-
 class Severity(enum.IntEnum):
     """Of a threat; ordered."""
 
@@ -77,6 +72,9 @@ class Severity(enum.IntEnum):
 
     def __str__(self) -> str:
         return self.name.lower()
+
+
+SEVERITIES = tuple(map(str, Severity))
 
 
 @dataclass(slots=True)

@@ -92,6 +92,11 @@ def unmapped(address: Address) -> Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def sixteen(address: Address) -> bytes:
+    """The address as 16 bytes: IPv4 in the writing of IPv6."""
+    return address.packed if isinstance(address, IPv6Address) else _MAPPED_BYTES + address.packed
+
+
 def shown(network: Network | str) -> str:
     """A prefix as people write it: a host without its length."""
     text = str(network)

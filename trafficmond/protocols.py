@@ -1,8 +1,14 @@
-"""Names of IP protocols as records show them (IANA, "Assigned Internet Protocol Numbers"), and of a packet's ends."""
+"""IP protocols: numbers, names as records show them (IANA, "Assigned Internet Protocol Numbers"), TCP flags; ends."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+ICMP, TCP, UDP, DCCP, ICMPV6, SCTP, UDPLITE = 1, 6, 17, 33, 58, 132, 136
+WITH_PORTS = (TCP, UDP, DCCP, SCTP, UDPLITE)
+SERVED = (TCP, UDP, SCTP)  # whose ports are told apart by service
+
+FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20  # TCP flags (RFC 9293)
 
 _NAMES: Mapping[int, str] = {
     0: "HOPOPT",
@@ -43,7 +49,7 @@ _NAMES: Mapping[int, str] = {
     142: "ROHC",
     143: "Ethernet",
 }
-_WITH_PORTS = frozenset(("TCP", "UDP", "SCTP", "UDPLite", "DCCP"))
+_NAMED_WITH_PORTS = frozenset(_NAMES[number] for number in WITH_PORTS)
 _NUMBERS: Mapping[str, int] = {name.lower(): number for number, name in _NAMES.items()}
 
 
@@ -54,7 +60,7 @@ def protocol_name(number: int) -> str:
 
 def endpoint(address: str, port: int | None, protocol: str) -> str:
     """ "192.0.2.1:443", "[2001:db8::1]:443"; no port where the protocol has none (ICMP's type, code)."""
-    if port is None or protocol not in _WITH_PORTS:
+    if port is None or protocol not in _NAMED_WITH_PORTS:
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 

@@ -13,7 +13,8 @@ from answering import Asked, asking
 
 from trafficmond import doors
 from trafficmond.datapath.listeners import Listener
-from trafficmond.model import Action, Reason, verdict_word
+from trafficmond.model import Action, Reason
+from trafficmond.verdict import verdict_word
 
 
 async def listed(ask: Asked, **within: str) -> list[tuple[str, str, str]]:

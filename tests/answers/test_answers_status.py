@@ -14,7 +14,8 @@ from answering import asking
 
 from trafficmond.flows.batch import DELTA, split_address
 from trafficmond.metrics.counted import COUNTED
-from trafficmond.model import Action, Reason, Severity, Threat, verdict_word
+from trafficmond.model import Action, Reason, Severity, Threat
+from trafficmond.verdict import verdict_word
 
 
 def delta(src: str, dst: str, **columns: Any) -> Any:

@@ -14,8 +14,9 @@ from trafficmond.config.settings import Log
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.events import EVENT
 from trafficmond.flows.names import Names
-from trafficmond.model import Action, Reason, verdict_word
+from trafficmond.model import Action, Reason
 from trafficmond.sinks.fanout import make_sink
+from trafficmond.verdict import verdict_word
 
 EVENTS, BATCH, ROUNDS = 200_000, 20_000, 5
 NAMES = Names({2: "eth0"}, {7: "bad neighbours"})

@@ -6,7 +6,8 @@ import pytest
 from detect_traffic import flow, talk, watch
 
 from trafficmond.detect.detectors.blocklisted import Blocklisted
-from trafficmond.model import Action, Direction, Reason, Severity, verdict_word
+from trafficmond.model import Action, Direction, Reason, Severity
+from trafficmond.verdict import verdict_word
 
 LISTED, HOST = "203.0.113.66", "192.0.2.1"
 MONITORED, DROPPED = (verdict_word(action, Reason.LIST, 7) for action in (Action.MONITOR, Action.DROP))

@@ -10,7 +10,8 @@ from trafficmond import abi
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.names import Names
 from trafficmond.flows.report import REPORT, End
-from trafficmond.model import Action, Direction, Reason, verdict_word
+from trafficmond.model import Action, Direction, Reason
+from trafficmond.verdict import verdict_word
 
 NOW = 1_700_000_000.25
 

@@ -27,7 +27,7 @@ def test_what_is_put_comes_out_in_order(tmp_path: Path) -> None:
 def test_the_next_process_goes_on(tmp_path: Path) -> None:
     first = Spool(tmp_path, 1 << 20)
     first.put(7, {"batch": "b"}, b"body")
-    (tmp_path / "000000000002-9.fresh").write_bytes(b"half a fi")  # a crash while it was written
+    (tmp_path / ".000000000002-9.batch.tmp").write_bytes(b"half a fi")  # a crash while it was written
     (tmp_path / "unrelated").write_bytes(b"")
     again = Spool(tmp_path, 1 << 20)
     again.put(8, {"batch": "c"}, b"")
@@ -38,7 +38,7 @@ def test_the_next_process_goes_on(tmp_path: Path) -> None:
     entry = again.oldest(0)
     assert entry is not None
     assert (entry.left, entry.flows) == (False, 8)
-    assert not (tmp_path / "000000000002-9.fresh").exists()
+    assert not (tmp_path / ".000000000002-9.batch.tmp").exists()
     assert (tmp_path / "unrelated").exists()
 
 

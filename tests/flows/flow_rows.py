@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from trafficmond.flows.batch import Batch, split_address
-from trafficmond.model import Action, Reason, verdict_word
+from trafficmond.model import Action, Reason
+from trafficmond.verdict import verdict_word
 
 MONITOR = verdict_word(Action.MONITOR, Reason.DEFAULT)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from trafficmond.flows.batch import Batch
-from trafficmond.model import Action, Reason, verdict_word
+from trafficmond.model import Action, Reason
+from trafficmond.verdict import verdict_word
 
 SYN, SYN_ACK, ACK, FIN_ACK, RST = 0x02, 0x12, 0x10, 0x11, 0x04
 CLIENT, SERVER = "192.0.2.1", "198.51.100.2"

@@ -10,19 +10,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trafficmond.flows.batch import (
-    DELTA,
-    Batch,
-    actions,
-    address_text,
-    addresses,
-    empty,
-    is_drop,
-    put,
-    split_address,
-    take,
-)
-from trafficmond.model import Action, Reason, verdict_word
+from trafficmond.flows.batch import DELTA, Batch, address_text, addresses, empty, put, split_address, take
+from trafficmond.model import Action, Reason
+from trafficmond.verdict import action_of, is_drop, verdict_word
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -55,5 +45,5 @@ def test_rows_are_moved_whole(deltas: Callable[..., Batch]) -> None:
 
 def test_actions_of_verdict_words() -> None:
     words = np.array([verdict_word(action, Reason.LIST, 0xFFFFFF) for action in Action], dtype=np.uint32)
-    assert actions(words).tolist() == list(Action)
+    assert action_of(words).tolist() == list(Action)
     assert is_drop(words).tolist() == [False, False, True, False]

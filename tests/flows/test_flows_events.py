@@ -8,7 +8,8 @@ import pytest
 
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.events import Kind, events
-from trafficmond.model import Action, Reason, verdict_word
+from trafficmond.model import Action, Reason
+from trafficmond.verdict import verdict_word
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from trafficmond.flows.names import NO_NAMES, Names
-from trafficmond.model import Action, Reason, verdict_word
+from trafficmond.model import Action, Reason
+from trafficmond.verdict import verdict_word
 
 
 def test_known_and_unknown_interfaces_and_rules() -> None:

@@ -21,10 +21,11 @@ from trafficmond import abi
 from trafficmond.datapath.bans import KernelBan
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.errors import DatapathError
-from trafficmond.model import Action, Reason, verdict_word
+from trafficmond.model import Action, Reason
 from trafficmond.policy.ids import RuleIds
 from trafficmond.policy.load import Files, make_policy
 from trafficmond.policy.table import compile_table
+from trafficmond.verdict import verdict_word
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from trafficmond.metrics.counted import COUNTED
 from trafficmond.metrics.families import Counters, Traffic
-from trafficmond.model import Action, Reason, verdict_word
+from trafficmond.model import Action, Reason
+from trafficmond.verdict import verdict_word
 
 T0 = 1_700_000_000.0
 

@@ -8,10 +8,11 @@ import random
 import pytest
 from policy_reference import NOW, columns, compiled, jiffies, random_tables, telling_addresses
 
-from trafficmond.model import Action, Direction, Reason, verdict_word
+from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.explain import explain, overlapping
 from trafficmond.policy.load import load_policy
 from trafficmond.policy.walk import lookup
+from trafficmond.verdict import verdict_word
 
 
 def test_first_decision_is_the_table_s() -> None:

@@ -29,7 +29,7 @@ from policy_reference import (
 )
 
 from trafficmond import abi
-from trafficmond.model import Action, Direction, Reason, verdict_word
+from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import layout, trie
 from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.listfile import parse_list
@@ -37,6 +37,7 @@ from trafficmond.policy.load import Policy, load_policy
 from trafficmond.policy.prefixes import Prefixes, concat, masked
 from trafficmond.policy.table import VerdictTable, compile_columns
 from trafficmond.policy.walk import lookup
+from trafficmond.verdict import verdict_word
 
 LISTS = ROOT.parent / "shared" / "data" / "cidr"
 LOOKUPS = int(os.environ.get("TRAFFICMON_LOOKUPS", "1000000"))  # in real lists

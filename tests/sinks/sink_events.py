@@ -9,7 +9,8 @@ import numpy as np
 from trafficmond.flows.batch import Batch, split_address
 from trafficmond.flows.events import EVENT, Kind
 from trafficmond.flows.names import Names
-from trafficmond.model import Action, Direction, Reason, Severity, Threat, verdict_word
+from trafficmond.model import Action, Direction, Reason, Severity, Threat
+from trafficmond.verdict import verdict_word
 
 AWKWARD = 'a "b",\\ü\x1b\n'
 NAMES = Names({2: "eth0"}, {5: AWKWARD})

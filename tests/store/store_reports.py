@@ -11,7 +11,8 @@ import numpy as np
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.names import Names
 from trafficmond.flows.report import REPORT
-from trafficmond.model import Action, Reason, verdict_word
+from trafficmond.model import Action, Reason
+from trafficmond.verdict import verdict_word
 
 DAY_S = 86400.0
 NOW = 1_700_000_000.0

@@ -17,11 +17,12 @@ from trafficmond import abi
 from trafficmond.errors import StoreError
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
-from trafficmond.model import Action, Reason, Severity, Threat, verdict_word
+from trafficmond.model import Action, Reason, Severity, Threat
 from trafficmond.store import queue as queue_module
 from trafficmond.store.records import Ban, Change
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
+from trafficmond.verdict import verdict_word
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 Make = Callable[..., Batch]

@@ -11,11 +11,11 @@ Examples:
 
 from __future__ import annotations
 
-import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from trafficctl import exits, session
+from trafficmond import files
 from trafficmond.errors import TrafficmonError
 from trafficmond.metrics.text import prometheus
 
@@ -37,13 +37,9 @@ def run(args: Namespace) -> int:
 
 
 def _replace(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        fresh.write_text(text, encoding="utf-8")
-        fresh.chmod(0o644)
-        fresh.replace(path)
+        files.replace(path, text.encode(), mode=0o644)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
         raise TrafficmonError(
             f"cannot write {path}: {error.strerror}", hint="choose a directory you may write"
         ) from error

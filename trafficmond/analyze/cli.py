@@ -11,6 +11,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trafficmond import files
 from trafficmond.analyze.progress import Bar
 from trafficmond.errors import TrafficmonError
 
@@ -59,14 +60,8 @@ def run(args: Namespace) -> int:
 
 def write(path: Path, text: str) -> None:
     """Writes a file whole or not at all. Raises TrafficmonError saying what to do."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(path)
-        except OSError:
-            beside.unlink(missing_ok=True)
-            raise
+        files.replace(path, text.encode())
     except OSError as error:
         hint = "give a path in a directory that you may write to"
         raise TrafficmonError(f"cannot write {path}: {error.strerror}", hint=hint) from error

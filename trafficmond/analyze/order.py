@@ -20,10 +20,11 @@ import numpy as np
 
 from trafficmond import abi
 from trafficmond.analyze.intake import Pace
-from trafficmond.analyze.rows import ACK, BATCH, PSH, RECORD, SYN
+from trafficmond.analyze.rows import BATCH, RECORD
 from trafficmond.flows.batch import DELTA, ENDPOINTS, Batch, Column, empty
-from trafficmond.flows.canonical import ICMP, ICMPV6, TCP, icmp_mate
+from trafficmond.flows.canonical import icmp_mate
 from trafficmond.model import Direction
+from trafficmond.protocols import ACK, ICMP, ICMPV6, PSH, SYN, TCP
 
 T = TypeVar("T")
 

@@ -18,10 +18,11 @@ from trafficmond.analyze.ethertypes import shown
 from trafficmond.analyze.intake import SIZE_CLASSES, Count, Intake
 from trafficmond.analyze.tally import Entry, Tally, Timeline
 from trafficmond.detect.windows import mix
-from trafficmond.flows.batch import FLOW, Batch, actions, address_text, empty
-from trafficmond.flows.canonical import ICMP, ICMPV6, TYPE_UNKNOWN
+from trafficmond.flows.batch import FLOW, Batch, address_text, empty
+from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Action, Threat
-from trafficmond.protocols import protocol_name
+from trafficmond.protocols import ICMP, ICMPV6, SERVED, protocol_name
+from trafficmond.verdict import action_of
 
 Report = dict[str, Any]
 
@@ -41,7 +42,6 @@ _MOVED = np.dtype(
     ]
 )
 _ACTION_NAMES = {Action.ALLOW: "ALLOW", Action.MONITOR: "LOG", Action.DROP: "DROP", Action.LIMIT: "LIMIT"}
-_WITH_PORTS = (6, 17, 132)  # TCP, UDP, SCTP
 
 
 class Gatherer:
@@ -58,7 +58,7 @@ class Gatherer:
         self._protocols: dict[int, Count] = {}
         self._actions: dict[int, Count] = {}
         self._interfaces: dict[int, Count] = {}
-        self._services = np.zeros((len(_WITH_PORTS), 65536), np.int64)  # flows by protocol and the responder's port
+        self._services = np.zeros((len(SERVED), 65536), np.int64)  # flows by protocol and the responder's port
 
     def add(self, deltas: Batch, flows: Batch) -> None:
         """Counts the DELTA rows of an interval, and the FLOW rows that the flow table made of them."""
@@ -104,7 +104,7 @@ class Gatherer:
 
     def _count_deltas(self, rows: Batch) -> None:
         packets, octets = rows["packets"].astype(np.int64), rows["bytes"].astype(np.int64)
-        action = actions(rows["verdict"])
+        action = action_of(rows["verdict"])
         for column, counts in (
             (rows["proto"], self._protocols),
             (action, self._actions),
@@ -118,7 +118,7 @@ class Gatherer:
     def _count_flows(self, rows: Batch) -> None:
         self._pairs.add(mix(rows["id"], rows["first"].view("u8")), rows["moved_packets"], rows["moved_bytes"], rows)
         fresh = rows[rows["new"]]
-        for which, proto in enumerate(_WITH_PORTS):
+        for which, proto in enumerate(SERVED):
             self._services[which] += np.bincount(fresh["dport"][fresh["proto"] == proto], minlength=65536)
 
     # ---- sections ----
@@ -203,7 +203,7 @@ class Gatherer:
             "average_bytes": _ratio(octets, flows),
             "top_flows": [_flow(entry) for entry in self._pairs.top(self._top, by="bytes")],
             "top_services": [
-                {"protocol": protocol_name(_WITH_PORTS[protos[at]]), "port": int(ports[at]), "flows": int(counts[at])}
+                {"protocol": protocol_name(SERVED[protos[at]]), "port": int(ports[at]), "flows": int(counts[at])}
                 for at in order.tolist()
             ],
         }

@@ -13,9 +13,10 @@ import numpy as np
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.rows import RECORD, counted_records
 from trafficmond.detect.windows import mix
-from trafficmond.flows.batch import Batch, Column, actions, empty
-from trafficmond.flows.canonical import ICMP, ICMPV6
+from trafficmond.flows.batch import Batch, Column, empty
 from trafficmond.model import Action
+from trafficmond.protocols import ACK, ICMP, ICMPV6, SYN
+from trafficmond.verdict import action_of
 
 EVENT, HALF, FLOW = 1, 2, 3
 """Ranks: what an event on the way says, one direction of a connection, the whole of it."""
@@ -61,8 +62,8 @@ def _once(rows: Batch) -> Batch:
     of = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(rows))))
     best = rows[starts]
     _put_together(best, rows, of)
-    dropped = np.bitwise_or.reduceat(actions(rows["verdict"]) == Action.DROP, starts)
-    told = rows[np.flatnonzero(actions(rows["verdict"]) == Action.DROP)]
+    dropped = np.bitwise_or.reduceat(action_of(rows["verdict"]) == Action.DROP, starts)
+    told = rows[np.flatnonzero(action_of(rows["verdict"]) == Action.DROP)]
     if len(told):
         best["verdict"][dropped] = told["verdict"][0]
     best["end"] = np.maximum.reduceat(rows["end"], starts)
@@ -100,5 +101,5 @@ def _put_together(best: Batch, rows: Batch, of: Column) -> None:
 
 def _answer(flags: Column) -> Column:
     """The first flags of a side that answered: SYN with ACK where it showed a SYN at all."""
-    syn_ack: Column = np.where(flags & 0x02, 0x12, flags & 0x10)
+    syn_ack: Column = np.where(flags & SYN, SYN | ACK, flags & ACK)
     return syn_ack

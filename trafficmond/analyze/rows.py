@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trafficmond import abi
 from trafficmond.analyze.iana import IANA
 from trafficmond.analyze.intake import Intake
 from trafficmond.flows.batch import ENDPOINTS, V4_MAPPED, Batch, split_address
-from trafficmond.flows.canonical import ICMP, ICMPV6, TYPE_UNKNOWN
+from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Action, Direction
-from trafficmond.protocols import protocol_number
+from trafficmond.protocols import ACK, FIN, ICMP, ICMPV6, PSH, RST, SCTP, SYN, TCP, UDP, URG, protocol_number
 
 # A flow as other monitors report it: both directions in one row, src the initiator. Times are epoch seconds.
 RECORD = np.dtype(
@@ -41,10 +42,8 @@ RECORD = np.dtype(
     ]
 )
 
-FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 BATCH = 16384
 TIME_MAX = 1e11  # epoch seconds; a later moment is a mistake of the file
-_VERDICT_SHIFT = 28
 
 _MAPPED = int(V4_MAPPED)
 
@@ -228,11 +227,6 @@ def flags(letters: str) -> int:
 _LETTERS = {"F": FIN, "S": SYN, "R": RST, "P": PSH, "A": ACK, "U": URG}
 
 
-def verdict(action: Action) -> int:
-    """The verdict word of an action about which nothing else is known."""
-    return action << _VERDICT_SHIFT
-
-
 def sent(
     proto: int, family: int, packets: int, octets: int, link: int = 14, *, flags: int | None = None
 ) -> tuple[int, int, int]:
@@ -243,13 +237,12 @@ def sent(
     again, so that a handshake is never taken for a conversation. `link` is what the format counts of the link header.
     """
     total = packets * (link + (20 if family == 4 else 40) + _HEADERS.get(proto, 0))
-    if proto == _TCP and (packets > _MOST_SYNS if flags is None else flags & PSH and packets):
+    if proto == TCP and (packets > _MOST_SYNS if flags is None else flags & PSH and packets):
         total -= (packets - 1) * _ONLY_OF_SYN
     return packets, octets, octets - total if octets > total else 0
 
 
-_TCP = 6
-_HEADERS = {_TCP: 40, 17: 8, 1: 8, 58: 8, 132: 12}
+_HEADERS = {TCP: 40, UDP: 8, ICMP: 8, ICMPV6: 8, SCTP: 12}
 _MOST_SYNS = 3
 _ONLY_OF_SYN = 8  # bytes of options that packets after the SYN do not have
 
@@ -262,7 +255,7 @@ def estimated(proto: int, family: int, payload: int, others: int, packets: int |
 
 
 _SEGMENT = 1448  # payload of a full packet on Ethernet
-_LEAST_HEADERS = {6: 20, 17: 8, 1: 8, 58: 8, 132: 28}
+_LEAST_HEADERS = {TCP: 20, UDP: 8, ICMP: 8, ICMPV6: 8, SCTP: 28}
 
 
 class Records:
@@ -303,7 +296,7 @@ class Records:
         self._rows.append(
             (
                 *(src_hi, src_lo, dst_hi, dst_lo, *ports, proto, family, direction, vlan, ifindex),
-                *(action << _VERDICT_SHIFT, start, end if end > start else start),
+                *(action << abi.ACTION_SHIFT, start, end if end > start else start),
                 *(*sent, *replied, *flags, reply_bits, *told),
             )
         )

@@ -11,6 +11,7 @@ from trafficmond.flows.batch import Batch, Column, address_text, within
 from trafficmond.flows.names import Names
 from trafficmond.model import Action
 from trafficmond.protocols import protocol_name, protocol_number
+from trafficmond.verdict import action_of
 
 Row = dict[str, Any]
 
@@ -30,7 +31,7 @@ def top_flows(flows: Batch, seconds: float, now: float, names: Names, sort: str,
             "dst_port": int(row["dport"]),
             "protocol": protocol_name(int(row["proto"])),
             "interface": names.interface(int(row["ifindex"])),
-            "action": str(Action(int(row["verdict"]) >> 28 & 3)),
+            "action": str(Action(action_of(int(row["verdict"])))),
             "packets": int(row["packets"] + row["reply_packets"]),
             "bytes": int(row["bytes"] + row["reply_bytes"]),
             "packets_per_s": float(packets[at] / seconds),

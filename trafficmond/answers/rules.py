@@ -22,6 +22,7 @@ from trafficmond.policy.counts import count
 from trafficmond.policy.explain import overlapping
 from trafficmond.policy.load import Policy
 from trafficmond.rulebook import InForce, Table
+from trafficmond.verdict import rule_of
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ class RuleAnswers(Part):
     def _summed(self) -> dict[int, tuple[int, int]]:
         sums: dict[int, tuple[int, int]] = {}
         for word, (packets, octets) in self._parts.pipeline.by_verdict.items():
-            number = word & 0xFFFFFF
+            number = rule_of(word)
             had = sums.get(number, (0, 0))
             sums[number] = (had[0] + packets, had[1] + octets)
         return sums

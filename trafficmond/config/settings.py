@@ -13,10 +13,10 @@ from trafficmond import networks
 from trafficmond.config.declare import PATH, duration, rate, setting, size, table, tables
 from trafficmond.config.formats import BY_NAME, described
 from trafficmond.config.target import export_url, parse_target
+from trafficmond.model import SEVERITIES
 
 CONFIG_FILE = Path("/etc/trafficmon/trafficmond.toml")
 DEFAULT_ROUTE = "default-route"
-SEVERITIES = ("low", "medium", "high", "critical")
 
 _NAME_OR_GLOB = re.compile(r"[^\s/:]{1,15}")
 

@@ -13,8 +13,9 @@ from trafficmond import abi
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.clock import Clock
 from trafficmond.errors import DatapathError
-from trafficmond.model import Action, Reason, verdict_word
-from trafficmond.networks import Network
+from trafficmond.model import Action, Reason
+from trafficmond.networks import MAPPED, Network, sixteen
+from trafficmond.verdict import verdict_word
 
 _BITS = 128
 _ENDED = 1  # jiffies: over since the machine came up
@@ -105,15 +106,12 @@ class BanTable:
 
 
 def _key(network: Network) -> bytes:
-    packed = network.network_address.packed
-    length = network.prefixlen
-    if network.version == 4:
-        packed, length = b"\0" * 10 + b"\xff\xff" + packed, length + 96
-    return length.to_bytes(4, "little") + packed
+    length = network.prefixlen + (MAPPED.prefixlen if network.version == 4 else 0)
+    return length.to_bytes(4, "little") + sixteen(network.network_address)
 
 
 def _network(key: bytes) -> Network:
     length, packed = int.from_bytes(key[:4], "little"), key[4:]
-    if length >= 96 and packed.startswith(b"\0" * 10 + b"\xff\xff"):
+    if length >= 96 and packed.startswith(MAPPED.network_address.packed[:12]):
         return ipaddress.IPv4Network((packed[12:], length - 96))
     return ipaddress.IPv6Network((packed, min(length, _BITS)))

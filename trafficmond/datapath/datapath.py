@@ -31,7 +31,7 @@ from trafficmond.datapath.tables import Tables
 from trafficmond.errors import DatapathError
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.malformed import by_reason
-from trafficmond.networks import Address
+from trafficmond.networks import sixteen
 
 # bound: eviction ring, a CPU | the record's packets and bytes are added to `unattributed`
 RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two drains before it is only summed up
@@ -126,7 +126,7 @@ class Datapath:
         now = self.clock.to_jiffies(time.time()).to_bytes(8, "little")
         for each in connections():
             key = np.zeros(1, abi.CONN_KEY)
-            key["remote"], key["local"] = _mapped(each.remote), _mapped(each.local)
+            key["remote"], key["local"] = (np.frombuffer(sixteen(end), np.uint8) for end in (each.remote, each.local))
             key["remote_port"], key["local_port"] = each.remote_port, each.local_port
             key["proto"] = each.proto
             libbpf.update(self.loaded.maps["tm_conns"], key.tobytes(), now)
@@ -237,12 +237,6 @@ def sizes(options: Options) -> loader.Sizes:
     """How large the ledger of this host is to be."""
     inners = _INNERS if options.look_inside else 1
     return loader.Sizes(loader.possible_cpus(), options.capacity, RING_RECORDS, inners)
-
-
-def _mapped(address: Address) -> npt.NDArray[np.uint8]:
-    """An address as keys have it: IPv4 mapped into IPv6."""
-    packed = address.packed
-    return np.frombuffer(packed if len(packed) == 16 else b"\0" * 10 + b"\xff\xff" + packed, np.uint8)
 
 
 def _sums(totals: npt.NDArray[Any], name: str) -> Sums:

@@ -13,20 +13,19 @@ import enum
 
 import numpy as np
 
+from trafficmond import abi
 from trafficmond.detect.windows import Columns, members, mix
 from trafficmond.flows.batch import Batch, Column, empty
 from trafficmond.flows.canonical import TYPE_UNKNOWN
+from trafficmond.protocols import ACK, FIN, ICMP, ICMPV6, PSH, RST, SCTP, SYN, TCP, UDP, URG, WITH_PORTS
 
 GRACE_S = 1.0
 """Age at which a dial is judged: the initial retransmission timeout of TCP (RFC 6298), longer than nearly all paths."""
 
-FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 _FLAGS = FIN | SYN | RST | PSH | ACK | URG  # ECE and CWR may come with any (RFC 3168)
-_FIRST_PAYLOAD = 0x02  # abi.BIT_FIRST_PAYLOAD
-ICMP, TCP, UDP, SCTP, ICMPV6 = 1, 6, 17, 132, 58
 _ICMP_ASKS = members(8, 13, 15, 17, TYPE_UNKNOWN)  # echo, timestamp, information, address mask (RFC 792, 950)
 _ICMPV6_ASKS = members(128, 139, TYPE_UNKNOWN)  # echo, node information (RFC 4443, 4620)
-_PORTS = members(TCP, UDP, 33, SCTP, 136, size=256)  # protocols that have ports; 33 DCCP, 136 UDP-Lite
+_PORTS = members(*WITH_PORTS, size=256)
 _FIRST_EPHEMERAL = 1024
 ONE_WAY_PORTS = members(162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125, 8472, 9995, 9996)
 """UDP ports whose protocol never answers on the same ports: traps, syslog, NetFlow, IPFIX, sFlow, StatsD, and the
@@ -101,7 +100,7 @@ def kinds(flows: Columns) -> Column:
     """The Kind of dial that each flow began with; NONE for replies, errors, and packets in midstream."""
     proto, flags = flows["proto"], flows["first_flags"] & _FLAGS
     sport, dport = flows["sport"], flows["dport"]
-    bare = flows["bits"] & _FIRST_PAYLOAD == 0
+    bare = flows["bits"] & abi.BIT_FIRST_PAYLOAD == 0
     # From a service port to a client's: an answer whose question was not seen.
     answer = (sport < dport) & (dport >= _FIRST_EPHEMERAL)
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from trafficmond.export.templates import TEMPLATES, Template, template_sets
-from trafficmond.flows.batch import Batch, Column, is_drop, take
-from trafficmond.flows.canonical import ICMP, ICMPV6, icmp_mate
+from trafficmond.flows.batch import Batch, Column, take
+from trafficmond.flows.canonical import icmp_mate
 from trafficmond.flows.report import End
 from trafficmond.model import Direction
+from trafficmond.protocols import ICMP, ICMPV6
+from trafficmond.verdict import is_drop
 
 VERSION = 10
 HEADER_BYTES = 16

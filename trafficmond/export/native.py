@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from trafficmond.flows.batch import Batch, Column, actions, take
+from trafficmond.flows.batch import Batch, Column, take
 from trafficmond.flows.community_id import community_ids
 from trafficmond.flows.inside import Inside, insides
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import protocol_name
+from trafficmond.verdict import action_of
 
 _DAY_S = 86400
 
@@ -93,7 +94,7 @@ def block(rows: Batch, names: Names, sensor: str, batch: str) -> Block:
         "src": _packed(rows["src_hi"], rows["src_lo"]),
         "dst": _packed(rows["dst_hi"], rows["dst_lo"]),
         "protocol": _named(rows["proto"], protocol_name),
-        "action": _named(actions(rows["verdict"]), lambda number: str(Action(number))),
+        "action": _named(action_of(rows["verdict"]), lambda number: str(Action(number))),
         "rule": _named(rows["verdict"], names.rule),
         "interface": _named(rows["ifindex"], names.interface),
         "direction": _named(rows["direction"], lambda number: str(Direction(number))),

@@ -5,18 +5,17 @@ One file an entry: a line of JSON, then the body. A file has its name only once 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
-import os
 import threading
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trafficmond import files
+
 _SUFFIX = ".batch"
-_FRESH = ".fresh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Spool:
         self._wake = threading.Condition()
         self.bytes = self.flows = 0
         for path in sorted(folder.iterdir()):
-            if path.suffix == _FRESH:
+            if path.suffix == files.UNFINISHED:
                 path.unlink(missing_ok=True)
             elif path.suffix == _SUFFIX:
                 flows = path.stem.partition("-")[2]
@@ -61,18 +60,7 @@ class Spool:
         if self.bytes + len(data) > self._max_bytes:
             raise OSError(errno.ENOSPC, f"the spool {self._folder} is full")
         path = self._folder / f"{self._number + 1:012d}-{flows}{_SUFFIX}"
-        fresh = path.with_suffix(_FRESH)
-        try:
-            with fresh.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.rename(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                fresh.unlink(missing_ok=True)
-            raise
-        self._sync_folder()
+        files.replace(path, data, durable=True)
         with self._wake:
             self._number += 1
             self._add(Entry(path, flows, len(data), False))
@@ -99,10 +87,3 @@ class Spool:
             self._entries.popleft()
             self.bytes -= entry.size_bytes
             self.flows -= entry.flows
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

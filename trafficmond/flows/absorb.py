@@ -7,9 +7,11 @@ import math
 import numpy as np
 
 from trafficmond import abi
-from trafficmond.flows.batch import FLOW, Batch, Column, empty, is_drop, put, take
-from trafficmond.flows.canonical import TCP, icmp_mate, icmp_role
+from trafficmond.flows.batch import FLOW, Batch, Column, empty, put, take
+from trafficmond.flows.canonical import icmp_mate, icmp_role
 from trafficmond.flows.services import from_service
+from trafficmond.protocols import ACK, FIN, RST, SYN, TCP
+from trafficmond.verdict import is_drop
 
 STATE = np.dtype(
     [
@@ -27,7 +29,6 @@ STATE = np.dtype(
     ]
 )
 
-_FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _FIRST_PAYLOAD, _SPOKE_FIRST = abi.BIT_FIRST_PAYLOAD, abi.BIT_SPOKE_FIRST  # about one packet, not an OR
 _SURE_LEAD_S = 1e9  # evidence before order: as if it had been seen decades ago
 TIE_S = 2e-5  # within one tick of the kernel's clock, the packet to the service, or the SYN, came first
@@ -66,10 +67,10 @@ class Groups:
         self.of = np.repeat(np.arange(len(self.starts)), np.diff(np.append(self.starts, len(ids))))
 
         tcp = deltas["proto"] == TCP
-        handshake = deltas["first_flags"] & (_SYN | _ACK)
+        handshake = deltas["first_flags"] & (SYN | ACK)
         asks, answers = icmp_role(deltas)
-        asks |= tcp & (handshake == _SYN)
-        answers |= tcp & (handshake == _SYN | _ACK)
+        asks |= tcp & (handshake == SYN)
+        answers |= tcp & (handshake == SYN | ACK)
         sure = asks | answers
         seen = deltas["first"] + np.where(from_service(deltas, in_order) & ~sure | answers, TIE_S, 0.0)
         lead = self.earliest(np.where(sure, seen - _SURE_LEAD_S, seen))
@@ -100,8 +101,8 @@ class Groups:
         found = np.zeros(len(rows), bool)
         rows, at = take(rows, opens), self.known[lead[opens]]
         seen, reply = rows["tcp_flags"], rows["reply_tcp_flags"]
-        over = (seen | reply) & (_FIN | _RST) != 0
-        quiet = (seen & _ACK != 0) & (at - rows["last"] > linger_s)
+        over = (seen | reply) & (FIN | RST) != 0
+        quiet = (seen & ACK != 0) & (at - rows["last"] > linger_s)
         found[opens] = over & (at > rows["first"] + TIE_S) | quiet
         return found
 
@@ -116,8 +117,8 @@ def begins(deltas: Batch, before: float) -> Column:
 def opening(deltas: Batch) -> Column:
     """Which deltas begin with a SYN: those of records that do, and of records that hold nothing but SYNs."""
     flags = deltas["tcp_flags"]
-    only = flags & (_SYN | _ACK | _FIN | _RST) == _SYN
-    syn = (deltas["proto"] == TCP) & (deltas["first_flags"] & (_SYN | _ACK) == _SYN)
+    only = flags & (SYN | ACK | FIN | RST) == SYN
+    syn = (deltas["proto"] == TCP) & (deltas["first_flags"] & (SYN | ACK) == SYN)
     opens: Column = syn & (deltas["new"] | only)
     return opens
 
@@ -180,7 +181,7 @@ def fold(rows: Batch, groups: Groups, anew: Column) -> Batch:
     # payload: what comes after any other begins a record (bpf/opening.h).
     stale = ~deltas["new"] & (deltas["first"] < rows["first"][of] - TIE_S)
     old = stale & (deltas["payload_packets"] == 0) & (deltas["tcp_flags"] != deltas["first_flags"])
-    leaks = {"tcp_flags": np.where(old, _FIN, 0), "bits": np.where(stale, _SPOKE_FIRST, 0)}
+    leaks = {"tcp_flags": np.where(old, FIN, 0), "bits": np.where(stale, _SPOKE_FIRST, 0)}
 
     # Verdicts, before anything is added to the pending part.
     verdict = np.where(spoke, deltas["verdict"][row_of["mine"]], rows["verdict"])
@@ -235,7 +236,7 @@ def fold(rows: Batch, groups: Groups, anew: Column) -> Batch:
     rows["since"] = np.where(quiet, np.where(fresh, rows["first"], groups.first_seen), rows["since"])
     rows["last"] = np.maximum(rows["last"], np.maximum.reduceat(deltas["last"], starts))
     flags, reply_flags = rows["tcp_flags"], rows["reply_tcp_flags"]
-    closed = (rows["proto"] == TCP) & (((flags | reply_flags) & _RST) | (flags & reply_flags & _FIN) != 0)
+    closed = (rows["proto"] == TCP) & (((flags | reply_flags) & RST) | (flags & reply_flags & FIN) != 0)
     closes = closed & ~rows["closed"]
     rows["ended"] = closes | (rows["ended"] & ~anew)
     rows["closed"] = closed

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from trafficmond.choice import Choice
-from trafficmond.model import Action
 from trafficmond.networks import Network
 
 V4_MAPPED = np.uint64(0x0000FFFF00000000)
@@ -35,7 +34,7 @@ ENDPOINTS = [
     ("direction", "u1"),  # model.Direction
     ("vlan", "u2"),  # outer id, 0: untagged
     ("ifindex", "u4"),
-    ("verdict", "u4"),  # model.verdict_word
+    ("verdict", "u4"),  # see trafficmond.verdict
 ]
 
 DELTA = np.dtype(
@@ -94,18 +93,6 @@ FLOW = np.dtype(
         ("ended", "?"),  # both sides closed, a reset, or idle for as long as its kind is remembered
     ]
 )
-
-
-def actions(verdicts: Column) -> Column:
-    """model.Action of each verdict word."""
-    found: Column = verdicts >> 28 & 3
-    return found
-
-
-def is_drop(verdicts: Column) -> Column:
-    """Whether each verdict word dropped its packets."""
-    dropped: Column = actions(verdicts) == Action.DROP
-    return dropped
 
 
 def within(rows: Batch, side: str, network: Network) -> Column:

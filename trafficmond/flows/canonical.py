@@ -12,12 +12,7 @@ import numpy as np
 
 from trafficmond import abi
 from trafficmond.flows.batch import Batch, Column
-
-ICMP = 1
-TCP = 6
-UDP = 17
-ICMPV6 = 58
-SCTP = 132
+from trafficmond.protocols import ICMP, ICMPV6
 
 # (request, reply) message types; any other type is one-way and pairs with nothing.
 _PAIRS = {

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from trafficmond.flows.batch import Batch
-from trafficmond.flows.canonical import ICMP, ICMPV6, SCTP, TCP, UDP, canonical
+from trafficmond.flows.canonical import canonical
+from trafficmond.protocols import ICMP, ICMPV6, SERVED
 
-_WITH_PORTS = (ICMP, TCP, UDP, ICMPV6, SCTP)
-_NEED_PORTS = (TCP, UDP, SCTP)
+_WITH_PORTS = (ICMP, ICMPV6, *SERVED)
 
 # What is hashed, in network order; protocols without ports end before them.
 _V4 = np.dtype(
@@ -76,7 +76,7 @@ def community_ids(rows: Batch) -> list[str]:
 def community_texts(rows: Batch, digests_of_rows: list[bytes]) -> list[str]:
     """ "1:" and the base64 of each row's digest; empty, as the specification proposes, where ports are needed and are
     not known: in later fragments."""
-    unknown = np.isin(rows["proto"], _NEED_PORTS) & (rows["sport"] == 0) & (rows["dport"] == 0)
+    unknown = np.isin(rows["proto"], SERVED) & (rows["sport"] == 0) & (rows["dport"] == 0)
     return [
         "" if portless else "1:" + binascii.b2a_base64(digest, newline=False).decode("ascii")
         for digest, portless in zip(digests_of_rows, unknown.tolist(), strict=True)

@@ -10,8 +10,9 @@ import enum
 
 import numpy as np
 
-from trafficmond.flows.batch import ENDPOINTS, Batch, Column, actions, empty
+from trafficmond.flows.batch import ENDPOINTS, Batch, Column, empty
 from trafficmond.model import Action
+from trafficmond.verdict import action_of
 
 
 class Kind(enum.IntEnum):
@@ -45,7 +46,7 @@ def events(deltas: Batch, now: float, budget: int) -> tuple[Batch, int]:
     Beyond the budget, news go before samples, and of either kind an even spread over the drain is kept: the
     start of a flood must not hide what came after it. A packet's time is never later than `now`.
     """
-    action = actions(deltas["verdict"])
+    action = action_of(deltas["verdict"])
     loud = (action == Action.MONITOR) | (action == Action.DROP)
     new = np.flatnonzero(loud & deltas["new"])
     going = np.flatnonzero(loud & ~deltas["new"] & (deltas["packets"] > 0))

@@ -9,13 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from trafficmond.flows.batch import Batch, Column
-from trafficmond.flows.canonical import TCP
+from trafficmond.protocols import ACK, FIN, RST, TCP
 
 CLOSE_LINGER_S = 2.0  # a closed connection's last acknowledgements still belong to it
 ESTABLISHED_S = 7440.0
 ANSWERED_S = 300.0
-
-_FIN, _RST, _ACK = 0x01, 0x04, 0x10
 
 
 def kept_s(rows: Batch, idle_s: float) -> Column:
@@ -27,7 +25,7 @@ def kept_s(rows: Batch, idle_s: float) -> Column:
     flags, reply = rows["tcp_flags"], rows["reply_tcp_flags"]
     tcp, answered = rows["proto"] == TCP, rows["reply_packets"] > 0
     answered &= rows["packets"] > 0
-    open_ = (flags & reply & _ACK != 0) & ((flags | reply) & (_FIN | _RST) == 0)
+    open_ = (flags & reply & ACK != 0) & ((flags | reply) & (FIN | RST) == 0)
     went_on = (rows["packets"] > 1) & (rows["reply_packets"] > 1) & (rows["last"] - rows["first"] > idle_s)
     lasting = answered & np.where(tcp, open_, went_on)
     kept = np.where(lasting, ESTABLISHED_S, np.where(answered & ~tcp, ANSWERED_S, 0.0))

@@ -6,14 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from trafficmond.model import Reason
-
-_RULE_MASK = 0xFFFFFF
-_REASON_SHIFT = 24
-_REASON_MASK = 0xF
-
-# What spoke where no rule did: a verdict word's rule id is 0.
-_BY_REASON = tuple(str(Reason(number)) if number < len(Reason) else f"reason {number}" for number in range(16))
+from trafficmond.verdict import reason_of, reason_text, rule_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +34,10 @@ class Names:
 
     def rule(self, verdict: int) -> str:
         """What decided: the rule's label ("rule 12" where unknown), or where no rule did, the reason ("default")."""
-        rule = verdict & _RULE_MASK
+        rule = rule_of(verdict)
         if rule:
             return self.rules.get(rule) or f"rule {rule}"
-        return _BY_REASON[verdict >> _REASON_SHIFT & _REASON_MASK]
+        return reason_text(reason_of(verdict))
 
 
 NO_NAMES = Names()

@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 
-from trafficmond.flows.batch import ENDPOINTS, Batch, empty, is_drop, take
+from trafficmond.flows.batch import ENDPOINTS, Batch, empty, take
+from trafficmond.verdict import is_drop
 
 
 class End(enum.IntEnum):

@@ -8,11 +8,11 @@ from typing import Any
 
 from trafficmond.metrics.counted import COUNTED
 from trafficmond.metrics.text import Family, Labels
-from trafficmond.model import Action, Reason
+from trafficmond.model import SEVERITIES, Action
+from trafficmond.verdict import action_of, reason_of, reason_text
 
 _UNITS = ("packets", "bytes")
 _CLASSES = ("in_flows", "unattributed", "not_ip", "malformed")
-_SEVERITIES = ("low", "medium", "high", "critical")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def _traffic(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     for place, unit in enumerate(_UNITS):
         sums: dict[tuple[str, str], int] = {}
         for word, counts in counters.by_verdict.items():
-            key = str(Action(word >> 28 & 3)), _reason(word >> 24 & 15)
+            key = str(Action(action_of(word))), reason_text(reason_of(word))
             sums[key] = sums.get(key, 0) + counts[place]
         text = f"{unit.capitalize()} of flows by the action they were given and by what decided it, since the start."
         yield _counter(
@@ -111,7 +111,7 @@ def _rules(status: Mapping[str, Any]) -> Iterator[Family]:
         "trafficmon_open_threats",
         "gauge",
         "Threats that are open, by severity.",
-        tuple(({"severity": severity}, threats[severity]) for severity in _SEVERITIES),
+        tuple(({"severity": severity}, threats[severity]) for severity in SEVERITIES),
     )
 
 
@@ -164,10 +164,6 @@ def _tables(status: Mapping[str, Any]) -> Iterator[Family]:
         yield _counter(f"detector_{key}_entries", text, [(who, each[key]) for who, each in at])
     for name, text in COUNTED.items():
         yield _counter(name, text, [({}, status["counters"][name])])
-
-
-def _reason(number: int) -> str:
-    return str(Reason(number)) if number < len(Reason) else f"reason {number}"
 
 
 def _gauge(name: str, text: str, value: float, labels: Labels | None = None) -> Family:

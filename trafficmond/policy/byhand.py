@@ -5,13 +5,13 @@ Nothing depends on this file: what cannot be read of it is left out and said.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trafficmond import files
 from trafficmond.policy.rules import read_tables
 
 _MOST_DEAD = 256  # lines that mean nothing any more, before the file is written anew
@@ -83,16 +83,7 @@ class ByHand:
         self._whole = True
 
     def _replace(self, lines: Sequence[str]) -> None:
-        unfinished = self._path.with_name(f".{self._path.name}.tmp")
-        try:
-            with unfinished.open("w", encoding="ascii") as file:
-                file.writelines(f"{line}\n" for line in lines)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(self._path)
-        finally:
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
+        files.replace(self._path, "".join(f"{line}\n" for line in lines).encode(), durable=True)
         self._lines, self._whole = len(lines), True
 
 

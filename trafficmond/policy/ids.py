@@ -14,9 +14,10 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from trafficmond import abi
 from trafficmond.policy.rules import Rule
 
-MAX_ID = 0xFFFFFF  # 0 is the default
+MAX_ID = abi.RULE_MASK  # 0 is the default
 
 _KEEP_S = 3600.0  # beyond every flow timeout
 _KEEP_MOST = 65536

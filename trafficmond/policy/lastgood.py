@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from trafficmond import files
 from trafficmond.policy.rules import Rules
 
 Parse = Callable[[bytes, str], Rules]
@@ -33,13 +34,7 @@ class LastGood:
             if (found := _stat(copy)) and (found.st_mtime_ns, found.st_size) == (modified_ns, len(data)):
                 return
             self._folder.mkdir(parents=True, exist_ok=True)
-            unfinished = copy.with_name(f".{copy.name}.tmp"[-255:])
-            try:
-                unfinished.write_bytes(data)
-                os.utime(unfinished, ns=(modified_ns, modified_ns))
-                unfinished.replace(copy)
-            finally:
-                unfinished.unlink(missing_ok=True)
+            files.replace(copy, data, modified_ns=modified_ns)
             self.trouble = ""
         except OSError as error:
             self.trouble = f"cannot keep copies of lists and rules for the next start: {error.strerror or error}"

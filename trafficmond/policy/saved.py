@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import toml
 
+from trafficmond import files
 from trafficmond.errors import ConfigError
 from trafficmond.policy.readers import read_own
 from trafficmond.policy.rulefile import read_rule_tables
@@ -44,23 +43,7 @@ def save(path: Path, tables: Sequence[Mapping[str, Any]]) -> None:
     encoder = toml.TomlEncoder()
     encoder.dump_funcs[str] = _quoted
     text = _HEADING + "\n" + toml.dumps({"rule": [dict(table) for table in tables]}, encoder)
-    # A name that readers of the directory ignore.
-    unfinished = path.with_name(f".{path.name}.tmp")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    files.replace(path, text.encode(), durable=True)
 
 
 def _quoted(text: str) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 
 from trafficmond import networks
 from trafficmond.config.settings import Log
-from trafficmond.flows.batch import Batch, Column, actions, split_address
+from trafficmond.flows.batch import Batch, Column, split_address
 from trafficmond.model import Action, Severity, Threat
+from trafficmond.verdict import action_of
 
 _ALL_ONES = (1 << 64) - 1
 
@@ -27,7 +28,7 @@ class Filter:
     def events(self, batch: Batch) -> Batch:
         """The rows with one of the actions, and an address in one of the prefixes if there are any."""
         if not self._all_actions:
-            batch = batch[np.isin(actions(batch["verdict"]), self._actions)]
+            batch = batch[np.isin(action_of(batch["verdict"]), self._actions)]
         if self._masked:
             batch = batch[self._inside(batch, "src") | self._inside(batch, "dst")]
         return batch

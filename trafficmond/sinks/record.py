@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from trafficmond.flows.batch import Batch, actions, address_text
+from trafficmond.flows.batch import Batch, address_text
 from trafficmond.flows.community_id import community_texts, digests, flow_hash_text
 from trafficmond.flows.events import Kind
 from trafficmond.flows.names import Names
-from trafficmond.model import Action, Direction, Reason, Threat
+from trafficmond.model import Action, Direction, Threat
 from trafficmond.protocols import endpoint, protocol_name
+from trafficmond.verdict import action_of, reason_of, reason_text
 
 FIELDS = (
     "timestamp",  # epoch seconds, whole
@@ -62,13 +63,13 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str) -> li
         _named(protocols, protocol_name),
         protocols,
         batch["packet_size"].tolist(),
-        _named(actions(batch["verdict"]).tolist(), lambda action: _ACTIONS[Action(action)]),
+        _named(action_of(batch["verdict"]).tolist(), lambda action: _ACTIONS[Action(action)]),
         _named(batch["ifindex"].tolist(), lambda ifindex: quote(_encodable(names.interface(ifindex)))),
         list(map(flow_hash_text, found)),
         _named(batch["kind"].tolist(), lambda kind: str(Kind(kind))),
         _named(batch["direction"].tolist(), lambda direction: str(Direction(direction))),
         _named(batch["verdict"].tolist(), lambda verdict: quote(_encodable(names.rule(verdict)))),
-        _named(((batch["verdict"] >> 24) & 0xF).tolist(), _reason),
+        _named(reason_of(batch["verdict"]).tolist(), reason_text),
         batch["vlan"].tolist(),
         community_texts(batch, found),
     ]
@@ -139,7 +140,3 @@ def _plain(value: Any) -> Any:
 def _encodable(name: str) -> str:
     # A name that the kernel gave need not be UTF-8.
     return name.encode("utf-8", "backslashreplace").decode()
-
-
-def _reason(number: int) -> str:
-    return str(Reason(number)) if number < len(Reason) else f"reason {number}"

@@ -7,11 +7,12 @@ from typing import Protocol
 import numpy as np
 
 from trafficmond.choice import Choice
-from trafficmond.flows.batch import Batch, Column, actions, of_ports, of_prefixes, take
+from trafficmond.flows.batch import Batch, Column, of_ports, of_prefixes, take
 from trafficmond.flows.names import Names
 from trafficmond.model import Action
 from trafficmond.networks import Network
 from trafficmond.sinks.jsonl import event_lines
+from trafficmond.verdict import action_of
 
 
 class Wanted(Protocol):
@@ -45,7 +46,7 @@ class EventRecords:
         batch = self._batch
         mask = np.ones(len(batch), bool)
         if wanted.action is not None:
-            mask &= actions(batch["verdict"]) == wanted.action
+            mask &= action_of(batch["verdict"]) == wanted.action
         if wanted.interface is not None:
             names = self._names.interface
             named = [number for number in np.unique(batch["ifindex"]).tolist() if names(number) == wanted.interface]

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from trafficmond.flows.batch import Batch, Column, actions, addresses, take
+from trafficmond.flows.batch import Batch, Column, addresses, take
 from trafficmond.flows.names import Names
 from trafficmond.model import Action
-from trafficmond.protocols import protocol_name
+from trafficmond.protocols import SERVED, protocol_name
+from trafficmond.verdict import action_of
 
 OTHER = "(other)"
 PERIODS = {"minute": 60, "hour": 3600, "day": 86400}  # seconds
@@ -23,7 +24,6 @@ KEEP_S = {"minute": 2 * 86400, "hour": 60 * 86400, "day": 5 * 366 * 86400}
 TOP = {"minute": 25, "hour": 50, "day": 100}  # keys kept by name, each kind
 
 _COUNTERS = ("packets", "bytes", "reply_packets", "reply_bytes")
-_WITH_PORTS = (6, 17, 132)
 _CROWD = 4  # a period is pruned when it has this many times its TOP
 
 _ADD = (
@@ -80,8 +80,8 @@ def _sums(batch: Batch, names: Names) -> Iterator[Sums]:
     yield from _by("total", np.zeros(len(batch), np.int64), batch, lambda keys: ["all"] * len(keys))
     yield from _by("protocol", batch["proto"], batch, lambda keys: [protocol_name(key) for key in keys.tolist()])
     yield from _by("interface", batch["ifindex"], batch, lambda keys: [names.interface(key) for key in keys.tolist()])
-    yield from _by("action", actions(batch["verdict"]), batch, lambda keys: [str(Action(key)) for key in keys.tolist()])
-    served = take(batch, np.isin(batch["proto"], _WITH_PORTS))
+    yield from _by("action", action_of(batch["verdict"]), batch, lambda keys: [str(Action(k)) for k in keys.tolist()])
+    served = take(batch, np.isin(batch["proto"], SERVED))
     if len(served):
         port = served["dport"].astype(np.int64) | served["proto"].astype(np.int64) << 16
         yield from _by(

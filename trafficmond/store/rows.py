@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from trafficmond.flows.batch import Batch, Column, actions, addresses
+from trafficmond.flows.batch import Batch, Column, addresses
 from trafficmond.flows.community_id import community_ids
 from trafficmond.flows.inside import insides
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import protocol_name
 from trafficmond.store.schema import FLOW_COLUMNS, STORED_COLUMNS
+from trafficmond.verdict import action_of
 
 Row = tuple[Any, ...]
 
@@ -39,7 +40,7 @@ def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
         batch["reply_bytes"].tolist(),
         batch["tcp_flags"].tolist(),
         batch["reply_tcp_flags"].tolist(),
-        named(actions(batch["verdict"]), lambda number: str(Action(number))),
+        named(action_of(batch["verdict"]), lambda number: str(Action(number))),
         named(batch["verdict"], names.rule),
         named(batch["ifindex"], names.interface),
         named(batch["direction"], lambda number: str(Direction(number))),

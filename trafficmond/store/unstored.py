@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from trafficmond import choice
-from trafficmond.flows.batch import Batch, Column, actions, of_ports, of_prefixes, take
+from trafficmond.flows.batch import Batch, Column, of_ports, of_prefixes, take
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, FlowQuery
 from trafficmond.protocols import protocol_number
+from trafficmond.verdict import action_of
 
 # What a question may be sorted by and what that is here; of the rest no row can be left out beforehand.
 _KEYS: Mapping[str, Callable[[Batch], Column]] = {
@@ -50,7 +51,7 @@ def _conditions(rows: Batch, names: Names, wanted: FlowQuery) -> Iterator[Column
     if wanted.proto is not None:
         yield rows["proto"] == protocol_number(wanted.proto)
     if wanted.action is not None:
-        yield actions(rows["verdict"]) == Action.parse(wanted.action)
+        yield action_of(rows["verdict"]) == Action.parse(wanted.action)
     if wanted.rule is not None:
         yield _called(rows["verdict"], names.rule, wanted.rule)
     if wanted.interface is not None:

@@ -27,7 +27,7 @@ from trafficmond.analyze.rows import (
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
-from trafficmond.flows.canonical import TCP
+from trafficmond.protocols import TCP, WITH_PORTS
 
 TITLE = "Argus binetflow"
 
@@ -40,7 +40,6 @@ _SUMS = (("totpkts", "srcpkts", "dstpkts"), ("totbytes", "srcbytes", "dstbytes")
 _SEPARATORS = ",\t;|"
 _NOT_IP = frozenset(("arp", "rarp", "llc", "ipx", "loop", "lldp", "stp", "eth", "isis", "mpls"))
 _MAC = re.compile(r"(?:[0-9a-f]{1,2}:){5}[0-9a-f]{1,2}", re.IGNORECASE)
-_WITH_PORTS = frozenset((TCP, 17, 33, 132, 136))
 _ICMP_STATES = {"ECO": 8, "ECR": 0}
 _TCP_STATES = {  # flags of each side, where a name stands for them
     "REQ": ("S", ""), "ACC": ("S", "SA"), "EST": ("SPA", "SPA"), "CON": ("SPA", "SPA"), "FIN": ("FSPA", "FSPA"),
@@ -156,7 +155,7 @@ def _ports(fields: Mapping[str, str], proto: int, state: str) -> tuple[int, int]
             return icmp_ends(_ICMP_STATES.get(state) if proto == 1 else None)
         both = port(text)
         return icmp_ends(both & 0xFF, both >> 8)
-    if proto not in _WITH_PORTS:
+    if proto not in WITH_PORTS:
         return 0, 0
     return port(fields.get("sport")), port(fields.get("dport"))
 

@@ -14,11 +14,12 @@ from typing import Any
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.jsonstream import objects
 from trafficmond.analyze.retold import EVENT, FLOW, HALF
-from trafficmond.analyze.rows import ACK, SYN, Records, address, count, icmp_ends, is_icmp, moment, port, protocol, sent
+from trafficmond.analyze.rows import Records, address, count, icmp_ends, is_icmp, moment, port, protocol, sent
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action
+from trafficmond.protocols import ACK, SYN
 
 TITLE = "Suricata EVE"
 

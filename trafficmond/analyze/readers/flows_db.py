@@ -15,6 +15,7 @@ from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction, Severity, Threat
+from trafficmond.protocols import ACK, SYN
 from trafficmond.store.schema import partition_table
 
 TITLE = "flow store (flows.db)"
@@ -106,7 +107,7 @@ def _add(row: tuple[object, ...], records: Records, intake: Intake) -> None:
         (float(str(first)), float(str(last))),
         sent(protocol, source.family, _number(packets), _number(octets), flags=_number(flags)),
         sent(protocol, source.family, _number(replies), _number(reply_octets), flags=_number(reply_flags)),
-        (_number(flags), _number(flags) & 0x02, _number(reply_flags), _number(reply_flags) & 0x12),
+        (_number(flags), _number(flags) & SYN, _number(reply_flags), _number(reply_flags) & (SYN | ACK)),
         action=Action.parse(str(action)),
         direction=Direction.parse(str(direction)),
         ifindex=intake.ifindex(str(interface or "")),

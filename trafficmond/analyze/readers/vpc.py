@@ -14,8 +14,6 @@ from typing import Any
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.jsonstream import objects
 from trafficmond.analyze.rows import (
-    ACK,
-    SYN,
     Records,
     address,
     count,
@@ -26,11 +24,12 @@ from trafficmond.analyze.rows import (
     port,
     protocol,
     sent,
-)  # fmt: skip
+)
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction
+from trafficmond.protocols import ACK, SYN
 
 TITLE = "AWS VPC flow log"
 

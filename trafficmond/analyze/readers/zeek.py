@@ -15,11 +15,6 @@ from trafficmond import abi
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.jsonstream import objects
 from trafficmond.analyze.rows import (
-    ACK,
-    FIN,
-    PSH,
-    RST,
-    SYN,
     Records,
     address,
     count,
@@ -30,12 +25,12 @@ from trafficmond.analyze.rows import (
     moment,
     port,
     protocol,
-)  # fmt: skip
+)
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
-from trafficmond.flows.canonical import ICMPV6
 from trafficmond.model import Direction
+from trafficmond.protocols import ACK, FIN, ICMPV6, PSH, RST, SYN, TCP
 
 TITLE = "Zeek conn.log"
 
@@ -155,7 +150,7 @@ def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
         counted = fields.get("orig_pkts") is not None
         first = (1, first[1], first[2]) if counted else (*estimated(proto, orig.family, 0, 1), 0)
         source.note("connections of which Zeek counted no packet were taken for one packet")
-    tcp = proto == 6
+    tcp = proto == TCP
     records.add(
         orig,
         resp,

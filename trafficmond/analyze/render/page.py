@@ -12,6 +12,7 @@ from trafficmond import __version__
 from trafficmond.analyze.render import charts
 from trafficmond.analyze.render import figures as f
 from trafficmond.analyze.render.style import CSS
+from trafficmond.model import SEVERITIES
 from trafficmond.protocols import endpoint
 
 _HEAD = """<!DOCTYPE html>
@@ -31,7 +32,7 @@ _HEAD = """<!DOCTYPE html>
 _TAIL = "</main>\n</body>\n</html>\n"
 _BREAKS = re.compile(r"([._-])(?=\w)")  # where a long file name may break
 _MARKS = 24  # moments pointed out on the time line
-_SEVERITIES = ("critical", "high", "medium", "low")
+_SEVERITIES = SEVERITIES[::-1]  # the worst first
 _TECHNIQUE = re.compile(r"T[0-9]{4}(\.[0-9]{3})?")
 _WIDE = 34  # characters of evidence that take a line of their own
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, about, address, addresses
-from trafficmond.detect.dials import ACK, SYN, TCP, UDP
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
+from trafficmond.protocols import ACK, SYN, TCP, UDP
 
 _DNS, _HTTP, _HTTPS = 53, 80, 443
 _BY_TCP = np.int64(0x10000)  # in place of a port, with room for it beside 16-bit ones

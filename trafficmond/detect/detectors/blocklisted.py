@@ -12,10 +12,9 @@ from trafficmond.config.declare import setting
 from trafficmond.detect.base import Observation, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, mix
-from trafficmond.flows.batch import Column, is_drop
+from trafficmond.flows.batch import Column
 from trafficmond.model import Direction, Reason, Severity, Threat
-
-_REASON_SHIFT, _REASON_MASK = 24, 0xF  # model.verdict_word
+from trafficmond.verdict import is_drop, reason_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Blocklisted(GroupedDetector):
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
-        listed = flows["verdict"] >> _REASON_SHIFT & _REASON_MASK == Reason.LIST
+        listed = reason_of(flows["verdict"]) == Reason.LIST
         outward = flows["direction"] == Direction.EGRESS
         talk = ~is_drop(flows["verdict"]) & (flows["reply_packets"] > 0)
         return flows.take(listed & (talk | outward) & (flows["d_packets"] > 0))

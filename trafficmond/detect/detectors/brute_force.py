@@ -14,11 +14,11 @@ import numpy as np
 from trafficmond import abi
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address
-from trafficmond.detect.dials import ACK, FIN, RST, SYN, TCP
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay, members, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
+from trafficmond.protocols import ACK, FIN, RST, SYN, TCP
 
 _LOGIN_PORTS = members(
     *(21, 22, 23, 2222, 2323),  # FTP, SSH, telnet and where they are moved to

@@ -14,11 +14,12 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import SAMPLES, Observation, about, address
-from trafficmond.detect.dials import UDP, Kind, Outcome, proven
+from trafficmond.detect.dials import Kind, Outcome, proven
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, estimate, mark_new, members, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
+from trafficmond.protocols import UDP
 
 # Their destination ports go up by one a probe: traceroute(8) from 33434, tracepath(8) from 44444.
 _TRACES = ((33434, 33689), (44444, 44572))

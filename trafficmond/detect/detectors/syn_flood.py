@@ -12,11 +12,12 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address, crowd
-from trafficmond.detect.dials import ACK, RST, SYN, TCP, Kind, Outcome
+from trafficmond.detect.dials import Kind, Outcome
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
+from trafficmond.protocols import ACK, RST, SYN, TCP
 
 _REFUSED_WEIGHT = 0.25  # a reset costs the victim little, and clients of a stopped service collect many
 _RETRANSMISSIONS = 6  # of one opening: tcp_syn_retries of Linux (ip-sysctl); more of the same tuple is a flood's

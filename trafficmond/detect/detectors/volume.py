@@ -15,12 +15,13 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address, crowd
-from trafficmond.detect.dials import ACK, ICMP, ICMPV6, ONE_WAY_PORTS, RST, SYN, TCP, UDP, is_group
+from trafficmond.detect.dials import ONE_WAY_PORTS, is_group
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Severity, Threat
+from trafficmond.protocols import ACK, ICMP, ICMPV6, RST, SYN, TCP, UDP
 
 _ONE_WAY = 20  # packets for each one back
 _MEDIA_BYTES = 1000  # video in RTP or MPEG-TS fills its packets (7 x 188 bytes and headers)
