@@ -14,7 +14,7 @@ import pytest
 from parts_fake import FakeDatapath, close, listen, make_parts
 
 from trafficmond import reloader
-from trafficmond.control.view import Caller
+from trafficmond.control.peers import Caller
 from trafficmond.errors import ConfigError, DatapathError, StoreError
 from trafficmond.notify import Notifier
 from trafficmond.parts import Parts

@@ -9,13 +9,13 @@ import time
 from contextlib import AsyncExitStack, suppress
 
 from trafficmond import __version__
-from trafficmond.answers import Answers
 from trafficmond.config.flags import Flags
 from trafficmond.config.settings import Settings
 from trafficmond.control.call import Service
 from trafficmond.control.listen import Listener, open_socket
 from trafficmond.control.server import Server
 from trafficmond.datapath import interfaces
+from trafficmond.handlers import make_handlers
 from trafficmond.networks import shown
 from trafficmond.parts import Parts, assemble
 from trafficmond.policy.counts import count
@@ -55,7 +55,7 @@ class Daemon:
         self._parts = parts
         self._signals = signals
         self._reloader = Reloader(parts)
-        service = Service(Answers(parts, self._reloader), parts.hub, parts.clients)
+        service = Service.of(__version__, make_handlers(parts, self._reloader), parts.tasks.shielded)
         self._server = Server(service, parts.clients)
 
     async def run(self, listener: Listener) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from trafficmond import adoption
 from trafficmond.config.load import load_settings
 from trafficmond.config.settings import CONFIG_FILE, Settings
-from trafficmond.control.view import Caller
+from trafficmond.control.peers import Caller
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.parts import Parts, say_sources

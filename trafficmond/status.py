@@ -73,6 +73,7 @@ def status(parts: Parts) -> Row:
         "unwatched": unwatched,
         "only_from": parts.doors.only_from,
         "warnings": [*unwatched, *_warnings(parts)],
+        "control": {**parts.clients.load(), "lost_records": parts.hub.lost_records},
     }
 
 

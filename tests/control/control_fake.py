@@ -1,4 +1,4 @@
-"""A daemon that is only a view, served over a real socket in a thread of its own."""
+"""Toy handlers, served over a real socket in a thread of its own."""
 
 from __future__ import annotations
 
@@ -6,30 +6,26 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trafficmond import networks
-from trafficmond.control.call import Service
+from trafficmond.control import idl
+from trafficmond.control.call import Answer, Call, Method, Reply, Row, Service, methods_of
 from trafficmond.control.clients import Clients
-from trafficmond.control.hub import Hub
+from trafficmond.control.hub import TOPICS, Hub, Wanted
 from trafficmond.control.listen import open_socket
+from trafficmond.control.paging import paged
+from trafficmond.control.peers import Caller
+from trafficmond.control.refusals import NotFound, Refused
 from trafficmond.control.server import Server
-from trafficmond.control.view import (
-    Caller,
-    FlowAnswer,
-    NewBan,
-    NewRule,
-    NotFound,
-    Refused,
-    Row,
-    ThreatQuery,
-    TopQuery,
-    Whose,
-)
 from trafficmond.errors import ConfigError, Mistake
-from trafficmond.model import FlowQuery
+from trafficmond.handlers import classes
+from trafficmond.model import Action
+from trafficmond.tasks import Tasks
 
+CHANGING = {name for each in classes() for name, method in methods_of(each).items() if method.changes}
 T0 = 1_700_000_000.0
 
 
@@ -173,163 +169,189 @@ LIVE_FLOW: Row = {
 }
 
 
-class FakeView:
-    """Answers from the tables above and remembers what it was asked to change."""
+TOP: Row = {
+    "at": T0,
+    "interfaces": STATUS["interfaces"],
+    "flows": [LIVE_FLOW],
+    "hosts": [{"address": "192.0.2.10", "flows": 1, "packets_per_s": 1_000.0, "bytes_per_s": 1_200_000.0}],
+    "threats": [THREAT],
+    "flow_count": 4_096,
+}
 
-    version = "0.2.0"
+TOLD_THREAT: Row = {
+    "threat": THREAT,
+    "flows": [FLOW],
+    "response": ["would have banned 203.0.113.5 for 10m (shadow)"],
+}
 
-    def __init__(self) -> None:
-        self.asked: list[tuple[Any, ...]] = []
+_DECISION: Row = {"label": None, "source": None, "expires": None, "why": None}
+EXPLANATION: Row = {
+    "address": "203.0.113.5",
+    "direction": "ingress",
+    "action": "drop",
+    "reason": "rule",
+    "decisions": [
+        {**_DECISION, "kind": "rule", "prefix": "203.0.113.0/24", "action": "drop", "wins": True}
+        | {"source": "/etc/trafficmon/cidr.d/10-office.toml:1", "label": "bad neighbours"},
+        {**_DECISION, "kind": "default", "prefix": None, "action": "monitor", "wins": False}
+        | {"why": "a rule comes first"},
+    ],
+    "packets": 4_321,
+    "bytes": 432_100,
+    "dropped_packets": 4_321,
+    "first_seen": T0,
+    "last_seen": T0 + 60,
+    "flows": [FLOW],
+    "threats": [THREAT],
+    "advice": ["to let it in: trafficctl add-cidr 203.0.113.5/32 --action allow"],
+}
+
+CHANGE: Row = {
+    **{"at": T0, "uid": 0, "user": "root", "pid": 1},
+    **{"change": "add-cidr", "subject": "203.0.113.0/24", "before": None, "after": "drop"},
+}
+
+REPLIES: dict[str, Row] = {
+    "Status": {**STATUS, "control": CONTROL},
+    "Version": {"version": "0.2.0"},
+    "Metrics": {"text": "# TYPE trafficmon_packets counter\ntrafficmon_packets_total 1\n# EOF\n"},
+    "Bans": {"bans": [BAN]},
+    "Threats": {"threats": [THREAT]},
+    "Explain": EXPLANATION,
+    "Audit": {"entries": [CHANGE]},
+    "Reload": {
+        **{"generation": 8, "rules": 3, "lists": 1, "prefixes": 4_567, "took_s": 0.012},
+        "changed": ["cidr.d/10-office.toml"],
+    },
+}
+
+
+class Canned:
+    """Toy handlers: they answer from the tables above and remember what they were asked."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.replies: dict[str, Row | Exception] = dict(REPLIES)  # for a test to change
+        self.asked: list[tuple[str, Row]] = []
+        self.callers: list[Caller] = []
         self.runtime: dict[str, Row] = {}
         self.flow_rows = 3
         self.samples = 0
         self.delay_s = 0.0
 
-    async def status(self) -> Row:
-        await asyncio.sleep(self.delay_s)
-        return STATUS
-
-    async def rules(self, within: str | None) -> AsyncIterator[Sequence[Row]]:
-        self.asked.append(("rules", within))
-        yield [RULE]
-        yield list(self.runtime.values())
-
-    async def add_rule(self, rule: NewRule, caller: Caller) -> tuple[Row, list[str]]:
-        self.asked.append(("add_rule", rule, caller))
-        if "/" not in rule.cidr:
-            wrong = [Mistake("cidr", f"{rule.cidr!r} is no prefix"), Mistake("action", "is odd too")]
-            raise ConfigError(wrong, hint="write it like 192.0.2.0/24")
-        if rule.cidr == "0.0.0.0/0" and not rule.force:
-            raise Refused("0.0.0.0/0 would cut off this host", hint="say --force if you mean it")
-        row = {
-            **RULE,
-            "cidr": str(networks.parse(rule.cidr)),
-            "action": rule.action,
-            "label": rule.label,
-            "source": "runtime",
+    def service(self) -> Service:
+        """All methods of the interface."""
+        answers = {name: partial(self.canned, name) for name in REPLIES}
+        answers |= {name: getattr(self, name) for name in idl.load("io.trafficmon").methods if hasattr(self, name)}
+        methods = {
+            name: Method(name, partial(self.noted, name, answer), name in CHANGING, name == "Watch")
+            for name, answer in answers.items()
         }
-        if rule.ttl_s:
-            row["expires"] = T0 + rule.ttl_s
-        self.runtime[row["cidr"]] = row
-        return row, [] if rule.save or rule.ttl_s else ["until the next restart (--save keeps it)"]
+        return Service("0.2.0", methods, Tasks().shielded)
 
-    async def remove_rule(
-        self, cidr: str, direction: str | None, save: bool, caller: Caller
-    ) -> tuple[Sequence[Row], list[str]]:
-        self.asked.append(("remove_rule", cidr, direction, save, caller))
+    def noted(self, name: str, answer: Answer, call: Call, **given: Any) -> Any:
+        self.asked.append((name, given))
+        self.callers.append(call.caller)
+        return answer(call, **given)
+
+    async def canned(self, name: str, _: Call, **__: Any) -> Reply:
+        await asyncio.sleep(self.delay_s)
+        reply = self.replies[name]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def Rules(self, call: Call, **_: Any) -> AsyncIterator[Reply]:
+        async def pages() -> AsyncIterator[Sequence[Row]]:
+            yield [RULE]
+            yield list(self.runtime.values())
+
+        async for page in paged(call, pages()):
+            yield {"rules": page}
+
+    async def AddCidr(self, _: Call, cidr: str, force: bool = False, **rule: Any) -> Reply:
+        if "/" not in cidr:
+            wrong = [Mistake("cidr", f"{cidr!r} is no prefix"), Mistake("action", "is odd too")]
+            raise ConfigError(wrong, hint="write it like 192.0.2.0/24")
+        if cidr == "0.0.0.0/0" and not force:
+            raise Refused("0.0.0.0/0 would cut off this host", hint="say --force if you mean it")
+        row = {**RULE, "cidr": str(networks.parse(cidr)), "source": "runtime"}
+        row |= {"action": rule.get("action", "drop"), "label": rule.get("label", "")}
+        if "ttl_s" in rule:
+            row["expires"] = T0 + rule["ttl_s"]
+        self.runtime[row["cidr"]] = row
+        lasting = rule.get("save") or "ttl_s" in rule
+        return {"rule": row, "notes": [] if lasting else ["until the next restart (--save keeps it)"]}
+
+    async def RemoveCidr(self, _: Call, cidr: str, **__: Any) -> Reply:
         if cidr not in self.runtime:
             raise NotFound(f"no run-time rule on {cidr}", hint="see trafficctl rules")
-        return [self.runtime.pop(cidr)], []
+        return {"removed": [self.runtime.pop(cidr)], "notes": []}
 
-    async def reload(self, caller: Caller) -> Row:
-        self.asked.append(("reload", caller))
-        counts = {"rules": 3, "lists": 1, "prefixes": 4_567}
-        return {"generation": 8, **counts, "took_s": 0.012, "changed": ["cidr.d/10-office.toml"]}
-
-    async def flows(self, query: FlowQuery) -> FlowAnswer:
-        self.asked.append(("flows", query))
-        if query.sort == "nonsense":
+    async def Flows(
+        self, call: Call, limit: int = 100, sort: str = "", sql_only: bool = False, **_: Any
+    ) -> AsyncIterator[Reply]:
+        if sort == "nonsense":
             raise ConfigError([Mistake("sort", "'nonsense' is no column")], hint="see docs/flows-db.md")
 
         async def pages() -> AsyncIterator[Sequence[Row]]:
-            left = min(self.flow_rows, query.limit)
+            left = 0 if sql_only else min(self.flow_rows, limit)
             while left > 0:
                 yield [FLOW] * min(left, 500)
                 left -= 500
 
-        return FlowAnswer("SELECT * FROM flows", tuple(FLOW), pages())
+        async for page in paged(call, pages()):
+            yield {"sql": "SELECT * FROM flows", "columns": list(FLOW), "rows": page}
 
-    async def bans(self) -> Sequence[Row]:
-        return [BAN]
-
-    async def ban(self, ban: NewBan, owner: str | None, caller: Caller) -> Row:
-        self.asked.append(("ban", ban, owner, caller))
-        if ban.cidr == "127.0.0.1/32":
+    async def Ban(self, call: Call, cidr: str, **ban: Any) -> Reply:
+        if cidr == "127.0.0.1/32":
             raise Refused("127.0.0.1 is guarded", hint="the guard protects this host's own lifelines")
-        entry = {**BAN, "cidr": ban.cidr, "by": caller.user, "reason": ban.reason, "owner": owner or caller.user}
-        if ban.forever:
+        user = call.caller.user
+        entry = {**BAN, "cidr": cidr, "by": user, "reason": ban.get("reason", ""), "owner": ban.get("owner", user)}
+        if ban.get("forever"):
             entry["expires"] = None
-        return {"ban": entry, "notes": ["a connection to SSH's port was open"] if ban.cidr == "203.0.113.22/32" else []}
+        return {"ban": entry, "notes": ["a connection to SSH's port was open"] if cidr == "203.0.113.22/32" else []}
 
-    async def ban_many(self, bans: Sequence[NewBan], owner: str | None, caller: Caller) -> Row:
-        self.asked.append(("ban_many", list(bans), owner, caller))
-        refused = [
-            {"cidr": each.cidr, "why": f"{each.cidr} is guarded"} for each in bans if each.cidr == "127.0.0.1/32"
-        ]
+    async def BanMany(self, _: Call, bans: Sequence[Row], **__: Any) -> Reply:
+        guarded = [each["cidr"] for each in bans if each["cidr"] == "127.0.0.1/32"]
+        refused = [{"cidr": cidr, "why": f"{cidr} is guarded"} for cidr in guarded]
         return {"banned": len(bans) - len(refused), "refused": refused, "notes": []}
 
-    async def unban(self, cidr: str, whose: Whose, caller: Caller) -> Row:
-        self.asked.append(("unban", cidr, whose, caller))
+    async def Unban(self, _: Call, cidr: str, everyone: bool = False, **__: Any) -> Reply:
         if cidr != "203.0.113.5/32":
             raise NotFound(f"no ban within {cidr}")
-        held = [] if whose.everyone else [{**BAN, "owner": "fail2ban-recidive", "expires": None}]
+        held = [] if everyone else [{**BAN, "owner": "fail2ban-recidive", "expires": None}]
         return {"lifted": [BAN], "held": held, "notes": []}
 
-    async def unban_many(self, cidrs: Sequence[str], whose: Whose, caller: Caller) -> Row:
-        self.asked.append(("unban_many", list(cidrs), whose, caller))
+    async def UnbanMany(self, _: Call, cidrs: Sequence[str], **__: Any) -> Reply:
         return {"lifted": len(cidrs), "held": 0, "notes": []}
 
-    async def threats(self, query: ThreatQuery) -> Sequence[Row]:
-        self.asked.append(("threats", query))
-        return [THREAT]
+    async def Threat(self, _: Call, id: str) -> Reply:
+        if not THREAT["id"].startswith(id):
+            raise NotFound(f"no threat {id}", hint="see trafficctl threats")
+        return TOLD_THREAT
 
-    async def threat(self, ident: str) -> Row:
-        if not THREAT["id"].startswith(ident):
-            raise NotFound(f"no threat {ident}", hint="see trafficctl threats")
-        return {"threat": THREAT, "flows": [FLOW], "response": ["would have banned 203.0.113.5 for 10m (shadow)"]}
-
-    async def top(self, query: TopQuery) -> Row:
-        self.asked.append(("top", query))
+    async def Top(self, _: Call, **__: Any) -> Reply:
         self.samples += 1
         eth0 = {**STATUS["interfaces"][0], "packets": 1_000 * self.samples, "bytes": 1_500_000 * self.samples}
-        host = {"address": "192.0.2.10", "flows": 1, "packets_per_s": 1_000.0, "bytes_per_s": 1_200_000.0}
-        return {
-            "at": T0 + self.samples,
-            "interfaces": [eth0],
-            "flows": [LIVE_FLOW],
-            "hosts": [host],
-            "threats": [THREAT],
-            "flow_count": 4_096,
-        }
+        return {**TOP, "at": T0 + self.samples, "interfaces": [eth0]}
 
-    async def explain(self, address: str, direction: str) -> Row:
-        self.asked.append(("explain", address, direction))
-        decision = {"label": None, "source": None, "expires": None, "why": None}
-        return {
-            "address": address,
-            "direction": direction,
-            "action": "drop",
-            "reason": "rule",
-            "decisions": [
-                {**decision, "kind": "rule", "prefix": "203.0.113.0/24", "action": "drop", "wins": True}
-                | {"source": "/etc/trafficmon/cidr.d/10-office.toml:1", "label": "bad neighbours"},
-                {**decision, "kind": "default", "prefix": None, "action": "monitor", "wins": False}
-                | {"why": "a rule comes first"},
-            ],
-            "packets": 4_321,
-            "bytes": 432_100,
-            "dropped_packets": 4_321,
-            "first_seen": T0,
-            "last_seen": T0 + 60,
-            "flows": [FLOW],
-            "threats": [THREAT],
-            "advice": ["to let it in: trafficctl add-cidr 203.0.113.5/32 --action allow"],
-        }
-
-    async def metrics(self) -> str:
-        return "# TYPE trafficmon_packets counter\ntrafficmon_packets_total 1\n# EOF\n"
-
-    async def audit(self, since: float | None, limit: int) -> Sequence[Row]:
-        self.asked.append(("audit", since, limit))
-        who = {"at": T0, "uid": 0, "user": "root", "pid": 1}
-        return [{**who, "change": "add-cidr", "subject": "203.0.113.0/24", "before": None, "after": "drop"}]
+    async def Watch(
+        self, _: Call, topics: Sequence[str] = TOPICS, action: str | None = None, **__: Any
+    ) -> AsyncIterator[Reply]:
+        watching = self.hub.subscribe(topics, Wanted(Action.parse(action) if action else None))
+        try:
+            async for topic, records, lost in watching.batches():
+                yield {"topic": topic, "records": records, "lost": lost}
+        finally:
+            self.hub.unsubscribe(watching)
 
 
 class Running:
     """The server and what a test may do to it from outside its thread."""
 
-    def __init__(self, path: Path, view: FakeView, hub: Hub, clients: Clients, loop: asyncio.AbstractEventLoop) -> None:
-        self.path, self.view, self.hub, self.clients, self.loop = path, view, hub, clients, loop
+    def __init__(self, path: Path, canned: Canned, clients: Clients, loop: asyncio.AbstractEventLoop) -> None:
+        self.path, self.canned, self.hub, self.clients, self.loop = path, canned, canned.hub, clients, loop
 
     def do(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function on the server's loop and wait for its value."""
@@ -342,16 +364,15 @@ class Running:
 
 @contextlib.contextmanager
 def serving(path: Path) -> Iterator[Running]:
-    """Serve a FakeView at `path` for as long as the block lasts."""
-    view, ready, stop = FakeView(), threading.Event(), asyncio.Event()
+    """Serve a Canned at `path` for as long as the block lasts."""
+    ready, stop = threading.Event(), asyncio.Event()
     running: list[Running] = []
 
     async def main() -> None:
-        hub = Hub()
-        clients = Clients()
-        server = Server(Service(view, hub, clients), clients)
+        canned, clients = Canned(Hub()), Clients()
+        server = Server(canned.service(), clients)
         await server.start(open_socket(path, {}))
-        running.append(Running(path, view, hub, clients, asyncio.get_running_loop()))
+        running.append(Running(path, canned, clients, asyncio.get_running_loop()))
         ready.set()
         await stop.wait()
         await server.stop()

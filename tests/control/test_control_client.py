@@ -19,7 +19,7 @@ from trafficmond.errors import ControlError
 
 
 def test_calls_and_streams_share_a_connection(running: Running) -> None:
-    running.view.flow_rows = 700
+    running.canned.flow_rows = 700
     with Client(str(running.path)) as client:
         assert [len(reply["rows"]) for reply in client.stream("Flows", limit=5_000)] == [500, 200]
         assert client.call("Version") == {"version": "0.2.0"}
@@ -99,7 +99,7 @@ def test_strange_answers(tmp_path: Path, answer: bytes, told: str) -> None:
 
 
 def test_a_daemon_that_does_not_answer(running: Running) -> None:
-    running.view.delay_s = 1
+    running.canned.delay_s = 1
     with pytest.raises(ControlError, match="no answer within"), Client(str(running.path), timeout_s=0.1) as client:
         client.call("Status")
 

@@ -31,7 +31,7 @@ def test_introspection(running: Running) -> None:
         with client.open("org.varlink.service") as service:
             told = service.GetInfo()
             assert told["product"] == "trafficmond"
-            assert told["version"] == running.view.version
+            assert told["version"] == "0.2.0"
             description = service.GetInterfaceDescription("io.trafficmon")["description"]
             assert description == idl.load("io.trafficmon").text
             with pytest.raises(varlink.VarlinkError) as error:
@@ -58,7 +58,7 @@ def test_a_call_and_an_error(running: Running) -> None:
 
 
 def test_more_streams_pages(running: Running) -> None:
-    running.view.flow_rows = 1_200
+    running.canned.flow_rows = 1_200
     with varlink.Client.new_with_address(f"unix:{running.path}") as client, client.open("io.trafficmon") as daemon:
         pages = [len(reply["rows"]) for reply in daemon.Flows(limit=5_000, _more=True)]
     assert pages == [500, 500, 200]
@@ -98,7 +98,7 @@ def test_oneway_is_done_and_not_answered(running: Running) -> None:
     with varlink.Client.new_with_address(f"unix:{running.path}") as client, client.open("io.trafficmon") as daemon:
         assert daemon.AddCidr("192.0.2.0/24", _oneway=True) is None
         assert daemon.Version() == {"version": "0.2.0"}  # the next reply belongs to the next call
-    assert "192.0.2.0/24" in running.view.runtime
+    assert "192.0.2.0/24" in running.canned.runtime
 
 
 def command_line(*arguments: str) -> str:
@@ -129,6 +129,6 @@ def test_the_command_line(running: Running) -> None:
     told = json.loads(command_line("call", f"{address}/io.trafficmon.Status"))
     assert set(told.pop("control")) == set(CONTROL)
     assert told == STATUS
-    running.view.flow_rows = 600
+    running.canned.flow_rows = 600
     streamed = command_line("call", "-m", f"{address}/io.trafficmon.Flows", '{"limit": 600}')
     assert streamed.count('"sql"') == 2

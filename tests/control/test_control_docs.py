@@ -8,14 +8,16 @@ from pathlib import Path
 from control_fake import Running
 
 from trafficmond.control import client, clients, connection, hub, idl
-from trafficmond.control.call import METHODS
+from trafficmond.control.call import methods_of
+from trafficmond.handlers import classes
 
 TEXT = (Path(__file__).parents[2] / "docs" / "control.md").read_text("utf-8")
 
 
 def test_every_method_with_who_may_call_it() -> None:
     told = dict(re.findall(r"^\| `(\w+)` \| (readers|administrators) \|", TEXT, re.MULTILINE))
-    assert told == {name: "administrators" if each.changes else "readers" for name, each in METHODS.items()}
+    methods = {name: each for handler in classes() for name, each in methods_of(handler).items()}
+    assert told == {name: "administrators" if each.changes else "readers" for name, each in methods.items()}
 
 
 def test_every_error() -> None:

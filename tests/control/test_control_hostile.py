@@ -109,7 +109,7 @@ def test_calls_in_one_write_are_answered_in_order(running: Running) -> None:
 @pytest.mark.parametrize("delay_s", [0.3, 0.0])
 def test_many_calls_ahead_are_not_all_held(running: Running, delay_s: float) -> None:
     """While a call is answered what follows waits, and beyond a message's length it is not even read; no reply is."""
-    running.view.delay_s = delay_s
+    running.canned.delay_s = delay_s
     with connect(running) as sock:
         sock.sendall(STATUS_CALL)
         sock.setblocking(False)
@@ -133,7 +133,7 @@ def test_half_a_message_and_gone(running: Running) -> None:
 
 
 def test_a_client_that_has_said_all_is_still_answered(running: Running) -> None:
-    running.view.delay_s = 0.1
+    running.canned.delay_s = 0.1
     with connect(running) as sock:
         sock.sendall(STATUS_CALL)
         sock.shutdown(socket.SHUT_WR)
@@ -141,7 +141,7 @@ def test_a_client_that_has_said_all_is_still_answered(running: Running) -> None:
 
 
 def test_a_client_gone_before_the_answer(running: Running) -> None:
-    running.view.delay_s = 0.1
+    running.canned.delay_s = 0.1
     for _ in range(20):
         with connect(running) as sock:
             sock.sendall(STATUS_CALL)
@@ -183,7 +183,7 @@ def test_a_watcher_that_does_not_read_loses_records_and_is_told(running: Running
 
 def test_a_client_that_never_reads_is_let_go(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "WRITE_TIMEOUT_S", 0.2)
-    running.view.flow_rows = 100_000
+    running.canned.flow_rows = 100_000
     with connect(running) as sock:
         sock.sendall(b'{"method":"io.trafficmon.Flows","more":true,"parameters":{"limit":100000}}\0')
         until(lambda: running.clients.counts.slow == 1)

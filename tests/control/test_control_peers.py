@@ -12,8 +12,7 @@ import pytest
 from control_fake import Running
 
 from trafficmond.control import peers
-from trafficmond.control.peers import Peer, peer_of
-from trafficmond.control.view import Caller
+from trafficmond.control.peers import Caller, Peer, peer_of
 
 
 def test_the_kernel_tells_who_connected() -> None:
@@ -79,7 +78,7 @@ def test_another_user_is_kept_out_looks_or_changes_by_its_groups(
     assert call_as_nobody(running, 4242).startswith("forbidden use sudo")
     running.path.chmod(0o666)
     assert call_as_nobody(running, 4242).startswith("io.trafficmon.PermissionDenied use sudo, or join")
-    assert not running.view.runtime
+    assert not running.canned.runtime
     monkeypatch.setattr(peers, "group_id", lambda name: 4242 if name == "trafficmon-admin" else None)
     assert call_as_nobody(running, 4242) == "done\n"
-    assert running.view.asked[-1][-1].user == "nobody"
+    assert running.canned.callers[-1].user == "nobody"

@@ -280,16 +280,13 @@ def test_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
     assert states(programs.examine(Host(Settings()))) == {"loader libbpf": WARN, "loader bcc": OK}
 
 
-def test_the_daemon_is_asked(tmp_path: Path, running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_daemon_is_asked(tmp_path: Path, running: Any) -> None:
     assert states(daemon.examine(host(tmp_path))) == {"daemon": WARN}
     assert states(daemon.examine(Host(socket=str(running.path)))) == {"daemon": OK}
 
-    async def sick() -> dict[str, Any]:
-        from control_fake import STATUS
-
-        return {**STATUS, "config": {**STATUS["config"], "error": "odd"}, "warnings": ["eth1 vanished"]}
-
-    monkeypatch.setattr(running.view, "status", sick)
+    status = running.canned.replies["Status"]
+    sick = {"config": {**status["config"], "error": "odd"}, "warnings": ["eth1 vanished"]}
+    running.canned.replies["Status"] = {**status, **sick}
     found = list(daemon.examine(Host(socket=str(running.path))))
     assert [each.state for each in found] == [OK, FAIL, WARN]
 

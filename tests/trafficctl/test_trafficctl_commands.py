@@ -26,7 +26,6 @@ from trafficctl.commands import COMMANDS, GROUPS
 from trafficctl.parser import build
 from trafficctl.render import units
 from trafficmond import __version__
-from trafficmond.control.view import FlowQuery, NewBan, NewRule, ThreatQuery, Whose
 from trafficmond.errors import ConfigError, Mistake
 
 EVENT = {
@@ -90,33 +89,41 @@ def test_add_and_remove(ctl: Ctl, running: Running) -> None:
     )
     assert done.returncode == 0
     assert "198.51.100.0/24" in done.stdout  # the prefix that is meant
-    rule = NewRule("198.51.100.9/24", "limit", "ingress", "x", 5400.0, 100, 20, save=True)
-    assert running.view.asked[0][1] == rule
+    rule = {"cidr": "198.51.100.9/24", "action": "limit", "direction": "ingress", "label": "x", "ttl_s": 5400.0}
+    assert running.canned.asked[0] == (
+        "AddCidr",
+        rule | {"rate_per_s": 100, "burst_packets": 20, "save": True},
+    )
     done = ctl("remove-cidr", "198.51.100.0/24", "--save", "-o", "json")
     assert json.loads(done.stdout)[0]["cidr"] == "198.51.100.0/24"
-    assert running.view.asked[1][1:4] == ("198.51.100.0/24", None, True)
+    assert running.canned.asked[1] == ("RemoveCidr", {"cidr": "198.51.100.0/24", "save": True})
 
 
 def test_an_address_is_a_prefix(ctl: Ctl, running: Running) -> None:
     ctl("add-cidr", "2001:db8::1", "--direction", "egress")
-    assert running.view.asked[0][1] == NewRule("2001:db8::1/128", direction="egress")
+    asked = running.canned.asked[0][1]
+    assert (asked["cidr"], asked["direction"]) == ("2001:db8::1/128", "egress")
 
 
 def test_bans(ctl: Ctl, running: Running) -> None:
     assert ctl("ban", "203.0.113.9", "--ttl", "10m", "--reason", "why").returncode == 0
-    assert running.view.asked[0][1] == NewBan("203.0.113.9/32", 600.0, "why")
+    asked = [parameters for _, parameters in running.canned.asked]
+    assert (asked[0]["cidr"], asked[0]["ttl_s"], asked[0]["reason"]) == ("203.0.113.9/32", 600.0, "why")
     lifted = ctl("unban", "203.0.113.5")
     assert (lifted.returncode, "stays banned by fail2ban-recidive for good" in lifted.stderr) == (0, True)
-    assert running.view.asked[1][1:3] == ("203.0.113.5/32", Whose())
     assert ctl("unban", "203.0.113.5", "--all").stderr == ""
     ctl("unban", "203.0.113.5", "--owner", "fail2ban-sshd")
-    assert running.view.asked[3][2] == Whose("fail2ban-sshd")
+    whose = [(asked.get("owner"), asked.get("everyone", False)) for _, asked in running.canned.asked[1:]]
+    assert whose == [(None, False), (None, True), ("fail2ban-sshd", False)]
+    assert running.canned.asked[1][1]["cidr"] == "203.0.113.5/32"
 
 
 @pytest.mark.parametrize("ttl", ["forever", "-1", "-1s"])
 def test_a_ban_for_good_as_people_and_fail2ban_write_it(ctl: Ctl, running: Running, ttl: str) -> None:
     done = ctl("ban", "::ffff:203.0.113.9", "--ttl", ttl, "--owner", "fail2ban-recidive")
-    assert running.view.asked[0][1:3] == (NewBan("203.0.113.9/32", forever=True), "fail2ban-recidive")
+    asked = running.canned.asked[0][1]
+    assert (asked["cidr"], asked["forever"], asked["owner"]) == ("203.0.113.9/32", True, "fail2ban-recidive")
+    assert "ttl_s" not in asked
     header, row = done.stdout.splitlines()
     assert (header.split()[0], row.split()[0], "forever" in row) == ("PREFIX", "203.0.113.9", True)
 
@@ -129,10 +136,9 @@ def test_what_one_should_know_of_a_ban_is_said_after_it(ctl: Ctl) -> None:
 def test_many_bans_are_one_call(ctl: Ctl, running: Running) -> None:
     done = ctl("ban", "-", "--ttl", "1h", "--owner", "lists", stdin="# a list\n192.0.2.1\n192.0.2.2, 5m, rude\n")
     assert (done.returncode, done.stdout) == (0, "2 banned, 0 refused\n")
-    assert running.view.asked[0][1:3] == (
-        [NewBan("192.0.2.1/32", 3600.0), NewBan("192.0.2.2/32", 300.0, "rude")],
-        "lists",
-    )
+    asked = running.canned.asked[0][1]
+    bans = [(each["cidr"], each["ttl_s"], each.get("reason") or "") for each in asked["bans"]]
+    assert (bans, asked["owner"]) == ([("192.0.2.1/32", 3600.0, ""), ("192.0.2.2/32", 300.0, "rude")], "lists")
     done = ctl("ban", "-", "-o", "json", stdin="127.0.0.1\n")
     assert (done.returncode, json.loads(done.stdout)["banned"]) == (1, 0)
     assert done.stderr == "refused: 127.0.0.1/32 is guarded\n"
@@ -141,15 +147,15 @@ def test_many_bans_are_one_call(ctl: Ctl, running: Running) -> None:
     assert "line 2: 'nonsense' is not an address or prefix" in done.stderr
     assert "line 3: '0' is not a time to last" in done.stderr
     assert "nothing was banned" in done.stderr
-    assert len(running.view.asked) == 2
+    assert len(running.canned.asked) == 2
     assert ctl("unban", "-", "--all", stdin="192.0.2.1\n192.0.2.2\n").stdout == "2 lifted\n"
 
 
 def test_a_long_list_is_as_few_calls_as_the_daemon_takes(ctl: Ctl, running: Running) -> None:
     lines = "".join(f"10.{n >> 8 & 255}.{n & 255}.1, 600, {'x' * 100}\n" for n in range(10_000))
     assert ctl("ban", "-", stdin=lines).stdout == "10,000 banned, 0 refused\n"
-    assert 1 < len(running.view.asked) < 6
-    assert sum(len(asked[1]) for asked in running.view.asked) == 10_000
+    assert 1 < len(running.canned.asked) < 6
+    assert sum(len(asked["bans"]) for _, asked in running.canned.asked) == 10_000
 
 
 def test_flow_filters(ctl: Ctl, running: Running) -> None:
@@ -173,40 +179,42 @@ def test_flow_filters(ctl: Ctl, running: Running) -> None:
             "7",
         ],
     )
-    asked = FlowQuery(
-        since=100.0,
-        until=1_699_999_200.0,
-        src="10.0.0.0/8",
-        dst="192.0.2.1/32",
-        host="2001:db8::/32",
-        port="!443,8000-8100",
-        proto="udp",
-        action="drop",
-        rule="r",
-        interface="eth0",
-        limit=7,
-    )
-    assert running.view.asked == [("flows", asked)]
+    asked = {
+        "since": 100.0,
+        "until": 1_699_999_200.0,
+        "src": "10.0.0.0/8",
+        "dst": "192.0.2.1/32",
+        "host": "2001:db8::/32",
+        "ports": "!443,8000-8100",
+        "proto": "udp",
+        "action": "drop",
+        "rule": "r",
+        "interface": "eth0",
+        "limit": 7,
+    }
+    ((name, told),) = running.canned.asked
+    assert (name, {key: told.get(key) for key in asked}) == ("Flows", asked)
 
 
 def test_flow_order_and_groups(ctl: Ctl, running: Running) -> None:
     ctl("flows", "--sort", "bytes", "--group-by", "src, dport")
     ctl("flows", "--sort", "bytes", "--reverse")
     ctl("flows", "-r")
-    queries = [asked[1] for asked in running.view.asked]
-    assert [query.sort for query in queries] == ["bytes", "-bytes", "-last_seen"]
-    assert queries[0].group_by == ("src", "dport")
+    queries = [asked for _, asked in running.canned.asked]
+    assert [query["sort"] for query in queries] == ["bytes", "-bytes", "-last_seen"]
+    assert queries[0]["group_by"] == ["src", "dport"]
 
 
 def test_since_is_how_long_ago(ctl: Ctl, running: Running) -> None:
     ctl("threats", "--since", "1h", "--min-severity", "high", "--open", "--host", "203.0.113.5")
-    query = running.view.asked[0][1]
-    assert abs(query.since - (time.time() - 3600)) < 5
-    assert query == ThreatQuery(query.since, None, "high", "203.0.113.5/32", open_only=True)
+    query = running.canned.asked[0][1]
+    assert abs(query["since"] - (time.time() - 3600)) < 5
+    told = query["min_severity"], query["host"], query["open_only"]
+    assert told == ("high", "203.0.113.5/32", True)
 
 
 def test_many_flows_arrive_whole(ctl: Ctl, running: Running) -> None:
-    running.view.flow_rows = 2_345
+    running.canned.flow_rows = 2_345
     assert len(ctl("flows", "--limit", "5000", "-o", "jsonl").stdout.splitlines()) == 2_345
     assert len(json.loads(ctl("flows", "--limit", "5000", "-o", "json").stdout)) == 2_345
 
@@ -315,18 +323,15 @@ def test_exit_codes_and_reasons(ctl: Ctl, arguments: list[str], code: int, told:
     assert done.stdout == ""
 
 
-def test_csv_of_nothing_has_its_header(ctl: Ctl, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def none(*_: object) -> list[dict[str, Any]]:
-        return []
-
+def test_csv_of_nothing_has_its_header(ctl: Ctl, running: Running) -> None:
     for name, fields in (("bans", list(BAN)), ("threats", list(THREAT))):
-        monkeypatch.setattr(running.view, name, none)
+        running.canned.replies[name.capitalize()] = {name: []}
         assert ctl(name, "-o", "csv").stdout == ",".join(fields) + "\r\n"
         assert ctl(name).stdout == f"no {name}\n"
 
 
 def test_no_flows_is_a_no(ctl: Ctl, running: Running) -> None:
-    running.view.flow_rows = 0
+    running.canned.flow_rows = 0
     done = ctl("flows")
     assert (done.returncode, done.stdout) == (1, "no such flows\n")
     assert ctl("flows", "-o", "csv").stdout.startswith("first_seen,")
@@ -346,11 +351,9 @@ def raise_permission(*_: object) -> None:
     raise PermissionError(13, "Permission denied")
 
 
-def test_a_reload_of_wrong_files_is_a_no(ctl: Ctl, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def wrong(_: object) -> dict[str, Any]:
-        raise ConfigError([Mistake("a.toml:1", "odd"), Mistake("b.toml:2", "odder")], hint="run trafficctl check")
-
-    monkeypatch.setattr(running.view, "reload", wrong)
+def test_a_reload_of_wrong_files_is_a_no(ctl: Ctl, running: Running) -> None:
+    wrong = [Mistake("a.toml:1", "odd"), Mistake("b.toml:2", "odder")]
+    running.canned.replies["Reload"] = ConfigError(wrong, hint="run trafficctl check")
     done = ctl("reload")
     assert done.returncode == 1
     assert "a.toml:1: odd" in done.stderr
@@ -393,7 +396,7 @@ def test_global_options_before_and_after(ctl_process: Ctl, running: Running) -> 
 
 
 def test_a_reader_that_leaves_is_no_error(running: Running) -> None:
-    running.view.flow_rows = 20_000
+    running.canned.flow_rows = 20_000
     env = environ(running.path)
     line = f"{' '.join(command('flows', '--limit', '20000', '-o', 'jsonl'))} | head -1"
     done = subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True, timeout=30)

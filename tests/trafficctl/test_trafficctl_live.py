@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_fake import LIVE_FLOW, STATUS, T0, THREAT, FakeView, Running, serving
+from control_fake import LIVE_FLOW, STATUS, T0, THREAT, TOP, Running, serving
 from ctl_runs import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,13 +27,12 @@ from trafficctl.live.keys import Keys
 from trafficctl.live.model import Live, Meter
 from trafficctl.render import table
 from trafficctl.render.style import Style
-from trafficmond.control.view import TopQuery
 
 PLAIN = Style(False)
 
 
 def live(flows: int = 3, threats: int = 1, hosts: int = 2) -> Live:
-    answer = asyncio.run(FakeView().top(TopQuery()))
+    answer = dict(TOP)
     host = answer["hosts"][0]
     answer |= {
         "flows": [{**LIVE_FLOW, "src_port": 1000 + index} for index in range(flows)],
@@ -322,7 +320,7 @@ def test_on_a_terminal(running: Running) -> None:
         screen_.until("by packets")
         screen_.press("/", "4", "4", "3", "Enter")
         screen_.until("only 443")
-        assert running.view.asked[-1][1].match == "443"
+        assert running.canned.asked[-1][1]["match"] == "443"
         screen_.press("b")
         screen_.until(r"ban \[1\] 192\.0\.2\.10")
         screen_.press("2")

@@ -6,7 +6,6 @@ import json
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from control_fake import FLOW, STATUS, Running
@@ -20,7 +19,7 @@ HOUR = 3600.0
 
 
 @pytest.fixture
-def store(tmp_path: Path, running: Running, monkeypatch: pytest.MonkeyPatch) -> Path:
+def store(tmp_path: Path, running: Running) -> Path:
     """A flows.db with a flow an hour over the last two days; `status` names it."""
     path = tmp_path / "with space" / "flows.db"
     path.parent.mkdir()
@@ -37,10 +36,7 @@ def store(tmp_path: Path, running: Running, monkeypatch: pytest.MonkeyPatch) -> 
             connection.execute(f"INSERT INTO {table} VALUES ({marks})", [row[name] for name in STORED_COLUMNS])
     connection.close()
 
-    async def status() -> dict[str, Any]:
-        return {**STATUS, "store": {**STATUS["store"], "path": str(path)}}
-
-    monkeypatch.setattr(running.view, "status", status)
+    running.canned.replies["Status"] = {**STATUS, "store": {**STATUS["store"], "path": str(path)}}
     return path
 
 

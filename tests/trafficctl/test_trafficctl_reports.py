@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import re
 import time
@@ -10,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from control_fake import CONTROL, STATUS, T0, FakeView
+from control_fake import CONTROL, EXPLANATION, STATUS, T0, THREAT, TOLD_THREAT
 
 from trafficctl.render import columns, detail, events, findings, mistakes, status, table
 from trafficctl.render.style import Style
@@ -89,7 +88,7 @@ def test_a_rule_of_several_prefixes_shows_the_first_and_how_many_more() -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_threat(width: int) -> None:
-    told = asyncio.run(FakeView().threat("t-5"))
+    told = TOLD_THREAT
     text = fitting(detail.tell_threat(told, PLAIN, width), width)
     assert text.startswith("high port_scan (T1046), opened")
     for part in ("250 ports", "22, 23, 80", "WHAT WAS DONE", "would have banned", "FLOWS", "203.0.113.5:443"):
@@ -97,9 +96,8 @@ def test_threat(width: int) -> None:
 
 
 def test_a_threat_of_many_flows_shows_some() -> None:
-    told = asyncio.run(FakeView().threat("t-5"))
-    told["flows"] *= 50 // len(told["flows"])
-    told["threat"] = {**told["threat"], "evidence": {"unit": "ports", "proven": False, "answered": True}}
+    told = {**TOLD_THREAT, "flows": TOLD_THREAT["flows"] * 50}
+    told["threat"] = {**THREAT, "evidence": {"unit": "ports", "proven": False, "answered": True}}
     lines = list(detail.tell_threat(told, PLAIN, 100))
     assert sum("203.0.113.5:443" in line for line in lines) == 20
     assert lines[-1] == "(and 30 more; -o json has them)"
@@ -112,7 +110,7 @@ def test_a_threat_of_many_flows_shows_some() -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_explanation(width: int) -> None:
-    told = asyncio.run(FakeView().explain("203.0.113.5", "ingress"))
+    told = EXPLANATION
     lines = list(detail.tell_explanation(told, PLAIN, width))
     text = fitting(lines, width)
     assert lines[0] == "packets from 203.0.113.5: drop (by rule)"

@@ -115,8 +115,8 @@ class Connection(asyncio.Protocol):
 
     async def _answer(self, request: dispatch.Request) -> None:
         caller = self.peer.caller
-        call = Call(self._service, caller, more=request.more and not request.oneway)
-        replies = dispatch.answer(request, call, self._clients.may_change(self.peer))
+        call = Call(caller, more=request.more and not request.oneway)
+        replies = dispatch.answer(request, self._service, call, self._clients.may_change(self.peer))
         try:
             async for reply in replies:
                 if not request.oneway:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from trafficmond.control import bounds, idl
-from trafficmond.control import methods as _registered  # noqa: F401 - importing registers them
-from trafficmond.control.call import INTERFACE, METHODS, Call, Method, Reply
+from trafficmond.control.call import INTERFACE, Call, Method, Reply, Service
 from trafficmond.control.peers import ADMIN_GROUP
 from trafficmond.errors import ConfigError, ControlError, TrafficmonError
 
@@ -62,10 +60,10 @@ def error(name: str, **parameters: Any) -> Message:
     return {"error": name if "." in name else f"{INTERFACE}.{name}", "parameters": parameters}
 
 
-async def answer(request: Request, call: Call, may_change: bool) -> AsyncGenerator[Message, None]:
+async def answer(request: Request, service: Service, call: Call, may_change: bool) -> AsyncGenerator[Message, None]:
     """The replies to a call, errors included; nothing that a method raises gets past here."""
     try:
-        async with aclosing(_answer(request, call, may_change)) as messages:
+        async with aclosing(_answer(request, service, call, may_change)) as messages:
             async for message in messages:
                 yield message
     except idl.Mismatch as mismatch:
@@ -86,7 +84,7 @@ def _reason(failure: TrafficmonError) -> str:
     return str(failure.args[0]) if failure.args else type(failure).__name__
 
 
-async def _answer(request: Request, call: Call, may_change: bool) -> AsyncGenerator[Message, None]:
+async def _answer(request: Request, service: Service, call: Call, may_change: bool) -> AsyncGenerator[Message, None]:
     interface, _, name = request.method.rpartition(".")
     if interface not in INTERFACES:
         yield error(f"{SERVICE}.InterfaceNotFound", interface=interface)
@@ -101,9 +99,9 @@ async def _answer(request: Request, call: Call, may_change: bool) -> AsyncGenera
     described.check(described.methods[name].takes, request.parameters)
     bounds.check(request.parameters)
     if interface == SERVICE:
-        yield _introspect(name, request.parameters, call)
+        yield _introspect(name, request.parameters, service)
         return
-    method = METHODS[name]
+    method = service.methods[name]
     if method.changes and not may_change:
         yield error(
             "PermissionDenied",
@@ -115,16 +113,16 @@ async def _answer(request: Request, call: Call, may_change: bool) -> AsyncGenera
     elif method.endless and not call.more:
         yield error(f"{SERVICE}.ExpectedMore")
     else:
-        async with aclosing(_run(method, request, call)) as messages:
+        async with aclosing(_run(method, request, service, call)) as messages:
             async for message in messages:
                 yield message
 
 
-async def _run(method: Method, request: Request, call: Call) -> AsyncGenerator[Message, None]:
+async def _run(method: Method, request: Request, service: Service, call: Call) -> AsyncGenerator[Message, None]:
     given = {name: value for name, value in request.parameters.items() if value is not None}
     result = method.answer(call, **given)
-    if inspect.isawaitable(result):
-        yield {"parameters": await result}
+    if isinstance(result, Coroutine):
+        yield {"parameters": await (service.shielded(result) if method.changes else result)}
         return
     async with aclosing(result) as stream:
         if method.endless:
@@ -140,12 +138,12 @@ async def _run(method: Method, request: Request, call: Call) -> AsyncGenerator[M
         yield {"parameters": held}
 
 
-def _introspect(name: str, parameters: dict[str, Any], call: Call) -> Message:
+def _introspect(name: str, parameters: dict[str, Any], service: Service) -> Message:
     if name == "GetInfo":
         info = {
             "vendor": "trafficmon",
             "product": "trafficmond",
-            "version": call.view.version,
+            "version": service.version,
             "url": "https://varlink.org/",
             "interfaces": list(INTERFACES),
         }

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-from trafficmond.control.call import Call
-from trafficmond.control.view import Row
+from trafficmond.control.call import Call, Row
 
 ONE_REPLY_ROWS = 1000
 

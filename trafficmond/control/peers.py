@@ -10,13 +10,21 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trafficmond.control.view import Caller
-
 READ_GROUP = "trafficmon"
 ADMIN_GROUP = "trafficmon-admin"
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; since Linux 4.13, absent from Python's socket module
 _GETSOCKOPT_MOST = 1024  # bytes that Python passes on
 _UCRED = struct.Struct("3i")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as the kernel vouches for it (SO_PEERCRED); what the audit records."""
+
+    uid: int
+    gid: int
+    pid: int
+    user: str  # the uid's name, or its number as text
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from answering import asking
+from asking import asking
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -5,42 +5,56 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
 from trafficmond import networks
-from trafficmond.answers import spare
-from trafficmond.answers.part import Part, lasting, network_of, to_the_end
 from trafficmond.banlist import UNKNOWN
-from trafficmond.control.view import Caller, NewBan, NotFound, Refused, Row, Whose
+from trafficmond.control.bounds import note
+from trafficmond.control.call import Call, Reply, Row, method
+from trafficmond.control.peers import Caller
+from trafficmond.control.refusals import NotFound, Refused
 from trafficmond.errors import ConfigError, Mistake
+from trafficmond.handlers import spare
+from trafficmond.handlers.handler import Handler, lasting, network_of
 from trafficmond.networks import Network, shown
 from trafficmond.responder import OWNER as RESPONSE
 from trafficmond.sinks import messages
 from trafficmond.store.records import Ban
-from trafficmond.store.sql import literal
 
-_AUDIT_COLUMNS = ("at", "uid", "user", "pid", "change", "subject", "before", "after")
 _LONGEST_REASON = 200  # characters, as of a label
 _LONGEST_OWNER = 64
 _AT_ONCE = 250  # of many bans, before others have their turn
 _NAMED = 5  # of many prefixes, in the audit
 
 
-class BanAnswers(Part):
-    """`Bans`, `Ban`, `Unban`, both for many, and `Audit`."""
+class Bans(Handler):
+    """`Bans`, `Ban`, `Unban`, and both for many."""
 
-    async def bans(self) -> Sequence[Row]:
-        """`BanEntry` rows in force."""
+    @method("Bans")
+    async def bans(self, _: Call) -> Reply:
+        """Bans in force."""
         self._parts.follow_clock()
-        return [asdict(ban) for ban in self._parts.bans.all()]
+        return {"bans": [asdict(ban) for ban in self._parts.bans.all()]}
 
-    @to_the_end
-    async def ban(self, ban: NewBan, owner: str | None, caller: Caller) -> Row:
-        """Ban a prefix; the `BanEntry` and notes. Raises Refused for the guard and the allowlist."""
-        parts = self._parts
+    @method("Ban", changes=True)
+    async def ban(
+        self,
+        call: Call,
+        cidr: str,
+        ttl_s: float | None = None,
+        reason: str = "",
+        force: bool = False,
+        forever: bool = False,
+        owner: str | None = None,
+    ) -> Reply:
+        """Ban a prefix; for the guard and the allowlist with `force` alone."""
+        parts, caller = self._parts, call.caller
         parts.follow_clock()
-        wanted, network = self._wanted(ban, owner, caller)
-        if ban.force:
+        note("reason", reason)
+        wanted, network = self._wanted(caller, owner, cidr, ttl_s, reason, forever)
+        if force:
+            wanted = replace(wanted, forced=True)
             done = await self._ban_by_force(wanted)
         else:
             self._spared().refuse(network, "ban")
@@ -48,19 +62,20 @@ class BanAnswers(Part):
         lasts = _in_words(wanted)
         fields = {"prefix": done.cidr, "by": caller.user, "owner": done.owner, "expires": done.expires}
         parts.sinks.note(messages.BANNED, f"{caller.user} banned {shown(network)} {lasts}", fields)
-        notes = spare.notes(network, ban.cidr, parts.protected.ssh_peers() - parts.protected.logins())
+        notes = spare.notes(network, cidr, parts.protected.ssh_peers() - parts.protected.logins())
         notes += await self._audit(caller, "ban", done.cidr, None, f"{lasts} {_told(done, caller)}".rstrip())
         return {"ban": asdict(done), "notes": notes}
 
-    @to_the_end
-    async def ban_many(self, bans: Sequence[NewBan], owner: str | None, caller: Caller) -> Row:
+    @method("BanMany", changes=True)
+    async def ban_many(self, call: Call, bans: list[dict[str, Any]], owner: str | None = None) -> Reply:
         """Ban many prefixes in one change: how many were, which were refused, and notes."""
-        parts = self._parts
+        parts, caller = self._parts, call.caller
         parts.follow_clock()
         wanted, mistakes = [], []
         for number, each in enumerate(bans):
+            lasts = each.get("ttl_s"), each.get("reason") or "", bool(each.get("forever"))
             try:
-                wanted.append(self._wanted(each, owner, caller))
+                wanted.append(self._wanted(caller, owner, each["cidr"], *lasts))
             except ConfigError as error:
                 mistakes += [Mistake(f"bans[{number}].{one.where}", one.what) for one in error.mistakes]
             if number % _AT_ONCE == _AT_ONCE - 1:
@@ -89,14 +104,15 @@ class BanAnswers(Part):
             notes = await self._audit(caller, "ban", what, None, f"{len(free)} bans {_told(free[0], caller)}".rstrip())
         return {"banned": len(free), "refused": refused, "notes": notes}
 
-    def _wanted(self, ban: NewBan, owner: str | None, caller: Caller) -> tuple[Ban, Network]:
+    def _wanted(
+        self, caller: Caller, owner: str | None, cidr: str, ttl_s: float | None, reason: str, forever: bool
+    ) -> tuple[Ban, Network]:
         """The ban that is asked for. Raises ConfigError."""
-        now, network = time.time(), network_of(ban.cidr)
+        now, network = time.time(), network_of(cidr)
         expires = None
-        if not ban.forever:
-            expires = now + lasting(self._parts.settings.response.ban_time if ban.ttl_s is None else ban.ttl_s)
-        whose = _owner(owner, caller)
-        return Ban(str(network), caller.user, _clean(ban.reason), now, expires, forced=ban.force, owner=whose), network
+        if not forever:
+            expires = now + lasting(self._parts.settings.response.ban_time if ttl_s is None else ttl_s)
+        return Ban(str(network), caller.user, _clean(reason), now, expires, owner=_owner(owner, caller)), network
 
     async def _ban_by_force(self, ban: Ban) -> Ban:
         """Takes the prefix from guard and allowlist and bans it, both or neither."""
@@ -107,15 +123,15 @@ class BanAnswers(Part):
         finally:
             await rulebook.force_bans(bans.forced())  # given back if the kernel refused the ban
 
-    @to_the_end
-    async def unban(self, cidr: str, whose: Whose, caller: Caller) -> Row:
-        """Lift the caller's bans within a prefix; what was lifted, what others hold, and notes. Raises NotFound."""
-        network = network_of(cidr)
-        lifted, held = await self._lift([network], whose, caller)
+    @method("Unban", changes=True)
+    async def unban(self, call: Call, cidr: str, owner: str | None = None, everyone: bool = False) -> Reply:
+        """Lift an owner's bans within a prefix, the caller's if none is named; what was lifted and what others hold."""
+        caller, network = call.caller, network_of(cidr)
+        lifted, held = await self._lift([network], None if everyone else _owner(owner, caller))
         if not lifted and held:
             names = ", ".join(sorted({ban.owner for ban in held}))
             raise NotFound(
-                f"no ban of {_owner(whose.owner, caller)} lies within {shown(network)}; it is banned by {names}",
+                f"no ban of {_owner(owner, caller)} lies within {shown(network)}; it is banned by {names}",
                 hint="--owner NAME lifts that one's, --all everyone's",
             )
         if not lifted:
@@ -130,10 +146,10 @@ class BanAnswers(Part):
         notes = await self._audit(caller, "unban", subject, before, None)
         return {"lifted": [asdict(ban) for ban in lifted], "held": [asdict(ban) for ban in held], "notes": notes}
 
-    @to_the_end
-    async def unban_many(self, cidrs: Sequence[str], whose: Whose, caller: Caller) -> Row:
+    @method("UnbanMany", changes=True)
+    async def unban_many(self, call: Call, cidrs: list[str], owner: str | None = None, everyone: bool = False) -> Reply:
         """Lift bans within many prefixes in one change; how many were, how many others still hold there, and notes."""
-        wanted, mistakes = [], []
+        caller, wanted, mistakes = call.caller, [], []
         for number, cidr in enumerate(cidrs):
             try:
                 wanted.append(network_of(cidr, f"cidrs[{number}]"))
@@ -141,7 +157,7 @@ class BanAnswers(Part):
                 mistakes += error.mistakes
         if mistakes:
             raise ConfigError(mistakes, hint="nothing was lifted")
-        lifted, held = await self._lift(wanted, whose, caller)
+        lifted, held = await self._lift(wanted, None if everyone else _owner(owner, caller))
         notes: list[str] = []
         if lifted:
             what = _summary([ban.cidr for ban in lifted])
@@ -150,8 +166,9 @@ class BanAnswers(Part):
             notes = await self._audit(caller, "unban", what, None, None)
         return {"lifted": len(lifted), "held": len(held), "notes": notes}
 
-    async def _lift(self, wanted: Sequence[Network], whose: Whose, caller: Caller) -> tuple[list[Ban], list[Ban]]:
-        parts, owner = self._parts, None if whose.everyone else _owner(whose.owner, caller)
+    async def _lift(self, wanted: Sequence[Network], owner: str | None) -> tuple[list[Ban], list[Ban]]:
+        """Lifts what lies within these of an owner's bans, or of everyone's; that, and what others hold there."""
+        parts = self._parts
         lifted: list[Ban] = []
         held: list[Ban] = []
         for number, network in enumerate(wanted):
@@ -164,11 +181,6 @@ class BanAnswers(Part):
                 await asyncio.sleep(0)
         await parts.rulebook.force_bans(parts.bans.forced())
         return lifted, held
-
-    async def audit(self, since: float | None, limit: int) -> Sequence[Row]:
-        """`AuditEntry` rows, latest first."""
-        where = f'WHERE "at" >= {literal(since)}' if since is not None else ""
-        return await self._rows(_AUDIT_COLUMNS, f'FROM audit {where} ORDER BY "at" DESC LIMIT {int(limit)}')
 
 
 def _owner(name: str | None, caller: Caller) -> str:

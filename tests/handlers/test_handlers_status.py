@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from answering import asking
+from asking import asking
 
 from trafficmond.flows.batch import DELTA, split_address
 from trafficmond.metrics.counted import COUNTED

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from answering import CALLER, Asked, asking
+from asking import CALLER, Asked, asking
 
 from trafficmond import questions
 from trafficmond.control import dispatch
@@ -58,9 +58,8 @@ def test_rows_come_in_pages_and_a_client_that_goes_leaves_nothing_open(
             ask.datapath.deltas.append(many())
             replies = await ask.replies("Flows", limit=10_000)
             assert [len(reply["parameters"]["rows"]) for reply in replies] == [1000, 1000, 500]
-            service = ask.service
             request = dispatch.Request("io.trafficmon.Flows", {"limit": 10_000}, more=True)
-            answer: AsyncGenerator[Any, None] = dispatch.answer(request, Call(service, CALLER, True), True)
+            answer: AsyncGenerator[Any, None] = dispatch.answer(request, ask.service, Call(CALLER, True), True)
             await anext(answer)
             await answer.aclose()
             assert not Watched.open

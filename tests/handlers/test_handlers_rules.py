@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from answering import Asked, asking
+from asking import Asked, asking
 
 from trafficmond import doors
 from trafficmond.datapath.listeners import Listener

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from trafficmond import networks
-from trafficmond.control.view import Refused
+from trafficmond.control.refusals import Refused
 from trafficmond.model import Reason
 from trafficmond.networks import Network, shown
 from trafficmond.policy.load import Policy

@@ -11,31 +11,36 @@ from trafficmond.control.bounds import one_of
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.control.hub import TOPICS, Wanted
 from trafficmond.control.idl import Mismatch
+from trafficmond.handlers.handler import Handler
 from trafficmond.model import Action
 
 T = TypeVar("T")
 
 
-@method("Watch", endless=True)
-async def watch(
-    call: Call,
-    topics: list[str] | None = None,
-    action: str | None = None,
-    host: str | None = None,
-    interface: str | None = None,
-    ports: str | None = None,
-) -> AsyncGenerator[Reply, None]:
-    """Records as they are published, until the client goes."""
-    for topic in topics or ():
-        one_of("topics", topic, TOPICS)
-    hosts, either = chosen("host", choice.prefixes, host), chosen("ports", choice.ports, ports)
-    wanted = Wanted(action_of(action), hosts, interface or None, either)
-    subscription = call.service.hub.subscribe(topics or TOPICS, wanted)
-    try:
-        async for topic, records, lost in subscription.batches():
-            yield {"topic": topic, "records": records, "lost": lost}
-    finally:
-        call.service.hub.unsubscribe(subscription)
+class Watch(Handler):
+    """`Watch`."""
+
+    @method("Watch", endless=True)
+    async def watch(
+        self,
+        _: Call,
+        topics: list[str] | None = None,
+        action: str | None = None,
+        host: str | None = None,
+        interface: str | None = None,
+        ports: str | None = None,
+    ) -> AsyncGenerator[Reply, None]:
+        """Records as they are published, until the client goes."""
+        for topic in topics or ():
+            one_of("topics", topic, TOPICS)
+        hosts, either = chosen("host", choice.prefixes, host), chosen("ports", choice.ports, ports)
+        wanted, hub = Wanted(action_of(action), hosts, interface or None, either), self._parts.hub
+        subscription = hub.subscribe(topics or TOPICS, wanted)
+        try:
+            async for topic, records, lost in subscription.batches():
+                yield {"topic": topic, "records": records, "lost": lost}
+        finally:
+            hub.unsubscribe(subscription)
 
 
 def action_of(text: str | None) -> Action | None:

@@ -6,10 +6,9 @@ import time
 from dataclasses import replace
 
 from trafficmond import networks
-from trafficmond.answers.part import direction_of
-from trafficmond.answers.threats import ThreatAnswers
-from trafficmond.control.view import Row
+from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.errors import ConfigError, Mistake
+from trafficmond.handlers.handler import Handler, direction_of
 from trafficmond.model import Direction, FlowQuery, Reason
 from trafficmond.networks import shown
 from trafficmond.policy.explain import explain
@@ -21,11 +20,12 @@ from trafficmond.store.sql import literal
 _FLOWS = 20  # shown
 
 
-class ExplainAnswers(ThreatAnswers):
+class Explain(Handler):
     """`Explain`."""
 
-    async def explain(self, address: str, direction: str) -> Row:
-        """What happens to packets of an address, and why."""
+    @method("Explain")
+    async def explain(self, _: Call, address: str, direction: str = "ingress") -> Reply:
+        """What happens to packets of an address, why, and what would change it."""
         parts = self._parts
         parts.follow_clock()
         way = direction_of(direction)
@@ -58,7 +58,7 @@ class ExplainAnswers(ThreatAnswers):
                 None if place == 0 else f"{rows[0]['kind']} {rows[0]['prefix'] or ''} comes before".replace("  ", " ")
             )
         about = FlowQuery(host=host, limit=_FLOWS)
-        flows, sums = await self._read_all(replace(about, limit=MAX_LIMIT), lambda reader: _about(reader, about))
+        flows, sums = await self._stored.read_all(replace(about, limit=MAX_LIMIT), lambda reader: _about(reader, about))
         return {
             "address": host,
             "direction": str(way),
@@ -67,7 +67,7 @@ class ExplainAnswers(ThreatAnswers):
             "decisions": rows,
             **sums,
             "flows": flows,
-            "threats": await self._stored_threats([f"{literal(host)} IN (src_ip, dst_ip)"], 20),
+            "threats": await self._stored.threats([f"{literal(host)} IN (src_ip, dst_ip)"], 20),
             "advice": _advice(rows[0], host),
         }
 

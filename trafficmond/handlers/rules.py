@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TypeVar
@@ -12,9 +12,11 @@ from typing import TypeVar
 import numpy as np
 
 from trafficmond import networks
-from trafficmond.answers.part import Part, direction_of, lasting, prefix_of, to_the_end
-from trafficmond.control.view import Caller, NewRule, NotFound, Refused, Row
+from trafficmond.control.call import Call, Reply, Row, method
+from trafficmond.control.paging import paged
+from trafficmond.control.refusals import NotFound, Refused
 from trafficmond.errors import TrafficmonError
+from trafficmond.handlers.handler import Handler, direction_of, lasting, prefix_of
 from trafficmond.model import Direction, Reason
 from trafficmond.pipeline import Moment
 from trafficmond.policy import prefixes
@@ -29,14 +31,19 @@ T = TypeVar("T")
 _PAGE_ROWS = 100  # a few milliseconds' work
 
 
-class RuleAnswers(Part):
+class Rules(Handler):
     """`Rules`, `AddCidr`, `RemoveCidr` and `Reload`."""
 
     _ordered: tuple[InForce, list[int]] | None = None
     _sums: tuple[Moment, dict[int, tuple[int, int]]] | None = None
 
-    async def rules(self, within: str | None) -> AsyncIterator[Sequence[Row]]:
-        """`Rule` rows in pages, strongest first; a list file is one row."""
+    @method("Rules")
+    async def rules(self, call: Call, within: str | None = None) -> AsyncGenerator[Reply, None]:
+        """Rules in force, in pages, strongest first; a list file is one row. `within`: those overlapping a prefix."""
+        async for page in paged(call, self._pages(within)):
+            yield {"rules": page}
+
+    async def _pages(self, within: str | None) -> AsyncIterator[Sequence[Row]]:
         in_force = self._parts.rulebook.in_force
         if in_force is None:
             return
@@ -93,22 +100,42 @@ class RuleAnswers(Part):
             "bytes": octets,
         }
 
-    @to_the_end
-    async def add_rule(self, rule: NewRule, caller: Caller) -> tuple[Row, list[str]]:
-        """Put a rule in force; the `Rule` as it stands now, and notes about it. Raises Refused, ConfigError."""
-        parts, now = self._parts, time.time()
-        cidr = prefix_of(rule.cidr)
-        table = _table(rule, cidr, now)
-        if rule.action in ("drop", "limit") and not rule.force:
-            self._spare_lifelines(cidr, f"{rule.action} rule")
-        done = await _writing(parts.rulebook.add(table, keep=rule.save), "save the rule")
+    @method("AddCidr", changes=True)
+    async def add_cidr(
+        self,
+        call: Call,
+        cidr: str,
+        action: str = "drop",
+        direction: str = "ingress",
+        label: str = "",
+        ttl_s: float | None = None,
+        rate_per_s: int | None = None,
+        burst_packets: int | None = None,
+        save: bool = False,
+        force: bool = False,
+    ) -> Reply:
+        """Put a rule in force."""
+        parts, prefix = self._parts, prefix_of(cidr)
+        expires = None if ttl_s is None else time.time() + lasting(ttl_s)
+        limit = None if rate_per_s is None else f"{rate_per_s}/s"
+        words: Table = {"cidr": prefix, "action": action, "direction": direction, "label": label or None}
+        words |= {"expires": expires, "limit": limit, "burst": burst_packets, "force": force or None}
+        table = {name: value for name, value in words.items() if value is not None}
+        if action in ("drop", "limit") and not force:
+            self._spare_lifelines(prefix, f"{action} rule")
+        done = await _writing(parts.rulebook.add(table, keep=save), "save the rule")
         # It is in force: from here on nothing may fail.
         parts.host.refresh_names()
-        row = self._added(table, rule.save)
+        row = self._added(table, save)
         before = _in_words(_table_row(done.before[-1])) if done.before else None
-        notes = [*_notes(rule, cidr), *done.notes, *parts.doors.look()]
-        notes += await self._audit(caller, "add-cidr", cidr, before, _in_words(row))
-        return row, notes
+        notes = []
+        if networks.has_host_bits(cidr):
+            notes.append(f"{cidr.strip()} had host bits set; it is read as its network, {prefix}")
+        if ttl_s is None and not save:
+            notes.append("until the next restart (--save keeps it)")
+        notes += [*done.notes, *parts.doors.look()]
+        notes += await self._audit(call.caller, "add-cidr", prefix, before, _in_words(row))
+        return {"rule": row, "notes": notes}
 
     def _added(self, table: Table, saved: bool) -> Row:
         """The rule that `table` has just become, as a `Rule` row; from the table alone if it has ended already."""
@@ -122,13 +149,10 @@ class RuleAnswers(Part):
                     return self._rule_row(in_force, index, self._counted())
         return _table_row(table)
 
-    @to_the_end
-    async def remove_rule(
-        self, cidr: str, direction: str | None, save: bool, caller: Caller
-    ) -> tuple[Sequence[Row], list[str]]:
-        """Take the run-time rules on exactly this prefix out of force; what was removed, and notes about it."""
-        parts = self._parts
-        cidr = prefix_of(cidr)
+    @method("RemoveCidr", changes=True)
+    async def remove_cidr(self, call: Call, cidr: str, direction: str | None = None, save: bool = False) -> Reply:
+        """Take the run-time rules on exactly this prefix out of force."""
+        parts, cidr = self._parts, prefix_of(cidr)
         wanted = direction_of(direction) if direction else None
         done = await _writing(parts.rulebook.remove(cidr, wanted, saved=save), "save the rules")
         if not done.before:
@@ -136,8 +160,8 @@ class RuleAnswers(Part):
         parts.host.refresh_names()
         rows, notes = [_table_row(table) for table in done.before], [*done.notes, *parts.doors.look()]
         for row in rows:
-            notes += await self._audit(caller, "remove-cidr", cidr, _in_words(row), None)
-        return rows, list(dict.fromkeys(notes))
+            notes += await self._audit(call.caller, "remove-cidr", cidr, _in_words(row), None)
+        return {"removed": rows, "notes": list(dict.fromkeys(notes))}
 
     async def _refuse_removal(self, cidr: str, direction: Direction | None, save: bool) -> None:
         in_force = self._parts.rulebook.in_force
@@ -153,11 +177,11 @@ class RuleAnswers(Part):
                 raise Refused(f"{cidr} is a rule of {rule.source}", hint="edit that file; it is read when it changes")
         raise NotFound(f"no rule was added on {cidr}", hint="see trafficctl rules")
 
-    @to_the_end
-    async def reload(self, caller: Caller) -> Row:
-        """The reply of `Reload`."""
+    @method("Reload", changes=True)
+    async def reload(self, call: Call) -> Reply:
+        """Read every file again and put it in force; on a mistake nothing changes."""
         began = time.monotonic()
-        changed = await self._reloader.reload(f"asked by {caller.user}", caller)
+        changed = await self._reloader.reload(f"asked by {call.caller.user}", call.caller)
         in_force = self._parts.rulebook.in_force
         assert in_force is not None
         return {
@@ -167,31 +191,6 @@ class RuleAnswers(Part):
             "changed": changed,
             "warnings": [text for text in self._parts.warnings.values() if text not in changed],
         }
-
-
-def _table(rule: NewRule, cidr: str, now: float) -> Table:
-    table: Table = {"cidr": cidr, "action": rule.action, "direction": rule.direction}
-    if rule.label:
-        table["label"] = rule.label
-    if rule.ttl_s is not None:
-        table["expires"] = now + lasting(rule.ttl_s)
-    if rule.rate_per_s is not None:
-        table["limit"] = f"{rule.rate_per_s}/s"
-    if rule.burst_packets is not None:
-        table["burst"] = rule.burst_packets
-    if rule.force:
-        table["force"] = True
-    return table
-
-
-def _notes(rule: NewRule, cidr: str) -> list[str]:
-    """What whoever adds a rule may not have meant."""
-    notes = []
-    if networks.has_host_bits(rule.cidr):
-        notes.append(f"{rule.cidr.strip()} had host bits set; it is read as its network, {cidr}")
-    if rule.ttl_s is None and not rule.save:
-        notes.append("until the next restart (--save keeps it)")
-    return notes
 
 
 def _table_row(table: Table) -> Row:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answering import INTERFACE, Asked, asking
+from asking import INTERFACE, Asked, asking
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from parts_fake import close, make_parts
 
-from trafficmond.answers import Answers
 from trafficmond.control import dispatch, idl
 from trafficmond.control.call import Call, Service
-from trafficmond.control.view import Caller
+from trafficmond.control.peers import Caller
+from trafficmond.handlers import make_handlers
 from trafficmond.reloader import Reloader
 from trafficmond.rulebook import Guard
 
@@ -25,11 +25,12 @@ class Asked:
 
     def __init__(self, folder: Path, guard: Guard) -> None:
         self.parts, self.datapath, self.protected = make_parts(folder, guard)
-        self.service = Service(Answers(self.parts, Reloader(self.parts)), self.parts.hub, self.parts.clients)
+        handlers = make_handlers(self.parts, Reloader(self.parts))
+        self.service = Service.of("0.2.0", handlers, self.parts.tasks.shielded)
 
     async def replies(self, method: str, **parameters: Any) -> list[dict[str, Any]]:
         request = dispatch.Request(f"io.trafficmon.{method}", parameters, more=True)
-        return [reply async for reply in dispatch.answer(request, Call(self.service, CALLER, True), True)]
+        return [reply async for reply in dispatch.answer(request, self.service, Call(CALLER, True), True)]
 
     async def __call__(self, method: str, **parameters: Any) -> dict[str, Any]:
         """The one reply, or all of a stream's joined."""

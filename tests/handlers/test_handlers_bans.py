@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from answering import asking
+from asking import asking
 
 from trafficmond.parts import Parts
 from trafficmond.store.records import Ban, Change

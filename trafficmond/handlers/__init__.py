@@ -1,0 +1,29 @@
+"""The control methods: what clients may ask of the parts, one concern a file.
+
+A method is a function of a `Handler` class of any of these files, marked with its name in io.trafficmon.varlink, where
+its signature is described; nothing else names it.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+
+from trafficmond.handlers.handler import Handler
+from trafficmond.parts import Parts
+from trafficmond.reloader import Reloader
+
+
+def classes() -> Iterator[type[Handler]]:
+    """Every class of handlers."""
+    for found in pkgutil.iter_modules(__path__):
+        module = import_module(f"{__name__}.{found.name}")
+        for each in vars(module).values():
+            if isinstance(each, type) and issubclass(each, Handler) and each.__module__ == module.__name__:
+                yield each
+
+
+def make_handlers(parts: Parts, reloader: Reloader) -> list[Handler]:
+    """All that answer."""
+    return [each(parts, reloader) for each in classes()]

@@ -1,0 +1,79 @@
+"""Flows, stored and live."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+from trafficmond.control.bounds import one_of
+from trafficmond.control.call import Call, Reply, Row, method
+from trafficmond.control.paging import paged
+from trafficmond.handlers.handler import Handler
+from trafficmond.handlers.rates import top_flows, top_hosts
+from trafficmond.handlers.stored import threat_row
+from trafficmond.model import FlowQuery
+from trafficmond.status import interface_rows
+from trafficmond.store.query import Question, question
+
+TOP_ROWS = 500
+SORTS = ("bytes", "packets")
+
+
+class Flows(Handler):
+    """`Flows` and `Top`."""
+
+    @method("Flows")
+    async def flows(
+        self,
+        call: Call,
+        since: float | None = None,
+        until: float | None = None,
+        src: str | None = None,
+        dst: str | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        proto: str | None = None,
+        action: str | None = None,
+        rule: str | None = None,
+        interface: str | None = None,
+        sort: str | None = None,
+        group_by: list[str] | None = None,
+        limit: int = 100,
+        sql_only: bool = False,
+        ports: str | None = None,
+    ) -> AsyncGenerator[Reply, None]:
+        """Ask flows.db, the latest flows included; rows in pages."""
+        either, groups = port if ports is None else ports, tuple(group_by or ())
+        query = FlowQuery(since, until, src, dst, host, either, proto, action, rule, interface, sort, groups, limit)
+        asked = question(query)
+        head = {"sql": asked.sql, "columns": list(asked.columns)}
+        if sql_only:
+            yield {**head, "rows": []}
+            return
+        async for page in paged(call, self._pages(query, asked)):
+            yield {**head, "rows": page}
+
+    async def _pages(self, query: FlowQuery, asked: Question) -> AsyncIterator[Sequence[Row]]:
+        """The answer page by page; whoever takes them slowly keeps neither thread nor file from others."""
+        answer = await self._stored.read_all(query, lambda reader: reader.answer(asked))
+        pages = answer.pages()
+        try:
+            while page := await self._parts.questions.page(lambda: next(pages, None)):
+                yield page
+        finally:
+            await self._parts.questions.page(answer.close)
+
+    @method("Top")
+    async def top(self, _: Call, sort: str = "bytes", match: str = "", limit: int = 20) -> Reply:
+        """The moment's interfaces, busiest flows and hosts, open threats."""
+        one_of("sort", sort, SORTS)
+        most, pipeline = max(1, min(limit, TOP_ROWS)), self._parts.pipeline
+        moment = pipeline.moment
+        flows = top_flows(moment.flows, moment.seconds, moment.at, pipeline.names, sort, match, most)
+        return {
+            "at": moment.at,
+            "interfaces": interface_rows(self._parts),
+            "flows": flows,
+            "hosts": top_hosts(moment.flows, moment.seconds, sort, match, most),
+            "threats": [threat_row(threat, "open") for threat in pipeline.engine.threats()[:most]],
+            "flow_count": len(pipeline.table),
+        }

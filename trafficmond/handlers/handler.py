@@ -1,0 +1,74 @@
+"""What every handler builds on: the parts, stored records, the audit, and what people write."""
+
+from __future__ import annotations
+
+import time
+
+from trafficmond import networks
+from trafficmond.control.peers import Caller
+from trafficmond.errors import ConfigError, Mistake
+from trafficmond.handlers.spare import Spared
+from trafficmond.handlers.stored import Stored
+from trafficmond.model import Direction
+from trafficmond.networks import Network
+from trafficmond.parts import Parts
+from trafficmond.reloader import Reloader
+from trafficmond.store.records import Change
+
+_NOT_AUDITED = (
+    "done, but flows.db cannot be written at present: its audit is in the journal, and is stored when that is possible"
+)
+_LONGEST_S = 100 * 365.25 * 86400
+
+
+class Handler:
+    """Answers what clients ask about one subject."""
+
+    def __init__(self, parts: Parts, reloader: Reloader) -> None:
+        self._parts = parts
+        self._reloader = reloader
+        self._stored = Stored(parts)
+
+    async def _audit(
+        self, caller: Caller, change: str, subject: str, before: str | None, after: str | None
+    ) -> list[str]:
+        """Records what a client changed; what it should be told about that."""
+        entry = Change(time.time(), caller.uid, caller.user, caller.pid, change, subject, before, after)
+        return [] if await self._parts.audit(entry) else [_NOT_AUDITED]
+
+    def _spared(self) -> Spared:
+        """What bans and rules made by hand spare, as it is now."""
+        in_force = self._parts.rulebook.in_force
+        return Spared(in_force.policy if in_force else None, self._parts.protected.logins())
+
+    def _spare_lifelines(self, cidr: str, what: str) -> None:
+        """Raises Refused if `cidr` holds something that this host or its administrator needs."""
+        self._spared().refuse(networks.parse(cidr), what)
+
+
+def prefix_of(text: str) -> str:
+    """The canonical form of a prefix. Raises ConfigError."""
+    return str(network_of(text))
+
+
+def network_of(text: str, name: str = "cidr") -> Network:
+    """The prefix that is meant by the parameter `name`. Raises ConfigError."""
+    try:
+        return networks.parse(text)
+    except ValueError as error:
+        raise ConfigError([Mistake(name, str(error))]) from None
+
+
+def lasting(seconds: float) -> float:
+    """A time that a rule or a ban can last. Raises ConfigError."""
+    if not 0 < seconds <= _LONGEST_S:  # NaN neither
+        raise ConfigError([Mistake("ttl_s", f"{seconds:g} s is no time to last; use more than 0 and up to 100 years")])
+    return seconds
+
+
+def direction_of(text: str) -> Direction:
+    """The direction of that name. Raises ConfigError."""
+    try:
+        return Direction.parse(text)
+    except ValueError as error:
+        raise ConfigError([Mistake("direction", str(error))]) from None

@@ -1,0 +1,26 @@
+"""How the daemon is."""
+
+from __future__ import annotations
+
+from trafficmond import __version__, status
+from trafficmond.control.call import Call, Reply, method
+from trafficmond.handlers.handler import Handler
+
+
+class Status(Handler):
+    """`Status`, `Metrics` and `Version`."""
+
+    @method("Status")
+    async def status(self, _: Call) -> Reply:
+        """Everything an administrator asks first."""
+        return status.status(self._parts)
+
+    @method("Metrics")
+    async def metrics(self, _: Call) -> Reply:
+        """OpenMetrics text, for who collects it through the socket."""
+        return {"text": status.metrics_text(self._parts)}
+
+    @method("Version")
+    async def version(self, _: Call) -> Reply:
+        """The daemon's version."""
+        return {"version": __version__}

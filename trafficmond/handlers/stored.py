@@ -1,0 +1,96 @@
+"""What flows.db holds, with what is not in it yet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TypeVar
+
+from trafficmond.control.call import Row
+from trafficmond.control.refusals import Busy
+from trafficmond.errors import StoreError
+from trafficmond.model import FlowQuery, Threat
+from trafficmond.parts import Parts
+from trafficmond.store.reader import Reader
+from trafficmond.store.store import Outrun
+
+T = TypeVar("T")
+
+_SETTLE_S = 2.0  # how long a question waits for the latest threats to be stored
+_LOOKS = 5  # at what is pending, each a little later than the one before
+_THREAT_COLUMNS = (
+    *("id", "detector", "severity", "technique", "src_ip", "dst_ip", "first_seen", "last_seen", "count", "summary"),
+    *("state", "evidence"),
+)
+_COLUMNS_SQL = ", ".join(f'"{name}"' for name in _THREAT_COLUMNS)
+
+
+class Stored:
+    """Asks in the threads for questions."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def _settled(self) -> None:
+        """Waits until the small things that the store was given are there to be read, unless it takes nothing."""
+        if self._parts.store.status().state == "ok":
+            with contextlib.suppress(TimeoutError, StoreError):
+                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._parts.store.settled())), _SETTLE_S)
+
+    async def read(self, work: Callable[[Reader], T]) -> T:
+        """Reads flows.db in a thread for questions. Raises Busy."""
+        with self._parts.questions.turn():
+            return await self._parts.questions.ask(lambda: Reader(self._parts.store.path), work)
+
+    async def read_all(self, wanted: FlowQuery, work: Callable[[Reader], T]) -> T:
+        """The same, with what kernel, flow table and queue still hold of the flows that `wanted` asks for. Nothing is
+        stored for it. Raises Busy."""
+        pipeline, store = self._parts.pipeline, self._parts.store
+        with self._parts.questions.turn():
+            await pipeline.drain()
+            for _ in range(_LOOKS):
+                pending, given = pipeline.pending(), store.given
+                with contextlib.suppress(Outrun):
+                    return await self._parts.questions.ask(partial(store.reader, given, pending, wanted), work)
+        raise Busy("rows are stored faster than they can be read", hint="try again in a moment")
+
+    async def rows(self, columns: Sequence[str], rest: str) -> list[Row]:
+        """Rows of these columns by the rest of a SELECT. Raises Busy."""
+        quoted = ", ".join(f'"{name}"' for name in columns)
+        rows = await self.read(lambda reader: reader.rows(f"SELECT {quoted} {rest}"))
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    async def threats(
+        self, conditions: Sequence[str], limit: int, wanted: Callable[[Row], bool] = lambda _: True
+    ) -> list[Row]:
+        """The latest threats that meet the conditions (SQL) and are wanted; open ones as they are now."""
+        await self._settled()
+        why_not = self._parts.responder.why_not
+        live = {
+            threat.id: {**threat_row(threat, ""), "not_banned": why_not(threat) or None}
+            for threat in self._parts.pipeline.engine.threats()
+        }
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        sql = f"SELECT {_COLUMNS_SQL} FROM threats {where} ORDER BY last_seen DESC"
+
+        def read(reader: Reader) -> list[Row]:
+            rows = (dict(zip(_THREAT_COLUMNS, values, strict=True)) for values in reader.each(sql))
+            rows = ({**row, **live[row["id"]], "state": row["state"]} if row["id"] in live else row for row in rows)
+            return [_parsed(row) for row in itertools.islice(filter(wanted, rows), limit)]
+
+        return await self.read(read)
+
+
+def threat_row(threat: Threat, state: str) -> Row:
+    """A `ThreatEntry`."""
+    return {**asdict(threat), "severity": str(threat.severity), "state": state}
+
+
+def _parsed(row: Row) -> Row:
+    evidence = row["evidence"]
+    return {**row, "evidence": json.loads(evidence) if isinstance(evidence, str) else evidence}

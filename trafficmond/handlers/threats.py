@@ -1,0 +1,114 @@
+"""Threats, stored and open."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from trafficmond import networks
+from trafficmond.control.bounds import number
+from trafficmond.control.call import Call, Reply, Row, method
+from trafficmond.control.refusals import NotFound
+from trafficmond.errors import ConfigError, Mistake
+from trafficmond.handlers.handler import Handler, network_of
+from trafficmond.model import FlowQuery, Severity, Threat
+from trafficmond.networks import Network
+from trafficmond.store.query import question
+from trafficmond.store.sql import literal
+
+MOST_ROWS = 100_000
+_AFTER_S = 600.0  # a source that is proven late is banned late
+
+
+class Threats(Handler):
+    """`Threats` and `Threat`."""
+
+    @method("Threats")
+    async def threats(
+        self,
+        _: Call,
+        since: float | None = None,
+        detector: str | None = None,
+        min_severity: str = "low",
+        host: str | None = None,
+        open_only: bool = False,
+        limit: int = 100,
+    ) -> Reply:
+        """Threats, latest first."""
+        most = number("limit", limit, 1, MOST_ROWS)
+        network = network_of(host, "host") if host else None
+        least = _severity(min_severity)
+
+        def wanted(row: Row) -> bool:
+            if Severity[row["severity"].upper()] < least or (open_only and row["state"] == "closed"):
+                return False
+            return network is None or _touches(row, network)
+
+        conditions = [] if since is None else [f"last_seen >= {literal(since)}"]
+        if detector:
+            conditions.append(f"detector = {literal(detector)}")
+        return {"threats": await self._stored.threats(conditions, most, wanted)}
+
+    @method("Threat")
+    async def threat(self, _: Call, id: str) -> Reply:
+        """One threat by an unambiguous start of its id, the flows behind it and what was done about it."""
+        found = await self._stored.threats([f"substr(id, 1, {len(id)}) = {literal(id)}"], 6)
+        if not found:
+            raise NotFound(f"there is no threat {id}", hint="see trafficctl threats")
+        if len(found) > 1:
+            ids = ", ".join(row["id"] for row in found[:5])
+            raise NotFound(f"{id} begins the ids of several threats: {ids}", hint="write more of the id")
+        threat = found[0]
+        wanted = FlowQuery(
+            since=threat["first_seen"] - 1,
+            until=threat["last_seen"] + 1,
+            src=threat["src_ip"],
+            dst=threat["dst_ip"],
+            limit=50,
+        )
+        asked = question(wanted)
+        pages = await self._stored.read_all(wanted, lambda reader: list(reader.pages(asked)))
+        return {
+            "threat": threat,
+            "flows": [row for page in pages for row in page],
+            "response": await self._response(threat),
+        }
+
+    async def _response(self, threat: Row) -> list[str]:
+        """What was done about it: bans in force, those that have ended, or why there is none."""
+        bans = [ban for ban in self._parts.bans.all() if ban.threat == threat["id"]]
+        if bans:
+            return [f"banned {ban.cidr} ({ban.reason})" for ban in bans]
+        if threat["src_ip"]:
+            network = networks.parse(threat["src_ip"])
+            by = f"subject = {literal(str(network))} AND user = {literal(threat['detector'])}"
+            when = f'"at" BETWEEN {literal(threat["first_seen"])} AND {literal(threat["last_seen"] + _AFTER_S)}'
+            done = await self._stored.rows(
+                ("after",), f"FROM audit WHERE change = 'ban' AND {by} AND {when} ORDER BY \"at\""
+            )
+            if done:
+                return [f"banned {row['after']}; that ban has ended" for row in done]
+        why = threat.get("not_banned") or self._parts.responder.why_not(threat_of(threat))
+        return [f"not banned: {why}"] if why else []
+
+
+def _severity(text: str) -> Severity:
+    try:
+        return Severity[text.upper()]
+    except KeyError:
+        what = f"{text!r} is no severity; use {', '.join(str(each) for each in Severity)}"
+        raise ConfigError([Mistake("min_severity", what)]) from None
+
+
+def threat_of(row: Row) -> Threat:
+    """The threat of a `ThreatEntry`."""
+    values = {field.name: row[field.name] for field in fields(Threat)}
+    return Threat(**{**values, "severity": Severity[row["severity"].upper()]})
+
+
+def _touches(row: Row, network: Network) -> bool:
+    for side in (row["src_ip"], row["dst_ip"]):
+        if side is not None:
+            other = networks.known(side)
+            if other.version == network.version and other.overlaps(network):
+                return True
+    return False
