@@ -75,6 +75,8 @@ class Severity(enum.IntEnum):
 
 
 SEVERITIES = tuple(map(str, Severity))
+LIVE_SORTS = ("bytes", "packets", "sent", "received", "total")  # what a live screen may sort by
+LIVE_WINDOWS_S = (2, 10, 40)  # over which its rates are averaged
 
 
 @dataclass(slots=True)

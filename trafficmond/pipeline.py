@@ -9,7 +9,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,8 +19,9 @@ from trafficmond.control.hub import Hub
 from trafficmond.detect.engine import CLOSED, UPDATED, Engine, ThreatUpdate
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows import events
-from trafficmond.flows.batch import FLOW, Batch, Column, empty
+from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.names import NO_NAMES, Names
+from trafficmond.flows.recent import Recent
 from trafficmond.flows.table import FlowTable
 from trafficmond.model import Threat
 from trafficmond.sinks import messages
@@ -48,11 +49,10 @@ class Ledger(Protocol):
 
 @dataclass(slots=True)
 class Moment:
-    """The latest tick, for live screens."""
+    """The latest tick."""
 
     at: float = 0.0
     seconds: float = 1.0  # since the one before
-    flows: Batch = field(default_factory=lambda: empty(FLOW))
 
 
 class Pipeline:
@@ -82,6 +82,7 @@ class Pipeline:
         self._next_drain: asyncio.Task[None] | None = None  # asked for, and not begun
         self._store_status: Status | None = None  # what was last said of it
         self.moment = Moment(at=now)
+        self.recent = Recent()
         self.suppressed_events = 0
         self.forgotten_inners = 0  # rows stored without what their tunnel carried
         self.by_verdict: dict[int, tuple[int, int]] = {}  # verdict word -> packets, bytes since the start
@@ -123,7 +124,8 @@ class Pipeline:
         seconds = max(passed, 1e-3) if passed >= 0 else self.moment.seconds  # the wall clock was set back: as before
         self._count(deltas)
         changed = self.table.update(deltas, now)
-        self.moment = Moment(now, seconds, changed)
+        self.moment = Moment(now, seconds)
+        self.recent.add(changed, seconds)
         yield
         self._emit(deltas, now, int(EVENTS_PER_S * min(seconds, 60.0)))
         yield

@@ -153,6 +153,17 @@ BAN: Row = {
     "owner": "root",
 }
 
+LIVE_RATES: list[Row] = [
+    {
+        "window_s": window,
+        "sent_packets_per_s": 400.0,
+        "sent_bytes_per_s": 200_000.0,
+        "received_packets_per_s": 600.0,
+        "received_bytes_per_s": 1_300_000.0 - 100.0 * window,
+    }
+    for window in (2, 10, 40)
+]
+
 LIVE_FLOW: Row = {
     "src_ip": "192.0.2.10",
     "dst_ip": "203.0.113.5",
@@ -163,8 +174,13 @@ LIVE_FLOW: Row = {
     "action": "monitor",
     "packets": 10_000,
     "bytes": 12_000_000,
+    "sent_packets": 4_000,
+    "sent_bytes": 2_000_000,
+    "received_packets": 6_000,
+    "received_bytes": 10_000_000,
     "packets_per_s": 1_000.0,
     "bytes_per_s": 1_200_000.0,
+    "rates": LIVE_RATES,
     "age_s": 10.0,
 }
 
@@ -173,9 +189,13 @@ TOP: Row = {
     "at": T0,
     "interfaces": STATUS["interfaces"],
     "flows": [LIVE_FLOW],
-    "hosts": [{"address": "192.0.2.10", "flows": 1, "packets_per_s": 1_000.0, "bytes_per_s": 1_200_000.0}],
+    "hosts": [
+        {"address": "192.0.2.10", "flows": 1, "packets_per_s": 1_000.0, "bytes_per_s": 1_200_000.0, "rates": LIVE_RATES}
+    ],
     "threats": [THREAT],
     "flow_count": 4_096,
+    "rates": LIVE_RATES,
+    "moving": 1,
 }
 
 TOLD_THREAT: Row = {
@@ -334,7 +354,7 @@ class Canned:
     async def Top(self, _: Call, **__: Any) -> Reply:
         self.samples += 1
         eth0 = {**STATUS["interfaces"][0], "packets": 1_000 * self.samples, "bytes": 1_500_000 * self.samples}
-        return {**TOP, "at": T0 + self.samples, "interfaces": [eth0]}
+        return {**TOP, "at": T0 + self.samples, "interfaces": [eth0 | {"rates": LIVE_RATES}]}
 
     async def Watch(
         self, _: Call, topics: Sequence[str] = TOPICS, action: str | None = None, **__: Any

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_fake import LIVE_FLOW, STATUS, T0, THREAT, TOP, Running, serving
+from control_fake import LIVE_FLOW, LIVE_RATES, STATUS, T0, THREAT, TOP, Running, serving
 from ctl_runs import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trafficctl.live import keys, screen
 from trafficctl.live.keys import Keys
-from trafficctl.live.model import Live, Meter
+from trafficctl.live.model import Live, Meter, both, others
 from trafficctl.render import table
 from trafficctl.render.style import Style
 
@@ -51,21 +51,37 @@ def reading(packets: int, octets: int, dropped: int = 0) -> dict[str, Any]:
     return {**STATUS["interfaces"][0], "packets": packets, "bytes": octets, "dropped_packets": dropped}
 
 
-def test_rates_are_differences_over_time() -> None:
+def test_what_is_dropped_is_a_difference_over_time() -> None:
     meter = Meter(reading(100, 1_000), T0)
-    meter.update(reading(300, 5_000, 20), T0 + 2)
-    assert (meter.packets_per_s, meter.bytes_per_s, meter.dropped_per_s) == (100.0, 2_000.0, 10.0)
-    assert list(meter.history) == [2_000.0]
+    meter.update(reading(300, 5_000, 20) | {"rates": LIVE_RATES}, T0 + 2)
+    assert meter.dropped_per_s == 10.0
+    assert list(meter.history) == [1_499_800.0]
 
 
 def test_counters_that_went_back_and_time_that_stood_still_are_no_rates() -> None:
-    meter = Meter(reading(100, 1_000), T0)
-    meter.update(reading(5, 50), T0 + 1)
+    meter = Meter(reading(100, 1_000, 50), T0)
+    meter.update(reading(100, 1_000, 60), T0)
     assert not meter.history
-    meter.update(reading(10, 100), T0 + 1)
-    assert not meter.history
-    meter.update(reading(15, 150), T0 + 2)
-    assert meter.bytes_per_s == 100.0
+    meter.update(reading(5, 50, 0), T0 + 1)
+    assert meter.dropped_per_s == 0.0
+    meter.update(reading(15, 150, 7), T0 + 2)
+    assert meter.dropped_per_s == 7.0
+
+
+def test_rows_and_the_others_are_all_there_is() -> None:
+    state = live(flows=3)
+    assert state.answer is not None
+    shown = state.answer["flows"]
+    everything = [
+        {key: 10 * value if key != "window_s" else value for key, value in each.items()} for each in LIVE_RATES
+    ]
+    rest = others(state.answer | {"rates": everything, "moving": 12}, shown)
+    assert rest["flows"] == 9
+    for window in (2, 10, 40):
+        for unit in ("packets", "bytes"):
+            rows = sum(both(row, window, unit) for row in [*shown, rest])
+            assert rows == pytest.approx(both({"rates": everything}, window, unit))
+    assert both(others(state.answer, [*shown, *shown]), 2, "bytes") == 0.0, "never below nothing"
 
 
 def test_an_interface_that_vanished_is_not_shown() -> None:
@@ -155,6 +171,30 @@ def test_actions_are_coloured_but_in_the_selected_row() -> None:
     assert sum("\x1b[31mdrop" in line for line in lines) == 1
 
 
+@pytest.mark.parametrize("sort", ["bytes", "packets", "total"])
+def test_what_is_left_out_is_told_as_others(sort: str) -> None:
+    state = live(flows=60)
+    assert state.answer is not None
+    state.sort = sort
+    state.answer |= {"moving": 300}
+    text = "\n".join(screen.draw(state, 200, 24, PLAIN))
+    (last,) = (line for line in text.splitlines() if " others " in line)
+    shown = sum("203.0.113.5:443" in line for line in text.splitlines())
+    assert f"{300 - shown} others" in last
+    assert "None" not in text
+    for told in ("SENT", "RECEIVED", "2 S", "10 S", "40 S", "TOTAL", "IN", "OUT"):
+        assert told in text
+
+
+def test_what_decides_about_the_order_has_its_column_at_any_width() -> None:
+    for window in (2, 10, 40):
+        state = live()
+        state.window_s = window
+        heading = next(line for line in screen.draw(state, 80, 24, PLAIN) if line.lstrip().startswith("FROM"))
+        assert f"{window} S" in heading
+        assert {"SENT", "RECEIVED"} <= set(heading.split())
+
+
 def test_much_content_fills_the_screen() -> None:
     lines = screen.draw(live(100, 100, 100), 100, 50, PLAIN)
     assert len([line for line in lines if line.strip()]) >= 45
@@ -202,6 +242,13 @@ def test_moving_sorting_pausing(pressed: Keys) -> None:
     assert press(pressed, keys.UP, "k").selected == 0
     assert press(pressed, "s").sort == "packets"
     assert pressed.stale
+    assert [press(pressed, "s").sort for _ in range(4)] == ["sent", "received", "total", "bytes"]
+    assert [press(pressed, key).window_s for key in "132"] == [2, 40, 10]
+    press(pressed, "s", keys.END)
+    assert pressed._live.selected == 2
+    assert press(pressed, keys.HOME).selected == 0
+    assert press(pressed, keys.PAGE_DOWN).selected == 2
+    assert press(pressed, keys.PAGE_UP).selected == 0
     assert press(pressed, "p").paused
     assert not press(pressed, "p").paused
     assert press(pressed, keys.TAB).focus == "hosts"
@@ -238,7 +285,7 @@ def test_banning_nothing() -> None:
 
 
 def test_help_and_back(pressed: Keys) -> None:
-    press(pressed, "?")
+    press(pressed, "h")
     assert pressed.helping
     assert press(pressed, "q").sort == "bytes"  # any key only goes back
     assert not pressed.helping
@@ -313,7 +360,7 @@ def terminal(path: Path, more: str = "") -> Iterator[Terminal]:
 
 def test_on_a_terminal(running: Running) -> None:
     with terminal(running.path) as screen_:
-        shown = screen_.until("1.43 MiB/s")
+        shown = screen_.until(r"1\.43 MiB/s")
         assert "203.0.113.5:443" in shown
         assert "q quit" in shown.rstrip("\n").splitlines()[-1]
         screen_.press("s")
@@ -344,7 +391,7 @@ def test_colours_are_what_was_asked_for(running: Running, more: str, colours: bo
 @pytest.mark.parametrize(("width", "height"), [(60, 20), (200, 60)])
 def test_a_terminal_that_changes_its_size(running: Running, width: int, height: int) -> None:
     with terminal(running.path) as screen_:
-        screen_.until("1.43 MiB/s")
+        screen_.until(r"1\.43 MiB/s")
         screen_.resize(width, height)
         shown = screen_.until(rf"^trafficmon .*\n(.*\n){{{height - 2}}}q quit.*\n$")
         assert "192.0.2.10:51000" in shown

@@ -1,6 +1,9 @@
 """A live screen: interfaces with their rates, the busiest flows and hosts, open threats.
 
-Keys: q quit, s sort, / filter, p pause, Tab next list, Up and Down select, b ban, ? help.
+Rates are averages of the last 2, 10 and 40 seconds, and what moved within 40 is listed: rows neither jump nor vanish
+because of a pause. SENT and RECEIVED are those of who began the flow (FROM), or of the host itself.
+
+Keys: q quit, s sort, 1 2 3 averages, / filter, p pause, Tab next list, Up and Down select, b ban, ? help.
 Without a terminal, or with -o, it prints samples instead: --count of them, one unless given.
 
 Examples:
@@ -18,9 +21,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from trafficctl import exits, session, values
-from trafficctl.live.model import SORTS, Live
+from trafficctl.live.model import Live
 from trafficctl.render.output import Output
 from trafficmond.control.client import Client
+from trafficmond.model import LIVE_SORTS, LIVE_WINDOWS_S
 
 _PLAIN_HEIGHT = 40
 _PLAIN_WIDTH = 120
@@ -29,14 +33,18 @@ _PLAIN_WIDTH = 120
 def arguments(parser: ArgumentParser) -> None:
     """What to show, how often."""
     parser.add_argument("--interval", metavar="TIME", type=values.duration, default=1.0, help="between samples (1s)")
-    parser.add_argument("--sort", choices=SORTS, default="bytes", help="by which rate (bytes)")
+    parser.add_argument(
+        "--sort", choices=LIVE_SORTS, default="bytes", help="by what (bytes: those sent and received, a second)"
+    )
+    averages = "sort by averages of so many seconds (10)"
+    parser.add_argument("--average", metavar="S", type=int, choices=LIVE_WINDOWS_S, default=10, help=averages)
     parser.add_argument("--match", metavar="TEXT", default="", help="only an address, prefix, port or protocol")
     parser.add_argument("--count", metavar="N", type=values.count, help="print so many samples and end")
 
 
 def run(args: Namespace) -> int:
     """Show the screen, or print samples."""
-    live = Live(sort=args.sort, match=args.match)
+    live = Live(sort=args.sort, window_s=args.average, match=args.match)
     if args.output == "human" and args.count is None and sys.stdin.isatty() and sys.stdout.isatty():
         from trafficctl.live.terminal import show
 
@@ -51,8 +59,8 @@ def _print_samples(args: Namespace, live: Live) -> None:
     with session.connect(args) as client:
         samples = _samples(args, live, client)
         if output.form == "csv":
-            rows = ({"at": answer["at"], **flow} for answer in samples for flow in answer["flows"])
-            output.rows(rows, (), fields=("at", *session.fields_of("LiveFlow")))
+            rows = ({"at": answer["at"], **_in_columns(flow)} for answer in samples for flow in answer["flows"])
+            output.rows(rows, (), fields=_csv_fields())
             return
         for answer in samples:
             if output.human:
@@ -65,12 +73,29 @@ def _print_samples(args: Namespace, live: Live) -> None:
 def _samples(args: Namespace, live: Live, client: Client) -> Iterator[dict[str, Any]]:
     """As many answers as were asked for, after a first one that only begins the rates."""
     for number in range((args.count or 1) + 1):
-        answer = client.call("Top", sort=args.sort, match=args.match or None)
+        answer = client.call("Top", sort=args.sort, window_s=args.average, match=args.match or None)
         live.update(answer)
         if number:
             yield answer
         if number < (args.count or 1):
             time.sleep(args.interval)
+
+
+def _csv_fields() -> tuple[str, ...]:
+    rates = [name for name in session.fields_of("LiveRate") if name != "window_s"]
+    averages = [f"{name}_{window}s" for window in LIVE_WINDOWS_S for name in rates]
+    return ("at", *(name for name in session.fields_of("LiveFlow") if name != "rates"), *averages)
+
+
+def _in_columns(flow: dict[str, Any]) -> dict[str, Any]:
+    """A flow with each average as a field of its own: "sent_bytes_per_s_10s"."""
+    averages = {
+        f"{name}_{rate['window_s']}s": value
+        for rate in flow.get("rates") or ()
+        for name, value in rate.items()
+        if name != "window_s"
+    }
+    return flow | averages
 
 
 def _show(live: Live, output: Output) -> None:

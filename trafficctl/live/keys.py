@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trafficctl.live.model import Live
+from trafficctl.live.model import PAGE, Live
+from trafficmond.model import LIVE_WINDOWS_S
 
-ENTER, ESCAPE, BACKSPACE, UP, DOWN, TAB = "enter", "escape", "backspace", "up", "down", "tab"
+ENTER, ESCAPE, BACKSPACE, TAB = "enter", "escape", "backspace", "tab"
+UP, DOWN, PAGE_UP, PAGE_DOWN, HOME, END = "up", "down", "page up", "page down", "home", "end"
+_FAR = 1_000_000
+_MOVES = {UP: -1, DOWN: 1, "k": -1, "j": 1, PAGE_UP: -PAGE, PAGE_DOWN: PAGE, HOME: -_FAR, END: _FAR}
+_WINDOWS = {str(index): window for index, window in enumerate(LIVE_WINDOWS_S, 1)}
 
 
 class Keys:
@@ -37,14 +42,17 @@ class Keys:
 
     def _command(self, key: str) -> None:
         live = self._live
-        if key in (DOWN, "j"):
-            live.move(1)
-        elif key in (UP, "k"):
-            live.move(-1)
+        if key in _MOVES:
+            live.move(_MOVES[key])
+        elif key in _WINDOWS:
+            live.window_s = _WINDOWS[key]
+            self.stale = True
         elif key == TAB:
             live.next_list()
         elif key == "s":
             live.next_sort()
+            self.stale = True
+        elif key == " ":
             self.stale = True
         elif key == "p":
             live.paused = not live.paused
@@ -52,7 +60,7 @@ class Keys:
             live.prompt, live.typed = "only (address, prefix, port or protocol): ", live.match
         elif key == "b":
             self._ask_whom()
-        elif key == "?":
+        elif key in ("?", "h"):
             self.helping = True
 
     def _ask_whom(self) -> None:

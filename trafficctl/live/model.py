@@ -1,4 +1,4 @@
-"""What the live screen knows: the latest answer, rates between answers, and what the person chose. Pure."""
+"""What the live screen knows: the latest answer, what is dropped a second, and what the person chose. Pure."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from trafficmond.model import LIVE_SORTS, LIVE_WINDOWS_S
+
 HISTORY = 240  # samples kept for the sparklines
-SORTS = ("bytes", "packets")
 LISTS = ("flows", "hosts", "threats")
+PAGE = 10  # rows that a page key moves by
+_RATES = ("sent_packets", "sent_bytes", "received_packets", "received_bytes")
 
 
 @dataclass(slots=True)
 class Meter:
-    """One interface's counters and their rates over time."""
+    """One interface's counters and what they say over time."""
 
     row: dict[str, Any]
     at: float
-    packets_per_s: float = 0.0
-    bytes_per_s: float = 0.0
     dropped_per_s: float = 0.0
-    history: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY))  # bytes a second
+    history: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY))  # bytes a second, in and out
 
     def update(self, row: dict[str, Any], at: float) -> None:
         """A later reading. Counters that went back belong to a new attachment: the rate is unknown once."""
@@ -28,13 +29,10 @@ class Meter:
         if elapsed <= 0:
             return
         old, self.row, self.at = self.row, row, at
-        grown = {key: row[key] - old[key] for key in ("packets", "bytes", "dropped_packets")}
-        if min(grown.values()) < 0:
-            return
-        self.packets_per_s = grown["packets"] / elapsed
-        self.bytes_per_s = grown["bytes"] / elapsed
-        self.dropped_per_s = grown["dropped_packets"] / elapsed
-        self.history.append(self.bytes_per_s)
+        self.history.append(both(row, LIVE_WINDOWS_S[0], "bytes"))
+        dropped = row["dropped_packets"] - old["dropped_packets"]
+        if dropped >= 0:
+            self.dropped_per_s = dropped / elapsed
 
 
 @dataclass(slots=True)
@@ -42,6 +40,7 @@ class Live:
     """The screen's state. `answer` is the latest reply of Top, None before the first."""
 
     sort: str = "bytes"
+    window_s: int = 10
     match: str = ""
     answer: dict[str, Any] | None = None
     meters: dict[str, Meter] = field(default_factory=dict)
@@ -73,6 +72,11 @@ class Live:
         else:
             self.move(0)
 
+    @property
+    def unit(self) -> str:
+        """What rates are shown of."""
+        return "packets" if self.sort == "packets" else "bytes"
+
     def rows(self) -> list[dict[str, Any]]:
         """Of the list that has the focus."""
         return list(self.answer[self.focus]) if self.answer else []
@@ -90,7 +94,7 @@ class Live:
 
     def next_sort(self) -> None:
         """Sort by the next measure."""
-        self.sort = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
+        self.sort = LIVE_SORTS[(LIVE_SORTS.index(self.sort) + 1) % len(LIVE_SORTS)]
 
     @property
     def still(self) -> bool:
@@ -105,6 +109,32 @@ class Live:
         row = rows[self.selected]
         ends = (row.get("address"), row.get("src_ip"), row.get("dst_ip"))
         return [address for address in ends if address]
+
+
+def rate(row: dict[str, Any], window_s: int, side: str, unit: str) -> float:
+    """Packets or bytes a second that a row "sent" or "received", averaged over a window."""
+    for each in row.get("rates") or ():
+        if each["window_s"] == window_s:
+            return float(each[f"{side}_{unit}_per_s"])
+    return 0.0
+
+
+def both(row: dict[str, Any], window_s: int, unit: str) -> float:
+    """Both ways."""
+    return rate(row, window_s, "sent", unit) + rate(row, window_s, "received", unit)
+
+
+def others(all_of_them: dict[str, Any], shown: list[dict[str, Any]]) -> dict[str, Any]:
+    """A row for what moved and is not among those `shown`: the rates of all without theirs."""
+    left = []
+    for each in all_of_them.get("rates") or ():
+        window = each["window_s"]
+        row = {"window_s": window}
+        for key in _RATES:
+            side, _, unit = key.partition("_")
+            row[f"{key}_per_s"] = max(0.0, each[f"{key}_per_s"] - sum(rate(one, window, side, unit) for one in shown))
+        left.append(row)
+    return {"rates": left, "flows": max(0, (all_of_them.get("moving") or 0) - len(shown))}
 
 
 def _name(row: dict[str, Any]) -> tuple[Any, ...]:

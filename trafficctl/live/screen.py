@@ -2,57 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from trafficctl.live.model import Live, Meter
+from trafficctl.live.model import Live, Meter, both, others, rate
 from trafficctl.render import columns, table, units
 from trafficctl.render.style import Style, bare
-from trafficctl.render.table import Column
+from trafficctl.render.table import Column, Row
+from trafficmond.model import LIVE_WINDOWS_S
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.:-=+*#"
 LEAST_WIDTH, LEAST_HEIGHT = 40, 10
 
-_METERS = (
-    Column("name", "INTERFACE", weight=9, shrinks_to=6),
-    Column("mode", "MODE", weight=4, shrinks_to=7, meaningful=True),
-    Column("packets_per_s", "PACKETS", units.rate, right=True, weight=7),
-    Column("bytes_per_s", "BYTES", units.octet_rate, right=True, weight=9),
-    Column("dropped_per_s", "DROPPED", units.rate, right=True, weight=6),
-    Column("spark", "", weight=8),
-)
-_FLOWS = (
-    columns.FROM,
-    columns.TO,
-    Column("protocol", "PROTO", weight=6),
-    Column("bytes_per_s", "BYTES", units.octet_rate, right=True, weight=9),
-    Column("packets_per_s", "PACKETS", units.rate, right=True, weight=7),
-    Column("bytes", "TOTAL", units.octets, right=True, weight=3),
-    Column("action", "ACTION", weight=5, meaningful=True),
-    Column("age_s", "AGE", units.span, right=True, weight=2),
-    Column("interface", "INTERFACE", weight=3),
-)
-_HOSTS = (
-    Column("address", "HOST", weight=9, shrinks_to=15),
-    Column("bytes_per_s", "BYTES", units.octet_rate, right=True, weight=9),
-    Column("packets_per_s", "PACKETS", units.rate, right=True, weight=7),
-    Column("flows", "FLOWS", units.number, right=True, weight=6),
-)
+_UNITS: Mapping[str, Callable[[float], str]] = {"bytes": units.octet_rate, "packets": units.rate}
+_TOTALS: Mapping[str, Callable[[float], str]] = {"bytes": units.octets, "packets": units.number}
+
+
 _THREATS = (
     *(column for column in columns.THREATS if column.key in ("last_seen", "severity", "detector", "summary", "id")),
 )
 
-KEYS = "q quit  s sort  / filter  p pause  Tab list  b ban  ? help"
+KEYS = "q quit  s sort  1 2 3 averages  / filter  p pause  Tab list  b ban  ? help"
 HELP = (
     "q        quit",
-    "s        sort by bytes or packets a second",
+    "s        sort by bytes, packets, sent, received or total",
+    "1 2 3    averages of 2, 10 or 40 seconds decide about the order",
     "/        show only an address, prefix, port or protocol; empty shows all",
     "p        pause and go on",
+    "Space    ask again now",
     "Tab      next list: flows, hosts, threats",
-    "Up Down  select a row (also k, j)",
+    "Up Down  select a row (also k, j, PgUp, PgDn, Home, End)",
     "b        ban an address of the selected row, for response.ban_time",
-    "?        this help; any key goes back",
+    "?        this help (also h); any key goes back",
+    "",
+    "SENT, RECEIVED    by who began the flow (FROM), or by the host itself",
+    "2 S, 10 S, 40 S   both ways, a second, averaged over so many seconds",
+    "others            what there is not room for; with it, the rows are all that",
+    "                  went through the interfaces. What moved within 40 s is listed",
 )
 
 
@@ -92,29 +79,85 @@ def sparkline(values: Sequence[float], width: int, *, unicode: bool = True) -> s
 
 def _heading(live: Live, width: int, style: Style) -> str:
     assert live.answer is not None
-    parts = [units.clock(live.answer["at"])[11:], units.many(live.answer["flow_count"], "live flow"), f"by {live.sort}"]
-    if live.match:
-        parts.append(f"only {units.plain(live.match)}")
+    moving = live.answer.get("moving", len(live.answer["flows"]))
+    flows = f"{units.many(live.answer['flow_count'], 'live flow')}, {units.exact(moving)} moved in 40 s"
+    by = f"by {live.sort}" + ("" if live.sort == "total" else f" over {live.window_s} s")
+    parts = [units.clock(live.answer["at"])[11:], by]
     if live.paused:
         parts.append("PAUSED")
+    if live.match:
+        parts.append(f"only {units.plain(live.match)}")
+    parts.append(flows)
     return style.title(table.clip("trafficmon  " + "  ".join(parts), width))
 
 
+def _averages(live: Live, sent: str, received: str) -> tuple[Column, ...]:
+    """What was sent and received, averaged over the window that decides, and both ways over each window."""
+    unit, chosen = live.unit, live.window_s
+    show = _UNITS[unit]
+
+    def column(title: str, weight: int, of: Callable[[Row], float]) -> Column:
+        return Column(title, title, show, right=True, weight=weight, of=of)
+
+    def through(window: int) -> Callable[[Row], float]:
+        return lambda row: both(row, window, unit)
+
+    def side(name: str) -> Callable[[Row], float]:
+        return lambda row: rate(row, chosen, name, unit)
+
+    windows = (column(f"{each} S", 7 if each == chosen else 4, through(each)) for each in LIVE_WINDOWS_S)
+    sides = (column(title, 8, side(name)) for title, name in ((sent, "sent"), (received, "received")))
+    return (*sides, *windows)
+
+
+def _of_meters(live: Live) -> tuple[Column, ...]:
+    out, into, *windows = _averages(live, "OUT", "IN")
+    return (
+        Column("name", "INTERFACE", weight=9, shrinks_to=6),
+        Column("mode", "MODE", weight=4, shrinks_to=7, meaningful=True),
+        into,
+        out,
+        *windows,
+        Column("dropped_per_s", "DROPPED", units.rate, right=True, weight=6),
+        Column("spark", "", weight=3),
+    )
+
+
+def _of_flows(live: Live) -> tuple[Column, ...]:
+    total = Column(live.unit, "TOTAL", _TOTALS[live.unit], right=True, weight=7 if live.sort == "total" else 5)
+    return (
+        columns.FROM,
+        columns.TO,
+        Column("protocol", "PROTO", weight=6),
+        *_averages(live, "SENT", "RECEIVED"),
+        total,
+        Column("action", "ACTION", weight=7, meaningful=True),
+        Column("age_s", "AGE", units.span, right=True, weight=2),
+        Column("interface", "INTERFACE", weight=3),
+    )
+
+
+def _of_hosts(live: Live) -> tuple[Column, ...]:
+    return (
+        Column("address", "HOST", weight=9, shrinks_to=15),
+        *_averages(live, "SENT", "RECEIVED"),
+        Column("flows", "FLOWS", units.number, right=True, weight=6),
+    )
+
+
 def _meters(live: Live, width: int, style: Style, unicode: bool) -> list[str]:
-    spark = max(8, min(60, width - 62))
-    rows = [_meter_row(meter, spark, unicode) for meter in live.meters.values()]
-    return [f"  {line}" for line in table.lines(rows, _METERS, width - 2, style, note=False)]
+    shown = _of_meters(live)
+    rows = [_meter_row(meter) for meter in live.meters.values()]
+    bare_width = max(map(table.cells, table.lines(rows, shown, None, Style(False), note=False)), default=0)
+    spark = max(8, min(60, width - 4 - bare_width))
+    for row, meter in zip(rows, live.meters.values(), strict=True):
+        row["spark"] = sparkline(meter.history, spark, unicode=unicode)
+    return [f"  {line}" for line in table.lines(rows, shown, width - 2, style, note=False)]
 
 
-def _meter_row(meter: Meter, spark: int, unicode: bool) -> dict[str, Any]:
-    return {
-        "name": meter.row["name"],
-        "mode": meter.row["mode"],
-        "packets_per_s": meter.packets_per_s,
-        "bytes_per_s": meter.bytes_per_s,
-        "dropped_per_s": meter.dropped_per_s,
-        "spark": sparkline(meter.history, spark, unicode=unicode),
-    }
+def _meter_row(meter: Meter) -> dict[str, Any]:
+    names = ("name", "mode", "rates")
+    return {name: meter.row.get(name) for name in names} | {"dropped_per_s": meter.dropped_per_s}
 
 
 def _lists(live: Live, width: int, room: int, style: Style, cursor: bool) -> list[str]:
@@ -123,10 +166,12 @@ def _lists(live: Live, width: int, room: int, style: Style, cursor: bool) -> lis
     threats, flows, hosts = (live.answer[name] for name in ("threats", "flows", "hosts"))
     shares = _shares(room, {"threats": len(threats), "flows": len(flows), "hosts": len(hosts)}, live.focus)
     out: list[str] = []
-    for name, rows, shown in (("threats", threats, _THREATS), ("flows", flows, _FLOWS), ("hosts", hosts, _HOSTS)):
+    kinds = (("threats", threats, _THREATS), ("flows", flows, _of_flows(live)), ("hosts", hosts, _of_hosts(live)))
+    for name, rows, shown in kinds:
         if shares[name]:
             selected = live.selected if cursor and name == live.focus else None
-            out += ["", *_list(name, rows, shown, selected, width, shares[name] - 1, style)]
+            rest = live.answer if name == "flows" else None
+            out += ["", *_list(name, rows, shown, selected, width, shares[name] - 1, style, rest)]
     return out[:room]
 
 
@@ -153,13 +198,22 @@ def _list(
     width: int,
     room: int,
     style: Style,
+    of: dict[str, Any] | None = None,
 ) -> list[str]:
+    """`of`: the answer that the rows are part of, whose rest is told in a last line where there is room for one."""
     count = max(0, room - 1)
+    if of is not None and count > 2 and (len(rows) > count or (of.get("moving") or 0) > len(rows)):
+        count -= 1
+    else:
+        of = None
     first = max(0, (selected or 0) - count + 1)
     visible = rows[first : first + count]
     if not visible:
         return [style.title(f"  {name}"), style.dim("  none")][:room]
-    heading, *lines = table.lines(visible, shown, width - 2, style, note=False)
+    rest = [others(of, visible)] if of is not None else []
+    for row in rest:
+        row |= {"src_ip": f"{units.exact(row['flows'])} others", "dst_ip": ""}
+    heading, *lines = table.lines([*visible, *rest], shown, width - 2, style, note=False)
     out = [f"  {heading}"]
     for index, line in enumerate(lines, first):
         chosen = style.paint(table.pad(f"> {bare(line)}", width), "reverse")

@@ -33,6 +33,11 @@ _NAMES = {
     curses.KEY_BACKSPACE: keys.BACKSPACE,
     curses.KEY_UP: keys.UP,
     curses.KEY_DOWN: keys.DOWN,
+    curses.KEY_PPAGE: keys.PAGE_UP,
+    curses.KEY_NPAGE: keys.PAGE_DOWN,
+    curses.KEY_HOME: keys.HOME,
+    curses.KEY_END: keys.END,
+    curses.KEY_F1: "?",
 }
 
 
@@ -47,7 +52,8 @@ class Feed:
         """Bring the state up to date, or note why it is not."""
         try:
             client = self._client = self._client or Client(self._socket)
-            live.update(client.call("Top", sort=live.sort, match=live.match or None, limit=ROWS))
+            wanted = {"sort": live.sort, "window_s": live.window_s, "match": live.match or None}
+            live.update(client.call("Top", **wanted, limit=ROWS))
             live.trouble = ""
         except ControlError as error:
             live.trouble = str(error)

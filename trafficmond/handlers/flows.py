@@ -8,14 +8,13 @@ from trafficmond.control.bounds import one_of
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.paging import paged
 from trafficmond.handlers.handler import Handler
-from trafficmond.handlers.rates import top_flows, top_hosts
+from trafficmond.handlers.rates import busiest, rate_rows
 from trafficmond.handlers.stored import threat_row
-from trafficmond.model import FlowQuery
+from trafficmond.model import LIVE_SORTS, LIVE_WINDOWS_S, FlowQuery
 from trafficmond.status import interface_rows
 from trafficmond.store.query import Question, question
 
 TOP_ROWS = 500
-SORTS = ("bytes", "packets")
 
 
 class Flows(Handler):
@@ -63,17 +62,18 @@ class Flows(Handler):
             await self._parts.questions.page(answer.close)
 
     @method("Top")
-    async def top(self, _: Call, sort: str = "bytes", match: str = "", limit: int = 20) -> Reply:
+    async def top(self, _: Call, sort: str = "bytes", match: str = "", limit: int = 20, window_s: int = 10) -> Reply:
         """The moment's interfaces, busiest flows and hosts, open threats."""
-        one_of("sort", sort, SORTS)
+        one_of("sort", sort, LIVE_SORTS)
+        one_of("window_s", str(window_s), tuple(map(str, LIVE_WINDOWS_S)))
         most, pipeline = max(1, min(limit, TOP_ROWS)), self._parts.pipeline
-        moment = pipeline.moment
-        flows = top_flows(moment.flows, moment.seconds, moment.at, pipeline.names, sort, match, most)
+        recent, now = pipeline.recent, pipeline.moment.at
+        through = {ifindex: rate_rows(rates, 0) for ifindex, rates in recent.interfaces().items()}
+        interfaces = interface_rows(self._parts)
         return {
-            "at": moment.at,
-            "interfaces": interface_rows(self._parts),
-            "flows": flows,
-            "hosts": top_hosts(moment.flows, moment.seconds, sort, match, most),
+            "at": now,
+            "interfaces": [row | {"rates": through.get(row["ifindex"])} for row in interfaces],
+            **busiest(recent, now, pipeline.names, sort, window_s, match, most),
             "threats": [threat_row(threat, "open") for threat in pipeline.engine.threats()[:most]],
             "flow_count": len(pipeline.table),
         }

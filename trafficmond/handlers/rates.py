@@ -1,4 +1,4 @@
-"""The moment for live screens: rates by flow and by host, from the FLOW batch of the latest tick. Pure."""
+"""The moment for live screens: rates by flow, by host and by interface as rows. Pure."""
 
 from __future__ import annotations
 
@@ -9,68 +9,101 @@ import numpy as np
 from trafficmond import networks
 from trafficmond.flows.batch import Batch, Column, address_text, within
 from trafficmond.flows.names import Names
-from trafficmond.model import Action
+from trafficmond.flows.recent import Floats, Rates, Recent, by_host
+from trafficmond.model import LIVE_WINDOWS_S, Action
 from trafficmond.protocols import protocol_name, protocol_number
 from trafficmond.verdict import action_of
 
 Row = dict[str, Any]
 
 _PORT_DIGITS = 5
+_PACKETS, _BYTES = 0, 1
 
 
-def top_flows(flows: Batch, seconds: float, now: float, names: Names, sort: str, match: str, limit: int) -> list[Row]:
-    """`LiveFlow` rows of the flows that moved in the last `seconds`, the busiest first."""
-    flows = flows[_matching(flows, match)]
-    packets, octets = _moved(flows)
-    order = np.argsort(-(packets if sort == "packets" else octets), kind="stable")[:limit]
+def busiest(recent: Recent, now: float, names: Names, sort: str, window_s: int, match: str, limit: int) -> Row:
+    """The busiest `flows` (`LiveFlow`), the busiest `hosts` (`LiveHost`), and the `rates` of all that matches. `sort`
+    is one of model.LIVE_SORTS, `window_s` one of LIVE_WINDOWS_S."""
+    rows, rates = recent.flows()
+    chosen = np.flatnonzero(_matching(rows, match))
+    rows, rates = rows[chosen], Rates(rates.values[:, :, chosen])
+    window = 1 + LIVE_WINDOWS_S.index(window_s)
+    order = np.argsort(-_measure(rates, sort, window, _total(rows)), kind="stable")
+    hosts, counts, host_rates = by_host(rows, rates)
+    host_order = np.argsort(-_measure(host_rates, sort, window, counts), kind="stable")
+    return {
+        "flows": [_flow(rows[at], rates, at, now, names) for at in order[:limit].tolist()],
+        "hosts": [_host(hosts[at], int(counts[at]), host_rates, at) for at in host_order[:limit].tolist()],
+        "rates": rate_rows(Rates(rates.values.sum(axis=2, keepdims=True)) if match.strip() else recent.total(), 0),
+        "moving": len(rows),
+    }
+
+
+def rate_rows(rates: Rates, at: int) -> list[Row]:
+    """`LiveRate` rows, one a window."""
+    sent, received = [[side(unit)[1:, at] for unit in (_PACKETS, _BYTES)] for side in (rates.sent, rates.received)]
     return [
         {
-            "src_ip": _address(row, "src"),
-            "dst_ip": _address(row, "dst"),
-            "src_port": int(row["sport"]),
-            "dst_port": int(row["dport"]),
-            "protocol": protocol_name(int(row["proto"])),
-            "interface": names.interface(int(row["ifindex"])),
-            "action": str(Action(action_of(int(row["verdict"])))),
-            "packets": int(row["packets"] + row["reply_packets"]),
-            "bytes": int(row["bytes"] + row["reply_bytes"]),
-            "packets_per_s": float(packets[at] / seconds),
-            "bytes_per_s": float(octets[at] / seconds),
-            "age_s": max(0.0, now - float(row["first"])),
+            "window_s": seconds,
+            "sent_packets_per_s": float(sent[_PACKETS][index]),
+            "sent_bytes_per_s": float(sent[_BYTES][index]),
+            "received_packets_per_s": float(received[_PACKETS][index]),
+            "received_bytes_per_s": float(received[_BYTES][index]),
         }
-        for at in order.tolist()
-        for row in (flows[at],)
+        for index, seconds in enumerate(LIVE_WINDOWS_S)
     ]
 
 
-def top_hosts(flows: Batch, seconds: float, sort: str, match: str, limit: int) -> list[Row]:
-    """`LiveHost` rows: each address with what it sent and received in the last `seconds`, the busiest first."""
-    flows = flows[_matching(flows, match)]
-    packets, octets = _moved(flows)
-    ends = np.zeros(2 * len(flows), [("hi", "u8"), ("lo", "u8"), ("family", "u1")])
-    for half, side in enumerate(("src", "dst")):
-        part = ends[half * len(flows) : (half + 1) * len(flows)]
-        part["hi"], part["lo"], part["family"] = flows[f"{side}_hi"], flows[f"{side}_lo"], flows["family"]
-    hosts, which = np.unique(ends, return_inverse=True)
-    count = np.bincount(which, minlength=len(hosts))
-    sent = np.bincount(which, np.tile(packets, 2), len(hosts))
-    carried = np.bincount(which, np.tile(octets, 2), len(hosts))
-    order = np.argsort(-(sent if sort == "packets" else carried), kind="stable")[:limit]
-    return [
-        {
-            "address": address_text(int(hosts["hi"][at]), int(hosts["lo"][at]), int(hosts["family"][at])),
-            "flows": int(count[at]),
-            "packets_per_s": float(sent[at] / seconds),
-            "bytes_per_s": float(carried[at] / seconds),
-        }
-        for at in order.tolist()
-    ]
+def _measure(rates: Rates, sort: str, window: int, total: Column) -> Floats:
+    """What to sort by, the largest first."""
+    unit = _PACKETS if sort == "packets" else _BYTES
+    sent, received = rates.sent(unit)[window], rates.received(unit)[window]
+    if sort == "total":
+        return total.astype(np.float64)
+    measure: Floats = {"sent": sent, "received": received}.get(sort, sent + received)
+    return measure
 
 
-def _moved(flows: Batch) -> tuple[Column, Column]:
-    packets = (flows["d_packets"] + flows["d_reply_packets"]).astype(np.float64)
-    octets = (flows["d_bytes"] + flows["d_reply_bytes"]).astype(np.float64)
-    return packets, octets
+def _total(rows: Batch) -> Column:
+    total: Column = rows["bytes"] + rows["reply_bytes"]
+    return total
+
+
+def _flow(row: Any, rates: Rates, at: int, now: float, names: Names) -> Row:
+    return {
+        "src_ip": _address(row, "src"),
+        "dst_ip": _address(row, "dst"),
+        "src_port": int(row["sport"]),
+        "dst_port": int(row["dport"]),
+        "protocol": protocol_name(int(row["proto"])),
+        "interface": names.interface(int(row["ifindex"])),
+        "action": str(Action(action_of(int(row["verdict"])))),
+        "packets": int(row["packets"] + row["reply_packets"]),
+        "bytes": int(row["bytes"] + row["reply_bytes"]),
+        "sent_packets": int(row["packets"]),
+        "sent_bytes": int(row["bytes"]),
+        "received_packets": int(row["reply_packets"]),
+        "received_bytes": int(row["reply_bytes"]),
+        **_at_present(rates, at),
+        "rates": rate_rows(rates, at),
+        "age_s": max(0.0, now - float(row["first"])),
+    }
+
+
+def _host(host: Any, flows: int, rates: Rates, at: int) -> Row:
+    return {
+        "address": address_text(int(host["hi"]), int(host["lo"]), int(host["family"])),
+        "flows": flows,
+        **_at_present(rates, at),
+        "rates": rate_rows(rates, at),
+    }
+
+
+def _at_present(rates: Rates, at: int) -> Row:
+    """Of the last tick alone, both ways."""
+    return {
+        "packets_per_s": float(rates.sent(_PACKETS)[0, at] + rates.received(_PACKETS)[0, at]),
+        "bytes_per_s": float(rates.sent(_BYTES)[0, at] + rates.received(_BYTES)[0, at]),
+    }
 
 
 def _address(row: Any, side: str) -> str:

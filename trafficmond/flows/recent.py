@@ -1,0 +1,156 @@
+"""What moved in the last 40 seconds: rates by flow, by host and by interface, averaged over windows. Pure.
+
+A tick keeps its busiest flows alone, so that a flood costs no more than a bound; what all of them came to is kept
+besides, so that the rates of an interface are those of all its flows, kept or not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond.flows.batch import FLOW, Batch, Column
+from trafficmond.model import LIVE_WINDOWS_S, Direction
+
+MOST = 500  # flows kept of a tick by packets, and as many by bytes
+_COUNTERS = ("d_packets", "d_bytes", "d_reply_packets", "d_reply_bytes")
+_KEPT = (
+    *("id", "src_hi", "src_lo", "dst_hi", "dst_lo", "sport", "dport", "proto", "family", "ifindex", "verdict"),
+    *("first", "packets", "bytes", "reply_packets", "reply_bytes", *_COUNTERS),
+)
+_TICK = np.dtype([(name, FLOW.fields[name][0]) for name in _KEPT])  # type: ignore[index]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Averages over the last tick and each window (axis 0) of packets and bytes sent and received (axis 1) a second, of
+    whatever axis 2 is about."""
+
+    values: Floats
+
+    def sent(self, unit: int) -> Floats:
+        """Packets (0) or bytes (1) that who began it sent."""
+        chosen: Floats = self.values[:, unit]
+        return chosen
+
+    def received(self, unit: int) -> Floats:
+        """And was sent."""
+        chosen: Floats = self.values[:, 2 + unit]
+        return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    seconds: float
+    rows: Batch  # _TICK
+    total: Floats  # of all flows, kept or not
+    interfaces: dict[int, Floats]  # ifindex -> packets and bytes out, packets and bytes in
+
+
+class Recent:
+    """The last 40 seconds, tick by tick."""
+
+    def __init__(self) -> None:
+        self._ticks: deque[_Tick] = deque()  # the latest first
+
+    def add(self, changed: Batch, seconds: float) -> None:
+        """A tick that lasted so long, and the FLOW rows that it changed."""
+        moved = changed[(changed["d_packets"] + changed["d_reply_packets"]) > 0]
+        total = np.array([moved[name].sum() for name in _COUNTERS], np.float64)
+        self._ticks.appendleft(_Tick(seconds, _kept(moved), total, _by_interface(moved)))
+        covered = 0.0
+        for index, tick in enumerate(self._ticks):
+            if covered >= LIVE_WINDOWS_S[-1]:
+                while len(self._ticks) > index:
+                    self._ticks.pop()
+                break
+            covered += tick.seconds
+
+    def flows(self) -> tuple[Batch, Rates]:
+        """The flows that moved, each as it was when it moved last (its d_* mean nothing), and their rates."""
+        if not self._ticks:
+            return np.zeros(0, _TICK), Rates(np.zeros((1 + len(LIVE_WINDOWS_S), len(_COUNTERS), 0)))
+        rows = np.concatenate([tick.rows for tick in self._ticks])
+        age = np.repeat(np.arange(len(self._ticks)), [len(tick.rows) for tick in self._ticks])
+        _, latest, which = np.unique(rows["id"], return_index=True, return_inverse=True)
+        values = np.zeros((1 + len(LIVE_WINDOWS_S), len(_COUNTERS), len(latest)))
+        for at, (count, seconds) in enumerate(self._windows()):
+            chosen = age < count
+            for counter, name in enumerate(_COUNTERS):
+                values[at, counter] = np.bincount(which[chosen], rows[name][chosen], len(latest)) / seconds
+        return rows[latest], Rates(values)
+
+    def total(self) -> Rates:
+        """Of all flows, kept or not."""
+        values = np.zeros((1 + len(LIVE_WINDOWS_S), len(_COUNTERS), 1))
+        for at, (count, seconds) in enumerate(self._windows()):
+            values[at, :, 0] = sum(tick.total for tick in list(self._ticks)[:count]) / seconds
+        return Rates(values)
+
+    def interfaces(self) -> dict[int, Rates]:
+        """What went out of each interface (sent) and came in (received), by ifindex."""
+        found: dict[int, Floats] = {}
+        for at, (count, seconds) in enumerate(self._windows()):
+            for tick in list(self._ticks)[:count]:
+                for ifindex, sums in tick.interfaces.items():
+                    values = found.setdefault(ifindex, np.zeros((1 + len(LIVE_WINDOWS_S), len(_COUNTERS), 1)))
+                    values[at, :, 0] += sums / seconds
+        return {ifindex: Rates(values) for ifindex, values in found.items()}
+
+    def _windows(self) -> Iterator[tuple[int, float]]:
+        """How many of the latest ticks each window has, and the seconds they lasted: the last tick alone, then those
+        that come closest to the window; fewer while there are no more."""
+        if not self._ticks:
+            return
+        yield 1, self._ticks[0].seconds
+        for window in LIVE_WINDOWS_S:
+            count, covered = 0, 0.0
+            for tick in self._ticks:
+                if count and covered + tick.seconds / 2 > window:
+                    break
+                count, covered = count + 1, covered + tick.seconds
+            yield count, covered
+
+
+def by_host(rows: Batch, rates: Rates) -> tuple[Batch, Column, Rates]:
+    """(address, how many of the flows, rates) of each end of `rows`: what it sent and what it received itself."""
+    ends = np.zeros(2 * len(rows), [("hi", "u8"), ("lo", "u8"), ("family", "u1")])
+    for half, side in enumerate(("src", "dst")):
+        part = ends[half * len(rows) : (half + 1) * len(rows)]
+        part["hi"], part["lo"], part["family"] = rows[f"{side}_hi"], rows[f"{side}_lo"], rows["family"]
+    hosts, which = np.unique(ends, return_inverse=True)
+    values = np.zeros((len(rates.values), len(_COUNTERS), len(hosts)))
+    turned = np.roll(rates.values, 2, axis=1)  # what one end sent the other received
+    for window, both in enumerate(np.concatenate([rates.values, turned], axis=2)):
+        for counter, each in enumerate(both):
+            values[window, counter] = np.bincount(which, each, len(hosts))
+    return hosts, np.bincount(which, minlength=len(hosts)), Rates(values)
+
+
+def _kept(moved: Batch) -> Batch:
+    if len(moved) > 2 * MOST:
+        sums = (moved[f"d_{unit}"] + moved[f"d_reply_{unit}"] for unit in ("packets", "bytes"))
+        busiest = [np.argpartition(each, len(each) - MOST)[-MOST:] for each in sums]
+        moved = moved[np.unique(np.concatenate(busiest))]
+    rows = np.empty(len(moved), _TICK)
+    for name in _KEPT:
+        rows[name] = moved[name]
+    return rows
+
+
+def _by_interface(moved: Batch) -> dict[int, Floats]:
+    if not len(moved):
+        return {}
+    interfaces, which = np.unique(moved["ifindex"], return_inverse=True)
+    sums = np.zeros((len(_COUNTERS), len(interfaces)))
+    began_here = moved["direction"] == Direction.EGRESS
+    for counter, name in enumerate(_COUNTERS):
+        for chosen, at in ((began_here, counter), (~began_here, (counter + 2) % len(_COUNTERS))):
+            sums[at] += np.bincount(which[chosen], moved[name][chosen], len(interfaces))
+    return dict(zip(interfaces.tolist(), sums.T, strict=True))
