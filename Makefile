@@ -22,7 +22,7 @@ MULTIARCH = $(shell $(CC) -print-multiarch)
 BPF_CFLAGS = -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Wno-unused-parameter -Ibpf -idirafter /usr/include/$(MULTIARCH) \
 	-ffile-prefix-map=$(CURDIR)=.
 CFLAGS ?= -O2 -g
-HOST_CFLAGS = -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile-prefix-map=$(CURDIR)=.
+HOST_CFLAGS = -O3 -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile-prefix-map=$(CURDIR)=.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next

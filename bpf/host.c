@@ -38,12 +38,10 @@ TM_EXPORT __u32 tm_row_layout(__u32 *out)
 
 TM_EXPORT struct tm_ledger *tm_ledger_new(double interval)
 {
-	struct tm_ledger *l = aligned_alloc(TM_CACHE_LINE, sizeof(*l));
+	struct tm_ledger *l = calloc(1, sizeof(*l));
 
-	if (l) {
-		memset(&l->totals, 0, offsetof(struct tm_ledger, touched_list) - offsetof(struct tm_ledger, totals));
+	if (l)
 		l->interval = interval;
-	}
 	return l;
 }
 

@@ -14,7 +14,6 @@
 #include "opening.h"
 
 #define TM_LEDGER_SLOTS 32768u
-#define TM_CACHE_LINE 64 /* two for an entry: a packet of another flow waits for memory */
 #define TM_LEDGER_INDEX (TM_LEDGER_SLOTS * 2)
 #define TM_ROWS_MAX (TM_LEDGER_SLOTS * 2)
 #define TM_LEDGER_KEEP_S 60.0 /* how long a quiet flow is remembered when room is needed */
@@ -53,7 +52,7 @@ struct tm_entry {
 	__u32 first_ack;
 	__u16 first_len, last_len;
 	__u8 first_flags, bits, ttl;
-} __attribute__((aligned(TM_CACHE_LINE)));
+};
 
 /* Counts over everything read; the reader shows them. */
 struct tm_host_totals {

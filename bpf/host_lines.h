@@ -46,9 +46,10 @@ struct tm_text {
 struct tm_event {
 	struct tm_key key;
 	double at;
-	__u32 size, action, fields;
-	int own; /* names what it is: a line of this program, not of the original one */
 	struct tm_text interface;
+	__u32 size;
+	__u8 action, fields;
+	__u8 own; /* names what it is: a line of this program, not of the original one */
 };
 
 static int tm_is(struct tm_text t, const char *word)
@@ -120,12 +121,12 @@ static int tm_string_field(struct tm_event *e, struct tm_text key, struct tm_tex
 		e->fields |= TM_HAS_ACTION;
 		return tm_action_field(e, value);
 	}
-	if (tm_is(key, "event"))
-		e->own = 1;
 	if (tm_is(key, "interface")) {
 		e->interface = value;
 		return value.length < TM_LINE_NAME;
 	}
+	if (tm_is(key, "event"))
+		e->own = 1;
 	if (tm_is(key, "direction")) {
 		if (tm_is(value, "egress"))
 			e->key.scope |= TM_SCOPE_EGRESS;
@@ -325,7 +326,7 @@ static __u64 tm_lines_read(struct tm_lines *l, const char *data, __u64 size, int
 				break;
 			tm_unknown_type(&e);
 			e.key.ifindex = tm_interface_number(l, e.interface);
-			e.key.verdict = e.action << TM_ACTION_SHIFT;
+			e.key.verdict = (__u32)e.action << TM_ACTION_SHIFT;
 			seen = (struct tm_seen){.at = e.at, .length = e.size};
 			tm_note_seen(&l->ledger->totals, e.size, e.at);
 			tm_ledger_add(l->ledger, &e.key, &seen);
