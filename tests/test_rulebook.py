@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -14,11 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trafficmond import abi
 from trafficmond.config.settings import Policy as PolicySettings
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, DatapathError
 from trafficmond.model import Direction, Reason
 from trafficmond.policy.explain import explain
+from trafficmond.policy.ids import MAX_ID
+from trafficmond.policy.layout import UNIT_WORDS
 from trafficmond.rulebook import BY_HAND_NAME, Rulebook, read_policy
 
 DROP = {"cidr": "192.0.2.0/24", "action": "drop", "direction": "ingress"}
@@ -35,10 +39,27 @@ class Book:
         self.installed: list[Any] = []
         self.refuses: DatapathError | None = None
         self.guard: list[tuple[str, str]] = []
+        self.ahead = 0.0  # by how much the wall clock was stepped since
+        self._told = 0.0
         self.rules = self.restarted()
 
     def restarted(self) -> Rulebook:
-        return Rulebook(self.settings, self._install, lambda epoch: int(epoch * 250), lambda _: list(self.guard))
+        return Rulebook(self.settings, self._install, self._jiffies, lambda _: list(self.guard), self.calibrate)
+
+    def _jiffies(self, epoch: float) -> int:
+        return int((epoch - self._told) * 250)
+
+    def calibrate(self) -> None:
+        jump, self._told = self.ahead - self._told, self.ahead
+        if jump:
+            self.rules.shift(jump)
+
+    def ends(self) -> dict[int, float]:
+        """When the kernel lets each record of the latest table end, in seconds of a clock that nobody steps."""
+        words = self.installed[-1]
+        at = int(words[abi.HDR_RECORDS]) * UNIT_WORDS
+        records = words[at:].view(abi.RECORD)[: int(words[abi.HDR_RECORD_COUNT])]
+        return {int(each["verdict"]) & MAX_ID: int(each["expires"]) / 250 for each in records}
 
     def _install(self, words: Any) -> None:
         if self.refuses:
@@ -117,6 +138,77 @@ def test_a_rule_with_an_end_lasts_over_a_restart_and_goes_at_its_end(book: Book)
     assert [rule.expires for rule in in_force.policy.rules if rule.path == "runtime"] == [ends]
     assert book.action("192.0.2.1") == "rule drop", "its force is its own, and is back with it"
     assert book.run(book.rules.let_end(ends - 1)) is False
+
+
+@pytest.mark.parametrize("jump", [-31_536_000.0, 31_536_000.0])
+def test_a_stepped_clock_ends_no_rule_by_hand_and_prolongs_none(
+    book: Book, jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what a file says until a date holds until that date, by the clock as it is now."""
+    began = time.time()
+    date = datetime.fromtimestamp(began + 500 + max(jump, 0), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    book.write("dated.toml", f'[[rule]]\ncidr = "203.0.115.0/24"\naction = "drop"\nexpires = {date}\n')
+    book.run(book.rules.load())
+    timed = {**DROP, "since": began, "expires": began + 60}
+    book.run(book.rules.add(timed, keep=False))
+    book.run(book.rules.add({**timed, "cidr": "203.0.113.0/24"}, keep=True))
+    numbers = {rule.name: book.rules.rule_number(at) for at, rule in enumerate(book.rules.in_force.policy.rules)}
+    before = book.ends()
+
+    book.ahead = jump
+    monkeypatch.setattr("time.time", lambda real=time.time: real() + jump)
+    book.guard = [("192.0.2.9/32", "own address")]
+    book.run(book.rules.refresh())  # whatever the change is
+    after, rules = book.ends(), book.rules.in_force.policy.rules
+    for name in ("192.0.2.0/24", "203.0.113.0/24"):
+        assert after[numbers[name]] == pytest.approx(before[numbers[name]], abs=0.01)
+        (rule,) = [rule for rule in rules if rule.name == name]
+        assert rule.expires == pytest.approx(began + 60 + jump, abs=0.01)
+    dated = numbers["203.0.115.0/24"]
+    assert after[dated] == pytest.approx(before[dated] - jump, abs=0.01)
+    book.run(book.rules.settle())
+    book.rules = book.restarted()
+    kept = [rule.expires for rule in book.run(book.rules.load()).policy.rules if rule.expires]
+    assert kept[1:] == pytest.approx([began + 60 + jump] * 2, abs=0.01), "both files say so too"
+
+
+def test_asking_after_a_step_settles_it(book: Book) -> None:
+    book.run(book.rules.add({**DROP, "expires": time.time() + 60}, keep=False))
+    generation, book.ahead = book.rules.in_force.generation, 1000.0
+    book.calibrate()
+    book.run(book.rules.settle())
+    book.run(book.rules.settle())
+    in_force = book.rules.in_force
+    assert in_force.generation == generation + 1
+    assert [rule.expires - time.time() for rule in in_force.policy.rules if rule.expires] == [
+        pytest.approx(1060, abs=5)
+    ]
+    kept = json.loads((book.settings.state_dir / BY_HAND_NAME).read_text().splitlines()[-1])
+    assert kept["expires"] == in_force.policy.rules[-1].expires
+
+
+def test_a_step_that_cannot_be_followed_is_followed_later(book: Book) -> None:
+    book.run(book.rules.add({**DROP, "expires": time.time() + 60}, keep=False))
+    before, book.refuses = book.rules.in_force, DatapathError("no memory")
+    book.ahead = 1000.0
+    book.calibrate()
+    book.run(book.rules.settle())
+    assert book.rules.in_force is before
+    book.refuses = None
+    book.run(book.rules.settle())
+    assert book.rules.in_force.policy.rules[-1].expires == pytest.approx(time.time() + 1060, abs=5)
+
+
+def test_a_host_without_a_clock_of_its_own_prolongs_nothing(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes up in the past; what was to last a minute does, from then on."""
+    began = time.time()
+    timed = {**DROP, "since": began, "expires": began + 60}
+    book.run(book.rules.add(timed, keep=False))
+    book.run(book.rules.add({**timed, "cidr": "203.0.113.0/24"}, keep=True))
+    monkeypatch.setattr("time.time", lambda real=time.time: real() - 31_536_000)
+    book.rules = book.restarted()
+    ends = [rule.expires for rule in book.run(book.rules.load()).policy.rules if rule.expires]
+    assert ends == pytest.approx([began - 31_536_000 + 60] * 2, abs=5)
 
 
 def test_what_has_ended_since(book: Book) -> None:

@@ -113,6 +113,7 @@ class Daemon:
         parts = self._parts
         while not await self._signals.stopped_within(_HOUSEKEEPING_S):
             try:
+                await parts.follow_clock()
                 self._tidy(time.time())
                 await self._let_rules_end(time.time())
                 await parts.rulebook.tidy()
@@ -124,7 +125,6 @@ class Daemon:
 
     def _tidy(self, now: float) -> None:
         parts = self._parts
-        parts.follow_clock()
         for ban in parts.bans.expire(now):
             parts.sinks.note(messages.UNBANNED, f"the ban of {shown(ban.cidr)} has ended", {"prefix": ban.cidr})
         parts.pipeline.store_threats()

@@ -72,12 +72,11 @@ class Parts:
     metrics: MetricsServer
     watcher: Watcher
 
-    def follow_clock(self) -> None:
+    async def follow_clock(self) -> None:
         """What lasts for a time lasts as long, however the wall clock was stepped. To be called before such a time is
         begun, told or ended."""
-        jump = self.datapath.clock.calibrate()
-        if jump:
-            self.bans.shift(jump)
+        self.datapath.clock.calibrate()
+        await self.rulebook.settle()
 
     async def audit(self, change: Change) -> bool:
         """Records a change; when this returns it is on the disk, or the disk refuses: then the journal has it, and it
@@ -145,8 +144,10 @@ def wire(
     """Gives each part those that it needs."""
     store, sinks, exports = outlets
     hub, tasks = Hub(), Tasks()
-    rulebook = Rulebook(settings, datapath.install, datapath.clock.to_jiffies, protected.guard)
+    clock = datapath.clock
+    rulebook = Rulebook(settings, datapath.install, clock.to_jiffies, protected.guard, clock.calibrate)
     bans = BanList(datapath.bans, partial(_bans_changed, datapath, store))
+    clock.followers += [bans.shift, rulebook.shift]
     responder = Responder(settings.response, rulebook, bans, sinks, store, protected.logins)
     pipeline = Pipeline(settings, *outlets, hub, responder.respond, datapath, tasks, now)
     doors = Doors(datapath, rulebook, sinks, warnings)

@@ -7,11 +7,11 @@ not hold up the loop; installing happens on the loop, one change at a time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from trafficmond import networks
 from trafficmond.config.settings import Settings
-from trafficmond.errors import ConfigError, Mistake
+from trafficmond.errors import ConfigError, DatapathError, Mistake
 from trafficmond.model import Action, Direction
 from trafficmond.networks import Network
 from trafficmond.policy.byhand import ByHand
@@ -33,15 +33,14 @@ from trafficmond.policy.patch import Source, patched
 from trafficmond.policy.rules import ListSource, Rules, read_tables
 from trafficmond.policy.saved import read_saved, save
 from trafficmond.policy.table import VerdictTable, compile_columns, compile_table
+from trafficmond.policy.tables import CIDR, DIRECTION, FORCE, Table, begun_by, has_ended, left, moved, same, without
 
 _MANY_PREFIXES = 50_000  # building with so many leaves memory worth giving back
 SAVED_NAME = "rules.toml"  # in state_dir, as the next ones
 BY_HAND_NAME = "rules-by-hand.jsonl"
 LAST_GOOD_NAME = "last-good"
-_CIDR, _DIRECTION, _EXPIRES, _FORCE = "cidr", "direction", "expires", "force"
 
 Guard = Sequence[tuple[str, str]]
-Table = dict[str, Any]  # a rule in the words of a [[rule]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +88,16 @@ class Rulebook:
         install: Callable[[npt.NDArray[np.uint32]], None],
         to_jiffies: Callable[[float], int],
         guard: Callable[[Settings], Guard],
+        calibrate: Callable[[], object] = lambda: None,
     ) -> None:
-        """`guard` looks up this host's lifelines, at each change: what may be dropped then is another matter now."""
+        """`guard` looks up this host's lifelines, at each change: what may be dropped then is another matter now.
+        `calibrate` looks at the clocks before what ends is looked at, and `shift`s what lasts for a time."""
         self._inputs = _Inputs(settings)
         self._install = install
         self._to_jiffies = to_jiffies
         self._guard = guard
+        self._calibrate = calibrate
+        self._jump = 0.0  # of the wall clock, that rules by hand are still to follow
         self._cache = Cache()
         self._last_good = LastGood(settings.state_dir / LAST_GOOD_NAME)
         self._by_hand = ByHand(settings.state_dir / BY_HAND_NAME)
@@ -166,6 +169,18 @@ class Rulebook:
             if self.in_force and self.in_force.generation:
                 await self._change(self._inputs)
 
+    def shift(self, seconds: float) -> None:
+        """The wall clock was stepped by so much: rules by hand last as long as before, from the next change on."""
+        self._jump += seconds
+
+    async def settle(self) -> None:
+        """Makes the rules anew if the wall clock was stepped, so that they say what the kernel does. Never raises."""
+        if self._jump:
+            async with self._lock:
+                if self._jump and self.in_force and self.in_force.generation:
+                    with contextlib.suppress(ConfigError, DatapathError):  # it will be tried again
+                        await self._change(self._inputs)
+
     async def let_end(self, now: float) -> bool:
         """Takes out what has ended by `now` (epoch s): rules by hand, with what they were forced on, and saved ones.
         Returns whether there was anything. Raises ConfigError, DatapathError."""
@@ -183,9 +198,16 @@ class Rulebook:
     async def _without_ended(self, files: Files, now: float) -> Files:
         """Takes saved rules that have ended out of the daemon's own file. Where that cannot be written they stay there,
         ended all the same."""
+        return await self._rewritten(files, lambda tables: [table for table in tables if not has_ended(table, now)])
+
+    async def _rewritten(self, files: Files, change: Callable[[list[Table]], list[Table]]) -> Files:
+        """`files` with the daemon's own file changed; as they are, if that cannot be read or written."""
         try:
-            left = [table for table in await self._saved() if not _has_ended(table, now)]
-            await _in_thread(partial(save, self.saved_path, left))
+            tables = await self._saved()
+            changed = change(tables)
+            if changed == tables:
+                return files
+            await _in_thread(partial(save, self.saved_path, changed))
         except (OSError, ConfigError):
             return files
         there: Files = await _in_thread(partial(with_saved, files, self.saved_path, self._cache))
@@ -202,7 +224,9 @@ class Rulebook:
     async def _recall(self) -> None:
         """The rules by hand of the last run that have not ended."""
         if not self._recalled:
-            self._inputs.runtime, self.trouble = await _in_thread(partial(self._by_hand.read, time.time()))
+            now = time.time()
+            self._inputs.runtime, self.trouble = await _in_thread(partial(self._by_hand.read, now))
+            await self._rewritten(Files(), lambda tables: [begun_by(table, now) for table in tables])
             self._recalled = True
 
     async def force_bans(self, networks: Collection[Network]) -> None:
@@ -222,14 +246,14 @@ class Rulebook:
         """
         async with self._lock:
             await self._recall()
-            before = [each for each in self._inputs.runtime if _same(each, table)]
-            inputs = replace(self._inputs, runtime=_without(self._inputs.runtime, table))
+            before = [each for each in self._inputs.runtime if same(each, table)]
+            inputs = replace(self._inputs, runtime=without(self._inputs.runtime, table))
             if not keep:
                 await self._change(replace(inputs, runtime=[*inputs.runtime, table]))
                 return Done(before, await self._keep())
             saved = await self._saved()
-            await self._save_and_change(inputs, [*_without(saved, table), table])
-            before = [*(each for each in saved if _same(each, table)), *before]
+            await self._save_and_change(inputs, [*without(saved, table), table])
+            before = [*(each for each in saved if same(each, table)), *before]
             return Done(before, await self._keep())
 
     async def remove(self, cidr: str, direction: Direction | None, *, saved: bool) -> Done:
@@ -237,16 +261,16 @@ class Rulebook:
 
         `before` is what was removed, [] if there was nothing. Raises ConfigError or OSError: then nothing changed.
         """
-        wanted: Table = {_CIDR: cidr} if direction is None else {_CIDR: cidr, _DIRECTION: str(direction)}
+        wanted: Table = {CIDR: cidr} if direction is None else {CIDR: cidr, DIRECTION: str(direction)}
         async with self._lock:
             await self._recall()
             runtime, kept = self._inputs.runtime, await self._saved() if saved else []
-            removed = [table for table in [*runtime, *kept] if _same(table, wanted)]
+            removed = [table for table in [*runtime, *kept] if same(table, wanted)]
             if not removed:
                 return Done([], [])
-            inputs = replace(self._inputs, runtime=_without(runtime, wanted))
-            if any(_same(table, wanted) for table in kept):
-                await self._save_and_change(inputs, _without(kept, wanted))
+            inputs = replace(self._inputs, runtime=without(runtime, wanted))
+            if any(same(table, wanted) for table in kept):
+                await self._save_and_change(inputs, without(kept, wanted))
             else:
                 await self._change(inputs)
             return Done(removed, await self._keep())
@@ -264,7 +288,7 @@ class Rulebook:
 
     async def is_saved(self, cidr: str) -> bool:
         """Whether the daemon's own file has a rule on exactly this prefix."""
-        return any(_same(table, {_CIDR: cidr}) for table in await self._saved())
+        return any(same(table, {CIDR: cidr}) for table in await self._saved())
 
     async def _saved(self) -> list[Table]:
         tables: list[Table] = await _in_thread(partial(read_saved, self.saved_path))
@@ -282,13 +306,21 @@ class Rulebook:
             raise
 
     async def _change(self, inputs: _Inputs) -> InForce:
-        now = time.time()
-        runtime = [table for table in inputs.runtime if not _has_ended(table, now)]
+        self._calibrate()
+        now, jump = time.time(), self._jump
+        if jump:
+            files = replace(inputs.files, saved=tuple(part.moved(jump) for part in inputs.files.saved))
+            inputs = replace(inputs, files=files, runtime=[moved(table, jump) for table in inputs.runtime])
+        runtime = [table for table in inputs.runtime if not has_ended(table, now)]
         inputs = replace(inputs, runtime=runtime, guard=self._guard(inputs.settings))
         generation = self.in_force.generation + 1 if self.in_force else 1
-        new: InForce = await _in_thread(partial(self._build, inputs, generation, now))
+        new: InForce = await _in_thread(partial(self._build, inputs, generation, now, whole=bool(jump)))
         self._install(new.table.words)
         self._inputs, self.in_force = inputs, new
+        if jump:
+            self._jump -= jump
+            inputs.files = await self._rewritten(inputs.files, lambda tables: [moved(table, jump) for table in tables])
+            await self._keep()
         self._spent_memory |= len(new.policy.prefixes) > _MANY_PREFIXES
         return new
 
@@ -308,16 +340,16 @@ class Rulebook:
             )
         return files
 
-    def _build(self, inputs: _Inputs, generation: int, now: float) -> InForce:
+    def _build(self, inputs: _Inputs, generation: int, now: float, *, whole: bool) -> InForce:
         forced = (*_forced(inputs.runtime, inputs.files, now), *inputs.forced_bans)
-        guard = [(left, label) for cidr, label in inputs.guard for left in _left(cidr, forced)]
-        allowlist = [left for cidr in inputs.settings.policy.allowlist for left in _left(cidr, forced)]
+        guard = [(part, label) for cidr, label in inputs.guard for part in left(cidr, forced)]
+        allowlist = [part for cidr in inputs.settings.policy.allowlist for part in left(cidr, forced)]
         of_settings = _of_settings(inputs.settings) | {"allowlist": allowlist}
         policy = make_policy(inputs.files, runtime=self._runtime_rules(inputs.runtime), guard=guard, **of_settings)
         try:
             ids = self._ids.assign(policy.rules, now)
             columns = self._columns_of(policy, ids)
-            table = self._compile(Source(policy, columns), generation, now)
+            table = self._compile(Source(policy, columns), generation, now, whole=whole)
         except MemoryError:
             what = f"have {len(policy.prefixes):,} prefixes, more than this machine's memory can compile"
             raise ConfigError([Mistake("all rules together", what)]) from None
@@ -341,10 +373,10 @@ class Rulebook:
             same = 0
         return self.in_force.columns.followed_by(same, RuleColumns.of(policy.rules[same:], ids[same:]))
 
-    def _compile(self, source: Source, generation: int, now: float) -> VerdictTable:
-        """Only what is different, if that is little."""
+    def _compile(self, source: Source, generation: int, now: float, *, whole: bool) -> VerdictTable:
+        """Only what is different, if that is little and all else has still the ends of then."""
         before, policy = self.in_force, source.policy
-        if before and before.generation:
+        if before and before.generation and not whole:
             args = before.table, Source(before.policy, before.columns), source, now, self._to_jiffies, generation
             table = patched(*args)
             if table is not None:
@@ -380,16 +412,9 @@ def _all_notes(in_force: InForce, before: _Inputs, files: Files) -> tuple[Mistak
     return (*files.notes, *in_force.policy.notes[len(before.files.notes) :])
 
 
-def _has_ended(table: Table, now: float) -> bool:
-    expires = table.get(_EXPIRES)
-    if isinstance(expires, datetime):
-        expires = expires.timestamp()
-    return expires is not None and bool(expires <= now)
-
-
 def _forced(runtime: Sequence[Table], files: Files, now: float) -> list[Network]:
     """What rules by hand, kept or not, take from guard and allowlist while they last."""
-    found = [networks.parse(table[_CIDR]) for table in runtime if table.get(_FORCE)]
+    found = [networks.parse(table[CIDR]) for table in runtime if table.get(FORCE)]
     for part in files.saved:
         starts = np.cumsum(part.counts) - part.counts
         for index, rule in enumerate(part.rules):
@@ -397,34 +422,6 @@ def _forced(runtime: Sequence[Table], files: Files, now: float) -> list[Network]
                 rows = range(int(starts[index]), int(starts[index] + part.counts[index]))
                 found += [networks.parse(part.prefixes.text(row)) for row in rows]
     return found
-
-
-def _left(cidr: str, forced: Sequence[Network]) -> list[str]:
-    """What is left of a protected prefix when the forced ones are taken out of it."""
-    if not forced:
-        return [cidr]
-    parts: list[Network] = [networks.parse(cidr)]
-    for taken in forced:
-        parts = [left for part in parts for left in _minus(part, taken)]
-    return [str(part) for part in parts]
-
-
-def _minus(part: Network, taken: Network) -> Sequence[Network]:
-    if part.version != taken.version or not part.overlaps(taken):
-        return [part]
-    if part.subnet_of(taken):  # type: ignore[arg-type]
-        return []
-    return list(part.address_exclude(taken))  # type: ignore[arg-type]
-
-
-def _same(table: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a table is on the wanted prefix and, where both name one, direction."""
-    direction = table.get(_DIRECTION, str(Direction.INGRESS))
-    return bool(table[_CIDR] == wanted[_CIDR] and wanted.get(_DIRECTION, direction) == direction)
-
-
-def _without(tables: Sequence[Table], unwanted: Mapping[str, Any]) -> list[Table]:
-    return [table for table in tables if not _same(table, unwanted)]
 
 
 def _give_back_memory() -> None:

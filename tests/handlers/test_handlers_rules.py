@@ -76,6 +76,27 @@ def test_a_rule_that_has_ended_when_it_is_answered_is_answered_and_recorded(tmp_
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("jump", [-31_536_000.0, 31_536_000.0])
+def test_after_a_step_of_the_clock_rules_say_what_the_kernel_does(
+    tmp_path: Path, jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            for save in (False, True):
+                await ask("AddCidr", cidr=f"192.0.{2 + save}.0/24", ttl_s=60.0, save=save)
+            before = {rule["cidr"]: rule["expires"] for rule in (await ask("Rules"))["rules"]}
+            ask.datapath.clock.jump = jump
+            monkeypatch.setattr("time.time", lambda real=time.time: real() + jump)
+            ended = time.time() + 59
+            after = {rule["cidr"]: rule["expires"] for rule in (await ask("Rules"))["rules"]}
+            assert after == {cidr: pytest.approx(ends + jump) for cidr, ends in before.items()}
+            assert len(after) == 2
+            assert not await ask.parts.rulebook.let_end(ended)
+            assert await ask.parts.rulebook.let_end(ended + 1.1)
+
+    asyncio.run(run())
+
+
 def test_a_change_that_the_store_cannot_take_is_made_and_said_and_stored_later(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:

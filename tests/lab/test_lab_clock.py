@@ -76,11 +76,19 @@ def test_a_day_forward_and_back(lab: Lab, tmp_path: Path) -> None:
             """Whether all flows that are over are stored, with nobody asking for it."""
             return daemon.sql("SELECT sum(packets) FROM flows WHERE src_ip = '203.0.113.7'") == [(2 * sent,)]
 
+        def ruled() -> dict[str, float]:
+            """By prefix, how many seconds the rules by hand still last, by the clock that the daemon goes by."""
+            return {
+                rule["cidr"]: rule["expires"] - time.time() - ahead for rule in daemon.ask("rules") if rule["expires"]
+            }
+
         def banned() -> list[str]:
             return [row["cidr"] for row in daemon.ask("bans")]
 
         daemon.control("ban", "198.51.100.1", "--ttl", "1h")
         daemon.control("ban", "198.51.100.2", "--ttl", "4d")
+        daemon.control("add-cidr", "198.51.101.1", "--ttl", "1h")
+        daemon.control("add-cidr", "198.51.101.2", "--ttl", "4d", "--save")
         assert len(banned()) == 2
         for ahead in (0.0, DAY_S, 0.0, -DAY_S, 0.0):
             clock.jump(ahead)
@@ -89,12 +97,16 @@ def test_a_day_forward_and_back(lab: Lab, tmp_path: Path) -> None:
             assert banned() == ["198.51.100.2/32", "198.51.100.1/32"], "bans last for a time, not until a date"
             left = {ban["cidr"]: ban["expires"] - time.time() - ahead for ban in daemon.ask("bans")}
             assert 3400 < left["198.51.100.1/32"] <= 3601
+            ruled_for = ruled()
+            assert 3400 < ruled_for["198.51.101.1"] <= 3601, "so do rules"
+            assert 3400 < ruled_for["198.51.101.2"] - 4 * DAY_S + 3600 <= 3601
             send(20)
             daemon.wait(stored, f"the later flows at {ahead:+.0f} s", 20)
             listener.heard()
             sender.send([udp("198.51.100.2", link.host_ip)])
             sender.send([udp("198.51.100.1", link.host_ip)])
-            assert not listener.heard(), "banned for four days, and for an hour"
+            sender.send([udp("198.51.101.1", link.host_ip), udp("198.51.101.2", link.host_ip)])
+            assert not listener.heard(), "banned, and dropped by rules, for four days and for an hour"
         daemon.ask("flows")
         status = daemon.wait_status(lambda status: status["logs"][0]["queue"] == 0, "the log to be written")
         ended = time.time()

@@ -14,7 +14,6 @@ takes no more than 0.2 s.
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import threading

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ _FRAME = bytes(64)  # what the clock program is run over; it does not look at it
 class Clock:
     """Converts between jiffies64 and epoch seconds; `calibrate` follows a wall clock that is stepped or slewed.
 
-    What shall last for a time is told in epoch seconds and must be moved by what `calibrate` returns: the data path
-    goes by jiffies and does not know of the step.
+    What shall last for a time is told in epoch seconds and must be moved by what the wall clock is stepped, as its
+    `followers` are told: the data path goes by jiffies and does not know of the step.
 
     Jiffies stand still while the machine is suspended, as CLOCK_MONOTONIC does.
     """
@@ -32,11 +33,12 @@ class Clock:
         self._map = Mapped(loaded.maps["tm_clock"], abi.CLOCK, 1)
         self._epoch_at_zero = 0.0
         self._told: float | None = None  # _epoch_at_zero as it was when a step was told last
+        self.followers: list[Callable[[float], object]] = []
         self.calibrate()
 
-    def calibrate(self) -> float:
-        """Reads both clocks; by how many seconds the wall clock was stepped against jiffies since the last time, 0.0 if
-        it was not. What it drifts adds up until it is as much as a step."""
+    def calibrate(self) -> None:
+        """Reads both clocks, and tells the followers by how many seconds the wall clock was stepped against jiffies, if
+        it was. What it drifts adds up until it is as much as a step."""
         libbpf.test_run(self._tick, _FRAME)
         wall, monotonic_ns = time.time(), time.monotonic_ns()
         then = self._map.array[0]
@@ -45,9 +47,10 @@ class Clock:
         self._epoch_at_zero = at - (int(then["jiffies"]) + 0.5) / self.hz
         moved = 0.0 if self._told is None else self._epoch_at_zero - self._told
         if self._told is not None and abs(moved) < _STEP_S:
-            return 0.0
+            return
         self._told = self._epoch_at_zero
-        return moved
+        for follow in self.followers if moved else ():
+            follow(moved)
 
     def to_epoch(self, jiffies: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Epoch seconds of each jiffies64 value."""

@@ -34,7 +34,7 @@ class Bans(Handler):
     @method("Bans")
     async def bans(self, _: Call) -> Reply:
         """Bans in force."""
-        self._parts.follow_clock()
+        await self._parts.follow_clock()
         return {"bans": [asdict(ban) for ban in self._parts.bans.all()]}
 
     @method("Ban", changes=True)
@@ -50,7 +50,7 @@ class Bans(Handler):
     ) -> Reply:
         """Ban a prefix; for the guard and the allowlist with `force` alone."""
         parts, caller = self._parts, call.caller
-        parts.follow_clock()
+        await parts.follow_clock()
         note("reason", reason)
         wanted, network = self._wanted(caller, owner, cidr, ttl_s, reason, forever)
         if force:
@@ -70,7 +70,7 @@ class Bans(Handler):
     async def ban_many(self, call: Call, bans: list[dict[str, Any]], owner: str | None = None) -> Reply:
         """Ban many prefixes in one change: how many were, which were refused, and notes."""
         parts, caller = self._parts, call.caller
-        parts.follow_clock()
+        await parts.follow_clock()
         wanted, mistakes = [], []
         for number, each in enumerate(bans):
             lasts = each.get("ttl_s"), each.get("reason") or "", bool(each.get("forever"))

@@ -27,7 +27,7 @@ class Explain(Handler):
     async def explain(self, _: Call, address: str, direction: str = "ingress") -> Reply:
         """What happens to packets of an address, why, and what would change it."""
         parts = self._parts
-        parts.follow_clock()
+        await parts.follow_clock()
         way = direction_of(direction)
         try:
             host = str(networks.parse_address(address))

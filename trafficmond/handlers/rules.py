@@ -23,7 +23,8 @@ from trafficmond.policy import prefixes
 from trafficmond.policy.counts import count
 from trafficmond.policy.explain import overlapping
 from trafficmond.policy.load import Policy
-from trafficmond.rulebook import InForce, Table
+from trafficmond.policy.tables import Table
+from trafficmond.rulebook import InForce
 from trafficmond.verdict import rule_of
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class Rules(Handler):
             yield {"rules": page}
 
     async def _pages(self, within: str | None) -> AsyncIterator[Sequence[Row]]:
+        await self._parts.follow_clock()
         in_force = self._parts.rulebook.in_force
         if in_force is None:
             return
@@ -116,10 +118,12 @@ class Rules(Handler):
     ) -> Reply:
         """Put a rule in force."""
         parts, prefix = self._parts, prefix_of(cidr)
+        await parts.follow_clock()
+        since = None if ttl_s is None else time.time()
         expires = None if ttl_s is None else time.time() + lasting(ttl_s)
         limit = None if rate_per_s is None else f"{rate_per_s}/s"
         words: Table = {"cidr": prefix, "action": action, "direction": direction, "label": label or None}
-        words |= {"expires": expires, "limit": limit, "burst": burst_packets, "force": force or None}
+        words |= {"since": since, "expires": expires, "limit": limit, "burst": burst_packets, "force": force or None}
         table = {name: value for name, value in words.items() if value is not None}
         if action in ("drop", "limit") and not force:
             self._spare_lifelines(prefix, f"{action} rule")

@@ -13,10 +13,10 @@ from typing import Any
 
 from trafficmond import files
 from trafficmond.policy.rules import read_tables
+from trafficmond.policy.tables import Table, begun_by
 
 _MOST_DEAD = 256  # lines that mean nothing any more, before the file is written anew
 
-Table = dict[str, Any]
 Key = tuple[str, str]  # prefix, direction
 
 
@@ -49,7 +49,7 @@ class ByHand:
                 if "action" in table:
                     if not isinstance(table["cidr"], str) or read_tables([table], "", own=True).mistakes:
                         raise ValueError(line)
-                    found[key] = table
+                    found[key] = begun_by(table, now)
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 wrong += 1
         self._kept = {key: table for key, table in found.items() if table.get("expires", 0) > now}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -22,7 +22,7 @@ MAX_MISTAKES = 100  # named for each file; the rest are counted
 
 _KEYS = ("cidr", "action", "label", "direction", "expires", "limit", "burst")
 _KNOWN = frozenset(_KEYS)
-_KNOWN_OWN = frozenset((*_KEYS, "force"))
+_KNOWN_OWN = frozenset((*_KEYS, "force", "since"))
 _ACTIONS = {str(action): action for action in Action}
 _DIRECTIONS = {str(direction): direction for direction in Direction}
 _LIMIT = re.compile(r"([1-9][0-9]{0,8})/s")
@@ -94,6 +94,11 @@ class Rules:
         """Only the first rules, without what is odd about them."""
         rows = int(self.counts[:count].sum())
         return Rules(self.rules[:count], self.prefixes.take(slice(rows)), self.counts[:count])
+
+    def moved(self, by: float) -> Rules:
+        """The same, ending so many seconds later."""
+        rules = (each if each.expires is None else replace(each, expires=each.expires + by) for each in self.rules)
+        return replace(self, rules=tuple(rules))
 
     @classmethod
     def joined(cls, parts: Sequence[Rules]) -> Rules:

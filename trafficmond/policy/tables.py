@@ -1,0 +1,72 @@
+"""Rules by hand as tables, in the words of a [[rule]]: which they are, when they end, what they take from the guard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from trafficmond import networks
+from trafficmond.model import Direction
+from trafficmond.networks import Network
+
+Table = dict[str, Any]
+
+CIDR, DIRECTION, FORCE = "cidr", "direction", "force"
+_SINCE, _EXPIRES = "since", "expires"
+
+
+def has_ended(table: Mapping[str, Any], now: float) -> bool:
+    """Whether it has, by `now` (epoch s)."""
+    expires = _moment(table.get(_EXPIRES))
+    return expires is not None and expires <= now
+
+
+def moved(table: Table, by: float) -> Table:
+    """The same, ending so much later: the wall clock was stepped, and it lasts for a time, not until a date."""
+    if _EXPIRES not in table:
+        return table
+    ends = {key: _moment(table[key]) for key in (_SINCE, _EXPIRES) if key in table}
+    return table | {key: value + by for key, value in ends.items() if value is not None}
+
+
+def begun_by(table: Table, now: float) -> Table:
+    """A table of the last run, begun by `now`: after a reboot with a clock that is behind, it lasts no longer than
+    it was to."""
+    since = _moment(table.get(_SINCE))
+    return table if since is None or since <= now else moved(table, now - since)
+
+
+def same(table: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a table is on the wanted prefix and, where both name one, direction."""
+    direction = table.get(DIRECTION, str(Direction.INGRESS))
+    return bool(table[CIDR] == wanted[CIDR] and wanted.get(DIRECTION, direction) == direction)
+
+
+def without(tables: Sequence[Table], unwanted: Mapping[str, Any]) -> list[Table]:
+    """Those that are not `same`."""
+    return [table for table in tables if not same(table, unwanted)]
+
+
+def left(cidr: str, forced: Sequence[Network]) -> list[str]:
+    """What is left of a protected prefix when the forced ones are taken out of it."""
+    if not forced:
+        return [cidr]
+    parts: list[Network] = [networks.parse(cidr)]
+    for taken in forced:
+        parts = [each for part in parts for each in _minus(part, taken)]
+    return [str(part) for part in parts]
+
+
+def _minus(part: Network, taken: Network) -> Sequence[Network]:
+    if part.version != taken.version or not part.overlaps(taken):
+        return [part]
+    if part.subnet_of(taken):  # type: ignore[arg-type]
+        return []
+    return list(part.address_exclude(taken))  # type: ignore[arg-type]
+
+
+def _moment(value: Any) -> float | None:
+    if isinstance(value, datetime):
+        return value.timestamp()
+    return float(value) if isinstance(value, int | float) else None
