@@ -181,6 +181,18 @@ def test_many_are_one_change_with_one_entry_of_the_audit(tmp_path: Path) -> None
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    ("reasons", "told"), [(["rude"], "1 ban rude"), (["rude", "rude"], "2 bans rude"), (["rude", ""], "2 bans")]
+)
+def test_the_audit_of_many_has_a_reason_that_is_everyones(tmp_path: Path, reasons: list[str], told: str) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("BanMany", bans=[{"cidr": f"203.0.113.{n}", "reason": r} for n, r in enumerate(reasons)])
+            assert (await ask("Audit"))["entries"][0]["after"] == told
+
+    asyncio.run(run())
+
+
 def test_a_connection_to_ssh_is_a_note_and_no_refusal(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:

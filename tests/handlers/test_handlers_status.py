@@ -153,6 +153,17 @@ def test_what_decides_comes_first_and_the_rest_says_why_not(tmp_path: Path) -> N
     asyncio.run(run())
 
 
+def test_a_ban_is_explained_by_whose_it_is(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("Ban", cidr="203.0.113.5", owner="fail2ban-sshd")
+            await ask("Ban", cidr="203.0.113.5", ttl_s=90000.0)
+            rows = (await ask("Explain", address="203.0.113.5"))["decisions"]
+            assert [row["source"] for row in rows] == ["someone", "fail2ban-sshd, by someone", None]
+
+    asyncio.run(run())
+
+
 def test_metrics_are_text(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:

@@ -63,7 +63,7 @@ class Bans(Handler):
         fields = {"prefix": done.cidr, "by": caller.user, "owner": done.owner, "expires": done.expires}
         parts.sinks.note(messages.BANNED, f"{caller.user} banned {shown(network)} {lasts}", fields)
         notes = spare.notes(network, cidr, parts.protected.ssh_peers() - parts.protected.logins())
-        notes += await self._audit(caller, "ban", done.cidr, None, f"{lasts} {_told(done, caller)}".rstrip())
+        notes += await self._audit(caller, "ban", done.cidr, None, f"{lasts} {_told([done], caller)}".rstrip())
         return {"ban": asdict(done), "notes": notes}
 
     @method("BanMany", changes=True)
@@ -101,7 +101,7 @@ class Bans(Handler):
             told = f"{caller.user} banned {what}"
             fields = {"prefix": free[0].cidr, "by": caller.user, "owner": free[0].owner, "bans": len(free)}
             parts.sinks.note(messages.BANNED, told, fields)
-            notes = await self._audit(caller, "ban", what, None, f"{len(free)} bans {_told(free[0], caller)}".rstrip())
+            notes = await self._audit(caller, "ban", what, None, f"{_number(free)} {_told(free, caller)}".rstrip())
         return {"banned": len(free), "refused": refused, "notes": notes}
 
     def _wanted(
@@ -142,7 +142,7 @@ class Bans(Handler):
             self._parts.sinks.note(messages.UNBANNED, text, fields)
         subject, before = lifted[0].cidr, lifted[0].reason or lifted[0].by
         if len(lifted) > 1:
-            subject, before = str(network), f"{len(lifted)} bans"
+            subject, before = str(network), _number(lifted)
         notes = await self._audit(caller, "unban", subject, before, None)
         return {"lifted": [asdict(ban) for ban in lifted], "held": [asdict(ban) for ban in held], "notes": notes}
 
@@ -203,9 +203,16 @@ def _in_words(ban: Ban) -> str:
     return "for good" if ban.expires is None else f"for {ban.expires - ban.since:.0f} s"
 
 
-def _told(ban: Ban, caller: Caller) -> str:
-    """Owner and reason, for the audit."""
-    return " ".join(filter(None, ("" if ban.owner == caller.user else f"({ban.owner})", ban.reason)))
+def _told(bans: Sequence[Ban], caller: Caller) -> str:
+    """The owner of bans made in one change, and the reason if it is one, for the audit."""
+    owner, reasons = bans[0].owner, {ban.reason for ban in bans}
+    return " ".join(
+        filter(None, ("" if owner == caller.user else f"({owner})", *(reasons if len(reasons) == 1 else ())))
+    )
+
+
+def _number(bans: Sequence[Ban]) -> str:
+    return "1 ban" if len(bans) == 1 else f"{len(bans)} bans"
 
 
 def _summary(cidrs: Sequence[str]) -> str:

@@ -78,7 +78,7 @@ def _ban_decision(ban: Ban) -> Row:
         "prefix": ban.cidr,
         "action": "drop",
         "label": ban.reason or None,
-        "source": ban.by,
+        "source": ban.owner if ban.owner == ban.by else f"{ban.owner}, by {ban.by}",
         "expires": ban.expires,
         "wins": False,
         "why": None,
