@@ -9,16 +9,24 @@ from trafficmond import reach
 from trafficmond.datapath.listeners import Listener
 from trafficmond.policy.admission import Admission
 
+
+class Same(Admission):
+    """The same to every service."""
+
+    def to(self, *_service: int) -> Admission:
+        return self
+
+
 SSH = Listener(6, ip_address("::"), 22, "sshd", both=True)
 WEB = [Listener(6, ip_address("0.0.0.0"), port, "nginx") for port in (443, 80)]
 NAMES = Listener(17, ip_address("192.0.2.1"), 53, "named")
 SIX = Listener(6, ip_address("2001:db8::1"), 9999)
 EVERYTHING = [SSH, *WEB, NAMES, SIX]
-NOBODY = Admission({4: [], 6: []})
+NOBODY = Same({4: [], 6: []})
 
 
-def from_(*v4: str, v6: tuple[str, ...] = (), **more: Any) -> Admission:
-    return Admission({4: [ip_network(each) for each in v4], 6: [ip_network(each) for each in v6]}, **more)
+def from_(*v4: str, v6: tuple[str, ...] = (), **more: Any) -> Same:
+    return Same({4: [ip_network(each) for each in v4], 6: [ip_network(each) for each in v6]}, **more)
 
 
 def test_services_by_name_and_port() -> None:
@@ -40,14 +48,14 @@ def test_what_nobody_reaches_is_said_with_the_way_out() -> None:
 
 def test_what_some_reach_is_not_shut() -> None:
     assert reach.closed(from_("10.0.0.0/8"), EVERYTHING) == [SIX], "sshd serves IPv4 as well"
-    assert reach.closed(Admission({6: []}), EVERYTHING) == [SIX], "IPv4 is open to everybody"
+    assert reach.closed(Same({6: []}), EVERYTHING) == [SIX], "IPv4 is open to everybody"
 
 
 def test_from_where_alone() -> None:
     assert reach.only_from(from_("10.0.0.0/8", "192.0.2.7/32"), [SSH, *WEB, SIX]) == [
         "sshd on tcp/22, nginx on tcp/80 and tcp/443: new connections get in from 10.0.0.0/8, 192.0.2.7 alone"
     ]
-    assert reach.only_from(Admission({6: []}), [SSH, *WEB]) == [
+    assert reach.only_from(Same({6: []}), [SSH, *WEB]) == [
         "sshd on tcp/22: new connections get in from anywhere over IPv4 alone"
     ]
     assert reach.only_from(NOBODY, EVERYTHING) == []

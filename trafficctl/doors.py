@@ -12,7 +12,8 @@ from trafficmond.config.lines import key_lines, line_of
 from trafficmond.config.settings import Settings
 from trafficmond.datapath.listeners import listeners
 from trafficmond.errors import Mistake
-from trafficmond.policy.admission import admission
+from trafficmond.model import Action
+from trafficmond.policy.admission import Admissions
 from trafficmond.policy.load import Policy
 from trafficmond.policy.table import compile_table
 
@@ -24,8 +25,8 @@ def shut(settings: Settings, policy: Policy) -> Iterator[Mistake]:
     """A note on what would not be reachable, or from some places alone."""
     now = time.time()
     table = compile_table(policy, np.zeros(len(policy.rules), np.uint32), now, int)
-    admitted = admission(policy, table.words, now)
-    if admitted is None:
+    admitted = Admissions(policy, table, now)
+    if not admitted.any_shut:
         return
     try:
         waiting = listeners()
@@ -33,7 +34,7 @@ def shut(settings: Settings, policy: Policy) -> Iterator[Mistake]:
         waiting = []
     spared = _SPARED if settings.policy.guard else ""
     nobody = reach.nobody(admitted, waiting, spared=spared)
-    if not nobody and not any(admitted.let_in.values()) and len(admitted.let_in) == 2:  # it may be for another host
+    if not nobody and not admitted.anybody and policy.default is Action.DROP:  # it may be for another host
         nobody = _NOBODY
     for what in [*([nobody] if nobody else []), *reach.only_from(admitted, waiting)]:
         yield Mistake(_place(settings), what)

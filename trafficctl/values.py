@@ -115,6 +115,24 @@ def prefix_or_input(text: str) -> str:
     return text if text == INPUT else written_prefix(text)
 
 
+def services(text: str) -> list[str]:
+    """Services with commas, as rules name them."""
+    from trafficmond import services as known
+
+    texts = [part.strip() for part in text.split(",")]
+    try:
+        known.parse(texts)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return texts
+
+
+def service(text: str) -> str:
+    """One of them."""
+    (named,) = services(text)
+    return named
+
+
 def host(cidr: str) -> str:
     """A prefix as people write it: a host without its length."""
     return cidr.removesuffix("/128" if ":" in cidr else "/32")

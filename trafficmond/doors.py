@@ -5,7 +5,7 @@ from __future__ import annotations
 from trafficmond import reach
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.listeners import listeners
-from trafficmond.policy.admission import Admission, admission
+from trafficmond.policy.admission import Admissions
 from trafficmond.rulebook import InForce, Rulebook
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
@@ -20,7 +20,7 @@ class Doors:
         self._sinks = sinks
         self._warnings = warnings
         self._judged: InForce | None = None  # the rules that what follows was found in
-        self._admitted: Admission | None = None
+        self._admitted: Admissions | None = None
         self._shut = False  # nobody gets in, and that was said
         self.only_from: list[str] = []  # what can be reached from some places alone
 
@@ -30,11 +30,11 @@ class Doors:
         if rules is not self._judged:
             self._judged, self._admitted = rules, None
             if rules and rules.generation:  # else they are those of the last run, which are unknown
-                self._admitted = admission(rules.policy, rules.table.words, rules.loaded_at)
+                self._admitted = Admissions(rules.policy, rules.table, rules.loaded_at)
         self._warnings.pop("doors", None)
         self.only_from = []
         admitted, names = self._admitted, sorted(each.name for each in self._datapath.attached.values())
-        if admitted is None or not names:
+        if admitted is None or not admitted.any_shut or not names:
             self._shut = False
             return []
         try:
@@ -43,7 +43,7 @@ class Doors:
             return []
         self.only_from = reach.only_from(admitted, waiting)
         text = reach.nobody(admitted, waiting, ", ".join(names), reach.spared_by(self._rulebook.guard))
-        was_shut, self._shut = self._shut, bool(text) or (self._shut and not any(admitted.let_in.values()))
+        was_shut, self._shut = self._shut, bool(text) or (self._shut and not admitted.anybody)
         if text:
             self._warnings["doors"] = text
         if not text or was_shut:

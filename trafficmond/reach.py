@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from trafficmond.datapath.listeners import Listener
 from trafficmond.networks import Network, shown
-from trafficmond.policy.admission import Admission
+from trafficmond.policy.admission import Admission, Admissions
 from trafficmond.protocols import protocol_name
 
 _NAMED = 6  # services
@@ -15,12 +15,16 @@ LET_IN = "let somebody in: trafficctl add-cidr PREFIX --action allow --save"
 _OWN = "own address"  # as the guard says: no other host
 
 
-def closed(admitted: Admission, listeners: Iterable[Listener]) -> list[Listener]:
+def closed(admitted: Admissions, listeners: Iterable[Listener]) -> list[Listener]:
     """Those that no rule lets anybody in to."""
-    return [each for each in listeners if not any(admitted.let_in.get(family, True) for family in each.families)]
+    return [
+        each
+        for each in listeners
+        if not any(admitted.to(each.proto, each.port).let_in.get(family, True) for family in each.families)
+    ]
 
 
-def nobody(admitted: Admission, listeners: Iterable[Listener], over: str = "", spared: str = "") -> str:
+def nobody(admitted: Admissions, listeners: Iterable[Listener], over: str = "", spared: str = "") -> str:
     """What no new connection can come in to; empty where there is nothing. `over`: what is watched; `spared`: who can
     come in nevertheless, in words."""
     shut = closed(admitted, listeners)
@@ -31,16 +35,17 @@ def nobody(admitted: Admission, listeners: Iterable[Listener], over: str = "", s
     return f"not reachable{where}: {services(shut)}; no rule lets a new connection in{but}; {LET_IN}"
 
 
-def only_from(admitted: Admission, listeners: Iterable[Listener]) -> list[str]:
+def only_from(admitted: Admissions, listeners: Iterable[Listener]) -> list[str]:
     """What can be reached from some places alone."""
-    by_source: dict[tuple[str, ...], list[Listener]] = {}
+    by_source: dict[tuple[tuple[str, ...], int], list[Listener]] = {}
     for each in listeners:
-        sources = tuple(source for family in each.families for source in _sources(admitted, family))
-        if sources and any(family in admitted.let_in for family in each.families):
-            by_source.setdefault(sources, []).append(each)
+        there = admitted.to(each.proto, each.port)
+        sources = tuple(source for family in each.families for source in _sources(there, family))
+        if sources and any(family in there.let_in for family in each.families):
+            by_source.setdefault((sources, there.more), []).append(each)
     return [
-        f"{services(some)}: new connections get in from {listed(sources, _SOURCES, admitted.more)} alone"
-        for sources, some in by_source.items()
+        f"{services(some)}: new connections get in from {listed(sources, _SOURCES, more)} alone"
+        for (sources, more), some in by_source.items()
     ]
 
 

@@ -33,7 +33,19 @@ from trafficmond.policy.patch import Source, patched
 from trafficmond.policy.rules import ListSource, Rules, read_tables
 from trafficmond.policy.saved import read_saved, save
 from trafficmond.policy.table import VerdictTable, compile_columns, compile_table
-from trafficmond.policy.tables import CIDR, DIRECTION, FORCE, Table, begun_by, has_ended, left, moved, same, without
+from trafficmond.policy.tables import (
+    CIDR,
+    DIRECTION,
+    FORCE,
+    PORTS,
+    Table,
+    begun_by,
+    has_ended,
+    left,
+    moved,
+    same,
+    without,
+)
 
 _MANY_PREFIXES = 50_000  # building with so many leaves memory worth giving back
 SAVED_NAME = "rules.toml"  # in state_dir, as the next ones
@@ -239,29 +251,35 @@ class Rulebook:
                 await self._change(inputs)
 
     async def add(self, table: Table, *, keep: bool) -> Done:
-        """Puts a rule in force in place of the run-time rule on that prefix and direction; `keep`: over restarts too.
+        """Puts a rule in force in place of the run-time rule on that prefix, direction and ports; `keep`: over restarts
+        too.
 
         One with `force` takes its prefix from guard and allowlist for as long as it lasts. Raises ConfigError, OSError:
         then nothing changed.
         """
         async with self._lock:
             await self._recall()
-            before = [each for each in self._inputs.runtime if same(each, table)]
-            inputs = replace(self._inputs, runtime=without(self._inputs.runtime, table))
+            place = {PORTS: [], **table}
+            before = [each for each in self._inputs.runtime if same(each, place)]
+            inputs = replace(self._inputs, runtime=without(self._inputs.runtime, place))
             if not keep:
                 await self._change(replace(inputs, runtime=[*inputs.runtime, table]))
                 return Done(before, await self._keep())
             saved = await self._saved()
-            await self._save_and_change(inputs, [*without(saved, table), table])
-            before = [*(each for each in saved if same(each, table)), *before]
+            await self._save_and_change(inputs, [*without(saved, place), table])
+            before = [*(each for each in saved if same(each, place)), *before]
             return Done(before, await self._keep())
 
-    async def remove(self, cidr: str, direction: Direction | None, *, saved: bool) -> Done:
-        """Takes the run-time rules on exactly this prefix out of force, and the saved ones too if `saved`.
+    async def remove(
+        self, cidr: str, direction: Direction | None, ports: list[str] | None = None, *, saved: bool
+    ) -> Done:
+        """Takes the run-time rules on exactly this prefix out of force, and the saved ones too if `saved`; with
+        `ports`, those for just these services alone.
 
         `before` is what was removed, [] if there was nothing. Raises ConfigError or OSError: then nothing changed.
         """
         wanted: Table = {CIDR: cidr} if direction is None else {CIDR: cidr, DIRECTION: str(direction)}
+        wanted |= {} if ports is None else {PORTS: ports}
         async with self._lock:
             await self._recall()
             runtime, kept = self._inputs.runtime, await self._saved() if saved else []

@@ -104,6 +104,7 @@ RULE: Row = {
     "prefixes": None,
     "packets": 4_321,
     "bytes": 432_100,
+    "ports": None,
 }
 
 FLOW: Row = {

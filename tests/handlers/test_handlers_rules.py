@@ -130,6 +130,39 @@ def test_a_limit_keeps_its_rate(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_rules_on_one_prefix_are_told_apart_by_their_services(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asking(tmp_path) as ask:
+            for ports in (["tcp/443", "80"], ["https"], ["gre"], None):
+                chosen = {"ports": ports} if ports else {}
+                rule = (await ask("AddCidr", cidr="192.0.2.0/24", **chosen))["rule"]
+                assert rule["ports"] == {"https": ["443"], "gre": ["gre"]}.get((ports or [""])[0], ports)
+            assert len((await ask("Rules"))["rules"]) == 4
+            again = await ask("AddCidr", cidr="192.0.2.0/24", ports=["80", "tcp/443"], action="allow")
+            assert (again["rule"]["action"], len((await ask("Rules"))["rules"])) == ("allow", 4)
+            told = await ask("Explain", address="192.0.2.9", service="tcp/443")
+            assert (told["action"], told["service"]) == ("allow", "tcp/443"), "of two rules the later"
+            assert [each["ports"] for each in told["decisions"]] == [["tcp/443", "80"], ["gre"], ["443"], None, None]
+            assert told["decisions"][1]["why"].endswith("comes before")
+            told = await ask("Explain", address="192.0.2.9", service="udp/443")
+            assert [(each["ports"], each["why"]) for each in told["decisions"]][:3] == [
+                (["tcp/443", "80"], "it is for tcp/443, 80"),
+                (["gre"], "it is for gre"),
+                (["443"], None),
+            ]
+            told = await ask("Explain", address="192.0.2.9")
+            assert (told["action"], told["decisions"][0]["why"]) == ("drop", "it decides for tcp/443, 80 alone")
+            gone = await ask("RemoveCidr", cidr="192.0.2.0/24", ports=["gre"])
+            assert [rule["ports"] for rule in gone["removed"]] == [["gre"]]
+            assert (await ask.refused("RemoveCidr", cidr="192.0.2.0/24", ports=["esp"]))[0] == "NotFound"
+            assert len((await ask("RemoveCidr", cidr="192.0.2.0/24"))["removed"]) == 3
+            assert (await ask.refused("AddCidr", cidr="192.0.2.0/24", ports=["tcp/70000"]))[0] == "Invalid"
+            assert (await ask.refused("AddCidr", cidr="192.0.2.0/24", ports=["gre"], force=True))[0] == "Invalid"
+            assert (await ask.refused("Explain", address="192.0.2.9", service="53"))[0] == "Invalid"
+
+    asyncio.run(main())
+
+
 def test_a_saved_rule_goes_only_with_save(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:

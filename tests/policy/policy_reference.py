@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trafficmond import abi
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.ids import RuleIds
 from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Prefixes, mask, parse_address
 from trafficmond.policy.table import VerdictTable, compile_table
+from trafficmond.services import text
 
 NOW = 1_000_000.0
 CLASS = {Reason.LIST: 0, Reason.RULE: 0, Reason.ALLOWLIST: 1, Reason.GUARD: 2}
@@ -42,31 +44,57 @@ def columns(addresses: Sequence[str], family: int) -> tuple[list[int], U64, U64]
     return [key[0] for key in mine], hi, lo
 
 
+def names(service: str, place: int, passing: bool) -> bool:
+    """Whether a service ("tcp/8000-8100", "icmp/8", "gre") is what lies at `place` of the classes (abi.WHAT_*)."""
+    protocol, _, numbers = service.partition("/")
+    if protocol[:1].isdigit():
+        return any(names(f"{each}/{service}", place, passing) for each in ("tcp", "udp"))
+    number, start, count = {
+        "tcp": (6, abi.WHAT_TCP, 65536),
+        "udp": (17, abi.WHAT_UDP, 65536),
+        "icmp": (1, abi.WHAT_ICMP, 256),
+        "icmpv6": (58, abi.WHAT_ICMPV6, 256),
+        "gre": (47, abi.WHAT_OTHER + 47, 1),
+        "esp": (50, abi.WHAT_OTHER + 50, 1),
+    }[protocol]
+    if place >= abi.WHAT_FRAGMENT:
+        return place == abi.WHAT_FRAGMENT + number and (passing or not numbers)
+    if not numbers:
+        return start <= place < start + count
+    first, _, last = numbers.partition("-")
+    return int(first) <= place - start <= int(last or first)
+
+
 class Reference:
-    """Longest prefix within the strongest class, by a dictionary of networks; a rule later in the policy wins."""
+    """Longest prefix within the strongest class that names the service, if it names any, by going through all of them;
+    on one prefix those that name services come first, and of two such or two others the later one."""
 
     def __init__(self, policy: Policy, ids: U32, direction: Direction, now: float) -> None:
         passes = direction is Direction.EGRESS and policy.default is Action.DROP
         self.default = int(Action.ALLOW if passes else policy.default) << 28
-        self.word: dict[tuple[int, int, int, int], int] = {}
+        self.rules: dict[tuple[int, int, int, int], list[tuple[list[str], bool, int]]] = {}
         for index, rule in enumerate(policy.rules):
             if rule.direction not in (direction, Direction.BOTH) or (rule.expires is not None and rule.expires <= now):
                 continue
             rows = policy.prefixes_of(index)
+            said = text(rule.services), rule.action is not Action.DROP
             for row in range(len(rows)):
                 network = ipaddress.ip_network(rows.text(row))
                 key = (network.version, CLASS[rule.reason], network.prefixlen, int(network.network_address))
-                self.word[key] = int(ids[index]) | rule.reason << 24 | rule.action << 28
-        self.lengths = sorted({key[:3] for key in self.word}, key=lambda key: (-key[1], -key[2]))
+                word = int(ids[index]) | rule.reason << 24 | rule.action << 28
+                self.rules.setdefault(key, []).insert(0, (*said, word))
+        for key, found in self.rules.items():
+            self.rules[key] = sorted(found, key=lambda each: not each[0])
+        self.lengths = sorted({key[:3] for key in self.rules}, key=lambda key: (-key[1], -key[2]))
 
-    def __call__(self, address: str) -> int:
+    def __call__(self, address: str, place: int = 0) -> int:
         parsed = ipaddress.ip_address(address)
         for version, rank, length in self.lengths:
             if version == parsed.version:
                 host = parsed.max_prefixlen - length
-                word = self.word.get((version, rank, length, int(parsed) >> host << host))
-                if word is not None:
-                    return word
+                for services, passing, word in self.rules.get((version, rank, length, int(parsed) >> host << host), ()):
+                    if not services or any(names(each, place, passing) for each in services):
+                        return word
         return self.default
 
 
@@ -88,8 +116,39 @@ def longest(rows: Prefixes, word: U32, family: int, hi: U64, lo: U64, default: i
     return result
 
 
-def random_tables(rng: random.Random, count: int) -> list[dict[str, Any]]:
-    """Rules that nest: most lie within an earlier one, some on the very same prefix."""
+SERVICES = [
+    *("tcp/443", "tcp/80", "udp/53", "53", "tcp/22", "tcp/8000-8100", "tcp/8050-9000", "1000-2000", "udp/51820", "443"),
+    *("icmp/8", "icmp/0-10", "icmpv6/128", "icmpv6", "gre", "esp", "tcp", "udp", "tcp/0", "tcp/65535", "udp/0-65534"),
+]
+
+
+def random_services(rng: random.Random) -> list[str]:
+    """What rules name: few services that many do, and now and then one of their own."""
+    chosen = rng.sample(SERVICES, rng.choice((1, 1, 1, 2, 3, 5)))
+    return [*chosen, f"tcp/{rng.randrange(65536)}"] if rng.random() < 0.1 else chosen
+
+
+def random_places(rng: random.Random, count: int) -> list[int]:
+    """Places in the classes where services of `random_services` begin and end, their neighbours, and others."""
+    ports = [0, 1, 22, 53, 80, 443, 999, 1000, 2000, 2001, 8000, 8050, 8100, 8101, 9000, 51820, 65534, 65535]
+    found = []
+    while len(found) < count:
+        port = rng.choice(ports) if rng.random() < 0.8 else rng.randrange(65536)
+        kind = rng.choice((abi.WHAT_TCP, abi.WHAT_TCP, abi.WHAT_UDP, abi.WHAT_ICMP, abi.WHAT_ICMPV6, abi.WHAT_OTHER))
+        protocols = rng.choice((1, 6, 17, 47, 50, 58, 132))
+        if rng.random() < 0.1:
+            found.append(abi.WHAT_FRAGMENT + protocols)
+        elif kind == abi.WHAT_OTHER:
+            found.append(kind + rng.choice((47, 50, 132)))
+        elif kind in (abi.WHAT_ICMP, abi.WHAT_ICMPV6):
+            found.append(kind + rng.choice((0, 8, 10, 11, 128, 129)))
+        else:
+            found.append(kind + port)
+    return found
+
+
+def random_tables(rng: random.Random, count: int, with_ports: float = 0.0) -> list[dict[str, Any]]:
+    """Rules that nest: most lie within an earlier one, some on the very same prefix; a part of them name services."""
     networks: list[Network] = []
     tables: list[dict[str, Any]] = []
     for number in range(count):
@@ -112,6 +171,8 @@ def random_tables(rng: random.Random, count: int) -> list[dict[str, Any]]:
         }
         if rng.random() < 0.1:
             table |= {"action": "limit", "limit": "5/s", "burst": number + 1}
+        if rng.random() < with_ports:
+            table["ports"] = random_services(rng)
         if rng.random() < 0.4:
             table["expires"] = NOW + rng.randint(-5, 50)
         tables.append(table)

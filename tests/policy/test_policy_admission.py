@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trafficmond.model import Action
-from trafficmond.policy.admission import MOST, Admission, admission
+from trafficmond.policy.admission import MOST, Admission, Admissions
 from trafficmond.policy.load import Files, make_policy
 from trafficmond.policy.table import compile_table
 
@@ -20,7 +20,10 @@ def admitted(*rules: tuple[Any, ...], default: Action = Action.DROP, **more: Any
     tables = [{"cidr": cidr, "action": action, **dict(*rest)} for cidr, action, *rest in rules]
     policy = make_policy(Files(), default=default, runtime=tables, **more)
     table = compile_table(policy, np.arange(len(policy.rules), dtype=np.uint32), NOW, int)
-    return admission(policy, table.words, NOW)
+    found = Admissions(policy, table, NOW)
+    there = found.to(6, 22)
+    assert found.any_shut or not there.let_in
+    return there if there.let_in else None
 
 
 def told(*rules: tuple[Any, ...], **more: Any) -> dict[int, list[str]]:
@@ -78,3 +81,27 @@ def test_neighbours_are_joined_and_the_rest_is_counted() -> None:
     found = admitted(*many)
     assert found is not None
     assert found.more == len(many) - MOST
+
+
+def test_rules_that_name_services_let_in_to_those_alone() -> None:
+    tables = [
+        {"cidr": "0.0.0.0/0", "action": "allow", "ports": ["tcp/443"]},
+        {"cidr": "192.0.2.0/24", "action": "allow", "ports": ["tcp/22"]},
+        {"cidr": "198.51.100.0/24", "action": "allow"},
+        {"cidr": "198.51.100.0/25", "action": "drop", "ports": ["tcp/22", "udp/53"]},
+    ]
+    policy = make_policy(Files(), default=Action.DROP, runtime=tables)
+    table = compile_table(policy, np.arange(len(policy.rules), dtype=np.uint32), NOW, int)
+    found = Admissions(policy, table, NOW)
+
+    def to(protocol: int, port: int) -> dict[int, list[str]]:
+        return {family: [str(each) for each in let_in] for family, let_in in found.to(protocol, port).let_in.items()}
+
+    assert to(6, 443) == {6: []}, "everybody over IPv4"
+    assert to(6, 22) == {4: ["192.0.2.0/24", "198.51.100.0/24"], 6: []}
+    assert to(17, 22) == {4: ["198.51.100.0/24"], 6: []}
+    assert to(132, 2905) == {4: ["198.51.100.0/24"], 6: []}
+    assert found.anybody
+    shut = make_policy(Files(), runtime=[{"cidr": "0.0.0.0/0", "action": "drop", "ports": ["tcp/22"]}])
+    found = Admissions(shut, compile_table(shut, np.zeros(1, np.uint32), NOW, int), NOW)
+    assert (to(6, 22), to(6, 80), found.any_shut) == ({4: []}, {}, True)

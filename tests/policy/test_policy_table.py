@@ -22,6 +22,7 @@ from policy_reference import (
     compiled,
     jiffies,
     longest,
+    random_places,
     random_tables,
     telling_addresses,
     telling_columns,
@@ -41,6 +42,11 @@ from trafficmond.verdict import verdict_word
 
 LISTS = ROOT.parent / "shared" / "data" / "cidr"
 LOOKUPS = int(os.environ.get("TRAFFICMON_LOOKUPS", "1000000"))  # in real lists
+
+
+def no_services(count: int) -> npt.NDArray[np.object_]:
+    """A column of rules that name none."""
+    return np.fromiter([()] * count, np.object_, count)
 
 
 def verdicts(table: VerdictTable, addresses: list[str], direction: Direction, now: float = NOW) -> list[int]:
@@ -82,6 +88,32 @@ def test_equals_reference(seed: int, kernel_judge: Judge) -> None:
                 assert walked.tolist() == expected
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_services_equal_reference(seed: int, kernel_judge: Judge) -> None:
+    """500 nested rules, most of which name services: each telling address with a service of its own."""
+    rng = random.Random(seed)
+    policy = policy_of(
+        random_tables(rng, (3, 60, 500, 500)[seed], with_ports=0.7),
+        default=rng.choice((Action.ALLOW, Action.MONITOR, Action.DROP)),
+        allowlist=["10.0.0.0/9", "2001:db8::/48", *(table["cidr"] for table in random_tables(rng, 20)[5:])],
+    )
+    table, ids = compiled(policy)
+    assert table.classes.count > 3
+    addresses = telling_addresses(rng, policy, 10_000)
+    places = random_places(rng, len(addresses))
+    for direction, moments in ((Direction.INGRESS, (NOW, NOW + 20, NOW + 100)), (Direction.EGRESS, (NOW + 5,))):
+        for now in moments:
+            reference = Reference(policy, ids, direction, now)
+            for family in (4, 6):
+                positions, hi, lo = columns(addresses, family)
+                what = np.array([places[position] for position in positions], np.uint32)
+                expected = [reference(addresses[position], places[position]) for position in positions]
+                found, _ = kernel_judge(table.words, family, direction, hi, lo, jiffies(now), what)
+                assert found.tolist() == expected
+                walked, _ = lookup(table.words, family, direction, hi, lo, jiffies(now), what)
+                assert walked.tolist() == expected
+
+
 # Few values, so that prefixes meet and nest on both sides of the middle.
 HALF = st.one_of(st.sampled_from((0, 1, 2**63, 2**64 - 1)), st.integers(0, 70).map(lambda part: part << 57 | part))
 PREFIX = st.one_of(
@@ -115,7 +147,7 @@ def test_any_prefixes(
     expires = np.where(rank == 0, np.array([item[2] for item in items]), np.inf)
     zero = np.zeros(count, np.uint32)
     word = np.arange(1, count + 1, dtype=np.uint32)
-    rules = RuleColumns(rank, np.full(count, Direction.BOTH, np.uint8), expires, word, zero, zero)
+    rules = RuleColumns(rank, np.full(count, Direction.BOTH, np.uint8), expires, word, zero, zero, no_services(count))
     pair = {"_PAIR_STEP": chunk + 1, "_PAIR_MAX": (chunk + 1) ** 2 - 1, "_CROWD": crowd, "_FEW": few}
     with mock.patch.multiple(abi, CHUNK_MAX=chunk, PALETTE_MAX=palette), mock.patch.multiple(trie, **pair):
         table = compile_columns(rows, np.arange(count, dtype=np.int32), rules, Action.ALLOW, 0.0, int)
@@ -274,7 +306,15 @@ def compile_numbered(rows: Prefixes, count: int | None = None) -> tuple[VerdictT
     count = count or len(rows)
     zero = np.zeros(count, np.uint32)
     numbers = np.arange(1, count + 1, dtype=np.uint32)
-    rules = RuleColumns(np.zeros(count, np.int64), zero.astype(np.uint8), np.full(count, np.inf), numbers, zero, zero)
+    rules = RuleColumns(
+        np.zeros(count, np.int64),
+        zero.astype(np.uint8),
+        np.full(count, np.inf),
+        numbers,
+        zero,
+        zero,
+        no_services(count),
+    )
     owner = np.arange(len(rows), dtype=np.int32) % count
     return compile_columns(rows, owner, rules, Action.ALLOW, 0.0, int), numbers[owner]
 

@@ -9,6 +9,7 @@ Examples:
   trafficctl add-cidr 2001:db8::/32 --action monitor --save        log it, for good
   trafficctl add-cidr 198.51.100.0/24 --action limit --limit 100/s at most 100 packets a second a source
   trafficctl add-cidr 192.0.2.7 --direction egress                 drop what goes there
+  trafficctl add-cidr 0.0.0.0/0 --port tcp/443 --action allow      let everybody in to one service
 """
 
 from __future__ import annotations
@@ -25,6 +26,13 @@ def arguments(parser: ArgumentParser) -> None:
     actions = ("allow", "monitor", "drop", "limit")
     parser.add_argument("--action", choices=actions, help="drop unless given (limit if --limit is)")
     parser.add_argument("--direction", choices=("ingress", "egress", "both"), default="ingress", help="default ingress")
+    parser.add_argument(
+        "--port",
+        metavar="SERVICE",
+        action="extend",
+        type=values.services,
+        help="only for tcp/443, udp/8000-8100, 53 (tcp and udp), icmp/8, gre, or names of /etc/services",
+    )
     parser.add_argument("--label", default="", help="a name for logs, flows and statistics")
     parser.add_argument("--ttl", metavar="TIME", type=values.duration, help="how long: 30s, 10m, 1h30m, 7d")
     parser.add_argument("--limit", metavar="RATE", type=values.rate, help="packets a second for each source: 100/s")
@@ -54,6 +62,7 @@ def run(args: Namespace) -> int:
             burst_packets=args.burst,
             save=args.save or None,
             force=args.force or None,
+            ports=args.port,
         )
     session.show_rows(args, [reply["rule"]], RULES, "Rule")
     session.tell_notes(reply)

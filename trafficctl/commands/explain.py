@@ -1,10 +1,12 @@
 """What happens to packets of an address, why, and what would change it.
 
 Shows everything that has a say, strongest first: guard, allowlist, ban, rules and lists by the longest prefix,
-the default; with the file and line each comes from, the address's counters, its latest flows and its threats.
+the default. A rule that names ports decides for those alone. With the file and line each comes from, the
+address's counters, its latest flows and its threats.
 
 Examples:
   trafficctl explain 203.0.113.5
+  trafficctl explain 203.0.113.5 tcp/443
   trafficctl explain 2001:db8::1 --direction egress
   trafficctl explain 203.0.113.5 -o json | jq -r .action
 """
@@ -20,6 +22,13 @@ def arguments(parser: ArgumentParser) -> None:
     """Which address, which way."""
     parser.add_argument("address", metavar="IP", type=values.address, help="an IPv4 or IPv6 address")
     parser.add_argument(
+        "service",
+        nargs="?",
+        metavar="SERVICE",
+        type=values.service,
+        help="what is asked for there: tcp/443, icmp/8, gre",
+    )
+    parser.add_argument(
         "--direction", choices=("ingress", "egress"), default="ingress", help="packets from it (default) or to it"
     )
 
@@ -29,6 +38,6 @@ def run(args: Namespace) -> int:
     from trafficctl.render.detail import tell_explanation
 
     with session.connect(args) as client:
-        explanation = client.call("Explain", address=args.address, direction=args.direction)
+        explanation = client.call("Explain", address=args.address, direction=args.direction, service=args.service)
     session.output(args).report(explanation, tell_explanation)
     return exits.DONE

@@ -6,6 +6,7 @@ Examples:
   trafficctl remove-cidr 203.0.113.0/24
   trafficctl remove-cidr 203.0.113.0/24 --save            from the saved rules, too
   trafficctl remove-cidr 192.0.2.7 --direction egress
+  trafficctl remove-cidr 0.0.0.0/0 --port tcp/443
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ def arguments(parser: ArgumentParser) -> None:
     """Which rule."""
     parser.add_argument("cidr", metavar="CIDR", type=values.prefix, help="exactly the prefix of the rule")
     parser.add_argument("--direction", choices=("ingress", "egress", "both"), help="only this direction's")
+    parser.add_argument(
+        "--port", metavar="SERVICE", action="extend", type=values.services, help="only what is for just these services"
+    )
     parser.add_argument("--save", action="store_true", help="remove it from the saved rules, too")
 
 
@@ -27,7 +31,9 @@ def run(args: Namespace) -> int:
     from trafficctl.render.columns import RULES
 
     with session.connect(args) as client:
-        reply = client.call("RemoveCidr", cidr=args.cidr, direction=args.direction, save=args.save or None)
+        reply = client.call(
+            "RemoveCidr", cidr=args.cidr, direction=args.direction, save=args.save or None, ports=args.port
+        )
     session.show_rows(args, reply["removed"], RULES, "Rule")
     session.tell_notes(reply)
     return exits.DONE

@@ -21,6 +21,11 @@ INTERFACES = (
 )
 
 
+def named_services(row: Row) -> str:
+    """What a rule is for; nothing where it is for all."""
+    return ", ".join(row.get("ports") or ())
+
+
 def _until(ban: Row) -> str:
     """When it ends: one that does not is for ever."""
     return "forever" if ban["expires"] is None else units.when(ban["expires"])
@@ -40,6 +45,7 @@ RULES = (
     Column("action", "ACTION", weight=9, meaningful=True),
     Column("rate_per_s", "LIMIT", units.rate, right=True, weight=6),
     Column("direction", "DIRECTION", weight=3),
+    Column("ports", "PORTS", weight=8, shrinks_to=12, of=named_services),
     Column("label", "LABEL", weight=5, shrinks_to=8),
     Column("prefixes", "PREFIXES", units.exact, right=True, weight=4),
     Column("packets", "PACKETS", units.number, right=True, weight=7),

@@ -78,6 +78,7 @@ _DECISIONS = (
     Column("kind", "KIND", weight=8),
     Column("prefix", "PREFIX", weight=9, shrinks_to=18),
     Column("action", "ACTION", weight=9, meaningful=True),
+    Column("ports", "PORTS", weight=8, shrinks_to=12, of=columns.named_services),
     Column("label", "LABEL", weight=4, shrinks_to=8),
     Column("source", "SOURCE", weight=6, shrinks_to=12, keep_end=True),
     Column("expires", "UNTIL", units.when, weight=5),
@@ -88,9 +89,10 @@ _DECISIONS = (
 def tell_explanation(explanation: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
     """The reply of Explain."""
     way = "from" if explanation["direction"] == "ingress" else "to"
+    asked = f" for {units.plain(explanation['service'])}" if explanation.get("service") else ""
     action = explanation["action"]
     yield (
-        style.title(f"packets {way} {units.plain(explanation['address'])}: ")
+        style.title(f"packets {way} {units.plain(explanation['address'])}{asked}: ")
         + style.word(action)
         + f" (by {explanation['reason']})"
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from trafficmond import networks
+from trafficmond import networks, services
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.handlers.handler import Handler, direction_of
 from trafficmond.model import Direction, FlowQuery, Reason
 from trafficmond.networks import shown
-from trafficmond.policy.explain import explain
+from trafficmond.policy.explain import Decision, explain
+from trafficmond.services import Places
 from trafficmond.store.query import MAX_LIMIT, question
 from trafficmond.store.reader import Reader
 from trafficmond.store.records import Ban
@@ -24,8 +25,8 @@ class Explain(Handler):
     """`Explain`."""
 
     @method("Explain")
-    async def explain(self, _: Call, address: str, direction: str = "ingress") -> Reply:
-        """What happens to packets of an address, why, and what would change it."""
+    async def explain(self, _: Call, address: str, direction: str = "ingress", service: str | None = None) -> Reply:
+        """What happens to packets of an address, or to those for one service, why, and what would change it."""
         parts = self._parts
         await parts.follow_clock()
         way = direction_of(direction)
@@ -33,9 +34,10 @@ class Explain(Handler):
             host = str(networks.parse_address(address))
         except ValueError as error:
             raise ConfigError([Mistake("address", str(error))]) from None
+        asked = _service(service) if service else ()
         in_force = parts.rulebook.in_force
         assert in_force is not None
-        decisions = explain(in_force.policy, host, way, time.time())
+        decisions = explain(in_force.policy, host, way, time.time(), asked)
         rows = [
             {
                 "kind": str(each.reason),
@@ -45,31 +47,50 @@ class Explain(Handler):
                 "source": each.rule.source if each.rule else None,
                 "expires": each.rule.expires if each.rule else None,
                 "wins": False,
-                "why": None,
+                "why": _why_not(each),
+                "ports": services.text(each.rule.services) or None if each.rule else None,
             }
             for each in decisions
         ]
         if way is Direction.INGRESS:
             strong = sum(each.reason in (Reason.GUARD, Reason.ALLOWLIST) for each in decisions)
             rows[strong:strong] = [_ban_decision(ban) for ban in parts.bans.covering(host)]
-        for place, row in enumerate(rows):
-            row["wins"] = place == 0
-            row["why"] = (
-                None if place == 0 else f"{rows[0]['kind']} {rows[0]['prefix'] or ''} comes before".replace("  ", " ")
-            )
+        winner = next(row for row in rows if row["why"] is None)
+        winner["wins"] = True
+        for row in rows[rows.index(winner) + 1 :]:
+            row["why"] = f"{winner['kind']} {winner['prefix'] or ''} comes before".replace("  ", " ")
         about = FlowQuery(host=host, limit=_FLOWS)
         flows, sums = await self._stored.read_all(replace(about, limit=MAX_LIMIT), lambda reader: _about(reader, about))
         return {
             "address": host,
             "direction": str(way),
-            "action": rows[0]["action"],
-            "reason": rows[0]["kind"],
+            "action": winner["action"],
+            "reason": winner["kind"],
             "decisions": rows,
             **sums,
             "flows": flows,
             "threats": await self._stored.threats([f"{literal(host)} IN (src_ip, dst_ip)"], 20),
-            "advice": _advice(rows[0], host),
+            "advice": _advice(winner, host),
+            "service": services.text(asked)[0] if asked else None,
         }
+
+
+def _service(text: str) -> Places:
+    """The one service that is asked about. Raises ConfigError."""
+    try:
+        places = services.parse([text])
+    except ValueError as error:
+        raise ConfigError([Mistake("service", str(error))]) from None
+    if len(places) != 1 or places[0][0] != places[0][1]:
+        raise ConfigError([Mistake("service", f'"{text}" is more than one service; ask about one, such as tcp/443')])
+    return places
+
+
+def _why_not(decision: Decision) -> str | None:
+    if decision.applies or decision.rule is None:
+        return None
+    named = ", ".join(services.text(decision.rule.services))
+    return f"it is for {named}" if decision.applies is False else f"it decides for {named} alone"
 
 
 def _ban_decision(ban: Ban) -> Row:
@@ -82,6 +103,7 @@ def _ban_decision(ban: Ban) -> Row:
         "expires": ban.expires,
         "wins": False,
         "why": None,
+        "ports": None,
     }
 
 

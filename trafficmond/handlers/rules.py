@@ -11,11 +11,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from trafficmond import networks
+from trafficmond import networks, services
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.paging import paged
 from trafficmond.control.refusals import NotFound, Refused
-from trafficmond.errors import TrafficmonError
+from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.handlers.handler import Handler, direction_of, lasting, prefix_of
 from trafficmond.model import Direction, Reason
 from trafficmond.pipeline import Moment
@@ -100,6 +100,7 @@ class Rules(Handler):
             "prefixes": len(prefixes),
             "packets": packets,
             "bytes": octets,
+            "ports": services.text(rule.services) or None,
         }
 
     @method("AddCidr", changes=True)
@@ -115,6 +116,7 @@ class Rules(Handler):
         burst_packets: int | None = None,
         save: bool = False,
         force: bool = False,
+        ports: list[str] | None = None,
     ) -> Reply:
         """Put a rule in force."""
         parts, prefix = self._parts, prefix_of(cidr)
@@ -124,8 +126,9 @@ class Rules(Handler):
         limit = None if rate_per_s is None else f"{rate_per_s}/s"
         words: Table = {"cidr": prefix, "action": action, "direction": direction, "label": label or None}
         words |= {"since": since, "expires": expires, "limit": limit, "burst": burst_packets, "force": force or None}
+        words |= {"ports": _ports(ports, force) if ports else None}
         table = {name: value for name, value in words.items() if value is not None}
-        if action in ("drop", "limit") and not force:
+        if action in ("drop", "limit") and not force and not ports:
             self._spare_lifelines(prefix, f"{action} rule")
         done = await _writing(parts.rulebook.add(table, keep=save), "save the rule")
         # It is in force: from here on nothing may fail.
@@ -148,17 +151,27 @@ class Rules(Handler):
             path = str(self._parts.rulebook.saved_path)
         if in_force is not None:
             policy, way = in_force.policy, direction_of(table["direction"])
+            ports = table.get("ports", [])
             for index in _rules_on(policy, table["cidr"]):
-                if policy.rules[index].path == path and policy.rules[index].direction is way:
+                found = policy.rules[index]
+                if found.path == path and found.direction is way and services.text(found.services) == ports:
                     return self._rule_row(in_force, index, self._counted())
         return _table_row(table)
 
     @method("RemoveCidr", changes=True)
-    async def remove_cidr(self, call: Call, cidr: str, direction: str | None = None, save: bool = False) -> Reply:
+    async def remove_cidr(
+        self,
+        call: Call,
+        cidr: str,
+        direction: str | None = None,
+        save: bool = False,
+        ports: list[str] | None = None,
+    ) -> Reply:
         """Take the run-time rules on exactly this prefix out of force."""
         parts, cidr = self._parts, prefix_of(cidr)
         wanted = direction_of(direction) if direction else None
-        done = await _writing(parts.rulebook.remove(cidr, wanted, saved=save), "save the rules")
+        only = None if ports is None else _ports(ports)
+        done = await _writing(parts.rulebook.remove(cidr, wanted, only, saved=save), "save the rules")
         if not done.before:
             await self._refuse_removal(cidr, wanted, save)
         parts.host.refresh_names()
@@ -197,6 +210,17 @@ class Rules(Handler):
         }
 
 
+def _ports(texts: Sequence[str], force: bool = False) -> list[str]:
+    """As rules are told apart by them. Raises ConfigError."""
+    if force:
+        what = "does not go with ports: the guard and the allowlist are for hosts, whatever the service"
+        raise ConfigError([Mistake("force", what)])
+    try:
+        return services.text(services.parse(texts))
+    except ValueError as error:
+        raise ConfigError([Mistake("ports", str(error))]) from None
+
+
 def _table_row(table: Table) -> Row:
     expires = table.get("expires")
     network = networks.parse(table["cidr"])
@@ -211,6 +235,7 @@ def _table_row(table: Table) -> Row:
         "expires": expires.timestamp() if isinstance(expires, datetime) else expires,
         "rate_per_s": int(rate.removesuffix("/s")) if rate else None,
         "burst_packets": table.get("burst"),
+        "ports": table.get("ports"),
     }
 
 
@@ -218,6 +243,7 @@ def _in_words(rule: Row) -> str:
     """For the audit."""
     words = [rule["action"], rule["direction"]]
     words += [f"{rule['rate_per_s']}/s"] if rule.get("rate_per_s") else []
+    words += [", ".join(rule["ports"])] if rule.get("ports") else []
     words += [repr(rule["label"])] if rule["label"] else []
     words += [f"until @{rule['expires']:.0f}"] if rule["expires"] else []
     return " ".join(words)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 import numpy as np
 
-from trafficmond import abi, networks
+from trafficmond import abi, networks, services
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.networks import Network
 from trafficmond.policy.flatten import U32, U64
 from trafficmond.policy.load import Policy
+from trafficmond.policy.table import VerdictTable
 from trafficmond.policy.walk import lookup
 
 MOST = 1000  # prefixes that let in, looked at one by one; of more, their number is enough
@@ -21,24 +22,56 @@ _FAMILIES = (4, 6)
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Who gets in beside those whom the guard spares, by family: none for nobody. A family that everybody gets in over,
-    but for who is dropped, is not here."""
+    """Who gets in to a service beside those whom the guard spares, by family: none for nobody. A family that everybody
+    gets in over, but for who is dropped, is not here."""
 
     let_in: dict[int, list[Network]]
     more: int = 0  # prefixes that may let in as well, beyond the bound
 
 
-def admission(policy: Policy, table: U32, now: float) -> Admission | None:
-    """What `policy`, compiled into the words of `table`, lets in at `now` (epoch s); None: everybody, but for who is
-    dropped. Bans, which end by themselves, are not looked at."""
-    shut = [family for family in _FAMILIES if _rest(policy, family, now) is Action.DROP]
+class Admissions:
+    """What `policy`, compiled into `table`, lets in at `now` (epoch s), by service. Bans, which end by themselves, are
+    not looked at."""
+
+    def __init__(self, policy: Policy, table: VerdictTable, now: float) -> None:
+        self._policy, self._table, self._now = policy, table, now
+        self._known: dict[int, Admission] = {}  # by class of services
+
+    @property
+    def any_shut(self) -> bool:
+        """Whether there may be a service that not everybody gets in to, but for who is dropped."""
+        policy = self._policy
+        rules = (policy.rules[int(owner)] for owner in policy.owner[policy.prefixes.plen == 0])
+        return policy.default is Action.DROP or any(rule.action is Action.DROP for rule in rules)
+
+    @property
+    def anybody(self) -> bool:
+        """Whether a rule lets anybody in at all."""
+        return any(_admits(rule.action, rule.direction, rule.reason) for rule in self._policy.rules)
+
+    def to(self, protocol: int, port: int) -> Admission:
+        """Who gets in to a port."""
+        place = services.place(protocol, port)
+        number = int(self._table.classes.of_place[place])
+        if number not in self._known:
+            self._known[number] = _admission(self._policy, self._table.words, self._now, place)
+        return self._known[number]
+
+
+def _admission(policy: Policy, table: U32, now: float, place: int) -> Admission:
+    asked = ((place, place),)
+    named = [services.contains(rule.judged, asked) for rule in policy.rules]
+    shut = [family for family in _FAMILIES if _rest(policy, family, now, named) is Action.DROP]
     if not shut:
-        return None
+        return Admission({})
     admits = np.array([_admits(rule.action, rule.direction, rule.reason) for rule in policy.rules], bool)
+    admits &= np.array(named, bool)
     found = np.flatnonzero(admits[policy.owner]) if len(policy.owner) else np.zeros(0, np.int64)
     chosen = policy.prefixes.take(found[:MOST])
     there = [networks.parse(chosen.text(row)) for row in range(len(chosen))]
-    let_in = {family: _passing([each for each in there if each.version == family], table, family) for family in shut}
+    let_in = {
+        family: _passing([each for each in there if each.version == family], table, family, place) for family in shut
+    }
     return Admission(let_in, len(found) - len(there))
 
 
@@ -46,26 +79,30 @@ def _admits(action: Action, direction: Direction, reason: Reason) -> bool:
     return action is not Action.DROP and direction is not Direction.EGRESS and reason is not Reason.GUARD
 
 
-def _rest(policy: Policy, family: int, now: float) -> Action:
-    """What meets a source that no rule names but those for a whole family; the last of these wins."""
-    action = policy.default
+def _rest(policy: Policy, family: int, now: float, named: Sequence[bool]) -> Action:
+    """What meets a source that no rule names but those for a whole family: of these the last wins, and those that name
+    the service before others."""
+    action, strength = policy.default, (False, -1)
     for row in np.flatnonzero((policy.prefixes.plen == 0) & (policy.prefixes.family == family)).tolist():
-        rule = policy.rules[int(policy.owner[row])]
-        if rule.direction is not Direction.EGRESS and (rule.expires is None or rule.expires > now):
-            action = rule.action
+        index = int(policy.owner[row])
+        rule = policy.rules[index]
+        if not named[index] or rule.direction is Direction.EGRESS or (rule.expires or now + 1) <= now:
+            continue
+        if (bool(rule.services), index) > strength:
+            action, strength = rule.action, (bool(rule.services), index)
     return action
 
 
-def _passing(found: Iterable[Network], table: U32, family: int) -> list[Network]:
+def _passing(found: Iterable[Network], table: U32, family: int, place: int) -> list[Network]:
     """Those whose first or last address passes: a stronger rule may drop them all the same. Neighbours are joined."""
-    left = [each for each in found if any(_passes(end, table, family) for end in (each[0], each[-1]))]
+    left = [each for each in found if any(_passes(end, table, family, place) for end in (each[0], each[-1]))]
     if family == 4:
         return list(collapse_addresses(each for each in left if isinstance(each, IPv4Network)))
     return list(collapse_addresses(each for each in left if isinstance(each, IPv6Network)))
 
 
-def _passes(address: networks.Address, table: U32, family: int) -> bool:
-    word, _ = lookup(table, family, Direction.INGRESS, *_key(address))
+def _passes(address: networks.Address, table: U32, family: int, place: int) -> bool:
+    word, _ = lookup(table, family, Direction.INGRESS, *_key(address), what=place)
     return int(word[0]) >> abi.ACTION_SHIFT & 3 != Action.DROP
 
 

@@ -17,7 +17,7 @@ from trafficmond.policy.tables import Table, begun_by
 
 _MOST_DEAD = 256  # lines that mean nothing any more, before the file is written anew
 
-Key = tuple[str, str]  # prefix, direction
+Key = tuple[str, str, tuple[str, ...]]  # prefix, direction, ports
 
 
 class ByHand:
@@ -63,7 +63,7 @@ class ByHand:
         gone = [key for key in self._kept if key not in wanted]
         known = self._kept
         new = [table for key, table in wanted.items() if (was := known.get(key)) is not table and was != table]
-        lines = [json.dumps(dict(zip(("cidr", "direction"), key, strict=True))) for key in gone]
+        lines = [json.dumps(dict(zip(("cidr", "direction", "ports"), key, strict=True))) for key in gone]
         lines += [json.dumps(table) for table in new]
         if not lines and self._whole:
             return
@@ -88,4 +88,5 @@ class ByHand:
 
 
 def _key(table: Mapping[str, Any]) -> Key:
-    return str(table["cidr"]), str(table.get("direction", "ingress"))
+    ports = tuple(map(str, table.get("ports", ())))
+    return str(table["cidr"]), str(table.get("direction", "ingress")), ports

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trafficmond import services
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import prefixes
 from trafficmond.policy.flatten import I64
@@ -14,6 +15,7 @@ from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Bool, mask
 from trafficmond.policy.rules import Rule
 from trafficmond.policy.table import default_action
+from trafficmond.services import Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +27,14 @@ class Decision:
     prefix: str = ""  # the one that covers the address
     rule: Rule | None = None
     index: int = -1  # of the rule in the policy
+    applies: bool | None = True  # to the service that is asked about; None: to some services, and none is asked about
 
 
-def explain(policy: Policy, address: str, direction: Direction, now: float) -> list[Decision]:
+def explain(policy: Policy, address: str, direction: Direction, now: float, service: Places = ()) -> list[Decision]:
     """All that has a say about packets from `address` (ingress) or to it (egress) at `now`, strongest first: the first
-    decides, each next one would if those before it ended. The last is the default. Bans are not known here; they stand
-    before the first that is neither guard nor allowlist. Raises ValueError if `address` is none.
+    that applies to `service` (one place; (): any) decides, each next one would if those before it ended. The last is
+    the default. Bans are not known here; they stand before the first that is neither guard nor allowlist. Raises
+    ValueError if `address` is none.
     """
     hi, lo, family = prefixes.parse_address(address)
     rows = np.flatnonzero(_covers(policy, hi, lo, family, 128))
@@ -40,7 +44,8 @@ def explain(policy: Policy, address: str, direction: Direction, now: float) -> l
         rule = policy.rules[index]
         alive = rule.expires is None or rule.expires > now
         if alive and rule.direction in (direction, Direction.BOTH):
-            decisions.append(Decision(rule.action, rule.reason, policy.prefixes.text(row), rule, index))
+            applies = None if rule.services and not service else services.contains(rule.judged, service)
+            decisions.append(Decision(rule.action, rule.reason, policy.prefixes.text(row), rule, index, applies))
     return [*decisions, Decision(default_action(policy.default, direction), Reason.DEFAULT)]
 
 
@@ -66,6 +71,7 @@ def _agree(words: prefixes.U64, word: int, lengths: prefixes.U8, plen: int, skip
     return agree
 
 
-def _strength(policy: Policy, row: int) -> tuple[int, int, int]:
+def _strength(policy: Policy, row: int) -> tuple[int, int, bool, int]:
     index = int(policy.owner[row])
-    return int(RANK[policy.rules[index].reason]), int(policy.prefixes.plen[row]), index
+    rule = policy.rules[index]
+    return int(RANK[rule.reason]), int(policy.prefixes.plen[row]), bool(rule.services), index

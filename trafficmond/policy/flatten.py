@@ -1,7 +1,7 @@
 """Nested prefixes -> boundaries: sorted addresses, each with the entry that holds from there to the next one.
 
 Prefixes are painted over the boundaries from the weakest and widest to the strongest and longest, all of one length at
-once; what a prefix paints over is what it falls back to when it expires.
+once; what a prefix paints over is what it falls back to when it expires, and for the services that it does not name.
 
 An address is 128 bits, but nearly all prefixes end within its upper half. So there are two planes: the upper one has
 the prefixes up to /64 (all of IPv4's); where longer ones exist, the upper half's value gets a boundary of its own whose
@@ -36,17 +36,17 @@ class Layered:
     rank: I64  # class of precedence: a higher one paints over every lower one
     layer: I64  # ascending
     rule: I64
-    ends: npt.NDArray[np.bool_]  # the rule expires: its leaf depends on what lies below
+    through: npt.NDArray[np.bool_]  # what lies below shows through it: its leaf depends on that
 
 
 class Leaves(Protocol):
     """Where the leaf of a rule comes from."""
 
     def fixed(self, rule: I64) -> U32:
-        """Leaf of each rule that does not expire."""
+        """Leaf of each rule that hides what lies below."""
 
-    def ending(self, rule: I64, below: U32) -> U32:
-        """Leaf of each expiring rule over `below`, the leaf it falls back to."""
+    def over(self, rule: I64, below: U32) -> U32:
+        """Leaf of each rule that does not, over `below`, the leaf it falls back to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,12 +131,12 @@ def _lower(rows: Layered, index: I64, group: I64, base: U32, leaves: Leaves) -> 
 
 
 def _leaves_of(rows: Layered, index: I64, below: U32, leaves: Leaves) -> U32:
-    ends = rows.ends[index]
-    if not ends.any():
+    through = rows.through[index]
+    if not through.any():
         return leaves.fixed(rows.rule[index])
     leaf = np.empty(len(index), np.uint32)
-    leaf[~ends] = leaves.fixed(rows.rule[index][~ends])
-    leaf[ends] = leaves.ending(rows.rule[index][ends], below[ends])
+    leaf[~through] = leaves.fixed(rows.rule[index][~through])
+    leaf[through] = leaves.over(rows.rule[index][through], below[through])
     return leaf
 
 

@@ -1,6 +1,8 @@
-"""Leaves of the verdict table: a rule's verdict word, or a record where the rule ends or limits.
+"""Leaves of the verdict table: a rule's verdict word, or a record where the rule ends or limits; or a row of those, one
+for each class of services.
 
-A record belongs to a rule and to what lies below it, its parent, which holds once the rule has ended.
+A record belongs to a rule and to what lies below it, its parent, which holds once the rule has ended. In a row, what a
+rule does not name has the leaf of what lies below.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ import numpy.typing as npt
 
 from trafficmond import abi
 from trafficmond.model import Action, Reason
+from trafficmond.policy.classes import Classes
 from trafficmond.policy.flatten import I64, U32
-from trafficmond.policy.layout import LEAF_INDEX, LEAF_RECORD, PARENTS_MAX
+from trafficmond.policy.layout import LEAF_INDEX, LEAF_RECORD, PARENTS_MAX, ROW, UNIT, UNIT_WORDS
 from trafficmond.policy.rules import Rule
 
 RANK = np.zeros(len(Reason), np.int64)  # class of precedence by Reason: rules and lists share one
@@ -31,6 +34,7 @@ class RuleColumns:
     verdict: U32  # word
     rate_per_s: U32
     burst: U32
+    services: npt.NDArray[np.object_]  # Places that it is for, the fragments that go with them included
 
     def take(self, rules: I64) -> RuleColumns:
         """Those rows."""
@@ -53,16 +57,36 @@ class RuleColumns:
             ids | reason << np.uint32(abi.REASON_SHIFT) | action << np.uint32(abi.ACTION_SHIFT),
             np.array([rule.rate_per_s for rule in rules], np.uint32),
             np.array([rule.burst for rule in rules], np.uint32),
+            np.fromiter((rule.judged for rule in rules), np.object_, len(rules)),
         )
+
+    @property
+    def through(self) -> npt.NDArray[np.bool_]:
+        """Which rules let what lies below show: those that end, and those for some services only."""
+        return np.isfinite(self.expires) | self.some_services
+
+    @property
+    def some_services(self) -> npt.NDArray[np.bool_]:
+        """Which rules name services."""
+        return self.services.astype(np.bool_)
 
 
 class RuleLeaves:
     """`flatten.Leaves` of a policy's rules; `records` grows as leaves are asked for, behind those of `before`."""
 
     def __init__(
-        self, columns: RuleColumns, to_jiffies: Callable[[float], int], before: npt.NDArray[np.void] | None = None
+        self,
+        columns: RuleColumns,
+        classes: Classes,
+        to_jiffies: Callable[[float], int],
+        before: npt.NDArray[np.void] | None = None,
     ) -> None:
         self._columns = columns
+        self._classes = classes
+        self._some_services = columns.some_services
+        self._rows = np.zeros((0, classes.count), np.uint32)
+        self._row_of: dict[bytes, int] = {}
+        self._unit_of: dict[int, int] = {}  # of rows that are in the table
         self._to_jiffies = to_jiffies
         self.records = np.zeros(0, abi.RECORD) if before is None else before
         # Of each record; what is made here never falls back to one that was there before, so theirs do not matter.
@@ -76,10 +100,62 @@ class RuleLeaves:
     def fixed(self, rule: I64) -> U32:
         return self._leaf[rule]
 
-    def ending(self, rule: I64, below: U32) -> U32:
-        pairs, inverse = np.unique(rule.astype(np.uint64) << np.uint64(32) | below, return_inverse=True)
-        rules = (pairs >> np.uint64(32)).astype(np.int64)
-        return self._add(rules, (pairs & np.uint64(0xFFFFFFFF)).astype(np.uint32))[inverse]
+    def over(self, rule: I64, below: U32) -> U32:
+        rules, under, inverse = _pairs(rule, below)
+        leaf = np.empty(len(rules), np.uint32)
+        rowed = self._some_services[rules] | _is_row(under)
+        leaf[~rowed] = self._add(rules[~rowed], under[~rowed])
+        leaf[rowed] = self._add_rows(rules[rowed], under[rowed])
+        return leaf[inverse]
+
+    def place(self, entry: U32, add: Callable[[U32], int]) -> U32:
+        """`entry` with each row where the table has it; those that it lacks are put there by `add`."""
+        at = np.flatnonzero(_is_row(entry))
+        if not len(at):
+            return entry
+        rows, inverse = np.unique(entry[at] & UNIT, return_inverse=True)
+        new = [row for row in rows.tolist() if row not in self._unit_of]
+        if new:
+            units = -(-self._classes.count // UNIT_WORDS)
+            content = np.zeros((len(new), units * UNIT_WORDS), np.uint32)
+            content[:, : self._classes.count] = self._rows[new]
+            first = add(content.ravel())
+            self._unit_of.update((row, first + place * units) for place, row in enumerate(new))
+        unit = np.array([self._unit_of[row] for row in rows.tolist()], np.uint32)
+        placed = entry.copy()
+        placed[at] = ROW | unit[inverse]
+        return placed
+
+    def _add_rows(self, rule: I64, below: U32) -> U32:
+        """The row of each rule over `below`; the leaf itself where all classes have the same."""
+        if not len(rule):
+            return np.zeros(0, np.uint32)
+        cells = np.repeat(below[:, None], self._classes.count, axis=1)
+        at = np.flatnonzero(_is_row(below))
+        cells[at] = self._rows[below[at] & UNIT]
+        named = np.stack([self._classes.members(places) for places in self._columns.services[rule]])
+        owner, column = np.nonzero(named)
+        lasts = np.isinf(self._columns.expires[rule[owner]])
+        cells[owner[lasts], column[lasts]] = self._leaf[rule[owner[lasts]]]
+        owner, column = owner[~lasts], column[~lasts]
+        rules, under, inverse = _pairs(rule[owner], cells[owner, column])
+        cells[owner, column] = self._add(rules, under)[inverse]
+        return self._numbered(cells)
+
+    def _numbered(self, cells: U32) -> U32:
+        leaf = cells[:, 0].copy()
+        several = np.flatnonzero((cells != leaf[:, None]).any(axis=1))
+        new = []
+        for at, row in zip(several.tolist(), cells[several], strict=True):
+            key = row.tobytes()
+            number = self._row_of.get(key)
+            if number is None:
+                number = self._row_of[key] = len(self._row_of)
+                new.append(row)
+            leaf[at] = ROW | np.uint32(number)
+        if new:
+            self._rows = np.concatenate([self._rows, np.stack(new)])
+        return leaf
 
     def _add(self, rule: I64, parent: U32) -> U32:
         expires = self._columns.expires[rule]
@@ -116,3 +192,13 @@ class RuleLeaves:
             if not skip.any():
                 return parent
             parent[recorded[skip]] = self.records["parent"][index[skip]]
+
+
+def _is_row(entry: U32) -> npt.NDArray[np.bool_]:
+    return np.asarray(entry & ROW == ROW)
+
+
+def _pairs(rule: I64, below: U32) -> tuple[I64, U32, npt.NDArray[np.intp]]:
+    """Each distinct pair once, and where among them each is."""
+    pairs, inverse = np.unique(rule.astype(np.uint64) << np.uint64(32) | below, return_inverse=True)
+    return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.uint32), inverse

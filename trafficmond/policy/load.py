@@ -17,6 +17,7 @@ import numpy.typing as npt
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Action, Reason
 from trafficmond.policy import prefixes
+from trafficmond.policy.classes import Classes, TooManyClasses
 from trafficmond.policy.lastgood import LastGood, Parse
 from trafficmond.policy.prefixes import Prefixes
 from trafficmond.policy.readers import lasting, permitted, read_json, read_list, read_own, read_toml
@@ -29,6 +30,7 @@ _PARSERS: Mapping[str, Parse] = {".toml": read_toml, ".json": read_json}
 _MAX_FILE_BYTES = 256 << 20
 # bound: prefixes of all files | refused; what was in force stays
 _MAX_PREFIXES = 4_000_000  # about half a gigabyte of table at worst (scattered IPv6 hosts)
+_ALIKE_TOLD = 10  # rules that could be one
 _READS = 3  # of a file that changes meanwhile
 _HINT = "nothing was changed; trafficctl check names every mistake"
 
@@ -315,6 +317,7 @@ def _assembled(reader: _Reader, default: Action) -> Policy:
     if len(rows) > _MAX_PREFIXES:
         what = f"have {len(rows):,} prefixes; at most {_MAX_PREFIXES:,} fit"
         reader.mistakes.append(Mistake("all rules together", what))
+    reader.mistakes += _too_many_services(reader.parts)
     if reader.mistakes:
         raise ConfigError(reader.mistakes, hint=_HINT)
     rules = tuple(chain.from_iterable(part.rules for part in reader.parts))
@@ -322,3 +325,32 @@ def _assembled(reader: _Reader, default: Action) -> Policy:
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     owner = np.repeat(np.arange(len(rules), dtype=np.int32), counts)
     return Policy(rules, rows, owner, starts, default, tuple(reader.notes))
+
+
+def _too_many_services(parts: Sequence[Rules]) -> list[Mistake]:
+    """What is wrong with rules that name services in more ways than the kernel tells apart, and which could be one."""
+    naming = [rule for part in parts for rule in part.rules if rule.services]
+    try:
+        Classes.of(rule.judged for rule in naming)
+    except TooManyClasses:
+        what = "name services in more than 255 different ways; give rules that are for nearly the same the same ports"
+        if alike := max(_alike(parts), key=len, default=[]):
+            told = ", ".join(rule.source if rule.line else rule.name for rule in alike[:_ALIKE_TOLD])
+            rest = f" and {len(alike) - _ALIKE_TOLD:,} more" if len(alike) > _ALIKE_TOLD else ""
+            what = f"{what}. One rule with all their ports could stand for {told}{rest}, which differ in nothing else"
+        return [Mistake("all rules together", what)]
+    return []
+
+
+def _alike(parts: Sequence[Rules]) -> list[list[Rule]]:
+    """Groups of rules that differ in nothing but their services."""
+    groups: dict[tuple[object, ...], list[Rule]] = {}
+    for part in parts:
+        starts = np.cumsum(part.counts) - part.counts
+        for rule, first, count in zip(part.rules, starts.tolist(), part.counts.tolist(), strict=True):
+            if rule.services:
+                rows = part.prefixes.take(slice(first, first + count))
+                same = rule.action, rule.direction, rule.expires, rule.rate_per_s, rule.burst, rule.reason
+                key = (*same, *(column.tobytes() for column in (rows.family, rows.plen, rows.hi, rows.lo)))
+                groups.setdefault(key, []).append(rule)
+    return [group for group in groups.values() if len(group) > 1]

@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from trafficmond import abi
 from trafficmond.model import Direction
+from trafficmond.policy.classes import Classes
 from trafficmond.policy.flatten import I64, flatten
 from trafficmond.policy.ids import common_beginning
 from trafficmond.policy.layout import UNIT_WORDS
 from trafficmond.policy.leaves import RuleColumns, RuleLeaves
 from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Bool, Prefixes, concat, mask
-from trafficmond.policy.table import Rows, VerdictTable, default_action, with_room
+from trafficmond.policy.table import Rows, VerdictTable, default_action, with_room, with_rows
 from trafficmond.policy.trie import Builder
 
 _SLOTS = 1 << abi.ROOT_BITS
@@ -53,18 +54,21 @@ def patched(
     touched = np.zeros(_SLOTS + 1, np.bool_)
     for one, other in zip(first.tolist(), last.tolist(), strict=True):
         touched[one : other + 1] = True
+    classes = Classes.of(after.columns.services.tolist())
+    if not classes.same(table.classes):
+        return None
     wanted = np.flatnonzero(touched)
     chosen, owner, columns = _within(after, touched)
     rows_in_force = Rows.of(chosen, owner, columns, now)
     at = int(table.words[abi.HDR_RECORDS]) * UNIT_WORDS
     records = table.words[at : at + table.records * _RECORD_WORDS].view(abi.RECORD)
-    leaves = RuleLeaves(columns, to_jiffies, records)
+    leaves = RuleLeaves(columns, classes, to_jiffies, records)
     builder = Builder(table.palette, table.units)
     entries = {}
     for root, (family, direction) in roots.items():
         layered = rows_in_force.layered(rows_in_force.select(family, direction))
         default = int(default_action(after.policy.default, direction)) << abi.ACTION_SHIFT
-        entries[root] = builder.add_slots(flatten(layered, default, leaves), wanted)
+        entries[root] = builder.add_slots(with_rows(flatten(layered, default, leaves), leaves, builder), wanted)
     room = table.room
     if len(leaves.records) > room:
         roomy = with_room(leaves.records)
@@ -80,7 +84,7 @@ def patched(
     words[abi.HDR_RECORD_COUNT] = len(leaves.records)
     prefixes = int(np.count_nonzero((after.columns.expires > now)[after.policy.owner]))
     return VerdictTable(
-        words, generation, prefixes, len(leaves.records), room, table.palette, builder.units, table.whole
+        words, generation, prefixes, len(leaves.records), room, table.palette, builder.units, table.whole, classes
     )
 
 

@@ -13,14 +13,16 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from trafficmond import services
 from trafficmond.errors import Mistake
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import prefixes
 from trafficmond.policy.prefixes import Prefixes
+from trafficmond.services import Places
 
 MAX_MISTAKES = 100  # named for each file; the rest are counted
 
-_KEYS = ("cidr", "action", "label", "direction", "expires", "limit", "burst")
+_KEYS = ("cidr", "action", "ports", "label", "direction", "expires", "limit", "burst")
 _KNOWN = frozenset(_KEYS)
 _KNOWN_OWN = frozenset((*_KEYS, "force", "since"))
 _ACTIONS = {str(action): action for action in Action}
@@ -28,6 +30,7 @@ _DIRECTIONS = {str(direction): direction for direction in Direction}
 _LIMIT = re.compile(r"([1-9][0-9]{0,8})/s")
 _MAX_BURST = 1_000_000_000
 _MAX_LABEL = 200
+_NAMED = 3  # services in the name of a rule without a label
 
 T = TypeVar("T")
 Wrong = Callable[[str, str], None]  # (key, what is wrong with it)
@@ -42,7 +45,7 @@ class Rule:
 
     action: Action
     reason: Reason  # LIST, RULE, ALLOWLIST or GUARD: its class of precedence
-    name: str  # label, else its first prefix as written, else its file's name
+    name: str  # label, else its first prefix as written and its services, else its file's name
     direction: Direction = Direction.INGRESS
     expires: float | None = None  # epoch seconds
     rate_per_s: int = 0  # packets of each source, where action is LIMIT
@@ -51,11 +54,17 @@ class Rule:
     line: int = 0  # 0: unknown
     label: str = ""
     forced: bool = False  # while it lasts, guard and allowlist do not protect its prefixes
+    services: Places = ()  # that it is for: of what comes in this host's, of what goes out the other's; (): all
 
     @property
     def source(self) -> str:
         """Where to find it: `path:line`, or the path alone."""
         return f"{self.path}:{self.line}" if self.line else self.path
+
+    @property
+    def judged(self) -> Places:
+        """Its services, and the later fragments that go with them."""
+        return services.with_fragments(self.services, self.action is not Action.DROP) if self.services else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +183,8 @@ def table_of(rule: Rule, cidrs: Sequence[str]) -> dict[str, Any]:
         table["label"] = rule.label
     if rule.direction is not Direction.INGRESS:
         table["direction"] = str(rule.direction)
+    if rule.services:
+        table["ports"] = services.text(rule.services)
     if rule.expires is not None:
         table["expires"] = datetime.fromtimestamp(rule.expires, UTC)
     if rule.forced:
@@ -205,9 +216,10 @@ def _rule(table: Mapping[str, Any], cidrs: Sequence[str], path: str, line: int, 
         direction = _one_of(_DIRECTIONS, table["direction"], direction, "direction", wrong)
     rate, burst = _limit(table, wrong) if action is Action.LIMIT else _no_limit(table, action, wrong)
     expires = _expires(table["expires"], wrong) if "expires" in table else None
-    name = label or (cidrs[0] if cidrs else "")
     forced = own and table.get("force") is True
-    return Rule(action, Reason.RULE, name, direction, expires, rate, burst, path, line, label, forced)
+    ports = _ports(table["ports"], wrong) if "ports" in table else ()
+    name = label or " ".join([*cidrs[:1], *services.text(ports)[:_NAMED]])
+    return Rule(action, Reason.RULE, name, direction, expires, rate, burst, path, line, label, forced, ports)
 
 
 def _cidrs(value: Any, wrong: Wrong) -> list[str]:
@@ -218,6 +230,18 @@ def _cidrs(value: Any, wrong: Wrong) -> list[str]:
     what = "is missing" if value is None else "is neither a prefix nor a list of prefixes"
     wrong("cidr", f'{what}; write cidr = "192.0.2.0/24" or cidr = ["192.0.2.0/24", ...]')
     return []
+
+
+def _ports(value: Any, wrong: Wrong) -> Places:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not texts or not all(isinstance(each, str) for each in texts):
+        wrong("ports", 'names no services; write ports = ["tcp/443", "udp/8000-8100"]')
+        return ()
+    try:
+        return services.parse(texts)
+    except ValueError as error:
+        wrong("ports", str(error))
+        return ()
 
 
 def _one_of(choices: Mapping[str, T], value: Any, otherwise: T, key: str, wrong: Wrong) -> T:

@@ -1,7 +1,8 @@
 """A policy -> the words of the kernel's verdict table.
 
 Precedence is resolved here: guard over allowlist over rules and lists; within a class the longer prefix, on one prefix
-the rule that stands later in the policy. Bans are the kernel's own, between allowlist and rules.
+the rule that names services before the one that does not, else the rule that stands later in the policy; for services
+that a rule does not name, what would be without it. Bans are the kernel's own, between allowlist and rules.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import numpy.typing as npt
 
 from trafficmond import abi
 from trafficmond.model import Action, Direction
-from trafficmond.policy.flatten import I64, U32, Layered, flatten
+from trafficmond.policy.classes import Classes
+from trafficmond.policy.flatten import I64, U32, Boundaries, Flat, Layered, flatten
 from trafficmond.policy.leaves import RuleColumns, RuleLeaves
 from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Prefixes
 from trafficmond.policy.trie import Builder
 
 _ROOM = 64  # records
+_HEADER_WORDS = abi.HDR_CLASS_COUNT + 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +38,7 @@ class VerdictTable:
     palette: U32
     units: int  # in use
     whole: int  # of these, when it was last compiled as a whole
+    classes: Classes
 
 
 def compile_table(
@@ -64,11 +68,12 @@ def compile_columns(
 ) -> VerdictTable:
     """As `compile_table`, for prefixes and the rule (row of `columns`) that owns each."""
     rows = Rows.of(prefixes, owner, columns, now)
-    leaves = RuleLeaves(columns, to_jiffies)
+    classes = Classes.of(columns.services.tolist())
+    leaves = RuleLeaves(columns, classes, to_jiffies)
     palette = _palette(rows, leaves, default)
     builder = Builder(palette)
     roots: dict[tuple[Action, bytes], int] = {}
-    header = np.zeros(8, np.uint32)
+    header = np.zeros(_HEADER_WORDS, np.uint32)
     for direction in (Direction.INGRESS, Direction.EGRESS):
         for family in (4, 6):
             action = default_action(default, direction)
@@ -77,17 +82,26 @@ def compile_columns(
             key = (action, chosen.tobytes())
             if key not in roots:
                 flat = flatten(rows.layered(chosen), int(action) << abi.ACTION_SHIFT, leaves)
-                roots[key] = builder.add_trie(flat)
+                roots[key] = builder.add_trie(with_rows(flat, leaves, builder))
             header[abi.HDR_ROOT + 2 * direction + (family == 6)] = roots[key]
     records = with_room(leaves.records)
     header[abi.HDR_RECORDS] = builder.add(records.view(np.uint32))
+    if classes.count > 1:
+        header[abi.HDR_CLASSES] = builder.add(classes.of_place.view(np.uint32))
+        header[abi.HDR_CLASS_COUNT] = classes.count
     header[abi.HDR_MAGIC] = abi.TABLE_MAGIC
     header[abi.HDR_GENERATION] = generation & 0xFFFFFFFF
     header[abi.HDR_RECORD_COUNT] = len(leaves.records)
     words = builder.words()
     words[: len(header)] = header
     counted = len(rows.index), len(leaves.records), len(records)
-    return VerdictTable(words, generation, *counted, palette, builder.units, builder.units)
+    return VerdictTable(words, generation, *counted, palette, builder.units, builder.units, classes)
+
+
+def with_rows(flat: Flat, leaves: RuleLeaves, builder: Builder) -> Flat:
+    """`flat`, its rows of leaves put into the table."""
+    upper, lower = (Boundaries(plane.at, leaves.place(plane.entry, builder.add)) for plane in (flat.upper, flat.lower))
+    return Flat(upper, lower, flat.starts)
 
 
 def with_room(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
@@ -98,7 +112,7 @@ def with_room(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
 def _palette(rows: Rows, leaves: RuleLeaves, default: Action) -> U32:
     """The leaves that most addresses have: both defaults, and those of the rules with the most prefixes; ascending."""
     rule = rows.owner[rows.index]
-    prefixes = np.bincount(rule[np.isinf(rows.columns.expires[rule])])
+    prefixes = np.bincount(rule[~rows.columns.through[rule]])
     most = np.argsort(prefixes)[-(abi.PALETTE_MAX - 2) :]
     defaults = [int(default_action(default, way)) << abi.ACTION_SHIFT for way in (Direction.INGRESS, Direction.EGRESS)]
     palette: U32 = np.unique(np.concatenate([np.array(defaults, np.uint32), leaves.fixed(most[prefixes[most] > 0])]))
@@ -112,7 +126,9 @@ def default_action(default: Action, direction: Direction) -> Action:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """The prefixes in force, by family, class, address and length, equal ones in the order of the policy."""
+    """The prefixes in force, by family, class, address and length; of equal ones those for some services come last,
+    and else they are in the order of the policy.
+    """
 
     prefixes: Prefixes
     owner: npt.NDArray[np.int32]
@@ -124,7 +140,10 @@ class Rows:
         """Those whose rule has not ended by `now`."""
         index = np.flatnonzero((columns.expires > now)[owner])
         rank = columns.rank[owner[index]]
-        order = np.lexsort((prefixes.plen[index], prefixes.lo[index], prefixes.hi[index], rank, prefixes.family[index]))
+        keys = [prefixes.plen[index], prefixes.lo[index], prefixes.hi[index], rank, prefixes.family[index]]
+        if columns.services.any():
+            keys.insert(0, columns.some_services[owner[index]])
+        order = np.lexsort(keys)
         return cls(prefixes, owner, columns, index[order])
 
     def select(self, family: int, direction: Direction) -> I64:
@@ -136,27 +155,28 @@ class Rows:
 
     def layered(self, chosen: I64) -> Layered:
         """Painting order: by class, then length, then as the policy has it; of equal prefixes only those that an expiry
-        can uncover."""
+        can uncover, or a service that others do not name."""
         rule = self.owner[chosen].astype(np.int64)
         hi, lo = self.prefixes.hi[chosen], self.prefixes.lo[chosen]
         plen = self.prefixes.plen[chosen].astype(np.int64)
-        rank, ends = self.columns.rank[rule], np.isfinite(self.columns.expires[rule])
+        rank, through = self.columns.rank[rule], self.columns.through[rule]
         equal = (hi[1:] == hi[:-1]) & (lo[1:] == lo[:-1]) & (plen[1:] == plen[:-1]) & (rank[1:] == rank[:-1])
         depth = np.zeros(len(chosen), np.int64)
         if equal.any():
-            keep, depth = _uncoverable(equal, ends)
-            hi, lo, plen, rank, rule, ends = hi[keep], lo[keep], plen[keep], rank[keep], rule[keep], ends[keep]
+            keep, depth = _uncoverable(equal, through)
+            hi, lo, plen, rank = hi[keep], lo[keep], plen[keep], rank[keep]
+            rule, through = rule[keep], through[keep]
         layer = (rank << 8 | plen) << 24 | depth
-        return Layered(hi, lo, plen, rank, layer, rule, ends)
+        return Layered(hi, lo, plen, rank, layer, rule, through)
 
 
-def _uncoverable(equal: npt.NDArray[np.bool_], ends: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], I64]:
+def _uncoverable(equal: npt.NDArray[np.bool_], through: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], I64]:
     """Of runs of equal prefixes (`equal[i]`: row i + 1 equals row i), weakest first: which rows count, and each one's
-    place above the lowest that counts. A row counts unless a stronger one never ends."""
-    row = np.arange(len(ends))
+    place above the lowest that counts. A row counts unless a stronger one hides it for good."""
+    row = np.arange(len(through))
     begins = np.append(True, ~equal)
     first = np.flatnonzero(begins)
-    strongest_lasting = np.maximum.reduceat(np.where(ends, -1, row), first)
-    lowest = np.maximum(strongest_lasting, first)[np.cumsum(begins) - 1]
+    strongest_hiding = np.maximum.reduceat(np.where(through, -1, row), first)
+    lowest = np.maximum(strongest_hiding, first)[np.cumsum(begins) - 1]
     keep = row >= lowest
     return keep, (row - lowest)[keep]

@@ -12,7 +12,7 @@ from trafficmond.networks import Network
 
 Table = dict[str, Any]
 
-CIDR, DIRECTION, FORCE = "cidr", "direction", "force"
+CIDR, DIRECTION, PORTS, FORCE = "cidr", "direction", "ports", "force"
 _SINCE, _EXPIRES = "since", "expires"
 
 
@@ -38,9 +38,10 @@ def begun_by(table: Table, now: float) -> Table:
 
 
 def same(table: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a table is on the wanted prefix and, where both name one, direction."""
-    direction = table.get(DIRECTION, str(Direction.INGRESS))
-    return bool(table[CIDR] == wanted[CIDR] and wanted.get(DIRECTION, direction) == direction)
+    """Whether a table is on the wanted prefix and, where that names them, of its direction and ports."""
+    direction, ports = table.get(DIRECTION, str(Direction.INGRESS)), table.get(PORTS, [])
+    here = table[CIDR] == wanted[CIDR] and wanted.get(DIRECTION, direction) == direction
+    return bool(here and wanted.get(PORTS, ports) == ports)
 
 
 def without(tables: Sequence[Table], unwanted: Mapping[str, Any]) -> list[Table]:

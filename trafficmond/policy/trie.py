@@ -124,7 +124,7 @@ class Builder:
         upper = flat.upper
         if flat.groups:
             below = self._add_groups(flat)
-            crossing = upper.entry & POINTER != 0
+            crossing = upper.entry & (POINTER | CROSS) == POINTER | CROSS
             upper = Boundaries(upper.at, upper.entry.copy())
             upper.entry[crossing] = below[upper.entry[crossing] & UNIT]
         one, zero = np.ones(1, np.int64), np.zeros(1, np.int64)

@@ -8,16 +8,28 @@ import numpy.typing as npt
 from trafficmond import abi
 from trafficmond.model import Direction
 from trafficmond.policy.flatten import U32, U64
-from trafficmond.policy.layout import BYTES, CHUNK, CROSS, LEAF_INDEX, LEAF_RECORD, POINTER, STEPS_MAX, UNIT, UNIT_WORDS
+from trafficmond.policy.layout import (
+    BYTES,
+    CHUNK,
+    CROSS,
+    LEAF_INDEX,
+    LEAF_RECORD,
+    POINTER,
+    ROW,
+    STEPS_MAX,
+    UNIT,
+    UNIT_WORDS,
+)
 
 
-def leaves(words: U32, family: int, direction: Direction, hi: U64, lo: U64) -> U32:
-    """The leaf each left-aligned address leads to; a pointer where the walk would be too long for the kernel."""
+def leaves(words: U32, family: int, direction: Direction, hi: U64, lo: U64, what: U32 | int = 0) -> U32:
+    """The leaf each left-aligned address leads to for `what` (abi.WHAT_*) is asked; a pointer where the walk would be
+    too long for the kernel."""
     root = int(words[abi.HDR_ROOT + 2 * int(direction) + (family == 6)]) * UNIT_WORDS
     entry: U32 = words[root + (hi >> np.uint64(48)).astype(np.int64)]
     key = hi << np.uint64(16)
     for _ in range(STEPS_MAX[family]):
-        rest = np.flatnonzero(entry & POINTER)
+        rest = np.flatnonzero((entry & POINTER != 0) & (entry & ROW != ROW))
         if not len(rest):
             break
         pointer = entry[rest]
@@ -32,6 +44,11 @@ def leaves(words: U32, family: int, direction: Direction, hi: U64, lo: U64) -> U
         block = ~chunk & ~coded
         entry[rest[block]] = words[word[block] + slot[block]]
         key[rest[block]] <<= np.uint64(8)
+    at = np.flatnonzero(entry & ROW == ROW)
+    if len(at):
+        classes = words[int(words[abi.HDR_CLASSES]) * UNIT_WORDS :].view(np.uint8)[: abi.WHAT_BYTES]
+        asked = classes[np.broadcast_to(np.asarray(what), entry.shape)[at]]
+        entry[at] = words[(entry[at] & UNIT).astype(np.int64) * UNIT_WORDS + asked]
     return entry
 
 
@@ -47,10 +64,10 @@ def _in_chunk(words: U32, word: npt.NDArray[np.int64], key: U64) -> U32:
 
 
 def lookup(
-    words: U32, family: int, direction: Direction, hi: U64, lo: U64, jiffies: int = 0
+    words: U32, family: int, direction: Direction, hi: U64, lo: U64, jiffies: int = 0, what: U32 | int = 0
 ) -> tuple[U32, npt.NDArray[np.int64]]:
-    """(verdict word, record index or -1) of each left-aligned address at that moment."""
-    leaf = leaves(words, family, direction, hi, lo)
+    """(verdict word, record index or -1) of each left-aligned address, and of what is asked there, at that moment."""
+    leaf = leaves(words, family, direction, hi, lo, what)
     records = words[int(words[abi.HDR_RECORDS]) * UNIT_WORDS :].view(abi.RECORD)
     recorded = leaf & LEAF_RECORD != 0
     if not recorded.any():  # there may be no record at all

@@ -1,0 +1,140 @@
+"""Services as rules name them ("tcp/443", "53", "icmp/8", "gre", "https"), and their places in the kernel's classes."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Sequence
+
+from trafficmond import abi
+from trafficmond.protocols import protocol_name, protocol_number
+
+Places = tuple[tuple[int, int], ...]  # (first, last) in the classes of abi.h, ascending, apart; (): every service
+
+_TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
+_PORTS, _TYPES = 65536, 256
+_AREAS = {
+    _TCP: (abi.WHAT_TCP, _PORTS),
+    _UDP: (abi.WHAT_UDP, _PORTS),
+    _ICMP: (abi.WHAT_ICMP, _TYPES),
+    _ICMPV6: (abi.WHAT_ICMPV6, _TYPES),
+}  # by protocol: where its ports or types are, and how many there are
+_NAMES = {_TCP: "tcp", _UDP: "udp", _ICMP: "icmp", _ICMPV6: "icmpv6"}
+_WRITE = "write tcp/443, udp/8000-8100, 53 (tcp and udp), icmp/8, gre, or a name of /etc/services"
+MOST_NAMED = 1000  # in one rule: none has more in earnest
+
+
+def parse(texts: Sequence[str]) -> Places:
+    """What all of `texts` name together. Raises ValueError that says which names nothing."""
+    if len(texts) > MOST_NAMED:
+        raise ValueError(f"names {len(texts):,} services; at most {MOST_NAMED:,} are taken, so write ranges")
+    return merged(place for text in texts for place in _places(text.strip().lower()))
+
+
+def _places(text: str) -> list[tuple[int, int]]:
+    protocol, slash, which = text.partition("/")
+    if not slash:
+        if text[:1].isdigit():
+            return [_within(text, each, text) for each in (_TCP, _UDP)]
+        try:
+            return [_all_of(protocol_number("icmpv6" if text == "ipv6-icmp" else text))]
+        except ValueError:
+            found = [_within(str(port), each, text) for each in (_TCP, _UDP) if (port := _port(text, each)) is not None]
+            if found:
+                return found
+            raise ValueError(f'"{text}" is no service; {_WRITE}') from None
+    try:
+        number = protocol_number("icmpv6" if protocol == "ipv6-icmp" else protocol)
+    except ValueError:
+        raise ValueError(f'"{text}" is no service; {_WRITE}') from None
+    if number not in _AREAS:
+        raise ValueError(f'"{text}" names ports, which rules know of tcp and udp alone; write {protocol} for all of it')
+    if number in (_TCP, _UDP) and not which[:1].isdigit():
+        port = _port(which, number)
+        if port is None:
+            raise ValueError(f'"{text}" is no service; {_WRITE}')
+        which = str(port)
+    return [_within(which, number, text)]
+
+
+def _port(name: str, protocol: int) -> int | None:
+    """The port of a name of /etc/services."""
+    try:
+        return socket.getservbyname(name, _NAMES[protocol])
+    except (OSError, ValueError):
+        return None
+
+
+def _within(numbers: str, protocol: int, text: str) -> tuple[int, int]:
+    """The places of a port or type, or of a range of them."""
+    start, count = _AREAS[protocol]
+    first, dash, last = numbers.partition("-")
+    if not first.isascii() or not first.isdigit() or (dash and not (last.isascii() and last.isdigit())):
+        raise ValueError(f'"{text}" is no service; {_WRITE}')
+    low, high = int(first), int(last if dash else first)
+    if low > high or high >= count:
+        kind = "ports" if count == _PORTS else "types"
+        raise ValueError(f'"{text}" is out of range; {kind} go from 0 to {count - 1}, the lower one first')
+    return start + low, start + high
+
+
+def _all_of(protocol: int) -> tuple[int, int]:
+    if protocol in _AREAS:
+        start, count = _AREAS[protocol]
+        return start, start + count - 1
+    return abi.WHAT_OTHER + protocol, abi.WHAT_OTHER + protocol
+
+
+def place(protocol: int, number: int) -> int:
+    """The place of a port or type; of other protocols the number says nothing."""
+    return _AREAS[protocol][0] + number if protocol in _AREAS else abi.WHAT_OTHER + protocol
+
+
+def merged(places: Iterable[tuple[int, int]]) -> Places:
+    """The same places in order, those that touch within one protocol as one."""
+    result: list[tuple[int, int]] = []
+    for first, last in sorted(places):
+        if result and first <= result[-1][1] + 1 and _area(first) == _area(result[-1][0]):
+            result[-1] = result[-1][0], max(last, result[-1][1])
+        else:
+            result.append((first, last))
+    return tuple(result)
+
+
+def _area(place: int) -> int:
+    """The protocol whose ports or types a place is among, or the place itself."""
+    return next((each for each, (start, count) in _AREAS.items() if start <= place < start + count), -place)
+
+
+def text(places: Places) -> list[str]:
+    """The names of `places`, which read back as the same: those of TCP and UDP both without a protocol."""
+    ports = {each: _numbers(places, each) for each in _AREAS}
+    both = [each for each in ports[_TCP] if each in ports[_UDP]]
+    found = [f"tcp/{each}" for each in ports[_TCP] if each not in both] + both
+    found += [f"udp/{each}" for each in ports[_UDP] if each not in both]
+    found += [f"{_NAMES[protocol]}/{each}" for protocol in (_ICMP, _ICMPV6) for each in ports[protocol]]
+    others = (place for first, _ in places if (place := first - abi.WHAT_OTHER) >= 0)
+    whole = {f"{_NAMES[each]}/0-{count - 1}": _NAMES[each] for each, (_, count) in _AREAS.items()}
+    return [whole.get(each, each) for each in found] + [protocol_name(each).lower() for each in others]
+
+
+def _numbers(places: Places, protocol: int) -> list[str]:
+    start, count = _AREAS[protocol]
+    inside = [(first - start, last - start) for first, last in places if start <= first < start + count]
+    return [str(first) if first == last else f"{first}-{last}" for first, last in inside]
+
+
+def with_fragments(places: Places, passing: bool) -> Places:
+    """`places` and those later fragments that go with them.
+
+    Later fragments have no ports. Who lets some ports of a protocol pass has to let its fragments pass, or no large
+    datagram gets through; who drops some need not drop them, since without its first fragment a datagram is dead.
+    """
+    named = [_area(first) if _area(first) > 0 else first - abi.WHAT_OTHER for first, _ in places]
+    whole = {protocol for protocol in _AREAS if _all_of(protocol) in places}
+    going = {each for each in named if passing or each in whole or each not in _AREAS}
+    return (*places, *((abi.WHAT_FRAGMENT + each, abi.WHAT_FRAGMENT + each) for each in sorted(going)))
+
+
+def contains(places: Places, other: Places) -> bool:
+    """Whether all of `other` is among `places`; () has every service."""
+    return not places or all(any(first <= low and high <= last for first, last in places) for low, high in other)
