@@ -64,6 +64,7 @@ build/tests/%.bpf.o: tests/*/%.bpf.c Makefile
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
 
 abi: .venv/.tools ## write trafficmond/abi.py anew from bpf/abi.h
+	@mkdir -p build
 	$(PYTHON) -m trafficmond.datapath.gen_abi "$(CLANG) $(BPF_CFLAGS)" bpf/abi.h | \
 	    .venv/bin/ruff format --quiet --stdin-filename trafficmond/abi.py - > build/abi.py
 	mv build/abi.py trafficmond/abi.py

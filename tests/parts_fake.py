@@ -13,11 +13,12 @@ from trafficmond import abi, adoption
 from trafficmond.config.flags import parse_flags
 from trafficmond.config.load import load_settings
 from trafficmond.config.settings import Settings
+from trafficmond.datapath.accounting import Accounting
 from trafficmond.datapath.attach import Attachment
 from trafficmond.datapath.attachments import FAILED, Change
 from trafficmond.datapath.bans import BanTable, KernelBan
 from trafficmond.datapath.clock import Clock
-from trafficmond.datapath.datapath import Accounting, Datapath, Options
+from trafficmond.datapath.datapath import Datapath, Options
 from trafficmond.datapath.ledger import Ledger, Sums
 from trafficmond.datapath.loader import Loaded, Sizes
 from trafficmond.detect.registry import settings_classes
@@ -104,6 +105,11 @@ class FakeDatapath(Datapath):
         self.loaded = Loaded("libbpf", {}, {}, 0, reused=False)
         self.hanging = {2: Attachment(2, "eth0", "native", "tcx", ["a note"])}
         self.left = {3: Change(FAILED, "eth1", "cannot attach to eth1")}
+        self.counted = Accounting(
+            *(Sums(40, 4000), Sums(30, 3000), Sums(1, 60), Sums(4, 400), Sums(5, 500), Sums(2, 9)),
+            {"evicted": Sums(20, 2000)},
+            {"short_ip": 5},
+        )
         self.deltas: list[Batch] = []
         self.installed = 0
         self.totals = np.zeros((2, 2), abi.TOTALS)
@@ -135,9 +141,7 @@ class FakeDatapath(Datapath):
         return {}
 
     def accounting(self) -> Accounting:
-        return Accounting(
-            Sums(40, 4000), Sums(30, 3000), Sums(1, 60), Sums(4, 400), Sums(5, 500), Sums(2, 9), {"short_ip": 5}
-        )
+        return self.counted
 
     def interface_totals(self, ifindex: int) -> Any:
         assert ifindex == 2

@@ -37,16 +37,7 @@ def status(parts: Parts) -> Row:
         "loader": parts.datapath.loaded.loader,
         "loader_reason": "; ".join(parts.datapath.loaded.notes) or None,
         "interfaces": interface_rows(parts),
-        "accounting": {
-            "seen": asdict(accounting.seen),
-            "in_flows": asdict(accounting.in_flows),
-            "unattributed": asdict(accounting.unattributed),
-            "not_ip": asdict(accounting.not_ip),
-            "malformed": asdict(accounting.malformed),
-            "pending": asdict(accounting.pending),
-            "dropped": asdict(accounting.dropped),
-            "malformed_by": accounting.malformed_by,
-        },
+        "accounting": {**asdict(accounting), "pending": asdict(accounting.pending)},
         "rules": _rule_count(parts),
         "store": {
             "path": store.path,

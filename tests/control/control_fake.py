@@ -62,6 +62,7 @@ STATUS: Row = {
         "malformed": count(1_000, 88_890),
         "pending": count(0, 0),
         "dropped": count(4321, 432_100),
+        "others": {"evicted": count(123_000_000, 98_000_000_000)},
         "malformed_by": {"short_ip": 1_000},
     },
     "rules": {"count": 3, "prefixes": 4_567, "lists": 1, "bans": 1, "default": "monitor"},
@@ -262,8 +263,8 @@ class Canned:
 
     def service(self) -> Service:
         """All methods of the interface."""
-        answers = {name: partial(self.canned, name) for name in REPLIES}
-        answers |= {name: getattr(self, name) for name in idl.load("io.trafficmon").methods if hasattr(self, name)}
+        names = idl.load("io.trafficmon").methods
+        answers: dict[str, Answer] = {name: getattr(self, name, partial(self.canned, name)) for name in names}
         methods = {
             name: Method(name, partial(self.noted, name, answer), name in CHANGING, name == "Watch")
             for name, answer in answers.items()

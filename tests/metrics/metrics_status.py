@@ -28,6 +28,7 @@ STATUS: dict[str, Any] = {
         "unattributed": _count(40, 4_000),
         "not_ip": _count(50, 5_000),
         "malformed": _count(10, 1_000),
+        "others": {"evicted": _count(700, 70_000)},
         "malformed_by": {"short_ip": 10},
     },
     "rules": {"count": 3, "prefixes": 4_567, "bans": 1},

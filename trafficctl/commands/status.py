@@ -1,6 +1,7 @@
 """How the daemon, its interfaces, its accounting and its store are.
 
-The accounting is exact: packets seen = in flows + unattributed + not IP + malformed + pending.
+The accounting is exact: packets seen = in flows + unattributed + not IP + malformed + pending. What stands
+in parentheses is among these: dropped, and evicted from the kernel's ledger before it was read.
 
 Examples:
   trafficctl status

@@ -149,11 +149,12 @@ _ACCOUNT = (
 
 def _accounting(account: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
     seen = account["seen"]["packets"]
-    rows = []
-    for key in ("seen", "in_flows", "unattributed", "not_ip", "malformed", "pending", "dropped"):
-        count = account.get(key)
+    rows, others = [], account.get("others") or {}
+    counts = {key: account.get(key) for key in ("seen", "in_flows", "unattributed", "not_ip", "malformed", "pending")}
+    counts |= {f"({key})": count for key, count in {"dropped": account.get("dropped"), **others}.items()}
+    for key, count in counts.items():
         if count is not None:
-            name = {"not_ip": "not IP", "dropped": "(dropped)"}.get(key, key.replace("_", " "))
+            name = "not IP" if key == "not_ip" else key.replace("_", " ")
             row = {"what": name if key == "seen" else f"  {name}", "packets": count["packets"], "bytes": count["bytes"]}
             rows.append({**row, "share": units.share(count["packets"], seen), "size": units.octets(count["bytes"])})
     yield from table.lines(rows, _ACCOUNT, width, style)

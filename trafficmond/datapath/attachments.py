@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from trafficmond import abi
 from trafficmond.datapath import attach
+from trafficmond.datapath.accounting import words
 from trafficmond.datapath.choices import Choices
 from trafficmond.datapath.interfaces import Interface, Selection
 from trafficmond.datapath.loader import Loaded
@@ -171,15 +172,13 @@ class Attachments:
     def totals(self, ifindex: int) -> npt.NDArray[Any]:
         """What one attached interface counted (abi.TOTALS) on each CPU, shape (cpus, 2): [:, 0] ingress, [:, 1] egress.
 
-        Only the counts are of use: where a slot served another interface before, its are taken off.
+        Where a slot served another interface before, its are taken off.
         """
         slot = int(self._slots[ifindex % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK
         totals = self._totals[:, slot].copy()
         base = self._slot_base.get(slot)
         if base is not None:
-            for name in ("seen", "dropped", "not_ip", "malformed"):
-                for unit in ("packets", "bytes"):
-                    totals[name][unit] -= base[name][unit]
+            words(totals)[:] -= words(base)
         return totals
 
     def release(self, detach: bool) -> None:

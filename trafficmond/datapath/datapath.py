@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from trafficmond import abi
 from trafficmond.datapath import ledger, libbpf, loader
+from trafficmond.datapath.accounting import Accounting, account
 from trafficmond.datapath.attach import Attachment
 from trafficmond.datapath.attachments import Attachments, Change
 from trafficmond.datapath.bans import BanTable
 from trafficmond.datapath.bcc import loader as bcc_loader
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.interfaces import Interface, Selection
-from trafficmond.datapath.ledger import Sums
 from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import Predecessors
@@ -30,33 +30,12 @@ from trafficmond.datapath.sockets import connections
 from trafficmond.datapath.tables import Tables
 from trafficmond.errors import DatapathError
 from trafficmond.flows.batch import Batch, Column
-from trafficmond.flows.malformed import by_reason
 from trafficmond.networks import sixteen
 
 # bound: eviction ring, a CPU | the record's packets and bytes are added to `unattributed`
 RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two drains before it is only summed up
 # bound: conversations inside tunnels (`flows.look_inside`) | the oldest is forgotten: its rows lack columns, counted
 _INNERS = 131072  # 15 MiB: conversations inside tunnels that are remembered, the latest
-
-
-@dataclass(frozen=True, slots=True)
-class Accounting:
-    """Exact totals of everything that was seen. seen = in_flows + unattributed + not_ip + malformed + pending,
-    where `pending` is what came in between reading the counters."""
-
-    seen: Sums
-    in_flows: Sums
-    unattributed: Sums
-    not_ip: Sums
-    malformed: Sums
-    dropped: Sums
-    malformed_by: dict[str, int]  # packets by reason
-
-    @property
-    def pending(self) -> Sums:
-        """Packets that arrived while the counters were read."""
-        rest = self.in_flows + self.unattributed + self.not_ip + self.malformed
-        return Sums(self.seen.packets - rest.packets, self.seen.bytes - rest.bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,23 +186,8 @@ class Datapath:
         return {name: inner for name, inner in zip(names.tolist(), found, strict=True) if inner is not None}
 
     def accounting(self) -> Accounting:
-        """Totals now. Read in such an order that `pending` is never negative."""
-        totals = self._totals.array
-        # What a record was evicted to before the cache it leaves: between the two it counts nowhere, not twice.
-        evicted, unattributed = _sums(totals, "evicted"), _sums(totals, "unattributed")
-        recovered = self.ledger.recovered()
-        cached = self.ledger.in_cache()
-        not_ip, malformed, dropped = _sums(totals, "not_ip"), _sums(totals, "malformed"), _sums(totals, "dropped")
-        by = totals["malformed_by"].sum(axis=0)
-        return Accounting(
-            seen=_sums(totals, "seen"),
-            in_flows=cached + evicted + recovered,
-            unattributed=Sums(unattributed.packets - recovered.packets, unattributed.bytes - recovered.bytes),
-            not_ip=not_ip,
-            malformed=malformed,
-            dropped=dropped,
-            malformed_by=by_reason(by),
-        )
+        """Totals now."""
+        return account(self._totals.array, self.ledger)
 
     def close(self, detach: bool) -> None:
         """Lets go of everything; attachments and maps stay pinned unless `detach`."""
@@ -237,10 +201,6 @@ def sizes(options: Options) -> loader.Sizes:
     """How large the ledger of this host is to be."""
     inners = _INNERS if options.look_inside else 1
     return loader.Sizes(loader.possible_cpus(), options.capacity, RING_RECORDS, inners)
-
-
-def _sums(totals: npt.NDArray[Any], name: str) -> Sums:
-    return Sums(int(totals[name]["packets"].sum()), int(totals[name]["bytes"].sum()))
 
 
 def _load(options: Options, sizes: loader.Sizes, pins: Pins) -> loader.Loaded:

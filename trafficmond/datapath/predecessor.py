@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trafficmond import abi
+from trafficmond.datapath.accounting import words
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.ledger import Ledger, mapped
 from trafficmond.datapath.loader import Loaded
@@ -34,7 +35,7 @@ class Predecessors:
 
     def __init__(self, loaded: Loaded, pins: Pins, clock: Clock, totals: npt.NDArray[np.void]) -> None:
         self._pins = pins
-        self._carried = totals[2 * CARRIED_SLOT]
+        self._carried = totals[2 * CARRIED_SLOT : 2 * CARRIED_SLOT + 1]
         self._old: list[tuple[Ledger, Mapped]] = []
         self._drains = _DRAINS
         for sizes, maps in pins.others():
@@ -63,12 +64,10 @@ class Predecessors:
     def _carry(self, totals: npt.NDArray[Any], ledger: Ledger) -> None:
         """All that was in flows counts as evicted now: it has left the cache for good."""
         carried, cached, recovered = self._carried, ledger.in_cache(), ledger.recovered()
+        words(carried)[:] += words(totals).sum(axis=0)
         for unit in _UNITS:
-            for name in ("seen", "not_ip", "malformed", "dropped", "evicted", "unattributed"):
-                carried[name][unit] += totals[name][unit].sum()
             carried["unattributed"][unit] -= getattr(recovered, unit)
             carried["evicted"][unit] += getattr(cached, unit) + getattr(recovered, unit)
-        carried["malformed_by"] += totals["malformed_by"].sum(axis=0)
 
     def close(self) -> None:
         """Unmaps what is left."""
@@ -76,4 +75,4 @@ class Predecessors:
             ledger.close()
             totals.close()
         self._old.clear()
-        self._carried = None
+        self._carried = self._carried[:0].copy()  # no view of what is unmapped

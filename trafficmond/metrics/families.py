@@ -86,6 +86,10 @@ def _traffic(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
             text,
             tuple(({"class": name}, accounting[name][unit]) for name in _CLASSES),
         )
+    for unit in _UNITS:
+        text = f"{unit.capitalize()} that the kernel counts besides, by the count's name in bpf/abi.h."
+        samples = [({"count": name}, count[unit]) for name, count in accounting["others"].items()]
+        yield _counter(f"counted_{unit}", text, samples)
     by = accounting["malformed_by"] or {}
     text = "Packets that could not be read, by reason."
     yield _counter("malformed_packets", text, [({"reason": reason}, count) for reason, count in by.items()])

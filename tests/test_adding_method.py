@@ -1,0 +1,110 @@
+"""What it takes to add a control method with its command: a toy is added to a copy, whose tests accept it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from copied import Copy
+
+HANDLER = '''"""How long the daemon has been up."""
+
+from __future__ import annotations
+
+import time
+
+from trafficmond.control.call import Call, Reply, method
+from trafficmond.handlers.handler import Handler
+
+
+class Uptime(Handler):
+    """`Uptime`."""
+
+    @method("Uptime")
+    async def uptime(self, _: Call, since: float | None = None) -> Reply:
+        """Seconds since the start, or since a moment."""
+        return {"seconds": time.time() - (self._parts.started_at if since is None else since)}
+'''
+HANDLER_TEST = """from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from asking import asking
+
+
+def test_it_grows(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            assert 0 < (await ask("Uptime"))["seconds"] < (await ask("Uptime", since=0.0))["seconds"]
+
+    asyncio.run(run())
+"""
+COMMAND = '''"""How long the daemon has been up.
+
+Examples:
+  trafficctl uptime
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import Any
+
+from trafficctl import exits, session
+from trafficctl.render.style import Style
+
+
+def arguments(_: ArgumentParser) -> None:
+    """None of its own."""
+
+
+def run(args: Namespace) -> int:
+    """Show it."""
+    with session.connect(args) as client:
+        session.output(args).report(client.call("Uptime"), _tell)
+    return exits.DONE
+
+
+def _tell(told: dict[str, Any], _: Style, __: int | None) -> Iterator[str]:
+    yield f"{told['seconds']:.0f} s"
+'''
+COMMAND_TEST = """from __future__ import annotations
+
+from control_fake import Running
+from ctl_runs import Ctl
+
+
+def test_it_is_shown(ctl: Ctl, running: Running) -> None:
+    running.canned.replies["Uptime"] = {"seconds": 5.0}
+    assert ctl("uptime").stdout == "5 s\\n"
+"""
+
+
+def test_a_control_method_with_its_command_is_seven_files(tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    copy.replace(
+        "trafficmond/control/io.trafficmon.varlink",
+        "method Version()",
+        "method Uptime(since: ?float) -> (seconds: float)\n\nmethod Version()",
+    )
+    copy.write("trafficmond/handlers/uptime.py", HANDLER)
+    copy.write("tests/handlers/test_handlers_uptime.py", HANDLER_TEST)
+    copy.write("trafficctl/commands/uptime.py", COMMAND)
+    commands, line = "trafficctl/commands/__init__.py", '    "version": ('
+    copy.replace(commands, line, f'    "uptime": ("uptime", "how long the daemon is up"),\n{line}')
+    copy.replace(commands, '("check", "doctor", ', '("uptime", "check", "doctor", ')
+    copy.write("tests/trafficctl/test_trafficctl_uptime.py", COMMAND_TEST)
+    row, rest = "| `Uptime` | readers | how long the daemon has been up |\n", "An error is a Varlink error."
+    copy.replace("docs/control.md", "| `Version` | readers |", f"{row}| `Version` | readers |")
+    copy.replace("docs/control.md", rest, f"```sh\ntrafficctl uptime\n```\n\n{rest}")
+
+    copy.test("tests/handlers/test_handlers_uptime.py", "tests/handlers/test_handlers_methods.py")
+    commands = "tests/trafficctl/test_trafficctl_commands.py"
+    copy.test("tests/trafficctl/test_trafficctl_uptime.py", commands, "-k", "uptime or help or completion")
+    copy.test("tests/control/test_control_docs.py", "tests/test_architecture.py", "tests/docs/test_docs_made.py")
+    copy.test("tests/docs/test_docs_pages.py", "-k", "command")
+    copy.run("packaging/generate", str(tmp_path / "build"))
+    for name in ("man/trafficctl.1", *(f"completions/{each}" for each in ("trafficctl", "_trafficctl"))):
+        assert "uptime" in (tmp_path / "build" / name).read_text(), name
+    assert len(copy.changed()) <= 7, copy.changed()

@@ -1,0 +1,68 @@
+"""What the kernel has counted, by the names that bpf/abi.h gives: every word of abi.TOTALS only grows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond import abi
+from trafficmond.datapath.ledger import Ledger, Sums
+from trafficmond.flows.malformed import by_reason
+
+COUNTS = tuple(name for name in abi.TOTALS.names or () if abi.TOTALS[name] == abi.COUNT)
+_NAMED = ("seen", "unattributed", "not_ip", "malformed", "dropped")  # of these, with a place of their own below
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """Exact totals of everything that was seen. seen = in_flows + unattributed + not_ip + malformed + pending,
+    where `pending` is what came in between reading the counters."""
+
+    seen: Sums
+    in_flows: Sums
+    unattributed: Sums
+    not_ip: Sums
+    malformed: Sums
+    dropped: Sums
+    others: dict[str, Sums]  # every further count
+    malformed_by: dict[str, int]  # packets by reason
+
+    @property
+    def pending(self) -> Sums:
+        """Packets that arrived while the counters were read."""
+        rest = self.in_flows + self.unattributed + self.not_ip + self.malformed
+        return Sums(self.seen.packets - rest.packets, self.seen.bytes - rest.bytes)
+
+
+def account(totals: npt.NDArray[Any], ledger: Ledger) -> Accounting:
+    """Totals now. Read in such an order that `pending` is never negative."""
+    # What a record was evicted to before the cache it leaves: between the two it counts nowhere, not twice.
+    evicted, unattributed = _sums(totals, "evicted"), _sums(totals, "unattributed")
+    recovered = ledger.recovered()
+    cached = ledger.in_cache()
+    not_ip, malformed, dropped = (_sums(totals, name) for name in ("not_ip", "malformed", "dropped"))
+    by = totals["malformed_by"].sum(axis=0)
+    return Accounting(
+        seen=_sums(totals, "seen"),
+        in_flows=cached + evicted + recovered,
+        unattributed=Sums(unattributed.packets - recovered.packets, unattributed.bytes - recovered.bytes),
+        not_ip=not_ip,
+        malformed=malformed,
+        dropped=dropped,
+        others={name: _sums(totals, name) for name in COUNTS if name not in _NAMED},
+        malformed_by=by_reason(by),
+    )
+
+
+def words(totals: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """The same memory as numbers, with an axis more: to be added and taken off without asking what each is."""
+    found: npt.NDArray[np.uint64] = totals.view(np.uint64).reshape(*totals.shape, -1)
+    return found
+
+
+def _sums(totals: npt.NDArray[Any], name: str) -> Sums:
+    """A count over all CPUs, interfaces and directions."""
+    return Sums(int(totals[name]["packets"].sum()), int(totals[name]["bytes"].sum()))
