@@ -7,6 +7,8 @@ CLANG  ?= clang
 STRIP  ?= llvm-strip
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 
+MINUTES ?= 5
+
 # The interface `make run` watches: the one with the default route.
 IFACE ?= $(shell ip -o route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p;q')
 
@@ -14,7 +16,8 @@ IFACE ?= $(shell ip -o route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*
 RUNTIME := python3 python3-bpfcc python3-numpy python3-pyroute2 python3-systemd python3-toml python3-watchdog sqlite-utils libbpf1
 BUILDING := clang llvm gcc libc6-dev libbpf-dev linux-libc-dev bpftool
 SHOWING := mount util-linux iproute2 ethtool iputils-ping bind9-dnsutils dnsmasq-base curl sqlite3
-TESTING := python3-venv netbase jq passwd e2fsprogs clang-format shellcheck procps nftables xdp-tools tmux zstd
+TESTING := tshark python3-venv netbase jq passwd e2fsprogs clang-format shellcheck procps nftables xdp-tools tmux zstd
+FUZZING := libclang-rt-dev
 TOOLS   := pytest pytest-timeout hypothesis ruff mypy varlink
 
 # -mcpu=v3: what every kernel since 5.10 understands and every clang of Debian 12 and later writes.
@@ -26,7 +29,7 @@ HOST_CFLAGS = -O3 -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help to-run to-show packages deps build abi docs run demo test lint bench accuracy compare soak soak-idle test-system test-kernels deb apt-repo clean
+.PHONY: help to-run to-show packages deps build abi docs run demo test lint bench accuracy compare fuzz soak soak-idle test-system test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,8 +101,18 @@ bench: deps build $(TEST_OBJECTS) ## speed and memory against others; a table he
 accuracy: deps build ## what the detectors find and miss on captures with a known truth
 	$(VENV) tests/accuracy/accuracy.py
 
-compare: deps build ## each log as a few plain lines read it and as analyze does; COMPARE="FOLDER..." for others than the test data
+compare: deps build ## captures as tshark, logs as a few plain lines read them, and as analyze does; COMPARE="FOLDER..." for others
 	$(VENV) tests/compare/compare.py $(COMPARE)
+
+build/fuzz/.tools: Makefile
+	@packaging/need $(FUZZING)
+	@mkdir -p build/fuzz
+	@$(PYTHON) -m venv --system-site-packages build/fuzz/venv
+	@build/fuzz/venv/bin/pip install --quiet --disable-pip-version-check atheris
+	@touch $@
+
+fuzz: deps build build/fuzz/.tools ## mutated files at every reader: make fuzz MINUTES=20 (in all); what breaks one is kept in build/fuzz/found
+	build/fuzz/venv/bin/python tests/fuzz/fuzz.py $(MINUTES)
 
 soak: deps build $(TEST_OBJECTS) ## minutes of kills, upgrades, floods, mutated packets and look-ups; what they show is printed
 	$(SUDO) env PYTHONPATH=tests/lab:. TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) tests/soak/soak.py

@@ -135,14 +135,17 @@ static int tm_string_field(struct tm_event *e, struct tm_text key, struct tm_tex
 	return !tm_is(key, "timestamp"); /* a number, not a string */
 }
 
-static int tm_number_field(struct tm_event *e, struct tm_text key, double value)
+static int tm_number_field(struct tm_event *e, struct tm_text key, double number)
 {
+	__u32 value;
+
 	if (tm_is(key, "timestamp")) {
 		e->fields |= TM_HAS_TIME;
-		e->at = value;
-		return value >= 0 && value < TM_TIME_MAX;
+		e->at = number;
+		return number >= 0 && number < TM_TIME_MAX;
 	}
-	if (value != (double)(__u32)value)
+	value = number >= 0 && number <= 0xffffffff ? (__u32)number : 0;
+	if (number != (double)value)
 		return !(tm_is(key, "src_port") || tm_is(key, "dst_port") || tm_is(key, "protocol_num") ||
 			 tm_is(key, "packet_size") || tm_is(key, "vlan"));
 	if (tm_is(key, "src_port")) {
@@ -160,7 +163,7 @@ static int tm_number_field(struct tm_event *e, struct tm_text key, double value)
 	}
 	if (tm_is(key, "packet_size")) {
 		e->fields |= TM_HAS_SIZE;
-		e->size = (__u32)value;
+		e->size = value;
 		return 1;
 	}
 	if (tm_is(key, "vlan")) {

@@ -8,6 +8,7 @@ code is 1 if any is left unexplained, 2 if there is nothing to compare.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,19 +17,24 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import referees  # noqa: E402
+from conversations import Conversations, Ends, Sums, add, apart  # noqa: E402
 from explained import reason  # noqa: E402
-from referees import Conversations, Ends, Sums  # noqa: E402
 
 from trafficmond.analyze.formats import format_of  # noqa: E402
 from trafficmond.analyze.intake import Intake  # noqa: E402
+from trafficmond.analyze.readers import capture  # noqa: E402
 from trafficmond.analyze.report import iso  # noqa: E402
+from trafficmond.analyze.rows import is_icmp  # noqa: E402
 from trafficmond.analyze.run import analyze  # noqa: E402
 from trafficmond.analyze.source import InputError, Source  # noqa: E402
 from trafficmond.config.settings import Settings  # noqa: E402
+from trafficmond.flows.batch import address_text  # noqa: E402
+from trafficmond.protocols import protocol_name  # noqa: E402
 
 DATA = ROOT.parent / "shared/data"
 ALL = 1 << 20  # flows that a report lists
 SHOWN = 10  # differences of one file
+TICK_S = 2e-6  # what two ways from digits to seconds may differ
 
 
 def ours(path: Path) -> tuple[Conversations, tuple[str | None, str | None]]:
@@ -38,9 +44,30 @@ def ours(path: Path) -> tuple[Conversations, tuple[str | None, str | None]]:
     for flow in report["flow_analysis"]["top_flows"]:
         ports = (0, 0) if flow["protocol"].startswith("ICMP") else (flow["src_port"], flow["dst_port"])
         ends = Ends(flow["src_ip"], ports[0], flow["dst_ip"], ports[1], flow["protocol"].lower())
-        referees.add(found, ends, 0.0, 0.0, flow["packets"], flow["bytes"])
+        add(found, ends, math.inf, -math.inf, flow["packets"], flow["bytes"])
     summary = report["summary"]
+    if report["summary"]["sources"][0]["format"] == capture.TITLE:
+        for what in ("malformed", "not_ip"):
+            counted = summary["accounting"][what]
+            apart(found, what.replace("_ip", " IP"), counted["packets"], counted["bytes"])
+        _add_times(path, found)
     return found, (summary["start_time"], summary["end_time"])
+
+
+def _add_times(path: Path, found: Conversations) -> None:
+    """The times of each conversation of a capture, which the report does not list, from the reader's rows."""
+    intake = Intake()
+    source = Source(str(path), intake.damage)
+    for rows in format_of(source).deltas(source, intake):
+        for row in rows[
+            ["src_hi", "src_lo", "dst_hi", "dst_lo", "sport", "dport", "proto", "first", "last", "family"]
+        ].tolist():
+            proto = row[6]
+            ports = (0, 0) if is_icmp(proto) else row[4:6]
+            sides = [(address_text(*row[at : at + 2], row[9]), ports[at // 2]) for at in (0, 2)]
+            sums = found[frozenset(sides), protocol_name(proto).lower()]
+            sums.first, sums.last = min(sums.first, row[7]), max(sums.last, row[8])
+    source.close()
 
 
 def differences(path: Path, title: str) -> Iterator[tuple[str, str]]:
@@ -60,12 +87,16 @@ def _differences(path: Path, title: str) -> Iterator[tuple[str, str]]:
         for what in ("packets", "bytes"):
             if getattr(one, what) != getattr(other, what):
                 yield f"{_named(key)}: {what} {getattr(one, what)}, by the referee {getattr(other, what)}", ""
-        if one.began.isdisjoint(other.began):
+        for which in ("first", "last"):
+            at, by_referee = getattr(one, which), getattr(other, which)
+            if math.isfinite(at) and math.isfinite(by_referee) and abs(at - by_referee) > TICK_S:
+                yield f"{_named(key)}: {which} time {iso(at)}, by the referee {iso(by_referee)}", ""
+        if (one.began or other.began) and one.began.isdisjoint(other.began):
             yield (
                 f"{_named(key)}: begun by {_sides(one)}, by the referee {_sides(other)}",
                 min(other.doubts, default=""),
             )
-    if theirs:
+    if times[0] is not None and theirs and not any(math.isfinite(sums.first) for sums in mine.values()):
         span = iso(min(sums.first for sums in theirs.values())), iso(max(sums.last for sums in theirs.values()))
         for which, one_time, other_time in zip(("first", "last"), times, span, strict=True):
             if one_time != other_time:

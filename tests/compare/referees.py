@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import ipaddress
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from conversations import Conversations, Ends, add, name_of
+from dissected import tshark
 
 _SYN_ACK = (
     "the line's history is H: the originator's first packet was a SYN with ACK, and so an answer "
@@ -19,46 +20,6 @@ _SILENT = (
     "the line has orig_pkts 0: no packet of the originator was seen, and a flow begins with a packet of its own "
     "(docs.zeek.org, conn.log, orig_pkts)"
 )
-
-
-class Ends(NamedTuple):
-    """Who began, and with whom; the protocol by its name in small letters."""
-
-    src: str
-    sport: int
-    dst: str
-    dport: int
-    protocol: str
-
-
-@dataclass
-class Sums:
-    """What a conversation moved in both directions, from when to when, and which sides are said to have begun it."""
-
-    packets: int = 0
-    bytes: int = 0
-    first: float = float("inf")
-    last: float = float("-inf")
-    began: set[tuple[str, int]] = field(default_factory=set)
-    doubts: set[str] = field(default_factory=set)  # why the other side may be right about who began
-
-
-Key = tuple[frozenset[tuple[str, int]], str]
-Conversations = dict[Key, Sums]
-_NAMES = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 41: "ipv6", 47: "gre", 50: "esp", 58: "icmpv6", 132: "sctp"}
-
-
-def add(
-    found: Conversations, ends: Ends, first: float, last: float, packets: int, octets: int, doubt: str = ""
-) -> None:
-    """Adds what moved between two ends; one that begins several times counts as begun by each who did."""
-    src, dst = (ipaddress.ip_address(address).compressed for address in (ends.src, ends.dst))
-    sums = found.setdefault((frozenset({(src, ends.sport), (dst, ends.dport)}), ends.protocol), Sums())
-    sums.packets += packets
-    sums.bytes += octets
-    sums.first, sums.last = min(sums.first, first), max(sums.last, last)
-    sums.began.add((src, ends.sport))
-    sums.doubts |= {doubt} - {""}
 
 
 def zeek(path: Path) -> Conversations:
@@ -136,7 +97,7 @@ def vpc(path: Path) -> Conversations:
                 int(line["srcport"]),
                 line["dstaddr"],
                 int(line["dstport"]),
-                _NAMES[int(line["protocol"])],
+                name_of(int(line["protocol"])),
             )
             add(found, ends, float(line["start"]), float(line["end"]), int(line["packets"]), int(line["bytes"]))
     return found
@@ -146,7 +107,7 @@ def ocsf(path: Path) -> Conversations:
     """One event in a file, as the schema's examples are."""
     event = json.loads(path.read_text())
     src, dst, traffic = event["src_endpoint"], event["dst_endpoint"], event["traffic"]
-    ends = Ends(src["ip"], src["port"], dst["ip"], dst["port"], _NAMES[event["connection_info"]["protocol_num"]])
+    ends = Ends(src["ip"], src["port"], dst["ip"], dst["port"], name_of(event["connection_info"]["protocol_num"]))
     times = [_ocsf_time(event, name) for name in ("start_time", "end_time")]
     found: Conversations = {}
     add(found, ends, times[0], times[1], traffic["packets"], traffic["bytes"])
@@ -172,7 +133,7 @@ def own(path: Path) -> Conversations:
     )
     found: Conversations = {}
     for line in sorted(lines, key=lambda line: float(line["timestamp"])):
-        at, protocol = float(line["timestamp"]), _NAMES.get(int(line["protocol_num"]), line["protocol"].lower())
+        at, protocol = float(line["timestamp"]), name_of(int(line["protocol_num"]))
         ports = (0, 0) if protocol.startswith("icmp") else (int(line["src_port"]), int(line["dst_port"]))
         ends = Ends(line["src_ip"], ports[0], line["dst_ip"], ports[1], protocol)
         key = (frozenset({(ends.src, ends.sport), (ends.dst, ends.dport)}), protocol)
@@ -184,6 +145,7 @@ def own(path: Path) -> Conversations:
 
 
 BY_TITLE: dict[str, Callable[[Path], Conversations]] = {
+    "packet capture (pcap, pcapng)": tshark,
     "Zeek conn.log": zeek,
     "Argus binetflow": argus,
     "Suricata EVE": eve,

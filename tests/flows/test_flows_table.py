@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flow_talk import ACK, BACK, CLIENT, DROP, SERVER, SYN, SYN_ACK, THERE, Deltas, total
 
+from trafficmond.flows.batch import address_text
 from trafficmond.flows.report import End
 from trafficmond.flows.table import FlowTable
 
@@ -94,6 +95,22 @@ def test_icmp_errors_have_no_other_direction(table: FlowTable, deltas: Deltas) -
 def test_an_echo_reply_alone_belongs_to_who_must_have_asked(table: FlowTable, deltas: Deltas) -> None:
     (flow,) = table.update(deltas({"src": SERVER, "dst": CLIENT, "proto": 1, "sport": 0, "direction": 0}), 101.0)
     assert (flow["packets"], flow["reply_packets"], flow["sport"], flow["direction"]) == (0, 1, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("src", "group", "proto", "kind"),
+    [
+        ("fe80::2", "ff02::1", 58, 134),  # a router advertises itself, unasked (RFC 4861, 6.2.4)
+        ("fe80::2", "ff02::1", 58, 136),  # a neighbour (7.2.6)
+        (SERVER, "224.0.0.1", 1, 9),  # a router (RFC 1256)
+    ],
+)
+def test_who_advertises_itself_to_a_group_was_not_asked_by_it(
+    table: FlowTable, deltas: Deltas, src: str, group: str, proto: int, kind: int
+) -> None:
+    (flow,) = table.update(deltas({"src": src, "dst": group, "proto": proto, "sport": kind}), 101.0)
+    assert (flow["packets"], flow["reply_packets"], flow["sport"]) == (1, 0, kind)
+    assert address_text(int(flow["src_hi"]), int(flow["src_lo"]), int(flow["family"])) == src
 
 
 # ---- who began it ----

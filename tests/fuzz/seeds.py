@@ -1,0 +1,144 @@
+"""What the fuzzing targets begin with: a small file of each format, in several of its forms."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).parents[1] / "analyze"))
+
+from captures import AT, enhanced, ethernet, interface, ipv4, ipv6, option, pcap, section, tcp, udp
+
+_ENDS = {"src_ip": "192.0.2.10", "src_port": 40000, "dest_ip": "198.51.100.7", "dest_port": 443, "proto": "TCP"}
+_WHEN = "2023-11-14T22:13:20.500000+0000"
+_FLOW = {"pkts_toserver": 6, "pkts_toclient": 5, "bytes_toserver": 420, "bytes_toclient": 4600, "start": _WHEN}
+_CONN = {
+    **{"ts": AT, "uid": "C1", "id.orig_h": "192.0.2.10", "id.orig_p": 40000, "id.resp_h": "198.51.100.7"},
+    **{"id.resp_p": 443, "proto": "tcp", "service": "ssl", "duration": 1.5, "orig_bytes": 100, "resp_bytes": 4000},
+    **{"conn_state": "SF", "history": "ShADadFf", "orig_pkts": 6, "orig_ip_bytes": 420, "resp_pkts": 5},
+    **{"resp_ip_bytes": 4600, "local_orig": "T", "ip_proto": 6},
+}
+_LINE = {
+    **{"timestamp": AT, "src_ip": "192.0.2.1", "dst_ip": "192.0.2.2", "src_port": 40000, "dst_port": 443},
+    **{"protocol": "TCP", "protocol_num": 6, "packet_size": 60, "action": "LOG", "interface": "eth0", "event": "new"},
+}
+_VPC = "2 123456789012 eni-0aa 192.0.2.10 198.51.100.7 40000 443 6 6 420 1700000000 1700000060 ACCEPT OK"
+_OCSF = {
+    **{"class_uid": 4001, "time": 1700000000000, "start_time_dt": "2023-11-14T22:13:20Z", "end_time": 1700000060000},
+    **{"src_endpoint": {"ip": "192.0.2.10", "port": 40000, "interface_uid": "eni-1"}, "disposition": "Blocked"},
+    **{"dst_endpoint": {"ip": "198.51.100.7", "port": 443}, "traffic": {"packets": 6, "bytes": 420}},
+    **{"connection_info": {"protocol_num": 6, "tcp_flags": 19, "direction_id": 2}, "action_id": 2},
+}
+_EVENT = "30fb56ddb22d4063812a297a1c61dd63"
+
+
+def seeds(target: str) -> Iterator[bytes]:
+    """Files for one target."""
+    yield from _SEEDS[target]()
+    if target == "any":
+        for other in _SEEDS:
+            if other != "any":
+                for seed in _SEEDS[other]():
+                    yield from (seed, gzip.compress(seed, mtime=0))
+
+
+def _lines(*records: dict[str, Any]) -> bytes:
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+def _capture() -> Iterator[bytes]:
+    frames = [ethernet(ipv4(tcp())), ethernet(ipv4(tcp(80, 1234, 0x12)), tags=(5, 6)), ethernet(ipv6(udp()), 0x86DD)]
+    frames += [
+        ethernet(bytes.fromhex("00012140") + ipv4(udp(), 17), 0x8847),
+        ethernet(bytes.fromhex("110000010016 0021") + ipv4(udp(), 17), 0x8864),
+        ethernet(bytes.fromhex("010100010064 0800") + ipv4(tcp()), 0x8909),
+        ethernet(bytes.fromhex("aaaa03000000 0800") + ipv4(tcp()), 60),
+        ethernet(ipv6(bytes.fromhex("2c00010400000000 11000001 00000007") + udp(), 0), 0x86DD),
+    ]
+    timed = [(AT + at / 10, frame) for at, frame in enumerate(frames)]
+    for magic in (0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34):
+        for order in "<>":
+            yield pcap(timed, magic=magic, order=order)
+    for link in (0, 9, 50, 51, 101, 104, 105, 113, 119, 127, 192, 219, 226, 239, 258, 276, 281, 284):
+        yield pcap([(AT, bytes(16) + frame[14:]) for frame in frames], link=link, snap=60)
+    for order in "<>":
+        head = section(order) + interface(1, option(9, b"\x09", order) + option(14, bytes(8), order), order)
+        yield head + b"".join(enhanced(int(AT * 1e9), frame, order=order) for frame in frames)
+
+
+def _own_json() -> Iterator[bytes]:
+    yield _lines(_LINE, {**_LINE, "src_ip": "2001:db8::1", "protocol": "ICMPv6", "protocol_num": 58}, _LINE)
+    yield json.dumps([_LINE, _LINE], indent=1).encode()
+
+
+def _own_csv() -> Iterator[bytes]:
+    yield f"{','.join(_LINE)}\n{','.join(map(str, _LINE.values()))}\n".encode()
+
+
+def _zeek() -> Iterator[bytes]:
+    for separator, shown in (("\t", "\\x09"), (",", "\\x2c")):
+        lines = [f"#separator {shown}", f"#unset_field{separator}-", f"#path{separator}conn"]
+        lines += [separator.join(["#fields", *_CONN]), separator.join(map(str, _CONN.values()))]
+        yield "\n".join([*lines, lines[-1]]).encode()
+    yield _lines(
+        _CONN, {"_path": "dns", **_CONN}, {"conn": {"id": {"orig_h": "192.0.2.1"}}}, {**_CONN, "duration": None}
+    )
+
+
+def _argus() -> Iterator[bytes]:
+    yield (
+        b"StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,State,sTos,dTos,TotPkts,TotBytes,SrcBytes\n"
+        b"2011/08/10 09:46:53.047277,3550.182373,udp,192.0.2.1,13363,  <->,198.51.100.1,0x0050,CON,0,0,12,875,413\n"
+        b"1312969613.047277,1,icmp,192.0.2.1,0x0303,->,198.51.100.1,,ECO,0,0,2,90,45\n"
+        b"08/10.09:46:53.047277,1,tcp,192.0.2.1,https,<?,198.51.100.1,80,FSPA_SA,0,0,2,90,45\n"
+    )
+
+
+def _eve() -> Iterator[bytes]:
+    event = {
+        "timestamp": _WHEN,
+        "flow_id": 1,
+        "event_type": "flow",
+        **_ENDS,
+        "tcp": {"tcp_flags_ts": "1b"},
+        "flow": _FLOW,
+    }
+    half = {"timestamp": _WHEN, "flow_id": 1, "event_type": "netflow", **_ENDS, "netflow": {"pkts": 5, "bytes": 60}}
+    back = {**half, "src_ip": "198.51.100.7", "src_port": 443, "dest_ip": "192.0.2.10", "dest_port": 40000}
+    alert = {**event, "event_type": "alert", "direction": "to_client", "alert": {"action": "blocked"}}
+    yield _lines(event, half, back, alert, {"timestamp": _WHEN, "event_type": "stats"})
+
+
+def _vpc() -> Iterator[bytes]:
+    yield f"{_VPC}\n2023-11-14T22:13:20.000Z {_VPC}\n".encode()
+    names = b"version,srcaddr,dstaddr,protocol,packets,bytes,start,tcp-flags\n"
+    yield names + b"5,192.0.2.1,192.0.2.2,6,1,60,1700000000,18\n"
+    yield json.dumps({"events": [{"message": _VPC}, {"message": _VPC}], "nextToken": "x"}).encode()
+
+
+def _ocsf() -> Iterator[bytes]:
+    yield _lines(_OCSF, {**_OCSF, "class_uid": 3002})
+
+
+def _journal() -> Iterator[bytes]:
+    fields = {f"TRAFFICMON_{name.upper()}": str(value) for name, value in _LINE.items()}
+    entry = {"__CURSOR": "s=1", "__REALTIME_TIMESTAMP": "1700000000250000", "MESSAGE_ID": _EVENT, **fields}
+    yield _lines(entry, {**entry, "TRAFFICMON_INTERFACE": [101, 255]}).replace(b'{"__C', b'\x1e{"__C')
+
+
+_SEEDS: dict[str, Any] = {
+    "any": lambda: iter(()),
+    "capture": _capture,
+    "own_json": _own_json,
+    "own_csv": _own_csv,
+    "zeek": _zeek,
+    "argus": _argus,
+    "eve": _eve,
+    "vpc": _vpc,
+    "ocsf": _ocsf,
+    "journal": _journal,
+}
