@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from copied import Copy
+from tree_copy import TreeCopy
 
 from trafficmond import abi
 
@@ -58,18 +58,17 @@ def test_it_is_summed_carried_shown_and_exported(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("clang") is None, reason="needs clang; run: make deps")
 def test_a_counter_of_the_kernels_is_four_files(tmp_path: Path) -> None:
-    copy, pad = Copy(tmp_path), abi.TOTALS["pad"].shape[0]
+    tree, pad = TreeCopy(tmp_path), abi.TOTALS["pad"].shape[0]
     last = "\t__u64 malformed_by[TM_MALFORMED_MAX];\n"
-    copy.replace("bpf/abi.h", f"{last}\t__u64 pad[{pad}];", f"{last}\tstruct tm_count small;\n\t__u64 pad[{pad - 2}];")
-    seen = "\ttm_count(&totals->seen, w);\n"
-    copy.replace("bpf/trafficmon.bpf.c", seen, f"{seen}\tif (w->bytes < 64)\n\t\ttm_count(&totals->small, w);\n")
-    copy.write("tests/handlers/test_handlers_small.py", TEST)
-    copy.make("abi", "build")
-
-    copy.test("tests/handlers/test_handlers_small.py", "tests/datapath/test_datapath_gen_abi.py")
-    assert copy.changed() == [
+    tree.replace("bpf/abi.h", f"{last}\t__u64 pad[{pad}];", f"{last}\tstruct tm_count small;\n\t__u64 pad[{pad - 2}];")
+    count = "\tif (w->bytes < 64)\n\t\ttm_count(&totals->small, w);\n"
+    tree.edit("bpf/trafficmon.bpf.c", ("\ttm_count(&totals->seen, w);\n", count))
+    tree.add("tests/handlers/test_handlers_small.py", TEST)
+    tree.build()
+    tree.tests_pass("tests/handlers/test_handlers_small.py", "tests/datapath/test_datapath_gen_abi.py")
+    assert tree.touched == {
         "bpf/abi.h",
         "bpf/trafficmon.bpf.c",
         "tests/handlers/test_handlers_small.py",
         "trafficmond/abi.py",
-    ]
+    }

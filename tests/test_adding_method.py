@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from copied import Copy
+from tree_copy import TreeCopy
 
+DESCRIPTION = "method Uptime(since: ?float) -> (seconds: float)\n"
 HANDLER = '''"""How long the daemon has been up."""
 
 from __future__ import annotations
@@ -82,29 +83,27 @@ def test_it_is_shown(ctl: Ctl, running: Running) -> None:
 
 
 def test_a_control_method_with_its_command_is_seven_files(tmp_path: Path) -> None:
-    copy = Copy(tmp_path)
-    copy.replace(
-        "trafficmond/control/io.trafficmon.varlink",
-        "method Version()",
-        "method Uptime(since: ?float) -> (seconds: float)\n\nmethod Version()",
-    )
-    copy.write("trafficmond/handlers/uptime.py", HANDLER)
-    copy.write("tests/handlers/test_handlers_uptime.py", HANDLER_TEST)
-    copy.write("trafficctl/commands/uptime.py", COMMAND)
-    commands, line = "trafficctl/commands/__init__.py", '    "version": ('
-    copy.replace(commands, line, f'    "uptime": ("uptime", "how long the daemon is up"),\n{line}')
-    copy.replace(commands, '("check", "doctor", ', '("uptime", "check", "doctor", ')
-    copy.write("tests/trafficctl/test_trafficctl_uptime.py", COMMAND_TEST)
-    row, rest = "| `Uptime` | readers | how long the daemon has been up |\n", "An error is a Varlink error."
-    copy.replace("docs/control.md", "| `Version` | readers |", f"{row}| `Version` | readers |")
-    copy.replace("docs/control.md", rest, f"```sh\ntrafficctl uptime\n```\n\n{rest}")
+    tree = TreeCopy(tmp_path)
+    version = "method Version() -> (version: string)\n"
+    tree.edit("trafficmond/control/io.trafficmon.varlink", (version, f"\n{DESCRIPTION}"))
+    tree.add("trafficmond/handlers/uptime.py", HANDLER)
+    tree.add("tests/handlers/test_handlers_uptime.py", HANDLER_TEST)
+    tree.add("trafficctl/commands/uptime.py", COMMAND)
+    line = '    "uptime": ("uptime", "how long the daemon has been up"),\n'
+    after = '    "version": ("version", "the versions of client and daemon"),\n'
+    tree.edit("trafficctl/commands/__init__.py", (after, line), ('"metrics", "version", ', '"uptime", '))
+    tree.add("tests/trafficctl/test_trafficctl_uptime.py", COMMAND_TEST)
+    row = "| `Uptime` | readers | how long the daemon has been up |\n"
+    shown = "\n```sh\ntrafficctl uptime\n```\n"
+    last = "| `Audit` | readers | who changed what, latest first |\n"
+    tree.edit("docs/control.md", ("| `Version` | readers | the daemon's version |\n", row), (last, shown))
 
-    copy.test("tests/handlers/test_handlers_uptime.py", "tests/handlers/test_handlers_methods.py")
+    tree.tests_pass("tests/handlers/test_handlers_uptime.py", "tests/handlers/test_handlers_methods.py")
     commands = "tests/trafficctl/test_trafficctl_commands.py"
-    copy.test("tests/trafficctl/test_trafficctl_uptime.py", commands, "-k", "uptime or help or completion")
-    copy.test("tests/control/test_control_docs.py", "tests/test_architecture.py", "tests/docs/test_docs_made.py")
-    copy.test("tests/docs/test_docs_pages.py", "-k", "command")
-    copy.run("packaging/generate", str(tmp_path / "build"))
+    tree.tests_pass("tests/trafficctl/test_trafficctl_uptime.py", commands, "-k", "uptime or help or completion")
+    tree.tests_pass("tests/control/test_control_docs.py")
+    tree.tests_pass("tests/docs/test_docs_pages.py", "-k", "command")
+    tree.run("packaging/generate", "made")
     for name in ("man/trafficctl.1", *(f"completions/{each}" for each in ("trafficctl", "_trafficctl"))):
-        assert "uptime" in (tmp_path / "build" / name).read_text(), name
-    assert len(copy.changed()) <= 7, copy.changed()
+        assert "uptime" in (tmp_path / "made" / name).read_text(), name
+    assert len(tree.touched) <= 7, tree.touched

@@ -12,6 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 _HOLDS = ("trafficmond", "trafficctl", "bpf", "docs", "etc", "packaging", "tests", "pyproject.toml", "Makefile")
+_PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
 _LINKED = ("build", ".venv")  # what is built of it, and nothing of which is written to
 
 
@@ -21,7 +22,7 @@ class TreeCopy:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.touched: set[str] = set()
-        for name in _HOLDS:
+        for name in _HOLDS + _PAGES:
             source = ROOT / name
             if source.is_dir():
                 shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", "lab", "bench"))
@@ -44,6 +45,22 @@ class TreeCopy:
             text = text.replace(after, after + more)
         (self.root / path).write_text(text)
         self.touched.add(path)
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        """Text that stands once in a file, and what stands there from now on."""
+        text = (self.root / path).read_text()
+        assert text.count(old) == 1, f"{path}: {old!r} stands {text.count(old)} times"
+        (self.root / path).write_text(text.replace(old, new))
+        self.touched.add(path)
+
+    def build(self) -> None:
+        """The data path of the copy, and abi.py, in a build folder of its own."""
+        (self.root / "build").unlink()
+        make = ["make", "-s", "-o", ".venv/.tools", "abi", "build"]
+        before = (self.root / "trafficmond/abi.py").read_bytes()
+        subprocess.run(make, cwd=self.root, check=True, capture_output=True)
+        if (self.root / "trafficmond/abi.py").read_bytes() != before:
+            self.touched.add("trafficmond/abi.py")
 
     def make_docs(self) -> None:
         """What `make docs` writes; nobody touches that by hand."""
