@@ -23,6 +23,7 @@ from trafficmond.policy.counts import Counts, count
 from trafficmond.policy.load import load_policy
 from trafficmond.policy.readers import read_list, read_toml
 from trafficmond.policy.rules import ListSource, Rule
+from trafficmond.policy.shadows import shadows
 from trafficmond.rulebook import read_policy
 
 _LISTS = (".netset", ".ipset", ".txt", ".cidr")
@@ -72,7 +73,7 @@ def check(path: Path | None) -> Checked:
         return Checked(path, mistakes=error.mistakes)
     except PermissionError as error:  # a folder on the way to what the settings name
         raise TrafficmonError(f"cannot look at {error.filename}: {error.strerror}", hint="try with sudo") from None
-    notes = [*policy.notes, *_ended(policy.rules)]
+    notes = [*policy.notes, *_ended(policy.rules), *shadows(policy, time.time())]
     if settings is not None:
         notes += [*unwritable_logs(settings), *shut(settings, policy)]
     return Checked(path, count(policy), notes=notes)

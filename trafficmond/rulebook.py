@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trafficmond import networks
+from trafficmond import networks, services
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, DatapathError, Mistake
 from trafficmond.model import Action, Direction
@@ -411,7 +411,14 @@ def read_policy(settings: Settings) -> Policy:
 
 def _lists(settings: Settings) -> list[ListSource]:
     return [
-        ListSource(each.path, Action.parse(each.action), each.label, Direction.parse(each.direction), each.on_error)
+        ListSource(
+            each.path,
+            Action.parse(each.action),
+            each.label,
+            Direction.parse(each.direction),
+            each.on_error,
+            services.parse(each.ports),
+        )
         for each in settings.lists
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from trafficmond import abi
 from trafficmond.protocols import protocol_name, protocol_number
@@ -20,11 +21,17 @@ _AREAS = {
 }  # by protocol: where its ports or types are, and how many there are
 _NAMES = {_TCP: "tcp", _UDP: "udp", _ICMP: "icmp", _ICMPV6: "icmpv6"}
 _WRITE = "write tcp/443, udp/8000-8100, 53 (tcp and udp), icmp/8, gre, or a name of /etc/services"
+_CACHED = 4096  # many rules name the same
 MOST_NAMED = 1000  # in one rule: none has more in earnest
 
 
 def parse(texts: Sequence[str]) -> Places:
     """What all of `texts` name together. Raises ValueError that says which names nothing."""
+    return _parsed(tuple(texts))
+
+
+@lru_cache(_CACHED)
+def _parsed(texts: tuple[str, ...]) -> Places:
     if len(texts) > MOST_NAMED:
         raise ValueError(f"names {len(texts):,} services; at most {MOST_NAMED:,} are taken, so write ranges")
     return merged(place for text in texts for place in _places(text.strip().lower()))
@@ -107,6 +114,11 @@ def _area(place: int) -> int:
 
 def text(places: Places) -> list[str]:
     """The names of `places`, which read back as the same: those of TCP and UDP both without a protocol."""
+    return list(_text(places))
+
+
+@lru_cache(_CACHED)
+def _text(places: Places) -> tuple[str, ...]:
     ports = {each: _numbers(places, each) for each in _AREAS}
     both = [each for each in ports[_TCP] if each in ports[_UDP]]
     found = [f"tcp/{each}" for each in ports[_TCP] if each not in both] + both
@@ -114,7 +126,7 @@ def text(places: Places) -> list[str]:
     found += [f"{_NAMES[protocol]}/{each}" for protocol in (_ICMP, _ICMPV6) for each in ports[protocol]]
     others = (place for first, _ in places if (place := first - abi.WHAT_OTHER) >= 0)
     whole = {f"{_NAMES[each]}/0-{count - 1}": _NAMES[each] for each, (_, count) in _AREAS.items()}
-    return [whole.get(each, each) for each in found] + [protocol_name(each).lower() for each in others]
+    return (*(whole.get(each, each) for each in found), *(protocol_name(each).lower() for each in others))
 
 
 def _numbers(places: Places, protocol: int) -> list[str]:
@@ -123,6 +135,7 @@ def _numbers(places: Places, protocol: int) -> list[str]:
     return [str(first) if first == last else f"{first}-{last}" for first, last in inside]
 
 
+@lru_cache(_CACHED)
 def with_fragments(places: Places, passing: bool) -> Places:
     """`places` and those later fragments that go with them.
 

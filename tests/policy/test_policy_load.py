@@ -14,6 +14,7 @@ from trafficmond.policy import load
 from trafficmond.policy.lastgood import LastGood
 from trafficmond.policy.load import Cache, is_ignored, load_policy
 from trafficmond.policy.rules import ListSource
+from trafficmond.services import parse
 
 
 def write(path: Path, cidr: str, action: str = "drop", label: str = "") -> Path:
@@ -283,3 +284,13 @@ def test_too_much_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 )
 def test_is_ignored(name: str, ignored: bool) -> None:
     assert is_ignored(name) is ignored
+
+
+def test_a_list_may_be_for_some_services(tmp_path: Path) -> None:
+    listed = tmp_path / "scanners.netset"
+    listed.write_text("192.0.2.7\n198.51.100.0/24\n")
+    cache = Cache()
+    for texts in (["tcp/22", "53"], []):
+        policy = load_policy(None, [ListSource(listed, Action.DROP, services=parse(texts))], cache=cache)
+        (rule,) = policy.rules
+        assert (rule.services, len(policy.prefixes)) == (parse(texts), 2), "another meaning is another reading"

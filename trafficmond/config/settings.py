@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trafficmond import networks
+from trafficmond import networks, services
 from trafficmond.config.declare import PATH, duration, rate, setting, size, table, tables
 from trafficmond.config.formats import BY_NAME, described
 from trafficmond.config.target import export_url, parse_target
@@ -24,6 +24,12 @@ _NAME_OR_GLOB = re.compile(r"[^\s/:]{1,15}")
 def prefix(text: str) -> str:
     """The CIDR prefix in its canonical form, host bits cleared. Raises ValueError saying what would do."""
     return str(networks.parse(text))
+
+
+def service(text: str) -> str:
+    """What rules call a service. Raises ValueError saying what would do."""
+    services.parse([text])
+    return text
 
 
 def interface_pattern(text: str) -> str:
@@ -107,6 +113,9 @@ class PrefixList:
         "ingress",
         choices=("ingress", "egress", "both"),
         help="Which packets: ingress (by source address), egress (by destination) or both.",
+    )
+    ports: tuple[str, ...] = setting(
+        (), check=service, example='["tcp/22", "53"]', help="The services that it is for, as in a [[rule]]; empty: all."
     )
     label: str = setting("", help="The name in logs and in trafficctl; empty: the file's name.")
     on_error: str = setting(

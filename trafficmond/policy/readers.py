@@ -73,7 +73,9 @@ def read_list(source: ListSource, data: bytes, path: str) -> Rules:
     if found.wrong and (source.on_error == "refuse" or found.wrong > len(found.prefixes)):
         return Rules.nothing(path, found.mistakes, found.wrong)
     name = source.label or source.path.stem
-    rule = Rule(source.action, Reason.LIST, name, source.direction, path=path, label=source.label)
+    rule = Rule(
+        source.action, Reason.LIST, name, source.direction, path=path, label=source.label, services=source.services
+    )
     return Rules.all_of(rule, found.prefixes, path, found.host_bits, _skipped(path, found))
 
 

@@ -76,6 +76,7 @@ class ListSource:
     label: str = ""
     direction: Direction = Direction.INGRESS
     on_error: str = "skip"  # a line that is wrong; or "refuse": the list, which stays what it was
+    services: Places = ()  # that it is for; (): all
 
 
 @dataclass(frozen=True, slots=True, eq=False)

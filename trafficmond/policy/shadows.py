@@ -1,0 +1,114 @@
+"""Rules that others keep from deciding, for `check` to tell of. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond import services
+from trafficmond.errors import Mistake
+from trafficmond.model import Action, Direction, Reason
+from trafficmond.policy.explain import overlapping
+from trafficmond.policy.load import Policy
+from trafficmond.policy.rules import Rule
+
+_MOST_EQUAL = 200  # rules on one prefix that are compared with each other
+_MOST_LOOKED_AT = 50  # rules that drop some services, and prefixes of each
+_WRITTEN = (Reason.RULE, Reason.LIST)
+
+
+def shadows(policy: Policy, now: float) -> Iterator[Mistake]:
+    """A note on each rule that can never decide, and on each that drops some services, but not of sources that others
+    name only to watch them."""
+    for index, by in sorted(_hidden(policy, now).items()):
+        before = policy.rules[by]
+        what = f"this rule never decides: {before.source} ({before.name}) comes before it on each of its prefixes"
+        yield Mistake(policy.rules[index].source, what)
+    dropping = _dropping_some(policy, now)
+    watching = _watching(policy, now) if dropping else np.zeros(0, np.bool_)
+    for index, rule in dropping:
+        watched = _watched_within(policy, index, watching)
+        if watched:
+            row, more = watched[0], len(watched) - 1
+            other = policy.rules[int(policy.owner[row])]
+            also = f" and {more:,} more" if more else ""
+            named = ", ".join(services.text(rule.services))
+            what = (
+                f"does not {rule.action} {named} from {policy.prefixes.text(row)}{also}: "
+                f'{other.source} names them without ports, with action = "monitor", and the longer prefix comes first'
+            )
+            yield Mistake(rule.source, what)
+
+
+def _hidden(policy: Policy, now: float) -> dict[int, int]:
+    """Rule -> one of those that hide it, for each whose prefixes are all hidden."""
+    rows = policy.prefixes
+    order = np.lexsort((policy.owner, rows.plen, rows.lo, rows.hi, rows.family))
+    same = np.ones(max(len(order) - 1, 0), np.bool_)
+    for column in (rows.plen, rows.lo, rows.hi, rows.family):
+        same &= column[order][1:] == column[order][:-1]
+    begins = np.flatnonzero(np.append(True, ~same)[: len(order)])
+    ends = np.append(begins[1:], len(order))
+    shown = np.zeros(len(policy.rules), np.bool_)
+    by: dict[int, int] = {}
+    several = ends - begins > 1
+    shown[policy.owner[order[begins[~several]]]] = True
+    for begin, end in zip(begins[several].tolist(), ends[several].tolist(), strict=True):
+        here = sorted({int(owner) for owner in policy.owner[order[begin:end]]})
+        for index in here:
+            hiding = None
+            if len(here) <= _MOST_EQUAL:
+                hiding = next((other for other in here if other != index and _hides(policy, other, index, now)), None)
+            if hiding is None:
+                shown[index] = True
+            else:
+                by[index] = hiding
+    return {index: other for index, other in by.items() if not shown[index] and _written(policy.rules[index], now)}
+
+
+def _hides(policy: Policy, one: int, other: int, now: float) -> bool:
+    """Whether a rule decides whatever the other could, on the same prefix."""
+    strong, weak = policy.rules[one], policy.rules[other]
+    if (
+        not _written(strong, now)
+        or strong.expires is not None
+        or strong.direction not in (weak.direction, Direction.BOTH)
+    ):
+        return False
+    if (bool(strong.services), one) < (bool(weak.services), other):
+        return False
+    return bool(weak.services or not strong.services) and services.contains(strong.judged, weak.judged)
+
+
+def _written(rule: Rule, now: float) -> bool:
+    return rule.reason in _WRITTEN and (rule.expires is None or rule.expires > now)
+
+
+def _dropping_some(policy: Policy, now: float) -> list[tuple[int, Rule]]:
+    found = [
+        (index, rule)
+        for index, rule in enumerate(policy.rules)
+        if rule.services and rule.action in (Action.DROP, Action.LIMIT) and _written(rule, now)
+    ]
+    return found[:_MOST_LOOKED_AT]
+
+
+def _watched_within(policy: Policy, index: int, watching: npt.NDArray[np.bool_]) -> list[int]:
+    """Rows of longer prefixes within the rule's that others watch for all services."""
+    rule, prefixes = policy.rules[index], policy.prefixes_of(index)
+    found: set[int] = set()
+    for at in range(min(len(prefixes), _MOST_LOOKED_AT)):
+        rows = overlapping(policy, prefixes.text(at))
+        rows = rows[watching[rows] & (policy.prefixes.plen[rows] > prefixes.plen[at])]
+        ways = ({rule.direction, policy.rules[int(policy.owner[row])].direction} for row in rows)
+        found |= {row for row, way in zip(rows.tolist(), ways, strict=True) if len(way) == 1 or Direction.BOTH in way}
+    return sorted(found)
+
+
+def _watching(policy: Policy, now: float) -> npt.NDArray[np.bool_]:
+    """Of each row, whether its rule is to watch, for all services."""
+    rules = (rule.action is Action.MONITOR and not rule.services and _written(rule, now) for rule in policy.rules)
+    found: npt.NDArray[np.bool_] = np.fromiter(rules, np.bool_, len(policy.rules))[policy.owner]
+    return found
