@@ -126,8 +126,9 @@ class FakeDatapath(Datapath):
     def configure(self, options: Options) -> None:
         self.options = options
 
-    def install(self, words: Any) -> None:  # noqa: ARG002
+    def install(self, words: Any) -> Any:
         self.installed += 1
+        return words
 
     def attach(self, *_: Any) -> list[Change]:
         return []

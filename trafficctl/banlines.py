@@ -29,7 +29,8 @@ FOREVER = float("inf")
 _PLAIN_SECONDS = re.compile(r"[0-9]{1,10}")
 _PERMANENT = ("forever", "-1", "-1s")
 _WITH_TIME = re.compile(r"(\S+)\s+\S+ \S+ \+ (-?\d+) = (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
-_GO_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+_GO_DURATION = re.compile(r"-?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+_LESS_THAN_A_SECOND = re.compile(r"-?\d+(?:\.\d+)?(?:ms|[\u00b5\u03bcu]s|ns)")
 _SCOPES = ("ip", "range")
 
 
@@ -64,6 +65,9 @@ def read(lines: Iterable[str]) -> tuple[list[Line], list[Mistake]]:
         if line.startswith("id,source,ip,"):
             decisions = line.split(",")
             continue
+        if not found and not mistakes and line[0] in "[{":
+            what = "JSON is not read here; give lines, for example those of cscli decisions list -o raw"
+            return [], [Mistake(f"line {number}", what)]
         try:
             found += _decision(decisions, line) if decisions else _line(line)
         except ValueError as error:
@@ -119,12 +123,15 @@ def _decision(columns: list[str], line: str) -> Iterator[Line]:
     scope, _, value = row.get("ip", "").partition(":")
     if row.get("action", "ban") != "ban" or row.get("simulated") == "true" or scope.lower() not in _SCOPES:
         return
-    lasts = _GO_DURATION.fullmatch(row.get("expiration", ""))
-    if lasts is None or not lasts[0]:
-        raise ValueError(f"{networks.quoted(row.get('expiration', ''))} is not an expiration, for example 3h59m57s")
+    expiration = row.get("expiration", "")
+    if _LESS_THAN_A_SECOND.fullmatch(expiration):
+        return
+    lasts = _GO_DURATION.fullmatch(expiration)
+    if lasts is None or not lasts[0].strip("-"):
+        raise ValueError(f"{networks.quoted(expiration)} is not an expiration, for example 3h59m57s")
     hours, minutes, seconds = (float(part or 0) for part in lasts.groups())
     total = 3600 * hours + 60 * minutes + seconds
-    if total > 0:
+    if total > 0 and not expiration.startswith("-"):
         yield Line(_prefix(value), total, row.get("reason", ""))
 
 

@@ -184,7 +184,7 @@ class BanList:
             self._put(network)
             return
         self._kernel.remove(network)
-        self._lengths[network.version, network.prefixlen] -= 1
+        self._lengths -= Counter([(network.version, network.prefixlen)])  # those of none are left out
         order = self._order[network.version]
         del order[bisect_left(order, _entry(network)[:2])]
         del self._bans[network]
@@ -204,11 +204,12 @@ class BanList:
 
     def _around(self, network: Network) -> Iterator[Network]:
         """Banned prefixes that hold all of a prefix, the narrowest first."""
-        for length in range(network.prefixlen, -1, -1):
-            if self._lengths[network.version, length]:
-                wider = network.supernet(new_prefix=length)
-                if wider in self._bans:
-                    yield wider
+        version, own = network.version, network.prefixlen
+        lengths = [length for family, length in self._lengths if family == version and length <= own]
+        for length in sorted(lengths, reverse=True):
+            wider = network if length == own else network.supernet(new_prefix=length)
+            if wider in self._bans:
+                yield wider
 
     def _inside(self, network: Network) -> list[Network]:
         """Banned prefixes that lie within a prefix, itself included."""

@@ -97,13 +97,14 @@ class Rulebook:
     def __init__(
         self,
         settings: Settings,
-        install: Callable[[npt.NDArray[np.uint32]], None],
+        install: Callable[[npt.NDArray[np.uint32]], npt.NDArray[np.uint32]],
         to_jiffies: Callable[[float], int],
         guard: Callable[[Settings], Guard],
         calibrate: Callable[[], object] = lambda: None,
     ) -> None:
-        """`guard` looks up this host's lifelines, at each change: what may be dropped then is another matter now.
-        `calibrate` looks at the clocks before what ends is looked at, and `shift`s what lasts for a time."""
+        """`install` has the kernel judge by a table, and returns the words that it reads. `guard` looks up this host's
+        lifelines, at each change: what may be dropped then is another matter now. `calibrate` looks at the clocks
+        before what ends is looked at, and `shift`s what lasts for a time."""
         self._inputs = _Inputs(settings)
         self._install = install
         self._to_jiffies = to_jiffies
@@ -333,7 +334,10 @@ class Rulebook:
         inputs = replace(inputs, runtime=runtime, guard=self._guard(inputs.settings))
         generation = self.in_force.generation + 1 if self.in_force else 1
         new: InForce = await _in_thread(partial(self._build, inputs, generation, now, whole=bool(jump)))
-        self._install(new.table.words)
+        if new.table.edit:
+            new.table.edit.apply(new.table.words)
+        else:
+            new = replace(new, table=replace(new.table, words=self._install(new.table.words), live=True))
         self._inputs, self.in_force = inputs, new
         if jump:
             self._jump -= jump

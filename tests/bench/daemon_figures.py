@@ -52,6 +52,7 @@ def measure() -> Iterator[Figure]:
         yield _status(daemon)
         yield _add_cidr(daemon)
         yield _reload(lab, daemon)
+        yield from _bans(daemon)
         yield _add_cidr_at_60k(daemon)
 
 
@@ -126,6 +127,33 @@ def _add_cidr_at_60k(daemon: Daemon) -> Figure:
         for number in range(20):
             client.call("RemoveCidr", cidr=f"192.0.2.{number}/32")
     return figure("add_cidr_at_60k_ms", "... beside 60,000 rules of a file and 2,000 by hand", samples, "ms", 50)
+
+
+def _bans(daemon: Daemon) -> Iterator[Figure]:
+    """Many in one command; then one more beside 60,000, by what the thread of the loop is busy with it."""
+    several, busy = [], []
+    for _ in range(3):
+        lines = "".join(f"198.18.{n >> 8}.{n & 255} 3600 bench\n" for n in range(10_000))
+        started = time.monotonic()
+        daemon.control("ban", "-", input=lines)
+        several.append(time.monotonic() - started)
+        daemon.control("unban", "198.18.0.0/15")
+    yield figure("bans_10k_s", "10,000 bans by ban -, the whole command", several, "s", 2)
+    with daemon.client() as client:
+        for part in range(6):
+            many = [{"cidr": f"20.{part}.{n >> 8}.{n & 255}", "ttl_s": 3600.0} for n in range(10_000)]
+            client.call("BanMany", bans=many)
+        for number in range(100):
+            started = _loop_s(daemon)
+            client.call("Ban", cidr=f"192.0.2.{number}", ttl_s=3600.0)
+            busy.append((_loop_s(daemon) - started) * 1000)
+        client.call("Unban", cidr="0.0.0.0/0")
+    yield figure("ban_at_60k_ms", "one ban beside 60,000, of the loop", busy, "ms", 5)
+
+
+def _loop_s(daemon: Daemon) -> float:
+    """CPU seconds of the daemon's first thread."""
+    return int(Path(f"/proc/{daemon.pid}/task/{daemon.pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def _reload(lab: Lab, daemon: Daemon) -> Figure:

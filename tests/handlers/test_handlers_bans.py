@@ -217,6 +217,18 @@ def test_a_reason_is_kept_short_and_printable(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_many_bans_come_in_pages(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            wanted = [{"cidr": f"203.0.{n >> 8}.{n & 255}"} for n in range(1200)]
+            assert (await ask("BanMany", bans=wanted))["banned"] == 1200
+            pages = [reply["parameters"]["bans"] for reply in await ask.replies("Bans")]
+            assert len(pages) > 1
+            assert len({ban["cidr"] for page in pages for ban in page}) == 1200
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("jump", [-31_536_000.0, 31_536_000.0])
 def test_after_a_step_of_the_clock_answers_say_what_the_kernel_does(tmp_path: Path, jump: float) -> None:
     async def run() -> None:

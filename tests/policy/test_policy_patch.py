@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,20 @@ Tables = list[dict[str, Any]]
 class World:
     """Rules that change, and what is in force for them."""
 
-    def __init__(self, tables: Tables, **more: Any) -> None:
+    def __init__(self, tables: Tables, *, live: bool = False, **more: Any) -> None:
+        """`live`: a kernel reads the words, with room behind them."""
+        self._live = live
         self._ids = RuleIds()
         self._more = more
         self.generation = 1
         self.source = self._source(tables)
-        self.table = self.whole()
+        self.table = self._installed(self.whole())
+
+    def _installed(self, table: VerdictTable) -> VerdictTable:
+        if not self._live:
+            return table
+        room = np.zeros(len(table.words) // 4 // abi.PAGE_WORDS * abi.PAGE_WORDS, np.uint32)
+        return replace(table, words=np.concatenate([table.words, room]), live=True)
 
     def _source(self, tables: Tables) -> Source:
         policy = load_policy(None, runtime=tables, **self._more)
@@ -45,7 +54,12 @@ class World:
         before, self._more = self.source, self._more | more
         self.source, self.generation = self._source(tables), self.generation + 1
         found = patched(self.table, before, self.source, now, jiffies, self.generation)
-        self.table = found or self.whole(now)
+        if found is not None and found.edit is not None:
+            assert found.words is self.table.words
+            found.edit.apply(found.words)
+            self.table = found
+        else:
+            self.table = self._installed(found or self.whole(now))
         return found
 
     def check(self, judge: Judge, addresses: list[str], now: float = NOW) -> None:
@@ -59,13 +73,15 @@ class World:
                         assert judge(self.table.words, *at)[0].tolist() == judge(whole.words, *at)[0].tolist()
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_any_changes(seed: int, kernel_judge: Judge) -> None:
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_any_changes(seed: int, live: bool, kernel_judge: Judge) -> None:
     rng = random.Random(seed)
     tables = random_tables(rng, 300)
     default = rng.choice((Action.ALLOW, Action.MONITOR, Action.DROP))
-    world = World(tables, default=default, allowlist=["10.0.0.0/9"], guard=[("10.1.2.3", "gateway")])
-    patches = 0
+    lifelines: dict[str, Any] = {"allowlist": ["10.0.0.0/9"], "guard": [("10.1.2.3", "gateway")]}
+    world = World(tables, live=live, default=default, **lifelines)
+    patches = in_place = 0
     for number in range(30):
         at, fresh = rng.randrange(len(tables)), random_tables(rng, rng.randint(1, 4))
         for each in fresh:
@@ -73,9 +89,12 @@ def test_any_changes(seed: int, kernel_judge: Judge) -> None:
         tables = tables[:at] + fresh * rng.randint(0, 1) + tables[at + rng.randint(0, 3) :]
         guard = [("10.1.2.3", "gateway"), ("2001:db8::1", "resolver")][: 1 + (number > 20)]
         now = NOW + number / 10
-        patches += world.change(tables, now, guard=guard) is not None
+        found = world.change(tables, now, guard=guard)
+        patches += found is not None
+        in_place += found is not None and found.edit is not None
         world.check(kernel_judge, telling_addresses(rng, world.source.policy, 1500), now)
     assert patches > 10
+    assert bool(in_place) is live
 
 
 def drop(cidr: str, **more: Any) -> dict[str, Any]:
@@ -94,6 +113,32 @@ def test_a_rule_costs_itself() -> None:
     assert table.prefixes == 2001
     assert table.words[abi.HDR_GENERATION] == 2
     assert np.array_equal(table.palette, table.words[abi.HDR_PALETTE :][: len(table.palette)])
+
+
+def test_in_place_nothing_counts_before_the_last_word(kernel_judge: Judge) -> None:
+    """So that a packet sees the rules of before or those of after."""
+    addresses = ["192.0.2.1", "192.0.2.2", "192.0.3.1", "198.51.0.7", "2001:db8::1"]
+    world = World([drop("192.0.2.0/24", expires=NOW + 30), *MANY], live=True)
+    before, source = world.table, world.source
+    after = World([drop("192.0.2.0/24", expires=NOW + 30), *MANY, drop("192.0.2.1", action="allow", expires=NOW + 9)])
+    found = patched(before, source, after.source, NOW, jiffies, 2)
+    assert found is not None
+    assert found.edit is not None
+    assert found.edit.last is not None
+    replace(found.edit, last=None).apply(found.words)
+    world.check(kernel_judge, addresses)
+    found.edit.apply(found.words)
+    after.table = found
+    after.check(kernel_judge, addresses)
+
+
+def test_what_touches_two_places_is_swapped_and_not_edited() -> None:
+    world = World(MANY, live=True)
+    found = world.change([*MANY, drop("192.0.2.1"), drop("203.0.113.1")])
+    assert found is not None
+    assert found.edit is None
+    assert not found.live
+    assert found.words is not world.table.words
 
 
 def test_a_removal_gives_back_what_was_below(kernel_judge: Judge) -> None:

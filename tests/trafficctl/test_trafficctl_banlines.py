@@ -38,6 +38,25 @@ def test_crowdsecs_decisions() -> None:
     )
 
 
+@pytest.mark.parametrize("left", ["177.12554ms", "12.5\u00b5s", "900ns", "0s", "-3s", "-1m2.5s"])
+def test_a_decision_that_ends_at_this_moment_keeps_no_others_away(left: str) -> None:
+    """As cscli writes what is left of one."""
+    lines = [*CROWDSEC.splitlines()[:2], f"15047,cscli,Ip:203.0.113.1,manual,ban,,,1,{left},false,27"]
+    assert read(lines) == ([Line("192.0.2.7/32", 14397.5, "crowdsecurity/ssh-bf")], [])
+
+
+@pytest.mark.parametrize("left", ["", "-", "soon", "1d"])
+def test_an_expiration_that_is_none_is_a_mistake(left: str) -> None:
+    lines = [CROWDSEC.splitlines()[0], f"15047,cscli,Ip:203.0.113.1,manual,ban,,,1,{left},false,27"]
+    assert [mistake.where for mistake in read(lines)[1]] == ["line 2"]
+
+
+def test_json_is_one_mistake_that_says_what_to_give() -> None:
+    found, mistakes = read(["", "[", " {", '  "capacity": 0,'])
+    assert (found, [mistake.where for mistake in mistakes]) == ([], ["line 2"])
+    assert "-o raw" in mistakes[0].what
+
+
 def test_a_saved_set() -> None:
     assert read(IPSET.splitlines()) == (
         [

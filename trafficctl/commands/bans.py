@@ -21,5 +21,6 @@ def run(args: Namespace) -> int:
     from trafficctl.render.columns import BANS
 
     with session.connect(args) as client:
-        session.show_rows(args, client.call("Bans")["bans"], BANS, "BanEntry", "no bans")
+        rows = (row for reply in client.stream("Bans") for row in reply["bans"])
+        session.show_rows(args, rows, BANS, "BanEntry", "no bans")
     return exits.DONE

@@ -113,12 +113,13 @@ class Datapath:
             key["kind"] = abi.CONN_FRAGMENTS
             libbpf.update(self.loaded.maps["tm_conns"], key.tobytes(), now)
 
-    def install(self, words: npt.NDArray[np.uint32]) -> None:
-        """Swaps in a compiled verdict table: every packet sees the old one or the new one, never a mixture.
+    def install(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """Swaps in a compiled verdict table: every packet sees the old one or the new one, never a mixture. Returns the
+        words that the kernel reads, with some room behind them.
 
         Raises DatapathError if the kernel has no memory for it; then the old one stays.
         """
-        self._tables.put(words, abi.CONFIRMED)
+        return self._tables.put(words, abi.CONFIRMED)
 
     def try_out(self, words: npt.NDArray[np.uint32], options: Options, until: float) -> None:
         """Puts a table and the switches that go with it on probation until `until` (epoch s): from then on, whatever

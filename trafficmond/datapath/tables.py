@@ -20,6 +20,8 @@ from trafficmond.errors import DatapathError
 
 _GLANCE_S = 0.0002
 _PAGE_BYTES = abi.PAGE.itemsize
+_ROOM_PAGES = 16  # behind a table, for what is added in place
+_ROOM_PART = 8  # or an eighth of it
 _SLOTS = (("tm_table_small", abi.SMALL_PAGES), ("tm_table_large", abi.LARGE_PAGES), ("tm_table_huge", None))
 
 
@@ -31,23 +33,24 @@ class Tables:
         self._grace = grace
         self._taken = ["", ""]  # slot by place; unknown: an earlier daemon may have used any
 
-    def put(self, words: npt.NDArray[np.uint32], place: int) -> None:
+    def put(self, words: npt.NDArray[np.uint32], place: int) -> npt.NDArray[np.uint32]:
         """Swaps in a compiled table at this place (abi.CONFIRMED, abi.TRIAL): every packet sees the old one or the new
-        one, never a mixture.
+        one, never a mixture. Returns the words that the kernel reads, with some room behind them.
 
         Raises DatapathError if the kernel has no memory for it; then the old one stays.
         """
         needed = words.nbytes // _PAGE_BYTES
         slot, padded = next(each for each in _SLOTS if each[1] is None or needed <= each[1])
+        roomy = needed + max(_ROOM_PAGES, needed // _ROOM_PART)
+        mapped = roomy if padded is None else min(roomy, padded)
         flags = libbpf.F_MMAPABLE | (libbpf.F_INNER_MAP if padded is None else 0)
         try:
-            fd = libbpf.create_array("tm_rules", _PAGE_BYTES, padded or needed, flags)
+            fd = libbpf.create_array("tm_rules", _PAGE_BYTES, padded or roomy, flags)
         except OSError as error:
             raise DatapathError(f"no memory for a table of {words.nbytes >> 20} MiB: {error.strerror}") from error
         try:
-            table = Mapped(fd, np.dtype(np.uint32), len(words))
-            table.array[:] = words
-            table.close()
+            live = Mapped(fd, np.dtype(np.uint32), mapped * abi.PAGE_WORDS).array
+            live[: len(words)] = words
             self._swap(slot, place, fd)
         except OSError as error:
             raise DatapathError(f"the kernel refused the verdict table: {error.strerror}") from error
@@ -57,6 +60,7 @@ class Tables:
         if slot != self._taken[place]:
             self.clear(place, but=slot)
         self._taken[place] = slot
+        return live
 
     def clear(self, place: int, but: str = "") -> None:
         """Takes what lies at a place out of every slot but one."""

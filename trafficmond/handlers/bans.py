@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from trafficmond import networks
 from trafficmond.banlist import UNKNOWN
 from trafficmond.control.bounds import note
 from trafficmond.control.call import Call, Reply, Row, method
+from trafficmond.control.paging import paged
 from trafficmond.control.peers import Caller
 from trafficmond.control.refusals import NotFound, Refused
 from trafficmond.errors import ConfigError, Mistake
@@ -32,10 +33,17 @@ class Bans(Handler):
     """`Bans`, `Ban`, `Unban`, and both for many."""
 
     @method("Bans")
-    async def bans(self, _: Call) -> Reply:
-        """Bans in force."""
+    async def bans(self, call: Call) -> AsyncGenerator[Reply, None]:
+        """Bans in force, in pages, the latest first."""
+        async for page in paged(call, self._pages()):
+            yield {"bans": page}
+
+    async def _pages(self) -> AsyncIterator[Sequence[Row]]:
         await self._parts.follow_clock()
-        return {"bans": [asdict(ban) for ban in self._parts.bans.all()]}
+        bans = self._parts.bans.all()
+        for at in range(0, len(bans), _AT_ONCE):
+            await asyncio.sleep(0)  # others are served between two pages
+            yield [asdict(ban) for ban in bans[at : at + _AT_ONCE]]
 
     @method("Ban", changes=True)
     async def ban(
@@ -53,16 +61,17 @@ class Bans(Handler):
         await parts.follow_clock()
         note("reason", reason)
         wanted, network = self._wanted(caller, owner, cidr, ttl_s, reason, forever)
+        spared = self._spared()
         if force:
             wanted = replace(wanted, forced=True)
             done = await self._ban_by_force(wanted)
         else:
-            self._spared().refuse(network, "ban")
+            spared.refuse(network, "ban")
             done = parts.bans.add(wanted)
         lasts = _in_words(wanted)
         fields = {"prefix": done.cidr, "by": caller.user, "owner": done.owner, "expires": done.expires}
         parts.sinks.note(messages.BANNED, f"{caller.user} banned {shown(network)} {lasts}", fields)
-        notes = spare.notes(network, cidr, parts.protected.ssh_peers() - parts.protected.logins())
+        notes = spare.notes(network, cidr, parts.protected.ssh_peers() - spared.logins)
         notes += await self._audit(caller, "ban", done.cidr, None, f"{lasts} {_told([done], caller)}".rstrip())
         return {"ban": asdict(done), "notes": notes}
 

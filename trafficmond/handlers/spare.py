@@ -17,7 +17,8 @@ class Spared:
 
     def __init__(self, policy: Policy | None, logins: Collection[str]) -> None:
         """`logins`: addresses that somebody is logged in from."""
-        self._logins = [(address, networks.parse(address)) for address in logins]
+        self.logins = frozenset(logins)
+        self._hosts = [(address, networks.parse(address)) for address in logins]
         self._protected: list[tuple[Network, Rule]] = []
         if policy is not None and len(policy.prefixes):
             first = len(policy.rules)
@@ -40,7 +41,7 @@ class Spared:
                     f"{shown(network)} lies in {shown(inner)} of the allowlist, which a {what} does not touch",
                     hint="say --force to take it out of the allowlist",
                 )
-        for address, host in self._logins:
+        for address, host in self._hosts:
             if networks.within(host, network):
                 raise Refused(
                     f"{shown(network)} holds {address}, from where somebody is logged in",

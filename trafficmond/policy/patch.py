@@ -6,7 +6,8 @@ stays there, unused. Once that is much, or where much is touched, all is to be c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,18 +16,19 @@ import numpy.typing as npt
 from trafficmond import abi
 from trafficmond.model import Direction
 from trafficmond.policy.classes import Classes
-from trafficmond.policy.flatten import I64, flatten
+from trafficmond.policy.flatten import I64, U32, flatten
 from trafficmond.policy.ids import common_beginning
 from trafficmond.policy.layout import UNIT_WORDS
 from trafficmond.policy.leaves import RuleColumns, RuleLeaves
 from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Bool, Prefixes, concat, mask
-from trafficmond.policy.table import Rows, VerdictTable, default_action, with_room, with_rows
+from trafficmond.policy.table import Edit, Rows, VerdictTable, default_action, with_room, with_rows
 from trafficmond.policy.trie import Builder
 
 _SLOTS = 1 << abi.ROOT_BITS
 _MOST_SLOTS = 1024  # touched, beyond which it is not worth while
 _RECORD_WORDS = abi.RECORD.itemsize // 4
+_TOP = 3 if sys.byteorder == "little" else 0  # of the four 16-bit parts of a 64-bit word, that of its highest bits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +53,7 @@ def patched(
     roots = _roots(table, rows, directions)
     if roots is None:
         return None
-    touched = np.zeros(_SLOTS + 1, np.bool_)
+    touched = np.zeros(_SLOTS, np.bool_)
     for one, other in zip(first.tolist(), last.tolist(), strict=True):
         touched[one : other + 1] = True
     classes = Classes.of(after.columns.services.tolist())
@@ -60,32 +62,66 @@ def patched(
     wanted = np.flatnonzero(touched)
     chosen, owner, columns = _within(after, touched)
     rows_in_force = Rows.of(chosen, owner, columns, now)
-    at = int(table.words[abi.HDR_RECORDS]) * UNIT_WORDS
-    records = table.words[at : at + table.records * _RECORD_WORDS].view(abi.RECORD)
-    leaves = RuleLeaves(columns, classes, to_jiffies, records)
+    leaves = RuleLeaves(columns, classes, to_jiffies, _records(table).copy())
     builder = Builder(table.palette, table.units)
-    entries = {}
+    last_words: list[tuple[int, int]] = []
     for root, (family, direction) in roots.items():
         layered = rows_in_force.layered(rows_in_force.select(family, direction))
         default = int(default_action(after.policy.default, direction)) << abi.ACTION_SHIFT
-        entries[root] = builder.add_slots(with_rows(flatten(layered, default, leaves), leaves, builder), wanted)
-    room = table.room
-    if len(leaves.records) > room:
-        roomy = with_room(leaves.records)
-        room, at = len(roomy), builder.add(roomy.view(np.uint32)) * UNIT_WORDS
+        entries = builder.add_slots(with_rows(flatten(layered, default, leaves), leaves, builder), wanted)
+        places = root * UNIT_WORDS + wanted
+        others = np.flatnonzero(table.words[places] != entries)
+        last_words += zip(places[others].tolist(), entries[others].tolist(), strict=True)
+    pieces, room = _with_records(table, leaves, builder)
+    for at, word in (abi.HDR_GENERATION, generation & 0xFFFFFFFF), (abi.HDR_RECORD_COUNT, len(leaves.records)):
+        pieces.append((at, np.array([word], np.uint32)))
     if builder.units > _most_units(table.whole):
         return None
-    words = builder.words(table.words)
-    for root, entry in entries.items():
-        words[root * UNIT_WORDS + wanted] = entry
-    words[at : at + len(leaves.records) * _RECORD_WORDS] = leaves.records.view(np.uint32)
-    words[abi.HDR_RECORDS] = at // UNIT_WORDS
-    words[abi.HDR_GENERATION] = generation & 0xFFFFFFFF
-    words[abi.HDR_RECORD_COUNT] = len(leaves.records)
-    prefixes = int(np.count_nonzero((after.columns.expires > now)[after.policy.owner]))
+    in_place = table.live and len(last_words) <= 1 and room == table.room
+    if in_place and builder.units * UNIT_WORDS <= len(table.words):
+        words, edit = table.words, Edit(pieces, last_words[0] if last_words else None)
+    else:
+        words, edit = _copied(table, pieces, last_words, builder.units), None
     return VerdictTable(
-        words, generation, prefixes, len(leaves.records), room, table.palette, builder.units, table.whole, classes
+        words,
+        generation,
+        prefixes=int(np.count_nonzero((after.columns.expires > now)[after.policy.owner])),
+        records=len(leaves.records),
+        room=room,
+        palette=table.palette,
+        units=builder.units,
+        whole=table.whole,
+        classes=classes,
+        live=edit is not None,
+        edit=edit,
     )
+
+
+def _records(table: VerdictTable) -> npt.NDArray[np.void]:
+    at = int(table.words[abi.HDR_RECORDS]) * UNIT_WORDS
+    return table.words[at : at + table.records * _RECORD_WORDS].view(abi.RECORD)
+
+
+def _with_records(table: VerdictTable, leaves: RuleLeaves, builder: Builder) -> tuple[list[tuple[int, U32]], int]:
+    """What the builder has added, and the records that there are more of now; and the room that all of them have."""
+    if len(leaves.records) <= table.room:
+        at = int(table.words[abi.HDR_RECORDS]) * UNIT_WORDS + table.records * _RECORD_WORDS
+        return [*builder.pieces(), (at, leaves.records[table.records :].view(np.uint32))], table.room
+    roomy = with_room(leaves.records)
+    unit = builder.add(roomy.view(np.uint32))
+    return [*builder.pieces(), (abi.HDR_RECORDS, np.array([unit], np.uint32))], len(roomy)
+
+
+def _copied(table: VerdictTable, pieces: Sequence[tuple[int, U32]], last: Sequence[tuple[int, int]], units: int) -> U32:
+    """The words of a table with a change in them."""
+    words = np.zeros(-(-units // abi.PAGE_UNITS) * abi.PAGE_WORDS, np.uint32)
+    before = table.units * UNIT_WORDS
+    words[:before] = table.words[:before]
+    for at, content in pieces:
+        words[at : at + len(content)] = content
+    for at, word in last:
+        words[at] = word
+    return words
 
 
 def _changed(before: Source, after: Source) -> tuple[Prefixes, I64] | None:
@@ -146,9 +182,12 @@ def _roots(table: VerdictTable, rows: Prefixes, directions: I64) -> dict[int, tu
 def _within(after: Source, touched: Bool) -> tuple[Prefixes, npt.NDArray[np.int32], RuleColumns]:
     """The prefixes that lie in touched slots, of each the place of its rule, and the columns of those rules."""
     policy = after.policy
-    first, last = _slots_of(policy.prefixes)
+    lies_in = touched[policy.prefixes.hi.view(np.uint16)[_TOP::4]]
+    wide = np.flatnonzero(policy.prefixes.plen < abi.ROOT_BITS)
+    first, last = _slots_of(policy.prefixes.take(wide))
     before = np.concatenate([np.zeros(1, np.int64), np.cumsum(touched)])
-    index = np.flatnonzero(before[last + 1] > before[first])
+    lies_in[wide] = before[last + 1] > before[first]
+    index = np.flatnonzero(lies_in)
     rules, owner = np.unique(policy.owner[index], return_inverse=True)
     return policy.prefixes.take(index), owner.astype(np.int32), after.columns.take(rules.astype(np.int64))
 

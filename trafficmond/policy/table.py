@@ -7,7 +7,8 @@ that a rule does not name, what would be without it. Bans are the kernel's own, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +25,30 @@ from trafficmond.policy.trie import Builder
 
 _ROOM = 64  # records
 _HEADER_WORDS = abi.HDR_CLASS_COUNT + 1
+_ORDER = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edit:
+    """A change of a table that the kernel is reading. What is written first nobody reads yet; the one word that is
+    written last makes it count, so that every packet sees the old table or the new one."""
+
+    pieces: Sequence[tuple[int, U32]]  # first word, content
+    last: tuple[int, int] | None  # its place, and what it becomes
+
+    def apply(self, words: U32) -> None:
+        """Makes the change. It cannot fail."""
+        with _ORDER:
+            for at, content in self.pieces:
+                words[at : at + len(content)] = content
+        with _ORDER:  # what one holder of a lock has written is seen before what the next one writes
+            if self.last:
+                words[self.last[0]] = self.last[1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VerdictTable:
-    """`words` is what the kernel reads: whole pages, layout of bpf/abi.h."""
+    """`words` is what the kernel reads: whole pages, layout of bpf/abi.h. `live`: they are the very ones."""
 
     words: U32
     generation: int
@@ -39,6 +59,8 @@ class VerdictTable:
     units: int  # in use
     whole: int  # of these, when it was last compiled as a whole
     classes: Classes
+    live: bool = False
+    edit: Edit | None = None  # what makes the words those of this table, if they are still those of the one before
 
 
 def compile_table(

@@ -84,18 +84,25 @@ class Builder:
         """In use so far."""
         return self._units
 
-    def words(self, before: U32 | None = None) -> U32:
-        """Everything added so far, behind what was in use `before`, a whole number of pages."""
-        pages = -(-self._units // abi.PAGE_UNITS)
-        words = np.zeros(pages * abi.PAGE_UNITS * UNIT_WORDS, np.uint32)
-        if before is not None:
-            words[: len(before)] = before
+    def words(self) -> U32:
+        """Everything added so far, a whole number of pages."""
+        words = np.zeros(-(-self._units // abi.PAGE_UNITS) * abi.PAGE_WORDS, np.uint32)
         words[abi.HDR_PALETTE : abi.HDR_PALETTE + len(self._palette)] = self._palette
         for unit, content in self._written:
             words[unit * UNIT_WORDS : unit * UNIT_WORDS + len(content)] = content
         for chunks in self._chunks:
-            _write_chunks(words, chunks)
+            _write_chunks(words, chunks, 0)
         return words
+
+    def pieces(self) -> list[tuple[int, U32]]:
+        """Everything added so far: first word and content, without the header."""
+        found = [(unit * UNIT_WORDS, content) for unit, content in self._written]
+        for chunks in self._chunks:
+            first, last = int(chunks.unit.min()), int((chunks.unit + _chunk_units(chunks.nodes.count)).max())
+            words = np.zeros((last - first) * UNIT_WORDS, np.uint32)
+            _write_chunks(words, chunks, first)
+            found.append((first * UNIT_WORDS, words))
+        return found
 
     def add(self, content: U32) -> int:
         """Appends `content` as it is; returns its first unit."""
@@ -195,7 +202,7 @@ class Builder:
 
     def _add_chunks(self, plane: Boundaries, nodes: _Nodes, shift: int) -> U32:
         """Room for a chunk a node, none straddling a page; returns the pointers."""
-        size = -(-(3 * nodes.count + 3) // UNIT_WORDS)
+        size = _chunk_units(nodes.count)
         unit = np.empty(len(size), np.int64)
         for units in np.unique(size).tolist():
             same = np.flatnonzero(size == units)
@@ -280,10 +287,17 @@ class _Slots:
         return _Nodes(start, *(column[index].astype(np.int64) for column in (self.first, self.count, self.base)))
 
 
-def _write_chunks(words: U32, chunks: _Chunks) -> None:
-    """Each chunk: u32 count, pad; u64 key[count], what is left of the address, left-aligned; u32 entry[count + 1]."""
+def _chunk_units(count: I64) -> I64:
+    """Units of chunks with so many boundaries."""
+    units: I64 = -(-(3 * count + 3) // UNIT_WORDS)
+    return units
+
+
+def _write_chunks(words: U32, chunks: _Chunks, first: int) -> None:
+    """Each chunk: u32 count, pad; u64 key[count], what is left of the address, left-aligned; u32 entry[count + 1].
+    `words` begin with the unit `first`."""
     nodes, count = chunks.nodes, chunks.nodes.count
-    word = chunks.unit * UNIT_WORDS
+    word = (chunks.unit - first) * UNIT_WORDS
     words[word] = count
     step = ranges(np.zeros(len(count), np.int64), count)
     index = np.repeat(nodes.first, count) + step

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import astuple, dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from trafficmond.store.unstored import chosen
 from trafficmond.store.writer import Limits, Writer
 
 _BAN_COLUMNS = 'cidr, "by", reason, since, expires, threat, count, forced, owner'  # those of Ban
+_BAN_ROW = attrgetter(*(field.name for field in fields(Ban)))
 _PUT_BAN = f"INSERT OR REPLACE INTO bans ({_BAN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -137,7 +139,7 @@ class Store:
 
     def save_bans(self, bans: Iterable[Ban]) -> Future[None]:
         """Replace the stored bans by these."""
-        rows = [astuple(ban) for ban in bans]
+        rows = [_BAN_ROW(ban) for ban in bans]
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM bans")
@@ -147,7 +149,7 @@ class Store:
 
     def change_bans(self, put: Iterable[Ban], gone: Iterable[tuple[str, str]]) -> Future[None]:
         """Store these bans, each in place of its owner's on that prefix, and forget others, by prefix and owner."""
-        rows, keys = [astuple(ban) for ban in put], list(gone)
+        rows, keys = [_BAN_ROW(ban) for ban in put], list(gone)
 
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany("DELETE FROM bans WHERE cidr = ? AND owner = ?", keys)

@@ -188,11 +188,13 @@ class Daemon:
 
     # ---- questions ----
 
-    def control(self, *arguments: str, check: bool = True, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    def control(
+        self, *arguments: str, check: bool = True, timeout: float = 30, input: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run trafficctl against this daemon. Raises DaemonFailed if it fails and `check` is set."""
         done = subprocess.run(
             [PYTHON, "-m", "trafficctl", "-s", str(self.socket), *arguments],
-            capture_output=True, text=True, timeout=timeout, check=False,
+            capture_output=True, text=True, timeout=timeout, check=False, input=input,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         if check and done.returncode:
