@@ -160,7 +160,7 @@ struct tm_packet {
 	__u8 cut : 1;	  /* the capture has less of the packet than the frame's length says */
 	__u16 ethertype;  /* of a frame that is not IP: the type at which reading ended; 0 if it has none */
 #else
-	__u32 rate_per_s; /* of a TM_LIMIT verdict; the parser leaves these alone */
+	__u32 rate_per_s; /* of a TM_LIMIT verdict, in the CPU's packet alone; the parser leaves these alone */
 	__u32 burst_packets;
 	__u32 what; /* TM_WHAT_*, once it was asked for (tm_note_what) */
 #endif

@@ -6,6 +6,7 @@
 char _license[] SEC("license") = "Dual MIT/GPL";
 #endif
 #include "ledger.h"
+#include "quick.h"
 #include "tunnel.h"
 #include "verdict.h"
 
@@ -50,15 +51,14 @@ static __always_inline void tm_count(struct tm_count *to, const struct tm_weight
 	to->bytes += w->bytes;
 }
 
-/* Judges and books the CPU's packet; `inner` names what is inside it, 0: nothing. Returns whether to drop it. */
-static __always_inline int tm_handle(int kind, __u8 ifslot, __u32 ifindex, __u32 egress, __u64 inner,
-				     const struct tm_weight *w, struct __sk_buff *skb)
+/* Judges and books a packet; `inner` names what is inside it, 0: nothing. Returns whether to drop it. */
+static __always_inline int tm_handle(struct tm_packet *p, int kind, __u8 ifslot, __u32 ifindex, __u32 egress,
+				     __u64 inner, const struct tm_weight *w, struct __sk_buff *skb)
 {
 	__u32 zero = 0, cpu = bpf_get_smp_processor_id(),
 	      slot = (cpu * TM_MAX_INTERFACES + (ifslot & TM_IFSLOT_MASK)) * 2 + egress;
 	struct tm_totals *totals = bpf_map_lookup_elem(TM_REF(tm_totals), &slot);
 	struct tm_config *config = bpf_map_lookup_elem(TM_REF(tm_config), &zero);
-	struct tm_packet *p = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
 	struct tm_context context = {.egress = egress, .raw = ifslot & TM_IFSLOT_RAW_IP, .skb = skb};
 	struct tm_set *set = 0;
 	__u32 index = 0;
@@ -98,6 +98,11 @@ static __always_inline int tm_handle(int kind, __u8 ifslot, __u32 ifindex, __u32
 	return drop;
 }
 
+static __always_inline struct tm_packet *tm_packet(__u32 place)
+{
+	return bpf_map_lookup_elem(TM_REF(tm_scratch), &place);
+}
+
 /*
  * A CPU's packet under the knife. In a map rather than on the stack: the verifier then forgets what each path through
  * the parser knew of it and checks what follows once, not once a path.
@@ -115,7 +120,7 @@ static __always_inline struct tm_packet *tm_fresh_packet(__u32 wire_len)
 }
 
 /* Reads the frame into the CPU's packet. Returns enum tm_kind, or -1 without one. */
-static __always_inline int tm_read_xdp(struct xdp_md *ctx, __u32 raw)
+TM_SUBFN int tm_read_xdp(struct xdp_md *ctx, __u32 raw)
 {
 	const void *data = TM_POINTER(ctx->data), *end = TM_POINTER(ctx->data_end);
 	struct tm_packet *p = tm_fresh_packet(end - data);
@@ -129,11 +134,6 @@ TM_SUBFN int tm_read_skb(struct __sk_buff *skb, __u32 raw)
 	struct tm_packet *p = tm_fresh_packet(skb->len);
 
 	return p ? tm_parse(data, end, p, raw) : -1;
-}
-
-static __always_inline struct tm_packet *tm_packet(__u32 place)
-{
-	return bpf_map_lookup_elem(TM_REF(tm_scratch), &place);
 }
 
 /* Whether the packet that was read is of a tunnel. */
@@ -183,14 +183,25 @@ static __always_inline __u64 tm_keep_inner(void)
 TM_PROG("xdp")
 int tm_xdp(struct xdp_md *ctx)
 {
+	struct tm_quick q = {
+		.data = TM_POINTER(ctx->data), .end = TM_POINTER(ctx->data_end), .wire_len = q.end - q.data};
 	__u8 ifslot = tm_ifslot(ctx->ingress_ifindex);
-	struct tm_weight w = {.packets = 1, .bytes = TM_POINTER(ctx->data_end) - TM_POINTER(ctx->data)};
-	int kind = tm_read_xdp(ctx, ifslot & TM_IFSLOT_RAW_IP);
+	__u32 raw = ifslot & TM_IFSLOT_RAW_IP;
+	struct tm_weight w = {.packets = 1, .bytes = q.end - q.data};
+	struct tm_packet usual = {}, *p = &usual;
+	int kind = TM_IS_IP;
 	__u64 inner = 0;
+	__be16 type = TM_QUICK && !raw ? tm_quick_link(&q, p) : 0;
 
+	if (type == tm_htons(TM_ETH_IPV4) && tm_quick_ipv4(&q, p) && !(TM_LOOK_INSIDE && tm_tunnel(p)))
+		return tm_handle(p, kind, ifslot, ctx->ingress_ifindex, TM_INGRESS, 0, &w, 0) ? XDP_DROP : XDP_PASS;
+	if (type == tm_htons(TM_ETH_IPV6) && tm_quick_ipv6(&q, p) && !(TM_LOOK_INSIDE && tm_tunnel(p)))
+		return tm_handle(p, kind, ifslot, ctx->ingress_ifindex, TM_INGRESS, 0, &w, 0) ? XDP_DROP : XDP_PASS;
+	kind = tm_read_xdp(ctx, raw);
 	if (TM_LOOK_INSIDE && tm_is_tunnel(kind) && tm_inside_xdp(ctx))
 		inner = tm_keep_inner();
-	return tm_handle(kind, ifslot, ctx->ingress_ifindex, TM_INGRESS, inner, &w, 0) ? XDP_DROP : XDP_PASS;
+	p = tm_packet(TM_OUTER);
+	return tm_handle(p, kind, ifslot, ctx->ingress_ifindex, TM_INGRESS, inner, &w, 0) ? XDP_DROP : XDP_PASS;
 }
 
 /*
@@ -212,21 +223,50 @@ static __always_inline long tm_pull(struct __sk_buff *skb)
 	return bpf_skb_pull_data(skb, skb->len < TM_PULL_BYTES ? skb->len : TM_PULL_BYTES);
 }
 
+/* What goes out was read: adds what only its buffer tells (the tag beside it, segments to come) and handles it. */
+static __always_inline int tm_send(struct __sk_buff *skb, struct tm_packet *p, int kind, __u8 ifslot, __u32 gso_size,
+				   int inside, __u64 inner)
+{
+	struct tm_weight w = {.packets = 1, .bytes = skb->len};
+	__u32 tag, segments, headers;
+
+	if (skb->vlan_present &&
+	    (skb->vlan_tci & 0xfff)) /* the tag travels beside the buffer and will be on the wire */
+		p->key.vlan = skb->vlan_tci & 0xfff;
+	tag = skb->vlan_present ? sizeof(struct tm_vlan) : 0;
+	w.bytes += tag;
+	if (gso_size) {
+		headers = tm_repeated(p, inside);
+		segments = skb->gso_segs;
+		if (!segments && skb->len > headers) /* from a guest or a tun: its kernel has not counted yet */
+			segments = (skb->len - headers + gso_size - 1) / gso_size;
+		if (segments > 1) {
+			w.packets = segments;
+			w.bytes += (__u64)(segments - 1) * (headers + tag);
+		}
+	}
+	return tm_handle(p, kind, ifslot, skb->ifindex, TM_EGRESS, inner, &w, skb) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
 TM_PROG("tc")
 int tm_tc(struct __sk_buff *skb)
 {
-	__u32 raw, tag, segments, headers;
+	struct tm_quick q = {.data = TM_POINTER(skb->data), .end = TM_POINTER(skb->data_end), .wire_len = skb->len};
 	__u8 ifslot = tm_ifslot(skb->ifindex);
-	struct tm_weight w = {.packets = 1, .bytes = skb->len};
-	struct tm_packet *p;
-	int kind, inside = 0;
+	__u32 raw = ifslot & TM_IFSLOT_RAW_IP, gso_size = skb->gso_size, look_inside = TM_LOOK_INSIDE || gso_size;
+	struct tm_packet usual = {}, *p = &usual;
+	int kind = TM_IS_IP, inside = 0;
 	__u64 inner = 0;
+	__be16 type = TM_QUICK && !raw ? tm_quick_link(&q, p) : 0;
 
-	raw = ifslot & TM_IFSLOT_RAW_IP;
+	if (type == tm_htons(TM_ETH_IPV4) && tm_quick_ipv4(&q, p) && !(look_inside && tm_tunnel(p)))
+		return tm_send(skb, p, kind, ifslot, gso_size, 0, 0);
+	if (type == tm_htons(TM_ETH_IPV6) && tm_quick_ipv6(&q, p) && !(look_inside && tm_tunnel(p)))
+		return tm_send(skb, p, kind, ifslot, gso_size, 0, 0);
 	kind = tm_read_skb(skb, raw);
 	if (kind == TM_IS_MALFORMED && !tm_pull(skb))
 		kind = tm_read_skb(skb, raw);
-	if ((TM_LOOK_INSIDE || skb->gso_size) && tm_is_tunnel(kind)) {
+	if (look_inside && tm_is_tunnel(kind)) {
 		inside = tm_inside_skb(skb);
 		if (!inside && !tm_pull(skb))
 			inside = tm_inside_skb(skb);
@@ -234,24 +274,7 @@ int tm_tc(struct __sk_buff *skb)
 			inner = tm_keep_inner();
 	}
 	p = tm_packet(TM_OUTER);
-	if (!p)
-		return TC_ACT_UNSPEC;
-	if (skb->vlan_present &&
-	    (skb->vlan_tci & 0xfff)) /* the tag travels beside the buffer and will be on the wire */
-		p->key.vlan = skb->vlan_tci & 0xfff;
-	tag = skb->vlan_present ? sizeof(struct tm_vlan) : 0;
-	w.bytes += tag;
-	if (skb->gso_size) {
-		headers = tm_repeated(p, inside);
-		segments = skb->gso_segs;
-		if (!segments && skb->len > headers) /* from a guest or a tun: its kernel has not counted yet */
-			segments = (skb->len - headers + skb->gso_size - 1) / skb->gso_size;
-		if (segments > 1) {
-			w.packets = segments;
-			w.bytes += (__u64)(segments - 1) * (headers + tag);
-		}
-	}
-	return tm_handle(kind, ifslot, skb->ifindex, TM_EGRESS, inner, &w, skb) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	return p ? tm_send(skb, p, kind, ifslot, gso_size, inside, inner) : TC_ACT_UNSPEC;
 }
 
 /* Run by the daemon through BPF_PROG_TEST_RUN: the two clocks, read together. */

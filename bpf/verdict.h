@@ -263,13 +263,21 @@ static __always_inline int tm_is_reply(const struct tm_packet *p, const struct t
 static __always_inline int tm_take_token(const struct tm_packet *p, __u32 verdict, __u64 now)
 {
 	struct tm_bucket_key key = {.rule = verdict & TM_RULE_MASK};
-	struct tm_bucket fresh = {.rate_per_s = p->rate_per_s}, *bucket;
-	__u64 dripped = now * p->rate_per_s, full = (__u64)p->burst_packets * c_hz;
+	struct tm_bucket fresh = {}, *bucket;
+	__u32 zero = 0;
+	const struct tm_packet *settled =
+		bpf_map_lookup_elem(TM_REF(tm_scratch), &zero); /* tm_settle() left it there */
+	__u64 dripped, full;
 	__s64 left;
 
+	if (!settled)
+		return 1;
+	fresh.rate_per_s = settled->rate_per_s;
+	dripped = now * fresh.rate_per_s;
+	full = (__u64)settled->burst_packets * c_hz;
 	__builtin_memcpy(key.src, p->key.src, sizeof(key.src));
 	bucket = bpf_map_lookup_elem(TM_REF(tm_buckets), &key);
-	if (!bucket || bucket->rate_per_s != p->rate_per_s) {
+	if (!bucket || bucket->rate_per_s != fresh.rate_per_s) {
 		fresh.spent = dripped - full + c_hz;
 		bpf_map_update_elem(TM_REF(tm_buckets), &key, &fresh, BPF_ANY);
 		return 1;

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trafficmond.detect.base import PATIENCE_S, Detector, Observation
+from trafficmond.detect.base import Detector, Observation
 from trafficmond.detect.dials import GRACE_S, Dials
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import FLOW, Batch, empty, split_address
@@ -109,18 +109,16 @@ class Watch:
         self.now = T0
 
     def see(self, rows: Iterable[Mapping[str, Any]], after: float = 1.0) -> list[Threat]:
-        """A batch `after` seconds later, its dials judged, and what is said of it when patience ends: all threats."""
+        """A batch `after` seconds later, and its dials judged: the threats of both moments."""
         batch = flows(rows)
         self.now += after
-        found = self._feed(batch, self.now)
+        found = self._feed(batch)
         self.now += GRACE_S
-        found += self._feed(empty(FLOW), self.now)
-        later = self.now + PATIENCE_S
-        return found + (self._feed(empty(FLOW), later) if self.detector.due(later) else [])
+        return found + self._feed(empty(FLOW))
 
-    def _feed(self, batch: Batch, now: float) -> list[Threat]:
+    def _feed(self, batch: Batch) -> list[Threat]:
         columns = Columns(batch)
-        return self.detector.feed(Observation(columns, Columns(self.dials.feed(columns, now)), now))
+        return self.detector.feed(Observation(columns, Columns(self.dials.feed(columns, self.now)), self.now))
 
 
 def watch(detector: type[Any], **settings: Any) -> Watch:
