@@ -83,3 +83,47 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as circle:
         pytest.fail(f"a circle: {' <- '.join(circle.args[1])}")
+
+
+def born(path: Path) -> Iterator[tuple[str, set[str], dict[str, int], set[str]]]:
+    """(class, what it has from the start, what functions give it with their lines, classes it is made of)."""
+    for each in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(each, ast.ClassDef):
+            continue
+        first, later = set[str](), dict[str, int]()
+        for inner in each.body:
+            if isinstance(inner, ast.AnnAssign | ast.Assign):
+                targets = inner.targets if isinstance(inner, ast.Assign) else [inner.target]
+                first |= {target.id for target in targets if isinstance(target, ast.Name)}
+            if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
+                given = {
+                    node.attr: node.lineno
+                    for node in ast.walk(inner)
+                    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+                    if isinstance(node.value, ast.Name) and node.value.id == "self"
+                }
+                first |= given.keys() if inner.name == "__init__" else set()
+                later |= given
+        yield each.name, first, later, {base.id for base in each.bases if isinstance(base, ast.Name)}
+
+
+def test_no_attribute_is_born_later() -> None:
+    """What an object has it has from the start on, so that nobody need ask whether it is there."""
+    paths = [path for path in modules() if room_of(name_of(path)) != "trafficctl"]
+    found = [(path, *each) for path in paths for each in born(path)]
+    by_name: dict[str, list[tuple[set[str], set[str]]]] = {}
+    for _, name, first, _, bases in found:
+        by_name.setdefault(name, []).append((first, bases))
+
+    def has(attribute: str, first: set[str], bases: set[str]) -> bool:
+        above = [each for base in bases for each in by_name.get(base, [])]
+        return attribute in first or any(has(attribute, *each) for each in above)
+
+    late = [
+        f"{path.relative_to(ROOT)}:{line}: {name}.{attribute}"
+        for path, name, first, later, bases in found
+        for attribute, line in later.items()
+        if not has(attribute, first, bases)
+    ]
+    assert not late
+    assert not [str(path) for path in paths if "hasattr(" in path.read_text()]

@@ -58,31 +58,29 @@ class Datapath:
 
     def __init__(self, options: Options) -> None:
         """Loads, going on with the maps of an earlier daemon if they fit. Raises DatapathError; nothing stays open."""
+        self.options = options
         self.sizes = sizes(options)
         with ExitStack() as stack:
-            self._open(options, stack)
+            enter = stack.enter_context
+            self.pins = enter(closing(Pins(options.pin_dir, self.sizes)))
+            self.loaded = enter(closing(_load(options, self.sizes, self.pins)))
+            maps = self.loaded.maps
+            self.pins.keep_maps(self.loaded)
+            self.clock = enter(closing(Clock(self.loaded)))
+            self.ledger = enter(closing(ledger.mapped(self.loaded, self.sizes, self.clock)))
+            self.bans = BanTable(maps["tm_bans"], maps["tm_ban_services"], self.clock)
+            self._config = enter(closing(Mapped(maps["tm_config"], abi.CONFIG, 1)))
+            self._config.array["seed"] = self.loaded.seed
+            self._totals = enter(closing(Mapped(maps["tm_totals"], abi.TOTALS, self.sizes.entries()["tm_totals"])))
+            self._predecessors = enter(closing(Predecessors(self.loaded, self.pins, self.clock, self._totals.array)))
+            slots = enter(closing(Mapped(maps["tm_ifslots"], np.dtype(np.uint8), abi.IFINDEX_SLOTS)))
+            totals = self._totals.array.reshape(self.sizes.cpus, abi.MAX_INTERFACES, 2)
+            self._interfaces = Attachments(
+                self.loaded, self.pins, totals, slots.array, mode=options.xdp_mode, egress=options.egress
+            )
+            self._tables = Tables(maps, enter(ThreadPoolExecutor(1, "grace")))
+            self.configure(options)
             self._opened = stack.pop_all()
-
-    def _open(self, options: Options, stack: ExitStack) -> None:
-        enter = stack.enter_context
-        self.pins = enter(closing(Pins(options.pin_dir, self.sizes)))
-        self.loaded = enter(closing(_load(options, self.sizes, self.pins)))
-        maps = self.loaded.maps
-        self.pins.keep_maps(self.loaded)
-        self.clock = enter(closing(Clock(self.loaded)))
-        self.ledger = enter(closing(ledger.mapped(self.loaded, self.sizes, self.clock)))
-        self.bans = BanTable(maps["tm_bans"], maps["tm_ban_services"], self.clock)
-        self._config = enter(closing(Mapped(maps["tm_config"], abi.CONFIG, 1)))
-        self._config.array["seed"] = self.loaded.seed
-        self._totals = enter(closing(Mapped(maps["tm_totals"], abi.TOTALS, self.sizes.entries()["tm_totals"])))
-        self._predecessors = enter(closing(Predecessors(self.loaded, self.pins, self.clock, self._totals.array)))
-        slots = enter(closing(Mapped(maps["tm_ifslots"], np.dtype(np.uint8), abi.IFINDEX_SLOTS)))
-        totals = self._totals.array.reshape(self.sizes.cpus, abi.MAX_INTERFACES, 2)
-        self._interfaces = Attachments(
-            self.loaded, self.pins, totals, slots.array, mode=options.xdp_mode, egress=options.egress
-        )
-        self._tables = Tables(maps, enter(ThreadPoolExecutor(1, "grace")))
-        self.configure(options)
 
     def configure(self, options: Options) -> None:
         """Sets the programs' switches from the options and from whether there are bans."""
