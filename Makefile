@@ -80,6 +80,7 @@ run: to-run build ## watch a real interface in the foreground: sudo make run IFA
 	$(SUDO) $(PYTHON) -m trafficmond -i $(IFACE)
 
 demo: to-show build ## a guided tour in a lab of its own, under a minute; KEEP=1 leaves it up
+	@echo "everything is there; the tour begins"
 	@$(SUDO) env KEEP=$(KEEP) PYTHONPATH=tests/lab:. $(PYTHON) tests/demo/demo.py
 
 test: deps build $(TEST_OBJECTS) ## all tests: those without root first, then the live ones (skipped with a reason without root)

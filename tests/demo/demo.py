@@ -13,13 +13,15 @@ import sys
 import time
 from collections.abc import Iterator
 
-from tmlab import Daemon, DaemonFailed, Lab, LabError, Sender, read_capture
+from tmlab import Daemon, DaemonFailed, Lab, LabError, Sender
 from tmlab.daemon import PYTHON, ROOT, mount_bpffs
+from tmlab.packets import tcp
 
 FOLDER = ROOT / "build" / "demo"
 END = FOLDER / "bin" / "end"
-CAPTURE = ROOT.parent / "shared" / "data" / "pcaps" / "attacks" / "vscan_nmap_syn_1000.pcap"
 STRANGER, STRANGER_NET = "203.0.113.7", "203.0.113.0/24"
+SCANNER, PORTS, SYN = "198.51.100.66", range(1, 301), 2
+STEPS = 6
 TERMINAL = sys.stdout.isatty()
 
 SETTINGS = """
@@ -85,6 +87,9 @@ class Tour:
         END.chmod(0o755)
 
     def heading(self, text: str) -> None:
+        """A step's says how far the tour is: "[2 of 6] ..."."""
+        number, dot, rest = text.partition(". ")
+        text = f"[{number} of {STEPS}] {rest}" if dot and number.isdigit() else text
         print(f"\n\033[1m{text}\033[0m" if TERMINAL else f"\n== {text}", flush=True)
 
     def say(self, text: str) -> None:
@@ -182,15 +187,20 @@ def tour_of(tour: Tour) -> None:
     tour.daemon.wait_status(lambda s: not s["config"]["error"] and not s["rules"]["count"], "the rule's end")
     tour.ping(STRANGER, " 0% packet loss")
 
-    if CAPTURE.exists():
-        tour.heading(f"4. Somebody else's traffic, replayed: {CAPTURE.name}")
-        with Sender(tour.lab.outside, link.outside) as sender:
-            sent = sender.send(read_capture(CAPTURE).frames)
-        tour.say(f"{sent.packets} frames, {sent.bytes} bytes sent as they were captured.")
-        tour.daemon.wait(lambda: tour.daemon.ask("threats"), "a threat", timeout=15)
-        tour.run("trafficctl threats")
+    tour.heading(f"4. A threat: {SCANNER} tries {len(PORTS)} ports of the host")
+    with Sender(tour.lab.outside, link.outside) as sender:
+        sent = sender.send([tcp(SCANNER, link.host_ip, sport=40000 + port, dport=port, flags=SYN) for port in PORTS])
+    tour.say(f"{sent.packets} frames, {sent.bytes} bytes sent.")
+    (threat,) = tour.daemon.wait(lambda: tour.daemon.ask("threats"), "a threat", timeout=15)
+    tour.run("trafficctl threats")
+    tour.run(f"trafficctl threat {threat['id']}")
+    tour.run(f"trafficctl ban {SCANNER} --ttl 1h --reason 'scans ports'")
+    tour.run("trafficctl bans")
 
-    tour.heading("5. What it saw: every packet and byte is accounted for")
+    tour.heading("5. The moment: who talks, averaged, as the full screen of `trafficctl top` shows it")
+    tour.run("trafficctl top")
+
+    tour.heading("6. What it saw: every packet and byte is accounted for")
     time.sleep(3)  # flows are stored when they have been idle for two seconds
     tour.run("trafficctl status")
     tour.run("trafficctl flows --sort bytes --limit 8")
