@@ -193,7 +193,7 @@ def tour_of(tour: Tour) -> None:
     tour.say(f"{sent.packets} frames, {sent.bytes} bytes sent.")
     (threat,) = tour.daemon.wait(lambda: tour.daemon.ask("threats"), "a threat", timeout=15)
     tour.run("trafficctl threats")
-    tour.run(f"trafficctl threat {threat['id']}")
+    tour.run(f"trafficctl threat {threat['id']} | head -25")
     tour.run(f"trafficctl ban {SCANNER} --ttl 1h --reason 'scans ports'")
     tour.run("trafficctl bans")
 
