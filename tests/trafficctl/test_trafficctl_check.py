@@ -280,6 +280,27 @@ def test_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
     assert states(programs.examine(Host(Settings()))) == {"loader libbpf": WARN, "loader bcc": OK}
 
 
+@pytest.mark.parametrize(
+    ("installed", "forbidden", "wanted"),
+    [
+        (False, "yes", (FAIL, "not installed", "apt-get install python3-bpfcc")),
+        (True, "yes", (FAIL, "forbids to run what it compiles", "bcc.conf")),
+        (True, "no", (OK, "installed", "")),
+    ],
+)
+def test_what_the_second_loader_lacks(
+    installed: bool, forbidden: str, wanted: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for there in ("run/systemd/system/x", "usr/lib/systemd/system/trafficmond.service"):
+        (tmp_path / there).parent.mkdir(parents=True)
+        (tmp_path / there).touch()
+    monkeypatch.setattr(programs.importlib.util, "find_spec", lambda _: object() if installed else None)
+    monkeypatch.setattr(programs, "unit_state", lambda _: {"MemoryDenyWriteExecute": forbidden})
+    (found,) = programs.examine(Host(Settings(loader="bcc"), root=tmp_path))
+    state, what, advice = wanted
+    assert (found.state, what in found.what, advice in found.advice) == (state, True, True)
+
+
 def test_the_daemon_is_asked(tmp_path: Path, running: Any) -> None:
     assert states(daemon.examine(host(tmp_path))) == {"daemon": WARN}
     assert states(daemon.examine(Host(socket=str(running.path)))) == {"daemon": OK}

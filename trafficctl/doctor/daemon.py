@@ -53,9 +53,9 @@ def _silent(host: Host, error: ControlError) -> Finding:
     return Finding("daemon", worst, str(error.args[0]), error.hint)
 
 
-def unit_state() -> Mapping[str, str]:
+def unit_state(properties: str = "ActiveState,Result,NRestarts") -> Mapping[str, str]:
     """What systemd says of the service; nothing where it cannot be asked."""
-    asked = ["systemctl", "show", "--property=ActiveState,Result,NRestarts", SERVICE]
+    asked = ["systemctl", "show", f"--property={properties}", SERVICE]
     try:
         said = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True).stdout
     except (OSError, subprocess.SubprocessError):

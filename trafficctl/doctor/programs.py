@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+from trafficctl.doctor.daemon import unit_state
 from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
-from trafficctl.doctor.host import Host
+from trafficctl.doctor.host import SERVICE, Host
 from trafficmond.errors import TrafficmonError
 
 _SMALL = 1024  # records; enough to load
+_EXAMPLES = "/usr/share/doc/trafficmon/examples"
 
 
 def examine(host: Host) -> Iterator[Finding]:
@@ -20,7 +22,7 @@ def examine(host: Host) -> Iterator[Finding]:
     if "libbpf" in allowed:
         yield _libbpf(host, required="bcc" not in allowed)
     if "bcc" in allowed:
-        yield _bcc(required="libbpf" not in allowed)
+        yield from _bcc(host, required="libbpf" not in allowed)
 
 
 def _libbpf(host: Host, required: bool) -> Finding:
@@ -43,13 +45,18 @@ def _libbpf(host: Host, required: bool) -> Finding:
     return Finding("loader libbpf", OK, f"{path} loads, in {took:.0f} ms")
 
 
-def _bcc(required: bool) -> Finding:
-    if importlib.util.find_spec("bcc") is not None:
-        return Finding("loader bcc", OK, "installed")
-    advice = "install it: apt-get install python3-bpfcc"
-    return Finding(
-        "loader bcc",
-        FAIL if required else OK,
-        "not installed" + ("" if required else ", not needed"),
-        advice if required else "",
-    )
+def _bcc(host: Host, required: bool) -> Iterator[Finding]:
+    """What the second loader needs: bcc with LLVM, and a unit that lets it run what it compiles."""
+    if importlib.util.find_spec("bcc") is None:
+        told = "not installed" + ("" if required else ", not needed")
+        advice = "install it, with LLVM some 240 MB: apt-get install python3-bpfcc"
+        yield Finding("loader bcc", FAIL if required else OK, told, advice if required else "")
+        return
+    forbidden = host.has_service and unit_state("MemoryDenyWriteExecute").get("MemoryDenyWriteExecute") == "yes"
+    if forbidden and required:
+        advice = f"put {_EXAMPLES}/bcc.conf into /etc/systemd/system/{SERVICE}.d/, then systemctl daemon-reload"
+        yield Finding("loader bcc", FAIL, "installed, but the unit forbids to run what it compiles", advice)
+    elif forbidden:
+        yield Finding("loader bcc", OK, "installed; not usable by the unit, and not needed")
+    else:
+        yield Finding("loader bcc", OK, "installed")
