@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from trafficmond.errors import StoreError
-from trafficmond.store.schema import partition_table
+from trafficmond.store.schema import STORED_COLUMNS, partition_table
+
+_LIVE = 0  # the number of the partition that holds what is not stored yet; the daemon begins at 1
+_SAME = "first_seen, src_ip, dst_ip, src_port, dst_port, protocol_num, interface"
 
 
-def extract(store: Path, part: Path, since: float, until: float) -> int:
-    """Copy the flows seen between two moments (epoch seconds) from `store` into the new file `part`; how many.
+def extract(store: Path, part: Path, since: float, until: float, live: Iterable[Mapping[str, Any]] = ()) -> int:
+    """Copy the flows seen between two moments (epoch seconds) from `store` into the new file `part`; how many. `live`
+    are those that were not stored when they were asked for, just before: which of them are now is not copied twice.
 
     Raises StoreError if the store cannot be read or there is no room for the copy.
     """
@@ -25,7 +31,8 @@ def extract(store: Path, part: Path, since: float, until: float) -> int:
             numbers = connection.execute("SELECT number FROM daemon.partitions ORDER BY number").fetchall()
             _copy_threats(connection, since, until)
             # One at a time: a long transaction would keep the daemon from tidying up behind it.
-            return sum(_copy(connection, number, since, until) for (number,) in numbers)
+            copied = {number: _copy(connection, number, since, until) for (number,) in numbers}
+            return sum(copied.values()) + _add(connection, live, [number for number in copied if copied[number]])
     except sqlite3.Error as error:
         hint = "use sudo or join group trafficmon; the copy needs room in $TMPDIR"
         raise StoreError(f"{store}: cannot be copied from: {error}", hint=hint) from error
@@ -48,3 +55,19 @@ def _copy(connection: sqlite3.Connection, number: int, since: float, until: floa
     connection.execute(f"CREATE TABLE {table} AS {select}", (since, until))
     connection.execute("INSERT INTO partitions VALUES (?)", (number,))
     return int(connection.execute(f"SELECT count(*) FROM main.{table}").fetchone()[0])
+
+
+def _add(connection: sqlite3.Connection, live: Iterable[Mapping[str, Any]], stored: Sequence[int]) -> int:
+    table = partition_table(_LIVE)
+    columns = tuple(STORED_COLUMNS)
+    connection.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in STORED_COLUMNS.items())})")
+    into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+    connection.executemany(into, ([row.get(name) for name in columns] for row in live))
+    (first,) = connection.execute(f"SELECT min(first_seen) FROM {table}").fetchone()
+    if first is None:
+        return 0
+    for number in stored:
+        there = f"SELECT {_SAME} FROM main.{partition_table(number)} WHERE first_seen >= ?"
+        connection.execute(f"DELETE FROM {table} WHERE ({_SAME}) IN ({there})", (first,))
+    connection.execute("INSERT INTO partitions VALUES (?)", (_LIVE,))
+    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])

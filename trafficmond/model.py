@@ -117,3 +117,4 @@ class FlowQuery:
     sort: str | None = None  # a column, the largest first; "-" before it: the smallest first
     group_by: tuple[str, ...] = ()
     limit: int = 100
+    unstored: bool = False  # of what flows.db does not have yet alone

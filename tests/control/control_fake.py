@@ -258,6 +258,7 @@ class Canned:
         self.callers: list[Caller] = []
         self.runtime: dict[str, Row] = {}
         self.flow_rows = 3
+        self.live: list[Row] = []  # flows that are not stored yet
         self.samples = 0
         self.delay_s = 0.0
 
@@ -311,12 +312,15 @@ class Canned:
         return {"removed": [self.runtime.pop(cidr)], "notes": []}
 
     async def Flows(
-        self, call: Call, limit: int = 100, sort: str = "", sql_only: bool = False, **_: Any
+        self, call: Call, limit: int = 100, sort: str = "", sql_only: bool = False, unstored: bool = False, **_: Any
     ) -> AsyncIterator[Reply]:
         if sort == "nonsense":
             raise ConfigError([Mistake("sort", "'nonsense' is no column")], hint="see docs/flows-db.md")
 
         async def pages() -> AsyncIterator[Sequence[Row]]:
+            if unstored:
+                yield self.live
+                return
             left = 0 if sql_only else min(self.flow_rows, limit)
             while left > 0:
                 yield [FLOW] * min(left, 500)

@@ -107,6 +107,22 @@ def test_an_mtu_that_native_mode_refuses_is_named_and_its_change_noticed(lab: La
         assert modes(watched(daemon, "tmlab0", "tmlab1")) == {"tmlab0": "native", "tmlab1": "native"}
 
 
+def test_an_interface_becomes_native_when_its_mtu_allows_it_and_drops_go_on(lab: Lab) -> None:
+    for namespace, name in ((lab.host, "tmlab1"), (lab.outside, "tmlabx1")):
+        namespace.ip(f"link set {name} mtu 9000")
+    with Daemon(lab, SETTINGS, interfaces=["tmlab*"]) as daemon:
+        assert modes(watched(daemon, "tmlab0", "tmlab1"))["tmlab1"] == "generic"
+        before = {each["name"]: each["ifindex"] for each in daemon.status()["interfaces"]}
+        lab.outside.ip("link set tmlabx1 mtu 1500")
+        lab.host.ip("link set tmlab1 mtu 1500")
+        status = daemon.wait_status(lambda s: modes(s).get("tmlab1") == "native", "native mode")
+        assert {each["name"]: each["ifindex"] for each in status["interfaces"]} == before
+        assert "MTU" not in str(status["warnings"])
+        assert program(lab, "tmlab1") == "tm_xdp"
+        lab.host.ip("link set tmlab1 mtu 1400")  # and stays so
+        assert modes(watched(daemon, "tmlab0", "tmlab1")) == {"tmlab0": "native", "tmlab1": "native"}
+
+
 def test_what_the_settings_no_longer_name_is_let_go(lab: Lab) -> None:
     with Daemon(lab, SETTINGS, interfaces=["tmlab0", "tmlab1"]) as daemon:
         watched(daemon, "tmlab0", "tmlab1")

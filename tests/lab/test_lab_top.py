@@ -45,3 +45,4 @@ def test_a_talker_that_pauses_stays_and_the_sums_agree(lab: Lab) -> None:
         (counted,) = daemon.status()["interfaces"]
         assert counted["bytes"] >= sum(row["bytes"] for row in everything["flows"])
         assert daemon.control("top").stdout.count("192.0.2.7:4000") == 1
+        assert daemon.ask("report")["summary"]["total_packets"] >= 3, "though nothing is stored yet"

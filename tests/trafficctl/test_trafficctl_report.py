@@ -6,6 +6,7 @@ import json
 import sqlite3
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from control_fake import FLOW, STATUS, Running
@@ -71,7 +72,7 @@ def test_nothing_of_that_time(ctl: Ctl, store: Path) -> None:
     assert store.exists()
     done = ctl("report", "--since", "30s")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "no flows are stored of that time" in done.stderr
+    assert "no flows of that time" in done.stderr
 
 
 def test_analyze_is_the_analysis(ctl: Ctl, store: Path) -> None:
@@ -79,3 +80,25 @@ def test_analyze_is_the_analysis(ctl: Ctl, store: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["summary"]
     assert ctl("analyze", "/nonexistent.pcap").returncode == 1
+
+
+def live_flow(first: float, last: float, **more: Any) -> dict[str, Any]:
+    return {**dict.fromkeys(STORED_COLUMNS, 0), **FLOW, "first_seen": first, "last_seen": last, "rule": "", **more}
+
+
+@pytest.mark.usefixtures("store")
+def test_flows_that_are_not_stored_yet_are_in_it(ctl: Ctl, running: Running) -> None:
+    now = time.time()
+    running.canned.live = [live_flow(now - 5, now - 1, src_port=50_000), live_flow(now - 5, now - 1, src_port=50_001)]
+    done = ctl("report", "--since", "30s", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["summary"]["unique_flows"] == 2
+
+
+def test_one_that_was_stored_meanwhile_counts_once(store: Path, tmp_path: Path) -> None:
+    now = time.time()
+    with sqlite3.connect(store) as connection:
+        stored = connection.execute("SELECT first_seen, last_seen FROM flows_1 ORDER BY 1 DESC LIMIT 1").fetchone()
+    connection.close()
+    live = [live_flow(*stored, packets=1), live_flow(now - 3, now - 2)]
+    assert extract(store, tmp_path / "part.db", now - HOUR / 2, now, live) == 2

@@ -1,8 +1,8 @@
 """A report on what the daemon stored: time line, talkers, protocols, threats with their evidence.
 
-The threats are those that the daemon found in that time, and what the analysis of its stored flows (that of
-`trafficctl analyze`) finds besides. With --write the report is also a self-contained HTML page. It reads the
-daemon's flows.db, which group trafficmon may.
+The threats are those that the daemon found in that time, and what the analysis of its flows (that of
+`trafficctl analyze`) finds besides. Flows that go on and are not stored yet are in it. With --write the report is also
+a self-contained HTML page. It reads the daemon's flows.db, which group trafficmon may.
 
 Examples:
   trafficctl report
@@ -20,6 +20,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from trafficctl import exits, session, values
+from trafficmond.store.query import MAX_LIMIT
 
 _DAY_S = 86_400
 
@@ -42,10 +43,12 @@ def run(args: Namespace) -> int:
     since, until = args.since or now - _DAY_S, args.until or now
     with session.connect(args) as client:
         store = Path(client.call("Status")["store"]["path"])
+        pages = client.stream("Flows", since=since, until=until, limit=MAX_LIMIT, unstored=True)
+        live = [row for page in pages for row in page["rows"]]
     with tempfile.TemporaryDirectory(prefix="trafficctl-") as folder:
         part = Path(folder) / f"{socket.gethostname()}.flows.db"  # the report's title
-        if not extract(store, part, since, until):
-            print("trafficctl: no flows are stored of that time", file=sys.stderr)
+        if not extract(store, part, since, until, live):
+            print("trafficctl: no flows of that time", file=sys.stderr)
             return exits.NO
         return cli.run(_analysis(args, part))
 

@@ -54,8 +54,12 @@ def _program(each: Nic, name: str) -> Iterator[Finding]:
     if each.xdp_mode is None:
         return
     if each.xdp_program == XDP_PROGRAM:
-        slow = " (slower)" if each.xdp_mode == "generic" else ""
-        yield Finding(name, OK, f"trafficmon is attached, {each.xdp_mode}{slow}")
+        told = (
+            " (slower)"
+            if each.xdp_mode == "generic"
+            else f" (until it is not, an MTU above {MAX_XDP_MTU} may be refused)"
+        )
+        yield Finding(name, OK, f"trafficmon is attached, {each.xdp_mode}{told}")
     elif not each.xdp_program:
         what = "an XDP program is attached; whose cannot be told"
         yield Finding(name, WARN, what, "run as root: sudo trafficctl doctor")

@@ -30,6 +30,7 @@ class Attachment:
     mode: str  # native | generic
     egress: str  # tcx | clsact | "" where it is off or refused
     notes: list[str] = field(default_factory=list)
+    mtu: int = 0  # of the interface then
     _links: dict[str, int] = field(default_factory=dict)
 
     def alive(self) -> bool:
@@ -48,7 +49,7 @@ def attach(loaded: Loaded, pins: Pins, interface: Interface, mode: str, egress: 
 
     Raises ForeignProgramError if somebody else's XDP program is there, DatapathError if the kernel refuses.
     """
-    done = Attachment(interface.ifindex, interface.name, mode, "")
+    done = Attachment(interface.ifindex, interface.name, mode, "", mtu=interface.mtu)
     done._links["xdp"] = _attach_xdp(loaded, pins, interface, mode, done)
     if egress:
         try:

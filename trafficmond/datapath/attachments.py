@@ -14,7 +14,7 @@ from trafficmond import abi
 from trafficmond.datapath import attach
 from trafficmond.datapath.accounting import words
 from trafficmond.datapath.choices import Choices
-from trafficmond.datapath.interfaces import Interface, Selection
+from trafficmond.datapath.interfaces import GENERIC, Interface, Selection
 from trafficmond.datapath.loader import Loaded
 from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import CARRIED_SLOT
@@ -85,8 +85,10 @@ class Attachments:
         for ifindex, interface in wanted.items():
             if ifindex in self.attached:
                 self.attached[ifindex].name = interface.name  # renamed, perhaps
-            elif change := self._take_up(interface):
-                changes.append(change)
+                change = self._native_after_all(interface)
+            else:
+                change = self._take_up(interface)
+            changes += [change] if change else []
             if ifindex in self.attached:
                 self._choices.add(ifindex, selection.choosers(interface))
         for _, ifindex in self._pins.links():
@@ -133,6 +135,15 @@ class Attachments:
         egress = f"{done.egress} egress" if done.egress else "ingress only"
         text = "; ".join((f"watching {done.name}: {done.mode} XDP, {egress}", *done.notes))
         return Change(ATTACHED, done.name, text, done.mode)
+
+    def _native_after_all(self, interface: Interface) -> Change | None:
+        """Attaches anew where the MTU stood in the way of native mode and does not any more; what there is to say.
+        Between the two a packet or so is not judged, for the kernel has no way from one mode to the other."""
+        done = self.attached[interface.ifindex]
+        if self._mode != "auto" or done.mode != GENERIC or not interface.mtu <= attach.MAX_XDP_MTU < done.mtu:
+            return None
+        attach.detach(self.attached.pop(interface.ifindex), self._pins)
+        return self._take_up(interface)
 
     def _attach_one(self, interface: Interface) -> None:
         slots = self._slots

@@ -39,10 +39,12 @@ class Flows(Handler):
         limit: int = 100,
         sql_only: bool = False,
         ports: str | None = None,
+        unstored: bool = False,
     ) -> AsyncGenerator[Reply, None]:
         """Ask flows.db, the latest flows included; rows in pages."""
         either, groups = port if ports is None else ports, tuple(group_by or ())
-        query = FlowQuery(since, until, src, dst, host, either, proto, action, rule, interface, sort, groups, limit)
+        where = (since, until, src, dst, host, either, proto, action, rule, interface)
+        query = FlowQuery(*where, sort, groups, limit, unstored)
         asked = question(query)
         head = {"sql": asked.sql, "columns": list(asked.columns)}
         if sql_only:

@@ -78,14 +78,18 @@ def question(wanted: FlowQuery) -> Question:
     totals = [f"{what} AS {name}" for name, what in TOTALS.items()]
     chosen = [*(made.get(name, name) for name in groups), *totals] if groups else columns
     where = ["WHERE " + "\n  AND ".join(conditions)] if conditions else []
-    lines = [f"SELECT {', '.join(chosen)}", *(_of_hosts(groups, where) if "host" in groups else ["FROM flows", *where])]
+    table = "unstored" if wanted.unstored else "flows"
+    lines = [
+        f"SELECT {', '.join(chosen)}",
+        *(_of_hosts(groups, table, where) if "host" in groups else [f"FROM {table}", *where]),
+    ]
     if groups:
         lines.append(f"GROUP BY {', '.join(groups)}")
     lines += [f"ORDER BY {order}", f"LIMIT {wanted.limit}"]
     return Question("\n".join(lines), columns)
 
 
-def _of_hosts(groups: Sequence[str], where: Sequence[str]) -> list[str]:
+def _of_hosts(groups: Sequence[str], table: str, where: Sequence[str]) -> list[str]:
     """Each flow twice: for who began it, and for whom it was with, who sent what the other received."""
     rest = [name for name in groups if name not in MADE]
     halves = []
@@ -93,7 +97,7 @@ def _of_hosts(groups: Sequence[str], where: Sequence[str]) -> list[str]:
         counts = [f"{mine}{name} AS {name}" for name in ("packets", "bytes")]
         counts += [f"{theirs}{name} AS reply_{name}" for name in ("packets", "bytes")]
         columns = ", ".join([f"{address} AS host", *rest, *counts, "first_seen", "last_seen"])
-        halves.append("\n".join([f"SELECT {columns}", "FROM flows", *where]))
+        halves.append("\n".join([f"SELECT {columns}", f"FROM {table}", *where]))
     return [f"FROM ({halves[0]}\nUNION ALL\n{halves[1]})"]
 
 
