@@ -58,19 +58,20 @@ def test_who_has_logged_out_is_guarded_no_longer(tmp_path: Path, ended: bool, mo
     monkeypatch.setattr(daemon, "_HOUSEKEEPING_S", 0.01)
 
     async def run() -> None:
-        async with living(tmp_path) as (subject, parts, datapath, protected, signals):
+        async with living(tmp_path) as (subject, parts, _, protected, signals):
             forced: list[Any] = []
 
             async def force_bans(networks: Any) -> None:
                 forced.append(networks)
 
             monkeypatch.setattr(parts.rulebook, "force_bans", force_bans)
-            protected.ended, installed = ended, datapath.installed
+            assert parts.rulebook.in_force
+            protected.ended, generation = ended, parts.rulebook.in_force.generation
             keeping = asyncio.create_task(subject._keep_house())
             await until(lambda: len(forced) > 2)
             signals.stop.set()
             await asyncio.wait_for(keeping, 10)
-            assert (datapath.installed > installed) is ended
+            assert (parts.rulebook.in_force.generation > generation) is ended
 
     asyncio.run(run())
 
@@ -123,6 +124,7 @@ def test_other_lifelines_make_the_rules_anew(
             raise DatapathError("no memory")
 
         monkeypatch.setattr(parts.rulebook, "_install", refuse)
+        monkeypatch.setattr("trafficmond.rulebook.patched", lambda *_: None)  # all is compiled
         parts.host.changed()
         assert bool(parts.tasks) is refreshed
         await parts.tasks.close(10)

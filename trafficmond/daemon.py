@@ -8,7 +8,7 @@ import signal
 import time
 from contextlib import AsyncExitStack, suppress
 
-from trafficmond import __version__
+from trafficmond import __version__, heap
 from trafficmond.config.flags import Flags
 from trafficmond.config.settings import Settings
 from trafficmond.control.call import Service
@@ -170,4 +170,5 @@ async def _live(settings: Settings, flags: Flags) -> None:
 def run(settings: Settings, flags: Flags) -> None:
     """Runs the daemon until it is told to stop. Raises TrafficmonError if it cannot start."""
     os.umask(0o027)
+    heap.keep_large_apart()
     asyncio.run(_live(settings, flags))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trafficmond import networks, services
+from trafficmond import heap, networks, services
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, DatapathError, Mistake
 from trafficmond.model import Action, Direction
@@ -350,7 +349,7 @@ class Rulebook:
         """Gives back to the system what the builds since the last time have freed; nobody waits for that."""
         if self._spent_memory:
             self._spent_memory = False
-            await _in_thread(_give_back_memory)
+            await _in_thread(heap.give_back)
 
     def _read_files(self, settings: Settings) -> Files:
         lists = _lists(settings)
@@ -451,13 +450,6 @@ def _forced(runtime: Sequence[Table], files: Files, now: float) -> list[Network]
                 rows = range(int(starts[index]), int(starts[index] + part.counts[index]))
                 found += [networks.parse(part.prefixes.text(row)) for row in rows]
     return found
-
-
-def _give_back_memory() -> None:
-    """Returns to the system what a large build has freed (malloc_trim(3)); elsewhere than in glibc there is none."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 async def _in_thread(work: Callable[[], Any]) -> Any:

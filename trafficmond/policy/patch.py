@@ -26,6 +26,7 @@ from trafficmond.policy.table import Edit, Rows, VerdictTable, default_action, w
 from trafficmond.policy.trie import Builder
 
 _SLOTS = 1 << abi.ROOT_BITS
+_AT_ONCE = 1 << 16  # prefixes
 _MOST_SLOTS = 1024  # touched, beyond which it is not worth while
 _RECORD_WORDS = abi.RECORD.itemsize // 4
 _TOP = 3 if sys.byteorder == "little" else 0  # of the four 16-bit parts of a 64-bit word, that of its highest bits
@@ -85,7 +86,7 @@ def patched(
     return VerdictTable(
         words,
         generation,
-        prefixes=int(np.count_nonzero((after.columns.expires > now)[after.policy.owner])),
+        prefixes=int(np.diff(after.policy.starts)[after.columns.expires > now].sum()),
         records=len(leaves.records),
         room=room,
         palette=table.palette,
@@ -182,7 +183,9 @@ def _roots(table: VerdictTable, rows: Prefixes, directions: I64) -> dict[int, tu
 def _within(after: Source, touched: Bool) -> tuple[Prefixes, npt.NDArray[np.int32], RuleColumns]:
     """The prefixes that lie in touched slots, of each the place of its rule, and the columns of those rules."""
     policy = after.policy
-    lies_in = touched[policy.prefixes.hi.view(np.uint16)[_TOP::4]]
+    slot, lies_in = policy.prefixes.hi.view(np.uint16)[_TOP::4], np.empty(len(policy.prefixes), np.bool_)
+    for at in range(0, len(slot), _AT_ONCE):  # an index is eight bytes, of all of them many
+        lies_in[at : at + _AT_ONCE] = touched[slot[at : at + _AT_ONCE]]
     wide = np.flatnonzero(policy.prefixes.plen < abi.ROOT_BITS)
     first, last = _slots_of(policy.prefixes.take(wide))
     before = np.concatenate([np.zeros(1, np.int64), np.cumsum(touched)])
