@@ -29,7 +29,7 @@ HOST_CFLAGS = -O3 -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help to-run to-show packages deps build abi docs run demo test lint bench accuracy compare fuzz soak soak-idle test-system test-kernels deb apt-repo clean
+.PHONY: help to-run to-show packages deps build abi docs run demo test lint bench accuracy world compare fuzz soak soak-idle test-system test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ bench: deps build $(TEST_OBJECTS) ## speed and memory against others; a table he
 
 accuracy: deps build ## what the detectors find and miss on captures with a known truth
 	$(VENV) tests/accuracy/accuracy.py
+
+world: deps build ## so many weeks of a house where nobody attacks, and every attack poured in: make world SEEDS=200
+	WORLD_SEEDS=$(or $(SEEDS),20) $(VENV) -m pytest -q tests/world
 
 compare: deps build ## captures as tshark, logs as a few plain lines read them, and as analyze does; COMPARE="FOLDER..." for others
 	$(VENV) tests/compare/compare.py $(COMPARE)

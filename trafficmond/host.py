@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 
+from trafficmond import networks
 from trafficmond.config.settings import DEFAULT_ROUTE, Settings
 from trafficmond.datapath import attachments, interfaces
 from trafficmond.datapath.datapath import Datapath
+from trafficmond.datapath.lifelines import own_addresses
 from trafficmond.doors import Doors
 from trafficmond.errors import DatapathError
 from trafficmond.flows.names import Names
@@ -64,6 +67,7 @@ class Host:
         """Attaches to what the settings mean and is there; says what changed. Returns what is watched no longer."""
         gone = self._attach()
         self.refresh_names()
+        self._tell_apart()
         self._doors.look()
         return gone
 
@@ -84,6 +88,12 @@ class Host:
             self._sinks.note(messages.NOTHING_WATCHED, _nothing(settings))
         self._idle = not datapath.attached
         return [change.text for change in changes if change.kind == attachments.DETACHED]
+
+    def _tell_apart(self) -> None:
+        """Which addresses are ours, for those detectors that ask; where they cannot be read, as before."""
+        with contextlib.suppress(DatapathError):
+            ours = (*own_addresses(), *self._settings.networks)
+            self._pipeline.engine.ours.set(networks.known(text) for text in ours)
 
     def look_at_pins(self) -> None:
         """Says, once, that they have been removed."""

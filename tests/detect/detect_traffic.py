@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trafficmond.detect.base import Detector, Observation
+from trafficmond.detect.base import PATIENCE_S, Detector, Observation
 from trafficmond.detect.dials import GRACE_S, Dials
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import FLOW, Batch, empty, split_address
@@ -109,16 +109,18 @@ class Watch:
         self.now = T0
 
     def see(self, rows: Iterable[Mapping[str, Any]], after: float = 1.0) -> list[Threat]:
-        """A batch `after` seconds later, and its dials judged: the threats of both moments."""
+        """A batch `after` seconds later, its dials judged, and what is said of it when patience ends: all threats."""
         batch = flows(rows)
         self.now += after
-        found = self._feed(batch)
+        found = self._feed(batch, self.now)
         self.now += GRACE_S
-        return found + self._feed(empty(FLOW))
+        found += self._feed(empty(FLOW), self.now)
+        later = self.now + PATIENCE_S
+        return found + (self._feed(empty(FLOW), later) if self.detector.due(later) else [])
 
-    def _feed(self, batch: Batch) -> list[Threat]:
+    def _feed(self, batch: Batch, now: float) -> list[Threat]:
         columns = Columns(batch)
-        return self.detector.feed(Observation(columns, Columns(self.dials.feed(columns, self.now)), self.now))
+        return self.detector.feed(Observation(columns, Columns(self.dials.feed(columns, now)), now))
 
 
 def watch(detector: type[Any], **settings: Any) -> Watch:

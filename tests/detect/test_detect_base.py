@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from detect_traffic import flow, flows
 
-from trafficmond.detect.base import Observation, address, addresses, crowd, is_private, strongest
+from trafficmond.detect.base import Observation, address, addresses, crowd, strongest
+from trafficmond.detect.ours import is_private
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import split_address
 

@@ -38,7 +38,28 @@ def test_a_threat_is_opened_once_updated_as_it_doubles_and_closed_when_quiet() -
     assert engine.threats() == []
 
 
-def test_a_situation_that_comes_back_is_another_threat() -> None:
+def test_a_situation_that_comes_back_within_hours_is_the_one_it_was() -> None:
+    engine, later = Engine(), T0 + 3 * 3600
+    (first,) = engine.feed(scan(1, 30), T0 + 5)
+    assert [update.state for update in engine.feed(empty(FLOW), later)] == ["closed"]
+    (again,) = engine.feed(flows(flow(A, B, port, first=later) for port in range(1, 31)), later + 5)
+    assert (again.state, again.threat.id, again.threat.first_seen) == (
+        "updated",
+        first.threat.id,
+        first.threat.first_seen,
+    )
+    assert engine.feed(empty(FLOW), later + 5 * 3600)  # its pauses are waited for twice as long, within bounds
+
+
+def test_the_summary_tells_the_worst_of_it() -> None:
+    engine = Engine()
+    engine.feed(flows(flow(A, host, 25) for host in many(150)), T0 + 5)
+    engine.feed(flows(flow(A, host, 6666, first=T0 + 60) for host in many(20)), T0 + 65)
+    (threat,) = engine.threats()
+    assert "port 25" in threat.summary
+
+
+def test_a_situation_that_comes_back_after_days_is_another_threat() -> None:
     engine = Engine()
     (first,) = engine.feed(scan(1, 30), T0 + 5)
     engine.feed(empty(FLOW), T0 + 1e6)

@@ -10,6 +10,7 @@ from trafficmond.model import Severity, Threat
 
 HOST, OUT = "192.168.1.5", "203.0.113.50"
 MIB = 1 << 20
+DAY = 86400.0
 
 
 def upload(mib: int, src: str = HOST, dst: str = OUT, back: int = 1, **fields: Any) -> dict[str, Any]:
@@ -17,9 +18,24 @@ def upload(mib: int, src: str = HOST, dst: str = OUT, back: int = 1, **fields: A
 
 
 def test_an_upload_unlike_any_before_is_told() -> None:
-    (threat,) = watch(Exfiltration).see([upload(600)])
+    detector = watch(Exfiltration)
+    detector.see([upload(20, dst="198.51.100.1")])
+    (threat,) = detector.see([upload(600)], after=DAY)
     assert (threat.src_ip, threat.severity) == (HOST, Severity.MEDIUM)
     assert threat.evidence["targets"] == [OUT]
+
+
+def test_of_a_host_just_met_it_is_a_note() -> None:
+    (threat,) = watch(Exfiltration).see([upload(600)])
+    assert threat.severity == Severity.LOW
+
+
+def test_a_backup_to_the_same_place_every_night_is_a_note_and_elsewhere_it_is_not() -> None:
+    detector = watch(Exfiltration, memory=3600.0)
+    nights = [detector.see([upload(900)], after=DAY) for _ in range(4)]
+    assert [threat.severity for night in nights[1:] for threat in night] == [Severity.LOW] * 3
+    (threat,) = detector.see([upload(900, dst="198.51.100.9")], after=DAY)
+    assert threat.severity == Severity.MEDIUM
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trafficmond import networks
 from trafficmond.analyze.formats import Format, format_of
 from trafficmond.analyze.intake import Intake, Pace
 from trafficmond.analyze.order import HOLD, Interval, ahead, intervals, merged, portions
@@ -15,7 +17,8 @@ from trafficmond.analyze.report import Gatherer, Report
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.config.settings import Settings
 from trafficmond.detect.engine import Engine
-from trafficmond.flows.batch import DELTA, empty
+from trafficmond.detect.ours import Ours, capture_side
+from trafficmond.flows.batch import DELTA, Batch, empty, join
 from trafficmond.flows.table import FlowTable
 from trafficmond.model import Threat
 
@@ -23,6 +26,7 @@ _SEED = 1  # flow ids repeat from run to run
 _REST_S = 5.0
 _NEARLY_S = 300.0  # a row of flows.db spans up to its active timeout
 _LEAST_HOLD = 4096
+_BEGINNING = 4096  # packets that tell where a capture was taken
 _BATCHES = 2000
 _BATCHES_BULK = 60
 _BULK = 64 << 20  # bytes of log from which on speed comes before looking at every second
@@ -79,7 +83,8 @@ def _observe(
     intake.pace = _pace(inputs, settings.flows.interval)
     limits = settings.flows
     table = FlowTable(limits.table_capacity, limits.idle_timeout, limits.active_timeout, seed=_SEED, in_order=True)
-    engine = Engine(settings.detect)
+    ours = Ours(networks.known(text) for text in settings.networks)
+    engine = Engine(settings.detect, ours)
     gatherer = Gatherer(top)
     threats: dict[str, Threat] = {}
 
@@ -89,7 +94,11 @@ def _observe(
     hold = max(HOLD // len(inputs), _LEAST_HOLD)
     streams = [intervals(known.deltas(source, intake), intake.pace, hold, late) for source, known in inputs]
     at = 0.0
-    for at, deltas, width in _with_rests(portions(ahead(merged(streams))), max(_REST_S, limits.idle_timeout)):
+    beginning, stream = _beginning(portions(ahead(merged(streams))))
+    side = capture_side(beginning)
+    if side is not None:
+        ours.add(side)
+    for at, deltas, width in _with_rests(stream, max(_REST_S, limits.idle_timeout)):
         flows = table.update(deltas, at)
         table.due(at)
         gatherer.add(deltas, flows)
@@ -99,6 +108,18 @@ def _observe(
     threats.update((update.threat.id, update.threat) for update in engine.finish(at))
     threats.update((threat.id, threat) for threat in engine.threats())
     return gatherer.report(intake, _with_stored(intake.threats, threats.values()), _described(inputs), now)
+
+
+def _beginning(stream: Iterator[Interval]) -> tuple[Batch, Iterator[Interval]]:
+    """The first rows of a stream, some thousand packets of them, and the stream with them in it."""
+    held = []
+    packets = 0
+    for part in stream:
+        held.append(part)
+        packets += int(part.rows["packets"].sum())
+        if packets >= _BEGINNING:
+            break
+    return join([part.rows for part in held]) if held else empty(DELTA), itertools.chain(held, stream)
 
 
 def _with_stored(stored: Sequence[Threat], found: Iterable[Threat]) -> list[Threat]:

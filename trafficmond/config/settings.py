@@ -331,6 +331,12 @@ class Settings:
         restart=True,
     )
     egress: bool = setting(True, help="Watch outgoing packets as well.", restart=True)
+    networks: tuple[str, ...] = setting(
+        (),
+        check=prefix,
+        example='["198.51.100.0/24"]',
+        help="Networks that are ours, beside private addresses and this host's own: whose hosts can be beacons.",
+    )
     control_socket: Path = setting(
         Path("/run/trafficmon/io.trafficmon"), help="The Unix socket that trafficctl talks to.", restart=True
     )

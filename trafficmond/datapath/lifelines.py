@@ -21,19 +21,23 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 
 def lifelines(resolv_conf: Path = RESOLV_CONF) -> list[tuple[str, str]]:
     """(prefix, what it is) of every own address, default gateway and resolver. Raises DatapathError."""
-    found: dict[str, str] = {}
-    with asking("read addresses"):
-        for message in dump(socket.NETLINK_ROUTE, _GETADDR, bytes(_ADDRESS_BYTES)):
-            of = attributes(message[_ADDRESS_BYTES:])
-            own = of.get(_IFA_LOCAL) or of.get(_IFA_ADDRESS)
-            if own:
-                found[_host(str(ip_address(own)))] = "own address"
+    found = dict.fromkeys(own_addresses(), "own address")
     for hop in default_routes():
         if hop.gateway:
             found.setdefault(_host(hop.gateway), "default gateway")
     for address in _resolvers(resolv_conf):
         found.setdefault(_host(address), "resolver")
     return sorted(found.items())
+
+
+def own_addresses() -> Iterator[str]:
+    """The addresses of this host's interfaces, as prefixes. Raises DatapathError."""
+    with asking("read addresses"):
+        for message in dump(socket.NETLINK_ROUTE, _GETADDR, bytes(_ADDRESS_BYTES)):
+            of = attributes(message[_ADDRESS_BYTES:])
+            own = of.get(_IFA_LOCAL) or of.get(_IFA_ADDRESS)
+            if own:
+                yield _host(str(ip_address(own)))
 
 
 def _resolvers(resolv_conf: Path) -> Iterator[str]:

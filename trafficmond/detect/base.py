@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
+from trafficmond.detect.ours import Ours
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import Batch, Column, address_text
 from trafficmond.model import Threat
 
 MOST_AT_ONCE = 32
 """Entities that one detector reports of one batch; the weightiest come first."""
+PATIENCE_S = 120.0
+"""No detector waits longer for what would acquit a source."""
 SAMPLES = 8
 """Targets named in a threat's evidence."""
 
@@ -32,6 +35,7 @@ class Observation:
     dials: Columns
     now: float
     interval_s: float = 1.0  # how long a time the batch covers
+    ours: Ours = field(default_factory=Ours)
 
     @cached_property
     def span(self) -> Column:
@@ -66,6 +70,10 @@ class Detector(ABC):
     @abstractmethod
     def feed(self, seen: Observation) -> list[Threat]:
         """The threats that this observation is evidence for, those known already included, with fresh numbers."""
+
+    def due(self, now: float) -> bool:  # noqa: ARG002  (of those that wait for nothing)
+        """Whether it has something to say by now although nothing happened."""
+        return False
 
     @abstractmethod
     def counters(self) -> Mapping[str, int]:
@@ -103,17 +111,3 @@ def strongest(over: Column, weight: Column) -> Column:
     at = np.flatnonzero(over)
     order: Column = at[np.argsort(-weight[at], kind="stable")[:MOST_AT_ONCE]]
     return order
-
-
-def is_private(hi: Column, lo: Column, family: Column) -> Column:
-    """Which addresses are not of the public Internet: RFC 1918, 6598, 3927, 4193, 4291, loopback, multicast."""
-    low = np.asarray(lo) & np.uint64(0xFFFFFFFF)
-    top = low >> np.uint64(24)
-    v4 = (top == 10) | (top == 127) | (top == 0) | (top >= 224)
-    v4 |= (low >> np.uint64(20) == 0xAC1) | (low >> np.uint64(16) == 0xC0A8) | (low >> np.uint64(16) == 0xA9FE)
-    v4 |= low >> np.uint64(22) == 0x64 << 2 | 1
-    high = np.asarray(hi)
-    v6 = (high >> np.uint64(57) == 0x7E) | (high >> np.uint64(54) == 0x3FA) | (high >> np.uint64(56) == 0xFF)
-    v6 |= (high == 0) & (np.asarray(lo) <= np.uint64(1))
-    private: Column = np.where(np.asarray(family) == 4, v4, v6)
-    return private

@@ -8,13 +8,14 @@ What a broader threat explains is dropped, and a flood of new threats becomes on
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trafficmond.detect.base import Detector, Observation
+from trafficmond.detect.base import PATIENCE_S, Detector, Observation
 from trafficmond.detect.dials import GRACE_S, Dials
+from trafficmond.detect.ours import Ours
 from trafficmond.detect.registry import make_detectors
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import FLOW, Batch, empty
@@ -30,7 +31,9 @@ MOST_OPEN = 512
 MOST_NEW = 10  # of one detector ...
 NEW_WITHIN_S = 60.0  # ... within this time; more are counted in one threat
 _MOST_LISTED = 16  # items of a list in the evidence
+_SOURCES = "sources"
 _CROWD_UNIT = "reports"
+_RETURNS_S, _PAUSES = 14400.0, 2  # a situation that comes back within so long is the same; ... times its last pause
 _REPORT_FACTOR = 2  # a count must grow so much before it is news
 
 
@@ -53,13 +56,17 @@ class _Open:
 class Engine:
     """All detectors over one stream of FLOW batches. Bounded: MOST_OPEN threats, and what each detector declares."""
 
-    def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, settings: Mapping[str, Any] | None = None, ours: Ours | None = None) -> None:
+        self.ours = ours or Ours()
         self._detectors: list[Detector] = make_detectors(settings)
         self._dials = Dials()
         self._open: dict[tuple[str, ...], _Open] = {}
         self._newest: dict[str, deque[float]] = {}
         self._opened: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
+        self._over: OrderedDict[tuple[str, ...], tuple[Threat, float]] = (
+            OrderedDict()
+        )  # closed ones, and when last heard of
 
     def feed(self, flows: Batch, now: float, interval_s: float = 1.0) -> list[ThreatUpdate]:
         """Take in the FLOW rows that changed by `now` (epoch s) in the last `interval_s`; what became of threats."""
@@ -67,9 +74,9 @@ class Engine:
         for begin in range(0, max(len(flows), 1), PART_ROWS):
             columns = Columns(flows[begin : begin + PART_ROWS])
             dials = Columns(self._dials.feed(columns, now))
-            if not len(columns) and not len(dials):
+            if not len(columns) and not len(dials) and not any(each.due(now) for each in self._detectors):
                 continue
-            seen = Observation(columns, dials, now, interval_s)
+            seen = Observation(columns, dials, now, interval_s, self.ours)
             for detector in self._detectors:
                 for threat in detector.feed(seen):
                     update = self._take(detector, threat, now)
@@ -104,7 +111,7 @@ class Engine:
 
     def finish(self, now: float) -> list[ThreatUpdate]:
         """Judge the dials still waiting: the input has ended at `now`. Open threats stay open."""
-        return self.feed(empty(FLOW), now + GRACE_S)
+        return self.feed(empty(FLOW), now + GRACE_S) + self.feed(empty(FLOW), now + PATIENCE_S)
 
     def threats(self) -> list[Threat]:
         """Copies of the open threats, the latest first."""
@@ -136,6 +143,13 @@ class Engine:
             entry = self._open.get(key)
             if entry is not None:
                 threat.count = entry.threat.count + 1
+        if entry is None and (again := self._again(key, now)) is not None:
+            # A situation that returns is the one it was, and is waited for as long as its pauses are.
+            known, heard = again
+            _merge(known, threat, detector.identity)
+            waits_s = max(detector.quiet_s, min(_PAUSES * abs(now - heard), _RETURNS_S))
+            self._open[key] = _Open(known, now, known.count, waits_s)
+            return ThreatUpdate(UPDATED, _copy(known))
         if entry is None:
             threat.id = _identify(key, threat.first_seen)
             self._open[key] = _Open(threat, now, threat.count, detector.quiet_s)
@@ -180,10 +194,22 @@ class Engine:
             key[0] in detector.yields_to and _about_the_same(entry.threat, threat) for key, entry in self._open.items()
         )
 
+    def _again(self, key: tuple[str, ...], now: float) -> tuple[Threat, float] | None:
+        """The threat that this situation was hours ago, and when it was last heard of."""
+        known = self._over.pop(key, None)
+        return known if known is not None and abs(now - known[1]) <= _RETURNS_S else None
+
     def _close(self, now: float) -> list[ThreatUpdate]:
         # A clock that was set back leaves no threat open for ever.
         quiet = [key for key, entry in self._open.items() if abs(now - entry.heard) > entry.quiet_s]
-        return [ThreatUpdate(CLOSED, _copy(self._open.pop(key).threat)) for key in quiet]
+        closed = []
+        for key in quiet:
+            entry = self._open.pop(key)
+            self._over[key] = (entry.threat, entry.heard)
+            closed.append(ThreatUpdate(CLOSED, _copy(entry.threat)))
+        while len(self._over) > MOST_OPEN:
+            self._over.popitem(last=False)
+        return closed
 
 
 def _key(detector: Detector, threat: Threat) -> tuple[str, ...]:
@@ -214,17 +240,20 @@ def _about_the_same(one: Threat, other: Threat) -> bool:
 
 def _merge(known: Threat, latest: Threat, identity: tuple[str, ...]) -> None:
     """Bring `known` up to date: times widen, numbers keep their peak, lists grow to a bound."""
+    # A detector that began anew knows less than is known, and what is lesser is not what it is about.
+    says_more = latest.count >= known.count and latest.severity >= known.severity
     known.severity = Severity(max(known.severity, latest.severity))
     known.first_seen = min(known.first_seen, latest.first_seen)
     known.last_seen = max(known.last_seen, latest.last_seen)
-    says_more = latest.count >= known.count  # a detector that began anew knows less than is known
     known.count = max(known.count, latest.count)
     for field in ("src_ip", "dst_ip"):
         if field not in identity and getattr(known, field) != getattr(latest, field):
             setattr(known, field, None)
     for name, value in latest.evidence.items():
         before = known.evidence.get(name)
-        if isinstance(value, list) and isinstance(before, list):
+        if name == _SOURCES:
+            known.evidence[name] = value  # bounded, and the latest, by the detector
+        elif isinstance(value, list) and isinstance(before, list):
             known.evidence[name] = (before + [item for item in value if item not in before])[:_MOST_LISTED]
         elif isinstance(value, (int, float)) and isinstance(before, (int, float)):
             known.evidence[name] = max(before, value)

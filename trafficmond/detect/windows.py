@@ -231,6 +231,19 @@ def mark_new(maps: Column, slots: Column, things: Column) -> Column:
     return fresh
 
 
+def mark_last(maps: Column, slots: Column, things: Column, marks: Column) -> Column:
+    """Put each of `marks` (1 to 255) at its thing in the byte map of its slot; what stood there before, 0: new.
+
+    Of equal rows in one call all but the first are told the first one's mark.
+    """
+    columns = (things % np.uint64(maps.shape[1])).astype(np.intp)
+    _, firsts, which = np.unique(slots * maps.shape[1] + columns, return_index=True, return_inverse=True)
+    before: Column = marks[firsts][which]
+    before[firsts] = maps[slots[firsts], columns[firsts]]
+    maps[slots, columns] = marks
+    return before
+
+
 def mark(maps: Column, slots: Column, things: Column) -> None:
     """Mark each `things` hash in the byte map of its slot; see `mark_new`."""
     maps[slots, (things % np.uint64(maps.shape[1])).astype(np.intp)] = 1

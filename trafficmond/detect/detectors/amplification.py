@@ -14,7 +14,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, about, address, addresses
 from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, mix
+from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, members, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ACK, SYN, TCP, UDP
@@ -23,6 +23,10 @@ _DNS, _HTTP, _HTTPS = 53, 80, 443
 _BY_TCP = np.int64(0x10000)  # in place of a port, with room for it beside 16-bit ones
 _SHORT = 3  # packets of a reflector's answer, on average, where the port also carries ordinary answers
 _SOLICITED_SHARE = 0.1
+_CROWD_FACTOR, _CROWD_PACKETS = 10, 30  # times the hosts, and the packets, from which on small answers count too
+_ANSWERS_EACH, _LEAST_BYTES = 4, 60
+# What goes to a port that only servers have is a question: DHCP, NTP, SNMP, IKE, syslog, RIP, RADIUS, BACnet.
+_ASKED_PORTS = members(67, 123, 161, 162, 500, 514, 520, 547, 1812, 1813, 47808)
 _SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and common (back-scatter)
 
 
@@ -61,6 +65,7 @@ class Amplification(GroupedDetector):
         udp, tcp = flows["proto"] == UDP, flows["proto"] == TCP
         silent = (flows["reply_packets"] == 0) & (flows["d_packets"] > 0)
         answers = udp & silent & (flows["sport"] != flows["dport"]) & (flows["sport"] > 0)
+        answers &= ~_ASKED_PORTS[flows["dport"]]
         # A SYN-ACK names the one it is sent to as the flow's opener, though nobody saw it open anything.
         syn_acks = tcp & (flows["reply_first_flags"] & (SYN | ACK) == SYN | ACK) & (flows["d_reply_packets"] > 0)
         syn_acks &= (flows["tcp_flags"] & SYN == 0) & (flows["reply_payload_bytes"] == 0)
@@ -108,12 +113,19 @@ class Amplification(GroupedDetector):
         packets, by_tcp = np.maximum(found.states("packets"), 1), service == _BY_TCP
         over = found.watched & (packets >= settings.packets)
         mean = found.states("bytes") / packets
-        over &= by_tcp | (mean >= np.where(service == _DNS, settings.dns_mean_bytes, settings.mean_bytes))
+        # So many hosts that answer a time or two are evidence by themselves: no client has hundreds of resolvers.
+        crowd = (packets >= _CROWD_PACKETS * settings.packets) & (mean >= _LEAST_BYTES)
+        large = mean >= np.where(service == _DNS, settings.dns_mean_bytes, settings.mean_bytes)
+        over &= by_tcp | large | crowd
         over &= ((service != _HTTP) & (service != _HTTPS)) | (packets <= _SHORT * np.maximum(found.states("flows"), 1))
         over &= found.states("solicited") <= _SOLICITED_SHARE * packets
         enough = np.where(by_tcp, _SYN_ACK_FACTOR, 1) * settings.reflectors
         at = np.flatnonzero(over)
-        over[at] = estimate(self.table.rows["map"][slots[at]]) >= enough[at]
+        hosts = estimate(self.table.rows["map"][slots[at]])
+        many = (hosts >= _CROWD_FACTOR * enough[at]) & (
+            packets[at] <= _ANSWERS_EACH * np.maximum(found.states("flows")[at], 1)
+        )
+        over[at] = (hosts >= enough[at]) & (by_tcp | large)[at] | crowd[at] & many
         return over
 
     def threat(self, found: Entities, entity: int) -> Threat | None:

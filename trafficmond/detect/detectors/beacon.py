@@ -1,9 +1,12 @@
-"""One host calls another at regular intervals, as implants do.
+"""One of our hosts calls another at regular intervals, as implants do.
 
-Counted are dials, bursts merged to one beat; regular is a low variation of the gaps between beats, with requests
-alike in size (RITA, activecm: dispersion of intervals and of sizes, from 20 connections on). Programs of the house
-call each other so as well, so inside a private network it is only worth a note; clocks, names and announcements
-are not looked at.
+A call is a dial, whether anybody is at home or not; a burst of dials, or of tries from one port, is one beat. Regular
+is a low variation of the gaps between beats, with requests alike in size (RITA, activecm: dispersion of intervals and
+of sizes, from 20 connections on). Clocks, names and announcements are not looked at.
+
+A rhythm alone is worth a note: connectivity checks, updates and hubs have one too. It is worth a look when it has
+lasted, goes to a service that programs of the house do not poll, and no more than a few of our hosts have it. Hosts of
+ours that call each other are noted once a caller, whatever it calls.
 """
 
 from __future__ import annotations
@@ -12,18 +15,39 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trafficmond import networks
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import Observation, address, is_private
+from trafficmond.detect.base import Observation, address
 from trafficmond.detect.dials import Kind, Outcome
 from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.ours import Prefixes
 from trafficmond.detect.windows import NOWHERE, Columns, Grouped, members, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
 _RING = 32  # beats remembered of each
 _BURST_S = 1.0
+_RETRY_S = (
+    5.0  # tries from one port so soon after each other are one call: clients retry a reset (Windows: three times)
+)
 _NEVER = members(53, 67, 68, 123, 137, 138, 161, 162, 427, 514, 546, 547, 853, 1900, 3702, 5353, 5355, 5351)
-_ALIKE = 0.25  # variation coefficient of the requests' sizes
+_ALIKE = 0.25  # median deviation of the requests' sizes, by their median
+_STRICT, _STRICT_BEATS = 0.05, 12  # so even a rhythm needs fewer beats
+_LASTED_S = 1800.0
+_POLLED = members(
+    *(80, 443, 8080),  # the web: updates, connectivity checks, telemetry
+    *(110, 143, 993, 995, 25, 465, 587),  # mailboxes: a poll each few minutes is any client's default
+    *(22, 9418),  # git
+    *(1883, 8883, 5222, 5223, 5228, 3478, 5060, 5061),  # push channels, and what keeps a way through NAT open
+)
+_COMMON = 3  # so many of our hosts with the same rhythm have a program in common
+_ANSWERS = (Outcome.ANSWERED, Outcome.SILENT, Outcome.REFUSED)
+
+
+def _ignored(text: str) -> str:
+    if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
+        return str(int(text))
+    return str(networks.parse(text))
 
 
 @dataclass(frozen=True)
@@ -35,7 +59,10 @@ class Settings:
     variation: float = setting(0.25, min=0.0, max=1.0, help="Most variation of the gaps (standard deviation by mean).")
     shortest: float = duration("1500ms", min="1s", max="1h", help="A mean gap below this is a conversation.")
     longest: float = duration("2h", min="1m", max="1d", help="Silence after which the count starts again.")
-    capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.4 kB each.")
+    ignore: tuple[str, ...] = setting(
+        (), check=_ignored, example='["203.0.113.0/24", "8443"]', help="Prefixes and ports whose callers are known."
+    )
+    capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.6 kB each.")
 
 
 class Beacon(GroupedDetector):
@@ -48,17 +75,29 @@ class Beacon(GroupedDetector):
     settings: Settings
     fields = (
         ("port", "u2"),
+        ("service", "u8"),
         ("beats", "i8"),
-        *((name, "f8") for name in ("last", "dials", "sent", "sent2")),
+        ("began", "f8"),
+        ("last", "f8"),
         ("times", "f8", _RING),
+        ("sizes", "f4", _RING),
+        ("failed", "?", _RING),
     )
     credit_s = 300.0
 
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        ports = [int(each) for each in settings.ignore if each.isdigit()]
+        self._never = _NEVER | members(*ports)
+        self._known = Prefixes(networks.parse(each) for each in settings.ignore if not each.isdigit())
+
     def choose(self, seen: Observation) -> Columns:
         dials = seen.dials
-        wanted = (dials["kind"] == Kind.SYN) | (dials["kind"] == Kind.DATAGRAM)
-        wanted &= ~_NEVER[dials["dport"]] & (dials["sport"] != dials["dport"])
-        return dials.take(wanted & (dials["outcome"] == Outcome.ANSWERED))
+        wanted = (dials["kind"] == Kind.SYN) | (dials["kind"] == Kind.DATAGRAM) & (dials["reply_packets"] > 0)
+        wanted &= ~self._never[dials["dport"]] & (dials["sport"] != dials["dport"])
+        wanted &= np.isin(dials["outcome"], _ANSWERS)
+        dials = dials.take(wanted)
+        return dials.take(seen.ours.side(dials, "src") & ~self._known.side(dials, "dst"))
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"], rows["proto"], rows["dport"])
@@ -73,63 +112,76 @@ class Beacon(GroupedDetector):
         self._count(found.rows.take(in_time), slot[in_time])
 
         settings, beats = self.settings, found.states("beats")
-        ripe = np.flatnonzero((beats >= settings.beats) & found.watched)
-        states = self.table.rows[found.slots[ripe]]
-        gaps, variation = _gaps(states)
-        dialled = np.maximum(states["dials"], 1)
-        mean = states["sent"] / dialled
-        spread = np.sqrt(np.maximum(states["sent2"] / dialled - mean * mean, 0))
+        least = min(settings.beats, _STRICT_BEATS)
+        ripe = np.flatnonzero((beats >= least) & found.watched)
         over = np.zeros(len(beats), bool)
-        over[ripe] = (variation <= settings.variation) & (gaps >= settings.shortest) & (spread <= _ALIKE * mean)
+        if len(ripe):
+            states = self.table.rows[found.slots[ripe]]
+            gaps, variation = _gaps(states)
+            even = (variation <= settings.variation) & (beats[ripe] >= settings.beats)
+            even |= variation <= min(_STRICT, settings.variation)
+            over[ripe] = even & (gaps >= settings.shortest) & _alike(states)
         return over, beats
 
     def _count(self, dials: Columns, slot: Column) -> None:
         """Note the beats, in order of time, one of each service a round."""
         rows = self.table.rows
-        sent = dials["payload_bytes"].astype(np.float64)
-        for field, amount in (("dials", np.ones(len(dials))), ("sent", sent), ("sent2", sent * sent)):
-            self.table.add(field, slot, amount)
         at, port, calls = dials["at"], dials["sport"], dials["kind"] == Kind.SYN
-        while len(at):
-            # Dials within a burst of the last beat fall away, and so do datagrams from the port of the last one: a
-            # session kept alive, not a call. Of the rest, each service's earliest is its next beat.
-            apart = (np.abs(at - rows["last"][slot]) >= _BURST_S) & (calls | (port != rows["port"][slot]))
-            slot, at, port, calls = slot[apart], at[apart], port[apart], calls[apart]
-            one, earliest = np.unique(slot, return_index=True)
-            beat = at[earliest]
-            stale = np.abs(beat - rows["last"][one]) > self.settings.longest
+        which = np.arange(len(at))
+        while len(which):
+            # Dials within a burst of the last beat fall away, and so do tries and datagrams from the port of the last
+            # one: a session kept alive, not a call. Of the rest, each service's earliest is its next beat.
+            since = np.abs(at[which] - rows["last"][slot[which]])
+            same = port[which] == rows["port"][slot[which]]
+            apart = (since >= _BURST_S) & (~same | calls[which] & (since >= _RETRY_S))
+            which = which[apart]
+            one, earliest = np.unique(slot[which], return_index=True)
+            beat = which[earliest]
+            stale = np.abs(at[beat] - rows["last"][one]) > self.settings.longest
             rows["beats"][one[stale]] = 0
-            rows["times"][one, rows["beats"][one] % _RING] = beat
+            rows["began"][one[stale]] = at[beat[stale]]
+            place = rows["beats"][one] % _RING
+            rows["times"][one, place] = at[beat]
+            rows["sizes"][one, place] = dials["payload_bytes"][beat]
+            rows["failed"][one, place] = dials["outcome"][beat] != Outcome.ANSWERED
             rows["beats"][one] += 1
-            rows["last"][one] = beat
-            rows["port"][one] = port[earliest]
+            rows["last"][one] = at[beat]
+            rows["port"][one] = port[beat]
+            rows["service"][one] = mix(dials["dst"][beat], dials["proto"][beat], dials["dport"][beat])
 
     def threat(self, found: Entities, entity: int) -> Threat:
         one, state = found.first(entity), found.state(entity)
         (gap,), (variation,) = _gaps(self.table.rows[found.slots[[entity]]])
         src, dst = address(one, "src"), address(one, "dst")
-        inside = bool(is_private(one["dst_hi"], one["dst_lo"], one["family"]))
+        inside = bool(found.seen.ours.side(found.rows, "dst")[found.by.first[entity]])
+        beats, port = int(state["beats"]), int(one["dport"])
+        remembered = state["failed"][: min(beats, _RING)]
+        failed = float(np.mean(remembered))
+        callers = int(np.count_nonzero(self.table.rows["beats"][self.table.rows["service"] == state["service"]] > 1))
+        odd = not (inside or _POLLED[port] or failed > 0.5 or callers >= _COMMON or beats < self.settings.beats)
+        whom = f"port {port} of {dst}" + (", which does not answer," if failed > 0.5 else "")
         return self.found(
-            Severity.LOW if inside else Severity.MEDIUM,
-            f"{src} calls port {one['dport']} of {dst} every {gap:.1f} s",
+            Severity.MEDIUM if odd and state["last"] - state["began"] >= _LASTED_S else Severity.LOW,
+            f"{src} calls {whom} every {gap:.1f} s",
             {
                 "unit": "beats",
-                "ports": [int(one["dport"])],
+                "ports": [port],
                 "mean_gap_s": round(float(gap), 2),
                 "variation": round(float(variation), 3),
+                "failed_share": round(failed, 2),
+                "callers": callers,
+                **({"targets": [dst]} if inside else {}),
             },
             src=src,
-            dst=dst,
-            first_seen=state["since"],
-            last_seen=found.seen.now,
-            count=state["beats"],
+            dst=None if inside else dst,
+            first_seen=state["began"],
+            last_seen=state["last"],
+            count=beats,
         )
 
 
 def _gaps(states: Batch) -> tuple[Column, Column]:
     """(mean, variation coefficient) of the gaps between the beats remembered in each full enough row."""
-    if not len(states):
-        return np.zeros(0), np.zeros(0)
     count = np.minimum(states["beats"], _RING)
     beyond = np.arange(_RING) >= count[:, None]
     times = np.sort(np.where(beyond, np.inf, states["times"]), axis=1)
@@ -141,3 +193,12 @@ def _gaps(states: Batch) -> tuple[Column, Column]:
     mean = gaps.sum(axis=1) / number
     deviation = np.sqrt((np.where(valid, gaps - mean[:, None], 0.0) ** 2).sum(axis=1) / number)
     return mean, deviation / np.maximum(mean, 1e-9)
+
+
+def _alike(states: Batch) -> Column:
+    """Whose remembered requests are alike in size, by the median: a stager's first few decide nothing (as RITA's)."""
+    beyond = np.arange(_RING) >= np.minimum(states["beats"], _RING)[:, None]
+    sizes = np.where(beyond, np.nan, states["sizes"])
+    median = np.nanmedian(sizes, axis=1)
+    alike: Column = np.nanmedian(np.abs(sizes - median[:, None]), axis=1) <= _ALIKE * median
+    return alike

@@ -3,6 +3,9 @@
 Counted are short connections whose end was seen, to services that ask for a password: known ones by their port, and on
 any port those whose server speaks first (SSH, FTP, SMTP, MySQL greet; HTTP and TLS wait). Services that programs talk
 to all day (databases, directories, mail relays) count only if every exchange is small and alike, as refused logins are.
+
+A slow guesser is one from outside whose exchanges are all small and alike, over hours. Many who each try a little at
+one service are told as one, by the victim: as long as hardly any stranger there is ever let in.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ import numpy as np
 from trafficmond import abi
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address
+from trafficmond.detect.crowd import Crowds, Service
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay, members, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
-from trafficmond.protocols import ACK, FIN, RST, SYN, TCP
+from trafficmond.protocols import ACK, FIN, RST, SYN, TCP, UDP
 
 _LOGIN_PORTS = members(
     *(21, 22, 23, 2222, 2323),  # FTP, SSH, telnet and where they are moved to
@@ -33,6 +37,17 @@ _SPOKE_FIRST_SHARE = 0.2  # SSH speaks from both sides at once; the server wins 
 _SHORT_S, _SMALL_BYTES = 120.0, 65536
 _FADING = ("slow", "total", "greeted", "sent", "sent2", "got", "got2")
 _ALIKE, _ALIKE_BYTES = 0.25, 2000  # variation coefficient and mean of the exchanges' sizes
+_TRY_BYTES = 6000  # each way: OpenSSH's greeting, its keys and six refusals stay below
+_OWN_FACTOR = 10  # a program of ours that fetches by SSH each minute makes as many alike sessions
+# Services that strangers do not log in to by right, as they do to mailboxes and anonymous FTP.
+_CROWD_PORTS = members(22, 23, 2222, 2323, 139, 445, 3389, 5985, 5986, 512, 513, 514, 5900, 5901, 5902, 5903)
+_NO_CROWD = members(21, 25, 110, 143, 465, 587, 993, 995)
+_CROWD, _CROWD_TRIES = 10, 40  # strangers, and tries of all of them together
+_LET_IN_SHARE = 0.1
+_DAY_S = 86400.0
+# Logins by datagram: a question and an answer each. Kerberos refuses in few bytes, tickets take more.
+_KERBEROS, _REFUSAL_BYTES = 88, 400
+_SIP, _REGISTER_BYTES = 5060, 200  # a keep-alive has 2 or 4 bytes (RFC 5626), a REGISTER all its headers
 
 
 @dataclass(frozen=True)
@@ -44,8 +59,10 @@ class Settings:
         20, min=3, max=10000, help="Finished short connections of one host to one service in a window."
     )
     window: float = duration("60s", min="10s", max="1h", help="How long connections are remembered (they fade out).")
-    slow_connections: int = setting(40, min=3, max=10000, help="The same over the slow window.")
-    slow_window: float = duration("10m", min="1m", max="1d", help="How long a slow guesser is remembered.")
+    slow_connections: int = setting(
+        15, min=3, max=10000, help="The same over the slow window, from outside and alike in size."
+    )
+    slow_window: float = duration("2h", min="1m", max="1d", help="How long a slow guesser is remembered.")
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.1 kB each.")
 
 
@@ -60,15 +77,34 @@ class BruteForce(GroupedDetector):
     fields = tuple((name, "f8") for name in ("at", "quick", *_FADING))
     credit_s = 60.0
 
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._crowds = Crowds(_DAY_S)
+
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
         done = flows["ended"] & (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN)
         # One that merely went quiet is not over, and says nothing of how it began.
         done &= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) != 0
         done &= (flows["payload_bytes"] > 0) & (flows["reply_payload_bytes"] > 0)
-        done &= flows["last"] - flows["first"] <= _SHORT_S
-        done &= flows["payload_bytes"] + flows["reply_payload_bytes"] <= _SMALL_BYTES
-        return flows.take(done)
+        short = flows["last"] - flows["first"] <= _SHORT_S
+        short &= flows["payload_bytes"] + flows["reply_payload_bytes"] <= _SMALL_BYTES
+        self._let_in(flows.take(done & ~short & _CROWD_PORTS[flows["dport"]]))
+        asked = (flows["proto"] == UDP) & (flows["d_packets"] > 0) & (flows["d_reply_packets"] > 0)
+        registers = (flows["dport"] == _SIP) & (_each(flows, "") >= _REGISTER_BYTES)
+        refused = (flows["dport"] == _KERBEROS) & (_each(flows, "reply_") <= _REFUSAL_BYTES)
+        asked &= registers | refused
+        rows = flows.take(done & short | asked)
+        datagrams = rows["proto"] == UDP
+        rows.put("tries", np.where(datagrams, np.minimum(rows["d_packets"], rows["d_reply_packets"]), 1).astype(float))
+        for name, prefix in (("sent", ""), ("got", "reply_")):
+            rows.put(name, np.where(datagrams, _each(rows, prefix), rows[prefix + "payload_bytes"].astype(float)))
+        return rows
+
+    def _let_in(self, sessions: Columns) -> None:
+        if len(self._crowds):
+            for row in sessions.rows(np.arange(len(sessions))):
+                self._crowds.other((address(row, "dst"), int(row["dport"])), 1, float(row["last"]))
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"], rows["dport"])
@@ -76,48 +112,92 @@ class BruteForce(GroupedDetector):
     def weight(self, rows: Columns, by: Grouped) -> Column:
         ports = rows["dport"][by.first]
         asks = _LOGIN_PORTS[ports] | _BUSY_PORTS[ports] | (by.sum(_greeted(rows)) > 0)
-        return np.where(asks, by.sum(np.ones(len(rows))), 0)
+        return np.where(asks, by.sum(rows["tries"]), 0)
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         settings, now, rows, known = self.settings, found.seen.now, self.table.rows, found.known
         elapsed = np.maximum(now - rows["at"][known], 0.0)
         rows["quick"][known] *= np.exp(-elapsed / settings.window)
         decay(rows, known, now, settings.slow_window, _FADING)
-        flows, one = found.kept, np.ones(len(found.kept))
-        sent, got = (flows[name].astype(np.float64) for name in ("payload_bytes", "reply_payload_bytes"))
-        found.add(quick=one, slow=one, total=one, greeted=_greeted(flows))
-        found.add(sent=sent, sent2=sent * sent, got=got, got2=got * got)
+        flows = found.kept
+        tries, sent, got = flows["tries"], flows["sent"], flows["got"]
+        found.add(quick=tries, slow=tries, total=tries, greeted=tries * _greeted(flows))
+        found.add(sent=tries * sent, sent2=tries * sent * sent, got=tries * got, got2=tries * got * got)
         over = np.zeros(len(found.slots), bool)
-        over[found.watched] = self._guessing(rows[known], found.rows["dport"][found.by.first[found.watched]])
+        first = found.by.first[found.watched]
+        inside = found.seen.ours.side(found.rows, "src")[first]
+        over[found.watched] = self._guessing(rows[known], found.rows.take(first), inside)
         return over, found.states("slow")
 
-    def _guessing(self, states: Batch, ports: Column) -> Column:
+    def _guessing(self, states: Batch, rows: Columns, inside: Column) -> Column:
+        ports, datagrams = rows["dport"], rows["proto"] == UDP
         total = np.maximum(states["total"], 1)
-        alike = np.ones(len(states), bool)
+        alike, small = np.ones(len(states), bool), np.ones(len(states), bool)
         for one, square in (("sent", "sent2"), ("got", "got2")):
             mean = states[one] / total
             deviation = np.sqrt(np.maximum(states[square] / total - mean * mean, 0))
-            alike &= (deviation <= _ALIKE * mean) & (mean <= _ALIKE_BYTES)
+            alike &= deviation <= _ALIKE * mean
+            small &= mean <= _ALIKE_BYTES
+        tries = alike & (states["sent"] <= _TRY_BYTES * total) & (states["got"] <= _TRY_BYTES * total)
         greets = states["greeted"] >= _SPOKE_FIRST_SHARE * total
-        busy = _BUSY_PORTS[ports]
-        login = _LOGIN_PORTS[ports] | greets
+        busy = _BUSY_PORTS[ports] & ~datagrams  # of datagrams only refusals are here
+        login = _LOGIN_PORTS[ports] | greets | datagrams
         factor = np.where(busy, _BUSY_FACTOR, 1)
-        many = states["quick"] >= factor * self.settings.connections
-        many |= states["slow"] >= factor * self.settings.slow_connections
-        guessing: Column = many & np.where(busy, alike, login)
+        quick = states["quick"] >= factor * self.settings.connections
+        slow = states["slow"] >= factor * np.where(inside, _OWN_FACTOR, 1) * self.settings.slow_connections
+        slow &= ~datagrams  # telephones register each minute, for ever
+        guessing: Column = (quick | slow & tries) & np.where(busy, alike & small, login)
         return guessing
+
+    def examine(self, rows: Columns, seen: Observation) -> list[Threat]:
+        crowded = self._crowded(rows, seen)
+        told = {(threat.dst_ip, *threat.evidence["ports"]) for threat in crowded}
+        alone = [
+            threat
+            for threat in super().examine(rows, seen)
+            if (threat.dst_ip, *threat.evidence["ports"]) not in told or threat.evidence["quick"]
+        ]
+        return alone + crowded
+
+    def _crowded(self, rows: Columns, seen: Observation) -> list[Threat]:
+        """The services at which many strangers try a little, of those tried in this batch."""
+        login = _CROWD_PORTS[rows["dport"]] | _greeted(rows) & ~_NO_CROWD[rows["dport"]]
+        rows = rows.take(login & (rows["proto"] == TCP) & ~seen.ours.side(rows, "src"))
+        tries = (rows["sent"] <= _TRY_BYTES) & (rows["got"] <= _TRY_BYTES)
+        self._let_in(rows.take(~tries))
+        rows = rows.take(tries)
+        by = Grouped(mix(rows["src"], rows["dst"], rows["dport"])) if len(rows) else None
+        services = {}
+        for one, count in zip(rows.rows(by.first), by.sum(rows["tries"]), strict=True) if by else ():
+            service = (address(one, "dst"), int(one["dport"]))
+            services[service] = self._crowds.add(service, address(one, "src"), int(count), float(one["last"]))
+        return [self._crowd(dst, port, known) for (dst, port), known in services.items() if _is_crowd(known)]
+
+    def _crowd(self, dst: str, port: int, known: Service) -> Threat:
+        return self.found(
+            Severity.MEDIUM,
+            f"{len(known.sources)} hosts made {known.tries:.0f} short connections to port {port} of {dst}",
+            {"unit": "connections", "ports": [port], "hosts": len(known.sources), "sources": known.listed()},
+            dst=dst,
+            first_seen=known.began,
+            last_seen=next(reversed(known.sources.values()))[1],
+            count=int(known.tries),
+        )
 
     def threat(self, found: Entities, entity: int) -> Threat:
         one, state = found.first(entity), found.state(entity)
         src, dst = address(one, "src"), address(one, "dst")
         count, total = int(np.ceil(state["total"])), max(1.0, state["total"])
+        datagrams = one["proto"] == UDP
+        what = "small questions" if datagrams else "short connections"
         return self.found(
             Severity.HIGH if count >= 100 else Severity.MEDIUM,
-            f"{src} made {count} short connections to port {one['dport']} of {dst}",
+            f"{src} made {count} {what} to port {one['dport']} of {dst}",
             {
-                "unit": "connections",
+                "unit": "questions" if datagrams else "connections",
                 "ports": [int(one["dport"])],
-                "proven": True,  # both sides spoke over TCP
+                "quick": bool(state["quick"] >= self.settings.connections),
+                "proven": not datagrams,  # both sides spoke over TCP
                 "server_speaks_first_share": round(float(state["greeted"] / total), 2),
                 "mean_sent_bytes": int(state["sent"] / total),
                 "mean_received_bytes": int(state["got"] / total),
@@ -125,9 +205,20 @@ class BruteForce(GroupedDetector):
             src=src,
             dst=dst,
             first_seen=state["since"],
-            last_seen=found.seen.now,
+            last_seen=found.all(entity)["last"].max(),
             count=count,
         )
+
+
+def _is_crowd(known: Service) -> bool:
+    many = len(known.sources) >= _CROWD and known.tries >= _CROWD_TRIES
+    return many and known.others <= _LET_IN_SHARE * (known.tries + known.others)
+
+
+def _each(flows: Columns, prefix: str) -> Column:
+    """Payload bytes of each packet of a side, on average."""
+    mean: Column = flows[prefix + "payload_bytes"] / np.maximum(flows[prefix + "packets"], 1)
+    return mean
 
 
 def _greeted(flows: Columns) -> Column:

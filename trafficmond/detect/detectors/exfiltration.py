@@ -2,6 +2,9 @@
 
 Counted is what a private address sends to public ones in conversations that it opened itself, where it gives far
 more than it takes; compared with its own long average. A server that is asked for files answers, and does not count.
+
+Worth a look is what goes to a place that the host had not sent much to on an earlier day, once the host has been seen
+for a day: a backup is the same place every night. The rest is a note.
 """
 
 from __future__ import annotations
@@ -11,11 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.config.declare import duration, setting, size
-from trafficmond.detect.base import Observation, address, addresses, is_private
+from trafficmond.detect.base import Observation, address, addresses
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
+
+_MUCH = 0.1  # of the threshold's pace: who gets so much is a place that the host sends to
+_HALF_DAY_S = 43200.0
+_PLACES = 128
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class Settings:
     factor: float = setting(8.0, min=1.0, max=1000.0, help="... and so many times the host's own average.")
     memory: float = duration("1d", min="1h", max="30d", help="Over which time that average is taken.")
     upload_share: float = setting(0.8, min=0.5, max=1.0, help="Flows that send less than this share are downloads.")
-    capacity: int = setting(4096, min=64, max=1 << 20, help="Hosts watched at once; 70 bytes each.")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Hosts watched at once; 0.2 kB each.")
 
 
 class Exfiltration(GroupedDetector):
@@ -39,15 +46,18 @@ class Exfiltration(GroupedDetector):
     quiet_s = 3600.0
     settings_class = Settings
     settings: Settings
-    fields = (("at", "f8"), ("recent", "f8"), ("long", "f8"), ("total", "f8"))
+    fields = (
+        *((name, "f8") for name in ("at", "recent", "long", "total", "elsewhere")),
+        ("map", "u1", _PLACES),  # of places that got much: 0, or the half day of the first time
+    )
     credit_s = 600.0
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
         sent, got = flows["d_bytes"].astype(np.float64), flows["d_reply_bytes"].astype(np.float64)
         out = (sent > 0) & (sent >= self.settings.upload_share * (sent + got)) & (flows["reply_packets"] > 0)
-        out &= is_private(flows["src_hi"], flows["src_lo"], flows["family"])
-        out &= ~is_private(flows["dst_hi"], flows["dst_lo"], flows["family"])
+        out &= seen.ours.side(flows, "src")
+        out &= ~seen.ours.side(flows, "dst")
         at = np.flatnonzero(out)
         rows = flows.take(at)
         rows.put("net", sent[at] - got[at])
@@ -64,13 +74,22 @@ class Exfiltration(GroupedDetector):
         net = found.by.sum(found.rows["net"])
         since = np.maximum(now - rows["at"][slot], 0.0)
         rows["long"][slot] *= np.exp(-since / settings.memory)
-        decay(rows, slot, now, settings.window, ("recent",))
+        decay(rows, slot, now, settings.window, ("recent", "elsewhere"))
         # The average is of the time before: what is recent does not excuse itself.
         age = np.minimum(now - rows["since"][slot], settings.memory)
         before = np.maximum(rows["long"][slot] - rows["recent"][slot], 0)
         usual = before * settings.window / np.maximum(age, settings.window)
         for field in ("recent", "long", "total"):
             rows[field][slot] += net[found.watched]
+        flows = found.kept
+        pace = _MUCH * settings.bytes / settings.window
+        much = np.flatnonzero(flows["net"] >= pace * max(found.seen.interval_s, 1.0))
+        half_day = int(now // _HALF_DAY_S) % 255 + 1
+        place = found.slot[much], (flows["dst"][much] % np.uint64(_PLACES)).astype(np.intp)
+        since = rows["map"][place]
+        anew = (since == 0) | (since == half_day)
+        rows["map"][place] = np.where(since == 0, half_day, since)
+        self.table.add("elsewhere", found.slot[much], flows["net"][much] * anew)
         over = np.zeros(len(net), bool)
         over[found.watched] = rows["recent"][slot] >= np.maximum(settings.bytes, settings.factor * usual)
         return over, net
@@ -78,8 +97,10 @@ class Exfiltration(GroupedDetector):
     def threat(self, found: Entities, entity: int) -> Threat:
         mine, state = found.all(entity), found.state(entity)
         src = address(mine[0], "src")
+        seen_for = found.seen.now - state["since"]
+        odd = state["elsewhere"] >= 0.5 * state["recent"] and seen_for >= _HALF_DAY_S
         return self.found(
-            Severity.MEDIUM,
+            Severity.MEDIUM if odd else Severity.LOW,
             f"{src} sent {state['recent'] / 2**20:.0f} MiB out, far more than it usually does",
             {
                 "unit": "bytes",

@@ -2,7 +2,9 @@
 
 Counted are distinct hosts whose first dial from this source at this port failed, against those that answered: a
 client, crawler, resolver or mail server finds nearly everybody at home, a scanner hardly anybody (threshold random
-walk: Jung et al., IEEE S&P 2004). Peers dialled again and again are being watched or missed, not looked for.
+walk: Jung et al., IEEE S&P 2004). Peers dialled again and again are being watched or missed, not looked for: a scanner
+tries a host again within seconds and goes on to new ones, who comes back half a minute later has a list. A socket that
+talks to many ports, and is answered, is that of a peer-to-peer program: a scanner's knows one port.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import Observation, about, address, addresses
+from trafficmond.detect.base import SAMPLES, Observation, about, address, addresses
 from trafficmond.detect.dials import Kind, Outcome, proven
 from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import Columns, Grouped, estimate, mark_new, members, mix
-from trafficmond.flows.batch import Column
+from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, estimate, mark, mark_last, members, mix
+from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.DATAGRAM, Kind.ICMP, size=256)
@@ -27,6 +29,13 @@ _DATAGRAM_SPREAD = 16  # bytes
 # Behind a firewall, or where IPv6 is broken, a browser finds nobody at home either; so many times more for the web.
 _WEB_PORTS, _WEB_FACTOR = members(80, 443), 4
 _PEER_FACTOR = 3  # same port on both sides: peer-to-peer, NTP and IKE do that, and lose peers all the time
+_MAP = 512
+_TICK_S, _LATER = 16.0, 2  # a host that is dialled again so many ticks after the last time was come back to
+_BACK_SHARE = 0.5
+# Whether a list is dialled shows when it is dialled again, as clients do after one or two minutes.
+_PATIENCE_S, _PATIENT_HOSTS, _PATIENT_PORTS = 90.0, 100, 1024
+_WAITING = 1024  # sources that wait for judgement; of more, the earliest is judged as it stands
+_SOCKETS, _SOCKET_PORTS, _SOCKET_ANSWERS = 2048, 16, 8
 
 
 @dataclass(frozen=True)
@@ -56,17 +65,59 @@ class HostSweep(GroupedDetector):
     settings_class = Settings
     settings: Settings
     fields = (
-        *((name, "f4") for name in ("dials", "failed", "answered", "proven", "shortest", "longest", "peer")),
-        ("map", "u1", 512),
+        *((name, "f4") for name in ("dials", "failed", "answered", "proven", "shortest", "longest", "peer", "back")),
+        ("map", "u1", _MAP),  # of hosts: 0, or the tick of the last dial
     )
     credit_s = 30.0
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._sockets = Table([("answered", "f4"), ("map", "u1", 64)], _SOCKETS, self.credit_s)
+        self._waiting: dict[int, tuple[float, Batch]] = {}  # of a key: when to judge, and its latest dials
 
     @property
     def window_s(self) -> float:
         return self.settings.window
 
     def choose(self, seen: Observation) -> Columns:
-        return seen.dials.take(_KINDS[seen.dials["kind"]])
+        dials = seen.dials.take(_KINDS[seen.dials["kind"]])
+        return dials.take(~self._peers(dials, seen.now)) if len(dials) else dials
+
+    def _peers(self, dials: Columns, now: float) -> Column:
+        """Which dials come from a socket that talks to many ports, and is answered."""
+        found = np.zeros(len(dials), bool)
+        at = np.flatnonzero(dials["kind"] == Kind.DATAGRAM)
+        if not len(at):
+            return found
+        mine = dials.take(at)
+        by = Grouped(mix(mine["src"], mine["sport"]))
+        slots = self._sockets.watch(by.keys, by.sum(np.ones(len(at))), now, self.settings.window)
+        slot = slots[by.of]
+        here = slot != NOWHERE
+        mark(self._sockets.rows["map"], slot[here], mix(mine["dport"])[here])
+        self._sockets.add("answered", slot[here], mine["outcome"][here] == Outcome.ANSWERED)
+        states = self._sockets.rows[slots]
+        peer = (states["answered"] >= _SOCKET_ANSWERS) & (estimate(states["map"]) >= _SOCKET_PORTS) & (slots != NOWHERE)
+        found[at] = peer[by.of]
+        return found
+
+    def feed(self, seen: Observation) -> list[Threat]:
+        return super().feed(seen) + self._overdue(seen)
+
+    def due(self, now: float) -> bool:
+        return any(when <= now for when, _ in self._waiting.values())
+
+    def _overdue(self, seen: Observation) -> list[Threat]:
+        """What is to be said of sources that had time to come back to their hosts."""
+        beyond = max(len(self._waiting) - _WAITING, 0)
+        keys = [key for at, (key, (when, _)) in enumerate(self._waiting.items()) if when <= seen.now or at < beyond]
+        if not keys:
+            return []
+        rows = Columns(np.concatenate([self._waiting.pop(key)[1] for key in keys]))
+        by = Grouped(self.key(rows))
+        found = Entities(rows, by, self.table, self.table.find(by.keys), seen)
+        over = found.watched & (self._severity(found, np.arange(len(by))) > 0)
+        return [self.threat(found, int(entity)) for entity in np.flatnonzero(over)]
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["proto"], np.where(rows["kind"] == Kind.ICMP, 0, rows["dport"]))
@@ -76,8 +127,11 @@ class HostSweep(GroupedDetector):
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         dials, rows = found.kept, self.table.rows
-        fresh = mark_new(rows["map"], found.slot, dials["dst"])
+        tick = (dials["at"] // _TICK_S % 255 + 1).astype(np.uint8)
+        before = mark_last(rows["map"], found.slot, dials["dst"], tick)
+        fresh = before == 0
         found.add(
+            back=~fresh & ((tick.astype(np.int64) - before) % 255 >= _LATER),
             dials=np.ones(len(dials), bool),
             failed=fresh & _FAILED[dials["outcome"]],
             answered=fresh & (dials["outcome"] == Outcome.ANSWERED),
@@ -94,7 +148,20 @@ class HostSweep(GroupedDetector):
         some = np.flatnonzero(found.watched & (found.states("failed") + found.states("answered") >= fewest))
         over = np.zeros(len(found.slots), bool)
         over[some] = self._severity(found, some) > 0
-        return over, found.states("dials")
+        return over & ~self._waits(found, np.flatnonzero(over)), found.states("dials")
+
+    def _waits(self, found: Entities, which: Column) -> Column:
+        """Which of the entities over the threshold may yet turn out to have a list; they are noted."""
+        waits = np.zeros(len(found.slots), bool)
+        for entity in which.tolist():
+            state, one = found.state(entity), found.first(entity)
+            until = state["since"] + _PATIENCE_S
+            if one["kind"] == Kind.ICMP or one["dport"] < _PATIENT_PORTS or state["failed"] >= _PATIENT_HOSTS:
+                continue
+            if found.seen.now < until:
+                waits[entity] = True
+                self._waiting[int(found.by.keys[entity])] = (float(until), found.all(entity)[: 8 * SAMPLES])
+        return waits
 
     def _severity(self, found: Entities, which: Column) -> Column:
         """Of each of these entities, as a number; 0: none."""
@@ -109,7 +176,9 @@ class HostSweep(GroupedDetector):
         needed = np.where(datagram & (rows["peer"] > 0.5 * rows["dials"]), _PEER_FACTOR * needed, needed)
         web = ~ping & _WEB_PORTS[port]
         needed = np.where(web, _WEB_FACTOR * needed, needed)
-        searching = rows["dials"] <= _REDIALS * tried
+        # Once the map is more than half full it tells neither how many hosts there are nor who was come back to.
+        full = np.count_nonzero(rows["map"], axis=1) > _MAP // 2
+        searching = full | (rows["dials"] <= _REDIALS * tried) & (rows["back"] <= _BACK_SHARE * tried)
         searching &= ~datagram | (rows["longest"] - rows["shortest"] <= _DATAGRAM_SPREAD)
         sure = searching & (hosts >= needed) & (failed >= share * tried)
         slow = searching & ~web & (kind == Kind.SYN) & (failed >= settings.slow_hosts) & (rows["answered"] == 0)

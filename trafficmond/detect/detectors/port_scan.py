@@ -24,6 +24,7 @@ from trafficmond.protocols import UDP
 # Their destination ports go up by one a probe: traceroute(8) from 33434, tracepath(8) from 44444.
 _TRACES = ((33434, 33689), (44444, 44572))
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.STRAY, Kind.DATAGRAM, Kind.PROTOCOL, size=256)
+_AT_ONCE, _AT_ONCE_S = 8, 3.0
 _WORDLESS_FACTOR = 5  # so many times more silent visits to open ports than failures: health checks visit some
 
 
@@ -89,11 +90,20 @@ class PortScan(GroupedDetector):
         tried = np.maximum(failed + wordless + found.states("answered"), 1)
         over = (failed >= settings.ports) & (failed >= settings.failed_share * tried)
         over |= (wordless >= _WORDLESS_FACTOR * settings.ports) & (wordless >= settings.failed_share * tried)
-        return over, found.states("dials")
+        return over | self._at_once(found), found.states("dials")
+
+    def _at_once(self, found: Entities) -> Column:
+        """Who tried several ports of one host within moments, none of which answered: no client does."""
+        at, by = found.rows["at"], found.by
+        few = (found.states("failed") >= _AT_ONCE) & (found.states("answered") == 0) & (found.states("wordless") == 0)
+        few &= by.sum(found.rows["kind"] == Kind.SYN) >= _AT_ONCE
+        found_few: Column = few & (by.max(at) - by.min(at) <= _AT_ONCE_S)
+        return found_few
 
     def threat(self, found: Entities, entity: int) -> Threat:
         mine, state, settings = found.all(entity), found.state(entity), self.settings
         ports = int(estimate(state["map"]))
+        few = state["failed"] < settings.ports and state["wordless"] < _WORDLESS_FACTOR * settings.ports
         slow = ports * settings.window < settings.ports * (mine["at"].max() - state["since"])
         probes = mine[np.argsort(mine["outcome"] == Outcome.ANSWERED, kind="stable")]  # failures first
         src, dst = address(mine[0], "src"), address(mine[0], "dst")
@@ -101,7 +111,7 @@ class PortScan(GroupedDetector):
         unit = "protocols" if protocols else "ports"
         sample = probes["proto" if protocols else "dport"][:SAMPLES]
         return self.found(
-            Severity.LOW if slow else Severity.HIGH if ports >= 100 else Severity.MEDIUM,
+            Severity.LOW if slow or few else Severity.HIGH if ports >= 100 else Severity.MEDIUM,
             f"{src} tried {about(ports)} {unit} of {dst}",
             {
                 "unit": "dials",

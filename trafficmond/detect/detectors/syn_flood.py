@@ -24,6 +24,7 @@ _RETRANSMISSIONS = 6  # of one opening: tcp_syn_retries of Linux (ip-sysctl); mo
 _ANY_PORT = -1
 _ANY_PORT_FACTOR = 8  # a flood over random ports must be so much larger, and of many sources
 _ANY_PORT_SOURCES = 64
+_MORE_THAN_A_SCAN = 5000  # openings a second at one host: no scan needs so many (nmap -T5 stays below)
 _ONE_SOURCE = 0.9
 
 
@@ -97,7 +98,9 @@ class SynFlood(GroupedDetector):
         any_port = bool(found.rows["port"][0] == _ANY_PORT)
         sources = int(estimate(state["map"]))
         if any_port and sources < _ANY_PORT_SOURCES:
-            return None
+            probes = np.count_nonzero(found.by.of == entity) / max(found.seen.interval_s, 1.0)
+            if probes < _MORE_THAN_A_SCAN:
+                return None
         single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
         src = address(one, "src") if single else None
         dst = address(one, "dst")
@@ -134,7 +137,9 @@ def _openings(seen: Observation) -> Batch:
         rows["weight"] = np.concatenate([dials["packets"], flows["d_packets"][again]])
     rows["weight"][begun][dials["packets"] <= _RETRANSMISSIONS] = 1.0
     rows["weight"][begun][dials["outcome"] == Outcome.REFUSED] *= _REFUSED_WEIGHT
-    rows["weight"][begun][dials["outcome"] == Outcome.ANSWERED] = 0.0
+    # What fills a backlog is the missing third packet (RFC 4987): who sent it has finished, whatever was said after it.
+    third = (dials["outcome"] == Outcome.ABANDONED) & (dials["tcp_flags"] & ACK != 0)
+    rows["weight"][begun][third | (dials["outcome"] == Outcome.ANSWERED)] = 0.0
     return rows
 
 

@@ -29,9 +29,14 @@ _MEDIA_PACKETS = 50  # ... and comes in few flows of many packets
 _MEDIA_FACTOR = 5.0
 _ICMP_FACTOR = 0.5  # hosts themselves send at most 1000 a second by default, answers included (icmp_msgs_per_sec)
 _ONE_WAY_FACTOR = 10.0  # for protocols that are never answered
+_SERVICES = 1024
 _SHORT = 3  # packets of a TCP flow that never was a connection
 _LOCAL_GROUPS = np.uint64(0xE00000)  # 224.0.0.0/24: link-local control (RFC 5771), nobody streams there
 _ONE_SOURCE = 0.9
+_FEW_SERVERS, _LOUD = (
+    4,
+    10,
+)  # what so few servers send to a client's port is answers seen one way, unless it is very much
 _TICK_S = 0.75  # batches closer than this, or parts of one, make one tick of about a second
 
 
@@ -98,6 +103,9 @@ class Volume(GroupedDetector):
         single = sums[top] >= _ONE_SOURCE * packets.sum()
         if single and _is_scan(mine):
             return None
+        few = len(sums) <= _FEW_SERVERS and state["peak"] < _LOUD * self.settings.packets
+        if few and packets[mine["client"]].sum() > 0.5 * packets.sum():
+            return None
         src = address(mine[heaviest.first[top]], "src") if single else None
         dst = address(mine[0], "dst")
         sources = int(estimate(state["map"]))
@@ -136,7 +144,8 @@ def _one_way(seen: Observation) -> Batch:
     loose = (first & (SYN | ACK) != SYN) & (flows["packets"] + np.where(reset, 0, flows["reply_packets"]) <= _SHORT)
     icmp = (proto == ICMP) | (proto == ICMPV6)
     pings = icmp & ((flows["sport"] == np.where(proto == ICMP, 8, 128)) | (flows["sport"] == TYPE_UNKNOWN))
-    at = np.flatnonzero((packets > 0) & ((one_way & ((proto != TCP) | loose)) | pings))
+    wanted = (packets > 0) & ((one_way & ((proto != TCP) | loose)) | pings)
+    at = np.flatnonzero(wanted & (flows["last"] > 0))  # a clock that stands still at nothing gives no rates
 
     rows, turned = np.zeros(len(at), _ROW), unasked[at]
     for one, other in (("src", "dst"), ("dst", "src")):
@@ -147,6 +156,10 @@ def _one_way(seen: Observation) -> Batch:
     rows["packets"] = packets[at]
     rows["bytes"] = np.where(unasked, flows["d_reply_bytes"], flows["d_bytes"])[at]
     icmp = icmp[at]
+    service, client = (
+        np.where(turned, flows[one][at], flows[other][at]) for one, other in (("dport", "sport"), ("sport", "dport"))
+    )
+    rows["client"] = (proto[at] == UDP) & (service > 0) & (service < _SERVICES) & (client >= _SERVICES)
     rows["answer"] = (proto[at] == TCP) & ((first[at] & RST != 0) | (first[at] & (SYN | ACK) == SYN | ACK))
     rows["error"] = icmp & ~pings[at] & ~turned
     rows["weight"] = rows["packets"] / seen.span[at]
@@ -202,6 +215,7 @@ _ROW = np.dtype(
         ("dport", "u2"),
         ("proto", "u1"),
         ("family", "u1"),
+        ("client", "?"),  # from a service's port to a client's
         ("error", "?"),  # an ICMP error
         ("answer", "?"),  # a TCP reset or SYN-ACK
     ]

@@ -1,0 +1,58 @@
+"""A world's conversations through flow table and engine, as `analyze` takes a monitor's records through them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from trafficmond.analyze.intake import Pace
+from trafficmond.analyze.order import HOLD, intervals, portions, spread
+from trafficmond.config.load import load_settings
+from trafficmond.detect.engine import Engine
+from trafficmond.detect.registry import settings_classes
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.table import FlowTable
+from trafficmond.model import Severity, Threat
+
+_PORTION = 16384
+
+
+def judge(rows: Batch, interval_s: float = 10.0) -> list[Threat]:
+    """The threats that the shipped defaults make of RECORD rows by start; a batch each `interval_s` seconds."""
+    settings = load_settings(None, detectors=settings_classes())
+    limits = settings.flows
+    table = FlowTable(limits.table_capacity, limits.idle_timeout, limits.active_timeout, seed=1, in_order=True)
+    engine = Engine(settings.detect)
+    threats: dict[str, Threat] = {}
+    now = 0.0
+    stream = spread(rows[at : at + _PORTION] for at in range(0, len(rows), _PORTION))
+    for now, deltas, width in portions(intervals(stream, Pace(interval_s), HOLD, _none_late)):
+        flows = table.update(deltas, now)
+        table.due(now)
+        for update in engine.feed(flows, now, width):
+            threats[update.threat.id] = update.threat
+    for update in engine.finish(now):
+        threats[update.threat.id] = update.threat
+    threats.update((threat.id, threat) for threat in engine.threats())
+    return sorted(threats.values(), key=lambda threat: threat.first_seen)
+
+
+def of(threats: list[Threat], detector: str, least: Severity = Severity.LOW) -> Iterator[Threat]:
+    """Those of one detector, of at least a severity."""
+    return (threat for threat in threats if threat.detector == detector and threat.severity >= least)
+
+
+def text(threat: Threat) -> str:
+    """A threat in a line, for a test that fails and for the lists made by hand."""
+    return f"{threat.severity.name.lower()} {threat.detector}: {threat.summary} (count {threat.count})"
+
+
+def _none_late(rows: int) -> None:
+    raise AssertionError(f"{rows} rows came late: a world is in order")
+
+
+def together(*batches: Batch) -> Batch:
+    """Several worlds as one, by start."""
+    rows = np.concatenate(batches)
+    return rows[np.argsort(rows["start"], kind="stable")]

@@ -1,0 +1,241 @@
+"""Situations in general terms, as traffic: what must be found, and what must not be taken for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from attacks import STRANGER, beacon, reflection
+from book import DAY, HOUR, Book, host
+from house import LAPTOP, ROUTER, WEB
+from judging import judge, text
+
+from trafficmond.model import Severity, Threat
+
+MEDIUM = Severity.MEDIUM
+
+
+def threats(book: Book, interval_s: float = 1.0) -> list[Threat]:
+    return judge(book.rows(), interval_s)
+
+
+def kinds(found: list[Threat], least: Severity = Severity.LOW) -> set[str]:
+    return {threat.detector for threat in found if threat.severity >= least}
+
+
+# ---- reflection ----
+
+
+def test_a_crowd_of_reflectors_with_small_answers() -> None:
+    book = Book(1)
+    told = reflection(book, HOUR, WEB)
+    assert [threat.dst_ip for threat in threats(book) if threat.detector == "amplification"] == [told.dst_ip]
+
+
+def test_a_busy_resolver_of_whom_only_the_answers_are_seen() -> None:
+    book = Book(1)
+    at = np.sort(book.rng.uniform(0, 300, 3000))
+    servers = book.rng.choice(book.public(600), 3000)
+    book.udp(at, servers, LAPTOP, book.ports(3000), book.rng.integers(60, 500, 3000), sport=53)
+    assert kinds(threats(book)) == set()
+
+
+def test_questions_to_a_server_of_whom_only_they_are_seen() -> None:
+    book, clients = Book(1), np.array([host(f"192.168.10.{last}") for last in range(100, 122)])
+    for client in clients:  # leases renewed, 350 bytes each
+        book.udp(book.rng.uniform(0, 183, 50), int(client), ROUTER, 67, 308, sport=68)
+    assert kinds(threats(book)) == set()
+
+
+# ---- beacons ----
+
+
+def test_who_calls_us_with_a_rhythm_is_a_visitor() -> None:
+    book = Book(1)
+    for visitor in book.public(20).tolist():
+        book.tcp(book.rhythm(0, 6 * HOUR, 60, 0.02), visitor, WEB, 8443, 300, 900)
+    assert kinds(threats(book, 10.0)) == set()
+
+
+def test_an_implant_whose_server_is_down_is_noted() -> None:
+    book, home = Book(1), host("203.0.113.7")
+    for call in np.arange(0, 19 * 42.0, 42.0):  # a client that retries a reset, from the same port
+        sport = int(book.ports(1)[0])
+        book.refused(call + np.arange(3) * 0.5, LAPTOP, home, 80, sport=sport)
+    (threat,) = [threat for threat in threats(book) if threat.detector == "beacon"]
+    assert (threat.src_ip, threat.dst_ip, threat.severity) == ("192.168.10.22", "203.0.113.7", Severity.LOW)
+    assert threat.evidence["mean_gap_s"] == pytest.approx(42, abs=0.5)
+    assert threat.evidence["failed_share"] == 1.0
+
+
+def test_a_stager_before_a_rhythm() -> None:
+    book, home = Book(1), host("203.0.113.7")
+    sizes = np.array([154, 644, 388, *book.rng.integers(189, 198, 27)])
+    book.tcp(np.cumsum([5.0, *np.full(29, 5.08)]), LAPTOP, home, 8081, sizes, 200)
+    assert kinds(threats(book)) == {"beacon"}
+
+
+@pytest.mark.parametrize(("every", "jitter", "calls"), [(2.2, 0.07, 50), (300.0, 0.01, 100)])
+def test_a_poll_of_the_web_is_a_note(every: float, jitter: float, calls: int) -> None:
+    book = Book(1)
+    beacon(book, 0, LAPTOP, every, jitter, calls, dport=80)
+    assert {threat.severity for threat in threats(book, 10.0)} == {Severity.LOW}
+
+
+def test_a_program_that_several_of_our_hosts_have_is_a_note() -> None:
+    book, service = Book(1), host("203.0.113.7")
+    for last in range(101, 106):
+        book.tcp(book.rhythm(0, 4 * HOUR, 120, 0.02), host(f"192.168.10.{last}"), service, 7070, 200, 300)
+    assert kinds(threats(book, 10.0), MEDIUM) == set()
+
+
+# ---- sweeps ----
+
+
+def peers(book: Book, count: int) -> tuple[np.ndarray, np.ndarray]:
+    known = book.public(count)
+    return known, book.rng.random(count) < 0.2
+
+
+def test_a_file_sharing_client_that_starts_over_udp() -> None:
+    book = Book(1)
+    known, alive = peers(book, 480)
+    ports = np.where(book.rng.random(480) < 0.13, 6881, book.rng.integers(1025, 65535, 480))
+    book.udp(book.rng.uniform(0, 60, 480), LAPTOP, known, ports, 109, np.where(alive, 300, 0), sport=51413)
+    assert kinds(threats(book)) == set()
+
+
+def test_a_list_of_peers_that_is_dialled_again() -> None:
+    book = Book(1)
+    known, _ = peers(book, 81)
+    for turn in range(3):
+        book.silent(turn * 66 + np.sort(book.rng.uniform(0, 55, 81)), LAPTOP, known, 6881, 3)
+    assert kinds(threats(book)) == set()
+
+
+def test_a_sweep_that_ends_before_anybody_could_come_back_is_told_all_the_same() -> None:
+    book = Book(1)
+    book.silent(np.arange(60) * 0.3, LAPTOP, book.public(60), 2323)
+    book.tcp(300.0, LAPTOP, STRANGER, 443, 300, 900)
+    (threat,) = threats(book)
+    assert (threat.detector, threat.severity, threat.count) == ("host_sweep", MEDIUM, 60)
+
+
+def test_a_sweep_stays_a_sweep_however_many_hosts_it_reaches() -> None:
+    book = Book(1)
+    book.silent(np.arange(20_000) * 0.1, LAPTOP, book.public(20_000), 2323)
+    (threat,) = threats(book)
+    assert threat.count == 20_000
+    assert threat.last_seen - threat.first_seen > 1990
+
+
+# ---- floods ----
+
+
+def test_handshakes_that_were_finished_and_said_nothing_fill_no_backlog() -> None:
+    book, server = Book(1), host("198.51.100.53")
+    book.tcp(book.rng.uniform(0, 31, 580), LAPTOP, server, 53, 0, 0, 0.04)
+    book.tcp(book.rng.uniform(0, 31, 820), LAPTOP, server, 53, 40, 120, 1.0)
+    assert kinds(threats(book)) == set()
+
+
+def test_a_flood_over_random_ports_by_one_address_is_told_beside_the_scan() -> None:
+    book = Book(1)
+    book.refused(np.sort(book.rng.uniform(0, 0.7, 9400)), STRANGER, WEB, book.rng.integers(1, 65535, 9400))
+    assert {"port_scan", "syn_flood"} <= kinds(threats(book))
+
+
+def test_answers_of_a_router_seen_one_way_are_no_flood() -> None:
+    book = Book(1)
+    for walk in np.arange(0, 4200, 600.0):
+        book.udp(walk, ROUTER, LAPTOP, 50161, 5270 * 300, 0, 1.0, packets=5270, sport=161)
+    assert kinds(threats(book)) == set()
+
+
+def test_a_situation_that_returns_is_the_one_it_was() -> None:
+    book = Book(1)
+    for burst in np.arange(0, 5, 1.0) * 1200:
+        book.udp(burst + np.zeros(8), book.public(8), WEB, 9000, 20_000 * 100, 0, 10.0, packets=20_000)
+    assert len([threat for threat in threats(book) if threat.detector == "volume"]) == 1
+
+
+def test_a_clock_that_stands_still_gives_no_rates() -> None:
+    book = Book(1)
+    book.udp(np.zeros(1582), book.public(1582), WEB, 9000, 100)
+    rows = book.rows()
+    rows["start"] = rows["end"] = 0.0
+    assert kinds(judge(rows)) == set()
+
+
+# ---- ports and passwords ----
+
+
+def test_ten_ports_at_once_are_noted() -> None:
+    book = Book(1)
+    book.silent(np.arange(10) * 1e-4, STRANGER, WEB, np.array([21, 22, 23, 25, 80, 110, 139, 443, 445, 3389]))
+    (threat,) = threats(book)
+    assert (threat.detector, threat.severity) == ("port_scan", Severity.LOW)
+
+
+def test_a_deployment_tool_with_many_sessions_guesses_nothing() -> None:
+    book, servers = Book(1), np.array([host(f"192.168.20.{last}") for last in range(10, 30)])
+    for play in range(12):  # each a session, longer or larger than a refusal, and not alike
+        at = play * 300.0 + book.rng.uniform(0, 60, 20)
+        book.tcp(at, LAPTOP, servers, 22, book.rng.integers(8_000, 90_000, 20), 20_000, 9.0, greets=True)
+    assert kinds(threats(book, 10.0), MEDIUM) == set()
+
+
+def test_a_server_that_lets_strangers_in_is_not_guessed_at_by_all_of_them() -> None:
+    book = Book(1)
+    who = np.repeat(book.public(30), 10)
+    at, sizes = book.rng.uniform(0, DAY / 2, 300), book.heavy(300, 9000)
+    book.tcp(at, who, WEB, 22, 3500, sizes, 3.0, greets=True)  # a public git server
+    assert kinds(threats(book, 10.0)) == set()
+
+
+def test_many_guessers_are_one_threat_with_all_of_them() -> None:
+    book = Book(1)
+    who = np.repeat(book.public(80), 5)
+    book.tcp(book.rng.uniform(0, 8 * HOUR, 400), who, WEB, 22, 2000, 2500, 4.0, greets=True)
+    (threat,) = threats(book, 10.0)
+    assert (threat.detector, threat.src_ip, threat.dst_ip) == ("brute_force", None, "192.168.30.80")
+    assert len(threat.evidence["sources"]) == 80
+    assert sum(source["count"] for source in threat.evidence["sources"]) == 400
+
+
+def test_a_spray_over_kerberos_is_found_and_logins_are_not() -> None:
+    book, server = Book(1), host("192.168.20.5")
+    book.udp(np.arange(30) * 0.18, LAPTOP, server, 88, 180, 120)
+    assert kinds(threats(book)) == {"brute_force"}
+    book = Book(1)
+    book.udp(np.arange(30) * 0.18, LAPTOP, server, 88, 1400, 1500)  # tickets
+    assert kinds(threats(book)) == set()
+
+
+# ---- slow and carried ----
+
+
+def test_requests_that_wait_for_their_answer_hold_nothing_open() -> None:
+    book = Book(1)
+    for turn in range(5):  # long polling: asked whole at once, answered after a minute
+        book.tcp(turn * 60 + book.rng.uniform(0, 5, 400), book.public(400), WEB, 443, 700, 300, 55.0)
+    assert kinds(threats(book)) == set()
+
+
+def test_names_of_ordinary_length_carry_nothing() -> None:
+    book, resolver = Book(1), host("192.168.10.2")
+    count = 5000
+    book.udp(np.sort(book.rng.uniform(0, 900, count)), LAPTOP, resolver, 53, book.rng.integers(40, 95, count),
+             book.rng.integers(80, 400, count))  # fmt: skip
+    assert kinds(threats(book)) == set()
+
+
+def test_pings_that_are_answered_with_what_they_carried_are_pings() -> None:
+    book = Book(1)
+    book.ping(np.arange(0, 3600, 60.0), LAPTOP, WEB, 56, packets=60, lasts=59.0)
+    assert kinds(threats(book)) == set()
+
+
+def test_every_threat_says_what_it_is() -> None:
+    book = Book(1)
+    beacon(book, 0, LAPTOP)
+    assert all("192.168.10.22" in text(threat) for threat in threats(book))

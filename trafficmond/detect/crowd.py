@@ -1,0 +1,68 @@
+"""Many who each try a little at one service: who they are, within bounds."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+SOURCES = 1000  # of one service, the latest
+_SERVICES = 64
+
+
+@dataclass(slots=True)
+class Service:
+    """The strangers at one service: tries and the moment of the last one by address, the latest last."""
+
+    began: float
+    tries: float = 0.0
+    others: float = 0.0  # sessions that were no tries
+    sources: OrderedDict[str, tuple[int, float]] = field(default_factory=OrderedDict)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """The sources as evidence has them, the latest first."""
+        return [
+            {"src_ip": source, "count": count, "last_seen": round(last, 3)}
+            for source, (count, last) in reversed(self.sources.items())
+        ]
+
+
+class Crowds:
+    """Services and their strangers: at most 64 services, those heard of last, and 1,000 strangers each."""
+
+    def __init__(self, memory_s: float) -> None:
+        self._memory_s = memory_s
+        self._services: OrderedDict[tuple[str, int], Service] = OrderedDict()
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        return len(self._services)
+
+    def at(self, service: tuple[str, int]) -> Service | None:
+        """What is known of a service; it is not taken for new."""
+        return self._services.get(service)
+
+    def add(self, service: tuple[str, int], source: str, tries: int, last: float) -> Service:
+        """A stranger tried so often, the last time at `last`."""
+        known = self._of(service, last)
+        before, _ = known.sources.pop(source, (0, 0.0))
+        known.sources[source] = (before + tries, last)
+        known.tries += tries
+        while len(known.sources) > SOURCES or last - next(iter(known.sources.values()))[1] > self._memory_s:
+            known.sources.popitem(last=False)
+        return known
+
+    def other(self, service: tuple[str, int], sessions: int, last: float) -> None:
+        """Sessions of strangers that were no tries: somebody was let in. Only of services that are known."""
+        if service in self._services:
+            self._of(service, last).others += sessions
+
+    def _of(self, service: tuple[str, int], now: float) -> Service:
+        known = self._services.pop(service, None)
+        if known is None or (now - known.began > self._memory_s and not known.sources):
+            known = Service(now)
+        self._services[service] = known
+        while len(self._services) > _SERVICES:
+            self._services.popitem(last=False)
+            self.evicted += 1
+        return known

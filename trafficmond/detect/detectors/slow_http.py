@@ -1,0 +1,116 @@
+"""Connections held open at one service by clients that never finish their question.
+
+Slow headers and slow bodies (slowloris, R-U-Dead-Yet) cost next to nothing to send and a place in the server each. Told
+by the victim: how many connections at once have been sending small pieces for ten seconds and more without having
+got a byte. A request that waits for its answer, as long polling does, came whole at its beginning and is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trafficmond.config.declare import duration, setting
+from trafficmond.detect.base import Observation, address, crowd
+from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mark_last, mix
+from trafficmond.flows.batch import Column
+from trafficmond.model import Severity, Threat
+from trafficmond.protocols import ACK, FIN, RST, SYN, TCP
+
+_HELD_S = 9.5  # a server waits so long for a request without harm (Apache's RequestReadTimeout begins at 10 to 20 s)
+_PIECES, _PIECE_BYTES = 4, 120  # packets so far, and what they carried on average, handshake included
+_TICK_S, _TICKS = 15.0, 3  # the tools send a piece each 10 to 15 s (slowloris, slowhttptest: 10 s)
+_MAP = 1024
+_ONE_SOURCE = 0.9
+_MANY = 5  # times the threshold: of high severity
+
+
+@dataclass(frozen=True)
+class Settings:
+    """[detect.slow_http]"""
+
+    enabled: bool = setting(True, help="Look for connections held open by unfinished requests.")
+    connections: int = setting(100, min=10, max=500, help="Held open at one service at the same time.")
+    memory: float = duration("5m", min="1m", max="1h", help="After so long without one the count starts again.")
+    capacity: int = setting(1024, min=64, max=1 << 20, help="Services watched at once; 1.4 kB each.")
+
+
+class SlowHttp(GroupedDetector):
+    name = "slow_http"
+    technique = "T1499.002"
+    identity = ("dst_ip",)
+    quiet_s = 300.0
+    settings_class = Settings
+    settings: Settings
+    fields = (
+        ("heard", "f8"),
+        ("total", "f8"),
+        ("from_source", "f8"),
+        ("source", "u8"),
+        ("sources", "u1", 256),
+        ("map", "u1", _MAP),  # of connections: 0, or the tick of their last piece
+    )
+    credit_s = 30.0
+
+    def choose(self, seen: Observation) -> Columns:
+        flows = seen.flows
+        held = (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN) & (flows["d_packets"] > 0)
+        held &= (flows["tcp_flags"] & ACK != 0) & (flows["reply_tcp_flags"] & SYN != 0)
+        held &= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) == 0
+        held &= (flows["reply_payload_bytes"] == 0) & (flows["payload_bytes"] > 0)
+        held &= flows["last"] - flows["first"] >= _HELD_S
+        held &= flows["packets"] >= _PIECES
+        return flows.take(held & (flows["payload_bytes"] <= _PIECE_BYTES * flows["packets"]))
+
+    def key(self, rows: Columns) -> Column:
+        return mix(rows["dst"], rows["dport"])
+
+    def weight(self, rows: Columns, by: Grouped) -> Column:
+        return by.sum(np.ones(len(rows)))
+
+    def judge(self, found: Entities) -> tuple[Column, Column]:
+        rows, known, now = self.table.rows, found.known, found.seen.now
+        anew = known[np.abs(now - rows["heard"][known]) > self.settings.memory]
+        for field in ("total", "from_source", "sources", "map"):
+            rows[field][anew] = 0
+        first = found.rows["src"][found.by.first[found.watched]]
+        rows["source"][known] = np.where(rows["total"][known] == 0, first, rows["source"][known])
+        rows["heard"][known] = now
+        flows = found.kept
+        tick = np.full(len(flows), _tick(now), np.uint8)
+        fresh = mark_last(rows["map"], found.slot, mix(flows["id"]), tick) == 0
+        mark(rows["sources"], found.slot, flows["src"])
+        found.add(total=fresh, from_source=fresh & (rows["source"][found.slot] == flows["src"]))
+        held = self._held(found)
+        return held >= self.settings.connections, held
+
+    def _held(self, found: Entities) -> Column:
+        """How many connections of each entity sent a piece within the last ticks."""
+        held = np.zeros(len(found.slots))
+        maps = self.table.rows["map"][found.known]
+        age = (_tick(found.seen.now) - maps.astype(np.int64)) % 255
+        held[found.watched] = estimate((maps > 0) & (age < _TICKS))
+        return held
+
+    def threat(self, found: Entities, entity: int) -> Threat:
+        one, state = found.first(entity), found.state(entity)
+        held, sources = int(self._held(found)[entity]), int(estimate(state["sources"]))
+        single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
+        src, dst = (address(one, "src") if single else None), address(one, "dst")
+        return self.found(
+            Severity.HIGH if held >= _MANY * self.settings.connections else Severity.MEDIUM,
+            f"{src or crowd(sources, state['sources'])} hold {held} connections open at port {one['dport']} of {dst} "
+            "without finishing a request",
+            {"unit": "connections", "held": held, "sources": sources, "ports": [int(one["dport"])]},
+            src=src,
+            dst=dst,
+            first_seen=found.all(entity)["first"].min(),
+            last_seen=found.all(entity)["last"].max(),
+            count=state["total"],
+        )
+
+
+def _tick(now: float) -> int:
+    return int(now // _TICK_S) % 255 + 1

@@ -1,0 +1,99 @@
+"""Whose side are we on: which addresses are ours.
+
+Ours are private addresses, those of this host, and the networks that the settings name; of a capture also the address
+that nearly every packet goes to or comes from, since it was taken there. Only a host of ours can be a beacon or send
+something away, and who dials it from outside is not judged by its rhythm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from trafficmond.detect.windows import Columns
+from trafficmond.flows.batch import Batch, Column, address_text, split_address
+from trafficmond.networks import Network, parse
+
+_SIDE_SHARE = 0.9
+_SIDE_PACKETS = 20
+
+
+class Prefixes:
+    """Any number of prefixes, to be found in columns of addresses."""
+
+    def __init__(self, prefixes: Iterable[Network] = ()) -> None:
+        self._ranges: dict[Network, tuple[int, np.uint64, np.uint64, np.uint64, np.uint64]] = {}
+        self.set(prefixes)
+
+    def set(self, prefixes: Iterable[Network]) -> None:
+        """From now on it is these."""
+        self._ranges.clear()
+        for prefix in prefixes:
+            self.add(prefix)
+
+    def add(self, prefix: Network) -> None:
+        """One more."""
+        hi, lo = split_address(prefix.network_address.packed)
+        mask = (1 << 128) - (1 << (prefix.max_prefixlen - prefix.prefixlen))
+        words = (hi, lo, mask >> 64, mask & (1 << 64) - 1)
+        base_hi, base_lo, hi_mask, lo_mask = (np.uint64(word) for word in words)
+        self._ranges[prefix] = (prefix.version, base_hi, base_lo, hi_mask, lo_mask)
+
+    def holds(self, hi: Column, lo: Column, family: Column) -> Column:
+        """Which addresses lie in one of them."""
+        found: Column = np.zeros(len(lo), bool)
+        for version, base_hi, base_lo, hi_mask, lo_mask in self._ranges.values():
+            found |= (family == version) & (hi & hi_mask == base_hi) & (lo & lo_mask == base_lo)
+        return found
+
+    def side(self, rows: Columns, side: str) -> Column:
+        """Which rows have their `side` ("src", "dst") address in one of them."""
+        return self.holds(rows[f"{side}_hi"], rows[f"{side}_lo"], rows["family"])
+
+
+class Ours(Prefixes):
+    """Prefixes that are ours beside private space, which always is."""
+
+    def holds(self, hi: Column, lo: Column, family: Column) -> Column:
+        found: Column = is_private(hi, lo, family) | super().holds(hi, lo, family)
+        return found
+
+
+def capture_side(rows: Batch) -> Network | None:
+    """The one address that nine in ten of the packets of DELTA rows have on a side; None where there is none."""
+    packets = rows["packets"].astype(np.float64)
+    total = packets.sum()
+    if total < _SIDE_PACKETS:
+        return None
+    ends = np.concatenate([rows[["src_hi", "src_lo", "family"]], _as_source(rows)])
+    unique, which = np.unique(ends, return_inverse=True)
+    sums = np.bincount(which, np.concatenate([packets, packets]))
+    # Of two hosts alone with each other neither is known to be the one that watches.
+    most = np.argsort(-sums)[:2]
+    if sums[most[0]] < _SIDE_SHARE * total or (len(most) > 1 and sums[most[1]] >= _SIDE_SHARE * total):
+        return None
+    hi, lo, family = (int(word) for word in unique[most[0]])
+    return parse(address_text(hi, lo, family))
+
+
+def _as_source(rows: Batch) -> Batch:
+    ends = np.zeros(len(rows), rows[["src_hi", "src_lo", "family"]].dtype)
+    ends["src_hi"], ends["src_lo"], ends["family"] = rows["dst_hi"], rows["dst_lo"], rows["family"]
+    return ends
+
+
+def is_private(hi: Column, lo: Column, family: Column) -> Column:
+    """Which addresses are not of the public Internet: RFC 1918, 6598, 3927, 4193, 4291, loopback, multicast."""
+    low = np.asarray(lo) & np.uint64(0xFFFFFFFF)
+    top = low >> np.uint64(24)
+    v4: Column = (top == 10) | (top == 127) | (top == 0) | (top >= 224)
+    v4 |= (low >> np.uint64(20) == 0xAC1) | (low >> np.uint64(16) == 0xC0A8) | (low >> np.uint64(16) == 0xA9FE)
+    v4 |= low >> np.uint64(22) == 0x64 << 2 | 1
+    if bool(np.all(np.asarray(family) == 4)):
+        return v4
+    high = np.asarray(hi)
+    v6 = (high >> np.uint64(57) == 0x7E) | (high >> np.uint64(54) == 0x3FA) | (high >> np.uint64(56) == 0xFF)
+    v6 |= (high == 0) & (np.asarray(lo) <= np.uint64(1))
+    private: Column = np.where(np.asarray(family) == 4, v4, v6)
+    return private
