@@ -19,8 +19,29 @@ def logins(count: int, port: int, sent: int = 900, got: int = 1500, **fields: An
 def test_guessing_at_services_that_ask_for_a_password(port: int) -> None:
     (threat,) = watch(BruteForce).see(logins(40, port))
     assert (threat.src_ip, threat.dst_ip, threat.technique) == (A, B, "T1110")
-    assert threat.severity == Severity.MEDIUM
+    assert threat.severity == Severity.HIGH
     assert threat.evidence["proven"] is True
+
+
+def test_one_of_our_own_hosts_is_looked_at_first() -> None:
+    rows = [{**row, "src": "192.168.1.9"} for row in logins(40, 22)]
+    assert watch(BruteForce).see(rows)[0].severity == Severity.MEDIUM
+
+
+def test_four_guessers_at_once_with_several_guesses_a_connection() -> None:
+    guesser, found = watch(BruteForce), []
+    for turn in range(49):  # in nine minutes, from inside
+        row = {**logins(1, 22, 2600, 3200)[0], "src": "192.168.1.9", "first": guesser.now + 1, "sport": 20000 + turn}
+        found += guesser.see([row], after=10)
+    assert found
+    assert found[0].count < 35
+
+
+def test_a_program_that_fetches_each_minute_guesses_nothing() -> None:
+    fetch = watch(BruteForce)
+    for turn in range(240):
+        row = {**logins(1, 22, 3300, 4200)[0], "src": "192.168.1.9", "first": fetch.now + 1, "sport": 20000 + turn}
+        assert fetch.see([row], after=59) == []
 
 
 def test_on_any_port_a_server_that_speaks_first_gives_itself_away() -> None:

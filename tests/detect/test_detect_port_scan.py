@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from detect_traffic import ACK, FIN, PSH, RST, SYN, URG, datagram, flow, many, refused, talk, watch
+from detect_traffic import ACK, FIN, PSH, RST, SYN, T0, URG, datagram, flow, many, refused, talk, watch
 
 from trafficmond.detect.detectors.port_scan import PortScan
 from trafficmond.model import Severity
@@ -90,6 +90,13 @@ def test_proof_needs_a_server_that_spoke() -> None:
     scan = [flow(A, B, port) for port in range(1, 50)]
     assert watch(PortScan).see(scan)[0].evidence["proven"] is False
     assert watch(PortScan).see([*scan, talk(flow(A, B, 22))])[0].evidence["proven"] is True
+
+
+def test_visits_to_what_was_found_prolong_no_scan() -> None:
+    scan = watch(PortScan)
+    (threat,) = scan.see(refused(flow(A, B, port)) for port in range(1, 31))
+    assert (threat.count, threat.last_seen) == (30, T0)
+    assert scan.see([talk(flow(A, B, 80, first=scan.now + 30))], after=31) == []
 
 
 def test_a_million_strangers_neither_grow_it_nor_raise_a_threat() -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trafficmond import abi
-from trafficmond.analyze.rows import RECORD, verdict
+from trafficmond.analyze.rows import RECORD
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import ACK, FIN, ICMP, PSH, RST, SYN, TCP, UDP
+from trafficmond.verdict import verdict_word
 
 MONDAY = 1_699_833_600.0
 """Epoch seconds of a Monday's midnight (2023-11-13, UTC): when every world begins."""
@@ -206,5 +207,5 @@ class Book:
         rows["sport"] = self.ports(len(at)) if sport is None else sport
         rows["dport"], rows["proto"], rows["family"] = dport, proto, 4
         rows["start"] = rows["end"] = MONDAY + at
-        rows["direction"], rows["verdict"] = Direction.INGRESS, verdict(Action.MONITOR)
+        rows["direction"], rows["verdict"] = Direction.INGRESS, verdict_word(Action.MONITOR)
         return rows

@@ -38,6 +38,7 @@ _SHORT_S, _SMALL_BYTES = 120.0, 65536
 _FADING = ("slow", "total", "greeted", "sent", "sent2", "got", "got2")
 _ALIKE, _ALIKE_BYTES = 0.25, 2000  # variation coefficient and mean of the exchanges' sizes
 _TRY_BYTES = 6000  # each way: OpenSSH's greeting, its keys and six refusals stay below
+_STEADY, _STEADY_S = 25, 600.0  # alike exchanges in so long: four guessers at once, as sshd's limits allow, reach it
 _OWN_FACTOR = 10  # a program of ours that fetches by SSH each minute makes as many alike sessions
 # Services that strangers do not log in to by right, as they do to mailboxes and anonymous FTP.
 _CROWD_PORTS = members(22, 23, 2222, 2323, 139, 445, 3389, 5985, 5986, 512, 513, 514, 5900, 5901, 5902, 5903)
@@ -74,7 +75,7 @@ class BruteForce(GroupedDetector):
     bannable = True
     settings_class = Settings
     settings: Settings
-    fields = tuple((name, "f8") for name in ("at", "quick", *_FADING))
+    fields = tuple((name, "f8") for name in ("at", "quick", "steady", *_FADING))
     credit_s = 60.0
 
     def __init__(self, settings: Settings) -> None:
@@ -117,11 +118,12 @@ class BruteForce(GroupedDetector):
     def judge(self, found: Entities) -> tuple[Column, Column]:
         settings, now, rows, known = self.settings, found.seen.now, self.table.rows, found.known
         elapsed = np.maximum(now - rows["at"][known], 0.0)
-        rows["quick"][known] *= np.exp(-elapsed / settings.window)
+        for field, window in (("quick", settings.window), ("steady", _STEADY_S)):
+            rows[field][known] *= np.exp(-elapsed / window)
         decay(rows, known, now, settings.slow_window, _FADING)
         flows = found.kept
         tries, sent, got = flows["tries"], flows["sent"], flows["got"]
-        found.add(quick=tries, slow=tries, total=tries, greeted=tries * _greeted(flows))
+        found.add(quick=tries, steady=tries, slow=tries, total=tries, greeted=tries * _greeted(flows))
         found.add(sent=tries * sent, sent2=tries * sent * sent, got=tries * got, got2=tries * got * got)
         over = np.zeros(len(found.slots), bool)
         first = found.by.first[found.watched]
@@ -131,13 +133,8 @@ class BruteForce(GroupedDetector):
 
     def _guessing(self, states: Batch, rows: Columns, inside: Column) -> Column:
         ports, datagrams = rows["dport"], rows["proto"] == UDP
-        total = np.maximum(states["total"], 1)
-        alike, small = np.ones(len(states), bool), np.ones(len(states), bool)
-        for one, square in (("sent", "sent2"), ("got", "got2")):
-            mean = states[one] / total
-            deviation = np.sqrt(np.maximum(states[square] / total - mean * mean, 0))
-            alike &= deviation <= _ALIKE * mean
-            small &= mean <= _ALIKE_BYTES
+        total, alike = np.maximum(states["total"], 1), _alike(states)
+        small = (states["sent"] <= _ALIKE_BYTES * total) & (states["got"] <= _ALIKE_BYTES * total)
         tries = alike & (states["sent"] <= _TRY_BYTES * total) & (states["got"] <= _TRY_BYTES * total)
         greets = states["greeted"] >= _SPOKE_FIRST_SHARE * total
         busy = _BUSY_PORTS[ports] & ~datagrams  # of datagrams only refusals are here
@@ -145,6 +142,7 @@ class BruteForce(GroupedDetector):
         factor = np.where(busy, _BUSY_FACTOR, 1)
         quick = states["quick"] >= factor * self.settings.connections
         slow = states["slow"] >= factor * np.where(inside, _OWN_FACTOR, 1) * self.settings.slow_connections
+        slow |= states["steady"] >= factor * _STEADY
         slow &= ~datagrams  # telephones register each minute, for ever
         guessing: Column = (quick | slow & tries) & np.where(busy, alike & small, login)
         return guessing
@@ -190,8 +188,14 @@ class BruteForce(GroupedDetector):
         count, total = int(np.ceil(state["total"])), max(1.0, state["total"])
         datagrams = one["proto"] == UDP
         what = "small questions" if datagrams else "short connections"
+        # From outside, refused alike each time: there is no doubt left.
+        sure = count >= 100 or (
+            not found.seen.ours.side(found.rows, "src")[found.by.first[entity]]
+            and bool(_alike(self.table.rows[found.slots[[entity]]])[0])
+            and max(state["sent"], state["got"]) <= _TRY_BYTES * total
+        )
         return self.found(
-            Severity.HIGH if count >= 100 else Severity.MEDIUM,
+            Severity.HIGH if sure else Severity.MEDIUM,
             f"{src} made {count} {what} to port {one['dport']} of {dst}",
             {
                 "unit": "questions" if datagrams else "connections",
@@ -213,6 +217,15 @@ class BruteForce(GroupedDetector):
 def _is_crowd(known: Service) -> bool:
     many = len(known.sources) >= _CROWD and known.tries >= _CROWD_TRIES
     return many and known.others <= _LET_IN_SHARE * (known.tries + known.others)
+
+
+def _alike(states: Batch) -> Column:
+    """Whose exchanges vary little in size, both ways."""
+    total, alike = np.maximum(states["total"], 1), np.ones(len(states), bool)
+    for one, square in (("sent", "sent2"), ("got", "got2")):
+        mean = states[one] / total
+        alike &= np.sqrt(np.maximum(states[square] / total - mean * mean, 0)) <= _ALIKE * mean
+    return alike
 
 
 def _each(flows: Columns, prefix: str) -> Column:

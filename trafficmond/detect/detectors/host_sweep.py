@@ -148,7 +148,9 @@ class HostSweep(GroupedDetector):
         some = np.flatnonzero(found.watched & (found.states("failed") + found.states("answered") >= fewest))
         over = np.zeros(len(found.slots), bool)
         over[some] = self._severity(found, some) > 0
-        return over & ~self._waits(found, np.flatnonzero(over)), found.states("dials")
+        # A visit to a host that was found is no probe: a sweep goes on while it fails, or pings.
+        failing = found.by.sum(_FAILED[found.rows["outcome"]] | (found.rows["kind"] == Kind.ICMP)) > 0
+        return over & failing & ~self._waits(found, np.flatnonzero(over)), found.states("dials")
 
     def _waits(self, found: Entities, which: Column) -> Column:
         """Which of the entities over the threshold may yet turn out to have a list; they are noted."""

@@ -80,7 +80,7 @@ class PortScan(GroupedDetector):
         was_answered = outcome == Outcome.ANSWERED
         was_wordless = (outcome == Outcome.ABANDONED) | (outcome == Outcome.HALF_OPEN)
         found.add(
-            dials=np.ones(len(dials), bool),
+            dials=~was_answered,
             answered=fresh & was_answered,
             wordless=fresh & was_wordless,
             failed=fresh & ~was_answered & ~was_wordless,
@@ -90,7 +90,9 @@ class PortScan(GroupedDetector):
         tried = np.maximum(failed + wordless + found.states("answered"), 1)
         over = (failed >= settings.ports) & (failed >= settings.failed_share * tried)
         over |= (wordless >= _WORDLESS_FACTOR * settings.ports) & (wordless >= settings.failed_share * tried)
-        return over | self._at_once(found), found.states("dials")
+        # A visit to what was found is no probe: a scan goes on while it fails.
+        probes = found.by.sum(found.rows["outcome"] != Outcome.ANSWERED) > 0
+        return (over | self._at_once(found)) & probes, found.states("dials")
 
     def _at_once(self, found: Entities) -> Column:
         """Who tried several ports of one host within moments, none of which answered: no client does."""
@@ -127,6 +129,6 @@ class PortScan(GroupedDetector):
             src=src,
             dst=dst,
             first_seen=min(state["since"], mine["at"].min()),
-            last_seen=mine["at"].max(),
+            last_seen=mine["at"][mine["outcome"] != Outcome.ANSWERED].max(),
             count=state["dials"],
         )
