@@ -61,7 +61,12 @@ def test_lifelines_are_spared_unless_forced(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path, guard=(("192.0.2.1/32", "default gateway"),)) as ask:
             ask.protected.peers = {"198.51.100.9"}
-            for cidr, why in (("192.0.2.0/24", "default gateway"), ("198.51.100.0/24", "somebody is logged in")):
+            for cidr, why in (
+                ("192.0.2.0/24", "192.0.2.0/24 holds 192.0.2.1, default gateway of this host"),
+                ("192.0.2.1", "192.0.2.1 is default gateway of this host"),
+                ("198.51.100.0/24", "198.51.100.0/24 holds 198.51.100.9, from where somebody is logged in"),
+                ("198.51.100.9", "somebody is logged in from 198.51.100.9"),
+            ):
                 name, said = await ask.refused("Ban", cidr=cidr)
                 assert (name, why in said, "--force" in said) == ("Refused", True, True)
             assert (await ask("Ban", cidr="192.0.2.0/24", force=True))["ban"]["forced"] is True

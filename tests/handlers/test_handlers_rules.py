@@ -14,6 +14,7 @@ from asking import Asked, asking
 from trafficmond import doors
 from trafficmond.datapath.listeners import Listener
 from trafficmond.model import Action, Reason
+from trafficmond.sinks.record import iso_time
 from trafficmond.verdict import verdict_word
 
 
@@ -35,7 +36,7 @@ def test_a_rule_comes_is_listed_and_goes(tmp_path: Path) -> None:
             assert await listed(ask) == [("192.0.2.0/24", "rule", "allow")]
             assert await listed(ask, within="192.0.2.9") == [("192.0.2.0/24", "rule", "allow")]
             assert await listed(ask, within="198.51.100.0/24") == []
-            until = f"until @{rule['expires']:.0f}"
+            until = f"until {iso_time(rule['expires'])}"
             await ask("AddCidr", cidr="192.0.2.0/24", action="limit", rate_per_s=9)
             (removed,) = (await ask("RemoveCidr", cidr="192.0.2.0/24"))["removed"]
             assert (removed["cidr"], removed["action"]) == ("192.0.2.0/24", "limit")

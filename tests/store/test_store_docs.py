@@ -18,6 +18,7 @@ from trafficmond.model import FlowQuery, Severity, Threat
 from trafficmond.store.query import question
 from trafficmond.store.records import Ban, Change
 from trafficmond.store.rollups import KEEP_S, TOP
+from trafficmond.store.schema import VERSION
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
@@ -48,6 +49,10 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert store.flush(5)
     store.close(5)
     return path
+
+
+def test_the_schemas_version_is_named() -> None:
+    assert set(re.findall(r"user_version(?: = |` is the schema's version \()(\d+)", PAGE)) == {str(VERSION)}
 
 
 def test_there_are_twelve() -> None:

@@ -25,6 +25,7 @@ from trafficmond.policy.explain import overlapping
 from trafficmond.policy.load import Policy
 from trafficmond.policy.tables import Table
 from trafficmond.rulebook import InForce
+from trafficmond.sinks.record import iso_time
 from trafficmond.verdict import rule_of
 
 T = TypeVar("T")
@@ -245,7 +246,7 @@ def _in_words(rule: Row) -> str:
     words += [f"{rule['rate_per_s']}/s"] if rule.get("rate_per_s") else []
     words += [", ".join(rule["ports"])] if rule.get("ports") else []
     words += [repr(rule["label"])] if rule["label"] else []
-    words += [f"until @{rule['expires']:.0f}"] if rule["expires"] else []
+    words += [f"until {iso_time(rule['expires'])}"] if rule["expires"] else []
     return " ".join(words)
 
 

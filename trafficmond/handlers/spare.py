@@ -32,8 +32,11 @@ class Spared:
         """Raises Refused if `network` holds something that this host or its administrator needs."""
         for inner, rule in self._protected:
             if rule.reason is Reason.GUARD and networks.within(inner, network):
+                alone = network == inner
                 raise Refused(
-                    f"{shown(network)} holds {inner.network_address}, {rule.name} of this host",
+                    f"{shown(network)} is {rule.name} of this host"
+                    if alone
+                    else f"{shown(network)} holds {inner.network_address}, {rule.name} of this host",
                     hint=f"the guard lets that pass in any case; say --force for a {what} that takes it too",
                 )
             if rule.reason is Reason.ALLOWLIST and networks.within(network, inner):
@@ -44,7 +47,9 @@ class Spared:
         for address, host in self._hosts:
             if networks.within(host, network):
                 raise Refused(
-                    f"{shown(network)} holds {address}, from where somebody is logged in",
+                    f"somebody is logged in from {address}"
+                    if host == network
+                    else f"{shown(network)} holds {address}, from where somebody is logged in",
                     hint="say --force if you mean it",
                 )
 
