@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/* What is read of a packet, and the cursor that reads it. */
+#ifndef TM_PACKET_H
+#define TM_PACKET_H
+
+#include "headers.h"
+
+/* What tm_parse() says of a packet. */
+enum tm_kind {
+	TM_IS_IP = 0,
+	TM_IS_OTHER = 1,     /* not IPv4 or IPv6 */
+	TM_IS_MALFORMED = 2, /* tm_packet.malformed says why */
+};
+
+struct tm_packet {
+	struct tm_key key; /* all but ifindex, verdict and the direction */
+	__u32 wire_len;	   /* in: length on the wire from the link header */
+	__u32 header_len;  /* bytes before the payload, from the link header */
+	__u32 payload_len; /* beyond the transport header, without padding of the frame */
+	__be32 tcp_ack;	   /* acknowledgement number; of a SYN without one, its sequence number */
+	__u8 malformed;	   /* enum tm_malformed; addressed is set if the addresses are valid all the same */
+	__u8 addressed;
+	__u8 tcp_flags;
+	__u8 bits; /* TM_BIT_FRAGMENT, TM_BIT_MORE_FRAGMENTS */
+	__u8 ttl;
+#ifdef TM_CAPTURES	  /* 80 bytes in all: more are cleared by a slow instruction */
+	__u8 lenient : 1; /* in: read what a capture holds although a kernel never sees it so */
+	__u8 cut : 1;	  /* the capture has less of the packet than the frame's length says */
+	__u16 ethertype;  /* of a frame that is not IP: the type at which reading ended; 0 if it has none */
+#else
+	__u32 rate_per_s; /* of a TM_LIMIT verdict, in the CPU's packet alone; the parser leaves these alone */
+	__u32 burst_packets;
+	__u32 what; /* TM_WHAT_*, once it was asked for (tm_note_what) */
+#endif
+};
+
+/* What only captures need (host_layers.h) is compiled for the host alone. */
+#ifdef TM_CAPTURES
+#define tm_lenient(p) ((p)->lenient)
+#define tm_is_cut(p) ((p)->cut)
+#else
+#define tm_lenient(p) 0
+#define tm_is_cut(p) 0
+#endif
+
+/* What is left to read. `left` is the length on the wire from `pos` on; `end` may come earlier (a snapshot). */
+struct tm_cursor {
+	const __u8 *start;
+	const __u8 *pos;
+	const __u8 *end;
+	__u32 left;
+};
+
+/* The header of `size` bytes at the cursor, which moves past it; NULL if the data ends first. */
+static __always_inline const void *tm_take(struct tm_cursor *c, __u32 size)
+{
+	const __u8 *p = c->pos;
+
+	if (p + size > c->end)
+		return (void *)0;
+	c->pos = p + size;
+	c->left -= size;
+	return p;
+}
+
+/* Moves past `size` more bytes without reading them; 0 if the packet or the data ends first. */
+static __always_inline int tm_skip(struct tm_cursor *c, __u32 size)
+{
+	if (size > c->left || c->pos + size > c->end)
+		return 0;
+	c->pos += size;
+	c->left -= size;
+	return 1;
+}
+
+static __always_inline int tm_malformed(struct tm_packet *p, __u8 why)
+{
+	p->malformed = why;
+	return TM_IS_MALFORMED;
+}
+
+/*
+ * Sets the cursor from *p alone. In the kernel *p lies in a map, of whose contents the verifier keeps nothing: all
+ * rounds of a loop over headers then look alike to it and it checks one.
+ */
+static __always_inline void tm_resume(struct tm_cursor *c, const struct tm_packet *p)
+{
+	tm_barrier();
+	c->pos = c->start + (p->header_len & TM_HEADERS_MAX);
+	c->left = p->payload_len;
+}
+
+#endif
