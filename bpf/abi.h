@@ -41,7 +41,7 @@ enum tm_reason {
 #define TM_ACTION_SHIFT 28
 #define TM_ACTION_MASK 0x3u
 
-/* ---- the verdict table: one array of pages, swapped whole (ARCHITECTURE.md, "Verdict table") ---- */
+/* ---- the verdict table: one array of pages, swapped whole (docs/decisions/0004) ---- */
 
 #define TM_PAGE_WORDS 1024u
 #define TM_PAGE_UNITS 128u

@@ -28,9 +28,9 @@ from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.sinks.record import threat_record
 from trafficmond.sinks.watched import EventRecords
-from trafficmond.store.queue import Named
 from trafficmond.store.store import Status, Store
 from trafficmond.tasks import Tasks
+from trafficmond.worker import Named
 
 EVENTS_PER_S = 20_000  # what the logs are given at most; what is suppressed beyond it is counted and said
 

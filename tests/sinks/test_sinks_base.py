@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sink_events import NAMES, event, many, threat
 
+from trafficmond import worker
 from trafficmond.config.settings import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
@@ -132,7 +133,7 @@ def test_threats_that_nobody_takes_are_bounded_too() -> None:
 
 
 def test_a_write_that_fails_is_tried_again_and_the_error_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(worker, "_RETRY_S", 0.01)
     disk = Disk()
     disk.error = OSError(28, "No space left on device")
     sink = Sink(Log(), disk)

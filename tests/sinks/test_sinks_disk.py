@@ -18,10 +18,10 @@ from pathlib import Path
 sys.path.insert(0, "tests/sinks")
 from sink_events import *
 from trafficmond.config.settings import Log
-from trafficmond.sinks import base
+from trafficmond import worker
 from trafficmond.sinks.fanout import make_sink
 
-base._RETRY_SECONDS = 0.02
+worker._RETRY_S = 0.02
 how, file_format = sys.argv[1:]
 disk = Path("/run/tm"); disk.mkdir()
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from sink_events import NAMES, many, threat
 
+from trafficmond import worker
 from trafficmond.config.settings import Log
-from trafficmond.sinks import base, fanout, journal, messages
+from trafficmond.sinks import fanout, journal, messages
 from trafficmond.sinks.fanout import SinkSet
 
 
@@ -88,7 +89,7 @@ def test_reopen_reaches_the_files(tmp_path: Path) -> None:
 def test_failure_loss_and_recovery_are_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(base, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(worker, "_RETRY_S", 0.01)
     folder = tmp_path / "logs"
     folder.write_text("a file where the folder should be")
     sinks = SinkSet([Log("jsonl", folder / "t.jsonl", buffer_size=10)])

@@ -1,16 +1,10 @@
-"""A sink: a bounded queue, a thread, and a writer of one format behind them.
-
-The daemon's loop only ever appends to a queue; a disk that stalls costs counted events, never a packet.
-"""
+"""A sink: a worker with a writer of one format. A disk that stalls costs counted events, never a packet."""
 
 from __future__ import annotations
 
 import errno
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,38 +17,24 @@ from trafficmond.model import Threat
 from trafficmond.sinks.filters import Filter
 from trafficmond.sinks.messages import Note
 from trafficmond.sinks.writer import Writer
+from trafficmond.worker import Named, Worker
 
 SLICE = 2048  # events rendered and written at a time; on an error this much is tried again
-_RETRY_SECONDS = 1.0
 _BURST_S = 30.0  # a log with a max_rate may write this many seconds of it at once
 _RARE = 1024  # threats and notes that wait at most, beside the events
 
 
-@dataclass(slots=True)
-class _Events:
-    batch: Batch
-    names: Names
-
-
-def _told(error: OSError) -> str:
-    """Why it cannot be written; where the service may not write there, what would do."""
-    what = error.strerror or str(error)
-    if error.errno == errno.EROFS:
-        what += "; use /var/log/trafficmon, or ReadWritePaths= in a drop-in of the service"
-    return what
-
-
-class Sink:
-    """One [[log]] at work. Every method may be called from the daemon's loop: none waits, but `close`."""
+class Sink(Worker):
+    """One [[log]] at work."""
 
     def __init__(self, log: Log, writer: Writer, *, notes: int = -1, warning: str = "") -> None:
         """`notes`: the least urgent priority of the daemon's own messages that it takes; -1: none.
 
         `warning` is shown as its error while it works.
         """
+        super().__init__(f"log-{log.format}", log.buffer_size)
         self.log = log
         self.notes = notes
-        self.lost = 0  # events, threats and notes
         self.written = 0
         self.sampled_out = 0  # events beyond max_rate
         self._allowance = log.max_rate * _BURST_S
@@ -62,34 +42,11 @@ class Sink:
         self._writer = writer
         self._filter = Filter(log)
         self._warning = warning
-        self._error = ""
-        self._items: deque[_Events | Threat | Note] = deque()
-        self._waiting = 0  # events in _items and in hand
         self._reopen = False
-        self._closing = False
-        self._give_up_at = float("inf")
-        self._after: Sink | None = None
-        self._wake = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name=f"log-{log.format}", daemon=True)
-
-    def start(self, after: Sink | None = None) -> None:
-        """Start the thread; it begins once that of `after`, which wrote to the same file, has ended."""
-        self._after = after
-        self._thread.start()
 
     def emit(self, batch: Batch, names: Names) -> None:
         """Queue what the filter lets through; what does not fit is lost and counted."""
-        chosen = self._sample(self._filter.events(batch))
-        if not len(chosen):
-            return
-        with self._wake:
-            room = self.log.buffer_size - self._waiting
-            self.lost += max(0, len(chosen) - room)
-            chosen = chosen[: max(0, room)]
-            if len(chosen):
-                self._items.append(_Events(chosen, names))
-                self._waiting += len(chosen)
-                self._wake.notify()
+        self.put(self._sample(self._filter.events(batch)), names)
 
     def _sample(self, batch: Batch) -> Batch:
         """As many of the events as max_rate allows, evenly; the rest is counted."""
@@ -131,30 +88,7 @@ class Sink:
     def close(self, deadline: float) -> None:
         """Write what waits, until `deadline` (time.monotonic); what is left then is lost and counted."""
         self.finish(deadline)
-        self._thread.join(max(0.0, deadline - time.monotonic()) + 0.1)
-        self._abandon()
-
-    def _abandon(self) -> None:
-        with self._wake:
-            self.lost += self._waiting + sum(not isinstance(item, _Events) for item in self._items)
-            self._items.clear()
-            self._waiting = 0
-
-    def finish(self, deadline: float) -> None:
-        """Tell the thread to end by `deadline`, without waiting for it."""
-        with self._wake:
-            self._closing = True
-            self._give_up_at = deadline
-            self._wake.notify()
-
-    def join(self) -> None:
-        """Wait until the thread has ended."""
-        self._thread.join()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the thread has ended, and what it could not write is counted."""
-        return not self._thread.is_alive()
+        self.join(deadline)
 
     @property
     def error(self) -> str:
@@ -179,40 +113,34 @@ class Sink:
             "error": self.error,
         }
 
-    def _run(self) -> None:
-        if self._after is not None:
-            self._after.join()
-            self._after = None
-        self._work()
-        self._abandon()
-
     def _work(self) -> None:
         while True:
             with self._wake:
-                while not (self._items or self._reopen or self._closing):
+                while not (self._items or self._reopen or self._give_up_at is not None):
                     self._wake.wait()
+                closing = self._give_up_at is not None
                 item = self._items.popleft() if self._items else None
                 reopen, self._reopen = self._reopen, False
             if reopen and not self._persist(self._writer.reopen):
                 return
             if item is None:
-                if self._closing:
+                if closing:
                     self._persist(self._writer.close)
                     return
             elif not self._write(item):
                 return
 
-    def _write(self, item: _Events | Threat | Note) -> bool:
+    def _write(self, item: Named | Threat | Note) -> bool:
         if isinstance(item, Threat):
             return self._persist(partial(self._writer.threat, item), 1, once=1)
         if isinstance(item, Note):
             return self._persist(partial(self._writer.note, item), 1, once=1)
-        for start in range(0, len(item.batch), SLICE):
-            part = item.batch[start : start + SLICE]
-            if not self._persist(partial(self._writer.events, part, item.names), len(part)):
+        batch, names = item
+        for start in range(0, len(batch), SLICE):
+            part = batch[start : start + SLICE]
+            if not self._persist(partial(self._writer.events, part, names), len(part)):
                 return False
-            with self._wake:
-                self._waiting -= len(part)
+            self._settle(len(part))
         return True
 
     def _persist(self, act: Callable[[], None], count: int = 0, *, once: int = 0) -> bool:
@@ -220,23 +148,21 @@ class Sink:
 
         `count` is what it writes; `once` what is lost where the time comes first and nothing else counts it.
         """
-        while True:
-            try:
-                act()
-            except OSError as error:
-                self._error = _told(error)
-            except Exception as error:  # noqa: BLE001 - one record that cannot be written must not end the log
-                with self._wake:
-                    self._warning = f"some records could not be written: {type(error).__name__}: {error}"
-                    self.lost += count
-                return True
-            else:
-                self._error = ""
-                self.written += count
-                return True
-            with self._wake:
-                left = self._give_up_at - time.monotonic()
-                if left <= 0:
-                    self.lost += once
-                    return False
-                self._wake.wait(min(_RETRY_SECONDS, left))
+        try:
+            done = self._retry(act)
+        except Exception as error:  # noqa: BLE001 - one record that cannot be written must not end the log
+            self._warning = f"some records could not be written: {type(error).__name__}: {error}"
+            self._settle(0, lost=count)
+            return True
+        if done:
+            self.written += count
+        else:
+            self._settle(0, lost=once)
+        return done
+
+    def _explained(self, error: OSError) -> str:
+        """Why it cannot be written; where the service may not write there, what would do."""
+        what = error.strerror or str(error)
+        if error.errno == errno.EROFS:
+            what += "; use /var/log/trafficmon, or ReadWritePaths= in a drop-in of the service"
+        return what

@@ -17,6 +17,7 @@ from typing import Any
 from trafficmond.errors import StoreError
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
+from trafficmond.worker import Named
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,6 @@ TRANSACTION_ROWS = 16384
 _MOST_TASKS = 4096  # that wait while nothing can be written
 
 Work = Callable[[sqlite3.Connection], Any]
-Named = tuple[Batch, Names]
 
 
 @dataclass(slots=True)

@@ -14,9 +14,9 @@ from trafficmond.errors import StoreError
 from trafficmond.store.answer import Answer, Row
 from trafficmond.store.prefix_sql import register
 from trafficmond.store.query import Question
-from trafficmond.store.queue import Named
 from trafficmond.store.rows import columns, flow_rows
 from trafficmond.store.schema import STORED_COLUMNS
+from trafficmond.worker import Named
 
 _STEPS = 10_000  # of SQLite's machine between two looks at the clock
 _CACHE_KIB = 4096

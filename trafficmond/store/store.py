@@ -16,12 +16,12 @@ from typing import Any
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import FlowQuery, Severity, Threat
-from trafficmond.store.queue import Named
 from trafficmond.store.reader import Reader
 from trafficmond.store.records import Ban, Change
 from trafficmond.store.schema import examine
 from trafficmond.store.unstored import chosen
 from trafficmond.store.writer import Limits, Writer
+from trafficmond.worker import Named
 
 _BAN_COLUMNS = 'cidr, "by", reason, since, expires, threat, count, forced, owner'  # those of Ban
 _BAN_ROW = attrgetter(*(field.name for field in fields(Ban)))

@@ -22,8 +22,9 @@ from trafficmond.flows.names import Names
 from trafficmond.store import records, rollups
 from trafficmond.store.file import File, is_broken, is_passing
 from trafficmond.store.partitions import Partitions
-from trafficmond.store.queue import TRANSACTION_ROWS, Named, Queue
+from trafficmond.store.queue import TRANSACTION_ROWS, Queue
 from trafficmond.store.schema import partition_table
+from trafficmond.worker import Named
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,112 @@
+"""A thread behind a bounded queue of batches: whoever fills it never waits, and what does not fit is counted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.names import Names
+
+Named = tuple[Batch, Names]
+
+_RETRY_S = 1.0
+_GRACE_S = 0.5  # beyond a deadline, for a thread that notices it
+
+
+class Worker(ABC):
+    """Every method may be called from the daemon's loop: none waits, but `join`."""
+
+    def __init__(self, name: str, most_rows: int) -> None:
+        self.lost = 0  # rows, and what else was queued
+        self._most_rows = most_rows
+        self._items: deque[Any] = deque()  # Named, and what else a worker takes
+        self._waiting = 0  # rows in _items and in hand
+        self._error = ""  # why the last try failed
+        self._give_up_at: float | None = None  # None: it is not to end
+        self._after: Worker | None = None
+        self._wake = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self, after: Worker | None = None) -> None:
+        """Start the thread; it begins once that of `after`, which had the same target, has ended."""
+        self._after = after
+        self._thread.start()
+
+    def put(self, rows: Batch, names: Names) -> None:
+        """Queue a batch; what does not fit is lost and counted."""
+        if not len(rows):
+            return
+        with self._wake:
+            room = max(0, self._most_rows - self._waiting) if self._give_up_at is None else 0
+            kept = rows[:room]
+            self.lost += len(rows) - len(kept)
+            if len(kept):
+                self._items.append((kept, names))
+                self._waiting += len(kept)
+                self._wake.notify()
+
+    def finish(self, deadline: float) -> None:
+        """Tell the thread to do what waits, and to end by `deadline` (time.monotonic), without waiting for it."""
+        with self._wake:
+            self._give_up_at = deadline
+            self._wake.notify()
+
+    def join(self, deadline: float) -> None:
+        """Wait for the end, until shortly after `deadline`; what could not be done is lost and counted."""
+        self._thread.join(max(0.0, deadline - time.monotonic()) + _GRACE_S)
+        self._abandon()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has ended, and what it could not do is counted."""
+        return not self._thread.is_alive()
+
+    # ---- the thread ----
+
+    @abstractmethod
+    def _work(self) -> None:
+        """All of it, until it is time to end."""
+
+    @abstractmethod
+    def _explained(self, error: OSError) -> str:
+        """Why it fails, for people."""
+
+    def _run(self) -> None:
+        if self._after is not None:
+            self._after._thread.join()
+            self._after = None
+        self._work()
+        self._abandon()
+
+    def _retry(self, act: Callable[[], None]) -> bool:
+        """Do it, again and again while it raises OSError. False: the time to end has come first."""
+        while True:
+            try:
+                act()
+            except OSError as error:
+                self._error = self._explained(error)
+            else:
+                self._error = ""
+                return True
+            with self._wake:
+                left = _RETRY_S if self._give_up_at is None else self._give_up_at - time.monotonic()
+                if left <= 0:
+                    return False
+                self._wake.wait(min(_RETRY_S, left))
+
+    def _settle(self, rows: int, *, lost: int = 0) -> None:
+        """So many rows are done with."""
+        with self._wake:
+            self._waiting -= rows
+            self.lost += lost
+
+    def _abandon(self) -> None:
+        with self._wake:
+            self.lost += self._waiting + sum(not isinstance(item, tuple) for item in self._items)
+            self._items.clear()
+            self._waiting = 0
