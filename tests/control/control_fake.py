@@ -296,7 +296,7 @@ class Canned:
         if "/" not in cidr:
             wrong = [Mistake("cidr", f"{cidr!r} is no prefix"), Mistake("action", "is odd too")]
             raise ConfigError(wrong, hint="write it like 192.0.2.0/24")
-        if cidr == "0.0.0.0/0" and not force:
+        if cidr == "0.0.0.0/0" and not force and "ports" not in rule:
             raise Refused("0.0.0.0/0 would cut off this host", hint="say --force if you mean it")
         row = {**RULE, "cidr": str(networks.parse(cidr)), "source": "runtime"}
         row |= {"action": rule.get("action", "drop"), "label": rule.get("label", "")}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Judge
-from policy_reference import NOW, columns, jiffies, random_tables, telling_addresses
+from policy_reference import NOW, columns, jiffies, random_places, random_tables, telling_addresses
 
 from trafficmond import abi
 from trafficmond.model import Action, Direction
@@ -69,21 +69,29 @@ class World:
                 for family in (4, 6):
                     _, hi, lo = columns(addresses, family)
                     if moment >= now:
-                        at = family, direction, hi, lo, jiffies(moment)
+                        what = np.array(random_places(random.Random(len(hi)), len(hi)), np.uint32)
+                        at = family, direction, hi, lo, jiffies(moment), what
                         assert judge(self.table.words, *at)[0].tolist() == judge(whole.words, *at)[0].tolist()
 
 
 @pytest.mark.parametrize("live", [False, True])
-@pytest.mark.parametrize("seed", range(3))
-def test_any_changes(seed: int, live: bool, kernel_judge: Judge) -> None:
+@pytest.mark.parametrize(("seed", "services"), [(0, 0.0), (1, 0.0), (2, 0.6), (3, 0.9)])
+def test_any_changes(seed: int, services: float, live: bool, kernel_judge: Judge) -> None:
+    """A change that makes no new class of services is a patch."""
     rng = random.Random(seed)
-    tables = random_tables(rng, 300)
+    few: list[list[str]] = [["tcp/443"], ["tcp/443", "80"], ["udp/53"], ["1000-2000", "tcp/22"], ["icmp", "gre"]]
+
+    def some_tables(count: int) -> Tables:
+        tables = random_tables(rng, count, services)
+        return [each | {"ports": rng.choice(few)} if "ports" in each else each for each in tables]
+
+    tables = some_tables(300)
     default = rng.choice((Action.ALLOW, Action.MONITOR, Action.DROP))
     lifelines: dict[str, Any] = {"allowlist": ["10.0.0.0/9"], "guard": [("10.1.2.3", "gateway")]}
     world = World(tables, live=live, default=default, **lifelines)
     patches = in_place = 0
     for number in range(30):
-        at, fresh = rng.randrange(len(tables)), random_tables(rng, rng.randint(1, 4))
+        at, fresh = rng.randrange(len(tables)), some_tables(rng.randint(1, 4))
         for each in fresh:
             each["label"] = f"c{number} {each['label']}"
         tables = tables[:at] + fresh * rng.randint(0, 1) + tables[at + rng.randint(0, 3) :]
@@ -139,6 +147,18 @@ def test_what_touches_two_places_is_swapped_and_not_edited() -> None:
     assert found.edit is None
     assert not found.live
     assert found.words is not world.table.words
+
+
+def test_another_class_of_services_compiles_all(kernel_judge: Judge) -> None:
+    web = drop("192.0.2.0/24", ports=["tcp/443"])
+    world = World([web, *MANY])
+    assert world.change([web, drop("192.0.2.1", ports=["tcp/443"]), *MANY]) is not None
+    assert world.change([web, drop("192.0.2.1", ports=["tcp/80"]), *MANY]) is None
+    assert (
+        world.change([web, drop("192.0.2.1", ports=["tcp/80"]), drop("192.0.2.2", ports=["tcp/443"]), *MANY])
+        is not None
+    )
+    world.check(kernel_judge, ["192.0.2.1", "192.0.2.0", "192.0.2.2", "198.51.0.7"] * 20)
 
 
 def test_a_removal_gives_back_what_was_below(kernel_judge: Judge) -> None:

@@ -99,6 +99,36 @@ def test_add_and_remove(ctl: Ctl, running: Running) -> None:
     assert running.canned.asked[1] == ("RemoveCidr", {"cidr": "198.51.100.0/24", "save": True})
 
 
+def test_services_are_told_apart(ctl: Ctl, running: Running) -> None:
+    rule = {"cidr": "192.0.2.0/24", "action": "allow", "direction": "ingress", "ports": ["tcp/443", "53", "ssh"]}
+    assert ctl("add-cidr", "192.0.2.0/24", "--port", "tcp/443,53", "--port", "ssh", "--action", "allow").returncode == 0
+    ctl("remove-cidr", "192.0.2.0/24", "--port", "tcp/443, 53", "--port", "ssh")
+    ctl("explain", "203.0.113.5", "tcp/443")
+    assert running.canned.asked == [
+        ("AddCidr", rule),
+        ("RemoveCidr", {"cidr": "192.0.2.0/24", "ports": ["tcp/443", "53", "ssh"]}),
+        ("Explain", {"address": "203.0.113.5", "direction": "ingress", "service": "tcp/443"}),
+    ]
+    done = ctl("add-cidr", "192.0.2.0/24", "--port", "tcp/443,gre/7")
+    assert (done.returncode, '"gre/7" names ports' in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("command", "action"), [("allow", "allow"), ("deny", "drop")])
+def test_the_words_of_ufw(ctl: Ctl, running: Running, command: str, action: str) -> None:
+    rule = {"action": action, "ports": ["tcp/443", "80"]}
+    assert ctl(command, "tcp/443,80").returncode == 0
+    assert running.canned.asked == [("AddCidr", {"cidr": cidr, **rule}) for cidr in ("0.0.0.0/0", "::/0")]
+    running.canned.asked.clear()
+    words = "from", "192.0.2.9/24", "2001:db8::7"
+    assert ctl(command, "tcp/443,80", *words, "--save", "--ttl", "1h", "--label", "x").returncode == 0
+    more = {"save": True, "ttl_s": 3600.0, "label": "x"}
+    expected = [("AddCidr", {"cidr": cidr, **rule, **more}) for cidr in ("192.0.2.9/24", "2001:db8::7/128")]
+    assert running.canned.asked == expected
+    for wrong in (["192.0.2.0/24"], ["from"], ["from", "x"], ["to", "192.0.2.0/24"]):
+        assert ctl(command, "ssh", *wrong).returncode == 2
+    assert running.canned.asked == expected
+
+
 def test_an_address_is_a_prefix(ctl: Ctl, running: Running) -> None:
     ctl("add-cidr", "2001:db8::1", "--direction", "egress")
     asked = running.canned.asked[0][1]

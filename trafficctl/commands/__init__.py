@@ -13,6 +13,8 @@ COMMANDS = {
     "threat": ("threat", "one threat: evidence, flows, what was done"),
     "report": ("report", "a report on the stored flows, as HTML, text or data"),
     "rules": ("rules", "the rules in force"),
+    "allow": ("allow", "let packets to a service of this host in"),
+    "deny": ("deny", "drop packets to a service of this host"),
     "add-cidr": ("add_cidr", "put a rule on a prefix in force, at once"),
     "remove-cidr": ("remove_cidr", "take a rule made by add-cidr out of force"),
     "bans": ("bans", "the bans in force"),
@@ -29,6 +31,6 @@ COMMANDS = {
 
 GROUPS = (
     ("Look", ("status", "top", "watch", "flows", "explain", "threats", "threat", "report")),
-    ("Steer", ("rules", "add-cidr", "remove-cidr", "bans", "ban", "unban", "reload", "audit")),
+    ("Steer", ("rules", "allow", "deny", "add-cidr", "remove-cidr", "bans", "ban", "unban", "reload", "audit")),
     ("Maintain", ("check", "doctor", "metrics", "version", "analyze")),
 )

@@ -1,0 +1,23 @@
+"""Let packets to services of this host in: a short form of add-cidr --port --action allow.
+
+The rules are those of add-cidr, one for each prefix: a longer prefix comes before a shorter one, whatever is said
+later. remove-cidr takes them back.
+
+Examples:
+  trafficctl allow tcp/443                                  from everywhere
+  trafficctl allow ssh from 192.0.2.0/24 2001:db8::/32 --save
+  trafficctl allow 53,icmp/8 from 192.0.2.0/24 --ttl 1h
+  trafficctl remove-cidr 192.0.2.0/24 --port ssh
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from trafficctl import openings
+from trafficctl.openings import arguments as arguments
+
+
+def run(args: Namespace) -> int:
+    """Put the rules in force."""
+    return openings.run(args, "allow")

@@ -1,0 +1,22 @@
+"""Drop packets to services of this host: a short form of add-cidr --port --action drop.
+
+The rules are those of add-cidr, one for each prefix: a longer prefix comes before a shorter one, whatever is said
+later. remove-cidr takes them back. Guard and allowlist pass in any case.
+
+Examples:
+  trafficctl deny tcp/23                                    from everywhere
+  trafficctl deny ssh from 203.0.113.0/24 --save
+  trafficctl remove-cidr 203.0.113.0/24 --port ssh
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from trafficctl import openings
+from trafficctl.openings import arguments as arguments
+
+
+def run(args: Namespace) -> int:
+    """Put the rules in force."""
+    return openings.run(args, "drop")

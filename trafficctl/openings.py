@@ -1,0 +1,60 @@
+"""`allow` and `deny`: rules for services in the words that people know from ufw."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import Any
+
+from trafficctl import exits, session, values
+from trafficmond.errors import ControlError
+
+_EVERYWHERE = ("0.0.0.0/0", "::/0")
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Which services, from where."""
+    parser.add_argument(
+        "services", metavar="SERVICE", type=values.services, help="tcp/443, 53, ssh, icmp/8; with commas"
+    )
+    what = "the word from and prefixes, if not from everywhere"
+    parser.add_argument("sources", nargs="*", metavar="CIDR", help=what)
+    parser.add_argument("--label", default="", help="a name for logs, flows and statistics")
+    parser.add_argument("--ttl", metavar="TIME", type=values.duration, help="how long: 30s, 10m, 1h30m, 7d")
+    parser.add_argument("--save", action="store_true", help="keep it over restarts")
+
+
+def run(args: Namespace, action: str) -> int:
+    """Put the rules in force and show them as they stand."""
+    from trafficctl.render.columns import RULES
+
+    cidrs = _sources(args.sources)
+    rules: list[dict[str, Any]] = []
+    notes: dict[str, None] = {}
+    with session.connect(args) as client:
+        for cidr in cidrs:
+            reply = client.call(
+                "AddCidr",
+                cidr=cidr,
+                action=action,
+                ports=args.services,
+                label=args.label or None,
+                ttl_s=args.ttl,
+                save=args.save or None,
+            )
+            rules.append(reply["rule"])
+            notes |= dict.fromkeys(reply["notes"])  # of two rules, most are the same
+    session.show_rows(args, rules, RULES, "Rule")
+    session.tell_notes({"notes": list(notes)})
+    return exits.DONE
+
+
+def _sources(words: list[str]) -> list[str]:
+    if not words:
+        return list(_EVERYWHERE)
+    if words[0] != "from" or len(words) < 2:
+        hint = "write: trafficctl allow tcp/22 from 192.0.2.0/24"
+        raise ControlError(f'"{" ".join(words)}" does not say from where', name="usage", hint=hint)
+    try:
+        return [values.written_prefix(word) for word in words[1:] if word != "from"]
+    except ArgumentTypeError as error:
+        raise ControlError(str(error), name="usage", hint="name prefixes, such as 192.0.2.0/24") from None
