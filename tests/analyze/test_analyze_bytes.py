@@ -101,6 +101,13 @@ def _zstd(content: bytes) -> bytes:
     return subprocess.run([program, "-q", "-c"], input=content, capture_output=True, check=True).stdout
 
 
+@pytest.mark.parametrize("kind", [0x50, 0x5F])
+def test_zstd_that_begins_with_a_frame_to_skip(kind: int, tmp_path: Path) -> None:
+    """As pzstd writes it (RFC 8878, 3.1.2)."""
+    skipped = bytes((kind,)) + b"\x2a\x4d\x18\x04\0\0\0abcd"
+    assert _read(skipped + _zstd(TEXT) + skipped + _zstd(b"more\n"), tmp_path) == (TEXT + b"more\n", Damage())
+
+
 @pytest.mark.parametrize("kind", ["two frames", "garbage behind", "cut"])
 def test_zstd_ends(kind: str, tmp_path: Path) -> None:
     content = _zstd(TEXT)

@@ -17,12 +17,13 @@ _BETWEEN = re.compile(r"[\s,\[\]\0\x1e\ufeff]*")
 _WRAPPER = re.compile(r'\s*\{\s*"(?:events|Records|results)"\s*:\s*\[')
 _AT_THE_END = 16  # an error so close to the end of what was read may only mean that more is needed
 _SHOWN = 120
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN is what pandas writes for what is missing: null
 
 
 def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line on which it begins, object) for each. What is none is counted as damage, and reading goes on with
     the next line. The objects of a list that is all of an object (`{"events": [...], ...}`) are taken out of it."""
-    decode = json.JSONDecoder().raw_decode
+    decode = _DECODER.raw_decode
     text = codecs.getincrementaldecoder("utf-8")("replace")
     data = source.read()
     buffer, at, line, final = text.decode(data), 0, 1, not data
@@ -80,7 +81,7 @@ def first_objects(head: bytes, most: int) -> list[dict[str, Any]]:
     text = head.decode("utf-8", "replace")
     wrapper = _WRAPPER.match(text)
     at = wrapper.end() if wrapper else 0
-    decode = json.JSONDecoder().raw_decode
+    decode = _DECODER.raw_decode
     found: list[dict[str, Any]] = []
     for _ in range(_TRIES):
         match = _BETWEEN.match(text, at)

@@ -10,7 +10,8 @@ import zlib
 from typing import IO, BinaryIO, Protocol
 
 GZIP = b"\x1f\x8b"
-ZSTD = b"\x28\xb5\x2f\xfd"
+ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes((kind,)) + b"\x2a\x4d\x18" for kind in range(0x50, 0x60)))
+"""How a zstd stream begins: with a frame, or as pzstd writes it with one to skip (RFC 8878, 3.1.2)."""
 
 _PART = 1 << 16
 _MEMBER = b"\x1f\x8b\x08"

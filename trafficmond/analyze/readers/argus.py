@@ -40,7 +40,19 @@ _SUMS = (("totpkts", "srcpkts", "dstpkts"), ("totbytes", "srcbytes", "dstbytes")
 _SEPARATORS = ",\t;|"
 _NOT_IP = frozenset(("arp", "rarp", "llc", "ipx", "loop", "lldp", "stp", "eth", "isis", "mpls"))
 _MAC = re.compile(r"(?:[0-9a-f]{1,2}:){5}[0-9a-f]{1,2}", re.IGNORECASE)
+_PROTOCOLS = {  # names that are Argus's own; "unas" is any of those that IANA has assigned to nobody
+    "unas": 255, "ip": 0, "st2": 5, "bbn-rcc": 10, "nvp": 11, "dcn": 19, "sep": 33, "mhrp": 48, "ipv6-no": 59,
+    "ipcv": 71, "igrp": 88, "ipip": 94, "aes-sp3-d": 96, "pri-enc": 99, "ipx-n-ip": 111, "zero": 114,
+    "sccopmce": 128, "ib": 253,
+}  # fmt: skip
 _ICMP_STATES = {"ECO": 8, "ECR": 0}
+_ICMP_TYPES = {
+    "echo": 8, "dstunreach": 3, "srcquench": 4, "redirect": 5, "rtrad": 9, "rtrsel": 10, "timeexceed": 11, "param": 12,
+    "tstamp": 13, "maskreq": 17, "trace": 30, "extecho": 42,
+}  # fmt: skip
+_ICMP_CODES = {"unrnet": "0", "unrhost": "1", "unrproto": "2", "unrport": "3", "unrfilter": "13", "redhost": "1"}
+_ICMP_WITH_CODES = (1, 3, 5, 11, 12)
+_ICMP_CODE_MAX = 15
 _TCP_STATES = {  # flags of each side, where a name stands for them
     "REQ": ("S", ""), "ACC": ("S", "SA"), "EST": ("SPA", "SPA"), "CON": ("SPA", "SPA"), "FIN": ("FSPA", "FSPA"),
     "CLO": ("FSPA", "FSPA"), "TIM": ("SPA", "SPA"), "RST": ("S", "RA"),
@@ -109,7 +121,7 @@ def _summed(names: Iterable[str]) -> list[str]:
 
 
 def _add(fields: Mapping[str, str], packets: int, octets: int, records: Records, clock: Clock, source: Source) -> None:
-    start, proto = clock.read(fields["starttime"]), protocol(fields["proto"])
+    start, proto = clock.read(fields["starttime"]), _protocol(fields["proto"])
     end = start + float(fields["dur"]) if fields.get("dur") else start
     if not fields.get("dur") and fields.get("lasttime"):
         end = clock.read(fields["lasttime"])
@@ -134,6 +146,12 @@ def _add(fields: Mapping[str, str], packets: int, octets: int, records: Records,
     records.add(src, dst, ports, proto, (start, end), one, other, seen)
 
 
+@lru_cache(maxsize=1024)
+def _protocol(name: str) -> int:
+    known = _PROTOCOLS.get(name.lower())
+    return protocol(name) if known is None else known
+
+
 @lru_cache(maxsize=4096)
 def _flags(state: str, arrow: str, proto: int, *, more: bool) -> tuple[str, str]:
     """TCP flags of each side, as far as the state tells; "?" in the arrow: no handshake was seen. `more` than two
@@ -148,16 +166,29 @@ def _flags(state: str, arrow: str, proto: int, *, more: bool) -> tuple[str, str]
 
 
 def _ports(fields: Mapping[str, str], proto: int, state: str) -> tuple[int, int]:
-    """Ports; of ICMP type and code, which Argus writes in one (0x0303: code 3 of type 3); of ESP it writes the SPI."""
+    """Ports; of ICMP type and code; of ESP Argus writes the SPI there."""
     if is_icmp(proto):
-        text = fields.get("sport", "")
-        if not text:
-            return icmp_ends(_ICMP_STATES.get(state) if proto == 1 else None)
-        both = port(text)
-        return icmp_ends(both & 0xFF, both >> 8)
+        return _icmp(fields.get("sport", ""), fields.get("dport", ""), _ICMP_STATES.get(state) if proto == 1 else None)
     if proto not in WITH_PORTS:
         return 0, 0
     return port(fields.get("sport")), port(fields.get("dport"))
+
+
+@lru_cache(maxsize=4096)
+def _icmp(sport: str, dport: str, kind: int | None) -> tuple[int, int]:
+    """Type and code: in one before Argus 5 (0x0303: code 3 of type 3; its Dport says something else), one each since,
+    and by name without -n. `kind` is what the state says."""
+    name = sport.lower()
+    if not name or name in _ICMP_TYPES:
+        kind = _ICMP_TYPES.get(name, kind)
+    elif name[0].isdigit():
+        both = port(name)
+        if both > 0xFF:
+            return icmp_ends(both & 0xFF, both >> 8)
+        kind = both
+    code = _ICMP_CODES.get(dport.lower(), dport)
+    number = port(code) if code[:1].isdigit() else 0
+    return icmp_ends(kind, number if kind in _ICMP_WITH_CODES and number <= _ICMP_CODE_MAX else 0)
 
 
 def _shares(

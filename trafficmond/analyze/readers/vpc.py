@@ -60,7 +60,8 @@ def lacks(sample: Sample) -> Lacks:
     if any(_RECORD.search(line) for line in sample.lines):
         return []
     if sample.objects:
-        return sample.object_lacks(_NEEDED, _filled)
+        answers = {str(found["field"]) for found in sample.objects if "field" in found and _FIELD.issuperset(found)}
+        return sample.object_lacks(_NEEDED, lambda found: _filled(answers or found))
     return sample.header_lacks(_NEEDED, lambda line: _filled(_names(line)))
 
 
@@ -107,10 +108,19 @@ def _of_text(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    answer: dict[str, Any] = {}  # to a query: the fields of one record, an object each
     for number, found in objects(source):
+        if _FIELD.issuperset(found) and found.get("field") != "@message":
+            name = _name(str(found.get("field")))
+            if answer and (name in answer or name == _LAST_FIELD):
+                yield number, answer
+                answer = {}
+            if not name.startswith("@"):
+                answer[name] = found.get("value")
+            continue
         events = found.get("logEvents")  # what a subscription delivers
         for event in events if isinstance(events, list) else [found]:
-            if not isinstance(event, Mapping) or ("field" in event and event["field"] != "@message"):
+            if not isinstance(event, Mapping):
                 continue
             text = next((event[name] for name in _MESSAGES if isinstance(event.get(name), str)), None)
             if text is None:
@@ -119,8 +129,12 @@ def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 yield number, dict(zip(_DEFAULT, record[0].split(), strict=True))
             else:
                 source.damage.line(source.name, number, "no record of the default format", text)
+    if answer:
+        yield number, answer
 
 
+_FIELD = frozenset(("field", "value"))
+_LAST_FIELD = "@ptr"
 _MESSAGES = ("message", "@message", "value")
 
 

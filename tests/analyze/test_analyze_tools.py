@@ -1,0 +1,168 @@
+"""Lines as the tools themselves wrote them, of packets that are known: Argus 3.0.8 and 5.0.2, Suricata 7.0.10."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Reading
+
+from trafficmond.analyze.run import analyze
+from trafficmond.config.settings import Settings
+from trafficmond.flows.batch import address_text
+
+RA = "StartTime,Flgs,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,TotPkts,TotBytes,State\n"  # its default columns
+
+
+def one(content: str, reading: Reading) -> tuple[Any, ...]:
+    """(source, its port or type, destination, its port or code, protocol) of the one flow."""
+    rows, intake = reading(content.encode())
+    assert intake.damage.total == 0, intake.damage.places
+    row = rows[rows["first"].argmin()]
+    family = int(row["family"])
+    src, dst = (address_text(int(row[f"{side}_hi"]), int(row[f"{side}_lo"]), family) for side in ("src", "dst"))
+    return src, int(row["sport"]), dst, int(row["dport"]), int(row["proto"])
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "code"),
+    [
+        # ra 5.0.2, the port columns by name, as numbers, and with a code of 0
+        ("1700000003.250000, e        ,icmp,192.0.2.4,dstunreach, ->,198.51.100.4,unrport,1,70,URP", 3, 3),
+        ("1700000004.250000, e        ,icmp,192.0.2.4,dstunreach, ->,198.51.100.4,unrfilter,1,70,URFIL", 3, 13),
+        ("1700000004.250000, e        ,icmp,192.0.2.4,0x0003, ->,198.51.100.4,0x000d,1,70,URFIL", 3, 13),
+        ("1700000006.250000, e        ,icmp,192.0.2.4,redirect, ->,198.51.100.4,redhost,1,70,RED", 5, 1),
+        ("1700000010.250000, e        ,icmp,192.0.2.4,timeexceed, ->,198.51.100.4,,1,70,TXD", 11, 0),
+        ("1700000011.250000, e        ,icmp,192.0.2.4,0x000b, ->,198.51.100.4,0x0001,1,70,TXD", 11, 1),
+        ("1700000007.250000, e        ,icmp,192.0.2.4,echo, ->,198.51.100.4,,1,70,ECO", 8, 0),
+        ("1700000008.250000, e        ,icmp,192.0.2.4,rtrad, ->,198.51.100.4,,1,70,RTA", 9, 0),
+        # ra 3.0.8.2: code and type in one, and something else in the place of the other port
+        ("1700000001.250000, e        ,icmp,192.0.2.4,0x0003,   ->,198.51.100.4,0xc633,1,70,URN", 3, 0),
+        ("1700000003.250000, e        ,icmp,192.0.2.4,0x0303,   ->,198.51.100.4,0xe914,1,70,URP", 3, 3),
+        ("1700000004.250000, e        ,icmp,192.0.2.4,0x0d03,   ->,198.51.100.4,0x0000,1,70,URFIL", 3, 13),
+        ("1700000011.250000, e        ,icmp,192.0.2.4,0x010b,   ->,198.51.100.4,0x0000,1,70,TXD", 11, 1),
+        ("1700000007.250000, e        ,icmp,192.0.2.4,0x0008,   ->,198.51.100.4,0x0100,1,70,ECO", 8, 0),
+    ],
+)
+def test_icmp_as_argus_writes_it(line: str, kind: int, code: int, reading: Reading) -> None:
+    assert one(f"{RA}{line}\n", reading) == ("192.0.2.4", kind, "198.51.100.4", code, 1)
+
+
+def test_icmp_whose_name_nobody_knows_is_of_unknown_type(tmp_path: Path) -> None:
+    path = tmp_path / "ra"
+    path.write_text(f"{RA}1700000003.25, e ,icmp,192.0.2.4,newkind, ->,198.51.100.4,,1,70,NEW\n")
+    report = analyze([str(path)], Settings(), 0.0)
+    (flow,) = report["flow_analysis"]["top_flows"]
+    assert (flow["src_ip"], flow["src_port"], report["damage"]["total"]) == ("192.0.2.4", None, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),  # what `ra -n` and `ra -nn` say of the same flows
+    [
+        *(("ip", 0), ("ipnip", 4), ("st2", 5), ("bbn-rcc", 10), ("nvp", 11), ("dcn", 19), ("sep", 33), ("mhrp", 48)),
+        *(("ipv6-no", 59), ("ipcv", 71), ("ipip", 94), ("aes-sp3-d", 96), ("pri-enc", 99), ("ipx-n-ip", 111)),
+        *(("zero", 114), ("sccopmce", 128), ("ib", 253), ("unas", 255), ("any", 255), ("udt", 17)),
+    ],
+)
+def test_protocols_by_the_names_of_argus(name: str, number: int, reading: Reading) -> None:
+    line = f"1231045344.9, e        ,{name},192.168.1.10,, ->,192.168.1.25,,1,34,INT\n"
+    assert one(RA + line, reading) == ("192.168.1.10", 0, "192.168.1.25", 0, number)
+
+
+SURICATA = """
+{"timestamp":"2022-09-24T21:23:16.398593+0000","flow_id":1648959005851909,"event_type":"flow","src_ip":"192.168.1.109","dest_ip":"192.168.1.120","proto":"ICMP","icmp_type":8,"icmp_code":0,"response_icmp_type":0,"response_icmp_code":0,"flow":{"pkts_toserver":1,"pkts_toclient":1,"bytes_toserver":42,"bytes_toclient":42,"start":"2022-09-24T21:23:17.515000+0000","end":"2022-09-24T21:23:17.527436+0000","age":0,"state":"established","reason":"shutdown","alerted":false}}
+{"timestamp":"2022-09-24T21:23:16.398593+0000","flow_id":1648959005851909,"event_type":"netflow","src_ip":"192.168.1.109","dest_ip":"192.168.1.120","proto":"ICMP","icmp_type":8,"icmp_code":0,"app_proto":"unknown","netflow":{"pkts":1,"bytes":42,"start":"2022-09-24T21:23:17.515000+0000","end":"2022-09-24T21:23:17.527436+0000","age":0,"min_ttl":53,"max_ttl":53}}
+{"timestamp":"2022-09-24T21:23:16.398593+0000","flow_id":1648959005851909,"event_type":"netflow","src_ip":"192.168.1.120","dest_ip":"192.168.1.109","proto":"ICMP","icmp_type":0,"icmp_code":0,"app_proto":"unknown","netflow":{"pkts":1,"bytes":42,"start":"2022-09-24T21:23:17.515000+0000","end":"2022-09-24T21:23:17.527436+0000","age":0,"min_ttl":64,"max_ttl":64}}
+"""
+
+
+@pytest.mark.parametrize("which", [(0, 1, 2), (0,), (1, 2), (2, 1, 0), (2, 0)], ids=str)
+def test_a_ping_as_suricata_tells_it(which: tuple[int, ...], tmp_path: Path) -> None:
+    lines = SURICATA.strip().split("\n")
+    path = tmp_path / "eve.json"
+    path.write_text("\n".join(lines[number] for number in which))
+    report = analyze([str(path)], Settings(), 0.0)
+    (flow,) = report["flow_analysis"]["top_flows"]
+    ends = ("192.168.1.109", 8, "192.168.1.120", 0)
+    assert tuple(flow[name] for name in ("src_ip", "src_port", "dst_ip", "dst_port")) == ends
+    assert (flow["packets"], flow["bytes"]) == (2, 84)
+
+
+CONN = {
+    **{"ts": 1700000000.25, "id.orig_h": "192.0.2.10", "id.orig_p": 40000, "id.resp_h": "198.51.100.7"},
+    **{"id.resp_p": 443, "proto": "tcp", "duration": 1.5, "conn_state": "SF", "history": "ShADadFf", "orig_pkts": 6},
+    **{"orig_ip_bytes": 420, "resp_pkts": 5, "resp_ip_bytes": 4600},
+}
+
+
+def test_a_stream_of_all_of_zeeks_logs_holds_each_connection_once(tmp_path: Path) -> None:
+    other = {"ts": 1700000000.5, "id.orig_h": "192.0.2.10", "id.orig_p": 40000, "id.resp_h": "198.51.100.7"}
+    records = [
+        {"_path": "conn", **CONN},
+        {"_path": "ssl", **other, "id.resp_p": 443, "version": "TLSv13"},
+        {"_path": "dns", **other, "id.resp_p": 53, "proto": "udp", "query": "example.net"},
+        {"_path": "stats", "ts": 1700000001.0, "mem": 5},
+        {"_path": "conn", **CONN, "id.orig_p": 40001},
+    ]
+    path = tmp_path / "stream"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    report = analyze([str(path)], Settings(), 0.0)
+    assert report["summary"]["total_packets"] == 22
+    assert report["summary"]["unique_flows"] == 2
+    assert report["damage"]["total"] == 0
+    notes = report["summary"]["sources"][0]["notes"]
+    assert notes == {f"records of Zeek's {name} were passed over": 1 for name in ("ssl", "dns", "stats")}
+
+
+@pytest.mark.parametrize("history", ["^hadf", "^had", "h"])
+def test_a_zeek_connection_whose_originator_sent_nothing(history: str, reading: Reading) -> None:
+    """Its answers alone were captured: they are the responder's packets, and the originator began."""
+    silent = {"orig_pkts": 0, "orig_ip_bytes": 0, "history": history}
+    rows, intake = reading((json.dumps({**CONN, **silent}) + "\n").encode())
+    (row,) = rows
+    assert address_text(int(row["src_hi"]), int(row["src_lo"]), 4) == "198.51.100.7"
+    assert (int(row["packets"]), int(row["bytes"]), int(row["sport"]), int(row["dport"])) == (5, 4600, 443, 40000)
+    assert intake.damage.total == 0
+
+
+def test_what_pandas_writes_for_nothing_is_nothing(reading: Reading) -> None:
+    content = json.dumps({**CONN, "duration": float("nan"), "orig_bytes": float("nan")}).encode()
+    assert b"NaN" in content
+    rows, intake = reading(content)
+    assert (int(rows["packets"].sum()), float(rows["last"].max() - rows["first"].min())) == (
+        11,
+        pytest.approx(0, abs=0.01),
+    )
+    assert intake.damage.total == 0
+
+
+VPC = {"srcAddr": "192.0.2.10", "dstAddr": "198.51.100.7", "srcPort": "40000", "dstPort": "443", "protocol": "6"}
+
+
+def test_the_fields_that_cloudwatch_insights_found(reading: Reading) -> None:
+    """aws logs get-query-results: a record is a list of fields, with a pointer to the record at its end or without."""
+    counts = {"packets": "6", "bytes": "420", "start": "1700000000", "action": "REJECT"}
+    records = [
+        {**VPC, "srcPort": port, **counts, **({"@ptr": "x"} if int(port) % 2 else {})} for port in ("1", "3", "2", "4")
+    ]
+    results = [[{"field": name, "value": value} for name, value in record.items()] for record in records]
+    rows, intake = reading(json.dumps({"results": results, "status": "Complete"}, indent=4).encode())
+    assert sorted(rows["sport"].tolist()) == [1, 2, 3, 4]
+    assert int(rows["packets"].sum()) == 24
+    assert intake.damage.total == 0
+
+
+def test_a_journal_as_a_sequence(reading: Reading) -> None:
+    """journalctl -o json-seq: a record separator before each entry (RFC 7464)."""
+    fields = {"SRC_IP": "192.0.2.1", "DST_IP": "192.0.2.2", "SRC_PORT": "40000", "DST_PORT": "443", "PROTOCOL": "TCP"}
+    fields |= {"TIMESTAMP_ISO": "2023-11-14T22:13:20.250Z", "PACKET_SIZE": "60", "ACTION": "LOG", "EVENT": "new"}
+    fields |= {"PROTOCOL_NUM": "6", "TIMESTAMP": "1700000000", "INTERFACE": "eth0"}
+    event = {"__CURSOR": "s=1", "__REALTIME_TIMESTAMP": "1700000000250000", "MESSAGE": "x"}
+    event |= {"MESSAGE_ID": "30fb56ddb22d4063812a297a1c61dd63", **{f"TRAFFICMON_{k}": v for k, v in fields.items()}}
+    other = {"__CURSOR": "s=2", "__REALTIME_TIMESTAMP": "1700000000250000", "MESSAGE": "started"}
+    content = "".join(f"\x1e{json.dumps(entry)}\n" for entry in (other, event, event))
+    rows, intake = reading(content.encode())
+    assert (int(rows["packets"].sum()), int(rows["bytes"].sum())) == (2, 120)
+    assert intake.damage.total == 0
