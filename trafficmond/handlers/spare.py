@@ -30,6 +30,14 @@ class Spared:
 
     def refuse(self, network: Network, what: str) -> None:
         """Raises Refused if `network` holds something that this host or its administrator needs."""
+        for address, host in self._hosts:
+            if networks.within(host, network):
+                raise Refused(
+                    f"somebody is logged in from {address}"
+                    if host == network
+                    else f"{shown(network)} holds {address}, from where somebody is logged in",
+                    hint="say --force if you mean it",
+                )
         for inner, rule in self._protected:
             if rule.reason is Reason.GUARD and networks.within(inner, network):
                 alone = network == inner
@@ -43,14 +51,6 @@ class Spared:
                 raise Refused(
                     f"{shown(network)} lies in {shown(inner)} of the allowlist, which a {what} does not touch",
                     hint="say --force to take it out of the allowlist",
-                )
-        for address, host in self._hosts:
-            if networks.within(host, network):
-                raise Refused(
-                    f"somebody is logged in from {address}"
-                    if host == network
-                    else f"{shown(network)} holds {address}, from where somebody is logged in",
-                    hint="say --force if you mean it",
                 )
 
 
