@@ -120,6 +120,7 @@ fuzz: deps build build/fuzz/.tools ## mutated files at every reader: make fuzz M
 
 soak: deps build $(TEST_OBJECTS) ## minutes of kills, upgrades, floods, mutated packets and look-ups; what they show is printed
 	$(SUDO) env PYTHONPATH=tests/lab:. TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) tests/soak/soak.py
+	$(SUDO) env PYTHONPATH=tests/lab:. $(VENV) tests/soak/storm.py
 	$(SUDO) env TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) -m pytest -q tests/sinks tests/store tests/lab/test_lab_parser.py
 	TRAFFICMON_LOOKUPS=10000000 $(VENV) -m pytest -q -rP --timeout 900 tests/policy/test_policy_table.py -k real_lists
 

@@ -339,6 +339,18 @@ def test_settings_of_a_refused_load_are_not_kept(book: Book) -> None:
     assert book.action("203.0.113.1") == "default monitor"
 
 
+def test_a_wrong_rule_takes_no_others_with_it(book: Book) -> None:
+    lasting = {**DROP, "expires": time.time() + 60}
+    for number in range(3):
+        book.run(book.rules.add({**lasting, "cidr": f"192.0.2.{number}"}, keep=False))
+    book.rules = book.restarted()  # those of the last run are read together with the wrong one
+    with pytest.raises(ConfigError):
+        book.run(book.rules.add({**DROP, "cidr": "192.0.2.7", "label": "\n"}, keep=False))
+    book.run(book.rules.add({**DROP, "cidr": "192.0.2.8"}, keep=False))
+    assert [book.action(f"192.0.2.{number}") for number in (0, 1, 2, 8)] == ["rule drop"] * 4
+    assert book.action("192.0.2.7") == "default monitor"
+
+
 def test_a_wrong_rule_is_refused_whole(book: Book) -> None:
     with pytest.raises(ConfigError):
         book.run(book.rules.add({**DROP, "action": "melt"}, keep=True))

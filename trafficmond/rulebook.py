@@ -382,7 +382,8 @@ class Rulebook:
         same = next((at for at, pair in enumerate(zip(before, tables, strict=False)) if pair[0] is not pair[1]), None)
         same = min(len(before), len(tables)) if same is None else same
         rules = Rules.joined([rules.first(same), read_tables(tables[same:], "runtime", own=True)])
-        self._read = list(tables), rules
+        if not rules.mistakes:  # else there are fewer rules than tables
+            self._read = list(tables), rules
         return rules
 
     def _columns_of(self, policy: Policy, ids: npt.NDArray[np.uint32]) -> RuleColumns:

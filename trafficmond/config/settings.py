@@ -131,7 +131,13 @@ class Flows:
     """[flows]: how packets become flows."""
 
     interval: float = duration("1s", min="50ms", max="1m", help="How often the kernel's ledger is read.")
-    idle_timeout: float = duration("30s", min="1s", max="1h", help="A flow without packets for this long has ended.")
+    idle_timeout: float = duration(
+        "30s",
+        min="1s",
+        max="1h",
+        help="A flow without packets for this long is written to the store; unless it is a conversation that may go on "
+        "(an open TCP connection, datagrams that were answered), it has ended.",
+    )
     active_timeout: float = duration(
         "5m", min="1s", max="1d", help="A flow that lasts is written to the store this often."
     )

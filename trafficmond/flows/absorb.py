@@ -81,6 +81,8 @@ class Groups:
         self.sure = sure[lead]
         self.side = side[lead] ^ answers[lead]  # the initiator's
         self.lead_answers = answers[lead]
+        # A SYN-ACK that is not of the connection before (bpf/opening.h): the other side agrees that there is another.
+        self.agreed = np.logical_or.reduceat(tcp & answers & deltas["new"], self.starts)
         self.known = begins(deltas, before)
         self.first_seen = np.minimum.reduceat(self.known, self.starts)
 
@@ -94,7 +96,9 @@ class Groups:
     def reopens(self, rows: Batch, linger_s: float) -> Column:
         """Whether each group opens another connection than that of its STATE row.
 
-        That is a SYN after an end was seen of either side, or after `linger_s` of quiet in what was more than a SYN.
+        That is a SYN after an end was seen of either side, or in what was more than a SYN: after `linger_s` of quiet,
+        or if it is answered by a SYN-ACK of its own. (Where packets are spread over CPUs, an end may be told with an
+        earlier connection.)
         """
         deltas, lead = self.deltas, self.lead
         opens = np.flatnonzero(opening(deltas)[lead])
@@ -102,8 +106,8 @@ class Groups:
         rows, at = take(rows, opens), self.known[lead[opens]]
         seen, reply = rows["tcp_flags"], rows["reply_tcp_flags"]
         over = (seen | reply) & (FIN | RST) != 0
-        quiet = (seen & ACK != 0) & (at - rows["last"] > linger_s)
-        found[opens] = over & (at > rows["first"] + TIE_S) | quiet
+        spoke, later = seen & ACK != 0, at > rows["first"] + TIE_S
+        found[opens] = later & (over | spoke & self.agreed[opens]) | spoke & (at - rows["last"] > linger_s)
         return found
 
 

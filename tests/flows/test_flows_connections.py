@@ -1,0 +1,63 @@
+"""Two connections on the same ports are two, whichever CPUs carried their packets."""
+
+from __future__ import annotations
+
+import pytest
+from flow_talk import ACK, BACK, RST, SYN, SYN_ACK, THERE, Deltas, total
+
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.table import FlowTable
+
+
+def at(moment: float, last: float = 0.0) -> dict[str, float]:
+    return {"first": moment, "last": last or moment}
+
+
+def call(began: float) -> list[dict[str, object]]:
+    """What the CPU with the handshake has of a call: the client's SYN and two packets more, the server's answer."""
+    mine = {**THERE, **at(began, began + 0.02), "first_flags": SYN, "tcp_flags": SYN | ACK, "packets": 3}
+    theirs = {**BACK, **at(began + 0.001, began + 0.02), "first_flags": SYN_ACK, "tcp_flags": SYN_ACK, "packets": 3}
+    return [mine, theirs]
+
+
+def opened(rows: Batch) -> list[float]:
+    return sorted({round(float(first), 3) for first in rows["first"]})
+
+
+def test_an_end_that_another_cpu_told_with_an_earlier_call_joins_no_later_ones(
+    table: FlowTable, deltas: Deltas
+) -> None:
+    """One CPU has the handshakes, the other a record that spans the calls and holds the last one's reset."""
+    spanning = {**THERE, **at(100.01, 100.92), "first_flags": ACK, "tcp_flags": ACK | RST, "packets": 4}
+    rows = table.update(deltas(*call(100.0), *call(100.3), *call(100.6), *call(100.9), spanning), 101.0)
+    assert opened(rows) == [100.0, 100.3, 100.6, 100.9]
+    assert total(rows, "d_packets", "d_reply_packets") == 4 * 6 + 4
+    assert sum(report["packets"] + report["reply_packets"] for report in table.due(500.0)) == 4 * 6 + 4
+
+
+def test_a_call_in_the_next_batch_is_another_too(table: FlowTable, deltas: Deltas) -> None:
+    table.update(deltas(*call(100.0)), 101.0)
+    rows = table.update(deltas(*call(101.2)), 102.0)
+    assert opened(rows[~rows["ended"]]) == [101.2]
+
+
+@pytest.mark.parametrize("answer", [{}, {"new": False, "tcp_flags": SYN_ACK | ACK, "first_flags": SYN_ACK}])
+def test_a_syn_that_nobody_accepts_splits_nothing(table: FlowTable, deltas: Deltas, answer: dict[str, object]) -> None:
+    """A stranger's SYN on the ports of a connection (RFC 5961, 4) is answered by an ACK of the old one."""
+    table.update(deltas(*call(100.0)), 101.0)
+    forged = {**THERE, **at(101.2), "first_flags": SYN, "tcp_flags": SYN}
+    challenge = {**BACK, **at(101.3), "first_flags": ACK, "tcp_flags": ACK, **answer}
+    if answer:
+        challenge |= at(100.001, 101.3)
+    rows = table.update(deltas(forged, challenge), 102.0)
+    assert opened(rows) == [100.0]
+    assert len(table) == 1
+
+
+def test_a_syn_that_is_sent_again_before_the_answer_is_the_same_call(table: FlowTable, deltas: Deltas) -> None:
+    table.update(deltas({**THERE, **at(100.0), "first_flags": SYN, "tcp_flags": SYN}), 100.5)
+    again = {**THERE, **at(100.0, 101.0), "first_flags": SYN, "tcp_flags": SYN, "new": False}
+    answer = {**BACK, **at(101.001), "first_flags": SYN_ACK, "tcp_flags": SYN_ACK}
+    rows = table.update(deltas(again, answer), 101.5)
+    assert opened(rows) == [100.0]
+    assert not rows["ended"].any()
