@@ -17,7 +17,7 @@ class End(enum.IntEnum):
     IDLE = 1
     ACTIVE = 2  # goes on; reported because it is active for long, or because its verdict changed
     CLOSED = 3
-    FORCED = 4  # goes on; asked for
+    FORCED = 4  # goes on; the daemon stops
     LACK_OF_RESOURCES = 5
 
 

@@ -114,7 +114,7 @@ class FlowTable:
     def due(self, now: float, everything: bool = False) -> Batch:
         """The REPORT rows that are due: of flows that ended, were evicted or changed verdict, and of active ones.
 
-        With `everything`, whatever is pending (on stop, or on demand); the flows stay.
+        With `everything`, whatever is pending (on stop); the flows stay.
         """
         self._meet(now)
         self._let_go(now)
