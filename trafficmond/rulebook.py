@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +135,6 @@ class Rulebook:
         """Rule id -> name, for everything in force or lately so."""
         return self._ids.names()
 
-    def rule_number(self, index: int) -> int:
-        """The id of `policy.rules[index]` in force."""
-        assert self.in_force is not None
-        return int(self.in_force.rule_ids[index])
-
     async def load(self, settings: Settings | None = None) -> InForce:
         """Reads everything again and puts it in force, unless it is what is in force. Raises ConfigError: then nothing
         changed, and `error` is set.
@@ -153,7 +147,7 @@ class Rulebook:
             if settings is not None:
                 inputs = replace(inputs, settings=settings)
             try:
-                inputs = replace(inputs, files=await _in_thread(partial(self._read_files, inputs.settings)))
+                inputs = replace(inputs, files=await asyncio.to_thread(self._read_files, inputs.settings))
                 in_force = self._unchanged(inputs) or await self._change(inputs)
             except ConfigError as error:
                 self.error = error
@@ -219,10 +213,10 @@ class Rulebook:
             changed = change(tables)
             if changed == tables:
                 return files
-            await _in_thread(partial(save, self.saved_path, changed))
+            await asyncio.to_thread(save, self.saved_path, changed)
         except (OSError, ConfigError):
             return files
-        there: Files = await _in_thread(partial(with_saved, files, self.saved_path, self._cache))
+        there: Files = await asyncio.to_thread(with_saved, files, self.saved_path, self._cache)
         return there
 
     async def start_empty(self) -> None:
@@ -237,7 +231,7 @@ class Rulebook:
         """The rules by hand of the last run that have not ended."""
         if not self._recalled:
             now = time.time()
-            self._inputs.runtime, self.trouble = await _in_thread(partial(self._by_hand.read, now))
+            self._inputs.runtime, self.trouble = await asyncio.to_thread(self._by_hand.read, now)
             await self._rewritten(Files(), lambda tables: [begun_by(table, now) for table in tables])
             self._recalled = True
 
@@ -296,7 +290,7 @@ class Rulebook:
     async def _keep(self) -> list[str]:
         """Has the rules by hand that have an end outlive this daemon; in words, if that cannot be."""
         try:
-            await _in_thread(partial(self._by_hand.keep, self._inputs.runtime))
+            await asyncio.to_thread(self._by_hand.keep, self._inputs.runtime)
         except OSError as error:
             why = f"{self._inputs.settings.state_dir / BY_HAND_NAME}: {error.strerror or error}"
             self.trouble = f"rules by hand would not outlive a restart ({why})"
@@ -309,18 +303,18 @@ class Rulebook:
         return any(same(table, {CIDR: cidr}) for table in await self._saved())
 
     async def _saved(self) -> list[Table]:
-        tables: list[Table] = await _in_thread(partial(read_saved, self.saved_path))
+        tables: list[Table] = await asyncio.to_thread(read_saved, self.saved_path)
         return tables
 
     async def _save_and_change(self, inputs: _Inputs, saved: list[Table]) -> InForce:
         """As `_change`, with these rules in the daemon's own file; both or neither."""
         before = await self._saved()
-        await _in_thread(partial(save, self.saved_path, saved))
+        await asyncio.to_thread(save, self.saved_path, saved)
         try:
-            files = await _in_thread(partial(with_saved, inputs.files, self.saved_path, self._cache))
+            files = await asyncio.to_thread(with_saved, inputs.files, self.saved_path, self._cache)
             return await self._change(replace(inputs, files=files))
         except BaseException:  # refused by the rules, by the kernel, or given up with the daemon
-            await _in_thread(partial(save, self.saved_path, before))
+            await asyncio.to_thread(save, self.saved_path, before)
             raise
 
     async def _change(self, inputs: _Inputs) -> InForce:
@@ -332,7 +326,7 @@ class Rulebook:
         runtime = [table for table in inputs.runtime if not has_ended(table, now)]
         inputs = replace(inputs, runtime=runtime, guard=self._guard(inputs.settings))
         generation = self.in_force.generation + 1 if self.in_force else 1
-        new: InForce = await _in_thread(partial(self._build, inputs, generation, now, whole=bool(jump)))
+        new: InForce = await asyncio.to_thread(self._build, inputs, generation, now, whole=bool(jump))
         if new.table.edit:
             new.table.edit.apply(new.table.words)
         else:
@@ -349,7 +343,7 @@ class Rulebook:
         """Gives back to the system what the builds since the last time have freed; nobody waits for that."""
         if self._spent_memory:
             self._spent_memory = False
-            await _in_thread(heap.give_back)
+            await asyncio.to_thread(heap.give_back)
 
     def _read_files(self, settings: Settings) -> Files:
         lists = _lists(settings)
@@ -451,7 +445,3 @@ def _forced(runtime: Sequence[Table], files: Files, now: float) -> list[Network]
                 rows = range(int(starts[index]), int(starts[index] + part.counts[index]))
                 found += [networks.parse(part.prefixes.text(row)) for row in rows]
     return found
-
-
-async def _in_thread(work: Callable[[], Any]) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(None, work)

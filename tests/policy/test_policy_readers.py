@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
+from trafficmond import services
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.readers import lasting, read_json, read_list, read_toml
-from trafficmond.policy.rules import ListSource, Rules, read_tables, table_of
+from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 
 ORIGINAL = ROOT.parent / "shared" / "data" / "original"
 
@@ -196,6 +198,24 @@ def test_lasting() -> None:
     )
     [mistake] = lasting(Reason.ALLOWLIST, ["::/0", "x"], "allowlist", "policy.allowlist").mistakes
     assert mistake.where == "policy.allowlist[1]"
+
+
+def table_of(rule: Rule, cidrs: Sequence[str]) -> dict[str, Any]:
+    """The `[[rule]]` that reads back as `rule`; ready for `read_tables` and for the daemon's own file."""
+    table: dict[str, Any] = {"cidr": cidrs[0] if len(cidrs) == 1 else list(cidrs), "action": str(rule.action)}
+    if rule.label:
+        table["label"] = rule.label
+    if rule.direction is not Direction.INGRESS:
+        table["direction"] = str(rule.direction)
+    if rule.services:
+        table["ports"] = services.text(rule.services)
+    if rule.expires is not None:
+        table["expires"] = datetime.fromtimestamp(rule.expires, UTC)
+    if rule.forced:
+        table["force"] = True
+    if rule.action is Action.LIMIT:
+        table |= {"limit": f"{rule.rate_per_s}/s", "burst": rule.burst}
+    return table
 
 
 @pytest.mark.parametrize(

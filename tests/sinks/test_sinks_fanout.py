@@ -184,7 +184,7 @@ def test_people_are_told_more_when_they_ask(verbose: bool, capfd: pytest.Capture
     sinks = SinkSet([Log("console", actions=())], verbose=verbose)
     sinks.start()
     sinks.note(messages.UNBANNED, "a ban ended")
-    sinks.note(messages.UNBANNED, "urgently", priority=messages.WARNING)
+    sinks.note(messages.CONFIG_REJECTED, "urgently")
     sinks.close(time.monotonic() + 5)
     text = capfd.readouterr().out
     assert ("a ban ended" in text, "urgently" in text) == (verbose, True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trafficmond.sinks import messages
-from trafficmond.sinks.messages import ALL, PRIORITY_NAMES, Note, catalog
+from trafficmond.sinks.messages import ALL, PRIORITY_NAMES, catalog
 
 CATALOG = Path(__file__).parents[2] / "systemd/trafficmond.catalog"
 
@@ -27,9 +27,7 @@ def test_the_catalog_is_what_the_messages_make() -> None:
     assert CATALOG.read_text() == catalog(), f"run: python -m trafficmond.sinks.messages {CATALOG.name}"
 
 
-def test_a_note_has_its_messages_priority_unless_told() -> None:
-    assert Note(messages.STARTED, "", 0.0).level == messages.NOTICE
-    assert Note(messages.STARTED, "", 0.0, priority=messages.ERROR).level == messages.ERROR
+def test_each_message_has_a_priority_with_a_name() -> None:
     assert all(message.priority in PRIORITY_NAMES for message in ALL)
 
 

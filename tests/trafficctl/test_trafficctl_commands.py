@@ -5,11 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import signal
-import socket
 import stat
-import subprocess
-import sys
 import threading
 import time
 from datetime import datetime, timedelta
@@ -19,14 +15,11 @@ from typing import Any
 
 import pytest
 from control_fake import BAN, FLOW, RULE, STATUS, THREAT, Running
-from ctl_runs import Ctl, command, environ
+from ctl_runs import Ctl
 
 from trafficctl import values
-from trafficctl.commands import COMMANDS, GROUPS
-from trafficctl.parser import build
 from trafficctl.render import units
 from trafficmond import __version__
-from trafficmond.errors import ConfigError, Mistake
 
 EVENT = {
     "timestamp": 1_700_000_000.0,
@@ -310,175 +303,6 @@ def test_top_prints_samples_without_a_terminal(ctl: Ctl) -> None:
 
 
 # ---- exit codes ----
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "told"),
-    [
-        (["remove-cidr", "9.9.9.9"], 1, "no run-time rule on 9.9.9.9/32\n  see trafficctl rules"),
-        (["add-cidr", "0.0.0.0/0"], 1, "would cut off this host\n  say --force if you mean it"),
-        (["ban", "127.0.0.1"], 1, "is guarded"),
-        (["unban", "9.9.9.9"], 1, "no ban within"),
-        (["threat", "zzz"], 1, "no threat zzz"),
-        (["flows", "--sort", "nonsense"], 2, "'nonsense' is no column\n  see docs/flows-db.md"),
-        (["add-cidr", "nonsense"], 2, "is not an address or prefix; write one such as"),
-        (["add-cidr", "1.2.3.4", "--ttl", "soon"], 2, "is no duration"),
-        (["add-cidr", "1.2.3.4", "--action", "explode"], 2, "invalid choice"),
-        (["explain", "1.2.3.4/8"], 2, "one address is wanted"),
-        (["flows", "--port", "70000"], 2, "is no port"),
-        (["flows", "--port", "80-22"], 2, "the first port of a range is the smaller one"),
-        (["flows", "--port", "22,!80"], 2, "before all of them"),
-        (["explain", "web1"], 2, "getent ahosts web1"),
-        (["flows", "--port", "no-such-service"], 2, "is not the name of a service"),
-        (["flows", "--since", "whenever"], 2, "is not a time; write how long ago"),
-        (["flows", "--limit", "0"], 2, "not a whole number above 0"),
-        (["nonsense"], 2, "trafficctl: there is no command 'nonsense'\n  see trafficctl --help"),
-        (["statsu"], 2, "did you mean status?"),
-        (["status", "extra"], 2, "trafficctl status: unrecognized arguments: extra\n  see trafficctl status --help"),
-        (["explain", "10.0.0.0/8"], 2, "for a prefix: trafficctl rules 10.0.0.0/8"),
-        (["add-cidr", "9.9.9.9", "--action", "limit"], 2, "say how much: --limit 100/s"),
-        (["add-cidr", "9.9.9.9", "--action", "drop", "--limit", "5"], 2, "do not go with drop"),
-        (["add-cidr", "9.9.9.9", "--limit", "9999999999/s"], 2, "is no rate"),
-        (["ban", "9.9.9.9", "--ttl", "0s"], 2, "is not a time to last; write such as 10m, 2h or forever"),
-        (["ban", "9.9.9.9", "--ttl", "99999w"], 2, "a hundred years are the most"),
-        ([], 2, "Commands:"),
-        (["status", "-o", "xml"], 2, "invalid choice"),
-        (["-s", "/nonexistent/socket", "status"], 3, "there is no such socket\n  start the daemon"),
-    ],
-)
-def test_exit_codes_and_reasons(ctl: Ctl, arguments: list[str], code: int, told: str) -> None:
-    done = ctl(*arguments)
-    assert done.returncode == code
-    assert told in done.stderr
-    assert done.stdout == ""
-
-
-def test_csv_of_nothing_has_its_header(ctl: Ctl, running: Running) -> None:
-    for name, fields in (("bans", list(BAN)), ("threats", list(THREAT))):
-        running.canned.replies[name.capitalize()] = {name: []}
-        assert ctl(name, "-o", "csv").stdout == ",".join(fields) + "\r\n"
-        assert ctl(name).stdout == f"no {name}\n"
-
-
-def test_no_flows_is_a_no(ctl: Ctl, running: Running) -> None:
-    running.canned.flow_rows = 0
-    done = ctl("flows")
-    assert (done.returncode, done.stdout) == (1, "no such flows\n")
-    assert ctl("flows", "-o", "csv").stdout.startswith("first_seen,")
-    assert json.loads(ctl("flows", "-o", "json").stdout) == []
-
-
-def test_not_permitted_is_four(ctl: Ctl, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running.clients, "may_change", lambda _: False)
-    done = ctl("add-cidr", "192.0.2.0/24")
-    assert done.returncode == 4
-    assert "usermod -aG trafficmon-admin" in done.stderr
-    monkeypatch.setattr(socket.socket, "connect", raise_permission)
-    assert ctl("status").returncode == 4
-
-
-def raise_permission(*_: object) -> None:
-    raise PermissionError(13, "Permission denied")
-
-
-def test_a_reload_of_wrong_files_is_a_no(ctl: Ctl, running: Running) -> None:
-    wrong = [Mistake("a.toml:1", "odd"), Mistake("b.toml:2", "odder")]
-    running.canned.replies["Reload"] = ConfigError(wrong, hint="run trafficctl check")
-    done = ctl("reload")
-    assert done.returncode == 1
-    assert "a.toml:1: odd" in done.stderr
-    assert "b.toml:2: odder" in done.stderr
-
-
-# ---- the command as a whole ----
-
-
-def test_every_command_helps_with_examples(ctl: Ctl) -> None:
-    for name in COMMANDS:
-        done = ctl(name, "--help")
-        assert done.returncode == 0
-        assert f"usage: trafficctl {name}" in done.stdout
-        assert "Examples:" in done.stdout
-        assert f"trafficctl {name}" in done.stdout.partition("Examples:")[2]
-
-
-def test_help_lists_every_command_once(ctl: Ctl) -> None:
-    listed = [name for _, names in GROUPS for name in names]
-    assert sorted(listed) == sorted(COMMANDS)
-    done = ctl("--help")
-    for name, (_, line) in COMMANDS.items():
-        assert f"{name:<13} {line}" in done.stdout
-
-
-def test_completion_can_see_every_option() -> None:
-    (commands,) = [action for action in build(fill=True)._actions if action.dest == "command"]
-    assert isinstance(commands.choices, dict)
-    options = {name: parser.format_usage() for name, parser in commands.choices.items()}
-    assert set(options) == set(COMMANDS)
-    assert "--group-by" in options["flows"]
-
-
-def test_global_options_before_and_after(ctl_process: Ctl, running: Running) -> None:
-    for arguments in (["-s", str(running.path), "status"], ["status", "-s", str(running.path)]):
-        done = ctl_process(*arguments, TRAFFICMON_SOCKET="/nonexistent")
-        assert done.returncode == 0, done.stderr
-    assert ctl_process("-V").stdout == f"trafficctl {__version__}\n"
-
-
-def test_a_reader_that_leaves_is_no_error(running: Running) -> None:
-    running.canned.flow_rows = 20_000
-    env = environ(running.path)
-    line = f"{' '.join(command('flows', '--limit', '20000', '-o', 'jsonl'))} | head -1"
-    done = subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True, timeout=30)
-    assert json.loads(done.stdout) == FLOW
-    assert done.stderr == ""
-
-
-def test_a_full_disk_is_one_line(running: Running) -> None:
-    for arguments in (("status",), ("flows", "-o", "csv")):
-        with Path("/dev/full").open("w") as full:
-            done = subprocess.run(
-                command(*arguments),
-                env=environ(running.path),
-                stdout=full,
-                stderr=subprocess.PIPE,
-                text=True,
-                timeout=30,
-            )
-        assert done.returncode == 1
-        assert done.stderr == "trafficctl: the answer cannot be written: No space left on device\n"
-
-
-def test_an_interrupt_ends_quietly(running: Running) -> None:
-    env = environ(running.path)
-    with subprocess.Popen(command("watch"), env=env, stderr=subprocess.PIPE, text=True) as watching:
-        end = time.monotonic() + 10
-        while not running.do(running.hub.wants, "events") and time.monotonic() < end:
-            time.sleep(0.02)
-        watching.send_signal(signal.SIGINT)
-        assert watching.wait(10) == 130
-        assert watching.stderr is not None
-        assert watching.stderr.read() == ""
-
-
-def test_ordinary_commands_load_nothing_heavy(running: Running) -> None:
-    """What keeps `status` quick: neither numpy nor the daemon's rooms nor asyncio are read for it."""
-    code = """
-import sys
-from trafficctl.__main__ import run
-run(sys.argv[1:])
-print("|", *sys.modules)
-"""
-    allowed = {"trafficmond", *(f"trafficmond.{room}" for room in ("errors", "protocols", "control", "control.client"))}
-    for arguments in (["status"], ["rules"], ["flows"], ["threats"], ["bans"], ["explain", "192.0.2.1"]):
-        env = environ(running.path)
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True, timeout=30
-        )
-        loaded = set(done.stdout.rpartition("|")[2].split())
-        assert not {"numpy", "asyncio", "curses", "pyroute2"} & loaded
-        ours = {name for name in loaded if name.startswith("trafficmond")}
-        assert ours - {"trafficmond.networks"} == allowed  # read where an address was written
 
 
 def test_times_of_the_day_and_days_by_name() -> None:

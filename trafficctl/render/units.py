@@ -83,13 +83,6 @@ def span(seconds: float | None) -> str:
     return ("-" if seconds < 0 else "") + " ".join(parts[:2])
 
 
-def ago(then: float | None, now: float) -> str:
-    """ "3 m 12 s ago"; for what is to come, "in 5 m"."""
-    if then is None:
-        return ""
-    return f"{span(now - then)} ago" if then <= now else f"in {span(then - now)}"
-
-
 def clock(then: float | None) -> str:
     """Local date and time to the second."""
     return "" if then is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(then))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 IPFIX_SCHEMES = ("ipfix+udp", "ipfix+tcp")
-CLICKHOUSE_SCHEMES = ("clickhouse", "clickhouse+https")
 
 _PORTS = {"ipfix+udp": 4739, "ipfix+tcp": 4739, "clickhouse": 8123, "clickhouse+https": 8443}
 _DATABASE = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)

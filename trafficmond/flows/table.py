@@ -78,11 +78,6 @@ class FlowTable:
     def __len__(self) -> int:
         return self._count
 
-    @property
-    def memory_bytes(self) -> int:
-        """What the table's arrays take."""
-        return self._rows.nbytes + self._deadline.nbytes + self._quiet.nbytes + self._ids.nbytes + self._slots.nbytes
-
     def configure(self, capacity: int, idle_timeout_s: float, active_timeout_s: float) -> None:
         """Other limits from now on; flows beyond a smaller capacity are evicted, and so reported."""
         self.capacity = max(1, capacity)

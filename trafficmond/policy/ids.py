@@ -33,7 +33,6 @@ class RuleIds:
         self._assigned: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # their numbers
         self._counts: dict[tuple[str, str], int] = {}  # how many of them have that path and name
         self._numbers: dict[_Identity, int] = {}  # of those and of the gone
-        self._rules: dict[int, Rule] = {}  # those, and the gone that are kept
         self._names: dict[int, str] = {}
         self._gone: dict[int, tuple[float, _Identity]] = {}  # number -> when it vanished, who it was
         self._shown: Mapping[int, str] = MappingProxyType({})  # a copy of the names
@@ -60,7 +59,7 @@ class RuleIds:
             identity = (*key, nth)
             number = self._numbers.get(identity) or self._free(identity)
             self._numbers[identity] = number
-            self._rules[number], self._names[number] = rule, rule.name
+            self._names[number] = rule.name
             self._gone.pop(number, None)
             assigned.append(number)
         self._forget_long_gone(now)
@@ -69,10 +68,6 @@ class RuleIds:
         self._shown = MappingProxyType(self._names.copy())
         return self._assigned
 
-    def rule(self, number: int) -> Rule | None:
-        """The rule of that number, also a while after it vanished; None for the default and for unknown numbers."""
-        return self._rules.get(number)
-
     def names(self) -> Mapping[int, str]:
         """Number -> name, of all rules in force or lately so; it does not change any more."""
         return self._shown
@@ -80,7 +75,7 @@ class RuleIds:
     def _free(self, identity: _Identity) -> int:
         """A number that nobody uses, the same one in every process unless others are in the way."""
         number = zlib.crc32("\0".join(map(str, identity)).encode("utf-8", "surrogateescape")) & MAX_ID
-        while number == 0 or number in self._rules:
+        while number == 0 or number in self._names:
             number = (number + 1) & MAX_ID
         return number
 
@@ -91,7 +86,7 @@ class RuleIds:
         latest = sorted(self._gone.items(), key=lambda each: (each[1][0], each[0]), reverse=True)
         for place, (number, (since, identity)) in enumerate(latest):
             if place >= _KEEP_MOST or since <= now - _KEEP_S:
-                del self._gone[number], self._numbers[identity], self._rules[number], self._names[number]
+                del self._gone[number], self._numbers[identity], self._names[number]
 
 
 def common_beginning(one: Sequence[Rule], other: Sequence[Rule]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -175,24 +175,6 @@ def read_tables(
     if found:
         return Rules.nothing(path, found)
     return Rules(tuple(rules), parsed.prefixes, counts, (), _notes(path, parsed.host_bits))
-
-
-def table_of(rule: Rule, cidrs: Sequence[str]) -> dict[str, Any]:
-    """The `[[rule]]` that reads back as `rule`; ready for `read_tables` and for the daemon's own file."""
-    table: dict[str, Any] = {"cidr": cidrs[0] if len(cidrs) == 1 else list(cidrs), "action": str(rule.action)}
-    if rule.label:
-        table["label"] = rule.label
-    if rule.direction is not Direction.INGRESS:
-        table["direction"] = str(rule.direction)
-    if rule.services:
-        table["ports"] = services.text(rule.services)
-    if rule.expires is not None:
-        table["expires"] = datetime.fromtimestamp(rule.expires, UTC)
-    if rule.forced:
-        table["force"] = True
-    if rule.action is Action.LIMIT:
-        table |= {"limit": f"{rule.rate_per_s}/s", "burst": rule.burst}
-    return table
 
 
 def _notes(where: str, host_bits: int) -> tuple[Mistake, ...]:

@@ -36,7 +36,7 @@ def read_saved(path: Path) -> list[dict[str, Any]]:
 
 
 def save(path: Path, tables: Sequence[Mapping[str, Any]]) -> None:
-    """Replaces `path` by the rules `tables` (as `rules.table_of` makes them): at every moment it is whole.
+    """Replaces `path` by the rules `tables`: at every moment it is whole.
 
     Raises OSError; the file is then as it was.
     """

@@ -68,7 +68,7 @@ class Sink(Worker):
 
     def note(self, note: Note) -> None:
         """Queue a message about the daemon, if this sink takes it."""
-        if note.level <= self.notes:
+        if note.message.priority <= self.notes:
             self._put(note)
 
     def _put(self, item: Threat | Note) -> None:

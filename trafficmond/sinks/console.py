@@ -52,7 +52,9 @@ class Console(FileWriter):
 
     def note(self, note: Note) -> None:
         """One line."""
-        label = self._paint(f"{PRIORITY_NAMES[note.level]:8}", _RED if note.level < WARNING else _DIM)
+        label = self._paint(
+            f"{PRIORITY_NAMES[note.message.priority]:8}", _RED if note.message.priority < WARNING else _DIM
+        )
         self._file.append(f"{record.iso_time(note.timestamp)} {label} {printable(note.text)}\n".encode())
 
     def _event(self, event: Mapping[str, str]) -> str:

@@ -106,11 +106,9 @@ class SinkSet:
         for sink in self._sinks:
             sink.threat(threat)
 
-    def note(
-        self, message: Message, text: str, fields: Mapping[str, object] | None = None, *, priority: int | None = None
-    ) -> None:
+    def note(self, message: Message, text: str, fields: Mapping[str, object] | None = None) -> None:
         """Say something about the daemon itself. `fields` get the prefix TRAFFICMON_ in the journal."""
-        note = Note(message, text, self._clock(), fields or {}, priority)
+        note = Note(message, text, self._clock(), fields or {})
         for sink in self._all():
             sink.note(note)
 

@@ -64,7 +64,7 @@ class Journal:
 
     def note(self, note: Note) -> None:
         """One entry."""
-        _send(note.message.id, note.level, note.text, _lines(note.fields))
+        _send(note.message.id, note.message.priority, note.text, _lines(note.fields))
 
     def reopen(self) -> None:
         """The journal rotates by itself."""

@@ -33,12 +33,6 @@ class Note:
     text: str
     timestamp: float  # epoch seconds
     fields: Mapping[str, object] = field(default_factory=dict)
-    priority: int | None = None  # None: the message's own
-
-    @property
-    def level(self) -> int:
-        """The priority that holds."""
-        return self.message.priority if self.priority is None else self.priority
 
 
 EVENT = Message(

@@ -1,0 +1,71 @@
+"""A rulebook and a kernel that takes what it makes, for the tests of rules in force."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from trafficmond import abi
+from trafficmond.config.settings import Settings
+from trafficmond.errors import DatapathError
+from trafficmond.model import Direction
+from trafficmond.policy.explain import explain
+from trafficmond.policy.ids import MAX_ID
+from trafficmond.policy.layout import UNIT_WORDS
+from trafficmond.rulebook import Rulebook
+
+DROP = {"cidr": "192.0.2.0/24", "action": "drop", "direction": "ingress"}
+
+
+class Book:
+    """A rulebook and the kernel it installs into."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cidr_dir = folder / "cidr.d"
+        self.cidr_dir.mkdir()
+        (folder / "state").mkdir()
+        self.settings = Settings(cidr_dir=self.cidr_dir, state_dir=folder / "state")
+        self.installed: list[Any] = []
+        self.refuses: DatapathError | None = None
+        self.guard: list[tuple[str, str]] = []
+        self.ahead = 0.0  # by how much the wall clock was stepped since
+        self._told = 0.0
+        self.rules = self.restarted()
+
+    def restarted(self) -> Rulebook:
+        return Rulebook(self.settings, self._install, self._jiffies, lambda _: list(self.guard), self.calibrate)
+
+    def _jiffies(self, epoch: float) -> int:
+        return int((epoch - self._told) * 250)
+
+    def calibrate(self) -> None:
+        jump, self._told = self.ahead - self._told, self.ahead
+        if jump:
+            self.rules.shift(jump)
+
+    def ends(self) -> dict[int, float]:
+        """When the kernel lets each record of the latest table end, in seconds of a clock that nobody steps."""
+        words = self.installed[-1]
+        at = int(words[abi.HDR_RECORDS]) * UNIT_WORDS
+        records = words[at:].view(abi.RECORD)[: int(words[abi.HDR_RECORD_COUNT])]
+        return {int(each["verdict"]) & MAX_ID: int(each["expires"]) / 250 for each in records}
+
+    def _install(self, words: Any) -> Any:
+        if self.refuses:
+            raise self.refuses
+        self.installed.append(words)
+        return words
+
+    def write(self, name: str, text: str) -> None:
+        (self.cidr_dir / name).write_text(text)
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run(work)
+
+    def action(self, address: str) -> str:
+        assert self.rules.in_force is not None
+        decided = explain(self.rules.in_force.policy, address, Direction.INGRESS, time.time())[0]
+        return f"{decided.reason} {decided.action}"
