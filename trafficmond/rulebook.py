@@ -87,6 +87,7 @@ class Done:
 
     before: list[Table]
     notes: list[str]
+    saved: int = 0  # so many of `before`, the last ones, were in the daemon's own file
 
 
 class Rulebook:
@@ -285,7 +286,7 @@ class Rulebook:
                 await self._save_and_change(inputs, without(kept, wanted))
             else:
                 await self._change(inputs)
-            return Done(removed, await self._keep())
+            return Done(removed, await self._keep(), sum(same(table, wanted) for table in kept))
 
     async def _keep(self) -> list[str]:
         """Has the rules by hand that have an end outlive this daemon; in words, if that cannot be."""

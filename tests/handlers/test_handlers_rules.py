@@ -170,7 +170,13 @@ def test_a_saved_rule_goes_only_with_save(tmp_path: Path) -> None:
             await ask("AddCidr", cidr="192.0.2.0/24", save=True)
             name, said = await ask.refused("RemoveCidr", cidr="192.0.2.0/24")
             assert (name, "--save" in said) == ("Refused", True)
-            assert len((await ask("RemoveCidr", cidr="192.0.2.0/24", save=True))["removed"]) == 1
+            await ask("AddCidr", cidr="192.0.2.0/24", direction="egress")
+            removed = (await ask("RemoveCidr", cidr="192.0.2.0/24", save=True))["removed"]
+            saved = str(ask.parts.rulebook.saved_path)
+            assert [(rule["direction"], rule["source"]) for rule in removed] == [
+                ("egress", "runtime"),
+                ("ingress", saved),
+            ]
             assert (await ask.refused("RemoveCidr", cidr="192.0.2.0/24"))[0] == "NotFound"
 
     asyncio.run(run())

@@ -176,7 +176,9 @@ class Rules(Handler):
         if not done.before:
             await self._refuse_removal(cidr, wanted, save)
         parts.host.refresh_names()
-        rows, notes = [_table_row(table) for table in done.before], [*done.notes, *parts.doors.look()]
+        own, notes = len(done.before) - done.saved, [*done.notes, *parts.doors.look()]
+        rows = [_table_row(table) for table in done.before[:own]]
+        rows += [_table_row(table, str(parts.rulebook.saved_path)) for table in done.before[own:]]
         for row in rows:
             notes += await self._audit(call.caller, "remove-cidr", cidr, _in_words(row), None)
         return {"removed": rows, "notes": list(dict.fromkeys(notes))}
@@ -222,7 +224,7 @@ def _ports(texts: Sequence[str], force: bool = False) -> list[str]:
         raise ConfigError([Mistake("ports", str(error))]) from None
 
 
-def _table_row(table: Table) -> Row:
+def _table_row(table: Table, source: str = "runtime") -> Row:
     expires = table.get("expires")
     network = networks.parse(table["cidr"])
     rate = table.get("limit")
@@ -232,7 +234,7 @@ def _table_row(table: Table) -> Row:
         "action": table["action"],
         "direction": table.get("direction", "ingress"),
         "label": table.get("label"),
-        "source": "runtime",
+        "source": source,
         "expires": expires.timestamp() if isinstance(expires, datetime) else expires,
         "rate_per_s": int(rate.removesuffix("/s")) if rate else None,
         "burst_packets": table.get("burst"),
