@@ -116,6 +116,18 @@ def test_a_stream_of_all_of_zeeks_logs_holds_each_connection_once(tmp_path: Path
     assert notes == {f"records of Zeek's {name} were passed over": 1 for name in ("ssl", "dns", "stats")}
 
 
+@pytest.mark.parametrize(
+    "broken", ["#fields", "#fields\t", "#separator", "#separator ", "#separator \\x", "#path", "#"]
+)
+def test_half_a_header_of_zeek_does_not_end_the_reading(broken: str, tmp_path: Path) -> None:
+    whole = ["#separator \\x09", "#path\tconn", "\t".join(["#fields", *CONN]), "\t".join(map(str, CONN.values()))]
+    path = tmp_path / "conn.log"
+    path.write_text("\n".join([*whole, broken, whole[3], *whole]) + "\n")
+    report = analyze([str(path)], Settings(), 0.0)
+    assert report["summary"]["total_packets"] >= 22
+    assert report["summary"]["total_packets"] + 11 * report["damage"]["total"] == 33
+
+
 @pytest.mark.parametrize("history", ["^hadf", "^had", "h"])
 def test_a_zeek_connection_whose_originator_sent_nothing(history: str, reading: Reading) -> None:
     """Its answers alone were captured: they are the responder's packets, and the originator began."""

@@ -94,7 +94,8 @@ def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
             elif name == "path":
                 path = value
             elif text.startswith("#fields"):
-                separator = separator if text[7:].startswith(separator) else text[7:8]
+                if text[7:] and not text[7:].startswith(separator):  # it declares another, or none
+                    separator = text[7]
                 names = _header(text, separator)
                 used = [(at, name) for at, name in enumerate(names) if name in _USED]
                 path = path if path or _CONN.isdisjoint(names) else "conn"
@@ -103,11 +104,8 @@ def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
             if len(values) < len(names) or not names:
                 source.damage.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
             else:
-                yield (
-                    number,
-                    path,
-                    {name: value for at, name in used if (value := values[at]) != unset and value != empty},
-                )
+                known = {name: value for at, name in used if (value := values[at]) != unset and value != empty}
+                yield number, path, known
 
 
 def _header(line: str, separator: str) -> list[str]:
