@@ -71,7 +71,9 @@ class Bans(Handler):
         lasts = _in_words(wanted)
         fields = {"prefix": done.cidr, "by": caller.user, "owner": done.owner, "expires": done.expires}
         parts.sinks.note(messages.BANNED, f"{caller.user} banned {shown(network)} {lasts}", fields)
-        notes = spare.notes(network, cidr, parts.protected.ssh_peers() - spared.logins)
+        # The kernel goes through all its connections for that: milliseconds in which others are served.
+        peers = await asyncio.get_running_loop().run_in_executor(None, parts.protected.ssh_peers)
+        notes = spare.notes(network, cidr, peers - spared.logins)
         notes += await self._audit(caller, "ban", done.cidr, None, f"{lasts} {_told([done], caller)}".rstrip())
         return {"ban": asdict(done), "notes": notes}
 
