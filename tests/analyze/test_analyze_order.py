@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trafficmond.analyze import order
+from trafficmond.analyze import order, sorting
+from trafficmond.analyze.ahead import ahead
 from trafficmond.analyze.intake import Pace
 from trafficmond.analyze.rows import RECORD
+from trafficmond.analyze.sorting import by_start
+from trafficmond.analyze.spread import spread
 from trafficmond.flows.batch import DELTA, Batch
 
 
@@ -87,10 +90,10 @@ def _records(starts: list[float], seconds: float = 0.0, packets: int = 1, replie
 
 @pytest.mark.parametrize("run", [10, 100_000])
 def test_records_are_sorted_in_memory_or_through_the_disk(run: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "RUN", run)
+    monkeypatch.setattr(sorting, "RUN", run)
     starts = np.random.default_rng(1).uniform(0, 1e6, 5000)
     batches = [_records(part.tolist()) for part in np.array_split(starts, 40)]
-    found = np.concatenate([batch["start"] for batch in order.by_start(iter(batches))])
+    found = np.concatenate([batch["start"] for batch in by_start(iter(batches))])
     assert found.tolist() == np.sort(starts).tolist()
 
 
@@ -103,7 +106,7 @@ def test_records_are_sorted_in_memory_or_through_the_disk(run: int, monkeypatch:
 )
 def test_spread_flows_keep_every_packet_and_byte(flows: list[tuple[float, float, int, int]]) -> None:
     records = np.concatenate([_records([start], length, sent, back) for start, length, sent, back in flows])
-    rows = np.concatenate(list(order.spread(order.by_start(iter([records])))))
+    rows = np.concatenate(list(spread(by_start(iter([records])))))
     for name in ("packets", "bytes"):
         assert int(rows[name].sum()) == int(records[name].sum() + records["reply_" + name].sum())
     assert (rows["packets"] > 0).all()
@@ -117,7 +120,7 @@ def test_spread_flows_keep_every_packet_and_byte(flows: list[tuple[float, float,
 
 def test_day_long_flows_do_not_fill_the_memory() -> None:
     records = _records([float(n) for n in range(50)], 86_400.0, 1_000_000)
-    sizes = [len(rows) for rows in order.spread(order.by_start(iter([records])))]
+    sizes = [len(rows) for rows in spread(by_start(iter([records])))]
     assert sum(sizes) == 50 * 8640
     assert max(sizes) <= order.HOLD + 50
 
@@ -129,7 +132,7 @@ def test_ahead_hands_on_items_and_errors() -> None:
 
     found: list[int] = []
     with pytest.raises(KeyError, match="why"):
-        found.extend(order.ahead(items()))
+        found.extend(ahead(items()))
     assert found == list(range(100))
 
 
@@ -141,7 +144,7 @@ def test_ahead_ends_its_thread_when_nobody_wants_more() -> None:
             made.append(n)
             yield n
 
-    stream = order.ahead(items())
+    stream = ahead(items())
     assert next(stream) == 0
     stream.close()  # type: ignore[attr-defined]
     count = len(made)

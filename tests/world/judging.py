@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from trafficmond.analyze.intake import Pace
-from trafficmond.analyze.order import HOLD, intervals, portions, spread
+from trafficmond.analyze.order import HOLD, intervals, portions
+from trafficmond.analyze.spread import spread
 from trafficmond.config.load import load_settings
 from trafficmond.detect.engine import Engine
 from trafficmond.detect.registry import settings_classes

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trafficmond.analyze.intake import Intake
-from trafficmond.analyze.order import by_start, spread
 from trafficmond.analyze.readers import argus, capture, eve, flows_db, journal, ocsf, own_csv, own_json, vpc, zeek
 from trafficmond.analyze.retold import once
 from trafficmond.analyze.sample import Lacks, Sample
+from trafficmond.analyze.sorting import by_start
 from trafficmond.analyze.source import InputError, Source
+from trafficmond.analyze.spread import spread
 from trafficmond.flows.batch import Batch
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trafficmond import networks
+from trafficmond.analyze.ahead import ahead
 from trafficmond.analyze.formats import Format, format_of
 from trafficmond.analyze.intake import Intake, Pace
-from trafficmond.analyze.order import HOLD, Interval, ahead, intervals, merged, portions
+from trafficmond.analyze.order import HOLD, Interval, intervals, merged, portions
 from trafficmond.analyze.report import Gatherer, Report
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.config.settings import Settings

@@ -1,0 +1,73 @@
+"""Flow records by their start: monitors write a flow when it ends, so they are sorted whole, through runs on disk where
+they do not fit in memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import IO, cast
+
+import numpy as np
+
+from trafficmond.analyze.rows import BATCH, RECORD
+from trafficmond.flows.batch import Batch, empty
+
+RUN = 131072
+"""Flow records sorted at a time; more than one run goes to disk."""
+
+
+def by_start(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same RECORD rows by their start, in portions; more than RUN of them are sorted through a temporary file."""
+    runs: list[tuple[int, int]] = []  # (first row, rows) of each sorted run on disk
+    gathered: list[Batch] = []
+    count = 0
+    with tempfile.TemporaryFile() as spool:
+        for batch in batches:
+            gathered.append(batch)
+            count += len(batch)
+            if count >= RUN:
+                rows = in_order(gathered, "start")
+                runs.append((runs[-1][0] + runs[-1][1] if runs else 0, len(rows)))
+                spool.write(rows.tobytes())
+                gathered, count = [], 0
+        rest = in_order(gathered, "start") if gathered else empty(RECORD)
+        if not runs:
+            yield from (rest[at : at + BATCH] for at in range(0, len(rest), BATCH))
+            return
+        sources = [_run(cast(IO[bytes], spool), first, size, len(runs)) for first, size in runs]
+        yield from _merge_runs([*sources, iter([rest] if len(rest) else [])])
+
+
+def in_order(batches: list[Batch], column: str) -> Batch:
+    """All rows by a column of times; equal times stay as they came."""
+    rows = batches[0] if len(batches) == 1 else np.concatenate(batches)
+    times = rows[column]
+    if bool(np.all(times[1:] >= times[:-1])):
+        return rows
+    return rows[np.argsort(times, kind="stable")]
+
+
+def _run(spool: IO[bytes], first: int, size: int, runs: int) -> Iterator[Batch]:
+    portion = max(RUN // runs, 1024)
+    for at in range(first, first + size, portion):
+        spool.seek(at * RECORD.itemsize)
+        rows = min(portion, first + size - at)
+        yield np.frombuffer(spool.read(rows * RECORD.itemsize), RECORD)
+
+
+def _merge_runs(sources: list[Iterator[Batch]]) -> Iterator[Batch]:
+    """Each time: all rows up to the earliest end of what is loaded, so that nothing unread can be before them."""
+    loaded = [(next(source, empty(RECORD)), source) for source in sources]
+    loaded = [(rows, source) for rows, source in loaded if len(rows)]
+    while loaded:
+        edge = min(float(rows["start"][-1]) for rows, _ in loaded)
+        ready = []
+        remaining = []
+        for rows, source in loaded:
+            cut = int(np.searchsorted(rows["start"], edge, side="right"))
+            ready.append(rows[:cut])
+            left = rows[cut:] if cut < len(rows) else next(source, empty(RECORD))
+            if len(left):
+                remaining.append((left, source))
+        loaded = remaining
+        yield in_order(ready, "start")
