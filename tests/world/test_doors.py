@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import attacks
 import numpy as np
 import pytest
-from attacks import Situation
-from book import HOUR, Book
-from house import LAPTOP, WEB
-from judging import judge
+import world_attacks as attacks
+from world_attacks import Situation
+from world_book import HOUR, Book
+from world_house import LAPTOP, WEB
+from world_judging import judge
 
 from trafficmond.analyze.run import analyze
 from trafficmond.config.load import load_settings

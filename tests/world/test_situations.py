@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from attacks import STRANGER, beacon, reflection
-from book import DAY, HOUR, Book, host
-from house import LAPTOP, ROUTER, WEB
-from judging import judge, text
+from world_attacks import STRANGER, beacon, reflection
+from world_book import DAY, HOUR, Book, host
+from world_house import LAPTOP, ROUTER, WEB
+from world_judging import judge, text
 
 from trafficmond.model import Severity, Threat
 

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 
-import attacks
 import pytest
-from attacks import Situation
-from book import DAY, HOUR, MONDAY, Book, host
-from house import LAPTOP, RESOLVER, WEB, house
-from judging import judge, text, together
+import world_attacks as attacks
+from world_attacks import Situation
+from world_book import DAY, HOUR, MONDAY, Book, host
+from world_house import LAPTOP, RESOLVER, WEB, house
+from world_judging import judge, text, together
 
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Severity, Threat

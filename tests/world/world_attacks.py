@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from book import DAY, HOUR, Book, host
+from world_book import DAY, HOUR, Book, host
 
 from trafficmond.flows.batch import address_text
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
-from book import DAY, HOUR, MINUTE, Book, host
+from world_book import DAY, HOUR, MINUTE, Book, host
 
 ROUTER, RESOLVER, NAS, MONITOR = (host(f"192.168.10.{last}") for last in (1, 2, 3, 4))
 MAIL, RUNNER, JUMP, CONTAINERS = (host(f"192.168.10.{last}") for last in (5, 6, 7, 8))
