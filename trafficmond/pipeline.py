@@ -112,11 +112,6 @@ class Pipeline:
             except Exception:  # noqa: BLE001  (nothing a packet contains may stop the daemon)
                 self.report_failure("a drain of the ledger failed; the next goes on")
 
-    def tick(self, deltas: Batch, now: float) -> None:
-        """Takes in what the ledger gained, in one go."""
-        for _ in self.steps(deltas, now):
-            pass
-
     def steps(self, deltas: Batch, now: float) -> Iterator[None]:
         """Takes in what the ledger gained, a step at a time: in a flood a step lasts a quarter of a second, and clients
         want to be served in between. Never raises for what packets contain: a part that fails says so."""
