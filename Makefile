@@ -19,6 +19,9 @@ SHOWING := mount util-linux iproute2 ethtool iputils-ping bind9-dnsutils dnsmasq
 TESTING := tshark python3-venv netbase jq passwd e2fsprogs clang-format shellcheck procps nftables xdp-tools tmux zstd
 FUZZING := libclang-rt-dev
 TOOLS   := pytest pytest-timeout hypothesis ruff mypy varlink
+# What pyproject.toml asks for with a floor and no ceiling, and the unit tests that have least to do with it.
+NEWEST  := numpy pyroute2 watchdog sqlite-utils
+ELSEWHERE := analyze control docs export metrics sinks trafficctl
 
 # -mcpu=v3: what every kernel since 5.10 understands and every clang of Debian 12 and later writes.
 MULTIARCH = $(shell $(CC) -print-multiarch)
@@ -29,7 +32,7 @@ HOST_CFLAGS = -O3 -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help to-run to-show packages deps build abi docs run demo test lint bench accuracy world compare fuzz soak soak-idle test-system test-kernels deb apt-repo clean
+.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest lint bench accuracy world compare fuzz soak soak-idle test-system test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +89,14 @@ demo: to-show build ## a guided tour in a lab of its own, under a minute; KEEP=1
 test: deps build $(TEST_OBJECTS) ## all tests: those without root first, then the live ones (skipped with a reason without root)
 	$(VENV) -m pytest -q -m "not root"
 	$(VENV) -m pytest -q -m root
+
+test-newest: packages build $(TEST_OBJECTS) ## the newest numpy, pyroute2, watchdog and sqlite-utils, in build/newest: unit tests, a live start
+	@$(PYTHON) -m venv --clear --system-site-packages build/newest
+	@build/newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade $(NEWEST) $(filter-out ruff mypy,$(TOOLS))
+	@build/newest/bin/python -m pip list --disable-pip-version-check 2>/dev/null | grep -E "^(numpy|pyroute2|watchdog|sqlite-utils) "
+	build/newest/bin/python -m pytest -q --timeout 120 -p no:cacheprovider -m "not root" $(ELSEWHERE:%=--ignore tests/%)
+	$(SUDO) env TRAFFICMON_PYTHON=$(CURDIR)/build/newest/bin/python build/newest/bin/python -m pytest -q -p no:cacheprovider \
+	    -m root tests/lab/test_lab_reach.py tests/lab/test_lab_top.py
 
 lint: deps ## ruff, mypy --strict, shellcheck, clang-format
 	.venv/bin/ruff check .

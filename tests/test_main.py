@@ -89,3 +89,35 @@ def test_an_exit_that_is_not_permitted_is_said(
     said = capsys.readouterr()
     assert "Permission denied; run as root: sudo trafficmond --detach" in said.err
     assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (MemoryError(), "memory ran out"),
+        (OSError(12, "Cannot allocate memory"), "memory ran out"),
+        (RuntimeError("can't start new thread"), "no thread could be started"),
+    ],
+)
+def test_a_lack_of_room_is_a_sentence_wherever_it_was_met(
+    failure: Exception, told: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object) -> None:
+        try:
+            raise failure
+        finally:
+            raise RuntimeError("cannot join thread before it is started")  # of what is tidied up then
+
+    monkeypatch.setattr("trafficmond.daemon.run", run)
+    assert main(["-c", str(folder / "c.toml")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"trafficmond: there is no room for it: {told}; raise the limit")
+
+
+def test_any_other_failure_is_not_taken_for_a_lack_of_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr("trafficmond.daemon.run", run)
+    with pytest.raises(RuntimeError, match="something else"):
+        main(["-c", str(folder / "c.toml")])

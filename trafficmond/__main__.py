@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -25,6 +26,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TrafficmonError as error:
         print(f"trafficmond: {error}", file=sys.stderr)
         return 1
+    except (MemoryError, OSError, RuntimeError) as error:
+        if not (lack := _lack_of_room(error)):
+            raise
+        hint = "raise the limit that it runs under (ulimit -v; MemoryMax= and TasksMax= of its unit)"
+        print(f"trafficmond: there is no room for it: {lack}; {hint}", file=sys.stderr)
+        return 1
+
+
+def _lack_of_room(error: BaseException | None) -> str:
+    """What the system had no room for, of an error or of what led to it; empty for any other error."""
+    while error is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return "memory ran out"
+        if "can't start new thread" in str(error):  # as CPython says it, with no type or number of its own
+            return "no thread could be started"
+        error = error.__context__
+    return ""
 
 
 def _run(flags: Flags) -> int:

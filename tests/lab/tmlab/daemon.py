@@ -22,7 +22,8 @@ from trafficmond.errors import ControlError
 from .namespaces import Lab
 
 ROOT = Path(__file__).resolve().parents[3]
-PYTHON = "/usr/bin/python3"  # the one that Debian's packages are for
+# The one that Debian's packages are for, or another to try.
+PYTHON = os.environ.get("TRAFFICMON_PYTHON", "/usr/bin/python3")
 BPFFS = Path("/sys/fs/bpf")
 
 _T = TypeVar("_T")
