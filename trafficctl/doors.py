@@ -14,6 +14,7 @@ from trafficmond.datapath.listeners import listeners
 from trafficmond.errors import Mistake
 from trafficmond.model import Action
 from trafficmond.policy.admission import Admissions
+from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Policy
 from trafficmond.policy.table import compile_table
 
@@ -24,8 +25,8 @@ _NOBODY = "no rule lets a new connection in, from anywhere; " + reach.LET_IN
 def shut(settings: Settings, policy: Policy) -> Iterator[Mistake]:
     """A note on what would not be reachable, or from some places alone."""
     now = time.time()
-    table = compile_table(policy, np.zeros(len(policy.rules), np.uint32), now, int)
-    admitted = Admissions(policy, table, now)
+    ids = np.zeros(len(policy.rules), np.uint32)
+    admitted = Admissions(policy, RuleColumns.of(policy.rules, ids), compile_table(policy, ids, now, int), now)
     if not admitted.any_shut:
         return
     try:

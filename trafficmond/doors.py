@@ -30,7 +30,7 @@ class Doors:
         if rules is not self._judged:
             self._judged, self._admitted = rules, None
             if rules and rules.generation:  # else they are those of the last run, which are unknown
-                self._admitted = Admissions(rules.policy, rules.table, rules.loaded_at)
+                self._admitted = Admissions(rules.policy, rules.columns, rules.table, rules.loaded_at)
         self._warnings.pop("doors", None)
         self.only_from = []
         admitted, names = self._admitted, sorted(each.name for each in self._datapath.attached.values())

@@ -9,10 +9,15 @@ import pytest
 
 from trafficmond.model import Action
 from trafficmond.policy.admission import MOST, Admission, Admissions
-from trafficmond.policy.load import Files, make_policy
+from trafficmond.policy.leaves import RuleColumns
+from trafficmond.policy.load import Files, Policy, make_policy
 from trafficmond.policy.table import compile_table
 
 NOW = 1_000_000.0
+
+
+def columns_of(policy: Policy) -> RuleColumns:
+    return RuleColumns.of(policy.rules, np.arange(len(policy.rules), dtype=np.uint32))
 
 
 def admitted(*rules: tuple[Any, ...], default: Action = Action.DROP, **more: Any) -> Admission | None:
@@ -20,7 +25,7 @@ def admitted(*rules: tuple[Any, ...], default: Action = Action.DROP, **more: Any
     tables = [{"cidr": cidr, "action": action, **dict(*rest)} for cidr, action, *rest in rules]
     policy = make_policy(Files(), default=default, runtime=tables, **more)
     table = compile_table(policy, np.arange(len(policy.rules), dtype=np.uint32), NOW, int)
-    found = Admissions(policy, table, NOW)
+    found = Admissions(policy, columns_of(policy), table, NOW)
     there = found.to(6, 22)
     assert found.any_shut or not there.let_in
     return there if there.let_in else None
@@ -92,7 +97,7 @@ def test_rules_that_name_services_let_in_to_those_alone() -> None:
     ]
     policy = make_policy(Files(), default=Action.DROP, runtime=tables)
     table = compile_table(policy, np.arange(len(policy.rules), dtype=np.uint32), NOW, int)
-    found = Admissions(policy, table, NOW)
+    found = Admissions(policy, columns_of(policy), table, NOW)
 
     def to(protocol: int, port: int) -> dict[int, list[str]]:
         return {family: [str(each) for each in let_in] for family, let_in in found.to(protocol, port).let_in.items()}
@@ -103,5 +108,5 @@ def test_rules_that_name_services_let_in_to_those_alone() -> None:
     assert to(132, 2905) == {4: ["198.51.100.0/24"], 6: []}
     assert found.anybody
     shut = make_policy(Files(), runtime=[{"cidr": "0.0.0.0/0", "action": "drop", "ports": ["tcp/22"]}])
-    found = Admissions(shut, compile_table(shut, np.zeros(1, np.uint32), NOW, int), NOW)
+    found = Admissions(shut, columns_of(shut), compile_table(shut, np.zeros(1, np.uint32), NOW, int), NOW)
     assert (to(6, 22), to(6, 80), found.any_shut) == ({4: []}, {}, True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
@@ -12,7 +12,9 @@ from trafficmond import abi, networks, services
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.networks import Network
 from trafficmond.policy.flatten import U32, U64
+from trafficmond.policy.leaves import RANK, RuleColumns
 from trafficmond.policy.load import Policy
+from trafficmond.policy.prefixes import Bool
 from trafficmond.policy.table import VerdictTable
 from trafficmond.policy.walk import lookup
 
@@ -30,11 +32,12 @@ class Admission:
 
 
 class Admissions:
-    """What `policy`, compiled into `table`, lets in at `now` (epoch s), by service. Bans, which end by themselves, are
-    not looked at."""
+    """What `policy`, whose rules have these `columns`, compiled into `table`, lets in at `now` (epoch s), by service.
+    Bans, which end by themselves, are not looked at."""
 
-    def __init__(self, policy: Policy, table: VerdictTable, now: float) -> None:
-        self._policy, self._table, self._now = policy, table, now
+    def __init__(self, policy: Policy, columns: RuleColumns, table: VerdictTable, now: float) -> None:
+        self._policy, self._columns, self._table, self._now = policy, columns, table, now
+        self._admits = _admits(columns)
         self._known: dict[int, Admission] = {}  # by class of services
 
     @property
@@ -47,25 +50,23 @@ class Admissions:
     @property
     def anybody(self) -> bool:
         """Whether a rule lets anybody in at all."""
-        return any(_admits(rule.action, rule.direction, rule.reason) for rule in self._policy.rules)
+        return bool(self._admits.any())
 
     def to(self, protocol: int, port: int) -> Admission:
         """Who gets in to a port."""
         place = services.place(protocol, port)
         number = int(self._table.classes.of_place[place])
         if number not in self._known:
-            self._known[number] = _admission(self._policy, self._table.words, self._now, place)
+            named = _named(self._columns, place)
+            args = self._policy, self._table.words, self._now, place
+            self._known[number] = _admission(*args, named, self._admits & named)
         return self._known[number]
 
 
-def _admission(policy: Policy, table: U32, now: float, place: int) -> Admission:
-    asked = ((place, place),)
-    named = [services.contains(rule.judged, asked) for rule in policy.rules]
+def _admission(policy: Policy, table: U32, now: float, place: int, named: Bool, admits: Bool) -> Admission:
     shut = [family for family in _FAMILIES if _rest(policy, family, now, named) is Action.DROP]
     if not shut:
         return Admission({})
-    admits = np.array([_admits(rule.action, rule.direction, rule.reason) for rule in policy.rules], bool)
-    admits &= np.array(named, bool)
     found = np.flatnonzero(admits[policy.owner]) if len(policy.owner) else np.zeros(0, np.int64)
     chosen = policy.prefixes.take(found[:MOST])
     there = [networks.parse(chosen.text(row)) for row in range(len(chosen))]
@@ -75,11 +76,24 @@ def _admission(policy: Policy, table: U32, now: float, place: int) -> Admission:
     return Admission(let_in, len(found) - len(there))
 
 
-def _admits(action: Action, direction: Direction, reason: Reason) -> bool:
-    return action is not Action.DROP and direction is not Direction.EGRESS and reason is not Reason.GUARD
+def _admits(columns: RuleColumns) -> Bool:
+    """Which rules let something in that is no lifeline."""
+    action = columns.verdict >> np.uint32(abi.ACTION_SHIFT) & np.uint32(3)
+    guard = columns.rank == RANK[Reason.GUARD]
+    found: Bool = (action != Action.DROP) & (columns.direction != Direction.EGRESS) & ~guard
+    return found
 
 
-def _rest(policy: Policy, family: int, now: float, named: Sequence[bool]) -> Action:
+def _named(columns: RuleColumns, place: int) -> Bool:
+    """Which rules are for a service."""
+    some = columns.some_services
+    named = ~some
+    for index in np.flatnonzero(some).tolist():
+        named[index] = services.contains(columns.services[index], ((place, place),))
+    return named
+
+
+def _rest(policy: Policy, family: int, now: float, named: Bool) -> Action:
     """What meets a source that no rule names but those for a whole family: of these the last wins, and those that name
     the service before others."""
     action, strength = policy.default, (False, -1)
