@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trafficctl import values
 from trafficmond import networks
-from trafficmond.config.settings import prefix as setting
+from trafficmond.config.checks import prefix as setting
 from trafficmond.policy import prefixes
 
 SAME = [

@@ -24,7 +24,7 @@ from trafficmond.policy.load import load_policy
 from trafficmond.policy.readers import read_list, read_toml
 from trafficmond.policy.rules import ListSource, Rule
 from trafficmond.policy.shadows import shadows
-from trafficmond.rulebook import read_policy
+from trafficmond.policy.sources import read_policy
 
 _LISTS = (".netset", ".ipset", ".txt", ".cidr")
 _PLACE = re.compile(r"(?P<path>.+?)(:(?P<line>\d+))?(: (?P<key>[^/]+))?")

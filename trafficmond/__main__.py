@@ -75,7 +75,7 @@ def _detach(settings: Settings, flags: Flags) -> int:
 
 def _test(settings: Settings) -> int:
     from trafficmond.policy.counts import count
-    from trafficmond.rulebook import read_policy
+    from trafficmond.policy.sources import read_policy
 
     policy = read_policy(settings)
     for note in policy.notes:

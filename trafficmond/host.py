@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Collection
 
 from trafficmond import networks
-from trafficmond.config.settings import DEFAULT_ROUTE, Settings
+from trafficmond.config.checks import DEFAULT_ROUTE
+from trafficmond.config.settings import Settings
 from trafficmond.datapath import attachments, interfaces
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.lifelines import own_addresses

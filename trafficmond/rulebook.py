@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trafficmond import heap, networks, services
+from trafficmond import heap
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, DatapathError, Mistake
 from trafficmond.model import Action, Direction
@@ -28,13 +27,13 @@ from trafficmond.policy.lastgood import LastGood
 from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Cache, Files, Policy, make_policy, read_files, with_saved
 from trafficmond.policy.patch import Source, patched
-from trafficmond.policy.rules import ListSource, Rules, read_tables
+from trafficmond.policy.rules import Rules, read_tables
 from trafficmond.policy.saved import read_saved, save
+from trafficmond.policy.sources import SAVED_NAME, forced_by, lists_of, own_of
 from trafficmond.policy.table import VerdictTable, compile_columns, compile_table
 from trafficmond.policy.tables import (
     CIDR,
     DIRECTION,
-    FORCE,
     PORTS,
     Table,
     begun_by,
@@ -46,8 +45,7 @@ from trafficmond.policy.tables import (
 )
 
 _MANY_PREFIXES = 50_000  # building with so many leaves memory worth giving back
-SAVED_NAME = "rules.toml"  # in state_dir, as the next ones
-BY_HAND_NAME = "rules-by-hand.jsonl"
+BY_HAND_NAME = "rules-by-hand.jsonl"  # in state_dir, as the next one
 LAST_GOOD_NAME = "last-good"
 
 Guard = Sequence[tuple[str, str]]
@@ -161,11 +159,12 @@ class Rulebook:
         now, files, in_force = self._inputs, inputs.files, self.in_force
         if not in_force or not in_force.generation or in_force.any_ended(time.time()):
             return None
-        same_files = files.same_rules(now.files) and _of_settings(inputs.settings) == _of_settings(now.settings)
+        same_files = files.same_rules(now.files) and own_of(inputs.settings) == own_of(now.settings)
         if not same_files or self._guard(inputs.settings) != now.guard:
             return None
         if files.notes != now.files.notes:
-            self.in_force = replace(in_force, policy=replace(in_force.policy, notes=_all_notes(in_force, now, files)))
+            notes = (*files.notes, *in_force.policy.notes[len(now.files.notes) :])  # its own, and those of the files
+            self.in_force = replace(in_force, policy=replace(in_force.policy, notes=notes))
         self._inputs = inputs
         return self.in_force
 
@@ -347,7 +346,7 @@ class Rulebook:
             await asyncio.to_thread(heap.give_back)
 
     def _read_files(self, settings: Settings) -> Files:
-        lists = _lists(settings)
+        lists = lists_of(settings)
         files = read_files(settings.cidr_dir, lists, self.saved_path, self._cache, self._last_good)
         if files.mistakes:
             raise ConfigError(
@@ -357,10 +356,10 @@ class Rulebook:
         return files
 
     def _build(self, inputs: _Inputs, generation: int, now: float, *, whole: bool) -> InForce:
-        forced = (*_forced(inputs.runtime, inputs.files, now), *inputs.forced_bans)
+        forced = (*forced_by(inputs.runtime, inputs.files, now), *inputs.forced_bans)
         guard = [(part, label) for cidr, label in inputs.guard for part in left(cidr, forced)]
         allowlist = [part for cidr in inputs.settings.policy.allowlist for part in left(cidr, forced)]
-        of_settings = _of_settings(inputs.settings) | {"allowlist": allowlist}
+        of_settings = own_of(inputs.settings) | {"allowlist": allowlist}
         policy = make_policy(inputs.files, runtime=self._runtime_rules(inputs.runtime), guard=guard, **of_settings)
         try:
             ids = self._ids.assign(policy.rules, now)
@@ -400,49 +399,3 @@ class Rulebook:
                 return table
         rows = policy.prefixes, policy.owner, source.columns, policy.default
         return compile_columns(*rows, now, self._to_jiffies, generation)
-
-
-def read_policy(settings: Settings) -> Policy:
-    """The policy that `settings` and the files they name make by themselves. Raises ConfigError with every mistake."""
-    saved = settings.state_dir / SAVED_NAME
-    return make_policy(read_files(settings.cidr_dir, _lists(settings), saved), **_of_settings(settings))
-
-
-def _lists(settings: Settings) -> list[ListSource]:
-    return [
-        ListSource(
-            each.path,
-            Action.parse(each.action),
-            each.label,
-            Direction.parse(each.direction),
-            each.on_error,
-            services.parse(each.ports),
-        )
-        for each in settings.lists
-    ]
-
-
-def _of_settings(settings: Settings) -> dict[str, Any]:
-    """What of a policy the settings say themselves."""
-    return {
-        "default": Action.parse(settings.policy.default),
-        "permitted_cidrs": settings.permitted_cidrs,
-        "allowlist": settings.policy.allowlist,
-    }
-
-
-def _all_notes(in_force: InForce, before: _Inputs, files: Files) -> tuple[Mistake, ...]:
-    """Those of a policy, with those of the files as they are now."""
-    return (*files.notes, *in_force.policy.notes[len(before.files.notes) :])
-
-
-def _forced(runtime: Sequence[Table], files: Files, now: float) -> list[Network]:
-    """What rules by hand, kept or not, take from guard and allowlist while they last."""
-    found = [networks.parse(table[CIDR]) for table in runtime if table.get(FORCE)]
-    for part in files.saved:
-        starts = np.cumsum(part.counts) - part.counts
-        for index, rule in enumerate(part.rules):
-            if rule.forced and not (rule.expires and rule.expires <= now):
-                rows = range(int(starts[index]), int(starts[index] + part.counts[index]))
-                found += [networks.parse(part.prefixes.text(row)) for row in rows]
-    return found

@@ -14,7 +14,7 @@ from trafficmond import abi
 from trafficmond.config.settings import Policy as PolicySettings
 from trafficmond.errors import ConfigError, DatapathError
 from trafficmond.model import Direction, Reason
-from trafficmond.rulebook import read_policy
+from trafficmond.policy.sources import read_policy
 
 
 def test_files_are_put_in_force_and_installed_once(book: Book) -> None:

@@ -8,7 +8,7 @@ from trafficctl.doctor import nic
 from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
 from trafficctl.doctor.host import Host
 from trafficctl.doctor.nic import Nic
-from trafficmond.config.settings import DEFAULT_ROUTE
+from trafficmond.config.checks import DEFAULT_ROUTE
 from trafficmond.datapath.attach import MAX_XDP_MTU
 from trafficmond.datapath.attachments import MAX_WATCHED
 from trafficmond.datapath.interfaces import Selection, list_interfaces

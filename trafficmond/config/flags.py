@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from trafficmond import __version__
+from trafficmond.config.checks import interface_pattern
 from trafficmond.config.declare import spec_of
 from trafficmond.config.formats import BY_NAME
-from trafficmond.config.settings import CONFIG_FILE, Log, Settings, interface_pattern
+from trafficmond.config.settings import CONFIG_FILE, Log, Settings
 
 
 @dataclass(frozen=True)

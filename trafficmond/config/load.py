@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trafficmond.config.checks import prefix
 from trafficmond.config.declare import Report, guess, read, setting, table
 from trafficmond.config.flags import Flags
 from trafficmond.config.formats import BY_SUFFIX
 from trafficmond.config.lines import key_lines, line_of
-from trafficmond.config.settings import CONFIG_FILE, SHIPPED_LOG, Log, Settings, prefix
+from trafficmond.config.settings import CONFIG_FILE, SHIPPED_LOG, Log, Settings
 from trafficmond.errors import ConfigError, Mistake
 
 _MEBIBYTE = 1 << 20

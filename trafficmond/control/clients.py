@@ -12,7 +12,9 @@ from trafficmond.control.peers import ADMIN_GROUP, Peer, group_id
 
 log = logging.getLogger(__name__)
 
+# bound: clients of the control socket | the one that has been idle longest makes room, else the new one is told `Busy`
 MAX_CLIENTS = 64
+# bound: clients of one user, root apart | likewise, among that user's own
 MAX_CLIENTS_OF_A_USER = 48  # root apart, so that there is always room for the administrator
 
 

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Collection
 from pathlib import Path
 
-from trafficmond.config.settings import DEFAULT_ROUTE
+from trafficmond.config.checks import DEFAULT_ROUTE
 
 _FOLDER = "chosen"
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from trafficmond.config.settings import DEFAULT_ROUTE
+from trafficmond.config.checks import DEFAULT_ROUTE
 from trafficmond.datapath.netlink import HEADER, asking, attributes, dump
 from trafficmond.datapath.routes import default_routes
 

@@ -1,0 +1,55 @@
+"""What a setting may be beyond its type: checks that return what to keep, or raise ValueError saying what would do."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from trafficmond import networks, services
+
+DEFAULT_ROUTE = "default-route"
+_NAME_OR_GLOB = re.compile(r"[^\s/:]{1,15}")
+
+
+def prefix(text: str) -> str:
+    """The CIDR prefix in its canonical form, host bits cleared. Raises ValueError saying what would do."""
+    return str(networks.parse(text))
+
+
+def service(text: str) -> str:
+    """What rules call a service. Raises ValueError saying what would do."""
+    services.parse([text])
+    return text
+
+
+def interface_pattern(text: str) -> str:
+    """A name, a glob, a /regex/ or the word default-route. Raises ValueError saying what would do."""
+    if len(text) > 2 and text.startswith("/") and text.endswith("/"):
+        try:
+            re.compile(text[1:-1])
+        except re.error as error:
+            raise ValueError(f'"{text}" is no regular expression: {error}') from None
+    elif not _NAME_OR_GLOB.fullmatch(text) and text != DEFAULT_ROUTE:
+        raise ValueError(f'"{text}" is no interface; write a name ("eth0"), a glob ("eth*") or a regex ("/^en.+$/")')
+    return text
+
+
+def listen_address(text: str) -> str:
+    """ "ADDRESS:PORT" with a literal address, or empty. Raises ValueError saying what would do."""
+    host, _, port = text.rpartition(":")
+    try:
+        if text:
+            ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+            if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+                raise ValueError
+    except ValueError:
+        raise ValueError(f'"{text}" is no address and port; write such as "127.0.0.1:9177" or "[::1]:9177"') from None
+    return text
+
+
+def power_of_two(value: int) -> int:
+    """`value` if it is one. Raises ValueError naming the two nearest."""
+    if value & (value - 1):
+        above = 1 << value.bit_length()
+        raise ValueError(f"{value} is no power of two; use {above >> 1} or {above}")
+    return value

@@ -1,0 +1,60 @@
+"""Where a policy comes from: what settings say of it themselves, the lists and files they name, and force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from trafficmond import networks, services
+from trafficmond.config.settings import Settings
+from trafficmond.model import Action, Direction
+from trafficmond.networks import Network
+from trafficmond.policy.load import Files, Policy, make_policy, read_files
+from trafficmond.policy.rules import ListSource
+from trafficmond.policy.tables import CIDR, FORCE, Table
+
+SAVED_NAME = "rules.toml"  # in state_dir: rules by hand that are kept
+
+
+def read_policy(settings: Settings) -> Policy:
+    """The policy that `settings` and the files they name make by themselves. Raises ConfigError with every mistake."""
+    saved = settings.state_dir / SAVED_NAME
+    return make_policy(read_files(settings.cidr_dir, lists_of(settings), saved), **own_of(settings))
+
+
+def lists_of(settings: Settings) -> list[ListSource]:
+    """The lists that settings name."""
+    return [
+        ListSource(
+            each.path,
+            Action.parse(each.action),
+            each.label,
+            Direction.parse(each.direction),
+            each.on_error,
+            services.parse(each.ports),
+        )
+        for each in settings.lists
+    ]
+
+
+def own_of(settings: Settings) -> dict[str, Any]:
+    """What of a policy the settings say themselves."""
+    return {
+        "default": Action.parse(settings.policy.default),
+        "permitted_cidrs": settings.permitted_cidrs,
+        "allowlist": settings.policy.allowlist,
+    }
+
+
+def forced_by(runtime: Sequence[Table], files: Files, now: float) -> list[Network]:
+    """What rules by hand, kept or not, take from guard and allowlist while they last."""
+    found = [networks.parse(table[CIDR]) for table in runtime if table.get(FORCE)]
+    for part in files.saved:
+        starts = np.cumsum(part.counts) - part.counts
+        for index, rule in enumerate(part.rules):
+            if rule.forced and not (rule.expires and rule.expires <= now):
+                rows = range(int(starts[index]), int(starts[index] + part.counts[index]))
+                found += [networks.parse(part.prefixes.text(row)) for row in rows]
+    return found
