@@ -178,3 +178,55 @@ def test_a_journal_as_a_sequence(reading: Reading) -> None:
     rows, intake = reading(content.encode())
     assert (int(rows["packets"].sum()), int(rows["bytes"].sum())) == (2, 120)
     assert intake.damage.total == 0
+
+
+def _top(path: Path) -> list[tuple[Any, ...]]:
+    report = analyze([str(path)], Settings(), 0.0)
+    assert report["damage"]["total"] == 0
+    names = ("src_ip", "src_port", "dst_ip", "dst_port", "packets", "bytes")
+    return [tuple(flow[name] for name in names) for flow in report["flow_analysis"]["top_flows"]]
+
+
+ENDS = ("192.0.2.10", 40000, "198.51.100.7", 443)
+
+
+@pytest.mark.parametrize("answers", [3, 5, 6, 50])
+def test_two_vpc_records_of_one_minute_are_one_connection(answers: int, tmp_path: Path) -> None:
+    """Each side's flags are those of the whole minute: the end of one does not come before packets of the other."""
+    path = tmp_path / "vpc"
+    path.write_text(
+        "srcaddr dstaddr srcport dstport protocol packets bytes start end tcp-flags\n"
+        f"198.51.100.7 192.0.2.10 443 40000 6 {answers} 4600 1700000000 1700000060 19\n"
+        "192.0.2.10 198.51.100.7 40000 443 6 6 420 1700000000 1700000060 3\n"
+    )
+    assert _top(path) == [(*ENDS, 6 + answers, 5020)]
+
+
+def test_a_number_in_quotes_is_the_same_connection(tmp_path: Path) -> None:
+    start = "2023-11-14T22:13:20.0+0000"
+    flow = {"pkts_toserver": 6, "pkts_toclient": 5, "bytes_toserver": 420, "bytes_toclient": 4600, "start": start}
+    event = {"timestamp": start, "event_type": "flow", "proto": "TCP", "flow": flow}
+    event |= dict(zip(("src_ip", "src_port", "dest_ip", "dest_port"), ENDS, strict=True))
+    path = tmp_path / "eve.json"
+    path.write_text("".join(json.dumps({**event, "flow_id": number}) + "\n" for number in ("1804289383", 1804289383)))
+    assert _top(path) == [(*ENDS, 11, 5020)]
+
+
+@pytest.mark.parametrize("total", [{}, {"packets": 11, "bytes": 5020}])
+def test_ocsf_that_tells_both_directions(total: dict[str, int], tmp_path: Path) -> None:
+    sides = {"packets_out": 6, "bytes_out": 420, "packets_in": 5, "bytes_in": 4600}
+    src, dst = ({"ip": ENDS[at], "port": ENDS[at + 1]} for at in (0, 2))
+    event = {"class_uid": 4001, "time": 1700000000000, "src_endpoint": src, "dst_endpoint": dst}
+    path = tmp_path / "ocsf"
+    path.write_text(json.dumps({**event, "connection_info": {"protocol_num": 6}, "traffic": {**sides, **total}}))
+    assert _top(path) == [(*ENDS, 11, 5020)]
+    (source, *_) = analyze([str(path)], Settings(), 0.0)["top_sources"]
+    assert {source["ip"], source["packets"]} in ({"192.0.2.10", 6}, {"198.51.100.7", 5})
+
+
+def test_argus_in_quotes(tmp_path: Path) -> None:
+    names = "StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,State,TotPkts,TotBytes"
+    values = "1312969613.0,1,udp,192.0.2.10,40000,->,198.51.100.7,443,INT,4,400"
+    path = tmp_path / "ra"
+    path.write_text("".join(",".join(f'"{value}"' for value in line.split(",")) + "\n" for line in (names, values)))
+    assert _top(path) == [(*ENDS, 4, 400)]

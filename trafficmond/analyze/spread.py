@@ -15,8 +15,8 @@ from trafficmond.model import Direction
 from trafficmond.protocols import ACK, ICMP, ICMPV6, PSH, SYN, TCP
 
 STEP_S = 10.0
-"""A long flow comes in a portion each so many seconds; less often than once a STEP_S is not spread (an idle
-timeout would break it into many flows, at regular intervals that are none of the traffic's own)."""
+"""A long flow comes in a portion each so many seconds. One with fewer than a packet in two of them is not spread: an
+idle timeout would break it into many flows, at regular intervals that are none of the traffic's own."""
 
 _AT_ONCE = 65536  # rows of long flows that are made at a time
 _PORTIONS_MAX = 8640  # a day; the rest of a longer flow comes with its last portion
@@ -68,10 +68,10 @@ class _Long:
 
 
 def _portions(rows: Batch) -> Column:
-    """In how many portions each flow comes: one each STEP_S, none of them empty; 1 if it is short or sparse."""
+    """In how many portions each flow comes: one each STEP_S, no two in a row empty; 1 if it is short or sparse."""
     wanted = np.ceil((rows["end"] - rows["start"]) / STEP_S)
     packets = np.maximum(rows["packets"], rows["reply_packets"]).astype(np.float64)
-    portions: Column = np.where((wanted > 1) & (packets >= wanted), np.minimum(wanted, _PORTIONS_MAX), 1).astype(
+    portions: Column = np.where((wanted > 1) & (2 * packets >= wanted), np.minimum(wanted, _PORTIONS_MAX), 1).astype(
         np.int64
     )
     return portions

@@ -72,6 +72,8 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
     for number, line in source.lines():
         text = line.decode("utf-8", "replace")
         values = [*map(str.strip, text.split(separator))]
+        if '"' in text:
+            values = [value.strip('"') for value in values]
         if not values[0][:1].isdigit() and set(_summed(_names(text, _separator(text)))) >= set(_NEEDED):
             separator = _separator(text)
             names = _names(text, separator)

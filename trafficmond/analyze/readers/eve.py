@@ -113,6 +113,8 @@ def _number(event: Mapping[str, Any]) -> int:
     told = event.get("flow_id")
     if told is None:
         return 0
+    if isinstance(told, str) and told.isdecimal():  # as some shippers write it
+        told = int(told)
     if isinstance(told, int):
         return told & 0xFFFFFFFFFFFFFFFF or 1
     return zlib.crc32(str(told).encode()) or 1

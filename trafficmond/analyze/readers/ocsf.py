@@ -72,6 +72,7 @@ def _add(event: Mapping[str, Any], records: Records, intake: Intake) -> None:
     denied = event.get("action_id") == _DENIED or event.get("disposition") == _BLOCKED or action in (_REJECT, "Denied")
     outbound = connection.get("direction_id") == _OUTBOUND
     source = address(str(src["ip"]))
+    out, back = _sides(traffic)
     interface = (src if outbound else dst).get("interface_uid")
     records.add(
         source,
@@ -79,13 +80,21 @@ def _add(event: Mapping[str, Any], records: Records, intake: Intake) -> None:
         icmp_ends(None) if is_icmp(proto) else (port(src.get("port")), port(dst.get("port"))),
         proto,
         (start, _moment(event, "end_time", "start_time", "time")),
-        sent(proto, source.family, count(traffic["packets"]), count(traffic["bytes"]), link=0),
-        (0, 0, 0),
+        sent(proto, source.family, *out, link=0),
+        sent(proto, source.family, *back, link=0),
         (flags, flags & (SYN | ACK) if flags & SYN else 0, 0, 0),
         action=Action.DROP if denied else Action.MONITOR,
         direction=Direction.EGRESS if outbound else Direction.INGRESS,
         ifindex=intake.ifindex(str(interface or "")),
     )
+
+
+def _sides(traffic: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(packets, bytes) of the source and of the destination; where the record has one sum, it is the source's."""
+    out, back = ((count(traffic.get(f"packets_{way}")), count(traffic.get(f"bytes_{way}"))) for way in ("out", "in"))
+    if out[0] or back[0]:
+        return out, back
+    return (count(traffic["packets"]), count(traffic["bytes"])), (0, 0)
 
 
 def _first(fields: Mapping[str, Any], *names: str) -> Any:
