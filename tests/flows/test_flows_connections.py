@@ -35,6 +35,15 @@ def test_an_end_that_another_cpu_told_with_an_earlier_call_joins_no_later_ones(
     assert sum(report["packets"] + report["reply_packets"] for report in table.due(500.0)) == 4 * 6 + 4
 
 
+def test_a_call_whose_every_acknowledgement_another_cpu_has_was_open_if_something_was_said(
+    table: FlowTable, deltas: Deltas
+) -> None:
+    greeted = {**BACK, **at(100.001, 100.02), "first_flags": SYN_ACK, "tcp_flags": SYN_ACK, "payload_packets": 1}
+    table.update(deltas({**THERE, **at(100.0), "first_flags": SYN, "tcp_flags": SYN}, greeted), 101.0)
+    rows = table.update(deltas(*call(101.2)), 102.0)
+    assert opened(rows[~rows["ended"]]) == [101.2]
+
+
 def test_a_call_in_the_next_batch_is_another_too(table: FlowTable, deltas: Deltas) -> None:
     table.update(deltas(*call(100.0)), 101.0)
     rows = table.update(deltas(*call(101.2)), 102.0)

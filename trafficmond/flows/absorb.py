@@ -107,7 +107,8 @@ class Groups:
         seen, reply = rows["tcp_flags"], rows["reply_tcp_flags"]
         over = (seen | reply) & (FIN | RST) != 0
         spoke, later = seen & ACK != 0, at > rows["first"] + TIE_S
-        found[opens] = later & (over | spoke & self.agreed[opens]) | spoke & (at - rows["last"] > linger_s)
+        was_open = spoke | (rows["payload_packets"] + rows["reply_payload_packets"] > 0)
+        found[opens] = later & (over | was_open & self.agreed[opens]) | spoke & (at - rows["last"] > linger_s)
         return found
 
 
