@@ -155,7 +155,7 @@ def test_json_is_the_report_itself() -> None:
         (figures.octets(5e12), "4.55 TiB"),
         (figures.span(0.0015), "1.5 ms"),
         (figures.span(59), "59 s"),
-        (figures.span(5400), "1 h 30 min"),
+        (figures.span(5400), "1 h 30 m"),
         (figures.span(90061), "1 d 1 h"),
         (figures.percent(0.04), "<0.1 %"),
         (figures.percent(0), "0.0 %"),

@@ -34,8 +34,8 @@ def fitting(lines: Iterable[str], width: int) -> str:
 def test_status(width: int) -> None:
     text = fitting(status.tell(STATUS, PLAIN, width, now=T0 + 3_725), width)
     assert text.startswith("trafficmond 0.2.0, process 4242, up 1 h 2 m")
-    assert "3 rules, 1 list, 4 567 prefixes, 1 ban" in text
-    assert "123 456 789" in text  # accounting is to the packet
+    assert "3 rules, 1 list, 4,567 prefixes, 1 ban" in text
+    assert "123,456,789" in text  # accounting is to the packet
     assert "eth0" in text
     assert "not in force" not in text
 
@@ -116,7 +116,7 @@ def test_explanation(width: int) -> None:
     assert lines[0] == "packets from 203.0.113.5: drop (by rule)"
     (winner,) = [line for line in lines if line.startswith("=>")]
     assert "203.0.113.0/24" in winner
-    assert "4 321 dropped" in text
+    assert "4,321 dropped" in text
     assert "trafficctl add-cidr 203.0.113.5/32" in " ".join(text.split())
 
 

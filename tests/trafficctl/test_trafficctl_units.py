@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trafficctl.render import units
+from trafficmond.analyze.render import figures
 
 
 @pytest.fixture(autouse=True)
@@ -87,8 +88,17 @@ def test_shares_and_nouns() -> None:
     assert units.share(1, 8) == "12.5 %"
     assert units.share(0, 0) == "-"
     assert units.many(1, "rule") == "1 rule"
-    assert units.many(4567, "prefix") == "4 567 prefixes"
+    assert units.many(4567, "prefix") == "4,567 prefixes"
     assert units.exact(None) == ""
+
+
+@pytest.mark.parametrize("value", [0, 1, 999, 1023, 1024, 99_999, 1_234_567, 987_654_321, 5 * 10**12])
+def test_a_report_writes_numbers_as_everything_else_does(value: int) -> None:
+    assert figures.octets(value) == units.octets(value)
+    assert figures.number(value) == units.exact(value)
+    assert figures.percent(100 * value / 10**13) == units.share(value, 10**13)
+    if value >= 60:
+        assert figures.span(value) == units.span(value)
 
 
 @given(st.text())

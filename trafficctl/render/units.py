@@ -45,25 +45,28 @@ def _scaled(value: float | None, base: int, names: tuple[str, ...]) -> str:
 
 
 def exact(value: int | None) -> str:
-    """A count to the last digit, in groups: "123 456 789"."""
-    return "" if value is None else f"{value:,}".replace(",", " ")
+    """A count to the last digit, in groups, as reports and messages write it: "123,456,789"."""
+    return "" if value is None else f"{value:,}"
 
 
 def many(value: int, noun: str) -> str:
-    """ "1 rule", "4 567 prefixes": the count with its noun, given in the singular."""
+    """ "1 rule", "4,567 prefixes": the count with its noun, given in the singular."""
     plural = noun + ("es" if noun.endswith(("x", "s")) else "s")
     return f"{exact(value)} {noun if value == 1 else plural}"
 
 
 def ruling(rules: int, lists: int | None, prefixes: int | None) -> str:
-    """ "3 rules, 1 list, 4 567 prefixes"; without what there is none of."""
+    """ "3 rules, 1 list, 4,567 prefixes"; without what there is none of."""
     counts = ((rules, "rule"), (lists, "list"), (prefixes, "prefix"))
     return ", ".join(many(value, noun) for value, noun in counts if value) or "0 rules"
 
 
 def share(part: float, whole: float) -> str:
-    """ "12.3 %"; of nothing, "-"."""
-    return f"{100 * part / whole:.3g} %" if whole else "-"
+    """ "12.3 %", "<0.1 %"; of nothing, "-"."""
+    if not whole:
+        return "-"
+    percent = 100 * part / whole
+    return "<0.1 %" if 0 < percent < 0.1 else f"{percent:.1f} %"
 
 
 def span(seconds: float | None) -> str:

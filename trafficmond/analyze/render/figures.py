@@ -38,14 +38,14 @@ def octets(value: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time in its two largest units: 5400 -> "1 h 30 min"."""
+    """A length of time in its two largest units: 5400 -> "1 h 30 m"."""
     if seconds < 1:
         return f"{seconds * 1000:.3g} ms"
     if seconds < 60:
         return f"{seconds:.3g} s"
     parts = []
     left = round(seconds)
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
         if left >= size:
             parts.append(f"{left // size} {unit}")
             left %= size
