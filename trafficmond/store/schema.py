@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,11 +94,26 @@ def _present(connection: sqlite3.Connection, table: str) -> set[str]:
     return {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")}
 
 
+def _create(
+    database: Database, table: str, columns: Mapping[str, type], pk: str, not_null: Collection[str] = ()
+) -> None:
+    """A table with the types that files have had from the first: sqlite-utils called a float FLOAT, and calls it REAL
+    since version 4."""
+    marks = {pk: " PRIMARY KEY"} | dict.fromkeys(not_null, " NOT NULL")
+    kinds = {int: "INTEGER", float: "FLOAT", str: "TEXT"}
+    told = ", ".join(f'"{name}" {kinds[kind]}{marks.get(name, "")}' for name, kind in columns.items())
+    database.execute(f"CREATE TABLE {table} ({told})")
+
+
 def _version_1(database: Database) -> None:
-    database.create_table(
-        "partitions", {"number": int, "first_seen": float, "last_seen": float, "rows": int, "sealed": int}, pk="number"
+    _create(
+        database,
+        "partitions",
+        {"number": int, "first_seen": float, "last_seen": float, "rows": int, "sealed": int},
+        pk="number",
     )
-    database.create_table(
+    _create(
+        database,
         "threats",
         {
             "id": str,
@@ -128,7 +143,8 @@ def _version_1(database: Database) -> None:
         },
     )
     database.execute("CREATE INDEX threats_last_seen ON threats (last_seen)")
-    database.create_table(
+    _create(
+        database,
         "bans",
         {
             "cidr": str,
@@ -142,7 +158,8 @@ def _version_1(database: Database) -> None:
         pk="cidr",
         not_null={"by", "reason", "since", "count"},
     )
-    database.create_table(
+    _create(
+        database,
         "audit",
         {
             "id": int,
