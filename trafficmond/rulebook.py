@@ -31,18 +31,7 @@ from trafficmond.policy.rules import Rules, read_tables
 from trafficmond.policy.saved import read_saved, save
 from trafficmond.policy.sources import SAVED_NAME, forced_by, lists_of, own_of
 from trafficmond.policy.table import VerdictTable, compile_columns, compile_table
-from trafficmond.policy.tables import (
-    CIDR,
-    DIRECTION,
-    PORTS,
-    Table,
-    begun_by,
-    has_ended,
-    left,
-    moved,
-    same,
-    without,
-)
+from trafficmond.policy.tables import CIDR, DIRECTION, PORTS, Table, begun_by, has_ended, left, moved, same, without
 
 _MANY_PREFIXES = 50_000  # building with so many leaves memory worth giving back
 BY_HAND_NAME = "rules-by-hand.jsonl"  # in state_dir, as the next one

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
+# bound: strangers remembered at one service, of the latest 64 | the one heard of longest ago is forgotten
 SOURCES = 1000  # of one service, the latest
 _SERVICES = 64
 
