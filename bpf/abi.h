@@ -295,8 +295,7 @@ enum tm_table_place {
 #define TM_CFG_ESTABLISHED 0x04	  /* learn from egress, pass replies under a default of drop */
 
 struct tm_config {
-	__u32 flags;	   /* TM_CFG_* */
-	__u32 trial_flags; /* TM_CFG_* that go with the tables on probation */
+	__u32 flags[2]; /* TM_CFG_*, by enum tm_table_place: they go with their tables */
 	__u64 seed;  /* of the flow hash; kept here so that the next daemon finds the flows where this one's program put
 			them */
 	__u64 asked; /* jiffies64 of the last question to many (TM_CONN_ASKED); the programs' own */

@@ -72,8 +72,8 @@ static __always_inline int tm_handle(struct tm_packet *p, int kind, __u8 ifslot,
 		return 0;
 	}
 	context.now = bpf_jiffies64();
-	context.place = context.now < config->until ? TM_TRIAL : TM_CONFIRMED;
-	context.flags = context.place == TM_TRIAL ? config->trial_flags : config->flags;
+	context.place = (context.now - config->until) >> 63; /* TM_TRIAL before it, without a branch to verify */
+	context.flags = config->flags[context.place & 1];
 	context.config = config;
 	if (kind == TM_IS_IP) {
 		p->key.ifindex = ifindex;

@@ -132,9 +132,9 @@ STRUCTS: dict[str, np.dtype[np.void]] = {
     ),
     "tm_config": np.dtype(
         {
-            "names": ["flags", "trial_flags", "seed", "asked", "until", "quiet", "pad", "pad1"],
-            "formats": ["<u4", "<u4", "<u8", "<u8", "<u8", "<u4", "<u4", ("<u8", (3,))],
-            "offsets": [0, 4, 8, 16, 24, 32, 36, 40],
+            "names": ["flags", "seed", "asked", "until", "quiet", "pad", "pad1"],
+            "formats": [("<u4", (2,)), "<u8", "<u8", "<u8", "<u4", "<u4", ("<u8", (3,))],
+            "offsets": [0, 8, 16, 24, 32, 36, 40],
             "itemsize": 64,
         }
     ),

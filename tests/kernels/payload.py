@@ -108,6 +108,23 @@ def verdicts(on: Rig) -> None:
     must(on.heard(BAD) == 5, "passes again without the rule", "fewer")
 
 
+def services(on: Rig) -> None:
+    """A rule is for the services that it names; for others the next one decides, of both families."""
+    for cidr, ports, action, expected in (
+        ("203.0.113.0/24", ["udp/9", "icmp"], "drop", (0, 5)),
+        ("2001:db8:bad::/48", ["tcp/9", "icmpv6/128"], "drop", (0, 5)),
+        ("2001:db8::/32", ["udp/1-9"], "drop", (0, 0)),
+        (BAD, ["udp/10-65535"], "allow", (0, 0)),
+        (BAD, ["9"], "allow", (5, 0)),
+    ):
+        on.ask("AddCidr", cidr=cidr, ports=ports, action=action)
+        heard = on.heard(BAD), on.heard(BAD6)
+        must(heard == expected, f"{expected} heard with {action} {' '.join(ports)} on {cidr}", heard)
+    for cidr in ("203.0.113.0/24", "2001:db8:bad::/48", "2001:db8::/32", BAD):
+        on.ask("RemoveCidr", cidr=cidr)
+    must((on.heard(BAD), on.heard(BAD6)) == (5, 5), "all pass without rules", "fewer")
+
+
 def malformed(on: Rig) -> None:
     """Frames that lie about their lengths are counted, and nothing else happens."""
     before = on.accounting()["malformed"]
@@ -224,6 +241,7 @@ def detach(on: Rig) -> None:
 
 
 CHECKS: tuple[Callable[[Rig], None], ...] = (
+    services,
     verdicts,
     malformed,
     egress,

@@ -331,8 +331,15 @@ def test_a_table_on_probation_is_taken_back_by_the_kernel_itself(rig: Rig) -> No
 
     datapath.try_out(on_trial, options, time.time() + 60)
     assert dropped() == ["203.0.113.1", "2001:db8:bad::1"]
+    banned = ipaddress.ip_network(A6)
+    datapath.bans.put(KernelBan(banned, None))
+    datapath.configure(options)
+    assert dropped() == ["203.0.113.1", A6, "2001:db8:bad::1"], "a ban that is made meanwhile acts meanwhile"
     datapath.roll_back()
-    assert (dropped(), datapath.on_trial_until) == ([A], None)
+    assert (dropped(), datapath.on_trial_until) == ([A, A6], None), "and stays"
+    assert datapath.bans.remove(banned)
+    datapath.configure(options)
+    assert dropped() == [A]
     datapath.try_out(on_trial, options, time.time() + 60)
     datapath.confirm(on_trial, options)
     assert (dropped(), datapath.on_trial_until) == (["203.0.113.1", "2001:db8:bad::1"], None)

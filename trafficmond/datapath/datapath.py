@@ -85,9 +85,11 @@ class Datapath:
     def configure(self, options: Options) -> None:
         """Sets the programs' switches from the options and from whether there are bans."""
         self.options = options
-        if options.established and not int(self._config.array["flags"][0]) & abi.CFG_ESTABLISHED:
-            self._enter_connections()
-        self._config.array["flags"] = self._flags(options)
+        self._enter_connections(options)
+        flags = self._config.array["flags"][0]
+        flags[abi.CONFIRMED] = self._flags(options)
+        # Those of a probation stay what they are, but a ban that is made meanwhile acts meanwhile.
+        flags[abi.TRIAL] = int(flags[abi.TRIAL]) & ~abi.CFG_BANS | int(flags[abi.CONFIRMED]) & abi.CFG_BANS
 
     def _flags(self, options: Options) -> int:
         flags = 0
@@ -97,9 +99,11 @@ class Datapath:
         flags |= abi.CFG_BANS if any(True for _ in self.bans) else 0
         return flags
 
-    def _enter_connections(self) -> None:
+    def _enter_connections(self, options: Options) -> None:
         """What was opened before replies were followed is learned from the sockets, or sessions that are open (the
         administrator's, say) would be cut by a default of drop."""
+        if not options.established or int(self._config.array["flags"][0, abi.CONFIRMED]) & abi.CFG_ESTABLISHED:
+            return
         now = self.clock.to_jiffies(time.time()).to_bytes(8, "little")
         for each in connections():
             key = np.zeros(1, abi.CONN_KEY)
@@ -126,8 +130,9 @@ class Datapath:
 
         Raises DatapathError if the kernel has no memory for it; then nothing changed.
         """
+        self._enter_connections(options)
         self._tables.put(words, abi.TRIAL)
-        self._config.array["trial_flags"] = self._flags(options)
+        self._config.array["flags"][0, abi.TRIAL] = self._flags(options)
         self._config.array["until"] = self.clock.to_jiffies(until)
 
     def confirm(self, words: npt.NDArray[np.uint32], options: Options) -> None:
