@@ -373,7 +373,8 @@ class Rulebook:
         """Of the rules that those in force begin with too, they are those."""
         if self.in_force is None:
             return RuleColumns.of(policy.rules, ids)
-        same = common_beginning(self.in_force.policy.rules, policy.rules)
+        before = self.in_force.policy
+        same = common_beginning(before.rules, policy.rules, policy.begins_as(before))
         if not np.array_equal(self.in_force.rule_ids[:same], ids[:same]):
             same = 0
         return self.in_force.columns.followed_by(same, RuleColumns.of(policy.rules[same:], ids[same:]))

@@ -89,9 +89,9 @@ class RuleIds:
                 del self._gone[number], self._numbers[identity], self._names[number]
 
 
-def common_beginning(one: Sequence[Rule], other: Sequence[Rule]) -> int:
-    """How many rules both begin with; fast where they are the very same objects."""
-    least, most = 0, min(len(one), len(other))
+def common_beginning(one: Sequence[Rule], other: Sequence[Rule], known: int = 0) -> int:
+    """How many rules both begin with, at least `known`; fast where they are the very same objects."""
+    least, most = known, min(len(one), len(other))
     while least < most:
         half = (least + most + 1) // 2
         if one[least:half] == other[least:half]:

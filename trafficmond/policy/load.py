@@ -49,6 +49,16 @@ class Policy:
     starts: npt.NDArray[np.int64]
     default: Action
     notes: tuple[Mistake, ...] = ()
+    parts: tuple[Rules, ...] = ()  # that it was made of
+
+    def begins_as(self, other: Policy) -> int:
+        """With at least how many rules both begin: those of files that were not read again."""
+        count = 0
+        for mine, others in zip(self.parts, other.parts, strict=False):
+            if mine is not others:
+                break
+            count += len(mine.rules)
+        return count
 
     def prefixes_of(self, index: int) -> Prefixes:
         """The prefixes of `rules[index]`."""
@@ -324,12 +334,12 @@ def _assembled(reader: _Reader, default: Action) -> Policy:
     counts = np.concatenate([part.counts for part in reader.parts])
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     owner = np.repeat(np.arange(len(rules), dtype=np.int32), counts)
-    return Policy(rules, rows, owner, starts, default, tuple(reader.notes))
+    return Policy(rules, rows, owner, starts, default, tuple(reader.notes), tuple(reader.parts))
 
 
 def _too_many_services(parts: Sequence[Rules]) -> list[Mistake]:
     """What is wrong with rules that name services in more ways than the kernel tells apart, and which could be one."""
-    naming = [rule for part in parts for rule in part.rules if rule.services]
+    naming = list(chain.from_iterable(part.naming for part in parts))
     try:
         Classes.of(rule.judged for rule in naming)
     except TooManyClasses:

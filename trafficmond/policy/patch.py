@@ -57,7 +57,7 @@ def patched(
     touched = np.zeros(_SLOTS, np.bool_)
     for one, other in zip(first.tolist(), last.tolist(), strict=True):
         touched[one : other + 1] = True
-    classes = Classes.of(after.columns.services.tolist())
+    classes = Classes.of(after.columns.services[after.columns.some_services].tolist())
     if not classes.same(table.classes):
         return None
     wanted = np.flatnonzero(touched)
@@ -129,7 +129,7 @@ def _changed(before: Source, after: Source) -> tuple[Prefixes, I64] | None:
     """The prefixes, and their rules' directions, of what only one of the two has; None: they differ in more than one
     place, or by what cannot be told so quickly."""
     old, new = before.policy, after.policy
-    head = common_beginning(old.rules, new.rules)
+    head = common_beginning(old.rules, new.rules, new.begins_as(old))
     tail = common_beginning(old.rules[head:][::-1], new.rules[head:][::-1])
     ends = [(0, head, 0), (len(old.rules) - tail, len(old.rules), len(new.rules) - len(old.rules))]
     if not all(_equal(before, after, *each) for each in ends):

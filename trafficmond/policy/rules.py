@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -91,6 +91,10 @@ class Rules:
     counts: npt.NDArray[np.int64]
     mistakes: tuple[Mistake, ...] = ()
     notes: tuple[Mistake, ...] = ()
+    naming: tuple[Rule, ...] = field(init=False)  # of the rules, those that name services
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "naming", tuple(rule for rule in self.rules if rule.services))
 
     @classmethod
     def nothing(cls, where: str, mistakes: Sequence[Mistake], total: int = 0) -> Rules:
