@@ -96,8 +96,9 @@ def _differences(path: Path, title: str) -> Iterator[tuple[str, str]]:
                 f"{_named(key)}: begun by {_sides(one)}, by the referee {_sides(other)}",
                 min(other.doubts, default=""),
             )
-    if times[0] is not None and theirs and not any(math.isfinite(sums.first) for sums in mine.values()):
-        span = iso(min(sums.first for sums in theirs.values())), iso(max(sums.last for sums in theirs.values()))
+    timed = [sums for sums in theirs.values() if math.isfinite(sums.first)]
+    if timed and not any(math.isfinite(sums.first) for sums in mine.values()):
+        span = iso(min(sums.first for sums in timed)), iso(max(sums.last for sums in timed))
         for which, one_time, other_time in zip(("first", "last"), times, span, strict=True):
             if one_time != other_time:
                 yield f"{which} time {one_time}, by the referee {other_time}", ""

@@ -53,6 +53,8 @@ def _frames(change: str) -> list[tuple[float, bytes]]:
         frames[0], frames[1] = frames[1], frames[0]
     elif change == "short":
         frames.append(ethernet(ipv4(tcp()[:12])))
+    elif change == "only short":
+        frames = [ethernet(ipv4(tcp()[:12]))]
     elif change == "fragments":
         more, last = bytearray(ipv4(udp() + bytes(5), 17)), bytearray(ipv4(bytes(16), 17))
         more[6], last[7] = 0x20, 2
@@ -62,7 +64,7 @@ def _frames(change: str) -> list[tuple[float, bytes]]:
     return [(AT + at / 8, frame) for at, frame in enumerate(frames)]
 
 
-@pytest.mark.parametrize("change", ["", "answer first", "short", "fragments", "extension"])
+@pytest.mark.parametrize("change", ["", "answer first", "short", "only short", "fragments", "extension"])
 @pytest.mark.parametrize("form", [{}, {"order": ">", "magic": 0xA1B23C4D}, {"magic": 0xA1B2CD34}])
 def test_tshark_and_the_report_say_the_same(
     change: str, form: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
