@@ -89,10 +89,16 @@ def live_flow(first: float, last: float, **more: Any) -> dict[str, Any]:
 @pytest.mark.usefixtures("store")
 def test_flows_that_are_not_stored_yet_are_in_it(ctl: Ctl, running: Running) -> None:
     now = time.time()
-    running.canned.live = [live_flow(now - 5, now - 1, src_port=50_000), live_flow(now - 5, now - 1, src_port=50_001)]
+    running.canned.live = [
+        live_flow(now - 5, now - 1, src_port=50_000),
+        live_flow(now - 5, now + 60, src_port=50_001),  # it goes on while this is asked
+        live_flow(now + 30, now + 60, src_port=50_002),
+    ]
     done = ctl("report", "--since", "30s", "-o", "json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["summary"]["unique_flows"] == 2
+    (asked,) = [parameters for method, parameters in running.canned.asked if method == "Flows"]
+    assert "until" not in asked
 
 
 def test_one_that_was_stored_meanwhile_counts_once(store: Path, tmp_path: Path) -> None:

@@ -43,8 +43,9 @@ def run(args: Namespace) -> int:
     since, until = args.since or now - _DAY_S, args.until or now
     with session.connect(args) as client:
         store = Path(client.call("Status")["store"]["path"])
-        pages = client.stream("Flows", since=since, until=until, limit=MAX_LIMIT, unstored=True)
-        live = [row for page in pages for row in page["rows"]]
+        pages = client.stream("Flows", since=since, limit=MAX_LIMIT, unstored=True)
+        # Begun by then, as what is stored: one that goes on has a last packet later than that.
+        live = [row for page in pages for row in page["rows"] if row["first_seen"] <= until]
     with tempfile.TemporaryDirectory(prefix="trafficctl-") as folder:
         part = Path(folder) / f"{socket.gethostname()}.flows.db"  # the report's title
         if not extract(store, part, since, until, live):
