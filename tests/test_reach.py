@@ -13,8 +13,16 @@ from trafficmond.policy.admission import Admission
 class Same(Admission):
     """The same to every service."""
 
+    anybody = False
+
     def to(self, *_service: int) -> Admission:
         return self
+
+
+class Open(Same):
+    """... of which some are let in."""
+
+    anybody = True
 
 
 SSH = Listener(6, ip_address("::"), 22, "sshd", both=True)
@@ -67,3 +75,8 @@ def test_whom_the_guard_spares() -> None:
     guard = [("192.0.2.1/32", "own address"), ("192.0.2.254/32", "default gateway"), ("192.0.2.7/32", "open session")]
     assert reach.spared_by(guard) == "192.0.2.254 (default gateway), 192.0.2.7 (open session)"
     assert reach.spared_by(guard[:1]) == ""
+
+
+def test_the_family_that_is_left_out_is_named() -> None:
+    text = reach.nobody(Open({4: [ip_network("0.0.0.0/0")], 6: []}), [SIX])
+    assert "no rule lets a new connection in over IPv6" in text

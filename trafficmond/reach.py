@@ -32,7 +32,10 @@ def nobody(admitted: Admissions, listeners: Iterable[Listener], over: str = "", 
         return ""
     where = f" over {over}" if over else ""
     but = f" (only {spared} can still connect)" if spared else ""
-    return f"not reachable{where}: {services(shut)}; no rule lets a new connection in{but}; {LET_IN}"
+    # Where rules let somebody in, it may be the family of the address that they leave out.
+    families = {family for each in shut for family in each.families} if admitted.anybody else set()
+    by = f" over IPv{families.pop()}" if len(families) == 1 else ""
+    return f"not reachable{where}: {services(shut)}; no rule lets a new connection in{by}{but}; {LET_IN}"
 
 
 def only_from(admitted: Admissions, listeners: Iterable[Listener]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from world_book import DAY, HOUR, Book, host
+from world_book import HOUR, Book, host
 
 from trafficmond.flows.batch import address_text
 
@@ -144,6 +144,3 @@ def _found(detector: str, source: int, victim: int | None = None) -> Situation:
 
 def _text(number: int) -> str:
     return address_text(0, number | 0xFFFF00000000, 4)
-
-
-__all__ = ["DAY", "HOUR", "Situation"]
