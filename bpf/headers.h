@@ -101,7 +101,7 @@ struct tm_icmp {
 #define TM_ETH_MPLS_MULTICAST 0x8848 /* RFC 5332 */
 
 #define TM_MPLS_BOTTOM 0x0100 /* of a label's lower half: the last of the stack */
-#define TM_TAGS_MAX 384	      /* tags that are followed, and two: more than 1,514 bytes have room for */
+#define TM_TAGS_MAX 386	      /* tags that are followed: more than 1,514 bytes have room for */
 #define TM_LABELS_MAX 16      /* labels */
 
 #define TM_IP_MORE_FRAGMENTS 0x2000

@@ -49,28 +49,44 @@ static __always_inline const struct tm_vlan *tm_take_word(struct tm_cursor *c, s
 	return word;
 }
 
-/* More tags than two. No round leaves anything to the next but in *p, for the verifier's sake as in tm_resume(). */
-static __always_inline __u16 tm_parse_more_tags(struct tm_cursor *c, struct tm_packet *p)
+/*
+ * VLAN tags, of which Linux follows any number. Returns the type behind them, 0 if malformed.
+ *
+ * A round is a few instructions, since the verifier looks at all rounds; and what the ways out of it leave is in *p
+ * alone, so that to the verifier they are one, as are those to it.
+ */
+static __always_inline __u16 tm_parse_tags(struct tm_cursor *c, struct tm_packet *p)
 {
 	const struct tm_vlan *tag;
-	__u16 type;
+	__u32 whole;
+	__u16 type = 0;
 	int i;
 
+	p->malformed = TM_UNPARSED_LINK;
 	p->header_len = p->wire_len - c->left;
 	p->payload_len = c->left;
+	tm_resume(c, p);
+	tag = (const void *)c->pos;
+	whole = c->left;
 	TM_LOOP
-	for (i = 0; i < TM_TAGS_MAX; i++) {
-		tag = tm_take_word(c, p);
-		if (!tag)
-			return 0;
+	for (i = 0; i < TM_TAGS_MAX; i++, tag++) {
+		if ((const __u8 *)(tag + 1) > c->end) {
+			p->malformed = TM_SHORT_VLAN;
+			break;
+		}
 		type = tm_parse_tag(tag, p);
 		if (!tm_is_tag(type)) {
-			tm_resume(c, p);
-			return type;
+			p->malformed = 0;
+			i++;
+			break;
 		}
 	}
-	p->malformed = TM_UNPARSED_LINK;
-	return 0;
+	p->header_len += i * sizeof(*tag);
+	p->payload_len -= i * sizeof(*tag);
+	tm_resume(c, p);
+	if (c->left > whole) /* they went beyond the packet */
+		p->malformed = TM_SHORT_VLAN;
+	return p->malformed ? 0 : type;
 }
 
 /* MPLS labels (RFC 3032), which do not say what follows them: as in routers, the version of IP tells. */
@@ -96,28 +112,9 @@ static __always_inline __u16 tm_parse_labels(struct tm_cursor *c, struct tm_pack
 }
 
 /*
- * What the host's own stack takes off before it looks for an IP packet: VLAN tags, of which Linux follows any number,
- * and MPLS labels. Returns the EtherType behind them in host order, 0 if it cannot be IP or is malformed.
+ * Ethernet, and what the host's own stack takes off before it looks for an IP packet. Returns the EtherType behind it
+ * in host order, 0 if it cannot be IP or is malformed.
  */
-static __always_inline __u16 tm_parse_tags(struct tm_cursor *c, struct tm_packet *p, __u16 type)
-{
-	const struct tm_vlan *tag;
-	int i;
-
-	for (i = 0; i < 2 && tm_is_tag(type); i++) {
-		tag = tm_take(c, sizeof(*tag));
-		if (!tag) {
-			p->malformed = TM_SHORT_VLAN;
-			return 0;
-		}
-		type = tm_parse_tag(tag, p);
-	}
-	if (tm_is_tag(type))
-		type = tm_parse_more_tags(c, p);
-	return tm_is_mpls(type) ? tm_parse_labels(c, p) : type;
-}
-
-/* Ethernet and what stands between it and the packet. Returns the EtherType in host order, 0 if malformed. */
 static __always_inline __u16 tm_parse_link(struct tm_cursor *c, struct tm_packet *p)
 {
 	const struct tm_ethernet *eth = tm_take(c, sizeof(*eth));
@@ -128,7 +125,9 @@ static __always_inline __u16 tm_parse_link(struct tm_cursor *c, struct tm_packet
 		return 0;
 	}
 	type = tm_ntohs(eth->type);
-	return type == TM_ETH_IPV4 || type == TM_ETH_IPV6 ? type : tm_parse_tags(c, p, type);
+	if (tm_is_tag(type))
+		type = tm_parse_tags(c, p);
+	return tm_is_mpls(type) ? tm_parse_labels(c, p) : type;
 }
 
 #endif
