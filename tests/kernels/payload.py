@@ -73,8 +73,9 @@ class Rig:
 
     def accounting(self) -> dict[str, int]:
         """Packets of each account."""
-        return {name: (count or {"packets": 0})["packets"] for name, count in self.daemon.status()["accounting"].items()
-                if name != "malformed_by"}  # fmt: skip
+        counts = self.daemon.status()["accounting"].items()
+        by_name = ("malformed_by", "others")
+        return {name: (count or {"packets": 0})["packets"] for name, count in counts if name not in by_name}
 
 
 def features(on: Rig) -> dict[str, str]:
