@@ -36,7 +36,7 @@ def spares_who_is_logged_in(host: Host) -> str:
         said = host.run(f"trafficctl explain {PEER}").stdout
         for command in (f"ban {PEER}", f"add-cidr {PEER}"):
             refused = host.run(f"trafficctl {command}", check=False)
-            must(refused.returncode == 1 and "open session" in refused.stderr, f"{command} refused", refused.stderr)
+            must(refused.returncode == 1 and "logged in" in refused.stderr, f"{command} refused", refused.stderr)
         host.run(f"sed -i 's/^#default = .*/default = \"drop\"/' {SETTINGS}")
         host.run(f"rm {RULES}/40-mine.toml && trafficctl reload")
         must(_decides(host, STRANGER)["action"] == "drop", "a default of drop for the stranger", "another")

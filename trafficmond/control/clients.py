@@ -8,7 +8,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from trafficmond.control.peers import ADMIN_GROUP, Peer, group_id
+from trafficmond.control import peers
+from trafficmond.control.peers import Peer
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Clients:
 
     def may_change(self, peer: Peer) -> bool:
         """Looked up at each call, so that a group made meanwhile counts."""
-        return peer.may_change(group_id(ADMIN_GROUP), os.geteuid())
+        return peer.may_change(peers.group_id(peers.ADMIN_GROUP), os.geteuid())
 
     def _evict_idle(self, uid: int | None) -> bool:
         """Let go of who has said nothing for longest (of that user, if given); False if everyone is being served."""
