@@ -225,6 +225,7 @@ def passes_the_unit_tests(host: Host) -> str:
     tests = "python3 -m pytest -q -rN -m 'not root' -p no:cacheprovider"
     # Their reference, the package varlink, is not in Debian.
     tests += " --ignore tests/control/test_control_conformance.py --ignore tests/control/test_control_idl.py"
+    tests += " --ignore tests/world"  # minutes of arithmetic, which the tests outside do as well
     return host.run(f"cd /srv/source && HYPOTHESIS_STORAGE_DIRECTORY=/tmp {tests}", timeout=600).stdout.splitlines()[-1]
 
 
