@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -272,7 +272,8 @@ def told(daemon: Daemon) -> list[str]:
 def guessing_is_found(daemon: Daemon, sessions: Sessions) -> bool:
     """Forty refused logins from the address of the sessions, at the same sshd; fewer once their address is banned."""
     for _ in range(40):
-        subprocess.run(sessions.ssh["inwards"], capture_output=True, check=False, timeout=90)
+        with suppress(subprocess.TimeoutExpired):  # in the middle of a login
+            subprocess.run(sessions.ssh["inwards"], capture_output=True, check=False, timeout=30)
         if daemon.ask("bans"):
             break
     try:
