@@ -87,6 +87,12 @@ def test_without_logind_an_old_connection_in_use_to_ssh_is_a_login(host: dict[st
     assert found.logins() == {"198.51.100.22"}, "it has just come: a guess, perhaps"
 
 
+def test_where_logind_knows_of_nobody_connections_tell(host: dict[str, Any]) -> None:
+    found, _ = made()
+    host["sessions"] = []
+    assert found.logins() == {"198.51.100.22"}
+
+
 def test_a_host_without_logind_says_so_until_it_has_one(host: dict[str, Any]) -> None:
     found, warnings = made()
     host["sessions"] = None

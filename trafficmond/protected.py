@@ -53,12 +53,10 @@ class Protected:
         return bool(self._guarded - logins)
 
     def logins(self) -> set[str]:
-        """Addresses that somebody is logged in from: as logind tells, else as SSH's connections look. To be asked
-        every few seconds, for the age of these."""
-        opened = sessions.open_sessions()
-        if opened is None:
-            return self._ssh.look(time.monotonic())
-        return set(sessions.logged_in(opened))
+        """Addresses that somebody is logged in from: as logind tells; where it is not there or knows of nobody, as
+        SSH's connections look, since a container may have logind's folder and an sshd that does not report to it. To
+        be asked every few seconds, for the age of these."""
+        return set(sessions.logged_in(sessions.open_sessions() or ())) or self._ssh.look(time.monotonic())
 
     def ssh_peers(self) -> set[str]:
         """Addresses with a connection to SSH's port, logged in or not."""
