@@ -89,10 +89,13 @@ def test_a_reload_that_fails_beyond_expectation_is_over_too(tmp_path: Path, monk
 
 @pytest.mark.parametrize(
     ("caller", "who"),
-    [(Caller(1000, 1000, 77, "ada"), (1000, "ada", 77)), (None, (os.getuid(), "files changed", os.getpid()))],
+    [
+        (Caller(0, 0, 77, "root", "ada"), (0, "root", 77, "ada")),
+        (None, (os.getuid(), "files changed", os.getpid(), None)),
+    ],
 )
 def test_a_reload_is_recorded_with_what_it_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caller: Caller | None, who: tuple[int, str, int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caller: Caller | None, who: tuple[int, str, int, str | None]
 ) -> None:
     async def run() -> None:
         async with reloading(tmp_path) as (subject, parts, _, _):
@@ -112,7 +115,7 @@ def test_a_reload_is_recorded_with_what_it_changed(
             (tmp_path / "cidr.d" / "a.toml").write_text(RULE)
             told = await subject.reload("files changed", caller)
             (change,) = recorded
-            assert (change.uid, change.user, change.pid) == who
+            assert (change.uid, change.user, change.pid, change.login) == who
             assert (change.change, change.subject) == ("reload", str(tmp_path / "trafficmond.toml"))
             assert change.before == "0 rules; on_stop = detach; store.max_age = 2592000.0"
             assert change.after == "1 rule, 1 prefix; on_stop = keep; store.max_age = 3600.0"

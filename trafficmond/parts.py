@@ -86,9 +86,10 @@ class Parts:
         await asyncio.wait([done], timeout=_AUDIT_S)
         if done.done() and done.exception() is None:
             return True
-        what = f"{change.user} (uid {change.uid}, process {change.pid}): {change.change} {change.subject}"
+        who = f"{change.user} (uid {change.uid}, process {change.pid}, login {change.login or 'unknown'})"
         fields = {"user": change.user, "uid": change.uid, "change": change.change, "subject": change.subject}
-        text = f"{what}, from {change.before or 'nothing'} to {change.after or 'nothing'}; not stored in flows.db yet"
+        what = f"{change.change} {change.subject}, from {change.before or 'nothing'} to {change.after or 'nothing'}"
+        text = f"{who}: {what}; not stored in flows.db yet"
         self.sinks.note(messages.NOT_AUDITED, text, fields)
         return False
 

@@ -104,7 +104,8 @@ class Reloader:
         was = _in_words(then, [(name, value) for name, value, _ in differences])
         became = _in_words(now, [(name, value) for name, _, value in differences])
         who = (caller.uid, caller.user, caller.pid) if caller else (os.getuid(), why, os.getpid())
-        await parts.audit(Change(time.time(), *who, "reload", str(settings.source or "defaults"), was, became))
+        subject, login = str(settings.source or "defaults"), caller.login if caller else None
+        await parts.audit(Change(time.time(), *who, "reload", subject, was, became, login))
         return [f"{then} -> {now}", *changed] if now != then else changed
 
     async def _put_in_force(self, settings: Settings) -> InForce:

@@ -14,6 +14,8 @@ from control_fake import Running
 from trafficmond.control import peers
 from trafficmond.control.peers import Caller, Peer, peer_of
 
+NOBODY = (1 << 32) - 1  # the login of a process that no login led to
+
 
 def test_the_kernel_tells_who_connected() -> None:
     ours, theirs = socket.socketpair()
@@ -45,6 +47,49 @@ def test_names_and_numbers() -> None:
     assert peers.user_name(3_999_999) == "3999999"
     assert peers.group_id("root") == 0
     assert peers.group_id("no-such-group-here") is None
+
+
+ASK_AS = """
+import pwd, socket, sys
+from pathlib import Path
+own = Path("/proc/self/loginuid")
+try:
+    own.write_text(str(pwd.getpwnam("daemon").pw_uid))
+except OSError:
+    pass  # it has one already, and may not change it
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+print(own.read_text(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_who_logged_in_is_known_behind_whoever_asks(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        server.listen()
+        command = [sys.executable, "-c", ASK_AS, str(tmp_path / "socket")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as asking:
+            ours, _ = server.accept()
+            assert asking.stdout
+            assert asking.stdin
+            told = int(asking.stdout.readline())
+            with ours:
+                caller = peer_of(ours).caller
+            asking.stdin.close()
+    assert caller.login == (None if told == NOBODY else peers.user_name(told))
+    assert caller.user == peers.user_name(os.geteuid())
+    assert peers.login_of(caller.pid) is None  # it has gone
+
+
+@pytest.mark.parametrize(
+    ("told", "login"), [("0", "root"), ("3999999\n", "3999999"), (str(NOBODY), None), ("", None), ("x", None)]
+)
+def test_a_login_is_a_name_or_unknown(tmp_path: Path, told: str, login: str | None) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "loginuid").write_text(told)
+    assert peers.login_of(7, tmp_path) == login
+    assert peers.login_of(0, tmp_path) is None  # of another namespace of processes
 
 
 CALL_AS = """

@@ -17,7 +17,7 @@ from trafficmond.reloader import Reloader
 from trafficmond.rulebook import Guard
 
 INTERFACE = idl.load("io.trafficmon")
-CALLER = Caller(1000, 1000, 77, "someone")
+CALLER = Caller(1000, 1000, 77, "someone", "ada")
 
 
 class Asked:

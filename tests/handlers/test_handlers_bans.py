@@ -25,9 +25,9 @@ def test_a_ban_comes_is_listed_and_goes(tmp_path: Path) -> None:
             assert (await ask("Unban", cidr="203.0.113.0/24"))["lifted"] == [ban]
             assert (await ask("Bans"))["bans"] == []
             audit = (await ask("Audit"))["entries"]
-            assert [(entry["change"], entry["subject"], entry["uid"]) for entry in audit] == [
-                ("unban", "203.0.113.7/32", 1000),
-                ("ban", "203.0.113.7/32", 1000),
+            assert [(entry["change"], entry["subject"], entry["uid"], entry["login"]) for entry in audit] == [
+                ("unban", "203.0.113.7/32", 1000, "ada"),
+                ("ban", "203.0.113.7/32", 1000, "ada"),
             ]
 
     asyncio.run(run())

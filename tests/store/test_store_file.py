@@ -180,6 +180,7 @@ def as_of_version_2(path: Path) -> None:
         connection.execute("UPDATE partitions SET sealed = 1 WHERE number = 1")
         connection.execute("CREATE INDEX flows_1_last_seen ON flows_1 (last_seen)")
         connection.execute("CREATE VIEW flows AS SELECT * FROM flows_1 UNION ALL SELECT * FROM flows_2")
+        connection.execute("ALTER TABLE audit DROP COLUMN login")
         connection.execute("PRAGMA user_version = 2")
     connection.close()
 

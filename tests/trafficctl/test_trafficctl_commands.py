@@ -19,6 +19,7 @@ from ctl_runs import Ctl
 
 from trafficctl import values
 from trafficctl.render import units
+from trafficctl.render.columns import AUDIT
 from trafficmond import __version__
 
 EVENT = {
@@ -74,6 +75,24 @@ def test_the_others_are_json_too(ctl: Ctl, arguments: list[str]) -> None:
     assert done.returncode == 0
     assert json.loads(done.stdout)
     assert ctl(*arguments).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("user", "login", "who"),
+    [
+        ("root", "ada", "root (ada)"),
+        ("root", "root", "root"),
+        ("root", None, "root (login unknown)"),
+        ("ada", "ada", "ada"),
+        ("ada", None, "ada"),
+        ("port_scan", None, "port_scan"),
+    ],
+)
+def test_the_audit_names_the_person_behind_root(user: str, login: str | None, who: str) -> None:
+    (column,) = (column for column in AUDIT if column.key == "user")
+    assert column.of
+    assert column.of({"user": user, "login": login}) == who
+    assert column.of({"user": "ada"}) == "ada"  # of an older daemon
 
 
 def test_add_and_remove(ctl: Ctl, running: Running) -> None:

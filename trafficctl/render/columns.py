@@ -79,9 +79,18 @@ THREATS = (
     Column("id", "ID", weight=8),
 )
 
+
+def _who(change: Row) -> str:
+    """The user, and the person behind it where that is somebody else or, of root, unknown."""
+    login = change.get("login")
+    if login is None:
+        return "root (login unknown)" if change["user"] == "root" else str(change["user"])
+    return str(change["user"]) if login == change["user"] else f"{change['user']} ({login})"
+
+
 AUDIT = (
     Column("at", "WHEN", units.when, weight=8),
-    Column("user", "WHO", weight=9),
+    Column("user", "WHO", weight=9, of=_who),
     Column("uid", "UID", right=True, weight=2),
     Column("pid", "PID", right=True, weight=1),
     Column("change", "CHANGE", weight=9),

@@ -9,12 +9,15 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 READ_GROUP = "trafficmon"
 ADMIN_GROUP = "trafficmon-admin"
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; since Linux 4.13, absent from Python's socket module
 _GETSOCKOPT_MOST = 1024  # bytes that Python passes on
 _UCRED = struct.Struct("3i")
+_PROC = Path("/proc")
+_NO_LOGIN = (1 << 32) - 1  # what a process has that no login led to: a service, a timer
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class Caller:
     gid: int
     pid: int
     user: str  # the uid's name, or its number as text
+    login: str | None = None  # who logged in, whoever that became since by sudo or su; None: unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Peer:
 def peer_of(sock: socket.socket) -> Peer:
     """The credentials of the process that connected. Raises OSError if the kernel does not tell."""
     pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    caller = Caller(uid, gid, pid, user_name(uid))
+    caller = Caller(uid, gid, pid, user_name(uid), login_of(pid))
     return Peer(caller, frozenset([gid, *_supplementary(sock, caller)]))
 
 
@@ -52,6 +56,18 @@ def _supplementary(sock: socket.socket, caller: Caller) -> Sequence[int]:
     except OSError:  # more groups than that, or a kernel that does not tell
         return os.getgrouplist(caller.user, caller.gid)
     return struct.unpack(f"{len(raw) // 4}I", raw)
+
+
+def login_of(pid: int, proc: Path = _PROC) -> str | None:
+    """The user whose login led to a process, as PAM told the kernel; None if none did or the kernel does not tell.
+
+    It names the person behind root, and is no proof against one who means ill: root can give itself another.
+    """
+    try:
+        uid = int((proc / str(pid) / "loginuid").read_text())
+    except (OSError, ValueError):  # gone, hidden, in another namespace (process 0), or a kernel without audit
+        return None
+    return None if uid == _NO_LOGIN else user_name(uid)
 
 
 def user_name(uid: int) -> str:

@@ -8,7 +8,7 @@ from trafficmond.handlers.handler import Handler
 from trafficmond.store.sql import literal
 
 MOST_ROWS = 1_000_000
-_COLUMNS = ("at", "uid", "user", "pid", "change", "subject", "before", "after")
+_COLUMNS = ("at", "uid", "user", "pid", "change", "subject", "before", "after", "login")
 
 
 class Audit(Handler):

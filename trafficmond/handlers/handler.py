@@ -33,7 +33,7 @@ class Handler:
         self, caller: Caller, change: str, subject: str, before: str | None, after: str | None
     ) -> list[str]:
         """Records what a client changed; what it should be told about that."""
-        entry = Change(time.time(), caller.uid, caller.user, caller.pid, change, subject, before, after)
+        entry = Change(time.time(), caller.uid, caller.user, caller.pid, change, subject, before, after, caller.login)
         return [] if await self._parts.audit(entry) else [_NOT_AUDITED]
 
     def _spared(self) -> Spared:

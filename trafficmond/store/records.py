@@ -38,6 +38,7 @@ class Change:
     subject: str  # the prefix, rule or file
     before: str | None = None
     after: str | None = None
+    login: str | None = None  # who had logged in, whatever user that became since; None: unknown
 
 
 def prune(connection: sqlite3.Connection) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 APPLICATION_ID = 0x746D6F6E  # "tmon", in the file's header
-VERSION = 4  # PRAGMA user_version
+VERSION = 5  # PRAGMA user_version
 
 FLOW_COLUMNS = {
     "first_seen": "REAL",
@@ -218,8 +218,13 @@ def _version_4(database: Database) -> None:
     connection.execute("ALTER TABLE bans_with_owners RENAME TO bans")
 
 
+def _version_5(database: Database) -> None:
+    """Who had logged in. Of earlier changes nobody knows."""
+    database.execute("ALTER TABLE audit ADD COLUMN login TEXT")
+
+
 # MIGRATIONS[n] leads from version n to n + 1.
-MIGRATIONS: tuple[Callable[[Database], None], ...] = (_version_1, _version_2, _version_3, _version_4)
+MIGRATIONS: tuple[Callable[[Database], None], ...] = (_version_1, _version_2, _version_3, _version_4, _version_5)
 
 
 def examine(path: Path) -> bool:

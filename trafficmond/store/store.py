@@ -130,8 +130,8 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
-                'INSERT INTO audit ("at", uid, user, pid, change, subject, "before", "after") '
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                'INSERT INTO audit ("at", uid, user, pid, change, subject, "before", "after", login) '
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 row,
             )
 
