@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trafficctl.names import Labels
 from trafficctl.render.output import Output
 from trafficctl.render.table import Column, Row
 from trafficctl.render.units import plain
@@ -29,10 +30,19 @@ def output(args: Namespace) -> Output:
     return Output.of(args.output)
 
 
-def show_rows(args: Namespace, rows: Iterable[Row], columns: Sequence[Column], kind: str, empty: str = "") -> int:
-    """Rows of a type of the daemon's interface; csv has all of its fields, rows or no rows. How many there were."""
-    fields = fields_of(kind) if args.output == "csv" else ()
-    return output(args).rows(rows, columns, fields=fields, empty=empty)
+def show_rows(
+    args: Namespace,
+    rows: Iterable[Row],
+    columns: Sequence[Column],
+    kind: str,
+    empty: str = "",
+    labels: Labels | None = None,
+) -> int:
+    """Rows of a type of the daemon's interface, with what `labels` adds; csv has all of its fields, rows or no rows.
+    How many there were."""
+    labels = labels or Labels(services=False)
+    fields = labels.fields(fields_of(kind)) if args.output == "csv" else ()
+    return output(args).rows(labels.rows(rows), columns, fields=fields, empty=empty)
 
 
 def tell_notes(reply: Mapping[str, Any]) -> None:

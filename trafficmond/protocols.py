@@ -58,8 +58,8 @@ def protocol_name(number: int) -> str:
     return _NAMES.get(number) or f"IP-{number}"
 
 
-def endpoint(address: str, port: int | None, protocol: str) -> str:
-    """ "192.0.2.1:443", "[2001:db8::1]:443"; no port where the protocol has none (ICMP's type, code)."""
+def endpoint(address: str, port: int | str | None, protocol: str) -> str:
+    """ "192.0.2.1:443", "[2001:db8::1]:https"; no port where the protocol has none (ICMP's type, code)."""
     if port is None or protocol not in _NAMED_WITH_PORTS:
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

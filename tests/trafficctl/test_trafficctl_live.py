@@ -361,7 +361,7 @@ def terminal(path: Path, more: str = "") -> Iterator[Terminal]:
 def test_on_a_terminal(running: Running) -> None:
     with terminal(running.path) as screen_:
         shown = screen_.until(r"1\.43 MiB/s")
-        assert "203.0.113.5:443" in shown
+        assert "203.0.113.5:https" in shown
         assert "q quit" in shown.rstrip("\n").splitlines()[-1]
         screen_.press("s")
         screen_.until("by packets")
@@ -382,7 +382,7 @@ def test_on_a_terminal(running: Running) -> None:
 @pytest.mark.parametrize(("more", "colours"), [("", True), ("NO_COLOR=1", False)])
 def test_colours_are_what_was_asked_for(running: Running, more: str, colours: bool) -> None:
     with terminal(running.path, more) as shown:
-        shown.until("203.0.113.5:443")
+        shown.until("203.0.113.5:https")
         painted = set(re.findall(r"\x1b\[([\d;]+)m", shown.tmux("capture-pane", "-e", "-p")))
         assert any("7" in code.split(";") for code in painted)  # what is selected must be seen
         assert any({"31", "32", "33", "36"} & set(code.split(";")) for code in painted) == colours

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, session, values
+from trafficctl import exits, names, session, values
+from trafficctl.names import Labels
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -31,6 +32,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--direction", choices=("ingress", "egress"), default="ingress", help="packets from it (default) or to it"
     )
+    names.arguments(parser)
 
 
 def run(args: Namespace) -> int:
@@ -39,5 +41,8 @@ def run(args: Namespace) -> int:
 
     with session.connect(args) as client:
         explanation = client.call("Explain", address=args.address, direction=args.direction, service=args.service)
+    labels = Labels.of(args)
+    (explanation,) = labels.rows([explanation])
+    explanation |= {name: list(labels.rows(explanation[name])) for name in ("flows", "threats")}
     session.output(args).report(explanation, tell_explanation)
     return exits.DONE

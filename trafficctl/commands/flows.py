@@ -11,6 +11,7 @@ Examples:
   trafficctl flows --since 1h --sort bytes
   trafficctl flows --since 1d --src 10.0.0.0/8 --port 443 --proto tcp
   trafficctl flows --action drop --since 10m
+  trafficctl flows --since 10m --names         hosts by name
   trafficctl flows --since today --group-by host,hour --port 22,8000-8100 --src '!10.0.0.0/8'
   trafficctl flows --since 1h --group-by src,dport --sort bytes --limit 20
   trafficctl flows --since 1d --limit 1000000 -o csv > flows.csv
@@ -26,7 +27,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from trafficctl import exits, session, values
+from trafficctl import exits, names, session, values
+from trafficctl.names import Labels
 from trafficmond.control.client import Client
 from trafficmond.errors import ConfigError, ControlError
 
@@ -58,6 +60,7 @@ def arguments(parser: ArgumentParser) -> None:
         type=values.fleet,
         help="ask clickhouse://USER@HOST:PORT/DATABASE instead",
     )
+    names.arguments(parser)
     parser.add_argument("--sql", action="store_true", help="show the SQL instead of its answer")
 
 
@@ -89,7 +92,9 @@ def _ask_fleet(args: Namespace) -> int:
         return exits.DONE
     rows = fleet_flows(args.fleet, asked, os.environ.get("CLICKHOUSE_PASSWORD", ""))
     shown = grouped_columns(asked.columns) if args.group_by else FLEET
-    found = session.output(args).rows(rows, shown, fields=asked.columns, empty="no such flows")
+    labels = Labels.of(args)
+    fields = labels.fields(asked.columns)
+    found = session.output(args).rows(labels.rows(rows), shown, fields=fields, empty="no such flows")
     return exits.DONE if found else exits.NO
 
 
@@ -119,5 +124,6 @@ def _show(args: Namespace, client: Client) -> int:
             yield from reply["rows"]
 
     shown = grouped_columns(fields) if args.group_by else FLOWS
-    found = session.output(args).rows(rows(), shown, fields=fields, empty="no such flows")
+    labels = Labels.of(args)
+    found = session.output(args).rows(labels.rows(rows()), shown, fields=labels.fields(fields), empty="no such flows")
     return exits.DONE if found else exits.NO

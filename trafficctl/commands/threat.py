@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, session
+from trafficctl import exits, names, session
+from trafficctl.names import Labels
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Which one."""
     parser.add_argument("id", metavar="ID", help="as `trafficctl threats` shows it, or its beginning")
+    names.arguments(parser)
 
 
 def run(args: Namespace) -> int:
@@ -24,5 +26,9 @@ def run(args: Namespace) -> int:
     from trafficctl.render.detail import tell_threat
 
     with session.connect(args) as client:
-        session.output(args).report(client.call("Threat", id=args.id), tell_threat)
+        detail = client.call("Threat", id=args.id)
+    labels = Labels.of(args)
+    (threat,) = labels.rows([detail["threat"]])
+    detail |= {"threat": threat, "flows": list(labels.rows(detail["flows"]))}
+    session.output(args).report(detail, tell_threat)
     return exits.DONE

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, session, values
+from trafficctl import exits, names, session, values
+from trafficctl.names import Labels
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -23,6 +24,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--host", metavar="CIDR", type=values.prefix, help="attacker or victim")
     parser.add_argument("--open", action="store_true", help="only those that still go on")
     parser.add_argument("--limit", metavar="N", type=values.count, default=100, help="how many at most (100)")
+    names.arguments(parser)
 
 
 def run(args: Namespace) -> int:
@@ -39,5 +41,5 @@ def run(args: Namespace) -> int:
             open_only=args.open or None,
             limit=args.limit,
         )
-    session.show_rows(args, reply["threats"], THREATS, "ThreatEntry", "no threats")
+    session.show_rows(args, reply["threats"], THREATS, "ThreatEntry", "no threats", Labels.of(args))
     return exits.DONE

@@ -3,7 +3,7 @@
 Rates are averages of the last 2, 10 and 40 seconds, and what moved within 40 is listed: rows neither jump nor vanish
 because of a pause. SENT and RECEIVED are those of who began the flow (FROM), or of the host itself.
 
-Keys: q quit, s sort, 1 2 3 averages, / filter, p pause, Tab next list, Up and Down select, b ban, ? help.
+Keys: q quit, s sort, 1 2 3 averages, / filter, n names, p pause, Tab next list, Up and Down select, b ban, ? help.
 Without a terminal, or with -o, it prints samples instead: --count of them, one unless given.
 
 Examples:
@@ -20,8 +20,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from trafficctl import exits, session, values
-from trafficctl.live.model import Live
+from trafficctl import exits, names, session, values
+from trafficctl.live.model import LISTS, Live
+from trafficctl.names import Labels
 from trafficctl.render.output import Output
 from trafficmond.control.client import Client
 from trafficmond.model import LIVE_SORTS, LIVE_WINDOWS_S
@@ -40,27 +41,28 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--average", metavar="S", type=int, choices=LIVE_WINDOWS_S, default=10, help=averages)
     parser.add_argument("--match", metavar="TEXT", default="", help="only an address, prefix, port or protocol")
     parser.add_argument("--count", metavar="N", type=values.count, help="print so many samples and end")
+    names.arguments(parser)
 
 
 def run(args: Namespace) -> int:
     """Show the screen, or print samples."""
-    live = Live(sort=args.sort, window_s=args.average, match=args.match)
+    live = Live(sort=args.sort, window_s=args.average, match=args.match, names=args.names and not args.numeric)
     if args.output == "human" and args.count is None and sys.stdin.isatty() and sys.stdout.isatty():
         from trafficctl.live.terminal import show
 
-        show(args.socket, live, args.interval)
+        show(args.socket, live, args.interval, services=not args.numeric)
     else:
         _print_samples(args, live)
     return exits.DONE
 
 
 def _print_samples(args: Namespace, live: Live) -> None:
-    output = session.output(args)
+    output, labels = session.output(args), Labels.of(args)
     with session.connect(args) as client:
-        samples = _samples(args, live, client)
+        samples = _samples(args, live, client, labels)
         if output.form == "csv":
             rows = ({"at": answer["at"], **_in_columns(flow)} for answer in samples for flow in answer["flows"])
-            output.rows(rows, (), fields=_csv_fields())
+            output.rows(rows, (), fields=labels.fields(_csv_fields()))
             return
         for answer in samples:
             if output.human:
@@ -70,10 +72,12 @@ def _print_samples(args: Namespace, live: Live) -> None:
             output.flush()
 
 
-def _samples(args: Namespace, live: Live, client: Client) -> Iterator[dict[str, Any]]:
+def _samples(args: Namespace, live: Live, client: Client, labels: Labels) -> Iterator[dict[str, Any]]:
     """As many answers as were asked for, after a first one that only begins the rates."""
     for number in range((args.count or 1) + 1):
         answer = client.call("Top", sort=args.sort, window_s=args.average, match=args.match or None)
+        if number:
+            answer |= {name: list(labels.rows(answer[name])) for name in LISTS}
         live.update(answer)
         if number:
             yield answer

@@ -1,7 +1,8 @@
 """Events and threats as they happen, until interrupted.
 
 An event is a log record: the first packet of a conversation that a rule monitors or drops, and samples after it.
-What could not be shown in time is counted and told. json is a line a record, as jsonl; csv carries one topic
+What could not be shown in time is counted and told. With --names a host that was not seen before
+has its address until its name is known: nothing waits for it. json is a line a record, as jsonl; csv carries one topic
 (events, unless --threats).
 
 Examples:
@@ -19,7 +20,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from trafficctl import exits, session, values
+from trafficctl import exits, names, session, values
+from trafficctl.names import Labels
 from trafficctl.render.events import event_line, threat_line
 from trafficctl.render.output import Output
 from trafficmond.control.client import Client
@@ -34,16 +36,18 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--port", metavar="PORTS", type=values.ports, help="only events of: 22,80, 8000-8100, '!53'")
     parser.add_argument("--interface", metavar="NAME", help="only events on this interface")
     parser.add_argument("--count", metavar="N", type=values.count, help="end after so many")
+    names.arguments(parser)
 
 
 def run(args: Namespace) -> int:
     """Show what comes; ends with --count, an interrupt, or the daemon."""
-    output = session.output(args)
+    output, labels = session.output(args), Labels.of(args)
     if output.form == "csv" and not args.threats:
         args.events = True  # one header, one kind of line
     with session.connect(args) as client:
         client.patient()
-        records = itertools.islice(_records(args, client, output), args.count)
+        told = ((topic, labels.now(record)) for topic, record in _records(args, client, output))
+        records = itertools.islice(told, args.count)
         if output.form == "csv":
             output.rows((record for _, record in records), ())
         else:

@@ -52,6 +52,9 @@ class Keys:
         elif key == "s":
             live.next_sort()
             self.stale = True
+        elif key == "n":
+            live.names = not live.names
+            self.stale = True
         elif key == " ":
             self.stale = True
         elif key == "p":

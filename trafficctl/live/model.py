@@ -42,6 +42,7 @@ class Live:
     sort: str = "bytes"
     window_s: int = 10
     match: str = ""
+    names: bool = False  # hosts by name
     answer: dict[str, Any] | None = None
     meters: dict[str, Meter] = field(default_factory=dict)
     paused: bool = False

@@ -7,6 +7,7 @@ from typing import Any
 
 from trafficctl.live.model import Live, Meter, both, others, rate
 from trafficctl.render import columns, table, units
+from trafficctl.render.events import address_of
 from trafficctl.render.style import Style, bare
 from trafficctl.render.table import Column, Row
 from trafficmond.model import LIVE_WINDOWS_S
@@ -23,12 +24,13 @@ _THREATS = (
     *(column for column in columns.THREATS if column.key in ("last_seen", "severity", "detector", "summary", "id")),
 )
 
-KEYS = "q quit  s sort  1 2 3 averages  / filter  p pause  Tab list  b ban  ? help"
+KEYS = "q quit  s sort  1-3 average  / filter  n names  p pause  Tab list  b ban  ? help"
 HELP = (
     "q        quit",
     "s        sort by bytes, packets, sent, received or total",
     "1 2 3    averages of 2, 10 or 40 seconds decide about the order",
     "/        show only an address, prefix, port or protocol; empty shows all",
+    "n        show hosts by name, or by address",
     "p        pause and go on",
     "Space    ask again now",
     "Tab      next list: flows, hosts, threats",
@@ -139,7 +141,7 @@ def _of_flows(live: Live) -> tuple[Column, ...]:
 
 def _of_hosts(live: Live) -> tuple[Column, ...]:
     return (
-        Column("address", "HOST", weight=9, shrinks_to=15),
+        Column("address", "HOST", weight=9, shrinks_to=15, of=lambda row: address_of(row, "address")),
         *_averages(live, "SENT", "RECEIVED"),
         Column("flows", "FLOWS", units.number, right=True, weight=6),
     )

@@ -11,8 +11,9 @@ import time
 
 from trafficctl.live import keys
 from trafficctl.live.keys import Keys
-from trafficctl.live.model import Live
+from trafficctl.live.model import LISTS, Live
 from trafficctl.live.screen import draw, help_screen
+from trafficctl.names import Labels, Resolver, reverse
 from trafficctl.render import units
 from trafficctl.render.style import Style
 from trafficmond.control.client import Client
@@ -44,16 +45,20 @@ _NAMES = {
 class Feed:
     """The daemon as the screen needs it: asks, and connects again when the daemon was away."""
 
-    def __init__(self, socket: str) -> None:
+    def __init__(self, socket: str, *, services: bool = True) -> None:
         self._socket = socket
         self._client: Client | None = Client(socket)
+        self._services = services
+        self._resolver = Resolver(reverse)
 
     def ask(self, live: Live) -> None:
         """Bring the state up to date, or note why it is not."""
         try:
             client = self._client = self._client or Client(self._socket)
             wanted = {"sort": live.sort, "window_s": live.window_s, "match": live.match or None}
-            live.update(client.call("Top", **wanted, limit=ROWS))
+            answer = client.call("Top", **wanted, limit=ROWS)
+            labels = Labels(self._resolver if live.names else None, services=self._services)
+            live.update(answer | {name: list(map(labels.now, answer[name])) for name in LISTS})
             live.trouble = ""
         except ControlError as error:
             live.trouble = str(error)
@@ -75,9 +80,9 @@ class Feed:
         self._client = None
 
 
-def show(socket: str, live: Live, interval_s: float) -> None:
+def show(socket: str, live: Live, interval_s: float, *, services: bool = True) -> None:
     """Run until the person leaves. Raises ControlError if the daemon cannot be reached to begin with."""
-    feed = Feed(socket)
+    feed = Feed(socket, services=services)
     locale.setlocale(locale.LC_ALL, "")
     os.environ.setdefault("ESCDELAY", "25")
     for name in ("LINES", "COLUMNS"):

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 
 from trafficctl import values
+from trafficctl.names import ENDS
 from trafficctl.render import units
-from trafficctl.render.events import endpoint
+from trafficctl.render.events import address_of, end_of
 from trafficctl.render.table import Column, Row
 
 INTERFACES = (
@@ -65,12 +66,18 @@ BANS = (
     Column("threat", "THREAT", weight=2),
 )
 
+
+def _address(end: str) -> Callable[[Row], str | None]:
+    """One of `names.ENDS` by its name where the row has that; nothing where there is no address."""
+    return lambda row: address_of(row, end) if row.get(end) else None
+
+
 THREATS = (
     Column("last_seen", "LAST SEEN", units.when, weight=7),
     Column("severity", "SEVERITY", weight=9, meaningful=True),
     Column("detector", "DETECTOR", weight=7),
-    Column("src_ip", "FROM", weight=9, shrinks_to=15),
-    Column("dst_ip", "TO", weight=2),  # the summary names it
+    Column("src_ip", "FROM", weight=9, shrinks_to=15, of=_address("src_ip")),
+    Column("dst_ip", "TO", weight=2, of=_address("dst_ip")),  # the summary names it
     Column("count", "COUNT", units.number, right=True, weight=4),
     Column("state", "STATE", weight=3),
     Column("summary", "SUMMARY", weight=8, shrinks_to=14),
@@ -100,12 +107,8 @@ AUDIT = (
 )
 
 
-def _end(side: str) -> Callable[[Row], str]:
-    return lambda row: endpoint(row.get(f"{side}_ip"), row.get(f"{side}_port"), row.get("protocol"))
-
-
-FROM = Column("from", "FROM", weight=9, shrinks_to=21, of=_end("src"))
-TO = Column("to", "TO", weight=9, shrinks_to=21, of=_end("dst"))
+FROM = Column("from", "FROM", weight=9, shrinks_to=21, of=lambda row: end_of(row, "src"))
+TO = Column("to", "TO", weight=9, shrinks_to=21, of=lambda row: end_of(row, "dst"))
 
 
 def _both_ways(counter: str) -> Callable[[Row], int]:
@@ -133,6 +136,11 @@ FLOWS = (
 # Of many hosts: whose they are before all else.
 FLEET = (Column("sensor", "SENSOR", weight=9, shrinks_to=8), *FLOWS)
 
+
+def _port(side: str) -> Callable[[Row], str | int | None]:
+    return lambda row: row.get(f"{side}_service") or row.get(f"{side}_port")
+
+
 _BY_FIELD = {
     **{column.key: column for column in FLOWS},
     "bytes": Column("bytes", "SENT", units.octets, right=True, weight=8),
@@ -141,6 +149,11 @@ _BY_FIELD = {
     "reply_packets": Column("reply_packets", "RECEIVED PKTS", units.number, right=True, weight=4),
     "first_seen": Column("first_seen", "FIRST SEEN", units.when, weight=3),
     "flows": Column("flows", "FLOWS", units.number, right=True, weight=7),
+    **{end: Column(end, end.upper().replace("_", " "), weight=9, of=_address(end)) for end in ENDS},
+    **{
+        f"{side}_port": Column(f"{side}_port", f"{side.upper()} PORT", weight=9, of=_port(side))
+        for side in ("src", "dst")
+    },
 }
 
 

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from trafficctl.names import name_key
 from trafficctl.render import columns, facts, table, units
 from trafficctl.render.facts import Fact
 from trafficctl.render.style import Style
@@ -26,8 +27,8 @@ def tell_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iter
     yield from facts.tell(
         [
             Fact("summary", threat["summary"]),
-            Fact("from", threat.get("src_ip") or "many"),
-            Fact("to", threat.get("dst_ip") or "many"),
+            Fact("from", (threat.get("src_ip") or "many") + _named(threat, "src_ip")),
+            Fact("to", (threat.get("dst_ip") or "many") + _named(threat, "dst_ip")),
             Fact("seen", seen),
             Fact("count", f"{units.exact(threat['count'])} {unit}"),
             Fact("id", threat["id"]),
@@ -41,6 +42,12 @@ def tell_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iter
         yield style.title("WHAT WAS DONE")
         yield from (f"  {units.plain(line)}" for line in detail["response"])
     yield from _flows(detail["flows"], style, width)
+
+
+def _named(row: dict[str, Any], end: str) -> str:
+    """What follows an address whose name is known."""
+    name = row.get(name_key(end))
+    return f" ({units.plain(name)})" if name else ""
 
 
 def _evidence(evidence: Any, style: Style, width: int | None) -> Iterator[str]:
@@ -92,7 +99,7 @@ def tell_explanation(explanation: dict[str, Any], style: Style, width: int | Non
     asked = f" for {units.plain(explanation['service'])}" if explanation.get("service") else ""
     action = explanation["action"]
     yield (
-        style.title(f"packets {way} {units.plain(explanation['address'])}{asked}: ")
+        style.title(f"packets {way} {units.plain(explanation['address'])}{_named(explanation, 'address')}{asked}: ")
         + style.word(action)
         + f" (by {explanation['reason']})"
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from trafficctl.render import units
+from trafficctl.names import name_key
+from trafficctl.render import table, units
 from trafficctl.render.style import Style
 from trafficmond import protocols
 
 Record = dict[str, Any]
+_NAME_CELLS = 40  # of a host's name; its end says most
 
 
 def event_line(event: Record, style: Style) -> str:
@@ -20,7 +22,7 @@ def event_line(event: Record, style: Style) -> str:
         style.word(action.ljust(7)),
         units.plain(event.get("interface", "")),
         units.plain(event.get("protocol", "")),
-        f"{_end(event, 'src')} -> {_end(event, 'dst')}",
+        f"{end_of(event, 'src')} -> {end_of(event, 'dst')}",
         units.octets(event.get("packet_size")),
     ]
     if event.get("rule"):
@@ -46,10 +48,14 @@ def _clock(then: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(then)) + f".{int(then % 1 * 1000):03d}"
 
 
-def _end(record: Record, side: str) -> str:
-    return endpoint(record.get(f"{side}_ip"), record.get(f"{side}_port"), record.get("protocol"))
+def end_of(record: Record, side: str) -> str:
+    """ "192.0.2.1:443", "[2001:db8::1]:https", "host.example:ssh": by the names that the record has (names.Labels);
+    without ports where a protocol has none."""
+    port = record.get(f"{side}_service") or record.get(f"{side}_port")
+    return protocols.endpoint(address_of(record, f"{side}_ip"), port, str(record.get("protocol")))
 
 
-def endpoint(address: Any, port: Any, protocol: Any) -> str:
-    """ "192.0.2.1:443", "[2001:db8::1]:443"; without ports where a protocol has none."""
-    return protocols.endpoint(units.plain(address), port, str(protocol))
+def address_of(record: Record, end: str) -> str:
+    """The name of one of `names.ENDS`, where the record has it, else the address."""
+    name = record.get(name_key(end))
+    return table.clip_start(units.plain(name), _NAME_CELLS) if name else units.plain(record.get(end))

@@ -1,0 +1,138 @@
+"""Names of hosts and services: where they come from, what they cost, and that nobody waits for them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from control_fake import FLOW
+from ctl_runs import Ctl
+
+from trafficctl import names
+from trafficctl.names import Labels, Resolver
+from trafficctl.render.columns import FLOWS
+from trafficctl.render.events import end_of
+from trafficctl.render.style import Style
+from trafficctl.render.table import lines
+
+HOSTS = """\
+127.0.0.1       localhost
+# a comment      with words
+192.0.2.10      mail.example mail   # the old one
+2001:DB8:0::1   six.example
+fe80::1%lo0     link.example
+nonsense
+192.0.2.10      later.example
+"""
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Path:
+    path = tmp_path / "hosts"
+    path.write_text(HOSTS)
+    return path
+
+
+def never(address: str) -> str:
+    raise AssertionError(f"{address} was asked for")
+
+
+def test_the_file_of_hosts_comes_first_and_its_first_name_counts(hosts: Path) -> None:
+    resolver = Resolver(never, hosts)
+    assert resolver.of("192.0.2.10") == "mail.example"
+    assert resolver.of("2001:db8::1") == "six.example"
+    assert Resolver(never, hosts.with_name("none")).of is not None
+
+
+def test_dns_is_asked_once_and_what_has_no_name_is_remembered(hosts: Path) -> None:
+    asked: list[str] = []
+
+    def look_up(address: str) -> str:
+        asked.append(address)
+        if address.endswith(".9"):
+            raise OSError("no such name")
+        return f"host-{address}.example"
+
+    resolver = Resolver(look_up, hosts)
+    wanted = ["203.0.113.5", "203.0.113.9", "192.0.2.10"]
+    for _ in range(3):
+        resolver.wait(wanted, 5.0)
+    assert [resolver.of(each) for each in wanted] == ["host-203.0.113.5.example", None, "mail.example"]
+    assert sorted(asked) == ["203.0.113.5", "203.0.113.9"]
+
+
+def test_nobody_waits_for_a_resolver_that_hangs(hosts: Path) -> None:
+    gate = threading.Event()
+    resolver = Resolver(lambda _: "late.example" if gate.wait(30) else "", hosts)
+    began = time.monotonic()
+    assert resolver.of("203.0.113.5") is None
+    resolver.wait(["203.0.113.5"], 0.1)
+    assert time.monotonic() - began < 2
+    gate.set()
+    resolver.wait(["203.0.113.5"], 5.0)
+    assert resolver.of("203.0.113.5") == "late.example"
+
+
+def test_more_addresses_than_wait_or_are_kept_are_let_go(hosts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "_MOST", 50)
+    monkeypatch.setattr(names, "_WAITING", 20)
+    gate = threading.Event()
+    resolver = Resolver(lambda address: address if gate.wait(30) else "", hosts)
+    many = [f"203.0.113.{number}" for number in range(200)]
+    assert [resolver.of(each) for each in many] == [None] * 200
+    assert len(resolver._asked) <= 20 + names._THREADS
+    gate.set()
+    for _ in range(20):
+        for each in many:
+            resolver.wait([each], 5.0)
+    assert len(resolver._known) <= 50
+
+
+def test_a_name_cannot_steer_the_terminal_and_does_not_crowd_out_the_port(hosts: Path) -> None:
+    resolver = Resolver(lambda _: "\x1b[2J" + "x" * 300, hosts)
+    labels = Labels(resolver)
+    (row,) = labels.rows([FLOW])
+    assert row["src_name"] is None or len(row["src_name"]) <= 253
+    shown = end_of(row, "dst")
+    assert "\x1b" not in shown
+    assert shown.endswith("xxx:https")
+    assert len(shown) < 60
+    for width in (80, 160):
+        assert all(len(line) <= width for line in lines([row], FLOWS, width, Style(False)))
+
+
+def test_services_are_named_by_protocol_and_not_where_a_port_is_anybodys() -> None:
+    assert names.service(22, "TCP") == "ssh"
+    assert names.service(53, "UDP") == "domain"
+    assert names.service(22, "ICMP") is None
+    assert names.service(60177, "TCP") is None
+    assert names.service(0, "TCP") is None
+
+
+def test_tables_name_services_unless_numbers_are_wanted_and_data_never_does(ctl: Ctl) -> None:
+    assert "203.0.113.5:https" in ctl("flows").stdout
+    assert "203.0.113.5:443" in ctl("flows", "-n").stdout
+    assert "203.0.113.5:https" in ctl("top").stdout
+    assert "203.0.113.5:443" in ctl("top", "-n").stdout
+    (row, *_) = json.loads(ctl("flows", "--json").stdout)
+    assert not {"src_service", "src_name"} & set(row)
+
+
+def test_names_are_added_to_tables_and_data(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reverse(address: str) -> str:
+        if address != "203.0.113.5":
+            raise OSError("no such name")
+        return "far.example"
+
+    monkeypatch.setattr(names, "reverse", reverse)
+    assert "far.example:https" in ctl("flows", "--names").stdout
+    assert "203.0.113.5:443" in ctl("flows", "--names", "-n").stdout
+    (row, *_) = json.loads(ctl("flows", "--names", "--json").stdout)
+    assert row["dst_name"] == "far.example"
+    assert "dst_name" in ctl("flows", "--names", "-o", "csv").stdout.splitlines()[0]
+    assert "far.example" in ctl("threats", "--names").stdout
+    assert "(far.example)" in ctl("explain", "203.0.113.5", "--names").stdout
+    assert "far.example" in ctl("top", "--names", "-o", "jsonl").stdout
