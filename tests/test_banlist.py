@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trafficmond import networks
+from trafficmond import networks, services
 from trafficmond.banlist import BanList, Key
 from trafficmond.datapath.bans import KernelBan
 from trafficmond.errors import DatapathError
 from trafficmond.networks import Network
+from trafficmond.services import Places
 from trafficmond.store.records import Ban
 
 NOW = 1000.0
@@ -25,30 +26,38 @@ class Trie:
 
     def __init__(self, room: int = 100) -> None:
         self.entries: dict[Network, float | None] = {}
-        self.room = room
+        self.services: dict[Network, Places] = {}
+        self.room, self.sets = room, 31
 
     def put(self, ban: KernelBan) -> None:
         if ban.network not in self.entries and len(self.entries) == self.room:
             raise DatapathError("full")
-        self.entries[ban.network] = ban.expires
+        others = {places for network, places in self.services.items() if network != ban.network}
+        if len({*others, ban.services} - {()}) > self.sets:
+            raise DatapathError("too many sets")
+        self.entries[ban.network], self.services[ban.network] = ban.expires, ban.services
 
     def remove(self, network: Network) -> bool:
+        self.services.pop(network, None)
         return self.entries.pop(network, 0.0) != 0.0
 
     def __iter__(self) -> Iterator[KernelBan]:
-        return iter([KernelBan(network, expires) for network, expires in self.entries.items()])
+        return iter([KernelBan(network, end, self.services[network]) for network, end in self.entries.items()])
 
-    def drops(self, address: str, now: float) -> bool:
+    def drops(self, address: str, now: float, service: str = "tcp/1") -> bool:
         host = ipaddress.ip_address(address)
         covering = [network for network in self.entries if host in network]
         if not covering:
             return False
-        expires = self.entries[max(covering, key=lambda network: network.prefixlen)]
-        return expires is None or now < expires
+        narrowest = max(covering, key=lambda network: network.prefixlen)
+        expires = self.entries[narrowest]
+        return (expires is None or now < expires) and services.contains(
+            self.services[narrowest], services.parse([service])
+        )
 
 
-def ban(cidr: str, expires: float | None, since: float = NOW, owner: str = "root") -> Ban:
-    return Ban(cidr, "root", "", since, expires, owner=owner)
+def ban(cidr: str, expires: float | None, since: float = NOW, owner: str = "root", ports: str = "") -> Ban:
+    return Ban(cidr, "root", "", since, expires, owner=owner, ports=ports)
 
 
 def made(kernel: Trie, *bans: Ban) -> BanList:
@@ -110,6 +119,96 @@ def test_the_kernel_drops_what_any_ban_covers_for_as_long_as_the_last_of_them_la
                 assert kernel.drops(address, NOW + late) == banned, (address, late, kernel.entries)
                 assert again.drops(address, NOW + late) == banned, "after a restart"
     assert len(banlist) == len(kernel.entries) == len({cidr for (cidr, _), end in told.items() if end is None})
+
+
+PORTS = ["", "", "tcp/22", "tcp/443", "22", "tcp/20-30,udp/53", "udp", "icmp/8"]
+ASKED = ["tcp/22", "tcp/443", "udp/22", "udp/53", "icmp/8", "gre"]
+
+
+@given(STEPS, st.lists(st.sampled_from(PORTS), min_size=12, max_size=12))
+def test_the_kernel_drops_the_services_that_any_ban_of_an_address_names(
+    steps: list[tuple[str, str, int | None, bool]], ports: list[str]
+) -> None:
+    """As soon as it is told who has ended: until then the kernel knows of the last end alone."""
+    kernel, told = Trie(), dict[tuple[str, str], tuple[float | None, str]]()
+    banlist = made(kernel)
+    for (cidr, owner, lasts, lift), named in zip(steps, ports, strict=False):
+        if lift:
+            lifted, _ = banlist.lift(ipaddress.ip_network(cidr), owner)
+            for each in lifted:
+                del told[each.cidr, each.owner]
+        else:
+            told[cidr, owner] = None if lasts is None else NOW + lasts, named
+            banlist.add(ban(cidr, told[cidr, owner][0], owner=owner, ports=named))
+    again = Trie()
+    BanList(again, lambda _put, _gone: None).restore(banlist.all(), NOW)
+    for late in (0, 5, 15, 25):
+        banlist.expire(NOW + late)
+        for address in ("10.9.9.9", "10.1.1.9", "10.1.1.1", "10.2.0.1", "2001:db8::1"):
+            for service in ASKED:
+                banned = any(
+                    ipaddress.ip_address(address) in ipaddress.ip_network(cidr)
+                    and (end is None or NOW + late < end)
+                    and services.contains(services.parse(named.split(",")) if named else (), services.parse([service]))
+                    for (cidr, _), (end, named) in told.items()
+                )
+                assert kernel.drops(address, NOW + late, service) == banned, (address, service, late, kernel.services)
+                if late == 0:
+                    assert again.drops(address, NOW, service) == banned, "after a restart"
+
+
+def test_what_only_the_kernel_remembers_is_for_the_services_that_it_was_for() -> None:
+    kernel = Trie()
+    made(kernel, ban("192.0.2.1/32", NOW + 60, ports="tcp/65535,udp/0-20,gre,icmp"))
+    restarted = BanList(kernel, lambda _put, _gone: None)
+    # The kernel's own form: what touches is one, whatever it is of.
+    kernel.services = {each: _touching(places) for each, places in kernel.services.items()}
+    restarted.restore([], NOW)
+    (known,) = restarted.all()
+    assert (known.owner, set(known.ports.split(","))) == ("unknown", {"tcp/65535", "udp/0-20", "gre", "icmp"})
+
+
+def _touching(places: Places) -> Places:
+    result: list[tuple[int, int]] = []
+    for first, last in sorted(places):
+        if result and result[-1][1] + 1 == first:
+            result[-1] = result[-1][0], last
+        else:
+            result.append((first, last))
+    return tuple(result)
+
+
+def test_more_sets_of_services_than_the_kernel_holds_are_refused_whole() -> None:
+    kernel = Trie()
+    kernel.sets = 3
+    banlist = made(kernel, *(ban(f"192.0.2.{number}/32", NOW + 60, ports=f"tcp/{number}") for number in (1, 2, 3)))
+    banlist.add(ban("192.0.2.9/32", NOW + 60, ports="tcp/3"))
+    before = dict(kernel.services), banlist.all()
+    with pytest.raises(DatapathError, match="too many sets"):
+        banlist.add(ban("192.0.2.9/32", NOW + 60, owner="other", ports="tcp/4"))
+    kernel.sets = 4
+    with pytest.raises(DatapathError, match="too many sets"):
+        banlist.add(ban("192.0.2.0/24", NOW + 60, ports="tcp/9"))  # with what the others within have
+    assert (kernel.services, banlist.all()) == before
+    assert banlist.waiting == 0
+
+
+def test_what_is_left_of_several_waits_for_room_and_is_less_then() -> None:
+    kernel = Trie()
+    kernel.sets = 2
+    banlist = made(
+        kernel,
+        ban("192.0.2.1/32", NOW + 60, ports="tcp/1"),
+        ban("192.0.2.1/32", NOW + 10, owner="other", ports="tcp/2"),
+        ban("192.0.2.2/32", NOW + 60, ports="tcp/1,tcp/2"),
+        ban("192.0.2.3/32", NOW + 20, ports="tcp/3"),
+    )
+    banlist.expire(NOW + 15)
+    assert banlist.waiting == 1
+    assert kernel.drops("192.0.2.1", NOW + 15, "tcp/1"), "no ban is forgotten meanwhile"
+    banlist.expire(NOW + 25)
+    assert (banlist.waiting, kernel.drops("192.0.2.1", NOW + 25, "tcp/2")) == (0, False)
+    assert kernel.drops("192.0.2.1", NOW + 25, "tcp/1")
 
 
 @given(STEPS, st.lists(st.integers(0, 30), max_size=6))

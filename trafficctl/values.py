@@ -119,7 +119,7 @@ def services(text: str) -> list[str]:
     """Services with commas, as rules name them."""
     from trafficmond import services as known
 
-    texts = [part.strip() for part in text.split(",")]
+    texts = [part.strip() for part in text.replace(":", "-").split(",")]  # fail2ban and iptables write 8000:8100
     try:
         known.parse(texts)
     except ValueError as error:

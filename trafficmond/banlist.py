@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from trafficmond import networks
+from trafficmond import networks, services
 from trafficmond.datapath.bans import KernelBan
 from trafficmond.errors import DatapathError
 from trafficmond.networks import Network
+from trafficmond.services import Places
 from trafficmond.store.records import Ban
 
 UNKNOWN = "unknown"  # owner of what only the kernel remembers, and of what was banned before bans had owners
@@ -37,7 +38,8 @@ class BanList:
     and with those that are gone.
 
     Several may ban one prefix, each for itself: it is free when the last of them has ended or was lifted. The kernel
-    looks at the narrowest ban of an address alone, so it is given the latest end of all bans on it and around it.
+    looks at the narrowest ban of an address alone, so it is given the latest end of all bans on it and around it, and
+    the services of all of them; when one of them ends, it is given what is left.
     """
 
     def __init__(self, kernel: Kernel, changed: Changed) -> None:
@@ -48,6 +50,7 @@ class BanList:
         self._order: dict[int, list[tuple[int, int, Network]]] = {4: [], 6: []}  # by address and length
         self._ends: list[tuple[float, str, str]] = []  # a heap of end, prefix, owner; old ones are passed over
         self._forced: set[Network] = set()
+        self._waiting: set[Network] = set()  # that the kernel has no room for as they are now
         self._total = 0
 
     def restore(self, bans: Iterable[Ban], now: float) -> None:
@@ -59,7 +62,9 @@ class BanList:
         """
         for network, ban in sorted(((networks.parse(ban.cidr), ban) for ban in bans), key=lambda each: _place(each[0])):
             self._enter(network, replace(ban, cidr=str(network)))
-        held = {each.network: each.expires for each in self._kernel}
+        found = list(self._kernel)
+        held = {each.network: each.expires for each in found}
+        named = {each.network: ",".join(services.text(services.without_fragments(each.services))) for each in found}
         moved = [end - stored for each, end in held.items() if end and (stored := self._end(each))]
         jump = statistics.median(moved) if moved else 0.0
         self._replace_all(jump if abs(jump) > _MOVED_S else 0.0, now)
@@ -67,7 +72,7 @@ class BanList:
             self._leave(ended)
         for network, end in held.items():
             if network not in self._bans and (end is None or end > now):
-                self._enter(network, Ban(str(network), UNKNOWN, "", now, end, owner=UNKNOWN))
+                self._enter(network, Ban(str(network), UNKNOWN, "", now, end, owner=UNKNOWN, ports=named[network]))
         for network in self._bans:
             self._put(network)
         self._changed((), ())
@@ -101,13 +106,21 @@ class BanList:
             raise DatapathError(
                 f"cannot ban {ban.cidr}: {_MOST_OWNERS} owners have banned it already", hint="see trafficctl bans"
             )
-        end = _latest(ban.expires, *(each.expires for each in owners.values() if each is not known))
-        self._kernel.put(KernelBan(network, _latest(end, self._end_around(network))))
+        others = [each for each in self._on(network) if each is not known]
+        self._kernel.put(_as_kernel(network, [ban, *others]))
         self._enter(network, ban)
-        if network.prefixlen < network.max_prefixlen:
-            for inner in self._inside(network):
-                if inner != network:
-                    self._put(inner)
+        self._waiting.discard(network)
+        inside = [each for each in self._inside(network) if each != network]
+        try:
+            for inner in inside:
+                self._kernel.put(_as_kernel(inner, self._on(inner)))
+        except DatapathError:  # no room for what these are banned for together
+            self._leave(ban)
+            if known is not None:
+                self._enter(network, known)
+            for each in (*inside, *([network] if known else ())):
+                self._put(each)
+            raise
         return ban
 
     def lift(self, network: Network, owner: str | None = None) -> tuple[list[Ban], list[Ban]]:
@@ -118,8 +131,7 @@ class BanList:
         for ban in lifted:
             self._leave(ban)
         if lifted:
-            for left in dict.fromkeys(networks.parse(ban.cidr) for ban in held):
-                self._put(left)
+            self._put_all(networks.parse(ban.cidr) for ban in held)
             self._changed((), [(ban.cidr, ban.owner) for ban in lifted])
         return lifted, held
 
@@ -129,7 +141,9 @@ class BanList:
         for ban in ended:
             self._leave(ban)
         if ended:
+            self._put_all(inner for ban in ended for inner in self._inside(networks.parse(ban.cidr)))
             self._changed((), [(ban.cidr, ban.owner) for ban in ended])
+        self._put_all(self._waiting & self._bans.keys())
         return ended
 
     def shift(self, seconds: float) -> None:
@@ -144,6 +158,10 @@ class BanList:
             found += sorted(self._bans[network].values(), key=_lasting, reverse=True)
         return found
 
+    def of(self, network: Network, owner: str) -> Ban | None:
+        """An owner's ban of exactly this prefix."""
+        return self._bans.get(network, {}).get(owner)
+
     def all(self) -> list[Ban]:
         """Every ban in force, the latest first."""
         return sorted((ban for owners in self._bans.values() for ban in owners.values()), key=lambda ban: -ban.since)
@@ -151,6 +169,12 @@ class BanList:
     def forced(self) -> set[Network]:
         """Prefixes whose bans guard and allowlist do not stand against."""
         return set(self._forced)
+
+    @property
+    def waiting(self) -> int:
+        """How many prefixes the kernel has no room for as they are banned now: their services are too many different
+        ones. It judges by what it had before, until there is room."""
+        return len(self._waiting)
 
     def __len__(self) -> int:
         """Banned prefixes, whoever banned them: what the kernel's table holds."""
@@ -184,23 +208,31 @@ class BanList:
             self._put(network)
             return
         self._kernel.remove(network)
+        self._waiting.discard(network)
         self._lengths -= Counter([(network.version, network.prefixlen)])  # those of none are left out
         order = self._order[network.version]
         del order[bisect_left(order, _entry(network)[:2])]
         del self._bans[network]
 
     def _put(self, network: Network) -> None:
-        self._kernel.put(KernelBan(network, self._end(network)))
+        try:
+            self._kernel.put(_as_kernel(network, self._on(network)))
+        except DatapathError:  # it is tried again
+            self._waiting.add(network)
+        else:
+            self._waiting.discard(network)
+
+    def _put_all(self, found: Iterable[Network]) -> None:
+        for network in dict.fromkeys(found):
+            self._put(network)
+
+    def _on(self, network: Network) -> list[Ban]:
+        """The bans on a prefix and around it."""
+        return [ban for each in self._around(network) for ban in self._bans[each].values()]
 
     def _end(self, network: Network) -> float | None:
         """When the last of the bans on a prefix and around it ends; 0: there is none."""
-        return self._latest_of(self._around(network))
-
-    def _end_around(self, network: Network) -> float | None:
-        return self._latest_of(each for each in self._around(network) if each != network)
-
-    def _latest_of(self, found: Iterable[Network]) -> float | None:
-        return _latest(0.0, *(ban.expires for each in found for ban in self._bans[each].values()))
+        return _latest(0.0, *(ban.expires for ban in self._on(network)))
 
     def _around(self, network: Network) -> Iterator[Network]:
         """Banned prefixes that hold all of a prefix, the narrowest first."""
@@ -247,6 +279,20 @@ class BanList:
             if ban.expires is not None
         ]
         heapq.heapify(self._ends)
+
+
+def places_of(ban: Ban) -> Places:
+    """The services that a ban is for; (): all."""
+    return services.parse(ban.ports.split(",")) if ban.ports else ()
+
+
+def _as_kernel(network: Network, bans: Sequence[Ban]) -> KernelBan:
+    """What the kernel is told of a prefix with these bans on it and around it."""
+    named = {ban.ports: places_of(ban) for ban in bans}
+    union: Places = ()
+    if all(named.values()):
+        union = services.with_fragments(services.merged(each for part in named.values() for each in part), False)
+    return KernelBan(network, _latest(0.0, *(ban.expires for ban in bans)), union)
 
 
 def _latest(*ends: float | None) -> float | None:

@@ -63,7 +63,8 @@ class Responder:
 
     def why_not(self, threat: Threat) -> str:
         """Why an open threat's source is not banned; empty: it is, or nothing stands against it."""
-        return "" if threat.src_ip and self._bans.covering(threat.src_ip) else self._response.why_not(threat)
+        bans = self._bans.covering(threat.src_ip) if threat.src_ip else []
+        return "" if any(not ban.ports for ban in bans) else self._response.why_not(threat)
 
     def lifted(self, prefix: str) -> None:
         """An administrator lifted the response's bans within a prefix."""

@@ -148,6 +148,14 @@ def with_fragments(places: Places, passing: bool) -> Places:
     return (*places, *((abi.WHAT_FRAGMENT + each, abi.WHAT_FRAGMENT + each) for each in sorted(going)))
 
 
+def without_fragments(places: Places) -> Places:
+    """`places` as they are named: without what `with_fragments` gave them, and apart where a protocol ends."""
+    others = [(place, place) for place in range(abi.WHAT_OTHER, abi.WHAT_FRAGMENT)]
+    areas = [(start, start + count - 1) for start, count in _AREAS.values()] + others
+    cut = [(max(first, low), min(last, high)) for first, last in places for low, high in areas]
+    return tuple(sorted((first, last) for first, last in cut if first <= last))
+
+
 def contains(places: Places, other: Places) -> bool:
     """Whether all of `other` is among `places`; () has every service."""
     return not places or all(any(first <= low and high <= last for first, last in places) for low, high in other)

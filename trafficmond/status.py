@@ -126,6 +126,11 @@ def _warnings(parts: Parts) -> list[str]:
             f"{parts.pipeline.forgotten_inners:,} rows of flows.db lack what their tunnel carried: more "
             "conversations at once than are remembered"
         )
+    if parts.bans.waiting:
+        found.append(
+            f"{parts.bans.waiting:,} banned prefixes wait for room: bans are for more different sets of services "
+            "than the kernel holds"
+        )
     if parts.rulebook.trouble:
         found.append(parts.rulebook.trouble)
     if parts.rulebook.in_force:

@@ -153,6 +153,7 @@ BAN: Row = {
     "count": 1,
     "forced": False,
     "owner": "root",
+    "ports": None,
 }
 
 LIVE_RATES: list[Row] = [
@@ -350,7 +351,8 @@ class Canned:
         return {"lifted": [BAN], "held": held, "notes": []}
 
     async def UnbanMany(self, _: Call, cidrs: Sequence[str], **__: Any) -> Reply:
-        return {"lifted": len(cidrs), "held": 0, "notes": []}
+        bans = [{**BAN, "cidr": cidr} for cidr in cidrs[:100]]
+        return {"lifted": len(cidrs), "held": 0, "notes": [], "bans": bans, "stay": []}
 
     async def Threat(self, _: Call, id: str) -> Reply:
         if not THREAT["id"].startswith(id):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from asking import asking
 
+from trafficmond import services
 from trafficmond.parts import Parts
 from trafficmond.store.records import Ban, Change
 from trafficmond.store.store import Store
@@ -131,6 +132,46 @@ def test_unban_of_many_is_one_entry_of_the_audit(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_a_ban_for_some_services_says_so_everywhere(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            done = await ask("Ban", cidr="203.0.113.9", ports=["ssh", "tcp/8000-8100"], owner="fail2ban-sshd")
+            assert (done["ban"]["ports"], done["notes"]) == (["tcp/22", "tcp/8000-8100"], [])
+            await ask("Ban", cidr="203.0.113.9", ports=["http", "https"], owner="fail2ban-apache")
+            await ask("BanMany", bans=[{"cidr": "203.0.113.10", "ports": ["53"]}])
+            listed = {(ban["cidr"], ban["owner"]): ban["ports"] for ban in (await ask("Bans"))["bans"]}
+            assert listed["203.0.113.10/32", "someone"] == ["53"]
+            (held,) = [ban for each, ban in ask.datapath.bans.held.items() if str(each) == "203.0.113.9/32"]
+            for service, wins in (("tcp/22", True), ("tcp/80", True), ("tcp/8050", True), ("tcp/25", False)):
+                assert services.contains(held.services, services.parse([service])) is wins
+                told = await ask("Explain", address="203.0.113.9", service=service)
+                assert (told["reason"] == "ban", told["action"] == "drop") == (wins, wins), told
+            told = await ask("Explain", address="203.0.113.9")
+            assert (told["reason"], {row["kind"] for row in told["decisions"]}) == ("default", {"ban", "default"})
+            assert [row["why"] for row in told["decisions"] if row["ports"]] == [
+                f"it decides for {', '.join(row['ports'])} alone" for row in told["decisions"] if row["ports"]
+            ]
+            other = await ask("Ban", cidr="203.0.113.9", ports=["tcp/25"], owner="fail2ban-sshd")
+            assert other["notes"] == ["it takes the place of fail2ban-sshd's ban for tcp/22, tcp/8000-8100"]
+            await ask("Unban", cidr="203.0.113.9", owner="fail2ban-sshd")
+            (held,) = [ban for each, ban in ask.datapath.bans.held.items() if str(each) == "203.0.113.9/32"]
+            assert services.text(services.without_fragments(held.services)) == listed_ports(listed, "fail2ban-apache")
+            stored = {(ban.cidr, ban.owner): ban.ports async for ban in _stored(ask.parts.store)}
+            assert stored["203.0.113.10/32", "someone"] == "53"
+            entries = [entry["after"] for entry in (await ask("Audit"))["entries"] if entry["after"]]
+            assert "for 600 s from tcp/22, tcp/8000-8100 (fail2ban-sshd)" in entries
+            for wrong in (["tcp/70000"], ["no-such-service"]):
+                assert (await ask.refused("Ban", cidr="203.0.113.9", ports=wrong))[0] == "Invalid"
+            name, said = await ask.refused("Ban", cidr="203.0.113.9", ports=["tcp/22"], force=True)
+            assert (name, "does not go with ports" in said) == ("Invalid", True)
+
+    asyncio.run(run())
+
+
+def listed_ports(listed: dict[tuple[str, str], list[str]], owner: str) -> list[str]:
+    return next(ports for (_, whose), ports in listed.items() if whose == owner)
+
+
 def test_each_owner_has_a_ban_of_its_own_and_lifts_no_others(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
@@ -180,7 +221,8 @@ def test_many_are_one_change_with_one_entry_of_the_audit(tmp_path: Path) -> None
             assert (name, "bans[1].cidr" in said, "bans[2].cidr" in said) == ("Invalid", True, True)
             assert not ask.parts.bans.covering("203.0.113.1")
             told = await ask("UnbanMany", cidrs=["198.51.0.0/16", "192.0.2.9"], owner="lists")
-            assert (told, len(ask.parts.bans)) == ({"lifted": 1001, "held": 0, "notes": []}, 0)
+            counts = told["lifted"], told["held"], told["notes"], len(told.pop("bans")), told.pop("stay")
+            assert (counts, len(ask.parts.bans)) == ((1001, 0, [], 100, []), 0)
             assert [entry["change"] for entry in (await ask("Audit"))["entries"]] == ["unban", "ban"]
 
     asyncio.run(run())

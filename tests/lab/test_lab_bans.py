@@ -75,6 +75,29 @@ def test_a_ban_acts_at_once_and_an_unban_too(wire: Wire) -> None:
     assert wire.daemon.sql(f"SELECT sum(packets) FROM flows WHERE action = 'drop' AND src_ip = '{BAD}'") == [(1,)]
 
 
+def test_a_ban_for_some_services_leaves_the_others_and_outlives_a_reboot(wire: Wire) -> None:
+    """Two owners', of which one ends."""
+    daemon = wire.daemon
+    port = "9"
+    daemon.control("ban", BAD, "--port", f"udp/{port}", "--ttl", "1h", "--owner", "fail2ban-one")
+    daemon.control("ban", NEIGHBOUR, "--port", "ssh,http", "--ttl", "1h", "--owner", "fail2ban-two")
+    daemon.control("ban", BAD6, "--port", "0:65535")
+    daemon.control("ban", NEIGHBOUR6, "--port", f"tcp/{port}")
+    others = [False, True, False, True]
+    assert wire.through(BAD, NEIGHBOUR, BAD6, NEIGHBOUR6) == others
+    daemon.control("ban", NEIGHBOUR, "--port", f"{port}", "--ttl", "1s", "--owner", "fail2ban-one")
+    assert wire.through(NEIGHBOUR) == [False]
+    daemon.wait(lambda: wire.through(NEIGHBOUR) == [True], "what the other owner does not name is free again")
+    for end in (daemon.kill, daemon.stop, lambda: (daemon.stop(), remove_pins(daemon.pins))):
+        end()
+        daemon.start()
+        assert wire.through(BAD, NEIGHBOUR, BAD6, NEIGHBOUR6) == others
+    listed = {(ban["cidr"], ban["owner"]): ban["ports"] for ban in daemon.ask("bans")}
+    assert listed[f"{NEIGHBOUR}/32", "fail2ban-two"] == ["tcp/22", "tcp/80"]
+    told = daemon.ask("explain", BAD, f"udp/{port}")
+    assert (told["reason"], daemon.ask("explain", BAD, "tcp/1")["reason"]) == ("ban", "default")
+
+
 def test_networks_are_banned_by_longest_prefix_and_end_one_by_one(wire: Wire) -> None:
     wire.ask("Ban", cidr="203.0.113.0/24", ttl_s=3600.0)
     wire.ask("Ban", cidr="2001:db8:bad::/64", ttl_s=3600.0)

@@ -190,7 +190,7 @@ def test_many_bans_are_one_call(ctl: Ctl, running: Running) -> None:
     assert "line 3: '0' is not a time to last" in done.stderr
     assert "nothing was banned" in done.stderr
     assert len(running.canned.asked) == 2
-    assert ctl("unban", "-", "--all", stdin="192.0.2.1\n192.0.2.2\n").stdout == "2 lifted\n"
+    assert ctl("unban", "-", "--all", stdin="192.0.2.1\n192.0.2.2\n").stdout == "2 lifted: 192.0.2.1, 192.0.2.2\n"
 
 
 def test_a_long_list_is_as_few_calls_as_the_daemon_takes(ctl: Ctl, running: Running) -> None:

@@ -40,6 +40,26 @@ def test_status(width: int) -> None:
     assert "not in force" not in text
 
 
+def test_the_first_line_of_an_explanation_is_right_where_services_decide() -> None:
+    told = copy.deepcopy(EXPLANATION)
+    (rule, default) = told["decisions"]
+    ports = {"wins": False, "why": "it decides for these alone"}
+    told["decisions"] = [
+        {**rule, **ports, "kind": "ban", "ports": ["tcp/22"]},
+        {**rule, **ports, "action": "allow", "ports": ["tcp/443", "tcp/80"]},
+        {**default, "action": "drop", "wins": True, "why": None},
+    ]
+    told |= {"action": "drop", "reason": "default"}
+    head = next(detail.tell_explanation(told, PLAIN, None))
+    assert head == (
+        "packets from 203.0.113.5: drop tcp/22 (by ban), allow tcp/443, tcp/80 (by rule), drop all else (by default)"
+    )
+    told["service"] = "udp/53"
+    assert next(detail.tell_explanation(told, PLAIN, None)).endswith("for udp/53: drop (by default)")
+    told["service"], told["decisions"][1:1] = None, [told["decisions"][1]] * 9
+    assert "ask about one" in next(detail.tell_explanation(told, PLAIN, None))
+
+
 def test_status_tells_what_is_wrong() -> None:
     sick = copy.deepcopy(STATUS)
     sick["config"] |= {"error": "1 mistake", "mistakes": [{"where": "a.toml:3", "what": "is odd"}]}

@@ -2,7 +2,8 @@
 
 Bans end on time even if the daemon is gone. They come before rules and lists, and after the guard (this host's
 own lifelines) and the allowlist, which refuse them. Several may ban one address, each as an owner of its own: it is
-free when the last of their bans has ended or was lifted.
+free when the last of their bans has ended or was lifted. With --port a ban is for some services alone, and the address
+may use the others; what several owners name adds up, and an owner's new ban of an address takes the place of the old.
 
 With - in place of an address, bans are read from standard input, one a line: address, time, reason. The output of
 fail2ban-client get JAIL banip, of cscli decisions list -o raw and of ipset save will do too. They are one change with
@@ -11,6 +12,7 @@ one entry of the audit; if a line is wrong, nothing is banned.
 Examples:
   trafficctl ban 203.0.113.5
   trafficctl ban 203.0.113.0/24 --ttl 2h --reason "login attempts"
+  trafficctl ban 203.0.113.7 --port ssh,tcp/8000-8100
   trafficctl ban 203.0.113.9 --ttl forever --owner fail2ban-recidive
   cscli decisions list -o raw | trafficctl ban - --owner crowdsec
 """
@@ -42,6 +44,13 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--ttl", metavar="TIME", type=values.ttl, help="how long: 10m, 2h, forever (default: response.ban_time)"
     )
+    parser.add_argument(
+        "--port",
+        metavar="SERVICE",
+        action="extend",
+        type=values.services,
+        help="only from tcp/443, udp/8000-8100, 53 (tcp and udp), icmp/8, gre, or names of /etc/services",
+    )
     parser.add_argument("--reason", default="", help="for the record")
     parser.add_argument("--owner", metavar="NAME", help="whose ban it is (default: your user)")
     parser.add_argument("--force", action="store_true", help="even if it cuts off this host's peers; not with -")
@@ -61,6 +70,7 @@ def run(args: Namespace) -> int:
             reason=args.reason or None,
             force=args.force or None,
             owner=args.owner,
+            ports=args.port,
             **lasting,
         )
     session.show_rows(args, [reply["ban"]], BANS, "BanEntry")
@@ -95,6 +105,8 @@ def _request(line: Line, args: Namespace) -> dict[str, Any]:
         found["forever"] = True
     elif lasts is not None:
         found["ttl_s"] = lasts
+    if args.port:
+        found["ports"] = args.port
     if line.reason or args.reason:
         found["reason"] = line.reason or args.reason
     return found

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import Any
 
 from trafficctl import exits, session, values
 
 _AT_ONCE = 10_000  # prefixes of a call
+_SHOWN = 10  # of many, by name
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -32,7 +35,6 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Lift, and show what was lifted; 1 if there was nothing to lift."""
     from trafficctl.render.columns import BANS
-    from trafficctl.render.units import when
 
     whose = {"owner": args.owner, "everyone": args.everyone or None}
     if args.cidr == values.INPUT:
@@ -40,24 +42,38 @@ def run(args: Namespace) -> int:
     with session.connect(args) as client:
         reply = client.call("Unban", cidr=args.cidr, **whose)
     session.show_rows(args, reply["lifted"], BANS, "BanEntry")
-    for ban in reply["held"]:
-        until = f"until {when(ban['expires'])}" if ban["expires"] is not None else "for good"
-        print(f"note: {values.host(ban['cidr'])} stays banned by {ban['owner']} {until}", file=sys.stderr)
+    _tell_held(reply["held"])
     session.tell_notes(reply)
     return exits.DONE
+
+
+def _tell_held(held: Sequence[dict[str, Any]]) -> None:
+    from trafficctl.render.units import when
+
+    for ban in held:
+        until = f"until {when(ban['expires'])}" if ban["expires"] is not None else "for good"
+        print(f"note: {values.host(ban['cidr'])} stays banned by {ban['owner']} {until}", file=sys.stderr)
 
 
 def _unban_many(args: Namespace, whose: dict[str, object]) -> int:
     cidrs = [line.cidr for line in session.read_bans("lifted")]
     lifted = held = 0
     notes = dict[str, None]()
+    bans, stay = list[dict[str, Any]](), list[dict[str, Any]]()
     with session.connect(args) as client:
         for at in range(0, len(cidrs), _AT_ONCE):
             reply = client.call("UnbanMany", cidrs=cidrs[at : at + _AT_ONCE], **whose)
             lifted += reply["lifted"]
             held += reply["held"]
             notes |= dict.fromkeys(reply.get("notes", ()))
+            bans += reply.get("bans") or ()
+            stay += reply.get("stay") or ()
     text = f"{lifted:,} lifted" + (f"; {held:,} bans of others stay" if held else "")
-    session.show_counts(args, {"lifted": lifted, "held": held}, text)
+    names = [values.host(ban["cidr"]) for ban in bans[:_SHOWN]]
+    text += (
+        f": {', '.join(names)}" + (f" and {lifted - len(names):,} more" if lifted > len(names) else "") if names else ""
+    )
+    session.show_counts(args, {"lifted": lifted, "held": held, "bans": bans, "stay": stay}, text)
+    _tell_held(stay[:_SHOWN])
     session.tell_notes({"notes": notes})
     return exits.DONE if lifted else exits.NO

@@ -57,6 +57,7 @@ RULES = (
 
 BANS = (
     Column("cidr", "PREFIX", values.host, weight=9),
+    Column("ports", "PORTS", weight=8, shrinks_to=12, of=named_services),
     Column("owner", "OWNER", weight=6, shrinks_to=8),
     Column("by", "BY", weight=3, shrinks_to=8),
     Column("reason", "REASON", weight=5, shrinks_to=10),

@@ -14,6 +14,7 @@ from trafficctl.render.style import Style
 from trafficctl.render.table import Column
 
 _FLOWS = 20  # shown; they are examples
+_ANSWERS = 5  # in the first line of an explanation; the table below has them all
 
 
 def tell_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
@@ -93,16 +94,28 @@ _DECISIONS = (
 )
 
 
+def _answers(explanation: dict[str, Any], style: Style) -> Iterator[str]:
+    """What happens, in a few words: by service, where nobody asked about one and some rules are for some alone."""
+    rest = ""
+    for each in explanation["decisions"]:
+        if each["wins"]:
+            break
+        if each.get("ports") and not explanation.get("service"):
+            yield style.word(each["action"]) + f" {units.plain(columns.named_services(each))} (by {each['kind']})"
+            rest = " all else"
+    yield style.word(explanation["action"]) + f"{rest} (by {explanation['reason']})"
+
+
 def tell_explanation(explanation: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
     """The reply of Explain."""
     way = "from" if explanation["direction"] == "ingress" else "to"
     asked = f" for {units.plain(explanation['service'])}" if explanation.get("service") else ""
-    action = explanation["action"]
-    yield (
-        style.title(f"packets {way} {units.plain(explanation['address'])}{_named(explanation, 'address')}{asked}: ")
-        + style.word(action)
-        + f" (by {explanation['reason']})"
-    )
+    head = style.title(f"packets {way} {units.plain(explanation['address'])}{_named(explanation, 'address')}{asked}: ")
+    answers = list(_answers(explanation, style))
+    if len(answers) <= _ANSWERS:
+        yield head + ", ".join(answers)
+    else:
+        yield head + f"by service, of {len(answers)} rules; ask about one, such as tcp/443"
     counts = f"{units.many(explanation['packets'], 'packet')}, {units.octets(explanation['bytes'])}"
     dropped = explanation["dropped_packets"]
     seen = explanation.get("last_seen")

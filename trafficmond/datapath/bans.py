@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,42 +44,76 @@ class BanTable:
         self._fd = map_fd
         self._services_fd = services_fd
         self._clock = clock
+        self._places: dict[bytes, int] | None = None  # of the bans for some services, by key; None: not read yet
+        self._users: Counter[int] = Counter()  # how many bans have each place
+        self._sets: dict[int, bytes] = {}  # what is at the places in use
 
     def put(self, ban: KernelBan) -> None:
         """Puts a ban in force, or changes when it ends and what it is for. Raises DatapathError if a table is full."""
         value = np.zeros(1, abi.BAN)
         value["expires"] = 0 if ban.expires is None else self._clock.to_jiffies(ban.expires)
         value["verdict"], value["family"] = verdict_word(Action.DROP, Reason.BAN), ban.network.version
-        value["services"] = self._set_of(ban) if ban.services else 0
+        key = _key(ban.network)
+        place = self._place_for(ban)
+        value["services"] = place
         try:
-            libbpf.update(self._fd, _key(ban.network), value.tobytes())
+            libbpf.update(self._fd, key, value.tobytes())
         except OSError as error:
             why, hint = error.strerror, ""
             if error.errno == errno.ENOSPC:
                 why = f"the kernel's table holds {libbpf.map_info(self._fd).max_entries:,} bans and is full"
                 hint = "lift some with trafficctl unban, or ban networks in place of addresses"
+            if place and place not in self._users:
+                del self._sets[place]
             raise DatapathError(f"cannot ban {ban.network}: {why}", hint=hint) from error
+        self._has(key, place)
 
     def remove(self, network: Network) -> bool:
         """Lifts exactly this ban; False if there was none."""
-        return libbpf.delete(self._fd, _key(network))
+        key = _key(network)
+        gone = libbpf.delete(self._fd, key)
+        self._has(key, 0)
+        return gone
 
-    def _set_of(self, ban: KernelBan) -> int:
-        """The place of the ban's services in `tm_ban_services`, where they are put if no other ban has them."""
+    def _place_for(self, ban: KernelBan) -> int:
+        """The place of the ban's services in `tm_ban_services`, where they are put if no other ban has them; 0: all."""
+        self._held()
+        if not ban.services:
+            return 0
         bits = np.zeros(8 * abi.BAN_SET.itemsize, np.uint8)
         for first, last in ban.services:
             bits[first : last + 1] = 1
         wanted = np.packbits(bits, bitorder="little").tobytes()
-        used = {0, *(int(entry["services"]) for _, entry in self._entries())}
-        for place in sorted(used - {0}):
-            if libbpf.lookup(self._services_fd, place.to_bytes(4, "little"), len(wanted)) == wanted:
+        for place, there in self._sets.items():
+            if there == wanted:
                 return place
-        free = next((place for place in range(1, abi.BAN_SETS) if place not in used), None)
-        if free is None:
+        free = [place for place in range(1, abi.BAN_SETS) if place not in self._sets]
+        if not free:
             what = f"cannot ban {ban.network}: bans are for {abi.BAN_SETS - 1} sets of services already"
             raise DatapathError(what, hint="ban it for all services, or for what others are banned for")
-        libbpf.update(self._services_fd, free.to_bytes(4, "little"), wanted)
-        return free
+        libbpf.update(self._services_fd, free[0].to_bytes(4, "little"), wanted)
+        self._sets[free[0]] = wanted
+        return free[0]
+
+    def _held(self) -> dict[bytes, int]:
+        """The places of bans for some services, by their keys; read once, since nobody else writes the table."""
+        if self._places is None:
+            self._places = {key: int(entry["services"]) for key, entry in self._entries() if entry["services"]}
+            self._users = Counter(self._places.values())
+            self._sets = {place: self._bits_at(place) for place in self._users}
+        return self._places
+
+    def _has(self, key: bytes, place: int) -> None:
+        """The ban of `key` has its services at `place` from now on; 0: all, or it is gone."""
+        places = self._held()
+        before = places.pop(key, 0)
+        if place:
+            places[key] = place
+            self._users[place] += 1
+        if before:
+            self._users[before] -= 1
+            if not self._users[before]:
+                del self._users[before], self._sets[before]
 
     def _entries(self) -> Iterator[tuple[bytes, np.void]]:
         key = libbpf.next_key(self._fd, None, abi.BAN_KEY.itemsize)
@@ -89,11 +124,13 @@ class BanTable:
                 yield key, np.frombuffer(raw, abi.BAN)[0]
             key = following
 
+    def _bits_at(self, place: int) -> bytes:
+        return libbpf.lookup(self._services_fd, place.to_bytes(4, "little"), abi.BAN_SET.itemsize) or b""
+
     def _services_at(self, place: int) -> Places:
-        raw = libbpf.lookup(self._services_fd, place.to_bytes(4, "little"), abi.BAN_SET.itemsize) if place else None
-        if raw is None:
+        if not place:
             return ()
-        bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")
+        bits = np.unpackbits(np.frombuffer(self._bits_at(place), np.uint8), bitorder="little")
         edges = np.flatnonzero(np.diff(bits, prepend=0, append=0)).tolist()
         return tuple((first, past - 1) for first, past in zip(edges[::2], edges[1::2], strict=True))
 

@@ -17,7 +17,7 @@ from trafficmond.control.peers import Caller
 from trafficmond.control.refusals import NotFound, Refused
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.handlers import spare
-from trafficmond.handlers.handler import Handler, lasting, network_of
+from trafficmond.handlers.handler import Handler, lasting, named_ports, network_of
 from trafficmond.networks import Network, shown
 from trafficmond.responder import OWNER as RESPONSE
 from trafficmond.sinks import messages
@@ -27,6 +27,7 @@ _LONGEST_REASON = 200  # characters, as of a label
 _LONGEST_OWNER = 64
 _AT_ONCE = 250  # of many bans, before others have their turn
 _NAMED = 5  # of many prefixes, in the audit
+_SHOWN = 100  # of many bans that were lifted, in the answer
 
 
 class Bans(Handler):
@@ -43,7 +44,7 @@ class Bans(Handler):
         bans = self._parts.bans.all()
         for at in range(0, len(bans), _AT_ONCE):
             await asyncio.sleep(0)  # others are served between two pages
-            yield [asdict(ban) for ban in bans[at : at + _AT_ONCE]]
+            yield [_row(ban) for ban in bans[at : at + _AT_ONCE]]
 
     @method("Ban", changes=True)
     async def ban(
@@ -55,12 +56,16 @@ class Bans(Handler):
         force: bool = False,
         forever: bool = False,
         owner: str | None = None,
+        ports: list[str] | None = None,
     ) -> Reply:
-        """Ban a prefix; for the guard and the allowlist with `force` alone."""
+        """Ban a prefix, or keep it from some services; for the guard and the allowlist with `force` alone."""
         parts, caller = self._parts, call.caller
         await parts.follow_clock()
         note("reason", reason)
-        wanted, network = self._wanted(caller, owner, cidr, ttl_s, reason, forever)
+        wanted, network = self._wanted(
+            caller, owner, cidr, ttl_s, reason, forever, named_ports(ports, force) if ports else ()
+        )
+        before = parts.bans.of(network, wanted.owner)
         spared = self._spared()
         if force:
             wanted = replace(wanted, forced=True)
@@ -74,8 +79,10 @@ class Bans(Handler):
         # The kernel goes through all its connections for that: milliseconds in which others are served.
         peers = await asyncio.get_running_loop().run_in_executor(None, parts.protected.ssh_peers)
         notes = spare.notes(network, cidr, peers - spared.logins)
+        if before and before.ports != done.ports:
+            notes.append(f"it takes the place of {done.owner}'s ban for {_services(before)}")
         notes += await self._audit(caller, "ban", done.cidr, None, f"{lasts} {_told([done], caller)}".rstrip())
-        return {"ban": asdict(done), "notes": notes}
+        return {"ban": _row(done), "notes": notes}
 
     @method("BanMany", changes=True)
     async def ban_many(self, call: Call, bans: list[dict[str, Any]], owner: str | None = None) -> Reply:
@@ -86,7 +93,8 @@ class Bans(Handler):
         for number, each in enumerate(bans):
             lasts = each.get("ttl_s"), each.get("reason") or "", bool(each.get("forever"))
             try:
-                wanted.append(self._wanted(caller, owner, each["cidr"], *lasts))
+                ports = named_ports(each.get("ports") or ())
+                wanted.append(self._wanted(caller, owner, each["cidr"], *lasts, ports))
             except ConfigError as error:
                 mistakes += [Mistake(f"bans[{number}].{one.where}", one.what) for one in error.mistakes]
             if number % _AT_ONCE == _AT_ONCE - 1:
@@ -116,14 +124,22 @@ class Bans(Handler):
         return {"banned": len(free), "refused": refused, "notes": notes}
 
     def _wanted(
-        self, caller: Caller, owner: str | None, cidr: str, ttl_s: float | None, reason: str, forever: bool
+        self,
+        caller: Caller,
+        owner: str | None,
+        cidr: str,
+        ttl_s: float | None,
+        reason: str,
+        forever: bool,
+        ports: Sequence[str],
     ) -> tuple[Ban, Network]:
         """The ban that is asked for. Raises ConfigError."""
         now, network = time.time(), network_of(cidr)
         expires = None
         if not forever:
             expires = now + lasting(self._parts.settings.response.ban_time if ttl_s is None else ttl_s)
-        return Ban(str(network), caller.user, _clean(reason), now, expires, owner=_owner(owner, caller)), network
+        whose = _owner(owner, caller)
+        return Ban(str(network), caller.user, _clean(reason), now, expires, owner=whose, ports=",".join(ports)), network
 
     async def _ban_by_force(self, ban: Ban) -> Ban:
         """Takes the prefix from guard and allowlist and bans it, both or neither."""
@@ -155,7 +171,7 @@ class Bans(Handler):
         if len(lifted) > 1:
             subject, before = str(network), _number(lifted)
         notes = await self._audit(caller, "unban", subject, before, None)
-        return {"lifted": [asdict(ban) for ban in lifted], "held": [asdict(ban) for ban in held], "notes": notes}
+        return {"lifted": [_row(ban) for ban in lifted], "held": [_row(ban) for ban in held], "notes": notes}
 
     @method("UnbanMany", changes=True)
     async def unban_many(self, call: Call, cidrs: list[str], owner: str | None = None, everyone: bool = False) -> Reply:
@@ -175,7 +191,8 @@ class Bans(Handler):
             fields = {"prefix": lifted[0].cidr, "by": caller.user, "owner": lifted[0].owner, "bans": len(lifted)}
             self._parts.sinks.note(messages.UNBANNED, f"{caller.user} lifted the bans of {what}", fields)
             notes = await self._audit(caller, "unban", what, None, None)
-        return {"lifted": len(lifted), "held": len(held), "notes": notes}
+        shown = {"bans": [_row(ban) for ban in lifted[:_SHOWN]], "stay": [_row(ban) for ban in held[:_SHOWN]]}
+        return {"lifted": len(lifted), "held": len(held), "notes": notes, **shown}
 
     async def _lift(self, wanted: Sequence[Network], owner: str | None) -> tuple[list[Ban], list[Ban]]:
         """Lifts what lies within these of an owner's bans, or of everyone's; that, and what others hold there."""
@@ -210,8 +227,17 @@ def _clean(reason: str) -> str:
     return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
+def _row(ban: Ban) -> Row:
+    return {**asdict(ban), "ports": ban.ports.split(",") if ban.ports else None}
+
+
+def _services(ban: Ban) -> str:
+    return ban.ports.replace(",", ", ") or "all services"
+
+
 def _in_words(ban: Ban) -> str:
-    return "for good" if ban.expires is None else f"for {ban.expires - ban.since:.0f} s"
+    lasts = "for good" if ban.expires is None else f"for {ban.expires - ban.since:.0f} s"
+    return f"{lasts} from {_services(ban)}" if ban.ports else lasts
 
 
 def _told(bans: Sequence[Ban], caller: Caller) -> str:

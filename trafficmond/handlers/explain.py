@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from trafficmond import networks, services
+from trafficmond.banlist import places_of
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.handlers.handler import Handler, direction_of
@@ -54,7 +56,7 @@ class Explain(Handler):
         ]
         if way is Direction.INGRESS:
             strong = sum(each.reason in (Reason.GUARD, Reason.ALLOWLIST) for each in decisions)
-            rows[strong:strong] = [_ban_decision(ban) for ban in parts.bans.covering(host)]
+            rows[strong:strong] = [_ban_decision(ban, asked) for ban in parts.bans.covering(host)]
         winner = next(row for row in rows if row["why"] is None)
         winner["wins"] = True
         for row in rows[rows.index(winner) + 1 :]:
@@ -89,11 +91,21 @@ def _service(text: str) -> Places:
 def _why_not(decision: Decision) -> str | None:
     if decision.applies or decision.rule is None:
         return None
-    named = ", ".join(services.text(decision.rule.services))
-    return f"it is for {named}" if decision.applies is False else f"it decides for {named} alone"
+    return _for_these(services.text(decision.rule.services), decision.applies)
 
 
-def _ban_decision(ban: Ban) -> Row:
+def _for_these(named: Sequence[str], asked_for: bool | None) -> str:
+    """Why what is for some services does not decide: None, nobody asked about one."""
+    return f"{'it is for' if asked_for is False else 'it decides for'} {', '.join(named)}" + (
+        " alone" if asked_for is None else ""
+    )
+
+
+def _ban_decision(ban: Ban, asked: Places) -> Row:
+    places = places_of(ban)
+    why = None
+    if places and not (asked and services.contains(places, asked)):
+        why = _for_these(services.text(places), False if asked else None)
     return {
         "kind": "ban",
         "prefix": ban.cidr,
@@ -102,8 +114,8 @@ def _ban_decision(ban: Ban) -> Row:
         "source": ban.owner if ban.owner == ban.by else f"{ban.owner}, by {ban.by}",
         "expires": ban.expires,
         "wins": False,
-        "why": None,
-        "ports": None,
+        "why": why,
+        "ports": services.text(places) or None,
     }
 
 

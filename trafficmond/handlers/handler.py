@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from trafficmond import networks
+from trafficmond import networks, services
 from trafficmond.control.peers import Caller
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.handlers.spare import Spared
@@ -72,3 +73,14 @@ def direction_of(text: str) -> Direction:
         return Direction.parse(text)
     except ValueError as error:
         raise ConfigError([Mistake("direction", str(error))]) from None
+
+
+def named_ports(texts: Sequence[str], force: bool = False) -> list[str]:
+    """As rules are told apart by them. Raises ConfigError."""
+    if force:
+        what = "does not go with ports: the guard and the allowlist are for hosts, whatever the service"
+        raise ConfigError([Mistake("force", what)])
+    try:
+        return services.text(services.parse(texts))
+    except ValueError as error:
+        raise ConfigError([Mistake("ports", str(error))]) from None

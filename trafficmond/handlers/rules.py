@@ -15,8 +15,8 @@ from trafficmond import networks, services
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.paging import paged
 from trafficmond.control.refusals import NotFound, Refused
-from trafficmond.errors import ConfigError, Mistake, TrafficmonError
-from trafficmond.handlers.handler import Handler, direction_of, lasting, prefix_of
+from trafficmond.errors import TrafficmonError
+from trafficmond.handlers.handler import Handler, direction_of, lasting, named_ports, prefix_of
 from trafficmond.model import Direction, Reason
 from trafficmond.pipeline import Moment
 from trafficmond.policy import prefixes
@@ -127,7 +127,7 @@ class Rules(Handler):
         limit = None if rate_per_s is None else f"{rate_per_s}/s"
         words: Table = {"cidr": prefix, "action": action, "direction": direction, "label": label or None}
         words |= {"since": since, "expires": expires, "limit": limit, "burst": burst_packets, "force": force or None}
-        words |= {"ports": _ports(ports, force) if ports else None}
+        words |= {"ports": named_ports(ports, force) if ports else None}
         table = {name: value for name, value in words.items() if value is not None}
         if action in ("drop", "limit") and not force and not ports:
             self._spare_lifelines(prefix, f"{action} rule")
@@ -171,7 +171,7 @@ class Rules(Handler):
         """Take the run-time rules on exactly this prefix out of force."""
         parts, cidr = self._parts, prefix_of(cidr)
         wanted = direction_of(direction) if direction else None
-        only = None if ports is None else _ports(ports)
+        only = None if ports is None else named_ports(ports)
         done = await _writing(parts.rulebook.remove(cidr, wanted, only, saved=save), "save the rules")
         if not done.before:
             await self._refuse_removal(cidr, wanted, save)
@@ -211,17 +211,6 @@ class Rules(Handler):
             "changed": changed,
             "warnings": [text for text in self._parts.warnings.values() if text not in changed],
         }
-
-
-def _ports(texts: Sequence[str], force: bool = False) -> list[str]:
-    """As rules are told apart by them. Raises ConfigError."""
-    if force:
-        what = "does not go with ports: the guard and the allowlist are for hosts, whatever the service"
-        raise ConfigError([Mistake("force", what)])
-    try:
-        return services.text(services.parse(texts))
-    except ValueError as error:
-        raise ConfigError([Mistake("ports", str(error))]) from None
 
 
 def _table_row(table: Table, source: str = "runtime") -> Row:

@@ -24,6 +24,7 @@ class Ban:
     count: int = 1  # how often this source was banned
     forced: bool = False  # whether it takes the prefix from guard and allowlist
     owner: str = "unknown"  # whose it is: nobody else lifts it without meaning to
+    ports: str = ""  # the services it is for, as rules name them, with commas; empty: all
 
 
 @dataclass(frozen=True, slots=True)

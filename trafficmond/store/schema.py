@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 APPLICATION_ID = 0x746D6F6E  # "tmon", in the file's header
-VERSION = 5  # PRAGMA user_version
+VERSION = 6  # PRAGMA user_version
 
 FLOW_COLUMNS = {
     "first_seen": "REAL",
@@ -223,8 +223,20 @@ def _version_5(database: Database) -> None:
     database.execute("ALTER TABLE audit ADD COLUMN login TEXT")
 
 
+def _version_6(database: Database) -> None:
+    """A ban may be for some services alone."""
+    database.execute("ALTER TABLE bans ADD COLUMN ports TEXT NOT NULL DEFAULT ''")
+
+
 # MIGRATIONS[n] leads from version n to n + 1.
-MIGRATIONS: tuple[Callable[[Database], None], ...] = (_version_1, _version_2, _version_3, _version_4, _version_5)
+MIGRATIONS: tuple[Callable[[Database], None], ...] = (
+    _version_1,
+    _version_2,
+    _version_3,
+    _version_4,
+    _version_5,
+    _version_6,
+)
 
 
 def examine(path: Path) -> bool:

@@ -23,9 +23,9 @@ from trafficmond.store.unstored import chosen
 from trafficmond.store.writer import Limits, Writer
 from trafficmond.worker import Named
 
-_BAN_COLUMNS = 'cidr, "by", reason, since, expires, threat, count, forced, owner'  # those of Ban
+_BAN_COLUMNS = 'cidr, "by", reason, since, expires, threat, count, forced, owner, ports'  # those of Ban
 _BAN_ROW = attrgetter(*(field.name for field in fields(Ban)))
-_PUT_BAN = f"INSERT OR REPLACE INTO bans ({_BAN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_BAN = f"INSERT OR REPLACE INTO bans ({_BAN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,9 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> list[Ban]:
             rows = connection.execute(f"SELECT {_BAN_COLUMNS} FROM bans ORDER BY cidr, owner")
-            return [Ban(*(*row[:-2], bool(row[-2]), row[-1])) for row in rows]
+            names = [field.name for field in fields(Ban)]
+            found = [dict(zip(names, row, strict=True)) for row in rows]
+            return [Ban(**{**each, "forced": bool(each["forced"])}) for each in found]
 
         return self._writer.queue.submit(work)
 
