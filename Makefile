@@ -106,9 +106,9 @@ lint: deps ## ruff, mypy --strict, shellcheck, clang-format
 	    packaging/debian/trafficmon.p* tests/system/container
 	clang-format --dry-run --Werror bpf/*.[ch]
 
-bench: deps build $(TEST_OBJECTS) ## speed and memory against others; a table here, build/bench.json for programs
+bench: deps build $(TEST_OBJECTS) ## speed and memory against others; a table here, build/bench.json for programs; COMPARE=REV: and against that revision
 	@$(PYTHON) -m compileall -q trafficmond trafficctl # as the package's installation does
-	@$(SUDO) env PYTHONPATH=tests/lab:. $(PYTHON) tests/bench/bench.py $(BENCH)
+	@$(SUDO) env PYTHONPATH=tests/lab:. COMPARE=$(COMPARE) $(PYTHON) tests/bench/bench.py $(BENCH)
 
 accuracy: deps build ## what the detectors find and miss on captures with a known truth
 	$(VENV) tests/accuracy/accuracy.py

@@ -1,4 +1,5 @@
-"""`make bench`: every figure that trafficmon claims, measured here and now. BENCH="daemon nft ..." chooses parts.
+"""`make bench`: every figure that trafficmon claims, measured here and now. BENCH="daemon nft ..." chooses parts;
+COMPARE=REV puts another revision of trafficmon beside this one.
 
 Figures of what a packet costs come from interleaved runs in one process, as ratios: they hold on other machines,
 nanoseconds do not. Each part is a process of its own, so that none measures what another left in memory.
@@ -22,7 +23,9 @@ import log_figures
 import packet_figures
 import store_figures
 from contestants import Prefix
+from earlier import earlier
 from figures import Figure, save, table
+from tmlab import LabError
 from tmlab.daemon import ROOT, mount_bpffs
 
 RESULT = ROOT / "build" / "bench.json"
@@ -73,6 +76,11 @@ def main(arguments: list[str]) -> int:
         print("bench: needs root for network namespaces and BPF; run: sudo make bench", file=sys.stderr)
         return 2
     mount_bpffs()
+    try:
+        earlier()
+    except LabError as problem:
+        print(f"bench: {problem}", file=sys.stderr)
+        return 2
     with ProcessPoolExecutor(1, max_tasks_per_child=1) as pool:
         figures = [each for part in pool.map(measure, arguments or list(PARTS)) for each in part]
     print("\n" + table(figures))

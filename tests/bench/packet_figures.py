@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from contestants import (
     LISTS,
@@ -22,13 +23,17 @@ from contestants import (
     skewed_flows,
     xdp_filter,
 )
-from figures import Figure, interleaved, ratio
+from earlier import earlier
+from figures import Figure, difference, interleaved, ratio
 from tmlab import Daemon, Flood, Lab, bpf
+from tmlab.daemon import ROOT
 from tmlab.packets import udp
 
-ROUNDS = 11
+ROUNDS = 21
 ROUNDS_OF_FULL = 31  # of what differs by misses of the last cache, for which all that runs on the machine contends
 PACKET = udp("198.51.100.7", "10.0.0.1", payload=bytes(18))
+TAGGED = udp("198.51.100.7", "10.0.0.1", payload=bytes(18), vlan=7)
+IPV6 = udp("2001:db8:7::7", "2001:db8::1", payload=bytes(18))
 BENCH_CPU = 0
 _QUIET = '[[log]]\nformat = "jsonl"\npath = "{home}/traffic.jsonl"\nactions = ["drop"]\n'
 _DAEMON_CPU = ["taskset", "--cpu-list", str((os.cpu_count() or 1) - 1)]
@@ -37,10 +42,18 @@ _DAEMON_CPU = ["taskset", "--cpu-list", str((os.cpu_count() or 1) - 1)]
 class Guarded:
     """A lab of its own with a daemon on it; `run` runs the attached program as if packets came from that wire."""
 
-    def __init__(self, stack: contextlib.ExitStack, prefixes: Sequence[Prefix], action: str = "monitor") -> None:
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        prefixes: Sequence[Prefix] = (),
+        action: str = "monitor",
+        *,
+        rules: str = "",
+        tree: Path = ROOT,
+    ) -> None:
         self.lab = stack.enter_context(Lab(quiet=True))
         tables = "".join(f'[[list]]\npath = "{{home}}/{number}.txt"\naction = "{action}"\n' for number in range(LISTS))
-        self.daemon = Daemon(self.lab, tables + _QUIET, prefix=_DAEMON_CPU)
+        self.daemon = Daemon(self.lab, tables + _QUIET, rules={"bench.toml": rules}, prefix=_DAEMON_CPU, tree=tree)
         stack.callback(self.daemon.remove)
         lines = [f"{socket.inet_ntoa(network.to_bytes(4, 'big'))}/{length}\n" for network, length in prefixes]
         for number in range(LISTS):
@@ -50,12 +63,18 @@ class Guarded:
         found = self.lab.host.link(link.host)
         self.ifindex = int(found["ifindex"])
         self.program = bpf.program_by_id(found["xdp"]["prog"]["id"])
+        self.egress = bpf.program_of_link(self.daemon.pins / "links" / f"tcx-{self.ifindex}")
         self.sent = 0
 
-    def run(self, program: int, packets: int) -> float:
+    def run(self, program: int, packets: int, packet: bytes = PACKET) -> float:
         """CPU nanoseconds a packet of `program`, whatever it is."""
         with self.lab.host.entered():
-            return bpf.run(program, PACKET, packets, ingress_ifindex=self.ifindex).cpu_ns
+            return bpf.run(program, packet, packets, ingress_ifindex=self.ifindex).cpu_ns
+
+    def leave(self, packets: int) -> float:
+        """The same of the program for what goes out."""
+        with self.lab.host.entered():
+            return bpf.run(self.egress, PACKET, packets, egress_ifindex=self.ifindex).cpu_ns
 
     def count(self, program: int, packets: int) -> float:
         """The same for a program that ends in ours; what was run is remembered for `lost`."""
@@ -93,65 +112,112 @@ def measure(full_table: Sequence[Prefix]) -> Iterator[Figure]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_on_one_cpu())
         others = stack.enter_context(Contestants())
-        filter_program = xdp_filter("203.0.113.9", others.pins)
-        one_rule = Guarded(stack, [(0xCB007109, 32)])
-        prefixes = mixed_prefixes(10_000)
-        many_rules = Guarded(stack, prefixes)
-        others.usual_rules(prefixes)
+        before = earlier()
+        yield from _usual_frames(stack, others, before)
+        yield from _rules_with_ports(stack)
+        yield from _many_flows(stack, others, before, full_table)
 
-        def plain(program: int) -> Callable[[], float]:
-            return lambda: one_rule.run(program, 500_000)
 
-        def traced(program: int) -> Callable[[], float]:
-            return lambda: many_rules.run(others.before(program), TRACE_LENGTH // 2)
+def _usual_frames(stack: contextlib.ExitStack, others: Contestants, before: Path | None) -> Iterator[Figure]:
+    """One flow under one rule, in each form that has a lane of its own."""
+    filter_program = xdp_filter("203.0.113.9", others.pins)
+    rule = [(0xCB007109, 32)]
+    guarded = Guarded(stack, rule)
+    packets = 500_000
 
-        def ours(guarded: Guarded) -> Callable[[], float]:
-            return lambda: guarded.count(others.before(guarded.program), TRACE_LENGTH // 2)
+    def coming(program: int, packet: bytes = PACKET) -> Callable[[], float]:
+        return lambda: guarded.run(program, packets, packet)
 
-        samples = interleaved(
-            {
-                "pass": plain(others.trivial),
-                "xdp_filter": plain(filter_program),
-                "usual": plain(others.usual),
-                "trafficmon": plain(one_rule.program),
-            },
-            ROUNDS,
-        )
-        yield ratio(
-            "hot_path_vs_xdpfilter", "one flow, one rule: against xdp-filter", samples, "trafficmon", "xdp_filter", 0.75
-        )
+    contest = {
+        "pass": coming(others.trivial),
+        "xdp_filter": coming(filter_program),
+        "usual": coming(others.usual),
+        "trafficmon": coming(guarded.program),
+        "ipv6": coming(guarded.program, IPV6),
+        "vlan": coming(guarded.program, TAGGED),
+        "egress": lambda: guarded.leave(packets),
+    }
+    if before:
+        then = Guarded(stack, rule, tree=before)
+        contest["then"] = lambda: then.run(then.program, packets)
+        contest["egress_then"] = lambda: then.leave(packets)
+    samples = interleaved(contest, ROUNDS)
+    of = "trafficmon"
+    yield ratio("hot_path_vs_xdpfilter", "one flow, one rule: against xdp-filter", samples, of, "xdp_filter", 0.72)
+    yield ratio("hot_path_net", "... less what passing alone takes", samples, of, "xdp_filter", 0.55, net_of="pass")
+    yield ratio("hot_path_ipv6_vs_ipv4", "... IPv6 against IPv4", samples, "ipv6", of, 1.15)
+    yield ratio("hot_path_vlan_vs_plain", "... in a VLAN against untagged", samples, "vlan", of, 1.15)
+    yield ratio("egress_vs_ingress", "... going out against coming in", samples, "egress", of)
+    if before:
+        yield ratio("hot_path_vs_earlier", "... against the earlier revision", samples, of, "then")
+        yield ratio("tc_vs_earlier", "going out, against the earlier revision", samples, "egress", "egress_then", 0.8)
 
-        contest = {"pass": traced(others.trivial), "usual": traced(others.usual), "trafficmon": ours(many_rules)}
-        others.follow(packed(skewed_flows(prefixes, 100_000)))
+
+def _rules_with_ports(stack: contextlib.ExitStack) -> Iterator[Figure]:
+    """What a rule with ports costs, where it is and where it is not what decides."""
+    services = ", ".join(f'"tcp/{port}"' for port in range(8000, 8030))
+    elsewhere = f'[[rule]]\ncidr = "203.0.113.0/24"\naction = "drop"\nports = [{services}]\n'
+    here = '[[rule]]\ncidr = "198.51.100.0/24"\naction = "allow"\n'
+    contestants = {
+        "plain": Guarded(stack, rules=here),
+        "unused": Guarded(stack, rules=here + elsewhere),
+        "hit": Guarded(stack, rules=elsewhere + here + 'ports = ["udp/9"]\n'),
+    }
+
+    def run(guarded: Guarded) -> Callable[[], float]:
+        return lambda: guarded.run(guarded.program, 500_000)
+
+    samples = interleaved({name: run(guarded) for name, guarded in contestants.items()}, ROUNDS)
+    yield difference("ports_elsewhere_ns", "rules with ports elsewhere: more a packet", samples, "unused", "plain", 2)
+    yield difference("ports_hit_ns", "a rule with ports decides: more a packet", samples, "hit", "plain", 6)
+
+
+def _many_flows(
+    stack: contextlib.ExitStack, others: Contestants, before: Path | None, full_table: Sequence[Prefix]
+) -> Iterator[Figure]:
+    """Ten thousand rules and more, and flows that the caches do not hold."""
+    prefixes = mixed_prefixes(10_000)
+    many_rules = Guarded(stack, prefixes)
+    others.usual_rules(prefixes)
+
+    def traced(program: int) -> Callable[[], float]:
+        return lambda: many_rules.run(others.before(program), TRACE_LENGTH // 2)
+
+    def ours(guarded: Guarded) -> Callable[[], float]:
+        return lambda: guarded.count(others.before(guarded.program), TRACE_LENGTH // 2)
+
+    contest = {"pass": traced(others.trivial), "usual": traced(others.usual), "trafficmon": ours(many_rules)}
+    if before:
+        contest["then"] = ours(Guarded(stack, prefixes, tree=before))
+    flood = packed(fresh_flows(prefixes))
+    for name, what, steps, goal in (
+        ("skewed_100k", "10k rules, 100k flows, few of them busy", packed(skewed_flows(prefixes, 100_000)), 0.21),
+        ("flood", "10k rules, every packet a new flow", flood, 0.16),
+    ):
+        others.follow(steps)
         samples = interleaved(contest, ROUNDS)
-        yield ratio("skewed_100k_vs_usual", "10k rules, 100k flows, few of them busy: against the usual design",
-                    samples, "trafficmon", "usual", 0.35)  # fmt: skip
+        yield ratio(f"{name}_vs_usual", f"{what}: against the usual design", samples, "trafficmon", "usual", goal)
+        if before:
+            yield ratio(f"{name}_vs_earlier", "... against the earlier revision", samples, "trafficmon", "then")
+    lost = many_rules.lost()
+    yield Figure("flood_lost_packets", "packets or bytes of these floods not accounted for", lost, "", lost, lost, 1, 0)
+    if not full_table:
+        return
+    full = Guarded(stack, full_table)
+    floods = {"10k": (many_rules, flood), "full": (full, packed(fresh_flows(full_table)))}
 
-        flood = packed(fresh_flows(prefixes))
-        others.follow(flood)
-        samples = interleaved(contest, ROUNDS)
-        yield ratio("flood_vs_usual", "10k rules, every packet a new flow: against the usual design",
-                    samples, "trafficmon", "usual", 0.30)  # fmt: skip
-        lost = many_rules.lost()
-        yield Figure(
-            "flood_lost_packets", "packets or bytes of these floods not accounted for", lost, "", lost, lost, 1, 0
-        )
-        if full_table:
-            full = Guarded(stack, full_table)
-            floods = {"10k": (many_rules, flood), "full": (full, packed(fresh_flows(full_table)))}
+    def flooded(name: str) -> Callable[[], float]:
+        guarded, steps = floods[name]
 
-            def flooded(name: str) -> Callable[[], float]:
-                guarded, steps = floods[name]
+        def measure_one() -> float:
+            others.follow(steps)
+            return ours(guarded)()
 
-                def measure_one() -> float:
-                    others.follow(steps)
-                    return ours(guarded)()
+        return measure_one
 
-                return measure_one
-
-            samples = interleaved({name: flooded(name) for name in floods}, ROUNDS_OF_FULL)
-            yield ratio("rules_full_vs_10k", f"a flood from within {len(full_table):,} rules: against that of 10k",
-                        samples, "full", "10k", 1.3)  # fmt: skip
+    samples = interleaved({name: flooded(name) for name in floods}, ROUNDS_OF_FULL)
+    what = f"a flood from within {len(full_table):,} rules: against that of 10k"
+    yield ratio("rules_full_vs_10k", what, samples, "full", "10k", 1.3)
 
 
 def measure_nft() -> Iterator[Figure]:

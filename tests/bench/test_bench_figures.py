@@ -24,7 +24,18 @@ def test_a_goal_is_a_bound_from_above_or_below(value: float, at_least: bool, met
 def test_a_ratio_is_taken_round_by_round() -> None:
     made = ratio("k", "what", {"a": [1.0, 8.0, 3.0], "b": [4.0, 4.0, 2.0], "c": [9.0] * 3}, "a", "b", 1)
     assert (made.value, made.low, made.high) == (1.5, 0.25, 2.0)
-    assert made.parts == {"a_ns": 3.0, "b_ns": 4.0, "c_ns": 9.0}
+    assert made.parts == {"a_ns": 3.0, "a_ns_best": 1.0, "b_ns": 4.0, "b_ns_best": 2.0}
+
+
+def test_the_goal_of_a_ratio_is_for_the_fastest_runs() -> None:
+    made = ratio("k", "what", {"a": [9.0, 4.0], "b": [9.0, 10.0]}, "a", "b", 0.5)
+    assert (made.value, made.best, made.met) == (0.7, pytest.approx(4 / 9), True)
+    assert "0.44" in table([made]).splitlines()[1]
+
+
+def test_what_both_pay_can_be_taken_from_both() -> None:
+    made = ratio("k", "what", {"a": [30.0], "b": [50.0], "pass": [10.0]}, "a", "b", net_of="pass")
+    assert (made.value, made.best) == (0.5, 0.5)
 
 
 def test_contestants_take_turns_after_one_warm_up() -> None:

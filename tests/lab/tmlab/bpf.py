@@ -20,7 +20,7 @@ from .namespaces import LabError
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SYSCALL = {"x86_64": 321, "aarch64": 280}.get(platform.machine(), 0)
 
-_MAP_LOOKUP, _MAP_UPDATE, _OBJ_GET, _TEST_RUN, _PROG_FD_BY_ID, _UPDATE_BATCH = 1, 2, 7, 10, 13, 26
+_MAP_LOOKUP, _MAP_UPDATE, _OBJ_GET, _TEST_RUN, _PROG_FD_BY_ID, _INFO_BY_FD, _UPDATE_BATCH = 1, 2, 7, 10, 13, 15, 26
 LIVE_FRAMES = 2  # BPF_F_TEST_XDP_LIVE_FRAMES
 
 
@@ -56,6 +56,17 @@ def program_by_id(ident: int) -> int:
     return _bpf(_PROG_FD_BY_ID, struct.pack("=IIII", ident, 0, 0, 0))
 
 
+def program_of_link(path: Path) -> int:
+    """A descriptor of the program that the pinned link attaches."""
+    info = ctypes.create_string_buffer(64)  # struct bpf_link_info: type, id, prog_id
+    link = pinned(path)
+    try:
+        _bpf(_INFO_BY_FD, struct.pack("=IIQ", link, len(info), ctypes.addressof(info)))
+    finally:
+        os.close(link)
+    return program_by_id(struct.unpack_from("=I", info, 8)[0])
+
+
 def lookup(descriptor: int, key: bytes, value_size: int) -> bytes:
     """The value at `key`; of a per-CPU map all CPUs' values, `value_size` being their sum."""
     keys, value = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value_size)
@@ -84,19 +95,31 @@ def mapped(descriptor: int, length: int) -> mmap.mmap:
 
 
 def run(
-    program: int, packet: bytes, repeat: int, *, ingress_ifindex: int = 0, live: bool = False, batch: int = 64
+    program: int,
+    packet: bytes,
+    repeat: int,
+    *,
+    ingress_ifindex: int = 0,
+    egress_ifindex: int = 0,
+    live: bool = False,
+    batch: int = 64,
 ) -> Run:
     """Run an XDP program `repeat` times on `packet`, on this CPU, as if received on `ingress_ifindex` (0: loopback).
 
+    `egress_ifindex`: it is a program of TC, and the packet leaves there.
     `live`: as real frames that the program may redirect; then `packet` is copied for each of `batch` frames at a time.
     """
     data = ctypes.create_string_buffer(packet, len(packet))
-    context = ctypes.create_string_buffer(struct.pack("=IIIIII", 0, len(packet), 0, ingress_ifindex, 0, 0), 24)
+    if egress_ifindex:  # struct __sk_buff as far as ifindex
+        given = struct.pack("=40xI", egress_ifindex)
+    else:  # struct xdp_md
+        given = struct.pack("=IIIIII", 0, len(packet), 0, ingress_ifindex, 0, 0)
+    context = ctypes.create_string_buffer(given, len(given))
     attributes = bytearray(
         struct.pack(
             "=IIIIQQIIIIQQIII",
             program, 0, len(packet), 0, ctypes.addressof(data), 0, repeat, 0,
-            24, 0, ctypes.addressof(context), 0, LIVE_FRAMES if live else 0, 0, batch if live else 0,
+            len(given), 0, ctypes.addressof(context), 0, LIVE_FRAMES if live else 0, 0, batch if live else 0,
         )
     )  # fmt: skip
     before = time.thread_time_ns()

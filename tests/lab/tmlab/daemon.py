@@ -48,7 +48,7 @@ class Daemon:
     `settings`: TOML after the lab's own top-level keys, `{home}` in it being the daemon's folder; top-level keys first,
     then tables.
     `rules`: files of cidr.d by name. `arguments`: instead of `-c FILE`. `interfaces`: patterns; the lab's first link.
-    `prefix`: what runs it. `keep`: leave it running on the way out.
+    `prefix`: what runs it. `keep`: leave it running on the way out. `tree`: the source that it runs from, built.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Daemon:
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         keep: bool = False,
+        tree: Path = ROOT,
     ) -> None:
         self.lab = lab
         self.home = Path(tempfile.mkdtemp(prefix=f"{lab.name}-"))
@@ -79,6 +80,7 @@ class Daemon:
         self._prefix = list(prefix)
         self._environment = dict(environment or {})
         self._keep = keep
+        self._tree = tree
         self.configure(settings)
         for name, text in (rules or {}).items():
             self.write_rules(name, text)
@@ -104,7 +106,7 @@ class Daemon:
         """Start the process and do not wait for it to be ready."""
         command = [*self._prefix, PYTHON, "-m", "trafficmond", *self._arguments]
         inherited = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
-        environment = inherited | {"PYTHONPATH": str(ROOT)} | self._environment
+        environment = inherited | {"PYTHONPATH": str(self._tree)} | self._environment
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.lab.host.argv(*command),
