@@ -30,7 +30,7 @@ struct tm_packet {
 #else
 	__u32 rate_per_s; /* of a TM_LIMIT verdict, in the CPU's packet alone; the parser leaves these alone */
 	__u32 burst_packets;
-	__u32 what; /* TM_WHAT_*, once it was asked for (tm_note_what) */
+	__u32 what; /* it asks for, TM_WHAT_* */
 #endif
 };
 

@@ -61,6 +61,7 @@ static __always_inline int tm_quick_transport(const struct tm_quick *q, __u32 of
 	p->key.sport = tcp->sport;
 	p->key.dport = tcp->dport;
 	p->key.proto = proto;
+	p->what = tm_ntohs(tcp->dport) + (TM_WHAT_UDP & ~is_tcp); /* TM_WHAT_TCP is 0 */
 	p->tcp_flags = tcp->flags & is_tcp;
 	p->tcp_ack = tcp->acknowledgement & is_tcp;
 	if ((p->tcp_flags & (TM_TCP_SYN | TM_TCP_ACK)) == TM_TCP_SYN)

@@ -3,7 +3,7 @@
 #ifndef TM_SERVICE_H
 #define TM_SERVICE_H
 
-#include "maps.h"
+#include "packet.h"
 
 /* A packet whose ports could not be read has port 0. */
 static __always_inline __u32 tm_what(const struct tm_packet *p)
@@ -21,20 +21,6 @@ static __always_inline __u32 tm_what(const struct tm_packet *p)
 	if (k->proto == TM_PROTO_ICMPV6)
 		return TM_WHAT_ICMPV6 + (tm_ntohs(k->sport) & 0xff);
 	return TM_WHAT_OTHER + k->proto;
-}
-
-/*
- * Notes in the CPU's packet what `p`, which may lie elsewhere, asks for. Whoever needs it reads it from there: the
- * verifier then knows nothing of it, and checks what follows once, not once for each protocol.
- */
-static __always_inline void tm_note_what(const struct tm_packet *p)
-{
-	__u32 zero = 0;
-	struct tm_packet *noted = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
-
-	if (noted)
-		noted->what = tm_what(p);
-	tm_barrier();
 }
 
 #endif

@@ -11,7 +11,7 @@
 #ifndef TM_TABLE_H
 #define TM_TABLE_H
 
-#include "service.h"
+#include "maps.h"
 
 /* Unrolled, the verifier meets each step of a walk with one state; in a loop it takes every way there for another. */
 #ifdef __clang__
@@ -47,18 +47,12 @@ static __always_inline __u32 tm_chunk(const struct tm_page *page, __u32 g, __u64
 	return page->w[(g + 2 + 2 * n + index) & (TM_PAGE_WORDS - 1)];
 }
 
-/* The leaf for the service that was noted, in the row of leaves at `entry`. */
-static __always_inline __u32 tm_serve(void *table, __u32 entry)
+/* The leaf for the service `what`, in the row of leaves at `entry`. */
+static __always_inline __u32 tm_serve(void *table, const struct tm_page *head, __u32 entry, __u32 what)
 {
-	__u32 zero = 0, g, index;
-	const struct tm_packet *noted = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
-	const struct tm_page *page = bpf_map_lookup_elem(table, &zero);
+	__u32 g = (head->w[TM_HDR_CLASSES] << 5) + what, index = g / (4 * TM_PAGE_WORDS);
+	const struct tm_page *page = bpf_map_lookup_elem(table, &index);
 
-	if (!noted || !page)
-		return 0;
-	g = (page->w[TM_HDR_CLASSES] << 5) + noted->what;
-	index = g / (4 * TM_PAGE_WORDS);
-	page = bpf_map_lookup_elem(table, &index);
 	if (!page)
 		return 0;
 	g = ((entry & TM_ENTRY_UNIT) << 3) + page->byte[g & (4 * TM_PAGE_WORDS - 1)];
@@ -68,11 +62,10 @@ static __always_inline __u32 tm_serve(void *table, __u32 entry)
 }
 
 /*
- * The leaf for an address, in at most `steps` after the root; 0 (allow by default) where the table is damaged. `p` is
- * the packet, 0 if what it asks for is noted already.
+ * The leaf for an address and what is asked for (TM_WHAT_*), in at most `steps` after the root; 0 (allow by default)
+ * where the table is damaged.
  */
-static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 lo, int steps, int early,
-				     const struct tm_packet *p)
+static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 lo, int steps, int early, __u32 what)
 {
 	__u32 zero = 0, g, index, entry;
 	const struct tm_page *head = bpf_map_lookup_elem(table, &zero), *page;
@@ -118,9 +111,7 @@ static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 l
 		return entry;
 	if ((entry & TM_ENTRY_SERVICE) != TM_ENTRY_SERVICE)
 		return 0;
-	if (p)
-		tm_note_what(p);
-	return tm_serve(table, entry);
+	return tm_serve(table, head, entry, what);
 }
 
 /* Enough for every nesting that real rule sets show (nine) and more; deeper chains of expired rules end at the last. */
@@ -161,33 +152,33 @@ static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now)
 }
 
 /* The leaf's verdict, by the table that gave the leaf: both are of one generation. */
-static __always_inline __u32 tm_decide_by(void *table, __u32 which, __u64 hi, __u64 lo, __u64 now)
+static __always_inline __u32 tm_decide_by(void *table, __u32 which, __u64 hi, __u64 lo, __u64 now, __u32 what)
 {
-	__u32 leaf = tm_walk(table, which, hi, lo, TM_STEPS_IPV6, 0, 0);
+	__u32 leaf = tm_walk(table, which, hi, lo, TM_STEPS_IPV6, 0, what);
 
 	return leaf & TM_LEAF_RECORD ? tm_settle(table, leaf, now) : leaf;
 }
 
 /*
- * The verdict word for an address and the service that was noted (if its action is TM_LIMIT, the rate is left in the
- * CPU's packet). `which` is the root: 2 * egress + is IPv6; `place` says which tables, enum tm_table_place. A function
- * of its own, which the verifier sees once.
+ * The verdict word for an address and what is asked for (if its action is TM_LIMIT, the rate is left in the CPU's
+ * packet). `which` is the root: 2 * egress + is IPv6, and TM_ON_TRIAL for the tables on probation. A function of its
+ * own, which the verifier sees once.
  */
-TM_SUBFN __u32 tm_decide(__u32 which, __u64 hi, __u64 lo, __u64 now, __u32 place)
+#define TM_ON_TRIAL 4
+TM_SUBFN __u32 tm_decide(__u32 which, __u64 hi, __u64 lo, __u64 now, __u32 what)
 {
+	__u32 place = which & TM_ON_TRIAL ? TM_TRIAL : TM_CONFIRMED;
 	void *table;
-
-	place = place != TM_CONFIRMED;
 
 	table = bpf_map_lookup_elem(TM_REF(tm_table_small), &place);
 	if (table)
-		return tm_decide_by(table, which, hi, lo, now);
+		return tm_decide_by(table, which, hi, lo, now, what);
 	table = bpf_map_lookup_elem(TM_REF(tm_table_large), &place);
 	if (table)
-		return tm_decide_by(table, which, hi, lo, now);
+		return tm_decide_by(table, which, hi, lo, now, what);
 	table = bpf_map_lookup_elem(TM_REF(tm_table_huge), &place);
 	if (table)
-		return tm_decide_by(table, which, hi, lo, now);
+		return tm_decide_by(table, which, hi, lo, now, what);
 	return 0;
 }
 
@@ -195,11 +186,11 @@ TM_SUBFN __u32 tm_decide(__u32 which, __u64 hi, __u64 lo, __u64 now, __u32 place
  * The common case, IPv4 in a small table, to be in line: a call costs more than the walk where returns are guarded
  * against speculation. A verdict word, or TM_LEAF_RECORD where tm_decide() has to say, by the table of that moment.
  */
-static __always_inline __u32 tm_decide_small_ipv4(__u32 which, __u64 hi, __u32 place, const struct tm_packet *p)
+static __always_inline __u32 tm_decide_small_ipv4(__u32 which, __u64 hi, __u32 place, __u32 what)
 {
 	void *table = bpf_map_lookup_elem(TM_REF(tm_table_small), &place);
 
-	return table ? tm_walk(table, which, hi, 0, TM_STEPS_IPV4, 1, p) : TM_LEAF_RECORD;
+	return table ? tm_walk(table, which, hi, 0, TM_STEPS_IPV4, 1, what) : TM_LEAF_RECORD;
 }
 
 static __always_inline __u64 tm_host64(const __u8 *address)

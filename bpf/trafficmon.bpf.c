@@ -7,6 +7,7 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 #endif
 #include "ledger.h"
 #include "quick.h"
+#include "service.h"
 #include "tunnel.h"
 #include "verdict.h"
 
@@ -119,13 +120,22 @@ static __always_inline struct tm_packet *tm_fresh_packet(__u32 wire_len)
 	return p;
 }
 
+/* Reads the frame, and notes what it asks for. Returns enum tm_kind. */
+static __always_inline int tm_parse_what(const void *data, const void *end, struct tm_packet *p, __u32 raw)
+{
+	int kind = tm_parse(data, end, p, raw);
+
+	p->what = tm_what(p);
+	return kind;
+}
+
 /* Reads the frame into the CPU's packet. Returns enum tm_kind, or -1 without one. */
 TM_SUBFN int tm_read_xdp(struct xdp_md *ctx, __u32 raw)
 {
 	const void *data = TM_POINTER(ctx->data), *end = TM_POINTER(ctx->data_end);
 	struct tm_packet *p = tm_fresh_packet(end - data);
 
-	return p ? tm_parse(data, end, p, raw) : -1;
+	return p ? tm_parse_what(data, end, p, raw) : -1;
 }
 
 TM_SUBFN int tm_read_skb(struct __sk_buff *skb, __u32 raw)
@@ -133,7 +143,7 @@ TM_SUBFN int tm_read_skb(struct __sk_buff *skb, __u32 raw)
 	const void *data = TM_POINTER(skb->data), *end = TM_POINTER(skb->data_end);
 	struct tm_packet *p = tm_fresh_packet(skb->len);
 
-	return p ? tm_parse(data, end, p, raw) : -1;
+	return p ? tm_parse_what(data, end, p, raw) : -1;
 }
 
 /* Whether the packet that was read is of a tunnel. */

@@ -46,15 +46,9 @@ static __always_inline __u64 tm_since(__u64 then, __u64 now)
 static __always_inline int tm_asks_for(const struct tm_packet *p, __u32 services)
 {
 	const struct tm_ban_set *set = bpf_map_lookup_elem(TM_REF(tm_ban_services), &services);
-	const struct tm_packet *noted;
-	__u32 zero = 0, what;
+	__u32 what = p->what;
 
-	tm_note_what(p);
-	noted = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
-	if (!set || !noted)
-		return 0;
-	what = noted->what;
-	return what < TM_WHAT_BYTES && set->bits[what / 8] >> (what & 7) & 1;
+	return set && what < TM_WHAT_BYTES && set->bits[what / 8] >> (what & 7) & 1;
 }
 
 static __always_inline __u32 tm_banned(const struct tm_packet *p, __u64 now)
@@ -307,13 +301,12 @@ static __always_inline __u32 tm_look_up(const struct tm_packet *p, __u32 egress,
 		lo = tm_host64(address + 8);
 	} else {
 		hi = tm_host64(address + 8) << 32;
-		leaf = tm_decide_small_ipv4(which, hi, place, p);
+		leaf = tm_decide_small_ipv4(which, hi, place, p->what);
 		if (!(leaf & TM_LEAF_RECORD))
 			return leaf;
 	}
-	tm_note_what(p);
 	/* The only call: bcc writes out the function wherever it is called. */
-	return tm_decide(which, hi, lo, now, place);
+	return tm_decide(which + TM_ON_TRIAL * place, hi, lo, now, p->what);
 }
 
 /* The verdict word for a packet whose addresses are valid. */
