@@ -16,15 +16,15 @@ from parts_fake import FakeDatapath, close, listen, make_parts
 from trafficmond import reloader
 from trafficmond.control.peers import Caller
 from trafficmond.errors import ConfigError, DatapathError, StoreError
-from trafficmond.notify import Notifier
 from trafficmond.parts import Parts
 from trafficmond.reloader import Reloader
+from trafficmond.sdnotify import ServiceManager
 from trafficmond.store.records import Change
 
 RULE = '[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\n'
 
 
-class Told(Notifier):
+class Told(ServiceManager):
     """What the service manager was told."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Told(Notifier):
 @asynccontextmanager
 async def reloading(folder: Path) -> AsyncIterator[tuple[Reloader, Parts, FakeDatapath, Told]]:
     parts, datapath, _ = make_parts(folder)
-    parts.notifier = told = Told()
+    parts.manager = told = Told()
     try:
         await parts.rulebook.load()
         yield Reloader(parts), parts, datapath, told

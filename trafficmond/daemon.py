@@ -64,7 +64,7 @@ class Daemon:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._server.stop)
             stack.callback(parts.metrics.close)
-            stack.callback(parts.notifier.stopping)
+            stack.callback(parts.manager.stopping)
             parts.pipeline.tell_of_store()
             await self._server.start(listener)
             await self._reloader.serve_metrics()
@@ -81,7 +81,7 @@ class Daemon:
         names = ", ".join(sorted(each.name for each in path.attached.values())) or "no interface yet"
         text = f"trafficmon {__version__} watches {names} ({path.loaded.loader})"
         self._parts.sinks.note(messages.STARTED, text, {"version": __version__, "loader": path.loaded.loader})
-        self._parts.notifier.ready(text)
+        self._parts.manager.ready(text)
 
     def _heed_changes(self, stack: AsyncExitStack) -> None:
         """Of files, of the host, and by signals."""
@@ -134,7 +134,7 @@ class Daemon:
             parts.host.attach()
         parts.host.look_at_pins()
         parts.doors.look()
-        parts.notifier.status(parts.status_line())
+        parts.manager.status(parts.status_line())
 
     async def _let_rules_end(self, now: float) -> None:
         parts = self._parts
@@ -147,9 +147,9 @@ class Daemon:
             parts.host.refresh_names()
 
     async def _feed_watchdog(self) -> None:
-        interval = self._parts.notifier.watchdog_s
+        interval = self._parts.manager.watchdog_s
         while interval and not await self._signals.stopped_within(interval / 2):
-            self._parts.notifier.alive()
+            self._parts.manager.alive()
 
 
 class _Stopped(Exception):

@@ -24,7 +24,6 @@ from trafficmond.export.exports import ExportSet
 from trafficmond.host import Host
 from trafficmond.metrics.http import MetricsServer
 from trafficmond.model import Threat
-from trafficmond.notify import Notifier
 from trafficmond.pipeline import Pipeline
 from trafficmond.policy.counts import Counts, count
 from trafficmond.policy.load import is_rules_file
@@ -32,6 +31,7 @@ from trafficmond.protected import Protected
 from trafficmond.questions import Questions
 from trafficmond.responder import Responder
 from trafficmond.rulebook import InForce, Rulebook
+from trafficmond.sdnotify import ServiceManager
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.store.records import Ban, Change
@@ -53,7 +53,7 @@ class Parts:
     flags: Flags
     started_at: float
     warnings: dict[str, str]  # subject -> sentence, for status
-    notifier: Notifier
+    manager: ServiceManager
     tasks: Tasks
     store: Store
     sinks: SinkSet
@@ -120,7 +120,7 @@ async def assemble(settings: Settings, flags: Flags) -> AsyncIterator[Parts]:
         with ExitStack() as unstarted:
             unstarted.callback(lambda: datapath.close(detach=not datapath.loaded.reused))
             parts = wire(settings, flags, (store, sinks, exports), datapath, protected, warnings, now)
-            unstarted.callback(parts.notifier.stopping)
+            unstarted.callback(parts.manager.stopping)
             await looked
             await _load_rules(parts)
             parts.host.attach()
@@ -157,7 +157,7 @@ def wire(
         flags=flags,
         started_at=now,
         warnings=warnings,
-        notifier=Notifier(),
+        manager=ServiceManager(),
         tasks=tasks,
         store=store,
         sinks=sinks,

@@ -65,7 +65,7 @@ class Reloader:
             return  # said and kept for status by reload()
         except Exception:  # noqa: BLE001  (what is in force stays)
             parts.pipeline.report_failure(f"reading the files again failed ({why})")
-            parts.notifier.ready(parts.status_line())
+            parts.manager.ready(parts.status_line())
 
     async def reload(self, why: str, caller: Caller | None = None) -> list[str]:
         """Reads settings and rules again and puts them in force, whole or not at all; what changed, in words.
@@ -79,7 +79,7 @@ class Reloader:
 
     async def _reload(self, why: str, caller: Caller | None) -> list[str]:
         parts = self._parts
-        parts.notifier.reloading()
+        parts.manager.reloading()
         before, old = parts.rulebook.in_force, parts.settings
         try:
             settings = load_settings(old.source, parts.flags, detectors=settings_classes())
@@ -92,14 +92,14 @@ class Reloader:
         if in_force is before and settings == old:
             if was_refused:
                 parts.sinks.note(messages.RELOADED, f"in order again: {count(in_force.policy)} in force; {why}")
-            parts.notifier.ready(parts.status_line())
+            parts.manager.ready(parts.status_line())
             return []
         changed = self._adopt(settings)
         now, then = count(in_force.policy), count(before.policy) if before else Counts()
         fields = {"generation": in_force.generation}
         parts.sinks.note(messages.RELOADED, f"{now} in force (before: {then}); {why}", fields)
         say_sources(parts, before)
-        parts.notifier.ready(parts.status_line())
+        parts.manager.ready(parts.status_line())
         differences = list(adoption.differences(old, settings))
         was = _in_words(then, [(name, value) for name, value, _ in differences])
         became = _in_words(now, [(name, value) for name, _, value in differences])
@@ -129,7 +129,7 @@ class Reloader:
         told, self._refused = self._refused, mistakes
         for mistake in mistakes[:_TOLD_MISTAKES] if mistakes != told else ():
             parts.sinks.note(messages.CONFIG_REJECTED, f"refused ({why}): {mistake}", {"where": mistake.where})
-        parts.notifier.ready(f"{parts.status_line()}; changes refused: {error}")
+        parts.manager.ready(f"{parts.status_line()}; changes refused: {error}")
 
     def _adopt(self, settings: Settings) -> list[str]:
         """Takes over what can change while running; says what needs a restart."""

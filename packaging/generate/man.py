@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from trafficmond.config.declare import TableSpec, declared
 from trafficmond.config.flags import _parser as daemon_parser
 from trafficmond.config.render import allowed
 from trafficmond.config.settings import Settings
+from trafficmond.notifier.__main__ import parser as notify_parser
+from trafficmond.notifier.settings import Settings as NotifySettings
 
 
 def pages(folder: Path, client: Client) -> Mapping[str, str]:
@@ -21,7 +24,9 @@ def pages(folder: Path, client: Client) -> Mapping[str, str]:
     parts: Mapping[str, Callable[[], str]] = {
         "CLIENT_OPTIONS": lambda: "".join(map(_option, client.options)),
         "COMMANDS": lambda: "".join(map(_command, client.commands)),
-        "DAEMON_OPTIONS": lambda: "".join(_daemon_options()),
+        "DAEMON_OPTIONS": lambda: "".join(_options_of(daemon_parser())),
+        "NOTIFY_OPTIONS": lambda: "".join(_options_of(notify_parser())),
+        "NOTIFY_SETTINGS": lambda: "".join(_settings(NotifySettings, "")),
         "SETTINGS": lambda: "".join(_settings(Settings, "")),
     }
     made = {}
@@ -60,10 +65,10 @@ def _command(command: Command) -> str:
     return "".join(out)
 
 
-def _daemon_options() -> Iterator[str]:
-    for action in daemon_parser()._actions:
+def _options_of(parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
         metavar = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
-        text = (action.help or "").replace("%(prog)s", "trafficmond")
+        text = (action.help or "").replace("%(prog)s", parser.prog)
         choices = tuple(map(str, action.choices or ()))
         yield _option(Argument(tuple(action.option_strings), str(metavar), text, choices, ""))
 

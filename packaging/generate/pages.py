@@ -16,15 +16,20 @@ import bounds  # noqa: E402
 import detectors  # noqa: E402
 import settings  # noqa: E402
 
+from trafficmond.config.render import reference  # noqa: E402
+from trafficmond.notifier.settings import Settings as NotifySettings  # noqa: E402
+
 
 def pages() -> Mapping[Path, str]:
     """The text of each, by its path from the project's root."""
     found, security, operations = (Path(f"docs/{name}.md") for name in ("detectors", "security", "operations"))
+    notifications = Path("docs/notifications.md")
     return {
         **settings.documents(),
         found: detectors.page((ROOT / found).read_text()),
         security: between(security, "bounds", bounds.table(ROOT)),
         operations: between(operations, "ledger", bounds.ledger()),
+        notifications: between(notifications, "settings", reference(NotifySettings).strip()),
     }
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from trafficmond.config.render import reference, sample
 from trafficmond.config.settings import CONFIG_FILE, Settings
+from trafficmond.notifier.settings import Settings as NotifySettings
 
 SAMPLE = Path("etc/trafficmond.toml")
 REFERENCE = Path("docs/configuration.md")
+NOTIFY_SAMPLE = Path("packaging/samples/notify.toml")
 
 _SAMPLE_HEAD = """\
 # Settings of trafficmond. Every setting is shown, commented out: what stays so keeps its default.
@@ -24,6 +26,15 @@ _SAMPLE_HEAD = """\
 _SAMPLE_TAIL = """
 
 # Each detector of threats has a table of its own, [detect.port_scan] and so on; see detectors.md.
+"""
+
+_NOTIFY_HEAD = """\
+# Settings of trafficmon-notify, which tells people of threats. It needs at least one [[target]].
+#
+#   sudo install -m 600 notify.toml /etc/trafficmon/      it holds passwords: keep it to root
+#   sudo trafficctl notify --test                         sends a message to every target
+#   sudo systemctl enable --now trafficmon-notify         (restart, after a change)
+
 """
 
 _REFERENCE_HEAD = f"""\
@@ -64,4 +75,5 @@ def documents() -> Mapping[Path, str]:
     return {
         SAMPLE: _SAMPLE_HEAD + sample(Settings).rstrip() + _SAMPLE_TAIL,
         REFERENCE: _REFERENCE_HEAD + reference(Settings).rstrip() + _REFERENCE_TAIL,
+        NOTIFY_SAMPLE: _NOTIFY_HEAD + sample(NotifySettings).rstrip() + "\n",
     }

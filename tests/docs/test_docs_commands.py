@@ -47,6 +47,9 @@ ELSEWHERE = (
     Elsewhere(r": (sudo )?trafficmond -i ", "is a second daemon", "tests/lab/test_lab_original.py"),
     Elsewhere(r"export.md: (nfcapd|nfdump)", "needs nfdump", "tests/export/test_export_readers.py"),
     Elsewhere(r"clickhouse-client", "needs a ClickHouse server", "tests/export/test_export_clickhouse.py"),
+    Elsewhere(
+        r": sudo trafficctl notify", "needs the service and its targets", "tests/notifier/test_notifier_service.py"
+    ),
     Elsewhere(r"sudoedit", "is for a person", ""),
     Elsewhere(r"fail2ban-client", "needs fail2ban", ""),
     Elsewhere(r"analyze.md: ", "shows the usage", "tests/analyze/test_analyze_cli.py"),

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from drop_ins import compiles_on_start, exports_flows, serves_metrics
-from host import INSTALL, PEER, RULES, UNIT, Host, count_pings, must, soon, without_a_gap
+from host import HERE, INSTALL, PEER, RULES, UNIT, Host, count_pings, must, soon, without_a_gap
 from logins import spares_who_is_logged_in
 
 ONLY_OURS = "-o Dir::Etc::sourcelist=/etc/apt/sources.list.d/trafficmon.list -o Dir::Etc::sourceparts=/dev/null"
@@ -43,7 +43,7 @@ def starts(host: Host) -> str:
 def is_confined(host: Host) -> str:
     """systemd-analyze security: at most 1.5 for each of its services"""
     said = []
-    for unit in (UNIT, "trafficmond-pins.service"):
+    for unit in (UNIT, "trafficmond-pins.service", "trafficmon-notify.service"):
         line = host.run(f"systemd-analyze security --no-pager {unit} | tail -n 1").stdout.strip("→ \n")
         said.append(line)
         must(float(line.split(":")[1].split()[0]) <= 1.5, "an exposure of at most 1.5", line)
@@ -187,6 +187,26 @@ def passes_its_own_tests(host: Host) -> str:
     return "\n".join(line for line in said.splitlines() if line.startswith("=="))
 
 
+def tells_people(host: Host) -> str:
+    """trafficmon-notify: a test message, then a threat, as a user of its own that sees neither flows.db nor settings"""
+    got = "/var/lib/trafficmon-notify/got"
+    target = f'command = ["/usr/bin/tee", "-a", "{got}"]'
+    host.run("install -m 600 /usr/share/doc/trafficmon/examples/notify.toml /etc/trafficmon/")
+    host.run(f"printf '%s\\n' 'min_severity = \"low\"' '[[target]]' '{target}' >>/etc/trafficmon/notify.toml")
+    host.run("systemctl start trafficmon-notify && trafficctl notify --test")
+    must('"test": true' in host.run(f"cat {got}").stdout, "a test message", "none")
+    scan = "import socket\nfor port in range(2000, 2200): socket.socket().connect_ex(('{HERE}', port))"
+    host.run(f"ip netns exec peer python3 - <<'END'\n{scan.format(HERE=HERE)}\nEND")
+    took = soon(lambda: '"port_scan"' in host.run(f"cat {got}").stdout, "a message about the scan", 20)
+    owner = host.run(f"stat -c %U:%a {got} /var/lib/trafficmon-notify").stdout.split()
+    must(owner[0].startswith("trafficmon-notify:"), "messages sent as trafficmon-notify", owner)
+    inside = "nsenter -t $(systemctl show -P MainPID trafficmon-notify) -m -S $(id -u trafficmon-notify)"
+    seen = host.run(f"{inside} cat /var/lib/trafficmon/flows.db /etc/trafficmon/notify.toml", check=False)
+    must(seen.returncode != 0 and not seen.stdout, "neither flows.db nor the settings to be seen", "they are")
+    host.run("systemctl stop trafficmon-notify")
+    return f"a message {took:.1f} s after the scan began\n" + host.run("trafficctl notify").stdout
+
+
 def stops(host: Host) -> str:
     """systemctl stop detaches; with on_stop = "keep" the filter stays; start finds its way back"""
     host.run("systemctl stop trafficmond")
@@ -206,7 +226,7 @@ def stops(host: Host) -> str:
 
 def reads_the_manual(host: Host) -> str:
     """the man pages are there and have no warnings"""
-    pages = ("trafficmond.8", "trafficctl.1", "trafficmond.toml.5", "trafficmon-rules.5")
+    pages = ("trafficmond.8", "trafficctl.1", "trafficmond.toml.5", "trafficmon-rules.5", "trafficmon-notify.8")
     for page in pages:
         name, _, section = page.rpartition(".")
         warnings = host.run(f"MANWIDTH=100 man --warnings {section} {name} 2>&1 >/dev/null").stdout
@@ -245,8 +265,10 @@ def purges(host: Host) -> str:
     apts = "-not -path '/var/lib/apt/*' -not -path '/var/cache/apt/*' -not -path '*/sources.list.d/*'"
     left = host.run(f"find /etc /usr /var /run /sys/fs/bpf -iname '*trafficmon*' {apts}", check=False).stdout
     must(not left, "no file of it left", left)
-    must(host.run("getent passwd trafficmon || getent group trafficmon trafficmon-admin", check=False).returncode != 0,
-         "its user and groups gone", "they are there")  # fmt: skip
+    names = host.run(
+        "getent passwd trafficmon trafficmon-notify; getent group trafficmon trafficmon-admin", check=False
+    )
+    must(not names.stdout, "its users and groups gone", names.stdout)
     return ""
 
 
@@ -270,6 +292,7 @@ STEPS: tuple[Callable[[Host], str], ...] = (
     compiles_on_start,
     serves_metrics,
     exports_flows,
+    tells_people,
     stops,
     reads_the_manual,
     passes_the_unit_tests,

@@ -22,6 +22,7 @@ COMMANDS = {
     "unban": ("unban", "lift bans"),
     "reload": ("reload", "read settings and rules again"),
     "audit": ("audit", "who changed what, and when"),
+    "notify": ("notify", "where threats are told, and whether that works"),
     "metrics": ("metrics", "metrics as OpenMetrics text"),
     "version": ("version", "the versions of client and daemon"),
     "check": ("check", "check settings and rules; needs no daemon"),
@@ -32,5 +33,5 @@ COMMANDS = {
 GROUPS = (
     ("Look", ("status", "top", "watch", "flows", "explain", "threats", "threat", "report")),
     ("Steer", ("rules", "allow", "deny", "add-cidr", "remove-cidr", "bans", "ban", "unban", "reload", "audit")),
-    ("Maintain", ("check", "doctor", "metrics", "version", "analyze")),
+    ("Maintain", ("check", "doctor", "notify", "metrics", "version", "analyze")),
 )

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trafficmond.config.checks import prefix
 from trafficmond.config.declare import Report, guess, read, setting, table
@@ -16,6 +16,8 @@ from trafficmond.config.formats import BY_SUFFIX
 from trafficmond.config.lines import key_lines, line_of
 from trafficmond.config.settings import CONFIG_FILE, SHIPPED_LOG, Log, Settings
 from trafficmond.errors import ConfigError, Mistake
+
+T = TypeVar("T")
 
 _MEBIBYTE = 1 << 20
 
@@ -32,25 +34,43 @@ def load_settings(
     path = path or flags.config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
     if path is None:
         return _with_flags(_parse_toml({}, Path("/"), detectors or {}, _ignore), flags)
-    text = _read_text(path)
-    found: list[tuple[int, Mistake]] = []
-    lines: dict[str, int] = {}
-
-    def report(key: str, what: str) -> None:
-        line = line_of(key, lines)
-        found.append((line or 0, Mistake(f"{path}:{line}" if line else str(path), f"{key}: {what}")))
-
-    path = path.absolute()
+    text, path = _read_text(path), path.absolute()
     if path.suffix == ".json":
-        settings = _parse_original(_decode(path, text, json.loads), report)
+        found = _Found(path, {})
+        settings = _parse_original(_decode(path, text, json.loads), found.report)
     else:
         raw = _decode(path, text, tomllib.loads)
-        lines = key_lines(text)
-        settings = _parse_toml(raw, path.parent, detectors or {}, report)
-    if found:
-        mistakes = [mistake for _, mistake in sorted(found, key=lambda each: each[0])]
-        raise ConfigError(mistakes, hint="correct the file; trafficctl check shows every mistake")
+        found = _Found(path, key_lines(text))
+        settings = _parse_toml(raw, path.parent, detectors or {}, found.report)
+    found.refuse("correct the file; trafficctl check shows every mistake")
     return _with_flags(replace(settings, source=path), flags)
+
+
+def load_declared(cls: type[T], path: Path, text: str) -> T:
+    """The settings of a TOML file of its own, `text`. Raises ConfigError with every mistake and its line."""
+    raw = _decode(path, text, tomllib.loads)
+    found = _Found(path, key_lines(text))
+    settings = read(cls, raw, found.report, base=path.absolute().parent)
+    found.refuse("correct the file")
+    return settings
+
+
+class _Found:
+    """The mistakes of a file, each with the line of its key."""
+
+    def __init__(self, path: Path, lines: dict[str, int]) -> None:
+        self._path, self._lines = path, lines
+        self._mistakes: list[tuple[int, Mistake]] = []
+
+    def report(self, key: str, what: str) -> None:
+        line = line_of(key, self._lines)
+        where = f"{self._path}:{line}" if line else str(self._path)
+        self._mistakes.append((line or 0, Mistake(where, f"{key}: {what}")))
+
+    def refuse(self, hint: str) -> None:
+        """Raises ConfigError if there are any."""
+        if self._mistakes:
+            raise ConfigError([mistake for _, mistake in sorted(self._mistakes, key=lambda each: each[0])], hint=hint)
 
 
 def _ignore(key: str, what: str) -> None:

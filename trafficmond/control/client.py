@@ -60,8 +60,14 @@ class Client:
         return _parameters(self._receive())
 
     def stream(self, method: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """One call, its replies as they come, until the daemon ends them. Raises ControlError as `call` does."""
+        """One call, made at once, and its replies as they come, until the daemon ends them.
+
+        Raises ControlError as `call` does.
+        """
         self._send(method, parameters, more=True)
+        return self._replies()
+
+    def _replies(self) -> Iterator[dict[str, Any]]:
         while True:
             message = self._receive()
             yield _parameters(message)

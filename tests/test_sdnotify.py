@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trafficmond.notify import Notifier
+from trafficmond.sdnotify import ServiceManager
 
 
 @pytest.fixture
@@ -25,20 +25,20 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
 
 
 def test_each_word_is_what_systemd_reads(manager: socket.socket) -> None:
-    notifier = Notifier()
-    notifier.ready("watching eth0")
+    told = ServiceManager()
+    told.ready("watching eth0")
     assert manager.recv(4096) == b"READY=1\nSTATUS=watching eth0"
-    notifier.status("busy")
+    told.status("busy")
     assert manager.recv(4096) == b"STATUS=busy"
-    notifier.alive()
+    told.alive()
     assert manager.recv(4096) == b"WATCHDOG=1"
-    notifier.stopping()
+    told.stopping()
     assert manager.recv(4096) == b"STOPPING=1"
 
 
 def test_a_reload_tells_its_time_as_notify_reload_asks(manager: socket.socket) -> None:
     before = time.monotonic_ns() // 1000
-    Notifier().reloading()
+    ServiceManager().reloading()
     first, second = manager.recv(4096).decode().split("\n")
     assert first == "RELOADING=1"
     name, _, usec = second.partition("=")
@@ -63,21 +63,21 @@ def test_the_watchdog_is_fed_only_where_it_waits_for_us(
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     if pid:
         monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()) if pid == "mine" else pid)
-    assert Notifier().watchdog_s == expected
+    assert ServiceManager().watchdog_s == expected
 
 
 def test_without_a_manager_there_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     monkeypatch.setenv("WATCHDOG_USEC", "1000000")
-    notifier = Notifier()
-    assert notifier.watchdog_s is None
-    notifier.ready("x")
-    notifier.stopping()
+    told = ServiceManager()
+    assert told.watchdog_s is None
+    told.ready("x")
+    told.stopping()
 
 
 def test_a_manager_that_is_gone_ends_nothing(manager: socket.socket, tmp_path: Path) -> None:
-    notifier = Notifier()
+    told = ServiceManager()
     manager.close()
     (tmp_path / "notify").unlink()
-    notifier.alive()
-    notifier.ready("x")
+    told.alive()
+    told.ready("x")

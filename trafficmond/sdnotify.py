@@ -7,7 +7,7 @@ import os
 import time
 
 
-class Notifier:
+class ServiceManager:
     """READY, RELOADING, STOPPING, STATUS and the watchdog."""
 
     def __init__(self) -> None:

@@ -1,0 +1,162 @@
+"""Real deliveries: a webhook, ntfy and mail through Apprise, commands; what fails says why and gives nothing away."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from notifier_targets import HttpTarget, SmtpTarget, threat
+
+from trafficmond.errors import ConfigError
+from trafficmond.notifier import outlets as ways
+from trafficmond.notifier.message import compose, trial_message
+from trafficmond.notifier.news import News
+from trafficmond.notifier.outlets import Command, Outlet, Undelivered, hidden, outlets
+from trafficmond.notifier.settings import Settings, Target, load
+
+MESSAGE = compose("web1", [News(1, 0.0, "opened", threat())])
+apprise = pytest.mark.skipif(
+    "apprise" not in sys.modules and not __import__("importlib.util").util.find_spec("apprise"),
+    reason="needs Apprise: apt-get install apprise",
+)
+
+
+def outlet(**target: object) -> Outlet:
+    return outlets(Settings(targets=(Target(name="it", **target),)), "notify.toml")["it"]  # type: ignore[arg-type]
+
+
+def script(path: Path, text: str) -> tuple[str, ...]:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return (str(path),)
+
+
+@apprise
+def test_a_webhook(http: HttpTarget) -> None:
+    outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
+    assert http.got[0]["path"] == "/hook"
+    assert http.got[0]["title"] == "web1: high port_scan"
+    assert http.got[0]["type"] == "failure"
+    assert "203.0.113.1 tried 250 ports of 192.0.2.10\n" in http.got[0]["message"]
+
+
+@apprise
+def test_ntfy(http: HttpTarget) -> None:
+    outlet(url=f"ntfy://127.0.0.1:{http.port}/alarms").deliver(MESSAGE)
+    assert (http.got[0]["topic"], http.got[0]["title"]) == ("alarms", "web1: high port_scan")
+    assert "tried 250 ports" in http.got[0]["message"]
+
+
+@apprise
+def test_mail() -> None:
+    with SmtpTarget() as smtp:
+        url = f"mailto://me:word@127.0.0.1:{smtp.port}?from=web1@host.example&to=you@host.example&format=text"
+        outlet(url=url).deliver(trial_message("web1"))
+    assert smtp.mails[0]["Subject"] == "web1: test of trafficmon's notifications"
+    assert "you@host.example" in smtp.mails[0]["To"]
+    body = smtp.mails[0].get_body(("plain",))
+    assert body is not None
+    assert "This is a test." in body.get_content()
+
+
+@apprise
+def test_a_target_that_refuses_says_so_and_nothing_of_its_address(http: HttpTarget) -> None:
+    http.status = 503
+    with pytest.raises(Undelivered, match="503") as refused:
+        outlet(url=f"json://someone:secretword@127.0.0.1:{http.port}/T0KENT0KEN?key=AnotherOne").deliver(MESSAGE)
+    for secret in ("someone", "secretword", "T0KEN", "AnotherOne", str(http.port)):
+        assert secret not in str(refused.value)
+
+
+@apprise
+def test_a_target_that_is_down_says_so() -> None:
+    with pytest.raises(Undelivered, match=r"(?i)connection error"):
+        outlet(url="json://127.0.0.1:9/hook").deliver(MESSAGE)
+
+
+@apprise
+def test_a_service_that_nobody_knows_is_refused_without_its_address() -> None:
+    with pytest.raises(ConfigError, match=r"target\[0\].url: ") as refused:
+        outlet(url="nonsense://secretword/T0KEN")
+    assert "secretword" not in str(refused.value)
+    assert "T0KEN" not in str(refused.value)
+
+
+def test_without_apprise_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(ConfigError, match="apt install apprise"):
+        outlet(url="json://127.0.0.1")
+
+
+def test_a_command_gets_the_message(tmp_path: Path) -> None:
+    command = script(tmp_path / "told", f'cat >{tmp_path}/got; echo "$1" >{tmp_path}/argument')
+    outlet(command=(*command, "--urgent")).deliver(MESSAGE)
+    got = json.loads((tmp_path / "got").read_text())
+    assert (got["host"], got["level"], got["count"], got["test"]) == ("web1", "failure", 1, False)
+    assert (got["threats"][0]["src_ip"], got["threats"][0]["news"]) == ("203.0.113.1", ["opened"])
+    assert (tmp_path / "argument").read_text() == "--urgent\n"
+
+
+def test_a_command_that_fails_says_what_it_said(tmp_path: Path) -> None:
+    with pytest.raises(Undelivered, match=r"ended with 3: no route$"):
+        Command(script(tmp_path / "told", "echo well >&2; echo no route >&2; exit 3")).deliver(MESSAGE)
+    with pytest.raises(Undelivered, match="cannot be run: No such file"):
+        Command(("/nowhere/told",)).deliver(MESSAGE)
+
+
+def test_a_command_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ways, "COMMAND_S", 0.2)
+    with pytest.raises(Undelivered, match="did not end within"):
+        Command(script(tmp_path / "told", "exec sleep 30")).deliver(MESSAGE)
+
+
+def test_a_command_need_not_read(tmp_path: Path) -> None:
+    Command(script(tmp_path / "told", "exit 0")).deliver(MESSAGE)
+
+
+@pytest.mark.parametrize(
+    ("url", "said", "shown"),
+    [
+        ("tgram://123456:AbCdEf/-987", "bad token 123456:ABCDEF for -987", "bad token ***:*** for ***"),
+        ("json://h/ab/cde?x=yz", "h ab cde yz", "h ab *** yz"),
+        ("mailto://me:p%40ss@example.org", "EXAMPLE.ORG said no", "*** said no"),
+    ],
+)
+def test_parts_of_an_address_are_hidden(url: str, said: str, shown: str) -> None:
+    assert hidden(said, url) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("", "target: is missing"),
+        ("[[target]]", "url: or command: a target has one of them"),
+        ('[[target]]\nurl = "json://x"\ncommand = ["/x"]', "a target has one of them"),
+        ('[[target]]\nurl = "secretword"', "url: is no URL; write such as"),
+        ('[[target]]\ncommand = ["told"]', "write such as /usr/local/bin/on-threat"),
+        ('min_severity = "huge"\n[[target]]\nurl = "json://x"', 'notify.toml:1: min_severity: "huge" is none of'),
+        ('[[target]]\nname = "a"\nurl = "json://x"\n[[target]]\nname = "a"\nurl = "json://y"', "called a, too"),
+        ("[[target]]\nurl = 'json://x'\n" * 17, "there are 17 targets; the most is 16"),
+        ("[[target", "is not TOML"),
+        ('[[target]]\nulr = "json://secretword"', "no such setting; did you mean url?"),
+    ],
+)
+def test_mistakes_are_told_with_their_place_and_without_addresses(tmp_path: Path, text: str, wrong: str) -> None:
+    path = tmp_path / "notify.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        load(path)
+    told = "\n".join(map(str, refused.value.mistakes))
+    assert wrong in told
+    assert "secretword" not in told
+
+
+def test_targets_have_names(tmp_path: Path) -> None:
+    path = tmp_path / "notify.toml"
+    path.write_text('[[target]]\nurl = "tgram://token/chat"\n[[target]]\ncommand = ["/x"]\nname = "pager"\n')
+    assert [name for name, _ in load(path).named()] == ["1-tgram", "pager"]
+    with pytest.raises(ConfigError, match="install -m 600"):
+        load(tmp_path / "missing.toml")

@@ -1,0 +1,103 @@
+"""Where trafficmon-notify tells of threats: what each target got, what waits for it, why it takes nothing.
+
+--test sends one message to every target of /etc/trafficmon/notify.toml, now, with or without the service; run by root
+it does so as the service's user. The exit code is 1 if a target did not take it. Neither needs the daemon.
+
+Examples:
+  sudo trafficctl notify
+  sudo trafficctl notify --test
+  trafficctl notify --test --config ./notify.toml
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trafficctl import exits, session
+from trafficctl.render import units
+from trafficctl.render.table import Column
+from trafficmond.control.client import FORBIDDEN
+from trafficmond.errors import ControlError, TrafficmonError
+
+_USER = "trafficmon-notify"
+_STATES = (
+    Column("name", "TARGET", weight=9),
+    Column("messages", "MESSAGES", units.exact, right=True, weight=6),
+    Column("last_sent", "LAST", units.when, weight=6),
+    Column("waiting", "WAITING", units.exact, right=True, weight=8),
+    Column("lost", "LOST", units.exact, right=True, weight=4),
+    Column("failing_since", "FAILING SINCE", units.when, weight=6),
+    Column("error", "WHY", weight=7, shrinks_to=20),
+)
+_TRIED = (
+    Column("name", "TARGET", weight=9),
+    Column("delivered", "DELIVERED", lambda done: "yes" if done else "no", weight=9, meaningful=True),
+    Column("took_s", "TOOK", units.span, right=True, weight=5),
+    Column("error", "WHY NOT", weight=8, shrinks_to=20),
+)
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Whether to try, and which settings."""
+    parser.add_argument("--test", action="store_true", help="send one message to every target")
+    parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="targets (/etc/trafficmon/notify.toml)")
+
+
+def run(args: Namespace) -> int:
+    """Show how the targets are, or try them; 1 if one does not take messages."""
+    try:
+        rows = list(_tried(args.config) if args.test else _known())
+    except PermissionError as error:
+        raise ControlError(f"not permitted to read {error.filename}", name=FORBIDDEN, hint="use sudo") from None
+    session.output(args).rows(rows, _TRIED if args.test else _STATES, empty="no targets")
+    return exits.NO if any(row["error"] for row in rows) else exits.DONE
+
+
+def _known() -> Iterator[dict[str, Any]]:
+    from trafficmond.notifier.book import states
+    from trafficmond.notifier.settings import STATE_DIR
+
+    try:
+        yield from map(asdict, states(STATE_DIR))
+    except FileNotFoundError:
+        hint = "write /etc/trafficmon/notify.toml, then: sudo systemctl enable --now trafficmon-notify"
+        raise TrafficmonError("trafficmon-notify has never run here", hint=hint) from None
+
+
+def _tried(config: Path | None) -> Iterator[dict[str, Any]]:
+    from trafficmond.notifier.message import trial_message
+    from trafficmond.notifier.outlets import Undelivered, outlets
+    from trafficmond.notifier.service import host_name
+    from trafficmond.notifier.settings import NOTIFY_FILE, load
+
+    path = config or NOTIFY_FILE
+    settings = load(path)
+    _be_the_service()
+    for name, outlet in outlets(settings, str(path)).items():
+        began, error = time.monotonic(), ""
+        try:
+            outlet.deliver(trial_message(host_name()))
+        except Undelivered as failure:
+            error = str(failure)
+        yield {"name": name, "delivered": not error, "took_s": round(time.monotonic() - began, 3), "error": error}
+
+
+def _be_the_service() -> None:
+    """Root becomes the user that the service runs as: commands run as that one, and nothing is tried as root."""
+    if os.geteuid() != 0:
+        return
+    try:
+        user = pwd.getpwnam(_USER)
+    except KeyError:
+        return  # not installed from the package
+    os.initgroups(user.pw_name, user.pw_gid)
+    os.setgid(user.pw_gid)
+    os.setuid(user.pw_uid)
+    os.environ["HOME"] = user.pw_dir

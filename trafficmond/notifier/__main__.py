@@ -1,0 +1,72 @@
+"""`trafficmon-notify`: its command line. It ends with 0 when it was asked to, 1 for trouble, 2 for wrong settings."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from trafficmond import __version__
+from trafficmond.errors import ConfigError, TrafficmonError
+from trafficmond.notifier.outlets import outlets
+from trafficmond.notifier.service import serve
+from trafficmond.notifier.settings import NOTIFY_FILE, STATE_DIR, load
+
+
+def parser() -> argparse.ArgumentParser:
+    """What it can be told."""
+    found = argparse.ArgumentParser(
+        prog="trafficmon-notify",
+        description="Tells people of threats that trafficmond finds.",
+        epilog="It is the program of trafficmon-notify.service. Try the targets with: trafficctl notify --test",
+        allow_abbrev=False,
+    )
+    found.add_argument("-c", "--config", type=Path, metavar="FILE", default=_usual_file(), help="settings")
+    found.add_argument(
+        "-d", "--state-dir", type=Path, metavar="DIR", default=_usual_folder(), help="where it remembers"
+    )
+    found.add_argument("-t", "--test", action="store_true", help="check the settings, say every mistake, and exit")
+    found.add_argument("--version", action="version", version=f"trafficmon-notify {__version__}")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until asked to end; the exit code."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        settings = load(args.config)
+        ways = outlets(settings, str(args.config))
+        if args.test:
+            print(f"{args.config}: right; {len(ways)} target{'s' * (len(ways) != 1)}")
+            return 0
+        serve(settings, ways, args.state_dir)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            print(f"trafficmon-notify: {mistake}", file=sys.stderr)
+        print(f"trafficmon-notify: {error.hint}", file=sys.stderr)
+        return 2
+    except TrafficmonError as error:
+        print(f"trafficmon-notify: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"trafficmon-notify: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _usual_file() -> Path:
+    """What systemd hands in, since the file is root's alone; else the file itself."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(credentials, NOTIFY_FILE.name) if credentials else NOTIFY_FILE
+
+
+def _usual_folder() -> Path:
+    return Path(os.environ.get("STATE_DIRECTORY") or STATE_DIR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

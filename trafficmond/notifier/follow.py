@@ -1,0 +1,58 @@
+"""Threats from the daemon: what it remembers of the time that was missed, then what happens, whoever restarts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from trafficmond.control.client import Client
+from trafficmond.errors import ControlError
+from trafficmond.model import Severity
+from trafficmond.notifier.book import Book
+
+log = logging.getLogger(__name__)
+
+RESYNC_S = 300.0  # after so long without a word the daemon is asked whether there was one
+_MOST_ROWS = 5000
+_AGAIN_S, _LONGEST_AGAIN_S = 0.2, 5.0
+
+
+def follow(socket: Path, book: Book, least: Severity, heard: Callable[[], None]) -> NoReturn:
+    """Keep `book` up to date for ever; `heard` is called when there are news. Raises what the book raises."""
+    again_s, told = _AGAIN_S, False
+    while True:
+        try:
+            # What happens while the daemon is asked waits in the stream, which therefore begins first.
+            with Client(str(socket), timeout_s=RESYNC_S) as watching:
+                stream = watching.stream("Watch", topics=["threats"])
+                _catch_up(socket, book, least, heard)
+                if told:
+                    log.info("the daemon answers again")
+                again_s, told = _AGAIN_S, False
+                for reply in stream:
+                    if book.note(reply["records"], least, time.time()):
+                        heard()
+                    if reply["lost"]:
+                        _catch_up(socket, book, least, heard)
+        except ControlError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                continue
+            if not told:
+                log.warning("%s; trying again until it answers", error)
+            told = True
+            time.sleep(again_s)
+            again_s = min(2 * again_s, _LONGEST_AGAIN_S)
+
+
+def _catch_up(socket: Path, book: Book, least: Severity, heard: Callable[[], None]) -> None:
+    since = book.asked_since()
+    asked = {"open_only": True} if since is None else {"since": since}
+    with Client(str(socket)) as asking:
+        threats = asking.call("Threats", **asked, min_severity=str(least), limit=_MOST_ROWS)["threats"]
+    if len(threats) >= _MOST_ROWS:
+        log.warning("more than %d threats were missed; of the oldest no news are told: trafficctl threats", _MOST_ROWS)
+    if book.note(reversed(threats), least, time.time()):
+        heard()

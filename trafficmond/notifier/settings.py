@@ -1,0 +1,105 @@
+"""The settings of notifications, `notify.toml`. Its addresses are secrets: of one no message names but its kind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trafficmond.config.declare import duration, setting, tables
+from trafficmond.config.load import load_declared
+from trafficmond.errors import ConfigError, Mistake
+from trafficmond.model import SEVERITIES
+
+NOTIFY_FILE = Path("/etc/trafficmon/notify.toml")
+STATE_DIR = Path("/var/lib/trafficmon-notify")
+MOST_TARGETS = 16  # each has a thread
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://.", re.ASCII | re.IGNORECASE)
+
+
+def service_url(text: str) -> str:
+    """`text` if it looks like a URL. Raises ValueError, which does not repeat it: it may hold a password."""
+    if text and not _SCHEME.match(text):
+        raise ValueError('is no URL; write such as "ntfy://ntfy.example/topic" or "mailto://user:password@host"')
+    return text
+
+
+@dataclass(frozen=True)
+class Target:
+    """[[target]]: one place that messages go to; as many as wanted."""
+
+    url: str = setting(
+        "",
+        check=service_url,
+        example='"ntfy://ntfy.example/my-topic"',
+        help="A service as Apprise writes it: mailto://, ntfy://, slack://, tgram://, json:// and many more.",
+    )
+    command: tuple[str, ...] = setting(
+        (),
+        example='["/usr/local/bin/on-threat", "--urgent"]',
+        help="Instead of url: a program and its arguments. It gets the message as JSON on standard input; status 0 "
+        "means that it was delivered.",
+    )
+    name: str = setting("", help="What it is called in messages of the service; empty: its number and kind.")
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """What does not hold between these settings."""
+        if bool(self.url) == bool(self.command):
+            yield "url", "or command: a target has one of them"
+        if self.command and not Path(self.command[0]).is_absolute():
+            yield "command", "begins with a name without its path; write such as /usr/local/bin/on-threat"
+
+    def kind(self) -> str:
+        """What may be told of it: the service's name, never its address."""
+        found = _SCHEME.match(self.url)
+        return found[1].lower() if found else "command"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that trafficmon-notify can be told."""
+
+    min_severity: str = setting("high", choices=SEVERITIES, help="Tell of threats of this severity and above.")
+    group_wait: float = duration(
+        "10s",
+        min="1s",
+        max="1h",
+        help="A new threat is told at once; that one gets worse or ends is told after this long, with whatever else "
+        "has happened until then, in one message.",
+    )
+    max_per_hour: int = setting(
+        20, min=1, max=3600, help="Messages to a target in an hour; what is more is told in one summary afterwards."
+    )
+    control_socket: Path = setting(
+        Path("/run/trafficmon/io.trafficmon"), help="The daemon's socket; its control_socket."
+    )
+    targets: tuple[Target, ...] = tables(Target, "target", help="A place that messages go to.")
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """What does not hold between these settings."""
+        if not self.targets:
+            yield "target", "is missing; write [[target]] and below it url or command"
+        if len(self.targets) > MOST_TARGETS:
+            yield "target", f"there are {len(self.targets)} targets; the most is {MOST_TARGETS}"
+        names = [name for name, _ in self.named()]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield f"target[{index}].name", f"another target is called {name}, too; give each its own"
+
+    def named(self) -> list[tuple[str, Target]]:
+        """The targets, each with the name that it has in messages and in what is remembered of it."""
+        return [(each.name or f"{number}-{each.kind()}", each) for number, each in enumerate(self.targets, 1)]
+
+
+def load(path: Path = NOTIFY_FILE) -> Settings:
+    """The settings in `path`. Raises ConfigError with every mistake, PermissionError where it may not be read."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        hint = f"begin with the sample: install -m 600 /usr/share/doc/trafficmon/examples/notify.toml {path}"
+        raise ConfigError([Mistake(str(path), "there is no such file")], hint=hint) from None
+    except UnicodeDecodeError:
+        raise ConfigError([Mistake(str(path), "is not UTF-8 text")]) from None
+    return load_declared(Settings, path, text)

@@ -1,0 +1,81 @@
+"""A target's thread: waits until a message is due, delivers it, tries again for as long as it takes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from trafficmond.errors import TrafficmonError
+from trafficmond.notifier.book import Book
+from trafficmond.notifier.message import compose
+from trafficmond.notifier.outlets import Outlet, Undelivered
+from trafficmond.notifier.schedule import due, retry_after
+from trafficmond.notifier.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Teller(threading.Thread):
+    """Tells one target, so that one that is slow or down holds up no other."""
+
+    def __init__(
+        self, name: str, outlet: Outlet, book: Book, settings: Settings, host: str, broken: Callable[[Exception], None]
+    ) -> None:
+        """`broken` is told if the book cannot be kept."""
+        super().__init__(name=f"target-{name}", daemon=True)
+        self._target, self._outlet, self._book, self._settings, self._host = name, outlet, book, settings, host
+        self._broken = broken
+        self._wake = threading.Event()
+        self._ended = False
+        self._failures = 0
+        self._retry_at = 0.0  # monotonic
+
+    def heard(self) -> None:
+        """There are news."""
+        self._wake.set()
+
+    def end(self) -> None:
+        """No more messages; one that is under way is finished."""
+        self._ended = True
+        self._wake.set()
+
+    def run(self) -> None:
+        """Until `end`."""
+        try:
+            while not self._ended:
+                self._wake.wait(self.step())
+                self._wake.clear()
+        except TrafficmonError as error:
+            self._broken(error)
+
+    def step(self) -> float | None:
+        """Deliver what is due; seconds until there may be more to do, None: when there are news."""
+        now = time.time()
+        waiting = self._book.waiting(self._target)
+        if not waiting:
+            return None
+        sent = self._book.sent(self._target, now)
+        at = due(waiting, sent, now, self._settings.group_wait, self._settings.max_per_hour)
+        wait_s = max(at - now, self._retry_at - time.monotonic())
+        if wait_s > 0:
+            return wait_s
+        lost = self._book.lost(self._target)
+        try:
+            self._outlet.deliver(compose(self._host, waiting, lost))
+        except Undelivered as error:
+            self._fail(str(error))
+            return retry_after(self._failures)
+        self._book.delivered(self._target, waiting[-1], lost, time.time())
+        if self._failures:
+            log.info("target %s takes messages again", self._target)
+        self._failures = 0
+        return 0.0
+
+    def _fail(self, error: str) -> None:
+        self._failures += 1
+        self._retry_at = time.monotonic() + retry_after(self._failures)
+        if self._failures == 1:
+            log.warning("target %s: %s; what is to be told waits, and is tried again", self._target, error)
+        self._book.failed(self._target, error, time.time())
