@@ -32,11 +32,12 @@ from policy_reference import (
 from trafficmond import abi
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import layout, trie
-from trafficmond.policy.leaves import RuleColumns
+from trafficmond.policy.classes import Classes
+from trafficmond.policy.leaves import RuleColumns, RuleLeaves
 from trafficmond.policy.listfile import parse_list
 from trafficmond.policy.load import Policy, load_policy
 from trafficmond.policy.prefixes import Prefixes, concat, masked
-from trafficmond.policy.table import VerdictTable, compile_columns
+from trafficmond.policy.table import Rows, VerdictTable, compile_columns
 from trafficmond.policy.walk import lookup
 from trafficmond.verdict import verdict_word
 
@@ -112,6 +113,40 @@ def test_services_equal_reference(seed: int, kernel_judge: Judge) -> None:
                 assert found.tolist() == expected
                 walked, _ = lookup(table.words, family, direction, hi, lo, jiffies(now), what)
                 assert walked.tolist() == expected
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_services_of_many_rules_on_one_prefix_equal_reference(seed: int, kernel_judge: Judge) -> None:
+    """Those that last are painted as one, between those that end and over those without services."""
+    rng = random.Random(seed)
+    few = ["0.0.0.0/0", "10.0.0.0/8", "10.1.2.3/32", "2001:db8::/32", "2001:db8::1/128"]
+    tables = [table | {"cidr": rng.choice(few)} for table in random_tables(rng, (40, 200, 400)[seed], with_ports=0.9)]
+    if seed == 2:
+        tables = [{key: value for key, value in table.items() if key != "expires"} for table in tables]
+    policy = policy_of(tables, default=Action.DROP)
+    table, ids = compiled(policy)
+    addresses = telling_addresses(rng, policy, 3_000)
+    places = random_places(rng, len(addresses))
+    for direction in (Direction.INGRESS, Direction.EGRESS):
+        for now in (NOW, NOW + 20):
+            reference = Reference(policy, ids, direction, now)
+            for family in (4, 6):
+                positions, hi, lo = columns(addresses, family)
+                what = np.array([places[position] for position in positions], np.uint32)
+                expected = [reference(addresses[position], places[position]) for position in positions]
+                found, _ = kernel_judge(table.words, family, direction, hi, lo, jiffies(now), what)
+                assert found.tolist() == expected
+
+
+def test_rules_that_last_on_one_prefix_are_one_layer() -> None:
+    """However many: each layer costs about as much as all of the rest."""
+    tables = [{"cidr": "0.0.0.0/0", "action": "allow", "ports": [f"tcp/{number % 200}"]} for number in range(1000)]
+    policy = policy_of([{"cidr": "0.0.0.0/0", "action": "monitor"}, *tables])
+    table_columns = RuleColumns.of(policy.rules, np.arange(len(policy.rules), dtype=np.uint32))
+    classes = Classes.of(table_columns.services.tolist())
+    rows = Rows.of(policy.prefixes, policy.owner, table_columns, NOW)
+    layered = rows.layered(rows.select(4, Direction.INGRESS), RuleLeaves(table_columns, classes, jiffies))
+    assert len(layered.layer) == len(set(layered.layer.tolist())) == 2
 
 
 # Few values, so that prefixes meet and nest on both sides of the middle.

@@ -66,6 +66,11 @@ class RuleColumns:
         return np.isfinite(self.expires) | self.some_services
 
     @property
+    def stackable(self) -> npt.NDArray[np.bool_]:
+        """Which rules can be painted together with others on their prefix: those for some services that never end."""
+        return np.isinf(self.expires) & self.some_services
+
+    @property
     def some_services(self) -> npt.NDArray[np.bool_]:
         """Which rules name services."""
         return self.services.astype(np.bool_)
@@ -87,6 +92,8 @@ class RuleLeaves:
         self._rows = np.zeros((0, classes.count), np.uint32)
         self._row_of: dict[bytes, int] = {}
         self._unit_of: dict[int, int] = {}  # of rows that are in the table
+        self._stacks: list[tuple[npt.NDArray[np.bool_], U32]] = []  # the classes that each names, and their leaves
+        self._stack_of: dict[bytes, int] = {}
         self._to_jiffies = to_jiffies
         self.records = np.zeros(0, abi.RECORD) if before is None else before
         # Of each record; what is made here never falls back to one that was there before, so theirs do not matter.
@@ -100,10 +107,26 @@ class RuleLeaves:
     def fixed(self, rule: I64) -> U32:
         return self._leaf[rule]
 
+    def stack(self, rules: I64) -> int:
+        """A number that stands for several `stackable` rules on one prefix, the weakest first, as if they were one."""
+        key = rules.tobytes()
+        number = self._stack_of.get(key)
+        if number is None:
+            named, leaf = np.zeros(self._classes.count, np.bool_), np.zeros(self._classes.count, np.uint32)
+            for rule in rules.tolist():
+                members = self._classes.members(self._columns.services[rule])
+                leaf[members] = self._leaf[rule]
+                named |= members
+            number = self._stack_of[key] = len(self._leaf) + len(self._stacks)
+            self._stacks.append((named, leaf))
+        return number
+
     def over(self, rule: I64, below: U32) -> U32:
         rules, under, inverse = _pairs(rule, below)
         leaf = np.empty(len(rules), np.uint32)
-        rowed = self._some_services[rules] | _is_row(under)
+        stacked = rules >= len(self._leaf)
+        rowed = stacked | _is_row(under)
+        rowed[~stacked] |= self._some_services[rules[~stacked]]
         leaf[~rowed] = self._add(rules[~rowed], under[~rowed])
         leaf[rowed] = self._add_rows(rules[rowed], under[rowed])
         return leaf[inverse]
@@ -133,13 +156,20 @@ class RuleLeaves:
         cells = np.repeat(below[:, None], self._classes.count, axis=1)
         at = np.flatnonzero(_is_row(below))
         cells[at] = self._rows[below[at] & UNIT]
-        named = np.stack([self._classes.members(places) for places in self._columns.services[rule]])
-        owner, column = np.nonzero(named)
-        lasts = np.isinf(self._columns.expires[rule[owner]])
-        cells[owner[lasts], column[lasts]] = self._leaf[rule[owner[lasts]]]
-        owner, column = owner[~lasts], column[~lasts]
-        rules, under, inverse = _pairs(rule[owner], cells[owner, column])
-        cells[owner, column] = self._add(rules, under)[inverse]
+        stacked = rule >= len(self._leaf)
+        for row in np.flatnonzero(stacked).tolist():
+            named, leaf = self._stacks[rule[row] - len(self._leaf)]
+            np.copyto(cells[row], leaf, where=named)
+        single = np.flatnonzero(~stacked)
+        if len(single):
+            members = np.stack([self._classes.members(places) for places in self._columns.services[rule[single]]])
+            owner, column = np.nonzero(members)
+            owner = single[owner]
+            lasts = np.isinf(self._columns.expires[rule[owner]])
+            cells[owner[lasts], column[lasts]] = self._leaf[rule[owner[lasts]]]
+            owner, column = owner[~lasts], column[~lasts]
+            rules, under, inverse = _pairs(rule[owner], cells[owner, column])
+            cells[owner, column] = self._add(rules, under)[inverse]
         return self._numbered(cells)
 
     def _numbered(self, cells: U32) -> U32:

@@ -67,7 +67,7 @@ def patched(
     builder = Builder(table.palette, table.units)
     last_words: list[tuple[int, int]] = []
     for root, (family, direction) in roots.items():
-        layered = rows_in_force.layered(rows_in_force.select(family, direction))
+        layered = rows_in_force.layered(rows_in_force.select(family, direction), leaves)
         default = int(default_action(after.policy.default, direction)) << abi.ACTION_SHIFT
         entries = builder.add_slots(with_rows(flatten(layered, default, leaves), leaves, builder), wanted)
         places = root * UNIT_WORDS + wanted

@@ -103,7 +103,7 @@ def compile_columns(
             # An empty trie serves both families; one whose rules say "both" serves both directions.
             key = (action, chosen.tobytes())
             if key not in roots:
-                flat = flatten(rows.layered(chosen), int(action) << abi.ACTION_SHIFT, leaves)
+                flat = flatten(rows.layered(chosen, leaves), int(action) << abi.ACTION_SHIFT, leaves)
                 roots[key] = builder.add_trie(with_rows(flat, leaves, builder))
             header[abi.HDR_ROOT + 2 * direction + (family == 6)] = roots[key]
     records = with_room(leaves.records)
@@ -175,9 +175,9 @@ class Rows:
         chosen: I64 = self.index[wanted]
         return chosen
 
-    def layered(self, chosen: I64) -> Layered:
+    def layered(self, chosen: I64, leaves: RuleLeaves) -> Layered:
         """Painting order: by class, then length, then as the policy has it; of equal prefixes only those that an expiry
-        can uncover, or a service that others do not name."""
+        can uncover, or a service that others do not name, and those for services that never end as one."""
         rule = self.owner[chosen].astype(np.int64)
         hi, lo = self.prefixes.hi[chosen], self.prefixes.lo[chosen]
         plen = self.prefixes.plen[chosen].astype(np.int64)
@@ -185,11 +185,30 @@ class Rows:
         equal = (hi[1:] == hi[:-1]) & (lo[1:] == lo[:-1]) & (plen[1:] == plen[:-1]) & (rank[1:] == rank[:-1])
         depth = np.zeros(len(chosen), np.int64)
         if equal.any():
-            keep, depth = _uncoverable(equal, through)
+            one, rule = _stacked(equal, rule, self.columns.stackable[rule], leaves)
+            hi, lo, plen, rank = hi[one], lo[one], plen[one], rank[one]
+            through = through[one]
+            keep, depth = _uncoverable(equal[one[:-1]], through)
             hi, lo, plen, rank = hi[keep], lo[keep], plen[keep], rank[keep]
             rule, through = rule[keep], through[keep]
         layer = (rank << 8 | plen) << 24 | depth
         return Layered(hi, lo, plen, rank, layer, rule, through)
+
+
+def _stacked(
+    equal: npt.NDArray[np.bool_], rule: I64, stackable: npt.NDArray[np.bool_], leaves: RuleLeaves
+) -> tuple[I64, I64]:
+    """Of runs of equal prefixes: the rows that are left when those that can be painted together are one, the last of
+    them; and the rules of these rows, or what stands for several."""
+    joined = equal & stackable[1:] & stackable[:-1]
+    last = np.flatnonzero(np.append(~joined, True))
+    if len(last) == len(rule):
+        return last, rule
+    first = np.append(0, last[:-1] + 1)
+    rule = rule.copy()
+    for row in np.flatnonzero(last > first).tolist():
+        rule[last[row]] = leaves.stack(rule[first[row] : last[row] + 1])
+    return last, rule[last]
 
 
 def _uncoverable(equal: npt.NDArray[np.bool_], through: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], I64]:
