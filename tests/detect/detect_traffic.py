@@ -120,7 +120,8 @@ class Watch:
 
     def _feed(self, batch: Batch, now: float) -> list[Threat]:
         columns = Columns(batch)
-        return self.detector.feed(Observation(columns, Columns(self.dials.feed(columns, now)), now))
+        seen = Observation(columns, Columns(self.dials.feed(columns, now)), now)
+        return [threat for _, threat in self.detector.feed(seen)]
 
 
 def watch(detector: type[Any], **settings: Any) -> Watch:

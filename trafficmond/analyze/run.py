@@ -17,7 +17,7 @@ from trafficmond.analyze.order import HOLD, Interval, intervals, merged, portion
 from trafficmond.analyze.report import Gatherer, Report
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.config.settings import Settings
-from trafficmond.detect.engine import Engine
+from trafficmond.detect.engine import Engine, Tick
 from trafficmond.detect.ours import Ours, capture_side
 from trafficmond.flows.batch import DELTA, Batch, empty, join
 from trafficmond.flows.table import FlowTable
@@ -31,6 +31,7 @@ _BEGINNING = 4096  # packets that tell where a capture was taken
 _BATCHES = 2000
 _BATCHES_BULK = 60
 _BULK = 64 << 20  # bytes of log from which on speed comes before looking at every second
+_AT_ONCE_ROWS, _AT_ONCE_TICKS = 4096, 256  # of FLOW rows: what the detectors look at together
 _INFLATION = 8  # how much larger a compressed log is than its file
 
 
@@ -99,13 +100,25 @@ def _observe(
     side = capture_side(beginning)
     if side is not None:
         ours.add(side)
+    held: list[Tick] = []
+    rows = 0
+
+    def judge() -> None:
+        updates = engine.feed_ticks(held) if held else []
+        threats.update((update.threat.id, update.threat) for update in updates)
+        held.clear()
+
     for at, deltas, width in _with_rests(stream, max(_REST_S, limits.idle_timeout)):
         flows = table.update(deltas, at)
         table.due(at)
         gatherer.add(deltas, flows)
-        updates = engine.feed(flows, at, width)
-        threats.update((update.threat.id, update.threat) for update in updates)
+        held.append(Tick(flows, at, width))
+        rows += len(flows)
+        if rows >= _AT_ONCE_ROWS or len(held) == _AT_ONCE_TICKS:
+            judge()
+            rows = 0
         tick()
+    judge()
     threats.update((update.threat.id, update.threat) for update in engine.finish(at))
     threats.update((threat.id, threat) for threat in engine.threats())
     return gatherer.report(intake, _with_stored(intake.threats, threats.values()), _described(inputs), now)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,8 @@ class Observation:
     """What a detector is shown: the flows that changed, and the dials judged since the last time.
 
     `flows` has the columns of `flows.batch.FLOW`, `dials` those of `dials.DIAL`. `now` is the time of the batch, epoch
-    seconds.
+    seconds. Several ticks are shown at once with `ends` and `widths`, those of each; the column `tick` of flows and
+    dials then says which is theirs, they come in order of it, and `now` is the end of the last one.
     """
 
     flows: Columns
@@ -36,17 +37,33 @@ class Observation:
     now: float
     interval_s: float = 1.0  # how long a time the batch covers
     ours: Ours = field(default_factory=Ours)
+    ends: Column = field(default_factory=lambda: np.empty(0))
+    widths: Column = field(default_factory=lambda: np.empty(0))
+
+    def __post_init__(self) -> None:
+        if not len(self.ends):
+            self.ends, self.widths = np.array([self.now]), np.array([self.interval_s])
+            for rows in (self.flows, self.dials):
+                rows.put("tick", np.zeros(len(rows), np.intp))
 
     @cached_property
     def span(self) -> Column:
-        """Over how many seconds each flow's packets in this batch came, at least 1.
+        """Over how many seconds each flow's packets in its tick came, at least 1.
 
         A row made of a whole flow record, as log readers do, spans the flow; a live one the drain's interval.
         """
         flows = self.flows
         whole = flows["new"] & (flows["packets"] == flows["d_packets"])
-        spans: Column = np.maximum(np.where(whole, flows["last"] - flows["first"], self.interval_s), 1.0)
+        width = self.widths[flows["tick"]]
+        spans: Column = np.maximum(np.where(whole, flows["last"] - flows["first"], width), 1.0)
         return spans
+
+
+class Told(NamedTuple):
+    """A threat, and the tick (of an observation's `ends`) that is evidence for it."""
+
+    tick: int
+    threat: Threat
 
 
 class Detector(ABC):
@@ -68,8 +85,9 @@ class Detector(ABC):
     def __init__(self, settings: Any) -> None: ...
 
     @abstractmethod
-    def feed(self, seen: Observation) -> list[Threat]:
-        """The threats that this observation is evidence for, those known already included, with fresh numbers."""
+    def feed(self, seen: Observation) -> list[Told]:
+        """The threats that this observation is evidence for, those known already included, with fresh numbers; each
+        with its tick."""
 
     def due(self, now: float) -> bool:  # noqa: ARG002  (of those that wait for nothing)
         """Whether it has something to say by now although nothing happened."""

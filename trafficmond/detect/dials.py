@@ -174,6 +174,14 @@ def _connection(flows: Columns) -> Column:
     return mix(flows["id"], flows["first"].view(np.uint64))
 
 
+def _dialling(flows: Columns) -> tuple[Columns, Column]:
+    """The flows that are new and dials, and the Kind of each."""
+    rows = flows.take(flows["new"])
+    kind = kinds(rows)
+    begun = kind != Kind.NONE
+    return rows.take(begun), kind[begun]
+
+
 class Dials:
     """New dials in, judged dials out, `GRACE_S` later.
 
@@ -192,7 +200,7 @@ class Dials:
     def feed(self, flows: Columns, now: float) -> Batch:
         """Take in FLOW rows; the DIAL rows that were judged, in no particular order."""
         self._follow(flows)
-        fresh = self._begun(flows)
+        fresh = self._begun(*_dialling(flows))
         # A clock that was set back must not keep dials waiting.
         waits, fresh_waits = (np.abs(dials["at"] - now) < GRACE_S for dials in (self._pending, fresh))
         excess = np.flatnonzero(fresh_waits)[max(0, self._capacity - int(np.count_nonzero(waits))) :]
@@ -209,11 +217,56 @@ class Dials:
         done: Batch = judged
         return done
 
-    def _begun(self, flows: Columns) -> Batch:
-        rows = flows.take(flows["new"])
-        kind = kinds(rows)
-        begun = kind != Kind.NONE
-        rows = rows.take(begun)
+    def feed_ticks(self, flows: Columns, ends: Column) -> tuple[Batch, Column]:
+        """The same of several ticks, later ones last: (the DIAL rows that were judged, the tick of each), in order."""
+        rows, kind = _dialling(flows)
+        begun = self._begun(rows, kind)
+        if len(self._pending) + len(begun) > self._capacity:
+            parts = [self.feed(flows.take(flows["tick"] == tick), end) for tick, end in enumerate(ends.tolist())]
+            return np.concatenate(parts), np.repeat(np.arange(len(ends)), [len(part) for part in parts])
+        dials = np.concatenate([self._pending, begun])
+        since = np.concatenate([np.full(len(self._pending), -1), rows["tick"]])
+        first = np.maximum(since, 0)
+        judged_at = np.maximum(first, np.searchsorted(ends, dials["at"] + GRACE_S))
+        # A clock that was set back must not keep dials waiting.
+        judged_at = np.where(dials["at"] - ends[first] >= GRACE_S, first, judged_at)
+        place = np.argsort(dials["id"], kind="stable")
+        dials, since, judged_at = dials[place], since[place], judged_at[place]
+        stays = self._updated(dials, flows, since, judged_at)
+        dials, since, judged_at, place = dials[stays], since[stays], judged_at[stays], place[stays]
+        waits = judged_at == len(ends)
+        self._pending = dials[waits]
+        # As `feed` has them: those that waited by their ids, then those that did not as they came.
+        at_once = since == judged_at
+        order = np.lexsort((np.where(at_once, place, np.arange(len(dials))), at_once, judged_at))
+        order = order[: np.count_nonzero(~waits)]
+        judged, judged_at = dials[order], judged_at[order]
+        needed = ~_explained(judged)
+        judged, judged_at = judged[needed], judged_at[needed]
+        judged["outcome"] = judge(judged)
+        return judged, judged_at
+
+    @staticmethod
+    def _updated(dials: Batch, flows: Columns, since: Column, until: Column) -> Column:
+        """Bring dials, sorted by id, up to date with what became of their flows in the ticks after `since` and up to
+        `until`; which of them are dials after all."""
+        stays: Column = np.ones(len(dials), bool)
+        if not len(dials):
+            return stays
+        young = flows.take(~flows["new"] & (flows["first"] >= dials["at"].min()))
+        ids, tick = _connection(young), young["tick"]
+        at = np.minimum(np.searchsorted(dials["id"], ids), len(dials) - 1)
+        known = (dials["id"][at] == ids) & (tick > since[at]) & (tick <= until[at])
+        at, young = at[known], young.take(known)
+        for name in _CHANGING:
+            dials[name][at] = young[name]  # of several the last, which is the latest
+        # A flow that was turned round began with an answer.
+        turned = (young["src_lo"] != dials["src_lo"][at]) | (young["sport"] != dials["sport"][at])
+        stays[at[turned]] = False
+        return stays
+
+    @staticmethod
+    def _begun(rows: Columns, kind: Column) -> Batch:
         dials = empty(DIAL, len(rows))
         dials["id"] = _connection(rows)
         for name in (*(name for name, _ in _ENDPOINTS), "first_len", *_CHANGING):
@@ -221,7 +274,7 @@ class Dials:
         dials["at"] = rows["first"]
         dials["src"] = mix(rows["src_hi"], rows["src_lo"])
         dials["dst"] = mix(rows["dst_hi"], rows["dst_lo"])
-        dials["kind"] = kind[begun]
+        dials["kind"] = kind
         return dials
 
     def _follow(self, flows: Columns) -> None:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from trafficmond.detect.base import Detector, Observation, strongest
-from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table
+from trafficmond.detect.base import Detector, Observation, Told, strongest
+from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, in_turns
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
@@ -23,6 +23,8 @@ class Entities:
         self.by = by  # the rows by entity
         self.slots = slots  # of each entity in the table; NOWHERE: it is not watched
         self.watched: Column = slots != NOWHERE
+        self.tick: Column = rows["tick"][by.first]  # of each entity: its rows are of one
+        self.now: Column = seen.ends[self.tick]  # ... and when that ended
         self.seen = seen
         self._table = table
 
@@ -47,6 +49,12 @@ class Entities:
         """The slot of each watched entity."""
         slots: Column = self.slots[self.watched]
         return slots
+
+    @property
+    def heard(self) -> Column:
+        """The time of each watched entity."""
+        heard: Column = self.now[self.watched]
+        return heard
 
     def add(self, **amounts: Column) -> None:
         """Add to fields of the table: an amount for each of the rows `kept`."""
@@ -109,19 +117,42 @@ class GroupedDetector(Detector):
     def threat(self, found: Entities, entity: int) -> Threat | None:
         """What is told of an entity over the threshold; None: after all nothing."""
 
-    def feed(self, seen: Observation) -> list[Threat]:
+    def feed(self, seen: Observation) -> list[Told]:
         return self.examine(self.choose(seen), seen)
 
-    def examine(self, rows: Columns, seen: Observation) -> list[Threat]:
+    def examine(self, rows: Columns, seen: Observation) -> list[Told]:
         """The threats that these rows are evidence for."""
         if not len(rows):
             return []
+        if len(seen.ends) == 1:
+            return self._step(rows, Grouped(self.key(rows)), seen)
+        rows = self._noted(rows)
+        told: list[Told] = []
+        for step in in_turns(self.key(rows), rows["tick"]):
+            part = rows.take(step)
+            told += self._step(part, Grouped(self.key(part)), seen)
+        return told
+
+    def _noted(self, rows: Columns) -> Columns:
+        """Without those of entities of which nothing would be kept."""
         by = Grouped(self.key(rows))
-        slots = self.table.watch(by.keys, self.weight(rows, by), seen.now, self.window_s)
+        idle = (self.weight(rows, by) <= 0) & (self.table.find(by.keys) == NOWHERE)
+        return rows.take(~idle[by.of]) if idle.any() else rows
+
+    def _step(self, rows: Columns, by: Grouped, seen: Observation) -> list[Told]:
+        """Of rows that are of one tick of each entity."""
+        now = seen.ends[rows["tick"][by.first]]
+        slots = self.table.watch(by.keys, self.weight(rows, by), now, self.window_s)
         found = Entities(rows, by, self.table, slots, seen)
         over, rank = self.judge(found)
-        threats = (self.threat(found, int(entity)) for entity in strongest(over & found.watched, rank))
-        return [threat for threat in threats if threat is not None]
+        over &= found.watched
+        told = []
+        for tick in np.unique(found.tick[over]).tolist() if over.any() else ():
+            for entity in strongest(over & (found.tick == tick), rank).tolist():
+                threat = self.threat(found, entity)
+                if threat is not None:
+                    told.append(Told(tick, threat))
+        return told
 
     def counters(self) -> Mapping[str, int]:
         table = self.table

@@ -7,6 +7,7 @@ on whole batches.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,26 @@ class Grouped:
         return least
 
 
+def in_turns(keys: Column, ticks: Column) -> Iterator[Column]:
+    """The rows in turns: each holds the rows of one tick at most of each key, and earlier ones come first."""
+    if not len(keys):
+        return
+    if ticks.min() == ticks.max():
+        yield np.arange(len(keys))
+        return
+    order = np.lexsort((ticks, keys))
+    key, tick = keys[order], ticks[order]
+    another = np.ones(len(keys), bool)
+    another[1:] = key[1:] != key[:-1]
+    later = another.copy()
+    later[1:] |= tick[1:] != tick[:-1]
+    number = np.cumsum(later)
+    turn = np.empty(len(keys), np.intp)
+    turn[order] = number - np.maximum.accumulate(np.where(another, number, 0))
+    rows = np.argsort(turn, kind="stable")
+    yield from np.split(rows, np.cumsum(np.bincount(turn))[:-1])
+
+
 class Table:
     """At most `capacity` entities, a structured row each, found by 64-bit key.
 
@@ -154,17 +175,22 @@ class Table:
         way = here.argmax(axis=1)
         return np.where(here[np.arange(len(keys)), way], bucket * _WAYS + way, NOWHERE)
 
-    def watch(self, keys: Column, weight: Column, now: float, window_s: float) -> Column:
+    def watch(self, keys: Column, weight: Column, now: Column | float, window_s: float) -> Column:
         """The slot of each of the unique `keys`: taken in if new and of some `weight`, and if there is room.
 
-        Evidence grows by `weight`. Rows older than `window_s` begin anew. NOWHERE: not watched.
+        Evidence grows by `weight`. Rows older than `window_s` begin anew. NOWHERE: not watched. `now` is the time of
+        each, or of all.
         """
         slots = self.find(keys)
+        now = np.broadcast_to(now, len(keys))
         here = slots != NOWHERE
-        known = slots[here]
-        self._begin(known[np.abs(now - self.rows["since"][known]) > window_s], now)
-        self._evidence.flat[known] += weight[here]
-        self._worth.flat[known] = now + self._credit_s * np.log2(1 + self._evidence.flat[known])
+        known, heard = slots[here], now[here]
+        old = np.abs(heard - self.rows["since"][known]) > window_s
+        if old.any():
+            self._begin(known[old], heard[old])
+        evidence = self._evidence.reshape(-1)
+        evidence[known] = grown = evidence[known] + weight[here]
+        self._worth.reshape(-1)[known] = heard + self._credit_s * np.log2(1 + grown)
         missing = np.flatnonzero(~here & (weight > 0))
         if len(missing):
             self._settle(keys, weight, now, missing, slots)
@@ -182,11 +208,11 @@ class Table:
     def _bucket(self, keys: Column) -> Column:
         return ((keys >> _S40) & np.uint64(len(self._keys) - 1)).astype(np.intp)
 
-    def _begin(self, slots: Column, now: float) -> None:
+    def _begin(self, slots: Column, now: Column) -> None:
         self.rows[slots] = np.zeros((), self.rows.dtype)
         self.rows["since"][slots] = now
 
-    def _settle(self, keys: Column, weight: Column, now: float, missing: Column, slots: Column) -> None:
+    def _settle(self, keys: Column, weight: Column, now: Column, missing: Column, slots: Column) -> None:
         """Give places to `missing`, one newcomer a bucket in each round, the heaviest first; fills `slots`."""
         worth = now + self._credit_s * np.log2(1 + weight)
         bucket = self._bucket(keys)
@@ -211,7 +237,7 @@ class Table:
             self._worth[taking, way] = worth[leader]
             self._evidence[taking, way] = weight[leader]
             taken = taking * _WAYS + way
-            self._begin(taken, now)
+            self._begin(taken, now[leader])
             slots[leader] = taken
             waiting -= len(leader)
         self.refused += waiting
@@ -257,7 +283,7 @@ def estimate(maps: Column) -> Column:
     return counted
 
 
-def decay(rows: Any, slots: Column, now: float, tau_s: float, fields: tuple[str, ...]) -> None:
+def decay(rows: Any, slots: Column, now: Column | float, tau_s: float, fields: tuple[str, ...]) -> None:
     """Let the fields of these unique slots fade by e for each `tau_s` since their `at`, which becomes `now`."""
     if len(slots):
         factor = np.exp(-np.maximum(now - rows["at"][slots], 0.0) / tau_s)

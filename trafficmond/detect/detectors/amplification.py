@@ -92,7 +92,7 @@ class Amplification(GroupedDetector):
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         rows, known = self.table.rows, found.known
-        decay(rows, known, found.seen.now, self.settings.window, ("packets", "bytes", "flows", "solicited"))
+        decay(rows, known, found.heard, self.settings.window, ("packets", "bytes", "flows", "solicited"))
         quiet = known[rows["packets"][known] < 1]
         rows["map"][quiet] = 0
         rows["total"][quiet] = 0
@@ -149,6 +149,6 @@ class Amplification(GroupedDetector):
             },
             dst=dst,
             first_seen=mine["first"].min(),
-            last_seen=found.seen.now,
+            last_seen=found.now[entity],
             count=state["total"],
         )

@@ -17,7 +17,7 @@ import numpy as np
 
 from trafficmond import networks
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import Observation, address
+from trafficmond.detect.base import Observation, Told, address
 from trafficmond.detect.dials import Kind, Outcome
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.ours import Prefixes
@@ -88,6 +88,7 @@ class Beacon(GroupedDetector):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         ports = [int(each) for each in settings.ignore if each.isdigit()]
+        self._least = min(settings.beats, _STRICT_BEATS)
         self._never = _NEVER | members(*ports)
         self._known = Prefixes(networks.parse(each) for each in settings.ignore if not each.isdigit())
 
@@ -105,6 +106,19 @@ class Beacon(GroupedDetector):
     def weight(self, rows: Columns, by: Grouped) -> Column:
         return by.sum(np.ones(len(rows)))
 
+    def examine(self, rows: Columns, seen: Observation) -> list[Told]:
+        if len(rows) and len(seen.ends) > 1:
+            # Beats have times of their own: of those that are not enough yet, all ticks are noted in one step.
+            by = Grouped(self.key(rows))
+            slots = self.table.find(by.keys)
+            beats = np.where(slots == NOWHERE, 0, self.table.rows["beats"][slots]) + by.sum(np.ones(len(rows)))
+            few = (beats < self._least)[by.of]
+            if few.any():
+                some = rows.take(few)
+                self._step(some, Grouped(self.key(some)), seen)
+                rows = rows.take(~few)
+        return super().examine(rows, seen)
+
     def judge(self, found: Entities) -> tuple[Column, Column]:
         slot = found.slots[found.by.of]
         in_time = np.argsort(found.rows["at"])
@@ -112,8 +126,7 @@ class Beacon(GroupedDetector):
         self._count(found.rows.take(in_time), slot[in_time])
 
         settings, beats = self.settings, found.states("beats")
-        least = min(settings.beats, _STRICT_BEATS)
-        ripe = np.flatnonzero((beats >= least) & found.watched)
+        ripe = np.flatnonzero((beats >= self._least) & found.watched)
         over = np.zeros(len(beats), bool)
         if len(ripe):
             states = self.table.rows[found.slots[ripe]]
@@ -198,7 +211,16 @@ def _gaps(states: Batch) -> tuple[Column, Column]:
 def _alike(states: Batch) -> Column:
     """Whose remembered requests are alike in size, by the median: a stager's first few decide nothing (as RITA's)."""
     beyond = np.arange(_RING) >= np.minimum(states["beats"], _RING)[:, None]
-    sizes = np.where(beyond, np.nan, states["sizes"])
-    median = np.nanmedian(sizes, axis=1)
-    alike: Column = np.nanmedian(np.abs(sizes - median[:, None]), axis=1) <= _ALIKE * median
+    sizes = np.where(beyond, np.inf, states["sizes"])
+    median = _median(sizes, ~beyond)
+    away = np.abs(np.where(beyond, 0, sizes) - median[:, None])
+    alike: Column = _median(np.where(beyond, np.inf, away), ~beyond) <= _ALIKE * median
     return alike
+
+
+def _median(values: Column, counted: Column) -> Column:
+    """Of each row's values that are counted, at least one; the others are infinite."""
+    rows, count = np.arange(len(values)), np.count_nonzero(counted, axis=1)
+    values = np.sort(values, axis=1)
+    median: Column = (values[rows, (count - 1) // 2] + values[rows, count // 2]) / 2
+    return median

@@ -66,6 +66,6 @@ class Blocklisted(GroupedDetector):
             src=src,
             dst=dst,
             first_seen=state["since"],
-            last_seen=found.seen.now,
+            last_seen=found.now[entity],
             count=state["packets"],
         )

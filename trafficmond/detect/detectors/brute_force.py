@@ -16,11 +16,11 @@ import numpy as np
 
 from trafficmond import abi
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import Observation, address
+from trafficmond.detect.base import Observation, Told, address
 from trafficmond.detect.crowd import Crowds, Service
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay, members, mix
-from trafficmond.flows.batch import Batch, Column
+from trafficmond.flows.batch import FLOW, Batch, Column, empty
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ACK, FIN, RST, SYN, TCP, UDP
 
@@ -81,6 +81,7 @@ class BruteForce(GroupedDetector):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._crowds = Crowds(_DAY_S)
+        self._sessions = Columns(empty(FLOW))  # of the observation at hand: long ones, at ports where many try
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
@@ -90,7 +91,7 @@ class BruteForce(GroupedDetector):
         done &= (flows["payload_bytes"] > 0) & (flows["reply_payload_bytes"] > 0)
         short = flows["last"] - flows["first"] <= _SHORT_S
         short &= flows["payload_bytes"] + flows["reply_payload_bytes"] <= _SMALL_BYTES
-        self._let_in(flows.take(done & ~short & _CROWD_PORTS[flows["dport"]]))
+        self._sessions = flows.take(done & ~short & _CROWD_PORTS[flows["dport"]])
         asked = (flows["proto"] == UDP) & (flows["d_packets"] > 0) & (flows["d_reply_packets"] > 0)
         registers = (flows["dport"] == _SIP) & (_each(flows, "") >= _REGISTER_BYTES)
         refused = (flows["dport"] == _KERBEROS) & (_each(flows, "reply_") <= _REFUSAL_BYTES)
@@ -116,7 +117,7 @@ class BruteForce(GroupedDetector):
         return np.where(asks, by.sum(rows["tries"]), 0)
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
-        settings, now, rows, known = self.settings, found.seen.now, self.table.rows, found.known
+        settings, now, rows, known = self.settings, found.heard, self.table.rows, found.known
         elapsed = np.maximum(now - rows["at"][known], 0.0)
         for field, window in (("quick", settings.window), ("steady", _STEADY_S)):
             rows[field][known] *= np.exp(-elapsed / window)
@@ -147,20 +148,32 @@ class BruteForce(GroupedDetector):
         guessing: Column = (quick | slow & tries) & np.where(busy, alike & small, login)
         return guessing
 
-    def examine(self, rows: Columns, seen: Observation) -> list[Threat]:
+    def examine(self, rows: Columns, seen: Observation) -> list[Told]:
         crowded = self._crowded(rows, seen)
-        told = {(threat.dst_ip, *threat.evidence["ports"]) for threat in crowded}
+        told = {(tick, threat.dst_ip, *threat.evidence["ports"]) for tick, threat in crowded}
         alone = [
-            threat
-            for threat in super().examine(rows, seen)
-            if (threat.dst_ip, *threat.evidence["ports"]) not in told or threat.evidence["quick"]
+            Told(tick, threat)
+            for tick, threat in super().examine(rows, seen)
+            if (tick, threat.dst_ip, *threat.evidence["ports"]) not in told or threat.evidence["quick"]
         ]
         return alone + crowded
 
-    def _crowded(self, rows: Columns, seen: Observation) -> list[Threat]:
-        """The services at which many strangers try a little, of those tried in this batch."""
+    def _crowded(self, rows: Columns, seen: Observation) -> list[Told]:
+        """The services at which many strangers try a little, of those tried in this batch, a tick after the other."""
         login = _CROWD_PORTS[rows["dport"]] | _greeted(rows) & ~_NO_CROWD[rows["dport"]]
         rows = rows.take(login & (rows["proto"] == TCP) & ~seen.ours.side(rows, "src"))
+        sessions = self._sessions
+        if not len(rows) and not len(self._crowds):
+            return []
+        return [
+            Told(tick, threat)
+            for tick in np.unique(np.concatenate([rows["tick"], sessions["tick"]])).tolist()
+            for threat in self._crowd_of(rows.take(rows["tick"] == tick), sessions.take(sessions["tick"] == tick))
+        ]
+
+    def _crowd_of(self, rows: Columns, sessions: Columns) -> list[Threat]:
+        """The same of one tick."""
+        self._let_in(sessions)
         tries = (rows["sent"] <= _TRY_BYTES) & (rows["got"] <= _TRY_BYTES)
         self._let_in(rows.take(~tries))
         rows = rows.take(tries)

@@ -70,7 +70,7 @@ class Exfiltration(GroupedDetector):
         return by.sum(rows["net"]) / 1e6
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
-        settings, now, rows, slot = self.settings, found.seen.now, self.table.rows, found.known
+        settings, now, rows, slot = self.settings, found.heard, self.table.rows, found.known
         net = found.by.sum(found.rows["net"])
         since = np.maximum(now - rows["at"][slot], 0.0)
         rows["long"][slot] *= np.exp(-since / settings.memory)
@@ -83,8 +83,8 @@ class Exfiltration(GroupedDetector):
             rows[field][slot] += net[found.watched]
         flows = found.kept
         pace = _MUCH * settings.bytes / settings.window
-        much = np.flatnonzero(flows["net"] >= pace * max(found.seen.interval_s, 1.0))
-        half_day = int(now // _HALF_DAY_S) % 255 + 1
+        much = np.flatnonzero(flows["net"] >= pace * np.maximum(found.seen.widths[flows["tick"]], 1.0))
+        half_day = (found.seen.ends[flows["tick"][much]] // _HALF_DAY_S).astype(np.int64) % 255 + 1
         place = found.slot[much], (flows["dst"][much] % np.uint64(_PLACES)).astype(np.intp)
         since = rows["map"][place]
         anew = (since == 0) | (since == half_day)
@@ -97,7 +97,7 @@ class Exfiltration(GroupedDetector):
     def threat(self, found: Entities, entity: int) -> Threat:
         mine, state = found.all(entity), found.state(entity)
         src = address(mine[0], "src")
-        seen_for = found.seen.now - state["since"]
+        seen_for = found.now[entity] - state["since"]
         odd = state["elsewhere"] >= 0.5 * state["recent"] and seen_for >= _HALF_DAY_S
         return self.found(
             Severity.MEDIUM if odd else Severity.LOW,
@@ -109,6 +109,6 @@ class Exfiltration(GroupedDetector):
             },
             src=src,
             first_seen=state["since"],
-            last_seen=found.seen.now,
+            last_seen=found.now[entity],
             count=state["total"],
         )

@@ -14,10 +14,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import SAMPLES, Observation, about, address, addresses
+from trafficmond.detect.base import SAMPLES, Observation, Told, about, address, addresses
 from trafficmond.detect.dials import Kind, Outcome, proven
 from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, estimate, mark, mark_last, members, mix
+from trafficmond.detect.windows import (
+    NOWHERE,
+    Columns,
+    Grouped,
+    Table,
+    estimate,
+    in_turns,
+    mark,
+    mark_last,
+    members,
+    mix,
+)
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
@@ -81,43 +92,61 @@ class HostSweep(GroupedDetector):
 
     def choose(self, seen: Observation) -> Columns:
         dials = seen.dials.take(_KINDS[seen.dials["kind"]])
-        return dials.take(~self._peers(dials, seen.now)) if len(dials) else dials
+        return dials.take(~self._peers(dials, seen)) if len(dials) else dials
 
-    def _peers(self, dials: Columns, now: float) -> Column:
+    def _peers(self, dials: Columns, seen: Observation) -> Column:
         """Which dials come from a socket that talks to many ports, and is answered."""
         found = np.zeros(len(dials), bool)
         at = np.flatnonzero(dials["kind"] == Kind.DATAGRAM)
         if not len(at):
             return found
-        mine = dials.take(at)
-        by = Grouped(mix(mine["src"], mine["sport"]))
-        slots = self._sockets.watch(by.keys, by.sum(np.ones(len(at))), now, self.settings.window)
+        every = dials.take(at)
+        sockets = mix(every["src"], every["sport"])
+        for turn in in_turns(sockets, every["tick"]):
+            found[at[turn]] = self._met(every.take(turn), Grouped(sockets[turn]), seen)
+        return found
+
+    def _met(self, mine: Columns, by: Grouped, seen: Observation) -> Column:
+        """Notes what was dialled from the sockets; which dials are of one that `_peers` means."""
+        now = seen.ends[mine["tick"][by.first]]
+        slots = self._sockets.watch(by.keys, by.sum(np.ones(len(mine))), now, self.settings.window)
         slot = slots[by.of]
         here = slot != NOWHERE
         mark(self._sockets.rows["map"], slot[here], mix(mine["dport"])[here])
         self._sockets.add("answered", slot[here], mine["outcome"][here] == Outcome.ANSWERED)
         states = self._sockets.rows[slots]
         peer = (states["answered"] >= _SOCKET_ANSWERS) & (estimate(states["map"]) >= _SOCKET_PORTS) & (slots != NOWHERE)
-        found[at] = peer[by.of]
-        return found
+        met: Column = peer[by.of]
+        return met
 
-    def feed(self, seen: Observation) -> list[Threat]:
-        return super().feed(seen) + self._overdue(seen)
+    def feed(self, seen: Observation) -> list[Told]:
+        rows, told = self.choose(seen), []
+        if self._waiting:
+            for tick in range(len(seen.ends)):
+                told += self.examine(rows.take(rows["tick"] == tick), seen) + self._overdue(tick, seen)
+            return told
+        told = self.examine(rows, seen)
+        for tick in range(len(seen.ends)) if self._waiting else ():
+            told += self._overdue(tick, seen)
+        return told
 
     def due(self, now: float) -> bool:
         return any(when <= now for when, _ in self._waiting.values())
 
-    def _overdue(self, seen: Observation) -> list[Threat]:
-        """What is to be said of sources that had time to come back to their hosts."""
+    def _overdue(self, tick: int, seen: Observation) -> list[Told]:
+        """What is to be said by then of sources that had time to come back to their hosts."""
         beyond = max(len(self._waiting) - _WAITING, 0)
-        keys = [key for at, (key, (when, _)) in enumerate(self._waiting.items()) if when <= seen.now or at < beyond]
+        keys = [
+            key for at, (key, (when, _)) in enumerate(self._waiting.items()) if when <= seen.ends[tick] or at < beyond
+        ]
         if not keys:
             return []
         rows = Columns(np.concatenate([self._waiting.pop(key)[1] for key in keys]))
+        rows.put("tick", np.full(len(rows), tick))
         by = Grouped(self.key(rows))
         found = Entities(rows, by, self.table, self.table.find(by.keys), seen)
         over = found.watched & (self._severity(found, np.arange(len(by))) > 0)
-        return [self.threat(found, int(entity)) for entity in np.flatnonzero(over)]
+        return [Told(tick, self.threat(found, int(entity))) for entity in np.flatnonzero(over)]
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["proto"], np.where(rows["kind"] == Kind.ICMP, 0, rows["dport"]))
@@ -160,7 +189,7 @@ class HostSweep(GroupedDetector):
             until = state["since"] + _PATIENCE_S
             if one["kind"] == Kind.ICMP or one["dport"] < _PATIENT_PORTS or state["failed"] >= _PATIENT_HOSTS:
                 continue
-            if found.seen.now < until:
+            if found.now[entity] < until:
                 waits[entity] = True
                 self._waiting[int(found.by.keys[entity])] = (float(until), found.all(entity)[: 8 * SAMPLES])
         return waits

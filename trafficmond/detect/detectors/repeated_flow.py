@@ -56,7 +56,7 @@ class RepeatedFlow(GroupedDetector):
         found.add(failed=_failed(found.kept), answered=found.kept["outcome"] == Outcome.ANSWERED)
         failed = found.states("failed")
         over = (failed >= self.settings.dials) & (found.states("answered") == 0)
-        return over & (found.seen.now - found.states("since") >= _AT_LEAST_S), failed
+        return over & (found.now - found.states("since") >= _AT_LEAST_S), failed
 
     def threat(self, found: Entities, entity: int) -> Threat:
         one, state = found.first(entity), found.state(entity)
@@ -68,7 +68,7 @@ class RepeatedFlow(GroupedDetector):
             src=src,
             dst=dst,
             first_seen=state["since"],
-            last_seen=found.seen.now,
+            last_seen=found.now[entity],
             count=state["failed"],
         )
 

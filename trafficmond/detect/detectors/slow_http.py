@@ -71,7 +71,7 @@ class SlowHttp(GroupedDetector):
         return by.sum(np.ones(len(rows)))
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
-        rows, known, now = self.table.rows, found.known, found.seen.now
+        rows, known, now = self.table.rows, found.known, found.heard
         anew = known[np.abs(now - rows["heard"][known]) > self.settings.memory]
         for field in ("total", "from_source", "sources", "map"):
             rows[field][anew] = 0
@@ -79,7 +79,7 @@ class SlowHttp(GroupedDetector):
         rows["source"][known] = np.where(rows["total"][known] == 0, first, rows["source"][known])
         rows["heard"][known] = now
         flows = found.kept
-        tick = np.full(len(flows), _tick(now), np.uint8)
+        tick = _tick(found.seen.ends[flows["tick"]]).astype(np.uint8)
         fresh = mark_last(rows["map"], found.slot, mix(flows["id"]), tick) == 0
         mark(rows["sources"], found.slot, flows["src"])
         found.add(total=fresh, from_source=fresh & (rows["source"][found.slot] == flows["src"]))
@@ -90,7 +90,7 @@ class SlowHttp(GroupedDetector):
         """How many connections of each entity sent a piece within the last ticks."""
         held = np.zeros(len(found.slots))
         maps = self.table.rows["map"][found.known]
-        age = (_tick(found.seen.now) - maps.astype(np.int64)) % 255
+        age = (_tick(found.heard)[:, None] - maps.astype(np.int64)) % 255
         held[found.watched] = estimate((maps > 0) & (age < _TICKS))
         return held
 
@@ -112,5 +112,6 @@ class SlowHttp(GroupedDetector):
         )
 
 
-def _tick(now: float) -> int:
-    return int(now // _TICK_S) % 255 + 1
+def _tick(now: Column) -> Column:
+    ticks: Column = (now // _TICK_S).astype(np.int64) % 255 + 1
+    return ticks

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import Observation, address, crowd
+from trafficmond.detect.base import Observation, Told, address, crowd
 from trafficmond.detect.dials import Kind, Outcome
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, mix
@@ -53,13 +53,13 @@ class SynFlood(GroupedDetector):
     )
     credit_s = 5.0
 
-    def feed(self, seen: Observation) -> list[Threat]:
+    def feed(self, seen: Observation) -> list[Told]:
         rows = self.choose(seen)
-        threats = self.examine(rows, seen)
-        named = {threat.dst_ip for threat in threats}
+        told = self.examine(rows, seen)
+        named = {(tick, threat.dst_ip) for tick, threat in told}
         # The victim as a whole only where no port of it stands out.
         rows.put("port", np.full(len(rows), _ANY_PORT))
-        return threats + [threat for threat in self.examine(rows, seen) if threat.dst_ip not in named]
+        return told + [each for each in self.examine(rows, seen) if (each.tick, each.threat.dst_ip) not in named]
 
     def choose(self, seen: Observation) -> Columns:
         rows = Columns(_openings(seen))
@@ -74,7 +74,7 @@ class SynFlood(GroupedDetector):
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         settings, rows, known = self.settings, self.table.rows, found.known
-        decay(rows, known, found.seen.now, settings.window, ("unfinished", "completed"))
+        decay(rows, known, found.heard, settings.window, ("unfinished", "completed"))
         idle = rows["unfinished"][known] < 1
         for field in ("total", "from_source", "map"):
             rows[field][known[idle]] = 0
@@ -98,7 +98,7 @@ class SynFlood(GroupedDetector):
         any_port = bool(found.rows["port"][0] == _ANY_PORT)
         sources = int(estimate(state["map"]))
         if any_port and sources < _ANY_PORT_SOURCES:
-            probes = np.count_nonzero(found.by.of == entity) / max(found.seen.interval_s, 1.0)
+            probes = np.count_nonzero(found.by.of == entity) / max(found.seen.widths[found.tick[entity]], 1.0)
             if probes < _MORE_THAN_A_SCAN:
                 return None
         single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
@@ -119,7 +119,7 @@ class SynFlood(GroupedDetector):
             src=src,
             dst=dst,
             first_seen=state["since"],
-            last_seen=found.seen.now,
+            last_seen=found.now[entity],
             count=state["total"],
         )
 
@@ -132,9 +132,9 @@ def _openings(seen: Observation) -> Batch:
     stuck &= (flows["first_flags"] & (SYN | ACK) == SYN) & (flows["tcp_flags"] & (ACK | RST) == 0) & ~flows["new"]
     again = np.flatnonzero(stuck)
     rows, begun = np.zeros(len(dials) + len(again), _OPENING), slice(len(dials))
-    for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "src", "dst", "family", "dport"):
+    for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "src", "dst", "family", "dport", "tick"):
         rows[name] = np.concatenate([dials[name], flows[name][again]])
-        rows["weight"] = np.concatenate([dials["packets"], flows["d_packets"][again]])
+    rows["weight"] = np.concatenate([dials["packets"], flows["d_packets"][again]])
     rows["weight"][begun][dials["packets"] <= _RETRANSMISSIONS] = 1.0
     rows["weight"][begun][dials["outcome"] == Outcome.REFUSED] *= _REFUSED_WEIGHT
     # What fills a backlog is the missing third packet (RFC 4987): who sent it has finished, whatever was said after it.
@@ -154,5 +154,6 @@ _OPENING = np.dtype(
         ("weight", "f8"),  # 0: completed
         ("dport", "u2"),
         ("family", "u1"),
+        ("tick", "u4"),
     ]
 )

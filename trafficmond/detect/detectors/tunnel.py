@@ -76,7 +76,7 @@ class Tunnel(GroupedDetector):
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         rows, known = self.table.rows, found.known
-        decay(rows, known, found.seen.now, self.settings.window, _FADING)
+        decay(rows, known, found.heard, self.settings.window, _FADING)
         flows = found.kept
         asked, mean = flows["d_packets"].astype(float), flows["sent"] / np.maximum(flows["d_packets"], 1)
         found.add(

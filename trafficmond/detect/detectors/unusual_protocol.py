@@ -69,6 +69,6 @@ class UnusualProtocol(GroupedDetector):
             {"unit": "packets", "protocols": [proto], "targets": [address(one, "dst")]},
             src=src,
             first_seen=state["since"],
-            last_seen=found.seen.now,
+            last_seen=found.now[entity],
             count=state["packets"],
         )

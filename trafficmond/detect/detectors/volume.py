@@ -74,7 +74,7 @@ class Volume(GroupedDetector):
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         settings, rows, slot = self.settings, self.table.rows, found.known
-        self._next_tick(slot, found.seen.now)
+        self._next_tick(slot, found.heard)
         rows["rate"][slot] += found.by.sum(found.rows["weight"])[found.watched]
         rows["peak"][slot] = np.maximum(rows["peak"][slot], rows["rate"][slot])
         rows["total"][slot] += found.by.sum(found.rows["packets"])[found.watched]
@@ -82,10 +82,11 @@ class Volume(GroupedDetector):
         over = found.states("rate") >= np.maximum(settings.packets, settings.factor * found.states("usual"))
         return over, found.states("peak")
 
-    def _next_tick(self, slots: Column, now: float) -> None:
+    def _next_tick(self, slots: Column, now: Column) -> None:
         """Where a new tick begins, the last one's rate becomes part of what is usual, which fades meanwhile."""
         rows = self.table.rows
-        slots = slots[np.abs(now - rows["tick"][slots]) >= _TICK_S]
+        begins = np.abs(now - rows["tick"][slots]) >= _TICK_S
+        slots, now = slots[begins], now[begins]
         fade = np.exp(-np.abs(now - rows["tick"][slots]) / self.settings.memory)
         share = 1 - math.exp(-1 / self.settings.memory)
         rows["usual"][slots] = fade * rows["usual"][slots] + share * rows["rate"][slots]
@@ -94,7 +95,7 @@ class Volume(GroupedDetector):
 
     def threat(self, found: Entities, entity: int) -> Threat | None:
         mine, state = found.all(entity), found.state(entity)
-        if _earned(mine, found.by.keys[entity], found.seen):
+        if _earned(mine, found.by.keys[entity], found.seen, found.tick[entity]):
             return None
         packets = mine["packets"].astype(np.float64)
         heaviest = Grouped(mix(mine["src_hi"], mine["src_lo"]))
@@ -124,7 +125,7 @@ class Volume(GroupedDetector):
             src=src,
             dst=dst,
             first_seen=mine["first"].min(),
-            last_seen=found.seen.now,
+            last_seen=found.now[entity],
             count=state["total"],
         )
 
@@ -151,7 +152,7 @@ def _one_way(seen: Observation) -> Batch:
     for one, other in (("src", "dst"), ("dst", "src")):
         for word in ("hi", "lo"):
             rows[f"{one}_{word}"] = np.where(turned, flows[f"{other}_{word}"][at], flows[f"{one}_{word}"][at])
-    for name in ("first", "proto", "family", "dport"):
+    for name in ("first", "proto", "family", "dport", "tick"):
         rows[name] = flows[name][at]
     rows["packets"] = packets[at]
     rows["bytes"] = np.where(unasked, flows["d_reply_bytes"], flows["d_bytes"])[at]
@@ -190,12 +191,12 @@ def _is_scan(mine: Batch) -> bool:
     return len(ports) > len(mine) / 2 and len(np.unique(ports)) > len(ports) / 2
 
 
-def _earned(mine: Batch, victim: Any, seen: Observation) -> bool:
+def _earned(mine: Batch, victim: Any, seen: Observation, tick: Any) -> bool:
     """Whether these are mostly ICMP errors about what the host itself sends: it scans, or asks a dead service."""
     errors = int(mine["packets"][mine["error"]].sum())
     if errors < 0.5 * int(mine["packets"].sum()):
         return False
-    flows = seen.flows
+    flows = seen.flows.take(seen.flows["tick"] == tick)
     sent = int(flows["d_packets"][flows["src"] == victim].sum()) + int(
         flows["d_reply_packets"][flows["dst"] == victim].sum()
     )
@@ -212,6 +213,7 @@ _ROW = np.dtype(
         ("bytes", "u8"),
         ("first", "f8"),
         ("weight", "f8"),  # packets a second, by how odd it is to send so many
+        ("tick", "u4"),
         ("dport", "u2"),
         ("proto", "u1"),
         ("family", "u1"),
