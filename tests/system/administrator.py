@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from drop_ins import compiles_on_start, exports_flows, serves_metrics
 from host import HERE, INSTALL, PEER, RULES, UNIT, Host, count_pings, must, soon, without_a_gap
+from in_cockpit import is_managed_in_cockpit
 from logins import spares_who_is_logged_in
 
 ONLY_OURS = "-o Dir::Etc::sourcelist=/etc/apt/sources.list.d/trafficmon.list -o Dir::Etc::sourceparts=/dev/null"
@@ -293,6 +294,7 @@ STEPS: tuple[Callable[[Host], str], ...] = (
     serves_metrics,
     exports_flows,
     tells_people,
+    is_managed_in_cockpit,
     stops,
     reads_the_manual,
     passes_the_unit_tests,

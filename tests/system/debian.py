@@ -64,7 +64,7 @@ class Machine:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
-        self._leader = 0
+        self.leader = 0  # its init, as this host numbers it; 0: not booted
 
     @contextlib.contextmanager
     def booted(self, binds: Sequence[str] = ()) -> Iterator[Machine]:
@@ -87,11 +87,11 @@ class Machine:
         with self.folder.with_suffix(".console").open("wb") as console:
             nspawn = subprocess.Popen(command, env=environment, start_new_session=True, stdout=console, stderr=console)
         try:
-            self._leader = self._wait_for_leader(nspawn)
+            self.leader = self._wait_for_leader(nspawn)
             self._wait_for_boot()
             yield self
         finally:
-            self._leader = 0
+            self.leader = 0
             nspawn.send_signal(signal.SIGTERM)  # an orderly power-off
             try:
                 nspawn.wait(15)
@@ -127,7 +127,7 @@ class Machine:
         """Starts a shell command inside, as `user`."""
         inner = ["bash", "-c", command] if user == "root" else ["runuser", "-u", user, "--", "bash", "-c", command]
         return subprocess.Popen(
-            ["nsenter", "-t", str(self._leader), "-a", *inner],
+            ["nsenter", "-t", str(self.leader), "-a", *inner],
             env=CLEAN,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -19,10 +19,14 @@ INSTALL = "apt-get install -y -q --no-install-recommends"
 
 
 class Host:
-    """The machine as its administrator sees it, joined by a veth to a neighbour in a network namespace."""
+    """The machine as its administrator sees it."""
 
     def __init__(self, machine: Machine) -> None:
         self.run, self.popen, self.folder = machine.run, machine.popen, machine.folder
+        self.machine = machine
+
+    def meet_neighbour(self) -> None:
+        """Joins it by a veth to a neighbour in a network namespace."""
         for line in (
             "ip netns add peer",
             "ip link add uplink type veth peer name eth0 netns peer",

@@ -1,0 +1,132 @@
+/** The page: its tabs, the view that the address names, and the tick that keeps it fresh while somebody looks. */
+
+/* global cockpit */
+
+import "./theme.js";
+import { go, link } from "./cells.js";
+import { onChange } from "./changes.js";
+import { Samples } from "./chart.js";
+import { ask, hangUp } from "./daemon.js";
+import { sentence } from "./dialog.js";
+import { fill, h } from "./dom.js";
+import * as rights from "./rights.js";
+import { why } from "./trouble.js";
+import audit from "./views/audit.js";
+import explain from "./views/explain.js";
+import history from "./views/history.js";
+import live from "./views/live.js";
+import overview from "./views/overview.js";
+import rules from "./views/rules.js";
+import threats from "./views/threats.js";
+
+/** Each makes {element, top, moment, every, refresh}: what it asks of `Top` and does with the answer at every tick, and
+ * what it asks itself every so many ticks. */
+const VIEWS = { overview, live, threats, rules, history, audit, explain };
+const TITLES = { overview: "Overview", live: "Live", threats: "Threats", rules: "Rules", history: "History", audit: "Audit" };
+const TICK_MS = 2000;
+const PATIENCE_MS = 10_000; // the daemon answers within milliseconds; questions to a large history take seconds
+const EVERY = 5;
+
+const page = id => document.getElementById(id);
+const samples = new Samples();
+let view = null;
+let ticks = 0;
+let timer = null;
+let turn = 0; // of the tick whose answers are wanted; those of an earlier one come too late
+
+function show() {
+    const [name = "overview"] = cockpit.location.path;
+    const made = VIEWS[name] ?? overview;
+    view = made({ ...cockpit.location.options }, samples);
+    page("view").replaceChildren(view.element);
+    page("tabs").replaceChildren(...Object.entries(TITLES).map(([key, title]) =>
+        h("a", { href: link(key), "aria-current": key === name ? "page" : null }, title)));
+    page("told").hidden = true;
+    page("explain").elements.address.value = name === "explain" ? cockpit.location.options.address ?? "" : "";
+    now();
+}
+
+/** A tick at once, with all that the view can ask. */
+function now() {
+    ticks = 0;
+    clearTimeout(timer);
+    if (!cockpit.hidden)
+        tick();
+}
+
+async function tick() {
+    const mine = ++turn, current = view;
+    const late = setTimeout(hangUp, PATIENCE_MS);
+    try {
+        const due = ticks++ % (current.every ?? EVERY) === 0;
+        const refreshed = due ? current.refresh?.() : null;
+        const shown = ask("Top", current.top ?? { limit: 1 }).then(top => {
+            if (mine === turn) {
+                samples.take(top);
+                current.moment?.(top);
+                page("view").hidden = false;
+            }
+            return top;
+        });
+        const [top] = await Promise.all([shown, refreshed]);
+        if (mine === turn) {
+            if (due)
+                current.moment?.(top);
+            page("trouble").hidden = true;
+            page("view").classList.remove("stale");
+        }
+    } catch (problem) {
+        if (mine === turn)
+            await tell(problem);
+    } finally {
+        clearTimeout(late);
+        if (mine === turn)
+            timer = setTimeout(tick, TICK_MS);
+    }
+}
+
+async function tell(problem) {
+    if (problem.lost)
+        ticks = 0; // all is asked anew once somebody answers
+    else if (!problem.name)
+        console.error(problem);
+    const told = problem.lost ? await why(problem) : [h("strong", {}, sentence(problem.message)), problem.hint && h("p", {}, sentence(problem.hint))];
+    fill(page("trouble"), told);
+    page("trouble").hidden = false;
+    page("view").hidden = problem.lost && samples.latest === undefined;
+    page("view").classList.toggle("stale", problem.lost);
+}
+
+function showRights() {
+    page("access").hidden = rights.mayChange() || !rights.mayLook();
+    page("access").textContent = `${rights.WHY_NOT} ${rights.WHAT_TO_DO}`;
+}
+
+/** Rights have come or gone: the next connection has them, and buttons are as they should be. */
+function changed() {
+    hangUp();
+    showRights();
+    show();
+}
+
+cockpit.transport.wait(async () => {
+    onChange(now);
+    page("explain").addEventListener("submit", event => {
+        event.preventDefault();
+        go("explain", { address: event.target.elements.address.value.trim() });
+    });
+    cockpit.addEventListener("locationchanged", show);
+    cockpit.addEventListener("visibilitychange", () => {
+        if (cockpit.hidden) {
+            turn++;
+            clearTimeout(timer);
+            hangUp();
+        } else
+            now();
+    });
+    show(); // its first question is on its way while it becomes known who asks
+    await rights.known;
+    rights.onRights(changed);
+    showRights();
+    show();
+});

@@ -1,0 +1,214 @@
+"""Days in Cockpit alone, in a real Chromium: somebody who may not look, one who may, and an administrator.
+
+    nsenter -t LEADER --net /usr/bin/python3 tests/system/cockpit_day.py NAME FOLDER LEADER PICTURES
+
+The browser has to be in the machine's network, so this is a process of its own there, which `in_cockpit.py`
+starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from browser import DESKTOP, PHONE, Browser
+from debian import Failure, Machine
+from host import GATEWAY, PEER, Host, must, soon
+from in_cockpit import PASSWORD
+from selenium.webdriver.common.keys import Keys
+
+VIEWS = ("overview", "live", "threats", "rules", "history", "audit", f"explain?address={PEER}")
+FIRST_NUMBERS_S = 1.0
+
+
+def a_stranger_is_told(page: Browser, _: Host) -> str:
+    """who is in no group of trafficmon's is told how to come in"""
+    page.log_in("nobody-yet", PASSWORD)
+    page.see("#trouble", "may not look at trafficmon")
+    page.see("#trouble code", "usermod -aG trafficmon nobody-yet")
+    return ""
+
+
+def a_reader_looks(page: Browser, _: Host) -> str:
+    """a member of trafficmon sees numbers within a second and every view, and cannot change anything"""
+    page.log_in("looker", PASSWORD)
+    page.see("#access", "Limited access")
+    took = min(page.first_numbers_s() for _ in range(3))
+    must(took < FIRST_NUMBERS_S, f"first numbers within {FIRST_NUMBERS_S:.0f} s", f"{took:.2f} s")
+    page.go("live")
+    page.see("td a", PEER)
+    must(not page.see("td button", "Ban").is_enabled(), "a button that cannot be pressed", "one that can")
+    must("Limited access" in str(page.see("td button", "Ban").get_attribute("title")), "the reason", "none")
+    page.go("rules")
+    must(not page.see("button", "Add a rule").is_enabled(), "no rule by a reader", "the button")
+    return f"first numbers after {took:.2f} s"
+
+
+def rests_while_hidden(page: Browser, host: Host) -> str:
+    """with another page of Cockpit's in front it has no connection; back in front it goes on"""
+    others = host.json("status")["control"]["clients"] - 1
+    page.turn_to("/system")
+    soon(lambda: host.json("status")["control"]["clients"] == others, "the page's connection closed")
+    page.turn_to("/trafficmon")
+    page.enter()
+    soon(lambda: host.json("status")["control"]["clients"] > others, "a connection again")
+    return ""
+
+
+def every_view_is_fit_to_be_seen(page: Browser, _: Host) -> str:
+    """each view, on a desk and on a phone, light and dark: nothing is wider than the screen"""
+    for view in VIEWS:
+        name = view.split("?")[0]
+        page.go(view)
+        page.see("#view .card, #view .tile")
+        time.sleep(0.5)  # what it asked for is there
+        for size, device in ((DESKTOP, "desk"), (PHONE, "phone")):
+            for dark in (False, True):
+                page.look_like(size, dark=dark)
+                page.shoot(f"{name}-{device}-{'dark' if dark else 'light'}")
+            wide = page.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            must(wide == 0, f"{name} no wider than the {device}", f"{wide} pixels more")
+    page.look_like(DESKTOP, dark=False)
+    return f"{len(VIEWS)} views"
+
+
+def an_administrator_steps_in(page: Browser, _: Host) -> str:
+    """who may use sudo and is in no group of ours: nothing at first, all with administrative access"""
+    page.log_in("boss", PASSWORD)
+    page.see("#trouble", "Turn on administrative access")
+    page.become_administrator(PASSWORD)
+    page.see(".tile", "live flows")
+    page.miss("#access")
+    return ""
+
+
+def bans_the_top_talker_and_lifts(page: Browser, host: Host) -> str:
+    """ten minutes of a stranger's: finds the top talker, bans it, sees it in the audit, lifts it"""
+    page.go("live")
+    page.see("tr", "own address")  # this host is among them, and has no button
+    page.see("tbody tr", PEER)
+    page.click("td button", "Ban")
+    page.write("dialog [name=reason]", "talks too much")
+    page.shoot("ban-dialog")
+    page.click("dialog button", "Ban")
+    page.see("#told", f"{PEER} is banned until")
+    must(host.ping() == 0, "no ping of the banned answered", "some")
+    page.go("audit")
+    page.see("tr", "boss as root")
+    page.see("tr", "talks too much")
+    page.shoot("audit-of-the-ban")
+    page.go("rules")
+    page.click("td button", "Lift")
+    page.click("dialog button", "Lift the ban")
+    page.see("#told", "lifted")
+    must(host.ping() == 3, "pings answered again", "not all")
+    entry = host.json("audit")[0]
+    must((entry["user"], entry["login"], entry["change"]) == ("root", "boss", "unban"), "boss behind root", entry)
+    return host.run("trafficctl audit --limit 2").stdout
+
+
+def is_kept_from_harm(page: Browser, host: Host) -> str:
+    """a ban of the gateway is refused in words, and can be insisted on; a mistake is said in the dialog"""
+    page.click("button", "Ban an address")
+    page.write("dialog [name=cidr]", "300.1.1.1")
+    page.click("dialog .danger", "Ban")
+    page.see("dialog .trouble", "300.1.1.1")
+    page.write("dialog [name=cidr]", GATEWAY)
+    page.click("dialog .danger", "Ban")
+    page.see("dialog .trouble", "default gateway of this host")
+    page.see("dialog .danger", "Do it all the same")
+    page.shoot("refused")
+    page.click("dialog button", "Cancel")
+    page.miss("dialog")
+    must(host.json("bans") == [], "nobody banned", host.json("bans"))
+    return ""
+
+
+def adds_and_removes_rules(page: Browser, host: Host) -> str:
+    """a rule is added by the keyboard alone and removed; one of a file is nobody's to remove here"""
+    page.tab_to("Add a rule")
+    page.type(Keys.ENTER, "198.51.100.0/24", *[Keys.TAB] * 4, "tcp/25, 465", Keys.TAB, "no mail", Keys.ENTER)
+    page.see("tr", "no mail")
+    rule = next(row for row in host.json("rules") if row["cidr"] == "198.51.100.0/24")
+    must((rule["source"], rule["ports"]) == ("runtime", ["tcp/25", "465"]), "a rule for two services", rule)
+    page.see("tr", "edit its file")
+    page.click("td button", "Remove")
+    page.click("dialog .danger", "Remove")
+    page.see("#told", "out of force")
+    page.miss("tr", "no mail")
+    return ""
+
+
+def outlives_the_daemon(page: Browser, host: Host) -> str:
+    """the daemon is stopped, started from the page, and restarted under it: the page says so and goes on"""
+    page.go("overview")
+    page.see(".tile", "live flows")
+    host.run("systemctl stop trafficmond")
+    page.see("#trouble", "trafficmond is not running")
+    page.shoot("stopped")
+    page.click("#trouble button", "Start trafficmond")
+    page.miss("#trouble")
+    host.run("systemctl restart trafficmond")
+    page.go("live")
+    page.see("td a", PEER, within=15)
+    page.miss("#trouble")
+    return ""
+
+
+def names_a_keeper(page: Browser, host: Host) -> str:
+    """a member of trafficmon-admin changes with limited access, under the own name"""
+    page.log_in("keeper", PASSWORD)
+    page.go("explain?address=203.0.113.77")
+    page.click("#view button", "Ban")
+    page.click("dialog .danger", "Ban")
+    page.see("#told", "203.0.113.77 is banned")
+    entry = host.json("audit")[0]
+    must((entry["user"], entry["login"]) == ("keeper", "keeper"), "the keeper's own name", entry)
+    host.run("trafficctl unban 203.0.113.77 --all")
+    return ""
+
+
+DAY: tuple[Callable[[Browser, Host], str], ...] = (
+    a_stranger_is_told,
+    a_reader_looks,
+    rests_while_hidden,
+    every_view_is_fit_to_be_seen,
+    an_administrator_steps_in,
+    bans_the_top_talker_and_lifts,
+    is_kept_from_harm,
+    adds_and_removes_rules,
+    outlives_the_daemon,
+    names_a_keeper,
+)
+
+
+def main(name: str, folder: str, leader: str, pictures: str) -> int:
+    """Goes through the day; what fails is said with what the page shows."""
+    machine = Machine(name, Path(folder))
+    machine.leader = int(leader)
+    host = Host(machine)
+    page = Browser(Path(pictures))
+    talker = host.popen(f"exec ip netns exec peer ping -q -I {PEER} -s 1000 -i 0.02 192.0.2.1")
+    try:
+        for step in DAY:
+            began = time.monotonic()
+            said = step(page, host)
+            must(not (complaints := page.complaints()), "nothing in the browser's console", "\n".join(complaints))
+            print(f"{time.monotonic() - began:5.1f} s  {(step.__doc__ or '').strip()}")
+            print("".join(f"{'':9}{line}\n" for line in said.strip().splitlines()), end="")
+    except Failure as failure:
+        page.shoot("failed")
+        print(f"FAILED  {(step.__doc__ or '').strip()}\n{failure}\n(the window: {pictures}/failed.png)")
+        return 1
+    finally:
+        page.close()
+        with contextlib.suppress(ProcessLookupError):
+            talker.kill()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
