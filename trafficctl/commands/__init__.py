@@ -13,6 +13,7 @@ COMMANDS = {
     "threat": ("threat", "one threat: evidence, flows, what was done"),
     "report": ("report", "a report on the stored flows, as HTML, text or data"),
     "rules": ("rules", "the rules in force"),
+    "what-if": ("what_if", "what other rules would have done to the flows that were seen"),
     "allow": ("allow", "let packets to a service of this host in"),
     "deny": ("deny", "drop packets to a service of this host"),
     "add-cidr": ("add_cidr", "put a rule on a prefix in force, at once"),
@@ -32,6 +33,7 @@ COMMANDS = {
 
 GROUPS = (
     ("Look", ("status", "top", "watch", "flows", "explain", "threats", "threat", "report")),
-    ("Steer", ("rules", "allow", "deny", "add-cidr", "remove-cidr", "bans", "ban", "unban", "reload", "audit")),
+    ("Steer", ("rules", "what-if", "allow", "deny", "add-cidr", "remove-cidr", "reload", "audit")),
+    ("Ban", ("bans", "ban", "unban")),
     ("Maintain", ("check", "doctor", "notify", "metrics", "version", "analyze")),
 )

@@ -10,6 +10,7 @@ Examples:
   trafficctl add-cidr 198.51.100.0/24 --action limit --limit 100/s at most 100 packets a second a source
   trafficctl add-cidr 192.0.2.7 --direction egress                 drop what goes there
   trafficctl add-cidr 0.0.0.0/0 --port tcp/443 --action allow      let everybody in to one service
+  trafficctl add-cidr 203.0.113.0/24 --dry-run                     what that would have done to the last day's flows
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--burst", metavar="N", type=values.count, help="packets a source may send at once")
     parser.add_argument("--save", action="store_true", help="keep it over restarts")
     parser.add_argument("--force", action="store_true", help="even if it cuts off this host")
+    parser.add_argument("--dry-run", action="store_true", help="change nothing; show what it would have done (what-if)")
 
 
 def run(args: Namespace) -> int:
@@ -50,6 +52,8 @@ def run(args: Namespace) -> int:
         raise ControlError("--action limit needs a rate", name="usage", hint="say how much: --limit 100/s")
     if action != "limit" and (args.limit or args.burst):
         raise ControlError(f"--limit and --burst do not go with {action}", name="usage", hint="leave --action out")
+    if args.dry_run:
+        return _try(args, action)
     with session.connect(args) as client:
         reply = client.call(
             "AddCidr",
@@ -67,3 +71,20 @@ def run(args: Namespace) -> int:
     session.show_rows(args, [reply["rule"]], RULES, "Rule")
     session.tell_notes(reply)
     return exits.DONE
+
+
+def _try(args: Namespace, action: str) -> int:
+    """1 if it would have made a difference."""
+    from trafficctl.whatif import ask, rules
+
+    words = {
+        "cidr": args.cidr,
+        "action": action,
+        "direction": args.direction,
+        "label": args.label or None,
+        "limit": f"{args.limit}/s" if args.limit else None,
+        "burst": args.burst,
+        "ports": args.port,
+    }
+    table = {key: value for key, value in words.items() if value is not None}
+    return ask.ask_about(args, args.cidr, lambda now: rules.with_rule(now, table))

@@ -14,6 +14,7 @@ Examples:
   trafficctl ban 203.0.113.0/24 --ttl 2h --reason "login attempts"
   trafficctl ban 203.0.113.7 --port ssh,tcp/8000-8100
   trafficctl ban 203.0.113.9 --ttl forever --owner fail2ban-recidive
+  trafficctl ban 203.0.113.0/24 --dry-run          what that would have done to the flows of the last day
   cscli decisions list -o raw | trafficctl ban - --owner crowdsec
 """
 
@@ -54,12 +55,15 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--reason", default="", help="for the record")
     parser.add_argument("--owner", metavar="NAME", help="whose ban it is (default: your user)")
     parser.add_argument("--force", action="store_true", help="even if it cuts off this host's peers; not with -")
+    parser.add_argument("--dry-run", action="store_true", help="change nothing; show what it would have done (what-if)")
 
 
 def run(args: Namespace) -> int:
     """Ban, and show the ban."""
     from trafficctl.render.columns import BANS
 
+    if args.dry_run:
+        return _try(args)
     if args.cidr == values.INPUT:
         return _ban_many(args)
     lasting = {"forever": True} if args.ttl == values.FOREVER else {"ttl_s": args.ttl}
@@ -76,6 +80,15 @@ def run(args: Namespace) -> int:
     session.show_rows(args, [reply["ban"]], BANS, "BanEntry")
     session.tell_notes(reply)
     return exits.DONE
+
+
+def _try(args: Namespace) -> int:
+    """1 if it would have made a difference."""
+    from trafficctl.whatif import ask, rules
+
+    if args.cidr == values.INPUT:
+        raise ControlError("--dry-run goes with one address, not with -", name="usage")
+    return ask.ask_about(args, args.cidr, lambda now: rules.with_ban(now, args.cidr, args.port or ()))
 
 
 def _ban_many(args: Namespace) -> int:

@@ -56,9 +56,12 @@ def _in_chunk(words: U32, word: npt.NDArray[np.int64], key: U64) -> U32:
     count = words[word].astype(np.int64)
     keys = words.view(np.uint64)
     below = np.zeros(len(word), np.int64)
-    for step in range(int(count.max(initial=0))):
-        inside = step < count
-        below += inside & (keys[np.where(inside, word // 2 + 1 + step, 0)] <= key)
+    left = count.copy()
+    while len(left) and left.max() > 0:  # by halves, as the kernel does
+        half = (left + 1) >> 1
+        inside = (left > 0) & (keys[np.where(left > 0, word // 2 + below + half, 0)] <= key)
+        below += half * inside
+        left -= half
     entry: U32 = words[word + 2 + 2 * count + below]
     return entry
 

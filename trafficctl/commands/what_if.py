@@ -1,0 +1,46 @@
+"""What other rules would have done to the flows that were seen: what would newly be dropped, limited or let pass.
+
+PATH is a folder of rules files, in place of cidr.d; or one rules file, in place of that of its name in cidr.d or beside
+the others; or a settings file, with all the rules and lists that it names. Everything else is as it is in force: rules
+by hand, the guard, bans. Stored flows and those that go on are judged as the kernel would judge them, twice: by the
+rules in force and by the others. Nothing is changed. It reads the daemon's flows.db, which group trafficmon may.
+
+The exit code is 0 if nothing would be different, 1 if something would.
+
+Examples:
+  trafficctl what-if ./new-rules
+  trafficctl what-if ./20-office.toml --since 7d
+  trafficctl what-if --default drop --since 7d
+  trafficctl what-if ./trafficmond.toml -o json | jq .dropped.rules
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from trafficctl import values
+from trafficmond.errors import ControlError
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Which rules, which flows."""
+    parser.add_argument("path", nargs="?", metavar="PATH", type=Path, help="a folder, a rules file or a settings file")
+    parser.add_argument("--default", choices=("allow", "monitor", "drop"), help="with this policy.default")
+    parser.add_argument("--since", metavar="TIME", type=values.moment, help="seen since: 1h, 7d, a date (default 1d)")
+
+
+def run(args: Namespace) -> int:
+    """Judge; 1 if anything would be different."""
+    from trafficctl.whatif import ask, rules
+    from trafficmond.model import Action
+
+    if args.path is None and args.default is None:
+        hint = "name rules or settings: trafficctl what-if ./new-rules; or a default: --default drop"
+        raise ControlError("there is nothing to compare with", name="usage", hint=hint)
+
+    def changed(now: rules.Rulings) -> rules.Rulings:
+        then = rules.with_path(now, args.path) if args.path else now
+        return rules.with_default(then, Action.parse(args.default)) if args.default else then
+
+    return ask.ask(args, changed, args.since)

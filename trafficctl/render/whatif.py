@@ -1,0 +1,100 @@
+"""What other rules would have done, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from trafficctl.render import table, units
+from trafficctl.render.columns import FROM, TO
+from trafficctl.render.style import Style
+from trafficctl.render.table import Column
+
+_SHOWN = 10
+_SAID = {
+    "dropped": "WOULD NEWLY BE DROPPED",
+    "limited": "WOULD NEWLY BE LIMITED",
+    "passed": "WOULD NEWLY PASS",
+}
+_SUMS = (
+    Column("flows", "FLOWS", units.exact, right=True, weight=9),
+    Column("packets", "PACKETS", units.number, right=True, weight=7),
+    Column("bytes", "BYTES", units.octets, right=True, weight=8),
+    Column("answered", "ANSWERED", units.exact, right=True, weight=8),
+)
+_RULES = (
+    Column("rule", "RULE", weight=9, shrinks_to=12),
+    Column("action", "ACTION", weight=7, meaningful=True),
+    Column("before_rule", "INSTEAD OF", weight=6, shrinks_to=12),
+    Column("before_action", "ACTION", weight=5, meaningful=True),
+    *_SUMS,
+    Column("origin", "SOURCE", weight=4, shrinks_to=12, keep_end=True),
+)
+_SOURCES = (Column("source", "PEER", weight=9, shrinks_to=15), *_SUMS)
+_SERVICES = (Column("service", "SERVICE", weight=9), *_SUMS)
+_FLOWS = (
+    Column("last_seen", "LAST SEEN", units.when, weight=8),
+    FROM,
+    TO,
+    Column("protocol", "PROTO", weight=8),
+    Column("rule", "RULE", weight=7, shrinks_to=12),
+    Column("total", "TOTAL", units.octets, right=True, weight=9, of=lambda row: row["bytes"] + row["reply_bytes"]),
+    Column("received", "ANSWERED", units.octets, right=True, weight=7, of=lambda row: row["reply_bytes"]),
+)
+
+
+def tell(answer: Mapping[str, Any], style: Style, width: int | None) -> Iterator[str]:
+    """The answer of what-if."""
+    judged = f"{units.many(answer['flows'], 'flow')} seen since {units.clock(answer['since'])}"
+    yield style.title(judged) + f": {units.many(answer['packets'], 'packet')}, {units.octets(answer['bytes'])}"
+    yield _in_a_line(answer["dropped"], answer["differs"])
+    for name, title in _SAID.items():
+        if answer[name]["flows"]:
+            yield ""
+            yield from _change(title, answer[name], style, width)
+
+
+def _in_a_line(dropped: Mapping[str, Any], differs: bool) -> str:
+    if not differs:
+        return "nothing would be different"
+    if not dropped["flows"]:
+        return "nothing would newly be dropped"
+    if not dropped["answered"]:
+        return "nothing that was answered would be dropped"
+    return f"{units.many(dropped['answered'], 'flow')} that {_were(dropped['answered'])} answered would be dropped"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _change(title: str, change: Mapping[str, Any], style: Style, width: int | None) -> Iterator[str]:
+    sums = f"{units.many(change['flows'], 'flow')}, {units.many(change['packets'], 'packet')}"
+    answered = f"{units.exact(change['answered'])} answered"
+    yield style.title(title) + f": {sums}, {units.octets(change['bytes'])}; {answered}"
+    yield from _part("by rule", change["rules"], _RULES, style, width)
+    more = change["more_sources"]
+    others = change["flows_of_others"]
+    yield from _part("by peer", change["sources"], _SOURCES, style, width, more)
+    if others:
+        yield style.dim(f"(and {units.many(others, 'flow')} of peers too many to be known)")
+    yield from _part("by service", change["services"], _SERVICES, style, width)
+    yield from _part("the largest", change["largest"], _FLOWS, style, width)
+    yield from _part("the latest", change["latest"], _FLOWS, style, width)
+
+
+def _part(
+    title: str,
+    rows: list[dict[str, Any]],
+    columns: Iterable[Column],
+    style: Style,
+    width: int | None,
+    more: int = 0,
+) -> Iterator[str]:
+    yield style.dim(f"  {title}")
+    inner = None if width is None else max(20, width - 2)
+    for line in table.lines(rows[:_SHOWN], tuple(columns), inner, style, note=False):
+        yield f"  {line}"
+    more += max(0, len(rows) - _SHOWN)
+    if more:
+        yield style.dim(f"  (and {units.exact(more)} more; -o json has the largest)")

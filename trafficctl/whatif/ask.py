@@ -1,0 +1,67 @@
+"""A comparison from the question to its answer, for the commands that ask for one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from trafficctl import exits, session
+from trafficctl.render.units import plain
+from trafficctl.render.whatif import tell
+from trafficctl.whatif import rules
+from trafficctl.whatif.answer import answer
+from trafficctl.whatif.flows import Reader, latest
+from trafficctl.whatif.rules import Rulings
+from trafficctl.whatif.run import Before, judge_all
+from trafficmond.control.client import UNREACHABLE
+from trafficmond.errors import ConfigError, ControlError, Mistake, StoreError
+from trafficmond.store.query import MAX_LIMIT
+
+_DAY_S = 86_400
+
+
+def ask(args: Namespace, changed: Callable[[Rulings], Rulings], since: float | None = None) -> int:
+    """Judges the flows seen since then (epoch s; None: for a day) by the rules in force and by those that `changed`
+    makes of them, and shows what differs. The exit code; raises ControlError, so that 1 means a difference alone."""
+    try:
+        return _ask(args, changed, time.time() - _DAY_S if since is None else since)
+    except ConfigError as error:
+        text = "\n".join(str(mistake) for mistake in error.mistakes)
+        raise ControlError(text, name="usage", hint=error.hint or "nothing was judged") from None
+    except StoreError as error:
+        raise ControlError(str(error.args[0]), name=UNREACHABLE, hint=error.hint) from error
+
+
+def ask_about(args: Namespace, cidr: str, changed: Callable[[Rulings], Rulings]) -> int:
+    """The same for a change of one prefix; that the guard spares some of it is told."""
+
+    def told(now: Rulings) -> Rulings:
+        found = rules.spared(now.policy(), cidr)
+        more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+        notes = (Mistake(cidr, f"the guard spares {found[0]}{more}"),) if found else ()
+        return replace(changed(now), notes=notes)
+
+    return ask(args, told)
+
+
+def _ask(args: Namespace, changed: Callable[[Rulings], Rulings], since: float) -> int:
+    with session.connect(args) as client:
+        client.patient()
+        reader = Reader(Path(client.call("Status")["store"]["path"]))
+        now = rules.in_force(client)
+        then = changed(now)
+        known = reader.edge()
+        pages = client.stream("Flows", since=since, limit=MAX_LIMIT, unstored=True)
+        live = [row for page in pages for row in page["rows"]]
+    edge = reader.edge()
+    rows = latest(live, reader.between(known, edge, since))
+    for note in then.notes:
+        print(f"note: {plain(note)}", file=sys.stderr)
+    before = Before.of(now, then, time.time())
+    tally = judge_all(before, reader.path, known, since, rows)
+    session.output(args).report(answer(before, tally, reader, rows, since), tell)
+    return exits.NO if tally.differs else exits.DONE

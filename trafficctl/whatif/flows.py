@@ -1,0 +1,198 @@
+"""Flows of flows.db by columns, a piece at a time.
+
+SQLite joins a column of many rows into one text, which numpy reads: several times faster than rows, and of none of them
+is a Python object made but of its address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from trafficmond.errors import StoreError
+from trafficmond.policy.flatten import I64, U64
+from trafficmond.policy.judge import Conversations
+from trafficmond.policy.prefixes import Bool
+from trafficmond.store.schema import STORED_COLUMNS, partition_table
+
+PIECE_ROWS = 1 << 16
+_PEER = "CASE direction WHEN 'egress' THEN dst_ip ELSE src_ip END"
+# What of a row is small, in one number: both ports, the protocol, TCP's flags, direction and whose packets there are.
+_SMALL = (
+    "src_port + (dst_port << 16) + (protocol_num << 32) + ((tcp_flags | reply_tcp_flags) << 40) "
+    "+ (reply_tcp_flags << 48) + ((direction = 'egress') << 56) + ((packets > 0) << 57) + ((reply_packets > 0) << 58)"
+)
+_COLUMNS = (_PEER, _SMALL, "packets + reply_packets", "bytes + reply_bytes", "CAST(last_seen AS INTEGER)", "rowid")
+_SAME = ("first_seen", "src_ip", "dst_ip", "src_port", "dst_port", "protocol_num", "interface")
+_RST, _SYN = 4, 2
+_HINT = "use sudo or join group trafficmon"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of one partition of flows.db, from the first rowid to the last."""
+
+    table: str
+    first: int
+    last: int
+
+    @property
+    def rows(self) -> int:
+        """At most so many."""
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Flows:
+    """Columns of flows; packets and bytes are those of both sides."""
+
+    of: Conversations
+    heard: Bool  # the other side answered, and not only that it does not listen
+    packets: I64
+    bytes: I64
+    last: I64  # epoch s
+    row: I64  # rowid
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Where flows.db ends at a moment: the last rowid of each partition."""
+
+    last: Mapping[int, int]
+
+    def pieces(self, since: float, reader: Reader) -> Iterator[Piece]:
+        """All up to it, the latest first; without partitions that ended before `since`."""
+        for number in sorted(self.last, reverse=True):
+            if reader.ended(number) >= since:
+                for last in range(self.last[number], 0, -PIECE_ROWS):
+                    yield Piece(partition_table(number), max(1, last - PIECE_ROWS + 1), last)
+
+
+class Reader:
+    """flows.db at `path`, read only. One for each process. Raises StoreError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._told():
+            self._connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+            self._connection.execute("PRAGMA cache_size = -4096")
+
+    def edge(self) -> Edge:
+        """As it is now."""
+        with self._told():
+            numbers = [number for (number,) in self._connection.execute("SELECT number FROM partitions")]
+            return Edge({number: self._greatest(partition_table(number)) for number in numbers})
+
+    def _greatest(self, table: str) -> int:
+        return int(self._connection.execute(f"SELECT coalesce(max(rowid), 0) FROM {table}").fetchone()[0])
+
+    def ended(self, number: int) -> float:
+        """The latest that a partition holds, epoch s; of one that is gone or empty, long ago."""
+        with self._told():
+            found = self._connection.execute("SELECT last_seen FROM partitions WHERE number = ?", (number,)).fetchone()
+        return float(found[0]) if found and found[0] is not None else 0.0
+
+    def read(self, piece: Piece, since: float) -> Flows:
+        """The rows of a piece that were seen since then; none where its partition is gone by now."""
+        joined = ", ".join(f"group_concat({column}, ' ')" for column in _COLUMNS)
+        where = "rowid BETWEEN ? AND ? AND +last_seen >= ?"
+        with self._told():
+            try:
+                ask = self._connection.execute
+                texts = ask(f"SELECT {joined} FROM {piece.table} WHERE {where}", (piece.first, piece.last, since))
+                return _flows([text or "" for text in texts.fetchone()], self.path)
+            except sqlite3.OperationalError as error:
+                if "no such table" in str(error):
+                    return _flows([""] * len(_COLUMNS), self.path)
+                raise
+
+    def between(self, first: Edge, last: Edge, since: float) -> Iterator[dict[str, Any]]:
+        """Whole rows that were added from one moment to another."""
+        with self._told():
+            for number, end in last.last.items():
+                where = f"rowid > {first.last.get(number, 0)} AND rowid <= {end} AND last_seen >= ?"
+                yield from self._rows(partition_table(number), where, (since,))
+
+    def named(self, table: str, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Whole rows by rowid."""
+        with self._told():
+            found = self._rows(table, f"rowid IN ({', '.join(map(str, rows))})", ())
+            return {row.pop("rowid"): row for row in found}
+
+    def _rows(self, table: str, where: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        cursor = self._connection.execute(f"SELECT rowid, * FROM {table} WHERE {where}", values)
+        names = [each[0] for each in cursor.description]
+        for row in cursor:
+            yield dict(zip(names, row, strict=True))
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: cannot be read: {error}", hint=_HINT) from error
+
+
+def latest(live: Iterable[Mapping[str, Any]], stored: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Flows that were not stored when they were asked for, and what was stored meanwhile, each once."""
+    rows = {tuple(row.get(name) for name in _SAME): dict(row) for row in stored}
+    rows |= {tuple(row.get(name) for name in _SAME): dict(row) for row in live}
+    return list(rows.values())
+
+
+def of_rows(rows: Sequence[Mapping[str, Any]]) -> Flows:
+    """The same columns of rows; `row` is each one's place."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"CREATE TABLE live ({', '.join(STORED_COLUMNS)})")
+        marks = ", ".join("?" * len(STORED_COLUMNS))
+        values = ([row.get(name) or 0 for name in STORED_COLUMNS] for row in rows)
+        connection.executemany(f"INSERT INTO live VALUES ({marks})", values)
+        joined = ", ".join(f"group_concat({column}, ' ')" for column in _COLUMNS)
+        texts = connection.execute(f"SELECT {joined} FROM live").fetchone()
+    return _flows([text or "" for text in texts], Path("live"))
+
+
+def _flows(texts: Sequence[str], path: Path) -> Flows:
+    peers = texts[0].split()
+    small, packets, octets, last, row = (_numbers(text) for text in texts[1:])
+    if not len(peers) == len(small) == len(packets) == len(octets) == len(last) == len(row):
+        raise StoreError(f"{path}: holds rows that are not whole", hint="check it: sqlite3 FILE 'PRAGMA quick_check'")
+    hi, lo, six = _addresses(peers)
+    near, far, protocol = small & 0xFFFF, small >> 16 & 0xFFFF, small >> 32 & 0xFF
+    flags, back = small >> 40 & 0xFF, small >> 48 & 0xFF
+    egress, asked, answered = (small >> bit & 1 == 1 for bit in (56, 57, 58))
+    heard = answered & ~((protocol == socket.IPPROTO_TCP) & (back & _RST != 0) & (back & _SYN == 0))
+    of = Conversations(hi, lo, six, protocol, near, far, egress, asked, answered, flags)
+    return Flows(of, heard, packets, octets, last, row)
+
+
+def _numbers(text: str) -> I64:
+    return np.fromstring(text, np.int64, sep=" ") if text else np.zeros(0, np.int64)
+
+
+def _addresses(texts: Sequence[str]) -> tuple[U64, U64, Bool]:
+    """Left-aligned, and which are IPv6."""
+    six = np.array([":" in text for text in texts], np.bool_)
+    hi, lo = np.zeros(len(texts), np.uint64), np.zeros(len(texts), np.uint64)
+    for family, chosen in ((socket.AF_INET, ~six), (socket.AF_INET6, six)):
+        at = np.flatnonzero(chosen)
+        some = texts if len(at) == len(texts) else [texts[place] for place in at.tolist()]
+        packed = b"".join(map(socket.inet_pton, repeat(family), some))
+        if family == socket.AF_INET:
+            hi[at] = np.frombuffer(packed, ">u4").astype(np.uint64) << np.uint64(32)
+        else:
+            halves = np.frombuffer(packed, ">u8").reshape(-1, 2)
+            hi[at], lo[at] = halves[:, 0], halves[:, 1]
+    return hi, lo, six

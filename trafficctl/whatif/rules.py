@@ -1,0 +1,199 @@
+"""The two policies that flows are judged by: that in force, as the daemon tells it, and that which is asked about."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trafficmond import services
+from trafficmond.config.load import load_settings
+from trafficmond.control.client import Client
+from trafficmond.detect.registry import settings_classes
+from trafficmond.errors import ConfigError, Mistake
+from trafficmond.model import Action, Direction, Reason
+from trafficmond.policy import prefixes
+from trafficmond.policy.explain import overlapping
+from trafficmond.policy.load import Files, Policy, is_rules_file, make_policy, read_files
+from trafficmond.policy.readers import read_json, read_toml
+from trafficmond.policy.rules import Rule, Rules, read_tables
+from trafficmond.policy.sources import lists_of, own_of
+
+_BY_HAND = "runtime"
+_NO_ACTION = "a list has no action of its own; name it in a [[list]] of a settings file, and ask about that file"
+
+
+@dataclass(frozen=True, slots=True)
+class Rulings:
+    """What decides: rules, weakest first, the default and the bans."""
+
+    parts: tuple[Rules, ...]  # each of one kind and file
+    default: Action
+    established: bool
+    bans: tuple[Rules, ...]
+    cidr_dir: Path
+    notes: tuple[Mistake, ...] = ()
+
+    def policy(self) -> Policy:
+        """Of all rules. Raises ConfigError."""
+        return make_policy(Files(self.parts), default=self.default)
+
+    def barred(self) -> Policy:
+        """Of what is banned: whatever a rule of it names. Raises ConfigError."""
+        return make_policy(Files(self.bans), default=Action.ALLOW)
+
+
+def in_force(client: Client) -> Rulings:
+    """What the daemon judges by. Raises ControlError."""
+    head: Mapping[str, Any] = {}
+    told: dict[int, tuple[Mapping[str, Any], list[str]]] = {}
+    for head in client.stream("Policy"):
+        for row in head["rules"]:
+            told.setdefault(row["index"], (row, []))[1].extend(row["prefixes"])
+    parts = tuple(_joined(told.values()))
+    bans = tuple(_bans(row for page in client.stream("Bans") for row in page["bans"]))
+    default = Action.parse(head["default"])
+    return Rulings(parts, default, bool(head["established"]), bans, Path(head["cidr_dir"]))
+
+
+def with_path(now: Rulings, path: Path) -> Rulings:
+    """As in force, but for what a folder (in place of `cidr_dir`), a rules file (in place of that of its name there, or
+    beside the others) or a settings file (with all that it names) says. Raises ConfigError with every mistake."""
+    if path.is_dir():
+        return _with_files(now, read_files(path), lambda rule: _within(rule, now.cidr_dir))
+    if not path.exists():
+        raise ConfigError([Mistake(str(path), "does not exist")], hint="name a folder, a rules file or a settings file")
+    if path.suffix == ".toml" and _is_settings(path):
+        return _with_settings(now, path)
+    if not is_rules_file(path.name):
+        raise ConfigError([Mistake(str(path), _NO_ACTION)])
+    place = now.cidr_dir / path.name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError([Mistake(str(path), f"cannot be read: {error.strerror}")]) from None
+    rules = read_json(data, str(path)) if path.suffix == ".json" else read_toml(data, str(path))
+    files = Files((rules,), (), rules.mistakes, rules.notes)
+    return _with_files(now, files, lambda rule: Path(rule.path) == place, path.name)
+
+
+def with_rule(now: Rulings, table: Mapping[str, Any]) -> Rulings:
+    """With one rule by hand more. Raises ConfigError."""
+    rules = read_tables([table], _BY_HAND)
+    if rules.mistakes:
+        raise ConfigError(list(rules.mistakes))
+    strong = (Reason.ALLOWLIST, Reason.GUARD)
+    at = next((at for at, part in enumerate(now.parts) if part.rules[0].reason in strong), len(now.parts))
+    return replace(now, parts=(*now.parts[:at], rules, *now.parts[at:]))
+
+
+def with_ban(now: Rulings, cidr: str, ports: Sequence[str] = ()) -> Rulings:
+    """With one prefix banned more."""
+    return replace(now, bans=(*now.bans, *_bans([{"cidr": cidr, "ports": ports}])))
+
+
+def with_default(now: Rulings, default: Action) -> Rulings:
+    """With another default."""
+    return replace(now, default=default)
+
+
+def spared(policy: Policy, cidr: str) -> list[str]:
+    """Whom the guard spares within a prefix, or around it: "192.0.2.1 (gateway)"."""
+    rows = overlapping(policy, cidr).tolist()
+    found = ((row, policy.rules[int(policy.owner[row])]) for row in rows)
+    return [f"{policy.prefixes.text(row)} ({rule.name})" for row, rule in found if rule.reason is Reason.GUARD]
+
+
+def _with_files(now: Rulings, files: Files, replaced: Any, name: str = "") -> Rulings:
+    """The folder's rules follow the lists, in the order of their files' names."""
+    if files.mistakes:
+        raise ConfigError(sorted(files.mistakes, key=Mistake.place))
+    kept = [part for part in now.parts if not replaced(part.rules[0])]
+    at = next((at for at, part in enumerate(kept) if not _before(part.rules[0], now.cidr_dir, name)), len(kept))
+    return replace(now, parts=(*kept[:at], *_some(files.parts), *kept[at:]), notes=files.notes)
+
+
+def _before(rule: Rule, cidr_dir: Path, name: str) -> bool:
+    """Whether it is a list's, or of a file of the folder whose name comes before `name`."""
+    if rule.reason is Reason.LIST:
+        return True
+    return _within(rule, cidr_dir) and Path(rule.path).name < name
+
+
+def _within(rule: Rule, cidr_dir: Path) -> bool:
+    return rule.reason is Reason.RULE and Path(rule.path).parent == cidr_dir
+
+
+def _with_settings(now: Rulings, path: Path) -> Rulings:
+    """Settings, lists and rules files as they are there; by hand, of the guard and banned is what is so now."""
+    settings = load_settings(path, detectors=settings_classes())
+    files = read_files(settings.cidr_dir, lists_of(settings))
+    own = own_of(settings)
+    made = make_policy(files, permitted_cidrs=own["permitted_cidrs"])
+    hand = [part for part in now.parts if part.rules[0].reason is Reason.RULE and _by_hand(part.rules[0], now)]
+    allow = make_policy(Files(), allowlist=own["allowlist"])
+    guard = [part for part in now.parts if part.rules[0].reason is Reason.GUARD]
+    parts = (*_some(made.parts), *hand, *_some(allow.parts), *guard)
+    return Rulings(parts, own["default"], settings.policy.established, now.bans, settings.cidr_dir, made.notes)
+
+
+def _by_hand(rule: Rule, now: Rulings) -> bool:
+    """Whether it is one of `add-cidr`, kept or not: those stand neither in the folder nor in the settings."""
+    return rule.path == _BY_HAND or (Path(rule.path).is_absolute() and not _within(rule, now.cidr_dir))
+
+
+def _is_settings(path: Path) -> bool:
+    """Whether it holds no rules; what cannot be read is told with the rules."""
+    try:
+        found = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return bool(found) and "rule" not in found
+
+
+def _some(parts: Iterable[Rules]) -> list[Rules]:
+    """Those that hold rules."""
+    return [part for part in parts if part.rules]
+
+
+def _joined(told: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> list[Rules]:
+    """Rules that follow one another, are of one kind and stand in one file are a part."""
+    parts = []
+    for _, group in groupby(told, lambda pair: (pair[0]["kind"], pair[0]["path"])):
+        rows, cidrs = zip(*group, strict=True)
+        counts = np.array([len(each) for each in cidrs], np.int64)
+        found = prefixes.parse([cidr for each in cidrs for cidr in each]).prefixes
+        parts.append(Rules(tuple(map(_rule, rows)), found, counts))
+    return parts
+
+
+def _rule(row: Mapping[str, Any]) -> Rule:
+    return Rule(
+        Action.parse(row["action"]),
+        Reason[row["kind"].upper()],
+        row["name"],
+        Direction.parse(row["direction"]),
+        row.get("expires"),
+        row.get("rate_per_s") or 0,
+        row.get("burst_packets") or 0,
+        row["path"],
+        row["line"],
+        row.get("label") or "",
+        services=services.parse(row.get("ports") or ()),
+    )
+
+
+def _bans(rows: Iterable[Mapping[str, Any]]) -> list[Rules]:
+    """A rule for each set of services that bans are for."""
+    cidrs: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        cidrs.setdefault(tuple(row.get("ports") or ()), []).append(row["cidr"])
+    return [
+        Rules.one(Rule(Action.DROP, Reason.RULE, "ban", services=services.parse(ports)), found, "bans")
+        for ports, found in cidrs.items()
+    ]
