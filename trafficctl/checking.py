@@ -18,6 +18,7 @@ from trafficmond.config.load import load_settings
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
+from trafficmond.geo.reading import open_atlas, outdated
 from trafficmond.model import Action
 from trafficmond.policy.counts import Counts, count
 from trafficmond.policy.load import load_policy
@@ -68,14 +69,15 @@ def check(path: Path | None) -> Checked:
         return _one(path, None)
     try:
         settings = None if path.is_dir() else load_settings(path, detectors=settings_classes())
-        policy = load_policy(path) if settings is None else read_policy(settings)
+        atlas = open_atlas(settings.geo.databases if settings else ())
+        policy = load_policy(path) if settings is None else read_policy(settings, atlas)
     except ConfigError as error:
         return Checked(path, mistakes=error.mistakes)
     except PermissionError as error:  # a folder on the way to what the settings name
         raise TrafficmonError(f"cannot look at {error.filename}: {error.strerror}", hint="try with sudo") from None
     notes = [*policy.notes, *_ended(policy.rules), *shadows(policy, time.time())]
     if settings is not None:
-        notes += [*unwritable_logs(settings), *shut(settings, policy)]
+        notes += [*outdated(atlas, time.time()), *unwritable_logs(settings), *shut(settings, policy)]
     return Checked(path, count(policy), notes=notes)
 
 

@@ -74,10 +74,11 @@ def _detach(settings: Settings, flags: Flags) -> int:
 
 
 def _test(settings: Settings) -> int:
+    from trafficmond.geo.reading import open_atlas
     from trafficmond.policy.counts import count
     from trafficmond.policy.sources import read_policy
 
-    policy = read_policy(settings)
+    policy = read_policy(settings, open_atlas(settings.geo.databases))
     for note in policy.notes:
         print(f"note: {note}")
     where = settings.source or "no configuration file, defaults"

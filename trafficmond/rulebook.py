@@ -19,6 +19,8 @@ import numpy.typing as npt
 from trafficmond import heap
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, DatapathError, Mistake
+from trafficmond.geo.atlas import Atlas
+from trafficmond.geo.reading import Databases
 from trafficmond.model import Action, Direction
 from trafficmond.networks import Network
 from trafficmond.policy.byhand import ByHand
@@ -36,6 +38,7 @@ from trafficmond.policy.tables import CIDR, DIRECTION, PORTS, Table, begun_by, h
 _MANY_PREFIXES = 50_000  # building with so many leaves memory worth giving back
 BY_HAND_NAME = "rules-by-hand.jsonl"  # in state_dir, as the next one
 LAST_GOOD_NAME = "last-good"
+GEO_NAME = "geo"
 
 Guard = Sequence[tuple[str, str]]
 
@@ -99,6 +102,7 @@ class Rulebook:
         self._jump = 0.0  # of the wall clock, that rules by hand are still to follow
         self._cache = Cache()
         self._last_good = LastGood(settings.state_dir / LAST_GOOD_NAME)
+        self._databases = Databases(settings.state_dir / GEO_NAME)
         self._by_hand = ByHand(settings.state_dir / BY_HAND_NAME)
         self._recalled = False
         self._spent_memory = False
@@ -118,6 +122,11 @@ class Rulebook:
     def guard(self) -> Guard:
         """The lifelines that the rules in force were made with."""
         return self._inputs.guard
+
+    @property
+    def atlas(self) -> Atlas:
+        """Where addresses are."""
+        return self._databases.atlas
 
     def names(self) -> Mapping[int, str]:
         """Rule id -> name, for everything in force or lately so."""
@@ -336,7 +345,8 @@ class Rulebook:
 
     def _read_files(self, settings: Settings) -> Files:
         lists = lists_of(settings)
-        files = read_files(settings.cidr_dir, lists, self.saved_path, self._cache, self._last_good)
+        known = self._cache, self._last_good, self._databases.refresh(settings.geo.databases)
+        files = read_files(settings.cidr_dir, lists, self.saved_path, *known)
         if files.mistakes:
             raise ConfigError(
                 sorted(files.mistakes, key=Mistake.place),

@@ -141,6 +141,12 @@ THREAT: Row = {
     "state": "opened",
     "evidence": {"unit": "ports", "ports": 250, "answered": 1, "sample": [22, 23, 80]},
     "not_banned": "response off",
+    "src_country": "XX",
+    "src_asn": 64500,
+    "src_as_name": "Example Networks",
+    "dst_country": None,
+    "dst_asn": None,
+    "dst_as_name": None,
 }
 
 BAN: Row = {

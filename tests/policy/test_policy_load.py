@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -227,11 +228,11 @@ def test_cache_reads_what_changed_and_forgets_what_went(tmp_path: Path, monkeypa
     read: list[str] = []
     parse = load._PARSERS[".toml"]
 
-    def counting(data: bytes, path: str) -> load.Rules:
+    def counting(data: bytes, path: str, **more: Any) -> load.Rules:
         read.append(Path(path).name)
-        return parse(data, path)
+        return parse(data, path, **more)
 
-    monkeypatch.setattr(load, "_PARSERS", {".toml": counting})
+    monkeypatch.setattr(load, "_PARSERS", {**load._PARSERS, ".toml": counting})
     cache = Cache()
     first = load_policy(tmp_path, cache=cache)
     assert [rule.name for rule in load_policy(tmp_path, cache=cache).rules] == [rule.name for rule in first.rules]

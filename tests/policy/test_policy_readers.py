@@ -106,7 +106,7 @@ expires = true
     )
     said = {mistake.where: mistake.what for mistake in found.mistakes}
     assert 'write "allow" or "monitor" or "drop" or "limit"' in said["x.toml:5: rule[0].action"]
-    assert "a rule has cidr, action, ports, label" in said["x.toml:8: rule[1].cidrs"]
+    assert "a rule has cidr, country, asn, action, ports, label" in said["x.toml:8: rule[1].cidrs"]
     assert "2027-01-01T00:00:00Z" in said["x.toml:12: rule[1].expires"]
 
 

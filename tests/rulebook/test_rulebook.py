@@ -13,6 +13,7 @@ from rulebook_book import DROP, Book
 from trafficmond import abi
 from trafficmond.config.settings import Policy as PolicySettings
 from trafficmond.errors import ConfigError, DatapathError
+from trafficmond.geo.atlas import EMPTY
 from trafficmond.model import Direction, Reason
 from trafficmond.policy.sources import read_policy
 
@@ -246,5 +247,5 @@ def test_more_than_memory_holds_is_a_mistake_and_no_end(book: Book, monkeypatch:
 
 def test_a_check_reads_what_the_daemon_would(book: Book) -> None:
     book.run(book.rules.add(DROP, keep=True))
-    policy = read_policy(book.settings)
+    policy = read_policy(book.settings, EMPTY)
     assert [rule.name for rule in policy.rules if rule.reason is Reason.RULE] == ["198.51.100.0/24", "192.0.2.0/24"]

@@ -1,8 +1,8 @@
 """What happens to packets of an address, why, and what would change it.
 
 Shows everything that has a say, strongest first: guard, allowlist, ban, rules and lists by the longest prefix,
-the default. A rule that names ports decides for those alone. With the file and line each comes from, the
-address's counters, its latest flows and its threats.
+rules by system and by country, the default. A rule that names ports decides for those alone. With the file and line
+each comes from, the address's counters, its latest flows and its threats.
 
 Examples:
   trafficctl explain 203.0.113.5

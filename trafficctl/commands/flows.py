@@ -4,8 +4,10 @@ A flow is one conversation, both directions, as seen in one reporting interval. 
 times of the day ("02:55"), today, yesterday, dates, or @EPOCH. Filters are all to hold together; each takes several
 values ("22,80"), and with "!" before them all but those.
 
-SENT is what who began the conversation sent, RECEIVED what came back, TOTAL both, which tables sort by. With -o json
-or csv the columns are those of flows.db: bytes and packets are what was sent, reply_bytes and reply_packets the rest.
+SENT is what FROM, who began the conversation, sent, RECEIVED what came back, TOTAL both, which tables sort by. Sums
+have UP, what went out of the interface, and DOWN, what came in; of hosts what each sent and received. With -o json or
+csv the columns are those of flows.db: bytes and packets are what FROM sent, reply_bytes and reply_packets the rest.
+With [geo] databases, sums go by country, asn and as_name of the end beyond the interface (peer), or of src_ and dst_.
 
 Examples:
   trafficctl flows --since 1h --sort bytes
@@ -14,6 +16,7 @@ Examples:
   trafficctl flows --since 10m --names         hosts by name
   trafficctl flows --since today --group-by host,hour --port 22,8000-8100 --src '!10.0.0.0/8'
   trafficctl flows --since 1h --group-by src,dport --sort bytes --limit 20
+  trafficctl flows --since 7d --group-by country,as_name
   trafficctl flows --since 1d --limit 1000000 -o csv > flows.csv
   trafficctl flows --since 1h --sql            the SQL that answers, for sqlite3 flows.db
   trafficctl flows --from clickhouse://ch:8123/trafficmon --since 1h --group-by sensor
@@ -51,7 +54,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--interface", metavar="NAME", help="where it was seen")
     parser.add_argument("--sort", metavar="COLUMN", help="the largest first (default: the latest)")
     parser.add_argument("-r", "--reverse", action="store_true", help="the smallest, or the earliest, first")
-    parser.add_argument("--group-by", metavar="COLUMNS", help="sums by these, with commas; also by host, day, hour")
+    parser.add_argument(
+        "--group-by", metavar="COLUMNS", help="sums by these, with commas; also by host, peer, country, asn, day, hour"
+    )
     parser.add_argument("--limit", metavar="N", type=values.count, default=100, help="how many rows at most (100)")
     parser.add_argument(
         "--from",

@@ -135,6 +135,7 @@ def _of_flows(live: Live) -> tuple[Column, ...]:
         total,
         Column("action", "ACTION", weight=7, meaningful=True),
         Column("age_s", "AGE", units.span, right=True, weight=2),
+        columns.PLACES,
         Column("interface", "INTERFACE", weight=3),
     )
 
@@ -144,6 +145,7 @@ def _of_hosts(live: Live) -> tuple[Column, ...]:
         Column("address", "HOST", weight=9, shrinks_to=15, of=lambda row: address_of(row, "address")),
         *_averages(live, "SENT", "RECEIVED"),
         Column("flows", "FLOWS", units.number, right=True, weight=6),
+        columns.PLACE,
     )
 
 

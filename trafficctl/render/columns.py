@@ -82,6 +82,7 @@ THREATS = (
     Column("count", "COUNT", units.number, right=True, weight=4),
     Column("state", "STATE", weight=3),
     Column("summary", "SUMMARY", weight=8, shrinks_to=14),
+    Column("place", "PLACE", weight=3, shrinks_to=10, of=lambda row: place(row, "src_")),
     Column("not_banned", "NOT BANNED", weight=3, shrinks_to=12),
     Column("technique", "TECHNIQUE", weight=1),
     Column("id", "ID", weight=8),
@@ -116,6 +117,19 @@ def _both_ways(counter: str) -> Callable[[Row], int]:
     return lambda row: int(row[counter]) + int(row[f"reply_{counter}"])
 
 
+def place(row: Row, side: str = "") -> str:
+    """ "CH AS64500 Example": where the databases of the daemon's settings have an end, as far as they know it."""
+    number = row.get(f"{side}asn")
+    parts = (row.get(f"{side}country"), f"AS{number}" if number else "", row.get(f"{side}as_name"))
+    return " ".join(units.plain(part) for part in parts if part)
+
+
+def _places(row: Row) -> str:
+    return " > ".join(filter(None, (place(row, "src_"), place(row, "dst_"))))
+
+
+PLACES = Column("places", "PLACE", weight=4, shrinks_to=10, of=_places)
+PLACE = Column("place", "PLACE", weight=4, shrinks_to=10, of=place)
 _TOTAL = Column("total", "TOTAL", units.octets, right=True, weight=9, of=_both_ways("bytes"))
 
 # In a table of flows only what tells them apart, what who began sent and received, and the total, which is what they
@@ -131,6 +145,7 @@ FLOWS = (
     _TOTAL,
     Column("packets", "TOTAL PKTS", units.number, right=True, weight=3, of=_both_ways("packets")),
     Column("rule", "RULE", weight=4, shrinks_to=8),
+    PLACES,
     Column("interface", "INTERFACE", weight=3),
 )
 
@@ -146,6 +161,8 @@ _BY_FIELD = {
     **{column.key: column for column in FLOWS},
     "bytes": Column("bytes", "SENT", units.octets, right=True, weight=8),
     "reply_bytes": Column("reply_bytes", "RECEIVED", units.octets, right=True, weight=8),
+    "up_bytes": Column("up_bytes", "UP", units.octets, right=True, weight=8),
+    "down_bytes": Column("down_bytes", "DOWN", units.octets, right=True, weight=8),
     "packets": Column("packets", "SENT PKTS", units.number, right=True, weight=5),
     "reply_packets": Column("reply_packets", "RECEIVED PKTS", units.number, right=True, weight=4),
     "first_seen": Column("first_seen", "FIRST SEEN", units.when, weight=3),
@@ -159,8 +176,11 @@ _BY_FIELD = {
 
 
 def grouped_columns(fields: Iterable[str]) -> list[Column]:
-    """The columns of a grouping of flows: each field, as it comes, and the total that they are sorted by."""
+    """The columns of a grouping of flows: each field, as it comes, and the total that they are sorted by. Of hosts what
+    they sent and received, else what went up from here and came down."""
     fields = list(fields)
-    if "reply_bytes" in fields:
-        fields.insert(fields.index("reply_bytes") + 1, "total")
+    sides = ("up_bytes", "down_bytes") if "host" in fields else ("packets", "bytes", "reply_packets", "reply_bytes")
+    if "up_bytes" in fields and "reply_bytes" in fields:
+        fields = [field for field in fields if field not in sides]
+        fields.insert(fields.index("reply_bytes" if "host" in fields else "down_bytes") + 1, "total")
     return [_BY_FIELD.get(field) or Column(field, field.upper().replace("_", " "), weight=9) for field in fields]

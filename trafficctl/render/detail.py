@@ -29,7 +29,9 @@ def tell_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iter
         [
             Fact("summary", threat["summary"]),
             Fact("from", (threat.get("src_ip") or "many") + _named(threat, "src_ip")),
+            Fact("", columns.place(threat, "src_")),
             Fact("to", (threat.get("dst_ip") or "many") + _named(threat, "dst_ip")),
+            Fact("", columns.place(threat, "dst_")),
             Fact("seen", seen),
             Fact("count", f"{units.exact(threat['count'])} {unit}"),
             Fact("id", threat["id"]),
@@ -90,6 +92,7 @@ _DECISIONS = (
     Column("label", "LABEL", weight=4, shrinks_to=8),
     Column("source", "SOURCE", weight=6, shrinks_to=12, keep_end=True),
     Column("expires", "UNTIL", units.when, weight=5),
+    Column("database", "DATABASE", weight=5, shrinks_to=12),
     Column("why", "WHY NOT", weight=3, shrinks_to=14),
 )
 
@@ -122,6 +125,7 @@ def tell_explanation(explanation: dict[str, Any], style: Style, width: int | Non
     yield from facts.tell(
         [
             Fact("sent", counts + (f", {units.exact(dropped)} dropped" if dropped else "")),
+            Fact("place", columns.place(explanation)),
             Fact("seen", f"{units.clock(explanation.get('first_seen'))} to {units.clock(seen)}" if seen else "never"),
         ],
         style,

@@ -79,6 +79,10 @@ def _path(value: Any) -> Path:
     return Path(value)
 
 
+def _paths(value: Any) -> tuple[Path, ...]:
+    return tuple(map(_path, _text_list(value)))
+
+
 def _quote(value: Any) -> str:
     """A value as it stands in TOML, shortened: what a person sees in the file they wrote."""
     if isinstance(value, bool):
@@ -104,6 +108,7 @@ NUMBER = Kind("number", _number, _quote)
 TEXT = Kind("text", _expect("text", '"text"', str), _quote)
 TEXTS = Kind("list of texts", _text_list, _quote)
 PATH = Kind("path", _path, lambda value: _quote(value or ""))
+PATHS = Kind("list of paths", _paths, _quote)
 DURATION = Kind("duration", _quantity("duration", _seconds, '"30s"'), lambda v: _quote(units.format_duration(v)))
 SIZE = Kind("size", _quantity("size", units.parse_size, '"100MiB"'), lambda v: _quote(units.format_size(v)))
 RATE = Kind("rate", _quantity("rate", units.parse_rate, '"100/s"'), lambda v: _quote(units.format_rate(v)))
@@ -279,7 +284,7 @@ def read(cls: type[T], raw: Mapping[str, Any], report: Report, *, prefix: str = 
         else:
             try:
                 value = spec.parse(raw[key])
-                values[name] = base / value if isinstance(value, Path) else value
+                values[name] = _based(value, base)
             except ValueError as error:
                 fail(at(key), str(error))
     made = cls(**values)
@@ -287,6 +292,13 @@ def read(cls: type[T], raw: Mapping[str, Any], report: Report, *, prefix: str = 
         for key, what in getattr(made, "mistakes", tuple)():
             report(at(key), what)
     return made
+
+
+def _based(value: Any, base: Path) -> Any:
+    """A value with its paths made absolute."""
+    if isinstance(value, tuple):
+        return tuple(_based(item, base) for item in value)
+    return base / value if isinstance(value, Path) else value
 
 
 def _read_tables(spec: TableSpec, raw: Any, report: Report, key: str, base: Path) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trafficmond.config.checks import DEFAULT_ROUTE, interface_pattern, listen_address, power_of_two, prefix, service
-from trafficmond.config.declare import PATH, duration, rate, setting, size, table, tables
+from trafficmond.config.declare import PATH, PATHS, duration, rate, setting, size, table, tables
 from trafficmond.config.formats import BY_NAME, described
 from trafficmond.config.target import export_url, parse_target
 from trafficmond.model import SEVERITIES
@@ -201,6 +201,19 @@ class Response:
 
 
 @dataclass(frozen=True)
+class Geo:
+    """[geo]: databases that say in which country and network an address is."""
+
+    databases: tuple[Path, ...] = setting(
+        (),
+        kind=PATHS,
+        example='["/var/lib/GeoIP/GeoLite2-Country.mmdb"]',
+        help="Files in MaxMind's format (.mmdb) of countries and autonomous systems, for columns, groups and rules; of "
+        "each kind the first that has it counts.",
+    )
+
+
+@dataclass(frozen=True)
 class Metrics:
     """[metrics]: OpenMetrics text over HTTP."""
 
@@ -325,6 +338,7 @@ class Settings:
         "sample of what is dropped (1/s).",
     )
     response: Response = table(Response, "response", help="What the daemon does about a threat.")
+    geo: Geo = table(Geo, "geo", help="Where addresses are: databases of countries and networks.")
     metrics: Metrics = table(Metrics, "metrics", help="OpenMetrics for Prometheus.")
     exports: tuple[Export, ...] = tables(
         Export, "export", help="Where flows are sent to besides flows.db: IPFIX collectors, ClickHouse. See export.md."

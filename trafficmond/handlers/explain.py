@@ -11,6 +11,7 @@ from trafficmond.banlist import places_of
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.handlers.handler import Handler, direction_of
+from trafficmond.handlers.places import place_of, placed
 from trafficmond.model import Direction, FlowQuery, Reason
 from trafficmond.networks import shown
 from trafficmond.policy.explain import Decision, explain
@@ -39,10 +40,11 @@ class Explain(Handler):
         asked = _service(service) if service else ()
         in_force = parts.rulebook.in_force
         assert in_force is not None
+        atlas = parts.rulebook.atlas
         decisions = explain(in_force.policy, host, way, time.time(), asked)
         rows = [
             {
-                "kind": str(each.reason),
+                "kind": each.rule.kind if each.rule else str(each.reason),
                 "prefix": each.prefix or None,
                 "action": str(each.action),
                 "label": each.rule.name if each.rule else None,
@@ -50,6 +52,7 @@ class Explain(Handler):
                 "expires": each.rule.expires if each.rule else None,
                 "wins": False,
                 "why": _why_not(each),
+                "database": atlas.sources(str(each.rule.by)) or None if each.rule else None,
                 "ports": services.text(each.rule.services) or None if each.rule else None,
             }
             for each in decisions
@@ -70,10 +73,11 @@ class Explain(Handler):
             "reason": winner["kind"],
             "decisions": rows,
             **sums,
-            "flows": flows,
-            "threats": await self._stored.threats([f"{literal(host)} IN (src_ip, dst_ip)"], 20),
+            "flows": placed(atlas, flows),
+            "threats": placed(atlas, await self._stored.threats([f"{literal(host)} IN (src_ip, dst_ip)"], 20)),
             "advice": _advice(winner, host),
             "service": services.text(asked)[0] if asked else None,
+            **place_of(atlas, host),
         }
 
 
@@ -116,6 +120,7 @@ def _ban_decision(ban: Ban, asked: Places) -> Row:
         "wins": False,
         "why": why,
         "ports": services.text(places) or None,
+        "database": None,
     }
 
 

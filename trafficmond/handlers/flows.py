@@ -8,6 +8,7 @@ from trafficmond.control.bounds import one_of
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.paging import paged
 from trafficmond.handlers.handler import Handler
+from trafficmond.handlers.places import ENDS, names, placed
 from trafficmond.handlers.rates import busiest, rate_rows
 from trafficmond.handlers.stored import threat_row
 from trafficmond.model import LIVE_SORTS, LIVE_WINDOWS_S, FlowQuery
@@ -46,16 +47,20 @@ class Flows(Handler):
         where = (since, until, src, dst, host, either, proto, action, rule, interface)
         query = FlowQuery(*where, sort, groups, limit, unstored)
         asked = question(query)
-        head = {"sql": asked.sql, "columns": list(asked.columns)}
+        atlas = self._parts.rulebook.atlas
+        ends = [] if groups or not atlas else ENDS
+        more = [name for end in ends for name in names(end)]
+        head = {"sql": asked.sql, "columns": [*asked.columns, *more]}
         if sql_only:
             yield {**head, "rows": []}
             return
         async for page in paged(call, self._pages(query, asked)):
-            yield {**head, "rows": page}
+            yield {**head, "rows": placed(atlas, page, ends)}
 
     async def _pages(self, query: FlowQuery, asked: Question) -> AsyncIterator[Sequence[Row]]:
         """The answer page by page; whoever takes them slowly keeps neither thread nor file from others."""
-        answer = await self._stored.read_all(query, lambda reader: reader.answer(asked))
+        look_up = self._parts.rulebook.atlas.each
+        answer = await self._stored.read_all(query, lambda reader: reader.locate(asked, look_up).answer(asked))
         pages = answer.pages()
         try:
             while page := await self._parts.questions.page(lambda: next(pages, None)):
@@ -71,11 +76,14 @@ class Flows(Handler):
         most, pipeline = max(1, min(limit, TOP_ROWS)), self._parts.pipeline
         recent, now = pipeline.recent, pipeline.moment.at
         through = {ifindex: rate_rows(rates, 0) for ifindex, rates in recent.interfaces().items()}
-        interfaces = interface_rows(self._parts)
+        interfaces, atlas = interface_rows(self._parts), self._parts.rulebook.atlas
+        shown = busiest(recent, now, pipeline.names, sort, window_s, match, most)
         return {
             "at": now,
             "interfaces": [row | {"rates": through.get(row["ifindex"])} for row in interfaces],
-            **busiest(recent, now, pipeline.names, sort, window_s, match, most),
-            "threats": [threat_row(threat, "open") for threat in pipeline.engine.threats()[:most]],
+            **shown,
+            "flows": placed(atlas, shown["flows"]),
+            "hosts": placed(atlas, shown["hosts"], ["address"]),
+            "threats": placed(atlas, [threat_row(threat, "open") for threat in pipeline.engine.threats()[:most]]),
             "flow_count": len(pipeline.table),
         }

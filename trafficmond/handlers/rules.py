@@ -22,7 +22,10 @@ from trafficmond.pipeline import Moment
 from trafficmond.policy import prefixes
 from trafficmond.policy.counts import count
 from trafficmond.policy.explain import overlapping
+from trafficmond.policy.geography import By
 from trafficmond.policy.load import Policy
+from trafficmond.policy.prefixes import Prefixes
+from trafficmond.policy.rules import Rule
 from trafficmond.policy.tables import Table
 from trafficmond.rulebook import InForce
 from trafficmond.sinks.record import iso_time
@@ -66,7 +69,7 @@ class Rules(Handler):
         """The rules' indices, strongest first; worked out once for however many ask."""
         if self._ordered is None or self._ordered[0] is not in_force:
             rules = in_force.policy.rules
-            order = sorted(range(len(rules)), key=lambda index: (-rules[index].reason, -index))
+            order = sorted(range(len(rules)), key=lambda index: (-rules[index].by, -rules[index].reason, -index))
             self._ordered = in_force, order
         return self._ordered[1]
 
@@ -89,8 +92,8 @@ class Rules(Handler):
         rule, prefixes = in_force.policy.rules[index], in_force.policy.prefixes_of(index)
         packets, octets = counted.get(int(in_force.rule_ids[index]), (0, 0))
         return {
-            "cidr": rule.path if rule.reason is Reason.LIST else prefixes.text(0),
-            "kind": str(rule.reason),
+            "cidr": _about(rule, prefixes),
+            "kind": rule.kind,
             "action": str(rule.action),
             "direction": str(rule.direction),
             "label": rule.label or None,
@@ -211,6 +214,13 @@ class Rules(Handler):
             "changed": changed,
             "warnings": [text for text in self._parts.warnings.values() if text not in changed],
         }
+
+
+def _about(rule: Rule, prefixes: Prefixes) -> str:
+    """What a rule is on, in a few words."""
+    if rule.by is not By.CIDR:
+        return f"{rule.by} {', '.join(map(str, rule.places))}"
+    return rule.path if rule.reason is Reason.LIST else prefixes.text(0)
 
 
 def _table_row(table: Table, source: str = "runtime") -> Row:

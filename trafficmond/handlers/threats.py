@@ -10,6 +10,7 @@ from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.refusals import NotFound
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.handlers.handler import Handler, network_of
+from trafficmond.handlers.places import placed
 from trafficmond.model import FlowQuery, Severity, Threat
 from trafficmond.networks import Network
 from trafficmond.store.query import question
@@ -46,7 +47,7 @@ class Threats(Handler):
         conditions = [] if since is None else [f"last_seen >= {literal(since)}"]
         if detector:
             conditions.append(f"detector = {literal(detector)}")
-        return {"threats": await self._stored.threats(conditions, most, wanted)}
+        return {"threats": placed(self._parts.rulebook.atlas, await self._stored.threats(conditions, most, wanted))}
 
     @method("Threat")
     async def threat(self, _: Call, id: str) -> Reply:

@@ -10,7 +10,7 @@ from trafficmond import services
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import prefixes
 from trafficmond.policy.flatten import I64
-from trafficmond.policy.leaves import RANK
+from trafficmond.policy.leaves import rank
 from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Bool, mask
 from trafficmond.policy.rules import Rule
@@ -74,4 +74,4 @@ def _agree(words: prefixes.U64, word: int, lengths: prefixes.U8, plen: int, skip
 def _strength(policy: Policy, row: int) -> tuple[int, int, bool, int]:
     index = int(policy.owner[row])
     rule = policy.rules[index]
-    return int(RANK[rule.reason]), int(policy.prefixes.plen[row]), bool(rule.services), index
+    return rank(rule), int(policy.prefixes.plen[row]), bool(rule.services), index

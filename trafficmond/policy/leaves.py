@@ -17,11 +17,17 @@ from trafficmond import abi
 from trafficmond.model import Action, Reason
 from trafficmond.policy.classes import Classes
 from trafficmond.policy.flatten import I64, U32
+from trafficmond.policy.geography import By
 from trafficmond.policy.layout import LEAF_INDEX, LEAF_RECORD, PARENTS_MAX, ROW, UNIT, UNIT_WORDS
 from trafficmond.policy.rules import Rule
 
-RANK = np.zeros(len(Reason), np.int64)  # class of precedence by Reason: rules and lists share one
-RANK[[Reason.ALLOWLIST, Reason.GUARD]] = 1, 2
+RANK = np.full(len(Reason), By.CIDR, np.int64)  # class of precedence by Reason: rules and lists share one
+RANK[[Reason.ALLOWLIST, Reason.GUARD]] = By.CIDR + 1, By.CIDR + 2
+
+
+def rank(rule: Rule) -> int:
+    """A rule's class of precedence: a higher one comes before every lower one."""
+    return int(rule.by if rule.by is not By.CIDR else RANK[rule.reason])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +57,7 @@ class RuleColumns:
         reason = np.array([rule.reason for rule in rules], np.uint32)
         action = np.array([rule.action for rule in rules], np.uint32)
         return cls(
-            RANK[reason],
+            np.array([rank(rule) for rule in rules], np.int64),
             np.array([rule.direction for rule in rules], np.uint8),
             np.array([np.inf if rule.expires is None else rule.expires for rule in rules], np.float64),
             ids | reason << np.uint32(abi.REASON_SHIFT) | action << np.uint32(abi.ACTION_SHIFT),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -18,14 +18,15 @@ from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Action, Reason
 from trafficmond.policy import prefixes
 from trafficmond.policy.classes import Classes, TooManyClasses
+from trafficmond.policy.geography import Geography
 from trafficmond.policy.lastgood import LastGood, Parse
 from trafficmond.policy.prefixes import Prefixes
 from trafficmond.policy.readers import lasting, permitted, read_json, read_list, read_own, read_toml
 from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 
+_PARSERS: Mapping[str, Callable[..., Rules]] = {".toml": read_toml, ".json": read_json}
 _RULES_ENDINGS = (".toml", ".json")
 _LIST_ENDINGS = frozenset((".netset", ".ipset", ".txt", ".cidr"))
-_PARSERS: Mapping[str, Parse] = {".toml": read_toml, ".json": read_json}
 # bound: a file of rules or prefixes | refused; what was in force of it stays
 _MAX_FILE_BYTES = 256 << 20
 # bound: prefixes of all files | refused; what was in force stays
@@ -97,6 +98,7 @@ def read_files(
     saved: Path | None = None,
     cache: Cache | None = None,
     last_good: LastGood | None = None,
+    geography: Geography | None = None,
 ) -> Files:
     """What `lists`, all rules files in `cidr_dir` and the daemon's own, `saved`, hold.
 
@@ -104,7 +106,7 @@ def read_files(
     `last_good`, a list that is wrong, and anything else that cannot be read, is what it last was, and a note says so;
     else it is a mistake.
     """
-    reader = _Reader(cache if cache is not None else Cache(), last_good)
+    reader = _Reader(cache if cache is not None else Cache(), last_good, geography)
     for source in lists:
         reader.read_list(source)
     elsewhere = {os.path.realpath(path) for path in (*(source.path for source in lists), *((saved,) if saved else ()))}
@@ -114,7 +116,8 @@ def read_files(
     if saved is not None and saved.exists():
         reader.read(saved, read_own)
     reader.forget_unread()
-    return Files(parts, tuple(reader.parts[len(parts) :]), tuple(reader.mistakes), tuple(reader.notes))
+    notes = (*reader.notes, *(geography.notes if geography else ()))
+    return Files(parts, tuple(reader.parts[len(parts) :]), tuple(reader.mistakes), notes)
 
 
 def with_saved(files: Files, saved: Path, cache: Cache) -> Files:
@@ -163,10 +166,11 @@ def load_policy(
     saved: Path | None = None,
     cache: Cache | None = None,
     last_good: LastGood | None = None,
+    geography: Geography | None = None,
     **rest: Any,
 ) -> Policy:
     """`make_policy` of `read_files`. Raises ConfigError with every mistake found."""
-    return make_policy(read_files(cidr_dir, lists, saved, cache, last_good), **rest)
+    return make_policy(read_files(cidr_dir, lists, saved, cache, last_good, geography), **rest)
 
 
 def is_ignored(name: str) -> bool:
@@ -182,12 +186,17 @@ def is_rules_file(name: str) -> bool:
 class _Reader:
     """Collects the rules of files in order, through the cache."""
 
-    def __init__(self, cache: Cache, last_good: LastGood | None = None) -> None:
+    def __init__(self, cache: Cache, last_good: LastGood | None = None, geography: Geography | None = None) -> None:
         self.parts: list[Rules] = []
         self.mistakes: list[Mistake] = []
         self.notes: list[Mistake] = []
         self._cache = cache
         self._last_good = last_good
+        self._parsers: Mapping[str, Parse] = {
+            ".toml": partial(_PARSERS[".toml"], geography=geography),
+            ".json": _PARSERS[".json"],
+        }
+        self._meaning = geography.mark if geography else None  # of rules files, besides what they say
         self._read: set[Path] = set()
 
     def add(self, part: Rules) -> None:
@@ -198,9 +207,11 @@ class _Reader:
     def read(self, path: Path, parse: Parse) -> None:
         """Adds what a rules file holds."""
         try:
-            self.add(self._load(path, parse, None))
+            self.add(self._load(path, parse, self._meaning))
         except OSError as error:
-            self._fall_back(path, parse, None, [Mistake(str(path), f"cannot be read: {error.strerror or error}")])
+            self._fall_back(
+                path, parse, self._meaning, [Mistake(str(path), f"cannot be read: {error.strerror or error}")]
+            )
 
     def read_list(self, source: ListSource) -> None:
         """Adds what a `[[list]]` holds. One that had members and has none any more is taken for broken."""
@@ -234,7 +245,7 @@ class _Reader:
             if is_ignored(name) or os.path.realpath(path) in elsewhere:
                 continue
             if is_rules_file(name):
-                self.read(path, _PARSERS[path.suffix])
+                self.read(path, self._parsers[path.suffix])
             elif not path.is_file():
                 continue
             elif path.suffix in _LIST_ENDINGS:
@@ -249,7 +260,7 @@ class _Reader:
         known = self._last_good.within(directory) if self._last_good else []
         for path in known:
             if is_rules_file(path.name):
-                self._take_last_good(path, _PARSERS[path.suffix], None)
+                self._take_last_good(path, self._parsers[path.suffix], self._meaning)
         if known:
             self.notes.append(Mistake(str(directory), f"{what}; the rules that were last read from it stay in force"))
         elif absent or self._last_good:
@@ -266,7 +277,11 @@ class _Reader:
         if known is None or known[0] != (*_stamp(status), meaning):
             stamp, data = _read_settled(path)
             known = self._cache.files[path] = ((*stamp, meaning), parse(data, str(path)))
-            if self._last_good and not known[1].mistakes and (len(known[1].prefixes) or meaning is None):
+            if (
+                self._last_good
+                and not known[1].mistakes
+                and (len(known[1].prefixes) or not isinstance(meaning, ListSource))
+            ):
                 self._last_good.keep(path, meaning, known[1], data, stamp[0])
         self._read.add(path)
         return known[1]

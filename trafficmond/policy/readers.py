@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trafficmond.errors import Mistake
 from trafficmond.model import Action, Direction, Reason
+from trafficmond.policy.geography import Geography
 from trafficmond.policy.listfile import PrefixList, parse_list
 from trafficmond.policy.rulefile import read_rule_tables
 from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
@@ -23,7 +24,7 @@ def read_own(data: bytes, path: str) -> Rules:
     return read_toml(data, path, own=True)
 
 
-def read_toml(data: bytes, path: str, *, own: bool = False) -> Rules:
+def read_toml(data: bytes, path: str, *, own: bool = False, geography: Geography | None = None) -> Rules:
     """A rules file of `cidr.d`: any number of `[[rule]]` tables and nothing else."""
     try:
         found = read_rule_tables(data.decode())
@@ -37,7 +38,8 @@ def read_toml(data: bytes, path: str, *, own: bool = False) -> Rules:
     except TypeError:
         return Rules.nothing(path, [Mistake(f"{path}: rule", "write each rule under a header of its own, [[rule]]")])
     mistakes = [Mistake(f"{path}: {key}", "is no known key; a rules file has [[rule]] only") for key in found.others]
-    return read_tables(found.tables, path, found.headers, found.line_of, mistakes, own=own)
+    headers, line_of = found.headers, found.line_of
+    return read_tables(found.tables, path, headers, line_of, mistakes, own=own, geography=geography)
 
 
 def read_json(data: bytes, path: str) -> Rules:

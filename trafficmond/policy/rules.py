@@ -17,14 +17,15 @@ from trafficmond import services
 from trafficmond.errors import Mistake
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import prefixes
+from trafficmond.policy.geography import By, Geography, located, named
 from trafficmond.policy.prefixes import Prefixes
 from trafficmond.services import Places
 
 MAX_MISTAKES = 100  # named for each file; the rest are counted
 
-_KEYS = ("cidr", "action", "ports", "label", "direction", "expires", "limit", "burst")
+_KEYS = ("cidr", "country", "asn", "action", "ports", "label", "direction", "expires", "limit", "burst")
 _KNOWN = frozenset(_KEYS)
-_KNOWN_OWN = frozenset((*_KEYS, "force", "since"))
+_KNOWN_OWN = frozenset((*_KEYS, "force", "since")) - {"country", "asn"}
 _ACTIONS = {str(action): action for action in Action}
 _DIRECTIONS = {str(direction): direction for direction in Direction}
 _LIMIT = re.compile(r"([1-9][0-9]{0,8})/s")
@@ -55,6 +56,13 @@ class Rule:
     label: str = ""
     forced: bool = False  # while it lasts, guard and allowlist do not protect its prefixes
     services: Places = ()  # that it is for: of what comes in this host's, of what goes out the other's; (): all
+    by: By = By.CIDR
+    places: tuple[str | int, ...] = ()  # countries or numbers of systems, where it is by those
+
+    @property
+    def kind(self) -> str:
+        """ "country" or "asn" where it is by those, else its class of precedence."""
+        return str(self.reason if self.by is By.CIDR else self.by)
 
     @property
     def source(self) -> str:
@@ -150,15 +158,17 @@ def read_tables(
     mistakes: Sequence[Mistake] = (),
     *,
     own: bool = False,
+    geography: Geography | None = None,
 ) -> Rules:
     """The rules of `tables`, which may also give `expires` in epoch seconds; with `mistakes` found before. Those of the
-    daemon's `own` may have `force`.
+    daemon's `own` may have `force`. What is by country or system has the prefixes that `geography` gives it.
 
     `headers` has each table's line in the file and `line_of` tells that of a key (table, key); 0: unknown.
     """
     rules: list[Rule] = []
     texts: list[str] = []
     counts = np.zeros(len(tables), np.int64)
+    elsewhere: dict[int, Prefixes] = {}  # those that databases give
     found = list(mistakes)
 
     def wrong(key: str, what: str) -> None:
@@ -166,8 +176,13 @@ def read_tables(
         found.append(Mistake(f"{path}:{line}: rule[{index}].{key}" if line else f"{path}: rule[{index}].{key}", what))
 
     for index, table in enumerate(tables):
-        cidrs = _cidrs(table.get("cidr"), wrong)
-        rules.append(_rule(table, cidrs, path, headers[index] if headers else 0, own, wrong))
+        by, places = named(table, wrong) if "country" in table or "asn" in table else (By.CIDR, ())
+        cidrs = _cidrs(table.get("cidr"), wrong) if by is By.CIDR else []
+        rule = _rule(table, cidrs, path, headers[index] if headers else 0, own, wrong)
+        if by is not By.CIDR:
+            rule = replace(rule, by=by, places=places, name=rule.label or f"{by} {', '.join(map(str, places))}")
+            elsewhere[index] = located(by, places, geography, wrong)
+        rules.append(rule)
         counts[index] = len(cidrs)
         texts += cidrs
     parsed = prefixes.parse(texts)
@@ -178,7 +193,18 @@ def read_tables(
             wrong("cidr", what)
     if found:
         return Rules.nothing(path, found)
-    return Rules(tuple(rules), parsed.prefixes, counts, (), _notes(path, parsed.host_bits))
+    rows = _inserted(parsed.prefixes, counts, elsewhere)
+    return Rules(tuple(rules), rows, counts, (), _notes(path, parsed.host_bits))
+
+
+def _inserted(rows: Prefixes, counts: npt.NDArray[np.int64], elsewhere: Mapping[int, Prefixes]) -> Prefixes:
+    """`rows` with the prefixes that are from elsewhere, by rule, in their places; `counts` has them afterwards."""
+    parts, ends, at = [], np.cumsum(counts), 0
+    for index, others in elsewhere.items():
+        parts += [rows.take(slice(at, int(ends[index]))), others]
+        at = int(ends[index])
+        counts[index] = len(others)
+    return prefixes.concat([*parts, rows.take(slice(at, len(rows)))]) if parts else rows
 
 
 def _notes(where: str, host_bits: int) -> tuple[Mistake, ...]:

@@ -11,6 +11,7 @@ from trafficmond import services
 from trafficmond.errors import Mistake
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.explain import overlapping
+from trafficmond.policy.leaves import rank
 from trafficmond.policy.load import Policy
 from trafficmond.policy.rules import Rule
 
@@ -77,7 +78,7 @@ def _hides(policy: Policy, one: int, other: int, now: float) -> bool:
         or strong.direction not in (weak.direction, Direction.BOTH)
     ):
         return False
-    if (bool(strong.services), one) < (bool(weak.services), other):
+    if (rank(strong), bool(strong.services), one) < (rank(weak), bool(weak.services), other):
         return False
     return bool(weak.services or not strong.services) and services.contains(strong.judged, weak.judged)
 

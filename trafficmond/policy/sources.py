@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from trafficmond import networks, services
 from trafficmond.config.settings import Settings
 from trafficmond.model import Action, Direction
 from trafficmond.networks import Network
+from trafficmond.policy.geography import Geography
 from trafficmond.policy.load import Files, Policy, make_policy, read_files
 from trafficmond.policy.rules import ListSource
 from trafficmond.policy.tables import CIDR, FORCE, Table
@@ -18,10 +20,13 @@ from trafficmond.policy.tables import CIDR, FORCE, Table
 SAVED_NAME = "rules.toml"  # in state_dir: rules by hand that are kept
 
 
-def read_policy(settings: Settings) -> Policy:
+def read_policy(settings: Settings, geography: Geography) -> Policy:
     """The policy that `settings` and the files they name make by themselves. Raises ConfigError with every mistake."""
     saved = settings.state_dir / SAVED_NAME
-    return make_policy(read_files(settings.cidr_dir, lists_of(settings), saved), **own_of(settings))
+    files = read_files(settings.cidr_dir, lists_of(settings), saved, geography=geography)
+    wrong = geography.notes  # in the daemon these are notes: it has what it last read
+    notes = tuple(note for note in files.notes if note not in wrong)
+    return make_policy(replace(files, mistakes=(*wrong, *files.mistakes), notes=notes), **own_of(settings))
 
 
 def lists_of(settings: Settings) -> list[ListSource]:

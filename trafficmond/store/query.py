@@ -31,11 +31,24 @@ _ALIASES = {
     "port": "dst_port",
     "proto": "protocol",
     "time": "last_seen",
+    "up": "up_bytes",
+    "down": "down_bytes",
 }
 _SHORT = ", ".join(_ALIASES)
-# What can be grouped by besides columns: an address on either side, and the local day and hour of the last packet.
+# The end that lies beyond the interface: who began what came in, with whom what went out was.
+_PEER = "CASE WHEN direction = 'ingress' THEN src_ip ELSE dst_ip END"
+# Where addresses are, in a table that the reader makes of databases (Question.addresses).
+PLACES = "places (address TEXT PRIMARY KEY, country TEXT, asn INTEGER, as_name TEXT) WITHOUT ROWID"
+_AS_PLACED = ("country", "asn", "as_name")
+_PLACED = {"": _PEER, "src_": "src_ip", "dst_": "dst_ip"}
+_OF_PLACES = {f"{side}{name}": f"{side}place.{name}" for side in _PLACED for name in _AS_PLACED}
+_ENDS_PLACED = [name for name in _OF_PLACES if name.startswith(("src_", "dst_"))]
+# What can be grouped by besides columns: an address on either side, the one beyond the interface, where that one is or
+# those of both sides, and the local day and hour of the last packet.
 MADE = {
     "host": "host",
+    "peer": _PEER,
+    **_OF_PLACES,
     "day": "strftime('%Y-%m-%d', last_seen, 'unixepoch', 'localtime')",
     "hour": "strftime('%Y-%m-%d %H:00', last_seen, 'unixepoch', 'localtime')",
 }
@@ -46,9 +59,13 @@ TOTALS = {
     "bytes": "sum(bytes)",
     "reply_packets": "sum(reply_packets)",
     "reply_bytes": "sum(reply_bytes)",
+    # out of the interface and in through it
+    "up_bytes": "sum(CASE WHEN direction = 'egress' THEN bytes ELSE reply_bytes END)",
+    "down_bytes": "sum(CASE WHEN direction = 'egress' THEN reply_bytes ELSE bytes END)",
     "first_seen": "min(first_seen)",
     "last_seen": "max(last_seen)",
 }
+_OF_HOST = {"up_bytes": "sum(bytes)", "down_bytes": "sum(reply_bytes)"}  # by the host itself
 _NOT_GROUPED = set(TOTALS)
 # Rows are sorted by the traffic of both directions: who downloads a lot sends little.
 _BOTH_WAYS = {"packets": "packets + reply_packets", "bytes": "bytes + reply_bytes"}
@@ -56,10 +73,12 @@ _BOTH_WAYS = {"packets": "packets + reply_packets", "bytes": "bytes + reply_byte
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The SQL of a query and the names of the columns it answers with."""
+    """The SQL of a query and the names of the columns it answers with. `addresses` selects those whose places it needs
+    (Reader.locate); empty: none."""
 
     sql: str
     columns: tuple[str, ...]
+    addresses: str = ""
 
 
 def question(wanted: FlowQuery) -> Question:
@@ -68,25 +87,35 @@ def question(wanted: FlowQuery) -> Question:
     groups = _columns(wanted.group_by, mistakes)
     columns = (*groups, *TOTALS) if groups else tuple(STORED_COLUMNS)
     conditions = list(_conditions(wanted, mistakes))
-    order = ordered(wanted.sort, columns, TOTALS if groups else {}, mistakes)
+    sums = TOTALS | (_OF_HOST if "host" in groups else {})
+    order = ordered(wanted.sort, columns, sums if groups else {}, mistakes)
     if not 1 <= wanted.limit <= MAX_LIMIT:
         mistakes.append(Mistake("limit", f"{wanted.limit} is out of range; use 1 to {MAX_LIMIT}"))
     if mistakes:
         raise ConfigError(mistakes)
 
     made = {name: f"{MADE[name]} AS {name}" for name in groups if MADE.get(name, name) != name}
-    totals = [f"{what} AS {name}" for name, what in TOTALS.items()]
+    totals = [f"{what} AS {name}" for name, what in sums.items()]
     chosen = [*(made.get(name, name) for name in groups), *totals] if groups else columns
     where = ["WHERE " + "\n  AND ".join(conditions)] if conditions else []
     table = "unstored" if wanted.unstored else "flows"
-    lines = [
-        f"SELECT {', '.join(chosen)}",
-        *(_of_hosts(groups, table, where) if "host" in groups else [f"FROM {table}", *where]),
-    ]
+    sides = [side for side in _PLACED if any(f"{side}{name}" in groups for name in _AS_PLACED)]
+    if "host" in groups:
+        source = [*_of_hosts(groups, table, where), *(_join(side, "host") for side in sides)]
+    else:
+        source = [f"FROM {table}", *(_join(side, _PLACED[side]) for side in sides), *where]
+    lines = [f"SELECT {', '.join(chosen)}", *source]
     if groups:
-        lines.append(f"GROUP BY {', '.join(groups)}")
+        lines.append(f"GROUP BY {', '.join(_OF_PLACES.get(name, name) for name in groups)}")
     lines += [f"ORDER BY {order}", f"LIMIT {wanted.limit}"]
-    return Question("\n".join(lines), columns)
+    ends = {end for side in sides for end in (("src_ip", "dst_ip") if side == "" else (f"{side}ip",))}
+    addresses = "\nUNION\n".join("\n".join([f"SELECT DISTINCT {end} FROM {table}", *where]) for end in sorted(ends))
+    return Question("\n".join(lines), columns, addresses)
+
+
+def _join(side: str, address: str) -> str:
+    """What `side` of the places stands beside a flow."""
+    return f"LEFT JOIN places AS {side}place ON {side}place.address = {address}"
 
 
 def _of_hosts(groups: Sequence[str], table: str, where: Sequence[str]) -> list[str]:
@@ -166,6 +195,9 @@ def _columns(names: tuple[str, ...], mistakes: list[Mistake]) -> tuple[str, ...]
             near = guess(name, [*usable, *_ALIASES])
             what = f"{name!r} cannot be grouped by{near}; use {', '.join(usable)}, or for short {_SHORT}"
             mistakes.append(Mistake("group_by", what))
+    if "host" in found:
+        apart = [name for name in found if name == "peer" or name in _ENDS_PLACED]
+        mistakes += [Mistake("group_by", f"{name} does not go with host, which is either end") for name in apart]
     return tuple(dict.fromkeys(found))
 
 

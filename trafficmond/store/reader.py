@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from urllib.parse import quote
 from trafficmond.errors import StoreError
 from trafficmond.store.answer import Answer, Row
 from trafficmond.store.prefix_sql import register
-from trafficmond.store.query import Question
+from trafficmond.store.query import PLACES, Question
 from trafficmond.store.rows import columns, flow_rows
 from trafficmond.store.schema import STORED_COLUMNS
 from trafficmond.worker import Named
@@ -79,6 +79,20 @@ class Reader:
         arms = view.partition(" AS ")[2]
         ask(f"CREATE TEMP VIEW flows AS {arms} UNION ALL SELECT {', '.join(STORED_COLUMNS)} FROM unstored")
         ask("PRAGMA query_only = ON")
+
+    def locate(self, asked: Question, look_up: Callable[[list[str]], Iterable[Sequence[Any]]]) -> Reader:
+        """Have the places that a question needs: `look_up` gives country, number and name of each address's network,
+        empty or 0 where they are unknown. Raises StoreError."""
+        if not asked.addresses:
+            return self
+        ask = self._connection.execute
+        found = [address for (address,) in self.each(asked.addresses)]
+        rows = ((text, *(part or None for part in said)) for text, said in zip(found, look_up(found), strict=True))
+        ask("PRAGMA query_only = OFF")  # of the file nothing can be changed in any case
+        ask(f"CREATE TEMP TABLE {PLACES}")
+        self._connection.executemany("INSERT INTO temp.places VALUES (?, ?, ?, ?)", rows)
+        ask("PRAGMA query_only = ON")
+        return self
 
     def interrupt(self) -> None:
         """End what another thread is asking, with a StoreError there."""

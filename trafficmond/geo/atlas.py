@@ -1,0 +1,155 @@
+"""Where addresses are: the country, the autonomous system, by one or more databases; and the prefixes of those."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond.errors import Mistake
+from trafficmond.geo.mmdb import Content, Record
+from trafficmond.policy import prefixes
+from trafficmond.policy.prefixes import U8, U64, Prefixes, mask
+
+I64 = npt.NDArray[np.int64]
+Objects = npt.NDArray[np.object_]
+
+NOWHERE = Record()
+_KINDS = ("country", "asn")
+
+
+@dataclass(frozen=True, eq=False)
+class Database:
+    """One file."""
+
+    path: Path
+    mark: tuple[int, ...]  # of the file's state
+    content: Content
+
+    @property
+    def dated(self) -> str:
+        """ "GeoLite2-Country.mmdb of 2026-06-17"."""
+        return f"{self.path.name} of {time.strftime('%Y-%m-%d', time.gmtime(self.content.built))}"
+
+    @cached_property
+    def table(self) -> dict[int, tuple[Prefixes, I64]]:
+        """Networks and records by family."""
+        rows, record = self.content.networks, self.content.record
+        chosen = {family: np.flatnonzero(rows.family == family) for family in (4, 6)}
+        return {family: (rows.take(index), record[index]) for family, index in chosen.items() if len(index)}
+
+    @cached_property
+    def said(self) -> dict[str, Objects]:
+        """What each record says, a column for each field."""
+        columns = zip(Record._fields, zip(*self.content.records, strict=True), strict=False)
+        return {kind: np.array(values, np.object_) for kind, values in columns}
+
+    def knows(self, kind: str, family: int) -> bool:
+        """Whether it says anything of a kind about a family's addresses."""
+        return family in self.table and bool(self.said[kind][self.table[family][1]].astype(np.bool_).any())
+
+    def look_up(self, hi: U64, lo: U64, family: int) -> I64:
+        """The row of `content.records` that each address has, -1 for none; left-aligned words."""
+        rows, record = self.table[family]
+        at: I64 = np.searchsorted(rows.hi, hi, "right").astype(np.int64) - 1
+        if family == 6:
+            # Networks longer than /64 share their upper half: back to the one that the lower half lies in.
+            while len(late := np.flatnonzero((at >= 0) & (rows.hi[at] == hi) & (rows.lo[at] > lo))):
+                at[late] -= 1
+        found = np.maximum(at, 0)
+        plen = rows.plen[found].astype(np.int64)
+        inside = (at >= 0) & ((rows.hi[found] ^ hi) & mask(plen) == 0)
+        if family == 6:
+            inside &= (rows.lo[found] ^ lo) & mask(plen - 64) == 0
+        return np.where(inside, record[found], -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """Databases in the order of the settings: of each kind, and family, the first that knows it counts. `notes` says
+    what is wrong with them."""
+
+    databases: tuple[Database, ...] = ()
+    notes: tuple[Mistake, ...] = ()
+    _chosen: dict[tuple[str, int], Database] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind in _KINDS:
+            for family in (4, 6):
+                for each in self.databases:
+                    if each.knows(kind, family):
+                        self._chosen[kind, family] = each
+                        break
+
+    def __bool__(self) -> bool:
+        return bool(self._chosen)
+
+    @property
+    def mark(self) -> tuple[object, ...]:
+        """What it is made of: other files, another mark."""
+        return tuple((str(each.path), each.mark) for each in self.databases)
+
+    def knows(self, kind: str) -> bool:
+        """Whether there is a database of "country" or "asn"."""
+        return any(chosen == kind for chosen, _ in self._chosen)
+
+    def sources(self, kind: str) -> str:
+        """Which databases say something of a kind, with their dates."""
+        used = {id(each) for (chosen, _), each in self._chosen.items() if chosen == kind}
+        return ", ".join(each.dated for each in self.databases if id(each) in used)
+
+    def column(self, kind: str, hi: U64, lo: U64, family: U8) -> Objects:
+        """The country (""), the number of the system (0) or the name of its "organisation" (""), of each address
+        (left-aligned words, 4 or 6); those in parentheses where it is unknown."""
+        found = np.full(len(hi), 0 if kind == "asn" else "", np.object_)
+        for (chosen, wanted), database in self._chosen.items():
+            if chosen != ("asn" if kind == "organisation" else kind):
+                continue
+            index = np.flatnonzero(family == wanted)
+            if len(index):
+                row = database.look_up(hi[index], lo[index], wanted)
+                found[index[row >= 0]] = database.said[kind][row[row >= 0]]
+        return found
+
+    def records(self, hi: U64, lo: U64, family: U8) -> list[Record]:
+        """Of each address what is known of it."""
+        columns = (self.column(kind, hi, lo, family).tolist() for kind in Record._fields)
+        return list(map(Record, *columns))
+
+    def of(self, addresses: Iterable[str]) -> dict[str, Record]:
+        """By address what is known of it; of what is none, nothing."""
+        texts = list(dict.fromkeys(addresses))
+        if not texts or not self:
+            return dict.fromkeys(texts, NOWHERE)
+        parsed = prefixes.parse(texts)
+        good = [text for at, text in enumerate(texts) if at not in parsed.bad]
+        rows = parsed.prefixes
+        return dict.fromkeys(texts, NOWHERE) | dict(zip(good, self.records(rows.hi, rows.lo, rows.family), strict=True))
+
+    def each(self, addresses: list[str]) -> list[Record]:
+        """What is known of each."""
+        known = self.of(addresses)
+        return [known[address] for address in addresses]
+
+    def values(self, kind: str) -> Collection[object]:
+        """All countries, or the numbers of all systems, that there are."""
+        used = (each for (chosen, _), each in self._chosen.items() if chosen == kind)
+        return {value for each in used for value in each.said[kind].tolist()} - {"", 0}
+
+    def prefixes_of(self, kind: str, wanted: Collection[object]) -> Prefixes:
+        """The prefixes of some countries, or of systems by number."""
+        parts = []
+        for (chosen, family), each in self._chosen.items():
+            if chosen == kind:
+                rows, record = each.table[family]
+                mine = np.array([value in wanted for value in each.said[kind].tolist()], np.bool_)
+                parts.append(rows.take(np.flatnonzero(mine[record])))
+        return prefixes.concat(parts)
+
+
+EMPTY = Atlas()

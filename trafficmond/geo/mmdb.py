@@ -1,0 +1,250 @@
+"""The content of a database in MaxMind's format (version 2), whoever made it: networks in columns, and what they say.
+
+The search tree is walked level by level, all nodes of a level at once. Records are decoded once each, and of a record
+only what is asked for here; the format is MaxMind's "MaxMind DB File Format Specification".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond.policy import prefixes
+from trafficmond.policy.prefixes import U64, Prefixes
+
+I64 = npt.NDArray[np.int64]
+U32 = npt.NDArray[np.uint32]
+
+_MARKER = b"\xab\xcd\xefMaxMind.com"
+_FARTHEST = 128 << 10  # from the end, the metadata
+_GAP = 16  # octets between tree and data
+_DEEPEST = 16  # maps in maps
+_MOST_VALUES = 4096  # of one record
+_MOST_NODES = 1 << 26
+_WANTED = frozenset(
+    (
+        *("country", "registered_country", "iso_code", "country_code"),
+        *("autonomous_system_number", "autonomous_system_organization", "asn", "as_name"),
+    )
+)
+
+
+class Damaged(ValueError):
+    """What is read is no such database, or not whole. Says what is wrong with it."""
+
+
+class Record(NamedTuple):
+    """What a database says of a network; empty and 0 where it says nothing."""
+
+    country: str = ""  # ISO 3166 code, upper case
+    asn: int = 0
+    organisation: str = ""
+
+
+class Content(NamedTuple):
+    """`networks` are in the order of their addresses; `record[i]` is what is said of the i-th, a row of `records`."""
+
+    networks: Prefixes
+    record: I64
+    records: list[Record]
+    built: float  # epoch seconds
+
+
+def read(data: bytes) -> Content:
+    """What a file holds. Raises Damaged."""
+    try:
+        return _read(data)
+    except (IndexError, KeyError, TypeError, OverflowError, RecursionError, UnicodeDecodeError) as error:
+        raise Damaged(f"it is damaged ({type(error).__name__}: {error})") from None
+
+
+def _read(data: bytes) -> Content:
+    at = data.rfind(_MARKER, max(0, len(data) - _FARTHEST))
+    if at < 0:
+        raise Damaged("it is no database in MaxMind's format (.mmdb), or its end is missing")
+    about = _Decoder(data[at + len(_MARKER) :], wanted=None).value(0)
+    if not isinstance(about, dict) or about.get("binary_format_major_version") != 2:
+        raise Damaged("it is of another version of the format than 2")
+    count, bits, version = (about.get(name) for name in ("node_count", "record_size", "ip_version"))
+    if not isinstance(count, int) or bits not in (24, 28, 32) or version not in (4, 6) or not 0 < count <= _MOST_NODES:
+        raise Damaged("what it says of itself makes no sense")
+    size = count * bits // 4
+    if size + _GAP > at:
+        raise Damaged("its search tree is not whole")
+    tree = _tree(data, count, bits)
+    root = _root4(tree, count) if version == 6 else 0
+    parts = [_walk(tree, count, root, 4)] if root is not None else []
+    if version == 6:
+        parts.append(_walk(tree, count, 0, 6, without=root))
+    rows = prefixes.concat([part[0] for part in parts])
+    place = np.concatenate([part[1] for part in parts]).astype(np.int64) - (count + _GAP)
+    section = data[size + _GAP : at]
+    if len(place) and not 0 <= int(place.min()) <= int(place.max()) < len(section):
+        raise Damaged("its search tree leads outside its data")
+    used = np.zeros(len(section), np.bool_)
+    used[place] = True
+    decoder = _Decoder(section, _WANTED)
+    records = [_record(decoder.value(offset)) for offset in np.flatnonzero(used).tolist()]
+    return Content(rows, (np.cumsum(used) - 1)[place], records, float(about.get("build_epoch") or 0))
+
+
+def _tree(data: bytes, count: int, bits: int) -> U32:
+    """Both children of each node."""
+    raw = np.frombuffer(data, np.uint8, count * bits // 4)
+    if bits == 32:
+        return raw.view(">u4").reshape(count, 2).astype(np.uint32)
+    octets = raw.reshape(count, bits // 4).astype(np.uint32)
+
+    def three(at: int) -> U32:
+        found: U32 = octets[:, at] << np.uint32(16) | octets[:, at + 1] << np.uint32(8) | octets[:, at + 2]
+        return found
+
+    if bits == 24:
+        return np.stack([three(0), three(3)], 1)
+    middle = octets[:, 3]
+    left = (middle & np.uint32(0xF0)) << np.uint32(20) | three(0)
+    return np.stack([left, (middle & np.uint32(0x0F)) << np.uint32(24) | three(4)], 1)
+
+
+def _root4(tree: U32, count: int) -> int | None:
+    """The node of ::/96, below which IPv4 is; None where there is nothing of it."""
+    node = 0
+    for _ in range(96):
+        node = int(tree[node, 0])
+        if node >= count:
+            return None
+    return node
+
+
+def _walk(tree: U32, count: int, root: int, family: int, without: int | None = None) -> tuple[Prefixes, U32]:
+    """The networks below a node, in order, and where what is said of each stands. What lies below `without` is not
+    looked at: 6to4 and the like lead there as well."""
+    node, hi, lo = np.array([root], np.uint32), np.zeros(1, np.uint64), np.zeros(1, np.uint64)
+    found: list[tuple[U64, U64, npt.NDArray[np.uint8], U32]] = []
+    for depth in range(32 if family == 4 else 128):
+        if without is not None:
+            keep = node != without
+            node, hi, lo = node[keep], hi[keep], lo[keep]
+        if len(node) > count:
+            raise Damaged("its search tree runs in a circle")
+        child = tree[node].ravel()
+        hi = np.repeat(hi, 2)
+        lo = np.repeat(lo, 2) if family == 6 else np.zeros(len(hi), np.uint64)
+        word = hi if depth < 64 else lo
+        word[1::2] |= np.uint64(1 << (63 - depth % 64))
+        leaf, inner = np.flatnonzero(child > count), np.flatnonzero(child < count)
+        found.append((hi[leaf], lo[leaf], np.full(len(leaf), depth + 1, np.uint8), child[leaf]))
+        node, hi, lo = child[inner], hi[inner], lo[inner]
+    his, los, plen, ref = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.lexsort((los, his)) if family == 6 else np.argsort(his)
+    rows = Prefixes(his[order], los[order], plen[order], np.full(len(order), family, np.uint8))
+    return rows, ref[order]
+
+
+def _record(said: Any) -> Record:
+    """Of what MaxMind, DB-IP, ip-location-db and IPinfo write."""
+    if not isinstance(said, Mapping):
+        return Record()
+    country = said.get("country_code")
+    for place in ("country", "registered_country"):
+        inner = said.get(place)
+        country = country or (inner.get("iso_code") if isinstance(inner, Mapping) else inner)
+    number = said.get("autonomous_system_number", said.get("asn"))
+    if isinstance(number, str):
+        digits = number.upper().removeprefix("AS")
+        number = int(digits) if digits.isascii() and digits.isdigit() else 0
+    name = said.get("autonomous_system_organization", said.get("as_name"))
+    code = country.upper() if isinstance(country, str) and len(country) == 2 and country.isascii() else ""
+    asn = number if isinstance(number, int) and 0 < number < 1 << 32 else 0
+    return Record(code if code.isalnum() else "", asn, name if isinstance(name, str) else "")
+
+
+class _Decoder:
+    """Values of a data section. Where maps are read, keys that are not `wanted` (None: all) are passed over."""
+
+    def __init__(self, data: bytes, wanted: frozenset[str] | None) -> None:
+        self._data = data
+        self._wanted = wanted
+        self._known: dict[int, Any] = {}  # what pointers lead to
+        self._left = 0
+
+    def value(self, at: int) -> Any:
+        """What stands at an offset. Raises Damaged, IndexError and others where nothing does."""
+        self._left = _MOST_VALUES
+        return self._value(at, 0)[0]
+
+    def _value(self, at: int, depth: int) -> tuple[Any, int]:
+        """The value, and where the next one begins."""
+        self._left -= 1
+        if self._left < 0 or depth > _DEEPEST:
+            raise Damaged("a record of it has no end")
+        kind, size, at = self._control(at)
+        if kind == 1:
+            return self._pointed(size, depth), at
+        if kind == 7:
+            return self._map(at, size, depth)
+        if kind == 11:
+            items = []
+            for _ in range(size):
+                item, at = self._value(at, depth + 1)
+                items.append(item)
+            return items, at
+        if kind == 14:
+            return bool(size), at
+        end = at + size
+        if end > len(self._data):
+            raise Damaged("its data is not whole")
+        raw = self._data[at:end]
+        if kind == 2:
+            return raw.decode(), end
+        if kind in (5, 6, 8, 9, 10):
+            return int.from_bytes(raw, "big", signed=kind == 8 and size == 4), end
+        return None, end  # numbers with a point and octets say nothing here
+
+    def _pointed(self, target: int, depth: int) -> Any:
+        if target not in self._known:
+            self._known[target] = self._value(target, depth + 1)[0]
+        return self._known[target]
+
+    def _map(self, at: int, size: int, depth: int) -> tuple[dict[str, Any], int]:
+        found: dict[str, Any] = {}
+        for _ in range(size):
+            key, at = self._value(at, depth + 1)
+            if self._wanted is None or key in self._wanted:
+                found[key], at = self._value(at, depth + 1)
+            else:
+                at = self._after(at)
+        return found, at
+
+    def _after(self, at: int) -> int:
+        """Where what follows a value begins."""
+        values = 1
+        while values:
+            self._left -= 1
+            if self._left < 0:
+                raise Damaged("a record of it has no end")
+            kind, size, at = self._control(at)
+            values += -1 + (2 * size if kind == 7 else size if kind == 11 else 0)
+            at += 0 if kind in (1, 7, 11, 14) else size
+        return at
+
+    def _control(self, at: int) -> tuple[int, int, int]:
+        """Kind and size of a value (of a pointer, where it leads), and where its content begins."""
+        data = self._data
+        first = data[at]
+        kind, size, at = first >> 5, first & 31, at + 1
+        if kind == 1:
+            octets = (size >> 3) + 1
+            base = int.from_bytes(data[at : at + octets], "big")
+            target = base if octets == 4 else ((size & 7) << (8 * octets) | base) + (0, 2048, 526336)[octets - 1]
+            return 1, target, at + octets
+        if kind == 0:
+            kind, at = data[at] + 7, at + 1
+        if size >= 29:
+            octets = size - 28
+            size = int.from_bytes(data[at : at + octets], "big") + (29, 285, 65821)[octets - 1]
+            at += octets
+        return kind, size, at

@@ -1,0 +1,155 @@
+"""Databases from their files. One that breaks stays what it last was: gone, damaged, or with half of it missing."""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from trafficmond import files
+from trafficmond.errors import Mistake
+from trafficmond.geo.atlas import Atlas, Database
+from trafficmond.geo.mmdb import Damaged, read
+
+# bound: a database of countries or networks | refused; what was in force of it stays
+_MAX_FILE_BYTES = 512 << 20
+_OLD_S = 180 * 86400.0
+_LEAST = 0.5  # of its networks that a database may come down to
+
+
+def open_atlas(paths: Sequence[Path]) -> Atlas:
+    """What files hold, as they are now; each one's faults are its `notes`."""
+    databases, notes = [], []
+    for path in paths:
+        try:
+            databases.append(_load(path, _mark(path)))
+        except (OSError, Damaged) as error:
+            notes.append(Mistake(str(path), _why(error)))
+    return Atlas(tuple(databases), tuple(notes))
+
+
+def outdated(atlas: Atlas, now: float) -> list[Mistake]:
+    """A note on each database that was built long ago."""
+    old = [each for each in atlas.databases if 0 < each.content.built < now - _OLD_S]
+    what = "is of {}: networks change hands; get a newer one"
+    return [Mistake(str(each.path), what.format(_day(each.content.built))) for each in old]
+
+
+class Databases:
+    """Reads files when they change, and keeps a copy of each as it was when it was last good, for the next start."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: dict[Path, Database] = {}
+        self._refused: dict[Path, tuple[tuple[int, ...], str]] = {}  # a state of a file, and what is wrong with it
+        self.atlas = Atlas()
+
+    def refresh(self, paths: Sequence[Path]) -> Atlas:
+        """What the files hold, or last held where something is wrong with them now. Never raises."""
+        notes = [note for path in paths for note in self._refresh(path)]
+        self._forget_all_but(paths)
+        databases = tuple(self._held[path] for path in paths if path in self._held)
+        if databases != self.atlas.databases or tuple(notes) != self.atlas.notes:
+            self.atlas = Atlas(databases, tuple(notes))
+        return self.atlas
+
+    def _refresh(self, path: Path) -> list[Mistake]:
+        """What is wrong with a file; what is to be used of it is in `_held` afterwards."""
+        try:
+            mark = _mark(path)
+        except OSError as error:
+            return [self._stays(path, _why(error))]
+        held = self._held.get(path)
+        if held and held.mark == mark:
+            return []
+        if path in self._refused and self._refused[path][0] == mark:
+            return [self._stays(path, self._refused[path][1])]
+        try:
+            fresh = _load(path, mark)
+        except (OSError, Damaged) as error:
+            what = _why(error)
+        else:
+            before = held or self._copied(path)
+            lost = _shrunk(before, fresh) if before and before.mark != mark else ""
+            if not lost:
+                self._held[path] = fresh
+                self._refused.pop(path, None)
+                return self._keep(path)
+            what = lost
+        self._refused[path] = mark, what
+        return [self._stays(path, what)]
+
+    def _stays(self, path: Path, what: str) -> Mistake:
+        if path not in self._held and (copy := self._copied(path)):
+            self._held[path] = copy
+        if path not in self._held:
+            return Mistake(str(path), f"{what}; nothing of it is in use")
+        return Mistake(str(path), f"{what}; what it held before stays in use ({_day(self._held[path].content.built)})")
+
+    def _copied(self, path: Path) -> Database | None:
+        try:
+            copy = self._copy(path)
+            return Database(path, _mark(copy), read(copy.read_bytes()))
+        except (OSError, Damaged):
+            return None
+
+    def _keep(self, path: Path) -> list[Mistake]:
+        """Has the file's content outlive the file. Says so where that cannot be."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            copy, status = self._copy(path), path.stat()
+            with contextlib.suppress(OSError):
+                if _mark(copy)[:2] == _mark(path)[:2]:
+                    return []
+            files.replace(copy, path.read_bytes(), modified_ns=status.st_mtime_ns)
+        except OSError as error:
+            return [Mistake(str(path), f"cannot be kept for the next start: {error.strerror or error}")]
+        return []
+
+    def _forget_all_but(self, paths: Collection[Path]) -> None:
+        self._held = {path: each for path, each in self._held.items() if path in paths}
+        self._refused = {path: each for path, each in self._refused.items() if path in paths}
+        wanted = {self._copy(path).name for path in paths}
+        with contextlib.suppress(OSError):
+            for copy in self._folder.iterdir():
+                if copy.name not in wanted:
+                    copy.unlink(missing_ok=True)
+
+    def _copy(self, path: Path) -> Path:
+        return self._folder / quote(str(path), safe="")
+
+
+def _load(path: Path, mark: tuple[int, ...]) -> Database:
+    """Raises OSError, Damaged."""
+    if mark[1] > _MAX_FILE_BYTES:
+        raise Damaged(f"it is larger than {_MAX_FILE_BYTES >> 20} MiB")
+    database = Database(path, mark, read(path.read_bytes()))
+    if not any(database.knows(kind, family) for kind in ("country", "asn") for family in (4, 6)):
+        raise Damaged("it says nothing of countries or autonomous systems")
+    return database
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    """A file's state. Raises OSError."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is no regular file")
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _shrunk(before: Database, fresh: Database) -> str:
+    """What a database has lost, where that is more than becomes one; else empty."""
+    had, has = len(before.content.networks), len(fresh.content.networks)
+    return f"has shrunk from {had:,} networks to {has:,}" if has < had * _LEAST else ""
+
+
+def _why(error: Exception) -> str:
+    what = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    return f"cannot be read: {what}"
+
+
+def _day(then: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(then))

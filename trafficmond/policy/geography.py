@@ -1,0 +1,104 @@
+"""Rules on countries and autonomous systems: what they name, and the prefixes that a database says those have."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
+
+from trafficmond.errors import Mistake
+from trafficmond.policy import prefixes
+from trafficmond.policy.prefixes import Prefixes
+
+_MOST = 300  # named in a rule
+_NO_DATABASE = "needs a database; name one in the settings under [geo], such as databases = [{}]"
+_EXAMPLES = {
+    "country": '"/var/lib/GeoIP/GeoLite2-Country.mmdb"',
+    "asn": '"/var/lib/GeoIP/GeoLite2-ASN.mmdb"',
+}
+
+
+class By(enum.IntEnum):
+    """What a rule names its addresses by, the weakest first: each has a say only where nothing stronger covers the
+    address, however long its prefix."""
+
+    COUNTRY = 0
+    ASN = 1
+    CIDR = 2
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+class Geography(Protocol):
+    """What the databases say (geo.Atlas)."""
+
+    @property
+    def mark(self) -> object:
+        """Equal as long as they say the same."""
+
+    @property
+    def notes(self) -> tuple[Mistake, ...]:
+        """What is wrong with them."""
+
+    def knows(self, kind: str) -> bool:
+        """Whether there is one of "country" or "asn"."""
+
+    def sources(self, kind: str) -> str:
+        """Which they are, with their dates."""
+
+    def values(self, kind: str) -> Collection[object]:
+        """All countries or numbers there are."""
+
+    def prefixes_of(self, kind: str, wanted: Collection[object]) -> Prefixes:
+        """The prefixes of some."""
+
+
+def named(table: Mapping[str, Any], wrong: Callable[[str, str], None]) -> tuple[By, tuple[str | int, ...]]:
+    """What the table of a rule names its addresses by, and which countries or numbers, if it does by those."""
+    keys = [by for by in By if str(by) in table]
+    if len(keys) > 1:
+        wrong(str(keys[0]), "is one way to say which addresses; give each of cidr, country and asn a rule of its own")
+    if not keys or keys[0] is By.CIDR:
+        return By.CIDR, ()
+    key = str(keys[0])
+    value = table[key]
+    items = value if isinstance(value, list) else [value]
+    good = [each for each in (map(_READ[key], items)) if each is not None]
+    if not items or len(good) < len(items) or len(items) > _MOST:
+        wrong(key, f"{value!r} will not do; write {_WRITE[key]}")
+        return keys[0], ()
+    return keys[0], tuple(dict.fromkeys(good))
+
+
+def located(
+    by: By, wanted: tuple[str | int, ...], geography: Geography | None, wrong: Callable[[str, str], None]
+) -> Prefixes:
+    """The prefixes of what `named` found. Without a geography, of a file that is looked at alone, there are none."""
+    key = str(by)
+    if geography is None or not wanted:
+        return prefixes.concat([])
+    if not geography.knows(key):
+        faults = "".join(f" ({note})" for note in geography.notes[:1])
+        wrong(key, _NO_DATABASE.format(_EXAMPLES[key]) + faults)
+        return prefixes.concat([])
+    known = geography.values(key)
+    for each in wanted:
+        if each not in known:
+            near = sorted(str(other) for other in known if str(other)[:1] == str(each)[:1]) if by is By.COUNTRY else ()
+            wrong(key, f"{geography.sources(key)} has no network of {each}; it has {', '.join(near) or 'others'}")
+    return geography.prefixes_of(key, set(wanted))
+
+
+def _country(value: Any) -> str | None:
+    good = isinstance(value, str) and len(value) == 2 and value.isascii() and value.isalpha()
+    return value.upper() if good else None
+
+
+def _number(value: Any) -> int | None:
+    good = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 32
+    return value if good else None
+
+
+_READ: Mapping[str, Callable[[Any], str | int | None]] = {"country": _country, "asn": _number}
+_WRITE = {"country": 'ISO codes such as country = ["CH", "DE"]', "asn": "numbers such as asn = [64500, 64501]"}
