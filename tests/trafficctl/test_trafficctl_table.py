@@ -63,12 +63,20 @@ def test_without_a_limit_nothing_is_cut() -> None:
     assert lines[1] == "x" * 500
 
 
-@pytest.mark.parametrize("shown", [columns.FLOWS, columns.grouped_columns(["src_ip", *TOTALS])])
-def test_flows_show_who_sent_what_and_no_word_means_two_numbers(shown: list[Column]) -> None:
-    row = FLOW | {"packets": 3, "reply_packets": 40, "bytes": 100, "reply_bytes": 5000}
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (columns.FLOWS, ("SENT", "RECEIVED", "TOTAL")),
+        (columns.grouped_columns(["host", *TOTALS]), ("SENT", "RECEIVED", "TOTAL")),
+        (columns.grouped_columns(["src_ip", *TOTALS]), ("DOWN", "UP", "TOTAL")),
+    ],
+)
+def test_flows_show_who_sent_what_and_no_word_means_two_numbers(shown: list[Column], words: tuple[str, ...]) -> None:
+    row = FLOW | {"packets": 3, "reply_packets": 40, "bytes": 100, "reply_bytes": 5000, "host": "192.0.2.1"}
+    row |= {"up_bytes": 5000, "down_bytes": 100}
     head, told = table.lines([row], shown, None, PLAIN)
     cells = dict(zip(re.split(r"\s{2,}", head.strip()), re.split(r"\s{2,}", told.strip()), strict=True))
-    assert [cells[word] for word in ("SENT", "RECEIVED", "TOTAL")] == ["100 B", "4.88 KiB", "4.98 KiB"]
+    assert [cells[word] for word in words] == ["100 B", "4.88 KiB", "4.98 KiB"]
     assert not {"PACKETS", "BYTES"} & set(cells)  # in JSON, CSV and SQL they mean what was sent
 
 
