@@ -112,6 +112,7 @@ class FakeDatapath(Datapath):
         )
         self.deltas: list[Batch] = []
         self.installed = 0
+        self.until: float | None = None  # of a probation
         self.totals = np.zeros((2, 2), abi.TOTALS)
         self.totals["seen"]["packets"] = 10
 
@@ -129,6 +130,19 @@ class FakeDatapath(Datapath):
     def install(self, words: Any) -> Any:
         self.installed += 1
         return words
+
+    @property
+    def on_trial_until(self) -> float | None:
+        return self.until
+
+    def try_out(self, words: Any, options: Options, until: float | None) -> None:  # noqa: ARG002
+        self.until = self.until if until is None else until
+
+    def confirm(self, words: Any, options: Options) -> None:  # noqa: ARG002
+        self.options, self.until = options, None
+
+    def roll_back(self) -> None:
+        self.until = None
 
     def attach(self, *_: Any) -> list[Change]:
         return []

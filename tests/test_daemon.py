@@ -123,8 +123,8 @@ def test_other_lifelines_make_the_rules_anew(
         def refuse(_: Any) -> None:
             raise DatapathError("no memory")
 
-        monkeypatch.setattr(parts.rulebook, "_install", refuse)
-        monkeypatch.setattr("trafficmond.rulebook.patched", lambda *_: None)  # all is compiled
+        monkeypatch.setattr(datapath, "install", refuse)
+        monkeypatch.setattr("trafficmond.ruleset.patched", lambda *_: None)  # all is compiled
         parts.host.changed()
         assert bool(parts.tasks) is refreshed
         await parts.tasks.close(10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
-from trafficctl import exits, session, values
+from trafficctl import exits, probation, session, values
 from trafficmond.errors import ControlError
 
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
@@ -21,6 +21,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--label", default="", help="a name for logs, flows and statistics")
     parser.add_argument("--ttl", metavar="TIME", type=values.duration, help="how long: 30s, 10m, 1h30m, 7d")
     parser.add_argument("--save", action="store_true", help="keep it over restarts")
+    probation.argument(parser)
 
 
 def run(args: Namespace, action: str) -> int:
@@ -40,6 +41,7 @@ def run(args: Namespace, action: str) -> int:
                 label=args.label or None,
                 ttl_s=args.ttl,
                 save=args.save or None,
+                confirm_within_s=args.confirm_within,
             )
             rules.append(reply["rule"])
             notes |= dict.fromkeys(reply["notes"])  # of two rules, most are the same

@@ -7,9 +7,12 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from trafficmond.config import declare
 from trafficmond.config.settings import Settings
-from trafficmond.datapath.datapath import Options
+from trafficmond.datapath.datapath import Datapath, Options
 from trafficmond.store.writer import Limits
 
 DATABASE_NAME = "flows.db"
@@ -42,13 +45,41 @@ def options(settings: Settings) -> Options:
 
 def options_while_running(old: Settings, new: Settings) -> Options:
     """`options`, but for what a running data path cannot change."""
-    now = options(new)
-    return replace(
-        options(old),
-        established=now.established,
-        drop_malformed=now.drop_malformed,
-        drop_unparsed=now.drop_unparsed,
-    )
+    return switched(options(old), new)
+
+
+def switched(now: Options, settings: Settings) -> Options:
+    """What a data path runs with, switched as `settings` say."""
+    new = options(settings)
+    return replace(now, established=new.established, drop_malformed=new.drop_malformed, drop_unparsed=new.drop_unparsed)
+
+
+class Kernel:
+    """The data path as a rulebook has it judge, by tables and the switches that settings mean."""
+
+    def __init__(self, datapath: Datapath) -> None:
+        self._datapath = datapath
+
+    @property
+    def on_trial_until(self) -> float | None:
+        """Datapath.on_trial_until"""
+        return self._datapath.on_trial_until
+
+    def install(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """Datapath.install"""
+        return self._datapath.install(words)
+
+    def roll_back(self) -> None:
+        """Datapath.roll_back"""
+        self._datapath.roll_back()
+
+    def try_out(self, words: npt.NDArray[np.uint32], settings: Settings, until: float | None) -> None:
+        """Datapath.try_out"""
+        self._datapath.try_out(words, switched(self._datapath.options, settings), until)
+
+    def confirm(self, words: npt.NDArray[np.uint32], settings: Settings) -> None:
+        """Datapath.confirm"""
+        self._datapath.confirm(words, switched(self._datapath.options, settings))
 
 
 def at_restart(old: Settings, new: Settings) -> list[str]:

@@ -114,6 +114,7 @@ class Daemon:
         while not await self._signals.stopped_within(_HOUSEKEEPING_S):
             try:
                 await parts.follow_clock()
+                await parts.rulebook.lapse()
                 self._tidy(time.time())
                 await self._let_rules_end(time.time())
                 await parts.rulebook.tidy()

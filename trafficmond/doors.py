@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from trafficmond import reach
+from collections.abc import Callable, Collection
+
+from trafficmond import networks, reach, services
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.listeners import listeners
-from trafficmond.policy.admission import Admissions
+from trafficmond.datapath.ssh import PORT
+from trafficmond.policy.admission import Admissions, passes
 from trafficmond.rulebook import InForce, Rulebook
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
+
+_TCP = 6
 
 
 class Doors:
     """Says what nobody can reach, when that begins, and keeps it in `warnings` for as long as it holds."""
 
-    def __init__(self, datapath: Datapath, rulebook: Rulebook, sinks: SinkSet, warnings: dict[str, str]) -> None:
+    def __init__(
+        self,
+        datapath: Datapath,
+        rulebook: Rulebook,
+        sinks: SinkSet,
+        warnings: dict[str, str],
+        logins: Callable[[], Collection[str]],
+    ) -> None:
+        """`logins`: addresses that somebody is logged in from."""
+        self._logins = logins
         self._datapath = datapath
         self._rulebook = rulebook
         self._sinks = sinks
@@ -23,6 +37,24 @@ class Doors:
         self._admitted: Admissions | None = None
         self._shut = False  # nobody gets in, and that was said
         self.only_from: list[str] = []  # what can be reached from some places alone
+
+    def shuts(self, before: InForce, after: InForce) -> str:
+        """Whom or what other rules would shut out that gets in now, in words; "" for nobody and nothing."""
+        was, now = (Admissions(each.policy, each.columns, each.table, each.loaded_at) for each in (before, after))
+        found = [
+            shown
+            for shown in map(networks.shown, sorted(self._logins()))
+            if _lets_in(before, shown) and not _lets_in(after, shown)
+        ]
+        if now.any_shut:
+            try:
+                waiting = listeners()
+            except OSError:  # a kernel without sock_diag
+                waiting = []
+            closed = reach.closed(was, waiting) if was.any_shut else []
+            if new := [each for each in reach.closed(now, waiting) if each not in closed]:
+                found.append(reach.services(new))
+        return ", ".join(found)
 
     def look(self) -> list[str]:
         """What nobody can reach by the rules in force; returns what was said now."""
@@ -50,3 +82,8 @@ class Doors:
             return []
         self._sinks.note(messages.NOBODY_GETS_IN, text)
         return [text]
+
+
+def _lets_in(rules: InForce, address: str) -> bool:
+    """Whether somebody who is logged in from there gets through."""
+    return passes(networks.parse(address)[0], rules.table.words, services.place(_TCP, PORT))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from trafficmond import adoption
+from trafficmond.auditor import Auditor
 from trafficmond.banlist import BanList, Key
 from trafficmond.config.flags import Flags
 from trafficmond.config.settings import Settings
@@ -27,13 +28,15 @@ from trafficmond.model import Threat
 from trafficmond.pipeline import Pipeline
 from trafficmond.policy.counts import Counts, count
 from trafficmond.policy.load import is_rules_file
+from trafficmond.probation import Probation
 from trafficmond.protected import Protected
 from trafficmond.questions import Questions
 from trafficmond.responder import Responder
-from trafficmond.rulebook import InForce, Rulebook
+from trafficmond.rulebook import REFUSED, InForce, Rulebook
 from trafficmond.sdnotify import ServiceManager
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
+from trafficmond.standing import recalled
 from trafficmond.store.records import Ban, Change
 from trafficmond.store.store import Store
 from trafficmond.tasks import Tasks
@@ -41,7 +44,6 @@ from trafficmond.tasks import Tasks
 _STOP_S = 10.0  # for the last rows and records to reach the disk
 _STUCK_S = 2.0  # at a stop, for a store that cannot write
 _RESUME_S = 2.0  # for bans and threats of the last run to be read
-_AUDIT_S = 2.0  # for a change's record to reach the disk
 _TOLD_SOURCES = 20  # one by one, of those that are broken
 
 
@@ -66,6 +68,8 @@ class Parts:
     pipeline: Pipeline
     doors: Doors
     host: Host
+    auditor: Auditor
+    probation: Probation
     questions: Questions
     hub: Hub
     clients: Clients
@@ -79,19 +83,16 @@ class Parts:
         await self.rulebook.settle()
 
     async def audit(self, change: Change) -> bool:
-        """Records a change; when this returns it is on the disk, or the disk refuses: then the journal has it, and it
-        is stored when that is possible again. Returns whether it is stored."""
-        done = asyncio.wrap_future(self.store.audit(change))
-        done.add_done_callback(asyncio.Future.exception)  # the store says and counts what it cannot do
-        await asyncio.wait([done], timeout=_AUDIT_S)
-        if done.done() and done.exception() is None:
-            return True
-        who = f"{change.user} (uid {change.uid}, process {change.pid}, login {change.login or 'unknown'})"
-        fields = {"user": change.user, "uid": change.uid, "change": change.change, "subject": change.subject}
-        what = f"{change.change} {change.subject}, from {change.before or 'nothing'} to {change.after or 'nothing'}"
-        text = f"{who}: {what}; not stored in flows.db yet"
-        self.sinks.note(messages.NOT_AUDITED, text, fields)
-        return False
+        """Auditor.record"""
+        return await self.auditor.record(change)
+
+    def told(self) -> list[str]:
+        """What whoever has changed something should know of a probation; nothing if there is none."""
+        standing = self.rulebook.standing
+        if not (trial := standing.trial):
+            return []
+        left = f"on probation for {trial.until - time.time():.0f} s: keep it with trafficctl confirm"
+        return [left, *([standing.untold] if standing.untold else [])]
 
     def status_line(self) -> str:
         """What systemctl status shows."""
@@ -105,7 +106,8 @@ class Parts:
 @asynccontextmanager
 async def assemble(settings: Settings, flags: Flags) -> AsyncIterator[Parts]:
     """Everything at work while the block lasts; its end is the shutdown. Raises TrafficmonError if it cannot start."""
-    now = time.time()
+    now, on_disk = time.time(), settings
+    settings, kept, untold = recalled(settings)
     async with AsyncExitStack() as stack:
         store = Store.open_when_possible(adoption.database(settings), adoption.limits(settings))
         sinks = SinkSet(settings.logs, verbose=settings.verbose)
@@ -122,7 +124,8 @@ async def assemble(settings: Settings, flags: Flags) -> AsyncIterator[Parts]:
             parts = wire(settings, flags, (store, sinks, exports), datapath, protected, warnings, now)
             unstarted.callback(parts.manager.stopping)
             await looked
-            await _load_rules(parts)
+            parts.rulebook.standing.recall(kept, untold)
+            await _load_rules(parts, on_disk)
             parts.host.attach()
             parts.host.require(flags.interfaces)
             await _restore_bans(parts)
@@ -146,12 +149,15 @@ def wire(
     store, sinks, exports = outlets
     hub, tasks = Hub(), Tasks()
     clock = datapath.clock
-    rulebook = Rulebook(settings, datapath.install, clock.to_jiffies, protected.guard, clock.calibrate)
+    rulebook = Rulebook(settings, adoption.Kernel(datapath), clock.to_jiffies, protected.guard, clock.calibrate)
     bans = BanList(datapath.bans, partial(_bans_changed, datapath, store))
     clock.followers += [bans.shift, rulebook.shift]
     responder = Responder(settings.response, rulebook, bans, sinks, store, protected.logins)
     pipeline = Pipeline(settings, *outlets, hub, responder.respond, datapath, tasks, now)
-    doors = Doors(datapath, rulebook, sinks, warnings)
+    doors = Doors(datapath, rulebook, sinks, warnings, protected.logins)
+    rulebook.shuts = doors.shuts
+    host = Host(settings, datapath, protected, doors, rulebook, pipeline, sinks, tasks, warnings)
+    auditor = Auditor(store, sinks)
     return Parts(
         settings=settings,
         flags=flags,
@@ -169,7 +175,9 @@ def wire(
         responder=responder,
         pipeline=pipeline,
         doors=doors,
-        host=Host(settings, datapath, protected, doors, rulebook, pipeline, sinks, tasks, warnings),
+        host=host,
+        auditor=auditor,
+        probation=Probation(rulebook, host, doors, sinks, tasks, auditor.record),
         questions=Questions(),
         hub=hub,
         clients=Clients(),
@@ -196,10 +204,16 @@ def _bans_changed(datapath: Datapath, store: Store, put: Sequence[Ban], gone: Se
 # ---- the beginning ----
 
 
-async def _load_rules(parts: Parts) -> None:
-    """The first set of rules. Broken files stop a fresh start, but not one that finds good rules in the kernel."""
+async def _load_rules(parts: Parts, on_disk: Settings) -> None:
+    """The first set of rules: what is confirmed, and what is on probation as yet. Broken files stop a fresh start, but
+    not one that finds good rules in the kernel."""
     try:
-        await parts.rulebook.load()
+        if parts.settings is on_disk:
+            await parts.rulebook.load()
+        else:  # refused as they are
+            await parts.rulebook.load_confirmed(parts.settings)
+            parts.warnings["files"] = REFUSED
+        await parts.probation.take_up(on_disk)
     except ConfigError as error:
         if not parts.datapath.loaded.reused:
             raise

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from trafficmond.parts import Parts, say_sources
 from trafficmond.policy.counts import Counts, count
 from trafficmond.rulebook import InForce
 from trafficmond.sinks import messages
+from trafficmond.standing import Begin
 from trafficmond.status import metrics_text
 from trafficmond.store.records import Change
 
@@ -37,6 +39,7 @@ class Reloader:
         self._busy = False  # reading them, or resting after that
         self._turn = asyncio.Lock()  # of those who ask for a reload and wait for it
         self._refused: list[Mistake] = []  # of the last reload, all of which have been said
+        parts.probation.over = self.soon
 
     def soon(self, why: str) -> None:
         """Reads the files when there is time; what comes of it is said. However often it is called meanwhile, one
@@ -77,16 +80,46 @@ class Reloader:
         async with self._turn:
             return await self._reload(why, caller)
 
+    async def try_out(self, why: str, caller: Caller, folder: str, within_s: float) -> list[str]:
+        """Puts settings and rules as they are now, with the rules of `folder` if it is named, on probation; what
+        whoever asked should know. Of the settings that is what they say of rules: the rest waits until it is confirmed.
+
+        Raises ConfigError, DatapathError: then nothing changed.
+        """
+        async with self._turn:
+            parts = self._parts
+            settings = load_settings(parts.settings.source, parts.flags, detectors=settings_classes())
+            before = parts.rulebook.in_force
+            tried = await parts.rulebook.try_files(settings, folder, Begin(caller.user, why, within_s))
+            if tried is None:
+                return ["nothing is on probation: the files say what is in force"]
+            parts.warnings.pop("files", None)
+            was, now = count(before.policy) if before else Counts(), count(tried.policy)
+            default = (
+                "" if before and before.policy.default is tried.policy.default else f", default {tried.policy.default}"
+            )
+            notes = [f"{was} -> {now}{default}", *map(str, tried.policy.notes[:_TOLD_MISTAKES]), *parts.told()]
+            change = Change(time.time(), caller.uid, caller.user, caller.pid, "apply", folder or "the files", str(was))
+            after = f"{now}{default}, on probation for {within_s:g} s"
+            await parts.audit(replace(change, after=after, login=caller.login))
+            return notes
+
     async def _reload(self, why: str, caller: Caller | None) -> list[str]:
         parts = self._parts
         parts.manager.reloading()
         before, old = parts.rulebook.in_force, parts.settings
         try:
             settings = load_settings(old.source, parts.flags, detectors=settings_classes())
-            in_force = await self._put_in_force(settings)
+            if held := await self._held(settings):
+                parts.manager.ready(parts.status_line())
+                return [held]
+            in_force = await self._put_in_force(settings, Begin(caller.user if caller else "", why))
         except TrafficmonError as error:
             self._refuse(why, error)
             raise
+        if parts.rulebook.standing.base:  # it has to be on probation
+            parts.manager.ready(parts.status_line())
+            return parts.told()
         parts.warnings.pop("reload", None)
         was_refused, self._refused = bool(self._refused), []
         if in_force is before and settings == old:
@@ -108,17 +141,31 @@ class Reloader:
         await parts.audit(Change(time.time(), *who, "reload", subject, was, became, login))
         return [f"{then} -> {now}", *changed] if now != then else changed
 
-    async def _put_in_force(self, settings: Settings) -> InForce:
+    async def _held(self, settings: Settings) -> str:
+        """Why the files are not taken as they are, which is said once; "" if they are."""
+        parts = self._parts
+        held, news = await parts.rulebook.holds(settings)
+        if held and news and parts.warnings.get("files") != held:
+            parts.sinks.note(messages.FILES_WAIT, held)
+        parts.warnings.pop("files", None)
+        if held:
+            parts.warnings["files"] = held
+        return held
+
+    async def _put_in_force(self, settings: Settings, begin: Begin) -> InForce:
         """The rules as files and settings have them. Raises TrafficmonError; then all is as before."""
         datapath, rulebook = self._parts.datapath, self._parts.rulebook
         before = datapath.options
         # First, so that sessions which are open are known before a new default of drop meets them.
         datapath.configure(adoption.options_while_running(self._parts.settings, settings))
         try:
-            return await rulebook.load(settings)
+            in_force = await rulebook.load(settings, begin)
         except TrafficmonError:
             datapath.configure(before)
             raise
+        if rulebook.standing.base:  # what is confirmed keeps its switches
+            datapath.configure(before)
+        return in_force
 
     def _refuse(self, why: str, error: TrafficmonError) -> None:
         parts, mistakes = self._parts, [Mistake("the kernel", str(error))]

@@ -9,66 +9,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from trafficmond import heap
 from trafficmond.config.settings import Settings
-from trafficmond.errors import ConfigError, DatapathError, Mistake
+from trafficmond.errors import ConfigError, DatapathError, Mistake, TrafficmonError
 from trafficmond.geo.atlas import Atlas
-from trafficmond.geo.reading import Databases
 from trafficmond.model import Action, Direction
 from trafficmond.networks import Network
 from trafficmond.policy.byhand import ByHand
-from trafficmond.policy.ids import RuleIds, common_beginning
-from trafficmond.policy.lastgood import LastGood
 from trafficmond.policy.leaves import RuleColumns
-from trafficmond.policy.load import Cache, Files, Policy, make_policy, read_files, with_saved
-from trafficmond.policy.patch import Source, patched
-from trafficmond.policy.rules import Rules, read_tables
-from trafficmond.policy.saved import read_saved, save
-from trafficmond.policy.sources import SAVED_NAME, forced_by, lists_of, own_of
-from trafficmond.policy.table import VerdictTable, compile_columns, compile_table
-from trafficmond.policy.tables import CIDR, DIRECTION, PORTS, Table, begun_by, has_ended, left, moved, same, without
+from trafficmond.policy.load import Files, make_policy
+from trafficmond.policy.sources import own_of
+from trafficmond.policy.table import compile_table
+from trafficmond.policy.tables import CIDR, DIRECTION, PORTS, Table, begun_by, has_ended, moved, same, without
+from trafficmond.policy.trial import Trial, fingerprint, in_folder
+from trafficmond.ruleset import Guard as Guard
+from trafficmond.ruleset import InForce as InForce
+from trafficmond.ruleset import Inputs
+from trafficmond.sources import Sources, Tables, with_own
+from trafficmond.standing import Alter, Begin, Kernel, Side, Standing
 
 _MANY_PREFIXES = 50_000  # building with so many leaves memory worth giving back
-BY_HAND_NAME = "rules-by-hand.jsonl"  # in state_dir, as the next one
-LAST_GOOD_NAME = "last-good"
-GEO_NAME = "geo"
-
-Guard = Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """What the kernel judges by."""
-
-    policy: Policy
-    table: VerdictTable
-    generation: int
-    loaded_at: float
-    rule_ids: npt.NDArray[np.uint32]
-    columns: RuleColumns
-
-    def any_ended(self, now: float) -> bool:
-        """Whether a rule has ended since they were made and by `now` (epoch s): a new table saves the kernel a step."""
-        expires = self.columns.expires
-        return bool(((expires > self.loaded_at) & (expires <= now)).any())
-
-
-@dataclass(slots=True)
-class _Inputs:
-    """Everything that a set of rules is made of besides the files."""
-
-    settings: Settings
-    files: Files = field(default_factory=Files)  # as they were when they were last found right
-    runtime: list[Table] = field(default_factory=list)
-    guard: Guard = ()
-    forced_bans: frozenset[Network] = frozenset()  # what bans took from guard and allowlist
+REFUSED = (
+    "the files as they are were on probation and nobody has confirmed them: what was confirmed before is in force; "
+    "change them, or try them again with trafficctl apply"
+)
+BY_HAND_NAME = "rules-by-hand.jsonl"  # in state_dir
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,37 +55,41 @@ class Rulebook:
     def __init__(
         self,
         settings: Settings,
-        install: Callable[[npt.NDArray[np.uint32]], npt.NDArray[np.uint32]],
+        kernel: Kernel,
         to_jiffies: Callable[[float], int],
         guard: Callable[[Settings], Guard],
         calibrate: Callable[[], object] = lambda: None,
     ) -> None:
-        """`install` has the kernel judge by a table, and returns the words that it reads. `guard` looks up this host's
-        lifelines, at each change: what may be dropped then is another matter now. `calibrate` looks at the clocks
-        before what ends is looked at, and `shift`s what lasts for a time."""
-        self._inputs = _Inputs(settings)
-        self._install = install
+        """`guard` looks up this host's lifelines, at each change: what may be dropped then is another matter now.
+        `calibrate` looks at the clocks before what ends is looked at, and `shift`s what lasts for a time."""
+        self.standing = Standing(settings, kernel, to_jiffies, guard, calibrate)
         self._to_jiffies = to_jiffies
-        self._guard = guard
-        self._calibrate = calibrate
-        self._jump = 0.0  # of the wall clock, that rules by hand are still to follow
-        self._cache = Cache()
-        self._last_good = LastGood(settings.state_dir / LAST_GOOD_NAME)
-        self._databases = Databases(settings.state_dir / GEO_NAME)
+        self._sources = Sources(settings.state_dir)
         self._by_hand = ByHand(settings.state_dir / BY_HAND_NAME)
         self._recalled = False
         self._spent_memory = False
-        self._read: tuple[list[Table], Rules] = [], Rules.joined([])  # of the last tables of run-time rules
-        self._ids = RuleIds()
         self._lock = asyncio.Lock()
-        self.in_force: InForce | None = None
+        self.shuts: Callable[[InForce, InForce], str] = lambda _before, _after: ""  # what a change shuts out, in words
         self.error: ConfigError | None = None  # why the files on disk are not in force
         self.trouble = ""  # with what is kept of rules by hand
 
     @property
+    def in_force(self) -> InForce | None:
+        """What the kernel judges by."""
+        return self.standing.now.in_force
+
+    @property
+    def _inputs(self) -> Inputs:
+        return self.standing.now.inputs
+
+    def _take(self, inputs: Inputs) -> None:
+        """What rules will be made of, with no rules made."""
+        self.standing.now = self.standing.now._replace(inputs=inputs)
+
+    @property
     def saved_path(self) -> Path:
         """Where `add-cidr --save` keeps rules."""
-        return self._inputs.settings.state_dir / SAVED_NAME
+        return self._sources.own
 
     @property
     def guard(self) -> Guard:
@@ -126,144 +99,241 @@ class Rulebook:
     @property
     def atlas(self) -> Atlas:
         """Where addresses are."""
-        return self._databases.atlas
+        return self._sources.databases.atlas
 
     def names(self) -> Mapping[int, str]:
         """Rule id -> name, for everything in force or lately so."""
-        return self._ids.names()
+        return self.standing.maker.ids.names()
 
-    async def load(self, settings: Settings | None = None) -> InForce:
+    async def load(self, settings: Settings | None = None, begin: Begin | None = None) -> InForce:
         """Reads everything again and puts it in force, unless it is what is in force. Raises ConfigError: then nothing
         changed, and `error` is set.
 
-        Run-time rules can be changed all the same: they go with the files as they were when they were last right.
+        Run-time rules can be changed all the same: they go with the files as they were when they were last right. What
+        shuts somebody out is put on probation for `begin`, if the settings say so. While there is a probation nothing
+        is read.
         """
+        standing = self.standing
         async with self._lock:
+            standing.lapse()
             await self._recall()
+            if standing.base and self.in_force:
+                return self.in_force
             inputs = self._inputs
             if settings is not None:
                 inputs = replace(inputs, settings=settings)
             try:
-                inputs = replace(inputs, files=await asyncio.to_thread(self._read_files, inputs.settings))
-                in_force = self._unchanged(inputs) or await self._change(inputs)
+                if begin:
+                    alter = self._trying(inputs.settings, "")
+                    if within := await self._caution(alter, inputs.settings):
+                        return await self._try_out(alter, replace(begin, within_s=within), files=True)
+                inputs = replace(inputs, files=await self._sources.read(inputs.settings))
+                in_force = self._unchanged(inputs) or await self._change(lambda _: inputs)
             except ConfigError as error:
                 self.error = error
                 raise
             self.error = None
+            await standing.forget_refused()
             return in_force
 
-    def _unchanged(self, inputs: _Inputs) -> InForce | None:
+    async def holds(self, settings: Settings) -> tuple[str, bool]:
+        """Why the files that `settings` name are not taken as they are now, in words, and whether that is news; "" if
+        they are."""
+        on_trial, refused = self.standing.trial, self.standing.kept.refused
+        if not on_trial and not refused:
+            return "", False
+        now = await asyncio.to_thread(fingerprint, settings)
+        if on_trial and now == refused:
+            return "the files are on probation as they are: trafficctl confirm keeps them", False
+        if on_trial and now != self.standing.disk:
+            return "the files have changed; they are read when the probation is over", True
+        return (REFUSED, False) if now == refused else ("", False)
+
+    async def load_confirmed(self, settings: Settings) -> None:
+        """The first rules, where the files on the disk are refused: what was last confirmed. Raises ConfigError."""
+        async with self._lock:
+            await self._recall()
+            files = await self._sources.last_good(settings)
+            await self._change(lambda inputs: replace(inputs, settings=settings, files=files))
+
+    async def try_files(self, settings: Settings, folder: str, begin: Begin) -> InForce | None:
+        """Puts what the files say that `settings` name on probation, with `folder` in the place of `cidr_dir` if it is
+        named; None if that is what is in force. Raises ConfigError, DatapathError: then nothing changed."""
+        async with self._lock:
+            await self._recall()
+            alter = self._trying(settings, folder)
+            if not folder and not self.standing.base and self._same(await asyncio.to_thread(alter, self._inputs)):
+                return None
+            return await self._try_out(alter, begin, files=True, folder=folder)
+
+    async def resume(self, settings: Settings) -> None:
+        """Goes on with the probation that an earlier daemon began, by the files that `settings` name. Raises
+        ConfigError, DatapathError if it cannot be known any more what is on probation; in the kernel it goes on."""
+        async with self._lock:
+            known = self.standing.kept.trial
+            if known is None or self.standing.trial is None:
+                return
+            last: Trial = known
+
+            def alter(inputs: Inputs) -> Inputs:
+                if last.tried:
+                    inputs = self._sources.tried(inputs, settings, last.folder)
+                    if fingerprint(inputs.settings) != last.tried:
+                        where = last.folder or str(settings.cidr_dir)
+                        raise ConfigError([Mistake(where, "does not hold any more what is on probation")])
+                inputs = replace(inputs, runtime=last.runtime, saved=last.saved)
+                return inputs if last.saved is None else self._sources.holding(inputs, list(last.saved))
+
+            await self.standing.resume(alter)
+
+    async def confirm(self) -> list[str]:
+        """What is on probation stays in force; what of it cannot be kept, in words. Raises TrafficmonError if there is
+        none, or nobody knows what it is, DatapathError: then it goes on."""
+        async with self._lock:
+            known, settings = self.standing.known_trial(), self.standing.confirmed.inputs.settings
+            if known.folder and not await self._installed(known, settings):
+                what = f"{settings.cidr_dir} does not hold what is on probation, which is {known.folder}"
+                raise TrafficmonError(what, hint="trafficctl confirm puts it there; use sudo if it may not")
+            inputs = await self.standing.confirm()
+            notes = await self._keep()
+            if inputs.saved is not None:
+                try:
+                    await self._sources.save(list(inputs.saved))
+                except OSError as error:
+                    notes.append(f"in force, but {self.saved_path} cannot be written: {error.strerror or error}")
+            return notes
+
+    async def _installed(self, known: Trial, confirmed: Settings) -> bool:
+        """Whether `cidr_dir` holds what is on probation in a folder of its own."""
+        there = in_folder(self._inputs.settings, confirmed.cidr_dir)
+        return await asyncio.to_thread(fingerprint, there) == known.tried
+
+    async def roll_back(self) -> Trial:
+        """What was confirmed before is in force again. Raises TrafficmonError if nothing is on probation."""
+        async with self._lock:
+            return await self.standing.roll_back()
+
+    async def lapse(self) -> bool:
+        """Whether a probation has ended by itself since it was asked last."""
+        async with self._lock:
+            lapsed = self.standing.lapse()
+            await self.standing.settle()
+            return lapsed
+
+    def _unchanged(self, inputs: Inputs) -> InForce | None:
         """What is in force, if the files and what else rules are made of are still the same."""
         now, files, in_force = self._inputs, inputs.files, self.in_force
         if not in_force or not in_force.generation or in_force.any_ended(time.time()):
             return None
-        same_files = files.same_rules(now.files) and own_of(inputs.settings) == own_of(now.settings)
-        if not same_files or self._guard(inputs.settings) != now.guard:
+        if not self._same(inputs) or self.standing.guarded(inputs.settings) != now.guard:
             return None
         if files.notes != now.files.notes:
             notes = (*files.notes, *in_force.policy.notes[len(now.files.notes) :])  # its own, and those of the files
-            self.in_force = replace(in_force, policy=replace(in_force.policy, notes=notes))
-        self._inputs = inputs
-        return self.in_force
+            in_force = replace(in_force, policy=replace(in_force.policy, notes=notes))
+        self.standing.now = Side(inputs, in_force)
+        return in_force
+
+    def _same(self, inputs: Inputs) -> bool:
+        now = self._inputs
+        return inputs.files.same_rules(now.files) and own_of(inputs.settings) == own_of(now.settings)
 
     async def refresh(self) -> None:
         """Makes the rules in force anew with the lifelines as they are now; not those of a last run, which are unknown.
         Raises ConfigError, DatapathError."""
         async with self._lock:
             if self.in_force and self.in_force.generation:
-                await self._change(self._inputs)
+                await self._change(lambda inputs: inputs)
 
     def shift(self, seconds: float) -> None:
         """The wall clock was stepped by so much: rules by hand last as long as before, from the next change on."""
-        self._jump += seconds
+        self.standing.jump += seconds
 
     async def settle(self) -> None:
         """Makes the rules anew if the wall clock was stepped, so that they say what the kernel does. Never raises."""
-        if self._jump:
+        if self.standing.jump:
             async with self._lock:
-                if self._jump and self.in_force and self.in_force.generation:
+                if self.standing.jump and self.in_force and self.in_force.generation:
                     with contextlib.suppress(ConfigError, DatapathError):  # it will be tried again
-                        await self._change(self._inputs)
+                        await self._change(lambda inputs: inputs)
 
     async def let_end(self, now: float) -> bool:
         """Takes out what has ended by `now` (epoch s): rules by hand, with what they were forced on, and saved ones.
         Returns whether there was anything. Raises ConfigError, DatapathError."""
         async with self._lock:
             in_force = self.in_force
-            if not in_force or not in_force.any_ended(now):
+            if not in_force or not in_force.any_ended(now) or self.standing.base:  # in the kernel they end anyway
                 return False
             inputs = self._inputs
             if any(rule.expires and rule.expires <= now for part in inputs.files.saved for rule in part.rules):
                 inputs = replace(inputs, files=await self._without_ended(inputs.files, now))
-            await self._change(inputs)
+            await self._change(lambda _: inputs)
             await self._keep()
             return True
 
     async def _without_ended(self, files: Files, now: float) -> Files:
         """Takes saved rules that have ended out of the daemon's own file. Where that cannot be written they stay there,
         ended all the same."""
-        return await self._rewritten(files, lambda tables: [table for table in tables if not has_ended(table, now)])
-
-    async def _rewritten(self, files: Files, change: Callable[[list[Table]], list[Table]]) -> Files:
-        """`files` with the daemon's own file changed; as they are, if that cannot be read or written."""
-        try:
-            tables = await self._saved()
-            changed = change(tables)
-            if changed == tables:
-                return files
-            await asyncio.to_thread(save, self.saved_path, changed)
-        except (OSError, ConfigError):
-            return files
-        there: Files = await asyncio.to_thread(with_saved, files, self.saved_path, self._cache)
-        return there
+        return await self._sources.rewritten(
+            files, lambda tables: [table for table in tables if not has_ended(table, now)]
+        )
 
     async def start_empty(self) -> None:
         """Begins without a policy of its own, for a daemon whose files are broken: what is in the kernel stays."""
         await self._recall()
         policy = make_policy(Files(), default=Action.parse(self._inputs.settings.policy.default))
-        ids = self._ids.assign(policy.rules, time.time())
+        ids = self.standing.maker.ids.assign(policy.rules, time.time())
         table = compile_table(policy, ids, time.time(), self._to_jiffies)
-        self.in_force = InForce(policy, table, 0, time.time(), ids, RuleColumns.of(policy.rules, ids))
+        empty = InForce(policy, table, 0, time.time(), ids, RuleColumns.of(policy.rules, ids))
+        self.standing.now = Side(self._inputs, empty)
 
     async def _recall(self) -> None:
         """The rules by hand of the last run that have not ended."""
         if not self._recalled:
             now = time.time()
-            self._inputs.runtime, self.trouble = await asyncio.to_thread(self._by_hand.read, now)
-            await self._rewritten(Files(), lambda tables: [begun_by(table, now) for table in tables])
+            runtime, self.trouble = await asyncio.to_thread(self._by_hand.read, now)
+            self._take(replace(self._inputs, runtime=runtime))
+            await self._sources.rewritten(Files(), lambda tables: [begun_by(table, now) for table in tables])
             self._recalled = True
 
     async def force_bans(self, networks: Collection[Network]) -> None:
         """These prefixes, and no others, are taken from the guard and the allowlist for bans on them."""
         async with self._lock:
-            inputs = replace(self._inputs, forced_bans=frozenset(networks))
+            forced = frozenset(networks)
             if self.in_force is None:
-                self._inputs = inputs  # the first rules will be made with it
-            elif inputs.forced_bans != self._inputs.forced_bans:
-                await self._change(inputs)
+                self._take(replace(self._inputs, forced_bans=forced))  # the first rules will be made with it
+            elif forced != self._inputs.forced_bans:
+                await self._change(lambda inputs: replace(inputs, forced_bans=forced))
 
-    async def add(self, table: Table, *, keep: bool) -> Done:
+    async def add(self, table: Table, *, keep: bool, begin: Begin | None = None) -> Done:
         """Puts a rule in force in place of the run-time rule on that prefix, direction and ports; `keep`: over restarts
         too.
 
-        One with `force` takes its prefix from guard and allowlist for as long as it lasts. Raises ConfigError, OSError:
-        then nothing changed.
+        One with `force` takes its prefix from guard and allowlist for as long as it lasts. With `begin` it may be on
+        probation. Raises ConfigError, OSError: then nothing changed.
         """
+        place = {PORTS: [], **table}
+
+        def others(tables: list[Table]) -> list[Table]:
+            return without(tables, place)
+
+        def with_it(tables: list[Table]) -> list[Table]:
+            return [*without(tables, place), table]
+
         async with self._lock:
             await self._recall()
-            place = {PORTS: [], **table}
-            before = [each for each in self._inputs.runtime if same(each, place)]
-            inputs = replace(self._inputs, runtime=without(self._inputs.runtime, place))
-            if not keep:
-                await self._change(replace(inputs, runtime=[*inputs.runtime, table]))
-                return Done(before, await self._keep())
-            saved = await self._saved()
-            await self._save_and_change(inputs, [*without(saved, place), table])
-            before = [*(each for each in saved if same(each, place)), *before]
-            return Done(before, await self._keep())
+            saved = await self._sources.saved() if keep else []
+            before = [each for each in [*saved, *self._inputs.runtime] if same(each, place)]
+            how = (others, with_it) if keep else (with_it, None)
+            return Done(before, await self._by_hand_change(begin, *how))
 
     async def remove(
-        self, cidr: str, direction: Direction | None, ports: list[str] | None = None, *, saved: bool
+        self,
+        cidr: str,
+        direction: Direction | None,
+        ports: list[str] | None = None,
+        *,
+        saved: bool,
+        begin: Begin | None = None,
     ) -> Done:
         """Takes the run-time rules on exactly this prefix out of force, and the saved ones too if `saved`; with
         `ports`, those for just these services alone.
@@ -272,23 +342,52 @@ class Rulebook:
         """
         wanted: Table = {CIDR: cidr} if direction is None else {CIDR: cidr, DIRECTION: str(direction)}
         wanted |= {} if ports is None else {PORTS: ports}
+
+        def others(tables: list[Table]) -> list[Table]:
+            return without(tables, wanted)
+
         async with self._lock:
             await self._recall()
-            runtime, kept = self._inputs.runtime, await self._saved() if saved else []
+            runtime, kept = self._inputs.runtime, await self._sources.saved() if saved else []
             removed = [table for table in [*runtime, *kept] if same(table, wanted)]
             if not removed:
                 return Done([], [])
-            inputs = replace(self._inputs, runtime=without(runtime, wanted))
-            if any(same(table, wanted) for table in kept):
-                await self._save_and_change(inputs, without(kept, wanted))
-            else:
-                await self._change(inputs)
-            return Done(removed, await self._keep(), sum(same(table, wanted) for table in kept))
+            of_saved = sum(same(table, wanted) for table in kept)
+            notes = await self._by_hand_change(begin, others, others if of_saved else None)
+            return Done(removed, notes, of_saved)
+
+    async def _by_hand_change(self, begin: Begin | None, runtime: Tables, saved: Tables | None) -> list[str]:
+        """Changes run-time rules, and those in the daemon's own file, on probation if it has to be; what whoever asked
+        should know. Raises as `add`."""
+        on_disk = await self._sources.saved() if saved else []
+
+        def alter(inputs: Inputs) -> Inputs:
+            inputs = replace(inputs, runtime=runtime(list(inputs.runtime)))
+            if saved is None:
+                return inputs
+            return self._sources.holding(inputs, saved(list(on_disk if inputs.saved is None else inputs.saved)))
+
+        within = begin and (begin.within_s or await self._caution(alter, self._inputs.settings))
+        if begin and within:
+            await self._try_out(alter, replace(begin, within_s=within))
+            return []
+        if saved is None:
+            await self._change(alter)
+        else:
+            await self._save_and_change(alter, on_disk, saved(list(on_disk)))
+        return await self._keep()
+
+    async def _caution(self, alter: Alter, settings: Settings) -> float:
+        """How long a change has to be on probation, since it shuts somebody out; 0: it has not."""
+        in_force = self.in_force
+        if not settings.policy.probation or in_force is None or not in_force.generation:
+            return 0.0
+        return settings.policy.probation if self.shuts(in_force, await self.standing.would(alter)) else 0.0
 
     async def _keep(self) -> list[str]:
         """Has the rules by hand that have an end outlive this daemon; in words, if that cannot be."""
         try:
-            await asyncio.to_thread(self._by_hand.keep, self._inputs.runtime)
+            await asyncio.to_thread(self._by_hand.keep, self.standing.confirmed.inputs.runtime)
         except OSError as error:
             why = f"{self._inputs.settings.state_dir / BY_HAND_NAME}: {error.strerror or error}"
             self.trouble = f"rules by hand would not outlive a restart ({why})"
@@ -298,44 +397,43 @@ class Rulebook:
 
     async def is_saved(self, cidr: str) -> bool:
         """Whether the daemon's own file has a rule on exactly this prefix."""
-        return any(same(table, {CIDR: cidr}) for table in await self._saved())
+        return any(same(table, {CIDR: cidr}) for table in await self._sources.saved())
 
-    async def _saved(self) -> list[Table]:
-        tables: list[Table] = await asyncio.to_thread(read_saved, self.saved_path)
-        return tables
-
-    async def _save_and_change(self, inputs: _Inputs, saved: list[Table]) -> InForce:
+    async def _save_and_change(self, alter: Alter, before: list[Table], saved: list[Table]) -> None:
         """As `_change`, with these rules in the daemon's own file; both or neither."""
-        before = await self._saved()
-        await asyncio.to_thread(save, self.saved_path, saved)
+        there = await self._sources.save(saved)
         try:
-            files = await asyncio.to_thread(with_saved, inputs.files, self.saved_path, self._cache)
-            return await self._change(replace(inputs, files=files))
+
+            def change(inputs: Inputs) -> Inputs:
+                if inputs.saved is not None:  # on probation, where it holds something else
+                    return alter(inputs)
+                return replace(alter(inputs), files=with_own(inputs.files, there), saved=None)
+
+            await self._change(change)
         except BaseException:  # refused by the rules, by the kernel, or given up with the daemon
-            await asyncio.to_thread(save, self.saved_path, before)
+            await self._sources.save(before)
             raise
 
-    async def _change(self, inputs: _Inputs) -> InForce:
-        self._calibrate()
-        now, jump = time.time(), self._jump
+    async def _change(self, alter: Alter) -> InForce:
+        self.standing.calibrate()
+        jump = self.standing.jump
+        new = await self.standing.change(alter)
         if jump:
-            files = replace(inputs.files, saved=tuple(part.moved(jump) for part in inputs.files.saved))
-            inputs = replace(inputs, files=files, runtime=[moved(table, jump) for table in inputs.runtime])
-        runtime = [table for table in inputs.runtime if not has_ended(table, now)]
-        inputs = replace(inputs, runtime=runtime, guard=self._guard(inputs.settings))
-        generation = self.in_force.generation + 1 if self.in_force else 1
-        new: InForce = await asyncio.to_thread(self._build, inputs, generation, now, whole=bool(jump))
-        if new.table.edit:
-            new.table.edit.apply(new.table.words)
-        else:
-            new = replace(new, table=replace(new.table, words=self._install(new.table.words), live=True))
-        self._inputs, self.in_force = inputs, new
-        if jump:
-            self._jump -= jump
-            inputs.files = await self._rewritten(inputs.files, lambda tables: [moved(table, jump) for table in tables])
+            self.standing.jump -= jump
+            if not self.standing.base:
+                files = await self._sources.rewritten(
+                    self._inputs.files, lambda tables: [moved(table, jump) for table in tables]
+                )
+                self._take(replace(self._inputs, files=files))
             await self._keep()
         self._spent_memory |= len(new.policy.prefixes) > _MANY_PREFIXES
         return new
+
+    async def _try_out(self, alter: Alter, begin: Begin, *, files: bool = False, folder: str = "") -> InForce:
+        self.standing.calibrate()
+        if self.standing.jump:
+            await self._change(lambda inputs: inputs)
+        return await self.standing.try_out(alter, begin, files=files, folder=folder)
 
     async def tidy(self) -> None:
         """Gives back to the system what the builds since the last time have freed; nobody waits for that."""
@@ -343,59 +441,8 @@ class Rulebook:
             self._spent_memory = False
             await asyncio.to_thread(heap.give_back)
 
-    def _read_files(self, settings: Settings) -> Files:
-        lists = lists_of(settings)
-        known = self._cache, self._last_good, self._databases.refresh(settings.geo.databases)
-        files = read_files(settings.cidr_dir, lists, self.saved_path, *known)
-        if files.mistakes:
-            raise ConfigError(
-                sorted(files.mistakes, key=Mistake.place),
-                hint="nothing was changed; trafficctl check names every mistake",
-            )
-        return files
+    def _trying(self, settings: Settings, folder: str) -> Alter:
+        def alter(inputs: Inputs) -> Inputs:
+            return self._sources.tried(inputs, settings, folder)
 
-    def _build(self, inputs: _Inputs, generation: int, now: float, *, whole: bool) -> InForce:
-        forced = (*forced_by(inputs.runtime, inputs.files, now), *inputs.forced_bans)
-        guard = [(part, label) for cidr, label in inputs.guard for part in left(cidr, forced)]
-        allowlist = [part for cidr in inputs.settings.policy.allowlist for part in left(cidr, forced)]
-        of_settings = own_of(inputs.settings) | {"allowlist": allowlist}
-        policy = make_policy(inputs.files, runtime=self._runtime_rules(inputs.runtime), guard=guard, **of_settings)
-        try:
-            ids = self._ids.assign(policy.rules, now)
-            columns = self._columns_of(policy, ids)
-            table = self._compile(Source(policy, columns), generation, now, whole=whole)
-        except MemoryError:
-            what = f"have {len(policy.prefixes):,} prefixes, more than this machine's memory can compile"
-            raise ConfigError([Mistake("all rules together", what)]) from None
-        return InForce(policy, table, generation, now, ids, columns)
-
-    def _runtime_rules(self, tables: Sequence[Table]) -> Rules:
-        """Run-time rules as they are read: those of tables that all stood before are as they were."""
-        before, rules = self._read
-        same = next((at for at, pair in enumerate(zip(before, tables, strict=False)) if pair[0] is not pair[1]), None)
-        same = min(len(before), len(tables)) if same is None else same
-        rules = Rules.joined([rules.first(same), read_tables(tables[same:], "runtime", own=True)])
-        if not rules.mistakes:  # else there are fewer rules than tables
-            self._read = list(tables), rules
-        return rules
-
-    def _columns_of(self, policy: Policy, ids: npt.NDArray[np.uint32]) -> RuleColumns:
-        """Of the rules that those in force begin with too, they are those."""
-        if self.in_force is None:
-            return RuleColumns.of(policy.rules, ids)
-        before = self.in_force.policy
-        same = common_beginning(before.rules, policy.rules, policy.begins_as(before))
-        if not np.array_equal(self.in_force.rule_ids[:same], ids[:same]):
-            same = 0
-        return self.in_force.columns.followed_by(same, RuleColumns.of(policy.rules[same:], ids[same:]))
-
-    def _compile(self, source: Source, generation: int, now: float, *, whole: bool) -> VerdictTable:
-        """Only what is different, if that is little and all else has still the ends of then."""
-        before, policy = self.in_force, source.policy
-        if before and before.generation and not whole:
-            args = before.table, Source(before.policy, before.columns), source, now, self._to_jiffies, generation
-            table = patched(*args)
-            if table is not None:
-                return table
-        rows = policy.prefixes, policy.owner, source.columns, policy.default
-        return compile_columns(*rows, now, self._to_jiffies, generation)
+        return alter

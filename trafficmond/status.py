@@ -63,7 +63,8 @@ def status(parts: Parts) -> Row:
         "memory_bytes": _private_bytes(),
         "unwatched": unwatched,
         "only_from": parts.doors.only_from,
-        "warnings": [*unwatched, *_warnings(parts)],
+        "probation": probation(parts),
+        "warnings": _warned(parts, unwatched),
         "control": {**parts.clients.load(), "lost_records": parts.hub.lost_records},
     }
 
@@ -110,8 +111,30 @@ def _rule_count(parts: Parts) -> Row:
         "prefixes": counts.prefixes,
         "lists": counts.lists,
         "bans": len(parts.bans),
-        "default": parts.settings.policy.default,
+        "default": str(in_force.policy.default) if in_force else parts.settings.policy.default,
     }
+
+
+def probation(parts: Parts) -> Row | None:
+    """What is on probation, for how long yet."""
+    trial = parts.rulebook.standing.trial
+    if trial is None:
+        return None
+    return {
+        "what": trial.what,
+        "user": trial.user,
+        "begun_at": trial.begun_at,
+        "until": trial.until,
+        "left_s": max(0.0, trial.until - time.time()),
+        "folder": trial.folder or None,
+        "cidr_dir": str(parts.settings.cidr_dir),
+    }
+
+
+def _warned(parts: Parts, unwatched: list[str]) -> list[str]:
+    """What is not watched comes first, unless nobody knows which rules are confirmed."""
+    untold = parts.rulebook.standing.untold
+    return [*([untold] if untold else []), *unwatched, *_warnings(parts)]
 
 
 def _warnings(parts: Parts) -> list[str]:

@@ -54,6 +54,9 @@ def test_what_changes_is_marked_so() -> None:
         "Unban",
         "UnbanMany",
         "Reload",
+        "Apply",
+        "Confirm",
+        "Rollback",
     }
 
 

@@ -21,7 +21,7 @@ DROP = {"cidr": "192.0.2.0/24", "action": "drop", "direction": "ingress"}
 
 
 class Book:
-    """A rulebook and the kernel it installs into."""
+    """A rulebook, and as its kernel the tables and the time that it was given."""
 
     def __init__(self, folder: Path) -> None:
         self.cidr_dir = folder / "cidr.d"
@@ -29,6 +29,8 @@ class Book:
         (folder / "state").mkdir()
         self.settings = Settings(cidr_dir=self.cidr_dir, state_dir=folder / "state")
         self.installed: list[Any] = []
+        self.tried: list[Any] = []
+        self.on_trial_until: float | None = None
         self.refuses: DatapathError | None = None
         self.guard: list[tuple[str, str]] = []
         self.ahead = 0.0  # by how much the wall clock was stepped since
@@ -36,7 +38,7 @@ class Book:
         self.rules = self.restarted()
 
     def restarted(self) -> Rulebook:
-        return Rulebook(self.settings, self._install, self._jiffies, lambda _: list(self.guard), self.calibrate)
+        return Rulebook(self.settings, self, self._jiffies, lambda _: list(self.guard), self.calibrate)
 
     def _jiffies(self, epoch: float) -> int:
         return int((epoch - self._told) * 250)
@@ -53,11 +55,24 @@ class Book:
         records = words[at:].view(abi.RECORD)[: int(words[abi.HDR_RECORD_COUNT])]
         return {int(each["verdict"]) & MAX_ID: int(each["expires"]) / 250 for each in records}
 
-    def _install(self, words: Any) -> Any:
+    def install(self, words: Any) -> Any:
         if self.refuses:
             raise self.refuses
         self.installed.append(words)
         return words
+
+    def try_out(self, words: Any, _settings: Settings, until: float | None) -> None:
+        if self.refuses:
+            raise self.refuses
+        self.tried.append(words.copy())
+        self.on_trial_until = self.on_trial_until if until is None else until
+
+    def confirm(self, words: Any, _settings: Settings) -> None:
+        self.install(words)
+        self.on_trial_until = None
+
+    def roll_back(self) -> None:
+        self.on_trial_until = None
 
     def write(self, name: str, text: str) -> None:
         (self.cidr_dir / name).write_text(text)

@@ -163,7 +163,8 @@ def test_a_wrong_rule_is_refused_whole(book: Book) -> None:
 def test_what_the_kernel_refuses_is_neither_kept_nor_saved(book: Book) -> None:
     book.run(book.rules.add({**DROP, "cidr": "203.0.113.0/24"}, keep=True))
     before, in_force = book.rules.saved_path.read_text(), book.rules.in_force
-    in_force = book.rules.in_force = replace(in_force, table=replace(in_force.table, live=False))  # not in place
+    book.rules.standing.now = book.rules.standing.now._replace(in_force=in_force.apart())  # not in place
+    in_force = book.rules.in_force
     book.refuses = DatapathError("no memory")
     for change in (
         book.rules.add(DROP, keep=True),
@@ -219,7 +220,7 @@ def test_a_disk_that_refuses_changes_nothing(book: Book, monkeypatch: pytest.Mon
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trafficmond.rulebook.save", full)
+    monkeypatch.setattr("trafficmond.sources.save", full)
     with pytest.raises(OSError, match="No space"):
         book.run(book.rules.add(DROP, keep=True))
     assert book.action("192.0.2.1") == "default monitor"
@@ -238,7 +239,7 @@ def test_more_than_memory_holds_is_a_mistake_and_no_end(book: Book, monkeypatch:
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("trafficmond.rulebook.patched", exhausted)
+    monkeypatch.setattr("trafficmond.ruleset.patched", exhausted)
     book.write("more.toml", '[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\n')
     with pytest.raises(ConfigError, match="memory"):
         book.run(book.rules.load())

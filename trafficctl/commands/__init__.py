@@ -22,6 +22,9 @@ COMMANDS = {
     "ban": ("ban", "ban an address or a prefix for a while"),
     "unban": ("unban", "lift bans"),
     "reload": ("reload", "read settings and rules again"),
+    "apply": ("apply", "put the files, or those of a folder, on probation"),
+    "confirm": ("confirm", "keep what is on probation"),
+    "rollback": ("rollback", "take back what is on probation"),
     "audit": ("audit", "who changed what, and when"),
     "notify": ("notify", "where threats are told, and whether that works"),
     "metrics": ("metrics", "metrics as OpenMetrics text"),
@@ -35,5 +38,6 @@ GROUPS = (
     ("Look", ("status", "top", "watch", "flows", "explain", "threats", "threat", "report")),
     ("Steer", ("rules", "what-if", "allow", "deny", "add-cidr", "remove-cidr", "reload", "audit")),
     ("Ban", ("bans", "ban", "unban")),
+    ("Try out", ("apply", "confirm", "rollback")),
     ("Maintain", ("check", "doctor", "notify", "metrics", "version", "analyze")),
 )

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, session, values
+from trafficctl import exits, probation, session, values
 from trafficmond.errors import ControlError
 
 
@@ -41,6 +41,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--save", action="store_true", help="keep it over restarts")
     parser.add_argument("--force", action="store_true", help="even if it cuts off this host")
     parser.add_argument("--dry-run", action="store_true", help="change nothing; show what it would have done (what-if)")
+    probation.argument(parser)
 
 
 def run(args: Namespace) -> int:
@@ -67,6 +68,7 @@ def run(args: Namespace) -> int:
             save=args.save or None,
             force=args.force or None,
             ports=args.port,
+            confirm_within_s=args.confirm_within,
         )
     session.show_rows(args, [reply["rule"]], RULES, "Rule")
     session.tell_notes(reply)

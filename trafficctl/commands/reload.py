@@ -14,15 +14,16 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from trafficctl import exits, session
+from trafficctl import exits, probation, session
 from trafficctl.render import units
 from trafficctl.render.style import Style
 from trafficmond.control.client import INTERFACE
 from trafficmond.errors import ControlError
 
 
-def arguments(_: ArgumentParser) -> None:
-    """None of its own."""
+def arguments(parser: ArgumentParser) -> None:
+    """For how long."""
+    probation.argument(parser)
 
 
 def run(args: Namespace) -> int:
@@ -30,7 +31,7 @@ def run(args: Namespace) -> int:
     with session.connect(args) as client:
         client.patient()
         try:
-            reloaded = client.call("Reload")
+            reloaded = client.call("Reload", confirm_within_s=args.confirm_within)
         except ControlError as error:
             if error.name != f"{INTERFACE}.Invalid":
                 raise

@@ -10,6 +10,7 @@ from trafficmond.model import LIVE_SORTS, LIVE_WINDOWS_S
 
 HISTORY = 240  # samples kept for the sparklines
 LISTS = ("flows", "hosts", "threats")
+_SOON_S = 10.0  # before the end of a probation
 PAGE = 10  # rows that a page key moves by
 _RATES = ("sent_packets", "sent_bytes", "received_packets", "received_bytes")
 
@@ -54,6 +55,8 @@ class Live:
     typed: str = ""
     message: str = ""  # what came of the last key
     trouble: str = ""  # why there is no newer answer
+    bell: bool = False  # to be rung: a probation has begun, or is about to end
+    rung: tuple[float, bool] = (0.0, False)  # of which probation, by its beginning, and whether for its end
 
     def update(self, answer: dict[str, Any]) -> None:
         """A new reply of Top."""
@@ -67,11 +70,18 @@ class Live:
         present = {row["name"] for row in answer["interfaces"]}
         self.meters = {name: meter for name, meter in self.meters.items() if name in present}
         self.answer = answer
+        self._listen(answer.get("probation"))
         names = [_name(row) for row in self.rows()]
         if self.chosen in names:
             self.selected = names.index(self.chosen)
         else:
             self.move(0)
+
+    def _listen(self, probation: dict[str, Any] | None) -> None:
+        if probation:
+            now = probation["begun_at"], probation["left_s"] <= _SOON_S
+            self.bell |= now > self.rung
+            self.rung = max(now, self.rung)
 
     @property
     def unit(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from trafficctl import probation
 from trafficctl.live.model import Live, Meter, both, others, rate
 from trafficctl.render import columns, table, units
 from trafficctl.render.events import address_of
@@ -55,10 +56,13 @@ def draw(live: Live, width: int, height: int, style: Style, *, unicode: bool = T
     if live.answer is None:
         return [table.clip(live.trouble or "waiting for the daemon", width)]
     top = [_heading(live, width, style)]
+    if trial := live.answer.get("probation"):
+        top.append(style.paint(table.clip(probation.told(trial), width), "yellow"))
     meters = _meters(live, width, style, unicode)
-    room = height - 2  # without the heading and the last line
-    top += meters[: max(2, room // 4)]
-    room -= len(top) - 1
+    room = height - 1 - len(top)  # without the heading and the last line
+    shown = meters[: max(2, room // 4)]
+    top += shown
+    room -= len(shown)
     lines = [*top, *_lists(live, width, room, style, cursor)]
     lines += [""] * (height - 1 - len(lines))
     return [*lines, _last_line(live, width, style)]

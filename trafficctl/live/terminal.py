@@ -101,6 +101,10 @@ def _run(window: curses.window, feed: Feed, live: Live, interval_s: float) -> No
             feed.ask(live)
             pressed.stale = False
             due = now + (interval_s if live.answer else max(interval_s, _RETRY_S))
+        if live.bell:
+            live.bell = False
+            with contextlib.suppress(curses.error):  # a terminal without one does without it
+                curses.beep()
         height, width = window.getmaxyx()
         shown = help_screen(width, style) if pressed.helping else draw(live, width, height, style, unicode=unicode)
         _paint(window, shown)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from trafficctl import probation
 from trafficctl.render import columns, facts, table, units
 from trafficctl.render.facts import Fact
 from trafficctl.render.style import Style
@@ -18,6 +19,8 @@ def tell(status: dict[str, Any], style: Style, width: int | None, now: float | N
     """The lines; `now` in epoch seconds, for what is told as an age."""
     for text in status.get("unwatched") or ():
         yield style.paint(table.clip(f"NOT WATCHED: {text}", width), "red")
+    if status.get("probation"):
+        yield style.paint(table.clip(probation.told(status["probation"]), width), "yellow")
     up = units.span((time.time() if now is None else now) - status["started_at"])
     yield style.title(table.clip(f"trafficmond {status['version']}, process {status['pid']}, up {up}", width))
     yield from facts.tell(_facts(status), style, width)

@@ -39,6 +39,12 @@ class Policy:
         help="Never drop this host's own lifelines: its addresses, gateways, resolvers, DHCP, neighbour discovery, and "
         "hosts that somebody is logged in from when rules change.",
     )
+    probation: float = duration(
+        "0s",
+        max="1h",
+        help="How long a change is on probation that shuts out who is logged in, or what waits here for connections, "
+        "until trafficctl confirm: then the kernel takes it back by itself. 0s: it is in force at once.",
+    )
     drop_malformed: bool = setting(
         False, help="Drop packets whose headers cannot be read. They are counted by reason either way."
     )

@@ -123,17 +123,18 @@ class Datapath:
         """
         return self._tables.put(words, abi.CONFIRMED)
 
-    def try_out(self, words: npt.NDArray[np.uint32], options: Options, until: float) -> None:
+    def try_out(self, words: npt.NDArray[np.uint32], options: Options, until: float | None) -> None:
         """Puts a table and the switches that go with it on probation until `until` (epoch s): from then on, whatever
         has become of this daemon, the kernel judges by those that are confirmed. Bans are not touched. A second
-        probation takes the place of the first.
+        probation takes the place of the first; with None, its end too.
 
         Raises DatapathError if the kernel has no memory for it; then nothing changed.
         """
         self._enter_connections(options)
         self._tables.put(words, abi.TRIAL)
         self._config.array["flags"][0, abi.TRIAL] = self._flags(options)
-        self._config.array["until"] = self.clock.to_jiffies(until)
+        if until is not None:
+            self._config.array["until"] = self.clock.to_jiffies(until)
 
     def confirm(self, words: npt.NDArray[np.uint32], options: Options) -> None:
         """Has the table that is on probation, `words`, stay in force; no packet is judged otherwise meanwhile.

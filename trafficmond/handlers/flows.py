@@ -12,7 +12,7 @@ from trafficmond.handlers.places import ENDS, names, placed
 from trafficmond.handlers.rates import busiest, rate_rows
 from trafficmond.handlers.stored import threat_row
 from trafficmond.model import LIVE_SORTS, LIVE_WINDOWS_S, FlowQuery
-from trafficmond.status import interface_rows
+from trafficmond.status import interface_rows, probation
 from trafficmond.store.query import Question, question
 
 TOP_ROWS = 500
@@ -86,4 +86,5 @@ class Flows(Handler):
             "hosts": placed(atlas, shown["hosts"], ["address"]),
             "threats": placed(atlas, [threat_row(threat, "open") for threat in pipeline.engine.threats()[:most]]),
             "flow_count": len(pipeline.table),
+            "probation": probation(self._parts),
         }

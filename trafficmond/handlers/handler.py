@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from trafficmond import networks, services
+from trafficmond.control.call import Call
 from trafficmond.control.peers import Caller
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.handlers.spare import Spared
@@ -13,7 +14,9 @@ from trafficmond.handlers.stored import Stored
 from trafficmond.model import Direction
 from trafficmond.networks import Network
 from trafficmond.parts import Parts
+from trafficmond.policy.trial import MOST_S
 from trafficmond.reloader import Reloader
+from trafficmond.standing import Begin
 from trafficmond.store.records import Change
 
 _NOT_AUDITED = (
@@ -36,6 +39,17 @@ class Handler:
         """Records what a client changed; what it should be told about that."""
         entry = Change(time.time(), caller.uid, caller.user, caller.pid, change, subject, before, after, caller.login)
         return [] if await self._parts.audit(entry) else [_NOT_AUDITED]
+
+    async def _audited(self, call: Call, change: str, subject: str, before: str | None, after: str | None) -> list[str]:
+        """The same for a change that may be on probation: what the caller should be told of both."""
+        told = self._parts.told()
+        words = [after or "removed", *told[:1]] if told else [after] if after else []
+        return [*told, *await self._audit(call.caller, change, subject, before, ", ".join(words) or None)]
+
+    def _begin(self, call: Call, what: str, confirm_within_s: float | None) -> Begin:
+        """Who wants a change, and for how long it is on probation if that is wanted. Raises ConfigError."""
+        within_s = 0.0 if confirm_within_s is None else on_probation_for(confirm_within_s)
+        return Begin(call.caller.user, what, within_s)
 
     def _spared(self) -> Spared:
         """What bans and rules made by hand spare, as it is now."""
@@ -64,6 +78,14 @@ def lasting(seconds: float) -> float:
     """A time that a rule or a ban can last. Raises ConfigError."""
     if not 0 < seconds <= _LONGEST_S:  # NaN neither
         raise ConfigError([Mistake("ttl_s", f"{seconds:g} s is no time to last; use more than 0 and up to 100 years")])
+    return seconds
+
+
+def on_probation_for(seconds: float) -> float:
+    """How long a change can be on probation. Raises ConfigError."""
+    if not 1 <= seconds <= MOST_S:  # NaN neither
+        what = f"{seconds:g} s is not a time for a probation; use 1 s to 1 hour"
+        raise ConfigError([Mistake("confirm_within_s", what)])
     return seconds
 
 

@@ -16,7 +16,14 @@ from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.paging import paged
 from trafficmond.control.refusals import NotFound, Refused
 from trafficmond.errors import TrafficmonError
-from trafficmond.handlers.handler import Handler, direction_of, lasting, named_ports, prefix_of
+from trafficmond.handlers.handler import (
+    Handler,
+    direction_of,
+    lasting,
+    named_ports,
+    on_probation_for,
+    prefix_of,
+)
 from trafficmond.model import Direction, Reason
 from trafficmond.pipeline import Moment
 from trafficmond.policy import prefixes
@@ -121,6 +128,7 @@ class Rules(Handler):
         save: bool = False,
         force: bool = False,
         ports: list[str] | None = None,
+        confirm_within_s: float | None = None,
     ) -> Reply:
         """Put a rule in force."""
         parts, prefix = self._parts, prefix_of(cidr)
@@ -134,7 +142,8 @@ class Rules(Handler):
         table = {name: value for name, value in words.items() if value is not None}
         if action in ("drop", "limit") and not force and not ports:
             self._spare_lifelines(prefix, f"{action} rule")
-        done = await _writing(parts.rulebook.add(table, keep=save), "save the rule")
+        begin = self._begin(call, f"add-cidr {prefix}", confirm_within_s)
+        done = await _writing(parts.rulebook.add(table, keep=save, begin=begin), "save the rule")
         # It is in force: from here on nothing may fail.
         parts.host.refresh_names()
         row = self._added(table, save)
@@ -145,7 +154,7 @@ class Rules(Handler):
         if ttl_s is None and not save:
             notes.append("until the next restart (--save keeps it)")
         notes += [*done.notes, *parts.doors.look()]
-        notes += await self._audit(call.caller, "add-cidr", prefix, before, _in_words(row))
+        notes += await self._audited(call, "add-cidr", prefix, before, _in_words(row))
         return {"rule": row, "notes": notes}
 
     def _added(self, table: Table, saved: bool) -> Row:
@@ -175,7 +184,8 @@ class Rules(Handler):
         parts, cidr = self._parts, prefix_of(cidr)
         wanted = direction_of(direction) if direction else None
         only = None if ports is None else named_ports(ports)
-        done = await _writing(parts.rulebook.remove(cidr, wanted, only, saved=save), "save the rules")
+        begin = self._begin(call, f"remove-cidr {cidr}", None)
+        done = await _writing(parts.rulebook.remove(cidr, wanted, only, saved=save, begin=begin), "save the rules")
         if not done.before:
             await self._refuse_removal(cidr, wanted, save)
         parts.host.refresh_names()
@@ -183,7 +193,7 @@ class Rules(Handler):
         rows = [_table_row(table) for table in done.before[:own]]
         rows += [_table_row(table, str(parts.rulebook.saved_path)) for table in done.before[own:]]
         for row in rows:
-            notes += await self._audit(call.caller, "remove-cidr", cidr, _in_words(row), None)
+            notes += await self._audited(call, "remove-cidr", cidr, _in_words(row), None)
         return {"removed": rows, "notes": list(dict.fromkeys(notes))}
 
     async def _refuse_removal(self, cidr: str, direction: Direction | None, save: bool) -> None:
@@ -201,10 +211,14 @@ class Rules(Handler):
         raise NotFound(f"no rule was added on {cidr}", hint="see trafficctl rules")
 
     @method("Reload", changes=True)
-    async def reload(self, call: Call) -> Reply:
+    async def reload(self, call: Call, confirm_within_s: float | None = None) -> Reply:
         """Read every file again and put it in force; on a mistake nothing changes."""
         began = time.monotonic()
-        changed = await self._reloader.reload(f"asked by {call.caller.user}", call.caller)
+        if confirm_within_s is None:
+            changed = await self._reloader.reload(f"asked by {call.caller.user}", call.caller)
+        else:
+            within_s = on_probation_for(confirm_within_s)
+            changed = await self._reloader.try_out("reload", call.caller, "", within_s)
         in_force = self._parts.rulebook.in_force
         assert in_force is not None
         return {

@@ -111,6 +111,10 @@ def _rules(status: Mapping[str, Any]) -> Iterator[Family]:
     yield _gauge("config_loaded_time_seconds", "When the files in force were read.", config["loaded_at"])
     refused = 1 if config["error"] else 0
     yield _gauge("config_refused", "1 while the files on disk have mistakes and the last good ones hold.", refused)
+    trial = status.get("probation")
+    yield _gauge("probation", "1 while a change is on probation, 0 while none is.", 1 if trial else 0)
+    text = "Seconds until the kernel takes back what is on probation; 0: nothing is."
+    yield _gauge("probation_left_seconds", text, trial["left_s"] if trial else 0)
     yield Family(
         "trafficmon_open_threats",
         "gauge",

@@ -109,13 +109,15 @@ def _rest(policy: Policy, family: int, now: float, named: Bool) -> Action:
 
 def _passing(found: Iterable[Network], table: U32, family: int, place: int) -> list[Network]:
     """Those whose first or last address passes: a stronger rule may drop them all the same. Neighbours are joined."""
-    left = [each for each in found if any(_passes(end, table, family, place) for end in (each[0], each[-1]))]
+    left = [each for each in found if any(passes(end, table, place) for end in (each[0], each[-1]))]
     if family == 4:
         return list(collapse_addresses(each for each in left if isinstance(each, IPv4Network)))
     return list(collapse_addresses(each for each in left if isinstance(each, IPv6Network)))
 
 
-def _passes(address: networks.Address, table: U32, family: int, place: int) -> bool:
+def passes(address: networks.Address, table: U32, place: int) -> bool:
+    """Whether a table lets in what comes from there and asks for a service, by its place."""
+    family = address.version
     word, _ = lookup(table, family, Direction.INGRESS, *_key(address), what=place)
     return int(word[0]) >> abi.ACTION_SHIFT & 3 != Action.DROP
 

@@ -64,6 +64,10 @@ class LastGood:
             with contextlib.suppress(OSError):
                 self._copy(path).unlink(missing_ok=True)
 
+    def aside(self) -> LastGood:
+        """The same for a look at what is not in force yet: what is kept stays as it is."""
+        return _Aside(self)
+
     def _known(self) -> set[Path]:
         stored: set[Path] = set()
         with contextlib.suppress(OSError):
@@ -73,6 +77,18 @@ class LastGood:
     def _copy(self, path: Path) -> Path:
         """Its name is the source's whole path; one that is too long for that is not kept."""
         return self._folder / quote(str(path), safe="")
+
+
+class _Aside(LastGood):
+    def __init__(self, real: LastGood) -> None:
+        super().__init__(real._folder)
+        self._held = dict(real._held)
+
+    def keep(self, path: Path, meaning: object, rules: Rules, data: bytes, modified_ns: int) -> None:  # noqa: ARG002
+        self._held[path] = meaning, rules
+
+    def forget_all_but(self, paths: Collection[Path]) -> None:
+        pass
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -120,6 +120,23 @@ def read_files(
     return Files(parts, tuple(reader.parts[len(parts) :]), tuple(reader.mistakes), notes)
 
 
+def read_last_good(
+    cidr_dir: Path,
+    lists: Sequence[ListSource],
+    saved: Path,
+    cache: Cache,
+    last_good: LastGood,
+    geography: Geography | None = None,
+) -> Files:
+    """What `read_files` was when all was last right, whatever has become of lists and rules files since."""
+    reader = _Reader(cache, last_good, geography)
+    for source in lists:
+        reader.take_last_good(source.path, partial(read_list, source), source)
+    for path in last_good.within(cidr_dir):
+        reader.take_rules_last_good(path)
+    return with_saved(Files(tuple(reader.parts)), saved, cache)
+
+
 def with_saved(files: Files, saved: Path, cache: Cache) -> Files:
     """`files` with what the daemon's own file holds now."""
     reader = _Reader(cache)
@@ -259,8 +276,7 @@ class _Reader:
         what = "does not exist" if absent else f"cannot be read: {error.strerror or error}"
         known = self._last_good.within(directory) if self._last_good else []
         for path in known:
-            if is_rules_file(path.name):
-                self._take_last_good(path, self._parsers[path.suffix], self._meaning)
+            self.take_rules_last_good(path)
         if known:
             self.notes.append(Mistake(str(directory), f"{what}; the rules that were last read from it stay in force"))
         elif absent or self._last_good:
@@ -291,13 +307,18 @@ class _Reader:
         if self._last_good is None:
             self.mistakes += mistakes
             return
-        held = self._take_last_good(path, parse, meaning)
+        held = self.take_last_good(path, parse, meaning)
         stays = "nothing of it is in force" if held is None else f"what it last held stays in force ({held:,} prefixes)"
         first, *others = mistakes
         also = f" (and {len(others):,} more mistakes)" if others else ""
         self.notes.append(Mistake(first.where, f"{first.what}{also}; {stays}"))
 
-    def _take_last_good(self, path: Path, parse: Parse, meaning: object) -> int | None:
+    def take_rules_last_good(self, path: Path) -> None:
+        """The same for a rules file; other files of the folder are passed over."""
+        if is_rules_file(path.name):
+            self.take_last_good(path, self._parsers[path.suffix], self._meaning)
+
+    def take_last_good(self, path: Path, parse: Parse, meaning: object) -> int | None:
         """Adds it, and returns of how many prefixes it is; None if there is none."""
         self._read.add(path)
         rules = self._last_good.of(path, meaning, parse) if self._last_good else None

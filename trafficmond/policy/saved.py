@@ -13,6 +13,7 @@ from trafficmond import files
 from trafficmond.errors import ConfigError
 from trafficmond.policy.readers import read_own
 from trafficmond.policy.rulefile import read_rule_tables
+from trafficmond.policy.rules import Rules
 
 _HEADING = """\
 # Written by trafficmond: the rules of "trafficctl add-cidr --save". Use trafficctl to change them;
@@ -40,10 +41,19 @@ def save(path: Path, tables: Sequence[Mapping[str, Any]]) -> None:
 
     Raises OSError; the file is then as it was.
     """
+    files.replace(path, _content(tables), durable=True)
+
+
+def as_saved(path: Path, tables: Sequence[Mapping[str, Any]]) -> Rules:
+    """The rules that `path` will hold once `tables` are saved in it."""
+    return read_own(_content(tables), str(path))
+
+
+def _content(tables: Sequence[Mapping[str, Any]]) -> bytes:
     encoder = toml.TomlEncoder()
     encoder.dump_funcs[str] = _quoted
-    text = _HEADING + "\n" + toml.dumps({"rule": [dict(table) for table in tables]}, encoder)
-    files.replace(path, text.encode(), durable=True)
+    text: str = _HEADING + "\n" + toml.dumps({"rule": [dict(table) for table in tables]}, encoder)
+    return text.encode()
 
 
 def _quoted(text: str) -> str:

@@ -80,6 +80,44 @@ RELOADED = Message(
 
 What is in force: trafficctl rules""",
 )
+PROBATION_BEGUN = Message(
+    "b0895b348e34422ab2204e9d6d50ec28",
+    NOTICE,
+    "A change is on probation",
+    """@TRAFFICMON_WHAT@ is in force for a while. The kernel takes it back by itself, whatever becomes of the daemon,
+unless somebody confirms it.
+
+Keep it:      trafficctl confirm
+Take it back: trafficctl rollback
+How long yet: trafficctl status""",
+)
+PROBATION_CONFIRMED = Message(
+    "c5a2a80145394200b6136ec78f5744b8",
+    NOTICE,
+    "A change on probation was confirmed",
+    """@TRAFFICMON_WHAT@ stays in force.
+
+What is in force: trafficctl rules""",
+)
+PROBATION_OVER = Message(
+    "ef3655785b8a43139890e827397f4d49",
+    WARNING,
+    "A change on probation was taken back",
+    """@TRAFFICMON_WHAT@ was not confirmed: what was confirmed before is in force again. Bans that were made meanwhile
+stay. Files that were on probation are not taken as they are until they change.
+
+Try them again: trafficctl apply
+Who did what:   trafficctl audit""",
+)
+FILES_WAIT = Message(
+    "d71588dd7c1544a1bcaedb324b426289",
+    NOTICE,
+    "Changed files wait for the end of a probation",
+    """Settings or rules have changed while something is on probation. They are read when that is confirmed, rolled
+back, or over.
+
+How long yet: trafficctl status""",
+)
 CONFIG_REJECTED = Message(
     "1fdb2d8401014715b3c02b6d429dce54",
     ERROR,

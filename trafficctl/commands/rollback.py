@@ -1,0 +1,28 @@
+"""Take back what is on probation: what was confirmed before is in force again, at once.
+
+No file is changed. Files that were on probation as they are stay refused until they change; trafficctl apply tries
+them again.
+
+Examples:
+  sudo trafficctl rollback
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from trafficctl import exits, session
+from trafficctl.render.units import plain
+
+
+def arguments(_: ArgumentParser) -> None:
+    """None of its own."""
+
+
+def run(args: Namespace) -> int:
+    """Take it back, and say what."""
+    with session.connect(args) as client:
+        reply = client.call("Rollback")
+    session.output(args).report(reply, lambda *_: [f"rolled back: {plain(reply['rolled_back'])}"])
+    session.tell_notes(reply)
+    return exits.DONE

@@ -1,0 +1,49 @@
+"""Changes that the kernel takes back unless somebody confirms them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from trafficmond.control.call import Call, Reply, method
+from trafficmond.control.idl import Mismatch
+from trafficmond.handlers.handler import Handler, on_probation_for
+from trafficmond.policy.counts import count
+from trafficmond.status import probation
+
+_USUAL_S = 60.0
+
+
+class Probation(Handler):
+    """`Apply`, `Confirm` and `Rollback`."""
+
+    @method("Apply", changes=True)
+    async def apply(self, call: Call, folder: str | None = None, confirm_within_s: float = _USUAL_S) -> Reply:
+        """Put the files as they are on probation, or the rules of another folder."""
+        within_s = on_probation_for(confirm_within_s)
+        if folder is not None and not Path(folder).is_absolute():
+            raise Mismatch("folder", "must be a whole path, such as /etc/trafficmon/cidr.new")
+        notes = await self._reloader.try_out(f"apply {folder or ''}".strip(), call.caller, folder or "", within_s)
+        self._parts.host.refresh_names()
+        in_force = self._parts.rulebook.in_force
+        assert in_force is not None
+        rules = asdict(count(in_force.policy))
+        return {**rules, "probation": probation(self._parts), "notes": [*notes, *self._parts.doors.look()]}
+
+    @method("Confirm", changes=True)
+    async def confirm(self, call: Call) -> Reply:
+        """Keep what is on probation."""
+        parts = self._parts
+        trial = parts.rulebook.standing.known_trial()
+        notes = await parts.rulebook.confirm()
+        if trial.tried:  # what of the settings is no rule, and the rules by their new names
+            await self._reloader.reload("confirmed", call.caller)
+        notes += await self._audit(call.caller, "confirm", trial.what, None, None)
+        return {"confirmed": trial.what, "notes": notes}
+
+    @method("Rollback", changes=True)
+    async def rollback(self, call: Call) -> Reply:
+        """Take back what is on probation."""
+        trial = await self._parts.rulebook.roll_back()
+        notes = await self._audit(call.caller, "rollback", trial.what, None, None)
+        return {"rolled_back": trial.what, "notes": notes}

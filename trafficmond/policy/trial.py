@@ -1,0 +1,141 @@
+"""What is on probation, kept in the state folder: so the next daemon knows what it was, and which files are refused.
+
+The kernel ends a probation, whatever has become of this file: nothing but what is told and what is read again depends
+on it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trafficmond import files
+from trafficmond.config.settings import Policy, PrefixList, Settings
+from trafficmond.policy.load import is_rules_file
+from trafficmond.policy.tables import Table
+
+MOST_S = 3600.0  # a rule that is gone keeps its number for as long
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A change on probation."""
+
+    user: str
+    what: str  # in words: "apply /etc/trafficmon/cidr.new"
+    begun_at: float  # epoch seconds
+    until: float
+    tried: str = ""  # the fingerprint of the files that are on probation; "": none are
+    folder: str = ""  # whose rules are on probation in the place of cidr_dir's
+    runtime: Sequence[Table] = ()
+    saved: Sequence[Table] | None = None  # what the daemon's own file is to hold; None: what it holds
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the file says."""
+
+    trial: Trial | None = None
+    refused: str = ""  # the fingerprint of files that were on probation and have not been confirmed
+    confirmed: Mapping[str, Any] | None = None  # what the settings that are confirmed say of rules
+
+
+def read(path: Path) -> Kept:
+    """What was kept; nothing where there is no file. Raises OSError, ValueError."""
+    try:
+        found = json.loads(path.read_bytes())
+        trial = found["trial"] and Trial(**found["trial"])
+        return Kept(trial or None, str(found["refused"]), found["confirmed"])
+    except FileNotFoundError:
+        return Kept()
+    except (TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"it is not what trafficmond wrote: {error}") from None
+
+
+def keep(path: Path, kept: Kept) -> None:
+    """Keeps it, on the disk when this returns. Raises OSError."""
+    if kept == Kept():
+        path.unlink(missing_ok=True)
+    else:
+        files.replace(path, json.dumps(dataclasses.asdict(kept), default=str).encode(), durable=True)
+
+
+def confirmed(settings: Settings, kept: Kept) -> Settings | None:
+    """`settings` with what is confirmed of rules, where the files that they name are refused as they are; else None.
+    Raises ValueError if another version has kept it."""
+    if not kept.refused or kept.confirmed is None or fingerprint(settings) != kept.refused:
+        return None
+    return with_rule_settings(settings, kept.confirmed)
+
+
+def rule_settings(settings: Settings) -> dict[str, Any]:
+    """What settings say of rules, as JSON has it."""
+    said = {
+        "policy": dataclasses.asdict(settings.policy),
+        "lists": [dataclasses.asdict(each) for each in settings.lists],
+        "permitted_cidrs": settings.permitted_cidrs,
+        "cidr_dir": settings.cidr_dir,
+    }
+    found: dict[str, Any] = json.loads(json.dumps(said, default=str))
+    return found
+
+
+def with_rule_settings(settings: Settings, said: Mapping[str, Any]) -> Settings:
+    """`settings`, saying of rules what is `said`. Raises ValueError if another version has said it."""
+    try:
+        lists = [PrefixList(**_frozen(each) | {"path": Path(each["path"])}) for each in said["lists"]]
+        return replace(
+            settings,
+            policy=Policy(**_frozen(said["policy"])),
+            lists=tuple(lists),
+            permitted_cidrs=tuple(said["permitted_cidrs"]),
+            cidr_dir=Path(said["cidr_dir"]),
+        )
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"another version has written it: {error}") from None
+
+
+def in_folder(settings: Settings, folder: Path) -> Settings:
+    """`settings` with `folder` in the place of `cidr_dir`; lists that lie in that are those in `folder`."""
+    lists = (
+        replace(each, path=folder / each.path.relative_to(settings.cidr_dir))
+        if each.path.is_relative_to(settings.cidr_dir)
+        else each
+        for each in settings.lists
+    )
+    return replace(settings, cidr_dir=folder, lists=tuple(lists))
+
+
+def fingerprint(settings: Settings) -> str:
+    """Of all that files say of rules: the same for the same content, in whatever folder `cidr_dir` is."""
+    said = rule_settings(in_folder(settings, Path("cidr.d")))
+    found = hashlib.blake2b(json.dumps(said).encode(), digest_size=16)
+    for name, path in _sources(settings):
+        found.update(json.dumps(name).encode())
+        try:
+            data = path.read_bytes() if path.is_file() else b""
+        except OSError:
+            data = b""
+        found.update(len(data).to_bytes(8, "little") + data)
+    return found.hexdigest()
+
+
+def _sources(settings: Settings) -> Iterator[tuple[str, Path]]:
+    folder = settings.cidr_dir
+    try:
+        names = sorted(path.name for path in folder.iterdir() if is_rules_file(path.name))
+    except OSError:
+        names = []
+    yield from ((name, folder / name) for name in names)
+    for each in settings.lists:
+        within = each.path.is_relative_to(folder)
+        yield str(each.path.relative_to(folder) if within else each.path), each.path
+
+
+def _frozen(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}

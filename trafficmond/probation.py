@@ -1,0 +1,102 @@
+"""What is said and done when a change is put on probation, and when that ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+
+from trafficmond.config.settings import Settings
+from trafficmond.doors import Doors
+from trafficmond.errors import TrafficmonError
+from trafficmond.host import Host
+from trafficmond.policy.trial import Trial
+from trafficmond.rulebook import Rulebook
+from trafficmond.sinks import messages
+from trafficmond.sinks.fanout import SinkSet
+from trafficmond.standing import BEGUN, CONFIRMED, RAN_OUT, RESET, ROLLED_BACK
+from trafficmond.store.records import Change
+from trafficmond.tasks import Tasks
+
+_LATER_S = 0.02  # after the kernel has ended a probation
+_SAID = {
+    BEGUN: (messages.PROBATION_BEGUN, "on probation for {left:.0f} s, until somebody confirms it: {what}{by}"),
+    CONFIRMED: (messages.PROBATION_CONFIRMED, "confirmed: {what}{by}"),
+    ROLLED_BACK: (messages.PROBATION_OVER, "rolled back, what was confirmed before is in force: {what}{by}"),
+    RAN_OUT: (
+        messages.PROBATION_OVER,
+        "not confirmed in time, what was confirmed before is in force: {what}{by}",
+    ),
+    RESET: (
+        messages.PROBATION_OVER,
+        "the machine was started anew in the middle of a probation, what was confirmed before is in force: {what}{by}",
+    ),
+}
+
+
+class Probation:
+    """Tells of it, and has an end noticed at once."""
+
+    def __init__(
+        self,
+        rulebook: Rulebook,
+        host: Host,
+        doors: Doors,
+        sinks: SinkSet,
+        tasks: Tasks,
+        audit: Callable[[Change], Awaitable[object]],
+    ) -> None:
+        self._rulebook = rulebook
+        self._host = host
+        self._doors = doors
+        self._sinks = sinks
+        self._tasks = tasks
+        self._audit = audit
+        self.over: Callable[[str], object] = lambda _why: None  # told why files that waited can be read
+        rulebook.standing.tell = self._tell
+
+    def _tell(self, trial: Trial, turn: str) -> None:
+        message, text = _SAID[turn]
+        by = f" ({trial.user})" if trial.user else ""
+        fields = {"what": trial.what, "user": trial.user}
+        self._sinks.note(message, text.format(left=trial.until - time.time(), what=trial.what, by=by), fields)
+        if turn == BEGUN:
+            self.watch()
+            return
+        asyncio.get_running_loop().call_soon(self._after)
+        if turn in (RAN_OUT, RESET):  # nobody asked for it, so nobody else records it
+            who = os.getuid(), f"probation {turn}", os.getpid()
+            self._tasks.spawn(self._record(Change(time.time(), *who, "rollback", trial.what)))
+
+    async def _record(self, change: Change) -> None:
+        await self._audit(change)
+
+    def _after(self) -> None:
+        self._host.refresh_names()
+        self._doors.look()
+        self.over("the probation is over")
+
+    def watch(self) -> None:
+        """Has the end of what is on probation noticed when it comes."""
+        if trial := self._rulebook.standing.trial:
+            later = max(0.0, trial.until - time.time()) + _LATER_S
+            asyncio.get_running_loop().call_later(later, lambda: self._tasks.spawn(self._notice()))
+
+    async def _notice(self) -> None:
+        if not await self._rulebook.lapse():
+            self.watch()  # it was begun anew, or the clock was set
+
+    async def take_up(self, on_disk: Settings) -> None:
+        """At the start: goes on with what an earlier daemon put on probation."""
+        standing = self._rulebook.standing
+        await standing.settle()
+        if standing.trial is None:
+            return
+        try:
+            await self._rulebook.resume(on_disk)
+        except TrafficmonError as error:
+            standing.untold = f"what is on probation is not known any more, the kernel ends it all the same: {error}"
+        if standing.base is None and not standing.untold:
+            standing.untold = "what is on probation is not known, since nothing was kept of it; the kernel ends it"
+        self.watch()

@@ -1,0 +1,124 @@
+"""A set of rules: what it is made of, how it is made, and what it is when it is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond.config.settings import Settings
+from trafficmond.errors import ConfigError, Mistake
+from trafficmond.networks import Network
+from trafficmond.policy.ids import RuleIds, common_beginning
+from trafficmond.policy.leaves import RuleColumns
+from trafficmond.policy.load import Files, Policy, make_policy
+from trafficmond.policy.patch import Source, patched
+from trafficmond.policy.rules import Rules, read_tables
+from trafficmond.policy.sources import forced_by, own_of
+from trafficmond.policy.table import VerdictTable, compile_columns
+from trafficmond.policy.tables import Table, has_ended, left, moved
+
+Guard = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What the kernel judges by."""
+
+    policy: Policy
+    table: VerdictTable
+    generation: int
+    loaded_at: float
+    rule_ids: npt.NDArray[np.uint32]
+    columns: RuleColumns
+
+    def any_ended(self, now: float) -> bool:
+        """Whether a rule has ended since they were made and by `now` (epoch s): a new table saves the kernel a step."""
+        expires = self.columns.expires
+        return bool(((expires > self.loaded_at) & (expires <= now)).any())
+
+    def apart(self) -> InForce:
+        """The same, of which nothing is changed in place: what is made of it is a table of its own."""
+        return replace(self, table=replace(self.table, live=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that a set of rules is made of."""
+
+    settings: Settings
+    files: Files = field(default_factory=Files)  # as they were when they were last found right
+    runtime: Sequence[Table] = ()
+    guard: Guard = ()
+    forced_bans: frozenset[Network] = frozenset()  # what bans took from guard and allowlist
+    saved: Sequence[Table] | None = None  # on probation: what the daemon's own file is to hold, if that is another
+
+    def at(self, now: float, jump: float, guard: Guard) -> Inputs:
+        """The same at `now` (epoch s), by a wall clock that was stepped by `jump`, with the lifelines of today."""
+        files, runtime = self.files, self.runtime
+        if jump:
+            files = replace(files, saved=tuple(part.moved(jump) for part in files.saved))
+            runtime = [moved(table, jump) for table in runtime]
+        runtime = [table for table in runtime if not has_ended(table, now)]
+        return replace(self, files=files, runtime=runtime, guard=guard)
+
+
+class Maker:
+    """Makes what is in force of what it is made of. Remembers what it can use again."""
+
+    def __init__(self, to_jiffies: Callable[[float], int]) -> None:
+        self.ids = RuleIds()
+        self._to_jiffies = to_jiffies
+        self._read: tuple[list[Table], Rules] = [], Rules.joined([])  # of the last tables of run-time rules
+
+    def make(self, inputs: Inputs, before: InForce | None, generation: int, now: float, *, whole: bool) -> InForce:
+        """What `inputs` are, made of `before` where that is quicker and not `whole`. Raises ConfigError."""
+        forced = (*forced_by(inputs.runtime, inputs.files, now), *inputs.forced_bans)
+        guard = [(part, label) for cidr, label in inputs.guard for part in left(cidr, forced)]
+        allowlist = [part for cidr in inputs.settings.policy.allowlist for part in left(cidr, forced)]
+        of_settings = own_of(inputs.settings) | {"allowlist": allowlist}
+        policy = make_policy(inputs.files, runtime=self._runtime_rules(inputs.runtime), guard=guard, **of_settings)
+        try:
+            ids = self.ids.assign(policy.rules, now)
+            columns = _columns_of(policy, ids, before)
+            table = self._compile(Source(policy, columns), before, generation, now, whole=whole)
+        except MemoryError:
+            what = f"have {len(policy.prefixes):,} prefixes, more than this machine's memory can compile"
+            raise ConfigError([Mistake("all rules together", what)]) from None
+        return InForce(policy, table, generation, now, ids, columns)
+
+    def _runtime_rules(self, tables: Sequence[Table]) -> Rules:
+        """Run-time rules as they are read: those of tables that all stood before are as they were."""
+        before, rules = self._read
+        same = next((at for at, pair in enumerate(zip(before, tables, strict=False)) if pair[0] is not pair[1]), None)
+        same = min(len(before), len(tables)) if same is None else same
+        rules = Rules.joined([rules.first(same), read_tables(tables[same:], "runtime", own=True)])
+        if not rules.mistakes:  # else there are fewer rules than tables
+            self._read = list(tables), rules
+        return rules
+
+    def _compile(
+        self, source: Source, before: InForce | None, generation: int, now: float, *, whole: bool
+    ) -> VerdictTable:
+        """Only what is different, if that is little and all else has still the ends of then."""
+        policy = source.policy
+        if before and before.generation and not whole:
+            args = before.table, Source(before.policy, before.columns), source, now, self._to_jiffies, generation
+            table = patched(*args)
+            if table is not None:
+                return table
+        rows = policy.prefixes, policy.owner, source.columns, policy.default
+        return compile_columns(*rows, now, self._to_jiffies, generation)
+
+
+def _columns_of(policy: Policy, ids: npt.NDArray[np.uint32], in_force: InForce | None) -> RuleColumns:
+    """Of the rules that those in force begin with too, they are those."""
+    if in_force is None:
+        return RuleColumns.of(policy.rules, ids)
+    before = in_force.policy
+    same = common_beginning(before.rules, policy.rules, policy.begins_as(before))
+    if not np.array_equal(in_force.rule_ids[:same], ids[:same]):
+        same = 0
+    return in_force.columns.followed_by(same, RuleColumns.of(policy.rules[same:], ids[same:]))

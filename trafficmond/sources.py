@@ -1,0 +1,98 @@
+"""The files that rules are read from: the administrator's, which are never written, and the daemon's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from trafficmond.config.settings import Settings
+from trafficmond.errors import ConfigError, Mistake
+from trafficmond.geo.reading import Databases
+from trafficmond.policy.lastgood import LastGood
+from trafficmond.policy.load import Cache, Files, read_files, read_last_good, with_saved
+from trafficmond.policy.saved import as_saved, read_saved, save
+from trafficmond.policy.sources import SAVED_NAME, lists_of
+from trafficmond.policy.tables import Table
+from trafficmond.policy.trial import in_folder
+from trafficmond.ruleset import Inputs
+
+LAST_GOOD_NAME = "last-good"  # in state_dir, as the next one
+GEO_NAME = "geo"
+
+Tables = Callable[[list[Table]], list[Table]]
+
+
+class Sources:
+    """Reads them, through what was read of them before."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.own = state_dir / SAVED_NAME
+        self._cache = Cache()
+        self._last_good = LastGood(state_dir / LAST_GOOD_NAME)
+        self.databases = Databases(state_dir / GEO_NAME)
+
+    async def read(self, settings: Settings) -> Files:
+        """What they hold now. Raises ConfigError with every mistake."""
+        return _right(await asyncio.to_thread(self._read, settings))
+
+    def _read(self, settings: Settings) -> Files:
+        known = self._cache, self._last_good, self.databases.refresh(settings.geo.databases)
+        return read_files(settings.cidr_dir, lists_of(settings), self.own, *known)
+
+    async def last_good(self, settings: Settings) -> Files:
+        """What they held when they were last taken."""
+        return await asyncio.to_thread(self._read_last_good, settings)
+
+    def _read_last_good(self, settings: Settings) -> Files:
+        known = self._cache, self._last_good, self.databases.refresh(settings.geo.databases)
+        return read_last_good(settings.cidr_dir, lists_of(settings), self.own, *known)
+
+    def tried(self, inputs: Inputs, settings: Settings, folder: str) -> Inputs:
+        """`inputs` with what the files hold that `settings` name, with `folder` in the place of `cidr_dir`. What they
+        last held is remembered as it was. What is wrong in a folder of its own is a mistake. Raises ConfigError."""
+        of = in_folder(settings, Path(folder)) if folder else settings
+        last_good = None if folder else self._last_good.aside()
+        known = Cache(dict(self._cache.files)), last_good, self.databases.refresh(settings.geo.databases)
+        return replace(inputs, settings=of, files=_right(read_files(of.cidr_dir, lists_of(of), self.own, *known)))
+
+    def holding(self, inputs: Inputs, saved: list[Table]) -> Inputs:
+        """`inputs` with other rules in the daemon's own file, which is not written."""
+        files = replace(inputs.files, saved=(as_saved(self.own, saved),))
+        return replace(inputs, saved=saved, files=files)
+
+    async def saved(self) -> list[Table]:
+        """What the daemon's own file holds. Raises OSError, ConfigError."""
+        tables: list[Table] = await asyncio.to_thread(read_saved, self.own)
+        return tables
+
+    async def save(self, tables: list[Table]) -> Files:
+        """Has the daemon's own file hold these; as it is read then. Raises OSError."""
+        await asyncio.to_thread(save, self.own, tables)
+        return await asyncio.to_thread(with_saved, Files(), self.own, self._cache)
+
+    async def rewritten(self, files: Files, change: Tables) -> Files:
+        """`files` with the daemon's own file changed; as they are, if that cannot be read or written."""
+        try:
+            tables = await self.saved()
+            changed = change(tables)
+            if changed == tables:
+                return files
+            there = await self.save(changed)
+        except (OSError, ConfigError):
+            return files
+        return with_own(files, there)
+
+
+def with_own(files: Files, there: Files) -> Files:
+    """`files` with what the daemon's own file, read by itself, holds."""
+    mistakes, notes = (*files.mistakes, *there.mistakes), (*files.notes, *there.notes)
+    return Files(files.parts, there.saved, mistakes, notes)
+
+
+def _right(files: Files) -> Files:
+    if files.mistakes:
+        mistakes = sorted(files.mistakes, key=Mistake.place)
+        raise ConfigError(mistakes, hint="nothing was changed; trafficctl check names every mistake")
+    return files

@@ -1,0 +1,278 @@
+"""The rules that are confirmed, and those that are perhaps on probation: how both come into the kernel, and go.
+
+On probation means that the kernel judges by it until a deadline, and then by what is confirmed, unless somebody
+confirms it. What changes meanwhile changes both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficmond.config.settings import Settings
+from trafficmond.errors import DatapathError, TrafficmonError
+from trafficmond.policy import trial
+from trafficmond.policy.trial import Kept, Trial
+from trafficmond.ruleset import Guard, InForce, Inputs, Maker
+
+TRIAL_NAME = "probation.json"  # in state_dir
+BEGUN, CONFIRMED, ROLLED_BACK, RAN_OUT, RESET = "begun", "confirmed", "rolled back", "ran out", "reset"
+_SAME_S = 5.0  # what the kernel's end of a probation and the one that was kept may differ by
+_UNKNOWN = "a change that an earlier daemon made"
+_LOOK = "see trafficctl status"
+
+Alter = Callable[[Inputs], Inputs]
+
+
+class Kernel(Protocol):
+    """What judges, by one table or, until a moment, by another."""
+
+    @property
+    def on_trial_until(self) -> float | None:
+        """When a probation ends (epoch s), or has ended by itself; None: there is none."""
+
+    def install(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """What is confirmed is this table; returns the words that it reads. Raises DatapathError."""
+
+    def try_out(self, words: npt.NDArray[np.uint32], settings: Settings, until: float | None) -> None:
+        """Judges by this table, and by the switches of these settings, until then; None: as long as by the one before.
+        Raises DatapathError."""
+
+    def confirm(self, words: npt.NDArray[np.uint32], settings: Settings) -> None:
+        """Goes on judging by what is on probation. Raises DatapathError."""
+
+    def roll_back(self) -> None:
+        """Ends the probation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Who wants a change, in which words, and for how long it is to be on probation; 0: only if it has to be."""
+
+    user: str
+    what: str
+    within_s: float = 0.0
+
+
+class Side(NamedTuple):
+    """Rules, and what they are made of."""
+
+    inputs: Inputs
+    in_force: InForce | None
+
+
+def recalled(settings: Settings) -> tuple[Settings, Kept, str]:
+    """The settings to begin with, what the last daemon kept of a probation, and what of that cannot be read, in words.
+    Of rules they say what is confirmed, if the files are refused as they are."""
+    path = settings.state_dir / TRIAL_NAME
+    try:
+        kept = trial.read(path)
+        return trial.confirmed(settings, kept) or settings, kept, ""
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", "") or error
+        untold = (
+            f"the rules that were confirmed last are not known, since {path} cannot be read ({why}): "
+            "the files are in force as they are"
+        )
+        return settings, Kept(), untold
+
+
+class Standing:
+    """Owns both. One change at a time: its owner has the lock."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kernel: Kernel,
+        to_jiffies: Callable[[float], int],
+        guard: Callable[[Settings], Guard],
+        calibrate: Callable[[], object],
+    ) -> None:
+        self.now = Side(Inputs(settings), None)  # what the kernel judges by
+        self.base: Side | None = None  # while there is a probation: what is confirmed
+        self.kept = Kept()
+        self.untold = ""  # what of a probation cannot be kept or read
+        self.tell: Callable[[Trial, str], object] = lambda _trial, _turn: None  # told when one begins or ends
+        self.disk = ""  # the fingerprint of the files when the probation began
+        self.jump = 0.0  # of the wall clock, that rules by hand are still to follow
+        self.maker = Maker(to_jiffies)
+        self._written = Kept()
+        self._path = settings.state_dir / TRIAL_NAME
+        self._kernel = kernel
+        self._guard = guard
+        self.calibrate = calibrate
+
+    @property
+    def confirmed(self) -> Side:
+        """What is in force when no probation is."""
+        return self.base or self.now
+
+    @property
+    def trial(self) -> Trial | None:
+        """What is on probation now, whoever began it."""
+        until = self._kernel.on_trial_until
+        if until is None or until <= time.time():
+            return None
+        return replace(self.kept.trial or Trial("", _UNKNOWN, 0.0, until), until=until)
+
+    def guarded(self, settings: Settings) -> Guard:
+        """This host's lifelines now."""
+        return self._guard(settings)
+
+    async def made(self, side: Side, alter: Alter) -> tuple[Inputs, InForce]:
+        """What a side would be. Raises ConfigError."""
+        jump, now = self.jump, time.time()
+        inputs = await asyncio.to_thread(alter, side.inputs)
+        inputs = inputs.at(now, jump, self._guard(inputs.settings))
+        generation = self.now.in_force.generation + 1 if self.now.in_force else 1
+        make, whole = self.maker.make, bool(jump)
+        return inputs, await asyncio.to_thread(make, inputs, side.in_force, generation, now, whole=whole)
+
+    async def would(self, alter: Alter) -> InForce:
+        """What would be in force, made so that it changes nothing. Raises ConfigError."""
+        in_force = self.now.in_force
+        _, made = await self.made(Side(self.now.inputs, in_force and in_force.apart()), alter)
+        return made
+
+    async def change(self, alter: Alter) -> InForce:
+        """Makes the rules anew of what `alter` makes of their inputs; while there is a probation, both those that are
+        confirmed and those on probation. Raises ConfigError, DatapathError: then nothing changed."""
+        self.lapse()
+        base = await self.made(self.base, alter) if self.base else None
+        inputs, new = await self.made(self.now, alter)
+        if base is None or self.base is None:
+            new = self._installed(new)
+        else:
+            self.base = Side(base[0], self._installed(base[1]))
+            self._kernel.try_out(new.table.words, inputs.settings, None)
+        self.now = Side(inputs, new)
+        return new
+
+    def _installed(self, new: InForce) -> InForce:
+        if new.table.edit:
+            new.table.edit.apply(new.table.words)
+            return new
+        return replace(new, table=replace(new.table, words=self._kernel.install(new.table.words), live=True))
+
+    async def try_out(self, alter: Alter, begin: Begin, *, files: bool = False, folder: str = "") -> InForce:
+        """Puts what `alter` makes of the rules in force on probation: `files`, those that settings name, or those of
+        `folder`, among it. Raises ConfigError, DatapathError: then nothing changed."""
+        self.lapse()
+        ours, in_force = self.now
+        if in_force is None or not in_force.generation:
+            what = "the rules in force are those of the last run, which are not known: nothing can be on probation"
+            raise TrafficmonError(what, hint="correct the files first: trafficctl check")
+        inputs, made = await self.made(Side(ours, in_force.apart()), alter)
+        before, last = self.kept, self.kept.trial or Trial("", "", 0.0, 0.0)
+        tried = await asyncio.to_thread(trial.fingerprint, inputs.settings) if files else last.tried
+        now, folder = time.time(), folder if files else last.folder
+        planned = Trial(begin.user, begin.what, now, now + begin.within_s, tried, folder, inputs.runtime, inputs.saved)
+        refused = tried if files and not folder else before.refused
+        said = trial.rule_settings(self.confirmed.inputs.settings) if refused else None
+        await self.keep(Kept(planned, refused, said))
+        try:
+            self._kernel.try_out(made.table.words, inputs.settings, planned.until)
+        except DatapathError:
+            await self.keep(before)
+            raise
+        if self.base is None:
+            self.disk = await asyncio.to_thread(trial.fingerprint, ours.settings)
+        self.base = self.confirmed
+        self.now = Side(inputs, made)
+        self.tell(planned, BEGUN)
+        return made
+
+    async def resume(self, alter: Alter) -> None:
+        """Goes on with the probation that an earlier daemon began, which is what `alter` makes of the rules in force.
+        Raises ConfigError, DatapathError."""
+        confirmed = self.now
+        inputs, made = await self.made(Side(confirmed.inputs, confirmed.in_force and confirmed.in_force.apart()), alter)
+        self._kernel.try_out(made.table.words, inputs.settings, None)
+        self.base, self.now = confirmed, Side(inputs, made)
+        self.disk = await asyncio.to_thread(trial.fingerprint, confirmed.inputs.settings)
+
+    def known_trial(self) -> Trial:
+        """What can be confirmed. Raises TrafficmonError."""
+        self.lapse()
+        known = self.trial
+        if known is None:
+            raise TrafficmonError("nothing is on probation", hint=_LOOK)
+        if self.base is None:
+            what = "what is on probation is not known any more: this daemon has not begun it, and could not read it"
+            raise TrafficmonError(what, hint="take it back with trafficctl rollback, and make the change again")
+        return known
+
+    async def confirm(self) -> Inputs:
+        """What is on probation stays in force. Raises DatapathError: then it goes on."""
+        known, (inputs, in_force) = self.known_trial(), self.now
+        assert in_force is not None
+        self._kernel.confirm(in_force.table.words, inputs.settings)
+        self.base, self.now = None, Side(replace(inputs, saved=None), in_force)
+        await self.keep(Kept())
+        self.tell(known, CONFIRMED)
+        return inputs
+
+    async def roll_back(self) -> Trial:
+        """What was confirmed before is in force again. Raises TrafficmonError if nothing is on probation."""
+        self.lapse()
+        known = self.trial
+        if known is None:
+            raise TrafficmonError("nothing is on probation", hint=_LOOK)
+        self._take_back(known, ROLLED_BACK)
+        await self.keep(self.kept)
+        return known
+
+    def lapse(self) -> bool:
+        """Whether a probation has ended by itself since it was asked last; then what is confirmed is in force."""
+        until = self._kernel.on_trial_until
+        if until is None or until > time.time():
+            return False
+        self._take_back(self.kept.trial or Trial("", _UNKNOWN, 0.0, until), RAN_OUT)
+        return True
+
+    def _take_back(self, known: Trial, turn: str) -> None:
+        self._kernel.roll_back()
+        if self.base and self.base.in_force and self.now.in_force:
+            generation = self.now.in_force.generation + 1
+            self.now = Side(self.base.inputs, replace(self.base.in_force, generation=generation))
+        self.base = None
+        self.kept = replace(self.kept, trial=None)
+        if not self.kept.refused:
+            self.kept = Kept()
+        self.tell(known, turn)
+
+    def recall(self, kept: Kept, untold: str) -> None:
+        """Takes over what the last daemon kept, if it is still so in the kernel."""
+        self.kept, self._written, self.untold = kept, kept, untold
+        until = self._kernel.on_trial_until
+        if kept.trial and (until is None or abs(until - kept.trial.until) > _SAME_S):
+            self.kept = replace(kept, trial=None)
+            self.tell(kept.trial, RESET)
+
+    async def forget_refused(self) -> None:
+        """Other files than those that were refused are in force."""
+        if self.kept.refused:
+            await self.keep(Kept(self.kept.trial))
+
+    async def settle(self) -> None:
+        """Has the end of a probation kept, which nobody waits for."""
+        if self._written != self.kept:
+            await self.keep(self.kept)
+
+    async def keep(self, kept: Kept) -> None:
+        """Has the next daemon know of it; if that cannot be, `untold` says so."""
+        self.kept, self.untold = kept, ""
+        try:
+            await asyncio.to_thread(trial.keep, self._path, kept)
+            self._written = kept
+        except OSError as error:
+            self.untold = (
+                f"a restart would not know what is on probation or refused: {self._path} cannot be written "
+                f"({error.strerror or error})"
+            )
