@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,9 @@ class Sources:
         """`inputs` with what the files hold that `settings` name, with `folder` in the place of `cidr_dir`. What they
         last held is remembered as it was. What is wrong in a folder of its own is a mistake. Raises ConfigError."""
         of = in_folder(settings, Path(folder)) if folder else settings
+        if folder and not os.access(of.cidr_dir, os.R_OK | os.X_OK):
+            what = "cannot be read by the daemon, which sees no home and no /tmp of yours"
+            raise ConfigError([Mistake(folder, what)], hint=f"put it beside {settings.cidr_dir}, readable for it")
         last_good = None if folder else self._last_good.aside()
         known = Cache(dict(self._cache.files)), last_good, self.databases.refresh(settings.geo.databases)
         return replace(inputs, settings=of, files=_right(read_files(of.cidr_dir, lists_of(of), self.own, *known)))
