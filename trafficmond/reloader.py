@@ -202,7 +202,8 @@ class Reloader:
     def watch_files(self) -> None:
         """Has a change of the files that the settings name noticed."""
         settings = self._parts.settings
-        files = [settings.source or CONFIG_FILE, *(each.path for each in settings.lists), *settings.geo.databases]
+        lists = (each.file(settings.feeds_dir) for each in settings.lists)
+        files = [settings.source or CONFIG_FILE, *lists, *settings.geo.databases]
         self._parts.watcher.watch(files, [settings.cidr_dir])
 
     async def serve_metrics(self) -> None:

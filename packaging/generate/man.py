@@ -15,6 +15,7 @@ from trafficmond.config.declare import TableSpec, declared
 from trafficmond.config.flags import _parser as daemon_parser
 from trafficmond.config.render import allowed
 from trafficmond.config.settings import Settings
+from trafficmond.feeds.__main__ import parser as fetch_parser
 from trafficmond.notifier.__main__ import parser as notify_parser
 from trafficmond.notifier.settings import Settings as NotifySettings
 
@@ -25,6 +26,7 @@ def pages(folder: Path, client: Client) -> Mapping[str, str]:
         "CLIENT_OPTIONS": lambda: "".join(map(_option, client.options)),
         "COMMANDS": lambda: "".join(map(_command, client.commands)),
         "DAEMON_OPTIONS": lambda: "".join(_options_of(daemon_parser())),
+        "FETCH_OPTIONS": lambda: "".join(_options_of(fetch_parser())),
         "NOTIFY_OPTIONS": lambda: "".join(_options_of(notify_parser())),
         "NOTIFY_SETTINGS": lambda: "".join(_settings(NotifySettings, "")),
         "SETTINGS": lambda: "".join(_settings(Settings, "")),

@@ -14,8 +14,9 @@ from trafficmond.errors import ConfigError
 from trafficmond.notifier import outlets as ways
 from trafficmond.notifier.message import compose, trial_message
 from trafficmond.notifier.news import News
-from trafficmond.notifier.outlets import Command, Outlet, Undelivered, hidden, outlets
+from trafficmond.notifier.outlets import Command, Outlet, Undelivered, outlets
 from trafficmond.notifier.settings import Settings, Target, load
+from trafficmond.urls import hidden
 
 MESSAGE = compose("web1", [News(1, 0.0, "opened", threat())])
 apprise = pytest.mark.skipif(
@@ -133,7 +134,7 @@ def test_parts_of_an_address_are_hidden(url: str, said: str, shown: str) -> None
     ("text", "wrong"),
     [
         ("", "target: is missing"),
-        ("[[target]]", "url: or command: a target has one of them"),
+        ("[[target]]", "url: is missing; write url, a service, or command"),
         ('[[target]]\nurl = "json://x"\ncommand = ["/x"]', "a target has one of them"),
         ('[[target]]\nurl = "secretword"', "url: is no URL; write such as"),
         ('[[target]]\ncommand = ["told"]', "write such as /usr/local/bin/on-threat"),

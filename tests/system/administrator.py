@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from drop_ins import compiles_on_start, exports_flows, serves_metrics
-from host import HERE, INSTALL, PEER, RULES, UNIT, Host, count_pings, must, soon, without_a_gap
+from host import HERE, INSTALL, PEER, RULES, SETTINGS, STRANGER, UNIT, Host, count_pings, must, soon, without_a_gap
 from in_cockpit import is_managed_in_cockpit
 from logins import spares_who_is_logged_in
 
@@ -44,7 +44,7 @@ def starts(host: Host) -> str:
 def is_confined(host: Host) -> str:
     """systemd-analyze security: at most 1.5 for each of its services"""
     said = []
-    for unit in (UNIT, "trafficmond-pins.service", "trafficmon-notify.service"):
+    for unit in (UNIT, "trafficmond-pins.service", "trafficmon-notify.service", "trafficmon-fetch.service"):
         line = host.run(f"systemd-analyze security --no-pager {unit} | tail -n 1").stdout.strip("→ \n")
         said.append(line)
         must(float(line.split(":")[1].split()[0]) <= 1.5, "an exposure of at most 1.5", line)
@@ -208,6 +208,27 @@ def tells_people(host: Host) -> str:
     return f"a message {took:.1f} s after the scan began\n" + host.run("trafficctl notify").stdout
 
 
+def fetches_a_list(host: Host) -> str:
+    """trafficmon-fetch: a list from a server here is in force, stays over the server's end, and goes with its name"""
+    server = host.popen(
+        f"cd /srv && echo {STRANGER} >stranger.netset && exec python3 -m http.server 8000 --bind {HERE}"
+    )
+    text = f'[[list]]\\nlabel = "far"\\nurl = "http://{HERE}:8000/stranger.netset"\\nurl_allow = ["http", "private"]\\n'
+    host.run(f"cp -p {SETTINGS} {SETTINGS}.before && printf '{text}' >>{SETTINGS}")
+    host.run("trafficctl reload")
+    soon(lambda: host.run("systemctl start trafficmon-fetch", check=False).returncode == 0, "the list fetched", 20)
+    took = soon(lambda: host.ping(1, source=STRANGER) == 0, "its member dropped", 10)
+    host.run("pkill -f http.server")
+    server.wait(10)
+    host.run("! trafficmon-fetch --all")  # as root, which does not matter here
+    said = host.run("trafficctl lists", check=False)
+    must(said.returncode == 1 and "cannot connect" in said.stdout, "why it cannot be fetched", said.stdout)
+    must(host.ping(1, source=STRANGER) == 0, "its member still dropped", "it is not")
+    host.run(f"mv {SETTINGS}.before {SETTINGS} && trafficctl reload")
+    must(host.ping(3, source=STRANGER) == 3, "pings of it answered again", "not all")
+    return f"in force {took:.1f} s after it was fetched\n{said.stdout}"
+
+
 def stops(host: Host) -> str:
     """systemctl stop detaches; with on_stop = "keep" the filter stays; start finds its way back"""
     host.run("systemctl stop trafficmond")
@@ -227,7 +248,14 @@ def stops(host: Host) -> str:
 
 def reads_the_manual(host: Host) -> str:
     """the man pages are there and have no warnings"""
-    pages = ("trafficmond.8", "trafficctl.1", "trafficmond.toml.5", "trafficmon-rules.5", "trafficmon-notify.8")
+    pages = (
+        "trafficmond.8",
+        "trafficctl.1",
+        "trafficmond.toml.5",
+        "trafficmon-rules.5",
+        "trafficmon-notify.8",
+        "trafficmon-fetch.8",
+    )
     for page in pages:
         name, _, section = page.rpartition(".")
         warnings = host.run(f"MANWIDTH=100 man --warnings {section} {name} 2>&1 >/dev/null").stdout
@@ -267,7 +295,8 @@ def purges(host: Host) -> str:
     left = host.run(f"find /etc /usr /var /run /sys/fs/bpf -iname '*trafficmon*' {apts}", check=False).stdout
     must(not left, "no file of it left", left)
     names = host.run(
-        "getent passwd trafficmon trafficmon-notify; getent group trafficmon trafficmon-admin", check=False
+        "getent passwd trafficmon trafficmon-notify trafficmon-fetch; getent group trafficmon trafficmon-admin",
+        check=False,
     )
     must(not names.stdout, "its users and groups gone", names.stdout)
     return ""
@@ -294,6 +323,7 @@ STEPS: tuple[Callable[[Host], str], ...] = (
     serves_metrics,
     exports_flows,
     tells_people,
+    fetches_a_list,
     is_managed_in_cockpit,
     stops,
     reads_the_manual,

@@ -14,6 +14,7 @@ COMMANDS = {
     "report": ("report", "a report on the stored flows, as HTML, text or data"),
     "rules": ("rules", "the rules in force"),
     "what-if": ("what_if", "what other rules would have done to the flows that were seen"),
+    "lists": ("lists", "the prefix lists: age, size, what they hit"),
     "allow": ("allow", "let packets to a service of this host in"),
     "deny": ("deny", "drop packets to a service of this host"),
     "add-cidr": ("add_cidr", "put a rule on a prefix in force, at once"),
@@ -36,7 +37,7 @@ COMMANDS = {
 
 GROUPS = (
     ("Look", ("status", "top", "watch", "flows", "explain", "threats", "threat", "report")),
-    ("Steer", ("rules", "what-if", "allow", "deny", "add-cidr", "remove-cidr", "reload", "audit")),
+    ("Steer", ("rules", "lists", "what-if", "allow", "deny", "add-cidr", "remove-cidr", "reload", "audit")),
     ("Ban", ("bans", "ban", "unban")),
     ("Try out", ("apply", "confirm", "rollback")),
     ("Maintain", ("check", "doctor", "notify", "metrics", "version", "analyze")),

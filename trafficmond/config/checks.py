@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from urllib.parse import urlsplit
 
 from trafficmond import networks, services
+from trafficmond.urls import HiddenUrl
 
 DEFAULT_ROUTE = "default-route"
 _NAME_OR_GLOB = re.compile(r"[^\s/:]{1,15}")
@@ -45,6 +47,18 @@ def listen_address(text: str) -> str:
     except ValueError:
         raise ValueError(f'"{text}" is no address and port; write such as "127.0.0.1:9177" or "[::1]:9177"') from None
     return text
+
+
+def feed_url(text: str) -> str:
+    """A URL to fetch a list from. Raises ValueError, which does not repeat it: it may hold a token."""
+    try:
+        parts = urlsplit(text)
+        wrong = bool(text) and (parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0)
+    except ValueError:
+        wrong = True
+    if wrong or not text.isascii() or re.search(r"[\s\0]", text):
+        raise ValueError('is no URL of a list; write such as "https://lists.example/bad.netset"')
+    return HiddenUrl(text)
 
 
 def power_of_two(value: int) -> int:

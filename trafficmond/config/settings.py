@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trafficmond.config.checks import DEFAULT_ROUTE, interface_pattern, listen_address, power_of_two, prefix, service
+from trafficmond.config.checks import (
+    DEFAULT_ROUTE,
+    feed_url,
+    interface_pattern,
+    listen_address,
+    power_of_two,
+    prefix,
+    service,
+)
 from trafficmond.config.declare import PATH, PATHS, duration, rate, setting, size, table, tables
 from trafficmond.config.formats import BY_NAME, described
 from trafficmond.config.target import export_url, parse_target
 from trafficmond.model import SEVERITIES
 
 CONFIG_FILE = Path("/etc/trafficmon/trafficmond.toml")
+_FEED_LABEL = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -58,10 +68,22 @@ class Policy:
 
 @dataclass(frozen=True)
 class PrefixList:
-    """[[list]]: a file of prefixes, one a line, and what its members get."""
+    """[[list]]: a file of prefixes, one a line, or a URL to fetch them from, and what its members get."""
 
-    path: Path = setting(
-        None, kind=PATH, required=True, example='"cidr.d/firehol_level1.netset"', help="A file of prefixes, one a line."
+    path: Path | None = setting(
+        None, kind=PATH, example='"cidr.d/firehol_level1.netset"', help="A file of prefixes, one a line."
+    )
+    url: str = setting(
+        "",
+        check=feed_url,
+        example='"https://iplists.firehol.org/files/firehol_level2.netset"',
+        help="Instead of path: where trafficmon-fetch gets the list; it needs a label. See rules.md.",
+    )
+    refresh: float = duration("1h", min="15m", max="30d", help="With url: how often it is asked for.")
+    url_allow: tuple[str, ...] = setting(
+        (),
+        choices=("http", "private", "redirect"),
+        help="With url: allow http without encryption, private and local addresses, or redirects; none is otherwise.",
     )
     action: str = setting(
         "drop", choices=("allow", "monitor", "drop"), help="What a member gets: allow, monitor or drop."
@@ -74,13 +96,33 @@ class PrefixList:
     ports: tuple[str, ...] = setting(
         (), check=service, example='["tcp/22", "53"]', help="The services that it is for, as in a [[rule]]; empty: all."
     )
-    label: str = setting("", help="The name in logs and in trafficctl; empty: the file's name.")
+    label: str = setting(
+        "", help="The name in logs and in trafficctl; empty: the file's name. With url also the file's."
+    )
     on_error: str = setting(
         "skip",
         choices=("skip", "refuse"),
         help="A line that is no prefix: skip it with a warning, or refuse the new file and keep what the list last "
         "held. Either way all else goes on.",
     )
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """What does not hold between these settings."""
+        if self.path is None and not self.url:
+            yield "path", "is missing; write path, a file of prefixes, or url, where to fetch one"
+        if self.path is not None and self.url:
+            yield "url", "and path: a list has one of them"
+        if self.url and not _FEED_LABEL.fullmatch(self.label):
+            yield "label", "is the name of the fetched file, too; use letters, digits, dots, dashes and underscores"
+        if self.url.startswith("http:") and "http" not in self.url_allow:
+            yield (
+                "url",
+                'is not encrypted: anybody on the way could change the list; use https, or url_allow = ["http"]',
+            )
+
+    def file(self, feeds_dir: Path) -> Path:
+        """Where its prefixes are."""
+        return self.path or feeds_dir / f"{self.label}.netset"
 
 
 @dataclass(frozen=True)
@@ -322,6 +364,9 @@ class Settings:
     cidr_dir: Path = setting(
         Path("/etc/trafficmon/cidr.d"), help="Rules (*.toml, *.json) and lists; changes there take effect at once."
     )
+    feeds_dir: Path = setting(
+        Path("/var/lib/trafficmon-fetch"), help="Where trafficmon-fetch keeps the lists that it has fetched."
+    )
     pin_dir: Path = setting(
         Path("/sys/fs/bpf/trafficmon"),
         help="Where the programs stay pinned while the daemon restarts (a bpffs).",
@@ -332,7 +377,7 @@ class Settings:
     )
     policy: Policy = table(Policy, "policy", help="Traffic that no rule names, and what no rule may touch.")
     lists: tuple[PrefixList, ...] = tables(
-        PrefixList, "list", help="A file of prefixes (*.netset, *.ipset, *.txt) and what its members get."
+        PrefixList, "list", help="A file of prefixes (*.netset, *.ipset, *.txt), or a URL, and what its members get."
     )
     flows: Flows = table(Flows, "flows", help="How packets become flows.")
     store: Store = table(Store, "store", help="How much history flows.db keeps.")
@@ -363,6 +408,11 @@ class Settings:
         if self.policy.default == "drop" and self.policy.established and not self.egress:
             what = "needs egress = true to know what this host opened; or set it to false, and replies are dropped too"
             yield "policy.established", what
+        labels: set[str] = set()
+        for i, each in enumerate(self.lists):
+            if each.url and each.label in labels:
+                yield f"list[{i}].label", f"another [[list]] with a url is called {each.label}; give each its own"
+            labels.update((each.label,) if each.url else ())
         targets: set[Path | None] = set()
         for i, log in enumerate(self.logs):
             if log.format != "journal" and log.path in targets:

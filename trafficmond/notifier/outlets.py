@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import subprocess
 import threading
 from typing import Any, Protocol
@@ -12,10 +11,10 @@ from typing import Any, Protocol
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.notifier.message import Message
 from trafficmond.notifier.settings import Settings, Target
+from trafficmond.urls import hidden
 
 COMMAND_S = 60.0  # that a command may take
 _TOLD_CHARS = 300  # of what went wrong
-_SECRET_CHARS = 3  # a part of a URL that is shorter gives nothing away
 
 
 class Undelivered(Exception):
@@ -107,14 +106,6 @@ def _apprise(where: str) -> Any:
         what = "a target has a url, which takes the package apprise"
         raise ConfigError([Mistake(where, what)], hint="install it: apt install apprise; or use command") from None
     return apprise
-
-
-def hidden(text: str, url: str) -> str:
-    """`text` without any part of the URL but its scheme."""
-    secrets = [part for part in re.split(r"[/:@?&=,]+", url.partition("://")[2]) if len(part) >= _SECRET_CHARS]
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
-    return text
 
 
 class _Heard(logging.Handler):

@@ -46,8 +46,10 @@ class Target:
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """What does not hold between these settings."""
-        if bool(self.url) == bool(self.command):
-            yield "url", "or command: a target has one of them"
+        if not self.url and not self.command:
+            yield "url", "is missing; write url, a service, or command, a program"
+        if self.url and self.command:
+            yield "command", "and url: a target has one of them"
         if self.command and not Path(self.command[0]).is_absolute():
             yield "command", "begins with a name without its path; write such as /usr/local/bin/on-threat"
 

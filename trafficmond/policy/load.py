@@ -33,6 +33,7 @@ _MAX_FILE_BYTES = 256 << 20
 _MAX_PREFIXES = 4_000_000  # about half a gigabyte of table at worst (scattered IPv6 hosts)
 _ALIKE_TOLD = 10  # rules that could be one
 _READS = 3  # of a file that changes meanwhile
+_UNFETCHED = "has not been fetched yet; have it fetched: systemctl enable --now trafficmon-fetch.timer"
 _HINT = "nothing was changed; trafficctl check names every mistake"
 
 
@@ -236,6 +237,9 @@ class _Reader:
         try:
             rules = self._load(path, parse, source)
         except OSError as error:
+            if source.fetched and isinstance(error, FileNotFoundError) and not self._known(path, parse, source):
+                self._unfetched(path, parse, source)
+                return
             self._fall_back(path, parse, source, [Mistake(str(path), f"cannot be read: {error.strerror or error}")])
             return
         if rules.mistakes:
@@ -312,6 +316,17 @@ class _Reader:
         first, *others = mistakes
         also = f" (and {len(others):,} more mistakes)" if others else ""
         self.notes.append(Mistake(first.where, f"{first.what}{also}; {stays}"))
+
+    def _unfetched(self, path: Path, parse: Parse, source: ListSource) -> None:
+        known = self._cache.files.get(path)
+        if known is None or known[0] != (source,):
+            known = self._cache.files[path] = ((source,), parse(b"", str(path)))
+        self._read.add(path)
+        self.add(known[1])
+        self.notes.append(Mistake(str(path), _UNFETCHED))
+
+    def _known(self, path: Path, parse: Parse, meaning: object) -> bool:
+        return self._last_good is not None and self._last_good.of(path, meaning, parse) is not None
 
     def take_rules_last_good(self, path: Path) -> None:
         """The same for a rules file; other files of the folder are passed over."""

@@ -85,6 +85,7 @@ class ListSource:
     direction: Direction = Direction.INGRESS
     on_error: str = "skip"  # a line that is wrong; or "refuse": the list, which stays what it was
     services: Places = ()  # that it is for; (): all
+    fetched: bool = False  # by trafficmon-fetch, which has yet to do so where there is no file
 
 
 @dataclass(frozen=True, slots=True, eq=False)

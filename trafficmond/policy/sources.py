@@ -33,12 +33,13 @@ def lists_of(settings: Settings) -> list[ListSource]:
     """The lists that settings name."""
     return [
         ListSource(
-            each.path,
+            each.file(settings.feeds_dir),
             Action.parse(each.action),
             each.label,
             Direction.parse(each.direction),
             each.on_error,
             services.parse(each.ports),
+            bool(each.url),
         )
         for each in settings.lists
     ]

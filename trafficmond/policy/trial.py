@@ -77,7 +77,10 @@ def rule_settings(settings: Settings) -> dict[str, Any]:
     """What settings say of rules, as JSON has it."""
     said = {
         "policy": dataclasses.asdict(settings.policy),
-        "lists": [dataclasses.asdict(each) for each in settings.lists],
+        # Of one that is fetched the file counts: its URL, which may hold a secret, is not kept here.
+        "lists": [
+            dataclasses.asdict(replace(each, path=each.file(settings.feeds_dir), url="")) for each in settings.lists
+        ],
         "permitted_cidrs": settings.permitted_cidrs,
         "cidr_dir": settings.cidr_dir,
     }
@@ -104,7 +107,7 @@ def in_folder(settings: Settings, folder: Path) -> Settings:
     """`settings` with `folder` in the place of `cidr_dir`; lists that lie in that are those in `folder`."""
     lists = (
         replace(each, path=folder / each.path.relative_to(settings.cidr_dir))
-        if each.path.is_relative_to(settings.cidr_dir)
+        if each.path and each.path.is_relative_to(settings.cidr_dir)
         else each
         for each in settings.lists
     )
@@ -132,9 +135,8 @@ def _sources(settings: Settings) -> Iterator[tuple[str, Path]]:
     except OSError:
         names = []
     yield from ((name, folder / name) for name in names)
-    for each in settings.lists:
-        within = each.path.is_relative_to(folder)
-        yield str(each.path.relative_to(folder) if within else each.path), each.path
+    for path in (each.path for each in settings.lists if each.path):  # a server's news are nobody's change of rules
+        yield str(path.relative_to(folder) if path.is_relative_to(folder) else path), path
 
 
 def _frozen(said: Mapping[str, Any]) -> dict[str, Any]:

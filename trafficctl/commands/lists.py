@@ -1,0 +1,74 @@
+"""The prefix lists in force: how large and how old they are, when they last changed, what they have hit.
+
+Packets and bytes are those that a list decided about since the daemon's start. A list with a url has a time at which
+its server last answered, and if it cannot be fetched the reason; what it last held stays in force.
+
+Examples:
+  trafficctl lists
+  trafficctl lists -o json | jq '.[] | select(.state != "ok")'
+  sudo systemctl start trafficmon-fetch       fetch those that are due, now
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from trafficctl import exits, session
+from trafficctl.render import units
+from trafficctl.render.table import Column
+from trafficmond.feeds.state import Fetched, read
+
+_LISTS = (
+    Column("label", "LIST", weight=9, shrinks_to=12),
+    Column("action", "ACTION", weight=8, meaningful=True),
+    Column("direction", "DIRECTION", weight=1),
+    Column("prefixes", "PREFIXES", units.exact, right=True, weight=6),
+    Column("size_bytes", "SIZE", units.octets, right=True, weight=3),
+    Column("changed", "CHANGED", units.when, weight=6),
+    Column("fetched", "FETCHED", units.when, weight=5),
+    Column("packets", "PACKETS", units.number, right=True, weight=7),
+    Column("bytes", "BYTES", units.octets, right=True, weight=4),
+    Column("state", "STATE", weight=8, shrinks_to=16),
+    Column("path", "PATH", weight=2, shrinks_to=12, keep_end=True),
+)
+
+
+def arguments(_: ArgumentParser) -> None:
+    """None of its own."""
+
+
+def run(args: Namespace) -> int:
+    """Show the lists; 1 if there is something about one."""
+    with session.connect(args) as client:
+        rules = [rule for reply in client.stream("Rules") for rule in reply["rules"] if rule["kind"] == "list"]
+    rows = [_row(rule) for rule in rules]
+    session.output(args).rows(rows, _LISTS, fields=[column.key for column in _LISTS], empty="no lists")
+    return exits.NO if any(row["state"] != "ok" for row in rows) else exits.DONE
+
+
+def _row(rule: Mapping[str, Any]) -> dict[str, Any]:
+    path = Path(rule["cidr"])
+    known = _fetched_in(path.parent).get(path.stem)
+    row = {"label": rule["label"] or path.stem, "size_bytes": None, "changed": None, "state": "ok", "path": str(path)}
+    row |= {name: rule[name] for name in ("action", "direction", "prefixes", "packets", "bytes")}
+    try:
+        status = path.stat()
+        row |= {"size_bytes": status.st_size, "changed": status.st_mtime}
+    except OSError as error:
+        row["state"] = f"its file: {error.strerror}"
+    if known is not None:
+        row |= {"changed": known.changed or None, "state": _state(known)}
+    return row | {"fetched": (known.checked or None) if known is not None else None}
+
+
+def _state(known: Fetched) -> str:
+    return f"since {units.when(known.failing_since)}: {known.error}" if known.error else "ok"
+
+
+@cache
+def _fetched_in(folder: Path) -> dict[str, Fetched]:
+    return read(folder)

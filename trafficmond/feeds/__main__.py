@@ -1,0 +1,61 @@
+"""`trafficmon-fetch`: its command line. Exit code: 0 all is well, 1 a list could not be had, 2 wrong settings."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from trafficmond import __version__
+from trafficmond.config.load import load_settings
+from trafficmond.config.settings import CONFIG_FILE
+from trafficmond.detect.registry import settings_classes
+from trafficmond.errors import ConfigError, TrafficmonError
+from trafficmond.feeds.fetch import fetch
+
+
+def parser() -> argparse.ArgumentParser:
+    """What it can be told."""
+    found = argparse.ArgumentParser(
+        prog="trafficmon-fetch",
+        description="Fetches the prefix lists that have a url in trafficmond.toml, and are due.",
+        epilog="It is the program of trafficmon-fetch.timer. What it fetched last: trafficctl lists",
+        allow_abbrev=False,
+    )
+    found.add_argument(
+        "-c", "--config", type=Path, metavar="FILE", default=_usual_file(), help="settings of trafficmond"
+    )
+    found.add_argument("-a", "--all", action="store_true", help="fetch all of them, due or not")
+    found.add_argument("--version", action="version", version=f"trafficmon-fetch {__version__}")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """One round; the exit code."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        settings = load_settings(args.config, detectors=settings_classes())
+        return 1 if fetch(settings, time.time, all_of_them=args.all) else 0
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            print(f"trafficmon-fetch: {mistake}", file=sys.stderr)
+        print(f"trafficmon-fetch: {error.hint}", file=sys.stderr)
+        return 2
+    except TrafficmonError as error:
+        print(f"trafficmon-fetch: {error}", file=sys.stderr)
+        return 1
+
+
+def _usual_file() -> Path:
+    """What systemd hands in, since the file may be root's alone; else the file itself."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(credentials, CONFIG_FILE.name) if credentials else CONFIG_FILE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""A round: each list that is due is asked for, looked at, and put in its place whole, or what was there stays."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+
+from trafficmond import files
+from trafficmond.config.settings import PrefixList, Settings
+from trafficmond.errors import TrafficmonError
+from trafficmond.feeds.http import Answer, FetchError, Validators, get
+from trafficmond.feeds.shape import NoList, shape
+from trafficmond.feeds.state import Fetched, digest, read, write
+from trafficmond.urls import hidden
+
+log = logging.getLogger(__name__)
+
+Get = Callable[[str, Collection[str], Validators], Answer]
+_EARLY_S = 60.0  # the timer comes when it comes
+
+
+def fetch(settings: Settings, now: Callable[[], float], *, all_of_them: bool = False, ask: Get = get) -> int:
+    """Fetches the lists with a URL that are due; how many of them could not be had.
+
+    Raises TrafficmonError if what came cannot be kept.
+    """
+    feeds, folder = [each for each in settings.lists if each.url], settings.feeds_dir
+    states = read(folder)
+    failed = 0
+    try:
+        kept = {each.label: states[each.label] for each in feeds if each.label in states}
+        if gone := states.keys() - kept.keys():
+            for label in gone:
+                PrefixList(url="-", label=label).file(folder).unlink(missing_ok=True)
+            write(folder, kept)
+        for each in feeds:
+            known = kept.get(each.label, Fetched())
+            if all_of_them or _due(each, known, folder, now()):
+                kept[each.label] = _one(each, known, folder, now, ask)
+                failed += bool(kept[each.label].error)
+                write(folder, kept)
+    except OSError as error:
+        what = f"cannot keep what is fetched in {folder}: {error.strerror or error}"
+        raise TrafficmonError(what, hint="is it there, and writable, and the disk not full?") from error
+    return failed
+
+
+def _due(feed: PrefixList, known: Fetched, folder: Path, now: float) -> bool:
+    if known.source != digest(feed.url) or not feed.file(folder).exists() or now < known.tried:
+        return True
+    return now - known.tried >= feed.refresh - _EARLY_S or bool(known.error)
+
+
+def _one(feed: PrefixList, known: Fetched, folder: Path, now: Callable[[], float], ask: Get) -> Fetched:
+    path = feed.file(folder)
+    if known.source != digest(feed.url):
+        known = Fetched(digest(feed.url))
+    validators = Validators(known.etag, known.modified) if path.exists() else Validators()
+    try:
+        answer = ask(feed.url, feed.url_allow, validators)
+        if answer.body is None:
+            log.info("%s: unchanged", feed.label)
+            return replace(known, checked=now(), tried=now(), failing_since=0.0, error="")
+        found = shape(answer.body)
+    except (FetchError, NoList) as error:
+        what = hidden(str(error), feed.url)
+        log.warning("%s: %s; what was fetched last stays", feed.label, what)
+        return replace(known, tried=now(), failing_since=known.failing_since or now(), error=what)
+    changed = not path.exists() or path.read_bytes() != found.data
+    if changed:
+        files.replace(path, found.data, mode=0o644, durable=True)
+    wrong = f", {found.wrong:,} lines are none" if found.wrong else ""
+    log.info("%s: %s prefixes%s%s", feed.label, f"{found.prefixes:,}", wrong, "" if changed else ", unchanged")
+    said = answer.validators
+    return Fetched(
+        known.source,
+        said.etag,
+        said.modified,
+        checked=now(),
+        changed=now() if changed else known.changed,
+        tried=now(),
+        prefixes=found.prefixes,
+        wrong=found.wrong,
+    )

@@ -1,0 +1,199 @@
+"""One GET of a list: conditional, bounded in size and time, to public addresses over TLS unless told otherwise."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import unquote, urljoin, urlsplit
+
+from trafficmond import __version__
+
+# bound: a fetched list | refused; what was fetched last stays
+MOST_BYTES = 64 << 20
+DEADLINE_S = 300.0  # for the whole of it
+_QUIET_S = 30.0  # between two words of the server
+_MOST_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+_CHUNK = 1 << 16
+
+
+class FetchError(Exception):
+    """The list could not be had; says why, without the URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What the server said of the version that it gave."""
+
+    etag: str = ""
+    modified: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`body` is None where nothing has changed."""
+
+    body: bytes | None
+    validators: Validators
+
+
+def get(url: str, allow: Collection[str], known: Validators) -> Answer:
+    """The list at `url`, unless it is the version that is `known`. Raises FetchError."""
+    deadline = time.monotonic() + DEADLINE_S
+    for _ in range(_MOST_REDIRECTS + 1):
+        answer = _ask(url, allow, known, deadline)
+        if isinstance(answer, Answer):
+            return answer
+        if "redirect" not in allow:
+            where = urlsplit(answer).hostname
+            raise FetchError(f'it has moved to {where}: write that URL, or allow it: url_allow = ["redirect"]')
+        url = answer
+    raise FetchError(f"it is redirected more than {_MOST_REDIRECTS} times")
+
+
+def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -> Answer | str:
+    """The answer, or where it is redirected to."""
+    connection = _connection(url, allow)
+    # A server that says a little now and then is within every other limit.
+    patience = threading.Timer(max(deadline - time.monotonic(), 0), partial(connection.sock.shutdown, socket.SHUT_RDWR))
+    patience.start()
+    try:
+        try:
+            connection.request("GET", _path(url), headers=_headers(url, known))
+            response = connection.getresponse()
+            if response.status in _REDIRECTS and (where := response.headers.get("Location")):
+                return _redirected(url, where)
+            if response.status == 304 and known != Validators():
+                return Answer(None, known)
+            if response.status != 200:
+                raise FetchError(f"the server answered {response.status} {response.reason}"[:200])
+            body = _body(response, deadline)
+        except ssl.SSLCertVerificationError as error:
+            raise FetchError(f"its certificate is not right: {error.verify_message}") from None
+        except TimeoutError:
+            raise FetchError(f"the server said nothing for {_QUIET_S:.0f} s") from None
+        except http.client.IncompleteRead:
+            raise FetchError("the connection ended before the list did") from None
+        except (http.client.HTTPException, OSError, UnicodeError) as error:
+            raise FetchError(
+                f"no answer that can be used: {getattr(error, 'strerror', '') or type(error).__name__}"
+            ) from None
+    finally:
+        patience.cancel()
+        connection.close()
+    return Answer(body, Validators(response.headers.get("ETag", ""), response.headers.get("Last-Modified", "")))
+
+
+def _body(response: http.client.HTTPResponse, deadline: float) -> bytes:
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise FetchError("it is compressed, which was not asked for")
+    parts, size = [], 0
+    while chunk := response.read1(_CHUNK):
+        parts.append(chunk)
+        size += len(chunk)
+        if size > MOST_BYTES:
+            raise FetchError(f"it is larger than {MOST_BYTES >> 20} MiB")
+    if time.monotonic() > deadline:
+        raise FetchError(f"it took longer than {DEADLINE_S:.0f} s")
+    if response.length:  # less came than was announced, which read1 does not mind
+        raise FetchError("the connection ended before the list did")
+    return b"".join(parts)
+
+
+def _headers(url: str, known: Validators) -> dict[str, str]:
+    parts = urlsplit(url)
+    found = {"User-Agent": f"trafficmon/{__version__}", "Accept-Encoding": "identity", "Accept": "*/*"}
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        found["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    if known.etag:
+        found["If-None-Match"] = known.etag
+    if known.modified:
+        found["If-Modified-Since"] = known.modified
+    return found
+
+
+def _redirected(url: str, where: str) -> str:
+    try:
+        return urljoin(url, where)
+    except ValueError:
+        raise FetchError("it leads to what is no URL") from None
+
+
+def _path(url: str) -> str:
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _connection(url: str, allow: Collection[str]) -> http.client.HTTPConnection:
+    """To an address that was looked at, so that no second answer of the resolver leads elsewhere."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise FetchError("it leads to what is no URL") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise FetchError("it leads to what is no web address")
+    if parts.scheme == "http" and "http" not in allow:
+        raise FetchError("it leads to http, which is not encrypted")
+    sock = _connected(host, port or (443 if parts.scheme == "https" else 80), allow)
+    connection = http.client.HTTPConnection(host, port)
+    if parts.scheme == "https":
+        try:
+            sock = ssl.create_default_context().wrap_socket(sock, server_hostname=host)
+        except ssl.SSLCertVerificationError as error:
+            sock.close()
+            raise FetchError(f"its certificate is not right: {error.verify_message}") from None
+        except OSError as error:
+            sock.close()
+            raise FetchError(f"no TLS with the server: {error.strerror or type(error).__name__}") from None
+        connection.default_port = 443  # for the Host header
+    connection.sock = sock
+    return connection
+
+
+def _connected(host: str, port: int, allow: Collection[str]) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise FetchError(
+            f"the server's name is not known: {getattr(error, 'strerror', '') or 'it is no name'}"
+        ) from None
+    addresses = [(family, address) for family, _, _, _, address in found if "private" in allow or is_public(address[0])]
+    if not addresses:
+        raise FetchError('the server has a private or local address; allow it: url_allow = ["private"]')
+    failure = ""
+    for family, address in addresses:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.settimeout(_QUIET_S)
+        try:
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failure = error.strerror or "no answer"
+            continue
+        return sock
+    raise FetchError(f"cannot connect to the server: {failure}")
+
+
+def is_public(text: object) -> bool:
+    """Whether an address is one of the internet's, not of this host, this network or a group."""
+    address = ipaddress.ip_address(str(text).partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
+        if inner:
+            return is_public(inner)
+        if address in _NAT64:
+            return is_public(ipaddress.IPv4Address(address.packed[-4:]))
+    return address.is_global and not address.is_multicast
+
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")

@@ -1,0 +1,86 @@
+"""What a server gave, taken for a list or not. Pure.
+
+Three shapes are known: prefixes, one a line, which is kept as it is; JSON lines with a `cidr` each (Spamhaus); and the
+columns of DShield (first address, last address, prefix length). The latter two become prefixes, one a line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from trafficmond.policy.listfile import parse_list
+
+_SHORTEST_4, _SHORTEST_6 = 3, 7  # prefix lengths of whole classes of addresses, as lists of bogons have them
+_DSHIELD = re.compile(r"(\d+\.\d+\.\d+\.\d+)\t\d+\.\d+\.\d+\.\d+\t(\d+)(?:\t|$)")
+
+
+class NoList(Exception):
+    """What came is no list of prefixes; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """A list as it is kept."""
+
+    data: bytes
+    prefixes: int
+    wrong: int  # lines that are none
+
+
+def shape(body: bytes) -> Shaped:
+    """The list in what a server gave. Raises NoList."""
+    if b"\0" in body:
+        raise NoList("it is not plain text")
+    convert = _converter(body)
+    data = _converted(body, convert) if convert else body
+    found = parse_list(data, "line")
+    if found.wrong > len(found.prefixes):  # a page that says what went wrong, for one
+        raise NoList(f"{found.wrong:,} of its lines are no prefixes, {len(found.prefixes):,} are")
+    if not len(found.prefixes):
+        raise NoList("it holds no prefix")
+    short = found.prefixes.plen < np.where(found.prefixes.family == 4, _SHORTEST_4, _SHORTEST_6)
+    if short.any():
+        raise NoList(f"it holds {found.prefixes.text(int(short.argmax()))}, a large part of the internet")
+    return Shaped(data, len(found.prefixes), found.wrong)
+
+
+def _converter(body: bytes) -> Callable[[str], str | None] | None:
+    """What makes a prefix of a line, judged by the first line that is not a comment; None: it is one."""
+    for line in body[:4096].decode("utf-8", "replace").splitlines():
+        if line.strip() and not line.lstrip().startswith(("#", ";")):
+            if line.lstrip().startswith("{"):
+                return _of_json
+            return _of_dshield if _DSHIELD.match(line) or line.startswith("Start\tEnd\t") else None
+    return None
+
+
+def _converted(body: bytes, convert: Callable[[str], str | None]) -> bytes:
+    lines = []
+    for line in body.decode("utf-8", "replace").splitlines():
+        if line.strip() and not line.startswith(("#", ";")) and (prefix := convert(line)) is not None:
+            lines.append(prefix)
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _of_json(line: str) -> str | None:
+    """None for a line that is not about a prefix, such as the one with the licence."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return f"no JSON: {line[:40]}"
+    if not isinstance(found, dict):
+        return f"no object: {line[:40]}"
+    cidr = found.get("cidr")
+    return re.sub(r"\s", "", cidr) if isinstance(cidr, str) else None
+
+
+def _of_dshield(line: str) -> str | None:
+    if line.startswith("Start\t"):
+        return None
+    found = _DSHIELD.match(line)
+    return f"{found[1]}/{found[2]}" if found else line
