@@ -121,21 +121,37 @@ def test_what_tunnels_carry_is_looked_up_for_the_rows_at_hand(room: Room) -> Non
     gre["tunnel"], gre["number"], gre["scope"], gre["proto"] = abi.GRE, 7, abi.SCOPE_NUMBERED, 6
     room.ledger.known = {1 << 63: gre.tobytes()}
     room.tick(deltas(5, inner=[0, 1 << 63, 1 << 63, 3, 4], proto=47), NOW)
-    room.pipeline.store_due(NOW, everything=True)
+    asyncio.run(room.pipeline.store_rest(NOW, 5))
     assert room.rows("SELECT tunnel, vni, inner_protocol, count(*) FROM flows GROUP BY 1, 2, 3") == [
         (None, None, None, 3),
         ("gre", 7, "TCP", 2),
     ]
     assert room.pipeline.forgotten_inners == 2
     room.tick(deltas(5), NOW + 1)
-    room.pipeline.store_due(NOW + 1, everything=True)
+    asyncio.run(room.pipeline.store_rest(NOW + 1, 5))
     assert room.pipeline.forgotten_inners == 2
 
 
 def test_everything_is_stored_when_asked(room: Room) -> None:
     room.tick(deltas(3), NOW)
-    room.pipeline.store_due(NOW, everything=True)
+    asyncio.run(room.pipeline.store_rest(NOW, 5))
     assert room.rows("SELECT sum(packets) FROM flows") == [(3,)]
+
+
+def test_a_stop_gives_the_store_no_more_than_its_queue_takes(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room.store._writer.queue, "most_rows", 1000)
+    room.tick(deltas(20_000), NOW)
+    room.said.clear()  # the log's queue is small as well
+    asyncio.run(room.pipeline.store_rest(NOW, 30))
+    assert room.rows("SELECT sum(packets) FROM flows") == [(20_000,)]
+    assert room.said == []
+
+
+def test_a_stop_has_an_end_and_says_what_it_lost(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room.store._writer.queue, "most_rows", 0)
+    room.tick(deltas(30), NOW)
+    asyncio.run(room.pipeline.store_rest(NOW, 0.1))
+    assert room.said == [f"{room.store.path} lost 30 records "]
 
 
 def test_the_moment_is_that_of_the_latest_tick(room: Room) -> None:
@@ -197,7 +213,7 @@ def test_what_the_store_lost_is_said(room: Room) -> None:
     assert room.said == []
     room.store.close(5)
     room.tick(deltas(3), NOW)
-    room.pipeline.store_due(NOW, everything=True)
+    asyncio.run(room.pipeline.store_rest(NOW, 5))
     for _ in range(2):
         room.pipeline.tell_of_store()
     assert room.said[-1] == f"{room.store.path} lost 3 records "
@@ -211,7 +227,7 @@ def test_an_export_that_fails_and_loses_is_said_once(room: Room) -> None:
         exports = room.pipeline.exports
         exports.configure([Export(to=to, buffer_rows=1000)], 0.0)
         room.tick(deltas(1200), NOW)
-        room.pipeline.store_due(NOW, everything=True)
+        asyncio.run(room.pipeline.store_rest(NOW, 5))
         end = time.monotonic() + 5
         while len(room.said) < 2 and time.monotonic() < end:
             room.pipeline.tell_of_exports()

@@ -41,6 +41,7 @@ from trafficmond.store.records import Ban, Change
 from trafficmond.store.store import Store
 from trafficmond.tasks import Tasks
 
+_REST_S = 5.0  # for queues to take what the flow table holds
 _STOP_S = 10.0  # for the last rows and records to reach the disk
 _STUCK_S = 2.0  # at a stop, for a store that cannot write
 _RESUME_S = 2.0  # for bans and threats of the last run to be read
@@ -269,7 +270,7 @@ async def _stop_watching(parts: Parts) -> None:
     """The last ledger read goes into the store, then the data path is let go."""
     try:
         await parts.pipeline.drain()
-        parts.pipeline.store_due(time.time(), everything=True)
+        await parts.pipeline.store_rest(time.time(), _REST_S)
         parts.pipeline.store_threats()
     finally:
         parts.datapath.close(detach=parts.settings.on_stop == "detach")

@@ -134,14 +134,34 @@ class Pipeline:
         yield
         self.store_due(now)
 
-    def store_due(self, now: float, *, everything: bool = False) -> None:
-        """Gives the store and the exports the rows that are due; with `everything`, all that is pending."""
+    def store_due(self, now: float) -> None:
+        """Gives the store and the exports the rows that are due."""
+        rows, names = self._due(now)
+        self.store.put(rows, names)
+        self.exports.put(rows, names)
+
+    async def store_rest(self, now: float, patience_s: float) -> None:
+        """Gives them all that is pending, as fast as they take it: a full flow table is more than their queues hold.
+        When patience has ended, what has no room is lost, counted and said."""
+        rows, names = self._due(now, everything=True)
+        deadline = time.monotonic() + patience_s
+        while len(rows):
+            room = min(self.store.room, self.exports.room)
+            if time.monotonic() >= deadline:
+                room = len(rows)
+            self.store.put(rows[:room], names)
+            self.exports.put(rows[:room], names)
+            rows = rows[room:]
+            await asyncio.sleep(0.02)
+        self.tell_of_store()
+        self.tell_of_exports()
+
+    def _due(self, now: float, everything: bool = False) -> Named:
         rows = self.table.due(now, everything)
         names = self._names_for(rows)
         inners = rows["inner"][rows["inner"] != 0]
         self.forgotten_inners += int(np.isin(inners, np.array(list(names.inners), np.uint64), invert=True).sum())
-        self.store.put(rows, names)
-        self.exports.put(rows, names)
+        return rows, names
 
     def _names_for(self, rows: Batch) -> Names:
         """What tunnels carried is looked up for the rows at hand alone: the kernel remembers it, not the daemon."""

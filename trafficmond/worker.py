@@ -42,13 +42,18 @@ class Worker(ABC):
         if not len(rows):
             return
         with self._wake:
-            room = max(0, self._most_rows - self._waiting) if self._give_up_at is None else 0
+            room = self.room if self._give_up_at is None else 0
             kept = rows[:room]
             self.lost += len(rows) - len(kept)
             if len(kept):
                 self._items.append((kept, names))
                 self._waiting += len(kept)
                 self._wake.notify()
+
+    @property
+    def room(self) -> int:
+        """Rows that still fit."""
+        return max(0, self._most_rows - self._waiting)
 
     def finish(self, deadline: float) -> None:
         """Tell the thread to do what waits, and to end by `deadline` (time.monotonic), without waiting for it."""

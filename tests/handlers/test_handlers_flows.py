@@ -112,7 +112,7 @@ def test_looking_stores_nothing_and_tells_what_storing_would_have_told(tmp_path:
             kept, pipeline, now = ask.parts.store, ask.parts.pipeline, time.time() - 1
             ask.datapath.deltas.append(talk(now, 0, 300))  # stored,
             await ask.parts.pipeline.drain()
-            pipeline.store_due(time.time(), everything=True)
+            await pipeline.store_rest(time.time(), 5)
             assert kept.flush(5)
             ask.datapath.deltas.append(talk(now, 200, 300))  # partly known and pending
             before = [await ask("Flows", **question) for question in QUESTIONS]
@@ -126,7 +126,7 @@ def test_looking_stores_nothing_and_tells_what_storing_would_have_told(tmp_path:
             assert sum(row["packets"] for row in before[11]["rows"]) == 2 * 300 * 3
             assert (explained["packets"], len(explained["flows"])) == (2, 2)
 
-            pipeline.store_due(time.time(), everything=True)
+            await pipeline.store_rest(time.time(), 5)
             assert kept.flush(5)
             assert kept.status().rows == 600
             for question, answer in zip(QUESTIONS, before, strict=True):
@@ -149,7 +149,7 @@ def test_what_waits_to_be_stored_is_told_once(tmp_path: Path) -> None:
                 ask.datapath.deltas.append(talk(now, round_ * 1000, 1000))
                 (row,) = (await ask("Flows", group_by=["interface"]))["rows"]
                 assert row["flows"] == (round_ + 1) * 1000
-                pipeline.store_due(time.time(), everything=True)
+                await pipeline.store_rest(time.time(), 5)
 
     asyncio.run(run())
 
@@ -161,7 +161,7 @@ def test_a_disk_that_takes_nothing_hides_nothing(tmp_path: Path) -> None:
                 other.execute("BEGIN IMMEDIATE")
                 ask.datapath.deltas.append(many())
                 await ask.parts.pipeline.drain()
-                ask.parts.pipeline.store_due(time.time(), everything=True)
+                await ask.parts.pipeline.store_rest(time.time(), 5)
                 began = time.monotonic()
                 (row,) = (await ask("Flows", group_by=["interface"]))["rows"]
                 assert row["packets"] == FLOWS

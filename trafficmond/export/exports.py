@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,12 @@ class ExportSet:
         """Queue a REPORT batch for each."""
         for exporter in self._running.values():
             exporter.put(rows, names)
+
+    @property
+    def room(self) -> int:
+        """Rows that each still takes; those that fail are not waited for."""
+        working = (each.room for each in self._running.values() if not each.status()["error"])
+        return min(working, default=sys.maxsize)
 
     def status(self) -> list[dict[str, Any]]:
         """One row an export: to, sent, queue, lost (flows), error."""

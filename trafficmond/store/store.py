@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -88,6 +89,12 @@ class Store:
     def put(self, rows: Batch, names: Names) -> int:
         """Queue a REPORT batch; returns how many rows were lost because the queue is full (also counted)."""
         return self._writer.queue.put(rows, names) if len(rows) else 0
+
+    @property
+    def room(self) -> int:
+        """Rows that its queue still takes; it is not waited for while it cannot write."""
+        queue = self._writer.queue
+        return max(0, queue.most_rows - queue.rows) if self.status().state == "ok" else sys.maxsize
 
     def put_threat(self, threat: Threat, state: str) -> Future[None]:
         """Store a threat as it stands now ("opened", "updated", "closed"); the same id is replaced."""
