@@ -1,4 +1,4 @@
-"""What an analysis takes: a million log lines as a command, and packets a second from a capture to rows."""
+"""What an analysis takes: logs and captures of several densities as a command, and a capture's packets to rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from figures import Figure, figure
+from earlier import earlier
+from figures import Figure, figure, interleaved, ratio
 
 from trafficmond.analyze.formats import format_of
 from trafficmond.analyze.intake import Intake
@@ -21,9 +22,11 @@ from trafficmond.analyze.source import Source
 ROOT = Path(__file__).resolve().parents[2]
 LINES, FLOWS, SPAN_S = 1_000_000, 50_000, 3600
 PACKETS, PACKET_FLOWS = 3_000_000, 10_000
-ORIGINAL_S = 22.0  # what the original analyser took for as many lines, on a machine like those of the design's figures
 GOAL_MIB = 200.0
 RUNS = 3
+SPARSE_PACKETS, SPARSE_S = 1_000_000, 33 * 60
+QUIET_PACKETS, QUIET_S = 5_500, 24 * 3600
+CONNECTIONS = 5_000
 
 
 def measure() -> Iterator[Figure]:
@@ -31,20 +34,46 @@ def measure() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         log, capture = Path(folder) / "traffic.jsonl", Path(folder) / "traffic.pcap"
         write_log(log)
-        runs = [_command(log) for _ in range(RUNS)]
-        seconds, memory = zip(*runs, strict=True)
-        yield figure("analyze_lines_s", "1M log lines, whole report", seconds, "s", ORIGINAL_S / 20)
-        yield figure("analyze_lines_mib", "... memory at its peak", memory, "MiB", GOAL_MIB)
-        write_capture(capture)
+        yield from _reports("analyze_lines", "1M log lines", log, 1.1)
+        write_log(log, flows=LINES)
+        yield from _reports("analyze_new_flows", "1M log lines, nearly all of new flows", log, 2.4)
+        write_capture(capture, SPARSE_PACKETS, SPARSE_S)
+        yield from _reports("analyze_sparse", "1M packets over 33 minutes", capture, 1.2)
+        write_capture(capture, QUIET_PACKETS, QUIET_S)
+        yield from _reports("analyze_quiet_day", f"{QUIET_PACKETS:,} packets over a day", capture, 0.5)
+        zeek = Path(folder) / "conn.log"
+        write_zeek(zeek)
+        yield from _reports("analyze_zeek_day", f"a day of Zeek's log, {CONNECTIONS:,} flows", zeek, 0.8)
+        write_capture(capture, PACKETS, PACKETS // 200_000)
         _rate(capture)
         rates = [_rate(capture) for _ in range(RUNS)]
         yield figure("analyze_capture_mpps", "capture to rows", rates, "M packets/s", 2.0, at_least=True)
 
 
-def write_log(path: Path) -> None:
-    """LINES events over SPAN_S seconds, of flows some of which are much more frequent than others."""
+def _reports(key: str, what: str, path: Path, goal_s: float) -> Iterator[Figure]:
+    """CPU seconds and peak memory of the whole command; against the earlier revision where one is asked for."""
+    trees = {"trafficmon": ROOT} | ({"then": before} if (before := earlier()) else {})
+    peaks: dict[str, float] = {}
+
+    def run(name: str) -> float:
+        seconds, peaks[name] = cpu_and_peak([sys.executable, "-m", "trafficctl", "analyze", str(path)], trees[name])
+        return seconds
+
+    samples = interleaved({name: lambda name=name: run(name) for name in trees}, RUNS)
+    yield figure(f"{key}_cpu_s", f"{what}, whole report: CPU", samples["trafficmon"], "s", goal_s)
+    yield figure(f"{key}_mib", "... memory at its peak", [peaks["trafficmon"]], "MiB", GOAL_MIB)
+    if "then" in samples:
+        yield ratio(
+            f"{key}_vs_earlier", "... CPU against the earlier revision", samples, "trafficmon", "then", unit="s"
+        )
+
+
+def write_log(path: Path, flows: int = FLOWS) -> None:
+    """LINES events over SPAN_S seconds: of `flows` flows some of which are much more frequent than others, or each of
+    a flow of its own where there are as many.
+    """
     pick = random.Random(5)
-    flows = [
+    known = [
         (
             f"{pick.randint(1, 223)}.{pick.randint(0, 255)}.{pick.randint(0, 255)}.{pick.randint(1, 254)}",
             pick.randint(1024, 65535),
@@ -52,12 +81,13 @@ def write_log(path: Path) -> None:
             *pick.choice((("TCP", 6), ("TCP", 6), ("UDP", 17))),
             f"{pick.getrandbits(32):08x}",
         )
-        for _ in range(FLOWS)
+        for _ in range(flows)
     ]
     with path.open("w") as file:
         for line in range(LINES):
             at = 1732834800 + line * SPAN_S // LINES
-            src, sport, dport, name, number, mark = flows[min(int(pick.paretovariate(0.7)) - 1, FLOWS - 1)]
+            chosen = line if flows == LINES else min(int(pick.paretovariate(0.7)) - 1, flows - 1)
+            src, sport, dport, name, number, mark = known[chosen]
             file.write(
                 f'{{"timestamp": {at}, "timestamp_iso": "2024-11-28T23:00:00.000Z", "src_ip": "{src}", '
                 f'"dst_ip": "192.168.1.100", "src_port": {sport}, "dst_port": {dport}, "protocol": "{name}", '
@@ -66,8 +96,8 @@ def write_log(path: Path) -> None:
             )
 
 
-def write_capture(path: Path) -> None:
-    """PACKETS TCP packets of PACKET_FLOWS flows, each with 60 bytes of payload, 200,000 a second."""
+def write_capture(path: Path, packets: int, span_s: float) -> None:
+    """TCP packets of PACKET_FLOWS flows, each with 60 bytes of payload, evenly over `span_s` seconds."""
     pick = random.Random(6)
     frames = []
     for _ in range(PACKET_FLOWS):
@@ -76,24 +106,42 @@ def write_capture(path: Path) -> None:
         frames.append(bytes(12) + b"\x08\x00" + ip + tcp + bytes(60))
     with path.open("wb") as file:
         file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1))
-        for start in range(0, PACKETS, 10_000):
+        for start in range(0, packets, 10_000):
             part = []
-            for number in range(start, start + 10_000):
+            for number in range(start, min(start + 10_000, packets)):
                 frame = frames[number % PACKET_FLOWS]
-                second, rest = divmod(number * 5, 1_000_000)
+                second, rest = divmod(int(number * span_s * 1_000_000 / packets), 1_000_000)
                 part.append(struct.pack("<IIII", 1_700_000_000 + second, rest, len(frame), len(frame)) + frame)
             file.write(b"".join(part))
 
 
-def _command(path: Path) -> tuple[float, float]:
-    """(seconds, MiB) of `trafficctl analyze`, the interpreter's start included."""
-    began = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-m", "trafficctl", "analyze", path], stdout=subprocess.DEVNULL, cwd=ROOT)
+def write_zeek(path: Path) -> None:
+    """CONNECTIONS lines of conn.log, at any time of a day."""
+    pick = random.Random(7)
+    names = "ts uid id.orig_h id.orig_p id.resp_h id.resp_p proto service duration orig_bytes resp_bytes conn_state"
+    names += " orig_pkts orig_ip_bytes resp_pkts resp_ip_bytes"
+    with path.open("w") as file:
+        file.write("#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n")
+        file.write("\t".join(["#fields", *names.split()]) + "\n")
+        for number, at in enumerate(sorted(pick.uniform(0, 86400) for _ in range(CONNECTIONS))):
+            sent, received = pick.randint(100, 5000), pick.randint(100, 500_000)
+            client = f"10.0.0.{pick.randint(2, 60)}", pick.randint(1024, 65535)
+            server = f"{pick.randint(1, 223)}.{pick.randint(0, 255)}.0.1", pick.choice((80, 443, 53))
+            counts = 5 + sent // 1400, sent + 400, 5 + received // 1400, received + 400
+            seconds = f"{pick.expovariate(0.1):.6f}"
+            row = (f"{1732834800 + at:.6f}", f"C{number:017d}", *client, *server, "tcp", "-", seconds, sent, received,
+                   "SF", *counts)  # fmt: skip
+            file.write("\t".join(map(str, row)) + "\n")
+
+
+def cpu_and_peak(command: list[str], folder: Path = ROOT) -> tuple[float, float]:
+    """(CPU seconds, MiB at its peak) of a whole command, its start included."""
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
-        raise RuntimeError(f"trafficctl analyze ended with {child.returncode}")
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def _rate(path: Path) -> float:

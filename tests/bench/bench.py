@@ -21,6 +21,7 @@ import daemon_figures
 import ledger_figures
 import log_figures
 import packet_figures
+import peer_figures
 import store_figures
 from contestants import Prefix
 from earlier import earlier
@@ -51,6 +52,7 @@ PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "store": store_figures.measure,
     "logs": log_figures.measure,
     "analyze": analyze_figures.measure,
+    "peers": peer_figures.measure,
     "nft": packet_figures.measure_nft,
 }
 
