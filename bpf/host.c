@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
  * The host build, build/libtmparse.so: captures read with the very parser that runs in the kernel, and the
- * daemon's own log lines, both merged into rows for the engine. trafficmond/analyze/native.py is its only caller.
+ * daemon's own log lines, both merged into rows for the engine; and the flow table's inner loops.
+ * trafficmond/analyze/native.py and trafficmond/flows/compiled.py are its only callers.
  */
 #include <stddef.h>
 
+#include "host_flows.h"
 #include "host_lines.h"
 #include "host_read.h"
 
@@ -158,4 +160,119 @@ TM_EXPORT __u32 tm_lines_rejects(struct tm_lines *l, struct tm_reject *out)
 TM_EXPORT const char *tm_lines_name(const struct tm_lines *l, __u32 ifindex)
 {
 	return ifindex > TM_LINE_NAMES ? "(other)" : ifindex && ifindex <= l->names ? l->name[ifindex - 1] : "";
+}
+
+/* ---- the flow table ---- */
+
+/* Offset of each field of struct tm_state in its order, then its size: as tm_row_layout. */
+TM_EXPORT __u32 tm_state_layout(__u32 *out)
+{
+#define AT(field) offsetof(struct tm_state, field)
+	static const __u32 at[] = {
+		AT(flow.id),
+		AT(flow.src_hi),
+		AT(flow.src_lo),
+		AT(flow.dst_hi),
+		AT(flow.dst_lo),
+		AT(flow.sport),
+		AT(flow.dport),
+		AT(flow.proto),
+		AT(flow.family),
+		AT(flow.direction),
+		AT(flow.vlan),
+		AT(flow.ifindex),
+		AT(flow.verdict),
+		AT(flow.inner),
+		AT(flow.first),
+		AT(flow.last),
+		AT(flow.reply_first),
+		AT(flow.packets),
+		AT(flow.bytes),
+		AT(flow.payload_bytes),
+		AT(flow.reply_packets),
+		AT(flow.reply_bytes),
+		AT(flow.reply_payload_bytes),
+		AT(flow.payload_packets),
+		AT(flow.reply_payload_packets),
+		AT(flow.d_packets),
+		AT(flow.d_bytes),
+		AT(flow.d_reply_packets),
+		AT(flow.d_reply_bytes),
+		AT(flow.tcp_flags),
+		AT(flow.reply_tcp_flags),
+		AT(flow.first_flags),
+		AT(flow.bits),
+		AT(flow.reply_bits),
+		AT(flow.reply_first_flags),
+		AT(flow.first_len),
+		AT(flow.is_new),
+		AT(flow.ended),
+		AT(p_packets),
+		AT(p_bytes),
+		AT(p_reply_packets),
+		AT(p_reply_bytes),
+		AT(since),
+		AT(reply_verdict),
+		AT(side),
+		AT(sure),
+		AT(closed),
+		sizeof(struct tm_state),
+	};
+#undef AT
+	memcpy(out, at, sizeof(at));
+	return sizeof(at) / sizeof(at[0]);
+}
+
+/*
+ * The id of each delta, whether its source is the canonical endpoint b, and the earliest beginning of all. How many are
+ * later fragments of ICMP, whose flow the caller looks up.
+ */
+TM_EXPORT __u32 tm_flows_identify(const struct tm_row *d, __u32 n, const struct tm_flow_rules *r, __u64 *id,
+				  __u8 *swapped, double *earliest)
+{
+	__u32 i, later = 0;
+
+	*earliest = INFINITY;
+	for (i = 0; i < n; i++) {
+		double at = tm_begins(&d[i], r->before);
+
+		id[i] = tm_flow_id(&d[i], r, &swapped[i]);
+		later += tm_later_fragment(&d[i]);
+		if (at < *earliest)
+			*earliest = at;
+	}
+	return later;
+}
+
+/* Whether sorted deltas must be taken in by turns; see tm_takes_turns. */
+TM_EXPORT int tm_flows_turns(const struct tm_row *d, const __u64 *id, const __u8 *side, __u32 n, double before)
+{
+	__u32 at, end;
+
+	for (at = 0; at < n; at = end) {
+		for (end = at + 1; end < n && id[end] == id[at]; end++)
+			;
+		if (tm_takes_turns(d + at, side + at, end - at, before))
+			return 1;
+	}
+	return 0;
+}
+
+/* Folds sorted deltas into their flows; see struct tm_fold. */
+TM_EXPORT void tm_flows_fold(struct tm_fold *work, const struct tm_row *d, const __u64 *id, const __u8 *side,
+			     const struct tm_flow_rules *r)
+{
+	tm_fold_all(work, d, id, side, r);
+}
+
+/* When each row must be looked at again, and for how long it is kept after its last packet. */
+TM_EXPORT void tm_flows_deadlines(const struct tm_state *s, __u32 n, const struct tm_flow_rules *r, double *deadline,
+				  double *kept)
+{
+	__u32 i;
+
+	for (i = 0; i < n; i++) {
+		deadline[i] = tm_deadline(&s[i], r);
+		kept[i] = tm_kept(&s[i], r);
+	}
 }

@@ -67,7 +67,7 @@ class Discard(GroupedDetector):
         one, state = found.first(entity), found.state(entity)
         src = address(one, "src")
         what = {"unit": "packets", "proven": True}
-        when = {"first_seen": state["since"], "last_seen": found.seen.now}
+        when = {"first_seen": state["since"], "last_seen": found.now[entity]}
         return self.found(Severity.HIGH, f"{src} discards", what, src=src, count=state["packets"], **when)
 '''
 

@@ -1,4 +1,4 @@
-"""build/libtmparse.so through ctypes: captures and log lines to DELTA rows, in C. The library's only caller."""
+"""build/libtmparse.so through ctypes: captures and log lines to DELTA rows, in C."""
 
 from __future__ import annotations
 
@@ -13,12 +13,8 @@ from trafficmond import abi
 from trafficmond.analyze.intake import OTHER_TYPE, Intake
 from trafficmond.analyze.source import InputError
 from trafficmond.flows.batch import DELTA, Batch
+from trafficmond.flows.compiled import PLACES
 from trafficmond.flows.malformed import by_reason
-
-PLACES = (
-    Path(__file__).parents[2] / "build" / "libtmparse.so",  # a checkout, after make
-    Path("/usr/lib/trafficmon/libtmparse.so"),
-)
 
 ROWS_MAX = 65536  # TM_ROWS_MAX
 NOTES_MAX = 64  # TM_NOTES_MAX

@@ -37,7 +37,7 @@ def _tables() -> tuple[Column, Column]:
     return mate, reply
 
 
-_MATE, _REPLY = _tables()
+MATE, REPLY = _tables()
 
 
 class Canonical(NamedTuple):
@@ -61,7 +61,7 @@ def canonical(rows: Batch) -> Canonical:
     icmp = np.flatnonzero((rows["proto"] == ICMP) | (rows["proto"] == ICMPV6))
     if len(icmp):
         kind = np.minimum(sport[icmp], TYPE_UNKNOWN)
-        mate = _MATE[rows["proto"][icmp], kind]
+        mate = MATE[rows["proto"][icmp], kind]
         paired = (mate != _NO_MATE) & ~later_fragments(rows[icmp])
         dport = dport.copy()
         dport[icmp[paired]] = mate[paired]
@@ -81,7 +81,7 @@ def canonical(rows: Batch) -> Canonical:
 
 def icmp_mate(proto: Column, kind: Column) -> Column:
     """The type that answers (or asked for) each ICMP or ICMPv6 type; -1 where there is none."""
-    mates: Column = _MATE[proto, np.minimum(kind, TYPE_UNKNOWN)]
+    mates: Column = MATE[proto, np.minimum(kind, TYPE_UNKNOWN)]
     return mates
 
 
@@ -91,8 +91,8 @@ def icmp_role(rows: Batch) -> tuple[Column, Column]:
     What looks like a reply and goes to a group was not asked for by it: routers and neighbours advertise themselves.
     """
     kind = np.minimum(rows["sport"], TYPE_UNKNOWN)
-    answers = _REPLY[rows["proto"], kind]
-    asks = (_MATE[rows["proto"], kind] != _NO_MATE) & ~answers
+    answers = REPLY[rows["proto"], kind]
+    asks = (MATE[rows["proto"], kind] != _NO_MATE) & ~answers
     return asks, answers & ~later_fragments(rows) & ~_to_group(rows)
 
 

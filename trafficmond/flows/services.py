@@ -13,9 +13,9 @@ _OTHERS = (
     *(4500, 4739, 4789, 5060, 5061, 5222, 5353, 5355, 5432, 5672, 5683, 5900, 5985, 5986, 6000, 6379, 6667),
     *(8000, 8080, 8443, 8883, 9092, 9100, 9200, 11211, 27017, 51820),
 )
-_KNOWN = np.zeros(65536, bool)
-_KNOWN[:_FIRST_RESERVED] = True
-_KNOWN[list(_OTHERS)] = True
+KNOWN = np.zeros(65536, bool)
+KNOWN[:_FIRST_RESERVED] = True
+KNOWN[list(_OTHERS)] = True
 
 
 def from_service(rows: Batch, in_order: bool) -> Column:
@@ -24,7 +24,7 @@ def from_service(rows: Batch, in_order: bool) -> Column:
     `in_order`: the order of the rows tells better than the lower port does.
     """
     sport, dport = rows["sport"], rows["dport"]
-    ours, theirs = _KNOWN[sport], _KNOWN[dport]
+    ours, theirs = KNOWN[sport], KNOWN[dport]
     lower = np.zeros(len(rows), bool) if in_order else sport < dport
     found: Column = np.where(ours != theirs, ours, lower)
     return found

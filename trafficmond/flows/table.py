@@ -18,6 +18,7 @@ import random
 
 import numpy as np
 
+from trafficmond.flows import compiled
 from trafficmond.flows.absorb import STATE, Groups, as_flows, begins, fold, new_rows
 from trafficmond.flows.batch import FLOW, Batch, Column, empty, join, put, take
 from trafficmond.flows.canonical import as_echoes, canonical, later_fragments
@@ -68,6 +69,10 @@ class FlowTable:
         self._keys = np.array(
             [[source.getrandbits(64) for _ in range(2)] for _ in range(1 + _KEY_WORDS + _INNER_WORDS)], dtype=np.uint64
         )
+        loaded = compiled.library()
+        self._loops = compiled.Loops(loaded, self._keys, in_order=in_order) if loaded else None
+        if self._loops:
+            self._loops.configure(idle_timeout_s, active_timeout_s)
         self._count = 0
         self._rows = empty(STATE, min(_FIRST_ROWS, self.capacity))
         self._deadline = np.full(len(self._rows), math.inf)
@@ -82,6 +87,8 @@ class FlowTable:
         """Other limits from now on; flows beyond a smaller capacity are evicted, and so reported."""
         self.capacity = max(1, capacity)
         self._idle, self._active = idle_timeout_s, active_timeout_s
+        if self._loops:
+            self._loops.configure(idle_timeout_s, active_timeout_s)
         if self._count > self.capacity:
             self._evict(self._count - self.capacity, np.empty(0, np.int64))
         self._set_deadlines(np.arange(self._count), self._rows[: self._count])
@@ -94,9 +101,10 @@ class FlowTable:
         """
         changed = []
         if len(deltas):
+            deltas = np.ascontiguousarray(deltas)
+            ids, side, earliest = self._identify(deltas)
             # Whatever ran out before these packets came is over, and not prolonged by them.
-            changed.append(self._let_go(min(now, float(np.min(begins(deltas, self._now))))))
-            ids, side = self._identify(deltas)
+            changed.append(self._let_go(min(now, earliest)))
             order = np.argsort(ids, kind="stable")
             deltas, ids, side = take(deltas, order), ids[order], side[order]
             for part in self._parts(ids):
@@ -131,17 +139,18 @@ class FlowTable:
 
     # ---- identity ----
 
-    def _identify(self, deltas: Batch) -> tuple[Column, Column]:
-        """(id, swapped) of each delta; block by block, for the processor's cache."""
-        ids, swapped = np.empty(len(deltas), np.uint64), np.empty(len(deltas), bool)
-        for begin in range(0, len(deltas), _BLOCK_FLOWS):
-            block = slice(begin, begin + _BLOCK_FLOWS)
-            ids[block], swapped[block] = self._hash(deltas[block])
-        later = later_fragments(deltas)
+    def _identify(self, deltas: Batch) -> tuple[Column, Column, float]:
+        """(id, swapped) of each delta, and when the earliest began."""
+        if self._loops:
+            ids, swapped, fragments, earliest = self._loops.identify(deltas, self._now)
+        else:
+            ids, swapped = self._hash(deltas)
+            fragments, earliest = len(deltas), float(np.min(begins(deltas, self._now)))
+        later = later_fragments(deltas) if fragments else np.zeros(0, bool)
         if later.any():
             at = np.flatnonzero(later)
             ids[at], swapped[at] = self._of_echoes(deltas[at], ids[at], swapped[at], ids[~later])
-        return ids, swapped
+        return ids, swapped, earliest
 
     def _of_echoes(self, fragments: Batch, ids: Column, swapped: Column, others: Column) -> tuple[Column, Column]:
         """(id, swapped) of later ICMP fragments: of the ping they are part of, where one is known or in this batch."""
@@ -152,6 +161,14 @@ class FlowTable:
         return ids, swapped
 
     def _hash(self, deltas: Batch) -> tuple[Column, Column]:
+        """(id, swapped), block by block for the processor's cache."""
+        ids, swapped = np.empty(len(deltas), np.uint64), np.empty(len(deltas), bool)
+        for begin in range(0, len(deltas), _BLOCK_FLOWS):
+            block = slice(begin, begin + _BLOCK_FLOWS)
+            ids[block], swapped[block] = self._hash_block(deltas[block])
+        return ids, swapped
+
+    def _hash_block(self, deltas: Batch) -> tuple[Column, Column]:
         """(id, swapped): id by the multilinear hash family, mod 2**64, upper half, twice.
 
         Strongly universal for 32-bit words (Carter and Wegman 1981; Lemire and Kaser 2014, "Strongly universal
@@ -180,8 +197,7 @@ class FlowTable:
 
     def _parts(self, ids: Column) -> list[slice]:
         """The sorted batch in slices of at most `capacity` flows each: a flood larger than the table stays exact."""
-        starts = starts_of(ids)
-        if len(starts) <= self.capacity:
+        if len(ids) <= self.capacity or len(starts := starts_of(ids)) <= self.capacity:
             return [slice(None)]
         cuts = [*starts[:: self.capacity].tolist(), len(ids)]
         return [slice(begin, end) for begin, end in itertools.pairwise(cuts)]
@@ -197,6 +213,10 @@ class FlowTable:
 
     def _absorb(self, deltas: Batch, ids: Column, side: Column) -> list[Batch]:
         """The FLOW rows of a sorted part; see `_parts`."""
+        if self._loops and not self._loops.takes_turns(deltas, ids, side, self._now):
+            batch, _ = self._take_in(deltas, ids, side, opens=True, later=False)
+            over, self._over = self._over, []
+            return [*over, batch]
         batches: list[Batch] = []
         for at in connections(deltas, ids, self._now):
             whole = len(at) == len(deltas)
@@ -223,7 +243,7 @@ class FlowTable:
         return batch, anew
 
     def _take_in(self, deltas: Batch, ids: Column, side: Column, *, opens: bool, later: bool) -> tuple[Batch, Column]:
-        """Fold in deltas that hold one verdict word a flow and side; block by block, for the processor's cache.
+        """Fold in deltas that hold one verdict word a flow and side.
 
         `opens`: they may open other connections. `later`: they are not the first of their flows in this batch.
         """
@@ -235,6 +255,27 @@ class FlowTable:
             self._evict(lacking, slots[found])
             found, slots = self._find(flow_ids)
 
+        if self._loops:
+            table = self._rows, self._deadline, self._quiet
+            into = self._loops.fold(table, (deltas, ids, side), (found, slots, starts), opens=opens, later=later)
+            self._replaced(into.reopened)
+            if len(into.told):
+                self._report(into.told, End.ACTIVE)
+            self._insert(flow_ids[~found], [into.fresh])
+            return into.flows, into.anew
+        return self._fold_in_blocks((deltas, ids, side), (found, slots, starts), opens=opens, later=later)
+
+    def _fold_in_blocks(
+        self,
+        of_deltas: tuple[Batch, Column, Column],
+        of_groups: tuple[Column, Column, Column],
+        *,
+        opens: bool,
+        later: bool,
+    ) -> tuple[Batch, Column]:
+        """What `_take_in` does, with numpy; block by block, for the processor's cache."""
+        (deltas, ids, side), (found, slots, starts) = of_deltas, of_groups
+        flow_ids = ids[starts]
         ends = np.append(starts, len(ids))
         batch = np.empty(len(starts), FLOW)
         anew = np.full(len(starts), not later)
@@ -250,9 +291,7 @@ class FlowTable:
             anew[block] |= ~known
             reopened = np.flatnonzero(known & groups.reopens(rows, CLOSE_LINGER_S)) if opens else np.empty(0, np.int64)
             if len(reopened):
-                before = take(rows, reopened)
-                self._report(before, End.CLOSED)
-                self._over.append(_last_rows(before[~before["closed"]]))
+                self._replaced(take(rows, reopened))
                 put(rows, reopened, new_rows(groups, reopened))
                 anew[block][reopened] = True
             told = fold(rows, groups, anew[block])
@@ -265,6 +304,12 @@ class FlowTable:
             put(batch, block, as_flows(rows))
         self._insert(flow_ids[~found], fresh)
         return batch, anew
+
+    def _replaced(self, rows: Batch) -> None:
+        """Another connection took the place of these."""
+        if len(rows):
+            self._report(rows, End.CLOSED)
+            self._over.append(_last_rows(rows[~rows["closed"]]))
 
     def _insert(self, ids: Column, blocks: list[Batch]) -> None:
         """Add rows of new flows, whose ids are sorted and not in the table."""
@@ -284,10 +329,16 @@ class FlowTable:
 
     def _set_deadlines(self, slots: Column | slice, rows: Batch) -> None:
         """When each row must be looked at again: idle, closed or quiet for long enough, or active for long enough."""
+        self._quiet[slots] = False
+        if self._loops:
+            self._deadline[slots] = self._loops.deadlines(np.ascontiguousarray(rows))[0]
+            return
         kept = kept_s(rows, self._idle)
         tell = np.where(rows["since"] < math.inf, np.minimum(kept, self._idle), kept)
         self._deadline[slots] = np.minimum(rows["last"] + tell, rows["since"] + self._active)
-        self._quiet[slots] = False
+
+    def _kept(self, rows: Batch) -> Column:
+        return self._loops.deadlines(rows)[1] if self._loops else kept_s(rows, self._idle)
 
     # ---- letting go ----
 
@@ -309,7 +360,7 @@ class FlowTable:
         if not len(slots):
             return empty(FLOW)
         rows = take(self._rows, slots)
-        over = rows["last"] + kept_s(rows, self._idle) <= now
+        over = rows["last"] + self._kept(rows) <= now
         self._rest(slots[~over & (rows["last"] + self._idle <= now)])
         closed = rows["closed"]
         self._remove(slots[over & closed], End.CLOSED)
@@ -340,7 +391,7 @@ class FlowTable:
     def _worth(self, slots: Column | slice) -> Column:
         """When a flow was heard last, and for how long its kind is kept: strangers who get no answer go first."""
         rows = take(self._rows, slots)
-        worth: Column = rows["last"] + np.where(rows["reply_packets"] > 0, kept_s(rows, self._idle), 0.0)
+        worth: Column = rows["last"] + np.where(rows["reply_packets"] > 0, self._kept(rows), 0.0)
         return worth
 
     def _evict(self, lacking: int, keep: Column) -> None:

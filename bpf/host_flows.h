@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * The inner loops of the flow table: identity of deltas, and folding them into flows. What they do, and why, is told in
+ * trafficmond/flows (table.py, absorb.py, canonical.py, turns.py, lasting.py), which does the same with numpy;
+ * tests/flows/test_flows_compiled.py holds one against the other. trafficmond/flows/compiled.py is the only caller.
+ */
+#ifndef TM_HOST_FLOWS_H
+#define TM_HOST_FLOWS_H
+
+#include <math.h>
+
+#include "host_ledger.h"
+
+#define TM_TIE_S 2e-5
+#define TM_SURE_LEAD_S 1e9
+#define TM_KEY_WORDS 14
+#define TM_TYPE_UNKNOWN 256
+
+struct tm_flow_row {
+	__u64 id, src_hi, src_lo, dst_hi, dst_lo;
+	__u16 sport, dport;
+	__u8 proto, family, direction;
+	__u16 vlan;
+	__u32 ifindex, verdict;
+	__u64 inner;
+	double first, last, reply_first;
+	__u64 packets, bytes, payload_bytes, reply_packets, reply_bytes, reply_payload_bytes;
+	__u32 payload_packets, reply_payload_packets;
+	__u64 d_packets, d_bytes, d_reply_packets, d_reply_bytes;
+	__u8 tcp_flags, reply_tcp_flags, first_flags, bits, reply_bits, reply_first_flags;
+	__u16 first_len;
+	__u8 is_new, ended;
+} __attribute__((packed));
+
+struct tm_state {
+	struct tm_flow_row flow;
+	__u64 p_packets, p_bytes, p_reply_packets, p_reply_bytes;
+	double since;
+	__u32 reply_verdict;
+	__u8 side, sure, closed;
+} __attribute__((packed));
+
+/* What the Python side knows, in its own tables, and how long it keeps what. */
+struct tm_flow_rules {
+	const __u64 *key;    /* [1 + TM_KEY_WORDS][2] */
+	const __s16 *mate;   /* [256][TM_TYPE_UNKNOWN + 1]: of an ICMP type, -1: none */
+	const __u8 *reply;   /* [256][TM_TYPE_UNKNOWN + 1]: an ICMP type is an answer */
+	const __u8 *service; /* [65536]: a port is a well-known service's */
+	double idle, active; /* timeouts */
+	double linger;	     /* after a close */
+	double established, answered;
+	double before; /* time of the drain before */
+	__u32 in_order;
+	__u32 pad;
+};
+
+/* Where a batch of sorted deltas is folded. */
+struct tm_fold {
+	struct tm_state *row; /* the table's */
+	double *deadline;
+	__u8 *quiet;
+	const __u8 *found; /* of each group ... */
+	const __s64 *slot;
+	const __u32 *start; /* ... and one more: the end */
+	__u32 groups;
+	__u32 opens, later;
+	__u32 fresh, reopened, told; /* how many of the rows below were written */
+	struct tm_flow_row *out;     /* of each group */
+	__u8 *anew;
+	struct tm_state *fresh_row; /* room for each group */
+	struct tm_state *reopened_row;
+	struct tm_state *told_row;
+};
+
+static int tm_is_icmp(__u8 proto)
+{
+	return proto == TM_PROTO_ICMP || proto == TM_PROTO_ICMPV6;
+}
+
+static __u32 tm_icmp_at(const struct tm_row *d)
+{
+	return d->proto * (TM_TYPE_UNKNOWN + 1) + (d->sport < TM_TYPE_UNKNOWN ? d->sport : TM_TYPE_UNKNOWN);
+}
+
+static int tm_later_fragment(const struct tm_row *d)
+{
+	return tm_is_icmp(d->proto) && d->bits & TM_BIT_FRAGMENT && !d->sport && !d->dport;
+}
+
+/* When the first packet of a delta came at the earliest. */
+static double tm_begins(const struct tm_row *d, double before)
+{
+	double at = d->new_record ? d->first : d->packets == 1 ? d->last : d->first > before ? d->first : before;
+
+	return at < d->last ? at : d->last;
+}
+
+static int tm_opening(const struct tm_row *d)
+{
+	int only = (d->tcp_flags & (TM_TCP_SYN | TM_TCP_ACK | TM_TCP_FIN | TM_TCP_RST)) == TM_TCP_SYN;
+
+	return d->proto == TM_PROTO_TCP && (d->first_flags & (TM_TCP_SYN | TM_TCP_ACK)) == TM_TCP_SYN &&
+	       (d->new_record || only);
+}
+
+static __u64 tm_flow_id(const struct tm_row *d, const struct tm_flow_rules *r, __u8 *swapped)
+{
+	int swap = d->src_hi != d->dst_hi   ? d->src_hi > d->dst_hi
+		   : d->src_lo != d->dst_lo ? d->src_lo > d->dst_lo
+					    : d->sport > d->dport;
+	__u16 dport = d->dport;
+	__u64 word[TM_KEY_WORDS], half[2] = {r->key[0], r->key[1]}, a[2], b[2];
+	int i;
+
+	if (tm_is_icmp(d->proto)) {
+		__s16 mate = r->mate[tm_icmp_at(d)];
+		int paired = mate >= 0 && !tm_later_fragment(d),
+		    same = d->src_hi == d->dst_hi && d->src_lo == d->dst_lo;
+		int kind = d->sport < TM_TYPE_UNKNOWN ? d->sport : TM_TYPE_UNKNOWN;
+
+		if (paired)
+			dport = (__u16)mate;
+		swap = paired && (same ? kind > mate : swap);
+	}
+	a[0] = swap ? d->dst_hi : d->src_hi;
+	a[1] = swap ? d->dst_lo : d->src_lo;
+	b[0] = swap ? d->src_hi : d->dst_hi;
+	b[1] = swap ? d->src_lo : d->dst_lo;
+	for (i = 0; i < 2; i++) {
+		word[2 * i] = a[i] >> 32;
+		word[2 * i + 1] = a[i] & 0xffffffff;
+		word[4 + 2 * i] = b[i] >> 32;
+		word[4 + 2 * i + 1] = b[i] & 0xffffffff;
+	}
+	word[8] = (__u64)(swap ? dport : d->sport) << 16 | (swap ? d->sport : dport);
+	word[9] = d->ifindex;
+	word[10] = d->vlan;
+	word[11] = (__u64)d->proto << 8 | d->family;
+	word[12] = d->inner >> 32;
+	word[13] = d->inner & 0xffffffff;
+	for (i = 0; i < TM_KEY_WORDS; i++) {
+		half[0] += word[i] * r->key[2 * (i + 1)];
+		half[1] += word[i] * r->key[2 * (i + 1) + 1];
+	}
+	*swapped = swap;
+	return (half[0] & ~0xffffffffull) | half[1] >> 32;
+}
+
+static double tm_kept(const struct tm_state *s, const struct tm_flow_rules *r)
+{
+	const struct tm_flow_row *f = &s->flow;
+	int tcp = f->proto == TM_PROTO_TCP, answered = f->reply_packets && f->packets, lasting;
+	double kept;
+
+	if (s->closed)
+		return r->linger < r->idle ? r->linger : r->idle;
+	lasting = tcp ? f->tcp_flags & f->reply_tcp_flags & TM_TCP_ACK &&
+				  !((f->tcp_flags | f->reply_tcp_flags) & (TM_TCP_FIN | TM_TCP_RST))
+		      : f->packets > 1 && f->reply_packets > 1 && f->last - f->first > r->idle;
+	kept = answered && lasting ? r->established : answered && !tcp ? r->answered : 0;
+	return kept > r->idle ? kept : r->idle;
+}
+
+/* When a row must be looked at again. */
+static double tm_deadline(const struct tm_state *s, const struct tm_flow_rules *r)
+{
+	double kept = tm_kept(s, r), idle, active;
+
+	if (s->since < INFINITY && r->idle < kept)
+		kept = r->idle;
+	idle = s->flow.last + kept;
+	active = s->since + r->active;
+	return idle < active ? idle : active;
+}
+
+/* What the deltas of one group tell together. */
+struct tm_group {
+	const struct tm_row *lead;
+	double first_seen, lead_known;
+	__u8 sure, side, lead_answers, agreed;
+};
+
+/* Whether a delta asks (1) or answers (2), as TCP and ICMP tell it. */
+static int tm_role(const struct tm_row *d, const struct tm_flow_rules *r)
+{
+	__u8 handshake = d->first_flags & (TM_TCP_SYN | TM_TCP_ACK);
+	__u32 at = tm_icmp_at(d);
+
+	if (d->proto == TM_PROTO_TCP)
+		return handshake == TM_TCP_SYN ? 1 : handshake == (TM_TCP_SYN | TM_TCP_ACK) ? 2 : 0;
+	if (!r->reply[at])
+		return r->mate[at] >= 0;
+	if (tm_later_fragment(d) || (d->family == 6 && d->dst_hi >> 56 == 0xff) ||
+	    (d->family == 4 && (d->dst_lo >> 28 & 0xf) == 0xe))
+		return 0;
+	return 2;
+}
+
+static double tm_began(const struct tm_row *d, const struct tm_flow_rules *r)
+{
+	return d->first - (tm_role(d, r) ? TM_TIE_S : 0);
+}
+
+static void tm_group_of(struct tm_group *g, const struct tm_row *d, const __u8 *side, __u32 n,
+			const struct tm_flow_rules *r)
+{
+	double least = 0;
+	__u32 i;
+
+	memset(g, 0, sizeof(*g));
+	for (i = 0; i < n; i++) {
+		int role = tm_role(&d[i], r), ours = r->service[d[i].sport], theirs = r->service[d[i].dport];
+		int served = ours != theirs ? ours : !r->in_order && d[i].sport < d[i].dport;
+		double when = d[i].first + (role == 2 || (served && !role) ? TM_TIE_S : 0);
+		double known = tm_begins(&d[i], r->before);
+
+		if (role)
+			when -= TM_SURE_LEAD_S;
+		if (!i || when < least) {
+			least = when;
+			g->lead = &d[i];
+			g->lead_known = known;
+			g->sure = !!role;
+			g->lead_answers = role == 2;
+			g->side = side[i] ^ g->lead_answers;
+		}
+		if (!i || known < g->first_seen)
+			g->first_seen = known;
+		g->agreed |= d[i].proto == TM_PROTO_TCP && role == 2 && d[i].new_record;
+	}
+}
+
+static void tm_new_flow(struct tm_state *s, const struct tm_group *g, __u64 id, const struct tm_flow_rules *r)
+{
+	const struct tm_row *lead = g->lead;
+	struct tm_flow_row *f = &s->flow;
+	int flip = g->lead_answers;
+
+	memset(s, 0, sizeof(*s));
+	f->id = id;
+	f->src_hi = flip ? lead->dst_hi : lead->src_hi;
+	f->src_lo = flip ? lead->dst_lo : lead->src_lo;
+	f->dst_hi = flip ? lead->src_hi : lead->dst_hi;
+	f->dst_lo = flip ? lead->src_lo : lead->dst_lo;
+	f->sport = flip ? lead->dport : lead->sport;
+	f->dport = flip ? lead->sport : lead->dport;
+	if (flip && lead->proto != TM_PROTO_TCP) {
+		f->sport = (__u16)r->mate[tm_icmp_at(lead)];
+		f->dport = 0;
+	}
+	f->proto = lead->proto;
+	f->family = lead->family;
+	f->direction = lead->direction ^ flip;
+	f->vlan = lead->vlan;
+	f->ifindex = lead->ifindex;
+	f->inner = lead->inner;
+	f->first_flags = lead->first_flags;
+	f->first_len = lead->first_len;
+	f->verdict = s->reply_verdict = lead->verdict;
+	f->first = f->last = g->first_seen;
+	f->reply_first = NAN;
+	f->is_new = 1;
+	if (lead->proto == TM_PROTO_TCP && !lead->new_record && !tm_opening(lead)) {
+		f->is_new = 0;
+		if (lead->first < f->first)
+			f->first = lead->first;
+	}
+	s->side = g->side;
+	s->sure = g->sure;
+	s->since = INFINITY;
+}
+
+/* Whether the group opens another connection than that of its row. */
+static int tm_reopens(const struct tm_state *s, const struct tm_group *g, const struct tm_flow_rules *r)
+{
+	const struct tm_flow_row *f = &s->flow;
+	int over, spoke, was_open;
+
+	if (!tm_opening(g->lead))
+		return 0;
+	over = (f->tcp_flags | f->reply_tcp_flags) & (TM_TCP_FIN | TM_TCP_RST);
+	spoke = f->tcp_flags & TM_TCP_ACK;
+	was_open = spoke || f->payload_packets + f->reply_payload_packets > 0;
+	return (g->lead_known > f->first + TM_TIE_S && (over || (was_open && g->agreed))) ||
+	       (spoke && g->lead_known - f->last > r->linger);
+}
+
+#define TM_SWAP(a, b)                                                                                                  \
+	do {                                                                                                           \
+		__typeof__(a) swap_ = a;                                                                               \
+		a = b;                                                                                                 \
+		b = swap_;                                                                                             \
+	} while (0)
+
+/* Turns a flow round whose initiator was only guessed. */
+static void tm_turn(struct tm_state *s, __u8 side)
+{
+	struct tm_flow_row *f = &s->flow;
+
+	TM_SWAP(f->src_hi, f->dst_hi);
+	TM_SWAP(f->src_lo, f->dst_lo);
+	TM_SWAP(f->sport, f->dport);
+	TM_SWAP(f->packets, f->reply_packets);
+	TM_SWAP(f->bytes, f->reply_bytes);
+	TM_SWAP(f->payload_bytes, f->reply_payload_bytes);
+	TM_SWAP(f->payload_packets, f->reply_payload_packets);
+	TM_SWAP(f->tcp_flags, f->reply_tcp_flags);
+	TM_SWAP(f->bits, f->reply_bits);
+	TM_SWAP(f->first_flags, f->reply_first_flags);
+	TM_SWAP(s->p_packets, s->p_reply_packets);
+	TM_SWAP(s->p_bytes, s->p_reply_bytes);
+	TM_SWAP(f->verdict, s->reply_verdict);
+	f->reply_first = f->reply_packets ? f->first : NAN;
+	f->direction ^= 1;
+	s->side = side;
+}
+
+static int tm_drops(__u32 verdict)
+{
+	return (verdict >> TM_ACTION_SHIFT & TM_ACTION_MASK) == TM_DROP;
+}
+
+static int tm_stale(const struct tm_row *d, const struct tm_flow_row *f)
+{
+	return !d->new_record && d->first < f->first - TM_TIE_S;
+}
+
+/* Puts the verdicts of the group in the row's; whether what is pending must be told under the old ones before. */
+static int tm_verdicts(struct tm_state *s, const struct tm_row *mine, const struct tm_row *theirs,
+		       struct tm_state *told)
+{
+	struct tm_flow_row *f = &s->flow;
+	__u32 verdict = mine ? mine->verdict : f->verdict, reply = theirs ? theirs->verdict : s->reply_verdict;
+	int unheard = !mine && !f->packets, changed;
+
+	if (unheard)
+		verdict = reply;
+	changed = verdict != f->verdict && (s->p_packets || (unheard && s->p_reply_packets));
+	if (!changed && (verdict != f->verdict || reply != s->reply_verdict) && s->p_reply_packets)
+		changed = tm_drops(reply) || tm_drops(s->reply_verdict) || tm_drops(verdict) || tm_drops(f->verdict);
+	if (changed) {
+		*told = *s;
+		s->p_packets = s->p_bytes = s->p_reply_packets = s->p_reply_bytes = 0;
+		s->since = INFINITY;
+	}
+	f->verdict = verdict;
+	s->reply_verdict = reply;
+	return changed;
+}
+
+/* Folds the `n` deltas of a group into its row; the number of rows written to `told`, 0 or 1. */
+static int tm_fold_group(struct tm_state *s, const struct tm_group *g, const struct tm_row *d, const __u8 *side,
+			 __u32 n, int anew, const struct tm_flow_rules *r, struct tm_state *told)
+{
+	struct tm_flow_row *f = &s->flow;
+	const struct tm_row *mine = NULL, *theirs = NULL, *my_first = NULL, *their_first = NULL;
+	__u64 packets[2] = {0, 0}, bytes[2] = {0, 0}, payload[2] = {0, 0};
+	__u32 payloads[2] = {0, 0}, i;
+	__u8 flags[2] = {0, 0}, bits[2] = {0, 0}, closed;
+	double last = 0;
+	int changed, quiet;
+
+	if (g->sure && !s->sure && g->side != s->side)
+		tm_turn(s, g->side);
+	s->sure |= g->sure;
+	for (i = 0; i < n; i++) {
+		int reply = side[i] != s->side, stale = tm_stale(&d[i], f);
+		int old = stale && !d[i].payload_packets && d[i].tcp_flags != d[i].first_flags;
+		const struct tm_row **first = reply ? &their_first : &my_first;
+
+		*(reply ? &theirs : &mine) = &d[i];
+		if (!*first || tm_began(&d[i], r) < tm_began(*first, r))
+			*first = &d[i];
+		packets[reply] += d[i].packets;
+		bytes[reply] += d[i].bytes;
+		payload[reply] += d[i].payload_bytes;
+		payloads[reply] += d[i].payload_packets;
+		flags[reply] |= d[i].tcp_flags & ~(old ? TM_TCP_FIN : 0);
+		bits[reply] |= d[i].bits & ~(TM_BIT_FIRST_PAYLOAD | (stale ? TM_BIT_SPOKE_FIRST : 0));
+		if (!i || d[i].last > last)
+			last = d[i].last;
+	}
+	changed = tm_verdicts(s, mine, theirs, told);
+	if (mine && !f->packets) {
+		f->first_flags = my_first->first_flags;
+		f->first_len = my_first->first_len;
+		f->bits |= my_first->bits & TM_BIT_FIRST_PAYLOAD;
+	}
+	if (theirs && !f->reply_packets) {
+		f->reply_first = tm_stale(their_first, f) ? tm_begins(their_first, r->before) : their_first->first;
+		f->reply_first_flags = their_first->first_flags;
+		f->reply_bits |= their_first->bits & TM_BIT_FIRST_PAYLOAD;
+	}
+	f->packets += packets[0];
+	f->bytes += bytes[0];
+	f->payload_bytes += payload[0];
+	f->payload_packets += payloads[0];
+	f->reply_packets += packets[1];
+	f->reply_bytes += bytes[1];
+	f->reply_payload_bytes += payload[1];
+	f->reply_payload_packets += payloads[1];
+	s->p_packets += packets[0];
+	s->p_bytes += bytes[0];
+	s->p_reply_packets += packets[1];
+	s->p_reply_bytes += bytes[1];
+	f->d_packets = packets[0] + (anew ? 0 : f->d_packets);
+	f->d_bytes = bytes[0] + (anew ? 0 : f->d_bytes);
+	f->d_reply_packets = packets[1] + (anew ? 0 : f->d_reply_packets);
+	f->d_reply_bytes = bytes[1] + (anew ? 0 : f->d_reply_bytes);
+	f->tcp_flags |= flags[0];
+	f->reply_tcp_flags |= flags[1];
+	f->bits |= bits[0];
+	f->reply_bits |= bits[1];
+
+	f->is_new = f->is_new && f->packets + f->reply_packets == f->d_packets + f->d_reply_packets;
+	quiet = s->since == INFINITY;
+	if (quiet)
+		s->since = f->is_new ? f->first : g->first_seen;
+	if (last > f->last)
+		f->last = last;
+	closed = f->proto == TM_PROTO_TCP &&
+		 ((f->tcp_flags | f->reply_tcp_flags) & TM_TCP_RST || f->tcp_flags & f->reply_tcp_flags & TM_TCP_FIN);
+	f->ended = (closed && !s->closed) || (f->ended && !anew);
+	s->closed = closed;
+	return changed;
+}
+
+/* Whether a flow's deltas must take turns: several connections, or verdict words of one side. */
+static int tm_takes_turns(const struct tm_row *d, const __u8 *side, __u32 n, double before)
+{
+	const struct tm_row *seen[2] = {NULL, NULL};
+	double least = 0;
+	__u32 i;
+
+	if (n == 1)
+		return 0;
+	for (i = 0; i < n; i++) {
+		double at = tm_begins(&d[i], before);
+
+		if (!i || at < least)
+			least = at;
+		if (seen[side[i]] && seen[side[i]]->verdict != d[i].verdict)
+			return 1;
+		seen[side[i]] = &d[i];
+	}
+	for (i = 0; i < n; i++)
+		if (tm_opening(&d[i]) && tm_begins(&d[i], before) > least + TM_TIE_S)
+			return 1;
+	return 0;
+}
+
+static void tm_fold_all(struct tm_fold *w, const struct tm_row *d, const __u64 *id, const __u8 *side,
+			const struct tm_flow_rules *r)
+{
+	__u32 i;
+
+	w->fresh = w->reopened = w->told = 0;
+	for (i = 0; i < w->groups; i++) {
+		__u32 at = w->start[i], n = w->start[i + 1] - at;
+		int found = w->found[i], anew = !w->later;
+		struct tm_group g;
+		struct tm_state *s;
+
+		if (found && i + 4 < w->groups && w->found[i + 4])
+			__builtin_prefetch(&w->row[w->slot[i + 4]], 1);
+		tm_group_of(&g, d + at, side + at, n, r);
+		if (found) {
+			s = &w->row[w->slot[i]];
+			if (w->opens && tm_reopens(s, &g, r)) {
+				w->reopened_row[w->reopened++] = *s;
+				tm_new_flow(s, &g, id[at], r);
+				anew = 1;
+			}
+		} else {
+			s = &w->fresh_row[w->fresh++];
+			tm_new_flow(s, &g, id[at], r);
+			anew = 1;
+		}
+		w->told += tm_fold_group(s, &g, d + at, side + at, n, anew, r, &w->told_row[w->told]);
+		w->anew[i] = anew;
+		w->out[i] = s->flow;
+		if (found) {
+			w->deadline[w->slot[i]] = tm_deadline(s, r);
+			w->quiet[w->slot[i]] = 0;
+		}
+	}
+}
+
+#endif

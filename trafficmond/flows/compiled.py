@@ -1,0 +1,157 @@
+"""The flow table's inner loops in C (bpf/host_flows.h), by ctypes; `table.py` does the same with numpy without them."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trafficmond.flows.absorb import STATE
+from trafficmond.flows.batch import DELTA, FLOW, Batch, Column
+from trafficmond.flows.canonical import MATE, REPLY
+from trafficmond.flows.lasting import ANSWERED_S, CLOSE_LINGER_S, ESTABLISHED_S
+from trafficmond.flows.services import KNOWN
+
+PLACES = (
+    Path(__file__).parents[2] / "build" / "libtmparse.so",  # a checkout, after make
+    Path("/usr/lib/trafficmon/libtmparse.so"),
+)
+
+_POINTER, _U32, _DOUBLE = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_double
+_TABLES = tuple(np.ascontiguousarray(table) for table in (MATE, REPLY, KNOWN))
+
+
+class _Rules(ctypes.Structure):
+    """struct tm_flow_rules."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("key", "mate", "reply", "service")),
+        *((name, _DOUBLE) for name in ("idle", "active", "linger", "established", "answered", "before")),
+        ("in_order", _U32),
+        ("pad", _U32),
+    )
+
+
+class _Fold(ctypes.Structure):
+    """struct tm_fold."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("row", "deadline", "quiet", "found", "slot", "start")),
+        *((name, _U32) for name in ("groups", "opens", "later", "fresh", "reopened", "told")),
+        *((name, _POINTER) for name in ("out", "anew", "fresh_row", "reopened_row", "told_row")),
+    )
+
+
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "tm_state_layout": (_U32, [_POINTER]),
+    "tm_row_layout": (_U32, [_POINTER]),
+    "tm_flows_identify": (_U32, [_POINTER, _U32, _POINTER, _POINTER, _POINTER, _POINTER]),
+    "tm_flows_turns": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _U32, _DOUBLE]),
+    "tm_flows_fold": (None, [_POINTER] * 5),
+    "tm_flows_deadlines": (None, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
+}
+
+
+@lru_cache(maxsize=1)
+def library() -> ctypes.CDLL | None:
+    """The library, loaded once; None where it is not, or is of other rows than these."""
+    path = next((place for place in PLACES if place.exists()), None)
+    try:
+        loaded = ctypes.CDLL(str(path)) if path else None
+        for name, (result, arguments) in _SIGNATURES.items() if loaded else ():
+            function = getattr(loaded, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError):
+        return None
+    return loaded if loaded and _fits(loaded.tm_row_layout, DELTA) and _fits(loaded.tm_state_layout, STATE) else None
+
+
+def _fits(layout: Any, dtype: np.dtype[Any]) -> bool:
+    found = (ctypes.c_uint32 * 64)()
+    fields: Mapping[str, Any] = dtype.fields or {}
+    offsets = [fields[name][1] for name in dtype.names or ()]
+    return list(found[: layout(found)]) == [*offsets, dtype.itemsize]
+
+
+class Folded:
+    """What became of a sorted batch of deltas; see `Loops.fold`."""
+
+    def __init__(self, groups: int) -> None:
+        self.flows = np.empty(groups, FLOW)  # of each group
+        self.anew = np.empty(groups, bool)  # the group is the first of its connection in this batch
+        self.fresh = np.empty(groups, STATE)  # rows that the table did not have
+        self.reopened = np.empty(groups, STATE)  # what rows held before another connection took their place
+        self.told = np.empty(groups, STATE)  # rows as they were before their verdict changed
+
+
+class Loops:
+    """The loops for one table: its keys, its timeouts, and the time of its last drain (`before`)."""
+
+    def __init__(self, loaded: ctypes.CDLL, keys: Column, *, in_order: bool) -> None:
+        self._library = loaded
+        self._keys = keys
+        mate, reply, known = (table.ctypes.data for table in _TABLES)
+        times = (0.0, 0.0, CLOSE_LINGER_S, ESTABLISHED_S, ANSWERED_S, 0.0)
+        self._rules = _Rules(keys.ctypes.data, mate, reply, known, *times, in_order, 0)
+        self._address = ctypes.addressof(self._rules)
+
+    def configure(self, idle_s: float, active_s: float) -> None:
+        """Timeouts from now on."""
+        self._rules.idle, self._rules.active = idle_s, active_s
+
+    def identify(self, deltas: Batch, before: float) -> tuple[Column, Column, int, float]:
+        """(id, swapped) of each delta, how many are later fragments of ICMP, and when the earliest began."""
+        count = len(deltas)
+        ids, swapped, earliest = np.empty(count, np.uint64), np.empty(count, bool), ctypes.c_double()
+        self._rules.before = before
+        later = self._library.tm_flows_identify(
+            _at(deltas), count, self._address, _at(ids), _at(swapped), ctypes.addressof(earliest)
+        )
+        return ids, swapped, later, earliest.value
+
+    def takes_turns(self, deltas: Batch, ids: Column, side: Column, before: float) -> bool:
+        """Whether some flow of the sorted batch has several connections in it, or verdict words of a side."""
+        return bool(self._library.tm_flows_turns(_at(deltas), _at(ids), _at(side), len(ids), before))
+
+    def fold(
+        self,
+        table: tuple[Batch, Column, Column],
+        deltas: tuple[Batch, Column, Column],
+        groups: tuple[Column, Column, Column],
+        *,
+        opens: bool,
+        later: bool,
+    ) -> Folded:
+        """Fold sorted `deltas` (rows, ids, sides) into the `table` (rows, deadlines, quiet), by `groups` (found, slot
+        and start of each)."""
+        found, slots, starts = groups
+        count = len(starts)
+        into, bounds = Folded(count), np.append(starts, len(deltas[1])).astype(np.uint32)
+        work = _Fold(
+            *(_at(each) for each in (*table, found, slots, bounds)),
+            *(count, opens, later, 0, 0, 0),
+            *(_at(each) for each in (into.flows, into.anew, into.fresh, into.reopened, into.told)),
+        )
+        self._library.tm_flows_fold(ctypes.addressof(work), *(_at(each) for each in deltas), self._address)
+        into.fresh, into.reopened, into.told = (
+            into.fresh[: work.fresh],
+            into.reopened[: work.reopened],
+            into.told[: work.told],
+        )
+        return into
+
+    def deadlines(self, rows: Batch) -> tuple[Column, Column]:
+        """(when each STATE row must be looked at again, for how long it is kept after its last packet)."""
+        deadline, kept = np.empty(len(rows)), np.empty(len(rows))
+        self._library.tm_flows_deadlines(_at(rows), len(rows), self._address, _at(deadline), _at(kept))
+        return deadline, kept
+
+
+def _at(array: Column) -> int:
+    assert array.flags.c_contiguous
+    address: int = array.ctypes.data
+    return address
