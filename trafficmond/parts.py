@@ -221,6 +221,7 @@ async def _load_rules(parts: Parts, on_disk: Settings) -> None:
         parts.sinks.note(messages.CONFIG_REJECTED, f"the rules of the last run stay in force: {error}")
         await parts.rulebook.start_empty()
     say_sources(parts, None)
+    parts.store.use(parts.rulebook.atlas)
     parts.host.refresh_names()
 
 

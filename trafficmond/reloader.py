@@ -165,6 +165,7 @@ class Reloader:
             raise
         if rulebook.standing.base:  # what is confirmed keeps its switches
             datapath.configure(before)
+        self._parts.store.use(rulebook.atlas)
         return in_force
 
     def _refuse(self, why: str, error: TrafficmonError) -> None:

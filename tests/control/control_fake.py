@@ -127,6 +127,19 @@ FLOW: Row = {
     "direction": "egress",
 }
 
+USAGE: list[Row] = [
+    {
+        "period": period,
+        "key": "all",
+        "flows": 10 * number,
+        "packets": 1000 * number,
+        "up_bytes": number << 20,
+        "down_bytes": number << 22,
+        "unsided_bytes": 0,
+    }
+    for number, period in ((3, "2026-11-27"), (0, "2026-11-26"), (1, "2026-11-25"))
+]
+
 THREAT: Row = {
     "id": "t-5f2a91c0",
     "detector": "port_scan",
@@ -247,6 +260,7 @@ REPLIES: dict[str, Row] = {
     "Bans": {"bans": [BAN]},
     "Threats": {"threats": [THREAT]},
     "Explain": EXPLANATION,
+    "Usage": {"rows": USAGE},
     "Audit": {"entries": [CHANGE]},
     "Reload": {
         **{"generation": 8, "rules": 3, "lists": 1, "prefixes": 4_567, "took_s": 0.012},

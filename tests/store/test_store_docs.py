@@ -55,8 +55,8 @@ def test_the_schemas_version_is_named() -> None:
     assert set(re.findall(r"user_version(?: = |` is the schema's version \()(\d+)", PAGE)) == {str(VERSION)}
 
 
-def test_there_are_twelve() -> None:
-    assert len(QUESTIONS) == 12
+def test_there_are_a_dozen_and_more() -> None:
+    assert len(QUESTIONS) > 12
 
 
 @pytest.mark.parametrize("sql", QUESTIONS, ids=lambda sql: re.sub(r"\s+", " ", sql)[:50])

@@ -8,6 +8,7 @@ COMMANDS = {
     "top": ("top", "live screen: interfaces, flows, hosts, threats"),
     "watch": ("watch", "events and threats as they happen"),
     "flows": ("flows", "ask the stored flows"),
+    "usage": ("usage", "how much went up and came down, by day, interface, country ..."),
     "explain": ("explain", "what happens to packets of an address, and why"),
     "threats": ("threats", "what the detectors found"),
     "threat": ("threat", "one threat: evidence, flows, what was done"),
@@ -36,7 +37,7 @@ COMMANDS = {
 }
 
 GROUPS = (
-    ("Look", ("status", "top", "watch", "flows", "explain", "threats", "threat", "report")),
+    ("Look", ("status", "top", "watch", "flows", "usage", "explain", "threats", "threat", "report")),
     ("Steer", ("rules", "lists", "what-if", "allow", "deny", "add-cidr", "remove-cidr", "reload", "audit")),
     ("Ban", ("bans", "ban", "unban")),
     ("Try out", ("apply", "confirm", "rollback")),

@@ -1,4 +1,4 @@
-"""Rollups: the traffic of each minute, hour and day by host, port, protocol, interface and action.
+"""Rollups: the traffic of each minute, hour and day by host, port, protocol, interface, action, country and system.
 
 They are added to in the transaction that stores the flows, so they are as exact as `flows` and outlive it. Of
 hosts and ports only the largest are kept by name; the rest is summed under OTHER, so every kind adds up to the
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
 from trafficmond.flows.batch import Batch, Column, addresses, take
 from trafficmond.flows.names import Names
-from trafficmond.model import Action
+from trafficmond.geo.atlas import EMPTY, Atlas
+from trafficmond.model import Action, Direction
 from trafficmond.protocols import SERVED, protocol_name
 from trafficmond.verdict import action_of
 
@@ -24,25 +26,28 @@ KEEP_S = {"minute": 2 * 86400, "hour": 60 * 86400, "day": 5 * 366 * 86400}
 TOP = {"minute": 25, "hour": 50, "day": 100}  # keys kept by name, each kind
 
 _COUNTERS = ("packets", "bytes", "reply_packets", "reply_bytes")
+_SIDED = ("up_bytes", "down_bytes")  # out of the interface, and in; NULL in sums that were begun before they were known
+_ALL = (*_COUNTERS, *_SIDED)
+UP, DOWN = "coalesce(up_bytes, bytes)", "coalesce(down_bytes, reply_bytes)"  # by who began where it is not known
 _CROWD = 4  # a period is pruned when it has this many times its TOP
 
 _ADD = (
-    "INSERT INTO rollups (period, start, kind, key, flows, packets, bytes, reply_packets, reply_bytes) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (period, start, kind, key) DO UPDATE SET "
-    "flows = flows + excluded.flows, packets = packets + excluded.packets, bytes = bytes + excluded.bytes, "
-    "reply_packets = reply_packets + excluded.reply_packets, reply_bytes = reply_bytes + excluded.reply_bytes"
+    f"INSERT INTO rollups (period, start, kind, key, flows, {', '.join(_ALL)}) VALUES (?, ?, ?, ?, ?"
+    f"{', ?' * len(_ALL)}) ON CONFLICT (period, start, kind, key) DO UPDATE SET flows = flows + excluded.flows, "
+    f"up_bytes = {UP} + excluded.up_bytes, down_bytes = {DOWN} + excluded.down_bytes, "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTERS)
 )
 
-Sums = tuple[str | int, ...]  # kind, key, flows, _COUNTERS
+Sums = tuple[str | int, ...]  # kind, key, flows, _ALL
 
 
-def add(connection: sqlite3.Connection, batch: Batch, names: Names) -> None:
-    """Add a REPORT batch, within the caller's transaction."""
+def add(connection: sqlite3.Connection, batch: Batch, names: Names, atlas: Atlas = EMPTY) -> None:
+    """Add a REPORT batch, within the caller's transaction; where its addresses are as `atlas` has it now."""
     minute = (batch["last"] // PERIODS["minute"]).astype(np.int64)
     for which in np.unique(minute).tolist():
         start = which * PERIODS["minute"]
         chosen = batch if (minute == which).all() else take(batch, minute == which)
-        sums = list(_sums(chosen, names))
+        sums = [*_sums(chosen, names), *_places(chosen, atlas)]
         for period, seconds in PERIODS.items():
             connection.executemany(_ADD, [(period, float(start - start % seconds), *row) for row in sums])
 
@@ -67,7 +72,8 @@ def _fold(connection: sqlite3.Connection, period: str, start: float, kind: str, 
     one = (period, start, kind)
     small = f"{where} AND key != '{OTHER}' AND key NOT IN ({kept})"
     sums = connection.execute(
-        f"SELECT sum(flows), sum(packets), sum(bytes), sum(reply_packets), sum(reply_bytes) FROM rollups WHERE {small}",
+        f"SELECT sum(flows), {', '.join(f'sum({name})' for name in _COUNTERS)}, sum({UP}), sum({DOWN}) "
+        f"FROM rollups WHERE {small}",
         one + one,
     ).fetchone()
     if sums[0] is None:
@@ -111,6 +117,24 @@ def _hosts(batch: Batch) -> Iterator[Sums]:
     yield from _by("host", number, batch, name)
 
 
+def _places(batch: Batch, atlas: Atlas) -> Iterator[Sums]:
+    """Where the end beyond the interface is: who began what came in, with whom what went out was."""
+    began_there = batch["direction"] == Direction.INGRESS
+    hi, lo = (np.where(began_there, batch[f"src_{half}"], batch[f"dst_{half}"]) for half in ("hi", "lo"))
+    four = batch["family"] == 4
+    words = np.where(four, lo << np.uint64(32), hi), np.where(four, np.uint64(0), lo)
+    for kind in ("country", "asn"):
+        if atlas.knows(kind):
+            said = atlas.column(kind, *words, batch["family"])
+            known, number = np.unique(said.astype(str), return_inverse=True)
+            yield from _by(kind, number.astype(np.int64), batch, partial(_texts, known))
+
+
+def _texts(known: Column, keys: Column) -> list[str]:
+    found: list[str] = known[keys].tolist()
+    return found
+
+
 def _by(kind: str, keys: Column, batch: Batch, name: Callable[[Column], list[str]]) -> Iterator[Sums]:
     """Sums by key, the largest by name; `keys` may go over the batch several times (hosts)."""
     times = len(keys) // len(batch)
@@ -118,7 +142,10 @@ def _by(kind: str, keys: Column, batch: Batch, name: Callable[[Column], list[str
     ordered = keys[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     flows = np.diff(np.append(starts, len(ordered)))
-    sums = [np.add.reduceat(np.tile(batch[counter], times)[order], starts) for counter in _COUNTERS]
+    out = batch["direction"] == Direction.EGRESS
+    up, down = (np.where(out == way, batch["bytes"], batch["reply_bytes"]) for way in (True, False))
+    columns = [*(batch[counter] for counter in _COUNTERS), up, down]
+    sums = [np.add.reduceat(np.tile(column, times)[order], starts) for column in columns]
     largest = np.argsort(sums[1] + sums[3], kind="stable")[::-1]
     kept, rest = largest[: TOP["minute"]], largest[TOP["minute"] :]
     named = name(ordered[starts[kept]])

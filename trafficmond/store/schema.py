@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 APPLICATION_ID = 0x746D6F6E  # "tmon", in the file's header
-VERSION = 6  # PRAGMA user_version
+VERSION = 7  # PRAGMA user_version
 
 FLOW_COLUMNS = {
     "first_seen": "REAL",
@@ -228,6 +228,12 @@ def _version_6(database: Database) -> None:
     database.execute("ALTER TABLE bans ADD COLUMN ports TEXT NOT NULL DEFAULT ''")
 
 
+def _version_7(database: Database) -> None:
+    """What went out of the interface and came in. Of what was summed before, only who began it is known."""
+    for name in ("up_bytes", "down_bytes"):
+        database.execute(f"ALTER TABLE rollups ADD COLUMN {name} INTEGER")
+
+
 # MIGRATIONS[n] leads from version n to n + 1.
 MIGRATIONS: tuple[Callable[[Database], None], ...] = (
     _version_1,
@@ -236,6 +242,7 @@ MIGRATIONS: tuple[Callable[[Database], None], ...] = (
     _version_4,
     _version_5,
     _version_6,
+    _version_7,
 )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
+from trafficmond.geo.atlas import Atlas
 from trafficmond.model import FlowQuery, Severity, Threat
 from trafficmond.store.reader import Reader
 from trafficmond.store.records import Ban, Change
@@ -206,6 +207,10 @@ class Store:
     def configure(self, limits: Limits) -> None:
         """Other limits from the next write on."""
         self._writer.configure(limits)
+
+    def use(self, atlas: Atlas) -> None:
+        """Where addresses are, for the sums of what is written from now on."""
+        self._writer.atlas = atlas
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that was put before is committed; False if that took too long."""

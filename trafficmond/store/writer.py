@@ -19,6 +19,7 @@ from pathlib import Path
 from trafficmond.errors import StoreError
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
+from trafficmond.geo.atlas import EMPTY
 from trafficmond.store import records, rollups
 from trafficmond.store.file import File, is_broken, is_passing
 from trafficmond.store.partitions import Partitions
@@ -59,6 +60,7 @@ class Writer(threading.Thread):
         super().__init__(name="store", daemon=True)
         self.path = path
         self.limits = limits
+        self.atlas = EMPTY  # where addresses are, for the rollups
         self.queue = Queue(path, limits.queue_rows)
         self.written_rows = 0
         self.state = "ok"
@@ -177,7 +179,7 @@ class Writer(threading.Thread):
         connection.execute("SAVEPOINT batch")
         try:
             self._partitions.insert(batch, names)
-            rollups.add(connection, batch, names)
+            rollups.add(connection, batch, names, self.atlas)
         except (*_UNFIT, sqlite3.DataError, sqlite3.IntegrityError) as error:
             log.error("%s: %d rows cannot be stored: %s", self.path, len(batch), error)
             connection.execute("ROLLBACK TO batch")

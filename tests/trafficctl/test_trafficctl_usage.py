@@ -1,0 +1,78 @@
+"""Usage as people read it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from argparse import Namespace
+from typing import Any
+
+import pytest
+from control_fake import USAGE, Running
+from ctl_runs import Ctl
+
+from trafficctl.commands import usage
+from trafficctl.render import table
+from trafficctl.render.style import Style
+from trafficctl.render.usage import tell
+
+PLAIN = Style(False)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 160, None])
+def test_every_width_has_the_figures_and_the_sum(width: int | None) -> None:
+    lines = list(tell(USAGE, "day", PLAIN, width))
+    assert all(table.cells(line) <= (width or 1000) for line in lines)
+    text = "\n".join(lines)
+    for told in ("DAY", "UP", "DOWN", "2026-11-25", "3 MiB", "12 MiB", "20 MiB"):
+        assert told in text, told
+    assert [line.split()[0] for line in lines[1:4]] == ["2026-11-25", "2026-11-26", "2026-11-27"]
+
+
+def test_bars_are_in_proportion_and_nothing_has_none() -> None:
+    bars = [line.count("█") + line.count("▒") for line in list(tell(USAGE, "day", PLAIN, 100))[1:4]]
+    assert bars[1] == 0
+    assert 2.5 * bars[0] <= bars[2] <= 3.5 * bars[0]
+    down, up = (list(tell(USAGE, "day", PLAIN, 100))[3].count(mark) for mark in "█▒")
+    assert 3 * up <= down <= 5 * up
+
+
+def test_what_is_not_sided_is_told() -> None:
+    rows = [{**USAGE[0], "unsided_bytes": 2048}]
+    assert "2 KiB" in list(tell(rows, "day", PLAIN, 80))[-1]
+
+
+def test_keys_of_strangers_cannot_steer_the_terminal() -> None:
+    rows = [{**USAGE[0], "period": None, "key": "\x1b[2J"}, {**USAGE[0], "period": None, "key": ""}]
+    text = "\n".join(tell(rows, "interface", PLAIN, 80))
+    assert "\x1b" not in text
+    assert "(none)" in text
+
+
+def test_what_is_asked(ctl: Ctl, running: Running) -> None:
+    assert ctl("usage", "--by", "country", "--since", "@1700000000").returncode == 0
+    asked: dict[str, Any] = {"kind": "country", "since": 1700000000.0, "limit": 1000}
+    assert running.canned.asked[-1] == ("Usage", asked)
+    ctl("usage", "--by", "month", "--interface", "eth0", "--since", "@1")
+    assert running.canned.asked[-1][1] == {
+        **{"period": "month", "kind": "interface", "key": "eth0"},
+        **{"since": 1.0, "limit": 1000},
+    }
+    wrong = ctl("usage", "--by", "country", "--interface", "eth0")
+    assert wrong.returncode == 2
+    assert "--interface goes with --by hour, day or month" in wrong.stderr
+
+
+def test_whole_days_and_months_unless_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    now = 1_700_000_000.0
+    nothing: dict[str, None] = dict.fromkeys(("since", "until", "interface", "unit", "country", "asn", "limit"))
+    begins = {by: usage.question(Namespace(by=by, **nothing), now)["since"] for by in ("hour", "day", "month")}
+    assert begins == {"hour": 1699833600.0, "day": 1697414400.0, "month": 1667260800.0}
+
+
+def test_csv_has_every_field(ctl: Ctl) -> None:
+    first, *_ = csv.DictReader(io.StringIO(ctl("usage", "-o", "csv").stdout, newline=""))
+    assert first == {key: str(value) for key, value in USAGE[0].items()}

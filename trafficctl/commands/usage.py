@@ -1,0 +1,85 @@
+"""How much went up and came down: by hour, day or month, by interface, unit, country or network.
+
+UP is what went out of the watched interfaces, DOWN what came in through them; TOTAL is both. The figures are sums that
+outlive the flows: hours for two months, days for five years. A flow counts when it is written, up to
+flows.active_timeout (5 minutes) later. Countries and networks are those of the end beyond the interface, as the
+databases of [geo] had them when the flow was written; of them, and of units, only the largest are kept by name.
+
+Examples:
+  trafficctl usage                            the last 30 days
+  trafficctl usage --by month                 the last 12 months
+  trafficctl usage --by day --interface eth0
+  trafficctl usage --by country --since 7d
+  trafficctl usage --by hour --since today -o csv
+"""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser, Namespace
+from datetime import datetime, timedelta
+from typing import Any
+
+from trafficctl import exits, session, values
+
+TIMES = ("hour", "day", "month")
+KINDS = ("interface", "unit", "country", "asn", "protocol", "port")
+_KEPT = ("interface", "unit", "country", "asn")  # what the sums of a time can be restricted to
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """By what, since when."""
+    parser.add_argument("--by", choices=(*TIMES, *KINDS), default="day", help="a row a day, or a row for each (day)")
+    parser.add_argument(
+        "--since", metavar="TIME", type=values.moment, help="not before: 7d, today, 2026-01-31, @EPOCH (30 days)"
+    )
+    parser.add_argument("--until", metavar="TIME", type=values.moment, help="not after")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--interface", metavar="NAME", help="of this interface alone")
+    only.add_argument("--unit", metavar="NAME", help="of this systemd unit alone")
+    only.add_argument("--country", metavar="CODE", type=str.upper, help="of this country alone")
+    only.add_argument("--asn", metavar="NUMBER", help="of this autonomous system alone")
+    parser.add_argument("--limit", metavar="N", type=values.count, default=1000, help="how many rows at most (1000)")
+
+
+def run(args: Namespace) -> int:
+    """Show the sums; 1 if there are none."""
+    from trafficctl.render.usage import tell
+
+    asked = question(args, time.time())
+    with session.connect(args) as client:
+        rows = client.call("Usage", **asked)["rows"]
+    output = session.output(args)
+    if output.human:
+        for line in tell(rows, args.by, output.style, output.width):
+            output.line(line)
+    else:
+        output.rows(rows, (), fields=session.fields_of("UsageRow") if args.output == "csv" else ())
+    return exits.DONE if rows else exits.NO
+
+
+def question(args: Namespace, now: float) -> dict[str, Any]:
+    """As the daemon's interface has it."""
+    named = [(kind, getattr(args, kind)) for kind in _KEPT if getattr(args, kind)]
+    asked: dict[str, Any] = {"since": args.since, "until": args.until, "limit": args.limit}
+    if asked["since"] is None:
+        asked["since"] = _begin(args.by, now)
+    if args.by in TIMES:
+        kind, key = named[0] if named else ("total", None)
+        return asked | {"period": args.by, "kind": kind, "key": key}
+    if named and named[0][0] != args.by:
+        from trafficmond.errors import ControlError
+
+        what = f"--{named[0][0]} goes with --by hour, day or month: sums of {args.by} do not know it"
+        raise ControlError(what, name="usage", hint="ask the flows: trafficctl flows --group-by")
+    return asked | {"kind": args.by, "key": named[0][1] if named else None}
+
+
+def _begin(by: str, now: float) -> float:
+    """From when on, unless it is said: whole days and months."""
+    today = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0)
+    if by == "hour":
+        return (today - timedelta(days=1)).timestamp()
+    if by == "month":
+        return today.replace(year=today.year - 1, day=1).timestamp()
+    return (today - timedelta(days=29)).timestamp()

@@ -1,0 +1,26 @@
+"""How much went out and came in."""
+
+from __future__ import annotations
+
+from trafficmond.control.call import Call, Reply, method
+from trafficmond.handlers.handler import Handler
+from trafficmond.store.usage import UsageQuery, rows_of, usage_sql
+
+
+class Usage(Handler):
+    """`Usage`."""
+
+    @method("Usage")
+    async def usage(
+        self,
+        _: Call,
+        period: str = "",
+        kind: str = "total",
+        key: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        limit: int = 1000,
+    ) -> Reply:
+        """Sums of the rollups, by time and by key of a kind."""
+        sql = usage_sql(UsageQuery(period, kind, key, since or 0.0, until, limit))
+        return {"rows": rows_of(await self._stored.read(lambda reader: reader.rows(sql)))}

@@ -1,0 +1,82 @@
+"""Questions to the rollups: how much went out and came in, by time, by interface, by place. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trafficmond.errors import ConfigError, Mistake
+from trafficmond.store.rollups import DOWN, UP
+from trafficmond.store.sql import literal
+
+PERIODS = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "month": "%Y-%m"}  # local time
+KINDS = ("total", "interface", "unit", "country", "asn", "protocol", "port")
+COLUMNS = ("period", "key", "flows", "packets", "up_bytes", "down_bytes", "unsided_bytes")
+_DAY_S = 86400
+# Hours are kept for two months only. What is older is told by its days, which are sums of the same; so is a day some of
+# whose hours are gone. Of a young file nothing is gone.
+_BY_HOURS_OR_DAYS = f"(period = 'hour' AND start >= first OR period = 'day' AND start < first - first % {_DAY_S})"
+_OLDEST = "(SELECT min(start) FROM rollups WHERE period = '{}' AND kind = 'total')"
+_FIRST = (
+    f"SELECT CASE WHEN day < hour - hour % {_DAY_S} THEN hour + {_DAY_S - 1} - (hour + {_DAY_S - 1}) % {_DAY_S} "
+    f"ELSE hour END AS first FROM (SELECT {_OLDEST.format('hour')} AS hour, {_OLDEST.format('day')} AS day)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """What is asked: sums by period ("": of all the time), of each key of a kind. Times are epoch seconds; hours that
+    begin within them count, and days where there are no hours any more."""
+
+    period: str = "day"
+    kind: str = "total"
+    key: str | None = None
+    since: float = 0.0
+    until: float | None = None
+    limit: int = 1000
+
+    def mistakes(self) -> list[Mistake]:
+        """What makes no sense."""
+        found = []
+        if self.period and self.period not in PERIODS:
+            found.append(Mistake("period", f"{self.period!r} is no period; use {', '.join(PERIODS)}"))
+        if self.kind not in KINDS:
+            found.append(Mistake("kind", f"{self.kind!r} is nothing to sum up by; use {', '.join(KINDS)}"))
+        if not 1 <= self.limit <= 100_000:
+            found.append(Mistake("limit", f"{self.limit} is out of range; use 1 to 100000"))
+        return found
+
+
+def usage_sql(wanted: UsageQuery) -> str:
+    """The SQL that answers, with COLUMNS: by time, the latest periods; within them the largest first. Raises
+    ConfigError."""
+    if mistakes := wanted.mistakes():
+        raise ConfigError(mistakes)
+    label = f"strftime('{PERIODS[wanted.period]}', start, 'unixepoch', 'localtime')" if wanted.period else "NULL"
+    conditions = [
+        f"kind = {literal(wanted.kind)}",
+        f"start > {literal(wanted.since - 3600)}",
+        *([] if wanted.until is None else [f"start <= {literal(wanted.until)}"]),
+        *([] if wanted.key is None else [f"key = {literal(wanted.key)}"]),
+        "period = 'hour'" if wanted.period == "hour" else _BY_HOURS_OR_DAYS,
+    ]
+    sums = (
+        f"sum(flows), sum(packets + reply_packets), sum({UP}), sum({DOWN}), "
+        "sum(CASE WHEN up_bytes IS NULL THEN bytes + reply_bytes ELSE 0 END)"
+    )
+    order = [*(["1 DESC"] if wanted.period else []), f"sum({UP} + {DOWN}) DESC", "key"]
+    return "\n".join(
+        [
+            f"SELECT {label} AS label, key, {sums}",
+            f"FROM rollups, ({_FIRST})",
+            "WHERE " + "\n  AND ".join(conditions),
+            f"GROUP BY {'label, ' if wanted.period else ''}key",
+            f"ORDER BY {', '.join(order)}",
+            f"LIMIT {wanted.limit}",
+        ]
+    )
+
+
+def rows_of(answer: Sequence[Sequence[object]]) -> list[dict[str, object]]:
+    """What the SQL answered as dicts."""
+    return [dict(zip(COLUMNS, row, strict=True)) for row in answer]
