@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import random
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mmdb_writer import country, mmdb, system
 
+sys.path.append(str(Path(__file__).parents[1] / "rulebook"))
+
+from rulebook_book import Book
+
 from trafficmond import abi
-from trafficmond.config.settings import Geo, Settings
+from trafficmond.config.settings import Geo
 from trafficmond.errors import ConfigError
 from trafficmond.geo.atlas import EMPTY, Atlas
 from trafficmond.geo.reading import open_atlas
@@ -26,7 +32,6 @@ from trafficmond.policy.readers import read_toml
 from trafficmond.policy.shadows import shadows
 from trafficmond.policy.table import compile_table
 from trafficmond.policy.walk import lookup
-from trafficmond.rulebook import Rulebook
 
 NOW = 1_700_000_000.0
 NETWORKS = [
@@ -164,14 +169,12 @@ def test_prefixes_stay_with_their_rules_in_any_order(tmp_path: Path, atlas: Atla
 
 
 class Kernel:
-    """A rulebook with databases, and the tables that it installed."""
+    """A rulebook with a file of rules and databases."""
 
     def __init__(self, folder: Path, databases: tuple[Path, ...]) -> None:
-        (folder / "rules").mkdir()
-        (folder / "state").mkdir()
-        self.rules = folder / "rules" / "1.toml"
-        settings = Settings(cidr_dir=folder / "rules", state_dir=folder / "state", geo=Geo(databases))
-        self.book = Rulebook(settings, lambda words: words, int, lambda _: ())
+        made = Book(folder)
+        made.settings = replace(made.settings, geo=Geo(databases))
+        self.rules, self.book = made.cidr_dir / "1.toml", made.restarted()
 
     def load(self) -> str:
         """What is in force for an address of the country."""
