@@ -31,6 +31,7 @@ COMMANDS = {
     "notify": ("notify", "where threats are told, and whether that works"),
     "metrics": ("metrics", "metrics as OpenMetrics text"),
     "version": ("version", "the versions of client and daemon"),
+    "import": ("import_rules", "translate the rules of ufw, nft, iptables or firewalld; needs no daemon"),
     "check": ("check", "check settings and rules; needs no daemon"),
     "doctor": ("doctor", "check this host: kernel, interfaces, permissions; needs no daemon"),
     "analyze": ("analyze", "analyse logs, captures and flow records; needs no daemon"),
@@ -41,5 +42,5 @@ GROUPS = (
     ("Steer", ("rules", "lists", "what-if", "allow", "deny", "add-cidr", "remove-cidr", "reload", "audit")),
     ("Ban", ("bans", "ban", "unban")),
     ("Try out", ("apply", "confirm", "rollback")),
-    ("Maintain", ("check", "doctor", "notify", "metrics", "version", "analyze")),
+    ("Maintain", ("check", "import", "doctor", "notify", "metrics", "version", "analyze")),
 )

@@ -1,0 +1,81 @@
+"""Translate another firewall's rules; needs no daemon, and changes nothing.
+
+Prints a rules file that decides the same about what comes in and goes out: the first rule that fits decides there, and
+the longest prefix here, so what each address gets is worked out and said in our words. What cannot be said (NAT,
+marks, interfaces, rates of all together) is left out and named on standard error with its line, and the exit code is
+1 then. Read docs/migrating.md before putting the file into force.
+
+FILE is what iptables-save or nft list ruleset prints, a file for nft -f, a zone of firewalld, /etc/ufw or user.rules
+of it; several may be given, such as those of IPv4 and IPv6; - or none is standard input.
+
+Examples:
+  trafficctl import --from ufw /etc/ufw > 20-ufw.toml
+  nft list ruleset | trafficctl import --from nft
+  sudo iptables-save | trafficctl import --from iptables-save -
+  trafficctl import --from firewalld /etc/firewalld/zones/public.xml
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+from trafficctl import exits
+from trafficmond.errors import ControlError
+
+_MOST_BYTES = 32 << 20
+_UFW = ("before", "user", "after")
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Which firewall's, and where its rules are."""
+    parser.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        choices=("ufw", "nft", "iptables-save", "firewalld"),
+        help="whose rules they are",
+    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help="where they are; - reads standard input")
+
+
+def run(args: Namespace) -> int:
+    """Translate; 1 if something was left out."""
+    from trafficctl.imports import decide, firewalld, iptables, nft, write
+
+    files = list(_files(args))
+    if args.source == "ufw":
+        settings = Path("/etc/default/ufw")
+        ruleset = iptables.read_ufw(files, settings.read_text() if settings.exists() else "")
+    else:
+        ruleset = {"nft": nft.read, "iptables-save": iptables.read, "firewalld": firewalld.read}[args.source](files)
+    default, rules = decide.decide(ruleset)
+    for line in write.lines(ruleset, default, rules, args.source):
+        print(line)
+    for told in ruleset.told:
+        print(told if told.lost else f"note: {told}", file=sys.stderr)
+    return exits.NO if any(told.lost for told in ruleset.told) else exits.DONE
+
+
+def _files(args: Namespace) -> Iterator[tuple[str, str]]:
+    names = args.files or (["/etc/ufw"] if args.source == "ufw" else ["-"])
+    for name in names:
+        if name == "-":
+            yield "standard input", sys.stdin.read(_MOST_BYTES)
+            continue
+        path = Path(name)
+        if path.is_dir() and args.source == "ufw":
+            found = [path / f"{part}{six}.rules" for six in ("", "6") for part in _UFW]
+            yield from ((str(each), _read(each)) for each in found if each.exists())
+        elif path.is_dir():
+            raise ControlError(f"{name} is a folder", name="usage", hint="name the files")
+        else:
+            yield name, _read(path)
+
+
+def _read(path: Path) -> str:
+    if path.stat().st_size > _MOST_BYTES:
+        raise ControlError(f"{path} is larger than {_MOST_BYTES >> 20} MiB", name="usage")
+    return path.read_text("utf-8", "replace")

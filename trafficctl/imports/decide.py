@@ -1,0 +1,233 @@
+"""First match -> longest prefix: what chains decide, region by region, as the fewest rules that decide the same.
+
+Every prefix that a line names begins a region: its addresses without those of longer named prefixes. All addresses of a
+region meet the same lines, so the chains are walked once for each, with all services at the same time. A region needs a
+rule only for the services about which it decides otherwise than the region around it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Base, Line, Ruleset, Told
+from trafficmond import abi, services
+from trafficmond.errors import ControlError
+from trafficmond.networks import Network
+from trafficmond.services import Places
+
+_DEEPEST = 64  # chains that call each other
+_MOST_STEPS = 50_000_000  # a minute
+_OWN_PORTS = services.parse(["32768-60999"])  # that Linux begins conversations from
+_ROOTS: dict[int, Network] = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A rule of ours: `places` () is for all services."""
+
+    cidrs: tuple[str, ...]
+    egress: bool
+    action: str
+    places: Places
+    line: Line | None  # that decides so; None: a chain's policy
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What some services get, by which line."""
+
+    mask: int
+    action: str
+    line: Line | None
+
+
+class Atoms:
+    """The services that lines name, cut so that each line names whole pieces; sets of pieces are bits of a number.
+
+    The last piece stands for all that nobody names.
+    """
+
+    def __init__(self, named: Iterable[Places]) -> None:
+        edges = {0, abi.WHAT_FRAGMENT}
+        for places in named:
+            for first, last in places:
+                edges |= {first, last + 1}
+        order = sorted(edges)
+        self.pieces = [(first, past - 1) for first, past in pairwise(order)]
+        self._start = {first: number for number, (first, _) in enumerate(self.pieces)}
+        self._end = {last: number for number, (_, last) in enumerate(self.pieces)}
+        named_bits = 0
+        for places in named:
+            named_bits |= self.mask(places)
+        self.named = named_bits
+        self.rest = 1 << len(self.pieces)
+        self.all = named_bits | self.rest
+
+    def mask(self, places: Places) -> int:
+        """The pieces of a set that these were made of."""
+        bits = 0
+        for first, last in places:
+            low, high = self._start[first], self._end[last]
+            bits |= (1 << high + 1) - (1 << low)
+        return bits
+
+    def places(self, mask: int) -> Places:
+        """The services of named pieces."""
+        found = (piece for number, piece in enumerate(self.pieces) if mask >> number & 1)
+        return services.merged(services.without_fragments(tuple(found)))
+
+
+def decide(ruleset: Ruleset) -> tuple[str, list[Decided]]:
+    """The default for what comes in, and the rules. Raises ControlError where chains call each other for ever."""
+    lines = [line for chain in ruleset.chains.values() for line in chain]
+    named = [places for line in lines for places, _ in line.services]
+    atoms = Atoms(list(dict.fromkeys(named)))
+    found: list[tuple[Network, bool, str, int, Line | None]] = []
+    default = ACCEPT
+    for egress in (False, True):
+        bases = [base for base in ruleset.bases if base.egress == egress]
+        outside = ACCEPT
+        for family in ruleset.families:
+            mine = [base for base in bases if family in base.families]
+            if not mine:
+                continue
+            walker = _Walker(ruleset, atoms, family)
+            regions = _regions(lines, family)
+            verdicts = {region: walker.run(mine, around) for region, around in regions.items()}
+            root = _ROOTS[family]
+            rest = _of(verdicts[root], atoms.rest)
+            if not egress and family == ruleset.families[0]:
+                default = outside = rest.action
+            for region, around in regions.items():
+                outer = [Verdict(atoms.all, outside, None)] if region == root else verdicts[around[1]]
+                found += [(region, egress, *each) for each in _needed(verdicts[region], outer, atoms)]
+    rules = list(_together(found, atoms))
+    _tell_of_replies(ruleset, rules)
+    return default, rules
+
+
+def _tell_of_replies(ruleset: Ruleset, rules: Sequence[Decided]) -> None:
+    """Replies pass a default of drop, not a rule that drops."""
+    for rule in rules:
+        among = any(low <= last and first <= high for first, last in rule.places for low, high in _OWN_PORTS)
+        if ruleset.established and rule.action == DROP and not rule.egress and (among or not rule.places):
+            where = rule.line.where if rule.line else ruleset.established
+            what = "answers to what this host begins there will be dropped too: a rule stands against answers here"
+            ruleset.told.append(Told(where, what))
+
+
+def _needed(here: Sequence[Verdict], outer: Sequence[Verdict], atoms: Atoms) -> Iterator[tuple[str, int, Line | None]]:
+    """(action, pieces, line) of a region's rules; all pieces: one for all services, which the others come before."""
+    rest = _of(here, atoms.rest)
+    whole = rest.action != _of(outer, atoms.rest).action
+    base = [Verdict(atoms.all, rest.action, None)] if whole else outer
+    if whole:
+        yield rest.action, atoms.all, rest.line
+    for each in here:
+        mask = each.mask & atoms.named
+        for other in base:
+            if other.action == each.action:
+                mask &= ~other.mask
+        if mask:
+            yield each.action, mask, each.line
+
+
+def _of(verdicts: Sequence[Verdict], piece: int) -> Verdict:
+    return next(each for each in verdicts if each.mask & piece)
+
+
+def _together(found: Sequence[tuple[Network, bool, str, int, Line | None]], atoms: Atoms) -> Iterator[Decided]:
+    """Those of one line that say the same of several prefixes are one rule."""
+    cidrs: dict[tuple[bool, str, int, Line | None], list[str]] = {}
+    for network, egress, action, mask, line in found:
+        cidrs.setdefault((egress, action, mask, line), []).append(str(network))
+    for (egress, action, mask, line), prefixes in cidrs.items():
+        places = () if mask & atoms.rest else atoms.places(mask)
+        if places or mask & atoms.rest:
+            yield Decided(tuple(prefixes), egress, action, places, line)
+
+
+def _regions(lines: Sequence[Line], family: int) -> dict[Network, list[Network]]:
+    """Named prefixes, wider ones first; of each those that hold it, itself first, its neighbour around it second."""
+    named = {_ROOTS[family]}
+    for line in lines:
+        for networks, _ in line.addresses:
+            named |= {network for network in networks if network.version == family}
+    lengths = sorted({network.prefixlen for network in named}, reverse=True)
+    found = {}
+    for network in sorted(named, key=lambda each: (each.prefixlen, int(each.network_address))):
+        wider = (network.supernet(new_prefix=length) for length in lengths if length < network.prefixlen)
+        found[network] = [network, *(each for each in wider if each in named)]
+    return found
+
+
+class _Walker:
+    """Walks chains for the addresses of one family."""
+
+    def __init__(self, ruleset: Ruleset, atoms: Atoms, family: int) -> None:
+        self._atoms = atoms
+        self._around: frozenset[Network] = frozenset()
+        self._done: list[Verdict] = []
+        self._steps = 0
+        self._chains = {
+            name: [(line, self._mask(line)) for line in chain if line.family in (0, family)]
+            for name, chain in ruleset.chains.items()
+        }
+
+    def _mask(self, line: Line) -> int:
+        mask = self._atoms.all
+        for places, but in line.services:
+            named = self._atoms.mask(places)
+            mask &= ~named if but else named
+        return mask
+
+    def run(self, bases: Sequence[Base], around: Sequence[Network]) -> list[Verdict]:
+        """What all services get from addresses within these prefixes."""
+        self._around = frozenset(around)
+        alive = [Verdict(self._atoms.all, ACCEPT, None)]
+        dropped: list[Verdict] = []
+        for base in bases:
+            self._done = []
+            undecided = 0
+            for each in alive:
+                undecided |= each.mask
+            left = self._walk(base.chain, undecided, 0)
+            verdicts = [*self._done, Verdict(left, base.policy, None)]
+            dropped += [each for each in verdicts if each.action == DROP and each.mask]
+            accepted = []
+            for each in verdicts:
+                if each.action == ACCEPT and each.mask and each.line is None:
+                    for before in alive:  # nobody has named a line but an earlier base
+                        accepted.append(Verdict(before.mask & each.mask, ACCEPT, before.line))
+                elif each.action == ACCEPT:
+                    accepted.append(each)
+            alive = [each for each in accepted if each.mask]
+        return [*alive, *dropped]
+
+    def _walk(self, chain: str, mask: int, depth: int) -> int:
+        """Takes what the chain decides from `mask`; what comes out at its end."""
+        if depth > _DEEPEST:
+            raise ControlError(f"chain {chain} comes back to itself", name="usage", hint="nothing was printed")
+        self._steps += len(self._chains.get(chain, ()))
+        if self._steps > _MOST_STEPS:
+            raise ControlError("these chains lead through each other too often", name="usage", hint="give fewer rules")
+        returned = 0
+        for line, fits in self._chains.get(chain, ()):
+            hit = mask & fits
+            if not hit or any(self._around.isdisjoint(networks) != but for networks, but in line.addresses):
+                continue
+            mask &= ~hit
+            if line.target in (ACCEPT, DROP):
+                self._done.append(Verdict(hit, line.target, line))
+            elif line.target == RETURN:
+                returned |= hit
+            elif line.goes:
+                returned |= self._walk(line.target, hit, depth + 1)
+            else:
+                mask |= self._walk(line.target, hit, depth + 1)
+            if not mask:
+                break
+        return mask | returned

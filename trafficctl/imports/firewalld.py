@@ -1,0 +1,260 @@
+"""firewalld's zones: the XML of /etc/firewalld/zones, one file a zone, for all that comes in or for some sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from xml.parsers import expat
+
+from trafficctl.imports import words
+from trafficctl.imports.ruleset import ACCEPT, DROP, Base, Line, Ruleset, Unsaid
+from trafficmond import services
+from trafficmond.errors import ControlError
+from trafficmond.services import Places
+
+_SERVICES = (Path("/etc/firewalld/services"), Path("/usr/lib/firewalld/services"))
+_KNOWN = {
+    "dhcpv6-client": "udp/546",
+    "cockpit": "tcp/9090",
+    "http3": "udp/443",
+    "mdns": "udp/5353",
+    "dns": "53",
+    "samba": "tcp/139,tcp/445,udp/137,udp/138",
+    "samba-client": "udp/137,udp/138",
+    "nfs": "tcp/2049",
+    "mysql": "tcp/3306",
+    "postgresql": "tcp/5432",
+    "wireguard": "udp/51820",
+    "openvpn": "udp/1194",
+    "dhcp": "udp/67",
+    "ntp": "udp/123",
+    "snmp": "udp/161",
+    "syslog": "udp/514",
+    "tftp": "udp/69",
+    "kerberos": "88",
+    "ipsec": "ah,esp,udp/500,udp/4500,tcp/4500",
+    "node-exporter": "tcp/9100",
+    "prometheus": "tcp/9090",
+}  # where firewalld's own files are not at hand
+_TARGETS = {"ACCEPT": ACCEPT, "DROP": DROP, "%%REJECT%%": DROP, "REJECT": DROP, "default": DROP, "": DROP}
+_LOST = {
+    "masquerade": "NAT is not made here",
+    "forward-port": "NAT is not made here",
+    "source-port": "rules do not look at the port that a packet comes from",
+    "interface": "rules are for all interfaces",
+}
+_IGNORED = ("short", "description", "forward", "zone", "ingress-priority", "egress-priority")
+
+
+class _Element:
+    def __init__(self, name: str, attributes: dict[str, str], line: int) -> None:
+        self.name, self.attributes, self.line = name, attributes, line
+        self.inner: list[_Element] = []
+
+    def text(self) -> str:
+        given = "".join(f' {key}="{value}"' for key, value in self.attributes.items())
+        return f"<{self.name}{given}>" + "".join(each.text() for each in self.inner)
+
+
+def read(files: Sequence[tuple[str, str]]) -> Ruleset:
+    """Zones; those for some sources come before the others, of which there may be one."""
+    ruleset = Ruleset(established="firewalld")  # it always lets replies pass, and lo
+    entry: list[tuple[bool, Line]] = []
+    open_to_all = 0
+    for name, text in files:
+        zone = _parsed(name, text)
+        chain = f"zone {Path(name).stem}"
+        ruleset.chains[chain] = _lines(ruleset, name, zone)
+        target = zone.attributes.get("target", "default")
+        if target not in _TARGETS:
+            raise ControlError(f"{name}:{zone.line}: target {target} is none of firewalld's", name="usage")
+        end = Line(f"{name}:{zone.line}", zone.text().partition(">")[0] + ">", _TARGETS[target])
+        if target in ("default", ""):
+            ping = services.parse(["icmp", "icmpv6"])
+            blocked = any(each.name == "icmp-block-inversion" for each in zone.inner)
+            if not blocked:
+                ruleset.chains[chain].append(
+                    Line(end.where, f"{end.text}, which lets ICMP pass", ACCEPT, services=((ping, False),))
+                )
+        sources = [each for each in zone.inner if each.name == "source"]
+        if sources:
+            ruleset.chains[chain].append(end)
+            entry += [(True, each) for each in _sources(ruleset, name, sources, chain)]
+        else:
+            open_to_all += 1
+            policy = _TARGETS[target]
+            entry.append((False, Line(end.where, end.text, chain)))
+    if open_to_all > 1:
+        raise ControlError(
+            "more than one zone is for interfaces, and rules are for all of them",
+            name="usage",
+            hint="give one zone without sources, and those with sources beside it",
+        )
+    ruleset.chains["zones"] = [line for _, line in sorted(entry, key=lambda each: not each[0])]
+    ruleset.bases = [Base("zones", False, policy if open_to_all else DROP)]
+    return ruleset
+
+
+def _parsed(name: str, text: str) -> _Element:
+    """Without entities: expat makes none that the text does not define, and those are refused."""
+    parser = expat.ParserCreate()
+    path: list[_Element] = []
+    roots: list[_Element] = []
+
+    def begin(tag: str, attributes: dict[str, str]) -> None:
+        element = _Element(tag, attributes, parser.CurrentLineNumber)
+        (path[-1].inner if path else roots).append(element)
+        path.append(element)
+
+    def refuse(*_: object) -> None:
+        raise ControlError(f"{name}: it defines entities, which no zone does", name="usage")
+
+    parser.StartElementHandler = begin
+    parser.EndElementHandler = lambda _: path.pop()
+    parser.EntityDeclHandler = refuse
+    try:
+        parser.Parse(text.encode(), True)
+    except expat.ExpatError as error:
+        raise ControlError(f"{name}: {error}", name="usage", hint="give a file of /etc/firewalld/zones") from None
+    if roots[0].name != "zone":
+        raise ControlError(f"{name}: it is no zone of firewalld", name="usage")
+    return roots[0]
+
+
+def _sources(ruleset: Ruleset, name: str, sources: Sequence[_Element], chain: str) -> list[Line]:
+    found = []
+    for each in sources:
+        try:
+            addresses = words.addresses([each.attributes["address"]])
+        except (KeyError, Unsaid):
+            ruleset.lose(f"{name}:{each.line}", each.text(), "a source that is no address is not known to rules")
+            continue
+        found.append(Line(f"{name}:{each.line}", each.text(), chain, addresses=((addresses, False),)))
+    return found
+
+
+def _lines(ruleset: Ruleset, name: str, zone: _Element) -> list[Line]:
+    """Rich rules by their priority, of one priority those that drop first, then what the zone lets in."""
+    rich: list[tuple[int, Line]] = []
+    plain: list[Line] = []
+    blocks: list[Line] = []
+    inverted = any(each.name == "icmp-block-inversion" for each in zone.inner)
+    for each in zone.inner:
+        where = f"{name}:{each.line}"
+        if each.name in _IGNORED or each.name in ("source", "icmp-block-inversion"):
+            continue
+        try:
+            if each.name == "rule":
+                rich += _rich(where, each)
+            elif each.name == "icmp-block":
+                target = ACCEPT if inverted else DROP
+                for family in (4, 6):
+                    blocks += _of_family(where, each, target, family)
+            elif each.name in _LOST:
+                if each.name == "interface":
+                    ruleset.note(where, "the zone's rules are for all interfaces here")
+                else:
+                    ruleset.lose(where, each.text(), _LOST[each.name])
+            else:
+                plain.append(Line(where, each.text(), ACCEPT, services=((_places(each), False),)))
+        except Unsaid as unsaid:
+            ruleset.lose(where, each.text(), str(unsaid))
+    rich.sort(key=lambda each: (each[0], each[1].target == ACCEPT))
+    before = [line for priority, line in rich if priority < 0]
+    denied = [line for priority, line in rich if priority == 0 and line.target == DROP]
+    allowed = [line for priority, line in rich if priority == 0 and line.target == ACCEPT]
+    after = [line for priority, line in rich if priority > 0]
+    kept = [line for line in plain if not words.never_dropped(line.services[0][0])]
+    return [*before, *denied, *blocks, *allowed, *kept, *after]
+
+
+def _of_family(where: str, each: _Element, target: str, family: int) -> list[Line]:
+    try:
+        places = words.types(family, [each.attributes.get("name", "")])
+    except Unsaid:
+        return []
+    return [Line(where, each.text(), target, family=family, services=((places, False),))]
+
+
+def _rich(where: str, rule: _Element) -> list[tuple[int, Line]]:
+    """With its priority; an ICMP type has a number in each family."""
+    family = {"ipv4": 4, "ipv6": 6}.get(rule.attributes.get("family", ""), 0)
+    priority = int(rule.attributes.get("priority", "0"))
+    addresses = []
+    named: list[Places] = []
+    kinds: list[str] = []
+    target = ""
+    for each in rule.inner:
+        if each.name == "source":
+            if "address" not in each.attributes:
+                raise Unsaid("a source that is no address is not known to rules")
+            but = each.attributes.get("invert", "").lower() in ("yes", "true", "1")
+            addresses.append((words.addresses([each.attributes["address"]]), but))
+        elif each.name in ("accept", "drop", "reject"):
+            target = ACCEPT if each.name == "accept" else DROP
+            if any(inner.name == "limit" for inner in each.inner):
+                raise Unsaid("a rate of all sources together is not known to rules")
+        elif each.name in ("log", "nflog", "audit"):
+            continue
+        elif each.name == "icmp-type":
+            kinds.append(each.attributes.get("name", ""))
+        elif each.name in ("service", "port", "protocol"):
+            named.append(_places(each))
+        elif each.name in _LOST:
+            raise Unsaid(_LOST[each.name])
+        else:
+            raise Unsaid(f"{each.name} is not known to rules")
+    if not target:
+        return []
+    found = []
+    for one in ((family,) if family else (4, 6)) if kinds else (family,):
+        types = [words.types(one, kinds)] if kinds else []
+        places = tuple((each, False) for each in (*named, *types))
+        found.append((priority, Line(where, rule.text(), target, False, one, tuple(addresses), places)))
+    return found
+
+
+def _places(element: _Element) -> Places:
+    given = element.attributes
+    if element.name == "port":
+        return words.ports([given.get("protocol", "tcp")], [given.get("port", "")])
+    if element.name == "protocol":
+        return words.protocol(given.get("value", ""))
+    if element.name == "service":
+        return _service(given.get("name", ""))
+    raise Unsaid(f"{element.name} is not known to rules")
+
+
+def _service(name: str) -> Places:
+    for folder in _SERVICES if name.replace("-", "").isalnum() else ():
+        path = folder / f"{name}.xml"
+        if path.exists():
+            return _service_of(path)
+    for named in _KNOWN.get(name, f"tcp/{name}"), f"udp/{name}":
+        try:
+            return services.parse(named.split(","))
+        except ValueError:
+            continue
+    raise Unsaid(f'the service "{name}" is not known on this host; write its ports in place of it')
+
+
+def _service_of(path: Path) -> Places:
+    found: list[tuple[int, int]] = []
+    try:
+        root = _parsed_service(path)
+    except (OSError, expat.ExpatError) as error:
+        raise Unsaid(f"{path}: {error}") from None
+    for each in root:
+        if each.name in ("port", "protocol") and each.attributes.get("port", "x"):
+            found += _places(each)
+        elif each.name in ("destination", "helper", "include", "source-port"):
+            raise Unsaid(f"{path.stem} has a {each.name}, which rules do not have")
+    return services.merged(found)
+
+
+def _parsed_service(path: Path) -> list[_Element]:
+    found: list[_Element] = []
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = lambda tag, attributes: found.append(_Element(tag, attributes, 0))
+    parser.Parse(path.read_bytes(), True)
+    return found

@@ -1,0 +1,370 @@
+"""One rule of nft, word by word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from trafficctl.imports import words
+from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Ruleset, Unsaid
+from trafficmond.networks import Network
+from trafficmond.services import Places
+
+_VERDICTS = {"accept": ACCEPT, "drop": DROP, "reject": DROP, "return": RETURN}
+_ELEMENT_OPTIONS = ("timeout", "expires", "comment", "counter", "packets", "bytes")
+
+
+@dataclass(slots=True)
+class Names:
+    """What a rule may name: variables, and the sets of its table; None: one that packets fill."""
+
+    defined: dict[str, list[str]]
+    sets: dict[str, list[str] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a rule stands."""
+
+    ruleset: Ruleset
+    where: str
+    text: str
+    egress: bool
+    families: tuple[int, ...]
+    names: Names
+
+
+@dataclass(slots=True)
+class _Said:
+    family: int = 0
+    addresses: list[tuple[frozenset[Network], bool]] = field(default_factory=list)
+    services: list[tuple[Places, bool]] = field(default_factory=list)
+    protocols: list[str] = field(default_factory=list)
+    states: frozenset[str] = frozenset()
+    loopback: bool = False
+    source_port: bool = False
+    limited: bool = False
+    label: str = ""
+    verdicts: list[tuple[str, bool]] = field(default_factory=list)  # target, and whether it goes
+    by_state: list[tuple[str, str]] = field(default_factory=list)  # of a vmap
+
+
+def expanded(texts: Sequence[str], names: Names) -> list[str]:
+    """Words with variables in place of their names."""
+    found: list[str] = []
+    for text in texts:
+        if text.startswith("$") and text[1:] in names.defined:
+            found += names.defined[text[1:]]
+        else:
+            found.append(text)
+    return found
+
+
+def elements(texts: Sequence[str]) -> list[str]:
+    """The members of a set in braces, without what each has besides."""
+    members: list[str] = []
+    current: list[str] = []
+    for text in [*texts, ","]:
+        if text in ("{", "}"):
+            continue
+        if text == ",":
+            if current:
+                members.append(_member(current))
+            current = []
+        else:
+            current.append(text)
+    return members
+
+
+def _member(texts: Sequence[str]) -> str:
+    ends = next((at for at, text in enumerate(texts) if text in _ELEMENT_OPTIONS), len(texts))
+    return "".join(texts[:ends]).strip('"') if "-" in texts[:ends] else " ".join(texts[:ends]).strip('"')
+
+
+def read(context: Context, texts: Sequence[str], chains: str) -> list[Line]:
+    """The line of a rule; none where it changes nothing. `chains`: of its table. Raises Unsaid."""
+    said = _Said()
+    rest = iter(expanded(texts, context.names))
+    for word in rest:
+        _one(context, said, word, rest)
+    if not said.verdicts and not said.by_state:
+        return []
+    target, goes = said.verdicts[0] if said.verdicts else (ACCEPT, False)
+    if target not in (ACCEPT, DROP, RETURN):
+        target = f"{chains} {target}"
+    if said.loopback:
+        return []  # that is not watched
+    if said.by_state:
+        return _states_of_map(context, said)
+    named = [places for places, but in said.services if not but]
+    if target == ACCEPT and any(words.never_dropped(places) for places in named):
+        return []
+    if said.source_port:
+        raise Unsaid("rules do not look at the port that a packet comes from")
+    if said.limited:
+        raise Unsaid("a rate of all sources together is not known to rules")
+    if not _fits(context, said, target):
+        return []
+    line = Line(
+        context.where,
+        context.text,
+        target,
+        goes,
+        said.family,
+        tuple(said.addresses),
+        tuple(said.services),
+        said.label,
+    )
+    return [line]
+
+
+def _states_of_map(context: Context, said: _Said) -> list[Line]:
+    found = []
+    for state, verdict in said.by_state:
+        if state == "established" and verdict == ACCEPT and not said.services and not said.addresses:
+            context.ruleset.established = context.ruleset.established or context.where
+        elif state == "invalid" and verdict == DROP:
+            context.ruleset.note(context.where, "packets that fit no conversation are judged as all others")
+        elif state == "new":
+            shape = said.family, tuple(said.addresses), tuple(said.services), said.label
+            found.append(Line(context.where, context.text, verdict, False, *shape))
+        elif state not in ("related", "untracked"):
+            raise Unsaid(f"connection state {state}")
+    return found
+
+
+def _fits(context: Context, said: _Said, target: str) -> bool:
+    """Whether packets that begin a conversation fit."""
+    states = said.states - {"untracked"}
+    if not said.states or "new" in states:
+        return True
+    if states & {"established", "related"}:
+        if target == ACCEPT and not said.addresses and not said.services:
+            context.ruleset.established = context.ruleset.established or context.where
+            return False
+        if target in (ACCEPT, RETURN):
+            return False
+        raise Unsaid("what belongs to a conversation is not dropped by itself")
+    if states == {"invalid"}:
+        if target == DROP:
+            context.ruleset.note(context.where, "packets that fit no conversation are judged as all others")
+        return False
+    raise Unsaid("its connection states are not known here")
+
+
+def _one(context: Context, said: _Said, word: str, rest: Iterator[str]) -> None:
+    """One condition or statement."""
+    if word in _VERDICTS:
+        said.verdicts.append((_VERDICTS[word], False))
+        if word == "reject":
+            list(rest)  # with what does not matter
+        return
+    if word in ("jump", "goto"):
+        said.verdicts.append((next(rest), word == "goto"))
+        return
+    if word == "continue":
+        return
+    reader = _READERS.get(word)
+    if reader is None:
+        raise Unsaid(f"{word} is not known to rules")
+    reader(context, said, rest)
+
+
+def _values(context: Context, rest: Iterator[str]) -> tuple[list[str], bool]:
+    """The values that a condition is for, and whether it is for all but these."""
+    word, but = next(rest), False
+    if word in ("!=", "=="):
+        but = word == "!="
+        word = next(rest)
+    if word.startswith("@"):
+        members = context.names.sets.get(word[1:])
+        if members is None:
+            raise Unsaid(f"the set {word} is filled by packets, or is not of this table")
+        return members, but
+    if word == "{":
+        inside, depth = ["{"], 1
+        while depth:
+            text = next(rest)
+            depth += {"{": 1, "}": -1}.get(text, 0)
+            inside.append(text)
+        if ":" in inside:
+            raise Unsaid("a map of verdicts")
+        return elements(expanded(inside, context.names)), but
+    if word in ("<", ">", "<=", ">=", "&", "and", "vmap"):
+        raise Unsaid(f"{word} is not known to rules")
+    return [word.strip('"')], but
+
+
+def _address(family: int) -> Callable[[Context, _Said, Iterator[str]], None]:
+    def read_it(context: Context, said: _Said, rest: Iterator[str]) -> None:
+        what = next(rest)
+        said.family = family
+        if what in ("protocol", "nexthdr"):
+            _protocols(context, said, rest)
+            return
+        if what not in ("saddr", "daddr"):
+            raise Unsaid(f"{what} of IP is not known to rules")
+        values, but = _values(context, rest)
+        if (what == "daddr") != context.egress:
+            raise Unsaid("rules do not look at this host's own address")
+        said.addresses.append((words.addresses(values), but))
+
+    return read_it
+
+
+def _protocols(context: Context, said: _Said, rest: Iterator[str]) -> None:
+    values, but = _values(context, rest)
+    found: Places = ()
+    for value in values:
+        found = (*found, *words.protocol(value))
+    if not but:
+        said.protocols = [value for value in values if value in ("tcp", "udp")]
+    said.services.append((tuple(sorted(found)), but))
+
+
+def _port(*protocols: str) -> Callable[[Context, _Said, Iterator[str]], None]:
+    def read_it(context: Context, said: _Said, rest: Iterator[str]) -> None:
+        what = next(rest)
+        names = list(protocols) or said.protocols
+        if what == "sport":
+            _values(context, rest)
+            said.source_port = True
+            return
+        if what != "dport" or not names:
+            raise Unsaid(f"{what} is not known to rules")
+        values, but = _values(context, rest)
+        if but:  # all other ports of that protocol
+            said.services.append((words.ports(names, ["0-65535"]), False))
+        said.services.append((words.ports(names, values), but))
+
+    return read_it
+
+
+def _type(family: int) -> Callable[[Context, _Said, Iterator[str]], None]:
+    def read_it(context: Context, said: _Said, rest: Iterator[str]) -> None:
+        what = next(rest)
+        if what != "type":
+            raise Unsaid(f"{what} of ICMP is not known to rules")
+        values, but = _values(context, rest)
+        if but:
+            raise Unsaid("all types of ICMP but some")
+        said.family = said.family or family
+        said.services.append((words.types(family, values), False))
+
+    return read_it
+
+
+def _state(context: Context, said: _Said, rest: Iterator[str]) -> None:
+    if next(rest) != "state":
+        raise Unsaid("only the state of a connection is known")
+    word = next(rest)
+    if word == "vmap":
+        said.by_state = _verdict_map(rest)
+        return
+    found = []
+    if word == "{":
+        while (word := next(rest)) != "}":
+            found += [] if word == "," else [word]
+    else:
+        if word == "!=":
+            raise Unsaid("all connection states but some")
+        found.append(word)
+        said.states = frozenset(found)
+        for word in rest:
+            if word == ",":
+                found.append(next(rest))
+                continue
+            said.states = frozenset(found)
+            _one(context, said, word, rest)
+            break
+    said.states = frozenset(each for text in found for each in text.split(","))
+
+
+def _verdict_map(rest: Iterator[str]) -> list[tuple[str, str]]:
+    if next(rest) != "{":
+        raise Unsaid("a map that has a name")
+    inside = []
+    while (word := next(rest)) != "}":
+        inside.append(word)
+    found = []
+    for pair in " ".join(inside).split(","):
+        state, _, verdict = (part.strip() for part in pair.partition(":"))
+        if verdict not in _VERDICTS:
+            raise Unsaid(f"{verdict} in a map")
+        found.append((state, _VERDICTS[verdict]))
+    return found
+
+
+def _interface(context: Context, said: _Said, rest: Iterator[str]) -> None:
+    values, but = _values(context, rest)
+    if values != ["lo"]:
+        raise Unsaid("rules are for all interfaces")
+    said.loopback = not but
+
+
+def _meta(context: Context, said: _Said, rest: Iterator[str]) -> None:
+    what = next(rest)
+    if what == "l4proto":
+        _protocols(context, said, rest)
+    elif what == "nfproto":
+        values, but = _values(context, rest)
+        if but or values not in (["ipv4"], ["ipv6"]):
+            raise Unsaid("families but some")
+        said.family = 4 if values == ["ipv4"] else 6
+    elif what in ("iif", "iifname", "oif", "oifname"):
+        _interface(context, said, rest)
+    else:
+        raise Unsaid(f"meta {what} is not known to rules")
+
+
+def _counter(context: Context, said: _Said, rest: Iterator[str]) -> None:
+    for word in rest:
+        if word in ("packets", "bytes"):
+            next(rest)
+            continue
+        _one(context, said, word, rest)
+        return
+
+
+def _log(context: Context, said: _Said, rest: Iterator[str]) -> None:
+    for word in rest:
+        if word in ("prefix", "level", "group", "snaplen", "queue-threshold", "flags"):
+            next(rest)
+            continue
+        _one(context, said, word, rest)
+        return
+
+
+def _limit(_: Context, said: _Said, rest: Iterator[str]) -> None:
+    said.limited = True
+    for word in rest:
+        if word in _VERDICTS:
+            said.verdicts.append((_VERDICTS[word], False))
+            return
+        if word in ("log", "counter"):
+            list(rest) if word == "log" else None
+
+
+def _comment(_: Context, said: _Said, rest: Iterator[str]) -> None:
+    said.label = next(rest).strip('"')
+
+
+_READERS: dict[str, Callable[[Context, _Said, Iterator[str]], None]] = {
+    "ip": _address(4),
+    "ip6": _address(6),
+    "tcp": _port("tcp"),
+    "udp": _port("udp"),
+    "th": _port(),
+    "icmp": _type(4),
+    "icmpv6": _type(6),
+    "ct": _state,
+    "iif": _interface,
+    "iifname": _interface,
+    "oif": _interface,
+    "oifname": _interface,
+    "meta": _meta,
+    "counter": _counter,
+    "log": _log,
+    "limit": _limit,
+    "comment": _comment,
+}

@@ -1,0 +1,80 @@
+"""What the readers of other firewalls' rules make of them: chains of lines, in which the first that fits decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from trafficmond.networks import Network
+from trafficmond.services import Places
+
+ACCEPT, DROP, RETURN = "accept", "drop", "return"
+_MOST_TOLD = 100  # characters of a line
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a chain. `target`: ACCEPT, DROP, RETURN, or the chain that it jumps to.
+
+    It fits where every one of `addresses` and `services` does: those named, or with True all but those. Addresses are
+    the other host's: the source of what comes in, the destination of what goes out.
+    """
+
+    where: str  # "rules.v4:12"
+    text: str  # as it stands there
+    target: str
+    goes: bool = False  # the chain that it jumps to does not come back
+    family: int = 0  # 4 or 6, 0: both
+    addresses: tuple[tuple[frozenset[Network], bool], ...] = ()
+    services: tuple[tuple[Places, bool], ...] = ()
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Where packets enter. What an earlier base accepts goes on to the next one."""
+
+    chain: str
+    egress: bool
+    policy: str  # ACCEPT or DROP
+    families: tuple[int, ...] = (4, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What whoever imports should know of a line: `lost`, packets will be judged otherwise; else only how."""
+
+    where: str
+    what: str
+    lost: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+@dataclass(slots=True)
+class Ruleset:
+    """All of it."""
+
+    chains: dict[str, list[Line]] = field(default_factory=dict)
+    bases: list[Base] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    established: str = ""  # the line that lets replies pass
+    families: tuple[int, ...] = (4, 6)  # that the files speak of
+
+    def lose(self, where: str, text: str, why: str) -> None:
+        """A line that cannot be said is left out."""
+        self.told.append(Told(where, f"left out: {why}: {short(text)}"))
+
+    def note(self, where: str, what: str) -> None:
+        """Something that is done by other means here."""
+        self.told.append(Told(where, what, lost=False))
+
+
+class Unsaid(Exception):
+    """A condition or an action that rules of ours do not have."""
+
+
+def short(text: str) -> str:
+    """A line as it is shown."""
+    text = " ".join(text.split())
+    return text if len(text) <= _MOST_TOLD else text[: _MOST_TOLD - 1] + "\N{HORIZONTAL ELLIPSIS}"
