@@ -33,9 +33,9 @@ export function end(row, side) {
 /** A word whose meaning has a colour: a severity, an action, a state. */
 export const badge = word => h("span", { class: `badge ${word}` }, word);
 
-/** A button. `changes`: what it does is for administrators, so it says why where it cannot be used. */
+/** A button. `key` tells it from others with the same text, to the page and to who hears it read out. `changes`: what it does is for administrators, so it says why where it cannot be used. */
 export function button(text, onclick, { changes = false, kind = "", key = text } = {}) {
     const barred = changes && !rights.mayChange();
     const title = barred ? `${rights.WHY_NOT} ${rights.WHAT_TO_DO}` : null;
-    return h("button", { type: "button", class: kind, "data-key": key, disabled: barred, title, onclick }, text);
+    return h("button", { type: "button", class: kind, "data-key": key, "aria-label": key, disabled: barred, title, onclick }, text);
 }

@@ -16,9 +16,10 @@ let refresh = () => {};
 /** `then` is called after each change. */
 export const onChange = then => { refresh = then; };
 
-/** Says what was done, with the daemon's notes, until it is dismissed or the next thing is said. */
-function tell(text, notes = []) {
+/** Says what was done, with the daemon's notes, or why it was not, until it is dismissed or the next thing is said. */
+function tell(text, notes = [], kind = "good") {
     const box = document.getElementById("told");
+    box.className = kind;
     const close = h("button", { type: "button", class: "plain", "aria-label": "Dismiss", onclick: () => { box.hidden = true; } }, "×");
     box.replaceChildren(h("div", {}, h("strong", {}, text), notes.map(note => h("p", {}, sentence(note)))), close);
     box.hidden = false;
@@ -31,6 +32,28 @@ async function change(about, act) {
         refresh();
     }
 }
+
+/** What needs no more words than its button has. */
+async function once(act) {
+    try {
+        tell(...await act());
+    } catch (problem) {
+        tell(sentence(problem.message), problem.hint ? [problem.hint] : [], "bad");
+    }
+    refresh();
+}
+
+/** Keeps what is on probation. */
+export const confirm = () => once(async () => {
+    const { confirmed, notes } = await ask("Confirm");
+    return [`It stays in force: ${confirmed}.`, notes];
+});
+
+/** Takes it back at once. */
+export const rollBack = () => once(async () => {
+    const { rolled_back: what, notes } = await ask("Rollback");
+    return [`It is taken back: ${what}.`, notes];
+});
 
 /** Bans a source, for a while or for good. */
 export const ban = (cidr = "", reason = "") => change({
@@ -79,13 +102,15 @@ export const addRule = (cidr = "", action = "drop") => change({
         { name: "label", label: "Label", value: "" },
         { name: "lasts", label: "For how long", kind: "select", value: "",
             options: [["", "Until the next restart"], ...LASTS, ["save", "For good: it is saved"]] },
+        { name: "trial", label: "On probation: taken back after a minute unless it is kept", kind: "check" },
     ],
     done: "Add",
     danger: false,
     forced: FORCED,
-}, async ({ cidr, action, rate, direction, ports, label, lasts }, force) => {
+}, async ({ cidr, action, rate, direction, ports, label, lasts, trial }, force) => {
     const given = {
         cidr, action, direction, label, force,
+        ...(trial && { confirm_within_s: 60 }),
         ...(rate && { rate_per_s: +rate }),
         ...services(ports),
         ...(lasts === "save" ? { save: true } : lasts && { ttl_s: +lasts }),

@@ -9,8 +9,10 @@ import { Samples } from "./chart.js";
 import { ask, hangUp } from "./daemon.js";
 import { sentence } from "./dialog.js";
 import { fill, h } from "./dom.js";
+import { showProbation } from "./probation.js";
 import * as rights from "./rights.js";
 import { why } from "./trouble.js";
+import { Problem } from "./varlink.js";
 import audit from "./views/audit.js";
 import explain from "./views/explain.js";
 import history from "./views/history.js";
@@ -20,11 +22,12 @@ import rules from "./views/rules.js";
 import threats from "./views/threats.js";
 
 /** Each makes {element, top, moment, every, refresh}: what it asks of `Top` and does with the answer at every tick, and
- * what it asks itself every so many ticks. */
+ * what it asks itself every so many ticks. It is given the options of its address, the samples, and a way to be
+ * refreshed again at once. */
 const VIEWS = { overview, live, threats, rules, history, audit, explain };
 const TITLES = { overview: "Overview", live: "Live", threats: "Threats", rules: "Rules", history: "History", audit: "Audit" };
 const TICK_MS = 2000;
-const PATIENCE_MS = 10_000; // the daemon answers within milliseconds; questions to a large history take seconds
+const PATIENCE_MS = 10_000; // the daemon answers within milliseconds
 const EVERY = 5;
 
 const page = id => document.getElementById(id);
@@ -32,12 +35,13 @@ const samples = new Samples();
 let view = null;
 let ticks = 0;
 let timer = null;
+let asking = false; // whether answers are outstanding
 let turn = 0; // of the tick whose answers are wanted; those of an earlier one come too late
 
 function show() {
     const [name = "overview"] = cockpit.location.path;
     const made = VIEWS[name] ?? overview;
-    view = made({ ...cockpit.location.options }, samples);
+    view = made({ ...cockpit.location.options }, { samples, again: now });
     page("view").replaceChildren(view.element);
     page("tabs").replaceChildren(...Object.entries(TITLES).map(([key, title]) =>
         h("a", { href: link(key), "aria-current": key === name ? "page" : null }, title)));
@@ -46,23 +50,27 @@ function show() {
     now();
 }
 
-/** A tick at once, with all that the view can ask. */
+/** A tick at once, with all that the view can ask; whatever is still being asked for another is given up. */
 function now() {
     ticks = 0;
     clearTimeout(timer);
+    if (asking)
+        hangUp();
     if (!cockpit.hidden)
         tick();
 }
 
 async function tick() {
     const mine = ++turn, current = view;
-    const late = setTimeout(hangUp, PATIENCE_MS);
+    const due = ticks++ % (current.every ?? EVERY) === 0;
+    const late = setTimeout(() => tell(mine, new Problem("no answer yet", { hint: "a question to a large history takes its time" })), PATIENCE_MS);
+    asking = true;
     try {
-        const due = ticks++ % (current.every ?? EVERY) === 0;
         const refreshed = due ? current.refresh?.() : null;
         const shown = ask("Top", current.top ?? { limit: 1 }).then(top => {
             if (mine === turn) {
                 samples.take(top);
+                showProbation(top.probation);
                 current.moment?.(top);
                 page("view").hidden = false;
             }
@@ -76,25 +84,29 @@ async function tick() {
             page("view").classList.remove("stale");
         }
     } catch (problem) {
-        if (mine === turn)
-            await tell(problem);
+        ticks = 0; // all is asked anew
+        await tell(mine, problem);
     } finally {
         clearTimeout(late);
-        if (mine === turn)
+        if (mine === turn) {
+            asking = false;
             timer = setTimeout(tick, TICK_MS);
+        }
     }
 }
 
-async function tell(problem) {
-    if (problem.lost)
-        ticks = 0; // all is asked anew once somebody answers
-    else if (!problem.name)
+/** Says at the top what is wrong, unless the page has gone on since. */
+async function tell(mine, problem) {
+    if (!(problem instanceof Problem))
         console.error(problem);
-    const told = problem.lost ? await why(problem) : [h("strong", {}, sentence(problem.message)), problem.hint && h("p", {}, sentence(problem.hint))];
+    const told = problem.lost ? await why(problem)
+        : [h("strong", {}, sentence(problem.message)), problem.hint && h("p", {}, sentence(problem.hint))];
+    if (mine !== turn)
+        return;
     fill(page("trouble"), told);
     page("trouble").hidden = false;
     page("view").hidden = problem.lost && samples.latest === undefined;
-    page("view").classList.toggle("stale", problem.lost);
+    page("view").classList.toggle("stale", problem.lost === true);
 }
 
 function showRights() {
@@ -119,6 +131,7 @@ cockpit.transport.wait(async () => {
     cockpit.addEventListener("visibilitychange", () => {
         if (cockpit.hidden) {
             turn++;
+            asking = false;
             clearTimeout(timer);
             hangUp();
         } else

@@ -12,7 +12,7 @@ const SUMS = [["", "one by one"], ["host", "by host"], ["dst_port", "by port"], 
 const ACTIONS = [["", "any action"], ["drop", "dropped"], ["limit", "limited"], ["allow", "allowed"], ["monitor", "monitored"]];
 const PAGE = 100;
 
-export default function history({ since = "3600", host = "", ports = "", action = "", by = "" }) {
+export default function history({ since = "3600", host = "", ports = "", action = "", by = "" }, { again }) {
     const rows = h("div");
     let limit = PAGE;
     const text = (name, value, hint, label) => h("label", {}, label, h("input", { name, value, placeholder: hint, spellcheck: "false" }));
@@ -26,7 +26,7 @@ export default function history({ since = "3600", host = "", ports = "", action 
         go("history", values(form));
     }
 
-    async function load() {
+    async function refresh() {
         const given = Object.entries({ host, ports, action }).filter(([, value]) => value);
         const asked = { ...Object.fromEntries(given), since: Date.now() / 1000 - since, limit, ...(by && { group_by: [by] }) };
         const found = [];
@@ -34,13 +34,13 @@ export default function history({ since = "3600", host = "", ports = "", action 
         const more = found.length >= limit && h("p", {}, h("button", { type: "button", "data-key": "more", onclick: event => {
             limit += PAGE;
             event.target.disabled = true;
-            load();
+            again();
         } }, "Show more"));
         fill(rows, found.length ? h("div", {}, by ? sumTable(columns, found) : flowTable(found), more)
             : empty("Nothing.", "Look further back, or ask for less. What is under way is in the live view."));
     }
 
-    return { element: h("div", { class: "stack" }, form, card(by ? "Flows, summed up" : "Flows, latest first", rows)), every: 15, refresh: load };
+    return { element: h("div", { class: "stack" }, form, card(by ? "Flows, summed up" : "Flows, latest first", rows)), every: 15, refresh };
 }
 
 /** Rows of flows.db. */

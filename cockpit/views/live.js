@@ -50,7 +50,7 @@ const nothing = match => match
 
 function hostTable(hosts, at, guarded) {
     return table([
-        ["Host", row => h("span", {}, address(row.address), guarded.has(row.address) && h("span", { class: "soft" }, ` ${guarded.get(row.address)}`))],
+        ["Host", row => h("span", {}, address(row.address), h("span", { class: "soft" }, " ", guarded.get(row.address) ?? [row.country, row.as_name].filter(each => each).join(", ")))],
         ["Received", row => octetRate(row.rates[at].received_bytes_per_s), "number"],
         ["Sent", row => octetRate(row.rates[at].sent_bytes_per_s), "number"],
         ["Packets", row => rate(row.rates[at].received_packets_per_s + row.rates[at].sent_packets_per_s), "number"],

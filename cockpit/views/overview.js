@@ -8,7 +8,7 @@ import { clock, exact, many, number, octetRate, octets, phrase, rate, span } fro
 
 const MOST_MISTAKES = 5;
 
-export default function overview(_, samples) {
+export default function overview(_, { samples }) {
     const tiles = h("div", { class: "tiles" }), chart = h("div"), interfaces = h("div"), threats = h("div");
     const wrong = h("div"), account = h("div"), about = h("div");
     let status = null;
@@ -75,7 +75,7 @@ function threatList(threats, status) {
         badge(threat.severity), " ",
         h("a", { href: link("threats", { id: threat.id }), "data-key": threat.id }, threat.summary),
         threat.src_ip && h("span", { class: "tools" },
-            button("Ban", () => ban(threat.src_ip, threat.summary), { changes: true, key: `ban ${threat.id}` })))));
+            button("Ban", () => ban(threat.src_ip, threat.summary), { changes: true, key: `ban ${threat.src_ip} for ${threat.id}` })))));
 }
 
 const PARTS = ["in_flows", "unattributed", "not_ip", "malformed", "pending"];

@@ -45,7 +45,7 @@ export function threatTable(threats) {
         ["Times", row => exact(row.count), "number"],
         ["State", row => row.state === "closed" ? "over" : "open"],
         ["", row => h("span", { class: "tools" }, row.src_ip &&
-            button("Ban", () => ban(row.src_ip, row.summary), { changes: true, key: `ban ${row.id}` })), "tools"],
+            button("Ban", () => ban(row.src_ip, row.summary), { changes: true, key: `ban ${row.src_ip} for ${row.id}` })), "tools"],
     ], threats);
 }
 
