@@ -117,6 +117,7 @@ class Daemon:
                 await parts.rulebook.lapse()
                 self._tidy(time.time())
                 await self._let_rules_end(time.time())
+                await parts.quotas.look(parts.settings.quotas, time.time())
                 await parts.rulebook.tidy()
                 await parts.rulebook.force_bans(parts.bans.forced())  # those that have ended give back what they took
                 if parts.protected.sessions_ended():

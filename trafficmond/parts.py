@@ -31,6 +31,7 @@ from trafficmond.policy.load import is_rules_file
 from trafficmond.probation import Probation
 from trafficmond.protected import Protected
 from trafficmond.questions import Questions
+from trafficmond.quotas import Quotas
 from trafficmond.responder import Responder
 from trafficmond.rulebook import REFUSED, InForce, Rulebook
 from trafficmond.sdnotify import ServiceManager
@@ -64,6 +65,7 @@ class Parts:
     datapath: Datapath
     protected: Protected
     rulebook: Rulebook
+    quotas: Quotas
     bans: BanList
     responder: Responder
     pipeline: Pipeline
@@ -159,6 +161,7 @@ def wire(
     rulebook.shuts = doors.shuts
     host = Host(settings, datapath, protected, doors, rulebook, pipeline, sinks, tasks, warnings)
     auditor = Auditor(store, sinks)
+    questions = Questions()
     return Parts(
         settings=settings,
         flags=flags,
@@ -179,7 +182,8 @@ def wire(
         host=host,
         auditor=auditor,
         probation=Probation(rulebook, host, doors, sinks, tasks, auditor.record),
-        questions=Questions(),
+        questions=questions,
+        quotas=Quotas(store.path, questions, pipeline),
         hub=hub,
         clients=Clients(),
         metrics=MetricsServer(),

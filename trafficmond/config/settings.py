@@ -262,6 +262,18 @@ class Geo:
 
 
 @dataclass(frozen=True)
+class Quota:
+    """[[quota]]: how much may go up and come down; a threat of low severity tells when most of it is used."""
+
+    volume: int = size("1TiB", min="1MiB", help="How much there is.")
+    period: str = setting("month", choices=("day", "month"), help="For how long: a day or a month, in local time.")
+    counts: str = setting("both", choices=("both", "up", "down"), help="What counts: what goes out, comes in, or both.")
+    interface: str = setting("", example='"eth0"', help="Of this interface alone; empty: of all that are watched.")
+    share: float = setting(0.8, min=0.01, max=1.0, help="Tell when so much of it is used; and when all is.")
+    label: str = setting("", help="What it is called in threats; empty: by what it is of.")
+
+
+@dataclass(frozen=True)
 class Metrics:
     """[metrics]: OpenMetrics text over HTTP."""
 
@@ -390,6 +402,9 @@ class Settings:
     )
     response: Response = table(Response, "response", help="What the daemon does about a threat.")
     geo: Geo = table(Geo, "geo", help="Where addresses are: databases of countries and networks.")
+    quotas: tuple[Quota, ...] = tables(
+        Quota, "quota", help="How much may go up and come down in a month or a day; threats tell, nothing is stopped."
+    )
     metrics: Metrics = table(Metrics, "metrics", help="OpenMetrics for Prometheus.")
     exports: tuple[Export, ...] = tables(
         Export, "export", help="Where flows are sent to besides flows.db: IPFIX collectors, ClickHouse. See export.md."

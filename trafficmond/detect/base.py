@@ -93,6 +93,9 @@ class Detector(ABC):
         """Whether it has something to say by now although nothing happened."""
         return False
 
+    def hear(self, news: Any) -> None:  # noqa: B027  (of those that hear nothing)
+        """What the daemon knows from elsewhere, for the next `feed`; most detectors go by packets alone."""
+
     @abstractmethod
     def counters(self) -> Mapping[str, int]:
         """How full its tables are and what they let go: entities, capacity, evicted, refused."""

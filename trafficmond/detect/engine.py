@@ -120,6 +120,12 @@ class Engine:
             updates += self._close(tick.now)
         return updates
 
+    def tell(self, name: str, news: Any) -> None:
+        """Have the detector of that name hear what is known from elsewhere, if it is enabled."""
+        for detector in self._detectors:
+            if detector.name == name:
+                detector.hear(news)
+
     def resume(self, stored: Iterable[Threat], now: float) -> list[Threat]:
         """Take up the threats that were open when the daemon stopped; those that are over, for the store to close.
 

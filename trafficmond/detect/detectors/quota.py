@@ -1,0 +1,77 @@
+"""A quota of the settings is nearly used up, or is. The daemon sums up and tells; nothing of it is in the packets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trafficmond.config.declare import setting
+from trafficmond.detect.base import Detector, Observation, Told
+from trafficmond.model import Severity, Threat
+
+
+@dataclass(frozen=True)
+class Settings:
+    """[detect.quota]"""
+
+    enabled: bool = setting(True, help="Tell when a [[quota]] is used up to its share, and when it is used up.")
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What was used of a quota in the period that goes on."""
+
+    label: str
+    period: str  # "2026-11", "2026-11-27"
+    began: float  # epoch s
+    used: int  # bytes
+    volume: int  # that the quota is
+    share: float  # of it, to tell of
+
+
+class Quota(Detector):
+    """Says again what it was last told for as long as that holds."""
+
+    name = "quota"
+    technique = "T1496.002"
+    identity = ("summary",)
+    quiet_s = 900.0
+    settings_class = Settings
+
+    def __init__(self, _: Settings) -> None:
+        self._news: Sequence[Used] = ()
+        self._known = 0
+
+    def hear(self, news: Sequence[Used]) -> None:
+        self._news, self._known = news, len(news)
+
+    def due(self, now: float) -> bool:  # noqa: ARG002
+        return bool(self._news)
+
+    def feed(self, seen: Observation) -> list[Told]:
+        news, self._news = self._news, ()
+        return [Told(len(seen.ends) - 1, threat) for each in news for threat in _threats(each, seen.now)]
+
+    def counters(self) -> Mapping[str, int]:
+        return {"entities": self._known, "capacity": self._known, "evicted": 0, "refused": 0}
+
+
+def _threats(used: Used, now: float) -> list[Threat]:
+    """One when the share is passed, another when there is nothing left."""
+    marks = {used.share: f"{used.share:.0%} of it is used", 1.0: "it is used up"}
+    return [
+        Threat(
+            detector=Quota.name,
+            severity=Severity.LOW,
+            technique=Quota.technique,
+            src_ip=None,
+            dst_ip=None,
+            first_seen=max(used.began, now - Quota.quiet_s),
+            last_seen=now,
+            count=used.used,
+            summary=f"quota {used.label} in {used.period}: {what}",
+            evidence={"unit": "bytes", "quota": used.volume, "percent": round(100 * used.used / used.volume, 1)},
+        )
+        for share, what in marks.items()
+        if used.used >= share * used.volume
+    ]

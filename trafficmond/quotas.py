@@ -1,0 +1,58 @@
+"""What was used of the quotas of the settings, looked up in the rollups now and then, for the detector that tells."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from trafficmond.config.settings import Quota
+from trafficmond.control.refusals import Busy
+from trafficmond.detect.detectors.quota import Used
+from trafficmond.errors import StoreError
+from trafficmond.pipeline import Pipeline
+from trafficmond.questions import Questions
+from trafficmond.store.reader import Reader
+from trafficmond.store.usage import PERIODS, UsageQuery, rows_of, usage_sql
+
+_EVERY_S = 60.0
+
+
+class Quotas:
+    """Looks once a minute. Belongs to the daemon's loop."""
+
+    def __init__(self, path: Path, questions: Questions, pipeline: Pipeline) -> None:
+        """`path`: of flows.db."""
+        self._path, self._questions, self._pipeline = path, questions, pipeline
+        self._looked = -_EVERY_S
+
+    async def look(self, quotas: Sequence[Quota], now: float) -> None:
+        """Tells the detector what is used by `now` (epoch s). A store that cannot be read is asked again later."""
+        if not quotas or time.monotonic() - self._looked < _EVERY_S:
+            return
+        self._looked = time.monotonic()
+        with contextlib.suppress(Busy, StoreError), self._questions.turn():
+            used = await self._questions.ask(lambda: Reader(self._path), partial(used_of, quotas, now))
+            self._pipeline.engine.tell("quota", used)
+
+
+def used_of(quotas: Sequence[Quota], now: float, reader: Reader) -> list[Used]:
+    """What was used of each in the period of `now`. Raises StoreError."""
+    return [_used(quota, now, reader) for quota in quotas]
+
+
+def _used(quota: Quota, now: float, reader: Reader) -> Used:
+    moment = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0)
+    began = (moment if quota.period == "day" else moment.replace(day=1)).timestamp()
+    kind, key = ("interface", quota.interface) if quota.interface else ("total", None)
+    period = moment.strftime(PERIODS[quota.period])
+    rows = rows_of(reader.rows(usage_sql(UsageQuery(quota.period, kind, key, began))))
+    up, down = (
+        sum(int(str(row[way])) for row in rows if row["period"] == period) for way in ("up_bytes", "down_bytes")
+    )
+    used = {"up": up, "down": down, "both": up + down}[quota.counts]
+    label = quota.label or " ".join(filter(None, (quota.interface, quota.counts if quota.counts != "both" else "")))
+    return Used(label or "of all", period, began, used, quota.volume, quota.share)
