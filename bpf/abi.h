@@ -146,6 +146,9 @@ struct tm_key {
 #define TM_BIT_MORE_FRAGMENTS 0x10 /* a fragment that is not the last */
 
 /* One slot of the flow cache and one record of the eviction ring: 128 bytes, two cache lines. */
+#define TM_OWNER_KERNEL 1		      /* the root of the cgroups: of the kernel's own sockets */
+#define TM_OWNER_FORWARDED 0xffffffffffffffff /* no socket of this host */
+
 struct tm_flow {
 	struct tm_key key;
 	__u64 packets;	     /* since the slot was taken; GSO packets count as their segments */
@@ -165,8 +168,9 @@ struct tm_flow {
 	__be32 first_ack;      /* TCP acknowledgement number of the first packet, of a SYN its sequence number */
 	__u64 inner; /* part of the record's identity: key in tm_inners of what the tunnel carries; 0: nothing, or
 			unread */
-	__u64 owner; /* zero; kept for the cgroup of the socket that sent the record's first packet (no room is left for
-			the socket's cookie: it would take the place of `inner`, in an object of its own) */
+	__u64 owner; /* of what goes out: the cgroup of the socket that sent the record's first packet, or TM_OWNER_*;
+			0: of what comes in, or unread (no room is left for the socket's cookie: it would take the place
+			of `inner`, in an object of its own) */
 };
 
 /* Two ways of a set lie side by side: one map look-up finds both. */

@@ -21,15 +21,20 @@ TM_EXPORT __u32 tm_row_layout(__u32 *out)
 {
 #define AT(field) offsetof(struct tm_row, field)
 	static const __u32 at[] = {
-		AT(src_hi),	   AT(src_lo),		AT(dst_hi),
-		AT(dst_lo),	   AT(sport),		AT(dport),
-		AT(proto),	   AT(family),		AT(direction),
-		AT(vlan),	   AT(ifindex),		AT(verdict),
-		AT(inner),	   AT(packets),		AT(bytes),
-		AT(payload_bytes), AT(payload_packets), AT(first),
-		AT(last),	   AT(first_len),	AT(last_len),
-		AT(tcp_flags),	   AT(first_flags),	AT(bits),
-		AT(ttl),	   AT(new_record),	sizeof(struct tm_row),
+		AT(src_hi),	   AT(src_lo),
+		AT(dst_hi),	   AT(dst_lo),
+		AT(sport),	   AT(dport),
+		AT(proto),	   AT(family),
+		AT(direction),	   AT(vlan),
+		AT(ifindex),	   AT(verdict),
+		AT(inner),	   AT(owner),
+		AT(packets),	   AT(bytes),
+		AT(payload_bytes), AT(payload_packets),
+		AT(first),	   AT(last),
+		AT(first_len),	   AT(last_len),
+		AT(tcp_flags),	   AT(first_flags),
+		AT(bits),	   AT(ttl),
+		AT(new_record),	   sizeof(struct tm_row),
 	};
 #undef AT
 	memcpy(out, at, sizeof(at));

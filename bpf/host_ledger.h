@@ -30,6 +30,7 @@ struct tm_row {
 	__u16 vlan;
 	__u32 ifindex, verdict;
 	__u64 inner; /* 0: captures are not looked into */
+	__u64 owner; /* 0: captures do not tell */
 	__u64 packets, bytes, payload_bytes;
 	__u32 payload_packets;
 	double first, last;
@@ -175,6 +176,7 @@ static void tm_ledger_row(struct tm_ledger *l, struct tm_entry *e)
 	r->ifindex = e->key.ifindex;
 	r->verdict = e->key.verdict;
 	r->inner = 0;
+	r->owner = 0;
 	r->packets = e->packets;
 	r->bytes = e->bytes;
 	r->payload_bytes = e->payload_bytes;

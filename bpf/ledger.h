@@ -61,7 +61,29 @@ static __always_inline void tm_evict(const struct tm_flow *f, __u32 slot, __u32 
 	ring->head++;
 }
 
-static __always_inline void tm_enter(struct tm_flow *f, const struct tm_packet *p, __u64 inner, __u64 now)
+/*
+ * Whose packet this is, of those that go out: 6 ns, so it is asked when a record begins, and when it goes on after a
+ * pause. `c_owners` is known before the verifier looks: who does not ask for it runs not an instruction of it.
+ */
+static __always_inline __u64 tm_owner(struct __sk_buff *skb)
+{
+	__u64 owner = bpf_skb_cgroup_id(skb);
+
+	return owner ? owner : TM_OWNER_FORWARDED;
+}
+
+/* After a pause another may have the ports: a unit takes the record over, the kernel that ends a connection does not.
+ */
+static __always_inline void tm_own_again(struct tm_flow *f, struct __sk_buff *skb)
+{
+	__u64 owner = tm_owner(skb);
+
+	if (owner != TM_OWNER_KERNEL && owner != TM_OWNER_FORWARDED)
+		f->owner = owner;
+}
+
+static __always_inline void tm_enter(struct tm_flow *f, const struct tm_packet *p, __u64 inner, __u64 now,
+				     struct __sk_buff *skb)
 {
 	f->sequence++;
 	tm_barrier();
@@ -77,6 +99,8 @@ static __always_inline void tm_enter(struct tm_flow *f, const struct tm_packet *
 	f->tcp_flags = 0;
 	f->bits = p->payload_len ? TM_BIT_FIRST_PAYLOAD : 0;
 	f->ttl = p->ttl;
+	if (c_owners)
+		f->owner = skb ? tm_owner(skb) : 0;
 	tm_barrier();
 	f->sequence++;
 }
@@ -101,10 +125,11 @@ static __always_inline struct tm_set *tm_find_set(const struct tm_packet *p, __u
 
 /*
  * Books `packets` packets of `bytes` bytes in all (a super-packet counts as its segments) in the set that was found,
- * under p->key and the name of what is inside.
+ * under p->key and the name of what is inside. `skb`: of a packet that goes out, else 0.
  */
 static __always_inline void tm_book(struct tm_set *set, __u32 index, const struct tm_packet *p, __u64 inner,
-				    __u32 packets, __u64 bytes, __u64 now, __u32 cpu, struct tm_totals *totals)
+				    __u32 packets, __u64 bytes, __u64 now, __u32 cpu, struct tm_totals *totals,
+				    struct __sk_buff *skb)
 {
 	const __u64 *q = (const __u64 *)&p->key;
 	struct tm_flow *f;
@@ -135,7 +160,9 @@ static __always_inline void tm_book(struct tm_set *set, __u32 index, const struc
 	if (anew) {
 		if (f->sequence)
 			tm_evict(f, 2 * index + (f == &set->way[1]), cpu, totals);
-		tm_enter(f, p, inner, now);
+		tm_enter(f, p, inner, now, skb);
+	} else if (c_owners && skb && now - f->last > (__u64)c_hz * TM_IDLE_S) {
+		tm_own_again(f, skb);
 	}
 	f->bytes += bytes;
 	f->last = now;

@@ -49,6 +49,8 @@ const volatile struct tm_constants tm_constants SEC(".rodata.tm") = {}; /* apart
 #define c_set_mask tm_constants.set_mask
 #define c_ring_mask tm_constants.ring_mask
 #define c_hz tm_constants.hz
+const volatile __u32 tm_owners SEC(".rodata.owners") = 0; /* whether records tell whose they are; see tm_owner() */
+#define c_owners tm_owners
 #endif
 
 /* Sizes that follow the machine: libbpf's loader sets them before the load, bcc's gives them with -D. */

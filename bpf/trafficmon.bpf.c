@@ -92,7 +92,7 @@ static __always_inline int tm_handle(struct tm_packet *p, int kind, __u8 ifslot,
 		drop |= !egress && (context.flags & (p->addressed ? TM_CFG_DROP_MALFORMED
 								  : TM_CFG_DROP_MALFORMED | TM_CFG_DROP_UNPARSED));
 	} else {
-		tm_book(set, index, p, inner, w->packets, w->bytes, context.now, cpu, totals);
+		tm_book(set, index, p, inner, w->packets, w->bytes, context.now, cpu, totals, skb);
 	}
 	if (drop)
 		tm_count(&totals->dropped, w);

@@ -32,6 +32,7 @@ from trafficmond.rulebook import Guard
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.sinks.messages import Message
 from trafficmond.store.store import Store
+from trafficmond.units import Units
 
 _SETTINGS = """
 interfaces = ["eth0", "tun9"]
@@ -207,7 +208,7 @@ def make_parts(folder: Path, guard: Guard = ()) -> tuple[Parts, FakeDatapath, Fa
     sinks.start()
     datapath, protected = FakeDatapath(adoption.options(settings)), FakeProtected(guard)
     outlets = (store, sinks, ExportSet((), folder))
-    parts = wire(settings, flags, outlets, datapath, protected, {}, time.time() - 1)
+    parts = wire(settings, flags, outlets, datapath, protected, {}, Units(), time.time() - 1)
     parts.host.refresh_names()
     return parts, datapath, protected
 

@@ -28,6 +28,7 @@ from trafficmond.store.reader import Reader
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 from trafficmond.tasks import Tasks
+from trafficmond.units import Units
 from trafficmond.verdict import verdict_word
 
 NOW = 1_700_000_000.0
@@ -71,7 +72,7 @@ class Room:
         self.responded: list[ThreatUpdate] = []
         self.ledger, self.tasks = FakeLedger(), Tasks()
         outlets = (self.store, self.sinks, ExportSet((), folder), self.hub)
-        about = (self.responded.append, self.ledger, self.tasks, NOW - 1)
+        about = (self.responded.append, self.ledger, self.tasks, Units(), NOW - 1)
         self.pipeline = Pipeline(self.settings, *outlets, *about)
         self.pipeline.names = Names({2: "eth0"}, {7: "bad"})
         self.said: list[str] = []

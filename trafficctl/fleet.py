@@ -14,6 +14,7 @@ from trafficmond import choice, networks
 from trafficmond.config.target import Target
 from trafficmond.errors import ConfigError, Mistake, StoreError
 from trafficmond.export.clickhouse_http import Server, ServerError, literal
+from trafficmond.flows.owners import unit_name
 from trafficmond.model import Action, FlowQuery
 from trafficmond.networks import MAPPED, within
 from trafficmond.protocols import protocol_number
@@ -102,6 +103,8 @@ def _conditions(wanted: FlowQuery) -> Iterator[str]:
         yield f"rule = {literal(wanted.rule)}"
     if wanted.interface is not None:
         yield f"interface = {literal(wanted.interface)}"
+    if wanted.unit is not None:
+        yield f"unit = {literal(unit_name(wanted.unit))}"
 
 
 def _of_prefixes(columns: Sequence[str], text: str) -> str:

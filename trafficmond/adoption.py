@@ -40,6 +40,7 @@ def options(settings: Settings) -> Options:
         drop_malformed=settings.policy.drop_malformed,
         look_inside=settings.flows.look_inside,
         drop_unparsed=settings.policy.unparsed == "drop" and settings.policy.default == "drop",
+        owners=settings.flows.units,
     )
 
 

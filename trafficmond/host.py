@@ -10,7 +10,7 @@ from trafficmond.config.checks import DEFAULT_ROUTE
 from trafficmond.config.settings import Settings
 from trafficmond.datapath import attachments, interfaces
 from trafficmond.datapath.datapath import Datapath
-from trafficmond.datapath.lifelines import own_addresses
+from trafficmond.datapath.lifelines import here, own_addresses
 from trafficmond.doors import Doors
 from trafficmond.errors import DatapathError
 from trafficmond.flows.names import Names
@@ -95,6 +95,7 @@ class Host:
         with contextlib.suppress(DatapathError):
             ours = (*own_addresses(), *self._settings.networks)
             self._pipeline.engine.ours.set(networks.known(text) for text in ours)
+            self._pipeline.units.live_at(networks.known(text) for text in here())
 
     def look_at_pins(self) -> None:
         """Says, once, that they have been removed."""

@@ -114,6 +114,7 @@ class FlowQuery:
     action: str | None = None
     rule: str | None = None  # label
     interface: str | None = None
+    unit: str | None = None  # as its manager calls it; "nginx" for "nginx.service"
     sort: str | None = None  # a column, the largest first; "-" before it: the smallest first
     group_by: tuple[str, ...] = ()
     limit: int = 100

@@ -17,10 +17,11 @@ from trafficmond.config.settings import Settings
 from trafficmond.config.watch import Watcher
 from trafficmond.control.clients import Clients
 from trafficmond.control.hub import Hub
+from trafficmond.datapath.cgroups import Cgroups
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.detect.engine import MOST_OPEN
 from trafficmond.doors import Doors
-from trafficmond.errors import ConfigError, StoreError
+from trafficmond.errors import ConfigError, DatapathError, StoreError
 from trafficmond.export.exports import ExportSet
 from trafficmond.host import Host
 from trafficmond.metrics.http import MetricsServer
@@ -41,6 +42,7 @@ from trafficmond.standing import recalled
 from trafficmond.store.records import Ban, Change
 from trafficmond.store.store import Store
 from trafficmond.tasks import Tasks
+from trafficmond.units import Units
 
 _REST_S = 5.0  # for queues to take what the flow table holds
 _STOP_S = 10.0  # for the last rows and records to reach the disk
@@ -124,7 +126,9 @@ async def assemble(settings: Settings, flags: Flags) -> AsyncIterator[Parts]:
         datapath = Datapath(adoption.options(settings))
         with ExitStack() as unstarted:
             unstarted.callback(lambda: datapath.close(detach=not datapath.loaded.reused))
-            parts = wire(settings, flags, (store, sinks, exports), datapath, protected, warnings, now)
+            units = _units(datapath, warnings)
+            unstarted.callback(units.close)
+            parts = wire(settings, flags, (store, sinks, exports), datapath, protected, warnings, units, now)
             unstarted.callback(parts.manager.stopping)
             await looked
             parts.rulebook.standing.recall(kept, untold)
@@ -133,10 +137,27 @@ async def assemble(settings: Settings, flags: Flags) -> AsyncIterator[Parts]:
             parts.host.require(flags.interfaces)
             await _restore_bans(parts)
             unstarted.pop_all()
+        stack.callback(units.close)
         stack.push_async_callback(_stop_watching, parts)
         stack.callback(parts.questions.close)
         await _resume_threats(parts)
         yield parts
+
+
+def _units(datapath: Datapath, warnings: dict[str, str]) -> Units:
+    """Followed from now on, if the data path tells whose packets are; without a tree of cgroup2 nothing is told."""
+    if not datapath.loaded.owners:
+        return Units()
+    cgroups = Cgroups()
+    try:
+        cgroups.start()
+    except DatapathError as error:
+        cgroups.close()
+        warnings["units"] = f"flows are told without their units: {error}"
+        return Units()
+    units = Units(cgroups)
+    units.answers = datapath.options.egress
+    return units
 
 
 def wire(
@@ -146,6 +167,7 @@ def wire(
     datapath: Datapath,
     protected: Protected,
     warnings: dict[str, str],
+    units: Units,
     now: float,
 ) -> Parts:
     """Gives each part those that it needs."""
@@ -156,7 +178,7 @@ def wire(
     bans = BanList(datapath.bans, partial(_bans_changed, datapath, store))
     clock.followers += [bans.shift, rulebook.shift]
     responder = Responder(settings.response, rulebook, bans, sinks, store, protected.logins)
-    pipeline = Pipeline(settings, *outlets, hub, responder.respond, datapath, tasks, now)
+    pipeline = Pipeline(settings, *outlets, hub, responder.respond, datapath, tasks, units, now)
     doors = Doors(datapath, rulebook, sinks, warnings, protected.logins)
     rulebook.shuts = doors.shuts
     host = Host(settings, datapath, protected, doors, rulebook, pipeline, sinks, tasks, warnings)

@@ -30,6 +30,7 @@ from trafficmond.sinks.record import threat_record
 from trafficmond.sinks.watched import EventRecords
 from trafficmond.store.store import Status, Store
 from trafficmond.tasks import Tasks
+from trafficmond.units import Units
 from trafficmond.worker import Named
 
 EVENTS_PER_S = 20_000  # what the logs are given at most; what is suppressed beyond it is counted and said
@@ -68,6 +69,7 @@ class Pipeline:
         respond: Callable[[ThreatUpdate], None],
         ledger: Ledger,
         tasks: Tasks,
+        units: Units,
         now: float,
     ) -> None:
         self.store = store
@@ -78,6 +80,7 @@ class Pipeline:
         self._respond = respond
         self._ledger = ledger
         self._tasks = tasks
+        self.units = units
         self._draining = asyncio.Lock()  # a drain is taken in whole before the next begins
         self._next_drain: asyncio.Task[None] | None = None  # asked for, and not begun
         self._store_status: Status | None = None  # what was last said of it
@@ -159,6 +162,7 @@ class Pipeline:
     def _due(self, now: float, everything: bool = False) -> Named:
         rows = self.table.due(now, everything)
         names = self._names_for(rows)
+        self.units.count_unnamed(rows, names.owners)
         inners = rows["inner"][rows["inner"] != 0]
         self.forgotten_inners += int(np.isin(inners, np.array(list(names.inners), np.uint64), invert=True).sum())
         return rows, names
@@ -166,7 +170,15 @@ class Pipeline:
     def _names_for(self, rows: Batch) -> Names:
         """What tunnels carried is looked up for the rows at hand alone: the kernel remembers it, not the daemon."""
         inners = rows["inner"][rows["inner"] != 0]
-        return replace(self.names, inners=self._ledger.inners(np.unique(inners))) if len(inners) else self.names
+        if not len(inners):
+            return self.owned_by(rows)
+        return replace(self.owned_by(rows), inners=self._ledger.inners(np.unique(inners)))
+
+    def owned_by(self, rows: Batch) -> Names:
+        """The names that go with rows, with those of their owners; of those that have none it is settled who waits for
+        them."""
+        self.units.settle(rows)
+        return replace(self.names, owners=self.units.owners(rows)) if self.units.on else self.names
 
     def pending(self) -> Named:
         """What the flow table holds that was not given to the store yet; it is given later all the same."""
@@ -225,9 +237,10 @@ class Pipeline:
     def _emit(self, deltas: Batch, now: float, budget: int) -> None:
         batch, suppressed = events.events(deltas, now, budget)
         self.suppressed_events += suppressed
-        self.sinks.emit(batch, self.names)
+        names = self.owned_by(batch)
+        self.sinks.emit(batch, names)
         if len(batch) and self.hub.wants("events"):
-            self.hub.publish_source("events", EventRecords(batch, self.names))
+            self.hub.publish_source("events", EventRecords(batch, names))
 
     def _tell(self, update: ThreatUpdate) -> None:
         threat = update.threat

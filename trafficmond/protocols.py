@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-ICMP, TCP, UDP, DCCP, ICMPV6, SCTP, UDPLITE = 1, 6, 17, 33, 58, 132, 136
+ICMP, IGMP, TCP, UDP, DCCP, ICMPV6, SCTP, UDPLITE = 1, 2, 6, 17, 33, 58, 132, 136
 WITH_PORTS = (TCP, UDP, DCCP, SCTP, UDPLITE)
 SERVED = (TCP, UDP, SCTP)  # whose ports are told apart by service
 

@@ -85,6 +85,8 @@ def _counters(parts: Parts) -> dict[str, int]:
     pipeline, found, spared = parts.pipeline, parts.pipeline.engine.status(), parts.responder.spared()
     return {
         "evicted_flows": pipeline.table.evicted,
+        "unnamed_rows": pipeline.units.unnamed,
+        "forgotten_cgroups": pipeline.units.cgroups.forgotten if pipeline.units.cgroups else 0,
         "rows_without_inner": pipeline.forgotten_inners,
         "merged_threats": found["merged"],
         "redundant_threats": found["redundant"],

@@ -45,6 +45,9 @@ CREATE TABLE IF NOT EXISTS trafficmon.flows
     inner_src_port Nullable(UInt16),
     inner_dst_port Nullable(UInt16),
     inner_protocol Nullable(String),
+    unit Nullable(String),
+    cgroup Nullable(String),
+    uid Nullable(UInt32),
     src_ip String ALIAS if(substring(src, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString(src), 8), IPv6NumToString(src)),
     dst_ip String ALIAS if(substring(dst, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString(dst), 8), IPv6NumToString(dst))
 )

@@ -204,6 +204,7 @@ LIVE_FLOW: Row = {
     "bytes_per_s": 1_200_000.0,
     "rates": LIVE_RATES,
     "age_s": 10.0,
+    "unit": "nginx.service",
 }
 
 
@@ -213,6 +214,12 @@ TOP: Row = {
     "flows": [LIVE_FLOW],
     "hosts": [
         {"address": "192.0.2.10", "flows": 1, "packets_per_s": 1_000.0, "bytes_per_s": 1_200_000.0, "rates": LIVE_RATES}
+    ],
+    "units": [
+        {
+            **{"unit": "nginx.service", "flows": 1, "packets_per_s": 1_000.0, "bytes_per_s": 1_200_000.0},
+            "rates": LIVE_RATES,
+        }
     ],
     "threats": [THREAT],
     "flow_count": 4_096,

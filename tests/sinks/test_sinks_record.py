@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sink_events import AWKWARD, NAMES, event, threat
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.events import Kind
 from trafficmond.flows.names import NO_NAMES, Names
+from trafficmond.flows.owners import Owner
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.protocols import protocol_name
 from trafficmond.sinks import record
@@ -53,7 +55,7 @@ FORMATS: list[Callable[..., Rendered]] = [as_jsonl, as_csv]
 
 
 @pytest.mark.parametrize("rendered", FORMATS)
-def test_every_field_of_an_event(rendered: Callable[[Batch], Rendered]) -> None:
+def test_every_field_of_an_event(rendered: Callable[..., Rendered]) -> None:
     batch = event(action=Action.DROP, reason=Reason.RULE, rule=5, vlan=7)
     (found,) = rendered(batch)
     assert tuple(found) == record.FIELDS
@@ -76,7 +78,19 @@ def test_every_field_of_an_event(rendered: Callable[[Batch], Rendered]) -> None:
         "reason": "rule",
         "vlan": 7,
         "community_id": "",
+        **dict.fromkeys(("unit", "cgroup", "uid"), "" if rendered is as_csv else None),
     }
+
+
+def test_whose_an_event_is() -> None:
+    batch = event()
+    batch["owner"] = 77
+    names = replace(NAMES, owners={77: Owner(AWKWARD, "/user.slice", 1000)})
+    for rendered, uid in ((as_jsonl, 1000), (as_csv, "1000")):
+        (found,) = rendered(batch, names)
+        assert (found["unit"], found["cgroup"], found["uid"]) == (AWKWARD, "/user.slice", uid)
+    (found,) = as_jsonl(batch)
+    assert found["unit"] == "cgroup 77"
 
 
 def test_the_two_hashes() -> None:

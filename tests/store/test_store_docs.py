@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from store_reports import NAMES, reports
 
 from trafficmond.datapath import datapath
 from trafficmond.flows.batch import V4_MAPPED
+from trafficmond.flows.owners import Owner
 from trafficmond.model import FlowQuery, Severity, Threat
 from trafficmond.store.query import question
 from trafficmond.store.records import Ban, Change
@@ -41,7 +43,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # The flow 128.232.110.120:34855 -> 66.35.250.204:80 of the Community ID vectors.
     batch["src_lo"][3], batch["dst_lo"][3] = int(V4_MAPPED) | 0x80E86E78, int(V4_MAPPED) | 0x4223FACC
     batch["sport"][3], batch["dport"][3] = 34855, 80
-    store.put(batch, NAMES)
+    batch["owner"] = 7
+    store.put(batch, replace(NAMES, owners={7: Owner("nginx.service", "/system.slice/nginx.service")}))
     found = Threat("port_scan", Severity.HIGH, "T1046", "10.0.0.1", None, now - 100, now, 20, "20 ports", {}, "t1")
     store.put_threat(found, "opened").result(5)
     store.audit(Change(now, 0, "root", 1, "add-cidr", "192.0.2.0/24", None, "drop")).result(5)

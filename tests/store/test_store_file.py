@@ -173,7 +173,7 @@ def as_of_version_2(path: Path) -> None:
     """A file without columns for what tunnels carry: a full partition and the one that takes rows, both of one row."""
     with sqlite3.connect(path) as connection:
         connection.execute("DROP VIEW flows")
-        for name in schema.INNER_COLUMNS:
+        for name in (*schema.INNER_COLUMNS, *schema.OWNER_COLUMNS):
             connection.execute(f"ALTER TABLE flows_1 DROP COLUMN {name}")
         connection.execute("CREATE TABLE flows_2 AS SELECT * FROM flows_1")
         connection.execute("INSERT INTO partitions SELECT 2, first_seen, last_seen, rows, 0 FROM partitions")
@@ -181,6 +181,8 @@ def as_of_version_2(path: Path) -> None:
         connection.execute("CREATE INDEX flows_1_last_seen ON flows_1 (last_seen)")
         connection.execute("CREATE VIEW flows AS SELECT * FROM flows_1 UNION ALL SELECT * FROM flows_2")
         connection.execute("ALTER TABLE audit DROP COLUMN login")
+        for name in ("up_bytes", "down_bytes"):
+            connection.execute(f"ALTER TABLE rollups DROP COLUMN {name}")
         connection.execute("PRAGMA user_version = 2")
     connection.close()
 

@@ -17,6 +17,7 @@ from trafficmond import abi
 from trafficmond.errors import StoreError
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
+from trafficmond.flows.owners import Owner
 from trafficmond.model import Action, Reason, Severity, Threat
 from trafficmond.store import queue as queue_module
 from trafficmond.store.records import Ban, Change
@@ -32,6 +33,7 @@ DOCUMENTED = [
     *("packets", "bytes", "reply_packets", "reply_bytes", "tcp_flags", "reply_tcp_flags"),
     *("action", "rule", "interface", "direction", "vlan", "community_id"),
     *("tunnel", "vni", "inner_src_ip", "inner_dst_ip", "inner_src_port", "inner_dst_port", "inner_protocol"),
+    *("unit", "cgroup", "uid"),
 ]
 
 
@@ -62,9 +64,19 @@ def test_a_report_becomes_a_row_of_text_and_numbers(store: Store, names: Names, 
         "egress",
         7,
         row[19],
-        *[None] * 7,
+        *[None] * 10,
     )
     assert row[19].startswith("1:")
+
+
+def test_whose_it_was_is_told_as_far_as_it_is_known(store: Store, names: Names, make_reports: Make, ask: Ask) -> None:
+    batch = make_reports(4)
+    batch["owner"] = [0, 7, 9, 8]
+    owners = {7: Owner("cron.service", "/system.slice/cron.service"), 8: Owner("user-5.slice", "/user.slice", 5)}
+    store.put(batch, replace(names, owners=owners))
+    assert store.flush(5)
+    told = [("cron.service", "/system.slice/cron.service", None), ("cgroup 9", None, None)]
+    assert ask("SELECT unit, cgroup, uid FROM flows") == [(None,) * 3, *told, ("user-5.slice", "/user.slice", 5)]
 
 
 def test_what_a_tunnel_carried_is_told_as_far_as_it_is_known(
@@ -77,7 +89,7 @@ def test_what_a_tunnel_carried_is_told_as_far_as_it_is_known(
     known["tunnel"], known["sport"], known["dport"], known["proto"] = abi.GENEVE, 40000, 53, 17
     store.put(batch, replace(names, inners={7: known.tobytes()}))
     assert store.flush(5)
-    rows = ask(f"SELECT {', '.join(DOCUMENTED[-7:])} FROM flows")
+    rows = ask(f"SELECT {', '.join(DOCUMENTED[20:27])} FROM flows")
     told = ("geneve", 0, "::1", "::2", 40000, 53, "UDP")
     assert rows == [(None,) * 7, told, (None,) * 7, told]
 

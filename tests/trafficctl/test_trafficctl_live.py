@@ -252,6 +252,7 @@ def test_moving_sorting_pausing(pressed: Keys) -> None:
     assert press(pressed, "p").paused
     assert not press(pressed, "p").paused
     assert press(pressed, keys.TAB).focus == "hosts"
+    assert press(pressed, keys.TAB).focus == "units"
     assert press(pressed, keys.TAB, keys.TAB).focus == "flows"
     assert not pressed.press("q")
 

@@ -1,7 +1,7 @@
-"""A live screen: interfaces with their rates, the busiest flows and hosts, open threats.
+"""A live screen: interfaces with their rates, the busiest flows, units and hosts, open threats.
 
 Rates are averages of the last 2, 10 and 40 seconds, and what moved within 40 is listed: rows neither jump nor vanish
-because of a pause. SENT and RECEIVED are those of who began the flow (FROM), or of the host itself.
+because of a pause. SENT and RECEIVED are those of who began the flow (FROM), or of the host or unit itself.
 
 Keys: q quit, s sort, 1 2 3 averages, / filter, n names, p pause, Tab next list, Up and Down select, b ban, ? help.
 Without a terminal, or with -o, it prints samples instead: --count of them, one unless given.
@@ -39,7 +39,7 @@ def arguments(parser: ArgumentParser) -> None:
     )
     averages = "sort by averages of so many seconds (10)"
     parser.add_argument("--average", metavar="S", type=int, choices=LIVE_WINDOWS_S, default=10, help=averages)
-    parser.add_argument("--match", metavar="TEXT", default="", help="only an address, prefix, port or protocol")
+    parser.add_argument("--match", metavar="TEXT", default="", help="only an address, prefix, port, protocol or unit")
     parser.add_argument("--count", metavar="N", type=values.count, help="print so many samples and end")
     names.arguments(parser)
 
@@ -77,7 +77,7 @@ def _samples(args: Namespace, live: Live, client: Client, labels: Labels) -> Ite
     for number in range((args.count or 1) + 1):
         answer = client.call("Top", sort=args.sort, window_s=args.average, match=args.match or None)
         if number:
-            answer |= {name: list(labels.rows(answer[name])) for name in LISTS}
+            answer |= {name: list(labels.rows(answer[name])) for name in LISTS if name in answer}
         live.update(answer)
         if number:
             yield answer

@@ -9,7 +9,7 @@ from typing import Any
 from trafficmond.model import LIVE_SORTS, LIVE_WINDOWS_S
 
 HISTORY = 240  # samples kept for the sparklines
-LISTS = ("flows", "hosts", "threats")
+LISTS = ("flows", "hosts", "units", "threats")
 _SOON_S = 10.0  # before the end of a probation
 PAGE = 10  # rows that a page key moves by
 _RATES = ("sent_packets", "sent_bytes", "received_packets", "received_bytes")
@@ -90,7 +90,7 @@ class Live:
 
     def rows(self) -> list[dict[str, Any]]:
         """Of the list that has the focus."""
-        return list(self.answer[self.focus]) if self.answer else []
+        return list(self.answer.get(self.focus) or ()) if self.answer else []
 
     def move(self, by: int) -> None:
         """Select another row, within the list; at the first, whichever is the first."""
@@ -150,5 +150,5 @@ def others(all_of_them: dict[str, Any], shown: list[dict[str, Any]]) -> dict[str
 
 def _name(row: dict[str, Any]) -> tuple[Any, ...]:
     """What a row is about: a threat, a host, a flow."""
-    keys = ("id", "address", "src_ip", "src_port", "dst_ip", "dst_port", "protocol", "interface")
+    keys = ("id", "unit", "address", "src_ip", "src_port", "dst_ip", "dst_port", "protocol", "interface")
     return tuple(row.get(key) for key in keys)

@@ -25,21 +25,23 @@ _THREATS = (
     *(column for column in columns.THREATS if column.key in ("last_seen", "severity", "detector", "summary", "id")),
 )
 
+_UNIT = Column("unit", "UNIT", weight=9, shrinks_to=15)
+
 KEYS = "q quit  s sort  1-3 average  / filter  n names  p pause  Tab list  b ban  ? help"
 HELP = (
     "q        quit",
     "s        sort by bytes, packets, sent, received or total",
     "1 2 3    averages of 2, 10 or 40 seconds decide about the order",
-    "/        show only an address, prefix, port or protocol; empty shows all",
+    "/        show only an address, prefix, port, protocol or unit; empty shows all",
     "n        show hosts by name, or by address",
     "p        pause and go on",
     "Space    ask again now",
-    "Tab      next list: flows, hosts, threats",
+    "Tab      next list: flows, hosts, units, threats",
     "Up Down  select a row (also k, j, PgUp, PgDn, Home, End)",
     "b        ban an address of the selected row, for response.ban_time",
     "?        this help (also h); any key goes back",
     "",
-    "SENT, RECEIVED    by who began the flow (FROM), or by the host itself",
+    "SENT, RECEIVED    by who began the flow (FROM), or by the host or unit itself",
     "2 S, 10 S, 40 S   both ways, a second, averaged over so many seconds",
     "others            what there is not room for; with it, the rows are all that",
     "                  went through the interfaces. What moved within 40 s is listed",
@@ -137,6 +139,7 @@ def _of_flows(live: Live) -> tuple[Column, ...]:
         Column("protocol", "PROTO", weight=6),
         *_averages(live, "SENT", "RECEIVED"),
         total,
+        Column("unit", "UNIT", weight=6, shrinks_to=8),
         Column("action", "ACTION", weight=7, meaningful=True),
         Column("age_s", "AGE", units.span, right=True, weight=2),
         columns.PLACES,
@@ -145,8 +148,12 @@ def _of_flows(live: Live) -> tuple[Column, ...]:
 
 
 def _of_hosts(live: Live) -> tuple[Column, ...]:
+    return _of_ends(live, Column("address", "HOST", weight=9, shrinks_to=15, of=lambda row: address_of(row, "address")))
+
+
+def _of_ends(live: Live, named: Column) -> tuple[Column, ...]:
     return (
-        Column("address", "HOST", weight=9, shrinks_to=15, of=lambda row: address_of(row, "address")),
+        named,
         *_averages(live, "SENT", "RECEIVED"),
         Column("flows", "FLOWS", units.number, right=True, weight=6),
         columns.PLACE,
@@ -171,10 +178,17 @@ def _meter_row(meter: Meter) -> dict[str, Any]:
 def _lists(live: Live, width: int, room: int, style: Style, cursor: bool) -> list[str]:
     """Flows, hosts and open threats, the room shared between them; the one with the focus is never crowded out."""
     assert live.answer is not None
-    threats, flows, hosts = (live.answer[name] for name in ("threats", "flows", "hosts"))
-    shares = _shares(room, {"threats": len(threats), "flows": len(flows), "hosts": len(hosts)}, live.focus)
+    kinds = [
+        (name, live.answer.get(name) or [], shown)
+        for name, shown in (
+            ("threats", _THREATS),
+            ("flows", _of_flows(live)),
+            ("hosts", _of_hosts(live)),
+            ("units", _of_ends(live, _UNIT)),
+        )
+    ]
+    shares = _shares(room, {name: len(rows) for name, rows, _ in kinds}, live.focus)
     out: list[str] = []
-    kinds = (("threats", threats, _THREATS), ("flows", flows, _of_flows(live)), ("hosts", hosts, _of_hosts(live)))
     for name, rows, shown in kinds:
         if shares[name]:
             selected = live.selected if cursor and name == live.focus else None
@@ -187,7 +201,7 @@ def _shares(room: int, counts: dict[str, int], focus: str) -> dict[str, int]:
     """Lines for each list, its blank line and heading included; 0: not shown."""
     shares = dict.fromkeys(counts, 0)
     wanted = {name: max(count, 1) + 2 for name, count in counts.items() if count or name in ("flows", focus)}
-    weights = {"threats": 1, "flows": 3, "hosts": 2}
+    weights = {"threats": 1, "flows": 3, "hosts": 2, "units": 2}
     for name in sorted(wanted, key=lambda each: (each != focus, -weights[each])):
         fair = room if name == focus and room < 9 else max(3, room * weights[name] // 6)
         if room - sum(shares.values()) >= 3:

@@ -58,7 +58,7 @@ class Feed:
             wanted = {"sort": live.sort, "window_s": live.window_s, "match": live.match or None}
             answer = client.call("Top", **wanted, limit=ROWS)
             labels = Labels(self._resolver if live.names else None, services=self._services)
-            live.update(answer | {name: list(map(labels.now, answer[name])) for name in LISTS})
+            live.update(answer | {name: list(map(labels.now, answer[name])) for name in LISTS if name in answer})
             live.trouble = ""
         except ControlError as error:
             live.trouble = str(error)

@@ -160,6 +160,13 @@ class Flows:
         restart=True,
     )
 
+    units: bool = setting(
+        True,
+        help="Tell which systemd unit (or other cgroup) of this host each flow is of. Who may read flows.db may read "
+        "it too.",
+        restart=True,
+    )
+
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """What does not hold between these settings."""
         if self.idle_timeout < 2 * self.interval:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Options:
     drop_malformed: bool
     look_inside: bool = False
     drop_unparsed: bool = False  # of what comes in, what no verdict can be found for
+    owners: bool = False  # records tell whose they are
 
 
 class Datapath:
@@ -68,6 +69,8 @@ class Datapath:
             self.pins.keep_maps(self.loaded)
             self.clock = enter(closing(Clock(self.loaded)))
             self.ledger = enter(closing(ledger.mapped(self.loaded, self.sizes, self.clock)))
+            if self.loaded.reused and not self.loaded.owners:
+                self.ledger.disown()
             self.bans = BanTable(maps["tm_bans"], maps["tm_ban_services"], self.clock)
             self._config = enter(closing(Mapped(maps["tm_config"], abi.CONFIG, 1)))
             self._config.array["seed"] = self.loaded.seed
@@ -212,24 +215,40 @@ def _load(options: Options, sizes: loader.Sizes, pins: Pins) -> loader.Loaded:
     """Going on with the maps that are pinned, where they fit."""
     kept = pins.maps()
     try:
-        return _load_over(options, sizes, kept)
+        return _load_with_owners(options, sizes, kept)
     finally:
         for fd in kept.values():
             os.close(fd)
+
+
+def _load_with_owners(options: Options, sizes: loader.Sizes, kept: dict[str, int]) -> loader.Loaded:
+    """Without, where the kernel was built to know of no cgroups and so refuses: filtering does not hang on that."""
+    try:
+        return _load_over(options, sizes, kept)
+    except DatapathError as error:
+        if not options.owners:
+            raise
+        try:
+            loaded = _load_over(replace(options, owners=False), sizes, kept)
+        except DatapathError:
+            raise error from None
+        loaded.owners = False
+        loaded.notes.append("flows are told without their units: the kernel cannot say whose a packet is")
+        return loaded
 
 
 def _load_over(options: Options, sizes: loader.Sizes, kept: dict[str, int]) -> loader.Loaded:
     """By the loader that the settings name; for "auto" libbpf, and where it fails bcc, with the reason in a note."""
     seed = _kept_seed(kept)
     if options.loader == "bcc":
-        return bcc_loader.load(sizes, kept, seed, options.pin_dir)
+        return bcc_loader.load(sizes, kept, seed, options.pin_dir, owners=options.owners)
     try:
-        return loader.load_libbpf(sizes, kept, seed)
+        return loader.load_libbpf(sizes, kept, seed, owners=options.owners)
     except DatapathError as error:
         if options.loader == "libbpf":
             raise
         try:
-            loaded = bcc_loader.load(sizes, kept, seed, options.pin_dir)
+            loaded = bcc_loader.load(sizes, kept, seed, options.pin_dir, owners=options.owners)
         except DatapathError:
             raise error from None
         loaded.notes.append(f"loaded by bcc, because libbpf could not: {error}")

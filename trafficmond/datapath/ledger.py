@@ -23,6 +23,7 @@ from trafficmond import abi
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.loader import Loaded, Sizes
 from trafficmond.datapath.mapped import Mapped
+from trafficmond.flows import owners
 from trafficmond.flows.batch import DELTA, Batch, empty, put, take
 
 _COUNTERS = ("packets", "bytes", "payload_bytes", "payload_packets")
@@ -94,6 +95,13 @@ class Ledger:
     def evicted_records(self) -> int:
         """Records that have passed through the rings."""
         return int(self._rings.array["head"].sum())
+
+    def disown(self) -> None:
+        """Forgets whose the records are. For a ledger that goes on with programs that do not tell: they do not write
+        there, and what earlier ones wrote would be told of later records."""
+        owners_of = self._slots.array["owner"]
+        if owners_of.any():
+            owners_of[:] = 0
 
     def close(self) -> None:
         """Unmaps everything."""
@@ -191,13 +199,14 @@ class Ledger:
         out["direction"] = key["scope"] & abi.SCOPE_EGRESS
         for name in ("sport", "dport", "proto", "vlan", "ifindex", "verdict"):
             out[name] = key[name]
-        for name in ("inner", "first_len", "last_len", "tcp_flags", "first_flags", "bits", "ttl"):
+        for name in ("inner", "owner", "first_len", "last_len", "tcp_flags", "first_flags", "bits", "ttl"):
             out[name] = flows[name]
         for name in _COUNTERS:
             out[name] = flows[name] - bases[name]
         out["first"] = self._clock.to_epoch(flows["first"])
         out["last"] = self._clock.to_epoch(flows["last"])
         out["new"] = bases["sequence"] == 0
+        owners.correct(out)
 
 
 def _moved(records: Batch, bases: Batch) -> Piece:

@@ -15,7 +15,7 @@ from trafficmond.datapath.netlink import asking, attributes, dump
 from trafficmond.datapath.routes import default_routes
 
 _GETADDR, _ADDRESS_BYTES = 22, 8  # RTM_GETADDR, struct ifaddrmsg
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 RESOLV_CONF = Path("/etc/resolv.conf")
 
 
@@ -32,12 +32,25 @@ def lifelines(resolv_conf: Path = RESOLV_CONF) -> list[tuple[str, str]]:
 
 def own_addresses() -> Iterator[str]:
     """The addresses of this host's interfaces, as prefixes. Raises DatapathError."""
+    for of in _interface_addresses():
+        own = of.get(_IFA_LOCAL) or of.get(_IFA_ADDRESS)
+        if own:
+            yield _host(str(ip_address(own)))
+
+
+def here() -> Iterator[str]:
+    """Where what this host may take is sent to, but for groups: its addresses, and those of its links' broadcasts, as
+    prefixes. Raises DatapathError."""
+    yield from own_addresses()
+    for of in _interface_addresses():
+        if _IFA_BROADCAST in of:
+            yield _host(str(ip_address(of[_IFA_BROADCAST])))
+
+
+def _interface_addresses() -> Iterator[dict[int, bytes]]:
     with asking("read addresses"):
         for message in dump(socket.NETLINK_ROUTE, _GETADDR, bytes(_ADDRESS_BYTES)):
-            of = attributes(message[_ADDRESS_BYTES:])
-            own = of.get(_IFA_LOCAL) or of.get(_IFA_ADDRESS)
-            if own:
-                yield _host(str(ip_address(own)))
+            yield attributes(message[_ADDRESS_BYTES:])
 
 
 def _resolvers(resolv_conf: Path) -> Iterator[str]:

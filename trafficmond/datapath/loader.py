@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -99,6 +100,7 @@ class Loaded:
     maps: dict[str, int]
     seed: int
     reused: bool
+    owners: bool = False  # records tell whose they are
     notes: list[str] = field(default_factory=list)
 
     def close(self) -> None:
@@ -128,8 +130,9 @@ def constants(sizes: Sizes, seed: int) -> npt.NDArray[np.void]:
     return found
 
 
-def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None) -> Loaded:
-    """Loads the prebuilt object; `kept` are maps of the last run to go on with, `seed` the flow hash's then.
+def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None, *, owners: bool = False) -> Loaded:
+    """Loads the prebuilt object; `kept` are maps of the last run to go on with, `seed` the flow hash's then, `owners`:
+    records are to tell whose they are.
 
     Raises DatapathError if the object is missing, is of another layout than abi.py, or the kernel refuses it.
     """
@@ -144,6 +147,7 @@ def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None) -> Load
         for name, entries in sizes.entries().items():
             target.resize(name, entries)
         target.set_constants(".rodata.tm", constants(sizes, seed).tobytes())
+        target.set_constants(".rodata.owners", int(owners).to_bytes(4, sys.byteorder))
         for name, fd in kept.items():
             target.reuse(name, fd)
         target.load(PROGRAMS)
@@ -151,4 +155,4 @@ def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None) -> Load
         maps = {name: target.map_fd(name) for name in MAPS}
     finally:
         target.close()
-    return Loaded("libbpf", programs, maps, seed, kept.keys() == MAPS.keys())
+    return Loaded("libbpf", programs, maps, seed, kept.keys() == MAPS.keys(), owners)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _REQUEST, _DUMP = 0x1, 0x300  # NLM_F_
 _ERROR, _DONE = 2, 3  # NLMSG_
 _SOL_NETLINK, _GET_STRICT_CHK = 270, 12  # absent from Python's socket module
-_ATTRIBUTE = struct.Struct("=HH")
+ATTRIBUTE = struct.Struct("=HH")
 _KIND = 0x3FFF  # without the flags of a nested attribute
 
 T = TypeVar("T")
@@ -55,33 +55,45 @@ def dump(protocol: int, kind: int, request: bytes, *, strict: bool = False) -> I
 
     `strict`: the kernel heeds what the request says to leave out, where it knows how.
     """
+    for answer in answers(protocol, kind, request, strict=strict):
+        at = 0
+        while at < len(answer):
+            length, of, *_ = HEADER.unpack_from(answer, at)
+            message = answer[at + HEADER.size : at + length]
+            if is_end(of, message):
+                return
+            yield message
+            at += length + 3 & ~3
+
+
+def is_end(kind: int, message: bytes) -> bool:
+    """Whether the message after a header of this kind ends a dump. Raises OSError if it says what went wrong."""
+    if kind not in (_ERROR, _DONE):  # either tells what went wrong, 0 for nothing
+        return False
+    number = -struct.unpack_from("=i", message)[0]
+    if number:
+        raise OSError(number, os.strerror(number))
+    return True
+
+
+def answers(protocol: int, kind: int, request: bytes, *, strict: bool = False) -> Generator[bytes, None, None]:
+    """The parts of the answer to `request` as they come, several messages each; until `is_end`, which ends them."""
     header = HEADER.pack(HEADER.size + len(request), kind, _REQUEST | _DUMP, 0, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as asked:
         if strict:
             asked.setsockopt(_SOL_NETLINK, _GET_STRICT_CHK, 1)
         asked.send(header + request)
         while True:
-            answer = asked.recv(1 << 16)
-            at = 0
-            while at < len(answer):
-                length, of, *_ = HEADER.unpack_from(answer, at)
-                message = answer[at + HEADER.size : at + length]
-                if of in (_ERROR, _DONE):  # either tells what went wrong, 0 for nothing
-                    number = -struct.unpack_from("=i", message)[0]
-                    if number:
-                        raise OSError(number, os.strerror(number))
-                    return
-                yield message
-                at += length + 3 & ~3
+            yield asked.recv(1 << 16)
 
 
 def attributes(octets: bytes) -> dict[int, bytes]:
     """Attributes by their type (struct rtattr)."""
     found, at = {}, 0
-    while at + _ATTRIBUTE.size <= len(octets):
-        length, kind = _ATTRIBUTE.unpack_from(octets, at)
-        if length < _ATTRIBUTE.size:
+    while at + ATTRIBUTE.size <= len(octets):
+        length, kind = ATTRIBUTE.unpack_from(octets, at)
+        if length < ATTRIBUTE.size:
             break
-        found[kind & _KIND] = octets[at + _ATTRIBUTE.size : at + length]
+        found[kind & _KIND] = octets[at + ATTRIBUTE.size : at + length]
         at += length + 3 & ~3
     return found

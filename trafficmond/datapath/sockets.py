@@ -82,9 +82,14 @@ _LAST_SENT_AT, _LAST_CAME_AT = 44, 52  # tcpi_last_data_sent, tcpi_last_data_rec
 def diagnosed(family: int, proto: int, state: int, port: int = 0, ask: int = 0) -> Iterator[bytes]:
     """A struct inet_diag_msg, with what else was asked for behind it, of each socket in that state, on that port if it
     is given. Raises OSError."""
+    return dump(*asking_for(family, proto, state, port, ask))
+
+
+def asking_for(family: int, proto: int, state: int, port: int = 0, ask: int = 0) -> tuple[int, int, bytes]:
+    """The protocol, kind and body of that question to netlink."""
     ends = (struct.pack("!H", port), b"", b"", b"")
     wanted = _REQUEST.pack(family, proto, ask, 1 << state, *ends, 0, _ANY_COOKIE)
-    return dump(_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, wanted)
+    return _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, wanted
 
 
 def _peers(family: int, port: int) -> Iterator[Peer]:

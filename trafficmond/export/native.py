@@ -16,6 +16,7 @@ from trafficmond.flows.batch import Batch, Column, take
 from trafficmond.flows.community_id import community_ids
 from trafficmond.flows.inside import Inside, insides
 from trafficmond.flows.names import Names
+from trafficmond.flows.owners import Owner
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import protocol_name
 from trafficmond.verdict import action_of
@@ -55,6 +56,9 @@ COLUMNS = {
     "inner_src_port": "Nullable(UInt16)",
     "inner_dst_port": "Nullable(UInt16)",
     "inner_protocol": "Nullable(String)",
+    "unit": "Nullable(String)",
+    "cgroup": "Nullable(String)",
+    "uid": "Nullable(UInt32)",
 }
 _NUMBERS = {"Date": "<u2", "UInt8": "u1", "UInt16": "<u2", "UInt32": "<u4", "UInt64": "<u8", "Float64": "<f8"}
 _RENAMED = {
@@ -103,6 +107,10 @@ def block(rows: Batch, names: Names, sensor: str, batch: str) -> Block:
     inner = insides(rows["inner"], names.inners) if names.inners else ()
     for at, name in enumerate(Inside._fields):
         made[name] = _nullable([each[at] for each in inner], COLUMNS[name], count)
+    known = {number: names.owner(number) for number in np.unique(rows["owner"]).tolist()} if names.owners else {}
+    owners = [known[number] for number in rows["owner"].tolist()] if known else ()
+    for at, name in enumerate(Owner._fields):
+        made[name] = _nullable([each[at] for each in owners], COLUMNS[name], count)
     body = bytearray(_count(len(COLUMNS)) + _count(count))
     for name, kind in COLUMNS.items():
         body += _text(name) + _text(kind)

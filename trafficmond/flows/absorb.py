@@ -9,6 +9,7 @@ import numpy as np
 from trafficmond import abi
 from trafficmond.flows.batch import FLOW, Batch, Column, empty, put, take
 from trafficmond.flows.canonical import icmp_mate, icmp_role
+from trafficmond.flows.owners import rank
 from trafficmond.flows.services import from_service
 from trafficmond.protocols import ACK, FIN, RST, SYN, TCP
 from trafficmond.verdict import is_drop
@@ -31,6 +32,7 @@ STATE = np.dtype(
 
 _FIRST_PAYLOAD, _SPOKE_FIRST = abi.BIT_FIRST_PAYLOAD, abi.BIT_SPOKE_FIRST  # about one packet, not an OR
 _SURE_LEAD_S = 1e9  # evidence before order: as if it had been seen decades ago
+_RANK_S = 1e11  # more than any time
 TIE_S = 2e-5  # within one tick of the kernel's clock, the packet to the service, or the SYN, came first
 
 _REPORTED = ("packets", "bytes")  # also counted since the last report, and in this batch
@@ -197,13 +199,16 @@ def fold(rows: Batch, groups: Groups, anew: Column) -> Batch:
     fate = is_drop(reply_verdict) | is_drop(rows["reply_verdict"]) | is_drop(verdict) | is_drop(rows["verdict"])
     moved = (reply_verdict != rows["reply_verdict"]) | (verdict != rows["verdict"])
     changed |= moved & fate & (rows["p_reply_packets"] > 0)
-    changed = np.flatnonzero(changed)
+    owner = _owners(rows, groups)
+    changed |= (rank(rows["owner"]) == rank(owner)) & (rows["owner"] != owner)
+    changed = np.flatnonzero(changed & (rows["since"] < math.inf))
     told = take(rows, changed)
     if len(changed):
         for name in ("p_packets", "p_bytes", "p_reply_packets", "p_reply_bytes"):
             rows[name][changed] = 0
         rows["since"][changed] = math.inf
     rows["verdict"], rows["reply_verdict"] = verdict, reply_verdict
+    rows["owner"] = owner
 
     # Firsts of each side.
     if len(mine):
@@ -247,6 +252,18 @@ def fold(rows: Batch, groups: Groups, anew: Column) -> Batch:
     rows["closed"] = closed
     rows["new"] = fresh
     return told
+
+
+def _owners(rows: Batch, groups: Groups) -> Column:
+    """Whose each row is after this batch: a unit goes before the kernel, which ends a unit's connections and answers
+    for nobody's, and of two units the one that sent last."""
+    owners = groups.deltas["owner"]
+    if not owners.any():
+        return rows["owner"].copy()
+    ranks = rank(owners)
+    best = groups.earliest(-(ranks * _RANK_S + groups.deltas["last"]))
+    found: Column = np.where(ranks[best] >= rank(rows["owner"]), owners[best], rows["owner"])
+    return found
 
 
 def _correct(rows: Batch, groups: Groups) -> None:

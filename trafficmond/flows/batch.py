@@ -41,6 +41,7 @@ DELTA = np.dtype(
     [
         *ENDPOINTS,
         ("inner", "u8"),  # names what a tunnel's packets carry (names.Names.inners); 0: nothing, or not looked at
+        ("owner", "u8"),  # of what goes out: who sent the record's first packet (names.Names.owners); 0: not looked at
         ("packets", "u8"),
         ("bytes", "u8"),
         ("payload_bytes", "u8"),
@@ -65,6 +66,7 @@ FLOW = np.dtype(
         ("id", "u8"),
         *ENDPOINTS,  # direction: of the initiator's packets; verdict: the latest of the initiator's
         ("inner", "u8"),  # as in DELTA
+        ("owner", "u8"),  # whose of this host it is, by what this host sent (names.Names.owners); 0: nobody knows
         ("first", "f8"),
         ("last", "f8"),
         ("reply_first", "f8"),  # nan: never answered

@@ -29,6 +29,7 @@ EVENT = np.dtype(
     [
         ("timestamp", "f8"),  # of the packet, epoch seconds
         *ENDPOINTS,  # of the packet as it travelled: src sent it
+        ("owner", "u8"),  # as in DELTA; of what came in, who waits there
         ("packet_size", "u2"),  # on the wire from the Ethernet header
         ("kind", "u1"),  # Kind
         ("tcp_flags", "u1"),  # NEW: of this packet; SAMPLE: OR since the record began
@@ -37,7 +38,7 @@ EVENT = np.dtype(
     ]
 )
 
-_SHARED = [name for name, *_ in ENDPOINTS] + ["ttl", "packets"]
+_SHARED = [name for name, *_ in ENDPOINTS] + ["owner", "ttl", "packets"]
 
 
 def events(deltas: Batch, now: float, budget: int) -> tuple[Batch, int]:

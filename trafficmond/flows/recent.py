@@ -20,6 +20,7 @@ MOST = 500  # flows kept of a tick by packets, and as many by bytes
 _COUNTERS = ("d_packets", "d_bytes", "d_reply_packets", "d_reply_bytes")
 _KEPT = (
     *("id", "src_hi", "src_lo", "dst_hi", "dst_lo", "sport", "dport", "proto", "family", "ifindex", "verdict"),
+    *("direction", "owner"),
     *("first", "packets", "bytes", "reply_packets", "reply_bytes", *_COUNTERS),
 )
 _TICK = np.dtype([(name, FLOW.fields[name][0]) for name in _KEPT])  # type: ignore[index]
@@ -131,6 +132,18 @@ def by_host(rows: Batch, rates: Rates) -> tuple[Batch, Column, Rates]:
         for counter, each in enumerate(both):
             values[window, counter] = np.bincount(which, each, len(hosts))
     return hosts, np.bincount(which, minlength=len(hosts)), Rates(values)
+
+
+def by_label(rows: Batch, rates: Rates, labels: Column) -> tuple[Column, Column, Rates]:
+    """(label, how many of the flows, rates) of the labels of `rows`: what was sent by this host's side and received."""
+    found, which = np.unique(labels, return_inverse=True)
+    turned = np.roll(rates.values, 2, axis=1)
+    ours = np.where(rows["direction"] == Direction.EGRESS, rates.values, turned)
+    values = np.zeros((len(rates.values), len(_COUNTERS), len(found)))
+    for window, each in enumerate(ours):
+        for counter, column in enumerate(each):
+            values[window, counter] = np.bincount(which, column, len(found))
+    return found, np.bincount(which, minlength=len(found)), Rates(values)
 
 
 def _kept(moved: Batch) -> Batch:

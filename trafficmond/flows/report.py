@@ -26,6 +26,7 @@ REPORT = np.dtype(
         ("id", "u8"),
         *ENDPOINTS,  # src is the initiator; verdict is the one that the row's packets were given
         ("inner", "u8"),  # as in DELTA
+        ("owner", "u8"),  # as in FLOW; where it was told nothing, who waits there
         ("first", "f8"),  # of the packets of this row, epoch seconds
         ("last", "f8"),
         ("packets", "u8"),
@@ -38,7 +39,7 @@ REPORT = np.dtype(
     ]
 )
 
-_COPIED = ("id", *(name for name, *_ in ENDPOINTS), "inner", "last", "tcp_flags", "reply_tcp_flags")
+_COPIED = ("id", *(name for name, *_ in ENDPOINTS), "inner", "owner", "last", "tcp_flags", "reply_tcp_flags")
 _COUNTERS = ("packets", "bytes", "reply_packets", "reply_bytes")
 
 

@@ -41,10 +41,11 @@ class Flows(Handler):
         sql_only: bool = False,
         ports: str | None = None,
         unstored: bool = False,
+        unit: str | None = None,
     ) -> AsyncGenerator[Reply, None]:
         """Ask flows.db, the latest flows included; rows in pages."""
         either, groups = port if ports is None else ports, tuple(group_by or ())
-        where = (since, until, src, dst, host, either, proto, action, rule, interface)
+        where = (since, until, src, dst, host, either, proto, action, rule, interface, unit)
         query = FlowQuery(*where, sort, groups, limit, unstored)
         asked = question(query)
         atlas = self._parts.rulebook.atlas
@@ -77,7 +78,7 @@ class Flows(Handler):
         recent, now = pipeline.recent, pipeline.moment.at
         through = {ifindex: rate_rows(rates, 0) for ifindex, rates in recent.interfaces().items()}
         interfaces, atlas = interface_rows(self._parts), self._parts.rulebook.atlas
-        shown = busiest(recent, now, pipeline.names, sort, window_s, match, most)
+        shown = busiest(recent, now, pipeline.owned_by, sort, window_s, match, most)
         return {
             "at": now,
             "interfaces": [row | {"rates": through.get(row["ifindex"])} for row in interfaces],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy as np
 from trafficmond import networks
 from trafficmond.flows.batch import Batch, Column, address_text, within
 from trafficmond.flows.names import Names
-from trafficmond.flows.recent import Floats, Rates, Recent, by_host
+from trafficmond.flows.owners import unit_name
+from trafficmond.flows.recent import Floats, Rates, Recent, by_host, by_label
 from trafficmond.model import LIVE_WINDOWS_S, Action
 from trafficmond.protocols import protocol_name, protocol_number
 from trafficmond.verdict import action_of
@@ -20,11 +22,14 @@ _PORT_DIGITS = 5
 _PACKETS, _BYTES = 0, 1
 
 
-def busiest(recent: Recent, now: float, names: Names, sort: str, window_s: int, match: str, limit: int) -> Row:
-    """The busiest `flows` (`LiveFlow`), the busiest `hosts` (`LiveHost`), and the `rates` of all that matches. `sort`
-    is one of model.LIVE_SORTS, `window_s` one of LIVE_WINDOWS_S."""
+def busiest(
+    recent: Recent, now: float, names_of: Callable[[Batch], Names], sort: str, window_s: int, match: str, limit: int
+) -> Row:
+    """The busiest `flows` (`LiveFlow`), `units` (`LiveUnit`) and `hosts` (`LiveHost`), and the `rates` of all that
+    matches. `sort` is one of model.LIVE_SORTS, `window_s` one of LIVE_WINDOWS_S."""
     rows, rates = recent.flows()
-    chosen = np.flatnonzero(_matching(rows, match))
+    names = names_of(rows)
+    chosen = np.flatnonzero(_matching(rows, match, names))
     rows, rates = rows[chosen], Rates(rates.values[:, :, chosen])
     window = 1 + LIVE_WINDOWS_S.index(window_s)
     order = np.argsort(-_measure(rates, sort, window, _total(rows)), kind="stable")
@@ -32,10 +37,30 @@ def busiest(recent: Recent, now: float, names: Names, sort: str, window_s: int, 
     host_order = np.argsort(-_measure(host_rates, sort, window, counts), kind="stable")
     return {
         "flows": [_flow(rows[at], rates, at, now, names) for at in order[:limit].tolist()],
+        "units": _units(rows, rates, names, sort, window)[:limit],
         "hosts": [_host(hosts[at], int(counts[at]), host_rates, at) for at in host_order[:limit].tolist()],
         "rates": rate_rows(Rates(rates.values.sum(axis=2, keepdims=True)) if match.strip() else recent.total(), 0),
         "moving": len(rows),
     }
+
+
+def _units(rows: Batch, rates: Rates, names: Names, sort: str, window: int) -> list[Row]:
+    """Nothing where flows are told without."""
+    if not names.owners:
+        return []
+    told = np.array([names.owner(number).unit or "" for number in rows["owner"].tolist()], object)
+    units, counts, sums = by_label(rows, rates, told.astype(str))
+    order = np.argsort(-_measure(sums, sort, window, counts), kind="stable").tolist()
+    return [
+        {
+            "unit": str(units[at]),
+            "flows": int(counts[at]),
+            **_at_present(sums, at),
+            "rates": rate_rows(sums, at),
+        }
+        for at in order
+        if units[at]
+    ]
 
 
 def rate_rows(rates: Rates, at: int) -> list[Row]:
@@ -85,6 +110,7 @@ def _flow(row: Any, rates: Rates, at: int, now: float, names: Names) -> Row:
         "received_bytes": int(row["reply_bytes"]),
         **_at_present(rates, at),
         "rates": rate_rows(rates, at),
+        "unit": names.owner(int(row["owner"])).unit,
         "age_s": max(0.0, now - float(row["first"])),
     }
 
@@ -110,8 +136,8 @@ def _address(row: Any, side: str) -> str:
     return address_text(int(row[f"{side}_hi"]), int(row[f"{side}_lo"]), int(row["family"]))
 
 
-def _matching(flows: Batch, match: str) -> Column:
-    """Which flows a word means: a port, a protocol, an address or a prefix; all of them for an empty one."""
+def _matching(flows: Batch, match: str, names: Names) -> Column:
+    """Which flows a word means: a port, a protocol, an address, a prefix or a unit; all of them for an empty one."""
     text = match.strip()
     if not text:
         return np.ones(len(flows), bool)
@@ -125,7 +151,8 @@ def _matching(flows: Batch, match: str) -> Column:
         try:
             proto: Column = flows["proto"] == protocol_number(text)
         except ValueError:
-            return np.zeros(len(flows), bool)
+            unit = unit_name(text)
+            return np.isin(flows["owner"], [n for n in np.unique(flows["owner"]) if names.owner(int(n)).unit == unit])
         return proto
     found = np.zeros(len(flows), bool)
     for side in ("src", "dst"):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 COUNTED: Mapping[str, str] = {
     "evicted_flows": "Flows let go early because the flow table was full; they are stored as they were then.",
+    "unnamed_rows": "Rows of flows.db that name a cgroup by its number, for it was gone before its name was read.",
+    "forgotten_cgroups": "Names of cgroups that gave way to others, or found no room.",
     "rows_without_inner": "Rows of flows.db that lack what their tunnel carried.",
     "merged_threats": "Threats that joined one that was open.",
     "redundant_threats": "Threats that another detector's threat explains.",

@@ -11,7 +11,7 @@ from trafficmond.sinks import record
 from trafficmond.sinks.writer import FileWriter
 
 # A template filled by % is twice as fast as json.dumps of a dict; what needs escaping is escaped before (json.dumps).
-_QUOTED = frozenset(("interface", "rule"))
+_QUOTED = frozenset(("interface", "rule", "unit", "cgroup", "uid"))
 _TEMPLATE = ",".join(
     f'"{name}":' + ("%d" if name in record.NUMBERS else "%s" if name in _QUOTED else '"%s"') for name in record.FIELDS
 )
@@ -19,7 +19,7 @@ _TEMPLATE = ",".join(
 
 def event_lines(batch: Batch, names: Names) -> list[str]:
     """One JSON object an event, without newline."""
-    return [f"{{{_TEMPLATE}}}" % row for row in record.rows(batch, names, json.dumps)]
+    return [f"{{{_TEMPLATE}}}" % row for row in record.rows(batch, names, json.dumps, "null")]
 
 
 def threat_line(threat: Threat) -> str:

@@ -14,6 +14,7 @@ from trafficmond.flows.batch import Batch, address_text
 from trafficmond.flows.community_id import community_texts, digests, flow_hash_text
 from trafficmond.flows.events import Kind
 from trafficmond.flows.names import Names
+from trafficmond.flows.owners import Owner
 from trafficmond.model import Action, Direction, Threat
 from trafficmond.protocols import endpoint, protocol_name
 from trafficmond.verdict import action_of, reason_of, reason_text
@@ -38,6 +39,10 @@ FIELDS = (
     "reason",
     "vlan",
     "community_id",
+    # Whose of this host it is; null where nobody knows.
+    "unit",
+    "cgroup",
+    "uid",
 )
 NUMBERS = frozenset(("timestamp", "src_port", "dst_port", "protocol_num", "packet_size", "vlan"))
 
@@ -45,11 +50,13 @@ _ACTIONS = {Action.MONITOR: "LOG", Action.DROP: "DROP", Action.ALLOW: "ALLOW", A
 _address = functools.lru_cache(4096)(address_text)
 
 
-def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str) -> list[Sequence[Any]]:
+def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothing: str = "") -> list[Sequence[Any]]:
     """One list a field of FIELDS; numbers as int, the rest as str.
 
-    `quote` is applied to what people named (interfaces and rules); everything else needs no quoting in any format.
+    `quote` is applied to what people named (interfaces, rules and units); everything else needs no quoting in any
+    format. `nothing` stands for what nobody knows.
     """
+    owners = batch["owner"].tolist()
     milliseconds = np.rint(batch["timestamp"] * 1000).astype(np.int64)
     found = digests(batch)
     protocols = batch["proto"].tolist()
@@ -72,12 +79,13 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str) -> li
         _named(reason_of(batch["verdict"]).tolist(), reason_text),
         batch["vlan"].tolist(),
         community_texts(batch, found),
+        *(_named(owners, functools.partial(_told, names, at, quote, nothing)) for at in range(len(Owner._fields))),
     ]
 
 
-def rows(batch: Batch, names: Names, quote: Callable[[str], str] = str) -> Iterable[tuple[Any, ...]]:
+def rows(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothing: str = "") -> Iterable[tuple[Any, ...]]:
     """One tuple an event, in the order of FIELDS."""
-    return zip(*columns(batch, names, quote), strict=True)
+    return zip(*columns(batch, names, quote, nothing), strict=True)
 
 
 def parties(event: Mapping[str, Any]) -> str:
@@ -116,6 +124,13 @@ def iso_time(seconds: float) -> str:
 
 def _addresses(batch: Batch, side: str) -> list[str]:
     return list(map(_address, batch[side + "_hi"].tolist(), batch[side + "_lo"].tolist(), batch["family"].tolist()))
+
+
+def _told(names: Names, at: int, quote: Callable[[str], str], nothing: str, owner: int) -> str:
+    value = names.owner(owner)[at]
+    if value is None:
+        return nothing
+    return quote(value) if isinstance(value, str) else str(value)
 
 
 def _named(numbers: list[int], name: Callable[[int], str]) -> list[str]:

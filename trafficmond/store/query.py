@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from trafficmond import choice
 from trafficmond.config.declare import guess
 from trafficmond.errors import ConfigError, Mistake
+from trafficmond.flows.owners import unit_name
 from trafficmond.model import Action, FlowQuery
 from trafficmond.networks import Network
 from trafficmond.protocols import protocol_number
@@ -150,6 +151,7 @@ def _conditions(wanted: FlowQuery, mistakes: list[Mistake]) -> Iterator[str]:
     yield from asked("action", lambda: f"action = {literal(str(Action.parse(wanted.action or '')))}")
     yield from asked("rule", lambda: f"rule = {literal(wanted.rule or '')}")
     yield from asked("interface", lambda: f"interface = {literal(wanted.interface or '')}")
+    yield from asked("unit", lambda: f"unit = {literal(unit_name(wanted.unit or ''))}")
 
 
 def _within(columns: Sequence[str], text: str | None, timed: bool) -> str:

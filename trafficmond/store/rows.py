@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from trafficmond.flows.batch import Batch, Column, addresses
 from trafficmond.flows.community_id import community_ids
@@ -11,20 +11,23 @@ from trafficmond.flows.inside import insides
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import protocol_name
-from trafficmond.store.schema import FLOW_COLUMNS, STORED_COLUMNS
+from trafficmond.store.schema import FLOW_COLUMNS, INNER_COLUMNS, OWNER_COLUMNS
 from trafficmond.verdict import action_of
 
 Row = tuple[Any, ...]
+T = TypeVar("T")
 
 
 def columns(names: Names) -> Iterable[str]:
     """What is stored of a batch that `names` goes with: columns that would all be NULL cost a third of the time."""
-    return STORED_COLUMNS if names.inners else FLOW_COLUMNS
+    return (*FLOW_COLUMNS, *(INNER_COLUMNS if names.inners else ()), *(OWNER_COLUMNS if names.owners else ()))
 
 
 def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
     """One tuple a report, in the order of `columns`."""
     inner = zip(*insides(batch["inner"], names.inners), strict=True) if names.inners else ()
+    owners = named(batch["owner"], names.owner) if names.owners else []
+    owner = ([each[at] for each in owners] for at in range(len(OWNER_COLUMNS))) if names.owners else ()
     return zip(
         batch["first"].tolist(),
         batch["last"].tolist(),
@@ -47,11 +50,12 @@ def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
         batch["vlan"].tolist(),
         community_ids(batch),
         *inner,
+        *owner,
         strict=True,
     )
 
 
-def named(column: Column, name: Callable[[int], str]) -> list[str]:
+def named(column: Column, name: Callable[[int], T]) -> list[T]:
     """What each number is called; asked once a distinct number."""
     numbers = column.tolist()
     known = {number: name(number) for number in set(numbers)}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 APPLICATION_ID = 0x746D6F6E  # "tmon", in the file's header
-VERSION = 7  # PRAGMA user_version
+VERSION = 8  # PRAGMA user_version
 
 FLOW_COLUMNS = {
     "first_seen": "REAL",
@@ -54,7 +54,14 @@ INNER_COLUMNS = {
     "inner_dst_port": "INTEGER",
     "inner_protocol": "TEXT",
 }
-STORED_COLUMNS = {**{name: f"{kind} NOT NULL" for name, kind in FLOW_COLUMNS.items()}, **INNER_COLUMNS}
+# Whose it was; NULL where nobody looked, or nobody knew.
+OWNER_COLUMNS = {
+    "unit": "TEXT",
+    "cgroup": "TEXT",
+    "uid": "INTEGER",
+}
+_LATER_COLUMNS = {**INNER_COLUMNS, **OWNER_COLUMNS}
+STORED_COLUMNS = {**{name: f"{kind} NOT NULL" for name, kind in FLOW_COLUMNS.items()}, **_LATER_COLUMNS}
 # Of a full partition. What they serve is shown, query by query, in docs/flows-db.md.
 INDEXED = ("last_seen", "src_ip", "dst_ip")
 
@@ -86,7 +93,7 @@ def create_view(connection: sqlite3.Connection) -> None:
 def _columns_of(connection: sqlite3.Connection, table: str) -> str:
     """Each with its type: SQLite uses the indexes behind a view only if a column is the same in all its arms."""
     has = _present(connection, table)
-    missing = {name: f"CAST(NULL AS {kind}) AS {name}" for name, kind in INNER_COLUMNS.items() if name not in has}
+    missing = {name: f"CAST(NULL AS {kind}) AS {name}" for name, kind in _LATER_COLUMNS.items() if name not in has}
     return ", ".join(missing.get(name, name) for name in STORED_COLUMNS)
 
 
@@ -191,12 +198,16 @@ def _version_2(database: Database) -> None:
 
 
 def _version_3(database: Database) -> None:
-    """What tunnels carry, from now on. Only the partition that takes rows is changed: hundreds would take long."""
-    connection = database.conn
+    """What tunnels carry, from now on."""
+    _add_to_flows(database.conn, INNER_COLUMNS)
+
+
+def _add_to_flows(connection: sqlite3.Connection, columns: Mapping[str, str]) -> None:
+    """Only the partition that takes rows is changed: hundreds would take long."""
     (number,) = connection.execute("SELECT max(number) FROM partitions").fetchone()
     table = partition_table(number)
     present = _present(connection, table)  # all, where the file is made just now
-    for name, kind in INNER_COLUMNS.items():
+    for name, kind in columns.items():
         if name not in present:
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
     create_view(connection)
@@ -234,6 +245,11 @@ def _version_7(database: Database) -> None:
         database.execute(f"ALTER TABLE rollups ADD COLUMN {name} INTEGER")
 
 
+def _version_8(database: Database) -> None:
+    """Whose flows are, from now on."""
+    _add_to_flows(database.conn, OWNER_COLUMNS)
+
+
 # MIGRATIONS[n] leads from version n to n + 1.
 MIGRATIONS: tuple[Callable[[Database], None], ...] = (
     _version_1,
@@ -243,6 +259,7 @@ MIGRATIONS: tuple[Callable[[Database], None], ...] = (
     _version_5,
     _version_6,
     _version_7,
+    _version_8,
 )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from trafficmond import choice
 from trafficmond.flows.batch import Batch, Column, of_ports, of_prefixes, take
 from trafficmond.flows.names import Names
+from trafficmond.flows.owners import unit_name
 from trafficmond.model import Action, FlowQuery
 from trafficmond.protocols import protocol_number
 from trafficmond.verdict import action_of
@@ -56,9 +57,11 @@ def _conditions(rows: Batch, names: Names, wanted: FlowQuery) -> Iterator[Column
         yield _called(rows["verdict"], names.rule, wanted.rule)
     if wanted.interface is not None:
         yield _called(rows["ifindex"], names.interface, wanted.interface)
+    if wanted.unit is not None:
+        yield _called(rows["owner"], lambda number: names.owner(number).unit, unit_name(wanted.unit))
 
 
-def _called(numbers: Column, name: Callable[[int], str], text: str) -> Column:
+def _called(numbers: Column, name: Callable[[int], str | None], text: str) -> Column:
     """Which of the numbers have that name."""
     found: Column = np.isin(numbers, [number for number in np.unique(numbers).tolist() if name(number) == text])
     return found

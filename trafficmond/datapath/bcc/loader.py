@@ -30,8 +30,9 @@ _INSIDE = {"tm_inners"}  # named only where tunnels are looked into
 _TIMEOUT_S = 900.0  # for a compiler that hangs: seconds are usual, minutes if emulated
 
 
-def load(sizes: Sizes, kept: Mapping[str, int], seed: int | None, pin_dir: Path) -> Loaded:
-    """Compiles and loads; `kept` are maps of the last run to go on with. Raises DatapathError with what bcc said."""
+def load(sizes: Sizes, kept: Mapping[str, int], seed: int | None, pin_dir: Path, *, owners: bool = False) -> Loaded:
+    """Compiles and loads; `kept` are maps of the last run to go on with, `owners`: records are to tell whose they are.
+    Raises DatapathError with what bcc said."""
     sources = _sources()
     seed = secrets.randbits(64) if seed is None else seed
     with _workshop(pin_dir) as pins:
@@ -43,13 +44,13 @@ def load(sizes: Sizes, kept: Mapping[str, int], seed: int | None, pin_dir: Path)
             "headers": str(sources / "bcc"),
             "pins": str(pins),
             "kept": old,
-            "flags": _flags(sources, sizes, seed, pins),
+            "flags": _flags(sources, sizes, seed, pins, owners),
             "programs": _KINDS,
         }
         _run(job)
         programs = {name: libbpf.open_pin(str(pins / name)) for name in _KINDS}
         maps = {name: libbpf.open_pin(old.get(name, str(pins / name))) for name in MAPS}
-    loaded = Loaded("bcc", programs, maps, seed, kept.keys() == MAPS.keys())
+    loaded = Loaded("bcc", programs, maps, seed, kept.keys() == MAPS.keys(), owners)
     _check(loaded, set() if sizes.look_inside else _INSIDE)
     return loaded
 
@@ -73,7 +74,7 @@ def _workshop(pin_dir: Path) -> Iterator[Path]:
         remove_tree(folder)
 
 
-def _flags(sources: Path, sizes: Sizes, seed: int, pins: Path) -> list[str]:
+def _flags(sources: Path, sizes: Sizes, seed: int, pins: Path, owners: bool) -> list[str]:
     known = constants(sizes, seed)[0]
     entries = sizes.entries()
     defines = {
@@ -88,6 +89,7 @@ def _flags(sources: Path, sizes: Sizes, seed: int, pins: Path) -> list[str]:
         "c_set_mask": f"{int(known['set_mask'])}u",
         "c_ring_mask": f"{int(known['ring_mask'])}u",
         "c_hz": f"{int(known['hz'])}u",
+        "c_owners": str(int(owners)),
     }
     return [f"-I{sources}", "-Wno-unknown-attributes", *(f"-D{name}={value}" for name, value in defines.items())]
 

@@ -1,0 +1,173 @@
+"""Whose flows are: the unit of a cgroup's path, and which of several owners a flow keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from flow_rows import make
+
+from trafficmond.datapath.waiting import WAITING
+from trafficmond.flows.batch import DELTA, Batch, empty, split_address
+from trafficmond.flows.owners import FORWARDED, KERNEL, NOBODY, Owner, correct, owner_of_path, owner_of_word, unit_name
+from trafficmond.flows.table import FlowTable
+from trafficmond.flows.waiting import Waiting
+from trafficmond.networks import parse
+from trafficmond.protocols import ICMPV6, IGMP, TCP, UDP
+
+UNIT, OTHER = 4711, 4712
+
+
+@pytest.mark.parametrize(
+    ("path", "unit", "uid"),
+    [
+        ("/system.slice/nginx.service", "nginx.service", None),
+        ("/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service", None),
+        ("/system.slice/docker-1f2e.scope/init", "docker-1f2e.scope", None),
+        (
+            "/machine.slice/systemd-nspawn@web.service/payload/system.slice/nginx.service",
+            "systemd-nspawn@web.service",
+            None,
+        ),
+        ("/system.slice/ssh.socket", "ssh.service", None),
+        ("/user.slice/user-1000.slice/session-3.scope", "user-1000.slice", 1000),
+        ("/user.slice/user-1000.slice", "user-1000.slice", 1000),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/firefox.scope",
+            "user@1000.service/firefox.scope",
+            1000,
+        ),
+        ("/user.slice/user-1000.slice/user@1000.service/init.scope", "user@1000.service/init.scope", 1000),
+        ("/user.slice/user-1000.slice/user@1000.service", "user@1000.service", 1000),
+        ("/evil.slice/user-0.slice/user@0.service", "user@0.service", None),
+        ("/init.scope", "init.scope", None),
+        ("/lxc/one", "/lxc/one", None),
+        ("/", "/", None),
+        ("/system.slice/_cpu.service", "cpu.service", None),
+        ("/system.slice/dev-disk-by\\x2duuid.service", "dev-disk-by\\x2duuid.service", None),
+        ("/a/\x1b[31m.service", "\\x1b[31m.service", None),
+        ("/a/\udc80.service", "\\udc80.service", None),
+    ],
+)
+def test_the_unit_of_a_path(path: str, unit: str, uid: int | None) -> None:
+    found = owner_of_path(path, lambda socket: socket.replace(".socket", ".service"))
+    assert (found.unit, found.uid) == (unit, uid)
+    assert (found.cgroup or "").isprintable()
+
+
+def test_a_path_without_end_is_cut() -> None:
+    found = owner_of_path("/" + "/".join(["x" * 200] * 40))
+    assert len(found.cgroup or "") == len(found.unit or "") == 512
+
+
+def test_words_and_names_that_people_type() -> None:
+    assert [owner_of_word(number) for number in (0, KERNEL, FORWARDED, NOBODY, UNIT)] == [
+        *(Owner(), Owner("kernel"), Owner("forwarded"), Owner("nobody"), None)
+    ]
+    typed = ("nginx", "nginx.service", "kernel", "forwarded", "nobody", "/lxc/one", "cgroup 7", "user-1000.slice", "")
+    assert [unit_name(text) for text in typed] == ["nginx.service", *typed[1:]]
+
+
+def flow_of(*owners: int, at: float = 100.0) -> Batch:
+    """Deltas of one UDP flow that goes out, a record each, one after the other."""
+    times = [at + number for number in range(len(owners))]
+    return make(
+        DELTA,
+        [
+            {
+                "proto": UDP,
+                "direction": 1,
+                "owner": owner,
+                "packets": 1,
+                "bytes": 100,
+                "new": True,
+                "first": t,
+                "last": t,
+            }
+            for owner, t in zip(owners, times, strict=True)
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("owners", "kept"),
+    [
+        ((0,), 0),
+        ((UNIT,), UNIT),
+        ((KERNEL, UNIT), UNIT),
+        ((UNIT, KERNEL), UNIT),
+        ((FORWARDED, KERNEL), KERNEL),
+        ((0, FORWARDED), FORWARDED),
+        ((UNIT, OTHER), OTHER),
+    ],
+)
+def test_a_unit_goes_before_the_kernel_and_the_later_before_the_earlier(owners: tuple[int, ...], kept: int) -> None:
+    table = FlowTable(16, 30.0, 300.0, seed=1)
+    rows = flow_of(*owners)
+    (found,) = table.update(rows, float(rows["last"].max()))
+    assert found["owner"] == kept
+
+
+def test_what_goes_over_to_another_unit_is_told_of_each() -> None:
+    table = FlowTable(16, 30.0, 300.0, seed=1)
+    now = 100.0
+    for owner, packets in ((UNIT, 3), (KERNEL, 1), (OTHER, 5)):
+        now += 1
+        rows = flow_of(owner, at=now)
+        rows["packets"], rows["bytes"] = packets, 100 * packets
+        table.update(rows, now)
+    told = table.due(now, everything=True)
+    assert sorted(zip(told["owner"].tolist(), told["packets"].tolist(), strict=True)) == [(UNIT, 4), (OTHER, 5)]
+
+
+def test_what_only_the_kernel_sends_is_its_own() -> None:
+    sent = ((ICMPV6, 135), (ICMPV6, 143), (IGMP, 0), (ICMPV6, 128), (TCP, 135))
+    rows = make(DELTA, [{"proto": proto, "sport": sport, "owner": FORWARDED} for proto, sport in sent])
+    correct(rows)
+    assert rows["owner"].tolist() == [KERNEL] * 3 + [FORWARDED] * 2
+
+
+def socket_of(address: str, port: int, proto: int, cgroup: int, *, only_six: bool = False) -> Batch:
+    row = np.zeros(1, WAITING)
+    network = parse(address)
+    hi, lo = split_address(network.network_address.packed)
+    row["hi"], row["lo"] = (0, 0) if network.network_address.is_unspecified else (hi, lo)
+    row["family"], row["port"], row["proto"] = network.version, port, proto
+    row["cgroup"], row["only_six"] = cgroup, only_six
+    return row
+
+
+def asks(address: str, port: int, proto: int) -> Batch:
+    row = empty(DELTA, 1)
+    network = parse(address)
+    row["dst_hi"], row["dst_lo"] = split_address(network.network_address.packed)
+    row["family"], row["dport"], row["proto"] = network.version, port, proto
+    return row
+
+
+def test_who_waits_is_found_by_address_first() -> None:
+    waiting = Waiting(
+        np.concatenate(
+            [
+                socket_of("0.0.0.0", 80, TCP, 1),
+                socket_of("192.0.2.1", 80, TCP, 2),
+                socket_of("::", 443, TCP, 3),
+                socket_of("::", 53, UDP, 4, only_six=True),
+                socket_of("2001:db8::1", 53, UDP, 5),
+            ]
+        )
+    )
+    questions = [
+        (("192.0.2.1", 80, TCP), 2),
+        (("192.0.2.2", 80, TCP), 1),
+        (("192.0.2.2", 80, UDP), 0),
+        (("2001:db8::1", 80, TCP), 0),
+        (("192.0.2.2", 443, TCP), 3),
+        (("2001:db8::2", 443, TCP), 3),
+        (("192.0.2.2", 53, UDP), 0),
+        (("2001:db8::1", 53, UDP), 5),
+        (("2001:db8::2", 53, UDP), 4),
+        (("192.0.2.2", 80, 132), 0),
+    ]
+    rows = np.concatenate([asks(*question) for question, _ in questions])
+    assert waiting.of(rows).tolist() == [cgroup for _, cgroup in questions]
+    assert Waiting(np.zeros(0, WAITING)).of(rows).tolist() == [0] * len(rows)

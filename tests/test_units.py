@@ -1,0 +1,135 @@
+"""Whose flows are, in words: rows without an owner find who waits for them, and numbers their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trafficmond.datapath.cgroups import Cgroups
+from trafficmond.datapath.waiting import WAITING
+from trafficmond.flows.batch import Batch, split_address
+from trafficmond.flows.owners import FORWARDED, KERNEL, NOBODY, Owner
+from trafficmond.flows.report import REPORT
+from trafficmond.networks import parse, parse_address
+from trafficmond.units import Units
+
+
+class Asked:
+    """A kernel that takes `cost_s` to tell of one listener on tcp/80 of all addresses."""
+
+    def __init__(self, cost_s: float = 0.0) -> None:
+        self.now, self.cost_s, self.times = 0.0, cost_s, 0
+        self.fails = False
+
+    def __call__(self) -> Batch:
+        self.times += 1
+        self.now += self.cost_s
+        if self.fails:
+            raise OSError(2, "no sock_diag")
+        rows = np.zeros(1, WAITING)
+        rows["family"], rows["proto"], rows["port"], rows["cgroup"] = 4, 6, 80, 4711
+        return rows
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    (tmp_path / "cgroup.controllers").touch()
+    (tmp_path / "system.slice" / "cron.service").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def asked() -> Asked:
+    return Asked()
+
+
+@pytest.fixture
+def units(top: Path, asked: Asked) -> Any:
+    cgroups = Cgroups(top)
+    cgroups.start()
+    made = Units(cgroups, asked, asked.clock)
+    made.live_at([parse("192.0.2.1"), parse("192.0.2.255")])
+    yield made
+    made.close()
+
+
+def row(dst: str = "192.0.2.1", port: int = 80, proto: int = 6, **columns: int) -> Batch:
+    rows = np.zeros(1, REPORT)
+    address = parse_address(dst)
+    rows["dst_hi"], rows["dst_lo"] = split_address(address.packed)
+    rows["family"], rows["dport"], rows["proto"] = address.version, port, proto
+    for name, value in columns.items():
+        rows[name] = value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "owner"),
+    [
+        (row(), 4711),
+        (row(port=81), NOBODY),
+        (row(proto=1), KERNEL),
+        (row("198.51.100.9"), FORWARDED),
+        (row("192.0.2.255", 514, 17), NOBODY),
+        (row("224.0.0.251", 5353, 17), NOBODY),
+        (row(owner=7), 7),
+        (row(direction=1), 0),
+        (row("198.51.100.9", proto=1), FORWARDED),
+    ],
+)
+def test_what_came_in_and_got_no_answer(units: Units, rows: Batch, owner: int) -> None:
+    units.settle(rows)
+    assert rows["owner"].tolist() == [owner]
+
+
+def test_where_answers_are_not_seen_nobody_is_said_to_be_there(units: Units) -> None:
+    units.answers = False
+    rows = np.concatenate([row(), row(port=81)])
+    units.settle(rows)
+    assert rows["owner"].tolist() == [4711, 0]
+
+
+def test_while_its_addresses_are_unknown_nothing_is_forwarded(top: Path, asked: Asked) -> None:
+    units = Units(Cgroups(top), asked, asked.clock)
+    rows = row("198.51.100.9")
+    units.settle(rows)
+    assert rows["owner"].tolist() == [4711]
+    units.close()
+
+
+def test_the_kernel_is_asked_the_more_seldom_the_more_it_has_to_tell(units: Units, asked: Asked) -> None:
+    asked.cost_s = 0.01
+    for _ in range(600):  # a minute of ticks
+        units.settle(row())
+        asked.now += 0.1
+    assert asked.times * asked.cost_s <= 0.3
+    asked.fails = True
+    asked.now += 60
+    rows = row()
+    units.settle(rows)
+    assert rows["owner"].tolist() == [NOBODY]
+
+
+def test_numbers_have_names_and_those_without_are_counted(top: Path, units: Units) -> None:
+    cron = (top / "system.slice" / "cron.service").stat().st_ino
+    rows = np.concatenate([row(owner=owner) for owner in (cron, cron, KERNEL, 12, 0)])
+    found = units.owners(rows)
+    assert found[cron] == Owner("cron.service", "/system.slice/cron.service")
+    assert (found[KERNEL], found[0]) == (Owner("kernel"), Owner())
+    assert 12 not in found
+    units.count_unnamed(rows, found)
+    assert units.unnamed == 1
+
+
+def test_off_changes_and_names_nothing() -> None:
+    units, rows = Units(), row()
+    units.settle(rows)
+    units.count_unnamed(rows, {})
+    assert (rows["owner"].tolist(), units.owners(rows), units.on, units.unnamed) == ([0], {}, False, 0)
+    units.close()

@@ -1,0 +1,38 @@
+"""Which service systemd starts for a socket unit, as the units' files say: systemd makes the socket in its place."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+# Where systemd reads units, the first before the others.
+FOLDERS = tuple(
+    Path(each)
+    for each in ("/etc/systemd/system", "/run/systemd/system", "/run/systemd/generator", "/usr/lib/systemd/system")
+)
+
+
+def service_of(socket: str, folders: Iterable[Path] = FOLDERS) -> str:
+    """The service of "ssh.socket": by default "ssh.service", one for all connections; "ssh@.service" where each has
+    one of its own."""
+    name = socket.removesuffix(".socket")
+    service, each = "", False
+    for line in _lines(socket, tuple(folders)):
+        key, _, value = (word.strip() for word in line.partition("="))
+        if key == "Service":
+            service = value
+        elif key == "Accept":
+            each = value.lower() in ("yes", "true", "on", "1")
+    return service or (f"{name}@.service" if each else f"{name}.service")
+
+
+def _lines(socket: str, folders: tuple[Path, ...]) -> Iterator[str]:
+    """Of the unit's file and then of what is dropped in, in the order in which later lines win."""
+    template = f"{socket.partition('@')[0]}@.socket"
+    files = [folder / name for name in dict.fromkeys((socket, template)) for folder in folders]
+    main = next((file for file in files if file.is_file()), None)
+    dropped = {file.name: file for folder in reversed(folders) for file in (folder / f"{socket}.d").glob("*.conf")}
+    for file in ([main] if main else []) + [dropped[name] for name in sorted(dropped)]:
+        with contextlib.suppress(OSError):
+            yield from file.read_text(errors="replace").splitlines()

@@ -1,0 +1,112 @@
+"""Whose traffic it is, in words: the units of this host by cgroups, and who waits for what came in."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from trafficmond import networks
+from trafficmond.datapath.cgroups import Cgroups
+from trafficmond.datapath.origins import service_of
+from trafficmond.datapath.waiting import WAITING, waiting
+from trafficmond.detect.ours import Prefixes
+from trafficmond.flows.batch import Batch, take
+from trafficmond.flows.owners import FORWARDED, KERNEL, NOBODY, Owner, owner_of_path, owner_of_word
+from trafficmond.flows.waiting import Waiting
+from trafficmond.model import Direction
+from trafficmond.networks import Network
+from trafficmond.protocols import ICMP, ICMPV6, IGMP
+
+_SHARE = 1 / 400  # of the time is spent on asking who waits, however many they are
+_SIGNALS = (ICMP, IGMP, ICMPV6)
+_GROUPS = tuple(map(networks.parse, ("224.0.0.0/4", "255.255.255.255/32", "ff00::/8")))
+
+
+class Units:
+    """Off: every flow is told without. The loop's thread owns it."""
+
+    def __init__(
+        self,
+        cgroups: Cgroups | None = None,
+        ask: Callable[[], Batch] = waiting,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`cgroups`: those of this host, followed; None: off."""
+        self._cgroups = cgroups
+        self._ask = ask
+        self._clock = clock
+        self._here: Prefixes | None = None  # until it is known
+        self._waiting: Waiting | None = None
+        self._next_ask = -math.inf
+        self._known: dict[int, Owner] = {}
+        self.answers = True  # what is answered is seen: what is not, was not
+        self.unnamed = 0  # rows that were told with a cgroup's number, since nobody saw its name
+
+    @property
+    def on(self) -> bool:
+        """Whether flows are told with their units."""
+        return self._cgroups is not None
+
+    @property
+    def cgroups(self) -> Cgroups | None:
+        """Those of this host, where flows are told with their units."""
+        return self._cgroups
+
+    def live_at(self, addresses: Iterable[Network]) -> None:
+        """This host's own addresses, and those of its broadcasts."""
+        self._here = Prefixes((*addresses, *_GROUPS))
+
+    def settle(self, rows: Batch) -> None:
+        """Has rows (of any batch with `owner`) that came in and got no answer say who waits for them, in place."""
+        if not self.on:
+            return
+        asks = np.flatnonzero((rows["owner"] == 0) & (rows["direction"] == Direction.INGRESS))
+        if not len(asks):
+            return
+        alone = take(rows, asks)
+        found = self._who_waits().of(alone)
+        if self.answers:
+            found[found == 0] = NOBODY
+        found[np.isin(alone["proto"], _SIGNALS)] = KERNEL
+        if self._here:
+            found[~self._here.holds(alone["dst_hi"], alone["dst_lo"], alone["family"])] = FORWARDED
+        rows["owner"][asks] = found
+
+    def owners(self, rows: Batch) -> dict[int, Owner]:
+        """What each `owner` of these rows stands for."""
+        numbers = np.unique(rows["owner"]).tolist() if self.on else []
+        return {number: owner for number in numbers if (owner := self.owner(number))}
+
+    def owner(self, number: int) -> Owner | None:
+        """Of a cgroup, or of what is none; None: nobody has seen it."""
+        found = owner_of_word(number) or self._known.get(number)
+        if found is None and self._cgroups and (path := self._cgroups.path(number)):
+            if len(self._known) > len(self._cgroups):
+                self._known.clear()
+            found = self._known[number] = owner_of_path(path, service_of)
+        return found
+
+    def count_unnamed(self, rows: Batch, owners: Mapping[int, Owner]) -> None:
+        """Rows that go into the store."""
+        if self.on and len(rows):
+            self.unnamed += int(np.isin(rows["owner"], np.array(list(owners), np.uint64), invert=True).sum())
+
+    def close(self) -> None:
+        """Cgroups are followed no more."""
+        if self._cgroups:
+            self._cgroups.close()
+
+    def _who_waits(self) -> Waiting:
+        """As it was a moment ago: the more there are, the more seldom they are asked for."""
+        begin = self._clock()
+        if self._waiting is None or begin >= self._next_ask:
+            try:
+                self._waiting = Waiting(self._ask())
+            except OSError:  # a kernel without sock_diag
+                self._waiting = Waiting(np.zeros(0, WAITING))
+            end = self._clock()
+            self._next_ask = end + (end - begin) / _SHARE
+        return self._waiting
