@@ -143,28 +143,18 @@ def _closed_port() -> int:
 
 
 def _file() -> Iterator[Figure]:
-    """One capture through each, in CPU time, the program's start included."""
+    """One capture through each that reads files, in CPU time, the program's start included. (softflowd does too, but
+    waits for ever on its control socket in some runs.)"""
+    if not shutil.which("nfpcapd"):
+        return
     with tempfile.TemporaryDirectory(prefix="tmlab-peers") as folder:
-        capture = Path(folder) / "traffic.pcap"
-        write_capture(capture, PACKETS, PACKETS // 200_000)
-        sink = f"127.0.0.1:{_closed_port()}"
-        flows = Path(folder) / "flows"
+        capture, flows = Path(folder) / "traffic.pcap", Path(folder) / "flows"
         flows.mkdir()
-        commands = {
-            "trafficmon": [sys.executable, "-m", "trafficctl", "analyze", str(capture)],
-            "softflowd": ["softflowd", "-d", "-r", str(capture), "-v", "9", "-n", sink,
-                          "-c", f"{folder}/ctl", "-p", f"{folder}/pid"],
-            "nfpcapd": ["nfpcapd", "-r", str(capture), "-w", str(flows)],
-        }  # fmt: skip
-        contest = {
-            name: (lambda command=command: cpu_and_peak(command)[0])
-            for name, command in commands.items()
-            if name == "trafficmon" or shutil.which(name)
-        }
-        samples = interleaved(contest, ROUNDS)
-    what = f"a capture of {PACKETS:,} packets, whole report: CPU"
-    yield figure("analyze_capture_cpu_s", what, samples["trafficmon"], "s")
-    for name in ("softflowd", "nfpcapd"):
-        if name in samples:
-            what = f"... against {name}, which detects and reports nothing"
-            yield ratio(f"analyze_capture_vs_{name}", what, samples, "trafficmon", name, unit="s")
+        write_capture(capture, PACKETS, PACKETS // 200_000)
+        ours = [sys.executable, "-m", "trafficctl", "analyze", str(capture)]
+        theirs = ["nfpcapd", "-r", str(capture), "-w", str(flows)]
+        samples = interleaved(
+            {"trafficmon": lambda: cpu_and_peak(ours)[0], "nfpcapd": lambda: cpu_and_peak(theirs)[0]}, ROUNDS
+        )
+    what = f"a capture of {PACKETS:,} packets, whole report: CPU against nfpcapd, which detects and reports nothing"
+    yield ratio("analyze_capture_vs_nfpcapd", what, samples, "trafficmon", "nfpcapd", unit="s")
