@@ -4,76 +4,78 @@ import { h, select } from "./dom.js";
 
 /** A field: {name, label, kind: "text", "select" or "check", value, options, hint, required}. */
 function control(field) {
-    if (field.kind === "select")
-        return select(field.name, field.label, field.options, field.value);
-    if (field.kind === "check")
-        return h("input", { type: "checkbox", name: field.name, checked: field.value });
-    return h("input", { name: field.name, value: field.value, required: field.required, autocomplete: "off", spellcheck: "false" });
+  if (field.kind === "select")
+    return select(field.name, field.label, field.options, field.value);
+  if (field.kind === "check")
+    return h("input", { type: "checkbox", name: field.name, checked: field.value });
+  return h("input", { name: field.name, value: field.value, required: field.required, autocomplete: "off",
+    spellcheck: "false" });
 }
 
 function labelled(field) {
-    const hint = field.hint && h("small", {}, field.hint);
-    return field.kind === "check"
-        ? h("label", { class: "check" }, control(field), " ", field.label, hint)
-        : h("label", {}, h("span", {}, field.label), control(field), hint);
+  const hint = field.hint && h("small", {}, field.hint);
+  return field.kind === "check"
+    ? h("label", { class: "check" }, control(field), " ", field.label, hint)
+    : h("label", {}, h("span", {}, field.label), control(field), hint);
 }
 
 /** What a form holds, by name. */
 export function values(form) {
-    const named = [...form.elements].filter(each => each.name);
-    return Object.fromEntries(named.map(each => [each.name, each.type === "checkbox" ? each.checked : each.value.trim()]));
+  const named = [...form.elements].filter(each => each.name);
+  return Object.fromEntries(named.map(each =>
+    [each.name, each.type === "checkbox" ? each.checked : each.value.trim()]));
 }
 
 /** Asks and does. `act(values, force)` does it and resolves to what to say of it; where the daemon refuses for the sake
  * of this host or of who is logged in, it is told what would be cut off, and can be done all the same (`forced`: how
  * that button is called). Resolves to what `act` said, or to null if it was cancelled. */
 export function dialog({ title, text = "", fields = [], done, danger = false, forced = null }, act) {
-    return new Promise(resolve => {
-        let said = null;
-        const trouble = h("div", { class: "trouble", role: "alert", hidden: true });
-        const go = h("button", { class: danger ? "danger" : "primary" }, done);
-        const anyway = h("button", { type: "button", class: "danger", hidden: true, onclick: () => perform(true) }, forced);
-        const cancel = h("button", { type: "button", onclick: () => box.close() }, "Cancel");
-        const form = h("form", { method: "dialog" }, h("h2", {}, title), text && h("p", {}, text), fields.map(labelled),
-            trouble, h("div", { class: "buttons" }, go, anyway, cancel));
-        const box = h("dialog", {}, form);
-        const busy = is => [go, anyway].forEach(each => { each.disabled = is; });
+  return new Promise(resolve => {
+    let said = null;
+    const trouble = h("div", { class: "trouble", role: "alert", hidden: true });
+    const go = h("button", { class: danger ? "danger" : "primary" }, done);
+    const anyway = h("button", { type: "button", class: "danger", hidden: true, onclick: () => perform(true) }, forced);
+    const cancel = h("button", { type: "button", onclick: () => box.close() }, "Cancel");
+    const form = h("form", { method: "dialog" }, h("h2", {}, title), text && h("p", {}, text), fields.map(labelled),
+      trouble, h("div", { class: "buttons" }, go, anyway, cancel));
+    const box = h("dialog", {}, form);
+    const busy = is => [go, anyway].forEach(each => { each.disabled = is; });
 
-        async function perform(force) {
-            busy(true);
-            try {
-                said = await act(values(form), force);
-                box.close();
-            } catch (problem) {
-                const mistakes = (problem.mistakes || []).map(each => h("li", {}, `${each.where}: ${each.what}`));
-                const refused = forced && problem.name === "Refused";
-                trouble.replaceChildren(h("strong", {}, sentence(problem.message)),
-                    mistakes.length > 1 ? h("ul", {}, mistakes) : "",
-                    refused ? h("p", {}, "It may cut off this host, or somebody who is at work on it.")
-                        : problem.hint && h("p", {}, sentence(problem.hint)));
-                trouble.hidden = false;
-                go.hidden = refused;
-                anyway.hidden = !refused;
-            } finally {
-                busy(false);
-            }
-        }
+    async function perform(force) {
+      busy(true);
+      try {
+        said = await act(values(form), force);
+        box.close();
+      } catch (problem) {
+        const mistakes = (problem.mistakes || []).map(each => h("li", {}, `${each.where}: ${each.what}`));
+        const refused = forced && problem.name === "Refused";
+        trouble.replaceChildren(h("strong", {}, sentence(problem.message)),
+          mistakes.length > 1 ? h("ul", {}, mistakes) : "",
+          refused ? h("p", {}, "It may cut off this host, or somebody who is at work on it.")
+            : problem.hint && h("p", {}, sentence(problem.hint)));
+        trouble.hidden = false;
+        go.hidden = refused;
+        anyway.hidden = !refused;
+      } finally {
+        busy(false);
+      }
+    }
 
-        form.addEventListener("submit", event => {
-            event.preventDefault();
-            perform(false);
-        });
-        form.addEventListener("input", () => {
-            go.hidden = false;
-            anyway.hidden = true;
-        });
-        box.addEventListener("close", () => {
-            box.remove();
-            resolve(said);
-        });
-        document.body.append(box);
-        box.showModal();
+    form.addEventListener("submit", event => {
+      event.preventDefault();
+      perform(false);
     });
+    form.addEventListener("input", () => {
+      go.hidden = false;
+      anyway.hidden = true;
+    });
+    box.addEventListener("close", () => {
+      box.remove();
+      resolve(said);
+    });
+    document.body.append(box);
+    box.showModal();
+  });
 }
 
 /** As the daemon's words stand in a message of their own. */

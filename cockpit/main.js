@@ -25,9 +25,11 @@ import threats from "./views/threats.js";
  * what it asks itself every so many ticks. It is given the options of its address, the samples, and a way to be
  * refreshed again at once. */
 const VIEWS = { overview, live, threats, rules, history, audit, explain };
-const TITLES = { overview: "Overview", live: "Live", threats: "Threats", rules: "Rules", history: "History", audit: "Audit" };
+const TITLES = { overview: "Overview", live: "Live", threats: "Threats", rules: "Rules", history: "History",
+  audit: "Audit" };
 const TICK_MS = 2000;
 const PATIENCE_MS = 10_000; // the daemon answers within milliseconds
+const LATE = "a question to a large history takes its time";
 const EVERY = 5;
 
 const page = id => document.getElementById(id);
@@ -39,107 +41,107 @@ let asking = false; // whether answers are outstanding
 let turn = 0; // of the tick whose answers are wanted; those of an earlier one come too late
 
 function show() {
-    const [name = "overview"] = cockpit.location.path;
-    const made = VIEWS[name] ?? overview;
-    view = made({ ...cockpit.location.options }, { samples, again: now });
-    page("view").replaceChildren(view.element);
-    page("tabs").replaceChildren(...Object.entries(TITLES).map(([key, title]) =>
-        h("a", { href: link(key), "aria-current": key === name ? "page" : null }, title)));
-    page("told").hidden = true;
-    page("explain").elements.address.value = name === "explain" ? cockpit.location.options.address ?? "" : "";
-    now();
+  const [name = "overview"] = cockpit.location.path;
+  const made = VIEWS[name] ?? overview;
+  view = made({ ...cockpit.location.options }, { samples, again: now });
+  page("view").replaceChildren(view.element);
+  page("tabs").replaceChildren(...Object.entries(TITLES).map(([key, title]) =>
+    h("a", { href: link(key), "aria-current": key === name ? "page" : null }, title)));
+  page("told").hidden = true;
+  page("explain").elements.address.value = name === "explain" ? cockpit.location.options.address ?? "" : "";
+  now();
 }
 
 /** A tick at once, with all that the view can ask; whatever is still being asked for another is given up. */
 function now() {
-    ticks = 0;
-    clearTimeout(timer);
-    if (asking)
-        hangUp();
-    if (!cockpit.hidden)
-        tick();
+  ticks = 0;
+  clearTimeout(timer);
+  if (asking)
+    hangUp();
+  if (!cockpit.hidden)
+    tick();
 }
 
 async function tick() {
-    const mine = ++turn, current = view;
-    const due = ticks++ % (current.every ?? EVERY) === 0;
-    const late = setTimeout(() => tell(mine, new Problem("no answer yet", { hint: "a question to a large history takes its time" })), PATIENCE_MS);
-    asking = true;
-    try {
-        const refreshed = due ? current.refresh?.() : null;
-        const shown = ask("Top", current.top ?? { limit: 1 }).then(top => {
-            if (mine === turn) {
-                samples.take(top);
-                showProbation(top.probation);
-                current.moment?.(top);
-                page("view").hidden = false;
-            }
-            return top;
-        });
-        const [top] = await Promise.all([shown, refreshed]);
-        if (mine === turn) {
-            if (due)
-                current.moment?.(top);
-            page("trouble").hidden = true;
-            page("view").classList.remove("stale");
-        }
-    } catch (problem) {
-        ticks = 0; // all is asked anew
-        await tell(mine, problem);
-    } finally {
-        clearTimeout(late);
-        if (mine === turn) {
-            asking = false;
-            timer = setTimeout(tick, TICK_MS);
-        }
+  const mine = ++turn, current = view;
+  const due = ticks++ % (current.every ?? EVERY) === 0;
+  const late = setTimeout(() => tell(mine, new Problem("no answer yet", { hint: LATE })), PATIENCE_MS);
+  asking = true;
+  try {
+    const refreshed = due ? current.refresh?.() : null;
+    const shown = ask("Top", current.top ?? { limit: 1 }).then(top => {
+      if (mine === turn) {
+        samples.take(top);
+        showProbation(top.probation);
+        current.moment?.(top);
+        page("view").hidden = false;
+      }
+      return top;
+    });
+    const [top] = await Promise.all([shown, refreshed]);
+    if (mine === turn) {
+      if (due)
+        current.moment?.(top);
+      page("trouble").hidden = true;
+      page("view").classList.remove("stale");
     }
+  } catch (problem) {
+    ticks = 0; // all is asked anew
+    await tell(mine, problem);
+  } finally {
+    clearTimeout(late);
+    if (mine === turn) {
+      asking = false;
+      timer = setTimeout(tick, TICK_MS);
+    }
+  }
 }
 
 /** Says at the top what is wrong, unless the page has gone on since. */
 async function tell(mine, problem) {
-    if (!(problem instanceof Problem))
-        console.error(problem);
-    const told = problem.lost ? await why(problem)
-        : [h("strong", {}, sentence(problem.message)), problem.hint && h("p", {}, sentence(problem.hint))];
-    if (mine !== turn)
-        return;
-    fill(page("trouble"), told);
-    page("trouble").hidden = false;
-    page("view").hidden = problem.lost && samples.latest === undefined;
-    page("view").classList.toggle("stale", problem.lost === true);
+  if (!(problem instanceof Problem))
+    console.error(problem);
+  const told = problem.lost ? await why(problem)
+    : [h("strong", {}, sentence(problem.message)), problem.hint && h("p", {}, sentence(problem.hint))];
+  if (mine !== turn)
+    return;
+  fill(page("trouble"), told);
+  page("trouble").hidden = false;
+  page("view").hidden = problem.lost && samples.latest === undefined;
+  page("view").classList.toggle("stale", problem.lost === true);
 }
 
 function showRights() {
-    page("access").hidden = rights.mayChange() || !rights.mayLook();
-    page("access").textContent = `${rights.WHY_NOT} ${rights.WHAT_TO_DO}`;
+  page("access").hidden = rights.mayChange() || !rights.mayLook();
+  page("access").textContent = `${rights.WHY_NOT} ${rights.WHAT_TO_DO}`;
 }
 
 /** Rights have come or gone: the next connection has them, and buttons are as they should be. */
 function changed() {
-    hangUp();
-    showRights();
-    show();
+  hangUp();
+  showRights();
+  show();
 }
 
 cockpit.transport.wait(async () => {
-    onChange(now);
-    page("explain").addEventListener("submit", event => {
-        event.preventDefault();
-        go("explain", { address: event.target.elements.address.value.trim() });
-    });
-    cockpit.addEventListener("locationchanged", show);
-    cockpit.addEventListener("visibilitychange", () => {
-        if (cockpit.hidden) {
-            turn++;
-            asking = false;
-            clearTimeout(timer);
-            hangUp();
-        } else
-            now();
-    });
-    show(); // its first question is on its way while it becomes known who asks
-    await rights.known;
-    rights.onRights(changed);
-    showRights();
-    show();
+  onChange(now);
+  page("explain").addEventListener("submit", event => {
+    event.preventDefault();
+    go("explain", { address: event.target.elements.address.value.trim() });
+  });
+  cockpit.addEventListener("locationchanged", show);
+  cockpit.addEventListener("visibilitychange", () => {
+    if (cockpit.hidden) {
+      turn++;
+      asking = false;
+      clearTimeout(timer);
+      hangUp();
+    } else
+      now();
+  });
+  show(); // its first question is on its way while it becomes known who asks
+  await rights.known;
+  rights.onRights(changed);
+  showRights();
+  show();
 });

@@ -7,12 +7,12 @@ import { span } from "./words.js";
 
 /** Shows what `Top` tells of it; null: nothing is on probation. */
 export function showProbation(probation) {
-    const box = document.getElementById("probation");
-    box.hidden = !probation;
-    if (!probation)
-        return;
-    fill(box, h("p", {}, h("strong", {}, `On probation: ${probation.what}`), `, by ${probation.user}. `
-        + `It is taken back in ${span(probation.left_s)} unless it is kept.`),
-    h("span", { class: "tools" }, button("Keep it", confirm, { changes: true, kind: "primary" }),
-        button("Take it back", rollBack, { changes: true })));
+  const box = document.getElementById("probation");
+  box.hidden = !probation;
+  if (!probation)
+    return;
+  fill(box, h("p", {}, h("strong", {}, `On probation: ${probation.what}`), `, by ${probation.user}. `
+    + `It is taken back in ${span(probation.left_s)} unless it is kept.`),
+  h("span", { class: "tools" }, button("Keep it", confirm, { changes: true, kind: "primary" }),
+    button("Take it back", rollBack, { changes: true })));
 }

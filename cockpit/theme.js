@@ -3,9 +3,9 @@
 const SYSTEM = matchMedia("(prefers-color-scheme: dark)");
 
 function follow() {
-    const chosen = localStorage.getItem("shell:style") || "auto";
-    const dark = chosen === "dark" || (chosen === "auto" && SYSTEM.matches);
-    document.documentElement.classList.toggle("dark", dark);
+  const chosen = localStorage.getItem("shell:style") || "auto";
+  const dark = chosen === "dark" || (chosen === "auto" && SYSTEM.matches);
+  document.documentElement.classList.toggle("dark", dark);
 }
 
 follow();

@@ -1,15 +1,15 @@
 /** Numbers and times as people read them; the same words as trafficctl's. */
 
 function scaled(value, base, names) {
-    let index = 0;
-    while (Math.abs(value) >= (index ? base - 0.5 : base) && index < names.length - 1) {
-        value /= base;
-        index++;
-    }
-    let digits = index === 0 || Math.abs(value) >= 99.95 ? value.toFixed(0) : String(+value.toPrecision(3));
-    if (index === 0 && Math.abs(value) < 10 && value % 1)
-        digits = value.toFixed(1);
-    return `${digits} ${names[index]}`.trim();
+  let index = 0;
+  while (Math.abs(value) >= (index ? base - 0.5 : base) && index < names.length - 1) {
+    value /= base;
+    index++;
+  }
+  let digits = index === 0 || Math.abs(value) >= 99.95 ? value.toFixed(0) : String(+value.toPrecision(3));
+  if (index === 0 && Math.abs(value) < 10 && value % 1)
+    digits = value.toFixed(1);
+  return `${digits} ${names[index]}`.trim();
 }
 
 export const octets = value => scaled(value, 1024, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]);
@@ -21,16 +21,16 @@ export const many = (value, noun) => `${exact(value)} ${noun}${value === 1 ? "" 
 
 /** A duration in its two largest units: "3 m 12 s". */
 export function span(seconds) {
-    let left = Math.round(seconds);
-    const parts = [];
-    for (const [name, size] of [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]]) {
-        if (left >= size) {
-            parts.push(`${Math.floor(left / size)} ${name}`);
-            left %= size;
-        } else if (parts.length)
-            break;
-    }
-    return parts.slice(0, 2).join(" ") || "0 s";
+  let left = Math.round(seconds);
+  const parts = [];
+  for (const [name, size] of [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]]) {
+    if (left >= size) {
+      parts.push(`${Math.floor(left / size)} ${name}`);
+      left %= size;
+    } else if (parts.length)
+      break;
+  }
+  return parts.slice(0, 2).join(" ") || "0 s";
 }
 
 const two = value => String(value).padStart(2, "0");
@@ -39,14 +39,14 @@ const time = then => `${two(then.getHours())}:${two(then.getMinutes())}:${two(th
 
 /** A moment in full, local: "2026-01-31 16:04:15". */
 export const clock = seconds => {
-    const then = new Date(seconds * 1000);
-    return `${date(then)} ${time(then)}`;
+  const then = new Date(seconds * 1000);
+  return `${date(then)} ${time(then)}`;
 };
 
 /** A moment in a table: the time alone if it is today. */
 export const when = seconds => {
-    const then = new Date(seconds * 1000);
-    return date(then) === date(new Date()) ? time(then) : `${date(then)} ${time(then)}`;
+  const then = new Date(seconds * 1000);
+  return date(then) === date(new Date()) ? time(then) : `${date(then)} ${time(then)}`;
 };
 
 export const until = seconds => seconds === null || seconds === undefined ? "for good" : when(seconds);

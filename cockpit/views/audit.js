@@ -1,48 +1,42 @@
 /** Who changed what, latest first. */
 
-import { address, go, link } from "../cells.js";
+import { address, link } from "../cells.js";
 import { ask } from "../daemon.js";
-import { values } from "../dialog.js";
-import { card, empty, fill, h, select, table } from "../dom.js";
+import { card, empty, fill, h, table } from "../dom.js";
+import { choice, filter } from "../filter.js";
 import { when } from "../words.js";
 
 const SINCE = [[3600, "hour"], [86400, "day"], [604800, "7 days"], [2592000, "30 days"], [31536000, "year"]];
 
 export default function audit({ since = "604800" }) {
-    const rows = h("div");
-    const form = h("form", { class: "filter", onchange: apply, onsubmit: apply }, h("label", {}, "The last", select("since", "Since", SINCE, since)));
+  const rows = h("div");
+  const form = filter("audit", choice("The last", "since", "Since", SINCE, since));
 
-    function apply(event) {
-        event.preventDefault();
-        go("audit", values(form));
-    }
-
-    return {
-        element: h("div", { class: "stack" }, form, card("Changes", rows)),
-        async refresh() {
-            const { entries } = await ask("Audit", { since: Date.now() / 1000 - since, limit: 500 });
-            fill(rows, entries.length ? auditTable(entries) : empty("No changes.", h("span", {}, "Bans and rules that come or go are recorded here. ",
-                h("a", { href: link("rules"), "data-key": "rules" }, "See what is in force"), ".")));
-        },
-    };
+  return {
+    element: h("div", { class: "stack" }, form, card("Changes", rows)),
+    async refresh() {
+      const { entries } = await ask("Audit", { since: Date.now() / 1000 - since, limit: 500 });
+      fill(rows, entries.length ? auditTable(entries)
+        : empty("No changes.", h("span", {}, "Bans and rules that come or go are recorded here. ",
+        h("a", { href: link("rules"), "data-key": "rules" }, "See what is in force"), ".")));
+    },
+  };
 }
 
 /** The user that asked, and who had logged in where that is somebody else or, of root, unknown. */
 function who({ user, login }) {
-    if (!login)
-        return user === "root" ? "root (login unknown)" : user;
-    return login === user ? user : `${login} as ${user}`;
+  if (!login)
+    return user === "root" ? "root (login unknown)" : user;
+  return login === user ? user : `${login} as ${user}`;
 }
 
-const isPrefix = text => /^[0-9a-f.:]+(\/\d+)?$/i.test(text);
-
 function auditTable(entries) {
-    return table([
-        ["When", row => when(row.at)],
-        ["Who", who],
-        ["Change", row => row.change],
-        ["What", row => isPrefix(row.subject) ? address(row.subject) : row.subject],
-        ["Before", row => row.before ?? "", "wide"],
-        ["After", row => row.after ?? "", "wide"],
-    ], entries);
+  return table([
+    ["When", row => when(row.at)],
+    ["Who", who],
+    ["Change", row => row.change],
+    ["What", row => address(row.subject)],
+    ["Before", row => row.before ?? "", "wide"],
+    ["After", row => row.after ?? "", "wide"],
+  ], entries);
 }

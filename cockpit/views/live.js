@@ -3,74 +3,72 @@
 import { address, badge, button, end, go, link } from "../cells.js";
 import { ban } from "../changes.js";
 import { ask } from "../daemon.js";
-import { card, empty, fill, h, select, table } from "../dom.js";
-import { values } from "../dialog.js";
+import { card, empty, fill, h, table } from "../dom.js";
+import { choice, entry, filter } from "../filter.js";
 import { many, octetRate, octets, rate } from "../words.js";
 
 const WINDOWS = [[2, "2 seconds"], [10, "10 seconds"], [40, "40 seconds"]];
-const SORTS = [["bytes", "bytes a second"], ["packets", "packets a second"], ["sent", "sent"], ["received", "received"], ["total", "total"]];
+const SORTS = [["bytes", "bytes a second"], ["packets", "packets a second"], ["sent", "sent"],
+  ["received", "received"], ["total", "total"]];
 
 export default function live({ match = "", sort = "bytes", window = "10" }) {
-    const hosts = h("div"), flows = h("div"), told = h("p", { class: "soft" });
-    const form = h("form", { class: "filter", onchange: apply, onsubmit: apply },
-        h("label", {}, "Only", h("input", { name: "match", value: match, placeholder: "an address, prefix, port or protocol", spellcheck: "false" })),
-        h("label", {}, "The most", select("sort", "Sorted by", SORTS, sort)),
-        h("label", {}, "over", select("window", "Averages over", WINDOWS, window)));
-    const at = WINDOWS.findIndex(([seconds]) => String(seconds) === window);
+  const hosts = h("div"), flows = h("div"), told = h("p", { class: "soft" });
+  const form = filter("live", entry("Only", "match", match, "an address, prefix, port or protocol"),
+    choice("The most", "sort", "Sorted by", SORTS, sort), choice("over", "window", "Averages over", WINDOWS, window));
+  const at = WINDOWS.findIndex(([seconds]) => String(seconds) === window);
 
-    let guarded = new Map(); // what this host is and depends on, by address: in words
+  let guarded = new Map(); // what this host is and depends on, by address: in words
 
-    function apply(event) {
-        event.preventDefault();
-        go("live", values(form));
-    }
-
-    return {
-        element: h("div", { class: "stack" }, form, told, card("Hosts", hosts), card("Flows", flows)),
-        top: { limit: 50, match, sort, window_s: +window },
-        moment(top) {
-            const now = top.rates[at];
-            fill(told, `${many(top.moving, "flow")} moved in the last 40 seconds; `
-                + `${octetRate(now.received_bytes_per_s)} received, ${octetRate(now.sent_bytes_per_s)} sent.`);
-            fill(hosts, top.hosts.length ? hostTable(top.hosts, at, guarded) : nothing(match));
-            fill(flows, top.flows.length ? flowTable(top.flows, at) : nothing(match));
-        },
-        every: 30,
-        async refresh() {
-            const { rules } = await ask("Rules");
-            guarded = new Map(rules.filter(rule => rule.kind === "guard").map(rule => [rule.cidr, rule.label]));
-        },
-    };
+  return {
+    element: h("div", { class: "stack" }, form, told, card("Hosts", hosts), card("Flows", flows)),
+    top: { limit: 50, match, sort, window_s: +window },
+    moment(top) {
+      const now = top.rates[at];
+      fill(told, `${many(top.moving, "flow")} moved in the last 40 seconds; `
+        + `${octetRate(now.received_bytes_per_s)} received, ${octetRate(now.sent_bytes_per_s)} sent.`);
+      fill(hosts, top.hosts.length ? hostTable(top.hosts, at, guarded) : nothing(match));
+      fill(flows, top.flows.length ? flowTable(top.flows, at) : nothing(match));
+    },
+    every: 30,
+    async refresh() {
+      const { rules } = await ask("Rules");
+      guarded = new Map(rules.filter(rule => rule.kind === "guard").map(rule => [rule.cidr, rule.label]));
+    },
+  };
 }
 
 const nothing = match => match
-    ? empty(`Nothing that matches “${match}” moves.`, h("a", { href: link("live"), "data-key": "all" }, "Show everything"))
-    : empty("Nothing moves.", h("span", {}, "What an interface carries appears within seconds. See ",
-        h("a", { href: link("overview"), "data-key": "which" }, "which are watched"), "."));
+  ? empty(`Nothing that matches “${match}” moves.`,
+    h("a", { href: link("live"), "data-key": "all" }, "Show everything"))
+  : empty("Nothing moves.", h("span", {}, "What an interface carries appears within seconds. See ",
+    h("a", { href: link("overview"), "data-key": "which" }, "which are watched"), "."));
 
 function hostTable(hosts, at, guarded) {
-    return table([
-        ["Host", row => h("span", {}, address(row.address), h("span", { class: "soft" }, " ", guarded.get(row.address) ?? [row.country, row.as_name].filter(each => each).join(", ")))],
-        ["Received", row => octetRate(row.rates[at].received_bytes_per_s), "number"],
-        ["Sent", row => octetRate(row.rates[at].sent_bytes_per_s), "number"],
-        ["Packets", row => rate(row.rates[at].received_packets_per_s + row.rates[at].sent_packets_per_s), "number"],
-        ["Flows", row => row.flows, "number"],
-        ["", row => h("span", { class: "tools" },
-            button("Flows", () => go("live", { match: row.address }), { key: `only ${row.address}` }),
-            !guarded.has(row.address) && button("Ban", () => ban(row.address), { changes: true, key: `ban ${row.address}` })), "tools"],
-    ], hosts.slice(0, 10));
+  return table([
+    ["Host", row => h("span", {}, address(row.address),
+      h("span", { class: "soft" }, " ",
+        guarded.get(row.address) ?? [row.country, row.as_name].filter(each => each).join(", ")))],
+    ["Received", row => octetRate(row.rates[at].received_bytes_per_s), "number"],
+    ["Sent", row => octetRate(row.rates[at].sent_bytes_per_s), "number"],
+    ["Packets", row => rate(row.rates[at].received_packets_per_s + row.rates[at].sent_packets_per_s), "number"],
+    ["Flows", row => row.flows, "number"],
+    ["", row => h("span", { class: "tools" },
+      button("Flows", () => go("live", { match: row.address }), { key: `only ${row.address}` }),
+      !guarded.has(row.address)
+        && button("Ban", () => ban(row.address), { changes: true, key: `ban ${row.address}` })), "tools"],
+  ], hosts.slice(0, 10));
 }
 
 function flowTable(flows, at) {
-    return table([
-        ["From", row => end(row, "src")],
-        ["To", row => end(row, "dst")],
-        ["Protocol", row => row.protocol],
-        ["Sent", row => octetRate(row.rates[at].sent_bytes_per_s), "number"],
-        ["Received", row => octetRate(row.rates[at].received_bytes_per_s), "number"],
-        ["Packets", row => rate(row.rates[at].sent_packets_per_s + row.rates[at].received_packets_per_s), "number"],
-        ["Total", row => octets(row.bytes), "number"],
-        ["Action", row => badge(row.action)],
-        ["Interface", row => row.interface],
-    ], flows);
+  return table([
+    ["From", row => end(row, "src")],
+    ["To", row => end(row, "dst")],
+    ["Protocol", row => row.protocol],
+    ["Sent", row => octetRate(row.rates[at].sent_bytes_per_s), "number"],
+    ["Received", row => octetRate(row.rates[at].received_bytes_per_s), "number"],
+    ["Packets", row => rate(row.rates[at].sent_packets_per_s + row.rates[at].received_packets_per_s), "number"],
+    ["Total", row => octets(row.bytes), "number"],
+    ["Action", row => badge(row.action)],
+    ["Interface", row => row.interface],
+  ], flows);
 }

@@ -7,128 +7,142 @@ import { card, empty, facts, fill, h, table } from "../dom.js";
 import { clock, exact, many, number, octetRate, octets, phrase, rate, span } from "../words.js";
 
 const MOST_MISTAKES = 5;
+const SEVERITIES = ["low", "medium", "high", "critical"];
 
 export default function overview(_, { samples }) {
-    const tiles = h("div", { class: "tiles" }), chart = h("div"), interfaces = h("div"), threats = h("div");
-    const wrong = h("div"), account = h("div"), about = h("div");
-    let status = null;
+  const tiles = h("div", { class: "tiles" }), chart = h("div"), interfaces = h("div"), threats = h("div");
+  const wrong = h("div"), account = h("div"), about = h("div");
+  let status = null;
 
-    return {
-        element: h("div", { class: "stack" }, wrong, tiles, h("div", { class: "columns" },
-            h("div", { class: "stack" }, card("Rates", chart), card("Open threats", threats), card("Interfaces", interfaces)),
-            h("div", { class: "stack" }, card("Every packet, accounted for", account), card("The daemon", about)))),
-        top: { limit: 10, window_s: 2 },
-        every: 3,
-        moment(top) {
-            fill(chart, samples.draw());
-            fill(interfaces, interfaceTable(top.interfaces));
-            fill(threats, threatList(top.threats, status));
-            fill(tiles, tileRow(samples.latest, top, status));
-        },
-        async refresh() {
-            status = await ask("Status");
-            fill(wrong, troubles(status));
-            fill(account, sum(status.accounting));
-            fill(about, daemonFacts(status));
-        },
-    };
+  return {
+    element: h("div", { class: "stack" }, wrong, tiles, h("div", { class: "columns" },
+      h("div", { class: "stack" }, card("Rates", chart), card("Open threats", threats), card("Interfaces", interfaces)),
+      h("div", { class: "stack" }, card("Every packet, accounted for", account), card("The daemon", about)))),
+    top: { limit: 10, window_s: 2 },
+    every: 3,
+    moment(top) {
+      fill(chart, samples.draw());
+      fill(interfaces, interfaceTable(top.interfaces));
+      fill(threats, threatList(top.threats, status));
+      fill(tiles, tileRow(samples.latest, top, status));
+    },
+    async refresh() {
+      status = await ask("Status");
+      fill(wrong, troubles(status));
+      fill(account, sum(status.accounting));
+      fill(about, daemonFacts(status));
+    },
+  };
 }
 
 const tile = (value, name, href = null, kind = null) =>
-    h(href ? "a" : "div", { class: "tile", href, "data-key": href && `tile ${href}` }, h("b", { class: kind }, value), h("span", {}, name));
+  h(href ? "a" : "div", { class: "tile", href, "data-key": href && `tile ${href}` }, h("b", { class: kind }, value),
+    h("span", {}, name));
 
 function tileRow(now, top, status) {
-    return [
-        tile(octetRate(now.received), "received", link("live")),
-        tile(octetRate(now.sent), "sent", link("live")),
-        tile(rate(now.drops), "packets dropped", link("history", { action: "drop" }), now.drops ? "bad" : null),
-        tile(number(top.flow_count), "live flows", link("live")),
-        status && tile(exact(status.threats.open), "open threats", link("threats"), status.threats.open ? "bad" : null),
-        status && tile(exact(status.rules.bans ?? 0), "bans", link("rules")),
-    ];
+  return [
+    tile(octetRate(now.received), "received", link("live")),
+    tile(octetRate(now.sent), "sent", link("live")),
+    tile(rate(now.drops), "packets dropped", link("history", { action: "drop" }), now.drops ? "bad" : null),
+    tile(number(top.flow_count), "live flows", link("live")),
+    status && tile(exact(status.threats.open), "open threats", link("threats"), status.threats.open ? "bad" : null),
+    status && tile(exact(status.rules.bans ?? 0), "bans", link("rules")),
+  ];
 }
 
 /** What an administrator should know, worst first: the daemon's own sentences, each with its next step. */
 function troubles({ warnings, unwatched, config, store }) {
-    const missing = new Set(unwatched || []);
-    const told = [
-        ...[...missing].map(text => ["bad", `Not watched: ${text}`]),
-        ...(config.mistakes || []).slice(0, MOST_MISTAKES).map(each => ["bad", `${each.where}: ${each.what}`]),
-        ...(warnings || []).filter(text => !missing.has(text)).map(text => ["warning", text]),
-        ...(store.state && store.state !== "ok" ? [["warning", `History: ${store.state}`]] : []),
-    ];
-    if (!told.length)
-        return null;
-    const more = (config.mistakes || []).length - MOST_MISTAKES;
-    const note = config.error && h("p", {}, "The files on disk are not in force; what was in force before still is. ",
-        more > 0 && `There are ${many(more, "more mistake")}. `, h("code", {}, "trafficctl check"), " shows each in its place.");
-    return card("To be seen to", h("div", {}, h("ul", { class: "troubles" }, told.map(([kind, text]) => h("li", { class: kind }, text))), note));
+  const missing = new Set(unwatched || []);
+  const told = [
+    ...[...missing].map(text => ["bad", `Not watched: ${text}`]),
+    ...(config.mistakes || []).slice(0, MOST_MISTAKES).map(each => ["bad", `${each.where}: ${each.what}`]),
+    ...(warnings || []).filter(text => !missing.has(text)).map(text => ["warning", text]),
+    ...(store.state && store.state !== "ok" ? [["warning", `History: ${store.state}`]] : []),
+  ];
+  if (!told.length)
+    return null;
+  const more = (config.mistakes || []).length - MOST_MISTAKES;
+  const note = config.error && h("p", {}, "The files on disk are not in force; what was in force before still is. ",
+    more > 0 && `There are ${many(more, "more mistake")}. `, h("code", {}, "trafficctl check"),
+      " shows each in its place.");
+  return card("Needs attention",
+    h("div", {}, h("ul", { class: "troubles" }, told.map(([kind, text]) => h("li", { class: kind }, text))), note));
 }
 
 function threatList(threats, status) {
-    if (!threats.length) {
-        return empty("None.", h("span", {}, "Scans, floods and the like appear here. ",
-            h("a", { href: link("threats"), "data-key": "past" }, "Past threats"), status?.threats.response === "off" &&
-            h("span", {}, ". None is answered by itself: that is switched on with ", h("code", {}, "[response]"), " in the settings.")));
-    }
-    return h("ul", { class: "threats" }, threats.map(threat => h("li", {},
-        badge(threat.severity), " ",
-        h("a", { href: link("threats", { id: threat.id }), "data-key": threat.id }, threat.summary),
-        threat.src_ip && h("span", { class: "tools" },
-            button("Ban", () => ban(threat.src_ip, threat.summary), { changes: true, key: `ban ${threat.src_ip} for ${threat.id}` })))));
+  if (!threats.length) {
+    return empty("None.", h("span", {}, "Scans, floods and the like appear here. ",
+      h("a", { href: link("threats"), "data-key": "past" }, "Past threats"), status?.threats.response === "off" &&
+      h("span", {}, ". None is answered by itself: that is switched on with ", h("code", {}, "[response]"),
+        " in the settings.")));
+  }
+  const worstFirst = [...threats].sort((one, other) =>
+    SEVERITIES.indexOf(other.severity) - SEVERITIES.indexOf(one.severity));
+  return h("ul", { class: "threats" }, worstFirst.map(threat => h("li", {},
+    badge(threat.severity), " ",
+    h("a", { href: link("threats", { id: threat.id }), "data-key": threat.id }, threat.summary),
+    threat.src_ip && h("span", { class: "tools" },
+      button("Ban", () => ban(threat.src_ip, threat.summary),
+        { changes: true, key: `ban ${threat.src_ip} for ${threat.id}` })))));
 }
 
 const PARTS = ["in_flows", "unattributed", "not_ip", "malformed", "pending"];
 const MEANING = {
-    in_flows: "in flows", unattributed: "of flows that were pushed out unread", not_ip: "not IP (ARP and the like)",
-    malformed: "malformed", pending: "in the kernel, not yet read",
+  in_flows: "in flows", unattributed: "of flows that were pushed out unread", not_ip: "not IP (ARP and the like)",
+  malformed: "malformed", pending: "in the kernel, not yet read",
 };
 
 /** seen = the sum of its parts, to the packet and the byte. */
 function sum(account) {
-    const parts = PARTS.filter(part => account[part]).map(part => ({ ...account[part], name: MEANING[part] }));
-    const total = unit => parts.reduce((all, part) => all + part[unit], 0);
-    const holds = total("packets") === account.seen.packets && total("bytes") === account.seen.bytes;
-    const lines = parts.map((part, at) => ({ ...part, sign: at ? "+" : "" }));
-    return h("div", { class: "account" },
-        table([
-            ["", row => row.sign],
-            ["What", row => row.name],
-            ["Packets", row => exact(row.packets), "number"],
-            ["Bytes", row => exact(row.bytes), "number"],
-        ], [...lines, { sign: "=", name: "seen", ...account.seen }]),
-        h("p", { class: holds ? "good" : "bad" }, holds
-            ? "✓ It adds up, to the packet and the byte."
-            : "It does not add up at this moment: look again; if it stays so, please report it."),
-        account.dropped && h("p", {}, `Dropped of these: ${many(account.dropped.packets, "packet")}, ${octets(account.dropped.bytes)}.`));
+  const parts = PARTS.filter(part => account[part]).map(part => ({ ...account[part], name: MEANING[part] }));
+  const total = unit => parts.reduce((all, part) => all + part[unit], 0);
+  const holds = total("packets") === account.seen.packets && total("bytes") === account.seen.bytes;
+  const lines = parts.map((part, at) => ({ ...part, sign: at ? "+" : "" }));
+  return h("div", { class: "account" },
+    table([
+      ["", row => row.sign],
+      ["What", row => row.name],
+      ["Packets", row => exact(row.packets), "number"],
+      ["Bytes", row => exact(row.bytes), "number"],
+    ], [...lines, { sign: "=", name: "seen", ...account.seen }], "sum"),
+    h("p", { class: holds ? "good" : "bad" }, holds
+      ? "✓ It adds up, to the packet and the byte."
+      : "It does not add up at this moment: look again; if it stays so, please report it."),
+    account.dropped && h("p", {},
+      `Dropped of these: ${many(account.dropped.packets, "packet")}, ${octets(account.dropped.bytes)}.`));
 }
 
 function interfaceTable(interfaces) {
-    if (!interfaces.length)
-        return empty("No interface is watched.", h("span", {}, "Name one in the settings: ", h("code", {}, "interfaces = [\"eth0\"]")));
-    return table([
-        ["Name", row => row.name],
-        ["How", row => row.mode],
-        ["Received", row => octetRate(row.rates?.[0].received_bytes_per_s ?? 0), "number"],
-        ["Sent", row => octetRate(row.rates?.[0].sent_bytes_per_s ?? 0), "number"],
-        ["Packets", row => number(row.packets), "number"],
-        ["Dropped", row => number(row.dropped_packets), "number"],
-    ], interfaces);
+  if (!interfaces.length)
+    return empty("No interface is watched.",
+      h("span", {}, "Name one in the settings: ", h("code", {}, "interfaces = [\"eth0\"]")));
+  return table([
+    ["Name", row => row.name],
+    ["How", row => row.mode],
+    ["Received", row => octetRate(row.rates?.[0].received_bytes_per_s ?? 0), "number"],
+    ["Sent", row => octetRate(row.rates?.[0].sent_bytes_per_s ?? 0), "number"],
+    ["Packets", row => number(row.packets), "number"],
+    ["Dropped", row => number(row.dropped_packets), "number"],
+  ], interfaces);
 }
 
-function daemonFacts({ version, started_at, config, loader, loader_reason, rules, store, logs, exports, ledger, memory_bytes, threats }) {
-    const now = Date.now() / 1000;
-    const lost = store.lost_rows ? `, ${exact(store.lost_rows)} lost` : "";
-    return facts([
-        ["Version", `trafficmond ${version}, up ${span(now - started_at)}, ${loader}${loader_reason ? ` (${loader_reason})` : ""}`],
-        ["Rules", [many(rules.count, "rule"), rules.lists && many(rules.lists, "list"), rules.prefixes && many(rules.prefixes, "prefix"),
-            rules.default && `else ${rules.default}`].filter(each => each).join(", ")],
-        ["Settings", `${config.path ? `${config.path}, ` : ""}in force since ${clock(config.loaded_at)}`],
-        ["Response", threats.response === "off" ? "off: threats are told, not banned" : threats.response],
-        ["History", `${many(store.rows, "row")}${store.size_bytes ? `, ${octets(store.size_bytes)}` : ""}${lost}`],
-        ...logs.map(log => [`Log ${phrase(log.name)}`, `${exact(log.written)} written${log.lost ? `, ${exact(log.lost)} lost` : ""}`]),
-        ...(exports || []).map(each => ["Export", `${each.to}, ${exact(each.sent)} sent${each.error ? `: ${each.error}` : ""}`]),
-        ["Ledger", `${exact(ledger.used)} of ${exact(ledger.slots)} slots in use`],
-        memory_bytes && ["Memory", octets(memory_bytes)],
-    ]);
+function daemonFacts({ version, started_at, config, loader, loader_reason, rules, store, logs, exports, ledger,
+  memory_bytes, threats }) {
+  const now = Date.now() / 1000;
+  const lost = store.lost_rows ? `, ${exact(store.lost_rows)} lost` : "";
+  return facts([
+    ["Version", `trafficmond ${version}, up ${span(now - started_at)}, ${loader}${loader_reason ? ` (${loader_reason})` : ""}`],
+    ["Rules", [many(rules.count, "rule"), rules.lists && many(rules.lists, "list"),
+      rules.prefixes && many(rules.prefixes, "prefix"),
+      rules.default && `else ${rules.default}`].filter(each => each).join(", ")],
+    ["Settings", `${config.path ? `${config.path}, ` : ""}in force since ${clock(config.loaded_at)}`],
+    ["Response", threats.response === "off" ? "off: threats are told, not banned" : threats.response],
+    ["History", `${many(store.rows, "row")}${store.size_bytes ? `, ${octets(store.size_bytes)}` : ""}${lost}`],
+    ...logs.map(log => [`Log ${phrase(log.name)}`,
+      `${exact(log.written)} written${log.lost ? `, ${exact(log.lost)} lost` : ""}`]),
+    ...(exports || []).map(each =>
+      ["Export", `${each.to}, ${exact(each.sent)} sent${each.error ? `: ${each.error}` : ""}`]),
+    ["Ledger", `${exact(ledger.used)} of ${exact(ledger.slots)} slots in use`],
+    memory_bytes && ["Memory", octets(memory_bytes)],
+  ]);
 }

@@ -1,72 +1,87 @@
 /** What decides about packets: bans, then rules and lists, strongest first. */
 
-import { address, badge, button, go } from "../cells.js";
+import { address, badge, button } from "../cells.js";
 import { addRule, ban, isAdded, removeRule, unban } from "../changes.js";
 import { ask } from "../daemon.js";
-import { values } from "../dialog.js";
 import { card, empty, fill, h, table } from "../dom.js";
+import { entry, filter } from "../filter.js";
 import { exact, many, number, octets, rate, until, when } from "../words.js";
 
 const MOST = 500;
 let unfolded = false; // whether somebody looks at the guard
 
 export default function rules({ within = "" }) {
-    const bans = h("div"), rows = h("div");
-    const form = h("form", { class: "filter", onchange: apply, onsubmit: apply },
-        h("label", {}, "Only what overlaps", h("input", { name: "within", value: within, placeholder: "an address or prefix", spellcheck: "false" })));
-    const adding = h("span"), banning = h("span");
+  const bans = h("div"), rows = h("div");
+  const form = filter("rules", entry("Only what overlaps", "within", within, "an address or prefix"));
+  const adding = h("span"), banning = h("span");
 
-    function apply(event) {
-        event.preventDefault();
-        go("rules", values(form));
-    }
-
-    return {
-        element: h("div", { class: "stack" }, card("Bans in force", bans, [banning]), card("Rules in force", h("div", {}, form, rows), [adding])),
-        async refresh() {
-            fill(banning, button("Ban an address", () => ban(), { changes: true, kind: "primary" }));
-            fill(adding, button("Add a rule", () => addRule(within), { changes: true, kind: "primary" }));
-            const [{ bans: banned }, { rules: found }] = await Promise.all([ask("Bans"), ask("Rules", within ? { within } : {})]);
-            fill(bans, banned.length ? banTable(banned) : empty("Nobody is banned.",
-                "Ban an address here, or from anywhere its name is shown."));
-            fill(rows, found.length ? ruleTable(found) : empty(within ? "No rule overlaps it." : "There are no rules.", "Add one here, or a file to cidr.d."));
-        },
-    };
+  return {
+    element: h("div", { class: "stack" }, card("Bans in force", bans, [banning]),
+      card("Rules in force", h("div", {}, form, rows), [adding])),
+    async refresh() {
+      fill(banning, button("Ban an address", () => ban(), { changes: true, kind: "primary" }));
+      fill(adding, button("Add a rule", () => addRule(within), { changes: true, kind: "primary" }));
+      const { bans: banned } = await ask("Bans");
+      const { rules: found } = await ask("Rules", within ? { within } : {});
+      fill(bans, banned.length ? banTable(banned) : empty("Nobody is banned.",
+        "Ban an address here, or from anywhere its name is shown."));
+      fill(rows, found.length ? ruleTable(found)
+        : empty(within ? "No rule overlaps it." : "There are no rules.", "Add one here, or a file to cidr.d."));
+    },
+  };
 }
 
 function banTable(bans) {
-    return table([
-        ["Address", row => address(row.cidr)],
-        ["Services", row => (row.ports || ["all"]).join(", ")],
-        ["Until", row => until(row.expires)],
-        ["By", row => row.owner && row.owner !== row.by ? `${row.by} for ${row.owner}` : row.by],
-        ["Reason", row => row.reason || ""],
-        ["Since", row => when(row.since)],
-        ["Times", row => row.count ?? "", "number"],
-        ["", row => h("span", { class: "tools" },
-            button("Lift", () => unban(row), { changes: true, key: `lift ${row.cidr} ${row.owner}` })), "tools"],
-    ], bans);
+  return table([
+    ["Address", row => address(row.cidr)],
+    ["Services", row => (row.ports || ["all"]).join(", ")],
+    ["Until", row => until(row.expires)],
+    ["By", row => row.owner && row.owner !== row.by ? `${row.by} for ${row.owner}` : row.by],
+    ["Reason", row => row.reason || ""],
+    ["Since", row => when(row.since)],
+    ["Times", row => row.count ?? "", "number"],
+    ["", row => h("span", { class: "tools" },
+      button("Lift", () => unban(row), { changes: true, key: `lift ${row.cidr} ${row.owner}` })), "tools"],
+  ], bans);
 }
 
 function ruleTable(rules) {
-    const guard = rules.filter(row => row.kind === "guard"), others = rules.filter(row => row.kind !== "guard");
-    return h("div", {}, guard.length > 0 && h("details", { open: unfolded, ontoggle: event => { unfolded = event.target.open; } },
-        h("summary", { "data-key": "guard" }, `The guard lets pass, before all else: ${many(guard.length, "address")} that this host is or depends on.`),
-        table([["Address", row => address(row.cidr)], ["What it is", row => row.label], ["Packets", row => number(row.packets ?? 0), "number"]], guard)),
-    others.length ? table([
-        ["Prefix", row => row.kind === "list" ? row.cidr.split("/").pop() : h("span", {}, address(row.cidr), row.prefixes > 1 && ` +${exact(row.prefixes - 1)}`)],
-        ["Kind", row => row.kind],
-        ["Action", row => h("span", {}, badge(row.action), row.rate_per_s && ` ${rate(row.rate_per_s)}`)],
-        ["Direction", row => row.direction],
-        ["Services", row => (row.ports || ["all"]).join(", ")],
-        ["Label", row => row.label || ""],
-        ["Packets", row => number(row.packets ?? 0), "number"],
-        ["Bytes", row => octets(row.bytes ?? 0), "number"],
-        ["Until", row => row.expires ? when(row.expires) : ""],
-        ["Where", row => row.source === "runtime" ? "until restart" : row.source, "where wide"],
-        ["", row => row.kind === "rule" && h("span", { class: "tools" }, isAdded(row)
-            ? button("Remove", () => removeRule(row), { changes: true, key: `remove ${row.cidr} ${row.direction} ${row.ports}` })
-            : h("span", { class: "soft" }, "edit its file")), "tools"],
-    ], others.slice(0, MOST)) : empty("There are no rules of your own.", "Add one here, or a file to cidr.d."),
-    others.length > MOST && h("p", { class: "soft" }, `The first ${MOST} of ${exact(others.length)}; name a prefix above to see others.`));
+  const guard = rules.filter(row => row.kind === "guard"), others = rules.filter(row => row.kind !== "guard");
+  return h("div", {}, guard.length > 0 && guardTable(guard),
+    others.length ? table(RULE, others.slice(0, MOST))
+      : empty("There are no rules of your own.", "Add one here, or a file to cidr.d."),
+    others.length > MOST && h("p", { class: "soft" },
+      `The first ${MOST} of ${exact(others.length)}; name a prefix above to see others.`));
+}
+
+function guardTable(guard) {
+  const told = `The guard lets pass, before all else: ${many(guard.length, "address")} that this host is or depends on.`;
+  return h("details", { open: unfolded, ontoggle: event => { unfolded = event.target.open; } },
+    h("summary", { "data-key": "guard" }, told),
+    table([
+      ["Address", row => address(row.cidr)],
+      ["What it is", row => row.label],
+      ["Packets", row => number(row.packets ?? 0), "number"],
+    ], guard));
+}
+
+const RULE = [
+  ["Prefix", row => row.kind === "list" ? row.cidr.split("/").pop()
+    : h("span", {}, address(row.cidr), row.prefixes > 1 && ` +${exact(row.prefixes - 1)}`)],
+  ["Kind", row => row.kind],
+  ["Action", row => h("span", {}, badge(row.action), row.rate_per_s && ` ${rate(row.rate_per_s)}`)],
+  ["Direction", row => row.direction],
+  ["Services", row => (row.ports || ["all"]).join(", ")],
+  ["Label", row => row.label || ""],
+  ["Packets", row => number(row.packets ?? 0), "number"],
+  ["Bytes", row => octets(row.bytes ?? 0), "number"],
+  ["Until", row => row.expires ? when(row.expires) : ""],
+  ["Where", row => row.source === "runtime" ? "until restart" : row.source, "where wide"],
+  ["", row => row.kind === "rule" && h("span", { class: "tools" }, removal(row)), "tools"],
+];
+
+function removal(row) {
+  const key = `remove ${row.cidr} ${row.direction} ${row.ports}`;
+  return isAdded(row) ? button("Remove", () => removeRule(row), { changes: true, key })
+    : h("span", { class: "soft" }, "edit its file");
 }

@@ -1,78 +1,77 @@
 /** What the detectors found, latest first; one of them with its evidence, its flows, and what was done about it. */
 
-import { address, badge, button, go, link } from "../cells.js";
+import { address, badge, button, link } from "../cells.js";
 import { ban } from "../changes.js";
 import { ask } from "../daemon.js";
-import { values } from "../dialog.js";
-import { card, empty, facts, fill, h, select, table } from "../dom.js";
+import { card, empty, facts, fill, h, table } from "../dom.js";
+import { choice, entry, filter } from "../filter.js";
 import { clock, exact, phrase, when } from "../words.js";
 import { flowTable } from "./history.js";
 
 const SHOWN = [["open", "Open"], ["all", "Open and past"]];
-const LEAST = [["low", "Any severity"], ["medium", "Medium and worse"], ["high", "High and worse"], ["critical", "Critical"]];
+const LEAST = [["low", "Any severity"], ["medium", "Medium and worse"], ["high", "High and worse"],
+  ["critical", "Critical"]];
 
 export default options => options.id ? one(options.id) : list(options);
 
 function list({ show = "all", least = "low", host = "" }) {
-    const found = h("div");
-    const form = h("form", { class: "filter", onchange: apply, onsubmit: apply },
-        h("label", {}, "Show", select("show", "Which", SHOWN, show)),
-        h("label", {}, "of", select("least", "Severity", LEAST, least)),
-        h("label", {}, "with", h("input", { name: "host", value: host, placeholder: "an address or prefix", spellcheck: "false" })));
+  const found = h("div");
+  const form = filter("threats", choice("Show", "show", "Which", SHOWN, show),
+    choice("of", "least", "Severity", LEAST, least), entry("with", "host", host, "an address or prefix"));
 
-    function apply(event) {
-        event.preventDefault();
-        go("threats", values(form));
-    }
-
-    return {
-        element: h("div", { class: "stack" }, form, card("Threats", found)),
-        async refresh() {
-            const { threats } = await ask("Threats", { open_only: show === "open", min_severity: least, limit: 200, ...(host && { host }) });
-            fill(found, threats.length ? threatTable(threats) : empty("None.",
-                "Scans, floods, guessed passwords and the like appear here as they are found."));
-        },
-    };
+  return {
+    element: h("div", { class: "stack" }, form, card("Threats", found)),
+    async refresh() {
+      const { threats } = await ask("Threats",
+        { open_only: show === "open", min_severity: least, limit: 200, ...(host && { host }) });
+      fill(found, threats.length ? threatTable(threats) : empty("None.",
+        "Scans, floods, guessed passwords and the like appear here as they are found."));
+    },
+  };
 }
 
 export function threatTable(threats) {
-    return table([
-        ["Last seen", row => when(row.last_seen)],
-        ["Severity", row => badge(row.severity)],
-        ["What", row => h("a", { href: link("threats", { id: row.id }), "data-key": row.id }, row.summary), "wide"],
-        ["From", row => address(row.src_ip)],
-        ["To", row => address(row.dst_ip)],
-        ["Times", row => exact(row.count), "number"],
-        ["State", row => row.state === "closed" ? "over" : "open"],
-        ["", row => h("span", { class: "tools" }, row.src_ip &&
-            button("Ban", () => ban(row.src_ip, row.summary), { changes: true, key: `ban ${row.src_ip} for ${row.id}` })), "tools"],
-    ], threats);
+  return table([
+    ["Last seen", row => when(row.last_seen)],
+    ["Severity", row => badge(row.severity)],
+    ["What", row => h("a", { href: link("threats", { id: row.id }), "data-key": row.id }, row.summary), "wide"],
+    ["From", row => address(row.src_ip)],
+    ["To", row => address(row.dst_ip)],
+    ["Times", row => exact(row.count), "number"],
+    ["State", row => row.state === "closed" ? "over" : "open"],
+    ["", row => h("span", { class: "tools" }, row.src_ip &&
+      button("Ban", () => ban(row.src_ip, row.summary), { changes: true, key: `ban ${row.src_ip} for ${row.id}` })),
+        "tools"],
+  ], threats);
 }
 
 function one(id) {
-    const body = h("div", { class: "stack" });
-    return {
-        element: h("div", { class: "stack" }, h("p", {}, h("a", { href: link("threats") }, "← All threats")), body),
-        every: 10,
-        async refresh() {
-            const { threat, flows, response } = await ask("Threat", { id });
-            fill(body, card(threat.summary, h("div", {},
-                facts([
-                    ["Severity", badge(threat.severity)],
-                    ["Detector", phrase(threat.detector)],
-                    ["From", address(threat.src_ip)],
-                    threat.dst_ip && ["To", address(threat.dst_ip)],
-                    ["Seen", `${clock(threat.first_seen)} to ${clock(threat.last_seen)}, ${exact(threat.count)} times`],
-                    ["State", threat.state === "closed" ? "over" : "open"],
-                    ["Technique", `MITRE ATT&CK ${threat.technique}`],
-                    ...Object.entries(threat.evidence).map(([name, value]) => [phrase(name), told(value)]),
-                ]),
-                response.map(line => h("p", { class: "response" }, line))),
-            threat.src_ip ? [button("Ban its source", () => ban(threat.src_ip, threat.summary), { changes: true, kind: "danger" })] : []),
-            card("Its flows", flows.length ? flowTable(flows) : empty("None is stored.", "They may be older than what the history keeps.")));
-        },
-    };
+  const body = h("div", { class: "stack" });
+  return {
+    element: h("div", { class: "stack" }, h("p", {}, h("a", { href: link("threats") }, "← All threats")), body),
+    every: 10,
+    async refresh() {
+      const { threat, flows, response } = await ask("Threat", { id });
+      fill(body, card(threat.summary, h("div", {},
+        facts([
+          ["Severity", badge(threat.severity)],
+          ["Detector", phrase(threat.detector)],
+          ["From", address(threat.src_ip)],
+          threat.dst_ip && ["To", address(threat.dst_ip)],
+          ["Seen", `${clock(threat.first_seen)} to ${clock(threat.last_seen)}, ${exact(threat.count)} times`],
+          ["State", threat.state === "closed" ? "over" : "open"],
+          ["Technique", `MITRE ATT&CK ${threat.technique}`],
+          ...Object.entries(threat.evidence).map(([name, value]) => [phrase(name), told(value)]),
+        ]),
+        response.map(line => h("p", { class: "response" }, line))),
+      threat.src_ip ? [button("Ban its source", () => ban(threat.src_ip, threat.summary),
+        { changes: true, kind: "danger" })] : []),
+      card("Its flows", flows.length ? flowTable(flows)
+        : empty("None is stored.", "They may be older than what the history keeps.")));
+    },
+  };
 }
 
-const told = value => Array.isArray(value) ? value.slice(0, 50).join(", ") + (value.length > 50 ? ` and ${value.length - 50} more` : "")
-    : typeof value === "number" ? exact(value) : typeof value === "object" ? JSON.stringify(value) : String(value);
+const told = value => Array.isArray(value)
+  ? value.slice(0, 50).join(", ") + (value.length > 50 ? ` and ${value.length - 50} more` : "")
+  : typeof value === "number" ? exact(value) : typeof value === "object" ? JSON.stringify(value) : String(value);

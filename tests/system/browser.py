@@ -57,6 +57,11 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
+    def wait_for_theme(self, *, dark: bool) -> None:
+        """Until the page is as dark as the system."""
+        of_page = "return document.documentElement.classList.contains('dark')"
+        self._soon(lambda: self.script(of_page) is dark, f"a page that is {'dark' if dark else 'light'}")
+
     def log_in(self, user: str, password: str) -> None:
         """Forgets who was logged in, logs in, and opens the page."""
         self._driver.switch_to.default_content()

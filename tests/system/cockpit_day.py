@@ -8,7 +8,6 @@ starts.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -68,6 +67,7 @@ def every_view_is_fit_to_be_seen(page: Browser, _: Host) -> str:
         for size, device in ((DESKTOP, "desk"), (PHONE, "phone")):
             for dark in (False, True):
                 page.look_like(size, dark=dark)
+                page.wait_for_theme(dark=dark)
                 page.shoot(f"{name}-{device}-{'dark' if dark else 'light'}")
             wide = page.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
             must(wide == 0, f"{name} no wider than the {device}", f"{wide} pixels more")
@@ -238,8 +238,8 @@ def main(name: str, folder: str, leader: str, pictures: str) -> int:
         return 1
     finally:
         page.close()
-        with contextlib.suppress(ProcessLookupError):
-            talker.kill()
+        host.run("pkill -x ping", check=False)
+        talker.wait(10)
     return 0
 
 
