@@ -4,7 +4,7 @@ Rates are averages of the last 2, 10 and 40 seconds, and what moved within 40 is
 because of a pause. SENT and RECEIVED are those of who began the flow (FROM), or of the host or unit itself.
 
 Keys: q quit, s sort, 1 2 3 averages, / filter, n names, p pause, Tab next list, Up and Down select, b ban, ? help.
-Without a terminal, or with -o, it prints samples instead: --count of them, one unless given.
+Without a terminal that can be drawn on, or with -o, it prints samples instead: --count of them, one unless given.
 
 Examples:
   trafficctl top
@@ -47,13 +47,26 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Show the screen, or print samples."""
     live = Live(sort=args.sort, window_s=args.average, match=args.match, names=args.names and not args.numeric)
-    if args.output == "human" and args.count is None and sys.stdin.isatty() and sys.stdout.isatty():
+    if args.output == "human" and args.count is None and _on_a_screen():
         from trafficctl.live.terminal import show
 
         show(args.socket, live, args.interval, services=not args.numeric)
     else:
         _print_samples(args, live)
     return exits.DONE
+
+
+def _on_a_screen() -> bool:
+    """Whether there is a terminal that can be drawn on: known by its name, and with a cursor that moves."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    import curses
+
+    try:
+        curses.setupterm()
+    except curses.error:
+        return False
+    return curses.tigetstr("cup") is not None
 
 
 def _print_samples(args: Namespace, live: Live) -> None:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+_TOKEN = re.compile(r'''"""|\'{3}|"(?:\\.|[^"\\])*"|'[^']*'|#.*|[\[\]{}]''')
+_END = {
+    '"""': re.compile(r'''(?:\\.|(?!""")[^\\])*"{3,5}'''),
+    "'''": re.compile(r"(?:(?!''').)*'{3,5}"),
+}
 _HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\- \"']+?)\s*\]\]?\s*(?:#.*)?$")
 _ASSIGNMENT = re.compile(r"\s*([\w.\-\"']+)\s*=")
 
@@ -12,12 +17,16 @@ _ASSIGNMENT = re.compile(r"\s*([\w.\-\"']+)\s*=")
 def key_lines(text: str) -> dict[str, int]:
     """Line number, from 1, by key as mistakes name it: "flows", "flows.interval", "log[1].format".
 
-    A scan, not a parser: a multi-line string that looks like TOML can only add keys that nobody asks for.
+    A scan, not a parser: it knows where values over several lines end, and leaves all else to tomllib.
     """
     found: dict[str, int] = {}
     seen: Counter[str] = Counter()
-    table = ""
+    table, quote, depth = "", "", 0
     for number, line in enumerate(text.splitlines(), 1):
+        within = quote or depth
+        quote, depth = _left_open(line, quote, depth)
+        if within:
+            continue
         if header := _HEADER.match(line):
             table = _plain(header[2])
             if header[1] == "[[":
@@ -37,6 +46,23 @@ def line_of(key: str, lines: dict[str, int]) -> int | None:
             return lines[key]
         key = key.rpartition(".")[0]
     return None
+
+
+def _left_open(line: str, quote: str, depth: int) -> tuple[str, int]:
+    """The quotes of a string that goes on after this line, and how many brackets are open, given those before it."""
+    at = 0
+    while at < len(line):
+        found = _END[quote].match(line, at) if quote else _TOKEN.search(line, at)
+        if not found:
+            break
+        at, token = found.end(), found[0]
+        if quote:
+            quote = ""
+        elif token in _END:
+            quote = token
+        else:
+            depth += (token in "[{") - (token in "]}")
+    return quote, max(depth, 0)
 
 
 def _plain(key: str) -> str:

@@ -91,7 +91,7 @@ class _TestRunOptions(ct.Structure):
 
 
 class _LinkOptions(ct.Structure):
-    _fields_ = (("sz", ct.c_size_t), ("flags", ct.c_uint32), ("iter_info_len", ct.c_uint32), ("rest", ct.c_uint64 * 8))
+    _fields_ = (("sz", ct.c_size_t), ("flags", ct.c_uint32), ("pad", ct.c_uint32))
 
 
 class _MapOptions(ct.Structure):
@@ -245,7 +245,7 @@ def open_pin(path: str) -> int:
 
 def link_create(prog_fd: int, ifindex: int, attach_type: int, flags: int = 0) -> int:
     """Attaches a program to an interface; the attachment lives as long as the descriptor or its pin."""
-    options = _LinkOptions(sz=16, flags=flags)
+    options = _LinkOptions(sz=ct.sizeof(_LinkOptions), flags=flags)
     return call("bpf_link_create", prog_fd, ifindex, attach_type, ct.byref(options))
 
 

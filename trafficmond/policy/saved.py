@@ -57,5 +57,5 @@ def _content(tables: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def _quoted(text: str) -> str:
-    """A basic string: JSON's is one too, for text without lone surrogates. The package's own breaks backslashes."""
-    return json.dumps(text, ensure_ascii=False)
+    """A basic string: JSON's is nearly one, for text without lone surrogates. The package's own breaks backslashes."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
