@@ -16,7 +16,7 @@ IFACE ?= $(shell ip -o route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*
 RUNTIME := python3 python3-bpfcc python3-numpy python3-pyroute2 python3-systemd python3-toml python3-watchdog sqlite-utils libbpf1
 BUILDING := clang llvm gcc libc6-dev libbpf-dev linux-libc-dev bpftool
 SHOWING := mount util-linux iproute2 ethtool iputils-ping bind9-dnsutils dnsmasq-base curl sqlite3
-TESTING := tshark python3-venv netbase jq passwd e2fsprogs clang-format shellcheck procps nftables xdp-tools tmux zstd apprise
+TESTING := tshark python3-venv netbase jq passwd e2fsprogs clang-format shellcheck procps nftables xdp-tools tmux zstd apprise python3-prometheus-client python3-scapy python3-ipfix
 FUZZING := libclang-rt-dev
 TOOLS   := pytest pytest-timeout hypothesis ruff mypy varlink
 # What pyproject.toml asks for with a floor and no ceiling, and the unit tests that have least to do with it.
@@ -32,7 +32,7 @@ HOST_CFLAGS = -O3 -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest lint bench accuracy world compare fuzz soak soak-idle test-system test-kernels deb apt-repo clean
+.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest lint bench accuracy world compare fuzz soak soak-idle test-system test-pip test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -138,6 +138,13 @@ soak: deps build $(TEST_OBJECTS) ## minutes of kills, upgrades, floods, mutated 
 soak-idle: deps build ## idle SSH, IMAP, MQTT, database and UDP sessions for MINUTES=60 with the response on: no threat, no ban
 	@packaging/need openssh-server openssh-client
 	$(SUDO) env PYTHONPATH=tests/lab:. $(VENV) tests/soak/idle.py --minutes $(or $(MINUTES),60)
+
+test-pip: deps build ## build the wheel, install it into a fresh virtual environment, and use it there
+	@rm -rf build/lib build/bdist.* build/wheel
+	@$(PYTHON) -m venv --clear build/pip
+	@build/pip/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	@build/pip/bin/python -m pip install --quiet --disable-pip-version-check build/wheel/*.whl
+	$(SUDO) env TRAFFICMON_PIP=1 TRAFFICMON_PYTHON=$(CURDIR)/build/pip/bin/python $(VENV) -m pytest -q -p no:cacheprovider tests/pip
 
 test-kernels: deps build ## boot Debian's kernels under qemu and run the data path in each; LOADER=bcc compiles it there
 	$(SUDO) tests/kernels/run $(if $(LOADER),--loader $(LOADER))

@@ -6,6 +6,7 @@ import errno
 import sys
 from collections.abc import Sequence
 
+from trafficmond.compiled import from_wheel
 from trafficmond.config.flags import Flags, parse_flags
 from trafficmond.config.load import load_settings
 from trafficmond.config.settings import Settings
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except TrafficmonError as error:
         print(f"trafficmond: {error}", file=sys.stderr)
+        if from_wheel():
+            print("trafficmond: what this system still needs says: sudo trafficctl doctor", file=sys.stderr)
         return 1
     except (MemoryError, OSError, RuntimeError) as error:
         if not (lack := _lack_of_room(error)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 
 
@@ -38,7 +39,7 @@ class ServiceManager:
 
     def _send(self, state: str) -> None:
         if self._enabled:
-            from systemd.daemon import notify
-
-            with contextlib.suppress(OSError):  # a manager that is deaf for a moment ends no daemon
-                notify(state)
+            path = os.environ["NOTIFY_SOCKET"]
+            # A manager that is deaf for a moment ends no daemon.
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+                manager.sendto(state.encode(), f"\0{path[1:]}" if path.startswith("@") else path)

@@ -50,6 +50,7 @@ ELSEWHERE = (
     Elsewhere(
         r": sudo trafficctl notify", "needs the service and its targets", "tests/notifier/test_notifier_service.py"
     ),
+    Elsewhere(r"operations.md: .*/opt/trafficmon", "is installed by pip", "tests/pip/test_pip_wheel.py"),
     Elsewhere(r"rules.md: (sudo )?trafficmon-fetch", "needs the internet", "tests/feeds/test_feeds_fetch.py"),
     Elsewhere(r"sudoedit", "is for a person", ""),
     Elsewhere(r"fail2ban-client", "needs fail2ban", ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from trafficctl.doctor import daemon, interfaces, kernel, permissions, programs, settings, storage
+from trafficctl.doctor import daemon, interfaces, kernel, permissions, programs, settings, storage, wheel
 from trafficctl.doctor.finding import Finding
 from trafficctl.doctor.host import Host
 
@@ -12,6 +12,7 @@ EXAMINATIONS: tuple[Callable[[Host], Iterator[Finding]], ...] = (
     settings.examine,
     kernel.examine,
     permissions.examine,
+    wheel.examine,
     programs.examine,
     interfaces.examine,
     storage.examine,

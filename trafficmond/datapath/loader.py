@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from trafficmond import abi
+from trafficmond import abi, compiled
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.btf import Btf
 from trafficmond.errors import DatapathError
@@ -113,11 +113,11 @@ class Loaded:
 
 def find_object(look_inside: bool = False) -> Path:
     """The object built ahead of time: beside the sources, or where the package puts it."""
-    here, name = Path(__file__).resolve().parents[2], _OBJECTS[look_inside]
-    for folder in (here / "build", Path("/usr/lib/trafficmon")):
+    name = _OBJECTS[look_inside]
+    for folder in compiled.FOLDERS:
         if (folder / name).exists():
             return folder / name
-    raise DatapathError(f"{name} is not built", hint="run make build, or install the trafficmon package")
+    raise DatapathError(f"{name} is not built", hint=compiled.HINT)
 
 
 def constants(sizes: Sizes, seed: int) -> npt.NDArray[np.void]:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trafficmond import compiled
 from trafficmond.flows.absorb import STATE
 from trafficmond.flows.batch import DELTA, FLOW, Batch, Column
 from trafficmond.flows.canonical import MATE, REPLY
 from trafficmond.flows.lasting import ANSWERED_S, CLOSE_LINGER_S, ESTABLISHED_S
 from trafficmond.flows.services import KNOWN
 
-PLACES = (
-    Path(__file__).parents[2] / "build" / "libtmparse.so",  # a checkout, after make
-    Path("/usr/lib/trafficmon/libtmparse.so"),
-)
+PLACES = tuple(folder / "libtmparse.so" for folder in compiled.FOLDERS)
 
 _POINTER, _U32, _DOUBLE = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_double
 _TABLES = tuple(np.ascontiguousarray(table) for table in (MATE, REPLY, KNOWN))

@@ -23,7 +23,6 @@ from trafficmond.sinks.writer import Writer
 _STDERR = 2
 _LOSS_REPORT_SECONDS = 60.0
 _NOTES_ONLY = Log(format="console", actions=(), min_severity="none")
-_NO_JOURNAL = f"there is no journal ({journal.SOCKET} is missing); writing to standard error instead"
 
 
 def make_sink(log: Log, verbose: bool = False) -> Sink:
@@ -35,7 +34,12 @@ def make_sink(log: Log, verbose: bool = False) -> Sink:
     if log.path is None and _under_systemd():
         for_people = -1  # what we print ends in the journal, which has them already
     if log.format == JOURNAL and not journal.available():
-        return Sink(log, Console(log, _STDERR), notes=for_people, warning=_NO_JOURNAL)
+        return Sink(
+            log,
+            Console(log, _STDERR),
+            notes=for_people,
+            warning=f"{journal.lacking()}; writing to standard error instead",
+        )
     chosen = BY_NAME[log.format]
     module, _, name = chosen.writer.partition(":")
     writer: Writer = getattr(import_module(f"trafficmond.sinks.{module}"), name)(log)

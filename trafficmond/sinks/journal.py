@@ -6,14 +6,17 @@ import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from systemd.journal import sendv
-
 from trafficmond.config.settings import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Severity, Threat
 from trafficmond.sinks import messages, record
 from trafficmond.sinks.messages import Note
+
+try:
+    from systemd.journal import sendv
+except ImportError:  # beside pip's packages it may be missing, for it takes a compiler and systemd's headers
+    sendv = None
 
 SOCKET = Path("/run/systemd/journal/socket")
 _PRIORITIES: Mapping[Severity, int] = {
@@ -26,9 +29,16 @@ _FIELDS = tuple(f"TRAFFICMON_{name.upper()}=" for name in record.FIELDS)
 _DROP_PRIORITY = messages.NOTICE
 
 
+def lacking() -> str:
+    """Why there is no journal, empty if there is one; without one libsystemd throws entries away without a word."""
+    if sendv is None:
+        return "there is no journal for Python (pip install systemd-python)"
+    return "" if SOCKET.exists() else f"there is no journal ({SOCKET} is missing)"
+
+
 def available() -> bool:
-    """Whether there is a journal; without one libsystemd throws entries away without a word."""
-    return SOCKET.exists()
+    """Whether there is one."""
+    return not lacking()
 
 
 class Journal:
@@ -81,7 +91,7 @@ def _lines(fields: Mapping[str, object]) -> Iterable[str]:
 
 def _send(message_id: str, priority: int, text: str, fields: Iterable[str]) -> None:
     if not available():
-        raise OSError(errno.ENOENT, f"there is no journal ({SOCKET} is missing)")
+        raise OSError(errno.ENOENT, lacking())
     # sendv and not send: that walks the stack for CODE_LINE at each call, four times the cost of the entry.
     sendv(
         f"MESSAGE={text}", f"MESSAGE_ID={message_id}", f"PRIORITY={priority}", "SYSLOG_IDENTIFIER=trafficmond", *fields

@@ -1,0 +1,38 @@
+"""After pip: what Debian's package would have set up, and nobody has."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from trafficctl.doctor.finding import OK, WARN, Finding
+from trafficctl.doctor.host import SERVICE, Host
+from trafficmond.compiled import from_wheel
+
+
+def examine(host: Host) -> Iterator[Finding]:
+    """Nothing, where it was not pip that installed this."""
+    if not from_wheel():
+        return
+    if importlib.util.find_spec("systemd") is None:
+        what = "Python has no module for it: what the daemon has to say goes to standard error"
+        advice = "if systemd's headers and a C compiler are there: pip install systemd-python"
+        yield Finding("journal", WARN, what, advice)
+    if host.text("/etc/services") is None:
+        yield Finding(
+            "names of services", WARN, "there is no /etc/services: rules take numbers alone", "install netbase"
+        )
+    if not host.path(Path("/run/systemd/system")).exists():
+        return
+    if host.has_service or host.path(f"/etc/systemd/system/{SERVICE}").exists():
+        yield Finding("service", OK, f"there is a {SERVICE}")
+        return
+    units, programs = Path(sys.prefix) / "share/trafficmon/systemd", Path(sys.prefix) / "bin"
+    what = f"there is no {SERVICE}: run by hand, the daemon ends with its terminal and has all of root's powers"
+    advice = (
+        f"copy sysusers.d, tmpfiles.d and the units from {units} below /etc, and in the units write {programs} for "
+        "/usr/sbin and /usr/bin; then: systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload"
+    )
+    yield Finding("service", WARN, what, advice)
