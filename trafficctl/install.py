@@ -1,4 +1,4 @@
-"""A folder of rules in the place of cidr.d, the old one kept: done by whoever confirms, as the daemon may not."""
+"""Rules that are confirmed in their place, what was there kept: done by whoever confirms, as the daemon may not."""
 
 from __future__ import annotations
 
@@ -14,29 +14,51 @@ _HINT = "nothing was confirmed; do it with sudo before the probation is over"
 
 
 @contextlib.contextmanager
-def installed(folder: Path, cidr_dir: Path) -> Iterator[Path]:
-    """While the block lasts, and for good unless it raises, `cidr_dir` holds what `folder` does. Where the old one is.
+def installed(tried: Path, cidr_dir: Path) -> Iterator[Path | None]:
+    """While the block lasts, and for good unless it raises, what is `tried` is in its place: a folder in that of
+    `cidr_dir`, a file in it. Where that is which was there before, if it was.
 
-    Raises ControlError if it may not be written; then all is as it was.
+    Raises ControlError if that may not be written; then all is as it was.
     """
-    fresh = cidr_dir.with_name(f".{cidr_dir.name}.new")
-    kept = cidr_dir.with_name(f"{cidr_dir.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+    place = cidr_dir if tried.is_dir() else cidr_dir / tried.name
+    now = time.strftime("%Y%m%d-%H%M%S")
+    # A file's is hidden: what is in cidr.d and is no rules file is told as a mistake.
+    kept = place.with_name(f"{place.name}.{now}" if tried.is_dir() else f".{place.name}.{now}")
+    fresh = place.with_name(f".{place.name}.new")
+    there = place.exists()
     try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(folder, fresh, symlinks=True)
-        shutil.copystat(cidr_dir, fresh)
-        cidr_dir.rename(kept)
-        fresh.rename(cidr_dir)
+        _remove(fresh)
+        _copy(tried, fresh)
+        if there:
+            shutil.copystat(place, fresh)
+            place.rename(kept)
+        fresh.rename(place)
     except (OSError, shutil.Error) as error:
-        if kept.exists() and not cidr_dir.exists():
-            kept.rename(cidr_dir)
-        shutil.rmtree(fresh, ignore_errors=True)
+        if there and not place.exists():
+            kept.rename(place)
+        with contextlib.suppress(OSError):
+            _remove(fresh)
         why = getattr(error, "strerror", "") or error
-        raise ControlError(f"{folder} cannot be put in the place of {cidr_dir}: {why}", hint=_HINT) from None
+        raise ControlError(f"{tried} cannot be put in place as {place}: {why}", hint=_HINT) from None
     try:
-        yield kept
+        yield kept if there else None
     except BaseException:
-        cidr_dir.rename(fresh)
-        kept.rename(cidr_dir)
-        shutil.rmtree(fresh, ignore_errors=True)
+        place.rename(fresh)
+        if there:
+            kept.rename(place)
+        _remove(fresh)
         raise
+
+
+def _copy(path: Path, fresh: Path) -> None:
+    if path.is_dir():
+        shutil.copytree(path, fresh, symlinks=True)
+    else:
+        shutil.copy2(path, fresh)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -9,35 +9,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trafficmond import heap
+from trafficmond.changes import BY_HAND_NAME as BY_HAND_NAME
+from trafficmond.changes import Changes
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, DatapathError, Mistake, TrafficmonError
 from trafficmond.geo.atlas import Atlas
 from trafficmond.model import Action, Direction
 from trafficmond.networks import Network
-from trafficmond.policy.byhand import ByHand
 from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Files, make_policy
-from trafficmond.policy.sources import own_of
 from trafficmond.policy.table import compile_table
-from trafficmond.policy.tables import CIDR, DIRECTION, PORTS, Table, begun_by, has_ended, moved, same, without
+from trafficmond.policy.tables import CIDR, DIRECTION, PORTS, Table, has_ended, same, without
 from trafficmond.policy.trial import Trial, fingerprint, in_folder
 from trafficmond.ruleset import Guard as Guard
 from trafficmond.ruleset import InForce as InForce
 from trafficmond.ruleset import Inputs
-from trafficmond.sources import Sources, Tables, with_own
-from trafficmond.standing import Alter, Begin, Kernel, Side, Standing
+from trafficmond.sources import Tables, with_own
+from trafficmond.standing import Alter, Begin, Side
 
-_MANY_PREFIXES = 50_000  # building with so many leaves memory worth giving back
 REFUSED = (
     "the files as they are were on probation and nobody has confirmed them: what was confirmed before is in force; "
     "change them, or try them again with trafficctl apply"
 )
-BY_HAND_NAME = "rules-by-hand.jsonl"  # in state_dir
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,42 +47,8 @@ class Done:
     saved: int = 0  # so many of `before`, the last ones, were in the daemon's own file
 
 
-class Rulebook:
+class Rulebook(Changes):
     """Owns the policy. Use from the loop's thread only."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        kernel: Kernel,
-        to_jiffies: Callable[[float], int],
-        guard: Callable[[Settings], Guard],
-        calibrate: Callable[[], object] = lambda: None,
-    ) -> None:
-        """`guard` looks up this host's lifelines, at each change: what may be dropped then is another matter now.
-        `calibrate` looks at the clocks before what ends is looked at, and `shift`s what lasts for a time."""
-        self.standing = Standing(settings, kernel, to_jiffies, guard, calibrate)
-        self._to_jiffies = to_jiffies
-        self._sources = Sources(settings.state_dir)
-        self._by_hand = ByHand(settings.state_dir / BY_HAND_NAME)
-        self._recalled = False
-        self._spent_memory = False
-        self._lock = asyncio.Lock()
-        self.shuts: Callable[[InForce, InForce], str] = lambda _before, _after: ""  # what a change shuts out, in words
-        self.error: ConfigError | None = None  # why the files on disk are not in force
-        self.trouble = ""  # with what is kept of rules by hand
-
-    @property
-    def in_force(self) -> InForce | None:
-        """What the kernel judges by."""
-        return self.standing.now.in_force
-
-    @property
-    def _inputs(self) -> Inputs:
-        return self.standing.now.inputs
-
-    def _take(self, inputs: Inputs) -> None:
-        """What rules will be made of, with no rules made."""
-        self.standing.now = self.standing.now._replace(inputs=inputs)
 
     @property
     def saved_path(self) -> Path:
@@ -121,12 +85,14 @@ class Rulebook:
                 return self.in_force
             inputs = self._inputs
             if settings is not None:
-                inputs = replace(inputs, settings=settings)
+                inputs = replace(inputs, settings=settings, instead=None)
             try:
                 if begin:
                     alter = self._trying(inputs.settings, "")
                     if within := await self._caution(alter, inputs.settings):
-                        return await self._try_out(alter, replace(begin, within_s=within), files=True)
+                        in_force = await self._try_out(alter, replace(begin, within_s=within), files=True)
+                        self.error = None
+                        return in_force
                 inputs = replace(inputs, files=await self._sources.read(inputs.settings))
                 in_force = self._unchanged(inputs) or await self._change(lambda _: inputs)
             except ConfigError as error:
@@ -158,13 +124,16 @@ class Rulebook:
 
     async def try_files(self, settings: Settings, folder: str, begin: Begin) -> InForce | None:
         """Puts what the files say that `settings` name on probation, with `folder` in the place of `cidr_dir` if it is
-        named; None if that is what is in force. Raises ConfigError, DatapathError: then nothing changed."""
+        named, or, if that is a rules file, in the place of the one of its name; None if that is what is in force.
+        Raises ConfigError, DatapathError: then nothing changed."""
         async with self._lock:
             await self._recall()
             alter = self._trying(settings, folder)
             if not folder and not self.standing.base and self._same(await asyncio.to_thread(alter, self._inputs)):
                 return None
-            return await self._try_out(alter, begin, files=True, folder=folder)
+            in_force = await self._try_out(alter, begin, files=True, folder=folder)
+            self.error = None
+            return in_force
 
     async def resume(self, settings: Settings) -> None:
         """Goes on with the probation that an earlier daemon began, by the files that `settings` name. Raises
@@ -178,7 +147,7 @@ class Rulebook:
             def alter(inputs: Inputs) -> Inputs:
                 if last.tried:
                     inputs = self._sources.tried(inputs, settings, last.folder)
-                    if fingerprint(inputs.settings) != last.tried:
+                    if fingerprint(inputs.settings, inputs.instead) != last.tried:
                         where = last.folder or str(settings.cidr_dir)
                         raise ConfigError([Mistake(where, "does not hold any more what is on probation")])
                 inputs = replace(inputs, runtime=last.runtime, saved=last.saved)
@@ -233,10 +202,6 @@ class Rulebook:
         self.standing.now = Side(inputs, in_force)
         return in_force
 
-    def _same(self, inputs: Inputs) -> bool:
-        now = self._inputs
-        return inputs.files.same_rules(now.files) and own_of(inputs.settings) == own_of(now.settings)
-
     async def refresh(self) -> None:
         """Makes the rules in force anew with the lifelines as they are now; not those of a last run, which are unknown.
         Raises ConfigError, DatapathError."""
@@ -285,15 +250,6 @@ class Rulebook:
         table = compile_table(policy, ids, time.time(), self._to_jiffies)
         empty = InForce(policy, table, 0, time.time(), ids, RuleColumns.of(policy.rules, ids))
         self.standing.now = Side(self._inputs, empty)
-
-    async def _recall(self) -> None:
-        """The rules by hand of the last run that have not ended."""
-        if not self._recalled:
-            now = time.time()
-            runtime, self.trouble = await asyncio.to_thread(self._by_hand.read, now)
-            self._take(replace(self._inputs, runtime=runtime))
-            await self._sources.rewritten(Files(), lambda tables: [begun_by(table, now) for table in tables])
-            self._recalled = True
 
     async def force_bans(self, networks: Collection[Network]) -> None:
         """These prefixes, and no others, are taken from the guard and the allowlist for bans on them."""
@@ -377,24 +333,6 @@ class Rulebook:
             await self._save_and_change(alter, on_disk, saved(list(on_disk)))
         return await self._keep()
 
-    async def _caution(self, alter: Alter, settings: Settings) -> float:
-        """How long a change has to be on probation, since it shuts somebody out; 0: it has not."""
-        in_force = self.in_force
-        if not settings.policy.probation or in_force is None or not in_force.generation:
-            return 0.0
-        return settings.policy.probation if self.shuts(in_force, await self.standing.would(alter)) else 0.0
-
-    async def _keep(self) -> list[str]:
-        """Has the rules by hand that have an end outlive this daemon; in words, if that cannot be."""
-        try:
-            await asyncio.to_thread(self._by_hand.keep, self.standing.confirmed.inputs.runtime)
-        except OSError as error:
-            why = f"{self._inputs.settings.state_dir / BY_HAND_NAME}: {error.strerror or error}"
-            self.trouble = f"rules by hand would not outlive a restart ({why})"
-            return [f"in force, but only until the next restart ({why})"]
-        self.trouble = ""
-        return []
-
     async def is_saved(self, cidr: str) -> bool:
         """Whether the daemon's own file has a rule on exactly this prefix."""
         return any(same(table, {CIDR: cidr}) for table in await self._sources.saved())
@@ -414,35 +352,8 @@ class Rulebook:
             await self._sources.save(before)
             raise
 
-    async def _change(self, alter: Alter) -> InForce:
-        self.standing.calibrate()
-        jump = self.standing.jump
-        new = await self.standing.change(alter)
-        if jump:
-            self.standing.jump -= jump
-            if not self.standing.base:
-                files = await self._sources.rewritten(
-                    self._inputs.files, lambda tables: [moved(table, jump) for table in tables]
-                )
-                self._take(replace(self._inputs, files=files))
-            await self._keep()
-        self._spent_memory |= len(new.policy.prefixes) > _MANY_PREFIXES
-        return new
-
-    async def _try_out(self, alter: Alter, begin: Begin, *, files: bool = False, folder: str = "") -> InForce:
-        self.standing.calibrate()
-        if self.standing.jump:
-            await self._change(lambda inputs: inputs)
-        return await self.standing.try_out(alter, begin, files=files, folder=folder)
-
     async def tidy(self) -> None:
         """Gives back to the system what the builds since the last time have freed; nobody waits for that."""
         if self._spent_memory:
             self._spent_memory = False
             await asyncio.to_thread(heap.give_back)
-
-    def _trying(self, settings: Settings, folder: str) -> Alter:
-        def alter(inputs: Inputs) -> Inputs:
-            return self._sources.tried(inputs, settings, folder)
-
-        return alter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,7 @@ class Inputs:
     settings: Settings
     files: Files = field(default_factory=Files)  # as they were when they were last found right
     runtime: Sequence[Table] = ()
+    instead: Path | None = None  # a rules file in the place of the one of its name in cidr_dir
     guard: Guard = ()
     forced_bans: frozenset[Network] = frozenset()  # what bans took from guard and allowlist
     saved: Sequence[Table] | None = None  # on probation: what the daemon's own file is to hold, if that is another

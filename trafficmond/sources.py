@@ -12,7 +12,7 @@ from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.geo.reading import Databases
 from trafficmond.policy.lastgood import LastGood
-from trafficmond.policy.load import Cache, Files, read_files, read_last_good, with_saved
+from trafficmond.policy.load import Cache, Files, is_rules_file, read_files, read_last_good, with_saved
 from trafficmond.policy.saved import as_saved, read_saved, save
 from trafficmond.policy.sources import SAVED_NAME, lists_of
 from trafficmond.policy.tables import Table
@@ -51,15 +51,18 @@ class Sources:
         return read_last_good(settings.cidr_dir, lists_of(settings), self.own, *known)
 
     def tried(self, inputs: Inputs, settings: Settings, folder: str) -> Inputs:
-        """`inputs` with what the files hold that `settings` name, with `folder` in the place of `cidr_dir`. What they
-        last held is remembered as it was. What is wrong in a folder of its own is a mistake. Raises ConfigError."""
-        of = in_folder(settings, Path(folder)) if folder else settings
-        if folder and not os.access(of.cidr_dir, os.R_OK | os.X_OK):
+        """`inputs` with what the files hold that `settings` name, with `folder` in the place of `cidr_dir`, or, if that
+        is a rules file, of the one of its name. What they last held is remembered as it was; what is wrong and is none
+        of theirs is a mistake. Raises ConfigError."""
+        instead = Path(folder) if is_rules_file(Path(folder).name) and not Path(folder).is_dir() else None
+        of = in_folder(settings, Path(folder)) if folder and not instead else settings
+        if folder and not os.access(folder, os.R_OK if instead else os.R_OK | os.X_OK):
             what = "cannot be read by the daemon, which sees no home and no /tmp of yours"
             raise ConfigError([Mistake(folder, what)], hint=f"put it beside {settings.cidr_dir}, readable for it")
         last_good = None if folder else self._last_good.aside()
         known = Cache(dict(self._cache.files)), last_good, self.databases.refresh(settings.geo.databases)
-        return replace(inputs, settings=of, files=_right(read_files(of.cidr_dir, lists_of(of), self.own, *known)))
+        files = _right(read_files(of.cidr_dir, lists_of(of), self.own, *known, instead))
+        return replace(inputs, settings=of, files=files, instead=instead)
 
     def holding(self, inputs: Inputs, saved: list[Table]) -> Inputs:
         """`inputs` with other rules in the daemon's own file, which is not written."""

@@ -170,7 +170,7 @@ class Standing:
             raise TrafficmonError(what, hint="correct the files first: trafficctl check")
         inputs, made = await self.made(Side(ours, in_force.apart()), alter)
         before, last = self.kept, self.kept.trial or Trial("", "", 0.0, 0.0)
-        tried = await asyncio.to_thread(trial.fingerprint, inputs.settings) if files else last.tried
+        tried = await asyncio.to_thread(trial.fingerprint, inputs.settings, inputs.instead) if files else last.tried
         now, folder = time.time(), folder if files else last.folder
         planned = Trial(begin.user, begin.what, now, now + begin.within_s, tried, folder, inputs.runtime, inputs.saved)
         refused = tried if files and not folder else before.refused

@@ -36,6 +36,10 @@ def count(packets: int, octets: int) -> Row:
     return {"packets": packets, "bytes": octets}
 
 
+TRIAL: Row = {
+    **{"what": "apply /etc/trafficmon/cidr.new", "user": "ada", "begun_at": T0, "until": T0 + 60, "left_s": 42.4},
+    **{"folder": "/etc/trafficmon/cidr.new", "cidr_dir": "/etc/trafficmon/cidr.d"},
+}
 STATUS: Row = {
     "version": "0.2.0",
     "pid": 4242,
@@ -269,6 +273,9 @@ REPLIES: dict[str, Row] = {
     "Explain": EXPLANATION,
     "Usage": {"rows": USAGE},
     "Audit": {"entries": [CHANGE]},
+    "Apply": {"rules": 3, "lists": 1, "prefixes": 4_567, "probation": TRIAL, "notes": ["2 rules -> 3 rules"]},
+    "Confirm": {"confirmed": "apply", "notes": []},
+    "Rollback": {"rolled_back": "apply", "notes": []},
     "Reload": {
         **{"generation": 8, "rules": 3, "lists": 1, "prefixes": 4_567, "took_s": 0.012},
         "changed": ["cidr.d/10-office.toml"],

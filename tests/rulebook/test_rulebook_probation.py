@@ -131,6 +131,26 @@ def test_a_folder_is_judged_and_confirmed_when_it_is_in_place(started: Book) -> 
     assert actions(book) == ["monitor", "monitor", "drop"]
 
 
+def test_a_rules_file_is_judged_in_the_place_of_the_one_of_its_name(started: Book) -> None:
+    book = started
+    file = folder_of(book, a=OTHER) / "a.toml"
+    book.run(book.rules.try_files(book.settings, str(file), TRY))
+    assert [*actions(book), book.action("198.51.100.1")] == ["monitor", "monitor", "drop", "rule drop"]
+    restarted(book, until=book.on_trial_until)
+    book.run(book.rules.resume(book.settings))
+    assert actions(book) == ["monitor", "monitor", "drop"]
+    book.run(book.rules.roll_back())
+    assert actions(book) == ["monitor", "drop", "monitor"]
+    book.run(book.rules.try_files(book.settings, str(file), TRY))
+    book.write("a.toml", OTHER)
+    book.run(book.rules.confirm())
+    book.run(book.rules.load(book.settings))
+    assert actions(book) == ["monitor", "monitor", "drop"]
+    (book.cidr_dir / "a.toml").unlink()
+    book.run(book.rules.load(book.settings))
+    assert actions(book) == ["monitor", "monitor", "monitor"], "what was tried is done with"
+
+
 @pytest.mark.parametrize("wrong", ["", "[[rule]]\n", RULE.replace("drop", "melt")])
 def test_what_is_wrong_in_a_folder_changes_nothing(started: Book, wrong: str) -> None:
     book = started

@@ -1,7 +1,7 @@
 """Keep what is on probation.
 
-Rules of another folder are put in the place of cidr.d first; the old folder stays beside it, with the time in its
-name.
+Rules of another folder are put in the place of cidr.d first, and a rules file in that of the one of its name; what
+was there before stays beside it, with the time in its name.
 
 Examples:
   sudo trafficctl confirm
@@ -32,7 +32,7 @@ def run(args: Namespace) -> int:
             kept = stack.enter_context(installed(Path(trial["folder"]), Path(trial["cidr_dir"])))
         reply = client.call("Confirm")
     if kept:
-        reply["notes"].append(f"what was in {trial['cidr_dir']} before is in {kept}")
+        reply["notes"].append(f"what was there before is in {kept}")
     session.output(args).report(reply, lambda *_: [f"confirmed: {plain(reply['confirmed'])}"])
     session.tell_notes(reply)
     return exits.DONE

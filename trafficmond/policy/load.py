@@ -100,19 +100,20 @@ def read_files(
     cache: Cache | None = None,
     last_good: LastGood | None = None,
     geography: Geography | None = None,
+    instead: Path | None = None,
 ) -> Files:
     """What `lists`, all rules files in `cidr_dir` and the daemon's own, `saved`, hold.
 
     A plain list in `cidr_dir` that no `[[list]]` names has no action: it is not read, and a note says so. With
     `last_good`, a list that is wrong, and anything else that cannot be read, is what it last was, and a note says so;
-    else it is a mistake.
+    else it is a mistake. A rules file `instead` is read in the place of the one of its name.
     """
     reader = _Reader(cache if cache is not None else Cache(), last_good, geography)
     for source in lists:
         reader.read_list(source)
     elsewhere = {os.path.realpath(path) for path in (*(source.path for source in lists), *((saved,) if saved else ()))}
     if cidr_dir is not None:
-        reader.read_folder(cidr_dir, elsewhere)
+        reader.read_folder(cidr_dir, elsewhere, instead)
     parts = tuple(reader.parts)
     if saved is not None and saved.exists():
         reader.read(saved, read_own)
@@ -254,15 +255,16 @@ class _Reader:
         else:
             self.add(rules)
 
-    def read_folder(self, directory: Path, elsewhere: set[str]) -> None:
-        """Adds the rules files of `directory` in order of their names, but for those that are read `elsewhere`."""
+    def read_folder(self, directory: Path, elsewhere: set[str], instead: Path | None = None) -> None:
+        """Adds the rules files of `directory` in order of their names, but for those that are read `elsewhere`, and
+        one `instead` of that of its name."""
         try:
-            names = sorted(path.name for path in directory.iterdir())
+            names = sorted({*(path.name for path in directory.iterdir()), *([instead.name] if instead else [])})
         except OSError as error:
             self._without_folder(directory, error)
             return
         for name in names:
-            path = directory / name
+            path = instead if instead and name == instead.name else directory / name
             if is_ignored(name) or os.path.realpath(path) in elsewhere:
                 continue
             if is_rules_file(name):

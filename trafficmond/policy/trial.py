@@ -31,7 +31,7 @@ class Trial:
     begun_at: float  # epoch seconds
     until: float
     tried: str = ""  # the fingerprint of the files that are on probation; "": none are
-    folder: str = ""  # whose rules are on probation in the place of cidr_dir's
+    folder: str = ""  # whose rules are on probation in the place of cidr_dir's; or a rules file, in that of its name
     runtime: Sequence[Table] = ()
     saved: Sequence[Table] | None = None  # what the daemon's own file is to hold; None: what it holds
 
@@ -114,11 +114,12 @@ def in_folder(settings: Settings, folder: Path) -> Settings:
     return replace(settings, cidr_dir=folder, lists=tuple(lists))
 
 
-def fingerprint(settings: Settings) -> str:
-    """Of all that files say of rules: the same for the same content, in whatever folder `cidr_dir` is."""
+def fingerprint(settings: Settings, instead: Path | None = None) -> str:
+    """Of all that files say of rules, with a rules file `instead` of the one of its name. The same content has the
+    same, in whatever folder `cidr_dir` is."""
     said = rule_settings(in_folder(settings, Path("cidr.d")))
     found = hashlib.blake2b(json.dumps(said).encode(), digest_size=16)
-    for name, path in _sources(settings):
+    for name, path in _sources(settings, instead):
         found.update(json.dumps(name).encode())
         try:
             data = path.read_bytes() if path.is_file() else b""
@@ -128,13 +129,13 @@ def fingerprint(settings: Settings) -> str:
     return found.hexdigest()
 
 
-def _sources(settings: Settings) -> Iterator[tuple[str, Path]]:
+def _sources(settings: Settings, instead: Path | None) -> Iterator[tuple[str, Path]]:
     folder = settings.cidr_dir
     try:
-        names = sorted(path.name for path in folder.iterdir() if is_rules_file(path.name))
+        found = {path.name: path for path in folder.iterdir() if is_rules_file(path.name)}
     except OSError:
-        names = []
-    yield from ((name, folder / name) for name in names)
+        found = {}
+    yield from sorted((found | ({instead.name: instead} if instead else {})).items())
     for path in (each.path for each in settings.lists if each.path):  # a server's news are nobody's change of rules
         yield str(path.relative_to(folder) if path.is_relative_to(folder) else path), path
 

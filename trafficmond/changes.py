@@ -1,0 +1,117 @@
+"""One change of the rules at a time, made whole or not at all: in force, or on probation."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from trafficmond.config.settings import Settings
+from trafficmond.errors import ConfigError
+from trafficmond.policy.byhand import ByHand
+from trafficmond.policy.load import Files
+from trafficmond.policy.sources import own_of
+from trafficmond.policy.tables import begun_by, moved
+from trafficmond.ruleset import Guard, InForce, Inputs
+from trafficmond.sources import Sources
+from trafficmond.standing import Alter, Begin, Kernel, Standing
+
+_MANY_PREFIXES = 50_000  # building with so many leaves memory worth giving back
+BY_HAND_NAME = "rules-by-hand.jsonl"  # in state_dir
+
+
+class Changes:
+    """What every change of the rules is made with. Whoever makes one has the lock."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kernel: Kernel,
+        to_jiffies: Callable[[float], int],
+        guard: Callable[[Settings], Guard],
+        calibrate: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`guard` looks up this host's lifelines, at each change: what may be dropped then is another matter now.
+        `calibrate` looks at the clocks before what ends is looked at, and `shift`s what lasts for a time."""
+        self.standing = Standing(settings, kernel, to_jiffies, guard, calibrate)
+        self._to_jiffies = to_jiffies
+        self._sources = Sources(settings.state_dir)
+        self._by_hand = ByHand(settings.state_dir / BY_HAND_NAME)
+        self._recalled = False
+        self._spent_memory = False
+        self._lock = asyncio.Lock()
+        self.shuts: Callable[[InForce, InForce], str] = lambda _before, _after: ""  # what a change shuts out, in words
+        self.error: ConfigError | None = None  # why the files on disk are not in force
+        self.trouble = ""  # with what is kept of rules by hand
+
+    @property
+    def in_force(self) -> InForce | None:
+        """What the kernel judges by."""
+        return self.standing.now.in_force
+
+    @property
+    def _inputs(self) -> Inputs:
+        return self.standing.now.inputs
+
+    def _take(self, inputs: Inputs) -> None:
+        """What rules will be made of, with no rules made."""
+        self.standing.now = self.standing.now._replace(inputs=inputs)
+
+    async def _recall(self) -> None:
+        """The rules by hand of the last run that have not ended."""
+        if not self._recalled:
+            now = time.time()
+            runtime, self.trouble = await asyncio.to_thread(self._by_hand.read, now)
+            self._take(replace(self._inputs, runtime=runtime))
+            await self._sources.rewritten(Files(), lambda tables: [begun_by(table, now) for table in tables])
+            self._recalled = True
+
+    async def _keep(self) -> list[str]:
+        """Has the rules by hand that have an end outlive this daemon; in words, if that cannot be."""
+        try:
+            await asyncio.to_thread(self._by_hand.keep, self.standing.confirmed.inputs.runtime)
+        except OSError as error:
+            why = f"{self._inputs.settings.state_dir / BY_HAND_NAME}: {error.strerror or error}"
+            self.trouble = f"rules by hand would not outlive a restart ({why})"
+            return [f"in force, but only until the next restart ({why})"]
+        self.trouble = ""
+        return []
+
+    async def _change(self, alter: Alter) -> InForce:
+        self.standing.calibrate()
+        jump = self.standing.jump
+        new = await self.standing.change(alter)
+        if jump:
+            self.standing.jump -= jump
+            if not self.standing.base:
+                files = await self._sources.rewritten(
+                    self._inputs.files, lambda tables: [moved(table, jump) for table in tables]
+                )
+                self._take(replace(self._inputs, files=files))
+            await self._keep()
+        self._spent_memory |= len(new.policy.prefixes) > _MANY_PREFIXES
+        return new
+
+    async def _try_out(self, alter: Alter, begin: Begin, *, files: bool = False, folder: str = "") -> InForce:
+        self.standing.calibrate()
+        if self.standing.jump:
+            await self._change(lambda inputs: inputs)
+        return await self.standing.try_out(alter, begin, files=files, folder=folder)
+
+    async def _caution(self, alter: Alter, settings: Settings) -> float:
+        """How long a change has to be on probation, since it shuts somebody out; 0: it has not."""
+        in_force = self.in_force
+        if not settings.policy.probation or in_force is None or not in_force.generation:
+            return 0.0
+        return settings.policy.probation if self.shuts(in_force, await self.standing.would(alter)) else 0.0
+
+    def _trying(self, settings: Settings, folder: str) -> Alter:
+        def alter(inputs: Inputs) -> Inputs:
+            return self._sources.tried(inputs, settings, folder)
+
+        return alter
+
+    def _same(self, inputs: Inputs) -> bool:
+        now = self._inputs
+        return inputs.files.same_rules(now.files) and own_of(inputs.settings) == own_of(now.settings)
