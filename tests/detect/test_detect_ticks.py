@@ -62,8 +62,7 @@ def ticks(seed: int, width: float = 1.0) -> list[Tick]:
     return made
 
 
-@pytest.mark.parametrize(("seed", "width"), [(1, 1.0), (2, 1.0), (3, 10.0), (4, 60.0)])
-@pytest.mark.parametrize("together", [2, 9, 200])
+@pytest.mark.parametrize(("seed", "width", "together"), [(1, 1.0, 9), (2, 1.0, 200), (3, 10.0, 2), (4, 60.0, 200)])
 def test_ticks_together_give_what_each_alone_gives(seed: int, width: float, together: int) -> None:
     several, alone = Engine(), Engine()
     made = ticks(seed, width)

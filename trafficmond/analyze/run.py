@@ -84,7 +84,8 @@ def _observe(
 ) -> Report:
     intake.pace = _pace(inputs, settings.flows.interval)
     limits = settings.flows
-    table = FlowTable(limits.table_capacity, limits.idle_timeout, limits.active_timeout, seed=_SEED, in_order=True)
+    times = limits.idle_timeout, limits.active_timeout
+    table = FlowTable(limits.table_capacity, *times, seed=_SEED, in_order=True, reporting=False)
     ours = Ours(networks.known(text) for text in settings.networks)
     engine = Engine(settings.detect, ours)
     gatherer = Gatherer(top)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trafficmond.flows.batch import Batch, Column
+from trafficmond.flows.batch import Batch, Column, put, take
 
 CAPACITY = 1 << 17
 """Keys counted exactly; beyond it the smaller half is let go, and the totals say that they are no longer exact."""
@@ -78,19 +78,39 @@ class Tally:
             self._rows = np.empty(0, [(name, rows.dtype[name]) for name in self._columns])
         if self._distinct is not None:
             self._distinct.add(keys)
-        every = np.concatenate([self._keys, keys])
-        order = np.argsort(every, kind="stable")
-        ordered = every[order]
+        order = np.argsort(keys, kind="stable")
+        ordered = keys[order]
         starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-        sums = np.concatenate([self._sums, np.array([packets, octets], np.int64)], axis=1)
-        kept = np.empty(len(every), self._rows.dtype)
-        for name in self._columns:
-            kept[name] = np.concatenate([self._rows[name], rows[name]])
-        self._keys = ordered[starts]
-        self._sums = np.add.reduceat(sums[:, order], starts, axis=1)
-        self._rows = kept[order[starts]]
+        found = ordered[starts]
+        sums = np.add.reduceat(np.array([packets, octets], np.int64)[:, order], starts, axis=1)
+        at = np.searchsorted(self._keys, found)
+        known = np.zeros(len(found), bool)
+        inside = at < len(self._keys)
+        known[inside] = self._keys[at[inside]] == found[inside]
+        self._sums[:, at[known]] += sums[:, known]
+        self._take_in(at[~known], found[~known], sums[:, ~known], rows, order[starts[~known]])
         if len(self._keys) > self._capacity:
             self._let_go()
+
+    def _take_in(self, at: Column, keys: Column, sums: Column, rows: Batch, first: Column) -> None:
+        """Insert keys that were not known before those at `at`; `first` is the row of each."""
+        if not len(keys):
+            return
+        assert self._rows is not None
+        shown = np.empty(len(keys), self._rows.dtype)
+        for name in self._columns:
+            shown[name] = rows[name][first]
+        total = len(self._keys) + len(keys)
+        place = at + np.arange(len(keys))
+        stays = np.ones(total, bool)
+        stays[place] = False
+        both, added = np.empty(total, _U64), np.empty((2, total), np.int64)
+        both[place], both[stays] = keys, self._keys
+        added[:, place], added[:, stays] = sums, self._sums
+        kept = np.empty(total, self._rows.dtype)
+        put(kept, place, shown)
+        put(kept, stays, self._rows)
+        self._keys, self._sums, self._rows = both, added, kept
 
     def distinct(self) -> int:
         """How many keys came; an estimate once some were let go."""
@@ -113,7 +133,7 @@ class Tally:
         for weight in self._sums:
             keep[np.argpartition(weight, -quarter)[-quarter:]] = True
         assert self._rows is not None
-        self._keys, self._sums, self._rows = self._keys[keep], self._sums[:, keep], self._rows[keep]
+        self._keys, self._sums, self._rows = self._keys[keep], self._sums[:, keep], take(self._rows, keep)
 
 
 # Each width is a multiple of the one before, so that bins merge without a remainder. Seconds.

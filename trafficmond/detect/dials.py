@@ -15,7 +15,7 @@ import numpy as np
 
 from trafficmond import abi
 from trafficmond.detect.windows import Columns, members, mix
-from trafficmond.flows.batch import Batch, Column, empty
+from trafficmond.flows.batch import Batch, Column, empty, join, take
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.protocols import ACK, FIN, ICMP, ICMPV6, PSH, RST, SCTP, SYN, TCP, UDP, URG, WITH_PORTS
 
@@ -166,7 +166,7 @@ def _joined(one: Batch, of_one: Column, other: Batch, of_other: Column) -> Batch
     """The chosen rows of both, without a copy where one of them is chosen whole and the other not at all."""
     if not of_one.any() and of_other.all():
         return other
-    return np.concatenate([one[of_one], other[of_other]])
+    return join([take(one, of_one), take(other, of_other)])
 
 
 def _connection(flows: Columns) -> Column:
@@ -209,10 +209,10 @@ class Dials:
         judged = _joined(self._pending, ~waits, fresh, ~fresh_waits)
         if fresh_waits.any() or not waits.all():
             pending = _joined(self._pending, waits, fresh, fresh_waits)
-            self._pending = pending[np.argsort(pending["id"])]
+            self._pending = take(pending, np.argsort(pending["id"]))
         explained = _explained(judged)
         if explained.any():
-            judged = judged[~explained]
+            judged = take(judged, ~explained)
         judged["outcome"] = judge(judged)
         done: Batch = judged
         return done
@@ -223,26 +223,26 @@ class Dials:
         begun = self._begun(rows, kind)
         if len(self._pending) + len(begun) > self._capacity:
             parts = [self.feed(flows.take(flows["tick"] == tick), end) for tick, end in enumerate(ends.tolist())]
-            return np.concatenate(parts), np.repeat(np.arange(len(ends)), [len(part) for part in parts])
-        dials = np.concatenate([self._pending, begun])
+            return join(parts), np.repeat(np.arange(len(ends)), [len(part) for part in parts])
+        dials = join([self._pending, begun])
         since = np.concatenate([np.full(len(self._pending), -1), rows["tick"]])
         first = np.maximum(since, 0)
         judged_at = np.maximum(first, np.searchsorted(ends, dials["at"] + GRACE_S))
         # A clock that was set back must not keep dials waiting.
         judged_at = np.where(dials["at"] - ends[first] >= GRACE_S, first, judged_at)
         place = np.argsort(dials["id"], kind="stable")
-        dials, since, judged_at = dials[place], since[place], judged_at[place]
+        dials, since, judged_at = take(dials, place), since[place], judged_at[place]
         stays = self._updated(dials, flows, since, judged_at)
-        dials, since, judged_at, place = dials[stays], since[stays], judged_at[stays], place[stays]
+        dials, since, judged_at, place = take(dials, stays), since[stays], judged_at[stays], place[stays]
         waits = judged_at == len(ends)
-        self._pending = dials[waits]
+        self._pending = take(dials, waits)
         # As `feed` has them: those that waited by their ids, then those that did not as they came.
         at_once = since == judged_at
         order = np.lexsort((np.where(at_once, place, np.arange(len(dials))), at_once, judged_at))
         order = order[: np.count_nonzero(~waits)]
-        judged, judged_at = dials[order], judged_at[order]
+        judged, judged_at = take(dials, order), judged_at[order]
         needed = ~_explained(judged)
-        judged, judged_at = judged[needed], judged_at[needed]
+        judged, judged_at = take(judged, needed), judged_at[needed]
         judged["outcome"] = judge(judged)
         return judged, judged_at
 
@@ -295,4 +295,4 @@ class Dials:
         if turned.any():
             keep = np.ones(len(self._pending), bool)
             keep[at[turned]] = False
-            self._pending = self._pending[keep]
+            self._pending = take(self._pending, keep)
