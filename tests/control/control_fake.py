@@ -347,8 +347,17 @@ class Canned:
         return {"removed": [self.runtime.pop(cidr)], "notes": []}
 
     async def Flows(
-        self, call: Call, limit: int = 100, sort: str = "", sql_only: bool = False, unstored: bool = False, **_: Any
+        self,
+        call: Call,
+        limit: int = 100,
+        sort: str = "",
+        sql_only: bool = False,
+        unstored: bool = False,
+        group_by: Sequence[str] = (),
+        **_: Any,
     ) -> AsyncIterator[Reply]:
+        row = FLOW | {name: FLOW.get(name) for name in group_by} | {"up_bytes": 1_200, "down_bytes": 64_000}
+        row |= {"peer": FLOW["dst_ip"], "host": FLOW["src_ip"]}
         if sort == "nonsense":
             raise ConfigError([Mistake("sort", "'nonsense' is no column")], hint="see docs/flows-db.md")
 
@@ -358,7 +367,7 @@ class Canned:
                 return
             left = 0 if sql_only else min(self.flow_rows, limit)
             while left > 0:
-                yield [FLOW] * min(left, 500)
+                yield [row if group_by else FLOW] * min(left, 500)
                 left -= 500
 
         async for page in paged(call, pages()):

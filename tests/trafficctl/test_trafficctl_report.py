@@ -108,3 +108,24 @@ def test_one_that_was_stored_meanwhile_counts_once(store: Path, tmp_path: Path) 
     connection.close()
     live = [live_flow(*stored, packets=1), live_flow(now - 3, now - 2)]
     assert extract(store, tmp_path / "part.db", now - HOUR / 2, now, live) == 2
+
+
+def test_the_report_has_usage_places_and_who_exchanged(ctl: Ctl, running: Running, store: Path, tmp_path: Path) -> None:
+    assert store.exists()
+    rows = [
+        {"period": f"2026-11-27 {hour}:00", "key": key, "flows": 1, "packets": 1, "up_bytes": 10, "down_bytes": 20}
+        | {"unsided_bytes": 0}
+        for hour in ("12", "10")
+        for key in ("eth0", "wg0")
+    ]
+    running.canned.replies["Usage"] = {"rows": rows}
+    written = tmp_path / "out.html"
+    done = ctl("report", "-o", "json", "--write", str(written))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["usage"]["interface"]["keys"] == {key: [[10, 20], [0, 0], [10, 20]] for key in ("eth0", "wg0")}
+    assert found["exchange"]["left"] == "interfaces"
+    assert "<h2>Usage by interface</h2>" in written.read_text()
+    groups = [asked["group_by"] for name, asked in running.canned.asked if name == "Flows" and asked.get("group_by")]
+    assert groups[:2] == [["country"], ["interface", "as_name"]]
+    assert found["exchange"]["right"] == "hosts"  # of whom no more is known

@@ -1,8 +1,10 @@
 """A report on what the daemon stored: time line, talkers, protocols, threats with their evidence.
 
 The threats are those that the daemon found in that time, and what the analysis of its flows (that of
-`trafficctl analyze`) finds besides. Flows that go on and are not stored yet are in it. With --write the report is also
-a self-contained HTML page. It reads the daemon's flows.db, which group trafficmon may.
+`trafficctl analyze`) finds besides. Flows that go on and are not stored yet are in it. Usage is told over time by
+interface; with [geo] databases countries and networks are told too. With --write the report is also a self-contained
+HTML page, with a picture of who exchanged how much with whom. It reads the daemon's flows.db, which group trafficmon
+may.
 
 Examples:
   trafficctl report
@@ -19,7 +21,8 @@ import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from trafficctl import exits, session, values
+from trafficctl import exits, names, session, values
+from trafficctl.names import Labels
 from trafficmond.store.query import MAX_LIMIT
 
 _DAY_S = 86_400
@@ -32,10 +35,12 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--top", metavar="N", type=values.count, default=10, help="how many talkers and flows (10)")
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="take the detectors' settings from here")
     parser.add_argument("--write", metavar="OUT.html", type=Path, help="write an HTML page as well")
+    names.arguments(parser)
 
 
 def run(args: Namespace) -> int:
     """Report; 1 if nothing was seen in that time."""
+    from trafficctl.beside import Beside
     from trafficctl.extract import extract
     from trafficmond.analyze import cli
 
@@ -51,7 +56,9 @@ def run(args: Namespace) -> int:
         if not extract(store, part, since, until, live):
             print("trafficctl: no flows of that time", file=sys.stderr)
             return exits.NO
-        return cli.run(_analysis(args, part))
+        with session.connect(args) as client:
+            beside = Beside(client, since, until, Labels.of(args))
+            return cli.run(_analysis(args, part), beside.complete)
 
 
 def _analysis(args: Namespace, part: Path) -> Namespace:

@@ -43,7 +43,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Show the sums; 1 if there are none."""
+    """Show the sums, which may be none as yet."""
     from trafficctl.render.usage import tell
 
     asked = question(args, time.time())
@@ -55,7 +55,7 @@ def run(args: Namespace) -> int:
             output.line(line)
     else:
         output.rows(rows, (), fields=session.fields_of("UsageRow") if args.output == "csv" else ())
-    return exits.DONE if rows else exits.NO
+    return exits.DONE
 
 
 def question(args: Namespace, now: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ _BEFORE = "(not before the last upgrade: there UP is what who began sent, {} in 
 def tell(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | None) -> Iterator[str]:
     """The rows of Usage by hour, day, month (oldest first) or by another kind; the last line has the sum."""
     if not rows:
-        yield "nothing was summed up in that time"
+        yield "nothing was summed up in that time; flows count when they are written, up to 5 minutes later"
         return
     timed = rows[0]["period"] is not None
     shown = list(reversed(rows)) if timed else list(rows)

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def run(args: Namespace) -> int:
-    """Analyse; the exit code. Raises TrafficmonError if a file cannot be read or written."""
+def run(args: Namespace, complete: Callable[[dict[str, Any]], None] = lambda _: None) -> int:
+    """Analyse; the exit code. `complete` may add to the report. Raises TrafficmonError if a file cannot be read or
+    written."""
     from trafficmond.analyze.render import data, page
     from trafficmond.analyze.run import analyze
 
@@ -49,6 +51,7 @@ def run(args: Namespace) -> int:
         )
     finally:
         bar.clear()
+    complete(report)
     sys.stdout.write(_shown(report, args.output))
     sys.stdout.flush()
     if args.report:

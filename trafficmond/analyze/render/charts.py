@@ -69,6 +69,23 @@ def area(bins: Sequence[dict[str, Any]]) -> str:
     return _chart(_grid() + shape, (f.octets(highest), "0"), "Bytes over time", low=True)
 
 
+def updown(bins: Sequence[tuple[int, int]], first: float, step: float) -> str:
+    """Bytes up and down, one bar upon the other, in bins of `step` seconds from `first` on."""
+    highest = max(sum(bin_) for bin_ in bins) or 1
+    width = _WIDTH / len(bins)
+    gap = min(2.0, width * 0.2)
+    parts = [_grid()]
+    for at, (up, down) in enumerate(bins):
+        if not up + down:
+            continue
+        label = f"{f.moment(first + at * step, step)}: {f.octets(up)} up, {f.octets(down)} down"
+        lower, upper = (_HEIGHT * part / highest for part in (down, up))
+        left, across = at * width + gap / 2, width - gap
+        parts.append(f"<g><title>{escape(label)}</title>{_rect('bar', left, _HEIGHT - lower, across, lower)}")
+        parts.append(f"{_rect('up', left, _HEIGHT - lower - upper, across, upper)}</g>")
+    return _chart("".join(parts), (f.octets(highest), "0"), "Bytes up and down over time", low=True)
+
+
 def _chart(inner: str, scale: tuple[str, ...], label: str, *, low: bool = False) -> str:
     labels = "".join(f"<span>{escape(text)}</span>" for text in scale)
     return (

@@ -12,6 +12,7 @@ from trafficmond import __version__
 from trafficmond.analyze.render import charts
 from trafficmond.analyze.render import figures as f
 from trafficmond.analyze.render.style import CSS
+from trafficmond.analyze.render.usage import pictures
 from trafficmond.model import SEVERITIES
 from trafficmond.protocols import endpoint
 
@@ -190,7 +191,9 @@ def _listed(title: str, what: str, items: Any, *, mono: bool = False) -> Iterato
     yield f'<div class="head"><span>{what}</span><span>packets</span><span>bytes</span></div><ul class="rows">'
     for name, share in rows:
         kind = "name mono" if mono else "name"
-        yield f'<li title="{_text(f.percent(share["percent"]))}"><span class="{kind}">{_text(name) or "(none)"}</span>'
+        about = f'<br><span class="soft about">{_text(share["about"])}</span>' if share.get("about") else ""
+        yield f'<li title="{_text(f.percent(share["percent"]))}">'
+        yield f'<span class="{kind}">{_text(name) or "(none)"}{about}</span>'
         yield f'<span class="number">{f.number(share["packets"])}</span>'
         yield f'<span class="number">{f.octets(share["bytes"])}</span>{charts.share(share["percent"])}</li>'
     yield "</ul></section>"
@@ -285,5 +288,5 @@ def _footer(report: dict[str, Any]) -> Iterator[str]:
 
 _SECTIONS = (
     *(_header, _verdict, _tiles, _threats, _timeline),
-    *(_talkers, _flows, _distributions, _reading, _footer),
+    *(pictures, _talkers, _flows, _distributions, _reading, _footer),
 )

@@ -5,7 +5,8 @@ CSS = """
   color-scheme: light dark;
   --page: #f6f7f9; --card: #ffffff; --line: #e1e5ea; --faint: #eef1f4;
   --text: #17202b; --soft: #55606e; --link: #1456b8;
-  --bar: #3b76d6; --bar-soft: #c9daf6; --drop: #d9480f;
+  --bar: #3b76d6; --bar-soft: #c9daf6; --drop: #d9480f; --up: #0f9d8a;
+  --c0: #3b76d6; --c1: #0f9d8a; --c2: #c2571a; --c3: #8a5bd1; --c4: #b3852b; --c5: #c43d76; --c6: #4f8a3a;
   --critical: #9c1c34; --high: #c92a2a; --medium: #b05a00; --low: #1c7293; --good: #1b7a3d;
   --critical-bg: #fbe7ec; --high-bg: #fdeaea; --medium-bg: #fdf1e0; --low-bg: #e3f2f8; --good-bg: #e4f5ea;
   --mono: ui-monospace, "SF Mono", "Cascadia Mono", "DejaVu Sans Mono", Menlo, Consolas, monospace;
@@ -14,7 +15,8 @@ CSS = """
   :root {
     --page: #10151c; --card: #19212b; --line: #2c3744; --faint: #222c38;
     --text: #e7ecf2; --soft: #9fabba; --link: #8bb8ff;
-    --bar: #6ea2f5; --bar-soft: #2b4063; --drop: #ff8a50;
+    --bar: #6ea2f5; --bar-soft: #2b4063; --drop: #ff8a50; --up: #4fd0bd;
+    --c0: #6ea2f5; --c1: #4fd0bd; --c2: #ff9a5c; --c3: #b79af2; --c4: #e0bd62; --c5: #f287b0; --c6: #93cf7a;
     --critical: #ff8fa5; --high: #ff8787; --medium: #ffb357; --low: #74c7e3; --good: #69d391;
     --critical-bg: #431a26; --high-bg: #3d1d20; --medium-bg: #3a2a14; --low-bg: #15323e; --good-bg: #173524;
   }
@@ -30,6 +32,7 @@ h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .35rem; letter-spacing: -.
 h2 { font-size: 1.05rem; margin: 0 0 .8rem; letter-spacing: -.005em; }
 p { margin: 0; }
 .soft { color: var(--soft); }
+.about { font: .84rem/1.3 system-ui, sans-serif; }
 .mono { font-family: var(--mono); font-size: .92em; overflow-wrap: anywhere; }
 .number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 header { margin-bottom: 1.1rem; }
@@ -92,9 +95,26 @@ dl.facts { grid-template-columns: repeat(auto-fill, minmax(8.6rem, 1fr)); gap: .
 .legend i { display: inline-block; width: .7rem; height: .7rem; border-radius: .15rem; margin-right: .4rem;
   vertical-align: -.04rem; background: var(--bar); }
 .legend i.drop { background: var(--drop); }
+.legend i.up { background: var(--up); }
 .legend i.mark { background: var(--high); border-radius: 50%; }
 svg .bar { fill: var(--bar); } svg .drop { fill: var(--drop); } svg .grid { stroke: var(--line); }
 svg .base { stroke: var(--soft); } svg .mark { stroke: var(--high); } svg .area { fill: var(--bar-soft); }
+svg .up { fill: var(--up); }
+.c0 { --own: var(--c0); } .c1 { --own: var(--c1); } .c2 { --own: var(--c2); } .c3 { --own: var(--c3); }
+.c4 { --own: var(--c4); } .c5 { --own: var(--c5); } .c6 { --own: var(--c6); } .cx { --own: var(--soft); }
+svg .end { stroke: var(--own); }
+svg .band { fill: var(--own); opacity: .38; } svg .band:hover { opacity: .75; }
+.exchange { position: relative; height: var(--tall); margin: 0 12.5rem; }
+.exchange svg { display: block; width: 100%; height: 100%; overflow: visible; }
+.exchange ul { list-style: none; margin: 0; padding: 0; position: absolute; inset: 0 auto 0 auto; width: 12rem; }
+.exchange .left { right: 100%; text-align: right; } .exchange .right { left: 100%; }
+.exchange li { position: absolute; left: 0; right: 0; transform: translateY(-50%); padding: 0 .55rem;
+  font-size: .84rem; line-height: 1.25; }
+.exchange b { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden;
+  font-weight: 600; }
+.exchange span { color: var(--soft); font-size: .78rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
+h3.line { font-size: .92rem; margin: 1.1rem 0 .8rem; font-weight: 600; }
+h3.line span { color: var(--soft); font-weight: 400; font-size: .84rem; margin-left: .4rem; }
 svg .edge { stroke: var(--bar); fill: none; }
 .rows { list-style: none; margin: 0; padding: 0; }
 .rows li { display: grid; grid-template-columns: minmax(0, 1fr) auto auto; gap: 0 1rem; align-items: baseline;
@@ -120,15 +140,18 @@ footer { color: var(--soft); font-size: .84rem; text-align: center; margin-top: 
   .tiles { padding: 0; grid-template-columns: repeat(2, 1fr); }
   .tile { padding: .65rem .9rem .7rem; } .tile b { font-size: 1.2rem; }
   .chart .plot { height: 8.5rem; } .chart .scale { min-width: 2.9rem; }
+  .exchange { margin: 0 7.6rem 0 7rem; } .exchange ul { width: 7.4rem; } .exchange .left { width: 7rem; }
+  .exchange li { padding: 0 .5rem; font-size: .74rem; line-height: 1.15; } .exchange span { font-size: .72rem; }
   dl.facts { grid-template-columns: repeat(2, minmax(0, 1fr)); padding: .6rem .7rem .65rem; }
 }
 @media print {
   :root {
     color-scheme: light;
     --page: #fff; --card: #fff; --line: #c9ced5; --faint: #eceff2; --text: #000; --soft: #444; --bar: #3b76d6;
-    --bar-soft: #c9daf6; --drop: #d9480f; --critical: #9c1c34; --high: #c92a2a; --medium: #b05a00; --low: #1c7293;
-    --good: #1b7a3d; --critical-bg: #fbe7ec; --high-bg: #fdeaea; --medium-bg: #fdf1e0; --low-bg: #e3f2f8;
-    --good-bg: #e4f5ea;
+    --bar-soft: #c9daf6; --drop: #d9480f; --up: #0f9d8a; --c0: #3b76d6; --c1: #0f9d8a; --c2: #c2571a; --c3: #8a5bd1;
+    --c4: #b3852b; --c5: #c43d76; --c6: #4f8a3a; --critical: #9c1c34; --high: #c92a2a; --medium: #b05a00;
+    --low: #1c7293; --good: #1b7a3d; --critical-bg: #fbe7ec; --high-bg: #fdeaea; --medium-bg: #fdf1e0;
+    --low-bg: #e3f2f8; --good-bg: #e4f5ea;
   }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; }

@@ -40,6 +40,7 @@ class _Page:
         yield from self._summary()
         yield from self._threats()
         yield from self._timeline()
+        yield from self._usage()
         yield from self._talkers("Top sources", self._report["top_sources"])
         yield from self._talkers("Top destinations", self._report["top_destinations"])
         for title, key in (("Protocols", "protocol"), ("Actions", "action"), ("Interfaces", "interface")):
@@ -109,11 +110,30 @@ class _Page:
         yield self._title(f"Packets over time (highest: {peak})")
         yield "  " + "".join(self._sparks[(value * 7 + most - 1) // most] if value else " " for value in sums)
 
+    def _usage(self) -> Iterator[str]:
+        """What a daemon's report has besides: what went up and came down."""
+        for kind, lines in (self._report.get("usage") or {}).items():
+            sums = {name: [sum(side) for side in zip(*bins, strict=True)] for name, bins in lines["keys"].items()}
+            yield from self._both_ways(f"Usage by {kind}", sums)
+        countries = self._report.get("countries") or ()
+        yield from self._both_ways("Countries", {row["country"] or "": [row["up"], row["down"]] for row in countries})
+
+    def _both_ways(self, title: str, sums: dict[str, list[int]]) -> Iterator[str]:
+        most = max(map(sum, sums.values()), default=0)
+        if most:
+            yield self._title(title)
+        for name, (up, down) in sums.items() if most else ():
+            bar = _bar(100 * (up + down) / most, max(0, min(30, self._width - 50)), self._bars)
+            shown = f"{f.octets(up):>9} up {f.octets(down):>9} down"
+            yield f"  {f.plain(name) or '(none)':<20}{shown}  {self._paint(bar, 'low')}".rstrip()
+
     def _talkers(self, title: str, talkers: list[dict[str, Any]]) -> Iterator[str]:
         if talkers:
             yield self._title(title)
         for talker in talkers:
             yield self._row(f.plain(talker["ip"]), talker)
+            if talker.get("about"):
+                yield self._paint(f"    {f.plain(talker['about'])}", "dim")
 
     def _distribution(self, title: str, shares: dict[str, dict[str, Any]]) -> Iterator[str]:
         if shares:

@@ -1,0 +1,82 @@
+"""What `report` tells besides the analysis of flows: usage over time, countries, who exchanged with whom, names."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from trafficctl.names import Labels
+from trafficctl.render.columns import place
+from trafficmond.control.client import Client
+
+_HOUR_S, _DAY_S = 3600, 86_400
+_HOURS_UP_TO_S = 4 * _DAY_S  # a longer time is told by days
+_KINDS = ("interface", "unit")
+_MOST_COUNTRIES = 12
+_MOST_PAIRS = 2000
+_FAR = ("as_name", "country", "peer")  # what the others are told by: the first that is known of any
+
+
+class Beside:
+    """Asked of the daemon; what it does not know is left out."""
+
+    def __init__(self, client: Client, since: float, until: float, labels: Labels) -> None:
+        self._client, self._since, self._until, self._labels = client, since, until, labels
+
+    def complete(self, report: dict[str, Any]) -> None:
+        """Add it to a report."""
+        report["usage"] = {kind: line for kind in _KINDS if (line := self._usage(kind))}
+        countries = self._flows(["country"], _MOST_COUNTRIES)
+        if any(row["country"] for row in countries):
+            report["countries"] = [{"country": row["country"], **_both(row)} for row in countries]
+        if exchange := self._exchange():
+            report["exchange"] = exchange
+        self._name(report)
+
+    def _usage(self, kind: str) -> dict[str, Any] | None:
+        """A time line of each interface or unit: [up, down] of each hour or day from `first` on."""
+        hours = self._until - self._since <= _HOURS_UP_TO_S
+        period, step = ("hour", _HOUR_S) if hours else ("day", _DAY_S)
+        asked = {"period": period, "kind": kind, "since": self._since, "until": self._until, "limit": 100_000}
+        rows = self._client.call("Usage", **asked)["rows"]
+        if not rows:
+            return None
+        moments = [datetime.fromisoformat(row["period"]).timestamp() for row in rows]
+        first = min(moments)
+        count = round((max(moments) - first) / step) + 1
+        keys: dict[str, list[list[int]]] = {}
+        for row, moment in zip(rows, moments, strict=True):
+            bins = keys.setdefault(row["key"], [[0, 0] for _ in range(count)])
+            at = min(round((moment - first) / step), count - 1)
+            bins[at][0] += row["up_bytes"]
+            bins[at][1] += row["down_bytes"]
+        largest = sorted(keys, key=lambda key: -sum(map(sum, keys[key])))
+        return {"first": first, "step": step, "keys": {key: keys[key] for key in largest}}
+
+    def _exchange(self) -> dict[str, Any] | None:
+        for far in _FAR:
+            rows = self._flows(["interface", far], _MOST_PAIRS)
+            if any(row[far] for row in rows):
+                pairs = [{"left": row["interface"], "right": row[far] or "", **_both(row)} for row in rows]
+                told = {"as_name": "networks", "country": "countries", "peer": "hosts"}[far]
+                return {"left": "interfaces", "right": told, "rows": pairs}
+        return None
+
+    def _flows(self, groups: list[str], most: int) -> list[dict[str, Any]]:
+        asked = {"since": self._since, "until": self._until, "group_by": groups, "sort": "bytes", "limit": most}
+        return [row for page in self._client.stream("Flows", **asked) for row in page["rows"]]
+
+    def _name(self, report: dict[str, Any]) -> None:
+        """Where the largest hosts are, and what they are called if that was asked for."""
+        talkers = [*report["top_sources"], *report["top_destinations"]]
+        rows = self._flows(["host", "country", "asn", "as_name"], _MOST_PAIRS) if talkers else []
+        places = {row["host"]: row for row in rows}
+        for talker in talkers:
+            (named,) = self._labels.rows([{"address": talker["ip"]}])
+            about = [named.get("name"), place(places.get(talker["ip"], {}))]
+            if any(about):
+                talker["about"] = ", ".join(filter(None, about))
+
+
+def _both(row: dict[str, Any]) -> dict[str, int]:
+    return {"up": row["up_bytes"], "down": row["down_bytes"]}

@@ -1,0 +1,160 @@
+"""Who exchanged how much with whom, as a picture: this side on the left, the others on the right, bands by bytes.
+
+Inline SVG without a script. The bands stretch with the page; the words stand beside them as text, so that they are
+readable on a phone and can be found and copied. Bars and bands are in proportion to bytes; only the room around a bar
+is never less than its words need.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+from trafficmond.analyze.render import figures as f
+
+_LEFT, _RIGHT = 7, 10  # ends told one by one
+_OTHERS = "others"
+_HEIGHT, _WIDTH = 1000.0, 1000.0
+_SLOT = 84.0  # room that an end's words need at least
+_GAP = 12.0  # between two bars
+_COLOURS = 7
+_LEAST = 1.2  # that a band is wide
+_BREAKS = re.compile(r"(?<=\w)([.@-])(?=\w)")  # where a long name may break
+
+
+class _End(NamedTuple):
+    name: str
+    up: int
+    down: int
+    top: float  # of its bar
+    height: float
+    middle: float  # of its room
+
+
+def exchange(rows: Sequence[Mapping[str, Any]], left: str, right: str) -> str:
+    """The picture of rows with `left`, `right` (names), `up` and `down` (bytes of the left one); empty without any."""
+    pairs = _fewer(rows)
+    if not pairs:
+        return ""
+    sides = [_totals(pairs, side) for side in (0, 1)]
+    scale = min(_scale(list(side.values())) for side in sides)
+    ends = [_placed(side, scale) for side in sides]
+    labels = "".join(_labels(each, side) for each, side in zip(ends, ("left", "right"), strict=True))
+    bands = "".join(_bands(pairs, ends, scale))
+    bars = "".join(_bar(end, side, at) for side in (0, 1) for at, end in enumerate(ends[side].values()))
+    what = escape(f"Bytes between {left} on the left and {right} on the right")
+    height = max(len(side) for side in sides) * 3.1
+    return (
+        f'<div class="exchange" style="--tall:{max(height, 14):.1f}rem">'
+        f'<svg viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" preserveAspectRatio="none" role="img" aria-label="{what}">'
+        f"{bands}{bars}</svg>{labels}</div>"
+    )
+
+
+def _fewer(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[int, int]]:
+    """Bytes up and down by pair of names; the small ends are one."""
+    whole: dict[tuple[str, str], tuple[int, int]] = {}
+    for row in rows:
+        _add(whole, (row["left"], row["right"]), row["up"], row["down"])
+    kept = [
+        set(sorted(totals, key=lambda name: -sum(totals[name]))[:most])
+        for totals, most in ((_totals(whole, 0), _LEFT), (_totals(whole, 1), _RIGHT))
+    ]
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for pair, (up, down) in whole.items():
+        if up + down:
+            left, right = (name if name in kept[side] else _OTHERS for side, name in enumerate(pair))
+            _add(found, (left, right), up, down)
+    return found
+
+
+def _add(sums: dict[Any, tuple[int, int]], key: Any, up: int, down: int) -> None:
+    had = sums.get(key, (0, 0))
+    sums[key] = had[0] + up, had[1] + down
+
+
+def _totals(pairs: Mapping[tuple[str, str], tuple[int, int]], side: int) -> dict[str, tuple[int, int]]:
+    """Bytes up and down of each end of a side, the largest first, what is summed up last."""
+    totals: dict[str, tuple[int, int]] = {}
+    for pair, (up, down) in pairs.items():
+        _add(totals, pair[side], up, down)
+    return dict(sorted(totals.items(), key=lambda each: (each[0] == _OTHERS, -sum(each[1]), each[0])))
+
+
+def _scale(values: Sequence[tuple[int, int]]) -> float:
+    """The largest height of a byte with which all ends of a side have their room."""
+    low, high = 0.0, _HEIGHT / max(sum(map(sum, values)), 1)
+    for _ in range(50):
+        middle = (low + high) / 2
+        if sum(max(_SLOT, sum(each) * middle + _GAP) for each in values) <= _HEIGHT:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _placed(totals: Mapping[str, tuple[int, int]], scale: float) -> dict[str, _End]:
+    """Each end in its room; what is left over is dealt out between them."""
+    rooms = [max(_SLOT, sum(value) * scale + _GAP) for value in totals.values()]
+    spare = (_HEIGHT - sum(rooms)) / len(rooms)
+    found, at = {}, 0.0
+    for (name, (up, down)), room in zip(totals.items(), rooms, strict=True):
+        middle = at + (room + spare) / 2
+        height = (up + down) * scale
+        found[name] = _End(name, up, down, middle - height / 2, height, middle)
+        at += room + spare
+    return found
+
+
+def _bands(
+    pairs: Mapping[tuple[str, str], tuple[int, int]], ends: Sequence[Mapping[str, _End]], scale: float
+) -> Iterator[str]:
+    """From each end of the left to each of the right, in the order of both, so that few cross."""
+    order = [{name: at for at, name in enumerate(side)} for side in ends]
+    used = [{name: end.top for name, end in side.items()} for side in ends]
+    for left, right in sorted(pairs, key=lambda pair: (order[0][pair[0]], order[1][pair[1]])):
+        up, down = pairs[left, right]
+        height = (up + down) * scale
+        a, b = used[0][left], used[1][right]
+        used[0][left], used[1][right] = a + height, b + height
+        wide = max(height, _LEAST)
+        half = _WIDTH / 2
+        curve = (
+            f"M0 {a:.1f}C{half:.0f} {a:.1f} {half:.0f} {b:.1f} {_WIDTH:.0f} {b:.1f}"
+            f"V{b + wide:.1f}C{half:.0f} {b + wide:.1f} {half:.0f} {a + wide:.1f} 0 {a + wide:.1f}Z"
+        )
+        told = escape(f"{_name(left)} and {_name(right)}: {f.octets(up)} up, {f.octets(down)} down")
+        yield f'<path class="band c{_colour(order[0][left], left)}" d="{curve}"><title>{told}</title></path>'
+
+
+def _bar(end: _End, side: int, at: int) -> str:
+    """A line, for those stay as wide as they are however the picture stretches."""
+    x = 0 if side == 0 else int(_WIDTH)
+    colour = f"c{_colour(at, end.name)}" if side == 0 else "cx"
+    bottom = end.top + max(end.height, _LEAST)
+    return (
+        f'<line class="end {colour}" x1="{x}" x2="{x}" y1="{end.top:.1f}" y2="{bottom:.1f}" stroke-width="8" '
+        'vector-effect="non-scaling-stroke"/>'
+    )
+
+
+def _colour(at: int, name: str) -> str:
+    return "x" if name == _OTHERS else str(at % _COLOURS)
+
+
+def _labels(ends: Mapping[str, _End], side: str) -> str:
+    return f'<ul class="{side}">{"".join(_label(end) for end in ends.values())}</ul>'
+
+
+def _label(end: _End) -> str:
+    name = escape(_name(end.name))
+    told = escape(f"{f.octets(end.up)} up, {f.octets(end.down)} down")
+    where, words = f"top:{100 * end.middle / _HEIGHT:.2f}%", _BREAKS.sub(r"<wbr>\1", name)
+    total = escape(f.octets(end.up + end.down))
+    return f'<li style="{where}" title="{name}: {told}"><b>{words}</b><span>{total}</span></li>'
+
+
+def _name(name: str) -> str:
+    return f.plain(name) or "(none)"
