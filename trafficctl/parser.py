@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from trafficctl.commands import COMMANDS, GROUPS
 from trafficmond.control.client import DEFAULT_SOCKET
 
-FORMATS = ("human", "json", "jsonl", "csv")
+FORMATS = ("human", "json", "jsonl", "csv", "toml")
 
 _EPILOG = """\
 Examples:
@@ -114,7 +114,12 @@ def _add_globals(parser: argparse.ArgumentParser, socket: str, form: str) -> Non
         "-s", "--socket", metavar="SOCKET", default=socket, help="the daemon's control socket ($TRAFFICMON_SOCKET)"
     )
     parser.add_argument(
-        "-o", "--output", metavar="FORMAT", choices=FORMATS, default=form, help="human (default), json, jsonl or csv"
+        "-o",
+        "--output",
+        metavar="FORMAT",
+        choices=FORMATS,
+        default=form,
+        help="human (default), json, jsonl, csv; rules: toml",
     )
     parser.add_argument(
         "--json", dest="output", action="store_const", const="json", default=form, help="the same as -o json"

@@ -203,6 +203,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+def changes(text: str) -> tuple[int, int]:
+    """Numbers of two changes: "17..21"."""
+    first, dots, last = text.partition("..")
+    if not dots or not first.isdigit() or not last.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} are not two changes; write such as 17..21")
+    return int(first), int(last)
+
+
 def rate(text: str) -> int:
     """Packets a second: "100" or "100/s"."""
     number = text.removesuffix("/s")

@@ -23,6 +23,7 @@ from trafficmond.detect.engine import MOST_OPEN
 from trafficmond.doors import Doors
 from trafficmond.errors import ConfigError, DatapathError, StoreError
 from trafficmond.export.exports import ExportSet
+from trafficmond.history import History
 from trafficmond.host import Host
 from trafficmond.metrics.http import MetricsServer
 from trafficmond.model import Threat
@@ -47,6 +48,7 @@ from trafficmond.units import Units
 _REST_S = 5.0  # for queues to take what the flow table holds
 _STOP_S = 10.0  # for the last rows and records to reach the disk
 _STUCK_S = 2.0  # at a stop, for a store that cannot write
+HISTORY_NAME = "rules-history.jsonl"  # in state_dir
 _RESUME_S = 2.0  # for bans and threats of the last run to be read
 _TOLD_SOURCES = 20  # one by one, of those that are broken
 
@@ -74,6 +76,7 @@ class Parts:
     doors: Doors
     host: Host
     auditor: Auditor
+    history: History
     probation: Probation
     questions: Questions
     hub: Hub
@@ -89,7 +92,13 @@ class Parts:
 
     async def audit(self, change: Change) -> bool:
         """Auditor.record"""
+        await self.follow_rules(change)
         return await self.auditor.record(change)
+
+    async def follow_rules(self, change: Change | None = None) -> None:
+        """Has the rules' history note what is different, as the work of `change`."""
+        if (in_force := self.rulebook.in_force) and in_force.generation:
+            await self.history.follow(in_force.policy, change)
 
     def told(self) -> list[str]:
         """What whoever has changed something should know of a probation; nothing if there is none."""
@@ -136,6 +145,7 @@ async def assemble(settings: Settings, flags: Flags) -> AsyncIterator[Parts]:
             parts.host.attach()
             parts.host.require(flags.interfaces)
             await _restore_bans(parts)
+            await parts.follow_rules()
             unstarted.pop_all()
         stack.callback(units.close)
         stack.push_async_callback(_stop_watching, parts)
@@ -203,6 +213,7 @@ def wire(
         doors=doors,
         host=host,
         auditor=auditor,
+        history=History(settings.state_dir / HISTORY_NAME),
         probation=Probation(rulebook, host, doors, sinks, tasks, auditor.record),
         questions=questions,
         quotas=Quotas(store.path, questions, pipeline),

@@ -156,6 +156,7 @@ def _warnings(parts: Parts) -> list[str]:
             f"{parts.bans.waiting:,} banned prefixes wait for room: bans are for more different sets of services "
             "than the kernel holds"
         )
+    found += [parts.history.trouble] if parts.history.trouble else []
     if parts.rulebook.trouble:
         found.append(parts.rulebook.trouble)
     if parts.rulebook.in_force:

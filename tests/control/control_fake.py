@@ -264,6 +264,12 @@ CHANGE: Row = {
     **{"change": "add-cidr", "subject": "203.0.113.0/24", "before": None, "after": "drop"},
 }
 
+RULES_CHANGE: Row = {
+    **{"number": 7, "at": T0, "user": "root", "change": "add-cidr", "subject": "203.0.113.0/24"},
+    **{"removed": 0, "added": 1},
+}
+ENTRY: Row = {"cidr": ["203.0.113.0/24"], "action": "drop", "ports": ["tcp/22"], "source": "runtime"}
+
 REPLIES: dict[str, Row] = {
     "Status": {**STATUS, "control": CONTROL},
     "Version": {"version": "0.2.0"},
@@ -276,6 +282,9 @@ REPLIES: dict[str, Row] = {
     "Apply": {"rules": 3, "lists": 1, "prefixes": 4_567, "probation": TRIAL, "notes": ["2 rules -> 3 rules"]},
     "Confirm": {"confirmed": "apply", "notes": []},
     "Rollback": {"rolled_back": "apply", "notes": []},
+    "History": {"changes": [RULES_CHANGE]},
+    "RulesAt": {"rules": [{"default": "drop", "source": "policy.default"}, ENTRY]},
+    "Undo": {"undone": 7, "done": ["removed: 203.0.113.0/24 drop"], "edits": [], "notes": []},
     "Reload": {
         **{"generation": 8, "rules": 3, "lists": 1, "prefixes": 4_567, "took_s": 0.012},
         "changed": ["cidr.d/10-office.toml"],

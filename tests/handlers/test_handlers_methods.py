@@ -48,6 +48,7 @@ def test_parameters_are_those_of_the_description(name: str) -> None:
 def test_what_changes_is_marked_so() -> None:
     assert {name for name, method in METHODS.items() if method.changes} == {
         "AddCidr",
+        "Undo",
         "RemoveCidr",
         "Ban",
         "BanMany",

@@ -23,6 +23,8 @@ COMMANDS = {
     "bans": ("bans", "the bans in force"),
     "ban": ("ban", "ban an address or a prefix for a while"),
     "unban": ("unban", "lift bans"),
+    "history": ("history", "the changes of the rules by number"),
+    "undo": ("undo", "take back a change of the rules"),
     "reload": ("reload", "read settings and rules again"),
     "apply": ("apply", "put the files, or those of a folder, on probation"),
     "confirm": ("confirm", "keep what is on probation"),
@@ -39,7 +41,10 @@ COMMANDS = {
 
 GROUPS = (
     ("Look", ("status", "top", "watch", "flows", "usage", "explain", "threats", "threat", "report")),
-    ("Steer", ("rules", "lists", "what-if", "allow", "deny", "add-cidr", "remove-cidr", "reload", "audit")),
+    (
+        "Steer",
+        ("rules", "lists", "what-if", "allow", "deny", "add-cidr", "remove-cidr", "history", "undo", "reload", "audit"),
+    ),
     ("Ban", ("bans", "ban", "unban")),
     ("Try out", ("apply", "confirm", "rollback")),
     ("Maintain", ("check", "import", "doctor", "notify", "metrics", "version", "analyze")),

@@ -7,19 +7,30 @@ Examples:
   trafficctl rules
   trafficctl rules 203.0.113.0/24             those that overlap a prefix
   trafficctl rules -o csv > rules.csv
+  trafficctl rules -o toml > 50-all.toml      as a rules file that gives the same again
+  trafficctl rules --unused 30d               those that no flow has met for so long
+  trafficctl rules --at 17                    what was in force after change 17 (trafficctl history)
+  trafficctl rules --diff 17..21
 """
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import Any
 
 from trafficctl import exits, session, values
+from trafficctl.render.units import plain
 from trafficmond.control.client import Client
+from trafficmond.errors import ControlError
 
 
 def arguments(parser: ArgumentParser) -> None:
     """The prefix to look within."""
     parser.add_argument("within", nargs="?", metavar="CIDR", type=values.prefix, help="only rules that overlap this")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--unused", metavar="TIME", type=values.duration, help="only those that nothing met for so long")
+    which.add_argument("--at", metavar="N", type=values.count, help="what was in force after change N")
+    which.add_argument("--diff", metavar="N..M", type=values.changes, help="what is different between two changes")
 
 
 def _tell_beside(args: Namespace, client: Client) -> None:
@@ -37,9 +48,57 @@ def run(args: Namespace) -> int:
     """Show the rules; 1 if there are none."""
     from trafficctl.render.columns import RULES
 
+    if args.diff:
+        return _diff(args)
+    if args.at or args.output == "toml":
+        return _as_file(args)
     with session.connect(args) as client:
-        rows = (row for reply in client.stream("Rules", within=args.within) for row in reply["rules"])
+        stream = client.stream("Rules", within=args.within, unused_s=args.unused)
+        rows = (row for reply in stream for row in _noted(reply))
         found = session.show_rows(args, rows, RULES, "Rule", "no rules")
         if args.output == "human":
             _tell_beside(args, client)
     return exits.DONE if found or not args.within else exits.NO
+
+
+def _noted(reply: dict[str, Any]) -> list[dict[str, Any]]:
+    if reply.get("notes"):
+        session.tell_notes(reply)
+    return list(reply["rules"])
+
+
+def _entries(client: Client, number: int | None) -> list[dict[str, Any]]:
+    return [entry for reply in client.stream("RulesAt", number=number) for entry in reply["rules"]]
+
+
+def _as_file(args: Namespace) -> int:
+    """As a rules file, or for programs as the tables of one."""
+    from trafficctl import rulelines
+
+    if args.within or args.unused:
+        raise ControlError("a rules file is of all rules", name="usage", hint="leave the prefix and --unused out")
+    with session.connect(args) as client:
+        entries = _entries(client, args.at)
+    if args.output in ("human", "toml"):
+        for line in rulelines.of_entries(entries, f"after change {args.at}" if args.at else "in force"):
+            print(line)
+    else:
+        session.output(args).rows(entries, (), fields=("cidr", "action", "ports", "label", "source"))
+    return exits.DONE
+
+
+def _diff(args: Namespace) -> int:
+    """What was taken out and put in between two changes; 1 if there is something."""
+    from trafficctl import rulelines
+    from trafficmond.policy.entries import without
+
+    with session.connect(args) as client:
+        before, after = (_entries(client, number) for number in args.diff)
+    found = {"removed": without(before, after), "added": without(after, before)}
+    lines = [
+        f"{sign} {plain(rulelines.line(each))}"
+        for sign, key in (("-", "removed"), ("+", "added"))
+        for each in found[key]
+    ]
+    session.output(args).report(found, lambda *_: lines or ["no difference"])
+    return exits.NO if lines else exits.DONE

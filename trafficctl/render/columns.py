@@ -55,6 +55,16 @@ RULES = (
     Column("source", "SOURCE", weight=4, shrinks_to=12, keep_end=True),
 )
 
+CHANGES = (
+    Column("number", "NUMBER", right=True, weight=9),
+    Column("at", "AT", units.when, weight=8),
+    Column("user", "BY", weight=6),
+    Column("change", "CHANGE", weight=8),
+    Column("subject", "SUBJECT", weight=7, shrinks_to=12),
+    Column("removed", "OUT", units.exact, right=True, weight=5),
+    Column("added", "IN", units.exact, right=True, weight=5),
+)
+
 BANS = (
     Column("cidr", "PREFIX", values.host, weight=9),
     Column("ports", "PORTS", weight=8, shrinks_to=12, of=named_services),

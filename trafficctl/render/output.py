@@ -15,6 +15,7 @@ from trafficctl.render import style as styles
 from trafficctl.render import table
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column, Row
+from trafficmond.errors import ControlError
 
 # The lines in which an answer is told to a person, given colours and the terminal's width (None: no limit).
 Tell = Callable[[Any, Style, "int | None"], Iterable[str]]
@@ -34,6 +35,8 @@ class Output:
     @classmethod
     def of(cls, form: str) -> Output:
         """Standard output as it is: its width if it is a terminal, colour if that is wanted."""
+        if form == "toml":
+            raise ControlError("-o toml goes with trafficctl rules alone", name="usage", hint="use -o json")
         stream = sys.stdout
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

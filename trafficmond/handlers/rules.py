@@ -24,7 +24,7 @@ from trafficmond.handlers.handler import (
     on_probation_for,
     prefix_of,
 )
-from trafficmond.model import Direction, Reason
+from trafficmond.model import Direction, FlowQuery, Reason
 from trafficmond.pipeline import Moment
 from trafficmond.policy import prefixes
 from trafficmond.policy.counts import count
@@ -36,6 +36,8 @@ from trafficmond.policy.rules import Rule
 from trafficmond.policy.tables import Table
 from trafficmond.rulebook import InForce
 from trafficmond.sinks.record import iso_time
+from trafficmond.store.query import MAX_LIMIT
+from trafficmond.store.sql import literal
 from trafficmond.verdict import rule_of
 
 T = TypeVar("T")
@@ -50,12 +52,29 @@ class Rules(Handler):
     _sums: tuple[Moment, dict[int, tuple[int, int]]] | None = None
 
     @method("Rules")
-    async def rules(self, call: Call, within: str | None = None) -> AsyncGenerator[Reply, None]:
-        """Rules in force, in pages, strongest first; a list file is one row. `within`: those overlapping a prefix."""
-        async for page in paged(call, self._pages(within)):
-            yield {"rules": page}
+    async def rules(
+        self, call: Call, within: str | None = None, unused_s: float | None = None
+    ) -> AsyncGenerator[Reply, None]:
+        """Rules in force, in pages, strongest first; a list file is one row. `within`: those overlapping a prefix;
+        `unused_s`: those that no flow has met for so long."""
+        met, notes = (None, list[str]()) if unused_s is None else await self._met(time.time() - lasting(unused_s))
+        async for page in paged(call, self._pages(within, met)):
+            yield {"rules": page, "notes": notes or None}
+            notes = []
 
-    async def _pages(self, within: str | None) -> AsyncIterator[Sequence[Row]]:
+    async def _met(self, since: float) -> tuple[set[str], list[str]]:
+        """The names of rules that flows have met since then, and what keeps that from being known."""
+        sql = f"SELECT DISTINCT rule FROM flows WHERE last_seen >= {literal(since)}"
+        oldest = "SELECT min(first_seen) FROM partitions"
+        wanted = FlowQuery(since=since, limit=MAX_LIMIT)
+        names, first = await self._stored.read_all(wanted, lambda reader: (reader.rows(sql), reader.rows(oldest)[0][0]))
+        notes = []
+        if first is None or first > since:
+            known = "not at all yet" if first is None else f"since {iso_time(first)} only"
+            notes = [f"flows are stored {known}: what was met before is not known"]
+        return {name for (name,) in names}, notes
+
+    async def _pages(self, within: str | None, met: set[str] | None) -> AsyncIterator[Sequence[Row]]:
         await self._parts.follow_clock()
         in_force = self._parts.rulebook.in_force
         if in_force is None:
@@ -65,6 +84,9 @@ class Rules(Handler):
         if within is not None:
             chosen = {int(policy.owner[row]) for row in overlapping(policy, prefix_of(within))}
             order = [index for index in order if index in chosen]
+        if met is not None:
+            written = (Reason.RULE, Reason.LIST)
+            order = [at for at in order if policy.rules[at].reason in written and policy.rules[at].name not in met]
         counted = self._counted()
         now = time.time()
         order = [index for index in order if (policy.rules[index].expires or now + 1) > now]

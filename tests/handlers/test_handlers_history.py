@@ -1,0 +1,219 @@
+"""The changes of the rules by number: told, looked at, taken back; and rules that nothing meets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asking import Asked, asking
+
+from trafficctl import fileedits, rulelines
+from trafficmond.errors import ControlError
+from trafficmond.model import Action
+from trafficmond.policy.entries import entries
+from trafficmond.policy.load import Policy, make_policy, read_files
+
+OFFICE = '# the office\n[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\nports = ["tcp/25"]\nlabel = "no mail"\n'
+OTHER = '\n# about the other\n[[rule]]\ncidr = "198.51.100.0/24"\naction = "allow"\n'
+
+
+async def _numbers(ask: Asked) -> list[tuple[int, str, int, int]]:
+    changes = (await ask("History"))["changes"]
+    return [(each["number"], each["change"], each["removed"], each["added"]) for each in changes]
+
+
+async def _rules(ask: Asked, number: int | None = None) -> list[dict[str, Any]]:
+    found = (await ask("RulesAt", number=number) if number is not None else await ask("RulesAt"))["rules"]
+    return [each for each in found if "cidr" in each]
+
+
+def _cidr_dir(ask: Asked) -> Path:
+    folder = ask.parts.settings.cidr_dir
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _said(policy: Policy) -> list[dict[str, Any]]:
+    """The policy's rules, wherever they stand; ends are to the microsecond in a file."""
+    found = [{key: value for key, value in each.items() if key != "source"} for each in entries(policy)]
+    return [each | ({"expires": round(each["expires"], 4)} if "expires" in each else {}) for each in found]
+
+
+def test_every_change_by_hand_has_a_number_and_can_be_taken_back(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            before = await _rules(ask)
+            await ask("AddCidr", cidr="203.0.113.0/24", action="drop", label="one")
+            ask.parts.history._last = None  # as of another command
+            await ask("AddCidr", cidr="203.0.113.0/24", action="allow", ports=["tcp/443"], save=True)
+            ask.parts.history._last = None
+            await ask("AddCidr", cidr="203.0.113.0/24", action="monitor", label="two")  # in place of the first
+            ask.parts.history._last = None
+            await ask("RemoveCidr", cidr="203.0.113.0/24", save=True)
+            assert await _numbers(ask) == [
+                (4, "remove-cidr", 2, 0),
+                (3, "add-cidr", 1, 1),
+                (2, "add-cidr", 0, 1),
+                (1, "add-cidr", 0, 1),
+            ]
+            assert await _rules(ask, 0) == before == await _rules(ask)
+            assert [each["label"] for each in await _rules(ask, 3) if "label" in each] == ["two"]
+            told = await ask("Undo")
+            assert (told["undone"], len(told["done"]), told["edits"]) == (4, 2, [])
+            three = await _rules(ask, 3)
+            assert sorted(map(json.dumps, await _rules(ask))) == sorted(map(json.dumps, three))
+            ask.parts.history._last = None
+            told = await ask("Undo", number=3)
+            assert [each["label"] for each in await _rules(ask) if "label" in each] == ["one"]
+            ask.parts.history._last = None
+            await ask("Undo", number=2)
+            assert [each.get("ports") for each in await _rules(ask)] == [None]
+            assert (await ask.refused("Undo", number=99))[0] == "NotFound"
+            assert (await ask.refused("RulesAt", number=99))[0] == "NotFound"
+            audit = (await ask("Audit"))["entries"]
+            assert [(each["change"], each["subject"]) for each in audit[:3]] == [
+                ("undo", "2"),
+                ("undo", "3"),
+                ("undo", "4"),
+            ]
+
+    asyncio.run(run())
+
+
+def test_the_rules_of_one_command_are_one_change(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            for cidr in ("0.0.0.0/0", "::/0"):
+                await ask("AddCidr", cidr=cidr, action="allow", ports=["tcp/443"])
+            assert await _numbers(ask) == [(1, "add-cidr", 0, 2)]
+            assert len((await ask("Undo"))["done"]) == 2
+            assert await _rules(ask) == []
+
+    asyncio.run(run())
+
+
+def test_what_stands_in_a_file_is_told_and_written_only_if_asked(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            path = _cidr_dir(ask) / "10-office.toml"
+            path.write_text(OFFICE + OTHER)
+            await ask("Reload")
+            assert await _numbers(ask) == [(1, "reload", 0, 2)]
+            told = await ask("Undo")
+            assert (told["done"], path.read_text()) == ([], OFFICE + OTHER)
+            first = next(edit for edit in told["edits"] if edit["rule"]["cidr"] == ["192.0.2.0/24"])
+            assert next(fileedits.told(first)) == f"{path}:2: take out"
+            fileedits.write(first)
+            assert path.read_text() == "# the office\n" + OTHER
+            with pytest.raises(ControlError, match="not the rule any more"):
+                fileedits.write(first)
+            ask.parts.history._last = None
+            await ask("Reload")
+            (back,) = (await ask("Undo"))["edits"]  # of the edit that was just made
+            assert (back["take_out"], back["path"]) == (False, str(path))
+            fileedits.write(back)
+            again = tomllib.loads(path.read_text())["rule"]
+            assert sorted(map(json.dumps, again)) == sorted(map(json.dumps, tomllib.loads(OFFICE + OTHER)["rule"]))
+
+    asyncio.run(run())
+
+
+def test_what_is_in_force_as_a_file_gives_the_same_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            path = _cidr_dir(ask) / "10-office.toml"
+            path.write_text(OFFICE + OTHER + '\n[[rule]]\ncidr = ["2001:db8::/32", "10.0.0.0/8"]\naction = "monitor"\n')
+            await ask("Reload")
+            await ask("AddCidr", cidr="203.0.113.0/24", action="limit", rate_per_s=7, burst_packets=9, ttl_s=600)
+            await ask(
+                "AddCidr", cidr="203.0.113.0/24", action="drop", direction="both", ports=["53", "icmp/8"], save=True
+            )
+            await ask("AddCidr", cidr="203.0.113.9", action="drop", label='quo"tes \\ and ä')
+            text = "\n".join(rulelines.of_entries((await ask("RulesAt"))["rules"], "in force"))
+            in_force = ask.parts.rulebook.in_force
+            assert in_force is not None
+            files = tmp_path / "again"
+            files.mkdir()
+            (files / "all.toml").write_text(text)
+            again = make_policy(read_files(files, []), default=Action.MONITOR)
+            assert _said(again) == _said(in_force.policy)
+
+    asyncio.run(run())
+
+
+def test_numbers_go_on_over_a_restart_and_what_changed_meanwhile_is_a_change(tmp_path: Path) -> None:
+    async def first() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            await ask("AddCidr", cidr="203.0.113.0/24", action="drop", save=True)
+
+    async def second() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            assert await _numbers(ask) == [(2, "start", 0, 1), (1, "add-cidr", 0, 1)]
+            assert len(await _rules(ask, 1)) == 1
+
+    asyncio.run(first())
+    folder = tmp_path / "cidr.d"
+    path = next(tmp_path.rglob("rules-history.jsonl"))
+    folder.mkdir(exist_ok=True)
+    (folder / "10-office.toml").write_text(OFFICE)
+    asyncio.run(second())
+    path.write_text("not JSON\n")
+
+    async def third() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            assert await _numbers(ask) == []
+            assert path.with_name(path.name + ".broken").read_text() == "not JSON\n"
+            await ask("AddCidr", cidr="203.0.113.1", action="drop")
+            assert [each[1] for each in await _numbers(ask)] == ["add-cidr"]
+
+    asyncio.run(third())
+
+
+def test_the_oldest_changes_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trafficmond.history.MOST_CHANGES", 5)
+
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            for number in range(1, 15):
+                ask.parts.history._last = None
+                await ask("AddCidr", cidr=f"203.0.113.{number}", action="drop")
+            changes = await ask.parts.history.changes()
+            assert [each.number for each in changes][-1] == 14
+            assert 5 <= len(changes) <= 10
+            assert len(await _rules(ask, 12)) == 12
+            assert (await ask.refused("RulesAt", number=1))[0] == "NotFound"
+
+    asyncio.run(run())
+
+
+def test_a_folder_that_cannot_be_written_stops_no_change(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            ask.parts.history._path = tmp_path / "no" / "such" / "folder"
+            await ask("AddCidr", cidr="203.0.113.1", action="drop")
+            assert any("not kept by number" in each for each in (await ask("Status"))["warnings"])
+
+    asyncio.run(run())
+
+
+def test_rules_that_nothing_meets(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("AddCidr", cidr="203.0.113.1", action="drop", label="quiet")
+            found = await ask("Rules", unused_s=3600.0)
+            assert [row["label"] for row in found["rules"]] == ["quiet"]
+            assert "not at all yet" in found["notes"][0]
+
+    asyncio.run(run())

@@ -1,0 +1,31 @@
+"""The changes of the rules by their numbers, the latest first: who made them, when, and how much they changed.
+
+Every change that was made has one, by hand, in a file or by the end of a rule; a command that makes several rules is
+one change. trafficctl rules --at N shows what was in force after a change, --diff N..M what is different between two,
+and trafficctl undo N takes one back. A thousand are kept.
+
+Examples:
+  trafficctl history
+  trafficctl history --limit 10 -o json
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from trafficctl import exits, session, values
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """How many."""
+    parser.add_argument("--limit", metavar="N", type=values.count, default=20, help="at most this many (default 20)")
+
+
+def run(args: Namespace) -> int:
+    """Show them."""
+    from trafficctl.render.columns import CHANGES
+
+    with session.connect(args) as client:
+        reply = client.call("History", limit=min(args.limit, 1000))
+    session.show_rows(args, reply["changes"], CHANGES, "RulesChange", "no changes")
+    return exits.DONE

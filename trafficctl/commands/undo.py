@@ -1,0 +1,57 @@
+"""Take back a change of the rules: the latest, or the one of a number.
+
+What was made by hand is taken back at once: a rule that was added goes, one that was removed or replaced is there
+again. A file of yours is never rewritten: for what stands in one the file, the line and the edit are printed, and
+--write makes it. The exit code is 1 if something is left for you to edit. Taking back is a change itself, with a
+number of its own, so it can be taken back too.
+
+Examples:
+  trafficctl history
+  sudo trafficctl undo
+  sudo trafficctl undo 17
+  sudo trafficctl undo 17 --write
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+
+from trafficctl import exits, session, values
+from trafficctl.render.units import plain
+from trafficmond.errors import ControlError
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Which change."""
+    parser.add_argument("number", nargs="?", metavar="N", type=values.count, help="its number (default: the latest)")
+    parser.add_argument("--write", action="store_true", help="make the edits of files too")
+
+
+def run(args: Namespace) -> int:
+    """Take it back, and say what that was and what is left to do; 1 if something is."""
+    from trafficctl import fileedits
+
+    with session.connect(args) as client:
+        reply = client.call("Undo", number=args.number)
+    # From the bottom of a file upwards, so that lines are still what they were.
+    edits = sorted(reply["edits"], key=lambda each: -(each.get("line") or 0))
+    left, written = [], []
+    for edit in edits:
+        if args.write:
+            try:
+                written.append(fileedits.write(edit))
+                continue
+            except (ControlError, OSError) as error:
+                print(f"trafficctl: {error}", file=sys.stderr)
+        left.append(edit)
+    lines = [f"change {reply['undone']}:", *(f"  {plain(each)}" for each in [*reply["done"], *written])]
+    for edit in left:
+        lines += [f"  {plain(each)}" for each in fileedits.told(edit)]
+    if len(lines) == 1:
+        lines.append("  nothing is left of it to take back")
+    if left and not args.write:
+        lines.append("these edits are yours to make; --write makes them")
+    session.output(args).report({**reply, "written": written}, lambda *_: lines)
+    session.tell_notes(reply)
+    return exits.NO if left else exits.DONE

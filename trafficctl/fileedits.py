@@ -1,0 +1,75 @@
+"""Edits of rules files, as they are told, and made where an administrator says --write."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trafficctl import rulelines
+from trafficmond import files
+from trafficmond.errors import ControlError
+from trafficmond.policy.entries import of_rules
+from trafficmond.policy.rulefile import read_rule_tables
+from trafficmond.policy.rules import read_tables
+
+
+def told(edit: Mapping[str, Any]) -> Iterator[str]:
+    """File, line, and what is to be done there."""
+    rule, path = edit["rule"], edit["path"]
+    if not _is_rule(rule):
+        verb = "take out" if edit["take_out"] else "put in"
+        yield f"the settings: {verb} {rulelines.line({**rule, 'source': path})}"
+        return
+    where = f"{path}:{edit['line']}" if edit.get("line") else path
+    yield f"{where}: {'take out' if edit['take_out'] else 'add at its end'}"
+    yield from (f"  {line}" for line in rulelines.table(rule))
+
+
+def write(edit: Mapping[str, Any]) -> str:
+    """Makes an edit; what was done. Raises ControlError where the file is not what it was, OSError."""
+    rule, path = edit["rule"], Path(edit["path"])
+    if not _is_rule(rule) or path.suffix != ".toml":
+        raise ControlError(f"{path} is not edited by this command", hint="edit it as shown")
+    text = path.read_text("utf-8")
+    lines = text.splitlines()
+    if edit["take_out"]:
+        start, end = _place(path, text, edit)
+        lines[start:end] = []
+    else:
+        while lines and not lines[-1].strip():
+            lines.pop()
+        lines += [*([""] if lines else []), *rulelines.table(rule)]
+    files.replace(
+        path, "".join(f"{line}\n" for line in lines).encode(), mode=path.stat().st_mode & 0o7777, durable=True
+    )
+    return f"{path}: {'taken out' if edit['take_out'] else 'added'}"
+
+
+def _is_rule(rule: Mapping[str, Any]) -> bool:
+    return "cidr" in rule or "country" in rule or "asn" in rule
+
+
+def _place(path: Path, text: str, edit: Mapping[str, Any]) -> tuple[int, int]:
+    """From which line to which one the rule stands, lines counted from 0."""
+    gone = ControlError(f"{path}:{edit.get('line') or '?'} is not the rule any more", hint="edit it as shown")
+    try:
+        found = read_rule_tables(text)
+        index = found.headers.index(edit.get("line") or -1)
+    except (tomllib.TOMLDecodeError, RecursionError, TypeError, ValueError):
+        raise gone from None
+    rules = read_tables([found.tables[index]], str(path))
+    there = [{key: value for key, value in each.items() if key != "source"} for each in of_rules(rules)]
+    if [json.dumps(each, sort_keys=True) for each in there] != [json.dumps(edit["rule"], sort_keys=True)]:
+        raise gone
+    start = found.headers[index] - 1
+    end = found.headers[index + 1] - 1 if index + 1 < len(found.headers) else len(found.lines)
+    while end < len(found.lines) and end > start + 1 and not _is_of_rule(found.lines[end - 1]):
+        end -= 1  # what stands above the next rule is about that one
+    return start, end
+
+
+def _is_of_rule(line: str) -> bool:
+    return bool(line.strip()) and not line.lstrip().startswith("#")

@@ -1,0 +1,78 @@
+"""Rules as the lines of a rules file."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+_WIDTH = 118
+_KEYS = ("cidr", "country", "asn", "action", "direction", "ports", "label", "limit", "burst", "expires")
+
+
+def table(rule: Mapping[str, Any]) -> Iterator[str]:
+    """A [[rule]] with these keys; `expires` in epoch seconds. What a rules file cannot say is left out."""
+    yield "[[rule]]"
+    for key in _KEYS:
+        value = rule.get(key)
+        if value is None or value == []:
+            continue
+        if key == "expires":
+            yield f"expires = {datetime.fromtimestamp(value, UTC).isoformat()}"
+        elif isinstance(value, list) and key == "cidr" and len(value) == 1:
+            yield f"cidr = {_quoted(value[0])}"
+        elif isinstance(value, list):
+            yield f"{key} = {_list(value)}"
+        else:
+            yield f"{key} = {_quoted(value)}"
+
+
+def _list(values: Sequence[str | int]) -> str:
+    joined = ", ".join(_quoted(value) for value in values)
+    if len(joined) < _WIDTH - 10:
+        return f"[{joined}]"
+    wrapped = textwrap.fill(joined, _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    return f"[\n{wrapped}\n]"
+
+
+def _quoted(value: str | int) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def of_entries(entries: Sequence[Mapping[str, Any]], when: str) -> Iterator[str]:
+    """A whole file of what `RulesAt` gives; what belongs into the settings is a comment at its head."""
+    yield f"# The rules {when}, as trafficctl rules -o toml prints them: a file for cidr.d that gives the same again."
+    yield "# With it go these settings of trafficmond.toml:"
+    for entry in entries:
+        if "default" in entry:
+            yield f"#   policy.default = {_quoted(entry['default'])}"
+        elif "allowlist" in entry:
+            yield f"#   policy.allowlist = {_quoted(entry['allowlist'])}"
+        elif "list" in entry:
+            words = [
+                f"{key} = {_quoted(entry[key])}" for key in ("action", "direction", "ports", "label") if key in entry
+            ]
+            yield f"#   [[list]] path = {_quoted(entry['list'])}, {', '.join(words)}"
+    for entry in entries:
+        if not {"cidr", "country", "asn"} & entry.keys():
+            continue
+        yield ""
+        yield f"# {entry['source']}" + (", which --force took from guard and allowlist" if entry.get("force") else "")
+        yield from table(entry)
+
+
+def line(entry: Mapping[str, Any]) -> str:
+    """One rule in a line, for people."""
+    if "default" in entry:
+        return f"default {entry['default']}"
+    for key in ("allowlist", "list", "country", "asn", "cidr"):
+        if key in entry:
+            break
+    where = entry[key] if isinstance(entry[key], list) else [entry[key]]
+    more = f" +{len(where) - 1}" if len(where) > 1 else ""
+    words = [entry.get("action", ""), ", ".join(entry.get("ports", ())), entry.get("limit", "")]
+    words += [entry.get("direction", ""), f'"{entry["label"]}"' if entry.get("label") else ""]
+    name = "" if key == "cidr" else f"{key} "
+    return " ".join(filter(None, [f"{name}{where[0]}{more}", *words, f"({entry['source']})"]))

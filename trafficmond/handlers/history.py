@@ -1,0 +1,124 @@
+"""The changes of the rules by number: which there were, what was in force then, and how they are taken back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+
+from trafficmond import networks
+from trafficmond.control.bounds import number as bounded
+from trafficmond.control.call import Call, Reply, Row, method
+from trafficmond.control.paging import paged
+from trafficmond.control.refusals import NotFound
+from trafficmond.errors import ConfigError, TrafficmonError
+from trafficmond.handlers.handler import Handler, direction_of
+from trafficmond.history import MOST_CHANGES, Recorded
+from trafficmond.networks import shown
+from trafficmond.policy.entries import SOURCE, Entry, entries, source_line
+
+_PAGE_ROWS = 20
+
+
+class History(Handler):
+    """`History`, `RulesAt` and `Undo`."""
+
+    @method("History")
+    async def history(self, _: Call, limit: int = 100) -> Reply:
+        """The changes that are kept, the latest first."""
+        most = bounded("limit", limit, 1, MOST_CHANGES)
+        found = (await self._parts.history.changes())[::-1][:most]
+        return {"changes": [_row(each) for each in found]}
+
+    @method("RulesAt")
+    async def rules_at(self, call: Call, number: int | None = None) -> AsyncGenerator[Reply, None]:
+        """What is in force, or was after a change, as tables of a rules file; in pages."""
+        in_force = self._parts.rulebook.in_force
+        assert in_force is not None
+        found = entries(in_force.policy) if number is None else await self._parts.history.at(number)
+        if found is None:
+            raise NotFound(f"what was in force after change {number} is not known", hint="see trafficctl history")
+        pages = [found[at : at + _PAGE_ROWS] for at in range(0, len(found), _PAGE_ROWS)]
+        async for page in paged(call, _each(pages)):
+            yield {"rules": page}
+
+    @method("Undo", changes=True)
+    async def undo(self, call: Call, number: int | None = None) -> Reply:
+        """Take a change back: what was made by hand at once; what stands in a file is told with what to do there."""
+        parts = self._parts
+        changes = {each.number: each for each in await parts.history.changes()}
+        if not changes:
+            raise NotFound("no change of the rules is known", hint="see trafficctl history")
+        wanted = max(changes) if number is None else number
+        if wanted not in changes:
+            raise NotFound(f"change {wanted} is not known", hint="see trafficctl history")
+        change = changes[wanted]
+        done, edits, notes = list[str](), list[Row](), list[str]()
+        back = [each for each in change.removed if not _ended(each)]
+        places = [_place(each) for each in back]
+        for entry in change.added:
+            if not self._by_hand(entry):
+                edits.append(self._edit(entry, out=True))
+            elif _place(entry) not in places:  # else what comes back takes its place
+                try:
+                    cidr, way = entry["cidr"][0], direction_of(entry.get("direction", "ingress"))
+                    saved = entry[SOURCE] != "runtime"
+                    await parts.rulebook.remove(cidr, way, entry.get("ports", []), saved=saved)
+                    done.append(f"removed: {_told(entry)}")
+                except TrafficmonError as error:
+                    notes.append(f"{_told(entry)}: {error}")
+        for entry in back:
+            if not self._by_hand(entry):
+                edits.append(self._edit(entry, out=False))
+                continue
+            table = {key: value for key, value in entry.items() if key != SOURCE} | {"cidr": entry["cidr"][0]}
+            try:
+                await parts.rulebook.add({"direction": "ingress", **table}, keep=entry[SOURCE] != "runtime")
+                done.append(f"put back: {_told(entry)}")
+            except ConfigError as error:
+                notes.append(f"{_told(entry)}: {error}")
+        notes += [f"has ended meanwhile: {_told(each)}" for each in change.removed if _ended(each)]
+        parts.host.refresh_names()
+        notes += parts.doors.look()
+        if done:
+            notes += await self._audited(call, "undo", str(wanted), None, "; ".join(done)[:400])
+        return {"undone": wanted, "done": done, "edits": edits, "notes": notes}
+
+    def _by_hand(self, entry: Entry) -> bool:
+        return entry[SOURCE] in ("runtime", str(self._parts.rulebook.saved_path))
+
+    def _edit(self, entry: Entry, *, out: bool) -> Row:
+        in_force = self._parts.rulebook.in_force
+        line = source_line(in_force.policy, entry) if in_force and out else 0
+        rule = {key: value for key, value in entry.items() if key != SOURCE}
+        return {"path": entry[SOURCE], "line": line or None, "take_out": out, "rule": rule}
+
+
+async def _each(pages: Sequence[list[Entry]]) -> AsyncGenerator[list[Entry], None]:
+    for page in pages:
+        yield page
+
+
+def _row(change: Recorded) -> Row:
+    return {
+        "number": change.number,
+        "at": change.at,
+        "user": change.user or None,
+        "change": change.change,
+        "subject": change.subject or None,
+        "removed": len(change.removed),
+        "added": len(change.added),
+    }
+
+
+def _ended(entry: Entry) -> bool:
+    return bool(entry.get("expires")) and float(entry["expires"]) <= time.time()
+
+
+def _place(entry: Entry) -> tuple[object, ...]:
+    return str(entry.get("cidr")), entry.get("direction", "ingress"), str(entry.get("ports", [])), entry[SOURCE]
+
+
+def _told(entry: Entry) -> str:
+    words = [entry.get("action", ""), ", ".join(entry.get("ports", ())), entry.get("label", "")]
+    cidrs = [shown(str(networks.parse(each))) for each in entry.get("cidr", ())]
+    return " ".join(filter(None, [cidrs[0] if cidrs else "", *words]))

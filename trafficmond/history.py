@@ -1,0 +1,175 @@
+"""The changes of the rules by number, so that each can be looked at and taken back: a line of JSON a change, in
+state_dir, behind a line that says what was in force before the first of them.
+
+Nothing depends on this file: what cannot be written is said, and one that cannot be read is put aside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from trafficmond import files
+from trafficmond.errors import TrafficmonError
+from trafficmond.policy.entries import Entry, difference, entries, replayed, without
+from trafficmond.policy.load import Policy
+from trafficmond.store.records import Change
+
+# bound: changes of the rules that are kept by number, in `state_dir` | the oldest go
+MOST_CHANGES = 1000
+# bound: bytes of the rules' history in `state_dir` | the oldest changes go
+MOST_BYTES = 64 << 20
+_ONE_COMMAND_S = 10.0  # in which the calls of one process are one change
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A change: who made it, what it took out and what it put in."""
+
+    number: int
+    at: float  # epoch s
+    user: str
+    change: str  # as in the audit; "ended": a rule or a probation came to its end; "start": while no daemon ran
+    subject: str
+    removed: list[Entry] = field(default_factory=list)
+    added: list[Entry] = field(default_factory=list)
+    pid: int = 0
+
+
+class History:
+    """Follows the rules in force. Use from the loop's thread only."""
+
+    def __init__(self, path: Path) -> None:
+        self.trouble = ""  # why changes are not kept
+        self.number = 0  # of the latest change
+        self._path = path
+        self._seen: Policy | None = None
+        self._last: Recorded | None = None
+        self._lines = 0
+        self._lock = asyncio.Lock()
+
+    async def follow(self, policy: Policy, change: Change | None = None) -> None:
+        """Notes what is different from when this was called last, as the work of `change`. Never raises."""
+        if policy is self._seen:
+            return
+        async with self._lock:
+            before, self._seen = self._seen, policy
+            try:
+                await asyncio.to_thread(self._follow, before, policy, change)
+                self.trouble = ""
+            except OSError as error:
+                self.trouble = f"changes of the rules are not kept by number ({self._path}: {error.strerror or error})"
+
+    async def changes(self) -> list[Recorded]:
+        """All that are kept, in their order; those of one number are one."""
+        async with self._lock:
+            _, _, recorded = await self._readable()
+            return list(self._together(recorded))
+
+    async def at(self, number: int) -> list[Entry] | None:
+        """What was in force after a change; None if that is not kept any more, or has yet to come."""
+        async with self._lock:
+            base, first, recorded = await self._readable()
+            if not first <= number <= self.number:
+                return None
+            return replayed(base, ((each.removed, each.added) for each in recorded if each.number <= number))
+
+    async def _readable(self) -> tuple[list[Entry], int, list[Recorded]]:
+        """As `_base`; nothing where nothing is kept. Raises TrafficmonError."""
+        try:
+            return await asyncio.to_thread(self._base)
+        except FileNotFoundError:
+            return [], self.number + 1, []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrafficmonError(f"{self._path} cannot be read: {error}", hint="move it away") from error
+
+    def _follow(self, before: Policy | None, policy: Policy, change: Change | None) -> None:
+        if before is None:
+            self._begin(policy)
+            return
+        removed, added = difference(before, policy)
+        if removed or added:
+            if not self._path.exists():  # somebody has taken it away
+                self._write(self.number, entries(before), [])
+            self._append(self._next(change, removed, added))
+
+    def _begin(self, policy: Policy) -> None:
+        """The first rules of this daemon: what is different from the last one's is a change of its own."""
+        now = entries(policy)
+        try:
+            base, first, recorded = self._base()
+        except FileNotFoundError:
+            self._write(0, now, [])
+            return
+        except (ValueError, KeyError, TypeError):
+            self._path.replace(self._path.with_name(self._path.name + ".broken"))
+            self._write(0, now, [])
+            return
+        self.number = recorded[-1].number if recorded else first
+        self._lines = len(recorded)
+        last = replayed(base, ((each.removed, each.added) for each in recorded))
+        removed, added = without(last, now), without(now, last)
+        if removed or added:
+            self._append(self._next(Change(time.time(), 0, "", 0, "start", ""), removed, added))
+
+    def _next(self, change: Change | None, removed: list[Entry], added: list[Entry]) -> Recorded:
+        now = time.time()
+        made = change or Change(now, 0, "", 0, "ended", "")
+        last, number = self._last, self.number + 1
+        if last and made.pid and (last.pid, last.change) == (made.pid, made.change) and now - last.at < _ONE_COMMAND_S:
+            number = self.number  # a command that makes several rules is one change
+        return Recorded(number, now, made.user, made.change, made.subject, removed, added, made.pid)
+
+    def _append(self, recorded: Recorded) -> None:
+        self.number, self._last = recorded.number, recorded
+        line = json.dumps(asdict(recorded))
+        with self._path.open("a", encoding="ascii") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+        self._lines += 1
+        if self._lines > 2 * MOST_CHANGES or size > MOST_BYTES:
+            self._shorten(MOST_CHANGES if size <= MOST_BYTES else self._lines // 4)
+
+    def _shorten(self, most: int) -> None:
+        base, _, recorded = self._base()
+        gone, kept = recorded[: len(recorded) - most], recorded[len(recorded) - most :]
+        state = replayed(base, ((each.removed, each.added) for each in gone))
+        self._write(gone[-1].number if gone else 0, state, kept)
+
+    def _write(self, number: int, base: list[Entry], recorded: list[Recorded]) -> None:
+        lines = [json.dumps({"number": number, "rules": base}), *(json.dumps(asdict(each)) for each in recorded)]
+        files.replace(self._path, "".join(f"{line}\n" for line in lines).encode(), durable=True)
+        self._lines = len(recorded)
+        self.number = recorded[-1].number if recorded else number
+
+    def _base(self) -> tuple[list[Entry], int, list[Recorded]]:
+        first, recorded = self._read()
+        return first["rules"], int(first["number"]), recorded
+
+    def _read(self) -> tuple[Entry, list[Recorded]]:
+        """The first line, and the changes; a last line that is cut short is left out."""
+        lines = self._path.read_text("ascii").split("\n")
+        first = json.loads(lines[0])
+        return first, [Recorded(**json.loads(line)) for line in lines[1:-1]]
+
+    @staticmethod
+    def _together(recorded: list[Recorded]) -> Iterator[Recorded]:
+        held: Recorded | None = None
+        for each in recorded:
+            if held and held.number == each.number:
+                subject = held.subject if held.subject == each.subject else f"{held.subject}, {each.subject}"
+                removed, added = [*held.removed, *each.removed], [*held.added, *each.added]
+                held = Recorded(held.number, held.at, held.user, held.change, subject, removed, added, held.pid)
+                continue
+            if held:
+                yield held
+            held = each
+        if held:
+            yield held
