@@ -9,6 +9,7 @@
 #include "host_flows.h"
 #include "host_lines.h"
 #include "host_read.h"
+#include "host_texts.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the rows are written for little-endian hosts, which all that have XDP drivers in Debian are"
@@ -188,6 +189,7 @@ TM_EXPORT __u32 tm_state_layout(__u32 *out)
 		AT(flow.ifindex),
 		AT(flow.verdict),
 		AT(flow.inner),
+		AT(flow.owner),
 		AT(flow.first),
 		AT(flow.last),
 		AT(flow.reply_first),
@@ -280,4 +282,31 @@ TM_EXPORT void tm_flows_deadlines(const struct tm_state *s, __u32 n, const struc
 		deadline[i] = tm_deadline(&s[i], r);
 		kept[i] = tm_kept(&s[i], r);
 	}
+}
+
+/* ---- texts ---- */
+
+/* Each IPv4 address as people write it, TM_V4_TEXT characters each. */
+TM_EXPORT void tm_v4_texts(const __u32 *address, __u32 n, __u32 *out)
+{
+	__u32 i;
+
+	for (i = 0; i < n; i++)
+		tm_v4_text(out + (size_t)i * TM_V4_TEXT, address[i]);
+}
+
+/* The Community ID of what is to be hashed: `length` bytes at the beginning of each `size`, TM_COMMUNITY_TEXT
+ * characters each; 0 if they are too many for one block. */
+TM_EXPORT int tm_community_texts(const __u8 *text, __u32 n, __u32 size, __u32 length, __u32 *out)
+{
+	__u8 digest[20];
+	__u32 i;
+
+	if (length > TM_SHA1_MOST || length > size)
+		return 0;
+	for (i = 0; i < n; i++) {
+		tm_sha1(text + (size_t)i * size, length, digest);
+		tm_community_text(out + (size_t)i * TM_COMMUNITY_TEXT, digest);
+	}
+	return 1;
 }

@@ -13,6 +13,7 @@
 
 #define TM_TIE_S 2e-5
 #define TM_SURE_LEAD_S 1e9
+#define TM_RANK_S 1e11
 #define TM_KEY_WORDS 14
 #define TM_TYPE_UNKNOWN 256
 
@@ -22,7 +23,7 @@ struct tm_flow_row {
 	__u8 proto, family, direction;
 	__u16 vlan;
 	__u32 ifindex, verdict;
-	__u64 inner;
+	__u64 inner, owner;
 	double first, last, reply_first;
 	__u64 packets, bytes, payload_bytes, reply_packets, reply_bytes, reply_payload_bytes;
 	__u32 payload_packets, reply_payload_packets;
@@ -325,8 +326,16 @@ static int tm_stale(const struct tm_row *d, const struct tm_flow_row *f)
 	return !d->new_record && d->first < f->first - TM_TIE_S;
 }
 
-/* Puts the verdicts of the group in the row's; whether what is pending must be told under the old ones before. */
-static int tm_verdicts(struct tm_state *s, const struct tm_row *mine, const struct tm_row *theirs,
+/* How much an owner says: a unit 3, the kernel 2, forwarded 1, nothing 0. */
+static int tm_owner_rank(__u64 owner)
+{
+	return !owner ? 0 : owner == TM_OWNER_KERNEL ? 2 : owner == TM_OWNER_FORWARDED ? 1 : 3;
+}
+
+/*
+ * Puts verdicts and owner of the group in the row's; whether what is pending must be told under the old ones before.
+ */
+static int tm_verdicts(struct tm_state *s, const struct tm_row *mine, const struct tm_row *theirs, __u64 owner,
 		       struct tm_state *told)
 {
 	struct tm_flow_row *f = &s->flow;
@@ -335,9 +344,13 @@ static int tm_verdicts(struct tm_state *s, const struct tm_row *mine, const stru
 
 	if (unheard)
 		verdict = reply;
+	if (tm_owner_rank(owner) < tm_owner_rank(f->owner))
+		owner = f->owner;
 	changed = verdict != f->verdict && (s->p_packets || (unheard && s->p_reply_packets));
 	if (!changed && (verdict != f->verdict || reply != s->reply_verdict) && s->p_reply_packets)
 		changed = tm_drops(reply) || tm_drops(s->reply_verdict) || tm_drops(verdict) || tm_drops(f->verdict);
+	changed |= owner != f->owner && tm_owner_rank(owner) == tm_owner_rank(f->owner);
+	changed = changed && s->since < INFINITY;
 	if (changed) {
 		*told = *s;
 		s->p_packets = s->p_bytes = s->p_reply_packets = s->p_reply_bytes = 0;
@@ -345,6 +358,7 @@ static int tm_verdicts(struct tm_state *s, const struct tm_row *mine, const stru
 	}
 	f->verdict = verdict;
 	s->reply_verdict = reply;
+	f->owner = owner;
 	return changed;
 }
 
@@ -357,7 +371,8 @@ static int tm_fold_group(struct tm_state *s, const struct tm_group *g, const str
 	__u64 packets[2] = {0, 0}, bytes[2] = {0, 0}, payload[2] = {0, 0};
 	__u32 payloads[2] = {0, 0}, i;
 	__u8 flags[2] = {0, 0}, bits[2] = {0, 0}, closed;
-	double last = 0;
+	double last = 0, best = 0;
+	__u64 owner = 0;
 	int changed, quiet;
 
 	if (g->sure && !s->sure && g->side != s->side)
@@ -379,8 +394,12 @@ static int tm_fold_group(struct tm_state *s, const struct tm_group *g, const str
 		bits[reply] |= d[i].bits & ~(TM_BIT_FIRST_PAYLOAD | (stale ? TM_BIT_SPOKE_FIRST : 0));
 		if (!i || d[i].last > last)
 			last = d[i].last;
+		if (!i || tm_owner_rank(d[i].owner) * TM_RANK_S + d[i].last > best) {
+			best = tm_owner_rank(d[i].owner) * TM_RANK_S + d[i].last;
+			owner = d[i].owner;
+		}
 	}
-	changed = tm_verdicts(s, mine, theirs, told);
+	changed = tm_verdicts(s, mine, theirs, owner, told);
 	if (mine && !f->packets) {
 		f->first_flags = my_first->first_flags;
 		f->first_len = my_first->first_len;

@@ -10,6 +10,8 @@ from trafficmond import abi
 from trafficmond.flows import compiled
 from trafficmond.flows.batch import DELTA, V4_MAPPED, Batch
 from trafficmond.flows.canonical import TYPE_UNKNOWN
+from trafficmond.flows.community_id import community_ids
+from trafficmond.flows.owners import FORWARDED, KERNEL
 from trafficmond.flows.table import FlowTable
 from trafficmond.model import Action
 from trafficmond.verdict import verdict_word
@@ -45,6 +47,7 @@ def anything(pick: np.random.Generator, count: int, now: float, *, words: int) -
     rows["direction"], rows["ifindex"] = pick.integers(0, 2, count), pick.integers(1, 3, count)
     rows["vlan"], rows["inner"] = pick.choice([0, 0, 5], count), pick.choice([0, 0, 0, 9 << 33 | 4], count)
     rows["verdict"] = pick.choice(WORDS[:words], count)
+    rows["owner"] = pick.choice(np.array([0, 0, 0, KERNEL, FORWARDED, 4711, 4712], np.uint64), count)
     rows["packets"] = pick.integers(1, 4, count)
     rows["bytes"] = rows["packets"] * pick.integers(40, 1500, count)
     rows["payload_packets"] = np.minimum(pick.integers(0, 4, count), rows["packets"])
@@ -161,3 +164,26 @@ def test_without_the_library_numpy_does_it(monkeypatch: pytest.MonkeyPatch) -> N
     table = FlowTable(100, 30.0, 60.0, seed=7)
     assert table._loops is None
     assert len(table.update(anything(np.random.default_rng(1), 20, T0, words=1), T0)) > 0
+
+
+def test_addresses_and_community_ids_are_those_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    pick = np.random.default_rng(3)
+    rows = anything(pick, 3000, T0, words=1)
+    rows["src_lo"][:1000] = V4_MAPPED | pick.integers(0, 1 << 32, 1000, dtype=np.uint64)
+    rows["dst_lo"][:6] = V4_MAPPED | np.array(
+        [0, 0xFFFFFFFF, 0x0A000001, 0x01020304, 0x64646464, 0x09630A0B], np.uint64
+    )
+    v4 = rows[rows["family"] == 4]
+
+    def texts() -> list[list[str]]:
+        ends = [
+            compiled.addresses(part[f"{side}_hi"], part[f"{side}_lo"], part["family"])
+            for part in (v4, rows, rows[:0])
+            for side in ("src", "dst")
+        ]
+        return [*ends, community_ids(rows), community_ids(v4), community_ids(rows[:0])]
+
+    assert compiled.library() is not None
+    in_c = texts()
+    monkeypatch.setattr(compiled, "library", lambda: None)
+    assert in_c == texts()

@@ -6,12 +6,13 @@ https://github.com/corelight/community-id-spec: SHA-1 over seed, ordered endpoin
 from __future__ import annotations
 
 import binascii
+from collections.abc import Iterator
 from hashlib import sha1
-from typing import Any
 
 import numpy as np
 
-from trafficmond.flows.batch import Batch
+from trafficmond.flows import compiled
+from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.canonical import canonical
 from trafficmond.protocols import ICMP, ICMPV6, SERVED
 
@@ -39,10 +40,18 @@ _PORT_BYTES = 4
 
 def digests(rows: Batch) -> list[bytes]:
     """The 20-byte SHA-1 of each row with `batch.ENDPOINTS`; the same for both directions of a flow."""
+    found: list[bytes] = [b""] * len(rows)
+    for chosen, text, length in _hashed(rows):
+        for row, digest in zip(chosen.tolist(), _sha1_each(text, length), strict=True):
+            found[row] = digest
+    return found
+
+
+def _hashed(rows: Batch) -> Iterator[tuple[Column, Batch, int]]:
+    """(which rows, what is hashed of each, how many bytes of that)."""
     key = canonical(rows)
     ports = np.isin(rows["proto"], _WITH_PORTS)
     v4 = rows["family"] == 4
-    found: list[bytes] = [b""] * len(rows)
     for layout, family in ((_V4, v4), (_V6, ~v4)):
         for with_ports in (True, False):
             chosen = np.flatnonzero(family & (ports == with_ports))
@@ -56,31 +65,39 @@ def digests(rows: Batch) -> list[bytes]:
                 text["b_hi"], text["b_lo"] = key.b_hi[chosen], key.b_lo[chosen]
             text["proto"] = rows["proto"][chosen]
             text["p"], text["q"] = key.a_port[chosen], key.b_port[chosen]
-            for row, digest in zip(chosen.tolist(), _sha1_each(text, with_ports), strict=True):
-                found[row] = digest
-    return found
+            yield chosen, text, layout.itemsize - (0 if with_ports else _PORT_BYTES)
 
 
-def _sha1_each(text: np.ndarray[Any, Any], with_ports: bool) -> list[bytes]:
-    size = text.dtype.itemsize
-    data = text.tobytes()
-    length = size if with_ports else size - _PORT_BYTES
+def _sha1_each(text: Batch, length: int) -> list[bytes]:
+    size, data = text.dtype.itemsize, text.tobytes()
     return [sha1(data[at : at + length]).digest() for at in range(0, len(data), size)]
 
 
 def community_ids(rows: Batch) -> list[str]:
     """The Community ID of each row."""
-    return community_texts(rows, digests(rows))
+    found = np.zeros(len(rows), "U30")
+    for chosen, text, length in _hashed(rows):
+        ids = compiled.community_texts(text, length)
+        if ids is None:
+            return community_texts(rows, digests(rows))
+        found[chosen] = ids
+    found[_portless(rows)] = ""
+    told: list[str] = found.tolist()
+    return told
 
 
 def community_texts(rows: Batch, digests_of_rows: list[bytes]) -> list[str]:
     """ "1:" and the base64 of each row's digest; empty, as the specification proposes, where ports are needed and are
     not known: in later fragments."""
-    unknown = np.isin(rows["proto"], SERVED) & (rows["sport"] == 0) & (rows["dport"] == 0)
     return [
         "" if portless else "1:" + binascii.b2a_base64(digest, newline=False).decode("ascii")
-        for digest, portless in zip(digests_of_rows, unknown.tolist(), strict=True)
+        for digest, portless in zip(digests_of_rows, _portless(rows).tolist(), strict=True)
     ]
+
+
+def _portless(rows: Batch) -> Column:
+    portless: Column = np.isin(rows["proto"], SERVED) & (rows["sport"] == 0) & (rows["dport"] == 0)
+    return portless
 
 
 def flow_hash_text(digest: bytes) -> str:

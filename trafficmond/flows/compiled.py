@@ -1,4 +1,5 @@
-"""The flow table's inner loops in C (bpf/host_flows.h), by ctypes; `table.py` does the same with numpy without them."""
+"""Inner loops in C (bpf/host_flows.h, host_texts.h) by ctypes. Without the library `table.py`, `batch.py` and
+`community_id.py` do the same with numpy and Python."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from trafficmond import compiled
+from trafficmond.flows import batch
 from trafficmond.flows.absorb import STATE
 from trafficmond.flows.batch import DELTA, FLOW, Batch, Column
 from trafficmond.flows.canonical import MATE, REPLY
@@ -50,6 +52,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tm_flows_turns": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _U32, _DOUBLE]),
     "tm_flows_fold": (None, [_POINTER] * 5),
     "tm_flows_deadlines": (None, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
+    "tm_v4_texts": (None, [_POINTER, _U32, _POINTER]),
+    "tm_community_texts": (ctypes.c_int, [_POINTER, _U32, _U32, _U32, _POINTER]),
 }
 
 
@@ -152,3 +156,24 @@ def _at(array: Column) -> int:
     assert array.flags.c_contiguous
     address: int = array.ctypes.data
     return address
+
+
+def addresses(hi: Column, lo: Column, family: Column) -> list[str]:
+    """`batch.addresses`."""
+    loaded = library()
+    if loaded is None or not (family == 4).all():
+        return batch.addresses(hi, lo, family)
+    words, texts = lo.astype(np.uint32), np.empty(len(lo), "U15")
+    loaded.tm_v4_texts(_at(words), len(words), _at(texts))
+    found: list[str] = texts.tolist()
+    return found
+
+
+def community_texts(text: Batch, length: int) -> Column | None:
+    """The Community ID of the first `length` bytes of each row, which is what is hashed; None without the library."""
+    loaded = library()
+    if loaded is None:
+        return None
+    found = np.empty(len(text), "U30")
+    fits = loaded.tm_community_texts(_at(text), len(text), text.dtype.itemsize, length, _at(found))
+    return found if fits else None

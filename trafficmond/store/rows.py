@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from trafficmond.flows.batch import Batch, Column, addresses
+from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.community_id import community_ids
+from trafficmond.flows.compiled import addresses
 from trafficmond.flows.inside import insides
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Direction
