@@ -14,7 +14,8 @@ _HOURS_UP_TO_S = 4 * _DAY_S  # a longer time is told by days
 _KINDS = ("interface", "unit")
 _MOST_COUNTRIES = 12
 _MOST_PAIRS = 2000
-_FAR = ("as_name", "country", "peer")  # what the others are told by: the first that is known of any
+# What the others are told by: the first that is known of any.
+_FAR = {"as_name": "networks", "country": "countries", "peer": "hosts"}
 
 
 class Beside:
@@ -54,12 +55,12 @@ class Beside:
         return {"first": first, "step": step, "keys": {key: keys[key] for key in largest}}
 
     def _exchange(self) -> dict[str, Any] | None:
-        for far in _FAR:
-            rows = self._flows(["interface", far], _MOST_PAIRS)
+        for far, others in _FAR.items():
+            rows = self._flows(["unit", "interface", far], _MOST_PAIRS)
             if any(row[far] for row in rows):
-                pairs = [{"left": row["interface"], "right": row[far] or "", **_both(row)} for row in rows]
-                told = {"as_name": "networks", "country": "countries", "peer": "hosts"}[far]
-                return {"left": "interfaces", "right": told, "rows": pairs}
+                near = "unit" if any(row["unit"] for row in rows) else "interface"
+                pairs = [{"left": row[near] or "", "right": row[far] or "", **_both(row)} for row in rows]
+                return {"left": f"{near}s", "right": others, "rows": pairs}
         return None
 
     def _flows(self, groups: list[str], most: int) -> list[dict[str, Any]]:

@@ -47,12 +47,13 @@ def used_of(quotas: Sequence[Quota], now: float, reader: Reader) -> list[Used]:
 def _used(quota: Quota, now: float, reader: Reader) -> Used:
     moment = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0)
     began = (moment if quota.period == "day" else moment.replace(day=1)).timestamp()
-    kind, key = ("interface", quota.interface) if quota.interface else ("total", None)
+    whose = [(kind, key) for kind, key in (("interface", quota.interface), ("unit", quota.unit)) if key]
+    kind, key = whose[0] if whose else ("total", None)
     period = moment.strftime(PERIODS[quota.period])
     rows = rows_of(reader.rows(usage_sql(UsageQuery(quota.period, kind, key, began))))
     up, down = (
         sum(int(str(row[way])) for row in rows if row["period"] == period) for way in ("up_bytes", "down_bytes")
     )
     used = {"up": up, "down": down, "both": up + down}[quota.counts]
-    label = quota.label or " ".join(filter(None, (quota.interface, quota.counts if quota.counts != "both" else "")))
+    label = quota.label or " ".join(filter(None, (key, quota.counts if quota.counts != "both" else "")))
     return Used(label or "of all", period, began, used, quota.volume, quota.share)

@@ -6,6 +6,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mmdb_writer import country, mmdb, system
 from trafficmond.errors import ConfigError
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.names import Names
+from trafficmond.flows.owners import Owner
 from trafficmond.geo.reading import open_atlas
 from trafficmond.store.reader import Reader
 from trafficmond.store.rollups import prune
@@ -111,6 +113,18 @@ def test_places_are_those_of_the_far_end_and_add_up(
     for kind in ("country", "asn", "interface", "protocol"):
         rows = used(path, period="", kind=kind)
         assert (sum(row[2] for row in rows), sum(row[3] for row in rows)) == total[2:]
+
+
+def test_units_are_summed_up_by_name_whatever_their_cgroups(
+    store: Store, names: Names, make_reports: Make, path: Path
+) -> None:
+    store.put(flow(make_reports, NOW, True, 5, 5), names)
+    owners = {7: Owner("nginx.service", "/a"), 8: Owner("nginx.service", "/b"), 9: Owner("forwarded")}
+    batch = make_reports(4, at=NOW, direction=1, bytes=[1, 2, 4, 8], reply_bytes=0, owner=[7, 8, 9, 0])
+    store.put(batch, replace(names, owners=owners))
+    store.flush(5)
+    rows = used(path, period="", kind="unit")
+    assert rows == [(None, "", 8, 0), (None, "forwarded", 4, 0), (None, "nginx.service", 3, 0)]
 
 
 def test_what_makes_no_sense_is_named() -> None:

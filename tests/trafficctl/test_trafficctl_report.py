@@ -127,5 +127,5 @@ def test_the_report_has_usage_places_and_who_exchanged(ctl: Ctl, running: Runnin
     assert found["exchange"]["left"] == "interfaces"
     assert "<h2>Usage by interface</h2>" in written.read_text()
     groups = [asked["group_by"] for name, asked in running.canned.asked if name == "Flows" and asked.get("group_by")]
-    assert groups[:2] == [["country"], ["interface", "as_name"]]
+    assert groups[:2] == [["country"], ["unit", "interface", "as_name"]]
     assert found["exchange"]["right"] == "hosts"  # of whom no more is known

@@ -275,9 +275,15 @@ class Quota:
     volume: int = size("1TiB", min="1MiB", help="How much there is.")
     period: str = setting("month", choices=("day", "month"), help="For how long: a day or a month, in local time.")
     counts: str = setting("both", choices=("both", "up", "down"), help="What counts: what goes out, comes in, or both.")
-    interface: str = setting("", example='"eth0"', help="Of this interface alone; empty: of all that are watched.")
+    interface: str = setting("", help="Of this interface alone; empty: of all that are watched.")
+    unit: str = setting("", help="Of this systemd unit alone; empty: of all.")
     share: float = setting(0.8, min=0.01, max=1.0, help="Tell when so much of it is used; and when all is.")
     label: str = setting("", help="What it is called in threats; empty: by what it is of.")
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """What does not hold between these settings."""
+        if self.interface and self.unit:
+            yield "unit", "goes without interface: sums are of one or the other; give each a [[quota]] of its own"
 
 
 @dataclass(frozen=True)

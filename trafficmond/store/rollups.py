@@ -1,4 +1,4 @@
-"""Rollups: the traffic of each minute, hour and day by host, port, protocol, interface, action, country and system.
+"""Rollups: the traffic of each minute, hour and day by host, port, protocol, interface, action, unit and place.
 
 They are added to in the transaction that stores the flows, so they are as exact as `flows` and outlive it. Of
 hosts and ports only the largest are kept by name; the rest is summed under OTHER, so every kind adds up to the
@@ -8,8 +8,7 @@ whole ("host" to twice the whole: each flow has two ends). A flow counts in the 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -97,6 +96,8 @@ def _sums(batch: Batch, names: Names) -> Iterator[Sums]:
             lambda keys: [f"{key & 0xFFFF}/{protocol_name(key >> 16).lower()}" for key in keys.tolist()],
         )
     yield from _hosts(batch)
+    if names.owners:
+        yield from _units(batch, names)
 
 
 def _hosts(batch: Batch) -> Iterator[Sums]:
@@ -126,13 +127,21 @@ def _places(batch: Batch, atlas: Atlas) -> Iterator[Sums]:
     for kind in ("country", "asn"):
         if atlas.knows(kind):
             said = atlas.column(kind, *words, batch["family"])
-            known, number = np.unique(said.astype(str), return_inverse=True)
-            yield from _by(kind, number.astype(np.int64), batch, partial(_texts, known))
+            yield from _by_text(kind, [str(each) if each else "" for each in said.tolist()], batch)
 
 
-def _texts(known: Column, keys: Column) -> list[str]:
-    found: list[str] = known[keys].tolist()
-    return found
+def _units(batch: Batch, names: Names) -> Iterator[Sums]:
+    """Whose it was on this host; several cgroups may be of one unit."""
+    owners, which = np.unique(batch["owner"], return_inverse=True)
+    units = [names.owner(number).unit or "" for number in owners.tolist()]
+    yield from _by_text("unit", [units[at] for at in which.tolist()], batch)
+
+
+def _by_text(kind: str, texts: Sequence[str], batch: Batch) -> Iterator[Sums]:
+    known: dict[str, int] = {}
+    number = np.fromiter((known.setdefault(text, len(known)) for text in texts), np.int64, len(texts))
+    every = list(known)
+    yield from _by(kind, number, batch, lambda keys: [every[key] for key in keys.tolist()])
 
 
 def _by(kind: str, keys: Column, batch: Batch, name: Callable[[Column], list[str]]) -> Iterator[Sums]:
