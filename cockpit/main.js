@@ -27,7 +27,8 @@ import threats from "./views/threats.js";
 const VIEWS = { overview, live, threats, rules, history, audit, explain };
 const TITLES = { overview: "Overview", live: "Live", threats: "Threats", rules: "Rules", history: "History",
   audit: "Audit" };
-const TICK_MS = 2000;
+const TICK_MS = 2000, SLOWEST_MS = 10_000;
+const SHARE = 0.01; // of a CPU that a page may cost the daemon
 const PATIENCE_MS = 10_000; // the daemon answers within milliseconds
 const LATE = "a question to a large history takes its time";
 const EVERY = 5;
@@ -66,10 +67,13 @@ async function tick() {
   const mine = ++turn, current = view;
   const due = ticks++ % (current.every ?? EVERY) === 0;
   const late = setTimeout(() => tell(mine, new Problem("no answer yet", { hint: LATE })), PATIENCE_MS);
+  const began = performance.now();
+  let took = 0;
   asking = true;
   try {
     const refreshed = due ? current.refresh?.() : null;
-    const shown = ask("Top", current.top ?? { limit: 1 }).then(top => {
+    const shown = ask("Top", current.top ?? { limit: 0 }).then(top => {
+      took = performance.now() - began;
       if (mine === turn) {
         samples.take(top);
         showProbation(top.probation);
@@ -92,7 +96,7 @@ async function tick() {
     clearTimeout(late);
     if (mine === turn) {
       asking = false;
-      timer = setTimeout(tick, TICK_MS);
+      timer = setTimeout(tick, Math.min(SLOWEST_MS, Math.max(TICK_MS, took / SHARE)));
     }
   }
 }

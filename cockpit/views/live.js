@@ -12,7 +12,7 @@ const SORTS = [["bytes", "bytes a second"], ["packets", "packets a second"], ["s
   ["received", "received"], ["total", "total"]];
 
 export default function live({ match = "", sort = "bytes", window = "10" }) {
-  const hosts = h("div"), flows = h("div"), told = h("p", { class: "soft" });
+  const hosts = h("div"), flows = h("div"), units = h("div"), told = h("p", { class: "soft" });
   const form = filter("live", entry("Only", "match", match, "an address, prefix, port or protocol"),
     choice("The most", "sort", "Sorted by", SORTS, sort), choice("over", "window", "Averages over", WINDOWS, window));
   const at = WINDOWS.findIndex(([seconds]) => String(seconds) === window);
@@ -20,13 +20,14 @@ export default function live({ match = "", sort = "bytes", window = "10" }) {
   let guarded = new Map(); // what this host is and depends on, by address: in words
 
   return {
-    element: h("div", { class: "stack" }, form, told, card("Hosts", hosts), card("Flows", flows)),
+    element: h("div", { class: "stack" }, form, told, card("Hosts", hosts), units, card("Flows", flows)),
     top: { limit: 50, match, sort, window_s: +window },
     moment(top) {
       const now = top.rates[at];
       fill(told, `${many(top.moving, "flow")} moved in the last 40 seconds; `
         + `${octetRate(now.received_bytes_per_s)} received, ${octetRate(now.sent_bytes_per_s)} sent.`);
       fill(hosts, top.hosts.length ? hostTable(top.hosts, at, guarded) : nothing(match));
+      fill(units, top.units?.length && card("Services of this host", unitTable(top.units, at)));
       fill(flows, top.flows.length ? flowTable(top.flows, at) : nothing(match));
     },
     every: 30,
@@ -57,6 +58,16 @@ function hostTable(hosts, at, guarded) {
       !guarded.has(row.address)
         && button("Ban", () => ban(row.address), { changes: true, key: `ban ${row.address}` })), "tools"],
   ], hosts.slice(0, 10));
+}
+
+function unitTable(units, at) {
+  return table([
+    ["Service", row => row.unit],
+    ["Received", row => octetRate(row.rates[at].received_bytes_per_s), "number"],
+    ["Sent", row => octetRate(row.rates[at].sent_bytes_per_s), "number"],
+    ["Flows", row => row.flows, "number"],
+    ["", row => button("Flows", () => go("live", { match: row.unit }), { key: `only ${row.unit}` }), "tools"],
+  ], units.slice(0, 10));
 }
 
 function flowTable(flows, at) {

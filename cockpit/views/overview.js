@@ -6,7 +6,7 @@ import { ask } from "../daemon.js";
 import { card, empty, facts, fill, h, table } from "../dom.js";
 import { clock, exact, many, number, octetRate, octets, phrase, rate, span } from "../words.js";
 
-const MOST_MISTAKES = 5;
+const MOST = 10, MOST_MISTAKES = 5;
 const SEVERITIES = ["low", "medium", "high", "critical"];
 
 export default function overview(_, { samples }) {
@@ -18,16 +18,16 @@ export default function overview(_, { samples }) {
     element: h("div", { class: "stack" }, wrong, tiles, h("div", { class: "columns" },
       h("div", { class: "stack" }, card("Rates", chart), card("Open threats", threats), card("Interfaces", interfaces)),
       h("div", { class: "stack" }, card("Every packet, accounted for", account), card("The daemon", about)))),
-    top: { limit: 10, window_s: 2 },
     every: 3,
     moment(top) {
       fill(chart, samples.draw());
       fill(interfaces, interfaceTable(top.interfaces));
-      fill(threats, threatList(top.threats, status));
       fill(tiles, tileRow(samples.latest, top, status));
     },
     async refresh() {
       status = await ask("Status");
+      const { threats: open } = await ask("Threats", { open_only: true, limit: 50 });
+      fill(threats, threatList(open, status));
       fill(wrong, troubles(status));
       fill(account, sum(status.accounting));
       fill(about, daemonFacts(status));
@@ -72,13 +72,13 @@ function troubles({ warnings, unwatched, config, store }) {
 function threatList(threats, status) {
   if (!threats.length) {
     return empty("None.", h("span", {}, "Scans, floods and the like appear here. ",
-      h("a", { href: link("threats"), "data-key": "past" }, "Past threats"), status?.threats.response === "off" &&
+      h("a", { href: link("threats"), "data-key": "past" }, "Past threats"), status.threats.response === "off" &&
       h("span", {}, ". None is answered by itself: that is switched on with ", h("code", {}, "[response]"),
         " in the settings.")));
   }
   const worstFirst = [...threats].sort((one, other) =>
     SEVERITIES.indexOf(other.severity) - SEVERITIES.indexOf(one.severity));
-  return h("ul", { class: "threats" }, worstFirst.map(threat => h("li", {},
+  return h("ul", { class: "threats" }, worstFirst.slice(0, MOST).map(threat => h("li", {},
     badge(threat.severity), " ",
     h("a", { href: link("threats", { id: threat.id }), "data-key": threat.id }, threat.summary),
     threat.src_ip && h("span", { class: "tools" },

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trafficmond.flows.batch import FLOW, Batch, empty
-from trafficmond.flows.recent import MOST, Recent, by_host
+from trafficmond.flows.recent import MOST, Rates, Recent, by_host
 from trafficmond.model import Direction
 
 LAST, TWO, TEN, FORTY = range(4)
@@ -121,3 +121,22 @@ def test_a_host_sends_what_its_flows_send_and_its_peers_receive() -> None:
         for at, (host, count) in enumerate(zip(hosts, counts, strict=True))
     }
     assert found == {1: (1, 100, 7), 2: (1, 30, 5), 1000: (2, 12, 130)}
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_hosts_are_told_apart_by_their_whole_address(count: int) -> None:
+    rows, dice = empty(FLOW, count), np.random.default_rng(count)
+    for name in ("src_hi", "src_lo", "dst_hi", "dst_lo"):
+        rows[name] = dice.integers(0, 3, count)
+    rows["family"] = dice.choice([4, 6], count)
+    values = dice.integers(0, 1000, (4, 4, count)).astype(np.float64)
+    expected: dict[tuple[int, int, int], list[float]] = {}
+    for at, row in enumerate(rows):
+        for side, sent, received in (("src", 1, 3), ("dst", 3, 1)):
+            host = expected.setdefault((row[f"{side}_hi"], row[f"{side}_lo"], row["family"]), [0, 0, 0])
+            for slot, amount in enumerate((1, values[LAST, sent, at], values[LAST, received, at])):
+                host[slot] += amount
+    hosts, counts, rates = by_host(rows, Rates(values))
+    found = zip(hosts.tolist(), counts, rates.sent(1)[LAST], rates.received(1)[LAST], strict=True)
+    assert {host: [flows, *both] for host, flows, *both in found} == expected
+    assert hosts.tolist() == sorted(expected)

@@ -82,6 +82,10 @@ def test_the_moment_is_the_latest_tick(tmp_path: Path) -> None:
             await ask.parts.pipeline.drain()
             top = await ask("Top")
             assert [flow["src_ip"] for flow in top["flows"]] == ["203.0.113.5", "2001:db8::5"]
+            alone = await ask("Top", limit=0)
+            assert (alone["flows"], alone["hosts"], alone["moving"]) == ([], [], None)
+            assert (alone["rates"], alone["interfaces"]) == (top["rates"], top["interfaces"])
+            assert (await ask("Top", limit=0, match="2001:db8::5"))["moving"] == 1
             assert (await ask("Top", sort="packets"))["flows"][0]["src_ip"] == "2001:db8::5"
             assert top["flow_count"] == 2
             assert {host["address"] for host in top["hosts"]} == {

@@ -74,7 +74,7 @@ class Flows(Handler):
         """The moment's interfaces, busiest flows and hosts, open threats."""
         one_of("sort", sort, LIVE_SORTS)
         one_of("window_s", str(window_s), tuple(map(str, LIVE_WINDOWS_S)))
-        most, pipeline = max(1, min(limit, TOP_ROWS)), self._parts.pipeline
+        most, pipeline = max(0, min(limit, TOP_ROWS)), self._parts.pipeline
         recent, now = pipeline.recent, pipeline.moment.at
         through = {ifindex: rate_rows(rates, 0) for ifindex, rates in recent.interfaces().items()}
         interfaces, atlas = interface_rows(self._parts), self._parts.rulebook.atlas

@@ -26,7 +26,10 @@ def busiest(
     recent: Recent, now: float, names_of: Callable[[Batch], Names], sort: str, window_s: int, match: str, limit: int
 ) -> Row:
     """The busiest `flows` (`LiveFlow`), `units` (`LiveUnit`) and `hosts` (`LiveHost`), and the `rates` of all that
-    matches. `sort` is one of model.LIVE_SORTS, `window_s` one of LIVE_WINDOWS_S."""
+    matches. `sort` is one of model.LIVE_SORTS, `window_s` one of LIVE_WINDOWS_S. With a limit of 0 the rates of all are
+    told alone, which takes no look at flows."""
+    if not limit and not match.strip():
+        return {"flows": [], "units": [], "hosts": [], "rates": rate_rows(recent.total(), 0), "moving": None}
     rows, rates = recent.flows()
     names = names_of(rows)
     chosen = np.flatnonzero(_matching(rows, match, names))
