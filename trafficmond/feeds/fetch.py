@@ -13,7 +13,6 @@ from trafficmond.errors import TrafficmonError
 from trafficmond.feeds.http import Answer, FetchError, Validators, get
 from trafficmond.feeds.shape import NoList, shape
 from trafficmond.feeds.state import Fetched, digest, read, write
-from trafficmond.urls import hidden
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +64,8 @@ def _one(feed: PrefixList, known: Fetched, folder: Path, now: Callable[[], float
             return replace(known, checked=now(), tried=now(), failing_since=0.0, error="")
         found = shape(answer.body)
     except (FetchError, NoList) as error:
-        what = hidden(str(error), feed.url)
-        log.warning("%s: %s; what was fetched last stays", feed.label, what)
-        return replace(known, tried=now(), failing_since=known.failing_since or now(), error=what)
+        log.warning("%s: %s; what was fetched last stays", feed.label, error)
+        return replace(known, tried=now(), failing_since=known.failing_since or now(), error=str(error))
     changed = not path.exists() or path.read_bytes() != found.data
     if changed:
         files.replace(path, found.data, mode=0o644, durable=True)

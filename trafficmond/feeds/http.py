@@ -15,6 +15,7 @@ from functools import partial
 from urllib.parse import unquote, urljoin, urlsplit
 
 from trafficmond import __version__
+from trafficmond.urls import hidden
 
 # bound: a fetched list | refused; what was fetched last stays
 MOST_BYTES = 64 << 20
@@ -74,7 +75,7 @@ def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -
             if response.status == 304 and known != Validators():
                 return Answer(None, known)
             if response.status != 200:
-                raise FetchError(f"the server answered {response.status} {response.reason}"[:200])
+                raise FetchError(f"the server answered {response.status} {hidden(response.reason[:80], url)}")
             body = _body(response, deadline)
         except ssl.SSLCertVerificationError as error:
             raise FetchError(f"its certificate is not right: {error.verify_message}") from None

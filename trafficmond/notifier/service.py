@@ -61,7 +61,7 @@ def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
             signal.signal(number, signal.SIG_IGN)
         _finish(tellers)
     if broken:
-        raise TrafficmonError(str(broken[0]))
+        raise TrafficmonError(str(broken[0])) from broken[0]
 
 
 def host_name() -> str:

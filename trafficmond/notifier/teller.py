@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from trafficmond.errors import TrafficmonError
 from trafficmond.notifier.book import Book
 from trafficmond.notifier.message import compose
 from trafficmond.notifier.outlets import Outlet, Undelivered
@@ -23,7 +22,7 @@ class Teller(threading.Thread):
     def __init__(
         self, name: str, outlet: Outlet, book: Book, settings: Settings, host: str, broken: Callable[[Exception], None]
     ) -> None:
-        """`broken` is told if the book cannot be kept."""
+        """`broken` is told what ends it before its time: the book cannot be kept, say."""
         super().__init__(name=f"target-{name}", daemon=True)
         self._target, self._outlet, self._book, self._settings, self._host = name, outlet, book, settings, host
         self._broken = broken
@@ -47,20 +46,21 @@ class Teller(threading.Thread):
             while not self._ended:
                 self._wake.wait(self.step())
                 self._wake.clear()
-        except TrafficmonError as error:
+        except Exception as error:  # noqa: BLE001 - a target that is silent for ever must not go unnoticed
             self._broken(error)
 
     def step(self) -> float | None:
         """Deliver what is due; seconds until there may be more to do, None: when there are news."""
+        if (wait_s := self._retry_at - time.monotonic()) > 0:
+            return wait_s
         now = time.time()
         waiting = self._book.waiting(self._target)
         if not waiting:
             return None
         sent = self._book.sent(self._target, now)
         at = due(waiting, sent, now, self._settings.group_wait, self._settings.max_per_hour)
-        wait_s = max(at - now, self._retry_at - time.monotonic())
-        if wait_s > 0:
-            return wait_s
+        if at > now:
+            return at - now
         lost = self._book.lost(self._target)
         try:
             self._outlet.deliver(compose(self._host, waiting, lost))
