@@ -32,7 +32,7 @@ HOST_CFLAGS = -O3 -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest lint bench accuracy world compare fuzz soak soak-idle soak-probation test-system test-pip test-kernels deb apt-repo clean
+.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest test-clickhouse lint bench accuracy world compare fuzz soak soak-idle soak-probation test-system test-pip test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,14 @@ test-newest: packages build $(TEST_OBJECTS) ## the newest numpy, pyroute2, watch
 	build/newest/bin/python -m pytest -q --timeout 120 -p no:cacheprovider -m "not root" $(ELSEWHERE:%=--ignore tests/%)
 	$(SUDO) env TRAFFICMON_PYTHON=$(CURDIR)/build/newest/bin/python build/newest/bin/python -m pytest -q -p no:cacheprovider \
 	    -m root tests/lab/test_lab_reach.py tests/lab/test_lab_top.py
+
+build/chdb/.tools: Makefile
+	@$(PYTHON) -m venv build/chdb
+	@build/chdb/bin/python -m pip install --quiet --disable-pip-version-check chdb
+	@touch $@
+
+test-clickhouse: deps build build/chdb/.tools ## the fleet's questions on the newest ClickHouse's engine, 500 MB of it in build/chdb
+	TRAFFICMON_CHDB=$(CURDIR)/build/chdb/bin/python $(VENV) -m pytest -q tests/trafficctl/test_trafficctl_fleet.py tests/export/test_export_docs.py
 
 lint: deps ## ruff, mypy --strict, shellcheck, clang-format
 	.venv/bin/ruff check .

@@ -1,4 +1,7 @@
-"""A clickhouse-server of Debian's package with files and ports of its own, and a proxy that loses answers."""
+"""A clickhouse-server of Debian's package with files and ports of its own, and a proxy that loses answers.
+
+TRAFFICMON_CHDB=PYTHON, one that has chdb, puts the newest ClickHouse's engine in its place.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from typing import Any
 
 import pytest
 
+_NEWEST = os.environ.get("TRAFFICMON_CHDB", "")
 SCHEMA = Path(__file__).parents[2] / "packaging" / "clickhouse" / "flows.sql"
 
 
@@ -34,7 +38,7 @@ class ClickHouseServer:
     """Started with `with`; `kill` and `start` again as often as wanted, on the same files and port."""
 
     def __init__(self, home: Path) -> None:
-        if not shutil.which("clickhouse-server"):
+        if not (_NEWEST or shutil.which("clickhouse-server")):
             pytest.skip("needs clickhouse-server; run: apt-get install clickhouse-server")
         self.home = home
         self.port, *self._other_ports = free_ports(3)
@@ -46,7 +50,8 @@ class ClickHouseServer:
 
     def __enter__(self) -> ClickHouseServer:
         self.start()
-        for statement in statements(SCHEMA.read_text()):
+        schema = SCHEMA.with_name("flows-current.sql") if _NEWEST else SCHEMA
+        for statement in statements(schema.read_text()):
             self.ask(statement)
         return self
 
@@ -69,9 +74,12 @@ class ClickHouseServer:
             "logger.errorlog": f"{home}/errors",
         }
         command = ["clickhouse-server", "--config-file=/etc/clickhouse-server/config.xml", "--"]
+        command += [f"--{key}={value}" for key, value in options.items()]
+        if _NEWEST:
+            command = [_NEWEST, str(Path(__file__).with_name("clickhouse_newest.py")), str(self.port), f"{home}/data"]
         with (home / "output").open("ab") as output:
             self.process = subprocess.Popen(
-                [*command, *(f"--{key}={value}" for key, value in options.items())],
+                command,
                 cwd=home,
                 stdout=output,
                 stderr=output,
