@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
  * The host build, build/libtmparse.so: captures read with the very parser that runs in the kernel, and the
- * daemon's own log lines, both merged into rows for the engine; and the flow table's inner loops.
- * trafficmond/analyze/native.py and trafficmond/flows/compiled.py are its only callers.
+ * daemon's own log lines, both merged into rows for the engine; and inner loops of flow table and detectors.
+ * trafficmond/analyze/native.py, flows/compiled.py and detect/windows.py are its only callers.
  */
 #include <stddef.h>
 
+#include "host_detect.h"
 #include "host_flows.h"
 #include "host_lines.h"
 #include "host_read.h"
@@ -308,5 +309,55 @@ TM_EXPORT int tm_community_texts(const __u8 *text, __u32 n, __u32 size, __u32 le
 		tm_sha1(text + (size_t)i * size, length, digest);
 		tm_community_text(out + (size_t)i * TM_COMMUNITY_TEXT, digest);
 	}
+	return 1;
+}
+
+/* ---- detectors ---- */
+
+/*
+ * Rows by key: `order` sorts them, `of` is the group of each, and the groups begin at `start` in that order. How many
+ * groups there are; 0, where there are rows, if memory is short.
+ */
+TM_EXPORT __u32 tm_detect_groups(const __u64 *key, __u32 n, __s64 *order, __s64 *of, __s64 *start)
+{
+	__u32 i, groups = 0;
+
+	if (!tm_key_order(key, n, order))
+		return 0;
+	for (i = 0; i < n; i++) {
+		if (!i || key[order[i]] != key[order[i - 1]])
+			start[groups++] = i;
+		of[order[i]] = groups - 1;
+	}
+	return groups;
+}
+
+/* Table.watch of windows.py: the slot of each of the unique keys. 0 if memory is short, and nothing was done. */
+TM_EXPORT int tm_detect_watch(struct tm_table *t, const __u64 *key, const double *weight, const double *now, __u32 n,
+			      __s64 *slot)
+{
+	__u32 *head = malloc(t->buckets * sizeof(*head)), *next = malloc(((size_t)n + 1) * sizeof(*next)), i;
+
+	if (!head || !next) {
+		free(head);
+		free(next);
+		return 0;
+	}
+	memset(head, 0xff, t->buckets * sizeof(*head));
+	for (i = n; i-- > 0;) {
+		slot[i] = tm_place_of(t, key[i]);
+		if (slot[i] != TM_NOWHERE) {
+			tm_watch_known(t, slot[i], weight[i], now[i]);
+		} else if (weight[i] > 0) {
+			next[i] = head[tm_bucket(t, key[i])];
+			head[tm_bucket(t, key[i])] = i;
+			t->refused++;
+		}
+	}
+	for (i = 0; i < t->buckets; i++)
+		if (head[i] != TM_NO_ROW)
+			t->refused -= tm_settle(t, i, head[i], next, key, weight, now, slot);
+	free(head);
+	free(next);
 	return 1;
 }

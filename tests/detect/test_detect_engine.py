@@ -154,7 +154,7 @@ def test_names_are_the_registered_ones_and_yields_name_detectors() -> None:
         assert detector.name == name
         assert detector.__module__ == f"trafficmond.detect.detectors.{name}"
         assert set(detector.yields_to) <= set(DETECTORS)
-        assert set(detector.identity) <= {"src_ip", "dst_ip"}
+        assert set(detector.identity) <= {"src_ip", "dst_ip", "summary"}
 
 
 def flood(count: int, now: float, source: np.random.Generator, *, spread: bool) -> Batch:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from trafficmond.flows import compiled
 from trafficmond.flows.batch import Batch, Column
 
 NOWHERE = -1
@@ -96,16 +97,9 @@ class Grouped:
     """The rows of a batch by key: `keys` unique and sorted, `of` the group of each row, `first` some row of each."""
 
     def __init__(self, keys: Column) -> None:
-        order = np.argsort(keys)
-        ordered = keys[order]
-        begins = np.ones(len(keys), bool)
-        begins[1:] = ordered[1:] != ordered[:-1]
-        self.keys = ordered[begins]
-        self.first = order[begins]
-        self.of = np.empty(len(keys), np.intp)
-        self.of[order] = np.cumsum(begins) - 1
-        self._order = order
-        self._starts = np.flatnonzero(begins)
+        self._order, self.of, self._starts = compiled.groups(keys) or _groups(keys)
+        self.first = self._order[self._starts]
+        self.keys = keys[self.first]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -123,6 +117,17 @@ class Grouped:
         """The smallest of `values` in each group."""
         least: Column = np.minimum.reduceat(values[self._order], self._starts) if len(values) else values
         return least
+
+
+def _groups(keys: Column) -> tuple[Column, Column, Column]:
+    """(order that sorts the keys, group of each row, where groups begin in that order)."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    begins = np.ones(len(keys), bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    of = np.empty(len(keys), np.intp)
+    of[order] = np.cumsum(begins) - 1
+    return order, of, np.flatnonzero(begins)
 
 
 def in_turns(keys: Column, ticks: Column) -> Iterator[Column]:
@@ -181,8 +186,10 @@ class Table:
         Evidence grows by `weight`. Rows older than `window_s` begin anew. NOWHERE: not watched. `now` is the time of
         each, or of all.
         """
-        slots = self.find(keys)
         now = np.broadcast_to(now, len(keys))
+        if (found := self._watch_in_c(keys, weight, now, window_s)) is not None:
+            return found
+        slots = self.find(keys)
         here = slots != NOWHERE
         known, heard = slots[here], now[here]
         old = np.abs(heard - self.rows["since"][known]) > window_s
@@ -194,6 +201,15 @@ class Table:
         missing = np.flatnonzero(~here & (weight > 0))
         if len(missing):
             self._settle(keys, weight, now, missing, slots)
+        return slots
+
+    def _watch_in_c(self, keys: Column, weight: Column, now: Column, window_s: float) -> Column | None:
+        tables = (self._keys, self._worth, self._evidence, self.rows)
+        at = (each.ctypes.data for each in tables)
+        places = compiled.Places(*at, self.rows.itemsize, len(self._keys), self._credit_s, window_s, 0, 0)
+        slots = compiled.watch(places, keys, weight, now)
+        self.evicted += places.evicted
+        self.refused += places.refused
         return slots
 
     def add(self, field: str, slots: Column, amounts: Column) -> None:

@@ -1,5 +1,5 @@
-"""Inner loops in C (bpf/host_flows.h, host_texts.h) by ctypes. Without the library `table.py`, `batch.py` and
-`community_id.py` do the same with numpy and Python."""
+"""Inner loops in C (bpf/host_flows.h, host_detect.h, host_texts.h) by ctypes. Without the library `table.py`,
+`batch.py`, `community_id.py` and `windows.py` do the same with numpy and Python."""
 
 from __future__ import annotations
 
@@ -52,6 +52,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tm_flows_turns": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _U32, _DOUBLE]),
     "tm_flows_fold": (None, [_POINTER] * 5),
     "tm_flows_deadlines": (None, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
+    "tm_detect_groups": (_U32, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
+    "tm_detect_watch": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _POINTER, _U32, _POINTER]),
     "tm_v4_texts": (None, [_POINTER, _U32, _POINTER]),
     "tm_community_texts": (ctypes.c_int, [_POINTER, _U32, _U32, _U32, _POINTER]),
 }
@@ -76,6 +78,39 @@ def _fits(layout: Any, dtype: np.dtype[Any]) -> bool:
     fields: Mapping[str, Any] = dtype.fields or {}
     offsets = [fields[name][1] for name in dtype.names or ()]
     return list(found[: layout(found)]) == [*offsets, dtype.itemsize]
+
+
+class Places(ctypes.Structure):
+    """struct tm_table."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("key", "worth", "evidence", "row")),
+        *((name, ctypes.c_uint64) for name in ("row_size", "buckets")),
+        *((name, _DOUBLE) for name in ("credit", "window")),
+        *((name, ctypes.c_uint64) for name in ("evicted", "refused")),
+    )
+
+
+def groups(keys: Column) -> tuple[Column, Column, Column] | None:
+    """(order that sorts 64-bit keys, group of each row, where groups begin in that order); None without the library."""
+    loaded, count = library(), len(keys)
+    if loaded is None or not count:
+        return None
+    keys = np.ascontiguousarray(keys)
+    order, of, starts = (np.empty(count, np.int64) for _ in range(3))
+    found = loaded.tm_detect_groups(_at(keys), count, _at(order), _at(of), _at(starts))
+    return (order, of, starts[:found]) if found else None
+
+
+def watch(places: Places, keys: Column, weight: Column, now: Column) -> Column | None:
+    """The slot of each key, as `detect.windows.Table.watch` has it; None without the library."""
+    loaded = library()
+    if loaded is None:
+        return None
+    slots = np.empty(len(keys), np.int64)
+    columns = np.ascontiguousarray(keys), np.ascontiguousarray(weight, np.float64), np.ascontiguousarray(now)
+    done = loaded.tm_detect_watch(ctypes.addressof(places), *map(_at, columns), len(keys), _at(slots))
+    return slots if done else None
 
 
 class Folded:

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * The inner loops of the detectors: rows by key, and entities in bounded tables. What they do, and why, is told in
+ * trafficmond/detect/windows.py, which does the same with numpy and is the only caller.
+ */
+#ifndef TM_HOST_DETECT_H
+#define TM_HOST_DETECT_H
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/types.h>
+
+#define TM_WAYS 8
+#define TM_HEAVIEST ((1 << 20) - 1)
+#define TM_NOWHERE (-1)
+#define TM_NO_ROW 0xffffffff
+#define TM_DIGIT 11 /* bits that are sorted by at once */
+
+/* Table of windows.py: buckets of TM_WAYS places; a row begins with its `since`. */
+struct tm_table {
+	__u64 *key; /* 0: a free place */
+	double *worth, *evidence;
+	__u8 *row;
+	__u64 row_size, buckets;
+	double credit, window;
+	__u64 evicted, refused;
+};
+
+static __u64 tm_bucket(const struct tm_table *t, __u64 key)
+{
+	return key >> 40 & (t->buckets - 1);
+}
+
+static void tm_begin(struct tm_table *t, __s64 slot, double now)
+{
+	__u8 *row = t->row + (__u64)slot * t->row_size;
+
+	memset(row, 0, t->row_size);
+	memcpy(row, &now, sizeof(now));
+}
+
+static void tm_settled(struct tm_table *t, __s64 slot, double evidence, double now)
+{
+	t->evidence[slot] = evidence;
+	t->worth[slot] = now + t->credit * log2(1 + evidence);
+}
+
+static __s64 tm_place_of(const struct tm_table *t, __u64 key)
+{
+	__s64 at = tm_bucket(t, key) * TM_WAYS;
+	int way;
+
+	for (way = 0; way < TM_WAYS; way++)
+		if (t->key[at + way] == key)
+			return at + way;
+	return TM_NOWHERE;
+}
+
+static void tm_watch_known(struct tm_table *t, __s64 slot, double weight, double now)
+{
+	double since;
+
+	memcpy(&since, t->row + (__u64)slot * t->row_size, sizeof(since));
+	if (fabs(now - since) > t->window)
+		tm_begin(t, slot, now);
+	tm_settled(t, slot, t->evidence[slot] + weight, now);
+}
+
+static __u32 tm_heaviness(double weight)
+{
+	return weight < TM_HEAVIEST ? (__u32)weight : TM_HEAVIEST;
+}
+
+/* Gives the places of a bucket to the newcomers of its list, the heaviest first; how many found one. */
+static __u32 tm_settle(struct tm_table *t, __u64 bucket, __u32 first, __u32 *next, const __u64 *key,
+		       const double *weight, const double *now, __s64 *slot)
+{
+	__u32 taken = 0, turn;
+
+	for (turn = 0; turn < TM_WAYS && first != TM_NO_ROW; turn++) {
+		__u32 *link, *heaviest = &first, row;
+		__s64 at = bucket * TM_WAYS, least = at;
+		int way;
+
+		for (link = &next[first]; *link != TM_NO_ROW; link = &next[*link])
+			if (tm_heaviness(weight[*link]) > tm_heaviness(weight[*heaviest]))
+				heaviest = link;
+		row = *heaviest;
+		*heaviest = next[row];
+		for (way = 1; way < TM_WAYS; way++)
+			if (t->worth[at + way] < t->worth[least])
+				least = at + way;
+		if (now[row] + t->credit * log2(1 + weight[row]) <= t->worth[least])
+			continue;
+		t->evicted += t->key[least] != 0;
+		t->key[least] = key[row];
+		tm_settled(t, least, weight[row], now[row]);
+		tm_begin(t, least, now[row]);
+		slot[row] = least;
+		taken++;
+	}
+	return taken;
+}
+
+/* The order of keys, by their digits from the lowest; digits in which all are alike are passed over. 0: no memory. */
+static int tm_key_order(const __u64 *key, __u32 n, __s64 *order)
+{
+	__s64 *other = malloc(((size_t)n + 1) * sizeof(*other)), *from = order, *to = other;
+	__u32 count[1 << TM_DIGIT], i, digit, at, sum;
+	int shift;
+
+	if (!other)
+		return 0;
+	for (i = 0; i < n; i++)
+		order[i] = i;
+	for (shift = 0; shift < 64; shift += TM_DIGIT) {
+		memset(count, 0, sizeof(count));
+		for (i = 0; i < n; i++)
+			count[key[i] >> shift & ((1 << TM_DIGIT) - 1)]++;
+		if (n && count[key[0] >> shift & ((1 << TM_DIGIT) - 1)] == n)
+			continue;
+		for (sum = digit = 0; digit < 1 << TM_DIGIT; digit++) {
+			at = count[digit];
+			count[digit] = sum;
+			sum += at;
+		}
+		for (i = 0; i < n; i++)
+			to[count[key[from[i]] >> shift & ((1 << TM_DIGIT) - 1)]++] = from[i];
+		from = to;
+		to = from == order ? other : order;
+	}
+	if (from != order)
+		memcpy(order, from, n * sizeof(*order));
+	free(other);
+	return 1;
+}
+
+#endif

@@ -1,0 +1,56 @@
+"""The detectors' loops in C against the same in numpy: tables and groups are the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trafficmond.detect.windows import Grouped, Table
+from trafficmond.flows import compiled
+
+FIELDS = [("count", "f8"), ("map", "u1", 16)]
+
+
+def weights(pick: np.random.Generator, count: int) -> np.ndarray:
+    """Whole numbers that differ, for among equals either may have the place; some are nothing."""
+    return pick.permutation(3 * count)[:count] * (pick.random(count) < 0.9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("capacity", [8, 64, 4096])
+def test_a_table_watches_the_same_entities(seed: int, capacity: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compiled.library() is not None, "run make build"
+    pick = np.random.default_rng(seed)
+    in_c, in_numpy = Table(FIELDS, capacity, 30.0), Table(FIELDS, capacity, 30.0)
+    strangers = pick.integers(1, 1 << 63, 3000, dtype=np.uint64)
+    for turn in range(30):
+        keys = np.unique(pick.choice(strangers, int(pick.choice([0, 1, 5, 700]))))
+        weight = weights(pick, len(keys))
+        now = 1000.0 + 7 * turn + (pick.random(len(keys)) if seed == 3 else np.zeros(len(keys)))
+        slots = in_c.watch(keys, weight, now, 40.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(compiled, "library", lambda: None)
+            assert slots.tolist() == in_numpy.watch(keys, weight, now, 40.0).tolist()
+        for table in (in_c, in_numpy):
+            table.rows["count"][slots[slots >= 0]] += 1
+        assert in_c.rows.tobytes() == in_numpy.rows.tobytes()
+        assert in_c._keys.tolist() == in_numpy._keys.tolist()
+        assert np.allclose(in_c._worth[in_c._keys != 0], in_numpy._worth[in_c._keys != 0], rtol=0, atol=1e-6)
+        assert (in_c.evicted, in_c.refused) == (in_numpy.evicted, in_numpy.refused)
+    assert capacity > 1000 or in_c.evicted + in_c.refused > 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 17, 5000])
+@pytest.mark.parametrize("distinct", [1, 3, 1 << 63])
+def test_rows_are_grouped_the_same(count: int, distinct: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pick = np.random.default_rng(count)
+    keys = pick.integers(0, distinct, count, dtype=np.uint64) * np.uint64(1 if distinct > 3 else 0x9E3779B97F4A7C15)
+    values = pick.random(count)
+    in_c = Grouped(keys)
+    monkeypatch.setattr(compiled, "library", lambda: None)
+    in_numpy = Grouped(keys)
+    for name in ("keys", "first", "of"):
+        assert getattr(in_c, name).tolist() == getattr(in_numpy, name).tolist()
+    for what in ("sum", "max", "min"):
+        assert getattr(in_c, what)(values).tolist() == getattr(in_numpy, what)(values).tolist()
+    assert in_c.keys.tolist() == np.unique(keys).tolist()
