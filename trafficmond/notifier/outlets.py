@@ -77,7 +77,9 @@ class Apprise:
             except Exception as error:  # noqa: BLE001 - a hundred plug-ins of others: none may end the thread
                 raise Undelivered(hidden(f"{type(error).__name__}: {error}", self._url)[:_TOLD_CHARS]) from None
         if not done:
-            raise Undelivered(hidden(heard.last, self._url)[:_TOLD_CHARS] or "the service did not take it")
+            raise Undelivered(
+                hidden(heard.last or _told_by(done), self._url)[:_TOLD_CHARS] or "the service did not take it"
+            )
 
 
 def outlets(settings: Settings, where: str) -> dict[str, Outlet]:
@@ -105,7 +107,16 @@ def _apprise(where: str) -> Any:
     except ImportError:
         what = "a target has a url, which takes the package apprise"
         raise ConfigError([Mistake(where, what)], hint="install it: apt install apprise; or use command") from None
+    quiet = logging.getLogger("apprise")  # it may name a target's address: nothing of it goes to the journal
+    quiet.propagate = False
+    quiet.addHandler(logging.NullHandler())
     return apprise
+
+
+def _told_by(result: Any) -> str:
+    """What newer versions of Apprise keep of a delivery, which they make in a thread of their own."""
+    entries = list(getattr(result, "logs", list)())
+    return str(entries[-1].message) if entries else ""
 
 
 class _Heard(logging.Handler):
@@ -118,7 +129,6 @@ class _Heard(logging.Handler):
         self._logger = logging.getLogger("apprise")
 
     def __enter__(self) -> _Heard:
-        self._logger.propagate = False
         self._logger.addHandler(self)
         return self
 
