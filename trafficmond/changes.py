@@ -37,6 +37,7 @@ class Changes:
         self.standing = Standing(settings, kernel, to_jiffies, guard, calibrate)
         self._to_jiffies = to_jiffies
         self._sources = Sources(settings.state_dir)
+        self.standing.copies = self._sources.settled
         self._by_hand = ByHand(settings.state_dir / BY_HAND_NAME)
         self._recalled = False
         self._spent_memory = False

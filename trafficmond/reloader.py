@@ -117,8 +117,15 @@ class Reloader:
         except TrafficmonError as error:
             self._refuse(why, error)
             raise
-        if parts.rulebook.standing.base:  # it has to be on probation
+        if parts.rulebook.standing.base:
             parts.manager.ready(parts.status_line())
+            if in_force is before:  # something else is on probation
+                return []
+            who = (caller.uid, caller.user, caller.pid) if caller else (os.getuid(), why, os.getpid())
+            words = [str(count(in_force.policy)), *parts.told()[:1]]
+            was = str(count(before.policy)) if before else None
+            subject, login = str(settings.source or "defaults"), caller.login if caller else None
+            await parts.audit(Change(time.time(), *who, "reload", subject, was, ", ".join(words), login))
             return parts.told()
         parts.warnings.pop("reload", None)
         was_refused, self._refused = bool(self._refused), []

@@ -44,6 +44,7 @@ class Done:
 
     before: list[Table]
     notes: list[str]
+    on_probation: bool = False
     saved: int = 0  # so many of `before`, the last ones, were in the daemon's own file
 
 
@@ -109,7 +110,7 @@ class Rulebook(Changes):
         if not on_trial and not refused:
             return "", False
         now = await asyncio.to_thread(fingerprint, settings)
-        if on_trial and now == refused:
+        if on_trial and now in (refused, on_trial.tried):
             return "the files are on probation as they are: trafficctl confirm keeps them", False
         if on_trial and now != self.standing.disk:
             return "the files have changed; they are read when the probation is over", True
@@ -280,7 +281,7 @@ class Rulebook(Changes):
             saved = await self._sources.saved() if keep else []
             before = [each for each in [*saved, *self._inputs.runtime] if same(each, place)]
             how = (others, with_it) if keep else (with_it, None)
-            return Done(before, await self._by_hand_change(begin, *how))
+            return Done(before, *await self._by_hand_change(begin, *how))
 
     async def remove(
         self,
@@ -309,12 +310,13 @@ class Rulebook(Changes):
             if not removed:
                 return Done([], [])
             of_saved = sum(same(table, wanted) for table in kept)
-            notes = await self._by_hand_change(begin, others, others if of_saved else None)
-            return Done(removed, notes, of_saved)
+            return Done(removed, *await self._by_hand_change(begin, others, others if of_saved else None), of_saved)
 
-    async def _by_hand_change(self, begin: Begin | None, runtime: Tables, saved: Tables | None) -> list[str]:
-        """Changes run-time rules, and those in the daemon's own file, on probation if it has to be; what whoever asked
-        should know. Raises as `add`."""
+    async def _by_hand_change(
+        self, begin: Begin | None, runtime: Tables, saved: Tables | None
+    ) -> tuple[list[str], bool]:
+        """Changes run-time rules, and those in the daemon's own file; what whoever asked should know, and whether that
+        is on probation. Raises as `add`."""
         on_disk = await self._sources.saved() if saved else []
 
         def alter(inputs: Inputs) -> Inputs:
@@ -326,12 +328,12 @@ class Rulebook(Changes):
         within = begin and (begin.within_s or await self._caution(alter, self._inputs.settings))
         if begin and within:
             await self._try_out(alter, replace(begin, within_s=within))
-            return []
+            return [], True
         if saved is None:
             await self._change(alter)
         else:
             await self._save_and_change(alter, on_disk, saved(list(on_disk)))
-        return await self._keep()
+        return await self._keep(), False
 
     async def is_saved(self, cidr: str) -> bool:
         """Whether the daemon's own file has a rule on exactly this prefix."""

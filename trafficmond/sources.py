@@ -11,7 +11,7 @@ from pathlib import Path
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.geo.reading import Databases
-from trafficmond.policy.lastgood import LastGood
+from trafficmond.policy.lastgood import LAST_GOOD_NAME, LastGood
 from trafficmond.policy.load import Cache, Files, is_rules_file, read_files, read_last_good, with_saved
 from trafficmond.policy.saved import as_saved, read_saved, save
 from trafficmond.policy.sources import SAVED_NAME, lists_of
@@ -19,8 +19,7 @@ from trafficmond.policy.tables import Table
 from trafficmond.policy.trial import in_folder
 from trafficmond.ruleset import Inputs
 
-LAST_GOOD_NAME = "last-good"  # in state_dir, as the next one
-GEO_NAME = "geo"
+GEO_NAME = "geo"  # in state_dir
 
 Tables = Callable[[list[Table]], list[Table]]
 
@@ -49,6 +48,10 @@ class Sources:
     def _read_last_good(self, settings: Settings) -> Files:
         known = self._cache, self._last_good, self.databases.refresh(settings.geo.databases)
         return read_last_good(settings.cidr_dir, lists_of(settings), self.own, *known)
+
+    def settled(self) -> str:
+        """What tells the copies of what is in force from others. Raises OSError if they could not be kept."""
+        return self._last_good.settled()
 
     def tried(self, inputs: Inputs, settings: Settings, folder: str) -> Inputs:
         """`inputs` with what the files hold that `settings` name, with `folder` in the place of `cidr_dir`, or, if that

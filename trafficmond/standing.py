@@ -75,11 +75,8 @@ def recalled(settings: Settings) -> tuple[Settings, Kept, str]:
         kept = trial.read(path)
         return trial.confirmed(settings, kept) or settings, kept, ""
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", "") or error
-        untold = (
-            f"the rules that were confirmed last are not known, since {path} cannot be read ({why}): "
-            "the files are in force as they are"
-        )
+        why = f"{getattr(error, 'strerror', '') or error}"
+        untold = f"the rules that were confirmed last are not known ({path}: {why}); the files are in force as they are"
         return settings, Kept(), untold
 
 
@@ -99,6 +96,7 @@ class Standing:
         self.kept = Kept()
         self.untold = ""  # what of a probation cannot be kept or read
         self.tell: Callable[[Trial, str], object] = lambda _trial, _turn: None  # told when one begins or ends
+        self.copies: Callable[[], str] = str  # what tells copies of the files that are confirmed from others
         self.disk = ""  # the fingerprint of the files when the probation began
         self.jump = 0.0  # of the wall clock, that rules by hand are still to follow
         self.maker = Maker(to_jiffies)
@@ -174,8 +172,7 @@ class Standing:
         now, folder = time.time(), folder if files else last.folder
         planned = Trial(begin.user, begin.what, now, now + begin.within_s, tried, folder, inputs.runtime, inputs.saved)
         refused = tried if files and not folder else before.refused
-        said = trial.rule_settings(self.confirmed.inputs.settings) if refused else None
-        await self.keep(Kept(planned, refused, said))
+        await self._keep_planned(planned, refused)
         try:
             self._kernel.try_out(made.table.words, inputs.settings, planned.until)
         except DatapathError:
@@ -187,6 +184,19 @@ class Standing:
         self.now = Side(inputs, made)
         self.tell(planned, BEGUN)
         return made
+
+    async def _keep_planned(self, planned: Trial, refused: str) -> None:
+        """With what the next daemon needs where files are refused: what is confirmed in their place."""
+        if not refused:
+            await self.keep(Kept(planned))
+            return
+        try:
+            copies = self.kept.copies or await asyncio.to_thread(self.copies)
+            said = trial.rule_settings(self.confirmed.inputs.settings)
+            await self.keep(Kept(planned, refused, said, copies))
+        except OSError as error:
+            await self.keep(Kept(planned, refused))
+            self.untold = f"a restart would not know what is confirmed of the rules: {error.strerror or error}"
 
     async def resume(self, alter: Alter) -> None:
         """Goes on with the probation that an earlier daemon began, which is what `alter` makes of the rules in force.
@@ -230,6 +240,9 @@ class Standing:
 
     def lapse(self) -> bool:
         """Whether a probation has ended by itself since it was asked last; then what is confirmed is in force."""
+        if self._kernel.on_trial_until is None:
+            return False
+        self.calibrate()
         until = self._kernel.on_trial_until
         if until is None or until > time.time():
             return False
@@ -253,6 +266,7 @@ class Standing:
         until = self._kernel.on_trial_until
         if kept.trial and (until is None or abs(until - kept.trial.until) > _SAME_S):
             self.kept = replace(kept, trial=None)
+        if kept.trial and until is None:
             self.tell(kept.trial, RESET)
 
     async def forget_refused(self) -> None:

@@ -64,6 +64,7 @@ def status(parts: Parts) -> Row:
         "unwatched": unwatched,
         "only_from": parts.doors.only_from,
         "probation": probation(parts),
+        "not_known": parts.rulebook.standing.untold or None,
         "warnings": _warned(parts, unwatched),
         "control": {**parts.clients.load(), "lost_records": parts.hub.lost_records},
     }

@@ -39,7 +39,13 @@ def test_a_rule_on_probation_and_what_can_become_of_it(tmp_path: Path) -> None:
             audit = await said_of(asked)
             assert "on probation for 60 s" in audit["add-cidr"]
             assert {"confirm", "rollback"} <= audit.keys()
-            assert [text.partition(" ")[0] for text in said] == ["on", "rolled", "on", "confirmed:"]
+            await asked("AddCidr", cidr="192.0.2.0/24", action="allow", confirm_within_s=60.0)
+            meanwhile = (await asked("AddCidr", cidr="203.0.113.0/24"))["notes"]
+            assert not any("probation" in note for note in meanwhile), "it is not on probation itself"
+            await asked("Rollback")
+            actions = {each["cidr"]: each["action"] for each in (await asked("Rules"))["rules"]}
+            assert (actions["192.0.2.0/24"], actions["203.0.113.0/24"]) == ("drop", "drop")
+            assert [text.partition(" ")[0] for text in said] == ["on", "rolled", "on", "confirmed:", "on", "rolled"]
 
     asyncio.run(run())
 

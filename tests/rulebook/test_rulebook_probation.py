@@ -255,7 +255,25 @@ def test_a_state_folder_that_cannot_be_used(started: Book, monkeypatch: pytest.M
     (book.settings.state_dir / "probation.json").write_text("[")
     refused, untold = restarted(book, until=None)
     assert not refused
-    assert "cannot be read" in untold
+    assert "the files are in force as they are" in untold
+    assert actions(book) == ["monitor", "monitor", "drop"]
+
+
+@pytest.mark.parametrize("missing", ["a file", "all", "what was said"])
+def test_what_is_confirmed_and_not_whole_is_not_guessed(started: Book, missing: str) -> None:
+    """Rules that are half there are worse than those of the files."""
+    book = started
+    copies = book.settings.state_dir / "last-good"
+    book.write("a.toml", OTHER)
+    book.run(book.rules.try_files(book.settings, "", TRY))
+    if missing == "what was said":
+        state = book.settings.state_dir / "probation.json"
+        state.write_text(state.read_text().replace('"default": "monitor"', '"default": "monitor", "new": 1'))
+    for copy in sorted(copies.iterdir())[: {"a file": 1, "all": None, "what was said": 0}[missing]]:
+        copy.unlink()
+    refused, untold = restarted(book, until=None)
+    assert not refused
+    assert "in force as they are" in untold
     assert actions(book) == ["monitor", "monitor", "drop"]
 
 

@@ -17,6 +17,8 @@ _MISTAKES = 5  # shown; more than that is for `check`
 
 def tell(status: dict[str, Any], style: Style, width: int | None, now: float | None = None) -> Iterator[str]:
     """The lines; `now` in epoch seconds, for what is told as an age."""
+    if status.get("not_known"):
+        yield style.paint(table.clip(f"NOT KNOWN: {status['not_known']}", width), "red")
     for text in status.get("unwatched") or ():
         yield style.paint(table.clip(f"NOT WATCHED: {text}", width), "red")
     if status.get("probation"):
@@ -33,7 +35,7 @@ def tell(status: dict[str, Any], style: Style, width: int | None, now: float | N
 def _facts(status: dict[str, Any]) -> Iterator[Fact]:
     config, store = status["config"], status["store"]
     for warning in status.get("warnings") or ():
-        if warning not in (status.get("unwatched") or ()):  # told first
+        if warning not in (status.get("not_known"), *(status.get("unwatched") or ())):  # told first
             yield Fact("warning", warning, "yellow")
     yield Fact("loader", status["loader"] + _because(status.get("loader_reason")))
     loaded = f"generation {config['generation']}, in force since {units.clock(config['loaded_at'])}"

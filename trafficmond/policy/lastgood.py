@@ -7,6 +7,7 @@ folder: where it cannot be written, what is remembered lasts until the daemon en
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -14,6 +15,8 @@ from urllib.parse import quote, unquote
 
 from trafficmond import files
 from trafficmond.policy.rules import Rules
+
+LAST_GOOD_NAME = "last-good"  # in state_dir
 
 Parse = Callable[[bytes, str], Rules]
 
@@ -53,6 +56,13 @@ class LastGood:
         self._held[path] = meaning, rules
         return rules
 
+    def settled(self) -> str:
+        """What tells the copies from others, all of them on the disk. Raises OSError if any could not be kept."""
+        if self.trouble:
+            raise OSError(self.trouble)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return digest(self._folder, durable=True)
+
     def within(self, folder: Path) -> list[Path]:
         """Sources of that folder, in order of their names."""
         return sorted(path for path in self._known() if path.parent == folder)
@@ -77,6 +87,22 @@ class LastGood:
     def _copy(self, path: Path) -> Path:
         """Its name is the source's whole path; one that is too long for that is not kept."""
         return self._folder / quote(str(path), safe="")
+
+
+def digest(folder: Path, *, durable: bool = False) -> str:
+    """Of all copies in a folder; `durable`: they are on the disk when this returns. Raises OSError."""
+    found = hashlib.blake2b(digest_size=16)
+    for copy in sorted(folder.iterdir()):
+        if copy.name.startswith("."):
+            continue
+        with copy.open("rb") as file:
+            data = file.read()
+            if durable:
+                os.fsync(file.fileno())
+        found.update(f"{copy.name} {len(data)} ".encode() + data)
+    if durable:
+        files.sync_folder(folder)
+    return found.hexdigest()
 
 
 class _Aside(LastGood):

@@ -16,6 +16,7 @@ from typing import Any
 
 from trafficmond import files
 from trafficmond.config.settings import Policy, PrefixList, Settings
+from trafficmond.policy.lastgood import LAST_GOOD_NAME, digest
 from trafficmond.policy.load import is_rules_file
 from trafficmond.policy.tables import Table
 
@@ -43,6 +44,7 @@ class Kept:
     trial: Trial | None = None
     refused: str = ""  # the fingerprint of files that were on probation and have not been confirmed
     confirmed: Mapping[str, Any] | None = None  # what the settings that are confirmed say of rules
+    copies: str = ""  # what tells the copies of the files that are confirmed from others (LastGood.settled)
 
 
 def read(path: Path) -> Kept:
@@ -50,7 +52,7 @@ def read(path: Path) -> Kept:
     try:
         found = json.loads(path.read_bytes())
         trial = found["trial"] and Trial(**found["trial"])
-        return Kept(trial or None, str(found["refused"]), found["confirmed"])
+        return Kept(trial or None, str(found["refused"]), found["confirmed"], str(found["copies"]))
     except FileNotFoundError:
         return Kept()
     except (TypeError, KeyError, RecursionError) as error:
@@ -67,9 +69,11 @@ def keep(path: Path, kept: Kept) -> None:
 
 def confirmed(settings: Settings, kept: Kept) -> Settings | None:
     """`settings` with what is confirmed of rules, where the files that they name are refused as they are; else None.
-    Raises ValueError if another version has kept it."""
-    if not kept.refused or kept.confirmed is None or fingerprint(settings) != kept.refused:
+    Raises ValueError if another version has kept it, or not all of it is there, OSError."""
+    if not kept.refused or fingerprint(settings) != kept.refused:
         return None
+    if kept.confirmed is None or digest(settings.state_dir / LAST_GOOD_NAME) != kept.copies:
+        raise ValueError(f"what was confirmed of them is not whole in {settings.state_dir / LAST_GOOD_NAME}")
     return with_rule_settings(settings, kept.confirmed)
 
 
