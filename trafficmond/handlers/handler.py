@@ -16,7 +16,6 @@ from trafficmond.networks import Network
 from trafficmond.parts import Parts
 from trafficmond.policy.trial import MOST_S
 from trafficmond.reloader import Reloader
-from trafficmond.rulebook import Done
 from trafficmond.standing import Begin
 from trafficmond.store.records import Change
 
@@ -42,10 +41,10 @@ class Handler:
         return [] if await self._parts.audit(entry) else [_NOT_AUDITED]
 
     async def _audited(
-        self, call: Call, change: str, subject: str, before: str | None, after: str | None, done: Done
+        self, call: Call, change: str, subject: str, before: str | None, after: str | None, on_probation: bool
     ) -> list[str]:
         """The same for a change that may be on probation: what the caller should be told of both."""
-        told = self._parts.told() if done.on_probation else []
+        told = self._parts.told() if on_probation else []
         words = [after or "removed", *told[:1]] if told else [after] if after else []
         return [*told, *await self._audit(call.caller, change, subject, before, ", ".join(words) or None)]
 

@@ -55,6 +55,7 @@ class History(Handler):
         done, edits, notes = list[str](), list[Row](), list[str]()
         back = [each for each in change.removed if not _ended(each)]
         places = [_place(each) for each in back]
+        begin, on_probation = self._begin(call, f"undo {wanted}", None), False
         for entry in change.added:
             if not self._by_hand(entry):
                 edits.append(self._edit(entry, out=True))
@@ -62,7 +63,8 @@ class History(Handler):
                 try:
                     cidr, way = entry["cidr"][0], direction_of(entry.get("direction", "ingress"))
                     saved = entry[SOURCE] != "runtime"
-                    await parts.rulebook.remove(cidr, way, entry.get("ports", []), saved=saved)
+                    result = await parts.rulebook.remove(cidr, way, entry.get("ports", []), saved=saved, begin=begin)
+                    on_probation |= result.on_probation
                     done.append(f"removed: {_told(entry)}")
                 except TrafficmonError as error:
                     notes.append(f"{_told(entry)}: {error}")
@@ -72,7 +74,9 @@ class History(Handler):
                 continue
             table = {key: value for key, value in entry.items() if key != SOURCE} | {"cidr": entry["cidr"][0]}
             try:
-                await parts.rulebook.add({"direction": "ingress", **table}, keep=entry[SOURCE] != "runtime")
+                keep = entry[SOURCE] != "runtime"
+                result = await parts.rulebook.add({"direction": "ingress", **table}, keep=keep, begin=begin)
+                on_probation |= result.on_probation
                 done.append(f"put back: {_told(entry)}")
             except ConfigError as error:
                 notes.append(f"{_told(entry)}: {error}")
@@ -80,7 +84,7 @@ class History(Handler):
         parts.host.refresh_names()
         notes += parts.doors.look()
         if done:
-            notes += await self._audited(call, "undo", str(wanted), None, "; ".join(done)[:400])
+            notes += await self._audited(call, "undo", str(wanted), None, "; ".join(done)[:400], on_probation)
         return {"undone": wanted, "done": done, "edits": edits, "notes": notes}
 
     def _by_hand(self, entry: Entry) -> bool:

@@ -176,7 +176,7 @@ class Rules(Handler):
         if ttl_s is None and not save:
             notes.append("until the next restart (--save keeps it)")
         notes += [*done.notes, *parts.doors.look()]
-        notes += await self._audited(call, "add-cidr", prefix, before, _in_words(row), done)
+        notes += await self._audited(call, "add-cidr", prefix, before, _in_words(row), done.on_probation)
         return {"rule": row, "notes": notes}
 
     def _added(self, table: Table, saved: bool) -> Row:
@@ -215,7 +215,7 @@ class Rules(Handler):
         rows = [_table_row(table) for table in done.before[:own]]
         rows += [_table_row(table, str(parts.rulebook.saved_path)) for table in done.before[own:]]
         for row in rows:
-            notes += await self._audited(call, "remove-cidr", cidr, _in_words(row), None, done)
+            notes += await self._audited(call, "remove-cidr", cidr, _in_words(row), None, done.on_probation)
         return {"removed": rows, "notes": list(dict.fromkeys(notes))}
 
     async def _refuse_removal(self, cidr: str, direction: Direction | None, save: bool) -> None:
