@@ -21,7 +21,7 @@ FUZZING := libclang-rt-dev
 TOOLS   := pytest pytest-timeout hypothesis ruff mypy varlink
 # What pyproject.toml asks for with a floor and no ceiling, and the unit tests that have least to do with it.
 NEWEST  := numpy pyroute2 watchdog sqlite-utils
-ELSEWHERE := world analyze control docs export metrics sinks trafficctl
+ELSEWHERE := world analyze conformance control docs export feeds metrics notifier pip sinks trafficctl
 
 # -mcpu=v3: what every kernel since 5.10 understands and every clang of Debian 12 and later writes.
 MULTIARCH = $(shell $(CC) -print-multiarch)
