@@ -66,11 +66,11 @@ class Threats(Handler):
             dst=threat["dst_ip"],
             limit=50,
         )
-        asked = question(wanted)
+        asked, atlas = question(wanted), self._parts.rulebook.atlas
         pages = await self._stored.read_all(wanted, lambda reader: list(reader.pages(asked)))
         return {
-            "threat": threat,
-            "flows": [row for page in pages for row in page],
+            "threat": placed(atlas, [threat])[0],
+            "flows": placed(atlas, [row for page in pages for row in page]),
             "response": await self._response(threat),
         }
 
