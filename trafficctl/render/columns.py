@@ -119,8 +119,8 @@ AUDIT = (
 )
 
 
-FROM = Column("from", "FROM", weight=9, shrinks_to=21, of=lambda row: end_of(row, "src"))
-TO = Column("to", "TO", weight=9, shrinks_to=21, of=lambda row: end_of(row, "dst"))
+FROM = Column("from", "FROM", weight=9, shrinks_to=21, keep_end=True, of=lambda row: end_of(row, "src"))
+TO = Column("to", "TO", weight=9, shrinks_to=21, keep_end=True, of=lambda row: end_of(row, "dst"))
 
 
 def _both_ways(counter: str) -> Callable[[Row], int]:
