@@ -127,6 +127,10 @@ def test_numbers_have_names_and_those_without_are_counted(top: Path, units: Unit
     assert units.unnamed == 1
 
 
+def test_who_waits_for_a_service(units: Units) -> None:
+    assert [units.listeners(6, 80), units.listeners(17, 80), units.listeners(6, 81)] == [["cgroup 4711"], [], []]
+
+
 def test_off_changes_and_names_nothing() -> None:
     units, rows = Units(), row()
     units.settle(rows)

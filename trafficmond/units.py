@@ -75,6 +75,11 @@ class Units:
             found[~self._here.holds(alone["dst_hi"], alone["dst_lo"], alone["family"])] = FORWARDED
         rows["owner"][asks] = found
 
+    def listeners(self, proto: int, port: int) -> list[str]:
+        """The units that wait there, on whatever address of this host."""
+        numbers = self._who_waits().at(proto, port) if self.on else []
+        return sorted({(self.owner(number) or Owner()).unit or f"cgroup {number}" for number in numbers})
+
     def owners(self, rows: Batch) -> dict[int, Owner]:
         """What each `owner` of these rows stands for."""
         numbers = np.unique(rows["owner"]).tolist() if self.on else []

@@ -256,6 +256,7 @@ EXPLANATION: Row = {
     "last_seen": T0 + 60,
     "flows": [FLOW],
     "threats": [THREAT],
+    "listeners": ["nginx.service"],
     "advice": ["to let it in: trafficctl add-cidr 203.0.113.5/32 --action allow"],
 }
 

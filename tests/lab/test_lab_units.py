@@ -157,6 +157,10 @@ def test_every_byte_is_booked_to_who_sent_it(lab: Lab) -> None:
         assert found.pop("kernel")[1] >= 4 + 2
         assert not found, f"booked to somebody who sent nothing: {found}"
         assert echo.failed is None
+        with waiting(services, "late.service", "bind", "0.0.0.0", 8080, 0):
+            daemon.wait(
+                lambda: "late.service" in daemon.control("explain", link.outside_ip, "tcp/8080").stdout, "a name"
+            )
         assert daemon.status()["counters"]["unnamed_rows"] == 0
         (row,) = daemon.ask("flows", "--unit", "udp3", "--port", "6003")
         assert (row["unit"], row["cgroup"], row["uid"]) == ("udp3.service", f"/{lab.name}.slice/udp3.service", None)

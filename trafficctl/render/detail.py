@@ -109,6 +109,12 @@ def _answers(explanation: dict[str, Any], style: Style) -> Iterator[str]:
     yield style.word(explanation["action"]) + f"{rest} (by {explanation['reason']})"
 
 
+def _listeners(explanation: dict[str, Any]) -> str:
+    """Who waits for the service on this host; nothing where that is not known."""
+    found = explanation.get("listeners")
+    return "" if found is None else ", ".join(map(units.plain, found)) or "nobody"
+
+
 def tell_explanation(explanation: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
     """The reply of Explain."""
     way = "from" if explanation["direction"] == "ingress" else "to"
@@ -126,6 +132,7 @@ def tell_explanation(explanation: dict[str, Any], style: Style, width: int | Non
         [
             Fact("sent", counts + (f", {units.exact(dropped)} dropped" if dropped else "")),
             Fact("place", columns.place(explanation)),
+            Fact("waits there", _listeners(explanation)),
             Fact("seen", f"{units.clock(explanation.get('first_seen'))} to {units.clock(seen)}" if seen else "never"),
         ],
         style,

@@ -39,6 +39,12 @@ class Waiting:
         found[served] = np.where(of_address > 0, of_address, told)
         return found
 
+    def at(self, proto: int, port: int) -> list[int]:
+        """The cgroups that wait there, on whatever address."""
+        what = np.uint32(proto << 16 | port)
+        found: list[int] = np.unique(self._cgroups[self._places["what"] & ~_SIX == what]).tolist()
+        return found
+
     def _find(self, places: Batch) -> Column:
         at = np.minimum(np.searchsorted(self._keys, _keys(places)), len(self._keys) - 1)
         found: Column = np.where(self._places[at] == places, self._cgroups[at], 0)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trafficmond import networks, services
+from trafficmond import abi, networks, services
 from trafficmond.banlist import places_of
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.errors import ConfigError, Mistake
@@ -15,6 +15,7 @@ from trafficmond.handlers.places import place_of, placed
 from trafficmond.model import Direction, FlowQuery, Reason
 from trafficmond.networks import shown
 from trafficmond.policy.explain import Decision, explain
+from trafficmond.protocols import TCP, UDP
 from trafficmond.services import Places
 from trafficmond.store.query import MAX_LIMIT, question
 from trafficmond.store.reader import Reader
@@ -77,8 +78,16 @@ class Explain(Handler):
             "threats": placed(atlas, await self._stored.threats([f"{literal(host)} IN (src_ip, dst_ip)"], 20)),
             "advice": _advice(winner, host),
             "service": services.text(asked)[0] if asked else None,
+            "listeners": self._listeners(asked) if way is Direction.INGRESS else None,
             **place_of(atlas, host),
         }
+
+    def _listeners(self, asked: Places) -> list[str] | None:
+        """The units that wait on this host for what was asked about; None: nobody asked, or it cannot be waited for."""
+        units, place = self._parts.pipeline.units, asked[0][0] if asked else abi.WHAT_ICMP
+        if place >= abi.WHAT_ICMP or not units.on:
+            return None
+        return units.listeners(TCP, place) if place < abi.WHAT_UDP else units.listeners(UDP, place - abi.WHAT_UDP)
 
 
 def _service(text: str) -> Places:
