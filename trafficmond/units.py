@@ -20,7 +20,9 @@ from trafficmond.model import Direction
 from trafficmond.networks import Network
 from trafficmond.protocols import ICMP, ICMPV6, IGMP
 
-_SHARE = 1 / 400  # of the time is spent on asking who waits, however many they are
+_SHARE = 1 / 400  # of a processor's time is spent on asking who waits, however many they are
+_MOST_CREDIT_S = 0.1  # what was not spent is saved, so that most hosts are asked whenever it is needed
+_FRESH_S = 1.0  # who waits somewhere is believed to for so long
 _SIGNALS = (ICMP, IGMP, ICMPV6)
 _GROUPS = tuple(map(networks.parse, ("224.0.0.0/4", "255.255.255.255/32", "ff00::/8")))
 
@@ -33,14 +35,17 @@ class Units:
         cgroups: Cgroups | None = None,
         ask: Callable[[], Batch] = waiting,
         clock: Callable[[], float] = time.monotonic,
+        spent: Callable[[], float] = time.thread_time,
     ) -> None:
         """`cgroups`: those of this host, followed; None: off."""
         self._cgroups = cgroups
         self._ask = ask
         self._clock = clock
+        self._spent = spent  # of the processor's time
         self._here: Prefixes | None = None  # until it is known
         self._waiting: Waiting | None = None
-        self._next_ask = -math.inf
+        self._asked_at = self._looked_at = -math.inf
+        self._credit_s = _MOST_CREDIT_S  # of the processor's time, to ask with
         self._known: dict[int, Owner] = {}
         self.answers = True  # what is answered is seen: what is not, was not
         self.unnamed = 0  # rows that were told with a cgroup's number, since nobody saw its name
@@ -67,17 +72,20 @@ class Units:
         if not len(asks):
             return
         alone = take(rows, asks)
-        found = self._who_waits().of(alone)
-        if self.answers:
-            found[found == 0] = NOBODY
+        found = np.full(len(alone), NOBODY if self.answers else 0, np.uint64)
         found[np.isin(alone["proto"], _SIGNALS)] = KERNEL
         if self._here:
             found[~self._here.holds(alone["dst_hi"], alone["dst_lo"], alone["family"])] = FORWARDED
+        open_ = np.flatnonzero((found == np.uint64(NOBODY)) | (found == 0))
+        if len(open_):
+            places = take(alone, open_)
+            waits = self._who_waits(lambda waiting: bool(waiting.of(places).all())).of(places)
+            found[open_] = np.where(waits > 0, waits, found[open_])
         rows["owner"][asks] = found
 
     def listeners(self, proto: int, port: int) -> list[str]:
         """The units that wait there, on whatever address of this host."""
-        numbers = self._who_waits().at(proto, port) if self.on else []
+        numbers = self._who_waits(lambda waiting: bool(waiting.at(proto, port))).at(proto, port) if self.on else []
         return sorted({(self.owner(number) or Owner()).unit or f"cgroup {number}" for number in numbers})
 
     def owners(self, rows: Batch) -> dict[int, Owner]:
@@ -104,14 +112,21 @@ class Units:
         if self._cgroups:
             self._cgroups.close()
 
-    def _who_waits(self) -> Waiting:
-        """As it was a moment ago: the more there are, the more seldom they are asked for."""
-        begin = self._clock()
-        if self._waiting is None or begin >= self._next_ask:
-            try:
-                self._waiting = Waiting(self._ask())
-            except OSError:  # a kernel without sock_diag
-                self._waiting = Waiting(np.zeros(0, WAITING))
-            end = self._clock()
-            self._next_ask = end + (end - begin) / _SHARE
+    def _who_waits(self, suffices: Callable[[Waiting], bool]) -> Waiting:
+        """As it was a moment ago, or is now if that does not suffice: the more there are, the more seldom they are
+        asked for."""
+        now = self._clock()
+        self._credit_s = min(_MOST_CREDIT_S, self._credit_s + (now - self._looked_at) * _SHARE)
+        self._looked_at = now
+        old = self._waiting
+        if old is not None and (self._credit_s <= 0 or (now < self._asked_at + _FRESH_S and suffices(old))):
+            return old
+        begin = self._spent()
+        try:
+            self._waiting = Waiting(self._ask())
+        except OSError:  # a kernel without sock_diag
+            self._waiting = Waiting(np.zeros(0, WAITING))
+        self._asked_at = now
+        if old is not None:  # the first time costs more than all others
+            self._credit_s -= self._spent() - begin
         return self._waiting

@@ -12,6 +12,7 @@ from drop_ins import compiles_on_start, exports_flows, serves_metrics
 from host import HERE, INSTALL, PEER, RULES, SETTINGS, STRANGER, UNIT, Host, count_pings, must, soon, without_a_gap
 from in_cockpit import is_managed_in_cockpit
 from logins import spares_who_is_logged_in
+from whose import tells_whose_flows_are
 
 ONLY_OURS = "-o Dir::Etc::sourcelist=/etc/apt/sources.list.d/trafficmon.list -o Dir::Etc::sourceparts=/dev/null"
 ONLY_OURS += " -o APT::Get::List-Cleanup=0"
@@ -322,6 +323,7 @@ STEPS: tuple[Callable[[Host], str], ...] = (
     compiles_on_start,
     serves_metrics,
     exports_flows,
+    tells_whose_flows_are,
     tells_people,
     fetches_a_list,
     is_managed_in_cockpit,
