@@ -32,9 +32,14 @@ enum tm_reason {
 
 /*
  * A verdict word, as leaves of the verdict table and flow keys carry it:
- * bits 0-23 rule id, 24-27 tm_reason, 28-29 tm_action, 30-31 zero. (Of a flow key's, bit 30 is kept for rules that only
- * say what they would have done: bits 0-23 are then to number a pair of rules, the one that judged and the other.)
+ * bits 0-23 rule id, 24-27 tm_reason, 28-29 tm_action, 30-31 zero. Of a flow key's, bit 30 (TM_SHADOWED) tells that a
+ * rule in shadow, which only says what it would have done, would have decided: bits 0-23 then number a pair of rules,
+ * the one in shadow and the one that judged (trafficmond/policy/pairs.py). A pair has a block of TM_PAIR_BLOCK numbers,
+ * two for each place of the chain of records that the judge is found in: an odd one tells that the rule in shadow would
+ * have let the packet pass after all.
  */
+#define TM_SHADOWED 0x40000000u
+#define TM_PAIR_BLOCK 64u
 #define TM_RULE_MASK 0xffffffu
 #define TM_REASON_SHIFT 24
 #define TM_REASON_MASK 0xfu
@@ -52,11 +57,11 @@ enum tm_reason {
 /* What a rule needs beyond its verdict word: an end, a rate, and what applies after the end. */
 struct tm_record {
 	__u64 expires;	     /* jiffies64; 0: never */
-	__u32 verdict;	     /* verdict word; action TM_LIMIT uses rate and burst */
+	__u32 verdict;	     /* verdict word; action TM_LIMIT uses rate and burst. With `shadow`: its pair's number */
 	__u32 parent;	     /* leaf (verdict word or TM_LEAF_RECORD index) of the enclosing prefix */
 	__u32 rate_per_s;    /* token bucket: packets a second for each source */
 	__u32 burst_packets; /* token bucket: depth */
-	__u32 shadow;	     /* zero; kept for the verdict word that a rule would give if it were in force */
+	__u32 shadow; /* TM_SHADOWED and the word that a rule in shadow would give; what lies below judges. Or 0 */
 	__u32 pad;
 };
 

@@ -80,6 +80,7 @@ enum tm_place { TM_OUTER = 0, TM_INSIDE = 1 }; /* in tm_scratch: of a CPU's pack
 
 TM_MAP(tm_config, "array", ARRAY, __u32, struct tm_config, 1, BPF_F_MMAPABLE)
 TM_MAP(tm_scratch, "percpu_array", PERCPU_ARRAY, __u32, struct tm_packet, 2, 0)
+TM_MAP(tm_shadow, "percpu_array", PERCPU_ARRAY, __u32, struct tm_shadow, 1, 0)
 TM_MAP(tm_clock, "array", ARRAY, __u32, struct tm_clock, 1, BPF_F_MMAPABLE)
 TM_MAP(tm_ifslots, "array", ARRAY, __u32, struct tm_ifslots, 16, BPF_F_MMAPABLE)
 TM_MAP(tm_totals, "array", ARRAY, __u32, struct tm_totals, TM_NUM_CPUS * 2 * TM_MAX_INTERFACES, BPF_F_MMAPABLE)

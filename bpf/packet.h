@@ -34,6 +34,15 @@ struct tm_packet {
 #endif
 };
 
+/* What a rule in shadow leaves for the verdict on a CPU's packet: its word, its rate, and the number of its pair. */
+struct tm_shadow {
+	__u32 would;
+	__u32 rate_per_s;
+	__u32 burst_packets;
+	__u32 pair;
+	__u32 drops; /* it would drop the packet, lifelines and replies apart */
+};
+
 /* What only captures need (host_layers.h) is compiled for the host alone. */
 #ifdef TM_CAPTURES
 #define tm_lenient(p) ((p)->lenient)

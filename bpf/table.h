@@ -117,17 +117,23 @@ static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 l
 /* Enough for every nesting that real rule sets show (nine) and more; deeper chains of expired rules end at the last. */
 #define TM_PARENTS_MAX 16
 
-/* The leaf's verdict word, following expired records to what encloses them. */
+/*
+ * The leaf's verdict word, following expired records to what encloses them; with TM_SHADOWED where the strongest rule
+ * that has not ended is one in shadow, which is noted in tm_shadow with the number of the pair.
+ */
 static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now)
 {
-	__u32 zero = 0, unit, index;
+	__u32 zero = 0, unit, index, shadowed = 0;
+	struct tm_shadow *shadow = bpf_map_lookup_elem(TM_REF(tm_shadow), &zero);
 	const struct tm_record *record;
 	const struct tm_page *page;
 	int i;
 
+	if (!shadow)
+		return 0;
 	for (i = 0; i < TM_PARENTS_MAX; i++) {
 		if (!(leaf & TM_LEAF_RECORD))
-			return leaf;
+			return leaf | shadowed;
 		page = bpf_map_lookup_elem(table, &zero);
 		if (!page)
 			return 0;
@@ -137,14 +143,22 @@ static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now)
 		if (!page)
 			return 0;
 		record = &page->record[unit % TM_PAGE_UNITS];
-		if (!record->expires || now < record->expires) {
+		if (!record->shadow && (!record->expires || now < record->expires)) {
 			struct tm_packet *p = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
 
 			if (p) {
 				p->rate_per_s = record->rate_per_s;
 				p->burst_packets = record->burst_packets;
 			}
-			return record->verdict;
+			return record->verdict | shadowed;
+		}
+		shadow->pair += 2;
+		if (record->shadow && !shadowed && (!record->expires || now < record->expires)) {
+			shadow->would = record->shadow;
+			shadow->rate_per_s = record->rate_per_s;
+			shadow->burst_packets = record->burst_packets;
+			shadow->pair = record->verdict;
+			shadowed = TM_SHADOWED;
 		}
 		leaf = record->parent;
 	}

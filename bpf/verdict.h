@@ -254,21 +254,14 @@ static __always_inline int tm_is_reply(const struct tm_packet *p, const struct t
  * take the last token, and the next one then pays for both: what was spent is only added up, never written over. A CPU
  * whose tick comes late finds a little less.
  */
-static __always_inline int tm_take_token(const struct tm_packet *p, __u32 verdict, __u64 now)
+static __always_inline int tm_take_token(const struct tm_packet *p, __u32 rule, __u32 rate_per_s, __u32 burst_packets,
+					 __u64 now)
 {
-	struct tm_bucket_key key = {.rule = verdict & TM_RULE_MASK};
-	struct tm_bucket fresh = {}, *bucket;
-	__u32 zero = 0;
-	const struct tm_packet *settled =
-		bpf_map_lookup_elem(TM_REF(tm_scratch), &zero); /* tm_settle() left it there */
-	__u64 dripped, full;
+	struct tm_bucket_key key = {.rule = rule & TM_RULE_MASK};
+	struct tm_bucket fresh = {.rate_per_s = rate_per_s}, *bucket;
+	__u64 dripped = now * rate_per_s, full = (__u64)burst_packets * c_hz;
 	__s64 left;
 
-	if (!settled)
-		return 1;
-	fresh.rate_per_s = settled->rate_per_s;
-	dripped = now * fresh.rate_per_s;
-	full = (__u64)settled->burst_packets * c_hz;
 	__builtin_memcpy(key.src, p->key.src, sizeof(key.src));
 	bucket = bpf_map_lookup_elem(TM_REF(tm_buckets), &key);
 	if (!bucket || bucket->rate_per_s != fresh.rate_per_s) {
@@ -309,32 +302,75 @@ static __always_inline __u32 tm_look_up(const struct tm_packet *p, __u32 egress,
 	return tm_decide(which + TM_ON_TRIAL * place, hi, lo, now, p->what);
 }
 
+/*
+ * Whether a rule in shadow would drop the packet, replies and lifelines apart: noted with the rest of it, where the
+ * verifier forgets how it was found and checks what follows once.
+ */
+static __always_inline void tm_note_shadow(const struct tm_packet *p, __u64 now)
+{
+	__u32 zero = 0;
+	struct tm_shadow *shadow = bpf_map_lookup_elem(TM_REF(tm_shadow), &zero);
+
+	if (!shadow)
+		return;
+	shadow->drops = TM_ACTION(shadow->would) == TM_DROP;
+	if (TM_ACTION(shadow->would) == TM_LIMIT)
+		shadow->drops = !tm_take_token(p, shadow->would, shadow->rate_per_s, shadow->burst_packets, now);
+	tm_barrier();
+}
+
 /* The verdict word for a packet whose addresses are valid. */
 static __always_inline __u32 tm_judge(const struct tm_packet *p, const struct tm_context *x)
 {
-	__u32 verdict = tm_look_up(p, x->egress, x->now, x->place), ban;
+	__u32 verdict = tm_look_up(p, x->egress, x->now, x->place), shadowed = verdict & TM_SHADOWED;
+	__u32 would = 0, would_drop = 0, zero = 0, drop, ban;
+	const struct tm_shadow *shadow;
 
+	verdict ^= shadowed;
 	if (x->egress && (x->flags & TM_CFG_ESTABLISHED) && TM_ACTION(verdict) != TM_DROP)
 		tm_learn(p, x);
 	if (!x->egress && (x->flags & TM_CFG_BANS) && TM_REASON(verdict) < TM_BY_ALLOWLIST) {
 		ban = tm_banned(p, x->now);
-		if (ban)
+		if (ban) {
 			verdict = ban;
+			shadowed = 0;
+		}
 	}
 	if (TM_ACTION(verdict) == TM_LIMIT) {
-		if (tm_take_token(p, verdict, x->now))
+		const struct tm_packet *settled = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
+
+		if (!settled || /* tm_settle() left it there */
+		    tm_take_token(p, verdict, settled->rate_per_s, settled->burst_packets, x->now))
 			verdict = TM_VERDICT(TM_ALLOW, TM_REASON(verdict), verdict & TM_RULE_MASK);
 		else
 			verdict = TM_VERDICT(TM_DROP, TM_BY_LIMIT, verdict & TM_RULE_MASK);
 	}
-	if (TM_ACTION(verdict) == TM_DROP) {
-		if (tm_is_lifeline(p))
-			verdict = TM_VERDICT(TM_ALLOW, TM_BY_GUARD, 0);
-		else if (!x->egress && (x->flags & TM_CFG_ESTABLISHED) && TM_REASON(verdict) == TM_BY_DEFAULT &&
-			 tm_is_reply(p, x))
-			verdict = TM_VERDICT(TM_ALLOW, TM_BY_ESTABLISHED, 0);
+	if (shadowed) {
+		tm_note_shadow(p, x->now);
+		shadow = bpf_map_lookup_elem(TM_REF(tm_shadow), &zero);
+		if (!shadow)
+			return verdict;
+		would = shadow->would;
+		would_drop = shadow->drops;
 	}
-	return verdict;
+	drop = TM_ACTION(verdict) == TM_DROP;
+	if (drop | would_drop) {
+		if (tm_is_lifeline(p)) {
+			verdict = drop ? TM_VERDICT(TM_ALLOW, TM_BY_GUARD, 0) : verdict;
+			would_drop = 0;
+		} else if (!x->egress && (x->flags & TM_CFG_ESTABLISHED) &&
+			   (TM_REASON(drop ? verdict : would) == TM_BY_DEFAULT) && tm_is_reply(p, x)) {
+			verdict = drop ? TM_VERDICT(TM_ALLOW, TM_BY_ESTABLISHED, 0) : verdict;
+			would_drop = TM_REASON(would) == TM_BY_DEFAULT ? 0 : would_drop;
+		}
+	}
+	if (!shadowed)
+		return verdict;
+	shadow = bpf_map_lookup_elem(TM_REF(tm_shadow), &zero);
+	if (!shadow)
+		return verdict;
+	would = shadow->pair + (TM_ACTION(would) >= TM_DROP && !would_drop);
+	return (verdict & ~TM_RULE_MASK) | TM_SHADOWED | (would & TM_RULE_MASK);
 }
 
 #endif

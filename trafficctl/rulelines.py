@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 _WIDTH = 118
-_KEYS = ("cidr", "country", "asn", "action", "direction", "ports", "label", "limit", "burst", "expires")
+_KEYS = ("cidr", "country", "asn", "action", "direction", "ports", "label", "limit", "burst", "expires", "shadow")
 
 
 def table(rule: Mapping[str, Any]) -> Iterator[str]:
@@ -52,7 +52,9 @@ def of_entries(entries: Sequence[Mapping[str, Any]], when: str) -> Iterator[str]
             yield f"#   policy.allowlist = {_quoted(entry['allowlist'])}"
         elif "list" in entry:
             words = [
-                f"{key} = {_quoted(entry[key])}" for key in ("action", "direction", "ports", "label") if key in entry
+                f"{key} = {_quoted(entry[key])}"
+                for key in ("action", "direction", "ports", "label", "shadow")
+                if key in entry
             ]
             yield f"#   [[list]] path = {_quoted(entry['list'])}, {', '.join(words)}"
     for entry in entries:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+SHADOWED = 0x40000000
+PAIR_BLOCK = 64
 RULE_MASK = 0xFFFFFF
 REASON_SHIFT = 24
 REASON_MASK = 0xF

@@ -30,6 +30,7 @@ def limits(settings: Settings) -> Limits:
 
 def options(settings: Settings) -> Options:
     """What concerns the data path."""
+    in_shadow = settings.policy.default_shadow
     return Options(
         loader=settings.loader,
         xdp_mode=settings.xdp_mode,
@@ -39,7 +40,7 @@ def options(settings: Settings) -> Options:
         established=settings.policy.established and settings.policy.default == "drop",
         drop_malformed=settings.policy.drop_malformed,
         look_inside=settings.flows.look_inside,
-        drop_unparsed=settings.policy.unparsed == "drop" and settings.policy.default == "drop",
+        drop_unparsed=settings.policy.unparsed == "drop" and settings.policy.default == "drop" and not in_shadow,
         owners=settings.flows.units,
     )
 

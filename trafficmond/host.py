@@ -135,7 +135,7 @@ class Host:
         """Interfaces that went away keep their names for the flows still to be reported."""
         known = dict(self._pipeline.names.interfaces)
         known.update({each.ifindex: each.name for each in self._datapath.attached.values()})
-        self._pipeline.names = Names(known, self._rulebook.names())
+        self._pipeline.names = Names(known, self._rulebook.names(), pairs=self._rulebook.pairs())
 
     def unwatched(self) -> list[str]:
         """What ought to be watched and is not, in sentences: nothing is worse for a filter, so this is said first."""

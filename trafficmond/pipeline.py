@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from trafficmond import abi
 from trafficmond.config.settings import Settings
 from trafficmond.control.hub import Hub
 from trafficmond.detect.engine import CLOSED, UPDATED, Engine, ThreatUpdate
@@ -235,7 +236,9 @@ class Pipeline:
             self.by_verdict[word] = (had[0] + more_packets, had[1] + more_bytes)
 
     def _emit(self, deltas: Batch, now: float, budget: int) -> None:
-        batch, suppressed = events.events(deltas, now, budget)
+        shadowed = np.unique(deltas["verdict"][deltas["verdict"] & abi.SHADOWED != 0]).tolist()
+        loud = [word for word in shadowed if (self.names.would(word) or ("",))[0] != "allow"]
+        batch, suppressed = events.events(deltas, now, budget, loud)
         self.suppressed_events += suppressed
         names = self.owned_by(batch)
         self.sinks.emit(batch, names)

@@ -31,6 +31,7 @@ from trafficmond.ruleset import InForce as InForce
 from trafficmond.ruleset import Inputs
 from trafficmond.sources import Tables, with_own
 from trafficmond.standing import Alter, Begin, Side
+from trafficmond.verdict import Pair
 
 REFUSED = (
     "the files as they are were on probation and nobody has confirmed them: what was confirmed before is in force; "
@@ -65,6 +66,14 @@ class Rulebook(Changes):
     def atlas(self) -> Atlas:
         """Where addresses are."""
         return self._sources.databases.atlas
+
+    def watching_since(self) -> Mapping[int, float]:
+        """When each rule in shadow (its id, 0: the default) came in force, as far as this daemon knows; epoch s."""
+        return self.standing.maker.watching
+
+    def pairs(self) -> Mapping[int, Pair]:
+        """What the numbers of verdicts that a rule in shadow has a say in stand for, likewise."""
+        return self.standing.maker.pairs.known()
 
     def names(self) -> Mapping[int, str]:
         """Rule id -> name, for everything in force or lately so."""

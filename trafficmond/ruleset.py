@@ -15,6 +15,7 @@ from trafficmond.networks import Network
 from trafficmond.policy.ids import RuleIds, common_beginning
 from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Files, Policy, make_policy
+from trafficmond.policy.pairs import Pairs
 from trafficmond.policy.patch import Source, patched
 from trafficmond.policy.rules import Rules, read_tables
 from trafficmond.policy.sources import forced_by, own_of
@@ -72,6 +73,8 @@ class Maker:
 
     def __init__(self, to_jiffies: Callable[[float], int]) -> None:
         self.ids = RuleIds()
+        self.pairs = Pairs()
+        self.watching: dict[int, float] = {}  # rules in shadow by id, 0: the default; since when (epoch s)
         self._to_jiffies = to_jiffies
         self._read: tuple[list[Table], Rules] = [], Rules.joined([])  # of the last tables of run-time rules
 
@@ -86,6 +89,7 @@ class Maker:
             ids = self.ids.assign(policy.rules, now)
             columns = _columns_of(policy, ids, before)
             table = self._compile(Source(policy, columns), before, generation, now, whole=whole)
+            self._note_watching(policy, ids, columns, now)
         except MemoryError:
             what = f"have {len(policy.prefixes):,} prefixes, more than this machine's memory can compile"
             raise ConfigError([Mistake("all rules together", what)]) from None
@@ -108,11 +112,16 @@ class Maker:
         policy = source.policy
         if before and before.generation and not whole:
             args = before.table, Source(before.policy, before.columns), source, now, self._to_jiffies, generation
-            table = patched(*args)
+            table = patched(*args, self.pairs)
             if table is not None:
                 return table
         rows = policy.prefixes, policy.owner, source.columns, policy.default
-        return compile_columns(*rows, now, self._to_jiffies, generation)
+        return compile_columns(*rows, now, self._to_jiffies, generation, policy.default_shadow, self.pairs)
+
+    def _note_watching(self, policy: Policy, ids: npt.NDArray[np.uint32], columns: RuleColumns, now: float) -> None:
+        """Since when each is in shadow; of one that is no more and comes again, since it came again."""
+        there = {*ids[columns.shadow].tolist(), *([0] if policy.default_shadow is not None else [])}
+        self.watching = {number: self.watching.get(number, now) for number in there}
 
 
 def _columns_of(policy: Policy, ids: npt.NDArray[np.uint32], in_force: InForce | None) -> RuleColumns:

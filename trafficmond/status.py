@@ -12,6 +12,7 @@ from trafficmond import __version__
 from trafficmond.model import Direction, Severity
 from trafficmond.parts import Parts
 from trafficmond.policy.counts import Counts, count
+from trafficmond.shadow import shadows, sums_of
 
 if TYPE_CHECKING:
     from trafficmond.metrics.families import Traffic
@@ -39,6 +40,7 @@ def status(parts: Parts) -> Row:
         "interfaces": interface_rows(parts),
         "accounting": {**asdict(accounting), "pending": asdict(accounting.pending)},
         "rules": _rule_count(parts),
+        "shadows": shadows(parts) or None,
         "store": {
             "path": store.path,
             "rows": store.rows,
@@ -114,7 +116,7 @@ def _rule_count(parts: Parts) -> Row:
         "prefixes": counts.prefixes,
         "lists": counts.lists,
         "bans": len(parts.bans),
-        "default": str(in_force.policy.default) if in_force else parts.settings.policy.default,
+        "default": in_force.policy.default_text if in_force else parts.settings.policy.default,
     }
 
 
@@ -173,6 +175,7 @@ def metrics_text(parts: Parts) -> str:
     counters = Counters(
         traffic=_traffic(parts),
         by_verdict=parts.pipeline.by_verdict,
+        would_drop=sums_of(parts).dropped(),
         suppressed_events=parts.pipeline.suppressed_events,
         stored_rows=parts.store.status().written_rows,
         cpu_seconds=time.process_time(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,6 +13,27 @@ from trafficmond import abi
 from trafficmond.model import Action, Reason
 
 Words = TypeVar("Words", int, npt.NDArray[Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A rule in shadow, by the verdict word that it would give, and the rules (0: none) that may decide in its place.
+
+    `trafficmond.policy.pairs` numbers them.
+    """
+
+    would: int
+    judges: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """A verdict word with a pair's number, taken apart."""
+
+    judge: int  # the rule that decided, 0: none did
+    rule: int  # the one in shadow, 0: the default
+    would: Action  # what would have become of the packet
+    reason: Reason
 
 
 def verdict_word(action: Action, reason: Reason = Reason.DEFAULT, rule: int = 0) -> int:
@@ -29,7 +52,7 @@ def reason_of(words: Words) -> Words:
 
 
 def rule_of(words: Words) -> Words:
-    """The rule's id, 0 where none decided."""
+    """The rule's id, 0 where none decided; of a shadowed word a number of its pair."""
     return words & abi.RULE_MASK
 
 
@@ -42,3 +65,25 @@ def is_drop(words: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 def reason_text(number: int) -> str:
     """ "default", "rule" ...; of a later version's number at least that."""
     return str(Reason(number)) if number < len(Reason) else f"reason {number}"
+
+
+def is_shadowed(word: int) -> bool:
+    """Whether a rule in shadow would have decided."""
+    return bool(word & abi.SHADOWED)
+
+
+def taken_apart(word: int, known: Mapping[int, Pair]) -> Shadowed | None:
+    """What a shadowed word says; None: nobody knows its pair any more."""
+    number = rule_of(word)
+    pair = known.get(number & ~(abi.PAIR_BLOCK - 1))
+    place = (number & (abi.PAIR_BLOCK - 1)) >> 1
+    if pair is None or place >= len(pair.judges):
+        return None
+    reason = Reason(reason_of(word)) if reason_of(word) < len(Reason) else Reason.DEFAULT
+    judge = 0 if reason in (Reason.GUARD, Reason.ESTABLISHED) else pair.judges[place]
+    would = Action(action_of(pair.would))
+    if number & 1 and would in (Action.DROP, Action.LIMIT):
+        would = Action.ALLOW
+    elif would is Action.LIMIT:
+        would = Action.DROP
+    return Shadowed(judge, rule_of(pair.would), would, Reason(reason_of(pair.would)))

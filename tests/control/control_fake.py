@@ -110,6 +110,8 @@ RULE: Row = {
     "packets": 4_321,
     "bytes": 432_100,
     "ports": None,
+    "shadow": None,
+    "would_drop": None,
 }
 
 FLOW: Row = {

@@ -1,4 +1,6 @@
 /* The walk of bpf/table.h over a table in memory: what is compiled here is what judges packets in the kernel. */
+#include <string.h>
+
 #define TM_MAPS_H
 #include "parse.h"
 
@@ -13,6 +15,7 @@ struct limit {
 };
 
 static struct tm_packet packet;
+static struct tm_shadow shadow;
 static const struct tm_page *pages;
 static __u32 page_count;
 
@@ -20,7 +23,7 @@ static __u32 page_count;
 static void *bpf_map_lookup_elem(void *map, const __u32 *key)
 {
 	if (map != pages)
-		return &packet;
+		return strcmp(map, "tm_shadow") ? (void *)&packet : &shadow;
 	return *key < page_count ? (void *)&pages[*key] : 0;
 }
 
@@ -36,8 +39,8 @@ void judge(const struct tm_page *table, __u32 size, __u32 which, const __u64 *hi
 		__u32 leaf;
 
 		packet = (struct tm_packet){.what = what[i]};
-		leaf = which & 1 ? tm_walk((void *)table, which, hi[i], lo[i], TM_STEPS_IPV6, 0, 0) :
-				   tm_walk((void *)table, which, hi[i], lo[i], TM_STEPS_IPV4, 1, 0);
+		leaf = which & 1 ? tm_walk((void *)table, which, hi[i], lo[i], TM_STEPS_IPV6, 0, what[i]) :
+				   tm_walk((void *)table, which, hi[i], lo[i], TM_STEPS_IPV4, 1, what[i]);
 		verdict[i] = tm_settle((void *)table, leaf, now);
 		limit[i] = (struct limit){packet.rate_per_s, packet.burst_packets};
 	}

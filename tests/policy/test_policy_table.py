@@ -45,6 +45,10 @@ LISTS = ROOT.parent / "shared" / "data" / "cidr"
 LOOKUPS = int(os.environ.get("TRAFFICMON_LOOKUPS", "1000000"))  # in real lists
 
 
+def no_shadow(count: int) -> npt.NDArray[np.bool_]:
+    return np.zeros(count, np.bool_)
+
+
 def no_services(count: int) -> npt.NDArray[np.object_]:
     """A column of rules that name none."""
     return np.fromiter([()] * count, np.object_, count)
@@ -182,7 +186,9 @@ def test_any_prefixes(
     expires = np.where(rank == 0, np.array([item[2] for item in items]), np.inf)
     zero = np.zeros(count, np.uint32)
     word = np.arange(1, count + 1, dtype=np.uint32)
-    rules = RuleColumns(rank, np.full(count, Direction.BOTH, np.uint8), expires, word, zero, zero, no_services(count))
+    rules = RuleColumns(
+        rank, np.full(count, Direction.BOTH, np.uint8), expires, word, zero, zero, no_shadow(count), no_services(count)
+    )
     pair = {"_PAIR_STEP": chunk + 1, "_PAIR_MAX": (chunk + 1) ** 2 - 1, "_CROWD": crowd, "_FEW": few}
     with mock.patch.multiple(abi, CHUNK_MAX=chunk, PALETTE_MAX=palette), mock.patch.multiple(trie, **pair):
         table = compile_columns(rows, np.arange(count, dtype=np.int32), rules, Action.ALLOW, 0.0, int)
@@ -348,6 +354,7 @@ def compile_numbered(rows: Prefixes, count: int | None = None) -> tuple[VerdictT
         numbers,
         zero,
         zero,
+        no_shadow(count),
         no_services(count),
     )
     owner = np.arange(len(rows), dtype=np.int32) % count

@@ -79,6 +79,8 @@ def test_every_field_of_an_event(rendered: Callable[..., Rendered]) -> None:
         "vlan": 7,
         "community_id": "",
         **dict.fromkeys(("unit", "cgroup", "uid"), "" if rendered is as_csv else None),
+        "would": "",
+        "would_rule": "",
     }
 
 

@@ -38,6 +38,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--ttl", metavar="TIME", type=values.duration, help="how long: 30s, 10m, 1h30m, 7d")
     parser.add_argument("--limit", metavar="RATE", type=values.rate, help="packets a second for each source: 100/s")
     parser.add_argument("--burst", metavar="N", type=values.count, help="packets a source may send at once")
+    parser.add_argument("--shadow", action="store_true", help="only say what it would have done; promote makes it real")
     parser.add_argument("--save", action="store_true", help="keep it over restarts")
     parser.add_argument("--force", action="store_true", help="even if it cuts off this host")
     parser.add_argument("--dry-run", action="store_true", help="change nothing; show what it would have done (what-if)")
@@ -69,6 +70,7 @@ def run(args: Namespace) -> int:
             force=args.force or None,
             ports=args.port,
             confirm_within_s=args.confirm_within,
+            shadow=args.shadow or None,
         )
     session.show_rows(args, [reply["rule"]], RULES, "Rule")
     session.tell_notes(reply)

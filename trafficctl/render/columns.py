@@ -40,10 +40,18 @@ def _prefixes(rule: Row) -> str:
     return f"{rule['cidr']} +{more}" if more else str(rule["cidr"])
 
 
+def _watching(rule: Row) -> str | None:
+    """How many packets a rule in shadow would have dropped."""
+    if not rule.get("shadow"):
+        return None
+    return f"would drop {units.number((rule.get('would_drop') or {}).get('packets', 0))}"
+
+
 RULES = (
     Column("cidr", "PREFIX", weight=9, shrinks_to=18, of=_prefixes),
     Column("kind", "KIND", weight=6),
     Column("action", "ACTION", weight=9, meaningful=True),
+    Column("shadow", "SHADOW", weight=8, of=_watching),
     Column("rate_per_s", "LIMIT", units.rate, right=True, weight=6),
     Column("direction", "DIRECTION", weight=3),
     Column("ports", "PORTS", weight=8, shrinks_to=12, of=named_services),

@@ -27,6 +27,8 @@ def event_line(event: Record, style: Style) -> str:
     ]
     if event.get("rule"):
         parts.append(style.dim(f"rule {units.plain(event['rule'])}"))
+    if event.get("would"):
+        parts.append(style.dim(f"(in shadow: {units.plain(event['would'])} by {units.plain(event['would_rule'])})"))
     return " ".join(part for part in parts if part)
 
 

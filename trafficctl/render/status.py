@@ -43,6 +43,8 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
     if config.get("error"):
         yield from _mistakes(config)
     yield Fact("rules", _rules(status["rules"]))
+    for shadow in status.get("shadows") or ():
+        yield Fact("shadow", _shadow(shadow))
     for text in status.get("only_from") or ():
         yield Fact("reach", text)
     yield Fact("threats", _threats(status["threats"]), "red" if _grave(status["threats"]) else "")
@@ -93,6 +95,14 @@ def _rules(rules: dict[str, Any]) -> str:
     if rules.get("default"):
         parts.append(f"default {rules['default']}")
     return ", ".join(parts)
+
+
+def _shadow(shadow: dict[str, Any]) -> str:
+    name = "the default" if shadow["kind"] == "default" else shadow["name"]
+    watched = f"{shadow['action']}, has watched for {units.span(time.time() - shadow['since'])}"
+    dropped = shadow["would_drop"]
+    told = f"would have dropped {units.many(dropped['packets'], 'packet')}, {units.octets(dropped['bytes'])}"
+    return f"{name}: {watched}, {told} of {units.exact(shadow['packets'])}"
 
 
 def _grave(threats: dict[str, Any]) -> bool:

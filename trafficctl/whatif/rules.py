@@ -13,9 +13,12 @@ import numpy as np
 
 from trafficmond import services
 from trafficmond.config.load import load_settings
+from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.control.client import Client
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, Mistake
+from trafficmond.geo.atlas import Atlas
+from trafficmond.geo.reading import open_atlas
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import prefixes
 from trafficmond.policy.explain import overlapping
@@ -57,7 +60,7 @@ def in_force(client: Client) -> Rulings:
             told.setdefault(row["index"], (row, []))[1].extend(row["prefixes"])
     parts = tuple(_joined(told.values()))
     bans = tuple(_bans(row for page in client.stream("Bans") for row in page["bans"]))
-    default = Action.parse(head["default"])
+    default = Action.parse(head["default"])  # rules in shadow do not judge, and do not here
     return Rulings(parts, default, bool(head["established"]), bans, Path(head["cidr_dir"]))
 
 
@@ -65,7 +68,7 @@ def with_path(now: Rulings, path: Path) -> Rulings:
     """As in force, but for what a folder (in place of `cidr_dir`), a rules file (in place of that of its name there, or
     beside the others) or a settings file (with all that it names) says. Raises ConfigError with every mistake."""
     if path.is_dir():
-        return _with_files(now, read_files(path), lambda rule: _within(rule, now.cidr_dir))
+        return _with_files(now, read_files(path, geography=_atlas()), lambda rule: _within(rule, now.cidr_dir))
     if not path.exists():
         raise ConfigError([Mistake(str(path), "does not exist")], hint="name a folder, a rules file or a settings file")
     if path.suffix == ".toml" and _is_settings(path):
@@ -77,7 +80,7 @@ def with_path(now: Rulings, path: Path) -> Rulings:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError([Mistake(str(path), f"cannot be read: {error.strerror}")]) from None
-    rules = read_json(data, str(path)) if path.suffix == ".json" else read_toml(data, str(path))
+    rules = read_json(data, str(path)) if path.suffix == ".json" else read_toml(data, str(path), geography=_atlas())
     files = Files((rules,), (), rules.mistakes, rules.notes)
     return _with_files(now, files, lambda rule: Path(rule.path) == place, path.name)
 
@@ -109,6 +112,14 @@ def spared(policy: Policy, cidr: str) -> list[str]:
     return [f"{policy.prefixes.text(row)} ({rule.name})" for row, rule in found if rule.reason is Reason.GUARD]
 
 
+def _atlas() -> Atlas:
+    """Where addresses are, by the databases that the usual settings name; of none where those cannot be read."""
+    try:
+        return open_atlas(load_settings(CONFIG_FILE, detectors=settings_classes()).geo.databases)
+    except (ConfigError, OSError):
+        return open_atlas(())
+
+
 def _with_files(now: Rulings, files: Files, replaced: Any, name: str = "") -> Rulings:
     """The folder's rules follow the lists, in the order of their files' names."""
     if files.mistakes:
@@ -132,7 +143,7 @@ def _within(rule: Rule, cidr_dir: Path) -> bool:
 def _with_settings(now: Rulings, path: Path) -> Rulings:
     """Settings, lists and rules files as they are there; by hand, of the guard and banned is what is so now."""
     settings = load_settings(path, detectors=settings_classes())
-    files = read_files(settings.cidr_dir, lists_of(settings))
+    files = read_files(settings.cidr_dir, lists_of(settings), geography=open_atlas(settings.geo.databases))
     own = own_of(settings)
     made = make_policy(files, permitted_cidrs=own["permitted_cidrs"])
     hand = [part for part in now.parts if part.rules[0].reason is Reason.RULE and _by_hand(part.rules[0], now)]
@@ -184,6 +195,7 @@ def _rule(row: Mapping[str, Any]) -> Rule:
         row["path"],
         row["line"],
         row.get("label") or "",
+        shadow=bool(row.get("shadow")),
         services=services.parse(row.get("ports") or ()),
     )
 

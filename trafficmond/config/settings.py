@@ -35,6 +35,11 @@ class Policy:
         choices=("allow", "monitor", "drop"),
         help="What a source on no list gets: allow (pass, quiet), monitor (pass, logged) or drop (dropped, logged).",
     )
+    default_shadow: bool = setting(
+        False,
+        help="Only say what the default would have done: what no rule names passes, logged, and what the default would "
+        "have dropped is counted and told. See docs/rules.md, shadow.",
+    )
     established: bool = setting(
         True, help="Let replies to connections that this host opened pass a default of drop (needs egress)."
     )
@@ -99,6 +104,7 @@ class PrefixList:
     label: str = setting(
         "", help="The name in logs and in trafficctl; empty: the file's name. With url also the file's."
     )
+    shadow: bool = setting(False, help="Only say what it would have done; what lies beneath decides.")
     on_error: str = setting(
         "skip",
         choices=("skip", "refuse"),

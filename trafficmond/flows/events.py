@@ -7,6 +7,7 @@ record that goes on gives one event "sample" a drain, for its last packet. A bud
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection
 
 import numpy as np
 
@@ -41,14 +42,17 @@ EVENT = np.dtype(
 _SHARED = [name for name, *_ in ENDPOINTS] + ["owner", "ttl", "packets"]
 
 
-def events(deltas: Batch, now: float, budget: int) -> tuple[Batch, int]:
+def events(deltas: Batch, now: float, budget: int, loud_words: Collection[int] = ()) -> tuple[Batch, int]:
     """The EVENT batch of one drain, oldest packet first, and how many events the budget (rows) suppressed.
 
     Beyond the budget, news go before samples, and of either kind an even spread over the drain is kept: the
-    start of a flood must not hide what came after it. A packet's time is never later than `now`.
+    start of a flood must not hide what came after it. A packet's time is never later than `now`. Packets of the
+    verdicts `loud_words` are told of whatever became of them: what a rule in shadow would have dropped or logged.
     """
     action = action_of(deltas["verdict"])
     loud = (action == Action.MONITOR) | (action == Action.DROP)
+    if loud_words:
+        loud |= np.isin(deltas["verdict"], list(loud_words))
     new = np.flatnonzero(loud & deltas["new"])
     going = np.flatnonzero(loud & ~deltas["new"] & (deltas["packets"] > 0))
     total = len(new) + len(going)

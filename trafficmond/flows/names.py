@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from trafficmond.flows.owners import UNKNOWN, Owner
-from trafficmond.verdict import reason_of, reason_text, rule_of
+from trafficmond.verdict import Pair, is_shadowed, reason_of, reason_text, rule_of, taken_apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,10 @@ class Names:
     rules: Mapping[int, str] = field(default_factory=dict)
     inners: Mapping[int, bytes] = field(default_factory=dict)
     owners: Mapping[int, Owner] = field(default_factory=dict)
+    pairs: Mapping[int, Pair] = field(default_factory=dict)  # of rules in shadow and those that judge
 
     def __post_init__(self) -> None:
-        for name in ("interfaces", "rules", "inners", "owners"):
+        for name in ("interfaces", "rules", "inners", "owners", "pairs"):
             given = getattr(self, name)
             if not isinstance(given, MappingProxyType):
                 object.__setattr__(self, name, MappingProxyType(dict(given)))
@@ -36,10 +37,18 @@ class Names:
 
     def rule(self, verdict: int) -> str:
         """What decided: the rule's label ("rule 12" where unknown), or where no rule did, the reason ("default")."""
-        rule = rule_of(verdict)
-        if rule:
-            return self.rules.get(rule) or f"rule {rule}"
-        return reason_text(reason_of(verdict))
+        if is_shadowed(verdict):
+            apart = taken_apart(verdict, self.pairs)
+            return self._called(apart.judge if apart else 0, reason_of(verdict))
+        return self._called(rule_of(verdict), reason_of(verdict))
+
+    def would(self, verdict: int) -> tuple[str, str] | None:
+        """Of a verdict that a rule in shadow has a say in: what that would have done ("drop"), and its name."""
+        apart = taken_apart(verdict, self.pairs) if is_shadowed(verdict) else None
+        return (str(apart.would), self._called(apart.rule, apart.reason)) if apart else None
+
+    def _called(self, rule: int, reason: int) -> str:
+        return self.rules.get(rule) or f"rule {rule}" if rule else reason_text(reason)
 
     def owner(self, number: int) -> Owner:
         """Whose it is; of a cgroup that was gone before it had a name, the number."""

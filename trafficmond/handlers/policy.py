@@ -27,6 +27,7 @@ class Policy(Handler):
         policy = in_force.policy
         head = {
             "default": str(policy.default),
+            "default_shadow": None if policy.default_shadow is None else str(policy.default_shadow),
             "established": settings.policy.established,
             "cidr_dir": str(settings.cidr_dir),
         }
@@ -74,5 +75,6 @@ def _row(index: int, rule: Rule, prefixes: list[str]) -> Row:
         "rate_per_s": rule.rate_per_s or None,
         "burst_packets": rule.burst or None,
         "ports": services.text(rule.services) or None,
+        "shadow": rule.shadow or None,
         "prefixes": prefixes,
     }

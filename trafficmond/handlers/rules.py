@@ -35,10 +35,10 @@ from trafficmond.policy.prefixes import Prefixes
 from trafficmond.policy.rules import Rule
 from trafficmond.policy.tables import Table
 from trafficmond.rulebook import InForce
+from trafficmond.shadow import Sums, sums_of
 from trafficmond.sinks.record import iso_time
 from trafficmond.store.query import MAX_LIMIT
 from trafficmond.store.sql import literal
-from trafficmond.verdict import rule_of
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class Rules(Handler):
     """`Rules`, `AddCidr`, `RemoveCidr` and `Reload`."""
 
     _ordered: tuple[InForce, list[int]] | None = None
-    _sums: tuple[Moment, dict[int, tuple[int, int]]] | None = None
+    _sums: tuple[Moment, Sums] | None = None
 
     @method("Rules")
     async def rules(
@@ -102,24 +102,17 @@ class Rules(Handler):
             self._ordered = in_force, order
         return self._ordered[1]
 
-    def _counted(self) -> dict[int, tuple[int, int]]:
-        """Packets and bytes by rule id since the start, whatever became of the packets; as of the latest tick."""
+    def _counted(self) -> Sums:
+        """What each rule counted since the start; as of the latest tick."""
         moment = self._parts.pipeline.moment
         if self._sums is None or self._sums[0] is not moment:
-            self._sums = moment, self._summed()
+            self._sums = moment, sums_of(self._parts)
         return self._sums[1]
 
-    def _summed(self) -> dict[int, tuple[int, int]]:
-        sums: dict[int, tuple[int, int]] = {}
-        for word, (packets, octets) in self._parts.pipeline.by_verdict.items():
-            number = rule_of(word)
-            had = sums.get(number, (0, 0))
-            sums[number] = (had[0] + packets, had[1] + octets)
-        return sums
-
-    def _rule_row(self, in_force: InForce, index: int, counted: dict[int, tuple[int, int]]) -> Row:
+    def _rule_row(self, in_force: InForce, index: int, counted: Sums) -> Row:
         rule, prefixes = in_force.policy.rules[index], in_force.policy.prefixes_of(index)
-        packets, octets = counted.get(int(in_force.rule_ids[index]), (0, 0))
+        number = int(in_force.rule_ids[index])
+        packets, octets = (counted.watched if rule.shadow else counted.decided).get(number, (0, 0))
         return {
             "cidr": _about(rule, prefixes),
             "kind": rule.kind,
@@ -134,6 +127,8 @@ class Rules(Handler):
             "packets": packets,
             "bytes": octets,
             "ports": services.text(rule.services) or None,
+            "shadow": rule.shadow or None,
+            "would_drop": _count(counted.would_drop.get(number, (0, 0))) if rule.shadow else None,
         }
 
     @method("AddCidr", changes=True)
@@ -151,6 +146,7 @@ class Rules(Handler):
         force: bool = False,
         ports: list[str] | None = None,
         confirm_within_s: float | None = None,
+        shadow: bool = False,
     ) -> Reply:
         """Put a rule in force."""
         parts, prefix = self._parts, prefix_of(cidr)
@@ -160,9 +156,9 @@ class Rules(Handler):
         limit = None if rate_per_s is None else f"{rate_per_s}/s"
         words: Table = {"cidr": prefix, "action": action, "direction": direction, "label": label or None}
         words |= {"since": since, "expires": expires, "limit": limit, "burst": burst_packets, "force": force or None}
-        words |= {"ports": named_ports(ports, force) if ports else None}
+        words |= {"ports": named_ports(ports, force) if ports else None, "shadow": shadow or None}
         table = {name: value for name, value in words.items() if value is not None}
-        if action in ("drop", "limit") and not force and not ports:
+        if action in ("drop", "limit") and not (force or ports or shadow):
             self._spare_lifelines(prefix, f"{action} rule")
         begin = self._begin(call, f"add-cidr {prefix}", confirm_within_s)
         done = await _writing(parts.rulebook.add(table, keep=save, begin=begin), "save the rule")
@@ -274,12 +270,18 @@ def _table_row(table: Table, source: str = "runtime") -> Row:
         "rate_per_s": int(rate.removesuffix("/s")) if rate else None,
         "burst_packets": table.get("burst"),
         "ports": table.get("ports"),
+        "shadow": table.get("shadow"),
     }
+
+
+def _count(pair: tuple[int, int]) -> Row:
+    return {"packets": pair[0], "bytes": pair[1]}
 
 
 def _in_words(rule: Row) -> str:
     """For the audit."""
     words = [rule["action"], rule["direction"]]
+    words += ["in shadow"] if rule.get("shadow") else []
     words += [f"{rule['rate_per_s']}/s"] if rule.get("rate_per_s") else []
     words += [", ".join(rule["ports"])] if rule.get("ports") else []
     words += [repr(rule["label"])] if rule["label"] else []

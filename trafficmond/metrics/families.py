@@ -33,6 +33,7 @@ class Counters:
 
     traffic: Sequence[Traffic] = ()
     by_verdict: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # verdict word -> packets, bytes
+    would_drop: Sequence[int] = (0, 0)  # packets, bytes
     suppressed_events: int = 0
     stored_rows: int = 0
     cpu_seconds: float = 0.0
@@ -76,6 +77,9 @@ def _traffic(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
         yield _counter(
             f"decided_{unit}", text, [({"action": a, "reason": r}, count) for (a, r), count in sorted(sums.items())]
         )
+    for place, unit in enumerate(_UNITS):
+        text = f"{unit.capitalize()} that rules in shadow would have dropped, since the start."
+        yield _counter(f"would_drop_{unit}", text, [({}, counters.would_drop[place])])
     accounting = status["accounting"]
     for unit in _UNITS:
         text = f"{unit.capitalize()} by how they are accounted for; their sum is what was seen."

@@ -45,7 +45,7 @@ class Admissions:
         """Whether there may be a service that not everybody gets in to, but for who is dropped."""
         policy = self._policy
         rules = (policy.rules[int(owner)] for owner in policy.owner[policy.prefixes.plen == 0])
-        return policy.default is Action.DROP or any(rule.action is Action.DROP for rule in rules)
+        return policy.default is Action.DROP or any(rule.action is Action.DROP and not rule.shadow for rule in rules)
 
     @property
     def anybody(self) -> bool:
@@ -80,7 +80,7 @@ def _admits(columns: RuleColumns) -> Bool:
     """Which rules let something in that is no lifeline."""
     action = columns.verdict >> np.uint32(abi.ACTION_SHIFT) & np.uint32(3)
     guard = columns.rank == RANK[Reason.GUARD]
-    found: Bool = (action != Action.DROP) & (columns.direction != Direction.EGRESS) & ~guard
+    found: Bool = ~columns.shadow & (action != Action.DROP) & (columns.direction != Direction.EGRESS) & ~guard
     return found
 
 
@@ -100,7 +100,7 @@ def _rest(policy: Policy, family: int, now: float, named: Bool) -> Action:
     for row in np.flatnonzero((policy.prefixes.plen == 0) & (policy.prefixes.family == family)).tolist():
         index = int(policy.owner[row])
         rule = policy.rules[index]
-        if not named[index] or rule.direction is Direction.EGRESS or (rule.expires or now + 1) <= now:
+        if not named[index] or rule.shadow or rule.direction is Direction.EGRESS or (rule.expires or now + 1) <= now:
             continue
         if (bool(rule.services), index) > strength:
             action, strength = rule.action, (bool(rule.services), index)

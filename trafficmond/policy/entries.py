@@ -153,6 +153,8 @@ def _words(rule: Rule) -> Entry:
         found |= {"limit": f"{rule.rate_per_s}/s", "burst": rule.burst}
     if rule.forced:
         found["force"] = True
+    if rule.shadow:
+        found["shadow"] = True
     return {**found, SOURCE: rule.path}
 
 

@@ -27,14 +27,15 @@ class Decision:
     prefix: str = ""  # the one that covers the address
     rule: Rule | None = None
     index: int = -1  # of the rule in the policy
+    shadow: bool = False  # it only says what it would have done
     applies: bool | None = True  # to the service that is asked about; None: to some services, and none is asked about
 
 
 def explain(policy: Policy, address: str, direction: Direction, now: float, service: Places = ()) -> list[Decision]:
     """All that has a say about packets from `address` (ingress) or to it (egress) at `now`, strongest first: the first
-    that applies to `service` (one place; (): any) decides, each next one would if those before it ended. The last is
-    the default. Bans are not known here; they stand before the first that is neither guard nor allowlist. Raises
-    ValueError if `address` is none.
+    that applies to `service` (one place; (): any) and is not in shadow decides, each next one would if those before it
+    ended. The last is the default. Bans are not known here; they stand before the first that is neither guard nor
+    allowlist. Raises ValueError if `address` is none.
     """
     hi, lo, family = prefixes.parse_address(address)
     rows = np.flatnonzero(_covers(policy, hi, lo, family, 128))
@@ -45,7 +46,11 @@ def explain(policy: Policy, address: str, direction: Direction, now: float, serv
         alive = rule.expires is None or rule.expires > now
         if alive and rule.direction in (direction, Direction.BOTH):
             applies = None if rule.services and not service else services.contains(rule.judged, service)
-            decisions.append(Decision(rule.action, rule.reason, policy.prefixes.text(row), rule, index, applies))
+            decisions.append(
+                Decision(rule.action, rule.reason, policy.prefixes.text(row), rule, index, rule.shadow, applies)
+            )
+    if policy.default_shadow is not None and direction is Direction.INGRESS:
+        decisions.append(Decision(policy.default_shadow, Reason.DEFAULT, shadow=True))
     return [*decisions, Decision(default_action(policy.default, direction), Reason.DEFAULT)]
 
 

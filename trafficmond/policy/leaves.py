@@ -7,7 +7,7 @@ rule does not name has the leaf of what lies below.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -19,7 +19,9 @@ from trafficmond.policy.classes import Classes
 from trafficmond.policy.flatten import I64, U32
 from trafficmond.policy.geography import By
 from trafficmond.policy.layout import LEAF_INDEX, LEAF_RECORD, PARENTS_MAX, ROW, UNIT, UNIT_WORDS
+from trafficmond.policy.pairs import Pairs
 from trafficmond.policy.rules import Rule
+from trafficmond.verdict import Pair
 
 RANK = np.full(len(Reason), By.CIDR, np.int64)  # class of precedence by Reason: rules and lists share one
 RANK[[Reason.ALLOWLIST, Reason.GUARD]] = By.CIDR + 1, By.CIDR + 2
@@ -40,6 +42,7 @@ class RuleColumns:
     verdict: U32  # word
     rate_per_s: U32
     burst: U32
+    shadow: npt.NDArray[np.bool_]  # it only says what it would have done
     services: npt.NDArray[np.object_]  # Places that it is for, the fragments that go with them included
 
     def take(self, rules: I64) -> RuleColumns:
@@ -63,18 +66,19 @@ class RuleColumns:
             ids | reason << np.uint32(abi.REASON_SHIFT) | action << np.uint32(abi.ACTION_SHIFT),
             np.array([rule.rate_per_s for rule in rules], np.uint32),
             np.array([rule.burst for rule in rules], np.uint32),
+            np.array([rule.shadow for rule in rules], np.bool_),
             np.fromiter((rule.judged for rule in rules), np.object_, len(rules)),
         )
 
     @property
     def through(self) -> npt.NDArray[np.bool_]:
-        """Which rules let what lies below show: those that end, and those for some services only."""
-        return np.isfinite(self.expires) | self.some_services
+        """Which rules let what lies below show: those that end, those for some services only, and those in shadow."""
+        return np.isfinite(self.expires) | self.some_services | self.shadow
 
     @property
     def stackable(self) -> npt.NDArray[np.bool_]:
         """Which rules can be painted together with others on their prefix: those for some services that never end."""
-        return np.isinf(self.expires) & self.some_services
+        return np.isinf(self.expires) & self.some_services & ~self.shadow
 
     @property
     def some_services(self) -> npt.NDArray[np.bool_]:
@@ -91,7 +95,11 @@ class RuleLeaves:
         classes: Classes,
         to_jiffies: Callable[[float], int],
         before: npt.NDArray[np.void] | None = None,
+        pairs: Pairs | None = None,
+        now: float = 0.0,
     ) -> None:
+        """`pairs` numbers what rules in shadow lie over."""
+        self._pairs, self._now = pairs or Pairs(), now
         self._columns = columns
         self._classes = classes
         self._some_services = columns.some_services
@@ -107,7 +115,7 @@ class RuleLeaves:
         self._depth = np.zeros(len(self.records), np.int64)  # records that a packet may have to visit from here
         self._leaf = columns.verdict.copy()
         limits = (columns.verdict >> np.uint32(abi.ACTION_SHIFT) == Action.LIMIT) & np.isinf(columns.expires)
-        limited = np.flatnonzero(limits)
+        limited = np.flatnonzero(limits & ~columns.shadow)
         self._leaf[limited] = self._add(limited, np.zeros(len(limited), np.uint32))
 
     def fixed(self, rule: I64) -> U32:
@@ -171,7 +179,7 @@ class RuleLeaves:
             members = np.stack([self._classes.members(places) for places in self._columns.services[rule[single]]])
             owner, column = np.nonzero(members)
             owner = single[owner]
-            lasts = np.isinf(self._columns.expires[rule[owner]])
+            lasts = np.isinf(self._columns.expires[rule[owner]]) & ~self._columns.shadow[rule[owner]]
             cells[owner[lasts], column[lasts]] = self._leaf[rule[owner[lasts]]]
             owner, column = owner[~lasts], column[~lasts]
             rules, under, inverse = _pairs(rule[owner], cells[owner, column])
@@ -193,7 +201,49 @@ class RuleLeaves:
             self._rows = np.concatenate([self._rows, np.stack(new)])
         return leaf
 
+    def shadow_of(self, would: int, below: int) -> int:
+        """The leaf of a rule in shadow that would give the word `would`, over the leaf `below`; that leaf itself where
+        there are too many."""
+        judges = tuple(self._judges(below))
+        number = self._pairs.number(Pair(would, judges), self._now) if len(judges) < PARENTS_MAX else None
+        if number is None:
+            return below
+        part = np.zeros(1, abi.RECORD)
+        part["verdict"], part["parent"], part["shadow"] = number, below, abi.SHADOWED | would
+        self._append(part, np.array([np.inf]), np.array([len(judges) + 1]))
+        return int(LEAF_RECORD) | len(self.records) - 1
+
+    def _judges(self, leaf: int) -> Iterator[int]:
+        """The rules that may decide below a leaf, the strongest first; 0 for one in shadow, which does not."""
+        while leaf & int(LEAF_RECORD):
+            record = self.records[leaf & int(LEAF_INDEX)]
+            yield 0 if record["shadow"] else int(record["verdict"]) & abi.RULE_MASK
+            leaf = int(record["parent"])
+        yield leaf & abi.RULE_MASK
+
     def _add(self, rule: I64, parent: U32) -> U32:
+        leaf = np.empty(len(rule), np.uint32)
+        shadow = self._columns.shadow[rule]
+        leaf[~shadow] = self._add_judging(rule[~shadow], parent[~shadow])
+        for at in np.flatnonzero(shadow).tolist():
+            leaf[at] = self._add_shadow(int(rule[at]), int(parent[at]))
+        return leaf
+
+    def _add_shadow(self, rule: int, below: int) -> int:
+        columns, before = self._columns, len(self.records)
+        while below & int(LEAF_RECORD) and self.records["shadow"][below & int(LEAF_INDEX)]:
+            below = int(self.records["parent"][below & int(LEAF_INDEX)])  # the strongest in shadow is told of
+        leaf = self.shadow_of(int(columns.verdict[rule]), below)
+        if len(self.records) > before:
+            record, expires = self.records[-1:], float(columns.expires[rule])
+            record["expires"] = 0 if np.isinf(expires) else max(self._to_jiffies(expires), 1)
+            record["rate_per_s"], record["burst_packets"] = columns.rate_per_s[rule], columns.burst[rule]
+            self._expires[-1] = expires
+        return leaf
+
+    def _add_judging(self, rule: I64, parent: U32) -> U32:
+        if not len(rule):
+            return np.zeros(0, np.uint32)
         expires = self._columns.expires[rule]
         parent = self._outliving(parent, expires)
         moments, inverse = np.unique(expires, return_inverse=True)
@@ -205,15 +255,18 @@ class RuleLeaves:
         part["rate_per_s"] = self._columns.rate_per_s[rule]
         part["burst_packets"] = self._columns.burst[rule]
         first = len(self.records)
-        if first + len(part) > LEAF_INDEX:
-            raise OverflowError("more expiring prefixes than a verdict table can hold")
         recorded = parent & LEAF_RECORD != 0
         depth = np.ones(len(rule), np.int64)
         depth[recorded] += self._depth[parent[recorded] & LEAF_INDEX]
+        self._append(part, expires, depth)
+        return LEAF_RECORD | np.arange(first, len(self.records), dtype=np.uint32)
+
+    def _append(self, part: npt.NDArray[np.void], expires: npt.NDArray[np.float64], depth: I64) -> None:
+        if len(self.records) + len(part) > LEAF_INDEX:
+            raise OverflowError("more expiring prefixes than a verdict table can hold")
         self.records = np.concatenate([self.records, part])
         self._expires = np.concatenate([self._expires, expires])
         self._depth = np.concatenate([self._depth, depth])
-        return LEAF_RECORD | np.arange(first, len(self.records), dtype=np.uint32)
 
     def _outliving(self, parent: U32, expires: npt.NDArray[np.float64]) -> U32:
         """`parent`, or what lies below it if it ends no later than the record: the kernel need not visit the dead.

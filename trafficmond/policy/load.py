@@ -52,6 +52,7 @@ class Policy:
     default: Action
     notes: tuple[Mistake, ...] = ()
     parts: tuple[Rules, ...] = ()  # that it was made of
+    default_shadow: Action | None = None  # what would be the default of what comes in if it were in force
 
     def begins_as(self, other: Policy) -> int:
         """With at least how many rules both begin: those of files that were not read again."""
@@ -61,6 +62,11 @@ class Policy:
                 break
             count += len(mine.rules)
         return count
+
+    @property
+    def default_text(self) -> str:
+        """The default for people: "drop", "drop in shadow"."""
+        return str(self.default) if self.default_shadow is None else f"{self.default_shadow} in shadow"
 
     def prefixes_of(self, index: int) -> Prefixes:
         """The prefixes of `rules[index]`."""
@@ -152,13 +158,15 @@ def make_policy(
     files: Files,
     *,
     default: Action = Action.MONITOR,
+    default_shadow: bool = False,
     permitted_cidrs: Sequence[str] = (),
     runtime: Sequence[Mapping[str, Any]] | Rules = (),
     allowlist: Sequence[str] = (),
     guard: Sequence[tuple[str, str]] = (),
 ) -> Policy:
     """The policy of the lists and rules files, the original's `permitted_cidrs`, the daemon's own file, the tables
-    added at `runtime`, the settings' `allowlist` and the `guard` (pairs of prefix and label).
+    added at `runtime`, the settings' `allowlist` and the `guard` (pairs of prefix and label). With `default_shadow` the
+    default is to monitor, and `default` only what it would have been.
 
     On one prefix a rule beats a list; of two rules, or two lists, the later one wins: in the order just given,
     lists in the order of the settings, files in that of their names. Raises ConfigError with every mistake found.
@@ -175,6 +183,8 @@ def make_policy(
         reader.add(lasting(Reason.ALLOWLIST, allowlist, "allowlist", "policy.allowlist"))
     for cidr, label in guard:
         reader.add(lasting(Reason.GUARD, [cidr], label, "guard"))
+    if default_shadow:
+        return _assembled(reader, Action.MONITOR, default)
     return _assembled(reader, default)
 
 
@@ -375,7 +385,7 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _assembled(reader: _Reader, default: Action) -> Policy:
+def _assembled(reader: _Reader, default: Action, shadow: Action | None = None) -> Policy:
     rows = prefixes.concat([part.prefixes for part in reader.parts])
     if len(rows) > _MAX_PREFIXES:
         what = f"have {len(rows):,} prefixes; at most {_MAX_PREFIXES:,} fit"
@@ -387,7 +397,7 @@ def _assembled(reader: _Reader, default: Action) -> Policy:
     counts = np.concatenate([part.counts for part in reader.parts])
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     owner = np.repeat(np.arange(len(rules), dtype=np.int32), counts)
-    return Policy(rules, rows, owner, starts, default, tuple(reader.notes), tuple(reader.parts))
+    return Policy(rules, rows, owner, starts, default, tuple(reader.notes), tuple(reader.parts), shadow)
 
 
 def _too_many_services(parts: Sequence[Rules]) -> list[Mistake]:

@@ -21,6 +21,7 @@ from trafficmond.policy.ids import common_beginning
 from trafficmond.policy.layout import UNIT_WORDS
 from trafficmond.policy.leaves import RuleColumns, RuleLeaves
 from trafficmond.policy.load import Policy
+from trafficmond.policy.pairs import Pairs
 from trafficmond.policy.prefixes import Bool, Prefixes, concat, mask
 from trafficmond.policy.table import Edit, Rows, VerdictTable, default_action, with_room, with_rows
 from trafficmond.policy.trie import Builder
@@ -41,10 +42,18 @@ class Source:
 
 
 def patched(
-    table: VerdictTable, before: Source, after: Source, now: float, to_jiffies: Callable[[float], int], generation: int
+    table: VerdictTable,
+    before: Source,
+    after: Source,
+    now: float,
+    to_jiffies: Callable[[float], int],
+    generation: int,
+    pairs: Pairs | None = None,
 ) -> VerdictTable | None:
     """The table of `after`, made from that of `before`; None: compile it. The rest is as for `compile_table`."""
     changed = _changed(before, after)
+    if after.policy.default_shadow is not None or before.policy.default_shadow is not None:
+        return None
     if changed is None or before.policy.default is not after.policy.default:
         return None
     rows, directions = changed
@@ -63,7 +72,7 @@ def patched(
     wanted = np.flatnonzero(touched)
     chosen, owner, columns = _within(after, touched)
     rows_in_force = Rows.of(chosen, owner, columns, now)
-    leaves = RuleLeaves(columns, classes, to_jiffies, _records(table).copy())
+    leaves = RuleLeaves(columns, classes, to_jiffies, _records(table).copy(), pairs, now)
     builder = Builder(table.palette, table.units)
     last_words: list[tuple[int, int]] = []
     for root, (family, direction) in roots.items():
@@ -147,6 +156,8 @@ def _equal(before: Source, after: Source, first: int, last: int, shift: int) -> 
     old, new = before.policy, after.policy
     verdicts = after.columns.verdict[first + shift : last + shift]
     if not np.array_equal(before.columns.verdict[first:last], verdicts):
+        return False
+    if not np.array_equal(before.columns.shadow[first:last], after.columns.shadow[first + shift : last + shift]):
         return False
     here = slice(int(old.starts[first]), int(old.starts[last]))
     there = slice(int(new.starts[first + shift]), int(new.starts[last + shift]))

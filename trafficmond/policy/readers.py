@@ -76,7 +76,14 @@ def read_list(source: ListSource, data: bytes, path: str) -> Rules:
         return Rules.nothing(path, found.mistakes, found.wrong)
     name = source.label or source.path.stem
     rule = Rule(
-        source.action, Reason.LIST, name, source.direction, path=path, label=source.label, services=source.services
+        source.action,
+        Reason.LIST,
+        name,
+        source.direction,
+        path=path,
+        label=source.label,
+        shadow=source.shadow,
+        services=source.services,
     )
     return Rules.all_of(rule, found.prefixes, path, found.host_bits, _skipped(path, found))
 

@@ -23,7 +23,7 @@ from trafficmond.services import Places
 
 MAX_MISTAKES = 100  # named for each file; the rest are counted
 
-_KEYS = ("cidr", "country", "asn", "action", "ports", "label", "direction", "expires", "limit", "burst")
+_KEYS = ("cidr", "country", "asn", "action", "ports", "label", "direction", "expires", "limit", "burst", "shadow")
 _KNOWN = frozenset(_KEYS)
 _KNOWN_OWN = frozenset((*_KEYS, "force", "since")) - {"country", "asn"}
 _ACTIONS = {str(action): action for action in Action}
@@ -55,6 +55,7 @@ class Rule:
     line: int = 0  # 0: unknown
     label: str = ""
     forced: bool = False  # while it lasts, guard and allowlist do not protect its prefixes
+    shadow: bool = False  # it only says what it would have done
     services: Places = ()  # that it is for: of what comes in this host's, of what goes out the other's; (): all
     by: By = By.CIDR
     places: tuple[str | int, ...] = ()  # countries or numbers of systems, where it is by those
@@ -86,6 +87,7 @@ class ListSource:
     on_error: str = "skip"  # a line that is wrong; or "refuse": the list, which stays what it was
     services: Places = ()  # that it is for; (): all
     fetched: bool = False  # by trafficmon-fetch, which has yet to do so where there is no file
+    shadow: bool = False  # it only says what it would have done
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,7 +235,12 @@ def _rule(table: Mapping[str, Any], cidrs: Sequence[str], path: str, line: int, 
     forced = own and table.get("force") is True
     ports = _ports(table["ports"], wrong) if "ports" in table else ()
     name = label or " ".join([*cidrs[:1], *services.text(ports)[:_NAMED]])
-    return Rule(action, Reason.RULE, name, direction, expires, rate, burst, path, line, label, forced, ports)
+    shadow = table.get("shadow", False)
+    if not isinstance(shadow, bool):
+        wrong("shadow", f"{shadow!r} will not do; write shadow = true, without quotes")
+    return Rule(
+        action, Reason.RULE, name, direction, expires, rate, burst, path, line, label, forced, shadow is True, ports
+    )
 
 
 def _cidrs(value: Any, wrong: Wrong) -> list[str]:

@@ -75,6 +75,7 @@ def _hides(policy: Policy, one: int, other: int, now: float) -> bool:
     if (
         not _written(strong, now)
         or strong.expires is not None
+        or strong.shadow
         or strong.direction not in (weak.direction, Direction.BOTH)
     ):
         return False

@@ -40,6 +40,7 @@ def lists_of(settings: Settings) -> list[ListSource]:
             each.on_error,
             services.parse(each.ports),
             bool(each.url),
+            each.shadow,
         )
         for each in settings.lists
     ]
@@ -49,6 +50,7 @@ def own_of(settings: Settings) -> dict[str, Any]:
     """What of a policy the settings say themselves."""
     return {
         "default": Action.parse(settings.policy.default),
+        "default_shadow": settings.policy.default_shadow,
         "permitted_cidrs": settings.permitted_cidrs,
         "allowlist": settings.policy.allowlist,
     }

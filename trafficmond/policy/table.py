@@ -8,7 +8,7 @@ that a rule does not name, what would be without it. Bans are the kernel's own, 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +20,13 @@ from trafficmond.policy.classes import Classes
 from trafficmond.policy.flatten import I64, U32, Boundaries, Flat, Layered, flatten
 from trafficmond.policy.leaves import RuleColumns, RuleLeaves
 from trafficmond.policy.load import Policy
+from trafficmond.policy.pairs import Pairs
 from trafficmond.policy.prefixes import Prefixes
 from trafficmond.policy.trie import Builder
 
 _ROOM = 64  # records
 _HEADER_WORDS = abi.HDR_CLASS_COUNT + 1
+_WAYS = (Direction.INGRESS, Direction.EGRESS)
 _ORDER = threading.Lock()
 
 
@@ -69,6 +71,7 @@ def compile_table(
     now: float,
     to_jiffies: Callable[[float], int],
     generation: int = 0,
+    pairs: Pairs | None = None,
 ) -> VerdictTable:
     """The table of `policy`, whose rules have the numbers `ids`; rules that ended by `now` (epoch s) are left out.
 
@@ -76,7 +79,8 @@ def compile_table(
     gets it too if it passes, and is allowed otherwise: a default of drop never silences the host itself.
     """
     columns = RuleColumns.of(policy.rules, ids)
-    return compile_columns(policy.prefixes, policy.owner, columns, policy.default, now, to_jiffies, generation)
+    rows = policy.prefixes, policy.owner, columns, policy.default
+    return compile_columns(*rows, now, to_jiffies, generation, policy.default_shadow, pairs)
 
 
 def compile_columns(
@@ -87,23 +91,26 @@ def compile_columns(
     now: float,
     to_jiffies: Callable[[float], int],
     generation: int = 0,
+    default_shadow: Action | None = None,
+    pairs: Pairs | None = None,
 ) -> VerdictTable:
     """As `compile_table`, for prefixes and the rule (row of `columns`) that owns each."""
     rows = Rows.of(prefixes, owner, columns, now)
     classes = Classes.of(columns.services.tolist())
-    leaves = RuleLeaves(columns, classes, to_jiffies)
-    palette = _palette(rows, leaves, default)
+    pairs = pairs or Pairs()
+    leaves = RuleLeaves(columns, classes, to_jiffies, None, pairs, now)
+    defaults = {way: _default_leaf(default, default_shadow, way, leaves) for way in _WAYS}
+    palette = _palette(rows, leaves, defaults.values())
     builder = Builder(palette)
-    roots: dict[tuple[Action, bytes], int] = {}
+    roots: dict[tuple[int, bytes], int] = {}
     header = np.zeros(_HEADER_WORDS, np.uint32)
-    for direction in (Direction.INGRESS, Direction.EGRESS):
+    for direction, leaf in defaults.items():
         for family in (4, 6):
-            action = default_action(default, direction)
             chosen = rows.select(family, direction)
             # An empty trie serves both families; one whose rules say "both" serves both directions.
-            key = (action, chosen.tobytes())
+            key = (leaf, chosen.tobytes())
             if key not in roots:
-                flat = flatten(rows.layered(chosen, leaves), int(action) << abi.ACTION_SHIFT, leaves)
+                flat = flatten(rows.layered(chosen, leaves), leaf, leaves)
                 roots[key] = builder.add_trie(with_rows(flat, leaves, builder))
             header[abi.HDR_ROOT + 2 * direction + (family == 6)] = roots[key]
     records = with_room(leaves.records)
@@ -116,6 +123,7 @@ def compile_columns(
     header[abi.HDR_RECORD_COUNT] = len(leaves.records)
     words = builder.words()
     words[: len(header)] = header
+    pairs.forget(now)
     counted = len(rows.index), len(leaves.records), len(records)
     return VerdictTable(words, generation, *counted, palette, builder.units, builder.units, classes)
 
@@ -131,13 +139,22 @@ def with_room(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     return np.concatenate([records, np.zeros(_ROOM + len(records) // 4, abi.RECORD)])
 
 
-def _palette(rows: Rows, leaves: RuleLeaves, default: Action) -> U32:
+def _default_leaf(default: Action, shadow: Action | None, direction: Direction, leaves: RuleLeaves) -> int:
+    """What an address that no rule names has; of what comes in, with what the default in shadow would do."""
+    leaf = int(default_action(default, direction)) << abi.ACTION_SHIFT
+    if shadow is None or direction is Direction.EGRESS:
+        return leaf
+    return leaves.shadow_of(int(shadow) << abi.ACTION_SHIFT, leaf)
+
+
+def _palette(rows: Rows, leaves: RuleLeaves, defaults: Iterable[int]) -> U32:
     """The leaves that most addresses have: both defaults, and those of the rules with the most prefixes; ascending."""
     rule = rows.owner[rows.index]
     prefixes = np.bincount(rule[~rows.columns.through[rule]])
     most = np.argsort(prefixes)[-(abi.PALETTE_MAX - 2) :]
-    defaults = [int(default_action(default, way)) << abi.ACTION_SHIFT for way in (Direction.INGRESS, Direction.EGRESS)]
-    palette: U32 = np.unique(np.concatenate([np.array(defaults, np.uint32), leaves.fixed(most[prefixes[most] > 0])]))
+    palette: U32 = np.unique(
+        np.concatenate([np.array(list(defaults), np.uint32), leaves.fixed(most[prefixes[most] > 0])])
+    )
     return palette
 
 

@@ -78,6 +78,7 @@ def lookup(
     while True:
         index = np.where(recorded, leaf & LEAF_INDEX, 0).astype(np.int64)
         ended = recorded & (records["expires"][index] != 0) & (records["expires"][index] <= jiffies)
+        ended |= recorded & (records["shadow"][index] != 0)  # what lies below judges
         if not ended.any():
             return np.where(recorded, records["verdict"][index], leaf), np.where(recorded, index, -1)
         leaf = np.where(ended, records["parent"][index], leaf)

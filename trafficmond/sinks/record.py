@@ -43,6 +43,8 @@ FIELDS = (
     "unit",
     "cgroup",
     "uid",
+    "would",  # of a packet that a rule in shadow has a say in: what that would have done with it
+    "would_rule",  # and which
 )
 NUMBERS = frozenset(("timestamp", "src_port", "dst_port", "protocol_num", "packet_size", "vlan"))
 
@@ -80,7 +82,15 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothi
         batch["vlan"].tolist(),
         community_texts(batch, found),
         *(_named(owners, functools.partial(_told, names, at, quote, nothing)) for at in range(len(Owner._fields))),
+        *_would(batch, names, quote),
     ]
+
+
+def _would(batch: Batch, names: Names, quote: Callable[[str], str]) -> list[Sequence[str]]:
+    words = batch["verdict"].tolist()
+    known = {word: names.would(word) or ("", "") for word in set(words)}
+    called = {word: (would, quote(_encodable(rule))) for word, (would, rule) in known.items()}
+    return [[called[word][at] for word in words] for at in (0, 1)]
 
 
 def rows(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothing: str = "") -> Iterable[tuple[Any, ...]]:

@@ -1,0 +1,77 @@
+"""What rules decided about, and what those in shadow would have: sums by rule of what was counted by verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trafficmond.model import Action, Reason
+from trafficmond.parts import Parts
+from trafficmond.verdict import Pair, is_shadowed, rule_of, taken_apart
+
+Count = tuple[int, int]  # packets, bytes
+_MOST_TOLD = 50
+
+
+@dataclass(slots=True)
+class Sums:
+    """By rule id, 0 for the default, since the start."""
+
+    decided: dict[int, Count] = field(default_factory=dict)  # whatever became of the packets
+    watched: dict[int, Count] = field(default_factory=dict)  # that a rule in shadow would have decided about
+    would_drop: dict[int, Count] = field(default_factory=dict)  # ... and dropped
+
+    def dropped(self) -> Count:
+        """By all rules in shadow together."""
+        found = list(self.would_drop.values())
+        return sum(packets for packets, _ in found), sum(octets for _, octets in found)
+
+
+def sums(by_verdict: Mapping[int, Count], pairs: Mapping[int, Pair]) -> Sums:
+    """Of packets and bytes by verdict word."""
+    found = Sums()
+    for word, count in by_verdict.items():
+        if not is_shadowed(word):
+            _add(found.decided, rule_of(word), count)
+        elif apart := taken_apart(word, pairs):
+            _add(found.decided, apart.judge, count)
+            _add(found.watched, apart.rule, count)
+            if apart.would is Action.DROP:
+                _add(found.would_drop, apart.rule, count)
+    return found
+
+
+def sums_of(parts: Parts) -> Sums:
+    """As of the latest tick."""
+    return sums(parts.pipeline.by_verdict, parts.rulebook.pairs())
+
+
+def shadows(parts: Parts) -> list[dict[str, object]]:
+    """What is in shadow: `Shadow` rows, what would have dropped most first."""
+    in_force = parts.rulebook.in_force
+    if in_force is None:
+        return []
+    policy, rules = in_force.policy, in_force.policy.rules
+    watching = [
+        (int(in_force.rule_ids[index]), rules[index].name, str(rules[index].reason), rules[index].action)
+        for index in in_force.columns.shadow.nonzero()[0].tolist()
+    ]
+    if policy.default_shadow is not None:
+        watching.append((0, str(Reason.DEFAULT), str(Reason.DEFAULT), policy.default_shadow))
+    if not watching:
+        return []
+    counted, since = sums_of(parts), parts.rulebook.watching_since()
+    watching.sort(key=lambda each: -counted.would_drop.get(each[0], (0, 0))[0])
+    rows: list[dict[str, object]] = []
+    for number, name, kind, action in watching[:_MOST_TOLD]:
+        packets, octets = counted.watched.get(number, (0, 0))
+        dropped = counted.would_drop.get(number, (0, 0))
+        row = {"name": name, "kind": kind, "action": str(action), "since": since.get(number, in_force.loaded_at)}
+        row |= {"packets": packets, "bytes": octets, "would_drop": {"packets": dropped[0], "bytes": dropped[1]}}
+        rows.append(row)
+    return rows
+
+
+def _add(to: dict[int, Count], number: int, count: Count) -> None:
+    had = to.get(number, (0, 0))
+    to[number] = had[0] + count[0], had[1] + count[1]
