@@ -18,6 +18,7 @@ sys.path.append(str(Path(__file__).parents[1] / "rulebook"))
 
 from rulebook_book import Book
 
+from trafficctl.whatif import rules as whatif
 from trafficmond import abi
 from trafficmond.config.settings import Geo
 from trafficmond.errors import ConfigError
@@ -202,3 +203,20 @@ def test_a_database_that_changes_changes_the_rules_and_one_that_breaks_does_not(
     with pytest.raises(ConfigError, match="has no network of YY"):
         kernel.load()
     assert kernel.book.in_force.policy.rules  # stays
+
+
+def test_what_if_knows_the_level_of_a_rule(tmp_path: Path, atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is in force, as the daemon tells it, and of a rules file that is tried."""
+    monkeypatch.setattr(whatif, "_atlas", lambda: atlas)
+    told = {"action": "allow", "direction": "ingress", "path": "/x/1.toml", "line": 1, "kind": "rule"}
+    rows = [
+        told | {"index": 0, "name": "mine", "prefixes": ["203.0.0.0/16"]},
+        told | {"index": 1, "name": "far", "prefixes": ["203.0.113.0/24"], "by": "country", "action": "drop"},
+    ]
+    now = whatif.Rulings(
+        tuple(whatif._joined([(row, row["prefixes"]) for row in rows])), Action.MONITOR, True, (), tmp_path
+    )
+    assert decided(now.policy(), "203.0.113.5") == ("mine", "allow")
+    (tmp_path / "2.toml").write_text('[[rule]]\ncountry = "YY"\naction = "drop"\nlabel = "tried"\n')
+    tried = whatif.with_path(whatif.Rulings((), Action.MONITOR, True, (), tmp_path), tmp_path / "2.toml")
+    assert decided(tried.policy(), "203.0.113.5") == ("tried", "drop")

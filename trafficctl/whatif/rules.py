@@ -22,6 +22,7 @@ from trafficmond.geo.reading import open_atlas
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import prefixes
 from trafficmond.policy.explain import overlapping
+from trafficmond.policy.geography import By
 from trafficmond.policy.load import Files, Policy, is_rules_file, make_policy, read_files
 from trafficmond.policy.readers import read_json, read_toml
 from trafficmond.policy.rules import Rule, Rules, read_tables
@@ -197,6 +198,7 @@ def _rule(row: Mapping[str, Any]) -> Rule:
         row.get("label") or "",
         shadow=bool(row.get("shadow")),
         services=services.parse(row.get("ports") or ()),
+        by=By[(row.get("by") or "cidr").upper()],
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from trafficmond import services
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.handlers.handler import Handler
+from trafficmond.policy.geography import By
 from trafficmond.policy.load import Policy as Loaded
 from trafficmond.policy.rules import Rule
 
@@ -65,6 +66,7 @@ def _row(index: int, rule: Rule, prefixes: list[str]) -> Row:
     return {
         "index": index,
         "kind": str(rule.reason),
+        "by": None if rule.by is By.CIDR else str(rule.by),
         "action": str(rule.action),
         "direction": str(rule.direction),
         "name": rule.name,
