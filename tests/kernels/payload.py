@@ -24,7 +24,7 @@ from wire import TUNNELS, UNKNOWN, Gauge, send_bulk  # noqa: E402
 
 from trafficmond.errors import TrafficmonError  # noqa: E402
 
-BAD, GOOD, BAD6 = "203.0.113.7", "198.51.100.7", "2001:db8:bad::7"
+BAD, GOOD, BAD6, TRIED = "203.0.113.7", "198.51.100.7", "2001:db8:bad::7", "198.51.100.99"
 LOADER = "bcc" if "trafficmon.loader=bcc" in Path("/proc/cmdline").read_text().split() else "libbpf"
 SETTINGS = f"""\
 loader = "{LOADER}"
@@ -205,15 +205,17 @@ def tunnels(on: Rig) -> None:
 
 
 def ban_expiry(on: Rig) -> None:
-    """A ban ends on time though the daemon is dead."""
-    on.ask("Ban", cidr=GOOD, ttl_s=5)
+    """A ban and a rule on probation end on time though the daemon is dead."""
+    on.ask("AddCidr", cidr=TRIED, confirm_within_s=10)
+    on.ask("Ban", cidr=GOOD, ttl_s=10)
     banned = time.monotonic()
-    must(on.heard(GOOD) == 0, "the banned dropped", "passed")
+    must(on.heard(GOOD) == on.heard(TRIED) == 0, "both dropped", "passed")
     on.daemon.kill()
-    heard, killed = on.heard(GOOD), time.monotonic() - banned
-    must(heard == 0 and killed < 5, "the banned dropped without a daemon", f"{heard} passed after {killed:.1f} s")
-    time.sleep(max(0.0, banned + 6.5 - time.monotonic()))
+    heard, killed = on.heard(GOOD) + on.heard(TRIED), time.monotonic() - banned
+    must(heard == 0 and killed < 9, "both dropped without a daemon", f"{heard} passed after {killed:.1f} s")
+    time.sleep(max(0.0, banned + 11.5 - time.monotonic()))
     must(on.heard(GOOD) == 5, "the ban to end without a daemon", "still dropped")
+    must(on.heard(TRIED) == 5, "the probation to end without a daemon", "still dropped")
 
 
 def look_inside(on: Rig) -> None:
