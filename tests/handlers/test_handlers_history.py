@@ -208,6 +208,20 @@ def test_a_folder_that_cannot_be_written_stops_no_change(tmp_path: Path) -> None
     asyncio.run(run())
 
 
+def test_a_rule_comes_not_back_over_somebody_who_is_logged_in(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            await ask("AddCidr", cidr="198.51.100.0/24", action="drop")
+            await ask("RemoveCidr", cidr="198.51.100.0/24")
+            ask.protected.peers = {"198.51.100.9"}
+            told = await ask("Undo")
+            assert (told["done"], "logged in" in told["notes"][0]) == ([], True)
+            assert await _rules(ask) == []
+
+    asyncio.run(run())
+
+
 def test_rules_that_nothing_meets(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:

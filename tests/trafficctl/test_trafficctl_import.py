@@ -170,7 +170,8 @@ def test_chains_of_iptables() -> None:
         assert passes(policy, address, service) is wanted, (address, service)
 
 
-def test_a_chain_that_comes_back_to_itself_is_refused() -> None:
+def test_a_chain_that_comes_back_to_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide, "_MOST_STEPS", 100_000)
     text = "*filter\n:INPUT DROP [0:0]\n:a - [0:0]\n-A INPUT -j a\n-A a -j a\nCOMMIT\n"
     with pytest.raises(ControlError, match="comes back to itself"):
         policy_of(READERS["iptables-save"]([("loop", text)]))

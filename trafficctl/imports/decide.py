@@ -176,6 +176,7 @@ class _Walker:
             name: [(line, self._mask(line)) for line in chain if line.family in (0, family)]
             for name, chain in ruleset.chains.items()
         }
+        self._index = {name: _index(lines) for name, lines in self._chains.items()}
 
     def _mask(self, line: Line) -> int:
         mask = self._atoms.all
@@ -207,15 +208,23 @@ class _Walker:
             alive = [each for each in accepted if each.mask]
         return [*alive, *dropped]
 
+    def _fitting(self, chain: str) -> list[int]:
+        """The lines of a chain that these addresses may meet: thousands are for one address each."""
+        general, by_prefix = self._index.get(chain, ([], {}))
+        special = [number for network in self._around for number in by_prefix.get(network, ())]
+        return sorted({*general, *special}) if special else general
+
     def _walk(self, chain: str, mask: int, depth: int) -> int:
         """Takes what the chain decides from `mask`; what comes out at its end."""
         if depth > _DEEPEST:
             raise ControlError(f"chain {chain} comes back to itself", name="usage", hint="nothing was printed")
-        self._steps += len(self._chains.get(chain, ()))
+        lines = self._chains.get(chain, [])
+        fitting = self._fitting(chain)
+        self._steps += len(fitting)
         if self._steps > _MOST_STEPS:
             raise ControlError("these chains lead through each other too often", name="usage", hint="give fewer rules")
         returned = 0
-        for line, fits in self._chains.get(chain, ()):
+        for line, fits in (lines[number] for number in fitting):
             hit = mask & fits
             if not hit or any(self._around.isdisjoint(networks) != but for networks, but in line.addresses):
                 continue
@@ -231,3 +240,16 @@ class _Walker:
             if not mask:
                 break
         return mask | returned
+
+
+def _index(lines: Sequence[tuple[Line, int]]) -> tuple[list[int], dict[Network, list[int]]]:
+    """The numbers of lines that do not name addresses, and of those that do by each of the first that they name."""
+    general: list[int] = []
+    by_prefix: dict[Network, list[int]] = {}
+    for number, (line, _) in enumerate(lines):
+        named = next((networks for networks, but in line.addresses if not but), None)
+        if named is None:
+            general.append(number)
+        for network in named or ():
+            by_prefix.setdefault(network, []).append(number)
+    return general, by_prefix

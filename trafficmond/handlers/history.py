@@ -10,7 +10,7 @@ from trafficmond.control.bounds import number as bounded
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.paging import paged
 from trafficmond.control.refusals import NotFound
-from trafficmond.errors import ConfigError, TrafficmonError
+from trafficmond.errors import TrafficmonError
 from trafficmond.handlers.handler import Handler, direction_of
 from trafficmond.history import MOST_CHANGES, Recorded
 from trafficmond.networks import shown
@@ -66,7 +66,7 @@ class History(Handler):
                     result = await parts.rulebook.remove(cidr, way, entry.get("ports", []), saved=saved, begin=begin)
                     on_probation |= result.on_probation
                     done.append(f"removed: {_told(entry)}")
-                except TrafficmonError as error:
+                except (TrafficmonError, OSError) as error:
                     notes.append(f"{_told(entry)}: {error}")
         for entry in back:
             if not self._by_hand(entry):
@@ -74,11 +74,13 @@ class History(Handler):
                 continue
             table = {key: value for key, value in entry.items() if key != SOURCE} | {"cidr": entry["cidr"][0]}
             try:
+                if entry["action"] in ("drop", "limit") and not entry.get("force") and not entry.get("ports"):
+                    self._spare_lifelines(table["cidr"], f"{entry['action']} rule")
                 keep = entry[SOURCE] != "runtime"
                 result = await parts.rulebook.add({"direction": "ingress", **table}, keep=keep, begin=begin)
                 on_probation |= result.on_probation
                 done.append(f"put back: {_told(entry)}")
-            except ConfigError as error:
+            except (TrafficmonError, OSError) as error:
                 notes.append(f"{_told(entry)}: {error}")
         notes += [f"has ended meanwhile: {_told(each)}" for each in change.removed if _ended(each)]
         parts.host.refresh_names()
