@@ -86,9 +86,10 @@ def _read(data: bytes) -> Content:
         raise Damaged("its search tree leads outside its data")
     used = np.zeros(len(section), np.bool_)
     used[place] = True
+    offsets = np.flatnonzero(used)
     decoder = _Decoder(section, _WANTED)
-    records = [_record(decoder.value(offset)) for offset in np.flatnonzero(used).tolist()]
-    return Content(rows, (np.cumsum(used) - 1)[place], records, float(about.get("build_epoch") or 0))
+    records = [_record(decoder.value(offset)) for offset in offsets.tolist()]
+    return Content(rows, np.searchsorted(offsets, place), records, float(about.get("build_epoch") or 0))
 
 
 def _tree(data: bytes, count: int, bits: int) -> U32:
