@@ -131,6 +131,26 @@ def test_a_default_in_shadow_says_whom_it_would_meet() -> None:
             assert explained["action"] == "monitor"
 
 
+def test_what_is_promoted_is_in_force() -> None:
+    text = '[[rule]]\ncidr = "203.0.113.0/24"\naction = "drop"\nshadow = true\nlabel = "filed"\n'
+    with Lab() as lab, Daemon(lab, rules={"10.toml": text}) as daemon:
+        host = lab.links[0].host_ip
+        daemon.control("add-cidr", "198.51.100.0/24", "--shadow", "--label", "hand")
+        with Listener(lab.host, host) as heard, Sender(lab.outside, lab.links[0].outside) as sender:
+            frames = [udp("198.51.100.7", host), udp("203.0.113.7", host), udp("100.64.0.1", host)]
+            sender.send(frames)
+            assert len(heard.heard()) == 3
+            daemon.control("promote", "hand")
+            shown = daemon.control("promote", "filed", check=False)
+            assert (shown.returncode, "10.toml:4: remove this line" in shown.stdout) == (1, True)
+            sender.send(frames)
+            assert set(heard.heard()) == {"203.0.113.7", "100.64.0.1"}
+            daemon.control("promote", "filed", "--write")
+            daemon.wait(lambda: not daemon.status().get("shadows"), "the file to be read again")
+            sender.send(frames)
+            assert set(heard.heard()) == {"100.64.0.1"}
+
+
 def _rules(daemon: Daemon) -> dict[str, Any]:
     return {row["label"]: row for row in daemon.ask("rules") if row["label"] and row["kind"] == "rule"}
 

@@ -1,0 +1,121 @@
+"""Make real what is in shadow: a rule, a list, or the default.
+
+A rule made by add-cidr --shadow is put in force at once. What stands in a file of yours is not touched: the file, the
+line and the edit are shown, and --write makes it; the daemon reads the file when it changes. See what it would have
+done first: trafficctl status.
+
+The exit code is 1 where an edit is left to be made.
+
+Examples:
+  trafficctl promote scanners
+  trafficctl promote scanners --confirm-within 60s     ... taken back by the kernel unless confirmed
+  trafficctl promote "bad neighbours" --write
+  trafficctl promote default
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trafficctl import exits, probation, session
+from trafficmond.errors import ControlError
+
+if TYPE_CHECKING:
+    from trafficctl.promote import Line
+    from trafficmond.control.client import Client
+
+_BY_HAND = "runtime"
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """What, and how."""
+    parser.add_argument("label", metavar="LABEL", help="of a rule or a list in shadow, as rules shows it; or default")
+    parser.add_argument("--write", action="store_true", help="make the edit in the file where it stands")
+    probation.argument(parser)
+
+
+def run(args: Namespace) -> int:
+    """Promote; 1 if an edit is left to be made."""
+    with session.connect(args) as client:
+        found = _found(client, args.label)
+        status = client.call("Status")
+        saved = str(Path(status["store"]["path"]).parent / "rules.toml")
+        by_hand = [row for row in found if row["path"] in (_BY_HAND, saved)]
+        for row in by_hand:
+            _put_in_force(client, row, args, save=row["path"] == saved)
+        left = [row for row in found if row not in by_hand]
+        if left and args.confirm_within and args.write:
+            what = "--confirm-within goes with what was made by hand, not with files"
+            hint = "edit a copy of it, and try that: trafficctl apply FILE --confirm-within 60s"
+            raise ControlError(what, name="usage", hint=hint)
+        edits = [_edit(row, status["config"].get("path") or "", write=args.write) for row in left]
+    return exits.DONE if all(edits) else exits.NO
+
+
+def _found(client: Client, label: str) -> list[dict[str, Any]]:
+    """What is called so and in shadow, each with all its prefixes."""
+    found: dict[int, dict[str, Any]] = {}
+    head: Mapping[str, Any] = {}
+    for head in client.stream("Policy"):
+        for row in head["rules"]:
+            if row.get("shadow") and label in (row["name"], row.get("label")):
+                found.setdefault(row["index"], {**row, "prefixes": []})["prefixes"].extend(row["prefixes"])
+    if label == "default" and head.get("default_shadow"):
+        return [{"kind": "default", "path": "policy.default_shadow", "line": 0}, *found.values()]
+    if not found:
+        raise ControlError(f"nothing in shadow is called {label!r}", hint="see trafficctl status, or trafficctl rules")
+    return list(found.values())
+
+
+def _put_in_force(client: Client, row: Mapping[str, Any], args: Namespace, *, save: bool) -> None:
+    ends = row.get("expires")
+    for cidr in row["prefixes"]:
+        reply = client.call(
+            "AddCidr",
+            cidr=cidr,
+            action=row["action"],
+            direction=row["direction"],
+            label=row.get("label"),
+            ttl_s=max(1.0, ends - time.time()) if ends else None,
+            rate_per_s=row.get("rate_per_s"),
+            burst_packets=row.get("burst_packets"),
+            save=save or None,
+            ports=row.get("ports"),
+            confirm_within_s=args.confirm_within,
+        )
+        print(f"{cidr}: {row['action']} is in force")
+        session.tell_notes(reply)
+
+
+def _edit(row: Mapping[str, Any], settings: str, *, write: bool) -> bool:
+    """Shows the edit, or makes it. Whether it was made."""
+    from trafficmond import files
+
+    path = Path(row["path"] if row["kind"] == "rule" else settings)
+    text = path.read_text("utf-8")
+    line = _line(row, text)
+    if line is None:
+        what = "take shadow = true away from what is called so; it is written in a way of its own"
+        print(f"{path}: {what}", file=sys.stderr)
+        return False
+    if not write:
+        print(f"{path}:{line.number}: remove this line (--write does): {line.text}")
+        return False
+    files.replace(path, line.without(text).encode(), mode=path.stat().st_mode & 0o7777, durable=True)
+    print(f"{path}:{line.number}: removed: {line.text}")
+    return True
+
+
+def _line(row: Mapping[str, Any], text: str) -> Line | None:
+    from trafficctl import promote
+
+    if row["kind"] == "default":
+        return promote.of_default(text)
+    if row["kind"] == "list":
+        return promote.of_list(text, row["path"])
+    return promote.of_rule(text, row["line"]) if row["line"] else None
