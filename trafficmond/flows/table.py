@@ -416,9 +416,8 @@ class FlowTable:
         """Report and drop rows; the last rows move into the holes, so that rows stay dense. The STATE rows removed."""
         if not len(slots):
             return empty(STATE)
-        rows = take(self._rows, slots)
-        gone = rows.copy()
-        self._report(rows, end)
+        gone = take(self._rows, slots)
+        self._report(gone, end)
         left = self._count - len(slots)
         stays = np.ones(self._count, bool)
         stays[slots] = False
