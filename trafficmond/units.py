@@ -13,7 +13,7 @@ from trafficmond.datapath.cgroups import Cgroups
 from trafficmond.datapath.origins import service_of
 from trafficmond.datapath.waiting import WAITING, waiting
 from trafficmond.detect.ours import Prefixes
-from trafficmond.flows.batch import Batch, take
+from trafficmond.flows.batch import Batch, Column, take
 from trafficmond.flows.owners import FORWARDED, KERNEL, NOBODY, Owner, owner_of_path, owner_of_word
 from trafficmond.flows.waiting import Waiting
 from trafficmond.model import Direction
@@ -79,13 +79,13 @@ class Units:
         open_ = np.flatnonzero((found == np.uint64(NOBODY)) | (found == 0))
         if len(open_):
             places = take(alone, open_)
-            waits = self._who_waits(lambda waiting: bool(waiting.of(places).all())).of(places)
+            waits = self._who_waits(lambda waiting: waiting.of(places))
             found[open_] = np.where(waits > 0, waits, found[open_])
         rows["owner"][asks] = found
 
     def listeners(self, proto: int, port: int) -> list[str]:
         """The units that wait there, on whatever address of this host."""
-        numbers = self._who_waits(lambda waiting: bool(waiting.at(proto, port))).at(proto, port) if self.on else []
+        numbers = self._who_waits(lambda waiting: waiting.at(proto, port)).tolist() if self.on else []
         return sorted({(self.owner(number) or Owner()).unit or f"cgroup {number}" for number in numbers})
 
     def owners(self, rows: Batch) -> dict[int, Owner]:
@@ -112,15 +112,17 @@ class Units:
         if self._cgroups:
             self._cgroups.close()
 
-    def _who_waits(self, suffices: Callable[[Waiting], bool]) -> Waiting:
-        """As it was a moment ago, or is now if that does not suffice: the more there are, the more seldom they are
-        asked for."""
+    def _who_waits(self, find: Callable[[Waiting], Column]) -> Column:
+        """What is found as it was a moment ago, or is now if something was not found: the more there are, the more
+        seldom they are asked for."""
         now = self._clock()
         self._credit_s = min(_MOST_CREDIT_S, self._credit_s + (now - self._looked_at) * _SHARE)
         self._looked_at = now
         old = self._waiting
-        if old is not None and (self._credit_s <= 0 or (now < self._asked_at + _FRESH_S and suffices(old))):
-            return old
+        if old is not None and (self._credit_s <= 0 or now < self._asked_at + _FRESH_S):
+            found = find(old)
+            if self._credit_s <= 0 or (len(found) and found.all()):
+                return found
         begin = self._spent()
         try:
             self._waiting = Waiting(self._ask())
@@ -129,4 +131,4 @@ class Units:
         self._asked_at = now
         if old is not None:  # the first time costs more than all others
             self._credit_s -= self._spent() - begin
-        return self._waiting
+        return find(self._waiting)

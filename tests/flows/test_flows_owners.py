@@ -170,11 +170,7 @@ def test_who_waits_is_found_by_address_first() -> None:
     ]
     rows = np.concatenate([asks(*question) for question, _ in questions])
     assert waiting.of(rows).tolist() == [cgroup for _, cgroup in questions]
-    assert [waiting.at(TCP, 80), waiting.at(UDP, 53), waiting.at(UDP, 80), waiting.at(TCP, 443)] == [
-        [1, 2],
-        [4, 5],
-        [],
-        [3],
-    ]
-    assert Waiting(np.zeros(0, WAITING)).at(TCP, 80) == []
+    places = ((TCP, 80), (UDP, 53), (UDP, 80), (TCP, 443))
+    assert [waiting.at(*place).tolist() for place in places] == [[1, 2], [4, 5], [], [3]]
+    assert not len(Waiting(np.zeros(0, WAITING)).at(TCP, 80))
     assert Waiting(np.zeros(0, WAITING)).of(rows).tolist() == [0] * len(rows)
