@@ -63,7 +63,7 @@ static __always_inline void tm_evict(const struct tm_flow *f, __u32 slot, __u32 
 
 /*
  * Whose packet this is, of those that go out: 6 ns, so it is asked when a record begins, and when it goes on after a
- * pause. `c_owners` is known before the verifier looks: who does not ask for it runs not an instruction of it.
+ * pause. `c_owners` is known before the verifier looks: who does not ask for it has none of it to run.
  */
 static __always_inline __u64 tm_owner(struct __sk_buff *skb)
 {

@@ -159,7 +159,7 @@ def test_every_byte_is_booked_to_who_sent_it(lab: Lab) -> None:
         assert echo.failed is None
         with waiting(services, "late.service", "bind", "0.0.0.0", 8080, 0):
             daemon.wait(
-                lambda: "late.service" in daemon.control("explain", link.outside_ip, "tcp/8080").stdout, "a name"
+                lambda: "late.service" in daemon.control("explain", link.outside_ip, "udp/8080").stdout, "a name"
             )
         assert daemon.status()["counters"]["unnamed_rows"] == 0
         (row,) = daemon.ask("flows", "--unit", "udp3", "--port", "6003")
