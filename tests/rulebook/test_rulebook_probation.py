@@ -277,6 +277,17 @@ def test_what_is_confirmed_and_not_whole_is_not_guessed(started: Book, missing: 
     assert actions(book) == ["monitor", "monitor", "drop"]
 
 
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"trial": {"until": "x"}}', "\0" * 100, "[" * 100_000])
+def test_whatever_lies_there_does_not_stop_a_start(started: Book, text: str) -> None:
+    book = started
+    path = book.settings.state_dir / "probation.json"
+    for whole in (text, trial._sum(text.encode()).decode() + "\n" + text):
+        path.write_text(whole)
+        refused, untold = restarted(book, until=None)
+        assert (refused, "in force as they are" in untold) == (False, True)
+        assert actions(book) == ["monitor", "drop", "monitor"]
+
+
 def test_a_kernel_that_refuses_changes_nothing(started: Book) -> None:
     book = started
     book.refuses = DatapathError("no memory")

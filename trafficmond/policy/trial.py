@@ -50,13 +50,16 @@ class Kept:
 def read(path: Path) -> Kept:
     """What was kept; nothing where there is no file. Raises OSError, ValueError."""
     try:
-        found = json.loads(path.read_bytes())
+        told, _, said = path.read_bytes().partition(b"\n")
+        if told != _sum(said):
+            raise ValueError("it is not as trafficmond wrote it")
+        found = json.loads(said)
         trial = found["trial"] and Trial(**found["trial"])
         return Kept(trial or None, str(found["refused"]), found["confirmed"], str(found["copies"]))
     except FileNotFoundError:
         return Kept()
     except (TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"it is not what trafficmond wrote: {error}") from None
+        raise ValueError(f"another version has written it: {error}") from None
 
 
 def keep(path: Path, kept: Kept) -> None:
@@ -64,7 +67,8 @@ def keep(path: Path, kept: Kept) -> None:
     if kept == Kept():
         path.unlink(missing_ok=True)
     else:
-        files.replace(path, json.dumps(dataclasses.asdict(kept), default=str).encode(), durable=True)
+        said = json.dumps(dataclasses.asdict(kept), default=str).encode()
+        files.replace(path, _sum(said) + b"\n" + said, durable=True)
 
 
 def confirmed(settings: Settings, kept: Kept) -> Settings | None:
@@ -142,6 +146,11 @@ def _sources(settings: Settings, instead: Path | None) -> Iterator[tuple[str, Pa
     yield from sorted((found | ({instead.name: instead} if instead else {})).items())
     for path in (each.path for each in settings.lists if each.path):  # a server's news are nobody's change of rules
         yield str(path.relative_to(folder) if path.is_relative_to(folder) else path), path
+
+
+def _sum(said: bytes) -> bytes:
+    """Rules of a file that somebody or something has changed are not to be guessed from."""
+    return hashlib.blake2b(said, digest_size=16).hexdigest().encode()
 
 
 def _frozen(said: Mapping[str, Any]) -> dict[str, Any]:
