@@ -47,7 +47,8 @@ def of_entries(entries: Sequence[Mapping[str, Any]], when: str) -> Iterator[str]
     yield "# With it go these settings of trafficmond.toml:"
     for entry in entries:
         if "default" in entry:
-            yield f"#   policy.default = {_quoted(entry['default'])}"
+            action, _, shadow = str(entry["default"]).partition(" ")
+            yield f"#   policy.default = {_quoted(action)}" + (" and default_shadow = true" if shadow else "")
         elif "allowlist" in entry:
             yield f"#   policy.allowlist = {_quoted(entry['allowlist'])}"
         elif "list" in entry:

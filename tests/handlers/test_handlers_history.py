@@ -129,7 +129,9 @@ def test_what_is_in_force_as_a_file_gives_the_same_again(tmp_path: Path) -> None
     async def run() -> None:
         async with asking(tmp_path) as ask:
             path = _cidr_dir(ask) / "10-office.toml"
-            path.write_text(OFFICE + OTHER + '\n[[rule]]\ncidr = ["2001:db8::/32", "10.0.0.0/8"]\naction = "monitor"\n')
+            path.write_text(
+                OFFICE + OTHER + '\n[[rule]]\ncidr = ["2001:db8::/32", "10.0.0.0/8"]\naction = "drop"\nshadow = true\n'
+            )
             await ask("Reload")
             await ask("AddCidr", cidr="203.0.113.0/24", action="limit", rate_per_s=7, burst_packets=9, ttl_s=600)
             await ask(

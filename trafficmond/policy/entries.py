@@ -46,7 +46,7 @@ def difference(before: Policy, after: Policy) -> tuple[list[Entry], list[Entry]]
             one, other = [*one, *gone], [*other, *come]
     else:
         one, other = ([entry for part in parts for entry in of_rules(part)] for parts in (old, new))
-    if before.default is not after.default:
+    if _default(before) != _default(after):
         one, other = [_default(before), *one], [_default(after), *other]
     return without(one, other), without(other, one)
 
@@ -84,7 +84,7 @@ def _key(entry: Entry) -> str:
 
 
 def _default(policy: Policy) -> Entry:
-    return {DEFAULT: str(policy.default), SOURCE: "policy.default"}
+    return {DEFAULT: policy.default_text, SOURCE: "policy.default"}
 
 
 def _middle(old: Rules, new: Rules) -> tuple[list[Entry], list[Entry]]:
