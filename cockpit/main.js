@@ -20,13 +20,15 @@ import live from "./views/live.js";
 import overview from "./views/overview.js";
 import rules from "./views/rules.js";
 import threats from "./views/threats.js";
+import usage from "./views/usage.js";
 
 /** Each makes {element, top, moment, every, refresh}: what it asks of `Top` and does with the answer at every tick, and
  * what it asks itself every so many ticks. It is given the options of its address, the samples, and a way to be
  * refreshed again at once. */
-const VIEWS = { overview, live, threats, rules, history, audit, explain };
-const TITLES = { overview: "Overview", live: "Live", threats: "Threats", rules: "Rules", history: "History",
-  audit: "Audit" };
+const VIEWS = { overview, live, threats, rules, history, usage, audit, explain };
+const TITLES = {
+  overview: "Overview", live: "Live", threats: "Threats", rules: "Rules", history: "History", usage: "Usage", audit: "Audit",
+};
 const TICK_MS = 2000, SLOWEST_MS = 10_000;
 const SHARE = 0.01; // of a CPU that a page may cost the daemon
 const PATIENCE_MS = 10_000; // the daemon answers within milliseconds

@@ -19,7 +19,7 @@ from host import GATEWAY, PEER, Host, must, soon
 from in_cockpit import PASSWORD
 from selenium.webdriver.common.keys import Keys
 
-VIEWS = ("overview", "live", "threats", "rules", "history", "audit", f"explain?address={PEER}")
+VIEWS = ("overview", "live", "threats", "rules", "history", "usage", "audit", f"explain?address={PEER}")
 FIRST_NUMBERS_S = 1.0
 
 

@@ -1,0 +1,34 @@
+/** How much went out and came in, by month, day or hour; the sums outlive the flows. */
+
+import { ask } from "../daemon.js";
+import { card, empty, fill, h, table } from "../dom.js";
+import { choice, filter } from "../filter.js";
+import { exact, number, octets } from "../words.js";
+
+const PERIODS = [["month", "by month"], ["day", "by day"], ["hour", "by hour"]];
+const DAYS = { month: 731, day: 62, hour: 3 };
+const KINDS = ["total", "interface", "unit", "country", "asn", "protocol", "port"].map(kind => [kind, kind]);
+
+export default function usage({ period = "day", kind = "total" }) {
+  const rows = h("div");
+  const form = filter("usage", choice("", "period", "Period", PERIODS, period),
+    choice("of", "kind", "Kind", KINDS, kind));
+  return {
+    element: h("div", { class: "stack" }, form, card("Usage", rows)),
+    every: 30,
+    async refresh() {
+      const since = Date.now() / 1000 - DAYS[period] * 86400;
+      const { rows: found } = await ask("Usage", { period, kind, since, limit: 500 });
+      fill(rows, found.length ? table(COLUMNS, found) : empty("Nothing yet.", "It is summed up as flows are stored."));
+    },
+  };
+}
+
+const COLUMNS = [
+  ["When", row => row.period],
+  ["What", row => row.key || "none"],
+  ["In", row => octets(row.down_bytes), "number"],
+  ["Out", row => octets(row.up_bytes), "number"],
+  ["Packets", row => number(row.packets), "number"],
+  ["Flows", row => exact(row.flows), "number"],
+];
