@@ -16,7 +16,7 @@ from trafficmond.policy.prefixes import Bool
 T = TypeVar("T")
 
 SHOWN = 10  # of the largest and the latest
-_MOST_PEERS = 1 << 17  # known by address; of more the least, by bytes, are summed up
+_MOST_PEERS = 1 << 16  # known by address; of more the least, by bytes, are summed up
 
 CHANGES = ("dropped", "limited", "passed")  # what flows newly are
 _SUMS = 4  # flows, packets, bytes, flows that were answered
