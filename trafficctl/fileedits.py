@@ -34,18 +34,26 @@ def write(edit: Mapping[str, Any]) -> str:
     if not _is_rule(rule) or path.suffix != ".toml":
         raise ControlError(f"{path} is not edited by this command", hint="edit it as shown")
     text = path.read_text("utf-8")
-    lines = text.splitlines()
     if edit["take_out"]:
-        start, end = _place(path, text, edit)
-        lines[start:end] = []
-    else:
-        while lines and not lines[-1].strip():
-            lines.pop()
-        lines += [*([""] if lines else []), *rulelines.table(rule)]
-    files.replace(
-        path, "".join(f"{line}\n" for line in lines).encode(), mode=path.stat().st_mode & 0o7777, durable=True
-    )
-    return f"{path}: {'taken out' if edit['take_out'] else 'added'}"
+        take_out(path, text, *_place(path, text, edit))
+        return f"{path}: taken out"
+    before = text.splitlines()
+    while before and not before[-1].strip():
+        before.pop()
+    added = [*([""] if before else []), *rulelines.table(rule)]
+    _save(path, "".join(f"{line}\n" for line in [*before, *added]))
+    return f"{path}: added"
+
+
+def take_out(path: Path, text: str, start: int, end: int) -> None:
+    """Writes the file, which holds `text`, without the lines from `start` to before `end`, counted from 0. Raises
+    OSError."""
+    lines = text.splitlines(keepends=True)
+    _save(path, "".join(lines[:start] + lines[end:]))
+
+
+def _save(path: Path, text: str) -> None:
+    files.replace(path, text.encode(), mode=path.stat().st_mode & 0o7777, durable=True)
 
 
 def _is_rule(rule: Mapping[str, Any]) -> bool:

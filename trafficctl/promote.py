@@ -1,4 +1,4 @@
-"""Where a rules file or the settings say that something is in shadow, and the same text without that line. Pure."""
+"""Where a rules file or the settings say that something is in shadow. Pure."""
 
 from __future__ import annotations
 
@@ -19,11 +19,6 @@ class Line:
 
     number: int
     text: str
-
-    def without(self, text: str) -> str:
-        """The file's text without it."""
-        lines = text.splitlines(keepends=True)
-        return "".join(lines[: self.number - 1] + lines[self.number :])
 
 
 def of_rule(text: str, header: int) -> Line | None:

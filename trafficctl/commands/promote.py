@@ -94,7 +94,7 @@ def _put_in_force(client: Client, row: Mapping[str, Any], args: Namespace, *, sa
 
 def _edit(row: Mapping[str, Any], settings: str, *, write: bool) -> bool:
     """Shows the edit, or makes it. Whether it was made."""
-    from trafficmond import files
+    from trafficctl import fileedits
 
     path = Path(row["path"] if row["kind"] == "rule" else settings)
     text = path.read_text("utf-8")
@@ -106,7 +106,7 @@ def _edit(row: Mapping[str, Any], settings: str, *, write: bool) -> bool:
     if not write:
         print(f"{path}:{line.number}: remove this line (--write does): {line.text}")
         return False
-    files.replace(path, line.without(text).encode(), mode=path.stat().st_mode & 0o7777, durable=True)
+    fileedits.take_out(path, text, line.number - 1, line.number)
     print(f"{path}:{line.number}: removed: {line.text}")
     return True
 
