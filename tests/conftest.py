@@ -16,6 +16,14 @@ settings.register_profile("here", deadline=None)
 settings.load_profile("here")
 
 
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    """The top of a tree of cgroups, made of ordinary folders."""
+    (tmp_path / "cgroup.controllers").touch()
+    (tmp_path / "system.slice" / "cron.service").mkdir(parents=True)
+    return tmp_path
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what is marked `root` for everybody else, saying how to run it."""
     if item.get_closest_marker("root") and os.geteuid() != 0:

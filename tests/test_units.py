@@ -38,13 +38,6 @@ class Asked:
 
 
 @pytest.fixture
-def top(tmp_path: Path) -> Path:
-    (tmp_path / "cgroup.controllers").touch()
-    (tmp_path / "system.slice" / "cron.service").mkdir(parents=True)
-    return tmp_path
-
-
-@pytest.fixture
 def asked() -> Asked:
     return Asked()
 

@@ -18,14 +18,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parse_flags(sys.argv[1:] if argv is None else argv)
     try:
         return _run(flags)
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            print(f"trafficmond: {mistake}", file=sys.stderr)
-        if error.hint:
-            print(f"trafficmond: {error.hint}", file=sys.stderr)
-        return 2
     except TrafficmonError as error:
-        print(f"trafficmond: {error}", file=sys.stderr)
+        for line in error.lines():
+            print(f"trafficmond: {line}", file=sys.stderr)
+        if isinstance(error, ConfigError):
+            return 2
         if from_wheel():
             print("trafficmond: what this system still needs says: sudo trafficctl doctor", file=sys.stderr)
         return 1

@@ -20,6 +20,10 @@ class TrafficmonError(Exception):
         message = super().__str__()
         return f"{message}; {self.hint}" if self.hint else message
 
+    def lines(self) -> list[str]:
+        """All that is to be told, for a terminal."""
+        return [str(self)]
+
 
 _PLACE = re.compile(r"(.+?):(\d+)(?=:|$)")
 
@@ -49,6 +53,10 @@ class ConfigError(TrafficmonError):
         head = str(mistakes[0]) if mistakes else "no mistake given"
         more = f" (and {count - 1} more)" if count > 1 else ""
         super().__init__(head + more, hint=hint)
+
+    def lines(self) -> list[str]:
+        """Every mistake, and what to do next."""
+        return [*map(str, self.mistakes), *([self.hint] if self.hint else [])]
 
 
 class DatapathError(TrafficmonError):

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import varlink
-from control_fake import CONTROL, STATUS, Running
+from control_fake import Running
+from control_replies import CONTROL, STATUS
 
 from trafficmond.control import idl
 from trafficmond.flows.batch import split_address

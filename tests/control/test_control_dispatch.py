@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from control_fake import FLOW, RULE, Canned
+from control_fake import Canned
+from control_replies import FLOW, RULE
 
 from trafficmond.control import dispatch, idl
 from trafficmond.control.call import Call, Reply, Service, method

@@ -14,13 +14,6 @@ from trafficmond.errors import DatapathError
 
 
 @pytest.fixture
-def top(tmp_path: Path) -> Path:
-    (tmp_path / "cgroup.controllers").touch()
-    (tmp_path / "system.slice" / "cron.service").mkdir(parents=True)
-    return tmp_path
-
-
-@pytest.fixture
 def cgroups(top: Path) -> Iterator[Cgroups]:
     found = Cgroups(top, most=6)
     found.start()

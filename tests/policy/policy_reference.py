@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from trafficmond.policy.ids import RuleIds
 from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Prefixes, mask, parse_address
 from trafficmond.policy.table import VerdictTable, compile_table
+from trafficmond.policy.walk import lookup
 from trafficmond.services import text
 
 NOW = 1_000_000.0
@@ -219,3 +220,29 @@ def telling_columns(rng: np.random.Generator, rows: Prefixes, family: int) -> tu
     if family == 4:
         return np.concatenate(hi) & ~np.uint64(2**32 - 1), np.zeros(6 * count, np.uint64)
     return np.concatenate(hi), np.concatenate(lo)
+
+
+MOMENTS = {Direction.INGRESS: (NOW, NOW + 20, NOW + 100), Direction.EGRESS: (NOW + 5,)}
+
+
+def agrees(
+    made: tuple[VerdictTable, U32],
+    policy: Policy,
+    addresses: list[str],
+    moments: Mapping[Direction, Sequence[float]],
+    judge: Callable[..., tuple[U32, U32]],
+    places: Sequence[int] | None = None,
+) -> None:
+    """The kernel's code and the walk in Python say of each address, each at its place, what the rules mean."""
+    table, ids = made
+    places = places or [0] * len(addresses)
+    for direction, now in [(direction, now) for direction, times in moments.items() for now in times]:
+        reference = Reference(policy, ids, direction, now)
+        for family in (4, 6):
+            positions, hi, lo = columns(addresses, family)
+            what = np.array([places[position] for position in positions], np.uint32)
+            expected = [reference(addresses[position], places[position]) for position in positions]
+            found, _ = judge(table.words, family, direction, hi, lo, jiffies(now), what)
+            assert found.tolist() == expected
+            walked, _ = lookup(table.words, family, direction, hi, lo, jiffies(now), what)
+            assert walked.tolist() == expected

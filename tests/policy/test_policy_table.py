@@ -16,8 +16,9 @@ from conftest import ROOT, Judge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_reference import (
+    MOMENTS,
     NOW,
-    Reference,
+    agrees,
     columns,
     compiled,
     jiffies,
@@ -79,18 +80,7 @@ def test_equals_reference(seed: int, kernel_judge: Judge) -> None:
         allowlist=["10.0.0.0/9", "2001:db8::/48", *(table["cidr"] for table in random_tables(rng, 20)[5:])],
         guard=[("10.1.2.3", "gateway"), ("fe80::/10", "neighbours"), ("2001:db8::1", "resolver")],
     )
-    table, ids = compiled(policy)
-    addresses = telling_addresses(rng, policy, 50_000)
-    for direction, moments in ((Direction.INGRESS, (NOW, NOW + 20, NOW + 100)), (Direction.EGRESS, (NOW + 5,))):
-        for now in moments:
-            reference = Reference(policy, ids, direction, now)
-            for family in (4, 6):
-                positions, hi, lo = columns(addresses, family)
-                expected = [reference(addresses[position]) for position in positions]
-                found, _ = kernel_judge(table.words, family, direction, hi, lo, jiffies(now))
-                assert found.tolist() == expected
-                walked, _ = lookup(table.words, family, direction, hi, lo, jiffies(now))
-                assert walked.tolist() == expected
+    agrees(compiled(policy), policy, telling_addresses(rng, policy, 50_000), MOMENTS, kernel_judge)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -105,18 +95,7 @@ def test_services_equal_reference(seed: int, kernel_judge: Judge) -> None:
     table, ids = compiled(policy)
     assert table.classes.count > 3
     addresses = telling_addresses(rng, policy, 10_000)
-    places = random_places(rng, len(addresses))
-    for direction, moments in ((Direction.INGRESS, (NOW, NOW + 20, NOW + 100)), (Direction.EGRESS, (NOW + 5,))):
-        for now in moments:
-            reference = Reference(policy, ids, direction, now)
-            for family in (4, 6):
-                positions, hi, lo = columns(addresses, family)
-                what = np.array([places[position] for position in positions], np.uint32)
-                expected = [reference(addresses[position], places[position]) for position in positions]
-                found, _ = kernel_judge(table.words, family, direction, hi, lo, jiffies(now), what)
-                assert found.tolist() == expected
-                walked, _ = lookup(table.words, family, direction, hi, lo, jiffies(now), what)
-                assert walked.tolist() == expected
+    agrees((table, ids), policy, addresses, MOMENTS, kernel_judge, random_places(rng, len(addresses)))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -128,18 +107,9 @@ def test_services_of_many_rules_on_one_prefix_equal_reference(seed: int, kernel_
     if seed == 2:
         tables = [{key: value for key, value in table.items() if key != "expires"} for table in tables]
     policy = policy_of(tables, default=Action.DROP)
-    table, ids = compiled(policy)
     addresses = telling_addresses(rng, policy, 3_000)
-    places = random_places(rng, len(addresses))
-    for direction in (Direction.INGRESS, Direction.EGRESS):
-        for now in (NOW, NOW + 20):
-            reference = Reference(policy, ids, direction, now)
-            for family in (4, 6):
-                positions, hi, lo = columns(addresses, family)
-                what = np.array([places[position] for position in positions], np.uint32)
-                expected = [reference(addresses[position], places[position]) for position in positions]
-                found, _ = kernel_judge(table.words, family, direction, hi, lo, jiffies(now), what)
-                assert found.tolist() == expected
+    moments = dict.fromkeys((Direction.INGRESS, Direction.EGRESS), (NOW, NOW + 20))
+    agrees(compiled(policy), policy, addresses, moments, kernel_judge, random_places(rng, len(addresses)))
 
 
 def test_rules_that_last_on_one_prefix_are_one_layer() -> None:

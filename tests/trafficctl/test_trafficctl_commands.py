@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_fake import BAN, FLOW, RULE, STATUS, THREAT, Running
+from control_fake import Running
+from control_replies import BAN, FLOW, RULE, STATUS, THREAT
 from ctl_runs import Ctl
 
 from trafficctl import values

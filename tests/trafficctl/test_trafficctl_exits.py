@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from control_fake import BAN, FLOW, THREAT, Running
+from control_fake import Running
+from control_replies import BAN, FLOW, THREAT
 from ctl_runs import Ctl, command, environ
 
 from trafficctl.commands import COMMANDS, GROUPS

@@ -6,7 +6,8 @@ import json
 import tomllib
 from pathlib import Path
 
-from control_fake import ENTRY, RULES_CHANGE, Running
+from control_fake import Running
+from control_replies import ENTRY, RULES_CHANGE
 from ctl_runs import Ctl
 
 

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from control_fake import RULE, Running
+from control_fake import Running
+from control_replies import RULE
 from ctl_runs import Ctl
 
 from trafficmond.feeds.state import Fetched, write

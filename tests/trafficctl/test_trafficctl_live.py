@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_fake import LIVE_FLOW, LIVE_RATES, STATUS, T0, THREAT, TOP, Running, serving
+from control_fake import Running, serving
+from control_replies import LIVE_FLOW, LIVE_RATES, STATUS, T0, THREAT, TOP
 from ctl_runs import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from control_fake import FLOW
+from control_replies import FLOW
 from ctl_runs import Ctl
 
 from trafficctl import names

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from control_fake import FLOW, STATUS, THREAT
+from control_replies import FLOW, STATUS, THREAT
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_fake import STATUS, TRIAL, Running
+from control_fake import Running
+from control_replies import STATUS, TRIAL
 from ctl_runs import Ctl
 
 from trafficctl.install import installed

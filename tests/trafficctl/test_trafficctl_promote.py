@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_fake import STATUS, Running
+from control_fake import Running
+from control_replies import STATUS
 from ctl_runs import Ctl
 
 from trafficctl import promote

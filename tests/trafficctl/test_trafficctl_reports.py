@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from control_fake import CONTROL, EXPLANATION, STATUS, T0, THREAT, TOLD_THREAT
+from control_replies import CONTROL, EXPLANATION, STATUS, T0, THREAT, TOLD_THREAT
 
 from trafficctl.render import columns, detail, events, findings, mistakes, status, table
 from trafficctl.render.style import Style

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from control_fake import BAN, FLOW, RULE, THREAT
+from control_replies import BAN, FLOW, RULE, THREAT
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -9,7 +9,8 @@ from argparse import Namespace
 from typing import Any
 
 import pytest
-from control_fake import USAGE, Running
+from control_fake import Running
+from control_replies import USAGE
 from ctl_runs import Ctl
 
 from trafficctl.commands import usage

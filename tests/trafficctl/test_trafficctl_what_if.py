@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_fake import FLOW, STATUS, Running
+from control_fake import Running
+from control_replies import FLOW, STATUS
 from ctl_runs import Ctl
 
 from trafficctl.whatif import flows as whatif_flows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -53,6 +54,12 @@ def load_declared(cls: type[T], path: Path, text: str) -> T:
     settings = read(cls, raw, found.report, base=path.absolute().parent)
     found.refuse("correct the file")
     return settings
+
+
+def handed_in(file: Path) -> Path:
+    """What systemd hands in of a file, since that may be root's alone; else the file itself."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(credentials, file.name) if credentials else file
 
 
 class _Found:

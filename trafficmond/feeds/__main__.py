@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from trafficmond import __version__
-from trafficmond.config.load import load_settings
+from trafficmond.config.load import handed_in, load_settings
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, TrafficmonError
@@ -27,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     found.add_argument(
-        "-c", "--config", type=Path, metavar="FILE", default=_usual_file(), help="settings of trafficmond"
+        "-c", "--config", type=Path, metavar="FILE", default=handed_in(CONFIG_FILE), help="settings of trafficmond"
     )
     found.add_argument("-a", "--all", action="store_true", help="fetch all of them, due or not")
     found.add_argument("--version", action="version", version=f"trafficmon-fetch {__version__}")
@@ -41,20 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(args.config, detectors=settings_classes())
         return 1 if fetch(settings, time.time, all_of_them=args.all) else 0
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            print(f"trafficmon-fetch: {mistake}", file=sys.stderr)
-        print(f"trafficmon-fetch: {error.hint}", file=sys.stderr)
-        return 2
     except TrafficmonError as error:
-        print(f"trafficmon-fetch: {error}", file=sys.stderr)
-        return 1
-
-
-def _usual_file() -> Path:
-    """What systemd hands in, since the file may be root's alone; else the file itself."""
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    return Path(credentials, CONFIG_FILE.name) if credentials else CONFIG_FILE
+        for line in error.lines():
+            print(f"trafficmon-fetch: {line}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trafficmond import __version__
+from trafficmond.config.load import handed_in
 from trafficmond.errors import ConfigError, TrafficmonError
 from trafficmond.notifier.outlets import outlets
 from trafficmond.notifier.service import serve
@@ -24,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="It is the program of trafficmon-notify.service. Try the targets with: trafficctl notify --test",
         allow_abbrev=False,
     )
-    found.add_argument("-c", "--config", type=Path, metavar="FILE", default=_usual_file(), help="settings")
+    found.add_argument("-c", "--config", type=Path, metavar="FILE", default=handed_in(NOTIFY_FILE), help="settings")
     found.add_argument(
         "-d", "--state-dir", type=Path, metavar="DIR", default=_usual_folder(), help="where it remembers"
     )
@@ -44,24 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{args.config}: right; {len(ways)} target{'s' * (len(ways) != 1)}")
             return 0
         serve(settings, ways, args.state_dir)
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            print(f"trafficmon-notify: {mistake}", file=sys.stderr)
-        print(f"trafficmon-notify: {error.hint}", file=sys.stderr)
-        return 2
     except TrafficmonError as error:
-        print(f"trafficmon-notify: {error}", file=sys.stderr)
-        return 1
+        for line in error.lines():
+            print(f"trafficmon-notify: {line}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
     except OSError as error:
         print(f"trafficmon-notify: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
-
-
-def _usual_file() -> Path:
-    """What systemd hands in, since the file is root's alone; else the file itself."""
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    return Path(credentials, NOTIFY_FILE.name) if credentials else NOTIFY_FILE
 
 
 def _usual_folder() -> Path:
