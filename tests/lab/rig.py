@@ -92,13 +92,19 @@ class Rig:
     """A loaded data path that is attached to nothing, on the CPU that the caller stays on. Its pins go with it."""
 
     def __init__(
-        self, loader: str = "libbpf", *, capacity: int = 131072, pins: Path | None = None, look_inside: bool = False
+        self,
+        loader: str = "libbpf",
+        *,
+        capacity: int = 131072,
+        pins: Path | None = None,
+        look_inside: bool = False,
+        owners: bool = False,
     ) -> None:
         mount_bpffs()
         self.pins = pins or Path(tempfile.mkdtemp(prefix="tmlab-rig", dir=BPFFS))
         self._affinity = os.sched_getaffinity(0)
         self._capacity = capacity
-        self.load(loader, look_inside=look_inside)
+        self.load(loader, look_inside=look_inside, owners=owners)
         self._buffer = ctypes.create_string_buffer(LONGEST)
         self._options = libbpf._TestRunOptions(
             sz=ctypes.sizeof(libbpf._TestRunOptions), data_in=ctypes.addressof(self._buffer), repeat=1
@@ -106,9 +112,11 @@ class Rig:
         self._run = libbpf.library().bpf_prog_test_run_opts
         self._reference = ctypes.byref(self._options)
 
-    def load(self, loader: str, *, look_inside: bool = False) -> None:
+    def load(self, loader: str, *, look_inside: bool = False, owners: bool = False) -> None:
         """Loads by this loader, over what is pinned."""
-        options = Options(loader, "auto", True, self.pins, self._capacity, False, False, look_inside)
+        options = Options(
+            loader, "auto", True, self.pins, self._capacity, False, False, look_inside=look_inside, owners=owners
+        )
         self.datapath = Datapath(options)
         entries = self.datapath.sizes.entries()
         maps = self.datapath.loaded.maps
