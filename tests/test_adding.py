@@ -154,7 +154,7 @@ from pathlib import Path
 
 from sink_events import NAMES, event, threat
 
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.sinks.fanout import make_sink
 
 

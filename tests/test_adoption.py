@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from trafficmond import adoption
-from trafficmond.config.settings import Flows, Policy, Settings
+from trafficmond.config.filtering import Policy
+from trafficmond.config.settings import Flows, Settings
 
 OLD = Settings()
 

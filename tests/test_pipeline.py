@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from trafficmond import abi
-from trafficmond.config.settings import Export, Flows, Log, Settings
+from trafficmond.config.settings import Flows, Settings
+from trafficmond.config.streams import Export, Log
 from trafficmond.control.hub import Hub, Subscription
 from trafficmond.detect.engine import ThreatUpdate
 from trafficmond.export.exports import ExportSet

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from trafficmond import protected
-from trafficmond.config.settings import Policy, Settings
+from trafficmond.config.filtering import Policy
+from trafficmond.config.settings import Settings
 from trafficmond.datapath.sessions import Session
 from trafficmond.datapath.sockets import Peer
 from trafficmond.errors import DatapathError

@@ -28,8 +28,8 @@ from trafficmond.host import Host
 from trafficmond.metrics.http import MetricsServer
 from trafficmond.model import Threat
 from trafficmond.pipeline import Pipeline
+from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.counts import Counts, count
-from trafficmond.policy.load import is_rules_file
 from trafficmond.probation import Probation
 from trafficmond.protected import Protected
 from trafficmond.questions import Questions

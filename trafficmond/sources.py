@@ -11,8 +11,9 @@ from pathlib import Path
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.geo.reading import Databases
+from trafficmond.policy.collect import Cache, is_rules_file
 from trafficmond.policy.lastgood import LAST_GOOD_NAME, LastGood
-from trafficmond.policy.load import Cache, Files, is_rules_file, read_files, read_last_good, with_saved
+from trafficmond.policy.load import Files, read_files, read_last_good, with_saved
 from trafficmond.policy.saved import as_saved, read_saved, save
 from trafficmond.policy.sources import SAVED_NAME, lists_of
 from trafficmond.policy.tables import Table

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from figures import Figure, figure
 
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.events import EVENT
 from trafficmond.flows.names import Names

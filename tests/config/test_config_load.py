@@ -9,7 +9,8 @@ from trafficmond.config import load
 from trafficmond.config.declare import setting
 from trafficmond.config.flags import Flags
 from trafficmond.config.load import load_settings
-from trafficmond.config.settings import Log, Settings
+from trafficmond.config.settings import Settings
+from trafficmond.config.streams import Log
 from trafficmond.errors import ConfigError
 
 ORIGINAL = Path(__file__).parents[3] / "shared/data/original"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from export_reports import NAMES, reports
 
-from trafficmond.config.settings import Export
+from trafficmond.config.streams import Export
 from trafficmond.export.base import SLICE_ROWS, Exporter, explained
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows.batch import Batch

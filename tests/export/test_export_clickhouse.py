@@ -19,7 +19,7 @@ import pytest
 from clickhouse_server import ClickHouseServer, LosingProxy
 from export_reports import NAMES, NOW, VXLAN, every_kind, reports, totals
 
-from trafficmond.config.settings import Export
+from trafficmond.config.streams import Export
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.community_id import community_ids
@@ -195,7 +195,7 @@ import sys, time
 sys.path[:0] = sys.argv[3:]
 from pathlib import Path
 from export_reports import NAMES, every_kind
-from trafficmond.config.settings import Export
+from trafficmond.config.streams import Export
 from trafficmond.export.exports import ExportSet
 exports = ExportSet([Export(to=sys.argv[1], batch_interval=0.1, sensor="gate")], Path(sys.argv[2]))
 while True:

@@ -13,7 +13,7 @@ import pytest
 from export_reports import NAMES, every_kind, reports, totals
 from ipfix_decoder import Decoder
 
-from trafficmond.config.settings import Export
+from trafficmond.config.streams import Export
 from trafficmond.config.target import parse_target
 from trafficmond.export.collector import UdpCollector
 from trafficmond.export.exports import ExportSet

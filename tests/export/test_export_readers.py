@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from export_reports import NAMES, every_kind, totals
 
-from trafficmond.config.settings import Export
+from trafficmond.config.streams import Export
 from trafficmond.export.exports import ExportSet
 from trafficmond.export.ipfix import Stream, parts
 from trafficmond.flows.batch import Batch

@@ -12,8 +12,9 @@ from feed_server import LIST, FeedServer, says
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trafficmond.config.filtering import PrefixList
 from trafficmond.config.load import load_settings
-from trafficmond.config.settings import PrefixList, Settings
+from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, TrafficmonError
 from trafficmond.feeds.fetch import fetch
 from trafficmond.feeds.shape import NoList, shape

@@ -11,10 +11,11 @@ import pytest
 
 from trafficmond.errors import ConfigError
 from trafficmond.model import Action, Direction, Reason
-from trafficmond.policy import load
+from trafficmond.policy import collect, load
+from trafficmond.policy.collect import Cache, is_ignored
 from trafficmond.policy.lastgood import LastGood
-from trafficmond.policy.load import Cache, is_ignored, load_policy
-from trafficmond.policy.rules import ListSource
+from trafficmond.policy.load import load_policy
+from trafficmond.policy.rules import ListSource, Rules
 from trafficmond.services import parse
 
 
@@ -226,13 +227,13 @@ def test_unreadable_things_are_mistakes(tmp_path: Path) -> None:
 def test_cache_reads_what_changed_and_forgets_what_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = write(tmp_path / "1.toml", "192.0.2.0/24"), write(tmp_path / "2.toml", "198.51.100.0/24")
     read: list[str] = []
-    parse = load._PARSERS[".toml"]
+    parse = collect._PARSERS[".toml"]
 
-    def counting(data: bytes, path: str, **more: Any) -> load.Rules:
+    def counting(data: bytes, path: str, **more: Any) -> Rules:
         read.append(Path(path).name)
         return parse(data, path, **more)
 
-    monkeypatch.setattr(load, "_PARSERS", {**load._PARSERS, ".toml": counting})
+    monkeypatch.setattr(collect, "_PARSERS", {**collect._PARSERS, ".toml": counting})
     cache = Cache()
     first = load_policy(tmp_path, cache=cache)
     assert [rule.name for rule in load_policy(tmp_path, cache=cache).rules] == [rule.name for rule in first.rules]
@@ -274,7 +275,7 @@ def test_too_much_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(load, "_MAX_PREFIXES", 1)
     with pytest.raises(ConfigError, match="at most 1 fit"):
         load_policy(tmp_path)
-    monkeypatch.setattr(load, "_MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(collect, "_MAX_FILE_BYTES", 10)
     with pytest.raises(ConfigError, match="split it"):
         load_policy(tmp_path)
 

@@ -11,7 +11,7 @@ import pytest
 from rulebook_book import DROP, Book
 
 from trafficmond import abi
-from trafficmond.config.settings import Policy as PolicySettings
+from trafficmond.config.filtering import Policy as PolicySettings
 from trafficmond.errors import ConfigError, DatapathError
 from trafficmond.geo.atlas import EMPTY
 from trafficmond.model import Direction, Reason

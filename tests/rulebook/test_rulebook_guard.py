@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from rulebook_book import DROP, Book
 
-from trafficmond.config.settings import Policy as PolicySettings
+from trafficmond.config.filtering import Policy as PolicySettings
 from trafficmond.errors import ConfigError
 
 

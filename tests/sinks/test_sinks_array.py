@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.sinks import array
 from trafficmond.sinks.array import ArrayFile
 

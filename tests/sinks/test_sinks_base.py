@@ -9,7 +9,7 @@ import pytest
 from sink_events import NAMES, event, many, threat
 
 from trafficmond import worker
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Threat

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sink_events import NAMES, event, threat
 
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction, Reason, Severity
 from trafficmond.sinks.console import Console, printable

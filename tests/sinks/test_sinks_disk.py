@@ -17,7 +17,7 @@ import csv, json, subprocess, sys, time
 from pathlib import Path
 sys.path.insert(0, "tests/sinks")
 from sink_events import *
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond import worker
 from trafficmond.sinks.fanout import make_sink
 

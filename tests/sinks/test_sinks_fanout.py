@@ -8,7 +8,7 @@ import pytest
 from sink_events import NAMES, many, threat
 
 from trafficmond import worker
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.sinks import fanout, journal, messages
 from trafficmond.sinks.fanout import SinkSet
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.sinks import files
 from trafficmond.sinks.files import LineFile, Stream, cut_half_line, is_stream
 

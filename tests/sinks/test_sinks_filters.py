@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sink_events import event, threat
 
-from trafficmond.config.settings import SHIPPED_LOG, Log
+from trafficmond.config.streams import SHIPPED_LOG, Log
 from trafficmond.model import Action, Severity
 from trafficmond.sinks.filters import Filter
 

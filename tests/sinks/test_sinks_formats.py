@@ -15,7 +15,7 @@ import pytest
 from sink_events import AWKWARD, NAMES, event, many, threat
 
 from trafficmond.config.formats import FORMATS, Format
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.sinks.fanout import make_sink
 from trafficmond.sinks.messages import STARTED, Note
 from trafficmond.sinks.record import FIELDS
@@ -85,7 +85,7 @@ def test_standard_output(file_format: str) -> None:
         "import sys, time; sys.path.insert(0, 'tests/sinks')\n"
         "from sink_events import *\n"
         "from trafficmond.sinks.fanout import make_sink\n"
-        "from trafficmond.config.settings import Log\n"
+        "from trafficmond.config.streams import Log\n"
         f"sink = make_sink(Log(format={file_format!r})); sink.start()\n"
         "sink.emit(many(3000), NAMES); sink.emit(many(2), NAMES)\n"
         "sink.close(time.monotonic() + 5)\n"

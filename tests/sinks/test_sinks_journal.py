@@ -44,7 +44,7 @@ _PROGRAM = """
 import sys, time
 sys.path.insert(0, "tests/sinks")
 from sink_events import *
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 sinks = SinkSet([Log()])

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from sink_events import NAMES, many
 
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.sinks.fanout import make_sink
 from trafficmond.sinks.record import FIELDS
 

@@ -18,7 +18,8 @@ from trafficctl.doctor import settings as settings_room
 from trafficctl.doctor.finding import FAIL, OK, STATES, WARN, Finding
 from trafficctl.doctor.host import Host
 from trafficctl.doctor.nic import Nic
-from trafficmond.config.settings import Log, Settings
+from trafficmond.config.settings import Settings
+from trafficmond.config.streams import Log
 from trafficmond.datapath.interfaces import Interface, list_interfaces
 from trafficmond.errors import DatapathError
 

@@ -15,7 +15,7 @@ from clickhouse_server import ClickHouseServer
 from export_reports import NAMES, NOW, every_kind, reports
 
 from trafficctl.fleet import fleet_flows, fleet_question
-from trafficmond.config.settings import Export
+from trafficmond.config.streams import Export
 from trafficmond.config.target import parse_target
 from trafficmond.errors import ConfigError, StoreError
 from trafficmond.export.exports import ExportSet

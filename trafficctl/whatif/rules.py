@@ -21,9 +21,10 @@ from trafficmond.geo.atlas import Atlas
 from trafficmond.geo.reading import open_atlas
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import prefixes
+from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.explain import overlapping
 from trafficmond.policy.geography import By
-from trafficmond.policy.load import Files, Policy, is_rules_file, make_policy, read_files
+from trafficmond.policy.load import Files, Policy, make_policy, read_files
 from trafficmond.policy.readers import read_json, read_toml
 from trafficmond.policy.rules import Rule, Rules, read_tables
 from trafficmond.policy.sources import lists_of, own_of

@@ -12,7 +12,8 @@ from trafficmond import __version__
 from trafficmond.config.checks import interface_pattern
 from trafficmond.config.declare import spec_of
 from trafficmond.config.formats import BY_NAME
-from trafficmond.config.settings import CONFIG_FILE, Log, Settings
+from trafficmond.config.settings import CONFIG_FILE, Settings
+from trafficmond.config.streams import Log
 
 
 @dataclass(frozen=True)

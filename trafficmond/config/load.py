@@ -15,7 +15,8 @@ from trafficmond.config.declare import Report, guess, read, setting, table
 from trafficmond.config.flags import Flags
 from trafficmond.config.formats import BY_SUFFIX
 from trafficmond.config.lines import key_lines, line_of
-from trafficmond.config.settings import CONFIG_FILE, SHIPPED_LOG, Log, Settings
+from trafficmond.config.settings import CONFIG_FILE, Settings
+from trafficmond.config.streams import SHIPPED_LOG, Log
 from trafficmond.errors import ConfigError, Mistake
 
 T = TypeVar("T")

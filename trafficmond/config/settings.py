@@ -1,134 +1,21 @@
-"""Every setting of trafficmond. Declared here and nowhere else; see `declare` for what comes of a declaration."""
+"""Every setting of trafficmond, those of `filtering` and `streams` among them. Declared there and nowhere else; see
+`declare` for what comes of a declaration."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trafficmond.config.checks import (
-    DEFAULT_ROUTE,
-    feed_url,
-    interface_pattern,
-    listen_address,
-    power_of_two,
-    prefix,
-    service,
-)
-from trafficmond.config.declare import PATH, PATHS, duration, rate, setting, size, table, tables
-from trafficmond.config.formats import BY_NAME, described
-from trafficmond.config.target import export_url, parse_target
+from trafficmond.config.checks import DEFAULT_ROUTE, interface_pattern, power_of_two, prefix
+from trafficmond.config.declare import PATHS, duration, setting, size, table, tables
+from trafficmond.config.filtering import Policy, PrefixList
+from trafficmond.config.streams import SHIPPED_LOG, Export, Log, Metrics
+from trafficmond.config.target import parse_target
 from trafficmond.model import SEVERITIES
 
 CONFIG_FILE = Path("/etc/trafficmon/trafficmond.toml")
-_FEED_LABEL = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """[policy]: what happens to traffic that no rule names, and what no rule may touch."""
-
-    default: str = setting(
-        "monitor",
-        choices=("allow", "monitor", "drop"),
-        help="What a source on no list gets: allow (pass, quiet), monitor (pass, logged) or drop (dropped, logged).",
-    )
-    default_shadow: bool = setting(
-        False,
-        help="Only say what the default would have done: what no rule names passes, logged, and what the default would "
-        "have dropped is counted and told. See docs/rules.md, shadow.",
-    )
-    established: bool = setting(
-        True, help="Let replies to connections that this host opened pass a default of drop (needs egress)."
-    )
-    allowlist: tuple[str, ...] = setting(
-        (),
-        check=prefix,
-        example='["192.0.2.10/32"]',
-        help="Prefixes that nothing but the guard comes before: no ban, list or rule touches them.",
-    )
-    guard: bool = setting(
-        True,
-        help="Never drop this host's own lifelines: its addresses, gateways, resolvers, DHCP, neighbour discovery, and "
-        "hosts that somebody is logged in from when rules change.",
-    )
-    probation: float = duration(
-        "0s",
-        max="1h",
-        help="How long a change is on probation that shuts out who is logged in, or what waits here for connections, "
-        "until trafficctl confirm: then the kernel takes it back by itself. 0s: it is in force at once.",
-    )
-    drop_malformed: bool = setting(
-        False, help="Drop packets whose headers cannot be read. They are counted by reason either way."
-    )
-    unparsed: str = setting(
-        "drop",
-        choices=("pass", "drop"),
-        help="What a default of drop does with frames that cannot be judged, as their headers cannot be followed to an "
-        "address: drop or pass. Other protocols than IP, such as ARP, always pass.",
-    )
-
-
-@dataclass(frozen=True)
-class PrefixList:
-    """[[list]]: a file of prefixes, one a line, or a URL to fetch them from, and what its members get."""
-
-    path: Path | None = setting(
-        None, kind=PATH, example='"cidr.d/firehol_level1.netset"', help="A file of prefixes, one a line."
-    )
-    url: str = setting(
-        "",
-        check=feed_url,
-        example='"https://iplists.firehol.org/files/firehol_level2.netset"',
-        help="Instead of path: where trafficmon-fetch gets the list; it needs a label. See rules.md.",
-    )
-    refresh: float = duration("1h", min="15m", max="30d", help="With url: how often it is asked for.")
-    url_allow: tuple[str, ...] = setting(
-        (),
-        choices=("http", "private", "redirect"),
-        help="With url: allow http without encryption, private and local addresses, or redirects; none is otherwise.",
-    )
-    action: str = setting(
-        "drop", choices=("allow", "monitor", "drop"), help="What a member gets: allow, monitor or drop."
-    )
-    direction: str = setting(
-        "ingress",
-        choices=("ingress", "egress", "both"),
-        help="Which packets: ingress (by source address), egress (by destination) or both.",
-    )
-    ports: tuple[str, ...] = setting(
-        (), check=service, example='["tcp/22", "53"]', help="The services that it is for, as in a [[rule]]; empty: all."
-    )
-    label: str = setting(
-        "", help="The name in logs and in trafficctl; empty: the file's name. With url also the file's."
-    )
-    shadow: bool = setting(False, help="Only say what it would have done; what lies beneath decides.")
-    on_error: str = setting(
-        "skip",
-        choices=("skip", "refuse"),
-        help="A line that is no prefix: skip it with a warning, or refuse the new file and keep what the list last "
-        "held. Either way all else goes on.",
-    )
-
-    def mistakes(self) -> Iterator[tuple[str, str]]:
-        """What does not hold between these settings."""
-        if self.path is None and not self.url:
-            yield "path", "is missing; write path, a file of prefixes, or url, where to fetch one"
-        if self.path is not None and self.url:
-            yield "url", "and path: a list has one of them"
-        if self.url and not _FEED_LABEL.fullmatch(self.label):
-            yield "label", "is the name of the fetched file, too; use letters, digits, dots, dashes and underscores"
-        if self.url.startswith("http:") and "http" not in self.url_allow:
-            yield (
-                "url",
-                'is not encrypted: anybody on the way could change the list; use https, or url_allow = ["http"]',
-            )
-
-    def file(self, feeds_dir: Path) -> Path:
-        """Where its prefixes are."""
-        return self.path or feeds_dir / f"{self.label}.netset"
 
 
 @dataclass(frozen=True)
@@ -192,54 +79,6 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Log:
-    """[[log]]: one place that events are written to; as many as wanted."""
-
-    format: str = setting(
-        "journal",
-        choices=tuple(BY_NAME),
-        help=f"How events are written: {described()}.",
-    )
-    path: Path | None = setting(
-        None,
-        kind=PATH,
-        example='"/var/log/trafficmon/traffic.jsonl"',
-        help="The file to write to; not set: standard output. The journal needs none.",
-    )
-    # bound: events that wait for a log | lost, counted, shown by `status`
-    buffer_size: int = setting(
-        8192, min=1, max=1 << 22, help="Events held while the disk is slow; beyond it they are lost and counted."
-    )
-    rotate_size: int = size("100MiB", help="Start a new file at this size; 0 never does (logrotate and SIGUSR1 will).")
-    max_files: int = setting(10, min=0, max=10000, help="Rotated files to keep; 0 keeps none.")
-    compress: bool = setting(True, help="Compress rotated files with gzip.")
-    actions: tuple[str, ...] = setting(
-        ("monitor", "drop"), choices=("monitor", "drop"), help="Write only events with one of these actions."
-    )
-    prefixes: tuple[str, ...] = setting(
-        (),
-        check=prefix,
-        example='["203.0.113.0/24"]',
-        help="Write only events and threats with an address in one of these; empty: all.",
-    )
-    min_severity: str = setting(
-        "low",
-        choices=(*SEVERITIES, "none"),
-        help="Write threats of this severity and above; none writes no threats. csv holds events only.",
-    )
-    max_rate: float = rate("0/s", help="Events a second to write, on average; of more, an even sample; 0/s: all.")
-
-    def mistakes(self) -> Iterator[tuple[str, str]]:
-        """What does not hold between these settings."""
-        if self.format == "journal" and self.path is not None:
-            yield "path", 'the journal has no path; remove it, or use format = "jsonl"'
-
-
-# What the journal of a host can bear beside everybody else's entries: no conversations, and of drops a sample.
-SHIPPED_LOG = Log(actions=("drop",), max_rate=1.0)
-
-
-@dataclass(frozen=True)
 class Response:
     """[response]: what the daemon does about a threat."""
 
@@ -290,70 +129,6 @@ class Quota:
         """What does not hold between these settings."""
         if self.interface and self.unit:
             yield "unit", "goes without interface: sums are of one or the other; give each a [[quota]] of its own"
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """[metrics]: OpenMetrics text over HTTP."""
-
-    listen: str = setting(
-        "",
-        check=listen_address,
-        example='"127.0.0.1:9177"',
-        help="Address and port to serve GET /metrics at; empty: off.",
-    )
-
-
-@dataclass(frozen=True)
-class Export:
-    """[[export]]: one place outside this host that flows are sent to; as many as wanted."""
-
-    to: str = setting(
-        "",
-        required=True,
-        check=export_url,
-        example='"ipfix+udp://192.0.2.5:4739"',
-        help="Where: ipfix+udp://HOST:PORT, ipfix+tcp://HOST:PORT, clickhouse://USER@HOST:PORT/DATABASE or "
-        "clickhouse+https://USER@HOST:PORT/DATABASE.",
-    )
-    # bound: flows that wait for an export | lost, counted, shown by `status`
-    buffer_rows: int = setting(
-        65536, min=1024, max=1 << 22, help="Flows held while the target is slow; beyond it they are lost and counted."
-    )
-    sensor: str = setting("", help="ClickHouse: what this host is called there; empty: its host name.")
-    password_file: Path | None = setting(
-        None,
-        kind=PATH,
-        example='"/etc/trafficmon/clickhouse.password"',
-        help="ClickHouse: a file whose first line is the user's password; not set: no password.",
-    )
-    batch_interval: float = duration(
-        "5s", min="100ms", max="1h", help="ClickHouse: flows are collected for this long, or until they fill a batch."
-    )
-    spool_size: int = size(
-        "256MiB",
-        min="1MiB",
-        help="ClickHouse: what may wait in state_dir while the server is away; beyond it the buffer fills.",
-    )
-    biflow: bool = setting(
-        False,
-        help="IPFIX: both directions of a flow in one record (RFC 5103). nfdump reads such; a collector that does not "
-        "would miss the replies.",
-    )
-    mtu: int = setting(
-        1500, min=576, max=65535, help="IPFIX over UDP: the path's MTU in bytes; messages are made to fit."
-    )
-    template_interval: float = duration(
-        "1m", min="1s", max="1h", help="IPFIX over UDP: templates are sent again this often (RFC 7011 section 8.4)."
-    )
-    max_rate: float = rate(
-        "2000/s",
-        min="1/s",
-        help="IPFIX over UDP: messages a second; a faster burst overflows a collector's socket unnoticed.",
-    )
-    observation_domain: int = setting(
-        1, min=0, max=(1 << 32) - 1, help="IPFIX: the observation domain id; one for each exporter at an address."
-    )
 
 
 @dataclass(frozen=True)

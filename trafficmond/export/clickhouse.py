@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trafficmond.config.settings import Export
+from trafficmond.config.streams import Export
 from trafficmond.config.target import Target
 from trafficmond.export.base import explained
 from trafficmond.export.clickhouse_http import Server, Settings, literal

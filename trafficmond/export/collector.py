@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Iterable
 
-from trafficmond.config.settings import Export
+from trafficmond.config.streams import Export
 from trafficmond.config.target import Target
 from trafficmond.export.ipfix import Part, Stream, parts
 from trafficmond.flows.batch import Batch

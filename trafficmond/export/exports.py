@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trafficmond.config.settings import Export
+from trafficmond.config.streams import Export
 from trafficmond.config.target import parse_target
 from trafficmond.export.base import Carrier, Exporter
 from trafficmond.flows.batch import Batch

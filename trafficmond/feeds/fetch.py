@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from trafficmond import files
-from trafficmond.config.settings import PrefixList, Settings
+from trafficmond.config.filtering import PrefixList
+from trafficmond.config.settings import Settings
 from trafficmond.errors import TrafficmonError
 from trafficmond.feeds.http import Answer, FetchError, Validators, get
 from trafficmond.feeds.shape import NoList, shape

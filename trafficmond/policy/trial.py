@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from trafficmond import files
-from trafficmond.config.settings import Policy, PrefixList, Settings
+from trafficmond.config.filtering import Policy, PrefixList
+from trafficmond.config.settings import Settings
+from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.lastgood import LAST_GOOD_NAME, digest
-from trafficmond.policy.load import is_rules_file
 from trafficmond.policy.tables import Table
 
 MOST_S = 3600.0  # a rule that is gone keeps its number for as long

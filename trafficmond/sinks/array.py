@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Callable
 
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.sinks.files import SHORTENED, open_log, same_file
 from trafficmond.sinks.rotate import Rotation
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Threat

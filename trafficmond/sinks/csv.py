@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.sinks import record

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from trafficmond.config.formats import BY_NAME, JOURNAL
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Threat

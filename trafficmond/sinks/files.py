@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.sinks.rotate import Rotation
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from trafficmond import networks
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.flows.batch import Batch, Column, split_address
 from trafficmond.model import Action, Severity, Threat
 from trafficmond.verdict import action_of

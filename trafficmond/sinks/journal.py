@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Severity, Threat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from trafficmond.config.settings import Log
+from trafficmond.config.streams import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Threat

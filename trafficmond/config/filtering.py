@@ -1,0 +1,118 @@
+"""The settings of what is let in: the default, what no rule may touch, lists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trafficmond.config.checks import feed_url, prefix, service
+from trafficmond.config.declare import PATH, duration, setting
+
+_FEED_LABEL = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """[policy]: what happens to traffic that no rule names, and what no rule may touch."""
+
+    default: str = setting(
+        "monitor",
+        choices=("allow", "monitor", "drop"),
+        help="What a source on no list gets: allow (pass, quiet), monitor (pass, logged) or drop (dropped, logged).",
+    )
+    default_shadow: bool = setting(
+        False,
+        help="Only say what the default would have done: what no rule names passes, logged, and what the default would "
+        "have dropped is counted and told. See docs/rules.md, shadow.",
+    )
+    established: bool = setting(
+        True, help="Let replies to connections that this host opened pass a default of drop (needs egress)."
+    )
+    allowlist: tuple[str, ...] = setting(
+        (),
+        check=prefix,
+        example='["192.0.2.10/32"]',
+        help="Prefixes that nothing but the guard comes before: no ban, list or rule touches them.",
+    )
+    guard: bool = setting(
+        True,
+        help="Never drop this host's own lifelines: its addresses, gateways, resolvers, DHCP, neighbour discovery, and "
+        "hosts that somebody is logged in from when rules change.",
+    )
+    probation: float = duration(
+        "0s",
+        max="1h",
+        help="How long a change is on probation that shuts out who is logged in, or what waits here for connections, "
+        "until trafficctl confirm: then the kernel takes it back by itself. 0s: it is in force at once.",
+    )
+    drop_malformed: bool = setting(
+        False, help="Drop packets whose headers cannot be read. They are counted by reason either way."
+    )
+    unparsed: str = setting(
+        "drop",
+        choices=("pass", "drop"),
+        help="What a default of drop does with frames that cannot be judged, as their headers cannot be followed to an "
+        "address: drop or pass. Other protocols than IP, such as ARP, always pass.",
+    )
+
+
+@dataclass(frozen=True)
+class PrefixList:
+    """[[list]]: a file of prefixes, one a line, or a URL to fetch them from, and what its members get."""
+
+    path: Path | None = setting(
+        None, kind=PATH, example='"cidr.d/firehol_level1.netset"', help="A file of prefixes, one a line."
+    )
+    url: str = setting(
+        "",
+        check=feed_url,
+        example='"https://iplists.firehol.org/files/firehol_level2.netset"',
+        help="Instead of path: where trafficmon-fetch gets the list; it needs a label. See rules.md.",
+    )
+    refresh: float = duration("1h", min="15m", max="30d", help="With url: how often it is asked for.")
+    url_allow: tuple[str, ...] = setting(
+        (),
+        choices=("http", "private", "redirect"),
+        help="With url: allow http without encryption, private and local addresses, or redirects; none is otherwise.",
+    )
+    action: str = setting(
+        "drop", choices=("allow", "monitor", "drop"), help="What a member gets: allow, monitor or drop."
+    )
+    direction: str = setting(
+        "ingress",
+        choices=("ingress", "egress", "both"),
+        help="Which packets: ingress (by source address), egress (by destination) or both.",
+    )
+    ports: tuple[str, ...] = setting(
+        (), check=service, example='["tcp/22", "53"]', help="The services that it is for, as in a [[rule]]; empty: all."
+    )
+    label: str = setting(
+        "", help="The name in logs and in trafficctl; empty: the file's name. With url also the file's."
+    )
+    shadow: bool = setting(False, help="Only say what it would have done; what lies beneath decides.")
+    on_error: str = setting(
+        "skip",
+        choices=("skip", "refuse"),
+        help="A line that is no prefix: skip it with a warning, or refuse the new file and keep what the list last "
+        "held. Either way all else goes on.",
+    )
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """What does not hold between these settings."""
+        if self.path is None and not self.url:
+            yield "path", "is missing; write path, a file of prefixes, or url, where to fetch one"
+        if self.path is not None and self.url:
+            yield "url", "and path: a list has one of them"
+        if self.url and not _FEED_LABEL.fullmatch(self.label):
+            yield "label", "is the name of the fetched file, too; use letters, digits, dots, dashes and underscores"
+        if self.url.startswith("http:") and "http" not in self.url_allow:
+            yield (
+                "url",
+                'is not encrypted: anybody on the way could change the list; use https, or url_allow = ["http"]',
+            )
+
+    def file(self, feeds_dir: Path) -> Path:
+        """Where its prefixes are."""
+        return self.path or feeds_dir / f"{self.label}.netset"

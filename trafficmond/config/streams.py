@@ -1,0 +1,125 @@
+"""The settings of what streams out of the daemon: events to logs, figures, flows to others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trafficmond.config.checks import listen_address, prefix
+from trafficmond.config.declare import PATH, duration, rate, setting, size
+from trafficmond.config.formats import BY_NAME, described
+from trafficmond.config.target import export_url
+from trafficmond.model import SEVERITIES
+
+
+@dataclass(frozen=True)
+class Log:
+    """[[log]]: one place that events are written to; as many as wanted."""
+
+    format: str = setting(
+        "journal",
+        choices=tuple(BY_NAME),
+        help=f"How events are written: {described()}.",
+    )
+    path: Path | None = setting(
+        None,
+        kind=PATH,
+        example='"/var/log/trafficmon/traffic.jsonl"',
+        help="The file to write to; not set: standard output. The journal needs none.",
+    )
+    # bound: events that wait for a log | lost, counted, shown by `status`
+    buffer_size: int = setting(
+        8192, min=1, max=1 << 22, help="Events held while the disk is slow; beyond it they are lost and counted."
+    )
+    rotate_size: int = size("100MiB", help="Start a new file at this size; 0 never does (logrotate and SIGUSR1 will).")
+    max_files: int = setting(10, min=0, max=10000, help="Rotated files to keep; 0 keeps none.")
+    compress: bool = setting(True, help="Compress rotated files with gzip.")
+    actions: tuple[str, ...] = setting(
+        ("monitor", "drop"), choices=("monitor", "drop"), help="Write only events with one of these actions."
+    )
+    prefixes: tuple[str, ...] = setting(
+        (),
+        check=prefix,
+        example='["203.0.113.0/24"]',
+        help="Write only events and threats with an address in one of these; empty: all.",
+    )
+    min_severity: str = setting(
+        "low",
+        choices=(*SEVERITIES, "none"),
+        help="Write threats of this severity and above; none writes no threats. csv holds events only.",
+    )
+    max_rate: float = rate("0/s", help="Events a second to write, on average; of more, an even sample; 0/s: all.")
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """What does not hold between these settings."""
+        if self.format == "journal" and self.path is not None:
+            yield "path", 'the journal has no path; remove it, or use format = "jsonl"'
+
+
+# What the journal of a host can bear beside everybody else's entries: no conversations, and of drops a sample.
+SHIPPED_LOG = Log(actions=("drop",), max_rate=1.0)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """[metrics]: OpenMetrics text over HTTP."""
+
+    listen: str = setting(
+        "",
+        check=listen_address,
+        example='"127.0.0.1:9177"',
+        help="Address and port to serve GET /metrics at; empty: off.",
+    )
+
+
+@dataclass(frozen=True)
+class Export:
+    """[[export]]: one place outside this host that flows are sent to; as many as wanted."""
+
+    to: str = setting(
+        "",
+        required=True,
+        check=export_url,
+        example='"ipfix+udp://192.0.2.5:4739"',
+        help="Where: ipfix+udp://HOST:PORT, ipfix+tcp://HOST:PORT, clickhouse://USER@HOST:PORT/DATABASE or "
+        "clickhouse+https://USER@HOST:PORT/DATABASE.",
+    )
+    # bound: flows that wait for an export | lost, counted, shown by `status`
+    buffer_rows: int = setting(
+        65536, min=1024, max=1 << 22, help="Flows held while the target is slow; beyond it they are lost and counted."
+    )
+    sensor: str = setting("", help="ClickHouse: what this host is called there; empty: its host name.")
+    password_file: Path | None = setting(
+        None,
+        kind=PATH,
+        example='"/etc/trafficmon/clickhouse.password"',
+        help="ClickHouse: a file whose first line is the user's password; not set: no password.",
+    )
+    batch_interval: float = duration(
+        "5s", min="100ms", max="1h", help="ClickHouse: flows are collected for this long, or until they fill a batch."
+    )
+    spool_size: int = size(
+        "256MiB",
+        min="1MiB",
+        help="ClickHouse: what may wait in state_dir while the server is away; beyond it the buffer fills.",
+    )
+    biflow: bool = setting(
+        False,
+        help="IPFIX: both directions of a flow in one record (RFC 5103). nfdump reads such; a collector that does not "
+        "would miss the replies.",
+    )
+    mtu: int = setting(
+        1500, min=576, max=65535, help="IPFIX over UDP: the path's MTU in bytes; messages are made to fit."
+    )
+    template_interval: float = duration(
+        "1m", min="1s", max="1h", help="IPFIX over UDP: templates are sent again this often (RFC 7011 section 8.4)."
+    )
+    max_rate: float = rate(
+        "2000/s",
+        min="1/s",
+        help="IPFIX over UDP: messages a second; a faster burst overflows a collector's socket unnoticed.",
+    )
+    observation_domain: int = setting(
+        1, min=0, max=(1 << 32) - 1, help="IPFIX: the observation domain id; one for each exporter at an address."
+    )

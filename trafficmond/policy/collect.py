@@ -1,0 +1,214 @@
+"""Lists and rules files, one after the other: each read once until it changes; what a broken one last was."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from trafficmond.errors import Mistake
+from trafficmond.policy.geography import Geography
+from trafficmond.policy.lastgood import LastGood, Parse
+from trafficmond.policy.readers import read_json, read_list, read_toml
+from trafficmond.policy.rules import ListSource, Rules
+
+_PARSERS: Mapping[str, Callable[..., Rules]] = {".toml": read_toml, ".json": read_json}
+_RULES_ENDINGS = (".toml", ".json")
+_LIST_ENDINGS = frozenset((".netset", ".ipset", ".txt", ".cidr"))
+# bound: a file of rules or prefixes | refused; what was in force of it stays
+_MAX_FILE_BYTES = 256 << 20
+_READS = 3  # of a file that changes meanwhile
+_UNFETCHED = "has not been fetched yet; have it fetched: systemctl enable --now trafficmon-fetch.timer"
+
+
+@dataclass(slots=True)
+class Cache:
+    """What each file held when it was last read, by path; a file that has not changed since is not read again."""
+
+    files: dict[Path, tuple[tuple[object, ...], Rules]] = field(default_factory=dict)
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a file of this name is no business of the rules: hidden, or what editors leave while they save."""
+    return name.startswith((".", "#")) or name.endswith(("~", "#", ".swp", ".swx", ".tmp", ".part"))
+
+
+def is_rules_file(name: str) -> bool:
+    """Whether a file of this name in `cidr_dir` is read."""
+    return name.endswith(_RULES_ENDINGS) and not is_ignored(name)
+
+
+class Collector:
+    """Collects the rules of files in order, through the cache."""
+
+    def __init__(self, cache: Cache, last_good: LastGood | None = None, geography: Geography | None = None) -> None:
+        self.parts: list[Rules] = []
+        self.mistakes: list[Mistake] = []
+        self.notes: list[Mistake] = []
+        self._cache = cache
+        self._last_good = last_good
+        self._parsers: Mapping[str, Parse] = {
+            ".toml": partial(_PARSERS[".toml"], geography=geography),
+            ".json": _PARSERS[".json"],
+        }
+        self._meaning = geography.mark if geography else None  # of rules files, besides what they say
+        self._read: set[Path] = set()
+
+    def add(self, part: Rules) -> None:
+        self.parts.append(part)
+        self.mistakes += part.mistakes
+        self.notes += part.notes
+
+    def read(self, path: Path, parse: Parse) -> None:
+        """Adds what a rules file holds."""
+        try:
+            self.add(self._load(path, parse, self._meaning))
+        except OSError as error:
+            self._fall_back(
+                path, parse, self._meaning, [Mistake(str(path), f"cannot be read: {error.strerror or error}")]
+            )
+
+    def read_list(self, source: ListSource) -> None:
+        """Adds what a `[[list]]` holds. One that had members and has none any more is taken for broken."""
+        path, parse = source.path, partial(read_list, source)
+        try:
+            rules = self._load(path, parse, source)
+        except OSError as error:
+            if source.fetched and isinstance(error, FileNotFoundError) and not self._known(path, parse, source):
+                self._unfetched(path, parse, source)
+                return
+            self._fall_back(path, parse, source, [Mistake(str(path), f"cannot be read: {error.strerror or error}")])
+            return
+        if rules.mistakes:
+            self._fall_back(path, parse, source, rules.mistakes)
+        elif len(rules.prefixes):
+            self.add(rules)
+        elif self._last_good is None:
+            self.add(rules)
+            self.notes.append(Mistake(str(path), "holds no prefix"))
+        elif (before := self._last_good.of(path, source, parse)) is not None and len(before.prefixes):
+            self._fall_back(path, parse, source, [Mistake(str(path), "holds no prefix any more")])
+        else:
+            self.add(rules)
+
+    def read_folder(self, directory: Path, elsewhere: set[str], instead: Path | None = None) -> None:
+        """Adds the rules files of `directory` in order of their names, but for those that are read `elsewhere`, and
+        one `instead` of that of its name."""
+        try:
+            names = sorted({*(path.name for path in directory.iterdir()), *([instead.name] if instead else [])})
+        except OSError as error:
+            self._without_folder(directory, error)
+            return
+        for name in names:
+            path = instead if instead and name == instead.name else directory / name
+            if is_ignored(name) or os.path.realpath(path) in elsewhere:
+                continue
+            if is_rules_file(name):
+                self.read(path, self._parsers[path.suffix])
+            elif not path.is_file():
+                continue
+            elif path.suffix in _LIST_ENDINGS:
+                what = f'is not read: no [[list]] names it; in the settings write [[list]], path = "{path}"'
+                self.notes.append(Mistake(str(path), f'{what} and action = "drop", each on a line of its own'))
+            else:
+                self.notes.append(Mistake(str(path), "is not read: rules files end in .toml or .json"))
+
+    def _without_folder(self, directory: Path, error: OSError) -> None:
+        absent = isinstance(error, FileNotFoundError)
+        what = "does not exist" if absent else f"cannot be read: {error.strerror or error}"
+        known = self._last_good.within(directory) if self._last_good else []
+        for path in known:
+            self.take_rules_last_good(path)
+        if known:
+            self.notes.append(Mistake(str(directory), f"{what}; the rules that were last read from it stay in force"))
+        elif absent or self._last_good:
+            self.notes.append(Mistake(str(directory), f"{what}; no rules are read from it"))
+        else:
+            self.mistakes.append(Mistake(str(directory), what))
+
+    def _load(self, path: Path, parse: Parse, meaning: object) -> Rules:
+        """What `path` holds, through the cache. Raises OSError."""
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is no regular file")
+        known = self._cache.files.get(path)
+        if known is None or known[0] != (*_stamp(status), meaning):
+            stamp, data = _read_settled(path)
+            known = self._cache.files[path] = ((*stamp, meaning), parse(data, str(path)))
+            if (
+                self._last_good
+                and not known[1].mistakes
+                and (len(known[1].prefixes) or not isinstance(meaning, ListSource))
+            ):
+                self._last_good.keep(path, meaning, known[1], data, stamp[0])
+        self._read.add(path)
+        return known[1]
+
+    def _fall_back(self, path: Path, parse: Parse, meaning: object, mistakes: Sequence[Mistake]) -> None:
+        """The last good content of a source in place of what is wrong with it now."""
+        if self._last_good is None:
+            self.mistakes += mistakes
+            return
+        held = self.take_last_good(path, parse, meaning)
+        stays = "nothing of it is in force" if held is None else f"what it last held stays in force ({held:,} prefixes)"
+        first, *others = mistakes
+        also = f" (and {len(others):,} more mistakes)" if others else ""
+        self.notes.append(Mistake(first.where, f"{first.what}{also}; {stays}"))
+
+    def _unfetched(self, path: Path, parse: Parse, source: ListSource) -> None:
+        known = self._cache.files.get(path)
+        if known is None or known[0] != (source,):
+            known = self._cache.files[path] = ((source,), parse(b"", str(path)))
+        self._read.add(path)
+        self.add(known[1])
+        self.notes.append(Mistake(str(path), _UNFETCHED))
+
+    def _known(self, path: Path, parse: Parse, meaning: object) -> bool:
+        return self._last_good is not None and self._last_good.of(path, meaning, parse) is not None
+
+    def take_rules_last_good(self, path: Path) -> None:
+        """The same for a rules file; other files of the folder are passed over."""
+        if is_rules_file(path.name):
+            self.take_last_good(path, self._parsers[path.suffix], self._meaning)
+
+    def take_last_good(self, path: Path, parse: Parse, meaning: object) -> int | None:
+        """Adds it, and returns of how many prefixes it is; None if there is none."""
+        self._read.add(path)
+        rules = self._last_good.of(path, meaning, parse) if self._last_good else None
+        if rules is None:
+            return None
+        self.add(rules)
+        return len(rules.prefixes)
+
+    def forget_unread(self) -> None:
+        for path in self._cache.files.keys() - self._read:
+            del self._cache.files[path]
+        if self._last_good:
+            self._last_good.forget_all_but(self._read)
+            if self._last_good.trouble:
+                self.notes.append(Mistake("state_dir", self._last_good.trouble))
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
+
+
+def _read_settled(path: Path) -> tuple[tuple[int, int, int, int], bytes]:
+    """The file's stamp and content, with no writing seen in between. Raises OSError."""
+    for _ in range(_READS):
+        with open(path, "rb", opener=_without_waiting) as file:
+            before = os.fstat(file.fileno())
+            if before.st_size > _MAX_FILE_BYTES:
+                raise OSError(f"it is larger than {_MAX_FILE_BYTES >> 20} MiB; split it")
+            data = file.read(_MAX_FILE_BYTES + 1)
+            if _stamp(before) == _stamp(os.fstat(file.fileno())) and len(data) == before.st_size:
+                return _stamp(before), data
+    raise OSError("it is being written; its next change will be seen")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """For `open`: a pipe that has taken the file's place meanwhile is no reason to wait for its writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
