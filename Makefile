@@ -18,7 +18,7 @@ BUILDING := clang llvm gcc libc6-dev libbpf-dev linux-libc-dev bpftool
 SHOWING := mount util-linux iproute2 ethtool iputils-ping bind9-dnsutils dnsmasq-base curl sqlite3
 TESTING := tshark python3-venv netbase jq passwd e2fsprogs clang-format shellcheck procps nftables xdp-tools tmux zstd apprise python3-prometheus-client python3-scapy python3-ipfix
 FUZZING := libclang-rt-dev
-TOOLS   := pytest pytest-timeout hypothesis ruff mypy varlink
+TOOLS   := pytest pytest-timeout pytest-xdist hypothesis ruff mypy varlink
 # What pyproject.toml asks for with a floor and no ceiling, and the unit tests that have least to do with it.
 NEWEST  := numpy pyroute2 watchdog sqlite-utils
 ELSEWHERE := world analyze conformance control docs export feeds metrics notifier pip sinks trafficctl
@@ -87,14 +87,14 @@ demo: to-show build ## a guided tour in a lab of its own, under a minute; KEEP=1
 	@$(SUDO) env KEEP=$(KEEP) PYTHONPATH=tests/lab:. $(PYTHON) tests/demo/demo.py
 
 test: deps build $(TEST_OBJECTS) ## all tests: those without root first, then the live ones (skipped with a reason without root)
-	$(VENV) -m pytest -q -m "not root"
+	$(VENV) -m pytest -q -n 2 -m "not root"
 	$(VENV) -m pytest -q -m root
 
 test-newest: packages build $(TEST_OBJECTS) ## the newest numpy, pyroute2, watchdog and sqlite-utils, in build/newest: unit tests, a live start
 	@$(PYTHON) -m venv --clear --system-site-packages build/newest
 	@build/newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade $(NEWEST) $(filter-out ruff mypy,$(TOOLS))
 	@build/newest/bin/python -m pip list --disable-pip-version-check 2>/dev/null | grep -E "^(numpy|pyroute2|watchdog|sqlite-utils) "
-	build/newest/bin/python -m pytest -q --timeout 120 -p no:cacheprovider -m "not root" $(ELSEWHERE:%=--ignore tests/%)
+	build/newest/bin/python -m pytest -q -n 2 --timeout 240 -p no:cacheprovider -m "not root" $(ELSEWHERE:%=--ignore tests/%)
 	$(SUDO) env TRAFFICMON_PYTHON=$(CURDIR)/build/newest/bin/python build/newest/bin/python -m pytest -q -p no:cacheprovider \
 	    -m root tests/lab/test_lab_reach.py tests/lab/test_lab_top.py
 

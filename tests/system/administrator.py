@@ -271,12 +271,12 @@ def passes_the_unit_tests(host: Host) -> str:
         == subprocess.run(["/usr/bin/python3", "-V"], capture_output=True, text=True).stdout
     ):
         return "those that the tests outside have as well"
-    host.run(f"{INSTALL} python3-pytest python3-pytest-timeout python3-hypothesis")
-    tests = "python3 -m pytest -q -rN -m 'not root' -p no:cacheprovider"
+    host.run(f"{INSTALL} python3-pytest python3-pytest-timeout python3-pytest-xdist python3-hypothesis")
+    tests = "python3 -m pytest -q -n 2 -rN -m 'not root' -p no:cacheprovider"
     # Their reference, the package varlink, is not in Debian.
     tests += " --ignore tests/control/test_control_conformance.py --ignore tests/control/test_control_idl.py"
     tests += " --ignore tests/world"  # minutes of arithmetic, which the tests outside do as well
-    return host.run(f"cd /srv/source && HYPOTHESIS_STORAGE_DIRECTORY=/tmp {tests}", timeout=600).stdout.splitlines()[-1]
+    return host.run(f"cd /srv/source && HYPOTHESIS_STORAGE_DIRECTORY=/tmp {tests}", timeout=900).stdout.splitlines()[-1]
 
 
 def removes(host: Host) -> str:
