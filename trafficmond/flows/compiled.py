@@ -1,5 +1,5 @@
-"""Inner loops in C (bpf/host_flows.h, host_detect.h, host_texts.h) by ctypes. Without the library `table.py`,
-`batch.py`, `community_id.py` and `windows.py` do the same with numpy and Python."""
+"""Inner loops in C (bpf/host_state.h, host_flows.h, host_detect.h, host_texts.h) by ctypes. Without the library
+`identity.py`, `table.py`, `batch.py`, `community_id.py` and `windows.py` do the same with numpy and Python."""
 
 from __future__ import annotations
 

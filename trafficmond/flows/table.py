@@ -6,35 +6,28 @@ goes, and the initiator's verdict word in full.
 
 Rows live densely in one structured array; a sorted array of 64-bit flow ids leads to them. A batch is sorted by
 id once, and everything else is a handful of vector operations over groups, so a flood costs no more a row than
-ordinary traffic. Strangers choose the keys, so ids come from a keyed universal hash: nobody without the key can
-make two flows collide with a probability above 2**-64 a pair.
+ordinary traffic. See `identity` for where ids come from.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import random
 
 import numpy as np
 
 from trafficmond.flows import compiled
-from trafficmond.flows.absorb import STATE, Groups, as_flows, begins, fold, new_rows
+from trafficmond.flows.absorb import STATE, Groups, as_flows, fold, new_rows
 from trafficmond.flows.batch import FLOW, Batch, Column, empty, join, put, take
-from trafficmond.flows.canonical import as_echoes, canonical, later_fragments
+from trafficmond.flows.identity import BLOCK_FLOWS, Identity
 from trafficmond.flows.lasting import CLOSE_LINGER_S, kept_s
 from trafficmond.flows.report import REPORT, End, reports
 from trafficmond.flows.turns import connections, starts_of, verdicts
 
-_KEY_WORDS = 12  # 32-bit words of a canonical key
-_INNER_WORDS = 2  # and of what is inside; where that is nothing anywhere, they add nothing and are left out
 _FIRST_ROWS = 256
 _GROWTH = 1.5
-_BLOCK_FLOWS = 8192  # rows and deltas of a block stay in the second-level cache
 _EVICT_FRACTION = 16  # make room for at least 1/16 of the capacity at once
 _QUIET_FRACTION = 4  # conversations that say nothing at present have at most 1/4 of the capacity
-_LOW32 = np.uint64(0xFFFFFFFF)
-_32 = np.uint64(32)
 
 
 class FlowTable:
@@ -67,12 +60,9 @@ class FlowTable:
         self._ready: list[Batch] = []
         self._over: list[Batch] = []  # FLOW rows of connections that another one followed unheard
 
-        source = random.SystemRandom() if seed is None else random.Random(seed)
-        self._keys = np.array(
-            [[source.getrandbits(64) for _ in range(2)] for _ in range(1 + _KEY_WORDS + _INNER_WORDS)], dtype=np.uint64
-        )
+        self._identity = Identity(seed)
         loaded = compiled.library()
-        self._loops = compiled.Loops(loaded, self._keys, in_order=in_order) if loaded else None
+        self._loops = compiled.Loops(loaded, self._identity.keys, in_order=in_order) if loaded else None
         if self._loops:
             self._loops.configure(idle_timeout_s, active_timeout_s)
         self._count = 0
@@ -104,7 +94,7 @@ class FlowTable:
         changed = []
         if len(deltas):
             deltas = np.ascontiguousarray(deltas)
-            ids, side, earliest = self._identify(deltas)
+            ids, side, earliest = self._identity.of(deltas, self._now, self._ids, self._loops)
             # Whatever ran out before these packets came is over, and not prolonged by them.
             changed.append(self._let_go(min(now, earliest)))
             order = np.argsort(ids, kind="stable")
@@ -139,63 +129,7 @@ class FlowTable:
         rows = take(live, np.flatnonzero(live["since"] < math.inf))
         return join([empty(REPORT), *self._ready, *reports(rows, End.FORCED)])
 
-    # ---- identity ----
-
-    def _identify(self, deltas: Batch) -> tuple[Column, Column, float]:
-        """(id, swapped) of each delta, and when the earliest began."""
-        if self._loops:
-            ids, swapped, fragments, earliest = self._loops.identify(deltas, self._now)
-        else:
-            ids, swapped = self._hash(deltas)
-            fragments, earliest = len(deltas), float(np.min(begins(deltas, self._now)))
-        later = later_fragments(deltas) if fragments else np.zeros(0, bool)
-        if later.any():
-            at = np.flatnonzero(later)
-            ids[at], swapped[at] = self._of_echoes(deltas[at], ids[at], swapped[at], ids[~later])
-        return ids, swapped, earliest
-
-    def _of_echoes(self, fragments: Batch, ids: Column, swapped: Column, others: Column) -> tuple[Column, Column]:
-        """(id, swapped) of later ICMP fragments: of the ping they are part of, where one is known or in this batch."""
-        for echoes in reversed(as_echoes(fragments)):
-            echo_ids, echo_swapped = self._hash(echoes)
-            known = np.isin(echo_ids, others) | np.isin(echo_ids, self._ids)
-            ids, swapped = np.where(known, echo_ids, ids), np.where(known, echo_swapped, swapped)
-        return ids, swapped
-
-    def _hash(self, deltas: Batch) -> tuple[Column, Column]:
-        """(id, swapped), block by block for the processor's cache."""
-        ids, swapped = np.empty(len(deltas), np.uint64), np.empty(len(deltas), bool)
-        for begin in range(0, len(deltas), _BLOCK_FLOWS):
-            block = slice(begin, begin + _BLOCK_FLOWS)
-            ids[block], swapped[block] = self._hash_block(deltas[block])
-        return ids, swapped
-
-    def _hash_block(self, deltas: Batch) -> tuple[Column, Column]:
-        """(id, swapped): id by the multilinear hash family, mod 2**64, upper half, twice.
-
-        Strongly universal for 32-bit words (Carter and Wegman 1981; Lemire and Kaser 2014, "Strongly universal
-        string hashing is fast"), so each half collides with probability 2**-32 whatever the keys' author chose.
-        """
-        key = canonical(deltas)
-        inner = deltas["inner"]
-        words = np.empty((_KEY_WORDS + _INNER_WORDS * bool(inner.any()), len(deltas)), np.uint64)
-        for at, address in ((0, key.a_hi), (2, key.a_lo), (4, key.b_hi), (6, key.b_lo)):
-            words[at] = address >> _32
-            words[at + 1] = address & _LOW32
-        words[8] = key.a_port.astype(np.uint64) << np.uint64(16) | key.b_port
-        words[9] = deltas["ifindex"]
-        words[10] = deltas["vlan"]
-        words[11] = deltas["proto"].astype(np.uint64) << np.uint64(8) | deltas["family"]
-        if len(words) > _KEY_WORDS:
-            words[12], words[13] = inner >> _32, inner & _LOW32
-        halves = []
-        for half in range(2):
-            first, *keys = self._keys[:, half]
-            total = np.full(len(deltas), first)
-            for word, factor in zip(words, keys, strict=False):
-                total += word * factor
-            halves.append(total)
-        return (halves[0] & ~_LOW32) | halves[1] >> _32, key.swapped
+    # ---- looking up ----
 
     def _parts(self, ids: Column) -> list[slice]:
         """The sorted batch in slices of at most `capacity` flows each: a flood larger than the table stays exact."""
@@ -282,8 +216,8 @@ class FlowTable:
         batch = np.empty(len(starts), FLOW)
         anew = np.full(len(starts), not later)
         fresh = []
-        for begin in range(0, len(starts), _BLOCK_FLOWS):
-            block = slice(begin, min(begin + _BLOCK_FLOWS, len(starts)))
+        for begin in range(0, len(starts), BLOCK_FLOWS):
+            block = slice(begin, min(begin + BLOCK_FLOWS, len(starts)))
             of = slice(ends[block.start], ends[block.stop])
             groups = Groups(deltas[of], ids[of], side[of], self._now, in_order=self._in_order)
             known, at = found[block], slots[block][found[block]]

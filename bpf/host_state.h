@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * A flow as the flow table keeps it: which one a delta is of, and for how long it is kept. What this does, and why, is
+ * told in trafficmond/flows (identity.py, canonical.py, lasting.py), which does the same with numpy.
+ */
+#ifndef TM_HOST_STATE_H
+#define TM_HOST_STATE_H
+
+#include <math.h>
+
+#include "host_ledger.h"
+
+#define TM_KEY_WORDS 14
+#define TM_TYPE_UNKNOWN 256
+
+struct tm_flow_row {
+	__u64 id, src_hi, src_lo, dst_hi, dst_lo;
+	__u16 sport, dport;
+	__u8 proto, family, direction;
+	__u16 vlan;
+	__u32 ifindex, verdict;
+	__u64 inner, owner;
+	double first, last, reply_first;
+	__u64 packets, bytes, payload_bytes, reply_packets, reply_bytes, reply_payload_bytes;
+	__u32 payload_packets, reply_payload_packets;
+	__u64 d_packets, d_bytes, d_reply_packets, d_reply_bytes;
+	__u8 tcp_flags, reply_tcp_flags, first_flags, bits, reply_bits, reply_first_flags;
+	__u16 first_len;
+	__u8 is_new, ended;
+} __attribute__((packed));
+
+struct tm_state {
+	struct tm_flow_row flow;
+	__u64 p_packets, p_bytes, p_reply_packets, p_reply_bytes;
+	double since;
+	__u32 reply_verdict;
+	__u8 side, sure, closed;
+} __attribute__((packed));
+
+/* What the Python side knows, in its own tables, and how long it keeps what. */
+struct tm_flow_rules {
+	const __u64 *key;    /* [1 + TM_KEY_WORDS][2] */
+	const __s16 *mate;   /* [256][TM_TYPE_UNKNOWN + 1]: of an ICMP type, -1: none */
+	const __u8 *reply;   /* [256][TM_TYPE_UNKNOWN + 1]: an ICMP type is an answer */
+	const __u8 *service; /* [65536]: a port is a well-known service's */
+	double idle, active; /* timeouts */
+	double linger;	     /* after a close */
+	double established, answered;
+	double before; /* time of the drain before */
+	__u32 in_order;
+	__u32 pad;
+};
+
+static int tm_is_icmp(__u8 proto)
+{
+	return proto == TM_PROTO_ICMP || proto == TM_PROTO_ICMPV6;
+}
+
+static __u32 tm_icmp_at(const struct tm_row *d)
+{
+	return d->proto * (TM_TYPE_UNKNOWN + 1) + (d->sport < TM_TYPE_UNKNOWN ? d->sport : TM_TYPE_UNKNOWN);
+}
+
+static int tm_later_fragment(const struct tm_row *d)
+{
+	return tm_is_icmp(d->proto) && d->bits & TM_BIT_FRAGMENT && !d->sport && !d->dport;
+}
+
+/* When the first packet of a delta came at the earliest. */
+static double tm_begins(const struct tm_row *d, double before)
+{
+	double at = d->new_record ? d->first : d->packets == 1 ? d->last : d->first > before ? d->first : before;
+
+	return at < d->last ? at : d->last;
+}
+
+static int tm_opening(const struct tm_row *d)
+{
+	int only = (d->tcp_flags & (TM_TCP_SYN | TM_TCP_ACK | TM_TCP_FIN | TM_TCP_RST)) == TM_TCP_SYN;
+
+	return d->proto == TM_PROTO_TCP && (d->first_flags & (TM_TCP_SYN | TM_TCP_ACK)) == TM_TCP_SYN &&
+	       (d->new_record || only);
+}
+
+static __u64 tm_flow_id(const struct tm_row *d, const struct tm_flow_rules *r, __u8 *swapped)
+{
+	int swap = d->src_hi != d->dst_hi   ? d->src_hi > d->dst_hi
+		   : d->src_lo != d->dst_lo ? d->src_lo > d->dst_lo
+					    : d->sport > d->dport;
+	__u16 dport = d->dport;
+	__u64 word[TM_KEY_WORDS], half[2] = {r->key[0], r->key[1]}, a[2], b[2];
+	int i;
+
+	if (tm_is_icmp(d->proto)) {
+		__s16 mate = r->mate[tm_icmp_at(d)];
+		int paired = mate >= 0 && !tm_later_fragment(d),
+		    same = d->src_hi == d->dst_hi && d->src_lo == d->dst_lo;
+		int kind = d->sport < TM_TYPE_UNKNOWN ? d->sport : TM_TYPE_UNKNOWN;
+
+		if (paired)
+			dport = (__u16)mate;
+		swap = paired && (same ? kind > mate : swap);
+	}
+	a[0] = swap ? d->dst_hi : d->src_hi;
+	a[1] = swap ? d->dst_lo : d->src_lo;
+	b[0] = swap ? d->src_hi : d->dst_hi;
+	b[1] = swap ? d->src_lo : d->dst_lo;
+	for (i = 0; i < 2; i++) {
+		word[2 * i] = a[i] >> 32;
+		word[2 * i + 1] = a[i] & 0xffffffff;
+		word[4 + 2 * i] = b[i] >> 32;
+		word[4 + 2 * i + 1] = b[i] & 0xffffffff;
+	}
+	word[8] = (__u64)(swap ? dport : d->sport) << 16 | (swap ? d->sport : dport);
+	word[9] = d->ifindex;
+	word[10] = d->vlan;
+	word[11] = (__u64)d->proto << 8 | d->family;
+	word[12] = d->inner >> 32;
+	word[13] = d->inner & 0xffffffff;
+	for (i = 0; i < TM_KEY_WORDS; i++) {
+		half[0] += word[i] * r->key[2 * (i + 1)];
+		half[1] += word[i] * r->key[2 * (i + 1) + 1];
+	}
+	*swapped = swap;
+	return (half[0] & ~0xffffffffull) | half[1] >> 32;
+}
+
+static double tm_kept(const struct tm_state *s, const struct tm_flow_rules *r)
+{
+	const struct tm_flow_row *f = &s->flow;
+	int tcp = f->proto == TM_PROTO_TCP, answered = f->reply_packets && f->packets, lasting;
+	double kept;
+
+	if (s->closed)
+		return r->linger < r->idle ? r->linger : r->idle;
+	lasting = tcp ? f->tcp_flags & f->reply_tcp_flags & TM_TCP_ACK &&
+				  !((f->tcp_flags | f->reply_tcp_flags) & (TM_TCP_FIN | TM_TCP_RST))
+		      : f->packets > 1 && f->reply_packets > 1 && f->last - f->first > r->idle;
+	kept = answered && lasting ? r->established : answered && !tcp ? r->answered : 0;
+	return kept > r->idle ? kept : r->idle;
+}
+
+/* When a row must be looked at again. */
+static double tm_deadline(const struct tm_state *s, const struct tm_flow_rules *r)
+{
+	double kept = tm_kept(s, r), idle, active;
+
+	if (s->since < INFINITY && r->idle < kept)
+		kept = r->idle;
+	idle = s->flow.last + kept;
+	active = s->since + r->active;
+	return idle < active ? idle : active;
+}
+
+#endif
