@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -23,7 +25,7 @@ def installed(tried: Path, cidr_dir: Path) -> Iterator[Path | None]:
     place = cidr_dir if tried.is_dir() else cidr_dir / tried.name
     now = time.strftime("%Y%m%d-%H%M%S")
     # A file's is hidden: what is in cidr.d and is no rules file is told as a mistake.
-    kept = place.with_name(f"{place.name}.{now}" if tried.is_dir() else f".{place.name}.{now}")
+    kept = _free(place.with_name(f"{place.name}.{now}" if tried.is_dir() else f".{place.name}.{now}"))
     fresh = place.with_name(f".{place.name}.new")
     there = place.exists()
     try:
@@ -48,6 +50,12 @@ def installed(tried: Path, cidr_dir: Path) -> Iterator[Path | None]:
             kept.rename(place)
         _remove(fresh)
         raise
+
+
+def _free(path: Path) -> Path:
+    """`path`, or with a number behind it: what an earlier confirm of the same second kept there stays."""
+    names = itertools.chain([path], (path.with_name(f"{path.name}.{number}") for number in itertools.count(2)))
+    return next(each for each in names if not os.path.lexists(each))
 
 
 def _copy(path: Path, fresh: Path) -> None:

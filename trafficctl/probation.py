@@ -23,4 +23,4 @@ def told(probation: dict[str, Any]) -> str:
     by = f", by {units.plain(probation['user'])}" if probation["user"] else ""
     until = time.strftime("%H:%M:%S", time.localtime(probation["until"]))
     what = units.plain(probation["what"])
-    return f"ON PROBATION for {left} (until {until}): {what}{by}; keep it with trafficctl confirm"
+    return f"ON PROBATION for {left} (until {until}), keep it with trafficctl confirm: {what}{by}"

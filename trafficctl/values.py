@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     from trafficmond.config.target import Target
 
@@ -16,6 +17,7 @@ INPUT = "-"  # in place of an address: many, from standard input
 FOREVER = float("inf")
 NEGATIVE = re.compile(r"-\d+s?")  # what argparse shall take for a value: fail2ban writes "--ttl -1s"
 
+_ASIDE = {"(none)": "", "(other)": "(other)"}  # rows of the sums that are of no single country or system
 _MAX_RATE = 999_999_999  # what a rule can have
 
 
@@ -194,6 +196,41 @@ def fleet(text: str) -> Target:
     if target.is_ipfix:
         raise argparse.ArgumentTypeError(f"{text!r} cannot be asked; write clickhouse://HOST:PORT/DATABASE")
     return target
+
+
+def path(text: str) -> Path:
+    """A file or a folder; "", such as of a variable that is not set, is not the one that a command runs in."""
+    from pathlib import Path
+
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; . is the folder that you are in")
+    return Path(text)
+
+
+def named(text: str) -> str:
+    """A name, which is not empty: "" would be as if nothing had been asked for."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty; leave the option out for all of them")
+    return text
+
+
+def country(text: str) -> str:
+    """An ISO code; or (other), or (none), which is "" in the sums."""
+    if text in _ASIDE:
+        return _ASIDE[text]
+    if not re.fullmatch(r"[A-Za-z]{2}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a country's code; write two letters, such as CH")
+    return text.upper()
+
+
+def system(text: str) -> str:
+    """The number of an autonomous system, with or without AS; or (other), or (none), which is "" in the sums."""
+    if text in _ASIDE:
+        return _ASIDE[text]
+    digits = text.upper().removeprefix("AS")
+    if not (digits.isascii() and digits.isdigit()) or int(digits) >> 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a system; write such as 64500 or AS64500")
+    return str(int(digits))
 
 
 def count(text: str) -> int:

@@ -59,6 +59,11 @@ class Sources:
         is a rules file, of the one of its name. What they last held is remembered as it was; what is wrong and is none
         of theirs is a mistake. Raises ConfigError."""
         instead = Path(folder) if is_rules_file(Path(folder).name) and not Path(folder).is_dir() else None
+        if folder and not instead and Path(folder).is_file():
+            what = "is neither a folder nor a rules file (*.toml, *.json)"
+            raise ConfigError(
+                [Mistake(folder, what)], hint="a list is put on probation with the folder that it lies in"
+            )
         of = in_folder(settings, Path(folder)) if folder and not instead else settings
         if folder and not os.access(folder, os.R_OK if instead else os.R_OK | os.X_OK):
             what = "cannot be read by the daemon, which sees no home and no /tmp of yours"

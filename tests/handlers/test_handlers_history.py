@@ -230,6 +230,6 @@ def test_rules_that_nothing_meets(tmp_path: Path) -> None:
             await ask("AddCidr", cidr="203.0.113.1", action="drop", label="quiet")
             found = await ask("Rules", unused_s=3600.0)
             assert [row["label"] for row in found["rules"]] == ["quiet"]
-            assert "not at all yet" in found["notes"][0]
+            assert "no flow is stored yet" in found["notes"][0]
 
     asyncio.run(run())

@@ -17,7 +17,7 @@ from trafficctl.render.style import Style
 from trafficmond.control.refusals import Refused
 from trafficmond.errors import ControlError
 
-TOLD = "ON PROBATION for 42 s (until 22:14:20): apply /etc/trafficmon/cidr.new, by ada; keep it with trafficctl confirm"
+TOLD = "ON PROBATION for 42 s (until 22:14:20), keep it with trafficctl confirm: apply /etc/trafficmon/cidr.new, by ada"
 
 
 def asked_of(running: Running, method: str) -> Any:
@@ -128,3 +128,33 @@ def test_what_cannot_be_put_in_place_changes_nothing(tmp_path: Path, gone: str) 
 
 def test_rollback_says_what(ctl: Ctl) -> None:
     assert ctl("rollback").stdout == "rolled back: apply\n"
+
+
+def test_what_earlier_confirms_of_one_second_kept_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.strftime", lambda _: "20260101-000000")
+    tried, cidr_dir = scene(tmp_path)
+    file = tmp_path / "b.toml"
+    for number in range(3):
+        file.write_text(str(number))
+        for each in (tried, file):
+            with installed(each, cidr_dir):
+                pass
+    folders = sorted(each.name for each in tmp_path.iterdir() if each.name.startswith("cidr.d."))
+    assert folders == ["cidr.d.20260101-000000", "cidr.d.20260101-000000.2", "cidr.d.20260101-000000.3"]
+    assert [(tmp_path / folders[2] / name).read_text() for name in ("b.toml", ".b.toml.20260101-000000")] == [
+        "1",
+        "b.toml",
+    ]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with installed(empty, cidr_dir) as kept:
+        assert kept is not None
+        assert kept.name == "cidr.d.20260101-000000.4"
+
+
+@pytest.mark.parametrize("command", [["apply", ""], ["what-if", ""], ["check", ""]])
+def test_an_empty_path_is_not_the_folder_that_one_is_in(ctl: Ctl, running: Running, command: list[str]) -> None:
+    done = ctl(*command)
+    assert done.returncode == 2
+    assert "the path is empty" in done.stderr
+    assert not any(method == "Apply" for method, _ in running.canned.asked)

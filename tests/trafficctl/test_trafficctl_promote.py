@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,23 @@ def test_in_a_file_the_edit_is_shown_and_made_if_asked(
     assert not [name for name, _ in running.canned.asked if name == "AddCidr"]
 
 
+def test_for_programs_it_is_data(ctl: Ctl, files: Path) -> None:
+    done = json.loads(ctl("promote", "hand", "-o", "json").stdout)
+    assert done == {**done, "done": ["198.51.100.0/24: drop is in force"], "edits": [], "written": []}
+    path = files / "10.toml"
+    left = json.loads(ctl("promote", "second", "--json").stdout)["edits"]
+    assert left == [{"path": str(path), "line": 11, "edit": "remove this line (--write does): shadow = true"}]
+    written = json.loads(ctl("promote", "second", "--json", "--write").stdout)
+    assert (written["edits"], written["written"]) == ([], [f"{path}:11: removed: shadow = true"])
+
+
 def test_what_is_not_in_shadow_is_told(ctl: Ctl, files: Path) -> None:
     assert files.exists()
     done = ctl("promote", "nobody")
     assert (done.returncode, "nothing in shadow is called" in done.stderr) == (1, True)
     (files / "10.toml").write_text('rule = [{cidr = "192.0.2.0/24", action = "drop", shadow = true}]\n')
     done = ctl("promote", "second", "--write")
-    assert (done.returncode, "take shadow = true away" in done.stderr) == (1, True)
+    assert (done.returncode, "take shadow = true away" in done.stdout) == (1, True)
     done = ctl("promote", "second", "--write", "--confirm-within", "60s")
     assert (done.returncode, "apply FILE" in done.stderr) == (2, True)
 

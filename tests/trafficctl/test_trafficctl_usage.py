@@ -65,6 +65,32 @@ def test_what_is_asked(ctl: Ctl, running: Running) -> None:
     assert "--interface goes with --by hour, day or month" in wrong.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "said", "key"),
+    [
+        *(("country", "ch", "CH"), ("country", "(none)", ""), ("country", "(other)", "(other)")),
+        *(("asn", "AS64500", "64500"), ("asn", "064500", "64500"), ("asn", "(none)", "")),
+    ],
+)
+def test_which_country_and_system_is_asked_for(ctl: Ctl, running: Running, option: str, said: str, key: str) -> None:
+    assert ctl("usage", f"--{option}", said).returncode == 0
+    assert (running.canned.asked[-1][1]["kind"], running.canned.asked[-1][1]["key"]) == (option, key)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(["--country", "Germany"], ["--country", ""], ["--country", "49"], ["--asn", "4294967296"], ["--asn", "-1"]),
+        *(["--asn", ""], ["--asn", "CH"], ["--asn", "²"], ["--interface", ""], ["--unit", ""]),
+    ],
+)
+def test_what_no_sum_can_be_of_is_refused(ctl: Ctl, running: Running, wrong: list[str]) -> None:
+    before = len(running.canned.asked)
+    done = ctl("usage", *wrong)
+    assert (done.returncode, wrong[0] in done.stderr) == (2, True)
+    assert len(running.canned.asked) == before
+
+
 def test_whole_days_and_months_unless_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()

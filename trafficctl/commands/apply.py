@@ -2,8 +2,8 @@
 
 A folder is judged in the place of cidr.d: copy that, change the copy, apply it. A rules file is judged beside those
 of cidr.d, in the place of the one of its name. Without either, settings and rules are taken as they are on the disk,
-those that were refused after a probation too. Whatever becomes of this session, of the
-daemon and of the files, at the end of the time the kernel judges by what was confirmed before.
+those that were refused after a probation too. Whatever becomes of this session, of the daemon and of the files, at
+the end of the time the kernel judges by what was confirmed before.
 
 Examples:
   sudo cp -a /etc/trafficmon/cidr.d /etc/trafficmon/cidr.new
@@ -17,10 +17,9 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from trafficctl import exits, probation, session
+from trafficctl import exits, probation, session, values
 from trafficctl.render import units
 from trafficctl.render.style import Style
 
@@ -30,7 +29,7 @@ _USUAL_S = 60.0
 def arguments(parser: ArgumentParser) -> None:
     """Which rules, for how long."""
     text = "a folder in the place of cidr.d, or a rules file, where the daemon can read it"
-    parser.add_argument("path", metavar="PATH", nargs="?", type=Path, help=text)
+    parser.add_argument("path", metavar="PATH", nargs="?", type=values.path, help=text)
     probation.argument(parser, _USUAL_S)
 
 

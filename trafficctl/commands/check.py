@@ -13,14 +13,15 @@ Examples:
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
-from trafficctl import exits, session
+from trafficctl import exits, session, values
 
 
 def arguments(parser: ArgumentParser) -> None:
     """What to check."""
-    parser.add_argument("path", nargs="?", metavar="PATH", type=Path, help="settings, a rules file, a list or a folder")
+    parser.add_argument(
+        "path", nargs="?", metavar="PATH", type=values.path, help="settings, a rules file, a list or a folder"
+    )
 
 
 def run(args: Namespace) -> int:

@@ -45,6 +45,10 @@ def run(args: Namespace) -> int:
     """Translate; 1 if something was left out."""
     from trafficctl.imports import decide, firewalld, iptables, nft, write
 
+    if args.output not in ("human", "toml"):
+        raise ControlError(
+            f"-o {args.output} does not go with import", name="usage", hint="it prints a rules file, TOML"
+        )
     files = list(_files(args))
     if args.source == "ufw":
         settings = Path("/etc/default/ufw")

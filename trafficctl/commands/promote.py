@@ -15,14 +15,14 @@ Examples:
 
 from __future__ import annotations
 
-import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trafficctl import exits, probation, session
+from trafficctl.render.units import plain
 from trafficmond.errors import ControlError
 
 if TYPE_CHECKING:
@@ -46,15 +46,27 @@ def run(args: Namespace) -> int:
         status = client.call("Status")
         saved = str(Path(status["store"]["path"]).parent / "rules.toml")
         by_hand = [row for row in found if row["path"] in (_BY_HAND, saved)]
-        for row in by_hand:
-            _put_in_force(client, row, args, save=row["path"] == saved)
         left = [row for row in found if row not in by_hand]
         if left and args.confirm_within and args.write:
             what = "--confirm-within goes with what was made by hand, not with files"
             hint = "edit a copy of it, and try that: trafficctl apply FILE --confirm-within 60s"
             raise ControlError(what, name="usage", hint=hint)
-        edits = [_edit(row, status["config"].get("path") or "", write=args.write) for row in left]
-    return exits.DONE if all(edits) else exits.NO
+        made: dict[str, Any] = {"done": [], "edits": [], "written": [], "notes": []}
+        for row in by_hand:
+            _put_in_force(client, row, args, made, save=row["path"] == saved)
+    for row in left:
+        path = row["path"] if row["kind"] == "rule" else status["config"].get("path") or ""
+        _edit(row, Path(path), made, write=args.write)
+    session.output(args).report(made, _tell)
+    session.tell_notes(made)
+    return exits.NO if made["edits"] else exits.DONE
+
+
+def _tell(made: Mapping[str, Any], *_: object) -> Iterator[str]:
+    yield from map(plain, [*made["done"], *made["written"]])
+    for edit in made["edits"]:
+        where = f"{edit['path']}:{edit['line']}" if edit["line"] else edit["path"]
+        yield plain(f"{where}: {edit['edit']}")
 
 
 def _found(client: Client, label: str) -> list[dict[str, Any]]:
@@ -72,7 +84,7 @@ def _found(client: Client, label: str) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _put_in_force(client: Client, row: Mapping[str, Any], args: Namespace, *, save: bool) -> None:
+def _put_in_force(client: Client, row: Mapping[str, Any], args: Namespace, made: dict[str, Any], *, save: bool) -> None:
     ends = row.get("expires")
     for cidr in row["prefixes"]:
         reply = client.call(
@@ -88,27 +100,26 @@ def _put_in_force(client: Client, row: Mapping[str, Any], args: Namespace, *, sa
             ports=row.get("ports"),
             confirm_within_s=args.confirm_within,
         )
-        print(f"{cidr}: {row['action']} is in force")
-        session.tell_notes(reply)
+        made["done"].append(f"{cidr}: {row['action']} is in force")
+        made["notes"] += [note for note in reply.get("notes") or () if note not in made["notes"]]
 
 
-def _edit(row: Mapping[str, Any], settings: str, *, write: bool) -> bool:
-    """Shows the edit, or makes it. Whether it was made."""
+def _edit(row: Mapping[str, Any], path: Path, made: dict[str, Any], *, write: bool) -> None:
+    """Notes the edit of a file, or makes it."""
     from trafficctl import fileedits
 
-    path = Path(row["path"] if row["kind"] == "rule" else settings)
     text = path.read_text("utf-8")
     line = _line(row, text)
     if line is None:
         what = "take shadow = true away from what is called so; it is written in a way of its own"
-        print(f"{path}: {what}", file=sys.stderr)
-        return False
+        made["edits"].append({"path": str(path), "line": None, "edit": what})
+        return
     if not write:
-        print(f"{path}:{line.number}: remove this line (--write does): {line.text}")
-        return False
+        what = f"remove this line (--write does): {line.text}"
+        made["edits"].append({"path": str(path), "line": line.number, "edit": what})
+        return
     fileedits.take_out(path, text, line.number - 1, line.number)
-    print(f"{path}:{line.number}: removed: {line.text}")
-    return True
+    made["written"].append(f"{path}:{line.number}: removed: {line.text}")
 
 
 def _line(row: Mapping[str, Any], text: str) -> Line | None:

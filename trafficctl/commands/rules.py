@@ -76,7 +76,8 @@ def _as_file(args: Namespace) -> int:
     from trafficctl import rulelines
 
     if args.within or args.unused:
-        raise ControlError("a rules file is of all rules", name="usage", hint="leave the prefix and --unused out")
+        which = f"--at {args.at}" if args.at else "-o toml"
+        raise ControlError(f"{which} shows all rules", name="usage", hint="leave the prefix and --unused out")
     with session.connect(args) as client:
         entries = _entries(client, args.at)
     if args.output in ("human", "toml"):

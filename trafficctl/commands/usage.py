@@ -35,10 +35,10 @@ def arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--until", metavar="TIME", type=values.moment, help="not after")
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--interface", metavar="NAME", help="of this interface alone")
-    only.add_argument("--unit", metavar="NAME", help="of this systemd unit alone")
-    only.add_argument("--country", metavar="CODE", type=str.upper, help="of this country alone")
-    only.add_argument("--asn", metavar="NUMBER", help="of this autonomous system alone")
+    only.add_argument("--interface", metavar="NAME", type=values.named, help="of this interface alone")
+    only.add_argument("--unit", metavar="NAME", type=values.named, help="of this systemd unit alone")
+    only.add_argument("--country", metavar="CODE", type=values.country, help="of this country alone")
+    only.add_argument("--asn", metavar="NUMBER", type=values.system, help="of this autonomous system alone")
     parser.add_argument("--limit", metavar="N", type=values.count, default=1000, help="how many rows at most (1000)")
 
 
@@ -60,7 +60,7 @@ def run(args: Namespace) -> int:
 
 def question(args: Namespace, now: float) -> dict[str, Any]:
     """As the daemon's interface has it."""
-    named = [(kind, getattr(args, kind)) for kind in _KEPT if getattr(args, kind)]
+    named = [(kind, getattr(args, kind)) for kind in _KEPT if getattr(args, kind) is not None]
     asked: dict[str, Any] = {"since": args.since, "until": args.until, "limit": args.limit}
     if asked["since"] is None:
         asked["since"] = _begin(args.by, now)

@@ -17,7 +17,6 @@ Examples:
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from trafficctl import values
 from trafficmond.errors import ControlError
@@ -25,7 +24,9 @@ from trafficmond.errors import ControlError
 
 def arguments(parser: ArgumentParser) -> None:
     """Which rules, which flows."""
-    parser.add_argument("path", nargs="?", metavar="PATH", type=Path, help="a folder, a rules file or a settings file")
+    parser.add_argument(
+        "path", nargs="?", metavar="PATH", type=values.path, help="a folder, a rules file or a settings file"
+    )
     parser.add_argument("--default", choices=("allow", "monitor", "drop"), help="with this policy.default")
     parser.add_argument("--since", metavar="TIME", type=values.moment, help="seen since: 1h, 7d, a date (default 1d)")
 

@@ -70,8 +70,8 @@ class Rules(Handler):
         names, first = await self._stored.read_all(wanted, lambda reader: (reader.rows(sql), reader.rows(oldest)[0][0]))
         notes = []
         if first is None or first > since:
-            known = "not at all yet" if first is None else f"since {iso_time(first)} only"
-            notes = [f"flows are stored {known}: what was met before is not known"]
+            known = "no flow is stored yet" if first is None else f"flows are stored since {iso_time(first)} only"
+            notes = [f"{known}: what was met before is not known"]
         return {name for (name,) in names}, notes
 
     async def _pages(self, within: str | None, met: set[str] | None) -> AsyncIterator[Sequence[Row]]:
