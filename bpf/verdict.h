@@ -42,13 +42,17 @@ static __always_inline __u64 tm_since(__u64 then, __u64 now)
 	return (__s64)(now - then) > 0 ? now - then : 0;
 }
 
-/* Whether the packet asks for one of a set of services. */
+/*
+ * Whether the packet asks for one of a set of services. The number that is bounded must be the one that is used: LLVM
+ * would bound one copy and use another from the stack, which the verifiers of Linux 5.10 to 6.12 take for unbounded.
+ */
 static __always_inline int tm_asks_for(const struct tm_packet *p, __u32 services)
 {
 	const struct tm_ban_set *set = bpf_map_lookup_elem(TM_REF(tm_ban_services), &services);
-	__u32 what = p->what;
+	__u64 at = p->what / 8;
 
-	return set && what < TM_WHAT_BYTES && set->bits[what / 8] >> (what & 7) & 1;
+	__asm__ __volatile__("" : "+r"(at));
+	return set && at < sizeof(set->bits) && set->bits[at] >> (p->what & 7) & 1;
 }
 
 static __always_inline __u32 tm_banned(const struct tm_packet *p, __u64 now)
