@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_lab_loaders import PACKETS, TCP4, TCP6, UDP4, UDP6, tagged
+from loader_packets import PACKETS, TCP4, TCP6, UDP4, UDP6, tagged
 from test_lab_parser import PCAPS, frames, mutated
 
 ROOT = Path(__file__).resolve().parents[2]

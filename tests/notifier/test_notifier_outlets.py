@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import stat
 import sys
@@ -20,8 +21,7 @@ from trafficmond.urls import hidden
 
 MESSAGE = compose("web1", [News(1, 0.0, "opened", threat())])
 apprise = pytest.mark.skipif(
-    "apprise" not in sys.modules and not __import__("importlib.util").util.find_spec("apprise"),
-    reason="needs Apprise: apt-get install apprise",
+    importlib.util.find_spec("apprise") is None, reason="needs Apprise: apt-get install apprise"
 )
 
 
