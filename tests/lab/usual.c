@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "quick.h"
+#include "service.h"
 
 enum { GENERAL, TAKEN, WRONG };
 
@@ -18,6 +19,7 @@ int tm_compare(const __u8 *frame, __u32 size, __u32 wire_len, struct tm_packet *
 	memset(general, 0, sizeof(*general));
 	general->wire_len = wire_len;
 	kind = tm_parse(frame, frame + size, general, 0);
+	general->what = tm_what(general);
 	type = tm_quick_link(&q, quick);
 	if (!(type == tm_htons(TM_ETH_IPV4) && tm_quick_ipv4(&q, quick)) &&
 	    !(type == tm_htons(TM_ETH_IPV6) && tm_quick_ipv6(&q, quick)))
