@@ -18,7 +18,10 @@ XDP, TC_EGRESS_TCX = 37, 47  # enum bpf_attach_type: BPF_XDP, BPF_TCX_EGRESS
 XDP_FLAGS_SKB, XDP_FLAGS_DRV = 1 << 1, 1 << 2
 MAP_ARRAY = 2
 F_MMAPABLE, F_INNER_MAP = 1 << 10, 1 << 12
-_LOG_BYTES = 1 << 20
+_LOG_BYTES = 1 << 16
+# What the verifier objected to, and how far it came (BPF_LOG_STATS); with every step beside it, kernels before 6.4 fill
+# the log and give "No space left on device" as their reason.
+_LOG_LEVEL = 4
 
 # What libbpf has to say is in errno and in the verifier's log; its own printing goes nowhere.
 _quiet = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)(lambda _level, _format, _arguments: 0)
@@ -313,13 +316,15 @@ class Object:
         for name in programs:
             logs[name] = ct.create_string_buffer(_LOG_BYTES)
             call("bpf_program__set_log_buf", self.program(name), logs[name], ct.c_size_t(_LOG_BYTES))
+            call("bpf_program__set_log_level", self.program(name), ct.c_uint32(_LOG_LEVEL))
         try:
             call("bpf_object__load", self._object)
         except OSError as error:
             said = "\n".join(
                 f"{n}: {log.value.decode(errors='replace')[-800:]}" for n, log in logs.items() if log.value
             )
-            hint = "run as root or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON" if error.errno in (1, 13) else ""
+            barred = error.errno in (1, 13) and not said  # whom the verifier looks at is let in
+            hint = "run as root or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON" if barred else ""
             raise DatapathError(
                 f"the kernel refused the data path: {error.strerror}\n{said}".rstrip(), hint=hint
             ) from error
