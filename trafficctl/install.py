@@ -22,6 +22,9 @@ def installed(tried: Path, cidr_dir: Path) -> Iterator[Path | None]:
 
     Raises ControlError if that may not be written; then all is as it was.
     """
+    if not tried.exists():
+        hint = "put it back, or take back what is on probation: trafficctl rollback"
+        raise ControlError(f"{tried}, which is on probation, is not there any more", hint=hint)
     place = cidr_dir if tried.is_dir() else cidr_dir / tried.name
     now = time.strftime("%Y%m%d-%H%M%S")
     # A file's is hidden: what is in cidr.d and is no rules file is told as a mistake.

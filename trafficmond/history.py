@@ -16,7 +16,7 @@ from pathlib import Path
 
 from trafficmond import files
 from trafficmond.errors import TrafficmonError
-from trafficmond.policy.entries import Entry, difference, entries, replayed, without
+from trafficmond.policy.entries import Entry, difference, entries, placed, replayed, without
 from trafficmond.policy.load import Policy
 from trafficmond.store.records import Change
 
@@ -25,6 +25,9 @@ MOST_CHANGES = 1000
 # bound: bytes of the rules' history in `state_dir` | the oldest changes go
 MOST_BYTES = 64 << 20
 _ONE_COMMAND_S = 10.0  # in which the calls of one process are one change
+_OF_SEVERAL = ("add-cidr", "remove-cidr")  # that are made by several calls
+
+Places = tuple[Path, Path]  # what is on probation, a folder or a rules file; and cidr_dir
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +52,22 @@ class History:
         self.number = 0  # of the latest change
         self._path = path
         self._seen: Policy | None = None
+        self._seen_tried: Places | None = None
         self._last: Recorded | None = None
         self._lines = 0
         self._lock = asyncio.Lock()
 
-    async def follow(self, policy: Policy, change: Change | None = None) -> None:
-        """Notes what is different from when this was called last, as the work of `change`. Never raises."""
+    async def follow(self, policy: Policy, change: Change | None = None, tried: Places | None = None) -> None:
+        """Notes what is different from when this was called last, as the work of `change`. Rules of a folder that is
+        `tried` stand where they will when it is confirmed, so that confirming is no change, and what is taken back is
+        an edit of the right file. Never raises."""
         if policy is self._seen:
             return
         async with self._lock:
             before, self._seen = self._seen, policy
+            tried_before, self._seen_tried = self._seen_tried, tried
             try:
-                await asyncio.to_thread(self._follow, before, policy, change)
+                await asyncio.to_thread(self._follow, before, policy, change, (tried_before, tried))
                 self.trouble = ""
             except OSError as error:
                 self.trouble = f"changes of the rules are not kept by number ({self._path}: {error.strerror or error})"
@@ -88,19 +95,21 @@ class History:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrafficmonError(f"{self._path} cannot be read: {error}", hint="move it away") from error
 
-    def _follow(self, before: Policy | None, policy: Policy, change: Change | None) -> None:
+    def _follow(
+        self, before: Policy | None, policy: Policy, change: Change | None, tried: tuple[Places | None, Places | None]
+    ) -> None:
         if before is None:
-            self._begin(policy)
+            self._begin(_placed(entries(policy), tried[1]))
             return
-        removed, added = difference(before, policy)
+        removed, added = map(_placed, difference(before, policy), tried)
+        removed, added = without(removed, added), without(added, removed)
         if removed or added:
             if not self._path.exists():  # somebody has taken it away
-                self._write(self.number, entries(before), [])
+                self._write(self.number, _placed(entries(before), tried[0]), [])
             self._append(self._next(change, removed, added))
 
-    def _begin(self, policy: Policy) -> None:
+    def _begin(self, now: list[Entry]) -> None:
         """The first rules of this daemon: what is different from the last one's is a change of its own."""
-        now = entries(policy)
         try:
             base, first, recorded = self._base()
         except FileNotFoundError:
@@ -121,7 +130,13 @@ class History:
         now = time.time()
         made = change or Change(now, 0, "", 0, "ended", "")
         last, number = self._last, self.number + 1
-        if last and made.pid and (last.pid, last.change) == (made.pid, made.change) and now - last.at < _ONE_COMMAND_S:
+        of_several = made.pid and made.change in _OF_SEVERAL
+        if (
+            last
+            and of_several
+            and (last.pid, last.change) == (made.pid, made.change)
+            and now - last.at < _ONE_COMMAND_S
+        ):
             number = self.number  # a command that makes several rules is one change
         return Recorded(number, now, made.user, made.change, made.subject, removed, added, made.pid)
 
@@ -173,3 +188,7 @@ class History:
             held = each
         if held:
             yield held
+
+
+def _placed(found: list[Entry], tried: Places | None) -> list[Entry]:
+    return [placed(each, *tried) for each in found] if tried else found

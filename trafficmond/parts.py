@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from trafficmond import adoption
 from trafficmond.auditor import Auditor
@@ -98,7 +99,9 @@ class Parts:
     async def follow_rules(self, change: Change | None = None) -> None:
         """Has the rules' history note what is different, as the work of `change`."""
         if (in_force := self.rulebook.in_force) and in_force.generation:
-            await self.history.follow(in_force.policy, change)
+            trial = self.rulebook.standing.trial
+            tried = (Path(trial.folder), self.settings.cidr_dir) if trial and trial.folder else None
+            await self.history.follow(in_force.policy, change, tried)
 
     def told(self) -> list[str]:
         """What whoever has changed something should know of a probation; nothing if there is none."""

@@ -12,6 +12,7 @@ import pytest
 from asking import Asked, asking
 
 from trafficctl import fileedits, rulelines
+from trafficctl.install import installed
 from trafficmond.errors import ControlError
 from trafficmond.model import Action
 from trafficmond.policy.entries import entries
@@ -231,5 +232,54 @@ def test_rules_that_nothing_meets(tmp_path: Path) -> None:
             found = await ask("Rules", unused_s=3600.0)
             assert [row["label"] for row in found["rules"]] == ["quiet"]
             assert "no flow is stored yet" in found["notes"][0]
+
+    asyncio.run(run())
+
+
+def test_what_is_on_probation_stands_where_it_will(tmp_path: Path) -> None:
+    """Confirming is no change; what is undone is an edit of cidr_dir, never of the folder that was tried."""
+
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            cidr_dir, tried = _cidr_dir(ask), tmp_path / "cidr.new"
+            (cidr_dir / "10-office.toml").write_text(OFFICE)
+            await ask("Reload")
+            tried.mkdir()
+            (tried / "10-office.toml").write_text(OFFICE)
+            (tried / "20-other.toml").write_text(OTHER)
+            other = str(cidr_dir / "20-other.toml")
+            await ask("Apply", folder=str(tried))
+            name, told = await ask.refused("Undo")
+            assert (name, "rollback" in told) == ("Refused", True)
+            assert await _numbers(ask) == [(2, "apply", 0, 1), (1, "reload", 0, 1)]
+            await ask("Rollback")
+            (edit,) = (await ask("Undo"))["edits"]
+            assert (edit["take_out"], edit["path"]) == (False, other)
+            await ask("Apply", folder=str(tried))
+            with installed(tried, cidr_dir):
+                await ask("Confirm")
+            assert [number for number, *_ in await _numbers(ask)] == [4, 3, 2, 1]
+            (edit,) = (await ask("Undo"))["edits"]
+            assert (edit["take_out"], edit["path"], edit["line"]) == (True, other, 3)
+            file = tmp_path / "20-other.toml"
+            file.write_text(OFFICE.replace("drop", "allow"))
+            await ask("Apply", folder=str(file))
+            assert (await _numbers(ask))[0] == (5, "apply", 1, 1)
+            await ask("Rollback")
+            assert {edit["path"] for edit in (await ask("Undo"))["edits"]} == {other}
+
+    asyncio.run(run())
+
+
+def test_each_reading_of_the_files_is_a_change(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            path = _cidr_dir(ask) / "10-office.toml"
+            for text in (OFFICE, OFFICE + OTHER, OTHER):
+                path.write_text(text)
+                await ask("Reload")
+            assert await _numbers(ask) == [(3, "reload", 1, 0), (2, "reload", 0, 1), (1, "reload", 0, 1)]
 
     asyncio.run(run())

@@ -9,7 +9,7 @@ from trafficmond import networks
 from trafficmond.control.bounds import number as bounded
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.paging import paged
-from trafficmond.control.refusals import NotFound
+from trafficmond.control.refusals import NotFound, Refused
 from trafficmond.errors import TrafficmonError
 from trafficmond.handlers.handler import Handler, direction_of
 from trafficmond.history import MOST_CHANGES, Recorded
@@ -51,7 +51,10 @@ class History(Handler):
         wanted = max(changes) if number is None else number
         if wanted not in changes:
             raise NotFound(f"change {wanted} is not known", hint="see trafficctl history")
-        change = changes[wanted]
+        change, trial = changes[wanted], parts.rulebook.standing.trial
+        if trial and trial.folder and not all(map(self._by_hand, [*change.added, *change.removed])):
+            what = f"change {wanted} is of files, and {trial.folder} is on probation in their place"
+            raise Refused(what, hint="first end that: trafficctl rollback, or trafficctl confirm")
         done, edits, notes = list[str](), list[Row](), list[str]()
         back = [each for each in change.removed if not _ended(each)]
         places = [_place(each) for each in back]

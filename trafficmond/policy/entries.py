@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,17 @@ def difference(before: Policy, after: Policy) -> tuple[list[Entry], list[Entry]]
     if _default(before) != _default(after):
         one, other = [_default(before), *one], [_default(after), *other]
     return without(one, other), without(other, one)
+
+
+def placed(entry: Entry, tried: Path, cidr_dir: Path) -> Entry:
+    """An entry of what is on probation, with the place that it has when that is confirmed."""
+    return entry | {key: _placed(Path(entry[key]), tried, cidr_dir) for key in (SOURCE, "list") if key in entry}
+
+
+def _placed(path: Path, tried: Path, cidr_dir: Path) -> str:
+    if path == tried:
+        return str(cidr_dir / path.name)
+    return str(cidr_dir / path.relative_to(tried) if path.is_relative_to(tried) else path)
 
 
 def of_rules(part: Rules) -> list[Entry]:
