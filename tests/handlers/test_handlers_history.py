@@ -283,3 +283,34 @@ def test_each_reading_of_the_files_is_a_change(tmp_path: Path) -> None:
             assert await _numbers(ask) == [(3, "reload", 1, 0), (2, "reload", 0, 1), (1, "reload", 0, 1)]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("cidr", ["192.0.2.1", "2001:db8::1", "192.0.2.0/24"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        *({"save": True}, {"ttl_s": 60.0}, {"confirm_within_s": 60.0}, {"direction": "egress"}, {"direction": "both"}),
+        *({"ports": ["tcp/22"]}, {"ports": ["53"]}, {"ports": ["tcp/443", "ssh", "tcp/22", "icmp/8"]}),
+        *({"shadow": True}, {"action": "limit", "rate_per_s": 10}),
+    ],
+)
+def test_a_rule_on_one_host_is_taken_back_and_put_back(tmp_path: Path, cidr: str, how: dict[str, Any]) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            await ask("AddCidr", cidr=cidr, **how)
+            assert len((await ask("Undo"))["done"]) == 1
+            assert await _rules(ask) == []
+            again = await ask("Undo", number=1)
+            assert (again["done"], [note for note in again["notes"] if "not there any more" in note]) == (
+                [],
+                again["notes"],
+            )
+            ask.parts.history._last = None
+            await ask("Undo", number=2)
+            assert len(await _rules(ask)) == 1
+            await ask("RemoveCidr", cidr=cidr, save="save" in how)
+            assert await _rules(ask) == []
+
+    asyncio.run(run())

@@ -64,18 +64,19 @@ class History(Handler):
                 edits.append(self._edit(entry, out=True))
             elif _place(entry) not in places:  # else what comes back takes its place
                 try:
-                    cidr, way = entry["cidr"][0], direction_of(entry.get("direction", "ingress"))
+                    cidr, way = _prefix(entry), direction_of(entry.get("direction", "ingress"))
                     saved = entry[SOURCE] != "runtime"
                     result = await parts.rulebook.remove(cidr, way, entry.get("ports", []), saved=saved, begin=begin)
                     on_probation |= result.on_probation
-                    done.append(f"removed: {_told(entry)}")
+                    told = done if result.before else notes
+                    told.append(f"{'removed' if result.before else 'is not there any more'}: {_told(entry)}")
                 except (TrafficmonError, OSError) as error:
                     notes.append(f"{_told(entry)}: {error}")
         for entry in back:
             if not self._by_hand(entry):
                 edits.append(self._edit(entry, out=False))
                 continue
-            table = {key: value for key, value in entry.items() if key != SOURCE} | {"cidr": entry["cidr"][0]}
+            table = {key: value for key, value in entry.items() if key != SOURCE} | {"cidr": _prefix(entry)}
             try:
                 if entry["action"] in ("drop", "limit") and not entry.get("force") and not entry.get("ports"):
                     self._spare_lifelines(table["cidr"], f"{entry['action']} rule")
@@ -121,6 +122,11 @@ def _row(change: Recorded) -> Row:
 
 def _ended(entry: Entry) -> bool:
     return bool(entry.get("expires")) and float(entry["expires"]) <= time.time()
+
+
+def _prefix(entry: Entry) -> str:
+    """A rule's by hand, as the rulebook has it: a host's with its length."""
+    return str(networks.parse(entry["cidr"][0]))
 
 
 def _place(entry: Entry) -> tuple[object, ...]:
