@@ -23,6 +23,8 @@ _MODULES = (
 )
 _UFW = ("before", "user", "after")
 _COUNTS = re.compile(r"^\[\d+:\d+\] *")
+_NO_RULE = ("#", ":", "COMMIT", "-F", "-N", "-X", "-Z")  # of other tables, or of chains alone
+_GIVE = "give what iptables-save prints; for ufw, nft and firewalld say --from"
 _NO_PORTS = "rules know the ports of tcp and udp alone"
 
 
@@ -122,11 +124,12 @@ def _read(ruleset: Ruleset, name: str, text: str, family: int) -> None:
                     ruleset.lose(where, line, "rules make no difference between what is forwarded and what is not")
                 continue
             _add(ruleset, f"{family} {chain}", line, where, family)
+        elif line and not line.startswith(_NO_RULE):
+            what = f"{where} is no line of iptables-save: {line[:60]!r}"
+            raise ControlError(what, name="usage", hint=_GIVE)
     if not used and not policies:
         what = f"{name} has no rules of iptables"
-        raise ControlError(
-            what, name="usage", hint="give what iptables-save prints; for ufw, nft and firewalld say --from"
-        )
+        raise ControlError(what, name="usage", hint=_GIVE)
     for chain, egress in (("INPUT", False), ("OUTPUT", True)):
         if f"{family} {chain}" in ruleset.chains and chain in policies:
             policy = ACCEPT if policies[chain] == "ACCEPT" else DROP
