@@ -28,8 +28,8 @@ SYSTEM = (
 )
 SYSTEM += ("libbpf1", "iproute2", "iputils-ping", "procps", "busybox-static", "ethtool", "bpftool")
 # What a machine would load on demand is loaded at boot; those a kernel has built in or lacks are passed over.
-MODULES = ("virtio_pci", "virtio_blk", "ext4", "veth", "dummy", "8021q", "sch_ingress", "cls_bpf", "act_bpf")
-MODULES += ("vxlan", "geneve", "ip_gre", "ip6_gre", "ipip", "sit", "ip6_tunnel")
+MODULES = ("virtio_pci", "virtio_blk", "ext4", "veth", "dummy", "sch_ingress", "cls_bpf", "act_bpf")
+MODULES += ("8021q", "mpls_router", "pppoe", "vxlan", "geneve", "ip_gre", "ip6_gre", "ipip", "sit", "ip6_tunnel")
 TREE = ("bpf", "build/trafficmon.bpf.o", "build/trafficmon-inside.bpf.o", "build/libtmparse.so", "etc", "tests/kernels")
 TREE += ("tests/lab", "trafficctl", "trafficmond")
 # Without what qemu 7.2 emulates wrongly, or kernel and programs crash: flags after cmpxchg16b, and AVX. And without
@@ -47,6 +47,7 @@ while ! [ -b /dev/vdb ]; do /bin/busybox usleep 50000; done
 exec /bin/busybox switch_root /root /bin/busybox sh -c '
     export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
     mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /tmp
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
     mount -t bpf bpf /sys/fs/bpf; mkdir -p /dev/shm /tmp/trafficmon; mount -t tmpfs tmpfs /dev/shm
     ip link set lo up; stty -F /dev/ttyS1 raw
     cd /tmp/trafficmon && tar -xf /dev/vdb && python3 tests/kernels/payload.py >/dev/ttyS1

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "lab")]
 
+from cgrouped import TREE, Services, waiting  # noqa: E402
+from link_frames import PROVIDER, TAG, labelled, stacked, tagged  # noqa: E402
 from tmlab import Daemon, DaemonFailed, Lab, LabError, Listener, Sender  # noqa: E402
 from tmlab.packets import frame, tcp, udp, vxlan  # noqa: E402
+from verified import verified  # noqa: E402
 from wire import TUNNELS, UNKNOWN, Gauge, send_bulk  # noqa: E402
 
 from trafficmond.errors import TrafficmonError  # noqa: E402
@@ -36,6 +41,9 @@ capacity = 1024
 format = "jsonl"
 path = "{{home}}/traffic.jsonl"
 """
+LINK_MODULES = {"8021q": "VLANs", "mpls_router": "MPLS", "pppoe": "PPPoE"}  # what each takes off
+VLANS, VLAN, LABELS = {"802.1q": TAG, "802.1ad": PROVIDER}, 7, range(16, 20)
+STACKS = 600  # of link headers
 SOME = 300_000  # bytes, of which a machine that is not emulated would send more
 SLOW = 240.0  # an emulated verifier, on a machine that does other work too
 START = {"libbpf": SLOW, "bcc": 1000.0}
@@ -56,6 +64,7 @@ class Rig:
 
     def __init__(self, lab: Lab, daemon: Daemon) -> None:
         self.lab, self.daemon, self.link = lab, daemon, lab.links[0]
+        self.features: dict[str, str] = {}  # "yes", a word, or "no: " and the reason
         self.sender = Sender(lab.outside, self.link.outside)
         self._listeners = [Listener(lab.host, self.link.host_ip), Listener(lab.host, self.link.host_ip6)]
 
@@ -68,8 +77,12 @@ class Rig:
         """How many of `packets` from `source` reach the port."""
         target = self.link.host_ip6 if ":" in source else self.link.host_ip
         self.sender.send([udp(source, target, payload=b"hello")] * packets)
+        return self.arrived()[source]
+
+    def arrived(self) -> Counter[str]:
+        """Packets at the port since the last time, by source."""
         time.sleep(0.3)
-        return sum(listener.heard()[source] for listener in self._listeners)
+        return sum((listener.heard() for listener in self._listeners), start=Counter[str]())
 
     def accounting(self) -> dict[str, int]:
         """Packets of each account."""
@@ -78,11 +91,12 @@ class Rig:
         return {name: (count or {"packets": 0})["packets"] for name, count in counts if name not in by_name}
 
 
-def features(on: Rig) -> dict[str, str]:
+def features(on: Rig) -> None:
     """What the kernel offers and what of it the daemon came to use."""
     wanted = ("kernel BTF", "BPF JIT", "kernel options", "loader libbpf")
     doctor = on.daemon.control("-o", "json", "doctor", check=False, timeout=SLOW)
-    found = {
+    found = on.features
+    found |= {
         each["subject"]: "yes" if each["state"] == "ok" else f"no: {each['what']}"
         for each in json.loads(doctor.stdout)
         if each["subject"] in wanted
@@ -91,7 +105,13 @@ def features(on: Rig) -> dict[str, str]:
     found["loader"] = status["loader"]
     found["XDP on veth"] = status["interfaces"][0]["mode"]
     found["egress by"] = "clsact" if _tc_filters(on) else "tcx"
-    return found
+    _verified(on)
+
+
+def _verified(on: Rig, how: str = "") -> None:
+    """How many instructions the verifier looked at, of each program."""
+    for name, count in sorted(verified(on.daemon.pid).items()):
+        on.features[f"verified in {name}{how}"] = f"{count:,}" if count else "no: told since Linux 5.16"
 
 
 def _tc_filters(on: Rig) -> str:
@@ -124,6 +144,99 @@ def services(on: Rig) -> None:
     for cidr in ("203.0.113.0/24", "2001:db8:bad::/48", "2001:db8::/32", BAD):
         on.ask("RemoveCidr", cidr=cidr)
     must((on.heard(BAD), on.heard(BAD6)) == (5, 5), "all pass without rules", "fewer")
+
+
+def shadow(on: Rig) -> None:
+    """A rule to drop that is in shadow drops nothing, and says what it would have dropped."""
+    added = [
+        on.ask("AddCidr", cidr=cidr, action="drop", shadow=True, ports=["udp/9"], label=f"shadow of {cidr}")["rule"]
+        for cidr in ("203.0.113.0/24", "2001:db8:bad::/48")
+    ]
+    dropped = on.accounting()["dropped"]
+    for source, packets in ((BAD, 4), (BAD6, 6)):
+        must(on.heard(source, packets) == packets, "all pass under a rule in shadow", "fewer")
+    on.sender.send([udp(BAD, on.link.host_ip, dport=10)] * 3)  # for another service: none of the rule's business
+
+    def counted() -> list[tuple[int, int]]:
+        rules = {rule["label"]: rule for rule in on.ask("Rules")["rules"]}
+        found = [rules[rule["label"]] for rule in added]
+        return [(rule["packets"], rule["would_drop"]["packets"]) for rule in found]
+
+    on.daemon.wait(lambda: counted() == [(4, 4), (6, 6)], "4 and 6 packets booked both ways", SLOW)
+    must(on.accounting()["dropped"] == dropped, "nothing dropped", on.accounting())
+    for rule in added:
+        on.ask("RemoveCidr", cidr=rule["cidr"])
+
+
+def units(on: Rig) -> None:
+    """What goes out is booked to the cgroup that sent it, to the packet; the kernel's own to the kernel."""
+    outside, host = on.link.outside_ip, on.link.host_ip
+    on.features["units"] = "yes" if TREE else "no: the kernel has no cgroup2"
+    if not TREE:
+        return
+    with Services(on.lab) as services:
+        services.run("one.service", "udp", outside, 6001, 3, timeout=SLOW)
+        services.run("two.service", "udp", outside, 6002, 5, timeout=SLOW)
+        with waiting(services, "web.service", "serve", host, 80, 1), on.lab.outside.entered():
+            with socket.create_connection((host, 80), SLOW) as client:
+                client.sendall(bytes(5000))
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(65536):
+                    pass
+            on.sender.send([tcp(outside, host, 7000, 81, 2)])  # SYN to where nobody waits: the kernel refuses it
+
+        def of(port: int) -> list[tuple[str | None, int, int]]:
+            rows = on.ask("Flows", port=port, group_by=["unit"])["rows"]
+            return [(row["unit"], row["packets"], row["reply_packets"]) for row in rows]
+
+        expected = {6001: [("one.service", 3, 0)], 6002: [("two.service", 5, 0)], 81: [("kernel", 1, 1)]}
+        on.daemon.wait(lambda: of(81) and of(81)[0][2], "the refusal", SLOW)
+        found = {port: of(port) for port in expected}
+        must(found == expected, f"flows by unit as {expected}", found)
+        must([row[0] for row in of(80)] == ["web.service"], "a connection that is the web server's", of(80))
+
+
+def link_headers(on: Rig) -> None:
+    """Behind headers that this kernel takes off, and hundreds of stacks: what reaches a socket was judged."""
+    here, dice = (on.link.host_ip, on.link.host_ip6), random.Random(1)
+    has = {module: Path("/sys/module", module).exists() for module in LINK_MODULES}
+    for module, what in LINK_MODULES.items():
+        on.features[f"takes off {what}"] = "yes" if has[module] else f"no: the kernel's package has no module {module}"
+    knocks = [udp(stranger, address) for stranger, address in zip((BAD, BAD6), here, strict=True)]
+    surely = list(knocks)
+    vlans = VLANS if has["8021q"] else {}
+    for protocol, tag in vlans.items():
+        on.lab.host.ip(f"link add link {on.link.host} name v{protocol} up type vlan proto {protocol} id {VLAN}")
+        surely += [tagged(knock, (tag, VLAN), (TAG, 0)) for knock in knocks]
+    if has["mpls_router"]:
+        on.lab.host.sysctl(mpls__platform_labels=LABELS[-1] + 1)
+        with on.lab.host.entered():
+            for folder in Path("/proc/sys/net/mpls/conf").iterdir():
+                (folder / "input").write_text("1")
+        for label in LABELS:
+            on.lab.host.run("ip", "-f", "mpls", "route", "add", str(label), "dev", "lo")
+        surely += [labelled(knock, *LABELS) for knock in knocks]
+    frames = surely + [stacked(dice, knocks, [VLAN] * 3, LABELS) for _ in range(STACKS)]
+
+    def heard(sent: list[bytes]) -> int:
+        on.sender.send(sent)
+        return on.arrived().total()
+
+    try:
+        must((got := heard(surely)) == len(surely), f"all {len(surely)} that the kernel takes headers off", got)
+        before = on.accounting()["in_flows"]
+        reached = heard(frames)
+        must(reached > len(surely) + STACKS // 12, "some of the stacks to reach a socket", reached)
+        on.daemon.wait(lambda: on.accounting()["in_flows"] >= before + reached, f"{reached} in flows", SLOW)
+        on.daemon.configure(SETTINGS + '[policy]\ndefault = "drop"\n')
+        on.ask("Reload")
+        must((got := heard(frames)) == 0, "nothing to reach a socket under a default of drop", got)
+    finally:
+        for protocol in vlans:
+            on.lab.host.ip(f"link del v{protocol}")
+        on.daemon.configure(SETTINGS)
+        on.ask("Reload")
+    on.features["link stacks judged"] = f"{reached} of {len(frames)}"
 
 
 def malformed(on: Rig) -> None:
@@ -222,6 +335,7 @@ def look_inside(on: Rig) -> None:
     """With the setting on, what tunnels carry has columns of its own."""
     on.daemon.configure(SETTINGS.replace("[flows]\n", "[flows]\nlook_inside = true\n"))
     on.daemon.start(SLOW)
+    _verified(on, ", looking inside")
     near, far = on.link.outside_ip, on.link.host_ip
     inside = udp("10.1.0.1", "10.1.0.2", 5000, 53, b"question")
     gre = [frame(near, far, 47, b"\x20\0\x65\x58\0\0\0\x07" + inside)] * 2
@@ -248,6 +362,9 @@ CHECKS: tuple[Callable[[Rig], None], ...] = (
     verdicts,
     malformed,
     egress,
+    units,
+    shadow,
+    link_headers,
     ledger,
     restart,
     established,
@@ -282,7 +399,8 @@ def main() -> None:
         try:
             daemon.start(START[LOADER])
             on = Rig(lab, daemon)
-            checks["attach"] = attempt(lambda on: found.update(features(on)), on)
+            found = on.features
+            checks["attach"] = attempt(features, on)
             checks |= {
                 check.__name__.replace("_", " "): attempt(check, on)
                 for check in CHECKS

@@ -25,15 +25,20 @@ def labelled(inside: bytes, *labels: int) -> bytes:
     return inside[:12] + struct.pack("!H", MPLS) + b"".join(words) + inside[14:]
 
 
-def stacked(dice: random.Random, inside: Sequence[bytes]) -> bytes:
-    """One of `inside` behind up to 40 link headers, mostly such as the host takes off by itself."""
+def stacked(
+    dice: random.Random, inside: Sequence[bytes], vlans: Sequence[int] = (), labels: Sequence[int] = range(16, 1 << 20)
+) -> bytes:
+    """One of `inside` behind up to 40 link headers, mostly such as the host takes off by itself.
+
+    `vlans`: numbers that it has interfaces for. `labels`: those to choose from.
+    """
     frame = dice.choice(inside)
     if dice.random() < 0.15:
-        frame = labelled(frame, *(dice.randrange(16, 1 << 20) for _ in range(dice.randint(1, 20))))
+        frame = labelled(frame, *(dice.choice(labels) for _ in range(dice.randint(1, 20))))
     if dice.random() < 0.1:
         frame = MACS + struct.pack("!H", dice.choice(NOT_IP)) + frame[12:]
     depth = dice.choice((0, 1, 2, 3, 4, 8, dice.randint(1, 40)))
-    numbers = (0, 0, 0, 0xE000, 0x1000, dice.randrange(1 << 16))
+    numbers = (0, 0, 0, 0xE000, 0x1000, dice.randrange(1 << 16), *vlans)
     return tagged(frame, *((dice.choice((TAG, TAG, PROVIDER)), dice.choice(numbers)) for _ in range(depth)))
 
 
