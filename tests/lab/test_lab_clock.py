@@ -25,6 +25,7 @@ format = "jsonl"
 path = "{home}/traffic.jsonl"
 prefixes = ["203.0.113.0/24"]
 rotate_size = "10KiB"
+max_files = 100
 min_severity = "none"
 """
 # What only a process of its own sees: time.time() goes by the offset in a file.
