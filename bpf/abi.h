@@ -150,10 +150,10 @@ struct tm_key {
 #define TM_BIT_SPOKE_FIRST 0x08
 #define TM_BIT_MORE_FRAGMENTS 0x10 /* a fragment that is not the last */
 
-/* One slot of the flow cache and one record of the eviction ring: 128 bytes, two cache lines. */
 #define TM_OWNER_KERNEL 1		      /* the root of the cgroups: of the kernel's own sockets */
 #define TM_OWNER_FORWARDED 0xffffffffffffffff /* no socket of this host */
 
+/* One slot of the flow cache and one record of the eviction ring: 128 bytes, two cache lines. */
 struct tm_flow {
 	struct tm_key key;
 	__u64 packets;	     /* since the slot was taken; GSO packets count as their segments */
