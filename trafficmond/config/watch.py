@@ -100,7 +100,7 @@ class Watcher:
         self._wake = threading.Condition()
         self._first = self._last = 0.0  # of the burst under way (monotonic); 0: none
         self._retargeted = self._stopping = False
-        self._observer = InotifyObserver()
+        self._observer: Any = None  # made at the start: newer ones take an inotify instance, of which a user has 128
         self._seen: tuple[object, ...] = ()
         self._armed: dict[str, tuple[tuple[frozenset[str], bool], tuple[int, int], Any]] = {}
         self._thread: threading.Thread | None = None  # None: not started
@@ -120,6 +120,7 @@ class Watcher:
     def start(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], object]) -> None:
         """Start watching, and call `changed` in `loop`; when this returns, no later change is missed."""
         self._changed = partial(loop.call_soon_threadsafe, changed)
+        self._observer = InotifyObserver()
         self._observer.start()
         self._retargeted = False
         self._arm()
