@@ -210,6 +210,26 @@ def test_a_threat_is_stored_told_and_responded_to(room: Room, monkeypatch: pytes
     assert [(topic, json.loads(record)["state"]) for record in told] == [("threats", "opened")]
 
 
+def test_the_exports_are_told_what_the_store_is(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, str]] = []
+    monkeypatch.setattr(
+        room.pipeline.exports, "threat", lambda threat, state: told.append((threat.id, threat.count, state))
+    )
+    found = Threat("port_scan", Severity.HIGH, "T1046", "192.0.2.1", None, NOW - 9, NOW, 3, "scans", {}, "t-1")
+    over = replace(found, id="t-0", src_ip="192.0.2.9", first_seen=NOW - 9e5, last_seen=NOW - 9e5)
+    room.pipeline.resume_threats([found, over], NOW)
+    assert sorted(told) == [("t-0", 3, "closed"), ("t-1", 3, "updated")], "a kill may have taken what was told last"
+    told.clear()
+    room.pipeline.store_threats()
+    assert told == []
+    more = replace(found, count=7)
+    monkeypatch.setattr(room.pipeline.engine, "threats", lambda: [more])
+    room.pipeline.store_threats()
+    monkeypatch.setattr(room.pipeline.engine, "feed", lambda *_: [ThreatUpdate("closed", more)])
+    room.tick(deltas(1), NOW)
+    assert told == [("t-1", 7, "updated"), ("t-1", 7, "closed")]
+
+
 def test_what_the_store_lost_is_said(room: Room) -> None:
     room.pipeline.tell_of_store()
     assert room.said == []

@@ -189,16 +189,23 @@ class Pipeline:
     def resume_threats(self, stored: list[Threat], now: float) -> None:
         """Takes up the threats that were open when the daemon stopped; the store learns which are over."""
         for threat in self.engine.resume(stored, now):
-            self.store.put_threat(threat, CLOSED)
+            self._keep(threat, CLOSED)
         self._stored_threats = {each.id: (each.count, each.last_seen) for each in self.engine.threats()}
+        for threat in self.engine.threats():
+            self.exports.threat(threat, UPDATED)  # what a kill may have taken from them
 
     def store_threats(self) -> None:
-        """Gives the store what open threats have gained since it was last told, so that no restart puts them back."""
+        """Gives store and exports what open threats have gained since they were last told, so that no restart puts
+        them back."""
         known, self._stored_threats = self._stored_threats, {}
         for threat in self.engine.threats():
             now = self._stored_threats[threat.id] = (threat.count, threat.last_seen)
             if known.get(threat.id) != now:
-                self.store.put_threat(threat, UPDATED)
+                self._keep(threat, UPDATED)
+
+    def _keep(self, threat: Threat, state: str) -> None:
+        self.exports.threat(threat, state)
+        self.store.put_threat(threat, state)
 
     def tell_of_store(self) -> None:
         """Says when flows.db takes no rows, when it does again, what it lost, and when a broken one was set aside."""
@@ -215,13 +222,15 @@ class Pipeline:
         self.sinks.loss("store", now.path, now.lost_rows, {"path": now.path})
 
     def tell_of_exports(self) -> None:
-        """Says which exports began to fail, work again, or lost flows."""
-        for to, trouble in self.exports.changes():
+        """Says which exports began to fail, work again, or lost something."""
+        for to, what, trouble in self.exports.changes():
             message = messages.EXPORT_FAILED if trouble else messages.EXPORT_RESUMED
-            self.sinks.note(message, f"flows to {to}: {trouble or 'sent again'}", {"to": to})
+            self.sinks.note(message, f"{what} to {to}: {trouble or 'sent again'}", {"to": to})
         for row in self.exports.status():
-            to = row["to"]
+            to, threats = row["to"], row["threats"]
             self.sinks.loss(("export", to), f"the export to {to}", row["lost"], {"to": to})
+            if threats:
+                self.sinks.loss(("threats", to), f"the export of threats to {to}", threats["lost"], {"to": to})
 
     def report_failure(self, text: str) -> None:
         """Says that a part of the daemon failed, with where; to be called while handling the exception."""
@@ -248,7 +257,7 @@ class Pipeline:
     def _tell(self, update: ThreatUpdate) -> None:
         threat = update.threat
         self.sinks.threat(threat)
-        self.store.put_threat(threat, update.state)
+        self._keep(threat, update.state)
         if self.hub.wants("threats"):
             self.hub.publish("threats", [threat_record(threat) | {"state": update.state}])
         self._respond(update)

@@ -126,6 +126,10 @@ function interfaceTable(interfaces) {
   ], interfaces);
 }
 
+function sentOf({ sent, error }, what) {
+  return `${exact(sent)} ${what} sent${error ? `: ${error}` : ""}`;
+}
+
 function daemonFacts({ version, started_at, config, loader, loader_reason, rules, store, logs, exports, ledger,
   memory_bytes, threats }) {
   const now = Date.now() / 1000;
@@ -141,7 +145,8 @@ function daemonFacts({ version, started_at, config, loader, loader_reason, rules
     ...logs.map(log => [`Log ${phrase(log.name)}`,
       `${exact(log.written)} written${log.lost ? `, ${exact(log.lost)} lost` : ""}`]),
     ...(exports || []).map(each =>
-      ["Export", `${each.to}, ${exact(each.sent)} sent${each.error ? `: ${each.error}` : ""}`]),
+      ["Export", [`${each.to}, ${sentOf(each, "flows")}`, each.threats && sentOf(each.threats, "threats")]
+        .filter(told => told).join("; ")]),
     ["Ledger", `${exact(ledger.used)} of ${exact(ledger.slots)} slots in use`],
     memory_bytes && ["Memory", octets(memory_bytes)],
   ]);

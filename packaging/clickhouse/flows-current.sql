@@ -1,4 +1,4 @@
--- The fleet's flows in a current ClickHouse: the same rows as flows.sql's, on less disk. Tried with 26.9;
+-- The fleet's flows and threats in a current ClickHouse: the same rows as flows.sql's, on less disk. Tried with 26.9;
 -- LowCardinality and codecs need 20.3 or so.
 --     clickhouse-client --multiquery < flows-current.sql
 -- What the columns mean is said in flows.sql.
@@ -47,4 +47,30 @@ CREATE TABLE IF NOT EXISTS trafficmon.flows
 ENGINE = ReplacingMergeTree()
 PARTITION BY day
 ORDER BY (last_seen, batch, row)
+SETTINGS non_replicated_deduplication_window = 1000;
+
+CREATE TABLE IF NOT EXISTS trafficmon.threats
+(
+    day Date,
+    sensor LowCardinality(String),
+    batch LowCardinality(String),
+    revision UInt64,
+    id String CODEC(ZSTD(1)),
+    detector LowCardinality(String),
+    severity LowCardinality(String),
+    technique LowCardinality(String),
+    src Nullable(FixedString(16)),
+    dst Nullable(FixedString(16)),
+    first_seen Float64,
+    last_seen Float64,
+    count UInt64,
+    summary String CODEC(ZSTD(1)),
+    evidence String CODEC(ZSTD(1)),
+    state LowCardinality(String),
+    src_ip Nullable(String) ALIAS if(substring(src, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString(src), 8), IPv6NumToString(src)),
+    dst_ip Nullable(String) ALIAS if(substring(dst, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString(dst), 8), IPv6NumToString(dst))
+)
+ENGINE = ReplacingMergeTree(revision)
+PARTITION BY toYYYYMM(day)
+ORDER BY (sensor, id)
 SETTINGS non_replicated_deduplication_window = 1000;

@@ -1,4 +1,4 @@
--- The fleet's flows in ClickHouse, as trafficmond's [[export]] fills it and `trafficctl flows --from` asks it.
+-- The fleet's flows and threats in ClickHouse, as trafficmond's [[export]] fills them and `trafficctl --from` asks them.
 -- Runs on 18.16 (Debian's) and on every later version:
 --     clickhouse-client --multiquery < flows.sql
 -- See docs/export.md for users, retention and what newer servers can do besides.
@@ -54,3 +54,34 @@ CREATE TABLE IF NOT EXISTS trafficmon.flows
 ENGINE = ReplacingMergeTree()
 PARTITION BY day
 ORDER BY (last_seen, batch, row);
+
+-- One row an update of a threat, as `threats` of flows.db; the latest of (sensor, id) is how it is now, which FINAL shows:
+--   sensor   the host whose detectors found it
+--   batch    what was sent together
+--   revision grows with each update; merges keep the row with the largest
+--   day      of first_seen, UTC
+--   src, dst attacker and victim as 16 bytes; NULL: many, or unknown
+CREATE TABLE IF NOT EXISTS trafficmon.threats
+(
+    day Date,
+    sensor String,
+    batch String,
+    revision UInt64,
+    id String,
+    detector String,
+    severity String,
+    technique String,
+    src Nullable(FixedString(16)),
+    dst Nullable(FixedString(16)),
+    first_seen Float64,
+    last_seen Float64,
+    count UInt64,
+    summary String,
+    evidence String,
+    state String,
+    src_ip Nullable(String) ALIAS if(substring(src, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString(src), 8), IPv6NumToString(src)),
+    dst_ip Nullable(String) ALIAS if(substring(dst, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString(dst), 8), IPv6NumToString(dst))
+)
+ENGINE = ReplacingMergeTree(revision)
+PARTITION BY toYYYYMM(day)
+ORDER BY (sensor, id);

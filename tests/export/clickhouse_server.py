@@ -45,13 +45,17 @@ class ClickHouseServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
+    def schema(self) -> Path:
+        """The tables that this server is for."""
+        return SCHEMA.with_name("flows-current.sql") if _NEWEST else SCHEMA
+
+    @property
     def url(self) -> str:
         return f"clickhouse://127.0.0.1:{self.port}/trafficmon"
 
     def __enter__(self) -> ClickHouseServer:
         self.start()
-        schema = SCHEMA.with_name("flows-current.sql") if _NEWEST else SCHEMA
-        for statement in statements(schema.read_text()):
+        for statement in statements(self.schema.read_text()):
             self.ask(statement)
         return self
 

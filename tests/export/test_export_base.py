@@ -95,7 +95,7 @@ def test_all_of_it_in_order() -> None:
     told = np.concatenate([parcel.rows for parcel in carrier.parcels])
     assert told["vlan"].tolist() == [at for at in range(5) for _ in range(100)]
     assert carrier.closed
-    assert one.status() == {"to": "somewhere", "sent": 500, "queue": 0, "lost": 0, "error": ""}
+    assert one.status() == {"sent": 500, "queue": 0, "lost": 0, "error": ""}
 
 
 def test_what_does_not_fit_is_lost_and_counted() -> None:
@@ -199,11 +199,11 @@ def test_the_set_tells_what_began_to_fail_and_works_again(tmp_path: Path) -> Non
     assert list(exports.changes()) == []
     exports.put(reports(1), NAMES)
     until(lambda: exports.status()[0]["error"] != "")
-    assert list(exports.changes()) == [(to, f"{to}: Connection refused")]
+    assert list(exports.changes()) == [(to, "flows", f"{to}: Connection refused")]
     assert list(exports.changes()) == [], "told once"
     with socket.create_server(("127.0.0.1", int(to.rpartition(":")[2]))):
         until(lambda: exports.status()[0]["sent"] == 1)
-        assert list(exports.changes()) == [(to, "")]
+        assert list(exports.changes()) == [(to, "flows", "")]
         exports.finish(time.monotonic())
         exports.join(time.monotonic())
 

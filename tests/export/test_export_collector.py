@@ -76,6 +76,7 @@ def test_udp_tells_everything_in_datagrams_that_fit() -> None:
             "queue": 0,
             "lost": 0,
             "error": "",
+            "threats": None,
         }
         assert exports.status() == [status]
 

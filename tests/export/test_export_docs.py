@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 from clickhouse_server import SCHEMA, statements
 
 from trafficctl.fleet import fleet_question
 from trafficmond.config.target import parse_target
-from trafficmond.export.native import COLUMNS
+from trafficmond.export import flow_rows, threat_rows
 from trafficmond.export.templates import FIRST_ID, TEMPLATES
-from trafficmond.model import FlowQuery
+from trafficmond.model import FlowQuery, Threat
 from trafficmond.store.schema import STORED_COLUMNS
 
 ROOT = Path(__file__).parents[2]
@@ -44,11 +45,20 @@ def test_the_question_shown_is_the_one_asked() -> None:
     assert asked.sql in TEXT
 
 
-def test_the_table_has_what_is_sent_and_what_flows_db_has() -> None:
-    (table,) = [each for each in statements(SCHEMA.read_text()) if "CREATE TABLE" in each]
-    body = table.partition("(\n")[2].partition("\n)\n")[0]
+def table(name: str) -> tuple[dict[str, str], str]:
+    """The columns of a table, but those that are computed, with their types; and what follows them."""
+    (made,) = [each for each in statements(SCHEMA.read_text()) if f"TABLE IF NOT EXISTS trafficmon.{name}\n" in each]
+    body, _, rest = made.partition("(\n")[2].partition("\n)\n")
     declared = dict(line.strip().rstrip(",").split(" ", 1) for line in body.splitlines())
-    computed = {name for name, kind in declared.items() if " ALIAS " in kind}
-    assert {name: kind for name, kind in declared.items() if name not in computed} == COLUMNS
-    assert set(STORED_COLUMNS) <= set(declared)
-    assert "PARTITION BY day\nORDER BY (last_seen, batch, row)" in table
+    return {column: kind for column, kind in declared.items() if " ALIAS " not in kind}, rest
+
+
+def test_the_tables_have_what_is_sent_and_what_flows_db_has() -> None:
+    columns, rest = table("flows")
+    assert columns == flow_rows.COLUMNS
+    assert set(STORED_COLUMNS) <= {*columns, "src_ip", "dst_ip"}
+    assert "PARTITION BY day\nORDER BY (last_seen, batch, row)" in rest
+    columns, rest = table("threats")
+    assert columns == threat_rows.COLUMNS
+    assert {column.name for column in fields(Threat)} <= {*columns, "src_ip", "dst_ip"}
+    assert "ReplacingMergeTree(revision)\nPARTITION BY toYYYYMM(day)\nORDER BY (sensor, id)" in rest

@@ -79,7 +79,7 @@ def export(rows: Batch, port: int, *, biflow: bool) -> None:
     wait(lambda: exports.status()[0]["sent"] == len(rows), lambda: str(exports.status()))
     exports.finish(time.monotonic())
     exports.join(time.monotonic() + 1)
-    assert exports.status() == [{"to": to, "sent": len(rows), "queue": 0, "lost": 0, "error": ""}]
+    assert exports.status() == [{"to": to, "sent": len(rows), "queue": 0, "lost": 0, "error": "", "threats": None}]
 
 
 def nfdump_packets(text: str) -> Counter[str]:

@@ -41,8 +41,15 @@ STATUS: dict[str, Any] = {
     "detectors": [{"name": "port_scan", "entities": 5, "capacity": 100, "evicted": 2, "refused": 1}],
     "counters": {name: number for number, name in enumerate(COUNTED)},
     "exports": [
-        {"to": "ipfix+udp://192.0.2.5:4739", "sent": 80, "queue": 0, "lost": 0, "error": ""},
-        {"to": "clickhouse://ch:8123/trafficmon", "sent": 70, "queue": 10, "lost": 5, "error": "Connection refused"},
+        {"to": "ipfix+udp://192.0.2.5:4739", "sent": 80, "queue": 0, "lost": 0, "error": "", "threats": None},
+        {
+            "to": "clickhouse://ch:8123/trafficmon",
+            "sent": 70,
+            "queue": 10,
+            "lost": 5,
+            "error": "Connection refused",
+            "threats": {"sent": 7, "queue": 2, "lost": 1, "error": ""},
+        },
     ],
 }
 

@@ -43,6 +43,8 @@ def test_an_interface_that_is_not_there_is_told_as_such() -> None:
 def test_states() -> None:
     assert value("export_ok", to="ipfix+udp://192.0.2.5:4739") == 1
     assert value("export_ok", to="clickhouse://ch:8123/trafficmon") == 0
+    assert value("export_queue_threats", to="clickhouse://ch:8123/trafficmon") == 2
+    assert value("export_lost_threats", to="clickhouse://ch:8123/trafficmon") == 1
     assert value("store_ok") == 1
     assert value("config_refused") == 0
     broken = copy.deepcopy(STATUS)

@@ -52,7 +52,9 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
     for log in status["logs"]:
         yield Fact("log", _log(log), "red" if log["lost"] or log.get("state") not in (None, "ok") else "")
     for export in status.get("exports") or ():
-        yield Fact("export", _export(export), "red" if export["lost"] or export["error"] else "")
+        told = [export, *([threats] if (threats := export.get("threats")) else [])]
+        failing = any(each["lost"] or each["error"] for each in told)
+        yield Fact("export", _export(export), "red" if failing else "")
     yield Fact("ledger", _ledger(status["ledger"], status.get("flows")))
     yield from _let_go(status)
     if status.get("control"):
@@ -133,8 +135,14 @@ def _log(log: dict[str, Any]) -> str:
 
 
 def _export(export: dict[str, Any]) -> str:
-    counts = f"{units.exact(export['sent'])} flows sent, {units.exact(export['queue'])} waiting, {export['lost']} lost"
-    return f"to {export['to']}, {counts}{_because(export['error'])}"
+    threats = export.get("threats")
+    told = f"to {export['to']}, {_sent(export, 'flows')}"
+    return f"{told}; {_sent(threats, 'threats')}" if threats else told
+
+
+def _sent(one: dict[str, Any], what: str) -> str:
+    counts = f"{units.exact(one['sent'])} {what} sent, {units.exact(one['queue'])} waiting, {one['lost']} lost"
+    return counts + _because(one["error"])
 
 
 def _control(control: dict[str, int]) -> str:

@@ -201,7 +201,9 @@ class Settings:
     )
     metrics: Metrics = table(Metrics, "metrics", help="OpenMetrics for Prometheus.")
     exports: tuple[Export, ...] = tables(
-        Export, "export", help="Where flows are sent to besides flows.db: IPFIX collectors, ClickHouse. See export.md."
+        Export,
+        "export",
+        help="Where flows are sent to besides flows.db: IPFIX collectors, ClickHouse (threats, too). See export.md.",
     )
 
     # Not settings of the file's top level, but of its source:

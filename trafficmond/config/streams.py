@@ -75,7 +75,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Export:
-    """[[export]]: one place outside this host that flows are sent to; as many as wanted."""
+    """[[export]]: one place outside this host that flows, and to ClickHouse threats, are sent to; as many as wanted."""
 
     to: str = setting(
         "",
@@ -102,7 +102,7 @@ class Export:
     spool_size: int = size(
         "256MiB",
         min="1MiB",
-        help="ClickHouse: what may wait in state_dir while the server is away; beyond it the buffer fills.",
+        help="ClickHouse: what of flows may wait in state_dir while the server is away; beyond it the buffer fills.",
     )
     biflow: bool = setting(
         False,

@@ -62,7 +62,7 @@ class Carrier(Protocol[P]):
 
 
 class Exporter(Worker):
-    """One [[export]] at work: reports wait for a carrier, which takes them to one place."""
+    """One [[export]] at work: reports, or threats, wait for a carrier, which takes them to one place."""
 
     def __init__(self, name: str, make: Callable[[], Carrier[Any]], buffer_rows: int) -> None:
         """`make` is called from the thread, again and again while it raises OSError."""
@@ -79,13 +79,12 @@ class Exporter(Worker):
             super().put(rows, names)
 
     def status(self) -> dict[str, Any]:
-        """For `trafficctl status`: to, sent, queue, lost (flows), error."""
+        """For `trafficctl status`: sent, queue, lost (flows, or threats), error."""
         carrier = self._carrier
         sent, waiting, lost, error = (
             (carrier.sent, carrier.waiting, carrier.lost, carrier.error) if carrier else (0, 0, 0, "")
         )
         return {
-            "to": self.name,
             "sent": sent,
             "queue": self._waiting + waiting,
             "lost": self.lost + lost,
@@ -137,6 +136,6 @@ class Exporter(Worker):
                 left -= parcel.flows
                 self._settle(parcel.flows)
         except Exception as error:  # noqa: BLE001 - a batch that cannot be told must not end the export
-            self._error = f"some flows could not be sent: {type(error).__name__}: {error}"
+            self._error = f"some could not be sent: {type(error).__name__}: {error}"
         if left:
             self._settle(left, lost=left)

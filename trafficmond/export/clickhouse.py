@@ -1,5 +1,6 @@
 """ClickHouse: batches into a spool on the disk, and from there to the server, at least once and in effect once.
 
+Flows have a spool and a thread, and threats have theirs: neither waits for the other's, or for want of its table.
 A batch is one block into one partition, which the server takes whole or not at all. Where an answer was lost (a
 connection broke, this process ended) the server is asked whether it has the batch before it gets it again. Should
 both cross, the rows have equal keys, of which the table keeps one (packaging/clickhouse/flows.sql).
@@ -11,26 +12,44 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trafficmond.config.streams import Export
 from trafficmond.config.target import Target
+from trafficmond.export import flow_rows, threat_rows
 from trafficmond.export.base import explained
 from trafficmond.export.clickhouse_http import Server, Settings, literal
-from trafficmond.export.native import COLUMNS, Block, block, by_day
+from trafficmond.export.native import Block
 from trafficmond.export.spool import Entry, Spool
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
-
-INSERT = f"INSERT INTO flows ({', '.join(COLUMNS)}) FORMAT Native"
 
 _RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 _NAP_S = 0.5  # between looks at whether it is time to end
 # Settings of newer servers: a repeated batch is recognised by its name, and an answer means that it is stored.
 _NEWER: Settings = {"insert_deduplication_token": "", "async_insert": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of packaging/clickhouse/flows.sql, and how a batch becomes blocks of it."""
+
+    name: str
+    columns: Mapping[str, str]  # that are sent, with their types
+    partitions: Callable[[Batch], Iterable[Batch]]  # the rows of each partition: an insert into one is atomic
+    block: Callable[[Batch, Names, str, str], Block]  # of rows of one partition; names, sensor, batch
+
+    @property
+    def insert(self) -> str:
+        """What a block is the data of."""
+        return f"INSERT INTO {self.name} ({', '.join(self.columns)}) FORMAT Native"
+
+
+FLOWS = Table("flows", flow_rows.COLUMNS, flow_rows.by_day, flow_rows.block)
+THREATS = Table("threats", threat_rows.COLUMNS, threat_rows.by_month, threat_rows.block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +68,18 @@ class Parcel:
 class ClickHouse:
     """The carrier: `send` keeps a parcel in the spool; a thread of its own takes it from there to the server."""
 
-    def __init__(self, target: Target, export: Export, folder: Path) -> None:
+    def __init__(self, target: Target, export: Export, table: Table, folder: Path, spool_size: int) -> None:
         """Goes on with what waits in `folder`. Raises OSError if it cannot be used."""
-        self.gather_s = export.batch_interval
+        # A threat is on the disk at once: a row that a kill takes would be its last one.
+        self.gather_s = export.batch_interval if table is FLOWS else 0.0
         self.sent = self.lost = 0
         self.error = ""
         self._sensor = export.sensor or socket.gethostname()
-        self._spool = Spool(folder, export.spool_size)
+        self._spool = Spool(folder, spool_size)
         self._batch = f"{self._sensor}-{secrets.token_hex(8)}"
         self._batches = 0
         self._target = target
+        self._table = table
         self._password_file = export.password_file
         self._server: tuple[Server, Settings] | None = None
         self._in_doubt: Path | None = None  # the entry that may have arrived, though no answer did
@@ -72,11 +93,11 @@ class ClickHouse:
         return self._spool.flows
 
     def pack(self, rows: Batch, names: Names) -> Iterable[Parcel]:
-        """A parcel for each day there is."""
-        for each in by_day(rows):
+        """A parcel for each partition there is."""
+        for each in self._table.partitions(rows):
             self._batches += 1
             batch = f"{self._batch}-{self._batches}"
-            yield Parcel(batch, block(each, names, self._sensor, batch))
+            yield Parcel(batch, self._table.block(each, names, self._sensor, batch))
 
     def send(self, parcel: Parcel) -> None:
         """Keep it on the disk until the server has it. Raises OSError if the spool is full or cannot be written."""
@@ -128,7 +149,7 @@ class ClickHouse:
             settings = {**settings, "query_id": name}
             if "insert_deduplication_token" in settings:
                 settings["insert_deduplication_token"] = name
-            server.insert(INSERT, body, settings)
+            server.insert(self._table.insert, body, settings)
         self._spool.remove(entry)
         self._in_doubt = None
         self.sent += entry.flows
@@ -151,7 +172,7 @@ class ClickHouse:
         """Whether the server has the batch; the times let it look at few rows."""
         batch = literal(str(about["batch"]))
         when = f"last_seen >= {float(about['first'])!r} AND last_seen <= {float(about['last'])!r}"
-        return bool(server.ask(f"SELECT count() FROM flows WHERE {when} AND batch = {batch}")[0][0])
+        return bool(server.ask(f"SELECT count() FROM {self._table.name} WHERE {when} AND batch = {batch}")[0][0])
 
 
 def _password(path: Path | None) -> str:

@@ -4,67 +4,101 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trafficmond.config.streams import Export
 from trafficmond.config.target import parse_target
+from trafficmond.export import threat_rows
 from trafficmond.export.base import Carrier, Exporter
 from trafficmond.flows.batch import Batch
-from trafficmond.flows.names import Names
+from trafficmond.flows.names import NO_NAMES, Names
+from trafficmond.model import Threat
+
+FLOWS, THREATS = "flows", "threats"
 
 _FOLDER = "export"
+# bound: threats that wait for an export | lost, counted, shown by `status`
+_MOST_THREATS = 4096
+# bound: bytes of threats that wait in the spool of an export | they wait in the queue
+_THREATS_SPOOL = 32 << 20
+
+_Key = tuple[Export, str]  # and what of it: FLOWS or THREATS
 
 
 class ExportSet:
-    """The exporters that the settings name. For the daemon's loop; nothing waits, but `join`."""
+    """The exporters that the settings name: of each one for flows and, where the target takes threats, one for these.
+    For the daemon's loop; nothing waits, but `join`."""
 
     def __init__(self, exports: Sequence[Export], state_dir: Path) -> None:
         self._state_dir = state_dir
-        self._running: dict[Export, Exporter] = {}
+        self._running: dict[_Key, Exporter] = {}
         self._leaving: list[Exporter] = []
-        self._failing: set[Export] = set()
+        self._failing: set[_Key] = set()
+        self._revision = 0  # of the latest threat told
         self.configure(exports, 0.0)
 
     def configure(self, exports: Sequence[Export], deadline: float) -> None:
         """Make it these from now on. Others have until `deadline` (time.monotonic) to send what they hold."""
         self._leaving = [each for each in self._leaving if not each.ended]
-        for export in [export for export in self._running if export not in exports]:
-            exporter = self._running.pop(export)
-            self._failing.discard(export)
+        wanted = list(_keys(exports))
+        for key in [key for key in self._running if key not in wanted]:
+            exporter = self._running.pop(key)
+            self._failing.discard(key)
             exporter.finish(deadline)
             self._leaving.append(exporter)
-        for export in exports:
-            if export not in self._running:
-                name = str(parse_target(export.to))
-                exporter = Exporter(name, partial(_carrier, export, self._state_dir), export.buffer_rows)
-                exporter.start(next((each for each in reversed(self._leaving) if each.name == name), None))
-                self._running[export] = exporter
+        for key in wanted:
+            if key not in self._running:
+                self._running[key] = self._start(*key)
+
+    def _start(self, export: Export, what: str) -> Exporter:
+        name = f"{what} to {parse_target(export.to)}"
+        most = export.buffer_rows if what == FLOWS else _MOST_THREATS
+        exporter = Exporter(name, partial(_carrier, export, what, self._state_dir), most)
+        exporter.start(next((each for each in reversed(self._leaving) if each.name == name), None))
+        return exporter
 
     def put(self, rows: Batch, names: Names) -> None:
         """Queue a REPORT batch for each."""
-        for exporter in self._running.values():
+        for exporter in self._of(FLOWS):
             exporter.put(rows, names)
+
+    def threat(self, threat: Threat, state: str) -> None:
+        """Queue how a threat stands now ("opened", "updated", "closed"), for each that takes threats."""
+        self._revision = max(self._revision + 1, time.time_ns() // 1000)
+        for exporter in self._of(THREATS):
+            exporter.put(threat_rows.update(threat, state, self._revision), NO_NAMES)
 
     @property
     def room(self) -> int:
         """Rows that each still takes; those that fail are not waited for."""
-        working = (each.room for each in self._running.values() if not each.status()["error"])
+        working = (each.room for each in self._of(FLOWS) if not each.status()["error"])
         return min(working, default=sys.maxsize)
 
     def status(self) -> list[dict[str, Any]]:
-        """One row an export: to, sent, queue, lost (flows), error."""
-        return [exporter.status() for exporter in self._running.values()]
+        """One row an export: to, sent, queue, lost (flows), error; threats: the same of these, or None."""
+        return [
+            {
+                "to": str(parse_target(export.to)),
+                **exporter.status(),
+                "threats": threats.status() if (threats := self._running.get((export, THREATS))) else None,
+            }
+            for (export, what), exporter in self._running.items()
+            if what == FLOWS
+        ]
 
-    def changes(self) -> Iterator[tuple[str, str]]:
-        """(to, error) of each export that began to fail or, the error empty, works again since the last call."""
-        for export, exporter in self._running.items():
+    def changes(self) -> Iterator[tuple[str, str, str]]:
+        """(to, flows or threats, error) of each that began to fail or, the error empty, works again since the last
+        call."""
+        for key, exporter in self._running.items():
             error = exporter.status()["error"]
-            if bool(error) != (export in self._failing):
-                (self._failing.add if error else self._failing.discard)(export)
-                yield exporter.name, error
+            if bool(error) != (key in self._failing):
+                (self._failing.add if error else self._failing.discard)(key)
+                export, what = key
+                yield str(parse_target(export.to)), what, error
 
     def finish(self, deadline: float) -> None:
         """Tell all to send what they hold by `deadline` (time.monotonic), without waiting for it."""
@@ -76,16 +110,29 @@ class ExportSet:
         for exporter in [*self._running.values(), *self._leaving]:
             exporter.join(deadline)
 
+    def _of(self, kind: str) -> Iterator[Exporter]:
+        return (exporter for (_, what), exporter in self._running.items() if what == kind)
 
-def _carrier(export: Export, state_dir: Path) -> Carrier[Any]:
+
+def _keys(exports: Iterable[Export]) -> Iterator[_Key]:
+    for export in exports:
+        yield export, FLOWS
+        if not parse_target(export.to).is_ipfix:
+            yield export, THREATS
+
+
+def _carrier(export: Export, what: str, state_dir: Path) -> Carrier[Any]:
     """Its way out; the modules are read only where one is asked for. Raises OSError."""
     target = parse_target(export.to)
     if not target.is_ipfix:
-        from trafficmond.export.clickhouse import ClickHouse
+        from trafficmond.export import clickhouse
 
         # A name that stays the same while other settings of the export change.
-        folder = hashlib.sha256(str(target).encode()).hexdigest()[:16]
-        return ClickHouse(target, export, state_dir / _FOLDER / folder)
+        folder = state_dir / _FOLDER / hashlib.sha256(str(target).encode()).hexdigest()[:16]
+        if what == FLOWS:
+            return clickhouse.ClickHouse(target, export, clickhouse.FLOWS, folder, export.spool_size)
+        folder = folder.with_name(f"{folder.name}-{what}")
+        return clickhouse.ClickHouse(target, export, clickhouse.THREATS, folder, _THREATS_SPOOL)
     from trafficmond.export.collector import TcpCollector, UdpCollector
 
     return (UdpCollector if target.scheme == "ipfix+udp" else TcpCollector)(target, export)

@@ -159,8 +159,15 @@ def _exports(status: Mapping[str, Any]) -> Iterator[Family]:
     yield _counter("export_lost_flows", "Flows that an export lost.", [(at, export["lost"]) for at, export in exports])
     text = "Flows waiting to be sent."
     yield Family("trafficmon_export_queue_flows", "gauge", text, tuple((at, each["queue"]) for at, each in exports))
-    text = "1 while an export works, 0 while it cannot."
-    yield Family("trafficmon_export_ok", "gauge", text, tuple((at, 0 if each["error"] else 1) for at, each in exports))
+    threats = [(at, export["threats"]) for at, export in exports if export["threats"]]
+    yield _counter("export_threats", "Updates of threats sent.", [(at, each["sent"]) for at, each in threats])
+    text = "Updates of threats that an export lost."
+    yield _counter("export_lost_threats", text, [(at, each["lost"]) for at, each in threats])
+    text = "Updates of threats waiting to be sent."
+    yield Family("trafficmon_export_queue_threats", "gauge", text, tuple((at, each["queue"]) for at, each in threats))
+    text = "1 while an export works, 0 while it cannot send flows, or threats."
+    working = ((at, 0 if each["error"] or (each["threats"] or each)["error"] else 1) for at, each in exports)
+    yield Family("trafficmon_export_ok", "gauge", text, tuple(working))
 
 
 def _tables(status: Mapping[str, Any]) -> Iterator[Family]:
