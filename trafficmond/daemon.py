@@ -121,6 +121,7 @@ class Daemon:
                 await parts.rulebook.tidy()
                 await parts.rulebook.force_bans(parts.bans.forced())  # those that have ended give back what they took
                 await parts.follow_rules()
+                await parts.learned.keep()
                 if parts.protected.sessions_ended():
                     await parts.host.renew_guard()
             except Exception:  # noqa: BLE001  (a host without room for a moment is no reason to stop filtering)

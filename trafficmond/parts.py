@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +20,13 @@ from trafficmond.control.clients import Clients
 from trafficmond.control.hub import Hub
 from trafficmond.datapath.cgroups import Cgroups
 from trafficmond.datapath.datapath import Datapath
-from trafficmond.detect.engine import MOST_OPEN
+from trafficmond.detect.engine import MOST_OPEN, RETURNS_S
 from trafficmond.doors import Doors
 from trafficmond.errors import ConfigError, DatapathError, StoreError
 from trafficmond.export.exports import ExportSet
 from trafficmond.history import History
 from trafficmond.host import Host
+from trafficmond.learned import LEARNED_NAME, Learned
 from trafficmond.metrics.http import MetricsServer
 from trafficmond.model import Threat
 from trafficmond.pipeline import Pipeline
@@ -74,6 +75,7 @@ class Parts:
     bans: BanList
     responder: Responder
     pipeline: Pipeline
+    learned: Learned
     doors: Doors
     host: Host
     auditor: Auditor
@@ -153,6 +155,7 @@ async def assemble(settings: Settings, flags: Flags) -> AsyncIterator[Parts]:
         stack.callback(units.close)
         stack.push_async_callback(_stop_watching, parts)
         stack.callback(parts.questions.close)
+        parts.tasks.spawn(parts.learned.recall())
         await _resume_threats(parts)
         yield parts
 
@@ -192,6 +195,7 @@ def wire(
     clock.followers += [bans.shift, rulebook.shift]
     responder = Responder(settings.response, rulebook, bans, sinks, store, protected.logins)
     pipeline = Pipeline(settings, *outlets, hub, responder.respond, datapath, tasks, units, now)
+    learned = Learned(settings.state_dir / LEARNED_NAME, pipeline.engine, sinks, warnings)
     doors = Doors(datapath, rulebook, sinks, warnings, protected.logins)
     rulebook.shuts = doors.shuts
     host = Host(settings, datapath, protected, doors, rulebook, pipeline, sinks, tasks, warnings)
@@ -213,6 +217,7 @@ def wire(
         bans=bans,
         responder=responder,
         pipeline=pipeline,
+        learned=learned,
         doors=doors,
         host=host,
         auditor=auditor,
@@ -293,14 +298,18 @@ async def _restore_bans(parts: Parts) -> None:
 
 
 async def _resume_threats(parts: Parts) -> None:
-    """Those that were open when the last daemon stopped. A slow store is not waited for: they come later."""
+    """Those that were open when the last daemon stopped, and those that ended lately. A slow store is not waited for:
+    they come later."""
 
-    def resume(done: asyncio.Future[list[Threat]]) -> None:
-        if not done.cancelled() and not done.exception():  # the store has said and counted it
-            parts.pipeline.resume_threats(done.result(), time.time())
+    def then(take: Callable[[list[Threat], float], None], found: asyncio.Future[list[Threat]]) -> None:
+        if not found.cancelled() and not found.exception():  # the store has said and counted it
+            take(found.result(), time.time())
 
+    # The ended ones first: which of the open ones end now is known afterwards.
+    ended = asyncio.wrap_future(parts.store.ended_threats(time.time() - RETURNS_S, MOST_OPEN))
+    ended.add_done_callback(partial(then, parts.pipeline.engine.remember))
     stored = asyncio.wrap_future(parts.store.open_threats(MOST_OPEN))
-    stored.add_done_callback(resume)
+    stored.add_done_callback(partial(then, parts.pipeline.resume_threats))
     await asyncio.wait([stored], timeout=_RESUME_S)
 
 
@@ -313,6 +322,7 @@ async def _stop_watching(parts: Parts) -> None:
         await parts.pipeline.drain()
         await parts.pipeline.store_rest(time.time(), _REST_S)
         parts.pipeline.store_threats()
+        await parts.learned.keep(now=True)
     finally:
         parts.datapath.close(detach=parts.settings.on_stop == "detach")
     parts.sinks.note(messages.STOPPED, "trafficmon has stopped")

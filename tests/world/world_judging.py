@@ -19,12 +19,12 @@ from trafficmond.model import Severity, Threat
 _PORTION = 16384
 
 
-def judge(rows: Batch, interval_s: float = 10.0) -> list[Threat]:
+def judge(rows: Batch, interval_s: float = 10.0, engine: Engine | None = None) -> list[Threat]:
     """The threats that the shipped defaults make of RECORD rows by start; a batch each `interval_s` seconds."""
     settings = load_settings(None, detectors=settings_classes())
     limits = settings.flows
     table = FlowTable(limits.table_capacity, limits.idle_timeout, limits.active_timeout, seed=1, in_order=True)
-    engine = Engine(settings.detect)
+    engine = engine or Engine(settings.detect)
     threats: dict[str, Threat] = {}
     now = 0.0
     stream = spread(rows[at : at + _PORTION] for at in range(0, len(rows), _PORTION))

@@ -96,6 +96,13 @@ class Detector(ABC):
     def hear(self, news: Any) -> None:  # noqa: B027  (of those that hear nothing)
         """What the daemon knows from elsewhere, for the next `feed`; most detectors go by packets alone."""
 
+    def learned(self) -> Mapping[str, Column]:
+        """What a restart must not lose, as arrays by name, copies: bounded as its tables are."""
+        return {}
+
+    def recall(self, learned: Mapping[str, Column], now: float) -> None:  # noqa: B027  (of those that learn nothing)
+        """Go on with what `learned` gave before a restart. Raises ValueError or KeyError if it is of another kind."""
+
     @abstractmethod
     def counters(self) -> Mapping[str, int]:
         """How full its tables are and what they let go: entities, capacity, evicted, refused."""

@@ -6,9 +6,16 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from trafficmond.flows.batch import Batch
+
 # bound: strangers remembered at one service, of the latest 64 | the one heard of longest ago is forgotten
 SOURCES = 1000  # of one service, the latest
 _SERVICES = 64
+_TEXT = "S45"  # the longest address, as text
+_SERVICE = np.dtype([("dst", _TEXT), ("port", "u2"), ("began", "f8"), ("tries", "f8"), ("others", "f8")])
+_SOURCE = np.dtype([("service", "u2"), ("src", _TEXT), ("count", "i8"), ("last", "f8")])
 
 
 @dataclass(slots=True)
@@ -57,6 +64,25 @@ class Crowds:
         """Sessions of strangers that were no tries: somebody was let in. Only of services that are known."""
         if service in self._services:
             self._of(service, last).others += sessions
+
+    def learned(self) -> tuple[Batch, Batch]:
+        """The services, those heard of last at the end, and the strangers of each, by its place among them."""
+        services = [(dst, port, one.began, one.tries, one.others) for (dst, port), one in self._services.items()]
+        sources = [
+            (place, source, count, last)
+            for place, one in enumerate(self._services.values())
+            for source, (count, last) in one.sources.items()
+        ]
+        return np.array(services, _SERVICE), np.array(sources, _SOURCE)
+
+    def recall(self, services: Batch, sources: Batch) -> None:
+        """Go on with what `learned` gave. Raises ValueError if it is of another kind."""
+        if services.dtype != _SERVICE or sources.dtype != _SOURCE:
+            raise ValueError("its rows have other fields")
+        for place, (dst, port, began, tries, others) in enumerate(services.tolist()):
+            mine = sources[sources["service"] == place].tolist()
+            known = OrderedDict((source.decode(), (count, last)) for _, source, count, last in mine)
+            self._services[dst.decode(), port] = Service(began, tries, others, known)
 
     def _of(self, service: tuple[str, int], now: float) -> Service:
         known = self._services.pop(service, None)

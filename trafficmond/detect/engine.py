@@ -20,7 +20,7 @@ from trafficmond.detect.dials import GRACE_S, Dials
 from trafficmond.detect.ours import Ours
 from trafficmond.detect.registry import make_detectors
 from trafficmond.detect.windows import Columns
-from trafficmond.flows.batch import FLOW, Batch, empty, join
+from trafficmond.flows.batch import FLOW, Batch, Column, empty, join
 from trafficmond.model import Severity, Threat
 
 OPENED, UPDATED, CLOSED = "opened", "updated", "closed"
@@ -35,7 +35,9 @@ NEW_WITHIN_S = 60.0  # ... within this time; more are counted in one threat
 _MOST_LISTED = 16  # items of a list in the evidence
 _SOURCES = "sources"
 _CROWD_UNIT = "reports"
-_RETURNS_S, _PAUSES = 14400.0, 2  # a situation that comes back within so long is the same; ... times its last pause
+RETURNS_S = 14400.0
+"""A situation that comes back within so long is the same."""
+_PAUSES = 2  # ... and is waited for so many times its last pause
 _REPORT_FACTOR = 2  # a count must grow so much before it is news
 
 
@@ -132,14 +134,13 @@ class Engine:
         One that was found anew meanwhile is merged into the stored one, whose id and first moment stay.
         """
         detectors = {detector.name: detector for detector in self._detectors}
-        over = []
+        over: list[Threat] = []
         for threat in sorted(stored, key=lambda each: -each.last_seen):
             detector = detectors.get(threat.detector)
             if detector is None or abs(now - threat.last_seen) > detector.quiet_s or len(self._open) >= MOST_OPEN:
                 over.append(threat)
                 continue
-            many = threat.evidence.get("unit") == _CROWD_UNIT
-            key = _many_key(detector.name) if many else _key(detector, threat)
+            key = _stored_key(detector, threat)
             known = self._open.get(key)
             if known is None:
                 self._open[key] = _Open(_copy(threat), threat.last_seen, threat.count, detector.quiet_s)
@@ -149,7 +150,40 @@ class Engine:
             known.told = known.threat.count
             if anew.id != threat.id:
                 over.append(anew)
+        self.remember(over, now)
         return over
+
+    def remember(self, ended: Iterable[Threat], now: float) -> None:
+        """Know threats that were closed lately, so that a situation which comes back is the one it was."""
+        detectors = {detector.name: detector for detector in self._detectors}
+        for threat in sorted(ended, key=lambda each: each.last_seen):
+            if threat.detector in detectors and abs(now - threat.last_seen) <= RETURNS_S:
+                key = _stored_key(detectors[threat.detector], threat)
+                if key not in self._open:
+                    self._over[key] = (_copy(threat), threat.last_seen)
+        self._forget()
+
+    def learned(self) -> dict[str, Column]:
+        """What the detectors have learned, as arrays by detector and name, for the engine of the next start. Dials that
+        wait to be judged are not among it: nobody sees what becomes of them meanwhile."""
+        return {
+            f"{detector.name}.{name}": array
+            for detector in self._detectors
+            for name, array in detector.learned().items()
+        }
+
+    def recall(self, learned: Mapping[str, Column], now: float) -> list[str]:
+        """Go on with what an earlier engine had learned; the detectors that cannot, since theirs is of another kind."""
+        anew = []
+        for detector in self._detectors:
+            own = f"{detector.name}."
+            mine = {name.removeprefix(own): array for name, array in learned.items() if name.startswith(own)}
+            try:
+                if mine:
+                    detector.recall(mine, now)
+            except (ValueError, KeyError):
+                anew.append(detector.name)
+        return anew
 
     def finish(self, now: float) -> list[ThreatUpdate]:
         """Judge the dials still waiting: the input has ended at `now`. Open threats stay open."""
@@ -189,7 +223,7 @@ class Engine:
             # A situation that returns is the one it was, and is waited for as long as its pauses are.
             known, heard = again
             _merge(known, threat, detector.identity)
-            waits_s = max(detector.quiet_s, min(_PAUSES * abs(now - heard), _RETURNS_S))
+            waits_s = max(detector.quiet_s, min(_PAUSES * abs(now - heard), RETURNS_S))
             self._open[key] = _Open(known, now, known.count, waits_s)
             return ThreatUpdate(UPDATED, _copy(known))
         if entry is None:
@@ -239,7 +273,7 @@ class Engine:
     def _again(self, key: tuple[str, ...], now: float) -> tuple[Threat, float] | None:
         """The threat that this situation was hours ago, and when it was last heard of."""
         known = self._over.pop(key, None)
-        return known if known is not None and abs(now - known[1]) <= _RETURNS_S else None
+        return known if known is not None and abs(now - known[1]) <= RETURNS_S else None
 
     def _close(self, now: float) -> list[ThreatUpdate]:
         # A clock that was set back leaves no threat open for ever.
@@ -249,9 +283,12 @@ class Engine:
             entry = self._open.pop(key)
             self._over[key] = (entry.threat, entry.heard)
             closed.append(ThreatUpdate(CLOSED, _copy(entry.threat)))
+        self._forget()
+        return closed
+
+    def _forget(self) -> None:
         while len(self._over) > MOST_OPEN:
             self._over.popitem(last=False)
-        return closed
 
 
 def _key(detector: Detector, threat: Threat) -> tuple[str, ...]:
@@ -262,6 +299,11 @@ def _key(detector: Detector, threat: Threat) -> tuple[str, ...]:
 def _many_key(name: str) -> tuple[str, ...]:
     """Of the one threat that counts those beyond what is told one by one."""
     return (name, "", "", "many")
+
+
+def _stored_key(detector: Detector, threat: Threat) -> tuple[str, ...]:
+    """The key of a threat that may be one that counts the rest."""
+    return _many_key(detector.name) if threat.evidence.get("unit") == _CROWD_UNIT else _key(detector, threat)
 
 
 def _identify(key: tuple[str, ...], first_seen: float) -> str:

@@ -154,6 +154,17 @@ class GroupedDetector(Detector):
                     told.append(Told(tick, threat))
         return told
 
+    def tables(self) -> Mapping[str, Table]:
+        """Its tables by name: what they hold is kept over restarts."""
+        return {"entities": self.table}
+
+    def learned(self) -> Mapping[str, Column]:
+        return {name: table.learned() for name, table in self.tables().items()}
+
+    def recall(self, learned: Mapping[str, Column], now: float) -> None:
+        for name, table in self.tables().items():
+            table.recall(learned[name], now)
+
     def counters(self) -> Mapping[str, int]:
         table = self.table
         counts = {"entities": len(table), "capacity": table.capacity}

@@ -203,6 +203,27 @@ class Table:
             self._settle(keys, weight, now, missing, slots)
         return slots
 
+    def learned(self) -> Batch:
+        """What it holds, as a copy: `key`, `evidence` and `heard` (epoch s) of each entity, and its row."""
+        at = np.flatnonzero(self._keys.reshape(-1))
+        kept = np.zeros(len(at), self._kept)
+        evidence = self._evidence.reshape(-1)[at]
+        kept["key"], kept["evidence"], kept["row"] = self._keys.reshape(-1)[at], evidence, self.rows[at]
+        kept["heard"] = self._worth.reshape(-1)[at] - self._credit_s * np.log2(1 + evidence)
+        return kept
+
+    def recall(self, kept: Batch, now: float) -> None:
+        """Take up what `learned` gave, as far as there is room. Raises ValueError if it is of another kind of table."""
+        if kept.dtype != self._kept:
+            raise ValueError("its rows have other fields")
+        # Nothing was heard of in the future: a clock that was set back must not keep newcomers out.
+        slots = self.watch(kept["key"], kept["evidence"], np.minimum(kept["heard"], now), np.inf)
+        self.rows[slots[slots != NOWHERE]] = kept["row"][slots != NOWHERE]
+
+    @property
+    def _kept(self) -> np.dtype[Any]:
+        return np.dtype([("key", "u8"), ("evidence", "f8"), ("heard", "f8"), ("row", self.rows.dtype)])
+
     def _watch_in_c(self, keys: Column, weight: Column, now: Column, window_s: float) -> Column | None:
         tables = (self._keys, self._worth, self._evidence, self.rows)
         at = (each.ctypes.data for each in tables)

@@ -305,6 +305,15 @@ STORE_REPLACED = Message(
 
 Save what can be saved: sqlite3 @TRAFFICMON_PATH@ .recover""",
 )
+LEARNED_REPLACED = Message(
+    "959ecbb15621402facf2acbabfb6fc1f",
+    WARNING,
+    "What detectors had learned was set aside",
+    """The file in which detectors keep what they have learned over a restart is damaged, or another version of it.
+It was renamed, and the detectors that it was of begin anew: what is usual here they learn again.
+
+There is nothing to do; @TRAFFICMON_PATH@ may be removed.""",
+)
 ERROR_INTERNAL = Message(
     "76f5a69699a44f6ab5d4a510794bebc7",
     ERROR,

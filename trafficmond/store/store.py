@@ -132,6 +132,19 @@ class Store:
 
         return self._writer.queue.submit(work, writes="the end of old threats")
 
+    def ended_threats(self, since: float, most: int) -> Future[list[Threat]]:
+        """The latest threats that are closed and were last heard of since then (epoch s)."""
+
+        def work(connection: sqlite3.Connection) -> list[Threat]:
+            rows = connection.execute(
+                f"SELECT {', '.join(_THREAT_FIELDS)} FROM threats WHERE state = 'closed' AND last_seen >= ? "
+                "ORDER BY last_seen DESC LIMIT ?",
+                (since, most),
+            )
+            return [_threat(row) for row in rows]
+
+        return self._writer.queue.submit(work)
+
     def audit(self, change: Change) -> Future[None]:
         """Record a change; on the disk, not only in its cache, once the future is done."""
         row = astuple(change)

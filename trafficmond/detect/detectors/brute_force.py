@@ -10,6 +10,7 @@ one service are told as one, by the victim: as long as hardly any stranger there
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +83,14 @@ class BruteForce(GroupedDetector):
         super().__init__(settings)
         self._crowds = Crowds(_DAY_S)
         self._sessions = Columns(empty(FLOW))  # of the observation at hand: long ones, at ports where many try
+
+    def learned(self) -> Mapping[str, Column]:
+        services, sources = self._crowds.learned()
+        return {**super().learned(), "services": services, "sources": sources}
+
+    def recall(self, learned: Mapping[str, Column], now: float) -> None:
+        super().recall(learned, now)
+        self._crowds.recall(learned["services"], learned["sources"])
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows

@@ -9,13 +9,14 @@ talks to many ports, and is answered, is that of a peer-to-peer program: a scann
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import SAMPLES, Observation, Told, about, address, addresses
-from trafficmond.detect.dials import Kind, Outcome, proven
+from trafficmond.detect.dials import DIAL, Kind, Outcome, proven
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import (
     NOWHERE,
@@ -47,6 +48,7 @@ _BACK_SHARE = 0.5
 _PATIENCE_S, _PATIENT_HOSTS, _PATIENT_PORTS = 90.0, 100, 1024
 _WAITING = 1024  # sources that wait for judgement; of more, the earliest is judged as it stands
 _SOCKETS, _SOCKET_PORTS, _SOCKET_ANSWERS = 2048, 16, 8
+_WAITS = np.dtype([("key", "u8"), ("when", "f8"), ("dial", DIAL)])
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,20 @@ class HostSweep(GroupedDetector):
         peer = (states["answered"] >= _SOCKET_ANSWERS) & (estimate(states["map"]) >= _SOCKET_PORTS) & (slots != NOWHERE)
         met: Column = peer[by.of]
         return met
+
+    def tables(self) -> Mapping[str, Table]:
+        return {**super().tables(), "sockets": self._sockets}
+
+    def learned(self) -> Mapping[str, Column]:
+        waiting = [(key, when, dial) for key, (when, dials) in self._waiting.items() for dial in dials]
+        return {**super().learned(), "waiting": np.array(waiting, _WAITS)}
+
+    def recall(self, learned: Mapping[str, Column], now: float) -> None:
+        super().recall(learned, now)
+        waiting = learned["waiting"]
+        for key in np.unique(waiting["key"]):
+            mine = waiting[waiting["key"] == key]
+            self._waiting[int(key)] = (float(mine["when"][0]), mine["dial"].copy())
 
     def feed(self, seen: Observation) -> list[Told]:
         rows, told = self.choose(seen), []

@@ -1,0 +1,68 @@
+"""A restart in the middle of a situation, or of a day: the engine goes on as if there had been none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_world import SLOW, a_day
+from world_book import HOUR, MONDAY, Book
+from world_judging import judge, text
+
+from trafficmond.detect.engine import Engine
+from trafficmond.flows.batch import Batch
+from trafficmond.learned import packed, unpacked
+from trafficmond.model import Threat
+
+MOST_BYTES = 4 << 20  # of a house's file; tables that are full make one of 20 MB at most
+CUT = ["a port every 15 s", "10 hosts a minute", "many guessers", "a call an hour", "a ping tunnel of 1 KiB/s"]
+
+
+class Interrupted(Engine):
+    """Restarted again and again: all it knows goes through a file each time."""
+
+    def __init__(self, every_s: float) -> None:
+        super().__init__()
+        self._every_s, self._next = every_s, 0.0
+        self.bytes = 0
+
+    def feed(self, flows: Batch, now: float, interval_s: float = 1.0) -> list:  # type: ignore[type-arg]
+        updates = super().feed(flows, now, interval_s)
+        if now >= self._next:
+            self._next = now + self._every_s
+            fresh, kept = Engine(), packed(self.learned())
+            assert fresh.recall(unpacked(kept), now) == []
+            assert [text(each) for each in fresh.resume(self.threats(), now)] == []
+            same(self.learned(), fresh.learned())
+            self.bytes = max(self.bytes, len(kept))
+            self._detectors, self._open = fresh._detectors, fresh._open
+        return updates
+
+
+def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    assert one.keys() == other.keys()
+    for name, kept in one.items():
+        again = other[name]
+        assert len(kept) == len(again), name
+        if "key" in (kept.dtype.names or ()):  # places within a bucket may differ
+            kept, again = (each[np.argsort(each["key"], kind="stable")] for each in (kept, again))
+        rows = [name for name in ("key", "row", "dial") if name in (kept.dtype.names or ())] or [...]
+        assert all(kept[field].tobytes() == again[field].tobytes() for field in rows), name
+
+
+def summary(threats: list[Threat]) -> list[tuple[str, ...]]:
+    return sorted((each.id, text(each)) for each in threats)
+
+
+@pytest.mark.parametrize("attack", CUT)
+def test_each_attack_is_found_alike(attack: str) -> None:
+    book = Book(3)
+    SLOW[attack](book)
+    rows = book.rows()
+    whole_s = float(rows["end"].max() - rows["start"].min())
+    assert summary(judge(rows, 10.0, Interrupted(whole_s / 7))) == summary(judge(rows, 10.0))
+
+
+def test_a_quiet_day_stays_quiet_and_what_is_kept_is_small() -> None:
+    engine, morning = Interrupted(2 * HOUR), a_day()[a_day()["start"] < MONDAY + 10 * HOUR]
+    assert summary(judge(morning, 300.0, engine)) == summary(judge(morning, 300.0))
+    assert 0 < engine.bytes < MOST_BYTES

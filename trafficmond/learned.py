@@ -1,0 +1,103 @@
+"""What the detectors have learned, kept in a file of state_dir from one start to the next.
+
+Nothing waits for the file and nothing depends on it: it is read beside the start. One that is damaged, or that another
+version wrote, is put aside and said once, and the detectors begin anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from trafficmond import files
+from trafficmond.detect.engine import Engine
+from trafficmond.flows.batch import Column
+from trafficmond.sinks import messages
+from trafficmond.sinks.fanout import SinkSet
+
+LEARNED_NAME = "learned"  # in state_dir
+ASIDE = ".broken"  # what the name of one ends in that cannot be used
+_HEAD = b"trafficmon learned 1\n"  # then a checksum of the rest, and arrays as numpy.savez_compressed writes them
+_SUM_BYTES = 16
+_EVERY_S = 1800.0  # what a kill or a power cut may cost; a stop costs nothing
+
+
+def packed(arrays: Mapping[str, Column]) -> bytes:
+    """The arrays as a file has them."""
+    out = io.BytesIO()
+    np.savez_compressed(out, **arrays)
+    body = out.getvalue()
+    return _HEAD + _checksum(body) + body
+
+
+def unpacked(data: bytes) -> dict[str, Column]:
+    """What `packed` was given. Raises ValueError where the file is damaged or of another version."""
+    start = len(_HEAD) + _SUM_BYTES
+    if not data.startswith(_HEAD):
+        raise ValueError("it is of another version")
+    if data[len(_HEAD) : start] != _checksum(data[start:]):
+        raise ValueError("it is damaged")
+    with np.load(io.BytesIO(data[start:]), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.blake2s(body, digest_size=_SUM_BYTES).digest()
+
+
+class Learned:
+    """Has the engine go on with what it knew, and keeps what it knows. Use from the loop's thread only."""
+
+    def __init__(self, path: Path, engine: Engine, sinks: SinkSet, warnings: dict[str, str]) -> None:
+        self._path = path
+        self._engine = engine
+        self._sinks = sinks
+        self._warnings = warnings
+        self._recalled = False
+        self._kept_at = time.monotonic()
+
+    async def recall(self) -> None:
+        """Gives the engine what the last daemon kept. Never raises."""
+        try:
+            learned = unpacked(await asyncio.to_thread(self._path.read_bytes))
+            anew = self._engine.recall(learned, time.time())
+            if anew:
+                await self._put_aside(f"{', '.join(anew)}: another version kept other figures")
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            await self._put_aside(str(error))
+        except OSError as error:
+            self._fail("is not known", error)
+        self._recalled = True
+
+    async def keep(self, *, now: bool = False) -> None:
+        """Keeps what the engine knows, if it is time to or `now`. Never raises."""
+        if not self._recalled or not (now or time.monotonic() - self._kept_at >= _EVERY_S):
+            return
+        self._kept_at = time.monotonic()
+        learned = self._engine.learned()
+        try:
+            await asyncio.to_thread(lambda: files.replace(self._path, packed(learned), mode=0o640))
+            self._warnings.pop(LEARNED_NAME, None)
+        except OSError as error:
+            self._fail("is not kept for the next start", error)
+
+    async def _put_aside(self, why: str) -> None:
+        aside = self._path.with_name(self._path.name + ASIDE)
+        try:
+            await asyncio.to_thread(self._path.replace, aside)
+        except OSError as error:
+            self._fail("is not known", error)
+            return
+        text = f"what detectors had learned cannot be used ({why}); they begin anew, and the file is kept as {aside}"
+        self._sinks.note(messages.LEARNED_REPLACED, text, {"path": str(aside)})
+
+    def _fail(self, what: str, error: OSError) -> None:
+        self._warnings[LEARNED_NAME] = f"what detectors have learned {what} ({self._path}: {error.strerror or error})"
