@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 BUILD = ROOT / "build/fuzz"
 IN_C = {"capture": [], "lines": ["-DTM_FUZZ_LINES"]}
-IN_PYTHON = ("any", "zeek", "argus", "eve", "vpc", "ocsf", "own_json", "own_csv", "journal")
+IN_PYTHON = ("any", "zeek", "argus", "eve", "vpc", "ocsf", "own_json", "own_csv", "journal", "flows_db")
 HANG_S, MOST_MIB, MOST_BYTES = 20, 2048, 16384
 AT_A_TIME = 2
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import sqlite3
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "analyze"))
 
+sys.path.append(str(Path(__file__).parents[2]))
+
 from captures import AT, enhanced, ethernet, interface, ipv4, ipv6, option, pcap, section, tcp, udp
+
+from trafficmond.store.schema import FLOW_COLUMNS
+from trafficmond.store.store import Store
+from trafficmond.store.writer import Limits
 
 _ENDS = {"src_ip": "192.0.2.10", "src_port": 40000, "dest_ip": "198.51.100.7", "dest_port": 443, "proto": "TCP"}
 _WHEN = "2023-11-14T22:13:20.500000+0000"
@@ -130,6 +139,28 @@ def _journal() -> Iterator[bytes]:
     yield _lines(entry, {**entry, "TRAFFICMON_INTERFACE": [101, 255]}).replace(b'{"__C', b'\x1e{"__C')
 
 
+def _flows_db() -> Iterator[bytes]:
+    """Small pages, so that the whole of it is below the length that targets are given."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "flows.db"
+        Store.open(path, Limits(1e9, 1 << 30), clock=lambda: AT).close()
+        with contextlib.closing(sqlite3.connect(path)) as store:
+            row = {name: AT if kind == "REAL" else 7 for name, kind in FLOW_COLUMNS.items()}
+            row |= {"src_ip": "192.0.2.1", "dst_ip": "2001:db8::1", "action": "drop", "direction": "ingress"}
+            for target in ("192.0.2.2", "198.51.100.7"):
+                told = {**row, "dst_ip": target}
+                columns = ", ".join(told), ", ".join("?" * len(told))
+                store.execute(f"INSERT INTO flows_1 ({columns[0]}) VALUES ({columns[1]})", list(told.values()))
+            threat = ["t-1", "port_scan", "high", "T1046", "192.0.2.1", None, AT, AT, 60, "60 ports", "{}", "closed"]
+            store.execute(f"INSERT INTO threats VALUES ({', '.join('?' * len(threat))})", threat)
+            store.commit()
+            for change in ("journal_mode = DELETE", "page_size = 512"):
+                store.execute(f"PRAGMA {change}")
+            store.execute("VACUUM")
+        yield path.read_bytes()
+    yield bytes(range(256))
+
+
 _SEEDS: dict[str, Any] = {
     "any": lambda: iter(()),
     "capture": _capture,
@@ -141,4 +172,5 @@ _SEEDS: dict[str, Any] = {
     "vpc": _vpc,
     "ocsf": _ocsf,
     "journal": _journal,
+    "flows_db": _flows_db,
 }

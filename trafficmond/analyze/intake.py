@@ -18,6 +18,7 @@ SIZE_BOUNDS = (64, 127, 255, 511, 1023, 1518)
 SIZE_CLASSES = ("0-64", "65-127", "128-255", "256-511", "512-1023", "1024-1518", "1519+")
 
 INTERFACES_MAX = 4096
+NAME_MAX = 128  # characters of an interface's name; Windows has some of 50
 OTHER_TYPE = -1  # stands for EtherTypes that are not told apart
 OTHER_INTERFACE = "(other)"
 
@@ -117,6 +118,8 @@ class Intake:
             return 0
         number = self._interfaces.get(name)
         if number is None:
+            if len(name) > NAME_MAX:
+                return self.ifindex(name[:NAME_MAX])
             if len(self._interfaces) >= INTERFACES_MAX and name != OTHER_INTERFACE:
                 return self.ifindex(OTHER_INTERFACE)
             number = self._interfaces[name] = len(self._interfaces) + 1

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+from trafficmond.analyze import database
 from trafficmond.analyze.intake import Intake
-from trafficmond.analyze.rows import BATCH, Records, address, counted_records, sent
+from trafficmond.analyze.rows import TIME_MAX, Records, address, count, counted_records, port, sent
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.flows.batch import Batch
@@ -24,6 +26,10 @@ _COLUMNS = (
     "src_ip, dst_ip, src_port, dst_port, protocol_num, first_seen, last_seen, packets, bytes, "
     "reply_packets, reply_bytes, tcp_flags, reply_tcp_flags, action, direction, interface, vlan"
 )
+_BYTE, _VLANS = 256, 65536
+_DAMAGED = "database damaged"
+_EVIDENCE_MAX = 1 << 16
+_SHOWN = 80
 
 
 def lacks(sample: Sample) -> Lacks:
@@ -35,85 +41,121 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
     """RECORD rows, one a flow and reporting interval. Raises InputError if it is not a flow store."""
     if source.compressed or source.path == "-":
         raise InputError(f"{source.name} is a database that cannot be streamed", hint="unpack it to a file first")
-    records = Records()
+    path, before = Path(source.path).resolve(), intake.records
     try:
-        with closing(_open(Path(source.path).resolve())) as database:
-            intake.threats += _threats(database, source)
+        with closing(database.opened(path)) as store:
+            intake.threats += _threats(store, source, database.size(path))
             # A partition at a time: a long transaction would keep the daemon from tidying up behind it.
-            for (number,) in database.execute("SELECT number FROM partitions ORDER BY number").fetchall():
-                yield from _partition(database, partition_table(number), source, records, intake)
-    except sqlite3.Error as error:
-        if intake.records == 0:
+            for number in _partitions(store, source):
+                yield from _partition(store, partition_table(number), source, intake)
+    except database.Error as error:
+        if intake.records == before:
             hint = "give the path of a trafficmon flows.db"
-            raise InputError(f"{source.path} cannot be read as a flow store: {error}", hint=hint) from error
-        source.damage.offset(source.name, 0, "database damaged", str(error))
+            raise InputError(
+                f"{source.path} cannot be read as a flow store: {database.said(error)}", hint=hint
+            ) from error
+        source.damage.offset(source.name, 0, _DAMAGED, database.said(error))
 
 
-def _threats(database: sqlite3.Connection, source: Source) -> Iterator[Threat]:
-    """What the daemon found; none in a file without that table."""
-    if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'threats'").fetchone():
+def _partitions(store: sqlite3.Connection, source: Source) -> Iterator[int]:
+    """Their numbers, each once and in order."""
+    if not database.is_plain(store, "partitions"):
+        raise sqlite3.DatabaseError("no such table: partitions")
+    numbers: set[int] = set()
+    for row, (number,) in enumerate(store.execute("SELECT number FROM partitions"), 1):
+        if number in numbers:
+            continue
+        if type(number) is int and database.is_plain(store, partition_table(number)):
+            numbers.add(number)
+        else:
+            source.damage.line(f"{source.name}, partitions", row, "no partition", str(number))
+    yield from sorted(numbers)
+
+
+def _threats(store: sqlite3.Connection, source: Source, most: int) -> Iterator[Threat]:
+    """What the daemon found; none in a file without that table. Their texts have at most `most` bytes in all."""
+    if not database.is_plain(store, "threats"):
         return
     names = [each.name for each in fields(Threat)]
-    for number, row in enumerate(database.execute(f"SELECT {', '.join(names)} FROM threats"), 1):
-        found = dict(zip(names, row, strict=True))
+    for number, row in enumerate(store.execute(f"SELECT {', '.join(names)} FROM threats"), 1):
+        most -= sum(len(value) for value in row if isinstance(value, str))
+        if most < 0:
+            raise sqlite3.DatabaseError("it says more than it can hold")
         try:
-            found["severity"] = Severity[str(found["severity"]).upper()]
-            found["evidence"] = dict(json.loads(found["evidence"]))
-            found |= {name: float(found[name]) for name in ("first_seen", "last_seen")}
-            found["count"] = int(found["count"])
-        except (ValueError, TypeError, KeyError) as error:
+            yield _threat(dict(zip(names, row, strict=True)))
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             source.damage.line(f"{source.name}, threats", number, "no threat", str(error))
-            continue
-        yield Threat(**found)
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    """A connection that reads only. A copy in a directory where SQLite may not put its -shm file is read as it is."""
-    database = sqlite3.connect(path.as_uri() + "?mode=ro", uri=True)
+def _threat(found: dict[str, Any]) -> Threat:
+    for name in ("id", "detector", "technique", "summary"):
+        _text(found[name])
+    for name in ("src_ip", "dst_ip"):
+        if found[name] is not None:
+            address(_text(found[name]))
+    found["severity"] = Severity[_text(found["severity"]).upper()]
+    if len(_text(found["evidence"])) > _EVIDENCE_MAX:
+        raise ValueError("too much evidence")
+    found["evidence"] = dict(json.loads(found["evidence"]))
+    found |= {name: _moment(found[name]) for name in ("first_seen", "last_seen")}
+    found["count"] = count(found["count"])
+    return Threat(**found)
+
+
+def _partition(store: sqlite3.Connection, table: str, source: Source, intake: Intake) -> Iterator[Batch]:
+    """Its rows up to where it is damaged."""
+    records = Records()
     try:
-        database.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        database.close()
-        if path.with_name(path.name + "-wal").exists():
-            raise
-        database = sqlite3.connect(path.as_uri() + "?immutable=1", uri=True)
-    return database
-
-
-def _partition(
-    database: sqlite3.Connection, table: str, source: Source, records: Records, intake: Intake
-) -> Iterator[Batch]:
-    cursor = database.execute(f"SELECT {_COLUMNS} FROM {table}")
-    number = 0
-    while rows := cursor.fetchmany(BATCH):
-        for row in rows:
-            number += 1
+        for number, row in enumerate(store.execute(f"SELECT {_COLUMNS} FROM {table}"), 1):
             try:
                 _add(row, records, intake)
             except (ValueError, TypeError) as error:
                 source.damage.line(f"{source.name}, {table}", number, "no flow", str(error))
-        yield counted_records(records.take(), intake)
+            if records.full:
+                yield counted_records(records.take(), intake)
+    except database.Error as error:
+        source.damage.offset(f"{source.name}, {table}", 0, _DAMAGED, database.said(error))
+    yield counted_records(records.take(), intake)
 
 
 def _add(row: tuple[object, ...], records: Records, intake: Intake) -> None:
     src, dst, sport, dport, proto, first, last, packets, octets, replies, reply_octets, *rest = row
     flags, reply_flags, action, direction, interface, vlan = rest
-    source, protocol = address(str(src)), _number(proto)
+    source, target, protocol = address(_text(src)), address(_text(dst)), _below(_BYTE, proto)
+    if source.family != target.family:
+        raise ValueError(f"{src} and {dst} are of two kinds")
+    both = _below(_BYTE, flags), _below(_BYTE, reply_flags)
     records.add(
         source,
-        address(str(dst)),
-        (_number(sport), _number(dport)),
+        target,
+        (port(sport), port(dport)),
         protocol,
-        (float(str(first)), float(str(last))),
-        sent(protocol, source.family, _number(packets), _number(octets), flags=_number(flags)),
-        sent(protocol, source.family, _number(replies), _number(reply_octets), flags=_number(reply_flags)),
-        (_number(flags), _number(flags) & SYN, _number(reply_flags), _number(reply_flags) & (SYN | ACK)),
-        action=Action.parse(str(action)),
-        direction=Direction.parse(str(direction)),
-        ifindex=intake.ifindex(str(interface or "")),
-        vlan=_number(vlan),
+        (_moment(first), _moment(last)),
+        sent(protocol, source.family, count(packets), count(octets), flags=both[0]),
+        sent(protocol, source.family, count(replies), count(reply_octets), flags=both[1]),
+        (both[0], both[0] & SYN, both[1], both[1] & (SYN | ACK)),
+        action=Action.parse(_text(action)),
+        direction=Direction.parse(_text(direction)),
+        ifindex=intake.ifindex(_text(interface or "")),
+        vlan=_below(_VLANS, vlan),
     )
 
 
-def _number(value: object) -> int:
-    return int(str(value)) if value is not None else 0
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:_SHOWN]} is no text")
+    return value
+
+
+def _below(end: int, value: object) -> int:
+    number = count(value)
+    if number >= end:
+        raise ValueError(f"{number} is not below {end}")
+    return number
+
+
+def _moment(value: Any) -> float:
+    moment = float(value)
+    if not 0 <= moment < TIME_MAX:
+        raise ValueError(f"{moment} is no time in epoch seconds")
+    return moment

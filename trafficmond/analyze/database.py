@@ -1,0 +1,77 @@
+"""An SQLite file that anybody may have made, opened so that reading it changes nothing and ends.
+
+Source: https://www.sqlite.org/security.html. A schema may hold views that never end, and a damaged tree pages that lead
+to themselves: so only plain tables are read, and SQLite may take no more steps than a sound file of the size needs.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from pathlib import Path
+
+VALUE_MAX = 1 << 20
+"""Bytes of the largest value, and of the schema's longest statement."""
+
+_STEPS = 1 << 16  # of SQLite's virtual machine between two looks at how many they are
+_LEAST_STEPS = 1 << 20
+_STEPS_A_BYTE = 2  # a row of flows.db has at least 60 bytes, and takes 25 steps
+_TEXT = functools.partial(str, encoding="utf-8", errors="replace")
+_SIDES = ("", "-wal")
+
+Error = (sqlite3.Error, UnicodeError)
+"""What reading it raises; the second where SQLite's own message is no UTF-8."""
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    """A connection that reads only. A copy in a directory where SQLite may not put its -shm file is read as it is."""
+    database = _connected(path, "mode=ro")
+    try:
+        database.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        database.close()
+        if path.with_name(path.name + "-wal").exists():
+            raise
+        database = _connected(path, "immutable=1")
+    return database
+
+
+def _connected(path: Path, how: str) -> sqlite3.Connection:
+    database = sqlite3.connect(f"{path.as_uri()}?{how}", uri=True)
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, VALUE_MAX)
+    database.text_factory = _TEXT
+    left = max(_LEAST_STEPS, size(path) * _STEPS_A_BYTE) // _STEPS
+
+    def taken() -> bool:
+        nonlocal left
+        left -= 1
+        return left < 0
+
+    database.set_progress_handler(taken, _STEPS)
+    database.execute("PRAGMA trusted_schema = OFF")
+    database.execute("PRAGMA cell_size_check = ON")
+    return database
+
+
+def said(error: Exception) -> str:
+    """What is wrong, in words."""
+    if isinstance(error, UnicodeError):
+        return "its schema is damaged"
+    if str(error) == "interrupted":
+        return "it leads in circles: a sound file of its size is read in fewer steps"
+    return str(error)
+
+
+def size(path: Path) -> int:
+    """Bytes of the file, and of what was written to it last."""
+    files = [path.with_name(path.name + side) for side in _SIDES]
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def is_plain(database: sqlite3.Connection, table: str) -> bool:
+    """Whether there is such a table that holds what is read of it: no view, nothing computed."""
+    kinds = database.execute("SELECT type FROM pragma_table_list WHERE schema = 'main' AND name = ?", (table,))
+    if [kind for (kind,) in kinds] != ["table"]:
+        return False
+    hidden = database.execute("SELECT 1 FROM pragma_table_xinfo(?) WHERE hidden != 0", (table,))
+    return hidden.fetchone() is None
