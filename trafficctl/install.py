@@ -16,19 +16,17 @@ _HINT = "nothing was confirmed; do it with sudo before the probation is over"
 
 
 @contextlib.contextmanager
-def installed(tried: Path, cidr_dir: Path) -> Iterator[Path | None]:
-    """While the block lasts, and for good unless it raises, what is `tried` is in its place: a folder in that of
-    `cidr_dir`, a file in it. Where that is which was there before, if it was.
+def installed(tried: Path, place: Path, *, hide: bool = False) -> Iterator[Path | None]:
+    """While the block lasts, and for good unless it raises, what is `tried`, a folder or a file, is in its place. Where
+    that is which was there before, if it was; under a hidden name if that is wanted.
 
     Raises ControlError if that may not be written; then all is as it was.
     """
     if not tried.exists():
         hint = "put it back, or take back what is on probation: trafficctl rollback"
         raise ControlError(f"{tried}, which is on probation, is not there any more", hint=hint)
-    place = cidr_dir if tried.is_dir() else cidr_dir / tried.name
     now = time.strftime("%Y%m%d-%H%M%S")
-    # A file's is hidden: what is in cidr.d and is no rules file is told as a mistake.
-    kept = _free(place.with_name(f"{place.name}.{now}" if tried.is_dir() else f".{place.name}.{now}"))
+    kept = _free(place.with_name(f"{'.' if hide else ''}{place.name}.{now}"))
     fresh = place.with_name(f".{place.name}.new")
     there = place.exists()
     try:

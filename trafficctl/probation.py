@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import time
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
 from trafficctl import values
 from trafficctl.render import units
+
+_COPY = r".+\.apply-default-[a-z]+\.toml"  # the settings file that apply --default makes
 
 
 def argument(parser: ArgumentParser, default: float | None = None) -> None:
@@ -15,6 +20,13 @@ def argument(parser: ArgumentParser, default: float | None = None) -> None:
     usual = f" ({units.span(default)} unless given)" if default else ""
     text = f"put it on probation: it is taken back after so long unless it is confirmed{usual}"
     parser.add_argument("--confirm-within", metavar="TIME", type=values.duration, default=default, help=text)
+
+
+def forget_copy(probation: dict[str, Any] | None) -> None:
+    """Removes the settings file that apply --default made; where that may not be, it stays and does nothing."""
+    if probation and probation["folder"] and re.fullmatch(_COPY, (path := Path(probation["folder"])).name):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def told(probation: dict[str, Any]) -> str:

@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+from trafficmond.config.load import load_settings
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError
 from trafficmond.policy.byhand import ByHand
@@ -43,6 +45,7 @@ class Changes:
         self._spent_memory = False
         self._lock = asyncio.Lock()
         self.shuts: Callable[[InForce, InForce], str] = lambda _before, _after: ""  # what a change shuts out, in words
+        self.settings_of: Callable[[Path | None], Settings] = load_settings  # what a file says; None: the usual one
         self.error: ConfigError | None = None  # why the files on disk are not in force
         self.trouble = ""  # with what is kept of rules by hand
 
@@ -94,11 +97,13 @@ class Changes:
         self._spent_memory |= len(new.policy.prefixes) > _MANY_PREFIXES
         return new
 
-    async def _try_out(self, alter: Alter, begin: Begin, *, files: bool = False, folder: str = "") -> InForce:
+    async def _try_out(
+        self, alter: Alter, begin: Begin, *, files: bool = False, folder: str = "", place: str = ""
+    ) -> InForce:
         self.standing.calibrate()
         if self.standing.jump:
             await self._change(lambda inputs: inputs)
-        return await self.standing.try_out(alter, begin, files=files, folder=folder)
+        return await self.standing.try_out(alter, begin, files=files, folder=folder, place=place)
 
     async def _caution(self, alter: Alter, settings: Settings) -> float:
         """How long a change has to be on probation, since it shuts somebody out; 0: it has not."""

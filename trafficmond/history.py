@@ -27,7 +27,7 @@ MOST_BYTES = 64 << 20
 _ONE_COMMAND_S = 10.0  # in which the calls of one process are one change
 _OF_SEVERAL = ("add-cidr", "remove-cidr")  # that are made by several calls
 
-Places = tuple[Path, Path]  # what is on probation, a folder or a rules file; and cidr_dir
+Places = tuple[Path, Path]  # what is on probation, a folder or a file; and where that will be
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from trafficmond import adoption
 from trafficmond.auditor import Auditor
 from trafficmond.banlist import BanList, Key
 from trafficmond.config.flags import Flags
+from trafficmond.config.load import load_settings
 from trafficmond.config.settings import Settings
 from trafficmond.config.watch import Watcher
 from trafficmond.control.clients import Clients
@@ -21,6 +22,7 @@ from trafficmond.control.hub import Hub
 from trafficmond.datapath.cgroups import Cgroups
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.detect.engine import MOST_OPEN, RETURNS_S
+from trafficmond.detect.registry import settings_classes
 from trafficmond.doors import Doors
 from trafficmond.errors import ConfigError, DatapathError, StoreError
 from trafficmond.export.exports import ExportSet
@@ -102,7 +104,7 @@ class Parts:
         """Has the rules' history note what is different, as the work of `change`."""
         if (in_force := self.rulebook.in_force) and in_force.generation:
             trial = self.rulebook.standing.trial
-            tried = (Path(trial.folder), self.settings.cidr_dir) if trial and trial.folder else None
+            tried = (Path(trial.folder), Path(trial.place)) if trial and trial.place else None
             await self.history.follow(in_force.policy, change, tried)
 
     def told(self) -> list[str]:
@@ -198,6 +200,7 @@ def wire(
     learned = Learned(settings.state_dir / LEARNED_NAME, pipeline.engine, sinks, warnings)
     doors = Doors(datapath, rulebook, sinks, warnings, protected.logins)
     rulebook.shuts = doors.shuts
+    rulebook.settings_of = partial(load_settings, flags=flags, detectors=settings_classes())
     host = Host(settings, datapath, protected, doors, rulebook, pipeline, sinks, tasks, warnings)
     auditor = Auditor(store, sinks)
     questions = Questions()

@@ -8,13 +8,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from trafficmond import adoption
-from trafficmond.config.load import load_settings
+from trafficmond.config.load import holds_settings
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.control.peers import Caller
-from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.parts import Parts, say_sources
 from trafficmond.policy.counts import Counts, count
@@ -81,14 +81,15 @@ class Reloader:
             return await self._reload(why, caller)
 
     async def try_out(self, why: str, caller: Caller, folder: str, within_s: float) -> list[str]:
-        """Puts settings and rules as they are now, with the rules of `folder` if it is named, on probation; what
-        whoever asked should know. Of the settings that is what they say of rules: the rest waits until it is confirmed.
+        """Puts settings and rules as they are now, with what `folder` holds if it is named, on probation; what whoever
+        asked should know. Of the settings that is what they say of rules: the rest waits until it is confirmed.
 
         Raises ConfigError, DatapathError: then nothing changed.
         """
         async with self._turn:
             parts = self._parts
-            settings = load_settings(parts.settings.source, parts.flags, detectors=settings_classes())
+            path = Path(folder) if folder and holds_settings(Path(folder)) else parts.settings.source
+            settings = parts.rulebook.settings_of(path)
             before = parts.rulebook.in_force
             tried = await parts.rulebook.try_files(settings, folder, Begin(caller.user, why, within_s))
             if tried is None:
@@ -109,7 +110,7 @@ class Reloader:
         parts.manager.reloading()
         before, old = parts.rulebook.in_force, parts.settings
         try:
-            settings = load_settings(old.source, parts.flags, detectors=settings_classes())
+            settings = parts.rulebook.settings_of(old.source)
             if held := await self._held(settings):
                 parts.manager.ready(parts.status_line())
                 return [held]

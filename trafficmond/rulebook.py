@@ -16,6 +16,7 @@ from pathlib import Path
 from trafficmond import heap
 from trafficmond.changes import BY_HAND_NAME as BY_HAND_NAME
 from trafficmond.changes import Changes
+from trafficmond.config.load import holds_settings
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, DatapathError, Mistake, TrafficmonError
 from trafficmond.geo.atlas import Atlas
@@ -25,7 +26,7 @@ from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Files, make_policy
 from trafficmond.policy.table import compile_table
 from trafficmond.policy.tables import CIDR, DIRECTION, PORTS, Table, has_ended, same, without
-from trafficmond.policy.trial import Trial, fingerprint, in_folder
+from trafficmond.policy.trial import Trial, fingerprint, in_folder, place_of
 from trafficmond.ruleset import Guard as Guard
 from trafficmond.ruleset import InForce as InForce
 from trafficmond.ruleset import Inputs
@@ -134,20 +135,24 @@ class Rulebook(Changes):
 
     async def try_files(self, settings: Settings, folder: str, begin: Begin) -> InForce | None:
         """Puts what the files say that `settings` name on probation, with `folder` in the place of `cidr_dir` if it is
-        named, or, if that is a rules file, in the place of the one of its name; None if that is what is in force.
+        named, or, if that is a rules file, in the place of the one of its name; or if it is the file of the settings,
+        with these in the place of those that are confirmed; None if that is what is in force.
         Raises ConfigError, DatapathError: then nothing changed."""
         async with self._lock:
             await self._recall()
-            alter = self._trying(settings, folder)
-            if not folder and not self.standing.base and self._same(await asyncio.to_thread(alter, self._inputs)):
+            alter, confirmed = self._trying(settings, folder), self.standing.confirmed.inputs.settings
+            same = not folder or settings.source == Path(folder)  # rules files stand where they stood
+            if same and not self.standing.base and self._same(await asyncio.to_thread(alter, self._inputs)):
                 return None
-            in_force = await self._try_out(alter, begin, files=True, folder=folder)
+            place = str(place_of(folder, settings, confirmed)) if folder else ""
+            in_force = await self._try_out(alter, begin, files=True, folder=folder, place=place)
             self.error = None
             return in_force
 
     async def resume(self, settings: Settings) -> None:
-        """Goes on with the probation that an earlier daemon began, by the files that `settings` name. Raises
-        ConfigError, DatapathError if it cannot be known any more what is on probation; in the kernel it goes on."""
+        """Goes on with the probation that an earlier daemon began, by the files that `settings` name, or those of a
+        settings file that is on probation. Raises ConfigError, DatapathError if it cannot be known any more what is on
+        probation; in the kernel it goes on."""
         async with self._lock:
             known = self.standing.kept.trial
             if known is None or self.standing.trial is None:
@@ -156,7 +161,9 @@ class Rulebook(Changes):
 
             def alter(inputs: Inputs) -> Inputs:
                 if last.tried:
-                    inputs = self._sources.tried(inputs, settings, last.folder)
+                    path = Path(last.folder)
+                    named = self.settings_of(path) if last.folder and holds_settings(path) else settings
+                    inputs = self._sources.tried(inputs, named, last.folder)
                     if fingerprint(inputs.settings, inputs.instead) != last.tried:
                         where = last.folder or str(settings.cidr_dir)
                         raise ConfigError([Mistake(where, "does not hold any more what is on probation")])
@@ -169,9 +176,9 @@ class Rulebook(Changes):
         """What is on probation stays in force; what of it cannot be kept, in words. Raises TrafficmonError if there is
         none, or nobody knows what it is, DatapathError: then it goes on."""
         async with self._lock:
-            known, settings = self.standing.known_trial(), self.standing.confirmed.inputs.settings
-            if known.folder and not await self._installed(known, settings):
-                what = f"{settings.cidr_dir} does not hold what is on probation, which is {known.folder}"
+            known = self.standing.known_trial()
+            if known.folder and not await asyncio.to_thread(self._installed, known):
+                what = f"{known.place} does not hold what is on probation, which is {known.folder}"
                 raise TrafficmonError(what, hint="trafficctl confirm puts it there; use sudo if it may not")
             inputs = await self.standing.confirm()
             notes = await self._keep()
@@ -182,10 +189,13 @@ class Rulebook(Changes):
                     notes.append(f"in force, but {self.saved_path} cannot be written: {error.strerror or error}")
             return notes
 
-    async def _installed(self, known: Trial, confirmed: Settings) -> bool:
-        """Whether `cidr_dir` holds what is on probation in a folder of its own."""
-        there = in_folder(self._inputs.settings, confirmed.cidr_dir)
-        return await asyncio.to_thread(fingerprint, there) == known.tried
+    def _installed(self, known: Trial) -> bool:
+        """Whether what is on probation in a folder or a file of its own is in its place."""
+        if self._inputs.settings.source == Path(known.folder):
+            place = Path(known.place)
+            return place.is_file() and fingerprint(self.settings_of(place)) == known.tried
+        there = in_folder(self._inputs.settings, self.standing.confirmed.inputs.settings.cidr_dir)
+        return fingerprint(there) == known.tried
 
     async def roll_back(self) -> Trial:
         """What was confirmed before is in force again. Raises TrafficmonError if nothing is on probation."""

@@ -56,11 +56,14 @@ class Sources:
 
     def tried(self, inputs: Inputs, settings: Settings, folder: str) -> Inputs:
         """`inputs` with what the files hold that `settings` name, with `folder` in the place of `cidr_dir`, or, if that
-        is a rules file, of the one of its name. What they last held is remembered as it was; what is wrong and is none
-        of theirs is a mistake. Raises ConfigError."""
+        is a rules file, of the one of its name, unless it is the file of these settings itself. What they last held is
+        remembered as it was; what is wrong and is none of theirs is a mistake. Raises ConfigError."""
+        last_good = None if folder else self._last_good.aside()
+        if folder and settings.source == Path(folder):
+            folder = ""
         instead = Path(folder) if is_rules_file(Path(folder).name) and not Path(folder).is_dir() else None
         if folder and not instead and Path(folder).is_file():
-            what = "is neither a folder nor a rules file (*.toml, *.json)"
+            what = "is neither a folder nor a file of rules or settings (*.toml, *.json)"
             raise ConfigError(
                 [Mistake(folder, what)], hint="a list is put on probation with the folder that it lies in"
             )
@@ -68,7 +71,6 @@ class Sources:
         if folder and not os.access(folder, os.R_OK if instead else os.R_OK | os.X_OK):
             what = "cannot be read by the daemon, which sees no home and no /tmp of yours"
             raise ConfigError([Mistake(folder, what)], hint=f"put it beside {settings.cidr_dir}, readable for it")
-        last_good = None if folder else self._last_good.aside()
         known = Cache(dict(self._cache.files)), last_good, self.databases.refresh(settings.geo.databases)
         files = _right(read_files(of.cidr_dir, lists_of(of), self.own, *known, instead))
         return replace(inputs, settings=of, files=files, instead=instead)

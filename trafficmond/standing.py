@@ -158,9 +158,11 @@ class Standing:
             return new
         return replace(new, table=replace(new.table, words=self._kernel.install(new.table.words), live=True))
 
-    async def try_out(self, alter: Alter, begin: Begin, *, files: bool = False, folder: str = "") -> InForce:
+    async def try_out(
+        self, alter: Alter, begin: Begin, *, files: bool = False, folder: str = "", place: str = ""
+    ) -> InForce:
         """Puts what `alter` makes of the rules in force on probation: `files`, those that settings name, or those of
-        `folder`, among it. Raises ConfigError, DatapathError: then nothing changed."""
+        `folder`, which is to come to `place`, among it. Raises ConfigError, DatapathError: then nothing changed."""
         self.lapse()
         ours, in_force = self.now
         if in_force is None or not in_force.generation:
@@ -169,8 +171,11 @@ class Standing:
         inputs, made = await self.made(Side(ours, in_force.apart()), alter)
         before, last = self.kept, self.kept.trial or Trial("", "", 0.0, 0.0)
         tried = await asyncio.to_thread(trial.fingerprint, inputs.settings, inputs.instead) if files else last.tried
-        now, folder = time.time(), folder if files else last.folder
-        planned = Trial(begin.user, begin.what, now, now + begin.within_s, tried, folder, inputs.runtime, inputs.saved)
+        now = time.time()
+        folder, place = (folder, place) if files else (last.folder, last.place)
+        planned = Trial(
+            begin.user, begin.what, now, now + begin.within_s, tried, folder, inputs.runtime, inputs.saved, place
+        )
         refused = tried if files and not folder else before.refused
         await self._keep_planned(planned, refused)
         try:

@@ -133,6 +133,7 @@ def probation(parts: Parts) -> Row | None:
         "left_s": max(0.0, trial.until - time.time()),
         "folder": trial.folder or None,
         "cidr_dir": str(parts.settings.cidr_dir),
+        "place": trial.place or None,
     }
 
 

@@ -17,6 +17,7 @@ def count(packets: int, octets: int) -> Row:
 TRIAL: Row = {
     **{"what": "apply /etc/trafficmon/cidr.new", "user": "ada", "begun_at": T0, "until": T0 + 60, "left_s": 42.4},
     **{"folder": "/etc/trafficmon/cidr.new", "cidr_dir": "/etc/trafficmon/cidr.d"},
+    "place": "/etc/trafficmon/cidr.d",
 }
 STATUS: Row = {
     "version": "0.2.0",

@@ -58,7 +58,8 @@ def test_times_and_folders_that_will_not_do(tmp_path: Path) -> None:
                     name, told = await asked.refused(method, **named, confirm_within_s=within)
                     assert (name, "use 1 s to 1 hour" in told) == ("Invalid", True)
             assert (await asked.refused("Apply", folder="cidr.new"))[0] == "InvalidParameter"
-            for folder in (tmp_path / "nowhere", tmp_path / "nowhere.toml", tmp_path / "trafficmond.toml"):
+            (tmp_path / "a.netset").write_text("192.0.2.1\n")
+            for folder in (tmp_path / "nowhere", tmp_path / "nowhere.toml", tmp_path / "a.netset"):
                 name, told = await asked.refused("Apply", folder=str(folder))
                 assert (name, str(folder) in told) == ("Invalid", True)
             assert (await asked("Status"))["probation"] is None
@@ -126,5 +127,44 @@ def test_whoever_drops_his_own_session_has_to_come_back(tmp_path: Path) -> None:
             asked.protected.peers = {"192.0.2.9"}
             notes = (await asked("AddCidr", cidr="192.0.2.0/24", force=True))["notes"]
             assert any("on probation for 20 s" in each for each in notes)
+
+    asyncio.run(run())
+
+
+def test_a_settings_file_on_probation(tmp_path: Path) -> None:
+    """What it says of rules is judged by; the rest, and its place, wait for confirm."""
+
+    async def run() -> None:
+        async with asking(tmp_path) as asked:
+            place, tried = tmp_path / "trafficmond.toml", tmp_path / "new.toml"
+            before = place.read_text()
+            tried.write_text(f'networks = ["198.51.100.0/24"]\n{before}[policy]\ndefault = "drop"\n')
+            applied = await asked("Apply", folder=str(tried))
+            assert (applied["probation"]["folder"], applied["probation"]["place"]) == (str(tried), str(place))
+            assert any("default drop" in note for note in applied["notes"])
+            assert (await asked("Status"))["rules"]["default"] == "drop"
+            assert (await asked("Explain", address="203.0.113.9"))["action"] == "drop"
+            assert not asked.datapath.options.drop_unparsed, "what is confirmed keeps its switches"
+            assert "does not hold what is on probation" in (await asked.refused("Confirm"))[1]
+            await asked("Rollback")
+            assert (await asked("Status"))["rules"]["default"] == "monitor"
+            assert (await asked("Reload"))["changed"] == [], "nothing is refused: the files are as they were"
+            await asked("Apply", folder=str(tried))
+            asked.datapath.until = time.time() - 0.1  # the kernel has ended it
+            await asked.parts.rulebook.lapse()
+            assert (await asked("Status"))["rules"]["default"] == "monitor"
+
+            await asked("Apply", folder=str(tried))
+            place.write_text(tried.read_text())
+            assert "on probation as they are" in (await asked("Reload"))["changed"][0]
+            assert (await asked("Confirm"))["confirmed"] == f"apply {tried}"
+            tried.unlink()
+            assert (await asked("Status"))["rules"]["default"] == "drop"
+            assert asked.datapath.options.drop_unparsed
+            assert (asked.parts.settings.source, asked.parts.settings.networks) == (place, ("198.51.100.0/24",))
+            assert (await asked("Apply", folder=str(place)))["probation"] is None, "they say what is in force"
+            tried.write_text("[policy]\ndefualt = 3\n")
+            name, told = await asked.refused("Apply", folder=str(tried))
+            assert (name, f"{tried}:2" in told) == ("Invalid", True)
 
     asyncio.run(run())

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rulebook_book import DROP, Book
 
+from trafficmond.config.load import load_settings
 from trafficmond.errors import DatapathError, TrafficmonError
 from trafficmond.policy import trial
 from trafficmond.standing import Begin, recalled
@@ -334,3 +335,32 @@ def test_the_fingerprint_is_of_what_is_said_wherever_it_lies(book: Book) -> None
     assert trial.with_rule_settings(book.settings, trial.rule_settings(dropping)) == dropping
     with pytest.raises(ValueError, match="another version"):
         trial.with_rule_settings(book.settings, {**trial.rule_settings(dropping), "policy": {"new": 1}})
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_daemon_goes_on_with_a_settings_file_on_probation(started: Book, whole: bool) -> None:
+    book, tried = started, started.cidr_dir.parent / "new.toml"
+    place = book.cidr_dir.parent / "trafficmond.toml"
+    text = f'state_dir = "{book.settings.state_dir}"\n[policy]\ndefault = "drop"\n'
+    tried.write_text(text)
+    book.settings = replace(book.settings, source=place)
+    book.run(book.rules.load(book.settings))
+    book.run(book.rules.try_files(load_settings(tried), str(tried), TRY))
+    assert actions(book) == ["drop", "drop", "drop"]
+    if not whole:
+        tried.write_text(text.replace("drop", "allow"))
+    restarted(book, until=book.on_trial_until)
+    assert actions(book) == ["monitor", "drop", "monitor"]
+    if not whole:
+        with pytest.raises(TrafficmonError, match="does not hold any more"):
+            book.run(book.rules.resume(book.settings))
+        return
+    book.run(book.rules.resume(book.settings))
+    assert actions(book) == ["drop", "drop", "drop"]
+    with pytest.raises(TrafficmonError, match=f"{place} does not hold"):
+        book.run(book.rules.confirm())
+    tried.rename(place)
+    book.run(book.rules.confirm())
+    assert actions(book) == ["drop", "drop", "drop"]
+    restarted(book, until=None)
+    assert actions(book) == ["monitor", "drop", "monitor"], "without the file: these settings have it not"

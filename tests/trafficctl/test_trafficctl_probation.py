@@ -10,6 +10,7 @@ from control_fake import Running
 from control_replies import STATUS, TRIAL
 from ctl_runs import Ctl
 
+from trafficctl import default
 from trafficctl.install import installed
 from trafficctl.live.model import Live
 from trafficctl.live.screen import draw
@@ -79,8 +80,9 @@ def scene(folder: Path) -> tuple[Path, Path]:
 def test_confirm_puts_a_folder_in_place_and_keeps_the_old(ctl: Ctl, running: Running, tmp_path: Path) -> None:
     tried, cidr_dir = scene(tmp_path)
     running.canned.replies["Status"] = {
-        **STATUS, "probation": {**TRIAL, "folder": str(tried), "cidr_dir": str(cidr_dir)}
-    }  # fmt: skip
+        **STATUS,
+        "probation": {**TRIAL, "folder": str(tried), "cidr_dir": str(cidr_dir), "place": str(cidr_dir)},
+    }
     done = ctl("confirm")
     assert (done.returncode, done.stdout) == (0, "confirmed: apply\n")
     (kept,) = (path for path in tmp_path.iterdir() if path.name.startswith("cidr.d."))
@@ -92,10 +94,10 @@ def test_confirm_puts_a_folder_in_place_and_keeps_the_old(ctl: Ctl, running: Run
 def test_what_the_daemon_refuses_is_put_back(ctl: Ctl, running: Running, tmp_path: Path) -> None:
     tried, cidr_dir = scene(tmp_path)
     running.canned.replies["Confirm"] = Refused("it was over")
-    for what in (tried, tried / "b.toml"):
+    for what, place in ((tried, cidr_dir), (tried / "b.toml", cidr_dir / "b.toml")):
         running.canned.replies["Status"] = {
             **STATUS,
-            "probation": {**TRIAL, "folder": str(what), "cidr_dir": str(cidr_dir)},
+            "probation": {**TRIAL, "folder": str(what), "cidr_dir": str(cidr_dir), "place": str(place)},
         }
         assert ctl("confirm").returncode == 1
         assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["cidr.d", "cidr.new"]
@@ -105,11 +107,11 @@ def test_what_the_daemon_refuses_is_put_back(ctl: Ctl, running: Running, tmp_pat
 def test_a_file_is_put_in_place_too(tmp_path: Path) -> None:
     tried, cidr_dir = scene(tmp_path)
     (cidr_dir / "b.toml").write_text("old")
-    with installed(tried / "b.toml", cidr_dir) as kept:
+    with installed(tried / "b.toml", cidr_dir / "b.toml", hide=True) as kept:
         assert kept is not None
         assert (kept.name[:8], kept.read_text(), (cidr_dir / "b.toml").read_text()) == (".b.toml.", "old", "b.toml")
     (cidr_dir / "b.toml").unlink()
-    with installed(tried / "b.toml", cidr_dir) as kept:
+    with installed(tried / "b.toml", cidr_dir / "b.toml") as kept:
         assert kept is None
     assert (cidr_dir / "b.toml").read_text() == "b.toml"
 
@@ -127,6 +129,73 @@ def test_what_cannot_be_put_in_place_changes_nothing(tmp_path: Path, gone: str) 
     assert [path.name for path in cidr_dir.iterdir()] == ["a.toml"]
 
 
+SHIPPED = """[policy]
+# What a source on no list gets.
+#default = "monitor"
+default_shadow = true
+established = true
+
+[store]
+retention = "7d"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "became"),
+    [
+        ("", '[policy]\ndefault = "drop"\n'),
+        ("verbose = true\n", 'verbose = true\n\n[policy]\ndefault = "drop"\n'),
+        ('[policy] # ours\ndefault = "allow" # so far\n', '[policy] # ours\ndefault = "drop" # so far\n'),
+        ("[policy]\nguard = true\n[store]\n", '[policy]\ndefault = "drop"\nguard = true\n[store]\n'),
+        ("policy.default = 'monitor'\npolicy.guard = true\n", 'policy.default = "drop"\npolicy.guard = true\n'),
+        (
+            SHIPPED,
+            SHIPPED.replace("default_shadow = true\n", "").replace('"monitor"\n', '"monitor"\ndefault = "drop"\n'),
+        ),
+        ("policy = { default = 'monitor' }\n", None),
+        ('[ "policy" ]\ndefault = "monitor"\n', None),
+        ("policy.guard = true\n", None),
+        ("[policy\n", None),
+        ('[other]\ntext = """\n[policy]\n"""\n', None),
+    ],
+)
+def test_settings_with_another_default_are_as_they_were_but_for_that(text: str, became: str | None) -> None:
+    if became is None:
+        with pytest.raises(ValueError, match=r"of its own|TOML|Expected"):
+            default.changed(text, "drop")
+    else:
+        assert default.changed(text, "drop") == became
+        assert default.changed(became, "drop") == became
+
+
+def test_a_default_is_applied_as_a_copy_of_the_settings(ctl: Ctl, running: Running, tmp_path: Path) -> None:
+    settings, copy = tmp_path / "trafficmond.toml", tmp_path / "trafficmond.apply-default-drop.toml"
+    settings.write_text("[policy]\nguard = true\n")
+    settings.chmod(0o640)
+    running.canned.replies["Status"] = {**STATUS, "config": {**STATUS["config"], "path": str(settings)}}
+    assert ctl("apply", "--default", "drop", "--confirm-within", "2m").returncode == 0
+    assert asked_of(running, "Apply") == {"folder": str(copy), "confirm_within_s": 120.0}
+    assert (copy.read_text(), copy.stat().st_mode & 0o777) == ('[policy]\ndefault = "drop"\nguard = true\n', 0o640)
+    assert settings.read_text() == "[policy]\nguard = true\n"
+    trial = {**TRIAL, "folder": str(copy), "place": str(settings)}
+    running.canned.replies["Status"] = {**running.canned.replies["Status"], "probation": trial}
+    assert ctl("rollback").returncode == 0
+    assert not copy.exists()
+    assert ctl("apply", "--default", "drop").returncode == 0
+    assert ctl("confirm").returncode == 0
+    assert "default = " in settings.read_text()
+    (kept,) = tmp_path.glob("trafficmond.toml.*")
+    assert kept.read_text() == "[policy]\nguard = true\n"
+    assert not copy.exists()
+    running.canned.replies["Apply"] = Refused("it is not so")
+    assert ctl("apply", "--default", "monitor").returncode == 1
+    assert not (tmp_path / "trafficmond.apply-default-monitor.toml").exists()
+    assert ctl("apply", "--default", "drop", str(tmp_path)).returncode == 2
+    settings.write_text("policy = { guard = true }\n")
+    done = ctl("apply", "--default", "drop")
+    assert (done.returncode, "apply COPY" in done.stderr) == (1, True)
+
+
 def test_rollback_says_what(ctl: Ctl) -> None:
     assert ctl("rollback").stdout == "rolled back: apply\n"
 
@@ -137,8 +206,8 @@ def test_what_earlier_confirms_of_one_second_kept_stays(tmp_path: Path, monkeypa
     file = tmp_path / "b.toml"
     for number in range(3):
         file.write_text(str(number))
-        for each in (tried, file):
-            with installed(each, cidr_dir):
+        for each, place in ((tried, cidr_dir), (file, cidr_dir / "b.toml")):
+            with installed(each, place, hide=each is file):
                 pass
     folders = sorted(each.name for each in tmp_path.iterdir() if each.name.startswith("cidr.d."))
     assert folders == ["cidr.d.20260101-000000", "cidr.d.20260101-000000.2", "cidr.d.20260101-000000.3"]

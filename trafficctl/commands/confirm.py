@@ -1,7 +1,7 @@
 """Keep what is on probation.
 
-Rules of another folder are put in the place of cidr.d first, and a rules file in that of the one of its name; what
-was there before stays beside it, with the time in its name.
+Rules of another folder are put in the place of cidr.d first, a rules file in that of the one of its name, and a
+settings file in that of trafficmond.toml; what was there before stays beside it, with the time in its name.
 
 Examples:
   sudo trafficctl confirm
@@ -13,7 +13,7 @@ from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 from pathlib import Path
 
-from trafficctl import exits, session
+from trafficctl import exits, probation, session
 from trafficctl.install import installed
 from trafficctl.render.units import plain
 
@@ -26,11 +26,14 @@ def run(args: Namespace) -> int:
     """Confirm, and say what is confirmed."""
     with session.connect(args) as client, ExitStack() as stack:
         client.patient()
-        trial = client.call("Status")["probation"]
+        trial = client.call("Status").get("probation")
         kept = None
-        if trial and trial["folder"]:
-            kept = stack.enter_context(installed(Path(trial["folder"]), Path(trial["cidr_dir"])))
+        if trial and trial["place"]:
+            tried, place = Path(trial["folder"]), Path(trial["place"])
+            # In cidr.d what is no rules file is told as a mistake.
+            kept = stack.enter_context(installed(tried, place, hide=place.parent == Path(trial["cidr_dir"])))
         reply = client.call("Confirm")
+    probation.forget_copy(trial)
     if kept:
         reply["notes"].append(f"what was there before is in {kept}")
     session.output(args).report(reply, lambda *_: [f"confirmed: {plain(reply['confirmed'])}"])

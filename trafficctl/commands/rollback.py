@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, session
+from trafficctl import exits, probation, session
 from trafficctl.render.units import plain
 
 
@@ -22,7 +22,9 @@ def arguments(_: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Take it back, and say what."""
     with session.connect(args) as client:
+        trial = client.call("Status").get("probation")
         reply = client.call("Rollback")
+    probation.forget_copy(trial)
     session.output(args).report(reply, lambda *_: [f"rolled back: {plain(reply['rolled_back'])}"])
     session.tell_notes(reply)
     return exits.DONE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from trafficmond import services
-from trafficmond.config.load import load_settings
+from trafficmond.config.load import holds_settings, load_settings
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.control.client import Client
 from trafficmond.detect.registry import settings_classes
@@ -73,7 +72,7 @@ def with_path(now: Rulings, path: Path) -> Rulings:
         return _with_files(now, read_files(path, geography=_atlas()), lambda rule: _within(rule, now.cidr_dir))
     if not path.exists():
         raise ConfigError([Mistake(str(path), "does not exist")], hint="name a folder, a rules file or a settings file")
-    if path.suffix == ".toml" and _is_settings(path):
+    if holds_settings(path):
         return _with_settings(now, path)
     if not is_rules_file(path.name):
         raise ConfigError([Mistake(str(path), _NO_ACTION)])
@@ -158,15 +157,6 @@ def _with_settings(now: Rulings, path: Path) -> Rulings:
 def _by_hand(rule: Rule, now: Rulings) -> bool:
     """Whether it is one of `add-cidr`, kept or not: those stand neither in the folder nor in the settings."""
     return rule.path == _BY_HAND or (Path(rule.path).is_absolute() and not _within(rule, now.cidr_dir))
-
-
-def _is_settings(path: Path) -> bool:
-    """Whether it holds no rules; what cannot be read is told with the rules."""
-    try:
-        found = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return bool(found) and "rule" not in found
 
 
 def _some(parts: Iterable[Rules]) -> list[Rules]:

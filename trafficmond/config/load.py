@@ -48,6 +48,15 @@ def load_settings(
     return _with_flags(replace(settings, source=path), flags)
 
 
+def holds_settings(path: Path) -> bool:
+    """Whether a TOML file holds settings rather than rules; of one that cannot be read, no."""
+    try:
+        found = tomllib.loads(path.read_text("utf-8")) if path.suffix == ".toml" else {}
+    except (OSError, ValueError, RecursionError):
+        return False
+    return bool(found) and "rule" not in found
+
+
 def load_declared(cls: type[T], path: Path, text: str) -> T:
     """The settings of a TOML file of its own, `text`. Raises ConfigError with every mistake and its line."""
     raw = _decode(path, text, tomllib.loads)

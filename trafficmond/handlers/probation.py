@@ -19,10 +19,10 @@ class Probation(Handler):
 
     @method("Apply", changes=True)
     async def apply(self, call: Call, folder: str | None = None, confirm_within_s: float = _USUAL_S) -> Reply:
-        """Put the files as they are on probation, or the rules of another folder."""
+        """Put the files as they are on probation, or what another folder or file holds."""
         within_s = on_probation_for(confirm_within_s)
         if folder is not None and not Path(folder).is_absolute():
-            raise Mismatch("folder", "must be a whole path, such as /etc/trafficmon/cidr.new")
+            raise Mismatch("folder", "must be a whole path, for example /etc/trafficmon/cidr.new")
         notes = await self._reloader.try_out(f"apply {folder or ''}".strip(), call.caller, folder or "", within_s)
         self._parts.host.refresh_names()
         in_force = self._parts.rulebook.in_force

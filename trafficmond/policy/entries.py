@@ -52,15 +52,13 @@ def difference(before: Policy, after: Policy) -> tuple[list[Entry], list[Entry]]
     return without(one, other), without(other, one)
 
 
-def placed(entry: Entry, tried: Path, cidr_dir: Path) -> Entry:
+def placed(entry: Entry, tried: Path, place: Path) -> Entry:
     """An entry of what is on probation, with the place that it has when that is confirmed."""
-    return entry | {key: _placed(Path(entry[key]), tried, cidr_dir) for key in (SOURCE, "list") if key in entry}
+    return entry | {key: _placed(Path(entry[key]), tried, place) for key in (SOURCE, "list") if key in entry}
 
 
-def _placed(path: Path, tried: Path, cidr_dir: Path) -> str:
-    if path == tried:
-        return str(cidr_dir / path.name)
-    return str(cidr_dir / path.relative_to(tried) if path.is_relative_to(tried) else path)
+def _placed(path: Path, tried: Path, place: Path) -> str:
+    return str(place / path.relative_to(tried) if path.is_relative_to(tried) else path)
 
 
 def of_rules(part: Rules) -> list[Entry]:

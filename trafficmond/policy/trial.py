@@ -16,7 +16,7 @@ from typing import Any
 
 from trafficmond import files
 from trafficmond.config.filtering import Policy, PrefixList
-from trafficmond.config.settings import Settings
+from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.lastgood import LAST_GOOD_NAME, digest
 from trafficmond.policy.tables import Table
@@ -33,9 +33,10 @@ class Trial:
     begun_at: float  # epoch seconds
     until: float
     tried: str = ""  # the fingerprint of the files that are on probation; "": none are
-    folder: str = ""  # whose rules are on probation in the place of cidr_dir's; or a rules file, in that of its name
+    folder: str = ""  # what is on probation: rules in the place of cidr_dir's; or a rules or a settings file
     runtime: Sequence[Table] = ()
     saved: Sequence[Table] | None = None  # what the daemon's own file is to hold; None: what it holds
+    place: str = ""  # where `folder` is to be put before it is confirmed
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,14 @@ def in_folder(settings: Settings, folder: Path) -> Settings:
         for each in settings.lists
     )
     return replace(settings, cidr_dir=folder, lists=tuple(lists))
+
+
+def place_of(tried: str, settings: Settings, confirmed: Settings) -> Path:
+    """Where what is on probation comes when it is confirmed: a folder, a rules file, or the file of `settings`."""
+    path = Path(tried)
+    if settings.source == path:
+        return confirmed.source or CONFIG_FILE
+    return confirmed.cidr_dir if path.is_dir() else confirmed.cidr_dir / path.name
 
 
 def fingerprint(settings: Settings, instead: Path | None = None) -> str:

@@ -1,0 +1,72 @@
+"""A settings file with another default, made beside it by whoever may write there, to be put on probation."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from pathlib import Path
+
+from trafficmond import files
+from trafficmond.errors import ControlError
+
+_POLICY = re.compile(r"\s*\[\s*policy\s*\]\s*(#.*)?")
+_HEADER = re.compile(r"\s*\[")
+_DEFAULT = re.compile(r"""(\s*(?:policy\s*\.\s*)?default\s*=\s*)["'][a-z]*["'](.*)""")
+_SHOWN = re.compile(r"#\s*default\s*=")
+_SHADOW = re.compile(r"\s*(?:policy\s*\.\s*)?default_shadow\s*=\s*true\b")
+
+
+def made(settings: Path, default: str) -> Path:
+    """A copy of the settings, beside them, that says this default; `probation.forget_copy` removes it. Raises
+    ControlError."""
+    path = settings.with_name(f"{settings.stem}.apply-default-{default}.toml")
+    try:
+        text = settings.read_text("utf-8") if settings.exists() else ""
+        files.replace(path, changed(text, default).encode(), mode=_mode(settings))
+        if settings.exists():
+            os.chown(path, -1, settings.stat().st_gid)
+    except UnicodeDecodeError:
+        raise ControlError(f"{settings} is not UTF-8", hint="see trafficctl check") from None
+    except ValueError as error:
+        hint = "change a copy of it by hand, and try that: trafficctl apply COPY"
+        raise ControlError(f"{settings}: {error}", hint=hint) from None
+    except OSError as error:
+        raise ControlError(f"{path} cannot be written: {error.strerror}", hint="use sudo") from None
+    return path
+
+
+def changed(text: str, default: str) -> str:
+    """Settings that say this default, in force rather than in shadow, and all else as before; comments stay. Raises
+    ValueError where it is written in a way of its own."""
+    before = tomllib.loads(text)
+    lines = [line for line in text.splitlines() if not _SHADOW.match(line)]
+    start = next((at for at, line in enumerate(lines) if _POLICY.fullmatch(line)), None)
+    if start is None and "policy" not in before:
+        lines += [*([""] if lines else []), "[policy]", f'default = "{default}"']
+    else:
+        first = 0 if start is None else start + 1
+        end = next((at for at in range(first, len(lines)) if _HEADER.match(lines[at])), len(lines))
+        _say(lines, first, end, default)
+    after = "".join(f"{line}\n" for line in lines)
+    wanted = {key: value for key, value in before.get("policy", {}).items() if key != "default_shadow"}
+    found = tomllib.loads(after)
+    said = {key: value for key, value in found.get("policy", {}).items() if key != "default_shadow"}
+    if {**found, "policy": said} != {**before, "policy": {**wanted, "default": default}}:
+        raise ValueError("the default is written in a way of its own")
+    return after
+
+
+def _say(lines: list[str], first: int, end: int, default: str) -> None:
+    """Changes the line that says it among these, or adds one: below that which shows it as a comment, or else first."""
+    for at in range(first, end):
+        if found := _DEFAULT.fullmatch(lines[at]):
+            lines[at] = f'{found[1]}"{default}"{found[2]}'
+            return
+    shown = next((at for at in range(first, end) if _SHOWN.match(lines[at])), first - 1)
+    lines.insert(shown + 1, f'default = "{default}"')
+
+
+def _mode(settings: Path) -> int:
+    return stat.S_IMODE(settings.stat().st_mode) if settings.exists() else 0o644
