@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
  * The host build, build/libtmparse.so: captures read with the very parser that runs in the kernel, and the
- * daemon's own log lines, both merged into rows for the engine; and inner loops of flow table and detectors.
- * trafficmond/analyze/native.py, flows/compiled.py and detect/windows.py are its only callers.
+ * daemon's own log lines, both merged into rows for the engine; and inner loops of flow table and detectors;
+ * and rows for SQLite.
+ * trafficmond/analyze/native.py, flows/compiled.py, detect/windows.py and store/direct.py are its only callers.
  */
 #include <stddef.h>
 
@@ -10,6 +11,7 @@
 #include "host_flows.h"
 #include "host_lines.h"
 #include "host_read.h"
+#include "host_store.h"
 #include "host_texts.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -360,4 +362,19 @@ TM_EXPORT int tm_detect_watch(struct tm_table *t, const __u64 *key, const double
 	free(head);
 	free(next);
 	return 1;
+}
+
+/* ---- the store ---- */
+
+/* What tm_rows is in this thread from now on; NULL: empty. */
+TM_EXPORT void tm_rows_give(const struct tm_given *given)
+{
+	tm_rows_given = given;
+}
+
+/* The name by which SQLite looks for what begins an extension. */
+TM_EXPORT int sqlite3_extension_init(sqlite3 *db, char **error, const sqlite3_api_routines *api)
+{
+	SQLITE_EXTENSION_INIT2(api);
+	return sqlite3_create_module(db, "tm_rows", &tm_rows_module, NULL);
 }

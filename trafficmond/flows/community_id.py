@@ -16,7 +16,7 @@ from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.canonical import canonical
 from trafficmond.protocols import ICMP, ICMPV6, SERVED
 
-_WITH_PORTS = (ICMP, ICMPV6, *SERVED)
+WITH_PORTS = (ICMP, ICMPV6, *SERVED)
 
 # What is hashed, in network order; protocols without ports end before them.
 _V4 = np.dtype(
@@ -50,7 +50,7 @@ def digests(rows: Batch) -> list[bytes]:
 def _hashed(rows: Batch) -> Iterator[tuple[Column, Batch, int]]:
     """(which rows, what is hashed of each, how many bytes of that)."""
     key = canonical(rows)
-    ports = np.isin(rows["proto"], _WITH_PORTS)
+    ports = np.isin(rows["proto"], WITH_PORTS)
     v4 = rows["family"] == 4
     for layout, family in ((_V4, v4), (_V6, ~v4)):
         for with_ports in (True, False):

@@ -55,6 +55,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tm_detect_groups": (_U32, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
     "tm_detect_watch": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _POINTER, _U32, _POINTER]),
     "tm_v4_texts": (None, [_POINTER, _U32, _POINTER]),
+    "tm_rows_give": (None, [_POINTER]),
     "tm_community_texts": (ctypes.c_int, [_POINTER, _U32, _U32, _U32, _POINTER]),
 }
 

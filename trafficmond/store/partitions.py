@@ -15,7 +15,8 @@ import numpy as np
 
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
-from trafficmond.store.rows import columns, flow_rows
+from trafficmond.store import direct
+from trafficmond.store.rows import insert_tuples
 from trafficmond.store.schema import INDEXED, create_partition, create_view, partition_table
 
 _PARTS_BY_SIZE = 128  # a partition is about 1/128 of max_size and covers at most 1/64 of max_age, so that the
@@ -44,6 +45,7 @@ class Partitions:
 
     def __init__(self, connection: sqlite3.Connection, max_age_s: float, max_size_bytes: int) -> None:
         self._connection = connection
+        self._direct = direct.load(connection)
         self.max_age_s = max_age_s
         self.max_size_bytes = max_size_bytes
         self.all: list[Partition] = []
@@ -78,10 +80,8 @@ class Partitions:
     def insert(self, batch: Batch, names: Names) -> None:
         """Add a REPORT batch to the open partition."""
         part = self.all[-1]
-        given = tuple(columns(names))
-        into = f"{partition_table(part.number)} ({', '.join(given)})"
-        marks = ", ".join("?" * len(given))
-        self._connection.executemany(f"INSERT INTO {into} VALUES ({marks})", flow_rows(batch, names))
+        insert = direct.insert if self._direct else insert_tuples
+        insert(self._connection, partition_table(part.number), batch, names)
         first, last = float(np.min(batch["first"])), float(np.max(batch["last"]))
         part.first_seen = first if part.first_seen is None else min(part.first_seen, first)
         part.last_seen = last if part.last_seen is None else max(part.last_seen, last)

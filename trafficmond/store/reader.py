@@ -14,7 +14,7 @@ from trafficmond.errors import StoreError
 from trafficmond.store.answer import Answer, Row
 from trafficmond.store.prefix_sql import register
 from trafficmond.store.query import PLACES, Question
-from trafficmond.store.rows import columns, flow_rows
+from trafficmond.store.rows import insert_tuples
 from trafficmond.store.schema import STORED_COLUMNS
 from trafficmond.worker import Named
 
@@ -71,9 +71,7 @@ class Reader:
         ask("PRAGMA query_only = OFF")  # of the file nothing can be changed in any case
         ask(f"CREATE TEMP TABLE unstored ({kinds})")
         for batch, names in batches:
-            given = tuple(columns(names))
-            into = f"unstored ({', '.join(given)}) VALUES ({', '.join('?' * len(given))})"
-            self._connection.executemany(f"INSERT INTO {into}", flow_rows(batch, names))
+            insert_tuples(self._connection, "unstored", batch, names)
         # What has the temporary schema's name hides what the file calls so. One view of all, for a view upon `flows`
         # would leave its indexes aside.
         arms = view.partition(" AS ")[2]

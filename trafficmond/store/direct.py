@@ -1,0 +1,140 @@
+"""REPORT batches into SQLite without a Python object of any value: the virtual table of bpf/host_store.h, by ctypes.
+Where the library is not, or SQLite takes no extensions, `rows.py` makes tuples of the same."""
+
+from __future__ import annotations
+
+import ctypes
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from trafficmond.flows import compiled
+from trafficmond.flows.batch import Batch
+from trafficmond.flows.canonical import MATE
+from trafficmond.flows.community_id import WITH_PORTS
+from trafficmond.flows.inside import insides
+from trafficmond.flows.names import Names
+from trafficmond.flows.report import REPORT
+from trafficmond.model import Action, Direction
+from trafficmond.protocols import SERVED, protocol_name
+from trafficmond.store.rows import columns
+from trafficmond.verdict import action_of
+
+_POINTER, _U32, _I64, _U64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int64, ctypes.c_uint64
+_COLUMNS_MOST = 32
+_IS_REAL, _IS_INTEGER, _IS_NAMED, _IS_ADDRESS, _IS_COMMUNITY = range(5)
+_SAID_INTEGER, _SAID_NULL = -1, -2
+_PORTS = np.zeros(256, np.uint8)
+_PORTS[list(WITH_PORTS)] = 1
+_PORTS[list(SERVED)] = 3
+_ENDS = ("src_hi", "src_lo", "dst_hi", "dst_lo", "sport", "dport", "proto", "family")
+_OFFSETS = {name: (at, of.itemsize) for name, (of, at, *_) in (REPORT.fields or {}).items()}
+
+Value = str | int | None
+
+
+class _Said(ctypes.Structure):
+    """struct tm_said."""
+
+    _fields_ = (("of", _U64), ("text", ctypes.c_char_p), ("integer", _I64), ("length", _I64))
+
+
+class _Column(ctypes.Structure):
+    """struct tm_column."""
+
+    _fields_ = (*((name, _U32) for name in ("kind", "at", "width", "says")), ("said", ctypes.POINTER(_Said)))
+
+
+class _Given(ctypes.Structure):
+    """struct tm_given."""
+
+    _fields_ = (
+        *(("row", _POINTER), ("rows", _U64), ("size", _U64), ("columns", _U32), ("ends", _U32)),
+        *(("mate", _POINTER), ("ports", _POINTER), ("column", _Column * _COLUMNS_MOST)),
+    )
+
+
+def load(connection: sqlite3.Connection) -> bool:
+    """Have the connection know the virtual table; False where it cannot."""
+    loaded = compiled.library()
+    if loaded is None:
+        return False
+    try:
+        connection.enable_load_extension(True)
+        try:
+            connection.load_extension(loaded._name)
+        finally:
+            connection.enable_load_extension(False)
+    except (sqlite3.Error, AttributeError):  # a Python may be built without
+        return False
+    return True
+
+
+def insert(connection: sqlite3.Connection, table: str, batch: Batch, names: Names) -> None:
+    """Add the batch to the table, by a connection that `load` was told True of."""
+    loaded = compiled.library()
+    assert loaded is not None
+    batch = np.ascontiguousarray(batch)
+    of = tuple(_columns(batch, names))
+    mates = np.ascontiguousarray(MATE)
+    given = _Given(
+        *(batch.ctypes.data, len(batch), batch.dtype.itemsize, len(of), _OFFSETS["src_hi"][0]),
+        *(mates.ctypes.data, _PORTS.ctypes.data, (_Column * _COLUMNS_MOST)(*of)),
+    )
+    told = ", ".join(f"c{number}" for number in range(len(of)))
+    loaded.tm_rows_give(ctypes.addressof(given))
+    try:
+        connection.execute(f"INSERT INTO {table} ({', '.join(columns(names))}) SELECT {told} FROM tm_rows")
+    finally:
+        loaded.tm_rows_give(None)
+
+
+def _columns(batch: Batch, names: Names) -> Iterator[_Column]:
+    """In the order of `rows.columns`."""
+    yield _field(_IS_REAL, "first")
+    yield _field(_IS_REAL, "last")
+    yield _field(_IS_ADDRESS, "src_hi")
+    yield _field(_IS_ADDRESS, "dst_hi")
+    yield _field(_IS_INTEGER, "sport")
+    yield _field(_IS_INTEGER, "dport")
+    yield from _named(batch, "proto", protocol_name)
+    for name in ("proto", "packets", "bytes", "reply_packets", "reply_bytes", "tcp_flags", "reply_tcp_flags"):
+        yield _field(_IS_INTEGER, name)
+    yield from _named(batch, "verdict", lambda word: str(Action(int(action_of(word)))))
+    yield from _named(batch, "verdict", names.rule)
+    yield from _named(batch, "ifindex", names.interface)
+    yield from _named(batch, "direction", lambda number: str(Direction(number)))
+    yield _field(_IS_INTEGER, "vlan")
+    yield _field(_IS_COMMUNITY, "src_hi")
+    if names.inners:
+        inner = np.unique(batch["inner"])
+        yield from _said("inner", inner.tolist(), insides(inner, names.inners))
+    if names.owners:
+        owner = np.unique(batch["owner"]).tolist()
+        yield from _said("owner", owner, [names.owner(number) for number in owner])
+
+
+def _field(kind: int, name: str) -> _Column:
+    return _Column(kind, *_OFFSETS[name])
+
+
+def _named(batch: Batch, name: str, call: Callable[[int], str]) -> Iterator[_Column]:
+    numbers = np.unique(batch[name]).tolist()
+    return _said(name, numbers, [(call(number),) for number in numbers])
+
+
+def _said(name: str, numbers: Sequence[int], values: Iterable[tuple[Value, ...]]) -> Iterator[_Column]:
+    """Columns of what is said of each of the sorted numbers that occur in a field."""
+    for column in zip(*values, strict=True):
+        said = (_Said * len(numbers))(*map(_said_of, numbers, column))
+        yield _Column(_IS_NAMED, *_OFFSETS[name], len(numbers), said)
+
+
+def _said_of(number: int, value: Value) -> _Said:
+    if value is None:
+        return _Said(number, None, 0, _SAID_NULL)
+    if isinstance(value, int):
+        return _Said(number, None, value, _SAID_INTEGER)
+    text = value.encode()
+    return _Said(number, text, 0, len(text))
