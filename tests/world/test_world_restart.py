@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from test_world import SLOW, a_day
 from world_book import HOUR, MONDAY, Book
 from world_judging import judge, text
 
-from trafficmond.detect.engine import Engine
-from trafficmond.flows.batch import Batch
+from trafficmond.detect.engine import Engine, ThreatUpdate, Tick
 from trafficmond.learned import packed, unpacked
 from trafficmond.model import Threat
 
@@ -25,8 +26,8 @@ class Interrupted(Engine):
         self._every_s, self._next = every_s, 0.0
         self.bytes = 0
 
-    def feed(self, flows: Batch, now: float, interval_s: float = 1.0) -> list:  # type: ignore[type-arg]
-        updates = super().feed(flows, now, interval_s)
+    def feed_ticks(self, ticks: Sequence[Tick]) -> list[ThreatUpdate]:
+        updates, now = super().feed_ticks(ticks), ticks[-1].now
         if now >= self._next:
             self._next = now + self._every_s
             fresh, kept = Engine(), packed(self.learned())

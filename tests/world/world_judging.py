@@ -10,31 +10,40 @@ from trafficmond.analyze.intake import Pace
 from trafficmond.analyze.order import HOLD, intervals, portions
 from trafficmond.analyze.spread import spread
 from trafficmond.config.load import load_settings
-from trafficmond.detect.engine import Engine
+from trafficmond.detect.engine import Engine, ThreatUpdate, Tick
 from trafficmond.detect.registry import settings_classes
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.table import FlowTable
 from trafficmond.model import Severity, Threat
 
 _PORTION = 16384
+_AT_ONCE_ROWS, _AT_ONCE_TICKS = 4096, 64  # ticks looked at together, as analyze does
 
 
 def judge(rows: Batch, interval_s: float = 10.0, engine: Engine | None = None) -> list[Threat]:
     """The threats that the shipped defaults make of RECORD rows by start; a batch each `interval_s` seconds."""
     settings = load_settings(None, detectors=settings_classes())
     limits = settings.flows
-    table = FlowTable(limits.table_capacity, limits.idle_timeout, limits.active_timeout, seed=1, in_order=True)
+    table = FlowTable(
+        limits.table_capacity, limits.idle_timeout, limits.active_timeout, seed=1, in_order=True, reporting=False
+    )
     engine = engine or Engine(settings.detect)
     threats: dict[str, Threat] = {}
+    ticks: list[Tick] = []
     now = 0.0
+
+    def told(updates: list[ThreatUpdate]) -> None:
+        threats.update((update.threat.id, update.threat) for update in updates)
+
     stream = spread(rows[at : at + _PORTION] for at in range(0, len(rows), _PORTION))
     for now, deltas, width in portions(intervals(stream, Pace(interval_s), HOLD, _none_late)):
-        flows = table.update(deltas, now)
+        ticks.append(Tick(table.update(deltas, now), now, width))
         table.due(now)
-        for update in engine.feed(flows, now, width):
-            threats[update.threat.id] = update.threat
-    for update in engine.finish(now):
-        threats[update.threat.id] = update.threat
+        if len(ticks) == _AT_ONCE_TICKS or sum(len(tick.flows) for tick in ticks) >= _AT_ONCE_ROWS:
+            told(engine.feed_ticks(ticks))
+            ticks.clear()
+    told(engine.feed_ticks(ticks) if ticks else [])
+    told(engine.finish(now))
     threats.update((threat.id, threat) for threat in engine.threats())
     return sorted(threats.values(), key=lambda threat: threat.first_seen)
 

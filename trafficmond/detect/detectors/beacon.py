@@ -12,6 +12,7 @@ ours that call each other are noted once a caller, whatever it calls.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -88,6 +89,7 @@ class Beacon(GroupedDetector):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         ports = [int(each) for each in settings.ignore if each.isdigit()]
+        self._rhythms: dict[int, _Rhythm] = {}  # of the entities at hand that are told
         self._least = min(settings.beats, _STRICT_BEATS)
         self._never = _NEVER | members(*ports)
         self._known = Prefixes(networks.parse(each) for each in settings.ignore if not each.isdigit())
@@ -128,13 +130,32 @@ class Beacon(GroupedDetector):
         settings, beats = self.settings, found.states("beats")
         ripe = np.flatnonzero((beats >= self._least) & found.watched)
         over = np.zeros(len(beats), bool)
+        self._rhythms = {}
         if len(ripe):
             states = self.table.rows[found.slots[ripe]]
             gaps, variation = _gaps(states)
             even = (variation <= settings.variation) & (beats[ripe] >= settings.beats)
             even |= variation <= min(_STRICT, settings.variation)
-            over[ripe] = even & (gaps >= settings.shortest) & _alike(states)
+            even &= gaps >= settings.shortest
+            even[even] = _alike(states[even])
+            over[ripe] = even
+            told = states["service"][even]
+            callers = self._callers(told) if len(told) else told
+            self._rhythms = {
+                int(entity): _Rhythm(*each)
+                for entity, *each in zip(ripe[even], gaps[even], variation[even], callers, strict=True)
+            }
         return over, beats
+
+    def _callers(self, services: Column) -> Column:
+        """How many of our hosts call each of these services now and then."""
+        services, which = np.unique(services, return_inverse=True)
+        at = np.searchsorted(services, every := self.table.rows["service"])
+        at[at == len(services)] = 0
+        callers: Column = np.bincount(
+            at[(services[at] == every) & (self.table.rows["beats"] > 1)], minlength=len(services)
+        )
+        return callers[which]
 
     def _count(self, dials: Columns, slot: Column) -> None:
         """Note the beats, in order of time, one of each service a round."""
@@ -164,13 +185,12 @@ class Beacon(GroupedDetector):
 
     def threat(self, found: Entities, entity: int) -> Threat:
         one, state = found.first(entity), found.state(entity)
-        (gap,), (variation,) = _gaps(self.table.rows[found.slots[[entity]]])
+        gap, variation, callers = self._rhythms[entity]
         src, dst = address(one, "src"), address(one, "dst")
         inside = bool(found.seen.ours.side(found.rows, "dst")[found.by.first[entity]])
         beats, port = int(state["beats"]), int(one["dport"])
         remembered = state["failed"][: min(beats, _RING)]
         failed = float(np.mean(remembered))
-        callers = int(np.count_nonzero(self.table.rows["beats"][self.table.rows["service"] == state["service"]] > 1))
         odd = not (inside or _POLLED[port] or failed > 0.5 or callers >= _COMMON or beats < self.settings.beats)
         whom = f"port {port} of {dst}" + (", which does not answer," if failed > 0.5 else "")
         return self.found(
@@ -182,7 +202,7 @@ class Beacon(GroupedDetector):
                 "mean_gap_s": round(float(gap), 2),
                 "variation": round(float(variation), 3),
                 "failed_share": round(failed, 2),
-                "callers": callers,
+                "callers": int(callers),
                 **({"targets": [dst]} if inside else {}),
             },
             src=src,
@@ -191,6 +211,12 @@ class Beacon(GroupedDetector):
             last_seen=state["last"],
             count=beats,
         )
+
+
+class _Rhythm(NamedTuple):
+    gap: float
+    variation: float
+    callers: int  # of our hosts, with the same service
 
 
 def _gaps(states: Batch) -> tuple[Column, Column]:
