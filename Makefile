@@ -104,7 +104,8 @@ build/chdb/.tools: Makefile
 	@touch $@
 
 test-clickhouse: deps build build/chdb/.tools ## the fleet's questions on the newest ClickHouse's engine, 500 MB of it in build/chdb
-	TRAFFICMON_CHDB=$(CURDIR)/build/chdb/bin/python $(VENV) -m pytest -q tests/trafficctl/test_trafficctl_fleet.py tests/export/test_export_threats.py tests/export/test_export_docs.py
+	TRAFFICMON_CHDB=$(CURDIR)/build/chdb/bin/python $(VENV) -m pytest -q tests/trafficctl/test_trafficctl_fleet.py \
+	    tests/trafficctl/test_trafficctl_fleet_sums.py tests/export/test_export_hourly.py tests/export/test_export_threats.py tests/export/test_export_docs.py
 
 lint: deps ## ruff, mypy --strict, shellcheck, clang-format
 	.venv/bin/ruff check .

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clickhouse_server import SCHEMA, statements
 
-from trafficctl.fleet import fleet_question
+from trafficctl.fleet.flows import fleet_question
 from trafficmond.config.target import parse_target
 from trafficmond.export import flow_rows, threat_rows
 from trafficmond.export.templates import FIRST_ID, TEMPLATES

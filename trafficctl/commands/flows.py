@@ -27,15 +27,18 @@ Examples:
 
 from __future__ import annotations
 
-import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trafficctl import exits, names, session, values
+from trafficctl.fleet import ask
 from trafficctl.names import Labels
 from trafficmond.control.client import Client
 from trafficmond.errors import ConfigError, ControlError
+
+if TYPE_CHECKING:
+    from trafficmond.config.target import Target
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -61,21 +64,15 @@ def arguments(parser: ArgumentParser) -> None:
         "--group-by", metavar="COLUMNS", help="sums by these, with commas; also by host, peer, country, asn, day, hour"
     )
     parser.add_argument("--limit", metavar="N", type=values.count, default=100, help="how many rows at most (100)")
-    parser.add_argument(
-        "--from",
-        dest="fleet",
-        metavar="URL",
-        type=values.fleet,
-        help="ask clickhouse://USER@HOST:PORT/DATABASE instead",
-    )
+    ask.arguments(parser)
     names.arguments(parser)
     parser.add_argument("--sql", action="store_true", help="show the SQL instead of its answer")
 
 
 def run(args: Namespace) -> int:
     """Show the flows; 1 if there are none."""
-    if args.fleet:
-        return _ask_fleet(args)
+    if target := ask.wanted(args):
+        return _ask_fleet(args, target)
     with session.connect(args) as client:
         client.patient()
         if args.sql:
@@ -85,20 +82,20 @@ def run(args: Namespace) -> int:
         return _show(args, client)
 
 
-def _ask_fleet(args: Namespace) -> int:
-    from trafficctl.fleet import fleet_flows, fleet_question
+def _ask_fleet(args: Namespace, target: Target) -> int:
+    from trafficctl.fleet.flows import fleet_question
     from trafficctl.render.columns import FLEET, grouped_columns
     from trafficmond.model import FlowQuery
 
     query = _query(args)
     try:
-        asked = fleet_question(FlowQuery(**{**query, "group_by": tuple(query["group_by"] or ())}))
+        asked = fleet_question(FlowQuery(**{**query, "group_by": tuple(query["group_by"] or ())}), args.sensor)
     except ConfigError as error:
         raise ControlError("\n".join(map(str, error.mistakes)), name="usage") from error
     if args.sql:
         session.output(args).report({"sql": asked.sql}, lambda value, *_: [value["sql"]])
         return exits.DONE
-    rows = fleet_flows(args.fleet, asked, os.environ.get("CLICKHOUSE_PASSWORD", ""))
+    rows = ask.rows(target, asked)
     shown = grouped_columns(asked.columns) if args.group_by else FLEET
     labels = Labels.of(args)
     fields = labels.fields(asked.columns)

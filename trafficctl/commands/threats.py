@@ -5,14 +5,21 @@ Examples:
   trafficctl threats --since 1d --min-severity high
   trafficctl threats --detector port_scan --host 203.0.113.0/24
   trafficctl threat ID                        one of them in detail
+  trafficctl threats --from clickhouse://ch:8123/trafficmon --open
+                                              a fleet's; $CLICKHOUSE_PASSWORD is the user's password
 """
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from trafficctl import exits, names, session, values
+from trafficctl.fleet import ask
 from trafficctl.names import Labels
+
+if TYPE_CHECKING:
+    from trafficmond.config.target import Target
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -24,6 +31,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--host", metavar="CIDR", type=values.prefix, help="attacker or victim")
     parser.add_argument("--open", action="store_true", help="only those that still go on")
     parser.add_argument("--limit", metavar="N", type=values.count, default=100, help="how many at most (100)")
+    ask.arguments(parser)
     names.arguments(parser)
 
 
@@ -31,6 +39,8 @@ def run(args: Namespace) -> int:
     """Show the threats."""
     from trafficctl.render.columns import THREATS
 
+    if target := ask.wanted(args):
+        return _ask_fleet(args, target)
     with session.connect(args) as client:
         reply = client.call(
             "Threats",
@@ -42,4 +52,23 @@ def run(args: Namespace) -> int:
             limit=args.limit,
         )
     session.show_rows(args, reply["threats"], THREATS, "ThreatEntry", "no threats", Labels.of(args))
+    return exits.DONE
+
+
+def _ask_fleet(args: Namespace, target: Target) -> int:
+    from trafficctl.fleet.threats import COLUMNS, as_told, threats_question
+    from trafficctl.render.columns import FLEET_THREATS
+
+    asked = threats_question(
+        sensor=args.sensor,
+        since=args.since,
+        detector=args.detector,
+        min_severity=args.min_severity,
+        host=args.host,
+        open_only=args.open,
+        limit=args.limit,
+    )
+    labels = Labels.of(args)
+    rows = labels.rows(as_told(ask.rows(target, asked)))
+    session.output(args).rows(rows, FLEET_THREATS, fields=labels.fields(COLUMNS), empty="no threats")
     return exits.DONE

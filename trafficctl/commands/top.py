@@ -10,6 +10,9 @@ Examples:
   trafficctl top
   trafficctl top --match 203.0.113.0/24 --sort packets
   trafficctl top -o jsonl --count 60 > minute.jsonl
+  trafficctl top --from clickhouse://ch:8123/trafficmon
+                                              a fleet's sensors, flows, hosts and open threats of the last 5 minutes;
+                                              $CLICKHOUSE_PASSWORD is the user's password
 """
 
 from __future__ import annotations
@@ -18,17 +21,22 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trafficctl import exits, names, session, values
+from trafficctl.fleet import ask
 from trafficctl.live.model import LISTS, Live
 from trafficctl.names import Labels
 from trafficctl.render.output import Output
 from trafficmond.control.client import Client
 from trafficmond.model import LIVE_SORTS, LIVE_WINDOWS_S
 
+if TYPE_CHECKING:
+    from trafficmond.config.target import Target
+
 _PLAIN_HEIGHT = 40
 _PLAIN_WIDTH = 120
+_AVERAGE_S = 10
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -38,21 +46,57 @@ def arguments(parser: ArgumentParser) -> None:
         "--sort", choices=LIVE_SORTS, default="bytes", help="by what (bytes: those sent and received, a second)"
     )
     averages = "sort by averages of so many seconds (10)"
-    parser.add_argument("--average", metavar="S", type=int, choices=LIVE_WINDOWS_S, default=10, help=averages)
+    parser.add_argument("--average", metavar="S", type=int, choices=LIVE_WINDOWS_S, help=averages)
     parser.add_argument("--match", metavar="TEXT", default="", help="only an address, prefix, port, protocol or unit")
     parser.add_argument("--count", metavar="N", type=values.count, help="print so many samples and end")
+    ask.arguments(parser)
     names.arguments(parser)
 
 
 def run(args: Namespace) -> int:
     """Show the screen, or print samples."""
-    live = Live(sort=args.sort, window_s=args.average, match=args.match, names=args.names and not args.numeric)
+    if target := ask.wanted(args):
+        return _of_fleet(args, target)
+    live = Live(
+        sort=args.sort, window_s=args.average or _AVERAGE_S, match=args.match, names=args.names and not args.numeric
+    )
     if args.output == "human" and args.count is None and _on_a_screen():
         from trafficctl.live.terminal import show
 
         show(args.socket, live, args.interval, services=not args.numeric)
     else:
         _print_samples(args, live)
+    return exits.DONE
+
+
+def _of_fleet(args: Namespace, target: Target) -> int:
+    from trafficctl.fleet.threats import as_told, threats_question
+    from trafficctl.fleet.top import SORTS, WINDOW_S, rated, top_questions
+    from trafficctl.render.fleet import tell
+
+    if args.average is not None:
+        what = f"--average is for the live screen of one host; rates of a fleet are averages over {WINDOW_S} s"
+        raise ask.unanswered(what, "leave --average out: sensors report a flow that goes on every flows.active_timeout")
+    if args.sort not in SORTS:
+        what = f"--sort {args.sort} is of flows since they began, which no fleet's server knows"
+        raise ask.unanswered(what, f"sort by {', '.join(SORTS)}; or ask: trafficctl flows --from URL --group-by")
+    output, labels = session.output(args), Labels.of(args)
+    for number in range(args.count or 1):
+        if number:
+            time.sleep(args.interval)
+        now = time.time()
+        answer: dict[str, Any] = {"at": now, "window_s": WINDOW_S}
+        for name, asked in top_questions(now, args.sort, args.match, args.sensor).items():
+            answer[name] = list(labels.rows(map(rated, ask.rows(target, asked))))
+        threats = threats_question(sensor=args.sensor, open_only=True)
+        answer["threats"] = list(labels.rows(as_told(ask.rows(target, threats))))
+        if output.form == "csv":
+            output.rows(answer["flows"], ())
+        elif output.human:
+            output.report(answer, tell)
+        else:
+            output.record(answer)
+        output.flush()
     return exits.DONE
 
 
@@ -88,7 +132,7 @@ def _print_samples(args: Namespace, live: Live) -> None:
 def _samples(args: Namespace, live: Live, client: Client, labels: Labels) -> Iterator[dict[str, Any]]:
     """As many answers as were asked for, after a first one that only begins the rates."""
     for number in range((args.count or 1) + 1):
-        answer = client.call("Top", sort=args.sort, window_s=args.average, match=args.match or None)
+        answer = client.call("Top", sort=args.sort, window_s=live.window_s, match=args.match or None)
         if number:
             answer |= {name: list(labels.rows(answer[name])) for name in LISTS if name in answer}
         live.update(answer)

@@ -11,6 +11,8 @@ Examples:
   trafficctl usage --by day --interface eth0
   trafficctl usage --by country --since 7d
   trafficctl usage --by hour --since today -o csv
+  trafficctl usage --from clickhouse://ch:8123/trafficmon --by sensor --since 7d
+                                              a fleet's; $CLICKHOUSE_PASSWORD is the user's password
 """
 
 from __future__ import annotations
@@ -18,18 +20,26 @@ from __future__ import annotations
 import time
 from argparse import ArgumentParser, Namespace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trafficctl import exits, session, values
+from trafficctl.fleet import ask
+
+if TYPE_CHECKING:
+    from trafficmond.config.target import Target
 
 TIMES = ("hour", "day", "month")
 KINDS = ("interface", "unit", "country", "asn", "protocol", "port")
+_PLACES = ("country", "asn")
+_FLEET_ONLY = "sensor"
 _KEPT = ("interface", "unit", "country", "asn")  # what the sums of a time can be restricted to
 
 
 def arguments(parser: ArgumentParser) -> None:
     """By what, since when."""
-    parser.add_argument("--by", choices=(*TIMES, *KINDS), default="day", help="a row a day, or a row for each (day)")
+    parser.add_argument(
+        "--by", choices=(*TIMES, *KINDS, _FLEET_ONLY), default="day", help="a row a day, or a row for each (day)"
+    )
     parser.add_argument(
         "--since", metavar="TIME", type=values.moment, help="not before: 7d, today, 2026-01-31, @EPOCH (30 days)"
     )
@@ -40,6 +50,7 @@ def arguments(parser: ArgumentParser) -> None:
     only.add_argument("--country", metavar="CODE", type=values.country, help="of this country alone")
     only.add_argument("--asn", metavar="NUMBER", type=values.system, help="of this autonomous system alone")
     parser.add_argument("--limit", metavar="N", type=values.count, default=1000, help="how many rows at most (1000)")
+    ask.arguments(parser)
 
 
 def run(args: Namespace) -> int:
@@ -47,8 +58,13 @@ def run(args: Namespace) -> int:
     from trafficctl.render.usage import tell
 
     asked = question(args, time.time())
-    with session.connect(args) as client:
-        rows = client.call("Usage", **asked)["rows"]
+    if target := ask.wanted(args):
+        rows = _of_fleet(args, target, asked)
+    elif args.by == _FLEET_ONLY:
+        raise ask.unanswered("--by sensor is for the hosts of a fleet", "add --from clickhouse://HOST/DATABASE")
+    else:
+        with session.connect(args) as client:
+            rows = client.call("Usage", **asked)["rows"]
     output = session.output(args)
     if output.human:
         for line in tell(rows, args.by, output.style, output.width):
@@ -56,6 +72,19 @@ def run(args: Namespace) -> int:
     else:
         output.rows(rows, (), fields=session.fields_of("UsageRow") if args.output == "csv" else ())
     return exits.DONE
+
+
+def _of_fleet(args: Namespace, target: Target, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    from trafficctl.fleet.usage import KEPT, by_key, by_period, usage_question
+
+    if asked["kind"] in _PLACES:
+        what = f"the fleet's sums know no {asked['kind']}: where an address is, each host looks up for itself"
+        raise ask.unanswered(what, f"ask a host: trafficctl usage --by {asked['kind']}, without --from")
+    (kept,) = ask.rows(target, KEPT)
+    rows = ask.rows(target, usage_question(hourly=kept["n"] > 0, sensor=args.sensor, **asked))
+    if args.by in TIMES:
+        return by_period(rows, args.by, asked["key"], args.limit)
+    return by_key(rows)
 
 
 def question(args: Namespace, now: float) -> dict[str, Any]:

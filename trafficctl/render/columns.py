@@ -169,7 +169,10 @@ FLOWS = (
 )
 
 # Of many hosts: whose they are before all else.
-FLEET = (Column("sensor", "SENSOR", weight=9, shrinks_to=8), *FLOWS)
+SENSOR = Column("sensor", "SENSOR", weight=9, shrinks_to=8)
+FLEET = (SENSOR, *FLOWS)
+# What a fleet does not know: where both are, and why a source is not banned.
+FLEET_THREATS = (SENSOR, *(column for column in THREATS if column.key not in ("place", "not_banned")))
 
 
 def _port(side: str) -> Callable[[Row], str | int | None]:

@@ -1,0 +1,70 @@
+"""docs/fleet.md's sums by the hour: those of the flows, and mended where they are not."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clickhouse_server import SCHEMA, ClickHouseServer, statements
+from export_reports import NAMES, NOW, every_kind
+from test_export_clickhouse import exporting, idle, until
+
+pytestmark = pytest.mark.timeout(240)
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "fleet.md"
+HOURLY = SCHEMA.with_name("flows-hourly.sql")
+KEYS = "sensor, interface, direction, action, rule, protocol, protocol_num, dst_port"
+COUNTERS = ("packets", "bytes", "reply_packets", "reply_bytes")
+DAY = "2023-11-14"
+
+
+def told(what: str) -> list[str]:
+    """The statements of the document's block that has `what` in it."""
+    (block,) = [block for block in re.findall(r"```sql\n(.*?)```", DOCUMENT.read_text("utf-8"), re.S) if what in block]
+    return [each.replace("2026-01-31", DAY) for each in statements(block)]
+
+
+def sums(server: ClickHouseServer, of_flows: bool) -> list[list[object]]:
+    hour = "toDateTime(intDiv(toUInt32(last_seen), 3600) * 3600, 'UTC')" if of_flows else "hour"
+    flows, source = ("count()", "flows FINAL") if of_flows else ("sum(flows)", "flows_hourly")
+    counters = ", ".join(f"sum({name})" for name in COUNTERS)
+    order = f"GROUP BY h, {KEYS} ORDER BY h, {KEYS}"
+    return server.ask(f"SELECT {hour} AS h, {KEYS}, {flows}, {counters} FROM trafficmon.{source} {order}")
+
+
+def test_the_sums_are_those_of_the_flows(tmp_path: Path) -> None:
+    with ClickHouseServer(tmp_path) as server:
+        with exporting(server.url, tmp_path / "before") as exports:
+            exports.put(every_kind(50), NAMES)
+            until(idle(exports), exports.status)
+        for _ in range(2):  # the second time it changes nothing
+            for statement in statements(HOURLY.read_text()):
+                server.ask(statement)
+        with exporting(server.url, tmp_path / "after", sensor="mill") as exports:
+            rows = np.concatenate([every_kind(30, at=NOW + 3600 * hour) for hour in range(4)])
+            for at in range(0, len(rows), 400):
+                exports.put(rows[at : at + 400], NAMES)
+                time.sleep(0.15)
+            until(idle(exports), exports.status)
+        (differs,) = told("HAVING flows != summed")
+        assert server.ask(differs) == [[DAY, 450 + 540, 540]], "what was there before the view is in no sum"
+        mend(server)
+        assert sums(server, of_flows=False) == sums(server, of_flows=True)
+        assert server.ask(differs) == []
+        server.ask("OPTIMIZE TABLE trafficmon.flows_hourly FINAL")
+        assert sums(server, of_flows=False) == sums(server, of_flows=True)
+
+        server.ask("INSERT INTO trafficmon.flows SELECT * FROM trafficmon.flows")
+        assert DAY in [row[0] for row in server.ask(differs)], "what arrived twice counts twice"
+        mend(server)
+        assert DAY not in [row[0] for row in server.ask(differs)]
+
+
+def mend(server: ClickHouseServer) -> None:
+    delete, insert = told("DELETE WHERE")
+    server.ask(delete)
+    until(lambda: server.ask("SELECT count() FROM system.mutations WHERE NOT is_done") == [[0]])
+    server.ask(insert)

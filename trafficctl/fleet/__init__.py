@@ -1,0 +1,1 @@
+"""A fleet's ClickHouse, which [[export]] fills, asked in place of one host's daemon (`--from`)."""

@@ -1,0 +1,70 @@
+"""Asking the fleet's ClickHouse: the options that do, and the rows that answer."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trafficctl import values
+
+if TYPE_CHECKING:
+    from trafficmond.config.target import Target
+    from trafficmond.store.query import Question
+
+SENSOR = "sensor"  # the column that a fleet has and a host's own flows.db has not
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """--from and --sensor."""
+    parser.add_argument(
+        "--from",
+        dest="fleet",
+        metavar="URL",
+        type=values.fleet,
+        help="ask clickhouse://USER@HOST:PORT/DATABASE instead",
+    )
+    parser.add_argument(
+        "--sensor", metavar="NAME", type=values.named, help="with --from: of this host of the fleet alone"
+    )
+
+
+def wanted(args: Namespace) -> Target | None:
+    """The fleet's server, where it is to be asked. Raises ControlError."""
+    target: Target | None = args.fleet
+    if args.sensor is not None and target is None:
+        raise unanswered(
+            "--sensor is for the hosts of a fleet", "add --from clickhouse://HOST/DATABASE, or leave it out"
+        )
+    return target
+
+
+def unanswered(what: str, hint: str) -> Exception:
+    """The refusal of what cannot be asked for."""
+    from trafficmond.errors import ControlError
+
+    return ControlError(what, name="usage", hint=hint)
+
+
+def rows(target: Target, asked: Question) -> Iterator[dict[str, Any]]:
+    """The rows that answer; $CLICKHOUSE_PASSWORD is the user's password. Raises StoreError if the server cannot be
+    reached or refuses."""
+    from trafficmond.errors import StoreError
+    from trafficmond.export.clickhouse_http import Server, ServerError
+
+    server = Server(target, os.environ.get("CLICKHOUSE_PASSWORD", ""))
+    try:
+        found: Sequence[Sequence[Any]] = server.ask(asked.sql)
+    except ServerError as error:
+        raise StoreError(
+            str(error.strerror), hint="check database, user and password; flows.sql makes the tables (see export.md)"
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            str(error.strerror), hint="check that ClickHouse runs there and is allowed to be asked"
+        ) from error
+    finally:
+        server.close()
+    for row in found:
+        yield dict(zip(asked.columns, row, strict=True))

@@ -1,0 +1,53 @@
+"""The fleet's threats, asked with the filters of `trafficctl threats`: each as it is now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from trafficctl.fleet.ask import SENSOR
+from trafficctl.fleet.where import of_prefixes, of_sensor, where
+from trafficmond.detect.engine import CLOSED
+from trafficmond.export.clickhouse_http import literal
+from trafficmond.model import SEVERITIES
+from trafficmond.store.query import Question
+
+COLUMNS = (
+    SENSOR,
+    *("id", "detector", "severity", "technique", "src_ip", "dst_ip", "first_seen", "last_seen", "count", "summary"),
+    *("state", "evidence"),
+)
+
+
+def threats_question(
+    *,
+    sensor: str | None = None,
+    since: float | None = None,
+    detector: str | None = None,
+    min_severity: str | None = None,
+    host: str | None = None,
+    open_only: bool = False,
+    limit: int = 100,
+) -> Question:
+    """The question the filters ask."""
+    conditions = [*of_sensor(sensor)]
+    if since is not None:
+        conditions.append(f"last_seen >= {since!r}")
+    if detector is not None:
+        conditions.append(f"detector = {literal(detector)}")
+    if min_severity is not None:
+        graver = SEVERITIES[SEVERITIES.index(min_severity) :]
+        conditions.append(f"severity IN ({', '.join(map(literal, graver))})")
+    if host is not None:
+        conditions.append(of_prefixes(("src", "dst"), host))
+    if open_only:
+        conditions.append(f"state != {literal(CLOSED)}")
+    latest = f"ORDER BY last_seen DESC\nLIMIT {limit}"
+    return Question(f"SELECT {', '.join(COLUMNS)}\nFROM threats FINAL{where(conditions)}\n{latest}", COLUMNS)
+
+
+def as_told(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows as a daemon tells its own: the evidence is not text but what that says."""
+    for row in rows:
+        yield row | {"evidence": json.loads(row["evidence"])}

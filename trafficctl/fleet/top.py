@@ -1,0 +1,95 @@
+"""What the fleet is busy with: sensors, flows and hosts of the last minutes, and open threats.
+
+A sensor reports a flow when it ends, and one that goes on every flows.active_timeout (5 minutes unless it is set): so
+rates are averages over that time. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trafficctl.fleet.ask import SENSOR
+from trafficctl.fleet.where import of_flows, of_sensor, text_of, where
+from trafficmond import networks
+from trafficmond.model import FlowQuery
+from trafficmond.protocols import protocol_number
+from trafficmond.store.query import Question
+
+WINDOW_S = 300
+SORTS = {
+    "bytes": "sent_bytes + received_bytes",
+    "packets": "sent_packets + received_packets",
+    "sent": "sent_bytes",
+    "received": "received_bytes",
+}
+_MOST = 20  # flows and hosts
+_COUNTERS = ("sent_packets", "sent_bytes", "received_packets", "received_bytes")
+_FLOW = (SENSOR, "src", "src_port", "dst", "dst_port", "protocol", "interface", "action", "unit")
+
+
+def top_questions(now: float, sort: str, match: str, sensor: str | None) -> dict[str, Question]:
+    """The question of each list: sums over the window. `match` means what it means to `top` of one host."""
+    conditions = where([*of_flows(_matching(match, now - WINDOW_S)), *of_sensor(sensor)])
+    sums = "sum(packets), sum(bytes), sum(reply_packets), sum(reply_bytes)"
+    named = ", ".join(f"{each} AS {name}" for each, name in zip(sums.split(", "), _COUNTERS, strict=True))
+    order = f"ORDER BY {SORTS[sort]} DESC"
+    shown = ", ".join(f"{text_of(name)} AS {name}_ip" if name in ("src", "dst") else name for name in _FLOW)
+    # Of a sensor it is what went out of its interfaces that it sent.
+    out = [_sided("egress", mine, theirs) for mine, theirs in (("", "reply_"), ("reply_", ""))]
+    sides = ", ".join(
+        f"sum({side.format(unit)}) AS {name}_{unit}"
+        for side, name in zip(out, ("sent", "received"), strict=True)
+        for unit in ("packets", "bytes")
+    )
+    halves = "\nUNION ALL\n".join(
+        f"SELECT {address} AS address, {SENSOR}, {mine}packets AS sp, {mine}bytes AS sb, {theirs}packets AS rp, "
+        f"{theirs}bytes AS rb\nFROM flows FINAL{conditions}"
+        for address, mine, theirs in (("src", "", "reply_"), ("dst", "reply_", ""))
+    )
+    of_hosts = ", ".join(
+        f"sum({each}) AS {name}" for each, name in zip(("sp", "sb", "rp", "rb"), _COUNTERS, strict=True)
+    )
+    return {
+        "sensors": Question(
+            f"SELECT {SENSOR}, count() AS flows, {sides}\nFROM flows FINAL{conditions}\nGROUP BY {SENSOR}\n{order}",
+            (SENSOR, "flows", *_COUNTERS),
+        ),
+        "flows": Question(
+            f"SELECT {shown}, {named}\nFROM flows FINAL{conditions}\nGROUP BY {', '.join(_FLOW)}\n{order}\n"
+            f"LIMIT {_MOST}",
+            (*(f"{name}_ip" if name in ("src", "dst") else name for name in _FLOW), *_COUNTERS),
+        ),
+        "hosts": Question(
+            f"SELECT {text_of('address')} AS host, uniqExact({SENSOR}) AS sensors, count() AS flows, {of_hosts}\n"
+            f"FROM (\n{halves}\n)\nGROUP BY address\n{order}\nLIMIT {_MOST}",
+            ("address", "sensors", "flows", *_COUNTERS),
+        ),
+    }
+
+
+def rated(row: dict[str, Any]) -> dict[str, Any]:
+    """With its sums as what they were a second."""
+    rates = {f"{name}_per_s": row[name] / WINDOW_S for name in _COUNTERS}
+    return {name: value for name, value in row.items() if name not in _COUNTERS} | rates
+
+
+def _sided(way: str, mine: str, theirs: str) -> str:
+    return f"if(direction = '{way}', {mine}{{0}}, {theirs}{{0}})"
+
+
+def _matching(match: str, since: float) -> FlowQuery:
+    """A port, a protocol, an address, a prefix or a unit; all of them for an empty one."""
+    text = match.strip()
+    if not text:
+        return FlowQuery(since=since)
+    if text.isdecimal() and text.isascii() and len(text) <= len("65535"):
+        return FlowQuery(since=since, port=text)
+    try:
+        return FlowQuery(since=since, host=str(networks.parse(text)))
+    except ValueError:
+        pass
+    try:
+        protocol_number(text)
+    except ValueError:
+        return FlowQuery(since=since, unit=text)
+    return FlowQuery(since=since, proto=text)

@@ -1,0 +1,92 @@
+"""How much the fleet's traffic was, by time or by what it was of: from the hourly sums where the server keeps them
+(flows-hourly.sql), else from the flows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from trafficctl.fleet.ask import SENSOR
+from trafficctl.fleet.where import of_sensor, where
+from trafficmond.export.clickhouse_http import literal
+from trafficmond.protocols import SERVED
+from trafficmond.store.query import Question
+from trafficmond.store.usage import COLUMNS, PERIODS
+
+HOURLY = "flows_hourly"
+KEPT = Question(f"SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = '{HOURLY}'", ("n",))
+
+_HOUR_S = 3600
+# How each kind is told apart, and of which flows.
+_KEYS = {
+    "total": "'all'",
+    SENSOR: SENSOR,
+    "interface": "interface",
+    "unit": "ifNull(unit, '')",
+    "protocol": "protocol",
+    "port": "concat(toString(dst_port), '/', lower(protocol))",
+}
+_SUMS = (
+    "sum(packets + reply_packets)",
+    "sum(if(direction = 'egress', bytes, reply_bytes))",
+    "sum(if(direction = 'egress', reply_bytes, bytes))",
+)
+
+
+def usage_question(
+    *,
+    hourly: bool,
+    period: str = "",
+    kind: str = "total",
+    key: str | None = None,
+    sensor: str | None = None,
+    since: float = 0.0,
+    until: float | None = None,
+    limit: int = 1000,
+) -> Question:
+    """The sums of each hour of a `period`, or of each key. `hourly`: the server has hourly sums. Hours that begin
+    within the times count, as in a host's own sums."""
+    hour = "toUnixTimestamp(hour)" if hourly else f"intDiv(toUInt32(last_seen), {_HOUR_S}) * {_HOUR_S}"
+    moment = "hour" if hourly else "last_seen"
+    first = int(since - _HOUR_S) // _HOUR_S * _HOUR_S + _HOUR_S
+    conditions = [f"{moment} >= {max(0, first)}", *of_sensor(sensor)]
+    if until is not None:
+        conditions.append(f"{moment} < {int(until) // _HOUR_S * _HOUR_S + _HOUR_S}")
+    if kind == "port":
+        conditions.append(f"protocol_num IN ({', '.join(map(str, SERVED))})")
+    if key is not None:
+        conditions.append(f"{_KEYS[kind]} = {literal(key)}")
+    flows = "sum(flows)" if hourly else "count()"
+    source = HOURLY if hourly else "flows FINAL"
+    by, order = (hour, "start DESC") if period else (_KEYS[kind], "up_bytes + down_bytes DESC")
+    packets, up, down = _SUMS
+    lines = [
+        f"SELECT {by} AS {'start' if period else 'key'}, {flows}, {packets}, {up} AS up_bytes, {down} AS down_bytes",
+        f"FROM {source}{where(conditions)}",
+        f"GROUP BY {'start' if period else 'key'}",
+        f"ORDER BY {order}",
+    ]
+    if not period:
+        lines.append(f"LIMIT {limit}")
+    return Question("\n".join(lines), ("start" if period else "key", *COLUMNS[2:6]))
+
+
+def by_period(rows: Iterable[dict[str, Any]], period: str, key: str | None, limit: int) -> list[dict[str, Any]]:
+    """The hours' sums as rows of Usage: of each hour, day or month of local time, the latest first."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        label = datetime.fromtimestamp(row["start"]).strftime(PERIODS[period])
+        sums = found.setdefault(label, _empty(label, key or "all"))
+        for name in COLUMNS[2:6]:
+            sums[name] += row[name]
+    return [found[label] for label in sorted(found, reverse=True)[:limit]]
+
+
+def by_key(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The keys' sums as rows of Usage."""
+    return [_empty(None, row["key"]) | row for row in rows]
+
+
+def _empty(label: str | None, key: str) -> dict[str, Any]:
+    return {"period": label, "key": key, **dict.fromkeys(COLUMNS[2:], 0)}

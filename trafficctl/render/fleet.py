@@ -1,0 +1,58 @@
+"""What a fleet is busy with, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from trafficctl.render import columns, table, units
+from trafficctl.render.events import address_of
+from trafficctl.render.style import Style
+from trafficctl.render.table import Column, Row
+
+
+def _rate(name: str) -> Callable[[Row], float]:
+    return lambda row: float(row[f"{name}_bytes_per_s"])
+
+
+def _rates(sent: str, received: str) -> tuple[Column, ...]:
+    sides = ((sent, _rate("sent")), (received, _rate("received")))
+    return tuple(Column(title, title, units.octet_rate, right=True, weight=8, of=of) for title, of in sides)
+
+
+_FLOWS = Column("flows", "FLOWS", units.number, right=True, weight=6)
+_LISTS = {
+    "threats": tuple(column for column in columns.FLEET_THREATS if column.key not in ("state", "technique", "dst_ip")),
+    "sensors": (columns.SENSOR, *_rates("OUT", "IN"), _FLOWS),
+    "flows": (
+        columns.SENSOR,
+        columns.FROM,
+        columns.TO,
+        Column("protocol", "PROTO", weight=6),
+        *_rates("SENT", "RECEIVED"),
+        Column("unit", "UNIT", weight=6, shrinks_to=8),
+        Column("action", "ACTION", weight=7, meaningful=True),
+        Column("interface", "INTERFACE", weight=3),
+    ),
+    "hosts": (
+        Column("address", "HOST", weight=9, shrinks_to=15, of=lambda row: address_of(row, "address")),
+        *_rates("SENT", "RECEIVED"),
+        _FLOWS,
+        Column("sensors", "SENSORS", units.exact, right=True, weight=7),
+    ),
+}
+_MOST_SENSORS = 20  # busiest; all of them are in JSON
+
+
+def tell(answer: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
+    """One sample: open threats first, as far as there are any."""
+    busy = units.many(len(answer["sensors"]), "busy sensor")
+    flows = units.many(sum(row["flows"] for row in answer["sensors"]), "report")
+    span = units.span(answer["window_s"])
+    heading = f"trafficmon fleet  {units.clock(answer['at'])[11:]}  {busy}, {flows} of flows in {span}"
+    yield style.title(table.clip(heading, width))
+    for name, shown in _LISTS.items():
+        rows = answer[name][: _MOST_SENSORS if name == "sensors" else None]
+        if rows or name != "threats":
+            yield ""
+            yield from table.lines(rows, shown, width, style) if rows else [style.title(name), style.dim("none")]
