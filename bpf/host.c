@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
  * The host build, build/libtmparse.so: captures read with the very parser that runs in the kernel, and the
- * daemon's own log lines, both merged into rows for the engine; and inner loops of flow table and detectors;
- * and rows for SQLite.
- * trafficmond/analyze/native.py, flows/compiled.py, detect/windows.py and store/direct.py are its only callers.
+ * daemon's own log lines, both merged into rows for the engine; inner loops of flow table and detectors; rows for
+ * SQLite; answers of DNS. trafficmond/analyze/native.py, flows/compiled.py, flows/dns.py, detect/windows.py and
+ * store/direct.py are its only callers.
  */
 #include <stddef.h>
 
 #include "host_detect.h"
+#include "host_dns.h"
 #include "host_flows.h"
 #include "host_lines.h"
 #include "host_read.h"
@@ -377,4 +378,18 @@ TM_EXPORT int sqlite3_extension_init(sqlite3 *db, char **error, const sqlite3_ap
 {
 	SQLITE_EXTENSION_INIT2(api);
 	return sqlite3_create_module(db, "tm_rows", &tm_rows_module, NULL);
+}
+
+/* ---- answers of DNS ---- */
+
+TM_EXPORT __u32 tm_dns_take(const struct tm_dns_ring *ring, struct tm_dns_name *out, __u32 room, __u64 *unreadable)
+{
+	return tm_dns_take_some(ring, out, room, unreadable);
+}
+
+/* One answer by itself: names in `out`, which has room for TM_DNS_MOST; -1 if it cannot be read. */
+TM_EXPORT int tm_dns_read_answer(const __u8 *asked, __u32 asked_bytes, const __u8 *message, __u32 bytes,
+				 struct tm_dns_name *out)
+{
+	return tm_dns_answered(asked, asked_bytes, message, bytes, out);
 }

@@ -1,4 +1,5 @@
-"""Names of addresses and services for people: /etc/hosts and /etc/services, and reverse DNS as this user, if asked for.
+"""Names of addresses and services for people: /etc/hosts and /etc/services, and if asked for what the daemon has seen
+of DNS, and reverse DNS as this user.
 
 A name of DNS is what the owner of the address says it is, and asking for it tells resolvers that somebody asked.
 """
@@ -17,12 +18,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from trafficctl.asked import Asked
 from trafficmond import networks
 
 Row = dict[str, Any]
 
 HOSTS = Path("/etc/hosts")
 ENDS = ("src_ip", "dst_ip", "address", "host")  # what rows call addresses
+FROM_HOSTS, FROM_DNS, FROM_REVERSE = "hosts", "dns", "reverse"  # where a name comes from
 _MOST = 4096  # names kept; the one not asked for longest goes
 _WAITING = 1024  # addresses that wait to be looked up; more are asked for again later
 _THREADS = 8
@@ -46,9 +49,13 @@ class Resolver:
         self._changed = threading.Condition()
         self._begun = False
 
+    def written(self, address: str) -> str | None:
+        """The name in the file of hosts."""
+        return self._hosts.get(address)
+
     def of(self, address: str) -> str | None:
         """The name, as far as it is known by now; else it is looked up meanwhile."""
-        if name := self._hosts.get(address):
+        if name := self.written(address):
             return name
         with self._changed:
             found = self._known.get(address)
@@ -134,22 +141,29 @@ def service(port: int, protocol: str) -> str | None:
 
 
 class Labels:
-    """Adds names to rows: `src_name`, `dst_name` and so on of addresses, `src_service`, `dst_service` of ports."""
+    """Adds names to rows: `src_name`, `dst_name` and so on of addresses, with where they come from (`src_name_from`),
+    `src_service`, `dst_service` of ports."""
 
-    def __init__(self, resolver: Resolver | None = None, *, services: bool = True) -> None:
+    def __init__(self, resolver: Resolver | None = None, *, services: bool = True, asked: Asked | None = None) -> None:
         self.resolver = resolver
         self.services = services
+        self._asked = asked if resolver else None
 
     @classmethod
     def of(cls, args: Namespace) -> Labels:
         """As the arguments ask: people read services by name unless they say otherwise, programs read numbers."""
         wanted = bool(args.names) and not args.numeric
-        return cls(Resolver(reverse) if wanted else None, services=not args.numeric and args.output == "human")
+        asked = None if getattr(args, "fleet", None) else Asked(args.socket)  # of other hosts this one knows nothing
+        services = not args.numeric and args.output == "human"
+        return cls(Resolver(reverse) if wanted else None, services=services, asked=asked)
 
     def fields(self, fields: Iterable[str]) -> tuple[str, ...]:
         """The fields of csv with those that are added."""
         fields = tuple(fields)
-        return (*fields, *(name_key(field) for field in fields if field in ENDS)) if self.resolver else fields
+        if not self.resolver:
+            return fields
+        names = [name_key(field) for field in fields if field in ENDS]
+        return (*fields, *names, *map(origin_key, names))
 
     def rows(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows with what is known of them, after a short wait for what is not."""
@@ -159,9 +173,23 @@ class Labels:
         left = iter(rows)
         patience = time.monotonic() + _PATIENCE_S
         while page := list(islice(left, _AT_ONCE)):
-            wanted = {row[end] for row in page for end in ENDS if row.get(end)}
+            self.learn(page)
+            wanted = {row[end] for row in page for end in ENDS if row.get(end) and not self._known(row, end)}
             self.resolver.wait(wanted, max(0.0, patience - time.monotonic()))
             yield from map(self.now, page)
+
+    def learn(self, rows: Iterable[Row]) -> None:
+        """Asks the daemon what it has seen of DNS about these rows, for `now`; an answer is never far."""
+        if self._asked:
+            self._asked.learn({row[end] for row in rows for end in ENDS if row.get(end)})
+
+    def _known(self, row: Row, end: str) -> tuple[str, str] | None:
+        """The name and its origin, where nobody has to be asked for it."""
+        if self.resolver and (name := self.resolver.written(row[end])):
+            return name, FROM_HOSTS
+        if self._asked and (name := self._asked.of(row, end)):
+            return name, FROM_DNS
+        return None
 
     def now(self, row: Row) -> Row:
         """A row with what is known of it by now."""
@@ -169,7 +197,9 @@ class Labels:
         if self.resolver:
             for end in ENDS:
                 if row.get(end):
-                    added[name_key(end)] = self.resolver.of(row[end])
+                    name, origin = self._known(row, end) or (self.resolver.of(row[end]), FROM_REVERSE)
+                    added[name_key(end)] = name
+                    added[origin_key(name_key(end))] = origin if name else None
         if self.services and row.get("protocol"):
             for side in ("src", "dst"):
                 if port := row.get(f"{side}_port"):
@@ -182,9 +212,16 @@ def name_key(end: str) -> str:
     return f"{end.removesuffix('_ip')}_name" if end.endswith("_ip") else "name"
 
 
+def origin_key(name: str) -> str:
+    """What tells where a name comes from: of "src_name" it is "src_name_from"."""
+    return f"{name}_from"
+
+
 def arguments(parser: ArgumentParser) -> None:
     """--names and -n."""
-    parser.add_argument("--names", action="store_true", help="show hosts by name: /etc/hosts, then reverse DNS")
+    parser.add_argument(
+        "--names", action="store_true", help="show hosts by name: /etc/hosts, what was asked for, reverse DNS"
+    )
     parser.add_argument(
         "-n", "--numeric", action="store_true", help="show numbers alone, not even services by name (:22, not :ssh)"
     )

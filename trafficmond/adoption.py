@@ -42,6 +42,7 @@ def options(settings: Settings) -> Options:
         look_inside=settings.flows.look_inside,
         drop_unparsed=settings.policy.unparsed == "drop" and settings.policy.default == "drop" and not in_shadow,
         owners=settings.flows.units,
+        dns_names=settings.flows.dns_names,
     )
 
 

@@ -105,9 +105,16 @@ class Daemon:
         while not await self._signals.stopped_within(due - loop.time()):
             began = loop.time()
             await self._parts.pipeline.drain()
+            self._read_names()
             ended = loop.time()
             due = max(due + self._parts.settings.flows.interval, ended + (ended - began) * _REST)
         raise _Stopped
+
+    def _read_names(self) -> None:
+        try:
+            self._parts.dns.take()
+        except Exception:  # noqa: BLE001  (nothing a packet contains may stop the daemon)
+            self._parts.pipeline.report_failure("answers of DNS could not be read; the next are")
 
     async def _keep_house(self) -> None:
         parts = self._parts

@@ -23,6 +23,7 @@ from trafficmond.datapath.cgroups import Cgroups
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.detect.engine import MOST_OPEN, RETURNS_S
 from trafficmond.detect.registry import settings_classes
+from trafficmond.dnsnames import DnsNames
 from trafficmond.doors import Doors
 from trafficmond.errors import ConfigError, DatapathError, StoreError
 from trafficmond.export.exports import ExportSet
@@ -88,6 +89,7 @@ class Parts:
     clients: Clients
     metrics: MetricsServer
     watcher: Watcher
+    dns: DnsNames
 
     async def follow_clock(self) -> None:
         """What lasts for a time lasts as long, however the wall clock was stepped. To be called before such a time is
@@ -146,6 +148,9 @@ async def assemble(settings: Settings, flags: Flags) -> AsyncIterator[Parts]:
             unstarted.callback(units.close)
             parts = wire(settings, flags, (store, sinks, exports), datapath, protected, warnings, units, now)
             unstarted.callback(parts.manager.stopping)
+            parts.dns.source = datapath.names_seen
+            if datapath.names_unseen:
+                warnings["dns_names"] = datapath.names_unseen
             await looked
             parts.rulebook.standing.recall(kept, untold)
             await _load_rules(parts, on_disk)
@@ -232,6 +237,7 @@ def wire(
         clients=Clients(),
         metrics=MetricsServer(),
         watcher=Watcher(is_rules_file),
+        dns=DnsNames(),
     )
 
 

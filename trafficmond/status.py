@@ -91,6 +91,7 @@ def _counters(parts: Parts) -> dict[str, int]:
         "unnamed_rows": pipeline.units.unnamed,
         "forgotten_cgroups": pipeline.units.cgroups.forgotten if pipeline.units.cgroups else 0,
         "rows_without_inner": pipeline.forgotten_inners,
+        **parts.dns.counters(),
         "merged_threats": found["merged"],
         "redundant_threats": found["redundant"],
         "overflowed_threats": found["overflowed"],

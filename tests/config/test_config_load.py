@@ -139,6 +139,7 @@ def test_every_mistake_comes_with_its_line(tmp_path: Path) -> None:
             ":4:",
             "policy.established: needs egress = true",
         ),
+        ("egress = false\n[flows]\ndns_names = true", ":3:", "flows.dns_names: needs egress = true"),
         ('egress = false\n[policy]\ndefault = "drop"', ":2:", "policy.established: needs egress = true"),
     ],
 )

@@ -253,6 +253,7 @@ RULES_CHANGE: Row = {
 ENTRY: Row = {"cidr": ["203.0.113.0/24"], "action": "drop", "ports": ["tcp/22"], "source": "runtime"}
 
 REPLIES: dict[str, Row] = {
+    "DnsNames": {"names": []},
     "Status": {**STATUS, "control": CONTROL},
     "Version": {"version": "0.2.0"},
     "Metrics": {"text": "# TYPE trafficmon_packets counter\ntrafficmon_packets_total 1\n# EOF\n"},

@@ -1,4 +1,5 @@
-"""Runs the fuzzing targets: libFuzzer against the C of captures and log lines, atheris against each reader in Python.
+"""Runs the fuzzing targets: libFuzzer against the C of captures, log lines and answers of DNS, atheris against each
+reader in Python.
 
 usage: fuzz.py MINUTES [TARGET ...]
 
@@ -20,7 +21,8 @@ from seeds import seeds
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 BUILD = ROOT / "build/fuzz"
-IN_C = {"capture": [], "lines": ["-DTM_FUZZ_LINES"]}
+IN_C = {"capture": ["fuzz_host.c"], "lines": ["fuzz_host.c", "-DTM_FUZZ_LINES"], "dns": ["fuzz_dns.c"]}  # source, flags
+CUT = ("capture", "lines")  # whose seeds have no first byte, which says where they are cut in two
 IN_PYTHON = ("any", "zeek", "argus", "eve", "vpc", "ocsf", "own_json", "own_csv", "journal", "flows_db")
 HANG_S, MOST_MIB, MOST_BYTES = 20, 2048, 16384
 AT_A_TIME = 2
@@ -32,8 +34,9 @@ def build(target: str) -> list[str]:
         return [sys.executable, str(HERE / "fuzz_reader.py"), target]
     program = BUILD / target
     sanitizers = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize=alignment", "-fno-sanitize-recover=undefined"]
-    source = [f"-I{ROOT / 'bpf'}", str(HERE / "fuzz_host.c")]
-    subprocess.run(["clang", "-O1", "-g", *sanitizers, *IN_C[target], *source, "-o", str(program)], check=True)
+    source, *flags = IN_C[target]
+    command = ["clang", "-O1", "-g", *sanitizers, *flags, f"-I{ROOT / 'bpf'}", str(HERE / source), "-o", str(program)]
+    subprocess.run(command, check=True)
     return [str(program)]
 
 
@@ -43,7 +46,7 @@ def run(target: str, seconds: int) -> tuple[bool, str]:
     for folder in (corpus, artifacts):
         folder.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(seeds("own_json" if target == "lines" else target)):
-        (corpus / f"seed{number}").write_bytes(bytes(1) + seed if target in IN_C else seed)
+        (corpus / f"seed{number}").write_bytes(bytes(1) + seed if target in CUT else seed)
     options = [
         f"-max_total_time={seconds}",
         f"-timeout={HANG_S}",

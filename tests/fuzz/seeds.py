@@ -59,6 +59,19 @@ def _lines(*records: dict[str, Any]) -> bytes:
     return "".join(json.dumps(record) + "\n" for record in records).encode()
 
 
+def _dns() -> Iterator[bytes]:
+    """Of a question of one or two labels: an address, an alias, what was cut."""
+    for name, kind, data in (
+        (b"\3www\7example\0", 1, b"\xc0\0\2\7"),
+        (b"\7example\0", 28, b" \x01\r\xb8" + bytes(11) + b"\7"),
+    ):
+        asked = name + bytes((0, kind, 0, 1))
+        record = b"\xc0\x0c" + bytes((0, kind, 0, 1, 0, 0, 0, 60, 0, len(data))) + data
+        alias = b"\xc0\x0c\0\5\0\1\0\0\0\x3c\0\2\xc0\x0c"
+        for head in (b"\0\7\x81\x80\0\1\0\2" + bytes(4), b"\0\7\x83\x80\0\1\0\4" + bytes(4)):
+            yield bytes((len(asked),)) + asked + head + asked + alias + record
+
+
 def _capture() -> Iterator[bytes]:
     frames = [ethernet(ipv4(tcp())), ethernet(ipv4(tcp(80, 1234, 0x12)), tags=(5, 6)), ethernet(ipv6(udp()), 0x86DD)]
     frames += [
@@ -164,6 +177,7 @@ def _flows_db() -> Iterator[bytes]:
 _SEEDS: dict[str, Any] = {
     "any": lambda: iter(()),
     "capture": _capture,
+    "dns": _dns,
     "own_json": _own_json,
     "own_csv": _own_csv,
     "zeek": _zeek,

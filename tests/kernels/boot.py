@@ -31,6 +31,7 @@ SYSTEM += ("libbpf1", "iproute2", "iputils-ping", "procps", "busybox-static", "e
 MODULES = ("virtio_pci", "virtio_blk", "ext4", "veth", "dummy", "sch_ingress", "cls_bpf", "act_bpf")
 MODULES += ("8021q", "mpls_router", "pppoe", "vxlan", "geneve", "ip_gre", "ip6_gre", "ipip", "sit", "ip6_tunnel")
 TREE = ("bpf", "build/trafficmon.bpf.o", "build/trafficmon-inside.bpf.o", "build/libtmparse.so", "etc", "tests/kernels")
+TREE += ("build/trafficmon-dns.bpf.o",)
 TREE += ("tests/lab", "trafficctl", "trafficmond")
 # Without what qemu 7.2 emulates wrongly, or kernel and programs crash: flags after cmpxchg16b, and AVX. And without
 # page tables of five levels, which cost time.

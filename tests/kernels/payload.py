@@ -6,6 +6,7 @@ the live tests of tests/lab, shortened to what may differ between kernels.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -27,6 +28,8 @@ from tmlab.packets import frame, tcp, udp, vxlan  # noqa: E402
 from verified import verified  # noqa: E402
 from wire import TUNNELS, UNKNOWN, Gauge, send_bulk  # noqa: E402
 
+from trafficmond.datapath.attach import Attachment  # noqa: E402
+from trafficmond.datapath.names_seen import Counts, NamesSeen  # noqa: E402
 from trafficmond.errors import TrafficmonError  # noqa: E402
 
 BAD, GOOD, BAD6, TRIED = "203.0.113.7", "198.51.100.7", "2001:db8:bad::7", "198.51.100.99"
@@ -331,6 +334,31 @@ def ban_expiry(on: Rig) -> None:
     must(on.heard(TRIED) == 5, "the probation to end without a daemon", "still dropped")
 
 
+def names_asked_for(on: Rig) -> None:
+    """An answer of DNS to a question that went out names its address, another does not; nothing stays attached."""
+    question = b"\3www\7example\0\0\1\0\1"
+    answer = b"\0\7\x81\x80\0\1\0\1\0\0\0\0" + question + b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + socket.inet_aton(GOOD)
+    link, filters = on.link, _tc_filters(on)
+    with on.lab.host.entered(), contextlib.closing(NamesSeen(LOADER, on.daemon.pins)) as seen:
+        ifindex = socket.if_nametoindex(link.host)
+        attached = Attachment(ifindex, link.host, "native", "")
+        seen.follow({ifindex: attached})
+        must(not attached.notes, "attached", attached.notes)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.bind((link.host_ip, 5353))
+            asking.sendto(b"\0\7\1\0\0\1\0\0\0\0\0\0" + question, (link.outside_ip, 53))
+            for port in (5354, 5353):
+                on.sender.send([udp(link.outside_ip, link.host_ip, 53, port, payload=answer)])
+            rows: list[tuple[bytes, bytes]] = []
+            deadline = time.monotonic() + SLOW
+            while not rows and time.monotonic() < deadline:
+                rows += [(bytes(row["address"])[12:], bytes(row["name"])) for row in seen.take()]
+        must(rows == [(socket.inet_aton(GOOD), b"www.example")], "one name", rows)
+        must(seen.counts() == Counts(answers=2, unasked=1), "two answers", seen.counts())
+        seen.follow({})
+    must(_tc_filters(on) == filters, "the filters as before", _tc_filters(on))
+
+
 def look_inside(on: Rig) -> None:
     """With the setting on, what tunnels carry has columns of its own."""
     on.daemon.configure(SETTINGS.replace("[flows]\n", "[flows]\nlook_inside = true\n"))
@@ -369,6 +397,7 @@ CHECKS: tuple[Callable[[Rig], None], ...] = (
     restart,
     established,
     tunnels,
+    names_asked_for,
     ban_expiry,
     look_inside,
     detach,

@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from control_fake import Running
 from control_replies import FLOW
 from ctl_runs import Ctl
 
 from trafficctl import names
+from trafficctl.asked import Asked
 from trafficctl.names import Labels, Resolver
 from trafficctl.render.columns import FLOWS
 from trafficctl.render.events import end_of
@@ -89,6 +91,59 @@ def test_more_addresses_than_wait_or_are_kept_are_let_go(hosts: Path, monkeypatc
         for each in many:
             resolver.wait([each], 5.0)
     assert len(resolver._known) <= 50
+
+
+def test_what_was_asked_for_comes_before_reverse_dns_and_after_the_file(
+    ctl: Ctl, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = FLOW["first_seen"]
+    told = [("old.example", began - 60), ("shop.example", began - 1), ("later.example", began + 3600)]
+    looked_up: list[str] = []
+
+    def reverse(address: str) -> str:
+        looked_up.append(address)
+        return f"host-{address}.example"
+
+    monkeypatch.setattr(names, "reverse", reverse)
+    running.canned.replies["DnsNames"] = {
+        "names": [{"address": "203.0.113.5", "name": name, "since": since} for name, since in told]
+    }
+    (row, *_) = json.loads(ctl("flows", "--names", "--json").stdout)
+    assert (row["dst_name"], row["dst_name_from"]) == ("shop.example", "dns")
+    assert (row["src_name"], row["src_name_from"]) == (f"host-{row['src_ip']}.example", "reverse")
+    assert "203.0.113.5" not in looked_up
+    header, *_ = ctl("flows", "--names", "-o", "csv").stdout.splitlines()
+    assert header.endswith("src_name,dst_name,src_name_from,dst_name_from")
+    assert "(later.example)" in ctl("explain", "203.0.113.5", "--names").stdout
+    assert "later.example" in ctl("top", "--names", "-o", "jsonl").stdout
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"first_seen": 100.0, "last_seen": 200.0}, "b.example"),
+        ({"first_seen": 99.5, "last_seen": 99.6}, "b.example"),  # clocks differ by less than a second
+        ({"first_seen": 60.0, "last_seen": 70.0}, "a.example"),
+        ({"first_seen": 10.0, "last_seen": 20.0}, None),  # before anybody asked
+        ({"first_seen": 10.0, "last_seen": 120.0}, "a.example"),  # while it went on
+        ({"timestamp": 150.0}, "b.example"),
+        ({}, "c.example"),
+    ],
+)
+def test_a_flow_has_the_name_of_its_time(row: dict[str, float], expected: str | None) -> None:
+    asked = Asked("nowhere")
+    asked._told = {"192.0.2.1": [("a.example", 50.0), ("b.example", 100.0), ("c.example", 300.0)]}
+    assert asked.of({"dst_ip": "192.0.2.1", **row}, "dst_ip") == expected
+    assert asked.of({"host": "192.0.2.1", **row}, "host") == "c.example"
+    assert asked.of({"dst_ip": "192.0.2.2", **row}, "dst_ip") is None
+
+
+def test_a_daemon_that_cannot_be_asked_knows_no_names(hosts: Path) -> None:
+    labels = Labels(Resolver(lambda _: "far.example", hosts), asked=Asked("/nonexistent/socket"))
+    (row,) = labels.rows([FLOW])
+    assert (row["dst_name"], row["dst_name_from"]) == ("far.example", "reverse")
+    (row,) = labels.rows([{**FLOW, "dst_ip": "192.0.2.10"}])
+    assert (row["dst_name"], row["dst_name_from"]) == ("mail.example", "hosts")
 
 
 def test_a_name_cannot_steer_the_terminal_and_does_not_crowd_out_the_port(hosts: Path) -> None:

@@ -46,7 +46,7 @@ def run(args: Namespace) -> int:
         args.events = True  # one header, one kind of line
     with session.connect(args) as client:
         client.patient()
-        told = ((topic, labels.now(record)) for topic, record in _records(args, client, output))
+        told = ((topic, labels.now(record)) for topic, record in _records(args, client, output, labels))
         records = itertools.islice(told, args.count)
         if output.form == "csv":
             output.rows((record for _, record in records), ())
@@ -56,12 +56,13 @@ def run(args: Namespace) -> int:
     return exits.DONE
 
 
-def _records(args: Namespace, client: Client, output: Output) -> Iterator[tuple[str, dict[str, Any]]]:
+def _records(args: Namespace, client: Client, output: Output, labels: Labels) -> Iterator[tuple[str, dict[str, Any]]]:
     topics = [name for name in ("events", "threats") if getattr(args, name)] or None
     filters = {"action": args.action, "host": args.host, "interface": args.interface, "ports": args.port}
     for reply in client.stream("Watch", topics=topics, **filters):
         if reply["lost"]:
             print(f"trafficctl: {reply['lost']} records lost: they came faster than they were read", file=sys.stderr)
+        labels.learn(reply["records"])
         for record in reply["records"]:
             yield reply["topic"], record
         output.flush()  # before waiting for more

@@ -9,6 +9,7 @@ import os
 import re
 import time
 
+from trafficctl.asked import Asked
 from trafficctl.live import keys
 from trafficctl.live.keys import Keys
 from trafficctl.live.model import LISTS, Live
@@ -50,6 +51,7 @@ class Feed:
         self._client: Client | None = Client(socket)
         self._services = services
         self._resolver = Resolver(reverse)
+        self._asked = Asked(socket)
 
     def ask(self, live: Live) -> None:
         """Bring the state up to date, or note why it is not."""
@@ -57,7 +59,8 @@ class Feed:
             client = self._client = self._client or Client(self._socket)
             wanted = {"sort": live.sort, "window_s": live.window_s, "match": live.match or None}
             answer = client.call("Top", **wanted, limit=ROWS)
-            labels = Labels(self._resolver if live.names else None, services=self._services)
+            labels = Labels(self._resolver if live.names else None, services=self._services, asked=self._asked)
+            labels.learn(row for name in LISTS for row in answer.get(name) or ())
             live.update(answer | {name: list(map(labels.now, answer[name])) for name in LISTS if name in answer})
             live.trouble = ""
         except ControlError as error:

@@ -60,6 +60,13 @@ class Flows:
         restart=True,
     )
 
+    dns_names: bool = setting(
+        False,
+        help="Read the answers of DNS that this host gets, so that --names shows the names it asked for. They are kept "
+        "in memory alone, for a day; who may ask the daemon may see them.",
+        restart=True,
+    )
+
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """What does not hold between these settings."""
         if self.idle_timeout < 2 * self.interval:
@@ -219,6 +226,8 @@ class Settings:
         if self.policy.default == "drop" and self.policy.established and not self.egress:
             what = "needs egress = true to know what this host opened; or set it to false, and replies are dropped too"
             yield "policy.established", what
+        if self.flows.dns_names and not self.egress:
+            yield "flows.dns_names", "needs egress = true to know what this host asked; or set it to false"
         labels: set[str] = set()
         for i, each in enumerate(self.lists):
             if each.url and each.label in labels:

@@ -10,7 +10,7 @@ LONGEST_TEXT = 4096
 LONGEST_NOTE = 200  # of what is shown beside an entry
 MOST_ITEMS = 64
 MOST_OF_MANY = 50_000  # of what is there to be many, and bounded by the size of a call besides
-_MANY = ("bans", "cidrs", "ports")
+_MANY = ("addresses", "bans", "cidrs", "ports")
 _SHOWN = 60
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.interfaces import GENERIC, NATIVE, Interface, list_interfaces
@@ -58,8 +60,7 @@ def attach(loaded: Loaded, pins: Pins, interface: Interface, mode: str, egress: 
             done.notes.append(f"what leaves through {interface.name} is not seen: {error.strerror}")
     else:  # an earlier daemon may have been told otherwise
         pins.drop_link("tcx", interface.ifindex)
-        with contextlib.suppress(OSError):
-            _clsact(interface.ifindex, None)
+        drop_filters(interface.ifindex, ALL_FILTERS)
     return done
 
 
@@ -74,16 +75,14 @@ def detach_pinned(ifindex: int, pins: Pins, *, clsact: bool = True) -> None:
     pins.drop_link("xdp", ifindex)
     pins.drop_link("tcx", ifindex)
     if clsact:
-        with contextlib.suppress(OSError):
-            _clsact(ifindex, None)
+        drop_filters(ifindex, ALL_FILTERS)
 
 
 def detach_all(pin_dir: Path) -> None:
     """The emergency exit: ends every attachment of any trafficmond that pinned there, running or not."""
     remove_pins(pin_dir)
     for interface in list_interfaces():
-        with contextlib.suppress(OSError):
-            _clsact(interface.ifindex, None)
+        drop_filters(interface.ifindex, ALL_FILTERS)
 
 
 def _attach_xdp(loaded: Loaded, pins: Pins, interface: Interface, mode: str, done: Attachment) -> int:
@@ -150,7 +149,8 @@ def _attach_egress(loaded: Loaded, pins: Pins, interface: Interface, done: Attac
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
                 raise
-            _clsact(interface.ifindex, program)  # before Linux 6.6
+            drop_filters(interface.ifindex, LOOKERS)  # those of a daemon that was killed
+            put_filter(interface.ifindex, _JUDGE, program)  # before Linux 6.6
             done.egress = "clsact"
             return
         pins.keep_link("tcx", interface.ifindex, fd)
@@ -158,18 +158,47 @@ def _attach_egress(loaded: Loaded, pins: Pins, interface: Interface, done: Attac
     done.egress = "tcx"
 
 
-_CLSACT_PARENT, _EGRESS_PARENT = 0xFFFFFFF1, 0xFFFFFFF3
-_FILTER_HANDLE, _FILTER_PRIORITY, _ETH_P_ALL = 0x746D, 0x746D, 0x0003
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A place for a program before Linux 6.6: its side of a clsact qdisc, its mark (handle and priority), its name."""
+
+    parent: int
+    mark: int
+    name: str
 
 
-def _clsact(ifindex: int, program: int | None) -> None:
-    """Puts (or, for None, removes) our filter on a clsact qdisc; replacing it is atomic for the packets."""
-    where = {"index": ifindex, "parent": _EGRESS_PARENT, "prio": _FILTER_PRIORITY, "handle": _FILTER_HANDLE}
-    where["protocol"] = _ETH_P_ALL
-    if program is None:
-        with_library(lambda netlink: netlink.tc("del-filter", "bpf", **where))
-        return
+INGRESS_PARENT, EGRESS_PARENT = 0xFFFFFFF2, 0xFFFFFFF3
+_JUDGE = Filter(EGRESS_PARENT, 0x746D, "trafficmon")
+# Those that look at DNS (names_seen.py) come after it, at any time: they end with the daemon, unless that was killed.
+LOOKERS = tuple(Filter(parent, 0x746E, "trafficmon-dns") for parent in (INGRESS_PARENT, EGRESS_PARENT))
+ALL_FILTERS = (_JUDGE, *LOOKERS)
+_ETH_P_ALL = 0x0003
+
+
+def put_filter(ifindex: int, place: Filter, program: int) -> None:
+    """Puts our filter on a clsact qdisc; replacing it is atomic for the packets. Raises OSError."""
     with contextlib.suppress(OSError):  # somebody's clsact is as good as ours
         with_library(lambda netlink: netlink.tc("add", "clsact", index=ifindex))
-    given = {"fd": program, "name": "trafficmon", "classid": 1, "direct_action": True}
-    with_library(lambda netlink: netlink.tc("replace-filter", "bpf", **given, **where))
+    given = {"fd": program, "name": place.name, "classid": 1, "direct_action": True}
+    with_library(lambda netlink: netlink.tc("replace-filter", "bpf", **given, **_at(ifindex, place)))
+
+
+def drop_filters(ifindex: int, places: Iterable[Filter]) -> None:
+    """Removes those that are there."""
+
+    def drop(netlink: Any) -> None:
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        for place in places:
+            with contextlib.suppress(NetlinkError):  # there is none
+                netlink.tc("del-filter", "bpf", **_at(ifindex, place))
+
+    with contextlib.suppress(OSError):
+        with_library(drop)
+
+
+def _at(ifindex: int, place: Filter) -> dict[str, int]:
+    return {
+        **{"index": ifindex, "parent": place.parent, "prio": place.mark, "handle": place.mark},
+        "protocol": _ETH_P_ALL,
+    }

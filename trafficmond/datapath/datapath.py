@@ -24,6 +24,7 @@ from trafficmond.datapath.bcc import loader as bcc_loader
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.interfaces import Interface, Selection
 from trafficmond.datapath.mapped import Mapped
+from trafficmond.datapath.names_seen import NamesSeen
 from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import Predecessors
 from trafficmond.datapath.sockets import connections
@@ -52,6 +53,7 @@ class Options:
     look_inside: bool = False
     drop_unparsed: bool = False  # of what comes in, what no verdict can be found for
     owners: bool = False  # records tell whose they are
+    dns_names: bool = False  # answers of DNS are read
 
 
 class Datapath:
@@ -81,6 +83,9 @@ class Datapath:
             self._interfaces = Attachments(
                 self.loaded, self.pins, totals, slots.array, mode=options.xdp_mode, egress=options.egress
             )
+            self.names_seen, self.names_unseen = _names_seen(options, self.loaded.loader)
+            if self.names_seen:
+                enter(closing(self.names_seen))
             self._tables = Tables(maps, enter(ThreadPoolExecutor(1, "grace")))
             self.configure(options)
             self._opened = stack.pop_all()
@@ -176,7 +181,10 @@ class Datapath:
 
     def attach(self, present: Iterable[Interface], selection: Selection) -> list[Change]:
         """Attaches to what is present and meant (Attachments.update)."""
-        return self._interfaces.update(present, selection)
+        changes = self._interfaces.update(present, selection)
+        if self.names_seen:
+            self.names_seen.follow(self.attached)
+        return changes
 
     def interface_totals(self, ifindex: int) -> npt.NDArray[Any]:
         """What one attached interface counted (Attachments.totals)."""
@@ -209,6 +217,14 @@ def sizes(options: Options) -> loader.Sizes:
     """How large the ledger of this host is to be."""
     inners = _INNERS if options.look_inside else 1
     return loader.Sizes(loader.possible_cpus(), options.capacity, RING_RECORDS, inners)
+
+
+def _names_seen(options: Options, loader: str) -> tuple[NamesSeen | None, str]:
+    """What reads answers of DNS, or why it cannot although it should: filtering does not hang on that."""
+    try:
+        return (NamesSeen(loader, options.pin_dir) if options.dns_names else None), ""
+    except DatapathError as error:
+        return None, f"answers of DNS are not read: {error}"
 
 
 def _load(options: Options, sizes: loader.Sizes, pins: Pins) -> loader.Loaded:

@@ -14,7 +14,7 @@ from typing import Any
 
 from trafficmond.errors import DatapathError
 
-XDP, TC_EGRESS_TCX = 37, 47  # enum bpf_attach_type: BPF_XDP, BPF_TCX_EGRESS
+XDP, TC_INGRESS_TCX, TC_EGRESS_TCX = 37, 46, 47  # enum bpf_attach_type: BPF_XDP, BPF_TCX_INGRESS, _EGRESS
 XDP_FLAGS_SKB, XDP_FLAGS_DRV = 1 << 1, 1 << 2
 MAP_ARRAY = 2
 F_MMAPABLE, F_INNER_MAP = 1 << 10, 1 << 12

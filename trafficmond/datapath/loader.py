@@ -113,7 +113,11 @@ class Loaded:
 
 def find_object(look_inside: bool = False) -> Path:
     """The object built ahead of time: beside the sources, or where the package puts it."""
-    name = _OBJECTS[look_inside]
+    return find(_OBJECTS[look_inside])
+
+
+def find(name: str) -> Path:
+    """The object of that name."""
     for folder in compiled.FOLDERS:
         if (folder / name).exists():
             return folder / name

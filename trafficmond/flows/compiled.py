@@ -57,6 +57,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tm_v4_texts": (None, [_POINTER, _U32, _POINTER]),
     "tm_rows_give": (None, [_POINTER]),
     "tm_community_texts": (ctypes.c_int, [_POINTER, _U32, _U32, _U32, _POINTER]),
+    "tm_dns_take": (_U32, [_POINTER, _POINTER, _U32, _POINTER]),
+    "tm_dns_read_answer": (ctypes.c_int, [ctypes.c_char_p, _U32, ctypes.c_char_p, _U32, _POINTER]),
 }
 
 

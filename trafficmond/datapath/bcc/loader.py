@@ -11,7 +11,7 @@ import json
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,23 +33,8 @@ _TIMEOUT_S = 900.0  # for a compiler that hangs: seconds are usual, minutes if e
 def load(sizes: Sizes, kept: Mapping[str, int], seed: int | None, pin_dir: Path, *, owners: bool = False) -> Loaded:
     """Compiles and loads; `kept` are maps of the last run to go on with, `owners`: records are to tell whose they are.
     Raises DatapathError with what bcc said."""
-    sources = _sources()
     seed = secrets.randbits(64) if seed is None else seed
-    with _workshop(pin_dir) as pins:
-        old = {name: str(pins / f"kept_{name}") for name in kept}
-        for name, path in old.items():
-            libbpf.pin(kept[name], path)
-        job = {
-            "source": str(sources / "trafficmon.bpf.c"),
-            "headers": str(sources / "bcc"),
-            "pins": str(pins),
-            "kept": old,
-            "flags": _flags(sources, sizes, seed, pins, owners),
-            "programs": _KINDS,
-        }
-        _run(job)
-        programs = {name: libbpf.open_pin(str(pins / name)) for name in _KINDS}
-        maps = {name: libbpf.open_pin(old.get(name, str(pins / name))) for name in MAPS}
+    programs, maps = _compile("trafficmon.bpf.c", _KINDS, MAPS, kept, pin_dir, _defines(sizes, seed, owners))
     loaded = Loaded("bcc", programs, maps, seed, kept.keys() == MAPS.keys(), owners)
     _check(loaded, set() if sizes.look_inside else _INSIDE)
     return loaded
@@ -74,12 +59,47 @@ def _workshop(pin_dir: Path) -> Iterator[Path]:
         remove_tree(folder)
 
 
-def _flags(sources: Path, sizes: Sizes, seed: int, pins: Path, owners: bool) -> list[str]:
+def load_dns(pin_dir: Path, programs: Set[str], maps: Set[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Compiles and loads what looks at answers of DNS: (programs, maps) by name. Raises DatapathError."""
+    return _compile("dns.bpf.c", dict.fromkeys(programs, "tc"), maps, {}, pin_dir, {})
+
+
+def _compile(
+    source: str,
+    kinds: Mapping[str, str],
+    wanted: Iterable[str],
+    kept: Mapping[str, int],
+    pin_dir: Path,
+    defines: Mapping[str, str],
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Descriptors of the programs and of the maps that are wanted."""
+    sources = _sources()
+    with _workshop(pin_dir) as pins:
+        old = {name: str(pins / f"kept_{name}") for name in kept}
+        for name, path in old.items():
+            libbpf.pin(kept[name], path)
+        defined = {"TM_BCC": "1", "TM_PINS": f'"{pins}/"', **defines}
+        job = {
+            "source": str(sources / source),
+            "headers": str(sources / "bcc"),
+            "pins": str(pins),
+            "kept": old,
+            "flags": [
+                f"-I{sources}",
+                "-Wno-unknown-attributes",
+                *(f"-D{name}={value}" for name, value in defined.items()),
+            ],
+            "programs": kinds,
+        }
+        _run(job)
+        programs = {name: libbpf.open_pin(str(pins / name)) for name in kinds}
+        return programs, {name: libbpf.open_pin(old.get(name, str(pins / name))) for name in wanted}
+
+
+def _defines(sizes: Sizes, seed: int, owners: bool) -> dict[str, str]:
     known = constants(sizes, seed)[0]
     entries = sizes.entries()
-    defines = {
-        "TM_BCC": "1",
-        "TM_PINS": f'"{pins}/"',
+    return {
         "TM_NUM_CPUS": str(sizes.cpus),
         "TM_NUM_SETS": str(entries["tm_sets"]),
         "TM_NUM_EVICTED": str(entries["tm_evicted"]),
@@ -91,7 +111,6 @@ def _flags(sources: Path, sizes: Sizes, seed: int, pins: Path, owners: bool) -> 
         "c_hz": f"{int(known['hz'])}u",
         "c_owners": str(int(owners)),
     }
-    return [f"-I{sources}", "-Wno-unknown-attributes", *(f"-D{name}={value}" for name, value in defines.items())]
 
 
 def _run(job: Mapping[str, object]) -> None:

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * Notes the questions of DNS that go out and hands their answers to the daemon, for names (flows.dns_names). Two small
+ * programs apart from the data path: loaded and attached only where that is wanted, they let every packet pass and
+ * look at UDP from and to port 53 alone. An answer counts if it has the number, the ports and the addresses of a
+ * question that went out within seconds, and the first one only: what nobody asked for costs a look-up.
+ */
+#ifndef TM_BCC
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+char _license[] SEC("license") = "Dual MIT/GPL";
+#endif
+#include "dialect.h"
+#include "dns.h"
+#include "packet.h"
+
+#define TM_NEXT (-1) /* TC_ACT_UNSPEC of linux/pkt_cls.h */
+#define TM_DNS_PATIENCE_NS 10000000000ull
+
+/* Who asked whom; IPv4 addresses v4-mapped. */
+struct tm_dns_key {
+	__u8 client[16];
+	__u8 server[16];
+	__be16 port;
+	__be16 number;
+	__u32 pad;
+};
+
+struct tm_dns_question {
+	__u64 at_ns;
+	__u32 bytes;
+	__u32 pad;
+	__u8 asked[TM_DNS_ASKED + 4];
+};
+
+TM_MAP(tm_dns_questions, "lru_hash", LRU_HASH, struct tm_dns_key, struct tm_dns_question, TM_DNS_QUESTIONS, 0)
+TM_MAP(tm_dns_asking, "percpu_array", PERCPU_ARRAY, __u32, struct tm_dns_question, 1, 0)
+TM_MAP(tm_dns_record, "percpu_array", PERCPU_ARRAY, __u32, struct tm_dns_record, 1, 0)
+TM_MAP(tm_dns_counts, "percpu_array", PERCPU_ARRAY, __u32, struct tm_dns_counts, 1, 0)
+TM_RING(tm_dns_ring, TM_DNS_RING)
+
+struct tm_dns_packet {
+	struct tm_dns_key key;
+	__u32 at;    /* of the message, from the IP header on */
+	__u32 bytes; /* of the message */
+	__u16 flags;
+};
+
+/* UDP header and that of the message. */
+struct tm_dns_heads {
+	__be16 sport, dport, length, sum;
+	__be16 number, flags, questions, answers, authorities, additional;
+};
+
+/* A length that the verifier is to see checked, not the compiler to know. */
+#define tm_barrier_of(x) __asm__ __volatile__("" : "+r"(x))
+#define TM_LOAD(skb, at, to, bytes) bpf_skb_load_bytes_relative(skb, at, to, bytes, BPF_HDR_START_NET)
+
+/* Whether the packet is UDP that is whole; source and destination, and where UDP begins. */
+static __always_inline int tm_dns_network(struct __sk_buff *skb, __u8 *src, __u8 *dst, __u32 *at)
+{
+	if (skb->protocol == tm_htons(TM_ETH_IPV4)) {
+		__u8 head[20];
+
+		if (TM_LOAD(skb, 0, head, sizeof(head)) || head[9] != TM_PROTO_UDP || (head[6] & 0x3f) | head[7])
+			return 0;
+		src[10] = src[11] = dst[10] = dst[11] = 0xff;
+		__builtin_memcpy(src + 12, head + 12, 4);
+		__builtin_memcpy(dst + 12, head + 16, 4);
+		*at = (head[0] & 0xf) * 4;
+		return *at >= sizeof(head);
+	}
+	if (skb->protocol == tm_htons(TM_ETH_IPV6)) {
+		__u8 head[40];
+
+		if (TM_LOAD(skb, 0, head, sizeof(head)) || head[6] != TM_PROTO_UDP)
+			return 0;
+		__builtin_memcpy(src, head + 8, 16);
+		__builtin_memcpy(dst, head + 24, 16);
+		*at = sizeof(head);
+		return 1;
+	}
+	return 0;
+}
+
+/* Whether the packet is a message of DNS with one question: an answer that comes in, or a question that goes out. */
+static __always_inline int tm_dns_read(struct __sk_buff *skb, struct tm_dns_packet *p, int answer)
+{
+	struct tm_dns_heads heads;
+	__u8 *src = answer ? p->key.server : p->key.client, *dst = answer ? p->key.client : p->key.server;
+	__u32 length;
+
+	if (!tm_dns_network(skb, src, dst, &p->at) || TM_LOAD(skb, p->at, &heads, sizeof(heads)))
+		return 0;
+	if ((answer ? heads.sport : heads.dport) != tm_htons(TM_DNS_PORT))
+		return 0;
+	p->flags = tm_htons(heads.flags);
+	length = tm_htons(heads.length);
+	if (heads.questions != tm_htons(1) || p->flags & TM_DNS_OPERATION ||
+	    (p->flags & TM_DNS_RESPONSE ? !answer : answer) || length < 8 + TM_DNS_LEAST)
+		return 0;
+	p->key.port = answer ? heads.dport : heads.sport;
+	p->key.number = heads.number;
+	p->at += 8;
+	p->bytes = length - 8;
+	return 1;
+}
+
+TM_PROG("tc")
+int tm_dns_question(struct __sk_buff *skb)
+{
+	struct tm_dns_packet p = {};
+	struct tm_dns_question *q;
+	__u32 zero = 0;
+	__u64 bytes;
+
+	if (!tm_dns_read(skb, &p, 0))
+		return TM_NEXT;
+	q = bpf_map_lookup_elem(TM_REF(tm_dns_asking), &zero);
+	if (!q)
+		return TM_NEXT;
+	bytes = p.bytes - TM_DNS_HEADER;
+	if (bytes > TM_DNS_ASKED)
+		bytes = TM_DNS_ASKED;
+	tm_barrier_of(bytes);
+	if (bytes < 1 || bytes > TM_DNS_ASKED || TM_LOAD(skb, p.at + TM_DNS_HEADER, q->asked, bytes))
+		return TM_NEXT;
+	q->at_ns = bpf_ktime_get_ns();
+	q->bytes = bytes;
+	bpf_map_update_elem(TM_REF(tm_dns_questions), &p.key, q, BPF_ANY);
+	return TM_NEXT;
+}
+
+TM_PROG("tc")
+int tm_dns_answer(struct __sk_buff *skb)
+{
+	struct tm_dns_packet p = {};
+	struct tm_dns_question *q;
+	struct tm_dns_record *r;
+	struct tm_dns_counts *counts;
+	__u32 zero = 0;
+	__u64 bytes, now;
+
+	if (!tm_dns_read(skb, &p, 1))
+		return TM_NEXT;
+	r = bpf_map_lookup_elem(TM_REF(tm_dns_record), &zero);
+	counts = bpf_map_lookup_elem(TM_REF(tm_dns_counts), &zero);
+	q = bpf_map_lookup_elem(TM_REF(tm_dns_questions), &p.key);
+	if (!r || !counts)
+		return TM_NEXT;
+	now = bpf_ktime_get_ns();
+	counts->answers++;
+	if (!q || now - q->at_ns > TM_DNS_PATIENCE_NS) {
+		counts->unasked++;
+		return TM_NEXT;
+	}
+	r->at_ns = now;
+	r->asked_bytes = q->bytes;
+	__builtin_memcpy(r->asked, q->asked, TM_DNS_ASKED);
+	bpf_map_delete_elem(TM_REF(tm_dns_questions), &p.key);
+	bytes = p.bytes;
+	if (bytes > TM_DNS_MESSAGE)
+		bytes = TM_DNS_MESSAGE;
+	tm_barrier_of(bytes);
+	if (bytes < 1 || bytes > TM_DNS_MESSAGE || TM_LOAD(skb, p.at, r->message, bytes))
+		return TM_NEXT;
+	r->bytes = bytes;
+	if (bpf_ringbuf_output(TM_REF(tm_dns_ring), r, __builtin_offsetof(struct tm_dns_record, message) + bytes,
+			       BPF_RB_NO_WAKEUP))
+		counts->lost++;
+	return TM_NEXT;
+}

@@ -1,0 +1,110 @@
+"""The names that this host asked for, by the addresses that it was told: read from the wire, kept in memory alone.
+
+An address may be called several names, one after the other: who asks about a flow wants the one that was asked for
+last before it began.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from trafficmond import networks
+from trafficmond.datapath.names_seen import Counts
+from trafficmond.flows.batch import Batch
+
+# bound: addresses with names that were asked for (`flows.dns_names`) | the one answered longest ago, counted
+MOST_NAMED = 16384
+# bound: names of one address (`flows.dns_names`) | the oldest
+MOST_NAMES = 4
+# bound: characters of all of those names (`flows.dns_names`) | the address answered longest ago, counted
+MOST_CHARACTERS = 4_194_304
+KEPT_S = 86_400.0  # after the last answer
+
+
+class Source(Protocol):
+    """Where answers come from (datapath.names_seen.NamesSeen)."""
+
+    def take(self) -> Batch:
+        """flows.dns.NAMED rows of the answers since the last call."""
+        ...
+
+    def counts(self) -> Counts:
+        """What was counted so far."""
+        ...
+
+
+@dataclass(slots=True)
+class _Named:
+    answered: float = 0.0
+    names: list[tuple[str, float]] = field(default_factory=list)  # each with since when, the latest last
+
+
+class DnsNames:
+    """Off while it has no source. The loop's thread owns it."""
+
+    def __init__(
+        self,
+        source: Source | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.source = source
+        self.evicted = 0
+        self._clock, self._monotonic_ns = clock, monotonic_ns
+        self._named: OrderedDict[bytes, _Named] = OrderedDict()  # by address as 16 bytes, answered longest ago first
+        self._characters = 0
+
+    def __len__(self) -> int:
+        """Addresses that have a name."""
+        return len(self._named)
+
+    def take(self) -> None:
+        """Takes in the answers that have come since the last time."""
+        if self.source is None:
+            return
+        now, ticks = self._clock(), self._monotonic_ns()
+        rows = self.source.take()
+        for address, at_ns, name in zip(
+            rows["address"].tolist(), rows["at_ns"].tolist(), rows["name"].tolist(), strict=True
+        ):
+            self._add(bytes(address), name.decode("ascii"), now - (ticks - at_ns) / 1e9)
+        while self._named and next(iter(self._named.values())).answered < now - KEPT_S:
+            self._forget()
+        while len(self._named) > MOST_NAMED or self._characters > MOST_CHARACTERS:
+            self._forget()
+            self.evicted += 1
+
+    def of(self, address: str) -> list[tuple[str, float]]:
+        """(name, since when it was told of the address), the latest last. Raises ValueError for what is no address."""
+        named = self._named.get(networks.sixteen(networks.parse_address(address)))
+        return list(named.names) if named else []
+
+    def counters(self) -> dict[str, int]:
+        """As `metrics.counted` names them."""
+        counts = self.source.counts() if self.source else Counts()
+        return {
+            "dns_answers": counts.answers,
+            "dns_unasked": counts.unasked,
+            "dns_lost": counts.lost,
+            "dns_unreadable": counts.unreadable,
+            "dns_evicted_names": self.evicted,
+        }
+
+    def _add(self, address: bytes, name: str, at: float) -> None:
+        named = self._named.setdefault(address, _Named())
+        self._named.move_to_end(address)
+        named.answered = max(named.answered, at)
+        if not named.names or named.names[-1][0] != name:
+            named.names.append((name, at))
+            self._characters += len(name)
+        if len(named.names) > MOST_NAMES:
+            self._characters -= len(named.names.pop(0)[0])
+
+    def _forget(self) -> None:
+        _, named = self._named.popitem(last=False)
+        self._characters -= sum(len(name) for name, _ in named.names)
