@@ -211,6 +211,18 @@ def test_a_spray_over_kerberos_is_found_and_logins_are_not() -> None:
     assert kinds(threats(book)) == set()
 
 
+def test_a_few_refusals_by_kerberos_at_once_are_noted_and_who_logs_in_is_not() -> None:
+    book, server = Book(1), host("192.168.20.5")
+    book.udp(np.arange(13) * 0.18, LAPTOP, server, 88, 180, 120)
+    (threat,) = threats(book)
+    assert (threat.detector, threat.severity, threat.src_ip) == ("brute_force", Severity.LOW, "192.168.10.22")
+    book = Book(1)
+    for login in np.arange(15) * 0.5:  # each is told first that a proof is wanted (RFC 4120), and has its tickets then
+        book.udp(login, LAPTOP, server, 88, 180, 190)
+        book.udp(login + 0.05 * np.arange(1, 4), LAPTOP, server, 88, 1400, 1500)
+    assert kinds(threats(book)) == set()
+
+
 # ---- slow and carried ----
 
 
@@ -226,6 +238,30 @@ def test_names_of_ordinary_length_carry_nothing() -> None:
     count = 5000
     book.udp(np.sort(book.rng.uniform(0, 900, count)), LAPTOP, resolver, 53, book.rng.integers(40, 95, count),
              book.rng.integers(80, 400, count))  # fmt: skip
+    assert kinds(threats(book)) == set()
+
+
+@pytest.mark.parametrize(
+    ("resolver", "port", "name", "padded"),
+    [("192.168.10.2", 53, 60, 150), ("192.168.10.2", 853, 152, 280), ("9.9.9.9", 443, 215, 345)],
+)
+def test_a_tunnel_over_tcp_tls_or_https_is_a_note_and_names_are_not(
+    resolver: str, port: int, name: int, padded: int
+) -> None:
+    book = Book(1)
+    book.questions(0, LAPTOP, host(resolver), port, 600, padded, 500, 200.0)
+    (threat,) = threats(book)
+    assert (threat.detector, threat.severity, threat.evidence["ports"]) == ("tunnel", Severity.LOW, [port])
+    book = Book(1)
+    book.questions(np.arange(0, 200, 20.0), LAPTOP, host(resolver), port, 200, name, 500, 19.0)
+    assert kinds(threats(book)) == set()
+
+
+def test_the_web_is_no_resolver_and_a_transfer_of_a_zone_no_tunnel() -> None:
+    book = Book(1)
+    book.questions(np.arange(0, 200, 20.0), LAPTOP, host("203.0.113.7"), 443, 200, 600, 500, 19.0)
+    book.tcp(np.arange(0, 300, 1.0), LAPTOP, host("192.168.10.2"), 53, 60, 800_000, 0.9)
+    book.tcp(np.arange(0, 300, 1.0), LAPTOP, host("9.9.9.9"), 853, 150 + 600, 500 + 3000, 0.2)  # a connection each
     assert kinds(threats(book)) == set()
 
 

@@ -117,6 +117,20 @@ class Book:
         rows["reply_bits"] = abi.BIT_SPOKE_FIRST if greets else 0
         self._batches.append(rows)
 
+    def questions(
+        self, at: Value, src: Value, dst: Value, dport: Value, count: int, sent: int, got: int, lasts: Value
+    ) -> None:
+        """Connections in which so many questions are asked and answered, a segment each, of `sent` and `got` bytes."""
+        rows = self._blank(at, src, dst, dport, None, TCP)
+        rows["end"] = rows["start"] + lasts
+        rows["payload_bytes"], rows["reply_payload_bytes"] = count * sent, count * got
+        rows["packets"], rows["reply_packets"] = count + 3, count + 2
+        for prefix in ("", "reply_"):
+            rows[prefix + "bytes"] = rows[prefix + "payload_bytes"] + _ACK_BYTES * rows[prefix + "packets"] + 8
+        rows["tcp_flags"] = rows["reply_tcp_flags"] = SYN | ACK | PSH | FIN
+        rows["first_flags"], rows["reply_first_flags"] = SYN, SYN | ACK
+        self._batches.append(rows)
+
     def trickle(
         self, at: Value, src: Value, dst: Value, dport: Value, first: int, each: int, every: float, lasts: float
     ) -> None:

@@ -36,7 +36,8 @@ _BUSY_PORTS = members(25, 88, 135, 389, 636, 1433, 1521, 3306, 5432, 6379, 9200,
 _BUSY_FACTOR = 3  # ... and so many times more of them
 _SPOKE_FIRST_SHARE = 0.2  # SSH speaks from both sides at once; the server wins some of the races
 _SHORT_S, _SMALL_BYTES = 120.0, 65536
-_FADING = ("slow", "total", "greeted", "sent", "sent2", "got", "got2")
+_SPRAY = 10  # refusals: of low severity below the threshold
+_FADING = ("slow", "tickets", "total", "greeted", "sent", "sent2", "got", "got2")
 _ALIKE, _ALIKE_BYTES = 0.25, 2000  # variation coefficient and mean of the exchanges' sizes
 _TRY_BYTES = 6000  # each way: OpenSSH's greeting, its keys and six refusals stay below
 _STEADY, _STEADY_S = 25, 600.0  # alike exchanges in so long: four guessers at once, as sshd's limits allow, reach it
@@ -103,11 +104,13 @@ class BruteForce(GroupedDetector):
         self._sessions = flows.take(done & ~short & _CROWD_PORTS[flows["dport"]])
         asked = (flows["proto"] == UDP) & (flows["d_packets"] > 0) & (flows["d_reply_packets"] > 0)
         registers = (flows["dport"] == _SIP) & (_each(flows, "") >= _REGISTER_BYTES)
-        refused = (flows["dport"] == _KERBEROS) & (_each(flows, "reply_") <= _REFUSAL_BYTES)
-        asked &= registers | refused
+        asked &= registers | (flows["dport"] == _KERBEROS)
         rows = flows.take(done & short | asked)
         datagrams = rows["proto"] == UDP
-        rows.put("tries", np.where(datagrams, np.minimum(rows["d_packets"], rows["d_reply_packets"]), 1).astype(float))
+        ticket = datagrams & (rows["dport"] == _KERBEROS) & (_each(rows, "reply_") > _REFUSAL_BYTES)
+        tries = np.where(datagrams, np.minimum(rows["d_packets"], rows["d_reply_packets"]), 1)
+        rows.put("tries", np.where(ticket, 0, tries).astype(float))
+        rows.put("ticket", ticket)
         for name, prefix in (("sent", ""), ("got", "reply_")):
             rows.put(name, np.where(datagrams, _each(rows, prefix), rows[prefix + "payload_bytes"].astype(float)))
         return rows
@@ -134,6 +137,7 @@ class BruteForce(GroupedDetector):
         flows = found.kept
         tries, sent, got = flows["tries"], flows["sent"], flows["got"]
         found.add(quick=tries, steady=tries, slow=tries, total=tries, greeted=tries * _greeted(flows))
+        found.add(tickets=flows["ticket"])
         found.add(sent=tries * sent, sent2=tries * sent * sent, got=tries * got, got2=tries * got * got)
         over = np.zeros(len(found.slots), bool)
         first = found.by.first[found.watched]
@@ -151,6 +155,7 @@ class BruteForce(GroupedDetector):
         login = _LOGIN_PORTS[ports] | greets | datagrams
         factor = np.where(busy, _BUSY_FACTOR, 1)
         quick = states["quick"] >= factor * self.settings.connections
+        quick |= _is_spray(states, rows)
         slow = states["slow"] >= factor * np.where(inside, _OWN_FACTOR, 1) * self.settings.slow_connections
         slow |= states["steady"] >= factor * _STEADY
         slow &= ~datagrams  # telephones register each minute, for ever
@@ -216,8 +221,9 @@ class BruteForce(GroupedDetector):
             and bool(_alike(self.table.rows[found.slots[[entity]]])[0])
             and max(state["sent"], state["got"]) <= _TRY_BYTES * total
         )
+        few = datagrams and state["quick"] < self.settings.connections
         return self.found(
-            Severity.HIGH if sure else Severity.MEDIUM,
+            Severity.LOW if few else Severity.HIGH if sure else Severity.MEDIUM,
             f"{src} made {count} {what} to port {one['dport']} of {dst}",
             {
                 "unit": "questions" if datagrams else "connections",
@@ -234,6 +240,14 @@ class BruteForce(GroupedDetector):
             last_seen=found.all(entity)["last"].max(),
             count=count,
         )
+
+
+def _is_spray(states: Batch, rows: Columns) -> Column:
+    """Who is refused by Kerberos some times within a minute and never gets a ticket: somebody who logs in does, for the
+    first refusal only says that a proof is wanted (RFC 4120, KDC_ERR_PREAUTH_REQUIRED)."""
+    kerberos = (rows["proto"] == UDP) & (rows["dport"] == _KERBEROS)
+    spray: Column = kerberos & (states["quick"] >= _SPRAY) & (states["tickets"] == 0)
+    return spray
 
 
 def _is_crowd(known: Service) -> bool:

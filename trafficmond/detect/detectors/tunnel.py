@@ -4,31 +4,51 @@ A name holds little, so a tunnel through DNS asks much and at length: questions 
 them, to one resolver. A tool with one socket for all of them is told earlier, since resolvers take a new port for each
 question (RFC 5452). A ping is answered with what it carried (RFC 792, RFC 4443): where sizes differ between the two
 sides, or vary from packet to packet, something else than an echo is carried.
+
+Over TCP questions may come together in a segment, and in TLS or HTTP they are padded (RFC 8467), so that their size
+says less: a note.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import Columns, Grouped, decay, mix
-from trafficmond.flows.batch import Batch, Column
+from trafficmond.detect.windows import Columns, Grouped, decay, members, mix
+from trafficmond.flows.batch import Batch, Column, split_address
 from trafficmond.model import Severity, Threat
-from trafficmond.protocols import ICMP, ICMPV6, UDP
+from trafficmond.protocols import ICMP, ICMPV6, TCP, UDP
 
-_DNS, _ECHO, _ECHO_V6 = 53, 8, 128
+_DNS, _DOT, _HTTPS, _ECHO, _ECHO_V6 = 53, 853, 443, 8, 128
 _HEADERS = {4: 42, 6: 62}  # bytes of a frame before a datagram's payload
+_SEGMENT_HEADERS, _SEGMENT = 24, 1448  # more of them with TCP and its time stamps; and what a full segment carries
+_NOT_DNS, _BY_UDP, _BY_TCP, _IN_TLS, _IN_HTTP = range(5)
+_HOW = ("pings", "questions", "questions over TCP", "questions in TLS", "questions in HTTPS")
+# Resolvers for everybody that speak HTTPS; elsewhere it cannot be told from the web.
+_PUBLIC = (
+    *("1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "149.112.112.112", "208.67.222.222", "208.67.220.220"),
+    *("94.140.14.14", "94.140.15.15", "2606:4700:4700::1111", "2606:4700:4700::1001", "2001:4860:4860::8888"),
+    *("2001:4860:4860::8844", "2620:fe::fe", "2620:fe::9"),
+)
+_RESOLVERS = np.concatenate([mix(*split_address(ip_address(each).packed)) for each in _PUBLIC])
+_GUESSED = 2  # times the segments that a sum needs: so few of them were perhaps not counted
+_HELLO, _HELLO_BYTES = 2, 600  # segments that begin TLS, and what they carry (RFC 7685: a hello of 517 bytes is usual)
 # Payload of a question: 12 bytes of header, 5 behind the name, up to 23 of EDNS with a cookie (RFC 6891, 7873); names
 # of content networks reach 60. On average of hundreds so many are no names that people or programs go to.
 _LONG = 85
 _LONG_ONE_SOCKET, _ONE_SOCKET = 50, 100
+# In TLS a question of up to 128 bytes is one of 128 (RFC 8467), with a record's 24 around it, and 60 more in HTTP/2;
+# one that is longer has 256.
+_LONGEST = np.array([0, _LONG, _LONG, 200, 300])
 _PING_BYTES = 64  # what ping sends at most by default (Linux and macOS 56 and 64 with its header, Windows 32)
 _UNEQUAL, _VARIES = 8.0, 8.0  # bytes: between both sides' mean, and deviation of batches' means
 _LARGE = 500
+_CARRIERS = members(_DNS, _DOT, _HTTPS)
 _FADING = ("asked", "answered", "sent", "got", "means", "squares", "batches", "one_socket")
 
 
@@ -56,20 +76,27 @@ class Tunnel(GroupedDetector):
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
         asks = flows["d_packets"] > 0
-        dns = (flows["proto"] == UDP) & (flows["dport"] == _DNS) & (flows["sport"] != _DNS)
+        how = np.where((flows["proto"] == UDP) & (flows["dport"] == _DNS) & (flows["sport"] != _DNS), _BY_UDP, _NOT_DNS)
+        carried = (flows["proto"] == TCP) & (flows["payload_bytes"] > 0) & _CARRIERS[flows["dport"]]
+        at = np.flatnonzero(carried)
+        port = flows["dport"][at]
+        https = (port == _HTTPS) & np.isin(flows["dst"][at], _RESOLVERS) if len(at) else port == _HTTPS
+        how[at] = np.select([port == _DNS, port == _DOT, https], [_BY_TCP, _IN_TLS, _IN_HTTP], _NOT_DNS)
         pings = (flows["proto"] == ICMP) & (flows["sport"] == _ECHO)
         pings |= (flows["proto"] == ICMPV6) & (flows["sport"] == _ECHO_V6)
-        at = np.flatnonzero(asks & (dns | pings))
+        at = np.flatnonzero(asks & ((how != _NOT_DNS) | pings))
         rows = flows.take(at)
         headers = np.where(rows["family"] == 4, _HEADERS[4], _HEADERS[6])
-        rows.put("ping", pings[at])
+        headers += _SEGMENT_HEADERS * (rows["proto"] == TCP)
+        rows.put("how", how[at])
         for name, prefix in (("sent", "d_"), ("got", "d_reply_")):
             payload = rows[prefix + "bytes"].astype(float) - headers * rows[prefix + "packets"].astype(float)
             rows.put(name, np.maximum(payload, 0))
-        return rows
+        rows.put("asked", rows["d_packets"].astype(float))
+        return _segments(rows)
 
     def key(self, rows: Columns) -> Column:
-        return mix(rows["src"], rows["dst"], rows["ping"])
+        return mix(rows["src"], rows["dst"], rows["how"])
 
     def weight(self, rows: Columns, by: Grouped) -> Column:
         return by.sum(rows["sent"]) / _LONG
@@ -78,7 +105,8 @@ class Tunnel(GroupedDetector):
         rows, known = self.table.rows, found.known
         decay(rows, known, found.heard, self.settings.window, _FADING)
         flows = found.kept
-        asked, mean = flows["d_packets"].astype(float), flows["sent"] / np.maximum(flows["d_packets"], 1)
+        asked = flows["asked"]
+        mean = flows["sent"] / np.maximum(asked, 1)
         found.add(
             asked=asked,
             total=asked,
@@ -88,17 +116,17 @@ class Tunnel(GroupedDetector):
             means=asked * mean,
             squares=asked * mean * mean,
             batches=np.ones(len(flows)),
-            one_socket=np.where(flows["packets"] >= _ONE_SOCKET, asked, 0),
+            one_socket=np.where((flows["packets"] >= _ONE_SOCKET) & (flows["how"] == _BY_UDP), asked, 0),
         )
-        pings = found.rows["ping"][found.by.first]
+        how = found.rows["how"][found.by.first]
         over = np.zeros(len(found.slots), bool)
-        over[found.watched] = self._severity(rows[known], pings[found.watched]) > 0
+        over[found.watched] = self._severity(rows[known], how[found.watched]) > 0
         return over, found.states("sent")
 
-    def _severity(self, states: Batch, pings: Column) -> Column:
+    def _severity(self, states: Batch, how: Column) -> Column:
         settings, asked = self.settings, np.maximum(states["asked"], 1)
         mean = states["sent"] / asked
-        longest = np.where(states["one_socket"] >= 0.5 * asked, _LONG_ONE_SOCKET, _LONG)
+        longest = np.where(states["one_socket"] >= 0.5 * asked, _LONG_ONE_SOCKET, _LONGEST[how])
         dns = (asked >= settings.questions) & (mean >= longest)
 
         back = states["got"] / np.maximum(states["answered"], 1)
@@ -106,25 +134,26 @@ class Tunnel(GroupedDetector):
         other = (states["answered"] > 0) & (np.abs(mean - back) > _UNEQUAL) | (deviation > _VARIES)
         large = (asked >= settings.pings) & (np.maximum(mean, back) > _PING_BYTES)
         echo = np.where(large & other, Severity.MEDIUM, np.where(large & (mean >= _LARGE), Severity.LOW, 0))
-        severity: Column = np.where(pings, echo, np.where(dns, Severity.MEDIUM, 0))
+        questions = np.where(how == _BY_UDP, Severity.MEDIUM, Severity.LOW)
+        severity: Column = np.where(how == _NOT_DNS, echo, np.where(dns, questions, 0))
         return severity
 
     def threat(self, found: Entities, entity: int) -> Threat:
-        one, state, ping = found.first(entity), found.state(entity), bool(found.rows["ping"][found.by.first[entity]])
+        one, state, how = found.first(entity), found.state(entity), int(found.rows["how"][found.by.first[entity]])
         src, dst = address(one, "src"), address(one, "dst")
         asked = max(1.0, state["asked"])
         mean, back = state["sent"] / asked, state["got"] / max(1.0, state["answered"])
-        what = f"pings of {mean:.0f} bytes to" if ping else f"questions of {mean:.0f} bytes to the resolver"
-        severity = self._severity(self.table.rows[found.slots[[entity]]], np.array([ping]))
+        what = f"{_HOW[how]} of {mean:.0f} bytes to" + (" the resolver" if how != _NOT_DNS else "")
+        severity = self._severity(self.table.rows[found.slots[[entity]]], np.array([how]))
         return self.found(
             Severity(int(severity[0])),
             f"{src} sent {state['total']:.0f} {what} {dst}, answered with {back:.0f} each: data may be carried in them",
             {
-                "unit": "pings" if ping else "questions",
+                "unit": "pings" if how == _NOT_DNS else "questions",
                 "mean_sent_bytes": int(mean),
                 "mean_received_bytes": int(back),
                 "one_socket": bool(state["one_socket"] >= 0.5 * asked),
-                "ports": [] if ping else [_DNS],
+                "ports": [] if how == _NOT_DNS else [int(one["dport"])],
             },
             src=src,
             dst=dst,
@@ -132,3 +161,16 @@ class Tunnel(GroupedDetector):
             last_seen=found.all(entity)["last"].max(),
             count=state["total"],
         )
+
+
+def _segments(rows: Columns) -> Columns:
+    """Counts as questions of a connection the segments that carried something. Where that is not known but guessed from
+    the sum, as in records of flows, all of them: more than there were questions, which then seem shorter."""
+    tcp = rows["proto"] == TCP
+    carried, packets = rows["payload_packets"].astype(float), np.maximum(rows["packets"].astype(float), 1)
+    counted = carried > _GUESSED * -(-rows["payload_bytes"].astype(float) // _SEGMENT)
+    hello = rows["new"] & (rows["how"] >= _IN_TLS)
+    asked = np.where(tcp & counted, rows["asked"] * carried / packets, rows["asked"]) - _HELLO * hello
+    rows.put("asked", np.maximum(asked, 0))
+    rows.put("sent", np.maximum(rows["sent"] - _HELLO_BYTES * hello, 0))
+    return rows

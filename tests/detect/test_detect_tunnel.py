@@ -1,0 +1,44 @@
+"""Tunnels: what is counted as a question of a connection, live and where only sums are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from detect_traffic import T0, flow, talk, watch
+
+from trafficmond.detect.detectors.tunnel import Tunnel
+from trafficmond.model import Severity
+
+
+def asked(questions: int, size: int, port: int = 53, **fields: Any) -> dict[str, Any]:
+    """A connection in which each question is followed by a bare acknowledgement of its answer."""
+    packets = 3 + 2 * questions
+    row = talk(flow("192.168.0.9", "192.168.0.1", port), questions * size, questions * 300)
+    return {
+        **row, "packets": packets, "bytes": questions * size + 66 * packets, "payload_packets": questions,
+        "reply_packets": packets, "reply_bytes": questions * 300 + 66 * packets, "last": T0 + 60, **fields,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("port", "size"), [(53, 100), (853, 210)])
+def test_segments_that_carry_nothing_are_no_questions(port: int, size: int) -> None:
+    (threat,) = watch(Tunnel).see([asked(500, size, port)])
+    assert threat.severity == Severity.LOW
+    assert threat.evidence["mean_sent_bytes"] == pytest.approx(size, rel=0.05)
+
+
+@pytest.mark.parametrize(("port", "size"), [(53, 75), (853, 180)])
+def test_shorter_ones_are_names(port: int, size: int) -> None:
+    assert watch(Tunnel).see([asked(500, size, port)]) == []
+
+
+def test_where_only_the_sum_is_known_every_packet_counts() -> None:
+    guessed = {"payload_packets": -(-500 * 100 // 1448)}
+    assert watch(Tunnel).see([asked(500, 100, **guessed)]) == []
+    assert len(watch(Tunnel).see([asked(500, 250, **guessed)])) == 1
+
+
+def test_a_connection_for_each_question_in_tls_is_not_judged_by_its_hello() -> None:
+    rows = [asked(4, (517 + 80 + 152 + 24) // 4, 853, id=number) for number in range(1, 300)]
+    assert watch(Tunnel).see(rows) == []
