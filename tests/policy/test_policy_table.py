@@ -98,29 +98,39 @@ def test_services_equal_reference(seed: int, kernel_judge: Judge) -> None:
     agrees((table, ids), policy, addresses, MOMENTS, kernel_judge, random_places(rng, len(addresses)))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(4))
 def test_services_of_many_rules_on_one_prefix_equal_reference(seed: int, kernel_judge: Judge) -> None:
-    """Those that last are painted as one, between those that end and over those without services."""
+    """Those that last and those that end are painted as one, over those without services."""
     rng = random.Random(seed)
     few = ["0.0.0.0/0", "10.0.0.0/8", "10.1.2.3/32", "2001:db8::/32", "2001:db8::1/128"]
-    tables = [table | {"cidr": rng.choice(few)} for table in random_tables(rng, (40, 200, 400)[seed], with_ports=0.9)]
+    tables = [
+        table | {"cidr": rng.choice(few)} for table in random_tables(rng, (40, 200, 400, 400)[seed], with_ports=0.9)
+    ]
     if seed == 2:
         tables = [{key: value for key, value in table.items() if key != "expires"} for table in tables]
+    if seed == 3:
+        tables = [{**table, "expires": NOW + 10 * rng.randrange(1, 5)} for table in tables]
     policy = policy_of(tables, default=Action.DROP)
     addresses = telling_addresses(rng, policy, 3_000)
-    moments = dict.fromkeys((Direction.INGRESS, Direction.EGRESS), (NOW, NOW + 20))
+    moments = dict.fromkeys((Direction.INGRESS, Direction.EGRESS), (NOW, NOW + 20, *([NOW + 35] if seed == 3 else ())))
     agrees(compiled(policy), policy, addresses, moments, kernel_judge, random_places(rng, len(addresses)))
 
 
-def test_rules_that_last_on_one_prefix_are_one_layer() -> None:
-    """However many: each layer costs about as much as all of the rest."""
-    tables = [{"cidr": "0.0.0.0/0", "action": "allow", "ports": [f"tcp/{number % 200}"]} for number in range(1000)]
+@pytest.mark.parametrize("ends", [False, True])
+def test_rules_for_services_on_one_prefix_are_one_layer(ends: bool) -> None:
+    """However many: each layer costs about as all the rest. Of those that end only what can decide is kept."""
+    tables: list[dict[str, object]] = [
+        {"cidr": "0.0.0.0/0", "action": "allow", "ports": [f"tcp/{number % 200}"]} for number in range(1000)
+    ]
+    if ends:
+        tables = [{**table, "expires": NOW + 1 + number} for number, table in enumerate(tables)]
     policy = policy_of([{"cidr": "0.0.0.0/0", "action": "monitor"}, *tables])
     table_columns = RuleColumns.of(policy.rules, np.arange(len(policy.rules), dtype=np.uint32))
     classes = Classes.of(table_columns.services.tolist())
     rows = Rows.of(policy.prefixes, policy.owner, table_columns, NOW)
     layered = rows.layered(rows.select(4, Direction.INGRESS), RuleLeaves(table_columns, classes, jiffies))
     assert len(layered.layer) == len(set(layered.layer.tolist())) == 2
+    assert compiled(policy)[0].records == (200 if ends else 0)
 
 
 # Few values, so that prefixes meet and nest on both sides of the middle.

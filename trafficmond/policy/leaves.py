@@ -77,8 +77,8 @@ class RuleColumns:
 
     @property
     def stackable(self) -> npt.NDArray[np.bool_]:
-        """Which rules can be painted together with others on their prefix: those for some services that never end."""
-        return np.isinf(self.expires) & self.some_services & ~self.shadow
+        """Which rules can be painted together with others on their prefix: those for some services."""
+        return self.some_services & ~self.shadow
 
     @property
     def some_services(self) -> npt.NDArray[np.bool_]:
@@ -106,7 +106,7 @@ class RuleLeaves:
         self._rows = np.zeros((0, classes.count), np.uint32)
         self._row_of: dict[bytes, int] = {}
         self._unit_of: dict[int, int] = {}  # of rows that are in the table
-        self._stacks: list[tuple[npt.NDArray[np.bool_], U32]] = []  # the classes that each names, and their leaves
+        self._stacks: list[list[int]] = []
         self._stack_of: dict[bytes, int] = {}
         self._to_jiffies = to_jiffies
         self.records = np.zeros(0, abi.RECORD) if before is None else before
@@ -126,13 +126,8 @@ class RuleLeaves:
         key = rules.tobytes()
         number = self._stack_of.get(key)
         if number is None:
-            named, leaf = np.zeros(self._classes.count, np.bool_), np.zeros(self._classes.count, np.uint32)
-            for rule in rules.tolist():
-                members = self._classes.members(self._columns.services[rule])
-                leaf[members] = self._leaf[rule]
-                named |= members
             number = self._stack_of[key] = len(self._leaf) + len(self._stacks)
-            self._stacks.append((named, leaf))
+            self._stacks.append(rules.tolist())
         return number
 
     def over(self, rule: I64, below: U32) -> U32:
@@ -170,20 +165,20 @@ class RuleLeaves:
         cells = np.repeat(below[:, None], self._classes.count, axis=1)
         at = np.flatnonzero(_is_row(below))
         cells[at] = self._rows[below[at] & UNIT]
-        stacked = rule >= len(self._leaf)
-        for row in np.flatnonzero(stacked).tolist():
-            named, leaf = self._stacks[rule[row] - len(self._leaf)]
-            np.copyto(cells[row], leaf, where=named)
-        single = np.flatnonzero(~stacked)
-        if len(single):
-            members = np.stack([self._classes.members(places) for places in self._columns.services[rule[single]]])
-            owner, column = np.nonzero(members)
-            owner = single[owner]
-            lasts = np.isinf(self._columns.expires[rule[owner]]) & ~self._columns.shadow[rule[owner]]
-            cells[owner[lasts], column[lasts]] = self._leaf[rule[owner[lasts]]]
-            owner, column = owner[~lasts], column[~lasts]
-            rules, under, inverse = _pairs(rule[owner], cells[owner, column])
-            cells[owner, column] = self._add(rules, under)[inverse]
+        base = len(self._leaf)
+        painted = [self._stacks[number - base] if number >= base else [number] for number in rule.tolist()]
+        rule = np.array([each for rules in painted for each in rules], np.int64)
+        row = np.repeat(np.arange(len(painted)), [len(rules) for rules in painted])
+        members = np.stack([self._classes.members(places) for places in self._columns.services[rule]])
+        owner, column = np.nonzero(members)
+        for part in _in_turn(row[owner] * self._classes.count + column, self._columns.expires[rule[owner]]):
+            rules = rule[owner[part]]
+            there = row[owner[part]], column[part]
+            lasts = np.isinf(self._columns.expires[rules]) & ~self._columns.shadow[rules]
+            leaf = self._leaf[rules]
+            pairs, under, inverse = _pairs(rules[~lasts], cells[there][~lasts])
+            leaf[~lasts] = self._add(pairs, under)[inverse]
+            cells[there] = leaf
         return self._numbered(cells)
 
     def _numbered(self, cells: U32) -> U32:
@@ -281,6 +276,21 @@ class RuleLeaves:
             if not skip.any():
                 return parent
             parent[recorded[skip]] = self.records["parent"][index[skip]]
+
+
+def _in_turn(cell: I64, expires: npt.NDArray[np.float64]) -> list[I64]:
+    """What is painted into cells, the weakest of each cell first, taken apart so that none comes twice in a part: the
+    first parts are to be painted first. What ends no later than something stronger of its cell is left out."""
+    order = np.argsort(cell, kind="stable")[::-1]  # the strongest of each cell first
+    group = np.cumsum(np.append(False, np.diff(cell[order]) != 0))
+    moments, moment = np.unique(expires[order], return_inverse=True)
+    until = group * len(moments) + moment
+    outlasts = np.append(True, until[1:] > np.maximum.accumulate(until)[:-1])
+    order, group = order[outlasts][::-1], group[outlasts][::-1]  # the weakest first
+    begins = np.append(True, np.diff(group) != 0)
+    turn = np.arange(len(group)) - np.maximum.accumulate(np.where(begins, np.arange(len(group)), 0))
+    by_turn = np.argsort(turn, kind="stable")
+    return np.split(order[by_turn], np.flatnonzero(np.diff(turn[by_turn])) + 1)
 
 
 def _is_row(entry: U32) -> npt.NDArray[np.bool_]:

@@ -194,7 +194,7 @@ class Rows:
 
     def layered(self, chosen: I64, leaves: RuleLeaves) -> Layered:
         """Painting order: by class, then length, then as the policy has it; of equal prefixes only those that an expiry
-        can uncover, or a service that others do not name, and those for services that never end as one."""
+        can uncover, or a service that others do not name, and those for services as one."""
         rule = self.owner[chosen].astype(np.int64)
         hi, lo = self.prefixes.hi[chosen], self.prefixes.lo[chosen]
         plen = self.prefixes.plen[chosen].astype(np.int64)
