@@ -37,7 +37,7 @@ const volatile __u32 tm_owners SEC(".rodata.owners") = 0; /* whether records tel
 #define TM_BANS_MAX 65536
 /* bound: connections known for `established` | the one seen longest ago is forgotten: its replies need a rule */
 #define TM_CONNS_MAX 65536
-/* bound: rate buckets | the one seen longest ago starts anew */
+/* bound: rate buckets | the one seen longest ago starts again */
 #define TM_BUCKETS_MAX 65536
 
 enum tm_place { TM_OUTER = 0, TM_INSIDE = 1 }; /* in tm_scratch: of a CPU's packet, and of what is inside it */

@@ -105,8 +105,8 @@ static __always_inline struct tm_packet *tm_packet(__u32 place)
 }
 
 /*
- * A CPU's packet under the knife. In a map rather than on the stack: the verifier then forgets what each path through
- * the parser knew of it and checks what follows once, not once a path.
+ * The packet that this CPU is processing. In a map rather than on the stack: the verifier then forgets what each path
+ * through the parser knew of it and checks what follows once, not once a path.
  */
 static __always_inline struct tm_packet *tm_fresh_packet(__u32 wire_len)
 {

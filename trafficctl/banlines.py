@@ -49,7 +49,7 @@ def ttl(text: str) -> float:
         return FOREVER
     seconds = float(text) if _PLAIN_SECONDS.fullmatch(text) else parse_duration(text)
     if seconds <= 0:
-        raise ValueError(f"{text!r} is not a time to last; write such as 10m, 2h or forever")
+        raise ValueError(f"{text!r} is not a valid duration, for example 10m, 2h or forever")
     return seconds
 
 
@@ -98,7 +98,7 @@ def _of_set(line: str) -> Iterator[Line]:
     """An `add` of ipset save. What else an entry has, such as counters, is no matter."""
     words = shlex.split(line)
     if len(words) < 3 or "nomatch" in words[3:]:
-        raise ValueError("an entry of a set that is no address, or an exception to one, cannot be banned")
+        raise ValueError("an entry of a set that is not an address, or an exception to one, cannot be banned")
     options = dict(zip(words[3::2], words[4::2], strict=False))
     seconds = options.get("timeout")
     lasts = None if seconds is None else FOREVER if seconds == "0" else ttl(seconds)

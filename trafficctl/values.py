@@ -30,7 +30,7 @@ def duration(text: str) -> float:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if seconds <= 0:
-        raise argparse.ArgumentTypeError("must be longer than nothing")
+        raise argparse.ArgumentTypeError("must be greater than zero")
     return seconds
 
 
@@ -219,7 +219,7 @@ def country(text: str) -> str:
     if text in _ASIDE:
         return _ASIDE[text]
     if not re.fullmatch(r"[A-Za-z]{2}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a country's code; write two letters, such as CH")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a country code; write two letters, for example CH")
     return text.upper()
 
 
@@ -229,7 +229,7 @@ def system(text: str) -> str:
         return _ASIDE[text]
     digits = text.upper().removeprefix("AS")
     if not (digits.isascii() and digits.isdigit()) or int(digits) >> 32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a system; write such as 64500 or AS64500")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid AS number, for example 64500 or AS64500")
     return str(int(digits))
 
 
@@ -244,7 +244,7 @@ def changes(text: str) -> tuple[int, int]:
     """Numbers of two changes: "17..21"."""
     first, dots, last = text.partition("..")
     if not dots or not first.isdigit() or not last.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} are not two changes; write such as 17..21")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid range of changes, for example 17..21")
     return int(first), int(last)
 
 
@@ -252,5 +252,5 @@ def rate(text: str) -> int:
     """Packets a second: "100" or "100/s"."""
     number = text.removesuffix("/s")
     if not number.isdigit() or not 1 <= int(number) <= _MAX_RATE:
-        raise argparse.ArgumentTypeError(f"{text!r} is no rate; write packets a second, such as 100/s")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid rate; write packets a second, such as 100/s")
     return int(number)

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (lack := _lack_of_room(error)):
             raise
         hint = "raise the limit that it runs under (ulimit -v; MemoryMax= and TasksMax= of its unit)"
-        print(f"trafficmond: there is no room for it: {lack}; {hint}", file=sys.stderr)
+        print(f"trafficmond: there is not enough room: {lack}; {hint}", file=sys.stderr)
         return 1
 
 
@@ -69,7 +69,7 @@ def _detach(settings: Settings, flags: Flags) -> int:
     except OSError as error:
         what = f"cannot detach what is pinned in {settings.pin_dir}: {error.strerror}"
         raise DatapathError(what, hint="run as root: sudo trafficmond --detach") from error
-    print("detached: nothing is filtered or counted any more, until trafficmond is started anew")
+    print("detached: nothing is filtered or counted any more, until trafficmond is started again")
     return 0
 
 

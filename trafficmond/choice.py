@@ -51,5 +51,5 @@ def _range(word: str) -> tuple[int, int]:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
-        raise ValueError(f"{text} is no port; use 0 to 65535, several as 22,80 or 8000-8100")
+        raise ValueError(f"{text} is not a valid port; use 0 to 65535, several as 22,80 or 8000-8100")
     return int(text)

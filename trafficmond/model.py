@@ -21,7 +21,7 @@ class Action(enum.IntEnum):
         try:
             return cls[text.upper()]
         except KeyError:
-            raise ValueError(f"{text!r} is no action; use allow, monitor, drop or limit") from None
+            raise ValueError(f"{text!r} is not a valid action; use allow, monitor, drop or limit") from None
 
     def __str__(self) -> str:
         return self.name.lower()
@@ -56,7 +56,7 @@ class Direction(enum.IntEnum):
         try:
             return cls[text.upper()]
         except KeyError:
-            raise ValueError(f"{text!r} is no direction; use ingress, egress or both") from None
+            raise ValueError(f"{text!r} is not a valid direction; use ingress, egress or both") from None
 
     def __str__(self) -> str:
         return self.name.lower()

@@ -30,7 +30,7 @@ _SAID = {
     ),
     RESET: (
         messages.PROBATION_OVER,
-        "started anew in the middle of a probation, what was confirmed before is in force: {what}{by}",
+        "restarted in the middle of a probation, what was confirmed before is in force: {what}{by}",
     ),
 }
 

@@ -48,17 +48,17 @@ def _places(text: str) -> list[tuple[int, int]]:
             found = [_within(str(port), each, text) for each in (_TCP, _UDP) if (port := _port(text, each)) is not None]
             if found:
                 return found
-            raise ValueError(f'"{text}" is no service; {_WRITE}') from None
+            raise ValueError(f'"{text}" is not a valid service; {_WRITE}') from None
     try:
         number = protocol_number("icmpv6" if protocol == "ipv6-icmp" else protocol)
     except ValueError:
-        raise ValueError(f'"{text}" is no service; {_WRITE}') from None
+        raise ValueError(f'"{text}" is not a valid service; {_WRITE}') from None
     if number not in _AREAS:
         raise ValueError(f'"{text}" names ports, which rules know of tcp and udp alone; write {protocol} for all of it')
     if number in (_TCP, _UDP) and not which[:1].isdigit():
         port = _port(which, number)
         if port is None:
-            raise ValueError(f'"{text}" is no service; {_WRITE}')
+            raise ValueError(f'"{text}" is not a valid service; {_WRITE}')
         which = str(port)
     return [_within(which, number, text)]
 
@@ -76,7 +76,7 @@ def _within(numbers: str, protocol: int, text: str) -> tuple[int, int]:
     start, count = _AREAS[protocol]
     first, dash, last = numbers.partition("-")
     if not first.isascii() or not first.isdigit() or (dash and not (last.isascii() and last.isdigit())):
-        raise ValueError(f'"{text}" is no service; {_WRITE}')
+        raise ValueError(f'"{text}" is not a valid service; {_WRITE}')
     low, high = int(first), int(last if dash else first)
     if low > high or high >= count:
         kind = "ports" if count == _PORTS else "types"

@@ -40,7 +40,7 @@ def test_detach(argv: list[str], mode: str | None) -> None:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["-i", "no such interface"], "is no interface"),
+        (["-i", "no such interface"], "is not a valid interface"),
         (["-m", "fast"], "invalid choice"),
         (["--log-buffer-size", "0"], "too low"),
         (["--log-buffer-size", "many"], "invalid literal"),

@@ -35,13 +35,13 @@ def test_said_again_without_secrets() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("192.0.2.5:4739", "schemes are"),
-        ("ipfix+udp://192.0.2.5:99999", "no URL"),
-        ("ipfix+udp://", "no target"),
+        ("192.0.2.5:4739", "the schemes are"),
+        ("ipfix+udp://192.0.2.5:99999", "not a valid URL"),
+        ("ipfix+udp://", "not a valid target"),
         ("ipfix+udp://192.0.2.5/x", "no path"),
-        ("http://192.0.2.5", "schemes are"),
-        ("clickhouse://x/a;b", "no name of a database"),
-        ("clickhouse://x/a?b=1", "no target"),
+        ("http://192.0.2.5", "the schemes are"),
+        ("clickhouse://x/a;b", "not a valid name of a database"),
+        ("clickhouse://x/a?b=1", "not a valid target"),
         ("clickhouse://me:secret@x/a", "password_file"),
     ],
 )

@@ -24,7 +24,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "s", "1", "-1s", "1y", "1e9d", "1s!", "½s", "inf", "nan"])
 def test_no_durations(text: str) -> None:
-    with pytest.raises(ValueError, match="is no duration; write a number and"):
+    with pytest.raises(ValueError, match="is not a valid duration; write a number and"):
         parse_duration(text)
 
 
@@ -42,7 +42,7 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "MiB", "-1", "1 banana", "9999999999999TiB", "1mib"])
 def test_no_sizes(text: str) -> None:
-    with pytest.raises(ValueError, match="is no size; write a number and"):
+    with pytest.raises(ValueError, match="is not a valid size; write a number and"):
         parse_size(text)
 
 
@@ -53,7 +53,7 @@ def test_rates(text: str, rate: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "100", "/s", "1/w", "-1/s"])
 def test_no_rates(text: str) -> None:
-    with pytest.raises(ValueError, match="is no rate; write a number, a slash"):
+    with pytest.raises(ValueError, match="is not a valid rate; write a number, a slash"):
         parse_rate(text)
 
 

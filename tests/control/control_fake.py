@@ -76,10 +76,10 @@ class Canned:
 
     async def AddCidr(self, _: Call, cidr: str, force: bool = False, **rule: Any) -> Reply:
         if "/" not in cidr:
-            wrong = [Mistake("cidr", f"{cidr!r} is no prefix"), Mistake("action", "is odd too")]
+            wrong = [Mistake("cidr", f"{cidr!r} is not a valid prefix"), Mistake("action", "is odd too")]
             raise ConfigError(wrong, hint="write it like 192.0.2.0/24")
         if cidr == "0.0.0.0/0" and not force and "ports" not in rule:
-            raise Refused("0.0.0.0/0 would cut off this host", hint="say --force if you mean it")
+            raise Refused("0.0.0.0/0 would cut off this host", hint="use --force to do it all the same")
         row = {**RULE, "cidr": str(networks.parse(cidr)), "source": "runtime"}
         row |= {"action": rule.get("action", "drop"), "label": rule.get("label", "")}
         if "ttl_s" in rule:
@@ -106,7 +106,7 @@ class Canned:
         row = FLOW | {name: FLOW.get(name) for name in group_by} | {"up_bytes": 1_200, "down_bytes": 64_000}
         row |= {"peer": FLOW["dst_ip"], "host": FLOW["src_ip"]}
         if sort == "nonsense":
-            raise ConfigError([Mistake("sort", "'nonsense' is no column")], hint="see docs/flows-db.md")
+            raise ConfigError([Mistake("sort", "'nonsense' is not a column")], hint="see docs/flows-db.md")
 
         async def pages() -> AsyncIterator[Sequence[Row]]:
             if unstored:

@@ -95,7 +95,7 @@ def test_a_server_without_versions_writes_nothing_for_the_same(
     [
         (503, b"", "answered 503"),
         (200, b"", "holds no prefix"),
-        (200, b"<html><body>\nGone\n</body></html>\n", "of its lines are no prefixes"),
+        (200, b"<html><body>\nGone\n</body></html>\n", "of its lines are not prefixes"),
         (200, b"\0" * 100, "not plain text"),
         (200, b"0.0.0.0/0\n" + LIST, "it holds 0.0.0.0/0, a large part"),
         (200, b"8000::/1\n" + LIST, "it holds 8000::/1, a large part"),
@@ -177,9 +177,9 @@ def test_no_secret_is_told(server: FeedServer, tmp_path: Path) -> None:
         ('url = "https://T0KEN.example/"', "label: is the name of the fetched file"),
         ('label = "../x"\nurl = "https://T0KEN.example/"', "label: is the name of the fetched file"),
         ('label = "x"\nurl = "http://T0KEN.example/"', "is not encrypted"),
-        ('label = "x"\nurl = "ftp://T0KEN.example/"', "is no URL of a list"),
-        ('label = "x"\nurl = "https://T0KEN.example:http/"', "is no URL of a list"),
-        ('label = "x"\nurl = "https://T0KEN.example/ a"', "is no URL of a list"),
+        ('label = "x"\nurl = "ftp://T0KEN.example/"', "is not a valid URL of a list"),
+        ('label = "x"\nurl = "https://T0KEN.example:http/"', "is not a valid URL of a list"),
+        ('label = "x"\nurl = "https://T0KEN.example/ a"', "is not a valid URL of a list"),
         ('label = "x"\nurl = "https://T0KEN.example/"\nurl_allow = ["all"]', "is none of http, private, redirect"),
         ('label = "x"\nurl = "https://T0KEN.example/"\nrefresh = "1m"', "is too low"),
     ],
@@ -219,7 +219,7 @@ def test_the_shapes_of_spamhaus_and_dshield() -> None:
     assert shape(BLOCK).data == b"80.94.95.0/24\n198.51.100.0/24\n"
     broken = shape(BLOCK.replace(b"198.51.100.0\t198.51.100.255\t24", b"hello"))
     assert (broken.prefixes, broken.wrong) == (1, 1)
-    with pytest.raises(NoList, match="lines are no prefixes"):
+    with pytest.raises(NoList, match="lines are not prefixes"):
         shape(b'{"error": "over quota"}\n{"cidr": 7}\n{not json\n')
 
 

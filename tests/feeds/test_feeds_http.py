@@ -61,8 +61,8 @@ def test_a_redirect_is_refused_unless_said(server: FeedServer) -> None:
     ("where", "allow", "wrong"),
     [
         ("http://169.254.169.254/latest", ["http", "redirect"], "private or local"),
-        ("file:///etc/passwd", ["http", "private", "redirect"], "no web address"),
-        ("http://[", ["http", "private", "redirect"], "no URL"),
+        ("file:///etc/passwd", ["http", "private", "redirect"], "not a web address"),
+        ("http://[", ["http", "private", "redirect"], "not a URL"),
         ("//host\u00e9/\u20ac", ["http", "private", "redirect"], "."),
         ("/list.netset", ["http", "private", "redirect"], "more than 5 times"),
     ],
@@ -140,11 +140,11 @@ def test_certificates_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )  # fmt: skip
     pem.write_bytes((tmp_path / "key").read_bytes() + (tmp_path / "cert").read_bytes())
     with FeedServer(certificate=pem) as server:
-        with pytest.raises(FetchError, match="its certificate is not right: self-signed"):
+        with pytest.raises(FetchError, match="its certificate is not valid: self-signed"):
             get(server.url(host="localhost"), ["private"], Validators())
         monkeypatch.setenv("SSL_CERT_FILE", str(pem))
         assert get(server.url(host="localhost"), ["private"], Validators()).body == LIST
-        with pytest.raises(FetchError, match=r"its certificate is not right: .*mismatch"):
+        with pytest.raises(FetchError, match=r"its certificate is not valid: .*mismatch"):
             get(server.url(host="127.0.0.1"), ["private"], Validators())
 
 

@@ -367,7 +367,7 @@ def test_the_emergency_exit_detaches_everything(lab: Lab) -> None:
             "env", f"PYTHONPATH={ROOT}", "/usr/bin/python3", "-m", "trafficmond", "-c", daemon.config, "--detach"
         )
         assert (done.returncode, attached(lab)) == (0, None)
-        assert "started anew" in done.stdout
+        assert "started again" in done.stdout
         asked = daemon.control("status", check=False)
         assert asked.returncode == 3
         assert "start the daemon: sudo systemctl start trafficmond" in asked.stderr

@@ -92,7 +92,7 @@ def test_a_machine_that_starts_anew_has_what_was_confirmed() -> None:
         status = daemon.status()
         assert (status["probation"], status["rules"]["default"]) == (None, "monitor")
         assert any("nobody has confirmed" in each for each in status["warnings"])
-        assert "started anew in the middle of a probation" in daemon.said()
+        assert "restarted in the middle of a probation" in daemon.said()
         assert dropped(daemon) == "A"
         daemon.control("apply", "--confirm-within", "1m")
         assert dropped(daemon) == "ABC"

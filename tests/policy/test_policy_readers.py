@@ -157,7 +157,7 @@ def test_the_originals_json() -> None:
         (b"[]", "x.json", "permitted_cidrs"),
         (b"{}", "x.json", "permitted_cidrs"),
         (b'{"permitted_cidrs": [1]}', "x.json", "permitted_cidrs"),
-        (b'{"permitted_cidrs": [], "color": 1}', "x.json: color", "is no known key"),
+        (b'{"permitted_cidrs": [], "color": 1}', "x.json: color", "is not a known key"),
         (b'{"permitted_cidrs": ["::/0", "192.0.2.0/40"]}', "x.json: permitted_cidrs[1]", "0 to 32"),
         (b"[" * 100_000, "x.json", ""),
     ],

@@ -112,5 +112,5 @@ def test_force_lasts_as_long_as_its_rule(book: Book, keep: bool, by: str) -> Non
 
 def test_no_file_of_an_administrator_has_force(book: Book) -> None:
     book.write("file.toml", '[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\nforce = true\n')
-    with pytest.raises(ConfigError, match="force: is no known key"):
+    with pytest.raises(ConfigError, match="force: is not a known key"):
         book.run(book.rules.load())

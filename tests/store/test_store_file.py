@@ -252,5 +252,5 @@ def test_a_file_restored_from_a_dump_is_told_from_a_strangers_and_how_it_is_mend
 
 def test_what_is_no_file_keeps_nobody_waiting(path: Path, limits: Limits) -> None:
     os.mkfifo(path)
-    with pytest.raises(StoreError, match="no regular file"):
+    with pytest.raises(StoreError, match="not a regular file"):
         Store.open(path, limits)

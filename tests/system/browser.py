@@ -18,7 +18,7 @@ from selenium.webdriver.remote.webelement import WebElement
 COCKPIT = "http://127.0.0.1:9090"
 FRAME = "iframe[name='cockpit1:localhost/trafficmon']"
 DESKTOP, PHONE = (1280, 900), (390, 844)
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 # When the first number is there, in seconds from when the page's frame began to load.
 _WATCH = """
 const watch = setInterval(() => {

@@ -197,7 +197,7 @@ def test_the_services_pin_directory(tmp_path: Path) -> None:
         (Nic("eth0", "i40e", up=False), "auto", OK, "down"),
         (Nic("eth0", "veth", xdp_mode="native", xdp_program="tm_xdp"), "auto", OK, "trafficmon is attached"),
         (Nic("eth0", "veth", xdp_mode="native", xdp_program="xdp_other"), "auto", FAIL, "another XDP program"),
-        (Nic("eth0", "veth", xdp_mode="generic"), "auto", WARN, "whose cannot be told"),
+        (Nic("eth0", "veth", xdp_mode="generic"), "auto", WARN, "whose is not known"),
     ],
 )
 def test_interfaces_are_judged(each: Nic, mode: str, state: str, told: str) -> None:

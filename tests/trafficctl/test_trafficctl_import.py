@@ -95,11 +95,11 @@ def test_the_command_prints_a_file_that_is_right_and_names_what_is_left_out(ctl:
     for arguments, stdin, said in (
         (["nft"], "table inet x { chain input {", "never closed"),
         (["nft"], "", "hook input"),
-        (["iptables-save"], "nonsense", "standard input:1 is no line of iptables-save"),
-        (["firewalld"], "<service/>", "no zone"),
+        (["iptables-save"], "nonsense", "standard input:1 is not a line of iptables-save"),
+        (["firewalld"], "<service/>", "not a zone"),
         (["firewalld"], "<zone", "unclosed token"),
         (["firewalld"], '<!DOCTYPE z [<!ENTITY a "b">]><zone/>', "entities"),
-        (["ufw", "-"], "nonsense", "is no line of iptables-save"),
+        (["ufw", "-"], "nonsense", "is not a line of iptables-save"),
     ):
         done = ctl("import", "--from", *arguments, stdin=stdin)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
@@ -267,5 +267,5 @@ def test_a_line_of_no_iptables_save_is_refused(ctl: Ctl, tmp_path: Path, text: s
     path.write_text(text)
     done = ctl("import", "--from", "iptables-save", str(path))
     assert (done.returncode, done.stdout) == (2, "")
-    assert "is no line of iptables-save" in done.stderr
+    assert "is not a line of iptables-save" in done.stderr
     assert ctl("import", "--from", "iptables-save", str(path), "-o", "json").returncode == 2

@@ -42,7 +42,8 @@ def test_each_with_its_age_and_hits(ctl: Ctl, lists: dict[str, Path]) -> None:
     assert rows["good"]["packets"] == RULE["packets"]
 
 
-def test_as_a_table_and_as_csv(ctl: Ctl, lists: dict[str, Path]) -> None:
+def test_as_a_table_and_as_csv(ctl: Ctl, lists: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # paths of tests are long
     table = ctl("lists").stdout.splitlines()
     assert table[0].split()[:3] == ["LIST", "ACTION", "DIRECTION"]
     assert len(table) == 1 + len(lists)

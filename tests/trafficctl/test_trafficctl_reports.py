@@ -92,7 +92,7 @@ def test_mistakes_are_told_once_and_in_line() -> None:
     column = values[0].index("a.toml:1")
     assert [line[column:].split(":")[0] for line in values[:5]] == ["a.toml"] * 5
     assert values[5][column:] == "and 3 more"
-    assert values[6][column:].startswith("what was in force before still is; trafficctl check")
+    assert values[6][column:].startswith("what was in force before stays in force; trafficctl check")
     assert all(line[column - 1] == " " != line[column] for line in told[1:first])  # the other facts stand there too
     sick["config"] |= {"mistakes": None}
     assert any("and 7 more" in line for line in status.tell(sick, PLAIN, 120, now=T0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # name -> (module, one line of help)
 COMMANDS = {
-    "status": ("status", "how the daemon, its interfaces and its store are"),
+    "status": ("status", "the state of the daemon, its interfaces and its store"),
     "top": ("top", "live screen: interfaces, flows, hosts, threats"),
     "watch": ("watch", "events and threats as they happen"),
     "flows": ("flows", "ask the stored flows"),
@@ -31,7 +31,7 @@ COMMANDS = {
     "confirm": ("confirm", "keep what is on probation"),
     "rollback": ("rollback", "take back what is on probation"),
     "audit": ("audit", "who changed what, and when"),
-    "notify": ("notify", "where threats are told, and whether that works"),
+    "notify": ("notify", "where threats are sent, and whether that works"),
     "metrics": ("metrics", "metrics as OpenMetrics text"),
     "version": ("version", "the versions of client and daemon"),
     "import": ("import_rules", "translate the rules of ufw, nft, iptables or firewalld; needs no daemon"),

@@ -28,7 +28,9 @@ def arguments(parser: ArgumentParser) -> None:
     """The prefix to look within."""
     parser.add_argument("within", nargs="?", metavar="CIDR", type=values.prefix, help="only rules that overlap this")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--unused", metavar="TIME", type=values.duration, help="only those that nothing met for so long")
+    which.add_argument(
+        "--unused", metavar="TIME", type=values.duration, help="only those that matched nothing for so long"
+    )
     which.add_argument("--at", metavar="N", type=values.count, help="what was in force after change N")
     which.add_argument("--diff", metavar="N..M", type=values.changes, help="what is different between two changes")
 

@@ -61,7 +61,7 @@ def _program(each: Nic, name: str) -> Iterator[Finding]:
         )
         yield Finding(name, OK, f"trafficmon is attached, {each.xdp_mode}{told}")
     elif not each.xdp_program:
-        what = "an XDP program is attached; whose cannot be told"
+        what = "an XDP program is attached; whose is not known"
         yield Finding(name, WARN, what, "run as root: sudo trafficctl doctor")
     else:
         what = f"another XDP program is attached: {each.xdp_program} ({each.xdp_mode})"
@@ -72,7 +72,7 @@ def _program(each: Nic, name: str) -> Iterator[Finding]:
 def _native(each: Nic, name: str, fallback: str) -> Iterator[Finding]:
     if each.native_xdp is False:
         what = f"its driver ({each.driver or 'virtual'}) has no native XDP: generic mode, several times slower a packet"
-        yield Finding(name, fallback, what, 'use another card, or set xdp_mode = "skb" and be at peace')
+        yield Finding(name, fallback, what, 'use another card, or set xdp_mode = "skb" to silence this')
         return
     if each.native_xdp:
         yield Finding(name, OK, "its driver has native XDP")

@@ -117,7 +117,7 @@ def _parsed(name: str, text: str) -> _Element:
     except expat.ExpatError as error:
         raise ControlError(f"{name}: {error}", name="usage", hint="give a file of /etc/firewalld/zones") from None
     if roots[0].name != "zone":
-        raise ControlError(f"{name}: it is no zone of firewalld", name="usage")
+        raise ControlError(f"{name}: it is not a zone of firewalld", name="usage")
     return roots[0]
 
 
@@ -127,7 +127,7 @@ def _sources(ruleset: Ruleset, name: str, sources: Sequence[_Element], chain: st
         try:
             addresses = words.addresses([each.attributes["address"]])
         except (KeyError, Unsaid):
-            ruleset.lose(f"{name}:{each.line}", each.text(), "a source that is no address is not known to rules")
+            ruleset.lose(f"{name}:{each.line}", each.text(), "a source that is not an address is not known to rules")
             continue
         found.append(Line(f"{name}:{each.line}", each.text(), chain, addresses=((addresses, False),)))
     return found
@@ -187,7 +187,7 @@ def _rich(where: str, rule: _Element) -> list[tuple[int, Line]]:
     for each in rule.inner:
         if each.name == "source":
             if "address" not in each.attributes:
-                raise Unsaid("a source that is no address is not known to rules")
+                raise Unsaid("a source that is not an address is not known to rules")
             but = each.attributes.get("invert", "").lower() in ("yes", "true", "1")
             addresses.append((words.addresses([each.attributes["address"]]), but))
         elif each.name in ("accept", "drop", "reject"):

@@ -24,7 +24,7 @@ _MODULES = (
 _UFW = ("before", "user", "after")
 _COUNTS = re.compile(r"^\[\d+:\d+\] *")
 _NO_RULE = ("#", ":", "COMMIT", "-F", "-N", "-X", "-Z")  # of other tables, or of chains alone
-_GIVE = "give what iptables-save prints; for ufw, nft and firewalld say --from"
+_GIVE = "give what iptables-save prints; for ufw, nft and firewalld use --from"
 _NO_PORTS = "rules know the ports of tcp and udp alone"
 
 
@@ -125,7 +125,7 @@ def _read(ruleset: Ruleset, name: str, text: str, family: int) -> None:
                 continue
             _add(ruleset, f"{family} {chain}", line, where, family)
         elif line and not line.startswith(_NO_RULE):
-            what = f"{where} is no line of iptables-save: {line[:60]!r}"
+            what = f"{where} is not a line of iptables-save: {line[:60]!r}"
             raise ControlError(what, name="usage", hint=_GIVE)
     if not used and not policies:
         what = f"{name} has no rules of iptables"

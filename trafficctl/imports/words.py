@@ -118,7 +118,7 @@ def addresses(texts: Iterable[str]) -> frozenset[Network]:
             else:
                 found.append(networks.parse(first))
         except (ValueError, TypeError):
-            raise Unsaid(f"{networks.quoted(text.strip())} is no address") from None
+            raise Unsaid(f"{networks.quoted(text.strip())} is not a valid address") from None
     return frozenset(found)
 
 

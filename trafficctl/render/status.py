@@ -67,12 +67,12 @@ def _let_go(status: dict[str, Any]) -> Iterator[Fact]:
     """Tables that were too small for what came."""
     evicted = (status.get("counters") or {}).get("evicted_flows", 0)
     if evicted:
-        yield Fact("let go", f"{units.exact(evicted)} flows early, for the flow table was full", "yellow")
+        yield Fact("evicted", f"{units.exact(evicted)} flows early: the flow table was full", "yellow")
     for each in status.get("detectors") or ():
         told = [f"{units.exact(each[key])} {key}" for key in ("evicted", "refused") if each[key]]
         if told:
             used = f"{units.exact(each['entities'])} of {units.exact(each['capacity'])} entries"
-            yield Fact("let go", f"by detector {each['name']}: {', '.join(told)} ({used} now)", "yellow")
+            yield Fact("evicted", f"by detector {each['name']}: {', '.join(told)} ({used} now)", "yellow")
 
 
 def _mistakes(config: dict[str, Any]) -> Iterator[Fact]:
@@ -83,7 +83,7 @@ def _mistakes(config: dict[str, Any]) -> Iterator[Fact]:
         yield Fact("" if index else "not in force", line, "red")
     if len(mistakes) > _MISTAKES:
         yield Fact("", f"and {len(mistakes) - _MISTAKES} more", "red")
-    yield Fact("", "what was in force before still is; trafficctl check shows every mistake in its place")
+    yield Fact("", "what was in force before stays in force; trafficctl check shows every mistake in its place")
 
 
 def _because(reason: str | None) -> str:
@@ -146,7 +146,12 @@ def _sent(one: dict[str, Any], what: str) -> str:
 
 
 def _control(control: dict[str, int]) -> str:
-    troubles = {"refused": "refused", "evicted": "made room", "bad": "talked garbage", "slow": "did not read"}
+    troubles = {
+        "refused": "refused",
+        "evicted": "disconnected (idle)",
+        "bad": "protocol errors",
+        "slow": "disconnected (too slow)",
+    }
     told = [f"{units.exact(control[key])} {what}" for key, what in troubles.items() if control[key]]
     if control["lost_records"]:
         told.append(f"{units.exact(control['lost_records'])} records lost to slow watchers")

@@ -99,5 +99,5 @@ def _settings(path: Path | None) -> Settings:
 
 def _top(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _TOP_MAX:
-        raise ArgumentTypeError(f'"{text}" is no number from 1 to {_TOP_MAX}')
+        raise ArgumentTypeError(f'"{text}" is not a number from 1 to {_TOP_MAX}')
     return int(text)

@@ -116,14 +116,14 @@ def _plain(value: Mapping[str, Any]) -> bytes:
         raise ValueError(f"{', '.join(missing)} missing")
     action = str(value["action"]).upper()
     if action not in _ACTIONS:
-        raise ValueError(f"{value['action']!r} is no action")
+        raise ValueError(f"{value['action']!r} is not a valid action")
     at, size, vlan = _time(value["timestamp"]), int(value["packet_size"]), int(value.get("vlan") or 0)
     if not 0 <= at < TIME_MAX:
-        raise ValueError(f"{at} is no time in epoch seconds")
+        raise ValueError(f"{at} is not a time in epoch seconds")
     if not 0 <= size < 1 << 32:
-        raise ValueError(f"{size} is no packet size")
+        raise ValueError(f"{size} is not a packet size")
     if not 0 <= vlan < 4096:
-        raise ValueError(f"{vlan} is no VLAN")
+        raise ValueError(f"{vlan} is not a VLAN")
     number = value.get("protocol_num")
     for name in ("src_ip", "dst_ip"):
         address(str(value[name]))

@@ -118,7 +118,9 @@ def _check_layout(loaded: ctypes.CDLL, path: Path) -> None:
     expected = [fields[name][1] for name in DELTA.names or ()] + [DELTA.itemsize]
     found = (ctypes.c_uint32 * 64)()
     if list(found[: loaded.tm_row_layout(found)]) != expected:
-        raise InputError(f"{path} writes rows of another layout than this version reads", hint="run make build")
+        raise InputError(
+            f"{path} writes rows of a different layout from what this version reads", hint="run make build"
+        )
 
 
 class Ledger:

@@ -85,7 +85,7 @@ def address(text: str) -> Address:
             return Address(*split_address(socket.inet_pton(socket.AF_INET, text)), 4)
         hi, lo = split_address(socket.inet_pton(socket.AF_INET6, text.split("%")[0]))
     except OSError:
-        raise ValueError(f"{text!r} is no address") from None
+        raise ValueError(f"{text!r} is not a valid address") from None
     return Address(hi, lo, 4 if hi == 0 and lo & ~0xFFFFFFFF == _MAPPED else 6)
 
 
@@ -111,12 +111,12 @@ def whole(value: Any) -> int:
     except (ValueError, TypeError):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             return _exact(float(value))
-        raise ValueError(f"{value!r} is no number") from None
+        raise ValueError(f"{value!r} is not a valid number") from None
 
 
 def _exact(value: float) -> int:
     if not math.isfinite(value) or value != int(value):
-        raise ValueError(f"{value} is no whole number")
+        raise ValueError(f"{value} is not a whole number")
     return int(value)
 
 
@@ -128,7 +128,7 @@ def count(value: Any) -> int:
         number = _counted(value)
     if 0 <= number < _COUNT_END:
         return number
-    raise ValueError(f"{number} is no count")
+    raise ValueError(f"{number} is not a valid count")
 
 
 _COUNT_END = 1 << 48
@@ -147,7 +147,7 @@ def port(value: Any) -> int:
         number = _named(value)
     if 0 <= number <= 65535:
         return number
-    raise ValueError(f"{number} is no port")
+    raise ValueError(f"{number} is not a valid port")
 
 
 def _named(value: Any) -> int:
@@ -169,7 +169,7 @@ def _service(name: str) -> int:
     try:
         return socket.getservbyname(name)
     except (OSError, ValueError, UnicodeError):
-        raise ValueError(f"{name!r} is no port") from None
+        raise ValueError(f"{name!r} is not a valid port") from None
 
 
 def icmp_ends(kind: int | None, code: int | None = 0) -> tuple[int, int]:
@@ -177,7 +177,7 @@ def icmp_ends(kind: int | None, code: int | None = 0) -> tuple[int, int]:
     if kind is None:
         return TYPE_UNKNOWN, 0
     if not (0 <= kind <= 255 and 0 <= (code or 0) <= 255):
-        raise ValueError(f"{kind}/{code} is no ICMP type and code")
+        raise ValueError(f"{kind}/{code} is not an ICMP type and code")
     return kind, code or 0
 
 
@@ -288,7 +288,7 @@ class Records:
     ) -> None:
         start, end = span
         if not (0 <= start < TIME_MAX and end < TIME_MAX):
-            raise ValueError(f"from {start} to {end} is no time in epoch seconds")
+            raise ValueError(f"from {start} to {end} is not a time in epoch seconds")
         if (sent[1] and not sent[0]) or (replied[1] and not replied[0]):
             raise ValueError("bytes without a packet")
         src_hi, src_lo, family = src

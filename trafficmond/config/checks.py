@@ -30,9 +30,11 @@ def interface_pattern(text: str) -> str:
         try:
             re.compile(text[1:-1])
         except re.error as error:
-            raise ValueError(f'"{text}" is no regular expression: {error}') from None
+            raise ValueError(f'"{text}" is not a valid regular expression: {error}') from None
     elif not _NAME_OR_GLOB.fullmatch(text) and text != DEFAULT_ROUTE:
-        raise ValueError(f'"{text}" is no interface; write a name ("eth0"), a glob ("eth*") or a regex ("/^en.+$/")')
+        raise ValueError(
+            f'"{text}" is not a valid interface; write a name ("eth0"), a glob ("eth*") or a regex ("/^en.+$/")'
+        )
     return text
 
 
@@ -45,7 +47,9 @@ def listen_address(text: str) -> str:
             if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
                 raise ValueError
     except ValueError:
-        raise ValueError(f'"{text}" is no address and port; write such as "127.0.0.1:9177" or "[::1]:9177"') from None
+        raise ValueError(
+            f'"{text}" is not a valid address and port, for example "127.0.0.1:9177" or "[::1]:9177"'
+        ) from None
     return text
 
 
@@ -57,7 +61,7 @@ def feed_url(text: str) -> str:
     except ValueError:
         wrong = True
     if wrong or not text.isascii() or re.search(r"[\s\0]", text):
-        raise ValueError('is no URL of a list; write such as "https://lists.example/bad.netset"')
+        raise ValueError('is not a valid URL of a list, for example "https://lists.example/bad.netset"')
     return HiddenUrl(text)
 
 
@@ -65,5 +69,5 @@ def power_of_two(value: int) -> int:
     """`value` if it is one. Raises ValueError naming the two nearest."""
     if value & (value - 1):
         above = 1 << value.bit_length()
-        raise ValueError(f"{value} is no power of two; use {above >> 1} or {above}")
+        raise ValueError(f"{value} is not a power of two; use {above >> 1} or {above}")
     return value

@@ -41,14 +41,14 @@ class Kind:
 def _expect(what: str, example: str, *types: type) -> Callable[[Any], Any]:
     def parse(value: Any) -> Any:
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            raise ValueError(f"{_quote(value)} is no {what}; write such as {example}")
+            raise ValueError(f"{_quote(value)} is not {what}, for example {example}")
         return value
 
     return parse
 
 
 def _quantity(name: str, from_text: Callable[[str], Any], example: str) -> Callable[[Any], Any]:
-    plain = _expect(name, example, str, int, float)
+    plain = _expect(f"a valid {name}", example, str, int, float)
 
     def parse(value: Any) -> Any:
         return from_text(value if isinstance(value, str) else format(plain(value), "f").rstrip("0").rstrip("."))
@@ -57,9 +57,9 @@ def _quantity(name: str, from_text: Callable[[str], Any], example: str) -> Calla
 
 
 def _number(value: Any) -> float:
-    number = float(_expect("number", "0.5", int, float)(value))
+    number = float(_expect("a number", "0.5", int, float)(value))
     if not math.isfinite(number):
-        raise ValueError(f"{number} is no finite number; write such as 0.5")
+        raise ValueError(f"{number} is not a finite number, for example 0.5")
     return number
 
 
@@ -69,13 +69,13 @@ def _seconds(text: str) -> float:
 
 def _text_list(value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f'{_quote(value)} is no list of texts; write such as ["one", "two"]')
+        raise ValueError(f'{_quote(value)} is not a list of texts, for example ["one", "two"]')
     return tuple(value)
 
 
 def _path(value: Any) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError(f'{_quote(value)} is no path; write such as "/var/log/trafficmon/traffic.jsonl"')
+        raise ValueError(f'{_quote(value)} is not a valid path, for example "/var/log/trafficmon/traffic.jsonl"')
     return Path(value)
 
 
@@ -103,7 +103,7 @@ def _escape(char: str) -> str:
 
 
 BOOL = Kind("true or false", _expect("true or false", "true", bool), _quote)
-INTEGER = Kind("integer", _expect("whole number", "20", int), _quote)
+INTEGER = Kind("integer", _expect("a whole number", "20", int), _quote)
 NUMBER = Kind("number", _number, _quote)
 TEXT = Kind("text", _expect("text", '"text"', str), _quote)
 TEXTS = Kind("list of texts", _text_list, _quote)

@@ -95,8 +95,8 @@ class PrefixList:
     on_error: str = setting(
         "skip",
         choices=("skip", "refuse"),
-        help="A line that is no prefix: skip it with a warning, or refuse the new file and keep what the list last "
-        "held. Either way all else goes on.",
+        help="A line that is not a valid prefix: skip it with a warning, or refuse the new file and keep what the list "
+        "last held. Either way all else goes on.",
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:

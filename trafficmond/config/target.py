@@ -42,16 +42,18 @@ def parse_target(text: str) -> Target:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise ValueError(f'"{text}" is no URL ({error}); write such as {_EXAMPLES}') from None
+        raise ValueError(f'"{text}" is not a valid URL ({error}), for example {_EXAMPLES}') from None
     if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f'"{text}" is no target; write such as {_EXAMPLES}; schemes are {", ".join(_PORTS)}')
+        raise ValueError(
+            f'"{text}" is not a valid target, for example {_EXAMPLES}; the schemes are {", ".join(_PORTS)}'
+        )
     path = parts.path.strip("/")
     if parts.scheme in IPFIX_SCHEMES:
         if path or parts.username is not None:
-            raise ValueError(f'"{text}": IPFIX knows no user and no path; write such as "ipfix+udp://192.0.2.5:4739"')
+            raise ValueError(f'"{text}": IPFIX has no user and no path, for example "ipfix+udp://192.0.2.5:4739"')
         return Target(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
     if path and not _DATABASE.fullmatch(path):
-        raise ValueError(f'"{path}" is no name of a database; use letters, digits and underscores')
+        raise ValueError(f'"{path}" is not a valid name of a database; use letters, digits and underscores')
     return Target(
         parts.scheme,
         parts.hostname,

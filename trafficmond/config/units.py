@@ -36,7 +36,9 @@ def parse_duration(text: str) -> float:
     if seconds > _LONGEST:
         raise ValueError(f"{text!r} is too long; a hundred years are the most")
     if seconds < 0:
-        raise ValueError(f'{text!r} is no duration; write a number and ms, s, m, h, d or w, such as "30s" or "1h30m"')
+        raise ValueError(
+            f'{text!r} is not a valid duration; write a number and ms, s, m, h, d or w, such as "30s" or "1h30m"'
+        )
     return seconds
 
 
@@ -57,7 +59,7 @@ def parse_size(text: str) -> int:
     factor = _BYTES.get(found[2]) if found else None
     size = int(float(found[1]) * factor) if found and factor else -1
     if not 0 <= size <= _MOST:
-        raise ValueError(f'{text!r} is no size; write a number and B, KiB, MiB, GiB or TiB, such as "100MiB"')
+        raise ValueError(f'{text!r} is not a valid size; write a number and B, KiB, MiB, GiB or TiB, such as "100MiB"')
     return size
 
 
@@ -73,7 +75,7 @@ def parse_rate(text: str) -> float:
     """Events a second of "100/s", "20/m" or "5/h". Raises ValueError saying what would do."""
     found = _RATE.fullmatch(text.strip())
     if not found or float(found[1]) > _MOST:
-        raise ValueError(f'{text!r} is no rate; write a number, a slash and s, m, h or d, such as "100/s"')
+        raise ValueError(f'{text!r} is not a valid rate; write a number, a slash and s, m, h or d, such as "100/s"')
     return float(found[1]) / _SECONDS[found[2]]
 
 

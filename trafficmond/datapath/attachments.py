@@ -173,7 +173,7 @@ class Attachments:
         self._slots[ifindex % abi.IFINDEX_SLOTS] = 0
         if ended and present and not pinned and not self._lost_pins:
             # The same interface, or the exit would have left a pin; a new one with an old number has one.
-            text = f"{done.name} was detached by trafficmond --detach; start the daemon anew to watch it"
+            text = f"{done.name} was detached by trafficmond --detach; restart trafficmond to watch it again"
             self.refused[ifindex] = Change(DETACHED, done.name, text)
             return self.refused[ifindex]
         self._choices.forget(ifindex)

@@ -256,7 +256,7 @@ class Engine:
             src_ip=None,
             dst_ip=None,
             count=1,
-            summary=f"more {detector.name} threats at once than are told one by one; the latest: {threat.summary}",
+            summary=f"more {detector.name} threats at once than are reported one by one; the latest: {threat.summary}",
             evidence={
                 "unit": _CROWD_UNIT,
                 "sample": [address for address in (threat.src_ip, threat.dst_ip) if address],

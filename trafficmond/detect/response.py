@@ -96,7 +96,7 @@ class Response:
             return "response off"
         detector = DETECTORS.get(threat.detector)
         if detector is None or not detector.bannable or threat.src_ip is None:
-            return f"no ban follows from {threat.detector}: its source may be forged, or is no attacker"
+            return f"no ban follows from {threat.detector}: its source may be forged, or is not an attacker"
         if threat.severity < Severity[settings.min_severity.upper()]:
             return f"below min_severity {settings.min_severity}"
         return ""

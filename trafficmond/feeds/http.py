@@ -78,7 +78,7 @@ def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -
                 raise FetchError(f"the server answered {response.status} {hidden(response.reason[:80], url)}")
             body = _body(response, deadline)
         except ssl.SSLCertVerificationError as error:
-            raise FetchError(f"its certificate is not right: {error.verify_message}") from None
+            raise FetchError(f"its certificate is not valid: {error.verify_message}") from None
         except TimeoutError:
             raise FetchError(f"the server said nothing for {_QUIET_S:.0f} s") from None
         except http.client.IncompleteRead:
@@ -126,7 +126,7 @@ def _redirected(url: str, where: str) -> str:
     try:
         return urljoin(url, where)
     except ValueError:
-        raise FetchError("it leads to what is no URL") from None
+        raise FetchError("it leads to what is not a URL") from None
 
 
 def _path(url: str) -> str:
@@ -140,9 +140,9 @@ def _connection(url: str, allow: Collection[str]) -> http.client.HTTPConnection:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise FetchError("it leads to what is no URL") from None
+        raise FetchError("it leads to what is not a URL") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise FetchError("it leads to what is no web address")
+        raise FetchError("it leads to what is not a web address")
     if parts.scheme == "http" and "http" not in allow:
         raise FetchError("it leads to http, which is not encrypted")
     sock = _connected(host, port or (443 if parts.scheme == "https" else 80), allow)
@@ -152,7 +152,7 @@ def _connection(url: str, allow: Collection[str]) -> http.client.HTTPConnection:
             sock = ssl.create_default_context().wrap_socket(sock, server_hostname=host)
         except ssl.SSLCertVerificationError as error:
             sock.close()
-            raise FetchError(f"its certificate is not right: {error.verify_message}") from None
+            raise FetchError(f"its certificate is not valid: {error.verify_message}") from None
         except OSError as error:
             sock.close()
             raise FetchError(f"no TLS with the server: {error.strerror or type(error).__name__}") from None
@@ -166,7 +166,7 @@ def _connected(host: str, port: int, allow: Collection[str]) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise FetchError(
-            f"the server's name is not known: {getattr(error, 'strerror', '') or 'it is no name'}"
+            f"the server's name is not known: {getattr(error, 'strerror', '') or 'it is not a valid name'}"
         ) from None
     addresses = [(family, address) for family, _, _, _, address in found if "private" in allow or is_public(address[0])]
     if not addresses:

@@ -40,7 +40,7 @@ def shape(body: bytes) -> Shaped:
     data = _converted(body, convert) if convert else body
     found = parse_list(data, "line")
     if found.wrong > len(found.prefixes):  # a page that says what went wrong, for one
-        raise NoList(f"{found.wrong:,} of its lines are no prefixes, {len(found.prefixes):,} are")
+        raise NoList(f"{found.wrong:,} of its lines are not prefixes, {len(found.prefixes):,} are")
     if not len(found.prefixes):
         raise NoList("it holds no prefix")
     short = found.prefixes.plen < np.where(found.prefixes.family == 4, _SHORTEST_4, _SHORTEST_6)

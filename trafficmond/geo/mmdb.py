@@ -64,10 +64,10 @@ def read(data: bytes) -> Content:
 def _read(data: bytes) -> Content:
     at = data.rfind(_MARKER, max(0, len(data) - _FARTHEST))
     if at < 0:
-        raise Damaged("it is no database in MaxMind's format (.mmdb), or its end is missing")
+        raise Damaged("it is not a database in MaxMind's format (.mmdb), or its end is missing")
     about = _Decoder(data[at + len(_MARKER) :], wanted=None).value(0)
     if not isinstance(about, dict) or about.get("binary_format_major_version") != 2:
-        raise Damaged("it is of another version of the format than 2")
+        raise Damaged("its format version is not 2")
     count, bits, version = (about.get(name) for name in ("node_count", "record_size", "ip_version"))
     if not isinstance(count, int) or bits not in (24, 28, 32) or version not in (4, 6) or not 0 < count <= _MOST_NODES:
         raise Damaged("what it says of itself makes no sense")

@@ -136,7 +136,7 @@ def _mark(path: Path) -> tuple[int, ...]:
     """A file's state. Raises OSError."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise OSError("it is no regular file")
+        raise OSError("it is not a regular file")
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 

@@ -79,7 +79,9 @@ def network_of(text: str, name: str = "cidr") -> Network:
 def lasting(seconds: float) -> float:
     """A time that a rule or a ban can last. Raises ConfigError."""
     if not 0 < seconds <= _LONGEST_S:  # NaN neither
-        raise ConfigError([Mistake("ttl_s", f"{seconds:g} s is no time to last; use more than 0 and up to 100 years")])
+        raise ConfigError(
+            [Mistake("ttl_s", f"{seconds:g} s is not a valid duration; use more than 0 and at most 100 years")]
+        )
     return seconds
 
 

@@ -36,7 +36,7 @@ class Spared:
                     f"somebody is logged in from {address}"
                     if host == network
                     else f"{shown(network)} holds {address}, from where somebody is logged in",
-                    hint="say --force if you mean it",
+                    hint="use --force to do it all the same",
                 )
         for inner, rule in self._protected:
             if rule.reason is Reason.GUARD and networks.within(inner, network):
@@ -45,12 +45,12 @@ class Spared:
                     f"{shown(network)} is {rule.name} of this host"
                     if alone
                     else f"{shown(network)} holds {inner.network_address}, {rule.name} of this host",
-                    hint=f"the guard lets that pass in any case; say --force for a {what} that takes it too",
+                    hint=f"the guard lets that pass in any case; use --force for a {what} that takes it too",
                 )
             if rule.reason is Reason.ALLOWLIST and networks.within(network, inner):
                 raise Refused(
                     f"{shown(network)} lies in {shown(inner)} of the allowlist, which a {what} does not touch",
-                    hint="say --force to take it out of the allowlist",
+                    hint="use --force to take it out of the allowlist",
                 )
 
 

@@ -96,7 +96,7 @@ def _severity(text: str) -> Severity:
     try:
         return Severity[text.upper()]
     except KeyError:
-        what = f"{text!r} is no severity; use {', '.join(str(each) for each in Severity)}"
+        what = f"{text!r} is not a valid severity; use {', '.join(str(each) for each in Severity)}"
         raise ConfigError([Mistake("min_severity", what)]) from None
 
 

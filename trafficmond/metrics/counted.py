@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 COUNTED: Mapping[str, str] = {
-    "evicted_flows": "Flows let go early because the flow table was full; they are stored as they were then.",
+    "evicted_flows": "Flows evicted early because the flow table was full; they are stored as they were then.",
     "unnamed_rows": "Rows of flows.db that name a cgroup by its number, for it was gone before its name was read.",
     "forgotten_cgroups": "Names of cgroups that gave way to others, or found no room.",
     "rows_without_inner": "Rows of flows.db that lack what their tunnel carried.",
@@ -22,10 +22,10 @@ COUNTED: Mapping[str, str] = {
     "spared_forgeable_bans": "Bans not made because anybody could have forged the source.",
     "refused_questions": "Questions to flows.db that were refused because too many waited.",
     "refused_scrapes": "Requests for metrics that were refused because too many were served.",
-    "evicted_scrapes": "Connections for metrics that said nothing and made room for others.",
+    "evicted_scrapes": "Connections for metrics that said nothing and were disconnected for others.",
     "refused_clients": "Clients of the control socket that were refused because there were too many.",
-    "evicted_clients": "Idle clients of the control socket that made room for others.",
-    "bad_clients": "Clients of the control socket that sent garbage.",
+    "evicted_clients": "Idle clients of the control socket that were disconnected for others.",
+    "bad_clients": "Clients of the control socket that did not speak its protocol.",
     "slow_clients": "Clients of the control socket that did not read their replies.",
     "lost_watch_records": "Events and threats that watchers did not read in time.",
 }

@@ -177,7 +177,7 @@ def _tables(status: Mapping[str, Any]) -> Iterator[Family]:
     text = "Entries that the tables of a detector have room for."
     yield Family("trafficmon_detector_capacity", "gauge", text, tuple((who, each["capacity"]) for who, each in at))
     for key, text in (
-        ("evicted", "Entries that a detector let go to make room for others."),
+        ("evicted", "Entries that a detector evicted to make room for others."),
         ("refused", "Entries that a detector did not take, for its tables were full of what matters more."),
     ):
         yield _counter(f"detector_{key}_entries", text, [(who, each[key]) for who, each in at])

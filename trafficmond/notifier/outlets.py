@@ -65,7 +65,7 @@ class Apprise:
         with _Heard() as heard:
             known = self._service.add(url)
         if not known:
-            raise ValueError(hidden(heard.first, url) or "is no service that Apprise knows, or lacks a part")
+            raise ValueError(hidden(heard.first, url) or "is not a service that Apprise knows, or lacks a part")
 
     def deliver(self, message: Message) -> None:
         """Send it. Raises Undelivered."""

@@ -22,7 +22,7 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://.", re.ASCII | re.IGNORECASE)
 def service_url(text: str) -> str:
     """`text` if it looks like a URL. Raises ValueError, which does not repeat it: it may hold a password."""
     if text and not _SCHEME.match(text):
-        raise ValueError('is no URL; write such as "ntfy://ntfy.example/topic" or "mailto://user:password@host"')
+        raise ValueError('is not a valid URL, for example "ntfy://ntfy.example/topic" or "mailto://user:password@host"')
     return text
 
 
@@ -51,7 +51,7 @@ class Target:
         if self.url and self.command:
             yield "command", "and url: a target has one of them"
         if self.command and not Path(self.command[0]).is_absolute():
-            yield "command", "begins with a name without its path; write such as /usr/local/bin/on-threat"
+            yield "command", "begins with a name without its path; write it whole, for example /usr/local/bin/on-threat"
 
     def kind(self) -> str:
         """What may be told of it: the service's name, never its address."""

@@ -133,7 +133,7 @@ class Collector:
         """What `path` holds, through the cache. Raises OSError."""
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is no regular file")
+            raise OSError("it is not a regular file")
         known = self._cache.files.get(path)
         if known is None or known[0] != (*_stamp(status), meaning):
             stamp, data = _read_settled(path)

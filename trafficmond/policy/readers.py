@@ -37,7 +37,7 @@ def read_toml(data: bytes, path: str, *, own: bool = False, geography: Geography
         return Rules.nothing(path, [Mistake(path, "is nested too deep to be read")])
     except TypeError:
         return Rules.nothing(path, [Mistake(f"{path}: rule", "write each rule under a header of its own, [[rule]]")])
-    mistakes = [Mistake(f"{path}: {key}", "is no known key; a rules file has [[rule]] only") for key in found.others]
+    mistakes = [Mistake(f"{path}: {key}", "is not a known key; a rules file has [[rule]] only") for key in found.others]
     headers, line_of = found.headers, found.line_of
     return read_tables(found.tables, path, headers, line_of, mistakes, own=own, geography=geography)
 
@@ -58,7 +58,7 @@ def read_json(data: bytes, path: str) -> Rules:
         return Rules.nothing(path, [Mistake(path, f"has no permitted_cidrs, a list of strings; {_PERMITTED}")])
     # "logging" is the original's other section; it says nothing about addresses.
     unknown = [key for key in document if key not in ("permitted_cidrs", "logging")]
-    mistakes = [Mistake(f"{path}: {key}", f"is no known key; {_PERMITTED}") for key in unknown]
+    mistakes = [Mistake(f"{path}: {key}", f"is not a known key; {_PERMITTED}") for key in unknown]
     return permitted(cidrs, path, mistakes)
 
 

@@ -221,10 +221,10 @@ def _rule(table: Mapping[str, Any], cidrs: Sequence[str], path: str, line: int, 
     known = _KNOWN_OWN if own else _KNOWN
     if not known.issuperset(table):
         for key in table.keys() - known:
-            wrong(key, f"is no known key; a rule has {', '.join(_KEYS)}")
+            wrong(key, f"is not a known key; a rule has {', '.join(_KEYS)}")
     label = table.get("label", "")
     if not isinstance(label, str) or len(label) > _MAX_LABEL or not label.isprintable():
-        wrong("label", f"is no printable text of at most {_MAX_LABEL} characters")
+        wrong("label", f"is not a printable text of at most {_MAX_LABEL} characters")
         label = ""
     action = _one_of(_ACTIONS, table.get("action"), Action.MONITOR, "action", wrong)
     direction = Direction.INGRESS
@@ -286,14 +286,14 @@ def _limit(table: Mapping[str, Any], wrong: Wrong) -> tuple[int, int]:
     limit, burst = table.get("limit"), table.get("burst")
     match = _LIMIT.fullmatch(limit) if isinstance(limit, str) else None
     if match is None:
-        what = "is missing" if limit is None else f"{limit!r} is no rate"
+        what = "is missing" if limit is None else f"{limit!r} is not a valid rate"
         wrong("limit", f'{what}; write packets a second for each source, such as limit = "100/s"')
         return 0, 0
     rate = int(match[1])
     if burst is None:
         return rate, rate
     if not isinstance(burst, int) or isinstance(burst, bool) or not 1 <= burst <= _MAX_BURST:
-        wrong("burst", f"{burst!r} is no number of packets from 1 to {_MAX_BURST:,}")
+        wrong("burst", f"{burst!r} is not a number of packets from 1 to {_MAX_BURST:,}")
         return 0, 0
     return rate, burst
 
@@ -303,5 +303,5 @@ def _expires(value: Any, wrong: Wrong) -> float | None:
         return value.timestamp()
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e11:
         return float(value)
-    wrong("expires", f"{value!s} is no moment with its zone; write expires = 2027-01-01T00:00:00Z")
+    wrong("expires", f"{value!s} is not a date and time with a zone; write expires = 2027-01-01T00:00:00Z")
     return None

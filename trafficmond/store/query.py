@@ -210,7 +210,7 @@ def ordered(sort: str | None, columns: Sequence[str], totals: Mapping[str, str],
     column = name if name in columns else _ALIASES.get(name, name)
     if column not in columns:
         near = guess(name, [*columns, *_ALIASES])
-        told = f"{name!r} is no column of the answer{near}; use {', '.join(columns)}, or for short {_SHORT}"
+        told = f"{name!r} is not a column of the answer{near}; use {', '.join(columns)}, or for short {_SHORT}"
         mistakes.append(Mistake("sort", told))
     what = _BOTH_WAYS.get(column)
     if totals:

@@ -270,7 +270,7 @@ def examine(path: Path) -> bool:
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")  # a pipe would keep us waiting
+            raise OSError(errno.EINVAL, "it is not a regular file")  # a pipe would keep us waiting
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
     except FileNotFoundError:

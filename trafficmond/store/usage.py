@@ -39,7 +39,7 @@ class UsageQuery:
         """What makes no sense."""
         found = []
         if self.period and self.period not in PERIODS:
-            found.append(Mistake("period", f"{self.period!r} is no period; use {', '.join(PERIODS)}"))
+            found.append(Mistake("period", f"{self.period!r} is not a valid period; use {', '.join(PERIODS)}"))
         if self.kind not in KINDS:
             found.append(Mistake("kind", f"{self.kind!r} is nothing to sum up by; use {', '.join(KINDS)}"))
         if not 1 <= self.limit <= 100_000:

@@ -40,7 +40,7 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
     kinds: Counter[str] = Counter()
     for line, entry in objects(source):
         if entry.get("MESSAGE_ID") != EVENT_ID:
-            source.note("journal entries that are no packets were passed over")
+            source.note("journal entries that are not packets were passed over")
             continue
         event = _event(entry)
         kinds[str(event.get("event"))[:20]] += 1

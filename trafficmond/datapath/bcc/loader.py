@@ -45,7 +45,7 @@ def _sources() -> Path:
     for folder in (here / "bpf", Path("/usr/lib/trafficmon/bpf")):
         if (folder / "trafficmon.bpf.c").exists():
             return folder
-    raise DatapathError("the data path's sources are not installed", hint="install the trafficmon package anew")
+    raise DatapathError("the data path's sources are not installed", hint="reinstall the trafficmon package")
 
 
 @contextmanager

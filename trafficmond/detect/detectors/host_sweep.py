@@ -65,7 +65,7 @@ class Settings:
     slow_hosts: int = setting(
         8, min=3, max=1000, help="So many failures with no answer at all make a low-severity threat."
     )
-    window: float = duration("2h", min="10s", max="7d", help="How long a source's dials at a port are added up.")
+    window: float = duration("2h", min="10s", max="7d", help="How long a source's attempts at a port are added up.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Sources and ports watched at once; 0.6 kB each.")
 
 

@@ -14,7 +14,7 @@ from trafficmond.model import Severity, Threat
 class Settings:
     """[detect.quota]"""
 
-    enabled: bool = setting(True, help="Tell when a [[quota]] is used up to its share, and when it is used up.")
+    enabled: bool = setting(True, help="Report when a [[quota]] is used up to its share, and when it is used up.")
 
 
 @dataclass(frozen=True, slots=True)

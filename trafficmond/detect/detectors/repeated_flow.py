@@ -22,9 +22,11 @@ _AT_LEAST_S = 60.0  # what happens all at once is something else
 class Settings:
     """[detect.repeated_flow]"""
 
-    enabled: bool = setting(True, help="Report services dialled in vain again and again.")
-    dials: int = setting(50, min=3, max=1 << 20, help="Failed dials of one host to one service in a window.")
-    window: float = duration("10m", min="10s", max="1d", help="How long failed dials are added up.")
+    enabled: bool = setting(True, help="Report services that a host tries again and again without success.")
+    dials: int = setting(
+        50, min=3, max=1 << 20, help="Failed connection attempts of one host to one service in a window."
+    )
+    window: float = duration("10m", min="10s", max="1d", help="How long failed attempts are added up.")
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 40 bytes each.")
 
 
@@ -63,7 +65,7 @@ class RepeatedFlow(GroupedDetector):
         src, dst = address(one, "src"), address(one, "dst")
         return self.found(
             Severity.LOW,
-            f"{src} dialled port {one['dport']} of {dst} {state['failed']:.0f} times in vain",
+            f"{src} tried port {one['dport']} of {dst} {state['failed']:.0f} times without success",
             {"unit": "dials", "ports": [int(one["dport"])], "protocols": [int(one["proto"])]},
             src=src,
             dst=dst,

@@ -46,8 +46,8 @@ class Settings:
 
     enabled: bool = setting(True, help="Look for floods of unanswered packets.")
     packets: int = setting(1000, min=10, max=1 << 30, help="Unanswered packets a second to one host.")
-    factor: float = setting(4.0, min=1.0, max=1000.0, help="... and so many times what the host is used to.")
-    memory: float = duration("5m", min="10s", max="1d", help="Over which time a host gets used to something.")
+    factor: float = setting(4.0, min=1.0, max=1000.0, help="... and this many times the host's usual rate.")
+    memory: float = duration("5m", min="10s", max="1d", help="The time over which the host's usual rate is learned.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.3 kB each.")
 
 
