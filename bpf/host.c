@@ -335,6 +335,22 @@ TM_EXPORT __u32 tm_detect_groups(const __u64 *key, __u32 n, __s64 *order, __s64 
 	return groups;
 }
 
+/*
+ * Adds each row's values (so many `columns` of them) to those of its group, which begin at 0. Of more numbers in `of`
+ * than rows, the rows begin again.
+ */
+TM_EXPORT void tm_sums(const __s64 *of, __u32 n, const __u64 *value, __u32 rows, __u32 columns, __u64 *sum)
+{
+	__u32 i, row, column;
+
+	for (i = row = 0; i < n; i++) {
+		for (column = 0; column < columns; column++)
+			sum[(size_t)of[i] * columns + column] += value[(size_t)row * columns + column];
+		if (++row == rows)
+			row = 0;
+	}
+}
+
 /* Table.watch of windows.py: the slot of each of the unique keys. 0 if memory is short, and nothing was done. */
 TM_EXPORT int tm_detect_watch(struct tm_table *t, const __u64 *key, const double *weight, const double *now, __u32 n,
 			      __s64 *slot)

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from trafficmond import abi
+from trafficmond.flows import compiled
 from trafficmond.flows.batch import V4_MAPPED, Batch, empty
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.flows.names import Names
 from trafficmond.flows.owners import FORWARDED, KERNEL, Owner
 from trafficmond.flows.report import REPORT
 from trafficmond.model import Action, Reason
-from trafficmond.store import direct
+from trafficmond.store import direct, rollups
 from trafficmond.store.file import File
 from trafficmond.store.rows import insert_tuples
 from trafficmond.store.schema import STORED_COLUMNS
@@ -120,3 +121,19 @@ def test_nothing_is_there_between_batches_and_no_view_reaches_it(connection: sql
         connection.execute("SELECT * FROM spy")
     with pytest.raises(sqlite3.OperationalError, match="not authorized"):
         connection.execute("SELECT load_extension('anything')")
+
+
+@pytest.mark.parametrize("count", [1, 2, 700])
+def test_sums_are_the_same_without_the_library(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    pick, names = np.random.default_rng(count), all_names(inners=False, owners=True)
+    for mixed in (False, True):
+        batch = anything(pick, count)
+        if not mixed:
+            batch["family"], batch["src_hi"], batch["dst_hi"] = 4, 0, 0
+        with_c = list(rollups._sums(batch, names))
+        with monkeypatch.context() as without:
+            without.setattr(compiled, "library", lambda: None)
+            assert list(rollups._sums(batch, names)) == with_c
+        total = next(row for row in with_c if row[0] == "total")
+        hosts = [row for row in with_c if row[0] == "host"]
+        assert sum(row[2] for row in hosts) == 2 * total[2] == 2 * count

@@ -53,6 +53,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tm_flows_fold": (None, [_POINTER] * 5),
     "tm_flows_deadlines": (None, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
     "tm_detect_groups": (_U32, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
+    "tm_sums": (None, [_POINTER, _U32, _POINTER, _U32, _U32, _POINTER]),
     "tm_detect_watch": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _POINTER, _U32, _POINTER]),
     "tm_v4_texts": (None, [_POINTER, _U32, _POINTER]),
     "tm_rows_give": (None, [_POINTER]),
@@ -103,6 +104,18 @@ def groups(keys: Column) -> tuple[Column, Column, Column] | None:
     order, of, starts = (np.empty(count, np.int64) for _ in range(3))
     found = loaded.tm_detect_groups(_at(keys), count, _at(order), _at(of), _at(starts))
     return (order, of, starts[:found]) if found else None
+
+
+def sums(of: Column, values: Column, groups: int) -> Column:
+    """The sum of the 64-bit `values` (rows, columns) of each group; `of` may go over the rows several times."""
+    loaded = library()
+    found: Column = np.zeros((groups, values.shape[1]), np.uint64)
+    if loaded is None:
+        np.add.at(found, of, np.tile(values, (len(of) // len(values), 1)))
+    else:
+        of, values = np.ascontiguousarray(of, np.int64), np.ascontiguousarray(values, np.uint64)
+        loaded.tm_sums(_at(of), len(of), _at(values), *values.shape, _at(found))
+    return found
 
 
 def watch(places: Places, keys: Column, weight: Column, now: Column) -> Column | None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from trafficmond.detect.windows import Grouped
+from trafficmond.flows import compiled
 from trafficmond.flows.batch import Batch, Column, addresses, take
 from trafficmond.flows.names import Names
 from trafficmond.geo.atlas import EMPTY, Atlas
@@ -82,83 +84,98 @@ def _fold(connection: sqlite3.Connection, period: str, start: float, kind: str, 
 
 
 def _sums(batch: Batch, names: Names) -> Iterator[Sums]:
-    yield from _by("total", np.zeros(len(batch), np.int64), batch, lambda keys: ["all"] * len(keys))
-    yield from _by("protocol", batch["proto"], batch, lambda keys: [protocol_name(key) for key in keys.tolist()])
-    yield from _by("interface", batch["ifindex"], batch, lambda keys: [names.interface(key) for key in keys.tolist()])
-    yield from _by("action", action_of(batch["verdict"]), batch, lambda keys: [str(Action(k)) for k in keys.tolist()])
-    served = take(batch, np.isin(batch["proto"], SERVED))
-    if len(served):
-        port = served["dport"].astype(np.int64) | served["proto"].astype(np.int64) << 16
+    values = _values(batch)
+    yield from _by("total", np.zeros(len(batch), np.int64), values, lambda keys: ["all"] * len(keys))
+    yield from _by("protocol", batch["proto"], values, lambda keys: [protocol_name(key) for key in keys.tolist()])
+    yield from _by("interface", batch["ifindex"], values, lambda keys: [names.interface(key) for key in keys.tolist()])
+    yield from _by("action", action_of(batch["verdict"]), values, lambda keys: [str(Action(k)) for k in keys.tolist()])
+    served = np.isin(batch["proto"], SERVED)
+    if served.any():
+        port = batch["dport"].astype(np.int64) | batch["proto"].astype(np.int64) << 16
         yield from _by(
             "port",
-            port,
-            served,
+            port[served],
+            values[served],
             lambda keys: [f"{key & 0xFFFF}/{protocol_name(key >> 16).lower()}" for key in keys.tolist()],
         )
-    yield from _hosts(batch)
+    yield from _hosts(batch, values)
     if names.owners:
-        yield from _units(batch, names)
+        yield from _units(batch, values, names)
 
 
-def _hosts(batch: Batch) -> Iterator[Sums]:
+def _values(batch: Batch) -> Column:
+    """_ALL of each row."""
+    values = np.empty((len(batch), len(_ALL)), np.uint64)
+    for at, counter in enumerate(_COUNTERS):
+        values[:, at] = batch[counter]
+    sent, answered = values[:, _ALL.index("bytes")], values[:, _ALL.index("reply_bytes")]
+    out = batch["direction"] == Direction.EGRESS
+    for name, way in zip(_SIDED, (True, False), strict=True):
+        values[:, _ALL.index(name)] = np.where(out == way, sent, answered)
+    return values
+
+
+def _hosts(batch: Batch, values: Column) -> Iterator[Sums]:
     """Both ends of each flow."""
     hi, lo = (np.concatenate([batch[f"src_{half}"], batch[f"dst_{half}"]]) for half in ("hi", "lo"))
     family = np.tile(batch["family"], 2)
-    order = np.lexsort((lo, hi, family)) if hi.any() or (family != family[0]).any() else np.argsort(lo)
-    hi, lo, family = hi[order], lo[order], family[order]
-    begins = np.concatenate([[True], (hi[1:] != hi[:-1]) | (lo[1:] != lo[:-1]) | (family[1:] != family[:-1])])
-    number = np.empty(len(order), np.int64)
-    number[order] = np.cumsum(begins) - 1
-    first = np.flatnonzero(begins)
+    number = lo
+    if hi.any() or (family != family[0]).any():
+        order = np.lexsort((lo, hi, family))
+        a, b, c = hi[order], lo[order], family[order]
+        number = np.zeros(len(order), np.int64)
+        number[order[1:]] = np.cumsum((a[1:] != a[:-1]) | (b[1:] != b[:-1]) | (c[1:] != c[:-1]))
+    by = Grouped(number)
 
-    def name(keys: Column) -> list[str]:
-        at = first[keys]
+    def name(groups: Column) -> list[str]:
+        at = by.first[groups]
         return addresses(hi[at], lo[at], family[at])
 
-    yield from _by("host", number, batch, name)
+    yield from _of_groups("host", by, values, name)
 
 
 def _places(batch: Batch, atlas: Atlas) -> Iterator[Sums]:
     """Where the end beyond the interface is: who began what came in, with whom what went out was."""
+    kinds = [kind for kind in ("country", "asn") if atlas.knows(kind)]
+    if not kinds:
+        return
     began_there = batch["direction"] == Direction.INGRESS
     hi, lo = (np.where(began_there, batch[f"src_{half}"], batch[f"dst_{half}"]) for half in ("hi", "lo"))
     four = batch["family"] == 4
     words = np.where(four, lo << np.uint64(32), hi), np.where(four, np.uint64(0), lo)
-    for kind in ("country", "asn"):
-        if atlas.knows(kind):
-            said = atlas.column(kind, *words, batch["family"])
-            yield from _by_text(kind, [str(each) if each else "" for each in said.tolist()], batch)
+    values = _values(batch)
+    for kind in kinds:
+        said = atlas.column(kind, *words, batch["family"])
+        yield from _by_text(kind, [str(each) if each else "" for each in said.tolist()], values)
 
 
-def _units(batch: Batch, names: Names) -> Iterator[Sums]:
+def _units(batch: Batch, values: Column, names: Names) -> Iterator[Sums]:
     """Whose it was on this host; several cgroups may be of one unit."""
     owners, which = np.unique(batch["owner"], return_inverse=True)
     units = [names.owner(number).unit or "" for number in owners.tolist()]
-    yield from _by_text("unit", [units[at] for at in which.tolist()], batch)
+    yield from _by_text("unit", [units[at] for at in which.tolist()], values)
 
 
-def _by_text(kind: str, texts: Sequence[str], batch: Batch) -> Iterator[Sums]:
+def _by_text(kind: str, texts: Sequence[str], values: Column) -> Iterator[Sums]:
     known: dict[str, int] = {}
     number = np.fromiter((known.setdefault(text, len(known)) for text in texts), np.int64, len(texts))
     every = list(known)
-    yield from _by(kind, number, batch, lambda keys: [every[key] for key in keys.tolist()])
+    yield from _by(kind, number, values, lambda keys: [every[key] for key in keys.tolist()])
 
 
-def _by(kind: str, keys: Column, batch: Batch, name: Callable[[Column], list[str]]) -> Iterator[Sums]:
-    """Sums by key, the largest by name; `keys` may go over the batch several times (hosts)."""
-    times = len(keys) // len(batch)
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    flows = np.diff(np.append(starts, len(ordered)))
-    out = batch["direction"] == Direction.EGRESS
-    up, down = (np.where(out == way, batch["bytes"], batch["reply_bytes"]) for way in (True, False))
-    columns = [*(batch[counter] for counter in _COUNTERS), up, down]
-    sums = [np.add.reduceat(np.tile(column, times)[order], starts) for column in columns]
-    largest = np.argsort(sums[1] + sums[3], kind="stable")[::-1]
+def _by(kind: str, keys: Column, values: Column, name: Callable[[Column], list[str]]) -> Iterator[Sums]:
+    """Sums by key, the largest by name."""
+    by = Grouped(keys.astype(np.int64))
+    return _of_groups(kind, by, values, lambda groups: name(by.keys[groups]))
+
+
+def _of_groups(kind: str, by: Grouped, values: Column, name: Callable[[Column], list[str]]) -> Iterator[Sums]:
+    """Sums by group, the largest by name; the groups may be of the rows several times over (hosts)."""
+    flows = np.bincount(by.of, minlength=len(by))
+    sums = compiled.sums(by.of, values, len(by))
+    largest = np.argsort(sums[:, 1] + sums[:, 3], kind="stable")[::-1]
     kept, rest = largest[: TOP["minute"]], largest[TOP["minute"] :]
-    named = name(ordered[starts[kept]])
-    for at, key in zip(kept.tolist(), named, strict=True):
-        yield (kind, key, int(flows[at]), *(int(column[at]) for column in sums))
+    for at, key in zip(kept.tolist(), name(kept), strict=True):
+        yield (kind, key, int(flows[at]), *sums[at].tolist())
     if len(rest):
-        yield (kind, OTHER, int(flows[rest].sum()), *(int(column[rest].sum()) for column in sums))
+        yield (kind, OTHER, int(flows[rest].sum()), *sums[rest].sum(axis=0).tolist())
