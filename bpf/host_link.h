@@ -11,7 +11,10 @@
 enum tm_link {
 	TM_LINK_NULL = 0,
 	TM_LINK_ETHERNET = 1,
+	TM_LINK_TOKEN_RING = 6,
+	TM_LINK_SLIP = 8,
 	TM_LINK_PPP = 9,
+	TM_LINK_FDDI = 10,
 	TM_LINK_RAW_BSD = 12,
 	TM_LINK_RAW_OPENBSD = 14,
 	TM_LINK_PPP_HDLC = 50,
@@ -20,11 +23,14 @@ enum tm_link {
 	TM_LINK_RAW = 101,
 	TM_LINK_C_HDLC = 104,
 	TM_LINK_WIFI = 105,
+	TM_LINK_FRAME_RELAY = 107,
 	TM_LINK_LOOP = 108,
 	TM_LINK_ENC = 109,
 	TM_LINK_SLL = 113,
 	TM_LINK_PFLOG = 117,
 	TM_LINK_WIFI_PRISM = 119,
+	TM_LINK_FIBRE_CHANNEL = 122,
+	TM_LINK_SUN_ATM = 123,
 	TM_LINK_WIFI_RADIOTAP = 127,
 	TM_LINK_FIREWIRE = 138,
 	TM_LINK_WIFI_AVS = 163,
@@ -37,8 +43,11 @@ enum tm_link {
 	TM_LINK_IPV4 = 228,
 	TM_LINK_IPV6 = 229,
 	TM_LINK_NFLOG = 239,
+	TM_LINK_NETANALYZER = 240,
+	TM_LINK_NETANALYZER_RAW = 241,
 	TM_LINK_INFINIBAND = 242,
 	TM_LINK_PKTAP = 258,
+	TM_LINK_MPACKET = 274,
 	TM_LINK_SLL2 = 276,
 	TM_LINK_DSA_BRCM = 281,
 	TM_LINK_DSA_BRCM_PREPEND = 282,
@@ -104,9 +113,71 @@ static int tm_behind_ppp(struct tm_cursor *c, struct tm_packet *p, __u32 size)
 	return tm_take(c, size) ? tm_parse_layers(c, p, tm_layer_ppp_framed(c)) : tm_behind_nothing(p);
 }
 
+static int tm_behind_llc(struct tm_cursor *c, struct tm_packet *p, __u32 size)
+{
+	return tm_take(c, size) ? tm_parse_layers(c, p, tm_layer_llc(c)) : tm_behind_nothing(p);
+}
+
 static int tm_behind_raw(struct tm_cursor *c, struct tm_packet *p)
 {
 	return tm_parse_layers(c, p, tm_type_of_raw(c));
+}
+
+/* IEEE 802.5, whose frames may say by which rings they go (the first bit of the source address). */
+static int tm_behind_token_ring(struct tm_cursor *c, struct tm_packet *p)
+{
+	const __u8 *head = tm_take(c, 14);
+
+	if (!head)
+		return tm_behind_nothing(p);
+	if ((head[1] & 0xc0) != 0x40) /* of the ring itself */
+		return TM_IS_OTHER;
+	return tm_behind_llc(c, p, head[8] & 0x80 && c->pos < c->end ? c->pos[0] & 0x1f : 0);
+}
+
+/* RFC 2427: an address of two to four bytes, then Q.922 control and what follows; or Cisco's, with an EtherType. */
+static int tm_behind_frame_relay(struct tm_cursor *c, struct tm_packet *p)
+{
+	const __u8 *at;
+	__u32 size = 0;
+
+	do {
+		at = tm_take(c, 1);
+		if (!at)
+			return tm_behind_nothing(p);
+	} while (++size < 4 && !(*at & 1));
+	if (c->end - c->pos < 2)
+		return tm_behind_nothing(p);
+	if (*c->pos != 0x03)
+		return tm_behind_typed(c, p, 2, 0);
+	tm_take(c, c->pos[1] ? 1 : 2); /* a byte to fill up */
+	at = tm_take(c, 1);
+	switch (at ? *at : 0) {
+	case 0xcc:
+		return tm_parse_layers(c, p, TM_ETH_IPV4);
+	case 0x8e:
+		return tm_parse_layers(c, p, TM_ETH_IPV6);
+	case 0x80: /* SNAP */
+		at = tm_take(c, 5);
+		if (at && !memcmp(at, "\0\0\0", 3))
+			return tm_parse_layers(c, p, tm_wire16(at + 3));
+		return at && !memcmp(at, "\0\x80\xc2\0\x07", 5) ? tm_behind_typed(c, p, 14, 12) : TM_IS_OTHER;
+	}
+	return TM_IS_OTHER;
+}
+
+/* IEEE 802.3br: a preamble, and a delimiter that says whether a frame is whole, or the first part of one. */
+static int tm_behind_preamble(struct tm_cursor *c, struct tm_packet *p)
+{
+	const __u8 *at;
+	int before = 0;
+
+	do {
+		at = tm_take(c, 1);
+		if (!at)
+			return tm_behind_nothing(p);
+	} while (*at == 0x55 && before++ < 7);
+	return memchr("\xd5\xe6\x4c\x7f\xb3", *at, 5) ? tm_behind_typed(c, p, 14, 12) : TM_IS_OTHER;
 }
 
 /* IEEE 802.11 data frames in the clear; managing frames and encrypted ones are not IP. */
@@ -202,7 +273,35 @@ static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link
 			p->key.scope |= TM_SCOPE_EGRESS;
 		return tm_behind_typed(c, p, 5, 3);
 	case TM_LINK_RFC1483:
-		return tm_parse_layers(c, p, tm_layer_llc(c));
+		return tm_behind_llc(c, p, 0);
+	case TM_LINK_TOKEN_RING:
+		return tm_behind_token_ring(c, p);
+	case TM_LINK_FDDI:
+		if (size && (data[0] & 0xf0) != 0x50) /* no LLC frame */
+			return TM_IS_OTHER;
+		return tm_behind_llc(c, p, 13);
+	case TM_LINK_FIBRE_CHANNEL: /* RFC 2625 */
+		return tm_behind_llc(c, p, 16);
+	case TM_LINK_SUN_ATM: /* direction and kind of traffic, path, channel */
+		if (size && data[0] & 0x80)
+			p->key.scope |= TM_SCOPE_EGRESS;
+		if (size && (data[0] & 0x0f) == 1) /* an emulated LAN: its client's number, then Ethernet */
+			return tm_behind_typed(c, p, 20, 18);
+		return !size || (data[0] & 0x0f) == 2 ? tm_behind_llc(c, p, 4) : TM_IS_OTHER;
+	case TM_LINK_SLIP:
+		if (size && data[0])
+			p->key.scope |= TM_SCOPE_EGRESS;
+		if (size >= 2 && data[1] & 0x80) /* RFC 1144: compressed, readable only with all before it */
+			return TM_IS_OTHER;
+		return tm_take(c, 16) ? tm_behind_raw(c, p) : tm_behind_nothing(p);
+	case TM_LINK_FRAME_RELAY:
+		return tm_behind_frame_relay(c, p);
+	case TM_LINK_NETANALYZER:
+		return tm_behind_typed(c, p, 18, 16);
+	case TM_LINK_NETANALYZER_RAW: /* with preamble and start delimiter */
+		return tm_behind_typed(c, p, 26, 24);
+	case TM_LINK_MPACKET:
+		return tm_behind_preamble(c, p);
 	case TM_LINK_MPLS:
 		return tm_behind(c, p, 0, TM_ETH_MPLS);
 	case TM_LINK_IPNET:

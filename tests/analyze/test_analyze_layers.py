@@ -33,6 +33,8 @@ def nflog(order: str) -> bytes:
 
 
 PKTAP = struct.pack("<III24sI", 108, 1, 1, b"en0", 2) + bytes(68)
+ROUTED = MACS[:6] + bytes([MACS[6] | 0x80]) + MACS[7:]
+PREAMBLE = b"\x55" * 7 + b"\xd5"
 LABELS = struct.pack(">II", 16 << 12 | 64, 17 << 12 | 1 << 8 | 64)
 
 
@@ -88,6 +90,23 @@ LABELS = struct.pack(">II", 16 << 12 | 64, 17 << 12 | 1 << 8 | 64)
         pytest.param(258, PKTAP + FRAME, id="macOS' pktap"),
         pytest.param(281, MACS + bytes(4) + b"\x08\0" + PACKET, id="Broadcom switch tag"),
         pytest.param(282, bytes(4) + FRAME, id="Broadcom switch tag in front"),
+        pytest.param(6, b"\x10\x40" + MACS + SNAP + PACKET, id="Token Ring"),
+        pytest.param(6, b"\x10\x40" + ROUTED + b"\x06\x30\0\x11\0\x20" + SNAP + PACKET, id="Token Ring, routed"),
+        pytest.param(10, b"\x50" + MACS + SNAP + PACKET, id="FDDI"),
+        pytest.param(8, bytes(16) + PACKET, id="SLIP"),
+        pytest.param(107, b"\x18\x41\x03\xcc" + PACKET, id="frame relay"),
+        pytest.param(107, b"\x18\x40\x41\x03\0\xcc" + PACKET, id="frame relay, long address, filled up"),
+        pytest.param(107, b"\x18\x41\x03\0\x80\0\0\0\x08\0" + PACKET, id="frame relay with SNAP"),
+        pytest.param(107, b"\x18\x41\x03\0\x80\0\x80\xc2\0\x07" + FRAME, id="frame relay, bridged"),
+        pytest.param(107, b"\x18\x41\x08\0" + PACKET, id="frame relay of Cisco"),
+        pytest.param(122, bytes(16) + SNAP + PACKET, id="Fibre Channel"),
+        pytest.param(123, b"\x02\0\0\x64" + SNAP + PACKET, id="ATM of SunOS"),
+        pytest.param(123, b"\x81\0\0\x64\0\1" + FRAME, id="ATM of SunOS, emulated LAN"),
+        pytest.param(240, bytes(4) + FRAME, id="netANALYZER"),
+        pytest.param(241, bytes(4) + PREAMBLE + FRAME, id="netANALYZER with preamble"),
+        pytest.param(274, PREAMBLE + FRAME, id="mPacket"),
+        pytest.param(274, PREAMBLE[5:] + FRAME, id="mPacket, short preamble"),
+        pytest.param(274, PREAMBLE[:7] + b"\xe6" + FRAME, id="mPacket that may be interrupted"),
         pytest.param(284, MACS + bytes(8) + b"\x08\0" + PACKET, id="Marvell switch tag"),
     ],
 )  # fmt: skip
@@ -95,6 +114,25 @@ def test_ip_is_found_behind_what_switches_and_systems_put_before_it(link: int, f
     rows, intake = reading(pcap([(AT, frame)], link=link))
     assert intake.damage.kinds == {}
     assert [(row["sport"], row["dport"], row["proto"], row["bytes"]) for row in rows] == [(1234, 80, 6, len(frame))]
+
+
+@pytest.mark.parametrize(
+    ("link", "frame"),
+    [
+        (6, b"\x10\x02" + MACS + SNAP + PACKET),  # of the ring itself
+        (8, b"\0\x80" + bytes(14) + PACKET),  # compressed as RFC 1144 has it
+        (10, b"\xc2" + MACS + SNAP + PACKET),
+        (107, b"\x18\x41\x03\x08" + PACKET),
+        (107, b"\x18\x40"),
+        (123, b"\x07\0\0\x10" + SNAP + PACKET),  # the network's own
+        (274, PREAMBLE[:7] + b"\x61" + FRAME),  # what follows an interruption
+        (274, PREAMBLE),
+    ],
+)
+def test_frames_of_rings_and_lines_that_are_not_ip(link: int, frame: bytes, reading: Reading) -> None:
+    rows, intake = reading(pcap([(AT, frame)], link=link))
+    assert (len(rows), intake.damage.total) == (0, 0)
+    assert intake.seen.packets == intake.not_ip.packets + intake.malformed.packets == 1
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,8 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
         else:
             source.damage.line(source.name, line, "not a JSON object", _shown(buffer, start))
             skipping = True
-        line += buffer.count("\n", start, end)
+        if buffer.find("\n", start, end) >= 0:  # much quicker than to count none
+            line += buffer.count("\n", start, end)
         at = end
 
 
