@@ -13,6 +13,7 @@ from typing import Any
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.native import Ledger, Lines, account
 from trafficmond.analyze.rows import TIME_MAX, address, iso_time, port, renumber
+from trafficmond.analyze.sample import SHIPPED
 from trafficmond.analyze.source import BETWEEN, CHUNK, LINE_MAX, Source
 from trafficmond.flows.batch import Batch
 from trafficmond.protocols import protocol_number
@@ -61,6 +62,8 @@ class EventReader:
         """One event, found on line `number`. A threat, which the log holds too, is passed over."""
         if value.get("event") == "threat":
             return
+        if "timestamp" not in value and SHIPPED in value:
+            value = {**value, "timestamp": value[SHIPPED]}
         try:
             self._plain.append(_plain(value))
         except (ValueError, TypeError, OverflowError) as error:

@@ -192,11 +192,11 @@ def moment(value: Any) -> float:
     Raises ValueError.
     """
     if type(value) is str and value[4:5] == "-":
-        return iso_time(value.strip())
+        return iso_time(value)
     try:
         number = float(value)
     except ValueError:
-        return iso_time(str(value).strip())
+        return iso_time(str(value))
     if number > TIME_MAX:
         return number / next(unit for limit, unit in _UNITS if number > limit)
     return number
@@ -207,12 +207,8 @@ _UNITS = ((1e17, 1e9), (1e14, 1e6), (TIME_MAX, 1e3))
 
 def iso_time(text: str) -> float:
     """Epoch seconds of an ISO 8601 time; without a zone it is taken for UTC. Raises ValueError."""
-    moment = datetime.fromisoformat(text)
-    return (moment - (_EPOCH if moment.tzinfo else _EPOCH_AT_LARGE)).total_seconds()
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EPOCH_AT_LARGE = _EPOCH.replace(tzinfo=None)
+    moment = datetime.fromisoformat(text.strip())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 @lru_cache(maxsize=4096)

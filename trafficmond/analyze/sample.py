@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
 from trafficmond.analyze.jsonstream import first_objects
+
+SHIPPED = "@timestamp"
+"""Where Logstash and its kin put the time of a record, often in place of the field that it was taken from."""
 
 LINES = 64
 OBJECTS = 64
@@ -43,6 +46,11 @@ class Sample:
     def header_lacks(self, needed: Collection[str], names: Callable[[str], Iterable[str]]) -> Lacks:
         """What the line most like it lacks of the `needed` names; `names` takes a line for a header."""
         return _least(needed, (set(names(line)) for line in self.lines))
+
+
+def with_time(event: Mapping[str, Any]) -> list[str]:
+    """The keys of a record whose time may be where a shipper puts it."""
+    return [*event, "timestamp"] if SHIPPED in event else [*event]
 
 
 Lacks = list[str] | None

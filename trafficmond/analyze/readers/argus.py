@@ -1,4 +1,4 @@
-"""Argus flows as `ra` writes them with a separator (`ra -c ,`): its default columns, or any that hold these.
+"""Argus flows as `ra` writes them: its table, or with a separator (`ra -c ,`) its columns or any that hold these.
 
 One line is one bidirectional flow with the packets of both sides together; a side's share is known only where its
 packets or bytes are among the columns, else an answered flow is taken for half and half.
@@ -38,11 +38,17 @@ _ALIASES = {  # the names that `ra -s` takes, which some write as a header
 }  # fmt: skip
 _SUMS = (("totpkts", "srcpkts", "dstpkts"), ("totbytes", "srcbytes", "dstbytes"))
 _SEPARATORS = ",\t;|"
+_TABLE = [
+    *("starttime", "flgs", "proto", "srcaddr", "sport", "dir", "dstaddr", "dport", "totpkts", "totbytes", "state"),
+]
+_ARROWS = frozenset("<>-?|o.")
+_DOTS = 3
 _NOT_IP = frozenset(("arp", "rarp", "llc", "ipx", "loop", "lldp", "stp", "eth", "isis", "mpls"))
 _MAC = re.compile(r"(?:[0-9a-f]{1,2}:){5}[0-9a-f]{1,2}", re.IGNORECASE)
 _PROTOCOLS = {  # names that are Argus's own; "unas" is any of those that IANA has assigned to nobody
     "unas": 255, "ip": 0, "st2": 5, "bbn-rcc": 10, "nvp": 11, "dcn": 19, "sep": 33, "mhrp": 48, "ipv6-no": 59,
     "ipcv": 71, "igrp": 88, "ipip": 94, "aes-sp3-d": 96, "pri-enc": 99, "ipx-n-ip": 111, "zero": 114,
+    "ipv6-*": 58,
     "sccopmce": 128, "ib": 253,
 }  # fmt: skip
 _ICMP_STATES = {"ECO": 8, "ECR": 0}
@@ -61,7 +67,7 @@ _TCP_STATES = {  # flags of each side, where a name stands for them
 
 def lacks(sample: Sample) -> Lacks:
     """What keeps a file that begins so from being a binetflow."""
-    return sample.header_lacks(_NEEDED, lambda line: _summed(_names(line, _separator(line))))
+    return sample.header_lacks(_NEEDED, lambda line: _summed((_table(line) or _separated(line))[1]))
 
 
 def read(source: Source, intake: Intake) -> Iterator[Batch]:
@@ -71,12 +77,14 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
     separator = ","
     for number, line in source.lines():
         text = line.decode("utf-8", "replace")
-        values = [*map(str.strip, text.split(separator))]
-        if '"' in text:
-            values = [value.strip('"') for value in values]
-        if not values[0][:1].isdigit() and set(_summed(_names(text, _separator(text)))) >= set(_NEEDED):
-            separator = _separator(text)
-            names = _names(text, separator)
+        if names is _TABLE:
+            values = _cells(text)
+        else:
+            values = [*map(str.strip, text.split(separator))]
+            if '"' in text:
+                values = [value.strip('"') for value in values]
+        if not text.lstrip(' "')[:1].isdigit() and (found := _header(text)):
+            separator, names = found
             continue
         if len(values) < len(names) or not names:
             if text.strip():
@@ -87,6 +95,8 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
             _take(fields, records, clock, source, intake)
         except (ValueError, OverflowError) as error:
             source.damage.line(source.name, number, "no flow", str(error))
+            if names is _TABLE and "*" in text:
+                source.note("flows whose ports or addresses ra had cut short (*) are lost; `ra -n -c ,` writes all")
         if records.full:
             yield counted_records(records.take(), intake)
     yield counted_records(records.take(), intake)
@@ -108,13 +118,41 @@ def _total(fields: Mapping[str, str], total: str, one: str, other: str) -> int:
     return count(fields[total]) if total in fields else count(fields[one]) + count(fields[other])
 
 
-def _separator(line: str) -> str:
-    return max(_SEPARATORS, key=line.count)
+def _header(line: str) -> tuple[str, list[str]] | None:
+    """(separator, names) of a line that names what is needed."""
+    found = _table(line) or _separated(line)
+    return found if set(_NEEDED).issubset(_summed(found[1])) else None
 
 
-def _names(line: str, separator: str) -> list[str]:
+def _table(line: str) -> tuple[str, list[str]] | None:
+    return ("", _TABLE) if line.lower().split() == _TABLE else None
+
+
+def _separated(line: str) -> tuple[str, list[str]]:
+    separator = max(_SEPARATORS, key=line.count)
     names = [name.strip().strip('"').lower() for name in line.split(separator)]
-    return [_ALIASES.get(name, name) for name in names]
+    return separator, [_ALIASES.get(name, name) for name in names]
+
+
+def _cells(line: str) -> list[str]:
+    """A line of the table, whose flags may be blank or apart and whose ports are joined to the addresses; what is too
+    wide ends in "*". Nothing, if it is no such line."""
+    words = line.split()
+    at = next((at for at, word in enumerate(words) if at > 2 and _ARROWS.issuperset(word)), 0)
+    if "man" in words[1:3]:
+        return [words[0], "", "man", "0", "", "", "0", "", "0", "0", ""]
+    if not at or len(words) < at + 4:
+        return []
+    (src, sport), (dst, dport) = _end(words[at - 1]), _end(words[at + 1])
+    state = words[at + 4] if len(words) > at + 4 else ""
+    return [words[0], "", words[at - 2], src, sport, words[at], dst, dport, *words[at + 2 : at + 4], state]
+
+
+def _end(text: str) -> tuple[str, str]:
+    """Address and port."""
+    joined = "." in text if ":" in text else text.count(".") > _DOTS
+    address, _, number = text.rpartition(".") if joined else (text, "", "")
+    return address, number
 
 
 def _summed(names: Iterable[str]) -> list[str]:

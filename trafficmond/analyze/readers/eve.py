@@ -14,12 +14,12 @@ from typing import Any
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.jsonstream import objects
 from trafficmond.analyze.retold import EVENT, FLOW, HALF
-from trafficmond.analyze.rows import Records, address, count, icmp_ends, is_icmp, moment, port, protocol, sent
-from trafficmond.analyze.sample import Lacks, Sample
+from trafficmond.analyze.rows import Records, address, count, icmp_ends, moment, port, protocol, sent
+from trafficmond.analyze.sample import SHIPPED, Lacks, Sample, with_time
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action
-from trafficmond.protocols import ACK, SYN
+from trafficmond.protocols import ACK, ICMP, ICMPV6, SYN
 
 TITLE = "Suricata EVE"
 
@@ -27,11 +27,13 @@ _BACK = frozenset(("to_client", "toclient"))
 _ENDS = ("src_ip", "src_port", "dest_ip", "dest_port")
 _TURNED = ("dest_ip", "dest_port", "src_ip", "src_port")
 _NOTHING: Mapping[str, Any] = {}
+_ICMPS = frozenset((ICMP, ICMPV6))
+_NUMBERS = (1 << 64) - 1
 
 
 def lacks(sample: Sample) -> Lacks:
     """What keeps a file that begins so from being an EVE log."""
-    return sample.object_lacks(("event_type", "timestamp"))
+    return sample.object_lacks(("event_type", "timestamp"), with_time)
 
 
 def read(source: Source, _intake: Intake) -> Iterator[Batch]:
@@ -61,7 +63,7 @@ def _take(event: Mapping[str, Any], records: Records, source: Source) -> None:
 
 def _add(event: Mapping[str, Any], records: Records, rank: int) -> None:
     flow, tcp = event["flow"], event.get("tcp") or _NOTHING
-    start = moment(flow.get("start") or event["timestamp"])
+    start = moment(flow.get("start") or _time(event))
     end = flow.get("end")
     ends = _ends(event, flow) if rank == EVENT or "src_ip" in flow else event
     src, dst = address(str(ends["src_ip"])), address(str(ends["dest_ip"]))
@@ -81,6 +83,10 @@ def _add(event: Mapping[str, Any], records: Records, rank: int) -> None:
     )
 
 
+def _time(event: Mapping[str, Any]) -> Any:
+    return event[SHIPPED] if "timestamp" not in event and SHIPPED in event else event["timestamp"]
+
+
 def _ends(event: Mapping[str, Any], flow: Mapping[str, Any]) -> Mapping[str, Any]:
     """The ends as the connection has them: an event on the way has those of its packet."""
     if "src_ip" not in flow and event.get("direction") in _BACK:
@@ -91,8 +97,9 @@ def _ends(event: Mapping[str, Any], flow: Mapping[str, Any]) -> Mapping[str, Any
 def _add_half(event: Mapping[str, Any], records: Records) -> None:
     """One direction. Its flags are those of all packets, so that a SYN may be its own or that of a SYN-ACK."""
     flow = event["netflow"]
-    start = moment(flow.get("start") or event["timestamp"])
-    end = moment(flow["end"]) if flow.get("end") else start
+    begun, ended = flow.get("start") or _time(event), flow.get("end")
+    start = moment(begun)
+    end = moment(ended) if ended and ended != begun else start
     src, proto = address(str(event["src_ip"])), protocol(str(event["proto"]))
     every = _hex((event.get("tcp") or {}).get("tcp_flags"))
     records.add(
@@ -111,17 +118,17 @@ def _add_half(event: Mapping[str, Any], records: Records) -> None:
 def _number(event: Mapping[str, Any]) -> int:
     """What stands for the connection, with its start and its ends; 0 if the event does not say."""
     told = event.get("flow_id")
+    if type(told) is int:
+        return told & _NUMBERS or 1
     if told is None:
         return 0
     if isinstance(told, str) and told.isdecimal():  # as some shippers write it
-        told = int(told)
-    if isinstance(told, int):
-        return told & 0xFFFFFFFFFFFFFFFF or 1
+        return int(told) & _NUMBERS or 1
     return zlib.crc32(str(told).encode()) or 1
 
 
 def _ports(ends: Mapping[str, Any], event: Mapping[str, Any], proto: int) -> tuple[int, int]:
-    if not is_icmp(proto):
+    if proto not in _ICMPS:
         return port(ends.get("src_port")), port(ends.get("dest_port"))
     kind = event.get("icmp_type")
     if kind is None or ends["src_ip"] != event["src_ip"]:  # the type is that of a packet the other way

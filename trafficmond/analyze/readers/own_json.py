@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from trafficmond.analyze.events import EventReader, one_a_line
 from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.jsonstream import objects
-from trafficmond.analyze.sample import Lacks, Sample
+from trafficmond.analyze.sample import Lacks, Sample, with_time
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 
@@ -20,7 +20,7 @@ _THREAT = ("event", "detector", "severity")
 
 def lacks(sample: Sample) -> Lacks:
     """What keeps a file that begins so from being such a log; one of threats alone is one."""
-    packets, threats = sample.object_lacks(_PACKET), sample.object_lacks(_THREAT)
+    packets, threats = sample.object_lacks(_PACKET, with_time), sample.object_lacks(_THREAT)
     return threats if packets is None or threats == [] else packets
 
 

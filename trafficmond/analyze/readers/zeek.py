@@ -5,6 +5,7 @@ Source: https://docs.zeek.org/en/master/logs/conn.html. Bytes are those of IP (Z
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, reduce
@@ -26,7 +27,7 @@ from trafficmond.analyze.rows import (
     port,
     protocol,
 )
-from trafficmond.analyze.sample import Lacks, Sample
+from trafficmond.analyze.sample import SHIPPED, Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Direction
@@ -37,6 +38,7 @@ TITLE = "Zeek conn.log"
 _ESCAPED = re.compile(r"\\x([0-9a-fA-F]{2})")  # how the header writes its separator
 _SCOPED = re.compile(r"id\W{0,2}_?((?:orig|resp)_[hp])")  # Log::default_scope_sep may be anything
 _HISTORY = {"s": SYN, "h": SYN | ACK, "a": ACK, "d": PSH | ACK, "f": FIN | ACK, "r": RST}
+_BARE_SEPARATORS = (",", "\t", ";", "|")
 _ID = ("ts", "id.orig_h", "id.resp_h")
 _NEEDED = ("ts", "id.orig_h", "id.resp_h", "proto")
 _TRUE = (True, "T", "true", "True", "TRUE", "t")
@@ -53,12 +55,15 @@ def lacks(sample: Sample) -> Lacks:
     headers = [line for line in sample.lines if line.startswith("#fields")]
     if headers:
         return sample.header_lacks(_ID, lambda line: _header(line, line[7:8]) if line in headers else ())
+    if _is_bare(sample):
+        return []
     return sample.object_lacks(_ID, lambda found: _flat(found)[1])
 
 
 def read(source: Source, intake: Intake) -> Iterator[Batch]:
     """RECORD rows, one a connection. Records of other logs are passed over, and named."""
-    tsv = any(line.startswith("#fields") for line in Sample(source.head).lines)
+    sample = Sample(source.head)
+    tsv = _is_bare(sample) or any(line.startswith("#fields") for line in sample.lines)
     values = _tsv(source) if tsv else ((number, *_flat(found)) for number, found in objects(source))
     records = Records()
     for number, path, fields in values:
@@ -80,6 +85,7 @@ def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
     unset, empty = "-", "(empty)"
     names: list[str] = []
     used: list[tuple[int, str]] = []
+    header = ""  # of CSV; files that were joined repeat it
     for number, line in source.lines():
         text = line.decode("utf-8", "replace")
         if text.startswith("#"):
@@ -100,12 +106,40 @@ def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
                 used = [(at, name) for at, name in enumerate(names) if name in _USED]
                 path = path if path or _CONN.isdisjoint(names) else "conn"
         elif text:
-            values = text.split(separator)
+            bare = None if names else _bare_header(text)
+            if bare is not None:
+                header, (separator, names), unset, empty = text, bare, "-", ""
+                used = [(at, name) for at, name in enumerate(names) if name in _USED]
+                path = "" if _CONN.isdisjoint(names) else "conn"
+            if text == header:
+                continue
+            values = _cells(text, separator) if header else text.split(separator)
             if len(values) < len(names) or not names:
                 source.damage.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
             else:
                 known = {name: value for at, name in used if (value := values[at]) != unset and value != empty}
                 yield number, path, known
+
+
+def _is_bare(sample: Sample) -> bool:
+    """Whether the first line is a header without #fields, as pandas and csvcut write it."""
+    return bool(sample.lines) and _bare_header(sample.lines[0]) is not None
+
+
+def _bare_header(line: str) -> tuple[str, list[str]] | None:
+    """(separator, names) of a line that names what a conn.log must have."""
+    for separator in _BARE_SEPARATORS:
+        names = [_plain(name.strip().strip('"')) for name in line.split(separator)]
+        if not set(_NEEDED).difference(names):
+            return separator, names
+    return None
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator))
+    except csv.Error:  # a cell too long, or a NUL
+        return line.split(separator)
 
 
 def _header(line: str, separator: str) -> list[str]:
@@ -131,6 +165,8 @@ def _flat(found: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
             found = {**found, **{f"id.{name}": value for name, value in inner.items()}}
         else:
             found = {_plain(name): value for name, value in found.items()}
+    if "ts" not in found and SHIPPED in found:
+        found = {**found, "ts": found[SHIPPED]}
     return path, found
 
 
