@@ -7,6 +7,7 @@
 #ifndef TM_HOST_DNS_H
 #define TM_HOST_DNS_H
 
+#include <stddef.h>
 #include <string.h>
 
 #include <linux/types.h>
