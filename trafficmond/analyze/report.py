@@ -18,7 +18,7 @@ from trafficmond.analyze.ethertypes import shown
 from trafficmond.analyze.intake import SIZE_CLASSES, Count, Intake
 from trafficmond.analyze.tally import Entry, Tally, Timeline
 from trafficmond.detect.windows import mix
-from trafficmond.flows.batch import FLOW, Batch, address_text, empty
+from trafficmond.flows.batch import FLOW, Batch, address_text, empty, join
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Action, Threat
 from trafficmond.protocols import ICMP, ICMPV6, SERVED, protocol_name
@@ -97,9 +97,9 @@ class Gatherer:
 
     def _count(self) -> None:
         if self._deltas:
-            self._count_deltas(np.concatenate(self._deltas))
+            self._count_deltas(join(self._deltas))
         if self._flows:
-            self._count_flows(np.concatenate(self._flows))
+            self._count_flows(join(self._flows))
         self._deltas, self._flows, self._waiting = [], [], 0
 
     def _count_deltas(self, rows: Batch) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trafficmond.flows.batch import Batch, Column, put, take
+from trafficmond.flows import compiled
+from trafficmond.flows.batch import Batch, Column, empty, join, take
+from trafficmond.flows.index import Index
 
 CAPACITY = 1 << 17
 """Keys counted exactly; beyond it the smaller half is let go, and the totals say that they are no longer exact."""
@@ -54,15 +56,14 @@ class Tally:
     """Packets and bytes by key; at most `capacity` keys, the heaviest of all that came, when there are more.
 
     `columns` names what is kept of a key's first row, for showing it. `exact` tells whether any key was let go:
-    a sum shown may then lack what came before its key was let go and came back. Adding sorts, so hand over many
-    rows at a time.
+    a sum shown may then lack what came before its key was let go and came back.
     """
 
     def __init__(self, columns: tuple[str, ...], capacity: int = CAPACITY) -> None:
         self._columns = columns
         self._capacity = capacity
-        self._keys = np.empty(0, _U64)
-        self._sums = np.empty((2, 0), np.int64)  # packets, bytes
+        self._index = Index()
+        self._sums = np.zeros((0, 2), np.int64)  # packets, bytes; with room for more keys
         self._rows: Batch | None = None
         self._distinct: Distinct | None = None
 
@@ -78,62 +79,46 @@ class Tally:
             self._rows = np.empty(0, [(name, rows.dtype[name]) for name in self._columns])
         if self._distinct is not None:
             self._distinct.add(keys)
-        order = np.argsort(keys, kind="stable")
-        ordered = keys[order]
-        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-        found = ordered[starts]
-        sums = np.add.reduceat(np.array([packets, octets], np.int64)[:, order], starts, axis=1)
-        at = np.searchsorted(self._keys, found)
-        known = np.zeros(len(found), bool)
-        inside = at < len(self._keys)
-        known[inside] = self._keys[at[inside]] == found[inside]
-        self._sums[:, at[known]] += sums[:, known]
-        self._take_in(at[~known], found[~known], sums[:, ~known], rows, order[starts[~known]])
-        if len(self._keys) > self._capacity:
-            self._let_go()
-
-    def _take_in(self, at: Column, keys: Column, sums: Column, rows: Batch, first: Column) -> None:
-        """Insert keys that were not known before those at `at`; `first` is the row of each."""
-        if not len(keys):
-            return
-        assert self._rows is not None
-        shown = np.empty(len(keys), self._rows.dtype)
+        known = len(self._index)
+        places, first = self._index.place(keys)
+        count = len(self._index)
+        if count > len(self._sums):
+            more = max(count - known, known // 2)
+            self._sums = np.concatenate([self._sums[:known], np.zeros((more, 2), np.int64)])
+            self._rows = join([self._rows[:known], empty(self._rows.dtype, more)])
         for name in self._columns:
-            shown[name] = rows[name][first]
-        total = len(self._keys) + len(keys)
-        place = at + np.arange(len(keys))
-        stays = np.ones(total, bool)
-        stays[place] = False
-        both, added = np.empty(total, _U64), np.empty((2, total), np.int64)
-        both[place], both[stays] = keys, self._keys
-        added[:, place], added[:, stays] = sums, self._sums
-        kept = np.empty(total, self._rows.dtype)
-        put(kept, place, shown)
-        put(kept, stays, self._rows)
-        self._keys, self._sums, self._rows = both, added, kept
+            self._rows[name][known:count] = rows[name][first]
+        compiled.sum_up(places, np.stack([packets, octets], axis=1), self._sums)
+        if count > self._capacity:
+            self._let_go()
 
     def distinct(self) -> int:
         """How many keys came; an estimate once some were let go."""
-        return len(self._keys) if self._distinct is None else self._distinct.estimate()
+        return len(self._index) if self._distinct is None else self._distinct.estimate()
 
     def top(self, count: int, *, by: str = "packets") -> Iterator[Entry]:
         """The `count` heaviest keys by "packets" or "bytes"."""
-        packets, octets = self._sums
+        packets, octets = self._sums[: len(self._index)].T
         first, second = (packets, octets) if by == "packets" else (octets, packets)
-        for at in np.lexsort((self._keys, -second, -first))[:count].tolist():
+        for at in np.lexsort((self._index.keys, -second, -first))[:count].tolist():
             assert self._rows is not None
             yield Entry(self._rows[at], int(packets[at]), int(octets[at]))
 
     def _let_go(self) -> None:
+        keys = self._index.keys
         if self._distinct is None:
             self._distinct = Distinct()
-            self._distinct.add(self._keys)
+            self._distinct.add(keys)
+        order = np.argsort(keys)  # of several as heavy, no matter in which order they came, the same are kept
         quarter = self._capacity // 4  # the heaviest by packets and the heaviest by bytes
-        keep = np.zeros(len(self._keys), bool)
-        for weight in self._sums:
+        keep = np.zeros(len(keys), bool)
+        for weight in self._sums[order].T:
             keep[np.argpartition(weight, -quarter)[-quarter:]] = True
         assert self._rows is not None
-        self._keys, self._sums, self._rows = self._keys[keep], self._sums[:, keep], take(self._rows, keep)
+        kept = order[keep]
+        self._sums, self._rows = self._sums[kept], take(self._rows, kept)
+        self._index = Index()
+        self._index.place(keys[kept])
 
 
 # Each width is a multiple of the one before, so that bins merge without a remainder. Seconds.

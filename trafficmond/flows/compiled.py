@@ -53,6 +53,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tm_flows_fold": (None, [_POINTER] * 5),
     "tm_flows_deadlines": (None, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
     "tm_detect_groups": (_U32, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
+    "tm_places": (_U32, [_POINTER, _U32, _POINTER, _U32, _POINTER, _U32, _POINTER, _POINTER]),
     "tm_sums": (None, [_POINTER, _U32, _POINTER, _U32, _U32, _POINTER]),
     "tm_detect_watch": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _POINTER, _U32, _POINTER]),
     "tm_v4_texts": (None, [_POINTER, _U32, _POINTER]),
@@ -106,16 +107,26 @@ def groups(keys: Column) -> tuple[Column, Column, Column] | None:
     return (order, of, starts[:found]) if found else None
 
 
-def sums(of: Column, values: Column, groups: int) -> Column:
-    """The sum of the 64-bit `values` (rows, columns) of each group; `of` may go over the rows several times."""
+def places(known: Column, count: int, hashed: Column, keys: Column) -> tuple[Column, Column] | None:
+    """`index.Index.place`, given its tables; None without the library."""
     loaded = library()
-    found: Column = np.zeros((groups, values.shape[1]), np.uint64)
     if loaded is None:
-        np.add.at(found, of, np.tile(values, (len(of) // len(values), 1)))
-    else:
-        of, values = np.ascontiguousarray(of, np.int64), np.ascontiguousarray(values, np.uint64)
-        loaded.tm_sums(_at(of), len(of), _at(values), *values.shape, _at(found))
-    return found
+        return None
+    keys = np.ascontiguousarray(keys)
+    place, fresh = np.empty(len(keys), np.int64), np.empty(len(keys), np.int64)
+    tables = _at(known), count, _at(hashed), len(hashed)
+    new = loaded.tm_places(*tables, _at(keys), len(keys), _at(place), _at(fresh))
+    return place, fresh[:new]
+
+
+def sum_up(of: Column, values: Column, sums: Column) -> None:
+    """Add the 64-bit `values` (rows, columns) to the sums of each group; `of` may go over the rows several times."""
+    loaded = library()
+    if loaded is None:
+        np.add.at(sums, of, np.tile(values, (len(of) // max(len(values), 1), 1)))
+        return
+    of, values = np.ascontiguousarray(of, np.int64), np.ascontiguousarray(values)
+    loaded.tm_sums(_at(of), len(of), _at(values), *values.shape, _at(sums))
 
 
 def watch(places: Places, keys: Column, weight: Column, now: Column) -> Column | None:

@@ -172,7 +172,8 @@ def _by(kind: str, keys: Column, values: Column, name: Callable[[Column], list[s
 def _of_groups(kind: str, by: Grouped, values: Column, name: Callable[[Column], list[str]]) -> Iterator[Sums]:
     """Sums by group, the largest by name; the groups may be of the rows several times over (hosts)."""
     flows = np.bincount(by.of, minlength=len(by))
-    sums = compiled.sums(by.of, values, len(by))
+    sums = np.zeros((len(by), len(_ALL)), np.uint64)
+    compiled.sum_up(by.of, values, sums)
     largest = np.argsort(sums[:, 1] + sums[:, 3], kind="stable")[::-1]
     kept, rest = largest[: TOP["minute"]], largest[TOP["minute"] :]
     for at, key in zip(kept.tolist(), name(kept), strict=True):

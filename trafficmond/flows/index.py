@@ -1,0 +1,57 @@
+"""The place of each 64-bit key in tables that grow: keys in the order in which they first came."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trafficmond.flows import compiled
+from trafficmond.flows.batch import Column
+
+_LEAST_PLACES = 1 << 12
+
+
+class Index:
+    """Keys and their places 0, 1, 2...; unbounded, so whoever adds keys begins another when they are too many."""
+
+    def __init__(self) -> None:
+        self._keys = np.empty(0, np.uint64)
+        self._count = 0
+        self._places = np.zeros(0, np.uint32)  # by hash, of a place its number plus 1; at most half of it is taken
+        self._known: dict[int, int] = {}  # the same without the library
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def keys(self) -> Column:
+        """All keys, by place."""
+        keys: Column = self._keys[: self._count]
+        return keys
+
+    def place(self, keys: Column) -> tuple[Column, Column]:
+        """(place of each of these, which of them came for the first time, in the order of the places they got)."""
+        self._make_room(len(keys))
+        found = compiled.places(self._keys, self._count, self._places, keys)
+        places, fresh = self._placed(keys) if found is None else found
+        self._count += len(fresh)
+        return places, fresh
+
+    def _make_room(self, more: int) -> None:
+        most = self._count + more
+        if most > len(self._keys):
+            self._keys = np.concatenate([self.keys, np.empty(max(more, self._count // 2), np.uint64)])
+        if 2 * most > len(self._places):
+            size = max(_LEAST_PLACES, 1 << (2 * most - 1).bit_length())
+            self._places = np.zeros(size, np.uint32)
+            compiled.places(self._keys, 0, self._places, self.keys)
+
+    def _placed(self, keys: Column) -> tuple[Column, Column]:
+        known = self._known
+        fresh: list[int] = []
+        places = np.empty(len(keys), np.int64)
+        for row, key in enumerate(keys.tolist()):
+            places[row] = place = known.setdefault(key, len(known))
+            if place == self._count + len(fresh):
+                self._keys[place] = key
+                fresh.append(row)
+        return places, np.array(fresh, np.int64)
