@@ -28,6 +28,11 @@ def limits(settings: Settings) -> Limits:
     return Limits(settings.store.max_age, settings.store.max_size)
 
 
+def shared_interfaces(settings: Settings) -> tuple[str, ...]:
+    """Patterns of the interfaces that are to be shared with other XDP programs."""
+    return tuple(each.name for each in settings.per_interface if each.xdp_share == "libxdp")
+
+
 def options(settings: Settings) -> Options:
     """What concerns the data path."""
     in_shadow = settings.policy.default_shadow
@@ -43,6 +48,7 @@ def options(settings: Settings) -> Options:
         drop_unparsed=settings.policy.unparsed == "drop" and settings.policy.default == "drop" and not in_shadow,
         owners=settings.flows.units,
         dns_names=settings.flows.dns_names,
+        shared=shared_interfaces(settings),
     )
 
 

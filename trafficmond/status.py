@@ -208,6 +208,8 @@ def interface_rows(parts: Parts) -> list[Row]:
                 "name": done.name,
                 "ifindex": done.ifindex,
                 "mode": done.mode,
+                "dispatcher": done.shared.dispatcher if done.shared else None,
+                "chain": done.shared.chain if done.shared else None,
                 "packets": int(totals["seen"]["packets"].sum()),
                 "bytes": int(totals["seen"]["bytes"].sum()),
                 "dropped_packets": int(totals["dropped"]["packets"].sum()),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trafficmond.datapath import libbpf
+from trafficmond.datapath import extensions, libbpf
 
 # Ours, C's name, and names that differ; what is ours alone ("rest", "pad") stands for what is not read.
 STRUCTURES = (
@@ -18,7 +18,8 @@ STRUCTURES = (
     (libbpf.ProgInfo, "struct bpf_prog_info", {"jited_len": "jited_prog_len", "xlated_len": "xlated_prog_len",
      "jited_insns": "jited_prog_insns", "xlated_insns": "xlated_prog_insns"}),
     (libbpf._TestRunOptions, "struct bpf_test_run_opts", {}),
-    (libbpf._LinkOptions, "struct bpf_link_create_opts", {}),
+    (libbpf.LinkOptions, "struct bpf_link_create_opts", {}),
+    (extensions.XdpOptions, "struct bpf_xdp_attach_opts", {}),
     (libbpf._MapOptions, "struct bpf_map_create_opts", {}),
 )  # fmt: skip
 OURS_ALONE = ("rest", "pad")
@@ -38,7 +39,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
                 theirs = renamed.get(field, field)
                 lines.append(f'printf("{name}.{field} %zu\\n", offsetof({name}, {theirs}));')
     folder = tmp_path_factory.mktemp("sizes")
-    includes = "#include <stddef.h>\n#include <stdio.h>\n#include <linux/bpf.h>\n#include <bpf/bpf.h>\n"
+    headers = ("stddef.h", "stdio.h", "linux/bpf.h", "bpf/bpf.h", "bpf/libbpf.h")
+    includes = "".join(f"#include <{header}>\n" for header in headers)
     (folder / "sizes.c").write_text(includes + "int main(void) {\n" + "\n".join(lines) + "\nreturn 0;\n}\n")
     subprocess.run(["gcc", "-Wall", "-Werror", "-o", folder / "sizes", folder / "sizes.c"], check=True)
     said = subprocess.run([folder / "sizes"], check=True, capture_output=True, text=True).stdout

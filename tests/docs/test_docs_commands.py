@@ -52,6 +52,7 @@ ELSEWHERE = (
     ),
     Elsewhere(r"operations.md: .*/opt/trafficmon", "is installed by pip", "tests/pip/test_pip_wheel.py"),
     Elsewhere(r"rules.md: (sudo )?trafficmon-fetch", "needs the internet", "tests/feeds/test_feeds_fetch.py"),
+    Elsewhere(r"xdp-(filter|loader)", "is on an interface of the reader's", "tests/lab/test_lab_share.py"),
     Elsewhere(r"sudoedit", "is for a person", ""),
     Elsewhere(r"fail2ban-client", "needs fail2ban", ""),
     Elsewhere(r"analyze.md: ", "shows the usage", "tests/analyze/test_analyze_cli.py"),

@@ -26,7 +26,7 @@ SYSTEM = (
     "python3-watchdog",
     "sqlite-utils",
 )
-SYSTEM += ("libbpf1", "iproute2", "iputils-ping", "procps", "busybox-static", "ethtool", "bpftool")
+SYSTEM += ("libbpf1", "iproute2", "iputils-ping", "procps", "busybox-static", "ethtool", "bpftool", "xdp-tools")
 # What a machine would load on demand is loaded at boot; those a kernel has built in or lacks are passed over.
 MODULES = ("virtio_pci", "virtio_blk", "ext4", "veth", "dummy", "sch_ingress", "cls_bpf", "act_bpf")
 MODULES += ("8021q", "mpls_router", "pppoe", "vxlan", "geneve", "ip_gre", "ip6_gre", "ipip", "sit", "ip6_tunnel")

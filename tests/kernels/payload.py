@@ -21,6 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "lab")]
 
+import sharing  # noqa: E402
 from cgrouped import TREE, Services, waiting  # noqa: E402
 from link_frames import PROVIDER, TAG, labelled, stacked, tagged  # noqa: E402
 from tmlab import Daemon, DaemonFailed, Lab, LabError, Listener, Sender  # noqa: E402
@@ -377,6 +378,15 @@ def look_inside(on: Rig) -> None:
     must(rows == [("gre", 7, *inner, 2), ("vxlan", 42, *inner, 3)], "what two tunnels carry", rows)
 
 
+def beside(on: Rig) -> None:
+    """Beside xdp-filter in a libxdp dispatcher, over restarts, an upgrade, and out of it again."""
+    must(not sharing.lacking(), "xdp-tools in the image", sharing.lacking())
+    shared = sharing.Sharing(on.lab, on.daemon, on.sender, SETTINGS, SLOW)
+    for step in (sharing.joins, sharing.goes_on, sharing.leaves):
+        step(shared)
+    on.features["beside xdp-filter"] = "yes"
+
+
 def detach(on: Rig) -> None:
     """The emergency exit, the daemon being dead, leaves nothing attached."""
     command = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "trafficmond", "-c", on.daemon.config, "--detach")
@@ -401,10 +411,11 @@ CHECKS: tuple[Callable[[Rig], None], ...] = (
     ban_expiry,
     look_inside,
     detach,
+    beside,
 )
 
 
-STARTING = {egress, restart, look_inside}  # a daemon, which with bcc compiles
+STARTING = {egress, restart, look_inside, beside}  # a daemon, which with bcc compiles
 
 
 def attempt(check: Callable[[Rig], None], on: Rig) -> str:
@@ -412,7 +423,7 @@ def attempt(check: Callable[[Rig], None], on: Rig) -> str:
     began = time.monotonic()
     try:
         check(on)
-    except (Wrong, LabError, DaemonFailed, TrafficmonError, OSError, LookupError, ValueError) as error:
+    except (Wrong, LabError, AssertionError, TrafficmonError, OSError, LookupError, ValueError) as error:
         said = f"daemon: {on.daemon.process and on.daemon.process.poll()}\n{on.daemon.said()[-3000:]}"
         print(f"{check.__name__}: {type(error).__name__}: {error}\n{said}", file=sys.stderr, flush=True)
         return f"no: {check.__name__}: {next(iter(str(error).splitlines()), repr(error))}"

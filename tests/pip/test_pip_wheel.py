@@ -34,7 +34,7 @@ def test_what_make_builds_is_what_the_wheel_carries() -> None:
 
 @installed
 def test_every_program_is_there() -> None:
-    for program in ("trafficmond", "trafficctl", "trafficmon-notify", "trafficmon-fetch"):
+    for program in ("trafficmond", "trafficctl", "trafficmon-notify", "trafficmon-fetch", "trafficmon-share"):
         assert run(program, "--version").stdout.startswith(f"{program} ")
 
 

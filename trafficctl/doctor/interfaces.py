@@ -8,9 +8,13 @@ from trafficctl.doctor import nic
 from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
 from trafficctl.doctor.host import Host
 from trafficctl.doctor.nic import Nic
+from trafficmond.adoption import shared_interfaces
 from trafficmond.config.checks import DEFAULT_ROUTE
+from trafficmond.config.settings import CONFIG_FILE, Settings
+from trafficmond.datapath import libxdp, share
 from trafficmond.datapath.attach import MAX_XDP_MTU
 from trafficmond.datapath.attachments import MAX_WATCHED
+from trafficmond.datapath.dispatcher import DISPATCHER
 from trafficmond.datapath.interfaces import Selection, list_interfaces
 from trafficmond.datapath.loader import XDP_PROGRAM
 from trafficmond.errors import DatapathError
@@ -32,17 +36,33 @@ def examine(host: Host) -> Iterator[Finding]:
     if len(wanted) > MAX_WATCHED:
         what = f"{len(wanted)} interfaces are chosen, {MAX_WATCHED} are the most: the others are not watched"
         yield Finding("interfaces", FAIL, what, "name fewer in `interfaces`")
+    shared = [each.name for each in Selection(shared_interfaces(host.settings)).chosen(wanted)]
+    if shared:
+        yield from _sharing(host.settings)
     for each in nic.read(wanted):
-        yield from judge(each, host.settings.xdp_mode)
+        yield from judge(each, host.settings.xdp_mode, each.name in shared)
 
 
-def judge(each: Nic, mode: str) -> Iterator[Finding]:
-    """What may trouble XDP on one interface, `mode` being the setting xdp_mode."""
+def _sharing(settings: Settings) -> Iterator[Finding]:
+    """Is there what xdp_share takes?"""
+    try:
+        libxdp.library()
+    except DatapathError as error:
+        yield Finding("xdp_share", FAIL, str(error.args[0]), error.hint)
+        return
+    yield Finding("xdp_share", OK, "libxdp is installed")
+    if settings.source == CONFIG_FILE and not share.SOCKET.exists():
+        what = "the service cannot join other XDP programs: nobody waits on its socket for that"
+        yield Finding("xdp_share", FAIL, what, "systemctl enable --now trafficmon-share.socket")
+
+
+def judge(each: Nic, mode: str, shared: bool = False) -> Iterator[Finding]:
+    """What may trouble XDP on one interface, `mode` being the setting xdp_mode, `shared` whether xdp_share is set."""
     name = f"interface {each.name}"
     fallback = FAIL if mode == "native" else WARN
     state = "" if each.up else ", down"
     yield Finding(name, OK, f"{each.driver or 'virtual'}, MTU {each.mtu}{state}")
-    yield from _program(each, name)
+    yield from _program(each, name, shared)
     if mode != "skb":
         yield from _native(each, name, fallback)
     if each.rx_vlan_offload:
@@ -50,10 +70,16 @@ def judge(each: Nic, mode: str) -> Iterator[Finding]:
         yield Finding(name, OK, "takes VLAN tags off in hardware, before XDP: flows have no VLAN id", advice)
 
 
-def _program(each: Nic, name: str) -> Iterator[Finding]:
+def _program(each: Nic, name: str, shared: bool) -> Iterator[Finding]:
     if each.xdp_mode is None:
         return
-    if each.xdp_program == XDP_PROGRAM:
+    if XDP_PROGRAM in (program.partition(" ")[2] for program in each.xdp_chain):
+        what = f"trafficmon is attached, {each.xdp_mode}, shared through libxdp: {', '.join(each.xdp_chain)}"
+        yield Finding(name, OK, what)
+    elif each.xdp_program == DISPATCHER and shared:
+        what = f"a dispatcher of libxdp is attached, which trafficmon joins: {', '.join(each.xdp_chain)}"
+        yield Finding(name, OK, what)
+    elif each.xdp_program == XDP_PROGRAM:
         told = (
             " (slower)"
             if each.xdp_mode == "generic"
@@ -65,7 +91,10 @@ def _program(each: Nic, name: str) -> Iterator[Finding]:
         yield Finding(name, WARN, what, "run as root: sudo trafficctl doctor")
     else:
         what = f"another XDP program is attached: {each.xdp_program} ({each.xdp_mode})"
-        advice = f"detach it (ip link set dev {each.name} xdp off) or leave this interface out of interfaces"
+        advice = (
+            f"detach it (ip link set dev {each.name} xdp off), leave it out of `interfaces`, or run beside it: "
+            'xdp_share = "libxdp" in an [[interface]]'
+        )
         yield Finding(name, FAIL, what, advice)
 
 

@@ -15,6 +15,8 @@ from pyroute2.netlink import NLM_F_REQUEST, genlmsg
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.generic import GenericNetlinkSocket
 
+from trafficmond.datapath import libxdp
+from trafficmond.datapath.dispatcher import DISPATCHER
 from trafficmond.datapath.interfaces import Interface
 from trafficmond.datapath.libbpf import program_name
 from trafficmond.errors import DatapathError
@@ -39,6 +41,7 @@ class Nic:
     rx_vlan_offload: bool | None = None
     xdp_mode: str | None = None  # of the program attached; None: there is none
     xdp_program: str = ""  # its name, where it may be known
+    xdp_chain: tuple[str, ...] = ()  # "PRIORITY NAME" of those that a dispatcher of libxdp's runs, first to last
 
 
 def read(wanted: Iterable[Interface]) -> Iterator[Nic]:
@@ -60,6 +63,7 @@ def read(wanted: Iterable[Interface]) -> Iterator[Nic]:
             None if flags is None else bool(flags & _FLAG_RXVLAN),
             each.xdp_mode or None,
             _program(each.xdp_prog_id),
+            _chain(each),
         )
 
 
@@ -99,6 +103,16 @@ def _program(prog_id: int) -> str:
         return program_name(prog_id) if prog_id else ""
     except DatapathError:  # no libbpf to ask with; another examination says so
         return ""
+
+
+def _chain(each: Interface) -> tuple[str, ...]:
+    if not each.xdp_prog_id or _program(each.xdp_prog_id) != DISPATCHER:
+        return ()
+    try:
+        with libxdp.chain(each.ifindex) as chain:
+            return tuple(chain.told()) if chain else ()
+    except DatapathError:  # another examination says what is missing
+        return ()
 
 
 def _driver(name: bytes) -> str:

@@ -42,6 +42,9 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
     yield Fact("settings", f"{loaded}, {config['path']}" if config.get("path") else loaded)
     if config.get("error"):
         yield from _mistakes(config)
+    for row in status["interfaces"]:
+        if row.get("chain"):
+            yield Fact("shared", f"{row['name']} runs {', then '.join(row['chain'])} (dispatcher {row['dispatcher']})")
     yield Fact("rules", _rules(status["rules"]))
     for shadow in status.get("shadows") or ():
         yield Fact("shadow", _shadow(shadow))

@@ -245,6 +245,12 @@ def at_restart(old: Any, new: Any, where: str = "") -> Iterator[str]:
             yield where + key
         elif isinstance(spec, TableSpec) and not spec.many:
             yield from at_restart(before, now, f"{where}{key}.")
+        elif isinstance(spec, TableSpec) and before != now and _waits(spec):
+            yield where + key
+
+
+def _waits(spec: TableSpec) -> bool:
+    return any(isinstance(each, Spec) and each.restart for _, each in declared(spec.cls).values())
 
 
 def guess(word: str, choices: Sequence[str]) -> str:

@@ -139,6 +139,27 @@ class Quota:
 
 
 @dataclass(frozen=True)
+class PerInterface:
+    """[[interface]]: what is otherwise on some of the interfaces that are watched."""
+
+    name: str = setting(
+        "",
+        check=interface_pattern,
+        required=True,
+        example='"eth0"',
+        help="Which: a name, a glob, a /regex/.",
+        restart=True,
+    )
+    xdp_share: str = setting(
+        "off",
+        choices=("off", "libxdp"),
+        help="libxdp: the interface is shared with other XDP programs through its dispatcher (package xdp-tools); off: "
+        "the XDP hook is trafficmon's alone, which costs less.",
+        restart=True,
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything trafficmond can be told. Times in seconds, sizes in bytes, paths absolute."""
 
@@ -205,6 +226,9 @@ class Settings:
     geo: Geo = table(Geo, "geo", help="Where addresses are: databases of countries and networks.")
     quotas: tuple[Quota, ...] = tables(
         Quota, "quota", help="How much may go up and come down in a month or a day; threats tell, nothing is stopped."
+    )
+    per_interface: tuple[PerInterface, ...] = tables(
+        PerInterface, "interface", help="What is otherwise on some of the interfaces that are watched."
     )
     metrics: Metrics = table(Metrics, "metrics", help="OpenMetrics for Prometheus.")
     exports: tuple[Export, ...] = tables(

@@ -5,22 +5,32 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trafficmond.datapath import libbpf
+from trafficmond.datapath import libbpf, share
 from trafficmond.datapath.interfaces import GENERIC, NATIVE, Interface, list_interfaces
-from trafficmond.datapath.loader import XDP_PROGRAM, Loaded
+from trafficmond.datapath.loader import XDP_PROGRAM, Loaded, Sizes
 from trafficmond.datapath.netlink import with_library
-from trafficmond.datapath.pins import Pins, remove_pins
+from trafficmond.datapath.pins import Pins, marks, remove_pins, shared
 from trafficmond.errors import DatapathError, ForeignProgramError
 
 _XDP_FLAGS = {NATIVE: libbpf.XDP_FLAGS_DRV, GENERIC: libbpf.XDP_FLAGS_SKB}
 _ATTEMPTS = {"auto": (NATIVE, GENERIC), "native": (NATIVE,), "skb": (GENERIC,)}  # by the setting xdp_mode
 # A page less XDP headroom and skb_shared_info: what one buffer holds. Drivers with multi-buffer XDP take more.
 MAX_XDP_MTU = 3498
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How to attach to an interface: by the settings xdp_mode, egress and xdp_share."""
+
+    mode: str
+    egress: bool
+    share: bool = False  # the XDP hook with other programs, through libxdp
 
 
 @dataclass(slots=True)
@@ -33,11 +43,15 @@ class Attachment:
     egress: str  # tcx | clsact | "" where it is off or refused
     notes: list[str] = field(default_factory=list)
     mtu: int = 0  # of the interface then
+    shared: share.Shared | None = None  # with other XDP programs
+    _config: int = -1  # map, by which our program in a dispatcher is known
     _links: dict[str, int] = field(default_factory=dict)
 
     def alive(self) -> bool:
         """Whether the interface is still the one that was attached to, not a new one with its number."""
-        return all(libbpf.link_info(fd).ifindex == self.ifindex for fd in self._links.values())
+        if not all(libbpf.link_info(fd).ifindex == self.ifindex for fd in self._links.values()):
+            return False
+        return self.shared is None or self.shared.holds(self._config)
 
     def release(self) -> None:
         """Closes our descriptors; pinned attachments stay."""
@@ -46,14 +60,19 @@ class Attachment:
         self._links.clear()
 
 
-def attach(loaded: Loaded, pins: Pins, interface: Interface, mode: str, egress: bool) -> Attachment:
+def attach(loaded: Loaded, sizes: Sizes, pins: Pins, interface: Interface, wish: Wish) -> Attachment:
     """Attaches to `interface`, taking over in place what an earlier daemon left pinned there.
 
     Raises ForeignProgramError if somebody else's XDP program is there, DatapathError if the kernel refuses.
     """
-    done = Attachment(interface.ifindex, interface.name, mode, "", mtu=interface.mtu)
-    done._links["xdp"] = _attach_xdp(loaded, pins, interface, mode, done)
-    if egress:
+    done = Attachment(interface.ifindex, interface.name, wish.mode, "", mtu=interface.mtu)
+    if wish.share:
+        _join(loaded, sizes, pins, wish.mode, done)
+    else:
+        _leave(interface.ifindex, pins)
+    if done.shared is None:
+        done._links["xdp"] = _attach_xdp(loaded, pins, interface, wish.mode, done)
+    if wish.egress:
         try:
             _attach_egress(loaded, pins, interface, done)
         except OSError as error:
@@ -72,6 +91,8 @@ def detach(done: Attachment, pins: Pins) -> None:
 
 def detach_pinned(ifindex: int, pins: Pins, *, clsact: bool = True) -> None:
     """Ends what an earlier daemon left attached to an interface."""
+    with contextlib.suppress(DatapathError):  # it stays marked as ours
+        _leave(ifindex, pins)
     pins.drop_link("xdp", ifindex)
     pins.drop_link("tcx", ifindex)
     if clsact:
@@ -79,10 +100,62 @@ def detach_pinned(ifindex: int, pins: Pins, *, clsact: bool = True) -> None:
 
 
 def detach_all(pin_dir: Path) -> None:
-    """The emergency exit: ends every attachment of any trafficmond that pinned there, running or not."""
-    remove_pins(pin_dir)
+    """The emergency exit: ends every attachment of any trafficmond that pinned there, running or not.
+
+    Raises DatapathError if our program cannot be taken out of a dispatcher; all else is done then.
+    """
+    stays: list[DatapathError] = []
+    for ifindex in shared(pin_dir):
+        try:
+            with _marks(pin_dir, ifindex) as maps:
+                share.leave(ifindex, maps)
+        except DatapathError as error:
+            stays.append(error)
+    if not stays:
+        remove_pins(pin_dir)
     for interface in list_interfaces():
         drop_filters(interface.ifindex, ALL_FILTERS)
+    if stays:
+        raise stays[0]
+
+
+def _join(loaded: Loaded, sizes: Sizes, pins: Pins, mode: str, done: Attachment) -> None:
+    """Shares the hook; where that cannot be and nobody else has it, better alone than not at all. Marked as ours before
+    and after, so that whatever happens between it can be taken out again."""
+    config, alone = loaded.maps["tm_config"], pins.has_link("xdp", done.ifindex)
+    try:
+        if alone:  # an earlier daemon had the hook for itself: it is let go only for something better
+            share.attempt(done.ifindex)
+            pins.drop_link("xdp", done.ifindex)
+        if not pins.is_shared(done.ifindex):
+            pins.keep_shared(done.ifindex, config)
+        with _marks(pins.directory, done.ifindex) as maps:
+            done.shared = share.join(loaded, sizes, done.ifindex, _ATTEMPTS[mode], maps)
+    except DatapathError as error:
+        if libbpf.xdp_id(done.ifindex) and not pins.has_link("xdp", done.ifindex):
+            raise
+        pins.drop_shared(done.ifindex)
+        done.notes.append(f"{done.name} is not shared with other XDP programs: {error}")
+        return
+    pins.keep_shared(done.ifindex, config)
+    done.mode, done._config = done.shared.mode, config
+
+
+def _leave(ifindex: int, pins: Pins) -> None:
+    if pins.is_shared(ifindex):
+        with _marks(pins.directory, ifindex) as maps:
+            share.leave(ifindex, maps)
+        pins.drop_shared(ifindex)
+
+
+@contextmanager
+def _marks(pin_dir: Path, ifindex: int) -> Iterator[list[int]]:
+    maps = marks(pin_dir, ifindex)
+    try:
+        yield maps
+    finally:
+        for fd in maps:
+            os.close(fd)
 
 
 def _attach_xdp(loaded: Loaded, pins: Pins, interface: Interface, mode: str, done: Attachment) -> int:
@@ -136,7 +209,10 @@ def _foreign(interface: Interface) -> ForeignProgramError:
     if name == XDP_PROGRAM:
         hint = "another trafficmond runs on it; stop that one, or detach what it left with: trafficmond --detach"
     else:
-        hint = f"detach it (ip link set dev {interface.name} xdp off), or leave {interface.name} out of `interfaces`"
+        hint = (
+            f"detach it (ip link set dev {interface.name} xdp off), leave {interface.name} out of `interfaces`, or run "
+            'beside it: xdp_share = "libxdp" in an [[interface]]'
+        )
     return ForeignProgramError(f"{interface.name} already has an XDP program {what}", hint=hint)
 
 

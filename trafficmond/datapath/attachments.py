@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +16,12 @@ from trafficmond.datapath import attach
 from trafficmond.datapath.accounting import words
 from trafficmond.datapath.choices import Choices
 from trafficmond.datapath.interfaces import GENERIC, Interface, Selection
-from trafficmond.datapath.loader import Loaded
+from trafficmond.datapath.loader import Loaded, Sizes
 from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import CARRIED_SLOT
 from trafficmond.errors import DatapathError, ForeignProgramError, TrafficmonError
 
+_PAUSE_S = 60.0  # before another process is started to share an interface that could not be
 MAX_WATCHED = CARRIED_SLOT - 1  # interfaces; a slot of the totals each
 
 
@@ -42,24 +44,29 @@ class Attachments:
     def __init__(
         self,
         loaded: Loaded,
+        sizes: Sizes,
         pins: Pins,
         totals: npt.NDArray[Any],
         slots: npt.NDArray[np.uint8],
         *,
         mode: str,
         egress: bool,
+        shared: Sequence[str] = (),
     ) -> None:
         self.attached: dict[int, attach.Attachment] = {}
         self.refused: dict[int, Change] = {}  # ifindex -> why it is not attached
         self._lost_pins = False
         self.ever = False  # whether the interfaces have been looked at
         self._loaded = loaded
+        self._sizes = sizes
         self._pins = pins
         self._totals = totals
         self._slots = slots
         self._slot_base: dict[int, npt.NDArray[Any]] = {}  # totals of a slot when its interface got it
         self._mode = mode
         self._egress = egress
+        self._shared = Selection(tuple(shared))  # interfaces to share with other XDP programs
+        self._again = 0.0  # when one that cannot be shared is tried again, by the monotonic clock
         self._choices = Choices(pins.directory)
 
     def update(self, present: Iterable[Interface], selection: Selection) -> list[Change]:
@@ -91,8 +98,9 @@ class Attachments:
             changes += [change] if change else []
             if ifindex in self.attached:
                 self._choices.add(ifindex, selection.choosers(interface))
-        for _, ifindex in self._pins.links():
-            if ifindex not in self.attached:  # an earlier daemon was to watch it, or it is gone
+        for ifindex in self._pins.attached() - self.attached.keys():
+            # An earlier daemon was to watch it, or it is gone. What cannot be replaced in a dispatcher filters on.
+            if not (ifindex in wanted and self._pins.is_shared(ifindex)):
                 attach.detach_pinned(ifindex, self._pins)
         self._choices.forget_all_but(self.attached.keys() | self.refused.keys())
         self.ever = True
@@ -116,24 +124,29 @@ class Attachments:
             left = ifindex in self.refused and self.refused[ifindex].kind == DETACHED
         elif left := (link := self._pins.link("xdp", ifindex)) is not None:
             os.close(link)
+        else:
+            left = self._pins.is_shared(ifindex)
         return left and self._choices.hold(ifindex, selection.patterns)
 
     def _take_up(self, interface: Interface) -> Change | None:
         """Attaches to one more interface; what there is to say."""
         ifindex = interface.ifindex
         before = self.refused.get(ifindex)
-        if before and before.kind == DETACHED:
+        shared = bool(self._shared.choosers(interface))
+        if before and (before.kind == DETACHED or (shared and time.monotonic() < self._again)):
             return None
         try:
-            self._attach_one(interface)
+            self._attach_one(interface, shared)
         except (TrafficmonError, OSError) as error:
             kind = FOREIGN if isinstance(error, ForeignProgramError) else FAILED
+            self._again = time.monotonic() + _PAUSE_S
             self.refused[ifindex] = Change(kind, interface.name, str(error))
             return self.refused[ifindex] if self.refused[ifindex] != before else None
         self.refused.pop(ifindex, None)
         done = self.attached[ifindex]
         egress = f"{done.egress} egress" if done.egress else "ingress only"
-        text = "; ".join((f"watching {done.name}: {done.mode} XDP, {egress}", *done.notes))
+        beside = f" shared through libxdp ({', '.join(done.shared.chain)})" if done.shared else ""
+        text = "; ".join((f"watching {done.name}: {done.mode} XDP{beside}, {egress}", *done.notes))
         return Change(ATTACHED, done.name, text, done.mode)
 
     def _native_after_all(self, interface: Interface) -> Change | None:
@@ -145,7 +158,7 @@ class Attachments:
         attach.detach(self.attached.pop(interface.ifindex), self._pins)
         return self._take_up(interface)
 
-    def _attach_one(self, interface: Interface) -> None:
+    def _attach_one(self, interface: Interface, shared: bool) -> None:
         slots = self._slots
         index = interface.ifindex % abi.IFINDEX_SLOTS
         used = {int(slots[i % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK for i in self.attached}
@@ -154,7 +167,8 @@ class Attachments:
             slot = self._free_slot(interface, used)
             self._slot_base[slot] = self._totals[:, slot].copy()
         slots[index] = slot | (abi.IFSLOT_RAW_IP if interface.raw_ip else 0)
-        self.attached[interface.ifindex] = attach.attach(self._loaded, self._pins, interface, self._mode, self._egress)
+        wish = attach.Wish(self._mode, self._egress, shared)
+        self.attached[interface.ifindex] = attach.attach(self._loaded, self._sizes, self._pins, interface, wish)
 
     def _free_slot(self, interface: Interface, used: set[int]) -> int:
         """A slot of the totals for an interface, one that never counted anything if there is any left."""
@@ -168,7 +182,7 @@ class Attachments:
     def _let_go(self, ifindex: int, present: bool) -> Change:
         """Ends an attachment that is not meant any more, or has ended already; why, in words."""
         done = self.attached.pop(ifindex)
-        ended, pinned = not done.alive(), self._pins.has_link("xdp", ifindex)
+        ended, pinned = not done.alive(), self._pins.has_xdp(ifindex)
         attach.detach(done, self._pins)
         self._slots[ifindex % abi.IFINDEX_SLOTS] = 0
         if ended and present and not pinned and not self._lost_pins:
@@ -178,6 +192,8 @@ class Attachments:
             return self.refused[ifindex]
         self._choices.forget(ifindex)
         why = "it is gone" if ended else "the setting `interfaces` does not choose it any more"
+        if ended and present and done.shared:
+            why = "another program took trafficmon out of the dispatcher"
         return Change(DETACHED, done.name, f"no longer watching {done.name}: {why}")
 
     def totals(self, ifindex: int) -> npt.NDArray[Any]:

@@ -54,6 +54,7 @@ class Options:
     drop_unparsed: bool = False  # of what comes in, what no verdict can be found for
     owners: bool = False  # records tell whose they are
     dns_names: bool = False  # answers of DNS are read
+    shared: tuple[str, ...] = ()  # interfaces to share with other XDP programs, as patterns
 
 
 class Datapath:
@@ -81,7 +82,14 @@ class Datapath:
             slots = enter(closing(Mapped(maps["tm_ifslots"], np.dtype(np.uint8), abi.IFINDEX_SLOTS)))
             totals = self._totals.array.reshape(self.sizes.cpus, abi.MAX_INTERFACES, 2)
             self._interfaces = Attachments(
-                self.loaded, self.pins, totals, slots.array, mode=options.xdp_mode, egress=options.egress
+                self.loaded,
+                self.sizes,
+                self.pins,
+                totals,
+                slots.array,
+                mode=options.xdp_mode,
+                egress=options.egress,
+                shared=options.shared,
             )
             self.names_seen, self.names_unseen = _names_seen(options, self.loaded.loader)
             if self.names_seen:

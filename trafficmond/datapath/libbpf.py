@@ -1,7 +1,8 @@
 """libbpf through ctypes: the calls the data path needs, each raising OSError with the kernel's errno.
 
 `libbpf.so.1` is a dependency of Debian's bcc too, so one library serves both loaders. Struct layouts are those of
-libbpf 1.0's public headers, which are a stable ABI (every options struct begins with its own size).
+libbpf 1.0's public headers, which are a stable ABI (every options struct begins with its own size). One file, though a
+long one: it is a list of calls.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import ctypes as ct
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trafficmond.errors import DatapathError
@@ -17,6 +18,7 @@ from trafficmond.errors import DatapathError
 XDP, TC_INGRESS_TCX, TC_EGRESS_TCX = 37, 46, 47  # enum bpf_attach_type: BPF_XDP, BPF_TCX_INGRESS, _EGRESS
 XDP_FLAGS_SKB, XDP_FLAGS_DRV = 1 << 1, 1 << 2
 MAP_ARRAY = 2
+_PROGRAM_EXTENSION = 28  # BPF_PROG_TYPE_EXT
 F_MMAPABLE, F_INNER_MAP = 1 << 10, 1 << 12
 _LOG_BYTES = 1 << 16
 # What the verifier objected to, and how far it came (BPF_LOG_STATS); with every step beside it, kernels before 6.4 fill
@@ -55,7 +57,7 @@ class LinkInfo(ct.Structure):
 
 
 class ProgInfo(ct.Structure):
-    """struct bpf_prog_info up to the name."""
+    """struct bpf_prog_info up to the BTF."""
 
     _fields_ = (
         ("type", ct.c_uint32),
@@ -70,6 +72,16 @@ class ProgInfo(ct.Structure):
         ("nr_map_ids", ct.c_uint32),
         ("map_ids", ct.c_uint64),
         ("name", ct.c_char * 16),
+        ("ifindex", ct.c_uint32),
+        ("pad", ct.c_uint32),
+        ("netns_dev", ct.c_uint64),
+        ("netns_ino", ct.c_uint64),
+        ("nr_jited_ksyms", ct.c_uint32),
+        ("nr_jited_func_lens", ct.c_uint32),
+        ("jited_ksyms", ct.c_uint64),
+        ("jited_func_lens", ct.c_uint64),
+        ("btf_id", ct.c_uint32),
+        ("func_info_rec_size", ct.c_uint32),
     )
 
 
@@ -93,8 +105,16 @@ class _TestRunOptions(ct.Structure):
     )
 
 
-class _LinkOptions(ct.Structure):
-    _fields_ = (("sz", ct.c_size_t), ("flags", ct.c_uint32), ("pad", ct.c_uint32))
+class LinkOptions(ct.Structure):
+    """struct bpf_link_create_opts, as far as it is used."""
+
+    _fields_ = (
+        ("sz", ct.c_size_t),
+        ("flags", ct.c_uint32),
+        ("iter_info", ct.c_void_p),
+        ("iter_info_len", ct.c_uint32),
+        ("target_btf_id", ct.c_uint32),
+    )
 
 
 class _MapOptions(ct.Structure):
@@ -122,8 +142,11 @@ def _load_library() -> ct.CDLL:
         "bpf_object__find_program_by_name",
         "bpf_object__find_map_by_name",
         "bpf_map__initial_value",
+        "bpf_object__next_program",
+        "btf__load_from_kernel_by_id",
     ):
         getattr(lib, name).restype = ct.c_void_p
+    lib.bpf_program__name.restype = ct.c_char_p
     lib.libbpf_set_print.restype = ct.c_void_p
     lib.libbpf_set_print(_quiet)
     return lib
@@ -212,6 +235,13 @@ def link_info(fd: int) -> LinkInfo:
     return info
 
 
+def program_info(fd: int, **given: int) -> ProgInfo:
+    """What the kernel tells of a program; `given`: what it is to fill."""
+    info = ProgInfo(**given)
+    call("bpf_obj_get_info_by_fd", fd, ct.byref(info), ct.byref(ct.c_uint32(ct.sizeof(info))))
+    return info
+
+
 def program_name(prog_id: int) -> str:
     """Name of a loaded program by its id, "" if it cannot be told."""
     try:
@@ -219,20 +249,21 @@ def program_name(prog_id: int) -> str:
     except OSError:
         return ""
     try:
-        info = ProgInfo()
-        call("bpf_obj_get_info_by_fd", fd, ct.byref(info), ct.byref(ct.c_uint32(ct.sizeof(info))))
-        return bytes(info.name).decode(errors="replace")
+        return bytes(program_info(fd).name).decode(errors="replace")
     finally:
         os.close(fd)
 
 
+def program_id(fd: int) -> int:
+    """Id of a program."""
+    return int(program_info(fd).id)
+
+
 def program_map_ids(fd: int) -> set[int]:
     """Ids of the maps that a program uses."""
-    info = ProgInfo()
-    call("bpf_obj_get_info_by_fd", fd, ct.byref(info), ct.byref(ct.c_uint32(ct.sizeof(info))))
-    ids = (ct.c_uint32 * info.nr_map_ids)()
-    again = ProgInfo(nr_map_ids=info.nr_map_ids, map_ids=ct.addressof(ids))
-    call("bpf_obj_get_info_by_fd", fd, ct.byref(again), ct.byref(ct.c_uint32(ct.sizeof(again))))
+    count = int(program_info(fd).nr_map_ids)
+    ids = (ct.c_uint32 * count)()
+    program_info(fd, nr_map_ids=count, map_ids=ct.addressof(ids))
     return set(ids)
 
 
@@ -248,8 +279,18 @@ def open_pin(path: str) -> int:
 
 def link_create(prog_fd: int, ifindex: int, attach_type: int, flags: int = 0) -> int:
     """Attaches a program to an interface; the attachment lives as long as the descriptor or its pin."""
-    options = _LinkOptions(sz=ct.sizeof(_LinkOptions), flags=flags)
+    options = LinkOptions(sz=ct.sizeof(LinkOptions), flags=flags)
     return call("bpf_link_create", prog_fd, ifindex, attach_type, ct.byref(options))
+
+
+def xdp_id(ifindex: int) -> int:
+    """Id of the XDP program of an interface, 0 if it has none or is gone."""
+    found = ct.c_uint32(0)
+    try:
+        call("bpf_xdp_query_id", ifindex, 0, ct.byref(found))
+    except OSError:
+        return 0
+    return int(found.value)
 
 
 def link_update(link_fd: int, prog_fd: int) -> None:
@@ -284,6 +325,26 @@ class Object:
             raise DatapathError(f"cannot open BPF object {path}: {os.strerror(number)}", hint="run make build")
         self._object = ct.c_void_p(handle)
 
+    @classmethod
+    def of(cls, handle: int) -> Object:
+        """An object that another library has opened with this libbpf."""
+        made = cls.__new__(cls)
+        made._object = ct.c_void_p(handle)
+        return made
+
+    @property
+    def handle(self) -> int:
+        """libbpf's."""
+        return self._object.value or 0
+
+    def programs(self) -> list[str]:
+        """Names of its programs."""
+        names, at = [], library().bpf_object__next_program(self._object, None)
+        while at:
+            names.append(library().bpf_program__name(ct.c_void_p(at)).decode())
+            at = library().bpf_object__next_program(self._object, ct.c_void_p(at))
+        return names
+
     def map(self, name: str) -> ct.c_void_p:
         """libbpf's handle of a map. Raises DatapathError if the object has none of that name."""
         handle = library().bpf_object__find_map_by_name(self._object, name.encode())
@@ -301,6 +362,26 @@ class Object:
     def resize(self, name: str, entries: int) -> None:
         """Sets a map's max_entries before the load."""
         call("bpf_map__set_max_entries", self.map(name), ct.c_uint32(entries))
+
+    def value_size(self, name: str) -> int:
+        """Bytes of a map's value."""
+        return call("bpf_map__value_size", self.map(name))
+
+    def load_only(self, wanted: Sequence[str], programs: Sequence[str]) -> None:
+        """Has the load pass over those of `programs` that are not `wanted`."""
+        for name in programs:
+            call("bpf_program__set_autoload", self.program(name), ct.c_bool(name in wanted))
+
+    def set_flags(self, name: str, flags: int) -> None:
+        """Flags of a program, before the load."""
+        call("bpf_program__set_flags", self.program(name), ct.c_uint32(flags))
+
+    def extend(self, target_fd: int, function: str, name: str) -> None:
+        """Makes a program one that stands in for a function of a loaded one, before the load."""
+        program = self.program(name)
+        call("bpf_program__set_attach_target", program, target_fd, function.encode())
+        call("bpf_program__set_type", program, _PROGRAM_EXTENSION)
+        call("bpf_program__set_expected_attach_type", program, 0)
 
     def reuse(self, name: str, fd: int) -> None:
         """Lets the programs use an existing map in place of a new one."""

@@ -134,18 +134,16 @@ def constants(sizes: Sizes, seed: int) -> npt.NDArray[np.void]:
     return found
 
 
-def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None, *, owners: bool = False) -> Loaded:
-    """Loads the prebuilt object; `kept` are maps of the last run to go on with, `seed` the flow hash's then, `owners`:
-    records are to tell whose they are.
+def open_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int, *, owners: bool) -> libbpf.Object:
+    """The prebuilt object, sized and with its constants, ready to be loaded; `kept` are maps to use.
 
-    Raises DatapathError if the object is missing, is of another layout than abi.py, or the kernel refuses it.
+    Raises DatapathError if it is missing, or is of another layout than abi.py.
     """
     path = find_object(sizes.look_inside)
     btf = Btf(path)
     for name, dtype in btf.structs(abi.STRUCTS).items():
         if abi.STRUCTS[name] != dtype:
             raise DatapathError(f"{path} and this daemon disagree about struct {name}", hint="run make build")
-    seed = secrets.randbits(64) if seed is None else seed
     target = libbpf.Object(str(path))
     try:
         for name, entries in sizes.entries().items():
@@ -154,6 +152,21 @@ def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None, *, owne
         target.set_constants(".rodata.owners", int(owners).to_bytes(4, sys.byteorder))
         for name, fd in kept.items():
             target.reuse(name, fd)
+    except BaseException:
+        target.close()
+        raise
+    return target
+
+
+def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None, *, owners: bool = False) -> Loaded:
+    """Loads the prebuilt object; `kept` are maps of the last run to go on with, `seed` the flow hash's then, `owners`:
+    records are to tell whose they are.
+
+    Raises DatapathError if the object is missing, is of another layout than abi.py, or the kernel refuses it.
+    """
+    seed = secrets.randbits(64) if seed is None else seed
+    target = open_libbpf(sizes, kept, seed, owners=owners)
+    try:
         target.load(PROGRAMS)
         programs = {name: target.program_fd(name) for name in PROGRAMS}
         maps = {name: target.map_fd(name) for name in MAPS}

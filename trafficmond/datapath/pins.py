@@ -1,7 +1,8 @@
 """Pins under bpffs: what lets filtering and counting go on while no daemon runs.
 
-Layout of the pin directory: `maps-<structs>-<cpus>-<capacity>-<ring>-<inners>/<map>`, `links/<kind>-<ifindex>`, and
-`chosen/` (choices.py).
+Layout of the pin directory: `maps-<structs>-<cpus>-<capacity>-<ring>-<inners>/<map>`, `links/<kind>-<ifindex>`,
+`shared/<ifindex>` and `chosen/` (choices.py). What is `shared` is a map of the program that is in the dispatcher of
+that interface: there is no link of ours to pin, and by its map the program is known again.
 `<structs>` is a hash of every shared struct, so a daemon knows at a glance which maps it can go on with and which it
 can still read.
 """
@@ -29,6 +30,7 @@ LEDGER = ("tm_config", "tm_totals", "tm_sets", "tm_taken", "tm_rings", "tm_evict
 # or was padding then. (0.1.0 and the first 0.2.0; later builds of 0.2.0.) A test holds today's layout fast.
 _EARLIER = frozenset(("f76c4ebb", "87dcf24e", "cb610716", "883c5102"))
 _OF_EARLIER = ("tm_bans", "tm_conns")
+_SHARED = "shared"
 # A killed daemon's lock can outlive it for a moment: whoever looks at its descriptors just then holds them too.
 _LOCK_S = 2.0
 
@@ -59,10 +61,12 @@ class Pins:
         self._maps = directory / layout_name(sizes)
         self._inners = sizes.inners
         self._links = directory / "links"
+        self._shared = directory / _SHARED
         try:
             self._lock = self._take_lock()
             try:
                 self._links.mkdir(exist_ok=True)
+                self._shared.mkdir(exist_ok=True)
                 self._probe()
             except OSError:
                 self.close()
@@ -170,37 +174,72 @@ class Pins:
 
     def holds(self, ifindex: int) -> bool:
         """Whether an attachment, and the maps it needs, would outlive the daemon."""
-        return self.has_link("xdp", ifindex) and (self._maps / "tm_config").exists()
+        return self.has_xdp(ifindex) and (self._maps / "tm_config").exists()
 
     def drop_link(self, kind: str, ifindex: int) -> None:
         """Ends a pinned attachment and removes its pin."""
         _end_link(self._links / f"{kind}-{ifindex}")
 
+    def has_xdp(self, ifindex: int) -> bool:
+        """Whether our place at the XDP hook of this interface is pinned, a live one or a dead one."""
+        return self.has_link("xdp", ifindex) or self.is_shared(ifindex)
+
     def has_link(self, kind: str, ifindex: int) -> bool:
         """Whether a link of this interface is pinned, a live one or a dead one."""
         return (self._links / f"{kind}-{ifindex}").exists()
 
-    def links(self) -> Iterator[tuple[str, int]]:
-        """(kind, ifindex) of every pinned link."""
-        if self._links.is_dir():
-            for path in sorted(self._links.iterdir()):
-                kind, _, ifindex = path.name.partition("-")
-                yield kind, int(ifindex)
+    def is_shared(self, ifindex: int) -> bool:
+        """Whether a program of ours was put into this interface's dispatcher."""
+        return (self._shared / str(ifindex)).exists()
+
+    def keep_shared(self, ifindex: int, map_fd: int) -> None:
+        """Remembers whose the program in this interface's dispatcher is, by a map of it."""
+        self.drop_shared(ifindex)
+        with contextlib.suppress(OSError):  # as with links
+            libbpf.pin(map_fd, str(self._shared / str(ifindex)))
+
+    def drop_shared(self, ifindex: int) -> None:
+        """Forgets it."""
+        (self._shared / str(ifindex)).unlink(missing_ok=True)
+
+    def attached(self) -> set[int]:
+        """ifindex of everything that something of ours is pinned for."""
+        names = [path.name for folder in (self._links, self._shared) if folder.is_dir() for path in folder.iterdir()]
+        return {int(name.rpartition("-")[2]) for name in names}
 
     def remove_all(self) -> None:
-        """Ends every pinned attachment and forgets every pinned map."""
-        remove_pins(self.directory)
+        """Ends every pinned attachment and forgets every pinned map; unless a program of ours is still in a dispatcher,
+        which uses them and is known by them."""
+        if not shared(self.directory):
+            remove_pins(self.directory)
+
+
+def shared(directory: Path) -> list[int]:
+    """ifindex of the interfaces in whose dispatchers a program of ours is."""
+    folder = directory / _SHARED
+    return sorted(int(path.name) for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def marks(directory: Path, ifindex: int) -> list[int]:
+    """Descriptors, to be closed, of the maps by which a program of ours in an interface's dispatcher is known: that of
+    the program itself, and those of every daemon that may just have put another in its place."""
+    found = []
+    for path in (directory / _SHARED / str(ifindex), *directory.glob("maps-*/tm_config")):
+        with contextlib.suppress(OSError):
+            found.append(libbpf.open_pin(str(path)))
+    return found
 
 
 def remove_pins(directory: Path) -> None:
-    """Ends every attachment pinned in a pin directory and forgets every map, whoever pinned them.
+    """Ends every attachment pinned in a pin directory and forgets every map, whoever pinned them; but for what is in
+    dispatchers (`shared`), which is to be ended before.
 
     The directory itself stays: it may belong to the service's user, who could not make it again.
     """
     links = directory / "links"
     for path in links.iterdir() if links.is_dir() else ():
         _end_link(path)
-    for folder in (links, directory / "bcc", *directory.glob("maps-*")):
+    for folder in (links, directory / _SHARED, directory / "bcc", *directory.glob("maps-*")):
         remove_tree(folder)
     remove_choices(directory)
 

@@ -1,0 +1,84 @@
+"""An interface shared with other XDP programs, where the kernel lets it; where it does not, it is watched alone."""
+
+from __future__ import annotations
+
+import pytest
+import sharing
+from tmlab import Daemon, Lab, Sender
+
+pytestmark = pytest.mark.root
+
+SETTINGS = 'on_stop = "keep"\n[flows]\ninterval = "200ms"\ncapacity = 1024\n'
+
+
+def takes_dispatchers(lab: Lab) -> bool:
+    """Whether this kernel has extensions of programs, by what becomes of xdp-filter alone."""
+    name = lab.links[0].host
+    lab.host.run("xdp-filter", "load", name)
+    told = lab.host.run("xdp-loader", "status", name).stdout
+    lab.host.run("xdp-filter", "unload", name)
+    assert "xdpfilt" in told
+    return "xdp_dispatcher" in told
+
+
+@pytest.fixture(autouse=True)
+def _tools() -> None:
+    if lacking := sharing.lacking():
+        pytest.skip(lacking)
+
+
+def test_beside_xdp_filter_over_restarts_and_out_again() -> None:
+    with Lab() as lab, Sender(lab.outside, lab.links[0].outside) as sender:
+        if not takes_dispatchers(lab):
+            pytest.skip(
+                "this kernel refuses BPF_PROG_TYPE_EXT, to xdp-filter too; make test-kernels has some that do not"
+            )
+        daemon = Daemon(lab, SETTINGS)
+        try:
+            on = sharing.Sharing(lab, daemon, sender, SETTINGS)
+            for step in (sharing.joins, sharing.goes_on, sharing.leaves, sharing.there_and_back):
+                step(on)
+        finally:
+            daemon.remove()
+
+
+def test_where_the_kernel_refuses_it_is_watched_alone_and_says_so() -> None:
+    with Lab() as lab, Sender(lab.outside, lab.links[0].outside) as sender:
+        if takes_dispatchers(lab):
+            pytest.skip("this kernel takes dispatchers")
+        daemon = Daemon(lab, SETTINGS)
+        try:
+            on = sharing.Sharing(lab, daemon, sender, SETTINGS)
+            on.start()
+            assert on.seen() == ["None"]
+            (warning,) = {each for each in daemon.status()["warnings"] if "shared" in each}
+            assert warning.startswith(f"{on.name} is not shared with other XDP programs: this kernel takes no programs")
+            daemon.control("add-cidr", sharing.BAD, "--action", "drop", "--save")
+            assert on.heard(sharing.BAD) == 0
+            on.through("a restart", on.start)
+            on.detach()
+            assert on.heard(sharing.BAD) == 5
+            assert "xdp" not in lab.host.run("ip", "link", "show", on.name).stdout
+        finally:
+            daemon.remove()
+
+
+def test_a_program_without_a_dispatcher_is_not_touched() -> None:
+    with Lab() as lab, Sender(lab.outside, lab.links[0].outside) as sender:
+        name = lab.links[0].host
+        lab.host.run("xdp-filter", "load", name, check=True)
+        daemon = Daemon(lab, SETTINGS)
+        try:
+            if takes_dispatchers_now(lab):
+                pytest.skip("this kernel has xdp-filter load through a dispatcher, which is joined")
+            with pytest.raises(AssertionError, match=r'XDP program "xdpfilt_alw_all".*holds the interface for itself'):
+                sharing.Sharing(lab, daemon, sender, SETTINGS).start()
+            assert "xdpfilt" in lab.host.run("xdp-loader", "status", name).stdout
+        finally:
+            daemon.remove()
+            lab.host.run("xdp-filter", "unload", name)
+
+
+def takes_dispatchers_now(lab: Lab) -> bool:
+    """Whether what is loaded now is in a dispatcher."""
+    return "xdp_dispatcher" in lab.host.run("xdp-loader", "status", lab.links[0].host).stdout

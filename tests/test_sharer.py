@@ -1,0 +1,168 @@
+"""The privileged step: what it takes for a request, and what it says where libxdp is not there."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trafficctl.doctor import interfaces as doctor
+from trafficctl.doctor.finding import FAIL, OK
+from trafficctl.doctor.nic import Nic
+from trafficmond import adoption, sharer
+from trafficmond.config.settings import PerInterface, Settings
+from trafficmond.datapath import libxdp, share
+from trafficmond.datapath.loader import MAPS, Sizes
+from trafficmond.datapath.pins import layout_name
+from trafficmond.errors import DatapathError
+
+SIZES = Sizes(2, 1024, 32768)
+
+
+def request(**changes: Any) -> bytes:
+    """One to join, but for `changes`; None takes a key away."""
+    whole = {
+        "do": "join",
+        "ifindex": 1,
+        "modes": ["native"],
+        "layout": layout_name(SIZES),
+        "sizes": [2, 1024, 32768, 1],
+    }
+    whole |= {"seed": 1, "owners": True, "maps": list(MAPS)} | changes
+    return json.dumps({key: value for key, value in whole.items() if value is not None}).encode()
+
+
+@pytest.fixture
+def no_libxdp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host without the library."""
+    whole = ctypes.CDLL
+
+    def opened(name: str | None, *arguments: Any, **more: Any) -> ctypes.CDLL:
+        if name == "libxdp.so.1":
+            raise OSError("libxdp.so.1: cannot open shared object file: No such file or directory")
+        return whole(name, *arguments, **more)
+
+    monkeypatch.setattr(libxdp, "_library", None)
+    monkeypatch.setattr(ctypes, "CDLL", opened)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        request(do="unload"),
+        request(do=None),
+        request(ifindex=0),
+        request(ifindex="eth0"),
+        request(ifindex=True),
+        request(sizes=None),
+        request(sizes=[2, "x", 3, 4]),
+        request(sizes=[1, 2, 3, 4, 5]),
+        request(maps=["tm_config"]),
+        request(maps=[*list(MAPS)[1:], "tm_scratch"]),
+        request(maps=[*list(MAPS), "tm_config"]),
+        request(),  # without the descriptors of its maps
+        b"\xff\xfe",
+    ],
+)
+def test_what_is_no_request_is_answered_so(asked: bytes) -> None:
+    said = sharer.answer(asked, [])
+    assert "no request that trafficmon-share knows" in said["error"]
+    assert said["hint"]
+
+
+def test_a_daemon_of_another_layout_is_told_to_start_anew() -> None:
+    said = sharer.answer(request(layout="maps-00000000-2-1024-32768-1"), [])
+    assert said["error"] == "another version of trafficmon runs than is installed"
+    assert said["hint"] == "restart trafficmond"
+
+
+def test_what_is_no_map_is_refused() -> None:
+    with Path("/dev/null").open() as nothing:
+        said = sharer.answer(request(do="leave"), [nothing.fileno()])
+    assert "the kernel refused it" in said["error"]
+
+
+@pytest.mark.usefixtures("no_libxdp")
+def test_without_libxdp_it_says_what_to_install() -> None:
+    said = sharer.answer(request(do="look"), [])
+    assert said["error"].startswith('xdp_share = "libxdp" needs libxdp 1.3 or later: libxdp.so.1')
+    assert "apt-get install xdp-tools" in said["hint"]
+
+
+@pytest.mark.usefixtures("no_libxdp")
+def test_the_doctor_says_it_too() -> None:
+    (finding,) = doctor._sharing(Settings())
+    assert (finding.state, "apt-get install xdp-tools" in finding.advice) == (FAIL, True)
+
+
+def test_one_request_over_a_socket_as_systemd_gives_it() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ours.settimeout(20)
+        ours.send(request(do="unload"))
+        command = [sys.executable, "-m", "trafficmond.sharer"]
+        done = subprocess.run(command, stdin=theirs.fileno(), capture_output=True, text=True, check=False)
+        said = json.loads(ours.recv(share.ANSWER_BYTES))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert said["error"] in done.stderr
+
+
+@pytest.mark.parametrize("stdin", [subprocess.DEVNULL, subprocess.PIPE])
+def test_by_hand_it_says_whose_it_is(stdin: int) -> None:
+    command = [sys.executable, "-m", "trafficmond.sharer"]
+    done = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "trafficmon-share is started by systemd, or by trafficmond; not by hand\n",
+    )
+
+
+def test_a_service_without_its_socket_says_how_to_have_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 998)
+    monkeypatch.setattr(share, "SOCKET", tmp_path / "share")
+    with pytest.raises(DatapathError, match="cannot be asked: No such file") as refused:
+        share.leave(1, [])
+    assert "systemctl enable --now trafficmon-share.socket" in refused.value.hint
+
+
+def test_the_setting_is_for_the_interfaces_it_names_and_waits_for_a_restart() -> None:
+    old = Settings(per_interface=(PerInterface("eth0", "libxdp"), PerInterface("wl*", "off")))
+    assert adoption.options(old).shared == ("eth0",)
+    assert adoption.at_restart(old, Settings()) == ["interface"]
+    assert adoption.at_restart(old, old) == []
+
+
+@pytest.mark.parametrize(
+    ("program", "chain", "shared", "state", "said"),
+    [
+        (
+            "xdp_dispatcher",
+            ("5 tm_xdp", "10 xdpfilt_alw_all"),
+            True,
+            OK,
+            "shared through libxdp: 5 tm_xdp, 10 xdpfilt_",
+        ),
+        ("xdp_dispatcher", ("10 xdpfilt_alw_all",), True, OK, "which trafficmon joins: 10 xdpfilt_alw_all"),
+        ("xdp_dispatcher", ("10 xdpfilt_alw_all",), False, FAIL, "another XDP program is attached: xdp_dispatcher"),
+        ("somebody", (), True, FAIL, "another XDP program is attached: somebody"),
+        ("tm_xdp", (), True, OK, "trafficmon is attached, native"),
+    ],
+)
+def test_the_doctor_tells_whose_the_hook_is(
+    program: str, chain: tuple[str, ...], shared: bool, state: str, said: str
+) -> None:
+    nic = Nic("eth0", xdp_mode="native", xdp_program=program, xdp_chain=chain)
+    (finding,) = doctor._program(nic, "interface eth0", shared)
+    assert finding.state == state
+    assert said in finding.what

@@ -1,0 +1,248 @@
+"""libxdp through ctypes: the chain of programs that its dispatcher runs on one interface, and ours in it.
+
+For root alone: libxdp goes by the ids of programs that others loaded. Only the privileged step (`trafficmond.sharer`)
+imports this.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from trafficmond.datapath import libbpf
+from trafficmond.datapath.dispatcher import Component, replace, stand_in
+from trafficmond.datapath.interfaces import GENERIC, NATIVE
+from trafficmond.datapath.loader import PROGRAMS, XDP_PROGRAM
+from trafficmond.errors import DatapathError, ForeignProgramError
+
+# Before what others put there: all that comes in is counted. xdp-filter has 10, what says nothing has 50.
+PRIORITY = 5
+_UNSPECIFIED = 0
+_MODES = {NATIVE: 1, GENERIC: 2}  # enum xdp_attach_mode
+_MODE_NAMES = {number: name for name, number in _MODES.items()}
+_ERRORS = (1 << 64) - 4096  # a pointer from here on is an errno (linux/err.h)
+_TRIES = 5  # where another program changes the same chain at the same time
+DOCUMENTED = 'see "Beside other XDP programs" in operations.md'
+
+_said: list[str] = []  # what libxdp warned of since the last call
+_vsnprintf = ct.CDLL(None).vsnprintf
+
+
+def _hear(level: int, form: bytes, arguments: int | None) -> int:
+    if level == 0:
+        text = ct.create_string_buffer(512)
+        _vsnprintf(text, ct.c_size_t(len(text)), form, ct.c_void_p(arguments))
+        _said.append(text.value.decode(errors="replace").strip().removeprefix("libxdp: "))
+    return 0
+
+
+_heard = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)(_hear)
+
+
+class _ProgramOptions(ct.Structure):
+    """struct xdp_program_opts"""
+
+    _fields_ = (
+        ("sz", ct.c_size_t),
+        ("object", ct.c_void_p),
+        ("open_options", ct.c_void_p),
+        ("program", ct.c_char_p),
+        ("find_filename", ct.c_char_p),
+        ("open_filename", ct.c_char_p),
+        ("pin_path", ct.c_char_p),
+        ("id", ct.c_uint32),
+        ("fd", ct.c_int),
+    )
+
+
+def _load_library() -> ct.CDLL:
+    try:
+        lib = ct.CDLL("libxdp.so.1", use_errno=True)
+        for name in (
+            "xdp_program__create",
+            "xdp_program__find_file",
+            "xdp_program__bpf_obj",
+            "xdp_multiprog__get_from_ifindex",
+            "xdp_multiprog__next_prog",
+            "xdp_multiprog__main_prog",
+        ):
+            getattr(lib, name).restype = ct.c_void_p
+        lib.xdp_program__name.restype = ct.c_char_p
+        lib.xdp_program__id.restype = lib.xdp_program__run_prio.restype = ct.c_uint32
+        lib.xdp_multiprog__is_legacy.restype = ct.c_bool
+    except (OSError, AttributeError) as error:
+        raise DatapathError(
+            f'xdp_share = "libxdp" needs libxdp 1.3 or later: {error}',
+            hint="install it (apt-get install xdp-tools), or take xdp_share out of the settings",
+        ) from error
+    os.environ.pop("LIBXDP_SKIP_DISPATCHER", None)
+    lib.libxdp_set_print(_heard)
+    return lib
+
+
+_library: ct.CDLL | None = None
+
+
+def library() -> ct.CDLL:
+    """The one handle on libxdp.so.1. Raises DatapathError if there is none, or it is too old."""
+    global _library
+    if _library is None:
+        libbpf.library()  # the same libbpf.so.1, whose words are heard there
+        _library = _load_library()
+    return _library
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What a dispatcher runs, first to last. `handle` and those of the components live while `chain` is entered."""
+
+    ifindex: int
+    dispatcher: int  # its program's id, which netlink gives for the interface too
+    mode: str
+    components: tuple[Component, ...]
+    handle: ct.c_void_p
+    main_fd: int
+
+    def told(self) -> list[str]:
+        """ "PRIORITY NAME" of each."""
+        return [f"{each.priority} {each.name}" for each in self.components]
+
+    def of(self, maps: Set[int]) -> list[Component]:
+        """Those that use one of these maps, by id."""
+        return [each for each in self.components if maps & libbpf.program_map_ids(each.fd)]
+
+
+@contextmanager
+def chain(ifindex: int) -> Iterator[Chain | None]:
+    """The chain of an interface; None where it has no XDP program. Raises ForeignProgramError where it has one without
+    a dispatcher."""
+    lib = library()
+    found = lib.xdp_multiprog__get_from_ifindex(ifindex)
+    if not found or found >= _ERRORS:
+        yield None
+        return
+    handle = ct.c_void_p(found)
+    try:
+        main = ct.c_void_p(lib.xdp_multiprog__main_prog(handle))
+        if lib.xdp_multiprog__is_legacy(handle):
+            name = (lib.xdp_program__name(main) or b"").decode(errors="replace")
+            raise ForeignProgramError(
+                f'XDP program "{name}" (id {lib.xdp_program__id(main)}) holds the interface for itself',
+                hint="load that one through libxdp as well (xdp-loader load), or take xdp_share out of the settings",
+            )
+        yield Chain(
+            ifindex,
+            lib.xdp_program__id(main),
+            _MODE_NAMES.get(lib.xdp_multiprog__attach_mode(handle), ""),
+            tuple(_components(lib, handle)),
+            handle,
+            lib.xdp_program__fd(main),
+        )
+    finally:
+        lib.xdp_multiprog__close(handle)
+
+
+def _components(lib: ct.CDLL, handle: ct.c_void_p) -> Iterator[Component]:
+    at = lib.xdp_multiprog__next_prog(None, handle)
+    while at:
+        each = ct.c_void_p(at)
+        name = (lib.xdp_program__name(each) or b"").decode(errors="replace")
+        yield Component(
+            name, lib.xdp_program__id(each), lib.xdp_program__run_prio(each), lib.xdp_program__fd(each), each
+        )
+        at = lib.xdp_multiprog__next_prog(each, handle)
+
+
+def join(ifindex: int, modes: Sequence[str], opened: Callable[[], libbpf.Object], maps: Set[int]) -> None:
+    """Puts tm_xdp of the object that `opened` gives into the chain of an interface, which is made if there is none; in
+    the place of what in it uses one of `maps`, between two packets. `modes`: to try, where the chain is a new one.
+
+    Raises DatapathError, ForeignProgramError; then the chain is as it was.
+    """
+    for _ in range(_TRIES):
+        with chain(ifindex) as now:
+            ours = now.of(maps) if now else []
+            if now is None or not ours:
+                look_at_kernel()
+                _attach(ifindex, [now.mode] if now else modes, opened)
+                return
+            if replace(now.ifindex, now.main_fd, now.components, ours[0], opened(), _dispatcher(), now.mode == GENERIC):
+                return
+    raise DatapathError("other programs keep changing the same chain", hint="restart trafficmond when they have done")
+
+
+def look_at_kernel() -> None:
+    """Raises DatapathError if this kernel takes no programs in a dispatcher: libxdp would attach ours alone then, which
+    is the direct link's affair."""
+    target, other = _dispatcher(), _dispatcher()
+    try:
+        stand_in(target, other)
+    except (DatapathError, OSError) as error:
+        raise DatapathError(
+            "this kernel takes no programs in a dispatcher (BPF_PROG_TYPE_EXT; Linux has them since 5.10)",
+            hint="take xdp_share out of the settings, or use a kernel that has them",
+        ) from error
+
+
+def leave(ifindex: int, maps: Set[int]) -> None:
+    """Takes out of the chain of an interface what uses one of these maps; with the last program the dispatcher goes.
+
+    Raises DatapathError.
+    """
+    try:
+        with chain(ifindex) as now:
+            if now is None:  # pins of an interface that is gone, perhaps
+                library().libxdp_clean_references(ifindex)
+                return
+            for each in now.of(maps):
+                _detach(now, each)
+    except ForeignProgramError:  # no dispatcher, so nothing of ours in it
+        return
+
+
+def _dispatcher() -> libbpf.Object:
+    """libxdp's dispatcher, from where libxdp looks for it."""
+    lib = library()
+    found = lib.xdp_program__find_file(b"xdp-dispatcher.o", None, None)
+    if not found or found >= _ERRORS:
+        raise DatapathError("libxdp does not find its xdp-dispatcher.o", hint="install libxdp1 anew")
+    return libbpf.Object.of(lib.xdp_program__bpf_obj(ct.c_void_p(found)))
+
+
+def _attach(ifindex: int, modes: Sequence[str], opened: Callable[[], libbpf.Object]) -> None:
+    lib, refusals = library(), []
+    for mode in modes:
+        target = opened()
+        target.load_only((XDP_PROGRAM,), PROGRAMS)
+        options = _ProgramOptions(sz=ct.sizeof(_ProgramOptions), object=target.handle, program=XDP_PROGRAM.encode())
+        program = ct.c_void_p(lib.xdp_program__create(ct.byref(options)))
+        _said.clear()
+        if not program:
+            raise DatapathError(f"libxdp does not take the data path: {os.strerror(ct.get_errno())}")
+        try:
+            lib.xdp_program__set_run_prio(program, ct.c_uint32(PRIORITY))
+            result = lib.xdp_program__attach(program, ifindex, _MODES[mode], 0)
+            if result < 0:
+                refusals.append(f"{mode} mode: {_why(-result)}")
+                continue
+            return
+        finally:
+            lib.xdp_program__close(program)
+    what = f"cannot join the XDP programs of the interface: {'; '.join(refusals)}"
+    raise DatapathError(what, hint=f"xdp-loader status shows them; {DOCUMENTED}")
+
+
+def _detach(now: Chain, each: Component) -> None:
+    _said.clear()
+    result = library().xdp_program__detach(each.handle, now.ifindex, _MODES.get(now.mode, _UNSPECIFIED), 0)
+    if result < 0 and -result != errno.ENOENT:
+        what = f"cannot take {each.name} (id {each.id}) out of the dispatcher: {_why(-result)}"
+        raise DatapathError(what, hint=f"xdp-loader unload INTERFACE --id {each.id}; {DOCUMENTED}")
+
+
+def _why(number: int) -> str:
+    return ": ".join([os.strerror(number), *dict.fromkeys(_said)])

@@ -1,0 +1,131 @@
+"""Sharing an interface with other XDP programs: what the daemon asks of the privileged step, and what it was told.
+
+A chain of XDP programs is libxdp's, which goes by the ids of other programs: that takes CAP_SYS_ADMIN, so root does it
+(`trafficmond.sharer`). systemd starts that when the daemon connects to its socket; a daemon that is root starts it
+itself. One request, one answer, as JSON in a packet each; the maps go along as descriptors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trafficmond.datapath import libbpf
+from trafficmond.datapath.loader import Loaded, Sizes
+from trafficmond.datapath.pins import layout_name
+from trafficmond.errors import DatapathError, ForeignProgramError
+
+SOCKET = Path("/run/trafficmon/share")
+ANSWER_BYTES = 1 << 16
+# The verifier takes a second or two. As a service: longer, and systemd would take the daemon for hung.
+_SERVICE_S, _CHILD_S = 25.0, 240.0
+
+
+@dataclass(slots=True)
+class Shared:
+    """Our place in the chain of an interface. `chain`: "PRIORITY NAME" of each program in it, first to last."""
+
+    ifindex: int
+    dispatcher: int  # id of the interface's XDP program when the chain was looked at
+    mode: str
+    chain: list[str]
+
+    def holds(self, config: int) -> bool:
+        """Whether we, known by our map `config`, are still in it. Others who come and go make another dispatcher of it:
+        then it is looked at again."""
+        now = libbpf.xdp_id(self.ifindex)
+        if now == self.dispatcher or not now:
+            return bool(now)
+        try:
+            said = _ask({"do": "look", "ifindex": self.ifindex}, [config])
+        except DatapathError:
+            return True  # until somebody can tell
+        if said["ours"]:
+            self.dispatcher, self.chain = said["dispatcher"], said["chain"]
+        return bool(said["ours"])
+
+
+def join(loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[str], before: Sequence[int]) -> Shared:
+    """Puts the data path into the chain of an interface, in the place of what uses one of the maps `before`.
+
+    Raises DatapathError, ForeignProgramError.
+    """
+    request = {
+        "do": "join",
+        "ifindex": ifindex,
+        "modes": list(modes),
+        "layout": layout_name(sizes),
+        "sizes": [sizes.cpus, sizes.capacity, sizes.ring, sizes.inners],
+        "seed": loaded.seed,
+        "owners": loaded.owners,
+        "maps": list(loaded.maps),
+    }
+    said = _ask(request, [*loaded.maps.values(), *before])
+    return Shared(ifindex, said["dispatcher"], said["mode"], said["chain"])
+
+
+def attempt(ifindex: int) -> None:
+    """Changes nothing. Raises DatapathError if joining is sure to fail: by the kernel, or without libxdp."""
+    _ask({"do": "try", "ifindex": ifindex}, [])
+
+
+def leave(ifindex: int, maps: Sequence[int]) -> None:
+    """Takes out of the chain of an interface what uses one of these maps. Raises DatapathError."""
+    _ask({"do": "leave", "ifindex": ifindex}, maps)
+
+
+def _ask(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+    try:
+        with _privileged() as connection:
+            socket.send_fds(connection, [json.dumps(request).encode()], list(fds))
+            answer = connection.recv(ANSWER_BYTES)
+    except OSError as error:
+        what = f"trafficmon-share, which changes what XDP programs share, cannot be asked: {error.strerror or error}"
+        raise DatapathError(what, hint=_next_step()) from error
+    if not answer:
+        raise DatapathError("trafficmon-share ended without an answer", hint=_next_step())
+    said: dict[str, Any] = json.loads(answer)
+    if "error" in said:
+        kind = ForeignProgramError if said.get("foreign") else DatapathError
+        raise kind(said["error"], hint=said.get("hint", ""))
+    return said
+
+
+def _next_step() -> str:
+    if os.geteuid():
+        return "systemctl enable --now trafficmon-share.socket; journalctl -t trafficmon-share says more"
+    return "what it wrote stands above"
+
+
+@contextmanager
+def _privileged() -> Iterator[socket.socket]:
+    """A connection to one who may."""
+    if os.geteuid():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as ours:
+            ours.settimeout(_SERVICE_S)
+            ours.connect(str(SOCKET))
+            yield ours
+        return
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-m", "trafficmond.sharer"]
+    ours.settimeout(_CHILD_S)
+    with ours, theirs:
+        child = subprocess.Popen(command, stdin=theirs.fileno(), cwd=Path(__file__).resolve().parents[2])
+        theirs.close()
+        try:
+            yield ours
+        finally:
+            ours.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_SERVICE_S)
+            child.kill()
+            child.wait()

@@ -1,0 +1,115 @@
+"""`trafficmon-share`: the privileged step of sharing an interface with other XDP programs through libxdp.
+
+It answers one request on the socket that is its standard input and ends. Who may ask is the socket's affair; what can
+be asked is to put our program, with the asker's maps, into the chain of an interface, to take out what uses the asker's
+maps, to look whether it is there, and whether that can be at all. It loads the installed data path alone, and changes
+nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from trafficmond.datapath import libbpf, libxdp
+from trafficmond.datapath.interfaces import GENERIC, NATIVE
+from trafficmond.datapath.loader import MAPS, Sizes, open_libbpf
+from trafficmond.datapath.pins import layout_name
+from trafficmond.datapath.share import ANSWER_BYTES
+from trafficmond.errors import DatapathError, ForeignProgramError
+
+_MOST_MAPS = 2 * len(MAPS)
+_ASKER_S = 10.0  # for the request
+
+
+def main() -> int:
+    """Exit code: 0 answered, whatever it was; 2 nobody asked."""
+    try:
+        connection = socket.socket(fileno=os.dup(sys.stdin.fileno()))
+        connection.settimeout(_ASKER_S)
+        request, fds, _, _ = socket.recv_fds(connection, ANSWER_BYTES, _MOST_MAPS)
+    except OSError:
+        print("trafficmon-share is started by systemd, or by trafficmond; not by hand", file=sys.stderr)
+        return 2
+    with connection:
+        said = answer(request, fds)
+        with contextlib.suppress(OSError):  # an asker that waits no longer
+            connection.send(json.dumps(said).encode())
+    if "error" in said:
+        print(f"trafficmon-share: {said['error']}", file=sys.stderr)
+    return 0
+
+
+def answer(request: bytes, fds: Sequence[int]) -> dict[str, Any]:
+    """What came of a request: how the chain is, or `error` and `hint`."""
+    try:
+        asked = json.loads(request)
+        ifindex = asked["ifindex"]
+        if not isinstance(ifindex, int) or ifindex < 1:
+            raise ValueError("ifindex")
+        return _ACTS[asked["do"]](asked, ifindex, fds)
+    except (ValueError, KeyError, TypeError) as error:
+        return {"error": f"this is no request that trafficmon-share knows ({error!r})", "hint": "restart trafficmond"}
+    except DatapathError as error:
+        foreign = isinstance(error, ForeignProgramError)
+        return {"error": str(error.args[0]), "hint": error.hint, "foreign": foreign}
+    except OSError as error:
+        return {"error": f"the kernel refused it: {error.strerror or error}", "hint": "see journalctl -k"}
+
+
+def _join(asked: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[str, Any]:
+    sizes = Sizes(*map(int, asked["sizes"]))
+    if asked["layout"] != layout_name(sizes):
+        raise DatapathError("another version of trafficmon runs than is installed", hint="restart trafficmond")
+    names = asked["maps"]
+    if set(names) != MAPS.keys() or len(names) != len(MAPS) or len(fds) < len(MAPS):
+        raise ValueError("maps")
+    maps = dict(zip(names, fds, strict=False))
+    modes = [mode for mode in (NATIVE, GENERIC) if mode in asked["modes"]]
+
+    def opened() -> libbpf.Object:
+        return open_libbpf(sizes, maps, int(asked["seed"]), owners=bool(asked["owners"]))
+
+    libxdp.join(ifindex, modes, opened, _ids([maps["tm_config"], *fds[len(MAPS) :]]))
+    return _look(asked, ifindex, [maps["tm_config"]])
+
+
+def _leave(_: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[str, Any]:
+    libxdp.leave(ifindex, _ids(fds))
+    return {}
+
+
+def _look(_: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[str, Any]:
+    try:
+        with libxdp.chain(ifindex) as now:
+            if now is None:
+                return {"ours": False, "dispatcher": 0, "mode": "", "chain": []}
+            ours = bool(now.of(_ids(fds)))
+            return {"ours": ours, "dispatcher": now.dispatcher, "mode": now.mode, "chain": now.told()}
+    except ForeignProgramError:
+        return {"ours": False, "dispatcher": 0, "mode": "", "chain": []}
+
+
+def _try(_: Mapping[str, Any], _ifindex: int, _fds: Sequence[int]) -> dict[str, Any]:
+    libxdp.look_at_kernel()
+    return {}
+
+
+def _ids(fds: Sequence[int]) -> set[int]:
+    return {libbpf.map_info(fd).id for fd in fds}
+
+
+_ACTS: dict[str, Callable[[Mapping[str, Any], int, Sequence[int]], dict[str, Any]]] = {
+    "join": _join,
+    "leave": _leave,
+    "look": _look,
+    "try": _try,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
