@@ -32,7 +32,7 @@ HOST_CFLAGS = -O3 -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest test-clickhouse lint bench accuracy world compare fuzz soak soak-idle soak-probation test-system test-pip test-kernels deb apt-repo clean
+.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest test-clickhouse fleet lint bench accuracy world compare fuzz soak soak-idle soak-probation test-system test-pip test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -111,7 +111,11 @@ build/chdb/.tools: Makefile
 
 test-clickhouse: deps build build/chdb/.tools ## the fleet's questions on the newest ClickHouse's engine, 500 MB of it in build/chdb
 	TRAFFICMON_CHDB=$(CURDIR)/build/chdb/bin/python $(VENV) -m pytest -q tests/trafficctl/test_trafficctl_fleet.py \
-	    tests/trafficctl/test_trafficctl_fleet_sums.py tests/export/test_export_hourly.py tests/export/test_export_threats.py tests/export/test_export_docs.py
+	    tests/trafficctl/test_trafficctl_fleet_sums.py tests/export/test_export_hourly.py tests/export/test_export_computed.py \
+	    tests/export/test_export_dashboard.py tests/export/test_export_threats.py tests/export/test_export_docs.py
+
+fleet: deps build ## a hundred sensors send a week to one ClickHouse that is killed in between; TRAFFICMON_CHDB=PYTHON: the newest
+	$(VENV) -m pytest -q -rP tests/export/fleet_storm.py
 
 lint: deps ## ruff, mypy --strict, shellcheck, clang-format
 	.venv/bin/ruff check .

@@ -12,7 +12,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ _RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 _NAP_S = 0.5  # between looks at whether it is time to end
 # Settings of newer servers: a repeated batch is recognised by its name, and an answer means that it is stored.
 _NEWER: Settings = {"insert_deduplication_token": "", "async_insert": 0}
+_SKIPS: Settings = {"input_format_skip_unknown_fields": 1}  # of a block, what the server computes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,10 @@ class Table:
     partitions: Callable[[Batch], Iterable[Batch]]  # the rows of each partition: an insert into one is atomic
     block: Callable[[Batch, Names, str, str], Block]  # of rows of one partition; names, sensor, batch
 
-    @property
-    def insert(self) -> str:
-        """What a block is the data of."""
-        return f"INSERT INTO {self.name} ({', '.join(self.columns)}) FORMAT Native"
+    def insert(self, computed: Collection[str]) -> str:
+        """What a block is the data of, on a server that makes the columns `computed` itself."""
+        sent = (name for name in self.columns if name not in computed)
+        return f"INSERT INTO {self.name} ({', '.join(sent)}) FORMAT Native"
 
 
 FLOWS = Table("flows", flow_rows.COLUMNS, flow_rows.by_day, flow_rows.block)
@@ -81,7 +82,7 @@ class ClickHouse:
         self._target = target
         self._table = table
         self._password_file = export.password_file
-        self._server: tuple[Server, Settings] | None = None
+        self._server: tuple[Server, str, Settings] | None = None  # with the INSERT for it
         self._in_doubt: Path | None = None  # the entry that may have arrived, though no answer did
         self._stop_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="clickhouse", daemon=True)
@@ -141,7 +142,7 @@ class ClickHouse:
             self.lost += entry.flows
             self._spool.remove(entry)
             return
-        server, settings = self._connected()
+        server, insert, settings = self._connected()
         if not ((entry.left or entry.path == self._in_doubt) and self._has(server, about)):
             self._in_doubt = entry.path
             name = str(about["batch"])
@@ -149,18 +150,23 @@ class ClickHouse:
             settings = {**settings, "query_id": name}
             if "insert_deduplication_token" in settings:
                 settings["insert_deduplication_token"] = name
-            server.insert(self._table.insert, body, settings)
+            server.insert(insert, body, settings)
         self._spool.remove(entry)
         self._in_doubt = None
         self.sent += entry.flows
 
-    def _connected(self) -> tuple[Server, Settings]:
-        """The server, and those of _NEWER that it knows; asked anew after each failure, for it may be another one."""
+    def _connected(self) -> tuple[Server, str, Settings]:
+        """The server, what inserts there, and with which settings; asked anew after each failure, for it may be another
+        one."""
         if self._server is None:
             server = Server(self._target, _password(self._password_file))
             names = ", ".join(f"'{name}'" for name in _NEWER)
             known = {row[0] for row in server.ask(f"SELECT name FROM system.settings WHERE name IN ({names})")}
-            self._server = server, {name: value for name, value in _NEWER.items() if name in known}
+            settings = {name: value for name, value in _NEWER.items() if name in known}
+            kinds = f"SELECT name, default_kind FROM system.columns WHERE table = '{self._table.name}' AND "
+            columns = server.ask(kinds + f"database = {literal(self._target.database)}")
+            computed = {name for name, kind in columns if kind == "ALIAS"} & set(self._table.columns)
+            self._server = server, self._table.insert(computed), settings | (_SKIPS if computed else {})
         return self._server
 
     def _hang_up(self) -> None:
