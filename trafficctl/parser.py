@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from trafficctl.commands import COMMANDS, GROUPS
+from trafficctl.helptext import Help
 from trafficmond.control.client import DEFAULT_SOCKET
 
 FORMATS = ("human", "json", "jsonl", "csv", "toml")
@@ -41,7 +42,7 @@ class _Command(argparse.ArgumentParser):
         if self.module:
             name, self.module = self.module, ""
             command: Any = importlib.import_module(f"trafficctl.commands.{name}")
-            self.formatter_class = argparse.RawDescriptionHelpFormatter
+            self.formatter_class = Help
             self.description, _, self.epilog = command.__doc__.partition("\n\n")
             command.arguments(self)
             self.set_defaults(run=command.run)
@@ -76,7 +77,7 @@ def build(*, fill: bool = False) -> argparse.ArgumentParser:
         description="Ask and steer trafficmond, the network traffic monitor of this host.",
         usage="trafficctl [-s SOCKET] [-o FORMAT | --json] COMMAND ...",
         epilog=_commands_help() + "\n" + _EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
         allow_abbrev=False,
     )
     socket = os.environ.get("TRAFFICMON_SOCKET") or DEFAULT_SOCKET

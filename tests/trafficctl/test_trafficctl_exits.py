@@ -115,8 +115,9 @@ def test_help_lists_every_command_once(ctl: Ctl) -> None:
     listed = [name for _, names in GROUPS for name in names]
     assert sorted(listed) == sorted(COMMANDS)
     done = ctl("--help")
+    told = " ".join(done.stdout.split())
     for name, (_, line) in COMMANDS.items():
-        assert f"{name:<13} {line}" in done.stdout
+        assert f"{name} {line}" in told
 
 
 def test_completion_can_see_every_option() -> None:

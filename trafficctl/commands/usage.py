@@ -38,17 +38,21 @@ _KEPT = ("interface", "unit", "country", "asn")  # what the sums of a time can b
 def arguments(parser: ArgumentParser) -> None:
     """By what, since when."""
     parser.add_argument(
-        "--by", choices=(*TIMES, *KINDS, _FLEET_ONLY), default="day", help="a row a day, or a row for each (day)"
+        "--by",
+        metavar="WHAT",
+        choices=(*TIMES, *KINDS, _FLEET_ONLY),
+        default="day",
+        help=f"a row for each (day): {', '.join((*TIMES, *KINDS))}; of a fleet {_FLEET_ONLY}",
     )
     parser.add_argument(
         "--since", metavar="TIME", type=values.moment, help="not before: 7d, today, 2026-01-31, @EPOCH (30 days)"
     )
     parser.add_argument("--until", metavar="TIME", type=values.moment, help="not after")
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--interface", metavar="NAME", type=values.named, help="of this interface alone")
+    only.add_argument("--interface", metavar="IF", type=values.named, help="of this interface alone")
     only.add_argument("--unit", metavar="NAME", type=values.named, help="of this systemd unit alone")
-    only.add_argument("--country", metavar="CODE", type=values.country, help="of this country alone")
-    only.add_argument("--asn", metavar="NUMBER", type=values.system, help="of this autonomous system alone")
+    only.add_argument("--country", metavar="CC", type=values.country, help="of this country alone")
+    only.add_argument("--asn", metavar="N", type=values.system, help="of this autonomous system alone")
     parser.add_argument("--limit", metavar="N", type=values.count, default=1000, help="how many rows at most (1000)")
     ask.arguments(parser)
 

@@ -122,8 +122,8 @@ AUDIT = (
     Column("pid", "PID", right=True, weight=1),
     Column("change", "CHANGE", weight=9),
     Column("subject", "WHAT", weight=9, shrinks_to=16),
-    Column("before", "BEFORE", weight=4, shrinks_to=8),
-    Column("after", "AFTER", weight=5, shrinks_to=8),
+    Column("before", "BEFORE", weight=4, shrinks_to=8, below=True),
+    Column("after", "AFTER", weight=5, shrinks_to=8, below=True),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from trafficctl.render.units import plain
 
 GAP = 2
 NICE_TO_HAVE = 3  # columns of this weight and below go before any text is cut
+_INDENT = "    "
 Row = dict[str, Any]
 
 
@@ -27,6 +29,7 @@ class Column:
     weight: int = 5  # the lightest column goes first when there is no room; 9 stays to the last
     meaningful: bool = False  # coloured by its word
     keep_end: bool = False  # cut at its beginning, as a path is
+    below: bool = False  # told whole under its row where the table is too wide
     of: Callable[[Row], Any] | None = None  # what is shown, where it is more than the one field
 
 
@@ -41,11 +44,15 @@ def lines(
     # A column that says nothing anywhere is left out.
     shown = [i for i, _ in enumerate(columns) if any(text[i] for text in texts)] or list(range(len(columns)))
     natural = {i: max([cells(columns[i].title), *(cells(text[i]) for text in texts)]) for i in shown}
-    widths, hidden = _fit(natural, columns, width)
+    below = [i for i in natural if columns[i].below] if width is not None and _total(natural) > width else []
+    widths, hidden = _fit({i: natural[i] for i in natural if i not in below}, columns, width)
     out = [style.title(_line([columns[i].title for i in widths], widths, columns))]
     for text in texts:
         cut = {i: (clip_start if columns[i].keep_end else clip)(text[i], widths[i]) for i in widths}
         out.append(_coloured(cut, widths, columns, style))
+        if width is not None:
+            told = "; ".join(f"{columns[i].title.lower()}: {text[i]}" for i in below if text[i])
+            out += map(style.dim, textwrap.wrap(told, width, initial_indent=_INDENT, subsequent_indent=_INDENT))
     if hidden and note:
         told = f"(-o csv has everything; no room for: {', '.join(columns[i].title for i in hidden)})"
         out.append(style.dim(clip(told, width)))
