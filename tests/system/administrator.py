@@ -256,6 +256,7 @@ def reads_the_manual(host: Host) -> str:
         "trafficmon-rules.5",
         "trafficmon-notify.8",
         "trafficmon-fetch.8",
+        "trafficmon-share.8",
     )
     for page in pages:
         name, _, section = page.rpartition(".")
