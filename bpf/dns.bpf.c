@@ -52,8 +52,21 @@ struct tm_dns_heads {
 	__be16 number, flags, questions, answers, authorities, additional;
 };
 
-/* A length that the verifier is to see checked, not the compiler to know. */
-#define tm_barrier_of(x) __asm__ __volatile__("" : "+r"(x))
+/*
+ * Whether a length is within; each comparison by itself, or the compiler makes one of both, of a number that it takes
+ * something off first, and the verifier learns nothing of the length.
+ */
+#define tm_hidden(x) __asm__ __volatile__("" : "+r"(x))
+#define TM_WITHIN(length, least, most)                                                                                 \
+	({                                                                                                             \
+		int within_ = 0;                                                                                       \
+		tm_hidden(length);                                                                                     \
+		if (length <= (most)) {                                                                                \
+			tm_hidden(length);                                                                             \
+			within_ = length >= (least);                                                                   \
+		}                                                                                                      \
+		within_;                                                                                               \
+	})
 #define TM_LOAD(skb, at, to, bytes) bpf_skb_load_bytes_relative(skb, at, to, bytes, BPF_HDR_START_NET)
 
 /* Whether the packet is UDP that is whole; source and destination, and where UDP begins. */
@@ -122,8 +135,8 @@ int tm_dns_question(struct __sk_buff *skb)
 	bytes = p.bytes - TM_DNS_HEADER;
 	if (bytes > TM_DNS_ASKED)
 		bytes = TM_DNS_ASKED;
-	tm_barrier_of(bytes);
-	if (bytes < 1 || bytes > TM_DNS_ASKED || TM_LOAD(skb, p.at + TM_DNS_HEADER, q->asked, bytes))
+	if (!TM_WITHIN(bytes, TM_DNS_LEAST - TM_DNS_HEADER, TM_DNS_ASKED) ||
+	    TM_LOAD(skb, p.at + TM_DNS_HEADER, q->asked, bytes))
 		return TM_NEXT;
 	q->at_ns = bpf_ktime_get_ns();
 	q->bytes = bytes;
@@ -161,8 +174,7 @@ int tm_dns_answer(struct __sk_buff *skb)
 	bytes = p.bytes;
 	if (bytes > TM_DNS_MESSAGE)
 		bytes = TM_DNS_MESSAGE;
-	tm_barrier_of(bytes);
-	if (bytes < 1 || bytes > TM_DNS_MESSAGE || TM_LOAD(skb, p.at, r->message, bytes))
+	if (!TM_WITHIN(bytes, TM_DNS_LEAST, TM_DNS_MESSAGE) || TM_LOAD(skb, p.at, r->message, bytes))
 		return TM_NEXT;
 	r->bytes = bytes;
 	if (bpf_ringbuf_output(TM_REF(tm_dns_ring), r, __builtin_offsetof(struct tm_dns_record, message) + bytes,
