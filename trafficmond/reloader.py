@@ -17,6 +17,7 @@ from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.control.peers import Caller
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.parts import Parts, say_sources
+from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.counts import Counts, count
 from trafficmond.rulebook import InForce
 from trafficmond.sinks import messages
@@ -99,7 +100,12 @@ class Reloader:
             default = (
                 "" if before and before.policy.default is tried.policy.default else f", default {tried.policy.default}"
             )
-            notes = [f"{was} -> {now}{default}", *map(str, tried.policy.notes[:_TOLD_MISTAKES]), *parts.told()]
+            notes = [
+                *_empty(folder),
+                f"{was} -> {now}{default}",
+                *map(str, tried.policy.notes[:_TOLD_MISTAKES]),
+                *parts.told(),
+            ]
             change = Change(time.time(), caller.uid, caller.user, caller.pid, "apply", folder or "the files", str(was))
             after = f"{now}{default}, on probation for {within_s:g} s"
             await parts.audit(replace(change, after=after, login=caller.login))
@@ -223,6 +229,14 @@ class Reloader:
         if trouble:
             parts.warnings["metrics"] = trouble
             parts.sinks.note(messages.METRICS_FAILED, trouble, {"address": address})
+
+
+def _empty(folder: str) -> list[str]:
+    """A warning where a folder holds no rules at all, which is seldom what is meant."""
+    path = Path(folder)
+    if not folder or not path.is_dir() or any(is_rules_file(each.name) for each in path.iterdir()):
+        return []
+    return [f"warning: {folder} holds no rules file (*.toml, *.json): of those in cidr.d none is in force"]
 
 
 def _in_words(rules: Counts, settings: Sequence[tuple[str, Any]]) -> str:

@@ -25,6 +25,7 @@ TRIAL_NAME = "probation.json"  # in state_dir
 BEGUN, CONFIRMED, ROLLED_BACK, RAN_OUT, RESET = "begun", "confirmed", "rolled back", "ran out", "reset"
 _SAME_S = 5.0  # what the kernel's end of a probation and the one that was kept may differ by
 _UNKNOWN = "a change that an earlier daemon made"
+_MOST_TOLD = 300  # characters
 _LOOK = "see trafficctl status"
 
 Alter = Callable[[Inputs], Inputs]
@@ -78,6 +79,14 @@ def recalled(settings: Settings) -> tuple[Settings, Kept, str]:
         why = f"{getattr(error, 'strerror', '') or error}"
         untold = f"the rules that were confirmed last are not known ({path}: {why}); the files are in force as they are"
         return settings, Kept(), untold
+
+
+def _together(before: str, what: str) -> str:
+    """What is on probation after a change on top of others: all of them, or the first and the latest of many."""
+    if not before or what in before.split(", "):
+        return before or what
+    joined = f"{before}, {what}"
+    return joined if len(joined) <= _MOST_TOLD else f"{before.partition(', ')[0]}, ..., {what}"
 
 
 class Standing:
@@ -173,9 +182,8 @@ class Standing:
         tried = await asyncio.to_thread(trial.fingerprint, inputs.settings, inputs.instead) if files else last.tried
         now = time.time()
         folder, place = (folder, place) if files else (last.folder, last.place)
-        planned = Trial(
-            begin.user, begin.what, now, now + begin.within_s, tried, folder, inputs.runtime, inputs.saved, place
-        )
+        what = begin.what if files or not self.base else _together(last.what, begin.what)
+        planned = Trial(begin.user, what, now, now + begin.within_s, tried, folder, inputs.runtime, inputs.saved, place)
         refused = tried if files and not folder else before.refused
         await self._keep_planned(planned, refused)
         try:

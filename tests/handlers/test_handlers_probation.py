@@ -131,6 +131,35 @@ def test_whoever_drops_his_own_session_has_to_come_back(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_several_changes_on_probation_are_all_named(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as asked:
+            for cidr in ("192.0.2.0/24", "198.51.100.0/24", "192.0.2.0/24"):
+                await asked("AddCidr", cidr=cidr, confirm_within_s=60.0)
+            assert (await asked("Rollback"))["rolled_back"] == "add-cidr 192.0.2.0/24, add-cidr 198.51.100.0/24"
+            for number in range(40):
+                await asked("AddCidr", cidr=f"192.0.2.{number}", confirm_within_s=60.0)
+            told = (await asked("Rollback"))["rolled_back"]
+            assert told.startswith("add-cidr 192.0.2.0/32, ")
+            assert told.endswith(", add-cidr 192.0.2.39/32")
+            assert len(told) <= 300
+
+    asyncio.run(run())
+
+
+def test_a_folder_without_rules_is_told(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as asked:
+            empty = tmp_path / "empty"
+            empty.mkdir()
+            (empty / "notes.md").write_text("nothing\n")
+            assert "holds no rules file" in (await asked("Apply", folder=str(empty)))["notes"][0]
+            (empty / "a.toml").write_text(RULE)
+            assert not any("no rules" in note for note in (await asked("Apply", folder=str(empty)))["notes"])
+
+    asyncio.run(run())
+
+
 def test_a_settings_file_on_probation(tmp_path: Path) -> None:
     """What it says of rules is judged by; the rest, and its place, wait for confirm."""
 

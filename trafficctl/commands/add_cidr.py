@@ -15,6 +15,7 @@ Examples:
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 
 from trafficctl import exits, probation, session, values
@@ -91,4 +92,6 @@ def _try(args: Namespace, action: str) -> int:
         "ports": args.port,
     }
     table = {key: value for key, value in words.items() if value is not None}
+    if args.shadow:
+        print("note: in shadow it would only be counted; this is what it does once it is promoted", file=sys.stderr)
     return ask.ask_about(args, args.cidr, lambda now: rules.with_rule(now, table))
