@@ -32,7 +32,7 @@ HOST_CFLAGS = -O3 -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest test-clickhouse fleet lint bench accuracy world compare fuzz soak soak-idle soak-probation test-system test-pip test-kernels deb apt-repo clean
+.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest test-clickhouse fleet lint bench accuracy world compare fuzz soak soak-idle soak-guessing soak-probation test-system test-pip test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -157,6 +157,10 @@ soak: deps build $(TEST_OBJECTS) ## minutes of kills, upgrades, floods, mutated 
 soak-idle: deps build ## idle SSH, IMAP, MQTT, database and UDP sessions for MINUTES=60 with the response on: no threat, no ban
 	@packaging/need openssh-server openssh-client
 	$(SUDO) env PYTHONPATH=tests/lab:. $(VENV) tests/soak/idle.py --minutes $(or $(MINUTES),60)
+
+soak-guessing: deps build ## hydra with four tasks and one who tries 20 an hour at a real sshd, with the response on: both are banned
+	@packaging/need openssh-server openssh-client hydra
+	$(SUDO) env PYTHONPATH=tests/lab:. $(VENV) tests/soak/guessing.py
 
 soak-probation: deps build ## changes on probation under traffic: daemon killed, disk read-only, machine reset, locked out over SSH
 	@packaging/need openssh-server openssh-client nftables

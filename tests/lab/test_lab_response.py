@@ -128,3 +128,19 @@ def test_a_restart_forgets_no_open_threat_and_it_is_said_why_there_is_no_ban() -
         daemon.configure(off.replace("ban = false", "ban = true"))
         daemon.control("reload")
         assert daemon.ask("threat", after["id"])["response"][0].startswith("not banned: source not proven yet")
+
+
+def test_a_scan_that_goes_on_over_a_restart_has_no_new_budget() -> None:
+    with Lab() as lab, Daemon(lab, SETTINGS.format(ban="false")) as daemon:
+        link = lab.links[0]
+        with Sender(lab.outside, link.outside) as sender:
+            for ports in (range(1000, 1009), range(1009, 1018)):  # fifteen make a scan
+                sender.send([udp("203.0.113.7", link.host_ip, 40000, port) for port in ports])
+                daemon.wait(lambda: len(daemon.ask("flows", "--src", "203.0.113.7")) >= 9, "the packets to be seen", 20)
+                time.sleep(1.5)  # a dial is judged when it is a second old
+                if ports.start == 1000:
+                    assert daemon.ask("threats") == []
+                    daemon.stop()
+                    daemon.start()
+        (threat,) = daemon.wait(lambda: daemon.ask("threats"), "the scan to be known", 20)
+        assert (threat["detector"], threat["src_ip"]) == ("port_scan", "203.0.113.7")

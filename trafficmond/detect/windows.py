@@ -20,6 +20,7 @@ NOWHERE = -1
 
 _HASHES = ("src", "dst")
 _WAYS = 8
+_FEW_OF = 8  # a taken part of up to an eighth is gathered by itself
 _FEW = 64  # additions for which touching the whole table would cost more
 _HEAVIEST = (1 << 20) - 1  # weight beyond which newcomers are equal
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -70,9 +71,20 @@ class Columns:
                 column = np.ascontiguousarray(self._batch[name])
             else:
                 parent, at = self._of
-                column = parent[name][at]
+                column = parent.some(name, at)
             self._columns[name] = column
         return column
+
+    def some(self, name: str, at: Column) -> Column:
+        """The column of these rows (indexes): where they are few, without a pass over all of it."""
+        if name in self._columns or len(at) * _FEW_OF > len(self):
+            return self[name][at]
+        if self._of is not None:
+            parent, mine = self._of
+            return parent.some(name, mine[at])
+        if name in _HASHES and name not in (self._batch.dtype.names or ()):
+            return mix(self.some(f"{name}_hi", at), self.some(f"{name}_lo", at))
+        return self._batch[name][at]
 
     def put(self, name: str, column: Column) -> None:
         """Have one more column, a value for each of these rows."""

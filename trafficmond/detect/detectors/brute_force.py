@@ -95,7 +95,10 @@ class BruteForce(GroupedDetector):
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
-        done = flows["ended"] & (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN)
+        done = flows["ended"] & (flows["proto"] == TCP)
+        asked = (flows["proto"] == UDP) & ((flows["dport"] == _SIP) | (flows["dport"] == _KERBEROS))
+        flows = flows.take(done | asked)
+        done = (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN)
         # One that merely went quiet is not over, and says nothing of how it began.
         done &= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) != 0
         done &= (flows["payload_bytes"] > 0) & (flows["reply_payload_bytes"] > 0)
@@ -103,8 +106,7 @@ class BruteForce(GroupedDetector):
         short &= flows["payload_bytes"] + flows["reply_payload_bytes"] <= _SMALL_BYTES
         self._sessions = flows.take(done & ~short & _CROWD_PORTS[flows["dport"]])
         asked = (flows["proto"] == UDP) & (flows["d_packets"] > 0) & (flows["d_reply_packets"] > 0)
-        registers = (flows["dport"] == _SIP) & (_each(flows, "") >= _REGISTER_BYTES)
-        asked &= registers | (flows["dport"] == _KERBEROS)
+        asked &= (flows["dport"] == _KERBEROS) | (_each(flows, "") >= _REGISTER_BYTES)
         rows = flows.take(done & short | asked)
         datagrams = rows["proto"] == UDP
         ticket = datagrams & (rows["dport"] == _KERBEROS) & (_each(rows, "reply_") > _REFUSAL_BYTES)

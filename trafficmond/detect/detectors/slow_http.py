@@ -56,11 +56,11 @@ class SlowHttp(GroupedDetector):
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
-        held = (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN) & (flows["d_packets"] > 0)
+        open_ones = (flows["proto"] == TCP) & ((flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) == 0)
+        flows = flows.take(open_ones & (flows["reply_payload_bytes"] == 0))
+        held = (flows["payload_bytes"] > 0) & (flows["last"] - flows["first"] >= _HELD_S)
+        held &= (flows["first_flags"] & (SYN | ACK) == SYN) & (flows["d_packets"] > 0)
         held &= (flows["tcp_flags"] & ACK != 0) & (flows["reply_tcp_flags"] & SYN != 0)
-        held &= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) == 0
-        held &= (flows["reply_payload_bytes"] == 0) & (flows["payload_bytes"] > 0)
-        held &= flows["last"] - flows["first"] >= _HELD_S
         held &= flows["packets"] >= _PIECES
         return flows.take(held & (flows["payload_bytes"] <= _PIECE_BYTES * flows["packets"]))
 

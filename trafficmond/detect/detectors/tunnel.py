@@ -19,7 +19,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import Columns, Grouped, decay, members, mix
+from trafficmond.detect.windows import Columns, Grouped, decay, mix
 from trafficmond.flows.batch import Batch, Column, split_address
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ICMP, ICMPV6, TCP, UDP
@@ -27,7 +27,7 @@ from trafficmond.protocols import ICMP, ICMPV6, TCP, UDP
 _DNS, _DOT, _HTTPS, _ECHO, _ECHO_V6 = 53, 853, 443, 8, 128
 _HEADERS = {4: 42, 6: 62}  # bytes of a frame before a datagram's payload
 _SEGMENT_HEADERS, _SEGMENT = 24, 1448  # more of them with TCP and its time stamps; and what a full segment carries
-_NOT_DNS, _BY_UDP, _BY_TCP, _IN_TLS, _IN_HTTP = range(5)
+_OTHER, _NOT_DNS, _BY_UDP, _BY_TCP, _IN_TLS, _IN_HTTP = range(-1, 5)
 _HOW = ("pings", "questions", "questions over TCP", "questions in TLS", "questions in HTTPS")
 # Resolvers for everybody that speak HTTPS; elsewhere it cannot be told from the web.
 _PUBLIC = (
@@ -35,7 +35,7 @@ _PUBLIC = (
     *("94.140.14.14", "94.140.15.15", "2606:4700:4700::1111", "2606:4700:4700::1001", "2001:4860:4860::8888"),
     *("2001:4860:4860::8844", "2620:fe::fe", "2620:fe::9"),
 )
-_RESOLVERS = np.concatenate([mix(*split_address(ip_address(each).packed)) for each in _PUBLIC])
+_RESOLVERS = np.array([split_address(ip_address(each).packed) for each in _PUBLIC], np.uint64)  # upper and lower half
 _GUESSED = 2  # times the segments that a sum needs: so few of them were perhaps not counted
 _HELLO, _HELLO_BYTES = 2, 600  # segments that begin TLS, and what they carry (RFC 7685: a hello of 517 bytes is usual)
 # Payload of a question: 12 bytes of header, 5 behind the name, up to 23 of EDNS with a cookie (RFC 6891, 7873); names
@@ -48,7 +48,6 @@ _LONGEST = np.array([0, _LONG, _LONG, 200, 300])
 _PING_BYTES = 64  # what ping sends at most by default (Linux and macOS 56 and 64 with its header, Windows 32)
 _UNEQUAL, _VARIES = 8.0, 8.0  # bytes: between both sides' mean, and deviation of batches' means
 _LARGE = 500
-_CARRIERS = members(_DNS, _DOT, _HTTPS)
 _FADING = ("asked", "answered", "sent", "got", "means", "squares", "batches", "one_socket")
 
 
@@ -75,16 +74,16 @@ class Tunnel(GroupedDetector):
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
-        asks = flows["d_packets"] > 0
-        how = np.where((flows["proto"] == UDP) & (flows["dport"] == _DNS) & (flows["sport"] != _DNS), _BY_UDP, _NOT_DNS)
-        carried = (flows["proto"] == TCP) & (flows["payload_bytes"] > 0) & _CARRIERS[flows["dport"]]
-        at = np.flatnonzero(carried)
-        port = flows["dport"][at]
-        https = (port == _HTTPS) & np.isin(flows["dst"][at], _RESOLVERS) if len(at) else port == _HTTPS
-        how[at] = np.select([port == _DNS, port == _DOT, https], [_BY_TCP, _IN_TLS, _IN_HTTP], _NOT_DNS)
-        pings = (flows["proto"] == ICMP) & (flows["sport"] == _ECHO)
-        pings |= (flows["proto"] == ICMPV6) & (flows["sport"] == _ECHO_V6)
-        at = np.flatnonzero(asks & ((how != _NOT_DNS) | pings))
+        proto, port, sport = flows["proto"], flows["dport"], flows["sport"]
+        tcp, how = proto == TCP, np.full(len(flows), _OTHER, np.int8)
+        how[(port == _DNS) & ((proto == UDP) & (sport != _DNS))] = _BY_UDP
+        how[(port == _DNS) & tcp] = _BY_TCP
+        how[(port == _DOT) & tcp] = _IN_TLS
+        https = np.flatnonzero((port == _HTTPS) & tcp)
+        how[https[_is_resolver(flows, https)]] = _IN_HTTP
+        how[(proto == ICMP) & (sport == _ECHO) | (proto == ICMPV6) & (sport == _ECHO_V6)] = _NOT_DNS
+        at = np.flatnonzero(how != _OTHER)
+        at = at[(flows.some("d_packets", at) > 0) & (~tcp[at] | (flows.some("payload_bytes", at) > 0))]
         rows = flows.take(at)
         headers = np.where(rows["family"] == 4, _HEADERS[4], _HEADERS[6])
         headers += _SEGMENT_HEADERS * (rows["proto"] == TCP)
@@ -161,6 +160,15 @@ class Tunnel(GroupedDetector):
             last_seen=found.all(entity)["last"].max(),
             count=state["total"],
         )
+
+
+def _is_resolver(flows: Columns, at: Column) -> Column:
+    """Which of these flows go to a resolver that everybody knows."""
+    found: Column = np.isin(flows["dst_lo"][at], _RESOLVERS[:, 1])
+    if found.any():
+        hi, lo = flows.some("dst_hi", at[found]), flows["dst_lo"][at[found]]
+        found[found] = ((hi[:, None] == _RESOLVERS[:, 0]) & (lo[:, None] == _RESOLVERS[:, 1])).any(axis=1)
+    return found
 
 
 def _segments(rows: Columns) -> Columns:
