@@ -103,3 +103,10 @@ def test_whole_days_and_months_unless_it_is_said(monkeypatch: pytest.MonkeyPatch
 def test_csv_has_every_field(ctl: Ctl) -> None:
     first, *_ = csv.DictReader(io.StringIO(ctl("usage", "-o", "csv").stdout, newline=""))
     assert first == {key: str(value) for key, value in USAGE[0].items()}
+
+
+def test_what_no_database_tells_is_said_beside_the_sums(ctl: Ctl, running: Running) -> None:
+    running.canned.replies["Usage"] = {"rows": [], "notes": ["no database tells countries: name one"]}
+    done = ctl("usage", "--by", "country")
+    assert done.returncode == 0
+    assert done.stderr.strip() == "note: no database tells countries: name one"

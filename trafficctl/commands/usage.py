@@ -68,7 +68,9 @@ def run(args: Namespace) -> int:
         raise ask.unanswered("--by sensor is for the hosts of a fleet", "add --from clickhouse://HOST/DATABASE")
     else:
         with session.connect(args) as client:
-            rows = client.call("Usage", **asked)["rows"]
+            reply = client.call("Usage", **asked)
+        session.tell_notes(reply)
+        rows = reply["rows"]
     output = session.output(args)
     if output.human:
         for line in tell(rows, args.by, output.style, output.width):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from trafficmond.control.call import Row
 from trafficmond.geo.atlas import Atlas
 
 ENDS = ("src_ip", "dst_ip")
 _NAMES = ("country", "asn", "as_name")
+_UNTOLD = {  # kind of databases: its columns, what it tells, an example
+    "country": ({"country"}, "countries", "GeoLite2-Country"),
+    "asn": ({"asn", "as_name"}, "networks", "GeoLite2-ASN"),
+}
 
 
 def place_of(atlas: Atlas, address: str) -> Row:
@@ -30,6 +34,17 @@ def placed(atlas: Atlas, rows: Sequence[Row], ends: Sequence[str] = ENDS) -> Seq
         }
         found.append({**row, **more})
     return found
+
+
+def untold(atlas: Atlas, wanted: Iterable[str]) -> list[str]:
+    """What whoever wants sums by these (columns or kinds) should know: which of them no database tells."""
+    kinds = {word.removeprefix("src_").removeprefix("dst_") for word in wanted}
+    return [
+        f"no database tells {what}: name one in trafficmond.toml, for example "
+        f'[geo] databases = ["/var/lib/GeoIP/{example}.mmdb"]'
+        for kind, (of, what, example) in _UNTOLD.items()
+        if kinds & of and not atlas.knows(kind)
+    ]
 
 
 def names(end: str) -> list[str]:

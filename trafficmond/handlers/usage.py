@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.handlers.handler import Handler
+from trafficmond.handlers.places import untold
 from trafficmond.store.usage import UsageQuery, rows_of, usage_sql
 
 
@@ -23,4 +24,5 @@ class Usage(Handler):
     ) -> Reply:
         """Sums of the rollups, by time and by key of a kind."""
         sql = usage_sql(UsageQuery(period, kind, key, since or 0.0, until, limit))
-        return {"rows": rows_of(await self._stored.read(lambda reader: reader.rows(sql)))}
+        rows = rows_of(await self._stored.read(lambda reader: reader.rows(sql)))
+        return {"rows": rows, "notes": untold(self._parts.rulebook.atlas, (kind,))}
