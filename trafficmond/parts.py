@@ -21,6 +21,7 @@ from trafficmond.control.clients import Clients
 from trafficmond.control.hub import Hub
 from trafficmond.datapath.cgroups import Cgroups
 from trafficmond.datapath.datapath import Datapath
+from trafficmond.detect.detectors.new_destination import Elsewhere, NewDestination
 from trafficmond.detect.engine import MOST_OPEN, RETURNS_S
 from trafficmond.detect.registry import settings_classes
 from trafficmond.dnsnames import DnsNames
@@ -202,6 +203,7 @@ def wire(
     clock.followers += [bans.shift, rulebook.shift]
     responder = Responder(settings.response, rulebook, bans, sinks, store, protected.logins)
     pipeline = Pipeline(settings, *outlets, hub, responder.respond, datapath, tasks, units, now)
+    pipeline.engine.tell(NewDestination.name, Elsewhere(units.owner, lambda: rulebook.atlas))
     learned = Learned(settings.state_dir / LEARNED_NAME, pipeline.engine, sinks, warnings)
     doors = Doors(datapath, rulebook, sinks, warnings, protected.logins)
     rulebook.shuts = doors.shuts

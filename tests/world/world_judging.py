@@ -10,11 +10,14 @@ from trafficmond.analyze.intake import Pace
 from trafficmond.analyze.order import HOLD, intervals, portions
 from trafficmond.analyze.spread import spread
 from trafficmond.config.load import load_settings
+from trafficmond.detect.detectors.new_destination import Elsewhere, NewDestination
 from trafficmond.detect.engine import Engine, ThreatUpdate, Tick
+from trafficmond.detect.ours import is_private
 from trafficmond.detect.registry import settings_classes
-from trafficmond.flows.batch import Batch
+from trafficmond.flows.batch import Batch, address_text
+from trafficmond.flows.owners import Owner
 from trafficmond.flows.table import FlowTable
-from trafficmond.model import Severity, Threat
+from trafficmond.model import Direction, Severity, Threat
 
 _PORTION = 16384
 _AT_ONCE_ROWS, _AT_ONCE_TICKS = 4096, 64  # ticks looked at together, as analyze does
@@ -28,6 +31,7 @@ def judge(rows: Batch, interval_s: float = 10.0, engine: Engine | None = None) -
         limits.table_capacity, limits.idle_timeout, limits.active_timeout, seed=1, in_order=True, reporting=False
     )
     engine = engine or Engine(settings.detect)
+    engine.tell(NewDestination.name, Elsewhere(unit))
     threats: dict[str, Threat] = {}
     ticks: list[Tick] = []
     now = 0.0
@@ -37,7 +41,7 @@ def judge(rows: Batch, interval_s: float = 10.0, engine: Engine | None = None) -
 
     stream = spread(rows[at : at + _PORTION] for at in range(0, len(rows), _PORTION))
     for now, deltas, width in portions(intervals(stream, Pace(interval_s), HOLD, _none_late)):
-        ticks.append(Tick(table.update(deltas, now), now, width))
+        ticks.append(Tick(owned(table.update(deltas, now)), now, width))
         table.due(now)
         if len(ticks) == _AT_ONCE_TICKS or sum(len(tick.flows) for tick in ticks) >= _AT_ONCE_ROWS:
             told(engine.feed_ticks(ticks))
@@ -46,6 +50,21 @@ def judge(rows: Batch, interval_s: float = 10.0, engine: Engine | None = None) -
     told(engine.finish(now))
     threats.update((threat.id, threat) for threat in engine.threats())
     return sorted(threats.values(), key=lambda threat: threat.first_seen)
+
+
+def owned(flows: Batch) -> Batch:
+    """The flows as the hosts themselves would see them, each with one unit that does all it does."""
+    low = np.uint64(0xFFFFFFFF)
+    ours = {side: is_private(flows[f"{side}_hi"], flows[f"{side}_lo"], flows["family"]) for side in ("src", "dst")}
+    flows["direction"] = np.where(ours["src"], Direction.EGRESS, Direction.INGRESS)
+    flows["owner"] = np.where(ours["src"], flows["src_lo"] & low, np.where(ours["dst"], flows["dst_lo"] & low, 0))
+    return flows
+
+
+def unit(number: int) -> Owner:
+    """That unit, by the address of its host."""
+    name = f"at-{address_text(0, number, 4)}.service"
+    return Owner(name, f"/system.slice/{name}")
 
 
 def of(threats: list[Threat], detector: str, least: Severity = Severity.LOW) -> Iterator[Threat]:

@@ -167,6 +167,12 @@ def address_text(hi: int, lo: int, family: int) -> str:
     return socket.inet_ntop(socket.AF_INET6, hi.to_bytes(8, "big") + lo.to_bytes(8, "big"))
 
 
+def left_aligned(hi: Column, lo: Column, family: Column) -> tuple[Column, Column]:
+    """The words of addresses as `policy.prefixes` and databases have them: IPv4 in the upper half of `hi`."""
+    four = family == 4
+    return np.where(four, lo << np.uint64(32), hi), np.where(four, np.uint64(0), lo)
+
+
 def addresses(hi: Column, lo: Column, family: Column) -> list[str]:
     """`address_text` of many rows."""
     v4 = family == 4

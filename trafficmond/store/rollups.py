@@ -14,7 +14,7 @@ import numpy as np
 
 from trafficmond.detect.windows import Grouped
 from trafficmond.flows import compiled
-from trafficmond.flows.batch import Batch, Column, addresses, take
+from trafficmond.flows.batch import Batch, Column, addresses, left_aligned, take
 from trafficmond.flows.names import Names
 from trafficmond.geo.atlas import EMPTY, Atlas
 from trafficmond.model import Action, Direction
@@ -141,8 +141,7 @@ def _places(batch: Batch, atlas: Atlas) -> Iterator[Sums]:
         return
     began_there = batch["direction"] == Direction.INGRESS
     hi, lo = (np.where(began_there, batch[f"src_{half}"], batch[f"dst_{half}"]) for half in ("hi", "lo"))
-    four = batch["family"] == 4
-    words = np.where(four, lo << np.uint64(32), hi), np.where(four, np.uint64(0), lo)
+    words = left_aligned(hi, lo, batch["family"])
     values = _values(batch)
     for kind in kinds:
         said = atlas.column(kind, *words, batch["family"])

@@ -1,0 +1,212 @@
+"""A service of this host calls where it has never called before.
+
+Most services talk with a few networks and with no others, for years; one that calls somewhere new was changed, or is
+no longer alone. Each unit is measured by its own past alone: where it has called is learnt for a time, and then what is
+new is told, unless new ones are what that unit is about, as for browsers, resolvers and mail servers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2s
+
+import numpy as np
+
+from trafficmond.config.declare import duration, setting
+from trafficmond.detect.base import SAMPLES, Observation, Told, address
+from trafficmond.detect.dials import Kind, kinds
+from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.windows import Columns, Grouped, mix
+from trafficmond.flows.batch import Batch, Column, left_aligned
+from trafficmond.flows.owners import Owner
+from trafficmond.geo.atlas import EMPTY, Atlas
+from trafficmond.model import Direction, Severity, Threat
+from trafficmond.protocols import WITH_PORTS, protocol_name
+
+# bound: destinations that are known of a unit | the one called longest ago is forgotten, counted
+_PLACES = 64
+# What is routed on its own, and so is somebody's: /24 of IPv4, /48 of IPv6 (what longer ones are worth, most filter).
+_PREFIX_BITS = {4: np.uint64(24), 6: np.uint64(48)}
+_MOST_STEP_S = 3600.0  # a clock that is set, and a time when nobody watched, are no time of learning
+
+
+@dataclass(frozen=True)
+class Settings:
+    """[detect.new_destination]"""
+
+    enabled: bool = setting(True, help="Tell when a unit calls where it has never called before.")
+    learning: float = duration(
+        "1w", min="1h", max="30d", help="How long a unit's destinations are learnt, and counted."
+    )
+    few: int = setting(
+        4, min=1, max=32, help="A unit that met so many new ones within that time is broad: nothing is told of it."
+    )
+    capacity: int = setting(1024, min=64, max=1 << 16, help="Units watched at once; 1.5 kB each.")
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What is not in the packets."""
+
+    owner: Callable[[int], Owner | None]
+    """Of a flow's `owner`."""
+    atlas: Callable[[], Atlas] = lambda: EMPTY
+
+
+class NewDestination(GroupedDetector):
+    name = "new_destination"
+    technique = "T1071"
+    identity = ("summary",)
+    yields_to = ("beacon", "blocklisted", "exfiltration", "host_sweep", "port_scan", "tunnel")
+    quiet_s = 3600.0
+    settings_class = Settings
+    settings: Settings
+    # Times are in seconds of watching, since the first that this detector saw.
+    fields = (
+        ("began", "f8"),
+        ("prefix", "u8", _PLACES),  # hash of prefix and service; 0: a free place
+        ("system", "u8", _PLACES),  # ... of autonomous system and service; 0: not known
+        ("met", "f4", _PLACES),
+        ("called", "f4", _PLACES),
+    )
+    credit_s = 86400.0
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._elsewhere = Elsewhere(lambda _: None)
+        self._watched_s, self._last = 1.0, 0.0
+        self._moments = np.empty(0)  # of the observation's ticks, in seconds of watching
+        self._forgotten = 0
+        self._fresh: dict[int, Column] = {}  # by slot those of the rows `kept` that are to be told
+
+    def hear(self, news: Elsewhere) -> None:
+        self._elsewhere = news
+
+    def feed(self, seen: Observation) -> list[Told]:
+        steps = np.clip(np.diff(seen.ends, prepend=self._last or seen.ends[0]), 0, _MOST_STEP_S)
+        self._moments = self._watched_s + np.cumsum(steps)
+        self._watched_s, self._last = float(self._moments[-1]), float(seen.ends[-1])
+        return super().feed(seen)
+
+    def choose(self, seen: Observation) -> Columns:
+        flows = seen.flows
+        rows = flows.take(flows["new"] & (flows["owner"] != 0))
+        owners, which = np.unique(rows["owner"], return_inverse=True)
+        units = np.array([self._key(number) for number in owners.tolist()], np.uint64)[which]
+        rows.put("unit", units)
+        rows = rows.take(units != 0)
+        outward = rows["direction"] == Direction.EGRESS
+        if outward.any():
+            outward &= (kinds(rows) != Kind.NONE) & ~seen.ours.side(rows, "dst")
+        rows.put("outward", outward)
+        return rows
+
+    def key(self, rows: Columns) -> Column:
+        return rows["unit"]
+
+    def weight(self, rows: Columns, by: Grouped) -> Column:
+        return by.sum(np.ones(len(rows)))
+
+    def judge(self, found: Entities) -> tuple[Column, Column]:
+        rows, slot, states = found.kept, found.slot, self.table.rows
+        now = self._moments[rows["tick"]]
+        # Whoever does anything at all is learnt from then on: who never called is known for that.
+        states["began"][slot] = np.where(states["began"][slot] == 0, now, states["began"][slot])
+
+        self._fresh = {}
+        outward = np.flatnonzero(rows["outward"])
+        prefix, system = self._destinations(rows.take(outward))
+        _, each = np.unique(mix(slot[outward], prefix, system), return_index=True)
+        each.sort()  # as they came
+        prefix, system, each = prefix[each], system[each], outward[each]
+        slot, now = slot[each], now[each]
+        here = states["prefix"][slot] == prefix[:, None]
+        here |= (states["system"][slot] == system[:, None]) & (system != 0)[:, None]
+        known = here.any(axis=1)
+        at = slot[known], here.argmax(axis=1)[known]
+        states["called"][at], states["prefix"][at] = now[known], prefix[known]
+        states["system"][at] = np.where(system[known] != 0, system[known], states["system"][at])
+
+        for unit in np.unique(slot[~known]).tolist():
+            mine = np.flatnonzero(~known & (slot == unit))
+            _, first = np.unique(np.where(system[mine] != 0, system[mine], prefix[mine]), return_index=True)
+            mine = mine[np.sort(first)][:_PLACES]
+            if self._is_news(states[unit], float(now[mine[0]])):
+                self._fresh[unit] = each[mine]
+            self._learn(states[unit], prefix[mine], system[mine], float(now[mine[0]]))
+        over = np.isin(found.slots, np.array(list(self._fresh), np.intp))
+        return over, found.by.sum(np.ones(len(found.rows)))
+
+    def threat(self, found: Entities, entity: int) -> Threat:
+        fresh = self._fresh[int(found.slots[entity])]
+        rows, state = found.kept.rows(fresh), found.state(entity)
+        one = rows[0]
+        owner = self._elsewhere.owner(int(one["owner"]))
+        unit = (owner and owner.unit) or ""
+        days = (self._moments[found.tick[entity]] - state["began"]) / 86400
+        where = self._said(rows[:1])[0]
+        more = f", and {len(rows) - 1} more," if len(rows) > 1 else ""
+        return self.found(
+            Severity.LOW,
+            f"{unit} called {where}{more} for the first time in {days:.0f} days of watching",
+            {
+                "unit": "destinations",
+                "owner": unit,
+                "known": int(np.count_nonzero(state["prefix"])) - len(rows),
+                "targets": self._said(rows[:SAMPLES]),
+                "ports": sorted({int(port) for port in rows["dport"][np.isin(rows["proto"], WITH_PORTS)]})[:SAMPLES],
+            },
+            src=address(one, "src"),
+            dst=address(one, "dst"),
+            first_seen=rows["first"].min(),
+            last_seen=found.now[entity],
+            count=len(rows),
+        )
+
+    def counters(self) -> Mapping[str, int]:
+        counts = super().counters()
+        return {**counts, "evicted": counts["evicted"] + self._forgotten}
+
+    def recall(self, learned: Mapping[str, Column], now: float) -> None:
+        super().recall(learned, now)
+        self._watched_s = max(self._watched_s, float(self.table.rows["called"].max()))
+
+    def _key(self, number: int) -> int:
+        """Of the unit of an owner, the same in every run; 0: nobody knows it, or it is none."""
+        owner = self._elsewhere.owner(number)
+        if owner is None or not owner.unit or owner.cgroup is None:
+            return 0
+        return int.from_bytes(blake2s(owner.unit.encode(), digest_size=8).digest(), "big") or 1
+
+    def _destinations(self, rows: Columns) -> tuple[Column, Column]:
+        """Of each row where it goes: by prefix, and by the number of the system, 0 where that is unknown."""
+        hi, lo = left_aligned(rows["dst_hi"], rows["dst_lo"], rows["family"])
+        cut = np.uint64(64) - np.where(rows["family"] == 4, _PREFIX_BITS[4], _PREFIX_BITS[6])
+        port = np.where(np.isin(rows["proto"], WITH_PORTS), rows["dport"], 0)
+        numbers = self._elsewhere.atlas().column("asn", hi, lo, rows["family"]).astype(np.uint64)
+        by_system = np.where(numbers != 0, mix(numbers, rows["proto"], port), np.uint64(0))
+        return mix(hi >> cut, rows["family"], rows["proto"], port), by_system
+
+    def _is_news(self, state: Batch, now: float) -> bool:
+        """Whether the unit has been watched for long enough, and has met few new ones lately."""
+        lately = (state["prefix"] != 0) & (state["met"] > now - self.settings.learning)
+        learnt = now - state["began"] >= self.settings.learning
+        return bool(learnt) and int(np.count_nonzero(lately)) < self.settings.few
+
+    def _learn(self, state: Batch, prefix: Column, system: Column, now: float) -> None:
+        at = np.argsort(state["called"], kind="stable")[: len(prefix)]  # free places first
+        self._forgotten += int(np.count_nonzero(state["prefix"][at]))
+        state["prefix"][at], state["system"][at] = prefix, system
+        state["met"][at] = state["called"][at] = now
+
+    def _said(self, rows: Batch) -> list[str]:
+        """Each destination in words: "203.0.113.7, port 443/tcp (AS64500)"."""
+        hi, lo = left_aligned(rows["dst_hi"], rows["dst_lo"], rows["family"])
+        numbers = self._elsewhere.atlas().column("asn", hi, lo, rows["family"]).tolist()
+        told = []
+        for row, number in zip(rows, numbers, strict=True):
+            proto = protocol_name(int(row["proto"])).lower()
+            service = f"port {row['dport']}/{proto}" if row["proto"] in WITH_PORTS else proto
+            told.append(f"{address(row, 'dst')} {service}" + (f" (AS{number})" if number else ""))
+        return told
