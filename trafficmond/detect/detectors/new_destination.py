@@ -65,6 +65,7 @@ class NewDestination(GroupedDetector):
     # Times are in seconds of watching, since the first that this detector saw.
     fields = (
         ("began", "f8"),
+        ("heard", "f8"),
         ("prefix", "u8", _PLACES),  # hash of prefix and service; 0: a free place
         ("system", "u8", _PLACES),  # ... of autonomous system and service; 0: not known
         ("met", "f4", _PLACES),
@@ -113,6 +114,7 @@ class NewDestination(GroupedDetector):
         now = self._moments[rows["tick"]]
         # Whoever does anything at all is learnt from then on: who never called is known for that.
         states["began"][slot] = np.where(states["began"][slot] == 0, now, states["began"][slot])
+        states["heard"][slot] = now
 
         self._fresh = {}
         outward = np.flatnonzero(rows["outward"])
@@ -170,7 +172,7 @@ class NewDestination(GroupedDetector):
 
     def recall(self, learned: Mapping[str, Column], now: float) -> None:
         super().recall(learned, now)
-        self._watched_s = max(self._watched_s, float(self.table.rows["called"].max()))
+        self._watched_s = max(self._watched_s, float(self.table.rows["heard"].max()))
 
     def _key(self, number: int) -> int:
         """Of the unit of an owner, the same in every run; 0: nobody knows it, or it is none."""
