@@ -79,10 +79,19 @@ static int tm_parse_cut(struct tm_cursor *c, struct tm_packet *p)
 	return TM_IS_IP;
 }
 
-/* EtherType of a PPP protocol number (RFC 1661); 0: neither IPv4 nor IPv6. */
+/* EtherType of a PPP protocol number (RFC 1661; MPLS: RFC 3032, 4.3); 0: nothing that IP is found in. */
 static __u16 tm_type_of_ppp(__u16 protocol)
 {
-	return protocol == 0x21 ? TM_ETH_IPV4 : protocol == 0x57 ? TM_ETH_IPV6 : 0;
+	switch (protocol) {
+	case 0x0021:
+		return TM_ETH_IPV4;
+	case 0x0057:
+		return TM_ETH_IPV6;
+	case 0x0281:
+	case 0x0283:
+		return TM_ETH_MPLS;
+	}
+	return 0;
 }
 
 /* The EtherType behind PPP's protocol field, one byte if that is odd (RFC 1661 6.5); 0: not IP. */

@@ -68,6 +68,7 @@ LABELS = struct.pack(">II", 16 << 12 | 64, 17 << 12 | 1 << 8 | 64)
         pytest.param(50, b"\x8f\0\x08\0" + PACKET, id="Cisco HDLC under PPP in HDLC framing"),
         pytest.param(9, b"\x21" + PACKET, id="PPP, protocol field compressed"),
         pytest.param(9, b"\xff\x03\x21" + PACKET, id="PPP framed, protocol field compressed"),
+        pytest.param(9, b"\xff\x03\x02\x81" + LABELS + PACKET, id="MPLS over PPP"),
         pytest.param(51, b"\x11\0\0\1\0\x20\0\x21" + PACKET, id="PPPoE without Ethernet"),
         pytest.param(166, b"\1\xff\x03\0\x21" + PACKET, id="PPP with direction, pppd"),
         pytest.param(204, b"\0\xff\x03\0\x21" + PACKET, id="PPP with direction"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
 from conftest import Reading
+
+from trafficmond.analyze.source import InputError
 
 NAMES = "ts,uid,id.orig_h,id.orig_p,id.resp_h,id.resp_p,proto,service,conn_state,orig_pkts,orig_ip_bytes,resp_pkts"
 LINE = '1700000000.5,C1,192.0.2.10,40000,198.51.100.7,443,tcp,"ssl,http",SF,6,420,5'
@@ -39,6 +42,17 @@ def test_a_shipped_record_is_what_it_was(text: str, packets: int, octets: int, r
     assert (intake.seen.packets, intake.seen.bytes) == (packets, octets)
     assert intake.first == 1700000000.5
     assert {(row["sport"], row["dport"]) for row in rows} <= {(40000, 443), (443, 40000)}
+
+
+@pytest.mark.parametrize("unset", ["-", "(empty)", "", None])
+def test_a_duration_that_is_unset_in_json_is_none(unset: str | None, reading: Reading) -> None:
+    _, intake = reading(json.dumps({"ts": 1700000000.5, "duration": unset, **CONN}).encode())
+    assert (intake.seen.packets, intake.damage.total) == (11, 0)
+
+
+def test_a_file_that_is_compressed_twice_is_said_to_be(reading: Reading) -> None:
+    with pytest.raises(InputError, match=r"compressed twice.*zcat"):
+        reading(gzip.compress(gzip.compress(CSV.encode())))
 
 
 def test_csv_of_another_log_of_zeek_is_passed_over(reading: Reading) -> None:

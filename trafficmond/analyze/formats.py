@@ -14,6 +14,7 @@ from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.sorting import by_start
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.analyze.spread import spread
+from trafficmond.analyze.unpack import GZIP, ZSTD
 from trafficmond.flows.batch import Batch
 
 
@@ -82,6 +83,8 @@ _CONTAINERS = (  # known by their first bytes, and how they are undone
     (b"\xfd7zXZ\0", "compressed with xz", "xz -dc"),
     (b"BZh", "compressed with bzip2", "bzip2 -dc"),
     (b"\x04\x22\x4d\x18", "compressed with lz4", "lz4 -dc"),
+    (GZIP, "compressed twice", "zcat FILE | zcat # instead of FILE its path:"),
+    (ZSTD, "compressed twice", "zstdcat FILE | zstdcat # instead of FILE its path:"),
     (b"PK\x03\x04", "a zip archive", "unzip -p"),
     (b"PAR1", "a Parquet file", "duckdb -json -c \"from 'FILE'\" # instead of FILE its path:"),
 )

@@ -190,13 +190,18 @@ def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
         resp,
         _ports(fields, proto),
         proto,
-        (start, start + float(fields.get("duration") or 0)),
+        (start, start + _duration(fields.get("duration"))),
         first,
         other,
         told.flags if tcp else (0, 0, 0, 0),
         reply_bits=abi.BIT_SPOKE_FIRST if tcp and told.spoke_first else 0,
         direction=Direction.EGRESS if fields.get("local_orig") in _TRUE else Direction.INGRESS,
     )
+
+
+def _duration(value: Any) -> float:
+    """Seconds; JSON made of a table may have its marker for what is unset."""
+    return 0.0 if value in (None, "", "-", "(empty)") else float(value)
 
 
 def _protocol(fields: Mapping[str, Any]) -> int:
