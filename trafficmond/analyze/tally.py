@@ -83,7 +83,7 @@ class Tally:
         places, first = self._index.place(keys)
         count = len(self._index)
         if count > len(self._sums):
-            more = max(count - known, known // 2)
+            more = max(count - known, known // 8)
             self._sums = np.concatenate([self._sums[:known], np.zeros((more, 2), np.int64)])
             self._rows = join([self._rows[:known], empty(self._rows.dtype, more)])
         for name in self._columns:

@@ -39,7 +39,7 @@ class Index:
     def _make_room(self, more: int) -> None:
         most = self._count + more
         if most > len(self._keys):
-            self._keys = np.concatenate([self.keys, np.empty(max(more, self._count // 2), np.uint64)])
+            self._keys = np.concatenate([self.keys, np.empty(max(more, self._count // 8), np.uint64)])
         if 2 * most > len(self._places):
             size = max(_LEAST_PLACES, 1 << (2 * most - 1).bit_length())
             self._places = np.zeros(size, np.uint32)
