@@ -63,6 +63,19 @@ def answer(request: bytes, fds: Sequence[int]) -> dict[str, Any]:
 
 
 def _join(asked: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[str, Any]:
+    modes = [mode for mode in (NATIVE, GENERIC) if mode in asked["modes"]]
+    opened, config = _ours(asked, fds)
+    libxdp.join(ifindex, modes, opened, _ids([config, *fds[len(MAPS) :]]))
+    return _look(asked, ifindex, [config])
+
+
+def _try(asked: Mapping[str, Any], _: int, fds: Sequence[int]) -> dict[str, Any]:
+    libxdp.look_at_kernel(_ours(asked, fds)[0])
+    return {}
+
+
+def _ours(asked: Mapping[str, Any], fds: Sequence[int]) -> tuple[Callable[[], libbpf.Object], int]:
+    """What opens the installed object, to use the asker's maps; and the one of them that it is known by."""
     sizes = Sizes(*map(int, asked["sizes"]))
     if asked["layout"] != layout_name(sizes):
         raise DatapathError("another version of trafficmon runs than is installed", hint="restart trafficmond")
@@ -70,13 +83,11 @@ def _join(asked: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[st
     if set(names) != MAPS.keys() or len(names) != len(MAPS) or len(fds) < len(MAPS):
         raise ValueError("maps")
     maps = dict(zip(names, fds, strict=False))
-    modes = [mode for mode in (NATIVE, GENERIC) if mode in asked["modes"]]
 
     def opened() -> libbpf.Object:
         return open_libbpf(sizes, maps, int(asked["seed"]), owners=bool(asked["owners"]))
 
-    libxdp.join(ifindex, modes, opened, _ids([maps["tm_config"], *fds[len(MAPS) :]]))
-    return _look(asked, ifindex, [maps["tm_config"]])
+    return opened, maps["tm_config"]
 
 
 def _leave(_: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[str, Any]:
@@ -93,11 +104,6 @@ def _look(_: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[str, A
             return {"ours": ours, "dispatcher": now.dispatcher, "mode": now.mode, "chain": now.told()}
     except ForeignProgramError:
         return {"ours": False, "dispatcher": 0, "mode": "", "chain": []}
-
-
-def _try(_: Mapping[str, Any], _ifindex: int, _fds: Sequence[int]) -> dict[str, Any]:
-    libxdp.look_at_kernel()
-    return {}
 
 
 def _ids(fds: Sequence[int]) -> set[int]:

@@ -382,9 +382,14 @@ def beside(on: Rig) -> None:
     """Beside xdp-filter in a libxdp dispatcher, over restarts, an upgrade, and out of it again."""
     must(not sharing.lacking(), "xdp-tools in the image", sharing.lacking())
     shared = sharing.Sharing(on.lab, on.daemon, on.sender, SETTINGS, SLOW)
-    for step in (sharing.joins, sharing.goes_on, sharing.leaves):
-        step(shared)
-    on.features["beside xdp-filter"] = "yes"
+    refused = sharing.refused(shared)
+    on.features["beside xdp-filter"] = f"no: {refused}" if refused else "yes"
+    if refused:
+        must("this kernel refuses trafficmon's program in a dispatcher" in refused, "the kernel as the reason", refused)
+        shared.through("a restart", shared.start)
+        return
+    sharing.joined(shared)
+    sharing.left(shared)
 
 
 def detach(on: Rig) -> None:

@@ -125,7 +125,7 @@ def _join(loaded: Loaded, sizes: Sizes, pins: Pins, mode: str, done: Attachment)
     config, alone = loaded.maps["tm_config"], pins.has_link("xdp", done.ifindex)
     try:
         if alone:  # an earlier daemon had the hook for itself: it is let go only for something better
-            share.attempt(done.ifindex)
+            share.attempt(loaded, sizes, done.ifindex)
             pins.drop_link("xdp", done.ifindex)
         if not pins.is_shared(done.ifindex):
             pins.keep_shared(done.ifindex, config)

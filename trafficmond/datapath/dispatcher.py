@@ -78,19 +78,22 @@ def replace(
         raise DatapathError(what, hint="the one in place goes on; see xdp-loader status") from error
 
 
-def stand_in(target: libbpf.Object, other: libbpf.Object) -> None:
-    """Has a program that does nothing stand in for another, attached nowhere; `target` and `other`: twice the
-    dispatcher's file, which has one for this. Raises OSError or DatapathError where the kernel cannot."""
+def stand_in(target: libbpf.Object, ours: libbpf.Object) -> None:
+    """Has tm_xdp of `ours` stand in for a program that does nothing, of the dispatcher's file `target`.
+
+    Raises OSError or DatapathError where the kernel refuses that.
+    """
     with ExitStack() as stack:
-        for each in (target, other):
-            stack.callback(each.close)
-            each.load_only((_NOTHING,), each.programs())
+        stack.callback(ours.close)
+        stack.callback(target.close)
+        target.load_only((_NOTHING,), target.programs())
         target.load((_NOTHING,))
         fd = target.program_fd(_NOTHING)
         stack.callback(os.close, fd)
-        other.extend(fd, _NOTHING, _NOTHING)
-        other.load((_NOTHING,))
-        program = other.program_fd(_NOTHING)
+        ours.load_only((XDP_PROGRAM,), PROGRAMS)
+        ours.extend(fd, _NOTHING, XDP_PROGRAM)
+        ours.load((XDP_PROGRAM,))
+        program = ours.program_fd(XDP_PROGRAM)
         stack.callback(os.close, program)
         os.close(extensions.link_into(program, fd, extensions.function_id(fd, _NOTHING)))
 

@@ -167,7 +167,7 @@ def join(ifindex: int, modes: Sequence[str], opened: Callable[[], libbpf.Object]
         with chain(ifindex) as now:
             ours = now.of(maps) if now else []
             if now is None or not ours:
-                look_at_kernel()
+                look_at_kernel(opened)
                 _attach(ifindex, [now.mode] if now else modes, opened)
                 return
             if replace(now.ifindex, now.main_fd, now.components, ours[0], opened(), _dispatcher(), now.mode == GENERIC):
@@ -175,16 +175,17 @@ def join(ifindex: int, modes: Sequence[str], opened: Callable[[], libbpf.Object]
     raise DatapathError("other programs keep changing the same chain", hint="restart trafficmond when they have done")
 
 
-def look_at_kernel() -> None:
-    """Raises DatapathError if this kernel takes no programs in a dispatcher: libxdp would attach ours alone then, which
-    is the direct link's affair."""
-    target, other = _dispatcher(), _dispatcher()
+def look_at_kernel(opened: Callable[[], libbpf.Object]) -> None:
+    """Raises DatapathError if this kernel takes no tm_xdp in a dispatcher. libxdp would attach it alone then, or say no
+    more than "Invalid argument"."""
+    target = _dispatcher()
     try:
-        stand_in(target, other)
+        stand_in(target, opened())
     except (DatapathError, OSError) as error:
+        said = str(error.args[0] if isinstance(error, DatapathError) else error).splitlines()
         raise DatapathError(
-            "this kernel takes no programs in a dispatcher (BPF_PROG_TYPE_EXT; Linux has them since 5.10)",
-            hint="take xdp_share out of the settings, or use a kernel that has them",
+            f"this kernel refuses trafficmon's program in a dispatcher ({said[0]})",
+            hint="Debian's since 6.1 take it; use one of them, or take xdp_share out of the settings",
         ) from error
 
 

@@ -59,8 +59,25 @@ def join(loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[str], befor
 
     Raises DatapathError, ForeignProgramError.
     """
+    said = _ask_with_maps("join", loaded, sizes, ifindex, modes, before)
+    return Shared(ifindex, said["dispatcher"], said["mode"], said["chain"])
+
+
+def attempt(loaded: Loaded, sizes: Sizes, ifindex: int) -> None:
+    """Changes nothing. Raises DatapathError if joining is sure to fail: by the kernel, or without libxdp."""
+    _ask_with_maps("try", loaded, sizes, ifindex, (), ())
+
+
+def leave(ifindex: int, maps: Sequence[int]) -> None:
+    """Takes out of the chain of an interface what uses one of these maps. Raises DatapathError."""
+    _ask({"do": "leave", "ifindex": ifindex}, maps)
+
+
+def _ask_with_maps(
+    what: str, loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[str], before: Sequence[int]
+) -> dict[str, Any]:
     request = {
-        "do": "join",
+        "do": what,
         "ifindex": ifindex,
         "modes": list(modes),
         "layout": layout_name(sizes),
@@ -69,18 +86,7 @@ def join(loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[str], befor
         "owners": loaded.owners,
         "maps": list(loaded.maps),
     }
-    said = _ask(request, [*loaded.maps.values(), *before])
-    return Shared(ifindex, said["dispatcher"], said["mode"], said["chain"])
-
-
-def attempt(ifindex: int) -> None:
-    """Changes nothing. Raises DatapathError if joining is sure to fail: by the kernel, or without libxdp."""
-    _ask({"do": "try", "ifindex": ifindex}, [])
-
-
-def leave(ifindex: int, maps: Sequence[int]) -> None:
-    """Takes out of the chain of an interface what uses one of these maps. Raises DatapathError."""
-    _ask({"do": "leave", "ifindex": ifindex}, maps)
+    return _ask(request, [*loaded.maps.values(), *before])
 
 
 def _ask(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
