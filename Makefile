@@ -32,7 +32,7 @@ HOST_CFLAGS = -O3 -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest test-clickhouse fleet lint bench accuracy world compare fuzz soak soak-idle soak-guessing soak-probation test-system test-pip test-kernels deb apt-repo clean
+.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest test-clickhouse fleet lint bench accuracy world curves compare fuzz soak soak-idle soak-guessing soak-probation test-system test-pip test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -134,6 +134,9 @@ accuracy: deps build ## what the detectors find and miss on captures with a know
 
 world: deps build ## so many weeks of a house where nobody attacks, and every attack poured in: make world SEEDS=200
 	WORLD_SEEDS=$(or $(SEEDS),20) $(VENV) -m pytest -q tests/world
+
+curves: deps build ## from loud to slow: what each detector finds, and what ordinary weeks bring, into docs/detectors.md
+	PYTHONPATH=.:tests/world $(VENV) tests/world/curves.py
 
 compare: deps build ## captures as tshark, logs as a few plain lines read them, and as analyze does; COMPARE="FOLDER..." for others
 	$(VENV) tests/compare/compare.py $(COMPARE)

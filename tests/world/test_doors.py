@@ -109,6 +109,10 @@ SITUATIONS: dict[str, Callable[[Book], Situation]] = {
     "SYN flood": lambda book: attacks.syn_flood(book, HOUR, WEB, 500.0),
     "reflection": lambda book: attacks.reflection(book, HOUR, WEB),
     "DNS tunnel": lambda book: attacks.dns_tunnel(book, HOUR, LAPTOP, attacks.host("192.168.10.2")),
+    "slow HTTP": lambda book: attacks.slow_http(book, HOUR, WEB),
+    "dead beacon": lambda book: attacks.beacon(book, HOUR, LAPTOP, 42.0, 0.01, 19, alive=False),
+    "upload": lambda book: attacks.exfiltration(book, HOUR, LAPTOP, 6e9),
+    "datagram flood": lambda book: attacks.datagram_flood(book, HOUR, WEB),
     "ping tunnel": lambda book: attacks.ping_tunnel(book, HOUR, LAPTOP),
 }
 

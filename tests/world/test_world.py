@@ -12,13 +12,13 @@ from functools import lru_cache
 
 import pytest
 import world_attacks as attacks
-from world_attacks import Situation
+from world_attacks import Situation, named
 from world_book import DAY, HOUR, MONDAY, Book, host
 from world_house import LAPTOP, RESOLVER, WEB, house
 from world_judging import judge, text, together
 
 from trafficmond.flows.batch import Batch
-from trafficmond.model import Severity, Threat
+from trafficmond.model import Severity
 
 SEEDS = range(int(os.environ.get("WORLD_SEEDS", "2")))
 COARSE_S = 300.0  # a batch of a week; attacks are judged a second or ten at a time
@@ -53,12 +53,6 @@ SLOW: dict[str, Callable[[Book], Situation]] = {
 def a_day() -> Batch:
     """A Monday of the house, with nobody attacking."""
     return house(1, 1).rows()
-
-
-def named(threat: Threat, situation: Situation) -> bool:
-    """Whether the threat is that situation, and blames and pities the right ones."""
-    right = threat.detector == situation.detector and (threat.src_ip or "") == situation.src_ip
-    return right and (not situation.dst_ip or (threat.dst_ip or "") in (situation.dst_ip, ""))
 
 
 @pytest.mark.parametrize("attack", [*LOUD, *SLOW])

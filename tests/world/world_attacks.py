@@ -12,6 +12,7 @@ import numpy as np
 from world_book import HOUR, Book, host
 
 from trafficmond.flows.batch import address_text
+from trafficmond.model import Threat
 
 STRANGER = host("185.12.34.56")
 
@@ -22,6 +23,17 @@ class Situation(NamedTuple):
     detector: str
     src_ip: str
     dst_ip: str
+
+
+def named(threat: Threat, situation: Situation) -> bool:
+    """Whether the threat is that situation, and blames and pities the right ones."""
+    right = threat.detector == situation.detector and (threat.src_ip or "") == situation.src_ip
+    return right and (not situation.dst_ip or (threat.dst_ip or "") in (situation.dst_ip, ""))
+
+
+def found_in(threats: list[Threat], situation: Situation) -> bool:
+    """Whether one of the threats is that situation."""
+    return any(named(threat, situation) for threat in threats)
 
 
 def port_scan(book: Book, at: float, victim: int, ports: int = 400, every: float = 0.02) -> Situation:
@@ -57,7 +69,7 @@ def many_guessers(
     """Passwords tried by many, none of whom tries often."""
     who = np.repeat(book.public(sources), each)
     _guess(book, at + book.rng.uniform(0, within, len(who)), who, victim, 22)
-    return Situation("brute_force", "", _text(victim))
+    return Situation("brute_force", "", text(victim))
 
 
 def beacon(book: Book, at: float, source: int, every: float = 60.0, jitter: float = 0.1, calls: int = 60,
@@ -77,7 +89,7 @@ def syn_flood(book: Book, at: float, victim: int, a_second: float = 2000.0, seco
     count = int(a_second * seconds)
     sources = book.rng.integers(host("23.0.0.0"), host("99.255.255.255"), count)
     book.half_open(at + np.sort(book.rng.uniform(0, seconds, count)), sources, victim, 443)
-    return Situation("syn_flood", "", _text(victim))
+    return Situation("syn_flood", "", text(victim))
 
 
 def reflection(
@@ -87,20 +99,20 @@ def reflection(
     who = np.repeat(book.public(reflectors), book.rng.integers(2, 4, reflectors))
     sizes = np.where(book.rng.random(len(who)) < 0.2, book.rng.integers(460, 810, len(who)), size - 42)
     book.udp(at + np.sort(book.rng.uniform(0, seconds, len(who))), who, victim, book.ports(len(who)), sizes, sport=53)
-    return Situation("amplification", "", _text(victim))
+    return Situation("amplification", "", text(victim))
 
 
 def datagram_flood(book: Book, at: float, victim: int, a_second: int = 20_000, seconds: float = 20.0) -> Situation:
     """Datagrams of a few sources to one port."""
     book.udp(at + np.zeros(6), book.public(6), victim, 9000, int(a_second * seconds / 6) * 100, 0, seconds,
              packets=int(a_second * seconds / 6))  # fmt: skip
-    return Situation("volume", "", _text(victim))
+    return Situation("volume", "", text(victim))
 
 
 def exfiltration(book: Book, at: float, source: int, size: float = 3e9, seconds: float = 600.0) -> Situation:
     """One long upload to somebody new."""
     book.tcp(at, source, int(book.public(1)[0]), 443, int(size), int(size) // 200, seconds)
-    return Situation("exfiltration", _text(source), "")
+    return Situation("exfiltration", text(source), "")
 
 
 def slow_http(
@@ -110,7 +122,7 @@ def slow_http(
     who = np.resize(book.public(sources) if sources > 1 else np.array([STRANGER]), connections)
     for begin in np.arange(0, seconds, 60.0):  # a server gives up after a minute, and the place is taken again
         book.trickle(at + begin + book.rng.uniform(0, 10, connections), who, victim, 80, 200, 20, 15.0, 48.0)
-    return Situation("slow_http", "" if sources > 1 else _text(STRANGER), _text(victim))
+    return Situation("slow_http", "" if sources > 1 else text(STRANGER), text(victim))
 
 
 def dns_tunnel(
@@ -120,7 +132,7 @@ def dns_tunnel(
     count = int(a_second * seconds / 110)
     book.udp(at + np.sort(book.rng.uniform(0, seconds, count)), source, resolver, 53,
              book.rng.integers(95, 200, count), book.rng.integers(110, 260, count))  # fmt: skip
-    return Situation("tunnel", _text(source), "")
+    return Situation("tunnel", text(source), "")
 
 
 def ping_tunnel(book: Book, at: float, source: int, a_second: float = 1024.0, seconds: float = 600.0) -> Situation:
@@ -129,7 +141,7 @@ def ping_tunnel(book: Book, at: float, source: int, a_second: float = 1024.0, se
     sizes = book.rng.integers(200, 1200, steps)
     packets = np.maximum((a_second * 20 / sizes).astype(np.int64), 1)
     book.ping(at + np.arange(steps) * 20.0, source, peer, sizes, packets=packets, lasts=19.0, got=sizes * packets // 2)
-    return Situation("tunnel", _text(source), "")
+    return Situation("tunnel", text(source), "")
 
 
 def _guess(book: Book, when: np.ndarray, who: np.ndarray | int, victim: int, dport: int) -> None:
@@ -139,8 +151,9 @@ def _guess(book: Book, when: np.ndarray, who: np.ndarray | int, victim: int, dpo
 
 
 def _found(detector: str, source: int, victim: int | None = None) -> Situation:
-    return Situation(detector, _text(source), "" if victim is None else _text(victim))
+    return Situation(detector, text(source), "" if victim is None else text(victim))
 
 
-def _text(number: int) -> str:
+def text(number: int) -> str:
+    """An address as threats have it."""
     return address_text(0, number | 0xFFFF00000000, 4)
