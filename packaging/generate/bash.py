@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commands import RULES_ONLY, Argument, Client
+from commands import RULES_ONLY, UNITS_ONLY, Argument, Client
 
 _HEAD = """\
 # bash completion for trafficctl                           -*- shell-script -*-
@@ -15,7 +15,7 @@ _trafficctl_ask()
     for ((i = 1; i < ${#words[@]} - 1; i++)); do
         [[ ${words[i]} == -s || ${words[i]} == --socket ]] && socket=(-s "${words[i + 1]}")
     done
-    trafficctl "${socket[@]}" -o jsonl "$1" 2>/dev/null |
+    trafficctl "${socket[@]}" -o jsonl $1 2>/dev/null |
         sed -n "$3"'s/.*"'"$2"'": *"\\([^"\\\\]*\\)".*/\\1/p' | sort -u
 }
 
@@ -62,6 +62,7 @@ _ASK = {
     "labels": "_trafficctl_offer < <(_trafficctl_ask rules label)",
     "bans": "_trafficctl_offer < <(_trafficctl_ask bans cidr)",
     "threats": "_trafficctl_offer < <(_trafficctl_ask threats id)",
+    "units": f"_trafficctl_offer < <(_trafficctl_ask 'usage --by unit' key '{UNITS_ONLY}')",
     "files": "_filedir",
     "interfaces": "_trafficctl_offer < <(command ls /sys/class/net)",
     "": ":",

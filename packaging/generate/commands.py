@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from trafficctl.commands import COMMANDS
 from trafficctl.parser import build
 
+# Of what `usage --by unit` answers: not the rest, nor what has none. Without a colon, which ends an action for zsh.
+UNITS_ONLY = '/"key"."[^("]/'
 RULES_ONLY = '/"kind":"rule"/'  # of what `rules` answers: not the guard, nor lists, as an address for sed
 
 
@@ -87,4 +89,4 @@ def _source(command: str, action: argparse.Action, metavar: str) -> str:
         return "threats"
     if metavar in ("PATH", "FILE", "SOCKET", "FOLDER", "DIR"):
         return "files"
-    return {"rule": "labels", "interface": "interfaces"}.get(action.dest, "")
+    return {"rule": "labels", "interface": "interfaces", "unit": "units"}.get(action.dest, "")

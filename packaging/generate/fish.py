@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commands import RULES_ONLY, Argument, Client
+from commands import RULES_ONLY, UNITS_ONLY, Argument, Client
 
 _HEAD = """\
 # fish completion for trafficctl
@@ -15,7 +15,7 @@ function __trafficctl_ask
     for i in (seq 2 (count $words))
         contains -- $words[$i] -s --socket; and set socket -s $words[(math $i + 1)]
     end
-    trafficctl $socket -o jsonl $argv[1] 2>/dev/null |
+    trafficctl $socket -o jsonl (string split ' ' $argv[1]) 2>/dev/null |
         sed -n "$argv[3]"'s/.*"'$argv[2]'": *"\\([^"\\\\]*\\)".*/\\1/p' | sort -u
 end
 
@@ -27,6 +27,7 @@ _ASK = {
     "labels": "(__trafficctl_ask rules label)",
     "bans": "(__trafficctl_ask bans cidr)",
     "threats": "(__trafficctl_ask threats id)",
+    "units": f"(__trafficctl_ask 'usage --by unit' key '{UNITS_ONLY}')",
     "interfaces": "(__fish_print_interfaces)",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commands import RULES_ONLY, Argument, Client
+from commands import RULES_ONLY, UNITS_ONLY, Argument, Client
 
 _HEAD = """\
 #compdef trafficctl
@@ -14,7 +14,7 @@ _trafficctl_ask() {
     (( ${+opt_args[-s]} )) && socket=(-s ${opt_args[-s]})
     (( ${+opt_args[--socket]} )) && socket=(-s ${opt_args[--socket]})
     local values=$3's/.*"'$2'": *"\\([^"\\\\]*\\)".*/\\1/p'
-    found=(${(fu)"$(_call_program $1 trafficctl $socket -o jsonl $1 2>/dev/null | sed -n $values)"})
+    found=(${(fu)"$(_call_program values trafficctl $socket -o jsonl ${=1} 2>/dev/null | sed -n $values)"})
     compadd -a found
 }
 
@@ -28,6 +28,7 @@ _ASK = {
     "labels": "{_trafficctl_ask rules label}",
     "bans": "{_trafficctl_ask bans cidr}",
     "threats": "{_trafficctl_ask threats id}",
+    "units": "{_trafficctl_ask 'usage --by unit' key '" + UNITS_ONLY + "'}",
     "files": "_files",
     "interfaces": "_net_interfaces",
     "": " ",

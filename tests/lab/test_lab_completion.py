@@ -162,3 +162,32 @@ def test_the_guard_is_not_offered_for_removal(terminal: Terminal, daemon: Daemon
     guarded = next(rule["cidr"] for rule in daemon.ask("rules") if rule["kind"] == "guard")
     typed = f"trafficctl remove-cidr {guarded[:5]}"
     assert terminal.complete(typed) == typed.split()
+
+
+_USAGE = ("kernel", "(other)", "", "nginx.service", "user@1000.service")
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell.name)
+def test_units_are_those_that_the_sums_name(shell: Shell, tmp_path: Path) -> None:
+    """From a daemon of months: its client's answer is written here."""
+    if shell.missing():
+        pytest.skip(shell.missing())
+    subprocess.run([sys.executable, str(ROOT / "packaging" / "generate"), str(tmp_path)], check=True)
+    (tmp_path / "bin").mkdir()
+    client = tmp_path / "bin" / "trafficctl"
+    lines = "".join(f'{{"period":null,"key":"{key}","flows":1}}\n' for key in _USAGE)
+    client.write_text(f'#!/bin/sh\n[ "$*" = "-o jsonl usage --by unit" ] && cat <<END\n{lines}END\n')
+    client.chmod(0o755)
+    path = f"{tmp_path / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
+    terminal = Terminal(
+        shell, tmp_path / "completions", {"PATH": path, "HOME": str(tmp_path), "TERM": "dumb", "LANG": "C.UTF-8"}
+    )
+    try:
+        for typed, completed in (
+            ("trafficctl flows --unit ker", "kernel"),
+            ("trafficctl usage --unit ngi", "nginx.service"),
+            ("trafficctl flows --unit user", "user@1000.service"),
+        ):
+            assert terminal.complete(typed)[-1] == completed
+    finally:
+        terminal.close()
