@@ -68,6 +68,11 @@ build/libtmparse.so: $(wildcard bpf/*.c bpf/*.h) Makefile
 	@mkdir -p build
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(HOST_CFLAGS) bpf/host.c $(LDFLAGS) -o $@.tmp && mv $@.tmp $@
 
+# For the kernels of another architecture; the objects for BPF are the same everywhere.
+build/arm64/libtmparse.so: $(wildcard bpf/*.c bpf/*.h) Makefile
+	@mkdir -p build/arm64
+	aarch64-linux-gnu-gcc $(HOST_CFLAGS) bpf/host.c -o $@
+
 # What the live tests and the bench put beside it.
 TEST_OBJECTS := $(patsubst %,build/tests/%.o,$(notdir $(basename $(wildcard tests/lab/*.bpf.c tests/bench/*.bpf.c))))
 
@@ -176,11 +181,11 @@ test-pip: deps build ## build the wheel, install it into a fresh virtual environ
 	@build/pip/bin/python -m pip install --quiet --disable-pip-version-check build/wheel/*.whl
 	$(SUDO) env TRAFFICMON_PIP=1 TRAFFICMON_PYTHON=$(CURDIR)/build/pip/bin/python $(VENV) -m pytest -q -p no:cacheprovider tests/pip
 
-test-kernels: deps build ## boot Debian's kernels under qemu and run the data path in each; LOADER=bcc compiles it there
-	$(SUDO) tests/kernels/run $(if $(LOADER),--loader $(LOADER))
+test-kernels: deps build ## boot Debian's kernels under qemu and run the data path in each; LOADER=bcc compiles it there; ARCH=arm64
+	$(SUDO) tests/kernels/run $(if $(LOADER),--loader $(LOADER)) $(if $(ARCH),--arch $(ARCH))
 
-deb: ## build the Debian package into build/deb, twice: the same to the byte, and nothing that lintian would say
-	packaging/build-deb --check
+deb: ## build the Debian package into build/deb, twice: the same to the byte, and nothing that lintian would say; ARCH=arm64: once, for that
+	packaging/build-deb $(if $(ARCH),--arch $(ARCH),--check)
 
 apt-repo: ## build the package, once, and make a local apt repository of it in build/apt
 	packaging/build-deb

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from debian import ROOT, Failure, mirror, remove, root_tarball, unpacked
+from machine import Machine
 
-META = "linux-image-cloud-amd64"
 SYSTEM = (
     "python3",
     "python3-bpfcc",
@@ -28,14 +28,11 @@ SYSTEM = (
 )
 SYSTEM += ("libbpf1", "iproute2", "iputils-ping", "procps", "busybox-static", "ethtool", "bpftool", "xdp-tools")
 # What a machine would load on demand is loaded at boot; those a kernel has built in or lacks are passed over.
-MODULES = ("virtio_pci", "virtio_blk", "ext4", "veth", "dummy", "sch_ingress", "cls_bpf", "act_bpf")
+MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "ext4", "veth", "dummy", "sch_ingress", "cls_bpf", "act_bpf")
 MODULES += ("8021q", "mpls_router", "pppoe", "vxlan", "geneve", "ip_gre", "ip6_gre", "ipip", "sit", "ip6_tunnel")
-TREE = ("bpf", "build/trafficmon.bpf.o", "build/trafficmon-inside.bpf.o", "build/libtmparse.so", "etc", "tests/kernels")
+TREE = ("bpf", "build/trafficmon.bpf.o", "build/trafficmon-inside.bpf.o", "etc", "tests/kernels")
 TREE += ("build/trafficmon-dns.bpf.o",)
 TREE += ("tests/lab", "trafficctl", "trafficmond")
-# Without what qemu 7.2 emulates wrongly, or kernel and programs crash: flags after cmpxchg16b, and AVX. And without
-# page tables of five levels, which cost time.
-CPU = "max,cx16=off,avx=off,avx2=off,f16c=off,fma=off,la57=off"
 SECONDS = {"libbpf": 700, "bcc": 1800}  # for a boot and the payload, emulated on a busy machine
 
 INIT = """#!/bin/busybox sh
@@ -50,8 +47,9 @@ exec /bin/busybox switch_root /root /bin/busybox sh -c '
     mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /tmp
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
     mount -t bpf bpf /sys/fs/bpf; mkdir -p /dev/shm /tmp/trafficmon; mount -t tmpfs tmpfs /dev/shm
-    ip link set lo up; stty -F /dev/ttyS1 raw
-    cd /tmp/trafficmon && tar -xf /dev/vdb && python3 tests/kernels/payload.py >/dev/ttyS1
+    ip link set lo up; answer=/dev/vport0p1
+    [ -c $answer ] || { answer=/dev/ttyS1; stty -F $answer raw; }
+    cd /tmp/trafficmon && tar -xf /dev/vdb && python3 tests/kernels/payload.py >$answer
     sync; busybox poweroff -f
 '
 """
@@ -66,13 +64,13 @@ class Kernel:
     folder: Path
 
 
-def kernel(suite: str, build: Path) -> Kernel:
+def kernel(suite: str, machine: Machine, build: Path) -> Kernel:
     """The newest cloud kernel of `suite`, downloaded once. Raises Failure if the mirror has none and none is kept."""
     folder = build / suite
     if not (folder / "complete").exists():
         remove(folder)
         (folder / "apt" / "lists" / "partial").mkdir(parents=True)
-        _download(suite, folder)
+        _download(suite, machine, folder)
         (folder / "complete").touch()
     return _unpacked_kernel(folder / "root")
 
@@ -82,15 +80,18 @@ def _unpacked_kernel(root: Path) -> Kernel:
         return Kernel(image.name.removeprefix("vmlinuz-"), image, root)
     for image in root.glob("usr/lib/modules/*/vmlinuz"):
         return Kernel(image.parent.name, image, root)
-    raise Failure(f"no kernel in the packages unpacked to {root}; look at what {META} of that suite depends on")
+    raise Failure(
+        f"no kernel in the packages unpacked to {root}; look at what the kernel package of that suite depends on"
+    )
 
 
-def _download(suite: str, folder: Path) -> None:
+def _download(suite: str, machine: Machine, folder: Path) -> None:
     """An apt of its own for `suite`, beside the host's; the packages that make up its kernel, unpacked."""
     apt, packages = folder / "apt", folder / "packages"
     packages.mkdir()
     (apt / "sources.list").write_text(
-        f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror()} {suite} main\n"
+        f"deb [arch={machine.architecture} signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] "
+        f"{mirror()} {suite} main\n"
     )
     (apt / "status").touch()
     options = {"Dir::Etc::sourcelist": f"{apt}/sources.list", "Dir::Etc::sourceparts": "/dev/null"}
@@ -100,14 +101,15 @@ def _download(suite: str, folder: Path) -> None:
         "Dir::State::status": f"{apt}/status",
     }
     options |= {"Dir::Cache": str(apt), "APT::Sandbox::User": "root", "Acquire::Languages": "none"}
+    options |= {"APT::Architecture": machine.architecture, "APT::Architectures": machine.architecture}
     given = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     _call(["apt-get", *given, "-qq", "update"])
-    names = {META}
+    names = {machine.kernel}
     for _ in range(2):  # sid's image package has its files in two others of the same release
         shown = _call(["apt-cache", *given, "show", "--no-all-versions", *names])
         depends = " ".join(re.findall(r"^Depends: (.*)$", shown, re.MULTILINE))
         names |= set(re.findall(r"\blinux-(?:image|binary|modules)-[0-9][^ ,]*", depends))
-    names.discard(META)
+    names.discard(machine.kernel)
     _call(["apt-get", *given, "-qq", "download", *sorted(names)], packages)
     for package in packages.iterdir():
         _call(["dpkg-deb", "-x", str(package), str(folder / "root")])
@@ -119,9 +121,9 @@ def _download(suite: str, folder: Path) -> None:
     _call(["depmod", "-b", str(root), _unpacked_kernel(root).release])
 
 
-def root_image(build: Path) -> Path:
+def root_image(machine: Machine, build: Path) -> Path:
     """An ext4 image of Debian 12 with what the daemon runs on; its changes are thrown away after each boot."""
-    tarball = root_tarball("bookworm", build, SYSTEM)
+    tarball = root_tarball("bookworm", build, SYSTEM, architecture=machine.architecture)
     image = tarball.with_suffix(".ext4")
     if not image.exists():
         for old in build.glob("*.ext4"):
@@ -179,20 +181,25 @@ def _plain(module: Path) -> bytes:
     return module.read_bytes()
 
 
-def boot(image: Path, initrd: Path, root: Path, loader: str, log: Path, show: bool) -> dict[str, Any]:
+def boot(machine: Machine, image: Path, initrd: Path, root: Path, loader: str, log: Path, show: bool) -> dict[str, Any]:
     """Boots, runs the payload on a copy of the tree and returns what it wrote. Raises Failure if it wrote nothing.
 
     `loader` is what the payload finds on the kernel's command line.
     """
     payload, answer = log.with_suffix(".tar"), log.with_suffix(".json")
     with payload.open("wb") as tar:
-        subprocess.run(["tar", "-c", "--exclude=__pycache__", *TREE], cwd=ROOT, stdout=tar, check=True)
+        name = f"--transform=s,^{machine.library}$,build/libtmparse.so,"
+        subprocess.run(
+            ["tar", "-c", "--exclude=__pycache__", name, *TREE, machine.library], cwd=ROOT, stdout=tar, check=True
+        )
     answer.unlink(missing_ok=True)
-    command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2", "-m", "2048"]
-    command += ["-nographic"]
+    command = [*machine.qemu, "-accel", "tcg,thread=multi", "-smp", "2", "-m", "2048", "-nographic"]
     command += ["-no-reboot", "-nodefaults", "-kernel", str(image), "-initrd", str(initrd)]
-    command += ["-append", f"console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests trafficmon.loader={loader}"]
-    command += ["-serial", "stdio" if show else f"file:{log}", "-serial", f"file:{answer}"]
+    command += [
+        "-append",
+        f"console={machine.console} quiet panic=-1 mitigations=off cryptomgr.notests trafficmon.loader={loader}",
+    ]
+    command += ["-serial", "stdio" if show else f"file:{log}", *(each.format(file=answer) for each in machine.answer)]
     command += ["-drive", f"file={root},format=raw,if=virtio,snapshot=on"]
     command += ["-drive", f"file={payload},format=raw,if=virtio,readonly=on"]
     try:

@@ -17,7 +17,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
             reasons.append(said)
         return f"no [{reasons.index(said) + 1}]"
 
-    rows = [["", *results], ["release", *(found["release"].removesuffix("-cloud-amd64") for found in results.values())]]
+    rows = [["", *results], ["release", *(found["release"].replace("-cloud-", "-") for found in results.values())]]
     for group in ("features", "checks"):
         rows.append([group, *("" for _ in results)])
         names = dict.fromkeys(name for found in results.values() for name in found[group])

@@ -37,7 +37,9 @@ def mirror() -> str:
     )
 
 
-def root_tarball(suite: str, folder: Path, include: Sequence[str], fetch: Sequence[str] = ()) -> Path:
+def root_tarball(
+    suite: str, folder: Path, include: Sequence[str], fetch: Sequence[str] = (), architecture: str = "amd64"
+) -> Path:
     """A root file system of `suite` with the packages `include` and those of `fetch` in apt's cache, made once.
 
     The tarball's name carries a hash of what is in it. Without network, one made before serves.
@@ -51,6 +53,7 @@ def root_tarball(suite: str, folder: Path, include: Sequence[str], fetch: Sequen
         old.unlink()
     hook = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get install -qq --no-install-recommends --download-only '
     command = ["mmdebstrap", "--quiet", "--variant=minbase", "--include", ",".join(include)]
+    command += ["--architectures", architecture]
     command += ["--skip=cleanup/apt"]  # its lists and archives are what makes an offline `apt-get install` work
     if fetch:
         command += ["--customize-hook", hook + shlex.join(fetch)]
