@@ -87,6 +87,14 @@ def test_the_same_sums_everywhere(traffic: Callable[[], list[list[bytes]]], tmp_
                     packets, octets = database.execute(question).fetchone()
                 return int(packets), int(octets)
 
+            def threats_here() -> list[tuple[object, ...]]:
+                with sqlite3.connect(f"file:{daemon.database}?mode=ro", uri=True) as database:
+                    return list(database.execute("SELECT id, detector, src_ip FROM threats ORDER BY id"))
+
+            def threats_there() -> list[tuple[object, ...]]:
+                rows = server.ask("SELECT id, detector, src_ip FROM trafficmon.threats FINAL ORDER BY id")
+                return [tuple(row) for row in rows]
+
             def settled() -> bool:
                 now = status()
                 ledger = now["accounting"]["in_flows"]
@@ -112,6 +120,8 @@ def test_the_same_sums_everywhere(traffic: Callable[[], list[list[bytes]]], tmp_
             assert (decoder.gaps, decoder.unknown) == (0, 0)
             assert (counts["packets"] + counts["reply_packets"], counts["bytes"] + counts["reply_bytes"]) == sums
             assert counts["rows"] == counts["distinct"]
+            until(lambda: threats_there() == threats_here(), lambda: (threats_there(), threats_here()))
+            assert threats_here() or traffic is made, "the captures hold attacks"
             assert counted == [seen["packets"], seen["bytes"]], "metrics"
             for unit in ("packets", "bytes"):
                 assert f'trafficmon_accounted_{unit}{{class="in_flows"}} {ledger[unit]}\n' in text
