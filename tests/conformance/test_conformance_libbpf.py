@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from trafficmond.datapath import extensions, libbpf
+from trafficmond.datapath import extensions, libbpf_structs
 
 # Ours, C's name, and names that differ; what is ours alone ("rest", "pad") stands for what is not read.
 STRUCTURES = (
-    (libbpf.MapInfo, "struct bpf_map_info", {}),
-    (libbpf.LinkInfo, "struct bpf_link_info", {"ifindex": "xdp.ifindex"}),
-    (libbpf.ProgInfo, "struct bpf_prog_info", {"jited_len": "jited_prog_len", "xlated_len": "xlated_prog_len",
+    (libbpf_structs.MapInfo, "struct bpf_map_info", {}),
+    (libbpf_structs.LinkInfo, "struct bpf_link_info", {"ifindex": "xdp.ifindex"}),
+    (libbpf_structs.ProgInfo, "struct bpf_prog_info", {"jited_len": "jited_prog_len", "xlated_len": "xlated_prog_len",
      "jited_insns": "jited_prog_insns", "xlated_insns": "xlated_prog_insns"}),
-    (libbpf._TestRunOptions, "struct bpf_test_run_opts", {}),
-    (libbpf.LinkOptions, "struct bpf_link_create_opts", {}),
+    (libbpf_structs.TestRunOptions, "struct bpf_test_run_opts", {}),
+    (libbpf_structs.LinkOptions, "struct bpf_link_create_opts", {}),
     (extensions.XdpOptions, "struct bpf_xdp_attach_opts", {}),
-    (libbpf._MapOptions, "struct bpf_map_create_opts", {}),
+    (libbpf_structs.MapOptions, "struct bpf_map_create_opts", {}),
 )  # fmt: skip
 OURS_ALONE = ("rest", "pad")
 GROWS = ("struct bpf_map_info", "struct bpf_prog_info", "struct bpf_link_info")  # with the kernel: ours is a beginning

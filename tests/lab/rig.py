@@ -22,7 +22,7 @@ from tmlab.daemon import BPFFS, mount_bpffs
 
 from trafficmond import abi
 from trafficmond.analyze import native
-from trafficmond.datapath import libbpf
+from trafficmond.datapath import libbpf, libbpf_structs
 from trafficmond.datapath.datapath import Datapath, Options
 from trafficmond.datapath.mapped import Mapped
 from trafficmond.flows.batch import DELTA, Batch
@@ -106,8 +106,8 @@ class Rig:
         self._capacity = capacity
         self.load(loader, look_inside=look_inside, owners=owners)
         self._buffer = ctypes.create_string_buffer(LONGEST)
-        self._options = libbpf._TestRunOptions(
-            sz=ctypes.sizeof(libbpf._TestRunOptions), data_in=ctypes.addressof(self._buffer), repeat=1
+        self._options = libbpf_structs.TestRunOptions(
+            sz=ctypes.sizeof(libbpf_structs.TestRunOptions), data_in=ctypes.addressof(self._buffer), repeat=1
         )
         self._run = libbpf.library().bpf_prog_test_run_opts
         self._reference = ctypes.byref(self._options)

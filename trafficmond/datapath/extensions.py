@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes as ct
 import os
 
-from trafficmond.datapath import libbpf
+from trafficmond.datapath import libbpf, libbpf_structs
 
 _BTF_FUNCTION = 12  # BTF_KIND_FUNC
 
@@ -35,7 +35,7 @@ def function_id(fd: int, name: str) -> int:
 
 def link_into(prog_fd: int, target_fd: int, function: int) -> int:
     """Has a program of type EXT stand in for a function of another program, by number (function_id)."""
-    options = libbpf.LinkOptions(sz=ct.sizeof(libbpf.LinkOptions), target_btf_id=function)
+    options = libbpf_structs.LinkOptions(sz=ct.sizeof(libbpf_structs.LinkOptions), target_btf_id=function)
     return libbpf.call("bpf_link_create", prog_fd, target_fd, 0, ct.byref(options))
 
 

@@ -1,8 +1,7 @@
 """libbpf through ctypes: the calls the data path needs, each raising OSError with the kernel's errno.
 
-`libbpf.so.1` is a dependency of Debian's bcc too, so one library serves both loaders. Struct layouts are those of
-libbpf 1.0's public headers, which are a stable ABI (every options struct begins with its own size). One file, though a
-long one: it is a list of calls.
+`libbpf.so.1` is a dependency of Debian's bcc too, so one library serves both loaders. One file, though a long one: it
+is a list of calls.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from trafficmond.datapath.libbpf_structs import LinkInfo, LinkOptions, MapInfo, MapOptions, ProgInfo, TestRunOptions
 from trafficmond.errors import DatapathError
 
 XDP, TC_INGRESS_TCX, TC_EGRESS_TCX = 37, 46, 47  # enum bpf_attach_type: BPF_XDP, BPF_TCX_INGRESS, _EGRESS
@@ -27,109 +27,6 @@ _LOG_LEVEL = 4
 
 # What libbpf has to say is in errno and in the verifier's log; its own printing goes nowhere.
 _quiet = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)(lambda _level, _format, _arguments: 0)
-
-
-class MapInfo(ct.Structure):
-    """struct bpf_map_info, as far as it is read."""
-
-    _fields_ = (
-        ("type", ct.c_uint32),
-        ("id", ct.c_uint32),
-        ("key_size", ct.c_uint32),
-        ("value_size", ct.c_uint32),
-        ("max_entries", ct.c_uint32),
-        ("map_flags", ct.c_uint32),
-        ("name", ct.c_char * 16),
-    )
-
-
-class LinkInfo(ct.Structure):
-    """struct bpf_link_info for XDP and tcx links (`type` 6 and 11: ifindex is the first word of the union)."""
-
-    _fields_ = (
-        ("type", ct.c_uint32),
-        ("id", ct.c_uint32),
-        ("prog_id", ct.c_uint32),
-        ("pad", ct.c_uint32),
-        ("ifindex", ct.c_uint32),
-        ("rest", ct.c_uint8 * 60),
-    )
-
-
-class ProgInfo(ct.Structure):
-    """struct bpf_prog_info up to the BTF."""
-
-    _fields_ = (
-        ("type", ct.c_uint32),
-        ("id", ct.c_uint32),
-        ("tag", ct.c_uint8 * 8),
-        ("jited_len", ct.c_uint32),
-        ("xlated_len", ct.c_uint32),
-        ("jited_insns", ct.c_uint64),
-        ("xlated_insns", ct.c_uint64),
-        ("load_time", ct.c_uint64),
-        ("created_by_uid", ct.c_uint32),
-        ("nr_map_ids", ct.c_uint32),
-        ("map_ids", ct.c_uint64),
-        ("name", ct.c_char * 16),
-        ("ifindex", ct.c_uint32),
-        ("pad", ct.c_uint32),
-        ("netns_dev", ct.c_uint64),
-        ("netns_ino", ct.c_uint64),
-        ("nr_jited_ksyms", ct.c_uint32),
-        ("nr_jited_func_lens", ct.c_uint32),
-        ("jited_ksyms", ct.c_uint64),
-        ("jited_func_lens", ct.c_uint64),
-        ("btf_id", ct.c_uint32),
-        ("func_info_rec_size", ct.c_uint32),
-    )
-
-
-class _TestRunOptions(ct.Structure):
-    _fields_ = (
-        ("sz", ct.c_size_t),
-        ("data_in", ct.c_void_p),
-        ("data_out", ct.c_void_p),
-        ("data_size_in", ct.c_uint32),
-        ("data_size_out", ct.c_uint32),
-        ("ctx_in", ct.c_void_p),
-        ("ctx_out", ct.c_void_p),
-        ("ctx_size_in", ct.c_uint32),
-        ("ctx_size_out", ct.c_uint32),
-        ("retval", ct.c_uint32),
-        ("repeat", ct.c_int),
-        ("duration", ct.c_uint32),
-        ("flags", ct.c_uint32),
-        ("cpu", ct.c_uint32),
-        ("batch_size", ct.c_uint32),
-    )
-
-
-class LinkOptions(ct.Structure):
-    """struct bpf_link_create_opts, as far as it is used."""
-
-    _fields_ = (
-        ("sz", ct.c_size_t),
-        ("flags", ct.c_uint32),
-        ("iter_info", ct.c_void_p),
-        ("iter_info_len", ct.c_uint32),
-        ("target_btf_id", ct.c_uint32),
-    )
-
-
-class _MapOptions(ct.Structure):
-    _fields_ = (
-        ("sz", ct.c_size_t),
-        ("btf_fd", ct.c_uint32),
-        ("btf_key_type_id", ct.c_uint32),
-        ("btf_value_type_id", ct.c_uint32),
-        ("btf_vmlinux_value_type_id", ct.c_uint32),
-        ("inner_map_fd", ct.c_uint32),
-        ("map_flags", ct.c_uint32),
-        ("map_extra", ct.c_uint64),
-        ("numa_node", ct.c_uint32),
-        ("map_ifindex", ct.c_uint32),
-    )
 
 
 def _load_library() -> ct.CDLL:
@@ -217,7 +114,7 @@ def next_key(map_fd: int, key: bytes | None, key_size: int) -> bytes | None:
 
 def create_array(name: str, value_size: int, entries: int, flags: int) -> int:
     """A new BPF array; returns its descriptor."""
-    options = _MapOptions(sz=ct.sizeof(_MapOptions), map_flags=flags)
+    options = MapOptions(sz=ct.sizeof(MapOptions), map_flags=flags)
     return call("bpf_map_create", MAP_ARRAY, name.encode(), 4, value_size, entries, ct.byref(options))
 
 
@@ -305,8 +202,8 @@ def link_detach(link_fd: int) -> None:
 
 def test_run(prog_fd: int, packet: bytes) -> int:
     """Runs a program once over `packet`; returns its verdict."""
-    options = _TestRunOptions(
-        sz=ct.sizeof(_TestRunOptions),
+    options = TestRunOptions(
+        sz=ct.sizeof(TestRunOptions),
         data_in=ct.cast(ct.c_char_p(packet), ct.c_void_p),
         data_size_in=len(packet),
         repeat=1,
