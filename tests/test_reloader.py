@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from parts_fake import FakeDatapath, close, listen, make_parts
 
-from trafficmond import reloader
 from trafficmond.control.peers import Caller
 from trafficmond.errors import ConfigError, DatapathError, StoreError
 from trafficmond.parts import Parts
@@ -74,10 +73,9 @@ def test_a_reload_that_is_refused_is_said_and_over(
 
 
 def test_a_reload_that_fails_beyond_expectation_is_over_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reloader, "load_settings", lambda *_, **__: 1 / 0)
-
     async def run() -> None:
         async with reloading(tmp_path) as (subject, parts, _, told):
+            monkeypatch.setattr(type(parts.rulebook), "settings_of", lambda *_: 1 / 0)
             said = listen(parts)
             subject.soon("asked")
             await parts.tasks.close(10)
