@@ -75,7 +75,7 @@ def test_a_reload_that_is_refused_is_said_and_over(
 def test_a_reload_that_fails_beyond_expectation_is_over_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         async with reloading(tmp_path) as (subject, parts, _, told):
-            monkeypatch.setattr(type(parts.rulebook), "settings_of", lambda *_: 1 / 0)
+            monkeypatch.setattr(parts.rulebook, "settings_of", lambda *_: 1 / 0)
             said = listen(parts)
             subject.soon("asked")
             await parts.tasks.close(10)
