@@ -97,7 +97,7 @@ def test_loopback_knows_every_system_s_number_for_ipv6(family: int, reading: Rea
 
 
 def test_an_unread_link_type_is_counted_and_said(reading: Reading) -> None:
-    rows, intake = reading(pcap([(AT, FRAME)], link=10))
+    rows, intake = reading(pcap([(AT, FRAME)], link=147))  # DLT_USER0
     assert len(rows) == 0
     assert intake.not_ip.packets == 1
     assert intake.damage.kinds == {"unsupported link type": 1}

@@ -18,6 +18,7 @@ from export_reports import NAMES, every_kind, reports
 from trafficctl.__main__ import run
 from trafficmond.config.streams import Export
 from trafficmond.export.exports import ExportSet
+from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.flows.owners import Owner
 from trafficmond.model import Direction, Severity, Threat
@@ -28,30 +29,39 @@ from trafficmond.store.writer import Limits
 
 NOW = float(int(time.time()))
 OWNED = Names(NAMES.interfaces, NAMES.rules, NAMES.inners, {5: Owner("nginx.service", "/nginx")})
-GATE = np.concatenate(
-    [
-        every_kind(20, at=NOW - 3 * 86400),
-        every_kind(5, at=NOW - 7300),
-        reports(9, at=NOW - 20, dport=22, owner=5, direction=Direction.EGRESS),
-        reports(2, at=NOW - 30, dport=443, src_lo=0xFFFFC6120009),
-    ]
-)
-MILL = reports(3, at=NOW - 10, src_lo=0xFFFFC6120009, dport=1, ifindex=3)
 SCAN = Threat(
     "port_scan", Severity.HIGH, "T1046", "203.0.113.9", None, NOW - 90, NOW - 5, 40, "scans", {"unit": "probes"}, "a1"
 )
 FLOOD = replace(SCAN, detector="syn_flood", severity=Severity.LOW, src_ip=None, dst_ip="2001:db8::1", id="b2")
 
 
+class Fleet(NamedTuple):
+    """Two sensors' rows on a server; the gate's own flows.db besides."""
+
+    reader: Reader
+    server: ClickHouseServer
+    gate: Batch
+    mill: Batch
+
+
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Reader, ClickHouseServer]]:
-    """Two sensors; the gate's own flows.db besides."""
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     home = tmp_path_factory.mktemp("fleet")
+    now = float(int(time.time()))  # not when this was imported: `top` is about what moved in five minutes
+    gate = np.concatenate(
+        [
+            every_kind(20, at=now - 3 * 86400),
+            every_kind(5, at=now - 7300),
+            reports(9, at=now - 20, dport=22, owner=5, direction=Direction.EGRESS),
+            reports(2, at=now - 30, dport=443, src_lo=0xFFFFC6120009),
+        ]
+    )
+    mill = reports(3, at=now - 10, src_lo=0xFFFFC6120009, dport=1, ifindex=3)
     with ClickHouseServer(home) as server:
-        store = Store.open(home / "flows.db", Limits(1e9, 1 << 30), clock=lambda: NOW)
-        store.put(GATE, OWNED)
+        store = Store.open(home / "flows.db", Limits(1e9, 1 << 30), clock=lambda: now)
+        store.put(gate, OWNED)
         assert store.flush(20)
-        for sensor, rows, threats in (("gate", GATE, [SCAN]), ("mill", MILL, [SCAN, FLOOD])):
+        for sensor, rows, threats in (("gate", gate, [SCAN]), ("mill", mill, [SCAN, FLOOD])):
             exports = ExportSet([Export(to=server.url, sensor=sensor, batch_interval=0.1)], home)
             exports.put(rows, OWNED)
             for threat in threats:
@@ -62,7 +72,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Reader, Cl
             (told,) = exports.status()
             assert (told["sent"], told["threats"]["sent"]) == (len(rows), 2 * len(threats))
         with Reader(home / "flows.db") as reader:
-            yield reader, server
+            yield Fleet(reader, server, gate, mill)
         store.close()
 
 
@@ -96,13 +106,11 @@ KINDS = [
 
 @pytest.mark.parametrize("hourly", [False, True], ids=["flows", "hourly"])
 @pytest.mark.parametrize("asked", KINDS, ids=lambda each: "-".join(each.values()))
-def test_usage_is_what_the_host_says(
-    fleet: tuple[Reader, ClickHouseServer], asked: dict[str, str], hourly: bool
-) -> None:
-    reader, server = fleet
+def test_usage_is_what_the_host_says(fleet: Fleet, asked: dict[str, str], hourly: bool) -> None:
+    server = fleet.server
     if hourly:
         keep_hours(server)
-    here = rows_of(reader.rows(usage_sql(UsageQuery(since=SINCE, **asked))))
+    here = rows_of(fleet.reader.rows(usage_sql(UsageQuery(since=SINCE, **asked))))
     by = asked["period"] or asked["kind"]
     one = [f"--{asked['kind']}", asked["key"]] if "key" in asked else []
     there = said(server, "usage", "--by", by, *one, "--since", f"@{SINCE}", "--sensor", "gate")
@@ -120,23 +128,23 @@ def keep_hours(server: ClickHouseServer) -> None:
         server.ask(f"INSERT INTO trafficmon.flows_hourly SELECT {view}")
 
 
-def test_usage_by_sensor(fleet: tuple[Reader, ClickHouseServer]) -> None:
-    rows = said(fleet[1], "usage", "--by", "sensor", "--since", f"@{SINCE}")
-    assert [(row["key"], row["flows"]) for row in rows] == [("gate", len(GATE)), ("mill", 3)]
-    shown = ctl(fleet[1], "usage", "--by", "sensor").stdout
+def test_usage_by_sensor(fleet: Fleet) -> None:
+    rows = said(fleet.server, "usage", "--by", "sensor", "--since", f"@{SINCE}")
+    assert [(row["key"], row["flows"]) for row in rows] == [("gate", len(fleet.gate)), ("mill", 3)]
+    shown = ctl(fleet.server, "usage", "--by", "sensor").stdout
     assert shown.startswith("SENSOR")
-    assert ctl(fleet[1], "usage", "--by", "day", "-o", "csv").stdout.startswith("period,key,flows,packets,up_bytes")
+    assert ctl(fleet.server, "usage", "--by", "day", "-o", "csv").stdout.startswith("period,key,flows,packets,up_bytes")
 
 
-def test_threats_are_as_they_are_now(fleet: tuple[Reader, ClickHouseServer]) -> None:
-    rows = said(fleet[1], "threats")
+def test_threats_are_as_they_are_now(fleet: Fleet) -> None:
+    rows = said(fleet.server, "threats")
     assert sorted((row["sensor"], row["id"], row["count"], row["state"]) for row in rows) == [
         ("gate", "a1", 41, "closed"),
         ("mill", "a1", 41, "updated"),
         ("mill", "b2", 41, "updated"),
     ]
     assert rows[0]["evidence"] == {"unit": "probes"}
-    assert "port_scan" in ctl(fleet[1], "threats").stdout
+    assert "port_scan" in ctl(fleet.server, "threats").stdout
 
 
 @pytest.mark.parametrize(
@@ -152,14 +160,14 @@ def test_threats_are_as_they_are_now(fleet: tuple[Reader, ClickHouseServer]) -> 
     ],
     ids=str,
 )
-def test_threats_by_filter(fleet: tuple[Reader, ClickHouseServer], filters: list[str], found: list[str]) -> None:
-    rows = said(fleet[1], "threats", *filters)
+def test_threats_by_filter(fleet: Fleet, filters: list[str], found: list[str]) -> None:
+    rows = said(fleet.server, "threats", *filters)
     assert sorted(f"{row['sensor']} {row['id']}" for row in rows) == found
 
 
-def test_top_is_what_moved_in_five_minutes(fleet: tuple[Reader, ClickHouseServer]) -> None:
-    answer = said(fleet[1], "top")
-    recent = np.concatenate([GATE[-11:], MILL])
+def test_top_is_what_moved_in_five_minutes(fleet: Fleet) -> None:
+    answer, rows = said(fleet.server, "top"), fleet.gate
+    recent = np.concatenate([rows[-11:], fleet.mill])
     assert sum(row["flows"] for row in answer["sensors"]) == len(recent)
     for side, reply in (("sent", ""), ("received", "reply_")):
         total = recent[f"{reply}bytes"].sum() / 300
@@ -170,12 +178,12 @@ def test_top_is_what_moved_in_five_minutes(fleet: tuple[Reader, ClickHouseServer
     )
     assert sum(row["sent_bytes_per_s"] for row in answer["hosts"]) == pytest.approx(both)
     (gate,) = [row for row in answer["sensors"] if row["sensor"] == "gate"]
-    out = (GATE[-11:-2]["bytes"].sum() + GATE[-2:]["reply_bytes"].sum()) / 300
+    out = (rows[-11:-2]["bytes"].sum() + rows[-2:]["reply_bytes"].sum()) / 300
     assert gate["sent_bytes_per_s"] == pytest.approx(out)
     (host,) = [row for row in answer["hosts"] if row["address"] == "198.18.0.9"]
     assert (host["sensors"], host["flows"]) == (2, 5)
     assert [row["id"] for row in answer["threats"]] == ["a1", "b2"]
-    shown = ctl(fleet[1], "top", "-n").stdout
+    shown = ctl(fleet.server, "top", "-n").stdout
     for told in ("2 busy sensors", "198.18.0.9", "mill", "22", "syn_flood"):
         assert told in shown, shown
 
@@ -184,14 +192,14 @@ def test_top_is_what_moved_in_five_minutes(fleet: tuple[Reader, ClickHouseServer
     ("match", "count"),
     [("22", 9), ("198.18.0.0/15", 5), ("nginx", 9), ("tcp", 14), ("udp", 0), ("192.0.2.1", 9)],
 )
-def test_top_of_what_matches(fleet: tuple[Reader, ClickHouseServer], match: str, count: int) -> None:
-    answer = said(fleet[1], "top", "--match", match)
+def test_top_of_what_matches(fleet: Fleet, match: str, count: int) -> None:
+    answer = said(fleet.server, "top", "--match", match)
     assert sum(row["flows"] for row in answer["sensors"]) == count
 
 
 @pytest.mark.parametrize("sort", ["bytes", "packets", "sent", "received"])
-def test_top_is_sorted(fleet: tuple[Reader, ClickHouseServer], sort: str) -> None:
-    rows = said(fleet[1], "top", "--sort", sort, "--sensor", "gate")["flows"]
+def test_top_is_sorted(fleet: Fleet, sort: str) -> None:
+    rows = said(fleet.server, "top", "--sort", sort, "--sensor", "gate")["flows"]
     unit = "packets" if sort == "packets" else "bytes"
     sides = ("sent", "received") if sort in ("bytes", "packets") else (sort,)
     values = [sum(row[f"{side}_{unit}_per_s"] for side in sides) for row in rows]
@@ -210,8 +218,8 @@ def test_top_is_sorted(fleet: tuple[Reader, ClickHouseServer], sort: str) -> Non
     ],
     ids=str,
 )
-def test_what_a_fleet_cannot_answer(fleet: tuple[Reader, ClickHouseServer], arguments: list[str], said: str) -> None:
-    done = ctl(fleet[1], *arguments)
+def test_what_a_fleet_cannot_answer(fleet: Fleet, arguments: list[str], said: str) -> None:
+    done = ctl(fleet.server, *arguments)
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
