@@ -184,6 +184,7 @@ def test_a_target_that_is_down_gets_everything_later_and_holds_up_no_other(
         state = {each.name: each for each in states(notify.home)}["hook"]
         assert (state.messages, state.waiting) == (0, 39)
         assert "503" in state.error
+        wait_for(lambda: state_of(notify, "other").waiting == 0, "it known that they have arrived")
         notify.end(signal.SIGKILL)
         notify.start()
         http.status = 200

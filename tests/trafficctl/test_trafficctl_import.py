@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from ctl_runs import Ctl
+from hypothesis import example, settings
 from hypothesis import given as having
-from hypothesis import settings
 from hypothesis import strategies as st
 from import_judging import IMPORTED, READERS, SAMPLES, given, passes, policy_of
 
@@ -243,6 +243,7 @@ def test_whatever_the_chains_every_packet_gets_the_same(
 @having(
     st.sampled_from(sorted(SAMPLES)), st.integers(0, 10_000), st.sampled_from(list('{};,"!-\\<>#')), st.integers(0, 30)
 )
+@example("firewalld", 1483, "{", 0)
 def test_a_broken_file_is_told_and_never_a_traceback(source: str, at: int, put: str, cut: int) -> None:
     names = SAMPLES[source]
     broken = []

@@ -13,6 +13,12 @@ from trafficmond.notifier import settings
 from trafficmond.notifier.book import Book
 
 
+@pytest.fixture(autouse=True)
+def without_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These run within the test's process, which is not to become the service's user where the package is installed."""
+    monkeypatch.setattr("trafficctl.commands.notify._USER", "no-such-user")
+
+
 @pytest.fixture
 def targets(tmp_path: Path) -> Path:
     path = tmp_path / "notify.toml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from xml.parsers import expat
@@ -179,7 +180,10 @@ def _of_family(where: str, each: _Element, target: str, family: int) -> list[Lin
 def _rich(where: str, rule: _Element) -> list[tuple[int, Line]]:
     """With its priority; an ICMP type has a number in each family."""
     family = {"ipv4": 4, "ipv6": 6}.get(rule.attributes.get("family", ""), 0)
-    priority = int(rule.attributes.get("priority", "0"))
+    written = rule.attributes.get("priority", "0")
+    if not re.fullmatch(r"[+-]?[0-9]{1,5}", written):
+        raise Unsaid("its priority is not a number")
+    priority = int(written)
     addresses = []
     named: list[Places] = []
     kinds: list[str] = []

@@ -29,6 +29,9 @@ def key_lines(text: str) -> dict[str, int]:
             continue
         if header := _HEADER.match(line):
             table = _plain(header[2])
+            head, dot, rest = table.partition(".")
+            if dot and head in seen:  # a table within the latest of an array
+                table = f"{head}[{seen[head] - 1}].{rest}"
             if header[1] == "[[":
                 seen[table] += 1
                 table = f"{table}[{seen[table] - 1}]"
