@@ -203,7 +203,7 @@ def boot(machine: Machine, image: Path, initrd: Path, root: Path, loader: str, l
     command += ["-drive", f"file={root},format=raw,if=virtio,snapshot=on"]
     command += ["-drive", f"file={payload},format=raw,if=virtio,readonly=on"]
     try:
-        subprocess.run(command, timeout=SECONDS[loader], check=True, stdin=subprocess.DEVNULL)
+        subprocess.run(command, timeout=SECONDS[loader] * machine.slowness, check=True, stdin=subprocess.DEVNULL)
         return dict(json.loads(answer.read_text()))
     except (subprocess.SubprocessError, OSError, ValueError) as error:
         if not show and log.exists():

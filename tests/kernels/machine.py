@@ -15,6 +15,7 @@ class Machine:
     console: str  # the kernel's name of its first serial line
     answer: tuple[str, ...]
     library: str  # libtmparse.so for it, below the checkout
+    slowness: int = 1  # how many times as long a boot with its checks may take
 
     @property
     def kernel(self) -> str:
@@ -51,6 +52,7 @@ MACHINES = {
                 "virtserialport,chardev=a",
             ),
             "build/arm64/libtmparse.so",
+            slowness=3,
         ),
     )
 }
