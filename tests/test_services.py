@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from trafficmond import abi, services
@@ -57,6 +59,20 @@ def test_names_places_and_names_again(texts: list[str], places: services.Places,
 def test_what_names_nothing_is_said(text: str, what: str) -> None:
     with pytest.raises(ValueError, match=what):
         services.parse([text])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_commonest_names_need_no_file(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: object) -> int:
+        raise OSError("service/proto not found")
+
+    if not there:
+        monkeypatch.setattr(socket, "getservbyname", absent)
+    services._parsed.cache_clear()
+    names = ["ssh", "smtp", "domain", "http", "https", "ntp", "submission", "imaps"]
+    ports = [["tcp/22"], ["tcp/25"], ["53"], ["tcp/80"], ["443"], ["udp/123"], ["tcp/587"], ["tcp/993"]]
+    assert [services.text(services.parse([each])) for each in names] == ports
+    services._parsed.cache_clear()
 
 
 def test_there_are_not_too_many() -> None:

@@ -20,6 +20,11 @@ _AREAS = {
     _ICMPV6: (abi.WHAT_ICMPV6, _TYPES),
 }  # by protocol: where its ports or types are, and how many there are
 _NAMES = {_TCP: "tcp", _UDP: "udp", _ICMP: "icmp", _ICMPV6: "icmpv6"}
+# The commonest of /etc/services, as netbase has them, for hosts without it: nobody is shut out for want of a name.
+_COMMON = {
+    _TCP: {"ssh": 22, "smtp": 25, "domain": 53, "http": 80, "https": 443, "submission": 587, "imaps": 993},
+    _UDP: {"domain": 53, "ntp": 123, "https": 443},
+}
 _WRITE = "write tcp/443, udp/8000-8100, 53 (tcp and udp), icmp/8, gre, or a name of /etc/services"
 _CACHED = 4096  # many rules name the same
 MOST_NAMED = 1000  # in one rule: none has more in earnest
@@ -64,11 +69,11 @@ def _places(text: str) -> list[tuple[int, int]]:
 
 
 def _port(name: str, protocol: int) -> int | None:
-    """The port of a name of /etc/services."""
+    """The port of a name of /etc/services, or of one that everybody knows."""
     try:
         return socket.getservbyname(name, _NAMES[protocol])
     except (OSError, ValueError):
-        return None
+        return _COMMON[protocol].get(name)
 
 
 def _within(numbers: str, protocol: int, text: str) -> tuple[int, int]:
