@@ -161,14 +161,18 @@ def test_a_full_disk_is_one_line(running: Running) -> None:
 
 def test_an_interrupt_ends_quietly(running: Running) -> None:
     env = environ(running.path)
-    with subprocess.Popen(command("watch"), env=env, stderr=subprocess.PIPE, text=True) as watching:
-        end = time.monotonic() + 10
-        while not running.do(running.hub.wants, "events") and time.monotonic() < end:
-            time.sleep(0.02)
-        watching.send_signal(signal.SIGINT)
-        assert watching.wait(10) == 130
-        assert watching.stderr is not None
-        assert watching.stderr.read() == ""
+    heeding = ("env", "--default-signal=INT", *command("watch"))  # tests in the background ignore it, and so would this
+    with subprocess.Popen(heeding, env=env, stderr=subprocess.PIPE, text=True) as watching:
+        try:
+            end = time.monotonic() + 10
+            while not running.do(running.hub.wants, "events") and time.monotonic() < end:
+                time.sleep(0.02)
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(10) == 130
+            assert watching.stderr is not None
+            assert watching.stderr.read() == ""
+        finally:
+            watching.kill()
 
 
 def test_ordinary_commands_load_nothing_heavy(running: Running) -> None:
