@@ -12,6 +12,7 @@ from drop_ins import compiles_on_start, exports_flows, serves_metrics
 from host import HERE, INSTALL, PEER, RULES, SETTINGS, STRANGER, UNIT, Host, count_pings, must, soon, without_a_gap
 from in_cockpit import is_managed_in_cockpit
 from logins import spares_who_is_logged_in
+from newcomer import drops_by_default_over_ssh
 from whose import tells_whose_flows_are
 
 ONLY_OURS = "-o Dir::Etc::sourcelist=/etc/apt/sources.list.d/trafficmon.list -o Dir::Etc::sourceparts=/dev/null"
@@ -316,6 +317,7 @@ STEPS: tuple[Callable[[Host], str], ...] = (
     asks_the_database,
     keeps_out_strangers,
     spares_who_is_logged_in,
+    drops_by_default_over_ssh,
     restarts_without_a_gap,
     survives_a_kill,
     survives_a_hang,
