@@ -50,6 +50,15 @@ def test_a_duration_that_is_unset_in_json_is_none(unset: str | None, reading: Re
     assert (intake.seen.packets, intake.damage.total) == (11, 0)
 
 
+@pytest.mark.parametrize("before", ["#separator ab\n", "#separator \\x09\n", "#separator\n"])
+def test_a_log_of_zeeks_own_may_follow_csv(before: str, reading: Reading) -> None:
+    names, line = NAMES.replace(",", "\t"), LINE.replace('"ssl,http"', "ssl").replace(",", "\t")
+    joined = f"{CSV}{before}#separator \\x09\n#path\tconn\n#fields\t{names}\n{line}\n"
+    _, intake = reading(joined.encode())
+    assert intake.damage.kinds == {}
+    assert intake.seen.packets == 11 + 11
+
+
 def test_a_file_that_is_compressed_twice_is_said_to_be(reading: Reading) -> None:
     with pytest.raises(InputError, match=r"compressed twice.*zcat"):
         reading(gzip.compress(gzip.compress(CSV.encode())))

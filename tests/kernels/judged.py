@@ -152,8 +152,9 @@ def tunnels(on: Rig) -> None:
             if UNKNOWN not in str(error):
                 raise
     must(not wrong, "what is booked to be what is on the wire", wrong)
-    few = SOME // 1500 // 2  # of them would be whole packets
-    must(len(handed_down) > 4 and max(handed_down.values()) < few, f"fewer than {few} super-packets each", handed_down)
+    whole = SOME // 1500  # there would be more than so many if each went out alone
+    must(len(handed_down) > 4, "tunnels of five kinds and more", handed_down)
+    must(max(handed_down.values()) < whole, f"super-packets, fewer than {whole} each", handed_down)
 
 
 def ban_expiry(on: Rig) -> None:

@@ -90,6 +90,8 @@ def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
         text = line.decode("utf-8", "replace")
         if text.startswith("#"):
             name, _, value = text[1:].partition(" " if text.startswith("#separator") else separator)
+            if name in ("separator", "fields"):
+                header = ""  # what follows is Zeek's own again
             if name == "separator":
                 separator = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), value) or "\t"
                 unset, empty, path = "-", "(empty)", ""
