@@ -5,7 +5,16 @@ Each dtype has the offsets and the size that clang gave the struct; constants ke
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+
+def _struct(size: int, **fields: tuple[int, Any]) -> np.dtype[np.void]:
+    """The dtype of a struct of so many bytes; each field is its offset and its format."""
+    offsets, formats = zip(*fields.values(), strict=True)
+    return np.dtype({"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": size})
+
 
 SHADOWED = 0x40000000
 PAIR_BLOCK = 64
@@ -102,299 +111,138 @@ CONN_PORTS = 0
 CONN_FRAGMENTS = 1
 CONN_ASKED = 2
 
-STRUCTS: dict[str, np.dtype[np.void]] = {
-    "tm_ban": np.dtype(
-        {
-            "names": ["expires", "verdict", "family", "services", "pad"],
-            "formats": ["<u8", "<u4", "|u1", "|u1", ("|u1", (2,))],
-            "offsets": [0, 8, 12, 13, 14],
-            "itemsize": 16,
-        }
-    ),
-    "tm_ban_key": np.dtype(
-        {"names": ["prefixlen", "addr"], "formats": ["<u4", ("|u1", (16,))], "offsets": [0, 4], "itemsize": 20}
-    ),
-    "tm_ban_set": np.dtype({"names": ["bits"], "formats": [("|u1", (16512,))], "offsets": [0], "itemsize": 16512}),
-    "tm_bucket": np.dtype(
-        {
-            "names": ["spent", "rate_per_s", "pad"],
-            "formats": ["<u8", "<u4", "<u4"],
-            "offsets": [0, 8, 12],
-            "itemsize": 16,
-        }
-    ),
-    "tm_bucket_key": np.dtype(
-        {
-            "names": ["src", "rule", "pad"],
-            "formats": [("|u1", (16,)), "<u4", "<u4"],
-            "offsets": [0, 16, 20],
-            "itemsize": 24,
-        }
-    ),
-    "tm_clock": np.dtype(
-        {"names": ["jiffies", "monotonic_ns"], "formats": ["<u8", "<u8"], "offsets": [0, 8], "itemsize": 16}
-    ),
-    "tm_config": np.dtype(
-        {
-            "names": ["flags", "seed", "asked", "until", "quiet", "pad", "pad1"],
-            "formats": [("<u4", (2,)), "<u8", "<u8", "<u8", "<u4", "<u4", ("<u8", (3,))],
-            "offsets": [0, 8, 16, 24, 32, 36, 40],
-            "itemsize": 64,
-        }
-    ),
-    "tm_conn_key": np.dtype(
-        {
-            "names": ["remote", "local", "remote_port", "local_port", "proto", "kind", "pad"],
-            "formats": [("|u1", (16,)), ("|u1", (16,)), ">u2", ">u2", "|u1", "|u1", ("|u1", (2,))],
-            "offsets": [0, 16, 32, 34, 36, 37, 38],
-            "itemsize": 40,
-        }
-    ),
-    "tm_constants": np.dtype(
-        {
-            "names": ["seed", "set_mask", "ring_mask", "hz", "turn"],
-            "formats": ["<u8", "<u4", "<u4", "<u4", "<u4"],
-            "offsets": [0, 8, 12, 16, 20],
-            "itemsize": 24,
-        }
-    ),
-    "tm_count": np.dtype({"names": ["packets", "bytes"], "formats": ["<u8", "<u8"], "offsets": [0, 8], "itemsize": 16}),
-    "tm_flow": np.dtype(
-        {
-            "names": [
-                "key",
-                "packets",
-                "bytes",
-                "first",
-                "last",
-                "payload_bytes",
-                "sequence",
-                "slot",
-                "first_len",
-                "last_len",
-                "tcp_flags",
-                "first_flags",
-                "bits",
-                "ttl",
-                "payload_packets",
-                "first_ack",
-                "inner",
-                "owner",
-            ],
-            "formats": [
-                {
-                    "names": ["src", "dst", "sport", "dport", "proto", "scope", "vlan", "ifindex", "verdict"],
-                    "formats": [("|u1", (16,)), ("|u1", (16,)), ">u2", ">u2", "|u1", "|u1", "<u2", "<u4", "<u4"],
-                    "offsets": [0, 16, 32, 34, 36, 37, 38, 40, 44],
-                    "itemsize": 48,
-                },
-                "<u8",
-                "<u8",
-                "<u8",
-                "<u8",
-                "<u8",
-                "<u4",
-                "<u4",
-                "<u2",
-                "<u2",
-                "|u1",
-                "|u1",
-                "|u1",
-                "|u1",
-                "<u4",
-                ">u4",
-                "<u8",
-                "<u8",
-            ],
-            "offsets": [0, 48, 56, 64, 72, 80, 88, 92, 96, 98, 100, 101, 102, 103, 104, 108, 112, 120],
-            "itemsize": 128,
-        }
-    ),
-    "tm_ifslots": np.dtype({"names": ["slot"], "formats": [("|u1", (4096,))], "offsets": [0], "itemsize": 4096}),
-    "tm_inner": np.dtype(
-        {
-            "names": ["src", "dst", "sport", "dport", "proto", "scope", "vlan", "number", "tunnel"],
-            "formats": [("|u1", (16,)), ("|u1", (16,)), ">u2", ">u2", "|u1", "|u1", "<u2", "<u4", "<u4"],
-            "offsets": [0, 16, 32, 34, 36, 37, 38, 40, 44],
-            "itemsize": 48,
-        }
-    ),
-    "tm_key": np.dtype(
-        {
-            "names": ["src", "dst", "sport", "dport", "proto", "scope", "vlan", "ifindex", "verdict"],
-            "formats": [("|u1", (16,)), ("|u1", (16,)), ">u2", ">u2", "|u1", "|u1", "<u2", "<u4", "<u4"],
-            "offsets": [0, 16, 32, 34, 36, 37, 38, 40, 44],
-            "itemsize": 48,
-        }
-    ),
-    "tm_page": np.dtype(
-        {
-            "names": ["w", "byte", "key", "record"],
-            "formats": [
-                ("<u4", (1024,)),
-                ("|u1", (4096,)),
-                ("<u8", (512,)),
-                (
-                    {
-                        "names": ["expires", "verdict", "parent", "rate_per_s", "burst_packets", "shadow", "pad"],
-                        "formats": ["<u8", "<u4", "<u4", "<u4", "<u4", "<u4", "<u4"],
-                        "offsets": [0, 8, 12, 16, 20, 24, 28],
-                        "itemsize": 32,
-                    },
-                    (128,),
-                ),
-            ],
-            "offsets": [0, 0, 0, 0],
-            "itemsize": 4096,
-        }
-    ),
-    "tm_record": np.dtype(
-        {
-            "names": ["expires", "verdict", "parent", "rate_per_s", "burst_packets", "shadow", "pad"],
-            "formats": ["<u8", "<u4", "<u4", "<u4", "<u4", "<u4", "<u4"],
-            "offsets": [0, 8, 12, 16, 20, 24, 28],
-            "itemsize": 32,
-        }
-    ),
-    "tm_ring": np.dtype(
-        {
-            "names": ["head", "pad0", "tail", "recovered", "pad1"],
-            "formats": [
-                "<u8",
-                ("<u8", (7,)),
-                "<u8",
-                {"names": ["packets", "bytes"], "formats": ["<u8", "<u8"], "offsets": [0, 8], "itemsize": 16},
-                ("<u8", (5,)),
-            ],
-            "offsets": [0, 8, 64, 72, 88],
-            "itemsize": 128,
-        }
-    ),
-    "tm_set": np.dtype(
-        {
-            "names": ["way"],
-            "formats": [
-                (
-                    {
-                        "names": [
-                            "key",
-                            "packets",
-                            "bytes",
-                            "first",
-                            "last",
-                            "payload_bytes",
-                            "sequence",
-                            "slot",
-                            "first_len",
-                            "last_len",
-                            "tcp_flags",
-                            "first_flags",
-                            "bits",
-                            "ttl",
-                            "payload_packets",
-                            "first_ack",
-                            "inner",
-                            "owner",
-                        ],
-                        "formats": [
-                            {
-                                "names": [
-                                    "src",
-                                    "dst",
-                                    "sport",
-                                    "dport",
-                                    "proto",
-                                    "scope",
-                                    "vlan",
-                                    "ifindex",
-                                    "verdict",
-                                ],
-                                "formats": [
-                                    ("|u1", (16,)),
-                                    ("|u1", (16,)),
-                                    ">u2",
-                                    ">u2",
-                                    "|u1",
-                                    "|u1",
-                                    "<u2",
-                                    "<u4",
-                                    "<u4",
-                                ],
-                                "offsets": [0, 16, 32, 34, 36, 37, 38, 40, 44],
-                                "itemsize": 48,
-                            },
-                            "<u8",
-                            "<u8",
-                            "<u8",
-                            "<u8",
-                            "<u8",
-                            "<u4",
-                            "<u4",
-                            "<u2",
-                            "<u2",
-                            "|u1",
-                            "|u1",
-                            "|u1",
-                            "|u1",
-                            "<u4",
-                            ">u4",
-                            "<u8",
-                            "<u8",
-                        ],
-                        "offsets": [0, 48, 56, 64, 72, 80, 88, 92, 96, 98, 100, 101, 102, 103, 104, 108, 112, 120],
-                        "itemsize": 128,
-                    },
-                    (2,),
-                )
-            ],
-            "offsets": [0],
-            "itemsize": 256,
-        }
-    ),
-    "tm_taken": np.dtype(
-        {
-            "names": ["packets", "bytes", "payload_bytes", "payload_packets", "sequence"],
-            "formats": ["<u8", "<u8", "<u8", "<u4", "<u4"],
-            "offsets": [0, 8, 16, 24, 28],
-            "itemsize": 32,
-        }
-    ),
-    "tm_totals": np.dtype(
-        {
-            "names": ["seen", "not_ip", "malformed", "unattributed", "dropped", "evicted", "malformed_by", "pad"],
-            "formats": [
-                {"names": ["packets", "bytes"], "formats": ["<u8", "<u8"], "offsets": [0, 8], "itemsize": 16},
-                {"names": ["packets", "bytes"], "formats": ["<u8", "<u8"], "offsets": [0, 8], "itemsize": 16},
-                {"names": ["packets", "bytes"], "formats": ["<u8", "<u8"], "offsets": [0, 8], "itemsize": 16},
-                {"names": ["packets", "bytes"], "formats": ["<u8", "<u8"], "offsets": [0, 8], "itemsize": 16},
-                {"names": ["packets", "bytes"], "formats": ["<u8", "<u8"], "offsets": [0, 8], "itemsize": 16},
-                {"names": ["packets", "bytes"], "formats": ["<u8", "<u8"], "offsets": [0, 8], "itemsize": 16},
-                ("<u8", (11,)),
-                ("<u8", (9,)),
-            ],
-            "offsets": [0, 16, 32, 48, 64, 80, 96, 184],
-            "itemsize": 256,
-        }
-    ),
-}
+RECORD = _struct(
+    32,
+    expires=(0, "<u8"),
+    verdict=(8, "<u4"),
+    parent=(12, "<u4"),
+    rate_per_s=(16, "<u4"),
+    burst_packets=(20, "<u4"),
+    shadow=(24, "<u4"),
+    pad=(28, "<u4"),
+)
+PAGE = _struct(
+    4096, w=(0, ("<u4", (1024,))), byte=(0, ("|u1", (4096,))), key=(0, ("<u8", (512,))), record=(0, (RECORD, (128,)))
+)
+KEY = _struct(
+    48,
+    src=(0, ("|u1", (16,))),
+    dst=(16, ("|u1", (16,))),
+    sport=(32, ">u2"),
+    dport=(34, ">u2"),
+    proto=(36, "|u1"),
+    scope=(37, "|u1"),
+    vlan=(38, "<u2"),
+    ifindex=(40, "<u4"),
+    verdict=(44, "<u4"),
+)
+FLOW = _struct(
+    128,
+    key=(0, KEY),
+    packets=(48, "<u8"),
+    bytes=(56, "<u8"),
+    first=(64, "<u8"),
+    last=(72, "<u8"),
+    payload_bytes=(80, "<u8"),
+    sequence=(88, "<u4"),
+    slot=(92, "<u4"),
+    first_len=(96, "<u2"),
+    last_len=(98, "<u2"),
+    tcp_flags=(100, "|u1"),
+    first_flags=(101, "|u1"),
+    bits=(102, "|u1"),
+    ttl=(103, "|u1"),
+    payload_packets=(104, "<u4"),
+    first_ack=(108, ">u4"),
+    inner=(112, "<u8"),
+    owner=(120, "<u8"),
+)
+SET = _struct(256, way=(0, (FLOW, (2,))))
+TAKEN = _struct(
+    32,
+    packets=(0, "<u8"),
+    bytes=(8, "<u8"),
+    payload_bytes=(16, "<u8"),
+    payload_packets=(24, "<u4"),
+    sequence=(28, "<u4"),
+)
+COUNT = _struct(16, packets=(0, "<u8"), bytes=(8, "<u8"))
+RING = _struct(
+    128, head=(0, "<u8"), pad0=(8, ("<u8", (7,))), tail=(64, "<u8"), recovered=(72, COUNT), pad1=(88, ("<u8", (5,)))
+)
+INNER = _struct(
+    48,
+    src=(0, ("|u1", (16,))),
+    dst=(16, ("|u1", (16,))),
+    sport=(32, ">u2"),
+    dport=(34, ">u2"),
+    proto=(36, "|u1"),
+    scope=(37, "|u1"),
+    vlan=(38, "<u2"),
+    number=(40, "<u4"),
+    tunnel=(44, "<u4"),
+)
+TOTALS = _struct(
+    256,
+    seen=(0, COUNT),
+    not_ip=(16, COUNT),
+    malformed=(32, COUNT),
+    unattributed=(48, COUNT),
+    dropped=(64, COUNT),
+    evicted=(80, COUNT),
+    malformed_by=(96, ("<u8", (11,))),
+    pad=(184, ("<u8", (9,))),
+)
+IFSLOTS = _struct(4096, slot=(0, ("|u1", (4096,))))
+CONSTANTS = _struct(24, seed=(0, "<u8"), set_mask=(8, "<u4"), ring_mask=(12, "<u4"), hz=(16, "<u4"), turn=(20, "<u4"))
+CONFIG = _struct(
+    64,
+    flags=(0, ("<u4", (2,))),
+    seed=(8, "<u8"),
+    asked=(16, "<u8"),
+    until=(24, "<u8"),
+    quiet=(32, "<u4"),
+    pad=(36, "<u4"),
+    pad1=(40, ("<u8", (3,))),
+)
+CLOCK = _struct(16, jiffies=(0, "<u8"), monotonic_ns=(8, "<u8"))
+BAN_KEY = _struct(20, prefixlen=(0, "<u4"), addr=(4, ("|u1", (16,))))
+BAN = _struct(
+    16, expires=(0, "<u8"), verdict=(8, "<u4"), family=(12, "|u1"), services=(13, "|u1"), pad=(14, ("|u1", (2,)))
+)
+BAN_SET = _struct(16512, bits=(0, ("|u1", (16512,))))
+CONN_KEY = _struct(
+    40,
+    remote=(0, ("|u1", (16,))),
+    local=(16, ("|u1", (16,))),
+    remote_port=(32, ">u2"),
+    local_port=(34, ">u2"),
+    proto=(36, "|u1"),
+    kind=(37, "|u1"),
+    pad=(38, ("|u1", (2,))),
+)
+BUCKET_KEY = _struct(24, src=(0, ("|u1", (16,))), rule=(16, "<u4"), pad=(20, "<u4"))
+BUCKET = _struct(16, spent=(0, "<u8"), rate_per_s=(8, "<u4"), pad=(12, "<u4"))
 
-BAN = STRUCTS["tm_ban"]
-BAN_KEY = STRUCTS["tm_ban_key"]
-BAN_SET = STRUCTS["tm_ban_set"]
-BUCKET = STRUCTS["tm_bucket"]
-BUCKET_KEY = STRUCTS["tm_bucket_key"]
-CLOCK = STRUCTS["tm_clock"]
-CONFIG = STRUCTS["tm_config"]
-CONN_KEY = STRUCTS["tm_conn_key"]
-CONSTANTS = STRUCTS["tm_constants"]
-COUNT = STRUCTS["tm_count"]
-FLOW = STRUCTS["tm_flow"]
-IFSLOTS = STRUCTS["tm_ifslots"]
-INNER = STRUCTS["tm_inner"]
-KEY = STRUCTS["tm_key"]
-PAGE = STRUCTS["tm_page"]
-RECORD = STRUCTS["tm_record"]
-RING = STRUCTS["tm_ring"]
-SET = STRUCTS["tm_set"]
-TAKEN = STRUCTS["tm_taken"]
-TOTALS = STRUCTS["tm_totals"]
+STRUCTS: dict[str, np.dtype[np.void]] = {
+    "tm_record": RECORD,
+    "tm_page": PAGE,
+    "tm_key": KEY,
+    "tm_flow": FLOW,
+    "tm_set": SET,
+    "tm_taken": TAKEN,
+    "tm_count": COUNT,
+    "tm_ring": RING,
+    "tm_inner": INNER,
+    "tm_totals": TOTALS,
+    "tm_ifslots": IFSLOTS,
+    "tm_constants": CONSTANTS,
+    "tm_config": CONFIG,
+    "tm_clock": CLOCK,
+    "tm_ban_key": BAN_KEY,
+    "tm_ban": BAN,
+    "tm_ban_set": BAN_SET,
+    "tm_conn_key": CONN_KEY,
+    "tm_bucket_key": BUCKET_KEY,
+    "tm_bucket": BUCKET,
+}

@@ -10,8 +10,9 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,16 @@ Each dtype has the offsets and the size that clang gave the struct; constants ke
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+
+def _struct(size: int, **fields: tuple[int, Any]) -> np.dtype[np.void]:
+    """The dtype of a struct of so many bytes; each field is its offset and its format."""
+    offsets, formats = zip(*fields.values(), strict=True)
+    return np.dtype({"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": size})
+
 
 '''
 # A #define whose value is a number, or sums and products of numbers and earlier names.
@@ -43,12 +53,18 @@ def render(clang: Sequence[str], header: Path) -> str:
     for name, value in _ENUMERATOR.findall(text):
         lines.append(f"{name[3:]} = {value}\n")
     structs = _layouts(clang, header, names)
-    lines.append("\nSTRUCTS: dict[str, np.dtype[np.void]] = {\n")
-    for name, dtype in structs.items():
-        lines.append(f"    {name!r}: np.dtype(\n        {_spec(dtype)!r}\n    ),\n")
-    lines.append("}\n\n")
-    lines.extend(f"{name[3:].upper()} = STRUCTS[{name!r}]\n" for name in structs)
+    lines.append("\n")
+    for name in names:  # in the header's order: what a struct holds stands before it
+        fields: Mapping[str, Any] = structs[name].fields or {}
+        told = (f"{field}=({offset}, {_format(dtype, structs)})" for field, (dtype, offset, *_) in fields.items())
+        lines.append(f"{_python(name)} = _struct({structs[name].itemsize}, {', '.join(told)})\n")
+    listed = ", ".join(f'"{name}": {_python(name)}' for name in names)
+    lines.append(f"\nSTRUCTS: dict[str, np.dtype[np.void]] = {{{listed}}}\n")
     return "".join(lines)
+
+
+def _python(name: str) -> str:
+    return name.removeprefix("tm_").upper()
 
 
 def _layouts(clang: Sequence[str], header: Path, names: Sequence[str]) -> dict[str, np.dtype[np.void]]:
@@ -65,23 +81,14 @@ def _number(text: str) -> str:
     return re.sub(r"\bTM_", "", plain)
 
 
-def _spec(dtype: np.dtype[np.void]) -> dict[str, object]:
-    assert dtype.fields is not None
-    names = list(dtype.names or ())
-    formats = [_format(dtype.fields[n][0]) for n in names]
-    return {
-        "names": names,
-        "formats": formats,
-        "offsets": [dtype.fields[n][1] for n in names],
-        "itemsize": dtype.itemsize,
-    }
-
-
-def _format(dtype: np.dtype[np.generic]) -> object:
+def _format(dtype: np.dtype[Any], structs: Mapping[str, np.dtype[np.void]]) -> str:
+    """What makes a dtype of this kind in the generated text."""
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
-        return (_format(base), shape)
-    return _spec(dtype) if dtype.names else dtype.str  # type: ignore[arg-type]
+        return f"({_format(base, structs)}, {shape})"
+    if dtype.names:
+        return next(_python(name) for name, struct in structs.items() if struct == dtype)
+    return f'"{dtype.str}"'
 
 
 if __name__ == "__main__":
