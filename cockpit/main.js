@@ -30,7 +30,7 @@ const TITLES = {
   overview: "Overview", live: "Live", threats: "Threats", rules: "Rules", history: "History", usage: "Usage", audit: "Audit",
 };
 const TICK_MS = 2000, SLOWEST_MS = 10_000;
-const SHARE = 0.01; // of a CPU that a page may cost the daemon
+const SHARE = 0.005; // of a CPU for what moves; the rest is little
 const PATIENCE_MS = 10_000; // the daemon answers within milliseconds
 const LATE = "a question to a large history takes its time";
 const EVERY = 5;

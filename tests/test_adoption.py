@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from trafficmond import adoption
-from trafficmond.config.filtering import Policy
+from trafficmond.config.filtering import Policy, PrefixList
 from trafficmond.config.settings import Flows, Settings
+from trafficmond.config.streams import Log
+from trafficmond.urls import HiddenUrl
 
 OLD = Settings()
 
@@ -44,3 +46,17 @@ def test_what_changed_is_told_setting_by_setting() -> None:
         ("store.max_age", OLD.store.max_age, 3600.0),
         ("detect.beacon", None, 7),
     ]
+
+
+def test_what_changed_is_told_as_a_person_would_write_it() -> None:
+    secret = PrefixList(url=HiddenUrl("https://user:pass@lists.example/t0ken/a.netset"), label="far", refresh=86400.0)
+    told = adoption.in_words((secret, PrefixList(path=Path("/srv/a.netset"), action="allow", ports=("tcp/22", "53"))))
+    assert told == (
+        '[{url = \'https://lists.example/...\', refresh = "1d", label = "far"}, '
+        '{path = "/srv/a.netset", action = "allow", ports = ["tcp/22", "53"]}]'
+    )
+    assert adoption.in_words(()) == "[]"
+    assert adoption.in_words(("eth0", "wg*")) == "[eth0, wg*]"
+    assert adoption.in_words(HiddenUrl("https://lists.example/t0ken")) == "'https://lists.example/...'"
+    assert adoption.in_words((Log(format="jsonl", path=Path("/a")),)) == '[{format = "jsonl", path = "/a"}]'
+    assert [adoption.in_words(each) for each in (2.0, None, "drop", True)] == ["2.0", "None", "drop", "True"]

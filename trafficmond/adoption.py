@@ -14,6 +14,7 @@ from trafficmond.config import declare
 from trafficmond.config.settings import Settings
 from trafficmond.datapath.datapath import Datapath, Options
 from trafficmond.store.writer import Limits
+from trafficmond.urls import HiddenUrl
 
 DATABASE_NAME = "flows.db"
 
@@ -107,3 +108,26 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any,
             yield from differences(old.get(name), new.get(name), f"{where}.{name}")
     elif old != new:
         yield where, old, new
+
+
+def in_words(value: Any) -> str:
+    """A value of the settings as a person would write it: of a table what differs from its defaults, of a URL that may
+    hold a token its host alone."""
+    if isinstance(value, HiddenUrl):
+        return repr(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(in_words, value))}]"
+    if not is_dataclass(value):
+        return str(value)
+    given = [
+        f"{key} = {_setting_in_words(spec, getattr(value, name))}"
+        for key, (name, spec) in declare.declared(type(value)).items()
+        if not isinstance(spec, declare.Spec) or getattr(value, name) != spec.default
+    ]
+    return f"{{{', '.join(given)}}}"
+
+
+def _setting_in_words(spec: declare.Spec | declare.TableSpec, value: Any) -> str:
+    if isinstance(spec, declare.TableSpec) or isinstance(value, HiddenUrl):
+        return in_words(value)
+    return spec.show(value)

@@ -240,4 +240,4 @@ def _empty(folder: str) -> list[str]:
 
 
 def _in_words(rules: Counts, settings: Sequence[tuple[str, Any]]) -> str:
-    return "; ".join([str(rules), *(f"{name} = {value}" for name, value in settings)])
+    return "; ".join([str(rules), *(f"{name} = {adoption.in_words(value)}" for name, value in settings)])

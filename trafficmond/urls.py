@@ -20,7 +20,7 @@ class HiddenUrl(str):
 
 def hidden(text: str, url: str) -> str:
     """`text` without any part of the URL but its scheme."""
-    secrets = [part for part in re.split(r"[/:@?&=,]+", url.partition("://")[2]) if len(part) >= _SECRET_CHARS]
+    secrets = [part for part in re.split(r"[/:@?&=,\s]+", url.partition("://")[2]) if len(part) >= _SECRET_CHARS]
     for secret in sorted(secrets, key=len, reverse=True):
         text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
     return text

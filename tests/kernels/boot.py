@@ -121,12 +121,12 @@ def _download(suite: str, machine: Machine, folder: Path) -> None:
     _call(["depmod", "-b", str(root), _unpacked_kernel(root).release])
 
 
-def root_image(machine: Machine, build: Path) -> Path:
-    """An ext4 image of Debian 12 with what the daemon runs on; its changes are thrown away after each boot."""
-    tarball = root_tarball("bookworm", build, SYSTEM, architecture=machine.architecture)
+def root_image(suite: str, machine: Machine, build: Path) -> Path:
+    """An ext4 image of a Debian with what the daemon runs on; its changes are thrown away after each boot."""
+    tarball = root_tarball(suite, build, SYSTEM, architecture=machine.architecture)
     image = tarball.with_suffix(".ext4")
     if not image.exists():
-        for old in build.glob("*.ext4"):
+        for old in build.glob(f"{suite}-*.ext4"):
             old.unlink()
         folder = unpacked(tarball, build / "root-image")
         for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"):
@@ -138,13 +138,12 @@ def root_image(machine: Machine, build: Path) -> Path:
     return image
 
 
-def initramfs(files: Kernel, build: Path) -> Path:
-    """A compressed cpio with busybox, the modules this kernel needs and the init script."""
+def initramfs(files: Kernel, tarball: Path, build: Path) -> Path:
+    """A compressed cpio with busybox of `tarball`, the modules this kernel needs and the init script."""
     folder = build / "initramfs"
     remove(folder)
     for name in ("bin", "dev", "modules"):
         (folder / name).mkdir(parents=True)
-    (tarball,) = build.glob("bookworm-*.tar")
     with (folder / "bin" / "busybox").open("wb") as busybox:
         subprocess.run(["tar", "-xOf", tarball, "./usr/bin/busybox"], stdout=busybox, check=True)
     (folder / "bin" / "busybox").chmod(0o755)
@@ -181,11 +180,11 @@ def _plain(module: Path) -> bytes:
     return module.read_bytes()
 
 
-def boot(machine: Machine, image: Path, initrd: Path, root: Path, loader: str, log: Path, show: bool) -> dict[str, Any]:
-    """Boots, runs the payload on a copy of the tree and returns what it wrote. Raises Failure if it wrote nothing.
-
-    `loader` is what the payload finds on the kernel's command line.
-    """
+def boot(
+    machine: Machine, image: Path, initrd: Path, root: Path, words: str, seconds: float, log: Path, show: bool
+) -> dict[str, Any]:
+    """Boots, runs the payload on a copy of the tree and returns what it wrote. Raises Failure if it wrote nothing
+    within `seconds`. `words` are what the payload finds on the kernel's command line."""
     payload, answer = log.with_suffix(".tar"), log.with_suffix(".json")
     with payload.open("wb") as tar:
         name = f"--transform=s,^{machine.library}$,build/libtmparse.so,"
@@ -197,13 +196,13 @@ def boot(machine: Machine, image: Path, initrd: Path, root: Path, loader: str, l
     command += ["-no-reboot", "-nodefaults", "-kernel", str(image), "-initrd", str(initrd)]
     command += [
         "-append",
-        f"console={machine.console} quiet panic=-1 mitigations=off cryptomgr.notests trafficmon.loader={loader}",
+        f"console={machine.console} quiet panic=-1 mitigations=off cryptomgr.notests {words}",
     ]
     command += ["-serial", "stdio" if show else f"file:{log}", *(each.format(file=answer) for each in machine.answer)]
     command += ["-drive", f"file={root},format=raw,if=virtio,snapshot=on"]
     command += ["-drive", f"file={payload},format=raw,if=virtio,readonly=on"]
     try:
-        subprocess.run(command, timeout=SECONDS[loader] * machine.slowness, check=True, stdin=subprocess.DEVNULL)
+        subprocess.run(command, timeout=seconds, check=True, stdin=subprocess.DEVNULL)
         return dict(json.loads(answer.read_text()))
     except (subprocess.SubprocessError, OSError, ValueError) as error:
         if not show and log.exists():

@@ -13,7 +13,9 @@ from verified import verified
 
 ROOT = Path(__file__).resolve().parents[2]
 BAD, GOOD, BAD6, TRIED = "203.0.113.7", "198.51.100.7", "2001:db8:bad::7", "198.51.100.99"
-LOADER = "bcc" if "trafficmon.loader=bcc" in Path("/proc/cmdline").read_text().split() else "libbpf"
+TOLD = dict(word.partition("=")[::2] for word in Path("/proc/cmdline").read_text().split())
+LOADER = TOLD.get("trafficmon.loader", "libbpf")
+ONLY = TOLD.get("trafficmon.only", "")  # the one check to do; empty: all
 SETTINGS = f"""\
 loader = "{LOADER}"
 on_stop = "keep"
@@ -24,8 +26,9 @@ capacity = 1024
 format = "jsonl"
 path = "{{home}}/traffic.jsonl"
 """
-SLOW = 240.0  # an emulated verifier, on a machine that does other work too
-START = {"libbpf": SLOW, "bcc": 1000.0}
+SLOWNESS = int(TOLD.get("trafficmon.slowness", "1"))
+SLOW = 240.0 * SLOWNESS  # an emulated verifier, on a machine that does other work too
+START = {"libbpf": SLOW, "bcc": 1000.0 * SLOWNESS}
 
 
 class Wrong(Exception):

@@ -17,7 +17,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 
 import judged  # noqa: E402
 import kept  # noqa: E402
-from kernel_rig import LOADER, SETTINGS, SLOW, START, Rig, Wrong, note_verified, tc_filters  # noqa: E402
+from kernel_rig import LOADER, ONLY, SETTINGS, SLOW, START, Rig, Wrong, note_verified, tc_filters  # noqa: E402
 from tmlab import Daemon, DaemonFailed, Lab, LabError  # noqa: E402
 
 from trafficmond.errors import TrafficmonError  # noqa: E402
@@ -89,7 +89,7 @@ def main() -> None:
             checks |= {
                 check.__name__.replace("_", " "): attempt(check, on)
                 for check in CHECKS
-                if LOADER == "libbpf" or check not in STARTING
+                if ONLY in ("", check.__name__) and (LOADER == "libbpf" or check not in STARTING)
             }
         except DaemonFailed as failure:
             print(failure, file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import json
@@ -45,10 +46,11 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = 10) -> An
 
 
 class HttpTarget:
-    """Takes POSTs: a webhook, and ntfy's way to publish JSON. `status` is what it answers."""
+    """Takes POSTs: a webhook, and ntfy's way to publish JSON. `status` is what it answers, `location` where it says
+    that it has moved to."""
 
     def __init__(self, port: int = 0) -> None:
-        self.status = 200
+        self.status, self.location = 200, ""
         self.got: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.delay_s = 0.0
@@ -58,14 +60,24 @@ class HttpTarget:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 time.sleep(target.delay_s)
-                if target.status == 200:
+                there = self.path == target.location
+                if target.status == 200 or there:
                     target.got.append(json.loads(body) | {"path": self.path})
                     target.times.append(time.time())
-                answer = b'{"id": "x", "event": "message"}'
-                self.send_response(target.status)
-                self.send_header("Content-Length", str(len(answer)))
+                self.answer(200 if there else target.status)
+
+            def do_GET(self) -> None:
+                self.answer(200)
+
+            def answer(self, status: int) -> None:
+                body = b'{"id": "x", "event": "message"}'
+                self.send_response(status)
+                if target.location:
+                    self.send_header("Location", target.location)
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(answer)
+                with contextlib.suppress(OSError):  # who has lost patience
+                    self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 import stat
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
-from notifier_targets import HttpTarget, SmtpTarget, threat
+from notifier_targets import HttpTarget, SmtpTarget, threat, wait_for
 
 from trafficmond.errors import ConfigError
-from trafficmond.notifier import outlets as ways
+from trafficmond.notifier import command as ways
+from trafficmond.notifier import outlets as services
+from trafficmond.notifier.command import Command, Undelivered
 from trafficmond.notifier.message import compose, trial_message
 from trafficmond.notifier.news import News
-from trafficmond.notifier.outlets import Command, Outlet, Undelivered, outlets
+from trafficmond.notifier.outlets import Outlet, outlets
 from trafficmond.notifier.settings import Settings, Target, load
 from trafficmond.urls import hidden
 
@@ -79,6 +84,46 @@ def test_a_target_that_is_down_says_so() -> None:
 
 
 @apprise
+@pytest.mark.parametrize("status", [301, 302])
+def test_a_redirect_that_leaves_the_message_behind_is_no_delivery(http: HttpTarget, status: int) -> None:
+    http.status, http.location = status, "/T0KENT0KEN"
+    with pytest.raises(Undelivered, match=r"its server has moved .*write the new URL") as refused:
+        outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
+    assert "T0KEN" not in str(refused.value)
+
+
+@apprise
+def test_a_redirect_that_takes_it_along_is_one(http: HttpTarget) -> None:
+    http.status, http.location = 307, "/other"
+    outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
+    assert [each["path"] for each in http.got] == ["/other"]
+    http.status = 303  # it was taken, and here is what became of it
+    outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
+
+
+@apprise
+def test_a_slow_service_gets_a_message_once(http: HttpTarget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apprise's own patience is four seconds, and the service would have taken it."""
+    http.delay_s = 4.5
+    outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
+    assert len(http.got) == 1
+    monkeypatch.setattr(services, "_ANSWER_S", 0.3)
+    with pytest.raises(Undelivered):
+        outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
+
+
+@apprise
+def test_a_text_that_is_too_long_for_a_service_comes_in_parts(http: HttpTarget) -> None:
+    news = [News(number, 0.0, "opened", threat(number, summary=f"{number} " + 150 * "x")) for number in range(40)]
+    message = compose("web1", news)
+    outlet(url=f"mmost://127.0.0.1:{http.port}/{24 * 'a'}").deliver(message)
+    parts = [each["text"] for each in http.got]
+    assert len(parts) == 2
+    assert all(len(each) <= 4000 for each in parts)
+    assert all(f"port_scan: {number} x" in "".join(parts).replace("\n", "") for number in range(10))
+
+
+@apprise
 def test_a_service_that_nobody_knows_is_refused_without_its_address() -> None:
     with pytest.raises(ConfigError, match=r"target\[0\].url: ") as refused:
         outlet(url="nonsense://secretword/T0KEN")
@@ -112,6 +157,44 @@ def test_a_command_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(ways, "COMMAND_S", 0.2)
     with pytest.raises(Undelivered, match="did not end within"):
         Command(script(tmp_path / "told", "exec sleep 30")).deliver(MESSAGE)
+
+
+def test_a_command_that_hangs_leaves_nobody_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tried again each minute, they would become ever more."""
+    monkeypatch.setattr(ways, "COMMAND_S", 0.5)
+    with pytest.raises(Undelivered, match="did not end within"):
+        Command(script(tmp_path / "told", f"sleep 30 & echo $! >{tmp_path}/child; wait")).deliver(MESSAGE)
+    stat_ = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
+    assert wait_for(lambda: not stat_.exists() or " Z " in stat_.read_text(), "the child's end")
+
+
+def test_what_a_command_leaves_in_the_background_holds_nothing_up(tmp_path: Path) -> None:
+    """As mailers and desktop notifiers do, their standard error still open: it has done its work."""
+    Command(script(tmp_path / "told", f"sleep 30 & echo $! >{tmp_path}/child; exit 0")).deliver(MESSAGE)
+    os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+
+
+def test_a_command_may_say_as_much_as_it_likes(tmp_path: Path) -> None:
+    command = Command(
+        script(tmp_path / "told", "exec >&2; head -c 20000000 /dev/zero; echo; printf '\\033[2Jno route'; exit 1")
+    )
+    tracemalloc.start()
+    try:
+        with pytest.raises(Undelivered, match=r"ended with 1: \ufffd\[2Jno route$"):
+            command.deliver(MESSAGE)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_nothing_of_a_commands_arguments_is_told(tmp_path: Path) -> None:
+    arguments = ("https://hook.example/T0KENT0KEN", "--header=Authorization: Bearer abc123", "plainword", "/etc/known")
+    shell = 'echo "cannot reach $1 with $2, $3 or $4" >&2; exit 1'
+    with pytest.raises(Undelivered) as refused:
+        Command((*script(tmp_path / "told", shell), *arguments)).deliver(MESSAGE)
+    for secret in ("hook.example", "T0KEN", "abc123", "plainword"):
+        assert secret not in str(refused.value)
+    assert "/etc/known" in str(refused.value)
 
 
 def test_a_command_need_not_read(tmp_path: Path) -> None:

@@ -72,8 +72,9 @@ def _known() -> Iterator[dict[str, Any]]:
 
 
 def _tried(config: Path | None) -> Iterator[dict[str, Any]]:
+    from trafficmond.notifier.command import Undelivered
     from trafficmond.notifier.message import trial_message
-    from trafficmond.notifier.outlets import Undelivered, outlets
+    from trafficmond.notifier.outlets import outlets
     from trafficmond.notifier.service import host_name
     from trafficmond.notifier.settings import NOTIFY_FILE, load
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import importlib
 import logging
-import subprocess
 import threading
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from trafficmond.errors import ConfigError, Mistake
+from trafficmond.notifier.command import Command, Undelivered
 from trafficmond.notifier.message import Message
 from trafficmond.notifier.settings import Settings, Target
 from trafficmond.urls import hidden
 
-COMMAND_S = 60.0  # that a command may take
-_TOLD_CHARS = 300  # of what went wrong
-
-
-class Undelivered(Exception):
-    """A target did not take a message; says why, without the target's address."""
+_ANSWER_S = 30.0  # Apprise's own patience of 4 s has a slow service get the same message over and over
 
 
 class Outlet(Protocol):
@@ -27,32 +23,6 @@ class Outlet(Protocol):
     def deliver(self, message: Message) -> None:
         """Raises Undelivered."""
         ...
-
-
-class Command:
-    """A program of the administrator's: JSON on standard input, status 0 for done."""
-
-    def __init__(self, command: tuple[str, ...]) -> None:
-        self._command = command
-
-    def deliver(self, message: Message) -> None:
-        """Run it. Raises Undelivered."""
-        given = json.dumps(message.data) + "\n"
-        try:
-            done = subprocess.run(
-                self._command,
-                input=given.encode(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                timeout=COMMAND_S,
-            )
-        except subprocess.TimeoutExpired:
-            raise Undelivered(f"the command did not end within {COMMAND_S:.0f} s") from None
-        except OSError as error:
-            raise Undelivered(f"the command cannot be run: {error.strerror}") from None
-        if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-            raise Undelivered(f"the command ended with {done.returncode}: {said}"[:_TOLD_CHARS].rstrip(": "))
 
 
 class Apprise:
@@ -66,6 +36,11 @@ class Apprise:
             known = self._service.add(url)
         if not known:
             raise ValueError(hidden(heard.first, url) or "is not a service that Apprise knows, or lacks a part")
+        for each in self._service:
+            if "rto=" not in url:
+                each.socket_read_timeout = _ANSWER_S
+            if "overflow=" not in url:
+                each.overflow_mode = "split"  # a text that is too long for the service would be refused for ever
 
     def deliver(self, message: Message) -> None:
         """Send it. Raises Undelivered."""
@@ -75,11 +50,10 @@ class Apprise:
                     title=message.title, body=message.text, notify_type=message.level, body_format="text"
                 )
             except Exception as error:  # noqa: BLE001 - a hundred plug-ins of others: none may end the thread
-                raise Undelivered(hidden(f"{type(error).__name__}: {error}", self._url)[:_TOLD_CHARS]) from None
+                raise Undelivered(hidden(f"{type(error).__name__}: {error}", self._url)) from None
         if not done:
-            raise Undelivered(
-                hidden(heard.last or _told_by(done), self._url)[:_TOLD_CHARS] or "the service did not take it"
-            )
+            why = hidden(heard.why() or _told_by(done), self._url)
+            raise Undelivered(why or "the service did not take it")
 
 
 def outlets(settings: Settings, where: str) -> dict[str, Outlet]:
@@ -110,7 +84,24 @@ def _apprise(where: str) -> Any:
     quiet = logging.getLogger("apprise")  # it may name a target's address: nothing of it goes to the journal
     quiet.propagate = False
     quiet.addHandler(logging.NullHandler())
+    _keep_what_is_redirected()
     return apprise
+
+
+def _keep_what_is_redirected() -> None:
+    """Has a redirect that makes a GET of a POST fail: the message would be left behind, and be taken for delivered.
+    303 says that it was taken."""
+    requests: Any = importlib.import_module("requests")
+    usual = requests.Session.rebuild_method
+
+    def rebuild(self: Any, prepared: Any, response: Any) -> None:
+        before = prepared.method
+        usual(self, prepared, response)
+        if prepared.method != before and response.status_code != HTTPStatus.SEE_OTHER:
+            logging.getLogger("apprise").warning("its server has moved (%d): write the new URL", response.status_code)
+            raise requests.TooManyRedirects(response=response)
+
+    requests.Session.rebuild_method = rebuild
 
 
 def _told_by(result: Any) -> str:
@@ -140,3 +131,7 @@ class _Heard(logging.Handler):
         if record.thread == self._thread:
             self.last = record.getMessage()
             self.first = self.first or self.last
+
+    def why(self) -> str:
+        """Both, where they differ."""
+        return "; ".join(dict.fromkeys(each for each in (self.first, self.last) if each))

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 
 from trafficmond.notifier.book import Book
+from trafficmond.notifier.command import Undelivered
 from trafficmond.notifier.message import compose
-from trafficmond.notifier.outlets import Outlet, Undelivered
+from trafficmond.notifier.outlets import Outlet
 from trafficmond.notifier.schedule import due, retry_after
 from trafficmond.notifier.settings import Settings
 
