@@ -56,4 +56,10 @@ def test_business_is_not(row: dict[str, Any]) -> None:
 def test_a_host_that_always_uploads_so_much_is_used_to_it() -> None:
     detector = watch(Exfiltration)
     found: list[list[Threat]] = [detector.see([upload(100)], after=60) for _ in range(400)]
-    assert not any(found)
+    assert not any(found[30:])
+
+
+def test_what_a_host_sends_that_nobody_watched_before_is_a_note() -> None:
+    detector = watch(Exfiltration)
+    found = [threat for _ in range(20) for threat in detector.see([upload(100)], after=60)]  # 2 GB in 20 minutes
+    assert {threat.severity for threat in found} == {Severity.LOW}

@@ -238,6 +238,35 @@ def sent(
     return packets, octets, octets - total if octets > total else 0
 
 
+def one_way_flags(
+    told: int | None, ports: tuple[int, int], proto: int, family: int, each: tuple[int, int, int]
+) -> _Flags:
+    """(all, first) flags of one direction of a TCP flow as an exporter of such halves has them: of all its packets
+    together, ACK perhaps only with a SYN, or not at all (None). `each` is what `sent` made of it.
+
+    What carried payload or was closed had been acknowledged. Of the two that sent SYN and ACK, the lower port answered.
+    Without any flags a single packet tells by its size: a reset has no options, an opening has (RFC 9293, 3.7.1).
+    """
+    packets, octets, payload = each
+    if proto != TCP:
+        return told or 0, 0
+    answers = ports[0] < ports[1]
+    if told is None:
+        if packets != 1 or payload:
+            return 0, 0
+        bare = octets <= (20 if family == 4 else 40) + _BARE
+        alone = (RST | ACK if bare else SYN | ACK) if answers else 0 if bare else SYN
+        return alone, alone & (SYN | ACK)
+    if not told & SYN:
+        return told, 0
+    if told & PSH == 0:
+        answers = bool(told & ACK)
+    went_on = (PSH | ACK) if payload else ACK if told & FIN else 0
+    return told | went_on, SYN | ACK if answers else SYN
+
+
+_Flags = tuple[int, int]
+_BARE = 20  # bytes of a TCP header without options
 _HEADERS = {TCP: 40, UDP: 8, ICMP: 8, ICMPV6: 8, SCTP: 12}
 _MOST_SYNS = 3
 _ONLY_OF_SYN = 8  # bytes of options that packets after the SYN do not have

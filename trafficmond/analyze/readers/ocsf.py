@@ -18,6 +18,7 @@ from trafficmond.analyze.rows import (
     icmp_ends,
     is_icmp,
     moment,
+    one_way_flags,
     port,
     protocol,
     sent,
@@ -26,7 +27,6 @@ from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction
-from trafficmond.protocols import ACK, SYN
 
 TITLE = "OCSF network activity"
 
@@ -66,23 +66,24 @@ def _add(event: Mapping[str, Any], records: Records, intake: Intake) -> None:
     src, dst = event["src_endpoint"], event["dst_endpoint"]
     traffic, connection = event["traffic"], event["connection_info"]
     start = _moment(event, "start_time", "time")
-    flags = count(connection.get("tcp_flags")) & 0xFF
+    told = None if connection.get("tcp_flags") is None else count(connection["tcp_flags"]) & 0xFF
     proto = protocol(str(_first(connection, "protocol_num", "protocol_name")))
     action = event.get("action")
     denied = event.get("action_id") == _DENIED or event.get("disposition") == _BLOCKED or action in (_REJECT, "Denied")
     outbound = connection.get("direction_id") == _OUTBOUND
     source = address(str(src["ip"]))
-    out, back = _sides(traffic)
+    ports = icmp_ends(None) if is_icmp(proto) else (port(src.get("port")), port(dst.get("port")))
+    out, back = (sent(proto, source.family, *each, link=0) for each in _sides(traffic))
     interface = (src if outbound else dst).get("interface_uid")
     records.add(
         source,
         address(str(dst["ip"])),
-        icmp_ends(None) if is_icmp(proto) else (port(src.get("port")), port(dst.get("port"))),
+        ports,
         proto,
         (start, _moment(event, "end_time", "start_time", "time")),
-        sent(proto, source.family, *out, link=0),
-        sent(proto, source.family, *back, link=0),
-        (flags, flags & (SYN | ACK) if flags & SYN else 0, 0, 0),
+        out,
+        back,
+        (*one_way_flags(told, ports, proto, source.family, out), 0, 0),
         action=Action.DROP if denied else Action.MONITOR,
         direction=Direction.EGRESS if outbound else Direction.INGRESS,
         ifindex=intake.ifindex(str(interface or "")),

@@ -21,6 +21,7 @@ from trafficmond.analyze.rows import (
     icmp_ends,
     is_icmp,
     moment,
+    one_way_flags,
     port,
     protocol,
     sent,
@@ -29,7 +30,6 @@ from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction
-from trafficmond.protocols import ACK, SYN
 
 TITLE = "AWS VPC flow log"
 
@@ -146,19 +146,20 @@ def _add(fields: Mapping[str, Any], records: Records, intake: Intake) -> None:
         if values.get(name) in _UNSET:
             raise ValueError(f"{', '.join(name for name in _NEEDED if values.get(name) in _UNSET)} missing")
     start = moment(values["start"])
-    flags = count(values.get("tcp-flags")) & 0xFF
+    told = None if values.get("tcp-flags") in _UNSET else count(values["tcp-flags"]) & 0xFF
     direction = Direction.EGRESS if values.get("flow-direction") == "egress" else Direction.INGRESS
     src, proto = address(str(values["srcaddr"])), protocol(str(values["protocol"]))
     ports = icmp_ends(None) if is_icmp(proto) else (port(values.get("srcport")), port(values.get("dstport")))
+    out = sent(proto, src.family, count(values["packets"]), count(values["bytes"]), link=0)
     records.add(
         src,
         address(str(values["dstaddr"])),
         ports,
         proto,
         (start, moment(values["end"]) if values.get("end") not in _UNSET else start),
-        sent(proto, src.family, count(values["packets"]), count(values["bytes"]), link=0),
+        out,
         (0, 0, 0),
-        (flags, flags & (SYN | ACK) if flags & SYN else 0, 0, 0),
+        (*one_way_flags(told, ports, proto, src.family, out), 0, 0),
         action=Action.DROP if values.get("action") == "REJECT" else Action.MONITOR,
         direction=direction,
         ifindex=intake.ifindex(str(values.get("interface-id") or "")),

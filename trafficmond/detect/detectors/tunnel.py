@@ -21,6 +21,7 @@ from trafficmond.detect.base import Observation, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay, mix
 from trafficmond.flows.batch import Batch, Column, split_address
+from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ICMP, ICMPV6, TCP, UDP
 
@@ -81,7 +82,10 @@ class Tunnel(GroupedDetector):
         how[(port == _DOT) & tcp] = _IN_TLS
         https = np.flatnonzero((port == _HTTPS) & tcp)
         how[https[_is_resolver(flows, https)]] = _IN_HTTP
-        how[(proto == ICMP) & (sport == _ECHO) | (proto == ICMPV6) & (sport == _ECHO_V6)] = _NOT_DNS
+        # Logs without types have pings among other ICMP, of which only they are answered.
+        icmp = (proto == ICMP) | (proto == ICMPV6)
+        echo = sport == np.where(proto == ICMP, _ECHO, _ECHO_V6)
+        how[icmp & (echo | (sport == TYPE_UNKNOWN) & (flows["reply_packets"] > 0))] = _NOT_DNS
         at = np.flatnonzero(how != _OTHER)
         at = at[(flows.some("d_packets", at) > 0) & (~tcp[at] | (flows.some("payload_bytes", at) > 0))]
         rows = flows.take(at)
