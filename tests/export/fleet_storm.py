@@ -24,6 +24,7 @@ from trafficmond.export.exports import ExportSet
 SENSORS = int(os.environ.get("TRAFFICMON_SENSORS", "100"))
 DAYS, ROWS = 7, 150  # of each sensor; rows of each kind and day, of nine kinds
 THREATS, KILLS = 5, 4
+PATIENCE_S = int(os.environ.get("TRAFFICMON_PATIENCE", "900"))
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Sensor:
                 self.exports.threat(threat(number, count=day * 10 + number), state)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(PATIENCE_S)
 def test_a_week_of_a_hundred_sensors(tmp_path: Path) -> None:
     began = time.monotonic()
     with ClickHouseServer(tmp_path) as server:

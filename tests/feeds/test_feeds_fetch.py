@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -99,6 +100,15 @@ def test_a_server_without_versions_writes_nothing_for_the_same(
         (200, b"\0" * 100, "not plain text"),
         (200, b"0.0.0.0/0\n" + LIST, "it holds 0.0.0.0/0, a large part"),
         (200, b"8000::/1\n" + LIST, "it holds 8000::/1, a large part"),
+        # The same in pieces.
+        (200, b"".join(b"%d.0.0.0/8\n" % each for each in range(140)), "are 55% of IPv4 together, a large part"),
+        (200, b"".join(b"%x00::/8\n" % each for each in range(0x20, 0x34)), "are 62% of IPv6 together, a large part"),
+        (200, gzip.compress(LIST * 1000), "not plain text"),
+        (200, b"# nothing today\n", "holds no prefix"),
+        (200, b'{"error": "rate limit exceeded"}\n', "holds no prefix"),
+        (200, b"404 not found\n", "of its lines are not prefixes"),
+        (200, b"\n" * 1_500_001 + LIST, "has 1,500,005 lines"),
+        (200, b"\r" * 1_500_001 + LIST, "has 1,500,001 lines"),
     ],
 )
 def test_what_cannot_be_used_changes_nothing(
@@ -241,3 +251,9 @@ def test_what_is_kept_of_confirmed_rules_holds_the_file_and_no_url(settings: Set
     again = with_rule_settings(settings, kept)
     assert [each.file(again.feeds_dir) for each in again.lists] == [tmp_path / "bad.netset"]
     assert len(read_policy(again, EMPTY).prefixes) == 3
+
+
+def test_lists_of_bogons_are_lists() -> None:
+    """Large, but not the internet; what overlaps counts once."""
+    bogons = b"224.0.0.0/3\n240.0.0.0/4\n0.0.0.0/8\n10.0.0.0/8\n127.0.0.0/8\n100.64.0.0/10\n2001:db8::/32\nfc00::/7\n"
+    assert shape(bogons * 500).prefixes == 8 * 500

@@ -81,6 +81,7 @@ def main() -> None:
     checks: dict[str, str] = {}
     with Lab() as lab:
         daemon = Daemon(lab, SETTINGS, environment={"PYTHONFAULTHANDLER": "1"})
+        daemon.patience_s = SLOW
         try:
             daemon.start(START[LOADER])
             on = Rig(lab, daemon)

@@ -14,8 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.policy.listfile import parse_list
+from trafficmond.policy.prefixes import Prefixes
 
+# bound: lines of a fetched list, comments too | refused; what was fetched last stays
+MOST_LINES = 1_500_000  # a quarter of the prefixes that all rules together may have, and twice the largest list known
 _SHORTEST_4, _SHORTEST_6 = 3, 7  # prefix lengths of whole classes of addresses, as lists of bogons have them
+_MOST_SHARE = 0.5  # of all IPv4 addresses, or of those of IPv6 that are given out
+_TOP = np.uint64(61)
 _DSHIELD = re.compile(r"(\d+\.\d+\.\d+\.\d+)\t\d+\.\d+\.\d+\.\d+\t(\d+)(?:\t|$)")
 
 
@@ -36,6 +41,8 @@ def shape(body: bytes) -> Shaped:
     """The list in what a server gave. Raises NoList."""
     if b"\0" in body:
         raise NoList("it is not plain text")
+    if (lines := max(body.count(b"\n"), body.count(b"\r"))) > MOST_LINES:
+        raise NoList(f"it has {lines:,} lines; {MOST_LINES:,} are the most")
     convert = _converter(body)
     data = _converted(body, convert) if convert else body
     found = parse_list(data, "line")
@@ -46,7 +53,21 @@ def shape(body: bytes) -> Shaped:
     short = found.prefixes.plen < np.where(found.prefixes.family == 4, _SHORTEST_4, _SHORTEST_6)
     if short.any():
         raise NoList(f"it holds {found.prefixes.text(int(short.argmax()))}, a large part of the internet")
+    for family in (4, 6):
+        if (share := _share(found.prefixes, family)) > _MOST_SHARE:
+            raise NoList(f"its prefixes are {share:.0%} of IPv{family} together, a large part of the internet")
     return Shaped(data, len(found.prefixes), found.wrong)
+
+
+def _share(prefixes: Prefixes, family: int) -> float:
+    """Which part of IPv4, or of 2000::/3, prefixes cover together."""
+    rows = prefixes.take((prefixes.family == 4) if family == 4 else (prefixes.family == 6) & (prefixes.hi >> _TOP == 1))
+    rows = rows.take(np.argsort(rows.hi, kind="stable"))
+    begins = rows.hi.astype(np.float64) / 2.0**64
+    ends = np.maximum.accumulate(begins + 0.5 ** rows.plen.astype(np.float64))
+    new = np.maximum(begins[1:], ends[:-1])  # what the ones before do not cover
+    covered = float((ends[1:] - new).clip(0).sum() + (ends[0] - begins[0])) if len(rows) else 0.0
+    return covered if family == 4 else covered * 8
 
 
 def _converter(body: bytes) -> Callable[[str], str | None] | None:

@@ -65,6 +65,7 @@ class Daemon:
         tree: Path = ROOT,
     ) -> None:
         self.lab = lab
+        self.patience_s = 30.0  # with an answer on its socket
         self.home = Path(tempfile.mkdtemp(prefix=f"{lab.name}-"))
         self.home.chmod(0o755)
         self.pins = BPFFS / self.home.name
@@ -212,7 +213,7 @@ class Daemon:
 
     def client(self) -> Client:
         """A connection to the control socket."""
-        return Client(str(self.socket))
+        return Client(str(self.socket), self.patience_s)
 
     def status(self) -> dict[str, Any]:
         """The reply of `Status`, without the cost of a process."""
