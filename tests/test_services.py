@@ -54,6 +54,12 @@ def test_names_places_and_names_again(texts: list[str], places: services.Places,
         ("-1", "is not a valid service"),
         ("tcp/٤", "is not a valid service"),
         ("nosuch/80", "is not a valid service"),
+        ("22/tcp", "the wrong way round; write 'tcp/22'"),
+        ("8000-8100/udp", "write 'udp/8000-8100'"),
+        ("ssh/tcp", "write 'tcp/ssh'"),
+        ("8/icmp", "write 'icmp/8'"),
+        ("tcp/80\x1b[31m", r"'tcp/80\\x1b\[31m' is not"),
+        ("tcp/" + 500 * "x", r"x\.\.\.' is not"),
     ],
 )
 def test_what_names_nothing_is_said(text: str, what: str) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 from trafficctl import exits, probation, session, values
 from trafficmond.errors import ControlError
 
+_HINT = "name prefixes, such as 192.0.2.0/24; without from it is for everybody"
+_NO_SERVICES = ("from", "in", "out", "on", "to", "any", "proto")
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Which services, from where."""
-    parser.add_argument(
-        "services", metavar="SERVICE", type=values.services, help="tcp/443, 53, ssh, icmp/8; with commas"
-    )
+    parser.add_argument("services", metavar="SERVICE", type=_services, help="tcp/443, 53, ssh, icmp/8; with commas")
     what = "the word from and prefixes, if not from everywhere"
-    parser.add_argument("sources", nargs="*", metavar="CIDR", help=what)
+    parser.add_argument("sources", nargs="*", metavar="CIDR", default=[], help=what)
     parser.add_argument("--label", default="", help="a name for logs, flows and statistics")
     parser.add_argument("--ttl", metavar="TIME", type=values.duration, help="how long: 30s, 10m, 1h30m, 7d")
     parser.add_argument("--save", action="store_true", help="keep it over restarts")
@@ -50,6 +50,24 @@ def run(args: Namespace, action: str) -> int:
     return exits.DONE
 
 
+def _services(text: str) -> list[str]:
+    """Services; whoever begins with an address or a word of ufw's is told the order."""
+    if text in _NO_SERVICES or _is_prefix(text):
+        order = "the service comes first: tcp/22 from 192.0.2.0/24"
+        raise ArgumentTypeError(
+            f"'{text}' is not a service; {order}; add-cidr makes rules for all services of an address"
+        )
+    return values.services(text)
+
+
+def _is_prefix(text: str) -> bool:
+    try:
+        values.prefix(text)
+    except ArgumentTypeError:
+        return False
+    return True
+
+
 def _sources(words: list[str]) -> list[str]:
     if not words:
         return list(_EVERYWHERE)
@@ -59,4 +77,4 @@ def _sources(words: list[str]) -> list[str]:
     try:
         return [values.written_prefix(word) for word in words[1:] if word != "from"]
     except ArgumentTypeError as error:
-        raise ControlError(str(error), name="usage", hint="name prefixes, such as 192.0.2.0/24") from None
+        raise ControlError(str(error), name="usage", hint=_HINT) from None

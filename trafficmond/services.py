@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from trafficmond import abi
+from trafficmond.networks import quoted
 from trafficmond.protocols import protocol_name, protocol_number
 
 Places = tuple[tuple[int, int], ...]  # (first, last) in the classes of abi.h, ascending, apart; (): every service
@@ -25,7 +26,7 @@ _COMMON = {
     _TCP: {"ssh": 22, "smtp": 25, "domain": 53, "http": 80, "https": 443, "submission": 587, "imaps": 993},
     _UDP: {"domain": 53, "ntp": 123, "https": 443},
 }
-_WRITE = "write tcp/443, udp/8000-8100, 53 (tcp and udp), icmp/8, gre, or a name of /etc/services"
+_WRITE = "write tcp/443, udp/8000-8100, 53 (tcp and udp), icmp/8 (ping), gre, or a name of /etc/services"
 _CACHED = 4096  # many rules name the same
 MOST_NAMED = 1000  # in one rule: none has more in earnest
 
@@ -53,19 +54,26 @@ def _places(text: str) -> list[tuple[int, int]]:
             found = [_within(str(port), each, text) for each in (_TCP, _UDP) if (port := _port(text, each)) is not None]
             if found:
                 return found
-            raise ValueError(f'"{text}" is not a valid service; {_WRITE}') from None
+            raise _invalid(text) from None
+    if which in _NAMES.values() and protocol not in _NAMES.values():  # as ufw and others have it
+        raise ValueError(f"{quoted(text)} is the wrong way round; write {quoted(f'{which}/{protocol}')}")
     try:
         number = protocol_number("icmpv6" if protocol == "ipv6-icmp" else protocol)
     except ValueError:
-        raise ValueError(f'"{text}" is not a valid service; {_WRITE}') from None
+        raise _invalid(text) from None
     if number not in _AREAS:
-        raise ValueError(f'"{text}" names ports, which rules know of tcp and udp alone; write {protocol} for all of it')
+        what = f"{quoted(text)} names ports, which rules know of tcp and udp alone"
+        raise ValueError(f"{what}; write {protocol_name(number).lower()} for all of it")
     if number in (_TCP, _UDP) and not which[:1].isdigit():
         port = _port(which, number)
         if port is None:
-            raise ValueError(f'"{text}" is not a valid service; {_WRITE}')
+            raise _invalid(text)
         which = str(port)
     return [_within(which, number, text)]
+
+
+def _invalid(text: str) -> ValueError:
+    return ValueError(f"{quoted(text)} is not a valid service; {_WRITE}")
 
 
 def _port(name: str, protocol: int) -> int | None:
@@ -81,11 +89,11 @@ def _within(numbers: str, protocol: int, text: str) -> tuple[int, int]:
     start, count = _AREAS[protocol]
     first, dash, last = numbers.partition("-")
     if not first.isascii() or not first.isdigit() or (dash and not (last.isascii() and last.isdigit())):
-        raise ValueError(f'"{text}" is not a valid service; {_WRITE}')
+        raise _invalid(text)
     low, high = int(first), int(last if dash else first)
     if low > high or high >= count:
         kind = "ports" if count == _PORTS else "types"
-        raise ValueError(f'"{text}" is out of range; {kind} go from 0 to {count - 1}, the lower one first')
+        raise ValueError(f"{quoted(text)} is out of range; {kind} go from 0 to {count - 1}, the lower one first")
     return start + low, start + high
 
 

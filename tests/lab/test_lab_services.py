@@ -20,9 +20,9 @@ from trafficmond.policy.ids import RuleIds
 from trafficmond.policy.load import Files, make_policy
 from trafficmond.policy.table import compile_table
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
+PACKETS = int(os.environ.get("TRAFFICMON_JUDGED", "100000"))  # make judged: a million
+pytestmark = [pytest.mark.root, pytest.mark.timeout(max(240, PACKETS // 400))]
 
-PACKETS = int(os.environ.get("TRAFFICMON_JUDGED", "100000"))
 BATCH = 10_000
 SHOT = 2
 OWN = {4: bytes([192, 0, 2, 200]), 6: socket.inet_pton(socket.AF_INET6, "2001:db8:ffff::200")}

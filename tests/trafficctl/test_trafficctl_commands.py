@@ -123,7 +123,7 @@ def test_services_are_told_apart(ctl: Ctl, running: Running) -> None:
         ("Explain", {"address": "203.0.113.5", "direction": "ingress", "service": "tcp/443"}),
     ]
     done = ctl("add-cidr", "192.0.2.0/24", "--port", "tcp/443,gre/7")
-    assert (done.returncode, '"gre/7" names ports' in done.stderr) == (2, True)
+    assert (done.returncode, "'gre/7' names ports" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(("command", "action"), [("allow", "allow"), ("deny", "drop")])
@@ -355,3 +355,21 @@ def test_rules_say_since_when_they_count_and_that_bans_come_first(ctl: Ctl) -> N
     assert "packets and bytes since 20" in told
     assert "before rules and lists: trafficctl bans" in told
     assert "since" not in ctl("rules", "-o", "csv").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["22/tcp"], "write 'tcp/22'"),
+        (["from", "192.0.2.1"], "the service comes first"),
+        (["203.0.113.9"], "add-cidr makes rules for all services"),
+        (["2001:db8::/32"], "the service comes first"),
+        (["in", "on", "eth0"], "the service comes first"),
+        (["tcp/22", "from", "any"], "without from it is for everybody"),
+        ([], "required: SERVICE\n"),
+    ],
+)
+def test_the_words_of_ufw_in_its_order_are_told_ours(ctl: Ctl, words: list[str], said: str) -> None:
+    for command in ("allow", "deny"):
+        done = ctl(command, *words)
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from trafficctl import exits
 from trafficmond.errors import ControlError
 
+_SETTINGS = Path("/etc/default/ufw")
 _MOST_BYTES = 32 << 20
 _UFW = ("before", "user", "after")
 
@@ -51,8 +52,7 @@ def run(args: Namespace) -> int:
         )
     files = list(_files(args))
     if args.source == "ufw":
-        settings = Path("/etc/default/ufw")
-        ruleset = iptables.read_ufw(files, settings.read_text() if settings.exists() else "")
+        ruleset = iptables.read_ufw(files, settings_of_ufw(args.files))
     else:
         ruleset = {"nft": nft.read, "iptables-save": iptables.read, "firewalld": firewalld.read}[args.source](files)
     default, rules = decide.decide(ruleset)
@@ -61,6 +61,17 @@ def run(args: Namespace) -> int:
     for told in ruleset.told:
         print(told if told.lost else f"note: {told}", file=sys.stderr)
     return exits.NO if any(told.lost for told in ruleset.told) else exits.DONE
+
+
+def settings_of_ufw(names: Sequence[str]) -> str:
+    """What /etc/default/ufw holds: this host's for its own rules, that of the copy for a copy of /etc."""
+    for name in names or ["/etc/ufw"]:
+        given = Path(name)
+        folder = given if given.is_dir() else given.parent
+        path = _SETTINGS if folder == Path("/etc/ufw") else folder.parent / "default" / "ufw"
+        if folder.name == "ufw" and path.exists():
+            return path.read_text()
+    return ""
 
 
 def _files(args: Namespace) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from trafficctl.imports import words
 from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Base, Line, Ruleset, Told
 from trafficmond import abi, services
 from trafficmond.errors import ControlError
@@ -21,6 +22,9 @@ from trafficmond.services import Places
 _DEEPEST = 64  # chains that call each other
 _MOST_STEPS = 50_000_000  # a minute
 _OWN_PORTS = services.parse(["32768-60999"])  # that Linux begins conversations from
+_SOME_ANSWERS = (
+    "some answers to what this host begins pass there; here all pass, or none with established = false under [policy]"
+)
 _ROOTS: dict[int, Network] = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 
 
@@ -83,6 +87,7 @@ class Atoms:
 def decide(ruleset: Ruleset) -> tuple[str, list[Decided]]:
     """The default for what comes in, and the rules. Raises ControlError where chains call each other for ever."""
     lines = [line for chain in ruleset.chains.values() for line in chain]
+    _tell_of_lines(ruleset, lines)
     named = [places for line in lines for places, _ in line.services]
     atoms = Atoms(list(dict.fromkeys(named)))
     found: list[tuple[Network, bool, str, int, Line | None]] = []
@@ -104,9 +109,24 @@ def decide(ruleset: Ruleset) -> tuple[str, list[Decided]]:
             for region, around in regions.items():
                 outer = [Verdict(atoms.all, outside, None)] if region == root else verdicts[around[1]]
                 found += [(region, egress, *each) for each in _needed(verdicts[region], outer, atoms)]
+    if default == DROP and ruleset.some_answers and not ruleset.established:
+        ruleset.established = ruleset.some_answers[0]
+        ruleset.told.append(Told(ruleset.established, _SOME_ANSWERS))
     rules = list(_together(found, atoms))
     _tell_of_replies(ruleset, rules)
     return default, rules
+
+
+def _tell_of_lines(ruleset: Ruleset, lines: Sequence[Line]) -> None:
+    """Those that cannot do here what they do there."""
+    for line in lines:
+        foreign = {each.version for networks, but in line.addresses if not but for each in networks}
+        if line.target not in (ACCEPT, DROP, RETURN) and line.target not in ruleset.chains:
+            ruleset.lose(line.where, line.text, f"the chain {line.target.split()[-1]} is not there")
+        elif line.family and foreign and line.family not in foreign:
+            ruleset.lose(line.where, line.text, f"an address among rules of IPv{line.family} is none")
+        elif line.target == DROP and any(words.never_dropped(places) for places, but in line.services if not but):
+            ruleset.lose(line.where, line.text, "DHCP, neighbour discovery and multicast's messages always pass")
 
 
 def _tell_of_replies(ruleset: Ruleset, rules: Sequence[Decided]) -> None:

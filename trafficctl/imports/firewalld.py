@@ -16,6 +16,21 @@ from trafficmond.services import Places
 _SERVICES = (Path("/etc/firewalld/services"), Path("/usr/lib/firewalld/services"))
 _KNOWN = {
     "dhcpv6-client": "udp/546",
+    "ssh": "tcp/22",
+    "http": "tcp/80",
+    "https": "tcp/443",
+    "smtp": "tcp/25",
+    "smtps": "tcp/465",
+    "smtp-submission": "tcp/587",
+    "imap": "tcp/143",
+    "imaps": "tcp/993",
+    "pop3": "tcp/110",
+    "pop3s": "tcp/995",
+    "ldap": "tcp/389",
+    "ldaps": "tcp/636",
+    "redis": "tcp/6379",
+    "rsyncd": "873",
+    "mqtt": "tcp/1883",
     "cockpit": "tcp/9090",
     "http3": "udp/443",
     "mdns": "udp/5353",
@@ -146,18 +161,20 @@ def _lines(ruleset: Ruleset, name: str, zone: _Element) -> list[Line]:
             continue
         try:
             if each.name == "rule":
-                rich += _rich(where, each)
+                rich += _rich(ruleset, where, each)
             elif each.name == "icmp-block":
                 target = ACCEPT if inverted else DROP
-                for family in (4, 6):
-                    blocks += _of_family(where, each, target, family)
+                found = [line for family in (4, 6) for line in _of_family(where, each, target, family)]
+                if not found:
+                    raise Unsaid(f"type {each.attributes.get('name')} of ICMP is not known, or has a code")
+                blocks += found
             elif each.name in _LOST:
                 if each.name == "interface":
                     ruleset.note(where, "the zone's rules are for all interfaces here")
                 else:
                     ruleset.lose(where, each.text(), _LOST[each.name])
             else:
-                plain.append(Line(where, each.text(), ACCEPT, services=((_places(each), False),)))
+                plain.append(Line(where, each.text(), ACCEPT, services=((_places(ruleset, where, each), False),)))
         except Unsaid as unsaid:
             ruleset.lose(where, each.text(), str(unsaid))
     rich.sort(key=lambda each: (each[0], each[1].target == ACCEPT))
@@ -177,7 +194,7 @@ def _of_family(where: str, each: _Element, target: str, family: int) -> list[Lin
     return [Line(where, each.text(), target, family=family, services=((places, False),))]
 
 
-def _rich(where: str, rule: _Element) -> list[tuple[int, Line]]:
+def _rich(ruleset: Ruleset, where: str, rule: _Element) -> list[tuple[int, Line]]:
     """With its priority; an ICMP type has a number in each family."""
     family = {"ipv4": 4, "ipv6": 6}.get(rule.attributes.get("family", ""), 0)
     written = rule.attributes.get("priority", "0")
@@ -203,7 +220,7 @@ def _rich(where: str, rule: _Element) -> list[tuple[int, Line]]:
         elif each.name == "icmp-type":
             kinds.append(each.attributes.get("name", ""))
         elif each.name in ("service", "port", "protocol"):
-            named.append(_places(each))
+            named.append(_places(ruleset, where, each))
         elif each.name in _LOST:
             raise Unsaid(_LOST[each.name])
         else:
@@ -218,31 +235,37 @@ def _rich(where: str, rule: _Element) -> list[tuple[int, Line]]:
     return found
 
 
-def _places(element: _Element) -> Places:
+def _places(ruleset: Ruleset, where: str, element: _Element) -> Places:
     given = element.attributes
     if element.name == "port":
         return words.ports([given.get("protocol", "tcp")], [given.get("port", "")])
     if element.name == "protocol":
         return words.protocol(given.get("value", ""))
     if element.name == "service":
-        return _service(given.get("name", ""))
+        return _service(ruleset, where, given.get("name", ""))
     raise Unsaid(f"{element.name} is not known to rules")
 
 
-def _service(name: str) -> Places:
-    for folder in _SERVICES if name.replace("-", "").isalnum() else ():
+def _service(ruleset: Ruleset, where: str, name: str, *, included: bool = False) -> Places:
+    for folder in _SERVICES if re.fullmatch(r"[A-Za-z0-9_-]+", name) else ():
         path = folder / f"{name}.xml"
         if path.exists():
-            return _service_of(path)
-    for named in _KNOWN.get(name, f"tcp/{name}"), f"udp/{name}":
+            return _service_of(ruleset, where, path, included)
+    if name in _KNOWN:
+        return services.parse(_KNOWN[name].split(","))
+    for named in f"tcp/{name}", f"udp/{name}":
         try:
-            return services.parse(named.split(","))
+            found = services.parse([named])
         except ValueError:
             continue
+        taken = ", ".join(services.text(found))
+        ruleset.note(where, f'the service "{name}" is taken for {taken}: no file of firewalld says what it is')
+        return found
     raise Unsaid(f'the service "{name}" is not known on this host; write its ports in place of it')
 
 
-def _service_of(path: Path) -> Places:
+def _service_of(ruleset: Ruleset, where: str, path: Path, included: bool) -> Places:
+    """What a file of a service says, and what those say that it includes."""
     found: list[tuple[int, int]] = []
     try:
         root = _parsed_service(path)
@@ -250,8 +273,13 @@ def _service_of(path: Path) -> Places:
         raise Unsaid(f"{path}: {error}") from None
     for each in root:
         if each.name in ("port", "protocol") and each.attributes.get("port", "x"):
-            found += _places(each)
-        elif each.name in ("destination", "helper", "include", "source-port"):
+            found += _places(ruleset, where, each)
+        elif each.name == "include":
+            if included:
+                raise Unsaid(f"{path.stem} includes a service, which another one includes")
+            found += _service(ruleset, where, each.attributes.get("service", ""), included=True)
+    for each in root:
+        if each.name in ("destination", "helper", "source-port") and not words.never_dropped(services.merged(found)):
             raise Unsaid(f"{path.stem} has a {each.name}, which rules do not have")
     return services.merged(found)
 

@@ -6,10 +6,11 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from trafficctl.imports import nft_rule
 from trafficctl.imports.nft_rule import Names
-from trafficctl.imports.ruleset import ACCEPT, DROP, Base, Ruleset, Unsaid
+from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Ruleset, Unsaid
 from trafficmond.errors import ControlError
 
 _TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{};,=]|!=|==|<=|>=|[^\s{};,="!<>]+|[<>!])')
@@ -30,19 +31,20 @@ class Statement:
 
 
 @dataclass(slots=True)
-class _Chain:
-    name: str
-    families: tuple[int, ...]
-    lines: list[Statement]
-    names: Names
-
-
-@dataclass(slots=True)
 class _Table:
     name: str
     families: tuple[int, ...]
     names: Names
-    chains: list[_Chain] = field(default_factory=list)
+    chains: dict[str, list[Statement]] = field(default_factory=dict)
+
+    def met(self, first: str) -> list[str]:
+        """The chains that packets meet which enter by this one."""
+        found = [first]
+        for chain in found:
+            for words in (statement.words for statement in self.chains[chain]):
+                targets = [name for word, name in pairwise(words) if word in ("jump", "goto") and name in self.chains]
+                found += [name for name in dict.fromkeys(targets) if name not in found]
+        return found
 
 
 def read(files: Sequence[tuple[str, str]]) -> Ruleset:
@@ -53,7 +55,7 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
         defined: dict[str, list[str]] = {}
         for table in _tables(ruleset, name, _statements(name, text), defined):
             for chain in table.chains:
-                found = _chain(ruleset, name, table, chain)
+                found = _base(ruleset, name, table, chain)
                 if found is not None:
                     bases.append(found)
     if not bases:
@@ -62,8 +64,8 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
     ruleset.bases = [base for _, base in sorted(bases, key=lambda each: each[0])]
     spoken = {family for base in ruleset.bases for family in base.families}
     ruleset.families = tuple(sorted(spoken))
-    if spoken == {4}:
-        ruleset.note(files[0][0], "it says nothing of IPv6, for which the default decides")
+    if len(spoken) == 1:
+        ruleset.note(files[0][0], f"it says nothing of IPv{10 - min(spoken)}, for which the default decides")
     return ruleset
 
 
@@ -94,15 +96,15 @@ def _tables(
 def _member(ruleset: Ruleset, name: str, table: _Table, statement: Statement) -> None:
     words = statement.words
     if words[:1] == ["chain"] and len(words) > 1 and statement.block is not None:
-        chain = f"{table.families} {table.name} {words[1]}"
-        table.chains.append(_Chain(chain, table.families, statement.block, table.names))
-        ruleset.chains.setdefault(chain, [])
+        table.chains.setdefault(words[1], []).extend(statement.block)
     elif words[:1] == ["set"] and len(words) > 1 and statement.block is not None:
         elements = next((each for each in statement.block if each.words[:1] == ["elements"]), None)
         table.names.sets[words[1]] = None
         dynamic = any("dynamic" in each.words for each in statement.block)
         if not dynamic:
             table.names.sets[words[1]] = nft_rule.elements(elements.words[2:] if elements else [])
+        if not dynamic and elements and any(word in ("timeout", "expires") for word in elements.words):
+            ruleset.lose(f"{name}:{statement.line}", statement.text, "members that end there are for good here")
     elif words[:1] == ["define"] and len(words) > 3:
         table.names.defined[words[1]] = nft_rule.expanded(words[3:], table.names)
     elif words[:1] in (["map"], ["flowtable"], ["ct"], ["counter"], ["quota"], ["limit"], ["synproxy"]):
@@ -111,10 +113,11 @@ def _member(ruleset: Ruleset, name: str, table: _Table, statement: Statement) ->
         ruleset.lose(f"{name}:{statement.line}", statement.text, "it is nothing that a table holds here")
 
 
-def _chain(ruleset: Ruleset, name: str, table: _Table, chain: _Chain) -> tuple[int, Base] | None:
-    hook, priority, policy = "", 0, ACCEPT
-    for statement in chain.lines:
-        words = statement.words
+def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, Base] | None:
+    """The chain as one where packets enter, with its priority; None if it is none of those that are made here."""
+    hook, priority, policy = "", 0, "accept"
+    for statement in table.chains[chain]:
+        words = nft_rule.expanded(statement.words, table.names)
         if words[:1] == ["type"]:
             match = _BASE.match(" ".join(words))
             if match is None:
@@ -122,36 +125,49 @@ def _chain(ruleset: Ruleset, name: str, table: _Table, chain: _Chain) -> tuple[i
                 raise ControlError(what, name="usage", hint="give what nft list ruleset prints")
             kind, hook, priority = match[1], match[2], _priority(match[3].split())
             if kind != "filter" or hook not in ("input", "output"):
-                lost = [each for each in chain.lines if each.words[:1] not in (["type"], ["policy"])]
-                if lost:
-                    what = f"a chain of type {kind}, hook {hook}, is not made here"
-                    ruleset.lose(f"{name}:{statement.line}", f"its {len(lost)} rules", what)
-                hook = "other"
-                break
-            if "policy" in words:
-                policy = words[-1]
+                _other_hook(ruleset, f"{name}:{statement.line}", table, chain, f"type {kind}, hook {hook}")
+                return None
         elif words[:1] == ["policy"]:
             policy = words[-1]
-    if hook == "other":
-        return None
-    egress = hook == "output" or (not hook and chain.name.split()[-1].lower() == "output")
-    for statement in chain.lines:
-        if not statement.words or statement.words[0] in ("type", "policy", "comment"):
-            continue
-        where = f"{name}:{statement.line}"
-        context = nft_rule.Context(ruleset, where, statement.text, egress, table.families, chain.names)
-        try:
-            line = nft_rule.read(context, statement.words, f"{table.families} {table.name}")
-        except (Unsaid, StopIteration) as unsaid:
-            ruleset.lose(where, statement.text, str(unsaid) or "it ends too soon")
-            continue
-        ruleset.chains[chain.name] += line
+            if policy not in ("accept", "drop"):
+                what = f"{name}:{statement.line}: {policy} is not a policy"
+                raise ControlError(what, name="usage", hint="give what nft list ruleset prints")
     if not hook:
         return None
+    egress = hook == "output"
+    called = _translate(ruleset, name, table, chain, egress)
     if egress and policy == "drop":
-        ruleset.lose(f"{name}: {chain.name.split()[-1]}", "policy drop", "a default never silences the host itself")
-        policy = ACCEPT
-    return priority, Base(chain.name, egress, DROP if policy == "drop" else ACCEPT, table.families)
+        ruleset.lose(f"{name}: {chain}", "policy drop", "a default never silences the host itself")
+        policy = "accept"
+    return priority, Base(called, egress, DROP if policy == "drop" else ACCEPT, table.families)
+
+
+def _other_hook(ruleset: Ruleset, where: str, table: _Table, chain: str, what: str) -> None:
+    met = table.met(chain)
+    lost = [each for one in met for each in table.chains[one] if each.words[:1] not in (["type"], ["policy"])]
+    dropping = any(each.words == ["policy", "drop"] for each in table.chains[chain])
+    if lost:
+        called = f" (it calls {', '.join(met[1:])})" if len(met) > 1 else ""
+        ruleset.lose(where, f"all its rules, {len(lost)} in number{called}", f"a chain of {what}, is not made here")
+    elif dropping:
+        ruleset.note(where, FORWARDED)
+
+
+def _translate(ruleset: Ruleset, name: str, table: _Table, first: str, egress: bool) -> str:
+    """Puts the chains that packets of a hook meet into the set; the name of the first one there."""
+    prefix = f"{table.families} {table.name} {'output' if egress else 'input'}"
+    for chain in table.met(first):
+        lines = ruleset.chains[f"{prefix} {chain}"] = []
+        for statement in table.chains[chain]:
+            if not statement.words or statement.words[0] in ("type", "policy", "comment"):
+                continue
+            where = f"{name}:{statement.line}"
+            context = nft_rule.Context(ruleset, where, statement.text, egress, table.families, table.names)
+            try:
+                lines += nft_rule.read(context, statement.words, prefix)
+            except (Unsaid, StopIteration) as unsaid:
+                ruleset.lose(where, statement.text, str(unsaid) or "it ends too soon")
+    return f"{prefix} {first}"
 
 
 def _priority(words: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from trafficmond.networks import Network
 from trafficmond.services import Places
 
 _VERDICTS = {"accept": ACCEPT, "drop": DROP, "reject": DROP, "return": RETURN}
+_HIDDEN = re.compile(r"#.*\b(accept|drop|reject|return|jump|goto|queue|counter)\b")
 _ELEMENT_OPTIONS = ("timeout", "expires", "comment", "counter", "packets", "bytes")
 
 
@@ -88,22 +90,25 @@ def read(context: Context, texts: Sequence[str], chains: str) -> list[Line]:
     for word in rest:
         _one(context, said, word, rest)
     if not said.verdicts and not said.by_state:
+        if _HIDDEN.search(context.text):
+            raise Unsaid("nft shows a part of it as a comment")
         return []
     target, goes = said.verdicts[0] if said.verdicts else (ACCEPT, False)
     if target not in (ACCEPT, DROP, RETURN):
         target = f"{chains} {target}"
     if said.loopback:
         return []  # that is not watched
-    if said.by_state:
-        return _states_of_map(context, said)
     named = [places for places, but in said.services if not but]
-    if target == ACCEPT and any(words.never_dropped(places) for places in named):
+    if target == ACCEPT and not said.by_state and any(words.never_dropped(places) for places in named):
         return []
-    if said.source_port:
+    fits = bool(said.by_state) or _fits(context, said, target)
+    if said.source_port and fits:
         raise Unsaid("rules do not look at the port that a packet comes from")
     if said.limited:
         raise Unsaid("a rate of all sources together is not known to rules")
-    if not _fits(context, said, target):
+    if said.by_state:
+        return _states_of_map(context, said)
+    if not fits:
         return []
     line = Line(
         context.where,
@@ -121,8 +126,8 @@ def read(context: Context, texts: Sequence[str], chains: str) -> list[Line]:
 def _states_of_map(context: Context, said: _Said) -> list[Line]:
     found = []
     for state, verdict in said.by_state:
-        if state == "established" and verdict == ACCEPT and not said.services and not said.addresses:
-            context.ruleset.established = context.ruleset.established or context.where
+        if state == "established" and verdict == ACCEPT:
+            context.ruleset.answers(context.where, of_all=not (said.services or said.addresses))
         elif state == "invalid" and verdict == DROP:
             context.ruleset.note(context.where, "packets that fit no conversation are judged as all others")
         elif state == "new":
@@ -139,9 +144,9 @@ def _fits(context: Context, said: _Said, target: str) -> bool:
     if not said.states or "new" in states:
         return True
     if states & {"established", "related"}:
-        if target == ACCEPT and not said.addresses and not said.services:
-            context.ruleset.established = context.ruleset.established or context.where
-            return False
+        if target == ACCEPT:
+            of_all = not (said.addresses or said.services or said.source_port or said.family)
+            context.ruleset.answers(context.where, of_all=of_all)
         if target in (ACCEPT, RETURN):
             return False
         raise Unsaid("what belongs to a conversation is not dropped by itself")
@@ -218,7 +223,7 @@ def _protocols(context: Context, said: _Said, rest: Iterator[str]) -> None:
     for value in values:
         found = (*found, *words.protocol(value))
     if not but:
-        said.protocols = [value for value in values if value in ("tcp", "udp")]
+        said.protocols = values
     said.services.append((tuple(sorted(found)), but))
 
 
@@ -230,8 +235,10 @@ def _port(*protocols: str) -> Callable[[Context, _Said, Iterator[str]], None]:
             _values(context, rest)
             said.source_port = True
             return
-        if what != "dport" or not names:
+        if what != "dport":
             raise Unsaid(f"{what} is not known to rules")
+        if not names or not {"tcp", "udp"}.issuperset(names):
+            raise Unsaid("rules know the ports of tcp and udp alone")
         values, but = _values(context, rest)
         if but:  # all other ports of that protocol
             said.services.append((words.ports(names, ["0-65535"]), False))
@@ -335,14 +342,14 @@ def _log(context: Context, said: _Said, rest: Iterator[str]) -> None:
         return
 
 
-def _limit(_: Context, said: _Said, rest: Iterator[str]) -> None:
+def _limit(context: Context, said: _Said, rest: Iterator[str]) -> None:
     said.limited = True
     for word in rest:
-        if word in _VERDICTS:
-            said.verdicts.append((_VERDICTS[word], False))
+        if word == "name":
+            next(rest)
+        elif word not in ("rate", "over", "burst", "packets", "bytes") and not (word[0].isdigit() or "/" in word):
+            _one(context, said, word, rest)
             return
-        if word in ("log", "counter"):
-            list(rest) if word == "log" else None
 
 
 def _comment(_: Context, said: _Said, rest: Iterator[str]) -> None:

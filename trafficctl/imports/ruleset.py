@@ -8,6 +8,7 @@ from trafficmond.networks import Network
 from trafficmond.services import Places
 
 ACCEPT, DROP, RETURN = "accept", "drop", "return"
+FORWARDED = "what this host forwards is judged by the same rules here as what comes to it"
 _MOST_TOLD = 100  # characters of a line
 
 
@@ -59,11 +60,19 @@ class Ruleset:
     bases: list[Base] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
     established: str = ""  # the line that lets replies pass
+    some_answers: list[str] = field(default_factory=list)  # lines that let some replies pass
     families: tuple[int, ...] = (4, 6)  # that the files speak of
 
     def lose(self, where: str, text: str, why: str) -> None:
         """A line that cannot be said is left out."""
         self.told.append(Told(where, f"left out: {why}: {short(text)}"))
+
+    def answers(self, where: str, *, of_all: bool) -> None:
+        """A line lets replies pass: all of them, or some."""
+        if of_all:
+            self.established = self.established or where
+        else:
+            self.some_answers.append(where)
 
     def note(self, where: str, what: str) -> None:
         """Something that is done by other means here."""

@@ -102,7 +102,10 @@ def types(family: int, texts: Iterable[str]) -> Places:
         if not number.replace("-", "").isdigit():
             raise Unsaid(f"type {text} of ICMP is not known, or has a code")
         names.append(f"{'icmp' if family == 4 else 'icmpv6'}/{number}")
-    return services.parse(names)
+    try:
+        return services.parse(names)
+    except ValueError as error:
+        raise Unsaid(str(error)) from None
 
 
 def addresses(texts: Iterable[str]) -> frozenset[Network]:
