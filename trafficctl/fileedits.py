@@ -20,12 +20,27 @@ def told(edit: Mapping[str, Any]) -> Iterator[str]:
     """File, line, and what is to be done there."""
     rule, path = edit["rule"], edit["path"]
     if not _is_rule(rule):
-        verb = "take out" if edit["take_out"] else "put in"
-        yield f"the settings: {verb} {rulelines.line({**rule, 'source': path})}"
+        yield from _told_of_settings(path, rule, edit["take_out"])
         return
     where = f"{path}:{edit['line']}" if edit.get("line") else path
     yield f"{where}: {'take out' if edit['take_out'] else 'add at its end'}"
     yield from (f"  {line}" for line in rulelines.table(rule))
+
+
+def _told_of_settings(path: str, rule: Mapping[str, Any], take_out: bool) -> Iterator[str]:
+    """A default, a list or members of the allowlist, as the settings say it."""
+    if "default" in rule:
+        action, _, shadow = str(rule["default"]).partition(" ")
+        keys = [f"default = {json.dumps(action)}"] * (not take_out) + ["default_shadow = true"] * bool(shadow)
+        if keys:
+            yield f"{path}: under [policy], {'take out' if take_out else 'write'}"
+            yield from (f"  {key}" for key in keys)
+    elif "allowlist" in rule:
+        yield f"{path}: under [policy], {'take out of' if take_out else 'put into'} allowlist"
+        yield f"  {', '.join(map(json.dumps, rule['allowlist']))}"
+    else:
+        yield f"{path}: {'take out the list that says (or its url)' if take_out else 'add at its end (or its url)'}"
+        yield from (f"  {line}" for line in rulelines.of_list(rule))
 
 
 def write(edit: Mapping[str, Any]) -> str:

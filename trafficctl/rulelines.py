@@ -52,18 +52,21 @@ def of_entries(entries: Sequence[Mapping[str, Any]], when: str) -> Iterator[str]
         elif "allowlist" in entry:
             yield f"#   policy.allowlist = {_quoted(entry['allowlist'])}"
         elif "list" in entry:
-            words = [
-                f"{key} = {_quoted(entry[key])}"
-                for key in ("action", "direction", "ports", "label", "shadow")
-                if key in entry
-            ]
-            yield f"#   [[list]] path = {_quoted(entry['list'])}, {', '.join(words)}"
+            head, *keys = of_list(entry)
+            yield f"#   {head} {', '.join(keys)}"
     for entry in entries:
         if not {"cidr", "country", "asn"} & entry.keys():
             continue
         yield ""
         yield f"# {entry['source']}" + (", which --force took from guard and allowlist" if entry.get("force") else "")
         yield from table(entry)
+
+
+def of_list(entry: Mapping[str, Any]) -> Iterator[str]:
+    """A [[list]] with these keys."""
+    yield "[[list]]"
+    yield f"path = {_quoted(entry['list'])}"
+    yield from (f"{key} = {_quoted(entry[key])}" for key in _KEYS if key in entry)
 
 
 def line(entry: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from asking import Asked, asking
 
 from trafficctl import fileedits, rulelines
 from trafficctl.install import installed
+from trafficmond.config.filtering import PrefixList
 from trafficmond.errors import ControlError
 from trafficmond.model import Action
 from trafficmond.policy.entries import entries
@@ -312,5 +314,62 @@ def test_a_rule_on_one_host_is_taken_back_and_put_back(tmp_path: Path, cidr: str
             assert len(await _rules(ask)) == 1
             await ask("RemoveCidr", cidr=cidr, save="save" in how)
             assert await _rules(ask) == []
+
+    asyncio.run(run())
+
+
+def test_lists_the_allowlist_and_the_default_are_told_as_the_settings_have_them(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            settings, listed = ask.parts.settings, tmp_path / "bad.netset"
+            listed.write_text("203.0.113.0/24\n")
+            policy = replace(settings.policy, default="drop", default_shadow=True, allowlist=("192.0.2.9/32",))
+            one = PrefixList(path=listed, action="drop", label="bad ones")
+            ask.parts.settings = replace(settings, policy=policy, lists=(one,), source=tmp_path / "my.toml")
+            await ask.parts.rulebook.load(ask.parts.settings)
+            await ask.parts.follow_rules()
+            edits = (await ask("Undo"))["edits"]
+            told = [line for edit in edits for line in fileedits.told(edit)]
+            mine = tmp_path / "my.toml"
+            assert told == [
+                f"{mine}: under [policy], take out",
+                "  default_shadow = true",
+                f"{mine}: take out the list that says (or its url)",
+                *("  [[list]]", f'  path = "{listed}"', '  action = "drop"', '  label = "bad ones"'),
+                f"{mine}: under [policy], take out of allowlist",
+                '  "192.0.2.9"',
+                f"{mine}: under [policy], write",
+                '  default = "monitor"',
+            ]
+            for edit in edits:
+                with pytest.raises(ControlError, match="not edited by this command"):
+                    fileedits.write(edit)
+            listed.write_text("203.0.113.0/24\n198.51.100.0/24\n")
+            await ask.parts.rulebook.load(ask.parts.settings)
+            await ask.parts.follow_rules()
+            assert len(await _numbers(ask)) == 1, "what a list holds is its own business"
+
+    asyncio.run(run())
+
+
+def test_undo_after_a_ban_is_not_of_the_rule_before_it(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            await ask("AddCidr", cidr="203.0.113.0/24", action="allow")
+            await ask("Ban", cidr="198.51.100.8", ttl_s=600.0, owner="fail2ban-sshd")  # nobody's last word
+            await ask("Ban", cidr="198.51.100.9", ttl_s=600.0)
+            name, told = await ask.refused("Undo")
+            assert (name, "trafficctl unban 198.51.100.9" in told, "trafficctl undo 1" in told) == (
+                "Refused",
+                True,
+                True,
+            )
+            assert len(await _rules(ask)) == 1
+            await ask("Unban", cidr="198.51.100.9")
+            assert len((await ask("Undo"))["done"]) == 1
+            await ask("Ban", cidr="198.51.100.9", ttl_s=600.0)
+            assert len((await ask("Undo", number=2))["done"]) == 1, "who names a number means that"
 
     asyncio.run(run())

@@ -40,13 +40,13 @@ def test_changes_and_taking_one_back(ctl: Ctl, running: Running, tmp_path: Path)
     path.write_text("# mine\n")
     rule = {key: value for key, value in ENTRY.items() if key != "source"}
     edit = {"path": str(path), "line": None, "take_out": False, "rule": rule}
-    settings = {"path": "policy.default", "line": None, "take_out": True, "rule": {"default": "drop"}}
+    settings = {"path": "/my.toml", "line": None, "take_out": False, "rule": {"default": "drop"}}
     running.canned.replies["Undo"] = {"undone": 6, "done": [], "edits": [edit, settings], "notes": []}
     done = ctl("undo")
     assert (done.returncode, path.read_text()) == (1, "# mine\n")
     assert f"{path}: add at its end\n" in done.stdout
     assert 'cidr = "203.0.113.0/24"' in done.stdout
-    assert "the settings: take out default drop" in done.stdout
+    assert '/my.toml: under [policy], write\n    default = "drop"\n' in done.stdout
     done = ctl("undo", "--write")
     assert (done.returncode, f"{path}: added" in done.stdout, "edit it as shown" in done.stderr) == (1, True, True)
     assert tomllib.loads(path.read_text())["rule"][0]["ports"] == ["tcp/22"]

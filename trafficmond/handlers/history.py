@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 
 from trafficmond import networks
+from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.control.bounds import number as bounded
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.paging import paged
@@ -14,7 +15,7 @@ from trafficmond.errors import TrafficmonError
 from trafficmond.handlers.handler import Handler, direction_of
 from trafficmond.history import MOST_CHANGES, Recorded
 from trafficmond.networks import shown
-from trafficmond.policy.entries import SOURCE, Entry, entries, source_line
+from trafficmond.policy.entries import DEFAULT, SOURCE, Entry, entries, source_line
 
 _PAGE_ROWS = 20
 
@@ -52,6 +53,8 @@ class History(Handler):
         if wanted not in changes:
             raise NotFound(f"change {wanted} is not known", hint="see trafficctl history")
         change, trial = changes[wanted], parts.rulebook.standing.trial
+        if number is None:
+            self._refuse_after_a_ban(call.caller.user, change)
         if trial and trial.folder and not all(map(self._by_hand, [*change.added, *change.removed])):
             what = f"change {wanted} is of files, and {trial.folder} is on probation in their place"
             raise Refused(what, hint="first end that: trafficctl rollback, or trafficctl confirm")
@@ -100,7 +103,19 @@ class History(Handler):
         in_force = self._parts.rulebook.in_force
         line = source_line(in_force.policy, entry) if in_force and out else 0
         rule = {key: value for key, value in entry.items() if key != SOURCE}
-        return {"path": entry[SOURCE], "line": line or None, "take_out": out, "rule": rule}
+        of_settings = {"list", "allowlist", DEFAULT} & rule.keys()
+        path = str(self._parts.settings.source or CONFIG_FILE) if of_settings else entry[SOURCE]
+        return {"path": path, "line": line or None, "take_out": out, "rule": rule}
+
+    def _refuse_after_a_ban(self, user: str, change: Recorded) -> None:
+        """Who bans and then says undo means the ban, which is no change of the rules. Raises Refused."""
+        mine = (ban for ban in self._parts.bans.all() if ban.owner == user and ban.since > change.at)
+        latest = next(mine, None)
+        if latest is not None:
+            address, last = shown(latest.cidr), f"trafficctl undo {change.number} takes the last change of rules back"
+            what = f"your latest change is the ban of {address}, and bans are not among the numbered changes"
+            hint = f"trafficctl unban {address} lifts it; {last}"
+            raise Refused(what, hint=hint)
 
 
 async def _each(pages: Sequence[list[Entry]]) -> AsyncGenerator[list[Entry], None]:
