@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
  * The host build, build/libtmparse.so: captures read with the very parser that runs in the kernel, and the
- * daemon's own log lines, both merged into rows for the engine; inner loops of flow table and detectors; rows for
- * SQLite; answers of DNS. trafficmond/analyze/native.py, flows/compiled.py, flows/dns.py, detect/windows.py and
- * store/direct.py are its only callers.
+ * daemon's own log lines, both merged into rows for the engine; inner loops of flow table, detectors and verdict
+ * tables; rows for SQLite; answers of DNS. trafficmond/analyze/native.py, flows/compiled.py, flows/dns.py,
+ * detect/windows.py, policy/compiled.py and store/direct.py are its only callers.
  */
 #include "host_detect.h"
 #include "host_dns.h"
@@ -12,6 +12,7 @@
 #include "host_lines.h"
 #include "host_read.h"
 #include "host_store.h"
+#include "host_table.h"
 #include "host_texts.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__

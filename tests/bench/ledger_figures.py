@@ -89,7 +89,7 @@ def _table(full_table: Path) -> Iterator[Figure]:
         count = len(policy.prefixes)
         yield figure("parse_full_s", f"{count:,} prefixes read and checked", parsing, "s")
         whole = [build + swap for build, swap in zip(building, swapping, strict=False)]
-        yield figure("build_full_ms", f"{count:,} prefixes into a table, and that into the kernel", whole, "ms", 500)
+        yield figure("build_full_ms", f"{count:,} prefixes into a table, and that into the kernel", whole, "ms", 250)
         yield figure("swap_ms", "of that, into the kernel and swapped in whole", swapping, "ms", 50)
         yield figure("table_full_mib", "the size of that table", [table.words.nbytes / 2**20], "MiB", 24)
 

@@ -1,5 +1,6 @@
 """Inner loops in C (bpf/host_state.h, host_flows.h, host_detect.h, host_texts.h) by ctypes. Without the library
-`identity.py`, `table.py`, `batch.py`, `community_id.py` and `windows.py` do the same with numpy and Python."""
+`identity.py`, `table.py`, `batch.py`, `community_id.py` and `windows.py` do the same with numpy and Python. (Those of
+other parts have callers of their own: `policy/compiled.py`, `store/direct.py`.)"""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from trafficmond.flows.services import KNOWN
 
 PLACES = tuple(folder / "libtmparse.so" for folder in compiled.FOLDERS)
 
-_POINTER, _U32, _DOUBLE = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_double
+_POINTER, _U32, _U64, _DOUBLE = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_double
 _TABLES = tuple(np.ascontiguousarray(table) for table in (MATE, REPLY, KNOWN))
 
 
@@ -59,6 +60,13 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tm_v4_texts": (None, [_POINTER, _U32, _POINTER]),
     "tm_rows_give": (None, [_POINTER]),
     "tm_community_texts": (ctypes.c_int, [_POINTER, _U32, _U32, _U32, _POINTER]),
+    "tm_prefix_order": (ctypes.c_int, [_POINTER, _POINTER, _U64, _POINTER, _POINTER]),
+    "tm_bounds_of": (_U64, [_POINTER, _POINTER, _U64, _POINTER, _U64, *[_POINTER] * 3]),
+    "tm_paint": (None, [*[_POINTER] * 4, _U64]),
+    "tm_codes": (None, [_POINTER, _U64, _POINTER, _U64, _POINTER]),
+    "tm_codable": (None, [*[_POINTER] * 3, _U32, _POINTER]),
+    "tm_bytes": (None, [*[_POINTER] * 3, _U32, _POINTER]),
+    "tm_slots": (None, [_POINTER, _POINTER, _U32, _U32, *[_POINTER] * 3]),
     "tm_dns_take": (_U32, [_POINTER, _POINTER, _U32, _POINTER]),
     "tm_dns_read_answer": (ctypes.c_int, [ctypes.c_char_p, _U32, ctypes.c_char_p, _U32, _POINTER]),
 }

@@ -10,33 +10,39 @@ entry names a group, and the group has its own boundaries in the lower half.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from trafficmond.policy import compiled
 from trafficmond.policy.layout import CROSS, POINTER
 
 U64 = npt.NDArray[np.uint64]
 U32 = npt.NDArray[np.uint32]
 I64 = npt.NDArray[np.int64]
 
-_ZERO = np.uint64(0)
 _ONE = np.uint64(1)
+_WIDTHS = np.array([0, *(1 << 64 - length for length in range(1, 65))], np.uint64)  # of the upper half, by length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layered:
-    """Prefixes of one family and direction in the order they are painted: rows of one layer do not overlap."""
+    """Prefixes of one family and direction by address and length, and when each is painted: rows of one layer do not
+    overlap."""
 
     hi: U64
     lo: U64
     plen: I64
     rank: I64  # class of precedence: a higher one paints over every lower one
-    layer: I64  # ascending
+    layer: npt.NDArray[np.integer[Any]]  # the lowest is painted first
     rule: I64
     through: npt.NDArray[np.bool_]  # what lies below shows through it: its leaf depends on that
+
+    def take(self, index: I64 | slice) -> Layered:
+        """Some of them."""
+        return Layered(*(getattr(self, each.name)[index] for each in fields(self)))
 
 
 class Leaves(Protocol):
@@ -81,22 +87,19 @@ def ranges(first: I64, count: I64) -> I64:
 def flatten(rows: Layered, default: int, leaves: Leaves) -> Flat:
     """The boundaries that `rows` make over `default`."""
     short = rows.plen <= 64
-    short_rows, long_rows = np.flatnonzero(short), np.flatnonzero(~short)
+    long_rows = np.flatnonzero(~short)
+    upper = rows.take(np.flatnonzero(short) if len(long_rows) else slice(None))
     groups, group_of = np.unique(rows.hi[long_rows], return_inverse=True)
 
-    first = rows.hi[short_rows]
-    width = np.minimum(64 - rows.plen[short_rows], 63).astype(np.uint64)
-    past = first + np.where(rows.plen[short_rows] == 0, _ZERO, _ONE << width)  # 0: beyond the last address
-    at = _unique_sorted(np.concatenate([np.zeros(1, np.uint64), first, past, groups, groups + _ONE]))
-    begin = np.searchsorted(at, first)
-    end = np.where(past == 0, len(at), np.searchsorted(at, past))
+    past = upper.hi + _WIDTHS[upper.plen]  # 0: beyond the last address
+    at, begin, end = compiled.bounds(upper.hi, past, groups) or _bounds(upper.hi, past, groups)
     entry = np.full(len(at), default, np.uint32)
     rank = np.zeros(len(at) if len(groups) else 0, np.int64)
-    for part in _layers(rows.layer[short_rows]):
-        paint = _leaves_of(rows, short_rows[part], entry[begin[part]], leaves)
-        _paint(entry, begin[part], end[part], paint)
+    for part in _layers(upper.layer):
+        first, last = begin[part], end[part]
+        _paint(entry, first, last, _leaves_of(upper, part, entry, first, leaves))
         if len(groups):
-            _paint(rank, begin[part], end[part], rows.rank[short_rows[part]])
+            _paint(rank, first, last, upper.rank[part])
     if not len(groups):
         return Flat(_merged(at, entry), Boundaries(at[:0], entry[:0]), np.zeros(1, np.int64))
 
@@ -125,22 +128,28 @@ def _lower(rows: Layered, index: I64, group: I64, base: U32, leaves: Leaves) -> 
     begin, end = position[count + 1 : count + 1 + len(index)], position[count + 1 + len(index) :]
     entry = base[owner]
     for part in _layers(rows.layer[index]):
-        paint = _leaves_of(rows, index[part], entry[begin[part]], leaves)
-        _paint(entry, begin[part], end[part], paint)
+        _paint(entry, begin[part], end[part], _leaves_of(rows, index[part], entry, begin[part], leaves))
     return Boundaries(at, entry), starts
 
 
-def _leaves_of(rows: Layered, index: I64, below: U32, leaves: Leaves) -> U32:
+def _bounds(first: U64, past: U64, groups: U64) -> tuple[U64, I64, I64]:
+    """The boundaries of prefixes and groups, and where among them each prefix begins and ends."""
+    at = _unique_sorted(np.concatenate([np.zeros(1, np.uint64), first, past, groups, groups + _ONE]))
+    return at, np.searchsorted(at, first), np.where(past == 0, len(at), np.searchsorted(at, past))
+
+
+def _leaves_of(rows: Layered, index: I64, entry: U32, begin: I64, leaves: Leaves) -> U32:
+    """Leaves of the rows at `index`, which are about to be painted over `entry` from `begin` on."""
     through = rows.through[index]
     if not through.any():
         return leaves.fixed(rows.rule[index])
     leaf = np.empty(len(index), np.uint32)
     leaf[~through] = leaves.fixed(rows.rule[index][~through])
-    leaf[through] = leaves.over(rows.rule[index][through], below[through])
+    leaf[through] = leaves.over(rows.rule[index][through], entry[begin[through]])
     return leaf
 
 
-def _layers(layer: I64) -> list[I64]:
+def _layers(layer: npt.NDArray[np.integer[Any]]) -> list[I64]:
     """Row numbers of each distinct value of `layer`, ascending."""
     if not len(layer):
         return []
@@ -150,6 +159,8 @@ def _layers(layer: I64) -> list[I64]:
 
 def _paint(target: npt.NDArray[np.generic], begin: I64, end: I64, value: npt.NDArray[np.generic]) -> None:
     """target[begin[i]:end[i]] = value[i]; the ranges do not overlap."""
+    if compiled.paint(target, begin, end, value):
+        return
     count = end - begin
     if (count == 1).all():
         target[begin] = value

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from trafficmond import abi
 from trafficmond.model import Action, Direction
+from trafficmond.policy import compiled
 from trafficmond.policy.classes import Classes
 from trafficmond.policy.flatten import I64, U32, Boundaries, Flat, Layered, flatten
 from trafficmond.policy.leaves import RuleColumns, RuleLeaves
@@ -26,6 +27,7 @@ from trafficmond.policy.trie import Builder
 
 _ROOM = 64  # records
 _HEADER_WORDS = abi.HDR_CLASS_COUNT + 1
+Chosen = slice | I64
 _WAYS = (Direction.INGRESS, Direction.EGRESS)
 _ORDER = threading.Lock()
 
@@ -102,13 +104,13 @@ def compile_columns(
     defaults = {way: _default_leaf(default, default_shadow, way, leaves) for way in _WAYS}
     palette = _palette(rows, leaves, defaults.values())
     builder = Builder(palette)
-    roots: dict[tuple[int, bytes], int] = {}
+    roots: dict[tuple[int, tuple[int, int] | bytes], int] = {}
     header = np.zeros(_HEADER_WORDS, np.uint32)
     for direction, leaf in defaults.items():
         for family in (4, 6):
             chosen = rows.select(family, direction)
             # An empty trie serves both families; one whose rules say "both" serves both directions.
-            key = (leaf, chosen.tobytes())
+            key = (leaf, (chosen.start, chosen.stop) if isinstance(chosen, slice) else chosen.tobytes())
             if key not in roots:
                 flat = flatten(rows.layered(chosen, leaves), leaf, leaves)
                 roots[key] = builder.add_trie(with_rows(flat, leaves, builder))
@@ -124,7 +126,7 @@ def compile_columns(
     words = builder.words()
     words[: len(header)] = header
     pairs.forget(now)
-    counted = len(rows.index), len(leaves.records), len(records)
+    counted = len(rows.owner), len(leaves.records), len(records)
     return VerdictTable(words, generation, *counted, palette, builder.units, builder.units, classes)
 
 
@@ -149,8 +151,8 @@ def _default_leaf(default: Action, shadow: Action | None, direction: Direction, 
 
 def _palette(rows: Rows, leaves: RuleLeaves, defaults: Iterable[int]) -> U32:
     """The leaves that most addresses have: both defaults, and those of the rules with the most prefixes; ascending."""
-    rule = rows.owner[rows.index]
-    prefixes = np.bincount(rule[~rows.columns.through[rule]])
+    prefixes = np.bincount(rows.owner, minlength=len(rows.columns.rank))
+    prefixes[rows.columns.through] = 0
     most = np.argsort(prefixes)[-(abi.PALETTE_MAX - 2) :]
     palette: U32 = np.unique(
         np.concatenate([np.array(list(defaults), np.uint32), leaves.fixed(most[prefixes[most] > 0])])
@@ -165,42 +167,48 @@ def default_action(default: Action, direction: Direction) -> Action:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """The prefixes in force, by family, class, address and length; of equal ones those for some services come last,
-    and else they are in the order of the policy.
+    """The prefixes in force and their rules, by family, address, length and class; of equal ones those for some
+    services come last, and else they are in the order of the policy.
     """
 
     prefixes: Prefixes
     owner: npt.NDArray[np.int32]
     columns: RuleColumns
-    index: I64  # into both
 
     @classmethod
     def of(cls, prefixes: Prefixes, owner: npt.NDArray[np.int32], columns: RuleColumns, now: float) -> Rows:
         """Those whose rule has not ended by `now`."""
-        index = np.flatnonzero((columns.expires > now)[owner])
-        rank = columns.rank[owner[index]]
-        keys = [prefixes.plen[index], prefixes.lo[index], prefixes.hi[index], rank, prefixes.family[index]]
-        if columns.services.any():
-            keys.insert(0, columns.some_services[owner[index]])
-        order = np.lexsort(keys)
-        return cls(prefixes, owner, columns, index[order])
+        lasts = columns.expires > now
+        if not lasts.all():
+            index = np.flatnonzero(lasts[owner])
+            prefixes, owner = prefixes.take(index), owner[index]
+        tail = (columns.rank << 1 | columns.some_services).astype(np.uint8)[owner]
+        found = compiled.in_order(prefixes, tail)
+        if found is None:
+            order = np.lexsort((tail, prefixes.plen, prefixes.lo, prefixes.hi, prefixes.family))
+            found = prefixes.take(order), order
+        return cls(found[0], owner[found[1]], columns)
 
-    def select(self, family: int, direction: Direction) -> I64:
-        """Those that count for a family and direction, as rows of `prefixes`."""
-        of_rule = self.columns.direction[self.owner[self.index]]
-        wanted = (self.prefixes.family[self.index] == family) & ((of_rule == direction) | (of_rule == Direction.BOTH))
-        chosen: I64 = self.index[wanted]
-        return chosen
+    def select(self, family: int, direction: Direction) -> Chosen:
+        """Those that count for a family and direction."""
+        begin, end = np.searchsorted(self.prefixes.family, (family, family + 1)).tolist()
+        counts = (self.columns.direction == direction) | (self.columns.direction == Direction.BOTH)
+        if counts.all():
+            return slice(begin, end) if begin < end else slice(0, 0)
+        chosen = begin + np.flatnonzero(counts[self.owner[begin:end]])
+        if not len(chosen):
+            return slice(0, 0)
+        return slice(begin, end) if len(chosen) == end - begin else chosen
 
-    def layered(self, chosen: I64, leaves: RuleLeaves) -> Layered:
+    def layered(self, chosen: Chosen, leaves: RuleLeaves) -> Layered:
         """Painting order: by class, then length, then as the policy has it; of equal prefixes only those that an expiry
         can uncover, or a service that others do not name, and those for services as one."""
         rule = self.owner[chosen].astype(np.int64)
-        hi, lo = self.prefixes.hi[chosen], self.prefixes.lo[chosen]
-        plen = self.prefixes.plen[chosen].astype(np.int64)
+        prefixes = self.prefixes.take(chosen)
+        hi, lo, plen = prefixes.hi, prefixes.lo, prefixes.plen.astype(np.int64)
         rank, through = self.columns.rank[rule], self.columns.through[rule]
         equal = (hi[1:] == hi[:-1]) & (lo[1:] == lo[:-1]) & (plen[1:] == plen[:-1]) & (rank[1:] == rank[:-1])
-        depth = np.zeros(len(chosen), np.int64)
+        depth = np.zeros(0, np.int64)
         if equal.any():
             one, rule = _stacked(equal, rule, self.columns.stackable[rule], leaves)
             hi, lo, plen, rank = hi[one], lo[one], plen[one], rank[one]
@@ -208,7 +216,8 @@ class Rows:
             keep, depth = _uncoverable(equal[one[:-1]], through)
             hi, lo, plen, rank = hi[keep], lo[keep], plen[keep], rank[keep]
             rule, through = rule[keep], through[keep]
-        layer = (rank << 8 | plen) << 24 | depth
+        layer = rank << 8 | plen
+        layer = layer << 24 | depth if depth.any() else layer.astype(np.uint16)  # which are sorted in no time
         return Layered(hi, lo, plen, rank, layer, rule, through)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trafficmond import abi
+from trafficmond.policy import compiled
 from trafficmond.policy.flatten import I64, U32, U64, Boundaries, Flat, ranges
 from trafficmond.policy.layout import (
     BLOCK_BITS,
@@ -49,6 +50,11 @@ class _Nodes:
     def pick(self, index: I64) -> _Nodes:
         """Some of them."""
         return _Nodes(self.start[index], self.first[index], self.count[index], self.base[index])
+
+    @property
+    def columns(self) -> tuple[U64, I64, I64, I64]:
+        """As the loops in C have them."""
+        return self.start, self.first, self.count, self.base
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,6 +145,9 @@ class Builder:
         return self._plane(upper), everything
 
     def _plane(self, boundaries: Boundaries) -> _Plane:
+        found = compiled.codes(boundaries.entry, self._palette)
+        if found is not None:
+            return _Plane(boundaries.at, boundaries.entry, found)
         place = np.minimum(np.searchsorted(self._palette, boundaries.entry), len(self._palette) - 1)
         code = np.where(self._palette[place] == boundaries.entry, place, _NO_CODE)
         return _Plane(boundaries.at, boundaries.entry, code.astype(np.int16))
@@ -166,10 +175,12 @@ class Builder:
 
     def _add_bytes(self, plane: _Plane, nodes: _Nodes, shift: int) -> U32:
         """A block of bytes for each node; returns the pointers."""
-        slots = _Slots.of(plane, nodes, BLOCK_BITS, shift + BLOCK_BITS)
+        content = compiled.blocks_of_bytes(plane.at, plane.code, nodes.columns, shift)
+        if content is None:
+            content = plane.code[_Slots.of(plane, nodes, BLOCK_BITS, shift + BLOCK_BITS).base].astype(np.uint8)
         unit = -(-self._units // BYTES_UNITS) * BYTES_UNITS  # then none straddles a page
         self._units = unit + len(nodes.start) * BYTES_UNITS
-        self._written.append((unit, plane.code[slots.base].astype(np.uint8).view(np.uint32)))
+        self._written.append((unit, content.view(np.uint32)))
         return POINTER | BYTES | (unit + np.arange(len(nodes.start)) * BYTES_UNITS).astype(np.uint32)
 
     def _add_inner(self, plane: _Plane, nodes: _Nodes, shift: int) -> U32:
@@ -227,6 +238,9 @@ class Builder:
 
 def _codable(plane: _Plane, nodes: _Nodes, shift: int) -> npt.NDArray[np.bool_]:
     """Which nodes have nothing below the slots of their block, and no leaf that is not in the palette."""
+    found = compiled.codable(plane.at, plane.code, nodes.columns, shift)
+    if found is not None:
+        return found
     node = np.repeat(np.arange(len(nodes.start)), nodes.count)
     index = ranges(nodes.first, nodes.count)
     inside = plane.at[index] - nodes.start[node] & (np.uint64(1) << np.uint64(64 - BLOCK_BITS - shift)) - np.uint64(1)
@@ -260,6 +274,9 @@ class _Slots:
     @classmethod
     def of(cls, plane: Boundaries, nodes: _Nodes, bits: int, shift: int) -> _Slots:
         """A boundary at the very beginning of a slot is the slot's base, not inside it."""
+        found = compiled.slots(plane.at, nodes.columns, bits, shift)
+        if found is not None:
+            return cls(nodes, bits, shift, *found)
         slots = 1 << bits
         total = len(nodes.start) * slots
         width = np.uint64(64 - shift)  # of a slot, in bits
