@@ -56,7 +56,7 @@ _PASSED = ["uid", "service", "duration", "orig_bytes", "resp_bytes", "history", 
     dropped=st.sets(st.sampled_from(_PASSED[:6])),
     separator=st.sampled_from(["\t", ",", "|", ";", "^"]),
     unset=st.sampled_from(["-", "", "NULL", "(unset)"]),
-    scope=st.sampled_from([".", "_", "::", "-"]),
+    scope=st.sampled_from([".", "_", "__", "::", "-"]),
     ending=st.sampled_from(["\n", "\r\n"]),
     head=st.booleans(),
 )
@@ -224,6 +224,19 @@ _CLOUDWATCH = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"{LINE}\t{LINE}\t{LINE}\n",  # --query 'events[].message' --output text
+        f"[{LINE!r}, {LINE!r}, {LINE!r}]\n".replace("'", '"'),
+        "@timestamp,@message\n" + f'"2023-11-14 22:13:20.000","{LINE}"\n' * 3,
+    ],
+)
+def test_many_vpc_records_of_one_line_or_under_a_line_of_names(content: str, reading: Reading) -> None:
+    rows, intake = reading(content.encode())
+    assert (int(rows["packets"].sum()), intake.records, intake.damage.total) == (18, 3, 0)
+
+
 @pytest.mark.parametrize("form", _CLOUDWATCH)
 def test_vpc_as_cloudwatch_and_athena_hand_it_out(form: str, reading: Reading) -> None:
     assert told(_CLOUDWATCH[form] + "\n", reading) == VPC_TOLD
@@ -240,7 +253,14 @@ _SHORT = {
     **{"StartTime": "stime", "SrcAddr": "saddr", "DstAddr": "daddr", "TotPkts": "pkts", "TotBytes": "bytes"},
     **{"SrcPkts": "spkts", "SrcBytes": "sbytes"},
 }
-_CLOCKS = ["2023/11/14 22:13:20.250000", "1700000000.250000", "11/14/2023 22:13:20.250", "2023-11-14T22:13:20.250Z"]
+_CLOCKS = [
+    *("14.11.2023 22:13:20.250", "Tue 11/14/2023 22:13:20.250", "14-Nov-23 22:13:20.25", "Nov 14, 2023 22:13:20.25"),
+    *("14 Nov 2023 22:13:20.25", "Tue, 14 Nov 2023 22:13:20.25"),
+    "2023/11/14 22:13:20.250000",
+    "1700000000.250000",
+    "11/14/2023 22:13:20.250",
+    "2023-11-14T22:13:20.250Z",
+]
 _RA_NAMES: list[Callable[[str], str]] = [str, str.lower, lambda name: _SHORT.get(name, name.lower())]
 
 

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import sqlite3
+import struct
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ sys.path.append(str(Path(__file__).parents[1] / "analyze"))
 
 sys.path.append(str(Path(__file__).parents[2]))
 
-from captures import AT, enhanced, ethernet, interface, ipv4, ipv6, option, pcap, section, tcp, udp
+from captures import AT, block, enhanced, ethernet, interface, ipv4, ipv6, option, pcap, section, tcp, udp
 
 from trafficmond.store.schema import FLOW_COLUMNS
 from trafficmond.store.store import Store
@@ -85,16 +86,40 @@ def _capture() -> Iterator[bytes]:
     for magic in (0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34):
         for order in "<>":
             yield pcap(timed, magic=magic, order=order)
-    for link in (0, 9, 50, 51, 101, 104, 105, 113, 119, 127, 192, 219, 226, 239, 258, 276, 281, 284):
-        yield pcap([(AT, bytes(16) + frame[14:]) for frame in frames], link=link, snap=60)
+    for link, head in _LINKS.items():
+        yield pcap([(AT, bytes.fromhex(head) + frame[14:]) for frame in frames[::2]], link=link, snap=90)
+        yield pcap([(AT, bytes.fromhex(head) + frame) for frame in frames[:2]], link=link)
     for order in "<>":
         head = section(order) + interface(1, option(9, b"\x09", order) + option(14, bytes(8), order), order)
-        yield head + b"".join(enhanced(int(AT * 1e9), frame, order=order) for frame in frames)
+        blocks = b"".join(enhanced(int(AT * 1e9), frame, order=order) for frame in frames)
+        simple = block(3, struct.pack(order + "I", len(frames[0])) + frames[0], order)
+        yield head + blocks
+        yield head + simple + blocks + section(order) + interface(9, option(2, b"ppp0", order), order) + simple
+    yield pcap(timed[:2]) + pcap(timed[2:4], order=">")
+
+
+_LINKS = {
+    **{0: "02000000", 6: "1040" + "02" * 12 + "aaaa030000000800", 8: "00" * 16, 9: "ff0302810001014000", 10: "50"},
+    **{50: "0f000800", 51: "110000010020 0021", 100: "aaaa030000000800", 101: "", 104: "0f000800"},
+    105: "0800" + "00" * 22,
+    **{107: "184103cc", 108: "00000002", 109: "02000000" + "00" * 8, 113: "00" * 14 + "0800", 117: "3d02" + "00" * 62},
+    **{119: "00" * 144 + "0800" + "00" * 22, 122: "00" * 16 + "aaaa030000000800", 123: "02000064aaaa030000000800"},
+    **{127: "00000c00" + "00" * 8 + "8800" + "00" * 24, 138: "00" * 16 + "0800", 163: "0000000100000040" + "00" * 56},
+    **{166: "01ff030021", 192: "0000080001000000", 204: "0021", 205: "000f000800", 219: "00010140"},
+    **{226: "0102" + "00" * 22, 228: "", 229: "", 239: "02000000" + "3c000900", 240: "00000000"},
+    **{241: "00000000" + "55" * 7 + "d5", 242: "00" * 40 + "08000000"},
+    258: "6c0000000100000001000000" + "00" * 96,
+    **{274: "55" * 7 + "d5", 276: "0800" + "00" * 18, 281: "02" * 12 + "000000000800", 282: "00000000"},
+    **{283: "02" * 12 + "400000000800", 284: "02" * 12 + "dada0000c00000000800"},
+}
+"""Link types, and what stands before an IP packet or a frame there."""
 
 
 def _own_json() -> Iterator[bytes]:
     yield _lines(_LINE, {**_LINE, "src_ip": "2001:db8::1", "protocol": "ICMPv6", "protocol_num": 58}, _LINE)
     yield json.dumps([_LINE, _LINE], indent=1).encode()
+    shipped = {"@timestamp": _WHEN, **_LINE, "src_port": "40000", "vlan": 7, "direction": "egress"}
+    yield _lines({name: value for name, value in shipped.items() if name != "timestamp"})
 
 
 def _own_csv() -> Iterator[bytes]:
@@ -110,6 +135,10 @@ def _zeek() -> Iterator[bytes]:
         _CONN, {"_path": "dns", **_CONN}, {"conn": {"id": {"orig_h": "192.0.2.1"}}}, {**_CONN, "duration": None}
     )
 
+    named = [",".join(_CONN), ",".join(map(str, _CONN.values()))]
+    yield "\n".join([*named, *named, "#separator \\x7c\\x7c", "||".join(["#fields", *_CONN]), named[1]]).encode()
+    yield _lines({"@timestamp": _WHEN, **{name.replace("id.", "id_"): _CONN[name] for name in list(_CONN)[1:]}})
+
 
 def _argus() -> Iterator[bytes]:
     yield (
@@ -117,6 +146,17 @@ def _argus() -> Iterator[bytes]:
         b"2011/08/10 09:46:53.047277,3550.182373,udp,192.0.2.1,13363,  <->,198.51.100.1,0x0050,CON,0,0,12,875,413\n"
         b"1312969613.047277,1,icmp,192.0.2.1,0x0303,->,198.51.100.1,,ECO,0,0,2,90,45\n"
         b"08/10.09:46:53.047277,1,tcp,192.0.2.1,https,<?,198.51.100.1,80,FSPA_SA,0,0,2,90,45\n"
+    )
+
+    yield (
+        b"         StartTime      Flgs  Proto            SrcAddr  Sport   Dir            DstAddr  Dport  TotPkts   "
+        b"TotBytes State\n"
+        b"   16:45:02.466908              man                  0      0                        0      0        0  "
+        b"        0   STA\n"
+        b"   04:02:24.211825  e    F      tcp       192.168.1.10.47278    <?>       192.168.1.25.ssh           2   "
+        b"     118   RST\n"
+        b"   10:57:01.268696  e        ipv6-*            ff02::1.0x0080    ->            ff02::2.0x0000     1000   "
+        b"   78000   ECO\n"
     )
 
 
@@ -133,6 +173,9 @@ def _eve() -> Iterator[bytes]:
     back = {**half, "src_ip": "198.51.100.7", "src_port": 443, "dest_ip": "192.0.2.10", "dest_port": 40000}
     alert = {**event, "event_type": "alert", "direction": "to_client", "alert": {"action": "blocked"}}
     yield _lines(event, half, back, alert, {"timestamp": _WHEN, "event_type": "stats"})
+    shipped = {"@timestamp": _WHEN, **{name: value for name, value in half.items() if name != "timestamp"}}
+    ping = {**_ENDS, "proto": "IPv6-ICMP", "icmp_type": 129, "icmp_code": 0, "src_ip": "2001:db8::1"}
+    yield _lines(shipped, {**event, **ping, "dest_ip": "2001:db8::2"}, {**half, **ping, "dest_ip": "2001:db8::2"})
 
 
 def _vpc() -> Iterator[bytes]:

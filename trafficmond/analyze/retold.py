@@ -14,6 +14,7 @@ from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.rows import RECORD, counted_records
 from trafficmond.detect.windows import mix
 from trafficmond.flows.batch import Batch, Column, empty
+from trafficmond.flows.services import KNOWN
 from trafficmond.model import Action
 from trafficmond.protocols import ACK, ICMP, ICMPV6, SYN
 from trafficmond.verdict import action_of
@@ -97,6 +98,23 @@ def _put_together(best: Batch, rows: Batch, of: Column) -> None:
     for name in _SUMS:
         best["reply_" + name][groups] = other[name]
     best["reply_first_flags"][groups] = _answer(other["tcp_flags"])
+    _turn(best, groups)
+
+
+def _turn(best: Batch, groups: Column) -> None:
+    """Puts the halves the other way round where the first one to be told is the answer: by its flags, or, where both
+    sides or neither showed a SYN, by the port of a service."""
+    rows = best[groups]
+    asked, answered = rows["tcp_flags"] & SYN != 0, rows["reply_tcp_flags"] & SYN != 0
+    icmp = (rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)
+    served = KNOWN[np.where(icmp, 0, rows["sport"])] & ~KNOWN[np.where(icmp, 0, rows["dport"])]
+    turned = groups[np.where(asked == answered, served, answered)]
+    rows = best[turned]
+    for one, other in (*_ENDS, ("sport", "dport"), *((name, "reply_" + name) for name in _SUMS)):
+        best[one][turned], best[other][turned] = rows[other], rows[one]
+    flags = best["tcp_flags"][turned]
+    best["first_flags"][turned] = np.where(flags & SYN, SYN, flags & ACK)
+    best["reply_first_flags"][turned] = _answer(best["reply_tcp_flags"][turned])
 
 
 def _answer(flags: Column) -> Column:

@@ -59,6 +59,8 @@ _ICMP_TYPES = {
 _ICMP_CODES = {"unrnet": "0", "unrhost": "1", "unrproto": "2", "unrport": "3", "unrfilter": "13", "redhost": "1"}
 _ICMP_WITH_CODES = (1, 3, 5, 11, 12)
 _ICMP_CODE_MAX = 15
+_OF_BOTH = ("CON", "EST", "FIN", "RST")
+"""States of flows in which both sides are seen to send, but for a few; of one with a "?" in its arrow only one is."""
 _TCP_STATES = {  # flags of each side, where a name stands for them
     "REQ": ("S", ""), "ACC": ("S", "SA"), "EST": ("SPA", "SPA"), "CON": ("SPA", "SPA"), "FIN": ("FSPA", "FSPA"),
     "CLO": ("FSPA", "FSPA"), "TIM": ("SPA", "SPA"), "RST": ("S", "RA"),
@@ -169,7 +171,8 @@ def _add(fields: Mapping[str, str], packets: int, octets: int, records: Records,
     ours, theirs = _flags(state, arrow, proto, more=packets > 2)
     to_right, to_left = ">" in arrow or "<" not in arrow, "<" in arrow
     began = to_right  # who began; where the arrow has both ends, the direction of the file stands
-    answered = (to_right and to_left) or (bool(ours and theirs) if "_" in state else state in ("CON", "EST", "ACC"))
+    seen_both = bool(ours and theirs) if "_" in state else "?" not in arrow and state in _OF_BOTH
+    answered = (to_right and to_left) or seen_both
     src, dst = address(fields["srcaddr"]), address(fields["dstaddr"])
     first, octets_first = _shares(
         fields, packets, octets, began=began, answered=answered and packets > 1, source=source

@@ -8,8 +8,13 @@ from datetime import UTC, datetime
 from trafficmond.analyze.rows import moment
 from trafficmond.analyze.source import Source
 
+_NAME = re.compile(r"[A-Z][a-z]")
+_WEEKDAY = re.compile(r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? ")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_DAY_MONTH = re.compile(r"(\d{1,2})[ -](Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b")
+_MONTH_DAY = re.compile(r"(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +(\d{1,2}),?(?= )")
 _NO_YEAR = re.compile(r"(\d{1,2})/(\d{1,2})[. ](\d{1,2}:\d{2}:\d{2}(?:\.\d+)?)")
-_YEAR_LAST = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4})[. T](\d{1,2}:\d{2}:\d{2}(?:\.\d+)?)")
+_YEAR_LAST = re.compile(r"(\d{1,2})[/.-](\d{1,2})[ /.-](\d{4}|\d{2})[. T](\d{1,2}:\d{2}:\d{2}(?:\.\d+)?)")
 _NO_DATE = re.compile(r"\d{1,2}:\d{2}:\d{2}(?:\.\d+)?")
 _YEAR_FIRST = ("/", "-")
 _DAY_S = 86400.0
@@ -24,13 +29,13 @@ class Clock:
 
     def read(self, text: str) -> float:
         """Epoch seconds; a time without a zone is taken for UTC. Raises ValueError."""
-        text = text.strip()
+        text = _numbered(text.strip())
         if text[4:5] in _YEAR_FIRST:
             return moment(text.replace("/", "-"))
         if found := _YEAR_LAST.fullmatch(text):
             first, second = int(found[1]), int(found[2])
-            month, day = (second, first) if first > 12 else (first, second)
-            return moment(f"{found[3]}-{month:02}-{day:02}T{found[4]:0>8}")
+            month, day = (second, first) if first > 12 or "." in text[:3] else (first, second)
+            return moment(f"{('20' + found[3])[-4:]}-{month:02}-{day:02}T{found[4]:0>8}")
         if found := _NO_YEAR.fullmatch(text):
             return self._in_year(int(found[1]), int(found[2]), found[3])
         if _NO_DATE.fullmatch(text):
@@ -46,3 +51,12 @@ class Clock:
             at = moment(f"{year}-{month:02}-{day:02}T{clock:0>8}")
         self._source.note(f"times without a year were taken for {year}, by the file's own time", 0)
         return at
+
+
+def _numbered(text: str) -> str:
+    """The time without the name of its day, and with the number of its month in place of the name."""
+    if not _NAME.search(text):
+        return text
+    text = _WEEKDAY.sub("", text)
+    text = _DAY_MONTH.sub(lambda found: f"{_MONTHS.index(found[2]) + 1}/{found[1]}", text)
+    return _MONTH_DAY.sub(lambda found: f"{_MONTHS.index(found[1]) + 1}/{found[2]}", text)

@@ -98,10 +98,12 @@ def _of_text(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
             continue
         if len(values) == len(names) + 1 and "T" in values[0]:  # CloudWatch's time
             values = values[1:]
-        found = _RECORD.search(text) if names is _DEFAULT else None
-        if found:
-            yield number, dict(zip(_DEFAULT, found[0].split(), strict=True))
-        elif len(values) == len(names):
+        found = _RECORD.findall(text) if names is _DEFAULT else []  # `--output text` puts many in one line
+        for record in found:
+            yield number, dict(zip(_DEFAULT, record.split(), strict=True))
+        if found or "@message" in values:  # the names of columns, where CloudWatch exports whole messages
+            continue
+        if len(values) == len(names):
             yield number, dict(zip(names, values, strict=True))
         else:
             source.damage.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)

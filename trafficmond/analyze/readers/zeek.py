@@ -36,7 +36,7 @@ from trafficmond.protocols import ACK, FIN, ICMPV6, PSH, RST, SYN, TCP
 TITLE = "Zeek conn.log"
 
 _ESCAPED = re.compile(r"\\x([0-9a-fA-F]{2})")  # how the header writes its separator
-_SCOPED = re.compile(r"id\W{0,2}_?((?:orig|resp)_[hp])")  # Log::default_scope_sep may be anything
+_SCOPED = re.compile(r"id[\W_]{0,3}((?:orig|resp)_[hp])")  # Log::default_scope_sep may be anything
 _HISTORY = {"s": SYN, "h": SYN | ACK, "a": ACK, "d": PSH | ACK, "f": FIN | ACK, "r": RST}
 _BARE_SEPARATORS = (",", "\t", ";", "|")
 _ID = ("ts", "id.orig_h", "id.resp_h")
