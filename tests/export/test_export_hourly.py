@@ -83,3 +83,17 @@ def test_how_long_it_is_kept_can_be_said(tmp_path: Path) -> None:
             exports.put(every_kind(3, at=time.time()), NAMES)
             until(idle(exports), exports.status)
         assert server.counts()["rows"] == 27
+
+
+def test_who_may_do_what_is_said_in_words_of_the_server(tmp_path: Path) -> None:
+    """As far as both know them: the engine alone has no users, and 18.16 no rights in SQL."""
+    with ClickHouseServer(tmp_path) as server:
+        for grant in told("GRANT INSERT"):
+            if server.schema == SCHEMA:
+                with pytest.raises(AssertionError, match="Syntax error"):
+                    server.ask(grant)
+                continue
+            read = server.ask(f"SELECT formatQuery('{grant}')")
+            assert read[0][0].split() == grant.split()
+            with pytest.raises(AssertionError, match="There is no role"):
+                server.ask(grant)
