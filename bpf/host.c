@@ -14,6 +14,7 @@
 #include "host_store.h"
 #include "host_table.h"
 #include "host_texts.h"
+#include "host_tick.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the rows are written for little-endian hosts, which all that have XDP drivers in Debian are"
@@ -166,6 +167,23 @@ TM_EXPORT __u32 tm_flows_identify(const struct tm_row *d, __u32 n, const struct 
 			*earliest = at;
 	}
 	return later;
+}
+
+/* How much room tm_tick() needs for its work. */
+TM_EXPORT __u32 tm_tick_size(void)
+{
+	return sizeof(struct tm_tick);
+}
+
+/* A tick with few rows, whole; see tm_tick_take(). The FLOW rows it tells are `out`, `outs` of them. */
+TM_EXPORT double tm_tick(struct tm_flows *t, struct tm_tick *w, const struct tm_row *d, __u32 n,
+			 const struct tm_flow_rules *r, double now, struct tm_flow_row **out, __u32 *outs)
+{
+	double next = tm_tick_take(t, w, d, n, r, now);
+
+	*out = w->out;
+	*outs = w->outs;
+	return next;
 }
 
 /* Whether sorted deltas must be taken in by turns; see tm_takes_turns. */

@@ -20,12 +20,14 @@ T0 = 1_700_000_000.0
 WORDS = [verdict_word(Action.MONITOR), verdict_word(Action.DROP), verdict_word(Action.ALLOW, rule=7)]
 
 
-def tables(capacity: int = 1000, *, in_order: bool = False) -> tuple[FlowTable, FlowTable]:
+def tables(capacity: int = 1000, *, in_order: bool = False, reporting: bool = True) -> tuple[FlowTable, FlowTable]:
     """One with the loops in C, one with numpy, that name flows alike."""
     if compiled.library() is None:
         pytest.fail("build/libtmparse.so is not there, or older than its sources: run make build")
-    with_c, with_numpy = (FlowTable(capacity, 30.0, 60.0, seed=7, in_order=in_order) for _ in range(2))
-    with_numpy._loops = None
+    with_c, with_numpy = (
+        FlowTable(capacity, 30.0, 60.0, seed=7, in_order=in_order, reporting=reporting) for _ in range(2)
+    )
+    with_numpy._loops = with_numpy._ticks = None
     return with_c, with_numpy
 
 
@@ -104,6 +106,33 @@ def test_any_traffic_makes_the_same_rows(seed: int, capacity: int, words: int, *
         same(*pair, anything(pick, int(pick.choice([0, 1, 3, 60])), now, words=words), now)
     same(*pair, np.zeros(0, DELTA), now + 8000)
     assert told(pair[0].due(now + 8000, everything=True)) == told(pair[1].due(now + 8000, everything=True))
+
+
+def same_table(one: FlowTable, other: FlowTable) -> None:
+    """Every row at the same place, with the same deadline."""
+    for name in ("_rows", "_deadline", "_quiet", "_ids", "_slots"):
+        assert getattr(one, name)[: len(one)].tobytes() == getattr(other, name)[: len(other)].tobytes(), name
+
+
+@pytest.mark.parametrize("words", [1, 3])
+@pytest.mark.parametrize("capacity", [40, 1000, 100_000])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_table_that_reports_nothing_takes_ticks_at_once_and_is_the_same(seed: int, capacity: int, words: int) -> None:
+    pick = np.random.default_rng(seed)
+    pair = tables(capacity, in_order=True, reporting=False)
+    ticks = pair[0]._ticks
+    assert ticks is not None
+    taken = []
+    take = ticks.take
+    ticks.take = lambda *given: taken.append(take(*given)) or taken[-1]  # type: ignore[method-assign]
+    now = T0
+    for _ in range(40):
+        now += float(pick.choice([0.5, 1.0, 3.0, 31.0, 400.0, -20.0], p=[0.3, 0.4, 0.15, 0.09, 0.05, 0.01]))
+        count = int(pick.choice([0, 1, 3, 60, 1100], p=[0.2, 0.3, 0.3, 0.18, 0.02]))
+        some = anything(pick, count, now, words=words) if pick.random() < 0.7 else conversations(pick, count, now)
+        same(*pair, some, now)
+        same_table(*pair)
+    assert sum(each is not None for each in taken) > 10
 
 
 @pytest.mark.parametrize("seed", range(20))

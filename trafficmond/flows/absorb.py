@@ -137,6 +137,16 @@ def as_flows(rows: Batch) -> Batch:
     return np.ascontiguousarray(raw[:, : FLOW.itemsize]).view(FLOW).reshape(count)
 
 
+def last_rows(gone: Batch) -> Batch:
+    """FLOW rows that say no more than that these STATE rows are over."""
+    batch = as_flows(gone)
+    for name in ("d_packets", "d_bytes", "d_reply_packets", "d_reply_bytes"):
+        batch[name] = 0
+    batch["new"] = False
+    batch["ended"] = True
+    return batch
+
+
 def new_rows(groups: Groups, chosen: Column) -> Batch:
     """Empty STATE rows for the chosen groups, which the table has no row of."""
     lead = take(groups.deltas, groups.lead[chosen])

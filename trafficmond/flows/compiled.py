@@ -52,6 +52,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tm_flows_identify": (_U32, [_POINTER, _U32, _POINTER, _POINTER, _POINTER, _POINTER]),
     "tm_flows_turns": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _U32, _DOUBLE]),
     "tm_flows_fold": (None, [_POINTER] * 5),
+    "tm_tick_size": (_U32, []),
+    "tm_tick": (_DOUBLE, [*[_POINTER] * 3, _U32, _POINTER, _DOUBLE, _POINTER, _POINTER]),
     "tm_flows_deadlines": (None, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
     "tm_detect_groups": (_U32, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
     "tm_places": (_U32, [_POINTER, _U32, _POINTER, _U32, _POINTER, _U32, _POINTER, _POINTER]),
@@ -111,7 +113,7 @@ def groups(keys: Column) -> tuple[Column, Column, Column] | None:
         return None
     keys = np.ascontiguousarray(keys)
     order, of, starts = (np.empty(count, np.int64) for _ in range(3))
-    found = loaded.tm_detect_groups(_at(keys), count, _at(order), _at(of), _at(starts))
+    found = loaded.tm_detect_groups(at_address(keys), count, at_address(order), at_address(of), at_address(starts))
     return (order, of, starts[:found]) if found else None
 
 
@@ -122,8 +124,8 @@ def places(known: Column, count: int, hashed: Column, keys: Column) -> tuple[Col
         return None
     keys = np.ascontiguousarray(keys)
     place, fresh = np.empty(len(keys), np.int64), np.empty(len(keys), np.int64)
-    tables = _at(known), count, _at(hashed), len(hashed)
-    new = loaded.tm_places(*tables, _at(keys), len(keys), _at(place), _at(fresh))
+    tables = at_address(known), count, at_address(hashed), len(hashed)
+    new = loaded.tm_places(*tables, at_address(keys), len(keys), at_address(place), at_address(fresh))
     return place, fresh[:new]
 
 
@@ -134,7 +136,7 @@ def sum_up(of: Column, values: Column, sums: Column) -> None:
         np.add.at(sums, of, np.tile(values, (len(of) // max(len(values), 1), 1)))
         return
     of, values = np.ascontiguousarray(of, np.int64), np.ascontiguousarray(values)
-    loaded.tm_sums(_at(of), len(of), _at(values), *values.shape, _at(sums))
+    loaded.tm_sums(at_address(of), len(of), at_address(values), *values.shape, at_address(sums))
 
 
 def watch(places: Places, keys: Column, weight: Column, now: Column) -> Column | None:
@@ -144,7 +146,7 @@ def watch(places: Places, keys: Column, weight: Column, now: Column) -> Column |
         return None
     slots = np.empty(len(keys), np.int64)
     columns = np.ascontiguousarray(keys), np.ascontiguousarray(weight, np.float64), np.ascontiguousarray(now)
-    done = loaded.tm_detect_watch(ctypes.addressof(places), *map(_at, columns), len(keys), _at(slots))
+    done = loaded.tm_detect_watch(ctypes.addressof(places), *map(at_address, columns), len(keys), at_address(slots))
     return slots if done else None
 
 
@@ -174,19 +176,24 @@ class Loops:
         """Timeouts from now on."""
         self._rules.idle, self._rules.active = idle_s, active_s
 
+    def rules(self, before: float) -> int:
+        """Where struct tm_flow_rules lies, for deltas that follow a drain `before`."""
+        self._rules.before = before
+        return self._address
+
     def identify(self, deltas: Batch, before: float) -> tuple[Column, Column, int, float]:
         """(id, swapped) of each delta, how many are later fragments of ICMP, and when the earliest began."""
         count = len(deltas)
         ids, swapped, earliest = np.empty(count, np.uint64), np.empty(count, bool), ctypes.c_double()
-        self._rules.before = before
-        later = self._library.tm_flows_identify(
-            _at(deltas), count, self._address, _at(ids), _at(swapped), ctypes.addressof(earliest)
-        )
+        out = at_address(ids), at_address(swapped), ctypes.addressof(earliest)
+        later = self._library.tm_flows_identify(at_address(deltas), count, self.rules(before), *out)
         return ids, swapped, later, earliest.value
 
     def takes_turns(self, deltas: Batch, ids: Column, side: Column, before: float) -> bool:
         """Whether some flow of the sorted batch has several connections in it, or verdict words of a side."""
-        return bool(self._library.tm_flows_turns(_at(deltas), _at(ids), _at(side), len(ids), before))
+        return bool(
+            self._library.tm_flows_turns(at_address(deltas), at_address(ids), at_address(side), len(ids), before)
+        )
 
     def fold(
         self,
@@ -203,11 +210,11 @@ class Loops:
         count = len(starts)
         into, bounds = Folded(count), np.append(starts, len(deltas[1])).astype(np.uint32)
         work = _Fold(
-            *(_at(each) for each in (*table, found, slots, bounds)),
+            *(at_address(each) for each in (*table, found, slots, bounds)),
             *(count, opens, later, 0, 0, 0),
-            *(_at(each) for each in (into.flows, into.anew, into.fresh, into.reopened, into.told)),
+            *(at_address(each) for each in (into.flows, into.anew, into.fresh, into.reopened, into.told)),
         )
-        self._library.tm_flows_fold(ctypes.addressof(work), *(_at(each) for each in deltas), self._address)
+        self._library.tm_flows_fold(ctypes.addressof(work), *(at_address(each) for each in deltas), self._address)
         into.fresh, into.reopened, into.told = (
             into.fresh[: work.fresh],
             into.reopened[: work.reopened],
@@ -218,11 +225,14 @@ class Loops:
     def deadlines(self, rows: Batch) -> tuple[Column, Column]:
         """(when each STATE row must be looked at again, for how long it is kept after its last packet)."""
         deadline, kept = np.empty(len(rows)), np.empty(len(rows))
-        self._library.tm_flows_deadlines(_at(rows), len(rows), self._address, _at(deadline), _at(kept))
+        self._library.tm_flows_deadlines(
+            at_address(rows), len(rows), self._address, at_address(deadline), at_address(kept)
+        )
         return deadline, kept
 
 
-def _at(array: Column) -> int:
+def at_address(array: Column) -> int:
+    """Where a contiguous array lies."""
     assert array.flags.c_contiguous
     address: int = array.ctypes.data
     return address
@@ -234,7 +244,7 @@ def addresses(hi: Column, lo: Column, family: Column) -> list[str]:
     if loaded is None or not (family == 4).all():
         return batch.addresses(hi, lo, family)
     words, texts = lo.astype(np.uint32), np.empty(len(lo), "U15")
-    loaded.tm_v4_texts(_at(words), len(words), _at(texts))
+    loaded.tm_v4_texts(at_address(words), len(words), at_address(texts))
     found: list[str] = texts.tolist()
     return found
 
@@ -245,5 +255,5 @@ def community_texts(text: Batch, length: int) -> Column | None:
     if loaded is None:
         return None
     found = np.empty(len(text), "U30")
-    fits = loaded.tm_community_texts(_at(text), len(text), text.dtype.itemsize, length, _at(found))
+    fits = loaded.tm_community_texts(at_address(text), len(text), text.dtype.itemsize, length, at_address(found))
     return found if fits else None

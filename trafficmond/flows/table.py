@@ -17,11 +17,12 @@ import math
 import numpy as np
 
 from trafficmond.flows import compiled
-from trafficmond.flows.absorb import STATE, Groups, as_flows, fold, new_rows
+from trafficmond.flows.absorb import STATE, Groups, as_flows, fold, last_rows, new_rows
 from trafficmond.flows.batch import FLOW, Batch, Column, empty, join, put, take
 from trafficmond.flows.identity import BLOCK_FLOWS, Identity
 from trafficmond.flows.lasting import CLOSE_LINGER_S, kept_s
 from trafficmond.flows.report import REPORT, End, reports
+from trafficmond.flows.ticks import Ticks
 from trafficmond.flows.turns import connections, starts_of, verdicts
 
 _FIRST_ROWS = 256
@@ -65,12 +66,14 @@ class FlowTable:
         self._loops = compiled.Loops(loaded, self._identity.keys, in_order=in_order) if loaded else None
         if self._loops:
             self._loops.configure(idle_timeout_s, active_timeout_s)
+        self._ticks = Ticks(self._loops) if self._loops and not reporting else None
+        self._due = -math.inf  # before this nothing is due
         self._count = 0
         self._rows = empty(STATE, min(_FIRST_ROWS, self.capacity))
         self._deadline = np.full(len(self._rows), math.inf)
         self._quiet = np.zeros(len(self._rows), bool)  # idle, told, and remembered
-        self._ids = np.empty(0, np.uint64)  # sorted
-        self._slots = np.empty(0, np.uint32)  # the row of each id
+        self._ids = np.empty(len(self._rows), np.uint64)  # sorted
+        self._slots = np.empty(len(self._rows), np.uint32)  # the row of each id
 
     def __len__(self) -> int:
         return self._count
@@ -91,10 +94,14 @@ class FlowTable:
         `ended` is True in one row of a flow only: when it closed, or when it went idle (its d_* are then 0). Where one
         connection follows another on the same ports, each has a row of its own, the earlier one first.
         """
+        deltas = np.ascontiguousarray(deltas)
+        if self._ticks and now >= self._now and (taken := self._at_once(self._ticks, deltas, now)) is not None:
+            return taken
+        self._due = -math.inf
         changed = []
         if len(deltas):
-            deltas = np.ascontiguousarray(deltas)
-            ids, side, earliest = self._identity.of(deltas, self._now, self._ids, self._loops)
+            known = self._ids[: self._count]
+            ids, side, earliest = self._identity.of(deltas, self._now, known, self._loops)
             # Whatever ran out before these packets came is over, and not prolonged by them.
             changed.append(self._let_go(min(now, earliest)))
             order = np.argsort(ids, kind="stable")
@@ -111,6 +118,8 @@ class FlowTable:
 
         With `everything`, whatever is pending (on stop); the flows stay.
         """
+        if self._now <= now < self._due:
+            return empty(REPORT)
         self._meet(now)
         self._let_go(now)
         live = self._rows[: self._count]
@@ -129,6 +138,17 @@ class FlowTable:
         rows = take(live, np.flatnonzero(live["since"] < math.inf))
         return join([empty(REPORT), *self._ready, *reports(rows, End.FORCED)])
 
+    def _at_once(self, ticks: Ticks, deltas: Batch, now: float) -> Batch | None:
+        """`update` and `due` of a usual tick that has few rows; None, and nothing was done, where it is another."""
+        table = self._rows, self._deadline, self._quiet, self._ids, self._slots
+        limits = self.capacity, self.capacity // _QUIET_FRACTION
+        taken = ticks.take(table, self._count, limits, deltas, (self._now, now))
+        if taken is None:
+            return None
+        self._now, self._count, self._due = now, taken.flows, taken.due
+        self._shrink()
+        return taken.rows
+
     # ---- looking up ----
 
     def _parts(self, ids: Column) -> list[slice]:
@@ -142,7 +162,7 @@ class FlowTable:
         """(found, slot) of each sorted, unique id."""
         if not self._count:
             return np.zeros(len(ids), bool), np.zeros(len(ids), np.int64)
-        at = np.minimum(np.searchsorted(self._ids, ids), self._count - 1)
+        at = np.minimum(np.searchsorted(self._ids[: self._count], ids), self._count - 1)
         return self._ids[at] == ids, self._slots[at].astype(np.int64)
 
     # ---- taking in ----
@@ -245,7 +265,7 @@ class FlowTable:
         """Another connection took the place of these."""
         if len(rows):
             self._report(rows, End.CLOSED)
-            self._over.append(_last_rows(rows[~rows["closed"]]))
+            self._over.append(last_rows(rows[~rows["closed"]]))
 
     def _insert(self, ids: Column, blocks: list[Batch]) -> None:
         """Add rows of new flows, whose ids are sorted and not in the table."""
@@ -254,9 +274,10 @@ class FlowTable:
         need = self._count + len(ids)
         if need > len(self._rows):
             self._resize(min(self.capacity, max(need, int(len(self._rows) * _GROWTH))))
-        at = np.searchsorted(self._ids, ids)
-        self._ids = np.insert(self._ids, at, ids)
-        self._slots = np.insert(self._slots, at, np.arange(self._count, need, dtype=np.uint32))
+        at = np.searchsorted(self._ids[: self._count], ids)
+        self._ids[:need] = np.insert(self._ids[: self._count], at, ids)
+        new = np.arange(self._count, need, dtype=np.uint32)
+        self._slots[:need] = np.insert(self._slots[: self._count], at, new)
         for rows in blocks:
             slots = slice(self._count, self._count + len(rows))
             put(self._rows, slots, rows)
@@ -304,7 +325,7 @@ class FlowTable:
         ids = np.sort(rows["id"][over & ~closed])
         gone = self._remove(self._find(ids)[1], End.IDLE) if len(ids) else empty(STATE)
         self._forget_quiet()
-        return _last_rows(gone)
+        return last_rows(gone)
 
     def _rest(self, slots: Column) -> None:
         """Tell what is pending of conversations that went quiet, and keep them."""
@@ -355,30 +376,24 @@ class FlowTable:
         left = self._count - len(slots)
         stays = np.ones(self._count, bool)
         stays[slots] = False
-        keep = stays[self._slots]
-        self._ids, self._slots = self._ids[keep], self._slots[keep]
+        keep = stays[self._slots[: self._count]]
+        ids, slots_of = self._ids[:left], self._slots[:left]
+        ids[:], slots_of[:] = self._ids[: self._count][keep], self._slots[: self._count][keep]
         holes = np.flatnonzero(~stays[:left])
         movers = left + np.flatnonzero(stays[left:])
         put(self._rows, holes, take(self._rows, movers))
         self._deadline[holes], self._quiet[holes] = self._deadline[movers], self._quiet[movers]
-        self._slots[np.searchsorted(self._ids, self._rows["id"][holes])] = holes
+        slots_of[np.searchsorted(ids, self._rows["id"][holes])] = holes
         self._count = left
-        if left < len(self._rows) // 4 and len(self._rows) > _FIRST_ROWS:
-            self._resize(max(_FIRST_ROWS, left * 2))
+        self._shrink()
         return gone
 
+    def _shrink(self) -> None:
+        if self._count < len(self._rows) // 4 and len(self._rows) > _FIRST_ROWS:
+            self._resize(max(_FIRST_ROWS, self._count * 2))
+
     def _resize(self, size: int) -> None:
-        for name in ("_rows", "_deadline", "_quiet"):
+        for name in ("_rows", "_deadline", "_quiet", "_ids", "_slots"):
             grown = np.empty(size, getattr(self, name).dtype)
             put(grown, slice(self._count), getattr(self, name)[: self._count])
             setattr(self, name, grown)
-
-
-def _last_rows(gone: Batch) -> Batch:
-    """FLOW rows that say no more than that these STATE rows are over."""
-    batch = as_flows(gone)
-    for name in ("d_packets", "d_bytes", "d_reply_packets", "d_reply_bytes"):
-        batch[name] = 0
-    batch["new"] = False
-    batch["ended"] = True
-    return batch

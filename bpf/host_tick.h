@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * A tick with few rows as one call: what FlowTable.update and FlowTable.due do of it (trafficmond/flows/table.py) where
+ * nobody asks for reports. Whatever is not usual in it is left to them: tm_tick() says so before it has changed
+ * anything. trafficmond/flows/ticks.py is the only caller; tests/flows/test_flows_compiled.py holds one against the
+ * other.
+ */
+#ifndef TM_HOST_TICK_H
+#define TM_HOST_TICK_H
+
+#include <stdlib.h>
+
+#include "host_flows.h"
+
+#define TM_TICK_ROWS 1024 /* deltas of a tick */
+#define TM_TICK_DUE 4096  /* flows whose deadline is over */
+
+/* The table of a FlowTable: rows in any order, and sorted ids that lead to them. */
+struct tm_flows {
+	struct tm_state *row;
+	double *deadline;
+	__u8 *quiet;
+	__u64 *id;
+	__u32 *slot;
+	__u32 count, room, capacity, most_quiet;
+};
+
+struct tm_order {
+	__u64 id;
+	__u32 at;
+};
+
+struct tm_tick {
+	struct tm_row row[TM_TICK_ROWS]; /* the deltas, sorted */
+	struct tm_order order[TM_TICK_ROWS];
+	__u64 id[TM_TICK_ROWS];
+	__u8 side[TM_TICK_ROWS], swapped[TM_TICK_ROWS], found[TM_TICK_ROWS], anew[TM_TICK_ROWS];
+	__s64 slot[TM_TICK_ROWS];
+	__u32 start[TM_TICK_ROWS + 1];
+	struct tm_state fresh[TM_TICK_ROWS], reopened[TM_TICK_ROWS], told[TM_TICK_ROWS];
+	struct tm_flow_row changed[TM_TICK_ROWS];
+	struct tm_order idle[TM_TICK_DUE + TM_TICK_ROWS];
+	__u32 over[TM_TICK_DUE + TM_TICK_ROWS]; /* slots */
+	__u32 place[TM_TICK_DUE + TM_TICK_ROWS];
+	struct tm_flow_row out[TM_TICK_DUE + 3 * TM_TICK_ROWS];
+	__u32 outs;
+};
+
+static int tm_by_number(const void *a, const void *b)
+{
+	__u32 x = *(const __u32 *)a, y = *(const __u32 *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int tm_by_id(const void *a, const void *b)
+{
+	const struct tm_order *x = a, *y = b;
+
+	return x->id != y->id ? (x->id < y->id ? -1 : 1) : x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* How many ids of the table are less than this one. */
+static __u32 tm_flows_at(const struct tm_flows *t, __u64 id)
+{
+	__u32 low = 0, high = t->count;
+
+	while (low < high) {
+		__u32 middle = low + (high - low) / 2;
+
+		if (t->id[middle] < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* FLOW row that says no more than that a flow is over. */
+static void tm_tick_over(struct tm_tick *w, const struct tm_flow_row *f)
+{
+	struct tm_flow_row *out = &w->out[w->outs++];
+
+	*out = *f;
+	out->d_packets = out->d_bytes = out->d_reply_packets = out->d_reply_bytes = 0;
+	out->is_new = 0;
+	out->ended = 1;
+}
+
+/* Nobody waits for what was not told. */
+static void tm_tick_untold(struct tm_flows *t, __u32 slot, int quiet, const struct tm_flow_rules *r)
+{
+	struct tm_state *s = &t->row[slot];
+
+	s->since = INFINITY;
+	s->p_packets = s->p_bytes = s->p_reply_packets = s->p_reply_bytes = 0;
+	t->deadline[slot] = tm_deadline(s, r);
+	t->quiet[slot] = quiet;
+}
+
+/* Removes the `n` rows of w->over; the last rows move into the holes. */
+static void tm_tick_remove(struct tm_flows *t, struct tm_tick *w, __u32 n)
+{
+	__u32 left = t->count - n, holes, i, mover, to;
+
+	if (!n)
+		return;
+	qsort(w->over, n, sizeof(*w->over), tm_by_number);
+	for (i = 0; i < n; i++)
+		w->place[i] = tm_flows_at(t, t->row[w->over[i]].flow.id);
+	qsort(w->place, n, sizeof(*w->place), tm_by_number);
+	for (i = 0, to = w->place[0]; i < n; i++) {
+		__u32 from = w->place[i] + 1, until = i + 1 < n ? w->place[i + 1] : t->count;
+
+		memmove(&t->id[to], &t->id[from], (until - from) * sizeof(*t->id));
+		memmove(&t->slot[to], &t->slot[from], (until - from) * sizeof(*t->slot));
+		to += until - from;
+	}
+	for (holes = 0; holes < n && w->over[holes] < left; holes++)
+		;
+	t->count = left;
+	for (i = 0, mover = left, to = holes; i < holes; i++, mover++) {
+		for (; to < n && w->over[to] == mover; to++)
+			mover++;
+		t->row[w->over[i]] = t->row[mover];
+		t->deadline[w->over[i]] = t->deadline[mover];
+		t->quiet[w->over[i]] = t->quiet[mover];
+		t->slot[tm_flows_at(t, t->row[mover].flow.id)] = w->over[i];
+	}
+}
+
+static void tm_tick_let_go(struct tm_flows *t, struct tm_tick *w, const struct tm_flow_rules *r, double now)
+{
+	__u32 i, closed = 0, idle = 0;
+
+	for (i = 0; i < t->count; i++) {
+		struct tm_state *s = &t->row[i];
+
+		if (t->deadline[i] > now)
+			continue;
+		if (s->flow.last + tm_kept(s, r) <= now) {
+			if (s->closed)
+				w->over[closed++] = i;
+			else
+				w->idle[idle++].id = s->flow.id;
+		} else if (s->flow.last + r->idle <= now) {
+			tm_tick_untold(t, i, 1, r);
+		}
+	}
+	tm_tick_remove(t, w, closed);
+	for (i = 0; i < idle; i++)
+		w->idle[i].at = i;
+	qsort(w->idle, idle, sizeof(*w->idle), tm_by_id);
+	for (i = 0; i < idle; i++) {
+		w->over[i] = t->slot[tm_flows_at(t, w->idle[i].id)];
+		tm_tick_over(w, &t->row[w->over[i]].flow);
+	}
+	tm_tick_remove(t, w, idle);
+}
+
+/* Adds `n` rows of new flows, in the order of their ids. */
+static void tm_tick_insert(struct tm_flows *t, const struct tm_state *fresh, __u32 n, const struct tm_flow_rules *r)
+{
+	__u32 from = t->count, to = t->count + n, i;
+
+	memcpy(&t->row[t->count], fresh, n * sizeof(*fresh));
+	for (i = n; i--;) {
+		for (; from && t->id[from - 1] > fresh[i].flow.id; from--) {
+			t->id[--to] = t->id[from - 1];
+			t->slot[to] = t->slot[from - 1];
+		}
+		t->id[--to] = fresh[i].flow.id;
+		t->slot[to] = t->count + i;
+	}
+	for (i = 0; i < n; i++) {
+		t->deadline[t->count + i] = tm_deadline(&fresh[i], r);
+		t->quiet[t->count + i] = 0;
+	}
+	t->count += n;
+}
+
+static void tm_tick_absorb(struct tm_flows *t, struct tm_tick *w, __u32 n, const struct tm_flow_rules *r)
+{
+	struct tm_fold f = {.row = t->row,
+			    .deadline = t->deadline,
+			    .quiet = t->quiet,
+			    .found = w->found,
+			    .slot = w->slot,
+			    .start = w->start,
+			    .opens = 1,
+			    .out = w->changed,
+			    .anew = w->anew,
+			    .fresh_row = w->fresh,
+			    .reopened_row = w->reopened,
+			    .told_row = w->told};
+	__u32 i;
+
+	for (i = 0; i < n; i++) {
+		__u32 at, g = f.groups;
+
+		if (i && w->id[i] == w->id[i - 1])
+			continue;
+		at = tm_flows_at(t, w->id[i]);
+		w->start[g] = i;
+		w->found[g] = at < t->count && t->id[at] == w->id[i];
+		w->slot[g] = w->found[g] ? t->slot[at] : 0;
+		f.groups++;
+	}
+	w->start[f.groups] = n;
+	tm_fold_all(&f, w->row, w->id, w->side, r);
+	for (i = 0; i < f.reopened; i++)
+		if (!w->reopened[i].closed)
+			tm_tick_over(w, &w->reopened[i].flow);
+	memcpy(&w->out[w->outs], w->changed, f.groups * sizeof(*w->out));
+	w->outs += f.groups;
+	tm_tick_insert(t, w->fresh, f.fresh, r);
+}
+
+/* Whether the tick is one of those that are taken at once; if so its deltas are sorted, and `earliest` is known. */
+static int tm_tick_usual(const struct tm_flows *t, struct tm_tick *w, const struct tm_row *d, __u32 n,
+			 const struct tm_flow_rules *r, double now, double *earliest)
+{
+	__u32 i, end, due = 0, quiet = 0;
+
+	if (n > TM_TICK_ROWS || t->count + n > t->capacity || t->count + n > t->room)
+		return 0;
+	for (i = 0; i < t->count; i++) {
+		due += t->deadline[i] <= now;
+		quiet += t->quiet[i];
+	}
+	if (due > TM_TICK_DUE || quiet + due + n > t->most_quiet)
+		return 0;
+	for (i = 0; i < n; i++) {
+		double at = tm_begins(&d[i], r->before);
+
+		if (tm_later_fragment(&d[i]))
+			return 0;
+		w->order[i].id = tm_flow_id(&d[i], r, &w->swapped[i]);
+		w->order[i].at = i;
+		if (at < *earliest)
+			*earliest = at;
+	}
+	qsort(w->order, n, sizeof(*w->order), tm_by_id);
+	for (i = 0; i < n; i++) {
+		w->row[i] = d[w->order[i].at];
+		w->id[i] = w->order[i].id;
+		w->side[i] = w->swapped[w->order[i].at];
+	}
+	for (i = 0; i < n; i = end) {
+		for (end = i + 1; end < n && w->id[end] == w->id[i]; end++)
+			;
+		if (tm_takes_turns(w->row + i, w->side + i, end - i, r->before))
+			return 0;
+	}
+	return 1;
+}
+
+/* When something is due next after a tick by `now`, all of which is then in the table and in w->out; NAN: not usual. */
+static double tm_tick_take(struct tm_flows *t, struct tm_tick *w, const struct tm_row *d, __u32 n,
+			   const struct tm_flow_rules *r, double now)
+{
+	double earliest = now, next = INFINITY;
+	__u32 i;
+
+	w->outs = 0;
+	if (!tm_tick_usual(t, w, d, n, r, now, &earliest))
+		return NAN;
+	if (n) {
+		tm_tick_let_go(t, w, r, earliest);
+		tm_tick_absorb(t, w, n, r);
+	}
+	tm_tick_let_go(t, w, r, now);
+	for (i = 0; i < t->count; i++) {
+		if (t->deadline[i] <= now)
+			tm_tick_untold(t, i, 0, r);
+		if (t->deadline[i] < next)
+			next = t->deadline[i];
+	}
+	return next;
+}
+
+#endif

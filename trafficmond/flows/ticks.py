@@ -1,0 +1,67 @@
+"""A tick with few rows in one call of C (bpf/host_tick.h), where nobody asks for reports: a day of quiet traffic has
+thousands of these, and what each takes is the number of calls. `table.py` does the same in any other case."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from trafficmond.flows.batch import FLOW, Batch, Column
+from trafficmond.flows.compiled import Loops, at_address, library
+
+_FIELDS = ("row", "deadline", "quiet", "id", "slot")
+
+
+class _Flows(ctypes.Structure):
+    """struct tm_flows."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in _FIELDS),
+        *((name, ctypes.c_uint32) for name in ("count", "room", "capacity", "most_quiet")),
+    )
+
+
+class Taken(NamedTuple):
+    """What became of a tick: the FLOW rows of `FlowTable.update`, how many flows there are, when something is due."""
+
+    rows: Batch
+    flows: int
+    due: float
+
+
+class Ticks:
+    """Takes ticks into the arrays of a table with these `loops`."""
+
+    def __init__(self, loops: Loops) -> None:
+        self._loops = loops
+        loaded = library()
+        assert loaded is not None
+        self._tick = loaded.tm_tick
+        self._work = np.empty(loaded.tm_tick_size(), np.uint8)
+        self._flows, self._out, self._outs = _Flows(), ctypes.c_void_p(), ctypes.c_uint32()
+        self._told = ctypes.addressof(self._out), ctypes.addressof(self._outs)
+        self._begin = at_address(self._work)
+
+    def take(
+        self, table: tuple[Column, ...], count: int, limits: tuple[int, int], deltas: Batch, times: tuple[float, float]
+    ) -> Taken | None:
+        """Take in `deltas` between two `times`: of the tick before, and of this one. `table`: rows, deadlines, quiet,
+        ids and slots, `count` of each, whose `limits` are flows and quiet ones. None, and nothing was done, where the
+        tick is not of the usual kind."""
+        before, now = times
+        flows = self._flows
+        for name, array in zip(_FIELDS, table, strict=True):
+            setattr(flows, name, at_address(array))
+        flows.count, flows.room, (flows.capacity, flows.most_quiet) = count, len(table[0]), limits
+        due = self._tick(
+            ctypes.addressof(flows), self._begin, at_address(deltas), len(deltas), self._loops.rules(before), now,
+            *self._told,
+        )  # fmt: skip
+        if math.isnan(due):
+            return None
+        at = (self._out.value or 0) - self._begin
+        told = self._work[at : at + self._outs.value * FLOW.itemsize]
+        return Taken(told.copy().view(FLOW), flows.count, due)
