@@ -38,6 +38,16 @@ WRONG = [
     ("192.0.2.1\0", "is not an address or prefix"),
     ("\udcff", "is not an address or prefix"),
     ("", "is not an address or prefix"),
+    ("192.0.2.0/24,198.51.100.0/24", "is more than one prefix; write them one at a time"),
+    ("192.0.2.1,192.0.2.2", "is more than one prefix; write them one at a time"),
+    ("192.0.2.1-192.0.2.4", "is a range; write its prefixes: 192.0.2.1, 192.0.2.2/31, 192.0.2.4"),
+    ("2001:db8::1-2001:db8::2", "is a range; write its prefixes: 2001:db8::1, 2001:db8::2"),
+    (
+        "0.0.0.1-255.255.255.254",
+        "0.0.0.1, 0.0.0.2/31, 0.0.0.4/30, 0.0.0.8/29, 0.0.0.16/28, 0.0.0.32/27 ...",
+    ),
+    ("192.0.2.9-192.0.2.1", "is not an address or prefix"),
+    ("192.0.2.1-2001:db8::1", "is not an address or prefix"),
 ]
 # What people and programs write, and what is nearly that.
 TEXTS = st.one_of(

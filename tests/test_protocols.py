@@ -19,7 +19,7 @@ def test_names_are_read_in_any_case_and_as_numbers() -> None:
 
 @pytest.mark.parametrize("text", ["", "tcpp", "256", "-1", "ip-", "²"])
 def test_what_is_no_protocol_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no IP protocol"):
+    with pytest.raises(ValueError, match="is not an IP protocol"):
         protocol_number(text)
 
 

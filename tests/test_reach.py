@@ -48,8 +48,8 @@ def test_what_nobody_reaches_is_said_with_the_way_out() -> None:
     text = reach.nobody(NOBODY, EVERYTHING, "eth0", "192.0.2.7 (open session (sshd))")
     assert text == (
         "not reachable over eth0: sshd on tcp/22, named on udp/53, nginx on tcp/80 and tcp/443, tcp/9999; no rule lets "
-        "a new connection in (only 192.0.2.7 (open session (sshd)) can still connect); let somebody in: trafficctl "
-        "add-cidr PREFIX --action allow --save"
+        "a new connection in there (only 192.0.2.7 (open session (sshd)) can still connect); let somebody in: "
+        "trafficctl allow tcp/22 from PREFIX --save"
     )
     assert reach.nobody(NOBODY, []) == ""
 
@@ -79,4 +79,4 @@ def test_whom_the_guard_spares() -> None:
 
 def test_the_family_that_is_left_out_is_named() -> None:
     text = reach.nobody(Open({4: [ip_network("0.0.0.0/0")], 6: []}), [SIX])
-    assert "no rule lets a new connection in over IPv6" in text
+    assert text.startswith("not reachable over IPv6: tcp/9999; no rule lets a new connection in there; ")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,38 @@ def test_a_reload_is_recorded_with_what_it_changed(
             assert (change.uid, change.user, change.pid, change.login) == who
             assert (change.change, change.subject) == ("reload", str(tmp_path / "trafficmond.toml"))
             assert change.before == "0 rules; on_stop = detach; store.max_age = 2592000.0"
-            assert change.after == "1 rule, 1 prefix; on_stop = keep; store.max_age = 3600.0"
-            assert told[0] == "0 rules -> 1 rule, 1 prefix"
+            assert change.after == "1 rule, 1 prefix (1 added); on_stop = keep; store.max_age = 3600.0"
+            assert told[0] == "0 rules -> 1 rule, 1 prefix (1 added)"
             assert "not stored in flows.db yet" in said[-1]
             assert parts.settings.on_stop == "keep"
+
+    asyncio.run(run())
+
+
+def test_a_corrected_file_is_recorded_by_what_is_different(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with reloading(tmp_path) as (subject, parts, _, _):
+            said, path = listen(parts), tmp_path / "cidr.d" / "a.toml"
+            path.write_text(RULE)
+            await subject.reload("files changed")
+            path.write_text(RULE.replace("drop", "drip"))
+            with pytest.raises(ConfigError):
+                await subject.reload("files changed")
+            path.write_text(RULE)
+            assert await subject.reload("files changed") == []
+            assert said[-1] == "in order again: 1 rule, 1 prefix in force; files changed"
+            path.write_text(RULE.replace("drop", "allow"))
+            assert await subject.reload("files changed") == ["1 rule, 1 prefix (1 removed, 1 added)"]
+            assert said[-1] == "1 rule, 1 prefix in force (before: 1 rule, 1 prefix; 1 removed, 1 added); files changed"
+            path.write_text("# moved down a line\n" + RULE.replace("drop", "allow"))
+            await subject.reload("files changed")
+            assert parts.store.flush(5)
+            with closing(sqlite3.connect(parts.store.path)) as db:
+                rows = db.execute("SELECT before, after FROM audit ORDER BY at").fetchall()
+            assert rows == [
+                ("0 rules", "1 rule, 1 prefix (1 added)"),
+                ("1 rule, 1 prefix", "1 rule, 1 prefix (1 removed, 1 added)"),
+            ]
 
     asyncio.run(run())
 

@@ -14,6 +14,7 @@ from trafficmond.flows.batch import Batch, split_address
 from trafficmond.flows.owners import FORWARDED, KERNEL, NOBODY, Owner
 from trafficmond.flows.report import REPORT
 from trafficmond.networks import parse, parse_address
+from trafficmond.protocols import ACK, RST, SYN
 from trafficmond.units import Units
 
 
@@ -77,6 +78,23 @@ def row(dst: str = "192.0.2.1", port: int = 80, proto: int = 6, **columns: int) 
     ],
 )
 def test_what_came_in_and_got_no_answer(units: Units, rows: Batch, owner: int) -> None:
+    units.settle(rows)
+    assert rows["owner"].tolist() == [owner]
+
+
+@pytest.mark.parametrize(
+    ("rows", "owner"),
+    [
+        (row(owner=FORWARDED, reply_tcp_flags=RST | ACK), KERNEL),
+        (row(owner=FORWARDED, reply_tcp_flags=RST), KERNEL),
+        (row("198.51.100.9", owner=FORWARDED, reply_tcp_flags=RST | ACK), FORWARDED),
+        (row(owner=FORWARDED, reply_tcp_flags=RST | ACK | SYN), FORWARDED),
+        (row(owner=FORWARDED, reply_tcp_flags=RST, direction=1), FORWARDED),
+        (row(owner=FORWARDED, reply_tcp_flags=RST, proto=17), FORWARDED),
+        (row(owner=4711, reply_tcp_flags=RST), 4711),
+    ],
+)
+def test_the_kernel_refuses_without_a_socket(units: Units, rows: Batch, owner: int) -> None:
     units.settle(rows)
     assert rows["owner"].tolist() == [owner]
 

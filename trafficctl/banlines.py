@@ -47,9 +47,12 @@ def ttl(text: str) -> float:
     """Seconds that a ban lasts, of "600", "10m" or "forever". Raises ValueError saying what would do."""
     if text in _PERMANENT:
         return FOREVER
-    seconds = float(text) if _PLAIN_SECONDS.fullmatch(text) else parse_duration(text)
+    try:
+        seconds = float(text) if _PLAIN_SECONDS.fullmatch(text) else parse_duration(text)
+    except ValueError:
+        seconds = 0.0
     if seconds <= 0:
-        raise ValueError(f"{text!r} is not a valid duration, for example 10m, 2h or forever")
+        raise ValueError(f'{text!r} is not how long a ban can last; write seconds, or 10m, 2h, 7d, or "forever"')
     return seconds
 
 

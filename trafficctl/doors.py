@@ -19,7 +19,7 @@ from trafficmond.policy.load import Policy
 from trafficmond.policy.table import compile_table
 
 _SPARED = "gateways, resolvers and whoever is logged in (policy.guard)"
-_NOBODY = "no rule lets a new connection in, from anywhere; " + reach.LET_IN
+_NOBODY = "no rule lets a new connection in, from anywhere; " + reach.LET_IN.format("ssh")
 
 
 def shut(settings: Settings, policy: Policy) -> Iterator[Mistake]:

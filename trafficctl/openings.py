@@ -28,7 +28,7 @@ def run(args: Namespace, action: str) -> int:
     """Put the rules in force and show them as they stand."""
     from trafficctl.render.columns import RULES
 
-    cidrs = _sources(args.sources)
+    cidrs = _sources(args.services, args.sources, "allow" if action == "allow" else "deny")
     rules: list[dict[str, Any]] = []
     notes: dict[str, None] = {}
     with session.connect(args) as client:
@@ -68,11 +68,13 @@ def _is_prefix(text: str) -> bool:
     return True
 
 
-def _sources(words: list[str]) -> list[str]:
+def _sources(services: list[str], words: list[str], command: str) -> list[str]:
     if not words:
         return list(_EVERYWHERE)
     if words[0] != "from" or len(words) < 2:
-        hint = "write: trafficctl allow tcp/22 from 192.0.2.0/24"
+        hint = f"write: trafficctl {command} {','.join(services)} from 192.0.2.0/24"
+        if any("," in word for word in words):
+            hint += "; several services with commas and without blanks: tcp/80,tcp/443"
         raise ControlError(f'"{" ".join(words)}" does not say from where', name="usage", hint=hint)
     try:
         return [values.written_prefix(word) for word in words[1:] if word != "from"]

@@ -241,10 +241,12 @@ def count(text: str) -> int:
 
 
 def changes(text: str) -> tuple[int, int]:
-    """Numbers of two changes: "17..21"."""
+    """Numbers of two changes, "17..21"; of one, "17", what it did."""
     first, dots, last = text.partition("..")
+    if not dots and text.isdigit() and int(text):
+        return int(text) - 1, int(text)
     if not dots or not first.isdigit() or not last.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a valid range of changes, for example 17..21")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a change or a range of changes, for example 17 or 17..21")
     return int(first), int(last)
 
 

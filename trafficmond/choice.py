@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from trafficmond import networks
 from trafficmond.networks import Network
+from trafficmond.protocols import protocol_number
 
 T = TypeVar("T")
 _MOST = 64  # a condition each: a longer list is a rule's affair
@@ -30,6 +31,12 @@ def ports(text: str | int) -> Choice[tuple[int, int]]:
     """First and last port of each part of "22,80,8000-8100" or "!22". Raises ValueError saying what would do."""
     words, but = _words(str(text))
     return Choice(tuple(_range(word) for word in words), but)
+
+
+def protocols(text: str) -> Choice[int]:
+    """Their numbers, of "tcp,udp,50" or "!tcp". Raises ValueError saying what would do."""
+    words, but = _words(text)
+    return Choice(tuple(map(protocol_number, words)), but)
 
 
 def _words(text: str) -> tuple[list[str], bool]:

@@ -110,7 +110,7 @@ class FlowQuery:
     dst: str | None = None
     host: str | None = None  # either side
     port: int | str | None = None  # either side; as choice.ports reads them
-    proto: str | None = None  # "tcp" or "6"
+    proto: str | None = None  # as choice.protocols reads them
     action: str | None = None
     rule: str | None = None  # label
     interface: str | None = None

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import socket
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, summarize_address_range
+from itertools import islice
+from typing import Any
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -18,6 +20,7 @@ MAPPED = IPv6Network("::ffff:0:0/96")  # IPv4 in the writing of IPv6
 _MAPPED_BYTES = MAPPED.network_address.packed[:12]
 _LENGTHS = {4: {str(length): length for length in range(33)}, 6: {str(length): length for length in range(129)}}
 _SHOWN = 60
+_PARTS = 6  # prefixes of a range that are named
 
 
 def split(text: str) -> tuple[bytes, int]:
@@ -30,6 +33,8 @@ def split(text: str) -> tuple[bytes, int]:
             f"{quoted(text)} names an interface; leave out what follows the %, for addresses count on every interface"
         )
     packed = _packed(address)
+    if (packed is None or "," in length) and (several := _several(text)):
+        raise ValueError(several)
     if packed is None:
         raise ValueError(
             f"{quoted(text)} is not an address or prefix; write one such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
@@ -106,6 +111,19 @@ def shown(network: Network | str) -> str:
 def quoted(text: str) -> str:
     """What was written, for a message; not all of it where it is long."""
     return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "...")
+
+
+def _several(text: str) -> str:
+    """What to say of a range or a list, which people write where one prefix is read; empty if it is neither."""
+    if "," in text:
+        return f"{quoted(text)} is more than one prefix; write them one at a time"
+    first, last = (_packed(part.strip()) for part in text.partition("-")[::2])
+    if first is None or last is None or len(first) != len(last) or first > last:
+        return ""
+    ends: Any = ip_address(first), ip_address(last)
+    parts = [shown(each) for each in islice(summarize_address_range(*ends), _PARTS + 1)]
+    more = " ..." if len(parts) > _PARTS else ""
+    return f"{quoted(text)} is a range; write its prefixes: {', '.join(parts[:_PARTS])}{more}"
 
 
 def _packed(address: str) -> bytes | None:

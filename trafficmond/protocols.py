@@ -73,4 +73,4 @@ def protocol_number(name: str) -> int:
     digits = name.lower().removeprefix("ip-")
     if digits.isascii() and digits.isdigit() and int(digits) < 256:
         return int(digits)
-    raise ValueError(f'"{name}" is no IP protocol; write a name such as TCP, UDP or ICMPv6, or a number up to 255')
+    raise ValueError(f'"{name}" is not an IP protocol; write a name such as TCP, UDP or ICMPv6, or a number up to 255')

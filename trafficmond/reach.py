@@ -11,7 +11,7 @@ from trafficmond.protocols import protocol_name
 
 _NAMED = 6  # services
 _SOURCES = 4
-LET_IN = "let somebody in: trafficctl add-cidr PREFIX --action allow --save"
+LET_IN = "let somebody in: trafficctl allow {} from PREFIX --save"
 _OWN = "own address"  # as the guard says: no other host
 
 
@@ -35,7 +35,11 @@ def nobody(admitted: Admissions, listeners: Iterable[Listener], over: str = "", 
     # Where rules let somebody in, it may be the family of the address that they leave out.
     families = {family for each in shut for family in each.families} if admitted.anybody else set()
     by = f" over IPv{families.pop()}" if len(families) == 1 else ""
-    return f"not reachable{where}: {services(shut)}; no rule lets a new connection in{by}{but}; {LET_IN}"
+    there = f"{protocol_name(shut[0].proto).lower()}/{shut[0].port}"
+    return (
+        f"not reachable{where}{by}: {services(shut)}; no rule lets a new connection in there{but}; "
+        f"{LET_IN.format(there)}"
+    )
 
 
 def only_from(admitted: Admissions, listeners: Iterable[Listener]) -> list[str]:

@@ -19,6 +19,7 @@ from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.parts import Parts, say_sources
 from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.counts import Counts, count
+from trafficmond.policy.entries import counted
 from trafficmond.rulebook import InForce
 from trafficmond.sinks import messages
 from trafficmond.standing import Begin
@@ -143,17 +144,23 @@ class Reloader:
             return []
         changed = self._adopt(settings)
         now, then = count(in_force.policy), count(before.policy) if before else Counts()
+        different = await asyncio.to_thread(counted, before.policy, in_force.policy) if before else ""
+        differences = list(adoption.differences(old, settings))
         fields = {"generation": in_force.generation}
-        parts.sinks.note(messages.RELOADED, f"{now} in force (before: {then}); {why}", fields)
+        told = f"before: {then}; {different}" if different else f"before: {then}"
+        parts.sinks.note(messages.RELOADED, f"{now} in force ({told}); {why}", fields)
         say_sources(parts, before)
         parts.manager.ready(parts.status_line())
-        differences = list(adoption.differences(old, settings))
+        if not different and not differences and before and before.policy.prefixes.same(in_force.policy.prefixes):
+            await parts.follow_rules()
+            return changed  # the same rules, at other lines
         was = _in_words(then, [(name, value) for name, value, _ in differences])
-        became = _in_words(now, [(name, value) for name, _, value in differences])
+        became = _in_words(now, [(name, value) for name, _, value in differences], different)
         who = (caller.uid, caller.user, caller.pid) if caller else (os.getuid(), why, os.getpid())
         subject, login = str(settings.source or "defaults"), caller.login if caller else None
         await parts.audit(Change(time.time(), *who, "reload", subject, was, became, login))
-        return [f"{then} -> {now}", *changed] if now != then else changed
+        sums = f"{then} -> {now}" if now != then else str(now)
+        return [f"{sums} ({different})" if different else sums, *changed] if now != then or different else changed
 
     async def _held(self, settings: Settings) -> str:
         """Why the files are not taken as they are, which is said once; "" if they are."""
@@ -239,5 +246,6 @@ def _empty(folder: str) -> list[str]:
     return [f"warning: {folder} holds no rules file (*.toml, *.json): of those in cidr.d none is in force"]
 
 
-def _in_words(rules: Counts, settings: Sequence[tuple[str, Any]]) -> str:
-    return "; ".join([str(rules), *(f"{name} = {adoption.in_words(value)}" for name, value in settings)])
+def _in_words(rules: Counts, settings: Sequence[tuple[str, Any]], different: str = "") -> str:
+    sums = f"{rules} ({different})" if different else str(rules)
+    return "; ".join([sums, *(f"{name} = {adoption.in_words(value)}" for name, value in settings)])

@@ -18,7 +18,7 @@ from trafficmond.flows.owners import FORWARDED, KERNEL, NOBODY, Owner, owner_of_
 from trafficmond.flows.waiting import Waiting
 from trafficmond.model import Direction
 from trafficmond.networks import Network
-from trafficmond.protocols import ICMP, ICMPV6, IGMP
+from trafficmond.protocols import ACK, ICMP, ICMPV6, IGMP, RST, TCP
 
 _SHARE = 1 / 400  # of a processor's time is spent on asking who waits, however many they are
 _MOST_CREDIT_S = 0.1  # what was not spent is saved, so that most hosts are asked whenever it is needed
@@ -68,6 +68,8 @@ class Units:
         """Has rows (of any batch with `owner`) that came in and got no answer say who waits for them, in place."""
         if not self.on:
             return
+        if "reply_tcp_flags" in (rows.dtype.names or ()):
+            self._claim_resets(rows)
         asks = np.flatnonzero((rows["owner"] == 0) & (rows["direction"] == Direction.INGRESS))
         if not len(asks):
             return
@@ -82,6 +84,16 @@ class Units:
             waits = self._who_waits(lambda waiting: waiting.of(places))
             found[open_] = np.where(waits > 0, waits, found[open_])
         rows["owner"][asks] = found
+
+    def _claim_resets(self, rows: Batch) -> None:
+        """The kernel refuses connections by itself, over IPv6 without any socket, as if they were forwarded."""
+        refused = (rows["owner"] == np.uint64(FORWARDED)) & (rows["proto"] == TCP)
+        refused &= (rows["direction"] == Direction.INGRESS) & np.isin(rows["reply_tcp_flags"], (RST, RST | ACK))
+        if self._here and refused.any():
+            asked = np.flatnonzero(refused)
+            alone = take(rows, asked)
+            ours = self._here.holds(alone["dst_hi"], alone["dst_lo"], alone["family"])
+            rows["owner"][asked[ours]] = KERNEL
 
     def listeners(self, proto: int, port: int) -> list[str]:
         """The units that wait there, on whatever address of this host."""

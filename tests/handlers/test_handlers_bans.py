@@ -63,8 +63,8 @@ def test_lifelines_are_spared_unless_forced(tmp_path: Path) -> None:
         async with asking(tmp_path, guard=(("192.0.2.1/32", "default gateway"),)) as ask:
             ask.protected.peers = {"198.51.100.9"}
             for cidr, why in (
-                ("192.0.2.0/24", "192.0.2.0/24 holds 192.0.2.1, default gateway of this host"),
-                ("192.0.2.1", "192.0.2.1 is default gateway of this host"),
+                ("192.0.2.0/24", "192.0.2.0/24 holds 192.0.2.1, which is guarded (default gateway of this host)"),
+                ("192.0.2.1", "192.0.2.1 is guarded (default gateway of this host)"),
                 ("198.51.100.0/24", "198.51.100.0/24 holds 198.51.100.9, from where somebody is logged in"),
                 ("198.51.100.9", "somebody is logged in from 198.51.100.9"),
             ):
@@ -159,7 +159,7 @@ def test_a_ban_for_some_services_says_so_everywhere(tmp_path: Path) -> None:
             stored = {(ban.cidr, ban.owner): ban.ports async for ban in _stored(ask.parts.store)}
             assert stored["203.0.113.10/32", "someone"] == "53"
             entries = [entry["after"] for entry in (await ask("Audit"))["entries"] if entry["after"]]
-            assert "for 600 s from tcp/22, tcp/8000-8100 (fail2ban-sshd)" in entries
+            assert "for 10m from tcp/22, tcp/8000-8100 (fail2ban-sshd)" in entries
             for wrong in (["tcp/70000"], ["no-such-service"]):
                 assert (await ask.refused("Ban", cidr="203.0.113.9", ports=wrong))[0] == "Invalid"
             name, said = await ask.refused("Ban", cidr="203.0.113.9", ports=["tcp/22"], force=True)
@@ -310,5 +310,22 @@ def test_a_change_whose_audit_cannot_be_stored_says_so(tmp_path: Path, monkeypat
             ):
                 (note,) = (await ask(method, **parameters))["notes"]
                 assert "its audit is in the journal" in note, method
+
+    asyncio.run(run())
+
+
+def test_why_a_rule_for_another_service_does_not_decide(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("AddCidr", cidr="203.0.113.0/24", action="allow", ports=["tcp/22"])
+            await ask("AddCidr", cidr="0.0.0.0/0", action="drop", ports=["tcp/22"])
+            await ask("AddCidr", cidr="0.0.0.0/0", action="drop", ports=["udp/53"])
+            told = await ask("Explain", address="203.0.113.9", service="tcp/22")
+            assert [(row["ports"], row["why"]) for row in told["decisions"]] == [
+                (["tcp/22"], None),
+                (["udp/53"], "it is for udp/53"),
+                (["tcp/22"], "rule 203.0.113.0/24 comes before"),
+                (None, "rule 203.0.113.0/24 comes before"),
+            ]
 
     asyncio.run(run())

@@ -97,6 +97,11 @@ def test_the_rules_of_one_command_are_one_change(tmp_path: Path) -> None:
             assert await _numbers(ask) == [(1, "add-cidr", 0, 2)]
             assert len((await ask("Undo"))["done"]) == 2
             assert await _rules(ask) == []
+            ask.parts.history._last = None
+            assert (await ask("Undo"))["notes"] == [
+                "change 2 was an undo itself: what change 1 did is in force again; to go further back, name a change: "
+                "trafficctl history"
+            ]
 
     asyncio.run(run())
 

@@ -70,6 +70,9 @@ def four(make_reports: Make) -> Batch:
         (FlowQuery(src="!10.0.0.0/8", port="!22"), [40]),
         (FlowQuery(proto="udp"), [20]),
         (FlowQuery(proto="17"), [20]),
+        (FlowQuery(proto="udp,6"), [10, 20, 30, 40]),
+        (FlowQuery(proto="icmp,udp"), [20]),
+        (FlowQuery(proto="!udp,icmp"), [10, 30, 40]),
         (FlowQuery(action="DROP"), [30]),
         (FlowQuery(rule="bad neighbours"), [30]),
         (FlowQuery(rule="x' OR '1'='1"), []),
@@ -97,6 +100,8 @@ def test_filters(filled: Store, wanted: FlowQuery, expected: list[int]) -> None:
     [
         FlowQuery(port="22,53"),
         FlowQuery(port="!20-53"),
+        FlowQuery(proto="tcp,udp"),
+        FlowQuery(proto="!tcp"),
         FlowQuery(src="!10.0.0.0/8"),
         FlowQuery(host="10.0.0.1,192.0.2.1"),
         FlowQuery(host="!10.0.0.1,192.0.2.1"),

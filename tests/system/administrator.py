@@ -293,7 +293,8 @@ def removes(host: Host) -> str:
 
 def purges(host: Host) -> str:
     """apt purge: nothing left of it"""
-    host.run("apt-get purge -y -q trafficmon")
+    said = host.run("apt-get purge -y -q trafficmon")
+    must("warning" not in said.stdout + said.stderr, "no warning of dpkg", said.stdout + said.stderr)
     apts = "-not -path '/var/lib/apt/*' -not -path '/var/cache/apt/*' -not -path '*/sources.list.d/*'"
     left = host.run(f"find /etc /usr /var /run /sys/fs/bpf -iname '*trafficmon*' {apts}", check=False).stdout
     must(not left, "no file of it left", left)

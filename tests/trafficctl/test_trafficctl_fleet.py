@@ -80,6 +80,7 @@ def in_order(rows: list[dict[str, Any]]) -> list[tuple[tuple[str, Any], ...]]:
         {"rule": "it's \\ odd\n"},
         {"rule": "bad neighbours", "interface": "eth0"},
         {"proto": "58"},
+        {"proto": "!tcp,58"},
         {"group_by": ("proto", "dport"), "proto": "udp"},
         {"group_by": ("tunnel", "vni", "inner_dst_port"), "port": 443},
         {"group_by": ("src", "action"), "port": 443, "sort": "packets"},

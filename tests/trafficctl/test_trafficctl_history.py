@@ -30,6 +30,10 @@ def test_a_difference(ctl: Ctl, running: Running) -> None:
     done = ctl("rules", "--diff", "3..4")
     assert (done.returncode, done.stdout) == (0, "no difference\n")
     assert [asked[1]["number"] for asked in running.canned.asked] == [3, 4]
+    for arguments, numbers in (([], [6, 7]), (["12"], [11, 12])):
+        running.canned.asked.clear()
+        assert ctl("rules", "--diff", *arguments).returncode == 0
+        assert [asked[1]["number"] for asked in running.canned.asked if asked[0] == "RulesAt"] == numbers
 
 
 def test_changes_and_taking_one_back(ctl: Ctl, running: Running, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--port", metavar="PORTS", type=values.ports, help="either side's: 443, 22,80, 8000-8100, '!22'"
     )
-    parser.add_argument("--proto", help="tcp, udp, icmp ..., or a number")
+    parser.add_argument("--proto", metavar="PROTOCOLS", help="tcp, tcp,udp, 47, '!icmp'")
     parser.add_argument("--action", choices=("allow", "monitor", "drop"), help="what was done with it")
     parser.add_argument("--rule", metavar="LABEL", help="the rule that decided")
     parser.add_argument("--interface", metavar="NAME", help="where it was seen")

@@ -10,6 +10,7 @@ Examples:
   trafficctl rules -o toml > 50-all.toml      as a rules file that gives the same again
   trafficctl rules --unused 30d               those that no flow has met for so long
   trafficctl rules --at 17                    what was in force after change 17 (trafficctl history)
+  trafficctl rules --diff                     what the latest change did
   trafficctl rules --diff 17..21
 """
 
@@ -32,7 +33,14 @@ def arguments(parser: ArgumentParser) -> None:
         "--unused", metavar="TIME", type=values.duration, help="only those that matched nothing for so long"
     )
     which.add_argument("--at", metavar="N", type=values.count, help="what was in force after change N")
-    which.add_argument("--diff", metavar="N..M", type=values.changes, help="what is different between two changes")
+    which.add_argument(
+        "--diff",
+        metavar="N..M",
+        nargs="?",
+        const=(),
+        type=values.changes,
+        help="what is different between two changes; N: what that one did; alone: what the latest did",
+    )
 
 
 def _tell_beside(args: Namespace, client: Client) -> None:
@@ -50,7 +58,7 @@ def run(args: Namespace) -> int:
     """Show the rules; 1 if there are none."""
     from trafficctl.render.columns import RULES
 
-    if args.diff:
+    if args.diff is not None:
         return _diff(args)
     if args.at or args.output == "toml":
         return _as_file(args)
@@ -90,13 +98,20 @@ def _as_file(args: Namespace) -> int:
     return exits.DONE
 
 
+def _latest(client: Client) -> tuple[int, int]:
+    changes = client.call("History", limit=1)["changes"]
+    if not changes:
+        raise ControlError("no change of the rules is known", name="usage", hint="see trafficctl history")
+    return changes[0]["number"] - 1, changes[0]["number"]
+
+
 def _diff(args: Namespace) -> int:
     """What was taken out and put in between two changes; 1 if there is something."""
     from trafficctl import rulelines
     from trafficmond.policy.entries import without
 
     with session.connect(args) as client:
-        before, after = (_entries(client, number) for number in args.diff)
+        before, after = (_entries(client, number) for number in args.diff or _latest(client))
     found = {"removed": without(before, after), "added": without(after, before)}
     lines = [
         f"{sign} {plain(rulelines.line(each))}"

@@ -83,7 +83,7 @@ def _program(each: Nic, name: str, shared: bool) -> Iterator[Finding]:
         told = (
             " (slower)"
             if each.xdp_mode == "generic"
-            else f" (until it is not, an MTU above {MAX_XDP_MTU} may be refused)"
+            else f" (while it is, the driver may refuse an MTU above {MAX_XDP_MTU})"
         )
         yield Finding(name, OK, f"trafficmon is attached, {each.xdp_mode}{told}")
     elif not each.xdp_program:

@@ -29,4 +29,4 @@ def examine(host: Host) -> Iterator[Finding]:
     for note in checked.notes:
         yield Finding("settings", WARN, str(note))
     if not checked.mistakes:
-        yield Finding("settings", OK, f"{path} holds, with {checked.counts}")
+        yield Finding("settings", OK, f"{path} is in order ({checked.counts})")

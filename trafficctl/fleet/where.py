@@ -10,8 +10,7 @@ from trafficmond.export.clickhouse_http import literal
 from trafficmond.flows.owners import unit_name
 from trafficmond.model import Action, FlowQuery
 from trafficmond.networks import MAPPED, within
-from trafficmond.protocols import protocol_number
-from trafficmond.store.query import any_of, ports_sql
+from trafficmond.store.query import any_of, ports_sql, protocols_sql
 
 _TEXT = (
     "if(substring({0}, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString({0}), 8), "
@@ -50,7 +49,7 @@ def of_flows(wanted: FlowQuery) -> Iterator[str]:
     if wanted.port is not None:
         yield ports_sql(wanted.port)
     if wanted.proto is not None:
-        yield f"protocol_num = {protocol_number(wanted.proto)}"
+        yield protocols_sql(wanted.proto)
     if wanted.action is not None:
         yield f"action = {literal(str(Action.parse(wanted.action)))}"
     if wanted.rule is not None:

@@ -69,8 +69,8 @@ CHANGES = (
     Column("user", "BY", weight=6),
     Column("change", "CHANGE", weight=8),
     Column("subject", "SUBJECT", weight=7, shrinks_to=12),
-    Column("removed", "OUT", units.exact, right=True, weight=5),
-    Column("added", "IN", units.exact, right=True, weight=5),
+    Column("removed", "REMOVED", units.exact, right=True, weight=5),
+    Column("added", "ADDED", units.exact, right=True, weight=5),
 )
 
 BANS = (
@@ -121,7 +121,7 @@ AUDIT = (
     Column("uid", "UID", right=True, weight=2),
     Column("pid", "PID", right=True, weight=1),
     Column("change", "CHANGE", weight=9),
-    Column("subject", "WHAT", weight=9, shrinks_to=16),
+    Column("subject", "WHAT", values.host, weight=9, shrinks_to=16),
     Column("before", "BEFORE", weight=4, shrinks_to=8, below=True),
     Column("after", "AFTER", weight=5, shrinks_to=8, below=True),
 )

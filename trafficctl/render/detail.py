@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
+from itertools import groupby, takewhile
 from typing import Any
 
 from trafficctl.names import name_key
@@ -83,13 +84,19 @@ def _flows(flows: list[dict[str, Any]], style: Style, width: int | None) -> Iter
         yield style.dim(f"(and {len(flows) - _FLOWS} more; -o json has them)")
 
 
+def _label(decision: dict[str, Any]) -> str | None:
+    """The name that somebody gave it: one that was made of prefix and services says nothing that is not beside it."""
+    label, prefix = decision.get("label"), decision.get("prefix")
+    return None if prefix and str(label).startswith(str(prefix)) else label
+
+
 _DECISIONS = (
     Column("mark", "", weight=9),
     Column("kind", "KIND", weight=8),
     Column("prefix", "PREFIX", weight=9, shrinks_to=18),
     Column("action", "ACTION", weight=9, meaningful=True),
     Column("ports", "PORTS", weight=8, shrinks_to=12, of=columns.named_services),
-    Column("label", "LABEL", weight=4, shrinks_to=8),
+    Column("label", "LABEL", weight=4, shrinks_to=8, of=_label),
     Column("source", "SOURCE", weight=6, shrinks_to=12, keep_end=True),
     Column("expires", "UNTIL", units.when, weight=5),
     Column("database", "DATABASE", weight=5, shrinks_to=12),
@@ -99,13 +106,12 @@ _DECISIONS = (
 
 def _answers(explanation: dict[str, Any], style: Style) -> Iterator[str]:
     """What happens, in a few words: by service, where nobody asked about one and some rules are for some alone."""
-    rest = ""
-    for each in explanation["decisions"]:
-        if each["wins"]:
-            break
-        if each.get("ports") and not explanation.get("service"):
-            yield style.word(each["action"]) + f" {units.plain(columns.named_services(each))} (by {each['kind']})"
-            rest = " all else"
+    first = [] if explanation.get("service") else list(takewhile(lambda row: not row["wins"], explanation["decisions"]))
+    some = [each for each in first if each.get("ports")]
+    for (action, kind), those in groupby(some, lambda row: (row["action"], row["kind"])):
+        ports = dict.fromkeys(port for each in those for port in each["ports"])
+        yield style.word(action) + f" {units.plain(', '.join(ports))} (by {kind})"
+    rest = " all else" if some else ""
     yield style.word(explanation["action"]) + f"{rest} (by {explanation['reason']})"
 
 
@@ -124,7 +130,7 @@ def tell_explanation(explanation: dict[str, Any], style: Style, width: int | Non
     if len(answers) <= _ANSWERS:
         yield head + ", ".join(answers)
     else:
-        yield head + f"by service, of {len(answers)} rules; ask about one, such as tcp/443"
+        yield head + "that depends on the service; name one after the address, such as tcp/443"
     counts = f"{units.many(explanation['packets'], 'packet')}, {units.octets(explanation['bytes'])}"
     dropped = explanation["dropped_packets"]
     seen = explanation.get("last_seen")

@@ -10,6 +10,7 @@ from typing import Any
 
 from trafficmond import networks
 from trafficmond.banlist import UNKNOWN
+from trafficmond.config.units import format_duration
 from trafficmond.control.bounds import note
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.paging import paged
@@ -167,7 +168,7 @@ class Bans(Handler):
             text = f"{caller.user} lifted the ban of {shown(ban.cidr)}"
             fields = {"prefix": ban.cidr, "by": caller.user, "owner": ban.owner}
             self._parts.sinks.note(messages.UNBANNED, text, fields)
-        subject, before = lifted[0].cidr, lifted[0].reason or lifted[0].by
+        subject, before = lifted[0].cidr, f"{_in_words(lifted[0])} {_told(lifted, caller)}".rstrip()
         if len(lifted) > 1:
             subject, before = str(network), _number(lifted)
         notes = await self._audit(caller, "unban", subject, before, None)
@@ -236,7 +237,7 @@ def _services(ban: Ban) -> str:
 
 
 def _in_words(ban: Ban) -> str:
-    lasts = "for good" if ban.expires is None else f"for {ban.expires - ban.since:.0f} s"
+    lasts = "forever" if ban.expires is None else f"for {format_duration(round(ban.expires - ban.since))}"
     return f"{lasts} from {_services(ban)}" if ban.ports else lasts
 
 

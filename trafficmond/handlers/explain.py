@@ -64,6 +64,8 @@ class Explain(Handler):
         winner = next(row for row in rows if row["why"] is None)
         winner["wins"] = True
         for row in rows[rows.index(winner) + 1 :]:
+            if row["why"] and asked:  # it would not decide about that service even if it stood first
+                continue
             row["why"] = f"{winner['kind']} {winner['prefix'] or ''} comes before".replace("  ", " ")
         about = FlowQuery(host=host, limit=_FLOWS)
         flows, sums = await self._stored.read_all(replace(about, limit=MAX_LIMIT), lambda reader: _about(reader, about))

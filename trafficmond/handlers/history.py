@@ -89,6 +89,9 @@ class History(Handler):
                 done.append(f"put back: {_told(entry)}")
             except (TrafficmonError, OSError) as error:
                 notes.append(f"{_told(entry)}: {error}")
+        if change.change == "undo":
+            what = f"change {wanted} was an undo itself: what change {change.subject} did is in force again"
+            notes.append(f"{what}; to go further back, name a change: trafficctl history")
         notes += [f"has ended meanwhile: {_told(each)}" for each in change.removed if _ended(each)]
         parts.host.refresh_names()
         notes += parts.doors.look()

@@ -42,10 +42,10 @@ class Spared:
             if rule.reason is Reason.GUARD and networks.within(inner, network):
                 alone = network == inner
                 raise Refused(
-                    f"{shown(network)} is {rule.name} of this host"
+                    f"{shown(network)} is guarded ({rule.name} of this host)"
                     if alone
-                    else f"{shown(network)} holds {inner.network_address}, {rule.name} of this host",
-                    hint=f"the guard lets that pass in any case; use --force for a {what} that takes it too",
+                    else f"{shown(network)} holds {inner.network_address}, which is guarded ({rule.name} of this host)",
+                    hint=f"its packets pass in any case; use --force for a {what} that drops them too",
                 )
             if rule.reason is Reason.ALLOWLIST and networks.within(network, inner):
                 raise Refused(
@@ -58,7 +58,7 @@ def notes(network: Network, written: str, ssh_peers: Collection[str]) -> list[st
     """What whoever banned a prefix should know, though it is done."""
     found = []
     if networks.has_host_bits(written):
-        found.append(f"{written} is {network.num_addresses:,} addresses: {network}")
+        found.append(f"{written} is read as its network, {network}: {network.num_addresses:,} addresses")
     guests = [address for address in sorted(ssh_peers) if networks.holds(network, address)]
     if guests:
         more = f" and {len(guests) - 1} more" if len(guests) > 1 else ""

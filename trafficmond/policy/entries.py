@@ -52,6 +52,13 @@ def difference(before: Policy, after: Policy) -> tuple[list[Entry], list[Entry]]
     return without(one, other), without(other, one)
 
 
+def counted(before: Policy, after: Policy) -> str:
+    """How many rules are different, "1 removed, 2 added", of those that are not settings; empty if none is."""
+    both = zip(("removed", "added"), difference(before, after), strict=True)
+    counts = ((word, sum(DEFAULT not in each and "allowlist" not in each for each in found)) for word, found in both)
+    return ", ".join(f"{count:,} {word}" for word, count in counts if count)
+
+
 def placed(entry: Entry, tried: Path, place: Path) -> Entry:
     """An entry of what is on probation, with the place that it has when that is confirmed."""
     return entry | {key: _placed(Path(entry[key]), tried, place) for key in (SOURCE, "list") if key in entry}
@@ -118,8 +125,7 @@ def _same(old: Rules, new: Rules, mine: slice, others: slice) -> bool:
     one, other = (
         part.prefixes.take(_rows(part, place.start, place.stop)) for part, place in ((old, mine), (new, others))
     )
-    columns = (one.hi, other.hi), (one.lo, other.lo), (one.plen, other.plen), (one.family, other.family)
-    return all(np.array_equal(left, right) for left, right in columns)
+    return one.same(other)
 
 
 def _rows(part: Rules, first: int, last: int) -> slice:

@@ -79,10 +79,10 @@ class Files:
     notes: tuple[Mistake, ...] = ()
 
     def same_rules(self, other: Files) -> bool:
-        """Whether both are of the same reading of each file."""
+        """Whether both say the same: most are of the same reading of each file."""
         mine, others = (*self.parts, *self.saved), (*other.parts, *other.saved)
         same = (len(self.parts), len(mine)) == (len(other.parts), len(others))
-        return same and all(one is another for one, another in zip(mine, others, strict=True))
+        return same and all(one.same(another) for one, another in zip(mine, others, strict=True))
 
 
 def read_files(

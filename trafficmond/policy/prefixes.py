@@ -43,6 +43,11 @@ class Prefixes:
         """The rows at `index`."""
         return Prefixes(self.hi[index], self.lo[index], self.plen[index], self.family[index])
 
+    def same(self, other: Prefixes) -> bool:
+        """Whether both have the same rows."""
+        columns = (self.hi, other.hi), (self.lo, other.lo), (self.plen, other.plen), (self.family, other.family)
+        return all(np.array_equal(mine, others) for mine, others in columns)
+
     def text(self, row: int) -> str:
         """One prefix as people write it; a host route without its length."""
         family, length = int(self.family[row]), int(self.plen[row])

@@ -125,6 +125,13 @@ class Rules:
         rules = (each if each.expires is None else replace(each, expires=each.expires + by) for each in self.rules)
         return replace(self, rules=tuple(rules))
 
+    def same(self, other: Rules) -> bool:
+        """Whether both say the same, at the same places."""
+        if self is other:
+            return True
+        mine, others = (self.rules, self.mistakes, self.notes), (other.rules, other.mistakes, other.notes)
+        return mine == others and np.array_equal(self.counts, other.counts) and self.prefixes.same(other.prefixes)
+
     @classmethod
     def joined(cls, parts: Sequence[Rules]) -> Rules:
         """All of `parts`, in order."""

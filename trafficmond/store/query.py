@@ -15,7 +15,6 @@ from trafficmond.errors import ConfigError, Mistake
 from trafficmond.flows.owners import unit_name
 from trafficmond.model import Action, FlowQuery
 from trafficmond.networks import Network
-from trafficmond.protocols import protocol_number
 from trafficmond.store.prefix_sql import within
 from trafficmond.store.schema import STORED_COLUMNS
 from trafficmond.store.sql import literal
@@ -147,7 +146,7 @@ def _conditions(wanted: FlowQuery, mistakes: list[Mistake]) -> Iterator[str]:
     yield from asked("dst", lambda: _within(("dst_ip",), wanted.dst, timed))
     yield from asked("host", lambda: _within(("src_ip", "dst_ip"), wanted.host, timed))
     yield from asked("port", lambda: ports_sql(wanted.port))
-    yield from asked("proto", lambda: f"protocol_num = {protocol_number(wanted.proto or '')}")
+    yield from asked("proto", lambda: protocols_sql(wanted.proto or ""))
     yield from asked("action", lambda: f"action = {literal(str(Action.parse(wanted.action or '')))}")
     yield from asked("rule", lambda: f"rule = {literal(wanted.rule or '')}")
     yield from asked("interface", lambda: f"interface = {literal(wanted.interface or '')}")
@@ -171,6 +170,12 @@ def ports_sql(text: str | int | None) -> str:
         ],
         wanted.but,
     )
+
+
+def protocols_sql(text: str) -> str:
+    """The condition that the protocol is one of the chosen, or with "!" none; for any SQL."""
+    wanted = choice.protocols(text)
+    return any_of([f"protocol_num = {number}" for number in wanted.items], wanted.but)
 
 
 def any_of(conditions: Sequence[str], but: bool) -> str:

@@ -11,7 +11,6 @@ from trafficmond.flows.batch import Batch, Column, of_ports, of_prefixes, take
 from trafficmond.flows.names import Names
 from trafficmond.flows.owners import unit_name
 from trafficmond.model import Action, FlowQuery
-from trafficmond.protocols import protocol_number
 from trafficmond.verdict import action_of
 
 # What a question may be sorted by and what that is here; of the rest no row can be left out beforehand.
@@ -50,7 +49,8 @@ def _conditions(rows: Batch, names: Names, wanted: FlowQuery) -> Iterator[Column
     if wanted.port is not None:
         yield of_ports(rows, choice.ports(wanted.port))
     if wanted.proto is not None:
-        yield rows["proto"] == protocol_number(wanted.proto)
+        protocols = choice.protocols(wanted.proto)
+        yield np.isin(rows["proto"], protocols.items) != protocols.but
     if wanted.action is not None:
         yield action_of(rows["verdict"]) == Action.parse(wanted.action)
     if wanted.rule is not None:
