@@ -223,12 +223,14 @@ def test_a_daemon_killed_in_mid_stream_doubles_nothing(server: ClickHouseServer,
     """What it had not yet written to the spool is gone with it; what it had is there, each batch whole and once."""
     path = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
     dice = random.Random(7)
-    for _ in range(6):
+    for kill in range(6):
         feeder = subprocess.Popen(
             [sys.executable, "-c", _FEEDER, server.url, str(tmp_path), *path], stdout=subprocess.PIPE
         )
         assert feeder.stdout is not None
         feeder.stdout.readline()
+        if not kill:
+            until(lambda: server.counts()["rows"] > 0)
         time.sleep(dice.uniform(0.2, 0.8))
         feeder.kill()
         feeder.wait()

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import select
 import signal
 import struct
 import time
@@ -41,7 +42,10 @@ def _write_until_killed(log: Log, first: int, acks: int) -> None:
 
 
 def _killed(log: Log, first: int) -> int:
-    """Fork a writer, kill it at some moment, and return how many events it said were written."""
+    """Fork a writer, kill it at some moment, and return how many events it said were written.
+
+    The first of a file is not killed before it said so once: on a busy machine that may take any time.
+    """
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -52,6 +56,8 @@ def _killed(log: Log, first: int) -> int:
         finally:
             os._exit(1)
     os.close(writer)
+    if not first:
+        select.select([reader], [], [], 60)
     time.sleep(0.005 + random.random() * 0.05)
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
