@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trafficmond.analyze import order, sorting
+from trafficmond.analyze import order, retold, sorting
 from trafficmond.analyze.ahead import ahead
-from trafficmond.analyze.intake import Pace
+from trafficmond.analyze.intake import Intake, Pace
 from trafficmond.analyze.rows import RECORD
 from trafficmond.analyze.sorting import by_start
 from trafficmond.analyze.spread import spread
@@ -162,3 +162,28 @@ def test_the_pace_widens_only_for_inputs_that_span_long() -> None:
     assert pace.interval == 10.0
     pace.widen(1e9, 10**9, 0.1)
     assert pace.interval == 60.0
+
+
+def test_bundles_hold_every_interval_in_order_and_no_more_rows_than_said() -> None:
+    parts = [order.Interval(float(at), _deltas([at] * (1 + at % 7 * 400)), 1.0) for at in range(300)]
+    bundles = list(order.bundles(iter(parts)))
+    assert [part for bundle in bundles for part in bundle] == parts
+    for bundle in bundles:
+        assert len(bundle) <= order.BUNDLE
+        assert sum(len(part.rows) for part in bundle[:-1]) < order.BUNDLE_ROWS
+
+
+@pytest.mark.parametrize("sizes", [[40_000, 3], [16_384, 16_384, 1]])
+def test_a_connection_is_told_once_however_the_records_come_in_batches(sizes: list[int]) -> None:
+    rows = np.zeros(sum(sizes), RECORD)
+    pairs = np.arange(len(rows)) // 2  # the two halves of a connection, one after the other
+    back = np.arange(len(rows)) % 2 == 1
+    rows["start"] = rows["end"] = 1000.0 + pairs // 5  # several of each moment
+    rows["src_lo"], rows["dst_lo"] = np.where(back, 2, 1), np.where(back, 1, 2)
+    rows["sport"], rows["dport"] = np.where(back, 443, pairs % 60_000), np.where(back, pairs % 60_000, 443)
+    rows["told"], rows["proto"], rows["family"], rows["rank"] = pairs + 1, 6, 4, retold.HALF
+    rows["packets"] = np.where(back, 2, 3)
+    batches = np.split(rows, np.cumsum(sizes)[:-1])
+    told = np.concatenate(list(retold.once(iter(batches), Intake())))
+    assert len(told) == (len(rows) + 1) // 2
+    assert (told["packets"].sum(), told["reply_packets"].sum()) == (3 * ((len(rows) + 1) // 2), 2 * (len(rows) // 2))

@@ -21,6 +21,8 @@ SPARSE = 256
 SPARSE_S = 10.0
 """Intervals with together no more than SPARSE packets, over no more than SPARSE_S, make one batch."""
 
+BUNDLE, BUNDLE_ROWS = 64, 4096
+
 
 class Interval(NamedTuple):
     """What was seen in the `width` seconds up to `now` (epoch seconds): DELTA rows."""
@@ -90,6 +92,20 @@ def portions(stream: Iterable[Interval]) -> Iterator[Interval]:
         packets += more
     if held:
         yield _together(held)
+
+
+def bundles(stream: Iterable[Interval]) -> Iterator[list[Interval]]:
+    """The intervals by the handful, to be handed from thread to thread: BUNDLE of them, or some BUNDLE_ROWS rows."""
+    held: list[Interval] = []
+    rows = 0
+    for part in stream:
+        held.append(part)
+        rows += len(part.rows)
+        if len(held) == BUNDLE or rows >= BUNDLE_ROWS:
+            yield held
+            held, rows = [], 0
+    if held:
+        yield held
 
 
 def _end(at: float, interval: float) -> float:

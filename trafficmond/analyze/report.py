@@ -28,6 +28,7 @@ Report = dict[str, Any]
 
 GATHER = 1 << 15
 """Rows gathered before they are counted."""
+_FLOWS_AT_ONCE = 4096  # FLOW rows of quiet ticks, of which what is counted is taken together
 
 _SIDE = ("src_hi", "src_lo", "dst_hi", "dst_lo", "family")
 _FLOW = (*_SIDE, "sport", "dport", "proto")
@@ -50,7 +51,9 @@ class Gatherer:
     def __init__(self, top: int = 10) -> None:
         self._top = top
         self._deltas: list[Batch] = []
-        self._flows: list[Batch] = []
+        self._flows: list[Batch] = []  # as they came ...
+        self._flow_rows = 0
+        self._moved: list[Batch] = []  # ... and what is counted of those before
         self._waiting = 0
         self._sources, self._destinations = Tally(_SIDE), Tally(_SIDE)
         self._pairs = Tally(_FLOW)
@@ -65,7 +68,10 @@ class Gatherer:
         if len(deltas):
             self._deltas.append(deltas)
         if len(flows):
-            self._flows.append(_moved(flows))
+            self._flows.append(flows)
+            self._flow_rows += len(flows)
+            if self._flow_rows >= _FLOWS_AT_ONCE:
+                self._move()
         self._waiting += len(deltas)
         if self._waiting >= GATHER:
             self._count()
@@ -95,12 +101,18 @@ class Gatherer:
 
     # ---- counting ----
 
+    def _move(self) -> None:
+        if self._flows:
+            self._moved.append(_moved(join(self._flows)))
+        self._flows, self._flow_rows = [], 0
+
     def _count(self) -> None:
         if self._deltas:
             self._count_deltas(join(self._deltas))
-        if self._flows:
-            self._count_flows(join(self._flows))
-        self._deltas, self._flows, self._waiting = [], [], 0
+        self._move()
+        if self._moved:
+            self._count_flows(join(self._moved))
+        self._deltas, self._moved, self._waiting = [], [], 0
 
     def _count_deltas(self, rows: Batch) -> None:
         packets, octets = rows["packets"].astype(np.int64), rows["bytes"].astype(np.int64)

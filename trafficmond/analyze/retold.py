@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from trafficmond.analyze.intake import Intake
-from trafficmond.analyze.rows import RECORD, counted_records
+from trafficmond.analyze.rows import BATCH, RECORD, counted_records
 from trafficmond.detect.windows import mix
 from trafficmond.flows.batch import Batch, Column, empty
 from trafficmond.flows.services import KNOWN
@@ -32,7 +32,7 @@ _SUMS = ("packets", "bytes", "payload_bytes", "tcp_flags", "first_flags")
 def once(batches: Iterable[Batch], intake: Intake) -> Iterator[Batch]:
     """The RECORD rows, which come by their start, a connection once; counted in the run's account."""
     held = empty(RECORD)
-    for batch in batches:
+    for batch in _parts(batches):
         rows = np.concatenate([held, batch])
         edge = int(np.searchsorted(rows["start"], rows["start"][-1])) if len(rows) else 0
         if len(rows) - edge > HELD:
@@ -42,6 +42,12 @@ def once(batches: Iterable[Batch], intake: Intake) -> Iterator[Batch]:
             yield counted_records(_once(rows[:edge]), intake)
     if len(held):
         yield counted_records(_once(held), intake)
+
+
+def _parts(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same rows in batches of at most BATCH: what is compared is copied several times."""
+    for batch in batches:
+        yield from (batch[at : at + BATCH] for at in range(0, len(batch), BATCH))
 
 
 def _once(rows: Batch) -> Batch:

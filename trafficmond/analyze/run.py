@@ -13,7 +13,7 @@ from trafficmond import networks
 from trafficmond.analyze.ahead import ahead
 from trafficmond.analyze.formats import Format, format_of
 from trafficmond.analyze.intake import Intake, Pace
-from trafficmond.analyze.order import HOLD, Interval, intervals, merged, portions
+from trafficmond.analyze.order import HOLD, Interval, bundles, intervals, merged, portions
 from trafficmond.analyze.report import Gatherer, Report
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.config.settings import Settings
@@ -97,7 +97,7 @@ def _observe(
     hold = max(HOLD // len(inputs), _LEAST_HOLD)
     streams = [intervals(known.deltas(source, intake), intake.pace, hold, late) for source, known in inputs]
     at = 0.0
-    beginning, stream = _beginning(portions(ahead(merged(streams))))
+    beginning, stream = _beginning(portions(itertools.chain.from_iterable(ahead(bundles(merged(streams))))))
     side = capture_side(beginning)
     if side is not None:
         ours.add(side)

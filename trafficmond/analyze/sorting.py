@@ -28,8 +28,9 @@ def by_start(batches: Iterable[Batch]) -> Iterator[Batch]:
             if count >= RUN:
                 rows = in_order(gathered, "start")
                 runs.append((runs[-1][0] + runs[-1][1] if runs else 0, len(rows)))
-                spool.write(rows.tobytes())
                 gathered, count = [], 0
+                spool.write(rows.view(np.uint8).data)
+                del rows
         rest = in_order(gathered, "start") if gathered else empty(RECORD)
         if not runs:
             yield from (rest[at : at + BATCH] for at in range(0, len(rest), BATCH))

@@ -32,7 +32,10 @@ class Distinct:
         at = (hashes >> _U64(rest)).astype(np.int64)
         low = (hashes & _U64((1 << rest) - 1)).astype(np.float64)
         rank = (rest + 1 - np.frexp(low)[1]).astype(np.uint8)
-        np.maximum.at(self._registers, at, rank)
+        order = np.argsort(rank, kind="stable")  # of several for one register the last is kept: the largest
+        largest = np.zeros_like(self._registers)
+        largest[at[order]] = rank[order]
+        np.maximum(self._registers, largest, out=self._registers)
 
     def estimate(self) -> int:
         count = len(self._registers)

@@ -31,13 +31,16 @@ _S27, _S30, _S31, _S40 = (np.uint64(shift) for shift in (27, 30, 31, 40))
 
 def mix(*words: Any) -> Column:
     """A 64-bit hash of each row of the columns (SplitMix64's finaliser, chained; Steele et al., OOPSLA 2014)."""
-    total: Column = np.zeros(1, np.uint64)
+    total: Any = np.zeros(1, np.uint64)
     for word in words:
-        total = (total ^ np.asarray(word).astype(np.uint64)) + _GOLDEN
-        total = (total ^ (total >> _S30)) * _MIX_1
-        total = (total ^ (total >> _S27)) * _MIX_2
-        total = total ^ (total >> _S31)
-    return total
+        total = total ^ np.asarray(word).astype(np.uint64)
+        total += _GOLDEN
+        for shift, factor in ((_S30, _MIX_1), (_S27, _MIX_2)):
+            total ^= total >> shift
+            total *= factor
+        total ^= total >> _S31
+    mixed: Column = total
+    return mixed
 
 
 def members(*numbers: int, size: int = 65536) -> Column:
