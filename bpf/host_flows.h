@@ -56,7 +56,7 @@ static int tm_role(const struct tm_row *d, const struct tm_flow_rules *r)
 
 static double tm_began(const struct tm_row *d, const struct tm_flow_rules *r)
 {
-	return d->first - (tm_role(d, r) ? TM_TIE_S : 0);
+	return (d->new_record ? d->first : tm_begins(d, r->before)) - (tm_role(d, r) ? TM_TIE_S : 0);
 }
 
 static void tm_group_of(struct tm_group *g, const struct tm_row *d, const __u8 *side, __u32 n,
@@ -72,8 +72,7 @@ static void tm_group_of(struct tm_group *g, const struct tm_row *d, const __u8 *
 		double when = d[i].first + (role == 2 || (served && !role) ? TM_TIE_S : 0);
 		double known = tm_begins(&d[i], r->before);
 
-		if (role)
-			when -= TM_SURE_LEAD_S;
+		when -= (role ? TM_SURE_LEAD_S : 0) + (tm_opening(&d[i]) ? TM_SURE_LEAD_S : 0);
 		if (!i || when < least) {
 			least = when;
 			g->lead = &d[i];

@@ -70,3 +70,19 @@ def test_a_syn_that_is_sent_again_before_the_answer_is_the_same_call(table: Flow
     rows = table.update(deltas(again, answer), 101.5)
     assert opened(rows) == [100.0]
     assert not rows["ended"].any()
+
+
+@pytest.mark.parametrize("packets", [1, 3])
+def test_a_record_that_goes_on_from_the_call_before_hides_no_call(
+    table: FlowTable, deltas: Deltas, packets: int
+) -> None:
+    """One CPU has the handshake of the next call; to another, which had that of the one before, it is all one."""
+    reset = {**THERE, **at(100.3), "first_flags": ACK, "tcp_flags": ACK | RST}
+    table.update(deltas(*call(100.0), reset), 101.0)
+    for side, flags in (THERE, SYN), (BACK, SYN_ACK):
+        began = 101.2 + (side is BACK) * 1.5
+        spanning = {**side, **at(100.001, began + 0.03), "first_flags": flags, "tcp_flags": SYN_ACK, "new": False}
+        rows = table.update(deltas(*call(began), {**spanning, "packets": packets}), began + 0.8)
+        assert opened(rows[~rows["ended"]])[-1] == began
+        assert rows["first_flags"][-1] == SYN
+        table.update(deltas({**reset, **at(began + 0.9)}), began + 1.0)

@@ -75,10 +75,9 @@ class Groups:
         answers |= tcp & (handshake == SYN | ACK)
         sure = asks | answers
         seen = deltas["first"] + np.where(from_service(deltas, in_order) & ~sure | answers, TIE_S, 0.0)
-        lead = self.earliest(np.where(sure, seen - _SURE_LEAD_S, seen))
-        # When each record began; where a conversation's packets were spread over CPUs, several records of it begin
-        # within one tick of the kernel's clock: the handshake's is the first.
-        self.began = deltas["first"] - np.where(sure, TIE_S, 0.0)
+        # A SYN goes before all: a record that goes on may have begun with the connection before.
+        seen -= np.where(sure, _SURE_LEAD_S, 0.0) + np.where(opening(deltas), _SURE_LEAD_S, 0.0)
+        lead = self.earliest(seen)
         self.lead = lead
         self.sure = sure[lead]
         self.side = side[lead] ^ answers[lead]  # the initiator's
@@ -86,6 +85,9 @@ class Groups:
         # A SYN-ACK that is not of the connection before (bpf/opening.h): the other side agrees that there is another.
         self.agreed = np.logical_or.reduceat(tcp & answers & deltas["new"], self.starts)
         self.known = begins(deltas, before)
+        # When each began, as part of this; where a conversation's packets were spread over CPUs, several records of it
+        # begin within one tick of the kernel's clock: the handshake's is the first.
+        self.began = np.where(deltas["new"], deltas["first"], self.known) - np.where(sure, TIE_S, 0.0)
         self.first_seen = np.minimum.reduceat(self.known, self.starts)
 
     def earliest(self, when: Column) -> Column:
