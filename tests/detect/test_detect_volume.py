@@ -105,3 +105,11 @@ def test_parts_of_one_batch_add_up() -> None:
     assert detector.see([stream(600)], after=0.0) == []
     detector.now -= 1.0  # the same moment
     assert detector.see([stream(600)], after=0.0) != []
+
+
+@pytest.mark.parametrize(
+    ("size", "first_len", "expected"), [(80, 1242, 0), (80, 80, 1), (1242, 1242, 1)], ids=["quic", "small", "large"]
+)
+def test_acknowledgements_of_a_download_seen_one_way_are_no_flood(size: int, first_len: int, expected: int) -> None:
+    row = datagram(A, V, 443, sport=50123, packets=6000, bytes=6000 * size, first_len=first_len)
+    assert len(watch(Volume).see([row])) == expected

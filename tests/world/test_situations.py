@@ -104,6 +104,34 @@ def test_a_file_sharing_client_that_starts_over_udp() -> None:
     assert kinds(threats(book)) == set()
 
 
+def swarm(book: Book) -> None:
+    """A file-sharing client over TCP: peers at all sorts of ports, a fifth at the default one, a third at home."""
+    known, when = book.public(500), np.sort(book.rng.uniform(0, 1200, 500))
+    ports = np.where(book.rng.random(500) < 0.2, 6881, book.rng.integers(1025, 65535, 500))
+    alive = book.rng.random(500) < 0.3
+    book.silent(when[~alive], LAPTOP, known[~alive], ports[~alive], 3)
+    book.tcp(when[alive], LAPTOP, known[alive], ports[alive], book.heavy(alive.sum(), 50_000), 200_000, 60.0)
+
+
+def test_a_swarm_that_is_dialled_over_tcp_and_a_worm_beside_it() -> None:
+    book = Book(1)
+    swarm(book)
+    assert kinds(threats(book)) == set()
+    book = Book(1)
+    swarm(book)
+    book.silent(1300 + np.arange(200) * 0.5, LAPTOP, book.public(200), 2323)
+    (threat,) = threats(book)
+    assert (threat.detector, threat.severity) == ("host_sweep", Severity.HIGH)
+
+
+def test_files_from_one_server_excuse_no_sweep() -> None:
+    book = Book(1)
+    book.tcp(np.arange(80) * 3.0, LAPTOP, host("203.0.113.21"), book.rng.integers(30_000, 60_000, 80), 0, 50_000, 1.0)
+    book.silent(300 + np.arange(60) * 0.5, LAPTOP, book.public(60), 2323)
+    book.tcp(900.0, LAPTOP, STRANGER, 443, 300, 900)
+    assert kinds(threats(book), MEDIUM) == {"host_sweep"}
+
+
 def test_a_list_of_peers_that_is_dialled_again() -> None:
     book = Book(1)
     known, _ = peers(book, 81)
@@ -254,6 +282,17 @@ def test_a_tunnel_over_tcp_tls_or_https_is_a_note_and_names_are_not(
     assert (threat.detector, threat.severity, threat.evidence["ports"]) == ("tunnel", Severity.LOW, [port])
     book = Book(1)
     book.questions(np.arange(0, 200, 20.0), LAPTOP, host(resolver), port, 200, name, 500, 19.0)
+    assert kinds(threats(book)) == set()
+
+
+def test_a_tunnel_over_quic_is_a_note_and_names_are_not() -> None:
+    book, resolver, hello = Book(1), host("9.9.9.9"), 2 * 1200
+    book.udp(0, LAPTOP, resolver, 853, hello + 600 * 296, 600 * 500, 200.0, packets=602)
+    (threat,) = threats(book)
+    assert (threat.detector, threat.severity, threat.evidence["ports"]) == ("tunnel", Severity.LOW, [853])
+    book = Book(1)
+    book.udp(np.arange(0, 300, 3.0), LAPTOP, resolver, 853, hello + 4 * 168, 3000, 2.0, packets=6)
+    book.udp(0, LAPTOP, resolver, 853, hello + 600 * 168, 600 * 500, 200.0, packets=602)
     assert kinds(threats(book)) == set()
 
 

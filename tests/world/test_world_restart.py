@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from test_world import SLOW, a_day
+from world_attacks import datagram_flood
 from world_book import HOUR, MONDAY, Book
+from world_house import WEB
 from world_judging import judge, text
 
 from trafficmond.detect.engine import Engine, ThreatUpdate, Tick
@@ -61,6 +63,22 @@ def test_each_attack_is_found_alike(attack: str) -> None:
     rows = book.rows()
     whole_s = float(rows["end"].max() - rows["start"].min())
     assert summary(judge(rows, 10.0, Interrupted(whole_s / 7))) == summary(judge(rows, 10.0))
+
+
+@pytest.mark.parametrize(("hours", "same_one"), [(3, True), (5, False)])
+def test_a_situation_that_was_over_hours_before_a_restart_is_the_one_it_was(hours: int, same_one: bool) -> None:
+    book = Book(3)
+    datagram_flood(book, HOUR, WEB)
+    (before,) = judge(book.rows())
+    book = Book(4)
+    datagram_flood(book, (1 + hours) * HOUR, WEB)
+    rows, engine = book.rows(), Engine()
+    engine.remember([before], float(rows["start"].min()) - 60.0)
+    assert engine.threats() == []
+    (after,) = judge(rows, engine=engine)
+    assert (after.id == before.id) is same_one
+    assert after.first_seen == (before if same_one else after).first_seen
+    assert after.last_seen > before.last_seen + (hours - 1) * HOUR
 
 
 def test_a_quiet_day_stays_quiet_and_what_is_kept_is_small() -> None:

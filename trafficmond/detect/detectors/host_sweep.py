@@ -4,7 +4,8 @@ Counted are distinct hosts whose first dial from this source at this port failed
 client, crawler, resolver or mail server finds nearly everybody at home, a scanner hardly anybody (threshold random
 walk: Jung et al., IEEE S&P 2004). Peers dialled again and again are being watched or missed, not looked for: a scanner
 tries a host again within seconds and goes on to new ones, who comes back half a minute later has a list. A socket that
-talks to many ports, and is answered, is that of a peer-to-peer program: a scanner's knows one port.
+talks to many ports, and is answered, is that of a peer-to-peer program: a scanner's knows one port. Over TCP each call
+has a socket of its own; there it is a source whom many hosts answer at many ports.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ _BACK_SHARE = 0.5
 _PATIENCE_S, _PATIENT_HOSTS, _PATIENT_PORTS = 90.0, 100, 1024
 _WAITING = 1024  # sources that wait for judgement; of more, the earliest is judged as it stands
 _SOCKETS, _SOCKET_PORTS, _SOCKET_ANSWERS = 2048, 16, 8
+_PEERS_HOSTS = 100  # of a peer-to-peer program's source at one port; a worm on the same host goes beyond that
 _WAITS = np.dtype([("key", "u8"), ("when", "f8"), ("dial", DIAL)])
 
 
@@ -86,6 +88,7 @@ class HostSweep(GroupedDetector):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._sockets = Table([("answered", "f4"), ("map", "u1", 64)], _SOCKETS, self.credit_s)
+        self._sociable = Table([("ports", "u1", 64), ("hosts", "u1", 64)], _SOCKETS, self.credit_s)
         self._waiting: dict[int, tuple[float, Batch]] = {}  # of a key: when to judge, and its latest dials
 
     @property
@@ -94,7 +97,30 @@ class HostSweep(GroupedDetector):
 
     def choose(self, seen: Observation) -> Columns:
         dials = seen.dials.take(_KINDS[seen.dials["kind"]])
+        self._note_sociable(dials, seen)
         return dials.take(~self._peers(dials, seen)) if len(dials) else dials
+
+    def _note_sociable(self, dials: Columns, seen: Observation) -> None:
+        """Notes whom hosts answer over TCP, at which ports. What later ones of several ticks show counts for all."""
+        talks = (dials["kind"] == Kind.SYN) & (dials["outcome"] == Outcome.ANSWERED)
+        talks &= (dials["payload_bytes"] > 0) | (dials["reply_payload_bytes"] > 0)
+        mine = dials.take(talks & (dials["dport"] >= _PATIENT_PORTS))
+        if not len(mine):
+            return
+        by = Grouped(mine["src"])
+        now = by.max(seen.ends[mine["tick"]])
+        slot = self._sociable.watch(by.keys, by.sum(np.ones(len(mine))), now, self.settings.window)[by.of]
+        here = slot != NOWHERE
+        for field, things in (("ports", mix(mine["dport"])), ("hosts", mine["dst"])):
+            mark(self._sociable.rows[field], slot[here], things[here])
+
+    def _is_sociable(self, sources: Column) -> Column:
+        """Which of the sources many hosts answer at many ports."""
+        slots = self._sociable.find(sources)
+        known = self._sociable.rows[slots]
+        many = [estimate(known[field]) >= _SOCKET_PORTS for field in ("ports", "hosts")]
+        sociable: Column = (slots != NOWHERE) & many[0] & many[1]
+        return sociable
 
     def _peers(self, dials: Columns, seen: Observation) -> Column:
         """Which dials come from a socket that talks to many ports, and is answered."""
@@ -122,7 +148,7 @@ class HostSweep(GroupedDetector):
         return met
 
     def tables(self) -> Mapping[str, Table]:
-        return {**super().tables(), "sockets": self._sockets}
+        return {**super().tables(), "sockets": self._sockets, "sociable": self._sociable}
 
     def learned(self) -> Mapping[str, Column]:
         waiting = [(key, when, dial) for key, (when, dials) in self._waiting.items() for dial in dials]
@@ -221,6 +247,9 @@ class HostSweep(GroupedDetector):
         hosts = np.where(ping, tried, failed)
         needed = np.where(ping, settings.ping_hosts, settings.hosts)
         needed = np.where(datagram & (rows["peer"] > 0.5 * rows["dials"]), _PEER_FACTOR * needed, needed)
+        listed = np.flatnonzero((kind == Kind.SYN) & (port >= _PATIENT_PORTS) & (failed >= settings.slow_hosts))
+        listed = listed[self._is_sociable(found.rows["src"][first[listed]])]
+        needed[listed] = np.maximum(needed[listed], _PEERS_HOSTS)
         web = ~ping & _WEB_PORTS[port]
         needed = np.where(web, _WEB_FACTOR * needed, needed)
         # Once the map is more than half full it tells neither how many hosts there are nor who was come back to.
@@ -229,6 +258,7 @@ class HostSweep(GroupedDetector):
         searching &= ~datagram | (rows["longest"] - rows["shortest"] <= _DATAGRAM_SPREAD)
         sure = searching & (hosts >= needed) & (failed >= share * tried)
         slow = searching & ~web & (kind == Kind.SYN) & (failed >= settings.slow_hosts) & (rows["answered"] == 0)
+        slow[listed] = False
         severity: Column = np.where(
             sure, np.where(hosts >= 100, Severity.HIGH, Severity.MEDIUM), np.where(slow, Severity.LOW, 0)
         )

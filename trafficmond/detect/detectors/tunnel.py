@@ -5,8 +5,8 @@ them, to one resolver. A tool with one socket for all of them is told earlier, s
 question (RFC 5452). A ping is answered with what it carried (RFC 792, RFC 4443): where sizes differ between the two
 sides, or vary from packet to packet, something else than an echo is carried.
 
-Over TCP questions may come together in a segment, and in TLS or HTTP they are padded (RFC 8467), so that their size
-says less: a note.
+Over TCP questions may come together in a segment, and in TLS, QUIC or HTTP they are padded (RFC 8467), so that their
+size says less: a note.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from trafficmond.protocols import ICMP, ICMPV6, TCP, UDP
 _DNS, _DOT, _HTTPS, _ECHO, _ECHO_V6 = 53, 853, 443, 8, 128
 _HEADERS = {4: 42, 6: 62}  # bytes of a frame before a datagram's payload
 _SEGMENT_HEADERS, _SEGMENT = 24, 1448  # more of them with TCP and its time stamps; and what a full segment carries
-_OTHER, _NOT_DNS, _BY_UDP, _BY_TCP, _IN_TLS, _IN_HTTP = range(-1, 5)
-_HOW = ("pings", "questions", "questions over TCP", "questions in TLS", "questions in HTTPS")
+_OTHER, _NOT_DNS, _BY_UDP, _BY_TCP, _IN_TLS, _IN_HTTP, _IN_QUIC = range(-1, 6)
+_HOW = ("pings", "questions", "questions over TCP", "questions in TLS", "questions in HTTPS", "questions in QUIC")
 # Resolvers for everybody that speak HTTPS; elsewhere it cannot be told from the web.
 _PUBLIC = (
     *("1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "149.112.112.112", "208.67.222.222", "208.67.220.220"),
@@ -38,14 +38,17 @@ _PUBLIC = (
 )
 _RESOLVERS = np.array([split_address(ip_address(each).packed) for each in _PUBLIC], np.uint64)  # upper and lower half
 _GUESSED = 2  # times the segments that a sum needs: so few of them were perhaps not counted
-_HELLO, _HELLO_BYTES = 2, 600  # segments that begin TLS, and what they carry (RFC 7685: a hello of 517 bytes is usual)
+_HELLO = 2  # packets that begin TLS or QUIC
+# What they carry: of TLS a hello of usually 517 bytes (RFC 7685), of QUIC 1200 bytes each (RFC 9000, 14.1).
+_HELLO_BYTES = np.array([0, 0, 0, 600, 600, 2400])
 # Payload of a question: 12 bytes of header, 5 behind the name, up to 23 of EDNS with a cookie (RFC 6891, 7873); names
 # of content networks reach 60. On average of hundreds so many are no names that people or programs go to.
 _LONG = 85
 _LONG_ONE_SOCKET, _ONE_SOCKET = 50, 100
-# In TLS a question of up to 128 bytes is one of 128 (RFC 8467), with a record's 24 around it, and 60 more in HTTP/2;
+# In TLS a question of up to 128 bytes is one of 128 (RFC 8467), with a record's 24 around it (a packet's 40 in QUIC,
+# RFC 9250), and 60 more in HTTP/2;
 # one that is longer has 256.
-_LONGEST = np.array([0, _LONG, _LONG, 200, 300])
+_LONGEST = np.array([0, _LONG, _LONG, 200, 300, 200])
 _PING_BYTES = 64  # what ping sends at most by default (Linux and macOS 56 and 64 with its header, Windows 32)
 _UNEQUAL, _VARIES = 8.0, 8.0  # bytes: between both sides' mean, and deviation of batches' means
 _LARGE = 500
@@ -80,6 +83,7 @@ class Tunnel(GroupedDetector):
         how[(port == _DNS) & ((proto == UDP) & (sport != _DNS))] = _BY_UDP
         how[(port == _DNS) & tcp] = _BY_TCP
         how[(port == _DOT) & tcp] = _IN_TLS
+        how[(port == _DOT) & (proto == UDP)] = _IN_QUIC
         https = np.flatnonzero((port == _HTTPS) & tcp)
         how[https[_is_resolver(flows, https)]] = _IN_HTTP
         # Logs without types have pings among other ICMP, of which only they are answered.
@@ -184,5 +188,5 @@ def _segments(rows: Columns) -> Columns:
     hello = rows["new"] & (rows["how"] >= _IN_TLS)
     asked = np.where(tcp & counted, rows["asked"] * carried / packets, rows["asked"]) - _HELLO * hello
     rows.put("asked", np.maximum(asked, 0))
-    rows.put("sent", np.maximum(rows["sent"] - _HELLO_BYTES * hello, 0))
+    rows.put("sent", np.maximum(rows["sent"] - _HELLO_BYTES[rows["how"]] * hello, 0))
     return rows

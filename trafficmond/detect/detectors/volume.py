@@ -30,6 +30,8 @@ _MEDIA_FACTOR = 5.0
 _ICMP_FACTOR = 0.5  # hosts themselves send at most 1000 a second by default, answers included (icmp_msgs_per_sec)
 _ONE_WAY_FACTOR = 10.0  # for protocols that are never answered
 _SERVICES = 1024
+# A client of QUIC begins with a full datagram (RFC 9000, 14.1), and goes on with acknowledgements while it downloads.
+_QUIC, _QUIC_FIRST, _QUIC_LATER = 443, 1228, 600
 _SHORT = 3  # packets of a TCP flow that never was a connection
 _LOCAL_GROUPS = np.uint64(0xE00000)  # 224.0.0.0/24: link-local control (RFC 5771), nobody streams there
 _ONE_SOURCE = 0.9
@@ -161,6 +163,8 @@ def _one_way(seen: Observation) -> Batch:
         np.where(turned, flows[one][at], flows[other][at]) for one, other in (("dport", "sport"), ("sport", "dport"))
     )
     rows["client"] = (proto[at] == UDP) & (service > 0) & (service < _SERVICES) & (client >= _SERVICES)
+    quic = ~turned & (proto[at] == UDP) & (flows["dport"][at] == _QUIC) & (flows["first_len"][at] >= _QUIC_FIRST)
+    rows["client"] |= quic & (rows["bytes"] <= _QUIC_LATER * rows["packets"])
     rows["answer"] = (proto[at] == TCP) & ((first[at] & RST != 0) | (first[at] & (SYN | ACK) == SYN | ACK))
     rows["error"] = icmp & ~pings[at] & ~turned
     rows["weight"] = rows["packets"] / seen.span[at]
@@ -217,7 +221,7 @@ _ROW = np.dtype(
         ("dport", "u2"),
         ("proto", "u1"),
         ("family", "u1"),
-        ("client", "?"),  # from a service's port to a client's
+        ("client", "?"),  # from a service's port to a client's, or a client's acknowledgements over QUIC
         ("error", "?"),  # an ICMP error
         ("answer", "?"),  # a TCP reset or SYN-ACK
     ]
