@@ -15,6 +15,8 @@
 #define TM_CAPTURE_NAME 32
 #define TM_CAPTURE_LENGTH_MAX 262144u /* MAXIMUM_SNAPLEN of libpcap */
 #define TM_BLOCK_LENGTH_MAX (16u << 20)
+#define TM_WIRE_LENGTH_MIN 20u /* bytes of the shortest packet of IP */
+#define TM_WIRE_LENGTH_MAX (16u << 20)
 #define TM_NOTES_MAX 64
 
 /* Something wrong in the file, for the damage section of the report. */
@@ -31,6 +33,7 @@ enum tm_note_kind {
 	TM_NOTE_FRACTION = 10, /* value: a fraction of a second that is more than one; carried over, or left out */
 	TM_NOTE_NANOSECONDS = 11, /* value: a fraction that shows that a file of microseconds holds nanoseconds */
 	TM_NOTE_UNTIMED = 12,	  /* value: packets that no time came before; they get the first one that follows */
+	TM_NOTE_LENGTH = 13,	  /* value: a length on the wire that cannot be; what was captured stands in */
 };
 
 struct tm_note {
@@ -120,6 +123,10 @@ static void tm_capture_packet(struct tm_capture *c, const struct tm_interface *i
 	struct tm_seen seen;
 	int kind;
 
+	if (length > TM_WIRE_LENGTH_MAX || (length < TM_WIRE_LENGTH_MIN && length < captured)) {
+		tm_note(c, TM_NOTE_LENGTH, c->offset, length);
+		length = captured;
+	}
 	if (captured > length) /* a frame is not longer than it was: the rest is the writer's padding */
 		captured = length;
 	memset(&p, 0, sizeof(p));

@@ -213,6 +213,21 @@ def record(seconds: int, fraction: int, frame: bytes = FRAME) -> bytes:
 HEAD = pcap([])
 
 
+@pytest.mark.parametrize("length", [0, 10, 19, 0xFFFFFFFF, 1 << 25])
+def test_a_length_on_the_wire_that_cannot_be_is_said(length: int, reading: Reading) -> None:
+    """Or missing: tshark reads such packets too, by what was captured of them."""
+    rows, intake = reading(HEAD + struct.pack("<IIII", 1000, 0, len(FRAME), length) + FRAME + record(1001, 0))
+    assert [(int(row["packets"]), int(row["bytes"])) for row in rows] == [(1, len(FRAME))] * 2
+    assert intake.damage.kinds == {"impossible length on the wire": 1}
+    ng, told = reading(section() + interface() + block(6, struct.pack("<IIIII", 0, 0, 9, len(FRAME), length) + FRAME))
+    assert (int(ng[0]["bytes"]), told.damage.total) == (len(FRAME), 1)
+
+
+def test_what_a_writer_filled_a_frame_up_with_is_none_of_it(reading: Reading) -> None:
+    rows, intake = reading(HEAD + struct.pack("<IIII", 1000, 0, len(FRAME) + 4, len(FRAME)) + FRAME + b"pad!")
+    assert (int(rows[0]["bytes"]), intake.damage.total) == (len(FRAME), 0)
+
+
 def test_a_fraction_beyond_a_second_is_carried_over(reading: Reading) -> None:
     rows, intake = reading(
         HEAD + record(1000, 0) + record(1000, 1_000_005) + record(1002, 0) + record(1003, 0xFFFFFFF0)

@@ -83,10 +83,18 @@ _CONTAINERS = (  # known by their first bytes, and how they are undone
     (b"\xfd7zXZ\0", "compressed with xz", "xz -dc"),
     (b"BZh", "compressed with bzip2", "bzip2 -dc"),
     (b"\x04\x22\x4d\x18", "compressed with lz4", "lz4 -dc"),
+    (b"\x02\x21\x4c\x18", "compressed with lz4 as Linux's images are", "lz4 -dc"),
+    (b"\x5d\0\0", "compressed with lzma", "lzma -dc"),
+    (b"\x1f\x9d", "compressed with compress", "zcat"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "7z x -so"),
     (GZIP, "compressed twice", "zcat FILE | zcat # instead of FILE its path:"),
     (ZSTD, "compressed twice", "zstdcat FILE | zstdcat # instead of FILE its path:"),
     (b"PK\x03\x04", "a zip archive", "unzip -p"),
     (b"PAR1", "a Parquet file", "duckdb -json -c \"from 'FILE'\" # instead of FILE its path:"),
+    (b"LPKSHHRH", "a file of the journal", "journalctl -o json --file"),
+    (b"__CURSOR=", "a journal in its export format", "journalctl -o json # in place of -o export, which wrote"),
+    (b"snoop\0\0\0", "a capture of snoop", "tshark -w FILE.pcap -r"),
+    (b"\x83\x10", "Argus's own file", "ra -n -c , -r"),
 )
 
 

@@ -32,9 +32,10 @@ _NOTES = {  # enum tm_note_kind
     10: "impossible time",
     11: "nanoseconds in a file of microseconds",
     12: "packets without a time",
+    13: "impossible length on the wire",
 }
 _LOST, _TRUNCATED, _NO_INTERFACE, _LINK_TYPE, _RESUMED, _VERSION, _TIME = 0, 3, 4, 5, 6, 7, 9
-_FRACTION, _NANOSECONDS, _UNTIMED = 10, 11, 12
+_FRACTION, _NANOSECONDS, _UNTIMED, _WIRE_LENGTH = 10, 11, 12, 13
 
 
 def lacks(sample: Sample) -> Lacks:
@@ -78,6 +79,7 @@ def _report(note: Note, source: Source) -> None:
         _FRACTION: f"a fraction of a second of {note.value} ticks, which is more than a second",
         _NANOSECONDS: f"a fraction of {note.value} microseconds; this file is read in nanoseconds from here on",
         _UNTIMED: "a simple packet block before any time; the first time that follows stands in, 1970 if there is none",
+        _WIRE_LENGTH: f"{note.value} bytes; what was captured stands in",
         _LINK_TYPE: f"number {note.value}; its packets are counted as not IP",
         _RESUMED: f"after {note.value} bytes",
         _VERSION: f"{note.value >> 16}.{note.value & 0xFFFF}, read as 2.4",
