@@ -231,6 +231,25 @@ def fetches_a_list(host: Host) -> str:
     return f"in force {took:.1f} s after it was fetched\n{said.stdout}"
 
 
+def asks_to_share(host: Host) -> str:
+    """xdp_share: the privileged step, in its sandbox, shares the interface, or says that this kernel cannot"""
+    host.run(f"{INSTALL} xdp-tools")
+    host.run(f"cp -p {SETTINGS} {SETTINGS}.before")
+    host.run(f"printf '%s\\n' '[[interface]]' 'name = \"uplink\"' 'xdp_share = \"libxdp\"' >>{SETTINGS}")
+    host.run("systemctl start trafficmon-share.socket && systemctl restart trafficmond")
+    (watched,) = host.json("status")["interfaces"]
+    said = [each for each in host.json("status")["warnings"] if "not shared" in each]
+    if watched["dispatcher"] is None:
+        must(said and "this kernel refuses" in said[0], "no reason but this kernel's", said)
+    must(host.ping() == 3, "pings answered", "not all")
+    journal = host.run("journalctl -q --no-pager -o cat -t trafficmon-share").stdout
+    must("Permission denied" not in journal and "Traceback" not in journal, "nothing that its sandbox forbids", journal)
+    host.run(f"mv {SETTINGS}.before {SETTINGS}; systemctl stop trafficmon-share.socket; systemctl restart trafficmond")
+    (watched,) = host.json("status")["interfaces"]
+    must(watched["dispatcher"] is None and not host.json("status")["warnings"], "alone again, without a word", watched)
+    return said[0] if said else "shared"
+
+
 def stops(host: Host) -> str:
     """systemctl stop detaches; with on_stop = "keep" the filter stays; start finds its way back"""
     host.run("systemctl stop trafficmond")
@@ -331,6 +350,7 @@ STEPS: tuple[Callable[[Host], str], ...] = (
     tells_people,
     fetches_a_list,
     is_managed_in_cockpit,
+    asks_to_share,
     stops,
     reads_the_manual,
     passes_the_unit_tests,
