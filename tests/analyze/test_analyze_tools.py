@@ -139,6 +139,14 @@ def test_a_zeek_connection_whose_originator_sent_nothing(history: str, reading: 
     assert intake.damage.total == 0
 
 
+@pytest.mark.parametrize("number", [47, "47", 47.0, 2, 89])
+def test_a_transport_that_zeek_has_no_name_for_is_that_of_its_number(number: Any, reading: Reading) -> None:
+    """Since Zeek 7.1 a connection has ip_proto besides."""
+    told = {**CONN, "proto": "unknown_transport", "ip_proto": number, "id.orig_p": 0, "id.resp_p": 0}
+    rows, intake = reading(json.dumps(told).encode())
+    assert (set(rows["proto"].tolist()), intake.damage.total) == ({int(number)}, 0)
+
+
 def test_what_pandas_writes_for_nothing_is_nothing(reading: Reading) -> None:
     content = json.dumps({**CONN, "duration": float("nan"), "orig_bytes": float("nan")}).encode()
     assert b"NaN" in content
