@@ -153,11 +153,16 @@ class Standing:
         self.lapse()
         base = await self.made(self.base, alter) if self.base else None
         inputs, new = await self.made(self.now, alter)
-        if base is None or self.base is None:
+        if base is None:
             new = self._installed(new)
         else:
-            self.base = Side(base[0], self._installed(base[1]))
             self._kernel.try_out(new.table.words, inputs.settings, None)
+            try:
+                self.base = Side(base[0], self._installed(base[1]))
+            except DatapathError:
+                if self.now.in_force:
+                    self._kernel.try_out(self.now.in_force.table.words, self.now.inputs.settings, None)
+                raise
         self.now = Side(inputs, new)
         return new
 

@@ -6,13 +6,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rulebook_book import DROP, Book
 
 from trafficmond.config.load import load_settings
 from trafficmond.errors import DatapathError, TrafficmonError
 from trafficmond.policy import trial
-from trafficmond.standing import Begin, recalled
+from trafficmond.policy.entries import entries
+from trafficmond.standing import Begin, Standing, recalled
 
 RULE = '[[rule]]\ncidr = "203.0.113.0/24"\naction = "drop"\n'
 OTHER = '[[rule]]\ncidr = "192.88.99.0/24"\naction = "drop"\n'
@@ -300,6 +302,30 @@ def test_a_kernel_that_refuses_changes_nothing(started: Book) -> None:
             book.run(change)
     assert (actions(book), book.rules.standing.trial) == (["monitor", "drop", "monitor"], None)
     assert not (book.settings.state_dir / "probation.json").exists()
+
+
+@pytest.mark.parametrize("which", ["on probation", "confirmed"])
+def test_a_change_in_mid_probation_is_in_both_tables_or_in_none(
+    started: Book, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = started
+    book.run(book.rules.add(DROP, keep=True, begin=TRY))
+    before, tried = actions(book), book.tried[-1]
+    book.refuses = DatapathError("no memory") if which == "on probation" else None
+    if which == "confirmed":
+        monkeypatch.setattr(Standing, "_installed", _refuse)
+    with pytest.raises(DatapathError):
+        book.run(book.rules.add({**DROP, "cidr": "100.64.0.0/16"}, keep=False))
+    assert (actions(book), np.array_equal(book.tried[-1], tried)) == (before, True)
+    book.refuses = None
+    book.run(book.rules.roll_back())
+    assert book.rules.in_force
+    left = [each for each in entries(book.rules.in_force.policy) if "100.64" in str(each)]
+    assert left == []
+
+
+def _refuse(*_: object) -> None:
+    raise DatapathError("no memory")
 
 
 def test_the_settings_make_it_the_rule_for_what_shuts_out(started: Book) -> None:
