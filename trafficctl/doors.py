@@ -16,7 +16,7 @@ from trafficmond.model import Action
 from trafficmond.policy.admission import Admissions
 from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Policy
-from trafficmond.policy.table import compile_table
+from trafficmond.policy.table import CROWDED, compile_table
 
 _SPARED = "gateways, resolvers and whoever is logged in (policy.guard)"
 _NOBODY = "no rule lets a new connection in, from anywhere; " + reach.LET_IN.format("ssh")
@@ -26,7 +26,10 @@ def shut(settings: Settings, policy: Policy) -> Iterator[Mistake]:
     """A note on what would not be reachable, or from some places alone."""
     now = time.time()
     ids = np.zeros(len(policy.rules), np.uint32)
-    admitted = Admissions(policy, RuleColumns.of(policy.rules, ids), compile_table(policy, ids, now, int), now)
+    table = compile_table(policy, ids, now, int)
+    if table.crowded:
+        yield Mistake(str(settings.source), CROWDED)
+    admitted = Admissions(policy, RuleColumns.of(policy.rules, ids), table, now)
     if not admitted.any_shut:
         return
     try:

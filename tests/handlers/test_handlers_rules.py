@@ -14,6 +14,8 @@ from asking import Asked, asking
 from trafficmond import doors
 from trafficmond.datapath.listeners import Listener
 from trafficmond.model import Action, Reason
+from trafficmond.policy.layout import PARENTS_MAX
+from trafficmond.policy.table import CROWDED
 from trafficmond.sinks.record import iso_time
 from trafficmond.verdict import verdict_word
 
@@ -277,5 +279,15 @@ def test_a_change_says_what_nobody_can_reach_any_more(tmp_path: Path, monkeypatc
             (text,) = (await ask("RemoveCidr", cidr="192.0.2.7"))["notes"]
             assert text.startswith("not reachable over eth0: sshd on tcp/22")
             assert text in (await ask("Reload"))["warnings"]
+
+    asyncio.run(run())
+
+
+def test_more_rules_that_end_over_one_another_than_the_kernel_looks_at_are_told(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            for length in range(32, 32 - PARENTS_MAX, -1):  # the longest ends first, so each lies over a living one
+                said = await ask("AddCidr", cidr=f"203.0.113.7/{length}", action="drop", ttl_s=2000.0 - 40 * length)
+                assert (CROWDED in said["notes"]) is (length == 33 - PARENTS_MAX)
 
     asyncio.run(run())

@@ -22,6 +22,8 @@ from trafficmond.config.settings import Settings
 from trafficmond.config.streams import Log
 from trafficmond.datapath.interfaces import Interface, list_interfaces
 from trafficmond.errors import DatapathError
+from trafficmond.policy.layout import PARENTS_MAX
+from trafficmond.policy.table import CROWDED
 
 WRONG_RULES = """\
 [[rule]]
@@ -376,3 +378,12 @@ def test_a_log_that_the_service_may_not_write_is_noted(tmp_path: Path, monkeypat
     assert "ReadWritePaths=/srv" in note.what
     (drop_ins / "own.conf").write_text("[Service]\nReadWritePaths=-/srv\n")
     assert "log[" not in str(checking.check(config).notes)
+
+
+def test_rules_that_end_over_one_another_are_noted_where_the_kernel_would_pass_some_over(folder: Path) -> None:
+    for many in (PARENTS_MAX - 1, PARENTS_MAX):
+        ends = [(32 - at, f"2099-01-{1 + at:02}T00:00:00Z") for at in range(many)]
+        rules = [f'[[rule]]\ncidr = "203.0.113.7/{length}"\naction = "drop"\nexpires = {end}\n' for length, end in ends]
+        (folder / "cidr.d" / "10.toml").write_text("".join(rules))
+        found = [note for note in checking.check(folder / "trafficmond.toml").notes if note.what == CROWDED]
+        assert len(found) == (many == PARENTS_MAX)

@@ -33,6 +33,7 @@ from trafficmond.policy.geography import By
 from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Prefixes
 from trafficmond.policy.rules import Rule
+from trafficmond.policy.table import CROWDED
 from trafficmond.policy.tables import Table
 from trafficmond.rulebook import InForce
 from trafficmond.shadow import Sums, sums_of
@@ -171,6 +172,9 @@ class Rules(Handler):
             notes.append(f"{cidr.strip()} had host bits set; it is read as its network, {prefix}")
         if ttl_s is None and not save:
             notes.append("until the next restart (--save keeps it)")
+        in_force = parts.rulebook.in_force
+        if in_force and in_force.table.crowded:
+            notes.append(CROWDED)
         notes += [*done.notes, *parts.doors.look()]
         notes += await self._audited(call, "add-cidr", prefix, before, _in_words(row), done.on_probation)
         return {"rule": row, "notes": notes}

@@ -99,6 +99,7 @@ class RuleLeaves:
         now: float = 0.0,
     ) -> None:
         """`pairs` numbers what rules in shadow lie over."""
+        self.crowded = False  # whether a rule was left out, since too many that end lie over it
         self._pairs, self._now = pairs or Pairs(), now
         self._columns = columns
         self._classes = classes
@@ -272,9 +273,11 @@ class RuleLeaves:
         while True:
             recorded = np.flatnonzero(parent & LEAF_RECORD)
             index = parent[recorded] & LEAF_INDEX
-            skip = (self._expires[index] <= expires[recorded]) | (self._depth[index] >= PARENTS_MAX - 1)
+            ended = self._expires[index] <= expires[recorded]
+            skip = ended | (self._depth[index] >= PARENTS_MAX - 1)
             if not skip.any():
                 return parent
+            self.crowded |= bool((skip & ~ended).any())
             parent[recorded[skip]] = self.records["parent"][index[skip]]
 
 

@@ -101,6 +101,7 @@ def patched(
         palette=table.palette,
         units=builder.units,
         whole=table.whole,
+        crowded=table.crowded or leaves.crowded,
         classes=classes,
         live=edit is not None,
         edit=edit,

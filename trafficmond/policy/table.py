@@ -19,6 +19,7 @@ from trafficmond.model import Action, Direction
 from trafficmond.policy import compiled
 from trafficmond.policy.classes import Classes
 from trafficmond.policy.flatten import I64, U32, Boundaries, Flat, Layered, flatten
+from trafficmond.policy.layout import PARENTS_MAX
 from trafficmond.policy.leaves import RuleColumns, RuleLeaves
 from trafficmond.policy.load import Policy
 from trafficmond.policy.pairs import Pairs
@@ -50,6 +51,12 @@ class Edit:
                 words[self.last[0]] = self.last[1]
 
 
+CROWDED = (
+    f"more than {PARENTS_MAX - 1} rules that end lie over one another: while no daemon runs, some of them are "
+    "passed over when others have ended"
+)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class VerdictTable:
     """`words` is what the kernel reads: whole pages, layout of bpf/abi.h. `live`: they are the very ones."""
@@ -64,6 +71,7 @@ class VerdictTable:
     whole: int  # of these, when it was last compiled as a whole
     classes: Classes
     live: bool = False
+    crowded: bool = False  # more rules that end lie over one another than the kernel would look at
     edit: Edit | None = None  # what makes the words those of this table, if they are still those of the one before
 
 
@@ -127,7 +135,8 @@ def compile_columns(
     words[: len(header)] = header
     pairs.forget(now)
     counted = len(rows.owner), len(leaves.records), len(records)
-    return VerdictTable(words, generation, *counted, palette, builder.units, builder.units, classes)
+    units, crowded = builder.units, leaves.crowded
+    return VerdictTable(words, generation, *counted, palette, units, units, classes, crowded=crowded)
 
 
 def with_rows(flat: Flat, leaves: RuleLeaves, builder: Builder) -> Flat:
