@@ -11,6 +11,7 @@ from collections.abc import Callable
 from drop_ins import compiles_on_start, exports_flows, serves_metrics
 from host import HERE, INSTALL, PEER, RULES, SETTINGS, STRANGER, UNIT, Host, count_pings, must, soon, without_a_gap
 from in_cockpit import is_managed_in_cockpit
+from jails import carries_out_the_bans_of_fail2ban
 from logins import spares_who_is_logged_in
 from newcomer import drops_by_default_over_ssh
 from whose import tells_whose_flows_are
@@ -347,6 +348,7 @@ STEPS: tuple[Callable[[Host], str], ...] = (
     serves_metrics,
     exports_flows,
     tells_whose_flows_are,
+    carries_out_the_bans_of_fail2ban,
     tells_people,
     fetches_a_list,
     is_managed_in_cockpit,
