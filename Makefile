@@ -48,7 +48,7 @@ packages: ; @packaging/need $(RUNTIME) $(BUILDING) $(SHOWING) $(TESTING)
 
 deps: packages .venv/.tools ## install what is missing: Debian packages, then the developer tools in .venv
 
-build: build/trafficmon.bpf.o build/trafficmon-inside.bpf.o build/trafficmon-dns.bpf.o build/libtmparse.so ## compile the data path and the host build of its parser
+build: build/trafficmon.bpf.o build/trafficmon-inside.bpf.o build/trafficmon-dns.bpf.o build/trafficmon-process.bpf.o build/libtmparse.so ## compile the data path and the host build of its parser
 
 # The data path twice: the second looks inside tunnels.
 build/trafficmon-inside.bpf.o: BPF_CFLAGS += -DTM_LOOK_INSIDE=1
@@ -58,8 +58,8 @@ build/trafficmon.bpf.o build/trafficmon-inside.bpf.o: $(wildcard bpf/*.c bpf/*.h
 	$(CLANG) $(BPF_CFLAGS) -c bpf/trafficmon.bpf.c -o $@.tmp
 	@$(STRIP) -g $@.tmp && mv $@.tmp $@
 
-# Apart from it: what hands the answers of DNS to the daemon.
-build/trafficmon-dns.bpf.o: bpf/dns.bpf.c bpf/dns.h bpf/dialect.h bpf/packet.h bpf/headers.h bpf/abi.h Makefile
+# Apart from it: what hands the answers of DNS to the daemon, and what notes processes.
+build/trafficmon-dns.bpf.o build/trafficmon-process.bpf.o: build/trafficmon-%.bpf.o: bpf/%.bpf.c bpf/%.h bpf/ends.h bpf/dialect.h bpf/packet.h bpf/headers.h bpf/abi.h Makefile
 	@mkdir -p build
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@.tmp
 	@$(STRIP) -g $@.tmp && mv $@.tmp $@

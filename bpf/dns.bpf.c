@@ -12,9 +12,8 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 #endif
 #include "dialect.h"
 #include "dns.h"
-#include "packet.h"
+#include "ends.h"
 
-#define TM_NEXT (-1) /* TC_ACT_UNSPEC of linux/pkt_cls.h */
 #define TM_DNS_PATIENCE_NS 10000000000ull
 
 /* Who asked whom; IPv4 addresses v4-mapped. */
@@ -67,34 +66,6 @@ struct tm_dns_heads {
 		}                                                                                                      \
 		within_;                                                                                               \
 	})
-#define TM_LOAD(skb, at, to, bytes) bpf_skb_load_bytes_relative(skb, at, to, bytes, BPF_HDR_START_NET)
-
-/* Whether the packet is UDP that is whole; source and destination, and where UDP begins. */
-static __always_inline int tm_dns_network(struct __sk_buff *skb, __u8 *src, __u8 *dst, __u32 *at)
-{
-	if (skb->protocol == tm_htons(TM_ETH_IPV4)) {
-		__u8 head[20];
-
-		if (TM_LOAD(skb, 0, head, sizeof(head)) || head[9] != TM_PROTO_UDP || (head[6] & 0x3f) | head[7])
-			return 0;
-		src[10] = src[11] = dst[10] = dst[11] = 0xff;
-		__builtin_memcpy(src + 12, head + 12, 4);
-		__builtin_memcpy(dst + 12, head + 16, 4);
-		*at = (head[0] & 0xf) * 4;
-		return *at >= sizeof(head);
-	}
-	if (skb->protocol == tm_htons(TM_ETH_IPV6)) {
-		__u8 head[40];
-
-		if (TM_LOAD(skb, 0, head, sizeof(head)) || head[6] != TM_PROTO_UDP)
-			return 0;
-		__builtin_memcpy(src, head + 8, 16);
-		__builtin_memcpy(dst, head + 24, 16);
-		*at = sizeof(head);
-		return 1;
-	}
-	return 0;
-}
 
 /* Whether the packet is a message of DNS with one question: an answer that comes in, or a question that goes out. */
 static __always_inline int tm_dns_read(struct __sk_buff *skb, struct tm_dns_packet *p, int answer)
@@ -103,7 +74,7 @@ static __always_inline int tm_dns_read(struct __sk_buff *skb, struct tm_dns_pack
 	__u8 *src = answer ? p->key.server : p->key.client, *dst = answer ? p->key.client : p->key.server;
 	__u32 length;
 
-	if (!tm_dns_network(skb, src, dst, &p->at) || TM_LOAD(skb, p->at, &heads, sizeof(heads)))
+	if (!tm_ends_read(skb, TM_PROTO_UDP, src, dst, &p->at) || TM_LOAD(skb, p->at, &heads, sizeof(heads)))
 		return 0;
 	if ((answer ? heads.sport : heads.dport) != tm_htons(TM_DNS_PORT))
 		return 0;

@@ -182,10 +182,18 @@ static int tm_stale(const struct tm_row *d, const struct tm_flow_row *f)
 	return !d->new_record && d->first < f->first - TM_TIE_S;
 }
 
+#define TM_SERIALS_MOST 0x7ffffffe /* of processes; what is above it are words */
+
 /* How much an owner says: a unit 3, the kernel 2, forwarded 1, nothing 0. */
 static int tm_owner_rank(__u64 owner)
 {
 	return !owner ? 0 : owner == TM_OWNER_KERNEL ? 2 : owner == TM_OWNER_FORWARDED ? 1 : 3;
+}
+
+/* Whether an owner that a flow had names a process of the cgroup that it is told to be of now: flows/processes.py. */
+static int tm_owner_says_more(__u64 had, __u64 told)
+{
+	return had >> 63 && (had >> 32 & 0x7fffffff) < TM_SERIALS_MOST && (had & 0xffffffff) == told;
 }
 
 /*
@@ -200,7 +208,7 @@ static int tm_verdicts(struct tm_state *s, const struct tm_row *mine, const stru
 
 	if (unheard)
 		verdict = reply;
-	if (tm_owner_rank(owner) < tm_owner_rank(f->owner))
+	if (tm_owner_rank(owner) < tm_owner_rank(f->owner) || tm_owner_says_more(f->owner, owner))
 		owner = f->owner;
 	changed = verdict != f->verdict && (s->p_packets || (unheard && s->p_reply_packets));
 	if (!changed && (verdict != f->verdict || reply != s->reply_verdict) && s->p_reply_packets)

@@ -49,6 +49,7 @@ def options(settings: Settings) -> Options:
         drop_unparsed=settings.policy.unparsed == "drop" and settings.policy.default == "drop" and not in_shadow,
         owners=settings.flows.units,
         dns_names=settings.flows.dns_names,
+        processes=settings.flows.processes,
         shared=shared_interfaces(settings),
     )
 

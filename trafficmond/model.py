@@ -115,6 +115,7 @@ class FlowQuery:
     rule: str | None = None  # label
     interface: str | None = None
     unit: str | None = None  # as its manager calls it; "nginx" for "nginx.service"
+    process: str | None = None  # a command's short name, or its number
     sort: str | None = None  # a column, the largest first; "-" before it: the smallest first
     group_by: tuple[str, ...] = ()
     limit: int = 100

@@ -152,6 +152,9 @@ async def assemble(settings: Settings, flags: Flags) -> AsyncIterator[Parts]:
             parts.dns.source = datapath.names_seen
             if datapath.names_unseen:
                 warnings["dns_names"] = datapath.names_unseen
+            units.processes.source = datapath.processes_seen
+            if datapath.processes_unseen:
+                warnings["processes"] = datapath.processes_unseen
             await looked
             parts.rulebook.standing.recall(kept, untold)
             await _load_rules(parts, on_disk)

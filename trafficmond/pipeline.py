@@ -122,6 +122,7 @@ class Pipeline:
         passed = now - self.moment.at
         seconds = max(passed, 1e-3) if passed >= 0 else self.moment.seconds  # the wall clock was set back: as before
         self._count(deltas)
+        self._name_processes(deltas)
         changed = self.table.update(deltas, now)
         self.moment = Moment(now, seconds)
         self.recent.add(changed, seconds)
@@ -137,6 +138,12 @@ class Pipeline:
                 self._tell(update)
         yield
         self.store_due(now)
+
+    def _name_processes(self, deltas: Batch) -> None:
+        try:
+            self.units.processes.name(deltas)
+        except Exception:  # noqa: BLE001  (what is counted goes before what it is called)
+            self.report_failure("processes could not be named; those of the next drain are")
 
     def store_due(self, now: float) -> None:
         """Gives the store and the exports the rows that are due."""

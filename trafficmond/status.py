@@ -92,6 +92,7 @@ def _counters(parts: Parts) -> dict[str, int]:
         "forgotten_cgroups": pipeline.units.cgroups.forgotten if pipeline.units.cgroups else 0,
         "rows_without_inner": pipeline.forgotten_inners,
         **parts.dns.counters(),
+        **pipeline.units.processes.counters(),
         "merged_threats": found["merged"],
         "redundant_threats": found["redundant"],
         "overflowed_threats": found["overflowed"],

@@ -15,9 +15,11 @@ from trafficmond.datapath.waiting import WAITING, waiting
 from trafficmond.detect.ours import Prefixes
 from trafficmond.flows.batch import Batch, Column, take
 from trafficmond.flows.owners import FORWARDED, KERNEL, NOBODY, Owner, owner_of_path, owner_of_word
+from trafficmond.flows.processes import cgroup_of
 from trafficmond.flows.waiting import Waiting
 from trafficmond.model import Direction
 from trafficmond.networks import Network
+from trafficmond.processes import Process, Processes
 from trafficmond.protocols import ACK, ICMP, ICMPV6, IGMP, RST, TCP
 
 _SHARE = 1 / 400  # of a processor's time is spent on asking who waits, however many they are
@@ -36,12 +38,14 @@ class Units:
         ask: Callable[[], Batch] = waiting,
         clock: Callable[[], float] = time.monotonic,
         spent: Callable[[], float] = time.thread_time,
+        processes: Processes | None = None,
     ) -> None:
         """`cgroups`: those of this host, followed; None: off."""
         self._cgroups = cgroups
         self._ask = ask
         self._clock = clock
         self._spent = spent  # of the processor's time
+        self.processes = processes or Processes()
         self._here: Prefixes | None = None  # until it is known
         self._waiting: Waiting | None = None
         self._asked_at = self._looked_at = -math.inf
@@ -82,7 +86,7 @@ class Units:
         if len(open_):
             places = take(alone, open_)
             waits = self._who_waits(lambda waiting: waiting.of(places))
-            found[open_] = np.where(waits > 0, waits, found[open_])
+            found[open_] = self.processes.wait(places, np.where(waits > 0, waits, found[open_]))
         rows["owner"][asks] = found
 
     def _claim_resets(self, rows: Batch) -> None:
@@ -100,13 +104,24 @@ class Units:
         numbers = self._who_waits(lambda waiting: waiting.at(proto, port)).tolist() if self.on else []
         return sorted({(self.owner(number) or Owner()).unit or f"cgroup {number}" for number in numbers})
 
+    def listening_processes(self, proto: int, port: int) -> list[Process]:
+        """The processes that wait there, on whatever address of this host, as far as they are known."""
+        if not self.on or not self.processes.on:
+            return []
+        self._who_waits(lambda waiting: waiting.at(proto, port))
+        return self.processes.at(self._waiting.places(proto, port)) if self._waiting else []
+
     def owners(self, rows: Batch) -> dict[int, Owner]:
         """What each `owner` of these rows stands for."""
         numbers = np.unique(rows["owner"]).tolist() if self.on else []
         return {number: owner for number in numbers if (owner := self.owner(number))}
 
     def owner(self, number: int) -> Owner | None:
-        """Of a cgroup, or of what is none; None: nobody has seen it."""
+        """Of a cgroup, of a process in it, or of what is none; None: nobody has seen it."""
+        if (process := self.processes.of(number)) is not None:
+            of_unit = self.owner(cgroup_of(number)) or Owner(f"cgroup {cgroup_of(number)}")
+            return of_unit._replace(process=process.name, pid=process.pid)
+        number = cgroup_of(number)
         found = owner_of_word(number) or self._known.get(number)
         if found is None and self._cgroups and (path := self._cgroups.path(number)):
             if len(self._known) > len(self._cgroups):
@@ -117,7 +132,8 @@ class Units:
     def count_unnamed(self, rows: Batch, owners: Mapping[int, Owner]) -> None:
         """Rows that go into the store."""
         if self.on and len(rows):
-            self.unnamed += int(np.isin(rows["owner"], np.array(list(owners), np.uint64), invert=True).sum())
+            named = [number for number, owner in owners.items() if not (owner.unit or "").startswith("cgroup ")]
+            self.unnamed += int(np.isin(rows["owner"], np.array(named, np.uint64), invert=True).sum())
 
     def close(self) -> None:
         """Cgroups are followed no more."""

@@ -40,6 +40,8 @@ CREATE TABLE IF NOT EXISTS trafficmon.flows
     unit LowCardinality(Nullable(String)),
     cgroup LowCardinality(Nullable(String)),
     uid Nullable(UInt32),
+    process LowCardinality(Nullable(String)),
+    pid Nullable(UInt32),
     -- Of the five-tuple, as trafficmond computes it (https://github.com/corelight/community-id-spec), when it is asked for:
     -- it would be 40 % of the disk. A sensor that finds it computed does not send it.
     community_id String ALIAS if(protocol_num IN (6, 17, 132) AND src_port = 0 AND dst_port = 0, '', concat('1:', base64Encode(SHA1(arrayMap(

@@ -48,6 +48,8 @@ CREATE TABLE IF NOT EXISTS trafficmon.flows
     unit Nullable(String),
     cgroup Nullable(String),
     uid Nullable(UInt32),
+    process Nullable(String),
+    pid Nullable(UInt32),
     src_ip String ALIAS if(substring(src, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString(src), 8), IPv6NumToString(src)),
     dst_ip String ALIAS if(substring(dst, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString(dst), 8), IPv6NumToString(dst))
 )

@@ -140,6 +140,8 @@ def test_every_mistake_comes_with_its_line(tmp_path: Path) -> None:
             "policy.established: needs egress = true",
         ),
         ("egress = false\n[flows]\ndns_names = true", ":3:", "flows.dns_names: needs egress = true"),
+        ("egress = false\n[flows]\nprocesses = true", ":3:", "flows.processes: needs egress = true"),
+        ("[flows]\nunits = false\nprocesses = true", ":3:", "flows.processes: needs flows.units = true"),
         ('egress = false\n[policy]\ndefault = "drop"', ":2:", "policy.established: needs egress = true"),
     ],
 )

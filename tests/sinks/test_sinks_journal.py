@@ -103,7 +103,9 @@ def test_entries_are_structured() -> None:
         "TRAFFICMON_REASON": "rule",
         "TRAFFICMON_VLAN": "7",
         "TRAFFICMON_COMMUNITY_ID": dropped["TRAFFICMON_COMMUNITY_ID"],
-        **{f"TRAFFICMON_{name}": "" for name in ("UNIT", "CGROUP", "UID", "WOULD", "WOULD_RULE")},  # of nobody here
+        **{
+            f"TRAFFICMON_{name}": "" for name in ("UNIT", "CGROUP", "UID", "WOULD", "WOULD_RULE", "PROCESS", "PID")
+        },  # of nobody here
     }
     assert [(e["MESSAGE_ID"], e["PRIORITY"]) for e in entries] == [
         (messages.EVENT.id, "5"),

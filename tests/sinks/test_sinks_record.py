@@ -81,16 +81,18 @@ def test_every_field_of_an_event(rendered: Callable[..., Rendered]) -> None:
         **dict.fromkeys(("unit", "cgroup", "uid"), "" if rendered is as_csv else None),
         "would": "",
         "would_rule": "",
+        **dict.fromkeys(("process", "pid"), "" if rendered is as_csv else None),
     }
 
 
 def test_whose_an_event_is() -> None:
     batch = event()
     batch["owner"] = 77
-    names = replace(NAMES, owners={77: Owner(AWKWARD, "/user.slice", 1000)})
+    names = replace(NAMES, owners={77: Owner(AWKWARD, "/user.slice", 1000, AWKWARD, 42)})
     for rendered, uid in ((as_jsonl, 1000), (as_csv, "1000")):
         (found,) = rendered(batch, names)
         assert (found["unit"], found["cgroup"], found["uid"]) == (AWKWARD, "/user.slice", uid)
+        assert (found["process"], str(found["pid"])) == (AWKWARD, "42")
     (found,) = as_jsonl(batch)
     assert found["unit"] == "cgroup 77"
 

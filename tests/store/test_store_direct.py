@@ -49,14 +49,17 @@ def anything(pick: np.random.Generator, count: int) -> Batch:
     return rows
 
 
-def all_names(*, inners: bool, owners: bool) -> Names:
+NGINX = Owner("nginx.service", "/system.slice/nginx.service", 33)
+
+
+def all_names(*, inners: bool, owners: bool, processes: bool = False) -> Names:
     inside = np.zeros(1, abi.INNER)
     inside["tunnel"], inside["number"], inside["scope"] = abi.VXLAN, 42, abi.SCOPE_NUMBERED
     return Names(
         {1: "eth0", 2: "bréf\0x"},
         {7: "bad neighbours"},
         {9 << 33 | 4: inside.tobytes()} if inners else {},
-        {4711: Owner("nginx.service", "/system.slice/nginx.service", 33)} if owners else {},
+        {4711: NGINX._replace(process="nginx", pid=42) if processes else NGINX} if owners else {},
     )
 
 
@@ -77,10 +80,13 @@ def copies(connection: sqlite3.Connection) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("inners", [False, True])
-@pytest.mark.parametrize("owners", [False, True])
-def test_every_column_is_the_same(connection: sqlite3.Connection, inners: bool, owners: bool) -> None:
+@pytest.mark.parametrize("told", [(), ("owners",), ("owners", "processes")])
+def test_every_column_is_the_same(connection: sqlite3.Connection, inners: bool, told: tuple[str, ...]) -> None:
     one, other = copies(connection)
-    pick, names = np.random.default_rng(3), all_names(inners=inners, owners=owners)
+    pick, names = (
+        np.random.default_rng(3),
+        all_names(inners=inners, **dict.fromkeys(("owners", *told), "owners" in told)),
+    )
     for count in (1, 2, 3000):
         batch = anything(pick, count)
         direct.insert(connection, one, batch, names)

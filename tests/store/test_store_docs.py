@@ -44,7 +44,9 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     batch["src_lo"][3], batch["dst_lo"][3] = int(V4_MAPPED) | 0x80E86E78, int(V4_MAPPED) | 0x4223FACC
     batch["sport"][3], batch["dport"][3] = 34855, 80
     batch["owner"] = 7
-    store.put(batch, replace(NAMES, owners={7: Owner("nginx.service", "/system.slice/nginx.service")}))
+    store.put(
+        batch, replace(NAMES, owners={7: Owner("nginx.service", "/system.slice/nginx.service", None, "nginx", 7)})
+    )
     found = Threat("port_scan", Severity.HIGH, "T1046", "10.0.0.1", None, now - 100, now, 20, "20 ports", {}, "t1")
     store.put_threat(found, "opened").result(5)
     store.audit(Change(now, 0, "root", 1, "add-cidr", "192.0.2.0/24", None, "drop")).result(5)

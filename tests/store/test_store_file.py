@@ -173,7 +173,7 @@ def as_of_version_2(path: Path) -> None:
     """A file without columns for what tunnels carry: a full partition and the one that takes rows, both of one row."""
     with sqlite3.connect(path) as connection:
         connection.execute("DROP VIEW flows")
-        for name in (*schema.INNER_COLUMNS, *schema.OWNER_COLUMNS):
+        for name in (*schema.INNER_COLUMNS, *schema.OWNER_COLUMNS, *schema.PROCESS_COLUMNS):
             connection.execute(f"ALTER TABLE flows_1 DROP COLUMN {name}")
         connection.execute("CREATE TABLE flows_2 AS SELECT * FROM flows_1")
         connection.execute("INSERT INTO partitions SELECT 2, first_seen, last_seen, rows, 0 FROM partitions")

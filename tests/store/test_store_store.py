@@ -33,7 +33,7 @@ DOCUMENTED = [
     *("packets", "bytes", "reply_packets", "reply_bytes", "tcp_flags", "reply_tcp_flags"),
     *("action", "rule", "interface", "direction", "vlan", "community_id"),
     *("tunnel", "vni", "inner_src_ip", "inner_dst_ip", "inner_src_port", "inner_dst_port", "inner_protocol"),
-    *("unit", "cgroup", "uid"),
+    *("unit", "cgroup", "uid", "process", "pid"),
 ]
 
 
@@ -64,7 +64,7 @@ def test_a_report_becomes_a_row_of_text_and_numbers(store: Store, names: Names, 
         "egress",
         7,
         row[19],
-        *[None] * 10,
+        *[None] * 12,
     )
     assert row[19].startswith("1:")
 
@@ -77,6 +77,11 @@ def test_whose_it_was_is_told_as_far_as_it_is_known(store: Store, names: Names, 
     assert store.flush(5)
     told = [("cron.service", "/system.slice/cron.service", None), ("cgroup 9", None, None)]
     assert ask("SELECT unit, cgroup, uid FROM flows") == [(None,) * 3, *told, ("user-5.slice", "/user.slice", 5)]
+    owners[7] = owners[7]._replace(process="cron", pid=815)
+    batch["first"], batch["last"] = batch["first"] + 9, batch["last"] + 9
+    store.put(batch, replace(names, owners=owners))
+    assert store.flush(5)
+    assert ask("SELECT process, pid FROM flows WHERE unit = 'cron.service'") == [(None, None), ("cron", 815)]
 
 
 def test_what_a_tunnel_carried_is_told_as_far_as_it_is_known(

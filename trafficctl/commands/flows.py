@@ -19,6 +19,7 @@ Examples:
   trafficctl flows --since 7d --group-by country,as_name
   trafficctl flows --since 1h --unit nginx.service
   trafficctl flows --since today --group-by unit
+  trafficctl flows --since 1h --process curl   with flows.processes: a command's
   trafficctl flows --since 1d --limit 1000000 -o csv > flows.csv
   trafficctl flows --since 1h --sql            the SQL that answers, for sqlite3 flows.db
   trafficctl flows --from clickhouse://ch:8123/trafficmon --since 1h --group-by sensor
@@ -58,6 +59,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--rule", metavar="LABEL", help="the rule that decided")
     parser.add_argument("--interface", metavar="NAME", help="where it was seen")
     parser.add_argument("--unit", metavar="NAME", help="the service or other unit of this host whose it was")
+    parser.add_argument(
+        "--process", metavar="NAME", help="a process of this host, by its command's short name or number"
+    )
     parser.add_argument("--sort", metavar="COLUMN", help="the largest first (default: the latest)")
     parser.add_argument("-r", "--reverse", action="store_true", help="the smallest, or the earliest, first")
     parser.add_argument(
@@ -104,10 +108,10 @@ def _ask_fleet(args: Namespace, target: Target) -> int:
 
 
 def _query(args: Namespace) -> dict[str, Any]:
-    names = ["since", "until", "src", "dst", "host", "port", "proto", "action", "rule", "interface", "unit", "limit"]
+    names = ["since", "until", "src", "dst", "host", "port", "proto", "action", "rule", "interface", "unit", "process"]
     groups = [name.strip() for name in (args.group_by or "").split(",") if name.strip()]
     sort = f"-{args.sort or 'last_seen'}" if args.reverse else args.sort
-    return {**{name: getattr(args, name) for name in names}, "sort": sort, "group_by": groups or None}
+    return {**{name: getattr(args, name) for name in [*names, "limit"]}, "sort": sort, "group_by": groups or None}
 
 
 def _asked(args: Namespace) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from trafficmond.export.clickhouse_http import literal
 from trafficmond.flows.owners import unit_name
 from trafficmond.model import Action, FlowQuery
 from trafficmond.networks import MAPPED, within
-from trafficmond.store.query import any_of, ports_sql, protocols_sql
+from trafficmond.store.query import any_of, ports_sql, process_sql, protocols_sql
 
 _TEXT = (
     "if(substring({0}, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString({0}), 8), "
@@ -58,6 +58,8 @@ def of_flows(wanted: FlowQuery) -> Iterator[str]:
         yield f"interface = {literal(wanted.interface)}"
     if wanted.unit is not None:
         yield f"unit = {literal(unit_name(wanted.unit))}"
+    if wanted.process is not None:
+        yield process_sql(wanted.process, literal)
 
 
 def of_prefixes(columns: Sequence[str], text: str) -> str:

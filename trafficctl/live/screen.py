@@ -140,6 +140,7 @@ def _of_flows(live: Live) -> tuple[Column, ...]:
         *_averages(live, "SENT", "RECEIVED"),
         total,
         Column("unit", "UNIT", weight=6, shrinks_to=8),
+        columns.PROCESS,
         Column("action", "ACTION", weight=7, meaningful=True),
         Column("age_s", "AGE", units.span, right=True, weight=2),
         columns.PLACES,

@@ -150,6 +150,14 @@ PLACES = Column("places", "PLACE", weight=4, shrinks_to=10, of=_places)
 PLACE = Column("place", "PLACE", weight=4, shrinks_to=10, of=place)
 _TOTAL = Column("total", "TOTAL", units.octets, right=True, weight=9, of=_both_ways("bytes"))
 
+
+def _process(row: Row) -> str:
+    """ "curl 4711": command and number, as far as they are told."""
+    return " ".join(str(row[name]) for name in ("process", "pid") if row.get(name) is not None)
+
+
+PROCESS = Column("process", "PROCESS", weight=5, shrinks_to=8, of=_process)
+
 # In a table of flows only what tells them apart, what who began sent and received, and the total, which is what they
 # are sorted by. JSON, CSV and SQL say packets and bytes of what was sent: no column here is called so.
 FLOWS = (
@@ -163,6 +171,7 @@ FLOWS = (
     _TOTAL,
     Column("packets", "TOTAL PKTS", units.number, right=True, weight=3, of=_both_ways("packets")),
     Column("unit", "UNIT", weight=6, shrinks_to=8),
+    PROCESS,
     Column("rule", "RULE", weight=4, shrinks_to=8),
     PLACES,
     Column("interface", "INTERFACE", weight=3),
@@ -188,6 +197,7 @@ _BY_FIELD = {
     "packets": Column("packets", "SENT PKTS", units.number, right=True, weight=5),
     "reply_packets": Column("reply_packets", "RECEIVED PKTS", units.number, right=True, weight=4),
     "first_seen": Column("first_seen", "FIRST SEEN", units.when, weight=3),
+    "process": Column("process", "PROCESS", weight=9),
     "flows": Column("flows", "FLOWS", units.number, right=True, weight=7),
     **{end: Column(end, end.upper().replace("_", " "), weight=9, of=_address(end)) for end in ENDS},
     **{

@@ -118,7 +118,8 @@ def _answers(explanation: dict[str, Any], style: Style) -> Iterator[str]:
 def _listeners(explanation: dict[str, Any]) -> str:
     """Who waits for the service on this host; nothing where that is not known."""
     found = explanation.get("listeners")
-    return "" if found is None else ", ".join(map(units.plain, found)) or "nobody"
+    told = [f"{units.plain(each['process'])} ({each['pid']})" for each in explanation.get("processes") or ()]
+    return "" if found is None else ", ".join([*map(units.plain, found), *told]) or "nobody"
 
 
 def tell_explanation(explanation: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:

@@ -67,8 +67,17 @@ class Flows:
         restart=True,
     )
 
+    processes: bool = setting(
+        False,
+        help="Tell which process each flow is of: its number and its command's short name (no arguments), as it binds, "
+        "connects or first sends. Who may read flows.db may read it too.",
+        restart=True,
+    )
+
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """What does not hold between these settings."""
+        if self.processes and not self.units:
+            yield "processes", "needs flows.units = true, for a process is named below its unit; or set it to false"
         if self.idle_timeout < 2 * self.interval:
             yield "idle_timeout", "is too short for flows.interval; use at least twice the interval"
         if self.active_timeout < self.interval:
@@ -250,6 +259,8 @@ class Settings:
         if self.policy.default == "drop" and self.policy.established and not self.egress:
             what = "needs egress = true to know what this host opened; or set it to false, and replies are dropped too"
             yield "policy.established", what
+        if self.flows.processes and not self.egress:
+            yield "flows.processes", "needs egress = true to know what this host sent; or set it to false"
         if self.flows.dns_names and not self.egress:
             yield "flows.dns_names", "needs egress = true to know what this host asked; or set it to false"
         labels: set[str] = set()

@@ -225,7 +225,7 @@ def _attach_egress(loaded: Loaded, pins: Pins, interface: Interface, done: Attac
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
                 raise
-            drop_filters(interface.ifindex, LOOKERS)  # those of a daemon that was killed
+            drop_filters(interface.ifindex, (*LOOKERS, *NAMERS))  # those of a daemon that was killed
             put_filter(interface.ifindex, _JUDGE, program)  # before Linux 6.6
             done.egress = "clsact"
             return
@@ -247,7 +247,9 @@ INGRESS_PARENT, EGRESS_PARENT = 0xFFFFFFF2, 0xFFFFFFF3
 _JUDGE = Filter(EGRESS_PARENT, 0x746D, "trafficmon")
 # Those that look at DNS (names_seen.py) come after it, at any time: they end with the daemon, unless that was killed.
 LOOKERS = tuple(Filter(parent, 0x746E, "trafficmon-dns") for parent in (INGRESS_PARENT, EGRESS_PARENT))
-ALL_FILTERS = (_JUDGE, *LOOKERS)
+# What notes processes (processes_seen.py) comes before it, so that it sees what is dropped as well.
+NAMERS = (Filter(EGRESS_PARENT, 0x746C, "trafficmon-process"),)
+ALL_FILTERS = (_JUDGE, *LOOKERS, *NAMERS)
 _ETH_P_ALL = 0x0003
 
 

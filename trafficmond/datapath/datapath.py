@@ -27,6 +27,7 @@ from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.names_seen import NamesSeen
 from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import Predecessors
+from trafficmond.datapath.processes_seen import ProcessesSeen
 from trafficmond.datapath.sockets import connections
 from trafficmond.datapath.tables import Tables
 from trafficmond.errors import DatapathError
@@ -54,6 +55,7 @@ class Options:
     drop_unparsed: bool = False  # of what comes in, what no verdict can be found for
     owners: bool = False  # records tell whose they are
     dns_names: bool = False  # answers of DNS are read
+    processes: bool = False  # who binds, connects or sends is noted
     shared: tuple[str, ...] = ()  # interfaces to share with other XDP programs, as patterns
 
 
@@ -94,6 +96,9 @@ class Datapath:
             self.names_seen, self.names_unseen = _names_seen(options, self.loaded.loader)
             if self.names_seen:
                 enter(closing(self.names_seen))
+            self.processes_seen, self.processes_unseen = _processes_seen(options, self.loaded)
+            if self.processes_seen:
+                enter(closing(self.processes_seen))
             self._tables = Tables(maps, enter(ThreadPoolExecutor(1, "grace")))
             self.configure(options)
             self._opened = stack.pop_all()
@@ -192,6 +197,8 @@ class Datapath:
         changes = self._interfaces.update(present, selection)
         if self.names_seen:
             self.names_seen.follow(self.attached)
+        if self.processes_seen:
+            self.processes_seen.follow(self.attached)
         return changes
 
     def interface_totals(self, ifindex: int) -> npt.NDArray[Any]:
@@ -233,6 +240,25 @@ def _names_seen(options: Options, loader: str) -> tuple[NamesSeen | None, str]:
         return (NamesSeen(loader, options.pin_dir) if options.dns_names else None), ""
     except DatapathError as error:
         return None, f"answers of DNS are not read: {error}"
+
+
+def _processes_seen(options: Options, loaded: loader.Loaded) -> tuple[ProcessesSeen | None, str]:
+    """What notes processes, or why it cannot although it should: filtering does not hang on that."""
+    if not options.processes:
+        return None, ""
+    if not loaded.owners:
+        return (
+            None,
+            "flows are told without their processes: they are named below units, which this kernel does not tell",
+        )
+    try:
+        seen = ProcessesSeen(loaded.loader, options.pin_dir)
+    except DatapathError as error:
+        return None, f"flows are told without their processes: {error}"
+    return (
+        seen,
+        "" if seen.netns else "what came in is told without the process that waits for it: that needs Linux 5.14",
+    )
 
 
 def _load(options: Options, sizes: loader.Sizes, pins: Pins) -> loader.Loaded:

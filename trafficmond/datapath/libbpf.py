@@ -17,6 +17,8 @@ from trafficmond.errors import DatapathError
 
 XDP, TC_INGRESS_TCX, TC_EGRESS_TCX = 37, 46, 47  # enum bpf_attach_type: BPF_XDP, BPF_TCX_INGRESS, _EGRESS
 XDP_FLAGS_SKB, XDP_FLAGS_DRV = 1 << 1, 1 << 2
+TCX_FIRST = 1 << 3  # BPF_F_BEFORE, of no other: before all
+EXISTING = 2  # BPF_EXIST, of an update
 MAP_ARRAY = 2
 _PROGRAM_EXTENSION = 28  # BPF_PROG_TYPE_EXT
 F_MMAPABLE, F_INNER_MAP = 1 << 10, 1 << 12
@@ -174,10 +176,11 @@ def open_pin(path: str) -> int:
     return call("bpf_obj_get", path.encode())
 
 
-def link_create(prog_fd: int, ifindex: int, attach_type: int, flags: int = 0) -> int:
-    """Attaches a program to an interface; the attachment lives as long as the descriptor or its pin."""
+def link_create(prog_fd: int, target: int, attach_type: int, flags: int = 0) -> int:
+    """Attaches a program to an interface, or to the cgroup of an open folder; the attachment lives as long as the
+    descriptor or its pin."""
     options = LinkOptions(sz=ct.sizeof(LinkOptions), flags=flags)
-    return call("bpf_link_create", prog_fd, ifindex, attach_type, ct.byref(options))
+    return call("bpf_link_create", prog_fd, target, attach_type, ct.byref(options))
 
 
 def xdp_id(ifindex: int) -> int:

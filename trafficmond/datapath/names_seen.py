@@ -117,7 +117,7 @@ class NamesSeen:
 def _load(loader: str, pin_dir: Path) -> tuple[dict[str, int], dict[str, int]]:
     programs, maps = (_QUESTION, _ANSWER), (_RING, _COUNTS)
     if loader == "bcc":
-        return bcc_loader.load_dns(pin_dir, set(programs), set(maps))
+        return bcc_loader.load_apart("dns.bpf.c", pin_dir, dict.fromkeys(programs, "tc"), set(maps))
     target = libbpf.Object(str(find("trafficmon-dns.bpf.o")))
     try:
         target.load(programs)

@@ -31,7 +31,7 @@ _RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 _NAP_S = 0.5  # between looks at whether it is time to end
 # Settings of newer servers: a repeated batch is recognised by its name, and an answer means that it is stored.
 _NEWER: Settings = {"insert_deduplication_token": "", "async_insert": 0}
-_SKIPS: Settings = {"input_format_skip_unknown_fields": 1}  # of a block, what the server computes
+_SKIPS: Settings = {"input_format_skip_unknown_fields": 1}  # of a block, what the server computes or has no column for
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,15 @@ class Table:
     columns: Mapping[str, str]  # that are sent, with their types
     partitions: Callable[[Batch], Iterable[Batch]]  # the rows of each partition: an insert into one is atomic
     block: Callable[[Batch, Names, str, str], Block]  # of rows of one partition; names, sensor, batch
+    later: Collection[str] = ()  # columns that a table of an earlier version does not have
 
-    def insert(self, computed: Collection[str]) -> str:
-        """What a block is the data of, on a server that makes the columns `computed` itself."""
-        sent = (name for name in self.columns if name not in computed)
+    def insert(self, but: Collection[str]) -> str:
+        """What a block is the data of, on a server that takes all columns but these."""
+        sent = (name for name in self.columns if name not in but)
         return f"INSERT INTO {self.name} ({', '.join(sent)}) FORMAT Native"
 
 
-FLOWS = Table("flows", flow_rows.COLUMNS, flow_rows.by_day, flow_rows.block)
+FLOWS = Table("flows", flow_rows.COLUMNS, flow_rows.by_day, flow_rows.block, flow_rows.LATER)
 THREATS = Table("threats", threat_rows.COLUMNS, threat_rows.by_month, threat_rows.block)
 
 
@@ -164,9 +165,11 @@ class ClickHouse:
             known = {row[0] for row in server.ask(f"SELECT name FROM system.settings WHERE name IN ({names})")}
             settings = {name: value for name, value in _NEWER.items() if name in known}
             kinds = f"SELECT name, default_kind FROM system.columns WHERE table = '{self._table.name}' AND "
-            columns = server.ask(kinds + f"database = {literal(self._target.database)}")
-            computed = {name for name, kind in columns if kind == "ALIAS"} & set(self._table.columns)
-            self._server = server, self._table.insert(computed), settings | (_SKIPS if computed else {})
+            columns = dict(server.ask(kinds + f"database = {literal(self._target.database)}"))
+            but = {name for name, kind in columns.items() if kind == "ALIAS"} & set(self._table.columns)
+            if columns:
+                but |= set(self._table.later) - columns.keys()
+            self._server = server, self._table.insert(but), settings | (_SKIPS if but else {})
         return self._server
 
     def _hang_up(self) -> None:

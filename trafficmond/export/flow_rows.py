@@ -52,7 +52,11 @@ COLUMNS = {
     "unit": "Nullable(String)",
     "cgroup": "Nullable(String)",
     "uid": "Nullable(UInt32)",
+    "process": "Nullable(String)",
+    "pid": "Nullable(UInt32)",
 }
+# Those that a table of an earlier version's does not have; they are sent to one that has.
+LATER = ("process", "pid")
 _RENAMED = {
     "first_seen": "first",
     "last_seen": "last",

@@ -10,6 +10,7 @@ from trafficmond import abi
 from trafficmond.flows.batch import FLOW, Batch, Column, empty, put, take
 from trafficmond.flows.canonical import icmp_mate, icmp_role
 from trafficmond.flows.owners import rank
+from trafficmond.flows.processes import says_more
 from trafficmond.flows.services import from_service
 from trafficmond.protocols import ACK, FIN, RST, SYN, TCP
 from trafficmond.verdict import is_drop
@@ -268,13 +269,14 @@ def fold(rows: Batch, groups: Groups, anew: Column) -> Batch:
 
 def _owners(rows: Batch, groups: Groups) -> Column:
     """Whose each row is after this batch: a unit goes before the kernel, which ends a unit's connections and answers
-    for nobody's, and of two units the one that sent last."""
+    for nobody's, and of two units the one that sent last; a process that is known before one that is not."""
     owners = groups.deltas["owner"]
     if not owners.any():
         return rows["owner"].copy()
     ranks = rank(owners)
     best = groups.earliest(-(ranks * _RANK_S + groups.deltas["last"]))
-    found: Column = np.where(ranks[best] >= rank(rows["owner"]), owners[best], rows["owner"])
+    keeps = (ranks[best] < rank(rows["owner"])) | says_more(rows["owner"], owners[best])
+    found: Column = np.where(keeps, rows["owner"], owners[best])
     return found
 
 

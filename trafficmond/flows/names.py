@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from trafficmond.flows.owners import UNKNOWN, Owner
+from trafficmond.flows.processes import cgroup_of
 from trafficmond.verdict import Pair, is_shadowed, reason_of, reason_text, rule_of, taken_apart
 
 
@@ -52,7 +53,12 @@ class Names:
 
     def owner(self, number: int) -> Owner:
         """Whose it is; of a cgroup that was gone before it had a name, the number."""
-        return self.owners.get(number) or (Owner(f"cgroup {number}") if number else UNKNOWN)
+        return self.owners.get(number) or (Owner(f"cgroup {cgroup_of(number)}") if number else UNKNOWN)
+
+    @property
+    def tell_processes(self) -> bool:
+        """Whether some owner names its process."""
+        return any(owner.pid is not None for owner in self.owners.values())
 
 
 NO_NAMES = Names()

@@ -32,6 +32,11 @@ class Owner(NamedTuple):
     unit: str | None = None
     cgroup: str | None = None  # its path from the root of the cgroups
     uid: int | None = None  # whose session it is, or whose service manager
+    process: str | None = None  # the command's short name
+    pid: int | None = None
+
+
+OF_UNITS = Owner._fields[:3]  # what is told whether or not processes are
 
 
 UNKNOWN = Owner()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trafficmond.flows.batch import Batch, Column
+from trafficmond.flows.processes import END, octets
 from trafficmond.protocols import TCP, UDP
 
 _ODD = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9))
@@ -42,6 +43,14 @@ class Waiting:
         """The cgroups that wait there, on whatever address."""
         found: Column = np.unique(self._cgroups[self._what & ~_SIX == np.uint32(proto << 16 | port)])
         return found
+
+    def places(self, proto: int, port: int) -> Batch:
+        """The local ends (flows.processes.END) of those that wait there."""
+        at = self._what & ~_SIX == np.uint32(proto << 16 | port)
+        ends = np.zeros(int(at.sum()), END)
+        ends["local"] = octets(self._hi[at], self._lo[at])
+        ends["local_port"], ends["proto"] = port, proto
+        return ends
 
     def _find(self, what: Column, hi: Column, lo: Column) -> Column:
         at = np.minimum(np.searchsorted(self._keys, _keys(what, hi, lo)), len(self._keys) - 1)

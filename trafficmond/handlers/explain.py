@@ -81,15 +81,29 @@ class Explain(Handler):
             "advice": _advice(winner, host),
             "service": services.text(asked)[0] if asked else None,
             "listeners": self._listeners(asked) if way is Direction.INGRESS else None,
+            "processes": self._processes(asked) if way is Direction.INGRESS else None,
             **place_of(atlas, host),
         }
 
     def _listeners(self, asked: Places) -> list[str] | None:
         """The units that wait on this host for what was asked about; None: nobody asked, or it cannot be waited for."""
-        units, place = self._parts.pipeline.units, asked[0][0] if asked else abi.WHAT_ICMP
-        if place >= abi.WHAT_ICMP or not units.on:
+        port, units = _port(asked), self._parts.pipeline.units
+        return units.listeners(*port) if port and units.on else None
+
+    def _processes(self, asked: Places) -> list[Row] | None:
+        """The same of processes, as far as they are known; None as well: nobody looks for them."""
+        port, units = _port(asked), self._parts.pipeline.units
+        if not (port and units.on and units.processes.on):
             return None
-        return units.listeners(TCP, place) if place < abi.WHAT_UDP else units.listeners(UDP, place - abi.WHAT_UDP)
+        return [{"process": each.name, "pid": each.pid} for each in units.listening_processes(*port)]
+
+
+def _port(asked: Places) -> tuple[int, int] | None:
+    """Protocol and port, where what was asked about has them."""
+    place = asked[0][0] if asked else abi.WHAT_ICMP
+    if place >= abi.WHAT_ICMP:
+        return None
+    return (TCP, place) if place < abi.WHAT_UDP else (UDP, place - abi.WHAT_UDP)
 
 
 def _service(text: str) -> Places:

@@ -42,10 +42,11 @@ class Flows(Handler):
         ports: str | None = None,
         unstored: bool = False,
         unit: str | None = None,
+        process: str | None = None,
     ) -> AsyncGenerator[Reply, None]:
         """Ask flows.db, the latest flows included; rows in pages."""
         either, groups = port if ports is None else ports, tuple(group_by or ())
-        where = (since, until, src, dst, host, either, proto, action, rule, interface, unit)
+        where = (since, until, src, dst, host, either, proto, action, rule, interface, unit, process)
         query = FlowQuery(*where, sort, groups, limit, unstored)
         asked = question(query)
         atlas = self._parts.rulebook.atlas

@@ -97,6 +97,7 @@ def _total(rows: Batch) -> Column:
 
 
 def _flow(row: Any, rates: Rates, at: int, now: float, names: Names) -> Row:
+    owner = names.owner(int(row["owner"]))
     return {
         "src_ip": _address(row, "src"),
         "dst_ip": _address(row, "dst"),
@@ -113,7 +114,7 @@ def _flow(row: Any, rates: Rates, at: int, now: float, names: Names) -> Row:
         "received_bytes": int(row["reply_bytes"]),
         **_at_present(rates, at),
         "rates": rate_rows(rates, at),
-        "unit": names.owner(int(row["owner"])).unit,
+        **{name: getattr(owner, name) for name in ("unit", "process", "pid")},
         "age_s": max(0.0, now - float(row["first"])),
     }
 

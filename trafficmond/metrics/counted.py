@@ -14,6 +14,13 @@ COUNTED: Mapping[str, str] = {
     "dns_lost": "Those that were not read, for more came than there is room for: they name nothing.",
     "dns_unreadable": "Those that are broken, or not about what was asked: they name nothing.",
     "dns_evicted_names": "Addresses that lost their names to others that were asked for later.",
+    "process_unseen": "Records of flows without a process: made before the daemon looked, or where it does not see "
+    "(flows.processes).",
+    "process_given_way": "Records without a process, for more were noted than are kept.",
+    "process_reused": "Records without a process, for another has used the port since.",
+    "process_protocols": "Records without a process, for they are neither TCP nor UDP.",
+    "process_forgotten": "Processes that gave way to later ones: what goes on of them is told by unit alone.",
+    "process_lost": "Notes of processes that the kernel had no room for.",
     "merged_threats": "Threats that joined one that was open.",
     "redundant_threats": "Threats that another detector's threat explains.",
     "overflowed_threats": "Threats told together because a detector found too many.",

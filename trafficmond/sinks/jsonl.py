@@ -11,7 +11,7 @@ from trafficmond.sinks import record
 from trafficmond.sinks.writer import FileWriter
 
 # A template filled by % is twice as fast as json.dumps of a dict; what needs escaping is escaped before (json.dumps).
-_QUOTED = frozenset(("interface", "rule", "unit", "cgroup", "uid", "would_rule"))
+_QUOTED = frozenset(("interface", "rule", "unit", "cgroup", "uid", "would_rule", "process", "pid"))
 _TEMPLATE = ",".join(
     f'"{name}":' + ("%d" if name in record.NUMBERS else "%s" if name in _QUOTED else '"%s"') for name in record.FIELDS
 )

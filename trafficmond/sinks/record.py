@@ -14,7 +14,7 @@ from trafficmond.flows.batch import Batch, address_text
 from trafficmond.flows.community_id import community_texts, digests, flow_hash_text
 from trafficmond.flows.events import Kind
 from trafficmond.flows.names import Names
-from trafficmond.flows.owners import Owner
+from trafficmond.flows.owners import OF_UNITS, Owner
 from trafficmond.model import Action, Direction, Threat
 from trafficmond.protocols import endpoint, protocol_name
 from trafficmond.verdict import action_of, reason_of, reason_text
@@ -45,6 +45,9 @@ FIELDS = (
     "uid",
     "would",  # of a packet that a rule in shadow has a say in: what that would have done with it
     "would_rule",  # and which
+    # Which process of that unit; null where nobody knows.
+    "process",
+    "pid",
 )
 NUMBERS = frozenset(("timestamp", "src_port", "dst_port", "protocol_num", "packet_size", "vlan"))
 
@@ -59,6 +62,10 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothi
     format. `nothing` stands for what nobody knows.
     """
     owners = batch["owner"].tolist()
+
+    def of_owner(at: int) -> Sequence[Any]:
+        return _named(owners, functools.partial(_told, names, at, quote, nothing))
+
     milliseconds = np.rint(batch["timestamp"] * 1000).astype(np.int64)
     found = digests(batch)
     protocols = batch["proto"].tolist()
@@ -81,8 +88,9 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothi
         _named(reason_of(batch["verdict"]).tolist(), reason_text),
         batch["vlan"].tolist(),
         community_texts(batch, found),
-        *(_named(owners, functools.partial(_told, names, at, quote, nothing)) for at in range(len(Owner._fields))),
+        *(of_owner(at) for at in range(len(OF_UNITS))),
         *_would(batch, names, quote),
+        *(of_owner(at) for at in range(len(OF_UNITS), len(Owner._fields))),
     ]
 
 

@@ -18,7 +18,7 @@ from trafficmond.flows.names import Names
 from trafficmond.flows.report import REPORT
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import SERVED, protocol_name
-from trafficmond.store.rows import columns
+from trafficmond.store.rows import columns, owner_columns
 from trafficmond.verdict import action_of
 
 _POINTER, _U32, _I64, _U64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int64, ctypes.c_uint64
@@ -112,7 +112,8 @@ def _columns(batch: Batch, names: Names) -> Iterator[_Column]:
         yield from _said("inner", inner.tolist(), insides(inner, names.inners))
     if names.owners:
         owner = np.unique(batch["owner"]).tolist()
-        yield from _said("owner", owner, [names.owner(number) for number in owner])
+        told = len(owner_columns(names))
+        yield from _said("owner", owner, [names.owner(number)[:told] for number in owner])
 
 
 def _field(kind: int, name: str) -> _Column:

@@ -150,7 +150,14 @@ def _conditions(wanted: FlowQuery, mistakes: list[Mistake]) -> Iterator[str]:
     yield from asked("action", lambda: f"action = {literal(str(Action.parse(wanted.action or '')))}")
     yield from asked("rule", lambda: f"rule = {literal(wanted.rule or '')}")
     yield from asked("interface", lambda: f"interface = {literal(wanted.interface or '')}")
+    yield from asked("process", lambda: process_sql(wanted.process or ""))
     yield from asked("unit", lambda: f"unit = {literal(unit_name(wanted.unit or ''))}")
+
+
+def process_sql(text: str, quoted: Callable[[str], str] = literal) -> str:
+    """The condition that it is of a process, by its command's short name or its number; for any SQL."""
+    numbered = [f"pid = {text}"] if text.isascii() and text.isdigit() else []
+    return any_of([f"process = {quoted(text)}", *numbered], but=False)
 
 
 def _within(columns: Sequence[str], text: str | None, timed: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from trafficmond.flows.batch import Batch, Column
@@ -13,7 +13,7 @@ from trafficmond.flows.inside import insides
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import protocol_name
-from trafficmond.store.schema import FLOW_COLUMNS, INNER_COLUMNS, OWNER_COLUMNS
+from trafficmond.store.schema import FLOW_COLUMNS, INNER_COLUMNS, OWNER_COLUMNS, PROCESS_COLUMNS
 from trafficmond.verdict import action_of
 
 Row = tuple[Any, ...]
@@ -22,7 +22,15 @@ T = TypeVar("T")
 
 def columns(names: Names) -> Iterable[str]:
     """What is stored of a batch that `names` goes with: columns that would all be NULL cost a third of the time."""
-    return (*FLOW_COLUMNS, *(INNER_COLUMNS if names.inners else ()), *(OWNER_COLUMNS if names.owners else ()))
+    inner = INNER_COLUMNS if names.inners else ()
+    return (*FLOW_COLUMNS, *inner, *owner_columns(names))
+
+
+def owner_columns(names: Names) -> Sequence[str]:
+    """Those of them that are fields of an Owner, in its order."""
+    if not names.owners:
+        return ()
+    return (*OWNER_COLUMNS, *(PROCESS_COLUMNS if names.tell_processes else ()))
 
 
 def insert_tuples(connection: sqlite3.Connection, table: str, batch: Batch, names: Names) -> None:
@@ -36,7 +44,7 @@ def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
     """One tuple a report, in the order of `columns`."""
     inner = zip(*insides(batch["inner"], names.inners), strict=True) if names.inners else ()
     owners = named(batch["owner"], names.owner) if names.owners else []
-    owner = ([each[at] for each in owners] for at in range(len(OWNER_COLUMNS))) if names.owners else ()
+    owner = ([each[at] for each in owners] for at in range(len(owner_columns(names))))
     return zip(
         batch["first"].tolist(),
         batch["last"].tolist(),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 APPLICATION_ID = 0x746D6F6E  # "tmon", in the file's header
-VERSION = 8  # PRAGMA user_version
+VERSION = 9  # PRAGMA user_version
 
 FLOW_COLUMNS = {
     "first_seen": "REAL",
@@ -60,7 +60,12 @@ OWNER_COLUMNS = {
     "cgroup": "TEXT",
     "uid": "INTEGER",
 }
-_LATER_COLUMNS = {**INNER_COLUMNS, **OWNER_COLUMNS}
+# Which process of it; NULL where nobody looked, or nobody knew.
+PROCESS_COLUMNS = {
+    "process": "TEXT",
+    "pid": "INTEGER",
+}
+_LATER_COLUMNS = {**INNER_COLUMNS, **OWNER_COLUMNS, **PROCESS_COLUMNS}
 STORED_COLUMNS = {**{name: f"{kind} NOT NULL" for name, kind in FLOW_COLUMNS.items()}, **_LATER_COLUMNS}
 # Of a full partition. What they serve is shown, query by query, in docs/flows-db.md.
 INDEXED = ("last_seen", "src_ip", "dst_ip")
@@ -250,6 +255,11 @@ def _version_8(database: Database) -> None:
     _add_to_flows(database.conn, OWNER_COLUMNS)
 
 
+def _version_9(database: Database) -> None:
+    """Which process, from now on."""
+    _add_to_flows(database.conn, PROCESS_COLUMNS)
+
+
 # MIGRATIONS[n] leads from version n to n + 1.
 MIGRATIONS: tuple[Callable[[Database], None], ...] = (
     _version_1,
@@ -260,6 +270,7 @@ MIGRATIONS: tuple[Callable[[Database], None], ...] = (
     _version_6,
     _version_7,
     _version_8,
+    _version_9,
 )
 
 

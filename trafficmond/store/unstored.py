@@ -59,6 +59,9 @@ def _conditions(rows: Batch, names: Names, wanted: FlowQuery) -> Iterator[Column
         yield _called(rows["ifindex"], names.interface, wanted.interface)
     if wanted.unit is not None:
         yield _called(rows["owner"], lambda number: names.owner(number).unit, unit_name(wanted.unit))
+    if wanted.process is not None:
+        by_number = _called(rows["owner"], lambda number: str(names.owner(number).pid), wanted.process)
+        yield by_number | _called(rows["owner"], lambda number: names.owner(number).process, wanted.process)
 
 
 def _called(numbers: Column, name: Callable[[int], str | None], text: str) -> Column:

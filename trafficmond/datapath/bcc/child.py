@@ -2,7 +2,7 @@
 
 Standard input is a JSON object: `source` (file), `headers` (folder that stands for a kernel tree), `pins` (folder on a
 bpffs), `kept` (map name -> pin of the map to use in place of the one that bcc makes), `flags` (for clang) and
-`programs` (name -> "xdp" or "tc"). What goes wrong is said on standard error.
+`programs` (name -> one of `_KINDS`). What goes wrong is said on standard error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_BPF_XDP = 37  # enum bpf_attach_type
+# Kind of a program -> enum bpf_prog_type and bpf_attach_type (-1: it has none). A link takes a new program in place of
+# the old only if both name the same attach type, and for XDP libbpf's name this one.
+_CGROUP_SOCK, _CGROUP_SOCK_ADDR = 9, 18
+_KINDS = {
+    "xdp": (6, 37),
+    "tc": (3, -1),
+    "post_bind4": (_CGROUP_SOCK, 12),
+    "post_bind6": (_CGROUP_SOCK, 13),
+    "connect4": (_CGROUP_SOCK_ADDR, 10),
+    "connect6": (_CGROUP_SOCK_ADDR, 11),
+    "sendmsg4": (_CGROUP_SOCK_ADDR, 14),
+    "sendmsg6": (_CGROUP_SOCK_ADDR, 15),
+}
 _LD_IMM64, _PSEUDO_MAP_FD = 0x18, 1  # the instruction that names a map: opcode, and source register
 
 
@@ -29,15 +41,13 @@ def main() -> None:
     library.bpf_obj_get.argtypes = [ctypes.c_char_p]
     with open(job["source"]) as file:
         module = bcc.BPF(text=file.read(), cflags=job["flags"])
-    # A link takes a new program in place of the old only if both name the same attach type; libbpf's name this one.
-    kinds = {"xdp": (bcc.BPF.XDP, _BPF_XDP), "tc": (bcc.BPF.SCHED_CLS, -1)}
     pins = Path(job["pins"])
     kept = {
         library.bpf_table_fd(module.module, name.encode()): _open(library, path) for name, path in job["kept"].items()
     }
     for name, kind in job["programs"].items():
         _use(library, module, name.encode(), kept)
-        program_type, attach_type = kinds[kind]
+        program_type, attach_type = _KINDS[kind]
         program = module.load_func(name.encode(), program_type, attach_type=attach_type)
         if library.bpf_obj_pin(program.fd, bytes(pins / name)):
             raise SystemExit(f"cannot pin {name}")

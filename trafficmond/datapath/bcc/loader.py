@@ -59,9 +59,12 @@ def _workshop(pin_dir: Path) -> Iterator[Path]:
         remove_tree(folder)
 
 
-def load_dns(pin_dir: Path, programs: Set[str], maps: Set[str]) -> tuple[dict[str, int], dict[str, int]]:
-    """Compiles and loads what looks at answers of DNS: (programs, maps) by name. Raises DatapathError."""
-    return _compile("dns.bpf.c", dict.fromkeys(programs, "tc"), maps, {}, pin_dir, {})
+def load_apart(
+    source: str, pin_dir: Path, kinds: Mapping[str, str], maps: Set[str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Compiles and loads what stands apart from the data path: (programs, maps) by name; `kinds` of the programs as the
+    child has them. Raises DatapathError."""
+    return _compile(source, kinds, maps, {}, pin_dir, {})
 
 
 def _compile(

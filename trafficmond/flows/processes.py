@@ -1,0 +1,97 @@
+"""Which process a flow is of: where it is looked for, and what an `owner` says that names one. Pure.
+
+Such an owner is the number of a cgroup with a serial number above it, so that whoever has forgotten the process still
+knows the cgroup.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trafficmond import abi
+from trafficmond.flows.batch import Batch, Column
+from trafficmond.protocols import ACK, SYN, TCP, UDP
+
+# struct tm_process_end and struct tm_process of bpf/process.h.
+END = np.dtype(
+    [
+        ("netns", "u8"),
+        ("local", "u1", 16),
+        ("remote", "u1", 16),
+        ("local_port", "u2"),
+        ("remote_port", "u2"),
+        ("proto", "u4"),
+    ]
+)
+NOTE = np.dtype([("at_ns", "u8"), ("pid", "u4"), ("told", "u4"), ("name", "S16")])
+
+_NAMED, _SERIAL_BITS = 1 << 63, 32
+MOST_SERIALS = (1 << 31) - 2  # what is above it are words (flows.owners)
+_CGROUP = (1 << _SERIAL_BITS) - 1
+
+
+def word(cgroup: int, serial: int) -> int:
+    """The owner that names a process."""
+    return _NAMED | serial << _SERIAL_BITS | cgroup
+
+
+def names_process(owners: Column) -> Column:
+    """Which owners name a process."""
+    named: Column = (owners >= np.uint64(_NAMED)) & (owners < np.uint64(_NAMED | MOST_SERIALS << _SERIAL_BITS))
+    return named
+
+
+def cgroup_of(owner: int) -> int:
+    """An owner without the process that it names."""
+    return owner & _CGROUP if _NAMED <= owner < _NAMED | MOST_SERIALS << _SERIAL_BITS else owner
+
+
+def may_name(owners: Column) -> Column:
+    """Which owners are cgroups whose processes can be named."""
+    may: Column = (owners > np.uint64(abi.OWNER_KERNEL)) & (owners <= np.uint64(_CGROUP))
+    return may
+
+
+def says_more(had: Column, told: Column) -> Column:
+    """Where an owner that a flow had names a process of the cgroup that it is told to be of now."""
+    same = had & np.uint64(_CGROUP) == told
+    more: Column = names_process(had) & same
+    return more
+
+
+def dials(rows: Batch) -> Column:
+    """Which records began with a packet that may have opened a TCP connection from here."""
+    answers = rows["first_flags"] & np.uint8(SYN | ACK) == SYN | ACK
+    opened: Column = (rows["proto"] == TCP) & ~answers
+    return opened
+
+
+def served(rows: Batch) -> Column:
+    """Which rows are of protocols whose processes can be known."""
+    known: Column = (rows["proto"] == TCP) | (rows["proto"] == UDP)
+    return known
+
+
+def both_ends(rows: Batch) -> Batch:
+    """END of connections that rows opened: src sent them."""
+    ends = local_ends(rows, "src")
+    ends["remote"], ends["remote_port"] = octets(rows["dst_hi"], rows["dst_lo"]), rows["dport"]
+    return ends
+
+
+def local_ends(rows: Batch, side: str) -> Batch:
+    """END of what sends or waits at one end of rows."""
+    ends = np.zeros(len(rows), END)
+    ends["local"], ends["local_port"], ends["proto"] = (
+        octets(rows[f"{side}_hi"], rows[f"{side}_lo"]),
+        rows[f"{side[0]}port"],
+        rows["proto"],
+    )
+    return ends
+
+
+def octets(hi: Column, lo: Column) -> Column:
+    """Addresses as 16 bytes each."""
+    words = np.empty((len(hi), 2), ">u8")
+    words[:, 0], words[:, 1] = hi, lo
+    return words.view(np.uint8).reshape(-1, 16)

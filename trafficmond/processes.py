@@ -1,0 +1,216 @@
+"""Which process of this host a flow is of: noted by the kernel as it binds, connects or first sends (flows.processes).
+
+A record of the ledger is named when it begins, as long as the kernel still knows who made it. Its owner is then a
+number that stands for the cgroup and the process; what becomes of the flow carries it along.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from trafficmond.flows.batch import Batch, Column, take
+from trafficmond.flows.processes import (
+    END,
+    MOST_SERIALS,
+    NOTE,
+    both_ends,
+    dials,
+    local_ends,
+    may_name,
+    served,
+    word,
+)
+from trafficmond.model import Direction
+from trafficmond.protocols import SYN, UDP
+
+# bound: processes that flows may name (`flows.processes`) | the one met longest ago: its flows name none, counted
+MOST = 16384
+# bound: records asked about at a tick (`flows.processes`) | the rest name no process, counted
+MOST_ASKED = 32768
+_SOON_S = 0.1  # that clocks of the ledger and of notes may differ
+
+
+class Source(Protocol):
+    """Where processes are noted (datapath.processes_seen.ProcessesSeen)."""
+
+    def sent(self, ends: Batch) -> Batch:
+        """A NOTE of each END that was seen going out."""
+        ...
+
+    def waiting(self, ends: Batch) -> Batch:
+        """A NOTE of what waits at each local END."""
+        ...
+
+    def may_lack(self) -> bool:
+        """Whether so much was noted that something may have given way."""
+        ...
+
+    def lost(self) -> int:
+        """Notes that the kernel had no room for."""
+        ...
+
+
+class Process(NamedTuple):
+    """Whose a flow is, below its unit."""
+
+    pid: int
+    name: str
+
+
+class _Known(NamedTuple):
+    cgroup: int
+    process: Process
+
+
+class Processes:
+    """Off while it has no source. The loop's thread owns it."""
+
+    def __init__(self, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.source: Source | None = None
+        self._clock, self._monotonic = clock, monotonic
+        self._owners: OrderedDict[_Known, int] = OrderedDict()  # the one met longest ago first
+        self._known: dict[int, _Known] = {}
+        self._serial = 0
+        self._asked = False  # at all: the first drain has records from before
+        self._counted = dict.fromkeys(("unseen", "given_way", "reused", "protocols", "forgotten"), 0)
+
+    @property
+    def on(self) -> bool:
+        """Whether processes are noted."""
+        return self.source is not None
+
+    def counters(self) -> dict[str, int]:
+        """As `metrics.counted` names them."""
+        counted = {**self._counted, "lost": self.source.lost() if self.source else 0}
+        return {f"process_{name}": count for name, count in counted.items()}
+
+    def of(self, owner: int) -> Process | None:
+        """The process that an owner names."""
+        known = self._known.get(owner)
+        return known.process if known else None
+
+    def name(self, deltas: Batch) -> None:
+        """Has records that begin say which process sent them, in place."""
+        if self.source is None:
+            return
+        asks = (deltas["direction"] == Direction.EGRESS) & may_name(deltas["owner"])
+        if self._asked:
+            asks &= deltas["new"]
+        self._asked = True
+        self._counted["protocols"] += int((asks & ~served(deltas)).sum())
+        asks = np.flatnonzero(asks & served(deltas))
+        if len(asks) > MOST_ASKED:
+            self._counted["given_way"] += len(asks) - MOST_ASKED
+            asks = asks[:MOST_ASKED]
+        if not len(asks):
+            return
+        rows = take(deltas, asks)
+        notes, reused = self._noted(self.source, rows)
+        found = notes["pid"] != 0
+        self._counted["reused"] += int(reused.sum())
+        self._counted["given_way" if self.source.may_lack() else "unseen"] += int((~found & ~reused).sum())
+        deltas["owner"][asks] = self._worded(rows["owner"], notes)
+
+    def wait(self, rows: Batch, owners: Column) -> Column:
+        """`owners`, who wait for what came in with these rows, saying which process does."""
+        asks = np.flatnonzero(may_name(owners) & served(rows))
+        if self.source is None or not len(asks):
+            return owners
+        notes, _ = _latest([_each(self.source.waiting, ends) for ends in _local(take(rows, asks), "dst")])
+        owners = owners.copy()
+        owners[asks] = self._worded(owners[asks], notes)
+        return owners
+
+    def at(self, ends: Batch) -> list[Process]:
+        """Those that wait at local ENDs."""
+        notes = self.source.waiting(ends) if self.source else np.zeros(0, NOTE)
+        return sorted({_process(note) for note in notes if note["pid"]})
+
+    def _noted(self, source: Source, rows: Batch) -> tuple[Batch, Column]:
+        """A NOTE of each row, and whether there is none because somebody else was on its port later."""
+        notes, late = np.zeros(len(rows), NOTE), np.zeros(len(rows), bool)
+        until = self._ticks(rows["first"] + _SOON_S)
+        opened = np.flatnonzero(dials(rows))
+        if len(opened):
+            notes[opened], late[opened] = _latest([source.sent(both_ends(take(rows, opened)))], until[opened])
+        rest = np.flatnonzero((notes["pid"] == 0) & ~late & ~_began_by_dial(rows))
+        if len(rest):
+            of = take(rows, rest)
+            found = [_each(source.waiting, ends) for ends in _local(of, "src")]
+            datagrams = of["proto"] == UDP
+            if datagrams.any():
+                found += [
+                    np.where(datagrams, _each(source.sent, ends), np.zeros(1, NOTE)) for ends in _local(of, "src")
+                ]
+            notes[rest], late[rest] = _latest(found, until[rest])
+        return notes, late
+
+    def _ticks(self, at: Column) -> Column:
+        """Epoch seconds as the notes' clock."""
+        ticks: Column = np.maximum((at - self._clock() + self._monotonic()) * 1e9, 0).astype(np.uint64)
+        return ticks
+
+    def _worded(self, owners: Column, notes: Batch) -> Column:
+        """Owners that name the noted processes; those without a note as they are."""
+        worded = owners.copy()
+        for at in np.flatnonzero(notes["pid"]).tolist():
+            worded[at] = self._word(_Known(int(owners[at]), _process(notes[at])))
+        return worded
+
+    def _word(self, known: _Known) -> int:
+        found = self._owners.get(known)
+        if found is not None:
+            self._owners.move_to_end(known)
+            return found
+        self._serial = (self._serial + 1) % MOST_SERIALS
+        owner = self._owners[known] = word(known.cgroup, self._serial)
+        self._known[owner] = known
+        if len(self._owners) > MOST:
+            _, gone = self._owners.popitem(last=False)
+            del self._known[gone]
+            self._counted["forgotten"] += 1
+        return owner
+
+
+def _process(note: np.void) -> Process:
+    """A command may be called anything: what could steer a terminal is made visible."""
+    text = note["name"].decode("utf-8", "backslashreplace")
+    return Process(int(note["pid"]), text if text.isprintable() else ascii(text)[1:-1])
+
+
+def _began_by_dial(rows: Batch) -> Column:
+    """Which records began with a SYN of ours: nothing waits there."""
+    syn: Column = dials(rows) & (rows["first_flags"] & np.uint8(SYN) != 0)
+    return syn
+
+
+def _local(rows: Batch, side: str) -> tuple[Batch, Batch]:
+    """END of each row's own address, and of every address."""
+    own = local_ends(rows, side)
+    every = own.copy()
+    every["local"] = 0
+    return own, every
+
+
+def _each(ask: Callable[[Batch], Batch], ends: Batch) -> Batch:
+    """What is noted of each of the ends, asked once of those that are alike."""
+    distinct, which = np.unique(ends.view(f"V{END.itemsize}"), return_inverse=True)
+    notes: Batch = ask(distinct.view(END))[which]
+    return notes
+
+
+def _latest(found: list[Batch], until: Column | None = None) -> tuple[Batch, Column]:
+    """Of several notes of each row the latest that is not from after `until`, and whether there are none but those."""
+    best, late = found[0].copy(), np.zeros(len(found[0]), bool)
+    best[:] = np.zeros(1, NOTE)
+    for notes in found:
+        after = notes["at_ns"] > until if until is not None else np.zeros(len(notes), bool)
+        late |= after & (notes["pid"] != 0)
+        better = (notes["pid"] != 0) & ~after & (notes["at_ns"] >= best["at_ns"])
+        best[better] = notes[better]
+    return best, late & (best["pid"] == 0)
