@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Notes which process made a flow (flows.processes): who binds, connects or first sends, by hooks of the root cgroup that
- * allow everything, and which end that is, when the socket's first packet goes out of a watched interface. Programs
- * apart from the data path, loaded and attached only where that is wanted; nothing waits for them, nothing is judged.
+ * Notes which process made a flow (flows.processes): who binds, connects or first sends, by hooks of the root cgroup
+ * that allow everything, and which end that is, when the socket's first packet goes out of a watched interface.
+ * Programs apart from the data path, loaded and attached only where that is wanted; nothing waits for them, nothing is
+ * judged.
  */
 #ifndef TM_BCC
 #include <linux/bpf.h>
@@ -14,7 +15,7 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 #include "process.h"
 
 #define TM_ALLOW 1
-#define TM_FAMILY_IPV4 2 /* AF_INET */
+#define TM_FAMILY_IPV4 2  /* AF_INET */
 #define TM_TCP_SYN_SENT 2 /* BPF_TCP_SYN_SENT */
 
 TM_MAP(tm_process_sockets, "lru_hash", LRU_HASH, __u64, struct tm_process, TM_PROCESS_SOCKETS, 0)

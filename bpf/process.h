@@ -11,12 +11,13 @@
 #define TM_PROCESS_SOCKETS 32768
 /* bound: ends of flows whose process is known (`flows.processes`) | the oldest: its flow names none, counted */
 #define TM_PROCESS_ENDS 32768
-/* bound: ports that wait whose process is known (`flows.processes`) | the oldest: what comes there names none, counted */
+/* bound: ports that wait whose process is known (`flows.processes`) | the oldest: what comes there names none, counted
+ */
 #define TM_PROCESS_WAITING 8192
 
 /*
- * Where a process is found: of a connection that it opens both ends; of datagrams and of what waits the local end alone,
- * its address zero where that is every one. IPv4 addresses v4-mapped, ports in the order of this host.
+ * Where a process is found: of a connection that it opens both ends; of datagrams and of what waits the local end
+ * alone, its address zero where that is every one. IPv4 addresses v4-mapped, ports in the order of this host.
  */
 struct tm_process_end {
 	__u64 netns; /* of what waits: the network namespace's cookie; 0: it was seen on an interface of the daemon's */
