@@ -11,8 +11,7 @@
 #define TM_PROCESS_SOCKETS 32768
 /* bound: ends of flows whose process is known (`flows.processes`) | the oldest: its flow names none, counted */
 #define TM_PROCESS_ENDS 32768
-/* bound: ports that wait whose process is known (`flows.processes`) | the oldest: what comes there names none, counted
- */
+/* bound: ports that wait whose process is known (`flows.processes`) | the oldest: its flows name none, counted */
 #define TM_PROCESS_WAITING 8192
 
 /*
