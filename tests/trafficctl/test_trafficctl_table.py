@@ -28,9 +28,19 @@ KINDS = [
 def test_fits(shown: tuple[Column, ...], row: dict[str, object], width: int) -> None:
     lines = table.lines([row] * 3, shown, width, PLAIN)
     assert max(table.cells(line) for line in lines) <= width
-    told = lines[4:]
+    told = [line for line in lines[1:] if not line.startswith("    ")][3:]  # what is told below a row is indented
     if told:
         assert re.fullmatch(r"\(-o csv has everything; no room for: .*", told[0])
+
+
+def test_long_addresses_leave_the_rest_readable() -> None:
+    source, target = "2001:db8:aaaa:bbbb:fedc:ba98:7654:3210", "2001:db8:aaaa:bbbb:cccc:dddd:eeee:1111"
+    summary = f"{source} tried about 506 ports of {target}"
+    threat = {**THREAT, "src_ip": source, "dst_ip": target, "summary": summary}
+    told = " ".join(" ".join(table.lines([threat], columns.THREATS, 80, PLAIN)).split())
+    assert f"summary: {summary}" in told
+    (_, row, *_) = table.lines([{**RULE, "cidr": target, "prefixes": 1}], columns.RULES, 80, PLAIN)
+    assert row.startswith(target)
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from trafficctl import probation
@@ -22,7 +23,11 @@ _TOTALS: Mapping[str, Callable[[float], str]] = {"bytes": units.octets, "packets
 
 
 _THREATS = (
-    *(column for column in columns.THREATS if column.key in ("last_seen", "severity", "detector", "summary", "id")),
+    *(
+        replace(column, below=False)
+        for column in columns.THREATS
+        if column.key in ("last_seen", "severity", "detector", "summary", "id")
+    ),
 )
 
 _UNIT = Column("unit", "UNIT", weight=9, shrinks_to=15)

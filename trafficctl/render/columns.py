@@ -48,7 +48,7 @@ def _watching(rule: Row) -> str | None:
 
 
 RULES = (
-    Column("cidr", "PREFIX", weight=9, shrinks_to=18, of=_prefixes),
+    Column("cidr", "PREFIX", weight=9, shrinks_to=39, of=_prefixes),
     Column("kind", "KIND", weight=6),
     Column("action", "ACTION", weight=9, meaningful=True),
     Column("shadow", "SHADOW", weight=8, of=_watching),
@@ -56,9 +56,9 @@ RULES = (
     Column("direction", "DIRECTION", weight=3),
     Column("ports", "PORTS", weight=8, shrinks_to=12, of=named_services),
     Column("label", "LABEL", weight=5, shrinks_to=8),
-    Column("prefixes", "PREFIXES", units.exact, right=True, weight=4),
+    Column("prefixes", "PREFIXES", units.exact, right=True, weight=2),
     Column("packets", "PACKETS", units.number, right=True, weight=7),
-    Column("bytes", "BYTES", units.octets, right=True, weight=5),
+    Column("bytes", "BYTES", units.octets, right=True, weight=3),
     Column("expires", "EXPIRES", units.when, weight=6),
     Column("source", "SOURCE", weight=4, shrinks_to=12, keep_end=True),
 )
@@ -95,11 +95,11 @@ THREATS = (
     Column("last_seen", "LAST SEEN", units.when, weight=7),
     Column("severity", "SEVERITY", weight=9, meaningful=True),
     Column("detector", "DETECTOR", weight=7),
-    Column("src_ip", "FROM", weight=9, shrinks_to=15, of=_address("src_ip")),
+    Column("src_ip", "FROM", weight=9, shrinks_to=15, keep_end=True, of=_address("src_ip")),
     Column("dst_ip", "TO", weight=2, of=_address("dst_ip")),  # the summary names it
     Column("count", "COUNT", units.number, right=True, weight=4),
     Column("state", "STATE", weight=3),
-    Column("summary", "SUMMARY", weight=8, shrinks_to=14),
+    Column("summary", "SUMMARY", weight=8, shrinks_to=14, below=True),
     Column("place", "PLACE", weight=3, shrinks_to=10, of=lambda row: place(row, "src_")),
     Column("not_banned", "NOT BANNED", weight=3, shrinks_to=12),
     Column("technique", "TECHNIQUE", weight=1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from trafficctl.render import columns, table, units
@@ -22,7 +23,11 @@ def _rates(sent: str, received: str) -> tuple[Column, ...]:
 
 _FLOWS = Column("flows", "FLOWS", units.number, right=True, weight=6)
 _LISTS = {
-    "threats": tuple(column for column in columns.FLEET_THREATS if column.key not in ("state", "technique", "dst_ip")),
+    "threats": tuple(
+        replace(column, below=False)
+        for column in columns.FLEET_THREATS
+        if column.key not in ("state", "technique", "dst_ip")
+    ),
     "sensors": (columns.SENSOR, *_rates("OUT", "IN"), _FLOWS),
     "flows": (
         columns.SENSOR,
