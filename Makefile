@@ -134,6 +134,9 @@ bench: deps build $(TEST_OBJECTS) ## speed and memory against others; a table he
 	@$(PYTHON) -m compileall -q trafficmond trafficctl # as the package's installation does
 	@$(SUDO) env PYTHONPATH=tests/lab:. COMPARE=$(COMPARE) $(PYTHON) tests/bench/bench.py $(BENCH)
 
+judged: deps build $(TEST_OBJECTS) ## a million random packets against 500 random rules, a quarter of them with bcc: as the rules say; JUDGED=N
+	$(SUDO) env TRAFFICMON_JUDGED=$(or $(JUDGED),1000000) $(VENV) -m pytest -q --durations=3 tests/lab/test_lab_services.py -k every_packet
+
 accuracy: deps build ## what the detectors find and miss on captures with a known truth
 	$(VENV) tests/accuracy/accuracy.py
 

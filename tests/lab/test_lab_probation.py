@@ -101,3 +101,34 @@ def test_a_machine_that_starts_anew_has_what_was_confirmed() -> None:
         daemon.kill()
         daemon.start()
         assert daemon.status()["rules"]["default"] == "drop"
+
+
+@pytest.mark.parametrize("of_file", [False, True])
+def test_settings_in_mid_probation_when_the_machine_starts_anew(of_file: bool) -> None:
+    """`apply --default drop`, and a settings file: then the daemon is killed, and pins and socket are gone."""
+    with Lab() as lab, Daemon(lab, "[policy]\nguard = false\n", rules={"a.toml": rule(A)}) as daemon:
+        before = daemon.config.read_bytes()
+        copy = daemon.home / ("other.toml" if of_file else "trafficmond.apply-default-drop.toml")
+        (daemon.home / "more.netset").write_text(B)
+        if of_file:
+            copy.write_text(f'{daemon.config.read_text()}\n[[list]]\npath = "more.netset"\naction = "drop"\n')
+        what, wanted = (str(copy), "AB") if of_file else ("--default=drop", "ABC")
+        daemon.control("apply", what, "--confirm-within", "5m")
+        assert dropped(daemon) == wanted
+        daemon.kill()
+        remove_pins(daemon.pins)
+        daemon.socket.unlink()
+        daemon.start()
+        status = daemon.status()
+        assert (status["probation"], status["rules"]["default"]) == (None, "monitor")
+        assert "restarted in the middle of a probation" in daemon.said()
+        assert (dropped(daemon), daemon.config.read_bytes()) == ("A", before)
+        assert daemon.control("confirm", check=False).returncode == 1, "there is nothing to confirm any more"
+        daemon.control("apply", what)
+        daemon.control("confirm")
+        daemon.kill()
+        remove_pins(daemon.pins)
+        daemon.start()
+        assert (dropped(daemon), daemon.status()["probation"]) == (wanted, None)
+        assert daemon.config.read_bytes() != before
+        assert copy.exists() is of_file
