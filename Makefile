@@ -32,7 +32,7 @@ HOST_CFLAGS = -O3 -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest test-clickhouse fleet lint bench accuracy world curves compare fuzz soak soak-idle soak-guessing soak-probation test-system test-pip test-kernels deb apt-repo clean
+.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest test-clickhouse fleet lint bench accuracy world curves compare fuzz soak soak-idle soak-guessing soak-probation judged test-system test-pip test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

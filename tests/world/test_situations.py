@@ -197,6 +197,15 @@ def test_a_clock_that_stands_still_gives_no_rates() -> None:
 # ---- ports and passwords ----
 
 
+def test_calls_of_which_one_side_is_seen_are_no_scan() -> None:
+    book, phone, exchange = Book(1), host("192.168.10.60"), host("203.0.113.60")
+    ports = book.rng.choice(np.arange(10000, 20000, 2), 25, replace=False)
+    book.udp(np.arange(25) * 60.0, phone, exchange, ports, 160 * 50 * 55, 0, 55.0, packets=50 * 55)  # G.711, RFC 3551
+    assert kinds(threats(book), MEDIUM) == set()
+    book.udp(2000 + np.arange(25) * 2.0, phone, exchange, ports + 1, 88, 0, 1.0, packets=11)
+    assert kinds(threats(book), MEDIUM) == {"port_scan"}
+
+
 def test_ten_ports_at_once_are_noted() -> None:
     book = Book(1)
     book.silent(np.arange(10) * 1e-4, STRANGER, WEB, np.array([21, 22, 23, 25, 80, 110, 139, 443, 445, 3389]))

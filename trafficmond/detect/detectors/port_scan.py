@@ -3,7 +3,8 @@
 Counted are the distinct ports of a pair whose dial failed, whatever its manner: SYN, NULL, FIN, Xmas, Maimon, ACK,
 datagram, SCTP, bare IP protocol. A service that answers, replies of a service to many ports of its client, and
 traceroute are no probes. A host that accepts everything (a tarpit, a SYN proxy) shows in the connections that were
-opened and dropped without a word.
+opened and dropped without a word. Who sends a stream to a port does not ask whether it is open: a call whose answers
+take another way is no scan.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from trafficmond.protocols import UDP
 # Their destination ports go up by one a probe: traceroute(8) from 33434, tracepath(8) from 44444.
 _TRACES = ((33434, 33689), (44444, 44572))
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.STRAY, Kind.DATAGRAM, Kind.PROTOCOL, size=256)
+_MOST_TRIES = 11  # datagrams that a probe of one port takes: nmap's --max-retries is 10 unless said otherwise
 _AT_ONCE, _AT_ONCE_S = 8, 3.0
 _WORDLESS_FACTOR = 5  # so many times more silent visits to open ports than failures: health checks visit some
 
@@ -65,7 +67,8 @@ class PortScan(GroupedDetector):
         port, trace = dials["dport"], np.zeros(len(dials), bool)
         for lowest, highest in _TRACES:
             trace |= (dials["proto"] == UDP) & (port >= lowest) & (port <= highest)
-        return dials.take(_KINDS[dials["kind"]] & ~trace)
+        stream = (dials["kind"] == Kind.DATAGRAM) & (dials["packets"] > _MOST_TRIES)
+        return dials.take(_KINDS[dials["kind"]] & ~trace & ~stream)
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"])
