@@ -20,7 +20,8 @@ except ImportError:  # setuptools before 70.1
     from wheel.bdist_wheel import bdist_wheel
 
 UNITS = ("systemd", "systemd/sysusers.d", "systemd/tmpfiles.d")
-FILES = (*(f"trafficmon{each}.bpf.o" for each in ("", "-inside", "-dns", "-process")), "libtmparse.so")
+OBJECTS = ("trafficmon.bpf.o", "trafficmon-inside.bpf.o", "trafficmon-dns.bpf.o", "trafficmon-process.bpf.o")
+FILES = (*OBJECTS, "libtmparse.so")
 
 
 class Build(build_py):

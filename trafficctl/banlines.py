@@ -49,10 +49,10 @@ def ttl(text: str) -> float:
         return FOREVER
     try:
         seconds = float(text) if _PLAIN_SECONDS.fullmatch(text) else parse_duration(text)
-    except ValueError:
-        seconds = 0.0
+    except ValueError as error:
+        raise ValueError(f'{error}; "forever" is for a ban without an end') from error
     if seconds <= 0:
-        raise ValueError(f'{text!r} is not how long a ban can last; write seconds, or 10m, 2h, 7d, or "forever"')
+        raise ValueError(f"{text!r} is not a valid duration, for example 10m, 2h or forever")
     return seconds
 
 

@@ -166,6 +166,7 @@ def test_what_the_kernel_refuses_is_neither_kept_nor_saved(book: Book) -> None:
     book.rules.standing.now = book.rules.standing.now._replace(in_force=in_force.apart())  # not in place
     in_force = book.rules.in_force
     book.refuses = DatapathError("no memory")
+    book.write("two.toml", '[[rule]]\ncidr = "198.18.0.0/15"\naction = "drop"\n')
     for change in (
         book.rules.add(DROP, keep=True),
         book.rules.add(DROP, keep=False),
@@ -179,7 +180,7 @@ def test_what_the_kernel_refuses_is_neither_kept_nor_saved(book: Book) -> None:
     book.refuses = None
     book.run(book.rules.load())
     assert book.action("192.0.2.1") == "default monitor"
-    assert book.action("203.0.113.1") == "rule drop"
+    assert book.action("203.0.113.1") == book.action("198.18.0.1") == "rule drop"
 
 
 def test_two_changes_at_once_both_count(book: Book) -> None:

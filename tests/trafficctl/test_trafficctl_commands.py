@@ -188,7 +188,7 @@ def test_many_bans_are_one_call(ctl: Ctl, running: Running) -> None:
     done = ctl("ban", "-", stdin="192.0.2.1\nnonsense\n192.0.2.1, 0\n")
     assert (done.returncode, done.stdout) == (2, "")
     assert "line 2: 'nonsense' is not an address or prefix" in done.stderr
-    assert "line 3: '0' is not how long a ban can last" in done.stderr
+    assert "line 3: '0' is not a valid duration" in done.stderr
     assert "nothing was banned" in done.stderr
     assert len(running.canned.asked) == 2
     assert ctl("unban", "-", "--all", stdin="192.0.2.1\n192.0.2.2\n").stdout == "2 lifted: 192.0.2.1, 192.0.2.2\n"

@@ -56,8 +56,6 @@ def test_the_first_line_of_an_explanation_is_right_where_services_decide() -> No
     )
     told["service"] = "udp/53"
     assert next(detail.tell_explanation(told, PLAIN, None)).endswith("for udp/53: drop (by default)")
-    told["service"], told["decisions"][1:1] = None, [told["decisions"][1]] * 9
-    assert "ask about one" in next(detail.tell_explanation(told, PLAIN, None))
 
 
 def test_status_tells_what_is_wrong() -> None:
