@@ -226,7 +226,6 @@ def test_joined_files_with_a_mark_each(tmp_path: Path) -> None:
         ),
         ("BZh91AY", "bzip2 -dc"),
         ("7z\xbc", "is of no format"),
-        ("LPKSHHRH\0", "a file of the journal, which is not read here; unpack it: journalctl -o json --file /"),
         ("__CURSOR=s=1\n__REALTIME_TIMESTAMP=1\n", "a journal in its export format"),
         ("snoop\0\0\0\0\0\2", "tshark"),
         ("\ufd37", "is of no format"),

@@ -100,7 +100,7 @@ _CONTAINERS = (  # known by their first bytes, and how they are undone
 
 def format_of(source: Source) -> Format:
     """The format of a source. Raises InputError if it is none: what it looks like, what it lacks, what is read."""
-    looked = True
+    looked, path = True, "FILE" if source.path == "-" else source.path
     while looked:
         sample = Sample(source.head)
         lacks = [(known, known.reader.lacks(sample)) for known in FORMATS]
@@ -108,13 +108,15 @@ def format_of(source: Source) -> Format:
         if found is not None:
             return found
         looked = source.look()
+    if not source.head.strip() and source.compressed == "journal":
+        raise InputError(
+            f"{source.name} has no entry that journalctl can read", hint=f"see what it says: journalctl --file {path}"
+        )
     if not source.head.strip():
         raise InputError(f"{source.name} is empty", hint="there is nothing to analyse in it")
     for magic, what, program in _CONTAINERS:
         if source.head.startswith(magic):
-            raise InputError(
-                f"{source.name} is {what}, which is not read here", hint=f"unpack it: {program} {source.path}"
-            )
+            raise InputError(f"{source.name} is {what}, which is not read here", hint=f"unpack it: {program} {path}")
     near = min(
         ((len(lack), known.reader.TITLE, lack) for known, lack in lacks if lack), default=None, key=lambda it: it[0]
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from trafficmond.analyze.damage import Damage
-from trafficmond.analyze.unpack import GZIP, ZSTD, Gzip, Spoiled, Unpacker, Zstd, zstd_program
+from trafficmond.analyze.unpack import GZIP, JOURNAL, ZSTD, Gzip, Spoiled, Unpacker, journal, zstd
 from trafficmond.errors import TrafficmonError
 
 HEAD = 1 << 16
@@ -87,17 +87,19 @@ class Source:
         return file
 
     def _decompress(self, file: io.BufferedReader) -> Unpacker | BinaryIO:
-        start = file.peek(4)[:4]
+        start = file.peek(len(JOURNAL))[: len(JOURNAL)]
         if start.startswith(GZIP):
             self.compressed = "gzip"
             return Gzip(file)
         if start.startswith(ZSTD):
             self.compressed = "zstd"
-            program = zstd_program()
-            if program is None:
+            if not (unpacked := zstd(file)):
                 hint = f"install the zstd package (apt install zstd), or unpack it first: zstd -dc {self.path} > FILE"
                 raise InputError(f"{self.path} is compressed with zstd, which nothing here can unpack", hint=hint)
-            return Zstd(file, program)
+            return unpacked
+        if start.startswith(JOURNAL) and (entries := journal(self.path)):
+            self.compressed = "journal"
+            return entries
         return file
 
     def _fill(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""gzip and zstd streams undone on the way: everything up to the place where they are damaged, and that place."""
+"""gzip, zstd and journal files undone on the way: everything up to the place where they are damaged, and that place."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import shutil
 import subprocess
 import threading
 import zlib
+from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
 GZIP = b"\x1f\x8b"
 ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes((kind,)) + b"\x2a\x4d\x18" for kind in range(0x50, 0x60)))
 """How a zstd stream begins: with a frame, or as pzstd writes it with one to skip (RFC 8878, 3.1.2)."""
+
+JOURNAL = b"LPKSHHRH"
+"""How a file of the systemd journal begins (https://systemd.io/JOURNAL_FILE_FORMAT)."""
 
 _PART = 1 << 16
 _MEMBER = b"\x1f\x8b\x08"
@@ -134,27 +138,31 @@ def _as_far(member: zlib._Decompress, part: bytes) -> bytes:
     return b"".join(data)
 
 
-def zstd_program() -> str | None:
-    """The path of the zstd program, None if it is not installed."""
-    return shutil.which("zstd")
+def zstd(file: BinaryIO) -> Program | None:
+    """The frames of a zstd file, which may be a pipe; None where zstd is not installed."""
+    program = shutil.which("zstd")
+    return Program([program, "-dcq"], file) if program else None
 
 
-class Zstd:
-    """The frames of a zstd file, by the zstd program; `file` may be a pipe."""
+def journal(path: str) -> Program | None:
+    """The entries of a journal file as JSON, a line each; None where there is no journalctl, or no path to give it."""
+    program = shutil.which("journalctl")
+    return Program([program, "--quiet", "--output=json", f"--file={path}"]) if program and path != "-" else None
 
-    def __init__(self, file: BinaryIO, program: str) -> None:
-        self._child = subprocess.Popen(
-            [program, "-dcq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        assert self._child.stdin is not None
+
+class Program:
+    """What a program makes of `file`, which it is fed with, or of what its command names."""
+
+    def __init__(self, command: list[str], file: BinaryIO | None = None) -> None:
+        fed = subprocess.PIPE if file else subprocess.DEVNULL
+        self._child = subprocess.Popen(command, stdin=fed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert self._child.stdout is not None
         assert self._child.stderr is not None
-        self._out = self._child.stdout
-        self._said = b""
-        self._threads = [
-            threading.Thread(target=_pump, args=(file, self._child.stdin), daemon=True),
-            threading.Thread(target=self._listen, args=(self._child.stderr,), daemon=True),
-        ]
+        self._name, self._out, self._said = Path(command[0]).name, self._child.stdout, b""
+        self._listener = threading.Thread(target=self._listen, args=(self._child.stderr,), daemon=True)
+        self._threads = [self._listener]
+        if file and self._child.stdin:
+            self._threads.append(threading.Thread(target=_pump, args=(file, self._child.stdin), daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -163,15 +171,16 @@ class Zstd:
         if data or self._child.returncode is not None:
             return data
         status = self._child.wait()
-        self._threads[1].join()
+        self._listener.join()
         if status:
-            raise Spoiled(_reason(self._said) or "the zstd program gave up")
+            raise Spoiled(_reason(self._said) or f"{self._name} gave up")
         return b""
 
     def close(self) -> None:
         self._child.kill()
         self._child.wait()
-        self._threads[0].join(1)  # it may wait for a pipe that nobody writes to
+        for thread in self._threads:
+            thread.join(1)  # one may wait for a pipe that nobody writes to
         self._out.close()
 
     def _listen(self, stream: IO[bytes]) -> None:
