@@ -43,7 +43,9 @@ def test_what_nobody_can_reach_is_named_for_as_long_as_it_holds(lab: Lab) -> Non
         assert warned(daemon) == []
         daemon.configure(DROP)
         told = daemon.control("reload").stdout
-        named = f"not reachable over {link.host}: {OWN_NAME} on tcp/80 and tcp/443; no rule lets a new connection in"
+        named = (
+            f"not reachable over {link.host}: {OWN_NAME} on tcp/80 and tcp/443; no rule lets a new connection in there"
+        )
         assert named in told
         assert [text.partition(" (only")[0].partition("; let")[0] for text in warned(daemon)] == [named]
         daemon.wait(lambda: "not reachable" in daemon.said(), "the journal's entry")
