@@ -10,7 +10,7 @@
 # Seen: "tcp dport 22 xt match recent counter packets 0 bytes 0 drop"; nft -c -f: "unsupported xtables compat expression"
 set -euo pipefail
 
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nftables iptables >/dev/null
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends 'nftables=1.0.6-*' 'iptables=1.8.9-*' >/dev/null
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 

@@ -11,7 +11,7 @@
 # Seen: tshark 1 to 4, of which 2 and 3 have no time; capinfos 2; tcpdump 2
 set -euo pipefail
 
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends tshark wireshark-common tcpdump >/dev/null
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends 'tshark=4.0.*' 'wireshark-common=4.0.*' tcpdump >/dev/null
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
