@@ -194,7 +194,7 @@ apt-repo: ## build the package, once, and make a local apt repository of it in b
 	packaging/build-deb
 	packaging/build-apt-repo
 
-test-system: deb ## boot fresh Debians with systemd, install the package, use it as an administrator would
+test-system: deb build ## boot fresh Debians with systemd, install the package, use it as an administrator would
 	packaging/build-apt-repo
 	$(SUDO) tests/system/run
 
