@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 ROOT = Path(__file__).resolve().parents[2]
 CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
@@ -65,9 +66,12 @@ def root_tarball(
 class Machine:
     """A Debian booted from a folder by systemd-nspawn: its own network, bpffs and journal, all capabilities."""
 
+    up: ClassVar[set[Machine]] = set()
+
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
         self.leader = 0  # its init, as this host numbers it; 0: not booted
+        self._nspawn: subprocess.Popen[bytes] | None = None
 
     @contextlib.contextmanager
     def booted(self, binds: Sequence[str] = ()) -> Iterator[Machine]:
@@ -89,19 +93,28 @@ class Machine:
         environment = {**os.environ, "UNIFIED_CGROUP_HIERARCHY": "1"}
         with self.folder.with_suffix(".console").open("wb") as console:
             nspawn = subprocess.Popen(command, env=environment, start_new_session=True, stdout=console, stderr=console)
+        self._nspawn = nspawn
+        self.up.add(self)
         try:
             self.leader = self._wait_for_leader(nspawn)
             self._wait_for_boot()
             yield self
         finally:
-            self.leader = 0
-            nspawn.send_signal(signal.SIGTERM)  # an orderly power-off
-            try:
-                nspawn.wait(15)
-            except subprocess.TimeoutExpired:
-                nspawn.kill()
-                nspawn.wait()
+            self.power_off()
             bpffs.rmdir()
+
+    def power_off(self) -> None:
+        """Ends it in order, or else by force after 15 s; nothing if it is not up."""
+        self.leader = 0
+        self.up.discard(self)
+        if self._nspawn:
+            self._nspawn.send_signal(signal.SIGTERM)
+            try:
+                self._nspawn.wait(15)
+            except subprocess.TimeoutExpired:
+                self._nspawn.kill()
+                self._nspawn.wait()
+            self._nspawn = None
 
     def _wait_for_leader(self, nspawn: subprocess.Popen[bytes]) -> int:
         children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children")
