@@ -18,8 +18,8 @@ from trafficmond.flows.processes import (
     END,
     MOST_SERIALS,
     NOTE,
+    attempts,
     both_ends,
-    dials,
     local_ends,
     may_name,
     served,
@@ -135,10 +135,10 @@ class Processes:
         """A NOTE of each row, and whether there is none because somebody else was on its port later."""
         notes, late = np.zeros(len(rows), NOTE), np.zeros(len(rows), bool)
         until = self._ticks(rows["first"] + _SOON_S)
-        opened = np.flatnonzero(dials(rows))
+        opened = np.flatnonzero(attempts(rows))
         if len(opened):
             notes[opened], late[opened] = _latest([source.sent(both_ends(take(rows, opened)))], until[opened])
-        rest = np.flatnonzero((notes["pid"] == 0) & ~late & ~_began_by_dial(rows))
+        rest = np.flatnonzero((notes["pid"] == 0) & ~late & ~_began_by_attempt(rows))
         if len(rest):
             of = take(rows, rest)
             found = [_each(source.waiting, ends) for ends in _local(of, "src")]
@@ -183,9 +183,9 @@ def _process(note: np.void) -> Process:
     return Process(int(note["pid"]), text if text.isprintable() else ascii(text)[1:-1])
 
 
-def _began_by_dial(rows: Batch) -> Column:
+def _began_by_attempt(rows: Batch) -> Column:
     """Which records began with a SYN of ours: nothing waits there."""
-    syn: Column = dials(rows) & (rows["first_flags"] & np.uint8(SYN) != 0)
+    syn: Column = attempts(rows) & (rows["first_flags"] & np.uint8(SYN) != 0)
     return syn
 
 

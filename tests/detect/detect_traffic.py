@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from trafficmond.detect.attempts import GRACE_S, Attempts
 from trafficmond.detect.base import PATIENCE_S, Detector, Observation
-from trafficmond.detect.dials import GRACE_S, Dials
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import FLOW, Batch, empty, split_address
 from trafficmond.model import Threat
@@ -105,11 +105,11 @@ class Watch:
 
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
-        self.dials = Dials()
+        self.attempts = Attempts()
         self.now = T0
 
     def see(self, rows: Iterable[Mapping[str, Any]], after: float = 1.0) -> list[Threat]:
-        """A batch `after` seconds later, its dials judged, and what is said of it when patience ends: all threats."""
+        """All threats that a batch `after` seconds later leads to, its attempts judged and patience at its end."""
         batch = flows(rows)
         self.now += after
         found = self._feed(batch, self.now)
@@ -120,7 +120,7 @@ class Watch:
 
     def _feed(self, batch: Batch, now: float) -> list[Threat]:
         columns = Columns(batch)
-        seen = Observation(columns, Columns(self.dials.feed(columns, now)), now)
+        seen = Observation(columns, Columns(self.attempts.feed(columns, now)), now)
         return [threat for _, threat in self.detector.feed(seen)]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from detect_traffic import T0, datagram, flow, flows, many, talk
 
-from trafficmond.detect.dials import GRACE_S
+from trafficmond.detect.attempts import GRACE_S
 from trafficmond.detect.engine import CLOSED, MOST_NEW, MOST_OPEN, OPENED, PART_ROWS, UPDATED, Engine
 from trafficmond.detect.registry import DETECTORS, make_detectors, settings_classes
 from trafficmond.flows.batch import FLOW, V4_MAPPED, Batch, empty

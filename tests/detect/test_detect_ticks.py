@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from detect_traffic import ACK, PSH, RST, SYN, T0, datagram, flow, flows, ping, refused, talk
 
-from trafficmond.detect.dials import Dials
+from trafficmond.detect.attempts import Attempts
 from trafficmond.detect.engine import Engine, Tick
 from trafficmond.detect.windows import Columns, in_turns
 
@@ -29,7 +29,7 @@ def second(pick: random.Random, at: float, number: int) -> Iterator[dict[str, An
     yield talk(datagram(pick.choice(HOUSE), "192.168.7.1", 53, first=at, sport=pick.randint(20000, 60000)))
     if number % 7 == 0:  # a beacon
         yield talk(flow(HOUSE[0], WORLD[0], 4444, first=at, sport=20000 + number))
-    if 20 <= number < 60:  # a scan, a sweep, a list of services dialled in vain
+    if 20 <= number < 60:  # a scan, a sweep, a list of services tried in vain
         for port in range(pick.randint(1, 4)):
             yield refused(flow(WORLD[1], HOUSE[1], 1000 + 40 * number + port, first=at))
         yield flow(WORLD[2], f"192.168.9.{number}", 445, first=at)
@@ -54,7 +54,7 @@ def ticks(seed: int, width: float = 1.0) -> list[Tick]:
         at = T0 + number * width
         rows = [] if pick.random() < 0.2 else list(second(pick, at + pick.random() * 0.9 * width, number))
         made.append(Tick(flows(rows), at + width, width))
-        if rows and pick.random() < 0.5:  # what became of dials just begun
+        if rows and pick.random() < 0.5:  # what became of attempts just begun
             again = made[-1].flows[:4].copy()
             again["new"], again["reply_packets"], again["reply_tcp_flags"] = False, 1, SYN | ACK
             again["tcp_flags"] |= ACK
@@ -83,7 +83,7 @@ def test_ticks_together_give_what_each_alone_gives(seed: int, width: float, toge
 
 @pytest.mark.parametrize("capacity", [10_000, 20])
 def test_dials_are_judged_at_the_tick_at_which_they_would_be_alone(capacity: int) -> None:
-    together, alone = Dials(capacity), Dials(capacity)
+    together, alone = Attempts(capacity), Attempts(capacity)
     made = ticks(5)
     columns = Columns(np.concatenate([tick.flows for tick in made]))
     columns.put("tick", np.repeat(np.arange(len(made)), [len(tick.flows) for tick in made]))

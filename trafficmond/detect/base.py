@@ -25,15 +25,15 @@ SAMPLES = 8
 
 @dataclass
 class Observation:
-    """What a detector is shown: the flows that changed, and the dials judged since the last time.
+    """What a detector is shown: the flows that changed, and the attempts judged since the last time.
 
-    `flows` has the columns of `flows.batch.FLOW`, `dials` those of `dials.DIAL`. `now` is the time of the batch, epoch
-    seconds. Several ticks are shown at once with `ends` and `widths`, those of each; the column `tick` of flows and
-    dials then says which is theirs, they come in order of it, and `now` is the end of the last one.
+    `flows` has the columns of `flows.batch.FLOW`, `attempts` those of `attempts.ATTEMPT`. `now` is the time of the
+    batch, epoch seconds. Several ticks are shown at once with `ends` and `widths`, those of each; the column `tick` of
+    flows and attempts then says which is theirs, they come in order of it, and `now` is the end of the last one.
     """
 
     flows: Columns
-    dials: Columns
+    attempts: Columns
     now: float
     interval_s: float = 1.0  # how long a time the batch covers
     ours: Ours = field(default_factory=Ours)
@@ -43,7 +43,7 @@ class Observation:
     def __post_init__(self) -> None:
         if not len(self.ends):
             self.ends, self.widths = np.array([self.now]), np.array([self.interval_s])
-            for rows in (self.flows, self.dials):
+            for rows in (self.flows, self.attempts):
                 rows.put("tick", np.zeros(len(rows), np.intp))
 
     @cached_property

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trafficmond.detect.attempts import GRACE_S, Attempts
 from trafficmond.detect.base import PATIENCE_S, Detector, Observation
-from trafficmond.detect.dials import GRACE_S, Dials
 from trafficmond.detect.ours import Ours
 from trafficmond.detect.registry import make_detectors
 from trafficmond.detect.windows import Columns
@@ -71,7 +71,7 @@ class Engine:
     def __init__(self, settings: Mapping[str, Any] | None = None, ours: Ours | None = None) -> None:
         self.ours = ours or Ours()
         self._detectors: list[Detector] = make_detectors(settings)
-        self._dials = Dials()
+        self._attempts = Attempts()
         self._open: dict[tuple[str, ...], _Open] = {}
         self._newest: dict[str, deque[float]] = {}
         self._opened: Counter[str] = Counter()
@@ -85,10 +85,10 @@ class Engine:
         updates: list[ThreatUpdate] = []
         for begin in range(0, max(len(flows), 1), PART_ROWS):
             columns = Columns(flows[begin : begin + PART_ROWS])
-            dials = Columns(self._dials.feed(columns, now))
-            if not len(columns) and not len(dials) and not any(each.due(now) for each in self._detectors):
+            attempts = Columns(self._attempts.feed(columns, now))
+            if not len(columns) and not len(attempts) and not any(each.due(now) for each in self._detectors):
                 continue
-            seen = Observation(columns, dials, now, interval_s, self.ours)
+            seen = Observation(columns, attempts, now, interval_s, self.ours)
             for detector in self._detectors:
                 for _, threat in detector.feed(seen):
                     update = self._take(detector, threat, now)
@@ -105,10 +105,10 @@ class Engine:
         columns = Columns(whole)
         columns.put("tick", np.repeat(np.arange(len(ticks)), [len(tick.flows) for tick in ticks]))
         ends, widths = np.array([tick.now for tick in ticks]), np.array([tick.interval_s for tick in ticks])
-        judged, judged_at = self._dials.feed_ticks(columns, ends)
-        dials = Columns(judged)
-        dials.put("tick", judged_at)
-        seen = Observation(columns, dials, ends[-1], widths[-1], self.ours, ends, widths)
+        judged, judged_at = self._attempts.feed_ticks(columns, ends)
+        attempts = Columns(judged)
+        attempts.put("tick", judged_at)
+        seen = Observation(columns, attempts, ends[-1], widths[-1], self.ours, ends, widths)
         found: list[list[tuple[Detector, Threat]]] = [[] for _ in ticks]
         for detector in self._detectors:
             for number, threat in detector.feed(seen):
@@ -164,8 +164,8 @@ class Engine:
         self._forget()
 
     def learned(self) -> dict[str, Column]:
-        """What the detectors have learned, as arrays by detector and name, for the engine of the next start. Dials that
-        wait to be judged are not among it: nobody sees what becomes of them meanwhile."""
+        """What the detectors have learned, as arrays by detector and name, for the engine of the next start. Attempts
+        that wait to be judged are not among it: nobody sees what becomes of them meanwhile."""
         return {
             f"{detector.name}.{name}": array
             for detector in self._detectors
@@ -186,7 +186,7 @@ class Engine:
         return anew
 
     def finish(self, now: float) -> list[ThreatUpdate]:
-        """Judge the dials still waiting: the input has ended at `now`. Open threats stay open."""
+        """Judge the attempts still waiting: the input has ended at `now`. Open threats stay open."""
         return self.feed(empty(FLOW), now + GRACE_S) + self.feed(empty(FLOW), now + PATIENCE_S)
 
     def threats(self) -> list[Threat]:
@@ -201,8 +201,8 @@ class Engine:
             "merged": self._counts["merged"],
             "redundant": self._counts["redundant"],
             "overflowed": self._counts["overflowed"],
-            "waiting_dials": len(self._dials),
-            "dials_judged_early": self._dials.early,
+            "waiting_dials": len(self._attempts),
+            "dials_judged_early": self._attempts.early,
             "detectors": {detector.name: dict(detector.counters()) for detector in self._detectors},
         }
 

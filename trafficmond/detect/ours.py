@@ -2,7 +2,7 @@
 
 Ours are private addresses, those of this host, and the networks that the settings name; of a capture also the address
 that nearly every packet goes to or comes from, since it was taken there. Only a host of ours can be a beacon or send
-something away, and who dials it from outside is not judged by its rhythm.
+something away, and who connects to it from outside is not judged by its rhythm.
 """
 
 from __future__ import annotations

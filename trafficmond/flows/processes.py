@@ -59,7 +59,7 @@ def says_more(had: Column, told: Column) -> Column:
     return more
 
 
-def dials(rows: Batch) -> Column:
+def attempts(rows: Batch) -> Column:
     """Which records began with a packet that may have opened a TCP connection from here."""
     answers = rows["first_flags"] & np.uint8(SYN | ACK) == SYN | ACK
     opened: Column = (rows["proto"] == TCP) & ~answers

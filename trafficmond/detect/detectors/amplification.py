@@ -1,7 +1,7 @@
 """Many servers answer one victim that asked nothing.
 
 Reflected answers share their source port (the service abused, whatever it is), come from many hosts, are large, and
-belong to no question of the victim's. TCP reflection shows as SYN-ACKs from many hosts that nobody dialled. Told by
+belong to no question of the victim's. TCP reflection shows as SYN-ACKs from many hosts that nobody tried. Told by
 the victim; the reflectors are misused, not attackers.
 """
 

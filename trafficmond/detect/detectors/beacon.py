@@ -1,6 +1,6 @@
 """One of our hosts calls another at regular intervals, as implants do.
 
-A call is a dial, whether anybody is at home or not; a burst of dials, or of tries from one port, is one beat. Regular
+A call is a connection attempt, answered or not; a burst of attempts, or of tries from one port, is one beat. Regular
 is a low variation of the gaps between beats, with requests alike in size (RITA, activecm: dispersion of intervals and
 of sizes, from 20 connections on). Clocks, names and announcements are not looked at.
 
@@ -18,8 +18,8 @@ import numpy as np
 
 from trafficmond import networks
 from trafficmond.config.declare import duration, setting
+from trafficmond.detect.attempts import Kind, Outcome
 from trafficmond.detect.base import Observation, Told, address
-from trafficmond.detect.dials import Kind, Outcome
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.ours import Prefixes
 from trafficmond.detect.windows import NOWHERE, Columns, Grouped, members, mix
@@ -95,12 +95,12 @@ class Beacon(GroupedDetector):
         self._known = Prefixes(networks.parse(each) for each in settings.ignore if not each.isdigit())
 
     def choose(self, seen: Observation) -> Columns:
-        dials = seen.dials
-        wanted = (dials["kind"] == Kind.SYN) | (dials["kind"] == Kind.DATAGRAM) & (dials["reply_packets"] > 0)
-        wanted &= ~self._never[dials["dport"]] & (dials["sport"] != dials["dport"])
-        wanted &= np.isin(dials["outcome"], _ANSWERS)
-        dials = dials.take(wanted)
-        return dials.take(seen.ours.side(dials, "src") & ~self._known.side(dials, "dst"))
+        attempts = seen.attempts
+        wanted = (attempts["kind"] == Kind.SYN) | (attempts["kind"] == Kind.DATAGRAM) & (attempts["reply_packets"] > 0)
+        wanted &= ~self._never[attempts["dport"]] & (attempts["sport"] != attempts["dport"])
+        wanted &= np.isin(attempts["outcome"], _ANSWERS)
+        attempts = attempts.take(wanted)
+        return attempts.take(seen.ours.side(attempts, "src") & ~self._known.side(attempts, "dst"))
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"], rows["proto"], rows["dport"])
@@ -157,14 +157,14 @@ class Beacon(GroupedDetector):
         )
         return callers[which]
 
-    def _count(self, dials: Columns, slot: Column) -> None:
+    def _count(self, attempts: Columns, slot: Column) -> None:
         """Note the beats, in order of time, one of each service a round."""
         rows = self.table.rows
-        at, port, calls = dials["at"], dials["sport"], dials["kind"] == Kind.SYN
+        at, port, calls = attempts["at"], attempts["sport"], attempts["kind"] == Kind.SYN
         which = np.arange(len(at))
         while len(which):
-            # Dials within a burst of the last beat fall away, and so do tries and datagrams from the port of the last
-            # one: a session kept alive, not a call. Of the rest, each service's earliest is its next beat.
+            # Attempts within a burst of the last beat fall away, and so do tries and datagrams from the port of the
+            # last one: a session kept alive, not a call. Of the rest, each service's earliest is its next beat.
             since = np.abs(at[which] - rows["last"][slot[which]])
             same = port[which] == rows["port"][slot[which]]
             apart = (since >= _BURST_S) & (~same | calls[which] & (since >= _RETRY_S))
@@ -176,12 +176,12 @@ class Beacon(GroupedDetector):
             rows["began"][one[stale]] = at[beat[stale]]
             place = rows["beats"][one] % _RING
             rows["times"][one, place] = at[beat]
-            rows["sizes"][one, place] = dials["payload_bytes"][beat]
-            rows["failed"][one, place] = dials["outcome"][beat] != Outcome.ANSWERED
+            rows["sizes"][one, place] = attempts["payload_bytes"][beat]
+            rows["failed"][one, place] = attempts["outcome"][beat] != Outcome.ANSWERED
             rows["beats"][one] += 1
             rows["last"][one] = at[beat]
             rows["port"][one] = port[beat]
-            rows["service"][one] = mix(dials["dst"][beat], dials["proto"][beat], dials["dport"][beat])
+            rows["service"][one] = mix(attempts["dst"][beat], attempts["proto"][beat], attempts["dport"][beat])
 
     def threat(self, found: Entities, entity: int) -> Threat:
         one, state = found.first(entity), found.state(entity)

@@ -1,8 +1,8 @@
 """One host tries the same service (or pings) on many hosts.
 
-Counted are distinct hosts whose first dial from this source at this port failed, against those that answered: a
+Counted are distinct hosts whose first attempt from this source at this port failed, against those that answered: a
 client, crawler, resolver or mail server finds nearly everybody at home, a scanner hardly anybody (threshold random
-walk: Jung et al., IEEE S&P 2004). Peers dialled again and again are being watched or missed, not looked for: a scanner
+walk: Jung et al., IEEE S&P 2004). Peers tried again and again are being watched or missed, not looked for: a scanner
 tries a host again within seconds and goes on to new ones, who comes back half a minute later has a list. A socket that
 talks to many ports, and is answered, is that of a peer-to-peer program: a scanner's knows one port. Over TCP each call
 has a socket of its own; there it is a source whom many hosts answer at many ports.
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
+from trafficmond.detect.attempts import ATTEMPT, Kind, Outcome, proven
 from trafficmond.detect.base import SAMPLES, Observation, Told, about, address, addresses
-from trafficmond.detect.dials import DIAL, Kind, Outcome, proven
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import (
     NOWHERE,
@@ -36,21 +36,21 @@ from trafficmond.model import Severity, Threat
 
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.DATAGRAM, Kind.ICMP, size=256)
 _FAILED = members(Outcome.SILENT, Outcome.REFUSED, Outcome.HALF_OPEN, size=256)
-_REDIALS = 4  # a scanner tries a host a few times, a monitor or a peer for ever
+_MOST_ATTEMPTS = 4  # a scanner tries a host a few times, a monitor or a peer without end
 _DATAGRAM_SHARE = 0.9  # a datagram that nobody answers is common; questions and gossip vary in length, probes do not
 _DATAGRAM_SPREAD = 16  # bytes
 # Behind a firewall, or where IPv6 is broken, a browser finds nobody at home either; so many times more for the web.
 _WEB_PORTS, _WEB_FACTOR = members(80, 443), 4
 _PEER_FACTOR = 3  # same port on both sides: peer-to-peer, NTP and IKE do that, and lose peers all the time
 _MAP = 512
-_TICK_S, _LATER = 16.0, 2  # a host that is dialled again so many ticks after the last time was come back to
+_TICK_S, _LATER = 16.0, 2  # a host tried again so many ticks later was returned to
 _BACK_SHARE = 0.5
-# Whether a list is dialled shows when it is dialled again, as clients do after one or two minutes.
+# Whether this is a list of hosts shows when they are tried again, as clients do after one or two minutes.
 _PATIENCE_S, _PATIENT_HOSTS, _PATIENT_PORTS = 90.0, 100, 1024
 _WAITING = 1024  # sources that wait for judgement; of more, the earliest is judged as it stands
 _SOCKETS, _SOCKET_PORTS, _SOCKET_ANSWERS = 2048, 16, 8
 _PEERS_HOSTS = 100  # of a peer-to-peer program's source at one port; a worm on the same host goes beyond that
-_WAITS = np.dtype([("key", "u8"), ("when", "f8"), ("dial", DIAL)])
+_WAITS = np.dtype([("key", "u8"), ("when", "f8"), ("dial", ATTEMPT)])
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class HostSweep(GroupedDetector):
     settings: Settings
     fields = (
         *((name, "f4") for name in ("dials", "failed", "answered", "proven", "shortest", "longest", "peer", "back")),
-        ("map", "u1", _MAP),  # of hosts: 0, or the tick of the last dial
+        ("map", "u1", _MAP),  # of hosts: 0, or the tick of the last attempt
     )
     credit_s = 30.0
 
@@ -89,22 +89,22 @@ class HostSweep(GroupedDetector):
         super().__init__(settings)
         self._sockets = Table([("answered", "f4"), ("map", "u1", 64)], _SOCKETS, self.credit_s)
         self._sociable = Table([("ports", "u1", 64), ("hosts", "u1", 64)], _SOCKETS, self.credit_s)
-        self._waiting: dict[int, tuple[float, Batch]] = {}  # of a key: when to judge, and its latest dials
+        self._waiting: dict[int, tuple[float, Batch]] = {}  # of a key: when to judge, and its latest attempts
 
     @property
     def window_s(self) -> float:
         return self.settings.window
 
     def choose(self, seen: Observation) -> Columns:
-        dials = seen.dials.take(_KINDS[seen.dials["kind"]])
-        self._note_sociable(dials, seen)
-        return dials.take(~self._peers(dials, seen)) if len(dials) else dials
+        attempts = seen.attempts.take(_KINDS[seen.attempts["kind"]])
+        self._note_sociable(attempts, seen)
+        return attempts.take(~self._peers(attempts, seen)) if len(attempts) else attempts
 
-    def _note_sociable(self, dials: Columns, seen: Observation) -> None:
+    def _note_sociable(self, attempts: Columns, seen: Observation) -> None:
         """Notes whom hosts answer over TCP, at which ports. What later ones of several ticks show counts for all."""
-        talks = (dials["kind"] == Kind.SYN) & (dials["outcome"] == Outcome.ANSWERED)
-        talks &= (dials["payload_bytes"] > 0) | (dials["reply_payload_bytes"] > 0)
-        mine = dials.take(talks & (dials["dport"] >= _PATIENT_PORTS))
+        talks = (attempts["kind"] == Kind.SYN) & (attempts["outcome"] == Outcome.ANSWERED)
+        talks &= (attempts["payload_bytes"] > 0) | (attempts["reply_payload_bytes"] > 0)
+        mine = attempts.take(talks & (attempts["dport"] >= _PATIENT_PORTS))
         if not len(mine):
             return
         by = Grouped(mine["src"])
@@ -122,20 +122,20 @@ class HostSweep(GroupedDetector):
         sociable: Column = (slots != NOWHERE) & many[0] & many[1]
         return sociable
 
-    def _peers(self, dials: Columns, seen: Observation) -> Column:
-        """Which dials come from a socket that talks to many ports, and is answered."""
-        found = np.zeros(len(dials), bool)
-        at = np.flatnonzero(dials["kind"] == Kind.DATAGRAM)
+    def _peers(self, attempts: Columns, seen: Observation) -> Column:
+        """Which attempts come from a socket that talks to many ports, and is answered."""
+        found = np.zeros(len(attempts), bool)
+        at = np.flatnonzero(attempts["kind"] == Kind.DATAGRAM)
         if not len(at):
             return found
-        every = dials.take(at)
+        every = attempts.take(at)
         sockets = mix(every["src"], every["sport"])
         for turn in in_turns(sockets, every["tick"]):
             found[at[turn]] = self._met(every.take(turn), Grouped(sockets[turn]), seen)
         return found
 
     def _met(self, mine: Columns, by: Grouped, seen: Observation) -> Column:
-        """Notes what was dialled from the sockets; which dials are of one that `_peers` means."""
+        """Note what the sockets tried to reach; which attempts are of one that `_peers` means."""
         now = seen.ends[mine["tick"][by.first]]
         slots = self._sockets.watch(by.keys, by.sum(np.ones(len(mine))), now, self.settings.window)
         slot = slots[by.of]
@@ -151,7 +151,7 @@ class HostSweep(GroupedDetector):
         return {**super().tables(), "sockets": self._sockets, "sociable": self._sociable}
 
     def learned(self) -> Mapping[str, Column]:
-        waiting = [(key, when, dial) for key, (when, dials) in self._waiting.items() for dial in dials]
+        waiting = [(key, when, attempt) for key, (when, attempts) in self._waiting.items() for attempt in attempts]
         return {**super().learned(), "waiting": np.array(waiting, _WAITS)}
 
     def recall(self, learned: Mapping[str, Column], now: float) -> None:
@@ -197,17 +197,17 @@ class HostSweep(GroupedDetector):
         return by.sum(_FAILED[rows["outcome"]])  # a source is watched from its first failure on
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
-        dials, rows = found.kept, self.table.rows
-        tick = (dials["at"] // _TICK_S % 255 + 1).astype(np.uint8)
-        before = mark_last(rows["map"], found.slot, dials["dst"], tick)
+        attempts, rows = found.kept, self.table.rows
+        tick = (attempts["at"] // _TICK_S % 255 + 1).astype(np.uint8)
+        before = mark_last(rows["map"], found.slot, attempts["dst"], tick)
         fresh = before == 0
         found.add(
             back=~fresh & ((tick.astype(np.int64) - before) % 255 >= _LATER),
-            dials=np.ones(len(dials), bool),
-            failed=fresh & _FAILED[dials["outcome"]],
-            answered=fresh & (dials["outcome"] == Outcome.ANSWERED),
-            peer=(dials["sport"] == dials["dport"]) & (dials["kind"] == Kind.DATAGRAM),
-            proven=proven(dials),
+            dials=np.ones(len(attempts), bool),
+            failed=fresh & _FAILED[attempts["outcome"]],
+            answered=fresh & (attempts["outcome"] == Outcome.ANSWERED),
+            peer=(attempts["sport"] == attempts["dport"]) & (attempts["kind"] == Kind.DATAGRAM),
+            proven=proven(attempts),
         )
         slots, lengths = found.known, found.rows["first_len"]
         least, most = found.by.min(lengths)[found.watched], found.by.max(lengths)[found.watched]
@@ -254,7 +254,7 @@ class HostSweep(GroupedDetector):
         needed = np.where(web, _WEB_FACTOR * needed, needed)
         # Once the map is more than half full it tells neither how many hosts there are nor who was come back to.
         full = np.count_nonzero(rows["map"], axis=1) > _MAP // 2
-        searching = full | (rows["dials"] <= _REDIALS * tried) & (rows["back"] <= _BACK_SHARE * tried)
+        searching = full | (rows["dials"] <= _MOST_ATTEMPTS * tried) & (rows["back"] <= _BACK_SHARE * tried)
         searching &= ~datagram | (rows["longest"] - rows["shortest"] <= _DATAGRAM_SPREAD)
         sure = searching & (hosts >= needed) & (failed >= share * tried)
         slow = searching & ~web & (kind == Kind.SYN) & (failed >= settings.slow_hosts) & (rows["answered"] == 0)

@@ -14,8 +14,8 @@ from hashlib import blake2s
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
+from trafficmond.detect.attempts import Kind, kinds
 from trafficmond.detect.base import SAMPLES, Observation, Told, address
-from trafficmond.detect.dials import Kind, kinds
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, mix
 from trafficmond.flows.batch import Batch, Column, left_aligned

@@ -1,6 +1,6 @@
 """One host tries many ports (or IP protocols) of another.
 
-Counted are the distinct ports of a pair whose dial failed, whatever its manner: SYN, NULL, FIN, Xmas, Maimon, ACK,
+Counted are the distinct ports of a pair whose attempt failed, whatever its manner: SYN, NULL, FIN, Xmas, Maimon, ACK,
 datagram, SCTP, bare IP protocol. A service that answers, replies of a service to many ports of its client, and
 traceroute are no probes. A host that accepts everything (a tarpit, a SYN proxy) shows in the connections that were
 opened and dropped without a word. Who sends a stream to a port does not ask whether it is open: a call whose answers
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
+from trafficmond.detect.attempts import Kind, Outcome, proven
 from trafficmond.detect.base import SAMPLES, Observation, about, address
-from trafficmond.detect.dials import Kind, Outcome, proven
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, estimate, mark_new, members, mix
 from trafficmond.flows.batch import Column
@@ -63,12 +63,12 @@ class PortScan(GroupedDetector):
         return self.settings.memory
 
     def choose(self, seen: Observation) -> Columns:
-        dials = seen.dials
-        port, trace = dials["dport"], np.zeros(len(dials), bool)
+        attempts = seen.attempts
+        port, trace = attempts["dport"], np.zeros(len(attempts), bool)
         for lowest, highest in _TRACES:
-            trace |= (dials["proto"] == UDP) & (port >= lowest) & (port <= highest)
-        stream = (dials["kind"] == Kind.DATAGRAM) & (dials["packets"] > _MOST_TRIES)
-        return dials.take(_KINDS[dials["kind"]] & ~trace & ~stream)
+            trace |= (attempts["proto"] == UDP) & (port >= lowest) & (port <= highest)
+        stream = (attempts["kind"] == Kind.DATAGRAM) & (attempts["packets"] > _MOST_TRIES)
+        return attempts.take(_KINDS[attempts["kind"]] & ~trace & ~stream)
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"])
@@ -77,9 +77,9 @@ class PortScan(GroupedDetector):
         return by.sum(rows["outcome"] != Outcome.ANSWERED)  # a pair is watched from its first failure on
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
-        settings, dials, outcome = self.settings, found.kept, found.kept["outcome"]
-        ports = np.where(dials["kind"] != Kind.PROTOCOL, dials["dport"], 0)
-        fresh = mark_new(self.table.rows["map"], found.slot, mix(dials["proto"], ports))
+        settings, attempts, outcome = self.settings, found.kept, found.kept["outcome"]
+        ports = np.where(attempts["kind"] != Kind.PROTOCOL, attempts["dport"], 0)
+        fresh = mark_new(self.table.rows["map"], found.slot, mix(attempts["proto"], ports))
         was_answered = outcome == Outcome.ANSWERED
         was_wordless = (outcome == Outcome.ABANDONED) | (outcome == Outcome.HALF_OPEN)
         found.add(
@@ -87,7 +87,7 @@ class PortScan(GroupedDetector):
             answered=fresh & was_answered,
             wordless=fresh & was_wordless,
             failed=fresh & ~was_answered & ~was_wordless,
-            proven=proven(dials),
+            proven=proven(attempts),
         )
         failed, wordless = found.states("failed"), found.states("wordless")
         tried = np.maximum(failed + wordless + found.states("answered"), 1)

@@ -1,4 +1,4 @@
-"""One host dials the same closed service for ever: a stale configuration, a dead peer, or a knock on a door.
+"""One host tries the same closed service again and again: a stale configuration, a dead peer, or port knocking.
 
 No attack by itself, so never more than low severity; it explains noise that would otherwise be looked for.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trafficmond.config.declare import duration, setting
+from trafficmond.detect.attempts import Kind, Outcome
 from trafficmond.detect.base import Observation, address
-from trafficmond.detect.dials import Kind, Outcome
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, mix
 from trafficmond.flows.batch import Column
@@ -46,7 +46,7 @@ class RepeatedFlow(GroupedDetector):
         return self.settings.window
 
     def choose(self, seen: Observation) -> Columns:
-        return seen.dials.take((seen.dials["kind"] == Kind.SYN) | (seen.dials["kind"] == Kind.DATAGRAM))
+        return seen.attempts.take((seen.attempts["kind"] == Kind.SYN) | (seen.attempts["kind"] == Kind.DATAGRAM))
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"], rows["proto"], rows["dport"])
@@ -75,6 +75,6 @@ class RepeatedFlow(GroupedDetector):
         )
 
 
-def _failed(dials: Columns) -> Column:
-    failed: Column = (dials["outcome"] == Outcome.SILENT) | (dials["outcome"] == Outcome.REFUSED)
+def _failed(attempts: Columns) -> Column:
+    failed: Column = (attempts["outcome"] == Outcome.SILENT) | (attempts["outcome"] == Outcome.REFUSED)
     return failed

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
+from trafficmond.detect.attempts import Kind, Outcome
 from trafficmond.detect.base import Observation, Told, address, crowd
-from trafficmond.detect.dials import Kind, Outcome
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, mix
 from trafficmond.flows.batch import Batch, Column
@@ -126,20 +126,20 @@ class SynFlood(GroupedDetector):
 
 def _openings(seen: Observation) -> Batch:
     """_OPENING for each opening judged, and for each tuple that is opened over and over."""
-    dials = seen.dials.take(seen.dials["kind"] == Kind.SYN)
+    attempts = seen.attempts.take(seen.attempts["kind"] == Kind.SYN)
     flows = seen.flows
     stuck = (flows["d_packets"] > _RETRANSMISSIONS) & (flows["proto"] == TCP)
     stuck &= (flows["first_flags"] & (SYN | ACK) == SYN) & (flows["tcp_flags"] & (ACK | RST) == 0) & ~flows["new"]
     again = np.flatnonzero(stuck)
-    rows, begun = np.zeros(len(dials) + len(again), _OPENING), slice(len(dials))
+    rows, begun = np.zeros(len(attempts) + len(again), _OPENING), slice(len(attempts))
     for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "src", "dst", "family", "dport", "tick"):
-        rows[name] = np.concatenate([dials[name], flows[name][again]])
-    rows["weight"] = np.concatenate([dials["packets"], flows["d_packets"][again]])
-    rows["weight"][begun][dials["packets"] <= _RETRANSMISSIONS] = 1.0
-    rows["weight"][begun][dials["outcome"] == Outcome.REFUSED] *= _REFUSED_WEIGHT
+        rows[name] = np.concatenate([attempts[name], flows[name][again]])
+    rows["weight"] = np.concatenate([attempts["packets"], flows["d_packets"][again]])
+    rows["weight"][begun][attempts["packets"] <= _RETRANSMISSIONS] = 1.0
+    rows["weight"][begun][attempts["outcome"] == Outcome.REFUSED] *= _REFUSED_WEIGHT
     # What fills a backlog is the missing third packet (RFC 4987): who sent it has finished, whatever was said after it.
-    third = (dials["outcome"] == Outcome.ABANDONED) & (dials["tcp_flags"] & ACK != 0)
-    rows["weight"][begun][third | (dials["outcome"] == Outcome.ANSWERED)] = 0.0
+    third = (attempts["outcome"] == Outcome.ABANDONED) & (attempts["tcp_flags"] & ACK != 0)
+    rows["weight"][begun][third | (attempts["outcome"] == Outcome.ANSWERED)] = 0.0
     return rows
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
+from trafficmond.detect.attempts import ONE_WAY_PORTS, is_group
 from trafficmond.detect.base import Observation, address, crowd
-from trafficmond.detect.dials import ONE_WAY_PORTS, is_group
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mix
 from trafficmond.flows.batch import Batch, Column

@@ -1,10 +1,11 @@
-"""Dials: who tried to reach whom, and what came of it. What most detectors count instead of packets or flows.
+"""Connection attempts: who tried to reach whom, and what came of it. What most detectors count instead of packets or
+flows.
 
-A dial is a flow whose first packet asks for something: a TCP SYN, a packet with flags that no connection explains
+An attempt is a flow whose first packet asks for something: a TCP SYN, a packet with flags that no connection explains
 (stealth scans), a datagram, an ICMP request. Retransmissions belong to the flow they began, so a stubborn client
-counts once. A dial is judged when it is `GRACE_S` old, from what its flow has become; answers in the other direction
-are never dials, and where a capture shows one direction only, the opener's own progress (an ACK after its SYN)
-tells that it was answered.
+counts once. An attempt is judged when it is `GRACE_S` old, from what its flow has become; answers in the other
+direction are never attempts, and where a capture shows one direction only, the opener's own progress (an ACK after its
+SYN) tells that it was answered.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.protocols import ACK, FIN, ICMP, ICMPV6, PSH, RST, SCTP, SYN, TCP, UDP, URG, WITH_PORTS
 
 GRACE_S = 1.0
-"""Age at which a dial is judged: the initial retransmission timeout of TCP (RFC 6298), longer than nearly all paths."""
+"""Age at which an attempt is judged: TCP's initial retransmission timeout (RFC 6298), longer than nearly all paths."""
 
 _FLAGS = FIN | SYN | RST | PSH | ACK | URG  # ECE and CWR may come with any (RFC 3168)
 _ICMP_ASKS = members(8, 13, 15, 17, TYPE_UNKNOWN)  # echo, timestamp, information, address mask (RFC 792, 950)
@@ -30,14 +31,14 @@ _FIRST_EPHEMERAL = 1024
 ONE_WAY_PORTS = members(162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125, 8472, 9995, 9996)
 """UDP ports whose protocol never answers on the same ports: traps, syslog, NetFlow, IPFIX, sFlow, StatsD, and the
 tunnels GTP-U, GRE-in-UDP, VXLAN and Geneve, whose source port is a hash of what is inside (RFC 7348, 8926)."""
-# bound: dials that wait to be judged | the newest are judged as they stand, counted
+# bound: attempts that wait to be judged | the newest are judged as they stand, counted
 _PENDING = 16384
 
 
 class Kind(enum.IntEnum):
-    """How a dial asks."""
+    """How an attempt asks."""
 
-    NONE = 0  # no dial
+    NONE = 0  # no attempt
     SYN = 1
     STEALTH = 2  # NULL, FIN, Xmas...: no connection begins so
     STRAY = 3  # a bare ACK or FIN-ACK out of nowhere: a scan's, or the rest of an old connection
@@ -47,7 +48,7 @@ class Kind(enum.IntEnum):
 
 
 class Outcome(enum.IntEnum):
-    """What came of a dial."""
+    """What came of an attempt."""
 
     SILENT = 1
     REFUSED = 2  # reset
@@ -66,7 +67,7 @@ _ENDPOINTS = [
     ("proto", "u1"),
     ("family", "u1"),
 ]
-DIAL = np.dtype(
+ATTEMPT = np.dtype(
     [
         ("id", "u8"),  # of the connection
         *_ENDPOINTS,
@@ -97,7 +98,7 @@ def is_group(hi: Column, lo: Column, family: Column) -> Column:
 
 
 def kinds(flows: Columns) -> Column:
-    """The Kind of dial that each flow began with; NONE for replies, errors, and packets in midstream."""
+    """The Kind of attempt that each flow began with; NONE for replies, errors, and packets in midstream."""
     proto, flags = flows["proto"], flows["first_flags"] & _FLAGS
     sport, dport = flows["sport"], flows["dport"]
     bare = flows["bits"] & abi.BIT_FIRST_PAYLOAD == 0
@@ -122,17 +123,17 @@ def kinds(flows: Columns) -> Column:
     return kind
 
 
-def judge(dials: Batch) -> Column:
-    """The Outcome of each dial, from what its flow has become."""
-    flags, reply = dials["tcp_flags"], dials["reply_tcp_flags"]
-    replied = dials["reply_packets"] > 0
-    wordless = (dials["payload_bytes"] == 0) & (dials["reply_payload_bytes"] == 0)
+def judge(attempts: Batch) -> Column:
+    """The Outcome of each attempt, from what its flow has become."""
+    flags, reply = attempts["tcp_flags"], attempts["reply_tcp_flags"]
+    replied = attempts["reply_packets"] > 0
+    wordless = (attempts["payload_bytes"] == 0) & (attempts["reply_payload_bytes"] == 0)
     accepted = replied & (reply & SYN != 0)
     refused = replied & (reply & SYN == 0) & (reply & RST != 0)
     went_on = flags & ACK != 0
     gave_up = wordless & (flags & (RST | FIN) != 0)
 
-    syn = np.full(len(dials), Outcome.SILENT, np.uint8)
+    syn = np.full(len(attempts), Outcome.SILENT, np.uint8)
     syn[replied | went_on] = Outcome.ANSWERED
     syn[accepted & ~went_on] = Outcome.HALF_OPEN
     syn[gave_up] = Outcome.ABANDONED
@@ -140,24 +141,26 @@ def judge(dials: Batch) -> Column:
 
     other = np.where(replied, Outcome.ANSWERED, Outcome.SILENT)
     # An SCTP answer to a scan is an ABORT; an association takes a second packet (RFC 9260).
-    other[(dials["proto"] == SCTP) & (dials["packets"] < 2)] = Outcome.SILENT
+    other[(attempts["proto"] == SCTP) & (attempts["packets"] < 2)] = Outcome.SILENT
     odd = np.where(refused, Outcome.REFUSED, other)
-    kind = dials["kind"]
-    outcome: Column = np.where(kind == Kind.SYN, syn, np.where(dials["proto"] == TCP, odd, other)).astype(np.uint8)
+    kind = attempts["kind"]
+    outcome: Column = np.where(kind == Kind.SYN, syn, np.where(attempts["proto"] == TCP, odd, other)).astype(np.uint8)
     return outcome
 
 
-def proven(dials: Columns) -> Column:
-    """Dials whose source address cannot be forged: over TCP the server spoke, and so had its SYN-ACK acknowledged."""
-    real: Column = (dials["kind"] == Kind.SYN) & (dials["tcp_flags"] & ACK != 0) & (dials["reply_payload_bytes"] > 0)
+def proven(attempts: Columns) -> Column:
+    """Attempts whose source address cannot be forged: over TCP the server spoke, so its SYN-ACK was acknowledged."""
+    real: Column = (
+        (attempts["kind"] == Kind.SYN) & (attempts["tcp_flags"] & ACK != 0) & (attempts["reply_payload_bytes"] > 0)
+    )
     return real
 
 
-def _explained(dials: Batch) -> Column:
-    """Stealth and stray dials that turned out to be part of a conversation."""
-    talks = (dials["payload_bytes"] > 0) | (dials["reply_payload_bytes"] > 0) | (dials["packets"] > 2)
-    answered = (dials["reply_packets"] > 0) & (dials["reply_tcp_flags"] & RST == 0)
-    odd = (dials["kind"] == Kind.STEALTH) | (dials["kind"] == Kind.STRAY)
+def _explained(attempts: Batch) -> Column:
+    """Stealth and stray attempts that turned out to be part of a conversation."""
+    talks = (attempts["payload_bytes"] > 0) | (attempts["reply_payload_bytes"] > 0) | (attempts["packets"] > 2)
+    answered = (attempts["reply_packets"] > 0) & (attempts["reply_tcp_flags"] & RST == 0)
+    odd = (attempts["kind"] == Kind.STEALTH) | (attempts["kind"] == Kind.STRAY)
     explained: Column = odd & (talks | answered)
     return explained
 
@@ -174,16 +177,16 @@ def _connection(flows: Columns) -> Column:
     return mix(flows["id"], flows["first"].view(np.uint64))
 
 
-def _dialling(flows: Columns) -> tuple[Columns, Column]:
-    """The flows that are new and dials, and the Kind of each."""
+def _new_attempts(flows: Columns) -> tuple[Columns, Column]:
+    """The flows that are new and attempts, and the Kind of each."""
     rows = flows.take(flows["new"])
     kind = kinds(rows)
     begun = kind != Kind.NONE
     return rows.take(begun), kind[begun]
 
 
-class Dials:
-    """New dials in, judged dials out, `GRACE_S` later.
+class Attempts:
+    """New attempts in, judged attempts out, `GRACE_S` later.
 
     At most `capacity` wait at once; more are judged as they stand, and counted in `early`: in a flood, when
     nobody answers anyway.
@@ -192,17 +195,17 @@ class Dials:
     def __init__(self, capacity: int = _PENDING) -> None:
         self.early = 0
         self._capacity = capacity
-        self._pending = empty(DIAL)  # sorted by id
+        self._pending = empty(ATTEMPT)  # sorted by id
 
     def __len__(self) -> int:
         return len(self._pending)
 
     def feed(self, flows: Columns, now: float) -> Batch:
-        """Take in FLOW rows; the DIAL rows that were judged, in no particular order."""
+        """Take in FLOW rows; the ATTEMPT rows that were judged, in no particular order."""
         self._follow(flows)
-        fresh = self._begun(*_dialling(flows))
-        # A clock that was set back must not keep dials waiting.
-        waits, fresh_waits = (np.abs(dials["at"] - now) < GRACE_S for dials in (self._pending, fresh))
+        fresh = self._of_flows(*_new_attempts(flows))
+        # A clock that was set back must not keep attempts waiting.
+        waits, fresh_waits = (np.abs(attempts["at"] - now) < GRACE_S for attempts in (self._pending, fresh))
         excess = np.flatnonzero(fresh_waits)[max(0, self._capacity - int(np.count_nonzero(waits))) :]
         fresh_waits[excess] = False
         self.early += len(excess)
@@ -218,67 +221,67 @@ class Dials:
         return done
 
     def feed_ticks(self, flows: Columns, ends: Column) -> tuple[Batch, Column]:
-        """The same of several ticks, later ones last: (the DIAL rows that were judged, the tick of each), in order."""
-        rows, kind = _dialling(flows)
-        begun = self._begun(rows, kind)
+        """The same of several ticks, in order of time: (the ATTEMPT rows that were judged, the tick of each)."""
+        rows, kind = _new_attempts(flows)
+        begun = self._of_flows(rows, kind)
         if len(self._pending) + len(begun) > self._capacity:
             parts = [self.feed(flows.take(flows["tick"] == tick), end) for tick, end in enumerate(ends.tolist())]
             return join(parts), np.repeat(np.arange(len(ends)), [len(part) for part in parts])
-        dials = join([self._pending, begun])
+        attempts = join([self._pending, begun])
         since = np.concatenate([np.full(len(self._pending), -1), rows["tick"]])
         first = np.maximum(since, 0)
-        judged_at = np.maximum(first, np.searchsorted(ends, dials["at"] + GRACE_S))
-        # A clock that was set back must not keep dials waiting.
-        judged_at = np.where(dials["at"] - ends[first] >= GRACE_S, first, judged_at)
-        place = np.argsort(dials["id"], kind="stable")
-        dials, since, judged_at = take(dials, place), since[place], judged_at[place]
-        stays = self._updated(dials, flows, since, judged_at)
-        dials, since, judged_at, place = take(dials, stays), since[stays], judged_at[stays], place[stays]
+        judged_at = np.maximum(first, np.searchsorted(ends, attempts["at"] + GRACE_S))
+        # A clock that was set back must not keep attempts waiting.
+        judged_at = np.where(attempts["at"] - ends[first] >= GRACE_S, first, judged_at)
+        place = np.argsort(attempts["id"], kind="stable")
+        attempts, since, judged_at = take(attempts, place), since[place], judged_at[place]
+        stays = self._updated(attempts, flows, since, judged_at)
+        attempts, since, judged_at, place = take(attempts, stays), since[stays], judged_at[stays], place[stays]
         waits = judged_at == len(ends)
-        self._pending = take(dials, waits)
+        self._pending = take(attempts, waits)
         # As `feed` has them: those that waited by their ids, then those that did not as they came.
         at_once = since == judged_at
-        order = np.lexsort((np.where(at_once, place, np.arange(len(dials))), at_once, judged_at))
+        order = np.lexsort((np.where(at_once, place, np.arange(len(attempts))), at_once, judged_at))
         order = order[: np.count_nonzero(~waits)]
-        judged, judged_at = take(dials, order), judged_at[order]
+        judged, judged_at = take(attempts, order), judged_at[order]
         needed = ~_explained(judged)
         judged, judged_at = take(judged, needed), judged_at[needed]
         judged["outcome"] = judge(judged)
         return judged, judged_at
 
     @staticmethod
-    def _updated(dials: Batch, flows: Columns, since: Column, until: Column) -> Column:
-        """Bring dials, sorted by id, up to date with what became of their flows in the ticks after `since` and up to
-        `until`; which of them are dials after all."""
-        stays: Column = np.ones(len(dials), bool)
-        if not len(dials):
+    def _updated(attempts: Batch, flows: Columns, since: Column, until: Column) -> Column:
+        """Bring attempts, sorted by id, up to date with what became of their flows in the ticks after `since` and up to
+        `until`; which of them are attempts after all."""
+        stays: Column = np.ones(len(attempts), bool)
+        if not len(attempts):
             return stays
-        young = flows.take(~flows["new"] & (flows["first"] >= dials["at"].min()))
+        young = flows.take(~flows["new"] & (flows["first"] >= attempts["at"].min()))
         ids, tick = _connection(young), young["tick"]
-        at = np.minimum(np.searchsorted(dials["id"], ids), len(dials) - 1)
-        known = (dials["id"][at] == ids) & (tick > since[at]) & (tick <= until[at])
+        at = np.minimum(np.searchsorted(attempts["id"], ids), len(attempts) - 1)
+        known = (attempts["id"][at] == ids) & (tick > since[at]) & (tick <= until[at])
         at, young = at[known], young.take(known)
         for name in _CHANGING:
-            dials[name][at] = young[name]  # of several the last, which is the latest
+            attempts[name][at] = young[name]  # of several the last, which is the latest
         # A flow that was turned round began with an answer.
-        turned = (young["src_lo"] != dials["src_lo"][at]) | (young["sport"] != dials["sport"][at])
+        turned = (young["src_lo"] != attempts["src_lo"][at]) | (young["sport"] != attempts["sport"][at])
         stays[at[turned]] = False
         return stays
 
     @staticmethod
-    def _begun(rows: Columns, kind: Column) -> Batch:
-        dials = empty(DIAL, len(rows))
-        dials["id"] = _connection(rows)
+    def _of_flows(rows: Columns, kind: Column) -> Batch:
+        attempts = empty(ATTEMPT, len(rows))
+        attempts["id"] = _connection(rows)
         for name in (*(name for name, _ in _ENDPOINTS), "first_len", *_CHANGING):
-            dials[name] = rows[name]
-        dials["at"] = rows["first"]
-        dials["src"] = mix(rows["src_hi"], rows["src_lo"])
-        dials["dst"] = mix(rows["dst_hi"], rows["dst_lo"])
-        dials["kind"] = kind
-        return dials
+            attempts[name] = rows[name]
+        attempts["at"] = rows["first"]
+        attempts["src"] = mix(rows["src_hi"], rows["src_lo"])
+        attempts["dst"] = mix(rows["dst_hi"], rows["dst_lo"])
+        attempts["kind"] = kind
+        return attempts
 
     def _follow(self, flows: Columns) -> None:
-        """Bring the waiting dials up to date with what became of their flows."""
+        """Bring the waiting attempts up to date with what became of their flows."""
         if not len(self._pending):
             return
         young = flows.take(~flows["new"] & (flows["first"] >= self._pending["at"].min()))

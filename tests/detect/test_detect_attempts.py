@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from detect_traffic import ACK, FIN, FIRST_PAYLOAD, PSH, RST, SYN, T0, URG, datagram, flow, flows, ping, refused, talk
 
-from trafficmond.detect.dials import Dials, Kind, Outcome, kinds, proven
+from trafficmond.detect.attempts import Attempts, Kind, Outcome, kinds, proven
 from trafficmond.detect.windows import Columns
 
 A, B = "192.0.2.1", "198.51.100.7"
@@ -14,9 +14,9 @@ XMAS = FIN | PSH | URG
 
 
 def judged(*rows: dict[str, Any], later: tuple[dict[str, Any], ...] = ()) -> list[tuple[Kind, Outcome]]:
-    dials = Dials()
-    out = [*dials.feed(Columns(flows(rows)), T0 + 0.5)]
-    out += [*dials.feed(Columns(flows(later)), T0 + 0.9), *dials.feed(Columns(flows([])), T0 + 2)]
+    attempts = Attempts()
+    out = [*attempts.feed(Columns(flows(rows)), T0 + 0.5)]
+    out += [*attempts.feed(Columns(flows(later)), T0 + 0.9), *attempts.feed(Columns(flows([])), T0 + 2)]
     return [(Kind(row["kind"]), Outcome(row["outcome"])) for row in out]
 
 
@@ -94,19 +94,19 @@ def test_a_bare_ack_that_turns_into_a_conversation_is_explained() -> None:
 
 
 def test_more_dials_than_fit_are_judged_at_once_and_counted() -> None:
-    dials = Dials(capacity=10)
-    early = dials.feed(Columns(flows(flow(A, B, port) for port in range(1, 31))), T0 + 0.1)
-    assert (len(early), dials.early, len(dials)) == (20, 20, 10)
-    assert len(dials.feed(Columns(flows([])), T0 + 2)) == 10
-    assert len(dials) == 0
+    attempts = Attempts(capacity=10)
+    early = attempts.feed(Columns(flows(flow(A, B, port) for port in range(1, 31))), T0 + 0.1)
+    assert (len(early), attempts.early, len(attempts)) == (20, 20, 10)
+    assert len(attempts.feed(Columns(flows([])), T0 + 2)) == 10
+    assert len(attempts) == 0
 
 
 @pytest.mark.parametrize("now", [T0 - 3600, T0 + 3600])
 def test_a_clock_that_steps_leaves_no_dial_waiting(now: float) -> None:
-    dials = Dials()
-    dials.feed(Columns(flows([flow(A, B, 80)])), T0 + 0.1)
-    assert len(dials.feed(Columns(flows([])), now)) == 1
-    assert len(dials) == 0
+    attempts = Attempts()
+    attempts.feed(Columns(flows([flow(A, B, 80)])), T0 + 0.1)
+    assert len(attempts.feed(Columns(flows([])), now)) == 1
+    assert len(attempts) == 0
 
 
 def test_only_a_server_that_spoke_over_tcp_proves_a_source() -> None:
@@ -116,8 +116,8 @@ def test_only_a_server_that_spoke_over_tcp_proves_a_source() -> None:
         talk(datagram(A, B, 53)),
         flow(A, B, 22, tcp_flags=SYN | ACK),
     ]
-    dials = Dials().feed(Columns(flows(rows)), T0 + 5)
-    assert sorted(proven(Columns(dials)).tolist()) == [False, False, False, True]
+    attempts = Attempts().feed(Columns(flows(rows)), T0 + 5)
+    assert sorted(proven(Columns(attempts)).tolist()) == [False, False, False, True]
 
 
 def test_kinds_of_an_empty_batch() -> None:
