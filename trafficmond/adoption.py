@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from trafficmond import npt
 from trafficmond.config import declare
 from trafficmond.config.settings import Settings
 from trafficmond.datapath.datapath import Datapath, Options

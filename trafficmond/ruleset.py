@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from trafficmond import npt
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.networks import Network

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from trafficmond import npt
 from trafficmond.config.settings import Settings
 from trafficmond.errors import DatapathError, TrafficmonError
 from trafficmond.policy import trial

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from trafficmond import npt
 from trafficmond.analyze.damage import Damage
 from trafficmond.analyze.source import Source
 from trafficmond.model import Threat

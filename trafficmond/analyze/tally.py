@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from trafficmond import npt
 from trafficmond.flows import compiled
 from trafficmond.flows.batch import Batch, Column, empty, join, take
 from trafficmond.flows.index import Index

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from trafficmond import npt
 from trafficmond.choice import Choice
 from trafficmond.control.wire import Texts
 from trafficmond.model import Action

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import abi
+from trafficmond import abi, npt
 from trafficmond.datapath.ledger import Ledger, Sums
 from trafficmond.flows.malformed import by_reason
 

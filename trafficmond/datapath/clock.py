@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import abi
+from trafficmond import abi, npt
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.loader import Loaded, tick_hz
 from trafficmond.datapath.mapped import Mapped

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import abi
+from trafficmond import abi, npt
 from trafficmond.datapath import ledger, libbpf, loader
 from trafficmond.datapath.accounting import Accounting, account
 from trafficmond.datapath.attach import Attachment

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import abi
+from trafficmond import abi, npt
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.loader import Loaded, Sizes
 from trafficmond.datapath.mapped import Mapped

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import abi, compiled
+from trafficmond import abi, compiled, npt
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.btf import Btf
 from trafficmond.errors import DatapathError

@@ -7,7 +7,8 @@ import mmap
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from trafficmond import npt
 
 
 class Mapped:

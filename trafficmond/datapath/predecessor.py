@@ -6,9 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import abi
+from trafficmond import abi, npt
 from trafficmond.datapath.accounting import words
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.ledger import Ledger, mapped

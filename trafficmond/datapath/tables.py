@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import abi
+from trafficmond import abi, npt
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.mapped import Mapped
 from trafficmond.errors import DatapathError

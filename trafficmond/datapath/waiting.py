@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from trafficmond import npt
 from trafficmond.datapath import sockets
 from trafficmond.datapath.netlink import ATTRIBUTE, HEADER, answers, attributes, is_end
 from trafficmond.flows.batch import V4_MAPPED, Batch, Column

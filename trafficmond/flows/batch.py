@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from trafficmond import npt
 from trafficmond.choice import Choice
 from trafficmond.networks import Network
 

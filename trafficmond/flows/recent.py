@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from trafficmond import npt
 from trafficmond.flows.batch import FLOW, Batch, Column
 from trafficmond.model import LIVE_WINDOWS_S, Direction
 

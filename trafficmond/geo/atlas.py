@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from trafficmond import npt
 from trafficmond.errors import Mistake
 from trafficmond.geo.mmdb import Content, Record
 from trafficmond.policy import prefixes

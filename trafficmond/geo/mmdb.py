@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from trafficmond import npt
 from trafficmond.policy import prefixes
 from trafficmond.policy.prefixes import U64, Prefixes
 

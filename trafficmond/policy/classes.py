@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import abi
+from trafficmond import abi, npt
 from trafficmond.services import Places
 
 

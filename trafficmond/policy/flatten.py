@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from trafficmond import npt
 from trafficmond.policy import compiled
 from trafficmond.policy.layout import CROSS, POINTER
 

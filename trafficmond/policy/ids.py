@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import abi
+from trafficmond import abi, npt
 from trafficmond.policy.rules import Rule
 
 MAX_ID = abi.RULE_MASK  # 0 is the default

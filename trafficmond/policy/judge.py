@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import abi
+from trafficmond import abi, npt
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.flatten import I64, U32, U64
 from trafficmond.policy.load import Policy

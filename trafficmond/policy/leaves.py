@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import abi
+from trafficmond import abi, npt
 from trafficmond.model import Action, Reason
 from trafficmond.policy.classes import Classes
 from trafficmond.policy.flatten import I64, U32

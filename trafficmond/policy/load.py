@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from trafficmond import npt
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Action, Reason
 from trafficmond.policy import prefixes

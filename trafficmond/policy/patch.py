@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import abi
+from trafficmond import abi, npt
 from trafficmond.model import Direction
 from trafficmond.policy.classes import Classes
 from trafficmond.policy.flatten import I64, U32, flatten

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import networks
+from trafficmond import networks, npt
 
 U64 = npt.NDArray[np.uint64]
 U8 = npt.NDArray[np.uint8]

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import services
+from trafficmond import npt, services
 from trafficmond.errors import Mistake
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import prefixes

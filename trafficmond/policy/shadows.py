@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import services
+from trafficmond import npt, services
 from trafficmond.errors import Mistake
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.explain import overlapping

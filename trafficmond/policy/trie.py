@@ -12,9 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import abi
+from trafficmond import abi, npt
 from trafficmond.policy import compiled
 from trafficmond.policy.flatten import I64, U32, U64, Boundaries, Flat, ranges
 from trafficmond.policy.layout import (

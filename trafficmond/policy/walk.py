@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from trafficmond import abi
+from trafficmond import abi, npt
 from trafficmond.model import Direction
 from trafficmond.policy.flatten import U32, U64
 from trafficmond.policy.layout import (
