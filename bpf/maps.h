@@ -33,11 +33,11 @@ const volatile __u32 tm_owners SEC(".rodata.owners") = 0; /* whether records tel
 #define TM_LOOK_INSIDE 0
 #endif
 
-/* bound: bans | a new one is refused, and said so */
+/* bound: bans | a new ban is refused with an error */
 #define TM_BANS_MAX 65536
 /* bound: connections known for `established` | the one seen longest ago is forgotten: its replies need a rule */
 #define TM_CONNS_MAX 65536
-/* bound: rate buckets | the one seen longest ago starts again */
+/* bound: rate buckets | the one seen longest ago starts again with a full bucket */
 #define TM_BUCKETS_MAX 65536
 
 enum tm_place { TM_OUTER = 0, TM_INSIDE = 1 }; /* in tm_scratch: of a CPU's packet, and of what is inside it */

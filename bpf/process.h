@@ -7,11 +7,11 @@
 
 #include <linux/types.h>
 
-/* bound: sockets whose process is known (`flows.processes`) | the one used longest ago: its flows name none, counted */
+/* bound: sockets whose process is known (`flows.processes`) | the least recent goes, counted; its flows have none */
 #define TM_PROCESS_SOCKETS 32768
-/* bound: ends of flows whose process is known (`flows.processes`) | the oldest: its flow names none, counted */
+/* bound: endpoints of flows whose process is known (`flows.processes`) | the oldest goes, counted; its flow has none */
 #define TM_PROCESS_ENDS 32768
-/* bound: ports that wait whose process is known (`flows.processes`) | the oldest: its flows name none, counted */
+/* bound: listening ports whose process is known (`flows.processes`) | the oldest goes, counted; its flows have none */
 #define TM_PROCESS_WAITING 8192
 
 /*

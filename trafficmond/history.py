@@ -20,9 +20,9 @@ from trafficmond.policy.entries import Entry, difference, entries, placed, repla
 from trafficmond.policy.load import Policy
 from trafficmond.store.records import Change
 
-# bound: changes of the rules that are kept by number, in `state_dir` | the oldest go
+# bound: numbered changes of the rules, in `state_dir` | the oldest are deleted
 MOST_CHANGES = 1000
-# bound: bytes of the rules' history in `state_dir` | the oldest changes go
+# bound: bytes of the rules' history in `state_dir` | the oldest changes are deleted
 MOST_BYTES = 64 << 20
 _ONE_COMMAND_S = 10.0  # in which the calls of one process are one change
 _OF_SEVERAL = ("add-cidr", "remove-cidr")  # that are made by several calls

@@ -28,9 +28,9 @@ from trafficmond.flows.processes import (
 from trafficmond.model import Direction
 from trafficmond.protocols import SYN, UDP
 
-# bound: processes that flows may name (`flows.processes`) | the one met longest ago: its flows name none, counted
+# bound: process names for flows (`flows.processes`) | the one used longest ago goes, counted; its flows have none
 MOST = 16384
-# bound: records asked about at a tick (`flows.processes`) | the rest name no process, counted
+# bound: records looked up in one tick (`flows.processes`) | the rest have no process, counted
 MOST_ASKED = 32768
 _SOON_S = 0.1  # that clocks of the ledger and of notes may differ
 

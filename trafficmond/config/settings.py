@@ -33,7 +33,7 @@ class Flows:
     active_timeout: float = duration(
         "5m", min="1s", max="1d", help="A flow that lasts is written to the store this often."
     )
-    # bound: ledger, a CPU | the smaller record moves to the ring
+    # bound: ledger entries, for each CPU | the smaller entry moves to the eviction ring
     capacity: int = setting(
         65536,
         min=1024,
@@ -42,7 +42,7 @@ class Flows:
         help="Slots of the kernel's ledger on each CPU, a power of two; a slot takes 160 bytes.",
         restart=True,
     )
-    # bound: flows that the daemon follows | the idlest end early; they are stored
+    # bound: flows that the daemon follows | the flows that are idle longest end early; they are stored
     table_capacity: int = setting(
         262144, min=1024, max=1 << 24, help="Flows that the daemon follows at once; beyond it the idlest end early."
     )
@@ -88,9 +88,9 @@ class Flows:
 class Store:
     """[store]: how much history flows.db keeps."""
 
-    # bound: age of `flows.db` | the oldest partition goes
+    # bound: age of `flows.db` | the oldest partition is deleted
     max_age: float = duration("30d", min="1h", help="Flows older than this are removed.")
-    # bound: size of `flows.db` | the oldest partition goes
+    # bound: size of `flows.db` | the oldest partition is deleted
     max_size: int = size("2GiB", min="16MiB", help="The oldest flows are removed when flows.db is larger than this.")
 
 

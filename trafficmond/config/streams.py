@@ -28,7 +28,7 @@ class Log:
         example='"/var/log/trafficmon/traffic.jsonl"',
         help="The file to write to; not set: standard output. The journal needs none.",
     )
-    # bound: events that wait for a log | lost, counted, shown by `status`
+    # bound: events that wait for a log | further events are lost, counted, shown by `status`
     buffer_size: int = setting(
         8192, min=1, max=1 << 22, help="Events held while the disk is slow; beyond it they are lost and counted."
     )
@@ -85,7 +85,7 @@ class Export:
         help="Where: ipfix+udp://HOST:PORT, ipfix+tcp://HOST:PORT, clickhouse://USER@HOST:PORT/DATABASE or "
         "clickhouse+https://USER@HOST:PORT/DATABASE.",
     )
-    # bound: flows that wait for an export | lost, counted, shown by `status`
+    # bound: flows that wait for an export | further flows are lost, counted, shown by `status`
     buffer_rows: int = setting(
         65536, min=1024, max=1 << 22, help="Flows held while the target is slow; beyond it they are lost and counted."
     )

@@ -13,9 +13,9 @@ from trafficmond.control.peers import Peer
 
 log = logging.getLogger(__name__)
 
-# bound: clients of the control socket | the one that has been idle longest makes room, else the new one is told `Busy`
+# bound: clients of the control socket | the longest idle one is disconnected; if none is idle, the new one gets `Busy`
 MAX_CLIENTS = 64
-# bound: clients of one user, root apart | likewise, among that user's own
+# bound: clients of one user, except root | the same, among the clients of that user
 MAX_CLIENTS_OF_A_USER = 48  # root apart, so that there is always room for the administrator
 
 

@@ -15,7 +15,7 @@ from trafficmond.control.wire import encode
 
 log = logging.getLogger(__name__)
 
-# bound: a message on the control socket | `MessageTooLarge`, and the connection is closed
+# bound: a message on the control socket | the reply is `MessageTooLarge`, and the connection is closed
 MAX_MESSAGE_BYTES = 1 << 20
 WRITE_BUFFER_BYTES = 1 << 18  # beyond it a reply waits for the client to read
 WRITE_TIMEOUT_S = 30.0  # ... for this long

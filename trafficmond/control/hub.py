@@ -24,7 +24,7 @@ from trafficmond.model import Action
 from trafficmond.networks import Network
 
 TOPICS = ("events", "threats")
-# bound: records that wait for a watcher | lost to it, and its next reply says how many
+# bound: records that wait for a watcher | further records are lost; the watcher's next reply has their number
 QUEUE_RECORDS = 4096  # a watcher's backlog; what does not fit is counted as lost
 REPLY_RECORDS = 256
 MOST_AT_ONCE = 4096  # records of one publication that are made, for however many watchers

@@ -33,9 +33,9 @@ from trafficmond.errors import DatapathError
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.networks import sixteen
 
-# bound: eviction ring, a CPU | the record's packets and bytes are added to `unattributed`
+# bound: records in the eviction ring, for each CPU | the record's packets and bytes are added to `unattributed`
 RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two drains before it is only summed up
-# bound: conversations inside tunnels (`flows.look_inside`) | the oldest is forgotten: its rows lack columns, counted
+# bound: conversations inside tunnels (`flows.look_inside`) | the oldest goes, counted; its rows have no inner columns
 _INNERS = 131072  # 15 MiB: conversations inside tunnels that are remembered, the latest
 
 

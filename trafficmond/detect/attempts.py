@@ -31,7 +31,7 @@ _FIRST_EPHEMERAL = 1024
 ONE_WAY_PORTS = members(162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125, 8472, 9995, 9996)
 """UDP ports whose protocol never answers on the same ports: traps, syslog, NetFlow, IPFIX, sFlow, StatsD, and the
 tunnels GTP-U, GRE-in-UDP, VXLAN and Geneve, whose source port is a hash of what is inside (RFC 7348, 8926)."""
-# bound: attempts that wait to be judged | the newest are judged as they stand, counted
+# bound: connection attempts that wait for their outcome | the newest are judged at once, counted
 _PENDING = 16384
 
 

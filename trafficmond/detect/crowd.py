@@ -10,7 +10,7 @@ import numpy as np
 
 from trafficmond.flows.batch import Batch
 
-# bound: strangers remembered at one service, of the latest 64 | the one heard of longest ago is forgotten
+# bound: strangers remembered for each of the latest 64 services | the one seen longest ago is forgotten
 SOURCES = 1000  # of one service, the latest
 _SERVICES = 64
 _TEXT = "S45"  # the longest address, as text

@@ -27,9 +27,9 @@ OPENED, UPDATED, CLOSED = "opened", "updated", "closed"
 
 PART_ROWS = 16384
 """Rows looked at together: working copies of a flood's batch must not become the daemon's memory."""
-# bound: threats open at once | one that counts the rest
+# bound: open threats | one further threat counts the rest
 MOST_OPEN = 512
-# bound: new threats of a detector in a minute | one that counts the rest
+# bound: new threats of a detector in a minute | one further threat counts the rest
 MOST_NEW = 10  # of one detector ...
 NEW_WITHIN_S = 60.0  # ... within this time; more are counted in one threat
 _MOST_LISTED = 16  # items of a list in the evidence

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from trafficmond import __version__
 from trafficmond.urls import hidden
 
-# bound: a fetched list | refused; what was fetched last stays
+# bound: a fetched list | the list is refused; the last fetched one stays
 MOST_BYTES = 64 << 20
 DEADLINE_S = 300.0  # for the whole of it
 _QUIET_S = 30.0  # between two words of the server

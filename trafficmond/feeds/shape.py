@@ -16,7 +16,7 @@ import numpy as np
 from trafficmond.policy.listfile import parse_list
 from trafficmond.policy.prefixes import Prefixes
 
-# bound: lines of a fetched list, comments too | refused; what was fetched last stays
+# bound: lines of a fetched list, including comments | the list is refused; the last fetched one stays
 MOST_LINES = 1_500_000  # a quarter of the prefixes that all rules together may have, and twice the largest list known
 _SHORTEST_4, _SHORTEST_6 = 3, 7  # prefix lengths of whole classes of addresses, as lists of bogons have them
 _MOST_SHARE = 0.5  # of all IPv4 addresses, or of those of IPv6 that are given out

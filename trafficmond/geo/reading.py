@@ -14,7 +14,7 @@ from trafficmond.errors import Mistake
 from trafficmond.geo.atlas import Atlas, Database
 from trafficmond.geo.mmdb import Damaged, read
 
-# bound: a database of countries or networks | refused; what was in force of it stays
+# bound: a database of countries or networks | the file is refused; the last good one stays in use
 _MAX_FILE_BYTES = 512 << 20
 _OLD_S = 180 * 86400.0
 _LEAST = 0.5  # of its networks that a database may come down to

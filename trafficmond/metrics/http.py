@@ -13,7 +13,7 @@ from trafficmond.metrics.text import OPENMETRICS, PROMETHEUS, prometheus
 
 log = logging.getLogger(__name__)
 
-# bound: connections to the metrics | an idle one makes room; where none is, the new one is answered 503
+# bound: connections to the metrics server | an idle one is closed; if none is idle, the new one gets status 503
 MAX_CLIENTS = 16
 MAX_REQUEST_BYTES = 8192
 REQUEST_TIMEOUT_S = 5.0

@@ -22,7 +22,7 @@ from trafficmond.notifier.schedule import HOUR_S
 log = logging.getLogger(__name__)
 
 FILE_NAME = "notify.db"
-# bound: news that wait for a target that is down | the oldest are lost, counted, told
+# bound: notifications that wait for an unreachable target | the oldest are lost, counted, reported
 MOST_NEWS = 20_000
 OVERLAP_S = 3600.0  # how far before its last look the daemon is asked: threats are told of late
 _FORGOTTEN_S = 30 * 86400.0  # a situation that never ended, as far as anybody knows

@@ -18,7 +18,7 @@ from trafficmond.policy.rules import ListSource, Rules
 _PARSERS: Mapping[str, Callable[..., Rules]] = {".toml": read_toml, ".json": read_json}
 _RULES_ENDINGS = (".toml", ".json")
 _LIST_ENDINGS = frozenset((".netset", ".ipset", ".txt", ".cidr"))
-# bound: a file of rules or prefixes | refused; what was in force of it stays
+# bound: a file of rules or prefixes | the file is refused; its last good content stays in force
 _MAX_FILE_BYTES = 256 << 20
 _READS = 3  # of a file that changes meanwhile
 _UNFETCHED = "has not been fetched yet; have it fetched: systemctl enable --now trafficmon-fetch.timer"

@@ -24,7 +24,7 @@ from trafficmond.policy.prefixes import Prefixes
 from trafficmond.policy.readers import lasting, permitted, read_list, read_own
 from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 
-# bound: prefixes of all files | refused; what was in force stays
+# bound: prefixes of all files | the files are refused; the rules in force stay
 _MAX_PREFIXES = 4_000_000  # about half a gigabyte of table at worst (scattered IPv6 hosts)
 _ALIKE_TOLD = 10  # rules that could be one
 _HINT = "nothing was changed; trafficctl check names every mistake"

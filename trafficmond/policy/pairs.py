@@ -17,7 +17,7 @@ from trafficmond.verdict import Pair
 
 _BLOCK = abi.PAIR_BLOCK
 _KEEP_S = 3600.0  # beyond every flow timeout
-# bound: pairs of a rule in shadow and what judges in its place | the rest of its prefixes is not watched
+# bound: pairs of a shadow rule and the rule that decides | the other prefixes of the rule are not observed
 MOST = 65536
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-# bound: threats in `flows.db` | the oldest go
+# bound: threats in `flows.db` | the oldest are deleted
 MOST_THREATS = 100_000
-# bound: entries of the audit in `flows.db` | the oldest go
+# bound: audit entries in `flows.db` | the oldest are deleted
 MOST_CHANGES = 1_000_000
 
 

@@ -44,7 +44,7 @@ class Limits:
 
     max_age_s: float
     max_size_bytes: int
-    # bound: flows that wait for `flows.db` | lost, counted, shown by `status`
+    # bound: flows that wait for `flows.db` | further flows are lost, counted, shown by `status`
     queue_rows: int = 262_144
 
     @property
