@@ -25,7 +25,7 @@ def units(on: Rig) -> None:
     with Services(on.lab) as services:
         services.run("one.service", "udp", outside, 6001, 3, timeout=SLOW)
         services.run("two.service", "udp", outside, 6002, 5, timeout=SLOW)
-        with waiting(services, "web.service", "serve", host, 80, 1), on.lab.outside.entered():
+        with waiting(services.start("web.service", "serve", host, 80, 1)), on.lab.outside.entered():
             with socket.create_connection((host, 80), SLOW) as client:
                 client.sendall(bytes(5000))
                 client.shutdown(socket.SHUT_WR)

@@ -70,11 +70,15 @@ class Services:
                 time.sleep(0.01)
 
     def start(self, unit: str, *what: str | int) -> subprocess.Popen[str]:
-        """A process in the unit's cgroup and in the lab's host namespace; in there from the first instruction on."""
+        """What a service does, as a process of the unit."""
+        return self.launch(unit, _SERVICE, *what)
+
+    def launch(self, unit: str, code: str, *arguments: str | int) -> subprocess.Popen[str]:
+        """Python in the unit's cgroup and in the lab's host namespace; in there from the first instruction on."""
         folder = self.top / unit
         folder.mkdir(parents=True, exist_ok=True)
         enter = f'echo $$ > {folder}/cgroup.procs && exec "$@"'
-        command = self.lab.host.argv("sh", "-c", enter, "sh", sys.executable, "-c", _SERVICE, *map(str, what))
+        command = self.lab.host.argv("sh", "-c", enter, "sh", sys.executable, "-c", code, *map(str, arguments))
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(self, unit: str, *what: str | int, timeout: float = 20) -> None:
@@ -91,9 +95,8 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 @contextlib.contextmanager
-def waiting(services: Services, unit: str, *what: str | int) -> Iterator[subprocess.Popen[str]]:
+def waiting(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
     """A service that has opened its port, until the end."""
-    process = services.start(unit, *what)
     try:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cgrouped import TREE, Services, end
+from cgrouped import TREE, Services, end, waiting
 from tmlab import Daemon, Lab
 from tmlab.daemon import BPFFS, mount_bpffs, remove_pins
 from verified import verified
@@ -86,31 +86,13 @@ _KEEPS_SILENT = _ANSWERS.replace("    server.sendto(said, peer)\n", "")
 
 def start(services: Services, unit: str, name: str, code: str, *arguments: str | int) -> subprocess.Popen[str]:
     """A process of the unit that calls itself `name` before it makes a socket."""
-    folder = services.top / unit
-    folder.mkdir(exist_ok=True)
-    enter = f'echo $$ > {folder}/cgroup.procs && exec "$@"'
-    command = [sys.executable, "-c", _NAMED, name, code, *map(str, arguments)]
-    argv = services.lab.host.argv("sh", "-c", enter, "sh", *command)
-    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return services.launch(unit, _NAMED, name, code, *arguments)
 
 
 def run(services: Services, unit: str, name: str, code: str, *arguments: str | int) -> None:
     process = start(services, unit, name, code, *arguments)
     end(process)
     assert process.returncode == 0
-
-
-@contextlib.contextmanager
-def waiting(
-    services: Services, unit: str, name: str, code: str, *arguments: str | int
-) -> Iterator[subprocess.Popen[str]]:
-    process = start(services, unit, name, code, *arguments)
-    try:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        end(process)
 
 
 def flows(daemon: Daemon, **filters: Any) -> list[dict[str, Any]]:
@@ -207,7 +189,7 @@ def test_who_sends_connects_and_waits(lab: Lab) -> None:
             ("::", "web6", "8002"),
             (link.host_ip, "webby", "8003"),
         ):
-            with waiting(services, f"{name}.service", name, _SERVES, address, port, 1) as process:
+            with waiting(start(services, f"{name}.service", name, _SERVES, address, port, 1)) as process:
                 lab.outside.run(sys.executable, "-c", _DIALS, link.host_ip, port)
                 assert of(daemon, int(port)) == (f"{name}.service", name, True)
                 (row,) = flows(daemon, ports=port)
@@ -218,7 +200,7 @@ def test_who_sends_connects_and_waits(lab: Lab) -> None:
                     [f"{name}.service"],
                     [{"process": name, "pid": process.pid}],
                 )
-        with waiting(services, "dns.service", "answers", _ANSWERS, "0.0.0.0", 5300):
+        with waiting(start(services, "dns.service", "answers", _ANSWERS, "0.0.0.0", 5300)):
             with lab.outside.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
                 asking.settimeout(5)
                 asking.sendto(b"x", (link.host_ip, 5300))
@@ -227,7 +209,7 @@ def test_who_sends_connects_and_waits(lab: Lab) -> None:
             assert re.search(r"dns\.service, answers \(\d+\)", told)
             assert of(daemon, 5300) == ("dns.service", "answers", True)
         with (
-            waiting(services, "log.service", "silent", _KEEPS_SILENT, "0.0.0.0", 5140),
+            waiting(start(services, "log.service", "silent", _KEEPS_SILENT, "0.0.0.0", 5140)),
             lab.outside.entered(),
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
         ):
@@ -251,7 +233,7 @@ def test_what_was_there_before_is_counted(lab: Lab) -> None:
     link = lab.links[0]
     with (
         Services(lab) as services,
-        waiting(services, "old.service", "old", _SERVES, "0.0.0.0", 8004, 1),
+        waiting(start(services, "old.service", "old", _SERVES, "0.0.0.0", 8004, 1)),
         Daemon(lab, ON) as daemon,
     ):
         lab.outside.run(sys.executable, "-c", _DIALS, link.host_ip, "8004")
@@ -264,7 +246,7 @@ def test_another_network_is_another(lab: Lab) -> None:
     link = lab.links[0]
     with (
         Services(lab) as services,
-        waiting(services, "old.service", "old", _SERVES, "0.0.0.0", 8005, 1),
+        waiting(start(services, "old.service", "old", _SERVES, "0.0.0.0", 8005, 1)),
         Daemon(lab, ON) as daemon,
         lab.outside.entered(),
         socket.create_server(("0.0.0.0", 8005)),

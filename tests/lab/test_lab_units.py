@@ -39,7 +39,7 @@ def test_every_byte_is_booked_to_who_sent_it(lab: Lab) -> None:
             for number in range(9)
         ]
         with (
-            waiting(services, "web.service", "serve", link.host_ip, 80, 1),
+            waiting(services.start("web.service", "serve", link.host_ip, 80, 1)),
             lab.outside.entered(),
             socket.create_connection((link.host_ip, 80)) as client,
         ):
@@ -67,7 +67,7 @@ def test_every_byte_is_booked_to_who_sent_it(lab: Lab) -> None:
         assert found.pop("kernel")[1] >= 4 + 2
         assert not found, f"booked to somebody who sent nothing: {found}"
         assert echo.failed is None
-        with waiting(services, "late.service", "bind", "0.0.0.0", 8080, 0):
+        with waiting(services.start("late.service", "bind", "0.0.0.0", 8080, 0)):
             daemon.wait(
                 lambda: "late.service" in daemon.control("explain", link.outside_ip, "udp/8080").stdout, "a name"
             )
@@ -83,7 +83,7 @@ def test_what_gets_no_answer_is_whose_it_waits_for(lab: Lab) -> None:
     """And what passes through, and what nobody waits for."""
     link = lab.links[0]
     with Services(lab) as services, Daemon(lab, MONITOR) as daemon:
-        with waiting(services, "syslog.service", "bind", "0.0.0.0", 514, 0):
+        with waiting(services.start("syslog.service", "bind", "0.0.0.0", 514, 0)):
             with lab.outside.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
                 for _ in range(5):
                     sender.sendto(bytes(58), (link.host_ip, 514))

@@ -1,17 +1,10 @@
-"""Answers of DNS that come in over watched interfaces, to questions that went out there (bpf/dns.bpf.c).
-
-Two small programs apart from the data path, behind it on each interface. They are not pinned: nothing is judged by
-them, and they end with the daemon.
-"""
+"""Answers of DNS that come in over watched interfaces, to questions that went out there (bpf/dns.bpf.c): two small
+programs behind the data path on each interface."""
 
 from __future__ import annotations
 
 import ctypes
-import errno
 import mmap
-import os
-from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +12,8 @@ import numpy as np
 
 from trafficmond import compiled
 from trafficmond.datapath import libbpf
-from trafficmond.datapath.attach import LOOKERS, Attachment, drop_filters, put_filter
-from trafficmond.datapath.bcc import loader as bcc_loader
-from trafficmond.datapath.loader import find, possible_cpus
+from trafficmond.datapath.attach import LOOKERS
+from trafficmond.datapath.beside import Beside, Side
 from trafficmond.errors import DatapathError
 from trafficmond.flows import compiled as loops
 from trafficmond.flows.batch import Batch
@@ -29,13 +21,15 @@ from trafficmond.flows.dns import AnswerReader
 
 _QUESTION, _ANSWER = "tm_dns_question", "tm_dns_answer"
 _RING, _COUNTS = "tm_dns_ring", "tm_dns_counts"
-_COUNTED = ("answers", "unasked", "lost")  # struct tm_dns_counts
-_SIDES = ((_ANSWER, libbpf.TC_INGRESS_TCX), (_QUESTION, libbpf.TC_EGRESS_TCX))  # in the order of LOOKERS
+_SIDES = (
+    Side(_ANSWER, libbpf.TC_INGRESS_TCX, 0, LOOKERS[0]),
+    Side(_QUESTION, libbpf.TC_EGRESS_TCX, 0, LOOKERS[1]),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of the answers since the start."""
+    """What became of the answers since the start: struct tm_dns_counts, and those that could not be read."""
 
     answers: int = 0
     unasked: int = 0  # nobody here had asked, or was told already
@@ -43,21 +37,24 @@ class Counts:
     unreadable: int = 0
 
 
-class NamesSeen:
-    """The programs and their ring, by the loader that the data path was loaded by; bcc works below `pin_dir`. Raises
-    DatapathError; nothing stays open then."""
+class NamesSeen(Beside):
+    """The programs and their ring. Raises DatapathError; nothing stays open then."""
 
     def __init__(self, loader: str, pin_dir: Path) -> None:
         library = loops.library()
         if library is None:
             raise DatapathError("libtmparse.so, which reads the answers, is missing", hint=compiled.HINT)
-        self._programs, maps = _load(loader, pin_dir)
-        self._links: dict[int, list[int]] = {}  # by ifindex; none where they are filters of a clsact qdisc
-        self._counts = maps[_COUNTS]
-        with ExitStack() as stack:
-            for fd in (*self._programs.values(), *maps.values()):
-                stack.callback(os.close, fd)
-            ring, size = maps[_RING], int(libbpf.map_info(maps[_RING]).max_entries)
+        super().__init__(
+            "dns",
+            loader,
+            pin_dir,
+            kinds={_QUESTION: "tc", _ANSWER: "tc"},
+            maps=(_RING, _COUNTS),
+            sides=_SIDES,
+            unseen="answers of DNS on {interface}",
+        )
+        with self._opened as stack:
+            ring, size = self.maps[_RING], int(libbpf.map_info(self.maps[_RING]).max_entries)
             self._consumer = stack.enter_context(mmap.mmap(ring, mmap.PAGESIZE))
             # The producer's page, then the data twice in a row.
             whole = mmap.PAGESIZE + 2 * size
@@ -73,54 +70,5 @@ class NamesSeen:
 
     def counts(self) -> Counts:
         """What was counted so far."""
-        octets = libbpf.lookup(self._counts, bytes(4), 8 * len(_COUNTED) * possible_cpus()) or b""
-        answers, unasked, lost = np.frombuffer(octets, np.uint64).reshape(-1, len(_COUNTED)).sum(axis=0).tolist()
+        answers, unasked, lost = self.sums(_COUNTS, 3)
         return Counts(answers, unasked, lost, self._reader.unreadable)
-
-    def follow(self, attached: Mapping[int, Attachment]) -> None:
-        """Looks where something is attached, and nowhere else; where that cannot be, a note of the attachment says
-        so."""
-        for ifindex in self._links.keys() - attached.keys():
-            self._leave(ifindex)
-        for ifindex in attached.keys() - self._links.keys():
-            self._links[ifindex] = []
-            try:
-                self._look(ifindex)
-            except OSError as error:
-                done = attached[ifindex]
-                done.notes.append(f"answers of DNS on {done.name} are not seen: {error.strerror}")
-
-    def _look(self, ifindex: int) -> None:
-        try:
-            for name, side in _SIDES:
-                self._links[ifindex].append(libbpf.link_create(self._programs[name], ifindex, side))
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-                raise
-            for (name, _), place in zip(_SIDES, LOOKERS, strict=True):  # before Linux 6.6
-                put_filter(ifindex, place, self._programs[name])
-
-    def _leave(self, ifindex: int) -> None:
-        links = self._links.pop(ifindex)
-        for fd in links:
-            os.close(fd)
-        if not links:
-            drop_filters(ifindex, LOOKERS)
-
-    def close(self) -> None:
-        """Looks no more."""
-        for ifindex in list(self._links):
-            self._leave(ifindex)
-        self._opened.close()
-
-
-def _load(loader: str, pin_dir: Path) -> tuple[dict[str, int], dict[str, int]]:
-    programs, maps = (_QUESTION, _ANSWER), (_RING, _COUNTS)
-    if loader == "bcc":
-        return bcc_loader.load_apart("dns.bpf.c", pin_dir, dict.fromkeys(programs, "tc"), set(maps))
-    target = libbpf.Object(str(find("trafficmon-dns.bpf.o")))
-    try:
-        target.load(programs)
-        return {name: target.program_fd(name) for name in programs}, {name: target.map_fd(name) for name in maps}
-    finally:
-        target.close()

@@ -1,0 +1,111 @@
+"""Small programs of ours apart from the data path, beside what is attached on each interface.
+
+Nothing is judged by them, so nothing of them is pinned: they end with the daemon.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trafficmond.datapath import libbpf
+from trafficmond.datapath.attach import Attachment, Filter, drop_filters, put_filter
+from trafficmond.datapath.bcc import loader as bcc_loader
+from trafficmond.datapath.loader import find, possible_cpus
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Where one of them looks on an interface: at a hook of TCX, or as a filter before Linux 6.6."""
+
+    program: str
+    hook: int  # enum bpf_attach_type
+    flags: int
+    place: Filter
+
+
+class Beside:
+    """The programs and maps of bpf/`name`.bpf.c, by the loader that the data path was loaded by; bcc works below
+    `pin_dir`. `kinds`: sections of the programs, for bcc; `unseen`: what is not seen where they cannot look. Raises
+    DatapathError."""
+
+    def __init__(
+        self,
+        name: str,
+        loader: str,
+        pin_dir: Path,
+        *,
+        kinds: Mapping[str, str],
+        maps: Iterable[str],
+        sides: Sequence[Side],
+        unseen: str,
+    ) -> None:
+        self.programs, self.maps = _load(name, loader, pin_dir, kinds, tuple(maps))
+        self._sides, self._unseen = sides, unseen
+        self._links: dict[int, list[int]] = {}  # by ifindex; none where they are filters of a clsact qdisc
+        self._opened = ExitStack()
+        for fd in (*self.programs.values(), *self.maps.values()):
+            self._opened.callback(os.close, fd)
+
+    def follow(self, attached: Mapping[int, Attachment]) -> None:
+        """Looks where something is attached, and nowhere else; where that cannot be, a note of the attachment says
+        so."""
+        for ifindex in self._links.keys() - attached.keys():
+            self._leave(ifindex)
+        for ifindex in attached.keys() - self._links.keys():
+            self._links[ifindex] = []
+            try:
+                self._look(ifindex)
+            except OSError as error:
+                done = attached[ifindex]
+                done.notes.append(f"{self._unseen.format(interface=done.name)} are not seen: {error.strerror}")
+
+    def sums(self, name: str, fields: int) -> list[int]:
+        """The counters of the one record of a map, over all CPUs."""
+        octets = libbpf.lookup(self.maps[name], bytes(4), 8 * fields * possible_cpus()) or b""
+        sums: list[int] = np.frombuffer(octets, np.uint64).reshape(-1, fields).sum(axis=0).tolist()
+        return sums
+
+    def close(self) -> None:
+        """Looks no more."""
+        for ifindex in list(self._links):
+            self._leave(ifindex)
+        self._opened.close()
+
+    def _look(self, ifindex: int) -> None:
+        try:
+            for side in self._sides:
+                link = libbpf.link_create(self.programs[side.program], ifindex, side.hook, side.flags)
+                self._links[ifindex].append(link)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+            for side in self._sides:  # before Linux 6.6
+                put_filter(ifindex, side.place, self.programs[side.program])
+
+    def _leave(self, ifindex: int) -> None:
+        links = self._links.pop(ifindex)
+        for fd in links:
+            os.close(fd)
+        if not links:
+            drop_filters(ifindex, [side.place for side in self._sides])
+
+
+def _load(
+    name: str, loader: str, pin_dir: Path, kinds: Mapping[str, str], maps: tuple[str, ...]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Descriptors of the programs and of the maps."""
+    if loader == "bcc":
+        return bcc_loader.load_apart(f"{name}.bpf.c", pin_dir, kinds, set(maps))
+    target = libbpf.Object(str(find(f"trafficmon-{name}.bpf.o")))
+    try:
+        target.load(tuple(kinds))
+        return {name: target.program_fd(name) for name in kinds}, {name: target.map_fd(name) for name in maps}
+    finally:
+        target.close()
