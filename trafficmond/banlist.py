@@ -78,8 +78,11 @@ class BanList:
         self._changed((), ())
 
     def add(self, ban: Ban) -> Ban:
-        """Puts a ban in force, or gives its owner's ban on that prefix another end. Raises DatapathError if the
-        kernel's table is full, or the prefix has too many owners."""
+        """Puts a ban in force, or gives its owner's ban on that prefix another end. What is so already changes nothing.
+        Raises DatapathError if the kernel's table is full, or the prefix has too many owners."""
+        known = self.so_already(ban)
+        if known:
+            return known
         done = self._add(ban)
         self._changed((done,), ())
         return done
@@ -89,7 +92,8 @@ class BanList:
         done, failed = [], []
         for ban in bans:
             try:
-                done.append(self._add(ban))
+                if not self.so_already(ban):
+                    done.append(self._add(ban))
             except DatapathError as error:
                 failed.append((ban, error))
         if done:
@@ -101,7 +105,7 @@ class BanList:
         owners = self._bans.get(network, {})
         known = owners.get(ban.owner)
         if known is not None:
-            ban = replace(ban, since=known.since, forced=ban.forced or known.forced)
+            ban = _renewed(known, ban)
         elif len(owners) >= _MOST_OWNERS:
             raise DatapathError(
                 f"cannot ban {ban.cidr}: {_MOST_OWNERS} owners have banned it already", hint="see trafficctl bans"
@@ -161,6 +165,12 @@ class BanList:
     def of(self, network: Network, owner: str) -> Ban | None:
         """An owner's ban of exactly this prefix."""
         return self._bans.get(network, {}).get(owner)
+
+    def so_already(self, ban: Ban) -> Ban | None:
+        """The ban in force that this one would change nothing of: forever, and for the same as before."""
+        network = networks.parse(ban.cidr)
+        known = self.of(network, ban.owner)
+        return known if known and known == _renewed(known, ban) and network not in self._waiting else None
 
     def all(self) -> list[Ban]:
         """Every ban in force, the latest first."""
@@ -279,6 +289,11 @@ class BanList:
             if ban.expires is not None
         ]
         heapq.heapify(self._ends)
+
+
+def _renewed(known: Ban, ban: Ban) -> Ban:
+    """An owner's ban of a prefix when that owner bans it once more."""
+    return replace(ban, since=known.since, forced=ban.forced or known.forced)
 
 
 def places_of(ban: Ban) -> Places:

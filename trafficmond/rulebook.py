@@ -22,10 +22,11 @@ from trafficmond.errors import ConfigError, DatapathError, Mistake, TrafficmonEr
 from trafficmond.geo.atlas import Atlas
 from trafficmond.model import Action, Direction
 from trafficmond.networks import Network
+from trafficmond.policy.explain import exactly
 from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Files, make_policy
 from trafficmond.policy.table import compile_table
-from trafficmond.policy.tables import CIDR, DIRECTION, PORTS, Table, has_ended, same, without
+from trafficmond.policy.tables import CIDR, DIRECTION, PORTS, Table, adds_nothing, has_ended, same, without
 from trafficmond.policy.trial import Trial, fingerprint, in_folder, place_of
 from trafficmond.ruleset import Guard as Guard
 from trafficmond.ruleset import InForce as InForce
@@ -48,6 +49,7 @@ class Done:
     notes: list[str]
     on_probation: bool = False
     saved: int = 0  # so many of `before`, the last ones, were in the daemon's own file
+    already: bool = False  # it was so before: nothing was changed
 
 
 class Rulebook(Changes):
@@ -285,7 +287,7 @@ class Rulebook(Changes):
         too.
 
         One with `force` takes its prefix from guard and allowlist for as long as it lasts. With `begin` it may be on
-        probation. Raises ConfigError, OSError: then nothing changed.
+        probation. What is so already changes nothing. Raises ConfigError, OSError: then nothing changed.
         """
         place = {PORTS: [], **table}
 
@@ -297,10 +299,23 @@ class Rulebook(Changes):
 
         async with self._lock:
             await self._recall()
-            saved = await self._sources.saved() if keep else []
-            before = [each for each in [*saved, *self._inputs.runtime] if same(each, place)]
+            runtime, saved = self._inputs.runtime, await self._sources.saved() if keep else []
+            before = [each for each in [*saved, *runtime] if same(each, place)]
+            if await self._is_so(table, saved, before, keep=keep):
+                return Done(before, [], already=True)
             how = (others, with_it) if keep else (with_it, None)
             return Done(before, *await self._by_hand_change(begin, *how))
+
+    async def _is_so(self, table: Table, saved: list[Table], before: list[Table], *, keep: bool) -> bool:
+        """Whether a rule is in force as it is wanted, and kept if that is wanted; what is on probation is never so."""
+        in_force = self.in_force
+        if self.standing.base or not in_force or not in_force.generation:
+            return False
+        if keep:
+            return adds_nothing(table, saved) and len(before) == 1
+        on = [in_force.policy.rules[index].path for index in exactly(in_force.policy, table[CIDR])]
+        saved = await self._sources.saved() if str(self.saved_path) in on else []
+        return bool(on) and adds_nothing(table, [*saved, *self._inputs.runtime])
 
     async def remove(
         self,

@@ -169,6 +169,12 @@ def without_fragments(places: Places) -> Places:
     return tuple(sorted((first, last) for first, last in cut if first <= last))
 
 
+def meet(places: Places, other: Places) -> bool:
+    """Whether a service is among both; () has every service."""
+    some = not places or not other
+    return some or any(first <= high and low <= last for first, last in places for low, high in other)
+
+
 def contains(places: Places, other: Places) -> bool:
     """Whether all of `other` is among `places`; () has every service."""
     return not places or all(any(first <= low and high <= last for first, last in places) for low, high in other)

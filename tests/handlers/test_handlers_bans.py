@@ -34,6 +34,41 @@ def test_a_ban_comes_is_listed_and_goes(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_a_ban_that_is_so_already_is_no_change(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            wanted = {"cidr": "203.0.113.7", "forever": True, "ports": ["ssh"], "reason": "rude"}
+            ban = (await ask("Ban", **wanted))["ban"]
+            again = await ask("Ban", **wanted)
+            assert again == {"ban": ban, "notes": ["203.0.113.7 is banned so already"]}
+            many = await ask("BanMany", bans=[wanted, wanted])
+            assert (many["banned"], many["notes"]) == (2, ["2 of them were banned so already"])
+            assert len((await ask("Audit"))["entries"]) == 1
+            many = await ask("BanMany", bans=[wanted, {"cidr": "203.0.113.8"}])
+            assert (many["banned"], many["notes"]) == (2, ["1 of them was banned so already"])
+            assert (await ask("Audit"))["entries"][0]["subject"] == "203.0.113.8"
+            for number, other in enumerate(({"reason": "ruder"}, {"owner": "jail"}, {"ports": ["http"]})):
+                await ask("Ban", **{**wanted, **other})
+                assert len((await ask("Audit"))["entries"]) == 3 + number
+            for _ in range(2):  # a time begins anew
+                await ask("Ban", cidr="203.0.113.9", ttl_s=60)
+            assert len((await ask("Audit"))["entries"]) == 7
+
+    asyncio.run(run())
+
+
+def test_who_lifts_what_lies_in_a_wider_ban_is_told_which_and_how(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("Ban", cidr="203.0.113.0/24", owner="jail")
+            name, said = await ask.refused("Unban", cidr="203.0.113.9")
+            assert name == "NotFound"
+            assert "no ban lies within 203.0.113.9; the ban of 203.0.113.0/24 covers it, which is jail's" in said
+            assert "trafficctl unban 203.0.113.0/24 --owner 'jail' lifts that one" in said
+
+    asyncio.run(run())
+
+
 def test_without_a_time_the_configured_one_counts(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:

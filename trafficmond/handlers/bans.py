@@ -74,6 +74,8 @@ class Bans(Handler):
         else:
             spared.refuse(network, "ban")
             done = parts.bans.add(wanted)
+        if done == before:
+            return {"ban": _row(done), "notes": [f"{shown(network)} is banned so already"]}
         lasts = _in_words(wanted)
         fields = {"prefix": done.cidr, "by": caller.user, "owner": done.owner, "expires": done.expires}
         parts.sinks.note(messages.BANNED, f"{caller.user} banned {shown(network)} {lasts}", fields)
@@ -102,27 +104,32 @@ class Bans(Handler):
                 await asyncio.sleep(0)
         if mistakes:
             raise ConfigError(mistakes, hint="nothing was banned")
-        spared, refused, free = self._spared(), list[Row](), list[Ban]()
+        spared, refused, free, so_already = self._spared(), list[Row](), list[Ban](), 0
         for at in range(0, len(wanted), _AT_ONCE):
             part = []
             for ban, network in wanted[at : at + _AT_ONCE]:
                 try:
                     spared.refuse(network, "ban")
-                    part.append(ban)
+                    if parts.bans.so_already(ban):
+                        so_already += 1
+                    else:
+                        part.append(ban)
                 except Refused as refusal:
                     refused.append({"cidr": ban.cidr, "why": str(refusal)})
             failed = {id(ban): str(error) for ban, error in parts.bans.add_all(part)}
             refused += [{"cidr": ban.cidr, "why": failed[id(ban)]} for ban in part if id(ban) in failed]
             free += [ban for ban in part if id(ban) not in failed]
             await asyncio.sleep(0)
-        notes: list[str] = []
+        notes = (
+            [f"{so_already:,} of them {'were' if so_already > 1 else 'was'} banned so already"] if so_already else []
+        )
         if free:
             what = _summary([ban.cidr for ban in free])
             told = f"{caller.user} banned {what}"
             fields = {"prefix": free[0].cidr, "by": caller.user, "owner": free[0].owner, "bans": len(free)}
             parts.sinks.note(messages.BANNED, told, fields)
-            notes = await self._audit(caller, "ban", what, None, f"{_number(free)} {_told(free, caller)}".rstrip())
-        return {"banned": len(free), "refused": refused, "notes": notes}
+            notes += await self._audit(caller, "ban", what, None, f"{_number(free)} {_told(free, caller)}".rstrip())
+        return {"banned": len(free) + so_already, "refused": refused, "notes": notes}
 
     def _wanted(
         self,
@@ -163,7 +170,11 @@ class Bans(Handler):
                 hint="--owner NAME lifts that one's, --all everyone's",
             )
         if not lifted:
-            raise NotFound(f"no ban lies within {shown(network)}", hint="see trafficctl bans")
+            wider = next(iter(self._parts.bans.covering(str(network))), None)
+            if wider is None:
+                raise NotFound(f"no ban lies within {shown(network)}", hint="see trafficctl bans")
+            what = f"no ban lies within {shown(network)}; the ban of {wider.cidr} covers it, which is {wider.owner}'s"
+            raise NotFound(what, hint=f"trafficctl unban {wider.cidr} --owner '{wider.owner}' lifts that one")
         for ban in lifted:
             text = f"{caller.user} lifted the ban of {shown(ban.cidr)}"
             fields = {"prefix": ban.cidr, "by": caller.user, "owner": ban.owner}

@@ -86,7 +86,10 @@ class History(Handler):
                 keep = entry[SOURCE] != "runtime"
                 result = await parts.rulebook.add({"direction": "ingress", **table}, keep=keep, begin=begin)
                 on_probation |= result.on_probation
-                done.append(f"put back: {_told(entry)}")
+                if result.already:
+                    notes.append(f"is there already: {_told(entry)}")
+                else:
+                    done.append(f"put back: {_told(entry)}")
             except (TrafficmonError, OSError) as error:
                 notes.append(f"{_told(entry)}: {error}")
         if change.change == "undo":

@@ -9,8 +9,6 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TypeVar
 
-import numpy as np
-
 from trafficmond import networks, services
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.paging import paged
@@ -26,9 +24,8 @@ from trafficmond.handlers.handler import (
 )
 from trafficmond.model import Direction, FlowQuery, Reason
 from trafficmond.pipeline import Moment
-from trafficmond.policy import prefixes
 from trafficmond.policy.counts import count
-from trafficmond.policy.explain import overlapping
+from trafficmond.policy.explain import exactly, overlapping
 from trafficmond.policy.geography import By
 from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Prefixes
@@ -44,6 +41,7 @@ from trafficmond.store.sql import literal
 T = TypeVar("T")
 
 _PAGE_ROWS = 100  # a few milliseconds' work
+_EDIT = "edit that file; it is read when it changes"
 
 
 class Rules(Handler):
@@ -164,12 +162,16 @@ class Rules(Handler):
         begin = self._begin(call, f"add-cidr {prefix}", confirm_within_s)
         done = await _writing(parts.rulebook.add(table, keep=save, begin=begin), "save the rule")
         # It is in force: from here on nothing may fail.
-        parts.host.refresh_names()
-        row = self._added(table, save)
-        before = _in_words(_table_row(done.before[-1])) if done.before else None
         notes = []
         if networks.has_host_bits(cidr):
             notes.append(f"{cidr.strip()} had host bits set; it is read as its network, {prefix}")
+        if done.already:
+            row = self._added(table, str(parts.rulebook.saved_path) if save else "")
+            lasts = "" if row["source"] != "runtime" else ", until the next restart (--save keeps it)"
+            return {"rule": row, "notes": [*notes, f"the rule on {networks.shown(prefix)} is in force already{lasts}"]}
+        parts.host.refresh_names()
+        row = self._added(table, str(parts.rulebook.saved_path) if save else "runtime")
+        before = _in_words(_table_row(done.before[-1])) if done.before else None
         if ttl_s is None and not save:
             notes.append("until the next restart (--save keeps it)")
         in_force = parts.rulebook.in_force
@@ -179,17 +181,20 @@ class Rules(Handler):
         notes += await self._audited(call, "add-cidr", prefix, before, _in_words(row), done.on_probation)
         return {"rule": row, "notes": notes}
 
-    def _added(self, table: Table, saved: bool) -> Row:
-        """The rule that `table` has just become, as a `Rule` row; from the table alone if it has ended already."""
-        in_force, path = self._parts.rulebook.in_force, "runtime"
-        if saved:
-            path = str(self._parts.rulebook.saved_path)
+    def _added(self, table: Table, path: str) -> Row:
+        """The rule that `table` has become, as a `Rule` row; from the table alone if it has ended already. `path`:
+        where it stands; "": by hand, wherever."""
+        in_force, own = self._parts.rulebook.in_force, ("runtime", str(self._parts.rulebook.saved_path))
         if in_force is not None:
             policy, way = in_force.policy, direction_of(table["direction"])
             ports = table.get("ports", [])
-            for index in _rules_on(policy, table["cidr"]):
+            for index in exactly(policy, table["cidr"]):
                 found = policy.rules[index]
-                if found.path == path and found.direction is way and services.text(found.services) == ports:
+                if (
+                    found.path in ((path,) if path else own)
+                    and found.direction is way
+                    and services.text(found.services) == ports
+                ):
                     return self._rule_row(in_force, index, self._counted())
         return _table_row(table)
 
@@ -219,18 +224,32 @@ class Rules(Handler):
         return {"removed": rows, "notes": list(dict.fromkeys(notes))}
 
     async def _refuse_removal(self, cidr: str, direction: Direction | None, save: bool) -> None:
-        in_force = self._parts.rulebook.in_force
+        """Says why nothing was removed: what there is on the prefix, or around it, and how to be rid of that."""
+        in_force, name = self._parts.rulebook.in_force, networks.shown(cidr)
         if not save and await self._parts.rulebook.is_saved(cidr):
-            raise Refused(f"the rule on {cidr} is a saved one", hint="remove it with --save")
-        for index in _rules_on(in_force.policy, cidr) if in_force else ():
-            rule = in_force.policy.rules[index] if in_force else None
-            if rule is None or rule.reason is not Reason.RULE:
+            raise Refused(f"the rule on {name} is a saved one", hint="remove it with --save")
+        rules = in_force.policy.rules if in_force else ()
+        for rule in (rules[index] for index in exactly(in_force.policy, cidr)) if in_force else ():
+            if rule.reason is not Reason.RULE:
                 continue
             if rule.path == "runtime" and direction not in (None, rule.direction):
-                raise NotFound(f"the rule on {cidr} is of direction {rule.direction}", hint="see trafficctl rules")
+                raise NotFound(f"the rule on {name} is of direction {rule.direction}", hint="see trafficctl rules")
             if rule.path != "runtime":
-                raise Refused(f"{cidr} is a rule of {rule.source}", hint="edit that file; it is read when it changes")
-        raise NotFound(f"no rule was added on {cidr}", hint="see trafficctl rules")
+                raise Refused(f"{name} is a rule of {rule.source}", hint=_EDIT)
+        none = f"no rule was added on {name}"
+        around = _around(in_force.policy, cidr) if in_force else None
+        banned = next(iter(self._parts.bans.covering(cidr)), None)
+        if banned is not None:
+            raise NotFound(f"{none}; it is banned", hint=f"trafficctl unban {networks.shown(banned.cidr)} lifts a ban")
+        if around is None:
+            raise NotFound(none, hint="see trafficctl rules")
+        wider, rule = around
+        what = f"{none}; the {rule.action} rule on {wider} covers it, which stands in {rule.source}"
+        if rule.path == "runtime":
+            what = f"{none}; the {rule.action} rule on {wider} covers it, which add-cidr made"
+        saved = rule.path == str(self._parts.rulebook.saved_path)
+        hint = f"trafficctl remove-cidr {wider}{' --save' if saved else ''} removes that one"
+        raise NotFound(what, hint=hint if saved or rule.path == "runtime" else f"for that one, {_EDIT}")
 
     @method("Reload", changes=True)
     async def reload(self, call: Call, confirm_within_s: float | None = None) -> Reply:
@@ -250,6 +269,20 @@ class Rules(Handler):
             "changed": changed,
             "warnings": [text for text in self._parts.warnings.values() if text not in changed],
         }
+
+
+def _around(policy: Policy, cidr: str) -> tuple[str, Rule] | None:
+    """The narrowest rule, of those that people write, on a prefix that holds all of this one; and that prefix."""
+    length, now = networks.parse(cidr).prefixlen, time.time()
+    found: tuple[int, int] | None = None
+    for row in overlapping(policy, cidr):
+        rule, plen = policy.rules[int(policy.owner[row])], int(policy.prefixes.plen[row])
+        written = rule.reason in (Reason.RULE, Reason.LIST) and (rule.expires or now + 1) > now
+        if written and plen <= length and (found is None or plen >= found[0]):
+            found = plen, int(row)
+    if found is None:
+        return None
+    return policy.prefixes.text(found[1]), policy.rules[int(policy.owner[found[1]])]
 
 
 def _about(rule: Rule, prefixes: Prefixes) -> str:
@@ -291,15 +324,6 @@ def _in_words(rule: Row) -> str:
     words += [repr(rule["label"])] if rule["label"] else []
     words += [f"until {iso_time(rule['expires'])}"] if rule["expires"] else []
     return " ".join(words)
-
-
-def _rules_on(policy: Policy, cidr: str) -> list[int]:
-    """The rules on exactly this prefix and no other, as indexes into those of `policy`; the strongest first."""
-    wanted, rows = prefixes.parse_one(cidr), policy.prefixes
-    same = (rows.hi == wanted.hi[0]) & (rows.lo == wanted.lo[0])
-    same &= (rows.plen == wanted.plen[0]) & (rows.family == wanted.family[0])
-    found = (int(policy.owner[row]) for row in np.flatnonzero(same)[::-1])
-    return [index for index in found if policy.starts[index + 1] - policy.starts[index] == 1]
 
 
 async def _writing(work: Awaitable[T], what: str) -> T:

@@ -61,6 +61,16 @@ def overlapping(policy: Policy, cidr: str) -> I64:
     return np.flatnonzero(covers)
 
 
+def exactly(policy: Policy, cidr: str) -> list[int]:
+    """The rules on exactly this prefix and no other, as indexes into those of `policy`; the strongest first. Raises
+    ValueError if it is no prefix."""
+    wanted, rows = prefixes.parse_one(cidr), policy.prefixes
+    same = (rows.hi == wanted.hi[0]) & (rows.lo == wanted.lo[0])
+    same &= (rows.plen == wanted.plen[0]) & (rows.family == wanted.family[0])
+    found = (int(policy.owner[row]) for row in np.flatnonzero(same)[::-1])
+    return [index for index in found if policy.starts[index + 1] - policy.starts[index] == 1]
+
+
 def _covers(policy: Policy, hi: int, lo: int, family: int, plen: int) -> Bool:
     """Which prefixes agree with the address up to the shorter one of their length and `plen`."""
     rows = policy.prefixes

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from trafficmond import networks
+from trafficmond import networks, services
 from trafficmond.model import Direction
 from trafficmond.networks import Network
 
@@ -47,6 +47,19 @@ def same(table: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 def without(tables: Sequence[Table], unwanted: Mapping[str, Any]) -> list[Table]:
     """Those that are not `same`."""
     return [table for table in tables if not same(table, unwanted)]
+
+
+def adds_nothing(table: Table, tables: Sequence[Table]) -> bool:
+    """Whether a rule is among these, word for word, and nothing after it speaks of the same packets: of two rules on
+    one prefix the later decides. One with an end is never the same again."""
+    others = [each for each in tables if each[CIDR] == table[CIDR] and _meet(each, table)]
+    return _EXPIRES not in table and others[-1:] == [table]
+
+
+def _meet(one: Table, other: Table) -> bool:
+    ways = {table.get(DIRECTION, str(Direction.INGRESS)) for table in (one, other)}
+    places = [services.parse(table.get(PORTS, [])) for table in (one, other)]
+    return (len(ways) == 1 or str(Direction.BOTH) in ways) and services.meet(*places)
 
 
 def left(cidr: str, forced: Sequence[Network]) -> list[str]:
