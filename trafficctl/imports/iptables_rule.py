@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from trafficctl.imports import words
-from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Ruleset, Unsaid
-from trafficmond.networks import Network
+from trafficctl.imports.rule import ALL_INTERFACES, NO_PORTS, OWN_ADDRESS, SOURCE_PORT, Place, Said
+from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Unsaid
 from trafficmond.services import Places
 
 _TARGETS = {"ACCEPT": ACCEPT, "DROP": DROP, "REJECT": DROP, "RETURN": RETURN}
@@ -15,46 +15,32 @@ _MODULES = (
     *("tcp", "udp", "icmp", "icmp6", "icmpv6", "conntrack", "state", "comment", "multiport", "iprange", "addrtype"),
     *("hl", "rt"),
 )
-_NO_PORTS = "rules know the ports of tcp and udp alone"
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class Context(Place):
     """Where a rule stands. `chains`: how the chains that it may jump to are called, by the name that it says."""
 
-    ruleset: Ruleset
-    where: str
-    text: str
-    egress: bool
     family: int
     chains: dict[str, str]
 
 
 @dataclass(slots=True)
-class _Said:
-    """A line's conditions as they are read."""
-
-    egress: bool
-    family: int
+class _Said(Said):
+    egress: bool = False
     protocols: Places = ()
     protocol: str = ""
     but_protocol: bool = False
-    addresses: list[tuple[frozenset[Network], bool]] = field(default_factory=list)
-    services: list[tuple[Places, bool]] = field(default_factory=list)
-    states: frozenset[str] = frozenset()
-    loopback: bool = False
     never: bool = False  # no packet to or from this host itself fits
     many: bool = False  # ... but one to a group or to all may
-    source_port: bool = False
     unsaid: Unsaid | None = None  # the first of its conditions that rules do not have
     target: str = ""
     goes: bool = False
-    label: str = ""
 
 
 def read(context: Context, arguments: Sequence[str]) -> Line | None:
     """The line of a rule; None where it changes nothing. Raises Unsaid."""
-    said = _Said(context.egress, context.family)
+    said = _Said(context.family, egress=context.egress)
     _conditions(said, arguments)
     return _line(context, said)
 
@@ -69,39 +55,17 @@ def _line(context: Context, said: _Said) -> Line | None:
         if target == RETURN:
             return None
         raise Unsaid("rules do not look at what is for a group or for all")
-    places = said.services[:]
+    of_all = not (said.addresses or said.services or said.protocols)
     if said.protocols:
-        places.append((said.protocols, said.but_protocol))
-    fits_state = _state(context, said, target)
-    named = [each for each, but in places if not but]
-    if target == ACCEPT and any(words.never_dropped(each) for each in named):
+        said.services.append((said.protocols, said.but_protocol))
+    begins = context.begins(said.states, target, of_all=of_all)
+    if said.always_accepted(target):
         return None
     if said.unsaid:
         raise said.unsaid
     if said.source_port:
-        raise Unsaid("rules do not look at the port that a packet comes from")
-    if not fits_state:
-        return None
-    shape = said.family, tuple(said.addresses), tuple(places), said.label
-    return Line(context.where, context.text, target, said.goes, *shape)
-
-
-def _state(context: Context, said: _Said, target: str) -> bool:
-    """Whether packets that begin a conversation fit, which rules of ours are for."""
-    states = said.states - {"UNTRACKED", "SNAT", "DNAT"}
-    if not said.states or "NEW" in states:
-        return True
-    if states & {"ESTABLISHED", "RELATED"}:
-        if target == ACCEPT:
-            context.ruleset.answers(context.where, of_all=not (said.addresses or said.services or said.protocols))
-        if target in (ACCEPT, RETURN):
-            return False
-        raise Unsaid("what belongs to a conversation is not dropped by itself")
-    if states == {"INVALID"}:
-        if target == DROP:
-            context.ruleset.note(context.where, "packets that fit no conversation are judged as all others")
-        return False
-    raise Unsaid("its connection states are not known here")
+        raise Unsaid(SOURCE_PORT)
+    return said.line(context, target, goes=said.goes) if begins else None
 
 
 def _conditions(said: _Said, arguments: Sequence[str]) -> None:
@@ -129,7 +93,7 @@ def _addresses(destination: bool) -> Callable[[_Said, Iterator[str], bool], None
         if any(network.prefixlen == 0 for network in found) and not but:
             return
         if said.egress != destination:
-            raise Unsaid("rules do not look at this host's own address")
+            raise Unsaid(OWN_ADDRESS)
         said.addresses.append((found, but))
 
     return read_them
@@ -145,7 +109,7 @@ def _protocol(said: _Said, rest: Iterator[str], but: bool) -> None:
 def _ports(said: _Said, rest: Iterator[str], but: bool) -> None:
     text = next(rest)
     if said.protocol not in ("tcp", "udp", "6", "17") or said.but_protocol:
-        raise Unsaid(_NO_PORTS)
+        raise Unsaid(NO_PORTS)
     name = {"6": "tcp", "17": "udp"}.get(said.protocol, said.protocol)
     said.services.append((words.ports([name], text.split(",")), but))
 
@@ -170,7 +134,7 @@ def _interface(said: _Said, rest: Iterator[str], but: bool) -> None:
     if name != "lo" or but:
         if name == "lo":
             return  # all but what is not watched
-        raise Unsaid("rules are for all interfaces")
+        raise Unsaid(ALL_INTERFACES)
     said.loopback = True
 
 

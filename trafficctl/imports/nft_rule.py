@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from trafficctl.imports import words
-from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Ruleset, Unsaid
-from trafficmond.networks import Network
+from trafficctl.imports.rule import ALL_INTERFACES, NO_PORTS, OWN_ADDRESS, SOURCE_PORT, Place, Said
+from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Unsaid
 from trafficmond.services import Places
 
 _VERDICTS = {"accept": ACCEPT, "drop": DROP, "reject": DROP, "return": RETURN}
@@ -25,28 +25,17 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class Context(Place):
     """Where a rule stands."""
 
-    ruleset: Ruleset
-    where: str
-    text: str
-    egress: bool
     families: tuple[int, ...]
     names: Names
 
 
 @dataclass(slots=True)
-class _Said:
-    family: int = 0
-    addresses: list[tuple[frozenset[Network], bool]] = field(default_factory=list)
-    services: list[tuple[Places, bool]] = field(default_factory=list)
+class _Said(Said):
     protocols: list[str] = field(default_factory=list)
-    states: frozenset[str] = frozenset()
-    loopback: bool = False
-    source_port: bool = False
     limited: bool = False
-    label: str = ""
     verdicts: list[tuple[str, bool]] = field(default_factory=list)  # target, and whether it goes
     by_state: list[tuple[str, str]] = field(default_factory=list)  # of a vmap
 
@@ -98,63 +87,30 @@ def read(context: Context, texts: Sequence[str], chains: str) -> list[Line]:
         target = f"{chains} {target}"
     if said.loopback:
         return []  # that is not watched
-    named = [places for places, but in said.services if not but]
-    if target == ACCEPT and not said.by_state and any(words.never_dropped(places) for places in named):
+    if not said.by_state and said.always_accepted(target):
         return []
-    fits = bool(said.by_state) or _fits(context, said, target)
-    if said.source_port and fits:
-        raise Unsaid("rules do not look at the port that a packet comes from")
+    of_all = not (said.addresses or said.services or said.source_port or said.family)
+    begins = bool(said.by_state) or context.begins(said.states, target, of_all=of_all)
+    if said.source_port and begins:
+        raise Unsaid(SOURCE_PORT)
     if said.limited:
         raise Unsaid("a rate of all sources together is not known to rules")
     if said.by_state:
         return _states_of_map(context, said)
-    if not fits:
-        return []
-    line = Line(
-        context.where,
-        context.text,
-        target,
-        goes,
-        said.family,
-        tuple(said.addresses),
-        tuple(said.services),
-        said.label,
-    )
-    return [line]
+    return [said.line(context, target, goes=goes)] if begins else []
 
 
 def _states_of_map(context: Context, said: _Said) -> list[Line]:
     found = []
+    of_all = not (said.services or said.addresses)
     for state, verdict in said.by_state:
-        if state == "established" and verdict == ACCEPT:
-            context.ruleset.answers(context.where, of_all=not (said.services or said.addresses))
-        elif state == "invalid" and verdict == DROP:
-            context.ruleset.note(context.where, "packets that fit no conversation are judged as all others")
-        elif state == "new":
-            shape = said.family, tuple(said.addresses), tuple(said.services), said.label
-            found.append(Line(context.where, context.text, verdict, False, *shape))
+        if state == "new":
+            found.append(said.line(context, verdict))
+        elif (state, verdict) in (("established", ACCEPT), ("invalid", DROP)):
+            context.begins({state}, verdict, of_all=of_all)
         elif state not in ("related", "untracked"):
             raise Unsaid(f"connection state {state}")
     return found
-
-
-def _fits(context: Context, said: _Said, target: str) -> bool:
-    """Whether packets that begin a conversation fit."""
-    states = said.states - {"untracked"}
-    if not said.states or "new" in states:
-        return True
-    if states & {"established", "related"}:
-        if target == ACCEPT:
-            of_all = not (said.addresses or said.services or said.source_port or said.family)
-            context.ruleset.answers(context.where, of_all=of_all)
-        if target in (ACCEPT, RETURN):
-            return False
-        raise Unsaid("what belongs to a conversation is not dropped by itself")
-    if states == {"invalid"}:
-        if target == DROP:
-            context.ruleset.note(context.where, "packets that fit no conversation are judged as all others")
-        return False
-    raise Unsaid("its connection states are not known here")
 
 
 def _one(context: Context, said: _Said, word: str, rest: Iterator[str]) -> None:
@@ -211,7 +167,7 @@ def _address(family: int) -> Callable[[Context, _Said, Iterator[str]], None]:
             raise Unsaid(f"{what} of IP is not known to rules")
         values, but = _values(context, rest)
         if (what == "daddr") != context.egress:
-            raise Unsaid("rules do not look at this host's own address")
+            raise Unsaid(OWN_ADDRESS)
         said.addresses.append((words.addresses(values), but))
 
     return read_it
@@ -238,7 +194,7 @@ def _port(*protocols: str) -> Callable[[Context, _Said, Iterator[str]], None]:
         if what != "dport":
             raise Unsaid(f"{what} is not known to rules")
         if not names or not {"tcp", "udp"}.issuperset(names):
-            raise Unsaid("rules know the ports of tcp and udp alone")
+            raise Unsaid(NO_PORTS)
         values, but = _values(context, rest)
         if but:  # all other ports of that protocol
             said.services.append((words.ports(names, ["0-65535"]), False))
@@ -305,7 +261,7 @@ def _verdict_map(rest: Iterator[str]) -> list[tuple[str, str]]:
 def _interface(context: Context, said: _Said, rest: Iterator[str]) -> None:
     values, but = _values(context, rest)
     if values != ["lo"]:
-        raise Unsaid("rules are for all interfaces")
+        raise Unsaid(ALL_INTERFACES)
     said.loopback = not but
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from trafficmond import npt
 from trafficmond.choice import Choice
 from trafficmond.control.wire import Texts
+from trafficmond.flows.batch import spread
 from trafficmond.model import Action
 from trafficmond.networks import Network
 
@@ -174,7 +175,7 @@ class Hub:
         left = MOST_AT_ONCE
         # Who wants little comes first: a bound on the work is no reason to miss the one event that is looked for.
         for each in sorted(watchers, key=lambda watcher: len(filters[watcher.wanted])):
-            rows = _spread(filters[each.wanted], min(QUEUE_RECORDS - each.waiting, MOST_AT_ONCE))
+            rows = spread(filters[each.wanted], min(QUEUE_RECORDS - each.waiting, MOST_AT_ONCE))
             fresh = ~made[rows]
             rows = rows[~fresh | (np.cumsum(fresh) <= left)]
             made[rows] = True
@@ -208,11 +209,3 @@ class Hub:
     def unsubscribe(self, subscription: Subscription) -> None:
         """Watch no longer."""
         self._subscriptions.pop(subscription, None)
-
-
-def _spread(rows: Rows, most: int) -> Rows:
-    """At most so many of the rows, evenly spread: the start of a flood must not hide what came after it."""
-    if len(rows) <= most:
-        return rows
-    kept: Rows = rows[np.arange(max(most, 0)) * len(rows) // max(most, 1)]
-    return kept

@@ -97,6 +97,14 @@ FLOW = np.dtype(
 )
 
 
+def spread(rows: Column, most: int) -> Column:
+    """At most so many of the rows, evenly spread: the start of a flood must not hide what came after it."""
+    if len(rows) <= most:
+        return rows
+    kept: Column = rows[np.arange(max(most, 0)) * len(rows) // max(most, 1)]
+    return kept
+
+
 def within(rows: Batch, side: str, network: Network) -> Column:
     """Whether each row's address of that side ("src", "dst") lies in a prefix."""
     mask, base, word = int(network.netmask), int(network.network_address), (1 << 64) - 1

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from trafficmond.flows.batch import ENDPOINTS, Batch, Column, empty
+from trafficmond.flows.batch import ENDPOINTS, Batch, empty, spread
 from trafficmond.model import Action
 from trafficmond.verdict import action_of
 
@@ -56,8 +56,8 @@ def events(deltas: Batch, now: float, budget: int, loud_words: Collection[int] =
     new = np.flatnonzero(loud & deltas["new"])
     going = np.flatnonzero(loud & ~deltas["new"] & (deltas["packets"] > 0))
     total = len(new) + len(going)
-    new = _spread(new, budget)
-    going = _spread(going, budget - len(new))
+    new = spread(new, budget)
+    going = spread(going, budget - len(new))
 
     chosen = np.concatenate([new, going])
     batch = empty(EVENT, len(chosen))
@@ -75,11 +75,3 @@ def events(deltas: Batch, now: float, budget: int, loud_words: Collection[int] =
         batch[column][rest] = deltas[of_going][going]
     np.minimum(batch["timestamp"], now, out=batch["timestamp"])
     return batch[np.argsort(batch["timestamp"], kind="stable")], total - len(chosen)
-
-
-def _spread(rows: Column, budget: int) -> Column:
-    """At most `budget` of the rows, evenly spread."""
-    if len(rows) <= budget:
-        return rows
-    kept: Column = rows[np.arange(max(budget, 0)) * len(rows) // max(budget, 1)]
-    return kept

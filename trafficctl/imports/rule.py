@@ -1,0 +1,66 @@
+"""One rule of another firewall: what its readers, iptables' and nft's, have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass, field
+
+from trafficctl.imports import words
+from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Ruleset, Unsaid
+from trafficmond.networks import Network
+from trafficmond.services import Places
+
+NO_PORTS = "rules know the ports of tcp and udp alone"
+OWN_ADDRESS = "rules do not look at this host's own address"
+SOURCE_PORT = "rules do not look at the port that a packet comes from"
+ALL_INTERFACES = "rules are for all interfaces"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a rule stands."""
+
+    ruleset: Ruleset
+    where: str
+    text: str
+    egress: bool
+
+    def begins(self, states: Set[str], target: str, *, of_all: bool) -> bool:
+        """Whether packets that begin a conversation fit, which rules of ours are for; `of_all`: nothing but states is
+        asked of them. Raises Unsaid."""
+        known = {state.lower() for state in states} - {"untracked", "snat", "dnat"}
+        if not states or "new" in known:
+            return True
+        if known & {"established", "related"}:
+            if target == ACCEPT:
+                self.ruleset.answers(self.where, of_all=of_all)
+            if target in (ACCEPT, RETURN):
+                return False
+            raise Unsaid("what belongs to a conversation is not dropped by itself")
+        if known == {"invalid"}:
+            if target == DROP:
+                self.ruleset.note(self.where, "packets that fit no conversation are judged as all others")
+            return False
+        raise Unsaid("its connection states are not known here")
+
+
+@dataclass(slots=True)
+class Said:
+    """A rule's conditions as they are read."""
+
+    family: int = 0
+    addresses: list[tuple[frozenset[Network], bool]] = field(default_factory=list)
+    services: list[tuple[Places, bool]] = field(default_factory=list)
+    states: frozenset[str] = frozenset()
+    loopback: bool = False
+    source_port: bool = False
+    label: str = ""
+
+    def line(self, place: Place, target: str, *, goes: bool = False) -> Line:
+        """The line that they make."""
+        shape = self.family, tuple(self.addresses), tuple(self.services), self.label
+        return Line(place.where, place.text, target, goes, *shape)
+
+    def always_accepted(self, target: str) -> bool:
+        """Whether it accepts what rules of ours never drop."""
+        return target == ACCEPT and any(words.never_dropped(places) for places, but in self.services if not but)
