@@ -41,14 +41,14 @@ class Settings:
 class Discard(GroupedDetector):
     name = "discard"
     technique = "T1095"
-    identity = ("src_ip",)
-    yields_to = ("port_scan",)
-    quiet_s = 600.0
+    dedup_key = ("src_ip",)
+    suppressed_by = ("port_scan",)
+    idle_timeout_s = 600.0
     bannable = True
     settings_class = Settings
     settings: Settings
     fields = (("packets", "f8"),)
-    credit_s = 60.0
+    evidence_bonus_s = 60.0
 
     def choose(self, seen: Observation) -> Columns:
         return seen.flows.take((seen.flows["dport"] == 9) & (seen.flows["d_packets"] > 0))

@@ -33,7 +33,7 @@ def test_a_threat_is_opened_once_updated_as_it_doubles_and_closed_when_quiet() -
     counts = [update.threat.count for update in states]
     assert counts == sorted(counts)
     assert engine.threats()[0].count == 600
-    (end,) = engine.feed(empty(FLOW), T0 + 20 + DETECTORS["port_scan"].quiet_s + 5)
+    (end,) = engine.feed(empty(FLOW), T0 + 20 + DETECTORS["port_scan"].idle_timeout_s + 5)
     assert (end.state, end.threat.id) == (CLOSED, states[0].threat.id)
     assert engine.threats() == []
 
@@ -153,8 +153,8 @@ def test_names_are_the_registered_ones_and_yields_name_detectors() -> None:
     for name, detector in DETECTORS.items():
         assert detector.name == name
         assert detector.__module__ == f"trafficmond.detect.detectors.{name}"
-        assert set(detector.yields_to) <= set(DETECTORS)
-        assert set(detector.identity) <= {"src_ip", "dst_ip", "summary"}
+        assert set(detector.suppressed_by) <= set(DETECTORS)
+        assert set(detector.dedup_key) <= {"src_ip", "dst_ip", "summary"}
 
 
 def flood(count: int, now: float, source: np.random.Generator, *, spread: bool) -> Batch:
@@ -233,14 +233,14 @@ def test_a_restart_goes_on_with_the_open_threats_and_no_count_goes_back() -> Non
     (now,) = after.threats()
     assert (now.id, now.count, now.first_seen) == (open_then.id, open_then.count, open_then.first_seen)
     assert now.summary == open_then.summary
-    (end,) = after.feed(empty(FLOW), T0 + 21 + DETECTORS["port_scan"].quiet_s + 5)
+    (end,) = after.feed(empty(FLOW), T0 + 21 + DETECTORS["port_scan"].idle_timeout_s + 5)
     assert (end.state, end.threat.id) == (CLOSED, open_then.id)
 
 
 def test_what_was_over_while_nobody_looked_is_closed_and_not_told() -> None:
     before = Engine()
     before.feed(scan(1, 30), T0 + 5)
-    after, late = Engine(), T0 + 5 + DETECTORS["port_scan"].quiet_s + 60
+    after, late = Engine(), T0 + 5 + DETECTORS["port_scan"].idle_timeout_s + 60
     assert [threat.id for threat in after.resume(before.threats(), late)] == [before.threats()[0].id]
     assert after.feed(empty(FLOW), late + 1) == []
 

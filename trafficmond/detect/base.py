@@ -71,11 +71,11 @@ class Detector(ABC):
 
     name: ClassVar[str]
     technique: ClassVar[str]  # MITRE ATT&CK
-    identity: ClassVar[tuple[str, ...]]
+    dedup_key: ClassVar[tuple[str, ...]]
     """The fields of Threat that make a situation: what differs in nothing of these is the same threat, updated."""
-    yields_to: ClassVar[tuple[str, ...]] = ()
+    suppressed_by: ClassVar[tuple[str, ...]] = ()
     """Detectors whose open threat about the same hosts says more, and makes this one's redundant."""
-    quiet_s: ClassVar[float]
+    idle_timeout_s: ClassVar[float]
     """A threat that got no evidence for so long is closed."""
     bannable: ClassVar[bool] = False
     """Whether its `src_ip` is an attacker from outside, whom `[response]` may ban."""

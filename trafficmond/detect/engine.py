@@ -62,7 +62,7 @@ class _Open:
     threat: Threat
     heard: float  # when there was last evidence
     told: int  # the count last reported
-    quiet_s: float
+    idle_timeout_s: float
 
 
 class Engine:
@@ -137,16 +137,20 @@ class Engine:
         over: list[Threat] = []
         for threat in sorted(stored, key=lambda each: -each.last_seen):
             detector = detectors.get(threat.detector)
-            if detector is None or abs(now - threat.last_seen) > detector.quiet_s or len(self._open) >= MOST_OPEN:
+            if (
+                detector is None
+                or abs(now - threat.last_seen) > detector.idle_timeout_s
+                or len(self._open) >= MOST_OPEN
+            ):
                 over.append(threat)
                 continue
             key = _stored_key(detector, threat)
             known = self._open.get(key)
             if known is None:
-                self._open[key] = _Open(_copy(threat), threat.last_seen, threat.count, detector.quiet_s)
+                self._open[key] = _Open(_copy(threat), threat.last_seen, threat.count, detector.idle_timeout_s)
                 continue
             known.threat, anew = _copy(threat), known.threat
-            _merge(known.threat, anew, detector.identity)
+            _merge(known.threat, anew, detector.dedup_key)
             known.told = known.threat.count
             if anew.id != threat.id:
                 over.append(anew)
@@ -222,18 +226,18 @@ class Engine:
         if entry is None and (again := self._again(key, now)) is not None:
             # A situation that returns is the one it was, and is waited for as long as its pauses are.
             known, heard = again
-            _merge(known, threat, detector.identity)
-            waits_s = max(detector.quiet_s, min(_PAUSES * abs(now - heard), RETURNS_S))
+            _merge(known, threat, detector.dedup_key)
+            waits_s = max(detector.idle_timeout_s, min(_PAUSES * abs(now - heard), RETURNS_S))
             self._open[key] = _Open(known, now, known.count, waits_s)
             return ThreatUpdate(UPDATED, _copy(known))
         if entry is None:
             threat.id = _identify(key, threat.first_seen)
-            self._open[key] = _Open(threat, now, threat.count, detector.quiet_s)
+            self._open[key] = _Open(threat, now, threat.count, detector.idle_timeout_s)
             self._opened[detector.name] += 1
             return ThreatUpdate(OPENED, _copy(threat))
         worse = threat.severity > entry.threat.severity
         proven = bool(threat.evidence.get("proven")) and not entry.threat.evidence.get("proven")
-        _merge(entry.threat, threat, detector.identity)
+        _merge(entry.threat, threat, detector.dedup_key)
         entry.heard = now
         self._counts["merged"] += 1
         if worse or proven or entry.threat.count >= _REPORT_FACTOR * entry.told:
@@ -264,10 +268,11 @@ class Engine:
         )
 
     def _explained(self, detector: Detector, threat: Threat) -> bool:
-        if not detector.yields_to:
+        if not detector.suppressed_by:
             return False
         return any(
-            key[0] in detector.yields_to and _about_the_same(entry.threat, threat) for key, entry in self._open.items()
+            key[0] in detector.suppressed_by and _about_the_same(entry.threat, threat)
+            for key, entry in self._open.items()
         )
 
     def _again(self, key: tuple[str, ...], now: float) -> tuple[Threat, float] | None:
@@ -277,7 +282,7 @@ class Engine:
 
     def _close(self, now: float) -> list[ThreatUpdate]:
         # A clock that was set back leaves no threat open for ever.
-        quiet = [key for key, entry in self._open.items() if abs(now - entry.heard) > entry.quiet_s]
+        quiet = [key for key, entry in self._open.items() if abs(now - entry.heard) > entry.idle_timeout_s]
         closed = []
         for key in quiet:
             entry = self._open.pop(key)
@@ -293,7 +298,7 @@ class Engine:
 
 def _key(detector: Detector, threat: Threat) -> tuple[str, ...]:
     """What makes the situation: threats of the same key are one."""
-    return (detector.name, *(getattr(threat, field) or "" for field in detector.identity))
+    return (detector.name, *(getattr(threat, field) or "" for field in detector.dedup_key))
 
 
 def _many_key(name: str) -> tuple[str, ...]:
@@ -322,7 +327,7 @@ def _about_the_same(one: Threat, other: Threat) -> bool:
     return bool(one.dst_ip) and one.dst_ip == other.dst_ip
 
 
-def _merge(known: Threat, latest: Threat, identity: tuple[str, ...]) -> None:
+def _merge(known: Threat, latest: Threat, dedup_key: tuple[str, ...]) -> None:
     """Bring `known` up to date: times widen, numbers keep their peak, lists grow to a bound."""
     # A detector that began anew knows less than is known, and what is lesser is not what it is about.
     says_more = latest.count >= known.count and latest.severity >= known.severity
@@ -331,7 +336,7 @@ def _merge(known: Threat, latest: Threat, identity: tuple[str, ...]) -> None:
     known.last_seen = max(known.last_seen, latest.last_seen)
     known.count = max(known.count, latest.count)
     for field in ("src_ip", "dst_ip"):
-        if field not in identity and getattr(known, field) != getattr(latest, field):
+        if field not in dedup_key and getattr(known, field) != getattr(latest, field):
             setattr(known, field, None)
     for name, value in latest.evidence.items():
         before = known.evidence.get(name)

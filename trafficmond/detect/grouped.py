@@ -82,15 +82,15 @@ class Entities:
 class GroupedDetector(Detector):
     """A detector that says which rows count, whom they count for, and when that is too much.
 
-    `fields` and `credit_s` are those of its `Table`, which has room for `settings.capacity` entities.
+    `fields` and `evidence_bonus_s` are those of its `Table`, which has room for `settings.capacity` entities.
     """
 
     fields: ClassVar[tuple[Any, ...]]
-    credit_s: ClassVar[float]
+    evidence_bonus_s: ClassVar[float]
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
-        self.table = Table(list(self.fields), settings.capacity, self.credit_s)
+        self.table = Table(list(self.fields), settings.capacity, self.evidence_bonus_s)
 
     @property
     def window_s(self) -> float:

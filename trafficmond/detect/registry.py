@@ -26,7 +26,7 @@ def _ordered(found: Mapping[str, type[Detector]]) -> Iterator[tuple[str, type[De
     """Each after those that it yields to, otherwise by name."""
     waiting = dict(sorted(found.items()))
     while waiting:
-        ready = [name for name, each in waiting.items() if not waiting.keys() & set(each.yields_to)]
+        ready = [name for name, each in waiting.items() if not waiting.keys() & set(each.suppressed_by)]
         yield from ((name, waiting.pop(name)) for name in ready or list(waiting))
 
 

@@ -169,12 +169,12 @@ class Table:
     """At most `capacity` entities, a structured row each, found by 64-bit key.
 
     A bucket has eight places. A newcomer to a full bucket takes the place of the least worthy: worth is when the
-    entity was last heard of plus `credit_s` for each doubling of its evidence, so a flood of strangers heard once
-    pushes out other strangers, not a scanner under observation. Those that find no place are refused; both are
+    entity was last heard of plus `evidence_bonus_s` for each doubling of its evidence, so a flood of strangers heard
+    once pushes out other strangers, not a scanner under observation. Those that find no place are refused; both are
     counted. `rows` holds `since` (epoch s: when the window began) and the fields given.
     """
 
-    def __init__(self, fields: list[Any], capacity: int, credit_s: float) -> None:
+    def __init__(self, fields: list[Any], capacity: int, evidence_bonus_s: float) -> None:
         buckets = 1 << max(0, (max(capacity, _WAYS) // _WAYS - 1).bit_length())
         self.capacity = buckets * _WAYS
         self.rows = np.zeros(self.capacity, [("since", "f8"), *fields])
@@ -183,7 +183,7 @@ class Table:
         self._keys = np.zeros((buckets, _WAYS), np.uint64)  # 0: a free place
         self._worth = np.full((buckets, _WAYS), -np.inf)
         self._evidence = np.zeros((buckets, _WAYS))
-        self._credit_s = credit_s
+        self._evidence_bonus_s = evidence_bonus_s
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self._keys))
@@ -212,7 +212,7 @@ class Table:
             self._begin(known[old], heard[old])
         evidence = self._evidence.reshape(-1)
         evidence[known] = grown = evidence[known] + weight[here]
-        self._worth.reshape(-1)[known] = heard + self._credit_s * np.log2(1 + grown)
+        self._worth.reshape(-1)[known] = heard + self._evidence_bonus_s * np.log2(1 + grown)
         missing = np.flatnonzero(~here & (weight > 0))
         if len(missing):
             self._settle(keys, weight, now, missing, slots)
@@ -224,7 +224,7 @@ class Table:
         kept = np.zeros(len(at), self._kept)
         evidence = self._evidence.reshape(-1)[at]
         kept["key"], kept["evidence"], kept["row"] = self._keys.reshape(-1)[at], evidence, self.rows[at]
-        kept["heard"] = self._worth.reshape(-1)[at] - self._credit_s * np.log2(1 + evidence)
+        kept["heard"] = self._worth.reshape(-1)[at] - self._evidence_bonus_s * np.log2(1 + evidence)
         return kept
 
     def recall(self, kept: Batch, now: float) -> None:
@@ -242,7 +242,7 @@ class Table:
     def _watch_in_c(self, keys: Column, weight: Column, now: Column, window_s: float) -> Column | None:
         tables = (self._keys, self._worth, self._evidence, self.rows)
         at = (each.ctypes.data for each in tables)
-        places = compiled.Places(*at, self.rows.itemsize, len(self._keys), self._credit_s, window_s, 0, 0)
+        places = compiled.Places(*at, self.rows.itemsize, len(self._keys), self._evidence_bonus_s, window_s, 0, 0)
         slots = compiled.watch(places, keys, weight, now)
         self.evicted += places.evicted
         self.refused += places.refused
@@ -266,7 +266,7 @@ class Table:
 
     def _settle(self, keys: Column, weight: Column, now: Column, missing: Column, slots: Column) -> None:
         """Give places to `missing`, one newcomer a bucket in each round, the heaviest first; fills `slots`."""
-        worth = now + self._credit_s * np.log2(1 + weight)
+        worth = now + self._evidence_bonus_s * np.log2(1 + weight)
         bucket = self._bucket(keys)
         waiting = len(missing)
         # Worth never falls: who cannot have the least worthy place of its bucket now never will.

@@ -50,15 +50,15 @@ class Settings:
 class Amplification(GroupedDetector):
     name = "amplification"
     technique = "T1498.002"
-    identity = ("dst_ip",)
-    quiet_s = 300.0
+    dedup_key = ("dst_ip",)
+    idle_timeout_s = 300.0
     settings_class = Settings
     settings: Settings
     fields = (
         *((name, "f8") for name in ("at", "packets", "bytes", "flows", "solicited", "total")),
         ("map", "u1", 256),
     )
-    credit_s = 5.0
+    evidence_bonus_s = 5.0
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows

@@ -69,9 +69,9 @@ class Settings:
 class Beacon(GroupedDetector):
     name = "beacon"
     technique = "T1071"
-    identity = ("src_ip", "dst_ip")
-    yields_to = ("port_scan", "host_sweep", "brute_force")
-    quiet_s = 21600.0
+    dedup_key = ("src_ip", "dst_ip")
+    suppressed_by = ("port_scan", "host_sweep", "brute_force")
+    idle_timeout_s = 21600.0
     settings_class = Settings
     settings: Settings
     fields = (
@@ -84,7 +84,7 @@ class Beacon(GroupedDetector):
         ("sizes", "f4", _RING),
         ("failed", "?", _RING),
     )
-    credit_s = 300.0
+    evidence_bonus_s = 300.0
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -29,12 +29,12 @@ class Settings:
 class Blocklisted(GroupedDetector):
     name = "blocklisted"
     technique = "T1071"
-    identity = ("src_ip", "dst_ip")
-    quiet_s = 3600.0
+    dedup_key = ("src_ip", "dst_ip")
+    idle_timeout_s = 3600.0
     settings_class = Settings
     settings: Settings
     fields = (("packets", "f8"),)
-    credit_s = 60.0
+    evidence_bonus_s = 60.0
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows

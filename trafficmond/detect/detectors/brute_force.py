@@ -72,13 +72,13 @@ class Settings:
 class BruteForce(GroupedDetector):
     name = "brute_force"
     technique = "T1110"
-    identity = ("src_ip", "dst_ip")
-    quiet_s = 1800.0
+    dedup_key = ("src_ip", "dst_ip")
+    idle_timeout_s = 1800.0
     bannable = True
     settings_class = Settings
     settings: Settings
     fields = tuple((name, "f8") for name in ("at", "quick", "steady", *_FADING))
-    credit_s = 60.0
+    evidence_bonus_s = 60.0
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

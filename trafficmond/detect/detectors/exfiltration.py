@@ -41,16 +41,16 @@ class Settings:
 class Exfiltration(GroupedDetector):
     name = "exfiltration"
     technique = "T1048"
-    identity = ("src_ip",)
-    yields_to = ("volume",)
-    quiet_s = 3600.0
+    dedup_key = ("src_ip",)
+    suppressed_by = ("volume",)
+    idle_timeout_s = 3600.0
     settings_class = Settings
     settings: Settings
     fields = (
         *((name, "f8") for name in ("at", "recent", "long", "total", "elsewhere")),
         ("map", "u1", _PLACES),  # of places that got much: 0, or the half day of the first time
     )
-    credit_s = 600.0
+    evidence_bonus_s = 600.0
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows

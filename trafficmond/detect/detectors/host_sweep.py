@@ -74,8 +74,8 @@ class Settings:
 class HostSweep(GroupedDetector):
     name = "host_sweep"
     technique = "T1046"
-    identity = ("src_ip",)
-    quiet_s = 7200.0
+    dedup_key = ("src_ip",)
+    idle_timeout_s = 7200.0
     bannable = True
     settings_class = Settings
     settings: Settings
@@ -83,12 +83,12 @@ class HostSweep(GroupedDetector):
         *((name, "f4") for name in ("dials", "failed", "answered", "proven", "shortest", "longest", "peer", "back")),
         ("map", "u1", _MAP),  # of hosts: 0, or the tick of the last attempt
     )
-    credit_s = 30.0
+    evidence_bonus_s = 30.0
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._sockets = Table([("answered", "f4"), ("map", "u1", 64)], _SOCKETS, self.credit_s)
-        self._sociable = Table([("ports", "u1", 64), ("hosts", "u1", 64)], _SOCKETS, self.credit_s)
+        self._sockets = Table([("answered", "f4"), ("map", "u1", 64)], _SOCKETS, self.evidence_bonus_s)
+        self._sociable = Table([("ports", "u1", 64), ("hosts", "u1", 64)], _SOCKETS, self.evidence_bonus_s)
         self._waiting: dict[int, tuple[float, Batch]] = {}  # of a key: when to judge, and its latest attempts
 
     @property

@@ -57,9 +57,9 @@ class Elsewhere:
 class NewDestination(GroupedDetector):
     name = "new_destination"
     technique = "T1071"
-    identity = ("summary",)
-    yields_to = ("beacon", "blocklisted", "exfiltration", "host_sweep", "port_scan", "tunnel")
-    quiet_s = 3600.0
+    dedup_key = ("summary",)
+    suppressed_by = ("beacon", "blocklisted", "exfiltration", "host_sweep", "port_scan", "tunnel")
+    idle_timeout_s = 3600.0
     settings_class = Settings
     settings: Settings
     # Times are in seconds of watching, since the first that this detector saw.
@@ -71,7 +71,7 @@ class NewDestination(GroupedDetector):
         ("met", "f4", _PLACES),
         ("called", "f4", _PLACES),
     )
-    credit_s = 86400.0
+    evidence_bonus_s = 86400.0
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -47,8 +47,8 @@ class Settings:
 class PortScan(GroupedDetector):
     name = "port_scan"
     technique = "T1046"
-    identity = ("src_ip",)
-    quiet_s = 7200.0
+    dedup_key = ("src_ip",)
+    idle_timeout_s = 7200.0
     bannable = True
     settings_class = Settings
     settings: Settings
@@ -56,7 +56,7 @@ class PortScan(GroupedDetector):
         *((name, "f4") for name in ("dials", "failed", "wordless", "answered", "proven")),
         ("map", "u1", 1024),
     )
-    credit_s = 30.0
+    evidence_bonus_s = 30.0
 
     @property
     def window_s(self) -> float:

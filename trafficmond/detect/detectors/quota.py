@@ -34,8 +34,8 @@ class Quota(Detector):
 
     name = "quota"
     technique = "T1496.002"
-    identity = ("summary",)
-    quiet_s = 900.0
+    dedup_key = ("summary",)
+    idle_timeout_s = 900.0
     settings_class = Settings
 
     def __init__(self, _: Settings) -> None:
@@ -66,7 +66,7 @@ def _threats(used: Used, now: float) -> list[Threat]:
             technique=Quota.technique,
             src_ip=None,
             dst_ip=None,
-            first_seen=max(used.began, now - Quota.quiet_s),
+            first_seen=max(used.began, now - Quota.idle_timeout_s),
             last_seen=now,
             count=used.used,
             summary=f"quota {used.label} in {used.period}: {what}",

@@ -33,13 +33,13 @@ class Settings:
 class RepeatedFlow(GroupedDetector):
     name = "repeated_flow"
     technique = "T1205"
-    identity = ("src_ip", "dst_ip")
-    yields_to = ("port_scan", "host_sweep", "syn_flood", "volume", "brute_force", "amplification")
-    quiet_s = 3600.0
+    dedup_key = ("src_ip", "dst_ip")
+    suppressed_by = ("port_scan", "host_sweep", "syn_flood", "volume", "brute_force", "amplification")
+    idle_timeout_s = 3600.0
     settings_class = Settings
     settings: Settings
     fields = (("failed", "f8"), ("answered", "f8"))
-    credit_s = 30.0
+    evidence_bonus_s = 30.0
 
     @property
     def window_s(self) -> float:

@@ -40,8 +40,8 @@ class Settings:
 class SlowHttp(GroupedDetector):
     name = "slow_http"
     technique = "T1499.002"
-    identity = ("dst_ip",)
-    quiet_s = 300.0
+    dedup_key = ("dst_ip",)
+    idle_timeout_s = 300.0
     settings_class = Settings
     settings: Settings
     fields = (
@@ -52,7 +52,7 @@ class SlowHttp(GroupedDetector):
         ("sources", "u1", 256),
         ("map", "u1", _MAP),  # of connections: 0, or the tick of their last piece
     )
-    credit_s = 30.0
+    evidence_bonus_s = 30.0
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows

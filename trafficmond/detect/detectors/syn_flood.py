@@ -42,8 +42,8 @@ class Settings:
 class SynFlood(GroupedDetector):
     name = "syn_flood"
     technique = "T1499.001"
-    identity = ("dst_ip",)
-    quiet_s = 300.0
+    dedup_key = ("dst_ip",)
+    idle_timeout_s = 300.0
     settings_class = Settings
     settings: Settings
     fields = (
@@ -51,7 +51,7 @@ class SynFlood(GroupedDetector):
         ("source", "u8"),
         ("map", "u1", 256),
     )
-    credit_s = 5.0
+    evidence_bonus_s = 5.0
 
     def feed(self, seen: Observation) -> list[Told]:
         rows = self.choose(seen)

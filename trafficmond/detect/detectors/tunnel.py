@@ -69,12 +69,12 @@ class Settings:
 class Tunnel(GroupedDetector):
     name = "tunnel"
     technique = "T1572"
-    identity = ("src_ip", "dst_ip")
-    quiet_s = 3600.0
+    dedup_key = ("src_ip", "dst_ip")
+    idle_timeout_s = 3600.0
     settings_class = Settings
     settings: Settings
     fields = tuple((name, "f8") for name in ("at", "total", *_FADING))
-    credit_s = 60.0
+    evidence_bonus_s = 60.0
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows

@@ -38,13 +38,13 @@ class Settings:
 class UnusualProtocol(GroupedDetector):
     name = "unusual_protocol"
     technique = "T1095"
-    identity = ("src_ip",)
-    yields_to = ("port_scan", "volume")
-    quiet_s = 3600.0
+    dedup_key = ("src_ip",)
+    suppressed_by = ("port_scan", "volume")
+    idle_timeout_s = 3600.0
     settings_class = Settings
     settings: Settings
     fields = (("packets", "f8"),)
-    credit_s = 60.0
+    evidence_bonus_s = 60.0
 
     def choose(self, seen: Observation) -> Columns:
         return seen.flows.take(~_ORDINARY[seen.flows["proto"]] & (seen.flows["d_packets"] > 0))

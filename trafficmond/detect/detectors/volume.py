@@ -56,13 +56,13 @@ class Settings:
 class Volume(GroupedDetector):
     name = "volume"
     technique = "T1498.001"
-    identity = ("dst_ip",)
-    yields_to = ("amplification", "syn_flood")
-    quiet_s = 300.0
+    dedup_key = ("dst_ip",)
+    suppressed_by = ("amplification", "syn_flood")
+    idle_timeout_s = 300.0
     settings_class = Settings
     settings: Settings
     fields = (*((name, "f8") for name in ("tick", "rate", "usual", "total", "peak")), ("map", "u1", 256))
-    credit_s = 10.0
+    evidence_bonus_s = 10.0
 
     def choose(self, seen: Observation) -> Columns:
         return Columns(_one_way(seen))
