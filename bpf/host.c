@@ -306,8 +306,8 @@ TM_EXPORT void tm_sums(const __s64 *of, __u32 n, const __u64 *value, __u32 rows,
 	}
 }
 
-/* Table.watch of windows.py: the slot of each of the unique keys. 0 if memory is short, and nothing was done. */
-TM_EXPORT int tm_detect_watch(struct tm_table *t, const __u64 *key, const double *weight, const double *now, __u32 n,
+/* BoundedTable.admit of windows.py: the slot of each of the unique keys. 0 if memory is short, and nothing was done. */
+TM_EXPORT int tm_detect_admit(struct tm_table *t, const __u64 *key, const double *weight, const double *now, __u32 n,
 			      __s64 *slot)
 {
 	__u32 *head = malloc(t->buckets * sizeof(*head)), *next = malloc(((size_t)n + 1) * sizeof(*next)), i;
@@ -321,7 +321,7 @@ TM_EXPORT int tm_detect_watch(struct tm_table *t, const __u64 *key, const double
 	for (i = n; i-- > 0;) {
 		slot[i] = tm_place_of(t, key[i]);
 		if (slot[i] != TM_NOWHERE) {
-			tm_watch_known(t, slot[i], weight[i], now[i]);
+			tm_admit_known(t, slot[i], weight[i], now[i]);
 		} else if (weight[i] > 0) {
 			next[i] = head[tm_bucket(t, key[i])];
 			head[tm_bucket(t, key[i])] = i;

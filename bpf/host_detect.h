@@ -58,7 +58,7 @@ static __s64 tm_place_of(const struct tm_table *t, __u64 key)
 	return TM_NOWHERE;
 }
 
-static void tm_watch_known(struct tm_table *t, __s64 slot, double weight, double now)
+static void tm_admit_known(struct tm_table *t, __s64 slot, double weight, double now)
 {
 	double since;
 

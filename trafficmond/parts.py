@@ -206,7 +206,7 @@ def wire(
     clock.followers += [bans.shift, rulebook.shift]
     responder = Responder(settings.response, rulebook, bans, sinks, store, protected.logins)
     pipeline = Pipeline(settings, *outlets, hub, responder.respond, datapath, tasks, units, now)
-    pipeline.engine.tell(NewDestination.name, Elsewhere(units.owner, lambda: rulebook.atlas))
+    pipeline.engine.inform(NewDestination.name, Elsewhere(units.owner, lambda: rulebook.atlas))
     learned = Learned(settings.state_dir / LEARNED_NAME, pipeline.engine, sinks, warnings)
     doors = Doors(datapath, rulebook, sinks, warnings, protected.logins)
     rulebook.shuts = doors.shuts

@@ -36,7 +36,7 @@ class Quotas:
         self._looked = time.monotonic()
         with contextlib.suppress(Busy, StoreError), self._questions.turn():
             used = await self._questions.ask(lambda: Reader(self._path), partial(used_of, quotas, now))
-            self._pipeline.engine.tell("quota", used)
+            self._pipeline.engine.inform("quota", used)
 
 
 def used_of(quotas: Sequence[Quota], now: float, reader: Reader) -> list[Used]:

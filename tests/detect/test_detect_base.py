@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from detect_traffic import flow, flows
 
-from trafficmond.detect.base import Observation, address, addresses, crowd, strongest
+from trafficmond.detect.base import Observation, address, addresses, format_sources, heaviest
 from trafficmond.detect.ours import is_private
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import split_address
@@ -32,7 +32,7 @@ def test_private_addresses_are_those_of_the_standard_library_and_carrier_nat(tex
 def test_strongest_are_few_and_the_heaviest_first() -> None:
     weight = np.arange(100.0)
     over = weight >= 10
-    assert strongest(over, weight).tolist() == list(range(99, 67, -1))
+    assert heaviest(over, weight).tolist() == list(range(99, 67, -1))
 
 
 def test_addresses_are_distinct_in_order_and_few() -> None:
@@ -53,5 +53,5 @@ def test_a_whole_record_spans_its_flow_and_a_live_row_the_drain() -> None:
 
 
 def test_a_full_sketch_gives_only_a_lower_bound() -> None:
-    assert crowd(12, np.zeros(64, np.uint8)) == "12 sources"
-    assert crowd(400, np.ones(64, np.uint8)) == "more than 192 sources"
+    assert format_sources(12, np.zeros(64, np.uint8)) == "12 sources"
+    assert format_sources(400, np.ones(64, np.uint8)) == "more than 192 sources"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trafficmond.detect.windows import Grouped, Table
+from trafficmond.detect.windows import BoundedTable, Grouped
 from trafficmond.flows import compiled
 
 FIELDS = [("count", "f8"), ("map", "u1", 16)]
@@ -21,16 +21,16 @@ def weights(pick: np.random.Generator, count: int) -> np.ndarray:
 def test_a_table_watches_the_same_entities(seed: int, capacity: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert compiled.library() is not None, "run make build"
     pick = np.random.default_rng(seed)
-    in_c, in_numpy = Table(FIELDS, capacity, 30.0), Table(FIELDS, capacity, 30.0)
+    in_c, in_numpy = BoundedTable(FIELDS, capacity, 30.0), BoundedTable(FIELDS, capacity, 30.0)
     strangers = pick.integers(1, 1 << 63, 3000, dtype=np.uint64)
     for turn in range(30):
         keys = np.unique(pick.choice(strangers, int(pick.choice([0, 1, 5, 700]))))
         weight = weights(pick, len(keys))
         now = 1000.0 + 7 * turn + (pick.random(len(keys)) if seed == 3 else np.zeros(len(keys)))
-        slots = in_c.watch(keys, weight, now, 40.0)
+        slots = in_c.admit(keys, weight, now, 40.0)
         with monkeypatch.context() as patch:
             patch.setattr(compiled, "library", lambda: None)
-            assert slots.tolist() == in_numpy.watch(keys, weight, now, 40.0).tolist()
+            assert slots.tolist() == in_numpy.admit(keys, weight, now, 40.0).tolist()
         for table in (in_c, in_numpy):
             table.rows["count"][slots[slots >= 0]] += 1
         assert in_c.rows.tobytes() == in_numpy.rows.tobytes()

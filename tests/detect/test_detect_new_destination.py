@@ -49,7 +49,7 @@ class House:
         atlas = FakeAtlas(systems or {})
         owners = {number: Owner(name, f"/system.slice/{name}") for number, name in units.items()}
         owners[KERNEL] = Owner("kernel")
-        self.engine.tell(NewDestination.name, Elsewhere(owners.get, lambda: atlas))
+        self.engine.inform(NewDestination.name, Elsewhere(owners.get, lambda: atlas))
 
     def wait(self, days: float) -> None:
         """The host is at work with its own network, an hour a tick."""

@@ -31,7 +31,7 @@ def used(octets: int, period: str = "2023-11") -> list[Used]:
 )
 def test_the_share_and_the_whole_are_told(octets: int, told: list[str]) -> None:
     engine = Engine()
-    engine.tell("quota", used(octets))
+    engine.inform("quota", used(octets))
     updates = engine.feed(empty(FLOW), T0)
     assert [each.threat.summary for each in updates] == [f"quota line in 2023-11: {what}" for what in told]
     for update in updates:
@@ -42,21 +42,21 @@ def test_the_share_and_the_whole_are_told(octets: int, told: list[str]) -> None:
 def test_it_is_one_threat_that_lasts_while_it_is_told_and_ends_with_the_period() -> None:
     engine = Engine()
     for minute in range(60):
-        engine.tell("quota", used((80 + minute // 10) * GIB))
+        engine.inform("quota", used((80 + minute // 10) * GIB))
         updates = engine.feed_ticks([Tick(empty(FLOW), T0 + 60 * minute)])
         assert len(updates) == (minute == 0)
     assert [threat.count for threat in engine.threats()] == [85 * GIB]
     later = T0 + 3600 + 1000
-    engine.tell("quota", used(5, "2023-12"))
+    engine.inform("quota", used(5, "2023-12"))
     assert [update.state for update in engine.feed(empty(FLOW), later)] == [CLOSED]
 
 
 def test_nothing_is_said_twice_without_news_and_none_where_it_is_off() -> None:
     engine = Engine()
-    engine.tell("quota", used(90 * GIB))
+    engine.inform("quota", used(90 * GIB))
     assert len(engine.feed(empty(FLOW), T0)) == 1
     assert engine.feed(empty(FLOW), T0 + 1) == []
     off = Engine({"quota": QuotaSettings(enabled=False)})
-    off.tell("quota", used(90 * GIB))
+    off.inform("quota", used(90 * GIB))
     assert off.feed(empty(FLOW), T0) == []
     assert np.size(off.threats()) == 0

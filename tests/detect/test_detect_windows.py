@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from trafficmond.detect.windows import (
     NOWHERE,
+    BoundedTable,
     Columns,
     Grouped,
-    Table,
     decay,
     estimate,
     mark,
@@ -52,24 +52,24 @@ def test_columns_take_and_rows_agree_with_the_batch() -> None:
 
 class TestTable:
     def test_known_keys_are_found_and_unknown_ones_are_not(self) -> None:
-        table = Table([("n", "f8")], 64, 10.0)
-        slots = table.watch(keys(1, 2, 3), np.ones(3), 0.0, np.inf)
+        table = BoundedTable([("n", "f8")], 64, 10.0)
+        slots = table.admit(keys(1, 2, 3), np.ones(3), 0.0, np.inf)
         assert len(set(slots.tolist())) == 3
         assert table.find(keys(3, 1)).tolist() == [slots[2], slots[0]]
         assert table.find(keys(9)).tolist() == [NOWHERE]
 
     def test_a_key_without_weight_is_not_taken_in(self) -> None:
-        table = Table([("n", "f8")], 64, 10.0)
-        assert table.watch(keys(1), np.zeros(1), 0.0, np.inf).tolist() == [NOWHERE]
+        table = BoundedTable([("n", "f8")], 64, 10.0)
+        assert table.admit(keys(1), np.zeros(1), 0.0, np.inf).tolist() == [NOWHERE]
         assert len(table) == 0
 
     @settings(max_examples=25)
     @given(st.lists(st.lists(st.integers(0, 400), min_size=1, max_size=100, unique=True), min_size=1, max_size=20))
     def test_no_two_keys_share_a_slot_and_sums_are_of_one_key(self, rounds: list[list[int]]) -> None:
-        table = Table([("number", "f8")], 64, 1.0)
+        table = BoundedTable([("number", "f8")], 64, 1.0)
         for now, numbers in enumerate(rounds):
             batch = keys(*numbers)
-            slots = table.watch(batch, np.ones(len(batch)), float(now), np.inf)
+            slots = table.admit(batch, np.ones(len(batch)), float(now), np.inf)
             here = slots != NOWHERE
             placed, mine = slots[here], 1 + np.array(numbers)[here]
             assert len(set(placed.tolist())) == len(placed)
@@ -80,40 +80,40 @@ class TestTable:
         assert len(table) <= table.capacity
 
     def test_a_flood_of_strangers_does_not_push_out_the_one_under_observation(self) -> None:
-        table = Table([("n", "f8")], 64, 10.0)
+        table = BoundedTable([("n", "f8")], 64, 10.0)
         scanner = keys(7)
-        slot = table.watch(scanner, np.array([50.0]), 0.0, np.inf)
+        slot = table.admit(scanner, np.array([50.0]), 0.0, np.inf)
         table.rows["n"][slot] = 42
         for now in range(1, 30):
             strangers = mix(np.arange(5000, dtype=np.uint64) + np.uint64(now * 10000))
-            table.watch(strangers, np.ones(5000), float(now), np.inf)
+            table.admit(strangers, np.ones(5000), float(now), np.inf)
         assert table.rows["n"][table.find(scanner)].tolist() == [42]
         assert table.evicted > 0
         assert table.refused > 0
         assert len(table) == table.capacity
 
     def test_the_heavier_newcomers_win(self) -> None:
-        table = Table([("n", "f8")], 8, 10.0)
+        table = BoundedTable([("n", "f8")], 8, 10.0)
         batch = keys(*range(100))
         weight = np.ones(100)
         weight[90:98] = 5
-        slots = table.watch(batch, weight, 0.0, np.inf)
+        slots = table.admit(batch, weight, 0.0, np.inf)
         assert np.flatnonzero(slots != NOWHERE).tolist() == list(range(90, 98))
         assert table.refused == 92
 
     def test_a_window_that_is_over_begins_anew(self) -> None:
-        table = Table([("n", "f8")], 64, 10.0)
-        slot = table.watch(keys(1), np.ones(1), 0.0, 60.0)
+        table = BoundedTable([("n", "f8")], 64, 10.0)
+        slot = table.admit(keys(1), np.ones(1), 0.0, 60.0)
         table.add("n", np.array([slot[0], slot[0]]), np.array([1.0, 2.0]))
         assert table.rows["n"][slot].tolist() == [3]
-        assert table.watch(keys(1), np.ones(1), 61.0, 60.0).tolist() == slot.tolist()
+        assert table.admit(keys(1), np.ones(1), 61.0, 60.0).tolist() == slot.tolist()
         assert table.rows["n"][slot].tolist() == [0]
         assert table.rows["since"][slot].tolist() == [61.0]
 
     @pytest.mark.parametrize("count", [3, 500])
     def test_additions_to_one_slot_add_up(self, count: int) -> None:
-        table = Table([("n", "f8")], 64, 10.0)
-        slot = table.watch(keys(1), np.ones(1), 0.0, np.inf)
+        table = BoundedTable([("n", "f8")], 64, 10.0)
+        slot = table.admit(keys(1), np.ones(1), 0.0, np.inf)
         table.add("n", np.repeat(slot, count), np.ones(count))
         assert table.rows["n"][slot].tolist() == [count]
 

@@ -55,7 +55,7 @@ def judge(rows: Batch) -> list[Threat]:
     others = {name: each(enabled=False) for name, each in settings_classes().items()}
     own = NewDestination.settings_class(learning=LEARNT_DAYS * DAY)
     engine = Engine({**others, NewDestination.name: own})
-    engine.tell(NewDestination.name, Elsewhere(unit))
+    engine.inform(NewDestination.name, Elsewhere(unit))
     flows = flows_of(rows)
     begin, end = flows["first"].min(), flows["first"].max()
     edges = np.arange(begin, end + 2 * TICK_S, TICK_S)

@@ -31,7 +31,7 @@ def judge(rows: Batch, interval_s: float = 10.0, engine: Engine | None = None) -
         limits.table_capacity, limits.idle_timeout, limits.active_timeout, seed=1, in_order=True, reporting=False
     )
     engine = engine or Engine(settings.detect)
-    engine.tell(NewDestination.name, Elsewhere(unit))
+    engine.inform(NewDestination.name, Elsewhere(unit))
     threats: dict[str, Threat] = {}
     ticks: list[Tick] = []
     now = 0.0

@@ -59,7 +59,7 @@ class Observation:
         return spans
 
 
-class Told(NamedTuple):
+class Detection(NamedTuple):
     """A threat, and the tick (of an observation's `ends`) that is evidence for it."""
 
     tick: int
@@ -85,7 +85,7 @@ class Detector(ABC):
     def __init__(self, settings: Any) -> None: ...
 
     @abstractmethod
-    def feed(self, seen: Observation) -> list[Told]:
+    def feed(self, seen: Observation) -> list[Detection]:
         """The threats that this observation is evidence for, those known already included, with fresh numbers; each
         with its tick."""
 
@@ -93,7 +93,7 @@ class Detector(ABC):
         """Whether it has something to say by now although nothing happened."""
         return False
 
-    def hear(self, news: Any) -> None:  # noqa: B027  (of those that hear nothing)
+    def inform(self, news: Any) -> None:  # noqa: B027  (of those that need nothing)
         """What the daemon knows from elsewhere, for the next `feed`; most detectors go by packets alone."""
 
     def learned(self) -> Mapping[str, Column]:
@@ -123,18 +123,18 @@ def addresses(rows: Batch, side: str) -> list[str]:
     return list(found)
 
 
-def about(count: int) -> str:
+def approx(count: int) -> str:
     """A number from `windows.estimate`, as people should read it: exact only while small."""
     return f"about {count}" if count > 50 else str(count)
 
 
-def crowd(count: int, sketch: Column) -> str:
+def format_sources(count: int, sketch: Column) -> str:
     """A number of sources from the byte map that counted them: a lower bound once the map is full."""
     full = np.count_nonzero(sketch) >= 0.95 * sketch.shape[-1]
-    return f"more than {int(len(sketch) * 3)} sources" if full else f"{about(count)} sources"
+    return f"more than {int(len(sketch) * 3)} sources" if full else f"{approx(count)} sources"
 
 
-def strongest(over: Column, weight: Column) -> Column:
+def heaviest(over: Column, weight: Column) -> Column:
     """Indexes of the True of `over`, at most MOST_AT_ONCE, the heaviest first."""
     at = np.flatnonzero(over)
     order: Column = at[np.argsort(-weight[at], kind="stable")[:MOST_AT_ONCE]]

@@ -60,8 +60,8 @@ class Tick(NamedTuple):
 @dataclass(slots=True)
 class _Open:
     threat: Threat
-    heard: float  # when there was last evidence
-    told: int  # the count last reported
+    last_evidence: float  # when there was last evidence
+    reported: int  # the count last reported
     idle_timeout_s: float
 
 
@@ -78,7 +78,7 @@ class Engine:
         self._counts: Counter[str] = Counter()
         self._over: OrderedDict[tuple[str, ...], tuple[Threat, float]] = (
             OrderedDict()
-        )  # closed ones, and when last heard of
+        )  # closed ones, and when there was last evidence of each
 
     def feed(self, flows: Batch, now: float, interval_s: float = 1.0) -> list[ThreatUpdate]:
         """Take in the FLOW rows that changed by `now` (epoch s) in the last `interval_s`; what became of threats."""
@@ -114,19 +114,19 @@ class Engine:
             for number, threat in detector.feed(seen):
                 found[number].append((detector, threat))
         updates: list[ThreatUpdate] = []
-        for tick, told in zip(ticks, found, strict=True):
-            for detector, threat in told:
+        for tick, reported in zip(ticks, found, strict=True):
+            for detector, threat in reported:
                 update = self._take(detector, threat, tick.now)
                 if update is not None:
                     updates.append(update)
             updates += self._close(tick.now)
         return updates
 
-    def tell(self, name: str, news: Any) -> None:
-        """Have the detector of that name hear what is known from elsewhere, if it is enabled."""
+    def inform(self, name: str, news: Any) -> None:
+        """Give the detector of that name, if it is enabled, what is known from elsewhere."""
         for detector in self._detectors:
             if detector.name == name:
-                detector.hear(news)
+                detector.inform(news)
 
     def resume(self, stored: Iterable[Threat], now: float) -> list[Threat]:
         """Take up the threats that were open when the daemon stopped; those that are over, for the store to close.
@@ -151,7 +151,7 @@ class Engine:
                 continue
             known.threat, anew = _copy(threat), known.threat
             _merge(known.threat, anew, detector.dedup_key)
-            known.told = known.threat.count
+            known.reported = known.threat.count
             if anew.id != threat.id:
                 over.append(anew)
         self.remember(over, now)
@@ -219,15 +219,15 @@ class Engine:
         if entry is None and self._too_many(detector.name, now):
             self._counts["overflowed"] += 1
             key = _many_key(detector.name)
-            threat = self._crowd(detector, threat)
+            threat = self._overflow_threat(detector, threat)
             entry = self._open.get(key)
             if entry is not None:
                 threat.count = entry.threat.count + 1
         if entry is None and (again := self._again(key, now)) is not None:
             # A situation that returns is the one it was, and is waited for as long as its pauses are.
-            known, heard = again
+            known, last_evidence = again
             _merge(known, threat, detector.dedup_key)
-            waits_s = max(detector.idle_timeout_s, min(_PAUSES * abs(now - heard), RETURNS_S))
+            waits_s = max(detector.idle_timeout_s, min(_PAUSES * abs(now - last_evidence), RETURNS_S))
             self._open[key] = _Open(known, now, known.count, waits_s)
             return ThreatUpdate(UPDATED, _copy(known))
         if entry is None:
@@ -238,10 +238,10 @@ class Engine:
         worse = threat.severity > entry.threat.severity
         proven = bool(threat.evidence.get("proven")) and not entry.threat.evidence.get("proven")
         _merge(entry.threat, threat, detector.dedup_key)
-        entry.heard = now
+        entry.last_evidence = now
         self._counts["merged"] += 1
-        if worse or proven or entry.threat.count >= _REPORT_FACTOR * entry.told:
-            entry.told = entry.threat.count
+        if worse or proven or entry.threat.count >= _REPORT_FACTOR * entry.reported:
+            entry.reported = entry.threat.count
             return ThreatUpdate(UPDATED, _copy(entry.threat))
         return None
 
@@ -254,7 +254,7 @@ class Engine:
         return False
 
     @staticmethod
-    def _crowd(detector: Detector, threat: Threat) -> Threat:
+    def _overflow_threat(detector: Detector, threat: Threat) -> Threat:
         return replace(
             threat,
             src_ip=None,
@@ -276,17 +276,17 @@ class Engine:
         )
 
     def _again(self, key: tuple[str, ...], now: float) -> tuple[Threat, float] | None:
-        """The threat that this situation was hours ago, and when it was last heard of."""
+        """The threat that this situation was hours ago, and when there was last evidence of it."""
         known = self._over.pop(key, None)
         return known if known is not None and abs(now - known[1]) <= RETURNS_S else None
 
     def _close(self, now: float) -> list[ThreatUpdate]:
         # A clock that was set back leaves no threat open for ever.
-        quiet = [key for key, entry in self._open.items() if abs(now - entry.heard) > entry.idle_timeout_s]
+        quiet = [key for key, entry in self._open.items() if abs(now - entry.last_evidence) > entry.idle_timeout_s]
         closed = []
         for key in quiet:
             entry = self._open.pop(key)
-            self._over[key] = (entry.threat, entry.heard)
+            self._over[key] = (entry.threat, entry.last_evidence)
             closed.append(ThreatUpdate(CLOSED, _copy(entry.threat)))
         self._forget()
         return closed

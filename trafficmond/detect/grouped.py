@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from trafficmond.detect.base import Detector, Observation, Told, strongest
-from trafficmond.detect.windows import NOWHERE, Columns, Grouped, Table, in_turns
+from trafficmond.detect.base import Detection, Detector, Observation, heaviest
+from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, in_turns
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
@@ -18,7 +18,7 @@ from trafficmond.model import Severity, Threat
 class Entities:
     """What one observation shows of the entities that a detector watches, and their rows in its table."""
 
-    def __init__(self, rows: Columns, by: Grouped, table: Table, slots: Column, seen: Observation) -> None:
+    def __init__(self, rows: Columns, by: Grouped, table: BoundedTable, slots: Column, seen: Observation) -> None:
         self.rows = rows
         self.by = by  # the rows by entity
         self.slots = slots  # of each entity in the table; NOWHERE: it is not watched
@@ -82,7 +82,7 @@ class Entities:
 class GroupedDetector(Detector):
     """A detector that says which rows count, whom they count for, and when that is too much.
 
-    `fields` and `evidence_bonus_s` are those of its `Table`, which has room for `settings.capacity` entities.
+    `fields` and `evidence_bonus_s` are those of its `BoundedTable`, which has room for `settings.capacity` entities.
     """
 
     fields: ClassVar[tuple[Any, ...]]
@@ -90,7 +90,7 @@ class GroupedDetector(Detector):
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
-        self.table = Table(list(self.fields), settings.capacity, self.evidence_bonus_s)
+        self.table = BoundedTable(list(self.fields), settings.capacity, self.evidence_bonus_s)
 
     @property
     def window_s(self) -> float:
@@ -117,21 +117,21 @@ class GroupedDetector(Detector):
     def threat(self, found: Entities, entity: int) -> Threat | None:
         """What is told of an entity over the threshold; None: after all nothing."""
 
-    def feed(self, seen: Observation) -> list[Told]:
+    def feed(self, seen: Observation) -> list[Detection]:
         return self.examine(self.choose(seen), seen)
 
-    def examine(self, rows: Columns, seen: Observation) -> list[Told]:
+    def examine(self, rows: Columns, seen: Observation) -> list[Detection]:
         """The threats that these rows are evidence for."""
         if not len(rows):
             return []
         if len(seen.ends) == 1:
             return self._step(rows, Grouped(self.key(rows)), seen)
         rows = self._noted(rows)
-        told: list[Told] = []
+        detections: list[Detection] = []
         for step in in_turns(self.key(rows), rows["tick"]):
             part = rows.take(step)
-            told += self._step(part, Grouped(self.key(part)), seen)
-        return told
+            detections += self._step(part, Grouped(self.key(part)), seen)
+        return detections
 
     def _noted(self, rows: Columns) -> Columns:
         """Without those of entities of which nothing would be kept."""
@@ -139,22 +139,22 @@ class GroupedDetector(Detector):
         idle = (self.weight(rows, by) <= 0) & (self.table.find(by.keys) == NOWHERE)
         return rows.take(~idle[by.of]) if idle.any() else rows
 
-    def _step(self, rows: Columns, by: Grouped, seen: Observation) -> list[Told]:
+    def _step(self, rows: Columns, by: Grouped, seen: Observation) -> list[Detection]:
         """Of rows that are of one tick of each entity."""
         now = seen.ends[rows["tick"][by.first]]
-        slots = self.table.watch(by.keys, self.weight(rows, by), now, self.window_s)
+        slots = self.table.admit(by.keys, self.weight(rows, by), now, self.window_s)
         found = Entities(rows, by, self.table, slots, seen)
         over, rank = self.judge(found)
         over &= found.watched
-        told = []
+        detections = []
         for tick in np.unique(found.tick[over]).tolist() if over.any() else ():
-            for entity in strongest(over & (found.tick == tick), rank).tolist():
+            for entity in heaviest(over & (found.tick == tick), rank).tolist():
                 threat = self.threat(found, entity)
                 if threat is not None:
-                    told.append(Told(tick, threat))
-        return told
+                    detections.append(Detection(tick, threat))
+        return detections
 
-    def tables(self) -> Mapping[str, Table]:
+    def tables(self) -> Mapping[str, BoundedTable]:
         """Its tables by name: what they hold is kept over restarts."""
         return {"entities": self.table}
 

@@ -21,7 +21,7 @@ from trafficmond.networks import Network
 _NETWORK_BITS = {4: 24, 6: 64}
 # bound: sources whose bans the response remembers | the one banned longest ago is forgotten
 _REMEMBERED = 4096  # sources and networks whose bans are remembered
-_PAROLE_FACTOR = 4  # bans are forgotten when the source was good for so many times the last one
+_REPEAT_FACTOR = 4  # bans are forgotten when the source was good for so many times the last one
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Response:
 
     def _ban(self, prefix: Network, reason: str, threat_id: str, now: float) -> BanDecision:
         settings, record = self._settings, self._records.pop(prefix, None)
-        if record is not None and now - record.until > _PAROLE_FACTOR * record.ttl_s:
+        if record is not None and now - record.until > _REPEAT_FACTOR * record.ttl_s:
             record = None
         count = record.count + 1 if record else 1
         ttl_s = min(settings.ban_time * 2.0 ** min(count - 1, 32), settings.max_ban_time)

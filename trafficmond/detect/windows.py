@@ -1,6 +1,6 @@
 """Bounded memory for detectors: what a stranger's packets can fill has a capacity, an eviction rule and counters.
 
-`Table` keeps a row of numpy fields for each entity (a source, a pair, a victim) in set-associative buckets;
+`BoundedTable` keeps a row of numpy fields for each entity (a source, a pair, a victim) in set-associative buckets;
 `mark_new` and `estimate` count distinct things in a byte map of fixed size (linear counting). Everything works
 on whole batches.
 """
@@ -16,7 +16,7 @@ from trafficmond.flows import compiled
 from trafficmond.flows.batch import Batch, Column
 
 NOWHERE = -1
-"""The slot of a key that is not in a `Table`."""
+"""The slot of a key that is not in a `BoundedTable`."""
 
 _HASHES = ("src", "dst")
 _WAYS = 8
@@ -165,7 +165,7 @@ def in_turns(keys: Column, ticks: Column) -> Iterator[Column]:
     yield from np.split(rows, np.cumsum(np.bincount(turn))[:-1])
 
 
-class Table:
+class BoundedTable:
     """At most `capacity` entities, a structured row each, found by 64-bit key.
 
     A bucket has eight places. A newcomer to a full bucket takes the place of the least worthy: worth is when the
@@ -195,14 +195,14 @@ class Table:
         way = here.argmax(axis=1)
         return np.where(here[np.arange(len(keys)), way], bucket * _WAYS + way, NOWHERE)
 
-    def watch(self, keys: Column, weight: Column, now: Column | float, window_s: float) -> Column:
+    def admit(self, keys: Column, weight: Column, now: Column | float, window_s: float) -> Column:
         """The slot of each of the unique `keys`: taken in if new and of some `weight`, and if there is room.
 
         Evidence grows by `weight`. Rows older than `window_s` begin anew. NOWHERE: not watched. `now` is the time of
         each, or of all.
         """
         now = np.broadcast_to(now, len(keys))
-        if (found := self._watch_in_c(keys, weight, now, window_s)) is not None:
+        if (found := self._admit_in_c(keys, weight, now, window_s)) is not None:
             return found
         slots = self.find(keys)
         here = slots != NOWHERE
@@ -232,18 +232,18 @@ class Table:
         if kept.dtype != self._kept:
             raise ValueError("its rows have other fields")
         # Nothing was heard of in the future: a clock that was set back must not keep newcomers out.
-        slots = self.watch(kept["key"], kept["evidence"], np.minimum(kept["heard"], now), np.inf)
+        slots = self.admit(kept["key"], kept["evidence"], np.minimum(kept["heard"], now), np.inf)
         self.rows[slots[slots != NOWHERE]] = kept["row"][slots != NOWHERE]
 
     @property
     def _kept(self) -> np.dtype[Any]:
         return np.dtype([("key", "u8"), ("evidence", "f8"), ("heard", "f8"), ("row", self.rows.dtype)])
 
-    def _watch_in_c(self, keys: Column, weight: Column, now: Column, window_s: float) -> Column | None:
+    def _admit_in_c(self, keys: Column, weight: Column, now: Column, window_s: float) -> Column | None:
         tables = (self._keys, self._worth, self._evidence, self.rows)
         at = (each.ctypes.data for each in tables)
         places = compiled.Places(*at, self.rows.itemsize, len(self._keys), self._evidence_bonus_s, window_s, 0, 0)
-        slots = compiled.watch(places, keys, weight, now)
+        slots = compiled.admit(places, keys, weight, now)
         self.evicted += places.evicted
         self.refused += places.refused
         return slots
@@ -298,7 +298,7 @@ class Table:
 def mark_new(maps: Column, slots: Column, things: Column) -> Column:
     """Mark each `things` hash in the byte map of its slot; True for each that was not there before.
 
-    `maps` is a Table's ("map", "u1", m) field. Of equal rows in one call only the first is new.
+    `maps` is a BoundedTable's ("map", "u1", m) field. Of equal rows in one call only the first is new.
     """
     width = maps.shape[1]
     columns = (things % np.uint64(width)).astype(np.intp)

@@ -58,7 +58,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tm_detect_groups": (_U32, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
     "tm_places": (_U32, [_POINTER, _U32, _POINTER, _U32, _POINTER, _U32, _POINTER, _POINTER]),
     "tm_sums": (None, [_POINTER, _U32, _POINTER, _U32, _U32, _POINTER]),
-    "tm_detect_watch": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _POINTER, _U32, _POINTER]),
+    "tm_detect_admit": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _POINTER, _U32, _POINTER]),
     "tm_v4_texts": (None, [_POINTER, _U32, _POINTER]),
     "tm_rows_give": (None, [_POINTER]),
     "tm_community_texts": (ctypes.c_int, [_POINTER, _U32, _U32, _U32, _POINTER]),
@@ -139,14 +139,14 @@ def sum_up(of: Column, values: Column, sums: Column) -> None:
     loaded.tm_sums(at_address(of), len(of), at_address(values), *values.shape, at_address(sums))
 
 
-def watch(places: Places, keys: Column, weight: Column, now: Column) -> Column | None:
-    """The slot of each key, as `detect.windows.Table.watch` has it; None without the library."""
+def admit(places: Places, keys: Column, weight: Column, now: Column) -> Column | None:
+    """The slot of each key, as `detect.windows.Table.admit` has it; None without the library."""
     loaded = library()
     if loaded is None:
         return None
     slots = np.empty(len(keys), np.int64)
     columns = np.ascontiguousarray(keys), np.ascontiguousarray(weight, np.float64), np.ascontiguousarray(now)
-    done = loaded.tm_detect_watch(ctypes.addressof(places), *map(at_address, columns), len(keys), at_address(slots))
+    done = loaded.tm_detect_admit(ctypes.addressof(places), *map(at_address, columns), len(keys), at_address(slots))
     return slots if done else None
 
 

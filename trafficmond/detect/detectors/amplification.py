@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import Observation, about, address, addresses
+from trafficmond.detect.base import Observation, address, addresses, approx
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, members, mix
 from trafficmond.flows.batch import Column
@@ -139,7 +139,7 @@ class Amplification(GroupedDetector):
         source = "SYN-ACKs" if port == _BY_TCP else f"answers from port {port}"
         return self.found(
             Severity.HIGH,
-            f"{dst} gets {source} of {about(hosts)} or more hosts that it did not ask",
+            f"{dst} gets {source} of {approx(hosts)} or more hosts that it did not ask",
             {
                 "unit": "packets",
                 "reflectors": hosts,

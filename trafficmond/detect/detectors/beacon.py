@@ -19,7 +19,7 @@ import numpy as np
 from trafficmond import networks
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import Kind, Outcome
-from trafficmond.detect.base import Observation, Told, address
+from trafficmond.detect.base import Detection, Observation, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.ours import Prefixes
 from trafficmond.detect.windows import NOWHERE, Columns, Grouped, members, mix
@@ -108,7 +108,7 @@ class Beacon(GroupedDetector):
     def weight(self, rows: Columns, by: Grouped) -> Column:
         return by.sum(np.ones(len(rows)))
 
-    def examine(self, rows: Columns, seen: Observation) -> list[Told]:
+    def examine(self, rows: Columns, seen: Observation) -> list[Detection]:
         if len(rows) and len(seen.ends) > 1:
             # Beats have times of their own: of those that are not enough yet, all ticks are noted in one step.
             by = Grouped(self.key(rows))

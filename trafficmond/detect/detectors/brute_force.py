@@ -17,7 +17,7 @@ import numpy as np
 
 from trafficmond import abi
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import Observation, Told, address
+from trafficmond.detect.base import Detection, Observation, address
 from trafficmond.detect.crowd import Crowds, Service
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay, members, mix
@@ -164,17 +164,17 @@ class BruteForce(GroupedDetector):
         guessing: Column = (quick | slow & tries) & np.where(busy, alike & small, login)
         return guessing
 
-    def examine(self, rows: Columns, seen: Observation) -> list[Told]:
+    def examine(self, rows: Columns, seen: Observation) -> list[Detection]:
         crowded = self._crowded(rows, seen)
-        told = {(tick, threat.dst_ip, *threat.evidence["ports"]) for tick, threat in crowded}
+        reported = {(tick, threat.dst_ip, *threat.evidence["ports"]) for tick, threat in crowded}
         alone = [
-            Told(tick, threat)
+            Detection(tick, threat)
             for tick, threat in super().examine(rows, seen)
-            if (tick, threat.dst_ip, *threat.evidence["ports"]) not in told or threat.evidence["quick"]
+            if (tick, threat.dst_ip, *threat.evidence["ports"]) not in reported or threat.evidence["quick"]
         ]
         return alone + crowded
 
-    def _crowded(self, rows: Columns, seen: Observation) -> list[Told]:
+    def _crowded(self, rows: Columns, seen: Observation) -> list[Detection]:
         """The services at which many strangers try a little, of those tried in this batch, a tick after the other."""
         login = _CROWD_PORTS[rows["dport"]] | _greeted(rows) & ~_NO_CROWD[rows["dport"]]
         rows = rows.take(login & (rows["proto"] == TCP) & ~seen.ours.side(rows, "src"))
@@ -182,7 +182,7 @@ class BruteForce(GroupedDetector):
         if not len(rows) and not len(self._crowds):
             return []
         return [
-            Told(tick, threat)
+            Detection(tick, threat)
             for tick in np.unique(np.concatenate([rows["tick"], sessions["tick"]])).tolist()
             for threat in self._crowd_of(rows.take(rows["tick"] == tick), sessions.take(sessions["tick"] == tick))
         ]

@@ -17,13 +17,13 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import ATTEMPT, Kind, Outcome, proven
-from trafficmond.detect.base import SAMPLES, Observation, Told, about, address, addresses
+from trafficmond.detect.base import SAMPLES, Detection, Observation, address, addresses, approx
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import (
     NOWHERE,
+    BoundedTable,
     Columns,
     Grouped,
-    Table,
     estimate,
     in_turns,
     mark,
@@ -87,8 +87,8 @@ class HostSweep(GroupedDetector):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._sockets = Table([("answered", "f4"), ("map", "u1", 64)], _SOCKETS, self.evidence_bonus_s)
-        self._sociable = Table([("ports", "u1", 64), ("hosts", "u1", 64)], _SOCKETS, self.evidence_bonus_s)
+        self._sockets = BoundedTable([("answered", "f4"), ("map", "u1", 64)], _SOCKETS, self.evidence_bonus_s)
+        self._sociable = BoundedTable([("ports", "u1", 64), ("hosts", "u1", 64)], _SOCKETS, self.evidence_bonus_s)
         self._waiting: dict[int, tuple[float, Batch]] = {}  # of a key: when to judge, and its latest attempts
 
     @property
@@ -109,7 +109,7 @@ class HostSweep(GroupedDetector):
             return
         by = Grouped(mine["src"])
         now = by.max(seen.ends[mine["tick"]])
-        slot = self._sociable.watch(by.keys, by.sum(np.ones(len(mine))), now, self.settings.window)[by.of]
+        slot = self._sociable.admit(by.keys, by.sum(np.ones(len(mine))), now, self.settings.window)[by.of]
         here = slot != NOWHERE
         for field, things in (("ports", mix(mine["dport"])), ("hosts", mine["dst"])):
             mark(self._sociable.rows[field], slot[here], things[here])
@@ -137,7 +137,7 @@ class HostSweep(GroupedDetector):
     def _met(self, mine: Columns, by: Grouped, seen: Observation) -> Column:
         """Note what the sockets tried to reach; which attempts are of one that `_peers` means."""
         now = seen.ends[mine["tick"][by.first]]
-        slots = self._sockets.watch(by.keys, by.sum(np.ones(len(mine))), now, self.settings.window)
+        slots = self._sockets.admit(by.keys, by.sum(np.ones(len(mine))), now, self.settings.window)
         slot = slots[by.of]
         here = slot != NOWHERE
         mark(self._sockets.rows["map"], slot[here], mix(mine["dport"])[here])
@@ -147,7 +147,7 @@ class HostSweep(GroupedDetector):
         met: Column = peer[by.of]
         return met
 
-    def tables(self) -> Mapping[str, Table]:
+    def tables(self) -> Mapping[str, BoundedTable]:
         return {**super().tables(), "sockets": self._sockets, "sociable": self._sociable}
 
     def learned(self) -> Mapping[str, Column]:
@@ -161,21 +161,21 @@ class HostSweep(GroupedDetector):
             mine = waiting[waiting["key"] == key]
             self._waiting[int(key)] = (float(mine["when"][0]), mine["dial"].copy())
 
-    def feed(self, seen: Observation) -> list[Told]:
-        rows, told = self.choose(seen), []
+    def feed(self, seen: Observation) -> list[Detection]:
+        rows, detections = self.choose(seen), []
         if self._waiting:
             for tick in range(len(seen.ends)):
-                told += self.examine(rows.take(rows["tick"] == tick), seen) + self._overdue(tick, seen)
-            return told
-        told = self.examine(rows, seen)
+                detections += self.examine(rows.take(rows["tick"] == tick), seen) + self._overdue(tick, seen)
+            return detections
+        detections = self.examine(rows, seen)
         for tick in range(len(seen.ends)) if self._waiting else ():
-            told += self._overdue(tick, seen)
-        return told
+            detections += self._overdue(tick, seen)
+        return detections
 
     def due(self, now: float) -> bool:
         return any(when <= now for when, _ in self._waiting.values())
 
-    def _overdue(self, tick: int, seen: Observation) -> list[Told]:
+    def _overdue(self, tick: int, seen: Observation) -> list[Detection]:
         """What is to be said by then of sources that had time to come back to their hosts."""
         beyond = max(len(self._waiting) - _WAITING, 0)
         keys = [
@@ -188,7 +188,7 @@ class HostSweep(GroupedDetector):
         by = Grouped(self.key(rows))
         found = Entities(rows, by, self.table, self.table.find(by.keys), seen)
         over = found.watched & (self._severity(found, np.arange(len(by))) > 0)
-        return [Told(tick, self.threat(found, int(entity))) for entity in np.flatnonzero(over)]
+        return [Detection(tick, self.threat(found, int(entity))) for entity in np.flatnonzero(over)]
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["proto"], np.where(rows["kind"] == Kind.ICMP, 0, rows["dport"]))
@@ -272,7 +272,7 @@ class HostSweep(GroupedDetector):
         service = "ping" if ping else f"port {mine['dport'][0]}"
         return self.found(
             Severity(int(self._severity(found, np.array([entity]))[0])),
-            f"{src} tried {service} on {about(hosts)} hosts",
+            f"{src} tried {service} on {approx(hosts)} hosts",
             {
                 "unit": "dials",
                 "hosts": hosts,

@@ -15,7 +15,7 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import Kind, kinds
-from trafficmond.detect.base import SAMPLES, Observation, Told, address
+from trafficmond.detect.base import SAMPLES, Detection, Observation, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, mix
 from trafficmond.flows.batch import Batch, Column, left_aligned
@@ -81,10 +81,10 @@ class NewDestination(GroupedDetector):
         self._forgotten = 0
         self._fresh: dict[int, Column] = {}  # by slot those of the rows `kept` that are to be told
 
-    def hear(self, news: Elsewhere) -> None:
+    def inform(self, news: Elsewhere) -> None:
         self._elsewhere = news
 
-    def feed(self, seen: Observation) -> list[Told]:
+    def feed(self, seen: Observation) -> list[Detection]:
         steps = np.clip(np.diff(seen.ends, prepend=self._last or seen.ends[0]), 0, _MOST_STEP_S)
         self._moments = self._watched_s + np.cumsum(steps)
         self._watched_s, self._last = float(self._moments[-1]), float(seen.ends[-1])

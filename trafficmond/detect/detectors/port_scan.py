@@ -15,7 +15,7 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import Kind, Outcome, proven
-from trafficmond.detect.base import SAMPLES, Observation, about, address
+from trafficmond.detect.base import SAMPLES, Observation, address, approx
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, estimate, mark_new, members, mix
 from trafficmond.flows.batch import Column
@@ -117,7 +117,7 @@ class PortScan(GroupedDetector):
         sample = probes["proto" if protocols else "dport"][:SAMPLES]
         return self.found(
             Severity.LOW if slow or few else Severity.HIGH if ports >= 100 else Severity.MEDIUM,
-            f"{src} tried {about(ports)} {unit} of {dst}",
+            f"{src} tried {approx(ports)} {unit} of {dst}",
             {
                 "unit": "dials",
                 unit: ports,

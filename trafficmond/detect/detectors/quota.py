@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trafficmond.config.declare import setting
-from trafficmond.detect.base import Detector, Observation, Told
+from trafficmond.detect.base import Detection, Detector, Observation
 from trafficmond.model import Severity, Threat
 
 
@@ -42,15 +42,15 @@ class Quota(Detector):
         self._news: Sequence[Used] = ()
         self._known = 0
 
-    def hear(self, news: Sequence[Used]) -> None:
+    def inform(self, news: Sequence[Used]) -> None:
         self._news, self._known = news, len(news)
 
     def due(self, now: float) -> bool:  # noqa: ARG002
         return bool(self._news)
 
-    def feed(self, seen: Observation) -> list[Told]:
+    def feed(self, seen: Observation) -> list[Detection]:
         news, self._news = self._news, ()
-        return [Told(len(seen.ends) - 1, threat) for each in news for threat in _threats(each, seen.now)]
+        return [Detection(len(seen.ends) - 1, threat) for each in news for threat in _threats(each, seen.now)]
 
     def counters(self) -> Mapping[str, int]:
         return {"entities": self._known, "capacity": self._known, "evicted": 0, "refused": 0}

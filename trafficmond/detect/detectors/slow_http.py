@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.base import Observation, address, crowd
+from trafficmond.detect.base import Observation, address, format_sources
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mark_last, mix
 from trafficmond.flows.batch import Column
@@ -101,7 +101,8 @@ class SlowHttp(GroupedDetector):
         src, dst = (address(one, "src") if single else None), address(one, "dst")
         return self.found(
             Severity.HIGH if held >= _MANY * self.settings.connections else Severity.MEDIUM,
-            f"{src or crowd(sources, state['sources'])} hold {held} connections open at port {one['dport']} of {dst} "
+            f"{src or format_sources(sources, state['sources'])} hold {held} connections open "
+            f"at port {one['dport']} of {dst} "
             "without finishing a request",
             {"unit": "connections", "held": held, "sources": sources, "ports": [int(one["dport"])]},
             src=src,

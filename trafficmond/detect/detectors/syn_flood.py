@@ -12,7 +12,7 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import Kind, Outcome
-from trafficmond.detect.base import Observation, Told, address, crowd
+from trafficmond.detect.base import Detection, Observation, address, format_sources
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, mix
 from trafficmond.flows.batch import Batch, Column
@@ -53,13 +53,13 @@ class SynFlood(GroupedDetector):
     )
     evidence_bonus_s = 5.0
 
-    def feed(self, seen: Observation) -> list[Told]:
+    def feed(self, seen: Observation) -> list[Detection]:
         rows = self.choose(seen)
-        told = self.examine(rows, seen)
-        named = {(tick, threat.dst_ip) for tick, threat in told}
+        detections = self.examine(rows, seen)
+        named = {(tick, threat.dst_ip) for tick, threat in detections}
         # The victim as a whole only where no port of it stands out.
         rows.put("port", np.full(len(rows), _ANY_PORT))
-        return told + [each for each in self.examine(rows, seen) if (each.tick, each.threat.dst_ip) not in named]
+        return detections + [each for each in self.examine(rows, seen) if (each.tick, each.threat.dst_ip) not in named]
 
     def choose(self, seen: Observation) -> Columns:
         rows = Columns(_openings(seen))
@@ -108,7 +108,7 @@ class SynFlood(GroupedDetector):
         return self.found(
             Severity.CRITICAL if state["unfinished"] >= 16 * settings.unfinished else Severity.HIGH,
             f"openings at {where} of {dst} stay unfinished: {state['unfinished']:.0f} "
-            f"in {settings.window:.0f} s from {src or crowd(sources, state['map'])}",
+            f"in {settings.window:.0f} s from {src or format_sources(sources, state['map'])}",
             {
                 "unit": "openings",
                 "unfinished": int(state["unfinished"]),

@@ -15,7 +15,7 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import ONE_WAY_PORTS, is_group
-from trafficmond.detect.base import Observation, address, crowd
+from trafficmond.detect.base import Observation, address, format_sources
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mix
 from trafficmond.flows.batch import Batch, Column
@@ -115,7 +115,7 @@ class Volume(GroupedDetector):
         return self.found(
             Severity.HIGH if state["peak"] >= 10 * self.settings.packets else Severity.MEDIUM,
             f"about {state['peak']:.0f} unanswered packets a second to {dst} "
-            f"from {src or crowd(sources, state['map'])}",
+            f"from {src or format_sources(sources, state['map'])}",
             {
                 "unit": "packets",
                 "peak_weighted_packets_s": int(state["peak"]),
