@@ -200,11 +200,11 @@ TM_EXPORT int tm_flows_turns(const struct tm_row *d, const __u64 *id, const __u8
 	return 0;
 }
 
-/* Folds sorted deltas into their flows; see struct tm_fold. */
-TM_EXPORT void tm_flows_fold(struct tm_fold *work, const struct tm_row *d, const __u64 *id, const __u8 *side,
-			     const struct tm_flow_rules *r)
+/* Merges sorted deltas into their flows; see struct tm_merge. */
+TM_EXPORT void tm_flows_merge(struct tm_merge *work, const struct tm_row *d, const __u64 *id, const __u8 *side,
+			      const struct tm_flow_rules *r)
 {
-	tm_fold_all(work, d, id, side, r);
+	tm_merge_all(work, d, id, side, r);
 }
 
 /* When each row must be looked at again, and for how long it is kept after its last packet. */

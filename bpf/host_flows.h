@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * The inner loops of the flow table: folding deltas into flows. What they do, and why, is told in trafficmond/flows
+ * The inner loops of the flow table: merging deltas into flows. What they do, and why, is told in trafficmond/flows
  * (table.py, absorb.py, turns.py), which does the same with numpy; tests/flows/test_flows_compiled.py holds one
  * against the other. trafficmond/flows/compiled.py is the only caller.
  */
@@ -13,8 +13,8 @@
 #define TM_SURE_LEAD_S 1e9
 #define TM_RANK_S 1e11
 
-/* Where a batch of sorted deltas is folded. */
-struct tm_fold {
+/* Where a batch of sorted deltas is merged. */
+struct tm_merge {
 	struct tm_state *row; /* the table's */
 	double *deadline;
 	__u8 *quiet;
@@ -23,12 +23,12 @@ struct tm_fold {
 	const __u32 *start; /* ... and one more: the end */
 	__u32 groups;
 	__u32 opens, later;
-	__u32 fresh, reopened, told; /* how many of the rows below were written */
-	struct tm_flow_row *out;     /* of each group */
+	__u32 fresh, reopened, reported; /* how many of the rows below were written */
+	struct tm_flow_row *out;	 /* of each group */
 	__u8 *anew;
 	struct tm_state *fresh_row; /* room for each group */
 	struct tm_state *reopened_row;
-	struct tm_state *told_row;
+	struct tm_state *reported_row;
 };
 
 /* What the deltas of one group tell together. */
@@ -190,17 +190,17 @@ static int tm_owner_rank(__u64 owner)
 	return !owner ? 0 : owner == TM_OWNER_KERNEL ? 2 : owner == TM_OWNER_FORWARDED ? 1 : 3;
 }
 
-/* Whether an owner that a flow had names a process of the cgroup that it is told to be of now: flows/processes.py. */
-static int tm_owner_says_more(__u64 had, __u64 told)
+/* Whether an owner that a flow had names a process of the cgroup that it is in now: flows/processes.py. */
+static int tm_owner_says_more(__u64 had, __u64 current)
 {
-	return had >> 63 && (had >> 32 & 0x7fffffff) < TM_SERIALS_MOST && (had & 0xffffffff) == told;
+	return had >> 63 && (had >> 32 & 0x7fffffff) < TM_SERIALS_MOST && (had & 0xffffffff) == current;
 }
 
 /*
- * Puts verdicts and owner of the group in the row's; whether what is pending must be told under the old ones before.
+ * Puts verdicts and owner of the group in the row's; whether what is pending must be reported under the old ones first.
  */
 static int tm_verdicts(struct tm_state *s, const struct tm_row *mine, const struct tm_row *theirs, __u64 owner,
-		       struct tm_state *told)
+		       struct tm_state *reported)
 {
 	struct tm_flow_row *f = &s->flow;
 	__u32 verdict = mine ? mine->verdict : f->verdict, reply = theirs ? theirs->verdict : s->reply_verdict;
@@ -216,7 +216,7 @@ static int tm_verdicts(struct tm_state *s, const struct tm_row *mine, const stru
 	changed |= owner != f->owner && tm_owner_rank(owner) == tm_owner_rank(f->owner);
 	changed = changed && s->since < INFINITY;
 	if (changed) {
-		*told = *s;
+		*reported = *s;
 		s->p_packets = s->p_bytes = s->p_reply_packets = s->p_reply_bytes = 0;
 		s->since = INFINITY;
 	}
@@ -226,9 +226,9 @@ static int tm_verdicts(struct tm_state *s, const struct tm_row *mine, const stru
 	return changed;
 }
 
-/* Folds the `n` deltas of a group into its row; the number of rows written to `told`, 0 or 1. */
-static int tm_fold_group(struct tm_state *s, const struct tm_group *g, const struct tm_row *d, const __u8 *side,
-			 __u32 n, int anew, const struct tm_flow_rules *r, struct tm_state *told)
+/* Merges the `n` deltas of a group into its row; the number of rows written to `reported`, 0 or 1. */
+static int tm_merge_group(struct tm_state *s, const struct tm_group *g, const struct tm_row *d, const __u8 *side,
+			  __u32 n, int anew, const struct tm_flow_rules *r, struct tm_state *reported)
 {
 	struct tm_flow_row *f = &s->flow;
 	const struct tm_row *mine = NULL, *theirs = NULL, *my_first = NULL, *their_first = NULL;
@@ -263,7 +263,7 @@ static int tm_fold_group(struct tm_state *s, const struct tm_group *g, const str
 			owner = d[i].owner;
 		}
 	}
-	changed = tm_verdicts(s, mine, theirs, owner, told);
+	changed = tm_verdicts(s, mine, theirs, owner, reported);
 	if (mine && !f->packets) {
 		f->first_flags = my_first->first_flags;
 		f->first_len = my_first->first_len;
@@ -332,12 +332,12 @@ static int tm_takes_turns(const struct tm_row *d, const __u8 *side, __u32 n, dou
 	return 0;
 }
 
-static void tm_fold_all(struct tm_fold *w, const struct tm_row *d, const __u64 *id, const __u8 *side,
-			const struct tm_flow_rules *r)
+static void tm_merge_all(struct tm_merge *w, const struct tm_row *d, const __u64 *id, const __u8 *side,
+			 const struct tm_flow_rules *r)
 {
 	__u32 i;
 
-	w->fresh = w->reopened = w->told = 0;
+	w->fresh = w->reopened = w->reported = 0;
 	for (i = 0; i < w->groups; i++) {
 		__u32 at = w->start[i], n = w->start[i + 1] - at;
 		int found = w->found[i], anew = !w->later;
@@ -359,7 +359,7 @@ static void tm_fold_all(struct tm_fold *w, const struct tm_row *d, const __u64 *
 			tm_new_flow(s, &g, id[at], r);
 			anew = 1;
 		}
-		w->told += tm_fold_group(s, &g, d + at, side + at, n, anew, r, &w->told_row[w->told]);
+		w->reported += tm_merge_group(s, &g, d + at, side + at, n, anew, r, &w->reported_row[w->reported]);
 		w->anew[i] = anew;
 		w->out[i] = s->flow;
 		if (found) {

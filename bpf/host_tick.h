@@ -37,7 +37,7 @@ struct tm_tick {
 	__u8 side[TM_TICK_ROWS], swapped[TM_TICK_ROWS], found[TM_TICK_ROWS], anew[TM_TICK_ROWS];
 	__s64 slot[TM_TICK_ROWS];
 	__u32 start[TM_TICK_ROWS + 1];
-	struct tm_state fresh[TM_TICK_ROWS], reopened[TM_TICK_ROWS], told[TM_TICK_ROWS];
+	struct tm_state fresh[TM_TICK_ROWS], reopened[TM_TICK_ROWS], reported[TM_TICK_ROWS];
 	struct tm_flow_row changed[TM_TICK_ROWS];
 	struct tm_order idle[TM_TICK_DUE + TM_TICK_ROWS];
 	__u32 over[TM_TICK_DUE + TM_TICK_ROWS]; /* slots */
@@ -87,8 +87,8 @@ static void tm_tick_over(struct tm_tick *w, const struct tm_flow_row *f)
 	out->ended = 1;
 }
 
-/* Nobody waits for what was not told. */
-static void tm_tick_untold(struct tm_flows *t, __u32 slot, int quiet, const struct tm_flow_rules *r)
+/* Nobody waits for what was not reported. */
+static void tm_tick_unreported(struct tm_flows *t, __u32 slot, int quiet, const struct tm_flow_rules *r)
 {
 	struct tm_state *s = &t->row[slot];
 
@@ -144,7 +144,7 @@ static void tm_tick_let_go(struct tm_flows *t, struct tm_tick *w, const struct t
 			else
 				w->idle[idle++].id = s->flow.id;
 		} else if (s->flow.last + r->idle <= now) {
-			tm_tick_untold(t, i, 1, r);
+			tm_tick_unreported(t, i, 1, r);
 		}
 	}
 	tm_tick_remove(t, w, closed);
@@ -181,18 +181,18 @@ static void tm_tick_insert(struct tm_flows *t, const struct tm_state *fresh, __u
 
 static void tm_tick_absorb(struct tm_flows *t, struct tm_tick *w, __u32 n, const struct tm_flow_rules *r)
 {
-	struct tm_fold f = {.row = t->row,
-			    .deadline = t->deadline,
-			    .quiet = t->quiet,
-			    .found = w->found,
-			    .slot = w->slot,
-			    .start = w->start,
-			    .opens = 1,
-			    .out = w->changed,
-			    .anew = w->anew,
-			    .fresh_row = w->fresh,
-			    .reopened_row = w->reopened,
-			    .told_row = w->told};
+	struct tm_merge f = {.row = t->row,
+			     .deadline = t->deadline,
+			     .quiet = t->quiet,
+			     .found = w->found,
+			     .slot = w->slot,
+			     .start = w->start,
+			     .opens = 1,
+			     .out = w->changed,
+			     .anew = w->anew,
+			     .fresh_row = w->fresh,
+			     .reopened_row = w->reopened,
+			     .reported_row = w->reported};
 	__u32 i;
 
 	for (i = 0; i < n; i++) {
@@ -207,7 +207,7 @@ static void tm_tick_absorb(struct tm_flows *t, struct tm_tick *w, __u32 n, const
 		f.groups++;
 	}
 	w->start[f.groups] = n;
-	tm_fold_all(&f, w->row, w->id, w->side, r);
+	tm_merge_all(&f, w->row, w->id, w->side, r);
 	for (i = 0; i < f.reopened; i++)
 		if (!w->reopened[i].closed)
 			tm_tick_over(w, &w->reopened[i].flow);
@@ -272,7 +272,7 @@ static double tm_tick_take(struct tm_flows *t, struct tm_tick *w, const struct t
 	tm_tick_let_go(t, w, r, now);
 	for (i = 0; i < t->count; i++) {
 		if (t->deadline[i] <= now)
-			tm_tick_untold(t, i, 0, r);
+			tm_tick_unreported(t, i, 0, r);
 		if (t->deadline[i] < next)
 			next = t->deadline[i];
 	}

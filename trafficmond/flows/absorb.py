@@ -1,4 +1,4 @@
-"""How deltas become flow rows: grouping a sorted batch, telling who began, and folding it into the table's rows."""
+"""How deltas become flow rows: grouping a sorted batch, telling who began, and merging it into the table's rows."""
 
 from __future__ import annotations
 
@@ -179,8 +179,8 @@ def new_rows(groups: Groups, chosen: Column) -> Batch:
     return rows
 
 
-def fold(rows: Batch, groups: Groups, anew: Column) -> Batch:
-    """Fold the groups into their STATE rows, in place; `anew`: these are the first of the row in this batch.
+def merge(rows: Batch, groups: Groups, anew: Column) -> Batch:
+    """Merge the groups into their STATE rows, in place; `anew`: these are the first of the row in this batch.
 
     Returns copies of those rows, as they were, whose pending part must be reported under the verdict it was
     given before another takes its place; in `rows` that part is cleared.
@@ -209,13 +209,13 @@ def fold(rows: Batch, groups: Groups, anew: Column) -> Batch:
     unheard = ~spoke & (rows["packets"] == 0)
     verdict = np.where(unheard, reply_verdict, verdict)
     changed = (verdict != rows["verdict"]) & ((rows["p_packets"] > 0) | (unheard & (rows["p_reply_packets"] > 0)))
-    fate = is_drop(reply_verdict) | is_drop(rows["reply_verdict"]) | is_drop(verdict) | is_drop(rows["verdict"])
+    dropped = is_drop(reply_verdict) | is_drop(rows["reply_verdict"]) | is_drop(verdict) | is_drop(rows["verdict"])
     moved = (reply_verdict != rows["reply_verdict"]) | (verdict != rows["verdict"])
-    changed |= moved & fate & (rows["p_reply_packets"] > 0)
+    changed |= moved & dropped & (rows["p_reply_packets"] > 0)
     owner = _owners(rows, groups)
     changed |= (rank(rows["owner"]) == rank(owner)) & (rows["owner"] != owner)
     changed = np.flatnonzero(changed & (rows["since"] < math.inf))
-    told = take(rows, changed)
+    reported = take(rows, changed)
     if len(changed):
         for name in ("p_packets", "p_bytes", "p_reply_packets", "p_reply_bytes"):
             rows[name][changed] = 0
@@ -264,7 +264,7 @@ def fold(rows: Batch, groups: Groups, anew: Column) -> Batch:
     rows["ended"] = closes | (rows["ended"] & ~anew)
     rows["closed"] = closed
     rows["new"] = fresh
-    return told
+    return reported
 
 
 def _owners(rows: Batch, groups: Groups) -> Column:

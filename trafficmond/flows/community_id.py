@@ -82,8 +82,8 @@ def community_ids(rows: Batch) -> list[str]:
             return community_texts(rows, digests(rows))
         found[chosen] = ids
     found[_portless(rows)] = ""
-    told: list[str] = found.tolist()
-    return told
+    texts: list[str] = found.tolist()
+    return texts
 
 
 def community_texts(rows: Batch, digests_of_rows: list[bytes]) -> list[str]:

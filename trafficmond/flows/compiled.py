@@ -36,13 +36,13 @@ class _Rules(ctypes.Structure):
     )
 
 
-class _Fold(ctypes.Structure):
-    """struct tm_fold."""
+class _Merge(ctypes.Structure):
+    """struct tm_merge."""
 
     _fields_ = (
         *((name, _POINTER) for name in ("row", "deadline", "quiet", "found", "slot", "start")),
-        *((name, _U32) for name in ("groups", "opens", "later", "fresh", "reopened", "told")),
-        *((name, _POINTER) for name in ("out", "anew", "fresh_row", "reopened_row", "told_row")),
+        *((name, _U32) for name in ("groups", "opens", "later", "fresh", "reopened", "reported")),
+        *((name, _POINTER) for name in ("out", "anew", "fresh_row", "reopened_row", "reported_row")),
     )
 
 
@@ -51,7 +51,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tm_row_layout": (_U32, [_POINTER]),
     "tm_flows_identify": (_U32, [_POINTER, _U32, _POINTER, _POINTER, _POINTER, _POINTER]),
     "tm_flows_turns": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _U32, _DOUBLE]),
-    "tm_flows_fold": (None, [_POINTER] * 5),
+    "tm_flows_merge": (None, [_POINTER] * 5),
     "tm_tick_size": (_U32, []),
     "tm_tick": (_DOUBLE, [*[_POINTER] * 3, _U32, _POINTER, _DOUBLE, _POINTER, _POINTER]),
     "tm_flows_deadlines": (None, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
@@ -150,15 +150,15 @@ def admit(places: Places, keys: Column, weight: Column, now: Column) -> Column |
     return slots if done else None
 
 
-class Folded:
-    """What became of a sorted batch of deltas; see `Loops.fold`."""
+class Merged:
+    """What became of a sorted batch of deltas; see `Loops.merge`."""
 
     def __init__(self, groups: int) -> None:
         self.flows = np.empty(groups, FLOW)  # of each group
         self.anew = np.empty(groups, bool)  # the group is the first of its connection in this batch
         self.fresh = np.empty(groups, STATE)  # rows that the table did not have
         self.reopened = np.empty(groups, STATE)  # what rows held before another connection took their place
-        self.told = np.empty(groups, STATE)  # rows as they were before their verdict changed
+        self.reported = np.empty(groups, STATE)  # rows as they were before their verdict changed
 
 
 class Loops:
@@ -195,7 +195,7 @@ class Loops:
             self._library.tm_flows_turns(at_address(deltas), at_address(ids), at_address(side), len(ids), before)
         )
 
-    def fold(
+    def merge(
         self,
         table: tuple[Batch, Column, Column],
         deltas: tuple[Batch, Column, Column],
@@ -203,22 +203,22 @@ class Loops:
         *,
         opens: bool,
         later: bool,
-    ) -> Folded:
-        """Fold sorted `deltas` (rows, ids, sides) into the `table` (rows, deadlines, quiet), by `groups` (found, slot
+    ) -> Merged:
+        """Merge sorted `deltas` (rows, ids, sides) into the `table` (rows, deadlines, quiet), by `groups` (found, slot
         and start of each)."""
         found, slots, starts = groups
         count = len(starts)
-        into, bounds = Folded(count), np.append(starts, len(deltas[1])).astype(np.uint32)
-        work = _Fold(
+        into, bounds = Merged(count), np.append(starts, len(deltas[1])).astype(np.uint32)
+        work = _Merge(
             *(at_address(each) for each in (*table, found, slots, bounds)),
             *(count, opens, later, 0, 0, 0),
-            *(at_address(each) for each in (into.flows, into.anew, into.fresh, into.reopened, into.told)),
+            *(at_address(each) for each in (into.flows, into.anew, into.fresh, into.reopened, into.reported)),
         )
-        self._library.tm_flows_fold(ctypes.addressof(work), *(at_address(each) for each in deltas), self._address)
-        into.fresh, into.reopened, into.told = (
+        self._library.tm_flows_merge(ctypes.addressof(work), *(at_address(each) for each in deltas), self._address)
+        into.fresh, into.reopened, into.reported = (
             into.fresh[: work.fresh],
             into.reopened[: work.reopened],
-            into.told[: work.told],
+            into.reported[: work.reported],
         )
         return into
 

@@ -31,11 +31,11 @@ NOTHING = Inside()
 
 def insides(column: Column, inners: Mapping[int, bytes]) -> list[Inside]:
     """What each `inner` of a batch stands for by `names.Names.inners`; NOTHING where it is 0 or not known."""
-    known = dict(zip(inners, _told(inners.values()), strict=True)) if inners else {}
+    known = dict(zip(inners, _decoded(inners.values()), strict=True)) if inners else {}
     return [known.get(inner, NOTHING) for inner in column.tolist()] if known else [NOTHING] * len(column)
 
 
-def _told(inners: Iterable[bytes]) -> Iterable[Inside]:
+def _decoded(inners: Iterable[bytes]) -> Iterable[Inside]:
     batch = np.frombuffer(b"".join(inners), abi.INNER)
     family = np.where(batch["scope"] & abi.SCOPE_IPV6, 6, 4)
     ends = (np.ascontiguousarray(batch[end]).view(">u8").reshape(-1, 2) for end in ("src", "dst"))

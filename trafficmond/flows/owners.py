@@ -92,8 +92,8 @@ def unit_name(text: str) -> str:
 
 def rank(owners: Column) -> Column:
     """How much each owner says: a unit 3, the kernel 2, forwarded 1, nothing 0."""
-    told = np.where(owners == KERNEL, 2, np.where(owners == np.uint64(FORWARDED), 1, 3))
-    return np.where(owners == 0, 0, told)
+    ranks = np.where(owners == KERNEL, 2, np.where(owners == np.uint64(FORWARDED), 1, 3))
+    return np.where(owners == 0, 0, ranks)
 
 
 def correct(rows: Batch) -> None:

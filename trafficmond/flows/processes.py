@@ -52,9 +52,9 @@ def may_name(owners: Column) -> Column:
     return may
 
 
-def says_more(had: Column, told: Column) -> Column:
-    """Where an owner that a flow had names a process of the cgroup that it is told to be of now."""
-    same = had & np.uint64(_CGROUP) == told
+def says_more(had: Column, current: Column) -> Column:
+    """Where an owner that a flow had names a process of the cgroup that it is in now."""
+    same = had & np.uint64(_CGROUP) == current
     more: Column = names_process(had) & same
     return more
 

@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from trafficmond.flows import compiled
-from trafficmond.flows.absorb import STATE, Groups, as_flows, fold, last_rows, new_rows
+from trafficmond.flows.absorb import STATE, Groups, as_flows, last_rows, merge, new_rows
 from trafficmond.flows.batch import FLOW, Batch, Column, empty, join, put, take
 from trafficmond.flows.identity import BLOCK_FLOWS, Identity
 from trafficmond.flows.lasting import CLOSE_LINGER_S, kept_s
@@ -103,13 +103,13 @@ class FlowTable:
             known = self._ids[: self._count]
             ids, side, earliest = self._identity.of(deltas, self._now, known, self._loops)
             # Whatever ran out before these packets came is over, and not prolonged by them.
-            changed.append(self._let_go(min(now, earliest)))
+            changed.append(self._expire(min(now, earliest)))
             order = np.argsort(ids, kind="stable")
             deltas, ids, side = take(deltas, order), ids[order], side[order]
             for part in self._parts(ids):
                 changed += self._absorb(deltas[part], ids[part], side[part])
-        self._meet(now)
-        changed.append(self._let_go(now))
+        self._advance_clock(now)
+        changed.append(self._expire(now))
         changed = [rows for rows in changed if len(rows)]
         return join(changed) if changed else empty(FLOW)
 
@@ -120,8 +120,8 @@ class FlowTable:
         """
         if self._now <= now < self._due:
             return empty(REPORT)
-        self._meet(now)
-        self._let_go(now)
+        self._advance_clock(now)
+        self._expire(now)
         live = self._rows[: self._count]
         slots = np.flatnonzero(live["since"] < math.inf if everything else self._deadline[: self._count] <= now)
         if len(slots):
@@ -199,7 +199,7 @@ class FlowTable:
         return batch, anew
 
     def _take_in(self, deltas: Batch, ids: Column, side: Column, *, opens: bool, later: bool) -> tuple[Batch, Column]:
-        """Fold in deltas that hold one verdict word a flow and side.
+        """Merge in deltas that hold one verdict word a flow and side.
 
         `opens`: they may open other connections. `later`: they are not the first of their flows in this batch.
         """
@@ -213,15 +213,15 @@ class FlowTable:
 
         if self._loops:
             table = self._rows, self._deadline, self._quiet
-            into = self._loops.fold(table, (deltas, ids, side), (found, slots, starts), opens=opens, later=later)
+            into = self._loops.merge(table, (deltas, ids, side), (found, slots, starts), opens=opens, later=later)
             self._replaced(into.reopened)
-            if len(into.told):
-                self._report(into.told, End.ACTIVE)
+            if len(into.reported):
+                self._report(into.reported, End.ACTIVE)
             self._insert(flow_ids[~found], [into.fresh])
             return into.flows, into.anew
-        return self._fold_in_blocks((deltas, ids, side), (found, slots, starts), opens=opens, later=later)
+        return self._merge_in_blocks((deltas, ids, side), (found, slots, starts), opens=opens, later=later)
 
-    def _fold_in_blocks(
+    def _merge_in_blocks(
         self,
         of_deltas: tuple[Batch, Column, Column],
         of_groups: tuple[Column, Column, Column],
@@ -250,9 +250,9 @@ class FlowTable:
                 self._replaced(take(rows, reopened))
                 put(rows, reopened, new_rows(groups, reopened))
                 anew[block][reopened] = True
-            told = fold(rows, groups, anew[block])
-            if len(told):
-                self._report(told, End.ACTIVE)
+            reported = merge(rows, groups, anew[block])
+            if len(reported):
+                self._report(reported, End.ACTIVE)
             old = take(rows, known)
             put(self._rows, at, old)
             self._set_deadlines(at, old)
@@ -297,10 +297,10 @@ class FlowTable:
     def _kept(self, rows: Batch) -> Column:
         return self._loops.deadlines(rows)[1] if self._loops else kept_s(rows, self._idle)
 
-    # ---- letting go ----
+    # ---- expiry ----
 
-    def _meet(self, now: float) -> None:
-        """Note the time. After a step backwards nothing may wait for the time that was."""
+    def _advance_clock(self, now: float) -> None:
+        """Go on to `now`. After a step backwards nothing may wait for the time that was."""
         if now < self._now and self._count:
             latest = now + max(self._idle, self._active)
             np.minimum(self._deadline[: self._count], latest, out=self._deadline[: self._count])
@@ -311,7 +311,7 @@ class FlowTable:
             live["since"][pending] = now
         self._now = now
 
-    def _let_go(self, now: float) -> Batch:
+    def _expire(self, now: float) -> Batch:
         """Remove the flows that are over; FLOW rows of those that went idle."""
         slots = np.flatnonzero(self._deadline[: self._count] <= now)
         if not len(slots):

@@ -42,7 +42,7 @@ class Ticks:
         self._tick = loaded.tm_tick
         self._work = np.empty(loaded.tm_tick_size(), np.uint8)
         self._flows, self._out, self._outs = _Flows(), ctypes.c_void_p(), ctypes.c_uint32()
-        self._told = ctypes.addressof(self._out), ctypes.addressof(self._outs)
+        self._outputs = ctypes.addressof(self._out), ctypes.addressof(self._outs)
         self._begin = at_address(self._work)
 
     def take(
@@ -58,10 +58,10 @@ class Ticks:
         flows.count, flows.room, (flows.capacity, flows.most_quiet) = count, len(table[0]), limits
         due = self._tick(
             ctypes.addressof(flows), self._begin, at_address(deltas), len(deltas), self._loops.rules(before), now,
-            *self._told,
+            *self._outputs,
         )  # fmt: skip
         if math.isnan(due):
             return None
         at = (self._out.value or 0) - self._begin
-        told = self._work[at : at + self._outs.value * FLOW.itemsize]
-        return Taken(told.copy().view(FLOW), flows.count, due)
+        rows = self._work[at : at + self._outs.value * FLOW.itemsize]
+        return Taken(rows.copy().view(FLOW), flows.count, due)

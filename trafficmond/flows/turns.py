@@ -1,4 +1,4 @@
-"""In which turns the deltas of one drain are folded in, where a flow has several: connections, and verdict words."""
+"""In which turns the deltas of one drain are merged, where a flow has several: connections, and verdict words."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def connections(deltas: Batch, ids: Column, before: float) -> list[Column]:
 
 
 def verdicts(deltas: Batch, ids: Column, side: Column) -> Column | None:
-    """In which turn each delta is folded in, so that a turn holds one verdict word a flow and side; None: one turn.
+    """In which turn each delta is merged, so that a turn holds one verdict word a flow and side; None: one turn.
 
     Verdict words of a flow and side take their turns in order of their latest packet.
     """
