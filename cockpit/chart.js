@@ -81,10 +81,11 @@ function before(long, longS, short, shortS) {
   return { received: part("received"), sent: part("sent") };
 }
 
-/** The next of 1, 2, 5, 10... KiB. */
+/** The next of 1, 2, 5, 10... of the unit that it is told in. */
 function nice(value) {
-  let step = 1024;
-  while (step * 10 <= value)
-    step *= 10;
+  let unit = 1024;
+  while (unit * 500 < value)
+    unit *= 1024;
+  const step = unit * 10 ** Math.max(0, Math.floor(Math.log10(value / unit)));
   return step * [1, 2, 5, 10].find(factor => step * factor >= value);
 }

@@ -35,7 +35,7 @@ function auditTable(entries) {
     ["When", row => when(row.at)],
     ["Who", who],
     ["Change", row => row.change],
-    ["What", row => address(row.subject)],
+    ["What", row => address(row.subject), "wide"],
     ["Before", row => row.before ?? "", "wide"],
     ["After", row => row.after ?? "", "wide"],
   ], entries);

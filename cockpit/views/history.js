@@ -4,12 +4,11 @@ import { address, badge, end } from "../cells.js";
 import { ask } from "../daemon.js";
 import { card, empty, fill, h, table } from "../dom.js";
 import { choice, entry, filter } from "../filter.js";
-import { clock, exact, number, octets, phrase, when } from "../words.js";
+import { exact, number, octets, phrase, when } from "../words.js";
 
 const SINCE = [[600, "10 minutes"], [3600, "hour"], [86400, "day"], [604800, "7 days"], [2592000, "30 days"]];
 const SUMS = [["", "one by one"], ["host", "by host"], ["dst_port", "by port"], ["protocol", "by protocol"],
-  ["action", "by action"],
-  ["hour", "by hour"], ["day", "by day"]];
+  ["action", "by action"], ["unit", "by service"], ["hour", "by hour"], ["day", "by day"]];
 const ACTIONS = [["", "any action"], ["drop", "dropped"], ["limit", "limited"], ["allow", "allowed"],
   ["monitor", "monitored"]];
 const PAGE = 100;
@@ -58,17 +57,17 @@ export function flowTable(rows) {
 }
 
 const SHOW = {
-  bytes: ["Sent", octets, "number"], reply_bytes: ["Received", octets, "number"],
-    packets: ["Packets sent", number, "number"],
-  reply_packets: ["Packets received", number, "number"], flows: ["Flows", exact, "number"],
-    first_seen: ["First seen", clock],
-  last_seen: ["Last seen", when], host: ["Host", address], src_ip: ["From", address], dst_ip: ["To", address],
-  action: ["Action", badge], dst_port: ["Port", String],
+  bytes: ["Sent", octets, "number"], reply_bytes: ["Received", octets, "number"], up_bytes: ["Up", octets, "number"],
+  down_bytes: ["Down", octets, "number"], flows: ["Flows", exact, "number"], first_seen: ["First seen", when],
+  last_seen: ["Last seen", when], host: ["Host", address], action: ["Action", badge], dst_port: ["Port", String],
+  unit: ["Service", String, "wide"],
 };
 
+/** Of hosts what each sent and received; of all else what went up and came down. */
 function sumTable(columns, rows) {
-  return table(columns.map(name => {
-    const [title, show, kind] = SHOW[name] ?? [phrase(name), String];
-    return [title, row => row[name] === null ? "" : show(row[name]), kind];
+  const aside = columns.includes("host") ? /packets|^(up|down)_/ : /packets|^(reply_)?bytes/;
+  return table(columns.filter(name => !aside.test(name)).map(name => {
+    const [title, show, kind] = SHOW[name] ?? [phrase(name).replace(/^./, first => first.toUpperCase()), String];
+    return [title, row => row[name] === null ? "none" : show(row[name]), kind];
   }), rows);
 }

@@ -27,8 +27,9 @@ export default function usage({ period = "day", kind = "total" }) {
 const COLUMNS = [
   ["When", row => row.period],
   ["What", row => row.key || "none"],
-  ["In", row => octets(row.down_bytes), "number"],
-  ["Out", row => octets(row.up_bytes), "number"],
+  ["Up", row => octets(row.up_bytes), "number"],
+  ["Down", row => octets(row.down_bytes), "number"],
+  ["Total", row => octets(row.up_bytes + row.down_bytes), "number"],
   ["Packets", row => number(row.packets), "number"],
   ["Flows", row => exact(row.flows), "number"],
 ];

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from trafficmond.control import idl
+from trafficmond.store.query import TOTALS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "cockpit"
@@ -46,6 +47,15 @@ def test_a_modules_imports_are_there_and_used(path: Path) -> None:
 def test_it_asks_what_the_daemon_answers(path: Path) -> None:
     for method in re.findall(r'\bask\("(\w+)"', path.read_text()):
         assert method in DESCRIBED.methods
+
+
+def test_sums_are_told_as_people_read_them() -> None:
+    """Of what comes with every sum, each is shown with a title and a unit or left out, never a bare figure."""
+    history = (PAGE / "views" / "history.js").read_text()
+    shown = set(re.findall(r"\b(\w+): \[", history.partition("const SHOW = {")[2].partition("};")[0]))
+    hosts, others = re.findall(r"[?:] /(\S+)/", history.partition("const aside =")[2].partition(";")[0])
+    assert {name for name in TOTALS if not re.search(hosts, name)} <= shown
+    assert {name for name in TOTALS if not re.search(others, name)} <= shown
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
