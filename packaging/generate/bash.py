@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commands import RULES_ONLY, UNITS_ONLY, Argument, Client
+from commands import PROCESSES, RULES_ONLY, UNITS_ONLY, Argument, Client
 
 _HEAD = """\
 # bash completion for trafficctl                           -*- shell-script -*-
@@ -63,6 +63,7 @@ _ASK = {
     "bans": "_trafficctl_offer < <(_trafficctl_ask bans cidr)",
     "threats": "_trafficctl_offer < <(_trafficctl_ask threats id)",
     "units": f"_trafficctl_offer < <(_trafficctl_ask 'usage --by unit' key '{UNITS_ONLY}')",
+    "processes": f"_trafficctl_offer < <(_trafficctl_ask '{PROCESSES}' process)",
     "files": "_filedir",
     "interfaces": "_trafficctl_offer < <(command ls /sys/class/net)",
     "": ":",

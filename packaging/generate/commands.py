@@ -10,6 +10,7 @@ from trafficctl.parser import build
 
 # Of what `usage --by unit` answers: not the rest, nor what has none. Without a colon, which ends an action for zsh.
 UNITS_ONLY = '/"key"."[^("]/'
+PROCESSES = "flows --since 1h --group-by process"  # of whom a person has just heard; short of a long history
 RULES_ONLY = '/"kind":"rule"/'  # of what `rules` answers: not the guard, nor lists, as an address for sed
 
 
@@ -18,7 +19,7 @@ class Argument:
     """An option (with `flags`) or a positional (without). `source` says where its values come from:
 
     "" (no value, or one only the user knows), "choices", "files", "interfaces", or what the daemon is asked for:
-    "prefixes" and "labels" of rules, "bans", "threats".
+    "prefixes" and "labels" of rules, "bans", "threats", "units", "processes".
     """
 
     flags: tuple[str, ...]
@@ -89,4 +90,4 @@ def _source(command: str, action: argparse.Action, metavar: str) -> str:
         return "threats"
     if metavar in ("PATH", "FILE", "SOCKET", "FOLDER", "DIR"):
         return "files"
-    return {"rule": "labels", "interface": "interfaces", "unit": "units"}.get(action.dest, "")
+    return {"rule": "labels", "interface": "interfaces", "unit": "units", "process": "processes"}.get(action.dest, "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commands import RULES_ONLY, UNITS_ONLY, Argument, Client
+from commands import PROCESSES, RULES_ONLY, UNITS_ONLY, Argument, Client
 
 _HEAD = """\
 # fish completion for trafficctl
@@ -28,6 +28,7 @@ _ASK = {
     "bans": "(__trafficctl_ask bans cidr)",
     "threats": "(__trafficctl_ask threats id)",
     "units": f"(__trafficctl_ask 'usage --by unit' key '{UNITS_ONLY}')",
+    "processes": f"(__trafficctl_ask '{PROCESSES}' process)",
     "interfaces": "(__fish_print_interfaces)",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commands import RULES_ONLY, UNITS_ONLY, Argument, Client
+from commands import PROCESSES, RULES_ONLY, UNITS_ONLY, Argument, Client
 
 _HEAD = """\
 #compdef trafficctl
@@ -29,6 +29,7 @@ _ASK = {
     "bans": "{_trafficctl_ask bans cidr}",
     "threats": "{_trafficctl_ask threats id}",
     "units": "{_trafficctl_ask 'usage --by unit' key '" + UNITS_ONLY + "'}",
+    "processes": "{_trafficctl_ask '" + PROCESSES + "' process}",
     "files": "_files",
     "interfaces": "_net_interfaces",
     "": " ",

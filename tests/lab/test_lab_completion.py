@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import select
@@ -165,10 +166,11 @@ def test_the_guard_is_not_offered_for_removal(terminal: Terminal, daemon: Daemon
 
 
 _USAGE = ("kernel", "(other)", "", "nginx.service", "user@1000.service")
+_PROCESSES = ("curl", "Socket Thread", 'od"d')
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell.name)
-def test_units_are_those_that_the_sums_name(shell: Shell, tmp_path: Path) -> None:
+def test_units_and_processes_are_those_that_the_sums_name(shell: Shell, tmp_path: Path) -> None:
     """From a daemon of months: its client's answer is written here."""
     if shell.missing():
         pytest.skip(shell.missing())
@@ -176,7 +178,11 @@ def test_units_are_those_that_the_sums_name(shell: Shell, tmp_path: Path) -> Non
     (tmp_path / "bin").mkdir()
     client = tmp_path / "bin" / "trafficctl"
     lines = "".join(f'{{"period":null,"key":"{key}","flows":1}}\n' for key in _USAGE)
-    client.write_text(f'#!/bin/sh\n[ "$*" = "-o jsonl usage --by unit" ] && cat <<END\n{lines}END\n')
+    processes = '{"process":null}\n' + "".join(json.dumps({"process": name}) + "\n" for name in _PROCESSES)
+    client.write_text(
+        f'#!/bin/sh\ncase "$*" in\n"-o jsonl usage --by unit") cat <<END\n{lines}END\n;;\n'
+        f'"-o jsonl flows --since 1h --group-by process") cat <<END\n{processes}END\n;;\nesac\n'
+    )
     client.chmod(0o755)
     path = f"{tmp_path / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
     terminal = Terminal(
@@ -187,6 +193,8 @@ def test_units_are_those_that_the_sums_name(shell: Shell, tmp_path: Path) -> Non
             ("trafficctl flows --unit ker", "kernel"),
             ("trafficctl usage --unit ngi", "nginx.service"),
             ("trafficctl flows --unit user", "user@1000.service"),
+            ("trafficctl flows --process cu", "curl"),
+            ("trafficctl flows --process Soc", "Socket Thread"),
         ):
             assert terminal.complete(typed)[-1] == completed
     finally:
