@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import sharing
 from cgrouped import TREE, Services, waiting
 from kernel_rig import BAD, GOOD, LOADER, ROOT, SETTINGS, SLOW, Rig, must, note_verified, tc_filters
@@ -14,6 +17,8 @@ from tmlab.packets import frame, tcp, udp, vxlan
 
 from trafficmond.datapath.attach import Attachment
 from trafficmond.datapath.names_seen import Counts, NamesSeen
+from trafficmond.datapath.processes_seen import ProcessesSeen
+from trafficmond.flows.processes import END
 
 
 def units(on: Rig) -> None:
@@ -99,6 +104,37 @@ def names_asked_for(on: Rig) -> None:
                 rows += [(bytes(row["address"])[12:], bytes(row["name"])) for row in seen.take()]
         must(rows == [(socket.inet_aton(GOOD), b"www.example")], "one name", rows)
         must(seen.counts() == Counts(answers=2, unasked=1), "two answers", seen.counts())
+        seen.follow({})
+    must(tc_filters(on) == filters, "the filters as before", tc_filters(on))
+
+
+def processes(on: Rig) -> None:
+    """Who sends and who waits is noted by name and number, what the kernel cannot tell is known; nothing stays."""
+    link, filters, me = on.link, tc_filters(on), (Path("/proc/self/comm").read_bytes().strip(), os.getpid())
+    (on.daemon.pins / "process").mkdir()
+    with on.lab.host.entered(), contextlib.closing(ProcessesSeen(LOADER, on.daemon.pins / "process")) as seen:
+        ifindex = socket.if_nametoindex(link.host)
+        attached = Attachment(ifindex, link.host, "native", "")
+        seen.follow({ifindex: attached})
+        must(not attached.notes, "attached", attached.notes)
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sends,
+            socket.create_server((link.host_ip, 0)) as waits,
+        ):
+            sends.sendto(b"x", (link.outside_ip, 9))
+            ends = np.zeros(2, END)
+            ends["proto"], ends["local_port"] = (17, 6), [each.getsockname()[1] for each in (sends, waits)]
+            ends["local"][1] = tuple(socket.inet_pton(socket.AF_INET6, f"::ffff:{link.host_ip}"))
+            sent, waiting = seen.sent(ends[:1])[0], seen.waiting(ends[1:])[0]
+        on.features["processes that send"] = on.features["processes that wait"] = "yes"
+        must((sent["name"], sent["pid"]) == me, "who sent", sent)
+        if not seen.netns:
+            on.features["processes that wait"] = "no: told since Linux 5.14"
+            must(os.uname().release.startswith("5.10."), "a kernel that tells who waits", waiting)
+        else:
+            must((waiting["name"], waiting["pid"]) == me, "who waits", waiting)
+        counts = seen.counts()
+        must(counts.noted >= 2 and not counts.lost, "notes, and none lost", counts)
         seen.follow({})
     must(tc_filters(on) == filters, "the filters as before", tc_filters(on))
 

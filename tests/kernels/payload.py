@@ -53,6 +53,7 @@ CHECKS: tuple[Callable[[Rig], None], ...] = (
     judged.established,
     judged.tunnels,
     kept.names_asked_for,
+    kept.processes,
     judged.ban_expiry,
     kept.look_inside,
     kept.detach,
