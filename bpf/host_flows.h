@@ -133,7 +133,7 @@ static int tm_reopens(const struct tm_state *s, const struct tm_group *g, const 
 	const struct tm_flow_row *f = &s->flow;
 	int over, spoke, was_open;
 
-	if (!tm_opening(g->lead))
+	if (!tm_opening(g->lead) && !(g->agreed && tm_goes_on(g->lead) && g->lead->first > f->first + TM_TIE_S))
 		return 0;
 	over = (f->tcp_flags | f->reply_tcp_flags) & (TM_TCP_FIN | TM_TCP_RST);
 	spoke = f->tcp_flags & TM_TCP_ACK;

@@ -82,6 +82,12 @@ static int tm_opening(const struct tm_row *d)
 	       (d->new_record || only);
 }
 
+/* Whether a delta is of a record that began with a SYN, in an earlier batch. */
+static int tm_goes_on(const struct tm_row *d)
+{
+	return d->proto == TM_PROTO_TCP && (d->first_flags & (TM_TCP_SYN | TM_TCP_ACK)) == TM_TCP_SYN && !d->new_record;
+}
+
 static __u64 tm_flow_id(const struct tm_row *d, const struct tm_flow_rules *r, __u8 *swapped)
 {
 	int swap = d->src_hi != d->dst_hi   ? d->src_hi > d->dst_hi

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
+from flow_cpus import FIN, connections, told
 from flow_talk import ACK, BACK, RST, SYN, SYN_ACK, THERE, Deltas, total
 
 from trafficmond.flows.batch import Batch
@@ -86,3 +89,45 @@ def test_a_record_that_goes_on_from_the_call_before_hides_no_call(
         assert opened(rows[~rows["ended"]])[-1] == began
         assert rows["first_flags"][-1] == SYN
         table.update(deltas({**reset, **at(began + 0.9)}), began + 1.0)
+
+
+def test_a_syn_that_is_drained_before_its_answer_is_another_call_when_it_is_answered(
+    table: FlowTable, deltas: Deltas
+) -> None:
+    """The reset of the call before was told by another CPU, with a call before that."""
+    table.update(deltas(*call(100.0)), 101.0)
+    table.update(deltas({**THERE, **at(101.2), "first_flags": SYN, "tcp_flags": SYN}), 101.2)
+    mine, theirs = call(101.2)
+    rows = table.update(deltas({**mine, "packets": 2, "new": False}, theirs), 102.0)
+    assert opened(rows[~rows["ended"]]) == [101.2]
+
+
+def test_an_end_in_a_record_of_several_calls_is_that_of_the_last(table: FlowTable, deltas: Deltas) -> None:
+    spanning = {**THERE, **at(100.01, 100.35), "first_flags": ACK, "tcp_flags": ACK | RST, "packets": 4}
+    rows = table.update(deltas(*call(100.0), *call(100.3), spanning), 101.0)
+    assert opened(rows) == [100.0, 100.3]
+    assert set(rows["first_flags"]) == {SYN}
+    rows = table.update(deltas({**THERE, **at(101.2), "first_flags": SYN, "tcp_flags": SYN}), 101.3)
+    assert opened(rows[~rows["ended"]]) == [101.2]
+
+
+@pytest.mark.parametrize("end", [FIN, RST], ids=["fin", "rst"])
+@pytest.mark.parametrize(("moves", "least"), [(0.0, 1.0), (1.0, 1.0), (0.05, 0.99), (0.3, 0.99)])
+def test_calls_from_one_port_are_as_many_whichever_cpus_have_them_and_whenever_they_are_read(
+    end: int, moves: float, least: float
+) -> None:
+    """All, where a connection's packets keep to one CPU; where it changes in mid-connection, one in a hundred may be
+    told with the one before."""
+    calls, found = 0, 0
+    for seed in range(40):
+        dice = random.Random(seed)
+        packets = list(connections(dice, 30, end, dice.choice((0.02, 0.13, 0.25, 0.6)), 1000.0))
+        table = FlowTable(1024, idle_timeout_s=30, active_timeout_s=300, seed=1)
+        reports = []
+        for batch, now in told(dice, packets, moves):
+            table.update(batch, now)
+            reports.append(table.due(now))
+        reports.append(table.due(packets[-1].at + 1000))
+        assert sum(total(rows, "packets", "reply_packets") for rows in reports) == len(packets)
+        calls, found = calls + 30, found + sum(map(len, reports))
+    assert least * calls <= found <= calls

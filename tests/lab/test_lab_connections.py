@@ -103,9 +103,10 @@ def test_a_fixed_source_port_hides_no_guessing(calls: int, pause: float) -> None
 
         daemon.wait(guessing, "the threat brute_force", 20)
         query = "SELECT count(*) FROM flows WHERE dst_port = 22"
-        # A row is lost where a drain falls within a tick of the kernel's clock of a SYN, and packets of the connection
-        # before it are told only after that: where a machine has so much to do that its ticks come late.
-        daemon.wait(lambda: daemon.sql(query)[0][0] >= calls * 4 // 5, "a row each", 20)
+        # All of them, but where CPUs share a connection's packets, or the kernel's ticks come late for all there is to
+        # do: tests/flows/test_flows_connections.py has how seldom that is.
+        daemon.wait(lambda: daemon.sql(query)[0][0] >= calls - 2, "a row each", 20)
+        assert daemon.sql(query)[0][0] <= calls
         accounting = daemon.status()["accounting"]
         assert accounting["seen"]["packets"] == accounting["in_flows"]["packets"] + sum(
             accounting[part]["packets"] for part in ("unattributed", "not_ip", "malformed")

@@ -102,13 +102,14 @@ class Groups:
         """Whether each group opens another connection than that of its STATE row.
 
         That is a SYN after an end was seen of either side, or in what was more than a SYN: after `linger_s` of quiet,
-        or if it is answered by a SYN-ACK of its own. (Where packets are spread over CPUs, an end may be told with an
-        earlier connection.)
+        or if it is answered by a SYN-ACK of its own, be it in the next batch. (Where packets are spread over CPUs, an
+        end may be told with an earlier connection.)
         """
-        deltas, lead = self.deltas, self.lead
-        opens = np.flatnonzero(opening(deltas)[lead])
+        lead = take(self.deltas, self.lead)
+        begins_so, goes_on = opening(lead), _goes_on(lead)
+        opens = np.flatnonzero(begins_so | goes_on & self.agreed & (lead["first"] > rows["first"] + TIE_S))
         found = np.zeros(len(rows), bool)
-        rows, at = take(rows, opens), self.known[lead[opens]]
+        rows, at = take(rows, opens), self.known[self.lead[opens]]
         seen, reply = rows["tcp_flags"], rows["reply_tcp_flags"]
         over = (seen | reply) & (FIN | RST) != 0
         spoke, later = seen & ACK != 0, at > rows["first"] + TIE_S
@@ -131,6 +132,12 @@ def opening(deltas: Batch) -> Column:
     syn = (deltas["proto"] == TCP) & (deltas["first_flags"] & (SYN | ACK) == SYN)
     opens: Column = syn & (deltas["new"] | only)
     return opens
+
+
+def _goes_on(deltas: Batch) -> Column:
+    """Which deltas are of a record that began with a SYN, in an earlier batch."""
+    begun: Column = (deltas["proto"] == TCP) & (deltas["first_flags"] & (SYN | ACK) == SYN) & ~deltas["new"]
+    return begun
 
 
 def as_flows(rows: Batch) -> Batch:

@@ -174,15 +174,15 @@ class FlowTable:
             over, self._over = self._over, []
             return [*over, batch]
         batches: list[Batch] = []
-        for at in connections(deltas, ids, self._now):
+        deltas, turns = connections(deltas, ids, self._now)
+        for at in turns:
             whole = len(at) == len(deltas)
             rows = (deltas, ids, side) if whole else (take(deltas, at), ids[at], side[at])
             batch, anew = self._absorb_turn(*rows, later=bool(batches))
             if not anew.all():  # no other connection after all: this says more of the one before
                 batches[-1] = batches[-1][~np.isin(batches[-1]["id"], batch["id"][~anew])]
             batches.append(batch)
-        batches[:0] = self._over
-        self._over = []
+        batches, self._over = [*self._over, *batches], []
         return batches
 
     def _absorb_turn(self, deltas: Batch, ids: Column, side: Column, *, later: bool) -> tuple[Batch, Column]:

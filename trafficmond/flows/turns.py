@@ -6,6 +6,7 @@ import numpy as np
 
 from trafficmond.flows.absorb import TIE_S, begins, opening
 from trafficmond.flows.batch import Batch, Column
+from trafficmond.protocols import FIN, RST, TCP
 
 _MOST = 64  # connections of one flow in one drain; what is beyond is taken for part of the last
 _LOW32 = np.uint64(0xFFFFFFFF)
@@ -16,31 +17,40 @@ def starts_of(ids: Column) -> Column:
     return np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
 
 
-def connections(deltas: Batch, ids: Column, before: float) -> list[Column]:
-    """The rows of each turn, in order: a turn holds what begins with a SYN, and what came before the next one.
+def connections(deltas: Batch, ids: Column, before: float) -> tuple[Batch, list[Column]]:
+    """The deltas, and the rows of each turn in order: a turn holds what begins with a SYN, and what came before the
+    next one.
 
-    Whether a SYN begins another connection is for the table to say, which knows what came before.
+    Whether a SYN begins another connection is for the table to say, which knows what came before. A record may span
+    several, where another CPU has their handshakes: its end is that of the last, so it is told with that one, as if it
+    had begun with its last packet.
     """
     every = np.arange(len(ids))
     opens = opening(deltas)
     if not opens.any():
-        return [every]
+        return deltas, [every]
     began = begins(deltas, before)
+    ends = (deltas["proto"] == TCP) & (deltas["tcp_flags"] & (FIN | RST) != 0) & ~opens
     starts = starts_of(ids)
     sizes = np.diff(np.append(starts, len(ids)))
     opens &= began > np.repeat(np.minimum.reduceat(began, starts), sizes) + TIE_S
     if not opens.any():
-        return [every]
-    turn = np.zeros(len(ids), np.int64)
+        return deltas, [every]
     at = np.flatnonzero(np.repeat(np.logical_or.reduceat(opens, starts), sizes))
     # Within a tick the SYN comes first.
-    order = np.lexsort((~opens[at], began[at] - np.where(opens[at], TIE_S, 0.0), ids[at]))
-    at = at[order]
-    count = np.cumsum(opens[at])
+    when = np.where(ends, deltas["last"], began - np.where(opens, TIE_S, 0.0))
+    at = at[np.lexsort((~opens[at], when[at], ids[at]))]
     begin = starts_of(ids[at])
-    earlier = np.repeat((count - opens[at])[begin], np.diff(np.append(begin, len(at))))
-    turn[at] = np.minimum(count - earlier, _MOST)
-    return [np.flatnonzero(turn == number) for number in range(int(turn.max()) + 1)]
+    rows = np.diff(np.append(begin, len(at)))
+    count = np.cumsum(opens[at])
+    turn = np.zeros(len(ids), np.int64)
+    turn[at] = np.minimum(count - np.repeat(count[begin], rows), _MOST)
+    latest = np.maximum.accumulate(np.where(opens[at], np.arange(len(at)), -1))  # the SYN that each comes after
+    spans = ends[at] & (latest >= np.repeat(begin, rows)) & (began[at] < began[at[latest]])
+    if spans.any():
+        deltas = deltas.copy()
+        deltas["first"][at[spans]] = deltas["last"][at[spans]]
+    return deltas, [np.flatnonzero(turn == number) for number in range(int(turn.max()) + 1)]
 
 
 def verdicts(deltas: Batch, ids: Column, side: Column) -> Column | None:
