@@ -24,7 +24,7 @@ from trafficmond import networks
 Row = dict[str, Any]
 
 HOSTS = Path("/etc/hosts")
-ENDS = ("src_ip", "dst_ip", "address", "host")  # what rows call addresses
+ENDS = ("src_ip", "dst_ip", "address", "host", "peer")  # what rows call addresses
 FROM_HOSTS, FROM_DNS, FROM_REVERSE = "hosts", "dns", "reverse"  # where a name comes from
 _MOST = 4096  # names kept; the one not asked for longest goes
 _WAITING = 1024  # addresses that wait to be looked up; more are asked for again later

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from operator import itemgetter
+from typing import Any
 
 from trafficctl import values
 from trafficctl.names import ENDS
@@ -199,7 +201,7 @@ _BY_FIELD = {
     "first_seen": Column("first_seen", "FIRST SEEN", units.when, weight=3),
     "process": Column("process", "PROCESS", weight=9),
     "flows": Column("flows", "FLOWS", units.number, right=True, weight=7),
-    **{end: Column(end, end.upper().replace("_", " "), weight=9, of=_address(end)) for end in ENDS},
+    **{end: Column(end, end.upper().replace("_", " "), weight=9, keep_end=True, of=_address(end)) for end in ENDS},
     **{
         f"{side}_port": Column(f"{side}_port", f"{side.upper()} PORT", weight=9, of=_port(side))
         for side in ("src", "dst")
@@ -211,8 +213,20 @@ def grouped_columns(fields: Iterable[str]) -> list[Column]:
     """The columns of a grouping of flows: each field, as it comes, and the total that they are sorted by. Of hosts what
     they sent and received, else what went up from here and came down."""
     fields = list(fields)
+    keys = fields[: fields.index("flows")] if "flows" in fields else []
     sides = ("up_bytes", "down_bytes") if "host" in fields else ("packets", "bytes", "reply_packets", "reply_bytes")
     if "up_bytes" in fields and "reply_bytes" in fields:
         fields = [field for field in fields if field not in sides]
         fields.insert(fields.index("reply_bytes" if "host" in fields else "down_bytes") + 1, "total")
-    return [_BY_FIELD.get(field) or Column(field, field.upper().replace("_", " "), weight=9) for field in fields]
+    columns = [_BY_FIELD.get(field) or Column(field, field.upper().replace("_", " "), weight=9) for field in fields]
+    return [_key(column, len(keys) > 1) if column.key in keys else column for column in columns]
+
+
+def _key(column: Column, several: bool) -> Column:
+    """What tells groups apart goes last, and says it where there is none of it. Of several each may be cut."""
+
+    def told(row: Row) -> Any:
+        value = column.of(row) if column.of else row.get(column.key)
+        return "(none)" if value in (None, "") else value
+
+    return replace(column, weight=9, shrinks_to=16 if several else column.shrinks_to, of=told)

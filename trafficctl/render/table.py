@@ -14,6 +14,7 @@ from trafficctl.render.units import plain
 GAP = 2
 NICE_TO_HAVE = 3  # columns of this weight and below go before any text is cut
 _INDENT = "    "
+_UNBROKEN = "\N{NO-BREAK SPACE}"
 Row = dict[str, Any]
 
 
@@ -54,8 +55,9 @@ def lines(
             told = "; ".join(f"{columns[i].title.lower()}: {text[i]}" for i in below if text[i])
             out += map(style.dim, textwrap.wrap(told, width, initial_indent=_INDENT, subsequent_indent=_INDENT))
     if hidden and note:
-        told = f"(-o csv has everything; no room for: {', '.join(columns[i].title for i in hidden)})"
-        out.append(style.dim(clip(told, width)))
+        titles = ", ".join(columns[i].title.replace(" ", _UNBROKEN) for i in hidden)
+        gone = textwrap.wrap(f"(-o csv has everything; no room for: {titles})", width or 80)
+        out += [style.dim(line.replace(_UNBROKEN, " ")) for line in gone]
     return out
 
 
