@@ -31,7 +31,11 @@ def run(args: Namespace, action: str) -> int:
     cidrs = _sources(args.services, args.sources, "allow" if action == "allow" else "deny")
     rules: list[dict[str, Any]] = []
     notes: dict[str, None] = {}
-    with session.connect(args) as client:
+
+    def done() -> str:
+        return f"{' and '.join(rule['cidr'] for rule in rules)} came in force" if rules else ""
+
+    with session.connect(args) as client, session.several_calls(done):
         for cidr in cidrs:
             reply = client.call(
                 "AddCidr",

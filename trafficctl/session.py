@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from trafficctl.names import Labels
@@ -13,6 +14,7 @@ from trafficctl.render.output import Output
 from trafficctl.render.table import Column, Row
 from trafficctl.render.units import plain
 from trafficmond.control.client import INTERFACE, Client
+from trafficmond.errors import ControlError
 
 if TYPE_CHECKING:
     from trafficctl.banlines import Line
@@ -51,10 +53,20 @@ def tell_notes(reply: Mapping[str, Any]) -> None:
         print(f"note: {plain(note)}", file=sys.stderr)
 
 
+@contextmanager
+def several_calls(done: Callable[[], str]) -> Iterator[None]:
+    """Around calls that are one change to whoever asked: when one of them fails, what those before it did is told."""
+    try:
+        yield
+    except ControlError:
+        if told := done():
+            tell_notes({"notes": [f"{told} before this failed, and stays so"]})
+        raise
+
+
 def read_bans(done: str) -> list[Line]:
     """Bans from standard input, all in order. Raises ControlError naming every line that is not: nothing is done."""
     from trafficctl.banlines import read
-    from trafficmond.errors import ControlError
 
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")

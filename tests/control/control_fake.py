@@ -30,6 +30,9 @@ from trafficmond.tasks import Tasks
 CHANGING = {name for each in classes() for name, method in methods_of(each).items() if method.changes}
 
 
+FULL = "203.0.113.66/32"  # no rule can be added on it
+
+
 class Canned:
     """Toy handlers: they answer from `control_replies` and remember what they were asked."""
 
@@ -80,6 +83,8 @@ class Canned:
             raise ConfigError(wrong, hint="write it like 192.0.2.0/24")
         if cidr == "0.0.0.0/0" and not force and "ports" not in rule:
             raise Refused("0.0.0.0/0 would cut off this host", hint="use --force to do it all the same")
+        if cidr == FULL:
+            raise Refused("there is no room for more")
         row = {**RULE, "cidr": str(networks.parse(cidr)), "source": "runtime"}
         row |= {"action": rule.get("action", "drop"), "label": rule.get("label", "")}
         if "ttl_s" in rule:

@@ -41,8 +41,8 @@ def test_a_ban_that_is_so_already_is_no_change(tmp_path: Path) -> None:
             ban = (await ask("Ban", **wanted))["ban"]
             again = await ask("Ban", **wanted)
             assert again == {"ban": ban, "notes": ["203.0.113.7 is banned so already"]}
-            many = await ask("BanMany", bans=[wanted, wanted])
-            assert (many["banned"], many["notes"]) == (2, ["2 of them were banned so already"])
+            many = await ask("BanMany", bans=[wanted])
+            assert (many["banned"], many["notes"]) == (1, ["1 of them was banned so already"])
             assert len((await ask("Audit"))["entries"]) == 1
             many = await ask("BanMany", bans=[wanted, {"cidr": "203.0.113.8"}])
             assert (many["banned"], many["notes"]) == (2, ["1 of them was banned so already"])
@@ -53,6 +53,30 @@ def test_a_ban_that_is_so_already_is_no_change(tmp_path: Path) -> None:
             for _ in range(2):  # a time begins anew
                 await ask("Ban", cidr="203.0.113.9", ttl_s=60)
             assert len((await ask("Audit"))["entries"]) == 7
+
+    asyncio.run(run())
+
+
+def test_a_prefix_that_is_named_twice_is_one_ban_and_the_last_word_counts(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            bans = [{"cidr": "203.0.113.9", "ttl_s": 60}, {"cidr": "::ffff:203.0.113.9", "ttl_s": 600}]
+            done = await ask("BanMany", bans=[*bans, {"cidr": "203.0.113.10"}])
+            assert (done["banned"], done["notes"]) == (2, ["1 more name the same again: the last of them counts"])
+            (ban,) = [each for each in (await ask("Bans"))["bans"] if each["cidr"] == "203.0.113.9/32"]
+            assert ban["expires"] - ban["since"] == pytest.approx(600, abs=5)
+            assert (await ask("Audit"))["entries"][0]["subject"] == "203.0.113.9, 203.0.113.10"
+
+    asyncio.run(run())
+
+
+def test_a_ban_cannot_end_and_last_forever(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            assert (await ask.refused("Ban", cidr="203.0.113.9", ttl_s=60, forever=True))[0] == "Invalid"
+            bans = [{"cidr": "203.0.113.9", "ttl_s": 60.0, "forever": True}]
+            assert (await ask.refused("BanMany", bans=bans))[0] == "Invalid"
+            assert (await ask("Bans"))["bans"] == []
 
     asyncio.run(run())
 

@@ -298,6 +298,25 @@ def test_a_drop_spares_lifelines(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("action", ["DROP", "Drop", "Limit"])
+def test_words_are_the_same_in_capitals(tmp_path: Path, action: str) -> None:
+    """No other way to write an action passes by what is spared, nor makes another rule."""
+
+    async def run() -> None:
+        async with asking(tmp_path, guard=(("192.0.2.1/32", "own address"),)) as ask:
+            ask.protected.peers = {"198.51.100.9"}
+            rate = {"rate_per_s": 9} if action == "Limit" else {}
+            for cidr in ("192.0.2.0/24", "198.51.100.9"):
+                assert (await ask.refused("AddCidr", cidr=cidr, action=action, **rate))[0] == "Refused"
+            first = await ask("AddCidr", cidr="203.0.113.0/24", action=action.lower(), direction="both", **rate)
+            again = await ask("AddCidr", cidr="203.0.113.0/24", action=action, direction="BOTH", **rate)
+            assert (again["rule"], len((await ask("Audit"))["entries"])) == (first["rule"], 1)
+            for wrong in ({"action": "reject"}, {"direction": "sideways"}):
+                assert (await ask.refused("AddCidr", cidr="203.0.113.0/24", **wrong))[0] == "Invalid"
+
+    asyncio.run(run())
+
+
 def test_counts_are_those_of_the_rule(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:

@@ -96,7 +96,7 @@ def _ban_many(args: Namespace) -> int:
         raise ControlError("--force goes with one address, not with -", name="usage")
     bans = [_request(line, args) for line in session.read_bans("banned")]
     banned, refused, notes = 0, list[dict[str, str]](), dict[str, None]()
-    with session.connect(args) as client:
+    with session.connect(args) as client, session.several_calls(lambda: f"{banned:,} were banned" if banned else ""):
         for part in _parts(bans):
             reply = client.call("BanMany", bans=part, owner=args.owner)
             banned += reply["banned"]

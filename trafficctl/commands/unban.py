@@ -60,7 +60,7 @@ def _unban_many(args: Namespace, whose: dict[str, object]) -> int:
     lifted = held = 0
     notes = dict[str, None]()
     bans, stay = list[dict[str, Any]](), list[dict[str, Any]]()
-    with session.connect(args) as client:
+    with session.connect(args) as client, session.several_calls(lambda: f"{lifted:,} were lifted" if lifted else ""):
         for at in range(0, len(cidrs), _AT_ONCE):
             reply = client.call("UnbanMany", cidrs=cidrs[at : at + _AT_ONCE], **whose)
             lifted += reply["lifted"]

@@ -104,6 +104,7 @@ class Bans(Handler):
                 await asyncio.sleep(0)
         if mistakes:
             raise ConfigError(mistakes, hint="nothing was banned")
+        every, wanted = len(wanted), list({ban.cidr: (ban, network) for ban, network in wanted}.values())
         spared, refused, free, so_already = self._spared(), list[Row](), list[Ban](), 0
         for at in range(0, len(wanted), _AT_ONCE):
             part = []
@@ -123,6 +124,8 @@ class Bans(Handler):
         notes = (
             [f"{so_already:,} of them {'were' if so_already > 1 else 'was'} banned so already"] if so_already else []
         )
+        if every > len(wanted):
+            notes.append(f"{every - len(wanted):,} more name the same again: the last of them counts")
         if free:
             what = _summary([ban.cidr for ban in free])
             told = f"{caller.user} banned {what}"
@@ -143,6 +146,8 @@ class Bans(Handler):
     ) -> tuple[Ban, Network]:
         """The ban that is asked for. Raises ConfigError."""
         now, network = time.time(), network_of(cidr)
+        if forever and ttl_s is not None:
+            raise ConfigError([Mistake("forever", "does not go with ttl_s: a ban ends, or it does not")])
         expires = None
         if not forever:
             expires = now + lasting(self._parts.settings.response.ban_time if ttl_s is None else ttl_s)

@@ -11,7 +11,7 @@ from trafficmond.control.peers import Caller
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.handlers.spare import Spared
 from trafficmond.handlers.stored import Stored
-from trafficmond.model import Direction
+from trafficmond.model import Action, Direction
 from trafficmond.networks import Network
 from trafficmond.parts import Parts
 from trafficmond.policy.trial import MOST_S
@@ -99,6 +99,14 @@ def direction_of(text: str) -> Direction:
         return Direction.parse(text)
     except ValueError as error:
         raise ConfigError([Mistake("direction", str(error))]) from None
+
+
+def action_of(text: str) -> Action:
+    """The action of that name. Raises ConfigError."""
+    try:
+        return Action.parse(text)
+    except ValueError as error:
+        raise ConfigError([Mistake("action", str(error))]) from None
 
 
 def named_ports(texts: Sequence[str], force: bool = False) -> list[str]:

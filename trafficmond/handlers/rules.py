@@ -16,6 +16,7 @@ from trafficmond.control.refusals import NotFound, Refused
 from trafficmond.errors import TrafficmonError
 from trafficmond.handlers.handler import (
     Handler,
+    action_of,
     direction_of,
     lasting,
     named_ports,
@@ -149,6 +150,7 @@ class Rules(Handler):
     ) -> Reply:
         """Put a rule in force."""
         parts, prefix = self._parts, prefix_of(cidr)
+        action, direction = str(action_of(action)), str(direction_of(direction))  # in whichever case they are written
         await parts.follow_clock()
         since = None if ttl_s is None else time.time()
         expires = None if ttl_s is None else time.time() + lasting(ttl_s)
