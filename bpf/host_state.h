@@ -46,7 +46,7 @@ struct tm_flow_rules {
 	double idle, active; /* timeouts */
 	double linger;	     /* after a close */
 	double established, answered;
-	double before; /* time of the drain before */
+	double before; /* time of the reading before */
 	__u32 in_order;
 	__u32 pad;
 };

@@ -148,10 +148,10 @@ class FakeDatapath(Datapath):
     def attach(self, *_: Any) -> list[Change]:
         return []
 
-    def drain(self) -> Batch:
-        drained: Batch = np.concatenate([empty(DELTA), *self.deltas])
+    def read_ledger(self) -> Batch:
+        gained: Batch = np.concatenate([empty(DELTA), *self.deltas])
         self.deltas.clear()
-        return drained
+        return gained
 
     def inners(self, names: Column) -> dict[int, bytes]:  # noqa: ARG002
         return {}

@@ -52,7 +52,7 @@ class FakeLedger:
     def __init__(self) -> None:
         self.known: dict[int, bytes] = {}  # what tunnels carry
 
-    def drain(self) -> Batch:
+    def read_ledger(self) -> Batch:
         return empty(DELTA)
 
     def inners(self, names: Column) -> dict[int, bytes]:
@@ -279,12 +279,12 @@ def test_a_drain_is_ended_although_who_asked_for_it_has_gone(room: Room, monkeyp
                 yield
 
         monkeypatch.setattr(room.pipeline, "steps", steps)
-        asked = asyncio.create_task(room.pipeline.drain())
+        asked = asyncio.create_task(room.pipeline.read_ledger())
         while not done:
             await asyncio.sleep(0)
         asked.cancel()
         await asyncio.wait([asked])
-        await room.pipeline.drain()  # the next waits for the first to end
+        await room.pipeline.read_ledger()  # the next waits for the first to end
         assert done == ["count", "emit", "detect", "store"] * 2
 
     asyncio.run(run())
@@ -292,16 +292,16 @@ def test_a_drain_is_ended_although_who_asked_for_it_has_gone(room: Room, monkeyp
 
 def test_everyone_who_asks_before_a_drain_begins_has_the_same(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
-        drains: list[int] = []
-        monkeypatch.setattr(room.pipeline, "steps", lambda *_: iter(drains.append(1) or ()))  # type: ignore[func-returns-value]
-        await asyncio.gather(*(room.pipeline.drain() for _ in range(5)))
-        assert drains == [1]
+        readings: list[int] = []
+        monkeypatch.setattr(room.pipeline, "steps", lambda *_: iter(readings.append(1) or ()))  # type: ignore[func-returns-value]
+        await asyncio.gather(*(room.pipeline.read_ledger() for _ in range(5)))
+        assert readings == [1]
 
     asyncio.run(run())
 
 
 def test_a_drain_that_fails_is_said(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room.ledger, "drain", lambda: 1 / 0)
-    asyncio.run(room.pipeline.drain())
+    monkeypatch.setattr(room.ledger, "read_ledger", lambda: 1 / 0)
+    asyncio.run(room.pipeline.read_ledger())
     (said,) = room.said
-    assert said.startswith("a drain of the ledger failed; the next goes on")
+    assert said.startswith("a reading of the ledger failed; the next goes on")

@@ -77,7 +77,7 @@ def noted() -> Noted:
 def named(noted: Noted) -> Processes:
     made = Processes(lambda: NOW, lambda: TICKS)
     made.source = noted
-    made.name(np.zeros(0, DELTA))  # the first drain has what was there before
+    made.name(np.zeros(0, DELTA))  # the first reading has what was there before
     return made
 
 

@@ -23,7 +23,7 @@ from trafficmond.reloader import Reloader
 from trafficmond.sinks import messages
 
 _HOUSEKEEPING_S = 5.0  # ended bans and rules, the clock's drift, the status line
-_REST = 0.3  # of a drain's time, after it
+_REST = 0.3  # of a reading's time, after it
 _CHANGE_S = 5.0  # at a stop, for changes that clients have asked for
 
 
@@ -96,15 +96,15 @@ class Daemon:
             reloader.soon("SIGHUP")
 
     async def _tick_forever(self) -> None:
-        """Drains the ledger each interval, measured from the beginning of one drain to that of the next.
+        """Reads the ledger each interval, measured from the beginning of one reading to that of the next.
 
-        When a flood makes drains last longer than that, there is a rest after each for those who ask and change.
+        When a flood makes readings last longer than that, there is a rest after each for those who ask and change.
         """
         loop = asyncio.get_running_loop()
         due = loop.time()
         while not await self._signals.stopped_within(due - loop.time()):
             began = loop.time()
-            await self._parts.pipeline.drain()
+            await self._parts.pipeline.read_ledger()
             self._read_names()
             ended = loop.time()
             due = max(due + self._parts.settings.flows.interval, ended + (ended - began) * _REST)

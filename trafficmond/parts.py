@@ -333,7 +333,7 @@ async def _resume_threats(parts: Parts) -> None:
 async def _stop_watching(parts: Parts) -> None:
     """The last ledger read goes into the store, then the data path is let go."""
     try:
-        await parts.pipeline.drain()
+        await parts.pipeline.read_ledger()
         await parts.pipeline.store_rest(time.time(), _REST_S)
         parts.pipeline.store_threats()
         await parts.learned.keep(now=True)

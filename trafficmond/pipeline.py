@@ -1,4 +1,4 @@
-"""From one drain of the ledger to flows, rows, events and threats: everything that happens at a tick.
+"""From one reading of the ledger to flows, rows, events and threats: everything that happens at a tick.
 
 All of it runs on the loop's thread; whatever waits for a disk is behind a queue (store, sinks).
 """
@@ -40,7 +40,7 @@ EVENTS_PER_S = 20_000  # what the logs are given at most; what is suppressed bey
 class Ledger(Protocol):
     """Where deltas come from (datapath.Datapath)."""
 
-    def drain(self) -> Batch:
+    def read_ledger(self) -> Batch:
         """What every flow record gained since the last call (a DELTA batch)."""
         ...
 
@@ -82,8 +82,8 @@ class Pipeline:
         self._ledger = ledger
         self._tasks = tasks
         self.units = units
-        self._draining = asyncio.Lock()  # a drain is taken in whole before the next begins
-        self._next_drain: asyncio.Task[None] | None = None  # asked for, and not begun
+        self._reading = asyncio.Lock()  # a reading is taken in whole before the next begins
+        self._next_reading: asyncio.Task[None] | None = None  # asked for, and not begun
         self._store_status: Status | None = None  # what was last said of it
         self.moment = Moment(at=now)
         self.recent = Recent()
@@ -100,21 +100,21 @@ class Pipeline:
         flows = settings.flows
         self.table.configure(flows.table_capacity, flows.idle_timeout, flows.active_timeout)
 
-    async def drain(self) -> None:
+    async def read_ledger(self) -> None:
         """Takes in what the ledger gained, whatever becomes of who asked for it; everyone who asks before it begins
-        has the same drain. A failure is said and the next drain goes on."""
-        if self._next_drain is None:
-            self._next_drain = self._tasks.spawn(self._drain())
-        await asyncio.shield(self._next_drain)
+        has the same reading. A failure is said and the next reading goes on."""
+        if self._next_reading is None:
+            self._next_reading = self._tasks.spawn(self._read_ledger())
+        await asyncio.shield(self._next_reading)
 
-    async def _drain(self) -> None:
-        async with self._draining:
-            self._next_drain = None
+    async def _read_ledger(self) -> None:
+        async with self._reading:
+            self._next_reading = None
             try:
-                for _ in self.steps(self._ledger.drain(), time.time()):
+                for _ in self.steps(self._ledger.read_ledger(), time.time()):
                     await asyncio.sleep(0)
             except Exception:  # noqa: BLE001  (nothing a packet contains may stop the daemon)
-                self.report_failure("a drain of the ledger failed; the next goes on")
+                self.report_failure("a reading of the ledger failed; the next goes on")
 
     def steps(self, deltas: Batch, now: float) -> Iterator[None]:
         """Takes in what the ledger gained, a step at a time: in a flood a step lasts a quarter of a second, and clients
@@ -143,7 +143,7 @@ class Pipeline:
         try:
             self.units.processes.name(deltas)
         except Exception:  # noqa: BLE001  (what is counted goes before what it is called)
-            self.report_failure("processes could not be named; those of the next drain are")
+            self.report_failure("processes could not be named; those of the next reading are")
 
     def store_due(self, now: float) -> None:
         """Gives the store and the exports the rows that are due."""

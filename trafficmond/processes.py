@@ -76,7 +76,7 @@ class Processes:
         self._owners: OrderedDict[_Known, int] = OrderedDict()  # the one met longest ago first
         self._known: dict[int, _Known] = {}
         self._serial = 0
-        self._asked = False  # at all: the first drain has records from before
+        self._asked = False  # at all: the first reading has records from before
         self._counted = dict.fromkeys(("unseen", "given_way", "reused", "protocols", "forgotten"), 0)
 
     @property

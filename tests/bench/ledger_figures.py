@@ -34,13 +34,13 @@ def measure(full_table: Path) -> Iterator[Figure]:
     """All figures of the ledger and, where the file of a full routing table is, of the verdict table."""
     with Contestants() as others:
         others.follow(packed(fresh_flows([])[:100_000]))
-        drains = list(_drains(others, Sizes(possible_cpus(), 1 << 17, 1 << 17), 100_000))
-        assert min(rows for _, rows in drains) > 99_000
-        times = [seconds * 1000 for seconds, _ in drains]
+        readings = list(_readings(others, Sizes(possible_cpus(), 1 << 17, 1 << 17), 100_000))
+        assert min(rows for _, rows in readings) > 99_000
+        times = [seconds * 1000 for seconds, _ in readings]
         yield figure("drain_100k_ms", "100,000 flows from the ledger into a numpy batch, CPU time", times, "ms", 30)
         others.follow(packed(fresh_flows([])))
-        drains = list(_drains(others, Sizes(possible_cpus(), 1 << 10, 1 << 18), 200_000))
-        rates = [rows / seconds for seconds, rows in drains]
+        readings = list(_readings(others, Sizes(possible_cpus(), 1 << 10, 1 << 18), 200_000))
+        rates = [rows / seconds for seconds, rows in readings]
         yield figure(
             "ring_records_per_s", "records a second out of the eviction rings", rates, "/s", 2.5e6, at_least=True
         )
@@ -48,8 +48,8 @@ def measure(full_table: Path) -> Iterator[Figure]:
         yield from _table(full_table)
 
 
-def _drains(others: Contestants, sizes: Sizes, packets: int) -> Iterator[tuple[float, int]]:
-    """(seconds, rows) of draining what `packets` packets of the trace have left, a load of its own per call."""
+def _readings(others: Contestants, sizes: Sizes, packets: int) -> Iterator[tuple[float, int]]:
+    """(seconds, rows) of reading what `packets` packets of the trace have left, a load of its own per call."""
     loaded = load_libbpf(sizes, {}, None)
     try:
         clock = Clock(loaded)
@@ -58,7 +58,7 @@ def _drains(others: Contestants, sizes: Sizes, packets: int) -> Iterator[tuple[f
             others.rewind()
             bpf.run(others.before(loaded.programs["tm_xdp"]), PACKET, packets)
             started = time.thread_time()  # the loop's own work: what others do meanwhile is not in it
-            batch = ledger.drain()
+            batch = ledger.read()
             if turn:
                 yield time.thread_time() - started, len(batch)
             assert int(batch["packets"].sum()) <= packets

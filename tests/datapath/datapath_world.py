@@ -97,7 +97,7 @@ class World:
         self.evicted_records = Memory(abi.FLOW, entries["tm_evicted"])
         self.evicted = self.unattributed = Sums(0, 0)
         self.booked: dict[int, list[int]] = {}  # flow -> what was booked of it, as COUNTERS
-        self.drained: dict[int, list[int]] = {}
+        self.read_sums: dict[int, list[int]] = {}
         self.reader = self.new_reader()
 
     def new_reader(self) -> Ledger:
@@ -108,10 +108,10 @@ class World:
         for memory in (self.slots, self.taken, self.rings, self.evicted_records):
             memory.array.meanwhile, memory.array.cut, memory.array.backwards = happens, cut, backwards
 
-    def drain(self) -> Any:
-        batch = self.reader.drain()
+    def read(self) -> Any:
+        batch = self.reader.read()
         for row in batch:
-            had = self.drained.setdefault(int(row["sport"]), [0] * len(COUNTERS))
+            had = self.read_sums.setdefault(int(row["sport"]), [0] * len(COUNTERS))
             for at, name in enumerate(COUNTERS):
                 gained = int(row[name])
                 assert gained < 1 << 40, f"{name} went below zero"
@@ -120,7 +120,7 @@ class World:
 
     @property
     def total(self) -> Sums:
-        return Sums(sum(f[0] for f in self.drained.values()), sum(f[1] for f in self.drained.values()))
+        return Sums(sum(f[0] for f in self.read_sums.values()), sum(f[1] for f in self.read_sums.values()))
 
     @property
     def in_flows(self) -> Sums:

@@ -1,5 +1,5 @@
 """The ledger is exact: whatever the kernel writes between two reads, or between two words of one, nothing that was
-booked is missing from the drains or in them twice.
+booked is missing from the readings or in them twice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trafficmond.datapath.ledger import Sums
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Any order of bookings, drains with bookings in them, restarts and kills."""
+    """Any order of bookings, readings with bookings in them, restarts and kills."""
 
     @initialize()
     def begin(self) -> None:
@@ -46,7 +46,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(packet=packets, steps=st.integers(0, 8))
     def begin_to_book(self, packet: tuple[int, int, int, int], steps: int) -> None:
-        """A CPU that is held up in the middle of a packet, over drains perhaps."""
+        """A CPU that is held up in the middle of a packet, over readings perhaps."""
         self._begin(packet)
         for _ in range(steps):
             self._step(packet[0] // FLOWS)
@@ -55,8 +55,8 @@ class LedgerMachine(RuleBasedStateMachine):
     cuts = st.integers(0, 16).map(lambda words: words * 8)
 
     @rule(packets=st.lists(packets, max_size=40), pace=paces, cut=cuts, backwards=st.booleans())
-    def drain(self, packets: list[tuple[int, int, int, int]], pace: list[int], cut: int, backwards: bool) -> None:
-        self._with_traffic(packets, pace, self.world.drain, cut=cut, backwards=backwards)
+    def read(self, packets: list[tuple[int, int, int, int]], pace: list[int], cut: int, backwards: bool) -> None:
+        self._with_traffic(packets, pace, self.world.read, cut=cut, backwards=backwards)
 
     @rule(
         packets=st.lists(packets, max_size=40),
@@ -64,16 +64,16 @@ class LedgerMachine(RuleBasedStateMachine):
         accesses=st.integers(1, 60),
     )
     def kill(self, packets: list[tuple[int, int, int, int]], pace: list[int], accesses: int) -> None:
-        """SIGKILL in the middle of a drain: what it had read is gone with it, and nothing more."""
+        """SIGKILL in the middle of a reading: what it had read is gone with it, and nothing more."""
         left = [accesses]
 
-        def drain() -> None:
+        def read() -> None:
             left[0] -= 1
             if left[0] <= 0:
                 raise Killed
 
         try:
-            self._with_traffic(packets, pace, self.world.drain, drain)
+            self._with_traffic(packets, pace, self.world.read, read)
         except Killed:
             self.killed = True
             self.world.reader = self.world.new_reader()
@@ -116,9 +116,9 @@ class LedgerMachine(RuleBasedStateMachine):
         for steps in self.under_way.values():
             finish(steps)
         if hasattr(self, "world"):
-            self.world.drain()
+            self.world.read()
             self._compare()
-            assert not len(self.world.drain())
+            assert not len(self.world.read())
 
     def _compare(self) -> None:
         world = self.world
@@ -126,16 +126,18 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.killed:
             assert world.total.packets <= booked.packets
             assert all(
-                d <= b for flow in world.drained for d, b in zip(world.drained[flow], world.booked[flow], strict=True)
+                d <= b
+                for flow in world.read_sums
+                for d, b in zip(world.read_sums[flow], world.booked[flow], strict=True)
             )
             return
         assert world.total == world.in_flows
         unattributed = world.unattributed.packets - world.reader.recovered().packets
         assert world.total.packets + unattributed == booked.packets
-        for flow, sums in world.drained.items():
-            assert all(drained <= all_of_it for drained, all_of_it in zip(sums, world.booked[flow], strict=True))
+        for flow, sums in world.read_sums.items():
+            assert all(gained <= all_of_it for gained, all_of_it in zip(sums, world.booked[flow], strict=True))
         if world.unattributed.packets == 0:
-            assert world.drained == world.booked
+            assert world.read_sums == world.booked
 
     @precondition(lambda self: not self.under_way and not self.killed)
     @invariant()
@@ -154,12 +156,12 @@ test_no_interleaving_loses_or_doubles_a_packet = LedgerMachine.TestCase
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("cut", [48, 56, 64, 80, 88, 96, 104, 108, 128])
 def test_a_packet_booked_while_its_record_is_copied_is_taken_once(cut: int, backwards: bool) -> None:
-    """Every step of its booking, at every access of a drain."""
+    """Every step of its booking, at every access of a reading."""
     for access in range(1, 30):
         for done in range(6):
             world, left = World(), [access]
             finish(world.book(1, 2, 100, 7))
-            world.drain()
+            world.read()
             finish(world.book(1, 1, 100, 7))
             booking = world.book(1, 1, 100, 7)
 
@@ -169,16 +171,16 @@ def test_a_packet_booked_while_its_record_is_copied_is_taken_once(cut: int, back
                     finish(itertools.islice(booking, done))
 
             world.meanwhile(meanwhile, cut, backwards)
-            world.drain()
+            world.read()
             world.meanwhile(lambda: None)
             finish(booking)
-            world.drain()
-            assert world.drained == world.booked == {1: [4, 400, 21, 4]}
+            world.read()
+            assert world.read_sums == world.booked == {1: [4, 400, 21, 4]}
 
 
 @pytest.mark.parametrize("access", range(1, 40))
 def test_what_is_lost_in_the_middle_of_a_drain_had_been_read_once(access: int) -> None:
-    """The ring overflows during one drain; records that go, and those that take their place, at each point of it."""
+    """The ring overflows during one reading; records that go, and those that take their place, at each point of it."""
     world = World()
 
     def flood(rounds: int) -> None:
@@ -188,7 +190,7 @@ def test_what_is_lost_in_the_middle_of_a_drain_had_been_read_once(access: int) -
                 finish(world.book(packets % 4 * 2 + odd, packets * 100))
 
     flood(3)
-    world.drain()
+    world.read()
     left = [access]
 
     def meanwhile() -> None:
@@ -197,11 +199,11 @@ def test_what_is_lost_in_the_middle_of_a_drain_had_been_read_once(access: int) -
             flood(12)
 
     world.meanwhile(meanwhile)
-    world.drain()
+    world.read()
     world.meanwhile(lambda: None)
     flood(4)
     for _ in range(2):
-        world.drain()
+        world.read()
         assert world.total == world.in_flows
     unattributed = world.unattributed.packets - world.reader.recovered().packets
     assert world.total.packets + unattributed == sum(flow[0] for flow in world.booked.values())

@@ -13,10 +13,10 @@ from trafficmond import abi
 def test_a_restart_goes_on_where_the_last_reader_was() -> None:
     world = World()
     finish(world.book(1, 5))
-    assert world.drain()["packets"].tolist() == [5]
+    assert world.read()["packets"].tolist() == [5]
     finish(world.book(1, 2))
     world.reader = world.new_reader()
-    batch = world.drain()
+    batch = world.read()
     assert batch["packets"].tolist() == [2]
     assert not batch["new"].any()
 
@@ -24,10 +24,10 @@ def test_a_restart_goes_on_where_the_last_reader_was() -> None:
 def test_a_record_is_new_once() -> None:
     world = World()
     finish(world.book(1))
-    assert world.drain()["new"].tolist() == [True]
+    assert world.read()["new"].tolist() == [True]
     for packets in range(2, 9):  # it is evicted by larger ones of its set
         finish(world.book(packets % 3 * 2 + 3, packets * 10))
-    batch = world.drain()
+    batch = world.read()
     assert not batch["new"][batch["sport"] == 1].any()
     assert batch["new"][batch["sport"] != 1].all()
 
@@ -43,7 +43,7 @@ def test_columns_are_those_of_the_record() -> None:
     key["proto"], key["vlan"], key["ifindex"], key["verdict"], key["dport"] = 6, 9, 4, 0x20000005, 443
     key["scope"] = abi.SCOPE_EGRESS
     slot["tcp_flags"], slot["first_flags"], slot["ttl"], slot["bits"] = 0x12, 2, 64, abi.BIT_FIRST_PAYLOAD
-    (row,) = world.drain()
+    (row,) = world.read()
     named = {name: row[name].item() for name in row.dtype.names}
     expected = {
         **{"src_hi": 0, "src_lo": 0xFFFFC0000201, "dst_hi": 0, "dst_lo": 0xFFFFC6336402, "family": 4, "direction": 1},
@@ -60,7 +60,7 @@ def test_ipv6_addresses_keep_both_halves() -> None:
     key = world.slots.raw["key"][:1]
     key["src"] = np.frombuffer(ipaddress.ip_address("2001:db8::1").packed, np.uint8)
     key["scope"] = abi.SCOPE_IPV6
-    (row,) = world.drain()
+    (row,) = world.read()
     assert (row["src_hi"], row["src_lo"], row["family"], row["direction"]) == (0x20010DB8 << 32, 1, 6, 0)
 
 

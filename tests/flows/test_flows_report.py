@@ -88,7 +88,7 @@ def test_a_change_of_verdict_is_told_under_the_old_one_first(table: FlowTable, d
 
 
 def test_verdicts_that_meet_in_one_batch_are_kept_apart(table: FlowTable, deltas: Deltas) -> None:
-    """A rate limit: the same flow passes and is dropped within one drain."""
+    """A rate limit: the same flow passes and is dropped within one reading."""
     rows = deltas(
         {**THERE, "verdict": DROP, "packets": 90, "last": 100.9},
         {**THERE, "verdict": MONITOR, "packets": 10, "last": 100.1},

@@ -111,7 +111,7 @@ def test_looking_stores_nothing_and_tells_what_storing_would_have_told(tmp_path:
         async with asking(tmp_path) as ask:
             kept, pipeline, now = ask.parts.store, ask.parts.pipeline, time.time() - 1
             ask.datapath.deltas.append(talk(now, 0, 300))  # stored,
-            await ask.parts.pipeline.drain()
+            await ask.parts.pipeline.read_ledger()
             await pipeline.store_rest(time.time(), 5)
             assert kept.flush(5)
             ask.datapath.deltas.append(talk(now, 200, 300))  # partly known and pending
@@ -160,7 +160,7 @@ def test_a_disk_that_takes_nothing_hides_nothing(tmp_path: Path) -> None:
             with contextlib.closing(sqlite3.connect(tmp_path / "flows.db", isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
                 ask.datapath.deltas.append(many())
-                await ask.parts.pipeline.drain()
+                await ask.parts.pipeline.read_ledger()
                 await ask.parts.pipeline.store_rest(time.time(), 5)
                 began = time.monotonic()
                 (row,) = (await ask("Flows", group_by=["interface"]))["rows"]

@@ -324,7 +324,7 @@ def test_counts_are_those_of_the_rule(tmp_path: Path) -> None:
             number = int(ask.parts.rulebook.in_force.rule_ids[0])
             for action in (Action.DROP, Action.ALLOW):
                 ask.parts.pipeline.by_verdict[verdict_word(action, Reason.RULE, number)] = (2, 200)
-            await ask.parts.pipeline.drain()
+            await ask.parts.pipeline.read_ledger()
             (rule,) = (await ask("Rules"))["rules"]
             assert (rule["packets"], rule["bytes"]) == (4, 400)
 

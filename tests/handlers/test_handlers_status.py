@@ -79,7 +79,7 @@ def test_the_moment_is_the_latest_tick(tmp_path: Path) -> None:
                 delta("203.0.113.5", "192.0.2.1", sport=5000, dport=53, packets=2, bytes=200),
                 delta("2001:db8::5", "2001:db8::1", sport=5000, dport=443, packets=9, bytes=100),
             ]
-            await ask.parts.pipeline.drain()
+            await ask.parts.pipeline.read_ledger()
             top = await ask("Top")
             assert [flow["src_ip"] for flow in top["flows"]] == ["203.0.113.5", "2001:db8::5"]
             alone = await ask("Top", limit=0)

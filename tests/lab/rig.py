@@ -152,7 +152,7 @@ class Rig:
 
     def forget(self) -> None:
         """Empties ledger and totals; nothing is attached, so nobody writes meanwhile."""
-        self.datapath.drain()
+        self.datapath.read_ledger()
         for name in ("tm_totals", "tm_sets", "tm_taken"):
             self._maps[name].array[:] = np.zeros((), self._maps[name].array.dtype)
 
@@ -170,8 +170,8 @@ class Rig:
         return verdicts
 
     def account(self) -> Account:
-        """Everything since `forget`, drained."""
-        rows = self.datapath.drain()
+        """Everything since `forget`, read."""
+        rows = self.datapath.read_ledger()
         totals = self._maps["tm_totals"].array
         counted: dict[str, int] = {}
         for name in ("seen", "not_ip", "malformed"):

@@ -120,7 +120,7 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
 
 def told(rig: Rig) -> Counter[Inside]:
     """What the packets since `forget` carried, as it goes into flows.db."""
-    rows = rig.datapath.drain()
+    rows = rig.datapath.read_ledger()
     known = rig.datapath.inners(np.unique(rows["inner"][rows["inner"] != 0]))
     found: Counter[Inside] = Counter()
     for inside, packets in zip(insides(rows["inner"], known), rows["packets"].tolist(), strict=True):
@@ -320,7 +320,7 @@ def test_without_the_setting_the_programs_know_of_no_insides(look_inside: bool) 
         for program in ("tm_xdp", "tm_tc"):
             assert (inners in libbpf.program_map_ids(loaded.programs[program])) == look_inside
         rig.run([packet for packet, _ in TUNNELS.values()])
-        assert bool(rig.datapath.drain()["inner"].any()) == look_inside
+        assert bool(rig.datapath.read_ledger()["inner"].any()) == look_inside
 
 
 def test_a_change_of_the_setting_carries_the_ledger_over() -> None:
@@ -334,11 +334,11 @@ def test_a_change_of_the_setting_carries_the_ledger_over() -> None:
             entries = libbpf.map_info(rig.datapath.loaded.maps["tm_inners"]).max_entries
             assert entries == (131072 if look_inside else 1)
             rig.datapath.attach([], Selection(()))  # to nothing: from now on nobody else counts
-            rows = [rig.datapath.drain() for _ in range(3)]
+            rows = [rig.datapath.read_ledger() for _ in range(3)]
             rig.run(packets)
-            rows.append(rig.datapath.drain())
+            rows.append(rig.datapath.read_ledger())
             counted = [int(batch["packets"].sum()) for batch in rows]
-            # The last run's packets were not drained before it ended; in the first turn none were.
+            # The last run's packets were not read before it ended; in the first turn none were.
             assert sum(counted) == (10 if turn == 2 else 5), counted
             carry = rows[-1]["packets"][rows[-1]["inner"] != 0].sum()
             assert carry == (3 if look_inside else 0)

@@ -105,7 +105,7 @@ def test_verdicts(rig: Rig) -> None:
     }
     assert {source: passes(source) for source in expected} == expected
     assert [passes("198.51.100.1") for _ in range(5)] == [True] * 3 + [False] * 2
-    words = {int(word) for word in datapath.drain()["verdict"]}
+    words = {int(word) for word in datapath.read_ledger()["verdict"]}
     assert verdict_word(Action.DROP, Reason.BAN) in words
     reasons = {word >> abi.REASON_SHIFT & abi.REASON_MASK for word in words}
     assert reasons >= {Reason.DEFAULT, Reason.RULE, Reason.BAN, Reason.ALLOWLIST, Reason.GUARD, Reason.LIMIT}
@@ -247,7 +247,7 @@ def test_the_two_take_over_from_each_other_with_every_count() -> None:
             rig.run([UDP4] * 5 + [UDP6] * 7 + [TCP4] * 1)
             accounting = rig.datapath.accounting()
             assert accounting.seen.packets == accounting.in_flows.packets == 13 * turn
-            gained = rig.datapath.drain()
+            gained = rig.datapath.read_ledger()
             assert sorted(gained["packets"].tolist()) == [1, 5, 7], "what was read before comes again, or not at all"
             assert gained["new"].all() == (turn == 1), "the flows are found in the slots where the other put them"
 

@@ -250,7 +250,7 @@ def test_what_an_earlier_version_counted_and_banned_is_carried_over(structs: str
             lambda s: s["accounting"]["seen"]["packets"] == s["accounting"]["dropped"]["packets"] == sent,
             f"{sent} packets seen, by the earlier ledger and the new",
         )["accounting"]
-        time.sleep(0.5)  # a drain, which may find some of the unattributed to have been read before
+        time.sleep(0.5)  # a reading, which may find some of the unattributed to have been read before
         status = daemon.status()
         assert "another layout" not in (status["loader_reason"] or "")
         accounting = status["accounting"]
@@ -295,7 +295,7 @@ def test_another_capacity_loses_nothing_that_the_old_ledger_held(sources: str, c
             lambda s: s["accounting"]["seen"]["packets"] == s["accounting"]["dropped"]["packets"] == sent,
             f"{sent} packets seen, by the old ledger and the new",
         )["accounting"]
-        time.sleep(0.5)  # a drain, which may find some of the unattributed to have been read before
+        time.sleep(0.5)  # a reading, which may find some of the unattributed to have been read before
         accounting = daemon.status()["accounting"]
         in_flows = accounting["in_flows"]["packets"]
         assert in_flows + accounting["unattributed"]["packets"] == sent

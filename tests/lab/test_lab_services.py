@@ -72,7 +72,7 @@ def _key(packet: Asked, at: int) -> tuple[int, ...]:
 def _words(rig: Rig, outward: bool) -> dict[tuple[int, ...], set[int]]:
     found: dict[tuple[int, ...], set[int]] = {}
     end = "dst" if outward else "src"
-    for row in rig.datapath.drain():
+    for row in rig.datapath.read_ledger():
         version = int(row["family"])
         address = int(row[f"{end}_hi"]) << 64 | int(row[f"{end}_lo"])
         address = address & 0xFFFFFFFF if version == 4 else address

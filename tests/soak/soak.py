@@ -9,8 +9,8 @@
 
 An upgrade is a fresh load of the programs that takes the place of the running ones by a link update. A whole daemon
 would spend most of a second on other things each time, so the lives in part 2 are of the data path alone (load, rules,
-attach, drain, in a process of its own), between some of whole daemons. One is killed at a random moment of its
-loading, the next when it has taken over and reads the ledger, and so on.
+attach, read the ledger, in a process of its own), between some of whole daemons. One is killed at a random moment of
+its loading, the next when it has taken over and reads the ledger, and so on.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def every_packet_a_flow(packets: int) -> None:
         )
         # The writer's queue is bounded, and a stop waits no longer than ten seconds for it.
         daemon.wait_status(lambda s: not s["flows"] and not s["store"]["queue"], "all flows stored", timeout=300)
-        settled = daemon.status()["accounting"]  # a later drain may find what is unattributed to have been read before
+        settled = daemon.status()["accounting"]  # later, what is unattributed may be found to have been read
         lost = daemon.status()["store"]["lost_rows"]
         daemon.stop(timeout=60)
         (stored,) = daemon.sql("SELECT sum(packets + reply_packets), sum(bytes + reply_bytes) FROM flows")
@@ -262,7 +262,7 @@ def life(pins: Path, interface: str, said: int) -> NoReturn:
         datapath.attach(interfaces.list_interfaces(), interfaces.Selection((interface,)))
         os.write(said, b"u")
         while True:
-            datapath.drain()
+            datapath.read_ledger()
             time.sleep(0.001)
     except BaseException as error:  # noqa: BLE001  (a fork must not go on as its parent)
         print(repr(error), file=sys.stderr, flush=True)

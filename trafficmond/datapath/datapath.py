@@ -34,7 +34,7 @@ from trafficmond.flows.batch import Batch, Column
 from trafficmond.networks import sixteen
 
 # bound: records in the eviction ring, for each CPU | the record's packets and bytes are added to `unattributed`
-RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two drains before it is only summed up
+RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two readings before it is only summed up
 # bound: conversations inside tunnels (`flows.look_inside`) | the oldest goes, counted; its rows have no inner columns
 _INNERS = 131072  # 15 MiB: conversations inside tunnels that are remembered, the latest
 
@@ -204,10 +204,10 @@ class Datapath:
         """What one attached interface counted (Attachments.totals)."""
         return self._interfaces.totals(ifindex)
 
-    def drain(self) -> Batch:
+    def read_ledger(self) -> Batch:
         """What every flow record gained since the last call (a DELTA batch)."""
-        older = self._predecessors.drain() if self._interfaces.ever else []
-        return np.concatenate([*older, self.ledger.drain()]) if older else self.ledger.drain()
+        older = self._predecessors.read_ledgers() if self._interfaces.ever else []
+        return np.concatenate([*older, self.ledger.read()]) if older else self.ledger.read()
 
     def inners(self, names: Column) -> dict[int, bytes]:
         """What each `inner` of a batch stands for (abi.INNER), unless it gave way to later ones."""

@@ -27,7 +27,7 @@ from trafficmond.flows.batch import DELTA, Batch, empty, put, take
 
 _COUNTERS = ("packets", "bytes", "payload_bytes", "payload_packets")
 _CHUNK = 4096  # records whose columns are written at once: these and those stay in the second-level cache
-_RETRIES = 3  # re-reads of slots that changed hands while they were copied; the rest wait for the next drain
+_RETRIES = 3  # re-reads of slots that changed hands while they were copied; the rest wait for the next reading
 
 Where = npt.NDArray[np.intp]
 Piece = tuple[Batch, Batch]  # records, and what had been taken of each before
@@ -65,7 +65,7 @@ class Ledger:
         self._sizes = sizes
         self._clock = clock
 
-    def drain(self) -> Batch:
+    def read(self) -> Batch:
         """What every record gained since the last call, as a DELTA batch (one row a record, in no order)."""
         where, copies = self._copy_slots()
         pieces = [_moved(*piece) for piece in (*self._read_rings(), self._note_slots(where, copies))]

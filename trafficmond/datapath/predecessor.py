@@ -17,10 +17,10 @@ from trafficmond.datapath.pins import Pins
 from trafficmond.flows.batch import Batch
 
 # A packet may be under way in the old program on another CPU at the moment of its replacement: it is booked before the
-# drain after the next, an interval later.
-_DRAINS = 2
+# reading after the next, an interval later.
+_READINGS = 2
 UNREADABLE = (
-    "an earlier version of trafficmon kept its ledger in another layout: what it had counted since its last drain is "
+    "an earlier version of trafficmon kept its ledger in another layout: what it had counted since its last reading is "
     "not in the flows"
 )
 
@@ -36,7 +36,7 @@ class Predecessors:
         self._pins = pins
         self._carried = totals[2 * CARRIED_SLOT : 2 * CARRIED_SLOT + 1]
         self._old: list[tuple[Ledger, Mapped]] = []
-        self._drains = _DRAINS
+        self._readings = _READINGS
         for sizes, maps in pins.others():
             if sizes is None:
                 loaded.notes.append(UNREADABLE)
@@ -46,14 +46,14 @@ class Predecessors:
             self._old.append((mapped(old, sizes, clock), mapped_totals))
             old.close()
 
-    def drain(self) -> list[Batch]:
+    def read_ledgers(self) -> list[Batch]:
         """What they gained since the last call; to be called once nothing but the new programs is attached. With the
-        last drain their totals are added to the new ones and they are forgotten."""
-        if not self._drains:
+        last reading their totals are added to the new ones and they are forgotten."""
+        if not self._readings:
             return []
-        found = [ledger.drain() for ledger, _ in self._old]
-        self._drains -= 1
-        if not self._drains:
+        found = [ledger.read() for ledger, _ in self._old]
+        self._readings -= 1
+        if not self._readings:
             for ledger, totals in self._old:
                 self._carry(totals.array, ledger)
             self.close()

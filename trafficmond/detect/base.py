@@ -50,7 +50,7 @@ class Observation:
     def span(self) -> Column:
         """Over how many seconds each flow's packets in its tick came, at least 1.
 
-        A row made of a whole flow record, as log readers do, spans the flow; a live one the drain's interval.
+        A row made of a whole flow record, as log readers do, spans the flow; a live one the interval between readings.
         """
         flows = self.flows
         whole = flows["new"] & (flows["packets"] == flows["d_packets"])

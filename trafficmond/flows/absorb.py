@@ -58,7 +58,7 @@ _TWINS = (  # swapped when it turns out that the other side began
 class Groups:
     """A sorted DELTA batch as groups of one flow each, with the evidence of who began it.
 
-    `before` is the time of the previous drain: a record that goes on had none of this batch's packets before it.
+    `before` is the time of the previous reading: a record that goes on had none of this batch's packets before it.
     `in_order`: rows that begin at the same time come in the order of their packets.
     """
 

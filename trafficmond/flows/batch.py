@@ -1,5 +1,5 @@
 """The two columnar batches: DELTA, what the data path (or an offline reader) saw of one direction since the
-last drain, and FLOW, what the flow table makes of it for detectors, the store and the logs.
+last reading, and FLOW, what the flow table makes of it for detectors, the store and the logs.
 
 An address is two unsigned 64-bit words in host order, `hi` and `lo`; IPv4 is v4-mapped (hi 0, lo
 0x0000ffffaabbccdd), with `family` telling 4 from 6. Times are epoch seconds (float64).
@@ -54,7 +54,7 @@ DELTA = np.dtype(
         ("first_flags", "u1"),  # TCP flags of the record's first packet
         ("bits", "u1"),  # abi.BIT_*
         ("ttl", "u1"),  # of the first packet
-        ("new", "?"),  # the record began since the last drain
+        ("new", "?"),  # the record began since the last reading
     ]
 )
 

@@ -162,7 +162,7 @@ class Merged:
 
 
 class Loops:
-    """The loops for one table: its keys, its timeouts, and the time of its last drain (`before`)."""
+    """The loops for one table: its keys, its timeouts, and the time of its last reading (`before`)."""
 
     def __init__(self, loaded: ctypes.CDLL, keys: Column, *, in_order: bool) -> None:
         self._library = loaded
@@ -177,7 +177,7 @@ class Loops:
         self._rules.idle, self._rules.active = idle_s, active_s
 
     def rules(self, before: float) -> int:
-        """Where struct tm_flow_rules lies, for deltas that follow a drain `before`."""
+        """Where struct tm_flow_rules lies, for deltas that follow a reading `before`."""
         self._rules.before = before
         return self._address
 

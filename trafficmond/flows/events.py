@@ -1,7 +1,7 @@
 """Events: what a person reads in the log about single packets, chosen from the ledger's deltas.
 
 A ledger record that began under a verdict of monitor or drop gives one event "new", for its first packet. A
-record that goes on gives one event "sample" a drain, for its last packet. A budget bounds both; news come first.
+record that goes on gives one event "sample" a reading, for its last packet. A budget bounds both; news come first.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EVENT = np.dtype(
         ("kind", "u1"),  # Kind
         ("tcp_flags", "u1"),  # NEW: of this packet; SAMPLE: OR since the record began
         ("ttl", "u1"),  # TTL or hop limit of the record's first packet
-        ("packets", "u8"),  # of the record in this drain, the one shown included
+        ("packets", "u8"),  # of the record in this reading, the one shown included
     ]
 )
 
@@ -43,9 +43,9 @@ _SHARED = [name for name, *_ in ENDPOINTS] + ["owner", "ttl", "packets"]
 
 
 def events(deltas: Batch, now: float, budget: int, loud_words: Collection[int] = ()) -> tuple[Batch, int]:
-    """The EVENT batch of one drain, oldest packet first, and how many events the budget (rows) suppressed.
+    """The EVENT batch of one reading, oldest packet first, and how many events the budget (rows) suppressed.
 
-    Beyond the budget, news go before samples, and of either kind an even spread over the drain is kept: the
+    Beyond the budget, news go before samples, and of either kind an even spread over the reading is kept: the
     start of a flood must not hide what came after it. A packet's time is never later than `now`. Packets of the
     verdicts `loud_words` are told of whatever became of them: what a rule in shadow would have dropped or logged.
     """

@@ -32,7 +32,7 @@ class Identity:
         )
 
     def of(self, deltas: Batch, before: float, known: Column, loops: Loops | None) -> tuple[Column, Column, float]:
-        """(id, swapped) of each delta, and when the earliest began. `before`: when the ones before were drained;
+        """(id, swapped) of each delta, and when the earliest began. `before`: when the ones before were read;
         `known`: the ids of flows that there are."""
         if loops:
             ids, swapped, fragments, earliest = loops.identify(deltas, before)

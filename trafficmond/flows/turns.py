@@ -1,4 +1,4 @@
-"""In which turns the deltas of one drain are merged, where a flow has several: connections, and verdict words."""
+"""In which turns the deltas of one reading are merged, where a flow has several: connections, and verdict words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trafficmond.flows.absorb import TIE_S, begins, opening
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.protocols import FIN, RST, TCP
 
-_MOST = 64  # connections of one flow in one drain; what is beyond is taken for part of the last
+_MOST = 64  # connections of one flow in one reading; what is beyond is taken for part of the last
 _LOW32 = np.uint64(0xFFFFFFFF)
 
 

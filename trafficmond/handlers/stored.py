@@ -52,7 +52,7 @@ class Stored:
         stored for it. Raises Busy."""
         pipeline, store = self._parts.pipeline, self._parts.store
         with self._parts.questions.turn():
-            await pipeline.drain()
+            await pipeline.read_ledger()
             for _ in range(_LOOKS):
                 pending, given = pipeline.pending(), store.given
                 with contextlib.suppress(Outrun):
