@@ -44,7 +44,7 @@ def test_housekeeping_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pyt
         async with living(tmp_path) as (subject, parts, datapath, _, signals):
             said = listen(parts)
             monkeypatch.setattr(datapath.clock, "calibrate", lambda: 1 / 0)
-            keeping = asyncio.create_task(subject._keep_house())
+            keeping = asyncio.create_task(subject._housekeeping())
             await until(lambda: len(said) > 1 or keeping.done())
             assert set(said) == {"housekeeping failed; it is tried again"}
             signals.stop.set()
@@ -67,7 +67,7 @@ def test_who_has_logged_out_is_guarded_no_longer(tmp_path: Path, ended: bool, mo
             monkeypatch.setattr(parts.rulebook, "force_bans", force_bans)
             assert parts.rulebook.in_force
             protected.ended, generation = ended, parts.rulebook.in_force.generation
-            keeping = asyncio.create_task(subject._keep_house())
+            keeping = asyncio.create_task(subject._housekeeping())
             await until(lambda: len(forced) > 2)
             signals.stop.set()
             await asyncio.wait_for(keeping, 10)

@@ -231,13 +231,13 @@ def test_the_exports_are_told_what_the_store_is(room: Room, monkeypatch: pytest.
 
 
 def test_what_the_store_lost_is_said(room: Room) -> None:
-    room.pipeline.tell_of_store()
+    room.pipeline.report_store_health()
     assert room.said == []
     room.store.close(5)
     room.tick(deltas(3), NOW)
     asyncio.run(room.pipeline.store_rest(NOW, 5))
     for _ in range(2):
-        room.pipeline.tell_of_store()
+        room.pipeline.report_store_health()
     assert room.said[-1] == f"{room.store.path} lost 3 records "
     assert len(room.said) == 2, "that it is closed, and what it lost: each once"
 
@@ -252,8 +252,8 @@ def test_an_export_that_fails_and_loses_is_said_once(room: Room) -> None:
         asyncio.run(room.pipeline.store_rest(NOW, 5))
         end = time.monotonic() + 5
         while len(room.said) < 2 and time.monotonic() < end:
-            room.pipeline.tell_of_exports()
-        room.pipeline.tell_of_exports()
+            room.pipeline.report_export_health()
+        room.pipeline.report_export_health()
         exports.finish(time.monotonic())
         exports.join(time.monotonic())
     assert sorted(text.split(": ")[0] for text in room.said) == [

@@ -73,7 +73,7 @@ def test_the_daemon_tells_and_asks_no_more_than_once_a_minute(tmp_path: Path) ->
             parts.store.put(report(now, True, 2 * MIB, 0), parts.pipeline.names)
             assert parts.store.flush(5)
             for _ in range(2):
-                await parts.quotas.look([Quota(volume=MIB, label="small")], now)
+                await parts.quotas.check([Quota(volume=MIB, label="small")], now)
                 for _ in parts.pipeline.steps(parts.datapath.read_ledger(), now):
                     pass
             told = [threat.summary.partition(": ")[2] for threat in parts.pipeline.engine.threats()]

@@ -61,7 +61,7 @@ def test_a_reload_that_is_refused_is_said_and_over(
             with (tmp_path / "trafficmond.toml").open("a") as file:
                 file.write("[policy]\ndrop_malformed = true\n")
             monkeypatch.setattr(datapath, "install", full)
-            subject.soon("asked")
+            subject.schedule("asked")
             await parts.tasks.close(10)
             why = str(parts.rulebook.error) if broken else parts.warnings["reload"]
             assert ("a.toml:3" if broken else "no memory") in why
@@ -78,7 +78,7 @@ def test_a_reload_that_fails_beyond_expectation_is_over_too(tmp_path: Path, monk
         async with reloading(tmp_path) as (subject, parts, _, told):
             monkeypatch.setattr(parts.rulebook, "settings_of", lambda *_: 1 / 0)
             said = listen(parts)
-            subject.soon("asked")
+            subject.schedule("asked")
             await parts.tasks.close(10)
             assert said == ["reading the files again failed (asked)"]
             assert len(told.states) == 2
@@ -167,7 +167,7 @@ def test_a_storm_of_changes_is_a_reload_at_a_time_and_one_more(tmp_path: Path, m
             number = 0
             while asyncio.get_running_loop().time() < end:
                 number += 1
-                subject.soon(f"change {number}")
+                subject.schedule(f"change {number}")
                 assert len(parts.tasks) <= 1
                 await asyncio.sleep(0.001)
             await asyncio.sleep(0.6)

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trafficctl.doors import shut
+from trafficctl.exposure import shut
 from trafficctl.render.units import clock
 from trafficctl.service import unwritable_logs
 from trafficmond.config.load import load_settings

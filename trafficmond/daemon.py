@@ -65,15 +65,15 @@ class Daemon:
             stack.push_async_callback(self._server.stop)
             stack.callback(parts.metrics.close)
             stack.callback(parts.manager.stopping)
-            parts.pipeline.tell_of_store()
+            parts.pipeline.report_store_health()
             await self._server.start(listener)
             await self._reloader.serve_metrics()
             self._announce()
             stack.push_async_callback(parts.tasks.close, _CHANGE_S)
-            self._heed_changes(stack)
+            self._watch_for_changes(stack)
             with suppress(_Stopped):
                 await asyncio.gather(
-                    self._tick_forever(), self._keep_house(), self._feed_watchdog(), self._signals.stop.wait()
+                    self._tick_forever(), self._housekeeping(), self._feed_watchdog(), self._signals.stop.wait()
                 )
 
     def _announce(self) -> None:
@@ -83,17 +83,17 @@ class Daemon:
         self._parts.sinks.note(messages.STARTED, text, {"version": __version__, "loader": path.loaded.loader})
         self._parts.manager.ready(text)
 
-    def _heed_changes(self, stack: AsyncExitStack) -> None:
-        """Of files, of the host, and by signals."""
+    def _watch_for_changes(self, stack: AsyncExitStack) -> None:
+        """Reload when files change, follow the host, and obey signals."""
         parts, reloader, loop = self._parts, self._reloader, asyncio.get_running_loop()
         stack.push_async_callback(loop.run_in_executor, None, parts.watcher.stop)
         stack.callback(interfaces.Watch(parts.host.changed).close)
         reloader.watch_files()
-        parts.watcher.start(loop, lambda: reloader.soon("files changed"))
+        parts.watcher.start(loop, lambda: reloader.schedule("files changed"))
         loop.add_signal_handler(signal.SIGUSR1, parts.sinks.reopen)
-        loop.add_signal_handler(signal.SIGHUP, reloader.soon, "SIGHUP")
+        loop.add_signal_handler(signal.SIGHUP, reloader.schedule, "SIGHUP")
         if self._signals.reload.is_set():
-            reloader.soon("SIGHUP")
+            reloader.schedule("SIGHUP")
 
     async def _tick_forever(self) -> None:
         """Reads the ledger each interval, measured from the beginning of one reading to that of the next.
@@ -116,16 +116,16 @@ class Daemon:
         except Exception:  # noqa: BLE001  (nothing a packet contains may stop the daemon)
             self._parts.pipeline.report_failure("answers of DNS could not be read; the next are")
 
-    async def _keep_house(self) -> None:
+    async def _housekeeping(self) -> None:
         parts = self._parts
         while not await self._signals.stopped_within(_HOUSEKEEPING_S):
             try:
                 await parts.follow_clock()
-                await parts.rulebook.lapse()
-                self._tidy(time.time())
-                await self._let_rules_end(time.time())
-                await parts.quotas.look(parts.settings.quotas, time.time())
-                await parts.rulebook.tidy()
+                await parts.rulebook.expire_probation()
+                self._check_parts(time.time())
+                await self._expire_rules(time.time())
+                await parts.quotas.check(parts.settings.quotas, time.time())
+                await parts.rulebook.release_memory()
                 await parts.rulebook.force_bans(parts.bans.forced())  # those that have ended give back what they took
                 await parts.follow_rules()
                 await parts.learned.keep()
@@ -134,23 +134,23 @@ class Daemon:
             except Exception:  # noqa: BLE001  (a host without room for a moment is no reason to stop filtering)
                 parts.pipeline.report_failure("housekeeping failed; it is tried again")
 
-    def _tidy(self, now: float) -> None:
+    def _check_parts(self, now: float) -> None:
         parts = self._parts
         for ban in parts.bans.expire(now):
             parts.sinks.note(messages.UNBANNED, f"the ban of {shown(ban.cidr)} has ended", {"prefix": ban.cidr})
         parts.pipeline.store_threats()
-        parts.pipeline.tell_of_store()
-        parts.pipeline.tell_of_exports()
+        parts.pipeline.report_store_health()
+        parts.pipeline.report_export_health()
         if parts.datapath.refused:  # what stands in the way may go without a word: the MTU of a veth's other end, say
             parts.host.attach()
-        parts.host.look_at_pins()
-        parts.doors.look()
+        parts.host.check_pins()
+        parts.exposure.check()
         parts.manager.status(parts.status_line())
 
-    async def _let_rules_end(self, now: float) -> None:
+    async def _expire_rules(self, now: float) -> None:
         parts = self._parts
         before = parts.rulebook.in_force
-        if before and await parts.rulebook.let_end(now):
+        if before and await parts.rulebook.expire_rules(now):
             in_force = parts.rulebook.in_force
             assert in_force is not None
             text = f"{count(in_force.policy)} in force (before: {count(before.policy)}); a rule has ended"

@@ -11,8 +11,8 @@ from trafficmond.config.settings import Settings
 from trafficmond.datapath import attachments, interfaces
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.lifelines import here, own_addresses
-from trafficmond.doors import Doors
 from trafficmond.errors import DatapathError
+from trafficmond.exposure import Exposure
 from trafficmond.flows.names import Names
 from trafficmond.pipeline import Pipeline
 from trafficmond.protected import Protected
@@ -42,7 +42,7 @@ class Host:
         settings: Settings,
         datapath: Datapath,
         protected: Protected,
-        doors: Doors,
+        exposure: Exposure,
         rulebook: Rulebook,
         pipeline: Pipeline,
         sinks: SinkSet,
@@ -52,7 +52,7 @@ class Host:
         self._settings = settings
         self._datapath = datapath
         self._protected = protected
-        self._doors = doors
+        self._exposure = exposure
         self._rulebook = rulebook
         self._pipeline = pipeline
         self._sinks = sinks
@@ -69,7 +69,7 @@ class Host:
         gone = self._attach()
         self.refresh_names()
         self._tell_apart()
-        self._doors.look()
+        self._exposure.check()
         return gone
 
     def _attach(self) -> list[str]:
@@ -84,7 +84,7 @@ class Host:
         for change in changes:
             fields = {"interface": change.interface, "mode": change.mode}
             self._sinks.note(_MESSAGES[change.kind], change.text, fields)
-        self.look_at_pins()
+        self.check_pins()
         if not datapath.attached and not self._idle:
             self._sinks.note(messages.NOTHING_WATCHED, _nothing(settings))
         self._idle = not datapath.attached
@@ -97,7 +97,7 @@ class Host:
             self._pipeline.engine.ours.set(networks.known(text) for text in ours)
             self._pipeline.units.live_at(networks.known(text) for text in here())
 
-    def look_at_pins(self) -> None:
+    def check_pins(self) -> None:
         """Says, once, that they have been removed."""
         if self._datapath.lost_pins and "pins" not in self._warnings:
             path = self._settings.pin_dir
@@ -139,8 +139,8 @@ class Host:
 
     def unwatched(self) -> list[str]:
         """What ought to be watched and is not, in sentences: nothing is worse for a filter, so this is said first."""
-        self.look_at_pins()
-        self._doors.look()
+        self.check_pins()
+        self._exposure.check()
         found = [] if self._datapath.attached else [_nothing(self._settings)]
         refused = list(self._datapath.refused.values())
         if len(refused) > _TOLD_ONE_BY_ONE:

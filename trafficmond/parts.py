@@ -25,9 +25,9 @@ from trafficmond.detect.detectors.new_destination import Elsewhere, NewDestinati
 from trafficmond.detect.engine import MOST_OPEN, RETURNS_S
 from trafficmond.detect.registry import settings_classes
 from trafficmond.dnsnames import DnsNames
-from trafficmond.doors import Doors
 from trafficmond.errors import ConfigError, DatapathError, StoreError
 from trafficmond.export.exports import ExportSet
+from trafficmond.exposure import Exposure
 from trafficmond.history import History
 from trafficmond.host import Host
 from trafficmond.learned import LEARNED_NAME, Learned
@@ -80,7 +80,7 @@ class Parts:
     responder: Responder
     pipeline: Pipeline
     learned: Learned
-    doors: Doors
+    exposure: Exposure
     host: Host
     auditor: Auditor
     history: History
@@ -110,7 +110,7 @@ class Parts:
             tried = (Path(trial.folder), Path(trial.place)) if trial and trial.place else None
             await self.history.follow(in_force.policy, change, tried)
 
-    def told(self) -> list[str]:
+    def probation_notes(self) -> list[str]:
         """What whoever has changed something should know of a probation; nothing if there is none."""
         standing = self.rulebook.standing
         if not (trial := standing.trial):
@@ -208,10 +208,10 @@ def wire(
     pipeline = Pipeline(settings, *outlets, hub, responder.respond, datapath, tasks, units, now)
     pipeline.engine.inform(NewDestination.name, Elsewhere(units.owner, lambda: rulebook.atlas))
     learned = Learned(settings.state_dir / LEARNED_NAME, pipeline.engine, sinks, warnings)
-    doors = Doors(datapath, rulebook, sinks, warnings, protected.logins)
-    rulebook.shuts = doors.shuts
+    exposure = Exposure(datapath, rulebook, sinks, warnings, protected.logins)
+    rulebook.shuts = exposure.shuts
     rulebook.settings_of = partial(load_settings, flags=flags, detectors=settings_classes())
-    host = Host(settings, datapath, protected, doors, rulebook, pipeline, sinks, tasks, warnings)
+    host = Host(settings, datapath, protected, exposure, rulebook, pipeline, sinks, tasks, warnings)
     auditor = Auditor(store, sinks)
     questions = Questions()
     return Parts(
@@ -231,11 +231,11 @@ def wire(
         responder=responder,
         pipeline=pipeline,
         learned=learned,
-        doors=doors,
+        exposure=exposure,
         host=host,
         auditor=auditor,
         history=History(settings.state_dir / HISTORY_NAME),
-        probation=Probation(rulebook, host, doors, sinks, tasks, auditor.record),
+        probation=Probation(rulebook, host, exposure, sinks, tasks, auditor.record),
         questions=questions,
         quotas=Quotas(store.path, questions, pipeline),
         hub=hub,

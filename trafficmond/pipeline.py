@@ -135,7 +135,7 @@ class Pipeline:
             self.report_failure("detection failed on a batch; it goes on with the next")
         else:
             for update in updates:
-                self._tell(update)
+                self._report_threat(update)
         yield
         self.store_due(now)
 
@@ -164,8 +164,8 @@ class Pipeline:
             self.exports.put(rows[:room], names)
             rows = rows[room:]
             await asyncio.sleep(0.02)
-        self.tell_of_store()
-        self.tell_of_exports()
+        self.report_store_health()
+        self.report_export_health()
 
     def _due(self, now: float, everything: bool = False) -> Named:
         rows = self.table.due(now, everything)
@@ -196,7 +196,7 @@ class Pipeline:
     def resume_threats(self, stored: list[Threat], now: float) -> None:
         """Takes up the threats that were open when the daemon stopped; the store learns which are over."""
         for threat in self.engine.resume(stored, now):
-            self._keep(threat, CLOSED)
+            self._record_threat(threat, CLOSED)
         self._stored_threats = {each.id: (each.count, each.last_seen) for each in self.engine.threats()}
         for threat in self.engine.threats():
             self.exports.threat(threat, UPDATED)  # what a kill may have taken from them
@@ -208,13 +208,13 @@ class Pipeline:
         for threat in self.engine.threats():
             now = self._stored_threats[threat.id] = (threat.count, threat.last_seen)
             if known.get(threat.id) != now:
-                self._keep(threat, UPDATED)
+                self._record_threat(threat, UPDATED)
 
-    def _keep(self, threat: Threat, state: str) -> None:
+    def _record_threat(self, threat: Threat, state: str) -> None:
         self.exports.threat(threat, state)
         self.store.put_threat(threat, state)
 
-    def tell_of_store(self) -> None:
+    def report_store_health(self) -> None:
         """Says when flows.db takes no rows, when it does again, what it lost, and when a broken one was set aside."""
         now, before = self.store.status(), self._store_status
         self._store_status = now
@@ -228,7 +228,7 @@ class Pipeline:
             self.sinks.note(message, text, {"path": now.path, "reason": now.state, "lost": now.lost_rows})
         self.sinks.loss("store", now.path, now.lost_rows, {"path": now.path})
 
-    def tell_of_exports(self) -> None:
+    def report_export_health(self) -> None:
         """Says which exports began to fail, work again, or lost something."""
         for to, what, trouble in self.exports.changes():
             message = messages.EXPORT_FAILED if trouble else messages.EXPORT_RESUMED
@@ -261,10 +261,10 @@ class Pipeline:
         if len(batch) and self.hub.wants("events"):
             self.hub.publish_source("events", EventRecords(batch, names))
 
-    def _tell(self, update: ThreatUpdate) -> None:
+    def _report_threat(self, update: ThreatUpdate) -> None:
         threat = update.threat
         self.sinks.threat(threat)
-        self._keep(threat, update.state)
+        self._record_threat(threat, update.state)
         if self.hub.wants("threats"):
             self.hub.publish("threats", [threat_record(threat) | {"state": update.state}])
         self._respond(update)

@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from trafficmond.config.settings import Settings
-from trafficmond.doors import Doors
 from trafficmond.errors import TrafficmonError
+from trafficmond.exposure import Exposure
 from trafficmond.host import Host
 from trafficmond.policy.trial import Trial
 from trafficmond.rulebook import Rulebook
@@ -42,14 +42,14 @@ class Probation:
         self,
         rulebook: Rulebook,
         host: Host,
-        doors: Doors,
+        exposure: Exposure,
         sinks: SinkSet,
         tasks: Tasks,
         audit: Callable[[Change], Awaitable[object]],
     ) -> None:
         self._rulebook = rulebook
         self._host = host
-        self._doors = doors
+        self._exposure = exposure
         self._sinks = sinks
         self._tasks = tasks
         self._audit = audit
@@ -74,7 +74,7 @@ class Probation:
 
     def _after(self) -> None:
         self._host.refresh_names()
-        self._doors.look()
+        self._exposure.check()
         self.over("the probation is over")
 
     def watch(self) -> None:
@@ -84,7 +84,7 @@ class Probation:
             asyncio.get_running_loop().call_later(later, lambda: self._tasks.spawn(self._notice()))
 
     async def _notice(self) -> None:
-        if not await self._rulebook.lapse():
+        if not await self._rulebook.expire_probation():
             self.watch()  # it was begun anew, or the clock was set
 
     async def take_up(self, on_disk: Settings) -> None:

@@ -29,7 +29,7 @@ class Quotas:
         self._path, self._questions, self._pipeline = path, questions, pipeline
         self._looked = -_EVERY_S
 
-    async def look(self, quotas: Sequence[Quota], now: float) -> None:
+    async def check(self, quotas: Sequence[Quota], now: float) -> None:
         """Tells the detector what is used by `now` (epoch s). A store that cannot be read is asked again later."""
         if not quotas or time.monotonic() - self._looked < _EVERY_S:
             return

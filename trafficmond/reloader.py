@@ -41,9 +41,9 @@ class Reloader:
         self._busy = False  # reading them, or resting after that
         self._turn = asyncio.Lock()  # of those who ask for a reload and wait for it
         self._refused: list[Mistake] = []  # of the last reload, all of which have been said
-        parts.probation.over = self.soon
+        parts.probation.over = self.schedule
 
-    def soon(self, why: str) -> None:
+    def schedule(self, why: str) -> None:
         """Reads the files when there is time; what comes of it is said. However often it is called meanwhile, one
         reading waits while one is under way, and after each there is a rest."""
         self._wanted = why
@@ -58,11 +58,11 @@ class Reloader:
     async def _once(self) -> None:
         why, self._wanted = self._wanted, ""
         began = time.monotonic()
-        await self._reload_and_tell(why)
+        await self._reload_and_report(why)
         rest = max(_REST_S, (time.monotonic() - began) * _REST)
         asyncio.get_running_loop().call_later(rest, self._begin)
 
-    async def _reload_and_tell(self, why: str) -> None:
+    async def _reload_and_report(self, why: str) -> None:
         parts = self._parts
         try:
             await self.reload(why)
@@ -105,7 +105,7 @@ class Reloader:
                 *_empty(folder),
                 f"{was} -> {now}{default}",
                 *map(str, tried.policy.notes[:_TOLD_MISTAKES]),
-                *parts.told(),
+                *parts.probation_notes(),
             ]
             change = Change(time.time(), caller.uid, caller.user, caller.pid, "apply", folder or "the files", str(was))
             after = f"{now}{default}, on probation for {within_s:g} s"
@@ -130,11 +130,11 @@ class Reloader:
             if in_force is before:  # something else is on probation
                 return []
             who = (caller.uid, caller.user, caller.pid) if caller else (os.getuid(), why, os.getpid())
-            words = [str(count(in_force.policy)), *parts.told()[:1]]
+            words = [str(count(in_force.policy)), *parts.probation_notes()[:1]]
             was = str(count(before.policy)) if before else None
             subject, login = str(settings.source or "defaults"), caller.login if caller else None
             await parts.audit(Change(time.time(), *who, "reload", subject, was, ", ".join(words), login))
-            return parts.told()
+            return parts.probation_notes()
         parts.warnings.pop("reload", None)
         was_refused, self._refused = bool(self._refused), []
         if in_force is before and settings == old:

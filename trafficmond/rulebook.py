@@ -92,7 +92,7 @@ class Rulebook(Changes):
         """
         standing = self.standing
         async with self._lock:
-            standing.lapse()
+            standing.expire_probation()
             await self._recall()
             if standing.base and self.in_force:
                 return self.in_force
@@ -204,10 +204,10 @@ class Rulebook(Changes):
         async with self._lock:
             return await self.standing.roll_back()
 
-    async def lapse(self) -> bool:
+    async def expire_probation(self) -> bool:
         """Whether a probation has ended by itself since it was asked last."""
         async with self._lock:
-            lapsed = self.standing.lapse()
+            lapsed = self.standing.expire_probation()
             await self.standing.settle()
             return lapsed
 
@@ -243,7 +243,7 @@ class Rulebook(Changes):
                     with contextlib.suppress(ConfigError, DatapathError):  # it will be tried again
                         await self._change(lambda inputs: inputs)
 
-    async def let_end(self, now: float) -> bool:
+    async def expire_rules(self, now: float) -> bool:
         """Takes out what has ended by `now` (epoch s): rules by hand, with what they were forced on, and saved ones.
         Returns whether there was anything. Raises ConfigError, DatapathError."""
         async with self._lock:
@@ -388,7 +388,7 @@ class Rulebook(Changes):
             await self._sources.save(before)
             raise
 
-    async def tidy(self) -> None:
+    async def release_memory(self) -> None:
         """Gives back to the system what the builds since the last time have freed; nobody waits for that."""
         if self._spent_memory:
             self._spent_memory = False

@@ -150,7 +150,7 @@ class Standing:
     async def change(self, alter: Alter) -> InForce:
         """Makes the rules anew of what `alter` makes of their inputs; while there is a probation, both those that are
         confirmed and those on probation. Raises ConfigError, DatapathError: then nothing changed."""
-        self.lapse()
+        self.expire_probation()
         base = await self.made(self.base, alter) if self.base else None
         inputs, new = await self.made(self.now, alter)
         if base is None:
@@ -177,7 +177,7 @@ class Standing:
     ) -> InForce:
         """Puts what `alter` makes of the rules in force on probation: `files`, those that settings name, or those of
         `folder`, which is to come to `place`, among it. Raises ConfigError, DatapathError: then nothing changed."""
-        self.lapse()
+        self.expire_probation()
         ours, in_force = self.now
         if in_force is None or not in_force.generation:
             what = "the rules in force are those of the last run, which are not known: nothing can be on probation"
@@ -227,7 +227,7 @@ class Standing:
 
     def known_trial(self) -> Trial:
         """What can be confirmed. Raises TrafficmonError."""
-        self.lapse()
+        self.expire_probation()
         known = self.trial
         if known is None:
             raise TrafficmonError("nothing is on probation", hint=_LOOK)
@@ -248,7 +248,7 @@ class Standing:
 
     async def roll_back(self) -> Trial:
         """What was confirmed before is in force again. Raises TrafficmonError if nothing is on probation."""
-        self.lapse()
+        self.expire_probation()
         known = self.trial
         if known is None:
             raise TrafficmonError("nothing is on probation", hint=_LOOK)
@@ -256,7 +256,7 @@ class Standing:
         await self.keep(self.kept)
         return known
 
-    def lapse(self) -> bool:
+    def expire_probation(self) -> bool:
         """Whether a probation has ended by itself since it was asked last; then what is confirmed is in force."""
         if self._kernel.on_trial_until is None:
             return False

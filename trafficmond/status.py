@@ -64,7 +64,7 @@ def status(parts: Parts) -> Row:
         "counters": _counters(parts),
         "memory_bytes": _private_bytes(),
         "unwatched": unwatched,
-        "only_from": parts.doors.only_from,
+        "only_from": parts.exposure.only_from,
         "probation": probation(parts),
         "not_known": parts.rulebook.standing.untold or None,
         "warnings": _warned(parts, unwatched),

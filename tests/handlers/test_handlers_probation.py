@@ -79,7 +79,7 @@ def test_files_on_probation_are_not_taken_and_say_so(tmp_path: Path) -> None:
             assert "when the probation is over" in (await asked("Reload"))["changed"][0]
             (tmp_path / "cidr.d" / "b.toml").unlink()
             asked.datapath.until = time.time() - 0.1  # the kernel has ended it
-            await asked.parts.rulebook.lapse()
+            await asked.parts.rulebook.expire_probation()
             assert "nobody has confirmed" in (await asked("Reload"))["changed"][0]
             status = await asked("Status")
             assert (status["rules"]["count"], status["probation"]) == (0, None)
@@ -180,7 +180,7 @@ def test_a_settings_file_on_probation(tmp_path: Path) -> None:
             assert (await asked("Reload"))["changed"] == [], "nothing is refused: the files are as they were"
             await asked("Apply", folder=str(tried))
             asked.datapath.until = time.time() - 0.1  # the kernel has ended it
-            await asked.parts.rulebook.lapse()
+            await asked.parts.rulebook.expire_probation()
             assert (await asked("Status"))["rules"]["default"] == "monitor"
 
             await asked("Apply", folder=str(tried))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from asking import Asked, asking
 
-from trafficmond import doors
+from trafficmond import exposure
 from trafficmond.datapath.listeners import Listener
 from trafficmond.model import Action, Reason
 from trafficmond.policy.layout import PARENTS_MAX
@@ -94,8 +94,8 @@ def test_after_a_step_of_the_clock_rules_say_what_the_kernel_does(
             after = {rule["cidr"]: rule["expires"] for rule in (await ask("Rules"))["rules"]}
             assert after == {cidr: pytest.approx(ends + jump) for cidr, ends in before.items()}
             assert len(after) == 2
-            assert not await ask.parts.rulebook.let_end(ended)
-            assert await ask.parts.rulebook.let_end(ended + 1.1)
+            assert not await ask.parts.rulebook.expire_rules(ended)
+            assert await ask.parts.rulebook.expire_rules(ended + 1.1)
 
     asyncio.run(run())
 
@@ -377,7 +377,7 @@ def test_long_answers_leave_the_loop_to_others_and_are_of_one_moment(tmp_path: P
 
 def test_a_change_says_what_nobody_can_reach_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sshd = Listener(6, ipaddress.ip_address("0.0.0.0"), 22, "sshd")
-    monkeypatch.setattr(doors, "listeners", lambda: [sshd])
+    monkeypatch.setattr(exposure, "listeners", lambda: [sshd])
 
     async def run() -> None:
         async with asking(tmp_path) as ask:

@@ -26,7 +26,7 @@ def test_a_rule_with_an_end_lasts_over_a_restart_and_goes_at_its_end(book: Book)
     in_force = book.run(book.rules.load())
     assert [rule.expires for rule in in_force.policy.rules if rule.path == "runtime"] == [ends]
     assert book.action("192.0.2.1") == "rule drop", "its force is its own, and is back with it"
-    assert book.run(book.rules.let_end(ends - 1)) is False
+    assert book.run(book.rules.expire_rules(ends - 1)) is False
 
 
 @pytest.mark.parametrize("jump", [-31_536_000.0, 31_536_000.0])
@@ -140,10 +140,10 @@ def test_a_saved_rule_that_has_ended_leaves_the_file(book: Book) -> None:
     book.run(book.rules.add({**DROP, "expires": datetime.fromtimestamp(ends, UTC)}, keep=True))
     book.run(book.rules.add({**DROP, "cidr": "203.0.113.0/24"}, keep=True))
     time.sleep(max(0.0, ends + 0.05 - time.time()))
-    assert book.run(book.rules.let_end(time.time()))
+    assert book.run(book.rules.expire_rules(time.time()))
     assert not book.run(book.rules.is_saved("192.0.2.0/24"))
     assert book.run(book.rules.is_saved("203.0.113.0/24"))
-    assert book.run(book.rules.let_end(time.time())) is False
+    assert book.run(book.rules.expire_rules(time.time())) is False
 
 
 def test_a_rule_that_has_ended_goes_at_the_next_change(book: Book) -> None:

@@ -100,7 +100,7 @@ def test_force_lasts_as_long_as_its_rule(book: Book, keep: bool, by: str) -> Non
     assert book.action("192.0.2.1") == "rule drop"
     if by == "its end":
         time.sleep(max(0.0, end + 0.05 - time.time()))
-        assert book.run(book.rules.let_end(time.time()))
+        assert book.run(book.rules.expire_rules(time.time()))
     elif by == "removal":
         assert book.run(book.rules.remove("192.0.2.0/24", None, saved=keep)).before
     else:

@@ -24,7 +24,7 @@ TRY = Begin("ada", "a change", 60.0)
 def ends(book: Book) -> None:
     """The kernel has ended it by itself."""
     book.on_trial_until = time.time() - 1
-    assert book.run(book.rules.lapse())
+    assert book.run(book.rules.expire_probation())
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_the_oldest_are_removed_and_the_rest_compressed(tmp_path: Path) -> None:
         path.chmod(0o640)
         rotation.take(path, number * 60.0)
         rotation.join()
-    rotation.tidy()
+    rotation.prune()
     rotation.join()
     files = rotation.files()
     assert [gzip.decompress(file.read_bytes()) for file in files] == [b"2\n", b"3\n", b"4\n"]
@@ -63,6 +63,6 @@ def test_a_file_that_cannot_be_compressed_stays(tmp_path: Path, monkeypatch: pyt
         rotation.take(path, 0.0)
         rotation.join()
     assert [file.name for file in tmp_path.iterdir()] == ["t.jsonl.19700101T000000Z"]
-    rotation.tidy()
+    rotation.prune()
     rotation.join()
     assert [file.name for file in tmp_path.iterdir()] == ["t.jsonl.19700101T000000Z.gz"]

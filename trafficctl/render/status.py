@@ -50,7 +50,7 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
         yield Fact("shadow", _shadow(shadow))
     for text in status.get("only_from") or ():
         yield Fact("reach", text)
-    yield Fact("threats", _threats(status["threats"]), "red" if _grave(status["threats"]) else "")
+    yield Fact("threats", _threats(status["threats"]), "red" if _is_serious(status["threats"]) else "")
     yield Fact("store", _store(store), "red" if store["lost_rows"] or store.get("state") not in (None, "ok") else "")
     for log in status["logs"]:
         yield Fact("log", _log(log), "red" if log["lost"] or log.get("state") not in (None, "ok") else "")
@@ -59,14 +59,14 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
         failing = any(each["lost"] or each["error"] for each in told)
         yield Fact("export", _export(export), "red" if failing else "")
     yield Fact("ledger", _ledger(status["ledger"], status.get("flows")))
-    yield from _let_go(status)
+    yield from _evictions(status)
     if status.get("control"):
         yield Fact("control", _control(status["control"]))
     if status.get("memory_bytes") is not None:
         yield Fact("memory", f"{units.octets(status['memory_bytes'])} private to the daemon")
 
 
-def _let_go(status: dict[str, Any]) -> Iterator[Fact]:
+def _evictions(status: dict[str, Any]) -> Iterator[Fact]:
     """Tables that were too small for what came."""
     evicted = (status.get("counters") or {}).get("evicted_flows", 0)
     if evicted:
@@ -110,7 +110,7 @@ def _shadow(shadow: dict[str, Any]) -> str:
     return f"{name}: {watched}, {told} of {units.exact(shadow['packets'])}"
 
 
-def _grave(threats: dict[str, Any]) -> bool:
+def _is_serious(threats: dict[str, Any]) -> bool:
     return bool(threats["high"] or threats["critical"])
 
 

@@ -58,7 +58,7 @@ class Source:
         self._stream = self._decompress(self._file)
         self.head = b""
         self._fill(HEAD)
-        self._tidy()
+        self._strip_nuls()
         self._waiting = self.head
 
     def note(self, what: str, count: int = 1) -> None:
@@ -106,7 +106,7 @@ class Source:
         while len(self.head) < size and (more := self._take(size - len(self.head))):
             self.head += more
 
-    def _tidy(self) -> None:
+    def _strip_nuls(self) -> None:
         """Takes away what stands before the beginning of a text."""
         nuls = 0
         while self.head.startswith(b"\0"):

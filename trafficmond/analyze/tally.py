@@ -93,7 +93,7 @@ class Tally:
             self._rows[name][known:count] = rows[name][first]
         compiled.sum_up(places, np.stack([packets, octets], axis=1), self._sums)
         if count > self._capacity:
-            self._let_go()
+            self._evict()
 
     def distinct(self) -> int:
         """How many keys came; an estimate once some were let go."""
@@ -107,7 +107,7 @@ class Tally:
             assert self._rows is not None
             yield Entry(self._rows[at], int(packets[at]), int(octets[at]))
 
-    def _let_go(self) -> None:
+    def _evict(self) -> None:
         keys = self._index.keys
         if self._distinct is None:
             self._distinct = Distinct()

@@ -75,9 +75,9 @@ class Attachments:
         names. Nothing is raised for one interface, since the others matter too: `refused` keeps the reasons.
         """
         found = {interface.ifindex: interface for interface in present}
-        self.look_at_pins()
+        self.check_pins()
         changes = [
-            self._let_go(ifindex, ifindex in found)
+            self._detach_one(ifindex, ifindex in found)
             for ifindex in list(self.attached)
             if not self._stays(ifindex, selection)
         ]
@@ -105,7 +105,7 @@ class Attachments:
         self.ever = True
         return changes
 
-    def look_at_pins(self) -> bool:
+    def check_pins(self) -> bool:
         """Whether somebody has removed what was pinned: what is filtered ends with this daemon."""
         self._lost_pins = self._lost_pins or any(
             done.alive() and not self._pins.holds(ifindex) for ifindex, done in self.attached.items()
@@ -178,7 +178,7 @@ class Attachments:
             raise DatapathError(what, hint="name fewer in `interfaces`")
         return free[0]
 
-    def _let_go(self, ifindex: int, present: bool) -> Change:
+    def _detach_one(self, ifindex: int, present: bool) -> Change:
         """Ends an attachment that is not meant any more, or has ended already; why, in words."""
         done = self.attached.pop(ifindex)
         ended, pinned = not done.alive(), self._pins.has_xdp(ifindex)

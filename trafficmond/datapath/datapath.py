@@ -189,7 +189,7 @@ class Datapath:
     @property
     def lost_pins(self) -> bool:
         """Whether somebody has removed what was pinned: what is filtered ends with this daemon."""
-        return self._interfaces.look_at_pins()
+        return self._interfaces.check_pins()
 
     def attach(self, present: Iterable[Interface], selection: Selection) -> list[Change]:
         """Attaches to what is present and meant (Attachments.update)."""

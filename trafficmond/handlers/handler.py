@@ -44,7 +44,7 @@ class Handler:
         self, call: Call, change: str, subject: str, before: str | None, after: str | None, on_probation: bool
     ) -> list[str]:
         """The same for a change that may be on probation: what the caller should be told of both."""
-        told = self._parts.told() if on_probation else []
+        told = self._parts.probation_notes() if on_probation else []
         words = [after or "removed", *told[:1]] if told else [after] if after else []
         return [*told, *await self._audit(call.caller, change, subject, before, ", ".join(words) or None)]
 

@@ -97,7 +97,7 @@ class History(Handler):
             notes.append(f"{what}; to go further back, name a change: trafficctl history")
         notes += [f"has ended meanwhile: {_told(each)}" for each in change.removed if _ended(each)]
         parts.host.refresh_names()
-        notes += parts.doors.look()
+        notes += parts.exposure.check()
         if done:
             notes += await self._audited(call, "undo", str(wanted), None, "; ".join(done)[:400], on_probation)
         return {"undone": wanted, "done": done, "edits": edits, "notes": notes}

@@ -179,7 +179,7 @@ class Rules(Handler):
         in_force = parts.rulebook.in_force
         if in_force and in_force.table.crowded:
             notes.append(CROWDED)
-        notes += [*done.notes, *parts.doors.look()]
+        notes += [*done.notes, *parts.exposure.check()]
         notes += await self._audited(call, "add-cidr", prefix, before, _in_words(row), done.on_probation)
         return {"rule": row, "notes": notes}
 
@@ -218,7 +218,7 @@ class Rules(Handler):
         if not done.before:
             await self._refuse_removal(cidr, wanted, save)
         parts.host.refresh_names()
-        own, notes = len(done.before) - done.saved, [*done.notes, *parts.doors.look()]
+        own, notes = len(done.before) - done.saved, [*done.notes, *parts.exposure.check()]
         rows = [_table_row(table) for table in done.before[:own]]
         rows += [_table_row(table, str(parts.rulebook.saved_path)) for table in done.before[own:]]
         for row in rows:

@@ -94,7 +94,7 @@ class ArrayFile:
             self._mark = _mark(os.fstat(self._fd))
             if not whole:
                 self._publish(end, b"")
-            self._rotation.tidy()
+            self._rotation.prune()
         except OSError:
             self._forget()
             raise

@@ -86,7 +86,7 @@ class LineFile:
                 self._fd = open_log(self._path, os.O_RDWR | os.O_APPEND)
             cut_half_line(self._fd)
             self._size = os.fstat(self._fd).st_size
-            self._rotation.tidy()
+            self._rotation.prune()
         except OSError:
             self._close()
             raise

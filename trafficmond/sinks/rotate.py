@@ -59,9 +59,9 @@ class Rotation:
         else:
             stamps = [stamp_of(self._path, file.name) or "" for file in self.files()]
             source.rename(self._path.with_name(f"{self._path.name}.{next_stamp(stamps, now)}"))
-        self.tidy()
+        self.prune()
 
-    def tidy(self) -> None:
+    def prune(self) -> None:
         """Remove the files beyond the limit, and compress in the background what is not compressed yet."""
         files = self.files()
         excess = max(0, len(files) - self._max_files)

@@ -103,7 +103,7 @@ class Writer(threading.Thread):
                     checked = True
                 self._run_tasks()
                 self._write_batches()
-                self._keep_house()
+                self._housekeeping()
             except (sqlite3.Error, StoreError, OSError) as error:
                 self._recover(error, failures)
                 failures += 1
@@ -200,7 +200,7 @@ class Writer(threading.Thread):
                 hint="end that reader (fuser flows.db-wal shows it)",
             )
 
-    def _keep_house(self) -> None:
+    def _housekeeping(self) -> None:
         """Keep what is not flows small; remove old flows and what is too much, step by step, new ones in between."""
         now = self._clock()
         if not 0 <= now - self._pruned_at < _PRUNE_S:

@@ -16,7 +16,7 @@ from trafficmond.sinks.fanout import SinkSet
 _TCP = 6
 
 
-class Doors:
+class Exposure:
     """Says what nobody can reach, when that begins, and keeps it in `warnings` for as long as it holds."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Doors:
                 found.append(reach.services(new))
         return ", ".join(found)
 
-    def look(self) -> list[str]:
+    def check(self) -> list[str]:
         """What nobody can reach by the rules in force; returns what was said now."""
         rules = self._rulebook.in_force
         if rules is not self._judged:
