@@ -1,4 +1,4 @@
-"""Connections from one port to one port as the kernel's ledger tells them: two CPUs, a clock of ticks, drains at any
+"""Connections from one port to one port as the kernel's ledger tells them: two CPUs, a clock of ticks, readings at any
 moment. What begins another record is bpf/opening.h's rule."""
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Cpu:
         record.packets += 1
         record.spoke += packet.payload
 
-    def drain(self) -> Iterator[Row]:
+    def read(self) -> Iterator[Row]:
         for record in (*self.ring, *self.slots.values()):
             if record.packets > record.taken:
                 yield {
@@ -100,14 +100,14 @@ def connections(dice: random.Random, count: int, end: int, pause: float, at: flo
 
 
 def told(dice: random.Random, packets: list[Packet], moves: float) -> Iterator[tuple[Batch, float]]:
-    """The batches of drains, a second apart or right among a connection's packets, and when each was. `moves`: how
+    """The batches of readings, a second apart or right among a connection's packets, and when each was. `moves`: how
     often the next packet comes to the other CPU."""
     cpus, cpu = (Cpu(), Cpu()), 0
     due = packets[0].at + dice.random()
     for packet in packets:
         if packet.at > due or dice.random() < 0.02:
-            yield make(DELTA, [row for each in cpus for row in each.drain()]), packet.at
+            yield make(DELTA, [row for each in cpus for row in each.read()]), packet.at
             due = packet.at + 1
         cpu ^= dice.random() < moves
         cpus[cpu].book(packet)
-    yield make(DELTA, [row for each in cpus for row in each.drain()]), packets[-1].at + 1
+    yield make(DELTA, [row for each in cpus for row in each.read()]), packets[-1].at + 1
