@@ -205,7 +205,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.rows import Records, address, count, counted_records, moment
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
@@ -222,7 +222,7 @@ def lacks(sample: Sample) -> Lacks:
     return [] if sample.lines[0] == _MARK else None
 
 
-def read(source: Source, intake: Intake) -> Iterator[Batch]:
+def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """RECORD rows, one a line."""
     records = Records()
     for number, line in source.lines():
@@ -232,10 +232,10 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
                 sizes = count(packets), count(octets), 0
                 records.add(address(src), address(dst), (1024, 9), UDP, (moment(at), moment(at)), sizes)
         except (ValueError, OverflowError) as error:
-            source.damage.line(source.name, number, str(error), line)
+            source.parse_errors.line(source.name, number, str(error), line)
         if records.full:
-            yield counted_records(records.take(), intake)
-    yield counted_records(records.take(), intake)
+            yield counted_records(records.take(), stats)
+    yield counted_records(records.take(), stats)
 '''
 
 READER_TEST = """from pathlib import Path

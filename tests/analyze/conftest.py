@@ -12,14 +12,14 @@ import pytest
 
 from trafficmond.analyze import native
 from trafficmond.analyze.formats import format_of
-from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import DELTA, Batch
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(Path(__file__).parent))
 
-Reading = Callable[[Path | bytes], tuple[Batch, Intake]]
+Reading = Callable[[Path | bytes], tuple[Batch, RunStats]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,24 +50,24 @@ def data() -> Path:
 def reading(tmp_path: Path) -> Reading:
     """Reads a file, or bytes as a file: (all DELTA rows, the account)."""
 
-    def read(content: Path | bytes) -> tuple[Batch, Intake]:
+    def read(content: Path | bytes) -> tuple[Batch, RunStats]:
         path = content
         if isinstance(content, bytes):
             path = tmp_path / "input"
             path.write_bytes(content)
-        intake = Intake()
-        source = Source(str(path), intake.damage)
+        stats = RunStats()
+        source = Source(str(path), stats.parse_errors)
         try:
-            batches = list(format_of(source).deltas(source, intake))
+            batches = list(format_of(source).deltas(source, stats))
         finally:
             source.close()
         rows = np.concatenate([np.empty(0, DELTA), *batches])
-        assert int(rows["packets"].sum()) == intake.in_flows.packets
-        assert int(rows["bytes"].sum()) == intake.in_flows.bytes
+        assert int(rows["packets"].sum()) == stats.in_flows.packets
+        assert int(rows["bytes"].sum()) == stats.in_flows.bytes
         for unit in ("packets", "bytes"):
-            parts = sum(getattr(getattr(intake, name), unit) for name in ("in_flows", "not_ip", "malformed"))
-            assert getattr(intake.seen, unit) == parts
-        assert int(intake.sizes.classes.sum()) <= intake.seen.packets
-        return rows, intake
+            parts = sum(getattr(getattr(stats, name), unit) for name in ("in_flows", "not_ip", "malformed"))
+            assert getattr(stats.seen, unit) == parts
+        assert int(stats.sizes.classes.sum()) <= stats.seen.packets
+        return rows, stats
 
     return read

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from trafficmond.analyze.damage import Damage
 from trafficmond.analyze.formats import format_of
+from trafficmond.analyze.parse_errors import ParseErrors
 from trafficmond.analyze.run import analyze
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.config.settings import Settings
@@ -32,15 +32,15 @@ EVENTS = [
 TEXT = b"".join(json.dumps(event).encode() + b"\n" for event in EVENTS)
 
 
-def _read(content: bytes, tmp_path: Path) -> tuple[bytes, Damage]:
+def _read(content: bytes, tmp_path: Path) -> tuple[bytes, ParseErrors]:
     path = tmp_path / "input"
     path.write_bytes(content)
-    source = Source(str(path), Damage())
+    source = Source(str(path), ParseErrors())
     parts = []
     while part := source.read():
         parts.append(part)
     source.close()
-    return b"".join(parts), source.damage
+    return b"".join(parts), source.parse_errors
 
 
 def _as_far_as_zlib(content: bytes) -> bytes:
@@ -56,11 +56,11 @@ def test_gzip_cut_short_gives_all_that_zcat_gives(lines: int, cut: int, tmp_path
     text = b"".join(TEXT.splitlines(keepends=True)[:lines])
     content = gzip.compress(text)
     content = content[: -min(cut, len(content) // 2)]
-    found, damage = _read(content, tmp_path)
+    found, parse_errors = _read(content, tmp_path)
     assert found == _as_far_as_zlib(content)
-    assert damage.total == 1
-    assert damage.places[0].where == f"offset {len(found)}"
-    assert "ends in the middle" in damage.places[0].what
+    assert parse_errors.total == 1
+    assert parse_errors.places[0].where == f"offset {len(found)}"
+    assert "ends in the middle" in parse_errors.places[0].what
 
 
 @pytest.mark.parametrize("behind", [b"garbage", b"\x1f\x8bno", b"x" * 200_000], ids=["short", "like one", "long"])
@@ -68,10 +68,10 @@ def test_gzip_cut_short_gives_all_that_zcat_gives(lines: int, cut: int, tmp_path
 def test_what_stands_behind_gzip_is_said(behind: bytes, members: int, tmp_path: Path) -> None:
     third = len(TEXT) // members + 1
     content = b"".join(gzip.compress(TEXT[at : at + third]) for at in range(0, len(TEXT), third))
-    found, damage = _read(content + behind, tmp_path)
+    found, parse_errors = _read(content + behind, tmp_path)
     assert found == TEXT
-    assert damage.total == 1
-    assert f"behind the end of member {members}" in damage.places[0].what
+    assert parse_errors.total == 1
+    assert f"behind the end of member {members}" in parse_errors.places[0].what
 
 
 def test_zeros_behind_gzip_are_padding(tmp_path: Path) -> None:
@@ -81,17 +81,17 @@ def test_zeros_behind_gzip_are_padding(tmp_path: Path) -> None:
 def test_a_member_cut_in_the_middle_does_not_hide_the_next(tmp_path: Path) -> None:
     """As a log holds it whose writer was killed and began anew."""
     first = gzip.compress(TEXT[:200_000])
-    found, damage = _read(first[:-3000] + gzip.compress(b"next\n" * 1000), tmp_path)
+    found, parse_errors = _read(first[:-3000] + gzip.compress(b"next\n" * 1000), tmp_path)
     assert found.endswith(b"next\n" * 1000)
-    assert damage.total == 1
+    assert parse_errors.total == 1
 
 
 def test_a_spoiled_byte_costs_what_is_behind_it(tmp_path: Path) -> None:
     content = bytearray(gzip.compress(TEXT))
     content[len(content) // 2] ^= 0xFF
-    found, damage = _read(bytes(content), tmp_path)
+    found, parse_errors = _read(bytes(content), tmp_path)
     assert len(found) > len(TEXT) // 3
-    assert damage.total == 1
+    assert parse_errors.total == 1
 
 
 def _zstd(content: bytes) -> bytes:
@@ -105,22 +105,22 @@ def _zstd(content: bytes) -> bytes:
 def test_zstd_that_begins_with_a_frame_to_skip(kind: int, tmp_path: Path) -> None:
     """As pzstd writes it (RFC 8878, 3.1.2)."""
     skipped = bytes((kind,)) + b"\x2a\x4d\x18\x04\0\0\0abcd"
-    assert _read(skipped + _zstd(TEXT) + skipped + _zstd(b"more\n"), tmp_path) == (TEXT + b"more\n", Damage())
+    assert _read(skipped + _zstd(TEXT) + skipped + _zstd(b"more\n"), tmp_path) == (TEXT + b"more\n", ParseErrors())
 
 
 @pytest.mark.parametrize("kind", ["two frames", "garbage behind", "cut"])
 def test_zstd_ends(kind: str, tmp_path: Path) -> None:
     content = _zstd(TEXT)
     if kind == "two frames":
-        assert _read(content + _zstd(b"more\n"), tmp_path) == (TEXT + b"more\n", Damage())
+        assert _read(content + _zstd(b"more\n"), tmp_path) == (TEXT + b"more\n", ParseErrors())
     elif kind == "garbage behind":
-        found, damage = _read(content + b"garbage", tmp_path)
-        assert (found, damage.total) == (TEXT, 1)
+        found, parse_errors = _read(content + b"garbage", tmp_path)
+        assert (found, parse_errors.total) == (TEXT, 1)
     else:
-        found, damage = _read(content[:-1000], tmp_path)
+        found, parse_errors = _read(content[:-1000], tmp_path)
         assert TEXT.startswith(found)
         assert len(found) > len(TEXT) - 300_000  # blocks of 128 KiB
-        assert damage.total == 1
+        assert parse_errors.total == 1
 
 
 @pytest.mark.parametrize("kind", ["plain", "gzip", "zstd"])
@@ -235,5 +235,5 @@ def test_an_unknown_file_is_told_what_it_is_like_and_lacks(content: str, said: s
     path = tmp_path / "log"
     path.write_text(content)
     with pytest.raises(InputError) as error:
-        format_of(Source(str(path), Damage()))
+        format_of(Source(str(path), ParseErrors()))
     assert said in f"{error.value}; {error.value.hint}"

@@ -27,24 +27,24 @@ def _truth() -> list[dict[str, object]]:
 def test_every_packet_of_the_labelled_captures_is_accounted_for(
     known: dict[str, object], data: Path, reading: Reading
 ) -> None:
-    _, intake = reading(data / "pcaps" / str(known["file"]))
-    assert intake.seen.packets == known["packets"]
-    assert intake.damage.total == 0
+    _, stats = reading(data / "pcaps" / str(known["file"]))
+    assert stats.seen.packets == known["packets"]
+    assert stats.parse_errors.total == 0
 
 
 def test_hostile_captures_conserve_packets_and_bytes(data: Path, reading: Reading) -> None:
     files = sorted((data / "pcaps/robust").iterdir())
     assert files
     for file in files:
-        _, intake = reading(file)
-        assert intake.seen.packets == intake.records
+        _, stats = reading(file)
+        assert stats.seen.packets == stats.records
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("magic", [0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34])
 def test_pcap_variants(order: str, magic: int, reading: Reading) -> None:
-    rows, intake = reading(pcap([(AT, FRAME), (AT + 0.5, FRAME)], order=order, magic=magic))
-    assert (intake.seen.packets, intake.seen.bytes) == (2, 2 * len(FRAME))
+    rows, stats = reading(pcap([(AT, FRAME), (AT + 0.5, FRAME)], order=order, magic=magic))
+    assert (stats.seen.packets, stats.seen.bytes) == (2, 2 * len(FRAME))
     (row,) = rows
     assert address_text(int(row["src_hi"]), int(row["src_lo"]), int(row["family"])) == "192.0.2.1"
     assert (row["sport"], row["dport"], row["proto"], row["tcp_flags"]) == (1234, 80, 6, 2)
@@ -81,13 +81,13 @@ _COOKED_2 = struct.pack(">HHIHBB8s", 0x0800, 0, 1, 1, 4, 6, b"")
     ],
 )
 def test_link_types(link: int, frame: bytes, outgoing: bool, reading: Reading) -> None:
-    rows, intake = reading(pcap([(AT, frame)], link=link))
+    rows, stats = reading(pcap([(AT, frame)], link=link))
     (row,) = rows
     assert (row["sport"], row["dport"], row["proto"]) == (1234, 80, 6)
     assert row["bytes"] == len(frame)
     assert bool(row["direction"]) == outgoing
     assert row["vlan"] == (5 if b"\x81\x00" in frame[:18] else 0)
-    assert intake.damage.total == 0
+    assert stats.parse_errors.total == 0
 
 
 @pytest.mark.parametrize("family", [10, 24, 28, 30])
@@ -97,24 +97,24 @@ def test_loopback_knows_every_system_s_number_for_ipv6(family: int, reading: Rea
 
 
 def test_an_unread_link_type_is_counted_and_said(reading: Reading) -> None:
-    rows, intake = reading(pcap([(AT, FRAME)], link=147))  # DLT_USER0
+    rows, stats = reading(pcap([(AT, FRAME)], link=147))  # DLT_USER0
     assert len(rows) == 0
-    assert intake.not_ip.packets == 1
-    assert intake.damage.kinds == {"unsupported link type": 1}
+    assert stats.not_ip.packets == 1
+    assert stats.parse_errors.kinds == {"unsupported link type": 1}
 
 
 def test_a_snapshot_counts_the_length_on_the_wire(reading: Reading) -> None:
     frame = ethernet(ipv4(tcp(payload=b"x" * 1000)))
-    rows, intake = reading(pcap([(AT, frame)], snap=60))
+    rows, stats = reading(pcap([(AT, frame)], snap=60))
     assert rows[0]["bytes"] == len(frame)
     assert rows[0]["payload_bytes"] == 1000
-    assert intake.snapped == 1
+    assert stats.snapped == 1
 
 
 def test_a_snapshot_shorter_than_the_ip_header_is_malformed_by_reason(reading: Reading) -> None:
-    _, intake = reading(pcap([(AT, FRAME)], snap=30))
-    assert dict(intake.malformed_by) == {"short_ip": 1}
-    assert intake.malformed.bytes == len(FRAME)
+    _, stats = reading(pcap([(AT, FRAME)], snap=30))
+    assert dict(stats.malformed_by) == {"short_ip": 1}
+    assert stats.malformed.bytes == len(FRAME)
 
 
 def test_a_server_that_speaks_first_is_noticed(reading: Reading) -> None:
@@ -150,11 +150,11 @@ def test_pcapng(order: str, reading: Reading) -> None:
     obsolete = struct.pack(order + "HHIIII", 0, 0, ticks >> 32, ticks & 0xFFFFFFFF, len(FRAME), len(FRAME)) + FRAME
     data = section(order) + interface(1, options, order) + block(5, b"\0" * 16, order)
     data += enhanced(ticks, FRAME, order=order) + simple + block(2, obsolete, order)
-    rows, intake = reading(data)
+    rows, stats = reading(data)
     assert int(rows["packets"].sum()) == 3
     assert rows["last"].tolist() == pytest.approx([AT], abs=1e-6)
-    assert intake.interfaces == {1: "eth7"}
-    assert intake.damage.total == 0
+    assert stats.interfaces == {1: "eth7"}
+    assert stats.parse_errors.total == 0
 
 
 def test_pcapng_time_offset_and_binary_resolution(reading: Reading) -> None:
@@ -169,15 +169,15 @@ def test_pcapng_sections_and_interfaces_keep_their_names(reading: Reading) -> No
     for name in (b"one", b"two"):
         data += section() + interface(1, option(2, name)) + interface(1, option(2, name + b"b"))
         data += enhanced(ticks, FRAME, 0) + enhanced(ticks, FRAME, 1)
-    rows, intake = reading(data)
-    assert sorted(intake.interfaces[number] for number in rows["ifindex"].tolist()) == ["one", "oneb", "two", "twob"]
+    rows, stats = reading(data)
+    assert sorted(stats.interfaces[number] for number in rows["ifindex"].tolist()) == ["one", "oneb", "two", "twob"]
 
 
 def test_truncation_is_told_with_its_offset(reading: Reading) -> None:
     whole = pcap([(AT, FRAME), (AT, FRAME)])
-    _, intake = reading(whole[:-5])
-    assert intake.seen.packets == 1
-    (place,) = intake.damage.places
+    _, stats = reading(whole[:-5])
+    assert stats.seen.packets == 1
+    (place,) = stats.parse_errors.places
     assert place.where == f"offset {len(whole) - len(FRAME) - 16}"
     assert place.what.startswith("truncated")
 
@@ -186,24 +186,24 @@ def test_reading_goes_on_behind_an_impossible_record(reading: Reading) -> None:
     good = pcap([(AT + n / 100, FRAME) for n in range(5)])
     at = 24 + 2 * (16 + len(FRAME))
     broken = good[:at] + b"\xff" * 16 + good[at + 16 :]
-    _, intake = reading(broken)
-    assert intake.seen.packets == 4
-    assert list(intake.damage.kinds) == ["impossible record length", "reading resumed"]
-    assert intake.damage.places[0].where == f"offset {at}"
+    _, stats = reading(broken)
+    assert stats.seen.packets == 4
+    assert list(stats.parse_errors.kinds) == ["impossible record length", "reading resumed"]
+    assert stats.parse_errors.places[0].where == f"offset {at}"
 
 
 def test_reading_goes_on_behind_an_impossible_block(reading: Reading) -> None:
     ticks = int(AT * 1e6)
     data = section() + interface() + enhanced(ticks, FRAME)
     broken = data + struct.pack("<II", 6, 7) + b"\xee" * 24 + enhanced(ticks, FRAME) + enhanced(ticks, FRAME)
-    _, intake = reading(broken)
-    assert intake.seen.packets == 3
-    assert list(intake.damage.kinds) == ["impossible block length", "reading resumed"]
+    _, stats = reading(broken)
+    assert stats.seen.packets == 3
+    assert list(stats.parse_errors.kinds) == ["impossible block length", "reading resumed"]
 
 
 def test_a_packet_of_an_undescribed_interface_is_damage(reading: Reading) -> None:
-    _, intake = reading(section() + interface() + enhanced(0, FRAME, number=9))
-    assert intake.damage.kinds == {"packet of an undescribed interface": 1}
+    _, stats = reading(section() + interface() + enhanced(0, FRAME, number=9))
+    assert stats.parse_errors.kinds == {"packet of an undescribed interface": 1}
 
 
 def test_more_flows_than_the_ledger_holds_lose_nothing(reading: Reading) -> None:
@@ -211,8 +211,8 @@ def test_more_flows_than_the_ledger_holds_lose_nothing(reading: Reading) -> None
     for n in range(70_000):
         source = f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"
         frames.append((AT, ethernet(ipv4(tcp(), src=source))))
-    rows, intake = reading(pcap(frames))
-    assert intake.in_flows.packets == 70_000
+    rows, stats = reading(pcap(frames))
+    assert stats.in_flows.packets == 70_000
     assert len(set(rows["src_lo"].tolist())) == 70_000
 
 

@@ -75,12 +75,12 @@ def test_every_layout_gives_the_same_rows(events: list[dict[str, Any]], reading:
         json.dumps(events, indent=2).encode(),
         table.getvalue().encode(),
     ]
-    first, intake = reading(layouts[0])
-    assert intake.records == len(events)
+    first, stats = reading(layouts[0])
+    assert stats.records == len(events)
     assert int(first["bytes"].sum()) == sum(event["packet_size"] for event in events)
     for layout in layouts[1:]:
         rows, other = reading(layout)
-        assert other.damage.total == 0
+        assert other.parse_errors.total == 0
         assert _sums(rows) == _sums(first)
 
 
@@ -104,13 +104,13 @@ def test_fields_arrive_as_written(reading: Reading) -> None:
         "direction": "egress",
         "vlan": 7,
     }
-    rows, intake = reading(_lines(event))
+    rows, stats = reading(_lines(event))
     (row,) = rows
     assert address_text(int(row["src_hi"]), int(row["src_lo"]), int(row["family"])) == "2001:db8::5"
     assert (row["sport"], row["dport"], row["proto"], row["vlan"], row["direction"]) == (12345, 22, 6, 7, 1)
     assert row["verdict"] >> 28 == Action.DROP
     assert (row["packets"], row["bytes"], row["first_len"], row["last"]) == (1, 64, 64, 1732834800.0)
-    assert intake.interfaces[int(row["ifindex"])] == "eth0"
+    assert stats.interfaces[int(row["ifindex"])] == "eth0"
 
 
 def test_ipv4_mapped_addresses_are_ipv4(reading: Reading) -> None:
@@ -132,9 +132,9 @@ def test_a_protocol_by_its_name_alone(reading: Reading) -> None:
 
 def test_a_threat_in_the_log_is_no_event_and_no_damage(reading: Reading) -> None:
     threat = {"timestamp": 1, "event": "threat", "id": "x", "detector": "port_scan", "evidence": {"ports": [1, 2]}}
-    rows, intake = reading(_lines(threat, EVENT))
+    rows, stats = reading(_lines(threat, EVENT))
     assert len(rows) == 1
-    assert intake.damage.total == 0
+    assert stats.parse_errors.total == 0
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,9 @@ def test_a_threat_in_the_log_is_no_event_and_no_damage(reading: Reading) -> None
     ],
 )
 def test_an_impossible_field_is_damage_with_its_line(field: str, value: Any, reading: Reading) -> None:
-    rows, intake = reading(_lines(EVENT, {**EVENT, field: value}, EVENT))
+    rows, stats = reading(_lines(EVENT, {**EVENT, field: value}, EVENT))
     assert int(rows["packets"].sum()) == 2
-    (place,) = intake.damage.places
+    (place,) = stats.parse_errors.places
     assert place.where == "line 2"
 
 
@@ -171,43 +171,43 @@ def test_an_impossible_field_is_damage_with_its_line(field: str, value: Any, rea
     [b"{", b"nonsense", b"\x00" * 50, b'{"timestamp": 17', b"[[[[", b"{}", b"17", b'"text"', b"\xff\xfe", b"[" * 50000],
 )
 def test_a_damaged_line_is_counted_and_the_rest_is_read(line: bytes, reading: Reading) -> None:
-    rows, intake = reading(_lines(EVENT) * 3 + line + b"\n" + _lines(EVENT) * 2)
+    rows, stats = reading(_lines(EVENT) * 3 + line + b"\n" + _lines(EVENT) * 2)
     assert int(rows["packets"].sum()) == 5
-    assert intake.damage.total == 1
-    assert intake.damage.places[0].where == "line 4"
+    assert stats.parse_errors.total == 1
+    assert stats.parse_errors.places[0].where == "line 4"
 
 
 def test_the_last_line_may_lack_its_newline_or_its_end(reading: Reading) -> None:
     text = _lines(EVENT, EVENT)
     assert reading(text[:-1])[1].records == 2
-    _, intake = reading(text[:-20])
-    assert intake.records == 1
-    assert intake.damage.total == 1
+    _, stats = reading(text[:-20])
+    assert stats.records == 1
+    assert stats.parse_errors.total == 1
 
 
 def test_blank_lines_and_carriage_returns_do_not_matter(reading: Reading) -> None:
-    _, intake = reading(b"\n" + _lines(EVENT, EVENT).replace(b"\n", b"\r\n\r\n"))
-    assert (intake.records, intake.damage.total) == (2, 0)
+    _, stats = reading(b"\n" + _lines(EVENT, EVENT).replace(b"\n", b"\r\n\r\n"))
+    assert (stats.records, stats.parse_errors.total) == (2, 0)
 
 
 def test_an_endless_line_does_not_fill_the_memory(reading: Reading) -> None:
-    _, intake = reading(_lines(EVENT) + b"x" * (3 << 20) + b"\n" + _lines(EVENT))
-    assert intake.records == 2
-    assert intake.damage.total >= 1
+    _, stats = reading(_lines(EVENT) + b"x" * (3 << 20) + b"\n" + _lines(EVENT))
+    assert stats.records == 2
+    assert stats.parse_errors.total >= 1
 
 
 def test_more_interfaces_than_are_named_share_one_name(reading: Reading) -> None:
-    rows, intake = reading(_lines(*({**EVENT, "interface": f"tap{n}"} for n in range(80))))
+    rows, stats = reading(_lines(*({**EVENT, "interface": f"tap{n}"} for n in range(80))))
     assert int(rows["packets"].sum()) == 80
-    assert len(intake.interfaces) == 64
-    assert "(other)" in intake.interfaces.values()
+    assert len(stats.interfaces) == 64
+    assert "(other)" in stats.interfaces.values()
 
 
 def test_a_csv_line_of_another_length_is_damage(reading: Reading, data: Path) -> None:
     text = (data / "original/sample_traffic.csv").read_bytes()
-    _, intake = reading(text + b"\n1732834810,short\n")
-    assert intake.records == 10
-    assert intake.damage.places[0].where == "line 12"
+    _, stats = reading(text + b"\n1732834810,short\n")
+    assert stats.records == 10
+    assert stats.parse_errors.places[0].where == "line 12"
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -216,5 +216,5 @@ def test_any_bytes_between_the_lines(lines: list[bytes], reading: Reading) -> No
     good = json.dumps(EVENT).encode()
     content = good + b"\n" + b"\n".join(lines)
     whole = content.split(b"\n").count(good)
-    _, intake = reading(content)
-    assert intake.records >= whole
+    _, stats = reading(content)
+    assert stats.records >= whole

@@ -58,18 +58,18 @@ def test_zeek_totals_equal_a_recount(name: str, data: Path, reading: Reading) ->
             packets += both or 1
             octets += int(value["orig_ip_bytes"]) + int(value["resp_ip_bytes"])
             flows += 1
-    _, intake = reading(data / "flows" / name)
-    assert (intake.records, intake.seen.packets, intake.seen.bytes) == (flows, packets, octets)
-    assert intake.damage.total == 0
+    _, stats = reading(data / "flows" / name)
+    assert (stats.records, stats.seen.packets, stats.seen.bytes) == (flows, packets, octets)
+    assert stats.parse_errors.total == 0
 
 
 @pytest.mark.parametrize("name", ["logs/zeek_conn_zat.jsonl", "flows/slips_portscan_vertical_conn.log"])
 def test_zeek_json_totals_equal_a_recount(name: str, data: Path, reading: Reading) -> None:
     events = [json.loads(line) for line in (data / name).read_text().splitlines()]
-    _, intake = reading(data / name)
-    assert intake.records == len(events)
-    assert intake.seen.packets == sum(event["orig_pkts"] + event["resp_pkts"] for event in events)
-    assert intake.seen.bytes == sum(event["orig_ip_bytes"] + event["resp_ip_bytes"] for event in events)
+    _, stats = reading(data / name)
+    assert stats.records == len(events)
+    assert stats.seen.packets == sum(event["orig_pkts"] + event["resp_pkts"] for event in events)
+    assert stats.seen.bytes == sum(event["orig_ip_bytes"] + event["resp_ip_bytes"] for event in events)
 
 
 def test_zeek_connection(reading: Reading) -> None:
@@ -122,33 +122,33 @@ def test_a_long_dense_flow_comes_in_portions_and_a_sparse_one_at_once(reading: R
 @pytest.mark.parametrize("packets", [1, 2, 6, 7, 30])
 def test_the_first_portion_of_a_long_flow_has_a_packet_of_who_began(packets: int, reading: Reading) -> None:
     """However few they are beside the answers: else the answers would begin the flow."""
-    rows, intake = reading(_conn(duration=61, history="AadD", orig_pkts=packets, resp_pkts=30))
+    rows, stats = reading(_conn(duration=61, history="AadD", orig_pkts=packets, resp_pkts=30))
     assert len(rows) > 7
     first = rows[np.argmin(rows["last"])]
     assert address_text(int(first["src_hi"]), int(first["src_lo"]), 4) == "192.0.2.1"
-    assert intake.seen.packets == packets + 30
+    assert stats.seen.packets == packets + 30
 
 
 @pytest.mark.parametrize(
     "wound", [b"1000.5\tx\n", b"abc\n", b"\x00\xff\n", b"-\t" * 15 + b"\n", b"9e99" + b"\t1" * 14 + b"\n"]
 )
 def test_a_damaged_zeek_line_is_counted(wound: bytes, reading: Reading) -> None:
-    rows, intake = reading(_conn() + wound)
+    rows, stats = reading(_conn() + wound)
     assert len(rows) == 2
-    assert intake.damage.total == 1
-    assert intake.damage.places[0].where == "line 4"
+    assert stats.parse_errors.total == 1
+    assert stats.parse_errors.places[0].where == "line 4"
 
 
 def test_argus_totals_equal_a_recount(data: Path, reading: Reading) -> None:
     path = data / "flows/slips_hist_normal_2013-10-21.binetflow"
     with path.open() as file:
         lines = list(csv.DictReader(file))
-    _, intake = reading(path)
-    assert intake.records == len(lines)
-    assert intake.seen.packets == sum(int(line["TotPkts"]) for line in lines)
-    assert intake.seen.bytes == sum(int(line["TotBytes"]) for line in lines)
-    assert intake.not_ip.packets == sum(int(line["TotPkts"]) for line in lines if line["Proto"] == "arp")
-    assert intake.damage.total == 0
+    _, stats = reading(path)
+    assert stats.records == len(lines)
+    assert stats.seen.packets == sum(int(line["TotPkts"]) for line in lines)
+    assert stats.seen.bytes == sum(int(line["TotBytes"]) for line in lines)
+    assert stats.not_ip.packets == sum(int(line["TotPkts"]) for line in lines if line["Proto"] == "arp")
+    assert stats.parse_errors.total == 0
 
 
 def _argus(**fields: object) -> bytes:
@@ -194,9 +194,9 @@ def test_eve_alerts_count_by_their_flow(data: Path, reading: Reading) -> None:
     path = data / "logs/suricata_netflowlabeler.jsonl"
     events = [json.loads(line) for line in path.read_text().splitlines()]
     flows = {event["flow_id"]: event["flow"] for event in events}
-    _, intake = reading(path)
-    assert intake.records == len(flows)
-    assert intake.seen.packets == sum(flow["pkts_toserver"] + flow["pkts_toclient"] for flow in flows.values())
+    _, stats = reading(path)
+    assert stats.records == len(flows)
+    assert stats.seen.packets == sum(flow["pkts_toserver"] + flow["pkts_toclient"] for flow in flows.values())
 
 
 def test_eve_flow_event_takes_the_place_of_its_alerts(reading: Reading) -> None:
@@ -213,8 +213,8 @@ def test_eve_flow_event_takes_the_place_of_its_alerts(reading: Reading) -> None:
     alert = {**base, "event_type": "alert", "alert": {"action": "blocked"}, "flow": {**counts, "pkts_toserver": 1}}
     flow = {**base, "event_type": "flow", "flow": counts, "tcp": {"tcp_flags_ts": "1b", "tcp_flags_tc": "12"}}
     other = {**base, "event_type": "stats"}
-    rows, intake = reading(b"\n".join(json.dumps(event).encode() for event in (alert, other, flow)))
-    assert intake.seen.packets == 5
+    rows, stats = reading(b"\n".join(json.dumps(event).encode() for event in (alert, other, flow)))
+    assert stats.seen.packets == 5
     assert _sides(rows)["192.0.2.1"]["tcp_flags"] == 0x1B
     rows, _ = reading(json.dumps(alert).encode())
     assert rows[0]["verdict"] >> 28 == Action.DROP
@@ -224,9 +224,9 @@ def test_eve_flow_event_takes_the_place_of_its_alerts(reading: Reading) -> None:
 def test_vpc_with_a_header(name: str, data: Path, reading: Reading) -> None:
     with (data / "logs" / name).open() as file:
         lines = list(csv.DictReader(file))
-    rows, intake = reading(data / "logs" / name)
-    assert intake.seen.packets == sum(int(line["packets"]) for line in lines)
-    assert intake.seen.bytes == sum(int(line["bytes"]) for line in lines)
+    rows, stats = reading(data / "logs" / name)
+    assert stats.seen.packets == sum(int(line["packets"]) for line in lines)
+    assert stats.seen.bytes == sum(int(line["bytes"]) for line in lines)
     assert (rows["verdict"] >> 28 == (Action.DROP if lines[0]["action"] == "REJECT" else Action.MONITOR)).all()
     assert (rows["direction"] == (lines[0]["flow_direction"] == "egress")).all()
 
@@ -236,12 +236,12 @@ def test_vpc_default_format_without_a_header(reading: Reading) -> None:
         b"2 123456789010 eni-1235b8ca 172.31.16.139 172.31.16.21 20641 22 6 20 4249 1418530010 1418530070 ACCEPT OK\n"
     )
     nothing = b"2 123456789010 eni-1235b8ca - - - - - - - 1431280876 1431280934 - NODATA\n"
-    rows, intake = reading(text + nothing)
-    assert (intake.records, intake.seen.packets, intake.seen.bytes) == (1, 20, 4249)
-    assert intake.damage.total == 0
+    rows, stats = reading(text + nothing)
+    assert (stats.records, stats.seen.packets, stats.seen.bytes) == (1, 20, 4249)
+    assert stats.parse_errors.total == 0
     assert rows[0]["dport"] == 22
-    _, intake = reading(nothing + text)
-    assert intake.records == 1
+    _, stats = reading(nothing + text)
+    assert stats.records == 1
 
 
 @pytest.mark.parametrize("name", ["vpcflow_ocsf_1.json", "vpcflow_ocsf_2.json"])
@@ -249,18 +249,18 @@ def test_ocsf_in_each_layout(name: str, data: Path, reading: Reading) -> None:
     event = json.loads((data / "logs" / name).read_text())
     whole = json.dumps(event).encode()
     for content in ((data / "logs" / name).read_bytes(), whole + b"\n" + whole, b"[" + whole + b"," + whole + b"]"):
-        rows, intake = reading(content)
-        assert intake.records == content.count(b'"class_uid"')
+        rows, stats = reading(content)
+        assert stats.records == content.count(b'"class_uid"')
         assert (rows[0]["dport"], rows[0]["tcp_flags"], rows[0]["verdict"] >> 28) == (39938, 2, Action.DROP)
         assert rows["first"].min() == 1649721732.0
-        assert intake.damage.total == 0
+        assert stats.parse_errors.total == 0
 
 
 def test_objects_between_damage(data: Path, reading: Reading) -> None:
     whole = (data / "logs/vpcflow_ocsf_1.json").read_bytes()
-    _, intake = reading(whole + b"\n{ broken: yes }\n[1, 2]\n" + whole + b"\n" + whole[: len(whole) // 2])
-    assert intake.records == 2
-    assert intake.damage.total >= 2
+    _, stats = reading(whole + b"\n{ broken: yes }\n[1, 2]\n" + whole + b"\n" + whole[: len(whole) // 2])
+    assert stats.records == 2
+    assert stats.parse_errors.total >= 2
 
 
 def test_addresses() -> None:

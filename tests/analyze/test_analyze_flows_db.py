@@ -18,9 +18,9 @@ import pytest
 from conftest import Reading
 
 from trafficmond.analyze.formats import format_of
-from trafficmond.analyze.intake import NAME_MAX, Intake
 from trafficmond.analyze.order import intervals
 from trafficmond.analyze.run import analyze
+from trafficmond.analyze.run_stats import NAME_MAX, RunStats
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.config.settings import Settings
 from trafficmond.flows.names import Names
@@ -37,12 +37,12 @@ _NOBODY = 65534
 def stored(data: Path, tmp_path: Path) -> tuple[Path, Path]:
     """(a capture, flows.db with what the flow table reported of it)."""
     capture, path = data / "pcaps/attacks/vscan_xscan_vuln_scanner.pcap", tmp_path / "flows.db"
-    intake = Intake()
-    source = Source(str(capture), intake.damage)
+    stats = RunStats()
+    source = Source(str(capture), stats.parse_errors)
     table = FlowTable(65536, 30.0, 300.0, seed=1)
     store = Store.open(path, Limits(1e9, 1 << 30), clock=lambda: 1232120500.0)
     names = Names({0: "eth3"})
-    for now, rows, _ in intervals(format_of(source).deltas(source, intake), intake.pace, 1000, lambda _: None):
+    for now, rows, _ in intervals(format_of(source).deltas(source, stats), stats.batching, 1000, lambda _: None):
         table.update(rows, now)
         store.put(table.due(now), names)
     store.put(table.due(time.time(), everything=True), names)
@@ -81,8 +81,8 @@ def test_a_damaged_database_is_said_to_be_so(stored: tuple[Path, Path], reading:
     broken.write_bytes(content)
     said = ""
     try:
-        _, intake = reading(broken)
-        said = str(dict(intake.damage.kinds))
+        _, stats = reading(broken)
+        said = str(dict(stats.parse_errors.kinds))
     except InputError as error:
         said = str(error)
     assert "database damaged" in said or "cannot be read as a flow store" in said
@@ -99,15 +99,15 @@ def test_a_copy_where_nothing_may_be_written(stored: tuple[Path, Path]) -> None:
         if before == 0:
             os.seteuid(_NOBODY)
         try:
-            intake = Intake()
-            source = Source(str(copy), intake.damage)
-            packets = sum(int(rows["packets"].sum()) for rows in format_of(source).deltas(source, intake))
+            stats = RunStats()
+            source = Source(str(copy), stats.parse_errors)
+            packets = sum(int(rows["packets"].sum()) for rows in format_of(source).deltas(source, stats))
             source.close()
         finally:
             os.seteuid(before)
             Path(away).chmod(0o755)
-    assert packets == intake.seen.packets == 12014
-    assert intake.damage.total == 0
+    assert packets == stats.seen.packets == 12014
+    assert stats.parse_errors.total == 0
 
 
 def test_the_threats_that_the_daemon_found_are_reported_without_doubles(stored: tuple[Path, Path]) -> None:
@@ -162,8 +162,8 @@ def test_a_schema_that_never_ends(tmp_path: Path, reading: Reading) -> None:
     endless = _ENDLESS.format(", ".join(f"x AS {name}" for name in FLOW_COLUMNS))
     computed = _PARTITION.replace("src_ip", "src_ip AS (hex(zeroblob(500000000)))")
     for number, partition in enumerate((f"CREATE VIEW flows_1 AS {endless}", computed)):
-        _, intake = reading(_database(tmp_path / f"{number}.db", partition))
-        assert dict(intake.damage.kinds) == {"no partition": 1}
+        _, stats = reading(_database(tmp_path / f"{number}.db", partition))
+        assert dict(stats.parse_errors.kinds) == {"no partition": 1}
     path = _database(tmp_path / "partitions.db", "DROP TABLE partitions")
     with closing(sqlite3.connect(path)) as database:
         database.execute(f"CREATE VIEW partitions AS {_ENDLESS.format('x AS number')}")
@@ -173,8 +173,8 @@ def test_a_schema_that_never_ends(tmp_path: Path, reading: Reading) -> None:
 
 def test_a_partition_that_is_named_often_is_read_once(tmp_path: Path, reading: Reading) -> None:
     numbers = "INSERT INTO partitions VALUES (1), (1), (1.0), ('1, flows_1'), (NULL)"
-    _, intake = reading(_database(tmp_path / "often.db", _PARTITION, numbers, flows=[{}]))
-    assert (intake.seen.packets, intake.damage.total) == (2, 2)
+    _, stats = reading(_database(tmp_path / "often.db", _PARTITION, numbers, flows=[{}]))
+    assert (stats.seen.packets, stats.parse_errors.total) == (2, 2)
 
 
 def test_pages_that_lead_in_circles(tmp_path: Path, reading: Reading) -> None:
@@ -200,9 +200,9 @@ def test_pages_that_lead_in_circles(tmp_path: Path, reading: Reading) -> None:
     content += leaf
     struct.pack_into(">I", content, 28, pages + 8)
     path.write_bytes(content)
-    _, intake = reading(path)
-    assert dict(intake.damage.kinds) == {"database damaged": 1}
-    assert "leads in circles" in intake.damage.places[0].what
+    _, stats = reading(path)
+    assert dict(stats.parse_errors.kinds) == {"database damaged": 1}
+    assert "leads in circles" in stats.parse_errors.places[0].what
 
 
 def test_cells_that_no_daemon_wrote(tmp_path: Path, reading: Reading) -> None:
@@ -212,10 +212,10 @@ def test_cells_that_no_daemon_wrote(tmp_path: Path, reading: Reading) -> None:
         *({"action": 7}, {"first_seen": "nan"}, {"last_seen": float("inf")}, {"src_ip": None}),
     ]
     path = _database(tmp_path / "cells.db", _PARTITION, flows=[*wrong, {"interface": "x" * 500000}, {}])
-    _, intake = reading(path)
-    assert (intake.damage.total, dict(intake.damage.kinds)) == (len(wrong), {"no flow": len(wrong)})
-    assert intake.seen.packets == 4
-    assert {len(name) for name in intake.interfaces.values()} == {4, NAME_MAX}
+    _, stats = reading(path)
+    assert (stats.parse_errors.total, dict(stats.parse_errors.kinds)) == (len(wrong), {"no flow": len(wrong)})
+    assert stats.seen.packets == 4
+    assert {len(name) for name in stats.interfaces.values()} == {4, NAME_MAX}
 
 
 def test_texts_and_a_schema_that_are_no_utf8(tmp_path: Path, reading: Reading) -> None:
@@ -239,6 +239,6 @@ def test_threats_that_no_daemon_found(tmp_path: Path, reading: Reading) -> None:
             row = [*{**_THREAT, **threat}.values()]
             database.execute(f"INSERT INTO threats VALUES ({', '.join('?' * len(row))})", row)
         database.commit()
-    _, intake = reading(path)
-    assert dict(intake.damage.kinds) == {"no threat": len(wrong)}
-    assert [threat.id for threat in intake.threats] == ["1"]
+    _, stats = reading(path)
+    assert dict(stats.parse_errors.kinds) == {"no threat": len(wrong)}
+    assert [threat.id for threat in stats.threats] == ["1"]

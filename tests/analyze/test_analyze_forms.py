@@ -26,8 +26,8 @@ _several = settings(max_examples=60, deadline=None, suppress_health_check=[Healt
 
 def told(content: str, reading: Reading) -> Told:
     """What was read of the one flow: its ends, protocol, start, and what each side sent."""
-    rows, intake = reading(content.encode())
-    assert intake.damage.total == 0, intake.damage.places
+    rows, stats = reading(content.encode())
+    assert stats.parse_errors.total == 0, stats.parse_errors.places
     first = rows[rows["first"].argmin()]
     ends = [
         address_text(int(first[side + "_hi"]), int(first[side + "_lo"]), int(first["family"]))
@@ -233,8 +233,8 @@ _CLOUDWATCH = {
     ],
 )
 def test_many_vpc_records_of_one_line_or_under_a_line_of_names(content: str, reading: Reading) -> None:
-    rows, intake = reading(content.encode())
-    assert (int(rows["packets"].sum()), intake.records, intake.damage.total) == (18, 3, 0)
+    rows, stats = reading(content.encode())
+    assert (int(rows["packets"].sum()), stats.records, stats.parse_errors.total) == (18, 3, 0)
 
 
 @pytest.mark.parametrize("form", _CLOUDWATCH)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import Reading
 
-from trafficmond.analyze.damage import Damage
 from trafficmond.analyze.formats import format_of
+from trafficmond.analyze.parse_errors import ParseErrors
 from trafficmond.analyze.readers.journal import EVENT_ID
 from trafficmond.analyze.source import InputError, Source
 
@@ -43,9 +43,9 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_its_events_are_read_and_all_else_is_passed_over(journal: Path, reading: Reading) -> None:
-    rows, intake = reading(journal)
+    rows, stats = reading(journal)
     assert (int(rows["packets"].sum()), int(rows["bytes"].sum())) == (10, 600)
-    assert intake.damage.total == 0
+    assert stats.parse_errors.total == 0
 
 
 def test_a_file_that_journalctl_cannot_read_is_said_to_be_one(journal: Path, tmp_path: Path, reading: Reading) -> None:
@@ -60,5 +60,5 @@ def test_on_standard_input_it_is_said_how_it_is_read(journal: Path, monkeypatch:
     with journal.open("rb") as file, monkeypatch.context() as patched:
         patched.setattr(sys, "stdin", io.TextIOWrapper(file))
         with pytest.raises(InputError) as error:
-            format_of(Source("-", Damage()))
+            format_of(Source("-", ParseErrors()))
     assert "journalctl -o json --file FILE" in str(error.value.hint)

@@ -112,8 +112,8 @@ LABELS = struct.pack(">II", 16 << 12 | 64, 17 << 12 | 1 << 8 | 64)
     ],
 )  # fmt: skip
 def test_ip_is_found_behind_what_switches_and_systems_put_before_it(link: int, frame: bytes, reading: Reading) -> None:
-    rows, intake = reading(pcap([(AT, frame)], link=link))
-    assert intake.damage.kinds == {}
+    rows, stats = reading(pcap([(AT, frame)], link=link))
+    assert stats.parse_errors.kinds == {}
     assert [(row["sport"], row["dport"], row["proto"], row["bytes"]) for row in rows] == [(1234, 80, 6, len(frame))]
 
 
@@ -131,9 +131,9 @@ def test_ip_is_found_behind_what_switches_and_systems_put_before_it(link: int, f
     ],
 )
 def test_frames_of_rings_and_lines_that_are_not_ip(link: int, frame: bytes, reading: Reading) -> None:
-    rows, intake = reading(pcap([(AT, frame)], link=link))
-    assert (len(rows), intake.damage.total) == (0, 0)
-    assert intake.seen.packets == intake.not_ip.packets + intake.malformed.packets == 1
+    rows, stats = reading(pcap([(AT, frame)], link=link))
+    assert (len(rows), stats.parse_errors.total) == (0, 0)
+    assert stats.seen.packets == stats.not_ip.packets + stats.malformed.packets == 1
 
 
 @pytest.mark.parametrize(
@@ -149,21 +149,21 @@ def test_frames_of_rings_and_lines_that_are_not_ip(link: int, frame: bytes, read
     ],
 )
 def test_what_cannot_be_followed_is_not_ip(frame: bytes, reading: Reading) -> None:
-    rows, intake = reading(pcap([(AT, frame)]))
+    rows, stats = reading(pcap([(AT, frame)]))
     assert len(rows) == 0
-    assert intake.seen.packets == intake.not_ip.packets + intake.malformed.packets == 1
+    assert stats.seen.packets == stats.not_ip.packets + stats.malformed.packets == 1
 
 
 def test_what_is_not_ip_is_told_by_its_types(reading: Reading) -> None:
     frames = [typed(0x0806, bytes(28))] * 3 + [typed(0x88CC, bytes(30))] + [MACS + b"\0\x26\x42\x42\x03" + bytes(35)]
-    _, intake = reading(pcap([(AT, frame) for frame in frames]))
-    assert dict(intake.not_ip_types) == {0x0806: 3, 0x88CC: 1, 1: 1}
+    _, stats = reading(pcap([(AT, frame) for frame in frames]))
+    assert dict(stats.not_ip_types) == {0x0806: 3, 0x88CC: 1, 1: 1}
 
 
 def test_more_types_than_are_told_apart_are_counted_together(reading: Reading) -> None:
-    _, intake = reading(pcap([(AT, typed(0x9900 + number, bytes(46))) for number in range(100)]))
-    assert sum(intake.not_ip_types.values()) == 100
-    assert intake.not_ip_types[-1] == 36
+    _, stats = reading(pcap([(AT, typed(0x9900 + number, bytes(46))) for number in range(100)]))
+    assert sum(stats.not_ip_types.values()) == 100
+    assert stats.not_ip_types[-1] == 36
 
 
 @pytest.mark.parametrize("size", [1400, 4000, 60000])
@@ -173,8 +173,8 @@ def test_super_packets_without_a_length_are_as_long_as_their_frame(size: int, re
     four[2:4] = b"\0\0"
     six = bytearray(ipv6(body, proto=6))
     six[4:6] = b"\0\0"
-    rows, intake = reading(pcap([(AT, ethernet(bytes(four))), (AT, ethernet(bytes(six), 0x86DD))]))
-    assert intake.malformed.packets == 0
+    rows, stats = reading(pcap([(AT, ethernet(bytes(four))), (AT, ethernet(bytes(six), 0x86DD))]))
+    assert stats.malformed.packets == 0
     assert sorted(int(row["payload_bytes"]) for row in rows) == [size, size]
 
 
@@ -194,16 +194,16 @@ def test_super_packets_without_a_length_are_as_long_as_their_frame(size: int, re
 def test_cut_packets_tell_what_is_there(
     packet: bytes, kept: int, expected: tuple[int, int, int], said: bool, reading: Reading
 ) -> None:
-    rows, intake = reading(pcap([(AT, packet)], snap=kept) if said else pcap([(AT, packet[:kept])]))
-    assert intake.malformed.packets == 0
+    rows, stats = reading(pcap([(AT, packet)], snap=kept) if said else pcap([(AT, packet[:kept])]))
+    assert stats.malformed.packets == 0
     (row,) = rows
     assert (row["sport"], row["dport"], row["tcp_flags"]) == expected
     assert row["bytes"] == (len(packet) if said else kept)
 
 
 def test_a_packet_too_short_by_itself_is_still_malformed(reading: Reading) -> None:
-    _, intake = reading(pcap([(AT, ethernet(ipv4(tcp()[:12])))]))
-    assert dict(intake.malformed_by) == {"short_transport": 1}
+    _, stats = reading(pcap([(AT, ethernet(ipv4(tcp()[:12])))]))
+    assert dict(stats.malformed_by) == {"short_transport": 1}
 
 
 def record(seconds: int, fraction: int, frame: bytes = FRAME) -> bytes:
@@ -216,39 +216,37 @@ HEAD = pcap([])
 @pytest.mark.parametrize("length", [0, 10, 19, 0xFFFFFFFF, 1 << 25])
 def test_a_length_on_the_wire_that_cannot_be_is_said(length: int, reading: Reading) -> None:
     """Or missing: tshark reads such packets too, by what was captured of them."""
-    rows, intake = reading(HEAD + struct.pack("<IIII", 1000, 0, len(FRAME), length) + FRAME + record(1001, 0))
+    rows, stats = reading(HEAD + struct.pack("<IIII", 1000, 0, len(FRAME), length) + FRAME + record(1001, 0))
     assert [(int(row["packets"]), int(row["bytes"])) for row in rows] == [(1, len(FRAME))] * 2
-    assert intake.damage.kinds == {"impossible length on the wire": 1}
+    assert stats.parse_errors.kinds == {"impossible length on the wire": 1}
     ng, told = reading(section() + interface() + block(6, struct.pack("<IIIII", 0, 0, 9, len(FRAME), length) + FRAME))
-    assert (int(ng[0]["bytes"]), told.damage.total) == (len(FRAME), 1)
+    assert (int(ng[0]["bytes"]), told.parse_errors.total) == (len(FRAME), 1)
 
 
 def test_what_a_writer_filled_a_frame_up_with_is_none_of_it(reading: Reading) -> None:
-    rows, intake = reading(HEAD + struct.pack("<IIII", 1000, 0, len(FRAME) + 4, len(FRAME)) + FRAME + b"pad!")
-    assert (int(rows[0]["bytes"]), intake.damage.total) == (len(FRAME), 0)
+    rows, stats = reading(HEAD + struct.pack("<IIII", 1000, 0, len(FRAME) + 4, len(FRAME)) + FRAME + b"pad!")
+    assert (int(rows[0]["bytes"]), stats.parse_errors.total) == (len(FRAME), 0)
 
 
 def test_a_fraction_beyond_a_second_is_carried_over(reading: Reading) -> None:
-    rows, intake = reading(
-        HEAD + record(1000, 0) + record(1000, 1_000_005) + record(1002, 0) + record(1003, 0xFFFFFFF0)
-    )
-    assert intake.seen.packets == 4
-    assert intake.damage.kinds == {"impossible time": 2}
-    assert (rows[0]["first"], intake.last) == (1000.0, 1003.0)
+    rows, stats = reading(HEAD + record(1000, 0) + record(1000, 1_000_005) + record(1002, 0) + record(1003, 0xFFFFFFF0))
+    assert stats.seen.packets == 4
+    assert stats.parse_errors.kinds == {"impossible time": 2}
+    assert (rows[0]["first"], stats.last) == (1000.0, 1003.0)
 
 
 def test_nanoseconds_under_the_magic_of_microseconds(reading: Reading) -> None:
-    _, intake = reading(HEAD + b"".join(record(1000 + number, 118_831_273) for number in range(10)))
-    assert intake.seen.packets == 10
-    assert intake.damage.kinds == {"nanoseconds in a file of microseconds": 1}
-    assert intake.last == pytest.approx(1009.118831273)
+    _, stats = reading(HEAD + b"".join(record(1000 + number, 118_831_273) for number in range(10)))
+    assert stats.seen.packets == 10
+    assert stats.parse_errors.kinds == {"nanoseconds in a file of microseconds": 1}
+    assert stats.last == pytest.approx(1009.118831273)
 
 
 def test_a_fraction_that_cannot_be_in_front_of_a_length_that_leads_nowhere_is_no_record(reading: Reading) -> None:
     bad = struct.pack("<IIII", 7, 0xFFFFFFFF, 30, 30) + b"\xff" * 46
-    _, intake = reading(HEAD + record(1000, 0) + bad + record(1001, 0) + record(1002, 0))
-    assert intake.seen.packets == 3
-    assert intake.damage.kinds["reading resumed"] == 1
+    _, stats = reading(HEAD + record(1000, 0) + bad + record(1001, 0) + record(1002, 0))
+    assert stats.seen.packets == 3
+    assert stats.parse_errors.kinds["reading resumed"] == 1
 
 
 PCAPNG = section() + interface() + enhanced(int(1003e6), FRAME)
@@ -266,22 +264,22 @@ PCAPNG = section() + interface() + enhanced(int(1003e6), FRAME)
     ],
 )
 def test_joined_captures_are_read_one_after_the_other(joined: bytes, reading: Reading) -> None:
-    rows, intake = reading(joined)
-    assert intake.damage.kinds == {}
-    assert (intake.seen.packets, sum(int(row["packets"]) for row in rows)) == (6, 6)
-    assert (intake.first >= 1000, intake.last <= 1003) == (True, True)
+    rows, stats = reading(joined)
+    assert stats.parse_errors.kinds == {}
+    assert (stats.seen.packets, sum(int(row["packets"]) for row in rows)) == (6, 6)
+    assert (stats.first >= 1000, stats.last <= 1003) == (True, True)
 
 
 def test_hundreds_of_interfaces(reading: Reading) -> None:
     blocks = [interface() for _ in range(300)] + [enhanced(int(1e9), FRAME, number) for number in range(300)]
-    _, intake = reading(section() + b"".join(blocks))
-    assert (intake.damage.kinds, intake.seen.packets) == ({}, 300)
+    _, stats = reading(section() + b"".join(blocks))
+    assert (stats.parse_errors.kinds, stats.seen.packets) == ({}, 300)
 
 
 def test_packets_before_the_first_time_get_it(reading: Reading) -> None:
     simple = block(3, struct.pack("<I", len(FRAME)) + FRAME)
-    _, intake = reading(section() + interface() + simple + enhanced(int(1_690_000_000e6), FRAME))
-    assert intake.first == intake.last == 1_690_000_000.0
-    assert intake.damage.kinds == {"packets without a time": 1}
-    _, intake = reading(section() + interface() + simple * 3)
-    assert intake.damage.kinds["packets without a time"] == 1
+    _, stats = reading(section() + interface() + simple + enhanced(int(1_690_000_000e6), FRAME))
+    assert stats.first == stats.last == 1_690_000_000.0
+    assert stats.parse_errors.kinds == {"packets without a time": 1}
+    _, stats = reading(section() + interface() + simple * 3)
+    assert stats.parse_errors.kinds["packets without a time"] == 1

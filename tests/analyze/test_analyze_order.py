@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trafficmond.analyze import order, retold, sorting
+from trafficmond.analyze import duplicates, order, sorting
 from trafficmond.analyze.ahead import ahead
-from trafficmond.analyze.intake import Intake, Pace
 from trafficmond.analyze.rows import RECORD
+from trafficmond.analyze.run_stats import BatchInterval, RunStats
 from trafficmond.analyze.sorting import by_start
 from trafficmond.analyze.spread import spread
 from trafficmond.flows.batch import DELTA, Batch
@@ -38,7 +38,7 @@ def test_intervals_are_in_order_and_whole(parts: list[list[float]], hold: int, w
         nonlocal late
         late += rows
 
-    given_out = list(order.intervals((_deltas(part) for part in parts), Pace(width), hold, count))
+    given_out = list(order.intervals((_deltas(part) for part in parts), BatchInterval(width), hold, count))
     times = [part.now for part in given_out]
     assert times == sorted(times)
     assert sum(len(part.rows) for part in given_out) == sum(map(len, parts))
@@ -53,7 +53,7 @@ def test_intervals_are_in_order_and_whole(parts: list[list[float]], hold: int, w
 def test_rows_that_come_after_their_interval_are_counted() -> None:
     late: list[int] = []
     batches = [_deltas([1.0, 2.0, 30.0, 31.0]), _deltas([1.5])]
-    given_out = list(order.intervals(iter(batches), Pace(1.0), 4, late.append))
+    given_out = list(order.intervals(iter(batches), BatchInterval(1.0), 4, late.append))
     assert sum(late) == 1
     assert sum(len(part.rows) for part in given_out) == 5
 
@@ -153,15 +153,15 @@ def test_ahead_ends_its_thread_when_nobody_wants_more() -> None:
 
 
 def test_the_pace_widens_only_for_inputs_that_span_long() -> None:
-    pace = Pace(1.0, 100)
-    pace.widen(1000.0, 5000, 0.0)
-    assert pace.interval == 1.0
-    pace.widen(10.0, 5000, 0.1)
-    assert pace.interval == 1.0
-    pace.widen(100.0, 5000, 0.1)
-    assert pace.interval == 10.0
-    pace.widen(1e9, 10**9, 0.1)
-    assert pace.interval == 60.0
+    batching = BatchInterval(1.0, 100)
+    batching.widen(1000.0, 5000, 0.0)
+    assert batching.interval == 1.0
+    batching.widen(10.0, 5000, 0.1)
+    assert batching.interval == 1.0
+    batching.widen(100.0, 5000, 0.1)
+    assert batching.interval == 10.0
+    batching.widen(1e9, 10**9, 0.1)
+    assert batching.interval == 60.0
 
 
 def test_bundles_hold_every_interval_in_order_and_no_more_rows_than_said() -> None:
@@ -181,9 +181,9 @@ def test_a_connection_is_told_once_however_the_records_come_in_batches(sizes: li
     rows["start"] = rows["end"] = 1000.0 + pairs // 5  # several of each moment
     rows["src_lo"], rows["dst_lo"] = np.where(back, 2, 1), np.where(back, 1, 2)
     rows["sport"], rows["dport"] = np.where(back, 443, pairs % 60_000), np.where(back, pairs % 60_000, 443)
-    rows["told"], rows["proto"], rows["family"], rows["rank"] = pairs + 1, 6, 4, retold.HALF
+    rows["told"], rows["proto"], rows["family"], rows["rank"] = pairs + 1, 6, 4, duplicates.HALF
     rows["packets"] = np.where(back, 2, 3)
     batches = np.split(rows, np.cumsum(sizes)[:-1])
-    told = np.concatenate(list(retold.once(iter(batches), Intake())))
+    told = np.concatenate(list(duplicates.once(iter(batches), RunStats())))
     assert len(told) == (len(rows) + 1) // 2
     assert (told["packets"].sum(), told["reply_packets"].sum()) == (3 * ((len(rows) + 1) // 2), 2 * (len(rows) // 2))

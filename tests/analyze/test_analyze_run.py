@@ -13,8 +13,8 @@ import pytest
 from captures import AT, ethernet, ipv4, pcap, tcp
 from conftest import ROOT
 
-from trafficmond.analyze.intake import SIZE_CLASSES
 from trafficmond.analyze.run import analyze
+from trafficmond.analyze.run_stats import SIZE_CLASSES
 from trafficmond.config.settings import Settings
 
 NOW = 1_800_000_000.0

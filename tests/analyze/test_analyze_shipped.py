@@ -37,26 +37,26 @@ EVENT = {"src_ip": "192.0.2.10", "dst_ip": "198.51.100.7", "src_port": 40000, "d
     ],
 )
 def test_a_shipped_record_is_what_it_was(text: str, packets: int, octets: int, reading: Reading) -> None:
-    rows, intake = reading(text.encode())
-    assert intake.damage.kinds == {}
-    assert (intake.seen.packets, intake.seen.bytes) == (packets, octets)
-    assert intake.first == 1700000000.5
+    rows, stats = reading(text.encode())
+    assert stats.parse_errors.kinds == {}
+    assert (stats.seen.packets, stats.seen.bytes) == (packets, octets)
+    assert stats.first == 1700000000.5
     assert {(row["sport"], row["dport"]) for row in rows} <= {(40000, 443), (443, 40000)}
 
 
 @pytest.mark.parametrize("unset", ["-", "(empty)", "", None])
 def test_a_duration_that_is_unset_in_json_is_none(unset: str | None, reading: Reading) -> None:
-    _, intake = reading(json.dumps({"ts": 1700000000.5, "duration": unset, **CONN}).encode())
-    assert (intake.seen.packets, intake.damage.total) == (11, 0)
+    _, stats = reading(json.dumps({"ts": 1700000000.5, "duration": unset, **CONN}).encode())
+    assert (stats.seen.packets, stats.parse_errors.total) == (11, 0)
 
 
 @pytest.mark.parametrize("before", ["#separator ab\n", "#separator \\x09\n", "#separator\n"])
 def test_a_log_of_zeeks_own_may_follow_csv(before: str, reading: Reading) -> None:
     names, line = NAMES.replace(",", "\t"), LINE.replace('"ssl,http"', "ssl").replace(",", "\t")
     joined = f"{CSV}{before}#separator \\x09\n#path\tconn\n#fields\t{names}\n{line}\n"
-    _, intake = reading(joined.encode())
-    assert intake.damage.kinds == {}
-    assert intake.seen.packets == 11 + 11
+    _, stats = reading(joined.encode())
+    assert stats.parse_errors.kinds == {}
+    assert stats.seen.packets == 11 + 11
 
 
 def test_a_file_that_is_compressed_twice_is_said_to_be(reading: Reading) -> None:
@@ -66,8 +66,8 @@ def test_a_file_that_is_compressed_twice_is_said_to_be(reading: Reading) -> None
 
 def test_csv_of_another_log_of_zeek_is_passed_over(reading: Reading) -> None:
     names = NAMES.split(",service")[0] + ",query"
-    rows, intake = reading(f"{names}\n1700000000.5,C1,192.0.2.10,40000,198.51.100.7,53,udp,x.y\n".encode())
-    assert (len(rows), intake.damage.total) == (0, 0)
+    rows, stats = reading(f"{names}\n1700000000.5,C1,192.0.2.10,40000,198.51.100.7,53,udp,x.y\n".encode())
+    assert (len(rows), stats.parse_errors.total) == (0, 0)
 
 
 TABLE = """\
@@ -85,14 +85,14 @@ TABLE = """\
 
 
 def test_the_table_of_ra_is_read_but_for_what_it_cut_short(reading: Reading) -> None:
-    rows, intake = reading(TABLE.encode())
-    assert dict(intake.damage.kinds) == {"no flow": 2}
-    assert (intake.seen.packets, intake.seen.bytes) == (1016, 78956)
+    rows, stats = reading(TABLE.encode())
+    assert dict(stats.parse_errors.kinds) == {"no flow": 2}
+    assert (stats.seen.packets, stats.seen.bytes) == (1016, 78956)
     ports = {(row["sport"], row["dport"], row["proto"]) for row in rows}
     assert {(47278, 1723, 6), (47278, 22, 17), (40001, 80, 6), (0, 0, 2), (128, 0, 58), (1025, 22, 6)} <= ports
 
 
 @pytest.mark.parametrize("line", ["x", "1 2 3 -> 4", "-> -> -> -> ->", "04:02:24 e tcp 1.2.3.4 -> 1.2.3.5 x y", "man"])
 def test_a_line_that_is_none_of_the_table_is_damage(line: str, reading: Reading) -> None:
-    _, intake = reading(TABLE.encode() + line.encode() + b"\n")
-    assert intake.damage.total == 3
+    _, stats = reading(TABLE.encode() + line.encode() + b"\n")
+    assert stats.parse_errors.total == 3

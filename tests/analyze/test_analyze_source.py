@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from trafficmond.analyze import source as module
-from trafficmond.analyze.damage import Damage
 from trafficmond.analyze.formats import FORMATS, format_of
+from trafficmond.analyze.parse_errors import ParseErrors
 from trafficmond.analyze.sample import Sample
 from trafficmond.analyze.source import InputError, Source
 
@@ -45,11 +45,11 @@ def test_compression_is_told_by_content(kind: str, tmp_path: Path) -> None:
     }[kind]()
     path = tmp_path / "name.txt"
     path.write_bytes(content)
-    source = Source(str(path), Damage())
+    source = Source(str(path), ParseErrors())
     assert source.compressed == kind.split(" ")[0]
     assert source.head == TEXT[: module.HEAD]
     assert _all(source) == TEXT
-    assert source.damage.total == 0
+    assert source.parse_errors.total == 0
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
@@ -59,10 +59,10 @@ def test_a_truncated_stream_gives_what_it_has_and_says_so(kind: str, cut: float,
     content = gzip.compress(noise, 1) if kind == "gzip" else _zstd(noise * 20)
     path = tmp_path / "cut"
     path.write_bytes(content[: int(len(content) * cut)])
-    source = Source(str(path), Damage())
+    source = Source(str(path), ParseErrors())
     found = _all(source)
     assert (noise * 20).startswith(found)
-    assert list(source.damage.kinds) == [f"{kind} stream damaged"]
+    assert list(source.parse_errors.kinds) == [f"{kind} stream damaged"]
 
 
 def test_a_spoiled_gzip_stream_is_damage(tmp_path: Path) -> None:
@@ -70,9 +70,9 @@ def test_a_spoiled_gzip_stream_is_damage(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 0xFF
     path = tmp_path / "spoiled.gz"
     path.write_bytes(content)
-    source = Source(str(path), Damage())
+    source = Source(str(path), ParseErrors())
     assert TEXT.startswith(_all(source)[:100])
-    assert source.damage.total == 1
+    assert source.parse_errors.total == 1
 
 
 def test_zstd_that_nothing_can_unpack_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,13 +81,13 @@ def test_zstd_that_nothing_can_unpack_says_what_to_do(tmp_path: Path, monkeypatc
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(InputError, match=r"apt install zstd"):
-        Source(str(path), Damage())
+        Source(str(path), ParseErrors())
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     piped = io.TextIOWrapper(io.BufferedReader(io.BytesIO(gzip.compress(TEXT))))
     monkeypatch.setattr(sys, "stdin", piped)
-    source = Source("-", Damage())
+    source = Source("-", ParseErrors())
     assert (source.name, source.size, source.done) == ("standard input", 0, 0.0)
     assert _all(source) == TEXT
 
@@ -97,16 +97,16 @@ def test_lines_keep_their_numbers_across_chunks(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(module, "LINE_MAX", 1000)
     path = tmp_path / "lines"
     path.write_bytes(b"first\r\n\n" + b"x" * 5000 + b"\nlast but one\nlast")
-    source = Source(str(path), Damage())
+    source = Source(str(path), ParseErrors())
     assert list(source.lines()) == [(1, b"first"), (2, b""), (4, b"last but one"), (5, b"last")]
-    assert [place.where for place in source.damage.places] == ["line 3"]
+    assert [place.where for place in source.parse_errors.places] == ["line 3"]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
-        Source(str(tmp_path / "none"), Damage())
+        Source(str(tmp_path / "none"), ParseErrors())
     with pytest.raises(InputError, match="directory"):
-        Source(str(tmp_path), Damage())
+        Source(str(tmp_path), ParseErrors())
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b'{"some": "json"}', b"\0" * 100 + b"x", b"a,b,c\n1,2,3\n"])
@@ -114,7 +114,7 @@ def test_an_unknown_format_names_the_known_ones(content: bytes, tmp_path: Path) 
     path = tmp_path / "x.pcap"
     path.write_bytes(content)
     with pytest.raises(InputError, match="no format that is read") as error:
-        format_of(Source(str(path), Damage()))
+        format_of(Source(str(path), ParseErrors()))
     assert all(known.reader.TITLE in str(error.value) for known in FORMATS)
 
 
@@ -122,7 +122,7 @@ def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"\n")
     with pytest.raises(InputError, match="is empty"):
-        format_of(Source(str(path), Damage()))
+        format_of(Source(str(path), ParseErrors()))
 
 
 def test_every_real_file_has_one_format(data: Path) -> None:
@@ -140,7 +140,7 @@ def test_every_real_file_has_one_format(data: Path) -> None:
         files = list(data.glob(pattern))
         assert files, pattern
         for file in files:
-            head = Source(str(file), Damage()).head
+            head = Source(str(file), ParseErrors()).head
             found = [known.reader.TITLE for known in FORMATS if known.reader.lacks(Sample(head)) == []]
             assert len(found) == 1, (file, found)
             assert found[0].startswith(title)

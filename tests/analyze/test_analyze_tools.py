@@ -18,8 +18,8 @@ RA = "StartTime,Flgs,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,TotPkts,TotBytes,Stat
 
 def one(content: str, reading: Reading) -> tuple[Any, ...]:
     """(source, its port or type, destination, its port or code, protocol) of the one flow."""
-    rows, intake = reading(content.encode())
-    assert intake.damage.total == 0, intake.damage.places
+    rows, stats = reading(content.encode())
+    assert stats.parse_errors.total == 0, stats.parse_errors.places
     row = rows[rows["first"].argmin()]
     family = int(row["family"])
     src, dst = (address_text(int(row[f"{side}_hi"]), int(row[f"{side}_lo"]), family) for side in ("src", "dst"))
@@ -132,30 +132,30 @@ def test_half_a_header_of_zeek_does_not_end_the_reading(broken: str, tmp_path: P
 def test_a_zeek_connection_whose_originator_sent_nothing(history: str, reading: Reading) -> None:
     """Its answers alone were captured: they are the responder's packets, and the originator began."""
     silent = {"orig_pkts": 0, "orig_ip_bytes": 0, "history": history}
-    rows, intake = reading((json.dumps({**CONN, **silent}) + "\n").encode())
+    rows, stats = reading((json.dumps({**CONN, **silent}) + "\n").encode())
     (row,) = rows
     assert address_text(int(row["src_hi"]), int(row["src_lo"]), 4) == "198.51.100.7"
     assert (int(row["packets"]), int(row["bytes"]), int(row["sport"]), int(row["dport"])) == (5, 4600, 443, 40000)
-    assert intake.damage.total == 0
+    assert stats.parse_errors.total == 0
 
 
 @pytest.mark.parametrize("number", [47, "47", 47.0, 2, 89])
 def test_a_transport_that_zeek_has_no_name_for_is_that_of_its_number(number: Any, reading: Reading) -> None:
     """Since Zeek 7.1 a connection has ip_proto besides."""
     told = {**CONN, "proto": "unknown_transport", "ip_proto": number, "id.orig_p": 0, "id.resp_p": 0}
-    rows, intake = reading(json.dumps(told).encode())
-    assert (set(rows["proto"].tolist()), intake.damage.total) == ({int(number)}, 0)
+    rows, stats = reading(json.dumps(told).encode())
+    assert (set(rows["proto"].tolist()), stats.parse_errors.total) == ({int(number)}, 0)
 
 
 def test_what_pandas_writes_for_nothing_is_nothing(reading: Reading) -> None:
     content = json.dumps({**CONN, "duration": float("nan"), "orig_bytes": float("nan")}).encode()
     assert b"NaN" in content
-    rows, intake = reading(content)
+    rows, stats = reading(content)
     assert (int(rows["packets"].sum()), float(rows["last"].max() - rows["first"].min())) == (
         11,
         pytest.approx(0, abs=0.01),
     )
-    assert intake.damage.total == 0
+    assert stats.parse_errors.total == 0
 
 
 VPC = {"srcAddr": "192.0.2.10", "dstAddr": "198.51.100.7", "srcPort": "40000", "dstPort": "443", "protocol": "6"}
@@ -168,10 +168,10 @@ def test_the_fields_that_cloudwatch_insights_found(reading: Reading) -> None:
         {**VPC, "srcPort": port, **counts, **({"@ptr": "x"} if int(port) % 2 else {})} for port in ("1", "3", "2", "4")
     ]
     results = [[{"field": name, "value": value} for name, value in record.items()] for record in records]
-    rows, intake = reading(json.dumps({"results": results, "status": "Complete"}, indent=4).encode())
+    rows, stats = reading(json.dumps({"results": results, "status": "Complete"}, indent=4).encode())
     assert sorted(rows["sport"].tolist()) == [1, 2, 3, 4]
     assert int(rows["packets"].sum()) == 24
-    assert intake.damage.total == 0
+    assert stats.parse_errors.total == 0
 
 
 def test_a_journal_as_a_sequence(reading: Reading) -> None:
@@ -183,9 +183,9 @@ def test_a_journal_as_a_sequence(reading: Reading) -> None:
     event |= {"MESSAGE_ID": "30fb56ddb22d4063812a297a1c61dd63", **{f"TRAFFICMON_{k}": v for k, v in fields.items()}}
     other = {"__CURSOR": "s=2", "__REALTIME_TIMESTAMP": "1700000000250000", "MESSAGE": "started"}
     content = "".join(f"\x1e{json.dumps(entry)}\n" for entry in (other, event, event))
-    rows, intake = reading(content.encode())
+    rows, stats = reading(content.encode())
     assert (int(rows["packets"].sum()), int(rows["bytes"].sum())) == (2, 120)
-    assert intake.damage.total == 0
+    assert stats.parse_errors.total == 0
 
 
 def _top(path: Path) -> list[tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from earlier import earlier
 from figures import Figure, figure, interleaved, ratio
 
 from trafficmond.analyze.formats import format_of
-from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.source import Source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,11 +146,11 @@ def cpu_and_peak(command: list[str], folder: Path = ROOT) -> tuple[float, float]
 
 def _rate(path: Path) -> float:
     """Million packets a second from the file to rows, no engine behind."""
-    intake = Intake()
-    source = Source(str(path), intake.damage)
+    stats = RunStats()
+    source = Source(str(path), stats.parse_errors)
     began = time.perf_counter()
-    for _ in format_of(source).deltas(source, intake):
+    for _ in format_of(source).deltas(source, stats):
         pass
     seconds = time.perf_counter() - began
     source.close()
-    return intake.seen.packets / seconds / 1e6
+    return stats.seen.packets / seconds / 1e6

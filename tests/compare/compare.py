@@ -21,11 +21,11 @@ from conversations import Conversations, Ends, Sums, add, apart  # noqa: E402
 from explained import reason  # noqa: E402
 
 from trafficmond.analyze.formats import format_of  # noqa: E402
-from trafficmond.analyze.intake import Intake  # noqa: E402
 from trafficmond.analyze.readers import capture  # noqa: E402
 from trafficmond.analyze.report import iso  # noqa: E402
 from trafficmond.analyze.rows import is_icmp  # noqa: E402
 from trafficmond.analyze.run import analyze  # noqa: E402
+from trafficmond.analyze.run_stats import RunStats  # noqa: E402
 from trafficmond.analyze.source import InputError, Source  # noqa: E402
 from trafficmond.config.settings import Settings  # noqa: E402
 from trafficmond.flows.batch import address_text  # noqa: E402
@@ -56,9 +56,9 @@ def ours(path: Path) -> tuple[Conversations, tuple[str | None, str | None]]:
 
 def _add_times(path: Path, found: Conversations) -> None:
     """The times of each conversation of a capture, which the report does not list, from the reader's rows."""
-    intake = Intake()
-    source = Source(str(path), intake.damage)
-    for rows in format_of(source).deltas(source, intake):
+    stats = RunStats()
+    source = Source(str(path), stats.parse_errors)
+    for rows in format_of(source).deltas(source, stats):
         for row in rows[
             ["src_hi", "src_lo", "dst_hi", "dst_lo", "sport", "dport", "proto", "first", "last", "family"]
         ].tolist():
@@ -133,7 +133,7 @@ def main(places: list[str]) -> int:
 
 
 def _title(path: Path) -> str:
-    source = Source(str(path), Intake().damage)
+    source = Source(str(path), RunStats().parse_errors)
     try:
         return format_of(source).reader.TITLE
     except InputError:

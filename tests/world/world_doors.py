@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import world_packets
 
-from trafficmond.analyze.intake import Pace
 from trafficmond.analyze.order import HOLD, intervals
+from trafficmond.analyze.run_stats import BatchInterval
 from trafficmond.analyze.spread import spread
 from trafficmond.flows.batch import Batch, address_text
 from trafficmond.flows.names import Names
@@ -117,7 +117,7 @@ def flows_db(rows: Batch, path: Path) -> None:
     table = FlowTable(1 << 18, 30.0, 300.0, seed=1)
     store, names = Store.open(path, Limits(1e9, 1 << 30), clock=lambda: over), Names({0: "eth0"})
     stream = spread(rows[at : at + 16384] for at in range(0, len(rows), 16384))
-    for now, deltas, _ in intervals(stream, Pace(10.0), HOLD, lambda _: None):
+    for now, deltas, _ in intervals(stream, BatchInterval(10.0), HOLD, lambda _: None):
         table.update(deltas, now)
         store.put(table.due(now), names)
     store.put(table.due(over, everything=True), names)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from trafficmond.analyze.intake import Pace
 from trafficmond.analyze.order import HOLD, intervals, portions
+from trafficmond.analyze.run_stats import BatchInterval
 from trafficmond.analyze.spread import spread
 from trafficmond.config.load import load_settings
 from trafficmond.detect.detectors.new_destination import Elsewhere, NewDestination
@@ -40,7 +40,7 @@ def judge(rows: Batch, interval_s: float = 10.0, engine: Engine | None = None) -
         threats.update((update.threat.id, update.threat) for update in updates)
 
     stream = spread(rows[at : at + _PORTION] for at in range(0, len(rows), _PORTION))
-    for now, deltas, width in portions(intervals(stream, Pace(interval_s), HOLD, _none_late)):
+    for now, deltas, width in portions(intervals(stream, BatchInterval(interval_s), HOLD, _none_late)):
         ticks.append(Tick(owned(table.update(deltas, now)), now, width))
         table.due(now)
         if len(ticks) == _AT_ONCE_TICKS or sum(len(tick.flows) for tick in ticks) >= _AT_ONCE_ROWS:

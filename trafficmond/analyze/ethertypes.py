@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from trafficmond.analyze.intake import OTHER_TYPE
+from trafficmond.analyze.run_stats import OTHER_TYPE
 
 _SHOWN = 8
 _NAMES = {

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.native import Ledger, Lines, account
 from trafficmond.analyze.rows import TIME_MAX, address, iso_time, port, renumber
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import SHIPPED
 from trafficmond.analyze.source import BETWEEN, CHUNK, LINE_MAX, Source
 from trafficmond.flows.batch import Batch
@@ -29,10 +29,10 @@ _LOOK_AT = 64
 class EventReader:
     """Rows of one source's events. `feed` and `add` as they come, `rows` in between, `finish` at the end."""
 
-    def __init__(self, source: Source, intake: Intake) -> None:
+    def __init__(self, source: Source, stats: RunStats) -> None:
         self._source = source
-        self._intake = intake
-        self._ledger = Ledger(intake.pace.interval)
+        self._stats = stats
+        self._ledger = Ledger(stats.batching.interval)
         self._lines = Lines(self._ledger)
         self._plain: list[bytes] = []
 
@@ -53,9 +53,11 @@ class EventReader:
                 going = self._ledger.full or bool(rejects)
                 yield from self.rows()
             if len(data) > LINE_MAX:
-                self._source.damage.offset(self._source.name, self._source.read_bytes - len(data), "line too long")
+                self._source.parse_errors.offset(
+                    self._source.name, self._source.read_bytes - len(data), "line too long"
+                )
                 data = b""
-            self._ledger.pace(self._intake.pace.interval)
+            self._ledger.set_interval(self._stats.batching.interval)
         yield from self.finish()
 
     def add(self, number: int, value: Mapping[str, Any]) -> None:
@@ -67,20 +69,20 @@ class EventReader:
         try:
             self._plain.append(_plain(value))
         except (ValueError, TypeError, OverflowError) as error:
-            self._source.damage.line(self._source.name, number, "no event", str(error))
+            self._source.parse_errors.line(self._source.name, number, "no event", str(error))
 
     def rows(self) -> Iterator[Batch]:
         """What is ready."""
         if len(self._plain) >= _GATHER:
             yield from self._feed_plain()
         if self._ledger.waiting:
-            yield renumber(self._ledger.take(), self._lines.name, self._intake)
+            yield renumber(self._ledger.take(), self._lines.name, self._stats)
 
     def finish(self) -> Iterator[Batch]:
         """The rest."""
         yield from self._feed_plain()
-        yield renumber(self._ledger.take(close=True), self._lines.name, self._intake)
-        account(self._ledger.totals(), self._intake)
+        yield renumber(self._ledger.take(close=True), self._lines.name, self._stats)
+        account(self._ledger.totals(), self._stats)
 
     def _feed_plain(self) -> Iterator[Batch]:
         data, self._plain = b"".join(self._plain), []
@@ -88,7 +90,7 @@ class EventReader:
             used, rejects = self._lines.feed(data, final=True)
             assert not rejects, rejects
             data = data[used:]
-            yield renumber(self._ledger.take(), self._lines.name, self._intake)
+            yield renumber(self._ledger.take(), self._lines.name, self._stats)
 
     def _other_line(self, number: int, line: bytes) -> None:
         """A line that is not of the plain shape: unusual, or damaged."""
@@ -98,12 +100,12 @@ class EventReader:
         try:
             value = json.loads(text.rstrip(b",").lstrip(b"[").rstrip(b"]"))
         except (ValueError, RecursionError):
-            self._source.damage.line(self._source.name, number, "not JSON", text)
+            self._source.parse_errors.line(self._source.name, number, "not JSON", text)
             return
         if isinstance(value, dict):
             self.add(number, value)
         else:
-            self._source.damage.line(self._source.name, number, "not a JSON object", text)
+            self._source.parse_errors.line(self._source.name, number, "not a JSON object", text)
 
 
 def one_a_line(head: bytes) -> bool:

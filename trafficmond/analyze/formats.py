@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.duplicates import once
 from trafficmond.analyze.readers import argus, capture, eve, flows_db, journal, ocsf, own_csv, own_json, vpc, zeek
-from trafficmond.analyze.retold import once
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.sorting import by_start
 from trafficmond.analyze.source import InputError, Source
@@ -25,44 +25,44 @@ class Reader(Protocol):
 
     def lacks(self, sample: Sample) -> Lacks: ...
 
-    def read(self, source: Source, intake: Intake, /) -> Iterator[Batch]: ...
+    def read(self, source: Source, stats: RunStats, /) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True)
 class Format:
     """A reader, and whether its rows are RECORD (flows, which others made) or DELTA (packets, or log lines of them).
 
-    `retold`: its records may tell of one connection many times, in many files too.
+    `repeats`: its records may tell of one connection many times, in many files too.
     """
 
     reader: Reader
     records: bool
     log: bool = False
-    retold: bool = False
+    repeats: bool = False
 
-    def deltas(self, source: Source, intake: Intake) -> Iterator[Batch]:
-        """DELTA rows of the source. Of formats that are `retold` the first source to be read has those of all."""
-        if self.retold:
-            told = intake.together.setdefault(self.reader.TITLE, [])
-            told.append(source)
-            rows = once(by_start(self._read_all(told, intake)), intake)
-            return _paced(spread(rows), source, intake)
-        rows = self.reader.read(source, intake)
-        return _paced(spread(by_start(rows)) if self.records else rows, source, intake)
+    def deltas(self, source: Source, stats: RunStats) -> Iterator[Batch]:
+        """DELTA rows of the source. Of a format that `repeats`, the first source to be read has those of all."""
+        if self.repeats:
+            sources = stats.together.setdefault(self.reader.TITLE, [])
+            sources.append(source)
+            rows = once(by_start(self._read_all(sources, stats)), stats)
+            return _with_interval(spread(rows), source, stats)
+        rows = self.reader.read(source, stats)
+        return _with_interval(spread(by_start(rows)) if self.records else rows, source, stats)
 
-    def _read_all(self, sources: list[Source], intake: Intake) -> Iterator[Batch]:
+    def _read_all(self, sources: list[Source], stats: RunStats) -> Iterator[Batch]:
         while sources:
-            yield from self.reader.read(sources.pop(0), intake)
+            yield from self.reader.read(sources.pop(0), stats)
 
 
-def _paced(batches: Iterator[Batch], source: Source, intake: Intake) -> Iterator[Batch]:
-    """The batches, while the run's pace follows what they turn out to span."""
+def _with_interval(batches: Iterator[Batch], source: Source, stats: RunStats) -> Iterator[Batch]:
+    """The batches, while the interval of the run follows the time that they turn out to span."""
     first, last, rows = math.inf, -math.inf, 0
     for batch in batches:
         if len(batch):
             first, last = min(first, float(batch["last"].min())), max(last, float(batch["last"].max()))
             rows += len(batch)
-            intake.pace.widen(last - first, rows, source.done)
+            stats.batching.widen(last - first, rows, source.done)
         yield batch
 
 
@@ -74,7 +74,7 @@ FORMATS = (
     Format(own_csv, records=False, log=True),
     Format(own_json, records=False, log=True),
     Format(journal, records=False),
-    Format(eve, records=True, retold=True),
+    Format(eve, records=True, repeats=True),
     Format(ocsf, records=True),
     Format(vpc, records=True),
 )

@@ -64,13 +64,13 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
                 final = not data
                 buffer, at = buffer[start:] + text.decode(data, final), 0
                 continue
-            source.damage.line(source.name, line, "not JSON", _shown(buffer, start))
+            source.parse_errors.line(source.name, line, "not JSON", _shown(buffer, start))
             skipping = True
             continue
         if isinstance(value, dict):
             yield line, value
         else:
-            source.damage.line(source.name, line, "not a JSON object", _shown(buffer, start))
+            source.parse_errors.line(source.name, line, "not a JSON object", _shown(buffer, start))
             skipping = True
         if buffer.find("\n", start, end) >= 0:  # much quicker than to count none
             line += buffer.count("\n", start, end)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trafficmond import abi
-from trafficmond.analyze.intake import OTHER_TYPE, Intake
+from trafficmond.analyze.run_stats import OTHER_TYPE, RunStats
 from trafficmond.analyze.source import InputError
 from trafficmond.flows.batch import DELTA, Batch
 from trafficmond.flows.compiled import PLACES
@@ -133,7 +133,7 @@ class Ledger:
             raise MemoryError
         self._rows = np.empty(ROWS_MAX, DELTA)
 
-    def pace(self, interval: float) -> None:
+    def set_interval(self, interval: float) -> None:
         """Merge over so many seconds from now on."""
         self.lib.tm_ledger_pace(self.handle, interval)
 
@@ -225,20 +225,20 @@ class Lines:
             self.handle = None
 
 
-def account(totals: Totals, intake: Intake) -> None:
+def account(totals: Totals, stats: RunStats) -> None:
     """Adds what the C side counted to the run's account."""
     for name in ("seen", "in_flows", "not_ip", "malformed"):
         part = getattr(totals, name)
-        getattr(intake, name).add(part.packets, part.bytes)
-    intake.malformed_by.update(by_reason(totals.malformed_by))
+        getattr(stats, name).add(part.packets, part.bytes)
+    stats.malformed_by.update(by_reason(totals.malformed_by))
     for kind in totals.type:
         if kind.packets:
-            intake.not_ip_types[kind.ethertype] += kind.packets
+            stats.not_ip_types[kind.ethertype] += kind.packets
     if totals.unknown_link or totals.other_types:
-        intake.not_ip_types[OTHER_TYPE] += totals.unknown_link + totals.other_types
-    intake.records += totals.seen.packets
-    intake.snapped += totals.snapped
-    intake.sizes.classes += totals.size_class[:]
+        stats.not_ip_types[OTHER_TYPE] += totals.unknown_link + totals.other_types
+    stats.records += totals.seen.packets
+    stats.snapped += totals.snapped
+    stats.sizes.classes += totals.size_class[:]
     if totals.seen.packets:
-        intake.sizes.extent(totals.size_min, totals.size_max)
-        intake.reach(totals.first, totals.last)
+        stats.sizes.extent(totals.size_min, totals.size_max)
+        stats.reach(totals.first, totals.last)

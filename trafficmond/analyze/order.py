@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trafficmond.analyze.intake import Pace
+from trafficmond.analyze.run_stats import BatchInterval
 from trafficmond.analyze.sorting import in_order
 from trafficmond.flows.batch import Batch
 
@@ -32,7 +32,9 @@ class Interval(NamedTuple):
     width: float
 
 
-def intervals(batches: Iterable[Batch], pace: Pace, hold: int, late: Callable[[int], None]) -> Iterator[Interval]:
+def intervals(
+    batches: Iterable[Batch], batching: BatchInterval, hold: int, late: Callable[[int], None]
+) -> Iterator[Interval]:
     """Each interval that has any DELTA rows, in order.
 
     At most about `hold` rows wait. A row that comes after a later interval was given goes with that one; `late`
@@ -50,7 +52,7 @@ def intervals(batches: Iterable[Batch], pace: Pace, hold: int, late: Callable[[i
             continue
         rows = in_order(waiting, "last")
         # All of the intervals that lie in the older half; at least the first, however large it is.
-        interval = pace.interval
+        interval = batching.interval
         edge = _end(max(rows["last"][count // 2] - interval, rows["last"][0]), interval)
         ready = int(np.searchsorted(rows["last"], edge))
         for part in _cut(rows[:ready], interval, given, late):
@@ -58,7 +60,7 @@ def intervals(batches: Iterable[Batch], pace: Pace, hold: int, late: Callable[[i
             yield part
         waiting, count = [rows[ready:].copy()], count - ready
     if count:
-        yield from _cut(in_order(waiting, "last"), pace.interval, given, late)
+        yield from _cut(in_order(waiting, "last"), batching.interval, given, late)
 
 
 def merged(streams: list[Iterator[Interval]]) -> Iterator[Interval]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from trafficmond.analyze.ethertypes import shown
-from trafficmond.analyze.intake import SIZE_CLASSES, Count, Intake
+from trafficmond.analyze.run_stats import SIZE_CLASSES, Count, RunStats
 from trafficmond.analyze.tally import Entry, Tally, Timeline
 from trafficmond.detect.windows import mix
 from trafficmond.flows.batch import FLOW, Batch, address_text, empty, join
@@ -76,27 +76,27 @@ class Gatherer:
         if self._waiting >= GATHER:
             self._count()
 
-    def report(self, intake: Intake, threats: Iterable[Threat], sources: list[dict[str, Any]], now: float) -> Report:
+    def report(self, stats: RunStats, threats: Iterable[Threat], sources: list[dict[str, Any]], now: float) -> Report:
         """The whole report; `now` is when it was made (epoch seconds)."""
         self._count()
         listed = sorted(threats, key=lambda threat: (-threat.severity, threat.first_seen))
-        temporal = self._temporal(intake)
+        temporal = self._temporal(stats)
         return {
             "generated_at": iso(now),
-            "summary": self._summary(intake, len(listed), sources, temporal),
+            "summary": self._summary(stats, len(listed), sources, temporal),
             "top_sources": self._talkers(self._sources, "src"),
             "top_destinations": self._talkers(self._destinations, "dst"),
             "protocol_distribution": _distribution({protocol_name(k): v for k, v in self._protocols.items()}),
             "temporal_analysis": temporal,
             "action_distribution": _distribution({_ACTION_NAMES[Action(k)]: v for k, v in self._actions.items()}),
             "interface_distribution": _distribution(
-                {intake.interfaces.get(k, "(not recorded)"): v for k, v in self._interfaces.items()}
+                {stats.interfaces.get(k, "(not recorded)"): v for k, v in self._interfaces.items()}
             ),
-            "packet_sizes": _sizes(intake),
+            "packet_sizes": _sizes(stats),
             "threat_analysis": _threat_analysis(listed),
             "flow_analysis": self._flow_analysis(),
             "threats": [threat_dict(threat) for threat in listed],
-            "damage": intake.damage.as_dict(),
+            "damage": stats.parse_errors.as_dict(),
         }
 
     # ---- counting ----
@@ -136,13 +136,13 @@ class Gatherer:
     # ---- sections ----
 
     def _summary(
-        self, intake: Intake, threats: int, sources: list[dict[str, Any]], temporal: dict[str, Any]
+        self, stats: RunStats, threats: int, sources: list[dict[str, Any]], temporal: dict[str, Any]
     ) -> dict[str, Any]:
-        seen, duration = intake.seen, temporal["duration_seconds"]
+        seen, duration = stats.seen, temporal["duration_seconds"]
         dropped = self._actions.get(Action.DROP, Count())
         return {
             "sources": sources,
-            "records": intake.records,
+            "records": stats.records,
             "total_packets": seen.packets,
             "total_bytes": seen.bytes,
             "average_packet_size": _ratio(seen.bytes, seen.packets),
@@ -158,14 +158,14 @@ class Gatherer:
             "end_time": temporal["end"],
             "duration_seconds": duration,
             "accounting": {
-                **{name: asdict(getattr(intake, name)) for name in ("seen", "in_flows", "not_ip", "malformed")},
-                "malformed_by": dict(intake.malformed_by.most_common()),
-                "not_ip_types": shown(intake.not_ip_types),
-                "captured_in_part": intake.snapped,
-                "out_of_order": intake.late_rows,
+                **{name: asdict(getattr(stats, name)) for name in ("seen", "in_flows", "not_ip", "malformed")},
+                "malformed_by": dict(stats.malformed_by.most_common()),
+                "not_ip_types": shown(stats.not_ip_types),
+                "captured_in_part": stats.snapped,
+                "out_of_order": stats.late_rows,
             },
             "threats": threats,
-            "damaged": intake.damage.total,
+            "damaged": stats.parse_errors.total,
         }
 
     def _talkers(self, tally: Tally, side: str) -> list[dict[str, Any]]:
@@ -180,18 +180,18 @@ class Gatherer:
             for entry in tally.top(self._top)
         ]
 
-    def _temporal(self, intake: Intake) -> dict[str, Any]:
+    def _temporal(self, stats: RunStats) -> dict[str, Any]:
         bins = list(self._timeline.bins())
         width = self._timeline.width
         peak = max(bins, key=lambda bin_: bin_[1], default=None)
         hours: Counter[int] = Counter()
         for start, packets, _, _ in bins:
             hours[start // 3600 % 24] += packets
-        timed = intake.first <= intake.last
+        timed = stats.first <= stats.last
         return {
-            "start": iso(intake.first) if timed else None,
-            "end": iso(intake.last) if timed else None,
-            "duration_seconds": round(intake.last - intake.first, 6) if timed else 0.0,
+            "start": iso(stats.first) if timed else None,
+            "end": iso(stats.last) if timed else None,
+            "duration_seconds": round(stats.last - stats.first, 6) if timed else 0.0,
             "interval_seconds": width,
             "timeline": [
                 {"time": start, "packets": packets, "dropped": dropped, "bytes": octets}
@@ -273,12 +273,12 @@ def _threat_analysis(threats: list[Threat]) -> dict[str, Any]:
     }
 
 
-def _sizes(intake: Intake) -> dict[str, Any]:
-    sizes = intake.sizes
+def _sizes(stats: RunStats) -> dict[str, Any]:
+    sizes = stats.sizes
     return {
         "min": sizes.smallest,
         "max": sizes.largest,
-        "average": _ratio(intake.seen.bytes, intake.seen.packets),
+        "average": _ratio(stats.seen.bytes, stats.seen.packets),
         "exact": sizes.exact,
         "distribution": dict(zip(SIZE_CLASSES, sizes.classes.tolist(), strict=True)),
     }

@@ -14,7 +14,7 @@ import numpy as np
 
 from trafficmond import abi
 from trafficmond.analyze.iana import IANA
-from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.flows.batch import ENDPOINTS, V4_MAPPED, Batch, split_address
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Action, Direction
@@ -38,7 +38,7 @@ RECORD = np.dtype(
         ("reply_first_flags", "u1"),
         ("reply_bits", "u1"),  # abi: BIT_SPOKE_FIRST where the format tells
         ("told", "u8"),  # of formats that tell of a connection many times: its number there; 0: told once
-        ("rank", "u1"),  # ... which tells it best: retold.py
+        ("rank", "u1"),  # ... which describes it best: duplicates.py
     ]
 )
 
@@ -331,21 +331,21 @@ class Records:
         return np.array(rows, RECORD)
 
 
-def renumber(rows: Batch, name: Callable[[int], str], intake: Intake) -> Batch:
+def renumber(rows: Batch, name: Callable[[int], str], stats: RunStats) -> Batch:
     """The rows, with their interfaces numbered as the run numbers them; `name` knows them by the rows' number."""
     numbers, which = np.unique(rows["ifindex"], return_inverse=True)
     if len(numbers):
-        rows["ifindex"] = np.array([intake.ifindex(name(number)) for number in numbers.tolist()], np.uint32)[which]
+        rows["ifindex"] = np.array([stats.ifindex(name(number)) for number in numbers.tolist()], np.uint32)[which]
     return rows
 
 
-def counted_records(rows: Batch, intake: Intake) -> Batch:
+def counted_records(rows: Batch, stats: RunStats) -> Batch:
     """The RECORD rows, noted in the run's account; sizes as the mean of each direction."""
     for prefix in ("", "reply_"):
         packets, octets = rows[prefix + "packets"].astype(np.int64), rows[prefix + "bytes"].astype(np.int64)
-        intake.flow(int(packets.sum()), int(octets.sum()))
-        intake.sizes.add_means(packets, octets)
-    intake.records += len(rows)
+        stats.flow(int(packets.sum()), int(octets.sum()))
+        stats.sizes.add_means(packets, octets)
+    stats.records += len(rows)
     if len(rows):
-        intake.reach(float(rows["start"].min()), float(rows["end"].max()))
+        stats.reach(float(rows["start"].min()), float(rows["end"].max()))
     return rows

@@ -12,9 +12,9 @@ from typing import Any
 from trafficmond import networks
 from trafficmond.analyze.ahead import ahead
 from trafficmond.analyze.formats import Format, format_of
-from trafficmond.analyze.intake import Intake, Pace
 from trafficmond.analyze.order import HOLD, Interval, bundles, intervals, merged, portions
 from trafficmond.analyze.report import Gatherer, Report
+from trafficmond.analyze.run_stats import BatchInterval, RunStats
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.config.settings import Settings
 from trafficmond.detect.engine import Engine, Tick
@@ -62,27 +62,27 @@ def analyze(
 
     Raises InputError if a file is missing, or of no format that is read; damage inside a file is in the report.
     """
-    intake = Intake()
+    stats = RunStats()
     progress = Progress()
     with contextlib.ExitStack() as stack:
         inputs: list[tuple[Source, Format]] = []
         for path in paths:
-            source = Source(path, intake.damage)
+            source = Source(path, stats.parse_errors)
             stack.callback(source.close)
             inputs.append((source, format_of(source)))
             progress.sources.append(source)
-        return _observe(inputs, settings, intake, now, top, lambda: tick(progress))
+        return _observe(inputs, settings, stats, now, top, lambda: tick(progress))
 
 
 def _observe(
     inputs: list[tuple[Source, Format]],
     settings: Settings,
-    intake: Intake,
+    stats: RunStats,
     now: float,
     top: int,
     tick: Callable[[], None],
 ) -> Report:
-    intake.pace = _pace(inputs, settings.flows.interval)
+    stats.batching = _batch_interval(inputs, settings.flows.interval)
     limits = settings.flows
     times = limits.idle_timeout, limits.active_timeout
     table = FlowTable(limits.table_capacity, *times, seed=_SEED, in_order=True, reporting=False)
@@ -92,10 +92,10 @@ def _observe(
     threats: dict[str, Threat] = {}
 
     def late(rows: int) -> None:
-        intake.late_rows += rows
+        stats.late_rows += rows
 
     hold = max(HOLD // len(inputs), _LEAST_HOLD)
-    streams = [intervals(known.deltas(source, intake), intake.pace, hold, late) for source, known in inputs]
+    streams = [intervals(known.deltas(source, stats), stats.batching, hold, late) for source, known in inputs]
     at = 0.0
     beginning, stream = _beginning(portions(itertools.chain.from_iterable(ahead(bundles(merged(streams))))))
     side = capture_side(beginning)
@@ -122,7 +122,7 @@ def _observe(
     judge()
     threats.update((update.threat.id, update.threat) for update in engine.finish(at))
     threats.update((threat.id, threat) for threat in engine.threats())
-    return gatherer.report(intake, _with_stored(intake.threats, threats.values()), _described(inputs), now)
+    return gatherer.report(stats, _with_stored(stats.threats, threats.values()), _described(inputs), now)
 
 
 def _beginning(stream: Iterator[Interval]) -> tuple[Batch, Iterator[Interval]]:
@@ -149,10 +149,10 @@ def _same(one: Threat, other: Threat) -> bool:
     return one.detector == other.detector and apart <= _NEARLY_S and all(a == b or not (a and b) for a, b in hosts)
 
 
-def _pace(inputs: list[tuple[Source, Format]], interval: float) -> Pace:
+def _batch_interval(inputs: list[tuple[Source, Format]], interval: float) -> BatchInterval:
     bulk = sum(source.size * (_INFLATION if source.compressed else 1) for source, _ in inputs) >= _BULK
     logs = all(known.log for _, known in inputs)
-    return Pace(interval, _BATCHES_BULK if bulk and logs else _BATCHES)
+    return BatchInterval(interval, _BATCHES_BULK if bulk and logs else _BATCHES)
 
 
 def _with_rests(stream: Iterator[Interval], rest_s: float) -> Iterator[Interval]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from trafficmond.analyze.damage import Damage
+from trafficmond.analyze.parse_errors import ParseErrors
 from trafficmond.analyze.unpack import GZIP, JOURNAL, ZSTD, Gzip, Spoiled, Unpacker, journal, zstd
 from trafficmond.errors import TrafficmonError
 
@@ -43,10 +43,10 @@ class Source:
     becomes UTF-8. Raises InputError if the file cannot be opened, or is compressed in a way this host cannot undo.
     """
 
-    def __init__(self, path: str, damage: Damage) -> None:
+    def __init__(self, path: str, parse_errors: ParseErrors) -> None:
         self.path = path
         self.name = "standard input" if path == "-" else Path(path).name
-        self.damage = damage
+        self.parse_errors = parse_errors
         self.notes: Counter[str] = Counter()
         self.compressed = ""
         self.size = 0
@@ -162,12 +162,12 @@ class Source:
                 if skipping:
                     skipping = False
                 elif len(line) > LINE_MAX:
-                    self.damage.line(self.name, number, "line too long")
+                    self.parse_errors.line(self.name, number, "line too long")
                 else:
                     yield number, line.removesuffix(b"\r").lstrip(_BEFORE)
             if len(rest) > LINE_MAX:
                 if not skipping:
-                    self.damage.line(self.name, number + 1, "line too long")
+                    self.parse_errors.line(self.name, number + 1, "line too long")
                 skipping = True
                 rest = b""
         if rest and not skipping:
@@ -187,7 +187,7 @@ class Source:
                 data = self._stream.read(size)
             except (Spoiled, OSError) as error:
                 kind = f"{self.compressed} stream damaged" if self.compressed else "read error"
-                self.damage.offset(self.name, self._unpacked, kind, str(error))
+                self.parse_errors.offset(self.name, self._unpacked, kind, str(error))
                 if isinstance(error, Spoiled):
                     continue
                 self._stream = cast(BinaryIO, io.BytesIO())

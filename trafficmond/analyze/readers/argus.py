@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
-from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.readers.argus_clock import Clock
 from trafficmond.analyze.rows import (
     Records,
@@ -24,6 +23,7 @@ from trafficmond.analyze.rows import (
     protocol,
     sent,
 )  # fmt: skip
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
@@ -72,7 +72,7 @@ def lacks(sample: Sample) -> Lacks:
     return sample.header_lacks(_NEEDED, lambda line: _summed((_table(line) or _separated(line))[1]))
 
 
-def read(source: Source, intake: Intake) -> Iterator[Batch]:
+def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """RECORD rows, one a flow. Flows that are not IP are counted as such."""
     records, clock = Records(), Clock(source)
     names: list[str] = []
@@ -90,28 +90,28 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
             continue
         if len(values) < len(names) or not names:
             if text.strip():
-                source.damage.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
+                source.parse_errors.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
             continue
         fields = dict(zip(names, values, strict=False))
         try:
-            _take(fields, records, clock, source, intake)
+            _take(fields, records, clock, source, stats)
         except (ValueError, OverflowError) as error:
-            source.damage.line(source.name, number, "no flow", str(error))
+            source.parse_errors.line(source.name, number, "no flow", str(error))
             if names is _TABLE and "*" in text:
                 source.note("flows whose ports or addresses ra had cut short (*) are lost; `ra -n -c ,` writes all")
         if records.full:
-            yield counted_records(records.take(), intake)
-    yield counted_records(records.take(), intake)
+            yield counted_records(records.take(), stats)
+    yield counted_records(records.take(), stats)
 
 
-def _take(fields: Mapping[str, str], records: Records, clock: Clock, source: Source, intake: Intake) -> None:
+def _take(fields: Mapping[str, str], records: Records, clock: Clock, source: Source, stats: RunStats) -> None:
     proto = fields["proto"].lower()
     packets, octets = _total(fields, *_SUMS[0]), _total(fields, *_SUMS[1])
     if proto == "man":
         source.note("Argus's own records (man) were passed over")
     elif proto in _NOT_IP or (fields["srcaddr"][1:3].count(":") and _MAC.fullmatch(fields["srcaddr"])):
-        intake.other(packets, octets)
-        intake.records += 1
+        stats.other(packets, octets)
+        stats.records += 1
     else:
         _add(fields, packets, octets, records, clock, source)
 

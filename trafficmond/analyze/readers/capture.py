@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.native import Capture, Ledger, Note, account
 from trafficmond.analyze.rows import renumber
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import CHUNK, Source
 from trafficmond.flows.batch import Batch
@@ -43,9 +43,9 @@ def lacks(sample: Sample) -> Lacks:
     return [] if sample.head[:4] in _MAGIC else None
 
 
-def read(source: Source, intake: Intake) -> Iterator[Batch]:
+def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """DELTA rows, each flow's packets of an interval merged."""
-    ledger = Ledger(intake.pace.interval)
+    ledger = Ledger(stats.batching.interval)
     capture = Capture(ledger)
     data = b""
     final = False
@@ -61,16 +61,16 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
             data = data[used:]
             full = ledger.full
             if ledger.waiting:
-                yield renumber(ledger.take(), capture.name, intake)
-        ledger.pace(intake.pace.interval)
-    yield renumber(ledger.take(close=True), capture.name, intake)
-    account(ledger.totals(), intake)
+                yield renumber(ledger.take(), capture.name, stats)
+        ledger.set_interval(stats.batching.interval)
+    yield renumber(ledger.take(close=True), capture.name, stats)
+    account(ledger.totals(), stats)
 
 
 def _report(note: Note, source: Source) -> None:
     kind = _NOTES[note.kind]
     if note.kind == _LOST:
-        source.damage.uncounted(kind, note.value)
+        source.parse_errors.uncounted(kind, note.value)
         return
     detail = {
         _TRUNCATED: f"{note.value} bytes missing or left over",
@@ -84,4 +84,4 @@ def _report(note: Note, source: Source) -> None:
         _RESUMED: f"after {note.value} bytes",
         _VERSION: f"{note.value >> 16}.{note.value & 0xFFFF}, read as 2.4",
     }.get(note.kind, f"{note.value}")
-    source.damage.offset(source.name, note.offset, kind, detail)
+    source.parse_errors.offset(source.name, note.offset, kind, detail)

@@ -1,7 +1,7 @@
 """Suricata's EVE log: flow and netflow events, and of other events the flow that they name.
 
 Source: https://docs.suricata.io/en/latest/output/eve/eve-json-format.html. A connection is told by many events, in
-several files too; `retold` makes one flow of them.
+several files too; `repeats` makes one flow of them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.duplicates import EVENT, FLOW, HALF
 from trafficmond.analyze.jsonstream import objects
-from trafficmond.analyze.retold import EVENT, FLOW, HALF
 from trafficmond.analyze.rows import Records, address, count, icmp_ends, moment, port, protocol, sent
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import SHIPPED, Lacks, Sample, with_time
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
@@ -36,14 +36,14 @@ def lacks(sample: Sample) -> Lacks:
     return sample.object_lacks(("event_type", "timestamp"), with_time)
 
 
-def read(source: Source, _intake: Intake) -> Iterator[Batch]:
+def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
     """RECORD rows, one an event that tells of a flow; not yet counted."""
     records = Records()
     for line, event in objects(source):
         try:
             _take(event, records, source)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-            source.damage.line(source.name, line, "no flow", _reason(error))
+            source.parse_errors.line(source.name, line, "no flow", _reason(error))
         if records.full:
             yield records.take()
     yield records.take()

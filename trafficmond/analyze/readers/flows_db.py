@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from trafficmond.analyze import database
-from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.rows import TIME_MAX, Records, address, count, counted_records, port, sent
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.flows.batch import Batch
@@ -37,24 +37,24 @@ def lacks(sample: Sample) -> Lacks:
     return [] if sample.head.startswith(b"SQLite format 3\0") else None
 
 
-def read(source: Source, intake: Intake) -> Iterator[Batch]:
+def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """RECORD rows, one a flow and reporting interval. Raises InputError if it is not a flow store."""
     if source.compressed or source.path == "-":
         raise InputError(f"{source.name} is a database that cannot be streamed", hint="unpack it to a file first")
-    path, before = Path(source.path).resolve(), intake.records
+    path, before = Path(source.path).resolve(), stats.records
     try:
         with closing(database.opened(path)) as store:
-            intake.threats += _threats(store, source, database.size(path))
+            stats.threats += _threats(store, source, database.size(path))
             # A partition at a time: a long transaction would keep the daemon from tidying up behind it.
             for number in _partitions(store, source):
-                yield from _partition(store, partition_table(number), source, intake)
+                yield from _partition(store, partition_table(number), source, stats)
     except database.Error as error:
-        if intake.records == before:
+        if stats.records == before:
             hint = "give the path of a trafficmon flows.db"
             raise InputError(
                 f"{source.path} cannot be read as a flow store: {database.said(error)}", hint=hint
             ) from error
-        source.damage.offset(source.name, 0, _DAMAGED, database.said(error))
+        source.parse_errors.offset(source.name, 0, _DAMAGED, database.said(error))
 
 
 def _partitions(store: sqlite3.Connection, source: Source) -> Iterator[int]:
@@ -68,7 +68,7 @@ def _partitions(store: sqlite3.Connection, source: Source) -> Iterator[int]:
         if type(number) is int and database.is_plain(store, partition_table(number)):
             numbers.add(number)
         else:
-            source.damage.line(f"{source.name}, partitions", row, "no partition", str(number))
+            source.parse_errors.line(f"{source.name}, partitions", row, "no partition", str(number))
     yield from sorted(numbers)
 
 
@@ -84,7 +84,7 @@ def _threats(store: sqlite3.Connection, source: Source, most: int) -> Iterator[T
         try:
             yield _threat(dict(zip(names, row, strict=True)))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-            source.damage.line(f"{source.name}, threats", number, "no threat", str(error))
+            source.parse_errors.line(f"{source.name}, threats", number, "no threat", str(error))
 
 
 def _threat(found: dict[str, Any]) -> Threat:
@@ -102,23 +102,23 @@ def _threat(found: dict[str, Any]) -> Threat:
     return Threat(**found)
 
 
-def _partition(store: sqlite3.Connection, table: str, source: Source, intake: Intake) -> Iterator[Batch]:
+def _partition(store: sqlite3.Connection, table: str, source: Source, stats: RunStats) -> Iterator[Batch]:
     """Its rows up to where it is damaged."""
     records = Records()
     try:
         for number, row in enumerate(store.execute(f"SELECT {_COLUMNS} FROM {table}"), 1):
             try:
-                _add(row, records, intake)
+                _add(row, records, stats)
             except (ValueError, TypeError) as error:
-                source.damage.line(f"{source.name}, {table}", number, "no flow", str(error))
+                source.parse_errors.line(f"{source.name}, {table}", number, "no flow", str(error))
             if records.full:
-                yield counted_records(records.take(), intake)
+                yield counted_records(records.take(), stats)
     except database.Error as error:
-        source.damage.offset(f"{source.name}, {table}", 0, _DAMAGED, database.said(error))
-    yield counted_records(records.take(), intake)
+        source.parse_errors.offset(f"{source.name}, {table}", 0, _DAMAGED, database.said(error))
+    yield counted_records(records.take(), stats)
 
 
-def _add(row: tuple[object, ...], records: Records, intake: Intake) -> None:
+def _add(row: tuple[object, ...], records: Records, stats: RunStats) -> None:
     src, dst, sport, dport, proto, first, last, packets, octets, replies, reply_octets, *rest = row
     flags, reply_flags, action, direction, interface, vlan = rest
     source, target, protocol = address(_text(src)), address(_text(dst)), _below(_BYTE, proto)
@@ -136,7 +136,7 @@ def _add(row: tuple[object, ...], records: Records, intake: Intake) -> None:
         (both[0], both[0] & SYN, both[1], both[1] & (SYN | ACK)),
         action=Action.parse(_text(action)),
         direction=Direction.parse(_text(direction)),
-        ifindex=intake.ifindex(_text(interface or "")),
+        ifindex=stats.ifindex(_text(interface or "")),
         vlan=_below(_VLANS, vlan),
     )
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trafficmond.analyze.events import EventReader
-from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.jsonstream import objects
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
@@ -34,9 +34,9 @@ def lacks(sample: Sample) -> Lacks:
     return sample.object_lacks(_NEEDED)
 
 
-def read(source: Source, intake: Intake) -> Iterator[Batch]:
+def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """DELTA rows, one packet an event."""
-    reader = EventReader(source, intake)
+    reader = EventReader(source, stats)
     kinds: Counter[str] = Counter()
     for line, entry in objects(source):
         if entry.get("MESSAGE_ID") != EVENT_ID:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.jsonstream import objects
 from trafficmond.analyze.rows import (
     Records,
@@ -23,6 +22,7 @@ from trafficmond.analyze.rows import (
     protocol,
     sent,
 )
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
@@ -41,7 +41,7 @@ def lacks(sample: Sample) -> Lacks:
     return sample.object_lacks(("class_uid", "src_endpoint", "dst_endpoint"))
 
 
-def read(source: Source, intake: Intake) -> Iterator[Batch]:
+def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """RECORD rows, one an event. Events of other classes are passed over, and named."""
     records = Records()
     for line, event in objects(source):
@@ -52,17 +52,17 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
             source.note("records without data (NODATA, SKIPDATA) were passed over")
             continue
         try:
-            _add(event, records, intake)
+            _add(event, records, stats)
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
-            source.damage.line(source.name, line, "no event", str(error))
+            source.parse_errors.line(source.name, line, "no event", str(error))
         except KeyError as error:
-            source.damage.line(source.name, line, "no event", f"{error.args[0]} missing")
+            source.parse_errors.line(source.name, line, "no event", f"{error.args[0]} missing")
         if records.full:
-            yield counted_records(records.take(), intake)
-    yield counted_records(records.take(), intake)
+            yield counted_records(records.take(), stats)
+    yield counted_records(records.take(), stats)
 
 
-def _add(event: Mapping[str, Any], records: Records, intake: Intake) -> None:
+def _add(event: Mapping[str, Any], records: Records, stats: RunStats) -> None:
     src, dst = event["src_endpoint"], event["dst_endpoint"]
     traffic, connection = event["traffic"], event["connection_info"]
     start = _moment(event, "start_time", "time")
@@ -86,7 +86,7 @@ def _add(event: Mapping[str, Any], records: Records, intake: Intake) -> None:
         (*one_way_flags(told, ports, proto, source.family, out), 0, 0),
         action=Action.DROP if denied else Action.MONITOR,
         direction=Direction.EGRESS if outbound else Direction.INGRESS,
-        ifindex=intake.ifindex(str(interface or "")),
+        ifindex=stats.ifindex(str(interface or "")),
     )
 
 

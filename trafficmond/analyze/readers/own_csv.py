@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 
 from trafficmond.analyze.events import EventReader
-from trafficmond.analyze.intake import Intake
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
@@ -21,9 +21,9 @@ def lacks(sample: Sample) -> Lacks:
     return sample.header_lacks(_NEEDED, lambda line: _fields(line.encode()))
 
 
-def read(source: Source, intake: Intake) -> Iterator[Batch]:
+def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """DELTA rows, one packet a line. A header in mid-file (logs that were joined) takes effect from there."""
-    reader = EventReader(source, intake)
+    reader = EventReader(source, stats)
     names: list[str] = []
     for number, line in source.lines():
         values = _fields(line)
@@ -33,7 +33,7 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
             reader.add(number, dict(zip(names, values, strict=True)))
             yield from reader.rows()
         elif any(values):
-            source.damage.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
+            source.parse_errors.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
     yield from reader.finish()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trafficmond.analyze.events import EventReader, one_a_line
-from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.jsonstream import objects
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample, with_time
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
@@ -24,9 +24,9 @@ def lacks(sample: Sample) -> Lacks:
     return threats if packets is None or threats == [] else packets
 
 
-def read(source: Source, intake: Intake) -> Iterator[Batch]:
+def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """DELTA rows, one packet a line."""
-    reader = EventReader(source, intake)
+    reader = EventReader(source, stats)
     if one_a_line(source.head):
         yield from reader.read_lines()
         return

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.jsonstream import objects
 from trafficmond.analyze.rows import (
     Records,
@@ -26,6 +25,7 @@ from trafficmond.analyze.rows import (
     protocol,
     sent,
 )
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
@@ -65,7 +65,7 @@ def lacks(sample: Sample) -> Lacks:
     return sample.header_lacks(_NEEDED, lambda line: _filled(_names(line)))
 
 
-def read(source: Source, intake: Intake) -> Iterator[Batch]:
+def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """RECORD rows, one a record; those that say NODATA or SKIPDATA carry none."""
     records = Records()
     sample = Sample(source.head)
@@ -75,12 +75,12 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
             source.note("records without data (NODATA, SKIPDATA) were passed over")
             continue
         try:
-            _add(fields, records, intake)
+            _add(fields, records, stats)
         except (ValueError, OverflowError) as error:
-            source.damage.line(source.name, number, "no record", str(error))
+            source.parse_errors.line(source.name, number, "no record", str(error))
         if records.full:
-            yield counted_records(records.take(), intake)
-    yield counted_records(records.take(), intake)
+            yield counted_records(records.take(), stats)
+    yield counted_records(records.take(), stats)
 
 
 def _of_text(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -106,7 +106,7 @@ def _of_text(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if len(values) == len(names):
             yield number, dict(zip(names, values, strict=True))
         else:
-            source.damage.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
+            source.parse_errors.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
 
 
 def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -130,7 +130,7 @@ def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
             elif record := _RECORD.search(text):
                 yield number, dict(zip(_DEFAULT, record[0].split(), strict=True))
             else:
-                source.damage.line(source.name, number, "no record of the default format", text)
+                source.parse_errors.line(source.name, number, "no record of the default format", text)
     if answer:
         yield number, answer
 
@@ -140,7 +140,7 @@ _LAST_FIELD = "@ptr"
 _MESSAGES = ("message", "@message", "value")
 
 
-def _add(fields: Mapping[str, Any], records: Records, intake: Intake) -> None:
+def _add(fields: Mapping[str, Any], records: Records, stats: RunStats) -> None:
     values = fields
     if not all(one in fields for one, _ in _INSTEAD):
         values = {**fields, **{one: fields[other] for one, other in _INSTEAD if one not in fields and other in fields}}
@@ -164,7 +164,7 @@ def _add(fields: Mapping[str, Any], records: Records, intake: Intake) -> None:
         (*one_way_flags(told, ports, proto, src.family, out), 0, 0),
         action=Action.DROP if values.get("action") == "REJECT" else Action.MONITOR,
         direction=direction,
-        ifindex=intake.ifindex(str(values.get("interface-id") or "")),
+        ifindex=stats.ifindex(str(values.get("interface-id") or "")),
     )
 
 

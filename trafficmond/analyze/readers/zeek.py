@@ -13,7 +13,6 @@ from operator import or_
 from typing import Any, NamedTuple
 
 from trafficmond import abi
-from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.jsonstream import objects
 from trafficmond.analyze.rows import (
     Records,
@@ -27,6 +26,7 @@ from trafficmond.analyze.rows import (
     port,
     protocol,
 )
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import SHIPPED, Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
@@ -60,7 +60,7 @@ def lacks(sample: Sample) -> Lacks:
     return sample.object_lacks(_ID, lambda found: _flat(found)[1])
 
 
-def read(source: Source, intake: Intake) -> Iterator[Batch]:
+def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """RECORD rows, one a connection. Records of other logs are passed over, and named."""
     sample = Sample(source.head)
     tsv = _is_bare(sample) or any(line.startswith("#fields") for line in sample.lines)
@@ -73,10 +73,10 @@ def read(source: Source, intake: Intake) -> Iterator[Batch]:
         try:
             _add(fields, records, source)
         except (ValueError, TypeError, OverflowError) as error:
-            source.damage.line(source.name, number, "no connection", str(error))
+            source.parse_errors.line(source.name, number, "no connection", str(error))
         if records.full:
-            yield counted_records(records.take(), intake)
-    yield counted_records(records.take(), intake)
+            yield counted_records(records.take(), stats)
+    yield counted_records(records.take(), stats)
 
 
 def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
@@ -117,7 +117,7 @@ def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
                 continue
             values = _cells(text, separator) if header else text.split(separator)
             if len(values) < len(names) or not names:
-                source.damage.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
+                source.parse_errors.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
             else:
                 known = {name: value for at, name in used if (value := values[at]) != unset and value != empty}
                 yield number, path, known

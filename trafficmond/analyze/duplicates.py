@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from trafficmond.analyze.intake import Intake
 from trafficmond.analyze.rows import BATCH, RECORD, counted_records
+from trafficmond.analyze.run_stats import RunStats
 from trafficmond.detect.windows import mix
 from trafficmond.flows.batch import Batch, Column, empty
 from trafficmond.flows.services import KNOWN
@@ -29,7 +29,7 @@ _ENDS = (("src_hi", "dst_hi"), ("src_lo", "dst_lo"))
 _SUMS = ("packets", "bytes", "payload_bytes", "tcp_flags", "first_flags")
 
 
-def once(batches: Iterable[Batch], intake: Intake) -> Iterator[Batch]:
+def once(batches: Iterable[Batch], stats: RunStats) -> Iterator[Batch]:
     """The RECORD rows, which come by their start, a connection once; counted in the run's account."""
     held = empty(RECORD)
     for batch in _parts(batches):
@@ -39,9 +39,9 @@ def once(batches: Iterable[Batch], intake: Intake) -> Iterator[Batch]:
             edge = len(rows)
         held = rows[edge:]
         if edge:
-            yield counted_records(_once(rows[:edge]), intake)
+            yield counted_records(_once(rows[:edge]), stats)
     if len(held):
-        yield counted_records(_once(held), intake)
+        yield counted_records(_once(held), stats)
 
 
 def _parts(batches: Iterable[Batch]) -> Iterator[Batch]:

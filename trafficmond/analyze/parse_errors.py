@@ -11,7 +11,7 @@ _TEXT_MAX = 160
 
 
 @dataclass(frozen=True, slots=True)
-class Damaged:
+class ParseError:
     """One place that could not be read."""
 
     source: str
@@ -23,11 +23,11 @@ class Damaged:
 
 
 @dataclass
-class Damage:
+class ParseErrors:
     """Every damaged place of a run: the first SHOWN as they are, the rest by kind and number."""
 
     total: int = 0
-    places: list[Damaged] = field(default_factory=list)
+    places: list[ParseError] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
 
     def line(self, source: str, number: int, kind: str, text: str | bytes = "") -> None:
@@ -45,7 +45,7 @@ class Damage:
         self.kinds[kind] += count
 
     def as_dict(self) -> dict[str, Any]:
-        """The `damage` section of the report."""
+        """The `parse_errors` section of the report."""
         return {
             "total": self.total,
             "by_kind": dict(self.kinds.most_common()),
@@ -57,4 +57,4 @@ class Damage:
         self.kinds[kind] += 1
         if len(self.places) < SHOWN:
             text = f"{kind}: {detail}" if detail else kind
-            self.places.append(Damaged(source, where, text[:_TEXT_MAX]))
+            self.places.append(ParseError(source, where, text[:_TEXT_MAX]))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from trafficmond import npt
-from trafficmond.analyze.damage import Damage
+from trafficmond.analyze.parse_errors import ParseErrors
 from trafficmond.analyze.source import Source
 from trafficmond.model import Threat
 
@@ -68,7 +68,7 @@ class Sizes:
 
 
 @dataclass
-class Pace:
+class BatchInterval:
     """How finely a run looks at time: `interval` seconds of traffic make one batch.
 
     Live it is one second. The work of a batch hardly depends on its size, so the portions of an input that spans a
@@ -91,11 +91,11 @@ _TOO_EARLY = 0.002
 
 
 @dataclass
-class Intake:
+class RunStats:
     """One run's notes. Invariant: seen = in_flows + not_ip + malformed, to the packet and the byte."""
 
-    damage: Damage = field(default_factory=Damage)
-    pace: Pace = field(default_factory=Pace)
+    parse_errors: ParseErrors = field(default_factory=ParseErrors)
+    batching: BatchInterval = field(default_factory=BatchInterval)
     sizes: Sizes = field(default_factory=Sizes)
     seen: Count = field(default_factory=Count)
     in_flows: Count = field(default_factory=Count)
