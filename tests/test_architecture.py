@@ -127,3 +127,17 @@ def test_no_attribute_is_born_later() -> None:
     ]
     assert not late
     assert not [str(path) for path in paths if "hasattr(" in path.read_text()]
+
+
+def test_the_c_sources_have_a_row_and_every_file_that_is_named_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    named = {Path(name) for name in re.findall(r"`([\w/]+(?:\.bpf)?\.(?:h|c|py))`", text)}
+    sources = [
+        path.relative_to(ROOT)
+        for folder in ("bpf", "trafficmond", "trafficctl", "tests")
+        for path in (ROOT / folder).rglob("*.*")
+    ]
+    lost = [str(name) for name in named if not any(path.parts[-len(name.parts) :] == name.parts for path in sources)]
+    assert lost == []
+    rows = {name.name for name in named}
+    assert [path.name for path in (ROOT / "bpf").glob("*.[ch]") if path.name not in rows] == []
