@@ -22,7 +22,7 @@ from trafficmond.flows.names import Names
 
 
 @dataclass
-class Parcel:
+class Message:
     rows: Batch
     names: Names
 
@@ -38,7 +38,7 @@ class Recorder:
     gather_s: float = 0.0
     fails: int = 0
     breaks: bool = False
-    parcels: list[Parcel] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     closed: bool = False
     sent: int = 0
@@ -46,27 +46,27 @@ class Recorder:
     waiting: int = 0
     error: str = ""
 
-    def pack(self, rows: Batch, names: Names) -> Iterable[Parcel]:
+    def pack(self, rows: Batch, names: Names) -> Iterable[Message]:
         if self.breaks:
             raise ValueError("cannot be told")
-        yield Parcel(rows, names)
+        yield Message(rows, names)
 
-    def send(self, parcel: Parcel) -> None:
+    def send(self, message: Message) -> None:
         self.gate.wait(10)
         if self.fails:
             self.fails -= 1
             raise OSError(111, "Connection refused")
-        self.parcels.append(parcel)
-        self.sent += parcel.flows
+        self.messages.append(message)
+        self.sent += message.flows
 
     def close(self, deadline: float) -> None:  # noqa: ARG002
         self.closed = True
 
 
-def exporter(carrier: Recorder, buffer_rows: int = 100_000, *, open_gate: bool = True) -> Exporter:
-    made = Exporter("somewhere", lambda: carrier, buffer_rows)
+def exporter(transport: Recorder, buffer_rows: int = 100_000, *, open_gate: bool = True) -> Exporter:
+    made = Exporter("somewhere", lambda: transport, buffer_rows)
     if open_gate:
-        carrier.gate.set()
+        transport.gate.set()
     made.start()
     return made
 
@@ -86,26 +86,26 @@ def end(one: Exporter, seconds: float = 5.0) -> None:
 
 
 def test_all_of_it_in_order() -> None:
-    carrier = Recorder()
-    one = exporter(carrier)
+    transport = Recorder()
+    one = exporter(transport)
     for at in range(5):
         one.put(reports(100, vlan=at), NAMES)
     one.put(reports(0), NAMES)
     end(one)
-    told = np.concatenate([parcel.rows for parcel in carrier.parcels])
+    told = np.concatenate([message.rows for message in transport.messages])
     assert told["vlan"].tolist() == [at for at in range(5) for _ in range(100)]
-    assert carrier.closed
+    assert transport.closed
     assert one.status() == {"sent": 500, "queue": 0, "lost": 0, "error": ""}
 
 
 def test_what_does_not_fit_is_lost_and_counted() -> None:
-    carrier = Recorder()
-    one = exporter(carrier, 1024, open_gate=False)
+    transport = Recorder()
+    one = exporter(transport, 1024, open_gate=False)
     one.put(reports(1000), NAMES)
     one.put(reports(1000), NAMES)
     assert (one.status()["queue"], one.status()["lost"]) == (1024, 976)
-    carrier.gate.set()
-    until(lambda: carrier.sent == 1024)
+    transport.gate.set()
+    until(lambda: transport.sent == 1024)
     until(lambda: one.status()["queue"] == 0)
     end(one)
     one.put(reports(5), NAMES)
@@ -113,34 +113,34 @@ def test_what_does_not_fit_is_lost_and_counted() -> None:
 
 
 def test_gathered_for_a_while_and_by_the_same_names() -> None:
-    carrier, others = Recorder(gather_s=0.3), Names({2: "renamed"})
-    one = exporter(carrier)
+    transport, others = Recorder(gather_s=0.3), Names({2: "renamed"})
+    one = exporter(transport)
     for names in (NAMES, NAMES, others, others):
         one.put(reports(10), names)
-    assert carrier.parcels == []
-    until(lambda: carrier.sent == 40)
-    assert [(parcel.flows, parcel.names) for parcel in carrier.parcels] == [(20, NAMES), (20, others)]
+    assert transport.messages == []
+    until(lambda: transport.sent == 40)
+    assert [(message.flows, message.names) for message in transport.messages] == [(20, NAMES), (20, others)]
     end(one)
 
 
 def test_a_full_parcel_does_not_wait() -> None:
-    carrier = Recorder(gather_s=3600)
-    one = exporter(carrier)
+    transport = Recorder(gather_s=3600)
+    one = exporter(transport)
     one.put(reports(SLICE_ROWS + 1), NAMES)
-    until(lambda: carrier.sent == SLICE_ROWS + 1)
-    assert [parcel.flows for parcel in carrier.parcels] == [SLICE_ROWS, 1]
+    until(lambda: transport.sent == SLICE_ROWS + 1)
+    assert [message.flows for message in transport.messages] == [SLICE_ROWS, 1]
     one.put(reports(1), NAMES)
     end(one)
-    assert carrier.sent == SLICE_ROWS + 2, "the end waits for no interval"
+    assert transport.sent == SLICE_ROWS + 2, "the end waits for no interval"
 
 
 def test_failures_are_said_and_tried_again() -> None:
-    carrier = Recorder(fails=1)
-    one = exporter(carrier)
+    transport = Recorder(fails=1)
+    one = exporter(transport)
     one.put(reports(3), NAMES)
     until(lambda: one.status()["error"] == "Connection refused")
     assert one.status()["queue"] == 3
-    until(lambda: carrier.sent == 3)
+    until(lambda: transport.sent == 3)
     until(lambda: one.status()["error"] == "")
     end(one)
 
@@ -153,42 +153,42 @@ def test_what_the_service_may_not_do_is_explained(number: int) -> None:
 
 
 def test_the_end_comes_in_time_and_what_is_left_is_lost() -> None:
-    carrier = Recorder(fails=1000)
-    one = exporter(carrier)
+    transport = Recorder(fails=1000)
+    one = exporter(transport)
     one.put(reports(3), NAMES)
     one.put(reports(4), NAMES)
     began = time.monotonic()
     end(one, 0.3)
     assert time.monotonic() - began < 1.5
-    assert (one.status()["lost"], one.status()["queue"], carrier.closed) == (7, 0, True)
+    assert (one.status()["lost"], one.status()["queue"], transport.closed) == (7, 0, True)
 
 
 def test_rows_that_cannot_be_told_do_not_end_it() -> None:
-    carrier = Recorder(breaks=True)
-    one = exporter(carrier)
+    transport = Recorder(breaks=True)
+    one = exporter(transport)
     one.put(reports(3), NAMES)
     until(lambda: one.status()["lost"] == 3)
     assert "cannot be told" in one.status()["error"]
-    carrier.breaks = False
+    transport.breaks = False
     one.put(reports(2), NAMES)
-    until(lambda: carrier.sent == 2)
+    until(lambda: transport.sent == 2)
     end(one)
 
 
 def test_a_way_out_that_cannot_be_made_is_tried_again() -> None:
-    carrier, troubles = Recorder(), [OSError(28, "No space left on device")]
-    carrier.gate.set()
+    transport, troubles = Recorder(), [OSError(28, "No space left on device")]
+    transport.gate.set()
 
     def make() -> Recorder:
         if troubles:
             raise troubles.pop()
-        return carrier
+        return transport
 
     one = Exporter("somewhere", make, 100)
     one.start()
     one.put(reports(3), NAMES)
     until(lambda: one.status()["error"] == "No space left on device")
-    until(lambda: carrier.sent == 3)
+    until(lambda: transport.sent == 3)
     end(one)
 
 

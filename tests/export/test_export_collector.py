@@ -98,15 +98,15 @@ def test_udp_templates_come_again() -> None:
 
 def test_udp_what_did_not_leave_makes_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     collector = Udp()
-    carrier = UdpCollector(parse_target(f"ipfix+udp://127.0.0.1:{collector.port}"), Export(to="-"))
-    first, second = (next(iter(carrier.pack(reports(3), NAMES))) for _ in range(2))
-    carrier.send(first)
-    monkeypatch.setattr(carrier, "_pace", lambda: os.close(os.open("/nowhere", 0)))  # as if there were no way out
+    transport = UdpCollector(parse_target(f"ipfix+udp://127.0.0.1:{collector.port}"), Export(to="-"))
+    first, second = (next(iter(transport.pack(reports(3), NAMES))) for _ in range(2))
+    transport.send(first)
+    monkeypatch.setattr(transport, "_pace", lambda: os.close(os.open("/nowhere", 0)))  # as if there were no way out
     with pytest.raises(OSError, match="ipfix"):
-        carrier.send(second)
+        transport.send(second)
     monkeypatch.undo()
-    carrier.send(second)
-    carrier.close(0.0)
+    transport.send(second)
+    transport.close(0.0)
     collector.take()
     assert (len(collector.decoder.records), collector.decoder.gaps) == (12, 0)
 

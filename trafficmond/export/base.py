@@ -1,4 +1,4 @@
-"""An exporter: a worker whose carrier takes reports to one place. A target that stalls costs counted flows, never a
+"""An exporter: a worker whose transport takes reports to one place. A target that stalls costs counted flows, never a
 packet.
 """
 
@@ -16,7 +16,7 @@ from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.worker import Named, Worker
 
-SLICE_ROWS = 16384  # at most in one parcel's making
+SLICE_ROWS = 16384  # at most in one message's making
 _FORBIDDEN = (errno.EPERM, errno.EAFNOSUPPORT)  # IPAddressDeny=, RestrictAddressFamilies=
 
 
@@ -28,18 +28,18 @@ def explained(error: Exception) -> str:
     return str(text)
 
 
-class Parcel(Protocol):
-    """What a carrier sends at once: whole, or not at all."""
+class Message(Protocol):
+    """What a transport sends at once: whole, or not at all."""
 
     @property
     def flows(self) -> int:
         """Reports in it."""
 
 
-P = TypeVar("P", bound=Parcel)
+P = TypeVar("P", bound=Message)
 
 
-class Carrier(Protocol[P]):
+class Transport(Protocol[P]):
     """One way out. `pack` and `send` are called from the exporter's thread alone; the counters any thread may read."""
 
     sent: int  # flows that arrived, as far as the protocol tells
@@ -49,12 +49,12 @@ class Carrier(Protocol[P]):
 
     @property
     def waiting(self) -> int:
-        """Flows that the carrier itself keeps until they arrive."""
+        """Flows that the transport itself keeps until they arrive."""
 
     def pack(self, rows: Batch, names: Names) -> Iterable[P]:
-        """Make parcels of at most SLICE_ROWS reports."""
+        """Make messages of at most SLICE_ROWS reports."""
 
-    def send(self, parcel: P) -> None:
+    def send(self, message: P) -> None:
         """Send one. Raises OSError if it was not sent: it is called again with the same."""
 
     def close(self, deadline: float) -> None:
@@ -62,14 +62,14 @@ class Carrier(Protocol[P]):
 
 
 class Exporter(Worker):
-    """One [[export]] at work: reports, or threats, wait for a carrier, which takes them to one place."""
+    """One [[export]] at work: reports, or threats, wait for a transport, which takes them to one place."""
 
-    def __init__(self, name: str, make: Callable[[], Carrier[Any]], buffer_rows: int) -> None:
+    def __init__(self, name: str, make: Callable[[], Transport[Any]], buffer_rows: int) -> None:
         """`make` is called from the thread, again and again while it raises OSError."""
         super().__init__("export", buffer_rows)
         self.name = name
         self._make = make
-        self._carrier: Carrier[Any] | None = None
+        self._transport: Transport[Any] | None = None
         self._since = 0.0  # when the oldest of _items came
 
     def put(self, rows: Batch, names: Names) -> None:
@@ -80,9 +80,9 @@ class Exporter(Worker):
 
     def status(self) -> dict[str, Any]:
         """For `trafficctl status`: sent, queue, lost (flows, or threats), error."""
-        carrier = self._carrier
+        transport = self._transport
         sent, waiting, lost, error = (
-            (carrier.sent, carrier.waiting, carrier.lost, carrier.error) if carrier else (0, 0, 0, "")
+            (transport.sent, transport.waiting, transport.lost, transport.error) if transport else (0, 0, 0, "")
         )
         return {
             "sent": sent,
@@ -93,18 +93,18 @@ class Exporter(Worker):
 
     def _work(self) -> None:
         self._retry(self._begin)
-        while self._carrier is not None and (taken := self._take(self._carrier.gather_s)) is not None:
+        while self._transport is not None and (taken := self._take(self._transport.gather_s)) is not None:
             rows, names = taken
             for at in range(0, len(rows), SLICE_ROWS):
-                self._deliver(self._carrier, rows[at : at + SLICE_ROWS], names)
-        if self._carrier is not None:
-            self._carrier.close(self._give_up_at or 0.0)
+                self._deliver(self._transport, rows[at : at + SLICE_ROWS], names)
+        if self._transport is not None:
+            self._transport.close(self._give_up_at or 0.0)
 
     def _explained(self, error: OSError) -> str:
         return explained(error)
 
     def _begin(self) -> None:
-        self._carrier = self._make()
+        self._transport = self._make()
 
     def _take(self, gather_s: float) -> Named | None:
         """What has gathered, as far as it goes by the same names; None when it is time to end."""
@@ -127,14 +127,14 @@ class Exporter(Worker):
             self._since = time.monotonic()
         return (rows if len(batches) == 1 else np.concatenate(batches)), names
 
-    def _deliver(self, carrier: Carrier[Any], rows: Batch, names: Names) -> None:
+    def _deliver(self, transport: Transport[Any], rows: Batch, names: Names) -> None:
         left = len(rows)
         try:
-            for parcel in carrier.pack(rows, names):
-                if not self._retry(partial(carrier.send, parcel)):
+            for message in transport.pack(rows, names):
+                if not self._retry(partial(transport.send, message)):
                     break
-                left -= parcel.flows
-                self._settle(parcel.flows)
+                left -= message.flows
+                self._settle(message.flows)
         except Exception as error:  # noqa: BLE001 - a batch that cannot be told must not end the export
             self._error = f"some could not be sent: {type(error).__name__}: {error}"
         if left:

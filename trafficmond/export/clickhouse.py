@@ -55,7 +55,7 @@ THREATS = Table("threats", threat_rows.COLUMNS, threat_rows.by_month, threat_row
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class Message:
     """A block and its name."""
 
     batch: str
@@ -68,7 +68,7 @@ class Parcel:
 
 
 class ClickHouse:
-    """The carrier: `send` keeps a parcel in the spool; a thread of its own takes it from there to the server."""
+    """The transport: `send` keeps a message in the spool; a thread of its own takes it from there to the server."""
 
     def __init__(self, target: Target, export: Export, table: Table, folder: Path, spool_size: int) -> None:
         """Goes on with what waits in `folder`. Raises OSError if it cannot be used."""
@@ -94,17 +94,17 @@ class ClickHouse:
         """Flows in the spool."""
         return self._spool.flows
 
-    def pack(self, rows: Batch, names: Names) -> Iterable[Parcel]:
-        """A parcel for each partition there is."""
+    def pack(self, rows: Batch, names: Names) -> Iterable[Message]:
+        """A message for each partition there is."""
         for each in self._table.partitions(rows):
             self._batches += 1
             batch = f"{self._batch}-{self._batches}"
-            yield Parcel(batch, self._table.block(each, names, self._sensor, batch))
+            yield Message(batch, self._table.block(each, names, self._sensor, batch))
 
-    def send(self, parcel: Parcel) -> None:
+    def send(self, message: Message) -> None:
         """Keep it on the disk until the server has it. Raises OSError if the spool is full or cannot be written."""
-        made = parcel.block
-        self._spool.put(made.rows, {"batch": parcel.batch, "first": made.first, "last": made.last}, made.body)
+        made = message.block
+        self._spool.put(made.rows, {"batch": message.batch, "first": made.first, "last": made.last}, made.body)
 
     def close(self, deadline: float) -> None:
         """Send by `deadline` what can be sent; the rest waits on the disk for the next start."""

@@ -13,7 +13,7 @@ from typing import Any
 from trafficmond.config.streams import Export
 from trafficmond.config.target import parse_target
 from trafficmond.export import threat_rows
-from trafficmond.export.base import Carrier, Exporter
+from trafficmond.export.base import Exporter, Transport
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import NO_NAMES, Names
 from trafficmond.model import Threat
@@ -57,7 +57,7 @@ class ExportSet:
     def _start(self, export: Export, what: str) -> Exporter:
         name = f"{what} to {parse_target(export.to)}"
         most = export.buffer_rows if what == FLOWS else _MOST_THREATS
-        exporter = Exporter(name, partial(_carrier, export, what, self._state_dir), most)
+        exporter = Exporter(name, partial(_transport, export, what, self._state_dir), most)
         exporter.start(next((each for each in reversed(self._leaving) if each.name == name), None))
         return exporter
 
@@ -121,7 +121,7 @@ def _keys(exports: Iterable[Export]) -> Iterator[_Key]:
             yield export, THREATS
 
 
-def _carrier(export: Export, what: str, state_dir: Path) -> Carrier[Any]:
+def _transport(export: Export, what: str, state_dir: Path) -> Transport[Any]:
     """Its way out; the modules are read only where one is asked for. Raises OSError."""
     target = parse_target(export.to)
     if not target.is_ipfix:
