@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trafficmond import abi, adoption
+from trafficmond import abi, part_options
 from trafficmond.config.flags import parse_flags
 from trafficmond.config.load import load_settings
 from trafficmond.config.settings import Settings
@@ -203,10 +203,10 @@ def make_parts(folder: Path, guard: Guard = ()) -> tuple[Parts, FakeDatapath, Fa
     (folder / "trafficmond.toml").write_text(_SETTINGS.format(folder=folder))
     flags = parse_flags(["-c", str(folder / "trafficmond.toml")])
     settings = load_settings(None, flags, detectors=settings_classes())
-    store = Store.open(adoption.database(settings), adoption.limits(settings))
+    store = Store.open(part_options.database(settings), part_options.limits(settings))
     sinks = SinkSet(settings.logs)
     sinks.start()
-    datapath, protected = FakeDatapath(adoption.options(settings)), FakeProtected(guard)
+    datapath, protected = FakeDatapath(part_options.options(settings)), FakeProtected(guard)
     outlets = (store, sinks, ExportSet((), folder))
     parts = wire(settings, flags, outlets, datapath, protected, {}, Units(), time.time() - 1)
     parts.host.refresh_names()

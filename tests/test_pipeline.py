@@ -17,7 +17,7 @@ import pytest
 from trafficmond import abi
 from trafficmond.config.settings import Flows, Settings
 from trafficmond.config.streams import Export, Log
-from trafficmond.control.hub import Hub, Subscription
+from trafficmond.control.broadcast import Broadcast, Subscription
 from trafficmond.detect.engine import ThreatUpdate
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows.batch import DELTA, Batch, Column, empty
@@ -69,10 +69,10 @@ class Room:
         self.store = Store.open(folder / "flows.db", Limits(86400.0, 1 << 30), clock=lambda: NOW)
         self.sinks = SinkSet(settings.logs)
         self.sinks.start()
-        self.hub = Hub()
+        self.broadcast = Broadcast()
         self.responded: list[ThreatUpdate] = []
         self.ledger, self.tasks = FakeLedger(), Tasks()
-        outlets = (self.store, self.sinks, ExportSet((), folder), self.hub)
+        outlets = (self.store, self.sinks, ExportSet((), folder), self.broadcast)
         about = (self.responded.append, self.ledger, self.tasks, Units(), NOW - 1)
         self.pipeline = Pipeline(self.settings, *outlets, *about)
         self.pipeline.names = Names({2: "eth0"}, {7: "bad"})
@@ -173,7 +173,7 @@ def test_events_beyond_the_budget_are_counted(room: Room) -> None:
 
 
 def test_events_reach_the_logs_and_who_watches(room: Room) -> None:
-    watching = room.hub.subscribe(["events"])
+    watching = room.broadcast.subscribe(["events"])
     room.tick(deltas(2), NOW)
     topic, told, lost = asyncio.run(first(watching))
     assert (topic, lost) == ("events", 0)
@@ -202,7 +202,7 @@ def test_a_threat_is_stored_told_and_responded_to(room: Room, monkeypatch: pytes
     found = Threat("port_scan", Severity.HIGH, "T1046", "192.0.2.1", None, NOW, NOW, 3, "scans", {"ports": 9}, "t-1")
     update = ThreatUpdate("opened", found)
     monkeypatch.setattr(room.pipeline.engine, "feed", lambda *_: [update])
-    watching = room.hub.subscribe(["threats"])
+    watching = room.broadcast.subscribe(["threats"])
     room.tick(deltas(1), NOW)
     assert room.responded == [update]
     assert room.rows("SELECT id, state, severity FROM threats") == [("t-1", "opened", "high")]

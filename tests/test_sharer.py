@@ -16,7 +16,7 @@ import pytest
 from trafficctl.doctor import interfaces as doctor
 from trafficctl.doctor.finding import FAIL, OK
 from trafficctl.doctor.nic import Nic
-from trafficmond import adoption, sharer
+from trafficmond import part_options, sharer
 from trafficmond.config.settings import PerInterface, Settings
 from trafficmond.datapath import libxdp, share
 from trafficmond.datapath.loader import MAPS, Sizes
@@ -138,9 +138,9 @@ def test_a_service_without_its_socket_says_how_to_have_it(monkeypatch: pytest.Mo
 
 def test_the_setting_is_for_the_interfaces_it_names_and_waits_for_a_restart() -> None:
     old = Settings(per_interface=(PerInterface("eth0", "libxdp"), PerInterface("wl*", "off")))
-    assert adoption.options(old).shared == ("eth0",)
-    assert adoption.at_restart(old, Settings()) == ["interface"]
-    assert adoption.at_restart(old, old) == []
+    assert part_options.options(old).shared == ("eth0",)
+    assert part_options.at_restart(old, Settings()) == ["interface"]
+    assert part_options.at_restart(old, old) == []
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from trafficmond import adoption
+from trafficmond import part_options
 from trafficmond.auditor import Auditor
 from trafficmond.banlist import BanList, Key
 from trafficmond.config.flags import Flags
 from trafficmond.config.load import load_settings
 from trafficmond.config.settings import Settings
 from trafficmond.config.watch import Watcher
+from trafficmond.control.broadcast import Broadcast
 from trafficmond.control.clients import Clients
-from trafficmond.control.hub import Hub
 from trafficmond.datapath.cgroups import Cgroups
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.detect.detectors.new_destination import Elsewhere, NewDestination
@@ -86,7 +86,7 @@ class Parts:
     history: History
     probation: Probation
     questions: Questions
-    hub: Hub
+    broadcast: Broadcast
     clients: Clients
     metrics: MetricsServer
     watcher: Watcher
@@ -133,7 +133,7 @@ async def assemble(settings: Settings, flags: Flags) -> AsyncIterator[Parts]:
     now, on_disk = time.time(), settings
     settings, kept, untold = recalled(settings)
     async with AsyncExitStack() as stack:
-        store = Store.open_when_possible(adoption.database(settings), adoption.limits(settings))
+        store = Store.open_when_possible(part_options.database(settings), part_options.limits(settings))
         sinks = SinkSet(settings.logs, verbose=settings.verbose)
         sinks.start()
         exports = ExportSet(settings.exports, settings.state_dir)
@@ -142,7 +142,7 @@ async def assemble(settings: Settings, flags: Flags) -> AsyncIterator[Parts]:
         protected = Protected(warnings)
         # While the kernel verifies the programs: netlink's library, needed for the guard, takes as long to load.
         looked = asyncio.get_running_loop().run_in_executor(None, protected.guard, settings)
-        datapath = Datapath(adoption.options(settings))
+        datapath = Datapath(part_options.options(settings))
         with ExitStack() as unstarted:
             unstarted.callback(lambda: datapath.close(detach=not datapath.loaded.reused))
             units = _units(datapath, warnings)
@@ -199,13 +199,13 @@ def wire(
 ) -> Parts:
     """Gives each part those that it needs."""
     store, sinks, exports = outlets
-    hub, tasks = Hub(), Tasks()
+    broadcast, tasks = Broadcast(), Tasks()
     clock = datapath.clock
-    rulebook = Rulebook(settings, adoption.Kernel(datapath), clock.to_jiffies, protected.guard, clock.calibrate)
+    rulebook = Rulebook(settings, part_options.Kernel(datapath), clock.to_jiffies, protected.guard, clock.calibrate)
     bans = BanList(datapath.bans, partial(_bans_changed, datapath, store))
     clock.followers += [bans.shift, rulebook.shift]
     responder = Responder(settings.response, rulebook, bans, sinks, store, protected.logins)
-    pipeline = Pipeline(settings, *outlets, hub, responder.respond, datapath, tasks, units, now)
+    pipeline = Pipeline(settings, *outlets, broadcast, responder.respond, datapath, tasks, units, now)
     pipeline.engine.inform(NewDestination.name, Elsewhere(units.owner, lambda: rulebook.atlas))
     learned = Learned(settings.state_dir / LEARNED_NAME, pipeline.engine, sinks, warnings)
     exposure = Exposure(datapath, rulebook, sinks, warnings, protected.logins)
@@ -238,7 +238,7 @@ def wire(
         probation=Probation(rulebook, host, exposure, sinks, tasks, auditor.record),
         questions=questions,
         quotas=Quotas(store.path, questions, pipeline),
-        hub=hub,
+        broadcast=broadcast,
         clients=Clients(),
         metrics=MetricsServer(),
         watcher=Watcher(is_rules_file),

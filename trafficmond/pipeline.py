@@ -16,7 +16,7 @@ import numpy as np
 
 from trafficmond import abi
 from trafficmond.config.settings import Settings
-from trafficmond.control.hub import Hub
+from trafficmond.control.broadcast import Broadcast
 from trafficmond.detect.engine import CLOSED, UPDATED, Engine, ThreatUpdate
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows import events
@@ -66,7 +66,7 @@ class Pipeline:
         store: Store,
         sinks: SinkSet,
         exports: ExportSet,
-        hub: Hub,
+        broadcast: Broadcast,
         respond: Callable[[ThreatUpdate], None],
         ledger: Ledger,
         tasks: Tasks,
@@ -76,7 +76,7 @@ class Pipeline:
         self.store = store
         self.sinks = sinks
         self.exports = exports
-        self.hub = hub
+        self.broadcast = broadcast
         self.names = NO_NAMES
         self._respond = respond
         self._ledger = ledger
@@ -258,13 +258,13 @@ class Pipeline:
         self.suppressed_events += suppressed
         names = self.owned_by(batch)
         self.sinks.emit(batch, names)
-        if len(batch) and self.hub.wants("events"):
-            self.hub.publish_source("events", EventRecords(batch, names))
+        if len(batch) and self.broadcast.wants("events"):
+            self.broadcast.publish_source("events", EventRecords(batch, names))
 
     def _report_threat(self, update: ThreatUpdate) -> None:
         threat = update.threat
         self.sinks.threat(threat)
         self._record_threat(threat, update.state)
-        if self.hub.wants("threats"):
-            self.hub.publish("threats", [threat_record(threat) | {"state": update.state}])
+        if self.broadcast.wants("threats"):
+            self.broadcast.publish("threats", [threat_record(threat) | {"state": update.state}])
         self._respond(update)

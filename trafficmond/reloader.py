@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trafficmond import adoption
+from trafficmond import part_options
 from trafficmond.config.load import holds_settings
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.control.peers import Caller
@@ -145,7 +145,7 @@ class Reloader:
         changed = self._adopt(settings)
         now, then = count(in_force.policy), count(before.policy) if before else Counts()
         different = await asyncio.to_thread(counted, before.policy, in_force.policy) if before else ""
-        differences = list(adoption.differences(old, settings))
+        differences = list(part_options.differences(old, settings))
         fields = {"generation": in_force.generation}
         told = f"before: {then}; {different}" if different else f"before: {then}"
         parts.sinks.note(messages.RELOADED, f"{now} in force ({told}); {why}", fields)
@@ -178,7 +178,7 @@ class Reloader:
         datapath, rulebook = self._parts.datapath, self._parts.rulebook
         before = datapath.options
         # First, so that sessions which are open are known before a new default of drop meets them.
-        datapath.configure(adoption.options_while_running(self._parts.settings, settings))
+        datapath.configure(part_options.options_while_running(self._parts.settings, settings))
         try:
             in_force = await rulebook.load(settings, begin)
         except TrafficmonError:
@@ -205,12 +205,12 @@ class Reloader:
         parts = self._parts
         old, parts.settings = parts.settings, settings
         parts.warnings.pop("restart", None)
-        if later := adoption.at_restart(old, settings):
+        if later := part_options.at_restart(old, settings):
             parts.warnings["restart"] = f"changed, but takes effect at the next restart: {', '.join(later)}"
         if settings.response != old.response:
             parts.responder.configure(settings.response)
         parts.pipeline.configure(settings)
-        parts.store.configure(adoption.limits(settings))
+        parts.store.configure(part_options.limits(settings))
         if settings.logs != old.logs:
             parts.sinks.reconfigure(settings.logs, time.monotonic() + _LOG_CHANGE_S)
         if settings.exports != old.exports:
@@ -248,4 +248,4 @@ def _empty(folder: str) -> list[str]:
 
 def _in_words(rules: Counts, settings: Sequence[tuple[str, Any]], different: str = "") -> str:
     sums = f"{rules} ({different})" if different else str(rules)
-    return "; ".join([sums, *(f"{name} = {adoption.in_words(value)}" for name, value in settings)])
+    return "; ".join([sums, *(f"{name} = {part_options.in_words(value)}" for name, value in settings)])

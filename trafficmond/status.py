@@ -68,7 +68,7 @@ def status(parts: Parts) -> Row:
         "probation": probation(parts),
         "not_known": parts.rulebook.standing.untold or None,
         "warnings": _warned(parts, unwatched),
-        "control": {**parts.clients.load(), "lost_records": parts.hub.lost_records},
+        "control": {**parts.clients.load(), "lost_records": parts.broadcast.lost_records},
     }
 
 
@@ -106,7 +106,7 @@ def _counters(parts: Parts) -> dict[str, int]:
         "evicted_clients": parts.clients.counts.evicted,
         "bad_clients": parts.clients.counts.bad,
         "slow_clients": parts.clients.counts.slow,
-        "lost_watch_records": parts.hub.lost_records,
+        "lost_watch_records": parts.broadcast.lost_records,
     }
 
 

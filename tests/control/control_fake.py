@@ -14,9 +14,9 @@ from control_replies import BAN, FLOW, LIVE_RATES, REPLIES, RULE, STATUS, T0, TH
 
 from trafficmond import networks
 from trafficmond.control import idl
+from trafficmond.control.broadcast import TOPICS, Broadcast, Wanted
 from trafficmond.control.call import Answer, Call, Method, Reply, Row, Service, methods_of
 from trafficmond.control.clients import Clients
-from trafficmond.control.hub import TOPICS, Hub, Wanted
 from trafficmond.control.listen import open_socket
 from trafficmond.control.paging import paged
 from trafficmond.control.peers import Caller
@@ -36,8 +36,8 @@ FULL = "203.0.113.66/32"  # no rule can be added on it
 class Canned:
     """Toy handlers: they answer from `control_replies` and remember what they were asked."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
+    def __init__(self, broadcast: Broadcast) -> None:
+        self.broadcast = broadcast
         self.replies: dict[str, Row | Exception] = dict(REPLIES)  # for a test to change
         self.asked: list[tuple[str, Row]] = []
         self.callers: list[Caller] = []
@@ -162,19 +162,19 @@ class Canned:
     async def Watch(
         self, _: Call, topics: Sequence[str] = TOPICS, action: str | None = None, **__: Any
     ) -> AsyncIterator[Reply]:
-        watching = self.hub.subscribe(topics, Wanted(Action.parse(action) if action else None))
+        watching = self.broadcast.subscribe(topics, Wanted(Action.parse(action) if action else None))
         try:
             async for topic, records, lost in watching.batches():
                 yield {"topic": topic, "records": records, "lost": lost}
         finally:
-            self.hub.unsubscribe(watching)
+            self.broadcast.unsubscribe(watching)
 
 
 class Running:
     """The server and what a test may do to it from outside its thread."""
 
     def __init__(self, path: Path, canned: Canned, clients: Clients, loop: asyncio.AbstractEventLoop) -> None:
-        self.path, self.canned, self.hub, self.clients, self.loop = path, canned, canned.hub, clients, loop
+        self.path, self.canned, self.broadcast, self.clients, self.loop = path, canned, canned.broadcast, clients, loop
 
     def do(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function on the server's loop and wait for its value."""
@@ -192,7 +192,7 @@ def serving(path: Path) -> Iterator[Running]:
     running: list[Running] = []
 
     async def main() -> None:
-        canned, clients = Canned(Hub()), Clients()
+        canned, clients = Canned(Broadcast()), Clients()
         server = Server(canned.service(), clients)
         await server.start(open_socket(path, {}))
         running.append(Running(path, canned, clients, asyncio.get_running_loop()))

@@ -78,7 +78,7 @@ def test_watch_streams_events(running: Running) -> None:
 
 def publish_when_watched(running: Running) -> None:
     for _ in range(500):
-        if running.do(running.hub.wants, "events"):
+        if running.do(running.broadcast.wants, "events"):
             break
         time.sleep(0.01)
     batch = np.zeros(2, EVENT)
@@ -88,7 +88,7 @@ def publish_when_watched(running: Running) -> None:
         [Action.MONITOR << 28, Action.DROP << 28],
     )
     batch["src_lo"] = [address("192.0.2.1"), address("203.0.113.5")]
-    running.do(running.hub.publish_source, "events", EventRecords(batch, NO_NAMES))
+    running.do(running.broadcast.publish_source, "events", EventRecords(batch, NO_NAMES))
 
 
 def address(text: str) -> int:

@@ -11,8 +11,8 @@ from control_fake import Canned
 from control_replies import FLOW, RULE
 
 from trafficmond.control import dispatch, idl
+from trafficmond.control.broadcast import Broadcast
 from trafficmond.control.call import Call, Reply, Service, method
-from trafficmond.control.hub import Hub
 from trafficmond.control.peers import Caller
 from trafficmond.errors import StoreError
 from trafficmond.tasks import Tasks
@@ -102,14 +102,14 @@ def test_a_change_goes_on_although_who_asked_for_it_has_gone() -> None:
 
 
 def test_null_and_left_out_are_the_same() -> None:
-    toy = Canned(Hub())
+    toy = Canned(Broadcast())
     ask(toy, "AddCidr", {"cidr": "192.0.2.0/24", "action": None, "ttl_s": None})
     ask(toy, "AddCidr", {"cidr": "192.0.2.0/24"})
     assert toy.asked[0] == toy.asked[1] == ("AddCidr", {"cidr": "192.0.2.0/24"})
 
 
 def test_pages_stream_with_more_and_are_cut_without() -> None:
-    toy = Canned(Hub())
+    toy = Canned(Broadcast())
     toy.flow_rows = 2_600
     streamed = ask(toy, "Flows", {"limit": 10_000}, more=True)
     assert [len(reply["parameters"]["rows"]) for reply in streamed] == [500] * 5 + [100]
@@ -119,7 +119,7 @@ def test_pages_stream_with_more_and_are_cut_without() -> None:
 
 
 def test_no_rows_are_one_empty_page() -> None:
-    toy = Canned(Hub())
+    toy = Canned(Broadcast())
     toy.flow_rows = 0
     for more in (False, True):
         (reply,) = ask(toy, "Flows", more=more)
@@ -128,7 +128,7 @@ def test_no_rows_are_one_empty_page() -> None:
 
 
 def test_changing_is_for_administrators() -> None:
-    toy = Canned(Hub())
+    toy = Canned(Broadcast())
     (reply,) = ask(toy, "Ban", {"cidr": "192.0.2.0/24"}, may_change=False)
     assert reply["error"] == "io.trafficmon.PermissionDenied"
     assert "trafficmon-admin someone" in reply["parameters"]["hint"]
@@ -149,7 +149,7 @@ def test_changing_is_for_administrators() -> None:
     ],
 )
 def test_errors_are_varlink_errors(method: str, parameters: dict[str, Any], error: str, told: dict[str, Any]) -> None:
-    (reply,) = ask(Canned(Hub()), method, parameters)
+    (reply,) = ask(Canned(Broadcast()), method, parameters)
     assert reply["error"] == error
     assert told.items() <= reply["parameters"].items()
     interface, _, name = error.rpartition(".")
@@ -158,14 +158,14 @@ def test_errors_are_varlink_errors(method: str, parameters: dict[str, Any], erro
 
 
 def test_every_mistake_is_told() -> None:
-    (reply,) = ask(Canned(Hub()), "AddCidr", {"cidr": "nonsense"})
+    (reply,) = ask(Canned(Broadcast()), "AddCidr", {"cidr": "nonsense"})
     assert reply["error"] == "io.trafficmon.Invalid"
     assert [each["where"] for each in reply["parameters"]["mistakes"]] == ["cidr", "action"]
     INTERFACE.check(INTERFACE.errors["Invalid"], reply["parameters"])
 
 
 def test_a_defect_is_an_error_reply_and_a_journal_entry(caplog: pytest.LogCaptureFixture) -> None:
-    toy = Canned(Hub())
+    toy = Canned(Broadcast())
     toy.replies["Status"] = ZeroDivisionError("a defect")
     (reply,) = ask(toy, "Status")
     assert reply["error"] == "io.trafficmon.Failed"
@@ -174,7 +174,7 @@ def test_a_defect_is_an_error_reply_and_a_journal_entry(caplog: pytest.LogCaptur
 
 
 def test_other_failures_carry_reason_and_hint() -> None:
-    toy = Canned(Hub())
+    toy = Canned(Broadcast())
     toy.replies["Bans"] = StoreError("flows.db is gone", hint="restore it")
     (reply,) = ask(toy, "Bans")
     assert reply == {
@@ -186,7 +186,7 @@ def test_other_failures_carry_reason_and_hint() -> None:
 def test_upgrade_is_refused() -> None:
     async def first() -> dict[str, Any]:
         request = dispatch.Request("io.trafficmon.Status", {}, upgrade=True)
-        return await anext(dispatch.answer(request, Canned(Hub()).service(), Call(CALLER, False), True))
+        return await anext(dispatch.answer(request, Canned(Broadcast()).service(), Call(CALLER, False), True))
 
     assert asyncio.run(first())["error"] == "org.varlink.service.MethodNotImplemented"
 

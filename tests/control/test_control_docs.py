@@ -7,7 +7,7 @@ from pathlib import Path
 
 from control_fake import Running
 
-from trafficmond.control import client, clients, connection, hub, idl
+from trafficmond.control import broadcast, client, clients, connection, idl
 from trafficmond.control.call import methods_of
 from trafficmond.handlers import classes
 
@@ -28,7 +28,7 @@ def test_every_error() -> None:
 def test_every_bound() -> None:
     assert connection.MAX_MESSAGE_BYTES == 1 << 20
     assert f"for {connection.WRITE_TIMEOUT_S:.0f} seconds" in TEXT
-    assert f"a backlog of {hub.QUEUE_RECORDS:,} records" in TEXT
+    assert f"a backlog of {broadcast.QUEUE_RECORDS:,} records" in TEXT
     assert f"{clients.MAX_CLIENTS} clients at once, {clients.MAX_CLIENTS_OF_A_USER} of one user" in TEXT
 
 

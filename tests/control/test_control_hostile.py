@@ -12,8 +12,8 @@ import pytest
 from control_fake import Running
 
 from trafficmond.control import clients, connection
+from trafficmond.control.broadcast import QUEUE_RECORDS
 from trafficmond.control.client import Client
-from trafficmond.control.hub import QUEUE_RECORDS
 from trafficmond.errors import ControlError
 
 STATUS_CALL = b'{"method":"io.trafficmon.Status"}\0'
@@ -152,18 +152,18 @@ def test_a_client_gone_before_the_answer(running: Running) -> None:
 def test_a_watcher_that_is_gone_is_forgotten_at_once(running: Running) -> None:
     with connect(running) as sock:
         sock.sendall(WATCH_CALL)
-        until(lambda: running.do(running.hub.wants, "events"))
-    until(lambda: not running.do(running.hub.wants, "events"))
+        until(lambda: running.do(running.broadcast.wants, "events"))
+    until(lambda: not running.do(running.broadcast.wants, "events"))
 
 
 def test_a_watcher_that_does_not_read_loses_records_and_is_told(running: Running) -> None:
     event = {"action": "DROP", "src_ip": "203.0.113.5", "dst_ip": "192.0.2.1", "note": "x" * 1000}
     with connect(running) as sock:
         sock.sendall(WATCH_CALL)
-        until(lambda: running.do(running.hub.wants, "events"))
+        until(lambda: running.do(running.broadcast.wants, "events"))
         published = 0
         for _ in range(40):
-            running.do(running.hub.publish, "events", [event] * 512)
+            running.do(running.broadcast.publish, "events", [event] * 512)
             published += 512
             assert_served(running)
         got = lost = 0
@@ -177,7 +177,7 @@ def test_a_watcher_that_does_not_read_loses_records_and_is_told(running: Running
                 lost += reply["lost"]
         assert got + lost == published
         assert lost > 0
-        assert running.do(lambda: running.hub.lost_records) == lost
+        assert running.do(lambda: running.broadcast.lost_records) == lost
         assert got < QUEUE_RECORDS * 2
 
 

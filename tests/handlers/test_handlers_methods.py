@@ -90,11 +90,11 @@ def test_a_watcher_sees_what_it_wants_and_is_forgotten(tmp_path: Path) -> None:
         stream = methods_of(watch)["Watch"].answer(None, topics=["threats"])
         first = asyncio.ensure_future(anext(stream))  # type: ignore[arg-type]
         await asyncio.sleep(0)
-        assert (parts.hub.wants("threats"), parts.hub.wants("events")) == (True, False)
-        parts.hub.publish("threats", [{"id": "t-1"}])
+        assert (parts.broadcast.wants("threats"), parts.broadcast.wants("events")) == (True, False)
+        parts.broadcast.publish("threats", [{"id": "t-1"}])
         assert await first == {"topic": "threats", "records": ['{"id":"t-1"}'], "lost": 0}
         await stream.aclose()  # type: ignore[union-attr]
-        assert not parts.hub.wants("threats")
+        assert not parts.broadcast.wants("threats")
         close(parts)
 
     asyncio.run(run())

@@ -197,7 +197,7 @@ def test_what_is_counted_is_shown_in_status_and_metrics(tmp_path: Path) -> None:
                 (parts.pipeline, set()),
                 (parts.pipeline.table, {"capacity"}),
                 (parts.responder._response, set()),
-                (parts.hub, set()),
+                (parts.broadcast, set()),
                 (parts.metrics, set()),
                 (parts.clients.counts, {"accepted"}),
                 (parts.questions, set()),

@@ -84,11 +84,11 @@ def publish(daemon: Running, *records: dict[str, Any]) -> None:
     known = {each["id"]: each for each in daemon.canned.replies["Threats"]["threats"]}  # type: ignore[index]
     known |= {each["id"]: each for each in records}
     daemon.canned.replies["Threats"] = {"threats": list(known.values())}
-    daemon.do(daemon.hub.publish, "threats", list(records))
+    daemon.do(daemon.broadcast.publish, "threats", list(records))
 
 
 def watched(daemon: Running) -> bool:
-    return bool(daemon.do(daemon.hub.wants, "threats"))
+    return bool(daemon.do(daemon.broadcast.wants, "threats"))
 
 
 def told(target: HttpTarget) -> Counter[tuple[str, str]]:

@@ -287,9 +287,9 @@ def test_metrics_into_a_file(ctl: Ctl, tmp_path: Path) -> None:
 def publish_when_watched(running: Running, topic: str, records: list[dict[str, Any]]) -> threading.Thread:
     def publish() -> None:
         end = time.monotonic() + 5
-        while not running.do(running.hub.wants, topic) and time.monotonic() < end:
+        while not running.do(running.broadcast.wants, topic) and time.monotonic() < end:
             time.sleep(0.01)
-        running.do(running.hub.publish, topic, records)
+        running.do(running.broadcast.publish, topic, records)
 
     thread = threading.Thread(target=publish)
     thread.start()

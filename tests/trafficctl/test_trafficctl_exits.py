@@ -165,7 +165,7 @@ def test_an_interrupt_ends_quietly(running: Running) -> None:
     with subprocess.Popen(heeding, env=env, stderr=subprocess.PIPE, text=True) as watching:
         try:
             end = time.monotonic() + 10
-            while not running.do(running.hub.wants, "events") and time.monotonic() < end:
+            while not running.do(running.broadcast.wants, "events") and time.monotonic() < end:
                 time.sleep(0.02)
             watching.send_signal(signal.SIGINT)
             assert watching.wait(10) == 130

@@ -8,7 +8,6 @@ from trafficctl.doctor import nic
 from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
 from trafficctl.doctor.host import Host
 from trafficctl.doctor.nic import Nic
-from trafficmond.adoption import shared_interfaces
 from trafficmond.config.checks import DEFAULT_ROUTE
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.datapath import libxdp, share
@@ -18,6 +17,7 @@ from trafficmond.datapath.dispatcher import DISPATCHER
 from trafficmond.datapath.interfaces import Selection, list_interfaces
 from trafficmond.datapath.loader import XDP_PROGRAM
 from trafficmond.errors import DatapathError
+from trafficmond.part_options import shared_interfaces
 
 
 def examine(host: Host) -> Iterator[Finding]:

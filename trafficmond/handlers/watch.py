@@ -8,8 +8,8 @@ from typing import TypeVar
 from trafficmond import choice
 from trafficmond.choice import Choice
 from trafficmond.control.bounds import one_of
+from trafficmond.control.broadcast import TOPICS, Wanted
 from trafficmond.control.call import Call, Reply, method
-from trafficmond.control.hub import TOPICS, Wanted
 from trafficmond.control.idl import Mismatch
 from trafficmond.handlers.handler import Handler
 from trafficmond.model import Action
@@ -34,13 +34,13 @@ class Watch(Handler):
         for topic in topics or ():
             one_of("topics", topic, TOPICS)
         hosts, either = chosen("host", choice.prefixes, host), chosen("ports", choice.ports, ports)
-        wanted, hub = Wanted(action_of(action), hosts, interface or None, either), self._parts.hub
-        subscription = hub.subscribe(topics or TOPICS, wanted)
+        wanted, broadcast = Wanted(action_of(action), hosts, interface or None, either), self._parts.broadcast
+        subscription = broadcast.subscribe(topics or TOPICS, wanted)
         try:
             async for topic, records, lost in subscription.batches():
                 yield {"topic": topic, "records": records, "lost": lost}
         finally:
-            hub.unsubscribe(subscription)
+            broadcast.unsubscribe(subscription)
 
 
 def action_of(text: str | None) -> Action | None:

@@ -32,7 +32,7 @@ class Wanted(Protocol):
 
 
 class EventRecords:
-    """The events of one reading, as `control.hub` wants its records."""
+    """The events of one reading, as `control.broadcast` wants its records."""
 
     def __init__(self, batch: Batch, names: Names) -> None:
         self._batch = batch

@@ -150,7 +150,7 @@ class Subscription:
             self._ready.clear()
 
 
-class Hub:
+class Broadcast:
     """The watchers of the moment. Belongs to the daemon's loop."""
 
     def __init__(self) -> None:

@@ -10,8 +10,17 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from trafficmond.control import hub as module
-from trafficmond.control.hub import MOST_AT_ONCE, QUEUE_RECORDS, REPLY_RECORDS, Hub, Plain, Rows, Subscription, Wanted
+from trafficmond.control import broadcast as module
+from trafficmond.control.broadcast import (
+    MOST_AT_ONCE,
+    QUEUE_RECORDS,
+    REPLY_RECORDS,
+    Broadcast,
+    Plain,
+    Rows,
+    Subscription,
+    Wanted,
+)
 from trafficmond.model import Action
 
 
@@ -54,22 +63,22 @@ class Counted(Plain):
 
 
 def test_only_those_who_asked_are_given() -> None:
-    hub = Hub()
-    events, threats = hub.subscribe(["events"]), hub.subscribe(["threats"])
-    assert hub.wants("events")
-    hub.unsubscribe(events)
-    assert not hub.wants("events")
-    hub.publish("threats", [{"n": 1}])
+    broadcast = Broadcast()
+    events, threats = broadcast.subscribe(["events"]), broadcast.subscribe(["threats"])
+    assert broadcast.wants("events")
+    broadcast.unsubscribe(events)
+    assert not broadcast.wants("events")
+    broadcast.publish("threats", [{"n": 1}])
     assert asyncio.run(read(threats, 1)) == ([1], 0)
 
 
 def test_order_is_kept_across_topics() -> None:
     async def collect() -> list[tuple[str, int]]:
-        hub = Hub()
-        watcher = hub.subscribe(["events", "threats"])
-        hub.publish("events", [{"n": 1}, {"n": 2}])
-        hub.publish("threats", [{"n": 3}])
-        hub.publish("events", [{"n": 4}])
+        broadcast = Broadcast()
+        watcher = broadcast.subscribe(["events", "threats"])
+        broadcast.publish("events", [{"n": 1}, {"n": 2}])
+        broadcast.publish("threats", [{"n": 3}])
+        broadcast.publish("events", [{"n": 4}])
         got: list[tuple[str, int]] = []
         async for topic, records, lost in watcher.batches():
             assert lost == 0
@@ -82,20 +91,20 @@ def test_order_is_kept_across_topics() -> None:
 
 
 def test_what_does_not_fit_is_counted_once() -> None:
-    hub = Hub()
-    watcher = hub.subscribe(["events"])
+    broadcast = Broadcast()
+    watcher = broadcast.subscribe(["events"])
     for _ in range(10):
-        hub.publish("events", [{"n": 0}] * (QUEUE_RECORDS // 4))
+        broadcast.publish("events", [{"n": 0}] * (QUEUE_RECORDS // 4))
     got, missed = asyncio.run(read(watcher, QUEUE_RECORDS))
     assert (len(got), missed) == (QUEUE_RECORDS, QUEUE_RECORDS // 4 * 10 - QUEUE_RECORDS)
-    assert hub.lost_records == missed
+    assert broadcast.lost_records == missed
 
 
 def test_publishing_nothing_wakes_nobody() -> None:
     async def wait() -> bool:
-        hub = Hub()
-        watcher = hub.subscribe(["events"])
-        hub.publish("events", [])
+        broadcast = Broadcast()
+        watcher = broadcast.subscribe(["events"])
+        broadcast.publish("events", [])
         try:
             await asyncio.wait_for(anext(watcher.batches()), 0.05)
         except TimeoutError:
@@ -106,10 +115,10 @@ def test_publishing_nothing_wakes_nobody() -> None:
 
 
 def test_nothing_is_made_for_those_who_do_not_read_and_once_for_those_who_do() -> None:
-    hub = Hub()
-    watchers = [hub.subscribe(["events"]) for _ in range(40)]
+    broadcast = Broadcast()
+    watchers = [broadcast.subscribe(["events"]) for _ in range(40)]
     source = Counted(1000)
-    hub.publish_source("events", source)
+    broadcast.publish_source("events", source)
     assert source.made == []
     for watcher in watchers[:3]:
         assert asyncio.run(read(watcher, 1000)) == (list(range(1000)), 0)
@@ -117,10 +126,10 @@ def test_nothing_is_made_for_those_who_do_not_read_and_once_for_those_who_do() -
 
 
 def test_a_publication_has_a_bound_and_who_wants_little_gets_all_of_it() -> None:
-    hub = Hub()
-    broad, narrow = hub.subscribe(["events"]), hub.subscribe(["events"], Wanted(action=Action.DROP))
+    broadcast = Broadcast()
+    broad, narrow = broadcast.subscribe(["events"]), broadcast.subscribe(["events"], Wanted(action=Action.DROP))
     source = Counted(50_000)
-    hub.publish_source("events", source)
+    broadcast.publish_source("events", source)
     found, lost = asyncio.run(read(narrow, 500))
     assert (found, lost) == (list(range(0, 50_000, 100)), 0)
     got, missed = asyncio.run(read(broad, broad.waiting))
@@ -128,21 +137,21 @@ def test_a_publication_has_a_bound_and_who_wants_little_gets_all_of_it() -> None
     assert len(set(got) | set(found)) <= MOST_AT_ONCE
     assert len(source.made) <= MOST_AT_ONCE
     assert max(got) > 40_000, "the end of it is shown as the beginning is"
-    assert hub.lost_records == missed
+    assert broadcast.lost_records == missed
 
 
 def test_what_all_watchers_keep_alive_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BACKLOG_RECORDS", 1000)
-    hub = Hub()
-    slow, narrow = hub.subscribe(["events"]), hub.subscribe(["events"], Wanted(action=Action.DROP))
+    broadcast = Broadcast()
+    slow, narrow = broadcast.subscribe(["events"]), broadcast.subscribe(["events"], Wanted(action=Action.DROP))
     kept = []
     for _ in range(30):
         source = Counted(100)
         kept.append(weakref.ref(source))
-        hub.publish_source("events", source)
+        broadcast.publish_source("events", source)
     del source
     assert sum(ref() is not None for ref in kept) == 10
     for watcher, each in ((slow, 100), (narrow, 1)):
         got, missed = asyncio.run(read(watcher, 10 * each))
         assert (len(got), missed) == (10 * each, 20 * each)
-    assert hub.lost_records == 20 * 101
+    assert broadcast.lost_records == 20 * 101
