@@ -18,7 +18,7 @@ from trafficmond.control.peers import Caller
 from trafficmond.control.refusals import NotFound, Refused
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.handlers import spare
-from trafficmond.handlers.handler import Handler, lasting, named_ports, network_of
+from trafficmond.handlers.handler import Handler, named_ports, parse_network, parse_ttl
 from trafficmond.networks import Network, shown
 from trafficmond.responder import OWNER as RESPONSE
 from trafficmond.sinks import messages
@@ -145,12 +145,12 @@ class Bans(Handler):
         ports: Sequence[str],
     ) -> tuple[Ban, Network]:
         """The ban that is asked for. Raises ConfigError."""
-        now, network = time.time(), network_of(cidr)
+        now, network = time.time(), parse_network(cidr)
         if forever and ttl_s is not None:
             raise ConfigError([Mistake("forever", "does not go with ttl_s: a ban ends, or it does not")])
         expires = None
         if not forever:
-            expires = now + lasting(self._parts.settings.response.ban_time if ttl_s is None else ttl_s)
+            expires = now + parse_ttl(self._parts.settings.response.ban_time if ttl_s is None else ttl_s)
         whose = _owner(owner, caller)
         return Ban(str(network), caller.user, _clean(reason), now, expires, owner=whose, ports=",".join(ports)), network
 
@@ -166,7 +166,7 @@ class Bans(Handler):
     @method("Unban", changes=True)
     async def unban(self, call: Call, cidr: str, owner: str | None = None, everyone: bool = False) -> Reply:
         """Lift an owner's bans within a prefix, the caller's if none is named; what was lifted and what others hold."""
-        caller, network = call.caller, network_of(cidr)
+        caller, network = call.caller, parse_network(cidr)
         lifted, held = await self._lift([network], None if everyone else _owner(owner, caller))
         if not lifted and held:
             names = ", ".join(sorted({ban.owner for ban in held}))
@@ -196,7 +196,7 @@ class Bans(Handler):
         caller, wanted, mistakes = call.caller, [], []
         for number, cidr in enumerate(cidrs):
             try:
-                wanted.append(network_of(cidr, f"cidrs[{number}]"))
+                wanted.append(parse_network(cidr, f"cidrs[{number}]"))
             except ConfigError as error:
                 mistakes += error.mistakes
         if mistakes:

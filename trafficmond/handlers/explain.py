@@ -10,7 +10,7 @@ from trafficmond import abi, networks, services
 from trafficmond.banlist import places_of
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.errors import ConfigError, Mistake
-from trafficmond.handlers.handler import Handler, direction_of
+from trafficmond.handlers.handler import Handler, parse_direction
 from trafficmond.handlers.places import place_of, placed
 from trafficmond.model import Direction, FlowQuery, Reason
 from trafficmond.networks import shown
@@ -33,7 +33,7 @@ class Explain(Handler):
         """What happens to packets of an address, or to those for one service, why, and what would change it."""
         parts = self._parts
         await parts.follow_clock()
-        way = direction_of(direction)
+        way = parse_direction(direction)
         try:
             host = str(networks.parse_address(address))
         except ValueError as error:

@@ -50,7 +50,7 @@ class Handler:
 
     def _begin(self, call: Call, what: str, confirm_within_s: float | None) -> Begin:
         """Who wants a change, and for how long it is on probation if that is wanted. Raises ConfigError."""
-        within_s = 0.0 if confirm_within_s is None else on_probation_for(confirm_within_s)
+        within_s = 0.0 if confirm_within_s is None else parse_probation(confirm_within_s)
         return Begin(call.caller.user, what, within_s)
 
     def _spared(self) -> Spared:
@@ -63,12 +63,12 @@ class Handler:
         self._spared().refuse(networks.parse(cidr), what)
 
 
-def prefix_of(text: str) -> str:
+def parse_prefix(text: str) -> str:
     """The canonical form of a prefix. Raises ConfigError."""
-    return str(network_of(text))
+    return str(parse_network(text))
 
 
-def network_of(text: str, name: str = "cidr") -> Network:
+def parse_network(text: str, name: str = "cidr") -> Network:
     """The prefix that is meant by the parameter `name`. Raises ConfigError."""
     try:
         return networks.parse(text)
@@ -76,7 +76,7 @@ def network_of(text: str, name: str = "cidr") -> Network:
         raise ConfigError([Mistake(name, str(error))]) from None
 
 
-def lasting(seconds: float) -> float:
+def parse_ttl(seconds: float) -> float:
     """A time that a rule or a ban can last. Raises ConfigError."""
     if not 0 < seconds <= _LONGEST_S:  # NaN neither
         raise ConfigError(
@@ -85,7 +85,7 @@ def lasting(seconds: float) -> float:
     return seconds
 
 
-def on_probation_for(seconds: float) -> float:
+def parse_probation(seconds: float) -> float:
     """How long a change can be on probation. Raises ConfigError."""
     if not 1 <= seconds <= MOST_S:  # NaN neither
         what = f"{seconds:g} s is not a time for a probation; use 1 s to 1 hour"
@@ -93,7 +93,7 @@ def on_probation_for(seconds: float) -> float:
     return seconds
 
 
-def direction_of(text: str) -> Direction:
+def parse_direction(text: str) -> Direction:
     """The direction of that name. Raises ConfigError."""
     try:
         return Direction.parse(text)
@@ -101,7 +101,7 @@ def direction_of(text: str) -> Direction:
         raise ConfigError([Mistake("direction", str(error))]) from None
 
 
-def action_of(text: str) -> Action:
+def parse_action(text: str) -> Action:
     """The action of that name. Raises ConfigError."""
     try:
         return Action.parse(text)

@@ -12,7 +12,7 @@ from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.paging import paged
 from trafficmond.control.refusals import NotFound, Refused
 from trafficmond.errors import TrafficmonError
-from trafficmond.handlers.handler import Handler, direction_of
+from trafficmond.handlers.handler import Handler, parse_direction
 from trafficmond.history import MOST_CHANGES, Recorded
 from trafficmond.networks import shown
 from trafficmond.policy.entries import DEFAULT, SOURCE, Entry, entries, source_line
@@ -67,7 +67,7 @@ class History(Handler):
                 edits.append(self._edit(entry, out=True))
             elif _place(entry) not in places:  # else what comes back takes its place
                 try:
-                    cidr, way = _prefix(entry), direction_of(entry.get("direction", "ingress"))
+                    cidr, way = _prefix(entry), parse_direction(entry.get("direction", "ingress"))
                     saved = entry[SOURCE] != "runtime"
                     result = await parts.rulebook.remove(cidr, way, entry.get("ports", []), saved=saved, begin=begin)
                     on_probation |= result.on_probation

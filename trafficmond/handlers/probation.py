@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.control.idl import Mismatch
-from trafficmond.handlers.handler import Handler, on_probation_for
+from trafficmond.handlers.handler import Handler, parse_probation
 from trafficmond.policy.counts import count
 from trafficmond.status import probation
 
@@ -20,7 +20,7 @@ class Probation(Handler):
     @method("Apply", changes=True)
     async def apply(self, call: Call, folder: str | None = None, confirm_within_s: float = _USUAL_S) -> Reply:
         """Put the files as they are on probation, or what another folder or file holds."""
-        within_s = on_probation_for(confirm_within_s)
+        within_s = parse_probation(confirm_within_s)
         if folder is not None and not Path(folder).is_absolute():
             raise Mismatch("folder", "must be a whole path, for example /etc/trafficmon/cidr.new")
         notes = await self._reloader.try_out(f"apply {folder or ''}".strip(), call.caller, folder or "", within_s)

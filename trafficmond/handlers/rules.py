@@ -16,12 +16,12 @@ from trafficmond.control.refusals import NotFound, Refused
 from trafficmond.errors import TrafficmonError
 from trafficmond.handlers.handler import (
     Handler,
-    action_of,
-    direction_of,
-    lasting,
     named_ports,
-    on_probation_for,
-    prefix_of,
+    parse_action,
+    parse_direction,
+    parse_prefix,
+    parse_probation,
+    parse_ttl,
 )
 from trafficmond.model import Direction, FlowQuery, Reason
 from trafficmond.pipeline import Moment
@@ -57,7 +57,7 @@ class Rules(Handler):
     ) -> AsyncGenerator[Reply, None]:
         """Rules in force, in pages, strongest first; a list file is one row. `within`: those overlapping a prefix;
         `unused_s`: those that no flow has met for so long."""
-        met, notes = (None, list[str]()) if unused_s is None else await self._met(time.time() - lasting(unused_s))
+        met, notes = (None, list[str]()) if unused_s is None else await self._met(time.time() - parse_ttl(unused_s))
         async for page in paged(call, self._pages(within, met)):
             yield {"rules": page, "notes": notes or None}
             notes = []
@@ -82,7 +82,7 @@ class Rules(Handler):
         policy = in_force.policy
         order = self._by_strength(in_force)
         if within is not None:
-            chosen = {int(policy.owner[row]) for row in overlapping(policy, prefix_of(within))}
+            chosen = {int(policy.owner[row]) for row in overlapping(policy, parse_prefix(within))}
             order = [index for index in order if index in chosen]
         if met is not None:
             written = (Reason.RULE, Reason.LIST)
@@ -149,11 +149,14 @@ class Rules(Handler):
         shadow: bool = False,
     ) -> Reply:
         """Put a rule in force."""
-        parts, prefix = self._parts, prefix_of(cidr)
-        action, direction = str(action_of(action)), str(direction_of(direction))  # in whichever case they are written
+        parts, prefix = self._parts, parse_prefix(cidr)
+        action, direction = (
+            str(parse_action(action)),
+            str(parse_direction(direction)),
+        )  # in whichever case they are written
         await parts.follow_clock()
         since = None if ttl_s is None else time.time()
-        expires = None if ttl_s is None else time.time() + lasting(ttl_s)
+        expires = None if ttl_s is None else time.time() + parse_ttl(ttl_s)
         limit = None if rate_per_s is None else f"{rate_per_s}/s"
         words: Table = {"cidr": prefix, "action": action, "direction": direction, "label": label or None}
         words |= {"since": since, "expires": expires, "limit": limit, "burst": burst_packets, "force": force or None}
@@ -188,7 +191,7 @@ class Rules(Handler):
         where it stands; "": by hand, wherever."""
         in_force, own = self._parts.rulebook.in_force, ("runtime", str(self._parts.rulebook.saved_path))
         if in_force is not None:
-            policy, way = in_force.policy, direction_of(table["direction"])
+            policy, way = in_force.policy, parse_direction(table["direction"])
             ports = table.get("ports", [])
             for index in exactly(policy, table["cidr"]):
                 found = policy.rules[index]
@@ -210,8 +213,8 @@ class Rules(Handler):
         ports: list[str] | None = None,
     ) -> Reply:
         """Take the run-time rules on exactly this prefix out of force."""
-        parts, cidr = self._parts, prefix_of(cidr)
-        wanted = direction_of(direction) if direction else None
+        parts, cidr = self._parts, parse_prefix(cidr)
+        wanted = parse_direction(direction) if direction else None
         only = None if ports is None else named_ports(ports)
         begin = self._begin(call, f"remove-cidr {cidr}", None)
         done = await _writing(parts.rulebook.remove(cidr, wanted, only, saved=save, begin=begin), "save the rules")
@@ -260,7 +263,7 @@ class Rules(Handler):
         if confirm_within_s is None:
             changed = await self._reloader.reload(f"asked by {call.caller.user}", call.caller)
         else:
-            within_s = on_probation_for(confirm_within_s)
+            within_s = parse_probation(confirm_within_s)
             changed = await self._reloader.try_out("reload", call.caller, "", within_s)
         in_force = self._parts.rulebook.in_force
         assert in_force is not None

@@ -9,7 +9,7 @@ from trafficmond.control.bounds import number
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.refusals import NotFound
 from trafficmond.errors import ConfigError, Mistake
-from trafficmond.handlers.handler import Handler, network_of
+from trafficmond.handlers.handler import Handler, parse_network
 from trafficmond.handlers.places import placed
 from trafficmond.model import FlowQuery, Severity, Threat
 from trafficmond.networks import Network
@@ -36,7 +36,7 @@ class Threats(Handler):
     ) -> Reply:
         """Threats, latest first."""
         most = number("limit", limit, 1, MOST_ROWS)
-        network = network_of(host, "host") if host else None
+        network = parse_network(host, "host") if host else None
         least = _severity(min_severity)
 
         def wanted(row: Row) -> bool:

@@ -34,7 +34,7 @@ class Watch(Handler):
         for topic in topics or ():
             one_of("topics", topic, TOPICS)
         hosts, either = chosen("host", choice.prefixes, host), chosen("ports", choice.ports, ports)
-        wanted, broadcast = Wanted(action_of(action), hosts, interface or None, either), self._parts.broadcast
+        wanted, broadcast = Wanted(parse_action(action), hosts, interface or None, either), self._parts.broadcast
         subscription = broadcast.subscribe(topics or TOPICS, wanted)
         try:
             async for topic, records, lost in subscription.batches():
@@ -43,7 +43,7 @@ class Watch(Handler):
             broadcast.unsubscribe(subscription)
 
 
-def action_of(text: str | None) -> Action | None:
+def parse_action(text: str | None) -> Action | None:
     """The action of that name, or as log records spell it. Raises Mismatch."""
     if not text:
         return None
