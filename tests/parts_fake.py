@@ -15,7 +15,7 @@ from trafficmond.config.load import load_settings
 from trafficmond.config.settings import Settings
 from trafficmond.datapath.accounting import Accounting
 from trafficmond.datapath.attach import Attachment
-from trafficmond.datapath.attachments import FAILED, Change
+from trafficmond.datapath.attachments import FAILED, AttachmentChange
 from trafficmond.datapath.bans import BanTable, KernelBan
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.datapath import Datapath, Options
@@ -105,7 +105,7 @@ class FakeDatapath(Datapath):
         self.clock, self.ledger, self.bans = FakeClock(), FakeLedger(), FakeBans()
         self.loaded = Loaded("libbpf", {}, {}, 0, reused=False)
         self.hanging = {2: Attachment(2, "eth0", "native", "tcx", ["a note"])}
-        self.left = {3: Change(FAILED, "eth1", "cannot attach to eth1")}
+        self.left = {3: AttachmentChange(FAILED, "eth1", "cannot attach to eth1")}
         self.counted = Accounting(
             *(Sums(40, 4000), Sums(30, 3000), Sums(1, 60), Sums(4, 400), Sums(5, 500), Sums(2, 9)),
             {"evicted": Sums(20, 2000)},
@@ -122,7 +122,7 @@ class FakeDatapath(Datapath):
         return self.hanging
 
     @property
-    def refused(self) -> dict[int, Change]:
+    def refused(self) -> dict[int, AttachmentChange]:
         return self.left
 
     def configure(self, options: Options) -> None:
@@ -145,7 +145,7 @@ class FakeDatapath(Datapath):
     def roll_back(self) -> None:
         self.until = None
 
-    def attach(self, *_: Any) -> list[Change]:
+    def attach(self, *_: Any) -> list[AttachmentChange]:
         return []
 
     def read_ledger(self) -> Batch:

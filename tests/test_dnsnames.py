@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trafficmond import dnsnames
-from trafficmond.datapath.names_seen import Counts
+from trafficmond.datapath.names_seen import NameCounts
 from trafficmond.dnsnames import DnsNames
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.dns import NAMED
@@ -27,8 +27,8 @@ class World:
         rows, self.rows = self.rows, np.zeros(0, NAMED)
         return rows
 
-    def counts(self) -> Counts:
-        return Counts(7, 4, 2, 1)
+    def counts(self) -> NameCounts:
+        return NameCounts(7, 4, 2, 1)
 
     def answered(self, *told: tuple[str, str], ago_s: float = 0.0) -> None:
         for address, name in told:

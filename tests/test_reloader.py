@@ -19,7 +19,7 @@ from trafficmond.errors import ConfigError, DatapathError, StoreError
 from trafficmond.parts import Parts
 from trafficmond.reloader import Reloader
 from trafficmond.sdnotify import ServiceManager
-from trafficmond.store.records import Change
+from trafficmond.store.records import AuditEntry
 
 RULE = '[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\n'
 
@@ -98,9 +98,9 @@ def test_a_reload_is_recorded_with_what_it_changed(
 ) -> None:
     async def run() -> None:
         async with reloading(tmp_path) as (subject, parts, _, _):
-            said, recorded = listen(parts), list[Change]()
+            said, recorded = listen(parts), list[AuditEntry]()
 
-            def audit(change: Change) -> Future[None]:
+            def audit(change: AuditEntry) -> Future[None]:
                 recorded.append(change)
                 done: Future[None] = Future()
                 done.set_exception(StoreError("the disk is full"))

@@ -20,7 +20,7 @@ from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.geo.reading import open_atlas, outdated
 from trafficmond.model import Action
-from trafficmond.policy.counts import Counts, count
+from trafficmond.policy.counts import RuleCounts, count
 from trafficmond.policy.load import load_policy
 from trafficmond.policy.readers import read_list, read_toml
 from trafficmond.policy.rules import ListSource, Rule
@@ -36,7 +36,7 @@ class Checked:
     """What was read, and what is wrong or odd about it."""
 
     path: Path
-    counts: Counts = field(default_factory=Counts)
+    counts: RuleCounts = field(default_factory=RuleCounts)
     mistakes: Sequence[Mistake] = ()
     notes: Sequence[Mistake] = ()
 
@@ -90,7 +90,7 @@ def _one(path: Path, source: ListSource | None) -> Checked:
     lists = 1 if source else 0
     return Checked(
         path,
-        Counts(len(read.rules) - lists, lists, len(read.prefixes)),
+        RuleCounts(len(read.rules) - lists, lists, len(read.prefixes)),
         read.mistakes,
         [*read.notes, *_ended(read.rules)],
     )

@@ -6,7 +6,7 @@ import asyncio
 
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
-from trafficmond.store.records import Change
+from trafficmond.store.records import AuditEntry
 from trafficmond.store.store import Store
 
 _AUDIT_S = 2.0  # for a change's record to reach the disk
@@ -19,7 +19,7 @@ class Auditor:
         self._store = store
         self._sinks = sinks
 
-    async def record(self, change: Change) -> bool:
+    async def record(self, change: AuditEntry) -> bool:
         """Records a change; when this returns it is on the disk, or the disk refuses: then the journal has it, and it
         is stored when that is possible again. Returns whether it is stored."""
         done = asyncio.wrap_future(self._store.audit(change))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from trafficmond import networks
-from trafficmond.datapath.names_seen import Counts
+from trafficmond.datapath.names_seen import NameCounts
 from trafficmond.flows.batch import Batch
 
 # bound: addresses whose names were learned from DNS (`flows.dns_names`) | the one answered longest ago goes, counted
@@ -32,7 +32,7 @@ class Source(Protocol):
         """flows.dns.NAMED rows of the answers since the last call."""
         ...
 
-    def counts(self) -> Counts:
+    def counts(self) -> NameCounts:
         """What was counted so far."""
         ...
 
@@ -86,7 +86,7 @@ class DnsNames:
 
     def counters(self) -> dict[str, int]:
         """As `metrics.counted` names them."""
-        counts = self.source.counts() if self.source else Counts()
+        counts = self.source.counts() if self.source else NameCounts()
         return {
             "dns_answers": counts.answers,
             "dns_unasked": counts.unasked,

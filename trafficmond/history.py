@@ -18,7 +18,7 @@ from trafficmond import files
 from trafficmond.errors import TrafficmonError
 from trafficmond.policy.entries import Entry, difference, entries, placed, replayed, without
 from trafficmond.policy.load import Policy
-from trafficmond.store.records import Change
+from trafficmond.store.records import AuditEntry
 
 # bound: numbered changes of the rules, in `state_dir` | the oldest are deleted
 MOST_CHANGES = 1000
@@ -57,7 +57,7 @@ class History:
         self._lines = 0
         self._lock = asyncio.Lock()
 
-    async def follow(self, policy: Policy, change: Change | None = None, tried: Places | None = None) -> None:
+    async def follow(self, policy: Policy, change: AuditEntry | None = None, tried: Places | None = None) -> None:
         """Notes what is different from when this was called last, as the work of `change`. Rules of a folder that is
         `tried` stand where they will when it is confirmed, so that confirming is no change, and what is taken back is
         an edit of the right file. Never raises."""
@@ -96,7 +96,11 @@ class History:
             raise TrafficmonError(f"{self._path} cannot be read: {error}", hint="move it away") from error
 
     def _follow(
-        self, before: Policy | None, policy: Policy, change: Change | None, tried: tuple[Places | None, Places | None]
+        self,
+        before: Policy | None,
+        policy: Policy,
+        change: AuditEntry | None,
+        tried: tuple[Places | None, Places | None],
     ) -> None:
         if before is None:
             self._begin(_placed(entries(policy), tried[1]))
@@ -124,11 +128,11 @@ class History:
         last = replayed(base, ((each.removed, each.added) for each in recorded))
         removed, added = without(last, now), without(now, last)
         if removed or added:
-            self._append(self._next(Change(time.time(), 0, "", 0, "start", ""), removed, added))
+            self._append(self._next(AuditEntry(time.time(), 0, "", 0, "start", ""), removed, added))
 
-    def _next(self, change: Change | None, removed: list[Entry], added: list[Entry]) -> Recorded:
+    def _next(self, change: AuditEntry | None, removed: list[Entry], added: list[Entry]) -> Recorded:
         now = time.time()
-        made = change or Change(now, 0, "", 0, "ended", "")
+        made = change or AuditEntry(now, 0, "", 0, "ended", "")
         last, number = self._last, self.number + 1
         of_several = made.pid and made.change in _OF_SEVERAL
         if (

@@ -35,7 +35,7 @@ from trafficmond.metrics.http import MetricsServer
 from trafficmond.model import Threat
 from trafficmond.pipeline import Pipeline
 from trafficmond.policy.collect import is_rules_file
-from trafficmond.policy.counts import Counts, count
+from trafficmond.policy.counts import RuleCounts, count
 from trafficmond.probation import Probation
 from trafficmond.protected import Protected
 from trafficmond.questions import Questions
@@ -46,7 +46,7 @@ from trafficmond.sdnotify import ServiceManager
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.standing import recalled
-from trafficmond.store.records import Ban, Change
+from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.store import Store
 from trafficmond.tasks import Tasks
 from trafficmond.units import Units
@@ -98,12 +98,12 @@ class Parts:
         self.datapath.clock.calibrate()
         await self.rulebook.settle()
 
-    async def audit(self, change: Change) -> bool:
+    async def audit(self, change: AuditEntry) -> bool:
         """Auditor.record"""
         await self.follow_rules(change)
         return await self.auditor.record(change)
 
-    async def follow_rules(self, change: Change | None = None) -> None:
+    async def follow_rules(self, change: AuditEntry | None = None) -> None:
         """Has the rules' history note what is different, as the work of `change`."""
         if (in_force := self.rulebook.in_force) and in_force.generation:
             trial = self.rulebook.standing.trial
@@ -122,7 +122,7 @@ class Parts:
         """What systemctl status shows."""
         names = ", ".join(sorted(each.name for each in self.datapath.attached.values())) or "nothing"
         in_force = self.rulebook.in_force
-        rules = count(in_force.policy) if in_force else Counts()
+        rules = count(in_force.policy) if in_force else RuleCounts()
         seen = self.datapath.accounting().seen.packets
         return f"watching {names}; {rules}; {seen:,} packets seen, {len(self.pipeline.table):,} flows"
 

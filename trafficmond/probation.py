@@ -16,7 +16,7 @@ from trafficmond.rulebook import Rulebook
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.standing import BEGUN, CONFIRMED, RAN_OUT, RESET, ROLLED_BACK
-from trafficmond.store.records import Change
+from trafficmond.store.records import AuditEntry
 from trafficmond.tasks import Tasks
 
 _LATER_S = 0.02  # after the kernel has ended a probation
@@ -45,7 +45,7 @@ class Probation:
         exposure: Exposure,
         sinks: SinkSet,
         tasks: Tasks,
-        audit: Callable[[Change], Awaitable[object]],
+        audit: Callable[[AuditEntry], Awaitable[object]],
     ) -> None:
         self._rulebook = rulebook
         self._host = host
@@ -67,9 +67,9 @@ class Probation:
         asyncio.get_running_loop().call_soon(self._after)
         if turn in (RAN_OUT, RESET):  # nobody asked for it, so nobody else records it
             who = os.getuid(), f"probation {turn}", os.getpid()
-            self._tasks.spawn(self._record(Change(time.time(), *who, "rollback", trial.what)))
+            self._tasks.spawn(self._record(AuditEntry(time.time(), *who, "rollback", trial.what)))
 
-    async def _record(self, change: Change) -> None:
+    async def _record(self, change: AuditEntry) -> None:
         await self._audit(change)
 
     def _after(self) -> None:

@@ -18,13 +18,13 @@ from trafficmond.control.peers import Caller
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.parts import Parts, say_sources
 from trafficmond.policy.collect import is_rules_file
-from trafficmond.policy.counts import Counts, count
+from trafficmond.policy.counts import RuleCounts, count
 from trafficmond.policy.entries import counted
 from trafficmond.rulebook import InForce
 from trafficmond.sinks import messages
 from trafficmond.standing import Begin
 from trafficmond.status import metrics_text
-from trafficmond.store.records import Change
+from trafficmond.store.records import AuditEntry
 
 _LOG_CHANGE_S = 5.0  # for what the old logs and exports still hold
 _REST_S = 0.2  # after a reading of the files, before the next that nobody waits for
@@ -97,7 +97,7 @@ class Reloader:
             if tried is None:
                 return ["nothing is on probation: the files say what is in force"]
             parts.warnings.pop("files", None)
-            was, now = count(before.policy) if before else Counts(), count(tried.policy)
+            was, now = count(before.policy) if before else RuleCounts(), count(tried.policy)
             default = (
                 "" if before and before.policy.default is tried.policy.default else f", default {tried.policy.default}"
             )
@@ -107,7 +107,9 @@ class Reloader:
                 *map(str, tried.policy.notes[:_TOLD_MISTAKES]),
                 *parts.probation_notes(),
             ]
-            change = Change(time.time(), caller.uid, caller.user, caller.pid, "apply", folder or "the files", str(was))
+            change = AuditEntry(
+                time.time(), caller.uid, caller.user, caller.pid, "apply", folder or "the files", str(was)
+            )
             after = f"{now}{default}, on probation for {within_s:g} s"
             await parts.audit(replace(change, after=after, login=caller.login))
             return notes
@@ -133,7 +135,7 @@ class Reloader:
             words = [str(count(in_force.policy)), *parts.probation_notes()[:1]]
             was = str(count(before.policy)) if before else None
             subject, login = str(settings.source or "defaults"), caller.login if caller else None
-            await parts.audit(Change(time.time(), *who, "reload", subject, was, ", ".join(words), login))
+            await parts.audit(AuditEntry(time.time(), *who, "reload", subject, was, ", ".join(words), login))
             return parts.probation_notes()
         parts.warnings.pop("reload", None)
         was_refused, self._refused = bool(self._refused), []
@@ -143,7 +145,7 @@ class Reloader:
             parts.manager.ready(parts.status_line())
             return []
         changed = self._adopt(settings)
-        now, then = count(in_force.policy), count(before.policy) if before else Counts()
+        now, then = count(in_force.policy), count(before.policy) if before else RuleCounts()
         different = await asyncio.to_thread(counted, before.policy, in_force.policy) if before else ""
         differences = list(part_options.differences(old, settings))
         fields = {"generation": in_force.generation}
@@ -158,7 +160,7 @@ class Reloader:
         became = _in_words(now, [(name, value) for name, _, value in differences], different)
         who = (caller.uid, caller.user, caller.pid) if caller else (os.getuid(), why, os.getpid())
         subject, login = str(settings.source or "defaults"), caller.login if caller else None
-        await parts.audit(Change(time.time(), *who, "reload", subject, was, became, login))
+        await parts.audit(AuditEntry(time.time(), *who, "reload", subject, was, became, login))
         sums = f"{then} -> {now}" if now != then else str(now)
         return [f"{sums} ({different})" if different else sums, *changed] if now != then or different else changed
 
@@ -246,6 +248,6 @@ def _empty(folder: str) -> list[str]:
     return [f"warning: {folder} holds no rules file (*.toml, *.json): of those in cidr.d none is in force"]
 
 
-def _in_words(rules: Counts, settings: Sequence[tuple[str, Any]], different: str = "") -> str:
+def _in_words(rules: RuleCounts, settings: Sequence[tuple[str, Any]], different: str = "") -> str:
     sums = f"{rules} ({different})" if different else str(rules)
     return "; ".join([sums, *(f"{name} = {part_options.in_words(value)}" for name, value in settings)])

@@ -18,7 +18,7 @@ from trafficmond.policy.explain import overlapping
 from trafficmond.rulebook import Rulebook
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
-from trafficmond.store.records import Ban, Change
+from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.store import Store
 
 OWNER = "response"  # of its bans
@@ -88,7 +88,7 @@ class Responder:
                 self._sinks.note(messages.ERROR_INTERNAL, str(error), fields)
                 continue
             self._sinks.note(messages.BANNED, f"banned {text}", fields)
-            self._store.audit(Change(now, os.getuid(), by, os.getpid(), "ban", decision.prefix, None, text))
+            self._store.audit(AuditEntry(now, os.getuid(), by, os.getpid(), "ban", decision.prefix, None, text))
 
     def _is_protected(self, prefix: str) -> bool:
         """Whether a prefix shares an address with the guard or the allowlist, or somebody is logged in from there

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trafficmond import __version__
 from trafficmond.model import Direction, Severity
 from trafficmond.parts import Parts
-from trafficmond.policy.counts import Counts, count
+from trafficmond.policy.counts import RuleCounts, count
 from trafficmond.shadow import shadows, sums_of
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _counters(parts: Parts) -> dict[str, int]:
 
 def _rule_count(parts: Parts) -> Row:
     in_force = parts.rulebook.in_force
-    counts = count(in_force.policy) if in_force else Counts()
+    counts = count(in_force.policy) if in_force else RuleCounts()
     return {
         "count": counts.rules,
         "prefixes": counts.prefixes,

@@ -12,7 +12,7 @@ from asking import asking
 
 from trafficmond import services
 from trafficmond.parts import Parts
-from trafficmond.store.records import Ban, Change
+from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.store import Store
 
 
@@ -353,7 +353,7 @@ def test_after_a_step_of_the_clock_answers_say_what_the_kernel_does(tmp_path: Pa
 
 
 def test_a_change_whose_audit_cannot_be_stored_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(_: Parts, __: Change) -> bool:
+    async def never(_: Parts, __: AuditEntry) -> bool:
         return False
 
     async def run() -> None:

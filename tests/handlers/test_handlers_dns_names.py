@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from asking import asking
 
-from trafficmond.datapath.names_seen import Counts
+from trafficmond.datapath.names_seen import NameCounts
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.dns import NAMED
 
@@ -18,8 +18,8 @@ class Source:
     def take(self) -> Batch:
         return np.array([(socket.inet_pton(socket.AF_INET6, "::ffff:192.0.2.1"), 0, b"a.example")], NAMED)
 
-    def counts(self) -> Counts:
-        return Counts(answers=3)
+    def counts(self) -> NameCounts:
+        return NameCounts(answers=3)
 
 
 def test_of_the_addresses_that_are_named(tmp_path: Path) -> None:

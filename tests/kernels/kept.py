@@ -16,7 +16,7 @@ from kernel_rig import BAD, GOOD, LOADER, ROOT, SETTINGS, SLOW, Rig, must, note_
 from tmlab.packets import frame, tcp, udp, vxlan
 
 from trafficmond.datapath.attach import Attachment
-from trafficmond.datapath.names_seen import Counts, NamesSeen
+from trafficmond.datapath.names_seen import NameCounts, NamesSeen
 from trafficmond.datapath.processes_seen import ProcessesSeen
 from trafficmond.flows.processes import END
 
@@ -103,7 +103,7 @@ def names_asked_for(on: Rig) -> None:
             while not rows and time.monotonic() < deadline:
                 rows += [(bytes(row["address"])[12:], bytes(row["name"])) for row in seen.take()]
         must(rows == [(socket.inet_aton(GOOD), b"www.example")], "one name", rows)
-        must(seen.counts() == Counts(answers=2, unasked=1), "two answers", seen.counts())
+        must(seen.counts() == NameCounts(answers=2, unasked=1), "two answers", seen.counts())
         seen.follow({})
     must(tc_filters(on) == filters, "the filters as before", tc_filters(on))
 

@@ -22,7 +22,7 @@ from verified import verified
 
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.attach import Attachment
-from trafficmond.datapath.names_seen import Counts, NamesSeen
+from trafficmond.datapath.names_seen import NameCounts, NamesSeen
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -103,7 +103,7 @@ def test_either_loader_on_any_kernel(lab: Lab, loader: str, kernel: str, monkeyp
         (row,) = seen.take()
         assert (row["name"], bytes(row["address"])[12:]) == (b"web.lab.example", socket.inet_aton(link.outside_ip))
         assert 0 <= time.monotonic_ns() - int(row["at_ns"]) < 60e9
-        assert seen.counts() == Counts(answers=1)
+        assert seen.counts() == NameCounts(answers=1)
         assert len(filters()) == (0 if kernel == "this one" else 2)
         with lab.host.entered():
             seen.follow({})

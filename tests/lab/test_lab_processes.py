@@ -20,7 +20,7 @@ from verified import verified
 
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.attach import Attachment
-from trafficmond.datapath.processes_seen import Counts, ProcessesSeen
+from trafficmond.datapath.processes_seen import ProcessCounts, ProcessesSeen
 from trafficmond.flows.processes import END
 
 pytestmark = [
@@ -152,7 +152,7 @@ def test_either_loader_on_any_kernel(lab: Lab, loader: str, kernel: str, monkeyp
         assert (seen.waiting(ends)["name"][0], int(seen.waiting(ends)["pid"][0])) == me
         counts = seen.counts()
         assert counts.noted >= 2
-        assert counts == Counts(counts.noted, 0)
+        assert counts == ProcessCounts(counts.noted, 0)
         assert len(filters()) == (0 if kernel == "this one" else 1)
         with lab.host.entered():
             seen.follow({})

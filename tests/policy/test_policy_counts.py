@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trafficmond.model import Action
-from trafficmond.policy.counts import Counts, count
+from trafficmond.policy.counts import RuleCounts, count
 from trafficmond.policy.load import load_policy
 from trafficmond.policy.rules import ListSource
 
@@ -19,11 +19,11 @@ def test_what_somebody_wrote_is_counted_and_the_guard_is_not(tmp_path: Path) -> 
         allowlist=["198.51.100.1"],
         guard=[("127.0.0.0/8", "loopback"), ("::1", "loopback")],
     )
-    assert count(policy) == Counts(rules=2, lists=1, prefixes=6)
-    assert count(load_policy(None, guard=[("::1", "loopback")])) == Counts()
+    assert count(policy) == RuleCounts(rules=2, lists=1, prefixes=6)
+    assert count(load_policy(None, guard=[("::1", "loopback")])) == RuleCounts()
 
 
 def test_in_words() -> None:
-    assert str(Counts(1, 0, 1)) == "1 rule, 1 prefix"
-    assert str(Counts()) == "0 rules"
-    assert str(Counts(0, 2, 1_062_046)) == "2 lists, 1,062,046 prefixes"
+    assert str(RuleCounts(1, 0, 1)) == "1 rule, 1 prefix"
+    assert str(RuleCounts()) == "0 rules"
+    assert str(RuleCounts(0, 2, 1_062_046)) == "2 lists, 1,062,046 prefixes"

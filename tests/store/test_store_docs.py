@@ -18,7 +18,7 @@ from trafficmond.flows.batch import V4_MAPPED
 from trafficmond.flows.owners import Owner
 from trafficmond.model import FlowQuery, Severity, Threat
 from trafficmond.store.query import question
-from trafficmond.store.records import Ban, Change
+from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.rollups import KEEP_S, TOP
 from trafficmond.store.schema import VERSION
 from trafficmond.store.store import Store
@@ -49,7 +49,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     found = Threat("port_scan", Severity.HIGH, "T1046", "10.0.0.1", None, now - 100, now, 20, "20 ports", {}, "t1")
     store.put_threat(found, "opened").result(5)
-    store.audit(Change(now, 0, "root", 1, "add-cidr", "192.0.2.0/24", None, "drop")).result(5)
+    store.audit(AuditEntry(now, 0, "root", 1, "add-cidr", "192.0.2.0/24", None, "drop")).result(5)
     store.save_bans([Ban("10.0.0.1/32", "port_scan", "20 ports", now, now + 600, "t1")]).result(5)
     assert store.flush(5)
     store.close(5)

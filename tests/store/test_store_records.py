@@ -10,7 +10,7 @@ import pytest
 
 from trafficmond.model import Severity, Threat
 from trafficmond.store import records
-from trafficmond.store.records import Change
+from trafficmond.store.records import AuditEntry
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
@@ -28,10 +28,10 @@ def test_the_oldest_threats_and_changes_are_forgotten(
             "opened",
         )
     for number in range(6):
-        store.audit(Change(float(number), 0, "root", 1, "ban", str(number)))
+        store.audit(AuditEntry(float(number), 0, "root", 1, "ban", str(number)))
     assert store.flush(5)
     clock[0] += 3600
-    store.audit(Change(6.0, 0, "root", 1, "ban", "6")).result(5)
+    store.audit(AuditEntry(6.0, 0, "root", 1, "ban", "6")).result(5)
     store.close(5)
     assert ask("SELECT id FROM threats ORDER BY id") == [("t3",), ("t4",), ("t5",)]
     assert ask("SELECT subject FROM audit ORDER BY id") == [("3",), ("4",), ("5",), ("6",)]

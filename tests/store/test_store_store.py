@@ -20,7 +20,7 @@ from trafficmond.flows.names import Names
 from trafficmond.flows.owners import Owner
 from trafficmond.model import Action, Reason, Severity, Threat
 from trafficmond.store import queue as queue_module
-from trafficmond.store.records import Ban, Change
+from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 from trafficmond.verdict import verdict_word
@@ -174,7 +174,9 @@ def test_a_threat_is_replaced_by_its_id(store: Store, ask: Ask) -> None:
 
 def test_the_audit_is_kept_in_order(store: Store, ask: Ask) -> None:
     for number in range(3):
-        store.audit(Change(float(number), 1000, "ada", 42, "add-cidr", f"192.0.2.{number}/32", None, "drop")).result(5)
+        store.audit(
+            AuditEntry(float(number), 1000, "ada", 42, "add-cidr", f"192.0.2.{number}/32", None, "drop")
+        ).result(5)
     assert ask('SELECT "at", user, change, subject, "before", "after" FROM audit ORDER BY id')[1] == (
         1.0,
         "ada",
@@ -194,7 +196,7 @@ def test_bans_are_replaced_whole_and_read_back(store: Store) -> None:
 
 
 def test_text_that_is_no_unicode_fails_its_task_only(store: Store, names: Names, make_reports: Make) -> None:
-    change = Change(1.0, 0, "root", 1, "ban", "\udcff")
+    change = AuditEntry(1.0, 0, "root", 1, "ban", "\udcff")
     with pytest.raises(StoreError):
         store.audit(change).result(5)
     store.put(make_reports(), names)
@@ -220,7 +222,7 @@ def test_records_that_wait_are_bounded(path: Path, limits: Limits, monkeypatch: 
     store = Store.open(path, limits)
     lock = sqlite3.connect(path, isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")  # the writer cannot write
-    made = [store.audit(Change(float(number), 0, "root", 1, "ban", "x")) for number in range(15)]
+    made = [store.audit(AuditEntry(float(number), 0, "root", 1, "ban", "x")) for number in range(15)]
     lock.execute("ROLLBACK")
     lock.close()
     assert store.flush(10)
@@ -233,7 +235,7 @@ def test_a_task_after_closing_fails_with_the_reason(path: Path, limits: Limits) 
     store = Store.open(path, limits)
     store.close(5)
     with pytest.raises(StoreError, match="closed"):
-        store.audit(Change(1.0, 0, "root", 1, "ban", "x")).result(5)
+        store.audit(AuditEntry(1.0, 0, "root", 1, "ban", "x")).result(5)
     assert store.status().lost_rows == 1
 
 

@@ -91,14 +91,14 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from store_reports import NAMES, reports
-from trafficmond.store.records import Change
+from trafficmond.store.records import AuditEntry
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 store = Store.open(Path(sys.argv[1]), Limits(1e9, 1 << 20), clock=lambda: 0.0)
 put = 0
 while True:
     store.put(reports(700), NAMES)
-    store.audit(Change(0.0, 0, "root", 1, "ban", str(put))).result(10)
+    store.audit(AuditEntry(0.0, 0, "root", 1, "ban", str(put))).result(10)
     assert store.flush(10)
     put += 1
     print(put, flush=True)

@@ -20,7 +20,7 @@ MAX_CLIENTS_OF_A_USER = 48  # root apart, so that there is always room for the a
 
 
 @dataclass(slots=True)
-class Counts:
+class ClientCounts:
     """Since the start."""
 
     accepted: int = 0
@@ -45,7 +45,7 @@ class Clients:
     """Belongs to the daemon's loop."""
 
     def __init__(self) -> None:
-        self.counts = Counts()
+        self.counts = ClientCounts()
         self._clients: set[Client] = set()
 
     def __len__(self) -> int:

@@ -28,7 +28,7 @@ ATTACHED, DETACHED, FAILED, FOREIGN = "attached", "detached", "failed", "foreign
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class AttachmentChange:
     """What became of an interface, in words as well."""
 
     kind: str  # ATTACHED, DETACHED, FAILED or FOREIGN
@@ -53,7 +53,7 @@ class Attachments:
         shared: Sequence[str] = (),
     ) -> None:
         self.attached: dict[int, attach.Attachment] = {}
-        self.refused: dict[int, Change] = {}  # ifindex -> why it is not attached
+        self.refused: dict[int, AttachmentChange] = {}  # ifindex -> why it is not attached
         self._lost_pins = False
         self.ever = False  # whether the interfaces have been looked at
         self._loaded = loaded
@@ -68,7 +68,7 @@ class Attachments:
         self._again = 0.0  # when one that cannot be shared is tried again, by the monotonic clock
         self._choices = Choices(pins.directory)
 
-    def update(self, present: Iterable[Interface], selection: Selection) -> list[Change]:
+    def update(self, present: Iterable[Interface], selection: Selection) -> list[AttachmentChange]:
         """Attaches to what is present and meant by the settings; what changed or failed since the last time.
 
         What a pattern of the settings once chose stays attached while both exist, whatever has become of routes and
@@ -127,7 +127,7 @@ class Attachments:
             left = self._pins.is_shared(ifindex)
         return left and self._choices.hold(ifindex, selection.patterns)
 
-    def _take_up(self, interface: Interface) -> Change | None:
+    def _take_up(self, interface: Interface) -> AttachmentChange | None:
         """Attaches to one more interface; what there is to say."""
         ifindex = interface.ifindex
         before = self.refused.get(ifindex)
@@ -139,16 +139,16 @@ class Attachments:
         except (TrafficmonError, OSError) as error:
             kind = FOREIGN if isinstance(error, ForeignProgramError) else FAILED
             self._again = time.monotonic() + _PAUSE_S
-            self.refused[ifindex] = Change(kind, interface.name, str(error))
+            self.refused[ifindex] = AttachmentChange(kind, interface.name, str(error))
             return self.refused[ifindex] if self.refused[ifindex] != before else None
         self.refused.pop(ifindex, None)
         done = self.attached[ifindex]
         egress = f"{done.egress} egress" if done.egress else "ingress only"
         beside = f" shared through libxdp ({', '.join(done.shared.chain)})" if done.shared else ""
         text = "; ".join((f"watching {done.name}: {done.mode} XDP{beside}, {egress}", *done.notes))
-        return Change(ATTACHED, done.name, text, done.mode)
+        return AttachmentChange(ATTACHED, done.name, text, done.mode)
 
-    def _native_after_all(self, interface: Interface) -> Change | None:
+    def _native_after_all(self, interface: Interface) -> AttachmentChange | None:
         """Attaches anew where the MTU stood in the way of native mode and does not any more; what there is to say.
         Between the two a packet or so is not judged, for the kernel has no way from one mode to the other."""
         done = self.attached[interface.ifindex]
@@ -178,7 +178,7 @@ class Attachments:
             raise DatapathError(what, hint="name fewer in `interfaces`")
         return free[0]
 
-    def _detach_one(self, ifindex: int, present: bool) -> Change:
+    def _detach_one(self, ifindex: int, present: bool) -> AttachmentChange:
         """Ends an attachment that is not meant any more, or has ended already; why, in words."""
         done = self.attached.pop(ifindex)
         ended, pinned = not done.alive(), self._pins.has_xdp(ifindex)
@@ -187,13 +187,13 @@ class Attachments:
         if ended and present and not pinned and not self._lost_pins:
             # The same interface, or the exit would have left a pin; a new one with an old number has one.
             text = f"{done.name} was detached by trafficmond --detach; restart trafficmond to watch it again"
-            self.refused[ifindex] = Change(DETACHED, done.name, text)
+            self.refused[ifindex] = AttachmentChange(DETACHED, done.name, text)
             return self.refused[ifindex]
         self._choices.forget(ifindex)
         why = "it is gone" if ended else "the setting `interfaces` does not choose it any more"
         if ended and present and done.shared:
             why = "another program took trafficmon out of the dispatcher"
-        return Change(DETACHED, done.name, f"no longer watching {done.name}: {why}")
+        return AttachmentChange(DETACHED, done.name, f"no longer watching {done.name}: {why}")
 
     def totals(self, ifindex: int) -> npt.NDArray[Any]:
         """What one attached interface counted (abi.TOTALS) on each CPU, shape (cpus, 2): [:, 0] ingress, [:, 1] egress.

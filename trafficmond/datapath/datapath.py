@@ -17,7 +17,7 @@ from trafficmond import abi, npt
 from trafficmond.datapath import ledger, libbpf, loader
 from trafficmond.datapath.accounting import Accounting, account
 from trafficmond.datapath.attach import Attachment
-from trafficmond.datapath.attachments import Attachments, Change
+from trafficmond.datapath.attachments import AttachmentChange, Attachments
 from trafficmond.datapath.bans import BanTable
 from trafficmond.datapath.bcc import loader as bcc_loader
 from trafficmond.datapath.clock import Clock
@@ -182,7 +182,7 @@ class Datapath:
         return self._interfaces.attached
 
     @property
-    def refused(self) -> Mapping[int, Change]:
+    def refused(self) -> Mapping[int, AttachmentChange]:
         """Why an ifindex that should be attached is not."""
         return self._interfaces.refused
 
@@ -191,7 +191,7 @@ class Datapath:
         """Whether somebody has removed what was pinned: what is filtered ends with this daemon."""
         return self._interfaces.check_pins()
 
-    def attach(self, present: Iterable[Interface], selection: Selection) -> list[Change]:
+    def attach(self, present: Iterable[Interface], selection: Selection) -> list[AttachmentChange]:
         """Attaches to what is present and meant (Attachments.update)."""
         changes = self._interfaces.update(present, selection)
         if self.names_seen:

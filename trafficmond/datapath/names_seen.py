@@ -28,7 +28,7 @@ _SIDES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class NameCounts:
     """What became of the answers since the start: struct tm_dns_counts, and those that could not be read."""
 
     answers: int = 0
@@ -68,7 +68,7 @@ class NamesSeen(Beside):
         """flows.dns.NAMED rows of the answers since the last call."""
         return self._reader.take()
 
-    def counts(self) -> Counts:
+    def counts(self) -> NameCounts:
         """What was counted so far."""
         answers, unasked, lost = self.sums(_COUNTS, 3)
-        return Counts(answers, unasked, lost, self._reader.unreadable)
+        return NameCounts(answers, unasked, lost, self._reader.unreadable)

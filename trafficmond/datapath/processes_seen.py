@@ -39,7 +39,7 @@ _FULL = 7 / 8  # of a table, from where on something may have given way
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class ProcessCounts:
     """What was noted since the start: struct tm_process_counts."""
 
     noted: int = 0
@@ -91,9 +91,9 @@ class ProcessesSeen(Beside):
         self._renew(ends[notes["pid"] != 0], notes[notes["pid"] != 0])
         return notes
 
-    def counts(self) -> Counts:
+    def counts(self) -> ProcessCounts:
         """What was noted so far."""
-        return Counts(*self.sums(_COUNTS, 2))
+        return ProcessCounts(*self.sums(_COUNTS, 2))
 
     def may_lack(self) -> bool:
         """Whether so much was noted that something may have given way."""

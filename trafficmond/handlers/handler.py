@@ -17,7 +17,7 @@ from trafficmond.parts import Parts
 from trafficmond.policy.trial import MOST_S
 from trafficmond.reloader import Reloader
 from trafficmond.standing import Begin
-from trafficmond.store.records import Change
+from trafficmond.store.records import AuditEntry
 
 _NOT_AUDITED = (
     "done, but flows.db cannot be written at present: its audit is in the journal, and is stored when that is possible"
@@ -37,7 +37,9 @@ class Handler:
         self, caller: Caller, change: str, subject: str, before: str | None, after: str | None
     ) -> list[str]:
         """Records what a client changed; what it should be told about that."""
-        entry = Change(time.time(), caller.uid, caller.user, caller.pid, change, subject, before, after, caller.login)
+        entry = AuditEntry(
+            time.time(), caller.uid, caller.user, caller.pid, change, subject, before, after, caller.login
+        )
         return [] if await self._parts.audit(entry) else [_NOT_AUDITED]
 
     async def _audited(

@@ -9,7 +9,7 @@ from trafficmond.policy.load import Policy
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class RuleCounts:
     """What somebody wrote: rules and lists of files, settings and clients, and the prefixes of both.
 
     The guard is not among them: it is the daemon's own, and changes with the host's addresses.
@@ -26,7 +26,7 @@ class Counts:
         return ", ".join(told) or "0 rules"
 
 
-def count(policy: Policy) -> Counts:
+def count(policy: Policy) -> RuleCounts:
     """Of all of `policy` but the guard."""
     rules = lists = prefixes = 0
     for index, rule in enumerate(policy.rules):
@@ -35,4 +35,4 @@ def count(policy: Policy) -> Counts:
         lists += rule.reason is Reason.LIST
         rules += rule.reason is not Reason.LIST
         prefixes += int(policy.starts[index + 1] - policy.starts[index])
-    return Counts(rules, lists, prefixes)
+    return RuleCounts(rules, lists, prefixes)

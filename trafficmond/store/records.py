@@ -28,7 +28,7 @@ class Ban:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class AuditEntry:
     """An entry of the audit: who changed what, when, from what to what."""
 
     at: float  # epoch seconds

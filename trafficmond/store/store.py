@@ -19,7 +19,7 @@ from trafficmond.flows.names import Names
 from trafficmond.geo.atlas import Atlas
 from trafficmond.model import FlowQuery, Severity, Threat
 from trafficmond.store.reader import Reader
-from trafficmond.store.records import Ban, Change
+from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.schema import examine
 from trafficmond.store.unstored import chosen
 from trafficmond.store.writer import Limits, Writer
@@ -145,7 +145,7 @@ class Store:
 
         return self._writer.queue.submit(work)
 
-    def audit(self, change: Change) -> Future[None]:
+    def audit(self, change: AuditEntry) -> Future[None]:
         """Record a change; on the disk, not only in its cache, once the future is done."""
         row = astuple(change)
 
