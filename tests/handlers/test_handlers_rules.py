@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from asking import Asked, asking
 
-from trafficmond import exposure
+from trafficmond import auditor, exposure
 from trafficmond.datapath.listeners import Listener
 from trafficmond.model import Action, Reason
 from trafficmond.policy.layout import PARENTS_MAX
@@ -100,7 +100,11 @@ def test_after_a_step_of_the_clock_rules_say_what_the_kernel_does(
     asyncio.run(run())
 
 
-def test_a_change_that_the_store_cannot_take_is_made_and_said_and_stored_later(tmp_path: Path) -> None:
+def test_a_change_that_the_store_cannot_take_is_made_and_said_and_stored_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditor, "_AUDIT_S", 0.2)
+
     async def run() -> None:
         async with asking(tmp_path) as ask:
             await ask("AddCidr", cidr="192.0.2.0/24", ttl_s=60)
@@ -109,7 +113,7 @@ def test_a_change_that_the_store_cannot_take_is_made_and_said_and_stored_later(t
             began = time.monotonic()
             added = await ask("AddCidr", cidr="198.51.100.0/24", ttl_s=60)
             removed = await ask("RemoveCidr", cidr="192.0.2.0/24")
-            assert 3.5 < time.monotonic() - began < 8
+            assert time.monotonic() - began > 0.4
             for reply in (added, removed):
                 (note,) = reply["notes"]
                 assert note.startswith("done, but flows.db cannot be written")

@@ -47,6 +47,7 @@ def store(tmp_path: Path, running: Running, rules: Path) -> Path:
     connection = sqlite3.connect(path, isolation_level=None)
     migrate(connection, path)
     create_partition(connection, 2)
+    connection.execute("BEGIN")
     for number in range(600):
         last = now - 80_000 + 100 * number
         told = {"src_ip": f"203.0.113.{number % 200}", "dst_ip": "192.0.2.10", "src_port": 2000 + number, "rule": ""}
@@ -64,6 +65,7 @@ def store(tmp_path: Path, running: Running, rules: Path) -> Path:
         table = partition_table(1 + number // 300)
         connection.execute(f"INSERT INTO {table} VALUES ({marks})", [row[name] for name in STORED_COLUMNS])
     connection.execute("UPDATE partitions SET last_seen = (SELECT max(last_seen) FROM flows)")
+    connection.execute("COMMIT")
     connection.close()
     running.canned.live = [
         {
