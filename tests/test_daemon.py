@@ -46,7 +46,7 @@ def test_housekeeping_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pyt
             monkeypatch.setattr(datapath.clock, "calibrate", lambda: 1 / 0)
             keeping = asyncio.create_task(subject._housekeeping())
             await until(lambda: len(said) > 1 or keeping.done())
-            assert set(said) == {"housekeeping failed; it is tried again"}
+            assert set(said) == {"housekeeping failed; will retry"}
             signals.stop.set()
             await asyncio.wait_for(keeping, 10)
 

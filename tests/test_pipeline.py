@@ -304,4 +304,4 @@ def test_a_drain_that_fails_is_said(room: Room, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(room.ledger, "read_ledger", lambda: 1 / 0)
     asyncio.run(room.pipeline.read_ledger())
     (said,) = room.said
-    assert said.startswith("a reading of the ledger failed; the next goes on")
+    assert said.startswith("reading the flow ledger failed; will retry at the next interval")

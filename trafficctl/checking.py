@@ -62,7 +62,7 @@ def check(path: Path | None) -> Checked:
     except FileNotFoundError:
         raise TrafficmonError(f"there is no {path}", hint="name what to check: trafficctl check PATH") from None
     except OSError as error:
-        raise TrafficmonError(f"cannot look at {path}: {error.strerror}", hint="try with sudo") from None
+        raise TrafficmonError(f"cannot read {path}: {error.strerror}", hint="try with sudo") from None
     if path.is_file() and path.suffix in _LISTS:
         return _one(path, ListSource(path, Action.DROP, on_error="refuse"))
     if path.is_file() and _is_rules_file(path):
@@ -74,7 +74,7 @@ def check(path: Path | None) -> Checked:
     except ConfigError as error:
         return Checked(path, mistakes=error.mistakes)
     except PermissionError as error:  # a folder on the way to what the settings name
-        raise TrafficmonError(f"cannot look at {error.filename}: {error.strerror}", hint="try with sudo") from None
+        raise TrafficmonError(f"cannot read {error.filename}: {error.strerror}", hint="try with sudo") from None
     notes = [*policy.notes, *_ended(policy.rules), *shadows(policy, time.time())]
     if settings is not None:
         notes += [*outdated(atlas, time.time()), *unwritable_logs(settings), *shut(settings, policy)]

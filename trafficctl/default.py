@@ -30,7 +30,7 @@ def made(settings: Path, default: str) -> Path:
     except UnicodeDecodeError:
         raise ControlError(f"{settings} is not UTF-8", hint="see trafficctl check") from None
     except ValueError as error:
-        hint = "change a copy of it by hand, and try that: trafficctl apply COPY"
+        hint = "edit a copy of it and test it: trafficctl apply COPY"
         raise ControlError(f"{settings}: {error}", hint=hint) from None
     except OSError as error:
         raise ControlError(f"{path} cannot be written: {error.strerror}", hint="use sudo") from None
@@ -54,7 +54,7 @@ def changed(text: str, default: str) -> str:
     found = tomllib.loads(after)
     said = {key: value for key, value in found.get("policy", {}).items() if key != "default_shadow"}
     if {**found, "policy": said} != {**before, "policy": {**wanted, "default": default}}:
-        raise ValueError("the default is written in a way of its own")
+        raise ValueError("the default is written in a form that this command cannot edit")
     return after
 
 

@@ -74,7 +74,7 @@ def build(*, fill: bool = False) -> argparse.ArgumentParser:
     """The whole parser; `fill` reads every command's arguments (for completion scripts and documentation)."""
     parser = _Command(
         prog="trafficctl",
-        description="Ask and steer trafficmond, the network traffic monitor of this host.",
+        description="Query and control trafficmond, the network traffic monitor of this host.",
         usage="trafficctl [-s SOCKET] [-o FORMAT | --json] COMMAND ...",
         epilog=_commands_help() + "\n" + _EPILOG,
         formatter_class=Help,

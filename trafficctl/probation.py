@@ -18,7 +18,7 @@ _COPY = r".+\.apply-default-[a-z]+\.toml"  # the settings file that apply --defa
 def argument(parser: ArgumentParser, default: float | None = None) -> None:
     """The option; a call gets it as `confirm_within_s`."""
     usual = f" ({units.span(default)} unless given)" if default else ""
-    text = f"put it on probation: it is taken back after so long unless it is confirmed{usual}"
+    text = f"put it on probation: it is taken back after this time unless confirmed{usual}"
     parser.add_argument("--confirm-within", metavar="TIME", type=values.duration, default=default, help=text)
 
 

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, ConfigError):
             return 2
         if from_wheel():
-            print("trafficmond: what this system still needs says: sudo trafficctl doctor", file=sys.stderr)
+            print("trafficmond: to see what this system still needs, run: sudo trafficctl doctor", file=sys.stderr)
         return 1
     except (MemoryError, OSError, RuntimeError) as error:
         if not (lack := _lack_of_room(error)):

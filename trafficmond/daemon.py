@@ -114,7 +114,7 @@ class Daemon:
         try:
             self._parts.dns.take()
         except Exception:  # noqa: BLE001  (nothing a packet contains may stop the daemon)
-            self._parts.pipeline.report_failure("answers of DNS could not be read; the next are")
+            self._parts.pipeline.report_failure("DNS answers could not be read; will retry at the next interval")
 
     async def _housekeeping(self) -> None:
         parts = self._parts
@@ -132,7 +132,7 @@ class Daemon:
                 if parts.protected.sessions_ended():
                     await parts.host.renew_guard()
             except Exception:  # noqa: BLE001  (a host without room for a moment is no reason to stop filtering)
-                parts.pipeline.report_failure("housekeeping failed; it is tried again")
+                parts.pipeline.report_failure("housekeeping failed; will retry")
 
     def _check_parts(self, now: float) -> None:
         parts = self._parts

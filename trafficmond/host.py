@@ -110,7 +110,7 @@ class Host:
         present = {interface.name for interface in interfaces.list_interfaces()}
         for name in filter(interfaces.is_plain_name, self._settings.interfaces):
             if name not in present:
-                what = f"there is not a valid interface {name}"
+                what = f"there is no interface {name}"
                 if name in named:
                     raise DatapathError(what, hint=f"use one of {', '.join(sorted(present))}")
                 self._sinks.note(messages.ATTACH_FAILED, f"{what}; it is watched when it appears", {"interface": name})
@@ -162,5 +162,5 @@ class Host:
 
 def _nothing(settings: Settings) -> str:
     wanted = ", ".join(settings.interfaces)
-    why = "there is no default route" if wanted == DEFAULT_ROUTE else f"no interface here is meant by {wanted}"
+    why = "there is no default route" if wanted == DEFAULT_ROUTE else f"no interface matches {wanted}"
     return f"no interface is watched, nothing is filtered or counted: {why}; see `interfaces` in the settings"

@@ -180,7 +180,7 @@ def _units(datapath: Datapath, warnings: dict[str, str]) -> Units:
         cgroups.start()
     except DatapathError as error:
         cgroups.close()
-        warnings["units"] = f"flows are told without their units: {error}"
+        warnings["units"] = f"flows have no units: {error}"
         return Units()
     units = Units(cgroups)
     units.answers = datapath.options.egress

@@ -114,7 +114,7 @@ class Pipeline:
                 for _ in self.steps(self._ledger.read_ledger(), time.time()):
                     await asyncio.sleep(0)
             except Exception:  # noqa: BLE001  (nothing a packet contains may stop the daemon)
-                self.report_failure("a reading of the ledger failed; the next goes on")
+                self.report_failure("reading the flow ledger failed; will retry at the next interval")
 
     def steps(self, deltas: Batch, now: float) -> Iterator[None]:
         """Takes in what the ledger gained, a step at a time: in a flood a step lasts a quarter of a second, and clients
@@ -132,7 +132,7 @@ class Pipeline:
         try:
             updates = self.engine.feed(changed, now, seconds)
         except Exception:  # noqa: BLE001  (no packet may stop the daemon)
-            self.report_failure("detection failed on a batch; it goes on with the next")
+            self.report_failure("detection failed on a batch; continuing with the next one")
         else:
             for update in updates:
                 self._report_threat(update)

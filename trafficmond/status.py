@@ -151,7 +151,7 @@ def _warnings(parts: Parts) -> list[str]:
     for done in parts.datapath.attached.values():
         found += done.notes
     if parts.pipeline.suppressed_events:
-        found.append(f"{parts.pipeline.suppressed_events:,} log events were suppressed: more than the logs are given")
+        found.append(f"{parts.pipeline.suppressed_events:,} log events were suppressed: more than the logs accept")
     if parts.pipeline.forgotten_inners:
         found.append(
             f"{parts.pipeline.forgotten_inners:,} rows of flows.db lack what their tunnel carried: more "

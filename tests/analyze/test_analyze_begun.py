@@ -213,8 +213,8 @@ def test_what_tells_of_no_flow_is_named(report: Reports) -> None:
     found = report(lines(FLOW, event("dns", dns={}), {"timestamp": TIME, "event_type": "stats", "stats": {}}))
     assert found["summary"]["total_packets"] == 11
     assert found["summary"]["sources"][0]["notes"] == {
-        "events of type dns without a flow were passed over": 1,
-        "events of type stats without a flow were passed over": 1,
+        "events of type dns without a flow were skipped": 1,
+        "events of type stats without a flow were skipped": 1,
     }
 
 

@@ -225,10 +225,10 @@ def test_joined_files_with_a_mark_each(tmp_path: Path) -> None:
             "traffic log (JSON), but lacks action",
         ),
         ("BZh91AY", "bzip2 -dc"),
-        ("7z\xbc", "is of no format"),
+        ("7z\xbc", "has an unknown format"),
         ("__CURSOR=s=1\n__REALTIME_TIMESTAMP=1\n", "a journal in its export format"),
         ("snoop\0\0\0\0\0\2", "tshark"),
-        ("\ufd37", "is of no format"),
+        ("\ufd37", "has an unknown format"),
     ],
 )
 def test_an_unknown_file_is_told_what_it_is_like_and_lacks(content: str, said: str, tmp_path: Path) -> None:

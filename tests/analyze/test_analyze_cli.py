@@ -104,7 +104,7 @@ def test_as_a_command(capture: Path, tmp_path: Path) -> None:
     (tmp_path / "other").write_text("no format\n")
     for words, code, said in (
         (("analyze", str(tmp_path / "missing")), 1, b"No such file"),
-        (("analyze", str(tmp_path / "other")), 1, b"no format that is read here"),
+        (("analyze", str(tmp_path / "other")), 1, b"has an unknown format"),
         (("analyze",), 2, b"see trafficctl analyze --help"),
     ):
         failed = _trafficctl(*words)

@@ -113,7 +113,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_an_unknown_format_names_the_known_ones(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.pcap"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="no format that is read") as error:
+    with pytest.raises(InputError, match="has an unknown format") as error:
         format_of(Source(str(path), ParseErrors()))
     assert all(known.reader.TITLE in str(error.value) for known in FORMATS)
 

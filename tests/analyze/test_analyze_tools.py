@@ -113,7 +113,7 @@ def test_a_stream_of_all_of_zeeks_logs_holds_each_connection_once(tmp_path: Path
     assert report["summary"]["unique_flows"] == 2
     assert report["damage"]["total"] == 0
     notes = report["summary"]["sources"][0]["notes"]
-    assert notes == {f"records of Zeek's {name} were passed over": 1 for name in ("ssl", "dns", "stats")}
+    assert notes == {f"records of Zeek's {name} were skipped": 1 for name in ("ssl", "dns", "stats")}
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class Canned:
             wrong = [Mistake("cidr", f"{cidr!r} is not a valid prefix"), Mistake("action", "is odd too")]
             raise ConfigError(wrong, hint="write it like 192.0.2.0/24")
         if cidr == "0.0.0.0/0" and not force and "ports" not in rule:
-            raise Refused("0.0.0.0/0 would cut off this host", hint="use --force to do it all the same")
+            raise Refused("0.0.0.0/0 would cut off this host", hint="use --force to do it anyway")
         if cidr == FULL:
             raise Refused("there is no room for more")
         row = {**RULE, "cidr": str(networks.parse(cidr)), "source": "runtime"}

@@ -144,7 +144,7 @@ def test_changing_is_for_administrators() -> None:
         ("Threat", {"id": 5}, "org.varlink.service.InvalidParameter", {"parameter": "id: must be text, not 5"}),
         ("Watch", {}, "org.varlink.service.ExpectedMore", {}),
         ("RemoveCidr", {"cidr": "9.9.9.9/32"}, "io.trafficmon.NotFound", {"hint": "see trafficctl rules"}),
-        ("AddCidr", {"cidr": "0.0.0.0/0"}, "io.trafficmon.Refused", {"hint": "use --force to do it all the same"}),
+        ("AddCidr", {"cidr": "0.0.0.0/0"}, "io.trafficmon.Refused", {"hint": "use --force to do it anyway"}),
         ("Threat", {"id": "zzz"}, "io.trafficmon.NotFound", {"reason": "no threat zzz"}),
     ],
 )

@@ -73,7 +73,7 @@ def test_one_that_breaks_stays_what_it_was_over_restarts_too(tmp_path: Path, pat
     for _ in range(2):
         [note] = databases.refresh([path]).notes
         assert note.where == str(path)
-        assert "what it held before stays in use (2026-06-17)" in note.what
+        assert "its last good content stays in use (2026-06-17)" in note.what
         assert code(databases) == "XX"
         databases = Databases(tmp_path / "geo")
     if path.is_dir():

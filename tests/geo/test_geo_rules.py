@@ -195,7 +195,7 @@ def test_a_database_that_changes_changes_the_rules_and_one_that_breaks_does_not(
     path.write_bytes(b"broken")
     assert kernel.load() == "drop"
     assert kernel.book.in_force is not None
-    assert "what it held before stays in use" in str(kernel.book.in_force.policy.notes[-1])
+    assert "its last good content stays in use" in str(kernel.book.in_force.policy.notes[-1])
     path.write_bytes(mmdb([*NETWORKS, ("203.0.113.0/24", country("XX"))]))
     assert kernel.load() == "monitor"
     assert not kernel.book.in_force.policy.notes

@@ -78,7 +78,7 @@ def test_a_default_route_that_goes_takes_the_filter_off_nothing(lab: Lab, daemon
     daemon._interfaces = [other.host]
     daemon.configure(SETTINGS)
     said = daemon.control("reload").stdout + daemon.said()
-    assert "no longer watching renamed0: the setting `interfaces` does not choose it any more" in said
+    assert "no longer watching renamed0: the setting `interfaces` no longer selects it" in said
     assert watched(daemon.status()) == {other.host}
     assert not dropped(lab)
     assert dropped(lab, 1)

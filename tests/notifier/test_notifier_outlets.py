@@ -223,7 +223,7 @@ def test_parts_of_an_address_are_hidden(url: str, said: str, shown: str) -> None
         ('[[target]]\ncommand = ["told"]', "write it whole, for example /usr/local/bin/on-threat"),
         ('min_severity = "huge"\n[[target]]\nurl = "json://x"', 'notify.toml:1: min_severity: "huge" is none of'),
         ('[[target]]\nname = "a"\nurl = "json://x"\n[[target]]\nname = "a"\nurl = "json://y"', "called a, too"),
-        ("[[target]]\nurl = 'json://x'\n" * 17, "there are 17 targets; the most is 16"),
+        ("[[target]]\nurl = 'json://x'\n" * 17, "there are 17 targets; the maximum is 16"),
         ("[[target", "is not TOML"),
         ('[[target]]\nulr = "json://secretword"', "no such setting; did you mean url?"),
     ],

@@ -66,7 +66,7 @@ def test_a_start_that_fails_says_where_to_look(tmp_path: Path) -> None:
     done = run("trafficmond", "-c", str(config))
     assert done.returncode == 1
     assert "is not a socket" in done.stderr
-    assert "what this system still needs says: sudo trafficctl doctor" in done.stderr
+    assert "to see what this system still needs, run: sudo trafficctl doctor" in done.stderr
 
 
 @installed

@@ -25,7 +25,7 @@ from trafficmond.errors import ConfigError, Mistake
     ("arguments", "code", "told"),
     [
         (["remove-cidr", "9.9.9.9"], 1, "no run-time rule on 9.9.9.9/32\n  see trafficctl rules"),
-        (["add-cidr", "0.0.0.0/0"], 1, "would cut off this host\n  use --force to do it all the same"),
+        (["add-cidr", "0.0.0.0/0"], 1, "would cut off this host\n  use --force to do it anyway"),
         (["ban", "127.0.0.1"], 1, "is guarded"),
         (["unban", "9.9.9.9"], 1, "no ban within"),
         (["threat", "zzz"], 1, "no threat zzz"),
@@ -45,7 +45,7 @@ from trafficmond.errors import ConfigError, Mistake
         (["statsu"], 2, "did you mean status?"),
         (["status", "extra"], 2, "trafficctl status: unrecognized arguments: extra\n  see trafficctl status --help"),
         (["explain", "10.0.0.0/8"], 2, "for a prefix: trafficctl rules 10.0.0.0/8"),
-        (["add-cidr", "9.9.9.9", "--action", "limit"], 2, "say how much: --limit 100/s"),
+        (["add-cidr", "9.9.9.9", "--action", "limit"], 2, "give the rate: --limit 100/s"),
         (["add-cidr", "9.9.9.9", "--action", "drop", "--limit", "5"], 2, "do not go with drop"),
         (["add-cidr", "9.9.9.9", "--limit", "9999999999/s"], 2, "is not a valid rate"),
         (["ban", "9.9.9.9", "--ttl", "0s"], 2, "is not a valid duration, for example 10m, 2h or forever"),

@@ -85,9 +85,9 @@ def test_the_command_prints_a_file_that_is_right_and_names_what_is_left_out(ctl:
     done = ctl("import", "--from", "ufw", str(IMPORTED / "ufw"))
     assert done.returncode == 1
     for where, what in (
-        ("user.rules:30", "are not counted"),
+        ("user.rules:30", "cannot count new connections"),
         ("before.rules:28", "own address"),
-        ("user.rules:27", "answers to what this host begins"),
+        ("user.rules:27", "replies to this host's connections"),
     ):
         assert any(where in line and what in line for line in done.stderr.splitlines()), done.stderr
     done = ctl("import", "--from", "nft", "-", stdin=(IMPORTED / "server.nft").read_text())
@@ -144,9 +144,9 @@ def test_chains_of_iptables() -> None:
     ruleset = READERS["iptables-save"]([("rules.v4", IPTABLES)])
     lost = {told.where: told.what for told in ruleset.told if told.lost}
     assert {where.partition(":")[2]: what.split(":")[1].strip() for where, what in lost.items()} == {
-        "4": "NAT is not made here",
-        "": "a default never silences the host itself",
-        "17": "rules are for all interfaces",
+        "4": "NAT is not supported",
+        "": "a default never drops the host's own packets",
+        "17": "rules apply to all interfaces",
         "18": "rules have no mark",
         "24": "rules make no difference between what is forwarded and what is not",
     }

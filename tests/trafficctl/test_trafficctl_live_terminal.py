@@ -90,7 +90,7 @@ def test_on_a_terminal(running: Running) -> None:
         screen_.until("banned 203.0.113.5")
         screen_.press("j")
         screen_.press("?")
-        screen_.until("pause and go on")
+        screen_.until("pause and continue")
         screen_.press("x", "q")
         assert screen_.gone()
 

@@ -107,10 +107,10 @@ def test_for_programs_it_is_data(ctl: Ctl, files: Path) -> None:
 def test_what_is_not_in_shadow_is_told(ctl: Ctl, files: Path) -> None:
     assert files.exists()
     done = ctl("promote", "nobody")
-    assert (done.returncode, "nothing in shadow is called" in done.stderr) == (1, True)
+    assert (done.returncode, "nothing in shadow has the label" in done.stderr) == (1, True)
     (files / "10.toml").write_text('rule = [{cidr = "192.0.2.0/24", action = "drop", shadow = true}]\n')
     done = ctl("promote", "second", "--write")
-    assert (done.returncode, "take shadow = true away" in done.stdout) == (1, True)
+    assert (done.returncode, "remove shadow = true" in done.stdout) == (1, True)
     done = ctl("promote", "second", "--write", "--confirm-within", "60s")
     assert (done.returncode, "apply FILE" in done.stderr) == (2, True)
 

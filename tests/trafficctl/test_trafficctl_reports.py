@@ -145,7 +145,7 @@ def test_mistakes_stand_under_their_lines() -> None:
         "a.toml",
         "     3 |     colour = 1",
         "       ^ no such key",
-        "a.toml: 1 mistake; the daemon would keep what it has",
+        "a.toml: 1 mistake; the daemon would keep the rules in force",
     ]
 
 

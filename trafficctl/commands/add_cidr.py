@@ -39,9 +39,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--ttl", metavar="TIME", type=values.duration, help="how long: 30s, 10m, 1h30m, 7d")
     parser.add_argument("--limit", metavar="RATE", type=values.rate, help="packets a second for each source: 100/s")
     parser.add_argument("--burst", metavar="N", type=values.count, help="packets a source may send at once")
-    parser.add_argument("--shadow", action="store_true", help="only say what it would have done; promote makes it real")
+    parser.add_argument("--shadow", action="store_true", help="only log what it would do; promote puts it in force")
     parser.add_argument("--save", action="store_true", help="keep it over restarts")
-    parser.add_argument("--force", action="store_true", help="even if it cuts off this host")
+    parser.add_argument("--force", action="store_true", help="even if this cuts off this host")
     parser.add_argument("--dry-run", action="store_true", help="change nothing; show what it would have done (what-if)")
     probation.argument(parser)
 
@@ -52,7 +52,7 @@ def run(args: Namespace) -> int:
 
     action = args.action or ("limit" if args.limit else "drop")
     if action == "limit" and not args.limit:
-        raise ControlError("--action limit needs a rate", name="usage", hint="say how much: --limit 100/s")
+        raise ControlError("--action limit needs a rate", name="usage", hint="give the rate: --limit 100/s")
     if action != "limit" and (args.limit or args.burst):
         raise ControlError(f"--limit and --burst do not go with {action}", name="usage", hint="leave --action out")
     if args.dry_run:

@@ -48,7 +48,7 @@ def arguments(parser: ArgumentParser) -> None:
         "--since", metavar="TIME", type=values.moment, help="not before: 1h, 02:55, today, 2026-01-31, @EPOCH"
     )
     parser.add_argument("--until", metavar="TIME", type=values.moment, help="not after")
-    parser.add_argument("--src", metavar="CIDRS", type=values.prefixes, help="who began it: A, A,B or '!A'")
+    parser.add_argument("--src", metavar="CIDRS", type=values.prefixes, help="who started it: A, A,B or '!A'")
     parser.add_argument("--dst", metavar="CIDRS", type=values.prefixes, help="with whom")
     parser.add_argument("--host", metavar="CIDRS", type=values.prefixes, help="either of them")
     parser.add_argument(
@@ -58,19 +58,21 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--action", choices=("allow", "monitor", "drop"), help="what was done with it")
     parser.add_argument("--rule", metavar="LABEL", help="the rule that decided")
     parser.add_argument("--interface", metavar="NAME", help="where it was seen")
-    parser.add_argument("--unit", metavar="NAME", help="the service or other unit of this host whose it was")
+    parser.add_argument("--unit", metavar="NAME", help="the systemd unit of this host that sent or received it")
     parser.add_argument(
         "--process", metavar="NAME", help="a process of this host, by its command's short name or number"
     )
     parser.add_argument("--sort", metavar="COLUMN", help="the largest first (default: the latest)")
     parser.add_argument("-r", "--reverse", action="store_true", help="the smallest, or the earliest, first")
     parser.add_argument(
-        "--group-by", metavar="COLUMNS", help="sums by these, with commas; also by host, peer, country, asn, day, hour"
+        "--group-by",
+        metavar="COLUMNS",
+        help="sum by these columns, with commas; also by host, peer, country, asn, day, hour",
     )
     parser.add_argument("--limit", metavar="N", type=values.count, default=100, help="how many rows at most (100)")
     ask.arguments(parser)
     names.arguments(parser)
-    parser.add_argument("--sql", action="store_true", help="show the SQL instead of its answer")
+    parser.add_argument("--sql", action="store_true", help="show the SQL query instead of its result")
 
 
 def run(args: Namespace) -> int:

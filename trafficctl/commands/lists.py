@@ -1,7 +1,7 @@
 """The prefix lists in force: how large and how old they are, when they last changed, what they have hit.
 
 Packets and bytes are those that a list decided about since the daemon's start. A list with a url has a time at which
-its server last answered, and if it cannot be fetched the reason; what it last held stays in force.
+its server last answered, and if it cannot be fetched the reason; its last good content stays in force.
 
 Examples:
   trafficctl lists

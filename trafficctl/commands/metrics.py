@@ -22,7 +22,7 @@ from trafficmond.metrics.text import prometheus
 
 def arguments(parser: ArgumentParser) -> None:
     """Where to."""
-    parser.add_argument("--write", metavar="FILE", type=Path, help="into a file instead")
+    parser.add_argument("--write", metavar="FILE", type=Path, help="write to a file instead")
 
 
 def run(args: Namespace) -> int:

@@ -35,7 +35,7 @@ _BY_HAND = "runtime"
 def arguments(parser: ArgumentParser) -> None:
     """What, and how."""
     parser.add_argument("label", metavar="LABEL", help="of a rule or a list in shadow, as rules shows it; or default")
-    parser.add_argument("--write", action="store_true", help="make the edit in the file where it stands")
+    parser.add_argument("--write", action="store_true", help="edit the file that contains it")
     probation.argument(parser)
 
 
@@ -48,8 +48,8 @@ def run(args: Namespace) -> int:
         by_hand = [row for row in found if row["path"] in (_BY_HAND, saved)]
         left = [row for row in found if row not in by_hand]
         if left and args.confirm_within and args.write:
-            what = "--confirm-within goes with what was made by hand, not with files"
-            hint = "edit a copy of it, and try that: trafficctl apply FILE --confirm-within 60s"
+            what = "--confirm-within is for rules made by hand, not for files"
+            hint = "edit a copy of it and test it: trafficctl apply FILE --confirm-within 60s"
             raise ControlError(what, name="usage", hint=hint)
         made: dict[str, Any] = {"done": [], "edits": [], "written": [], "notes": []}
         for row in by_hand:
@@ -80,7 +80,9 @@ def _found(client: Client, label: str) -> list[dict[str, Any]]:
     if label == "default" and head.get("default_shadow"):
         return [{"kind": "default", "path": "policy.default_shadow", "line": 0}, *found.values()]
     if not found:
-        raise ControlError(f"nothing in shadow is called {label!r}", hint="see trafficctl status, or trafficctl rules")
+        raise ControlError(
+            f"nothing in shadow has the label {label!r}", hint="see trafficctl status, or trafficctl rules"
+        )
     return list(found.values())
 
 
@@ -111,7 +113,7 @@ def _edit(row: Mapping[str, Any], path: Path, made: dict[str, Any], *, write: bo
     text = path.read_text("utf-8")
     line = _line(row, text)
     if line is None:
-        what = "take shadow = true away from what is called so; it is written in a way of its own"
+        what = "remove shadow = true yourself where that label is; this command cannot edit its form"
         made["edits"].append({"path": str(path), "line": None, "edit": what})
         return
     if not write:

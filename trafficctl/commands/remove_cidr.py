@@ -21,7 +21,11 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("cidr", metavar="CIDR", type=values.prefix, help="exactly the prefix of the rule")
     parser.add_argument("--direction", choices=("ingress", "egress", "both"), help="only this direction's")
     parser.add_argument(
-        "--port", metavar="SERVICE", action="extend", type=values.services, help="only what is for just these services"
+        "--port",
+        metavar="SERVICE",
+        action="extend",
+        type=values.services,
+        help="only the rule for exactly these services",
     )
     parser.add_argument("--save", action="store_true", help="remove it from the saved rules, too")
 

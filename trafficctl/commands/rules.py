@@ -30,7 +30,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("within", nargs="?", metavar="CIDR", type=values.prefix, help="only rules that overlap this")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--unused", metavar="TIME", type=values.duration, help="only those that matched nothing for so long"
+        "--unused", metavar="TIME", type=values.duration, help="only those that matched nothing for this long"
     )
     which.add_argument("--at", metavar="N", type=values.count, help="what was in force after change N")
     which.add_argument(
@@ -39,7 +39,7 @@ def arguments(parser: ArgumentParser) -> None:
         nargs="?",
         const=(),
         type=values.changes,
-        help="what is different between two changes; N: what that one did; alone: what the latest did",
+        help="the difference between two changes; N: what change N did; alone: what the latest did",
     )
 
 
@@ -87,7 +87,7 @@ def _as_file(args: Namespace) -> int:
 
     if args.within or args.unused:
         which = f"--at {args.at}" if args.at else "-o toml"
-        raise ControlError(f"{which} shows all rules", name="usage", hint="leave the prefix and --unused out")
+        raise ControlError(f"{which} shows all rules", name="usage", hint="leave out the prefix and --unused")
     with session.connect(args) as client:
         entries = _entries(client, args.at)
     if args.output in ("human", "toml"):

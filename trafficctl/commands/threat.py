@@ -17,7 +17,7 @@ from trafficctl.names import Labels
 
 def arguments(parser: ArgumentParser) -> None:
     """Which one."""
-    parser.add_argument("id", metavar="ID", help="as `trafficctl threats` shows it, or its beginning")
+    parser.add_argument("id", metavar="ID", help="as `trafficctl threats` shows it; its first characters are enough")
     names.arguments(parser)
 
 

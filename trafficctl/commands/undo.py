@@ -25,7 +25,7 @@ from trafficmond.errors import ControlError
 def arguments(parser: ArgumentParser) -> None:
     """Which change."""
     parser.add_argument("number", nargs="?", metavar="N", type=values.count, help="its number (default: the latest)")
-    parser.add_argument("--write", action="store_true", help="make the edits of files too")
+    parser.add_argument("--write", action="store_true", help="edit the files too")
 
 
 def run(args: Namespace) -> int:
@@ -49,9 +49,9 @@ def run(args: Namespace) -> int:
     for edit in left:
         lines += [f"  {plain(each)}" for each in fileedits.told(edit)]
     if len(lines) == 1:
-        lines.append("  nothing is left of it to take back")
+        lines.append("  nothing of it is left to undo")
     if left and not args.write:
-        lines.append("these edits are yours to make; --write makes them")
+        lines.append("make these edits yourself, or use --write")
     session.output(args).report({**reply, "written": written}, lambda *_: lines)
     session.tell_notes(reply)
     return exits.NO if left else exits.DONE

@@ -37,7 +37,7 @@ def examine(host: Host) -> Iterator[Finding]:
     store = status["store"]
     if store["lost_rows"] or store.get("state") not in (None, "ok"):
         what = f"the store lost {store['lost_rows']} rows, state {store.get('state') or 'unknown'}"
-        yield Finding("daemon", WARN, what, "give it a faster disk or more room")
+        yield Finding("daemon", WARN, what, "use a faster disk, or free some space")
 
 
 def _silent(host: Host, error: ControlError) -> Finding:
@@ -46,7 +46,7 @@ def _silent(host: Host, error: ControlError) -> Finding:
     state, result = unit.get("ActiveState", ""), unit.get("Result", "")
     comes_back = state == "activating" and unit.get("NRestarts", "0") != "0"
     if error.name == UNREACHABLE and (state == "failed" or comes_back):
-        what = f"{SERVICE} does not come up ({result or state}, {unit.get('NRestarts', '0')} restarts)"
+        what = f"{SERVICE} does not start ({result or state}, {unit.get('NRestarts', '0')} restarts)"
         return Finding("daemon", FAIL, what, "see why: journalctl -u trafficmond -n 20")
     was_there = state == "active" or (not state and Path(host.socket).exists())
     worst = FAIL if error.name == UNREACHABLE and was_there else WARN

@@ -52,7 +52,7 @@ def _sharing(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding("xdp_share", OK, "libxdp is installed")
     if settings.source == CONFIG_FILE and not share.SOCKET.exists():
-        what = "the service cannot join other XDP programs: nobody waits on its socket for that"
+        what = "the service cannot join other XDP programs: nobody listens on its socket"
         yield Finding("xdp_share", FAIL, what, "systemctl enable --now trafficmon-share.socket")
 
 

@@ -34,10 +34,12 @@ def _room(host: Host) -> Iterator[Finding]:
         if stat.f_flag & os.ST_RDONLY:
             yield Finding(subject, FAIL, f"{folder} is on a read-only file system", "choose a folder that is writable")
         elif free < (64 << 20):
-            yield Finding(subject, FAIL, f"{units.octets(free)} free at {folder}", "make room, or choose another disk")
+            yield Finding(
+                subject, FAIL, f"{units.octets(free)} free at {folder}", "free some space, or use another disk"
+            )
         elif free < needed:
             what = f"{units.octets(free)} free at {folder}, less than store.max_size ({units.octets(needed)})"
-            yield Finding(subject, WARN, what, "lower store.max_size, or make room")
+            yield Finding(subject, WARN, what, "lower store.max_size, or free some space")
         else:
             yield Finding(subject, OK, f"{units.octets(free)} free at {folder}")
 
@@ -52,12 +54,12 @@ def _nearest(folder: Path) -> Path:
 def _clock() -> Iterator[Finding]:
     status = clock_status()
     if status is None:
-        yield Finding("clock", WARN, "the kernel does not tell whether it is kept right", "check with timedatectl")
+        yield Finding("clock", WARN, "it is not known whether a time service sets it", "check with timedatectl")
     elif status & _STA_UNSYNC:
-        what = "not kept right by any time service: times in the record may be off"
+        what = "no time service sets it: recorded times may be wrong"
         yield Finding("clock", WARN, what, "turn one on: timedatectl set-ntp true")
     else:
-        yield Finding("clock", OK, "kept right by a time service")
+        yield Finding("clock", OK, "a time service sets it")
 
 
 def clock_status() -> int | None:

@@ -17,7 +17,7 @@ def examine(host: Host) -> Iterator[Finding]:
     if not from_wheel():
         return
     if importlib.util.find_spec("systemd") is None:
-        what = "Python has no module for it: what the daemon has to say goes to standard error"
+        what = "Python has no module for it: the daemon's messages go to standard error"
         advice = "if systemd's headers and a C compiler are there: pip install systemd-python"
         yield Finding("journal", WARN, what, advice)
     if host.text("/etc/services") is None:

@@ -25,9 +25,7 @@ def arguments(parser: ArgumentParser) -> None:
         type=values.fleet,
         help="ask clickhouse://USER@HOST:PORT/DATABASE instead",
     )
-    parser.add_argument(
-        "--sensor", metavar="NAME", type=values.named, help="with --from: of this host of the fleet alone"
-    )
+    parser.add_argument("--sensor", metavar="NAME", type=values.named, help="with --from: only this host of the fleet")
 
 
 def wanted(args: Namespace) -> Target | None:
@@ -62,7 +60,7 @@ def rows(target: Target, asked: Question) -> Iterator[dict[str, Any]]:
         ) from error
     except OSError as error:
         raise StoreError(
-            str(error.strerror), hint="check that ClickHouse runs there and is allowed to be asked"
+            str(error.strerror), hint="check that ClickHouse runs there and accepts connections from here"
         ) from error
     finally:
         server.close()

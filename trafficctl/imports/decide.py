@@ -23,7 +23,7 @@ _DEEPEST = 64  # chains that call each other
 _MOST_STEPS = 50_000_000  # a minute
 _OWN_PORTS = services.parse(["32768-60999"])  # that Linux begins conversations from
 _SOME_ANSWERS = (
-    "some answers to what this host begins pass there; here all pass, or none with established = false under [policy]"
+    "some replies to this host's connections pass there; here all pass, or none with established = false under [policy]"
 )
 _ROOTS: dict[int, Network] = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 
@@ -124,7 +124,7 @@ def _tell_of_lines(ruleset: Ruleset, lines: Sequence[Line]) -> None:
         if line.target not in (ACCEPT, DROP, RETURN) and line.target not in ruleset.chains:
             ruleset.lose(line.where, line.text, f"the chain {line.target.split()[-1]} is not there")
         elif line.family and foreign and line.family not in foreign:
-            ruleset.lose(line.where, line.text, f"an address among rules of IPv{line.family} is none")
+            ruleset.lose(line.where, line.text, f"an address in a rule of IPv{line.family} belongs to the other family")
         elif line.target == DROP and any(words.never_dropped(places) for places, but in line.services if not but):
             ruleset.lose(line.where, line.text, "DHCP, neighbour discovery and multicast's messages always pass")
 
@@ -135,7 +135,7 @@ def _tell_of_replies(ruleset: Ruleset, rules: Sequence[Decided]) -> None:
         among = any(low <= last and first <= high for first, last in rule.places for low, high in _OWN_PORTS)
         if ruleset.established and rule.action == DROP and not rule.egress and (among or not rule.places):
             where = rule.line.where if rule.line else ruleset.established
-            what = "answers to what this host begins there will be dropped too: a rule stands against answers here"
+            what = "replies to this host's connections there are dropped too, because a rule drops them"
             ruleset.told.append(Told(where, what))
 
 

@@ -54,10 +54,10 @@ _KNOWN = {
 }  # where firewalld's own files are not at hand
 _TARGETS = {"ACCEPT": ACCEPT, "DROP": DROP, "%%REJECT%%": DROP, "REJECT": DROP, "default": DROP, "": DROP}
 _LOST = {
-    "masquerade": "NAT is not made here",
-    "forward-port": "NAT is not made here",
-    "source-port": "rules do not look at the port that a packet comes from",
-    "interface": "rules are for all interfaces",
+    "masquerade": "NAT is not supported",
+    "forward-port": "NAT is not supported",
+    "source-port": "rules cannot match source ports",
+    "interface": "rules apply to all interfaces",
 }
 _IGNORED = ("short", "description", "forward", "zone", "ingress-priority", "egress-priority")
 
@@ -143,7 +143,7 @@ def _sources(ruleset: Ruleset, name: str, sources: Sequence[_Element], chain: st
         try:
             addresses = words.addresses([each.attributes["address"]])
         except (KeyError, Unsaid):
-            ruleset.lose(f"{name}:{each.line}", each.text(), "a source that is not an address is not known to rules")
+            ruleset.lose(f"{name}:{each.line}", each.text(), "rules cannot match a source that is not an address")
             continue
         found.append(Line(f"{name}:{each.line}", each.text(), chain, addresses=((addresses, False),)))
     return found
@@ -170,7 +170,7 @@ def _lines(ruleset: Ruleset, name: str, zone: _Element) -> list[Line]:
                 blocks += found
             elif each.name in _LOST:
                 if each.name == "interface":
-                    ruleset.note(where, "the zone's rules are for all interfaces here")
+                    ruleset.note(where, "the zone's rules apply to all interfaces here")
                 else:
                     ruleset.lose(where, each.text(), _LOST[each.name])
             else:
@@ -208,13 +208,13 @@ def _rich(ruleset: Ruleset, where: str, rule: _Element) -> list[tuple[int, Line]
     for each in rule.inner:
         if each.name == "source":
             if "address" not in each.attributes:
-                raise Unsaid("a source that is not an address is not known to rules")
+                raise Unsaid("rules cannot match a source that is not an address")
             but = each.attributes.get("invert", "").lower() in ("yes", "true", "1")
             addresses.append((words.addresses([each.attributes["address"]]), but))
         elif each.name in ("accept", "drop", "reject"):
             target = ACCEPT if each.name == "accept" else DROP
             if any(inner.name == "limit" for inner in each.inner):
-                raise Unsaid("a rate of all sources together is not known to rules")
+                raise Unsaid("rules have no rate for all sources together")
         elif each.name in ("log", "nflog", "audit"):
             continue
         elif each.name == "icmp-type":

@@ -119,7 +119,7 @@ def read_ufw(files: Sequence[File], settings: str = "") -> Ruleset:
     if not settings:
         ruleset.note(files[0][0], "without /etc/default/ufw, what no rule names is taken to be dropped")
     if _setting(settings, "DEFAULT_OUTPUT_POLICY") in ("DROP", "REJECT"):
-        ruleset.lose("/etc/default/ufw", "DEFAULT_OUTPUT_POLICY", "a default never silences the host itself")
+        ruleset.lose("/etc/default/ufw", "DEFAULT_OUTPUT_POLICY", "a default never drops the host's own packets")
     return ruleset
 
 
@@ -155,7 +155,7 @@ def _read(ruleset: Ruleset, into: _Table, name: str, text: str, start: int) -> N
             into.chains.setdefault(chain, [])
         elif line.startswith(("-A ", "-I ")):
             if table != "filter":
-                ruleset.lose(where, line, f"{'NAT' if table == 'nat' else f'table {table}'} is not made here")
+                ruleset.lose(where, line, f"{'NAT' if table == 'nat' else f'table {table}'} is not supported")
                 continue
             used = True
             _add(into, line, where)
@@ -185,7 +185,7 @@ def _bases(ruleset: Ruleset, table: _Table, name: str) -> None:
             continue
         policy = ACCEPT if table.policies[chain] == "ACCEPT" else DROP
         if egress and policy == DROP:
-            ruleset.lose(name, f":{chain} {table.policies[chain]}", "a default never silences the host itself")
+            ruleset.lose(name, f":{chain} {table.policies[chain]}", "a default never drops the host's own packets")
             policy = ACCEPT
         named = _translate(ruleset, table, [chain], egress)
         ruleset.bases.append(Base(named[chain], egress, policy, (table.family,)))
@@ -219,7 +219,9 @@ def _translate(ruleset: Ruleset, table: _Table, first: Sequence[str], egress: bo
             except Unsaid as unsaid:
                 of_ufw = "-m recent" in raw.text and raw.target.endswith("-user-limit")
                 why = (
-                    "new connections in a time are not counted; see the detector brute_force" if of_ufw else str(unsaid)
+                    "rules cannot count new connections over time; see the detector brute_force"
+                    if of_ufw
+                    else str(unsaid)
                 )
                 ruleset.lose(raw.where, raw.text, why)
                 continue

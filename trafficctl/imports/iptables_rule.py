@@ -50,11 +50,11 @@ def _line(context: Context, said: _Said) -> Line | None:
         return None  # what it says of its own interface holds here anyhow: that is not watched
     target = _TARGETS.get(said.target) or context.chains.get(said.target)
     if target is None:
-        raise Unsaid(f"{said.target} is nothing that rules do")
+        raise Unsaid(f"{said.target} is not an action of rules")
     if said.many:
         if target == RETURN:
             return None
-        raise Unsaid("rules do not look at what is for a group or for all")
+        raise Unsaid("rules cannot match multicast or broadcast")
     of_all = not (said.addresses or said.services or said.protocols)
     if said.protocols:
         said.services.append((said.protocols, said.but_protocol))
@@ -160,13 +160,13 @@ def _kind(said: _Said, rest: Iterator[str], but: bool) -> None:
     """Packets to this host itself are neither to a group nor to all."""
     said.many = said.never = (next(rest) != "LOCAL") != but
     if said.egress:
-        raise Unsaid("rules do not look at kinds of addresses")
+        raise Unsaid("rules cannot match address types")
 
 
 def _route(said: _Said, rest: Iterator[str], but: bool) -> None:
     """Linux takes no packet with a routing header of type 0 (RFC 5095)."""
     if next(rest) != "0" or but:
-        raise Unsaid("rules do not look at routing headers")
+        raise Unsaid("rules cannot match routing headers")
     said.never = True
 
 
@@ -182,7 +182,7 @@ def _hops(said: _Said, rest: Iterator[str], _: bool) -> None:
     """Of neighbours' packets, which are never dropped; for others it would matter."""
     next(rest)
     if not any(words.never_dropped(places) for places, _but in said.services):
-        raise Unsaid("rules do not look at hop limits")
+        raise Unsaid("rules cannot match hop limits")
 
 
 _READERS: dict[str, Callable[[_Said, Iterator[str], bool], None]] = {

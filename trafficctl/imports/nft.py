@@ -80,7 +80,7 @@ def _tables(
         elif words[:1] == ["table"] and len(words) > 1 and statement.block is not None:
             kind, title = (words[1], words[2]) if len(words) > 2 else ("ip", words[1])
             if kind not in _FAMILIES:
-                ruleset.lose(where, statement.text, f"a table of the family {kind} is not made here")
+                ruleset.lose(where, statement.text, f"a table of the family {kind} is not supported")
                 continue
             made = _Table(title, _FAMILIES[kind], Names(defined, {}))
             table = tables.setdefault((kind, title), made)
@@ -137,7 +137,7 @@ def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, 
     egress = hook == "output"
     called = _translate(ruleset, name, table, chain, egress)
     if egress and policy == "drop":
-        ruleset.lose(f"{name}: {chain}", "policy drop", "a default never silences the host itself")
+        ruleset.lose(f"{name}: {chain}", "policy drop", "a default never drops the host's own packets")
         policy = "accept"
     return priority, Base(called, egress, DROP if policy == "drop" else ACCEPT, table.families)
 
@@ -148,7 +148,7 @@ def _other_hook(ruleset: Ruleset, where: str, table: _Table, chain: str, what: s
     dropping = any(each.words == ["policy", "drop"] for each in table.chains[chain])
     if lost:
         called = f" (it calls {', '.join(met[1:])})" if len(met) > 1 else ""
-        ruleset.lose(where, f"all its rules, {len(lost)} in number{called}", f"a chain of {what}, is not made here")
+        ruleset.lose(where, f"all its rules, {len(lost)} in number{called}", f"a chain of {what}, is not supported")
     elif dropping:
         ruleset.note(where, FORWARDED)
 

@@ -94,7 +94,7 @@ def read(context: Context, texts: Sequence[str], chains: str) -> list[Line]:
     if said.source_port and begins:
         raise Unsaid(SOURCE_PORT)
     if said.limited:
-        raise Unsaid("a rate of all sources together is not known to rules")
+        raise Unsaid("rules have no rate for all sources together")
     if said.by_state:
         return _states_of_map(context, said)
     return [said.line(context, target, goes=goes)] if begins else []

@@ -10,10 +10,10 @@ from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Ruleset, Unsa
 from trafficmond.networks import Network
 from trafficmond.services import Places
 
-NO_PORTS = "rules know the ports of tcp and udp alone"
-OWN_ADDRESS = "rules do not look at this host's own address"
-SOURCE_PORT = "rules do not look at the port that a packet comes from"
-ALL_INTERFACES = "rules are for all interfaces"
+NO_PORTS = "rules match ports of tcp and udp only"
+OWN_ADDRESS = "rules cannot match this host's own address"
+SOURCE_PORT = "rules cannot match source ports"
+ALL_INTERFACES = "rules apply to all interfaces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class Place:
                 self.ruleset.answers(self.where, of_all=of_all)
             if target in (ACCEPT, RETURN):
                 return False
-            raise Unsaid("what belongs to a conversation is not dropped by itself")
+            raise Unsaid("packets of a known connection cannot be dropped separately")
         if known == {"invalid"}:
             if target == DROP:
-                self.ruleset.note(self.where, "packets that fit no conversation are judged as all others")
+                self.ruleset.note(self.where, "packets that belong to no connection are treated like all others")
             return False
-        raise Unsaid("its connection states are not known here")
+        raise Unsaid("rules cannot match its connection states")
 
 
 @dataclass(slots=True)

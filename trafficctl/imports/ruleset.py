@@ -8,7 +8,7 @@ from trafficmond.networks import Network
 from trafficmond.services import Places
 
 ACCEPT, DROP, RETURN = "accept", "drop", "return"
-FORWARDED = "what this host forwards is judged by the same rules here as what comes to it"
+FORWARDED = "forwarded packets are checked by the same rules as incoming ones"
 _MOST_TOLD = 100  # characters of a line
 
 

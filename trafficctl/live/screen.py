@@ -39,7 +39,7 @@ HELP = (
     "1 2 3    averages of 2, 10 or 40 seconds decide about the order",
     "/        show only an address, prefix, port, protocol or unit; empty shows all",
     "n        show hosts by name, or by address",
-    "p        pause and go on",
+    "p        pause and continue",
     "Space    ask again now",
     "Tab      next list: flows, hosts, units, threats",
     "Up Down  select a row (also k, j, PgUp, PgDn, Home, End)",

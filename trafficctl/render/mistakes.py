@@ -24,7 +24,8 @@ def tell(checked: dict[str, Any], style: Style, width: int | None) -> Iterator[s
     also = f", {units.many(notes, 'note')}" if notes else ""
     name = units.plain(checked["path"])
     if wrong:
-        yield style.paint(f"{name}: {units.many(wrong, 'mistake')}{also}; the daemon would keep what it has", "red")
+        found = f"{name}: {units.many(wrong, 'mistake')}{also}"
+        yield style.paint(f"{found}; the daemon would keep the rules in force", "red")
     else:
         yield style.paint(f"{name}: in order", "green") + f" ({counts}{also})"
 

@@ -168,7 +168,7 @@ def _flows(texts: Sequence[str], path: Path) -> Flows:
     peers = texts[0].split()
     small, packets, octets, last, row = (_numbers(text) for text in texts[1:])
     if not len(peers) == len(small) == len(packets) == len(octets) == len(last) == len(row):
-        raise StoreError(f"{path}: holds rows that are not whole", hint="check it: sqlite3 FILE 'PRAGMA quick_check'")
+        raise StoreError(f"{path}: has incomplete rows", hint="check it: sqlite3 FILE 'PRAGMA quick_check'")
     hi, lo, six = _addresses(peers)
     near, far, protocol = small & 0xFFFF, small >> 16 & 0xFFFF, small >> 32 & 0xFF
     flags, back = small >> 40 & 0xFF, small >> 48 & 0xFF

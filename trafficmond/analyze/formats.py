@@ -120,6 +120,6 @@ def format_of(source: Source) -> Format:
     near = min(
         ((len(lack), known.reader.TITLE, lack) for known, lack in lacks if lack), default=None, key=lambda it: it[0]
     )
-    likeness = f"; it is most like {near[1]}, but lacks {', '.join(near[2])}" if near else ""
+    likeness = f"; it looks like {near[1]}, but lacks {', '.join(near[2])}" if near else ""
     names = ", ".join(known.reader.TITLE for known in FORMATS)
-    raise InputError(f"{source.name} is of no format that is read here{likeness}", hint=f"give one of: {names}")
+    raise InputError(f"{source.name} has an unknown format{likeness}", hint=f"give one of: {names}")

@@ -118,7 +118,7 @@ class Source:
             if len(self.head) == before:
                 break
         if nuls:
-            self.note("NUL bytes at the beginning were passed over", nuls)
+            self.note("NUL bytes at the beginning were skipped", nuls)
         mark = self.head[:2]
         if mark in _UTF16:
             self._decoder = codecs.getincrementaldecoder(_UTF16[mark])("replace")

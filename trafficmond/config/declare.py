@@ -144,9 +144,9 @@ class Spec:
         if self.choices and value not in self.choices:
             raise ValueError(f"{_quote(value)} is none of {', '.join(self.choices)}{guess(str(value), self.choices)}")
         if self.min is not None and value < self.min:
-            raise ValueError(f"{self.kind.show(value)} is too low; the least is {self.kind.show(self.min)}")
+            raise ValueError(f"{self.kind.show(value)} is too low; the minimum is {self.kind.show(self.min)}")
         if self.max is not None and value > self.max:
-            raise ValueError(f"{self.kind.show(value)} is too high; the most is {self.kind.show(self.max)}")
+            raise ValueError(f"{self.kind.show(value)} is too high; the maximum is {self.kind.show(self.max)}")
         return self.check(value) if self.check else value
 
     def show(self, value: Any) -> str:

@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
                 if self.transport.is_closing():
                     return
         except TimeoutError:
-            log.warning("let go of a client that does not read: process %d of user %s", caller.pid, caller.user)
+            log.warning("disconnected a client that reads no replies: process %d of user %s", caller.pid, caller.user)
             self._clients.counts.slow += 1
             self.drop()
             return

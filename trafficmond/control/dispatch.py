@@ -105,7 +105,7 @@ async def _answer(request: Request, service: Service, call: Call, may_change: bo
     if method.changes and not may_change:
         yield error(
             "PermissionDenied",
-            reason=f"user {call.caller.user} may look but not change",
+            reason=f"user {call.caller.user} may read but not change anything",
             hint=f"use sudo, or join the group: sudo usermod -aG {ADMIN_GROUP} {call.caller.user}, and log in again",
         )
     elif request.oneway and not method.changes:

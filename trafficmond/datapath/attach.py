@@ -76,7 +76,7 @@ def attach(loaded: Loaded, sizes: Sizes, pins: Pins, interface: Interface, wish:
         try:
             _attach_egress(loaded, pins, interface, done)
         except OSError as error:
-            done.notes.append(f"what leaves through {interface.name} is not seen: {error.strerror}")
+            done.notes.append(f"outgoing traffic of {interface.name} is not monitored: {error.strerror}")
     else:  # an earlier daemon may have been told otherwise
         pins.drop_link("tcx", interface.ifindex)
         drop_filters(interface.ifindex, ALL_FILTERS)

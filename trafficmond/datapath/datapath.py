@@ -248,15 +248,15 @@ def _processes_seen(options: Options, loaded: loader.Loaded) -> tuple[ProcessesS
     if not loaded.owners:
         return (
             None,
-            "flows are told without their processes: they are named below units, which this kernel does not tell",
+            "flows have no processes: these belong to units, which this kernel does not report",
         )
     try:
         seen = ProcessesSeen(loaded.loader, options.pin_dir)
     except DatapathError as error:
-        return None, f"flows are told without their processes: {error}"
+        return None, f"flows have no processes: {error}"
     return (
         seen,
-        "" if seen.netns else "what came in is told without the process that waits for it: that needs Linux 5.14",
+        "" if seen.netns else "incoming flows have no process: that needs Linux 5.14",
     )
 
 
@@ -282,7 +282,7 @@ def _load_with_owners(options: Options, sizes: loader.Sizes, kept: dict[str, int
         except DatapathError:
             raise error from None
         loaded.owners = False
-        loaded.notes.append("flows are told without their units: the kernel cannot say whose a packet is")
+        loaded.notes.append("flows have no units: the kernel does not report the cgroup of a packet")
         return loaded
 
 

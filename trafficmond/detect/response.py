@@ -86,7 +86,7 @@ class Response:
         if not threat.evidence.get("proven"):
             return "source not proven yet: its address may be forged"
         if self._protected(str(networks.parse(threat.src_ip))):
-            return "guarded: the guard or the allowlist holds its source"
+            return "guarded: the guard or the allowlist protects its source"
         return "response in shadow: it would be banned" if self._settings.ban == "shadow" else ""
 
     def _unfit(self, threat: Threat) -> str:

@@ -65,7 +65,7 @@ def _one(feed: PrefixList, known: Fetched, folder: Path, now: Callable[[], float
             return replace(known, checked=now(), tried=now(), failing_since=0.0, error="")
         found = shape(answer.body)
     except (FetchError, NoList) as error:
-        log.warning("%s: %s; what was fetched last stays", feed.label, error)
+        log.warning("%s: %s; the last fetched list stays", feed.label, error)
         return replace(known, tried=now(), failing_since=known.failing_since or now(), error=str(error))
     changed = not path.exists() or path.read_bytes() != found.data
     if changed:

@@ -70,7 +70,7 @@ def _read(data: bytes) -> Content:
         raise Damaged("its format version is not 2")
     count, bits, version = (about.get(name) for name in ("node_count", "record_size", "ip_version"))
     if not isinstance(count, int) or bits not in (24, 28, 32) or version not in (4, 6) or not 0 < count <= _MOST_NODES:
-        raise Damaged("what it says of itself makes no sense")
+        raise Damaged("its metadata is not valid")
     size = count * bits // 4
     if size + _GAP > at:
         raise Damaged("its search tree is not whole")

@@ -87,7 +87,9 @@ class Databases:
             self._held[path] = copy
         if path not in self._held:
             return Mistake(str(path), f"{what}; nothing of it is in use")
-        return Mistake(str(path), f"{what}; what it held before stays in use ({_day(self._held[path].content.built)})")
+        return Mistake(
+            str(path), f"{what}; its last good content stays in use ({_day(self._held[path].content.built)})"
+        )
 
     def _copied(self, path: Path) -> Database | None:
         try:
@@ -128,7 +130,7 @@ def _load(path: Path, mark: tuple[int, ...]) -> Database:
         raise Damaged(f"it is larger than {_MAX_FILE_BYTES >> 20} MiB")
     database = Database(path, mark, read(path.read_bytes()))
     if not any(database.knows(kind, family) for kind in ("country", "asn") for family in (4, 6)):
-        raise Damaged("it says nothing of countries or autonomous systems")
+        raise Damaged("it has no countries or autonomous systems")
     return database
 
 

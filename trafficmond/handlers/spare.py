@@ -36,7 +36,7 @@ class Spared:
                     f"somebody is logged in from {address}"
                     if host == network
                     else f"{shown(network)} holds {address}, from where somebody is logged in",
-                    hint="use --force to do it all the same",
+                    hint="use --force to do it anyway",
                 )
         for inner, rule in self._protected:
             if rule.reason is Reason.GUARD and networks.within(inner, network):

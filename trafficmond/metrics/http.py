@@ -110,9 +110,9 @@ class MetricsServer:
         try:
             method, path, version = line.split(" ")
         except ValueError:
-            return _reply(400, "this is no HTTP\n")
+            return _reply(400, "not an HTTP request\n")
         if not version.startswith("HTTP/1."):
-            return _reply(505, "HTTP/1.1 is spoken here\n")
+            return _reply(505, "use HTTP/1.1\n")
         if path.partition("?")[0] != "/metrics":
             return _reply(404, "there is only /metrics\n")
         if method not in ("GET", "HEAD"):

@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     """What it can be told."""
     found = argparse.ArgumentParser(
         prog="trafficmon-notify",
-        description="Tells people of threats that trafficmond finds.",
+        description="Sends notifications about threats that trafficmond finds.",
         epilog="It is the program of trafficmon-notify.service. Try the targets with: trafficctl notify --test",
         allow_abbrev=False,
     )
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "-d", "--state-dir", type=Path, metavar="DIR", default=_usual_folder(), help="where it remembers"
     )
-    found.add_argument("-t", "--test", action="store_true", help="check the settings, say every mistake, and exit")
+    found.add_argument("-t", "--test", action="store_true", help="check the settings, list every mistake, and exit")
     found.add_argument("--version", action="version", version=f"trafficmon-notify {__version__}")
     return found
 

@@ -84,7 +84,7 @@ class Settings:
         if not self.targets:
             yield "target", "is missing; write [[target]] and below it url or command"
         if len(self.targets) > MOST_TARGETS:
-            yield "target", f"there are {len(self.targets)} targets; the most is {MOST_TARGETS}"
+            yield "target", f"there are {len(self.targets)} targets; the maximum is {MOST_TARGETS}"
         names = [name for name, _ in self.named()]
         for index, name in enumerate(names):
             if name in names[:index]:

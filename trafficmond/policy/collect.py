@@ -153,7 +153,9 @@ class Collector:
             self.mistakes += mistakes
             return
         held = self.take_last_good(path, parse, meaning)
-        stays = "nothing of it is in force" if held is None else f"what it last held stays in force ({held:,} prefixes)"
+        stays = (
+            "nothing of it is in force" if held is None else f"its last good content stays in force ({held:,} prefixes)"
+        )
         first, *others = mistakes
         also = f" (and {len(others):,} more mistakes)" if others else ""
         self.notes.append(Mistake(first.where, f"{first.what}{also}; {stays}"))

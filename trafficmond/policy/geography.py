@@ -66,7 +66,7 @@ def named(table: Mapping[str, Any], wrong: Callable[[str, str], None]) -> tuple[
     items = value if isinstance(value, list) else [value]
     good = [each for each in (map(_READ[key], items)) if each is not None]
     if not items or len(good) < len(items) or len(items) > _MOST:
-        wrong(key, f"{value!r} will not do; write {_WRITE[key]}")
+        wrong(key, f"{value!r} is not valid; write {_WRITE[key]}")
         return keys[0], ()
     return keys[0], tuple(dict.fromkeys(good))
 

@@ -243,7 +243,7 @@ def _rule(table: Mapping[str, Any], cidrs: Sequence[str], path: str, line: int, 
     name = label or " ".join([*cidrs[:1], *services.text(ports)[:_NAMED]])
     shadow = table.get("shadow", False)
     if not isinstance(shadow, bool):
-        wrong("shadow", f"{shadow!r} will not do; write shadow = true, without quotes")
+        wrong("shadow", f"{shadow!r} is not valid; write shadow = true, without quotes")
     return Rule(
         action, Reason.RULE, name, direction, expires, rate, burst, path, line, label, forced, shadow is True, ports
     )

@@ -88,7 +88,7 @@ class Writer(threading.Thread):
             self.state = "closed"
         finally:
             if self.state != "closed":
-                self.state = "the writer ended unexpectedly; the journal has its last words"
+                self.state = "the writer ended unexpectedly; see the journal for the reason"
             self.queue.close(self.state)
             self._file.close()
 

@@ -108,7 +108,7 @@ def _take(fields: Mapping[str, str], records: Records, clock: Clock, source: Sou
     proto = fields["proto"].lower()
     packets, octets = _total(fields, *_SUMS[0]), _total(fields, *_SUMS[1])
     if proto == "man":
-        source.note("Argus's own records (man) were passed over")
+        source.note("Argus's own records (man) were skipped")
     elif proto in _NOT_IP or (fields["srcaddr"][1:3].count(":") and _MAC.fullmatch(fields["srcaddr"])):
         stats.other(packets, octets)
         stats.records += 1
@@ -241,7 +241,7 @@ def _shares(
     sent = _share(fields, _SUMS[0][1:], packets, began=began)
     sent_octets = _share(fields, _SUMS[1][1:], octets, began=began)
     if answered and (sent is None or sent_octets is None):
-        source.note("answered flows without the share of each side were taken for half and half")
+        source.note("answered flows without the counts of each side were split in half")
     if sent is None:
         sent = -(-packets // 2) if answered else packets
     if sent_octets is None:

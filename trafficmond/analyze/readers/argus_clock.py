@@ -39,7 +39,7 @@ class Clock:
         if found := _NO_YEAR.fullmatch(text):
             return self._in_year(int(found[1]), int(found[2]), found[3])
         if _NO_DATE.fullmatch(text):
-            self._source.note(f"times without a date were taken for {self._written:%Y-%m-%d}, the day of the file", 0)
+            self._source.note(f"times without a date were read as {self._written:%Y-%m-%d}, the day of the file", 0)
             return moment(f"{self._written:%Y-%m-%d}T{text:0>8}")
         return moment(text.replace("/", "-"))
 
@@ -49,7 +49,7 @@ class Clock:
         if at > self._source.modified + _DAY_S:  # what was written before the turn of the year
             year -= 1
             at = moment(f"{year}-{month:02}-{day:02}T{clock:0>8}")
-        self._source.note(f"times without a year were taken for {year}, by the file's own time", 0)
+        self._source.note(f"times without a year were read as {year}, by the file's own time", 0)
         return at
 
 

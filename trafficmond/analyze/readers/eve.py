@@ -58,7 +58,7 @@ def _take(event: Mapping[str, Any], records: Records, source: Source) -> None:
     elif kind == "flow":
         raise KeyError("flow.pkts_toserver")
     else:
-        source.note(f"events of type {str(kind)[:40]} without a flow were passed over")
+        source.note(f"events of type {str(kind)[:40]} without a flow were skipped")
 
 
 def _add(event: Mapping[str, Any], records: Records, rank: int) -> None:

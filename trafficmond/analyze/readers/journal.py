@@ -40,7 +40,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     kinds: Counter[str] = Counter()
     for line, entry in objects(source):
         if entry.get("MESSAGE_ID") != EVENT_ID:
-            source.note("journal entries that are not packets were passed over")
+            source.note("journal entries that are not packets were skipped")
             continue
         event = _event(entry)
         kinds[str(event.get("event"))[:20]] += 1

@@ -72,7 +72,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     values = _of_json(source) if sample.objects else _of_text(source)
     for number, fields in values:
         if fields.get("log-status") in _NO_RECORD or fields.get("srcaddr") == "-":
-            source.note("records without data (NODATA, SKIPDATA) were passed over")
+            source.note("records without data (NODATA, SKIPDATA) were skipped")
             continue
         try:
             _add(fields, records, stats)

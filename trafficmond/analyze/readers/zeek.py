@@ -68,7 +68,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     records = Records()
     for number, path, fields in values:
         if path != "conn" and (path or _CONN.isdisjoint(fields)):
-            source.note(f"records of Zeek's {path[:40] or 'other logs'} were passed over")
+            source.note(f"records of Zeek's {path[:40] or 'other logs'} were skipped")
             continue
         try:
             _add(fields, records, source)
@@ -185,7 +185,7 @@ def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
     if not first[0] and not other[0]:  # Zeek saw something, or there would be no line
         counted = fields.get("orig_pkts") is not None
         first = (1, first[1], first[2]) if counted else (*estimated(proto, orig.family, 0, 1), 0)
-        source.note("connections of which Zeek counted no packet were taken for one packet")
+        source.note("connections for which Zeek counted no packet were counted as one packet")
     tcp = proto == TCP
     records.add(
         orig,
