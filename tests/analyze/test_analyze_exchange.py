@@ -138,3 +138,22 @@ def test_the_terminal_has_the_figures(width: int) -> None:
     assert "\x1b" not in shown
     for told in ("Usage by interface", "eth0", "5 MiB down", "Countries", "XX"):
         assert told in shown, told
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("width", [48, 60, 80, 160])
+def test_names_of_any_length_leave_the_figures_in_columns(width: int, encoding: str) -> None:
+    docker = f"docker-{'3f2e' * 16}.scope"
+    keys = {"nginx.service": [[1 << 20, 2]], docker: [[3, 4]], "": [[5, 6]], "eth0": [[7 << 30, 9 << 30]]}
+    made = report() | {"usage": {"unit": {"first": 1_763_942_400.0, "step": 3600, "keys": keys}}}
+    talker = made["top_sources"][0]
+    made["top_sources"] = [{**talker, "ip": ip} for ip in ("192.0.2.1", "2001:db8:1234:5678:9abc:def0:1234:5678")]
+    shown = text.render(made, width, encoding=encoding)
+    assert shown.encode(encoding)
+    lines = shown.splitlines()
+    units, sources = lines.index("Usage by unit"), lines.index("Top sources")
+    told = lines[units + 1 : units + 1 + len(keys)]
+    assert max(map(len, told)) <= width
+    assert len({line.index(" up ") for line in told}) == 1
+    assert any(docker in line for line in told) == (width == 160)
+    assert width < 80 or len({line.index("%") for line in lines[sources + 1 : sources + 4] if "%" in line}) == 1

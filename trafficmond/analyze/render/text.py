@@ -13,6 +13,7 @@ _COLOURS = {"critical": "1;31", "high": "31", "medium": "33", "low": "36", "titl
 _BAR = "▏▎▍▌▋▊▉█"
 _SPARKS = "▁▂▃▄▅▆▇█"
 _PLAIN_BAR, _PLAIN_SPARKS = "#", "_.:-=+*#"
+_NAME = 20  # columns of a name at least
 
 
 def render(report: dict[str, Any], width: int = 80, *, colour: bool = False, encoding: str = "utf-8") -> str:
@@ -35,6 +36,7 @@ class _Page:
         self._colour = colour
         self._bars = _BAR if blocks else _PLAIN_BAR
         self._sparks = _SPARKS if blocks else _PLAIN_SPARKS
+        self._more = "…" if blocks else "..."
 
     def lines(self) -> Iterator[str]:
         yield from self._summary()
@@ -122,30 +124,38 @@ class _Page:
         most = max(map(sum, sums.values()), default=0)
         if most:
             yield self._title(title)
-        for name, (up, down) in sums.items() if most else ():
-            bar = _bar(100 * (up + down) / most, max(0, min(30, self._width - 50)), self._bars)
+        names = [f.plain(name) or "(none)" for name in sums]
+        wide = min(_column(names), max(_NAME - 1, self._width - 41))  # the figures, and ten for a bar
+        for name, (up, down) in zip(names, sums.values(), strict=True) if most else ():
+            bar = _bar(100 * (up + down) / most, max(0, min(30, self._width - wide - 31)), self._bars)
             shown = f"{f.octets(up):>9} up {f.octets(down):>9} down"
-            yield f"  {f.plain(name) or '(none)':<20}{shown}  {self._paint(bar, 'low')}".rstrip()
+            yield f"  {self._cut(name, wide):<{wide}}{shown}  {self._paint(bar, 'low')}".rstrip()
+
+    def _cut(self, name: str, wide: int) -> str:
+        return name if len(name) <= wide else name[: wide - len(self._more)] + self._more
 
     def _talkers(self, title: str, talkers: list[dict[str, Any]]) -> Iterator[str]:
         if talkers:
             yield self._title(title)
+        wide = _column([f.plain(talker["ip"]) for talker in talkers])
         for talker in talkers:
-            yield self._row(f.plain(talker["ip"]), talker)
+            yield self._row(f.plain(talker["ip"]), wide, talker)
             if talker.get("about"):
                 yield self._paint(f"    {f.plain(talker['about'])}", "dim")
 
     def _distribution(self, title: str, shares: dict[str, dict[str, Any]]) -> Iterator[str]:
         if shares:
             yield self._title(title)
-        for name, share in list(shares.items())[:10]:
-            yield self._row(f.action(name) if title == "Actions" else f.plain(name), share)
+        names = [f.action(name) if title == "Actions" else f.plain(name) for name in list(shares)[:10]]
+        for name, share in zip(names, shares.values(), strict=False):
+            yield self._row(name, _column(names), share)
 
-    def _row(self, name: str, share: dict[str, Any]) -> str:
+    def _row(self, name: str, wide: int, share: dict[str, Any]) -> str:
         numbers = f"{f.number(share['packets']):>13} {f.octets(share['bytes']):>9} {f.percent(share['percent']):>8}"
-        room = self._width - 2 - max(len(name), 20) - len(numbers) - 2
+        wide = min(wide, max(_NAME, self._width - 2 - len(numbers)))
+        room = self._width - 2 - max(len(name), wide) - len(numbers) - 2
         bar = self._paint(_bar(share["percent"], min(room, 30), self._bars), "low") if room >= 5 else ""
-        return f"  {name:<20}{numbers}  {bar}".rstrip()
+        return f"  {name:<{wide}}{numbers}  {bar}".rstrip()
 
     def _sizes(self) -> Iterator[str]:
         sizes = self._report["packet_sizes"]
@@ -178,6 +188,11 @@ class _Page:
             yield self._paint(f"  {f.plain(place['source'])}: {place['where']}: {f.plain(place['what'])}", "medium")
         if damage["total"] > len(damage["places"]):
             yield f"  ... and {f.number(damage['total'] - len(damage['places']))} more"
+
+
+def _column(names: list[str]) -> int:
+    """How wide names are in their list: the figures beside them stand below each other."""
+    return max([_NAME, *map(len, names)])
 
 
 def _bar(percent: float, room: int, steps: str) -> str:
