@@ -13,6 +13,8 @@ const services = text => text ? { ports: text.split(/[\s,]+/) } : {};
 const NOBODYS = "unknown"; // whose a ban is that is older than owners
 const FORCED = "Do it all the same";
 
+const TYPED = / \(--save .*?\)|: keep it with trafficctl .*/; // in notes: here are buttons for it
+
 let refresh = () => {};
 
 /** `then` is called after each change. */
@@ -24,7 +26,7 @@ function tell(text, notes = [], kind = "good") {
   box.className = kind;
   const close = h("button",
     { type: "button", class: "plain", "aria-label": "Dismiss", onclick: () => { box.hidden = true; } }, "×");
-  box.replaceChildren(h("div", {}, h("strong", {}, text), notes.map(note => h("p", {}, sentence(note)))), close);
+  box.replaceChildren(h("div", {}, h("strong", {}, text), notes.map(note => h("p", {}, sentence(note.replace(TYPED, ""))))), close);
   box.hidden = false;
 }
 

@@ -49,6 +49,14 @@ def test_it_asks_what_the_daemon_answers(path: Path) -> None:
         assert method in DESCRIBED.methods
 
 
+def test_notes_do_not_tell_to_type_what_has_a_button() -> None:
+    typed = re.findall(r"^const TYPED = /(.+)/;", (PAGE / "changes.js").read_text(), re.MULTILINE)[0]
+    daemon = "".join(path.read_text() for path in (ROOT / "trafficmond").rglob("*.py"))
+    for note in ("until the next restart (--save keeps it)", "s: keep it with trafficctl confirm"):
+        assert f'{note}"' in daemon
+        assert not re.search("--|trafficctl", re.sub(typed, "", note))
+
+
 def test_sums_are_told_as_people_read_them() -> None:
     """Of what comes with every sum, each is shown with a title and a unit or left out, never a bare figure."""
     history = (PAGE / "views" / "history.js").read_text()
