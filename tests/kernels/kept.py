@@ -111,8 +111,7 @@ def names_asked_for(on: Rig) -> None:
 def processes(on: Rig) -> None:
     """Who sends and who waits is noted by name and number, what the kernel cannot tell is known; nothing stays."""
     link, filters, me = on.link, tc_filters(on), (Path("/proc/self/comm").read_bytes().strip(), os.getpid())
-    (on.daemon.pins / "process").mkdir()
-    with on.lab.host.entered(), contextlib.closing(ProcessesSeen(LOADER, on.daemon.pins / "process")) as seen:
+    with on.lab.host.entered(), contextlib.closing(ProcessesSeen(LOADER, on.daemon.pins)) as seen:
         ifindex = socket.if_nametoindex(link.host)
         attached = Attachment(ifindex, link.host, "native", "")
         seen.follow({ifindex: attached})
