@@ -19,6 +19,7 @@ from trafficmond.datapath.attachments import FAILED, AttachmentChange
 from trafficmond.datapath.bans import BanTable, KernelBan
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.datapath import Datapath, Options
+from trafficmond.datapath.interfaces import EgressHook, XdpMode
 from trafficmond.datapath.ledger import Ledger, Sums
 from trafficmond.datapath.loader import Loaded, Sizes
 from trafficmond.detect.registry import settings_classes
@@ -104,7 +105,7 @@ class FakeDatapath(Datapath):
         self.sizes = Sizes(2, 64, 64)
         self.clock, self.ledger, self.bans = FakeClock(), FakeLedger(), FakeBans()
         self.loaded = Loaded("libbpf", {}, {}, 0, reused=False)
-        self.hanging = {2: Attachment(2, "eth0", "native", "tcx", ["a note"])}
+        self.hanging = {2: Attachment(2, "eth0", XdpMode.NATIVE, EgressHook.TCX, ["a note"])}
         self.left = {3: AttachmentChange(FAILED, "eth1", "cannot attach to eth1")}
         self.counted = Accounting(
             *(Sums(40, 4000), Sums(30, 3000), Sums(1, 60), Sums(4, 400), Sums(5, 500), Sums(2, 9)),

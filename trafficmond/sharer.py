@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trafficmond.datapath import libbpf, libxdp
-from trafficmond.datapath.interfaces import GENERIC, NATIVE
+from trafficmond.datapath.interfaces import XdpMode
 from trafficmond.datapath.loader import MAPS, Sizes, open_libbpf
 from trafficmond.datapath.pins import layout_name
 from trafficmond.datapath.share import ANSWER_BYTES
@@ -63,7 +63,7 @@ def answer(request: bytes, fds: Sequence[int]) -> dict[str, Any]:
 
 
 def _join(asked: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[str, Any]:
-    modes = [mode for mode in (NATIVE, GENERIC) if mode in asked["modes"]]
+    modes = [mode for mode in (XdpMode.NATIVE, XdpMode.GENERIC) if mode in asked["modes"]]
     opened, config = _ours(asked, fds)
     libxdp.join(ifindex, modes, opened, _ids([config, *fds[len(MAPS) :]]))
     return _look(asked, ifindex, [config])

@@ -22,6 +22,7 @@ from verified import verified
 
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.attach import Attachment
+from trafficmond.datapath.interfaces import EgressHook, XdpMode
 from trafficmond.datapath.names_seen import NameCounts, NamesSeen
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -96,7 +97,7 @@ def test_either_loader_on_any_kernel(lab: Lab, loader: str, kernel: str, monkeyp
     with resolver(lab) as server, contextlib.closing(NamesSeen(loader, pins)) as seen:
         with lab.host.entered():
             ifindex = socket.if_nametoindex(link.host)
-            attached = Attachment(ifindex, link.host, "native", "tcx")
+            attached = Attachment(ifindex, link.host, XdpMode.NATIVE, EgressHook.TCX)
             seen.follow({ifindex: attached})
         assert attached.notes == []
         dig(lab, server, "web.lab.example")

@@ -20,6 +20,7 @@ from verified import verified
 
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.attach import Attachment
+from trafficmond.datapath.interfaces import EgressHook, XdpMode
 from trafficmond.datapath.processes_seen import ProcessCounts, ProcessesSeen
 from trafficmond.flows.processes import END
 
@@ -136,7 +137,7 @@ def test_either_loader_on_any_kernel(lab: Lab, loader: str, kernel: str, monkeyp
     with contextlib.closing(seen):
         with lab.host.entered():
             ifindex = socket.if_nametoindex(link.host)
-            attached = Attachment(ifindex, link.host, "native", "tcx")
+            attached = Attachment(ifindex, link.host, XdpMode.NATIVE, EgressHook.TCX)
             seen.follow({ifindex: attached})
             sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from trafficmond.config.checks import DEFAULT_ROUTE, interface_pattern, power_of_two, prefix
 from trafficmond.config.declare import PATHS, duration, setting, size, table, tables
@@ -16,6 +16,10 @@ from trafficmond.config.target import parse_target
 from trafficmond.model import SEVERITIES
 
 CONFIG_FILE = Path("/etc/trafficmon/trafficmond.toml")
+
+XdpModeSetting = Literal["auto", "native", "skb"]
+"""In the driver (native), in the generic path (skb), or native where the driver can (auto); the kernels that each needs
+are at `datapath.interfaces.XdpMode`."""
 
 
 @dataclass(frozen=True)
@@ -179,9 +183,9 @@ class Settings:
         help="Interfaces to watch: names, globs, /regexes/, or default-route for those that default routes use. "
         "lo is watched only where it is named.",
     )
-    xdp_mode: str = setting(
+    xdp_mode: XdpModeSetting = setting(
         "auto",
-        choices=("auto", "native", "skb"),
+        choices=get_args(XdpModeSetting),
         help="XDP in the driver (native), in the generic path (skb), or native where the driver can (auto).",
         restart=True,
     )

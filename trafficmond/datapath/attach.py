@@ -5,30 +5,35 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trafficmond.config.settings import XdpModeSetting
 from trafficmond.datapath import libbpf, share
-from trafficmond.datapath.interfaces import GENERIC, NATIVE, Interface, list_interfaces
+from trafficmond.datapath.interfaces import EgressHook, Interface, XdpMode, list_interfaces
 from trafficmond.datapath.loader import XDP_PROGRAM, Loaded, Sizes
 from trafficmond.datapath.netlink import with_library
 from trafficmond.datapath.pins import Pins, marks, remove_pins, shared
 from trafficmond.errors import DatapathError, ForeignProgramError
 
-_XDP_FLAGS = {NATIVE: libbpf.XDP_FLAGS_DRV, GENERIC: libbpf.XDP_FLAGS_SKB}
-_ATTEMPTS = {"auto": (NATIVE, GENERIC), "native": (NATIVE,), "skb": (GENERIC,)}  # by the setting xdp_mode
+_XDP_FLAGS = {XdpMode.NATIVE: libbpf.XDP_FLAGS_DRV, XdpMode.GENERIC: libbpf.XDP_FLAGS_SKB}
+_ATTEMPTS: Mapping[XdpModeSetting, tuple[XdpMode, ...]] = {
+    "auto": (XdpMode.NATIVE, XdpMode.GENERIC),
+    "native": (XdpMode.NATIVE,),
+    "skb": (XdpMode.GENERIC,),
+}
 # A page less XDP headroom and skb_shared_info: what one buffer holds. Drivers with multi-buffer XDP take more.
 MAX_XDP_MTU = 3498
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Placement:
     """How to attach to an interface: by the settings xdp_mode, egress and xdp_share."""
 
-    mode: str
+    mode: XdpModeSetting
     egress: bool
     share: bool = False  # the XDP hook with other programs, through libxdp
 
@@ -39,8 +44,8 @@ class Attachment:
 
     ifindex: int
     name: str
-    mode: str  # native | generic
-    egress: str  # tcx | clsact | "" where it is off or refused
+    mode: XdpMode
+    egress: EgressHook
     notes: list[str] = field(default_factory=list)
     mtu: int = 0  # of the interface then
     shared: share.Shared | None = None  # with other XDP programs
@@ -60,19 +65,19 @@ class Attachment:
         self._links.clear()
 
 
-def attach(loaded: Loaded, sizes: Sizes, pins: Pins, interface: Interface, wish: Wish) -> Attachment:
+def attach(loaded: Loaded, sizes: Sizes, pins: Pins, interface: Interface, placement: Placement) -> Attachment:
     """Attaches to `interface`, taking over in place what an earlier daemon left pinned there.
 
     Raises ForeignProgramError if somebody else's XDP program is there, DatapathError if the kernel refuses.
     """
-    done = Attachment(interface.ifindex, interface.name, wish.mode, "", mtu=interface.mtu)
-    if wish.share:
-        _join(loaded, sizes, pins, wish.mode, done)
+    done = Attachment(interface.ifindex, interface.name, XdpMode.NONE, EgressHook.NONE, mtu=interface.mtu)
+    if placement.share:
+        _join(loaded, sizes, pins, placement.mode, done)
     else:
         _leave(interface.ifindex, pins)
     if done.shared is None:
-        done._links["xdp"] = _attach_xdp(loaded, pins, interface, wish.mode, done)
-    if wish.egress:
+        done._links["xdp"] = _attach_xdp(loaded, pins, interface, placement.mode, done)
+    if placement.egress:
         try:
             _attach_egress(loaded, pins, interface, done)
         except OSError as error:
@@ -85,7 +90,7 @@ def attach(loaded: Loaded, sizes: Sizes, pins: Pins, interface: Interface, wish:
 
 def detach(done: Attachment, pins: Pins) -> None:
     """Ends the attachment."""
-    detach_pinned(done.ifindex, pins, clsact=done.egress == "clsact")
+    detach_pinned(done.ifindex, pins, clsact=done.egress is EgressHook.CLSACT)
     done.release()
 
 
@@ -119,7 +124,7 @@ def detach_all(pin_dir: Path) -> None:
         raise stays[0]
 
 
-def _join(loaded: Loaded, sizes: Sizes, pins: Pins, mode: str, done: Attachment) -> None:
+def _join(loaded: Loaded, sizes: Sizes, pins: Pins, mode: XdpModeSetting, done: Attachment) -> None:
     """Shares the hook; where that cannot be and nobody else has it, better alone than not at all. Marked as ours before
     and after, so that whatever happens between it can be taken out again."""
     config, alone = loaded.maps["tm_config"], pins.has_link("xdp", done.ifindex)
@@ -158,7 +163,7 @@ def _marks(pin_dir: Path, ifindex: int) -> Iterator[list[int]]:
             os.close(fd)
 
 
-def _attach_xdp(loaded: Loaded, pins: Pins, interface: Interface, mode: str, done: Attachment) -> int:
+def _attach_xdp(loaded: Loaded, pins: Pins, interface: Interface, mode: XdpModeSetting, done: Attachment) -> int:
     program = loaded.programs[XDP_PROGRAM]
     kept = _take_over(pins, "xdp", interface.ifindex, program)
     if kept is not None:
@@ -227,11 +232,11 @@ def _attach_egress(loaded: Loaded, pins: Pins, interface: Interface, done: Attac
                 raise
             drop_filters(interface.ifindex, (*LOOKERS, *NAMERS))  # those of a daemon that was killed
             put_filter(interface.ifindex, _JUDGE, program)  # before Linux 6.6
-            done.egress = "clsact"
+            done.egress = EgressHook.CLSACT
             return
         pins.keep_link("tcx", interface.ifindex, fd)
     done._links["tcx"] = fd
-    done.egress = "tcx"
+    done.egress = EgressHook.TCX
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from trafficmond import abi, npt
+from trafficmond.config.settings import XdpModeSetting
 from trafficmond.datapath import attach
 from trafficmond.datapath.accounting import words
 from trafficmond.datapath.choices import Choices
-from trafficmond.datapath.interfaces import GENERIC, Interface, Selection
+from trafficmond.datapath.interfaces import Interface, Selection, XdpMode
 from trafficmond.datapath.loader import Loaded, Sizes
 from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import CARRIED_SLOT
@@ -34,7 +35,7 @@ class AttachmentChange:
     kind: str  # ATTACHED, DETACHED, FAILED or FOREIGN
     interface: str
     text: str
-    mode: str = ""
+    mode: XdpMode = XdpMode.NONE
 
 
 class Attachments:
@@ -48,7 +49,7 @@ class Attachments:
         totals: npt.NDArray[Any],
         slots: npt.NDArray[np.uint8],
         *,
-        mode: str,
+        mode: XdpModeSetting,
         egress: bool,
         shared: Sequence[str] = (),
     ) -> None:
@@ -152,7 +153,11 @@ class Attachments:
         """Attaches anew where the MTU stood in the way of native mode and does not any more; what there is to say.
         Between the two a packet or so is not judged, for the kernel has no way from one mode to the other."""
         done = self.attached[interface.ifindex]
-        if self._mode != "auto" or done.mode != GENERIC or not interface.mtu <= attach.MAX_XDP_MTU < done.mtu:
+        if (
+            self._mode != "auto"
+            or done.mode is not XdpMode.GENERIC
+            or not interface.mtu <= attach.MAX_XDP_MTU < done.mtu
+        ):
             return None
         attach.detach(self.attached.pop(interface.ifindex), self._pins)
         return self._take_up(interface)
@@ -166,8 +171,8 @@ class Attachments:
             slot = self._free_slot(interface, used)
             self._slot_base[slot] = self._totals[:, slot].copy()
         slots[index] = slot | (abi.IFSLOT_RAW_IP if interface.raw_ip else 0)
-        wish = attach.Wish(self._mode, self._egress, shared)
-        self.attached[interface.ifindex] = attach.attach(self._loaded, self._sizes, self._pins, interface, wish)
+        placement = attach.Placement(self._mode, self._egress, shared)
+        self.attached[interface.ifindex] = attach.attach(self._loaded, self._sizes, self._pins, interface, placement)
 
     def _free_slot(self, interface: Interface, used: set[int]) -> int:
         """A slot of the totals for an interface, one that never counted anything if there is any left."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from trafficmond import abi, npt
+from trafficmond.config.settings import XdpModeSetting
 from trafficmond.datapath import ledger, libbpf, loader
 from trafficmond.datapath.accounting import Accounting, account
 from trafficmond.datapath.attach import Attachment
@@ -44,7 +45,7 @@ class Options:
     """What of the settings concerns the data path."""
 
     loader: str  # auto | libbpf | bcc
-    xdp_mode: str  # auto | native | skb
+    xdp_mode: XdpModeSetting
     egress: bool
     pin_dir: Path
     capacity: int

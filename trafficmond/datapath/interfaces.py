@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import errno
 import fnmatch
 import re
@@ -16,7 +17,36 @@ from trafficmond.config.checks import DEFAULT_ROUTE
 from trafficmond.datapath.netlink import HEADER, asking, attributes, dump
 from trafficmond.datapath.routes import default_routes
 
-NATIVE, GENERIC = "native", "generic"
+
+class XdpMode(enum.StrEnum):
+    """How an XDP program is attached; the words are those of `trafficctl status`.
+
+    NATIVE: in the driver, before the kernel makes an skb of the frame. Linux 4.8, and a driver that can (veth: 4.19).
+    GENERIC: after that, whatever the driver is. Linux 4.12.
+    OFFLOADED: in the card; others attach so, trafficmon does not.
+    NONE: not at all.
+
+    trafficmon attaches with a link (bpf_link), which XDP has since Linux 5.9.
+    """
+
+    NATIVE = "native"
+    GENERIC = "generic"
+    OFFLOADED = "offloaded"
+    NONE = ""
+
+
+class EgressHook(enum.StrEnum):
+    """Where the program for outgoing packets is attached; the words are those of `trafficctl status`.
+
+    TCX: a link at the egress side of TCX. Linux 6.6.
+    CLSACT: a filter of the clsact qdisc. Linux 4.5.
+    NONE: nowhere; the setting `egress` is off, or the kernel refused.
+    """
+
+    TCX = "tcx"
+    CLSACT = "clsact"
+    NONE = ""
+
 
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
 _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
@@ -24,7 +54,11 @@ _RTMGRP_IPV6_IFADDR, _RTMGRP_IPV6_ROUTE = 0x100, 0x400
 _GETLINK = 18  # RTM_GETLINK
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
 _IFNAME, _MTU, _XDP = 3, 4, 43  # IFLA_
-_XDP_MODES = {7: "offloaded", 6: GENERIC, 5: NATIVE}  # IFLA_XDP_HW_PROG_ID, SKB, DRV; the last that is there counts
+_XDP_MODES = {
+    7: XdpMode.OFFLOADED,
+    6: XdpMode.GENERIC,
+    5: XdpMode.NATIVE,
+}  # IFLA_XDP_HW_PROG_ID, SKB, DRV; the last that is there counts
 _SETTLE_S = 0.05  # changes come in bursts: an interface that appears sends several messages
 _PACE_S = 0.5  # from one word of changes to the next, each of which has the host looked at anew
 _READ_AT_ONCE = 256  # messages, before others have their turn: a router that learns its routes sends a million
@@ -42,7 +76,7 @@ class Interface:
     up: bool
     raw_ip: bool  # frames start at the IP header (tun, WireGuard, PPP)
     xdp_prog_id: int  # of the XDP program attached now, whoever's it is; 0: none
-    xdp_mode: str  # how it is attached: native, generic, or "" for none
+    xdp_mode: XdpMode  # how it is attached
 
 
 def list_interfaces() -> list[Interface]:
@@ -55,7 +89,7 @@ def _interface(message: bytes) -> Interface:
     _, kind, ifindex, flags, _ = _LINK.unpack_from(message)
     found = attributes(message[_LINK.size :])
     xdp = attributes(found.get(_XDP, b""))
-    prog_id, mode = 0, ""
+    prog_id, mode = 0, XdpMode.NONE
     for number, attached_as in _XDP_MODES.items():
         if xdp.get(number):
             prog_id, mode = int.from_bytes(xdp[number], sys.byteorder), attached_as

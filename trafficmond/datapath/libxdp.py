@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.dispatcher import Component, replace, stand_in
-from trafficmond.datapath.interfaces import GENERIC, NATIVE
+from trafficmond.datapath.interfaces import XdpMode
 from trafficmond.datapath.loader import PROGRAMS, XDP_PROGRAM
 from trafficmond.errors import DatapathError, ForeignProgramError
 
 # Before what others put there: all that comes in is counted. xdp-filter has 10, what says nothing has 50.
 PRIORITY = 5
 _UNSPECIFIED = 0
-_MODES = {NATIVE: 1, GENERIC: 2}  # enum xdp_attach_mode
+_MODES = {XdpMode.NATIVE: 1, XdpMode.GENERIC: 2}  # enum xdp_attach_mode
 _MODE_NAMES = {number: name for name, number in _MODES.items()}
 _ERRORS = (1 << 64) - 4096  # a pointer from here on is an errno (linux/err.h)
 _TRIES = 5  # where another program changes the same chain at the same time
@@ -102,7 +102,7 @@ class Chain:
 
     ifindex: int
     dispatcher: int  # its program's id, which netlink gives for the interface too
-    mode: str
+    mode: XdpMode
     components: tuple[Component, ...]
     handle: ct.c_void_p
     main_fd: int
@@ -137,7 +137,7 @@ def chain(ifindex: int) -> Iterator[Chain | None]:
         yield Chain(
             ifindex,
             lib.xdp_program__id(main),
-            _MODE_NAMES.get(lib.xdp_multiprog__attach_mode(handle), ""),
+            _MODE_NAMES.get(lib.xdp_multiprog__attach_mode(handle), XdpMode.NONE),
             tuple(_components(lib, handle)),
             handle,
             lib.xdp_program__fd(main),
@@ -157,7 +157,7 @@ def _components(lib: ct.CDLL, handle: ct.c_void_p) -> Iterator[Component]:
         at = lib.xdp_multiprog__next_prog(each, handle)
 
 
-def join(ifindex: int, modes: Sequence[str], opened: Callable[[], libbpf.Object], maps: Set[int]) -> None:
+def join(ifindex: int, modes: Sequence[XdpMode], opened: Callable[[], libbpf.Object], maps: Set[int]) -> None:
     """Puts tm_xdp of the object that `opened` gives into the chain of an interface, which is made if there is none; in
     the place of what in it uses one of `maps`, between two packets. `modes`: to try, where the chain is a new one.
 
@@ -170,7 +170,9 @@ def join(ifindex: int, modes: Sequence[str], opened: Callable[[], libbpf.Object]
                 look_at_kernel(opened)
                 _attach(ifindex, [now.mode] if now else modes, opened)
                 return
-            if replace(now.ifindex, now.main_fd, now.components, ours[0], opened(), _dispatcher(), now.mode == GENERIC):
+            if replace(
+                now.ifindex, now.main_fd, now.components, ours[0], opened(), _dispatcher(), now.mode is XdpMode.GENERIC
+            ):
                 return
     raise DatapathError("other programs keep changing the same chain", hint="restart trafficmond when they have done")
 
@@ -214,7 +216,7 @@ def _dispatcher() -> libbpf.Object:
     return libbpf.Object.of(lib.xdp_program__bpf_obj(ct.c_void_p(found)))
 
 
-def _attach(ifindex: int, modes: Sequence[str], opened: Callable[[], libbpf.Object]) -> None:
+def _attach(ifindex: int, modes: Sequence[XdpMode], opened: Callable[[], libbpf.Object]) -> None:
     lib, refusals = library(), []
     for mode in modes:
         target = opened()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from trafficmond.datapath import libbpf
+from trafficmond.datapath.interfaces import XdpMode
 from trafficmond.datapath.loader import Loaded, Sizes
 from trafficmond.datapath.pins import layout_name
 from trafficmond.errors import DatapathError, ForeignProgramError
@@ -36,7 +37,7 @@ class Shared:
 
     ifindex: int
     dispatcher: int  # id of the interface's XDP program when the chain was looked at
-    mode: str
+    mode: XdpMode
     chain: list[str]
 
     def holds(self, config: int) -> bool:
@@ -54,13 +55,13 @@ class Shared:
         return bool(said["ours"])
 
 
-def join(loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[str], before: Sequence[int]) -> Shared:
+def join(loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[XdpMode], before: Sequence[int]) -> Shared:
     """Puts the data path into the chain of an interface, in the place of what uses one of the maps `before`.
 
     Raises DatapathError, ForeignProgramError.
     """
     said = _ask_with_maps("join", loaded, sizes, ifindex, modes, before)
-    return Shared(ifindex, said["dispatcher"], said["mode"], said["chain"])
+    return Shared(ifindex, said["dispatcher"], XdpMode(said["mode"]), said["chain"])
 
 
 def attempt(loaded: Loaded, sizes: Sizes, ifindex: int) -> None:
@@ -74,7 +75,7 @@ def leave(ifindex: int, maps: Sequence[int]) -> None:
 
 
 def _ask_with_maps(
-    what: str, loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[str], before: Sequence[int]
+    what: str, loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[XdpMode], before: Sequence[int]
 ) -> dict[str, Any]:
     request = {
         "do": what,
