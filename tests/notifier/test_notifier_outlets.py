@@ -233,9 +233,9 @@ def test_mistakes_are_told_with_their_place_and_without_addresses(tmp_path: Path
     path.write_text(text)
     with pytest.raises(ConfigError) as refused:
         load(path)
-    told = "\n".join(map(str, refused.value.mistakes))
-    assert wrong in told
-    assert "secretword" not in told
+    reported = "\n".join(map(str, refused.value.mistakes))
+    assert wrong in reported
+    assert "secretword" not in reported
 
 
 def test_targets_have_names(tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ from notifier_targets import T0, threat
 
 from trafficmond.model import Severity
 from trafficmond.notifier.message import FAILURE, MOST_LINES, SUCCESS, WARNING, compose
-from trafficmond.notifier.news import AGAIN, ENDED, OPENED, WORSE, News, Told, known_by, news_of
+from trafficmond.notifier.news import AGAIN, ENDED, OPENED, WORSE, News, Reported, news_of, reported_after
 from trafficmond.notifier.schedule import FIRST_WAIT_S, HOUR_S, due, retry_after
 
-HIGH = Told(Severity.HIGH, True, T0 + 60)
-OVER = Told(Severity.HIGH, False, T0 + 60)
+HIGH = Reported(Severity.HIGH, True, T0 + 60)
+OVER = Reported(Severity.HIGH, False, T0 + 60)
 
 
 @pytest.mark.parametrize(
-    ("record", "told", "expected"),
+    ("record", "reported", "expected"),
     [
         (threat(), None, OPENED),
         (threat(state="updated"), None, OPENED),  # found when it was not grave enough yet
@@ -35,8 +35,8 @@ OVER = Told(Severity.HIGH, False, T0 + 60)
         (threat(state="updated"), OVER, None),  # remembered from before its end
     ],
 )
-def test_what_is_news(record: dict[str, object], told: Told | None, expected: str | None) -> None:
-    assert news_of(record, told, Severity.HIGH) == expected
+def test_what_is_news(record: dict[str, object], reported: Reported | None, expected: str | None) -> None:
+    assert news_of(record, reported, Severity.HIGH) == expected
 
 
 STATES = st.sampled_from(["opened", "updated", "closed"])
@@ -46,14 +46,14 @@ LIVES = st.lists(st.tuples(st.sampled_from(["low", "medium", "high", "critical"]
 @given(LIVES)
 def test_no_news_come_twice(life: list[tuple[str, str]]) -> None:
     """Whatever a threat does: it opens before all else, and what is told is told once until something differs."""
-    told: Told | None = None
+    reported: Reported | None = None
     for moment, (severity, state) in enumerate(life):
         record = threat(severity=severity, state=state, last_seen=T0 + moment)
-        kind = news_of(record, told, Severity.MEDIUM)
+        kind = news_of(record, reported, Severity.MEDIUM)
         if kind is not None:
-            assert (told is None) == (kind in (OPENED, ENDED)) or kind == ENDED
-            told = known_by(record, told)
-            assert news_of(record, told, Severity.MEDIUM) is None
+            assert (reported is None) == (kind in (OPENED, ENDED)) or kind == ENDED
+            reported = reported_after(record, reported)
+            assert news_of(record, reported, Severity.MEDIUM) is None
 
 
 def news(kind: str, number: int = 1, at: float = T0, **more: object) -> News:

@@ -91,7 +91,7 @@ def watched(daemon: Running) -> bool:
     return bool(daemon.do(daemon.broadcast.wants, "threats"))
 
 
-def told(target: HttpTarget) -> Counter[tuple[str, str]]:
+def reported(target: HttpTarget) -> Counter[tuple[str, str]]:
     """(id, news) of everything it got."""
     return Counter((each["id"], kind) for got in list(target.got) for each in got["threats"] for kind in each["news"])
 
@@ -143,9 +143,9 @@ def test_what_happens_while_it_is_down_is_told_afterwards(notify: Notify, daemon
     publish(daemon, threat(1, state="closed"), threat(3))
     publish(daemon, threat(4), threat(4, state="closed"))
     notify.start()
-    wait_for(lambda: len(told(http)) == 5, "all of it")
+    wait_for(lambda: len(reported(http)) == 5, "all of it")
     time.sleep(0.5)
-    assert told(http) == {
+    assert reported(http) == {
         (f"{1:012x}", "opened"): 1, (f"{2:012x}", "opened"): 1, (f"{1:012x}", "ended"): 1,
         (f"{3:012x}", "opened"): 1, (f"{4:012x}", "ended"): 1,
     }  # fmt: skip
@@ -164,8 +164,8 @@ def test_killed_at_any_moment_nothing_is_lost(notify: Notify, daemon: Running, h
         notify.end(signal.SIGKILL)
     notify.start()
     expected = {(f"{each:012x}", "opened") for each in range(number)}
-    wait_for(lambda: set(told(http)) == expected, "every one of them")
-    assert max(told(http).values()) <= 7
+    wait_for(lambda: set(reported(http)) == expected, "every one of them")
+    assert max(reported(http).values()) <= 7
 
 
 def test_a_target_that_is_down_gets_everything_later_and_holds_up_no_other(
@@ -180,7 +180,7 @@ def test_a_target_that_is_down_gets_everything_later_and_holds_up_no_other(
         wait_for(lambda: other.got, "the target that is up")
         for number in range(2, 40):
             publish(daemon, threat(number))
-        wait_for(lambda: len(told(other)) == 39, "all at the target that is up")
+        wait_for(lambda: len(reported(other)) == 39, "all at the target that is up")
         state = {each.name: each for each in states(notify.home)}["hook"]
         assert (state.messages, state.waiting) == (0, 39)
         assert "503" in state.error
@@ -188,10 +188,10 @@ def test_a_target_that_is_down_gets_everything_later_and_holds_up_no_other(
         notify.end(signal.SIGKILL)
         notify.start()
         http.status = 200
-        wait_for(lambda: len(told(http)) == 39, "all at the target that was down", 30)
-        assert max(told(http).values()) == 1
+        wait_for(lambda: len(reported(http)) == 39, "all at the target that was down", 30)
+        assert max(reported(http).values()) == 1
         assert len(http.got) == 1  # one summary
-        assert set(told(other).values()) == {1}
+        assert set(reported(other).values()) == {1}
 
 
 def test_at_most_so_many_messages_an_hour(notify: Notify, daemon: Running, http: HttpTarget) -> None:

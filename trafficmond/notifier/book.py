@@ -16,7 +16,7 @@ from pathlib import Path
 
 from trafficmond.errors import TrafficmonError
 from trafficmond.model import Severity
-from trafficmond.notifier.news import News, Record, Told, kept_of, known_by, news_of
+from trafficmond.notifier.news import News, Record, Reported, kept_of, news_of, reported_after
 from trafficmond.notifier.schedule import HOUR_S
 
 log = logging.getLogger(__name__)
@@ -209,13 +209,13 @@ def _failed(path: Path, error: sqlite3.Error) -> TrafficmonError:
 
 def _note(db: sqlite3.Connection, record: Record, least: Severity, now: float) -> int:
     row = db.execute("SELECT severity, open, last_seen FROM told WHERE id = ?", (record["id"],)).fetchone()
-    told = Told(Severity(row[0]), bool(row[1]), row[2]) if row else None
-    kind = news_of(record, told, least)
+    reported = Reported(Severity(row[0]), bool(row[1]), row[2]) if row else None
+    kind = news_of(record, reported, least)
     if kind is not None:
         threat = json.dumps(kept_of(record))
         db.execute("INSERT INTO news (at, kind, threat) VALUES (?, ?, ?)", (now, kind, threat))
-    if kind is not None or (told is not None and told.open and record.get("state") != "closed"):
-        known = known_by(record, told)
+    if kind is not None or (reported is not None and reported.open and record.get("state") != "closed"):
+        known = reported_after(record, reported)
         what = (record["id"], int(known.severity), known.open, known.last_seen)
         db.execute("INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?)", what)
     return int(kind is not None)

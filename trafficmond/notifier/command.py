@@ -22,8 +22,8 @@ class Undelivered(Exception):
     """A target did not take a message; says why, without the target's address, in characters that can be shown."""
 
     def __init__(self, why: str) -> None:
-        told = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in why)
-        super().__init__(told[:_TOLD_CHARS].rstrip(": "))
+        shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in why)
+        super().__init__(shown[:_TOLD_CHARS].rstrip(": "))
 
 
 class Command:

@@ -20,34 +20,34 @@ _MOST_ROWS = 5000
 _AGAIN_S, _LONGEST_AGAIN_S = 0.2, 5.0
 
 
-def follow(socket: Path, book: Book, least: Severity, heard: Callable[[], None]) -> NoReturn:
-    """Keep `book` up to date for ever; `heard` is called when there are news. Raises what the book raises."""
-    again_s, told = _AGAIN_S, False
+def follow(socket: Path, book: Book, least: Severity, wake: Callable[[], None]) -> NoReturn:
+    """Keep `book` up to date for ever; `wake` is called when there are news. Raises what the book raises."""
+    again_s, reported = _AGAIN_S, False
     while True:
         try:
             # What happens while the daemon is asked waits in the stream, which therefore begins first.
             with Client(str(socket), timeout_s=RESYNC_S) as watching:
                 stream = watching.stream("Watch", topics=["threats"])
-                _catch_up(socket, book, least, heard)
-                if told:
+                _catch_up(socket, book, least, wake)
+                if reported:
                     log.info("the daemon answers again")
-                again_s, told = _AGAIN_S, False
+                again_s, reported = _AGAIN_S, False
                 for reply in stream:
                     if book.note(reply["records"], least, time.time()):
-                        heard()
+                        wake()
                     if reply["lost"]:
-                        _catch_up(socket, book, least, heard)
+                        _catch_up(socket, book, least, wake)
         except ControlError as error:
             if isinstance(error.__cause__, TimeoutError):
                 continue
-            if not told:
+            if not reported:
                 log.warning("%s; trying again until it answers", error)
-            told = True
+            reported = True
             time.sleep(again_s)
             again_s = min(2 * again_s, _LONGEST_AGAIN_S)
 
 
-def _catch_up(socket: Path, book: Book, least: Severity, heard: Callable[[], None]) -> None:
+def _catch_up(socket: Path, book: Book, least: Severity, wake: Callable[[], None]) -> None:
     since = book.asked_since()
     asked = {"open_only": True} if since is None else {"since": since}
     with Client(str(socket)) as asking:
@@ -55,4 +55,4 @@ def _catch_up(socket: Path, book: Book, least: Severity, heard: Callable[[], Non
     if len(threats) >= _MOST_ROWS:
         log.warning("more than %d threats were missed; of the oldest no news are told: trafficctl threats", _MOST_ROWS)
     if book.note(reversed(threats), least, time.time()):
-        heard()
+        wake()

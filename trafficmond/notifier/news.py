@@ -18,7 +18,7 @@ _KEPT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Reported:
     """What people know of a situation already."""
 
     severity: Severity
@@ -36,24 +36,24 @@ class News:
     threat: Record
 
 
-def news_of(record: Record, told: Told | None, least: Severity) -> str | None:
-    """Which news a threat's record is to those who know `told` of it; None: none."""
+def news_of(record: Record, reported: Reported | None, least: Severity) -> str | None:
+    """Which news a threat's record is to those who know `reported` of it; None: none."""
     severity, closed = severity_of(record), record.get("state") == "closed"
-    if told is None:
+    if reported is None:
         return None if severity < least else ENDED if closed else OPENED
     if closed:
-        return ENDED if told.open else None
-    if not told.open:  # what the daemon remembers may be older than what it has told of
-        return AGAIN if record["last_seen"] > told.last_seen else None
-    return WORSE if severity > told.severity else None
+        return ENDED if reported.open else None
+    if not reported.open:  # what the daemon remembers may be older than what it has told of
+        return AGAIN if record["last_seen"] > reported.last_seen else None
+    return WORSE if severity > reported.severity else None
 
 
-def known_by(record: Record, told: Told | None) -> Told:
+def reported_after(record: Record, reported: Reported | None) -> Reported:
     """What people know once they were told of this record."""
     severity, seen = severity_of(record), float(record["last_seen"])
-    if told is not None:
-        severity, seen = max(severity, told.severity), max(seen, told.last_seen)
-    return Told(severity, record.get("state") != "closed", seen)
+    if reported is not None:
+        severity, seen = max(severity, reported.severity), max(seen, reported.last_seen)
+    return Reported(severity, record.get("state") != "closed", seen)
 
 
 def severity_of(record: Record) -> Severity:

@@ -32,10 +32,10 @@ class Apprise:
         """Raises ValueError if Apprise does not know such a service."""
         self._module, self._url = module, url
         self._service = module.Apprise(asset=module.AppriseAsset(async_mode=False))  # in the thread that asks
-        with _Heard() as heard:
+        with _AppriseLog() as log_lines:
             known = self._service.add(url)
         if not known:
-            raise ValueError(hidden(heard.first, url) or "is not a service that Apprise knows, or lacks a part")
+            raise ValueError(hidden(log_lines.first, url) or "is not a service that Apprise knows, or lacks a part")
         for each in self._service:
             if "rto=" not in url:
                 each.socket_read_timeout = _ANSWER_S
@@ -44,7 +44,7 @@ class Apprise:
 
     def deliver(self, message: Message) -> None:
         """Send it. Raises Undelivered."""
-        with _Heard() as heard:
+        with _AppriseLog() as log_lines:
             try:
                 done = self._service.notify(
                     title=message.title, body=message.text, notify_type=message.level, body_format="text"
@@ -52,7 +52,7 @@ class Apprise:
             except Exception as error:  # noqa: BLE001 - a hundred plug-ins of others: none may end the thread
                 raise Undelivered(hidden(f"{type(error).__name__}: {error}", self._url)) from None
         if not done:
-            why = hidden(heard.why() or _told_by(done), self._url)
+            why = hidden(log_lines.why() or _told_by(done), self._url)
             raise Undelivered(why or "the service did not take it")
 
 
@@ -60,7 +60,7 @@ def outlets(settings: Settings, where: str) -> dict[str, Outlet]:
     """Each target's way out, by its name. Raises ConfigError with every target that has none."""
     found: dict[str, Outlet] = {}
     mistakes: list[Mistake] = []
-    module = _apprise(where) if any(target.url for target in settings.targets) else None
+    module = _load_apprise(where) if any(target.url for target in settings.targets) else None
     for index, (name, target) in enumerate(settings.named()):
         try:
             found[name] = _outlet(target, module)
@@ -75,7 +75,7 @@ def _outlet(target: Target, module: Any) -> Outlet:
     return Command(target.command) if target.command else Apprise(target.url, module)
 
 
-def _apprise(where: str) -> Any:
+def _load_apprise(where: str) -> Any:
     try:
         import apprise
     except ImportError:
@@ -110,7 +110,7 @@ def _told_by(result: Any) -> str:
     return str(entries[-1].message) if entries else ""
 
 
-class _Heard(logging.Handler):
+class _AppriseLog(logging.Handler):
     """What Apprise says while it works in this thread: its answers are only yes and no."""
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class _Heard(logging.Handler):
         self._thread = threading.get_ident()
         self._logger = logging.getLogger("apprise")
 
-    def __enter__(self) -> _Heard:
+    def __enter__(self) -> _AppriseLog:
         self._logger.addHandler(self)
         return self
 

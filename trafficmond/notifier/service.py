@@ -16,8 +16,8 @@ from trafficmond.model import Severity
 from trafficmond.notifier.book import Book
 from trafficmond.notifier.follow import follow
 from trafficmond.notifier.outlets import Outlet
+from trafficmond.notifier.sender import Sender
 from trafficmond.notifier.settings import Settings
-from trafficmond.notifier.teller import Teller
 from trafficmond.sdnotify import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -38,28 +38,28 @@ def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
         broken.append(error)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def heard() -> None:
-        for teller in tellers:
-            teller.heard()
+    def wake() -> None:
+        for sender in senders:
+            sender.wake()
 
     book.begin(list(outlets))
-    tellers = [Teller(name, outlet, book, settings, host, give_up) for name, outlet in outlets.items()]
+    senders = [Sender(name, outlet, book, settings, host, give_up) for name, outlet in outlets.items()]
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     try:
-        for teller in tellers:
-            teller.start()
+        for sender in senders:
+            sender.start()
         telling = f"telling {', '.join(outlets)} of threats from {settings.min_severity} on"
         log.info(telling)
         manager.ready(telling)
         least = Severity[settings.min_severity.upper()]
-        follow(settings.control_socket, book, least, heard)
+        follow(settings.control_socket, book, least, wake)
     except Ended:
         manager.stopping()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        _finish(tellers)
+        _finish(senders)
     if broken:
         raise TrafficmonError(str(broken[0])) from broken[0]
 
@@ -69,12 +69,12 @@ def host_name() -> str:
     return socket.gethostname()
 
 
-def _finish(tellers: list[Teller]) -> None:
-    for teller in tellers:
-        teller.end()
+def _finish(senders: list[Sender]) -> None:
+    for sender in senders:
+        sender.end()
     deadline = time.monotonic() + _FINISH_S
-    for teller in tellers:
-        teller.join(max(deadline - time.monotonic(), 0.0))
+    for sender in senders:
+        sender.join(max(deadline - time.monotonic(), 0.0))
 
 
 def _end(_: int, __: FrameType | None) -> NoReturn:

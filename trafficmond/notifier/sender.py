@@ -17,7 +17,7 @@ from trafficmond.notifier.settings import Settings
 log = logging.getLogger(__name__)
 
 
-class Teller(threading.Thread):
+class Sender(threading.Thread):
     """Tells one target, so that one that is slow or down holds up no other."""
 
     def __init__(
@@ -32,7 +32,7 @@ class Teller(threading.Thread):
         self._failures = 0
         self._retry_at = 0.0  # monotonic
 
-    def heard(self) -> None:
+    def wake(self) -> None:
         """There are news."""
         self._wake.set()
 
