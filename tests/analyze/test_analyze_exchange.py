@@ -78,13 +78,15 @@ def test_any_rows_fit_and_none_is_lost(rows: list[dict[str, Any]]) -> None:
     assert bool(svg) == bool(whole)
     if not svg:
         return
+    tall = float(re.findall(r"--tall:([\d.]+)rem", svg)[0])
     tops = [float(top) for top in re.findall(r'style="top:([\d.]+)%"', svg)]
     assert all(0 <= top <= 100 for top in tops)
     left, right = (re.findall(r"top:([\d.]+)%", part) for part in svg.partition('<ul class="right">')[::2])
     for side in (left, right):
         places = [float(each) for each in side]
         assert len(places) <= 11
-        assert all(b - a > 8 for a, b in itertools.pairwise(places))  # words have their room
+        # Words have their room: two lines of a name and a figure, 3.15 rem as the style has them.
+        assert all((b - a) / 100 * tall > 3.15 for a, b in itertools.pairwise(places))
     assert svg.count("<path") >= max(len(left), len(right))
 
 

@@ -17,7 +17,8 @@ from trafficmond.analyze.render import figures as f
 _LEFT, _RIGHT = 7, 10  # ends told one by one
 _OTHERS = "others"
 _HEIGHT, _WIDTH = 1000.0, 1000.0
-_SLOT = 84.0  # room that an end's words need at least
+_WORDS = 3.2  # rem that an end's words need: a name in two lines and a figure (`style.CSS`)
+_LOW, _TALL = 14.0, 3.9  # rem that the picture is high at least, and for each end of its longer side
 _GAP = 12.0  # between two bars
 _COLOURS = 7
 _LEAST = 1.2  # that a band is wide
@@ -39,15 +40,16 @@ def exchange(rows: Sequence[Mapping[str, Any]], left: str, right: str) -> str:
     if not pairs:
         return ""
     sides = [_totals(pairs, side) for side in (0, 1)]
-    scale = min(_scale(list(side.values())) for side in sides)
-    ends = [_placed(side, scale) for side in sides]
+    tall = max(_LOW, _TALL * max(map(len, sides)))
+    slot = _HEIGHT * _WORDS / tall
+    scale = min(_scale(list(side.values()), slot) for side in sides)
+    ends = [_placed(side, scale, slot) for side in sides]
     labels = "".join(_labels(each, side) for each, side in zip(ends, ("left", "right"), strict=True))
     bands = "".join(_bands(pairs, ends, scale))
     bars = "".join(_bar(end, side, at) for side in (0, 1) for at, end in enumerate(ends[side].values()))
     what = escape(f"Bytes between {left} on the left and {right} on the right")
-    height = max(len(side) for side in sides) * 3.1
     return (
-        f'<div class="exchange" style="--tall:{max(height, 14):.1f}rem">'
+        f'<div class="exchange" style="--tall:{tall:.1f}rem">'
         f'<svg viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" preserveAspectRatio="none" role="img" aria-label="{what}">'
         f"{bands}{bars}</svg>{labels}</div>"
     )
@@ -83,21 +85,21 @@ def _totals(pairs: Mapping[tuple[str, str], tuple[int, int]], side: int) -> dict
     return dict(sorted(totals.items(), key=lambda each: (each[0] == _OTHERS, -sum(each[1]), each[0])))
 
 
-def _scale(values: Sequence[tuple[int, int]]) -> float:
-    """The largest height of a byte with which all ends of a side have their room."""
+def _scale(values: Sequence[tuple[int, int]], slot: float) -> float:
+    """The largest height of a byte with which all ends of a side have their room, `slot` at least."""
     low, high = 0.0, _HEIGHT / max(sum(map(sum, values)), 1)
     for _ in range(50):
         middle = (low + high) / 2
-        if sum(max(_SLOT, sum(each) * middle + _GAP) for each in values) <= _HEIGHT:
+        if sum(max(slot, sum(each) * middle + _GAP) for each in values) <= _HEIGHT:
             low = middle
         else:
             high = middle
     return low
 
 
-def _placed(totals: Mapping[str, tuple[int, int]], scale: float) -> dict[str, _End]:
+def _placed(totals: Mapping[str, tuple[int, int]], scale: float, slot: float) -> dict[str, _End]:
     """Each end in its room; what is left over is dealt out between them."""
-    rooms = [max(_SLOT, sum(value) * scale + _GAP) for value in totals.values()]
+    rooms = [max(slot, sum(value) * scale + _GAP) for value in totals.values()]
     spare = (_HEIGHT - sum(rooms)) / len(rooms)
     found, at = {}, 0.0
     for (name, (up, down)), room in zip(totals.items(), rooms, strict=True):
