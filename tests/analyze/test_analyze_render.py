@@ -117,6 +117,19 @@ def test_text_fits_the_terminal(width: int) -> None:
     assert [line for line in long if "2001:db8" not in line] == []
 
 
+def test_figures_stand_below_each_other_however_long_the_addresses_are() -> None:
+    made = report("eth0")
+    names = ["192.0.2.7", "2001:db8:aaaa:bbbb:fedc:ba98:7654:3210"]
+    shares = [{"packets": 12, "bytes": 3400, "percent": share} for share in (60.0, 40.0)]
+    made["top_sources"] = [{"ip": name, **share} for name, share in zip(names, shares, strict=True)]
+    made["interface_distribution"] = dict(zip(("eth9", "a-name-longer-than-usual0"), shares, strict=True))
+    lines = text.render(made, 80).splitlines()
+    for first, second in (names, list(made["interface_distribution"])):
+        ends = [line.index("%") for line in lines if line.split()[:1] in ([first], [second])]
+        assert len(ends) >= 2
+        assert len(set(ends[:2])) == 1
+
+
 def test_text_is_plain_where_nobody_asked_for_colour() -> None:
     assert "\x1b" not in text.render(report(), 80)
     coloured = text.render(report(), 80, colour=True)

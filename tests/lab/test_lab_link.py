@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -121,6 +122,25 @@ def test_what_cannot_be_judged_is_counted_by_reason_and_dropped_where_the_defaul
         assert rig.run(deep + cut) == [verdict] * 5
         totals = rig.account().totals
         assert [totals[name] for name in names] == [5, 5, sum(map(len, deep + cut)), 2, 2, 1]
+
+
+def test_what_an_interface_of_its_own_takes_apart_is_not_judged_before(rig: Rig) -> None:
+    """PPPoE sessions (RFC 2516) around packets of strangers: no IP here, and nothing a ban or a default is asked about.
+    What ppp0 has of them is judged there."""
+    frames = []
+    for stranger, here, protocol in zip(STRANGERS, ("10.99.0.1", "fd99::1"), (0x0021, 0x0057), strict=True):
+        knock = udp(stranger, here)
+        session = struct.pack("!BBHHH", 0x11, 0, 7, len(knock) - 12, protocol) + knock[14:]
+        frames += [
+            tagged(knock[:12] + b"\x88\x64" + session, *tags) for tags in ((), ((TAG, 7),), ((TAG, 0), (TAG, 7)))
+        ]
+    rig.datapath.configure(replace(rig.datapath.options, drop_unparsed=True, drop_malformed=True))
+    rig.forget()
+    assert rig.run(frames) == [XDP_PASS] * len(frames)
+    account = rig.account()
+    assert (account.totals["seen"], account.totals["not_ip"]) == (len(frames), len(frames))
+    assert account.totals["not_ip bytes"] == sum(map(len, frames))
+    assert len(account.flows) == 0
 
 
 def test_other_protocols_always_pass(rig: Rig) -> None:

@@ -172,7 +172,7 @@ FLOWS = (
     Column("received", "RECEIVED", units.octets, right=True, weight=7, of=itemgetter("reply_bytes")),
     _TOTAL,
     Column("packets", "TOTAL PKTS", units.number, right=True, weight=3, of=_both_ways("packets")),
-    Column("unit", "UNIT", weight=6, shrinks_to=8),
+    Column("unit", "UNIT", weight=6, shrinks_to=8, unknown="(none)"),
     PROCESS,
     Column("rule", "RULE", weight=4, shrinks_to=8),
     PLACES,

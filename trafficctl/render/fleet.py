@@ -35,7 +35,7 @@ _LISTS = {
         columns.TO,
         Column("protocol", "PROTO", weight=6),
         *_rates("SENT", "RECEIVED"),
-        Column("unit", "UNIT", weight=6, shrinks_to=8),
+        Column("unit", "UNIT", weight=6, shrinks_to=8, unknown="(none)"),
         Column("action", "ACTION", weight=7, meaningful=True),
         Column("interface", "INTERFACE", weight=3),
     ),

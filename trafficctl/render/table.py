@@ -32,6 +32,7 @@ class Column:
     keep_end: bool = False  # cut at its beginning, as a path is
     below: bool = False  # told whole under its row where the table is too wide
     of: Callable[[Row], Any] | None = None  # what is shown, where it is more than the one field
+    unknown: str = ""  # what stands for a value that this row lacks and another has
 
 
 def lines(
@@ -44,6 +45,8 @@ def lines(
     texts = [[_cell(column, row) for column in columns] for row in rows]
     # A column that says nothing anywhere is left out.
     shown = [i for i, _ in enumerate(columns) if any(text[i] for text in texts)] or list(range(len(columns)))
+    for text in texts:
+        text[:] = [cell or column.unknown for cell, column in zip(text, columns, strict=True)]
     natural = {i: max([cells(columns[i].title), *(cells(text[i]) for text in texts)]) for i in shown}
     below = [i for i in natural if columns[i].below] if width is not None and _total(natural) > width else []
     widths, hidden = _fit({i: natural[i] for i in natural if i not in below}, columns, width)
