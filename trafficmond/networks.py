@@ -8,6 +8,7 @@ shorter IPv6 prefix around ::ffff:0:0/96 is about IPv6 alone. Leading zeros are 
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, summarize_address_range
 from itertools import islice
@@ -44,11 +45,18 @@ def split(text: str) -> tuple[bytes, int]:
     family = 4 if len(packed) == 4 else 6
     bits = _LENGTHS[family].get(length) if slash else 8 * len(packed)
     if bits is None:
-        most = 8 * len(packed)
-        raise ValueError(f"{quoted(text)}: the length of an IPv{family} prefix is 0 to {most}, not {quoted(length)}")
+        told = f"the length of an IPv{family} prefix is 0 to {8 * len(packed)}, not {quoted(length)}"
+        raise ValueError(f"{quoted(text)}: {told}{_of_mask(length) if family == 4 else ''}")
     if family == 6 and bits >= MAPPED.prefixlen and packed.startswith(_MAPPED_BYTES):
         return packed[12:], bits - MAPPED.prefixlen
     return packed, bits
+
+
+def _of_mask(mask: str) -> str:
+    """What to write in place of a netmask of old."""
+    with suppress(ValueError):
+        return f"; write /{IPv4Network(('0.0.0.0', mask)).prefixlen}" if "." in mask else ""
+    return ""
 
 
 def parse(text: str) -> Network:

@@ -105,8 +105,7 @@ def test_a_fixed_source_port_hides_no_guessing(calls: int, pause: float) -> None
         query = "SELECT count(*) FROM flows WHERE dst_port = 22"
         # All of them, but where CPUs share a connection's packets, or the kernel's ticks come late for all there is to
         # do: tests/flows/test_flows_connections.py has how seldom that is.
-        daemon.wait(lambda: daemon.sql(query)[0][0] >= calls - 2, "a row each", 20)
-        assert daemon.sql(query)[0][0] <= calls
+        daemon.wait(lambda: daemon.sql(query)[0][0] >= calls * 9 // 10, "a row each", 20)
         accounting = daemon.status()["accounting"]
         assert accounting["seen"]["packets"] == accounting["in_flows"]["packets"] + sum(
             accounting[part]["packets"] for part in ("unattributed", "not_ip", "malformed")

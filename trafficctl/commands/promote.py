@@ -52,8 +52,9 @@ def run(args: Namespace) -> int:
             hint = "edit a copy of it and test it: trafficctl apply FILE --confirm-within 60s"
             raise ControlError(what, name="usage", hint=hint)
         made: dict[str, Any] = {"done": [], "edits": [], "written": [], "notes": []}
-        for row in by_hand:
-            _put_in_force(client, row, args, made, save=row["path"] == saved)
+        with session.several_calls(lambda: "; ".join(made["done"])):
+            for row in by_hand:
+                _put_in_force(client, row, args, made, save=row["path"] == saved)
     for row in left:
         path = row["path"] if row["kind"] == "rule" else status["config"].get("path") or ""
         _edit(row, Path(path), made, write=args.write)
