@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trafficmond import heap
+from trafficmond import heap, services
 from trafficmond.changes import BY_HAND_NAME as BY_HAND_NAME
 from trafficmond.changes import Changes
 from trafficmond.config.load import holds_settings
@@ -308,13 +308,17 @@ class Rulebook(Changes):
 
     async def _is_so(self, table: Table, saved: list[Table], before: list[Table], *, keep: bool) -> bool:
         """Whether a rule is in force as it is wanted, and kept if that is wanted; what is on probation is never so."""
-        in_force = self.in_force
+        in_force, ports = self.in_force, table.get(PORTS, [])
         if self.standing.base or not in_force or not in_force.generation:
             return False
+        rules = (in_force.policy.rules[index] for index in exactly(in_force.policy, table[CIDR]))
+        on = {
+            rule.path for rule in rules if str(rule.action) == table["action"] and services.text(rule.services) == ports
+        }
+        kept = str(self.saved_path) in on  # what the file holds by now need not be in force
         if keep:
-            return adds_nothing(table, saved) and len(before) == 1
-        on = [in_force.policy.rules[index].path for index in exactly(in_force.policy, table[CIDR])]
-        saved = await self._sources.saved() if str(self.saved_path) in on else []
+            return kept and adds_nothing(table, saved) and len(before) == 1
+        saved = await self._sources.saved() if kept else []
         return bool(on) and adds_nothing(table, [*saved, *self._inputs.runtime])
 
     async def remove(

@@ -231,6 +231,22 @@ def test_what_is_so_already_is_no_change(tmp_path: Path, rule: dict[str, object]
     asyncio.run(run())
 
 
+def test_what_the_saved_file_holds_and_is_not_in_force_is_put_in_force(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            rule = {"cidr": "192.0.2.0/24", "save": True}
+            await ask("AddCidr", **rule)
+            saved = ask.parts.rulebook.saved_path
+            written = saved.read_text()
+            await ask("RemoveCidr", **rule)
+            saved.write_text(written)  # by hand, and not read again yet
+            assert await listed(ask) == []
+            await ask("AddCidr", **rule)
+            assert await listed(ask) == [("192.0.2.0/24", "rule", "drop")]
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     "other",
     [{"label": "b"}, {"action": "monitor"}, {"ttl_s": 60}, {"save": True}, {"shadow": True}, {"force": True}],
