@@ -18,11 +18,11 @@ def run(argv: list[str]) -> int:
     try:
         return int(args.run(args))
     except TrafficmonError as error:
-        _tell(error)
+        _report_error(error)
         return exits.code_of(error)
 
 
-def _tell(error: TrafficmonError) -> None:
+def _report_error(error: TrafficmonError) -> None:
     reason = str(error.args[0]) if error.args else type(error).__name__
     if isinstance(error, ConfigError) and len(error.mistakes) > 1:
         reason = "\n".join(str(mistake) for mistake in error.mistakes)

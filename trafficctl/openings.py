@@ -50,7 +50,7 @@ def run(args: Namespace, action: str) -> int:
             rules.append(reply["rule"])
             notes |= dict.fromkeys(reply["notes"])  # of two rules, most are the same
     session.show_rows(args, rules, RULES, "Rule")
-    session.tell_notes({"notes": list(notes)})
+    session.print_notes({"notes": list(notes)})
     return exits.DONE
 
 

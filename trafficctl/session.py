@@ -47,7 +47,7 @@ def show_rows(
     return output(args).rows(labels.rows(rows), columns, fields=fields, empty=empty)
 
 
-def tell_notes(reply: Mapping[str, Any]) -> None:
+def print_notes(reply: Mapping[str, Any]) -> None:
     """What the daemon has to say about a change that it made; beside what is shown, so that data stays data."""
     for note in reply.get("notes") or ():
         print(f"note: {plain(note)}", file=sys.stderr)
@@ -60,7 +60,7 @@ def several_calls(done: Callable[[], str]) -> Iterator[None]:
         yield
     except ControlError:
         if told := done():
-            tell_notes({"notes": [f"{told} before this failed, and stays so"]})
+            print_notes({"notes": [f"{told} before this failed, and stays so"]})
         raise
 
 

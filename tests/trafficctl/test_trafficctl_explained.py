@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trafficctl.render.detail import tell_explanation
+from trafficctl.render.detail import render_explanation
 from trafficctl.render.style import Style
 
 
@@ -18,7 +18,7 @@ def told(*decisions: dict[str, Any], service: str | None = None) -> list[str]:
     winner = next(each for each in decisions if each["wins"])
     reply = {"address": "198.51.100.7", "direction": "ingress", "service": service, "decisions": list(decisions)}
     reply |= {"action": winner["action"], "reason": winner["kind"], "packets": 0, "bytes": 0, "dropped_packets": 0}
-    return list(tell_explanation({**reply, "threats": [], "flows": [], "advice": []}, Style(False), 100))
+    return list(render_explanation({**reply, "threats": [], "flows": [], "advice": []}, Style(False), 100))
 
 
 DROP = decision("drop", prefix=None, wins=True)

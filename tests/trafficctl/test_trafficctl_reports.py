@@ -32,7 +32,7 @@ def fitting(lines: Iterable[str], width: int) -> str:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_status(width: int) -> None:
-    text = fitting(status.tell(STATUS, PLAIN, width, now=T0 + 3_725), width)
+    text = fitting(status.render(STATUS, PLAIN, width, now=T0 + 3_725), width)
     assert text.startswith("trafficmond 0.2.0, process 4242, up 1 h 2 m")
     assert "3 rules, 1 list, 4,567 prefixes, 1 ban" in text
     assert "123,456,789" in text  # accounting is to the packet
@@ -50,12 +50,12 @@ def test_the_first_line_of_an_explanation_is_right_where_services_decide() -> No
         {**default, "action": "drop", "wins": True, "why": None},
     ]
     told |= {"action": "drop", "reason": "default"}
-    head = next(detail.tell_explanation(told, PLAIN, None))
+    head = next(detail.render_explanation(told, PLAIN, None))
     assert head == (
         "packets from 203.0.113.5: drop tcp/22 (by ban), allow tcp/443, tcp/80 (by rule), drop all else (by default)"
     )
     told["service"] = "udp/53"
-    assert next(detail.tell_explanation(told, PLAIN, None)).endswith("for udp/53: drop (by default)")
+    assert next(detail.render_explanation(told, PLAIN, None)).endswith("for udp/53: drop (by default)")
 
 
 def test_status_tells_what_is_wrong() -> None:
@@ -65,7 +65,7 @@ def test_status_tells_what_is_wrong() -> None:
     sick["logs"][0] |= {"lost": 5}
     sick["warnings"] = ["eth1 vanished"]
     sick["control"] = {**CONTROL, "refused": 3, "lost_records": 12}
-    coloured = "\n".join(status.tell(sick, Style(True), 100, now=T0))
+    coloured = "\n".join(status.render(sick, Style(True), 100, now=T0))
     text = " ".join(re.sub(r"\x1b\[\d+m", "", coloured).split())
     for told in (
         "eth1 vanished",
@@ -83,7 +83,7 @@ def test_mistakes_are_told_once_and_in_line() -> None:
     sick = copy.deepcopy(STATUS)
     wrong = [{"where": f"a.toml:{line}", "what": "is odd"} for line in range(1, 9)]
     sick["config"] |= {"error": "a.toml:1: is odd (and 7 more); run trafficctl check", "mistakes": wrong}
-    told = list(status.tell(sick, PLAIN, 80, now=T0))
+    told = list(status.render(sick, PLAIN, 80, now=T0))
     assert sum("a.toml:1:" in line for line in told) == 1
     first = next(index for index, line in enumerate(told) if line.startswith("not in force "))
     values = told[first : first + 7]
@@ -93,7 +93,7 @@ def test_mistakes_are_told_once_and_in_line() -> None:
     assert values[6][column:].startswith("what was in force before stays in force; trafficctl check")
     assert all(line[column - 1] == " " != line[column] for line in told[1:first])  # the other facts stand there too
     sick["config"] |= {"mistakes": None}
-    assert any("and 7 more" in line for line in status.tell(sick, PLAIN, 120, now=T0))
+    assert any("and 7 more" in line for line in status.render(sick, PLAIN, 120, now=T0))
 
 
 def test_a_rule_of_several_prefixes_shows_the_first_and_how_many_more() -> None:
@@ -107,7 +107,7 @@ def test_a_rule_of_several_prefixes_shows_the_first_and_how_many_more() -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_threat(width: int) -> None:
     told = TOLD_THREAT
-    text = fitting(detail.tell_threat(told, PLAIN, width), width)
+    text = fitting(detail.render_threat(told, PLAIN, width), width)
     assert text.startswith("high port_scan (T1046), opened")
     for part in ("250 ports", "22, 23, 80", "WHAT WAS DONE", "would have banned", "FLOWS", "203.0.113.5:443"):
         assert part in text
@@ -116,7 +116,7 @@ def test_threat(width: int) -> None:
 def test_a_threat_of_many_flows_shows_some() -> None:
     told = {**TOLD_THREAT, "flows": TOLD_THREAT["flows"] * 50}
     told["threat"] = {**THREAT, "evidence": {"unit": "ports", "proven": False, "answered": True}}
-    lines = list(detail.tell_threat(told, PLAIN, 100))
+    lines = list(detail.render_threat(told, PLAIN, 100))
     assert sum("203.0.113.5:443" in line for line in lines) == 20
     assert lines[-1] == "(and 30 more; -o json has them)"
     assert not any(line.startswith("unit") for line in lines)
@@ -129,7 +129,7 @@ def test_a_threat_of_many_flows_shows_some() -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_explanation(width: int) -> None:
     told = EXPLANATION
-    lines = list(detail.tell_explanation(told, PLAIN, width))
+    lines = list(detail.render_explanation(told, PLAIN, width))
     text = fitting(lines, width)
     assert lines[0] == "packets from 203.0.113.5: drop (by rule)"
     (winner,) = [line for line in lines if line.startswith("=>")]
@@ -141,7 +141,7 @@ def test_explanation(width: int) -> None:
 def test_mistakes_stand_under_their_lines() -> None:
     wrong = {"path": "a.toml", "line": 3, "what": "no such key", "text": "\tcolour = 1"}
     checked = {"path": "a.toml", "rules": 0, "lists": 0, "prefixes": 0, "mistakes": [wrong], "notes": []}
-    assert list(mistakes.tell(checked, PLAIN, 60)) == [
+    assert list(mistakes.render(checked, PLAIN, 60)) == [
         "a.toml",
         "     3 |     colour = 1",
         "       ^ no such key",
@@ -154,7 +154,7 @@ def test_findings_end_with_their_sum() -> None:
         {"subject": "kernel", "state": "ok", "what": "Linux", "advice": ""},
         {"subject": "clock", "state": "warn", "what": "off " * 30, "advice": "turn it on"},
     ]
-    lines = list(findings.tell(rows, PLAIN, 60))
+    lines = list(findings.render(rows, PLAIN, 60))
     fitting(lines, 60)
     assert lines[0] == "ok    kernel  Linux"
     assert any(line.strip() == "-> turn it on" for line in lines)

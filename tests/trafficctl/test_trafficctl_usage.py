@@ -16,14 +16,14 @@ from ctl_runs import Ctl
 from trafficctl.commands import usage
 from trafficctl.render import table
 from trafficctl.render.style import Style
-from trafficctl.render.usage import tell
+from trafficctl.render.usage import render
 
 PLAIN = Style(False)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 160, None])
 def test_every_width_has_the_figures_and_the_sum(width: int | None) -> None:
-    lines = list(tell(USAGE, "day", PLAIN, width))
+    lines = list(render(USAGE, "day", PLAIN, width))
     assert all(table.cells(line) <= (width or 1000) for line in lines)
     text = "\n".join(lines)
     for told in ("DAY", "UP", "DOWN", "2026-11-25", "3 MiB", "12 MiB", "20 MiB"):
@@ -32,21 +32,21 @@ def test_every_width_has_the_figures_and_the_sum(width: int | None) -> None:
 
 
 def test_bars_are_in_proportion_and_nothing_has_none() -> None:
-    bars = [line.count("█") + line.count("▒") for line in list(tell(USAGE, "day", PLAIN, 100))[1:4]]
+    bars = [line.count("█") + line.count("▒") for line in list(render(USAGE, "day", PLAIN, 100))[1:4]]
     assert bars[1] == 0
     assert 2.5 * bars[0] <= bars[2] <= 3.5 * bars[0]
-    down, up = (list(tell(USAGE, "day", PLAIN, 100))[3].count(mark) for mark in "█▒")
+    down, up = (list(render(USAGE, "day", PLAIN, 100))[3].count(mark) for mark in "█▒")
     assert 3 * up <= down <= 5 * up
 
 
 def test_what_is_not_sided_is_told() -> None:
     rows = [{**USAGE[0], "unsided_bytes": 2048}]
-    assert "2 KiB" in list(tell(rows, "day", PLAIN, 80))[-1]
+    assert "2 KiB" in list(render(rows, "day", PLAIN, 80))[-1]
 
 
 def test_keys_of_strangers_cannot_steer_the_terminal() -> None:
     rows = [{**USAGE[0], "period": None, "key": "\x1b[2J"}, {**USAGE[0], "period": None, "key": ""}]
-    text = "\n".join(tell(rows, "interface", PLAIN, 80))
+    text = "\n".join(render(rows, "interface", PLAIN, 80))
     assert "\x1b" not in text
     assert "(none)" in text
 

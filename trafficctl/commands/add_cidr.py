@@ -74,7 +74,7 @@ def run(args: Namespace) -> int:
             shadow=args.shadow or None,
         )
     session.show_rows(args, [reply["rule"]], RULES, "Rule")
-    session.tell_notes(reply)
+    session.print_notes(reply)
     return exits.DONE
 
 

@@ -64,11 +64,11 @@ def run(args: Namespace) -> int:
             raise
         if args.default and not reply["probation"]:
             path.unlink(missing_ok=True)
-    session.output(args).report(reply, _tell)
+    session.output(args).report(reply, _render)
     return exits.DONE if reply["probation"] else exits.NO
 
 
-def _tell(reply: dict[str, Any], style: Style, _: int | None) -> Iterator[str]:
+def _render(reply: dict[str, Any], style: Style, _: int | None) -> Iterator[str]:
     if reply["probation"]:
         yield style.paint(probation.told(reply["probation"]), "yellow")
     for note in reply["notes"]:

@@ -78,7 +78,7 @@ def run(args: Namespace) -> int:
             **lasting,
         )
     session.show_rows(args, [reply["ban"]], BANS, "BanEntry")
-    session.tell_notes(reply)
+    session.print_notes(reply)
     return exits.DONE
 
 
@@ -103,7 +103,7 @@ def _ban_many(args: Namespace) -> int:
             refused += reply["refused"]
             notes |= dict.fromkeys(reply.get("notes", ()))
     session.show_counts(args, {"banned": banned, "refused": refused}, f"{banned:,} banned, {len(refused):,} refused")
-    session.tell_notes({"notes": notes})
+    session.print_notes({"notes": notes})
     for each in refused[:_SHOWN]:
         print(f"refused: {each['why']}", file=sys.stderr)
     if len(refused) > _SHOWN:

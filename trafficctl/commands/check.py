@@ -27,8 +27,8 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Check; 1 if anything is wrong."""
     from trafficctl.checking import check
-    from trafficctl.render.mistakes import tell
+    from trafficctl.render.mistakes import render
 
     checked = check(args.path)
-    session.output(args).report(checked.as_dict(), tell)
+    session.output(args).report(checked.as_dict(), render)
     return exits.NO if checked.mistakes else exits.DONE

@@ -37,5 +37,5 @@ def run(args: Namespace) -> int:
     if kept:
         reply["notes"].append(f"what was there before is in {kept}")
     session.output(args).report(reply, lambda *_: [f"confirmed: {plain(reply['confirmed'])}"])
-    session.tell_notes(reply)
+    session.print_notes(reply)
     return exits.DONE

@@ -49,7 +49,7 @@ def _show(output: Output, rows: list[dict[str, str]]) -> None:
     if not output.human:
         output.rows(rows, ())
         return
-    from trafficctl.render.findings import tell
+    from trafficctl.render.findings import render
 
-    for line in tell(rows, output.style, output.width):
+    for line in render(rows, output.style, output.width):
         output.line(line)

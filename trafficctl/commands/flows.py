@@ -127,7 +127,7 @@ def _show(args: Namespace, client: Client) -> int:
 
     replies = client.stream("Flows", **_asked(args))
     first = next(replies)
-    session.tell_notes(first)
+    session.print_notes(first)
     fields = tuple(first["columns"])
 
     def rows() -> Iterator[dict[str, Any]]:

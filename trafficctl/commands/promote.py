@@ -58,12 +58,12 @@ def run(args: Namespace) -> int:
     for row in left:
         path = row["path"] if row["kind"] == "rule" else status["config"].get("path") or ""
         _edit(row, Path(path), made, write=args.write)
-    session.output(args).report(made, _tell)
-    session.tell_notes(made)
+    session.output(args).report(made, _render)
+    session.print_notes(made)
     return exits.NO if made["edits"] else exits.DONE
 
 
-def _tell(made: Mapping[str, Any], *_: object) -> Iterator[str]:
+def _render(made: Mapping[str, Any], *_: object) -> Iterator[str]:
     yield from map(plain, [*made["done"], *made["written"]])
     for edit in made["edits"]:
         where = f"{edit['path']}:{edit['line']}" if edit["line"] else edit["path"]

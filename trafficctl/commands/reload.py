@@ -36,11 +36,11 @@ def run(args: Namespace) -> int:
             if error.name != f"{INTERFACE}.Invalid":
                 raise
             raise ControlError(str(error.args[0]), hint=error.hint) from error
-    session.output(args).report(reloaded, _tell)
+    session.output(args).report(reloaded, _render)
     return exits.DONE
 
 
-def _tell(reloaded: dict[str, Any], style: Style, __: int | None) -> Iterator[str]:
+def _render(reloaded: dict[str, Any], style: Style, __: int | None) -> Iterator[str]:
     counts = units.ruling(reloaded["rules"], reloaded["lists"], reloaded["prefixes"])
     yield f"generation {reloaded['generation']} in force: {counts}, in {units.span(reloaded['took_s'])}"
     for changed in reloaded["changed"]:

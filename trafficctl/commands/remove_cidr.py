@@ -39,5 +39,5 @@ def run(args: Namespace) -> int:
             "RemoveCidr", cidr=args.cidr, direction=args.direction, save=args.save or None, ports=args.port
         )
     session.show_rows(args, reply["removed"], RULES, "Rule")
-    session.tell_notes(reply)
+    session.print_notes(reply)
     return exits.DONE

@@ -26,5 +26,5 @@ def run(args: Namespace) -> int:
         reply = client.call("Rollback")
     probation.forget_copy(trial)
     session.output(args).report(reply, lambda *_: [f"rolled back: {plain(reply['rolled_back'])}"])
-    session.tell_notes(reply)
+    session.print_notes(reply)
     return exits.DONE

@@ -43,7 +43,7 @@ def arguments(parser: ArgumentParser) -> None:
     )
 
 
-def _tell_beside(args: Namespace, client: Client) -> None:
+def _print_beside(args: Namespace, client: Client) -> None:
     """What the table does not say: since when it counts, and what comes before most of it."""
     from trafficctl.render import units
 
@@ -67,13 +67,13 @@ def run(args: Namespace) -> int:
         rows = (row for reply in stream for row in _noted(reply))
         found = session.show_rows(args, rows, RULES, "Rule", "no rules")
         if args.output == "human":
-            _tell_beside(args, client)
+            _print_beside(args, client)
     return exits.DONE if found or not args.within else exits.NO
 
 
 def _noted(reply: dict[str, Any]) -> list[dict[str, Any]]:
     if reply.get("notes"):
-        session.tell_notes(reply)
+        session.print_notes(reply)
     return list(reply["rules"])
 
 

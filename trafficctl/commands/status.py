@@ -22,8 +22,8 @@ def arguments(_: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Show the status."""
-    from trafficctl.render.status import tell
+    from trafficctl.render.status import render
 
     with session.connect(args) as client:
-        session.output(args).report(client.call("Status"), tell)
+        session.output(args).report(client.call("Status"), render)
     return exits.DONE

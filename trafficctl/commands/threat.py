@@ -23,12 +23,12 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Show it; 1 if there is none."""
-    from trafficctl.render.detail import tell_threat
+    from trafficctl.render.detail import render_threat
 
     with session.connect(args) as client:
         detail = client.call("Threat", id=args.id)
     labels = Labels.of(args)
     (threat,) = labels.rows([detail["threat"]])
     detail |= {"threat": threat, "flows": list(labels.rows(detail["flows"]))}
-    session.output(args).report(detail, tell_threat)
+    session.output(args).report(detail, render_threat)
     return exits.DONE

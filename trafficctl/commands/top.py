@@ -72,7 +72,7 @@ def run(args: Namespace) -> int:
 def _of_fleet(args: Namespace, target: Target) -> int:
     from trafficctl.fleet.threats import as_told, threats_question
     from trafficctl.fleet.top import SORTS, WINDOW_S, rated, top_questions
-    from trafficctl.render.fleet import tell
+    from trafficctl.render.fleet import render
 
     if args.average is not None:
         what = f"--average is for the live screen of one host; rates of a fleet are averages over {WINDOW_S} s"
@@ -93,7 +93,7 @@ def _of_fleet(args: Namespace, target: Target) -> int:
         if output.form == "csv":
             output.rows(answer["flows"], ())
         elif output.human:
-            output.report(answer, tell)
+            output.report(answer, render)
         else:
             output.record(answer)
         output.flush()

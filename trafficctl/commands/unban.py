@@ -42,12 +42,12 @@ def run(args: Namespace) -> int:
     with session.connect(args) as client:
         reply = client.call("Unban", cidr=args.cidr, **whose)
     session.show_rows(args, reply["lifted"], BANS, "BanEntry")
-    _tell_held(reply["held"])
-    session.tell_notes(reply)
+    _print_held(reply["held"])
+    session.print_notes(reply)
     return exits.DONE
 
 
-def _tell_held(held: Sequence[dict[str, Any]]) -> None:
+def _print_held(held: Sequence[dict[str, Any]]) -> None:
     from trafficctl.render.units import when
 
     for ban in held:
@@ -74,6 +74,6 @@ def _unban_many(args: Namespace, whose: dict[str, object]) -> int:
         f": {', '.join(names)}" + (f" and {lifted - len(names):,} more" if lifted > len(names) else "") if names else ""
     )
     session.show_counts(args, {"lifted": lifted, "held": held, "bans": bans, "stay": stay}, text)
-    _tell_held(stay[:_SHOWN])
-    session.tell_notes({"notes": notes})
+    _print_held(stay[:_SHOWN])
+    session.print_notes({"notes": notes})
     return exits.DONE if lifted else exits.NO

@@ -53,5 +53,5 @@ def run(args: Namespace) -> int:
     if left and not args.write:
         lines.append("make these edits yourself, or use --write")
     session.output(args).report({**reply, "written": written}, lambda *_: lines)
-    session.tell_notes(reply)
+    session.print_notes(reply)
     return exits.NO if left else exits.DONE

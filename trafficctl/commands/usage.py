@@ -59,7 +59,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Show the sums, which may be none as yet."""
-    from trafficctl.render.usage import tell
+    from trafficctl.render.usage import render
 
     asked = question(args, time.time())
     if target := ask.wanted(args):
@@ -69,11 +69,11 @@ def run(args: Namespace) -> int:
     else:
         with session.connect(args) as client:
             reply = client.call("Usage", **asked)
-        session.tell_notes(reply)
+        session.print_notes(reply)
         rows = reply["rows"]
     output = session.output(args)
     if output.human:
-        for line in tell(rows, args.by, output.style, output.width):
+        for line in render(rows, args.by, output.style, output.width):
             output.line(line)
     else:
         output.rows(rows, (), fields=session.fields_of("UsageRow") if args.output == "csv" else ())

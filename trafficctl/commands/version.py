@@ -24,10 +24,10 @@ def run(args: Namespace) -> int:
     """Show both."""
     with session.connect(args) as client:
         daemon = client.call("Version")["version"]
-    session.output(args).report({"trafficctl": __version__, "trafficmond": daemon}, _tell)
+    session.output(args).report({"trafficctl": __version__, "trafficmond": daemon}, _render)
     return exits.DONE
 
 
-def _tell(versions: dict[str, Any], _: Style, __: int | None) -> Iterator[str]:
+def _render(versions: dict[str, Any], _: Style, __: int | None) -> Iterator[str]:
     for name, version in versions.items():
         yield f"{name} {version}"

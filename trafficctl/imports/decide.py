@@ -87,7 +87,7 @@ class Atoms:
 def decide(ruleset: Ruleset) -> tuple[str, list[Decided]]:
     """The default for what comes in, and the rules. Raises ControlError where chains call each other for ever."""
     lines = [line for chain in ruleset.chains.values() for line in chain]
-    _tell_of_lines(ruleset, lines)
+    _note_lines(ruleset, lines)
     named = [places for line in lines for places, _ in line.services]
     atoms = Atoms(list(dict.fromkeys(named)))
     found: list[tuple[Network, bool, str, int, Line | None]] = []
@@ -113,11 +113,11 @@ def decide(ruleset: Ruleset) -> tuple[str, list[Decided]]:
         ruleset.established = ruleset.some_answers[0]
         ruleset.told.append(Told(ruleset.established, _SOME_ANSWERS))
     rules = list(_together(found, atoms))
-    _tell_of_replies(ruleset, rules)
+    _note_replies(ruleset, rules)
     return default, rules
 
 
-def _tell_of_lines(ruleset: Ruleset, lines: Sequence[Line]) -> None:
+def _note_lines(ruleset: Ruleset, lines: Sequence[Line]) -> None:
     """Those that cannot do here what they do there."""
     for line in lines:
         foreign = {each.version for networks, but in line.addresses if not but for each in networks}
@@ -129,7 +129,7 @@ def _tell_of_lines(ruleset: Ruleset, lines: Sequence[Line]) -> None:
             ruleset.lose(line.where, line.text, "DHCP, neighbour discovery and multicast's messages always pass")
 
 
-def _tell_of_replies(ruleset: Ruleset, rules: Sequence[Decided]) -> None:
+def _note_replies(ruleset: Ruleset, rules: Sequence[Decided]) -> None:
     """Replies pass a default of drop, not a rule that drops."""
     for rule in rules:
         among = any(low <= last and first <= high for first, last in rule.places for low, high in _OWN_PORTS)

@@ -18,7 +18,7 @@ _FLOWS = 20  # shown; they are examples
 _ANSWERS = 5  # in the first line of an explanation; the table below has them all
 
 
-def tell_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
+def render_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
     """The reply of Threat."""
     threat = detail["threat"]
     head = f"{threat['severity']} {threat['detector']} ({threat['technique']}), {threat.get('state') or 'known'}"
@@ -26,7 +26,7 @@ def tell_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iter
     lasted = units.span(threat["last_seen"] - threat["first_seen"])
     seen = f"{units.clock(threat['first_seen'])} to {units.clock(threat['last_seen'])}, {lasted}"
     unit = threat["evidence"].get("unit", "") if isinstance(threat["evidence"], dict) else ""
-    yield from facts.tell(
+    yield from facts.render(
         [
             Fact("summary", threat["summary"]),
             Fact("from", (threat.get("src_ip") or "many") + _named(threat, "src_ip")),
@@ -61,7 +61,7 @@ def _evidence(evidence: Any, style: Style, width: int | None) -> Iterator[str]:
     if told:
         yield ""
         yield style.title("EVIDENCE")
-        yield from facts.tell(told, style, width)
+        yield from facts.render(told, style, width)
 
 
 def _evidence_text(value: Any) -> str:
@@ -122,7 +122,7 @@ def _listeners(explanation: dict[str, Any]) -> str:
     return "" if found is None else ", ".join([*map(units.plain, found), *told]) or "nobody"
 
 
-def tell_explanation(explanation: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
+def render_explanation(explanation: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
     """The reply of Explain."""
     way = "from" if explanation["direction"] == "ingress" else "to"
     asked = f" for {units.plain(explanation['service'])}" if explanation.get("service") else ""
@@ -135,7 +135,7 @@ def tell_explanation(explanation: dict[str, Any], style: Style, width: int | Non
     counts = f"{units.many(explanation['packets'], 'packet')}, {units.octets(explanation['bytes'])}"
     dropped = explanation["dropped_packets"]
     seen = explanation.get("last_seen")
-    yield from facts.tell(
+    yield from facts.render(
         [
             Fact("sent", counts + (f", {units.exact(dropped)} dropped" if dropped else "")),
             Fact("place", columns.place(explanation)),

@@ -21,7 +21,7 @@ class Fact(NamedTuple):
     mark: str = ""
 
 
-def tell(told: Iterable[Fact], style: Style, width: int | None) -> Iterator[str]:
+def render(told: Iterable[Fact], style: Style, width: int | None) -> Iterator[str]:
     """The lines; values are wrapped to the width, empty ones left out."""
     shown = [Fact(units.plain(key), units.plain(value), mark) for key, value, mark in told if value]
     margin = max([_KEY, *(min(table.cells(fact.key) + 1, _WIDEST_KEY) for fact in shown)])

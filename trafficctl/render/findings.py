@@ -10,7 +10,7 @@ from trafficctl.render import table, units
 from trafficctl.render.style import Style
 
 
-def tell(rows: Sequence[dict[str, str]], style: Style, width: int | None) -> Iterator[str]:
+def render(rows: Sequence[dict[str, str]], style: Style, width: int | None) -> Iterator[str]:
     """Each finding with its state, advice below it, and the sum at the end."""
     margin = min(24, max((len(row["subject"]) for row in rows), default=0)) + 8
     room = max(24, (width or 1000) - margin)

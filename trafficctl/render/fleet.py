@@ -49,7 +49,7 @@ _LISTS = {
 _MOST_SENSORS = 20  # busiest; all of them are in JSON
 
 
-def tell(answer: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
+def render(answer: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
     """One sample: open threats first, as far as there are any."""
     busy = units.many(len(answer["sensors"]), "busy sensor")
     flows = units.many(sum(row["flows"] for row in answer["sensors"]), "report")

@@ -10,7 +10,7 @@ from trafficctl.render import table, units
 from trafficctl.render.style import Style
 
 
-def tell(checked: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
+def render(checked: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
     """The outcome of a check."""
     for kind, colour in (("mistakes", "red"), ("notes", "yellow")):
         path = None

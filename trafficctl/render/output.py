@@ -18,7 +18,7 @@ from trafficctl.render.table import Column, Row
 from trafficmond.errors import ControlError
 
 # The lines in which an answer is told to a person, given colours and the terminal's width (None: no limit).
-Tell = Callable[[Any, Style, "int | None"], Iterable[str]]
+Renderer = Callable[[Any, Style, "int | None"], Iterable[str]]
 
 _PAGE = 500  # rows whose widths a human table of unknown length is laid out for
 
@@ -69,10 +69,10 @@ class Output:
             self._table(counted, columns, empty)
         return counted.count
 
-    def report(self, value: Mapping[str, Any], tell: Tell) -> None:
-        """One answer with parts: told to a person by `tell`; as data, whole (csv: one line a leaf, dotted keys)."""
+    def report(self, value: Mapping[str, Any], render: Renderer) -> None:
+        """One answer with parts: told to a person by `render`; as data, whole (csv: one line a leaf, dotted keys)."""
         if self.form == "human":
-            for line in tell(value, self.style, self.width):
+            for line in render(value, self.style, self.width):
                 self.line(line)
         elif self.form == "json":
             self.line(json.dumps(value, indent=2, ensure_ascii=False))

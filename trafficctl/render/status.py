@@ -15,7 +15,7 @@ from trafficctl.render.table import Column
 _MISTAKES = 5  # shown; more than that is for `check`
 
 
-def tell(status: dict[str, Any], style: Style, width: int | None, now: float | None = None) -> Iterator[str]:
+def render(status: dict[str, Any], style: Style, width: int | None, now: float | None = None) -> Iterator[str]:
     """The lines; `now` in epoch seconds, for what is told as an age."""
     if status.get("not_known"):
         yield style.paint(table.clip(f"NOT KNOWN: {status['not_known']}", width), "red")
@@ -25,7 +25,7 @@ def tell(status: dict[str, Any], style: Style, width: int | None, now: float | N
         yield style.paint(table.clip(probation.told(status["probation"]), width), "yellow")
     up = units.span((time.time() if now is None else now) - status["started_at"])
     yield style.title(table.clip(f"trafficmond {status['version']}, process {status['pid']}, up {up}", width))
-    yield from facts.tell(_facts(status), style, width)
+    yield from facts.render(_facts(status), style, width)
     yield ""
     yield from table.lines(status["interfaces"], columns.INTERFACES, width, style)
     yield ""

@@ -16,7 +16,7 @@ _LEAST_BAR, _MOST_BAR = 8, 60
 _BEFORE = "(not before the last upgrade: there UP is what who began sent, {} in all)"
 
 
-def tell(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | None) -> Iterator[str]:
+def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | None) -> Iterator[str]:
     """The rows of Usage by hour, day, month (oldest first) or by another kind; the last line has the sum."""
     if not rows:
         yield "nothing was summed up in that time; flows count when they are written, up to 5 minutes later"

@@ -43,7 +43,7 @@ _FLOWS = (
 )
 
 
-def tell(answer: Mapping[str, Any], style: Style, width: int | None) -> Iterator[str]:
+def render(answer: Mapping[str, Any], style: Style, width: int | None) -> Iterator[str]:
     """The answer of what-if."""
     judged = f"{units.many(answer['flows'], 'flow')} seen since {units.clock(answer['since'])}"
     yield style.title(judged) + f": {units.many(answer['packets'], 'packet')}, {units.octets(answer['bytes'])}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trafficctl import exits, session
 from trafficctl.render.units import plain
-from trafficctl.render.whatif import tell
+from trafficctl.render.whatif import render
 from trafficctl.whatif import rules
 from trafficctl.whatif.answer import answer
 from trafficctl.whatif.flows import Reader, latest
@@ -63,5 +63,5 @@ def _ask(args: Namespace, changed: Callable[[Rulings], Rulings], since: float) -
         print(f"note: {plain(note)}", file=sys.stderr)
     before = Before.of(now, then, time.time())
     tally = judge_all(before, reader.path, known, since, rows)
-    session.output(args).report(answer(before, tally, reader, rows, since), tell)
+    session.output(args).report(answer(before, tally, reader, rows, since), render)
     return exits.NO if tally.differs else exits.DONE

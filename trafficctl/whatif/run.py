@@ -37,7 +37,7 @@ class Before:
         judges = (Judge(each.policy(), each.barred(), established=each.established, now=at) for each in (now, then))
         return cls(*judges)
 
-    def tell(self, tally: Tally, table: str, rows: Flows) -> None:
+    def report(self, tally: Tally, table: str, rows: Flows) -> None:
         """Judges rows twice and adds what is different."""
         if len(rows):
             tally.add(table, rows, self.now.verdicts(rows.of), self.then.verdicts(rows.of))
@@ -46,7 +46,7 @@ class Before:
 def judge_all(before: Before, store: Path, edge: Edge, since: float, live: Sequence[Mapping[str, Any]]) -> Tally:
     """Everything that was stored up to `edge` and seen since then, and `live` rows. Raises StoreError."""
     tally = Tally()
-    before.tell(tally, LIVE, of_rows(live))
+    before.report(tally, LIVE, of_rows(live))
     pieces = list(edge.pieces(since, Reader(store)))
     many = min(os.cpu_count() or 1, _MOST_PROCESSES)
     progress = _Progress(sum(piece.rows for piece in pieces))
@@ -67,7 +67,7 @@ def _on_all(
         waiting = {pool.submit(_share, store, share, since) for share in shares}
         while waiting:
             done, waiting = wait(waiting, _TOLD_S, "FIRST_COMPLETED")
-            progress.tell()
+            progress.report()
             for each in done:
                 yield each.result()
 
@@ -88,7 +88,7 @@ def _share(store: Path, pieces: Sequence[Piece], since: float) -> Tally:
 def _work(before: Before, store: Path, pieces: Sequence[Piece], since: float, done: Synchronized[int]) -> Tally:
     tally, reader = Tally(), Reader(store)
     for piece in pieces:
-        before.tell(tally, piece.table, reader.read(piece, since))
+        before.report(tally, piece.table, reader.read(piece, since))
         with done.get_lock():
             done.value += piece.rows
     return tally
@@ -103,7 +103,7 @@ class _Progress:
         self._began = time.monotonic()
         self._shown = False
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """How far it is."""
         if sys.stderr.isatty() and self._rows:
             share = 100 * self.done.value // self._rows
