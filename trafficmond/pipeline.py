@@ -143,7 +143,7 @@ class Pipeline:
         try:
             self.units.processes.name(deltas)
         except Exception:  # noqa: BLE001  (what is counted goes before what it is called)
-            self.report_failure("processes could not be named; those of the next reading are")
+            self.report_failure("process names could not be read; will retry at the next interval")
 
     def store_due(self, now: float) -> None:
         """Gives the store and the exports the rows that are due."""

@@ -88,7 +88,7 @@ def test_a_new_destination_of_a_unit_with_few_is_a_low_note_once() -> None:
     assert threat.severity is Severity.LOW
     assert (threat.src_ip, threat.dst_ip, threat.count) == (US, "198.51.100.9", 1)
     assert threat.summary == (
-        "backup.service called 198.51.100.9 port 443/tcp for the first time in 8 days of watching"
+        "backup.service connected to 198.51.100.9 port 443/tcp for the first time in 8 days of watching"
     )
     assert threat.evidence["owner"] == "backup.service"
     assert threat.evidence["known"] == 1
@@ -125,7 +125,7 @@ def test_ipv6_destinations_are_told_by_their_48_bits() -> None:
 def test_a_ping_has_no_port() -> None:
     house = learnt()
     (threat,) = house.see([ping(US, "198.51.100.9", owner=7, direction=Direction.EGRESS)])
-    assert threat.summary.startswith("backup.service called 198.51.100.9 icmp for the first")
+    assert threat.summary.startswith("backup.service connected to 198.51.100.9 icmp for the first")
 
 
 def test_nothing_is_told_while_a_unit_is_learnt() -> None:
@@ -170,7 +170,7 @@ def test_many_at_once_are_one_note() -> None:
     house = learnt()
     (threat,) = house.see([called(US, f"23.{number}.0.9", 443, 7) for number in range(30)])
     assert threat.count == 30
-    assert threat.summary.startswith("backup.service called 23.0.0.9 port 443/tcp, and 29 more, for the first time")
+    assert threat.summary.startswith("backup.service connected to 23.0.0.9 port 443/tcp, and 29 more, for the first time")
     assert len(threat.evidence["targets"]) == 8
 
 

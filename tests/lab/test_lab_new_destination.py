@@ -36,7 +36,9 @@ def test_a_new_destination_is_told_after_the_time_of_learning_and_a_restart(lab:
         daemon.wait(lambda: bool(daemon.ask("threats", "--detector", "new_destination")), "the note")
         (threat,) = daemon.ask("threats", "--detector", "new_destination")
         assert (threat["severity"], threat["dst_ip"]) == ("low", NEW)
-        assert threat["summary"].startswith(f"backup.service called {NEW} port 6000/udp for the first time in 8 days")
+        assert threat["summary"].startswith(
+            f"backup.service connected to {NEW} port 6000/udp for the first time in 8 days"
+        )
 
 
 def _units(daemon: Daemon) -> int:

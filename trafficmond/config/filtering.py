@@ -34,7 +34,7 @@ class Policy:
         (),
         check=prefix,
         example='["192.0.2.10/32"]',
-        help="Prefixes that nothing but the guard comes before: no ban, list or rule touches them.",
+        help="Prefixes that always pass: no ban, list or rule applies to them.",
     )
     guard: bool = setting(
         True,
@@ -71,14 +71,14 @@ class PrefixList:
         example='"https://iplists.firehol.org/files/firehol_level2.netset"',
         help="Instead of path: where trafficmon-fetch gets the list; it needs a label. See rules.md.",
     )
-    refresh: float = duration("1h", min="15m", max="30d", help="With url: how often it is asked for.")
+    refresh: float = duration("1h", min="15m", max="30d", help="With url: how often it is fetched.")
     url_allow: tuple[str, ...] = setting(
         (),
         choices=("http", "private", "redirect"),
         help="With url: allow http without encryption, private and local addresses, or redirects; none is otherwise.",
     )
     action: str = setting(
-        "drop", choices=("allow", "monitor", "drop"), help="What a member gets: allow, monitor or drop."
+        "drop", choices=("allow", "monitor", "drop"), help="The action for its prefixes: allow, monitor or drop."
     )
     direction: str = setting(
         "ingress",
@@ -91,7 +91,7 @@ class PrefixList:
     label: str = setting(
         "", help="The name in logs and in trafficctl; empty: the file's name. With url also the file's."
     )
-    shadow: bool = setting(False, help="Only say what it would have done; what lies beneath decides.")
+    shadow: bool = setting(False, help="Only count and log what it would do; the next match decides.")
     on_error: str = setting(
         "skip",
         choices=("skip", "refuse"),

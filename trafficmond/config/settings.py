@@ -31,11 +31,11 @@ class Flows:
         "30s",
         min="1s",
         max="1h",
-        help="A flow without packets for this long is written to the store; unless it is a conversation that may go on "
-        "(an open TCP connection, datagrams that were answered), it has ended.",
+        help="A flow without packets for this long is written to the store. It has ended, unless it is a conversation "
+        "that may continue (an open TCP connection, or datagrams that were answered).",
     )
     active_timeout: float = duration(
-        "5m", min="1s", max="1d", help="A flow that lasts is written to the store this often."
+        "5m", min="1s", max="1d", help="A flow that continues is written to the store this often."
     )
     # bound: ledger entries, for each CPU | the smaller entry moves to the eviction ring
     capacity: int = setting(
@@ -48,33 +48,36 @@ class Flows:
     )
     # bound: flows that the daemon follows | the flows that are idle longest end early; they are stored
     table_capacity: int = setting(
-        262144, min=1024, max=1 << 24, help="Flows that the daemon follows at once; beyond it the idlest end early."
+        262144,
+        min=1024,
+        max=1 << 24,
+        help="Flows that the daemon follows at once. If there are more, idle ones end early.",
     )
     look_inside: bool = setting(
         False,
-        help="Tell apart what VXLAN, Geneve, GRE, ERSPAN and IP-in-IP tunnels carry: the flow is the outer one and is "
-        "judged as ever, columns of flows.db name the inner one.",
+        help="Show the connections inside VXLAN, Geneve, GRE, ERSPAN and IP-in-IP tunnels in columns of flows.db. "
+        "Rules still apply to the outer flow.",
         restart=True,
     )
 
     units: bool = setting(
         True,
-        help="Tell which systemd unit (or other cgroup) of this host each flow is of. Who may read flows.db may read "
-        "it too.",
+        help="Store which systemd unit (or other cgroup) of this host sent or received each flow. Everyone who can "
+        "read flows.db can read it.",
         restart=True,
     )
 
     dns_names: bool = setting(
         False,
-        help="Read the answers of DNS that this host gets, so that --names shows the names it asked for. They are kept "
-        "in memory alone, for a day; who may ask the daemon may see them.",
+        help="Read the DNS answers that this host gets, so that --names shows the names it asked for. They are kept in "
+        "memory only, for a day. Everyone who can use trafficctl can see them.",
         restart=True,
     )
 
     processes: bool = setting(
         False,
-        help="Tell which process each flow is of: its number and its command's short name (no arguments), as it binds, "
-        "connects or first sends. Who may read flows.db may read it too.",
+        help="Store which process of this host each flow belongs to: its number and its command's short name (no "
+        "arguments). Everyone who can read flows.db can read it.",
         restart=True,
     )
 
@@ -105,13 +108,13 @@ class Response:
     ban: str = setting(
         "off",
         choices=("off", "shadow", "on"),
-        help="on (or true) bans the source of a threat; shadow only says what it would have banned; off (or false).",
+        help="on (or true) bans the source of a threat; shadow only logs what it would ban; off (or false).",
     )
     min_severity: str = setting("high", choices=SEVERITIES, help="Act on threats of this severity and above.")
     ban_time: float = duration("10m", min="1s", help="Length of a first ban; doubles with each return.")
     max_ban_time: float = duration("7d", min="1s", help="The longest ban.")
     neighbours: int = setting(
-        8, min=0, max=256, help="This many bans in one IPv4 /24 or IPv6 /64 become a ban of the whole; 0 never."
+        8, min=0, max=256, help="This many bans in one IPv4 /24 or IPv6 /64 become a ban of all of it; 0: never."
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
@@ -140,10 +143,10 @@ class Quota:
     volume: int = size("1TiB", min="1MiB", help="How much there is.")
     period: str = setting("month", choices=("day", "month"), help="For how long: a day or a month, in local time.")
     counts: str = setting("both", choices=("both", "up", "down"), help="What counts: what goes out, comes in, or both.")
-    interface: str = setting("", help="Of this interface alone; empty: of all that are watched.")
-    unit: str = setting("", help="Of this systemd unit alone; empty: of all.")
-    share: float = setting(0.8, min=0.01, max=1.0, help="Tell when so much of it is used; and when all is.")
-    label: str = setting("", help="What it is called in threats; empty: by what it is of.")
+    interface: str = setting("", help="Only this interface; empty: all that are monitored.")
+    unit: str = setting("", help="Only this systemd unit; empty: all.")
+    share: float = setting(0.8, min=0.01, max=1.0, help="Report when this share of it is used, and when all is used.")
+    label: str = setting("", help="Its name in threats; empty: the interface or unit.")
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """What does not hold between these settings."""

@@ -30,7 +30,7 @@ class Log:
     )
     # bound: events that wait for a log | further events are lost, counted, shown by `status`
     buffer_size: int = setting(
-        8192, min=1, max=1 << 22, help="Events held while the disk is slow; beyond it they are lost and counted."
+        8192, min=1, max=1 << 22, help="Events that may wait while the disk is slow. Further ones are lost and counted."
     )
     rotate_size: int = size("100MiB", help="Start a new file at this size; 0 never does (logrotate and SIGUSR1 will).")
     max_files: int = setting(10, min=0, max=10000, help="Rotated files to keep; 0 keeps none.")
@@ -49,7 +49,9 @@ class Log:
         choices=(*SEVERITIES, "none"),
         help="Write threats of this severity and above; none writes no threats. csv holds events only.",
     )
-    max_rate: float = rate("0/s", help="Events a second to write, on average; of more, an even sample; 0/s: all.")
+    max_rate: float = rate(
+        "0/s", help="Events a second to write, on average. If there are more, an even sample is written. 0/s: all."
+    )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """What does not hold between these settings."""
@@ -87,7 +89,10 @@ class Export:
     )
     # bound: flows that wait for an export | further flows are lost, counted, shown by `status`
     buffer_rows: int = setting(
-        65536, min=1024, max=1 << 22, help="Flows held while the target is slow; beyond it they are lost and counted."
+        65536,
+        min=1024,
+        max=1 << 22,
+        help="Flows that may wait while the target is slow. Further ones are lost and counted.",
     )
     sensor: str = setting("", help="ClickHouse: what this host is called there; empty: its host name.")
     password_file: Path | None = setting(

@@ -39,8 +39,8 @@ EVENT = Message(
     "30fb56ddb22d4063812a297a1c61dd63",
     INFO,
     "A packet was logged or dropped",
-    """A packet from @TRAFFICMON_SRC_IP@ to @TRAFFICMON_DST_IP@ met a verdict of monitor or drop: @TRAFFICMON_ACTION@,
-because of @TRAFFICMON_RULE@ (@TRAFFICMON_REASON@).
+    """A packet from @TRAFFICMON_SRC_IP@ to @TRAFFICMON_DST_IP@ got the action @TRAFFICMON_ACTION@
+from @TRAFFICMON_RULE@ (@TRAFFICMON_REASON@).
 
 See what decides about an address:    trafficctl explain @TRAFFICMON_SRC_IP@
 See all flows that match:             trafficctl flows --src @TRAFFICMON_SRC_IP@
@@ -50,33 +50,33 @@ THREAT = Message(
     "d7feef95ab034d068ca4416fd60086c8",
     WARNING,
     "A threat was detected: @TRAFFICMON_DETECTOR@",
-    """The detector @TRAFFICMON_DETECTOR@ is sure of a threat of severity @TRAFFICMON_SEVERITY@
+    """The detector @TRAFFICMON_DETECTOR@ found a threat of severity @TRAFFICMON_SEVERITY@
 (MITRE ATT&CK @TRAFFICMON_TECHNIQUE@).
 
 The evidence and the flows behind it: trafficctl threat @TRAFFICMON_THREAT_ID@
 Ban its source:                       trafficctl ban ADDRESS --ttl 1h
-What each detector looks at is in /usr/share/doc/trafficmon/docs/detectors.md.""",
+Each detector is described in /usr/share/doc/trafficmon/docs/detectors.md.""",
 )
 STARTED = Message(
     "235cbe13be57495b829f478f8ad25446",
     NOTICE,
     "trafficmond has started",
-    """The programs are loaded and packets are judged and counted on the interfaces shown.
+    """The kernel programs are loaded. They filter and count packets on the interfaces shown.
 
-What it watches and how: trafficctl status""",
+What it monitors and how: trafficctl status""",
 )
 STOPPED = Message(
     "0aaf03fd72314536887361c836b54a86",
     NOTICE,
     "trafficmond has stopped",
-    """The last ledger was read and stored. With on_stop = "keep" (and while systemd restarts the service)
-filtering goes on in the kernel; otherwise the programs were detached and packets pass unjudged.""",
+    """The last flows were read and stored. With on_stop = "keep", and while systemd restarts the service,
+filtering continues in the kernel. Otherwise the programs were detached, and packets are not filtered.""",
 )
 RELOADED = Message(
     "74e396ee7e1246b9907b28429709e4da",
     NOTICE,
     "Rules and settings were reloaded",
-    """The files were read, found right, and took effect at once for every packet.
+    """The files were read and have no mistakes. They took effect at once for every packet.
 
 What is in force: trafficctl rules""",
 )
@@ -84,12 +84,12 @@ PROBATION_BEGUN = Message(
     "b0895b348e34422ab2204e9d6d50ec28",
     NOTICE,
     "A change is on probation",
-    """@TRAFFICMON_WHAT@ is in force for a while. The kernel takes it back by itself, whatever becomes of the daemon,
-unless somebody confirms it.
+    """@TRAFFICMON_WHAT@ is in force for a while. If nobody confirms it, the kernel takes it back by itself, even if the
+daemon is not running.
 
 Keep it:      trafficctl confirm
 Take it back: trafficctl rollback
-How long yet: trafficctl status""",
+Time left:    trafficctl status""",
 )
 PROBATION_CONFIRMED = Message(
     "c5a2a80145394200b6136ec78f5744b8",
@@ -103,8 +103,8 @@ PROBATION_OVER = Message(
     "ef3655785b8a43139890e827397f4d49",
     WARNING,
     "A change on probation was taken back",
-    """@TRAFFICMON_WHAT@ was not confirmed: what was confirmed before is in force again. Bans that were made meanwhile
-stay. Files that were on probation are not taken as they are until they change.
+    """@TRAFFICMON_WHAT@ was not confirmed. The rules that were confirmed before are in force again. Bans that were
+made meanwhile stay. Files that were on probation are refused until they change.
 
 Try them again: trafficctl apply
 Who did what:   trafficctl audit""",
@@ -113,10 +113,10 @@ FILES_WAIT = Message(
     "d71588dd7c1544a1bcaedb324b426289",
     NOTICE,
     "Changed files wait for the end of a probation",
-    """Settings or rules have changed while something is on probation. They are read when that is confirmed, rolled
-back, or over.
+    """Settings or rules have changed while another change is on probation. They are read when that change is
+confirmed, rolled back, or over.
 
-How long yet: trafficctl status""",
+Time left:    trafficctl status""",
 )
 CONFIG_REJECTED = Message(
     "1fdb2d8401014715b3c02b6d429dce54",
@@ -131,8 +131,8 @@ NOT_AUDITED = Message(
     "ff7eba1b66d240bcaa165a73612eecba",
     WARNING,
     "A change could not be stored in the audit yet",
-    """The change is in force, and this entry says what it was. flows.db cannot be written: its disk is full or
-read-only, or another process has locked it. It is stored when that is possible again.
+    """The change is in force, and this entry describes it. flows.db cannot be written: its disk is full or
+read-only, or another process has locked it. The change is stored in the audit when that is possible again.
 
 Why it cannot be written: trafficctl status
 What is stored:           trafficctl audit""",
@@ -140,8 +140,8 @@ What is stored:           trafficctl audit""",
 SOURCE_BROKEN = Message(
     "5a26699e8c5248a69b8f5c6c396695c7",
     WARNING,
-    "A list or a rules file is not as it should be",
-    """What is right of it is in force, or what it last held. All else is as the files say.
+    "A list or a rules file has mistakes",
+    """Its valid lines are in force, or its last good content. All other files are in force as they are.
 
 See every mistake in its place: trafficctl check""",
 )
@@ -158,8 +158,8 @@ DETACHED = Message(
     "eee45e14ed1444a3bf5e21907c6a74cb",
     WARNING,
     "An interface is no longer watched",
-    """@TRAFFICMON_INTERFACE@ has gone, the settings no longer choose it, or it was detached by hand. One that has gone
-is watched again when it comes back. What a default route, a name or a pattern once chose stays watched while it exists.
+    """@TRAFFICMON_INTERFACE@ was removed, the settings no longer select it, or it was detached by hand. A removed
+interface is monitored again when it comes back.
 
 What is watched: trafficctl status""",
 )
@@ -167,17 +167,17 @@ NOTHING_WATCHED = Message(
     "8a4ff37524ee4ea6a32511885fe1de2d",
     WARNING,
     "No interface is watched",
-    """Nothing is filtered and nothing is counted: `interfaces` in the settings means none that is there. One that
-appears is watched when it appears.
+    """Nothing is filtered and nothing is counted: no interface matches `interfaces` in the settings. An interface
+that matches is monitored as soon as it appears.
 
-What there is, and what is chosen: trafficctl doctor""",
+Which interfaces exist, and which are selected: trafficctl doctor""",
 )
 PINS_LOST = Message(
     "923fd525dac747edb08dc194146c46d4",
     WARNING,
     "What was pinned has been removed",
-    """Somebody has removed pins from @TRAFFICMON_PATH@. Filtering and counting go on, but they end when this daemon
-does, and the emergency exit, trafficmond --detach, cannot reach them.
+    """Somebody has removed the pinned programs from @TRAFFICMON_PATH@. Filtering and counting continue, but they end
+when this daemon ends. In an emergency, trafficmond --detach cannot detach them.
 
 Pin them again: systemctl restart trafficmond""",
 )
@@ -185,18 +185,18 @@ NOBODY_GETS_IN = Message(
     "3dbcfff4938a413289049b1aa247381e",
     WARNING,
     "Nobody can open a connection to this host",
-    """Under policy.default = "drop" only what a rule, a list or the allowlist admits can begin a connection, and none
-of them admits anybody. What is open stays open; after the last log-out there is no way back. What waits for
-connections and cannot be reached is named in the entry, and in `trafficctl status` for as long as it holds.
+    """Under policy.default = "drop", a rule, a list or the allowlist must allow new connections, and none does.
+Open connections continue, but after the last log-out nobody can log in again. The entry and `trafficctl
+status` list the services that cannot be reached.
 
-Admit somebody: trafficctl add-cidr 192.0.2.0/24 --action allow --save
-Or give up the default: default = "monitor" in the table [policy] of /etc/trafficmon/trafficmond.toml""",
+Allow somebody: trafficctl add-cidr 192.0.2.0/24 --action allow --save
+Or change the default: default = "monitor" in the table [policy] of /etc/trafficmon/trafficmond.toml""",
 )
 ATTACH_FAILED = Message(
     "b68fa6400f97439b89882159b1538ee5",
     ERROR,
     "An interface cannot be watched",
-    """The kernel refused to attach a program to @TRAFFICMON_INTERFACE@. Its traffic is neither judged nor counted.
+    """The kernel refused to attach a program to @TRAFFICMON_INTERFACE@. Its traffic is neither filtered nor counted.
 Another XDP program on it is never replaced.
 
 What to do about it: trafficctl doctor""",
@@ -205,9 +205,9 @@ FOREIGN_PROGRAM = Message(
     "399f4c2599474a86a45ff777ddeffea8",
     ERROR,
     "Another XDP program holds an interface",
-    """@TRAFFICMON_INTERFACE@ carries an XDP program that trafficmon did not attach, and never replaces unasked.
+    """@TRAFFICMON_INTERFACE@ has an XDP program of another owner. trafficmon never replaces it by itself.
 
-See whose it is:            bpftool net show dev @TRAFFICMON_INTERFACE@
+See who owns it:            bpftool net show dev @TRAFFICMON_INTERFACE@
 Remove it, if you want to:  ip link set dev @TRAFFICMON_INTERFACE@ xdp off
 Or leave this interface out of `interfaces` in /etc/trafficmon/trafficmond.toml.""",
 )
@@ -224,7 +224,7 @@ WOULD_BAN = Message(
     "79181f97804f4f178c933a1d7d50a014",
     NOTICE,
     "A source would have been banned",
-    """With ban = "shadow" the response only says what it would do: @TRAFFICMON_PREFIX@ was not banned.
+    """With ban = "shadow", bans are only logged: @TRAFFICMON_PREFIX@ was not banned.
 
 The evidence:  trafficctl threat @TRAFFICMON_THREAT_ID@
 To let it act: ban = true in the table [response] of /etc/trafficmon/trafficmond.toml""",
@@ -233,14 +233,14 @@ UNBANNED = Message(
     "b6f169301b3f4ca3bb7a13967c4c217f",
     INFO,
     "A ban has ended",
-    """@TRAFFICMON_PREFIX@ is judged by the rules again.""",
+    """The rules decide about @TRAFFICMON_PREFIX@ again.""",
 )
 LOSS = Message(
     "0447cc56088149a5af4b7e55e72d07ac",
     WARNING,
     "Records were lost",
-    """Something could not keep up, and records were dropped and counted instead of slowing down packets:
-@TRAFFICMON_WHAT@.
+    """A log, the store or an export was too slow. Its records were dropped and counted, so that packets are not slowed
+down: @TRAFFICMON_WHAT@.
 
 Where and how many: trafficctl status
 A log loses events when its disk is slow or full: see buffer_size in [[log]].""",
@@ -249,10 +249,10 @@ LOG_FAILED = Message(
     "c60b1f97f27448dd99889d130f9190de",
     ERROR,
     "A log cannot be written",
-    """Writing to @TRAFFICMON_PATH@ fails. It is tried again every second; events wait in the buffer meanwhile, and
-are lost and counted when that is full.
+    """Writing to @TRAFFICMON_PATH@ fails. The daemon tries again every second. Meanwhile events wait in the buffer.
+When it is full, they are lost and counted.
 
-Look at the space and the permissions of its folder, then at: trafficctl status""",
+Check the space and the permissions of its folder, then: trafficctl status""",
 )
 LOG_RESUMED = Message(
     "87b8b80949cd4ad9bf49f6c089cab5fd",
@@ -264,10 +264,10 @@ EXPORT_FAILED = Message(
     "a1fdf93c00d24b02afee7ed8864c4a57",
     WARNING,
     "Flows cannot be sent",
-    """Sending flows to @TRAFFICMON_TO@ fails. It is tried again; flows wait in the spool and the buffer meanwhile, and
-are lost and counted when these are full.
+    """Sending flows to @TRAFFICMON_TO@ fails. The daemon tries again. Meanwhile flows wait in the spool and the buffer.
+When these are full, flows are lost and counted.
 
-Look at the target, the way there and what the service is allowed (docs/export.md), then at: trafficctl status""",
+Check the target, the network, and IPAddressAllow= of the service (docs/export.md), then: trafficctl status""",
 )
 EXPORT_RESUMED = Message(
     "8bc9121abd044a108d45af69b784f820",
@@ -279,17 +279,17 @@ METRICS_FAILED = Message(
     "01923ca91b674b67904551e6e3c09a83",
     WARNING,
     "Metrics cannot be served",
-    """The daemon cannot listen at the address that [metrics] listen names; the rest goes on.
+    """The daemon cannot listen on the address in [metrics] listen. Everything else continues.
 
-Why, and what would do: trafficctl status""",
+The reason and what to do: trafficctl status""",
 )
 STORE_FAILED = Message(
     "7c371d9f456549879240f2a9c4a7ce50",
     ERROR,
     "The flow store cannot be written",
-    """flows.db cannot be written. Filtering goes on; flows are not stored until this ends, and the loss is counted.
+    """flows.db cannot be written. Filtering continues. Until this ends, flows are not stored, and the loss is counted.
 
-Look at the space of its disk, then at: trafficctl status""",
+Check the space of its disk, then: trafficctl status""",
 )
 STORE_RESUMED = Message(
     "bf45a26ddc354180a92a4b56a84e4f96",
@@ -301,24 +301,24 @@ STORE_REPLACED = Message(
     "7d34433f972b4d52a4d4cd4cf47bf028",
     CRITICAL,
     "The flow store was damaged and set aside",
-    """flows.db could not be read as a database. It was renamed, nothing in it was changed, and a new one was begun.
+    """flows.db could not be read as a database. It was renamed, its content was not changed, and a new one was created.
 
-Save what can be saved: sqlite3 @TRAFFICMON_PATH@ .recover""",
+Recover what can be read: sqlite3 @TRAFFICMON_PATH@ .recover""",
 )
 LEARNED_REPLACED = Message(
     "959ecbb15621402facf2acbabfb6fc1f",
     WARNING,
     "What detectors had learned was set aside",
-    """The file in which detectors keep what they have learned over a restart is damaged, or another version of it.
-It was renamed, and the detectors that it was of begin anew: what is usual here they learn again.
+    """The file in which detectors keep what they have learned is damaged, or from another version. It was renamed.
+Its detectors start again and learn what is usual on this host.
 
-There is nothing to do; @TRAFFICMON_PATH@ may be removed.""",
+You need not do anything. You may remove @TRAFFICMON_PATH@.""",
 )
 ERROR_INTERNAL = Message(
     "76f5a69699a44f6ab5d4a510794bebc7",
     ERROR,
     "Something failed inside trafficmond",
-    """A part of the daemon failed; the rest goes on. This is a defect worth reporting, with this entry.""",
+    """A part of the daemon failed; everything else continues. This is a defect. Please report it with this entry.""",
 )
 ALL: tuple[Message, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Message))
 

@@ -41,7 +41,10 @@ class Settings:
         180, min=0, max=65535, help="Mean size of the answers' packets; amplifying makes them large."
     )
     dns_mean_bytes: int = setting(
-        400, min=0, max=65535, help="The same from port 53, where a resolver seen one way gets many small answers."
+        400,
+        min=0,
+        max=65535,
+        help="The same from port 53, where a resolver that is seen from one side gets many small answers.",
     )
     window: float = duration("30s", min="1s", max="10m", help="How long answers are remembered (they fade out).")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims and ports watched at once; 0.4 kB each.")

@@ -56,12 +56,19 @@ class Settings:
     """[detect.beacon]"""
 
     enabled: bool = setting(True, help="Look for beacons.")
-    beats: int = setting(20, min=5, max=_RING, help="Beats before regularity is judged.")
-    variation: float = setting(0.25, min=0.0, max=1.0, help="Most variation of the gaps (standard deviation by mean).")
-    shortest: float = duration("1500ms", min="1s", max="1h", help="A mean gap below this is a conversation.")
+    beats: int = setting(20, min=5, max=_RING, help="Attempts before their regularity is checked.")
+    variation: float = setting(
+        0.25, min=0.0, max=1.0, help="Largest variation of the gaps (standard deviation divided by mean)."
+    )
+    shortest: float = duration(
+        "1500ms", min="1s", max="1h", help="If the mean gap is shorter, it is a conversation and no beacon."
+    )
     longest: float = duration("2h", min="1m", max="1d", help="Silence after which the count starts again.")
     ignore: tuple[str, ...] = setting(
-        (), check=_ignored, example='["203.0.113.0/24", "8443"]', help="Prefixes and ports whose callers are known."
+        (),
+        check=_ignored,
+        example='["203.0.113.0/24", "8443"]',
+        help="Prefixes and ports that are known and not reported.",
     )
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.6 kB each.")
 
@@ -195,7 +202,7 @@ class Beacon(GroupedDetector):
         whom = f"port {port} of {dst}" + (", which does not answer," if failed > 0.5 else "")
         return self.found(
             Severity.MEDIUM if odd and state["last"] - state["began"] >= _LASTED_S else Severity.LOW,
-            f"{src} calls {whom} every {gap:.1f} s",
+            f"{src} connects to {whom} every {gap:.1f} s",
             {
                 "unit": "beats",
                 "ports": [port],

@@ -21,8 +21,8 @@ from trafficmond.verdict import is_drop, reason_of
 class Settings:
     """[detect.blocklisted]"""
 
-    enabled: bool = setting(True, help="Report talk with listed addresses.")
-    packets: int = setting(1, min=1, max=1 << 30, help="Packets of such a conversation before it is said.")
+    enabled: bool = setting(True, help="Report conversations with listed addresses.")
+    packets: int = setting(1, min=1, max=1 << 30, help="Packets of such a conversation before it is reported.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs watched at once; 40 bytes each.")
 
 
@@ -60,7 +60,7 @@ class Blocklisted(GroupedDetector):
         dropped = bool(is_drop(one["verdict"]))
         return self.found(
             Severity.MEDIUM if not dropped or outgoing else Severity.LOW,
-            f"{src} {'called listed' if outgoing else 'is listed and talks with'} {dst}"
+            f"{src} {'connected to listed' if outgoing else 'is listed and talks with'} {dst}"
             + (" (dropped)" if dropped else ""),
             {"unit": "packets", "ports": [int(one["dport"])], "dropped": dropped},
             src=src,

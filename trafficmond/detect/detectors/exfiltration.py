@@ -30,10 +30,10 @@ class Settings:
     """[detect.exfiltration]"""
 
     enabled: bool = setting(True, help="Look for unusual uploads.")
-    bytes: int = size("500MiB", min="1MiB", help="Sent by one host within the window, net of what it got back.")
+    bytes: int = size("500MiB", min="1MiB", help="Sent by one host within the window, minus what it received.")
     window: float = duration("10m", min="1m", max="1d", help="How long bytes are remembered (they fade out).")
     factor: float = setting(8.0, min=1.0, max=1000.0, help="... and this many times the host's own average.")
-    memory: float = duration("1d", min="1h", max="30d", help="Over which time that average is taken.")
+    memory: float = duration("1d", min="1h", max="30d", help="The time over which that average is taken.")
     upload_share: float = setting(0.8, min=0.5, max=1.0, help="Flows that send less than this share are downloads.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Hosts watched at once; 0.2 kB each.")
 

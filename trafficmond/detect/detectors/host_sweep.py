@@ -63,9 +63,11 @@ class Settings:
     failed_share: float = setting(
         0.75, min=0.0, max=1.0, help="At least this share of the hosts tried must have failed."
     )
-    ping_failed_share: float = setting(0.3, min=0.0, max=1.0, help="The same for pings, which living hosts answer.")
+    ping_failed_share: float = setting(
+        0.3, min=0.0, max=1.0, help="The same for pings, which hosts that are up answer."
+    )
     slow_hosts: int = setting(
-        8, min=3, max=1000, help="So many failures with no answer at all make a low-severity threat."
+        8, min=3, max=1000, help="This many failures without any answer make a threat of low severity."
     )
     window: float = duration("2h", min="10s", max="7d", help="How long a source's attempts at a port are added up.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Sources and ports watched at once; 0.6 kB each.")

@@ -35,12 +35,12 @@ _MOST_STEP_S = 3600.0  # a clock that is set, and a time when nobody watched, ar
 class Settings:
     """[detect.new_destination]"""
 
-    enabled: bool = setting(True, help="Tell when a unit calls where it has never called before.")
+    enabled: bool = setting(True, help="Report when a unit connects to a place for the first time.")
     learning: float = duration(
-        "1w", min="1h", max="30d", help="How long a unit's destinations are learnt, and counted."
+        "1w", min="1h", max="30d", help="How long a unit's destinations are learned, and counted."
     )
     few: int = setting(
-        4, min=1, max=32, help="A unit that met so many new ones within that time is broad: nothing is told of it."
+        4, min=1, max=32, help="A unit with this many new ones within that time is broad and is not reported."
     )
     capacity: int = setting(1024, min=64, max=1 << 16, help="Units watched at once; 1.5 kB each.")
 
@@ -151,7 +151,7 @@ class NewDestination(GroupedDetector):
         more = f", and {len(rows) - 1} more," if len(rows) > 1 else ""
         return self.found(
             Severity.LOW,
-            f"{unit} called {where}{more} for the first time in {days:.0f} days of watching",
+            f"{unit} connected to {where}{more} for the first time in {days:.0f} days of watching",
             {
                 "unit": "destinations",
                 "owner": unit,

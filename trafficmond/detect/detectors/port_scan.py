@@ -36,7 +36,7 @@ class Settings:
 
     enabled: bool = setting(True, help="Look for port scans.")
     ports: int = setting(15, min=3, max=1000, help="Distinct ports of one host that failed to answer one source.")
-    window: float = duration("30m", min="10s", max="1d", help="A scan that takes longer for them is of low severity.")
+    window: float = duration("30m", min="10s", max="1d", help="A scan that takes longer has low severity.")
     memory: float = duration("1d", min="10s", max="7d", help="How long a pair's probes are added up.")
     failed_share: float = setting(
         0.5, min=0.0, max=1.0, help="At least this share of the ports tried must have failed."

@@ -33,9 +33,13 @@ class Settings:
     """[detect.syn_flood]"""
 
     enabled: bool = setting(True, help="Look for SYN floods.")
-    unfinished: int = setting(256, min=16, max=1 << 20, help="Unfinished openings at one port of one host in a window.")
-    window: float = duration("10s", min="1s", max="5m", help="How long openings are remembered (they fade out).")
-    completed_share: float = setting(0.25, min=0.0, max=1.0, help="A port that completes more of its openings copes.")
+    unfinished: int = setting(
+        256, min=16, max=1 << 20, help="Unfinished connections to one port of one host in a window."
+    )
+    window: float = duration("10s", min="1s", max="5m", help="How long connections are remembered (they fade out).")
+    completed_share: float = setting(
+        0.25, min=0.0, max=1.0, help="A port that finishes a larger share is not overloaded."
+    )
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.4 kB each.")
 
 
@@ -107,7 +111,7 @@ class SynFlood(GroupedDetector):
         where = "many ports" if any_port else f"port {one['dport']}"
         return self.found(
             Severity.CRITICAL if state["unfinished"] >= 16 * settings.unfinished else Severity.HIGH,
-            f"openings at {where} of {dst} stay unfinished: {state['unfinished']:.0f} "
+            f"unfinished connections to {where} of {dst}: {state['unfinished']:.0f} "
             f"in {settings.window:.0f} s from {src or format_sources(sources, state['map'])}",
             {
                 "unit": "openings",
