@@ -111,7 +111,7 @@ def test_a_lack_of_room_is_a_sentence_wherever_it_was_met(
     monkeypatch.setattr("trafficmond.daemon.run", run)
     assert main(["-c", str(folder / "c.toml")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"trafficmond: there is not enough room: {told}; raise the limit")
+    assert line.startswith(f"trafficmond: not enough resources: {told}; raise the limit")
 
 
 def test_any_other_failure_is_not_taken_for_a_lack_of_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

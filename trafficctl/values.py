@@ -210,7 +210,7 @@ def path(text: str) -> Path:
 def named(text: str) -> str:
     """A name, which is not empty: "" would be as if nothing had been asked for."""
     if not text:
-        raise argparse.ArgumentTypeError("the name is empty; leave the option out for all of them")
+        raise argparse.ArgumentTypeError("the name is empty; to select all, leave out the option")
     return text
 
 

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (lack := _lack_of_room(error)):
             raise
         hint = "raise the limit that it runs under (ulimit -v; MemoryMax= and TasksMax= of its unit)"
-        print(f"trafficmond: there is not enough room: {lack}; {hint}", file=sys.stderr)
+        print(f"trafficmond: not enough resources: {lack}; {hint}", file=sys.stderr)
         return 1
 
 

@@ -170,7 +170,8 @@ def test_many_at_once_are_one_note() -> None:
     house = learnt()
     (threat,) = house.see([called(US, f"23.{number}.0.9", 443, 7) for number in range(30)])
     assert threat.count == 30
-    assert threat.summary.startswith("backup.service connected to 23.0.0.9 port 443/tcp, and 29 more, for the first time")
+    first = "backup.service connected to 23.0.0.9 port 443/tcp, and 29 more, for the first time"
+    assert threat.summary.startswith(first)
     assert len(threat.evidence["targets"]) == 8
 
 

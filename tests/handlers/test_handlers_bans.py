@@ -368,7 +368,7 @@ def test_a_change_whose_audit_cannot_be_stored_says_so(tmp_path: Path, monkeypat
                 ("RemoveCidr", {"cidr": "203.0.113.9", "save": True}),
             ):
                 (note,) = (await ask(method, **parameters))["notes"]
-                assert "its audit is in the journal" in note, method
+                assert "the audit entry is in the journal" in note, method
 
     asyncio.run(run())
 

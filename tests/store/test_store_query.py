@@ -217,7 +217,7 @@ def test_an_answer_that_cannot_be_kept_is_a_clear_error(
     with Reader(filled.path) as reader:
         assert len(next(reader.pages(question(FlowQuery())))) == 4
         reader._path = tmp_path / "gone" / "flows.db"
-        with pytest.raises(StoreError, match="cannot be kept"):
+        with pytest.raises(StoreError, match="cannot be stored"):
             next(reader.pages(question(FlowQuery())))
 
 

@@ -27,7 +27,7 @@ COMMANDS = {
     "history": ("history", "the numbered changes of the rules"),
     "undo": ("undo", "undo a change of the rules"),
     "reload": ("reload", "read settings and rules again"),
-    "apply": ("apply", "put the files, or those of a folder, on probation"),
+    "apply": ("apply", "apply rules or settings on probation"),
     "confirm": ("confirm", "keep what is on probation"),
     "rollback": ("rollback", "take back what is on probation"),
     "audit": ("audit", "who changed what, and when"),

@@ -30,7 +30,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("within", nargs="?", metavar="CIDR", type=values.prefix, help="only rules that overlap this")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--unused", metavar="TIME", type=values.duration, help="only those that matched nothing for this long"
+        "--unused", metavar="TIME", type=values.duration, help="only rules that matched nothing for this long"
     )
     which.add_argument("--at", metavar="N", type=values.count, help="what was in force after change N")
     which.add_argument(

@@ -35,7 +35,7 @@ def _jit(host: Host) -> Iterator[Finding]:
     switch = "/proc/sys/net/core/bpf_jit_enable"
     jit = host.text(switch)
     if jit is None and not host.path(switch).exists():
-        yield Finding("BPF JIT", OK, "unknown: only the first network namespace shows it")
+        yield Finding("BPF JIT", OK, "unknown: only the initial network namespace shows it")
     elif jit is None:
         yield Finding("BPF JIT", WARN, "cannot be told", "run as root: sudo trafficctl doctor")
     elif jit == "0":

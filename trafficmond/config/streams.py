@@ -47,7 +47,7 @@ class Log:
     min_severity: str = setting(
         "low",
         choices=(*SEVERITIES, "none"),
-        help="Write threats of this severity and above; none writes no threats. csv holds events only.",
+        help="Write threats of this severity and above. With none, threats are not written. csv has events only.",
     )
     max_rate: float = rate(
         "0/s", help="Events a second to write, on average. If there are more, an even sample is written. 0/s: all."
@@ -84,7 +84,7 @@ class Export:
         required=True,
         check=export_url,
         example='"ipfix+udp://192.0.2.5:4739"',
-        help="Where: ipfix+udp://HOST:PORT, ipfix+tcp://HOST:PORT, clickhouse://USER@HOST:PORT/DATABASE or "
+        help="The target: ipfix+udp://HOST:PORT, ipfix+tcp://HOST:PORT, clickhouse://USER@HOST:PORT/DATABASE or "
         "clickhouse+https://USER@HOST:PORT/DATABASE.",
     )
     # bound: flows that wait for an export | further flows are lost, counted, shown by `status`

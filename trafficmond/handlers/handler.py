@@ -20,7 +20,7 @@ from trafficmond.standing import Begin
 from trafficmond.store.records import AuditEntry
 
 _NOT_AUDITED = (
-    "done, but flows.db cannot be written at present: its audit is in the journal, and is stored when that is possible"
+    "done, but flows.db cannot be written now: the audit entry is in the journal, and is stored when that is possible"
 )
 _LONGEST_S = 100 * 365.25 * 86400
 

@@ -32,7 +32,7 @@ class Answer:
         except OSError as error:
             self.close()
             raise StoreError(
-                f"{folder}: the answer cannot be kept: {error}", hint="ask for less, or free some space"
+                f"{folder}: the result cannot be stored: {error}", hint="ask for less, or free some space"
             ) from error
         except BaseException:
             self.close()
