@@ -35,7 +35,6 @@ _ETHERNET, _RAW = 1, 101  # link types of captures
 _KEY = ("src_hi", "src_lo", "dst_hi", "dst_lo", "sport", "dport", "proto", "family", "vlan")
 _SUMS = ("packets", "bytes", "payload_bytes", "payload_packets")
 _FIRSTS = ("first_len", "last_len", "first_flags", "bits", "ttl")
-_OF_THE_RECORD = abi.BIT_FIRST_PAYLOAD | abi.BIT_SPOKE_FIRST
 
 ACCOUNT = np.dtype([*((name, "u8") for name in _KEY + _SUMS), ("tcp_flags", "u1"), *((name, "u2") for name in _FIRSTS)])
 

@@ -103,8 +103,9 @@ def test_a_redirect_that_takes_it_along_is_one(http: HttpTarget) -> None:
 
 @apprise
 def test_a_slow_service_gets_a_message_once(http: HttpTarget, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Apprise's own patience is four seconds, and the service would have taken it."""
-    http.delay_s = 4.5
+    """Apprise's own patience, four seconds, would be over, and the service have taken it."""
+    monkeypatch.setattr("apprise.URLBase.socket_read_timeout", 0.3)
+    http.delay_s = 0.8
     outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
     assert len(http.got) == 1
     monkeypatch.setattr(services, "_ANSWER_S", 0.3)
@@ -113,7 +114,10 @@ def test_a_slow_service_gets_a_message_once(http: HttpTarget, monkeypatch: pytes
 
 
 @apprise
-def test_a_text_that_is_too_long_for_a_service_comes_in_parts(http: HttpTarget) -> None:
+def test_a_text_that_is_too_long_for_a_service_comes_in_parts(
+    http: HttpTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apprise.NotifyBase.request_rate_per_sec", 0)  # seconds that Apprise waits between them
     news = [News(number, 0.0, "opened", threat(number, summary=f"{number} " + 150 * "x")) for number in range(40)]
     message = compose("web1", news)
     outlet(url=f"mmost://127.0.0.1:{http.port}/{24 * 'a'}").deliver(message)
