@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 with atheris.instrument_imports(include=["trafficmond.analyze"]):
-    from trafficmond.analyze import formats, report, rows, source, stats
+    from trafficmond.analyze import formats, report, rows, run_stats, source
     from trafficmond.store import schema
 
 DAY_S = 86400
@@ -36,7 +36,7 @@ def one(data: bytes) -> None:
         data = database(atheris.FuzzedDataProvider(data))
     os.truncate(FILE.fileno(), 0)
     os.pwrite(FILE.fileno(), data, 0)
-    account = stats.RunStats()
+    account = run_stats.RunStats()
     try:
         opened = source.Source(FILE.name, account.parse_errors)
     except source.InputError:
