@@ -15,9 +15,10 @@ from parts_fake import FakeDatapath, FakeProtected, close, listen, make_parts
 
 from trafficmond import daemon
 from trafficmond.control.listen import open_socket
-from trafficmond.daemon import Daemon, Signals
+from trafficmond.daemon import Daemon
 from trafficmond.errors import DatapathError
 from trafficmond.parts import Parts
+from trafficmond.signals import Signals
 
 
 @asynccontextmanager

@@ -62,7 +62,7 @@ def test_what_keeps_it_from_starting_is_said_with_what_to_do(
     def run(*_: object) -> None:
         raise DatapathError("no BPF here", hint="run as root")
 
-    monkeypatch.setattr("trafficmond.daemon.run", run)
+    monkeypatch.setattr("trafficmond.start.run", run)
     assert main(["-c", str(folder / "c.toml")]) == 1
     assert capsys.readouterr().err == "trafficmond: no BPF here; run as root\n"
 
@@ -108,7 +108,7 @@ def test_a_lack_of_room_is_a_sentence_wherever_it_was_met(
         finally:
             raise RuntimeError("cannot join thread before it is started")  # of what is tidied up then
 
-    monkeypatch.setattr("trafficmond.daemon.run", run)
+    monkeypatch.setattr("trafficmond.start.run", run)
     assert main(["-c", str(folder / "c.toml")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"trafficmond: not enough resources: {told}; raise the limit")
@@ -118,6 +118,6 @@ def test_any_other_failure_is_not_taken_for_a_lack_of_room(folder: Path, monkeyp
     def run(*_: object) -> None:
         raise RuntimeError("something else")
 
-    monkeypatch.setattr("trafficmond.daemon.run", run)
+    monkeypatch.setattr("trafficmond.start.run", run)
     with pytest.raises(RuntimeError, match="something else"):
         main(["-c", str(folder / "c.toml")])

@@ -53,7 +53,7 @@ def _run(flags: Flags) -> int:
         return _detach(settings, flags)
     if flags.test:
         return _test(settings)
-    from trafficmond.daemon import run
+    from trafficmond.start import run
 
     run(settings, flags)
     return 0

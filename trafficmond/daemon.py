@@ -1,51 +1,28 @@
-"""The daemon's life: it begins, goes round, keeps house, and ends when it is told to. One thread, one loop."""
+"""The daemon's life: it goes round, keeps house, and ends when it is told to. One thread, one loop."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from contextlib import AsyncExitStack, suppress
 
-from trafficmond import __version__, heap
-from trafficmond.config.flags import Flags
-from trafficmond.config.settings import Settings
+from trafficmond import __version__
 from trafficmond.control.call import Service
-from trafficmond.control.listen import Listener, open_socket
+from trafficmond.control.listen import Listener
 from trafficmond.control.server import Server
 from trafficmond.datapath import interfaces
 from trafficmond.handlers import make_handlers
 from trafficmond.networks import shown
-from trafficmond.parts import Parts, assemble
+from trafficmond.parts import Parts
 from trafficmond.policy.counts import count
 from trafficmond.reloader import Reloader
+from trafficmond.signals import Signals
 from trafficmond.sinks import messages
 
 _HOUSEKEEPING_S = 5.0  # ended bans and rules, the clock's drift, the status line
 _REST = 0.3  # of a reading's time, after it
 _CHANGE_S = 5.0  # at a stop, for changes that clients have asked for
-
-
-class Signals:
-    """What the daemon was told to do. Heeded from the beginning, so that a stop in mid-start leaves nothing behind."""
-
-    def __init__(self) -> None:
-        self.stop = asyncio.Event()
-        self.reload = asyncio.Event()  # in mid-start: it is done once there is something to read again
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self.reload.set)
-        loop.add_signal_handler(signal.SIGUSR1, lambda: None)  # the logs are opened anew in any case
-
-    async def stopped_within(self, seconds: float) -> bool:
-        """Waits so long; whether the daemon is to stop."""
-        try:
-            await asyncio.wait_for(self.stop.wait(), max(seconds, 0.0))
-        except TimeoutError:
-            return False
-        return True
 
 
 class Daemon:
@@ -165,21 +142,3 @@ class Daemon:
 
 class _Stopped(Exception):
     """Ends `gather` when the daemon is asked to stop."""
-
-
-async def _live(settings: Settings, flags: Flags) -> None:
-    signals = Signals()
-    listener = open_socket(settings.control_socket)
-    try:
-        async with assemble(settings, flags) as parts:
-            if not signals.stop.is_set():
-                await Daemon(parts, signals).run(listener)
-    finally:
-        listener.close()
-
-
-def run(settings: Settings, flags: Flags) -> None:
-    """Runs the daemon until it is told to stop. Raises TrafficmonError if it cannot start."""
-    os.umask(0o027)
-    heap.keep_large_apart()
-    asyncio.run(_live(settings, flags))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from trafficmond.model import Threat
 from trafficmond.pipeline import Pipeline
 from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.counts import RuleCounts, count
+from trafficmond.policy.trial import Kept
 from trafficmond.probation import Probation
 from trafficmond.protected import Protected
 from trafficmond.questions import Questions
@@ -45,7 +46,6 @@ from trafficmond.rulebook import REFUSED, InForce, Rulebook
 from trafficmond.sdnotify import ServiceManager
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
-from trafficmond.standing import recalled
 from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.store import Store
 from trafficmond.tasks import Tasks
@@ -128,11 +128,18 @@ class Parts:
 
 
 @asynccontextmanager
-async def assemble(settings: Settings, flags: Flags) -> AsyncIterator[Parts]:
-    """Everything at work while the block lasts; its end is the shutdown. Raises TrafficmonError if it cannot start."""
-    now, on_disk = time.time(), settings
-    settings, kept, untold = recalled(settings)
-    async with AsyncExitStack() as stack:
+async def assemble(
+    on_disk: Settings, flags: Flags, begun: tuple[Settings, Kept, str], loading: asyncio.Future[Datapath]
+) -> AsyncIterator[Parts]:
+    """Everything at work while the block lasts; its end is the shutdown.
+
+    `begun` is what `recalled` makes of the settings. Raises TrafficmonError if it cannot start; what
+    `loading` brings is let go then.
+    """
+    now = time.time()
+    settings, kept, untold = begun
+    async with AsyncExitStack() as stack, AsyncExitStack() as unstarted:
+        unstarted.push_async_callback(_let_go, loading)
         store = Store.open_when_possible(part_options.database(settings), part_options.limits(settings))
         sinks = SinkSet(settings.logs, verbose=settings.verbose)
         sinks.start()
@@ -142,33 +149,39 @@ async def assemble(settings: Settings, flags: Flags) -> AsyncIterator[Parts]:
         protected = Protected(warnings)
         # While the kernel verifies the programs: netlink's library, needed for the guard, takes as long to load.
         looked = asyncio.get_running_loop().run_in_executor(None, protected.guard, settings)
-        datapath = Datapath(part_options.options(settings))
-        with ExitStack() as unstarted:
-            unstarted.callback(lambda: datapath.close(detach=not datapath.loaded.reused))
-            units = _units(datapath, warnings)
-            unstarted.callback(units.close)
-            parts = wire(settings, flags, (store, sinks, exports), datapath, protected, warnings, units, now)
-            unstarted.callback(parts.manager.stopping)
-            parts.dns.source = datapath.names_seen
-            if datapath.names_unseen:
-                warnings["dns_names"] = datapath.names_unseen
-            units.processes.source = datapath.processes_seen
-            if datapath.processes_unseen:
-                warnings["processes"] = datapath.processes_unseen
-            await looked
-            parts.rulebook.standing.recall(kept, untold)
-            await _load_rules(parts, on_disk)
-            parts.host.attach()
-            parts.host.require(flags.interfaces)
-            await _restore_bans(parts)
-            await parts.follow_rules()
-            unstarted.pop_all()
+        datapath = await loading
+        units = _units(datapath, warnings)
+        unstarted.callback(units.close)
+        parts = wire(settings, flags, (store, sinks, exports), datapath, protected, warnings, units, now)
+        unstarted.callback(parts.manager.stopping)
+        parts.dns.source = datapath.names_seen
+        if datapath.names_unseen:
+            warnings["dns_names"] = datapath.names_unseen
+        units.processes.source = datapath.processes_seen
+        if datapath.processes_unseen:
+            warnings["processes"] = datapath.processes_unseen
+        await looked
+        parts.rulebook.standing.recall(kept, untold)
+        await _load_rules(parts, on_disk)
+        parts.host.attach()
+        parts.host.require(flags.interfaces)
+        await _restore_bans(parts)
+        await parts.follow_rules()
+        unstarted.pop_all()
         stack.callback(units.close)
         stack.push_async_callback(_stop_watching, parts)
         stack.callback(parts.questions.close)
         parts.tasks.spawn(parts.learned.recall())
         await _resume_threats(parts)
         yield parts
+
+
+async def _let_go(loading: asyncio.Future[Datapath]) -> None:
+    """Of a start that failed: what was not there before is detached."""
+    await asyncio.wait([loading])
+    if not loading.exception():
+        datapath = loading.result()
+        datapath.close(detach=not datapath.loaded.reused)
 
 
 def _units(datapath: Datapath, warnings: dict[str, str]) -> Units:

@@ -26,4 +26,7 @@ def classes() -> Iterator[type[Handler]]:
 
 def make_handlers(parts: Parts, reloader: Reloader) -> list[Handler]:
     """All that answer."""
-    return [each(parts, reloader) for each in classes()]
+    return [each(parts, reloader) for each in _CLASSES]
+
+
+_CLASSES = tuple(classes())  # imported with this module, while the kernel is busy
