@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 from trafficctl.commands import COMMANDS, GROUPS
@@ -70,8 +70,8 @@ class _Command(argparse.ArgumentParser):
         super()._check_value(action, value)
 
 
-def build(*, fill: bool = False) -> argparse.ArgumentParser:
-    """The whole parser; `fill` reads every command's arguments (for completion scripts and documentation)."""
+def build(names: Collection[str] = COMMANDS, *, fill: bool = False) -> argparse.ArgumentParser:
+    """The parser of these commands; `fill` reads all their arguments (for completion scripts and documentation)."""
     parser = _Command(
         prog="trafficctl",
         description="Query and control trafficmond, the network traffic monitor of this host.",
@@ -93,9 +93,9 @@ def build(*, fill: bool = False) -> argparse.ArgumentParser:
         prog="trafficctl",
         help=argparse.SUPPRESS,
     )
-    for name, (module, _) in COMMANDS.items():
+    for name in names:
         command = commands.add_parser(name, parents=[common], allow_abbrev=False)
-        command.module = module
+        command.module = COMMANDS[name][0]
         if fill:
             command.fill()
     return parser
@@ -103,7 +103,7 @@ def build(*, fill: bool = False) -> argparse.ArgumentParser:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments; `run` is the command's function. Ends the process with code 2 if they make no sense."""
-    parser = build()
+    parser = build([name for name in COMMANDS if name in argv])  # the others would take longer than the answer
     if not argv:
         parser.print_help(sys.stderr)
         parser.exit(2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import statistics
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,7 +65,7 @@ class BanList:
         held = {each.network: each.expires for each in found}
         named = {each.network: ",".join(services.text(services.without_fragments(each.services))) for each in found}
         moved = [end - stored for each, end in held.items() if end and (stored := self._end(each))]
-        jump = statistics.median(moved) if moved else 0.0
+        jump = sorted(moved)[len(moved) // 2] if moved else 0.0  # the median
         self._replace_all(jump if abs(jump) > _MOVED_S else 0.0, now)
         for ended in self._pop_ended(now):
             self._leave(ended)

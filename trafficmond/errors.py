@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class TrafficmonError(Exception):
@@ -28,8 +28,7 @@ class TrafficmonError(Exception):
 _PLACE = re.compile(r"(.+?):(\d+)(?=:|$)")
 
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
+class Mistake(NamedTuple):
     """One thing wrong in a file that a person wrote."""
 
     where: str  # "path:line", "path: key", or a path

@@ -147,7 +147,7 @@ async def assemble(
         stack.callback(_close_outlets, store, sinks, exports)
         warnings: dict[str, str] = {}
         protected = Protected(warnings)
-        # While the kernel verifies the programs: netlink's library, needed for the guard, takes as long to load.
+        # While the kernel verifies the programs.
         looked = asyncio.get_running_loop().run_in_executor(None, protected.guard, settings)
         datapath = await loading
         units = _units(datapath, warnings)

@@ -79,7 +79,7 @@ def _config(parts: Parts) -> Row:
         "generation": in_force.generation if in_force else 0,
         "loaded_at": in_force.loaded_at if in_force else parts.started_at,
         "error": str(error) if error else None,
-        "mistakes": [asdict(mistake) for mistake in error.mistakes] if error else None,
+        "mistakes": [mistake._asdict() for mistake in error.mistakes] if error else None,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from trafficctl import probation
@@ -24,7 +23,7 @@ _TOTALS: Mapping[str, Callable[[float], str]] = {"bytes": units.octets, "packets
 
 _THREATS = (
     *(
-        replace(column, below=False)
+        column._replace(below=False)
         for column in columns.THREATS
         if column.key in ("last_seen", "severity", "detector", "summary", "id")
     ),

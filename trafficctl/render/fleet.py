@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from trafficctl.render import columns, table, units
@@ -24,7 +23,7 @@ def _rates(sent: str, received: str) -> tuple[Column, ...]:
 _FLOWS = Column("flows", "FLOWS", units.number, right=True, weight=6)
 _LISTS = {
     "threats": tuple(
-        replace(column, below=False)
+        column._replace(below=False)
         for column in columns.FLEET_THREATS
         if column.key not in ("state", "technique", "dst_ip")
     ),

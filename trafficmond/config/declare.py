@@ -12,7 +12,6 @@ From that one declaration come the default, the validation (`read`), the sample 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -255,6 +254,8 @@ def _waits(spec: TableSpec) -> bool:
 
 def guess(word: str, choices: Sequence[str]) -> str:
     """ "; did you mean X?" where one of `choices` is near, else empty."""
+    import difflib
+
     near = difflib.get_close_matches(word.lower(), choices, 1)
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import toml
-
 from trafficmond import files
 from trafficmond.errors import ConfigError
 from trafficmond.policy.readers import read_own
@@ -50,6 +48,8 @@ def as_saved(path: Path, tables: Sequence[Mapping[str, Any]]) -> Rules:
 
 
 def _content(tables: Sequence[Mapping[str, Any]]) -> bytes:
+    import toml
+
     encoder = toml.TomlEncoder()
     encoder.dump_funcs[str] = _quoted
     text: str = _HEADING + "\n" + toml.dumps({"rule": [dict(table) for table in tables]}, encoder)
