@@ -6,7 +6,6 @@ import contextlib
 import re
 import time
 from argparse import ArgumentParser
-from pathlib import Path
 from typing import Any
 
 from trafficctl import values
@@ -24,7 +23,12 @@ def argument(parser: ArgumentParser, default: float | None = None) -> None:
 
 def forget_copy(probation: dict[str, Any] | None) -> None:
     """Removes the settings file that apply --default made; where that may not be, it stays and does nothing."""
-    if probation and probation["folder"] and re.fullmatch(_COPY, (path := Path(probation["folder"])).name):
+    if not probation or not probation["folder"]:
+        return
+    from pathlib import Path
+
+    path = Path(probation["folder"])
+    if re.fullmatch(_COPY, path.name):
         with contextlib.suppress(OSError):
             path.unlink()
 

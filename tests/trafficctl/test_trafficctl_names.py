@@ -14,11 +14,12 @@ from ctl_runs import Ctl
 
 from trafficctl import names
 from trafficctl.asked import Asked
-from trafficctl.names import Labels, Resolver
+from trafficctl.names import Labels
 from trafficctl.render.columns import FLOWS
 from trafficctl.render.events import end_of
 from trafficctl.render.style import Style
 from trafficctl.render.table import lines
+from trafficctl.resolver import _THREADS, Resolver
 
 HOSTS = """\
 127.0.0.1       localhost
@@ -79,13 +80,13 @@ def test_nobody_waits_for_a_resolver_that_hangs(hosts: Path) -> None:
 
 
 def test_more_addresses_than_wait_or_are_kept_are_let_go(hosts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "_MOST", 50)
-    monkeypatch.setattr(names, "_WAITING", 20)
+    monkeypatch.setattr("trafficctl.resolver._MOST", 50)
+    monkeypatch.setattr("trafficctl.resolver._WAITING", 20)
     gate = threading.Event()
     resolver = Resolver(lambda address: address if gate.wait(30) else "", hosts)
     many = [f"203.0.113.{number}" for number in range(200)]
     assert [resolver.of(each) for each in many] == [None] * 200
-    assert len(resolver._asked) <= 20 + names._THREADS
+    assert len(resolver._asked) <= 20 + _THREADS
     gate.set()
     for _ in range(20):
         for each in many:
@@ -104,7 +105,7 @@ def test_what_was_asked_for_comes_before_reverse_dns_and_after_the_file(
         looked_up.append(address)
         return f"host-{address}.example"
 
-    monkeypatch.setattr(names, "reverse", reverse)
+    monkeypatch.setattr("trafficctl.resolver.reverse", reverse)
     running.canned.replies["DnsNames"] = {
         "names": [{"address": "203.0.113.5", "name": name, "since": since} for name, since in told]
     }
@@ -182,7 +183,7 @@ def test_names_are_added_to_tables_and_data(ctl: Ctl, monkeypatch: pytest.Monkey
             raise OSError("no such name")
         return "far.example"
 
-    monkeypatch.setattr(names, "reverse", reverse)
+    monkeypatch.setattr("trafficctl.resolver.reverse", reverse)
     assert "far.example:https" in ctl("flows", "--names").stdout
     assert "203.0.113.5:443" in ctl("flows", "--names", "-n").stdout
     (row, *_) = json.loads(ctl("flows", "--names", "--json").stdout)

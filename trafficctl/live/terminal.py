@@ -14,9 +14,10 @@ from trafficctl.live import keys
 from trafficctl.live.keys import Keys
 from trafficctl.live.model import LISTS, Live
 from trafficctl.live.screen import draw, help_screen
-from trafficctl.names import Labels, Resolver, reverse
+from trafficctl.names import Labels
 from trafficctl.render import units
 from trafficctl.render.style import Style
+from trafficctl.resolver import Resolver, reverse
 from trafficmond.control.client import Client
 from trafficmond.errors import ControlError
 
