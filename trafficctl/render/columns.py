@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
@@ -229,4 +228,4 @@ def _key(column: Column, several: bool) -> Column:
         value = column.of(row) if column.of else row.get(column.key)
         return "(none)" if value in (None, "") else value
 
-    return replace(column, weight=9, shrinks_to=16 if several else column.shrinks_to, of=told)
+    return column._replace(weight=9, shrinks_to=16 if several else column.shrinks_to, of=told)
