@@ -16,7 +16,8 @@
 #define TM_HEAVIEST ((1 << 20) - 1)
 #define TM_NOWHERE (-1)
 #define TM_NO_ROW 0xffffffff
-#define TM_DIGIT 11 /* bits that are sorted by at once */
+#define TM_DIGIT 11  /* bits that are sorted by at once */
+#define TM_BLOCK 256 /* rows that the cache holds */
 
 /* Table of windows.py: buckets of TM_WAYS places; a row begins with its `since`. */
 struct tm_table {
@@ -135,6 +136,30 @@ static int tm_key_order(const __u64 *key, __u32 n, __s64 *order)
 		memcpy(order, from, n * sizeof(*order));
 	free(other);
 	return 1;
+}
+
+/* A field of `count` rows to a column of its own. */
+static void tm_column(const __u8 *at, __u32 count, __u64 row_size, __u32 size, __u8 *to)
+{
+	__u32 i;
+
+	switch (size) {
+	case 1:
+		for (i = 0; i < count; i++, at += row_size)
+			to[i] = *at;
+		return;
+	case 2:
+		for (i = 0; i < count; i++, at += row_size)
+			memcpy(to + 2 * (__u64)i, at, 2);
+		return;
+	case 4:
+		for (i = 0; i < count; i++, at += row_size)
+			memcpy(to + 4 * (__u64)i, at, 4);
+		return;
+	default:
+		for (i = 0; i < count; i++, at += row_size)
+			memcpy(to + 8 * (__u64)i, at, 8);
+	}
 }
 
 #endif

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trafficmond.detect.windows import BoundedTable, Grouped
+from trafficmond.detect.windows import BoundedTable, Columns, Grouped
 from trafficmond.flows import compiled
+from trafficmond.flows.batch import DELTA, FLOW
 
 FIELDS = [("count", "f8"), ("map", "u1", 16)]
 
@@ -54,3 +55,26 @@ def test_rows_are_grouped_the_same(count: int, distinct: int, monkeypatch: pytes
     for what in ("sum", "max", "min"):
         assert getattr(in_c, what)(values).tolist() == getattr(in_numpy, what)(values).tolist()
     assert in_c.keys.tolist() == np.unique(keys).tolist()
+
+
+@pytest.mark.parametrize("dtype", [FLOW, DELTA])
+@pytest.mark.parametrize("count", [0, 1, 255, 1024, 1025, 5000])
+def test_rows_are_taken_apart_the_same(count: int, dtype: np.dtype) -> None:
+    rows = np.frombuffer(np.random.default_rng(count).bytes(count * dtype.itemsize), dtype)
+    made = compiled.columns(rows)
+    assert made is not None
+    assert list(made) == list(dtype.names)
+    for batch in (rows, rows[::2], rows[count // 2 :]):
+        seen = Columns(batch)
+        seen.put("src", np.arange(len(batch)))  # what was put stays, whatever is asked for
+        for name in dtype.names:
+            assert made[name].tobytes() == np.ascontiguousarray(rows[name]).tobytes()
+            assert seen[name].dtype == rows[name].dtype
+            assert seen[name].tobytes() == np.ascontiguousarray(batch[name]).tobytes()
+        assert seen["src"].tolist() == list(range(len(batch)))
+
+
+def test_fields_that_are_no_numbers_stay_where_they_are() -> None:
+    rows = np.zeros(2000, [("count", "f8"), ("map", "u1", 16), ("text", "S4")])
+    assert compiled.columns(rows) is None
+    assert Columns(rows)["map"].shape == (2000, 16)

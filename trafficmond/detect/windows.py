@@ -21,6 +21,7 @@ NOWHERE = -1
 _HASHES = ("src", "dst")
 _WAYS = 8
 _FEW_OF = 8  # a taken part of up to an eighth is gathered by itself
+_FEW_ROWS = 1024  # up to here the cache holds the batch
 _FEW = 64  # additions for which touching the whole table would cost more
 _HEAVIEST = (1 << 20) - 1  # weight beyond which newcomers are equal
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -71,12 +72,20 @@ class Columns:
             if self._of is None and name in _HASHES and name not in (self._batch.dtype.names or ()):
                 column = mix(self[f"{name}_hi"], self[f"{name}_lo"])
             elif self._of is None:
-                column = np.ascontiguousarray(self._batch[name])
+                column = self._taken_apart(name)
             else:
                 parent, at = self._of
                 column = parent.some(name, at)
             self._columns[name] = column
         return column
+
+    def _taken_apart(self, name: str) -> Column:
+        """A column of the batch; of a large one all are made at once, by one pass over its rows."""
+        made = compiled.columns(self._batch) if len(self._batch) > _FEW_ROWS else None
+        if made is None:
+            return np.ascontiguousarray(self._batch[name])
+        self._columns = {**made, **self._columns}
+        return made[name]
 
     def some(self, name: str, at: Column) -> Column:
         """The column of these rows (indexes): where they are few, without a pass over all of it."""

@@ -55,6 +55,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tm_tick_size": (_U32, []),
     "tm_tick": (_DOUBLE, [*[_POINTER] * 3, _U32, _POINTER, _DOUBLE, _POINTER, _POINTER]),
     "tm_flows_deadlines": (None, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
+    "tm_columns": (None, [_POINTER, _U32, _U32, _POINTER, _POINTER, _POINTER, _U32]),
     "tm_detect_groups": (_U32, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
     "tm_places": (_U32, [_POINTER, _U32, _POINTER, _U32, _POINTER, _U32, _POINTER, _POINTER]),
     "tm_sums": (None, [_POINTER, _U32, _POINTER, _U32, _U32, _POINTER]),
@@ -104,6 +105,29 @@ class Places(ctypes.Structure):
         *((name, _DOUBLE) for name in ("credit", "window")),
         *((name, ctypes.c_uint64) for name in ("evicted", "refused")),
     )
+
+
+@lru_cache(maxsize=32)
+def _layout(dtype: np.dtype[Any]) -> tuple[Column, Column] | None:
+    """(offset, size) of each field; None where one is no number."""
+    fields: Mapping[str, Any] = dtype.fields or {}
+    kinds = [fields[name][0] for name in dtype.names or ()]
+    if not all(kind.kind in "buif" and kind.itemsize in (1, 2, 4, 8) for kind in kinds):
+        return None
+    offsets = np.array([fields[name][1] for name in dtype.names or ()], np.uint32)
+    return offsets, np.array([kind.itemsize for kind in kinds], np.uint32)
+
+
+def columns(rows: Batch) -> dict[str, Column] | None:
+    """Every field of the rows by itself; None without the library, or where a field is no number."""
+    loaded, layout = library(), _layout(rows.dtype)
+    if loaded is None or layout is None or not rows.flags.c_contiguous:
+        return None
+    found = {name: np.empty(len(rows), rows.dtype[name]) for name in rows.dtype.names or ()}
+    into = np.array([at_address(column) for column in found.values()], np.uint64)
+    given = at_address(rows), len(rows), rows.dtype.itemsize
+    loaded.tm_columns(*given, *(at_address(each) for each in (*layout, into)), len(found))
+    return found
 
 
 def groups(keys: Column) -> tuple[Column, Column, Column] | None:
