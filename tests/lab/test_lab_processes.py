@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import socket
 import subprocess
@@ -18,9 +19,10 @@ from tmlab import Daemon, Lab
 from tmlab.daemon import BPFFS, mount_bpffs, remove_pins
 from verified import verified
 
-from trafficmond.datapath import libbpf
+from trafficmond.datapath import libbpf, processes_seen
 from trafficmond.datapath.attach import Attachment
-from trafficmond.datapath.interfaces import EgressHook, XdpMode
+from trafficmond.datapath.datapath import Options, _processes_seen
+from trafficmond.datapath.loader import Loaded
 from trafficmond.datapath.processes_seen import ProcessCounts, ProcessesSeen
 from trafficmond.flows.processes import END
 
@@ -137,7 +139,7 @@ def test_either_loader_on_any_kernel(lab: Lab, loader: str, kernel: str, monkeyp
     with contextlib.closing(seen):
         with lab.host.entered():
             ifindex = socket.if_nametoindex(link.host)
-            attached = Attachment(ifindex, link.host, XdpMode.NATIVE, EgressHook.TCX)
+            attached = Attachment(ifindex, link.host, "native", "tcx")
             seen.follow({ifindex: attached})
             sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -161,6 +163,27 @@ def test_either_loader_on_any_kernel(lab: Lab, loader: str, kernel: str, monkeyp
         sender.close()
         bound.close()
     remove_pins(pins)
+
+
+def test_a_kernel_that_does_not_tell_networks_apart(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Linux 5.14: who sends is noted as ever, who waits is not, and that is said in words."""
+    monkeypatch.setattr(processes_seen, "_NETNS_COOKIE", 0x7FFF)  # an option of sockets that no kernel has
+    link = lab.links[0]
+    options = Options("libbpf", "auto", True, BPFFS, 1024, False, False, processes=True)
+    loaded = Loaded("libbpf", {}, {}, seed=0, reused=False, owners=True)
+    with lab.host.entered():
+        seen, why = _processes_seen(options, loaded)
+        assert seen
+        assert "Linux 5.14" in why
+        ifindex = socket.if_nametoindex(link.host)
+    with contextlib.closing(seen):
+        with lab.host.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            seen.follow({ifindex: Attachment(ifindex, link.host, "native", "tcx")})
+            sender.bind(("0.0.0.0", 4445))
+            sender.sendto(b"x", (link.outside_ip, 9))
+        ends = np.zeros(1, END)
+        ends["proto"], ends["local_port"] = 17, 4445
+        assert (int(seen.sent(ends)["pid"][0]), int(seen.waiting(ends)["pid"][0])) == (os.getpid(), 0)
 
 
 def test_who_sends_connects_and_waits(lab: Lab) -> None:
