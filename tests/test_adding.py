@@ -256,8 +256,7 @@ def test_an_input_format(tree: TreeCopy) -> None:
     tree.add("trafficmond/analyze/readers/switch.py", READER)
     tree.edit(
         "trafficmond/analyze/formats.py",
-        ("from trafficmond.analyze.readers import ", "switch, "),
-        ("\nFORMATS = (\n", "    Format(switch, records=True),\n"),
+        ("\nFORMATS = (\n", '    Format("switch", records=True),\n'),
     )
     tree.add("tests/analyze/test_analyze_switch.py", READER_TEST)
     tree.edit("docs/analyze.md", ("| format | tried with | notes |\n|---|---|---|\n", "| switch counts | a toy | |\n"))

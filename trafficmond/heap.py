@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-_M_MMAP_THRESHOLD = -3  # malloc.h
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 _LARGE_BYTES = 1 << 20
 
 
@@ -14,9 +14,12 @@ def keep_large_apart() -> None:
     Left to itself, glibc takes the largest piece that was freed for usual, up to 32 MiB, and keeps as much in the heap
     of each thread: tables of a rule set with 600,000 prefixes would be held several times over.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+    _choose(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def share() -> None:
+    """Has all threads take from one heap (mallopt(3)): what one of them freed is not kept from the others."""
+    _choose(_M_ARENA_MAX, 1)
 
 
 def give_back() -> None:
@@ -24,3 +27,9 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def _choose(parameter: int, value: int) -> None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(parameter, value)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trafficmond import files
+from trafficmond import files, heap
 from trafficmond.analyze.progress import Bar
 from trafficmond.errors import TrafficmonError
 
@@ -37,9 +37,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, complete: Callable[[dict[str, Any]], None] = lambda _: None) -> int:
     """Analyse; the exit code. `complete` may add to the report. Raises TrafficmonError if a file cannot be read or
     written."""
-    from trafficmond.analyze.render import data, page
     from trafficmond.analyze.run import analyze
 
+    heap.share()
+    heap.keep_large_apart()
     bar = Bar("reading")
     try:
         report = analyze(
@@ -55,8 +56,12 @@ def run(args: Namespace, complete: Callable[[dict[str, Any]], None] = lambda _: 
     sys.stdout.write(_shown(report, args.output))
     sys.stdout.flush()
     if args.report:
+        from trafficmond.analyze.render import page
+
         write(args.report, page.render(report))
     if args.export_report:
+        from trafficmond.analyze.render import data
+
         write(args.export_report, data.to_csv(report) if args.export_format == "csv" else data.to_json(report))
     return 0
 
@@ -71,16 +76,16 @@ def write(path: Path, text: str) -> None:
 
 
 def _shown(report: dict[str, Any], output: str) -> str:
-    from trafficmond.analyze.render import data, text
-
     encoding = sys.stdout.encoding or "ascii"
     escaped = not encoding.lower().startswith("utf")
-    if output == "json":
-        return data.to_json(report, escaped=escaped)
     if output == "jsonl":
         return json.dumps(report, ensure_ascii=escaped) + "\n"
-    if output == "csv":
-        return data.to_csv(report)
+    if output in ("json", "csv"):
+        from trafficmond.analyze.render import data
+
+        return data.to_csv(report) if output == "csv" else data.to_json(report, escaped=escaped)
+    from trafficmond.analyze.render import text
+
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     return text.render(report, shutil.get_terminal_size((100, 24)).columns, colour=colour, encoding=encoding)
 

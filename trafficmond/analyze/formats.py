@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from importlib import import_module
+from typing import Protocol, cast
 
+from trafficmond.analyze import readers
 from trafficmond.analyze.duplicates import once
-from trafficmond.analyze.readers import argus, capture, eve, flows_db, journal, ocsf, own_csv, own_json, vpc, zeek
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.sorting import by_start
@@ -30,15 +32,21 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """A reader, and whether its rows are RECORD (flows, which others made) or DELTA (packets, or log lines of them).
+    """A reader, by its name in `readers`, and whether its rows are RECORD (flows, which others made) or DELTA (packets,
+    or log lines of them).
 
     `repeats`: its records may tell of one connection many times, in many files too.
     """
 
-    reader: Reader
+    name: str
     records: bool
     log: bool = False
     repeats: bool = False
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Loaded when it is first asked for: a capture needs none of those that read logs."""
+        return cast(Reader, import_module(f"{readers.__name__}.{self.name}"))
 
     def deltas(self, source: Source, stats: RunStats) -> Iterator[Batch]:
         """DELTA rows of the source. Of a format that `repeats`, the first source to be read has those of all."""
@@ -67,16 +75,16 @@ def _with_interval(batches: Iterator[Batch], source: Source, stats: RunStats) ->
 
 
 FORMATS = (
-    Format(capture, records=False),
-    Format(flows_db, records=True),
-    Format(zeek, records=True),
-    Format(argus, records=True),
-    Format(own_csv, records=False, log=True),
-    Format(own_json, records=False, log=True),
-    Format(journal, records=False),
-    Format(eve, records=True, repeats=True),
-    Format(ocsf, records=True),
-    Format(vpc, records=True),
+    Format("capture", records=False),
+    Format("flows_db", records=True),
+    Format("own_json", records=False, log=True),
+    Format("own_csv", records=False, log=True),
+    Format("zeek", records=True),
+    Format("argus", records=True),
+    Format("journal", records=False),
+    Format("eve", records=True, repeats=True),
+    Format("ocsf", records=True),
+    Format("vpc", records=True),
 )
 
 _CONTAINERS = (  # known by their first bytes, and how they are undone
@@ -103,10 +111,12 @@ def format_of(source: Source) -> Format:
     looked, path = True, "FILE" if source.path == "-" else source.path
     while looked:
         sample = Sample(source.head)
-        lacks = [(known, known.reader.lacks(sample)) for known in FORMATS]
-        found = next((known for known, lack in lacks if lack == []), None)
-        if found is not None:
-            return found
+        lacks = []
+        for known in FORMATS:
+            lack = known.reader.lacks(sample)
+            if lack == []:
+                return known
+            lacks.append((known, lack))
         looked = source.look()
     if not source.head.strip() and source.compressed == "journal":
         raise InputError(

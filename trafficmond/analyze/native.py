@@ -131,7 +131,6 @@ class Ledger:
         self.handle = self.lib.tm_ledger_new(interval)
         if not self.handle:
             raise MemoryError
-        self._rows = np.empty(ROWS_MAX, DELTA)
 
     def set_interval(self, interval: float) -> None:
         """Merge over so many seconds from now on."""
@@ -139,8 +138,9 @@ class Ledger:
 
     def take(self, *, close: bool = False) -> Batch:
         """The rows of the intervals that ended; with `close` of the present one too."""
-        count = self.lib.tm_ledger_take(self.handle, self._rows.ctypes.data, close)
-        return self._rows[:count].copy()
+        rows = np.empty(ROWS_MAX if close else self.waiting, DELTA)
+        count = self.lib.tm_ledger_take(self.handle, rows.ctypes.data, close)
+        return rows[:count].copy() if count < len(rows) else rows
 
     @property
     def waiting(self) -> int:

@@ -123,11 +123,12 @@ def _together(parts: list[Interval]) -> Interval:
 
 
 def _cut(rows: Batch, interval: float, given: float, late: Callable[[int], None]) -> Iterator[Interval]:
-    """Sorted rows by interval; what is behind `given`, the end of the interval handed out last, goes with it."""
+    """Sorted rows by interval; what is behind `given`, the end of the interval handed out last, goes with it. Each has
+    rows of its own: whoever keeps one for longer must not keep the whole window with it."""
     ends = (np.floor(rows["last"] / interval) + 1) * interval
     if overdue := int(np.searchsorted(ends, given)):
         late(overdue)
         ends = np.maximum(ends, given)
     starts = np.flatnonzero(np.concatenate([[True], ends[1:] != ends[:-1]]))
     for begin, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
-        yield Interval(float(ends[begin]), rows[begin:stop], interval)
+        yield Interval(float(ends[begin]), rows[begin:stop].copy(), interval)

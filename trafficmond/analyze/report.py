@@ -26,9 +26,9 @@ from trafficmond.verdict import action_of
 
 Report = dict[str, Any]
 
-GATHER = 1 << 15
+GATHER = 1 << 12
 """Rows gathered before they are counted."""
-_FLOWS_AT_ONCE = 4096  # FLOW rows of quiet ticks, of which what is counted is taken together
+_FLOWS_AT_ONCE = 2048  # FLOW rows of quiet ticks, of which what is counted is taken together
 
 _SIDE = ("src_hi", "src_lo", "dst_hi", "dst_lo", "family")
 _FLOW = (*_SIDE, "sport", "dport", "proto")
@@ -131,7 +131,8 @@ class Gatherer:
         self._pairs.add(mix(rows["id"], rows["first"].view("u8")), rows["moved_packets"], rows["moved_bytes"], rows)
         fresh = rows[rows["new"]]
         for which, proto in enumerate(SERVED):
-            self._services[which] += np.bincount(fresh["dport"][fresh["proto"] == proto], minlength=65536)
+            ports, counts = np.unique(fresh["dport"][fresh["proto"] == proto], return_counts=True)
+            self._services[which, ports] += counts
 
     # ---- sections ----
 

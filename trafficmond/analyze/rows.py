@@ -42,7 +42,7 @@ RECORD = np.dtype(
     ]
 )
 
-BATCH = 16384
+BATCH = 4096
 TIME_MAX = 1e11  # epoch seconds; a later moment is a mistake of the file
 
 _MAPPED = int(V4_MAPPED)

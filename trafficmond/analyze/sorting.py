@@ -3,9 +3,9 @@ they do not fit in memory."""
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
 from collections.abc import Iterable, Iterator
-from typing import IO, cast
+from typing import IO
 
 import numpy as np
 
@@ -21,7 +21,8 @@ def by_start(batches: Iterable[Batch]) -> Iterator[Batch]:
     runs: list[tuple[int, int]] = []  # (first row, rows) of each sorted run on disk
     gathered: list[Batch] = []
     count = 0
-    with tempfile.TemporaryFile() as spool:
+    spool: IO[bytes] | None = None
+    with contextlib.ExitStack() as stack:
         for batch in batches:
             gathered.append(batch)
             count += len(batch)
@@ -29,14 +30,21 @@ def by_start(batches: Iterable[Batch]) -> Iterator[Batch]:
                 rows = in_order(gathered, "start")
                 runs.append((runs[-1][0] + runs[-1][1] if runs else 0, len(rows)))
                 gathered, count = [], 0
+                spool = spool or stack.enter_context(_temporary())
                 spool.write(rows.view(np.uint8).data)
                 del rows
         rest = in_order(gathered, "start") if gathered else empty(RECORD)
-        if not runs:
+        if spool is None:
             yield from (rest[at : at + BATCH] for at in range(0, len(rest), BATCH))
             return
-        sources = [_run(cast(IO[bytes], spool), first, size, len(runs)) for first, size in runs]
+        sources = [_run(spool, first, size, len(runs)) for first, size in runs]
         yield from _merge_runs([*sources, iter([rest] if len(rest) else [])])
+
+
+def _temporary() -> IO[bytes]:
+    import tempfile  # only files with very many flows need it
+
+    return tempfile.TemporaryFile()
 
 
 def in_order(batches: list[Batch], column: str) -> Batch:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from trafficmond.analyze.parse_errors import ParseErrors
-from trafficmond.analyze.unpack import GZIP, JOURNAL, ZSTD, Gzip, Spoiled, Unpacker, journal, zstd
+from trafficmond.analyze.unpack import GZIP, JOURNAL, ZSTD, Gzip, Spoiled, Unpacker
 from trafficmond.errors import TrafficmonError
 
 HEAD = 1 << 16
@@ -91,13 +91,20 @@ class Source:
         if start.startswith(GZIP):
             self.compressed = "gzip"
             return Gzip(file)
+        if start.startswith((*ZSTD, JOURNAL)):
+            return self._by_program(file, start)
+        return file
+
+    def _by_program(self, file: io.BufferedReader, start: bytes) -> Unpacker | BinaryIO:
+        from trafficmond.analyze import programs  # what starts programs is loaded where one is needed
+
         if start.startswith(ZSTD):
             self.compressed = "zstd"
-            if not (unpacked := zstd(file)):
+            if not (unpacked := programs.zstd(file)):
                 hint = f"install the zstd package (apt install zstd), or unpack it first: zstd -dc {self.path} > FILE"
                 raise InputError(f"{self.path} is compressed with zstd, which nothing here can unpack", hint=hint)
             return unpacked
-        if start.startswith(JOURNAL) and (entries := journal(self.path)):
+        if entries := programs.journal(self.path):
             self.compressed = "journal"
             return entries
         return file

@@ -1,0 +1,82 @@
+"""zstd and journal files undone on the way, by the programs that know them."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from trafficmond.analyze.unpack import Spoiled
+
+_PART = 1 << 16
+_SHOWN = 120
+
+
+def zstd(file: BinaryIO) -> Program | None:
+    """The frames of a zstd file, which may be a pipe; None where zstd is not installed."""
+    program = shutil.which("zstd")
+    return Program([program, "-dcq"], file) if program else None
+
+
+def journal(path: str) -> Program | None:
+    """The entries of a journal file as JSON, a line each; None where there is no journalctl, or no path to give it."""
+    program = shutil.which("journalctl")
+    return Program([program, "--quiet", "--output=json", f"--file={path}"]) if program and path != "-" else None
+
+
+class Program:
+    """What a program makes of `file`, which it is fed with, or of what its command names."""
+
+    def __init__(self, command: list[str], file: BinaryIO | None = None) -> None:
+        fed = subprocess.PIPE if file else subprocess.DEVNULL
+        self._child = subprocess.Popen(command, stdin=fed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert self._child.stdout is not None
+        assert self._child.stderr is not None
+        self._name, self._out, self._said = Path(command[0]).name, self._child.stdout, b""
+        self._listener = threading.Thread(target=self._listen, args=(self._child.stderr,), daemon=True)
+        self._threads = [self._listener]
+        if file and self._child.stdin:
+            self._threads.append(threading.Thread(target=_pump, args=(file, self._child.stdin), daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def read(self, size: int) -> bytes:
+        data = self._out.read(size)
+        if data or self._child.returncode is not None:
+            return data
+        status = self._child.wait()
+        self._listener.join()
+        if status:
+            raise Spoiled(_reason(self._said) or f"{self._name} gave up")
+        return b""
+
+    def close(self) -> None:
+        self._child.kill()
+        self._child.wait()
+        for thread in self._threads:
+            thread.join(1)  # one may wait for a pipe that nobody writes to
+        self._out.close()
+
+    def _listen(self, stream: IO[bytes]) -> None:
+        with stream:
+            while part := stream.read(_PART):
+                self._said = (self._said + part)[:_PART]
+
+
+def _pump(file: BinaryIO, into: IO[bytes]) -> None:
+    try:
+        while part := file.read(_PART):
+            into.write(part)
+    except (OSError, ValueError):  # the program ended, or the file was closed: read() says why
+        pass
+    finally:
+        with contextlib.suppress(OSError):
+            into.close()
+
+
+def _reason(said: bytes) -> str:
+    text = said.decode("utf-8", "replace").strip().split("\n")[-1]
+    return text.removeprefix("zstd: ").replace("/*stdin*\\", "").strip(" :")[:_SHOWN]
