@@ -48,7 +48,7 @@ def test_it_is_summed_carried_shown_and_exported(tmp_path: Path) -> None:
             ask.datapath.counted = replace(ask.datapath.counted, others=counted.others)
             told = await ask("Status")
             assert told["accounting"]["others"]["small"] == {"packets": 24, "bytes": 0}
-            assert any(line.split()[:2] == ["(small)", "24"] for line in status.tell(told, Style(False), 100))
+            assert any(line.split()[:2] == ["(small)", "24"] for line in status.render(told, Style(False), 100))
             text = (await ask("Metrics"))["text"]
             assert 'trafficmon_counted_packets_total{count="small"} 24' in text
 

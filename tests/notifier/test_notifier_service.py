@@ -227,6 +227,30 @@ def test_the_daemon_may_come_and_go(tmp_path: Path, http: HttpTarget) -> None:
         notify.end()
 
 
+def test_it_ends_though_it_is_asked_to_in_the_middle_of_a_log_line(tmp_path: Path) -> None:
+    """A log's handler swallows whatever is raised in it."""
+    notify = Notify(tmp_path, tmp_path / "gone")
+    notify.configure('[[target]]\nname = "none"\ncommand = ["/bin/true"]')
+    script = """
+import logging, os, signal, sys
+from trafficmond.notifier.__main__ import main
+class Asked(logging.Formatter):
+    def format(self, record):
+        if "trying again" in record.msg:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().format(record)
+handler = logging.StreamHandler()
+handler.setFormatter(Asked())
+logging.getLogger().addHandler(handler)
+sys.exit(main(sys.argv[1:]))
+"""
+    command = [sys.executable, "-c", script, "-c", str(tmp_path / "notify.toml"), "-d", str(tmp_path)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=20)
+    assert done.returncode == 0
+    assert b"trying again" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_what_was_lost_on_the_way_is_asked_for(notify: Notify, daemon: Running, http: HttpTarget) -> None:
     """A flood of records that the daemon could not hand over: nothing of it is missing in the end."""
     notify.configure(notify.webhook(http), max_per_hour=3600)

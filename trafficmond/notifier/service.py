@@ -6,10 +6,9 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from trafficmond.errors import TrafficmonError
 from trafficmond.model import Severity
@@ -25,10 +24,6 @@ log = logging.getLogger(__name__)
 _FINISH_S = 15.0  # for messages that are under way at the end
 
 
-class Ended(Exception):
-    """Somebody asked it to end."""
-
-
 def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
     """Until SIGTERM or SIGINT. Raises TrafficmonError if its own file cannot be kept."""
     manager, book, host = ServiceManager(), Book(folder), host_name()
@@ -42,24 +37,24 @@ def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
         for sender in senders:
             sender.wake()
 
+    def heed_daemon() -> None:
+        try:
+            follow(settings.control_socket, book, Severity[settings.min_severity.upper()], wake)
+        except Exception as error:  # noqa: BLE001 - it is raised where the service ends
+            give_up(error)
+
     book.begin(list(outlets))
     senders = [Sender(name, outlet, book, settings, host, give_up) for name, outlet in outlets.items()]
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
-    try:
-        for sender in senders:
-            sender.start()
-        telling = f"telling {', '.join(outlets)} of threats from {settings.min_severity} on"
-        log.info(telling)
-        manager.ready(telling)
-        least = Severity[settings.min_severity.upper()]
-        follow(settings.control_socket, book, least, wake)
-    except Ended:
-        manager.stopping()
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-        _finish(senders)
+    asked_to_end = _signals()
+    for sender in senders:
+        sender.start()
+    telling = f"telling {', '.join(outlets)} of threats from {settings.min_severity} on"
+    log.info(telling)
+    manager.ready(telling)
+    threading.Thread(target=heed_daemon, name="daemon", daemon=True).start()
+    os.read(asked_to_end, 1)
+    manager.stopping()
+    _finish(senders)
     if broken:
         raise TrafficmonError(str(broken[0])) from broken[0]
 
@@ -77,5 +72,14 @@ def _finish(senders: list[Sender]) -> None:
         sender.join(max(deadline - time.monotonic(), 0.0))
 
 
-def _end(_: int, __: FrameType | None) -> NoReturn:
-    raise Ended
+def _signals() -> int:
+    """Where a byte can be read once SIGTERM or SIGINT came.
+
+    An exception from a handler is swallowed if it strikes in mid-log or in a destructor: the service then never ends.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return reader
