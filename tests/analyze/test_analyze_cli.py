@@ -7,12 +7,13 @@ import csv
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from captures import AT, ethernet, ipv4, pcap, tcp
+from captures import AT, block, ethernet, interface, ipv4, pcap, section, tcp
 from conftest import ROOT
 
 from trafficmond.analyze import cli, progress
@@ -39,6 +40,22 @@ def test_human(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "192.0.2.1" in shown.out
     assert "\x1b" not in shown.out
     assert shown.err == ""
+
+
+def test_a_capture_without_times_has_none_and_not_those_of_1970(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "simple.pcapng"
+    frame = ethernet(ipv4(tcp()))
+    path.write_bytes(section() + interface() + block(3, struct.pack("<I", len(frame)) + frame) * 3)
+    assert _run(str(path)) == 0
+    said = capsys.readouterr().out
+    assert "no times were recorded\n3 packets" in said
+    assert "1970" not in said
+    assert _run(str(path), output="json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["summary"]["start_time"], report["summary"]["end_time"]) == (None, None)
+    assert (report["temporal_analysis"]["timeline"], report["temporal_analysis"]["peak"]) == ([], None)
 
 
 def test_for_programs(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:

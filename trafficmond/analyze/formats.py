@@ -100,7 +100,6 @@ _CONTAINERS = (  # known by their first bytes, and how they are undone
     (b"PK\x03\x04", "a zip archive", "unzip -p"),
     (b"PAR1", "a Parquet file", "duckdb -json -c \"from 'FILE'\" # instead of FILE its path:"),
     (b"LPKSHHRH", "a file of the journal", "journalctl -o json --file"),
-    (b"__CURSOR=", "a journal in its export format", "journalctl -o json # in place of -o export, which wrote"),
     (b"snoop\0\0\0", "a capture of snoop", "tshark -w FILE.pcap -r"),
     (b"\x83\x10", "Argus's own file", "ra -n -c , -r"),
 )
@@ -127,6 +126,11 @@ def format_of(source: Source) -> Format:
     for magic, what, program in _CONTAINERS:
         if source.head.startswith(magic):
             raise InputError(f"{source.name} is {what}, which is not read here", hint=f"unpack it: {program} {path}")
+    if source.head.startswith(b"__CURSOR="):
+        what = f"{source.name} is a journal in its export format, which is not read here"
+        raise InputError(
+            what, hint="let journalctl write JSON: journalctl -u trafficmond -o json | trafficctl analyze -"
+        )
     near = min(
         ((len(lack), known.reader.TITLE, lack) for known, lack in lacks if lack), default=None, key=lambda it: it[0]
     )

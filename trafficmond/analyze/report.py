@@ -182,13 +182,13 @@ class Gatherer:
         ]
 
     def _temporal(self, stats: RunStats) -> dict[str, Any]:
-        bins = list(self._timeline.bins())
+        timed = stats.first <= stats.last and stats.last > 0  # a capture may hold packets and not one time
+        bins = list(self._timeline.bins()) if timed else []
         width = self._timeline.width
         peak = max(bins, key=lambda bin_: bin_[1], default=None)
         hours: Counter[int] = Counter()
         for start, packets, _, _ in bins:
             hours[start // 3600 % 24] += packets
-        timed = stats.first <= stats.last
         return {
             "start": iso(stats.first) if timed else None,
             "end": iso(stats.last) if timed else None,

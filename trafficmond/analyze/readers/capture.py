@@ -78,7 +78,7 @@ def _report(note: Note, source: Source) -> None:
         _TIME: f"interface {note.value}; the time of the packet before stands in",
         _FRACTION: f"a fraction of a second of {note.value} ticks, which is more than a second",
         _NANOSECONDS: f"a fraction of {note.value} microseconds; this file is read in nanoseconds from here on",
-        _UNTIMED: "a simple packet block before any time; the first time that follows stands in, 1970 if there is none",
+        _UNTIMED: "a simple packet block before any time; the first time that follows stands in, if there is one",
         _WIRE_LENGTH: f"{note.value} bytes; what was captured stands in",
         _LINK_TYPE: f"number {note.value}; its packets are counted as not IP",
         _RESUMED: f"after {note.value} bytes",

@@ -61,7 +61,7 @@ def _header(report: dict[str, Any]) -> Iterator[str]:
     formats = ", ".join(dict.fromkeys(source["format"] for source in summary["sources"]))
     name = _BREAKS.sub(r"\1<wbr>", _text(_name(report)))
     yield f'<header><p class="kind">Traffic report</p><h1>{name}</h1>'
-    parts = [formats]
+    parts = ["no times were recorded" if summary["total_packets"] else "", formats]
     if summary["start_time"]:
         times = f.period(summary["start_time"], summary["end_time"])
         parts = [times, f.span(summary["duration_seconds"]), formats]

@@ -67,6 +67,8 @@ class _Page:
         if summary["start_time"]:
             times = f.period(summary["start_time"], summary["end_time"])
             yield f"{times}, {f.span(summary['duration_seconds'])}"
+        elif summary["total_packets"]:
+            yield "no times were recorded"
         yield (
             f"{f.plural(summary['total_packets'], 'packet')}, {f.octets(summary['total_bytes'])}, "
             f"{f.plural(summary['dropped_packets'], 'packet')} dropped ({f.percent(summary['drop_rate'])})"
