@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 ROOT = Path(__file__).resolve().parents[2]
+CGROUPS = [Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup/systemd")]
 CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 CLEAN |= {"TERM": "dumb", "DEBIAN_FRONTEND": "noninteractive"}
 
@@ -83,13 +84,19 @@ class Machine:
             mount --make-rprivate /
             mkdir -p /run/systemd && mount -t tmpfs tmpfs /run/systemd
             mount -t bpf -o mode=0700 bpf "$1"
-            bpffs=$1; shift
+            for tree in "${@:3:$2}"; do
+                mkdir -p "$tree" && echo $$ >"$tree/cgroup.procs"
+            done
+            bpffs=$1; shift $((2 + $2))
             exec systemd-nspawn --quiet --bind="$bpffs:/sys/fs/bpf" "$@" </dev/null
         """
         options = [f"--directory={self.folder}", f"--machine={self.name}", "--boot", "--private-network"]
         options += ["--register=no", "--keep-unit", "--console=passive", "--capability=all"]
         options += ["--system-call-filter=bpf perf_event_open", *(f"--bind-ro={bind}" for bind in binds)]
-        command = ["unshare", "--mount", "bash", "-euc", script, "bash", str(bpffs), *options]
+        # Cgroups of its own: two that are up at a time would have the same unit's processes and IPAddressAllow= in one.
+        trees = [tree / self.name for tree in CGROUPS if (tree / "cgroup.procs").exists()]
+        command = ["unshare", "--mount", "bash", "-euc", script, "bash", str(bpffs), str(len(trees)), *map(str, trees)]
+        command += options
         environment = {**os.environ, "UNIFIED_CGROUP_HIERARCHY": "1"}
         with self.folder.with_suffix(".console").open("wb") as console:
             nspawn = subprocess.Popen(command, env=environment, start_new_session=True, stdout=console, stderr=console)
@@ -102,6 +109,10 @@ class Machine:
         finally:
             self.power_off()
             bpffs.rmdir()
+            for tree in trees:
+                for group in sorted((path for path in [tree, *tree.rglob("*")] if path.is_dir()), reverse=True):
+                    with contextlib.suppress(OSError):  # something in it has not ended yet
+                        group.rmdir()
 
     def power_off(self) -> None:
         """Ends it in order, or else by force after 15 s; nothing if it is not up."""
