@@ -1,0 +1,115 @@
+"""Rules said again: what is so already is no change, and what is not is one."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from asking import asking
+
+SAME = [
+    {"cidr": "192.0.2.0/24"},
+    {"cidr": "192.0.2.99/24", "action": "limit", "rate_per_s": 100, "label": "slow"},
+    {"cidr": "::/0", "ports": ["ssh"], "action": "allow"},
+    {"cidr": "2001:db8::1", "direction": "both", "force": True},
+    {"cidr": "192.0.2.7", "shadow": True, "save": True},
+    {"cidr": "192.0.2.7", "ports": ["80", "tcp/443"], "save": True},
+]
+
+
+@pytest.mark.parametrize("rule", SAME, ids=str)
+def test_what_is_so_already_is_no_change(tmp_path: Path, rule: dict[str, object]) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            first = await ask("AddCidr", **rule)
+            await ask("AddCidr", cidr="192.0.2.0/24", ports=["8080"], direction="egress")  # another, beside it
+            generation = ask.parts.rulebook.in_force.generation
+            changes = await ask("History"), (await ask("Audit"))["entries"]
+            again = await ask("AddCidr", **rule)
+            assert again["rule"] == first["rule"]
+            assert "in force already" in again["notes"][-1]
+            assert ("next restart" in again["notes"][-1]) is not rule.get("save", False)
+            if rule.get("save"):  # what is kept over restarts need not be said for until then
+                unsaved = {key: value for key, value in rule.items() if key != "save"}
+                assert (await ask("AddCidr", **unsaved))["rule"] == first["rule"]
+            assert ask.parts.rulebook.in_force.generation == generation
+            assert (await ask("History"), (await ask("Audit"))["entries"]) == changes
+
+    asyncio.run(run())
+
+
+def test_what_the_saved_file_holds_and_is_not_in_force_is_put_in_force(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            rule = {"cidr": "192.0.2.0/24", "save": True}
+            await ask("AddCidr", **rule)
+            saved = ask.parts.rulebook.saved_path
+            written = saved.read_text()
+            await ask("RemoveCidr", **rule)
+            saved.write_text(written)  # by hand, and not read again yet
+            assert (await ask("Rules"))["rules"] == []
+            await ask("AddCidr", **rule)
+            assert [rule["action"] for rule in (await ask("Rules"))["rules"]] == ["drop"]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"label": "b"}, {"action": "monitor"}, {"ttl_s": 60}, {"save": True}, {"shadow": True}, {"force": True}],
+    ids=str,
+)
+def test_what_says_anything_else_is_a_change(tmp_path: Path, other: dict[str, object]) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("AddCidr", cidr="192.0.2.0/24")
+            for _ in range(1 + ("ttl_s" in other)):  # a time begins anew
+                generation = ask.parts.rulebook.in_force.generation
+                await ask("AddCidr", cidr="192.0.2.0/24", **other)
+                assert ask.parts.rulebook.in_force.generation == generation + 1
+            assert len((await ask("Audit"))["entries"]) == 2 + ("ttl_s" in other)
+
+    asyncio.run(run())
+
+
+def test_a_rule_said_again_comes_after_those_that_were_said_meanwhile(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("AddCidr", cidr="192.0.2.0/24", ports=["tcp/22"])
+            await ask("AddCidr", cidr="192.0.2.0/24", ports=["22"], action="allow")
+            assert (await ask("Explain", address="192.0.2.9", service="tcp/22"))["action"] == "allow"
+            await ask("AddCidr", cidr="192.0.2.0/24", ports=["tcp/22"])
+            assert (await ask("Explain", address="192.0.2.9", service="tcp/22"))["action"] == "drop"
+            assert len((await ask("Audit"))["entries"]) == 3
+
+    asyncio.run(run())
+
+
+def test_who_removes_what_lies_in_a_wider_rule_is_told_which_and_how(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            path = tmp_path / "cidr.d" / "one.toml"
+            path.write_text('[[rule]]\ncidr = ["203.0.113.0/25", "198.51.100.0/24"]\naction = "drop"\n')
+            await ask("Reload")
+            await ask("AddCidr", cidr="203.0.113.0/24", action="monitor")
+            await ask("AddCidr", cidr="2001:db8::/32", save=True)
+            await ask("Ban", cidr="192.0.2.0/28")
+            for cidr, *words in (
+                ("203.0.113.7", "the drop rule on 203.0.113.0/25 covers it", f"stands in {path}:1", "edit that file"),
+                ("198.51.100.0/24", "the drop rule on 198.51.100.0/24", f"stands in {path}:1", "edit that file"),
+                (
+                    "203.0.113.200",
+                    "the monitor rule on 203.0.113.0/24",
+                    "trafficctl remove-cidr 203.0.113.0/24 removes",
+                ),
+                ("2001:db8::7", "2001:db8::/32", "rules.toml", "trafficctl remove-cidr 2001:db8::/32 --save removes"),
+                ("192.0.2.3", "it is banned", "trafficctl unban 192.0.2.0/28"),
+                ("192.0.2.77", "see trafficctl rules"),
+            ):
+                name, said = await ask.refused("RemoveCidr", cidr=cidr)
+                assert name == "NotFound"
+                assert "no rule was added on " + cidr in said
+                assert [word for word in words if word not in said] == [], said
+
+    asyncio.run(run())
