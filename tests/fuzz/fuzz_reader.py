@@ -24,6 +24,9 @@ with atheris.instrument_imports(include=["trafficmond.analyze"]):
     from trafficmond.analyze import formats, report, rows, run_stats, source
     from trafficmond.store import schema
 
+    for late in ("programs", "stored", *(f"readers.{known.name}" for known in formats.FORMATS)):
+        importlib.import_module(f"trafficmond.analyze.{late}")  # imported when it is first needed, too late to be seen
+
 DAY_S = 86400
 NAME = sys.argv.pop(1)
 READER: Any = importlib.import_module(f"trafficmond.analyze.readers.{NAME}") if NAME != "any" else None
