@@ -171,8 +171,23 @@ def test_a_storm_of_changes_is_a_reload_at_a_time_and_one_more(tmp_path: Path, m
                 assert len(parts.tasks) <= 1
                 await asyncio.sleep(0.001)
             await asyncio.sleep(0.6)
-            assert 2 <= len(reloaded) <= 6
+            assert 2 <= len(reloaded) <= 8
             assert reloaded[-1] == f"change {number}", "the last change is seen"
+
+    asyncio.run(run())
+
+
+def test_what_is_saved_twice_is_read_twice_at_once_and_a_storm_with_rests(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with reloading(tmp_path) as (subject, _, _, _):
+            now, rests = subject._since, []
+            for _ in range(30):
+                rests.append(subject._rest(now, now + 0.05))
+                now += 0.05 + rests[-1]
+            assert rests[:2] == [0.0, 0.0]
+            assert rests[-1] == pytest.approx(0.2), "short readings are four a second"
+            assert subject._rest(now, now + 2.0) == pytest.approx(4.0), "long ones a third of the time"
+            assert subject._rest(now + 60.0, now + 60.05) == 0.0, "when it is over, that is forgotten"
 
     asyncio.run(run())
 

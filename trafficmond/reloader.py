@@ -27,8 +27,9 @@ from trafficmond.status import metrics_text
 from trafficmond.store.records import AuditEntry
 
 _LOG_CHANGE_S = 5.0  # for what the old logs and exports still hold
-_REST_S = 0.2  # after a reading of the files, before the next that nobody waits for
-_REST = 2.0  # of a reading's time, after it
+_REST = 2.0  # of the time that readings of the files took: of files that never rest, a third of the time is spent on
+_LEAST_S = 0.1  # that any reading counts for
+_AT_ONCE_S = 0.25  # so much reading needs no rest: what is saved twice is read twice, at once
 _TOLD_MISTAKES = 20  # one by one, of a broken set of files
 
 
@@ -39,13 +40,15 @@ class Reloader:
         self._parts = parts
         self._wanted = ""  # why the files are to be read once more
         self._busy = False  # reading them, or resting after that
+        self._owed = 0.0  # s of reading that no rest has made up for, as of the end of the last one
+        self._since = time.monotonic()  # when that was
         self._turn = asyncio.Lock()  # of those who ask for a reload and wait for it
         self._refused: list[Mistake] = []  # of the last reload, all of which have been said
         parts.probation.over = self.schedule
 
     def schedule(self, why: str) -> None:
         """Reads the files when there is time; what comes of it is said. However often it is called meanwhile, one
-        reading waits while one is under way, and after each there is a rest."""
+        reading waits while one is under way, and after several there is a rest."""
         self._wanted = why
         if not self._busy:
             self._begin()
@@ -59,8 +62,13 @@ class Reloader:
         why, self._wanted = self._wanted, ""
         began = time.monotonic()
         await self._reload_and_report(why)
-        rest = max(_REST_S, (time.monotonic() - began) * _REST)
-        asyncio.get_running_loop().call_later(rest, self._begin)
+        asyncio.get_running_loop().call_later(self._rest(began, time.monotonic()), self._begin)
+
+    def _rest(self, began: float, now: float) -> float:
+        """How long to wait after a reading, before the next that nobody waits for."""
+        rested = (began - self._since) / _REST
+        self._owed, self._since = max(self._owed - rested, 0.0) + max(now - began, _LEAST_S), now
+        return max(self._owed - _AT_ONCE_S, 0.0) * _REST
 
     async def _reload_and_report(self, why: str) -> None:
         parts = self._parts
