@@ -99,6 +99,17 @@ def test_the_kernel_refuses_without_a_socket(units: Units, rows: Batch, owner: i
     assert rows["owner"].tolist() == [owner]
 
 
+def test_neighbour_discovery_of_nobody_known_is_the_kernels(units: Units, top: Path) -> None:
+    """The kernel's socket for it is of whoever made the network namespace: of a container's, nobody it can see."""
+    cron = (top / "system.slice" / "cron.service").stat().st_ino
+    of = {"proto": 58, "direction": 1, "sport": 135}
+    sent = [(of, 99), (of, 0), (of, cron), (of, KERNEL), ({**of, "sport": 128}, 99), ({**of, "direction": 0}, 99)]
+    rows = np.concatenate([row("fe80::9", 0, **{**columns, "owner": owner}) for columns, owner in sent])
+    rows["proto"][4] = 17
+    units.settle(rows)
+    assert rows["owner"].tolist() == [KERNEL, KERNEL, cron, KERNEL, 99, KERNEL]
+
+
 def test_where_answers_are_not_seen_nobody_is_said_to_be_there(units: Units) -> None:
     units.answers = False
     rows = np.concatenate([row(), row(port=81)])

@@ -25,13 +25,13 @@ ENDS = ("src_ip", "dst_ip", "address", "host", "peer")  # what rows call address
 FROM_HOSTS, FROM_DNS, FROM_REVERSE = "hosts", "dns", "reverse"  # where a name comes from
 _PATIENCE_S = 3.0  # that a table waits for all of its names
 _AT_ONCE = 500  # rows that are looked up together
-_EPHEMERAL = 32_768  # from here on a port is hardly a service's
+EPHEMERAL = 32_768  # from here on a port is hardly a service's
 
 
 @cache
 def service(port: int, protocol: str) -> str | None:
     """What /etc/services calls a port ("ssh"); None where it does not, or where the port is hardly a service's."""
-    if not 0 < port < _EPHEMERAL:
+    if not 0 < port < EPHEMERAL:
         return None
     try:
         return socket.getservbyport(port, protocol.lower())

@@ -208,9 +208,9 @@ def path(text: str) -> Path:
 
 
 def named(text: str) -> str:
-    """A name, which is not empty: "" would be as if nothing had been asked for."""
-    if not text:
-        raise argparse.ArgumentTypeError("the name is empty; to select all, leave out the option")
+    """What is not empty: "", such as of a variable that is not set, would be as if nothing had been asked for."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; to select all, leave out the option")
     return text
 
 
@@ -235,17 +235,24 @@ def system(text: str) -> str:
 
 def count(text: str) -> int:
     """A whole number from 1 up."""
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def change(text: str) -> int:
+    """The number of a change; 0: before the first."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a change; see trafficctl history")
     return int(text)
 
 
 def changes(text: str) -> tuple[int, int]:
     """Numbers of two changes, "17..21"; of one, "17", what it did."""
     first, dots, last = text.partition("..")
-    if not dots and text.isdigit() and int(text):
+    if not dots and text.isdecimal() and int(text):
         return int(text) - 1, int(text)
-    if not dots or not first.isdigit() or not last.isdigit():
+    if not dots or not first.isdecimal() or not last.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a change or a range of changes, for example 17 or 17..21")
     return int(first), int(last)
 
@@ -253,6 +260,6 @@ def changes(text: str) -> tuple[int, int]:
 def rate(text: str) -> int:
     """Packets a second: "100" or "100/s"."""
     number = text.removesuffix("/s")
-    if not number.isdigit() or not 1 <= int(number) <= _MAX_RATE:
+    if not number.isdecimal() or not 1 <= int(number) <= _MAX_RATE:
         raise argparse.ArgumentTypeError(f"{text!r} is not a valid rate; write packets a second, such as 100/s")
     return int(number)

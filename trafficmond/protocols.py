@@ -58,9 +58,14 @@ def protocol_name(number: int) -> str:
     return _NAMES.get(number) or f"IP-{number}"
 
 
+def has_ports(protocol: str) -> bool:
+    """Whether the protocol of that name has ports; ICMP has a type and a code in their place."""
+    return protocol in _NAMED_WITH_PORTS
+
+
 def endpoint(address: str, port: int | str | None, protocol: str) -> str:
     """ "192.0.2.1:443", "[2001:db8::1]:https"; no port where the protocol has none (ICMP's type, code)."""
-    if port is None or protocol not in _NAMED_WITH_PORTS:
+    if port is None or not has_ports(protocol):
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 

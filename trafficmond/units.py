@@ -14,7 +14,7 @@ from trafficmond.datapath.origins import service_of
 from trafficmond.datapath.waiting import WAITING, waiting
 from trafficmond.detect.ours import Prefixes
 from trafficmond.flows.batch import Batch, Column, take
-from trafficmond.flows.owners import FORWARDED, KERNEL, NOBODY, Owner, owner_of_path, owner_of_word
+from trafficmond.flows.owners import FORWARDED, KERNEL, NOBODY, Owner, of_kernel, owner_of_path, owner_of_word
 from trafficmond.flows.processes import cgroup_of
 from trafficmond.flows.waiting import Waiting
 from trafficmond.model import Direction
@@ -74,6 +74,7 @@ class Units:
             return
         if "reply_tcp_flags" in (rows.dtype.names or ()):
             self._claim_resets(rows)
+        self._claim_unnamed(rows)
         asks = np.flatnonzero((rows["owner"] == 0) & (rows["direction"] == Direction.INGRESS))
         if not len(asks):
             return
@@ -98,6 +99,15 @@ class Units:
             alone = take(rows, asked)
             ours = self._here.holds(alone["dst_hi"], alone["dst_lo"], alone["family"])
             rows["owner"][asked[ours]] = KERNEL
+
+    def _claim_unnamed(self, rows: Batch) -> None:
+        """Neighbour discovery and groups are the kernel's, unless a unit is known that sends such itself. The kernel
+        has a socket for it in each network namespace, which is of whoever made that: of a container's, outside it."""
+        sent = np.flatnonzero(of_kernel(rows))
+        if len(sent):
+            whose, out = rows["owner"][sent], rows["direction"][sent] == Direction.EGRESS
+            unnamed = [number for number in np.unique(whose).tolist() if number and self.owner(number) is None]
+            rows["owner"][sent[np.isin(whose, np.array(unnamed, np.uint64)) | (whose == 0) & out]] = KERNEL
 
     def listeners(self, proto: int, port: int) -> list[str]:
         """The units that wait there, on whatever address of this host."""

@@ -65,6 +65,11 @@ def test_words_and_names_that_people_type() -> None:
     ]
     typed = ("nginx", "nginx.service", "kernel", "forwarded", "nobody", "/lxc/one", "cgroup 7", "user-1000.slice", "")
     assert [unit_name(text) for text in typed] == ["nginx.service", *typed[1:]]
+    shortened = ("dbus-org.freedesktop.x", "user@1000/sync", "user@1000.service/app.scope", "user@1000", "getty@tty1")
+    assert [unit_name(text) for text in shortened] == [
+        *("dbus-org.freedesktop.x.service", "user@1000.service/sync.service", "user@1000.service/app.scope"),
+        *("user@1000.service", "getty@tty1.service"),
+    ]
 
 
 def flow_of(*owners: int, at: float = 100.0) -> Batch:

@@ -146,6 +146,30 @@ def test_groups_have_totals_and_the_largest_first(filled: Store) -> None:
     assert page[0]["first_seen"] == NOW - 1
 
 
+def test_type_and_code_of_icmp_are_no_ports(store: Store, names: Names, four: Batch) -> None:
+    four["proto"] = 6, 1, 58, 47
+    four["sport"], four["dport"] = (40000, 8, 128, 0), (443, 0, 0, 0)
+    store.put(four, names)
+    assert store.flush(5)
+
+    def groups(*by: str, **wanted: Any) -> list[tuple[Any, ...]]:
+        asked = question(FlowQuery(group_by=by, **wanted))
+        with Reader(store.path) as reader:
+            return sorted((row[: len(by)] for row in reader.rows(asked.sql)), key=str)
+
+    assert groups("dst_port") == [(443,), (None,)]
+    assert groups("src_port", "host") == [
+        *((40000, "10.0.0.1"), (40000, "198.51.100.2")),
+        *((None, host) for host in ("10.1.0.1", "192.0.2.1", "198.51.100.2")),
+    ]
+    assert groups("protocol", "src_port") == [("GRE", 0), ("ICMP", 8), ("ICMPv6", 128), ("TCP", 40000)]
+    assert groups("protocol", port="0-200") == []
+    assert groups("protocol", port="8") == []
+    assert groups("protocol", port="!443") == [("GRE",), ("ICMP",), ("ICMPv6",)]
+    assert len(chosen(four, names, FlowQuery(port="0-200"))) == 0
+    assert len(chosen(four, names, FlowQuery(port="!443"))) == 3
+
+
 def test_groups_sort_by_any_of_their_columns(filled: Store) -> None:
     with Reader(filled.path) as reader:
         (page,) = reader.pages(question(FlowQuery(group_by=("src",), sort="-src", limit=2)))

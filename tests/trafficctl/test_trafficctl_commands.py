@@ -256,6 +256,21 @@ def test_flow_order_and_groups(ctl: Ctl, running: Running) -> None:
     assert queries[0]["group_by"] == ["src", "dport"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["flows", f"--{name}="] for name in ("unit", "rule", "interface", "process", "proto", "group-by", "sort")),
+        *(["threats", "--detector", " "], ["watch", "--interface", ""], ["ban", "192.0.2.1", "--owner", ""]),
+        *(["unban", "192.0.2.1", "--owner", ""], ["metrics", "--write", ""], ["report", "--write", ""]),
+        *(["report", "--config", ""], ["doctor", "--config", ""]),
+    ],
+)
+def test_what_is_empty_is_not_as_if_it_had_not_been_given(ctl: Ctl, running: Running, arguments: list[str]) -> None:
+    done = ctl(*arguments)
+    assert (done.returncode, " empty" in done.stderr) == (2, True)
+    assert not running.canned.asked
+
+
 def test_since_is_how_long_ago(ctl: Ctl, running: Running) -> None:
     ctl("threats", "--since", "1h", "--min-severity", "high", "--open", "--host", "203.0.113.5")
     query = running.canned.asked[0][1]

@@ -22,6 +22,10 @@ def test_what_is_in_force_as_a_rules_file(ctl: Ctl, tmp_path: Path, running: Run
     assert ctl("rules", "--at", "7").stdout.startswith("# The rules after change 7")
     assert [asked for asked in running.canned.asked if asked[0] == "RulesAt"][-1] == ("RulesAt", {"number": 7})
     assert json.loads(ctl("rules", "--at", "7", "-o", "json").stdout)[1] == ENTRY
+    assert ctl("rules", "--at", "0").stdout.startswith("# The rules after change 0")
+    assert running.canned.asked[-1] == ("RulesAt", {"number": 0})
+    for wrong in ("-1", "\N{SUPERSCRIPT TWO}", "1.5", ""):
+        assert ctl("rules", f"--at={wrong}").returncode == 2
     for arguments in (["status", "-o", "toml"], ["rules", "10.0.0.0/8", "-o", "toml"], ["rules", "--diff", "1-2"]):
         assert ctl(*arguments).returncode == 2
 

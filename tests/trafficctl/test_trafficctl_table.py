@@ -48,7 +48,7 @@ def test_long_addresses_leave_the_rest_readable() -> None:
 def test_the_telling_columns_stay(width: int) -> None:
     (head, row, *_) = table.lines([FLOW], columns.FLOWS, width, PLAIN)
     assert {"FROM", "TO", "TOTAL"} <= set(head.split())
-    assert "192.0.2.10:51000" in row
+    assert ("192.0.2.10:51000" if width == 160 else "192.0.2.10 ") in row
     assert "203.0.113.5:443" in row
     (head, row, *_) = table.lines([THREAT], columns.THREATS, width, PLAIN)
     assert str(THREAT["id"]) in row
@@ -56,6 +56,35 @@ def test_the_telling_columns_stay(width: int) -> None:
     assert str(THREAT["src_ip"]) in row
     (head, row, *_) = table.lines([RULE], columns.RULES, width, PLAIN)
     assert "203.0.113.0/24" in row
+
+
+def test_in_80_columns_flows_say_whose_they_are_and_what_was_dropped() -> None:
+    server = {"unit": "postgresql@17-main.service", "src_port": 53, "src_ip": "192.0.2.2", "dst_port": 40000}
+    app = {"unit": "user@1000.service/sync.scope", "action": "monitor"}
+    many = {"first_seen": 1.0, "last_seen": 2.0}  # a date, which is wider than a time of today
+    rows = [{**FLOW, **many, **more, "protocol": "TCP"} for more in (server, app, {"unit": None, "action": "drop"})]
+    (head, first, second, third, *_) = table.lines(rows, columns.FLOWS, 80, PLAIN)
+    assert head.split() == ["LAST", "SEEN", "FROM", "TO", "PROTO", "ACTION", "TOTAL", "UNIT"]
+    assert ("192.0.2.2:53" in first, "postgres" in first, "192.0.2.10 " in second) == (True, True, True)
+    assert ("monitor" in second, " drop " in third, "(none)" in third) == (False, True, True)
+    passed = [{**row, "action": "monitor"} for row in rows]
+    head = table.lines(passed, columns.FLOWS, 80, PLAIN)[0]
+    assert ("ACTION" in head, "PROTO" in head) == (False, True)
+    (head, first, *_) = table.lines(rows, columns.FLOWS, 250, PLAIN)
+    assert ("postgresql@17-main.service" in first, "drop" in first) == (True, False)
+
+
+def test_a_group_by_port_says_what_icmp_has_in_its_place() -> None:
+    totals = dict.fromkeys(TOTALS, 1)
+    shown = columns.grouped_columns(("protocol", "src_port", "dst_port", *TOTALS))
+    rows = [
+        {"protocol": "TCP", "src_port": 40000, "dst_port": 443, "dst_service": "https", **totals},
+        {"protocol": "ICMP", "src_port": 3, "dst_port": 1, **totals},
+        {"protocol": "GRE", "src_port": 0, "dst_port": 0, **totals},
+    ]
+    told = [line.split("  ") for line in table.lines(rows, shown, 160, PLAIN)[1:]]
+    found = [[part.strip() for part in line if part][:3] for line in told]
+    assert found == [["TCP", "40000", "https"], ["ICMP", "type 3", "code 1"], ["GRE", "(none)", "(none)"]]
 
 
 @given(

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import dataclasses
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
-from trafficctl import exits, session
+from trafficctl import exits, session, values
 from trafficctl.render.output import Output
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Which settings."""
-    parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="settings (/etc/trafficmon/trafficmond.toml)")
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", type=values.path, help="settings (/etc/trafficmon/trafficmond.toml)"
+    )
 
 
 def run(args: Namespace) -> int:

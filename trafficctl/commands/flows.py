@@ -7,6 +7,8 @@ values ("22,80"), and with "!" before them all but those.
 SENT is what FROM, who began the conversation, sent, RECEIVED what came back, TOTAL both, which tables sort by. Sums
 have UP, what went out of the interface, and DOWN, what came in; of hosts what each sent and received. With -o json or
 csv the columns are those of flows.db: bytes and packets are what FROM sent, reply_bytes and reply_packets the rest.
+Where a table is too wide, units stand without ".service", FROM without a port that was taken for this flow alone, and
+ACTION says only what was dropped.
 With [geo] databases, sums go by country, asn and as_name of the end beyond the interface (peer), or of src_ and dst_.
 
 Examples:
@@ -54,19 +56,25 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--port", metavar="PORTS", type=values.ports, help="either side's: 443, 22,80, 8000-8100, '!22'"
     )
-    parser.add_argument("--proto", metavar="PROTOCOLS", help="tcp, tcp,udp, 47, '!icmp'")
+    parser.add_argument("--proto", metavar="PROTOCOLS", type=values.named, help="tcp, tcp,udp, 47, '!icmp'")
     parser.add_argument("--action", choices=("allow", "monitor", "drop"), help="what was done with it")
-    parser.add_argument("--rule", metavar="LABEL", help="the rule that decided")
-    parser.add_argument("--interface", metavar="NAME", help="where it was seen")
-    parser.add_argument("--unit", metavar="NAME", help="the systemd unit of this host that sent or received it")
+    parser.add_argument("--rule", metavar="LABEL", type=values.named, help="the rule that decided")
+    parser.add_argument("--interface", metavar="NAME", type=values.named, help="where it was seen")
     parser.add_argument(
-        "--process", metavar="NAME", help="a process of this host, by its command's short name or number"
+        "--unit", metavar="NAME", type=values.named, help="the systemd unit of this host that sent or received it"
     )
-    parser.add_argument("--sort", metavar="COLUMN", help="the largest first (default: the latest)")
+    parser.add_argument(
+        "--process",
+        metavar="NAME",
+        type=values.named,
+        help="a process of this host, by its command's short name or number",
+    )
+    parser.add_argument("--sort", metavar="COLUMN", type=values.named, help="the largest first (default: the latest)")
     parser.add_argument("-r", "--reverse", action="store_true", help="the smallest, or the earliest, first")
     parser.add_argument(
         "--group-by",
         metavar="COLUMNS",
+        type=values.named,
         help="sum by these columns, with commas; also by host, peer, country, asn, day, hour",
     )
     parser.add_argument("--limit", metavar="N", type=values.count, default=100, help="how many rows at most (100)")

@@ -14,7 +14,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from trafficctl import exits, session
+from trafficctl import exits, session, values
 from trafficmond import files
 from trafficmond.errors import TrafficmonError
 from trafficmond.metrics.text import prometheus
@@ -22,7 +22,7 @@ from trafficmond.metrics.text import prometheus
 
 def arguments(parser: ArgumentParser) -> None:
     """Where to."""
-    parser.add_argument("--write", metavar="FILE", type=Path, help="write to a file instead")
+    parser.add_argument("--write", metavar="FILE", type=values.path, help="write to a file instead")
 
 
 def run(args: Namespace) -> int:

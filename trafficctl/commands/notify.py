@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trafficctl import exits, session
+from trafficctl import exits, session, values
 from trafficctl.render import units
 from trafficctl.render.table import Column
 from trafficmond.control.client import FORBIDDEN
@@ -47,7 +47,9 @@ _TRIED = (
 def arguments(parser: ArgumentParser) -> None:
     """Whether to try, and which settings."""
     parser.add_argument("--test", action="store_true", help="send one message to every target")
-    parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="targets (/etc/trafficmon/notify.toml)")
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", type=values.path, help="targets (/etc/trafficmon/notify.toml)"
+    )
 
 
 def run(args: Namespace) -> int:

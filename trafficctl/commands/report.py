@@ -33,8 +33,10 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", type=values.moment, help="seen since: 1h, 7d, a date (default 1d)")
     parser.add_argument("--until", metavar="TIME", type=values.moment, help="seen until (default now)")
     parser.add_argument("--top", metavar="N", type=values.count, default=10, help="how many talkers and flows (10)")
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="take the detectors' settings from here")
-    parser.add_argument("--write", metavar="OUT.html", type=Path, help="write an HTML page as well")
+    parser.add_argument(
+        "-c", "--config", type=values.path, metavar="FILE", help="take the detectors' settings from here"
+    )
+    parser.add_argument("--write", metavar="OUT.html", type=values.path, help="write an HTML page as well")
     names.arguments(parser)
 
 
@@ -45,7 +47,8 @@ def run(args: Namespace) -> int:
     from trafficmond.analyze import cli
 
     now = time.time()
-    since, until = args.since or now - _DAY_S, args.until or now
+    since = now - _DAY_S if args.since is None else args.since
+    until = now if args.until is None else args.until
     with session.connect(args) as client:
         store = Path(client.call("Status")["store"]["path"])
         pages = client.stream("Flows", since=since, limit=MAX_LIMIT, unstored=True)

@@ -32,7 +32,9 @@ def arguments(parser: ArgumentParser) -> None:
     which.add_argument(
         "--unused", metavar="TIME", type=values.duration, help="only rules that matched nothing for this long"
     )
-    which.add_argument("--at", metavar="N", type=values.count, help="what was in force after change N")
+    which.add_argument(
+        "--at", metavar="N", type=values.change, help="what was in force after change N; 0: before the first"
+    )
     which.add_argument(
         "--diff",
         metavar="N..M",
@@ -60,7 +62,7 @@ def run(args: Namespace) -> int:
 
     if args.diff is not None:
         return _diff(args)
-    if args.at or args.output == "toml":
+    if args.at is not None or args.output == "toml":
         return _as_file(args)
     with session.connect(args) as client:
         stream = client.stream("Rules", within=args.within, unused_s=args.unused)
@@ -85,13 +87,14 @@ def _as_file(args: Namespace) -> int:
     """As a rules file, or for programs as the tables of one."""
     from trafficctl import rulelines
 
+    past = args.at is not None
     if args.within or args.unused:
-        which = f"--at {args.at}" if args.at else "-o toml"
+        which = f"--at {args.at}" if past else "-o toml"
         raise ControlError(f"{which} shows all rules", name="usage", hint="leave out the prefix and --unused")
     with session.connect(args) as client:
         entries = _entries(client, args.at)
     if args.output in ("human", "toml"):
-        for line in rulelines.of_entries(entries, f"after change {args.at}" if args.at else "in force"):
+        for line in rulelines.of_entries(entries, f"after change {args.at}" if past else "in force"):
             print(line)
     else:
         session.output(args).rows(entries, (), fields=("cidr", "action", "ports", "label", "source"))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def arguments(parser: ArgumentParser) -> None:
     """The filters."""
     parser.add_argument("--since", metavar="TIME", type=values.moment, help="seen since: 1h, 7d, 2026-01-31, @EPOCH")
-    parser.add_argument("--detector", metavar="NAME", help="only this detector's")
+    parser.add_argument("--detector", metavar="NAME", type=values.named, help="only this detector's")
     severities = ("low", "medium", "high", "critical")
     parser.add_argument("--min-severity", choices=severities, help="of at least this severity")
     parser.add_argument("--host", metavar="CIDR", type=values.prefix, help="attacker or victim")

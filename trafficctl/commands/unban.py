@@ -28,7 +28,7 @@ def arguments(parser: ArgumentParser) -> None:
         "cidr", metavar="CIDR", type=values.prefix_or_input, help="an address or a prefix; - reads many"
     )
     whose = parser.add_mutually_exclusive_group()
-    whose.add_argument("--owner", metavar="NAME", help="whose bans (default: your user's)")
+    whose.add_argument("--owner", metavar="NAME", type=values.named, help="whose bans (default: your user's)")
     whose.add_argument("--all", action="store_true", dest="everyone", help="everyone's")
 
 

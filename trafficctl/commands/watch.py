@@ -34,7 +34,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--action", choices=("monitor", "drop"), help="only events with this action")
     parser.add_argument("--host", metavar="CIDRS", type=values.prefixes, help="only events from or to: A, A,B, '!A'")
     parser.add_argument("--port", metavar="PORTS", type=values.ports, help="only events of: 22,80, 8000-8100, '!53'")
-    parser.add_argument("--interface", metavar="NAME", help="only events on this interface")
+    parser.add_argument("--interface", metavar="NAME", type=values.named, help="only events on this interface")
     parser.add_argument("--count", metavar="N", type=values.count, help="exit after this many")
     names.arguments(parser)
 

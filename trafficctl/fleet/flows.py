@@ -13,7 +13,7 @@ from trafficctl.fleet.ask import SENSOR
 from trafficctl.fleet.where import of_flows, of_sensor, text_of, where
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import FlowQuery
-from trafficmond.store.query import MADE, TOTALS, Question, ordered, question
+from trafficmond.store.query import MADE, TOTALS, Question, grouped_by, ordered, question
 from trafficmond.store.schema import STORED_COLUMNS
 
 _KEY = "last_seen, batch, row"  # that names a row, in the table's order
@@ -39,7 +39,7 @@ def fleet_question(wanted: FlowQuery, sensor: str | None = None) -> Question:
     conditions = where([*of_flows(wanted), *of_sensor(sensor)])
     if groups:
         keys = ", ".join(_BYTES.get(name, name) for name in groups)
-        shown = [f"{text_of(_BYTES[name])} AS {name}" if name in _BYTES else name for name in groups]
+        shown = [_shown(name, groups) for name in groups]
         totals = ", ".join([*shown, *TOTALS.values()])
         sums = f"SELECT {totals}\nFROM flows FINAL{conditions}\nGROUP BY {keys}\nORDER BY {order}\nLIMIT {wanted.limit}"
         return Question(sums, columns)
@@ -47,6 +47,11 @@ def fleet_question(wanted: FlowQuery, sensor: str | None = None) -> Question:
     found = f"SELECT {_KEY}\nFROM flows{conditions}\n{latest}"
     rows = f"SELECT {', '.join(columns)}\nFROM flows\nWHERE ({_KEY}) IN (\n{found}\n)\n{latest}"
     return Question(rows, columns)
+
+
+def _shown(name: str, groups: tuple[str, ...]) -> str:
+    what = text_of(_BYTES[name]) if name in _BYTES else grouped_by(name, groups)
+    return name if what == name else f"{what} AS {name}"
 
 
 def _column(name: str) -> str:

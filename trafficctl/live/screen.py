@@ -29,7 +29,7 @@ _THREATS = (
     ),
 )
 
-_UNIT = Column("unit", "UNIT", weight=9, shrinks_to=15, unknown="(none)")
+_UNIT = columns.UNIT._replace(weight=9, shrinks_to=15)
 
 KEYS = "q quit  s sort  1-3 average  / filter  n names  p pause  Tab list  b ban  ? help"
 HELP = (
@@ -143,7 +143,7 @@ def _of_flows(live: Live) -> tuple[Column, ...]:
         Column("protocol", "PROTO", weight=6),
         *_averages(live, "SENT", "RECEIVED"),
         total,
-        Column("unit", "UNIT", weight=6, shrinks_to=8, unknown="(none)"),
+        columns.UNIT._replace(weight=6),
         columns.PROCESS,
         Column("action", "ACTION", weight=7, meaningful=True),
         Column("age_s", "AGE", units.span, right=True, weight=2),

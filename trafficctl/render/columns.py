@@ -7,10 +7,11 @@ from operator import itemgetter
 from typing import Any
 
 from trafficctl import values
-from trafficctl.names import ENDS
+from trafficctl.names import ENDS, EPHEMERAL
 from trafficctl.render import units
 from trafficctl.render.events import address_of, end_of
 from trafficctl.render.table import Column, Row
+from trafficmond.protocols import has_ports
 
 INTERFACES = (
     Column("name", "INTERFACE", weight=9),
@@ -128,7 +129,27 @@ AUDIT = (
 )
 
 
-FROM = Column("from", "FROM", weight=9, shrinks_to=21, keep_end=True, of=lambda row: end_of(row, "src"))
+def _brief_unit(row: Row) -> str | None:
+    """As systemctl takes it: a service without ".service"."""
+    unit = row.get("unit")
+    return unit and str(unit).removesuffix(".service").replace(".service/", "/")
+
+
+def _brief_from(row: Row) -> str:
+    """Without a port that was only taken for this flow."""
+    port = row.get("src_port") or 0
+    return address_of(row, "src_ip") if port >= EPHEMERAL else end_of(row, "src")
+
+
+def _brief_action(row: Row) -> str | None:
+    """What was not let through."""
+    return "drop" if row.get("action") == "drop" else None
+
+
+UNIT = Column("unit", "UNIT", weight=8, shrinks_to=8, unknown="(none)", brief=_brief_unit)
+FROM = Column(
+    "from", "FROM", weight=9, shrinks_to=15, keep_end=True, of=lambda row: end_of(row, "src"), brief=_brief_from
+)
 TO = Column("to", "TO", weight=9, shrinks_to=21, keep_end=True, of=lambda row: end_of(row, "dst"))
 
 
@@ -165,13 +186,13 @@ FLOWS = (
     Column("last_seen", "LAST SEEN", units.when, weight=8),
     FROM,
     TO,
-    Column("protocol", "PROTO", weight=8),
-    Column("action", "ACTION", weight=7, meaningful=True),
-    Column("sent", "SENT", units.octets, right=True, weight=7, of=itemgetter("bytes")),
-    Column("received", "RECEIVED", units.octets, right=True, weight=7, of=itemgetter("reply_bytes")),
+    Column("protocol", "PROTO", weight=6),
+    Column("action", "ACTION", weight=7, meaningful=True, brief=_brief_action),
+    Column("sent", "SENT", units.octets, right=True, weight=5, of=itemgetter("bytes")),
+    Column("received", "RECEIVED", units.octets, right=True, weight=5, of=itemgetter("reply_bytes")),
     _TOTAL,
     Column("packets", "TOTAL PKTS", units.number, right=True, weight=3, of=_both_ways("packets")),
-    Column("unit", "UNIT", weight=6, shrinks_to=8, unknown="(none)"),
+    UNIT,
     PROCESS,
     Column("rule", "RULE", weight=4, shrinks_to=8),
     PLACES,
@@ -186,7 +207,16 @@ FLEET_THREATS = (SENSOR, *(column for column in THREATS if column.key not in ("p
 
 
 def _port(side: str) -> Callable[[Row], str | int | None]:
-    return lambda row: row.get(f"{side}_service") or row.get(f"{side}_port")
+    """By its name where it has one. ICMP has a type on the one side, and a code on the other."""
+    icmp = {"src": "type", "dst": "code"}[side]
+
+    def told(row: Row) -> str | int | None:
+        port, protocol = row.get(f"{side}_port"), row.get("protocol")
+        if port is None or protocol is None or has_ports(str(protocol)):
+            return row.get(f"{side}_service") or port
+        return f"{icmp} {port}" if protocol in ("ICMP", "ICMPv6") else None
+
+    return told
 
 
 _BY_FIELD = {
@@ -224,8 +254,8 @@ def grouped_columns(fields: Iterable[str]) -> list[Column]:
 def _key(column: Column, several: bool) -> Column:
     """What tells groups apart goes last, and says it where there is none of it. Of several each may be cut."""
 
-    def told(row: Row) -> Any:
-        value = column.of(row) if column.of else row.get(column.key)
-        return "(none)" if value in (None, "") else value
+    def told(of: Callable[[Row], Any]) -> Callable[[Row], Any]:
+        return lambda row: "(none)" if (value := of(row)) in (None, "") else value
 
-    return column._replace(weight=9, shrinks_to=16 if several else column.shrinks_to, of=told)
+    of, brief = column.of or itemgetter(column.key), column.brief and told(column.brief)
+    return column._replace(weight=9, shrinks_to=16 if several else column.shrinks_to, of=told(of), brief=brief)

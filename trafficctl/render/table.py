@@ -31,6 +31,7 @@ class Column(NamedTuple):
     below: bool = False  # told whole under its row where the table is too wide
     of: Callable[[Row], Any] | None = None  # what is shown, where it is more than the one field
     unknown: str = ""  # what stands for a value that this row lacks and another has
+    brief: Callable[[Row], Any] | None = None  # what is shown where there is no room for all that matters
 
 
 def lines(
@@ -40,7 +41,10 @@ def lines(
 
     `note`: tell in a last line which columns had to go.
     """
+    rows = list(rows)
     texts = [[_cell(column, row) for column in columns] for row in rows]
+    if width is not None and _total(_natural(texts, columns)) > width:
+        texts = [[_cell(column, row, brief=True) for column in columns] for row in rows]
     # A column that says nothing anywhere is left out.
     shown = [i for i, _ in enumerate(columns) if any(text[i] for text in texts)] or list(range(len(columns)))
     for text in texts:
@@ -62,8 +66,18 @@ def lines(
     return out
 
 
-def _cell(column: Column, row: Row) -> str:
-    value = column.of(row) if column.of else row.get(column.key)
+def _natural(texts: Sequence[Sequence[str]], columns: Sequence[Column]) -> dict[int, int]:
+    """Widths of the columns that say something, but for those that are only nice to have."""
+    return {
+        i: max([cells(column.title), *(cells(text[i]) for text in texts)])
+        for i, column in enumerate(columns)
+        if column.weight > NICE_TO_HAVE and any(text[i] for text in texts)
+    }
+
+
+def _cell(column: Column, row: Row, *, brief: bool = False) -> str:
+    of = column.brief if brief and column.brief else column.of
+    value = of(row) if of else row.get(column.key)
     return "" if value is None else column.show(value)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from trafficmond import npt
 from trafficmond.choice import Choice
 from trafficmond.networks import Network
+from trafficmond.protocols import WITH_PORTS
 
 V4_MAPPED = np.uint64(0x0000FFFF00000000)
 
@@ -129,7 +130,7 @@ def of_ports(rows: Batch, wanted: Choice[tuple[int, int]]) -> Column:
     for side in ("sport", "dport"):
         for first, last in wanted.items:
             found |= (rows[side] >= first) & (rows[side] <= last)
-    return found ^ wanted.but
+    return (found & np.isin(rows["proto"], WITH_PORTS)) ^ wanted.but
 
 
 def empty(dtype: np.dtype[Any], count: int = 0) -> Batch:

@@ -85,9 +85,13 @@ def _called(part: str) -> str:
 
 
 def unit_name(text: str) -> str:
-    """The unit that a person means by "nginx": systemctl takes that for "nginx.service" too."""
-    plain = "." not in text and not text.startswith(("/", "cgroup ")) and text not in _WORDS.values()
-    return f"{text}.service" if text and plain else text
+    """The unit that a person means by "nginx", and narrow tables by "user@1000/app": systemctl takes the one for
+    "nginx.service" too."""
+    manager, slash, below = text.partition("/")
+    if slash and manager.startswith("user@"):
+        return f"{unit_name(manager)}/{unit_name(below)}"
+    plain = not text.endswith((*_UNITS, ".slice")) and not text.startswith(("/", "cgroup "))
+    return f"{text}.service" if text and plain and text not in _WORDS.values() else text
 
 
 def rank(owners: Column) -> Column:

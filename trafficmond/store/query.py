@@ -15,6 +15,7 @@ from trafficmond.errors import ConfigError, Mistake
 from trafficmond.flows.owners import unit_name
 from trafficmond.model import Action, FlowQuery
 from trafficmond.networks import Network
+from trafficmond.protocols import WITH_PORTS, protocol_name
 from trafficmond.store.prefix_sql import within
 from trafficmond.store.schema import STORED_COLUMNS
 from trafficmond.store.sql import literal
@@ -37,6 +38,11 @@ _ALIASES = {
 _SHORT = ", ".join(_ALIASES)
 # The end that lies beyond the interface: who began what came in, with whom what went out was.
 _PEER = "CASE WHEN direction = 'ingress' THEN src_ip ELSE dst_ip END"
+# ICMP's type and code, and the 0 of what has no ports, are no ports.
+_HAS_PORTS = f"protocol_num IN ({', '.join(map(str, WITH_PORTS))})"
+_NAMED_WITH_PORTS = ", ".join(literal(protocol_name(number)) for number in WITH_PORTS)
+_PORTS = ("src_port", "dst_port")
+_PROTOCOL_OF = {f"{inner}{name}": f"{inner}protocol" for inner in ("", "inner_") for name in _PORTS}
 # Where addresses are, in a table that the reader makes of databases (Question.addresses).
 PLACES = "places (address TEXT PRIMARY KEY, country TEXT, asn INTEGER, as_name TEXT) WITHOUT ROWID"
 _AS_PLACED = ("country", "asn", "as_name")
@@ -94,7 +100,8 @@ def question(wanted: FlowQuery) -> Question:
     if mistakes:
         raise ConfigError(mistakes)
 
-    made = {name: f"{MADE[name]} AS {name}" for name in groups if MADE.get(name, name) != name}
+    grouped = {name: grouped_by(name, groups) for name in groups}
+    made = {name: f"{what} AS {name}" for name, what in grouped.items() if what != name}
     totals = [f"{what} AS {name}" for name, what in sums.items()]
     chosen = [*(made.get(name, name) for name in groups), *totals] if groups else columns
     where = ["WHERE " + "\n  AND ".join(conditions)] if conditions else []
@@ -106,11 +113,20 @@ def question(wanted: FlowQuery) -> Question:
         source = [f"FROM {table}", *(_join(side, _PLACED[side]) for side in sides), *where]
     lines = [f"SELECT {', '.join(chosen)}", *source]
     if groups:
-        lines.append(f"GROUP BY {', '.join(_OF_PLACES.get(name, name) for name in groups)}")
+        apart = (*_OF_PLACES, *_PROTOCOL_OF)  # SQLite takes a name for the column, if there is one of that name
+        lines.append(f"GROUP BY {', '.join(grouped[name] if name in apart else name for name in groups)}")
     lines += [f"ORDER BY {order}", f"LIMIT {wanted.limit}"]
     ends = {end for side in sides for end in (("src_ip", "dst_ip") if side == "" else (f"{side}ip",))}
     addresses = "\nUNION\n".join("\n".join([f"SELECT DISTINCT {end} FROM {table}", *where]) for end in sorted(ends))
     return Question("\n".join(lines), columns, addresses)
+
+
+def grouped_by(name: str, groups: Sequence[str]) -> str:
+    """What a group is told by. Type and code of ICMP are told where the protocol is; alone they would be as ports."""
+    protocol = _PROTOCOL_OF.get(name)
+    if protocol and not {protocol, f"{protocol}_num"} & set(groups):
+        return f"CASE WHEN {protocol} IN ({_NAMED_WITH_PORTS}) THEN {name} END"
+    return MADE.get(name, name)
 
 
 def _join(side: str, address: str) -> str:
@@ -121,6 +137,7 @@ def _join(side: str, address: str) -> str:
 def _of_hosts(groups: Sequence[str], table: str, where: Sequence[str]) -> list[str]:
     """Each flow twice: for who began it, and for whom it was with, who sent what the other received."""
     rest = [name for name in groups if name not in MADE]
+    rest = list(dict.fromkeys([*rest, *(_PROTOCOL_OF[name] for name in rest if name in _PROTOCOL_OF)]))
     halves = []
     for address, mine, theirs in (("src_ip", "", "reply_"), ("dst_ip", "reply_", "")):
         counts = [f"{mine}{name} AS {name}" for name in ("packets", "bytes")]
@@ -169,14 +186,15 @@ def _within(columns: Sequence[str], text: str | None, timed: bool) -> str:
 def ports_sql(text: str | int | None) -> str:
     """The condition that one of the ports is of the chosen, or with "!" none; for any SQL."""
     wanted = choice.ports("" if text is None else text)
-    return any_of(
+    either = any_of(
         [
             f"{column} = {first}" if first == last else f"{column} BETWEEN {first} AND {last}"
             for first, last in wanted.items
-            for column in ("src_port", "dst_port")
+            for column in _PORTS
         ],
-        wanted.but,
+        but=False,
     )
+    return any_of([f"({either} AND {_HAS_PORTS})"], wanted.but)
 
 
 def protocols_sql(text: str) -> str:
