@@ -44,7 +44,7 @@ struct tm_note {
 struct tm_interface {
 	double per_tick, offset_s;
 	__u64 ticks_per_s; /* 0: a power of two that does not fit */
-	__u32 link;
+	__u32 link, snap;  /* bytes captured of a packet at most; 0: all */
 	char name[TM_CAPTURE_NAME];
 };
 
@@ -188,6 +188,22 @@ static int tm_pcap_magic(struct tm_capture *c, const __u8 *p)
 	return 0;
 }
 
+/* AIX writes version 2.2, nanoseconds, and the kinds of interfaces of RFC 1573 for link types. */
+static __u32 tm_pcap_of_aix(struct tm_interface *in, __u32 link)
+{
+	static const __u8 links[][2] = {
+		{6, TM_LINK_ETHERNET}, {9, TM_LINK_TOKEN_RING}, {15, TM_LINK_FDDI}, {24, TM_LINK_NULL}};
+	__u32 i;
+
+	for (i = 0; i < sizeof(links) / sizeof(links[0]); i++)
+		if (link == links[i][0]) {
+			in->ticks_per_s = 1000000000;
+			in->per_tick = 1e-9;
+			return links[i][1];
+		}
+	return link;
+}
+
 /* The file header of 24 bytes at `p`, whose magic number was taken up. */
 static void tm_pcap_begin(struct tm_capture *c, const __u8 *p)
 {
@@ -195,6 +211,8 @@ static void tm_pcap_begin(struct tm_capture *c, const __u8 *p)
 
 	c->format = TM_PCAP;
 	c->interfaces = 1;
+	if (tm_get16(c, p + 4) == 2 && tm_get16(c, p + 6) == 2)
+		link = tm_pcap_of_aix(tm_interface_at(c, 0), link);
 	tm_interface_at(c, 0)->link = link;
 	if (tm_get16(c, p + 4) != 2)
 		tm_note(c, TM_NOTE_VERSION, c->offset + 4, (__u64)tm_get16(c, p + 4) << 16 | tm_get16(c, p + 6));

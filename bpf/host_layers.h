@@ -79,9 +79,42 @@ static int tm_parse_cut(struct tm_cursor *c, struct tm_packet *p)
 	return TM_IS_IP;
 }
 
-/* EtherType of a PPP protocol number (RFC 1661; MPLS: RFC 3032, 4.3); 0: nothing that IP is found in. */
-static __u16 tm_type_of_ppp(__u16 protocol)
+/* An extension header that ends before its time; what follows it is told by its first byte, if that is there. */
+static int tm_short_extension(struct tm_cursor *c, struct tm_packet *p)
 {
+	if (p->lenient && c->pos < c->end)
+		p->key.proto = *c->pos;
+	return tm_malformed(p, TM_SHORT_EXTENSION);
+}
+
+/* Whether it was the capture that cut off a header, of which `size` bytes were to come: the packet ends there then. */
+static int tm_cut_short(struct tm_cursor *c, struct tm_packet *p, __u32 size)
+{
+	if (!p->lenient || !(p->cut || c->end - c->pos < c->left))
+		return 0;
+	c->pos = c->end;
+	c->left -= size < c->left ? size : c->left;
+	p->cut = 1;
+	p->malformed = 0;
+	return 1;
+}
+
+/* EtherType of a PPP protocol number (RFC 1661; MPLS: RFC 3032, 4.3); 0: nothing that IP is found in. Of multilink
+ * (RFC 1990) a packet is read that is whole, behind four bytes of flags and number. */
+static __u16 tm_type_of_ppp(struct tm_cursor *c, __u16 protocol)
+{
+	const __u8 *at;
+
+	if (protocol == 0x003d) {
+		at = tm_take(c, 5);
+		if (!at || (at[0] & 0xc0) != 0xc0)
+			return 0;
+		protocol = at[4];
+		if (!(protocol & 1)) {
+			at = tm_take(c, 1);
+			protocol = (__u16)(protocol << 8 | (at ? *at : 0));
+		}
+	}
 	switch (protocol) {
 	case 0x0021:
 		return TM_ETH_IPV4;
@@ -100,9 +133,9 @@ static __u16 tm_layer_ppp(struct tm_cursor *c)
 	const __u8 *at = tm_take(c, 1), *more;
 
 	if (!at || *at & 1)
-		return at ? tm_type_of_ppp(*at) : 0;
+		return at ? tm_type_of_ppp(c, *at) : 0;
 	more = tm_take(c, 1);
-	return more ? tm_type_of_ppp((__u16)(*at << 8 | *more)) : 0;
+	return more ? tm_type_of_ppp(c, (__u16)(*at << 8 | *more)) : 0;
 }
 
 /* PPP from its first byte: in HDLC-like framing (RFC 1662), Cisco's HDLC, or bare. */
@@ -122,7 +155,8 @@ static __u16 tm_layer_ppp_framed(struct tm_cursor *c)
 	return tm_layer_ppp(c);
 }
 
-/* LLC (IEEE 802.2), with SNAP or IP's own service access point; 0: not IP. */
+/* LLC (IEEE 802.2), with SNAP, IP's own service access point or an NLPID; 0: not IP. Ethernet that is bridged over ATM
+ * (RFC 2684, 5.2) comes behind two bytes to fill up. */
 static __u16 tm_layer_llc(struct tm_cursor *c)
 {
 	const __u8 *at = tm_take(c, 3);
@@ -131,9 +165,15 @@ static __u16 tm_layer_llc(struct tm_cursor *c)
 		return 0;
 	if (at[0] == 0x06 && at[1] == 0x06 && at[2] == 0x03)
 		return TM_ETH_IPV4;
+	if (at[0] == 0xfe && at[1] == 0xfe && at[2] == 0x03) {
+		at = tm_take(c, 1);
+		return !at ? 0 : *at == 0xcc ? TM_ETH_IPV4 : *at == 0x8e ? TM_ETH_IPV6 : 0;
+	}
 	if (at[0] != 0xaa || at[1] != 0xaa || at[2] != 0x03)
 		return 0;
 	at = tm_take(c, 5);
+	if (at && !memcmp(at, "\0\x80\xc2\0", 4) && (at[4] == 1 || at[4] == 7))
+		return tm_take(c, 2) ? TM_ETH_BRIDGED : 0;
 	return at && (!memcmp(at, "\0\0\0", 3) || !memcmp(at, "\0\0\xf8", 3)) ? tm_wire16(at + 3) : 0;
 }
 
@@ -253,6 +293,8 @@ static int tm_parse_layers(struct tm_cursor *c, struct tm_packet *p, __u16 type)
 	int i;
 
 	p->lenient = 1;
+	if (!type) /* p->ethertype says what this is instead */
+		return TM_IS_OTHER;
 	for (i = 0; i < TM_LAYERS_MAX && type != TM_ETH_IPV4 && type != TM_ETH_IPV6; i++) {
 		before = c->pos;
 		next = tm_layer(c, p, type);

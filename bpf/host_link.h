@@ -23,6 +23,7 @@ enum tm_link {
 	TM_LINK_RAW = 101,
 	TM_LINK_C_HDLC = 104,
 	TM_LINK_WIFI = 105,
+	TM_LINK_CLIP = 106,
 	TM_LINK_FRAME_RELAY = 107,
 	TM_LINK_LOOP = 108,
 	TM_LINK_ENC = 109,
@@ -38,6 +39,7 @@ enum tm_link {
 	TM_LINK_PPI = 192,
 	TM_LINK_PPP_DIR = 204,
 	TM_LINK_C_HDLC_DIR = 205,
+	TM_LINK_FRAME_RELAY_DIR = 206,
 	TM_LINK_MPLS = 219,
 	TM_LINK_IPNET = 226,
 	TM_LINK_IPV4 = 228,
@@ -51,11 +53,12 @@ enum tm_link {
 	TM_LINK_SLL2 = 276,
 	TM_LINK_DSA_BRCM = 281,
 	TM_LINK_DSA_BRCM_PREPEND = 282,
-	TM_LINK_DSA = 283,
-	TM_LINK_EDSA = 284,
+	TM_LINK_DSA = 284,
+	TM_LINK_EDSA = 285,
 };
 
 #define TM_PACKET_OUTGOING 4 /* packet type of a cooked header */
+#define TM_SLL_LLC 4	     /* its protocol of what begins with LLC */
 #define TM_LINK_UNREAD -1    /* a link type that is not read */
 #define TM_LINKS_MAX 4	     /* link headers that may lie in each other: PPI and PKTAP name what they carry */
 #define TM_NFLOG_PAYLOAD 9   /* NFULA_PAYLOAD */
@@ -83,13 +86,20 @@ static __u16 tm_type_of_family(__u32 family)
 	case 30:
 		return TM_ETH_IPV6;
 	}
-	return TM_ETH_NONE;
+	return family >= TM_ETH_LENGTHS ? (__u16)family : TM_ETH_NONE; /* some writers have an EtherType there */
 }
 
 static int tm_behind_nothing(struct tm_packet *p)
 {
 	p->malformed = TM_SHORT_ETHERNET;
 	return TM_IS_MALFORMED;
+}
+
+/* Takes up that a frame was sent by the host that captured it, if its first byte is not zero. */
+static void tm_link_direction(const __u8 *data, __u32 size, struct tm_packet *p)
+{
+	if (size && data[0])
+		p->key.scope |= TM_SCOPE_EGRESS;
 }
 
 /* The network packet behind a link header of `size` bytes that named it `type`. */
@@ -115,12 +125,37 @@ static int tm_behind_ppp(struct tm_cursor *c, struct tm_packet *p, __u32 size)
 
 static int tm_behind_llc(struct tm_cursor *c, struct tm_packet *p, __u32 size)
 {
+	p->ethertype = TM_ETH_LLC;
 	return tm_take(c, size) ? tm_parse_layers(c, p, tm_layer_llc(c)) : tm_behind_nothing(p);
 }
 
 static int tm_behind_raw(struct tm_cursor *c, struct tm_packet *p)
 {
 	return tm_parse_layers(c, p, tm_type_of_raw(c));
+}
+
+/* Ethernet with Marvell's switch tag at `at`, which stands in for that of 802.1Q where there was one. */
+static int tm_behind_dsa(struct tm_cursor *c, struct tm_packet *p, __u32 at)
+{
+	if (c->end - c->pos >= at + 4 && c->pos[at] & 0x20)
+		p->key.vlan = tm_wire16(c->pos + at + 2) & 0xfff;
+	return tm_behind_typed(c, p, at + 6, at + 4);
+}
+
+/*
+ * SLIP: which way it went, then what was sent. BSD has 15 bytes more between them, which begin with the kind of packet
+ * (RFC 1144: 0x40 is IP); an IPv4 header, whose length is 5 at least, cannot begin so.
+ */
+static int tm_behind_slip(struct tm_cursor *c, struct tm_packet *p)
+{
+	const __u8 *head = c->pos;
+	__u32 size = (__u32)(c->end - head);
+
+	tm_link_direction(head, size, p);
+	if (size >= 2 && head[1] & 0x80) /* compressed, readable only with all before it */
+		return TM_IS_OTHER;
+	size = size >= 2 && (head[1] >> 4 == 6 || (head[1] >> 4 == 4 && (head[1] & 0x0f) >= 5)) ? 1 : 16;
+	return tm_take(c, size) ? tm_behind_raw(c, p) : tm_behind_nothing(p);
 }
 
 /* IEEE 802.5, whose frames may say by which rings they go (the first bit of the source address). */
@@ -180,12 +215,32 @@ static int tm_behind_preamble(struct tm_cursor *c, struct tm_packet *p)
 	return memchr("\xd5\xe6\x4c\x7f\xb3", *at, 5) ? tm_behind_typed(c, p, 14, 12) : TM_IS_OTHER;
 }
 
-/* IEEE 802.11 data frames in the clear; managing frames and encrypted ones are not IP. */
-static int tm_behind_wifi(struct tm_cursor *c, struct tm_packet *p, __u32 before)
+/* Whether radiotap says that the 802.11 header behind it is filled up to four bytes (https://www.radiotap.org). */
+static int tm_radiotap_padded(const __u8 *head, __u32 size)
+{
+	__u32 at = 4, present, first = 0;
+
+	do {
+		if (at + 4 > size)
+			return 0;
+		present = tm_little32(head + at);
+		first = at == 4 ? present : first;
+		at += 4;
+	} while (present >> 31);
+	if (first & 1) /* a time of eight bytes comes before the flags */
+		at = ((at + 7) & ~7u) + 8;
+	return first & 2 && at < size && head[at] & 0x20;
+}
+
+/*
+ * IEEE 802.11 data frames in the clear; managing frames and encrypted ones are not IP. Of frames that are sent
+ * together (A-MSDU, 9.3.2.2.2) the first stands for all.
+ */
+static int tm_behind_wifi(struct tm_cursor *c, struct tm_packet *p, __u32 before, int padded)
 {
 	const __u8 *head = tm_take(c, before) ? tm_take(c, 24) : (const __u8 *)0;
+	__u32 more = 0, together = 0;
 	__u16 control;
-	__u32 more = 0;
 
 	if (!head)
 		return tm_behind_nothing(p);
@@ -194,11 +249,49 @@ static int tm_behind_wifi(struct tm_cursor *c, struct tm_packet *p, __u32 before
 		return TM_IS_OTHER;
 	if ((control & 0x0300) == 0x0300)
 		more += 6; /* a fourth address */
-	if (control & 0x0080)
+	if (control & 0x0080) {
+		if (c->end - c->pos > more && c->pos[more] & 0x80)
+			together = 14;		  /* addresses and length */
 		more += control & 0x8000 ? 6 : 2; /* quality of service, and perhaps HT control */
-	if (!tm_take(c, more))
+	}
+	if (padded)
+		more = (more + 3) & ~3u;
+	return tm_behind_llc(c, p, more + together);
+}
+
+static int tm_behind_radiotap(struct tm_cursor *c, struct tm_packet *p)
+{
+	__u32 size = (__u32)(c->end - c->pos), length = size < 4 ? 0 : tm_little16(c->pos + 2);
+
+	if (length < 8 || length > size)
 		return tm_behind_nothing(p);
-	return tm_parse_layers(c, p, tm_layer_llc(c));
+	return tm_behind_wifi(c, p, length, tm_radiotap_padded(c->pos, length));
+}
+
+/* The header that wlan-ng's AVS has, of the length that it says; else Prism's. */
+static __u32 tm_prism_size(const __u8 *head, __u32 size)
+{
+	return size >= 8 && (tm_wire32(head) & 0xfffff000) == 0x80211000 ? tm_wire32(head + 4) & 0xffff : 144;
+}
+
+/* Linux's cooked header of `size` bytes, by the kind of device and the protocol that it names. */
+static int tm_behind_cooked(struct tm_cursor *c, struct tm_packet *p, __u32 size, __u16 device, __u16 type)
+{
+	if (!tm_take(c, size))
+		return tm_behind_nothing(p);
+	switch (device) { /* <linux/if_arp.h> */
+	case 801:
+		return tm_behind_wifi(c, p, 0, 0);
+	case 802:
+		return tm_behind_wifi(c, p, tm_prism_size(c->pos, (__u32)(c->end - c->pos)), 0);
+	case 803:
+		return tm_behind_radiotap(c, p);
+	case 824: /* netlink, whose protocols are its own */
+		return TM_IS_OTHER;
+	}
+	if (type < TM_ETH_LENGTHS && type != TM_SLL_LLC)
+		return TM_IS_OTHER;
+	return tm_parse_layers(c, p, type);
 }
 
 /* What Linux's netfilter logged: attributes in the byte order of the host that wrote it, among them the packet. */
@@ -239,13 +332,17 @@ static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link
 	case TM_LINK_IPV6:
 		return tm_behind_raw(c, p);
 	case TM_LINK_SLL:
-		if (size >= 16 && tm_wire16(data) == TM_PACKET_OUTGOING)
+		if (size < 16)
+			return tm_behind_nothing(p);
+		if (tm_wire16(data) == TM_PACKET_OUTGOING)
 			p->key.scope |= TM_SCOPE_EGRESS;
-		return tm_behind_typed(c, p, 16, 14);
+		return tm_behind_cooked(c, p, 16, tm_wire16(data + 2), tm_wire16(data + 14));
 	case TM_LINK_SLL2:
-		if (size >= 20 && data[10] == TM_PACKET_OUTGOING)
+		if (size < 20)
+			return tm_behind_nothing(p);
+		if (data[10] == TM_PACKET_OUTGOING)
 			p->key.scope |= TM_SCOPE_EGRESS;
-		return tm_behind_typed(c, p, 20, 0);
+		return tm_behind_cooked(c, p, 20, tm_wire16(data + 8), tm_wire16(data));
 	case TM_LINK_NULL:
 	case TM_LINK_LOOP:
 	case TM_LINK_ENC:
@@ -259,19 +356,23 @@ static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link
 	case TM_LINK_PPP:
 	case TM_LINK_PPP_HDLC:
 		return tm_behind_ppp(c, p, 0);
-	case TM_LINK_PPP_PPPD:
+	case TM_LINK_PPP_PPPD: /* the direction is in place of the address, or before it */
+		tm_link_direction(data, size, p);
+		return tm_behind_ppp(c, p, size > 1 && data[1] == 0x03 ? 2 : 1);
 	case TM_LINK_PPP_DIR:
-		if (size && data[0])
-			p->key.scope |= TM_SCOPE_EGRESS;
+		tm_link_direction(data, size, p);
 		return tm_behind_ppp(c, p, 1);
 	case TM_LINK_PPP_ETHERNET:
 		return tm_behind(c, p, 0, TM_ETH_PPPOE);
 	case TM_LINK_C_HDLC:
 		return tm_behind_typed(c, p, 4, 2);
 	case TM_LINK_C_HDLC_DIR:
-		if (size && data[0])
-			p->key.scope |= TM_SCOPE_EGRESS;
+		tm_link_direction(data, size, p);
 		return tm_behind_typed(c, p, 5, 3);
+	case TM_LINK_CLIP: /* LLC and SNAP, or IP alone */
+		if (size < 6 || memcmp(data, "\xaa\xaa\x03\0\0\0", 6) != 0)
+			return tm_behind_raw(c, p);
+		return tm_behind_llc(c, p, 0);
 	case TM_LINK_RFC1483:
 		return tm_behind_llc(c, p, 0);
 	case TM_LINK_TOKEN_RING:
@@ -289,11 +390,10 @@ static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link
 			return tm_behind_typed(c, p, 20, 18);
 		return !size || (data[0] & 0x0f) == 2 ? tm_behind_llc(c, p, 4) : TM_IS_OTHER;
 	case TM_LINK_SLIP:
-		if (size && data[0])
-			p->key.scope |= TM_SCOPE_EGRESS;
-		if (size >= 2 && data[1] & 0x80) /* RFC 1144: compressed, readable only with all before it */
-			return TM_IS_OTHER;
-		return tm_take(c, 16) ? tm_behind_raw(c, p) : tm_behind_nothing(p);
+		return tm_behind_slip(c, p);
+	case TM_LINK_FRAME_RELAY_DIR:
+		tm_link_direction(data, size, p);
+		return tm_take(c, 1) ? tm_behind_frame_relay(c, p) : tm_behind_nothing(p);
 	case TM_LINK_FRAME_RELAY:
 		return tm_behind_frame_relay(c, p);
 	case TM_LINK_NETANALYZER:
@@ -313,20 +413,20 @@ static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link
 	case TM_LINK_NFLOG:
 		return tm_behind_nflog(c, p);
 	case TM_LINK_WIFI:
-		return tm_behind_wifi(c, p, 0);
+		return tm_behind_wifi(c, p, 0, 0);
 	case TM_LINK_WIFI_RADIOTAP:
-		return size < 4 ? tm_behind_nothing(p) : tm_behind_wifi(c, p, tm_little16(data + 2));
+		return tm_behind_radiotap(c, p);
 	case TM_LINK_WIFI_PRISM:
-		return tm_behind_wifi(c, p, 144);
+		return tm_behind_wifi(c, p, tm_prism_size(data, size), 0);
 	case TM_LINK_WIFI_AVS:
-		return size < 8 ? tm_behind_nothing(p) : tm_behind_wifi(c, p, tm_wire32(data + 4) & 0xffff);
+		return size < 8 ? tm_behind_nothing(p) : tm_behind_wifi(c, p, tm_wire32(data + 4) & 0xffff, 0);
 	case TM_LINK_DSA_BRCM:
-	case TM_LINK_DSA:
-		return tm_behind_typed(c, p, 18, 16);
 	case TM_LINK_DSA_BRCM_PREPEND:
 		return tm_behind_typed(c, p, 18, 16);
-	case TM_LINK_EDSA:
-		return tm_behind_typed(c, p, 22, 20);
+	case TM_LINK_DSA:
+		return tm_behind_dsa(c, p, 12);
+	case TM_LINK_EDSA: /* with an EtherType of its own in front */
+		return tm_behind_dsa(c, p, 16);
 	case TM_LINK_PPI:
 		length = size < 8 ? 0 : tm_little16(data + 2);
 		return length < 8 || !tm_take(c, length) ? tm_behind_nothing(p)

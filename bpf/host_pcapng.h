@@ -18,6 +18,14 @@ static void tm_section_begin(struct tm_capture *c)
 	c->interfaces = 0;
 }
 
+/* The version behind a section's byte order, where the block holds it. */
+static void tm_section_version(struct tm_capture *c, const __u8 *block, __u32 size)
+{
+	if (size >= 16 && tm_get16(c, block + 12) != 1)
+		tm_note(c, TM_NOTE_VERSION, c->offset + 12,
+			(__u64)tm_get16(c, block + 12) << 16 | tm_get16(c, block + 14));
+}
+
 static void tm_interface_begin(struct tm_capture *c, const __u8 *body, __u32 size)
 {
 	struct tm_interface *in = tm_interface_at(c, c->interfaces);
@@ -33,6 +41,7 @@ static void tm_interface_begin(struct tm_capture *c, const __u8 *body, __u32 siz
 	c->interfaces++;
 	memset(in, 0, sizeof(*in));
 	in->link = tm_get16(c, body);
+	in->snap = tm_get32(c, body + 4);
 	for (at = 8; at + 4 <= size; at += 4 + ((length + 3) & ~3u)) {
 		code = tm_get16(c, body + at);
 		length = tm_get16(c, body + at + 2);
@@ -90,7 +99,7 @@ static double tm_first_time(const struct tm_capture *c, const __u8 *block, __u64
  * first. */
 static int tm_packet_block(struct tm_capture *c, __u32 type, const __u8 *body, __u32 size, __u64 left)
 {
-	__u32 number = 0, captured, length, head;
+	__u32 number = 0, captured, length, head, snap;
 	const struct tm_interface *in;
 	double at = c->last; /* a simple packet block carries no time */
 
@@ -100,6 +109,8 @@ static int tm_packet_block(struct tm_capture *c, __u32 type, const __u8 *body, _
 			goto bad;
 		length = tm_get32(c, body);
 		captured = length < size - head ? length : size - head;
+		if (c->interfaces && (snap = c->interface[c->first_ifindex - 1].snap) && snap < captured)
+			captured = snap; /* what follows fills the block up */
 	} else {
 		head = 20;
 		if (size < head)

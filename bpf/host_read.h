@@ -165,9 +165,10 @@ static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size,
 			}
 			if (left < length)
 				break;
-			if (type == TM_BLOCK_SECTION)
+			if (type == TM_BLOCK_SECTION) {
 				tm_section_begin(c);
-			else if (type == TM_BLOCK_INTERFACE && length >= 20)
+				tm_section_version(c, p, length);
+			} else if (type == TM_BLOCK_INTERFACE && length >= 20)
 				tm_interface_begin(c, p + 8, length - 12);
 			else if (type != TM_BLOCK_INTERFACE && !tm_packet_block(c, type, p + 8, length - 12, left))
 				return used;

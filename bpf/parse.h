@@ -19,10 +19,14 @@ static __always_inline int tm_parse_ports(struct tm_packet *p, __be16 sport, __b
 }
 
 #ifdef TM_CAPTURES
-static int tm_parse_cut(struct tm_cursor *c, struct tm_packet *p); /* host_layers.h */
+static int tm_parse_cut(struct tm_cursor *c, struct tm_packet *p); /* these are in host_layers.h */
+static int tm_short_extension(struct tm_cursor *c, struct tm_packet *p);
+static int tm_cut_short(struct tm_cursor *c, struct tm_packet *p, __u32 size);
 #define tm_short_transport(c, p) tm_parse_cut(c, p)
 #else
 #define tm_short_transport(c, p) tm_malformed(p, TM_SHORT_TRANSPORT)
+#define tm_short_extension(c, p) tm_malformed(p, TM_SHORT_EXTENSION)
+#define tm_cut_short(c, p, size) 0
 #endif
 
 /*
@@ -127,7 +131,7 @@ static __always_inline int tm_parse_ipv4(struct tm_cursor *c, struct tm_packet *
 		total = whole;
 	}
 #endif
-	if (total < size || total > whole)
+	if ((total < size && !tm_is_cut(p)) || total > whole)
 		return tm_malformed(p, TM_BAD_IP_LENGTH);
 
 	src[2] = dst[2] = tm_htonl(0xffff);
@@ -139,7 +143,7 @@ static __always_inline int tm_parse_ipv4(struct tm_cursor *c, struct tm_packet *
 	fragment = tm_ntohs(ip->fragment);
 	p->header_len += size;
 	c->left = total - sizeof(*ip);
-	if (!tm_skip(c, size - sizeof(*ip)))
+	if (!tm_skip(c, size - sizeof(*ip)) && !tm_cut_short(c, p, size - sizeof(*ip)))
 		return tm_malformed(p, TM_SHORT_IP);
 	if (fragment & TM_IP_FRAGMENT_OFFSET)
 		p->bits |= TM_BIT_FRAGMENT;
@@ -165,10 +169,10 @@ static __always_inline int tm_parse_extension(struct tm_cursor *c, struct tm_pac
 		return tm_malformed(p, TM_DEEP_EXTENSIONS);
 	tm_resume(c, p);
 	if (c->left < sizeof(*extension))
-		return tm_malformed(p, TM_SHORT_EXTENSION);
+		return tm_short_extension(c, p);
 	extension = tm_take(c, sizeof(*extension));
 	if (!extension)
-		return tm_malformed(p, TM_SHORT_EXTENSION);
+		return tm_short_extension(c, p);
 	size = extension->length * 8;
 	if (p->key.proto == TM_PROTO_AH) {
 		size = extension->length * 4; /* RFC 4302: in words, less two */
@@ -229,7 +233,7 @@ static __always_inline int tm_parse_ipv6(struct tm_cursor *c, struct tm_packet *
 		return TM_IS_IP;
 	for (i = 0; i < TM_EXTENSIONS_MAX; i++) {
 		if (tm_parse_extension(c, p) != TM_IS_IP)
-			return TM_IS_MALFORMED;
+			return tm_cut_short(c, p, 0) ? TM_IS_IP : TM_IS_MALFORMED;
 		if ((p->bits & TM_BIT_FRAGMENT) || !tm_is_extension(p->key.proto)) {
 			tm_resume(c, p);
 			return TM_IS_IP;

@@ -108,7 +108,7 @@ LABELS = struct.pack(">II", 16 << 12 | 64, 17 << 12 | 1 << 8 | 64)
         pytest.param(274, PREAMBLE + FRAME, id="mPacket"),
         pytest.param(274, PREAMBLE[5:] + FRAME, id="mPacket, short preamble"),
         pytest.param(274, PREAMBLE[:7] + b"\xe6" + FRAME, id="mPacket that may be interrupted"),
-        pytest.param(284, MACS + bytes(8) + b"\x08\0" + PACKET, id="Marvell switch tag"),
+        pytest.param(285, MACS + bytes(8) + b"\x08\0" + PACKET, id="Marvell switch tag"),
     ],
 )  # fmt: skip
 def test_ip_is_found_behind_what_switches_and_systems_put_before_it(link: int, frame: bytes, reading: Reading) -> None:

@@ -87,6 +87,7 @@ FORMATS = (
     Format("vpc", records=True),
 )
 
+_CONVERTED = "tshark -w FILE.pcap -r"
 _CONTAINERS = (  # known by their first bytes, and how they are undone
     (b"\xfd7zXZ\0", "compressed with xz", "xz -dc"),
     (b"BZh", "compressed with bzip2", "bzip2 -dc"),
@@ -100,7 +101,23 @@ _CONTAINERS = (  # known by their first bytes, and how they are undone
     (b"PK\x03\x04", "a zip archive", "unzip -p"),
     (b"PAR1", "a Parquet file", "duckdb -json -c \"from 'FILE'\" # instead of FILE its path:"),
     (b"LPKSHHRH", "a file of the journal", "journalctl -o json --file"),
-    (b"snoop\0\0\0", "a capture of snoop", "tshark -w FILE.pcap -r"),
+    (b"snoop\0\0\0", "a capture of snoop", _CONVERTED),
+    (b"\x1c\0\x01\xac", "a capture of Ixia", _CONVERTED),
+    (b"\xac\x01\0\x1c", "a capture of Ixia", _CONVERTED),
+    (b"\x1c\0\x01\xab", "a capture of Ixia", _CONVERTED),
+    (b"\xab\x01\0\x1c", "a capture of Ixia", _CONVERTED),
+    (b"GMBU", "a capture of Microsoft Network Monitor", _CONVERTED),
+    (b"RTSS", "a capture of Microsoft Network Monitor", _CONVERTED),
+    (b"XCP\0", "a capture of Sniffer", _CONVERTED),
+    (b"TRSNIFF data    \x1a", "a capture of Sniffer", _CONVERTED),
+    (b"\x05VNF", "a capture of Visual Networks", _CONVERTED),
+    (b"\xaa\xaa\xaa\xaa", "a capture of InfoVista 5View", _CONVERTED),
+    (b"\x7fver", "a capture of OmniPeek", _CONVERTED),
+    (b"iptrace ", "a capture of AIX's iptrace", _CONVERTED),
+    (b"\x54\x52\0\x64\0", "a capture of HP-UX's nettl", _CONVERTED),
+    (b"btsnoop\0", "a capture of Bluetooth", "tshark -r"),
+    (b"\x0c\xa5\x01\0", "nfdump's own file", "nfdump -o csv -r"),
+    (b"\x0c\xa5\x02\0", "nfdump's own file", "nfdump -o csv -r"),
     (b"\x83\x10", "Argus's own file", "ra -n -c , -r"),
 )
 

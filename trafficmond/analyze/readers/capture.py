@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trafficmond.analyze.linktypes import named
 from trafficmond.analyze.native import Capture, Ledger, Note, account
 from trafficmond.analyze.rows import renumber
 from trafficmond.analyze.run_stats import RunStats
@@ -80,8 +81,8 @@ def _report(note: Note, source: Source) -> None:
         _NANOSECONDS: f"a fraction of {note.value} microseconds; this file is read in nanoseconds from here on",
         _UNTIMED: "a simple packet block before any time; the first time that follows stands in, if there is one",
         _WIRE_LENGTH: f"{note.value} bytes; what was captured stands in",
-        _LINK_TYPE: f"number {note.value}; its packets are counted as not IP",
+        _LINK_TYPE: f"number {named(note.value)}; its packets are counted as not IP; tshark may read them",
         _RESUMED: f"after {note.value} bytes",
-        _VERSION: f"{note.value >> 16}.{note.value & 0xFFFF}, read as 2.4",
+        _VERSION: f"{note.value >> 16}.{note.value & 0xFFFF}, read like the usual one",
     }.get(note.kind, f"{note.value}")
     source.parse_errors.offset(source.name, note.offset, kind, detail)

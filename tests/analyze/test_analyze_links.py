@@ -1,0 +1,186 @@
+"""Link types by their documents (https://www.tcpdump.org/linktypes.html), and what is refused by its name."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from captures import AT, block, enhanced, ethernet, interface, ipv4, ipv6, pcap, section, tcp, udp
+from conftest import Reading
+
+from trafficmond.analyze.source import InputError
+
+FOUR, SIX = ipv4(tcp()), ipv6(tcp(), proto=6)
+FRAME = ethernet(FOUR)
+MACS = FRAME[:12]
+SNAP = b"\xaa\xaa\x03\0\0\0\x08\0"
+LABEL = struct.pack(">I", 17 << 12 | 1 << 8 | 64)
+
+
+def ipnet(family: int, packet: bytes) -> bytes:
+    return bytes([2, family]) + struct.pack(">HIIIII", 0, len(packet), 1, 0, 0, 0xFFFFFFFF) + packet
+
+
+def wifi(control: int, more: bytes = b"", behind: bytes = SNAP + FOUR) -> bytes:
+    return struct.pack("<H", control) + bytes(22) + more + behind
+
+
+def radiotap(present: int, fields: bytes, frame: bytes) -> bytes:
+    return struct.pack("<BBHI", 0, 0, 8 + len(fields), present) + fields + frame
+
+
+def subframe(packet: bytes) -> bytes:
+    return bytes(12) + struct.pack(">H", len(packet) + 8) + SNAP + packet
+
+
+def cooked(device: int, protocol: int, behind: bytes) -> bytes:
+    return struct.pack(">HHH8sH", 0, device, 6, b"", protocol) + behind
+
+
+@pytest.mark.parametrize(
+    ("link", "frame"),
+    [
+        pytest.param(0, struct.pack("<I", 0x0800) + FOUR, id="loopback with an EtherType"),
+        pytest.param(8, b"\1\x40" + bytes(14) + SIX, id="SLIP of BSD"),
+        pytest.param(8, b"\0" + FOUR, id="SLIP as documented"),
+        pytest.param(8, b"\1" + SIX, id="SLIP as documented, IPv6"),
+        pytest.param(100, b"\xfe\xfe\x03\xcc" + FOUR, id="RFC 2684, NLPID"),
+        pytest.param(100, b"\xfe\xfe\x03\x8e" + SIX, id="RFC 2684, NLPID of IPv6"),
+        pytest.param(100, b"\xaa\xaa\x03\0\x80\xc2\0\x07\0\0" + FRAME, id="RFC 2684, bridged"),
+        pytest.param(106, SNAP + FOUR, id="classical IP over ATM"),
+        pytest.param(106, FOUR, id="classical IP over ATM, bare"),
+        pytest.param(105, wifi(0x0088, b"\x80\0", subframe(FOUR) + subframe(FOUR)), id="Wi-Fi, sent together"),
+        pytest.param(113, cooked(801, 0, wifi(8)), id="Wi-Fi, cooked"),
+        pytest.param(113, cooked(803, 4, radiotap(0, b"", wifi(8))), id="radiotap, cooked"),
+        pytest.param(113, cooked(1, 4, SNAP + FOUR), id="LLC, cooked"),
+        pytest.param(119, struct.pack(">II", 0x80211001, 64) + bytes(56) + wifi(8), id="AVS in place of Prism"),
+        pytest.param(127, radiotap(2, b"\x20", wifi(0x0088, bytes(4))), id="radiotap, filled up"),
+        pytest.param(127, radiotap(3, b"\0" * 8 + b"\x20", wifi(0x0088, bytes(4))), id="radiotap with time, filled up"),
+        pytest.param(127, radiotap(2, b"\x10", wifi(0x0088, bytes(2))) + bytes(4), id="radiotap with checksum"),
+        pytest.param(50, b"\xff\x03\0\x3d\xc0\0\0\1\0\x21" + FOUR, id="PPP, multilink, whole"),
+        pytest.param(50, b"\xff\x03\0\x3d\xc0\0\0\1\x57" + SIX, id="PPP, multilink, whole, compressed field"),
+        pytest.param(166, b"\1\x03\0\x57" + SIX, id="PPP of pppd, which has the direction for an address"),
+        pytest.param(205, b"\1\x0f\0\x86\xdd" + SIX, id="HDLC with direction"),
+        pytest.param(206, b"\1\x18\x41\x03\xcc" + FOUR, id="frame relay with direction"),
+        pytest.param(219, LABEL + SIX, id="bare MPLS"),
+        pytest.param(226, ipnet(2, FOUR), id="ipnet"),
+        pytest.param(226, ipnet(26, SIX), id="ipnet, IPv6"),
+        pytest.param(281, MACS + b"\0\0\0\1\x08\0" + FOUR, id="Broadcom's switch tag"),
+        pytest.param(284, MACS + b"\xc0\x08\0\x05\x08\0" + FOUR, id="Marvell's switch tag"),
+        pytest.param(285, MACS + b"\xda\xda\0\0\xc0\x08\0\x05\x08\0" + FOUR, id="Marvell's switch tag with a type"),
+    ],
+)
+def test_ip_is_found_behind_each_link_header(link: int, frame: bytes, reading: Reading) -> None:
+    rows, stats = reading(pcap([(AT, frame)], link=link))
+    assert stats.parse_errors.kinds == {}
+    assert [(row["sport"], row["dport"], row["proto"], row["bytes"]) for row in rows] == [(1234, 80, 6, len(frame))]
+
+
+@pytest.mark.parametrize("link", [284, 285])
+def test_marvells_tag_has_the_vlan_that_it_took_the_place_of(link: int, reading: Reading) -> None:
+    tag = (b"\xda\xda\0\0" if link == 285 else b"") + b"\xe0\x08\0\x05\x08\0"
+    rows, _ = reading(pcap([(AT, MACS + tag + FOUR)], link=link))
+    assert rows["vlan"].tolist() == [5]
+
+
+@pytest.mark.parametrize(("link", "frame"), [(8, b"\1" + FOUR), (206, b"\1\x18\x41\x03\xcc" + FOUR)])
+def test_which_way_a_packet_went_is_in_the_first_byte(link: int, frame: bytes, reading: Reading) -> None:
+    rows, _ = reading(pcap([(AT, frame), (AT, b"\0" + frame[1:])], link=link))
+    assert sorted(rows["direction"].tolist()) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("link", "frame", "kind"),
+    [
+        pytest.param(0, struct.pack("<I", 7) + SNAP + FOUR, 0, id="a family of another kind"),
+        pytest.param(1, MACS + b"\0\0" + SNAP + FOUR, 0, id="a length of zero"),
+        pytest.param(8, b"\0\x80" + bytes(60), 0, id="SLIP, compressed"),
+        pytest.param(9, b"\xff\x03\xc0\x21" + SNAP + FOUR, 0, id="PPP's own"),
+        pytest.param(50, b"\xff\x03\0\x3d\x80\0\0\1\0\x21" + FOUR, 0, id="PPP, multilink, first part"),
+        pytest.param(113, cooked(824, 0x0800, FOUR), 0, id="netlink, cooked"),
+        pytest.param(113, cooked(280, 0x000C, bytes(16)), 0, id="CAN, cooked"),
+        pytest.param(100, b"\x42\x42\x03" + bytes(40), 1, id="LLC of another kind"),
+    ],
+)
+def test_what_holds_no_ip_is_not_taken_for_it(link: int, frame: bytes, kind: int, reading: Reading) -> None:
+    rows, stats = reading(pcap([(AT, frame)], link=link))
+    assert (len(rows), dict(stats.not_ip_types)) == (0, {kind: 1})
+
+
+@pytest.mark.parametrize(
+    ("link", "name"), [(283, "IEEE 802.15.4"), (220, "USB"), (178, "Juniper"), (147, "somebody's own")]
+)
+def test_a_link_type_that_is_not_read_is_said_by_its_name(link: int, name: str, reading: Reading) -> None:
+    rows, stats = reading(pcap([(AT, FRAME)], link=link))
+    assert (len(rows), stats.not_ip.packets) == (0, 1)
+    assert stats.parse_errors.places[0].what == (
+        f"unsupported link type: number {link} ({name}); its packets are counted as not IP; tshark may read them"
+    )
+
+
+@pytest.mark.parametrize(("link", "frame"), [(6, FRAME), (9, b"\x10\x40" + MACS + SNAP + FOUR)])
+def test_aix_has_its_own_link_types_and_nanoseconds(link: int, frame: bytes, reading: Reading) -> None:
+    content = bytearray(pcap([(AT, frame)], link=link, magic=0xA1B2C3D4))
+    content[4:8] = struct.pack("<HH", 2, 2)
+    content[28:32] = struct.pack("<I", 250_000_000)
+    rows, stats = reading(bytes(content))
+    assert (rows["sport"].tolist(), rows["first"].tolist(), stats.parse_errors.total) == ([1234], [AT], 0)
+
+
+@pytest.mark.parametrize(("snap", "ports"), [(35, (0, 0)), (37, (1234, 0)), (38, (1234, 80)), (0, (1234, 80))])
+def test_what_fills_up_a_simple_packet_block_is_none_of_the_packet(
+    snap: int, ports: tuple[int, int], reading: Reading
+) -> None:
+    described = block(1, struct.pack("<HHI", 1, 0, snap))
+    simple = block(3, struct.pack("<I", len(FRAME)) + (FRAME[:snap] + b"\x7f" * (-snap % 4) if snap else FRAME))
+    rows, _ = reading(section() + described + enhanced(int(AT * 1e6), ethernet(ipv4(udp(), 17))) + simple)
+    found = [(row["sport"], row["dport"], row["bytes"]) for row in rows if row["proto"] == 6]
+    assert found == [(*ports, len(FRAME))]
+
+
+def test_a_section_of_another_version_is_read_and_said(reading: Reading) -> None:
+    head = block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 2, 0, -1))
+    rows, stats = reading(head + interface() + enhanced(int(AT * 1e6), FRAME))
+    assert (len(rows), stats.parse_errors.kinds) == (1, {"unknown file version": 1})
+
+
+OPTIONS = b"\x48" + FOUR[1:2] + struct.pack(">H", len(FOUR) + 12) + FOUR[4:20] + b"\x07\x0b\4" + bytes(9) + FOUR[20:]
+HOP = ipv6(b"\x06\0\1\4\0\0\0\0" + tcp(), proto=0)
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["length kept", "length lost"])
+@pytest.mark.parametrize(
+    ("packet", "kind", "kept", "expected"),
+    [
+        pytest.param(OPTIONS, 0x0800, 34, (6, 0, 0), id="no option is there"),
+        pytest.param(OPTIONS, 0x0800, 45, (6, 0, 0), id="not the last option"),
+        pytest.param(OPTIONS, 0x0800, 50, (6, 1234, 80), id="options and ports"),
+        pytest.param(HOP, 0x86DD, 54, (0, 0, 0), id="no extension is there"),
+        pytest.param(HOP, 0x86DD, 56, (6, 0, 0), id="part of an extension"),
+        pytest.param(HOP, 0x86DD, 62, (6, 0, 0), id="whole extension"),
+        pytest.param(HOP, 0x86DD, 66, (6, 1234, 80), id="extension and ports"),
+    ],
+)
+def test_headers_cut_short_tell_addresses_and_protocol(
+    packet: bytes, kind: int, kept: int, expected: tuple[int, int, int], said: bool, reading: Reading
+) -> None:
+    frame = ethernet(packet, kind)
+    rows, stats = reading(pcap([(AT, frame)], snap=kept) if said else pcap([(AT, frame[:kept])]))
+    assert stats.malformed.packets == 0
+    (row,) = rows
+    assert (row["proto"], row["sport"], row["dport"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("start", "name", "step"),
+    [
+        (b"\x1c\0\x01\xac", "Ixia", "tshark -w"),
+        (b"GMBU", "Microsoft Network Monitor", "tshark -w"),
+        (b"btsnoop\0", "Bluetooth", "tshark"),
+        (b"\x0c\xa5\x01\0", "nfdump", "nfdump"),
+    ],
+)
+def test_a_capture_of_another_kind_is_refused_by_its_name(start: bytes, name: str, step: str, reading: Reading) -> None:
+    with pytest.raises(InputError, match=name) as caught:
+        reading(start + bytes(100))
+    assert step in caught.value.hint

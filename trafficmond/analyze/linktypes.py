@@ -1,0 +1,39 @@
+"""Names of link types that are not read: https://www.tcpdump.org/linktypes.html."""
+
+from __future__ import annotations
+
+_NAMES = {
+    "ARCNET": (7, 129),
+    "Bluetooth": (187, 201, 251, 254, 255, 256, 272),
+    "CAN": (190, 227),
+    "D-Bus": (231,),
+    "DOCSIS": (143, 273),
+    "EPON": (259,),
+    "ERF": (175, 176, 197),
+    "GSM": (217, 218),
+    "IEEE 802.15.4": (191, 195, 215, 230, 283),
+    "InfiniBand": (247,),
+    "IrDA": (144,),
+    "ISDN": (177, 203),
+    "Juniper": (*range(130, 138), 164, 167, 168, 174, *range(178, 182), 183, 194, 200, *range(232, 235), 238),
+    "LocalTalk": (114,),
+    "MPEG-2": (243,),
+    "PPP of BSD/OS": (103,),
+    "SCTP without IP": (248,),
+    "SLIP of BSD/OS": (102,),
+    "TZSP": (128,),
+    "USB": (186, 189, 220, 249, 266, 288, 293, 294, 295),
+    "VPP": (280,),
+    "data that Wireshark exported": (252,),
+    "event tracing of Windows": (290,),
+    "multilink frame relay": (182,),
+    "netlink": (253,),
+    "somebody's own": tuple(range(147, 163)),
+    "vsock": (271,),
+}
+_BY_NUMBER = {number: name for name, numbers in _NAMES.items() for number in numbers}
+
+
+def named(link: int) -> str:
+    """The number, with its name if that is known."""
+    return f"{link} ({_BY_NUMBER[link]})" if link in _BY_NUMBER else str(link)
