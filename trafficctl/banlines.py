@@ -69,7 +69,7 @@ def read(lines: Iterable[str]) -> tuple[list[Line], list[Mistake]]:
             decisions = line.split(",")
             continue
         if not found and not mistakes and line[0] in "[{":
-            what = "JSON is not read here; give lines, for example those of cscli decisions list -o raw"
+            what = "JSON cannot be read; give lines, for example those of cscli decisions list -o raw"
             return [], [Mistake(f"line {number}", what)]
         try:
             found += _decision(decisions, line) if decisions else _line(line)
@@ -101,7 +101,7 @@ def _of_set(line: str) -> Iterator[Line]:
     """An `add` of ipset save. What else an entry has, such as counters, is no matter."""
     words = shlex.split(line)
     if len(words) < 3 or "nomatch" in words[3:]:
-        raise ValueError("an entry of a set that is not an address, or an exception to one, cannot be banned")
+        raise ValueError("this entry of the set is not an address, or it is an exception (nomatch)")
     options = dict(zip(words[3::2], words[4::2], strict=False))
     seconds = options.get("timeout")
     lasts = None if seconds is None else FOREVER if seconds == "0" else ttl(seconds)

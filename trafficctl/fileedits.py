@@ -39,7 +39,7 @@ def _told_of_settings(path: str, rule: Mapping[str, Any], take_out: bool) -> Ite
         yield f"{path}: under [policy], {'take out of' if take_out else 'put into'} allowlist"
         yield f"  {', '.join(map(json.dumps, rule['allowlist']))}"
     else:
-        yield f"{path}: {'take out the list that says (or its url)' if take_out else 'add at its end (or its url)'}"
+        yield f"{path}: {'remove the list with these lines (or url)' if take_out else 'add at its end (or url)'}"
         yield from (f"  {line}" for line in rulelines.of_list(rule))
 
 
@@ -47,7 +47,7 @@ def write(edit: Mapping[str, Any]) -> str:
     """Makes an edit; what was done. Raises ControlError where the file is not what it was, OSError."""
     rule, path = edit["rule"], Path(edit["path"])
     if not _is_rule(rule) or path.suffix != ".toml":
-        raise ControlError(f"{path} is not edited by this command", hint="edit it as shown")
+        raise ControlError(f"this command cannot edit {path}", hint="edit it as shown")
     text = path.read_text("utf-8")
     if edit["take_out"]:
         take_out(path, text, *_place(path, text, edit))
@@ -77,7 +77,7 @@ def _is_rule(rule: Mapping[str, Any]) -> bool:
 
 def _place(path: Path, text: str, edit: Mapping[str, Any]) -> tuple[int, int]:
     """From which line to which one the rule stands, lines counted from 0."""
-    gone = ControlError(f"{path}:{edit.get('line') or '?'} is not the rule any more", hint="edit it as shown")
+    gone = ControlError(f"the rule is no longer at {path}:{edit.get('line') or '?'}", hint="edit it as shown")
     try:
         found = read_rule_tables(text)
         index = found.headers.index(edit.get("line") or -1)

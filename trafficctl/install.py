@@ -24,7 +24,7 @@ def installed(tried: Path, place: Path, *, hide: bool = False) -> Iterator[Path 
     """
     if not tried.exists():
         hint = "put it back, or take back what is on probation: trafficctl rollback"
-        raise ControlError(f"{tried}, which is on probation, is not there any more", hint=hint)
+        raise ControlError(f"{tried}, which is on probation, no longer exists", hint=hint)
     now = time.strftime("%Y%m%d-%H%M%S")
     kept = _free(place.with_name(f"{'.' if hide else ''}{place.name}.{now}"))
     fresh = place.with_name(f".{place.name}.new")

@@ -122,8 +122,8 @@ def origin_key(name: str) -> str:
 def arguments(parser: ArgumentParser) -> None:
     """--names and -n."""
     parser.add_argument(
-        "--names", action="store_true", help="show hosts by name: /etc/hosts, what was asked for, reverse DNS"
+        "--names", action="store_true", help="show hosts by name: /etc/hosts, DNS answers seen, reverse DNS"
     )
     parser.add_argument(
-        "-n", "--numeric", action="store_true", help="show numbers alone, not even services by name (:22, not :ssh)"
+        "-n", "--numeric", action="store_true", help="show numbers only, for services too (:22, not :ssh)"
     )

@@ -16,7 +16,7 @@ _EVERYWHERE = ("0.0.0.0/0", "::/0")
 def arguments(parser: ArgumentParser) -> None:
     """Which services, from where."""
     parser.add_argument("services", metavar="SERVICE", type=_services, help="tcp/443, 53, ssh, icmp/8; with commas")
-    what = "the word from and prefixes, if not from everywhere"
+    what = "the word from and prefixes (default: from everywhere)"
     parser.add_argument("sources", nargs="*", metavar="CIDR", default=[], help=what)
     parser.add_argument("--label", default="", help="a name for logs, flows and statistics")
     parser.add_argument("--ttl", metavar="TIME", type=values.duration, help="how long: 30s, 10m, 1h30m, 7d")
@@ -78,8 +78,8 @@ def _sources(services: list[str], words: list[str], command: str) -> list[str]:
     if words[0] != "from" or len(words) < 2:
         hint = f"write: trafficctl {command} {','.join(services)} from 192.0.2.0/24"
         if any("," in word for word in words):
-            hint += "; several services with commas and without blanks: tcp/80,tcp/443"
-        raise ControlError(f'"{" ".join(words)}" does not say from where', name="usage", hint=hint)
+            hint += "; separate services by commas without blanks: tcp/80,tcp/443"
+        raise ControlError(f'"{" ".join(words)}" has no source prefix', name="usage", hint=hint)
     try:
         return [values.written_prefix(word) for word in words[1:] if word != "from"]
     except ArgumentTypeError as error:

@@ -44,7 +44,7 @@ def _quoted(value: str | int) -> str:
 def of_entries(entries: Sequence[Mapping[str, Any]], when: str) -> Iterator[str]:
     """A whole file of what `RulesAt` gives; what belongs into the settings is a comment at its head."""
     yield f"# The rules {when}, as trafficctl rules -o toml prints them: a file for cidr.d that gives the same again."
-    yield "# With it go these settings of trafficmond.toml:"
+    yield "# Use it with these settings in trafficmond.toml:"
     for entry in entries:
         if "default" in entry:
             action, _, shadow = str(entry["default"]).partition(" ")
@@ -58,7 +58,7 @@ def of_entries(entries: Sequence[Mapping[str, Any]], when: str) -> Iterator[str]
         if not {"cidr", "country", "asn"} & entry.keys():
             continue
         yield ""
-        yield f"# {entry['source']}" + (", which --force took from guard and allowlist" if entry.get("force") else "")
+        yield f"# {entry['source']}" + (", with --force against guard and allowlist" if entry.get("force") else "")
         yield from table(entry)
 
 

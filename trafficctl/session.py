@@ -60,7 +60,7 @@ def several_calls(done: Callable[[], str]) -> Iterator[None]:
         yield
     except ControlError:
         if told := done():
-            print_notes({"notes": [f"{told} before this failed, and stays so"]})
+            print_notes({"notes": [f"{told} before this failed; that stays in force"]})
         raise
 
 

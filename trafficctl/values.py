@@ -43,7 +43,7 @@ def moment(text: str) -> float:
         try:
             return float(text[1:])
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r}: after @ comes a number of epoch seconds") from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not a time: after @ write seconds since 1970") from None
     try:
         return time.time() - duration(text)
     except argparse.ArgumentTypeError:
@@ -194,7 +194,9 @@ def fleet(text: str) -> Target:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if target.is_ipfix:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be asked; write clickhouse://HOST:PORT/DATABASE")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not the address of a fleet's server; write clickhouse://HOST:PORT/DATABASE"
+        )
     return target
 
 
@@ -203,7 +205,7 @@ def path(text: str) -> Path:
     from pathlib import Path
 
     if not text:
-        raise argparse.ArgumentTypeError("the path is empty; . is the folder that you are in")
+        raise argparse.ArgumentTypeError("the path is empty; write . for the current folder")
     return Path(text)
 
 

@@ -32,7 +32,7 @@ class Questions:
         """For the time of a question. Raises Busy if too many wait."""
         if self._asked >= THREADS + MOST_WAITING:
             self.refused += 1
-            raise Busy(f"{self._asked} questions to flows.db wait already", hint="try again in a moment")
+            raise Busy(f"{self._asked} queries of flows.db are waiting already", hint="try again in a moment")
         self._asked += 1
         try:
             yield

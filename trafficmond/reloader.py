@@ -103,7 +103,7 @@ class Reloader:
             before = parts.rulebook.in_force
             tried = await parts.rulebook.try_files(settings, folder, Begin(caller.user, why, within_s))
             if tried is None:
-                return ["nothing is on probation: the files say what is in force"]
+                return ["nothing is on probation: the files decide what is in force"]
             parts.warnings.pop("files", None)
             was, now = count(before.policy) if before else RuleCounts(), count(tried.policy)
             default = (

@@ -39,7 +39,7 @@ def parse(texts: Sequence[str]) -> Places:
 @lru_cache(_CACHED)
 def _parsed(texts: tuple[str, ...]) -> Places:
     if len(texts) > MOST_NAMED:
-        raise ValueError(f"names {len(texts):,} services; at most {MOST_NAMED:,} are taken, so write ranges")
+        raise ValueError(f"names {len(texts):,} services; at most {MOST_NAMED:,} are accepted, so write ranges")
     return merged(place for text in texts for place in _places(text.strip().lower()))
 
 
@@ -62,7 +62,7 @@ def _places(text: str) -> list[tuple[int, int]]:
     except ValueError:
         raise _invalid(text) from None
     if number not in _AREAS:
-        what = f"{quoted(text)} names ports, which rules know of tcp and udp alone"
+        what = f"{quoted(text)} names ports, which rules have for tcp and udp only"
         raise ValueError(f"{what}; write {protocol_name(number).lower()} for all of it")
     if number in (_TCP, _UDP) and not which[:1].isdigit():
         port = _port(which, number)

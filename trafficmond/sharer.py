@@ -54,7 +54,7 @@ def answer(request: bytes, fds: Sequence[int]) -> dict[str, Any]:
             raise ValueError("ifindex")
         return _ACTS[asked["do"]](asked, ifindex, fds)
     except (ValueError, KeyError, TypeError) as error:
-        return {"error": f"this is no request that trafficmon-share knows ({error!r})", "hint": "restart trafficmond"}
+        return {"error": f"trafficmon-share does not know this request ({error!r})", "hint": "restart trafficmond"}
     except DatapathError as error:
         foreign = isinstance(error, ForeignProgramError)
         return {"error": str(error.args[0]), "hint": error.hint, "foreign": foreign}
@@ -78,7 +78,7 @@ def _ours(asked: Mapping[str, Any], fds: Sequence[int]) -> tuple[Callable[[], li
     """What opens the installed object, to use the asker's maps; and the one of them that it is known by."""
     sizes = Sizes(*map(int, asked["sizes"]))
     if asked["layout"] != layout_name(sizes):
-        raise DatapathError("another version of trafficmon runs than is installed", hint="restart trafficmond")
+        raise DatapathError("the running trafficmon is not the installed version", hint="restart trafficmond")
     names = asked["maps"]
     if set(names) != MAPS.keys() or len(names) != len(MAPS) or len(fds) < len(MAPS):
         raise ValueError("maps")

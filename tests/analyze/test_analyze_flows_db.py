@@ -202,7 +202,7 @@ def test_pages_that_lead_in_circles(tmp_path: Path, reading: Reading) -> None:
     path.write_bytes(content)
     _, stats = reading(path)
     assert dict(stats.parse_errors.kinds) == {"database damaged": 1}
-    assert "leads in circles" in stats.parse_errors.places[0].what
+    assert "has loops" in stats.parse_errors.places[0].what
 
 
 def test_cells_that_no_daemon_wrote(tmp_path: Path, reading: Reading) -> None:

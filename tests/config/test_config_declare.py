@@ -100,7 +100,7 @@ def test_every_kind_is_read() -> None:
         ("count = 1", "count", "1 is too low; the minimum is 2"),
         ("share = 1.5", "share", "1.5 is too high; the maximum is 1.0"),
         ("share = nan", "share", "nan is not a finite number"),
-        ('mode = "nativ"', "mode", '"nativ" is none of auto, native; did you mean native?'),
+        ('mode = "nativ"', "mode", '"nativ" is not one of auto, native; did you mean native?'),
         ("mode = true", "mode", "true is not text"),
         ("names = [1]", "names", "is not a list of texts"),
         ('names = "a"', "names", "is not a list of texts"),

@@ -183,14 +183,14 @@ def test_no_secret_is_told(server: FeedServer, tmp_path: Path) -> None:
     ("text", "wrong"),
     [
         ('label = "x"', "path: is missing; write path, a file of prefixes, or url"),
-        ('label = "x"\npath = "a"\nurl = "https://T0KEN.example/"', "a list has one of them"),
+        ('label = "x"\npath = "a"\nurl = "https://T0KEN.example/"', "are both set; remove one of them"),
         ('url = "https://T0KEN.example/"', "label: is the name of the fetched file"),
         ('label = "../x"\nurl = "https://T0KEN.example/"', "label: is the name of the fetched file"),
         ('label = "x"\nurl = "http://T0KEN.example/"', "is not encrypted"),
         ('label = "x"\nurl = "ftp://T0KEN.example/"', "is not a valid URL of a list"),
         ('label = "x"\nurl = "https://T0KEN.example:http/"', "is not a valid URL of a list"),
         ('label = "x"\nurl = "https://T0KEN.example/ a"', "is not a valid URL of a list"),
-        ('label = "x"\nurl = "https://T0KEN.example/"\nurl_allow = ["all"]', "is none of http, private, redirect"),
+        ('label = "x"\nurl = "https://T0KEN.example/"\nurl_allow = ["all"]', "is not one of http, private, redirect"),
         ('label = "x"\nurl = "https://T0KEN.example/"\nrefresh = "1m"', "is too low"),
     ],
 )

@@ -91,8 +91,8 @@ def test_http_is_refused_unless_said(server: FeedServer) -> None:
         (says(200, LIST, Content_Length="5000"), "ended before the list did"),
         (says(200, LIST, Content_Encoding="gzip"), "compressed"),
         (says(206, LIST), "answered 206"),
-        (lambda handler: handler.wfile.write(b"nonsense\r\n\r\n"), "no answer that can be used"),
-        (lambda handler: handler.connection.shutdown(2), "no answer that can be used"),
+        (lambda handler: handler.wfile.write(b"nonsense\r\n\r\n"), "no usable answer"),
+        (lambda handler: handler.connection.shutdown(2), "no usable answer"),
     ],
 )
 def test_what_is_no_list_is_refused(server: FeedServer, page: object, wrong: str) -> None:
@@ -126,7 +126,7 @@ def test_too_large_and_too_slow(server: FeedServer, monkeypatch: pytest.MonkeyPa
 def test_nobody_there() -> None:
     with pytest.raises(FetchError, match="cannot connect to the server: Connection refused"):
         get("http://127.0.0.1:9/T0KEN", HERE, Validators())
-    with pytest.raises(FetchError, match="name is not known"):
+    with pytest.raises(FetchError, match="cannot resolve the server's name"):
         get("https://nowhere.invalid/T0KEN", (), Validators())
 
 

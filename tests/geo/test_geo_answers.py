@@ -84,7 +84,7 @@ def test_sums_go_by_place(tmp_path: Path, groups: list[str], rows: list[tuple[An
 def test_what_does_not_go_together_is_said(tmp_path: Path) -> None:
     async def work(ask: Asked) -> None:
         name, said = await ask.refused("Flows", group_by=["host", "src_country"])
-        assert name == "InvalidParameter" or "does not go with host" in said
+        assert name == "InvalidParameter" or "does not combine with host" in said
 
     asked(tmp_path, work)
 

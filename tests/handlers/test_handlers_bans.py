@@ -40,12 +40,12 @@ def test_a_ban_that_is_so_already_is_no_change(tmp_path: Path) -> None:
             wanted = {"cidr": "203.0.113.7", "forever": True, "ports": ["ssh"], "reason": "rude"}
             ban = (await ask("Ban", **wanted))["ban"]
             again = await ask("Ban", **wanted)
-            assert again == {"ban": ban, "notes": ["203.0.113.7 is banned so already"]}
+            assert again == {"ban": ban, "notes": ["203.0.113.7 has this ban already"]}
             many = await ask("BanMany", bans=[wanted])
-            assert (many["banned"], many["notes"]) == (1, ["1 of them was banned so already"])
+            assert (many["banned"], many["notes"]) == (1, ["1 of them had this ban already"])
             assert len((await ask("Audit"))["entries"]) == 1
             many = await ask("BanMany", bans=[wanted, {"cidr": "203.0.113.8"}])
-            assert (many["banned"], many["notes"]) == (2, ["1 of them was banned so already"])
+            assert (many["banned"], many["notes"]) == (2, ["1 of them had this ban already"])
             assert (await ask("Audit"))["entries"][0]["subject"] == "203.0.113.8"
             for number, other in enumerate(({"reason": "ruder"}, {"owner": "jail"}, {"ports": ["http"]})):
                 await ask("Ban", **{**wanted, **other})
@@ -62,7 +62,7 @@ def test_a_prefix_that_is_named_twice_is_one_ban_and_the_last_word_counts(tmp_pa
         async with asking(tmp_path) as ask:
             bans = [{"cidr": "203.0.113.9", "ttl_s": 60}, {"cidr": "::ffff:203.0.113.9", "ttl_s": 600}]
             done = await ask("BanMany", bans=[*bans, {"cidr": "203.0.113.10"}])
-            assert (done["banned"], done["notes"]) == (2, ["1 more name the same again: the last of them counts"])
+            assert (done["banned"], done["notes"]) == (2, ["1 more repeat a prefix: its last entry is used"])
             (ban,) = [each for each in (await ask("Bans"))["bans"] if each["cidr"] == "203.0.113.9/32"]
             assert ban["expires"] - ban["since"] == pytest.approx(600, abs=5)
             assert (await ask("Audit"))["entries"][0]["subject"] == "203.0.113.9, 203.0.113.10"
@@ -222,7 +222,7 @@ def test_a_ban_for_some_services_says_so_everywhere(tmp_path: Path) -> None:
             for wrong in (["tcp/70000"], ["no-such-service"]):
                 assert (await ask.refused("Ban", cidr="203.0.113.9", ports=wrong))[0] == "Invalid"
             name, said = await ask.refused("Ban", cidr="203.0.113.9", ports=["tcp/22"], force=True)
-            assert (name, "does not go with ports" in said) == ("Invalid", True)
+            assert (name, "cannot be used with ports" in said) == ("Invalid", True)
 
     asyncio.run(run())
 

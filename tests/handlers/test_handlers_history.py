@@ -120,7 +120,7 @@ def test_what_stands_in_a_file_is_told_and_written_only_if_asked(tmp_path: Path)
             assert next(fileedits.told(first)) == f"{path}:2: take out"
             fileedits.write(first)
             assert path.read_text() == "# the office\n" + OTHER
-            with pytest.raises(ControlError, match="not the rule any more"):
+            with pytest.raises(ControlError, match="the rule is no longer at"):
                 fileedits.write(first)
             ask.parts.history._last = None
             await ask("Reload")
@@ -310,7 +310,7 @@ def test_a_rule_on_one_host_is_taken_back_and_put_back(tmp_path: Path, cidr: str
             assert len((await ask("Undo"))["done"]) == 1
             assert await _rules(ask) == []
             again = await ask("Undo", number=1)
-            assert (again["done"], [note for note in again["notes"] if "not there any more" in note]) == (
+            assert (again["done"], [note for note in again["notes"] if "no longer exists" in note]) == (
                 [],
                 again["notes"],
             )
@@ -340,7 +340,7 @@ def test_lists_the_allowlist_and_the_default_are_told_as_the_settings_have_them(
             assert told == [
                 f"{mine}: under [policy], take out",
                 "  default_shadow = true",
-                f"{mine}: take out the list that says (or its url)",
+                f"{mine}: remove the list with these lines (or url)",
                 *("  [[list]]", f'  path = "{listed}"', '  action = "drop"', '  label = "bad ones"'),
                 f"{mine}: under [policy], take out of allowlist",
                 '  "192.0.2.9"',
@@ -348,7 +348,7 @@ def test_lists_the_allowlist_and_the_default_are_told_as_the_settings_have_them(
                 '  default = "monitor"',
             ]
             for edit in edits:
-                with pytest.raises(ControlError, match="not edited by this command"):
+                with pytest.raises(ControlError, match="this command cannot edit"):
                     fileedits.write(edit)
             listed.write_text("203.0.113.0/24\n198.51.100.0/24\n")
             await ask.parts.rulebook.load(ask.parts.settings)

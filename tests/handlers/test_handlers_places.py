@@ -1,4 +1,4 @@
-"""Whoever asks for sums by countries or networks is told where no database tells of them."""
+"""Whoever asks for sums by countries or networks is told where no database has of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from asking import asking
 
-COUNTRIES = 'no database tells countries: name one in trafficmond.toml, for example [geo] databases = ["/var/lib/GeoIP/'
-NETWORKS = "no database tells networks"
+COUNTRIES = 'no database has countries: name one in trafficmond.toml, for example [geo] databases = ["/var/lib/GeoIP/'
+NETWORKS = "no database has networks"
 
 
 @pytest.mark.parametrize(

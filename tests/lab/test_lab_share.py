@@ -69,7 +69,9 @@ def test_a_program_without_a_dispatcher_is_not_touched() -> None:
         try:
             if takes_dispatchers_now(lab):
                 pytest.skip("this kernel has xdp-filter load through a dispatcher, which is joined")
-            with pytest.raises(AssertionError, match=r'XDP program "xdpfilt_alw_all".*holds the interface for itself'):
+            with pytest.raises(
+                AssertionError, match=r'XDP program "xdpfilt_alw_all".*is attached alone, not through libxdp'
+            ):
                 sharing.Sharing(lab, daemon, sender, SETTINGS).start()
             assert "xdpfilt" in lab.host.run("xdp-loader", "status", name).stdout
         finally:

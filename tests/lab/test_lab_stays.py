@@ -121,7 +121,7 @@ def test_more_than_can_be_watched_are_said_first(lab: Lab) -> None:
         assert len(watched(status)) == 62
         (text,) = status["unwatched"]
         assert text.startswith("11 interfaces are not watched, nothing is filtered or counted on them: ")
-        assert "62 interfaces are the most" in text
+        assert "at most 62 interfaces can be watched" in text
         assert not first or first[0].startswith("NOT WATCHED: 11 interfaces")
         assert "trafficmon_unwatched_interfaces 11" in daemon.control("metrics").stdout
 

@@ -118,5 +118,5 @@ def test_a_damaged_file_is_set_aside(book: Book, tmp_path: Path, caplog: pytest.
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(TrafficmonError, match="is its folder writable"):
+    with pytest.raises(TrafficmonError, match="check that its folder is writable"):
         Book(tmp_path / "nowhere")

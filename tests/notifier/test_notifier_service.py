@@ -282,4 +282,4 @@ def test_a_disk_that_does_not_write_ends_it_with_words(notify: Notify, daemon: R
     publish(daemon, threat(1))
     assert notify.process is not None
     assert notify.process.wait(10) == 1
-    assert "is its folder writable" in notify.said()
+    assert "check that its folder is writable" in notify.said()

@@ -180,7 +180,7 @@ def test_the_services_pin_directory(tmp_path: Path) -> None:
     assert states(permissions.examine(made))["pin directory"] == OK
     (tmp_path / "etc/passwd").write_text(f"trafficmon:x:{os.getuid() + 1}:990::/:/bin/false\n")
     (found,) = (each for each in permissions.examine(made) if each.subject == "pin directory")
-    assert (found.state, found.what) == (FAIL, "/sys/fs/bpf/trafficmon is not trafficmon's: the service cannot start")
+    assert (found.state, found.what) == (FAIL, "/sys/fs/bpf/trafficmon does not belong to user trafficmon: the service cannot start")
     assert "chown" in found.advice
     (tmp_path / "usr/lib/systemd/system/trafficmond.service").unlink()
     assert "pin directory" not in states(permissions.examine(made))  # a daemon started by hand makes its own
@@ -199,7 +199,7 @@ def test_the_services_pin_directory(tmp_path: Path) -> None:
         (Nic("eth0", "i40e", up=False), "auto", OK, "down"),
         (Nic("eth0", "veth", xdp_mode="native", xdp_program="tm_xdp"), "auto", OK, "trafficmon is attached"),
         (Nic("eth0", "veth", xdp_mode="native", xdp_program="xdp_other"), "auto", FAIL, "another XDP program"),
-        (Nic("eth0", "veth", xdp_mode="generic"), "auto", WARN, "whose is not known"),
+        (Nic("eth0", "veth", xdp_mode="generic"), "auto", WARN, "its owner is unknown"),
     ],
 )
 def test_interfaces_are_judged(each: Nic, mode: str, state: str, told: str) -> None:
@@ -221,7 +221,7 @@ def test_which_interfaces_the_settings_mean_is_what_the_daemon_thinks(monkeypatc
     (none,) = told("/eth/")
     assert none == (WARN, "no interface matches /eth/ now; one that appears will be attached")
     (many,) = told("eth*")
-    assert many == (FAIL, "99 interfaces are chosen, 62 are the most: the others are not watched")
+    assert many == (FAIL, "99 interfaces are selected, but at most 62 can be watched: the others are not")
 
 
 def test_the_real_interfaces_have_facts() -> None:
@@ -287,7 +287,7 @@ def test_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
     ("installed", "forbidden", "wanted"),
     [
         (False, "yes", (FAIL, "not installed", "apt-get install python3-bpfcc")),
-        (True, "yes", (FAIL, "forbids to run what it compiles", "bcc.conf")),
+        (True, "yes", (FAIL, "does not let it run what it compiles", "bcc.conf")),
         (True, "no", (OK, "installed", "")),
     ],
 )

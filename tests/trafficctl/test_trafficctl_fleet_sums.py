@@ -211,10 +211,10 @@ def test_top_is_sorted(fleet: Fleet, sort: str) -> None:
     ("arguments", "said"),
     [
         (["top", "--average", "2"], "averages over 300 s"),
-        (["top", "--sort", "total"], "since they began"),
-        (["usage", "--by", "country"], "know no country"),
-        (["usage", "--asn", "64500"], "know no asn"),
-        (["usage", "--by", "port", "--interface", "eth0"], "goes with --by hour"),
+        (["top", "--sort", "total"], "from their beginning"),
+        (["usage", "--by", "country"], "have no country"),
+        (["usage", "--asn", "64500"], "have no asn"),
+        (["usage", "--by", "port", "--interface", "eth0"], "works only with --by hour"),
     ],
     ids=str,
 )

@@ -148,7 +148,7 @@ def test_chains_of_iptables() -> None:
         "": "a default never drops the host's own packets",
         "17": "rules apply to all interfaces",
         "18": "rules have no mark",
-        "24": "rules make no difference between what is forwarded and what is not",
+        "24": "rules do not distinguish forwarded packets from others",
     }
     default, _ = decide.decide(ruleset)
     assert default == DROP, "a policy of ACCEPT behind a line that drops all"
@@ -173,7 +173,7 @@ def test_chains_of_iptables() -> None:
 def test_a_chain_that_comes_back_to_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decide, "_MOST_STEPS", 100_000)
     text = "*filter\n:INPUT DROP [0:0]\n:a - [0:0]\n-A INPUT -j a\n-A a -j a\nCOMMIT\n"
-    with pytest.raises(ControlError, match="comes back to itself"):
+    with pytest.raises(ControlError, match="jumps back to itself"):
         policy_of(READERS["iptables-save"]([("loop", text)]))
     chains = [f":c{number} - [0:0]\n" for number in range(40)]
     jumps = [f"-A c{number} -j c{number + 1}\n" * 2 for number in range(39)]

@@ -123,7 +123,7 @@ def test_what_cannot_be_put_in_place_changes_nothing(tmp_path: Path, gone: str) 
     if gone == "folder":
         (tried / "b.toml").unlink()
         tried.rmdir()
-    why = "is not there any more; .* rollback" if gone == "folder" else "cannot be put in place"
+    why = "no longer exists; .* rollback" if gone == "folder" else "cannot be put in place"
     with pytest.raises(ControlError, match=why), installed(tried, place):
         pass
     assert [path.name for path in cidr_dir.iterdir()] == ["a.toml"]

@@ -62,7 +62,7 @@ def test_what_is_asked(ctl: Ctl, running: Running) -> None:
     }
     wrong = ctl("usage", "--by", "country", "--interface", "eth0")
     assert wrong.returncode == 2
-    assert "--interface goes with --by hour, day or month" in wrong.stderr
+    assert "--interface works only with --by hour, day or month" in wrong.stderr
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def test_a_dry_run_changes_nothing(ctl: Ctl, running: Running, store: Path) -> N
     [
         (["what-if"], "nothing to compare with"),
         (["what-if", "/nowhere"], "does not exist"),
-        (["ban", "-", "--dry-run"], "goes with one address"),
+        (["ban", "-", "--dry-run"], "works with one address"),
     ],
 )
 def test_what_makes_no_sense_is_no_difference(ctl: Ctl, store: Path, arguments: list[str], said: str) -> None:

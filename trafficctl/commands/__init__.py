@@ -18,7 +18,7 @@ COMMANDS = {
     "lists": ("lists", "the prefix lists: age, size, what they match"),
     "allow": ("allow", "allow packets to a service of this host"),
     "deny": ("deny", "drop packets to a service of this host"),
-    "add-cidr": ("add_cidr", "add a rule for a prefix, at once in force"),
+    "add-cidr": ("add_cidr", "add a rule for a prefix; it is in force at once"),
     "remove-cidr": ("remove_cidr", "remove a rule that add-cidr made"),
     "promote": ("promote", "put a rule in shadow into force"),
     "bans": ("bans", "the bans in force"),

@@ -26,7 +26,7 @@ def arguments(parser: ArgumentParser) -> None:
     """The rule."""
     parser.add_argument("cidr", metavar="CIDR", type=values.written_prefix, help="an address or a prefix")
     actions = ("allow", "monitor", "drop", "limit")
-    parser.add_argument("--action", choices=actions, help="drop unless given (limit if --limit is)")
+    parser.add_argument("--action", choices=actions, help="the action (default: drop; with --limit: limit)")
     parser.add_argument("--direction", choices=("ingress", "egress", "both"), default="ingress", help="default ingress")
     parser.add_argument(
         "--port",
@@ -54,7 +54,7 @@ def run(args: Namespace) -> int:
     if action == "limit" and not args.limit:
         raise ControlError("--action limit needs a rate", name="usage", hint="give the rate: --limit 100/s")
     if action != "limit" and (args.limit or args.burst):
-        raise ControlError(f"--limit and --burst do not go with {action}", name="usage", hint="leave --action out")
+        raise ControlError(f"--limit and --burst cannot be used with {action}", name="usage", hint="leave --action out")
     if args.dry_run:
         return _try(args, action)
     with session.connect(args) as client:

@@ -34,9 +34,9 @@ _USUAL_S = 60.0
 
 def arguments(parser: ArgumentParser) -> None:
     """Which rules, for how long."""
-    text = "a folder in the place of cidr.d, a rules file, or a settings file, where the daemon can read it"
+    text = "a folder to use instead of cidr.d, a rules file or a settings file; the daemon must be able to read it"
     parser.add_argument("path", metavar="PATH", nargs="?", type=values.path, help=text)
-    text = "the settings, with this policy.default"
+    text = "the settings in force, with this policy.default"
     parser.add_argument("--default", choices=("allow", "monitor", "drop"), help=text)
     probation.argument(parser, _USUAL_S)
 
@@ -44,8 +44,8 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Apply; 1 if nothing is different."""
     if args.path and args.default:
-        hint = "write the default into the settings file, or apply one after the other"
-        raise ControlError("--default does not go with a path", name="usage", hint=hint)
+        hint = "write the default into the settings file, or apply the two one after the other"
+        raise ControlError("--default cannot be used with a path", name="usage", hint=hint)
     with session.connect(args) as client:
         client.patient()
         path = args.path

@@ -87,13 +87,13 @@ def _try(args: Namespace) -> int:
     from trafficctl.whatif import ask, rules
 
     if args.cidr == values.INPUT:
-        raise ControlError("--dry-run goes with one address, not with -", name="usage")
+        raise ControlError("--dry-run works with one address, not with -", name="usage")
     return ask.ask_about(args, args.cidr, lambda now: rules.with_ban(now, args.cidr, args.port or ()))
 
 
 def _ban_many(args: Namespace) -> int:
     if args.force:
-        raise ControlError("--force goes with one address, not with -", name="usage")
+        raise ControlError("--force works with one address, not with -", name="usage")
     bans = [_request(line, args) for line in session.read_bans("banned")]
     banned, refused, notes = 0, list[dict[str, str]](), dict[str, None]()
     with session.connect(args) as client, session.several_calls(lambda: f"{banned:,} were banned" if banned else ""):

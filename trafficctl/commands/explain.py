@@ -27,7 +27,7 @@ def arguments(parser: ArgumentParser) -> None:
         nargs="?",
         metavar="SERVICE",
         type=values.service,
-        help="what is asked for there: tcp/443, icmp/8, gre",
+        help="the service that is asked for: tcp/443, icmp/8, gre",
     )
     parser.add_argument(
         "--direction", choices=("ingress", "egress"), default="ingress", help="packets from it (default) or to it"

@@ -48,7 +48,7 @@ def run(args: Namespace) -> int:
 
     if args.output not in ("human", "toml"):
         raise ControlError(
-            f"-o {args.output} does not go with import", name="usage", hint="it prints a rules file, TOML"
+            f"-o {args.output} cannot be used with import", name="usage", hint="it prints a rules file, TOML"
         )
     files = list(_files(args))
     if args.source == "ufw":

@@ -34,7 +34,7 @@ _BY_HAND = "runtime"
 
 def arguments(parser: ArgumentParser) -> None:
     """What, and how."""
-    parser.add_argument("label", metavar="LABEL", help="of a rule or a list in shadow, as rules shows it; or default")
+    parser.add_argument("label", metavar="LABEL", help="the label of a rule or list in shadow, or default")
     parser.add_argument("--write", action="store_true", help="edit the file that contains it")
     probation.argument(parser)
 
@@ -114,7 +114,7 @@ def _edit(row: Mapping[str, Any], path: Path, made: dict[str, Any], *, write: bo
     text = path.read_text("utf-8")
     line = _line(row, text)
     if line is None:
-        what = "remove shadow = true yourself where that label is; this command cannot edit its form"
+        what = "this command cannot edit this file as it is written; remove shadow = true at that label yourself"
         made["edits"].append({"path": str(path), "line": None, "edit": what})
         return
     if not write:

@@ -41,7 +41,7 @@ def arguments(parser: ArgumentParser) -> None:
         nargs="?",
         const=(),
         type=values.changes,
-        help="the difference between two changes; N: what change N did; alone: what the latest did",
+        help="the difference between two changes; N: what change N did; without a number: what the latest change did",
     )
 
 
@@ -104,7 +104,7 @@ def _as_file(args: Namespace) -> int:
 def _latest(client: Client) -> tuple[int, int]:
     changes = client.call("History", limit=1)["changes"]
     if not changes:
-        raise ControlError("no change of the rules is known", name="usage", hint="see trafficctl history")
+        raise ControlError("no change of the rules is recorded", name="usage", hint="see trafficctl history")
     return changes[0]["number"] - 1, changes[0]["number"]
 
 

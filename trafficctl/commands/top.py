@@ -76,10 +76,10 @@ def _of_fleet(args: Namespace, target: Target) -> int:
 
     if args.average is not None:
         what = f"--average is for the live screen of one host; rates of a fleet are averages over {WINDOW_S} s"
-        raise ask.unanswered(what, "leave --average out: sensors report a flow that goes on every flows.active_timeout")
+        raise ask.unanswered(what, "omit --average: sensors report a flow that continues every flows.active_timeout")
     if args.sort not in SORTS:
-        what = f"--sort {args.sort} is of flows since they began, which no fleet's server knows"
-        raise ask.unanswered(what, f"sort by {', '.join(SORTS)}; or ask: trafficctl flows --from URL --group-by")
+        what = f"--sort {args.sort} counts flows from their beginning, which the fleet's server does not store"
+        raise ask.unanswered(what, f"sort by {', '.join(SORTS)}; or use trafficctl flows --from URL --group-by")
     output, labels = session.output(args), Labels.of(args)
     for number in range(args.count or 1):
         if number:

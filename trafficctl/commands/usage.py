@@ -42,7 +42,7 @@ def arguments(parser: ArgumentParser) -> None:
         metavar="WHAT",
         choices=(*TIMES, *KINDS, _FLEET_ONLY),
         default="day",
-        help=f"a row for each (day): {', '.join((*TIMES, *KINDS))}; of a fleet {_FLEET_ONLY}",
+        help=f"one row for each of these (default: day): {', '.join((*TIMES, *KINDS))}; for a fleet {_FLEET_ONLY}",
     )
     parser.add_argument(
         "--since", metavar="TIME", type=values.moment, help="not before: 7d, today, 2026-01-31, @EPOCH (30 days)"
@@ -65,7 +65,7 @@ def run(args: Namespace) -> int:
     if target := ask.wanted(args):
         rows = _of_fleet(args, target, asked)
     elif args.by == _FLEET_ONLY:
-        raise ask.unanswered("--by sensor is for the hosts of a fleet", "add --from clickhouse://HOST/DATABASE")
+        raise ask.unanswered("--by sensor works only for a fleet", "add --from clickhouse://HOST/DATABASE")
     else:
         with session.connect(args) as client:
             reply = client.call("Usage", **asked)
@@ -84,7 +84,7 @@ def _of_fleet(args: Namespace, target: Target, asked: dict[str, Any]) -> list[di
     from trafficctl.fleet.usage import KEPT, by_key, by_period, usage_question
 
     if asked["kind"] in _PLACES:
-        what = f"the fleet's sums know no {asked['kind']}: where an address is, each host looks up for itself"
+        what = f"the fleet's totals have no {asked['kind']}: each host looks it up in its own database"
         raise ask.unanswered(what, f"ask a host: trafficctl usage --by {asked['kind']}, without --from")
     (kept,) = ask.rows(target, KEPT)
     rows = ask.rows(target, usage_question(hourly=kept["n"] > 0, sensor=args.sensor, **asked))
@@ -105,8 +105,8 @@ def question(args: Namespace, now: float) -> dict[str, Any]:
     if named and named[0][0] != args.by:
         from trafficmond.errors import ControlError
 
-        what = f"--{named[0][0]} goes with --by hour, day or month: sums of {args.by} do not know it"
-        raise ControlError(what, name="usage", hint="ask the flows: trafficctl flows --group-by")
+        what = f"--{named[0][0]} works only with --by hour, day or month: totals by {args.by} do not have it"
+        raise ControlError(what, name="usage", hint="use the flows: trafficctl flows --group-by")
     return asked | {"kind": args.by, "key": named[0][1] if named else None}
 
 

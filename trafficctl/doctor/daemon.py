@@ -25,7 +25,7 @@ def examine(host: Host) -> Iterator[Finding]:
     )
     if status["config"].get("error"):
         yield Finding(
-            "daemon", FAIL, f"its files are not in force: {status['config']['error']}", "run trafficctl check"
+            "daemon", FAIL, f"the files on disk are not in force: {status['config']['error']}", "run trafficctl check"
         )
     for warning in status.get("warnings") or ():
         yield Finding("daemon", WARN, warning, "see trafficctl status")

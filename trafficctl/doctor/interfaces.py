@@ -30,11 +30,11 @@ def examine(host: Host) -> Iterator[Finding]:
     for pattern in host.settings.interfaces:
         if not Selection((pattern,), selection.routes).chosen(present):
             what = "no default route" if pattern == DEFAULT_ROUTE else f"no interface matches {pattern}"
-            advice = f"set interfaces; there are {', '.join(each.name for each in present)}"
+            advice = f"set interfaces; this host has {', '.join(each.name for each in present)}"
             yield Finding("interfaces", WARN, f"{what} now; one that appears will be attached", advice)
     wanted = selection.chosen(present)
     if len(wanted) > MAX_WATCHED:
-        what = f"{len(wanted)} interfaces are chosen, {MAX_WATCHED} are the most: the others are not watched"
+        what = f"{len(wanted)} interfaces are selected, but at most {MAX_WATCHED} can be watched: the others are not"
         yield Finding("interfaces", FAIL, what, "name fewer in `interfaces`")
     shared = [each.name for each in Selection(shared_interfaces(host.settings)).chosen(wanted)]
     if shared:
@@ -52,7 +52,7 @@ def _sharing(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding("xdp_share", OK, "libxdp is installed")
     if settings.source == CONFIG_FILE and not share.SOCKET.exists():
-        what = "the service cannot join other XDP programs: nobody listens on its socket"
+        what = "the service cannot join other XDP programs: trafficmon-share.socket is not running"
         yield Finding("xdp_share", FAIL, what, "systemctl enable --now trafficmon-share.socket")
 
 
@@ -87,7 +87,7 @@ def _program(each: Nic, name: str, shared: bool) -> Iterator[Finding]:
         )
         yield Finding(name, OK, f"trafficmon is attached, {each.xdp_mode}{told}")
     elif not each.xdp_program:
-        what = "an XDP program is attached; whose is not known"
+        what = "an XDP program is attached; its owner is unknown"
         yield Finding(name, WARN, what, "run as root: sudo trafficctl doctor")
     else:
         what = f"another XDP program is attached: {each.xdp_program} ({each.xdp_mode})"
@@ -100,7 +100,7 @@ def _program(each: Nic, name: str, shared: bool) -> Iterator[Finding]:
 
 def _native(each: Nic, name: str, fallback: str) -> Iterator[Finding]:
     if each.native_xdp is False:
-        what = f"its driver ({each.driver or 'virtual'}) has no native XDP: generic mode, several times slower a packet"
+        what = f"its driver ({each.driver or 'virtual'}) has no native XDP; generic mode costs several times as much"
         yield Finding(name, fallback, what, 'use another card, or set xdp_mode = "skb" to silence this')
         return
     if each.native_xdp:

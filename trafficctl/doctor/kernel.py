@@ -66,7 +66,7 @@ def _options(host: Host, release: str) -> Iterator[Finding]:
         advice = "use a kernel that has it, or set egress = false"
         yield Finding("kernel options", WARN, f"{option} is not set: no {_EGRESS[option]}", advice)
     if not missing and not lacking:
-        yield Finding("kernel options", OK, "all that is needed is built in or a module")
+        yield Finding("kernel options", OK, "every needed option is built in or a module")
 
 
 def _build_config(host: Host, release: str) -> set[str] | None:

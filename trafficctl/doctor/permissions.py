@@ -30,10 +30,10 @@ def _capabilities(host: Host) -> Iterator[Finding]:
     bounding = int(sets["CapBnd"], 16)
     lost = [name for name, bit in _CAPABILITIES.items() if not bounding >> bit & 1]
     if lost:
-        what = f"{', '.join(lost)} cannot be had here"
+        what = f"not available here: {', '.join(lost)}"
         yield Finding("capabilities", FAIL, what, f"give them to the container: --cap-add={','.join(lost)}")
     else:
-        yield Finding("capabilities", OK, f"{', '.join(_CAPABILITIES)} can be had")
+        yield Finding("capabilities", OK, f"available: {', '.join(_CAPABILITIES)}")
 
 
 def _bpffs(host: Host) -> Iterator[Finding]:
@@ -58,11 +58,11 @@ def _pin_directory(host: Host) -> Finding:
     except FileNotFoundError:
         return Finding("pin directory", FAIL, f"there is no {pins}: {_CANNOT_START}", _MAKE)
     except OSError:  # bpffs is root's alone
-        return Finding("pin directory", WARN, f"{pins}: not to be seen", "run as root: sudo trafficctl doctor")
+        return Finding("pin directory", WARN, f"{pins} cannot be seen", "run as root: sudo trafficctl doctor")
     if number is not None and owner != int(number):
         advice = f"give it to the service: chown -R {_USER}:{_USER} {pins}"
-        return Finding("pin directory", FAIL, f"{pins} is not {_USER}'s: {_CANNOT_START}", advice)
-    return Finding("pin directory", OK, f"{pins} is the service's own")
+        return Finding("pin directory", FAIL, f"{pins} does not belong to user {_USER}: {_CANNOT_START}", advice)
+    return Finding("pin directory", OK, f"{pins} belongs to the service")
 
 
 def _groups(host: Host) -> Iterator[Finding]:

@@ -49,13 +49,13 @@ def _bcc(host: Host, required: bool) -> Iterator[Finding]:
     """What the second loader needs: bcc with LLVM, and a unit that lets it run what it compiles."""
     if importlib.util.find_spec("bcc") is None:
         told = "not installed" + ("" if required else ", not needed")
-        advice = "install it, with LLVM some 240 MB: apt-get install python3-bpfcc"
+        advice = "install it (about 240 MB with LLVM): apt-get install python3-bpfcc"
         yield Finding("loader bcc", FAIL if required else OK, told, advice if required else "")
         return
     forbidden = host.has_service and unit_state("MemoryDenyWriteExecute").get("MemoryDenyWriteExecute") == "yes"
     if forbidden and required:
         advice = f"put {_EXAMPLES}/bcc.conf into /etc/systemd/system/{SERVICE}.d/, then systemctl daemon-reload"
-        yield Finding("loader bcc", FAIL, "installed, but the unit forbids to run what it compiles", advice)
+        yield Finding("loader bcc", FAIL, "installed, but the unit does not let it run what it compiles", advice)
     elif forbidden:
         yield Finding("loader bcc", OK, "installed; not usable by the unit, and not needed")
     else:

@@ -25,7 +25,7 @@ def examine(host: Host) -> Iterator[Finding]:
         yield Finding("settings", WARN, str(error.args[0]), error.hint)
         return
     for mistake in checked.mistakes:
-        yield Finding("settings", FAIL, str(mistake), f"correct it; trafficctl check {path} shows it in place")
+        yield Finding("settings", FAIL, str(mistake), f"correct it; trafficctl check {path} shows the line")
     for note in checked.notes:
         yield Finding("settings", WARN, str(note))
     if not checked.mistakes:

@@ -18,7 +18,7 @@ def examine(host: Host) -> Iterator[Finding]:
         return
     if importlib.util.find_spec("systemd") is None:
         what = "Python has no module for it: the daemon's messages go to standard error"
-        advice = "if systemd's headers and a C compiler are there: pip install systemd-python"
+        advice = "if systemd's headers and a C compiler are installed: pip install systemd-python"
         yield Finding("journal", WARN, what, advice)
     if host.text("/etc/services") is None:
         yield Finding("names of services", WARN, "there is no /etc/services: rules know few names", "install netbase")

@@ -32,9 +32,7 @@ def wanted(args: Namespace) -> Target | None:
     """The fleet's server, where it is to be asked. Raises ControlError."""
     target: Target | None = args.fleet
     if args.sensor is not None and target is None:
-        raise unanswered(
-            "--sensor is for the hosts of a fleet", "add --from clickhouse://HOST/DATABASE, or leave it out"
-        )
+        raise unanswered("--sensor works only for a fleet", "add --from clickhouse://HOST/DATABASE, or leave it out")
     return target
 
 

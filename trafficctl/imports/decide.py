@@ -122,7 +122,7 @@ def _note_lines(ruleset: Ruleset, lines: Sequence[Line]) -> None:
     for line in lines:
         foreign = {each.version for networks, but in line.addresses if not but for each in networks}
         if line.target not in (ACCEPT, DROP, RETURN) and line.target not in ruleset.chains:
-            ruleset.lose(line.where, line.text, f"the chain {line.target.split()[-1]} is not there")
+            ruleset.lose(line.where, line.text, f"chain {line.target.split()[-1]} does not exist")
         elif line.family and foreign and line.family not in foreign:
             ruleset.lose(line.where, line.text, f"an address in a rule of IPv{line.family} belongs to the other family")
         elif line.target == DROP and any(words.never_dropped(places) for places, but in line.services if not but):
@@ -237,12 +237,12 @@ class _Walker:
     def _walk(self, chain: str, mask: int, depth: int) -> int:
         """Takes what the chain decides from `mask`; what comes out at its end."""
         if depth > _DEEPEST:
-            raise ControlError(f"chain {chain} comes back to itself", name="usage", hint="nothing was printed")
+            raise ControlError(f"chain {chain} jumps back to itself", name="usage", hint="nothing was printed")
         lines = self._chains.get(chain, [])
         fitting = self._fitting(chain)
         self._steps += len(fitting)
         if self._steps > _MOST_STEPS:
-            raise ControlError("these chains lead through each other too often", name="usage", hint="give fewer rules")
+            raise ControlError("these chains jump to each other too often", name="usage", hint="give fewer rules")
         returned = 0
         for line, fits in (lines[number] for number in fitting):
             hit = mask & fits

@@ -83,7 +83,7 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
         ruleset.chains[chain] = _lines(ruleset, name, zone)
         target = zone.attributes.get("target", "default")
         if target not in _TARGETS:
-            raise ControlError(f"{name}:{zone.line}: target {target} is none of firewalld's", name="usage")
+            raise ControlError(f"{name}:{zone.line}: {target} is not a target of firewalld", name="usage")
         end = Line(f"{name}:{zone.line}", zone.text().partition(">")[0] + ">", _TARGETS[target])
         if target in ("default", ""):
             ping = services.parse(["icmp", "icmpv6"])
@@ -102,9 +102,9 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
             entry.append((False, Line(end.where, end.text, chain)))
     if open_to_all > 1:
         raise ControlError(
-            "more than one zone is for interfaces, and rules are for all of them",
+            "more than one zone is for interfaces, but rules apply to all interfaces",
             name="usage",
-            hint="give one zone without sources, and those with sources beside it",
+            hint="give one zone without sources, and any number with sources",
         )
     ruleset.chains["zones"] = [line for _, line in sorted(entry, key=lambda each: not each[0])]
     ruleset.bases = [Base("zones", False, policy if open_to_all else DROP)]
@@ -123,7 +123,7 @@ def _parsed(name: str, text: str) -> _Element:
         path.append(element)
 
     def refuse(*_: object) -> None:
-        raise ControlError(f"{name}: it defines entities, which no zone does", name="usage")
+        raise ControlError(f"{name}: it defines XML entities, which a zone file never does", name="usage")
 
     parser.StartElementHandler = begin
     parser.EndElementHandler = lambda _: path.pop()
@@ -259,7 +259,7 @@ def _service(ruleset: Ruleset, where: str, name: str, *, included: bool = False)
         except ValueError:
             continue
         taken = ", ".join(services.text(found))
-        ruleset.note(where, f'the service "{name}" is taken for {taken}: no file of firewalld says what it is')
+        ruleset.note(where, f'the service "{name}" is read as {taken}: no file of firewalld defines it')
         return found
     raise Unsaid(f'the service "{name}" is not known on this host; write its ports in place of it')
 
@@ -276,7 +276,7 @@ def _service_of(ruleset: Ruleset, where: str, path: Path, included: bool) -> Pla
             found += _places(ruleset, where, each)
         elif each.name == "include":
             if included:
-                raise Unsaid(f"{path.stem} includes a service, which another one includes")
+                raise Unsaid(f"service {path.stem} is included and includes another one, which is one level too many")
             found += _service(ruleset, where, each.attributes.get("service", ""), included=True)
     for each in root:
         if each.name in ("destination", "helper", "source-port") and not words.never_dropped(services.merged(found)):

@@ -22,7 +22,7 @@ _COUNTS = re.compile(r"^\[\d+:\d+\] *")
 _NO_RULE = ("#", ":", "COMMIT", "-F", "-N", "-X", "-Z")  # of other tables, or of chains alone
 _GIVE = "give what iptables-save prints; for ufw, nft and firewalld use --from"
 _ONE_EACH = "give what iptables-save and ip6tables-save print, once each"
-_FORWARDED = "rules make no difference between what is forwarded and what is not"
+_FORWARDED = "rules do not distinguish forwarded packets from others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def read(files: Sequence[File]) -> Ruleset:
         family = _family(name, text)
         if family in ruleset.families:
             raise ControlError(
-                f"{name}:{start} has rules of IPv{family}, and so has what stands before it",
+                f"{name}:{start} has rules of IPv{family} for the second time",
                 name="usage",
                 hint=_ONE_EACH,
             )
@@ -75,7 +75,7 @@ def read(files: Sequence[File]) -> Ruleset:
         ruleset.families = tuple(sorted({*ruleset.families, family}))
     if len(ruleset.families) == 1:
         other, tool = ("IPv6", "ip6tables-save") if ruleset.families == (4,) else ("IPv4", "iptables-save")
-        ruleset.note(files[0][0], f"it says nothing of {other}, for which the default decides; give {tool} as well")
+        ruleset.note(files[0][0], f"it has no rules for {other}, so the default decides there; give {tool} as well")
     return ruleset
 
 
@@ -113,11 +113,11 @@ def read_ufw(files: Sequence[File], settings: str = "") -> Ruleset:
         for raw in table.chains.get(f"{prefix}-user-forward", ()):
             ruleset.lose(raw.where, raw.text, _FORWARDED)
     if not ruleset.bases:
-        raise ControlError("these are no rules of ufw", name="usage", hint="give /etc/ufw, or user.rules of it")
+        raise ControlError("these are not rules of ufw", name="usage", hint="give /etc/ufw, or its user.rules")
     if not any("before" in Path(name).name for name, _ in files):
         ruleset.established = ruleset.established or "ufw"  # before.rules lets replies pass, and lo
     if not settings:
-        ruleset.note(files[0][0], "without /etc/default/ufw, what no rule names is taken to be dropped")
+        ruleset.note(files[0][0], "/etc/default/ufw is missing: the import assumes that ufw drops what no rule names")
     if _setting(settings, "DEFAULT_OUTPUT_POLICY") in ("DROP", "REJECT"):
         ruleset.lose("/etc/default/ufw", "DEFAULT_OUTPUT_POLICY", "a default never drops the host's own packets")
     return ruleset
@@ -201,7 +201,7 @@ def _forwarded(ruleset: Ruleset, table: _Table, name: str) -> None:
     for chain in table.met("FORWARD"):
         if chain not in judged and table.chains[chain]:
             first = table.chains[chain][0]
-            ruleset.lose(first.where, f"all of chain {chain}, {len(table.chains[chain])} in number", _FORWARDED)
+            ruleset.lose(first.where, f"chain {chain}, all {len(table.chains[chain])} rules", _FORWARDED)
 
 
 def _translate(ruleset: Ruleset, table: _Table, first: Sequence[str], egress: bool) -> dict[str, str]:

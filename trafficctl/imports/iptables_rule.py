@@ -125,7 +125,7 @@ def _type(said: _Said, rest: Iterator[str], but: bool) -> None:
 
 def _states(said: _Said, rest: Iterator[str], but: bool) -> None:
     if but:
-        raise Unsaid("it is for all connection states but some")
+        raise Unsaid("rules cannot match a negated connection state")
     said.states = frozenset(next(rest).split(","))
 
 

@@ -65,7 +65,7 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
     spoken = {family for base in ruleset.bases for family in base.families}
     ruleset.families = tuple(sorted(spoken))
     if len(spoken) == 1:
-        ruleset.note(files[0][0], f"it says nothing of IPv{10 - min(spoken)}, for which the default decides")
+        ruleset.note(files[0][0], f"it has no rules for IPv{10 - min(spoken)}, so the default decides there")
     return ruleset
 
 
@@ -104,13 +104,13 @@ def _member(ruleset: Ruleset, name: str, table: _Table, statement: Statement) ->
         if not dynamic:
             table.names.sets[words[1]] = nft_rule.elements(elements.words[2:] if elements else [])
         if not dynamic and elements and any(word in ("timeout", "expires") for word in elements.words):
-            ruleset.lose(f"{name}:{statement.line}", statement.text, "members that end there are for good here")
+            ruleset.lose(f"{name}:{statement.line}", statement.text, "members that expire there do not expire here")
     elif words[:1] == ["define"] and len(words) > 3:
         table.names.defined[words[1]] = nft_rule.expanded(words[3:], table.names)
     elif words[:1] in (["map"], ["flowtable"], ["ct"], ["counter"], ["quota"], ["limit"], ["synproxy"]):
         return  # whoever uses it is told
     elif words:
-        ruleset.lose(f"{name}:{statement.line}", statement.text, "it is nothing that a table holds here")
+        ruleset.lose(f"{name}:{statement.line}", statement.text, "a table cannot contain this here")
 
 
 def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, Base] | None:
@@ -148,7 +148,7 @@ def _other_hook(ruleset: Ruleset, where: str, table: _Table, chain: str, what: s
     dropping = any(each.words == ["policy", "drop"] for each in table.chains[chain])
     if lost:
         called = f" (it calls {', '.join(met[1:])})" if len(met) > 1 else ""
-        ruleset.lose(where, f"all its rules, {len(lost)} in number{called}", f"a chain of {what}, is not supported")
+        ruleset.lose(where, f"all its {len(lost)} rules{called}", f"a chain of {what}, is not supported")
     elif dropping:
         ruleset.note(where, FORWARDED)
 

@@ -80,7 +80,7 @@ def read(context: Context, texts: Sequence[str], chains: str) -> list[Line]:
         _one(context, said, word, rest)
     if not said.verdicts and not said.by_state:
         if _HIDDEN.search(context.text):
-            raise Unsaid("nft shows a part of it as a comment")
+            raise Unsaid("nft shows a part of this rule only as a comment")
         return []
     target, goes = said.verdicts[0] if said.verdicts else (ACCEPT, False)
     if target not in (ACCEPT, DROP, RETURN):
@@ -210,7 +210,7 @@ def _type(family: int) -> Callable[[Context, _Said, Iterator[str]], None]:
             raise Unsaid(f"{what} of ICMP is not known to rules")
         values, but = _values(context, rest)
         if but:
-            raise Unsaid("all types of ICMP but some")
+            raise Unsaid("rules cannot match all ICMP types except some")
         said.family = said.family or family
         said.services.append((words.types(family, values), False))
 
@@ -230,7 +230,7 @@ def _state(context: Context, said: _Said, rest: Iterator[str]) -> None:
             found += [] if word == "," else [word]
     else:
         if word == "!=":
-            raise Unsaid("all connection states but some")
+            raise Unsaid("rules cannot match a negated connection state")
         found.append(word)
         said.states = frozenset(found)
         for word in rest:
@@ -245,7 +245,7 @@ def _state(context: Context, said: _Said, rest: Iterator[str]) -> None:
 
 def _verdict_map(rest: Iterator[str]) -> list[tuple[str, str]]:
     if next(rest) != "{":
-        raise Unsaid("a map that has a name")
+        raise Unsaid("named maps are not supported")
     inside = []
     while (word := next(rest)) != "}":
         inside.append(word)

@@ -16,7 +16,7 @@ _MOST_LABEL = 200
 def lines(ruleset: Ruleset, default: str, rules: Sequence[Decided], source: str) -> Iterator[str]:
     """The file's lines."""
     yield f"# Made by trafficctl import of {source}. Check it with trafficctl check, then put it into cidr.d."
-    yield "# It goes with these settings in trafficmond.toml:"
+    yield "# Use it with these settings in trafficmond.toml:"
     yield "#   [policy]"
     yield f'#   default = "{_ACTIONS[default]}"'
     if default == DROP and not ruleset.established:

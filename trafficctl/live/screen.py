@@ -58,7 +58,7 @@ def draw(live: Live, width: int, height: int, style: Style, *, unicode: bool = T
     `unicode`: what bars are drawn with; `cursor`: show what is selected.
     """
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
-        return [table.clip(f"{width}x{height} is too small; {LEAST_WIDTH}x{LEAST_HEIGHT} will do", width)]
+        return [table.clip(f"{width}x{height} is too small; at least {LEAST_WIDTH}x{LEAST_HEIGHT}", width)]
     if live.answer is None:
         return [table.clip(live.trouble or "waiting for the daemon", width)]
     top = [_heading(live, width, style)]

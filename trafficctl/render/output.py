@@ -36,7 +36,7 @@ class Output:
     def of(cls, form: str) -> Output:
         """Standard output as it is: its width if it is a terminal, colour if that is wanted."""
         if form == "toml":
-            raise ControlError("-o toml goes with trafficctl rules alone", name="usage", hint="use -o json")
+            raise ControlError("-o toml works only with trafficctl rules", name="usage", hint="use -o json")
         stream = sys.stdout
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

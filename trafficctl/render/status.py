@@ -104,7 +104,7 @@ def _rules(rules: dict[str, Any]) -> str:
 
 def _shadow(shadow: dict[str, Any]) -> str:
     name = "the default" if shadow["kind"] == "default" else shadow["name"]
-    watched = f"{shadow['action']}, has watched for {units.span(time.time() - shadow['since'])}"
+    watched = f"{shadow['action']}, in shadow for {units.span(time.time() - shadow['since'])}"
     dropped = shadow["would_drop"]
     told = f"would have dropped {units.many(dropped['packets'], 'packet')}, {units.octets(dropped['bytes'])}"
     return f"{name}: {watched}, {told} of {units.exact(shadow['packets'])}"

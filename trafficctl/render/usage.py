@@ -13,13 +13,13 @@ from trafficctl.render.table import Column
 _DOWN, _UP = "█", "▒"
 _ASCII_DOWN, _ASCII_UP = "#", "="
 _LEAST_BAR, _MOST_BAR = 8, 60
-_BEFORE = "(not before the last upgrade: there UP is what who began sent, {} in all)"
+_BEFORE = "(before the last upgrade, UP was not counted: it is what initiators sent, {} in all)"
 
 
 def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | None) -> Iterator[str]:
     """The rows of Usage by hour, day, month (oldest first) or by another kind; the last line has the sum."""
     if not rows:
-        yield "nothing was summed up in that time; flows count when they are written, up to 5 minutes later"
+        yield "there are no totals for that time; flows are counted when they are stored, up to 5 minutes later"
         return
     timed = rows[0]["period"] is not None
     shown = list(reversed(rows)) if timed else list(rows)

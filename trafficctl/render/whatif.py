@@ -58,7 +58,7 @@ def _in_a_line(dropped: Mapping[str, Any], differs: bool) -> str:
     if not differs:
         return "nothing would be different"
     if not dropped["flows"]:
-        return "nothing would newly be dropped"
+        return "nothing more would be dropped"
     if not dropped["answered"]:
         return "nothing that was answered would be dropped"
     return f"{units.many(dropped['answered'], 'flow')} that {_were(dropped['answered'])} answered would be dropped"
@@ -77,7 +77,7 @@ def _change(title: str, change: Mapping[str, Any], style: Style, width: int | No
     others = change["flows_of_others"]
     yield from _part("by peer", change["sources"], _SOURCES, style, width, more)
     if others:
-        yield style.dim(f"(and {units.many(others, 'flow')} of peers too many to be known)")
+        yield style.dim(f"(and {units.many(others, 'flow')} of other peers)")
     yield from _part("by service", change["services"], _SERVICES, style, width)
     yield from _part("the largest", change["largest"], _FLOWS, style, width)
     yield from _part("the latest", change["latest"], _FLOWS, style, width)

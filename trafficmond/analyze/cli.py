@@ -97,7 +97,7 @@ def _settings(path: Path | None) -> Settings:
     from trafficmond.detect.registry import settings_classes
 
     if path is None and CONFIG_FILE.exists() and not os.access(CONFIG_FILE, os.R_OK):
-        print(f"trafficctl: {CONFIG_FILE} may not be read; the defaults are used", file=sys.stderr)
+        print(f"trafficctl: {CONFIG_FILE} cannot be read (no permission); the defaults are used", file=sys.stderr)
         path = Path(os.devnull)
     return load_settings(path, detectors=settings_classes())
 

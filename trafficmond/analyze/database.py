@@ -58,7 +58,7 @@ def said(error: Exception) -> str:
     if isinstance(error, UnicodeError):
         return "its schema is damaged"
     if str(error) == "interrupted":
-        return "it leads in circles: a sound file of its size is read in fewer steps"
+        return "its structure has loops: an intact file of its size is read in fewer steps"
     return str(error)
 
 

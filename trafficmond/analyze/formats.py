@@ -142,11 +142,11 @@ def format_of(source: Source) -> Format:
         raise InputError(f"{source.name} is empty", hint="there is nothing to analyse in it")
     for magic, what, program in _CONTAINERS:
         if source.head.startswith(magic):
-            raise InputError(f"{source.name} is {what}, which is not read here", hint=f"unpack it: {program} {path}")
+            raise InputError(f"{source.name} is {what}, which cannot be read here", hint=f"unpack it: {program} {path}")
     if source.head.startswith(b"__CURSOR="):
-        what = f"{source.name} is a journal in its export format, which is not read here"
+        what = f"{source.name} is a journal in its export format, which this command cannot read"
         raise InputError(
-            what, hint="let journalctl write JSON: journalctl -u trafficmond -o json | trafficctl analyze -"
+            what, hint="have journalctl write JSON: journalctl -u trafficmond -o json | trafficctl analyze -"
         )
     near = min(
         ((len(lack), known.reader.TITLE, lack) for known, lack in lacks if lack), default=None, key=lambda it: it[0]

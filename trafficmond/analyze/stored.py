@@ -70,7 +70,7 @@ def _threats(store: sqlite3.Connection, source: Source, most: int) -> Iterator[T
     for number, row in enumerate(store.execute(f"SELECT {', '.join(names)} FROM threats"), 1):
         most -= sum(len(value) for value in row if isinstance(value, str))
         if most < 0:
-            raise sqlite3.DatabaseError("it says more than it can hold")
+            raise sqlite3.DatabaseError("it has more text than its size allows")
         try:
             yield _threat(dict(zip(names, row, strict=True)))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
@@ -113,7 +113,7 @@ def _add(row: tuple[object, ...], records: Records, stats: RunStats) -> None:
     flags, reply_flags, action, direction, interface, vlan = rest
     source, target, protocol = address(_text(src)), address(_text(dst)), _below(_BYTE, proto)
     if source.family != target.family:
-        raise ValueError(f"{src} and {dst} are of two kinds")
+        raise ValueError(f"{src} and {dst} are not of one family (IPv4 or IPv6)")
     both = _below(_BYTE, flags), _below(_BYTE, reply_flags)
     records.add(
         source,
@@ -147,5 +147,5 @@ def _below(end: int, value: object) -> int:
 def _moment(value: Any) -> float:
     moment = float(value)
     if not 0 <= moment < TIME_MAX:
-        raise ValueError(f"{moment} is no time in epoch seconds")
+        raise ValueError(f"{moment} is not a time in epoch seconds")
     return moment

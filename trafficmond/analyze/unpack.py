@@ -53,7 +53,7 @@ class Gzip:
                 if self._member is None:
                     return b""
                 rest, self._member = self._member.flush(), None
-                self._trouble = "it ends in the middle"
+                self._trouble = "it is cut off"
                 self._search(self._recent)
                 return rest or self.read(size)
             if self._member is None and not self._begin():
@@ -82,7 +82,7 @@ class Gzip:
             at = self._input.find(_MEMBER)
             passed = len(self._input) if at < 0 else at
             if not self._foreign:
-                self._trouble = f"something that is not gzip stands behind the end of member {self._members}"
+                self._trouble = f"data that is not gzip follows after member {self._members}"
             self._input, self._foreign = self._input[passed:], True
             return False
         self._members, self._foreign = self._members + 1, False

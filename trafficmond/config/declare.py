@@ -141,7 +141,9 @@ class Spec:
 
     def _checked(self, value: Any) -> Any:
         if self.choices and value not in self.choices:
-            raise ValueError(f"{_quote(value)} is none of {', '.join(self.choices)}{guess(str(value), self.choices)}")
+            raise ValueError(
+                f"{_quote(value)} is not one of {', '.join(self.choices)}{guess(str(value), self.choices)}"
+            )
         if self.min is not None and value < self.min:
             raise ValueError(f"{self.kind.show(value)} is too low; the minimum is {self.kind.show(self.min)}")
         if self.max is not None and value > self.max:

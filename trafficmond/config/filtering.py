@@ -20,12 +20,12 @@ class Policy:
     default: str = setting(
         "monitor",
         choices=("allow", "monitor", "drop"),
-        help="What a source on no list gets: allow (pass, quiet), monitor (pass, logged) or drop (dropped, logged).",
+        help="For packets that no rule or list names: allow (pass), monitor (pass, logged) or drop (logged).",
     )
     default_shadow: bool = setting(
         False,
-        help="Only say what the default would have done: what no rule names passes, logged, and what the default would "
-        "have dropped is counted and told. See docs/rules.md, shadow.",
+        help="Only log and count what the default would have dropped. Packets that no rule names pass. "
+        "See docs/rules.md, shadow.",
     )
     established: bool = setting(
         True, help="Let replies to connections that this host opened pass a default of drop (needs egress)."
@@ -44,8 +44,8 @@ class Policy:
     probation: float = duration(
         "0s",
         max="1h",
-        help="How long a change is on probation that shuts out who is logged in, or what waits here for connections, "
-        "until trafficctl confirm: then the kernel takes it back by itself. 0s: it is in force at once.",
+        help="A change that cuts off a logged-in user or a listening service is on probation for this long. Unless "
+        "trafficctl confirm keeps it, the kernel then takes it back by itself. 0s: there is no probation.",
     )
     drop_malformed: bool = setting(
         False, help="Drop packets whose headers cannot be read. They are counted by reason either way."
@@ -53,14 +53,14 @@ class Policy:
     unparsed: str = setting(
         "drop",
         choices=("pass", "drop"),
-        help="What a default of drop does with frames that cannot be judged, as their headers cannot be followed to an "
-        "address: drop or pass. Other protocols than IP, such as ARP, always pass.",
+        help="With default = drop: what happens to frames whose headers do not lead to an address, so that no rule can "
+        "decide: drop or pass. Protocols other than IP, such as ARP, always pass.",
     )
 
 
 @dataclass(frozen=True)
 class PrefixList:
-    """[[list]]: a file of prefixes, one a line, or a URL to fetch them from, and what its members get."""
+    """[[list]]: a file of prefixes, one a line, or a URL to fetch them from, and the action for its prefixes."""
 
     path: Path | None = setting(
         None, kind=PATH, example='"cidr.d/firehol_level1.netset"', help="A file of prefixes, one a line."
@@ -96,7 +96,7 @@ class PrefixList:
         "skip",
         choices=("skip", "refuse"),
         help="A line that is not a valid prefix: skip it with a warning, or refuse the new file and keep what the list "
-        "last held. Either way all else goes on.",
+        "last held. Other files take effect either way.",
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
@@ -104,7 +104,7 @@ class PrefixList:
         if self.path is None and not self.url:
             yield "path", "is missing; write path, a file of prefixes, or url, where to fetch one"
         if self.path is not None and self.url:
-            yield "url", "and path: a list has one of them"
+            yield "url", "and path are both set; remove one of them"
         if self.url and not _FEED_LABEL.fullmatch(self.label):
             yield "label", "is the name of the fetched file, too; use letters, digits, dots, dashes and underscores"
         if self.url.startswith("http:") and "http" not in self.url_allow:

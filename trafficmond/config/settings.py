@@ -142,7 +142,9 @@ class Quota:
 
     volume: int = size("1TiB", min="1MiB", help="How much there is.")
     period: str = setting("month", choices=("day", "month"), help="For how long: a day or a month, in local time.")
-    counts: str = setting("both", choices=("both", "up", "down"), help="What counts: what goes out, comes in, or both.")
+    counts: str = setting(
+        "both", choices=("both", "up", "down"), help="Which bytes count: those out (up), in (down), or both."
+    )
     interface: str = setting("", help="Only this interface; empty: all that are monitored.")
     unit: str = setting("", help="Only this systemd unit; empty: all.")
     share: float = setting(0.8, min=0.01, max=1.0, help="Report when this share of it is used, and when all is used.")
@@ -151,7 +153,7 @@ class Quota:
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """What does not hold between these settings."""
         if self.interface and self.unit:
-            yield "unit", "goes without interface: sums are of one or the other; give each a [[quota]] of its own"
+            yield "unit", "cannot be set with interface: totals are by one or the other; write a [[quota]] for each"
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ class Settings:
         (),
         check=prefix,
         example='["198.51.100.0/24"]',
-        help="Networks that are ours, beside private addresses and this host's own: whose hosts can be beacons.",
+        help="Our own networks, besides private addresses and this host's: their hosts can be beacons.",
     )
     control_socket: Path = setting(
         Path("/run/trafficmon/io.trafficmon"), help="The Unix socket that trafficctl talks to.", restart=True
@@ -227,7 +229,9 @@ class Settings:
     )
     policy: Policy = table(Policy, "policy", help="Traffic that no rule names, and what no rule may touch.")
     lists: tuple[PrefixList, ...] = tables(
-        PrefixList, "list", help="A file of prefixes (*.netset, *.ipset, *.txt), or a URL, and what its members get."
+        PrefixList,
+        "list",
+        help="A file of prefixes (*.netset, *.ipset, *.txt), or a URL, and what happens to its prefixes.",
     )
     flows: Flows = table(Flows, "flows", help="How packets become flows.")
     store: Store = table(Store, "store", help="How much history flows.db keeps.")
@@ -241,10 +245,10 @@ class Settings:
     response: Response = table(Response, "response", help="What the daemon does about a threat.")
     geo: Geo = table(Geo, "geo", help="Where addresses are: databases of countries and networks.")
     quotas: tuple[Quota, ...] = tables(
-        Quota, "quota", help="How much may go up and come down in a month or a day; threats tell, nothing is stopped."
+        Quota, "quota", help="How much may go up and come down in a month or a day; it is reported, not stopped."
     )
     per_interface: tuple[PerInterface, ...] = tables(
-        PerInterface, "interface", help="What is otherwise on some of the interfaces that are watched."
+        PerInterface, "interface", help="Settings that differ on some of the watched interfaces."
     )
     metrics: Metrics = table(Metrics, "metrics", help="OpenMetrics for Prometheus.")
     exports: tuple[Export, ...] = tables(

@@ -67,5 +67,5 @@ def parse_target(text: str) -> Target:
 def export_url(text: str) -> str:
     """`text` if it is a target that a file may hold. Raises ValueError saying what would do."""
     if parse_target(text).password:
-        raise ValueError("a password has no place in this file, that others may read; use password_file")
+        raise ValueError("others may read this file, so do not write a password here; use password_file")
     return text

@@ -34,7 +34,7 @@ def parse_duration(text: str) -> float:
     if _DURATION.fullmatch(text):
         seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
     if seconds > _LONGEST:
-        raise ValueError(f"{text!r} is too long; a hundred years are the most")
+        raise ValueError(f"{text!r} is too long; the maximum is a hundred years")
     if seconds < 0:
         raise ValueError(
             f'{text!r} is not a valid duration; write a number and ms, s, m, h, d or w, such as "30s" or "1h30m"'

@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
         try:
             request = dispatch.parse(raw)
         except dispatch.BadMessage as bad:
-            hint = "a message is one JSON object and a NUL byte; trafficctl speaks it"
+            hint = "a message is one JSON object followed by a NUL byte; see control.md"
             self._refuse(dispatch.error("Failed", reason=f"not a Varlink call: {bad}", hint=hint))
             return
         self.idle_since = None

@@ -53,7 +53,7 @@ def inherited(environ: MutableMapping[str, str]) -> Listener | None:
         if (sock.family, sock.type) == (socket.AF_UNIX, socket.SOCK_STREAM):
             return Listener(sock)
         sock.detach()
-        log.warning("inherited file descriptor %d is not a Unix stream socket; left alone", fd)
+        log.warning("inherited file descriptor %d is not a Unix stream socket; it is ignored", fd)
     return None
 
 

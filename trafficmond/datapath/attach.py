@@ -81,7 +81,7 @@ def attach(loaded: Loaded, sizes: Sizes, pins: Pins, interface: Interface, place
         try:
             _attach_egress(loaded, pins, interface, done)
         except OSError as error:
-            done.notes.append(f"outgoing traffic of {interface.name} is not monitored: {error.strerror}")
+            done.notes.append(f"outgoing traffic of {interface.name} is not watched: {error.strerror}")
     else:  # an earlier daemon may have been told otherwise
         pins.drop_link("tcx", interface.ifindex)
         drop_filters(interface.ifindex, ALL_FILTERS)

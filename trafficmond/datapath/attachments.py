@@ -179,7 +179,7 @@ class Attachments:
         seen = self._totals["seen"]["packets"].sum(axis=(0, 2))
         free = sorted(set(range(1, MAX_WATCHED + 1)) - used, key=lambda slot: (seen[slot], slot))
         if not free:
-            what = f"cannot attach to {interface.name}: {MAX_WATCHED} interfaces are the most"
+            what = f"cannot attach to {interface.name}: at most {MAX_WATCHED} interfaces can be watched"
             raise DatapathError(what, hint="name fewer in `interfaces`")
         return free[0]
 

@@ -239,7 +239,7 @@ def _names_seen(options: Options, loader: str) -> tuple[NamesSeen | None, str]:
     try:
         return (NamesSeen(loader, options.pin_dir) if options.dns_names else None), ""
     except DatapathError as error:
-        return None, f"answers of DNS are not read: {error}"
+        return None, f"DNS answers are not read: {error}"
 
 
 def _processes_seen(options: Options, loaded: loader.Loaded) -> tuple[ProcessesSeen | None, str]:

@@ -75,7 +75,7 @@ def replace(
             return _put(ifindex, main_fd, fd, linked, generic)
     except OSError as error:
         what = f"cannot replace trafficmon in the dispatcher: {error.strerror or error}"
-        raise DatapathError(what, hint="the one in place goes on; see xdp-loader status") from error
+        raise DatapathError(what, hint="the program in place continues; see xdp-loader status") from error
 
 
 def stand_in(target: libbpf.Object, ours: libbpf.Object) -> None:

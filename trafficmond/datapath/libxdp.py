@@ -131,7 +131,7 @@ def chain(ifindex: int) -> Iterator[Chain | None]:
         if lib.xdp_multiprog__is_legacy(handle):
             name = (lib.xdp_program__name(main) or b"").decode(errors="replace")
             raise ForeignProgramError(
-                f'XDP program "{name}" (id {lib.xdp_program__id(main)}) holds the interface for itself',
+                f'XDP program "{name}" (id {lib.xdp_program__id(main)}) is attached alone, not through libxdp',
                 hint="load that one through libxdp as well (xdp-loader load), or take xdp_share out of the settings",
             )
         yield Chain(
@@ -174,7 +174,7 @@ def join(ifindex: int, modes: Sequence[XdpMode], opened: Callable[[], libbpf.Obj
                 now.ifindex, now.main_fd, now.components, ours[0], opened(), _dispatcher(), now.mode is XdpMode.GENERIC
             ):
                 return
-    raise DatapathError("other programs keep changing the same chain", hint="restart trafficmond when they have done")
+    raise DatapathError("other programs keep changing the same chain", hint="restart trafficmond afterwards")
 
 
 def look_at_kernel(opened: Callable[[], libbpf.Object]) -> None:
@@ -187,7 +187,7 @@ def look_at_kernel(opened: Callable[[], libbpf.Object]) -> None:
         said = str(error.args[0] if isinstance(error, DatapathError) else error).splitlines()
         raise DatapathError(
             f"this kernel refuses trafficmon's program in a dispatcher ({said[0]})",
-            hint="Debian's since 6.1 take it; use one of them, or take xdp_share out of the settings",
+            hint="Debian's kernels since 6.1 accept it; use one, or take xdp_share out of the settings",
         ) from error
 
 
@@ -225,7 +225,7 @@ def _attach(ifindex: int, modes: Sequence[XdpMode], opened: Callable[[], libbpf.
         program = ct.c_void_p(lib.xdp_program__create(ct.byref(options)))
         _said.clear()
         if not program:
-            raise DatapathError(f"libxdp does not take the data path: {os.strerror(ct.get_errno())}")
+            raise DatapathError(f"libxdp cannot load the data path: {os.strerror(ct.get_errno())}")
         try:
             lib.xdp_program__set_run_prio(program, ct.c_uint32(PRIORITY))
             result = lib.xdp_program__attach(program, ifindex, _MODES[mode], 0)

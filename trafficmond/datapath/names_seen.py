@@ -51,7 +51,7 @@ class NamesSeen(Beside):
             kinds={_QUESTION: "tc", _ANSWER: "tc"},
             maps=(_RING, _COUNTS),
             sides=_SIDES,
-            unseen="answers of DNS on {interface}",
+            unseen="DNS answers on {interface}",
         )
         with self._opened as stack:
             ring, size = self.maps[_RING], int(libbpf.map_info(self.maps[_RING]).max_entries)

@@ -71,7 +71,7 @@ class ProcessesSeen(Beside):
                 for name, (_, hook) in _HOOKS.items():  # beside those of others: links never take a hook for themselves
                     stack.callback(os.close, libbpf.link_create(self.programs[name], folder, hook))
             except OSError as error:
-                raise DatapathError(f"the hooks of {top} refuse: {error.strerror}") from error
+                raise DatapathError(f"cannot attach to the cgroup {top}: {error.strerror}") from error
             finally:
                 os.close(folder)
             self._opened = stack.pop_all()

@@ -96,7 +96,7 @@ def _ask(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
             socket.send_fds(connection, [json.dumps(request).encode()], list(fds))
             answer = connection.recv(ANSWER_BYTES)
     except OSError as error:
-        what = f"trafficmon-share, which changes what XDP programs share, cannot be asked: {error.strerror or error}"
+        what = f"cannot reach trafficmon-share, which changes shared XDP programs: {error.strerror or error}"
         raise DatapathError(what, hint=_next_step()) from error
     if not answer:
         raise DatapathError("trafficmon-share ended without an answer", hint=_next_step())
@@ -109,8 +109,8 @@ def _ask(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
 
 def _next_step() -> str:
     if os.geteuid():
-        return "systemctl enable --now trafficmon-share.socket; journalctl -t trafficmon-share says more"
-    return "what it wrote stands above"
+        return "systemctl enable --now trafficmon-share.socket; see journalctl -t trafficmon-share"
+    return "its output is above"
 
 
 @contextmanager

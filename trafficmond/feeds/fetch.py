@@ -43,7 +43,9 @@ def fetch(settings: Settings, now: Callable[[], float], *, all_of_them: bool = F
                 write(folder, kept)
     except OSError as error:
         what = f"cannot keep what is fetched in {folder}: {error.strerror or error}"
-        raise TrafficmonError(what, hint="is it there, and writable, and the disk not full?") from error
+        raise TrafficmonError(
+            what, hint="check that it exists and is writable, and that the disk is not full"
+        ) from error
     return failed
 
 
@@ -65,12 +67,12 @@ def _one(feed: PrefixList, known: Fetched, folder: Path, now: Callable[[], float
             return replace(known, checked=now(), tried=now(), failing_since=0.0, error="")
         found = shape(answer.body)
     except (FetchError, NoList) as error:
-        log.warning("%s: %s; the last fetched list stays", feed.label, error)
+        log.warning("%s: %s; the list that was fetched last stays in use", feed.label, error)
         return replace(known, tried=now(), failing_since=known.failing_since or now(), error=str(error))
     changed = not path.exists() or path.read_bytes() != found.data
     if changed:
         files.replace(path, found.data, mode=0o644, durable=True)
-    wrong = f", {found.wrong:,} lines are none" if found.wrong else ""
+    wrong = f", {found.wrong:,} lines are not prefixes" if found.wrong else ""
     log.info("%s: %s prefixes%s%s", feed.label, f"{found.prefixes:,}", wrong, "" if changed else ", unchanged")
     said = answer.validators
     return Fetched(

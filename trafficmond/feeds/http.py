@@ -80,13 +80,11 @@ def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -
         except ssl.SSLCertVerificationError as error:
             raise FetchError(f"its certificate is not valid: {error.verify_message}") from None
         except TimeoutError:
-            raise FetchError(f"the server said nothing for {_QUIET_S:.0f} s") from None
+            raise FetchError(f"the server sent nothing for {_QUIET_S:.0f} s") from None
         except http.client.IncompleteRead:
             raise FetchError("the connection ended before the list did") from None
         except (http.client.HTTPException, OSError, UnicodeError) as error:
-            raise FetchError(
-                f"no answer that can be used: {getattr(error, 'strerror', '') or type(error).__name__}"
-            ) from None
+            raise FetchError(f"no usable answer: {getattr(error, 'strerror', '') or type(error).__name__}") from None
     finally:
         patience.cancel()
         connection.close()
@@ -126,7 +124,7 @@ def _redirected(url: str, where: str) -> str:
     try:
         return urljoin(url, where)
     except ValueError:
-        raise FetchError("it leads to what is not a URL") from None
+        raise FetchError("it redirects to something that is not a URL") from None
 
 
 def _path(url: str) -> str:
@@ -140,11 +138,11 @@ def _connection(url: str, allow: Collection[str]) -> http.client.HTTPConnection:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise FetchError("it leads to what is not a URL") from None
+        raise FetchError("it redirects to something that is not a URL") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise FetchError("it leads to what is not a web address")
+        raise FetchError("it redirects to something that is not a web address")
     if parts.scheme == "http" and "http" not in allow:
-        raise FetchError("it leads to http, which is not encrypted")
+        raise FetchError("it redirects to http, which is not encrypted")
     sock = _connected(host, port or (443 if parts.scheme == "https" else 80), allow)
     connection = http.client.HTTPConnection(host, port)
     if parts.scheme == "https":
@@ -155,7 +153,7 @@ def _connection(url: str, allow: Collection[str]) -> http.client.HTTPConnection:
             raise FetchError(f"its certificate is not valid: {error.verify_message}") from None
         except OSError as error:
             sock.close()
-            raise FetchError(f"no TLS with the server: {error.strerror or type(error).__name__}") from None
+            raise FetchError(f"TLS with the server failed: {error.strerror or type(error).__name__}") from None
         connection.default_port = 443  # for the Host header
     connection.sock = sock
     return connection
@@ -166,7 +164,7 @@ def _connected(host: str, port: int, allow: Collection[str]) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise FetchError(
-            f"the server's name is not known: {getattr(error, 'strerror', '') or 'it is not a valid name'}"
+            f"cannot resolve the server's name: {getattr(error, 'strerror', '') or 'it is not a valid name'}"
         ) from None
     addresses = [(family, address) for family, _, _, _, address in found if "private" in allow or is_public(address[0])]
     if not addresses:

@@ -42,7 +42,7 @@ def shape(body: bytes) -> Shaped:
     if b"\0" in body:
         raise NoList("it is not plain text")
     if (lines := max(body.count(b"\n"), body.count(b"\r"))) > MOST_LINES:
-        raise NoList(f"it has {lines:,} lines; {MOST_LINES:,} are the most")
+        raise NoList(f"it has {lines:,} lines; the maximum is {MOST_LINES:,}")
     convert = _converter(body)
     data = _converted(body, convert) if convert else body
     found = parse_list(data, "line")

@@ -34,7 +34,7 @@ def open_atlas(paths: Sequence[Path]) -> Atlas:
 def outdated(atlas: Atlas, now: float) -> list[Mistake]:
     """A note on each database that was built long ago."""
     old = [each for each in atlas.databases if 0 < each.content.built < now - _OLD_S]
-    what = "is of {}: networks change hands; get a newer one"
+    what = "is from {}, and networks have changed owners since; get a newer one"
     return [Mistake(str(each.path), what.format(_day(each.content.built))) for each in old]
 
 

@@ -75,7 +75,7 @@ class Bans(Handler):
             spared.refuse(network, "ban")
             done = parts.bans.add(wanted)
         if done == before:
-            return {"ban": _row(done), "notes": [f"{shown(network)} is banned so already"]}
+            return {"ban": _row(done), "notes": [f"{shown(network)} has this ban already"]}
         lasts = _in_words(wanted)
         fields = {"prefix": done.cidr, "by": caller.user, "owner": done.owner, "expires": done.expires}
         parts.sinks.note(messages.BANNED, f"{caller.user} banned {shown(network)} {lasts}", fields)
@@ -121,11 +121,9 @@ class Bans(Handler):
             refused += [{"cidr": ban.cidr, "why": failed[id(ban)]} for ban in part if id(ban) in failed]
             free += [ban for ban in part if id(ban) not in failed]
             await asyncio.sleep(0)
-        notes = (
-            [f"{so_already:,} of them {'were' if so_already > 1 else 'was'} banned so already"] if so_already else []
-        )
+        notes = [f"{so_already:,} of them had this ban already"] if so_already else []
         if every > len(wanted):
-            notes.append(f"{every - len(wanted):,} more name the same again: the last of them counts")
+            notes.append(f"{every - len(wanted):,} more repeat a prefix: its last entry is used")
         if free:
             what = _summary([ban.cidr for ban in free])
             told = f"{caller.user} banned {what}"
@@ -147,7 +145,7 @@ class Bans(Handler):
         """The ban that is asked for. Raises ConfigError."""
         now, network = time.time(), parse_network(cidr)
         if forever and ttl_s is not None:
-            raise ConfigError([Mistake("forever", "does not go with ttl_s: a ban ends, or it does not")])
+            raise ConfigError([Mistake("forever", "cannot be used with ttl_s: a ban either ends or lasts")])
         expires = None
         if not forever:
             expires = now + parse_ttl(self._parts.settings.response.ban_time if ttl_s is None else ttl_s)

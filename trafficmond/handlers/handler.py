@@ -114,7 +114,7 @@ def parse_action(text: str) -> Action:
 def named_ports(texts: Sequence[str], force: bool = False) -> list[str]:
     """As rules are told apart by them. Raises ConfigError."""
     if force:
-        what = "does not go with ports: the guard and the allowlist are for hosts, whatever the service"
+        what = "cannot be used with ports: the guard and the allowlist are for hosts, whatever the service"
         raise ConfigError([Mistake("force", what)])
     try:
         return services.text(services.parse(texts))

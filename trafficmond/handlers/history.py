@@ -48,7 +48,7 @@ class History(Handler):
         parts = self._parts
         changes = {each.number: each for each in await parts.history.changes()}
         if not changes:
-            raise NotFound("no change of the rules is known", hint="see trafficctl history")
+            raise NotFound("no change of the rules is recorded", hint="see trafficctl history")
         wanted = max(changes) if number is None else number
         if wanted not in changes:
             raise NotFound(f"change {wanted} is not known", hint="see trafficctl history")
@@ -72,7 +72,7 @@ class History(Handler):
                     result = await parts.rulebook.remove(cidr, way, entry.get("ports", []), saved=saved, begin=begin)
                     on_probation |= result.on_probation
                     told = done if result.before else notes
-                    told.append(f"{'removed' if result.before else 'is not there any more'}: {_told(entry)}")
+                    told.append(f"{'removed' if result.before else 'no longer exists'}: {_told(entry)}")
                 except (TrafficmonError, OSError) as error:
                     notes.append(f"{_told(entry)}: {error}")
         for entry in back:

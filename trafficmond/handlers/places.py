@@ -40,7 +40,7 @@ def untold(atlas: Atlas, wanted: Iterable[str]) -> list[str]:
     """What whoever wants sums by these (columns or kinds) should know: which of them no database tells."""
     kinds = {word.removeprefix("src_").removeprefix("dst_") for word in wanted}
     return [
-        f"no database tells {what}: name one in trafficmond.toml, for example "
+        f"no database has {what}: name one in trafficmond.toml, for example "
         f'[geo] databases = ["/var/lib/GeoIP/{example}.mmdb"]'
         for kind, (of, what, example) in _UNTOLD.items()
         if kinds & of and not atlas.knows(kind)

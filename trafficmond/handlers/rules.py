@@ -71,7 +71,7 @@ class Rules(Handler):
         notes = []
         if first is None or first > since:
             known = "no flow is stored yet" if first is None else f"flows are stored since {iso_time(first)} only"
-            notes = [f"{known}: what was met before is not known"]
+            notes = [f"{known}: what matched before is unknown"]
         return {name for (name,) in names}, notes
 
     async def _pages(self, within: str | None, met: set[str] | None) -> AsyncIterator[Sequence[Row]]:

@@ -58,7 +58,7 @@ def notes(network: Network, written: str, ssh_peers: Collection[str]) -> list[st
     """What whoever banned a prefix should know, though it is done."""
     found = []
     if networks.has_host_bits(written):
-        found.append(f"{written} is read as its network, {network}: {network.num_addresses:,} addresses")
+        found.append(f"{written} has host bits set and stands for {network}: {network.num_addresses:,} addresses")
     guests = [address for address in sorted(ssh_peers) if networks.holds(network, address)]
     if guests:
         more = f" and {len(guests) - 1} more" if len(guests) > 1 else ""

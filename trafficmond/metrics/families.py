@@ -66,14 +66,14 @@ def _traffic(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
             for verdict, count in (("pass", getattr(each, unit) - dropped), ("drop", dropped)):
                 labels = {"interface": each.interface, "direction": each.direction, "verdict": verdict}
                 samples.append((labels, count))
-        text = f"{unit.capitalize()} seen on an interface, by direction and by what became of them."
+        text = f"{unit.capitalize()} seen on an interface, by direction and verdict."
         yield _counter(unit, text, samples)
     for place, unit in enumerate(_UNITS):
         sums: dict[tuple[str, str], int] = {}
         for word, counts in counters.by_verdict.items():
             key = str(Action(action_of(word))), reason_text(reason_of(word))
             sums[key] = sums.get(key, 0) + counts[place]
-        text = f"{unit.capitalize()} of flows by the action they were given and by what decided it, since the start."
+        text = f"{unit.capitalize()} of flows by action and by what decided it, since the start."
         yield _counter(
             f"decided_{unit}", text, [({"action": a, "reason": r}, count) for (a, r), count in sorted(sums.items())]
         )
@@ -82,7 +82,7 @@ def _traffic(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
         yield _counter(f"would_drop_{unit}", text, [({}, counters.would_drop[place])])
     accounting = status["accounting"]
     for unit in _UNITS:
-        text = f"{unit.capitalize()} by how they are accounted for; their sum is what was seen."
+        text = f"{unit.capitalize()} by how they are accounted for; the classes add up to everything seen."
         # Gauges, for what is found again wanders from unattributed to in_flows.
         yield Family(
             f"trafficmon_accounted_{unit}",
@@ -91,7 +91,7 @@ def _traffic(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
             tuple(({"class": name}, accounting[name][unit]) for name in _CLASSES),
         )
     for unit in _UNITS:
-        text = f"{unit.capitalize()} that the kernel counts besides, by the count's name in bpf/abi.h."
+        text = f"{unit.capitalize()} of the kernel's other counters, by their name in bpf/abi.h."
         samples = [({"count": name}, count[unit]) for name, count in accounting["others"].items()]
         yield _counter(f"counted_{unit}", text, samples)
     by = accounting["malformed_by"] or {}
@@ -99,7 +99,7 @@ def _traffic(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     yield _counter("malformed_packets", text, [({"reason": reason}, count) for reason, count in by.items()])
     attached = {each.interface for each in counters.traffic}
     watched = tuple(({"interface": row["name"]}, int(row["name"] in attached)) for row in status["interfaces"])
-    text = "1 for an interface that is watched, 0 for one that should be and is not."
+    text = "1: the interface is watched. 0: it should be, but is not."
     yield Family("trafficmon_interface_attached", "gauge", text, watched)
     yield _gauge("watched_interfaces", "Interfaces that are watched; 0: nothing is filtered or counted.", len(attached))
     text = "Interfaces that should be watched and are not."
@@ -114,10 +114,10 @@ def _rules(status: Mapping[str, Any]) -> Iterator[Family]:
     yield _gauge("config_generation", "Grows with each set of files put in force.", config["generation"])
     yield _gauge("config_loaded_time_seconds", "When the files in force were read.", config["loaded_at"])
     refused = 1 if config["error"] else 0
-    yield _gauge("config_refused", "1 while the files on disk have mistakes and the last good ones hold.", refused)
+    yield _gauge("config_refused", "1 while files on disk have mistakes and the last good ones stay in force.", refused)
     trial = status.get("probation")
     yield _gauge("probation", "1 while a change is on probation, 0 while none is.", 1 if trial else 0)
-    text = "Seconds until the kernel takes back what is on probation; 0: nothing is."
+    text = "Seconds until the kernel takes back the change on probation; 0: there is none."
     yield _gauge("probation_left_seconds", text, trial["left_s"] if trial else 0)
     yield Family(
         "trafficmon_open_threats",
@@ -132,14 +132,14 @@ def _records(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     yield _gauge("flows", "Flows followed now.", status["flows"])
     yield _gauge("ledger_slots", "Slots of the kernel's ledger.", ledger["slots"])
     yield _gauge("ledger_used_slots", "Slots that hold a record.", ledger["used"])
-    text = "Records pushed out of the ledger before they were read; they are in the flows nevertheless."
+    text = "Records evicted from the ledger before they were read; the flows include them."
     yield _counter("ledger_evicted_records", text, [({}, ledger["evicted"])])
     yield _gauge("store_rows", "Rows of flows in flows.db.", store["rows"])
     yield _gauge("store_queue_rows", "Rows waiting to be stored.", store["queue"])
     yield _counter("store_written_rows", "Rows stored since the start.", [({}, counters.stored_rows)])
     yield _counter("store_lost_rows", "Rows that could not be stored.", [({}, store["lost_rows"])])
     yield _gauge("store_size_bytes", "Size of flows.db and its log.", store["size_bytes"])
-    yield _gauge("store_ok", "1 while flows.db takes rows, 0 while it cannot.", 1 if store["state"] == "ok" else 0)
+    yield _gauge("store_ok", "1 while flows.db can be written, 0 while it cannot.", 1 if store["state"] == "ok" else 0)
     logs = [({"log": log["name"]}, log) for log in status["logs"]]
     text = "Records waiting for a log."
     yield Family("trafficmon_log_queue_records", "gauge", text, tuple((at, log["queue"]) for at, log in logs))
@@ -147,9 +147,9 @@ def _records(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     yield _counter("log_lost_records", "Records that a log lost.", [(at, log["lost"]) for at, log in logs])
     text = "Times that another program shortened a log in place."
     yield _counter("log_shortened", text, [(at, log["shortened"]) for at, log in logs])
-    text = "Events beyond the max_rate of a log, of which it got a sample."
+    text = "Events beyond the max_rate of a log; a sample of them was written."
     yield _counter("log_sampled_out_events", text, [(at, log.get("sampled_out") or 0) for at, log in logs])
-    text = "Events that no log was given, for there were more than a budget allows."
+    text = "Events that no log got, because there were too many at once."
     yield _counter("suppressed_events", text, [({}, counters.suppressed_events)])
 
 
@@ -174,11 +174,11 @@ def _tables(status: Mapping[str, Any]) -> Iterator[Family]:
     at = [({"detector": each["name"]}, each) for each in status["detectors"]]
     text = "Entries in the tables of a detector."
     yield Family("trafficmon_detector_entries", "gauge", text, tuple((who, each["entities"]) for who, each in at))
-    text = "Entries that the tables of a detector have room for."
+    text = "Capacity of the tables of a detector, in entries."
     yield Family("trafficmon_detector_capacity", "gauge", text, tuple((who, each["capacity"]) for who, each in at))
     for key, text in (
         ("evicted", "Entries that a detector evicted to make room for others."),
-        ("refused", "Entries that a detector did not take, for its tables were full of what matters more."),
+        ("refused", "Entries refused by a detector because its tables were full of more important ones."),
     ):
         yield _counter(f"detector_{key}_entries", text, [(who, each[key]) for who, each in at])
     for name, text in COUNTED.items():

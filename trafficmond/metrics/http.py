@@ -24,7 +24,7 @@ _HINTS = {
     errno.EAFNOSUPPORT: "the service allows no internet sockets; install the drop-in metrics.conf (see metrics.md)",
     errno.EADDRINUSE: "another program listens there; set another [metrics] listen",
     errno.EADDRNOTAVAIL: "this host has no such address; set another [metrics] listen",
-    errno.EACCES: "ports below 1024 are not for the daemon; set another [metrics] listen",
+    errno.EACCES: "the daemon may not use ports below 1024; set another [metrics] listen",
 }
 
 

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load(args.config)
         ways = outlets(settings, str(args.config))
         if args.test:
-            print(f"{args.config}: right; {len(ways)} target{'s' * (len(ways) != 1)}")
+            print(f"{args.config}: OK, {len(ways)} target{'s' * (len(ways) != 1)}")
             return 0
         serve(settings, ways, args.state_dir)
     except TrafficmonError as error:

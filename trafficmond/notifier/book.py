@@ -68,7 +68,7 @@ class Book:
             if isinstance(error, sqlite3.OperationalError):
                 raise _failed(self.path, error) from error
             broken = self.path.with_suffix(".broken")
-            log.error("%s is damaged (%s): begun anew, the old file is %s", self.path, error, broken)
+            log.error("%s is damaged (%s): a new one was made, the old file is %s", self.path, error, broken)
             self.path.replace(broken)
             return _opened(self.path)
 
@@ -204,7 +204,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _failed(path: Path, error: sqlite3.Error) -> TrafficmonError:
-    return TrafficmonError(f"{path}: {error}", hint="is its folder writable, and the disk not full?")
+    return TrafficmonError(f"{path}: {error}", hint="check that its folder is writable and the disk not full")
 
 
 def _note(db: sqlite3.Connection, record: Record, least: Severity, now: float) -> int:

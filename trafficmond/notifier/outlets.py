@@ -53,7 +53,7 @@ class Apprise:
                 raise Undelivered(hidden(f"{type(error).__name__}: {error}", self._url)) from None
         if not done:
             why = hidden(log_lines.why() or _told_by(done), self._url)
-            raise Undelivered(why or "the service did not take it")
+            raise Undelivered(why or "the service did not accept it")
 
 
 def outlets(settings: Settings, where: str) -> dict[str, Outlet]:
@@ -79,7 +79,7 @@ def _load_apprise(where: str) -> Any:
     try:
         import apprise
     except ImportError:
-        what = "a target has a url, which takes the package apprise"
+        what = "a target has a url, which needs the package apprise"
         raise ConfigError([Mistake(where, what)], hint="install it: apt install apprise; or use command") from None
     quiet = logging.getLogger("apprise")  # it may name a target's address: nothing of it goes to the journal
     quiet.propagate = False

@@ -70,7 +70,7 @@ class Sender(threading.Thread):
             return retry_after(self._failures)
         self._book.delivered(self._target, waiting[-1], lost, time.time())
         if self._failures:
-            log.info("target %s takes messages again", self._target)
+            log.info("target %s accepts messages again", self._target)
         self._failures = 0
         return 0.0
 
@@ -78,5 +78,5 @@ class Sender(threading.Thread):
         self._failures += 1
         self._retry_at = time.monotonic() + retry_after(self._failures)
         if self._failures == 1:
-            log.warning("target %s: %s; what is to be told waits, and is tried again", self._target, error)
+            log.warning("target %s: %s; messages wait, and are tried again", self._target, error)
         self._book.failed(self._target, error, time.time())

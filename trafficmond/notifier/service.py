@@ -48,7 +48,7 @@ def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
     asked_to_end = _signals()
     for sender in senders:
         sender.start()
-    telling = f"telling {', '.join(outlets)} of threats from {settings.min_severity} on"
+    telling = f"sending threats of severity {settings.min_severity} and above to {', '.join(outlets)}"
     log.info(telling)
     manager.ready(telling)
     threading.Thread(target=heed_daemon, name="daemon", daemon=True).start()

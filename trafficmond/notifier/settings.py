@@ -49,7 +49,7 @@ class Target:
         if not self.url and not self.command:
             yield "url", "is missing; write url, a service, or command, a program"
         if self.url and self.command:
-            yield "command", "and url: a target has one of them"
+            yield "command", "and url are both set; remove one of them"
         if self.command and not Path(self.command[0]).is_absolute():
             yield "command", "begins with a name without its path; write it whole, for example /usr/local/bin/on-threat"
 
@@ -63,21 +63,21 @@ class Target:
 class Settings:
     """Everything that trafficmon-notify can be told."""
 
-    min_severity: str = setting("high", choices=SEVERITIES, help="Tell of threats of this severity and above.")
+    min_severity: str = setting("high", choices=SEVERITIES, help="Send threats of this severity and above.")
     group_wait: float = duration(
         "10s",
         min="1s",
         max="1h",
-        help="A new threat is told at once; that one gets worse or ends is told after this long, with whatever else "
-        "has happened until then, in one message.",
+        help="A new threat is sent at once. News of an open threat is sent after this long, with all that has "
+        "happened until then, in one message.",
     )
     max_per_hour: int = setting(
-        20, min=1, max=3600, help="Messages to a target in an hour; what is more is told in one summary afterwards."
+        20, min=1, max=3600, help="Messages to a target in an hour; a summary of what is beyond follows afterwards."
     )
     control_socket: Path = setting(
         Path("/run/trafficmon/io.trafficmon"), help="The daemon's socket; its control_socket."
     )
-    targets: tuple[Target, ...] = tables(Target, "target", help="A place that messages go to.")
+    targets: tuple[Target, ...] = tables(Target, "target", help="Where messages are sent.")
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         """What does not hold between these settings."""

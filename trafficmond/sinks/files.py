@@ -14,8 +14,8 @@ from trafficmond.sinks.rotate import Rotation
 log = logging.getLogger(__name__)
 
 SHORTENED = (
-    "%s was shortened by another program; it goes on with what is left there. logrotate needs no copytruncate: "
-    "whoever renames the file is followed"
+    "%s was shortened by another program; logging continues after what is left of it. logrotate needs no "
+    "copytruncate: the daemon notices when the file is renamed"
 )
 _BACKWARDS = 65536
 FILE_MODE = 0o640

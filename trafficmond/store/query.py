@@ -229,7 +229,7 @@ def _columns(names: tuple[str, ...], mistakes: list[Mistake]) -> tuple[str, ...]
             mistakes.append(Mistake("group_by", what))
     if "host" in found:
         apart = [name for name in found if name == "peer" or name in _ENDS_PLACED]
-        mistakes += [Mistake("group_by", f"{name} does not go with host, which is either end") for name in apart]
+        mistakes += [Mistake("group_by", f"{name} does not combine with host (either end)") for name in apart]
     return tuple(dict.fromkeys(found))
 
 

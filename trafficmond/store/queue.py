@@ -81,7 +81,7 @@ class Queue:
                 self._tasks.append(task)
                 self._wake.notify_all()
                 return task.done
-        self._fail(task, "is closed" if closed else "too much waits to be written")
+        self._fail(task, "is closed" if closed else "too much is waiting to be written")
         return task.done
 
     def flush(self, timeout_s: float) -> bool:

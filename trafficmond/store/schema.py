@@ -320,9 +320,9 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         if _is_ours(connection):
             raise StoreError(
                 f"{path}: has the tables of trafficmon but not its marks, as a file restored from .dump or .clone",
-                hint=f"give them back: sqlite3 {path} 'PRAGMA application_id = {APPLICATION_ID}; "
-                f"PRAGMA user_version = {VERSION}'; {VERSION} is the schema of this version, write that of the one "
-                "which made the file",
+                hint=f"set them: sqlite3 {path} 'PRAGMA application_id = {APPLICATION_ID}; "
+                f"PRAGMA user_version = {VERSION}'; {VERSION} is the schema of this version; write the one of "
+                "the version that made the file",
             )
         raise StoreError(f"{path}: is a database of another program", hint="move it away, or set another state_dir")
     from sqlite_utils import Database  # 15 MiB and 60 ms that an ordinary start does not pay

@@ -9,8 +9,8 @@ def literal(value: str | int | float) -> str:
     """`value` quoted for SQL. Raises ValueError for what no literal can say (NUL, NaN, infinity)."""
     if isinstance(value, str):
         if "\0" in value:
-            raise ValueError("text with a NUL byte cannot be asked for")
+            raise ValueError("text with a NUL byte cannot be queried")
         return "'" + value.replace("'", "''") + "'"
     if not math.isfinite(value):
-        raise ValueError(f"{value} cannot be asked for")
+        raise ValueError(f"{value} cannot be queried")
     return repr(value)

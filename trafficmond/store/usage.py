@@ -41,7 +41,7 @@ class UsageQuery:
         if self.period and self.period not in PERIODS:
             found.append(Mistake("period", f"{self.period!r} is not a valid period; use {', '.join(PERIODS)}"))
         if self.kind not in KINDS:
-            found.append(Mistake("kind", f"{self.kind!r} is nothing to sum up by; use {', '.join(KINDS)}"))
+            found.append(Mistake("kind", f"{self.kind!r} is not a valid kind of total; use {', '.join(KINDS)}"))
         if not 1 <= self.limit <= 100_000:
             found.append(Mistake("limit", f"{self.limit} is out of range; use 1 to 100000"))
         return found

@@ -240,7 +240,7 @@ class Writer(threading.Thread):
         if isinstance(error, sqlite3.Error) and is_broken(error):
             self._damage = str(error)
         elif not failures:
-            log.error("%s: cannot store (%s); flows are held, and tried again", self.path, error)
+            log.error("%s: cannot store (%s); flows wait in memory; will try again", self.path, error)
         elif not isinstance(error, StoreError):
             self._file.close()
         self.queue.pause(_RETRY_S[min(failures, len(_RETRY_S) - 1)], _RETRY_S[0])

@@ -22,5 +22,5 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     from trafficmond.analyze import stored  # SQLite is loaded for none but such a file
 
     if source.compressed or source.path == "-":
-        raise InputError(f"{source.name} is a database that cannot be streamed", hint="unpack it to a file first")
+        raise InputError(f"{source.name} is a database: a pipe cannot hold it", hint="unpack it to a file first")
     yield from stored.flows(source, stats)
