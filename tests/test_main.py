@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_right_configuration_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-t", "-c", str(folder / "c.toml")]) == 0
     said = capsys.readouterr()
-    assert said.out == f"{folder}/c.toml: right; 1 rule, 1 prefix\n"
+    assert said.out == f"{folder}/c.toml: OK; 1 rule, 1 prefix\n"
     assert said.err == ""
     assert not (folder / "state").exists()  # a check makes nothing
 

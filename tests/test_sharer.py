@@ -131,7 +131,7 @@ def test_by_hand_it_says_whose_it_is(stdin: int) -> None:
 def test_a_service_without_its_socket_says_how_to_have_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 998)
     monkeypatch.setattr(share, "SOCKET", tmp_path / "share")
-    with pytest.raises(DatapathError, match="cannot reach trafficmon-share.*: No such file") as refused:
+    with pytest.raises(DatapathError, match=r"cannot reach trafficmon-share.*: No such file") as refused:
         share.leave(1, [])
     assert "systemctl enable --now trafficmon-share.socket" in refused.value.hint
 

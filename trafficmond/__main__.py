@@ -82,7 +82,7 @@ def _test(settings: Settings) -> int:
     for note in policy.notes:
         print(f"note: {note}")
     where = settings.source or "no configuration file, defaults"
-    print(f"{where}: right; {count(policy)}")
+    print(f"{where}: OK; {count(policy)}")
     return 0
 
 

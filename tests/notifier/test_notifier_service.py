@@ -58,8 +58,8 @@ class Notify:
             self.process = subprocess.Popen(
                 [*command, "-d", str(self.home)], stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": str(ROOT)}
             )
-        before = self.said().count("telling ")
-        wait_for(lambda: self.said().count("telling ") > before or self.process.poll() is not None, "its start")  # type: ignore[union-attr]
+        before = self.said().count("sending threats")
+        wait_for(lambda: self.said().count("sending threats") > before or self.process.poll() is not None, "its start")  # type: ignore[union-attr]
 
     def said(self) -> str:
         return self.log.read_text()

@@ -180,7 +180,10 @@ def test_the_services_pin_directory(tmp_path: Path) -> None:
     assert states(permissions.examine(made))["pin directory"] == OK
     (tmp_path / "etc/passwd").write_text(f"trafficmon:x:{os.getuid() + 1}:990::/:/bin/false\n")
     (found,) = (each for each in permissions.examine(made) if each.subject == "pin directory")
-    assert (found.state, found.what) == (FAIL, "/sys/fs/bpf/trafficmon does not belong to user trafficmon: the service cannot start")
+    assert (found.state, found.what) == (
+        FAIL,
+        "/sys/fs/bpf/trafficmon does not belong to user trafficmon: the service cannot start",
+    )
     assert "chown" in found.advice
     (tmp_path / "usr/lib/systemd/system/trafficmond.service").unlink()
     assert "pin directory" not in states(permissions.examine(made))  # a daemon started by hand makes its own
