@@ -114,4 +114,4 @@ def test_a_check_tells_what_is_wrong_and_what_is_old(tmp_path: Path, path: Path)
     assert [note.where for note in atlas.notes] == [str(tmp_path / "broken.mmdb")]
     assert not outdated(atlas, BUILT + 30 * 86400)
     [note] = outdated(atlas, BUILT + 200 * 86400)
-    assert note.what == "is of 2026-06-17: networks change hands; get a newer one"
+    assert note.what == "is from 2026-06-17, and networks have changed owners since; get a newer one"
