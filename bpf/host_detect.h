@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
  * The inner loops of the detectors: rows by key, and entities in bounded tables. What they do, and why, is told in
- * trafficmond/detect/windows.py, which does the same with numpy and is the only caller.
+ * trafficmond/detect/windows.py, which is the only caller; tests/detect/detect_referee.py does the same with numpy.
  */
 #ifndef TM_HOST_DETECT_H
 #define TM_HOST_DETECT_H

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * The inner loops of the flow table: merging deltas into flows. What they do, and why, is told in trafficmond/flows
- * (table.py, absorb.py, turns.py), which does the same with numpy; tests/flows/test_flows_compiled.py holds one
- * against the other. trafficmond/flows/compiled.py is the only caller.
+ * The inner loops of the flow table: merging deltas into flows. What the table is, is told in trafficmond/flows
+ * (table.py, state.py, turns.py), of which compiled.py is the only caller. tests/flows/flow_referee.py does the same
+ * with numpy, in another order; tests hold one against the other.
  */
 #ifndef TM_HOST_FLOWS_H
 #define TM_HOST_FLOWS_H
 
 #include "host_state.h"
 
-#define TM_TIE_S 2e-5
-#define TM_SURE_LEAD_S 1e9
-#define TM_RANK_S 1e11
+#define TM_TIE_S 2e-5 /* within one tick of the kernel's clock, the packet to the service, or the SYN, came first */
+#define TM_SURE_LEAD_S 1e9 /* as if it had been seen decades ago */
+#define TM_RANK_S 1e11	   /* more than any time */
 
 /* Where a batch of sorted deltas is merged. */
 struct tm_merge {
@@ -54,6 +54,8 @@ static int tm_role(const struct tm_row *d, const struct tm_flow_rules *r)
 	return 2;
 }
 
+/* When a delta began, as part of this; where a conversation's packets were spread over CPUs, several records of it
+ * begin within one tick of the kernel's clock: the handshake's is the first. */
 static double tm_began(const struct tm_row *d, const struct tm_flow_rules *r)
 {
 	return (d->new_record ? d->first : tm_begins(d, r->before)) - (tm_role(d, r) ? TM_TIE_S : 0);
@@ -72,6 +74,8 @@ static void tm_group_of(struct tm_group *g, const struct tm_row *d, const __u8 *
 		double when = d[i].first + (role == 2 || (served && !role) ? TM_TIE_S : 0);
 		double known = tm_begins(&d[i], r->before);
 
+		/* Evidence before order; and a SYN before all: a record that goes on may have begun with the connection
+		 * before. */
 		when -= (role ? TM_SURE_LEAD_S : 0) + (tm_opening(&d[i]) ? TM_SURE_LEAD_S : 0);
 		if (!i || when < least) {
 			least = when;
@@ -83,6 +87,7 @@ static void tm_group_of(struct tm_group *g, const struct tm_row *d, const __u8 *
 		}
 		if (!i || known < g->first_seen)
 			g->first_seen = known;
+		/* A SYN-ACK that is not of the connection before (opening.h): the other side agrees to another. */
 		g->agreed |= d[i].proto == TM_PROTO_TCP && role == 2 && d[i].new_record;
 	}
 }
@@ -117,6 +122,7 @@ static void tm_new_flow(struct tm_state *s, const struct tm_group *g, __u64 id, 
 	f->first = f->last = g->first_seen;
 	f->reply_first = NAN;
 	f->is_new = 1;
+	/* A connection that was forgotten goes on: it was opened when its record began, and is not new. */
 	if (lead->proto == TM_PROTO_TCP && !lead->new_record && !tm_opening(lead)) {
 		f->is_new = 0;
 		if (lead->first < f->first)
@@ -127,7 +133,11 @@ static void tm_new_flow(struct tm_state *s, const struct tm_group *g, __u64 id, 
 	s->since = INFINITY;
 }
 
-/* Whether the group opens another connection than that of its row. */
+/*
+ * Whether the group opens another connection than that of its row. That is a SYN after an end was seen of either side,
+ * or in what was more than a SYN: after some quiet, or if it is answered by a SYN-ACK of its own, be it in the next
+ * batch. (Where packets are spread over CPUs, an end may be told with an earlier connection.)
+ */
 static int tm_reopens(const struct tm_state *s, const struct tm_group *g, const struct tm_flow_rules *r)
 {
 	const struct tm_flow_row *f = &s->flow;
@@ -198,6 +208,8 @@ static int tm_owner_says_more(__u64 had, __u64 current)
 
 /*
  * Puts verdicts and owner of the group in the row's; whether what is pending must be reported under the old ones first.
+ * A unit goes before the kernel, which ends a unit's connections and answers for nobody's, and of two units the one
+ * that sent last; a process that is known before one that is not.
  */
 static int tm_verdicts(struct tm_state *s, const struct tm_row *mine, const struct tm_row *theirs, __u64 owner,
 		       struct tm_state *reported)
@@ -243,6 +255,8 @@ static int tm_merge_group(struct tm_state *s, const struct tm_group *g, const st
 		tm_turn(s, g->side);
 	s->sure |= g->sure;
 	for (i = 0; i < n; i++) {
+		/* What a record saw before this connection is not of it. Of ends only a FIN leaks, and only into
+		 * packets without payload: what comes after any other begins a record (opening.h). */
 		int reply = side[i] != s->side, stale = tm_stale(&d[i], f);
 		int old = stale && !d[i].payload_packets && d[i].tcp_flags != d[i].first_flags;
 		const struct tm_row **first = reply ? &their_first : &my_first;

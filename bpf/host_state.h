@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
  * A flow as the flow table keeps it: which one a delta is of, and for how long it is kept. What this does, and why, is
- * told in trafficmond/flows (identity.py, canonical.py, lasting.py), which does the same with numpy.
+ * told in trafficmond/flows (identity.py, canonical.py, state.py).
  */
 #ifndef TM_HOST_STATE_H
 #define TM_HOST_STATE_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
  * The inner loops of the compiler of verdict tables: prefixes in order, the boundaries that they make, and the blocks
- * of the trie. What they do, and why, is told in trafficmond/policy/table.py, flatten.py and trie.py, which do the same
- * with numpy; policy/compiled.py is the only caller.
+ * of the trie. What they do, and why, is told in trafficmond/policy/table.py, flatten.py and trie.py;
+ * policy/compiled.py is the only caller. tests/policy/policy_referee.py does the same with numpy.
  */
 #ifndef TM_HOST_TABLE_H
 #define TM_HOST_TABLE_H

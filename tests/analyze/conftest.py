@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trafficmond.analyze import native
 from trafficmond.analyze.formats import format_of
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.source import Source
+from trafficmond.flows import compiled
 from trafficmond.flows.batch import DELTA, Batch
 
 ROOT = Path(__file__).parents[2]
@@ -25,14 +25,15 @@ Reading = Callable[[Path | bytes], tuple[Batch, RunStats]]
 @pytest.fixture(scope="session", autouse=True)
 def built_library(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The library of these sources, compiled apart if the checkout's is missing or older than them."""
-    library = native.PLACES[0]
+    library = compiled.PLACES[0]
     sources = list((ROOT / "bpf").glob("*.[ch]"))
     if library.exists() and all(library.stat().st_mtime >= source.stat().st_mtime for source in sources):
         return
     fresh = tmp_path_factory.mktemp("native") / "libtmparse.so"
     command = ["cc", "-O2", "-shared", "-fPIC", f"-I{ROOT / 'bpf'}", str(ROOT / "bpf/host.c"), "-o", str(fresh)]
     subprocess.run(command, check=True, capture_output=True)
-    native.PLACES = (fresh,)
+    compiled.PLACES = (fresh,)
+    compiled.library.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from conftest import ROOT
 from trafficmond.analyze.run import analyze
 from trafficmond.analyze.run_stats import SIZE_CLASSES
 from trafficmond.config.settings import Settings
+from trafficmond.flows import compiled
 
 NOW = 1_800_000_000.0
 SECTIONS = [
@@ -165,17 +166,15 @@ def test_many_lines_stay_within_bounded_memory(tmp_path: Path) -> None:
         "import sys, json\n"
         "from trafficmond.analyze.run import analyze\n"
         "from trafficmond.config.settings import Settings\n"
-        "from trafficmond.analyze import native\n"
+        "from trafficmond.flows import compiled\n"
         "from pathlib import Path\n"
-        "native.PLACES = (Path(sys.argv[2]),)\n"
+        "compiled.PLACES = (Path(sys.argv[2]),)\n"
         "report = analyze([sys.argv[1]], Settings(), 0.0)\n"
         # Not ru_maxrss, which a child begins with as its parent left it.
         "peak = next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
         "print(json.dumps([int(peak), report['summary']]))\n"
     )
-    from trafficmond.analyze import native
-
-    library = next(place for place in native.PLACES if place.exists())
+    library = next(place for place in compiled.PLACES if place.exists())
     command = [sys.executable, "-c", code, str(path), str(library)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=120)
     kilobytes, summary = json.loads(done.stdout)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from flow_referee import Table
 from flow_rows import Row, make
 
 from trafficmond import abi
-from trafficmond.flows import compiled
-from trafficmond.flows.batch import DELTA, V4_MAPPED, Batch
+from trafficmond.errors import TrafficmonError
+from trafficmond.flows import batch, compiled
+from trafficmond.flows.batch import DELTA, FLOW, V4_MAPPED, Batch
 from trafficmond.flows.canonical import TYPE_UNKNOWN
-from trafficmond.flows.community_id import community_ids
+from trafficmond.flows.community_id import community_ids, community_texts, digests
 from trafficmond.flows.owners import FORWARDED, KERNEL
 from trafficmond.flows.table import FlowTable
 from trafficmond.model import Action
@@ -22,13 +26,8 @@ WORDS = [verdict_word(Action.MONITOR), verdict_word(Action.DROP), verdict_word(A
 
 def tables(capacity: int = 1000, *, in_order: bool = False, reporting: bool = True) -> tuple[FlowTable, FlowTable]:
     """One with the loops in C, one with numpy, that name flows alike."""
-    if compiled.library() is None:
-        pytest.fail("build/libtmparse.so is not there, or older than its sources: run make build")
-    with_c, with_numpy = (
-        FlowTable(capacity, 30.0, 60.0, seed=7, in_order=in_order, reporting=reporting) for _ in range(2)
-    )
-    with_numpy._loops = with_numpy._ticks = None
-    return with_c, with_numpy
+    with_c = FlowTable(capacity, 30.0, 60.0, seed=7, in_order=in_order, reporting=reporting)
+    return with_c, Table(capacity, 30.0, 60.0, seed=7, in_order=in_order, reporting=reporting)
 
 
 def anything(pick: np.random.Generator, count: int, now: float, *, words: int) -> Batch:
@@ -188,31 +187,28 @@ def test_turned_guesses_and_changed_verdicts() -> None:
         same(*pair, deltas, T0 + step + 0.5)
 
 
-def test_without_the_library_numpy_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "library", lambda: None)
-    table = FlowTable(100, 30.0, 60.0, seed=7)
-    assert table._loops is None
-    assert len(table.update(anything(np.random.default_rng(1), 20, T0, words=1), T0)) > 0
+@pytest.mark.parametrize(
+    ("found", "said"), [([], "cannot find libtmparse.so"), ([__file__], "cannot load"), (["older"], "another version")]
+)
+def test_a_library_that_is_not_there_or_not_ours_is_said(
+    found: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "PLACES", [Path(path) for path in found] if found != ["older"] else compiled.PLACES)
+    if found == ["older"]:
+        monkeypatch.setattr(compiled, "STATE", FLOW)
+    with pytest.raises(TrafficmonError, match=f"{said}.*; run make build, or install"):
+        compiled.library.__wrapped__()
 
 
-def test_addresses_and_community_ids_are_those_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_and_community_ids_are_those_of_python() -> None:
     pick = np.random.default_rng(3)
     rows = anything(pick, 3000, T0, words=1)
     rows["src_lo"][:1000] = V4_MAPPED | pick.integers(0, 1 << 32, 1000, dtype=np.uint64)
     rows["dst_lo"][:6] = V4_MAPPED | np.array(
         [0, 0xFFFFFFFF, 0x0A000001, 0x01020304, 0x64646464, 0x09630A0B], np.uint64
     )
-    v4 = rows[rows["family"] == 4]
-
-    def texts() -> list[list[str]]:
-        ends = [
-            compiled.addresses(part[f"{side}_hi"], part[f"{side}_lo"], part["family"])
-            for part in (v4, rows, rows[:0])
-            for side in ("src", "dst")
-        ]
-        return [*ends, community_ids(rows), community_ids(v4), community_ids(rows[:0])]
-
-    assert compiled.library() is not None
-    in_c = texts()
-    monkeypatch.setattr(compiled, "library", lambda: None)
-    assert in_c == texts()
+    for part in (rows[rows["family"] == 4], rows, rows[:0]):
+        for side in ("src", "dst"):
+            ends = part[f"{side}_hi"], part[f"{side}_lo"], part["family"]
+            assert compiled.addresses(*ends) == batch.addresses(*ends)
+        assert community_ids(part) == community_texts(part, digests(part))

@@ -40,16 +40,10 @@ def four(text: str) -> bytes:
     return socket.inet_aton(text)
 
 
-def library() -> Any:
-    loaded = compiled.library()
-    assert loaded is not None, "make build"
-    return loaded
-
-
 def read(asked: bytes, message: bytes) -> list[tuple[str, str]] | None:
     """What the C finds, None for what is unreadable. The bytes end where their memory does."""
     rows = np.full(MOST, b"\xff" * NAMED.itemsize, f"V{NAMED.itemsize}").view(NAMED)
-    count = library().tm_dns_read_answer(asked, len(asked), message, len(message), rows.ctypes.data)
+    count = compiled.library().tm_dns_read_answer(asked, len(asked), message, len(message), rows.ctypes.data)
     return None if count < 0 else [told(row) for row in rows[:count]]
 
 
@@ -171,7 +165,7 @@ class Ring:
         self.positions = np.zeros(2, np.uint64)  # consumed, produced
         self.data = np.zeros(2 * RING, np.uint8)
         self.reader = AnswerReader(
-            library(), self.positions.ctypes.data, self.positions.ctypes.data + 8, self.data.ctypes.data, RING
+            compiled.library(), self.positions.ctypes.data, self.positions.ctypes.data + 8, self.data.ctypes.data, RING
         )
 
     def write(self, octets: bytes, bits: int = 0) -> None:

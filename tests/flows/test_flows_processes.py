@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from flow_referee import Table
 from flow_rows import make
 
 from trafficmond.flows.batch import DELTA
@@ -27,7 +28,7 @@ def test_the_notes_are_laid_out_as_the_programs_write_them() -> None:
     assert (END.itemsize, NOTE.itemsize) == (48, 32)
 
 
-@pytest.mark.parametrize("loops", [True, False])
+@pytest.mark.parametrize("numpy", [False, True])
 @pytest.mark.parametrize(
     ("owners", "kept"),
     [
@@ -42,10 +43,9 @@ def test_the_notes_are_laid_out_as_the_programs_write_them() -> None:
         ((CURL, 0), CURL),
     ],
 )
-def test_a_process_is_kept_where_its_cgroup_alone_is_told(owners: tuple[int, ...], kept: int, loops: bool) -> None:
-    table = FlowTable(16, 30.0, 300.0, seed=1)
-    if not loops:
-        table._loops = None
+def test_a_process_is_kept_where_its_cgroup_alone_is_told(owners: tuple[int, ...], kept: int, numpy: bool) -> None:
+    kind = Table if numpy else FlowTable
+    table = kind(16, 30.0, 300.0, seed=1, in_order=False, reporting=True)
     told = 0
     for at, owner in enumerate(owners):
         row = {"proto": UDP, "direction": 1, "owner": owner, "packets": 1, "bytes": 9, "new": not at}

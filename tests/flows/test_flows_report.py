@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from trafficmond.flows.batch import DELTA, Batch, empty
 from trafficmond.flows.report import End
-from trafficmond.flows.table import CLOSE_LINGER_S, FlowTable
+from trafficmond.flows.state import CLOSE_LINGER_S
+from trafficmond.flows.table import FlowTable
 from trafficmond.model import Action
 
 # ---- when it ends ----

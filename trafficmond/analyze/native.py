@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 
 from trafficmond import abi
 from trafficmond.analyze.run_stats import OTHER_TYPE, RunStats
-from trafficmond.analyze.source import InputError
+from trafficmond.flows import compiled
 from trafficmond.flows.batch import DELTA, Batch
-from trafficmond.flows.compiled import PLACES
 from trafficmond.flows.malformed import by_reason
 
 ROWS_MAX = 65536  # TM_ROWS_MAX
@@ -68,8 +66,7 @@ class Reject(ctypes.Structure):
     _fields_ = (("at", ctypes.c_uint64), ("length", ctypes.c_uint64), ("line", ctypes.c_uint64))
 
 
-_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
-    "tm_row_layout": (ctypes.c_uint32, [ctypes.c_void_p]),
+_SIGNATURES: compiled.Signatures = {
     "tm_ledger_new": (ctypes.c_void_p, [ctypes.c_double]),
     "tm_ledger_free": (None, [ctypes.c_void_p]),
     "tm_ledger_pace": (None, [ctypes.c_void_p, ctypes.c_double]),
@@ -91,36 +88,13 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tm_lines_name": (ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_uint32]),
 }
 
-_loaded: ctypes.CDLL | None = None
 
-
+@cache
 def library() -> ctypes.CDLL:
-    """The library, loaded once. Raises InputError if it is not there or was built for other rows."""
-    global _loaded
-    if _loaded is None:
-        path = next((place for place in PLACES if place.exists()), None)
-        if path is None:
-            raise InputError(f"cannot find {PLACES[0].name}, which reads captures", hint="run make build")
-        try:
-            loaded = ctypes.CDLL(str(path))
-            for name, (result, arguments) in _SIGNATURES.items():
-                function = getattr(loaded, name)
-                function.restype, function.argtypes = result, arguments
-        except (OSError, AttributeError) as error:
-            raise InputError(f"cannot load {path}: {error}", hint="run make build") from error
-        _check_layout(loaded, path)
-        _loaded = loaded
-    return _loaded
-
-
-def _check_layout(loaded: ctypes.CDLL, path: Path) -> None:
-    fields: Mapping[str, Any] = DELTA.fields or {}
-    expected = [fields[name][1] for name in DELTA.names or ()] + [DELTA.itemsize]
-    found = (ctypes.c_uint32 * 64)()
-    if list(found[: loaded.tm_row_layout(found)]) != expected:
-        raise InputError(
-            f"{path} writes rows of a different layout from what this version reads", hint="run make build"
-        )
+    """The library. Raises TrafficmonError if it is not there or is of another version."""
+    loaded = compiled.library()
+    compiled.declare(loaded, _SIGNATURES)
+    return loaded
 
 
 class Ledger:

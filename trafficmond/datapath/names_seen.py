@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from trafficmond import compiled
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.attach import LOOKERS
 from trafficmond.datapath.beside import Beside, Side
-from trafficmond.errors import DatapathError
 from trafficmond.flows import compiled as loops
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.dns import AnswerReader
@@ -42,8 +40,6 @@ class NamesSeen(Beside):
 
     def __init__(self, loader: str, pin_dir: Path) -> None:
         library = loops.library()
-        if library is None:
-            raise DatapathError("libtmparse.so, which reads the answers, is missing", hint=compiled.HINT)
         super().__init__(
             "dns",
             loader,

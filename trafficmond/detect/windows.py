@@ -23,7 +23,6 @@ _WAYS = 8
 _FEW_OF = 8  # a taken part of up to an eighth is gathered by itself
 _FEW_ROWS = 1024  # up to here the cache holds the batch
 _FEW = 64  # additions for which touching the whole table would cost more
-_HEAVIEST = (1 << 20) - 1  # weight beyond which newcomers are equal
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -121,7 +120,7 @@ class Grouped:
     """The rows of a batch by key: `keys` unique and sorted, `of` the group of each row, `first` some row of each."""
 
     def __init__(self, keys: Column) -> None:
-        self._order, self.of, self._starts = compiled.groups(keys) or _groups(keys)
+        self._order, self.of, self._starts = compiled.groups(keys)
         self.first = self._order[self._starts]
         self.keys = keys[self.first]
 
@@ -141,17 +140,6 @@ class Grouped:
         """The smallest of `values` in each group."""
         least: Column = np.minimum.reduceat(values[self._order], self._starts) if len(values) else values
         return least
-
-
-def _groups(keys: Column) -> tuple[Column, Column, Column]:
-    """(order that sorts the keys, group of each row, where groups begin in that order)."""
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    begins = np.ones(len(keys), bool)
-    begins[1:] = ordered[1:] != ordered[:-1]
-    of = np.empty(len(keys), np.intp)
-    of[order] = np.cumsum(begins) - 1
-    return order, of, np.flatnonzero(begins)
 
 
 def in_turns(keys: Column, ticks: Column) -> Iterator[Column]:
@@ -179,8 +167,9 @@ class BoundedTable:
 
     A bucket has eight places. A newcomer to a full bucket takes the place of the least worthy: worth is when the
     entity was last heard of plus `evidence_bonus_s` for each doubling of its evidence, so a flood of strangers heard
-    once pushes out other strangers, not a scanner under observation. Those that find no place are refused; both are
-    counted. `rows` holds `since` (epoch s: when the window began) and the fields given.
+    once pushes out other strangers, not a scanner under observation. Of newcomers the heaviest goes first; those that
+    find no place are refused; both are counted. `rows` holds `since` (epoch s: when the window began) and the fields
+    given.
     """
 
     def __init__(self, fields: list[Any], capacity: int, evidence_bonus_s: float) -> None:
@@ -210,21 +199,12 @@ class BoundedTable:
         Evidence grows by `weight`. Rows older than `window_s` begin anew. NOWHERE: not watched. `now` is the time of
         each, or of all.
         """
-        now = np.broadcast_to(now, len(keys))
-        if (found := self._admit_in_c(keys, weight, now, window_s)) is not None:
-            return found
-        slots = self.find(keys)
-        here = slots != NOWHERE
-        known, heard = slots[here], now[here]
-        old = np.abs(heard - self.rows["since"][known]) > window_s
-        if old.any():
-            self._begin(known[old], heard[old])
-        evidence = self._evidence.reshape(-1)
-        evidence[known] = grown = evidence[known] + weight[here]
-        self._worth.reshape(-1)[known] = heard + self._evidence_bonus_s * np.log2(1 + grown)
-        missing = np.flatnonzero(~here & (weight > 0))
-        if len(missing):
-            self._settle(keys, weight, now, missing, slots)
+        tables = (self._keys, self._worth, self._evidence, self.rows)
+        at = (each.ctypes.data for each in tables)
+        places = compiled.Places(*at, self.rows.itemsize, len(self._keys), self._evidence_bonus_s, window_s, 0, 0)
+        slots = compiled.admit(places, keys, weight, np.broadcast_to(now, len(keys)))
+        self.evicted += places.evicted
+        self.refused += places.refused
         return slots
 
     def learned(self) -> Batch:
@@ -248,15 +228,6 @@ class BoundedTable:
     def _kept(self) -> np.dtype[Any]:
         return np.dtype([("key", "u8"), ("evidence", "f8"), ("heard", "f8"), ("row", self.rows.dtype)])
 
-    def _admit_in_c(self, keys: Column, weight: Column, now: Column, window_s: float) -> Column | None:
-        tables = (self._keys, self._worth, self._evidence, self.rows)
-        at = (each.ctypes.data for each in tables)
-        places = compiled.Places(*at, self.rows.itemsize, len(self._keys), self._evidence_bonus_s, window_s, 0, 0)
-        slots = compiled.admit(places, keys, weight, now)
-        self.evicted += places.evicted
-        self.refused += places.refused
-        return slots
-
     def add(self, field: str, slots: Column, amounts: Column) -> None:
         """Add each of `amounts` to the field of its slot; slots may repeat, none may be NOWHERE."""
         if len(slots) <= _FEW:
@@ -268,40 +239,6 @@ class BoundedTable:
 
     def _bucket(self, keys: Column) -> Column:
         return ((keys >> _S40) & np.uint64(len(self._keys) - 1)).astype(np.intp)
-
-    def _begin(self, slots: Column, now: Column) -> None:
-        self.rows[slots] = np.zeros((), self.rows.dtype)
-        self.rows["since"][slots] = now
-
-    def _settle(self, keys: Column, weight: Column, now: Column, missing: Column, slots: Column) -> None:
-        """Give places to `missing`, one newcomer a bucket in each round, the heaviest first; fills `slots`."""
-        worth = now + self._evidence_bonus_s * np.log2(1 + weight)
-        bucket = self._bucket(keys)
-        waiting = len(missing)
-        # Worth never falls: who cannot have the least worthy place of its bucket now never will.
-        missing = missing[worth[missing] > self._worth.min(axis=1)[bucket[missing]]]
-        lightest_first = np.minimum(weight[missing], _HEAVIEST).astype(np.int64)
-        missing = missing[np.argsort(bucket[missing] * (_HEAVIEST + 1) + (_HEAVIEST - lightest_first))]
-        within = bucket[missing]
-        starts = np.flatnonzero(np.concatenate([[True], within[1:] != within[:-1]]))
-        sizes = np.diff(np.append(starts, len(missing)))
-        for turn in range(_WAYS):
-            leader = missing[starts[sizes > turn] + turn]
-            taking = bucket[leader]
-            way = self._worth[taking].argmin(axis=1)
-            wins = worth[leader] > self._worth[taking, way]
-            leader, taking, way = leader[wins], taking[wins], way[wins]
-            if not len(leader):
-                break
-            self.evicted += int(np.count_nonzero(self._keys[taking, way]))
-            self._keys[taking, way] = keys[leader]
-            self._worth[taking, way] = worth[leader]
-            self._evidence[taking, way] = weight[leader]
-            taken = taking * _WAYS + way
-            self._begin(taken, now[leader])
-            slots[leader] = taken
-            waiting -= len(leader)
-        self.refused += waiting
 
 
 def mark_new(maps: Column, slots: Column, things: Column) -> Column:

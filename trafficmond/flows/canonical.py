@@ -85,24 +85,6 @@ def icmp_mate(proto: Column, kind: Column) -> Column:
     return mates
 
 
-def icmp_role(rows: Batch) -> tuple[Column, Column]:
-    """(asks, answers): which rows are ICMP requests that have a reply, and which are such replies.
-
-    What looks like a reply and goes to a group was not asked for by it: routers and neighbours advertise themselves.
-    """
-    kind = np.minimum(rows["sport"], TYPE_UNKNOWN)
-    answers = REPLY[rows["proto"], kind]
-    asks = (MATE[rows["proto"], kind] != _NO_MATE) & ~answers
-    return asks, answers & ~later_fragments(rows) & ~_to_group(rows)
-
-
-def _to_group(rows: Batch) -> Column:
-    """Which rows go to a multicast address (RFC 4291 2.7, RFC 5771)."""
-    of_v6 = (rows["family"] == 6) & (rows["dst_hi"] >> np.uint64(56) == 0xFF)
-    to_group: Column = of_v6 | ((rows["family"] == 4) & (rows["dst_lo"] >> np.uint64(28) & np.uint64(0xF) == 0xE))
-    return to_group
-
-
 def later_fragments(rows: Batch) -> Column:
     """Which rows are ICMP or ICMPv6 without a type: later fragments, whose 0 is not that of an echo reply.
 

@@ -77,10 +77,7 @@ def community_ids(rows: Batch) -> list[str]:
     """The Community ID of each row."""
     found = np.zeros(len(rows), "U30")
     for chosen, text, length in _hashed(rows):
-        ids = compiled.community_texts(text, length)
-        if ids is None:
-            return community_texts(rows, digests(rows))
-        found[chosen] = ids
+        found[chosen] = compiled.community_texts(text, length)
     found[_portless(rows)] = ""
     texts: list[str] = found.tolist()
     return texts

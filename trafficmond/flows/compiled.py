@@ -1,6 +1,6 @@
-"""Inner loops in C (bpf/host_state.h, host_flows.h, host_detect.h, host_texts.h) by ctypes. Without the library
-`identity.py`, `table.py`, `batch.py`, `community_id.py` and `windows.py` do the same with numpy and Python. (Those of
-other parts have callers of their own: `policy/compiled.py`, `store/direct.py`.)"""
+"""The library of inner loops in C, and those of flow table and detectors by ctypes (bpf/host_state.h, host_flows.h,
+host_detect.h, host_texts.h). Those of other parts have callers of their own: `policy/compiled.py`, `store/direct.py`,
+`analyze/native.py`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from trafficmond import compiled
+from trafficmond.errors import TrafficmonError
 from trafficmond.flows import batch
-from trafficmond.flows.absorb import STATE
 from trafficmond.flows.batch import DELTA, FLOW, Batch, Column
 from trafficmond.flows.canonical import MATE, REPLY
-from trafficmond.flows.lasting import ANSWERED_S, CLOSE_LINGER_S, ESTABLISHED_S
 from trafficmond.flows.services import KNOWN
+from trafficmond.flows.state import ANSWERED_S, CLOSE_LINGER_S, ESTABLISHED_S, STATE
 
-PLACES = tuple(folder / "libtmparse.so" for folder in compiled.FOLDERS)
+_NAME = "libtmparse.so"
+PLACES = tuple(folder / _NAME for folder in compiled.FOLDERS)
+Signatures = dict[str, tuple[Any, list[Any]]]
 
 _POINTER, _U32, _U64, _DOUBLE = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_double
 _TABLES = tuple(np.ascontiguousarray(table) for table in (MATE, REPLY, KNOWN))
@@ -46,7 +48,7 @@ class _Merge(ctypes.Structure):
     )
 
 
-_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+_SIGNATURES: Signatures = {
     "tm_state_layout": (_U32, [_POINTER]),
     "tm_row_layout": (_U32, [_POINTER]),
     "tm_flows_identify": (_U32, [_POINTER, _U32, _POINTER, _POINTER, _POINTER, _POINTER]),
@@ -76,17 +78,26 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 
 @lru_cache(maxsize=1)
-def library() -> ctypes.CDLL | None:
-    """The library, loaded once; None where it is not, or is of other rows than these."""
+def library() -> ctypes.CDLL:
+    """The library, loaded once. Raises TrafficmonError where it is not, or is of another version than these rows."""
     path = next((place for place in PLACES if place.exists()), None)
+    if path is None:
+        raise TrafficmonError(f"cannot find {_NAME}, a part of trafficmon", hint=compiled.HINT)
     try:
-        loaded = ctypes.CDLL(str(path)) if path else None
-        for name, (result, arguments) in _SIGNATURES.items() if loaded else ():
-            function = getattr(loaded, name)
-            function.restype, function.argtypes = result, arguments
-    except (OSError, AttributeError):
-        return None
-    return loaded if loaded and _fits(loaded.tm_row_layout, DELTA) and _fits(loaded.tm_state_layout, STATE) else None
+        loaded = ctypes.CDLL(str(path))
+        declare(loaded, _SIGNATURES)
+    except (OSError, AttributeError) as error:
+        raise TrafficmonError(f"cannot load {path}: {error}", hint=compiled.HINT) from error
+    if not (_fits(loaded.tm_row_layout, DELTA) and _fits(loaded.tm_state_layout, STATE)):
+        raise TrafficmonError(f"{path} is of another version of trafficmon", hint=compiled.HINT)
+    return loaded
+
+
+def declare(loaded: ctypes.CDLL, signatures: Signatures) -> None:
+    """Tell ctypes what these functions take and return. Raises AttributeError where one is missing."""
+    for name, (result, arguments) in signatures.items():
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = result, arguments
 
 
 def _fits(layout: Any, dtype: np.dtype[Any]) -> bool:
@@ -119,59 +130,50 @@ def _layout(dtype: np.dtype[Any]) -> tuple[Column, Column] | None:
 
 
 def columns(rows: Batch) -> dict[str, Column] | None:
-    """Every field of the rows by itself; None without the library, or where a field is no number."""
-    loaded, layout = library(), _layout(rows.dtype)
-    if loaded is None or layout is None or not rows.flags.c_contiguous:
+    """Every field of the rows by itself; None where a field is no number, or the rows do not lie together."""
+    layout = _layout(rows.dtype)
+    if layout is None or not rows.flags.c_contiguous:
         return None
     found = {name: np.empty(len(rows), rows.dtype[name]) for name in rows.dtype.names or ()}
     into = np.array([at_address(column) for column in found.values()], np.uint64)
     given = at_address(rows), len(rows), rows.dtype.itemsize
-    loaded.tm_columns(*given, *(at_address(each) for each in (*layout, into)), len(found))
+    library().tm_columns(*given, *(at_address(each) for each in (*layout, into)), len(found))
     return found
 
 
-def groups(keys: Column) -> tuple[Column, Column, Column] | None:
-    """(order that sorts 64-bit keys, group of each row, where groups begin in that order); None without the library."""
-    loaded, count = library(), len(keys)
-    if loaded is None or not count:
-        return None
-    keys = np.ascontiguousarray(keys)
+def groups(keys: Column) -> tuple[Column, Column, Column]:
+    """(order that sorts 64-bit keys, group of each row, where groups begin in that order)."""
+    keys, count = np.ascontiguousarray(keys), len(keys)
     order, of, starts = (np.empty(count, np.int64) for _ in range(3))
-    found = loaded.tm_detect_groups(at_address(keys), count, at_address(order), at_address(of), at_address(starts))
-    return (order, of, starts[:found]) if found else None
+    found = library().tm_detect_groups(at_address(keys), count, at_address(order), at_address(of), at_address(starts))
+    if count and not found:
+        raise MemoryError
+    return order, of, starts[:found]
 
 
-def places(known: Column, count: int, hashed: Column, keys: Column) -> tuple[Column, Column] | None:
-    """`index.Index.place`, given its tables; None without the library."""
-    loaded = library()
-    if loaded is None:
-        return None
+def places(known: Column, count: int, hashed: Column, keys: Column) -> tuple[Column, Column]:
+    """`index.Index.place`, given its tables."""
     keys = np.ascontiguousarray(keys)
     place, fresh = np.empty(len(keys), np.int64), np.empty(len(keys), np.int64)
     tables = at_address(known), count, at_address(hashed), len(hashed)
-    new = loaded.tm_places(*tables, at_address(keys), len(keys), at_address(place), at_address(fresh))
+    new = library().tm_places(*tables, at_address(keys), len(keys), at_address(place), at_address(fresh))
     return place, fresh[:new]
 
 
 def sum_up(of: Column, values: Column, sums: Column) -> None:
     """Add the 64-bit `values` (rows, columns) to the sums of each group; `of` may go over the rows several times."""
-    loaded = library()
-    if loaded is None:
-        np.add.at(sums, of, np.tile(values, (len(of) // max(len(values), 1), 1)))
-        return
     of, values = np.ascontiguousarray(of, np.int64), np.ascontiguousarray(values)
-    loaded.tm_sums(at_address(of), len(of), at_address(values), *values.shape, at_address(sums))
+    library().tm_sums(at_address(of), len(of), at_address(values), *values.shape, at_address(sums))
 
 
-def admit(places: Places, keys: Column, weight: Column, now: Column) -> Column | None:
-    """The slot of each key, as `detect.windows.Table.admit` has it; None without the library."""
-    loaded = library()
-    if loaded is None:
-        return None
+def admit(places: Places, keys: Column, weight: Column, now: Column) -> Column:
+    """The slot of each key, as `detect.windows.BoundedTable.admit` has it."""
     slots = np.empty(len(keys), np.int64)
     columns = np.ascontiguousarray(keys), np.ascontiguousarray(weight, np.float64), np.ascontiguousarray(now)
-    done = loaded.tm_detect_admit(ctypes.addressof(places), *map(at_address, columns), len(keys), at_address(slots))
-    return slots if done else None
+    given = ctypes.addressof(places), *map(at_address, columns), len(keys), at_address(slots)
+    if not library().tm_detect_admit(*given):
+        raise MemoryError
+    return slots
 
 
 class Merged:
@@ -188,11 +190,11 @@ class Merged:
 class Loops:
     """The loops for one table: its keys, its timeouts, and the time of its last reading (`before`)."""
 
-    def __init__(self, loaded: ctypes.CDLL, keys: Column, *, in_order: bool) -> None:
-        self._library = loaded
+    def __init__(self, keys: Column, idle_s: float, active_s: float, *, in_order: bool) -> None:
+        self._library = library()
         self._keys = keys
         mate, reply, known = (table.ctypes.data for table in _TABLES)
-        times = (0.0, 0.0, CLOSE_LINGER_S, ESTABLISHED_S, ANSWERED_S, 0.0)
+        times = (idle_s, active_s, CLOSE_LINGER_S, ESTABLISHED_S, ANSWERED_S, 0.0)
         self._rules = _Rules(keys.ctypes.data, mate, reply, known, *times, in_order, 0)
         self._address = ctypes.addressof(self._rules)
 
@@ -264,20 +266,17 @@ def at_address(array: Column) -> int:
 
 def addresses(hi: Column, lo: Column, family: Column) -> list[str]:
     """`batch.addresses`."""
-    loaded = library()
-    if loaded is None or not (family == 4).all():
+    if not (family == 4).all():
         return batch.addresses(hi, lo, family)
     words, texts = lo.astype(np.uint32), np.empty(len(lo), "U15")
-    loaded.tm_v4_texts(at_address(words), len(words), at_address(texts))
+    library().tm_v4_texts(at_address(words), len(words), at_address(texts))
     found: list[str] = texts.tolist()
     return found
 
 
-def community_texts(text: Batch, length: int) -> Column | None:
-    """The Community ID of the first `length` bytes of each row, which is what is hashed; None without the library."""
-    loaded = library()
-    if loaded is None:
-        return None
+def community_texts(text: Batch, length: int) -> Column:
+    """The Community ID of the first `length` bytes of each row, which is what is hashed."""
     found = np.empty(len(text), "U30")
-    fits = loaded.tm_community_texts(at_address(text), len(text), text.dtype.itemsize, length, at_address(found))
-    return found if fits else None
+    fits = library().tm_community_texts(at_address(text), len(text), text.dtype.itemsize, length, at_address(found))
+    assert fits
+    return found

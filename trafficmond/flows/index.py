@@ -17,7 +17,6 @@ class Index:
         self._keys = np.empty(0, np.uint64)
         self._count = 0
         self._places = np.zeros(0, np.uint32)  # by hash, of a place its number plus 1; at most half of it is taken
-        self._known: dict[int, int] = {}  # the same without the library
 
     def __len__(self) -> int:
         return self._count
@@ -31,8 +30,7 @@ class Index:
     def place(self, keys: Column) -> tuple[Column, Column]:
         """(place of each of these, which of them came for the first time, in the order of the places they got)."""
         self._make_room(len(keys))
-        found = compiled.places(self._keys, self._count, self._places, keys)
-        places, fresh = self._placed(keys) if found is None else found
+        places, fresh = compiled.places(self._keys, self._count, self._places, keys)
         self._count += len(fresh)
         return places, fresh
 
@@ -44,14 +42,3 @@ class Index:
             size = max(_LEAST_PLACES, 1 << (2 * most - 1).bit_length())
             self._places = np.zeros(size, np.uint32)
             compiled.places(self._keys, 0, self._places, self.keys)
-
-    def _placed(self, keys: Column) -> tuple[Column, Column]:
-        known = self._known
-        fresh: list[int] = []
-        places = np.empty(len(keys), np.int64)
-        for row, key in enumerate(keys.tolist()):
-            places[row] = place = known.setdefault(key, len(known))
-            if place == self._count + len(fresh):
-                self._keys[place] = key
-                fresh.append(row)
-        return places, np.array(fresh, np.int64)

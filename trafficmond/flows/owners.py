@@ -94,12 +94,6 @@ def unit_name(text: str) -> str:
     return f"{text}.service" if text and plain and text not in _WORDS.values() else text
 
 
-def rank(owners: Column) -> Column:
-    """How much each owner says: a unit 3, the kernel 2, forwarded 1, nothing 0."""
-    ranks = np.where(owners == KERNEL, 2, np.where(owners == np.uint64(FORWARDED), 1, 3))
-    return np.where(owners == 0, 0, ranks)
-
-
 def correct(rows: Batch) -> None:
     """Books to the kernel what only it sends, and what it sends of some without a socket: in place."""
     alone = rows["owner"] == np.uint64(FORWARDED)

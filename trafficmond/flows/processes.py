@@ -52,13 +52,6 @@ def may_name(owners: Column) -> Column:
     return may
 
 
-def says_more(had: Column, current: Column) -> Column:
-    """Where an owner that a flow had names a process of the cgroup that it is in now."""
-    same = had & np.uint64(_CGROUP) == current
-    more: Column = names_process(had) & same
-    return more
-
-
 def attempts(rows: Batch) -> Column:
     """Which records began with a packet that may have opened a TCP connection from here."""
     answers = rows["first_flags"] & np.uint8(SYN | ACK) == SYN | ACK

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from trafficmond.flows.batch import Batch, Column
-
 _FIRST_RESERVED = 512  # from here to 1023 clients of old protocols bind as well (rresvport)
 _OTHERS = (
     *(514, 515, 520, 543, 544, 546, 547, 548, 554, 587, 623, 631, 636, 646, 853, 873, 989, 990, 992, 993, 995),
@@ -16,15 +14,3 @@ _OTHERS = (
 KNOWN = np.zeros(65536, bool)
 KNOWN[:_FIRST_RESERVED] = True
 KNOWN[list(_OTHERS)] = True
-
-
-def from_service(rows: Batch, in_order: bool) -> Column:
-    """Which rows a server seems to send: from a well-known service to a port that is none, else from the lower port.
-
-    `in_order`: the order of the rows tells better than the lower port does.
-    """
-    sport, dport = rows["sport"], rows["dport"]
-    ours, theirs = KNOWN[sport], KNOWN[dport]
-    lower = np.zeros(len(rows), bool) if in_order else sport < dport
-    found: Column = np.where(ours != theirs, ours, lower)
-    return found

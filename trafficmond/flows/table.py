@@ -17,11 +17,10 @@ import math
 import numpy as np
 
 from trafficmond.flows import compiled
-from trafficmond.flows.absorb import STATE, Groups, as_flows, last_rows, merge, new_rows
 from trafficmond.flows.batch import FLOW, Batch, Column, empty, join, put, take
-from trafficmond.flows.identity import BLOCK_FLOWS, Identity
-from trafficmond.flows.lasting import CLOSE_LINGER_S, kept_s
+from trafficmond.flows.identity import Identity
 from trafficmond.flows.report import REPORT, End, reports
+from trafficmond.flows.state import STATE, last_rows
 from trafficmond.flows.ticks import Ticks
 from trafficmond.flows.turns import connections, starts_of, verdicts
 
@@ -35,7 +34,7 @@ class FlowTable:
     """Bidirectional flows of one observer, at most `capacity` of them.
 
     A flow ends when both sides closed or one reset (after CLOSE_LINGER_S), or after `idle_timeout_s` without a
-    packet. A conversation is reported then, and remembered for longer (`lasting.kept_s`), so that it is neither new nor
+    packet. A conversation is reported then, and remembered for longer (see `state`), so that it is neither new nor
     ended when it goes on. A long one is reported every `active_timeout_s`. `seed` makes ids repeatable (tests, offline
     analysis); None takes the system's randomness. `in_order`: deltas of one time come in the order of their packets.
     Without `reporting`, nothing is told by `due`: nobody wants it.
@@ -52,7 +51,7 @@ class FlowTable:
         in_order: bool = False,
         reporting: bool = True,
     ) -> None:
-        self._in_order, self._reporting = in_order, reporting
+        self._reporting = reporting
         self.capacity = max(1, capacity)
         self.evicted = 0
         self._idle = idle_timeout_s
@@ -62,11 +61,8 @@ class FlowTable:
         self._over: list[Batch] = []  # FLOW rows of connections that another one followed unheard
 
         self._identity = Identity(seed)
-        loaded = compiled.library()
-        self._loops = compiled.Loops(loaded, self._identity.keys, in_order=in_order) if loaded else None
-        if self._loops:
-            self._loops.configure(idle_timeout_s, active_timeout_s)
-        self._ticks = Ticks(self._loops) if self._loops and not reporting else None
+        self._loops = compiled.Loops(self._identity.keys, idle_timeout_s, active_timeout_s, in_order=in_order)
+        self._ticks = None if reporting else Ticks(self._loops)
         self._due = -math.inf  # before this nothing is due
         self._count = 0
         self._rows = empty(STATE, min(_FIRST_ROWS, self.capacity))
@@ -82,8 +78,7 @@ class FlowTable:
         """Other limits from now on; flows beyond a smaller capacity are evicted, and so reported."""
         self.capacity = max(1, capacity)
         self._idle, self._active = idle_timeout_s, active_timeout_s
-        if self._loops:
-            self._loops.configure(idle_timeout_s, active_timeout_s)
+        self._loops.configure(idle_timeout_s, active_timeout_s)
         if self._count > self.capacity:
             self._evict(self._count - self.capacity, np.empty(0, np.int64))
         self._set_deadlines(np.arange(self._count), self._rows[: self._count])
@@ -169,7 +164,7 @@ class FlowTable:
 
     def _absorb(self, deltas: Batch, ids: Column, side: Column) -> list[Batch]:
         """The FLOW rows of a sorted part; see `_parts`."""
-        if self._loops and not self._loops.takes_turns(deltas, ids, side, self._now):
+        if not self._loops.takes_turns(deltas, ids, side, self._now):
             batch, _ = self._take_in(deltas, ids, side, opens=True, later=False)
             over, self._over = self._over, []
             return [*over, batch]
@@ -211,63 +206,17 @@ class FlowTable:
             self._evict(lacking, slots[found])
             found, slots = self._find(flow_ids)
 
-        if self._loops:
-            table = self._rows, self._deadline, self._quiet
-            into = self._loops.merge(table, (deltas, ids, side), (found, slots, starts), opens=opens, later=later)
-            self._replaced(into.reopened)
-            if len(into.reported):
-                self._report(into.reported, End.ACTIVE)
-            self._insert(flow_ids[~found], [into.fresh])
-            return into.flows, into.anew
-        return self._merge_in_blocks((deltas, ids, side), (found, slots, starts), opens=opens, later=later)
+        table = self._rows, self._deadline, self._quiet
+        into = self._loops.merge(table, (deltas, ids, side), (found, slots, starts), opens=opens, later=later)
+        if len(into.reopened):  # another connection took the place of these
+            self._report(into.reopened, End.CLOSED)
+            self._over.append(last_rows(into.reopened[~into.reopened["closed"]]))
+        if len(into.reported):
+            self._report(into.reported, End.ACTIVE)
+        self._insert(flow_ids[~found], into.fresh)
+        return into.flows, into.anew
 
-    def _merge_in_blocks(
-        self,
-        of_deltas: tuple[Batch, Column, Column],
-        of_groups: tuple[Column, Column, Column],
-        *,
-        opens: bool,
-        later: bool,
-    ) -> tuple[Batch, Column]:
-        """What `_take_in` does, with numpy; block by block, for the processor's cache."""
-        (deltas, ids, side), (found, slots, starts) = of_deltas, of_groups
-        flow_ids = ids[starts]
-        ends = np.append(starts, len(ids))
-        batch = np.empty(len(starts), FLOW)
-        anew = np.full(len(starts), not later)
-        fresh = []
-        for begin in range(0, len(starts), BLOCK_FLOWS):
-            block = slice(begin, min(begin + BLOCK_FLOWS, len(starts)))
-            of = slice(ends[block.start], ends[block.stop])
-            groups = Groups(deltas[of], ids[of], side[of], self._now, in_order=self._in_order)
-            known, at = found[block], slots[block][found[block]]
-            rows = np.empty(len(known), STATE)
-            put(rows, known, take(self._rows, at))
-            put(rows, ~known, new_rows(groups, np.flatnonzero(~known)))
-            anew[block] |= ~known
-            reopened = np.flatnonzero(known & groups.reopens(rows, CLOSE_LINGER_S)) if opens else np.empty(0, np.int64)
-            if len(reopened):
-                self._replaced(take(rows, reopened))
-                put(rows, reopened, new_rows(groups, reopened))
-                anew[block][reopened] = True
-            reported = merge(rows, groups, anew[block])
-            if len(reported):
-                self._report(reported, End.ACTIVE)
-            old = take(rows, known)
-            put(self._rows, at, old)
-            self._set_deadlines(at, old)
-            fresh.append(take(rows, ~known))
-            put(batch, block, as_flows(rows))
-        self._insert(flow_ids[~found], fresh)
-        return batch, anew
-
-    def _replaced(self, rows: Batch) -> None:
-        """Another connection took the place of these."""
-        if len(rows):
-            self._report(rows, End.CLOSED)
-            self._over.append(last_rows(rows[~rows["closed"]]))
-
-    def _insert(self, ids: Column, blocks: list[Batch]) -> None:
+    def _insert(self, ids: Column, rows: Batch) -> None:
         """Add rows of new flows, whose ids are sorted and not in the table."""
         if not len(ids):
             return
@@ -278,24 +227,18 @@ class FlowTable:
         self._ids[:need] = np.insert(self._ids[: self._count], at, ids)
         new = np.arange(self._count, need, dtype=np.uint32)
         self._slots[:need] = np.insert(self._slots[: self._count], at, new)
-        for rows in blocks:
-            slots = slice(self._count, self._count + len(rows))
-            put(self._rows, slots, rows)
-            self._set_deadlines(slots, rows)
-            self._count += len(rows)
+        slots = slice(self._count, need)
+        put(self._rows, slots, rows)
+        self._set_deadlines(slots, rows)
+        self._count = need
 
     def _set_deadlines(self, slots: Column | slice, rows: Batch) -> None:
         """When each row must be looked at again: idle, closed or quiet for long enough, or active for long enough."""
         self._quiet[slots] = False
-        if self._loops:
-            self._deadline[slots] = self._loops.deadlines(np.ascontiguousarray(rows))[0]
-            return
-        kept = kept_s(rows, self._idle)
-        tell = np.where(rows["since"] < math.inf, np.minimum(kept, self._idle), kept)
-        self._deadline[slots] = np.minimum(rows["last"] + tell, rows["since"] + self._active)
+        self._deadline[slots] = self._loops.deadlines(np.ascontiguousarray(rows))[0]
 
     def _kept(self, rows: Batch) -> Column:
-        return self._loops.deadlines(rows)[1] if self._loops else kept_s(rows, self._idle)
+        return self._loops.deadlines(rows)[1]
 
     # ---- expiry ----
 

@@ -38,7 +38,6 @@ class Ticks:
     def __init__(self, loops: Loops) -> None:
         self._loops = loops
         loaded = library()
-        assert loaded is not None
         self._tick = loaded.tm_tick
         self._work = np.empty(loaded.tm_tick_size(), np.uint8)
         self._flows, self._out, self._outs = _Flows(), ctypes.c_void_p(), ctypes.c_uint32()

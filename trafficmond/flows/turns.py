@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from trafficmond.flows.absorb import TIE_S, begins, opening
 from trafficmond.flows.batch import Batch, Column
-from trafficmond.protocols import FIN, RST, TCP
+from trafficmond.protocols import ACK, FIN, RST, SYN, TCP
 
+TIE_S = 2e-5  # within one tick of the kernel's clock, the packet to the service, or the SYN, came first
 _MOST = 64  # connections of one flow in one reading; what is beyond is taken for part of the last
 _LOW32 = np.uint64(0xFFFFFFFF)
 
@@ -85,3 +85,20 @@ def verdicts(deltas: Batch, ids: Column, side: Column) -> Column | None:
     turn = np.zeros(len(ids), np.int64)
     turn[at] = rank[word]
     return turn
+
+
+def begins(deltas: Batch, before: float) -> Column:
+    """When the first packet of each delta came at the earliest, after a reading `before`: a record that goes on had
+    none of this batch's packets before that."""
+    going = np.where(deltas["packets"] == 1, deltas["last"], np.maximum(deltas["first"], before))
+    known: Column = np.minimum(np.where(deltas["new"], deltas["first"], going), deltas["last"])
+    return known
+
+
+def opening(deltas: Batch) -> Column:
+    """Which deltas begin with a SYN: those of records that do, and of records that hold nothing but SYNs."""
+    flags = deltas["tcp_flags"]
+    only = flags & (SYN | ACK | FIN | RST) == SYN
+    syn = (deltas["proto"] == TCP) & (deltas["first_flags"] & (SYN | ACK) == SYN)
+    opens: Column = syn & (deltas["new"] | only)
+    return opens

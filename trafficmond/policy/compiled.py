@@ -1,5 +1,4 @@
-"""Inner loops in C (bpf/host_table.h) by ctypes. Where the library is not, each says so by None or False, and its
-caller does the same with numpy."""
+"""Inner loops in C (bpf/host_table.h) by ctypes."""
 
 from __future__ import annotations
 
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from trafficmond import npt
-from trafficmond.flows import compiled
+from trafficmond.flows.compiled import at_address as _at
+from trafficmond.flows.compiled import library
 from trafficmond.policy.prefixes import Prefixes
 
 Column = npt.NDArray[Any]
@@ -31,89 +31,63 @@ class _Prefixes(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in ("hi", "lo", "plen", "family"))
 
 
-def in_order(rows: Prefixes, tail: Column) -> tuple[Prefixes, Column] | None:
+def in_order(rows: Prefixes, tail: Column) -> tuple[Prefixes, Column]:
     """Prefixes by family, address, length and `tail` (bytes), equal ones as they came; and where each was."""
-    loaded = compiled.library()
-    if loaded is None:
-        return None
     given: list[Column] = [np.ascontiguousarray(each) for each in (rows.hi, rows.lo, rows.plen, rows.family)]
     found: list[Column] = [np.empty_like(each) for each in given]
     tail, order = np.ascontiguousarray(tail), np.empty(len(tail), np.int64)
     one, other = _Prefixes(*map(_at, given)), _Prefixes(*map(_at, found))
-    if not loaded.tm_prefix_order(ctypes.byref(one), _at(tail), len(tail), _at(order), ctypes.byref(other)):
-        return None
+    if not library().tm_prefix_order(ctypes.byref(one), _at(tail), len(tail), _at(order), ctypes.byref(other)):
+        raise MemoryError
     return Prefixes(*found), order
 
 
-def bounds(first: Column, past: Column, groups: Column) -> tuple[Column, Column, Column] | None:
+def bounds(first: Column, past: Column, groups: Column) -> tuple[Column, Column, Column]:
     """(boundaries, where each prefix begins and where it ends among them) of 64-bit prefixes in order and of groups."""
-    loaded = compiled.library()
-    if loaded is None:
-        return None
     first, past, groups = map(np.ascontiguousarray, (first, past, groups))
     at = np.empty(2 * (len(first) + len(groups)) + 1, np.uint64)
     begin, end = np.empty(len(first), np.int64), np.empty(len(first), np.int64)
     given = _at(first), _at(past), len(first), _at(groups), len(groups)
-    count = loaded.tm_bounds_of(*given, _at(at), _at(begin), _at(end))
+    count = library().tm_bounds_of(*given, _at(at), _at(begin), _at(end))
     return at[:count], begin, end
 
 
-def paint(target: Column, begin: Column, end: Column, value: Column) -> bool:
-    """`flatten._paint` of 32-bit values."""
-    loaded = compiled.library()
-    if loaded is None or target.dtype != np.uint32:
-        return False
+def paint(target: Column, begin: Column, end: Column, value: Column) -> None:
+    """target[begin[i]:end[i]] = value[i], of 32-bit values; the ranges do not overlap."""
+    assert target.dtype == value.dtype == np.uint32
     begin, end, value = map(np.ascontiguousarray, (begin, end, value))
-    loaded.tm_paint(_at(target), _at(begin), _at(end), _at(value), len(begin))
-    return True
+    library().tm_paint(_at(target), _at(begin), _at(end), _at(value), len(begin))
 
 
-def codes(entry: Column, palette: Column) -> Column | None:
+def codes(entry: Column, palette: Column) -> Column:
     """The place of each entry in the palette, -1 where it has none."""
-    loaded = compiled.library()
-    if loaded is None:
-        return None
     entry, code = np.ascontiguousarray(entry), np.empty(len(entry), np.int16)
-    loaded.tm_codes(_at(entry), len(entry), _at(palette), len(palette), _at(code))
+    library().tm_codes(_at(entry), len(entry), _at(palette), len(palette), _at(code))
     return code
 
 
-def codable(at: Column, code: Column, nodes: Sequence[Column], shift: int) -> Column | None:
-    """`trie._codable`; `nodes`: start, first, count and base of each."""
-    loaded = compiled.library()
-    if loaded is None:
-        return None
+def codable(at: Column, code: Column, nodes: Sequence[Column], shift: int) -> Column:
+    """Which nodes have nothing below the slots of their block, and no leaf that is not in the palette; `nodes`: start,
+    first, count and base of each."""
     found = np.empty(len(nodes[0]), np.bool_)
-    loaded.tm_codable(_at(at), _at(code), _nodes(nodes), shift, _at(found))
+    library().tm_codable(_at(at), _at(code), _nodes(nodes), shift, _at(found))
     return found
 
 
-def blocks_of_bytes(at: Column, code: Column, nodes: Sequence[Column], shift: int) -> Column | None:
+def blocks_of_bytes(at: Column, code: Column, nodes: Sequence[Column], shift: int) -> Column:
     """The bytes of a block for each of the codable `nodes`, one after the other."""
-    loaded = compiled.library()
-    if loaded is None:
-        return None
     block = np.empty(len(nodes[0]) << 8, np.uint8)
-    loaded.tm_bytes(_at(at), _at(code), _nodes(nodes), shift, _at(block))
+    library().tm_bytes(_at(at), _at(code), _nodes(nodes), shift, _at(block))
     return block
 
 
-def slots(at: Column, nodes: Sequence[Column], bits: int, shift: int) -> tuple[Column, Column, Column] | None:
+def slots(at: Column, nodes: Sequence[Column], bits: int, shift: int) -> tuple[Column, Column, Column]:
     """(first, count, base) of `trie._Slots`."""
-    loaded = compiled.library()
-    if loaded is None:
-        return None
     total = len(nodes[0]) << bits
     first, count, base = (np.empty(total, np.int32) for _ in range(3))
-    loaded.tm_slots(_at(at), _nodes(nodes), bits, shift, _at(first), _at(count), _at(base))
+    library().tm_slots(_at(at), _nodes(nodes), bits, shift, _at(first), _at(count), _at(base))
     return first, count, base
 
 
 def _nodes(columns: Sequence[Column]) -> Any:
     return ctypes.byref(_Nodes(*map(_at, columns), len(columns[0])))
-
-
-def _at(array: Column) -> int:
-    assert array.flags.c_contiguous
-    address: int = array.ctypes.data
-    return address

@@ -92,14 +92,14 @@ def flatten(rows: Layered, default: int, leaves: Leaves) -> Flat:
     groups, group_of = np.unique(rows.hi[long_rows], return_inverse=True)
 
     past = upper.hi + _WIDTHS[upper.plen]  # 0: beyond the last address
-    at, begin, end = compiled.bounds(upper.hi, past, groups) or _bounds(upper.hi, past, groups)
+    at, begin, end = compiled.bounds(upper.hi, past, groups)
     entry = np.full(len(at), default, np.uint32)
-    rank = np.zeros(len(at) if len(groups) else 0, np.int64)
+    rank = np.zeros(len(at) if len(groups) else 0, np.uint32)
     for part in _layers(upper.layer):
         first, last = begin[part], end[part]
-        _paint(entry, first, last, _leaves_of(upper, part, entry, first, leaves))
+        compiled.paint(entry, first, last, _leaves_of(upper, part, entry, first, leaves))
         if len(groups):
-            _paint(rank, first, last, upper.rank[part])
+            compiled.paint(rank, first, last, upper.rank[part].astype(np.uint32))
     if not len(groups):
         return Flat(_merged(at, entry), Boundaries(at[:0], entry[:0]), np.zeros(1, np.int64))
 
@@ -128,14 +128,8 @@ def _lower(rows: Layered, index: I64, group: I64, base: U32, leaves: Leaves) -> 
     begin, end = position[count + 1 : count + 1 + len(index)], position[count + 1 + len(index) :]
     entry = base[owner]
     for part in _layers(rows.layer[index]):
-        _paint(entry, begin[part], end[part], _leaves_of(rows, index[part], entry, begin[part], leaves))
+        compiled.paint(entry, begin[part], end[part], _leaves_of(rows, index[part], entry, begin[part], leaves))
     return Boundaries(at, entry), starts
-
-
-def _bounds(first: U64, past: U64, groups: U64) -> tuple[U64, I64, I64]:
-    """The boundaries of prefixes and groups, and where among them each prefix begins and ends."""
-    at = _unique_sorted(np.concatenate([np.zeros(1, np.uint64), first, past, groups, groups + _ONE]))
-    return at, np.searchsorted(at, first), np.where(past == 0, len(at), np.searchsorted(at, past))
 
 
 def _leaves_of(rows: Layered, index: I64, entry: U32, begin: I64, leaves: Leaves) -> U32:
@@ -155,24 +149,6 @@ def _layers(layer: npt.NDArray[np.integer[Any]]) -> list[I64]:
         return []
     order = np.argsort(layer, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(layer[order])) + 1)
-
-
-def _paint(target: npt.NDArray[np.generic], begin: I64, end: I64, value: npt.NDArray[np.generic]) -> None:
-    """target[begin[i]:end[i]] = value[i]; the ranges do not overlap."""
-    if compiled.paint(target, begin, end, value):
-        return
-    count = end - begin
-    if (count == 1).all():
-        target[begin] = value
-    else:
-        target[ranges(begin, count)] = np.repeat(value, count)
-
-
-def _unique_sorted(values: U64) -> U64:
-    values.sort(kind="stable")  # its runs are nearly in order already
-    keep = np.ones(len(values), np.bool_)
-    np.not_equal(values[1:], values[:-1], out=keep[1:])
-    return values[keep]
 
 
 def _merged(at: U64, entry: U32) -> Boundaries:

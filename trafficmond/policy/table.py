@@ -191,11 +191,8 @@ class Rows:
             index = np.flatnonzero(lasts[owner])
             prefixes, owner = prefixes.take(index), owner[index]
         tail = (columns.rank << 1 | columns.some_services).astype(np.uint8)[owner]
-        found = compiled.in_order(prefixes, tail)
-        if found is None:
-            order = np.lexsort((tail, prefixes.plen, prefixes.lo, prefixes.hi, prefixes.family))
-            found = prefixes.take(order), order
-        return cls(found[0], owner[found[1]], columns)
+        prefixes, order = compiled.in_order(prefixes, tail)
+        return cls(prefixes, owner[order], columns)
 
     def select(self, family: int, direction: Direction) -> Chosen:
         """Those that count for a family and direction."""

@@ -32,7 +32,6 @@ from trafficmond.policy.layout import (
 _PAIR_STEP = abi.CHUNK_MAX + 1
 _PAIR_MAX = _PAIR_STEP * _PAIR_STEP - 1  # boundaries that two levels of chunks hold
 _FEW = 10  # boundaries, beyond which a block of bytes is found through faster than a chunk, and about as small
-_NO_CODE = -1
 _CROWD = 8  # boundaries a slot, from which a block is not worth its kilobyte
 
 
@@ -58,7 +57,7 @@ class _Nodes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plane(Boundaries):
-    """Boundaries with the place of each entry in the palette; _NO_CODE: it has none."""
+    """Boundaries with the place of each entry in the palette; -1: it has none."""
 
     code: npt.NDArray[np.int16]
 
@@ -144,12 +143,7 @@ class Builder:
         return self._plane(upper), everything
 
     def _plane(self, boundaries: Boundaries) -> _Plane:
-        found = compiled.codes(boundaries.entry, self._palette)
-        if found is not None:
-            return _Plane(boundaries.at, boundaries.entry, found)
-        place = np.minimum(np.searchsorted(self._palette, boundaries.entry), len(self._palette) - 1)
-        code = np.where(self._palette[place] == boundaries.entry, place, _NO_CODE)
-        return _Plane(boundaries.at, boundaries.entry, code.astype(np.int16))
+        return _Plane(boundaries.at, boundaries.entry, compiled.codes(boundaries.entry, self._palette))
 
     def _add_groups(self, flat: Flat) -> U32:
         """The lower plane; returns each group's pointer."""
@@ -160,7 +154,8 @@ class Builder:
     def _add_nodes(self, plane: _Plane, nodes: _Nodes, shift: int) -> U32:
         """What serves each node best, and all below it; `shift` address bits are consumed above. Returns pointers."""
         coded = nodes.count > _FEW
-        coded[coded] = _codable(plane, nodes.pick(np.flatnonzero(coded)), shift)
+        few = nodes.pick(np.flatnonzero(coded))
+        coded[coded] = compiled.codable(plane.at, plane.code, few.columns, shift)
         small = ~coded & (nodes.count <= abi.CHUNK_MAX)
         pair = ~coded & ~small & (nodes.count <= _PAIR_MAX)
         pair[pair] = _crowded(plane, nodes.pick(np.flatnonzero(pair)), shift)
@@ -175,8 +170,6 @@ class Builder:
     def _add_bytes(self, plane: _Plane, nodes: _Nodes, shift: int) -> U32:
         """A block of bytes for each node; returns the pointers."""
         content = compiled.blocks_of_bytes(plane.at, plane.code, nodes.columns, shift)
-        if content is None:
-            content = plane.code[_Slots.of(plane, nodes, BLOCK_BITS, shift + BLOCK_BITS).base].astype(np.uint8)
         unit = -(-self._units // BYTES_UNITS) * BYTES_UNITS  # then none straddles a page
         self._units = unit + len(nodes.start) * BYTES_UNITS
         self._written.append((unit, content.view(np.uint32)))
@@ -235,20 +228,6 @@ class Builder:
         return np.concatenate([head, tail])
 
 
-def _codable(plane: _Plane, nodes: _Nodes, shift: int) -> npt.NDArray[np.bool_]:
-    """Which nodes have nothing below the slots of their block, and no leaf that is not in the palette."""
-    found = compiled.codable(plane.at, plane.code, nodes.columns, shift)
-    if found is not None:
-        return found
-    node = np.repeat(np.arange(len(nodes.start)), nodes.count)
-    index = ranges(nodes.first, nodes.count)
-    inside = plane.at[index] - nodes.start[node] & (np.uint64(1) << np.uint64(64 - BLOCK_BITS - shift)) - np.uint64(1)
-    wrong = node[(inside != 0) | (plane.code[index] == _NO_CODE)]
-    codable: npt.NDArray[np.bool_] = np.bincount(wrong, minlength=len(nodes.start)) == 0
-    codable &= plane.code[nodes.base] != _NO_CODE
-    return codable
-
-
 def _crowded(plane: Boundaries, nodes: _Nodes, shift: int) -> npt.NDArray[np.bool_]:
     """Which nodes have their boundaries in so few slots of a block that it would be mostly empty."""
     node = np.repeat(np.arange(len(nodes.start)), nodes.count)
@@ -273,28 +252,7 @@ class _Slots:
     @classmethod
     def of(cls, plane: Boundaries, nodes: _Nodes, bits: int, shift: int) -> _Slots:
         """A boundary at the very beginning of a slot is the slot's base, not inside it."""
-        found = compiled.slots(plane.at, nodes.columns, bits, shift)
-        if found is not None:
-            return cls(nodes, bits, shift, *found)
-        slots = 1 << bits
-        total = len(nodes.start) * slots
-        width = np.uint64(64 - shift)  # of a slot, in bits
-        index = ranges(nodes.first, nodes.count)
-        offset = plane.at[index] - np.repeat(nodes.start, nodes.count)
-        slot = np.repeat(np.arange(len(nodes.start)) * slots, nodes.count) + (offset >> width).astype(np.int64)
-        inside = offset & ((np.uint64(1) << width) - np.uint64(1)) != 0
-
-        base = np.zeros(total, np.int32)
-        base[::slots] = nodes.base
-        # A boundary inside a slot is the base of the next one, unless that belongs to another node.
-        follows = slot + inside
-        same = (follows % slots != 0) | ~inside
-        base[follows[same]] = index[same]  # ascending, so the last one before the slot stays
-        np.maximum.accumulate(base, out=base)
-        slot, index = slot[inside], index[inside]
-        first = np.zeros(total, np.int32)
-        first[slot[::-1]] = index[::-1]  # descending, so the smallest stays
-        return cls(nodes, bits, shift, first, np.bincount(slot, minlength=total).astype(np.int32), base)
+        return cls(nodes, bits, shift, *compiled.slots(plane.at, nodes.columns, bits, shift))
 
     def pick(self, index: I64) -> _Nodes:
         """Some of the slots, as nodes of the level below."""

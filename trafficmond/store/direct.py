@@ -1,5 +1,5 @@
 """REPORT batches into SQLite without a Python object of any value: the virtual table of bpf/host_store.h, by ctypes.
-Where the library is not, or SQLite takes no extensions, `rows.py` makes tuples of the same."""
+Where SQLite takes no extensions, `rows.py` makes tuples of the same."""
 
 from __future__ import annotations
 
@@ -57,13 +57,10 @@ class _Given(ctypes.Structure):
 
 def load(connection: sqlite3.Connection) -> bool:
     """Have the connection know the virtual table; False where it cannot."""
-    loaded = compiled.library()
-    if loaded is None:
-        return False
     try:
         connection.enable_load_extension(True)
         try:
-            connection.load_extension(loaded._name)
+            connection.load_extension(compiled.library()._name)
         finally:
             connection.enable_load_extension(False)
     except (sqlite3.Error, AttributeError):  # a Python may be built without
@@ -74,7 +71,6 @@ def load(connection: sqlite3.Connection) -> bool:
 def insert(connection: sqlite3.Connection, table: str, batch: Batch, names: Names) -> None:
     """Add the batch to the table, by a connection that `load` was told True of."""
     loaded = compiled.library()
-    assert loaded is not None
     batch = np.ascontiguousarray(batch)
     of = tuple(_columns(batch, names))
     mates = np.ascontiguousarray(MATE)

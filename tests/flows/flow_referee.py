@@ -1,4 +1,4 @@
-"""How deltas become flow rows: grouping a sorted batch, telling who began, and merging it into the table's rows."""
+"""What the flow table's loops in C do, again with numpy: the referee that they are held against."""
 
 from __future__ import annotations
 
@@ -7,34 +7,141 @@ import math
 import numpy as np
 
 from trafficmond import abi
-from trafficmond.flows.batch import FLOW, Batch, Column, empty, put, take
-from trafficmond.flows.canonical import icmp_mate, icmp_role
-from trafficmond.flows.owners import rank
-from trafficmond.flows.processes import says_more
-from trafficmond.flows.services import from_service
+from trafficmond.flows.batch import Batch, Column, empty, put, take
+from trafficmond.flows.canonical import MATE, REPLY, TYPE_UNKNOWN, canonical, icmp_mate, later_fragments
+from trafficmond.flows.compiled import Merged
+from trafficmond.flows.owners import FORWARDED, KERNEL
+from trafficmond.flows.processes import names_process
+from trafficmond.flows.services import KNOWN
+from trafficmond.flows.state import ANSWERED_S, CLOSE_LINGER_S, ESTABLISHED_S, STATE, as_flows
+from trafficmond.flows.table import FlowTable
+from trafficmond.flows.turns import TIE_S, begins, opening
 from trafficmond.protocols import ACK, FIN, RST, SYN, TCP
 from trafficmond.verdict import is_drop
 
-STATE = np.dtype(
-    [
-        *((name, FLOW.fields[name][0]) for name in FLOW.names or () if FLOW.fields),
-        # not yet reported
-        ("p_packets", "u8"),
-        ("p_bytes", "u8"),
-        ("p_reply_packets", "u8"),
-        ("p_reply_bytes", "u8"),
-        ("since", "f8"),  # first packet of the pending part; inf: nothing is pending
-        ("reply_verdict", "u4"),
-        ("side", "?"),  # the initiator is the canonical endpoint b
-        ("sure", "?"),  # the initiator is known by a SYN or an ICMP request, not only by order
-        ("closed", "?"),
-    ]
-)
+_BLOCK_FLOWS = 64  # small, so that there are several
+_KEY_WORDS = 12  # 32-bit words of a canonical key
+_LOW32 = np.uint64(0xFFFFFFFF)
+_32 = np.uint64(32)
+_NO_MATE = -1
+_CGROUP = (1 << 32) - 1
+
+
+class Table(FlowTable):
+    """A flow table that makes its rows with numpy."""
+
+    def __init__(
+        self, capacity: int, idle_s: float, active_s: float, seed: int, *, in_order: bool, reporting: bool
+    ) -> None:
+        super().__init__(capacity, idle_s, active_s, seed, in_order=in_order, reporting=reporting)
+        self._loops = Loops(self._identity.keys, idle_s, active_s, in_order=in_order)  # type: ignore[assignment]
+        self._ticks = None
+
+
+class Loops:
+    """In the place of `compiled.Loops`."""
+
+    def __init__(self, keys: Column, idle_s: float, active_s: float, *, in_order: bool) -> None:
+        self.keys, self._in_order, self._before = keys, in_order, -math.inf
+        self.configure(idle_s, active_s)
+
+    def configure(self, idle_s: float, active_s: float) -> None:
+        self._idle, self._active = idle_s, active_s
+
+    def identify(self, deltas: Batch, before: float) -> tuple[Column, Column, int, float]:
+        self._before = before
+        fragments = int(np.count_nonzero(later_fragments(deltas)))
+        return *self._hash(deltas), fragments, float(np.min(begins(deltas, before), initial=math.inf))
+
+    def takes_turns(self, _deltas: Batch, _ids: Column, _side: Column, before: float) -> bool:
+        """Whoever asks may always look for turns, and finds one."""
+        self._before = before
+        return True
+
+    def deadlines(self, rows: Batch) -> tuple[Column, Column]:
+        kept = kept_s(rows, self._idle)
+        tell = np.where(rows["since"] < math.inf, np.minimum(kept, self._idle), kept)
+        return np.minimum(rows["last"] + tell, rows["since"] + self._active), kept
+
+    def merge(
+        self,
+        table: tuple[Batch, Column, Column],
+        of_deltas: tuple[Batch, Column, Column],
+        of_groups: tuple[Column, Column, Column],
+        *,
+        opens: bool,
+        later: bool,
+    ) -> Merged:
+        (deltas, ids, side), (found, slots, starts) = of_deltas, of_groups
+        table_rows, deadline, quiet = table
+        ends = np.append(starts, len(ids))
+        into = Merged(len(starts))
+        into.anew = np.full(len(starts), not later)
+        fresh, replaced, told = [], [], []
+        for begin in range(0, len(starts), _BLOCK_FLOWS):
+            block = slice(begin, min(begin + _BLOCK_FLOWS, len(starts)))
+            of = slice(ends[block.start], ends[block.stop])
+            groups = Groups(deltas[of], ids[of], side[of], self._before, in_order=self._in_order)
+            known, at = found[block], slots[block][found[block]]
+            rows = np.empty(len(known), STATE)
+            put(rows, known, take(table_rows, at))
+            put(rows, ~known, new_rows(groups, np.flatnonzero(~known)))
+            into.anew[block] |= ~known
+            reopened = np.flatnonzero(known & groups.reopens(rows, CLOSE_LINGER_S)) if opens else np.empty(0, np.int64)
+            if len(reopened):
+                replaced.append(take(rows, reopened))
+                put(rows, reopened, new_rows(groups, reopened))
+                into.anew[block][reopened] = True
+            told.append(merge(rows, groups, into.anew[block]))
+            old = take(rows, known)
+            put(table_rows, at, old)
+            deadline[at], quiet[at] = self.deadlines(old)[0], False
+            fresh.append(take(rows, ~known))
+            put(into.flows, block, as_flows(rows))
+        into.fresh, into.reopened, into.reported = (
+            np.concatenate([empty(STATE), *each]) for each in (fresh, replaced, told)
+        )
+        return into
+
+    def _hash(self, deltas: Batch) -> tuple[Column, Column]:
+        """(id, swapped), block by block for the processor's cache."""
+        ids, swapped = np.empty(len(deltas), np.uint64), np.empty(len(deltas), bool)
+        for begin in range(0, len(deltas), _BLOCK_FLOWS):
+            block = slice(begin, begin + _BLOCK_FLOWS)
+            ids[block], swapped[block] = self._hash_block(deltas[block])
+        return ids, swapped
+
+    def _hash_block(self, deltas: Batch) -> tuple[Column, Column]:
+        """(id, swapped): id by the multilinear hash family, mod 2**64, upper half, twice.
+
+        Strongly universal for 32-bit words (Carter and Wegman 1981; Lemire and Kaser 2014, "Strongly universal
+        string hashing is fast"), so each half collides with probability 2**-32 whatever the keys' author chose.
+        """
+        key = canonical(deltas)
+        inner = deltas["inner"]
+        words = np.empty((_KEY_WORDS + 2 * bool(inner.any()), len(deltas)), np.uint64)
+        for at, address in ((0, key.a_hi), (2, key.a_lo), (4, key.b_hi), (6, key.b_lo)):
+            words[at] = address >> _32
+            words[at + 1] = address & _LOW32
+        words[8] = key.a_port.astype(np.uint64) << np.uint64(16) | key.b_port
+        words[9] = deltas["ifindex"]
+        words[10] = deltas["vlan"]
+        words[11] = deltas["proto"].astype(np.uint64) << np.uint64(8) | deltas["family"]
+        if len(words) > _KEY_WORDS:
+            words[12], words[13] = inner >> _32, inner & _LOW32
+        halves = []
+        for half in range(2):
+            first, *keys = self.keys[:, half]
+            total = np.full(len(deltas), first)
+            for word, factor in zip(words, keys, strict=False):
+                total += word * factor
+            halves.append(total)
+        return (halves[0] & ~_LOW32) | halves[1] >> _32, key.swapped
+
 
 _FIRST_PAYLOAD, _SPOKE_FIRST = abi.BIT_FIRST_PAYLOAD, abi.BIT_SPOKE_FIRST  # about one packet, not an OR
 _SURE_LEAD_S = 1e9  # evidence before order: as if it had been seen decades ago
 _RANK_S = 1e11  # more than any time
-TIE_S = 2e-5  # within one tick of the kernel's clock, the packet to the service, or the SYN, came first
 
 _REPORTED = ("packets", "bytes")  # also counted since the last report, and in this batch
 
@@ -118,43 +225,10 @@ class Groups:
         return found
 
 
-def begins(deltas: Batch, before: float) -> Column:
-    """When the first packet of each delta came at the earliest; see Groups."""
-    going = np.where(deltas["packets"] == 1, deltas["last"], np.maximum(deltas["first"], before))
-    known: Column = np.minimum(np.where(deltas["new"], deltas["first"], going), deltas["last"])
-    return known
-
-
-def opening(deltas: Batch) -> Column:
-    """Which deltas begin with a SYN: those of records that do, and of records that hold nothing but SYNs."""
-    flags = deltas["tcp_flags"]
-    only = flags & (SYN | ACK | FIN | RST) == SYN
-    syn = (deltas["proto"] == TCP) & (deltas["first_flags"] & (SYN | ACK) == SYN)
-    opens: Column = syn & (deltas["new"] | only)
-    return opens
-
-
 def _goes_on(deltas: Batch) -> Column:
     """Which deltas are of a record that began with a SYN, in an earlier batch."""
     begun: Column = (deltas["proto"] == TCP) & (deltas["first_flags"] & (SYN | ACK) == SYN) & ~deltas["new"]
     return begun
-
-
-def as_flows(rows: Batch) -> Batch:
-    """The FLOW part of STATE rows, copied."""
-    count = len(rows)
-    raw = np.ascontiguousarray(rows).view(np.uint8).reshape(count, STATE.itemsize)
-    return np.ascontiguousarray(raw[:, : FLOW.itemsize]).view(FLOW).reshape(count)
-
-
-def last_rows(gone: Batch) -> Batch:
-    """FLOW rows that say no more than that these STATE rows are over."""
-    batch = as_flows(gone)
-    for name in ("d_packets", "d_bytes", "d_reply_packets", "d_reply_bytes"):
-        batch[name] = 0
-    batch["new"] = False
-    batch["ended"] = True
-    return batch
 
 
 def new_rows(groups: Groups, chosen: Column) -> Batch:
@@ -300,3 +374,64 @@ def _correct(rows: Batch, groups: Groups) -> None:
         turned["side"] = groups.side[wrong]
         put(rows, wrong, turned)
     rows["sure"] |= groups.sure
+
+
+def kept_s(rows: Batch, idle_s: float) -> Column:
+    """Seconds after its last packet that each STATE row is kept; `idle_s` where it is no conversation.
+
+    A TCP connection is one from the handshake's third packet to the first FIN. Datagrams are one once answered, and
+    as lasting as a connection once they went on in both directions for longer than `idle_s`.
+    """
+    flags, reply = rows["tcp_flags"], rows["reply_tcp_flags"]
+    tcp, answered = rows["proto"] == TCP, rows["reply_packets"] > 0
+    answered &= rows["packets"] > 0
+    open_ = (flags & reply & ACK != 0) & ((flags | reply) & (FIN | RST) == 0)
+    went_on = (rows["packets"] > 1) & (rows["reply_packets"] > 1) & (rows["last"] - rows["first"] > idle_s)
+    lasting = answered & np.where(tcp, open_, went_on)
+    kept = np.where(lasting, ESTABLISHED_S, np.where(answered & ~tcp, ANSWERED_S, 0.0))
+    kept = np.maximum(kept, idle_s)
+    found: Column = np.where(rows["closed"], min(CLOSE_LINGER_S, idle_s), kept)
+    return found
+
+
+def from_service(rows: Batch, in_order: bool) -> Column:
+    """Which rows a server seems to send: from a well-known service to a port that is none, else from the lower port.
+
+    `in_order`: the order of the rows tells better than the lower port does.
+    """
+    sport, dport = rows["sport"], rows["dport"]
+    ours, theirs = KNOWN[sport], KNOWN[dport]
+    lower = np.zeros(len(rows), bool) if in_order else sport < dport
+    found: Column = np.where(ours != theirs, ours, lower)
+    return found
+
+
+def rank(owners: Column) -> Column:
+    """How much each owner says: a unit 3, the kernel 2, forwarded 1, nothing 0."""
+    ranks = np.where(owners == KERNEL, 2, np.where(owners == np.uint64(FORWARDED), 1, 3))
+    return np.where(owners == 0, 0, ranks)
+
+
+def says_more(had: Column, current: Column) -> Column:
+    """Where an owner that a flow had names a process of the cgroup that it is in now."""
+    same = had & np.uint64(_CGROUP) == current
+    more: Column = names_process(had) & same
+    return more
+
+
+def icmp_role(rows: Batch) -> tuple[Column, Column]:
+    """(asks, answers): which rows are ICMP requests that have a reply, and which are such replies.
+
+    What looks like a reply and goes to a group was not asked for by it: routers and neighbours advertise themselves.
+    """
+    kind = np.minimum(rows["sport"], TYPE_UNKNOWN)
+    answers = REPLY[rows["proto"], kind]
+    asks = (MATE[rows["proto"], kind] != _NO_MATE) & ~answers
+    return asks, answers & ~later_fragments(rows) & ~_to_group(rows)
+
+
+def _to_group(rows: Batch) -> Column:
+    """Which rows go to a multicast address (RFC 4291 2.7, RFC 5771)."""
+    of_v6 = (rows["family"] == 6) & (rows["dst_hi"] >> np.uint64(56) == 0xFF)
+    to_group: Column = of_v6 | ((rows["family"] == 4) & (rows["dst_lo"] >> np.uint64(28) & np.uint64(0xF) == 0xE))
+    return to_group
