@@ -57,19 +57,19 @@ export const confirm = () => once(async () => {
 /** Takes it back at once. */
 export const rollBack = () => once(async () => {
   const { rolled_back: what, notes } = await ask("Rollback");
-  return [`It is taken back: ${what}.`, notes];
+  return [`It was undone: ${what}.`, notes];
 });
 
 /** Bans a source, for a while or for good. */
 export const ban = (cidr = "", reason = "") => change({
   title: cidr ? `Ban ${host(cidr)}` : "Ban an address",
-  text: "What comes from it is dropped, at once.",
+  text: "Packets from it are dropped at once.",
   fields: [
     { name: "cidr", label: "Address or prefix", value: host(cidr), required: true },
     { name: "lasts", label: "For how long", kind: "select", value: HOUR,
       options: [...LASTS, ["", "The configured time"], ["forever", "Until it is lifted"]] },
     SERVICES,
-    { name: "reason", label: "Reason", value: reason, hint: "It stands in the audit." },
+    { name: "reason", label: "Reason", value: reason, hint: "It is shown in the audit." },
   ],
   done: "Ban",
   danger: true,
@@ -96,7 +96,7 @@ export const unban = row => change({
 /** Adds a rule. */
 export const addRule = (cidr = "", action = "drop") => change({
   title: "Add a rule",
-  text: "It is in force at once, and stronger than what it overlaps but for bans, the allowlist and the guard.",
+  text: "It is in force at once. Only the guard, the allowlist, bans and longer prefixes come before it.",
   fields: [
     { name: "cidr", label: "Address or prefix", value: host(cidr), required: true,
       hint: "0.0.0.0/0 and ::/0 are everybody." },
@@ -109,7 +109,7 @@ export const addRule = (cidr = "", action = "drop") => change({
     { name: "label", label: "Label", value: "" },
     { name: "lasts", label: "For how long", kind: "select", value: "",
       options: [["", "Until the next restart"], ...LASTS, ["save", "For good: it is saved"]] },
-    { name: "trial", label: "On probation: taken back after a minute unless it is kept", kind: "check" },
+    { name: "trial", label: "On probation: undone after a minute unless confirmed", kind: "check" },
   ],
   done: "Add",
   danger: false,
@@ -135,7 +135,7 @@ export const removeRule = row => change({
 }, async () => {
   const { notes } = await ask("RemoveCidr",
     { cidr: row.cidr, direction: row.direction, save: isSaved(row), ports: row.ports || [] });
-  return [`The rule on ${host(row.cidr)} is out of force.`, notes];
+  return [`The rule on ${host(row.cidr)} was removed.`, notes];
 });
 
 /** A rule that a client added: for this run of the daemon, or saved. Others belong to a file that somebody edits. */

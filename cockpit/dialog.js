@@ -51,7 +51,7 @@ export function dialog({ title, text = "", fields = [], done, danger = false, fo
         const refused = forced && problem.name === "Refused";
         trouble.replaceChildren(h("strong", {}, sentence(problem.message)),
           mistakes.length > 1 ? h("ul", {}, mistakes) : "",
-          refused ? h("p", {}, "It may cut off this host, or somebody who is at work on it.")
+          refused ? h("p", {}, "It may cut off this host, or somebody who is logged in.")
             : problem.hint && h("p", {}, sentence(problem.hint)));
         trouble.hidden = false;
         go.hidden = refused;

@@ -32,7 +32,7 @@ const TITLES = {
 const TICK_MS = 2000, SLOWEST_MS = 10_000;
 const SHARE = 0.005; // of a CPU for what moves; the rest is little
 const PATIENCE_MS = 10_000; // the daemon answers within milliseconds
-const LATE = "a question to a large history takes its time";
+const LATE = "a query of a large history takes time";
 const EVERY = 5;
 
 const page = id => document.getElementById(id);

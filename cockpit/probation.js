@@ -12,7 +12,7 @@ export function showProbation(probation) {
   if (!probation)
     return;
   fill(box, h("p", {}, h("strong", {}, `On probation: ${probation.what}`), `, by ${probation.user}. `
-    + `It is taken back in ${span(probation.left_s)} unless it is kept.`),
+    + `It is undone in ${span(probation.left_s)} unless somebody confirms it.`),
   h("span", { class: "tools" }, button("Keep it", confirm, { changes: true, kind: "primary" }),
     button("Take it back", rollBack, { changes: true })));
 }

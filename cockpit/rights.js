@@ -19,5 +19,5 @@ export const mayAdminister = isRoot;
 export const name = () => user.name;
 export const mayLook = () => isRoot() || isIn("trafficmon");
 export const mayChange = () => isRoot() || isIn("trafficmon-admin");
-export const WHY_NOT = "Limited access: you may look, but not change anything.";
+export const WHY_NOT = "Limited access: you may read, but not change anything.";
 export const WHAT_TO_DO = "Turn on administrative access at the top of Cockpit, or join the group trafficmon-admin.";

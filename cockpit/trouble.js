@@ -35,8 +35,8 @@ const journal = () => h("button", { type: "button", class: "link",
 export async function why(problem) {
   await rights.known;
   if (!rights.mayLook()) {
-    return [h("strong", {}, `The user ${rights.name()} may not look at trafficmon.`), h("p", {},
-      "Turn on administrative access at the top of Cockpit, or have this done and log in again: ",
+    return [h("strong", {}, `The user ${rights.name()} may not read trafficmon.`), h("p", {},
+      "Turn on administrative access at the top of Cockpit, or ask an administrator to run this, and log in again: ",
       h("code", {}, `sudo usermod -aG trafficmon ${rights.name()}`))];
   }
   const is = await state();
@@ -47,12 +47,12 @@ export async function why(problem) {
     const may = rights.mayAdminister();
     return [h("strong", {}, is === "failed" ? "trafficmond has failed." : "trafficmond is not running."),
       h("p", {}, is === "failed" ? "Its log says why. "
-        : "What it filters while it is stopped is said by its setting on_stop. ", journal()),
+        : "The setting on_stop decides whether filtering continues while it is stopped. ", journal()),
       h("button", { type: "button", class: "primary", disabled: !may, onclick: start,
         title: may ? null : "Turn on administrative access at the top of Cockpit to start it." }, "Start trafficmond")];
   }
   if (is === "activating" || is === "deactivating" || is === "reloading")
-    return [h("strong", {}, "trafficmond is starting or stopping. This page goes on as soon as it answers.")];
+    return [h("strong", {}, "trafficmond is starting or stopping. This page continues as soon as it answers.")];
   return [h("strong", {}, "trafficmond does not answer."),
     h("p", {}, `${problem.message}. This page tries again. `, journal())];
 }

@@ -23,7 +23,7 @@ def told(edit: Mapping[str, Any]) -> Iterator[str]:
         yield from _told_of_settings(path, rule, edit["take_out"])
         return
     where = f"{path}:{edit['line']}" if edit.get("line") else path
-    yield f"{where}: {'take out' if edit['take_out'] else 'add at its end'}"
+    yield f"{where}: {'remove' if edit['take_out'] else 'add at its end'}"
     yield from (f"  {line}" for line in rulelines.table(rule))
 
 
@@ -33,10 +33,10 @@ def _told_of_settings(path: str, rule: Mapping[str, Any], take_out: bool) -> Ite
         action, _, shadow = str(rule["default"]).partition(" ")
         keys = [f"default = {json.dumps(action)}"] * (not take_out) + ["default_shadow = true"] * bool(shadow)
         if keys:
-            yield f"{path}: under [policy], {'take out' if take_out else 'write'}"
+            yield f"{path}: under [policy], {'remove' if take_out else 'write'}"
             yield from (f"  {key}" for key in keys)
     elif "allowlist" in rule:
-        yield f"{path}: under [policy], {'take out of' if take_out else 'put into'} allowlist"
+        yield f"{path}: under [policy], {'remove from' if take_out else 'add to'} allowlist"
         yield f"  {', '.join(map(json.dumps, rule['allowlist']))}"
     else:
         yield f"{path}: {'remove the list with these lines (or url)' if take_out else 'add at its end (or url)'}"

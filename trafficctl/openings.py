@@ -8,7 +8,7 @@ from typing import Any
 from trafficctl import exits, probation, session, values
 from trafficmond.errors import ControlError
 
-_HINT = "name prefixes, such as 192.0.2.0/24; without from it is for everybody"
+_HINT = "write prefixes, such as 192.0.2.0/24; without 'from', every source is meant"
 _NO_SERVICES = ("from", "in", "out", "on", "to", "any", "proto")
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
 

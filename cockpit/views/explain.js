@@ -10,7 +10,7 @@ import { flowTable } from "./history.js";
 import { threatTable } from "./threats.js";
 
 const WAYS = [["ingress", "what comes from it"], ["egress", "what goes to it"]];
-const BECAUSE = { default: "the default: nothing else has a say", guard: "the guard", allowlist: "the allowlist" };
+const BECAUSE = { default: "the default: nothing else matches", guard: "the guard", allowlist: "the allowlist" };
 
 export default function explain({ address: asked = "", direction = "ingress", service = "" }) {
   const body = h("div", { class: "stack" });
@@ -23,12 +23,12 @@ export default function explain({ address: asked = "", direction = "ingress", se
     every: 10,
     async refresh() {
       if (!asked)
-        return fill(body, empty("Which address?", "Write one above, or follow any address on these pages."));
+        return fill(body, empty("Which address?", "Write one above, or click an address on any page."));
       const found = await ask("Explain", { address: asked, direction, ...(service && { service }) });
-      fill(body, verdict(found), card("What has a say, strongest first", decisions(found.decisions)),
+      fill(body, verdict(found), card("What matches, in order of precedence", decisions(found.decisions)),
         found.threats.length > 0 && card("Threats", threatTable(found.threats)),
         card("Flows", found.flows.length ? flowTable(found.flows)
-          : empty("None is stored.", "It has not been seen, or longer ago than the history goes back.")));
+          : empty("None is stored.", "It has not been seen since the history begins.")));
     },
   };
 }

@@ -33,7 +33,7 @@ export default function history({ since = "3600", host = "", ports = "", action 
       again();
     } }, "Show more"));
     fill(rows, found.length ? h("div", {}, by ? sumTable(columns, found) : flowTable(found), more)
-      : empty("Nothing.", "Look further back, or ask for less. What is under way is in the live view."));
+      : empty("Nothing.", "Choose a longer time or fewer conditions. Flows that continue are in the live view."));
   }
 
   return { element: h("div", { class: "stack" }, form, card(by ? "Flows, summed up" : "Flows, latest first", rows)),

@@ -62,9 +62,9 @@ function troubles({ warnings, unwatched, config, store }) {
   if (!told.length)
     return null;
   const more = (config.mistakes || []).length - MOST_MISTAKES;
-  const note = config.error && h("p", {}, "The files on disk are not in force; what was in force before still is. ",
+  const note = config.error && h("p", {}, "The files on disk are not in force; the rules from before are. ",
     more > 0 && `There are ${many(more, "more mistake")}. `, h("code", {}, "trafficctl check"),
-      " shows each in its place.");
+      " shows each with its line.");
   return card("Needs attention",
     h("div", {}, h("ul", { class: "troubles" }, told.map(([kind, text]) => h("li", { class: kind }, text))), note));
 }
@@ -88,7 +88,7 @@ function threatList(threats, status) {
 
 const PARTS = ["in_flows", "unattributed", "not_ip", "malformed", "pending"];
 const MEANING = {
-  in_flows: "in flows", unattributed: "of flows that were pushed out unread", not_ip: "not IP (ARP and the like)",
+  in_flows: "in flows", unattributed: "of flows that were lost before they were read", not_ip: "not IP (ARP and the like)",
   malformed: "malformed", pending: "in the kernel, not yet read",
 };
 
@@ -107,7 +107,7 @@ function sum(account) {
     ], [...lines, { sign: "=", name: "seen", ...account.seen }], "sum"),
     h("p", { class: holds ? "good" : "bad" }, holds
       ? "✓ It adds up, to the packet and the byte."
-      : "It does not add up at this moment: look again; if it stays so, please report it."),
+      : "The totals do not agree at this moment. If they still differ in a minute, please report it."),
     account.dropped && h("p", {},
       `Dropped of these: ${many(account.dropped.packets, "packet")}, ${octets(account.dropped.bytes)}.`));
 }
@@ -140,7 +140,7 @@ function daemonFacts({ version, started_at, config, loader, loader_reason, rules
       rules.prefixes && many(rules.prefixes, "prefix"),
       rules.default && `else ${rules.default}`].filter(each => each).join(", ")],
     ["Settings", `${config.path ? `${config.path}, ` : ""}in force since ${clock(config.loaded_at)}`],
-    ["Response", threats.response === "off" ? "off: threats are told, not banned" : threats.response],
+    ["Response", threats.response === "off" ? "off: threats are reported, not banned" : threats.response],
     ["History", `${many(store.rows, "row")}${store.size_bytes ? `, ${octets(store.size_bytes)}` : ""}${lost}`],
     ...logs.map(log => [`Log ${phrase(log.name)}`,
       `${exact(log.written)} written${log.lost ? `, ${exact(log.lost)} lost` : ""}`]),

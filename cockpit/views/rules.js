@@ -24,7 +24,7 @@ export default function rules({ within = "" }) {
       const { bans: banned } = await ask("Bans");
       const { rules: found } = await ask("Rules", within ? { within } : {});
       fill(bans, banned.length ? banTable(banned) : empty("Nobody is banned.",
-        "Ban an address here, or from anywhere its name is shown."));
+        "Ban an address here, or wherever it is shown."));
       fill(rows, found.length ? ruleTable(found)
         : empty(within ? "No rule overlaps it." : "There are no rules.", "Add one here, or a file to cidr.d."));
     },
@@ -55,7 +55,7 @@ function ruleTable(rules) {
 }
 
 function guardTable(guard) {
-  const told = `The guard lets pass, before all else: ${many(guard.length, "address")} that this host is or depends on.`;
+  const told = `The guard lets ${many(guard.length, "address")} pass before any rule: those of this host, and those that it depends on.`;
   return h("details", { open: unfolded, ontoggle: event => { unfolded = event.target.open; } },
     h("summary", { "data-key": "guard" }, told),
     table([

@@ -19,7 +19,7 @@ export default function usage({ period = "day", kind = "total" }) {
     async refresh() {
       const since = Date.now() / 1000 - DAYS[period] * 86400;
       const { rows: found } = await ask("Usage", { period, kind, since, limit: 500 });
-      fill(rows, found.length ? table(COLUMNS, found) : empty("Nothing yet.", "It is summed up as flows are stored."));
+      fill(rows, found.length ? table(COLUMNS, found) : empty("Nothing yet.", "Totals are made when flows are stored."));
     },
   };
 }

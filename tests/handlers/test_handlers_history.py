@@ -117,7 +117,7 @@ def test_what_stands_in_a_file_is_told_and_written_only_if_asked(tmp_path: Path)
             told = await ask("Undo")
             assert (told["done"], path.read_text()) == ([], OFFICE + OTHER)
             first = next(edit for edit in told["edits"] if edit["rule"]["cidr"] == ["192.0.2.0/24"])
-            assert next(fileedits.told(first)) == f"{path}:2: take out"
+            assert next(fileedits.told(first)) == f"{path}:2: remove"
             fileedits.write(first)
             assert path.read_text() == "# the office\n" + OTHER
             with pytest.raises(ControlError, match="the rule is no longer at"):
@@ -338,11 +338,11 @@ def test_lists_the_allowlist_and_the_default_are_told_as_the_settings_have_them(
             told = [line for edit in edits for line in fileedits.told(edit)]
             mine = tmp_path / "my.toml"
             assert told == [
-                f"{mine}: under [policy], take out",
+                f"{mine}: under [policy], remove",
                 "  default_shadow = true",
                 f"{mine}: remove the list with these lines (or url)",
                 *("  [[list]]", f'  path = "{listed}"', '  action = "drop"', '  label = "bad ones"'),
-                f"{mine}: under [policy], take out of allowlist",
+                f"{mine}: under [policy], remove from allowlist",
                 '  "192.0.2.9"',
                 f"{mine}: under [policy], write",
                 '  default = "monitor"',

@@ -26,7 +26,7 @@ FIRST_NUMBERS_S = 1.0
 def a_stranger_is_told(page: Browser, _: Host) -> str:
     """who is in no group of trafficmon's is told how to come in"""
     page.log_in("nobody-yet", PASSWORD)
-    page.see("#trouble", "may not look at trafficmon")
+    page.see("#trouble", "may not read trafficmon")
     page.see("#trouble code", "usermod -aG trafficmon nobody-yet")
     return ""
 
@@ -150,7 +150,7 @@ def adds_and_removes_rules(page: Browser, host: Host) -> str:
     page.see("tr", "edit its file")
     page.click("[data-key^='remove 198.51.100.0/24']")
     page.click("dialog .danger", "Remove")
-    page.see("#told", "out of force")
+    page.see("#told", "was removed")
     page.miss("tr", "no mail")
     return ""
 
@@ -163,7 +163,7 @@ def tries_out_a_rule(page: Browser, host: Host) -> str:
         page.click("dialog [name=trial]")
         page.click("dialog button", "Add")
         page.see("#probation", "198.51.100.7")
-        page.see("#probation", "unless it is kept")
+        page.see("#probation", "unless somebody confirms it")
         page.shoot("probation")
         page.click("#probation button", answer)
         page.miss("#probation")

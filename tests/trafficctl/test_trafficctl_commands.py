@@ -388,7 +388,7 @@ def test_rules_say_since_when_they_count_and_that_bans_come_first(ctl: Ctl) -> N
         (["203.0.113.9"], "add-cidr makes rules for all services"),
         (["2001:db8::/32"], "the service comes first"),
         (["in", "on", "eth0"], "the service comes first"),
-        (["tcp/22", "from", "any"], "without from it is for everybody"),
+        (["tcp/22", "from", "any"], "without 'from', every source is meant"),
         ([], "required: SERVICE\n"),
     ],
 )

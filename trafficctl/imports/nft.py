@@ -89,7 +89,7 @@ def _tables(
         elif words[:2] in (["flush", "ruleset"], ["delete", "table"], ["flush", "table"], ["add", "table"]):
             continue
         elif words and words[0] not in ("table", "destroy"):
-            ruleset.lose(where, statement.text, "only tables with their blocks are read")
+            ruleset.lose(where, statement.text, "only blocks of tables are read: table NAME { ... }")
     yield from tables.values()
 
 
