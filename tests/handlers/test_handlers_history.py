@@ -358,6 +358,28 @@ def test_lists_the_allowlist_and_the_default_are_told_as_the_settings_have_them(
     asyncio.run(run())
 
 
+def test_undo_after_a_rollback_does_not_bring_back_what_was_tried(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            await ask("AddCidr", cidr="203.0.113.0/24", action="allow")
+            ask.parts.history._last = None
+            await ask("AddCidr", cidr="198.51.100.0/24", action="drop", confirm_within_s=60.0)
+            await ask("Rollback")
+            name, told = await ask.refused("Undo")
+            assert (name, "the latest change, 3, is a rollback" in told, "undo 3" in told) == ("Refused", True, True)
+            assert [each["action"] for each in await _rules(ask)] == ["allow"]
+            await ask("AddCidr", cidr="198.51.100.0/24", action="drop", confirm_within_s=60.0)
+            ask.datapath.until = 1.0
+            assert await ask.parts.rulebook.expire_probation()
+            await ask.parts.follow_rules()
+            name, told = await ask.refused("Undo")
+            assert (name, "the latest change, 5, is the end of a probation" in told) == ("Refused", True)
+            assert len((await ask("Undo", number=3))["done"]) == 1, "who names a number means that"
+
+    asyncio.run(run())
+
+
 def test_undo_after_a_ban_is_not_of_the_rule_before_it(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:

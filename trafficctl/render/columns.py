@@ -11,7 +11,7 @@ from trafficctl.names import ENDS, EPHEMERAL
 from trafficctl.render import units
 from trafficctl.render.events import address_of, end_of
 from trafficctl.render.table import Column, Row
-from trafficmond.protocols import has_ports
+from trafficmond.protocols import endpoint, has_ports
 
 INTERFACES = (
     Column("name", "INTERFACE", weight=9),
@@ -136,9 +136,9 @@ def _brief_unit(row: Row) -> str | None:
 
 
 def _brief_from(row: Row) -> str:
-    """Without a port that was only taken for this flow."""
-    port = row.get("src_port") or 0
-    return address_of(row, "src_ip") if port >= EPHEMERAL else end_of(row, "src")
+    """Without a port that was only taken for this flow; others by their number, which is shorter."""
+    port = row.get("src_port")
+    return endpoint(address_of(row, "src_ip"), None if (port or 0) >= EPHEMERAL else port, str(row.get("protocol")))
 
 
 def _brief_action(row: Row) -> str | None:

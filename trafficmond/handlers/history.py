@@ -18,6 +18,10 @@ from trafficmond.networks import shown
 from trafficmond.policy.entries import DEFAULT, SOURCE, Entry, entries, source_line
 
 _PAGE_ROWS = 20
+_ENDS = {
+    "rollback": "a rollback: what was on probation is taken back already",
+    "ended": "the end of a probation that nobody confirmed",
+}
 
 
 class History(Handler):
@@ -55,6 +59,7 @@ class History(Handler):
         change, trial = changes[wanted], parts.rulebook.standing.trial
         if number is None:
             self._refuse_after_a_ban(call.caller.user, change)
+            self._refuse_after_an_end(change)
         if trial and trial.folder and not all(map(self._by_hand, [*change.added, *change.removed])):
             what = f"change {wanted} is of files, and {trial.folder} is on probation in their place"
             raise Refused(what, hint="first end that: trafficctl rollback, or trafficctl confirm")
@@ -112,6 +117,14 @@ class History(Handler):
         of_settings = {"list", "allowlist", DEFAULT} & rule.keys()
         path = str(self._parts.settings.source or CONFIG_FILE) if of_settings else entry[SOURCE]
         return {"path": path, "line": line or None, "take_out": out, "rule": rule}
+
+    def _refuse_after_an_end(self, change: Recorded) -> None:
+        """What was on probation is perhaps what locked people out: it does not come back, for good and without a
+        probation, at a word that names nothing. Raises Refused."""
+        what = _ENDS.get(change.change)
+        if what and any(self._by_hand(each) and not _ended(each) for each in change.removed):
+            hint = f"trafficctl undo {change.number} puts it in force for good; for others see trafficctl history"
+            raise Refused(f"the latest change, {change.number}, is {what}", hint=hint)
 
     def _refuse_after_a_ban(self, user: str, change: Recorded) -> None:
         """Who bans and then says undo means the ban, which is no change of the rules. Raises Refused."""
