@@ -17,7 +17,7 @@ from tmlab.packets import ICMP, ICMPV6, MACS, TCP, UDP, frame, tcp, udp, vxlan
 
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.interfaces import Selection
-from trafficmond.flows.inside import Inside, insides
+from trafficmond.flows.inner import Inner, inner_flows
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
 
@@ -39,53 +39,53 @@ def changed(packet: bytes, at: int, *octets: int) -> bytes:
     return packet[:at] + bytes(octets) + packet[at + len(octets) :]
 
 
-TUNNELS: dict[str, tuple[bytes, Inside]] = {
-    "IPv4 in IPv4": (frame(A, B, IP_IN_IP, UDP4[14:]), Inside("ipip", None, *IS_UDP4)),
-    "IPv6 in IPv4": (frame(A, B, IPV6_IN_IP, UDP6[14:]), Inside("ipip", None, *IS_UDP6)),
-    "IPv4 in IPv6": (frame(A6, B6, IP_IN_IP, TCP4[14:]), Inside("ipip", None, *IS_TCP4)),
-    "IPv6 in IPv6": (frame(A6, B6, IPV6_IN_IP, UDP6[14:]), Inside("ipip", None, *IS_UDP6)),
-    "GRE": (frame(A, B, GRE, gre(UDP4[14:], IPV4)), Inside("gre", None, *IS_UDP4)),
-    "GRE over IPv6 around IPv6": (frame(A6, B6, GRE, gre(UDP6[14:], IPV6)), Inside("gre", None, *IS_UDP6)),
-    "GRE with a key": (frame(A, B, GRE, gre(TCP4[14:], IPV4, KEY, SEVEN)), Inside("gre", 7, *IS_TCP4)),
-    "GRE with a key of 0": (frame(A, B, GRE, gre(TCP4[14:], IPV4, KEY, bytes(4))), Inside("gre", 0, *IS_TCP4)),
+TUNNELS: dict[str, tuple[bytes, Inner]] = {
+    "IPv4 in IPv4": (frame(A, B, IP_IN_IP, UDP4[14:]), Inner("ipip", None, *IS_UDP4)),
+    "IPv6 in IPv4": (frame(A, B, IPV6_IN_IP, UDP6[14:]), Inner("ipip", None, *IS_UDP6)),
+    "IPv4 in IPv6": (frame(A6, B6, IP_IN_IP, TCP4[14:]), Inner("ipip", None, *IS_TCP4)),
+    "IPv6 in IPv6": (frame(A6, B6, IPV6_IN_IP, UDP6[14:]), Inner("ipip", None, *IS_UDP6)),
+    "GRE": (frame(A, B, GRE, gre(UDP4[14:], IPV4)), Inner("gre", None, *IS_UDP4)),
+    "GRE over IPv6 around IPv6": (frame(A6, B6, GRE, gre(UDP6[14:], IPV6)), Inner("gre", None, *IS_UDP6)),
+    "GRE with a key": (frame(A, B, GRE, gre(TCP4[14:], IPV4, KEY, SEVEN)), Inner("gre", 7, *IS_TCP4)),
+    "GRE with a key of 0": (frame(A, B, GRE, gre(TCP4[14:], IPV4, KEY, bytes(4))), Inner("gre", 0, *IS_TCP4)),
     "GRE with all there is": (
         frame(A, B, GRE, gre(TCP4, BRIDGED, CHECKSUM | KEY | SEQUENCE, bytes(4) + SEVEN + bytes(4))),
-        Inside("gre", 7, *IS_TCP4),
+        Inner("gre", 7, *IS_TCP4),
     ),
-    "ERSPAN I": (frame(A, B, GRE, gre(TCP4, 0x88BE)), Inside("erspan", None, *IS_TCP4)),
+    "ERSPAN I": (frame(A, B, GRE, gre(TCP4, 0x88BE)), Inner("erspan", None, *IS_TCP4)),
     "ERSPAN II": (
         frame(A, B, GRE, gre(TCP4, 0x88BE, SEQUENCE, bytes(4) + struct.pack("!HHI", 0x1064, 0x07FF, 0))),
-        Inside("erspan", 0x3FF, *IS_TCP4),
+        Inner("erspan", 0x3FF, *IS_TCP4),
     ),
     "ERSPAN III": (
         frame(A, B, GRE, gre(TCP4, 0x22EB, SEQUENCE, bytes(4) + struct.pack("!HHII", 0x2064, 5, 0, 0))),
-        Inside("erspan", 5, *IS_TCP4),
+        Inner("erspan", 5, *IS_TCP4),
     ),
     "ERSPAN III with a subheader": (
         frame(A, B, GRE, gre(TCP4, 0x22EB, SEQUENCE, bytes(4) + struct.pack("!HHII", 0x2064, 5, 0, 1) + bytes(8))),
-        Inside("erspan", 5, *IS_TCP4),
+        Inner("erspan", 5, *IS_TCP4),
     ),
-    "VXLAN": (vxlan(A, B, 0xABCDEF, UDP4), Inside("vxlan", 0xABCDEF, *IS_UDP4)),
-    "VXLAN over IPv6, VLAN inside": (vxlan(A6, B6, 0, TAGGED), Inside("vxlan", 0, *IS_UDP4)),
-    "VXLAN in a VLAN": (udp(A, B, 1, 4789, VNI_5 + UDP4, vlan=3), Inside("vxlan", 5, *IS_UDP4)),
-    "VXLAN, as Linux has it": (udp(A, B, 1, 8472, VNI_5 + UDP6), Inside("vxlan", 5, *IS_UDP6)),
-    "Geneve": (geneve(A, B, 6, UDP6), Inside("geneve", 6, *IS_UDP6)),
-    "Geneve with options": (geneve(A, B, 6, UDP6, options=bytes(252)), Inside("geneve", 6, *IS_UDP6)),
-    "Geneve without Ethernet": (geneve(A, B, 6, TCP4[14:], IPV4, bytes(8)), Inside("geneve", 6, *IS_TCP4)),
+    "VXLAN": (vxlan(A, B, 0xABCDEF, UDP4), Inner("vxlan", 0xABCDEF, *IS_UDP4)),
+    "VXLAN over IPv6, VLAN inside": (vxlan(A6, B6, 0, TAGGED), Inner("vxlan", 0, *IS_UDP4)),
+    "VXLAN in a VLAN": (udp(A, B, 1, 4789, VNI_5 + UDP4, vlan=3), Inner("vxlan", 5, *IS_UDP4)),
+    "VXLAN, as Linux has it": (udp(A, B, 1, 8472, VNI_5 + UDP6), Inner("vxlan", 5, *IS_UDP6)),
+    "Geneve": (geneve(A, B, 6, UDP6), Inner("geneve", 6, *IS_UDP6)),
+    "Geneve with options": (geneve(A, B, 6, UDP6, options=bytes(252)), Inner("geneve", 6, *IS_UDP6)),
+    "Geneve without Ethernet": (geneve(A, B, 6, TCP4[14:], IPV4, bytes(8)), Inner("geneve", 6, *IS_TCP4)),
     "SCTP inside": (
         frame(A, B, IP_IN_IP, frame(X, Y, SCTP, struct.pack("!HHII", 1, 2905, 1, 0))[14:]),
-        Inside("ipip", None, X, Y, 1, 2905, "SCTP"),
+        Inner("ipip", None, X, Y, 1, 2905, "SCTP"),
     ),
-    "ESP inside": (frame(A, B, IP_IN_IP, frame(X, Y, 50, bytes(20))[14:]), Inside("ipip", None, X, Y, 0, 0, "ESP")),
+    "ESP inside": (frame(A, B, IP_IN_IP, frame(X, Y, 50, bytes(20))[14:]), Inner("ipip", None, X, Y, 0, 0, "ESP")),
     "ICMP inside": (
         frame(A, B, IP_IN_IP, frame(X, Y, ICMP, bytes([3, 4, *bytes(6)]))[14:]),
-        Inside("ipip", None, X, Y, 3, 4, "ICMP"),
+        Inner("ipip", None, X, Y, 3, 4, "ICMP"),
     ),
     "a later fragment inside": (
         frame(A, B, IP_IN_IP, changed(UDP4[14:], 6, 0, 100)),
-        Inside("ipip", None, X, Y, 0, 0, "UDP"),
+        Inner("ipip", None, X, Y, 0, 0, "UDP"),
     ),
-    "a tunnel in a tunnel": (vxlan(A, B, 1, vxlan(X, Y, 2, UDP6)), Inside("vxlan", 1, X, Y, 49152, 4789, "UDP")),
+    "a tunnel in a tunnel": (vxlan(A, B, 1, vxlan(X, Y, 2, UDP6)), Inner("vxlan", 1, X, Y, 49152, 4789, "UDP")),
 }  # fmt: skip
 NOTHING_INSIDE: dict[str, bytes] = {
     "no tunnel": UDP4,
@@ -118,12 +118,12 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
         yield made
 
 
-def told(rig: Rig) -> Counter[Inside]:
+def told(rig: Rig) -> Counter[Inner]:
     """What the packets since `forget` carried, as it goes into flows.db."""
     rows = rig.datapath.read_ledger()
     known = rig.datapath.inners(np.unique(rows["inner"][rows["inner"] != 0]))
-    found: Counter[Inside] = Counter()
-    for inside, packets in zip(insides(rows["inner"], known), rows["packets"].tolist(), strict=True):
+    found: Counter[Inner] = Counter()
+    for inside, packets in zip(inner_flows(rows["inner"], known), rows["packets"].tolist(), strict=True):
         found[inside] += packets
     return found
 
@@ -200,7 +200,7 @@ def test_one_gre_tunnel_fills_the_whole_ledger(rig: Rig) -> None:
     rig.forget()
 
 
-def read_inside(packet: bytes) -> Inside | None:
+def read_inside(packet: bytes) -> Inner | None:
     """A reader of its own: what is in a frame's first tunnel, for the kinds of packets that the captures have."""
     kind, at = int.from_bytes(packet[12:14], "big"), 14
     outer = read_ip(packet, kind, at)
@@ -240,7 +240,7 @@ def read_inside(packet: bytes) -> Inside | None:
         ports = struct.unpack_from("!HH", packet, at)
     elif not fragment and proto in (ICMP, ICMPV6):
         ports = (packet[at], packet[at + 1])
-    return Inside(tunnel, number, src, dst, *ports, names.get(proto, str(proto))) if end <= len(packet) else None
+    return Inner(tunnel, number, src, dst, *ports, names.get(proto, str(proto))) if end <= len(packet) else None
 
 
 def read_ip(packet: bytes, kind: int, at: int) -> tuple[int, str, str, int, int, bool] | None:
@@ -270,7 +270,7 @@ def test_captures_of_tunnels(rig: Rig, name: str, least: int) -> None:
     rig.forget()
     rig.run(packets)
     found = told(rig)
-    del found[Inside()]
+    del found[Inner()]
     assert either_way(found) == either_way(Counter(filter(None, map(read_inside, packets))))
     assert found.total() >= least
     rig.forget()
@@ -278,7 +278,7 @@ def test_captures_of_tunnels(rig: Rig, name: str, least: int) -> None:
     assert rig.account().differences(host_account(packets)) == []
 
 
-def either_way(found: Counter[Inside]) -> Counter[object]:
+def either_way(found: Counter[Inner]) -> Counter[object]:
     """The same for both directions of a conversation."""
     merged: Counter[object] = Counter()
     for inside, packets in found.items():

@@ -17,7 +17,7 @@ import pytest
 from control_fake import Running
 from notifier_targets import HttpTarget, wait_for
 
-from trafficmond.notifier.book import TargetState, states
+from trafficmond.notifier.outbox import TargetState, states
 
 ROOT = Path(__file__).parents[2]
 # A webhook without Apprise, so that these tests need nothing but Python: what it posts is the message's data.

@@ -10,7 +10,7 @@ from ctl_runs import Ctl
 
 from trafficmond.model import Severity
 from trafficmond.notifier import settings
-from trafficmond.notifier.book import Book
+from trafficmond.notifier.outbox import Outbox
 
 
 @pytest.fixture(autouse=True)
@@ -50,13 +50,13 @@ def test_how_they_are(ctl: Ctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     done = ctl("notify")
     assert (done.returncode, done.stdout) == (1, "")
     assert "has never run here\n  write /etc/trafficmon/notify.toml" in done.stderr
-    book = Book(tmp_path)
-    book.begin(["mail", "pager"])
+    outbox = Outbox(tmp_path)
+    outbox.begin(["mail", "pager"])
     threat = {"id": "a", "severity": "high", "state": "opened", "last_seen": 5.0}
-    book.note([threat], Severity.HIGH, 5.0)
-    book.delivered("mail", book.waiting("mail")[0], 0, 6.0)
+    outbox.note([threat], Severity.HIGH, 5.0)
+    outbox.delivered("mail", outbox.waiting("mail")[0], 0, 6.0)
     assert ctl("notify").returncode == 0
-    book.failed("pager", "no answer", 7.0)
+    outbox.failed("pager", "no answer", 7.0)
     done = ctl("notify", "-o", "json")
     assert done.returncode == 1
     told = {row["name"]: row for row in json.loads(done.stdout)}

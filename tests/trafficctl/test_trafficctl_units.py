@@ -35,7 +35,7 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_octets(value: float | None, text: str) -> None:
-    assert units.octets(value) == text
+    assert units.size(value) == text
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_rates() -> None:
 @given(st.floats(min_value=0, max_value=1e17, allow_nan=False))
 def test_no_number_is_wide(value: float) -> None:
     assert len(units.number(value)) <= 7
-    assert len(units.octets(value)) <= 9
+    assert len(units.size(value)) <= 9
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_shares_and_nouns() -> None:
 
 @pytest.mark.parametrize("value", [0, 1, 999, 1023, 1024, 99_999, 1_234_567, 987_654_321, 5 * 10**12])
 def test_a_report_writes_numbers_as_everything_else_does(value: int) -> None:
-    assert figures.octets(value) == units.octets(value)
+    assert figures.size(value) == units.size(value)
     assert figures.number(value) == units.exact(value)
     assert figures.percent(100 * value / 10**13) == units.share(value, 10**13)
     if value >= 60:

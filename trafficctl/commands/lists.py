@@ -27,11 +27,11 @@ _LISTS = (
     Column("action", "ACTION", weight=8, meaningful=True),
     Column("direction", "DIRECTION", weight=1),
     Column("prefixes", "PREFIXES", units.exact, right=True, weight=6),
-    Column("size_bytes", "SIZE", units.octets, right=True, weight=3),
+    Column("size_bytes", "SIZE", units.size, right=True, weight=3),
     Column("changed", "CHANGED", units.when, weight=6),
     Column("fetched", "FETCHED", units.when, weight=5),
     Column("packets", "PACKETS", units.number, right=True, weight=7),
-    Column("bytes", "BYTES", units.octets, right=True, weight=4),
+    Column("bytes", "BYTES", units.size, right=True, weight=4),
     Column("state", "STATE", weight=8, shrinks_to=16),
     Column("path", "PATH", weight=2, shrinks_to=12, keep_end=True),
 )

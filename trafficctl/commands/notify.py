@@ -63,7 +63,7 @@ def run(args: Namespace) -> int:
 
 
 def _known() -> Iterator[dict[str, Any]]:
-    from trafficmond.notifier.book import states
+    from trafficmond.notifier.outbox import states
     from trafficmond.notifier.settings import STATE_DIR
 
     try:

@@ -34,14 +34,12 @@ def _room(host: Host) -> Iterator[Finding]:
         if stat.f_flag & os.ST_RDONLY:
             yield Finding(subject, FAIL, f"{folder} is on a read-only file system", "choose a folder that is writable")
         elif free < (64 << 20):
-            yield Finding(
-                subject, FAIL, f"{units.octets(free)} free at {folder}", "free some space, or use another disk"
-            )
+            yield Finding(subject, FAIL, f"{units.size(free)} free at {folder}", "free some space, or use another disk")
         elif free < needed:
-            what = f"{units.octets(free)} free at {folder}, less than store.max_size ({units.octets(needed)})"
+            what = f"{units.size(free)} free at {folder}, less than store.max_size ({units.size(needed)})"
             yield Finding(subject, WARN, what, "lower store.max_size, or free some space")
         else:
-            yield Finding(subject, OK, f"{units.octets(free)} free at {folder}")
+            yield Finding(subject, OK, f"{units.size(free)} free at {folder}")
 
 
 def _nearest(folder: Path) -> Path:

@@ -18,7 +18,7 @@ _ASCII_BARS = "_.:-=+*#"
 LEAST_WIDTH, LEAST_HEIGHT = 40, 10
 
 _UNITS: Mapping[str, Callable[[float], str]] = {"bytes": units.octet_rate, "packets": units.rate}
-_TOTALS: Mapping[str, Callable[[float], str]] = {"bytes": units.octets, "packets": units.number}
+_TOTALS: Mapping[str, Callable[[float], str]] = {"bytes": units.size, "packets": units.number}
 
 
 _THREATS = (

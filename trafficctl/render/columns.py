@@ -18,9 +18,9 @@ INTERFACES = (
     Column("ifindex", "INDEX", right=True, weight=1),
     Column("mode", "MODE", weight=7, shrinks_to=8, meaningful=True),
     Column("packets", "PACKETS", units.number, right=True, weight=8),
-    Column("bytes", "BYTES", units.octets, right=True, weight=8),
+    Column("bytes", "BYTES", units.size, right=True, weight=8),
     Column("dropped_packets", "DROPPED", units.number, right=True, weight=8),
-    Column("dropped_bytes", "DROPPED BYTES", units.octets, right=True, weight=2),
+    Column("dropped_bytes", "DROPPED BYTES", units.size, right=True, weight=2),
 )
 
 
@@ -60,7 +60,7 @@ RULES = (
     Column("label", "LABEL", weight=5, shrinks_to=8),
     Column("prefixes", "PREFIXES", units.exact, right=True, weight=2),
     Column("packets", "PACKETS", units.number, right=True, weight=7),
-    Column("bytes", "BYTES", units.octets, right=True, weight=3),
+    Column("bytes", "BYTES", units.size, right=True, weight=3),
     Column("expires", "EXPIRES", units.when, weight=6),
     Column("source", "SOURCE", weight=4, shrinks_to=12, keep_end=True),
 )
@@ -170,7 +170,7 @@ def _places(row: Row) -> str:
 
 PLACES = Column("places", "PLACE", weight=4, shrinks_to=10, of=_places)
 PLACE = Column("place", "PLACE", weight=4, shrinks_to=10, of=place)
-_TOTAL = Column("total", "TOTAL", units.octets, right=True, weight=9, of=_both_ways("bytes"))
+_TOTAL = Column("total", "TOTAL", units.size, right=True, weight=9, of=_both_ways("bytes"))
 
 
 def _process(row: Row) -> str:
@@ -188,8 +188,8 @@ FLOWS = (
     TO,
     Column("protocol", "PROTO", weight=6),
     Column("action", "ACTION", weight=7, meaningful=True, brief=_brief_action),
-    Column("sent", "SENT", units.octets, right=True, weight=5, of=itemgetter("bytes")),
-    Column("received", "RECEIVED", units.octets, right=True, weight=5, of=itemgetter("reply_bytes")),
+    Column("sent", "SENT", units.size, right=True, weight=5, of=itemgetter("bytes")),
+    Column("received", "RECEIVED", units.size, right=True, weight=5, of=itemgetter("reply_bytes")),
     _TOTAL,
     Column("packets", "TOTAL PKTS", units.number, right=True, weight=3, of=_both_ways("packets")),
     UNIT,
@@ -221,10 +221,10 @@ def _port(side: str) -> Callable[[Row], str | int | None]:
 
 _BY_FIELD = {
     **{column.key: column for column in FLOWS},
-    "bytes": Column("bytes", "SENT", units.octets, right=True, weight=8),
-    "reply_bytes": Column("reply_bytes", "RECEIVED", units.octets, right=True, weight=8),
-    "up_bytes": Column("up_bytes", "UP", units.octets, right=True, weight=8),
-    "down_bytes": Column("down_bytes", "DOWN", units.octets, right=True, weight=8),
+    "bytes": Column("bytes", "SENT", units.size, right=True, weight=8),
+    "reply_bytes": Column("reply_bytes", "RECEIVED", units.size, right=True, weight=8),
+    "up_bytes": Column("up_bytes", "UP", units.size, right=True, weight=8),
+    "down_bytes": Column("down_bytes", "DOWN", units.size, right=True, weight=8),
     "packets": Column("packets", "SENT PKTS", units.number, right=True, weight=5),
     "reply_packets": Column("reply_packets", "RECEIVED PKTS", units.number, right=True, weight=4),
     "first_seen": Column("first_seen", "FIRST SEEN", units.when, weight=3),

@@ -132,7 +132,7 @@ def render_explanation(explanation: dict[str, Any], style: Style, width: int | N
         yield head + ", ".join(answers)
     else:
         yield head + "that depends on the service; name one after the address, such as tcp/443"
-    counts = f"{units.many(explanation['packets'], 'packet')}, {units.octets(explanation['bytes'])}"
+    counts = f"{units.many(explanation['packets'], 'packet')}, {units.size(explanation['bytes'])}"
     dropped = explanation["dropped_packets"]
     seen = explanation.get("last_seen")
     yield from facts.render(

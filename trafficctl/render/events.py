@@ -23,7 +23,7 @@ def event_line(event: Record, style: Style) -> str:
         units.plain(event.get("interface", "")),
         units.plain(event.get("protocol", "")),
         f"{end_of(event, 'src')} -> {end_of(event, 'dst')}",
-        units.octets(event.get("packet_size")),
+        units.size(event.get("packet_size")),
     ]
     if event.get("rule"):
         parts.append(style.dim(f"rule {units.plain(event['rule'])}"))

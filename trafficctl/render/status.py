@@ -63,7 +63,7 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
     if status.get("control"):
         yield Fact("control", _control(status["control"]))
     if status.get("memory_bytes") is not None:
-        yield Fact("memory", f"{units.octets(status['memory_bytes'])} private to the daemon")
+        yield Fact("memory", f"{units.size(status['memory_bytes'])} private to the daemon")
 
 
 def _evictions(status: dict[str, Any]) -> Iterator[Fact]:
@@ -106,7 +106,7 @@ def _shadow(shadow: dict[str, Any]) -> str:
     name = "the default" if shadow["kind"] == "default" else shadow["name"]
     watched = f"{shadow['action']}, in shadow for {units.span(time.time() - shadow['since'])}"
     dropped = shadow["would_drop"]
-    told = f"would have dropped {units.many(dropped['packets'], 'packet')}, {units.octets(dropped['bytes'])}"
+    told = f"would have dropped {units.many(dropped['packets'], 'packet')}, {units.size(dropped['bytes'])}"
     return f"{name}: {watched}, {told} of {units.exact(shadow['packets'])}"
 
 
@@ -123,7 +123,7 @@ def _threats(threats: dict[str, Any]) -> str:
 def _store(store: dict[str, Any]) -> str:
     parts = [store["path"], units.many(store["rows"], "row")]
     if store.get("size_bytes") is not None:
-        parts.append(units.octets(store["size_bytes"]))
+        parts.append(units.size(store["size_bytes"]))
     parts += [f"{store['queue']} waiting", f"{store['lost_rows']} lost"]
     return ", ".join(parts) + _because(None if store.get("state") == "ok" else store.get("state"))
 
@@ -166,7 +166,7 @@ def _ledger(ledger: dict[str, Any], flows: int | None) -> str:
         f"{units.exact(ledger['used'])} of {units.exact(ledger['slots'])} slots ({units.share(ledger['pressure'], 1)})"
     )
     live = "" if flows is None else f"{units.exact(flows)} live flows, "
-    return f"{live}{text}, {units.octets(ledger['memory_bytes'])}, {units.exact(ledger['evicted'])} evicted"
+    return f"{live}{text}, {units.size(ledger['memory_bytes'])}, {units.exact(ledger['evicted'])} evicted"
 
 
 _ACCOUNT = (
@@ -187,7 +187,7 @@ def _accounting(account: dict[str, Any], style: Style, width: int | None) -> Ite
         if count is not None:
             name = "not IP" if key == "not_ip" else key.replace("_", " ")
             row = {"what": name if key == "seen" else f"  {name}", "packets": count["packets"], "bytes": count["bytes"]}
-            rows.append({**row, "share": units.share(count["packets"], seen), "size": units.octets(count["bytes"])})
+            rows.append({**row, "share": units.share(count["packets"], seen), "size": units.size(count["bytes"])})
     yield from table.lines(rows, _ACCOUNT, width, style)
     reasons = {key: count for key, count in (account.get("malformed_by") or {}).items() if count}
     if reasons:

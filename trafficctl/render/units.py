@@ -8,7 +8,7 @@ _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DECIMAL = ("", "k", "M", "G", "T", "P")
 
 
-def octets(value: float | None) -> str:
+def size(value: float | None) -> str:
     """Bytes: "0 B", "1.5 KiB", "98.8 GiB"."""
     return _scaled(value, 1024, _BINARY)
 
@@ -26,7 +26,7 @@ def rate(value: float | None) -> str:
 
 def octet_rate(value: float | None) -> str:
     """Bytes a second: "1.14 MiB/s"."""
-    text = octets(value)
+    text = size(value)
     return f"{text}/s" if text else ""
 
 

@@ -26,8 +26,8 @@ def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | N
     first = Column("period" if timed else "key", by.upper(), _named, weight=9, shrinks_to=12)
     columns = (
         first,
-        *(Column(key, title, units.octets, right=True, weight=9) for key, title in _SIDES),
-        Column("total", "TOTAL", units.octets, right=True, weight=9),
+        *(Column(key, title, units.size, right=True, weight=9) for key, title in _SIDES),
+        Column("total", "TOTAL", units.size, right=True, weight=9),
     )
     told = [{**row, "total": row["up_bytes"] + row["down_bytes"]} for row in shown]
     sums = {key: sum(row[key] for row in told) for key in ("up_bytes", "down_bytes", "total")}
@@ -40,7 +40,7 @@ def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | N
         yield f"{line}  {_bar(row, largest, room)}" if room >= _LEAST_BAR else line
     yield style.title(lines[len(told) + 1])
     if unsided := sum(row["unsided_bytes"] for row in told):
-        yield style.dim(table.clip(_BEFORE.format(units.octets(unsided)), width))
+        yield style.dim(table.clip(_BEFORE.format(units.size(unsided)), width))
 
 
 _SIDES = (("up_bytes", "UP"), ("down_bytes", "DOWN"))

@@ -19,7 +19,7 @@ _SAID = {
 _SUMS = (
     Column("flows", "FLOWS", units.exact, right=True, weight=9),
     Column("packets", "PACKETS", units.number, right=True, weight=7),
-    Column("bytes", "BYTES", units.octets, right=True, weight=8),
+    Column("bytes", "BYTES", units.size, right=True, weight=8),
     Column("answered", "ANSWERED", units.exact, right=True, weight=8),
 )
 _RULES = (
@@ -38,15 +38,15 @@ _FLOWS = (
     TO,
     Column("protocol", "PROTO", weight=8),
     Column("rule", "RULE", weight=7, shrinks_to=12),
-    Column("total", "TOTAL", units.octets, right=True, weight=9, of=lambda row: row["bytes"] + row["reply_bytes"]),
-    Column("received", "ANSWERED", units.octets, right=True, weight=7, of=lambda row: row["reply_bytes"]),
+    Column("total", "TOTAL", units.size, right=True, weight=9, of=lambda row: row["bytes"] + row["reply_bytes"]),
+    Column("received", "ANSWERED", units.size, right=True, weight=7, of=lambda row: row["reply_bytes"]),
 )
 
 
 def render(answer: Mapping[str, Any], style: Style, width: int | None) -> Iterator[str]:
     """The answer of what-if."""
     judged = f"{units.many(answer['flows'], 'flow')} seen since {units.clock(answer['since'])}"
-    yield style.title(judged) + f": {units.many(answer['packets'], 'packet')}, {units.octets(answer['bytes'])}"
+    yield style.title(judged) + f": {units.many(answer['packets'], 'packet')}, {units.size(answer['bytes'])}"
     yield _in_a_line(answer["dropped"], answer["differs"])
     for name, title in _SAID.items():
         if answer[name]["flows"]:
@@ -71,7 +71,7 @@ def _were(count: int) -> str:
 def _change(title: str, change: Mapping[str, Any], style: Style, width: int | None) -> Iterator[str]:
     sums = f"{units.many(change['flows'], 'flow')}, {units.many(change['packets'], 'packet')}"
     answered = f"{units.exact(change['answered'])} answered"
-    yield style.title(title) + f": {sums}, {units.octets(change['bytes'])}; {answered}"
+    yield style.title(title) + f": {sums}, {units.size(change['bytes'])}; {answered}"
     yield from _part("by rule", change["rules"], _RULES, style, width)
     more = change["more_sources"]
     others = change["flows_of_others"]

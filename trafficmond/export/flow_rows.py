@@ -9,7 +9,7 @@ import numpy as np
 from trafficmond.export.native import DAY_S, Block, block_of, named, nullable, packed, text
 from trafficmond.flows.batch import Batch, take
 from trafficmond.flows.community_id import community_ids
-from trafficmond.flows.inside import Inside, insides
+from trafficmond.flows.inner import Inner, inner_flows
 from trafficmond.flows.names import Names
 from trafficmond.flows.owners import Owner
 from trafficmond.model import Action, Direction
@@ -90,8 +90,8 @@ def block(rows: Batch, names: Names, sensor: str, batch: str) -> Block:
         "direction": named(rows["direction"], lambda number: str(Direction(number))),
         "community_id": b"".join(map(text, community_ids(rows))),
     }
-    inner = insides(rows["inner"], names.inners) if names.inners else ()
-    for at, name in enumerate(Inside._fields):
+    inner = inner_flows(rows["inner"], names.inners) if names.inners else ()
+    for at, name in enumerate(Inner._fields):
         made[name] = nullable([each[at] for each in inner], COLUMNS[name], count)
     known = {number: names.owner(number) for number in np.unique(rows["owner"]).tolist()} if names.owners else {}
     owners = [known[number] for number in rows["owner"].tolist()] if known else ()

@@ -11,7 +11,7 @@ from typing import NoReturn
 from trafficmond.control.client import Client
 from trafficmond.errors import ControlError
 from trafficmond.model import Severity
-from trafficmond.notifier.book import Book
+from trafficmond.notifier.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -20,23 +20,23 @@ _MOST_ROWS = 5000
 _AGAIN_S, _LONGEST_AGAIN_S = 0.2, 5.0
 
 
-def follow(socket: Path, book: Book, least: Severity, wake: Callable[[], None]) -> NoReturn:
-    """Keep `book` up to date for ever; `wake` is called when there are news. Raises what the book raises."""
+def follow(socket: Path, outbox: Outbox, least: Severity, wake: Callable[[], None]) -> NoReturn:
+    """Keep `outbox` up to date for ever; `wake` is called when there are news. Raises what the outbox raises."""
     again_s, reported = _AGAIN_S, False
     while True:
         try:
             # What happens while the daemon is asked waits in the stream, which therefore begins first.
             with Client(str(socket), timeout_s=RESYNC_S) as watching:
                 stream = watching.stream("Watch", topics=["threats"])
-                _catch_up(socket, book, least, wake)
+                _catch_up(socket, outbox, least, wake)
                 if reported:
                     log.info("the daemon answers again")
                 again_s, reported = _AGAIN_S, False
                 for reply in stream:
-                    if book.note(reply["records"], least, time.time()):
+                    if outbox.note(reply["records"], least, time.time()):
                         wake()
                     if reply["lost"]:
-                        _catch_up(socket, book, least, wake)
+                        _catch_up(socket, outbox, least, wake)
         except ControlError as error:
             if isinstance(error.__cause__, TimeoutError):
                 continue
@@ -47,12 +47,12 @@ def follow(socket: Path, book: Book, least: Severity, wake: Callable[[], None]) 
             again_s = min(2 * again_s, _LONGEST_AGAIN_S)
 
 
-def _catch_up(socket: Path, book: Book, least: Severity, wake: Callable[[], None]) -> None:
-    since = book.asked_since()
+def _catch_up(socket: Path, outbox: Outbox, least: Severity, wake: Callable[[], None]) -> None:
+    since = outbox.asked_since()
     asked = {"open_only": True} if since is None else {"since": since}
     with Client(str(socket)) as asking:
         threats = asking.call("Threats", **asked, min_severity=str(least), limit=_MOST_ROWS)["threats"]
     if len(threats) >= _MOST_ROWS:
         log.warning("more than %d threats were missed; the oldest are not sent; see trafficctl threats", _MOST_ROWS)
-    if book.note(reversed(threats), least, time.time()):
+    if outbox.note(reversed(threats), least, time.time()):
         wake()

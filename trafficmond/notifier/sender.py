@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from trafficmond.notifier.book import Book
 from trafficmond.notifier.command import Undelivered
 from trafficmond.notifier.message import compose
+from trafficmond.notifier.outbox import Outbox
 from trafficmond.notifier.outlets import Outlet
 from trafficmond.notifier.schedule import due, retry_after
 from trafficmond.notifier.settings import Settings
@@ -21,11 +21,17 @@ class Sender(threading.Thread):
     """Tells one target, so that one that is slow or down holds up no other."""
 
     def __init__(
-        self, name: str, outlet: Outlet, book: Book, settings: Settings, host: str, broken: Callable[[Exception], None]
+        self,
+        name: str,
+        outlet: Outlet,
+        outbox: Outbox,
+        settings: Settings,
+        host: str,
+        broken: Callable[[Exception], None],
     ) -> None:
-        """`broken` is told what ends it before its time: the book cannot be kept, say."""
+        """`broken` is told what ends it before its time: the outbox cannot be kept, say."""
         super().__init__(name=f"target-{name}", daemon=True)
-        self._target, self._outlet, self._book, self._settings, self._host = name, outlet, book, settings, host
+        self._target, self._outlet, self._outbox, self._settings, self._host = name, outlet, outbox, settings, host
         self._broken = broken
         self._wake = threading.Event()
         self._ended = False
@@ -55,20 +61,20 @@ class Sender(threading.Thread):
         if (wait_s := self._retry_at - time.monotonic()) > 0:
             return wait_s
         now = time.time()
-        waiting = self._book.waiting(self._target)
+        waiting = self._outbox.waiting(self._target)
         if not waiting:
             return None
-        sent = self._book.sent(self._target, now)
+        sent = self._outbox.sent(self._target, now)
         at = due(waiting, sent, now, self._settings.group_wait, self._settings.max_per_hour)
         if at > now:
             return at - now
-        lost = self._book.lost(self._target)
+        lost = self._outbox.lost(self._target)
         try:
             self._outlet.deliver(compose(self._host, waiting, lost))
         except Undelivered as error:
             self._fail(str(error))
             return retry_after(self._failures)
-        self._book.delivered(self._target, waiting[-1], lost, time.time())
+        self._outbox.delivered(self._target, waiting[-1], lost, time.time())
         if self._failures:
             log.info("target %s accepts messages again", self._target)
         self._failures = 0
@@ -79,4 +85,4 @@ class Sender(threading.Thread):
         self._retry_at = time.monotonic() + retry_after(self._failures)
         if self._failures == 1:
             log.warning("target %s: %s; messages wait, and are tried again", self._target, error)
-        self._book.failed(self._target, error, time.time())
+        self._outbox.failed(self._target, error, time.time())

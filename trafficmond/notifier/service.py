@@ -12,8 +12,8 @@ from pathlib import Path
 
 from trafficmond.errors import TrafficmonError
 from trafficmond.model import Severity
-from trafficmond.notifier.book import Book
 from trafficmond.notifier.follow import follow
+from trafficmond.notifier.outbox import Outbox
 from trafficmond.notifier.outlets import Outlet
 from trafficmond.notifier.sender import Sender
 from trafficmond.notifier.settings import Settings
@@ -26,7 +26,7 @@ _FINISH_S = 15.0  # for messages that are under way at the end
 
 def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
     """Until SIGTERM or SIGINT. Raises TrafficmonError if its own file cannot be kept."""
-    manager, book, host = ServiceManager(), Book(folder), host_name()
+    manager, outbox, host = ServiceManager(), Outbox(folder), host_name()
     broken: list[Exception] = []
 
     def give_up(error: Exception) -> None:
@@ -39,12 +39,12 @@ def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
 
     def heed_daemon() -> None:
         try:
-            follow(settings.control_socket, book, Severity[settings.min_severity.upper()], wake)
+            follow(settings.control_socket, outbox, Severity[settings.min_severity.upper()], wake)
         except Exception as error:  # noqa: BLE001 - it is raised where the service ends
             give_up(error)
 
-    book.begin(list(outlets))
-    senders = [Sender(name, outlet, book, settings, host, give_up) for name, outlet in outlets.items()]
+    outbox.begin(list(outlets))
+    senders = [Sender(name, outlet, outbox, settings, host, give_up) for name, outlet in outlets.items()]
     asked_to_end = _signals()
     for sender in senders:
         sender.start()

@@ -13,7 +13,7 @@ from trafficmond.flows import compiled
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.canonical import MATE
 from trafficmond.flows.community_id import WITH_PORTS
-from trafficmond.flows.inside import insides
+from trafficmond.flows.inner import inner_flows
 from trafficmond.flows.names import Names
 from trafficmond.flows.report import REPORT
 from trafficmond.model import Action, Direction
@@ -105,7 +105,7 @@ def _columns(batch: Batch, names: Names) -> Iterator[_Column]:
     yield _field(_IS_COMMUNITY, "src_hi")
     if names.inners:
         inner = np.unique(batch["inner"])
-        yield from _said("inner", inner.tolist(), insides(inner, names.inners))
+        yield from _said("inner", inner.tolist(), inner_flows(inner, names.inners))
     if names.owners:
         owner = np.unique(batch["owner"]).tolist()
         told = len(owner_columns(names))

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.community_id import community_ids
 from trafficmond.flows.compiled import addresses
-from trafficmond.flows.inside import insides
+from trafficmond.flows.inner import inner_flows
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import protocol_name
@@ -42,7 +42,7 @@ def insert_tuples(connection: sqlite3.Connection, table: str, batch: Batch, name
 
 def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
     """One tuple a report, in the order of `columns`."""
-    inner = zip(*insides(batch["inner"], names.inners), strict=True) if names.inners else ()
+    inner = zip(*inner_flows(batch["inner"], names.inners), strict=True) if names.inners else ()
     owners = named(batch["owner"], names.owner) if names.owners else []
     owner = ([each[at] for each in owners] for at in range(len(owner_columns(names))))
     return zip(

@@ -31,7 +31,7 @@ def timeline(bins: Sequence[dict[str, Any]], width: float, marks: Sequence[float
     for at, bin_ in enumerate(bins):
         if not bin_["packets"]:
             continue
-        label = f"{f.moment(bin_['time'], width)}: {f.plural(bin_['packets'], 'packet')}, {f.octets(bin_['bytes'])}"
+        label = f"{f.moment(bin_['time'], width)}: {f.plural(bin_['packets'], 'packet')}, {f.size(bin_['bytes'])}"
         if bin_["dropped"]:
             label += f", {f.number(bin_['dropped'])} dropped"
         passed = _HEIGHT * (bin_["packets"] - bin_["dropped"]) / highest
@@ -66,7 +66,7 @@ def area(bins: Sequence[dict[str, Any]]) -> str:
         f'<polygon class="area" points="0,{_HEIGHT} {line} {_WIDTH},{_HEIGHT}"/>'
         f'<polyline class="edge" points="{line}" stroke-width="1.5" vector-effect="non-scaling-stroke"/>'
     )
-    return _chart(_grid() + shape, (f.octets(highest), "0"), "Bytes over time", low=True)
+    return _chart(_grid() + shape, (f.size(highest), "0"), "Bytes over time", low=True)
 
 
 def updown(bins: Sequence[tuple[int, int]], first: float, step: float) -> str:
@@ -78,12 +78,12 @@ def updown(bins: Sequence[tuple[int, int]], first: float, step: float) -> str:
     for at, (up, down) in enumerate(bins):
         if not up + down:
             continue
-        label = f"{f.moment(first + at * step, step)}: {f.octets(up)} up, {f.octets(down)} down"
+        label = f"{f.moment(first + at * step, step)}: {f.size(up)} up, {f.size(down)} down"
         lower, upper = (_HEIGHT * part / highest for part in (down, up))
         left, across = at * width + gap / 2, width - gap
         parts.append(f"<g><title>{escape(label)}</title>{_rect('bar', left, _HEIGHT - lower, across, lower)}")
         parts.append(f"{_rect('up', left, _HEIGHT - lower - upper, across, upper)}</g>")
-    return _chart("".join(parts), (f.octets(highest), "0"), "Bytes up and down over time", low=True)
+    return _chart("".join(parts), (f.size(highest), "0"), "Bytes up and down over time", low=True)
 
 
 def _chart(inner: str, scale: tuple[str, ...], label: str, *, low: bool = False) -> str:

@@ -127,7 +127,7 @@ def _bands(
             f"M0 {a:.1f}C{half:.0f} {a:.1f} {half:.0f} {b:.1f} {_WIDTH:.0f} {b:.1f}"
             f"V{b + wide:.1f}C{half:.0f} {b + wide:.1f} {half:.0f} {a + wide:.1f} 0 {a + wide:.1f}Z"
         )
-        told = escape(f"{_name(left)} and {_name(right)}: {f.octets(up)} up, {f.octets(down)} down")
+        told = escape(f"{_name(left)} and {_name(right)}: {f.size(up)} up, {f.size(down)} down")
         yield f'<path class="band c{_colour(order[0][left], left)}" d="{curve}"><title>{told}</title></path>'
 
 
@@ -152,9 +152,9 @@ def _labels(ends: Mapping[str, _End], side: str) -> str:
 
 def _label(end: _End) -> str:
     name = escape(_name(end.name))
-    told = escape(f"{f.octets(end.up)} up, {f.octets(end.down)} down")
+    told = escape(f"{f.size(end.up)} up, {f.size(end.down)} down")
     where, words = f"top:{100 * end.middle / _HEIGHT:.2f}%", _BREAKS.sub(r"<wbr>\1", name)
-    total = escape(f.octets(end.up + end.down))
+    total = escape(f.size(end.up + end.down))
     return f'<li style="{where}" title="{name}: {told}"><b>{words}</b><span>{total}</span></li>'
 
 

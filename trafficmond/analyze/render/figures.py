@@ -27,14 +27,14 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def octets(value: float) -> str:
+def size(value: float) -> str:
     """Bytes in binary units, as everywhere in trafficctl: 1234567 -> "1.18 MiB"."""
-    size = float(value)
+    amount = float(value)
     for unit in _UNITS:
-        if size < 1024 or unit == _UNITS[-1]:
+        if amount < 1024 or unit == _UNITS[-1]:
             break
-        size /= 1024
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}" if size < 100 else f"{size:.0f} {unit}"
+        amount /= 1024
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.3g} {unit}" if amount < 100 else f"{amount:.0f} {unit}"
 
 
 def span(seconds: float) -> str:

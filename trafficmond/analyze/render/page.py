@@ -84,7 +84,7 @@ def _tiles(report: dict[str, Any]) -> Iterator[str]:
     about = "" if summary["unique_exact"] else "~"
     tiles = [
         (f.number(summary["total_packets"]), f"packets, {f.short(summary['packets_per_second'])}/s"),
-        (f.octets(summary["total_bytes"]), f"{f.octets(summary['bytes_per_second'])}/s"),
+        (f.size(summary["total_bytes"]), f"{f.size(summary['bytes_per_second'])}/s"),
         (f"{f.percent(summary['drop_rate'])}", f"dropped, {f.plural(summary['dropped_packets'], 'packet')}"),
         (about + f.number(summary["unique_sources"]), "source" + _s(summary["unique_sources"])),
         (about + f.number(summary["unique_destinations"]), "destination" + _s(summary["unique_destinations"])),
@@ -195,7 +195,7 @@ def _listed(title: str, what: str, items: Any, *, mono: bool = False) -> Iterato
         yield f'<li title="{_text(f.percent(share["percent"]))}">'
         yield f'<span class="{kind}">{_text(name) or "(none)"}{about}</span>'
         yield f'<span class="number">{f.number(share["packets"])}</span>'
-        yield f'<span class="number">{f.octets(share["bytes"])}</span>{charts.share(share["percent"])}</li>'
+        yield f'<span class="number">{f.size(share["bytes"])}</span>{charts.share(share["percent"])}</li>'
     yield "</ul></section>"
 
 
@@ -229,7 +229,7 @@ def _flows(report: dict[str, Any]) -> Iterator[str]:
         yield f'<span class="mono">{_text(ends[0])}</span> <span class="arrow">&rarr;</span>'
         yield f'<span class="mono">{_text(ends[1])}</span></span>'
         yield f'<span class="number">{f.number(flow["packets"])}</span>'
-        yield f'<span class="number">{f.octets(flow["bytes"])}</span>{charts.share(100 * flow["bytes"] / most)}</li>'
+        yield f'<span class="number">{f.size(flow["bytes"])}</span>{charts.share(100 * flow["bytes"] / most)}</li>'
     yield "</ul></section>"
 
 
@@ -255,7 +255,7 @@ def _reading(report: dict[str, Any]) -> Iterator[str]:
     for name, label in (("seen", "Seen"), ("in_flows", "In flows"), ("not_ip", "Not IP"), ("malformed", "Malformed")):
         count = accounting[name]
         packets = f.plural(count["packets"], "packet")
-        yield f'<dt>{label}</dt><dd class="number">{packets}, {f.octets(count["bytes"])}</dd>'
+        yield f'<dt>{label}</dt><dd class="number">{packets}, {f.size(count["bytes"])}</dd>'
     for reason, malformed in accounting["malformed_by"].items():
         yield f'<dt>{_label(reason.replace("_", " "))}</dt><dd class="number">{f.plural(malformed, "packet")}</dd>'
     if damage["total"]:

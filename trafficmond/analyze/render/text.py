@@ -70,7 +70,7 @@ class _Page:
         elif summary["total_packets"]:
             yield "no times were recorded"
         yield (
-            f"{f.plural(summary['total_packets'], 'packet')}, {f.octets(summary['total_bytes'])}, "
+            f"{f.plural(summary['total_packets'], 'packet')}, {f.size(summary['total_bytes'])}, "
             f"{f.plural(summary['dropped_packets'], 'packet')} dropped ({f.percent(summary['drop_rate'])})"
         )
         yield (
@@ -130,7 +130,7 @@ class _Page:
         wide = min(_column(names), max(_NAME - 1, self._width - 41))  # the figures, and ten for a bar
         for name, (up, down) in zip(names, sums.values(), strict=True) if most else ():
             bar = _bar(100 * (up + down) / most, max(0, min(30, self._width - wide - 31)), self._bars)
-            shown = f"{f.octets(up):>9} up {f.octets(down):>9} down"
+            shown = f"{f.size(up):>9} up {f.size(down):>9} down"
             yield f"  {self._cut(name, wide):<{wide}}{shown}  {self._paint(bar, 'low')}".rstrip()
 
     def _cut(self, name: str, wide: int) -> str:
@@ -153,7 +153,7 @@ class _Page:
             yield self._row(name, _column(names), share)
 
     def _row(self, name: str, wide: int, share: dict[str, Any]) -> str:
-        numbers = f"{f.number(share['packets']):>13} {f.octets(share['bytes']):>9} {f.percent(share['percent']):>8}"
+        numbers = f"{f.number(share['packets']):>13} {f.size(share['bytes']):>9} {f.percent(share['percent']):>8}"
         wide = min(wide, max(_NAME, self._width - 2 - len(numbers)))
         room = self._width - 2 - max(len(name), wide) - len(numbers) - 2
         bar = self._paint(_bar(share["percent"], min(room, 30), self._bars), "low") if room >= 5 else ""
@@ -178,7 +178,7 @@ class _Page:
         for flow in analysis["top_flows"]:
             source = endpoint(flow["src_ip"], flow["src_port"], flow["protocol"])
             target = endpoint(flow["dst_ip"], flow["dst_port"], flow["protocol"])
-            numbers = f"{f.octets(flow['bytes']):>9} {f.number(flow['packets']):>11}"
+            numbers = f"{f.size(flow['bytes']):>9} {f.number(flow['packets']):>11}"
             yield f"  {numbers}  {flow['protocol']:<6} {source} -> {target}"
 
     def _damage(self) -> Iterator[str]:

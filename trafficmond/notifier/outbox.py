@@ -53,7 +53,7 @@ class TargetState:
     error: str  # empty: the last delivery worked
 
 
-class Book:
+class Outbox:
     """The file, for the threads of one process. Every method raises TrafficmonError if the disk does not play along."""
 
     def __init__(self, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trafficmond import abi
-from trafficmond.flows.inside import NOTHING, Inside, insides
+from trafficmond.flows.inner import NOTHING, Inner, inner_flows
 
 
 def inner(tunnel: int, number: int | None, src: str, dst: str, ports: tuple[int, int], proto: int, six: bool) -> bytes:
@@ -24,19 +24,19 @@ def test_both_families_and_tunnels_with_and_without_a_number() -> None:
         7: inner(abi.IPIP, None, "ffff0a000001", "ffff0a000002", (0, 0), 200, False),
         8: inner(99, 1, "1", "2", (1, 2), 17, True),
     }
-    told = insides(np.array([7, 0, 5, (1 << 64) - 1, 6, 5, 8], np.uint64), known)
-    vxlan = Inside("vxlan", 0xFFFFFF, "192.0.2.1", "198.51.100.2", 40000, 443, "TCP")
+    told = inner_flows(np.array([7, 0, 5, (1 << 64) - 1, 6, 5, 8], np.uint64), known)
+    vxlan = Inner("vxlan", 0xFFFFFF, "192.0.2.1", "198.51.100.2", 40000, 443, "TCP")
     assert told == [
-        Inside("ipip", None, "10.0.0.1", "10.0.0.2", 0, 0, "IP-200"),
+        Inner("ipip", None, "10.0.0.1", "10.0.0.2", 0, 0, "IP-200"),
         NOTHING,
         vxlan,
-        Inside("gre", 0, "2001:db8::1", "ff02::1", 135, 0, "ICMPv6"),
+        Inner("gre", 0, "2001:db8::1", "ff02::1", 135, 0, "ICMPv6"),
         NOTHING,
         vxlan,
-        Inside("tunnel 99", 1, "::1", "::2", 1, 2, "UDP"),
+        Inner("tunnel 99", 1, "::1", "::2", 1, 2, "UDP"),
     ]
 
 
 def test_nothing_known_is_nothing_told() -> None:
-    assert insides(np.array([0, 3], np.uint64), {}) == [NOTHING, NOTHING]
+    assert inner_flows(np.array([0, 3], np.uint64), {}) == [NOTHING, NOTHING]
     assert NOTHING == (None,) * 7

@@ -14,7 +14,7 @@ from trafficmond.protocols import protocol_name
 _TUNNELS = {abi.IPIP: "ipip", abi.GRE: "gre", abi.ERSPAN: "erspan", abi.VXLAN: "vxlan", abi.GENEVE: "geneve"}
 
 
-class Inside(NamedTuple):
+class Inner(NamedTuple):
     """The conversation inside a tunnel; src is who sent its first packet."""
 
     tunnel: str | None = None
@@ -26,23 +26,23 @@ class Inside(NamedTuple):
     inner_protocol: str | None = None
 
 
-NOTHING = Inside()
+NOTHING = Inner()
 
 
-def insides(column: Column, inners: Mapping[int, bytes]) -> list[Inside]:
+def inner_flows(column: Column, inners: Mapping[int, bytes]) -> list[Inner]:
     """What each `inner` of a batch stands for by `names.Names.inners`; NOTHING where it is 0 or not known."""
     known = dict(zip(inners, _decoded(inners.values()), strict=True)) if inners else {}
     return [known.get(inner, NOTHING) for inner in column.tolist()] if known else [NOTHING] * len(column)
 
 
-def _decoded(inners: Iterable[bytes]) -> Iterable[Inside]:
+def _decoded(inners: Iterable[bytes]) -> Iterable[Inner]:
     batch = np.frombuffer(b"".join(inners), abi.INNER)
     family = np.where(batch["scope"] & abi.SCOPE_IPV6, 6, 4)
     ends = (np.ascontiguousarray(batch[end]).view(">u8").reshape(-1, 2) for end in ("src", "dst"))
     source, target = (addresses(words[:, 0], words[:, 1], family) for words in ends)
     numbered = (batch["scope"] & abi.SCOPE_NUMBERED).tolist()
     return map(
-        Inside,
+        Inner,
         [_TUNNELS.get(kind, f"tunnel {kind}") for kind in batch["tunnel"].tolist()],
         [number if has else None for number, has in zip(batch["number"].tolist(), numbered, strict=True)],
         source,
