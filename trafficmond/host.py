@@ -1,4 +1,4 @@
-"""What the settings mean on this host as it is now: which interfaces are watched, by which names, with which guard."""
+"""Applies the settings to this host as it is now: watched interfaces, their names, and the guard."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _MESSAGES = {
     attachments.FOREIGN: messages.FOREIGN_PROGRAM,
 }
 _LOST_PINS = (
-    "what was pinned in {} has been removed: filtering goes on, but it ends when this daemon does, and "
-    "trafficmond --detach cannot reach it; restart trafficmond to pin it again"
+    "the pinned programs in {} have been removed: filtering continues, but it ends when this daemon ends, and "
+    "trafficmond --detach cannot stop it; restart trafficmond to pin them again"
 )
 _TOLD_ONE_BY_ONE = 3  # of the interfaces that are refused
 
 
 class Host:
-    """Has the data path, the guard and the names follow the host."""
+    """Keeps the data path, the guard and the names up to date when the host's interfaces and addresses change."""
 
     def __init__(
         self,
@@ -61,11 +61,11 @@ class Host:
         self._idle = False  # nothing is watched, and that was said
 
     def configure(self, settings: Settings) -> None:
-        """Other settings from now on."""
+        """Uses other settings from now on."""
         self._settings = settings
 
     def attach(self) -> list[str]:
-        """Attaches to what the settings mean and is there; says what changed. Returns what is watched no longer."""
+        """Attaches to the interfaces that the settings select; logs changes. Returns those no longer watched."""
         gone = self._attach()
         self.refresh_names()
         self._tell_apart()

@@ -311,7 +311,7 @@ async def _restore_bans(parts: Parts) -> None:
         parts.store.save_bans(parts.bans.all())
         await parts.rulebook.force_bans(parts.bans.forced())
         if parts.warnings.pop("bans", None):
-            parts.sinks.note(messages.STORE_RESUMED, f"the stored bans are in force: {len(parts.bans)}")
+            parts.sinks.note(messages.STORE_RESUMED, f"bans from flows.db are in force: {len(parts.bans)}")
 
     done, _ = await asyncio.wait([parts.tasks.spawn(restore())], timeout=_RESUME_S)
     if done:

@@ -1,7 +1,7 @@
-"""Which process of this host a flow is of: noted by the kernel as it binds, connects or first sends (flows.processes).
+"""The process of this host that a flow belongs to (flows.processes). The kernel notes it at bind, connect or send.
 
-A record of the ledger is named when it begins, as long as the kernel still knows who made it. Its owner is then a
-number that stands for the cgroup and the process; what becomes of the flow carries it along.
+A record of the ledger gets its process when it begins, while the kernel still has the note. Its owner is then a number
+for the cgroup and the process, which stays with the flow.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ _SOON_S = 0.1  # that clocks of the ledger and of notes may differ
 
 
 class Source(Protocol):
-    """Where processes are noted (datapath.processes_seen.ProcessesSeen)."""
+    """The kernel's notes of processes (datapath.processes_seen.ProcessesSeen)."""
 
     def sent(self, ends: Batch) -> Batch:
-        """A NOTE of each END that was seen going out."""
+        """A NOTE of the sender for each END."""
         ...
 
     def waiting(self, ends: Batch) -> Batch:
-        """A NOTE of what waits at each local END."""
+        """A NOTE of the process that waits at each local END."""
         ...
 
     def may_lack(self) -> bool:
-        """Whether so much was noted that something may have given way."""
+        """Whether there were so many notes that some may have been evicted."""
         ...
 
     def lost(self) -> int:
-        """Notes that the kernel had no room for."""
+        """Notes that did not fit into the kernel's table."""
         ...
 
 
 class Process(NamedTuple):
-    """Whose a flow is, below its unit."""
+    """The process of a flow, within its unit."""
 
     pid: int
     name: str

@@ -61,15 +61,15 @@ class Units:
 
     @property
     def cgroups(self) -> Cgroups | None:
-        """Those of this host, where flows are told with their units."""
+        """The cgroups of this host; None if flows.units is off."""
         return self._cgroups
 
     def live_at(self, addresses: Iterable[Network]) -> None:
-        """This host's own addresses, and those of its broadcasts."""
+        """Sets this host's own addresses, broadcast addresses included."""
         self._here = Prefixes((*addresses, *_GROUPS))
 
     def settle(self, rows: Batch) -> None:
-        """Has rows (of any batch with `owner`) that came in and got no answer say who waits for them, in place."""
+        """Sets `owner`, in place, of rows that came in and got no answer: the owner of the socket that waits."""
         if not self.on:
             return
         if "reply_tcp_flags" in (rows.dtype.names or ()):

@@ -60,11 +60,13 @@ def _options(host: Host, release: str) -> Iterator[Finding]:
         return
     missing = [option for option in _NEEDED if option not in config]
     for option in missing:
-        yield Finding("kernel options", FAIL, f"{option} is not set: no {_NEEDED[option]}", "use a kernel that has it")
+        yield Finding(
+            "kernel options", FAIL, f"{option} is not set, so there is no {_NEEDED[option]}", "use a kernel that has it"
+        )
     lacking = [option for option in _EGRESS if option not in config] if host.settings.egress else []
     for option in lacking:
         advice = "use a kernel that has it, or set egress = false"
-        yield Finding("kernel options", WARN, f"{option} is not set: no {_EGRESS[option]}", advice)
+        yield Finding("kernel options", WARN, f"{option} is not set, so there is no {_EGRESS[option]}", advice)
     if not missing and not lacking:
         yield Finding("kernel options", OK, "every needed option is built in or a module")
 

@@ -60,7 +60,7 @@ def _in_a_line(dropped: Mapping[str, Any], differs: bool) -> str:
     if not dropped["flows"]:
         return "nothing more would be dropped"
     if not dropped["answered"]:
-        return "nothing that was answered would be dropped"
+        return "no answered flow would be dropped"
     return f"{units.many(dropped['answered'], 'flow')} that {_were(dropped['answered'])} answered would be dropped"
 
 

@@ -145,7 +145,7 @@ class Quota:
     counts: str = setting(
         "both", choices=("both", "up", "down"), help="Which bytes count: those out (up), in (down), or both."
     )
-    interface: str = setting("", help="Only this interface; empty: all that are monitored.")
+    interface: str = setting("", help="Only this interface; empty: all that are watched.")
     unit: str = setting("", help="Only this systemd unit; empty: all.")
     share: float = setting(0.8, min=0.01, max=1.0, help="Report when this share of it is used, and when all is used.")
     label: str = setting("", help="Its name in threats; empty: the interface or unit.")

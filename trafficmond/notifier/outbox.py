@@ -1,7 +1,7 @@
-"""What trafficmon-notify remembers: which situations were told, and the news that targets still wait for.
+"""The state of trafficmon-notify: which threats were reported, and the news that wait for targets.
 
-An SQLite file, so that neither a kill nor a power cut loses or doubles what is in it. News stay until every target has
-them; a target's place in them moves when it has taken a message.
+It is an SQLite file, so a kill or a power failure neither loses nor doubles its contents. News are kept until every
+target has them. Each target has a position in the news, which moves when the target has accepted a message.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _STATES += "failing_since, error FROM target ORDER BY name"
 
 @dataclass(frozen=True, slots=True)
 class TargetState:
-    """How a target is; times are epoch seconds, counts since it was first named."""
+    """State of a target. Times are epoch seconds; counts begin when the target was first in the settings."""
 
     name: str
     messages: int  # that it took
@@ -54,7 +54,7 @@ class TargetState:
 
 
 class Outbox:
-    """The file, for the threads of one process. Every method raises TrafficmonError if the disk does not play along."""
+    """The file, for the threads of one process. Every method raises TrafficmonError if the disk fails."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME

@@ -63,7 +63,7 @@ STARTED = Message(
     "trafficmond has started",
     """The kernel programs are loaded. They filter and count packets on the interfaces shown.
 
-What it monitors and how: trafficctl status""",
+What it watches, and how: trafficctl status""",
 )
 STOPPED = Message(
     "0aaf03fd72314536887361c836b54a86",
@@ -159,7 +159,7 @@ DETACHED = Message(
     WARNING,
     "An interface is no longer watched",
     """@TRAFFICMON_INTERFACE@ was removed, the settings no longer select it, or it was detached by hand. A removed
-interface is monitored again when it comes back.
+interface is watched again when it comes back.
 
 What is watched: trafficctl status""",
 )
@@ -168,7 +168,7 @@ NOTHING_WATCHED = Message(
     WARNING,
     "No interface is watched",
     """Nothing is filtered and nothing is counted: no interface matches `interfaces` in the settings. An interface
-that matches is monitored as soon as it appears.
+that matches is watched as soon as it appears.
 
 Which interfaces exist, and which are selected: trafficctl doctor""",
 )
