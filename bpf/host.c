@@ -265,6 +265,29 @@ TM_EXPORT void tm_columns(const __u8 *row, __u32 n, __u32 row_size, const __u32 
 	}
 }
 
+/* Bytes of the rows `at` to rows of another layout: each of so many `spans` lies elsewhere there. */
+TM_EXPORT void tm_gather(const __u8 *row, __u32 row_size, const __s64 *at, __u32 n, const __u32 *from, const __u32 *to,
+			 const __u32 *size, __u32 spans, __u8 *out, __u32 out_size)
+{
+	__u32 i, span;
+
+	for (i = 0; i < n; i++)
+		for (span = 0; span < spans; span++)
+			memcpy(out + (size_t)i * out_size + to[span], row + (size_t)at[i] * row_size + from[span],
+			       size[span]);
+}
+
+/* A hash of each row of so many columns of `words`. */
+TM_EXPORT void tm_mix(const __u64 *const *column, __u32 words, __u32 n, __u64 *out)
+{
+	__u32 i, word;
+
+	memset(out, 0, (size_t)n * sizeof(*out));
+	for (word = 0; word < words; word++)
+		for (i = 0; i < n; i++)
+			out[i] = tm_mixed(out[i], column[word][i]);
+}
+
 /*
  * Rows by key: `order` sorts them, `of` is the group of each, and the groups begin at `start` in that order. How many
  * groups there are; 0, where there are rows, if memory is short.

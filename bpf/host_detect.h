@@ -138,6 +138,15 @@ static int tm_key_order(const __u64 *key, __u32 n, __s64 *order)
 	return 1;
 }
 
+/* One more word in a hash: SplitMix64's finaliser, as mix() of windows.py has it. */
+static __u64 tm_mixed(__u64 total, __u64 word)
+{
+	total = (total ^ word) + 0x9e3779b97f4a7c15ull;
+	total = (total ^ total >> 30) * 0xbf58476d1ce4e5b9ull;
+	total = (total ^ total >> 27) * 0x94d049bb133111ebull;
+	return total ^ total >> 31;
+}
+
 /* A field of `count` rows to a column of its own. */
 static void tm_column(const __u8 *at, __u32 count, __u64 row_size, __u32 size, __u8 *to)
 {

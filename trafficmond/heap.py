@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _LARGE_BYTES = 1 << 20
+_BATCH_BYTES, _KEPT_BYTES = 4 << 20, 16 << 20  # columns of a large batch; what they take together
 
 
 def keep_large_apart() -> None:
@@ -15,6 +16,13 @@ def keep_large_apart() -> None:
     of each thread: tables of a rule set with 600,000 prefixes would be held several times over.
     """
     _choose(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def keep_batches() -> None:
+    """Has what a large batch took be there for the next one: giving it back and clearing it anew costs more than the
+    work on it. Only for who has batch after batch."""
+    _choose(_M_MMAP_THRESHOLD, _BATCH_BYTES)
+    _choose(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def share() -> None:

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from trafficmond.detect.windows import _WAYS, NOWHERE, BoundedTable
 from trafficmond.flows.batch import Column
 
 _HEAVIEST = (1 << 20) - 1  # weight beyond which newcomers are equal
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_S27, _S30, _S31 = (np.uint64(shift) for shift in (27, 30, 31))
+
+
+def mix(*words: Any) -> Column:
+    """`windows.mix`."""
+    total: Any = np.zeros(1, np.uint64)
+    for word in words:
+        total = total ^ np.asarray(word).astype(np.uint64)
+        total += _GOLDEN
+        for shift, factor in ((_S30, _MIX_1), (_S27, _MIX_2)):
+            total ^= total >> shift
+            total *= factor
+        total ^= total >> _S31
+    mixed: Column = total
+    return mixed
 
 
 class Table(BoundedTable):

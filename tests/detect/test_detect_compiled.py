@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import detect_referee
 import numpy as np
 import pytest
 from detect_referee import Table, groups
 
-from trafficmond.detect.windows import BoundedTable, Columns, Grouped
+from trafficmond.detect.attempts import ATTEMPT
+from trafficmond.detect.windows import BoundedTable, Columns, Grouped, mix
 from trafficmond.flows import compiled
 from trafficmond.flows.batch import DELTA, FLOW
 
@@ -76,3 +78,51 @@ def test_fields_that_are_no_numbers_stay_where_they_are() -> None:
     rows = np.zeros(2000, [("count", "f8"), ("map", "u1", 16), ("text", "S4")])
     assert compiled.columns(rows) is None
     assert Columns(rows)["map"].shape == (2000, 16)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3000])
+def test_hashes_are_the_same(count: int) -> None:
+    pick = np.random.default_rng(count)
+    words = [
+        pick.integers(0, 1 << 63, count, dtype=np.uint64) * np.uint64(2),
+        pick.integers(0, 256, count).astype(np.uint8),
+        pick.integers(-5, 5, count),
+        pick.random(count) < 0.5,
+    ]
+    for given in (words, words[:1], [words[1], 7], [3, words[0][::2], 4], [5]):
+        assert mix(*given).tolist() == detect_referee.mix(*given).tolist()
+
+
+@pytest.mark.parametrize(
+    "names", [("src_lo", "dst_lo", "sport", "family"), ("first_len",), ("packets", "reply_packets")]
+)
+def test_fields_are_gathered_the_same(names: tuple[str, ...]) -> None:
+    pick = np.random.default_rng(1)
+    rows = np.frombuffer(pick.bytes(200 * FLOW.itemsize), FLOW)
+    at, some, few = pick.integers(0, 200, 77), pick.permutation(200), np.arange(9)[::-1]
+    pairs = (*((name, name) for name in names), ("first", "at"))
+    in_c, in_numpy = (np.zeros(77, ATTEMPT) for _ in range(2))
+    compiled.gather(rows, at, in_c, pairs)
+    for ours, theirs in pairs:
+        in_numpy[theirs] = rows[ours][at]
+    assert in_c.tobytes() == in_numpy.tobytes()
+    of_columns = np.zeros(9, ATTEMPT)
+    Columns(rows).take(some).take(np.arange(200)).take(few).gather(of_columns, names)
+    assert of_columns[list(names)].tolist() == rows[some[few]][list(names)].tolist()
+
+
+def test_fields_of_another_type_are_not_gathered() -> None:
+    with pytest.raises(TypeError, match="sport"):
+        compiled.gather(np.zeros(3, FLOW), np.arange(2), np.zeros(2, [("sport", "f8")]), (("sport", "sport"),))
+
+
+def test_what_is_taken_whole_is_a_set_of_columns_of_its_own() -> None:
+    rows = np.zeros(3, FLOW)
+    rows["sport"] = 1, 2, 3
+    whole = Columns(rows)
+    taken = whole.take(np.ones(3, bool))
+    taken.put("sport", np.array([7, 8, 9]))
+    turned = taken.take(np.array([2, 1, 0]))
+    assert (whole["sport"].tolist(), taken["sport"].tolist()) == ([1, 2, 3], [7, 8, 9])
+    assert (turned["sport"].tolist(), turned.rows(np.array([0]))["sport"].tolist()) == ([9, 8, 7], [3])
+    assert (len(taken), taken.some("sport", np.array([1])).tolist()) == (3, [8])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from detect_traffic import ACK, PSH, RST, SYN, T0, datagram, flow, flows, ping, refused, talk
+from detect_traffic import ACK, FIN, PSH, RST, SYN, T0, datagram, flow, flows, ping, refused, talk
 
 from trafficmond.detect.attempts import Attempts
 from trafficmond.detect.engine import Engine, Tick
@@ -99,3 +99,24 @@ def test_turns_hold_a_tick_of_each_key_in_order() -> None:
     assert [turn.tolist() for turn in in_turns(keys, at)] == [[0, 1, 2], [3, 4], [5]]
     assert [turn.tolist() for turn in in_turns(keys, np.zeros(6, int))] == [[0, 1, 2, 3, 4, 5]]
     assert list(in_turns(keys[:0], at[:0])) == []
+
+
+@pytest.mark.parametrize("together", [1, 50])
+def test_flows_that_merely_went_quiet_change_nothing(together: int) -> None:
+    with_them, without = Engine(), Engine()
+    made = ticks(5)
+    longer, said = [], []
+    for number, tick in enumerate(made):
+        quiet = made[max(number - 40, 0)].flows.copy()
+        quiet = quiet[(quiet["tcp_flags"] | quiet["reply_tcp_flags"]) & (FIN | RST) == 0]
+        quiet["new"], quiet["ended"] = False, True
+        for name in ("d_packets", "d_bytes", "d_reply_packets", "d_reply_bytes"):
+            quiet[name] = 0
+        longer.append(Tick(np.concatenate([quiet[:3], tick.flows, quiet[3:]]), tick.now, tick.interval_s))
+    for engine, given in ((with_them, longer), (without, made)):
+        updates = [
+            update for at in range(0, len(given), together) for update in engine.feed_ticks(given[at : at + together])
+        ]
+        said.append([(update.state, astuple(update.threat)) for update in updates])
+    assert len(said[0]) > 5
+    assert said[0] == said[1]

@@ -13,7 +13,7 @@ import numpy as np
 from trafficmond.analyze.rows import BATCH, RECORD, counted_records
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.detect.windows import mix
-from trafficmond.flows.batch import Batch, Column, empty
+from trafficmond.flows.batch import Batch, Column, empty, join, take
 from trafficmond.flows.services import KNOWN
 from trafficmond.model import Action
 from trafficmond.protocols import ACK, ICMP, ICMPV6, SYN
@@ -33,7 +33,7 @@ def once(batches: Iterable[Batch], stats: RunStats) -> Iterator[Batch]:
     """The RECORD rows, which come by their start, a connection once; counted in the run's account."""
     held = empty(RECORD)
     for batch in _parts(batches):
-        rows = np.concatenate([held, batch])
+        rows = join([held, batch])
         edge = int(np.searchsorted(rows["start"], rows["start"][-1])) if len(rows) else 0
         if len(rows) - edge > HELD:
             edge = len(rows)
@@ -62,7 +62,7 @@ def _once(rows: Batch) -> Batch:
             keys,
         )
     )
-    rows, keys = rows[order], keys[order]
+    rows, keys = take(rows, order), keys[order]
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     if len(starts) == len(rows):
         return rows

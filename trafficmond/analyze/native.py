@@ -11,7 +11,7 @@ import numpy as np
 from trafficmond import abi
 from trafficmond.analyze.run_stats import OTHER_TYPE, RunStats
 from trafficmond.flows import compiled
-from trafficmond.flows.batch import DELTA, Batch
+from trafficmond.flows.batch import DELTA, Batch, copied
 from trafficmond.flows.malformed import by_reason
 
 ROWS_MAX = 65536  # TM_ROWS_MAX
@@ -114,7 +114,7 @@ class Ledger:
         """The rows of the intervals that ended; with `close` of the present one too."""
         rows = np.empty(ROWS_MAX if close else self.waiting, DELTA)
         count = self.lib.tm_ledger_take(self.handle, rows.ctypes.data, close)
-        return rows[:count].copy() if count < len(rows) else rows
+        return copied(rows[:count]) if count < len(rows) else rows
 
     @property
     def waiting(self) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from trafficmond.analyze.run_stats import BatchInterval
 from trafficmond.analyze.sorting import in_order
-from trafficmond.flows.batch import Batch
+from trafficmond.flows.batch import Batch, copied, join
 
 HOLD = 65536
 """Rows that wait for their turn, over all inputs of a run."""
@@ -58,7 +58,7 @@ def intervals(
         for part in _cut(rows[:ready], interval, given, late):
             given = part.now
             yield part
-        waiting, count = [rows[ready:].copy()], count - ready
+        waiting, count = [copied(rows[ready:])], count - ready
     if count:
         yield from _cut(in_order(waiting, "last"), batching.interval, given, late)
 
@@ -119,7 +119,7 @@ def _together(parts: list[Interval]) -> Interval:
         return parts[0]
     now = parts[-1].now
     began = min(part.now - part.width for part in parts)
-    return Interval(now, np.concatenate([part.rows for part in parts]), now - began)
+    return Interval(now, join([part.rows for part in parts]), now - began)
 
 
 def _cut(rows: Batch, interval: float, given: float, late: Callable[[int], None]) -> Iterator[Interval]:
@@ -131,4 +131,4 @@ def _cut(rows: Batch, interval: float, given: float, late: Callable[[int], None]
         ends = np.maximum(ends, given)
     starts = np.flatnonzero(np.concatenate([[True], ends[1:] != ends[:-1]]))
     for begin, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
-        yield Interval(float(ends[begin]), rows[begin:stop].copy(), interval)
+        yield Interval(float(ends[begin]), copied(rows[begin:stop]), interval)

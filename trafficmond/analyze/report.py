@@ -18,6 +18,7 @@ from trafficmond.analyze.ethertypes import shown
 from trafficmond.analyze.run_stats import SIZE_CLASSES, Count, RunStats
 from trafficmond.analyze.tally import Entry, Tally, Timeline
 from trafficmond.detect.windows import mix
+from trafficmond.flows import compiled
 from trafficmond.flows.batch import FLOW, Batch, address_text, empty, join
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Action, Threat
@@ -28,6 +29,7 @@ Report = dict[str, Any]
 
 GATHER = 1 << 12
 """Rows gathered before they are counted."""
+_SMALL = 256  # numbers below are counted without sorting them
 _FLOWS_AT_ONCE = 2048  # FLOW rows of quiet ticks, of which what is counted is taken together
 
 _SIDE = ("src_hi", "src_lo", "dst_hi", "dst_lo", "family")
@@ -42,6 +44,7 @@ _MOVED = np.dtype(
         *((name, FLOW[name]) for name in _FLOW),
     ]
 )
+_SAME = tuple((name, name) for name in ("id", "first", "new", *_FLOW))
 _ACTION_NAMES = {Action.ALLOW: "ALLOW", Action.MONITOR: "LOG", Action.DROP: "DROP", Action.LIMIT: "LIMIT"}
 
 
@@ -226,8 +229,7 @@ def _moved(flows: Batch) -> Batch:
     """What is counted of a FLOW batch: the flows in which anything moved. Rows a fifth as large, to wait in."""
     at = np.flatnonzero((flows["d_packets"] > 0) | (flows["d_reply_packets"] > 0))
     rows = empty(_MOVED, len(at))
-    for name in ("id", "first", "new", *_FLOW):
-        rows[name] = flows[name][at]
+    compiled.gather(flows, at, rows, _SAME)
     rows["moved_packets"] = flows["d_packets"][at] + flows["d_reply_packets"][at]
     rows["moved_bytes"] = flows["d_bytes"][at] + flows["d_reply_bytes"][at]
     return rows
@@ -304,8 +306,12 @@ def _address(row: Any, side: str) -> str:
 
 
 def _add_by(counts: dict[int, Count], column: Any, packets: Any, octets: Any) -> None:
-    keys, which = np.unique(column, return_inverse=True)
-    sums = (np.bincount(which, weight, len(keys)) for weight in (packets, octets))
+    if int(column.max()) < _SMALL:
+        keys = np.flatnonzero(np.bincount(column))
+        sums = [np.bincount(column, weight)[keys] for weight in (packets, octets)]
+    else:
+        keys, which = np.unique(column, return_inverse=True)
+        sums = [np.bincount(which, weight, len(keys)) for weight in (packets, octets)]
     for key, number, size in zip(keys.tolist(), *sums, strict=True):
         counts.setdefault(key, Count()).add(int(number), int(size))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trafficmond import networks
+from trafficmond import heap, networks
 from trafficmond.analyze.ahead import ahead
 from trafficmond.analyze.formats import Format, format_of
 from trafficmond.analyze.order import HOLD, Interval, bundles, intervals, merged, portions
@@ -83,6 +83,8 @@ def _observe(
     tick: Callable[[], None],
 ) -> Report:
     stats.batching = _batch_interval(inputs, settings.flows.interval)
+    if _is_bulk(inputs):
+        heap.keep_batches()
     limits = settings.flows
     times = limits.idle_timeout, limits.active_timeout
     table = FlowTable(limits.table_capacity, *times, seed=_SEED, in_order=True, reporting=False)
@@ -150,9 +152,12 @@ def _same(one: Threat, other: Threat) -> bool:
 
 
 def _batch_interval(inputs: list[tuple[Source, Format]], interval: float) -> BatchInterval:
-    bulk = sum(source.size * (_INFLATION if source.compressed else 1) for source, _ in inputs) >= _BULK
     logs = all(known.log for _, known in inputs)
-    return BatchInterval(interval, _BATCHES_BULK if bulk and logs else _BATCHES)
+    return BatchInterval(interval, _BATCHES_BULK if logs and _is_bulk(inputs) else _BATCHES)
+
+
+def _is_bulk(inputs: list[tuple[Source, Format]]) -> bool:
+    return sum(source.size * (_INFLATION if source.compressed else 1) for source, _ in inputs) >= _BULK
 
 
 def _with_rests(stream: Iterator[Interval], rest_s: float) -> Iterator[Interval]:

@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 
 from trafficmond.analyze.rows import BATCH, RECORD
-from trafficmond.flows.batch import Batch, empty
+from trafficmond.flows.batch import Batch, empty, join, take
 
 RUN = 131072
 """Flow records sorted at a time; more than one run goes to disk."""
@@ -49,11 +49,11 @@ def _temporary() -> IO[bytes]:
 
 def in_order(batches: list[Batch], column: str) -> Batch:
     """All rows by a column of times; equal times stay as they came."""
-    rows = batches[0] if len(batches) == 1 else np.concatenate(batches)
+    rows = join(batches)
     times = rows[column]
     if bool(np.all(times[1:] >= times[:-1])):
         return rows
-    return rows[np.argsort(times, kind="stable")]
+    return take(rows, np.argsort(times, kind="stable"))
 
 
 def _run(spool: IO[bytes], first: int, size: int, runs: int) -> Iterator[Batch]:

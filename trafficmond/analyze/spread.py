@@ -9,7 +9,7 @@ import numpy as np
 
 from trafficmond import abi
 from trafficmond.analyze.rows import RECORD
-from trafficmond.flows.batch import DELTA, ENDPOINTS, Batch, Column, empty
+from trafficmond.flows.batch import DELTA, ENDPOINTS, Batch, Column, empty, join, take
 from trafficmond.flows.canonical import icmp_mate
 from trafficmond.model import Direction
 from trafficmond.protocols import ACK, ICMP, ICMPV6, PSH, SYN, TCP
@@ -30,8 +30,8 @@ def spread(batches: Iterable[Batch]) -> Iterator[Batch]:
     long = _Long()
     for batch in batches:
         portions = _portions(batch)
-        yield _deltas(batch[portions == 1])
-        long.add(batch[portions > 1])
+        yield _deltas(take(batch, portions == 1))
+        long.add(take(batch, portions > 1))
         yield from long.until(float(batch["start"][-1]))
     yield from long.until(math.inf)
 
@@ -44,7 +44,7 @@ class _Long:
         self._given = np.empty(0, np.int64)
 
     def add(self, rows: Batch) -> None:
-        self._rows = np.concatenate([self._rows, rows])
+        self._rows = join([self._rows, rows])
         self._given = np.concatenate([self._given, np.zeros(len(rows), np.int64)])
 
     def until(self, horizon: float) -> Iterator[Batch]:
@@ -116,8 +116,8 @@ def _deltas(rows: Batch, number: Column | int = 0, portions: Column | int = 1) -
         datagrams = (rows["proto"] != TCP) & (rows[prefix + "payload_bytes"] > 0)
         delta["bits"] |= np.where(datagrams, abi.BIT_FIRST_PAYLOAD, 0).astype(np.uint8)
         delta["new"] = opening
-        out.append(delta[packets > 0])
-    return np.concatenate(out)
+        out.append(take(delta, packets > 0))
+    return join(out)
 
 
 def _part(column: Column, packets: Column, total: Column) -> Column:

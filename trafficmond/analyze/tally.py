@@ -63,7 +63,7 @@ class Tally:
     """
 
     def __init__(self, columns: tuple[str, ...], capacity: int = CAPACITY) -> None:
-        self._columns = columns
+        self._names = tuple((name, name) for name in columns)
         self._capacity = capacity
         self._index = Index()
         self._sums = np.zeros((0, 2), np.int64)  # packets, bytes; with room for more keys
@@ -79,7 +79,7 @@ class Tally:
         if not len(keys):
             return
         if self._rows is None:
-            self._rows = np.empty(0, [(name, rows.dtype[name]) for name in self._columns])
+            self._rows = np.empty(0, [(name, rows.dtype[name]) for name, _ in self._names])
         if self._distinct is not None:
             self._distinct.add(keys)
         known = len(self._index)
@@ -89,8 +89,7 @@ class Tally:
             more = max(count - known, known // 8)
             self._sums = np.concatenate([self._sums[:known], np.zeros((more, 2), np.int64)])
             self._rows = join([self._rows[:known], empty(self._rows.dtype, more)])
-        for name in self._columns:
-            self._rows[name][known:count] = rows[name][first]
+        compiled.gather(rows, first, self._rows[known:count], self._names)
         compiled.sum_up(places, np.stack([packets, octets], axis=1), self._sums)
         if count > self._capacity:
             self._evict()

@@ -31,7 +31,7 @@ from trafficmond.datapath.processes_seen import ProcessesSeen
 from trafficmond.datapath.sockets import connections
 from trafficmond.datapath.tables import Tables
 from trafficmond.errors import DatapathError
-from trafficmond.flows.batch import Batch, Column
+from trafficmond.flows.batch import Batch, Column, join
 from trafficmond.networks import sixteen
 
 # bound: records in the eviction ring, for each CPU | the record's packets and bytes are added to `unattributed`
@@ -208,7 +208,7 @@ class Datapath:
     def read_ledger(self) -> Batch:
         """What every flow record gained since the last call (a DELTA batch)."""
         older = self._predecessors.read_ledgers() if self._interfaces.ever else []
-        return np.concatenate([*older, self.ledger.read()]) if older else self.ledger.read()
+        return join([*older, self.ledger.read()])
 
     def inners(self, names: Column) -> dict[int, bytes]:
         """What each `inner` of a batch stands for (abi.INNER), unless it gave way to later ones."""

@@ -87,6 +87,8 @@ ATTEMPT = np.dtype(
 )
 _CHANGING = ("packets", "payload_bytes", "reply_packets", "reply_payload_bytes", "tcp_flags", "reply_tcp_flags")
 
+_OF_FLOWS = (*(name for name, _ in _ENDPOINTS), "first_len", *_CHANGING)
+
 
 def is_group(hi: Column, lo: Column, family: Column) -> Column:
     """Which addresses are multicast or the limited broadcast, or none at all (0.0.0.0, ::)."""
@@ -272,11 +274,9 @@ class Attempts:
     def _of_flows(rows: Columns, kind: Column) -> Batch:
         attempts = empty(ATTEMPT, len(rows))
         attempts["id"] = _connection(rows)
-        for name in (*(name for name, _ in _ENDPOINTS), "first_len", *_CHANGING):
-            attempts[name] = rows[name]
-        attempts["at"] = rows["first"]
-        attempts["src"] = mix(rows["src_hi"], rows["src_lo"])
-        attempts["dst"] = mix(rows["dst_hi"], rows["dst_lo"])
+        rows.gather(attempts, _OF_FLOWS)
+        for name, column in (("at", "first"), ("src", "src"), ("dst", "dst")):
+            attempts[name] = rows[column]
         attempts["kind"] = kind
         return attempts
 

@@ -20,8 +20,9 @@ from trafficmond.detect.base import PATIENCE_S, Detector, Observation
 from trafficmond.detect.ours import Ours
 from trafficmond.detect.registry import make_detectors
 from trafficmond.detect.windows import Columns
-from trafficmond.flows.batch import FLOW, Batch, Column, empty, join
+from trafficmond.flows.batch import FLOW, Batch, Column, empty, join, take
 from trafficmond.model import Severity, Threat
+from trafficmond.protocols import FIN, RST
 
 OPENED, UPDATED, CLOSED = "opened", "updated", "closed"
 
@@ -84,9 +85,12 @@ class Engine:
         """Take in the FLOW rows that changed by `now` (epoch s) in the last `interval_s`; what became of threats."""
         updates: list[ThreatUpdate] = []
         for begin in range(0, max(len(flows), 1), PART_ROWS):
-            columns = Columns(flows[begin : begin + PART_ROWS])
+            part = flows[begin : begin + PART_ROWS]
+            columns = Columns(take(part, _tells(part)))
             attempts = Columns(self._attempts.feed(columns, now))
-            if not len(columns) and not len(attempts) and not any(each.due(now) for each in self._detectors):
+            if begin and not len(columns) and not len(attempts):
+                continue  # all that is due by now was done with the part before
+            if not len(part) and not len(attempts) and not any(each.due(now) for each in self._detectors):
                 continue
             seen = Observation(columns, attempts, now, interval_s, self.ours)
             for detector in self._detectors:
@@ -102,8 +106,10 @@ class Engine:
         whole = join([tick.flows for tick in ticks])
         if len(ticks) == 1 or len(whole) > PART_ROWS:
             return [update for tick in ticks for update in self.feed(*tick)]
-        columns = Columns(whole)
-        columns.put("tick", np.repeat(np.arange(len(ticks)), [len(tick.flows) for tick in ticks]))
+        numbers = np.repeat(np.arange(len(ticks)), [len(tick.flows) for tick in ticks])
+        telling = _tells(whole)
+        columns = Columns(take(whole, telling))
+        columns.put("tick", numbers[telling])
         ends, widths = np.array([tick.now for tick in ticks]), np.array([tick.interval_s for tick in ticks])
         judged, judged_at = self._attempts.feed_ticks(columns, ends)
         attempts = Columns(judged)
@@ -294,6 +300,14 @@ class Engine:
     def _forget(self) -> None:
         while len(self._over) > MOST_OPEN:
             self._over.popitem(last=False)
+
+
+def _tells(flows: Batch) -> Column:
+    """Which FLOW rows say something: not those of flows that merely went quiet, half of all where each flow is seen
+    once. One that was being closed is over now, though nothing moved in it."""
+    told: Column = (flows["d_packets"] > 0) | (flows["d_reply_packets"] > 0) | flows["new"]
+    told |= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) != 0
+    return told
 
 
 def _key(detector: Detector, threat: Threat) -> tuple[str, ...]:

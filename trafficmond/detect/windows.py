@@ -23,24 +23,13 @@ _WAYS = 8
 _FEW_OF = 8  # a taken part of up to an eighth is gathered by itself
 _FEW_ROWS = 1024  # up to here the cache holds the batch
 _FEW = 64  # additions for which touching the whole table would cost more
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
-_S27, _S30, _S31, _S40 = (np.uint64(shift) for shift in (27, 30, 31, 40))
+_S40 = np.uint64(40)
 
 
 def mix(*words: Any) -> Column:
     """A 64-bit hash of each row of the columns (SplitMix64's finaliser, chained; Steele et al., OOPSLA 2014)."""
-    total: Any = np.zeros(1, np.uint64)
-    for word in words:
-        total = total ^ np.asarray(word).astype(np.uint64)
-        total += _GOLDEN
-        for shift, factor in ((_S30, _MIX_1), (_S27, _MIX_2)):
-            total ^= total >> shift
-            total *= factor
-        total ^= total >> _S31
-    mixed: Column = total
-    return mixed
+    columns = [np.asarray(word).astype(np.uint64, copy=False) for word in words]
+    return compiled.mixed(np.broadcast_arrays(np.empty(1), *columns)[1:])
 
 
 def members(*numbers: int, size: int = 65536) -> Column:
@@ -59,11 +48,14 @@ class Columns:
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
-        self._of: tuple[Columns, Column] | None = None  # what this was taken from, and where
+        self._of: tuple[Columns, Column | None] | None = None  # what this was taken from, and where; None: all of it
         self._columns: dict[str, Column] = {}
 
     def __len__(self) -> int:
-        return len(self._batch) if self._of is None else len(self._of[1])
+        if self._of is None:
+            return len(self._batch)
+        parent, at = self._of
+        return len(parent) if at is None else len(at)
 
     def __getitem__(self, name: str) -> Column:
         column = self._columns.get(name)
@@ -74,7 +66,7 @@ class Columns:
                 column = self._taken_apart(name)
             else:
                 parent, at = self._of
-                column = parent.some(name, at)
+                column = parent[name] if at is None else parent.some(name, at)
             self._columns[name] = column
         return column
 
@@ -92,7 +84,7 @@ class Columns:
             return self[name][at]
         if self._of is not None:
             parent, mine = self._of
-            return parent.some(name, mine[at])
+            return parent.some(name, at if mine is None else mine[at])
         if name in _HASHES and name not in (self._batch.dtype.names or ()):
             return mix(self.some(f"{name}_hi", at), self.some(f"{name}_lo", at))
         return self._batch[name][at]
@@ -104,14 +96,24 @@ class Columns:
     def take(self, at: Column) -> Columns:
         """These rows (indexes or a mask), as Columns again."""
         taken = Columns(self._batch)
-        taken._of = self, np.flatnonzero(at) if at.dtype == bool else at
+        at = np.flatnonzero(at) if at.dtype == bool else at
+        whole = len(at) == len(self) and bool((at == np.arange(len(at))).all())
+        taken._of = self, None if whole else at
         return taken
+
+    def gather(self, into: Batch, names: tuple[str, ...]) -> None:
+        """Fill these fields of `into` from those of the batch."""
+        batch, at = self, np.arange(len(self))
+        while batch._of is not None:
+            batch, mine = batch._of
+            at = at if mine is None else mine[at]
+        compiled.gather(batch._batch, at, into, tuple((name, name) for name in names))
 
     def rows(self, at: Column) -> Batch:
         """Copies of these rows as they lie in the batch: for the few that a person will read about."""
         if self._of is not None:
             parent, mine = self._of
-            return parent.rows(mine[at])
+            return parent.rows(at if mine is None else mine[at])
         rows: Batch = self._batch[at]
         return rows
 

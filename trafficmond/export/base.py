@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-
-from trafficmond.flows.batch import Batch
+from trafficmond.flows.batch import Batch, join
 from trafficmond.flows.names import Names
 from trafficmond.worker import Named, Worker
 
@@ -125,7 +123,7 @@ class Exporter(Worker):
             while self._items and self._items[0][1] is names:
                 batches.append(self._items.popleft()[0])
             self._since = time.monotonic()
-        return (rows if len(batches) == 1 else np.concatenate(batches)), names
+        return join(batches), names
 
     def _deliver(self, transport: Transport[Any], rows: Batch, names: Names) -> None:
         left = len(rows)

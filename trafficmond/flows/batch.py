@@ -144,6 +144,12 @@ def take(rows: Batch, index: Column | slice) -> Batch:
     return taken
 
 
+def copied(rows: Batch) -> Batch:
+    """A copy of the rows; see `take`."""
+    copy: Batch = _opaque(rows).copy().view(rows.dtype)
+    return copy
+
+
 def put(rows: Batch, index: Column | slice, values: Batch) -> None:
     """`rows[index] = values` of the same dtype; see `take`."""
     _opaque(rows)[index] = _opaque(values)

@@ -5,7 +5,7 @@ host_detect.h, host_texts.h). Those of other parts have callers of their own: `p
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -58,6 +58,8 @@ _SIGNATURES: Signatures = {
     "tm_tick": (_DOUBLE, [*[_POINTER] * 3, _U32, _POINTER, _DOUBLE, _POINTER, _POINTER]),
     "tm_flows_deadlines": (None, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
     "tm_columns": (None, [_POINTER, _U32, _U32, _POINTER, _POINTER, _POINTER, _U32]),
+    "tm_gather": (None, [_POINTER, _U32, _POINTER, _U32, *[_POINTER] * 3, _U32, _POINTER, _U32]),
+    "tm_mix": (None, [_POINTER, _U32, _U32, _POINTER]),
     "tm_detect_groups": (_U32, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
     "tm_places": (_U32, [_POINTER, _U32, _POINTER, _U32, _POINTER, _U32, _POINTER, _POINTER]),
     "tm_sums": (None, [_POINTER, _U32, _POINTER, _U32, _U32, _POINTER]),
@@ -107,6 +109,9 @@ def _fits(layout: Any, dtype: np.dtype[Any]) -> bool:
     return list(found[: layout(found)]) == [*offsets, dtype.itemsize]
 
 
+Pairs = tuple[tuple[str, str], ...]
+
+
 class Places(ctypes.Structure):
     """struct tm_table."""
 
@@ -138,6 +143,42 @@ def columns(rows: Batch) -> dict[str, Column] | None:
     into = np.array([at_address(column) for column in found.values()], np.uint64)
     given = at_address(rows), len(rows), rows.dtype.itemsize
     library().tm_columns(*given, *(at_address(each) for each in (*layout, into)), len(found))
+    return found
+
+
+@lru_cache(maxsize=64)
+def _spans(of: np.dtype[Any], into: np.dtype[Any], names: Pairs) -> tuple[Column, ...]:
+    """(offset in one, offset in the other, size) of the fields named in both, neighbours together."""
+    fields: Mapping[str, Any] = of.fields or {}
+    others: Mapping[str, Any] = into.fields or {}
+    spans: list[list[int]] = []
+    for ours, theirs in sorted(names, key=lambda pair: fields[pair[0]][1]):
+        (kind, start, *_), (other, to, *_) = fields[ours], others[theirs]
+        if kind != other:
+            raise TypeError(f"{theirs} is of another type than {ours}")
+        if spans and (spans[-1][0] + spans[-1][2], spans[-1][1] + spans[-1][2]) == (start, to):
+            spans[-1][2] += kind.itemsize
+        else:
+            spans.append([start, to, kind.itemsize])
+    return tuple(np.array(column, np.uint32) for column in zip(*spans, strict=True))
+
+
+def gather(rows: Batch, at: Column, into: Batch, names: Pairs) -> None:
+    """`into[theirs] = rows[ours][at]` for each pair (ours, theirs) of `names`, in one pass over the rows."""
+    spans = _spans(rows.dtype, into.dtype, names)
+    rows, at = np.ascontiguousarray(rows), np.ascontiguousarray(at, np.int64)
+    assert len(at) == len(into)
+    assert not len(at) or (int(at.min()) >= 0 and int(at.max()) < len(rows))
+    given = at_address(rows), rows.dtype.itemsize, at_address(at), len(at)
+    library().tm_gather(*given, *map(at_address, spans), len(spans[0]), at_address(into), into.dtype.itemsize)
+
+
+def mixed(words: Sequence[Column]) -> Column:
+    """`detect.windows.mix` of columns of unsigned 64-bit words, of one length."""
+    columns = [np.ascontiguousarray(word) for word in words]
+    found = np.empty(len(columns[0]), np.uint64)
+    into = np.array([at_address(column) for column in columns], np.uint64)
+    library().tm_mix(at_address(into), len(columns), len(found), at_address(found))
     return found
 
 

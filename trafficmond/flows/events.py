@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from trafficmond.flows.batch import ENDPOINTS, Batch, empty, spread
+from trafficmond.flows.batch import ENDPOINTS, Batch, empty, spread, take
 from trafficmond.model import Action
 from trafficmond.verdict import action_of
 
@@ -74,4 +74,4 @@ def events(deltas: Batch, now: float, budget: int, loud_words: Collection[int] =
         batch[column][fresh] = deltas[of_new][new]
         batch[column][rest] = deltas[of_going][going]
     np.minimum(batch["timestamp"], now, out=batch["timestamp"])
-    return batch[np.argsort(batch["timestamp"], kind="stable")], total - len(chosen)
+    return take(batch, np.argsort(batch["timestamp"], kind="stable")), total - len(chosen)

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from trafficmond.flows import compiled
 from trafficmond.flows.batch import ENDPOINTS, Batch, empty, take
 from trafficmond.verdict import is_drop
 
@@ -39,8 +40,13 @@ REPORT = np.dtype(
     ]
 )
 
-_COPIED = ("id", *(name for name, *_ in ENDPOINTS), "inner", "owner", "last", "tcp_flags", "reply_tcp_flags")
 _COUNTERS = ("packets", "bytes", "reply_packets", "reply_bytes")
+_TOLD = (
+    *((name, name) for name in ("id", *(name for name, *_ in ENDPOINTS), "inner", "owner", "last")),
+    *((name, name) for name in ("tcp_flags", "reply_tcp_flags")),
+    ("since", "first"),
+    *(("p_" + name, name) for name in _COUNTERS),
+)
 
 
 def reports(rows: Batch, end: End) -> list[Batch]:
@@ -52,22 +58,19 @@ def reports(rows: Batch, end: End) -> list[Batch]:
     pending = np.flatnonzero(rows["since"] < math.inf)
     if not len(pending):
         return []
-    of = take(rows, pending)
-    batch = empty(REPORT, len(of))
-    for name in _COPIED:
-        batch[name] = of[name]
-    for name in _COUNTERS:
-        batch[name] = of["p_" + name]
-        rows["p_" + name][pending] = 0
-    batch["first"] = of["since"]
+    batch = empty(REPORT, len(pending))
+    compiled.gather(rows, pending, batch, _TOLD)
     batch["end"] = end
+    for name in _COUNTERS:
+        rows["p_" + name][pending] = 0
     rows["since"][pending] = math.inf
 
-    apart = np.flatnonzero((batch["reply_packets"] > 0) & (is_drop(of["verdict"]) != is_drop(of["reply_verdict"])))
+    reply_verdict = rows["reply_verdict"][pending]
+    apart = np.flatnonzero((batch["reply_packets"] > 0) & (is_drop(batch["verdict"]) != is_drop(reply_verdict)))
     if not len(apart):
         return [batch]
     replies = take(batch, apart)
-    replies["verdict"] = of["reply_verdict"][apart]
+    replies["verdict"] = reply_verdict[apart]
     replies["packets"] = replies["bytes"] = 0
     batch["reply_packets"][apart] = batch["reply_bytes"][apart] = 0
-    return [batch[batch["packets"] + batch["reply_packets"] > 0], replies]
+    return [take(batch, batch["packets"] + batch["reply_packets"] > 0), replies]

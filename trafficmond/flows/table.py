@@ -125,7 +125,7 @@ class FlowTable:
             put(self._rows, slots, rows)
             self._set_deadlines(slots, rows)
         ready, self._ready = self._ready, []
-        return ready[0] if len(ready) == 1 else np.concatenate([empty(REPORT), *ready])
+        return join(ready) if ready else empty(REPORT)
 
     def pending(self) -> Batch:
         """The REPORT rows of all that was not told yet, as `due` would tell it with `everything`; nothing changes."""

@@ -18,7 +18,7 @@ from trafficmond.detect.attempts import ONE_WAY_PORTS, is_group
 from trafficmond.detect.base import Observation, address, format_sources
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mix
-from trafficmond.flows.batch import Batch, Column
+from trafficmond.flows.batch import Column
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ACK, ICMP, ICMPV6, RST, SYN, TCP, UDP
@@ -65,7 +65,7 @@ class Volume(GroupedDetector):
     evidence_bonus_s = 10.0
 
     def choose(self, seen: Observation) -> Columns:
-        return Columns(_one_way(seen))
+        return _one_way(seen)
 
     def key(self, rows: Columns) -> Column:
         return rows["dst"]
@@ -96,7 +96,7 @@ class Volume(GroupedDetector):
         rows["tick"][slots] = now
 
     def threat(self, found: Entities, entity: int) -> Threat | None:
-        mine, state = found.all(entity), found.state(entity)
+        mine, state = found.rows.take(found.by.of == entity), found.state(entity)
         if _earned(mine, found.by.keys[entity], found.seen, found.tick[entity]):
             return None
         packets = mine["packets"].astype(np.float64)
@@ -109,8 +109,8 @@ class Volume(GroupedDetector):
         few = len(sums) <= _FEW_SERVERS and state["peak"] < _LOUD * self.settings.packets
         if few and packets[mine["client"]].sum() > 0.5 * packets.sum():
             return None
-        src = address(mine[heaviest.first[top]], "src") if single else None
-        dst = address(mine[0], "dst")
+        src = address(_row(mine, heaviest.first[top]), "src") if single else None
+        dst = address(_row(mine, 0), "dst")
         sources = int(estimate(state["map"]))
         return self.found(
             Severity.HIGH if state["peak"] >= 10 * self.settings.packets else Severity.MEDIUM,
@@ -132,8 +132,11 @@ class Volume(GroupedDetector):
         )
 
 
-def _one_way(seen: Observation) -> Batch:
-    """_ROW for each flow whose packets in this batch got no answer, from their sender's side."""
+def _one_way(seen: Observation) -> Columns:
+    """The flows whose packets in this batch got no answer, from their sender's side.
+
+    Their `weight` is packets a second, by how odd it is to send so many.
+    """
     flows = seen.flows
     proto, first, replies = flows["proto"], flows["first_flags"], flows["reply_tcp_flags"]
     # Answers that nobody was seen to ask for count for the one who answers.
@@ -150,34 +153,39 @@ def _one_way(seen: Observation) -> Batch:
     wanted = (packets > 0) & ((one_way & ((proto != TCP) | loose)) | pings)
     at = np.flatnonzero(wanted & (flows["last"] > 0))  # a clock that stands still at nothing gives no rates
 
-    rows, turned = np.zeros(len(at), _ROW), unasked[at]
-    for one, other in (("src", "dst"), ("dst", "src")):
-        for word in ("hi", "lo"):
-            rows[f"{one}_{word}"] = np.where(turned, flows[f"{other}_{word}"][at], flows[f"{one}_{word}"][at])
-    for name in ("first", "proto", "family", "dport", "tick"):
-        rows[name] = flows[name][at]
-    rows["packets"] = packets[at]
-    rows["bytes"] = np.where(unasked, flows["d_reply_bytes"], flows["d_bytes"])[at]
-    icmp = icmp[at]
-    service, client = (
-        np.where(turned, flows[one][at], flows[other][at]) for one, other in (("dport", "sport"), ("sport", "dport"))
-    )
-    rows["client"] = (proto[at] == UDP) & (service > 0) & (service < _SERVICES) & (client >= _SERVICES)
-    quic = ~turned & (proto[at] == UDP) & (flows["dport"][at] == _QUIC) & (flows["first_len"][at] >= _QUIC_FIRST)
-    rows["client"] |= quic & (rows["bytes"] <= _QUIC_LATER * rows["packets"])
-    rows["answer"] = (proto[at] == TCP) & ((first[at] & RST != 0) | (first[at] & (SYN | ACK) == SYN | ACK))
-    rows["error"] = icmp & ~pings[at] & ~turned
-    rows["weight"] = rows["packets"] / seen.span[at]
-    rows["weight"][icmp] /= _ICMP_FACTOR
-    udp = rows["proto"] == UDP
+    rows, turned, octets = flows.take(at), unasked[at], flows.some("d_bytes", at)
+    rows.put("packets", packets[at])
+    service, client = flows.some("sport", at), flows.some("dport", at)
+    if turned.any():
+        octets = np.where(turned, flows.some("d_reply_bytes", at), octets)
+        service, client = np.where(turned, client, service), np.where(turned, service, client)
+        for ends in (f"{{}}{word}" for word in ("_hi", "_lo", "")):
+            one, other = (flows.some(ends.format(side), at) for side in ("src", "dst"))
+            rows.put(ends.format("src"), np.where(turned, other, one))
+            rows.put(ends.format("dst"), np.where(turned, one, other))
+    rows.put("bytes", octets)
+    icmp, udp = icmp[at], rows["proto"] == UDP
+    quic = ~turned & udp & (rows["dport"] == _QUIC) & (rows["first_len"] >= _QUIC_FIRST)
+    quic &= octets <= _QUIC_LATER * rows["packets"]
+    rows.put("client", udp & (service > 0) & (service < _SERVICES) & (client >= _SERVICES) | quic)
+    weight = rows["packets"] / seen.span[at]
+    weight[icmp] /= _ICMP_FACTOR
     streams = udp & (rows["packets"] >= _MEDIA_PACKETS) & (rows["dport"] > 0)
-    rows["weight"][streams & (rows["bytes"] >= _MEDIA_BYTES * rows["packets"])] /= _MEDIA_FACTOR
-    rows["weight"][udp & ONE_WAY_PORTS[rows["dport"]]] /= _ONE_WAY_FACTOR
-    kept: Batch = rows[~(udp & _is_stream_group(rows))]
-    return kept
+    weight[streams & (octets >= _MEDIA_BYTES * rows["packets"])] /= _MEDIA_FACTOR
+    weight[udp & ONE_WAY_PORTS[rows["dport"]]] /= _ONE_WAY_FACTOR
+    rows.put("weight", weight)
+    rows.put("answer", (rows["proto"] == TCP) & ((first[at] & RST != 0) | (first[at] & (SYN | ACK) == SYN | ACK)))
+    rows.put("error", icmp & ~pings[at] & ~turned)
+    grouped = udp & _is_stream_group(rows)
+    return rows.take(~grouped) if grouped.any() else rows
 
 
-def _is_stream_group(rows: Batch) -> Column:
+def _row(rows: Columns, at: int) -> dict[str, Any]:
+    """The ends of a row."""
+    return {name: rows[name][at] for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "family")}
+
+
+def _is_stream_group(rows: Columns) -> Column:
     """Which destinations are multicast groups that people stream to."""
     group = is_group(rows["dst_hi"], rows["dst_lo"], rows["family"])
     low = rows["dst_lo"] & np.uint64(0xFFFFFFFF)
@@ -187,7 +195,7 @@ def _is_stream_group(rows: Batch) -> Column:
     return streams
 
 
-def _is_scan(mine: Batch) -> bool:
+def _is_scan(mine: Columns) -> bool:
     """Whether one source's packets are a TCP scan, a port each, or the answers of a scanned host, seen alone."""
     if np.count_nonzero(mine["answer"]) > len(mine) / 2:
         return True
@@ -195,7 +203,7 @@ def _is_scan(mine: Batch) -> bool:
     return len(ports) > len(mine) / 2 and len(np.unique(ports)) > len(ports) / 2
 
 
-def _earned(mine: Batch, victim: Any, seen: Observation, tick: Any) -> bool:
+def _earned(mine: Columns, victim: Any, seen: Observation, tick: Any) -> bool:
     """Whether these are mostly ICMP errors about what the host itself sends: it scans, or asks a dead service."""
     errors = int(mine["packets"][mine["error"]].sum())
     if errors < 0.5 * int(mine["packets"].sum()):
@@ -205,24 +213,3 @@ def _earned(mine: Batch, victim: Any, seen: Observation, tick: Any) -> bool:
         flows["d_reply_packets"][flows["dst"] == victim].sum()
     )
     return errors <= 2 * sent
-
-
-_ROW = np.dtype(
-    [
-        ("src_hi", "u8"),
-        ("src_lo", "u8"),
-        ("dst_hi", "u8"),
-        ("dst_lo", "u8"),
-        ("packets", "u8"),
-        ("bytes", "u8"),
-        ("first", "f8"),
-        ("weight", "f8"),  # packets a second, by how odd it is to send so many
-        ("tick", "u4"),
-        ("dport", "u2"),
-        ("proto", "u1"),
-        ("family", "u1"),
-        ("client", "?"),  # from a service's port to a client's, or a client's acknowledgements over QUIC
-        ("error", "?"),  # an ICMP error
-        ("answer", "?"),  # a TCP reset or SYN-ACK
-    ]
-)
