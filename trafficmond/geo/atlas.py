@@ -56,7 +56,8 @@ class Database:
     def look_up(self, hi: U64, lo: U64, family: int) -> I64:
         """The row of `content.records` that each address has, -1 for none; left-aligned words."""
         rows, record = self.table[family]
-        at: I64 = np.searchsorted(rows.hi, hi, "right").astype(np.int64) - 1
+        at, order = np.empty(len(hi), np.int64), np.argsort(hi)
+        at[order] = np.searchsorted(rows.hi, hi[order], "right") - 1  # in order: half the time of any other
         if family == 6:
             # Networks longer than /64 share their upper half: back to the one that the lower half lies in.
             while len(late := np.flatnonzero((at >= 0) & (rows.hi[at] == hi) & (rows.lo[at] > lo))):
