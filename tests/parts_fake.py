@@ -18,10 +18,11 @@ from trafficmond.datapath.attach import Attachment
 from trafficmond.datapath.attachments import FAILED, AttachmentChange
 from trafficmond.datapath.bans import BanTable, KernelBan
 from trafficmond.datapath.clock import Clock
-from trafficmond.datapath.datapath import Datapath, Options
+from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.interfaces import EgressHook, XdpMode
 from trafficmond.datapath.ledger import Ledger, Sums
 from trafficmond.datapath.loader import Loaded, Sizes
+from trafficmond.datapath.loading import Options
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import DatapathError
 from trafficmond.export.exports import ExportSet

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from trafficmond.compiled import from_wheel
 from trafficmond.config.flags import Flags, parse_flags
-from trafficmond.config.load import load_settings
+from trafficmond.config.load import SettingsFile, load_settings
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, DatapathError, TrafficmonError
 
@@ -46,16 +46,14 @@ def _lack_of_room(error: BaseException | None) -> str:
 
 
 def _run(flags: Flags) -> int:
-    from trafficmond.detect.registry import settings_classes
+    if flags.detach or flags.test:
+        from trafficmond.detect.registry import settings_classes
 
-    settings = load_settings(None, flags, detectors=settings_classes())
-    if flags.detach:
-        return _detach(settings, flags)
-    if flags.test:
-        return _test(settings)
+        settings = load_settings(None, flags, detectors=settings_classes())
+        return _detach(settings, flags) if flags.detach else _test(settings)
     from trafficmond.start import run
 
-    run(settings, flags)
+    run(SettingsFile(None, flags), flags)
     return 0
 
 

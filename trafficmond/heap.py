@@ -1,8 +1,12 @@
-"""What the C library does with memory that was freed; elsewhere than in glibc it is left alone."""
+"""What becomes of memory: what the C library does with what was freed (elsewhere than in glibc it is left alone), and
+what Python's collector looks at."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _LARGE_BYTES = 1 << 20
@@ -35,6 +39,17 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """What is made in the block stays, so the collector looks at none of it, then or later."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def _choose(parameter: int, value: int) -> None:

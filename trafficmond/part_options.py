@@ -1,20 +1,26 @@
-"""What each part takes from the settings, at the start and when they change while the daemon runs."""
+"""What each part takes from the settings, at the start and when they change while the daemon runs.
+
+The load waits for it, so what it tells of parts is imported where it is told.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trafficmond import npt
 from trafficmond.config import declare
 from trafficmond.config.settings import Settings
-from trafficmond.datapath.datapath import Datapath, Options
-from trafficmond.store.writer import Limits
+from trafficmond.datapath.loading import Options
 from trafficmond.urls import HiddenUrl
+
+if TYPE_CHECKING:
+    from trafficmond.datapath.datapath import Datapath
+    from trafficmond.store.writer import Limits
 
 DATABASE_NAME = "flows.db"
 
@@ -26,6 +32,8 @@ def database(settings: Settings) -> Path:
 
 def limits(settings: Settings) -> Limits:
     """How old and how large flows.db may grow."""
+    from trafficmond.store.writer import Limits
+
     return Limits(settings.store.max_age, settings.store.max_size)
 
 

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+from contextlib import closing
 
 from trafficmond import heap, part_options
 from trafficmond.config.flags import Flags
+from trafficmond.config.load import SettingsFile
 from trafficmond.config.settings import Settings
 from trafficmond.control.listen import open_socket
-from trafficmond.datapath.datapath import Datapath
-from trafficmond.signals import Signals
-from trafficmond.standing import recalled
+from trafficmond.datapath.loading import begun
 
 
-async def _live(settings: Settings, flags: Flags) -> None:
-    signals = Signals()
-    listener = open_socket(settings.control_socket)
-    try:
-        begun = recalled(settings)
-        loading = asyncio.get_running_loop().run_in_executor(None, Datapath, part_options.options(begun[0]))
-        from trafficmond.daemon import Daemon
-        from trafficmond.parts import assemble
-
-        async with assemble(settings, flags, begun, loading) as parts:
-            if not signals.stop.is_set():
-                await Daemon(parts, signals).run(listener)
-    finally:
-        listener.close()
-
-
-def run(settings: Settings, flags: Flags) -> None:
+def run(file: SettingsFile, flags: Flags) -> None:
     """Runs the daemon until it is told to stop. Raises TrafficmonError if it cannot start."""
     os.umask(0o027)
     heap.keep_large_apart()
-    asyncio.run(_live(settings, flags))
+    own = file.own() or _whole(file)
+    with closing(open_socket(own.control_socket)) as listener, begun(part_options.options(own)) as loading:
+        with heap.uncollected():
+            settings = _whole(file)
+            from trafficmond.run import live
+        live(settings, flags, listener, loading)
+
+
+def _whole(file: SettingsFile) -> Settings:
+    """Those of the detectors too, which bring much of what is to be imported."""
+    from trafficmond.detect.registry import settings_classes
+
+    return file.settings(settings_classes())

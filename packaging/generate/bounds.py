@@ -13,8 +13,8 @@ from typing import Any
 
 from trafficmond.config.declare import Spec, TableSpec, declared
 from trafficmond.config.settings import Settings
-from trafficmond.datapath.datapath import RING_RECORDS
 from trafficmond.datapath.loader import Sizes
+from trafficmond.datapath.loading import RING_RECORDS
 
 _MARK = re.compile(r"(?:#|/\*) bound: (?P<what>[^|]+) \| (?P<full>.+?)(?: \*/)?$")
 _NAME = re.compile(r"\s*(?:#define )?(\w+)")

@@ -17,9 +17,10 @@ from tmlab.daemon import BPFFS, remove_pins
 from tmlab.packets import udp
 
 from trafficmond.datapath.clock import Clock
-from trafficmond.datapath.datapath import Datapath, Options
+from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.ledger import mapped
 from trafficmond.datapath.loader import Sizes, load_libbpf, possible_cpus
+from trafficmond.datapath.loading import Options
 from trafficmond.model import Action
 from trafficmond.policy.ids import RuleIds
 from trafficmond.policy.load import load_policy

@@ -8,7 +8,7 @@ import pytest
 from trafficmond.config import load
 from trafficmond.config.declare import setting
 from trafficmond.config.flags import Flags
-from trafficmond.config.load import load_settings
+from trafficmond.config.load import SettingsFile, load_settings
 from trafficmond.config.settings import Settings
 from trafficmond.config.streams import Log
 from trafficmond.errors import ConfigError
@@ -89,6 +89,17 @@ def test_the_example_of_the_design(tmp_path: Path) -> None:
     assert settings.detect == {"port_scan": Scan(30), "other": Scan(20)}
     assert settings.response.ban == "off"
     assert settings.source == path
+
+
+def test_a_files_own_settings_are_had_before_any_detector_is_known(tmp_path: Path) -> None:
+    path = write(tmp_path, "egress = false\n[detect.port_scan]\nports = 1\n")
+    own = SettingsFile(path, Flags(on_stop="keep")).own()
+    assert own is not None
+    assert (own.egress, own.on_stop, own.detect, own.source) == (False, "keep", {}, path)
+    with pytest.raises(ConfigError, match=r"detect\.port_scan\.ports"):
+        SettingsFile(path, Flags()).settings({"port_scan": Scan})
+    assert SettingsFile(write(tmp_path, "egress = 7\n"), Flags()).own() is None
+    assert SettingsFile(write(tmp_path, "egress = true\n"), Flags(xdp_mode="auto")).own() == load_settings(path)
 
 
 def test_without_a_file_the_defaults_watch_the_default_route(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

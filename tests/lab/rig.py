@@ -23,7 +23,8 @@ from tmlab.daemon import BPFFS, mount_bpffs
 from trafficmond import abi
 from trafficmond.analyze import native
 from trafficmond.datapath import libbpf, libbpf_structs
-from trafficmond.datapath.datapath import Datapath, Options
+from trafficmond.datapath.datapath import Datapath
+from trafficmond.datapath.loading import Options
 from trafficmond.datapath.mapped import Mapped
 from trafficmond.flows.batch import DELTA, Batch
 from trafficmond.flows.malformed import MALFORMED

@@ -21,8 +21,9 @@ from verified import verified
 
 from trafficmond.datapath import libbpf, processes_seen
 from trafficmond.datapath.attach import Attachment
-from trafficmond.datapath.datapath import Options, _processes_seen
+from trafficmond.datapath.datapath import _processes_seen
 from trafficmond.datapath.loader import Loaded
+from trafficmond.datapath.loading import Options
 from trafficmond.datapath.processes_seen import ProcessCounts, ProcessesSeen
 from trafficmond.flows.processes import END
 

@@ -33,7 +33,8 @@ from tmlab import Daemon, Flood, Lab
 from tmlab.daemon import PYTHON, ROOT
 
 from trafficmond.datapath import interfaces
-from trafficmond.datapath.datapath import Datapath, Options
+from trafficmond.datapath.datapath import Datapath
+from trafficmond.datapath.loading import Options
 from trafficmond.policy.ids import RuleIds
 from trafficmond.policy.load import Files, make_policy
 from trafficmond.policy.table import compile_table

@@ -27,7 +27,7 @@ def examine(host: Host) -> Iterator[Finding]:
 
 def _libbpf(host: Host, required: bool) -> Finding:
     from trafficmond.datapath import loader
-    from trafficmond.datapath.datapath import sizes
+    from trafficmond.datapath.loading import sizes
     from trafficmond.part_options import options
 
     worst = FAIL if required or importlib.util.find_spec("bcc") is None else WARN

@@ -32,20 +32,45 @@ def load_settings(
     `detectors` gives each detector's own declared Settings class by its name; their values are in `.detect`.
     Raises ConfigError with every mistake found, each with its file and line.
     """
-    flags = flags or Flags()
-    path = path or flags.config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
-    if path is None:
-        return _with_flags(_parse_toml({}, Path("/"), detectors or {}, _ignore), flags)
-    text, path = _read_text(path), path.absolute()
-    if path.suffix == ".json":
-        found = _Found(path, {})
-        settings = _parse_original(_decode(path, text, json.loads), found.report)
-    else:
-        raw = _decode(path, text, tomllib.loads)
-        found = _Found(path, key_lines(text))
-        settings = _parse_toml(raw, path.parent, detectors or {}, found.report)
-    found.refuse("correct the file; trafficctl check shows every mistake")
-    return _with_flags(replace(settings, source=path), flags)
+    return SettingsFile(path, flags or Flags()).settings(detectors or {})
+
+
+class SettingsFile:
+    """A file of settings, read once: its own settings can be had before any detector is known."""
+
+    def __init__(self, path: Path | None, flags: Flags) -> None:
+        """As load_settings. Raises ConfigError if it cannot be read."""
+        self._flags = flags
+        path = path or flags.config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
+        self._path = path and path.absolute()
+        self._text = _read_text(path) if path else ""
+        loads = json.loads if path and path.suffix == ".json" else tomllib.loads
+        self._raw: Any = _decode(self._path, self._text, loads) if self._path else {}
+
+    def own(self) -> Settings | None:
+        """All but the detectors' settings, None if there are mistakes in these."""
+        try:
+            return self._settings(lambda _base, _report: {})
+        except ConfigError:
+            return None
+
+    def settings(self, detectors: Mapping[str, type[Any]]) -> Settings:
+        """All settings. Raises ConfigError with every mistake found."""
+        return self._settings(lambda base, report: _parse_detect(self._raw, base, detectors, report))
+
+    def _settings(self, detect: Callable[[Path, Report], dict[str, Any]]) -> Settings:
+        if self._path is None:
+            settings = read(Settings, {}, _ignore, base=Path("/"))
+            return _with_flags(replace(settings, detect=detect(Path("/"), _ignore)), self._flags)
+        if self._path.suffix == ".json":
+            found = _Found(self._path, {})
+            settings = _parse_original(self._raw, found.report)
+        else:
+            found, base = _Found(self._path, key_lines(self._text)), self._path.parent
+            own = {key: value for key, value in self._raw.items() if key != "detect"}
+            settings = replace(read(Settings, own, found.report, base=base), detect=detect(base, found.report))
+        found.refuse("correct the file; trafficctl check shows every mistake")
+        return _with_flags(replace(settings, source=self._path), self._flags)
 
 
 def holds_settings(path: Path) -> bool:
@@ -119,9 +144,7 @@ def _decode(path: Path, text: str, loads: Callable[[str], Any]) -> Any:
         raise ConfigError([Mistake(str(path), "is nested too deeply")]) from None
 
 
-def _parse_toml(raw: Any, base: Path, detectors: Mapping[str, type[Any]], report: Report) -> Settings:
-    rest = {key: value for key, value in raw.items() if key != "detect"}
-    settings = read(Settings, rest, report, base=base)
+def _parse_detect(raw: Any, base: Path, detectors: Mapping[str, type[Any]], report: Report) -> dict[str, Any]:
     given = raw.get("detect", {})
     if not isinstance(given, Mapping):
         report("detect", "must hold one table a detector; write [detect.NAME]")
@@ -136,7 +159,7 @@ def _parse_toml(raw: Any, base: Path, detectors: Mapping[str, type[Any]], report
             report(f"detect.{name}", f"must be a table; write [detect.{name}]")
             own = {}
         found[name] = read(cls, own, report, prefix=f"detect.{name}", base=base)
-    return replace(settings, detect=found)
+    return found
 
 
 @dataclass(frozen=True)

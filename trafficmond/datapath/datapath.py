@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trafficmond import abi, npt
-from trafficmond.config.settings import XdpModeSetting
 from trafficmond.datapath import ledger, libbpf, loader
 from trafficmond.datapath.accounting import Accounting, account
 from trafficmond.datapath.attach import Attachment
 from trafficmond.datapath.attachments import AttachmentChange, Attachments
 from trafficmond.datapath.bans import BanTable
-from trafficmond.datapath.bcc import loader as bcc_loader
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.interfaces import Interface, Selection
+from trafficmond.datapath.loading import Load, Options
 from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.names_seen import NamesSeen
-from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import Predecessors
 from trafficmond.datapath.processes_seen import ProcessesSeen
 from trafficmond.datapath.sockets import connections
@@ -34,42 +29,18 @@ from trafficmond.errors import DatapathError
 from trafficmond.flows.batch import Batch, Column, join
 from trafficmond.networks import sixteen
 
-# bound: records in the eviction ring, for each CPU | the record's packets and bytes are added to `unattributed`
-RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two readings before it is only summed up
-# bound: conversations inside tunnels (`flows.look_inside`) | the oldest goes, counted; its rows have no inner columns
-_INNERS = 131072  # 15 MiB: conversations inside tunnels that are remembered, the latest
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What of the settings concerns the data path."""
-
-    loader: str  # auto | libbpf | bcc
-    xdp_mode: XdpModeSetting
-    egress: bool
-    pin_dir: Path
-    capacity: int
-    established: bool
-    drop_malformed: bool
-    look_inside: bool = False
-    drop_unparsed: bool = False  # of what comes in, what no verdict can be found for
-    owners: bool = False  # records tell whose they are
-    dns_names: bool = False  # answers of DNS are read
-    processes: bool = False  # who binds, connects or sends is noted
-    shared: tuple[str, ...] = ()  # interfaces to share with other XDP programs, as patterns
-
 
 class Datapath:
     """Loaded programs and mapped maps. Not thread-safe: one thread owns it."""
 
-    def __init__(self, options: Options) -> None:
-        """Loads, going on with the maps of an earlier daemon if they fit. Raises DatapathError; nothing stays open."""
+    def __init__(self, options: Options, load: Load | None = None) -> None:
+        """Of what is loaded already, with options that ask for no other load; or loads now. Raises DatapathError;
+        nothing stays open."""
         self.options = options
-        self.sizes = sizes(options)
         with ExitStack() as stack:
             enter = stack.enter_context
-            self.pins = enter(closing(Pins(options.pin_dir, self.sizes)))
-            self.loaded = enter(closing(_load(options, self.sizes, self.pins)))
+            load = enter(closing(load or Load(options)))
+            self.sizes, self.pins, self.loaded = load.sizes, load.pins, load.loaded
             maps = self.loaded.maps
             self.pins.keep_maps(self.loaded)
             self.clock = enter(closing(Clock(self.loaded)))
@@ -228,12 +199,6 @@ class Datapath:
         self._opened.close()
 
 
-def sizes(options: Options) -> loader.Sizes:
-    """How large the ledger of this host is to be."""
-    inners = _INNERS if options.look_inside else 1
-    return loader.Sizes(loader.possible_cpus(), options.capacity, RING_RECORDS, inners)
-
-
 def _names_seen(options: Options, loader: str) -> tuple[NamesSeen | None, str]:
     """What reads answers of DNS, or why it cannot although it should: filtering does not hang on that."""
     try:
@@ -259,57 +224,3 @@ def _processes_seen(options: Options, loaded: loader.Loaded) -> tuple[ProcessesS
         seen,
         "" if seen.netns else "incoming flows have no process: that needs Linux 5.14",
     )
-
-
-def _load(options: Options, sizes: loader.Sizes, pins: Pins) -> loader.Loaded:
-    """Going on with the maps that are pinned, where they fit."""
-    kept = pins.maps()
-    try:
-        return _load_with_owners(options, sizes, kept)
-    finally:
-        for fd in kept.values():
-            os.close(fd)
-
-
-def _load_with_owners(options: Options, sizes: loader.Sizes, kept: dict[str, int]) -> loader.Loaded:
-    """Without, where the kernel was built to know of no cgroups and so refuses: filtering does not hang on that."""
-    try:
-        return _load_over(options, sizes, kept)
-    except DatapathError as error:
-        if not options.owners:
-            raise
-        try:
-            loaded = _load_over(replace(options, owners=False), sizes, kept)
-        except DatapathError:
-            raise error from None
-        loaded.owners = False
-        loaded.notes.append("flows have no units: the kernel does not report the cgroup of a packet")
-        return loaded
-
-
-def _load_over(options: Options, sizes: loader.Sizes, kept: dict[str, int]) -> loader.Loaded:
-    """By the loader that the settings name; for "auto" libbpf, and where it fails bcc, with the reason in a note."""
-    seed = _kept_seed(kept)
-    if options.loader == "bcc":
-        return bcc_loader.load(sizes, kept, seed, options.pin_dir, owners=options.owners)
-    try:
-        return loader.load_libbpf(sizes, kept, seed, owners=options.owners)
-    except DatapathError as error:
-        if options.loader == "libbpf":
-            raise
-        try:
-            loaded = bcc_loader.load(sizes, kept, seed, options.pin_dir, owners=options.owners)
-        except DatapathError:
-            raise error from None
-        loaded.notes.append(f"loaded by bcc, because libbpf could not: {error}")
-        return loaded
-
-
-def _kept_seed(kept: dict[str, int]) -> int | None:
-    if "tm_config" not in kept:
-        return None
-    config = Mapped(kept["tm_config"], abi.CONFIG, 1)
-    try:
-        return int(config.array["seed"][0])
-    finally:
-        config.close()

@@ -27,9 +27,6 @@ _LOG_BYTES = 1 << 16
 # the log and give "No space left on device" as their reason.
 _LOG_LEVEL = 4
 
-# What libbpf has to say is in errno and in the verifier's log; its own printing goes nowhere.
-_quiet = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)(lambda _level, _format, _arguments: 0)
-
 
 def _load_library() -> ct.CDLL:
     try:
@@ -47,7 +44,7 @@ def _load_library() -> ct.CDLL:
         getattr(lib, name).restype = ct.c_void_p
     lib.bpf_program__name.restype = ct.c_char_p
     lib.libbpf_set_print.restype = ct.c_void_p
-    lib.libbpf_set_print(_quiet)
+    lib.libbpf_set_print(None)  # what it has to say is in errno and in the verifier's log
     return lib
 
 

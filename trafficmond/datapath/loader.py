@@ -11,7 +11,10 @@ import secrets
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +25,8 @@ from trafficmond.datapath.btf import Btf
 from trafficmond.errors import DatapathError
 
 XDP_PROGRAM = "tm_xdp"
-PROGRAMS = (XDP_PROGRAM, "tm_tc", "tm_tick")
+_SMALL, _LARGE = ("tm_tick",), (XDP_PROGRAM, "tm_tc")  # programs by how long the kernel verifies them
+PROGRAMS = (*_LARGE, *_SMALL)
 # Maps that a new program takes over from the last one, with the dtype of their values (None: not read from here).
 MAPS: dict[str, np.dtype[np.void] | None] = {
     "tm_config": abi.CONFIG,
@@ -143,6 +147,10 @@ def open_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int, *, owners: boo
     for name, dtype in btf.structs(abi.STRUCTS).items():
         if abi.STRUCTS[name] != dtype:
             raise DatapathError(f"{path} and this daemon disagree about struct {name}", hint="run make build")
+    return _opened(path, sizes, kept, seed, owners)
+
+
+def _opened(path: Path, sizes: Sizes, kept: Mapping[str, int], seed: int, owners: bool) -> libbpf.Object:
     target = libbpf.Object(str(path))
     try:
         for name, entries in sizes.entries().items():
@@ -162,13 +170,29 @@ def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None, *, owne
     records are to tell whose they are.
 
     Raises DatapathError if the object is missing, is of another layout than abi.py, or the kernel refuses it.
+    The programs that the kernel verifies for long are verified side by side.
     """
     seed = secrets.randbits(64) if seed is None else seed
-    target = open_libbpf(sizes, kept, seed, owners=owners)
-    try:
-        target.load(PROGRAMS)
-        programs = {name: target.program_fd(name) for name in PROGRAMS}
-        maps = {name: target.map_fd(name) for name in MAPS}
-    finally:
-        target.close()
-    return Loaded("libbpf", programs, maps, seed, kept.keys() == MAPS.keys(), owners)
+    with ExitStack() as opened, closing(open_libbpf(sizes, kept, seed, owners=owners)) as first:
+        first.load_only(_SMALL, PROGRAMS)
+        first.load(_SMALL)  # and all maps, which the others share
+        loaded = Loaded("libbpf", {}, {}, seed, kept.keys() == MAPS.keys(), owners)
+        opened.callback(loaded.close)
+        loaded.maps.update((name, first.map_fd(name)) for name in MAPS)
+        loaded.programs.update((name, first.program_fd(name)) for name in _SMALL)
+        one = partial(_load_one, find_object(sizes.look_inside), sizes, loaded.maps, seed, owners)
+        with ThreadPoolExecutor(len(_LARGE), "verify") as side_by_side:
+            loading = {name: side_by_side.submit(one, name) for name in _LARGE}
+        loaded.programs.update((name, each.result()) for name, each in loading.items() if not each.exception())
+        for each in loading.values():
+            each.result()
+        opened.pop_all()
+    return loaded
+
+
+def _load_one(path: Path, sizes: Sizes, maps: Mapping[str, int], seed: int, owners: bool, name: str) -> int:
+    """Loads one program over maps that are there; returns its descriptor."""
+    with closing(_opened(path, sizes, maps, seed, owners)) as target:
+        target.load_only((name,), PROGRAMS)
+        target.load((name,))
+        return target.program_fd(name)

@@ -1,0 +1,34 @@
+"""The whole run, from programs that are on their way into the kernel to the end."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+
+from trafficmond import part_options
+from trafficmond.config.flags import Flags
+from trafficmond.config.settings import Settings
+from trafficmond.control.listen import Listener
+from trafficmond.datapath.datapath import Datapath
+from trafficmond.datapath.loading import Load
+from trafficmond.parts import assemble
+from trafficmond.signals import Signals
+from trafficmond.standing import recalled
+
+
+def live(settings: Settings, flags: Flags, listener: Listener, loading: Future[Load]) -> None:
+    """Runs the daemon on what `loading` brings until it is told to stop. Raises TrafficmonError if it cannot start."""
+    asyncio.run(_live(settings, flags, listener, loading))
+
+
+async def _live(settings: Settings, flags: Flags, listener: Listener, loading: Future[Load]) -> None:
+    signals = Signals()
+    begun = recalled(settings)
+    options = part_options.options(begun[0])
+    datapath = asyncio.get_running_loop().run_in_executor(None, lambda: Datapath(options, loading.result()))
+    async with assemble(settings, flags, begun, datapath) as parts:
+        if not signals.stop.is_set():
+            # Packets are judged and counted by now: no earlier, or they would wait for what serves clients.
+            from trafficmond.daemon import Daemon
+
+            await Daemon(parts, signals).run(listener)
