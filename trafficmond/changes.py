@@ -17,14 +17,15 @@ from trafficmond.policy.sources import own_of
 from trafficmond.policy.tables import begun_by, moved
 from trafficmond.ruleset import Guard, InForce, Inputs
 from trafficmond.sources import Sources
-from trafficmond.standing import Alter, Begin, Kernel, Standing
+from trafficmond.standing import Alter, Begin, Kernel, Made, Standing
 
 _MANY_PREFIXES = 50_000  # building with so many leaves memory worth giving back
 BY_HAND_NAME = "rules-by-hand.jsonl"  # in state_dir
 
 
 class Changes:
-    """What every change of the rules is made with. Whoever makes one has the lock."""
+    """What every change of the rules is made with. Whoever puts one in force has the lock; what it takes to read and
+    to compile files, nobody has to wait for."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Changes:
         self._recalled = False
         self._spent_memory = False
         self._lock = asyncio.Lock()
+        self._reading = asyncio.Lock()  # of who reads files, which may take long; taken before the other
         self.shuts: Callable[[InForce, InForce], str] = lambda _before, _after: ""  # what a change shuts out, in words
         self.settings_of: Callable[[Path | None], Settings] = load_settings  # what a file says; None: the usual one
         self.error: ConfigError | None = None  # why the files on disk are not in force
@@ -60,7 +62,7 @@ class Changes:
 
     def _take(self, inputs: Inputs) -> None:
         """What rules will be made of, with no rules made."""
-        self.standing.now = self.standing.now._replace(inputs=inputs)
+        self.standing.put(self.standing.now._replace(inputs=inputs), self.standing.base)
 
     async def _recall(self) -> None:
         """The rules by hand of the last run that have not ended."""
@@ -82,10 +84,10 @@ class Changes:
         self.trouble = ""
         return []
 
-    async def _change(self, alter: Alter) -> InForce:
+    async def _change(self, alter: Alter, draft: Made | None = None) -> InForce:
         self.standing.calibrate()
         jump = self.standing.jump
-        new = await self.standing.change(alter)
+        new = await self.standing.change(alter, draft)
         if jump:
             self.standing.jump -= jump
             if not self.standing.base:
@@ -98,25 +100,19 @@ class Changes:
         return new
 
     async def _try_out(
-        self, alter: Alter, begin: Begin, *, files: bool = False, folder: str = "", place: str = ""
+        self, alter: Alter, begin: Begin, draft: Made | None, *, files: bool = False, folder: str = "", place: str = ""
     ) -> InForce:
         self.standing.calibrate()
         if self.standing.jump:
             await self._change(lambda inputs: inputs)
-        return await self.standing.try_out(alter, begin, files=files, folder=folder, place=place)
+        return await self.standing.try_out(alter, begin, draft, files=files, folder=folder, place=place)
 
-    async def _caution(self, alter: Alter, settings: Settings) -> float:
+    async def _caution(self, alter: Alter, settings: Settings, draft: Made | None = None) -> float:
         """How long a change has to be on probation, since it shuts somebody out; 0: it has not."""
         in_force = self.in_force
         if not settings.policy.probation or in_force is None or not in_force.generation:
             return 0.0
-        return settings.policy.probation if self.shuts(in_force, await self.standing.would(alter)) else 0.0
-
-    def _trying(self, settings: Settings, folder: str) -> Alter:
-        def alter(inputs: Inputs) -> Inputs:
-            return self._sources.tried(inputs, settings, folder)
-
-        return alter
+        return settings.policy.probation if self.shuts(in_force, await self.standing.would(alter, draft)) else 0.0
 
     def _same(self, inputs: Inputs) -> bool:
         now = self._inputs

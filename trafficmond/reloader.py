@@ -20,7 +20,7 @@ from trafficmond.parts import Parts, say_sources
 from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.counts import RuleCounts, count
 from trafficmond.policy.entries import counted
-from trafficmond.rulebook import InForce
+from trafficmond.rulebook import Loaded
 from trafficmond.sinks import messages
 from trafficmond.standing import Begin
 from trafficmond.status import metrics_text
@@ -125,24 +125,26 @@ class Reloader:
     async def _reload(self, why: str, caller: Caller | None) -> list[str]:
         parts = self._parts
         parts.manager.reloading()
-        before, old = parts.rulebook.in_force, parts.settings
+        old = parts.settings
         try:
             settings = parts.rulebook.settings_of(old.source)
             if held := await self._held(settings):
                 parts.manager.ready(parts.status_line())
                 return [held]
-            in_force = await self._put_in_force(settings, Begin(caller.user if caller else "", why))
+            loaded = await self._put_in_force(settings, Begin(caller.user if caller else "", why))
         except TrafficmonError as error:
             self._refuse(why, error)
             raise
+        if loaded is None:  # something else is on probation
+            parts.manager.ready(parts.status_line())
+            return []
+        before, in_force = loaded
+        who = (caller.uid, caller.user, caller.pid) if caller else (os.getuid(), why, os.getpid())
+        subject, login = str(settings.source or "defaults"), caller.login if caller else None
         if parts.rulebook.standing.base:
             parts.manager.ready(parts.status_line())
-            if in_force is before:  # something else is on probation
-                return []
-            who = (caller.uid, caller.user, caller.pid) if caller else (os.getuid(), why, os.getpid())
             words = [str(count(in_force.policy)), *parts.probation_notes()[:1]]
             was = str(count(before.policy)) if before else None
-            subject, login = str(settings.source or "defaults"), caller.login if caller else None
             await parts.audit(AuditEntry(time.time(), *who, "reload", subject, was, ", ".join(words), login))
             return parts.probation_notes()
         parts.warnings.pop("reload", None)
@@ -152,6 +154,8 @@ class Reloader:
                 parts.sinks.note(messages.RELOADED, f"in order again: {count(in_force.policy)} in force; {why}")
             parts.manager.ready(parts.status_line())
             return []
+        # At once: what others change from here on is not the work of these files.
+        await parts.follow_rules(AuditEntry(time.time(), *who, "reload", subject))
         changed = self._adopt(settings)
         now, then = count(in_force.policy), count(before.policy) if before else RuleCounts()
         different = await asyncio.to_thread(counted, before.policy, in_force.policy) if before else ""
@@ -162,13 +166,10 @@ class Reloader:
         say_sources(parts, before)
         parts.manager.ready(parts.status_line())
         if not different and not differences and before and before.policy.prefixes.same(in_force.policy.prefixes):
-            await parts.follow_rules()
             return changed  # the same rules, at other lines
         was = _in_words(then, [(name, value) for name, value, _ in differences])
         became = _in_words(now, [(name, value) for name, _, value in differences], different)
-        who = (caller.uid, caller.user, caller.pid) if caller else (os.getuid(), why, os.getpid())
-        subject, login = str(settings.source or "defaults"), caller.login if caller else None
-        await parts.audit(AuditEntry(time.time(), *who, "reload", subject, was, became, login))
+        await parts.auditor.record(AuditEntry(time.time(), *who, "reload", subject, was, became, login))
         sums = f"{then} -> {now}" if now != then else str(now)
         return [f"{sums} ({different})" if different else sums, *changed] if now != then or different else changed
 
@@ -183,21 +184,21 @@ class Reloader:
             parts.warnings["files"] = held
         return held
 
-    async def _put_in_force(self, settings: Settings, begin: Begin) -> InForce:
+    async def _put_in_force(self, settings: Settings, begin: Begin) -> Loaded | None:
         """The rules as files and settings have them. Raises TrafficmonError; then all is as before."""
         datapath, rulebook = self._parts.datapath, self._parts.rulebook
         before = datapath.options
         # First, so that sessions which are open are known before a new default of drop meets them.
         datapath.configure(part_options.options_while_running(self._parts.settings, settings))
         try:
-            in_force = await rulebook.load(settings, begin)
+            loaded = await rulebook.load(settings, begin)
         except TrafficmonError:
             datapath.configure(before)
             raise
         if rulebook.standing.base:  # what is confirmed keeps its switches
             datapath.configure(before)
         self._parts.store.use(rulebook.atlas)
-        return in_force
+        return loaded
 
     def _refuse(self, why: str, error: TrafficmonError) -> None:
         parts, mistakes = self._parts, [Mistake("the kernel", str(error))]

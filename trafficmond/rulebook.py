@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from trafficmond import heap, services
 from trafficmond.changes import BY_HAND_NAME as BY_HAND_NAME
@@ -23,6 +24,7 @@ from trafficmond.geo.atlas import Atlas
 from trafficmond.model import Action, Direction
 from trafficmond.networks import Network
 from trafficmond.policy.explain import exactly
+from trafficmond.policy.ids import Numbered
 from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Files, make_policy
 from trafficmond.policy.table import compile_table
@@ -50,6 +52,14 @@ class Done:
     on_probation: bool = False
     saved: int = 0  # so many of `before`, the last ones, were in the daemon's own file
     already: bool = False  # it was so before: nothing was changed
+
+
+class Loaded(NamedTuple):
+    """The rules that were in force when the files came in force, and those that are since; the same, if nothing is
+    different."""
+
+    before: InForce | None
+    in_force: InForce
 
 
 class Rulebook(Changes):
@@ -82,38 +92,67 @@ class Rulebook(Changes):
         """Rule id -> name, for everything in force or lately so."""
         return self.standing.maker.ids.names()
 
-    async def load(self, settings: Settings | None = None, begin: Begin | None = None) -> InForce:
+    async def load(self, settings: Settings | None = None, begin: Begin | None = None) -> Loaded | None:
         """Reads everything again and puts it in force, unless it is what is in force. Raises ConfigError: then nothing
         changed, and `error` is set.
 
-        Run-time rules can be changed all the same: they go with the files as they were when they were last right. What
-        shuts somebody out is put on probation for `begin`, if the settings say so. While there is a probation nothing
-        is read.
+        Reading and compiling keep nobody from changing run-time rules meanwhile: these go with the files as they were,
+        and what has changed of them since is added at the end, when the files come in force. What shuts somebody out
+        is put on probation for `begin`, if the settings say so. While there is a probation nothing is read: None.
         """
-        standing = self.standing
-        async with self._lock:
-            standing.expire_probation()
-            await self._recall()
-            if standing.base and self.in_force:
-                return self.in_force
-            inputs = self._inputs
-            if settings is not None:
-                inputs = replace(inputs, settings=settings, instead=None)
+        async with self._reading:
+            async with self._lock:
+                if await self._is_held():
+                    return None
+            settings = settings or self._inputs.settings
             try:
-                if begin:
-                    alter = self._trying(inputs.settings, "")
-                    if within := await self._caution(alter, inputs.settings):
-                        in_force = await self._try_out(alter, replace(begin, within_s=within), files=True)
-                        self.error = None
-                        return in_force
-                inputs = replace(inputs, files=await self._sources.read(inputs.settings))
-                in_force = self._unchanged(inputs) or await self._change(lambda _: inputs)
+                if begin and settings.policy.probation and (tried := await self._load_on_probation(settings, begin)):
+                    return tried
+                return await self._load(Inputs(settings, await self._sources.read(settings)))
             except ConfigError as error:
                 self.error = error
                 raise
+
+    async def _load(self, read: Inputs) -> Loaded | None:
+        alter = self._taking(read)
+        async with self._lock:
+            before = self.in_force
+            if in_force := await self._unchanged(alter):
+                return Loaded(before, in_force)
+        async with self.standing.drafted(alter) as draft, self._lock:
+            if await self._is_held():
+                return None
+            before = self.in_force
+            in_force = await self._change(alter, draft)
             self.error = None
-            await standing.forget_refused()
-            return in_force
+            await self.standing.forget_refused()
+            return Loaded(before, in_force)
+
+    async def _load_on_probation(self, settings: Settings, begin: Begin) -> Loaded | None:
+        """What the files say, on probation, if that shuts somebody out."""
+        alter = self._taking(await asyncio.to_thread(self._sources.tried, self._inputs, settings, ""))
+        async with self.standing.drafted(alter) as draft, self._lock:
+            if await self._is_held() or not (within := await self._caution(alter, settings, draft)):
+                return None
+            before = self.in_force
+            in_force = await self._try_out(alter, replace(begin, within_s=within), draft, files=True)
+            self.error = None
+            return Loaded(before, in_force)
+
+    def _taking(self, read: Inputs) -> Alter:
+        """Takes over what was read of files and settings; of the daemon's own file, what it holds when that is done."""
+
+        def alter(inputs: Inputs) -> Inputs:
+            files = self._sources.up_to_date(read.files)
+            return replace(inputs, settings=read.settings, files=files, instead=read.instead)
+
+        return alter
+
+    async def _is_held(self) -> bool:
+        """Whether there is a probation, which no reading of files is to change."""
+        self.standing.expire_probation()
+        await self._recall()
+        return bool(self.standing.base and self.in_force)
 
     async def holds(self, settings: Settings) -> tuple[str, bool]:
         """Why the files that `settings` name are not taken as they are now, in words, and whether that is news; "" if
@@ -130,7 +169,7 @@ class Rulebook(Changes):
 
     async def load_confirmed(self, settings: Settings) -> None:
         """The first rules, where the files on the disk are refused: what was last confirmed. Raises ConfigError."""
-        async with self._lock:
+        async with self._reading, self._lock:
             await self._recall()
             files = await self._sources.last_good(settings)
             await self._change(lambda inputs: replace(inputs, settings=settings, files=files))
@@ -140,22 +179,25 @@ class Rulebook(Changes):
         named, or, if that is a rules file, in the place of the one of its name; or if it is the file of the settings,
         with these in the place of those that are confirmed; None if that is what is in force.
         Raises ConfigError, DatapathError: then nothing changed."""
-        async with self._lock:
-            await self._recall()
-            alter, confirmed = self._trying(settings, folder), self.standing.confirmed.inputs.settings
-            same = not folder or settings.source == Path(folder)  # rules files stand where they stood
-            if same and not self.standing.base and self._same(await asyncio.to_thread(alter, self._inputs)):
-                return None
-            place = str(place_of(folder, settings, confirmed)) if folder else ""
-            in_force = await self._try_out(alter, begin, files=True, folder=folder, place=place)
-            self.error = None
-            return in_force
+        async with self._reading:
+            async with self._lock:
+                await self._recall()
+            alter = self._taking(await asyncio.to_thread(self._sources.tried, self._inputs, settings, folder))
+            async with self.standing.drafted(alter) as draft, self._lock:
+                same = not folder or settings.source == Path(folder)  # rules files stand where they stood
+                if same and not self.standing.base and self._same(await asyncio.to_thread(alter, self._inputs)):
+                    return None
+                confirmed = self.standing.confirmed.inputs.settings
+                place = str(place_of(folder, settings, confirmed)) if folder else ""
+                in_force = await self._try_out(alter, begin, draft, files=True, folder=folder, place=place)
+                self.error = None
+                return in_force
 
     async def resume(self, settings: Settings) -> None:
         """Goes on with the probation that an earlier daemon began, by the files that `settings` name, or those of a
         settings file that is on probation. Raises ConfigError, DatapathError if it cannot be known any more what is on
         probation; in the kernel it goes on."""
-        async with self._lock:
+        async with self._reading, self._lock:
             known = self.standing.kept.trial
             if known is None or self.standing.trial is None:
                 return
@@ -211,17 +253,20 @@ class Rulebook(Changes):
             await self.standing.settle()
             return lapsed
 
-    def _unchanged(self, inputs: Inputs) -> InForce | None:
+    async def _unchanged(self, alter: Alter) -> InForce | None:
         """What is in force, if the files and what else rules are made of are still the same."""
+        inputs = await asyncio.to_thread(alter, self._inputs)
         now, files, in_force = self._inputs, inputs.files, self.in_force
-        if not in_force or not in_force.generation or in_force.any_ended(time.time()):
+        if self.standing.base or not in_force or not in_force.generation or in_force.any_ended(time.time()):
             return None
         if not self._same(inputs) or self.standing.guarded(inputs.settings) != now.guard:
             return None
         if files.notes != now.files.notes:
             notes = (*files.notes, *in_force.policy.notes[len(now.files.notes) :])  # its own, and those of the files
             in_force = replace(in_force, policy=replace(in_force.policy, notes=notes))
-        self.standing.now = Side(inputs, in_force)
+        self.standing.put(Side(inputs, in_force))
+        self.error = None
+        await self.standing.forget_refused()
         return in_force
 
     async def refresh(self) -> None:
@@ -268,10 +313,10 @@ class Rulebook(Changes):
         """Begins without a policy of its own, for a daemon whose files are broken: what is in the kernel stays."""
         await self._recall()
         policy = make_policy(Files(), default=Action.parse(self._inputs.settings.policy.default))
-        ids = self.standing.maker.ids.assign(policy.rules, time.time())
-        table = compile_table(policy, ids, time.time(), self._to_jiffies)
-        empty = InForce(policy, table, 0, time.time(), ids, RuleColumns.of(policy.rules, ids))
-        self.standing.now = Side(self._inputs, empty)
+        numbered = self.standing.maker.ids.number(policy.rules, Numbered(), time.time())
+        table = compile_table(policy, numbered.numbers, time.time(), self._to_jiffies)
+        columns = RuleColumns.of(policy.rules, numbered.numbers)
+        self.standing.put(Side(self._inputs, InForce(policy, table, 0, time.time(), numbered, columns)))
 
     async def force_bans(self, networks: Collection[Network]) -> None:
         """These prefixes, and no others, are taken from the guard and the allowlist for bans on them."""
@@ -365,7 +410,7 @@ class Rulebook(Changes):
 
         within = begin and (begin.within_s or await self._caution(alter, self._inputs.settings))
         if begin and within:
-            await self._try_out(alter, replace(begin, within_s=within))
+            await self._try_out(alter, replace(begin, within_s=within), None)
             return [], True
         if saved is None:
             await self._change(alter)

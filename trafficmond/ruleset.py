@@ -12,11 +12,11 @@ from trafficmond import npt
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.networks import Network
-from trafficmond.policy.ids import RuleIds, common_beginning
+from trafficmond.policy.ids import Numbered, RuleIds, common_beginning
 from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Files, Policy, make_policy
 from trafficmond.policy.pairs import Pairs
-from trafficmond.policy.patch import Source, patched
+from trafficmond.policy.patch import Source, near, patched
 from trafficmond.policy.rules import Rules, read_tables
 from trafficmond.policy.sources import forced_by, own_of
 from trafficmond.policy.table import VerdictTable, compile_columns
@@ -33,8 +33,18 @@ class InForce:
     table: VerdictTable
     generation: int
     loaded_at: float
-    rule_ids: npt.NDArray[np.uint32]
+    numbered: Numbered
     columns: RuleColumns
+
+    @property
+    def rule_ids(self) -> npt.NDArray[np.uint32]:
+        """The number of each of the policy's rules."""
+        return self.numbered.numbers
+
+    @property
+    def source(self) -> Source:
+        """What the table was compiled of."""
+        return Source(self.policy, self.columns)
 
     def any_ended(self, now: float) -> bool:
         """Whether a rule has ended since they were made and by `now` (epoch s): a new table saves the kernel a step."""
@@ -69,7 +79,10 @@ class Inputs:
 
 
 class Maker:
-    """Makes what is in force of what it is made of. Remembers what it can use again."""
+    """Makes what is in force of what it is made of. Remembers what it can use again.
+
+    Sets can be made side by side, in threads; `use` says which are in force.
+    """
 
     def __init__(self, to_jiffies: Callable[[float], int]) -> None:
         self.ids = RuleIds()
@@ -80,20 +93,42 @@ class Maker:
 
     def make(self, inputs: Inputs, before: InForce | None, generation: int, now: float, *, whole: bool) -> InForce:
         """What `inputs` are, made of `before` where that is quicker and not `whole`. Raises ConfigError."""
+        policy = self._policy(inputs, now)
+        try:
+            numbered, columns = self._numbered(policy, before, now)
+            table = self._compile(Source(policy, columns), before, generation, now, whole=whole)
+        except MemoryError:
+            what = f"have {len(policy.prefixes):,} prefixes, more than this machine's memory can compile"
+            raise ConfigError([Mistake("all rules together", what)]) from None
+        return InForce(policy, table, generation, now, numbered, columns)
+
+    def is_near(self, inputs: Inputs, before: InForce, now: float) -> bool:
+        """Whether `make` makes what `inputs` are of `before` at once. Raises ConfigError."""
+        if not before.generation:
+            return False
+        policy = self._policy(inputs, now)
+        return near(before.table, before.source, Source(policy, self._numbered(policy, before, now)[1]))
+
+    def use(self, sets: Sequence[InForce], now: float, *, drafting: bool) -> None:
+        """These are in force from now on, the last of them judges; `drafting`: others are being made."""
+        self.ids.use([each.numbered for each in sets], now, forget=not drafting)
+        if not drafting:
+            self.pairs.forget(now, lambda: set().union(*(each.table.pairs() for each in sets)))
+        judges = sets[-1]
+        there = {*judges.rule_ids[judges.columns.shadow].tolist()}
+        there |= {0} if judges.policy.default_shadow is not None else set()
+        self.watching = {number: self.watching.get(number, now) for number in there}
+
+    def _policy(self, inputs: Inputs, now: float) -> Policy:
         forced = (*forced_by(inputs.runtime, inputs.files, now), *inputs.forced_bans)
         guard = [(part, label) for cidr, label in inputs.guard for part in left(cidr, forced)]
         allowlist = [part for cidr in inputs.settings.policy.allowlist for part in left(cidr, forced)]
         of_settings = own_of(inputs.settings) | {"allowlist": allowlist}
-        policy = make_policy(inputs.files, runtime=self._runtime_rules(inputs.runtime), guard=guard, **of_settings)
-        try:
-            ids = self.ids.assign(policy.rules, now)
-            columns = _columns_of(policy, ids, before)
-            table = self._compile(Source(policy, columns), before, generation, now, whole=whole)
-            self._note_watching(policy, ids, columns, now)
-        except MemoryError:
-            what = f"have {len(policy.prefixes):,} prefixes, more than this machine's memory can compile"
-            raise ConfigError([Mistake("all rules together", what)]) from None
-        return InForce(policy, table, generation, now, ids, columns)
+        return make_policy(inputs.files, runtime=self._runtime_rules(inputs.runtime), guard=guard, **of_settings)
+
+    def _numbered(self, policy: Policy, before: InForce | None, now: float) -> tuple[Numbered, RuleColumns]:
+        numbered = self.ids.number(policy.rules, before.numbered if before else Numbered(), now)
+        return numbered, _columns_of(policy, numbered.numbers, before)
 
     def _runtime_rules(self, tables: Sequence[Table]) -> Rules:
         """Run-time rules as they are read: those of tables that all stood before are as they were."""
@@ -111,17 +146,12 @@ class Maker:
         """Only what is different, if that is little and all else has still the ends of then."""
         policy = source.policy
         if before and before.generation and not whole:
-            args = before.table, Source(before.policy, before.columns), source, now, self._to_jiffies, generation
+            args = before.table, before.source, source, now, self._to_jiffies, generation
             table = patched(*args, self.pairs)
             if table is not None:
                 return table
         rows = policy.prefixes, policy.owner, source.columns, policy.default
         return compile_columns(*rows, now, self._to_jiffies, generation, policy.default_shadow, self.pairs)
-
-    def _note_watching(self, policy: Policy, ids: npt.NDArray[np.uint32], columns: RuleColumns, now: float) -> None:
-        """Since when each is in shadow; of one that is no more and comes again, since it came again."""
-        there = {*ids[columns.shadow].tolist(), *([0] if policy.default_shadow is not None else [])}
-        self.watching = {number: self.watching.get(number, now) for number in there}
 
 
 def _columns_of(policy: Policy, ids: npt.NDArray[np.uint32], in_force: InForce | None) -> RuleColumns:

@@ -39,8 +39,18 @@ class Sources:
         return _right(await asyncio.to_thread(self._read, settings))
 
     def _read(self, settings: Settings) -> Files:
-        known = self._cache, self._last_good, self.databases.refresh(settings.geo.databases)
-        return read_files(settings.cidr_dir, lists_of(settings), self.own, *known)
+        cache = Cache(dict(self._cache.files))  # the daemon's own file may be read meanwhile
+        known = cache, self._last_good, self.databases.refresh(settings.geo.databases)
+        files = read_files(settings.cidr_dir, lists_of(settings), self.own, *known)
+        self._cache = cache
+        return files
+
+    def up_to_date(self, files: Files) -> Files:
+        """`files` with what the daemon's own holds now. Raises ConfigError."""
+        there = _right(with_saved(Files(), self.own, self._cache))
+        if list(map(id, there.saved)) == list(map(id, files.saved)):
+            return files
+        return with_own(files, there)
 
     async def last_good(self, settings: Settings) -> Files:
         """What they held when they were last taken."""
@@ -105,8 +115,9 @@ class Sources:
 
 def with_own(files: Files, there: Files) -> Files:
     """`files` with what the daemon's own file, read by itself, holds."""
-    mistakes, notes = (*files.mistakes, *there.mistakes), (*files.notes, *there.notes)
-    return Files(files.parts, there.saved, mistakes, notes)
+    before = [note for part in files.saved for note in part.notes]
+    notes = [note for note in files.notes if note not in before]
+    return Files(files.parts, there.saved, (*files.mistakes, *there.mistakes), (*notes, *there.notes))
 
 
 def _right(files: Files) -> Files:

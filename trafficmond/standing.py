@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -68,6 +69,13 @@ class Side(NamedTuple):
     in_force: InForce | None
 
 
+class Made(NamedTuple):
+    """Rules that have been made, and what of."""
+
+    inputs: Inputs
+    in_force: InForce
+
+
 def recalled(settings: Settings) -> tuple[Settings, Kept, str]:
     """The settings to begin with, what the last daemon kept of a probation, and what of that cannot be read, in words.
     Of rules they say what is confirmed, if the files are refused as they are."""
@@ -109,6 +117,7 @@ class Standing:
         self.disk = ""  # the fingerprint of the files when the probation began
         self.jump = 0.0  # of the wall clock, that rules by hand are still to follow
         self.maker = Maker(to_jiffies)
+        self._drafting = False
         self._written = Kept()
         self._path = settings.state_dir / TRIAL_NAME
         self._kernel = kernel
@@ -132,38 +141,71 @@ class Standing:
         """This host's lifelines now."""
         return self._guard(settings)
 
-    async def made(self, side: Side, alter: Alter) -> tuple[Inputs, InForce]:
-        """What a side would be. Raises ConfigError."""
+    def put(self, now: Side, base: Side | None = None) -> None:
+        """These are in force: the kernel judges by `now`."""
+        self.now, self.base = now, base
+        if sets := [side.in_force for side in (base, now) if side and side.in_force]:
+            self.maker.use(sets, time.time(), drafting=self._drafting)
+
+    async def made(self, side: Side, alter: Alter, draft: Made | None = None) -> Made:
+        """What a side would be, made of a draft if there is one. Raises ConfigError."""
         jump, now = self.jump, time.time()
         inputs = await asyncio.to_thread(alter, side.inputs)
         inputs = inputs.at(now, jump, self._guard(inputs.settings))
-        generation = self.now.in_force.generation + 1 if self.now.in_force else 1
-        make, whole = self.maker.make, bool(jump)
-        return inputs, await asyncio.to_thread(make, inputs, side.in_force, generation, now, whole=whole)
+        generation = self._next_generation()
+        if draft and draft.inputs == inputs and draft.in_force.generation == generation and not jump:
+            return draft
+        before, make = draft.in_force if draft else side.in_force, self.maker.make
+        return Made(inputs, await asyncio.to_thread(make, inputs, before, generation, now, whole=bool(jump)))
 
-    async def would(self, alter: Alter) -> InForce:
+    def _next_generation(self) -> int:
+        return self.now.in_force.generation + 1 if self.now.in_force else 1
+
+    async def would(self, alter: Alter, draft: Made | None) -> InForce:
         """What would be in force, made so that it changes nothing. Raises ConfigError."""
         in_force = self.now.in_force
-        _, made = await self.made(Side(self.now.inputs, in_force and in_force.apart()), alter)
-        return made
+        return (await self.made(Side(self.now.inputs, in_force and in_force.apart()), alter, draft)).in_force
 
-    async def change(self, alter: Alter) -> InForce:
+    @asynccontextmanager
+    async def drafted(self, alter: Alter) -> AsyncIterator[Made | None]:
+        """What `alter` would make of the rules in force, compiled while others change these. Within the block `change`
+        makes of this draft, and of what has changed since, what comes in force; None: it does as quickly without one.
+        Raises ConfigError."""
+        before, jump, now = self.now, self.jump, time.time()
+        if before.in_force is None or jump:
+            yield None
+            return
+        self._drafting = True
+        try:
+            inputs = await asyncio.to_thread(alter, before.inputs)
+            inputs = inputs.at(now, jump, self._guard(inputs.settings))
+            made, args = None, (inputs, before.in_force)
+            if not await asyncio.to_thread(self.maker.is_near, *args, now):
+                # As a whole: the table in force is changed in place meanwhile.
+                made = await asyncio.to_thread(self.maker.make, *args, self._next_generation(), now, whole=True)
+            yield Made(inputs, made) if made else None
+        finally:
+            self._drafting = False
+            self.put(self.now, self.base)
+
+    async def change(self, alter: Alter, draft: Made | None = None) -> InForce:
         """Makes the rules anew of what `alter` makes of their inputs; while there is a probation, both those that are
         confirmed and those on probation. Raises ConfigError, DatapathError: then nothing changed."""
         self.expire_probation()
         base = await self.made(self.base, alter) if self.base else None
-        inputs, new = await self.made(self.now, alter)
+        inputs, new = await self.made(self.now, alter, draft)
         if base is None:
             new = self._installed(new)
-        else:
-            self._kernel.try_out(new.table.words, inputs.settings, None)
-            try:
-                self.base = Side(base[0], self._installed(base[1]))
-            except DatapathError:
-                if self.now.in_force:
-                    self._kernel.try_out(self.now.in_force.table.words, self.now.inputs.settings, None)
-                raise
-        self.now = Side(inputs, new)
+            self.put(Side(inputs, new))
+            return new
+        self._kernel.try_out(new.table.words, inputs.settings, None)
+        try:
+            confirmed = Side(base.inputs, self._installed(base.in_force))
+        except DatapathError:
+            if self.now.in_force:
+                self._kernel.try_out(self.now.in_force.table.words, self.now.inputs.settings, None)
+            raise
+        self.put(Side(inputs, new), confirmed)
         return new
 
     def _installed(self, new: InForce) -> InForce:
@@ -173,7 +215,7 @@ class Standing:
         return replace(new, table=replace(new.table, words=self._kernel.install(new.table.words), live=True))
 
     async def try_out(
-        self, alter: Alter, begin: Begin, *, files: bool = False, folder: str = "", place: str = ""
+        self, alter: Alter, begin: Begin, draft: Made | None, *, files: bool, folder: str, place: str
     ) -> InForce:
         """Puts what `alter` makes of the rules in force on probation: `files`, those that settings name, or those of
         `folder`, which is to come to `place`, among it. Raises ConfigError, DatapathError: then nothing changed."""
@@ -182,7 +224,7 @@ class Standing:
         if in_force is None or not in_force.generation:
             what = "the rules in force are those of the last run, which are not known: nothing can be on probation"
             raise TrafficmonError(what, hint="correct the files first: trafficctl check")
-        inputs, made = await self.made(Side(ours, in_force.apart()), alter)
+        inputs, made = await self.made(Side(ours, in_force.apart()), alter, draft)
         before, last = self.kept, self.kept.trial or Trial("", "", 0.0, 0.0)
         tried = await asyncio.to_thread(trial.fingerprint, inputs.settings, inputs.instead) if files else last.tried
         now = time.time()
@@ -198,8 +240,7 @@ class Standing:
             raise
         if self.base is None:
             self.disk = await asyncio.to_thread(trial.fingerprint, ours.settings)
-        self.base = self.confirmed
-        self.now = Side(inputs, made)
+        self.put(Side(inputs, made), self.confirmed)
         self.tell(planned, BEGUN)
         return made
 
@@ -222,7 +263,7 @@ class Standing:
         confirmed = self.now
         inputs, made = await self.made(Side(confirmed.inputs, confirmed.in_force and confirmed.in_force.apart()), alter)
         self._kernel.try_out(made.table.words, inputs.settings, None)
-        self.base, self.now = confirmed, Side(inputs, made)
+        self.put(Side(inputs, made), confirmed)
         self.disk = await asyncio.to_thread(trial.fingerprint, confirmed.inputs.settings)
 
     def known_trial(self) -> Trial:
@@ -241,7 +282,7 @@ class Standing:
         known, (inputs, in_force) = self.known_trial(), self.now
         assert in_force is not None
         self._kernel.confirm(in_force.table.words, inputs.settings)
-        self.base, self.now = None, Side(replace(inputs, saved=None), in_force)
+        self.put(Side(replace(inputs, saved=None), in_force))
         await self.keep(Kept())
         self.tell(known, CONFIRMED)
         return inputs
@@ -269,10 +310,10 @@ class Standing:
 
     def _take_back(self, known: Trial, turn: str) -> None:
         self._kernel.roll_back()
+        now = self.now
         if self.base and self.base.in_force and self.now.in_force:
-            generation = self.now.in_force.generation + 1
-            self.now = Side(self.base.inputs, replace(self.base.in_force, generation=generation))
-        self.base = None
+            now = Side(self.base.inputs, replace(self.base.in_force, generation=self._next_generation()))
+        self.put(now)
         self.kept = replace(self.kept, trial=None)
         if not self.kept.refused:
             self.kept = Kept()

@@ -15,7 +15,7 @@ from trafficmond.model import Direction
 from trafficmond.policy.explain import explain
 from trafficmond.policy.ids import MAX_ID
 from trafficmond.policy.layout import UNIT_WORDS
-from trafficmond.rulebook import Rulebook
+from trafficmond.rulebook import InForce, Rulebook
 
 DROP = {"cidr": "192.0.2.0/24", "action": "drop", "direction": "ingress"}
 
@@ -79,6 +79,12 @@ class Book:
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run(work)
+
+    def load(self, settings: Settings | None = None) -> InForce:
+        """What is in force when the files were read."""
+        self.run(self.rules.load(settings))
+        assert self.rules.in_force is not None
+        return self.rules.in_force
 
     def action(self, address: str) -> str:
         assert self.rules.in_force is not None

@@ -30,7 +30,7 @@ def test_files_are_put_in_force_and_installed_once(book: Book) -> None:
 def test_each_change_is_a_new_generation(book: Book) -> None:
     first = book.rules.in_force
     book.write("two.toml", '[[rule]]\ncidr = "203.0.113.0/24"\naction = "drop"\n')
-    second = book.run(book.rules.load())
+    second = book.load()
     assert first is not None
     assert second.generation == first.generation + 1
     assert book.installed[-1][abi.HDR_GENERATION] == second.generation
@@ -40,21 +40,21 @@ def test_nothing_is_made_anew_of_what_is_as_it_was(book: Book) -> None:
     book.run(book.rules.add(DROP, keep=False))
     book.run(book.rules.add({**DROP, "cidr": "203.0.113.0/24"}, keep=True))
     before = book.rules.in_force
-    assert book.run(book.rules.load()) is before
-    assert book.run(book.rules.load(replace(book.settings, on_stop="keep"))) is before
+    assert book.load() is before
+    assert book.load(replace(book.settings, on_stop="keep")) is before
     book.write(".one.toml.tmp", "half a file")
-    assert book.run(book.rules.load()) is before
+    assert book.load() is before
     book.write("broken.toml", "nonsense")
     with pytest.raises(ConfigError):
         book.run(book.rules.load())
     (book.cidr_dir / "broken.toml").unlink()
-    assert book.run(book.rules.load()) is before
+    assert book.load() is before
     assert book.rules.error is None
     book.write("notes.txt", "192.0.2.1")
-    noted = book.run(book.rules.load())
+    noted = book.load()
     assert (noted.generation, len(noted.policy.notes)) == (3, 1), "a note is no other rule"
     book.guard = [("192.0.2.9/32", "own address")]
-    assert book.run(book.rules.load()).generation == 4
+    assert book.load().generation == 4
 
 
 def test_a_rule_added_at_run_time_lasts_over_reloads_but_not_over_a_restart(book: Book) -> None:

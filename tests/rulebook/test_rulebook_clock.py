@@ -23,7 +23,7 @@ def test_a_rule_with_an_end_lasts_over_a_restart_and_goes_at_its_end(book: Book)
     book.run(book.rules.remove("203.0.114.0/24", None, saved=False))
     time.sleep(0.6)
     book.rules = book.restarted()
-    in_force = book.run(book.rules.load())
+    in_force = book.load()
     assert [rule.expires for rule in in_force.policy.rules if rule.path == "runtime"] == [ends]
     assert book.action("192.0.2.1") == "rule drop", "its force is its own, and is back with it"
     assert book.run(book.rules.expire_rules(ends - 1)) is False
@@ -59,7 +59,7 @@ def test_a_stepped_clock_ends_no_rule_by_hand_and_prolongs_none(
     assert after[dated] == pytest.approx(before[dated] - jump, abs=0.01)
     book.run(book.rules.settle())
     book.rules = book.restarted()
-    kept = [rule.expires for rule in book.run(book.rules.load()).policy.rules if rule.expires]
+    kept = [rule.expires for rule in book.load().policy.rules if rule.expires]
     assert kept[1:] == pytest.approx([began + 60 + jump] * 2, abs=0.01), "both files say so too"
 
 
@@ -98,13 +98,13 @@ def test_a_host_without_a_clock_of_its_own_prolongs_nothing(book: Book, monkeypa
     book.run(book.rules.add({**timed, "cidr": "203.0.113.0/24"}, keep=True))
     monkeypatch.setattr("time.time", lambda real=time.time: real() - 31_536_000)
     book.rules = book.restarted()
-    ends = [rule.expires for rule in book.run(book.rules.load()).policy.rules if rule.expires]
+    ends = [rule.expires for rule in book.load().policy.rules if rule.expires]
     assert ends == pytest.approx([began - 31_536_000 + 60] * 2, abs=5)
 
 
 def test_what_has_ended_since(book: Book) -> None:
     began = time.time()
-    assert not book.run(book.rules.load()).any_ended(began + 1e9), "nothing ends"
+    assert not book.load().any_ended(began + 1e9), "nothing ends"
     for number in (30, 10, 20):
         book.run(book.rules.add({**DROP, "cidr": f"192.0.2.{number}", "expires": began + number}, keep=False))
     in_force = book.rules.in_force
@@ -152,6 +152,6 @@ def test_a_rule_that_has_ended_goes_at_the_next_change(book: Book) -> None:
     assert in_force is not None
     assert [rule for rule in in_force.policy.rules if rule.path == "runtime"]
     time.sleep(0.25)
-    in_force = book.run(book.rules.load())
+    in_force = book.load()
     assert not [rule for rule in in_force.policy.rules if rule.path == "runtime"]
     assert book.run(book.rules.remove("192.0.2.0/24", None, saved=False)).before == []

@@ -7,8 +7,11 @@ named for a while, because flows in flight still carry their numbers.
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 from types import MappingProxyType
 
 import numpy as np
@@ -24,68 +27,102 @@ _KEEP_MOST = 65536
 _Identity = tuple[str, str, int]  # path, name, how many of that name came before
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Numbered:
+    """All rules of a set, and the number of each."""
+
+    rules: tuple[Rule, ...] = ()
+    numbers: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # how many have that path and name
+
+
 class RuleIds:
-    """Numbers in use, and those of rules that are gone but may still be met. One thread assigns, any may ask."""
+    """Numbers of the rules in force, of those that may come in force, and of those that are gone but may still be met.
+
+    Any thread may ask for numbers and names. What is in force, one thread says, and while numbers are asked for that
+    are to come in force later it is not to `forget`.
+    """
 
     def __init__(self) -> None:
-        self._order: tuple[Rule, ...] = ()  # all that were given numbers last
-        self._assigned: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)  # their numbers
-        self._counts: dict[tuple[str, str], int] = {}  # how many of them have that path and name
-        self._numbers: dict[_Identity, int] = {}  # of those and of the gone
+        self._lock = threading.Lock()  # of whoever gives or takes a number
+        self._numbers: dict[_Identity, int] = {}
+        self._identities: dict[int, _Identity] = {}
         self._names: dict[int, str] = {}
-        self._gone: dict[int, tuple[float, _Identity]] = {}  # number -> when it vanished, who it was
-        self._shown: Mapping[int, str] = MappingProxyType({})  # a copy of the names
+        self._unused: dict[int, float] = {}  # number -> since when no rule in force has it, the oldest first
+        self._used = np.zeros(0, np.uint32)  # numbers of the rules in force
+        self._shown: Mapping[int, str] | None = MappingProxyType({})  # a copy of the names; None: it is to be made
 
     def assign(self, rules: Sequence[Rule], now: float) -> npt.NDArray[np.uint32]:
-        """The number of each of `rules`, which are all rules of the new generation; `now` in epoch seconds.
+        """The number of each of `rules`, which are all rules in force from now on (epoch s)."""
+        numbered = self.number(rules, Numbered(), now)
+        self.use([numbered], now)
+        return numbered.numbers
 
-        What the new generation begins with as the last one did is not looked at again.
+    def number(self, rules: Sequence[Rule], before: Numbered, now: float) -> Numbered:
+        """The number of each of `rules`, a set that may come in force.
+
+        What it begins with as another set does is not looked at again.
         """
         order = tuple(rules)
-        same = common_beginning(self._order, order)
-        before = zip(self._order[same:], self._assigned[same:].tolist(), strict=True)
-        for rule, number in reversed(list(before)):
+        same = common_beginning(before.rules, order)
+        counts = dict(before.counts)
+        for rule in before.rules[same:]:
             key = (rule.path, rule.name)
-            self._counts[key] -= 1
-            self._gone[number] = now, (*key, self._counts[key])
-            if not self._counts[key]:
-                del self._counts[key]
+            counts[key] -= 1
+            if not counts[key]:
+                del counts[key]
         assigned = []
         for rule in order[same:]:
             key = (rule.path, rule.name)
-            nth = self._counts.get(key, 0)
-            self._counts[key] = nth + 1
+            nth = counts.get(key, 0)
+            counts[key] = nth + 1
             identity = (*key, nth)
-            number = self._numbers.get(identity) or self._free(identity)
-            self._numbers[identity] = number
-            self._names[number] = rule.name
-            self._gone.pop(number, None)
-            assigned.append(number)
-        self._forget_long_gone(now)
-        self._order = order
-        self._assigned = np.concatenate([self._assigned[:same], np.array(assigned, np.uint32)])
-        self._shown = MappingProxyType(self._names.copy())
-        return self._assigned
+            assigned.append(self._numbers.get(identity) or self._new(identity, now))
+        numbers = np.concatenate([before.numbers[:same], np.array(assigned, np.uint32)])
+        return Numbered(order, numbers, counts)
+
+    def use(self, sets: Sequence[Numbered], now: float, *, forget: bool = True) -> None:
+        """All rules in force from now on are those of these sets."""
+        used = np.concatenate([each.numbers for each in sets])
+        most = min(len(used), len(self._used))
+        other = np.flatnonzero(used[:most] != self._used[:most])
+        same = int(other[0]) if len(other) else most
+        come, gone = set(used[same:].tolist()), set(self._used[same:].tolist())
+        with self._lock:
+            for number in come - gone:
+                self._unused.pop(number, None)
+            for number in (gone - come).difference(used[:same].tolist()) if gone - come else ():
+                self._unused[number] = now
+            self._used = used
+            if forget:
+                self._forget(now)
 
     def names(self) -> Mapping[int, str]:
-        """Number -> name, of all rules in force or lately so; it does not change any more."""
-        return self._shown
+        """Number -> name, of all rules in force, lately so or soon; it does not change any more."""
+        with self._lock:
+            if self._shown is None:
+                self._shown = MappingProxyType(self._names.copy())
+            return self._shown
 
-    def _free(self, identity: _Identity) -> int:
+    def _new(self, identity: _Identity, now: float) -> int:
         """A number that nobody uses, the same one in every process unless others are in the way."""
         number = zlib.crc32("\0".join(map(str, identity)).encode("utf-8", "surrogateescape")) & MAX_ID
-        while number == 0 or number in self._names:
-            number = (number + 1) & MAX_ID
+        with self._lock:
+            if identity in self._numbers:  # meanwhile
+                return self._numbers[identity]
+            while number == 0 or number in self._identities:
+                number = (number + 1) & MAX_ID
+            self._numbers[identity], self._identities[number] = number, identity
+            self._names[number], self._unused[number], self._shown = identity[1], now, None
         return number
 
-    def _forget_long_gone(self, now: float) -> None:
-        """Of what is no longer in force, but may still be met, keeps the latest, up to a bound."""
-        if len(self._gone) <= _KEEP_MOST and all(since > now - _KEEP_S for since, _ in self._gone.values()):
-            return
-        latest = sorted(self._gone.items(), key=lambda each: (each[1][0], each[0]), reverse=True)
-        for place, (number, (since, identity)) in enumerate(latest):
-            if place >= _KEEP_MOST or since <= now - _KEEP_S:
-                del self._gone[number], self._numbers[identity], self._names[number]
+    def _forget(self, now: float) -> None:
+        """Of what is not in force, but may still be met, keeps the latest, up to a bound."""
+        over = len(self._unused) - _KEEP_MOST
+        oldest = takewhile(lambda each: each[0] < over or each[1][1] <= now - _KEEP_S, enumerate(self._unused.items()))
+        for _, (number, _) in list(oldest):
+            del self._unused[number], self._numbers[self._identities.pop(number)], self._names[number]
+            self._shown = None
 
 
 def common_beginning(one: Sequence[Rule], other: Sequence[Rule], known: int = 0) -> int:

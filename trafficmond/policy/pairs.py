@@ -8,8 +8,9 @@ they survive restarts as the rules' numbers do (`ids`).
 
 from __future__ import annotations
 
+import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 
 from trafficmond import abi
@@ -22,9 +23,10 @@ MOST = 65536
 
 
 class Pairs:
-    """Numbers in use, and those that may still be met. One thread numbers, any may ask for `known`."""
+    """Numbers in use, and those that may still be met."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._numbers: dict[Pair, int] = {}
         self._pairs: dict[int, Pair] = {}
         self._used: dict[int, float] = {}
@@ -32,23 +34,32 @@ class Pairs:
 
     def number(self, pair: Pair, now: float) -> int | None:
         """The first number of its block, the same one in every process unless others are in the way; None: too many."""
-        number = self._numbers.get(pair)
-        if number is None:
-            if len(self._pairs) >= MOST:
-                return None
-            number = zlib.crc32(repr((pair.would, pair.judges)).encode()) & abi.RULE_MASK & ~(_BLOCK - 1)
-            while number in self._pairs:
-                number = (number + _BLOCK) & abi.RULE_MASK
-            self._numbers[pair], self._pairs[number] = number, pair
-            self._known = MappingProxyType(self._pairs.copy())
-        self._used[number] = now
-        return number
+        with self._lock:
+            number = self._numbers.get(pair)
+            if number is None:
+                if len(self._pairs) >= MOST:
+                    return None
+                number = zlib.crc32(repr((pair.would, pair.judges)).encode()) & abi.RULE_MASK & ~(_BLOCK - 1)
+                while number in self._pairs:
+                    number = (number + _BLOCK) & abi.RULE_MASK
+                self._numbers[pair], self._pairs[number] = number, pair
+                self._known = MappingProxyType(self._pairs.copy())
+            self._used[number] = now
+            return number
 
-    def forget(self, now: float) -> None:
-        """Those that no table has had for long; every one in force has just been asked for."""
-        for number in [number for number, used in self._used.items() if used < now - _KEEP_S]:
-            del self._used[number], self._numbers[self._pairs.pop(number)]
-        self._known = MappingProxyType(self._pairs.copy())
+    def forget(self, now: float, in_force: Callable[[], Collection[int]] = frozenset) -> None:
+        """Those that no table has had for long; asks which are `in_force` if there are any."""
+        with self._lock:
+            old = [number for number, used in self._used.items() if used < now - _KEEP_S]
+            if not old:
+                return
+            still = in_force()
+            for number in old:
+                if number in still:
+                    self._used[number] = now
+                else:
+                    del self._used[number], self._numbers[self._pairs.pop(number)]
+            self._known = MappingProxyType(self._pairs.copy())
 
     def known(self) -> Mapping[int, Pair]:
         """First number -> pair; it does not change any more."""

@@ -7,7 +7,7 @@ stays there, unused. Once that is much, or where much is touched, all is to be c
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,20 @@ class Source:
     columns: RuleColumns  # of its rules
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reach:
+    """What a change of a table touches."""
+
+    touched: Bool  # slots of a root
+    roots: Mapping[int, tuple[int, Direction]]  # the unit of each that changes, and what it serves
+    classes: Classes
+
+
+def near(table: VerdictTable, before: Source, after: Source) -> bool:
+    """Whether the table of `after` can be made from that of `before`; quickly known."""
+    return _reach(table, before, after) is not None
+
+
 def patched(
     table: VerdictTable,
     before: Source,
@@ -50,31 +64,16 @@ def patched(
     pairs: Pairs | None = None,
 ) -> VerdictTable | None:
     """The table of `after`, made from that of `before`; None: compile it. The rest is as for `compile_table`."""
-    changed = _changed(before, after)
-    if after.policy.default_shadow is not None or before.policy.default_shadow is not None:
+    reach = _reach(table, before, after)
+    if reach is None:
         return None
-    if changed is None or before.policy.default is not after.policy.default:
-        return None
-    rows, directions = changed
-    first, last = _slots_of(rows)
-    if int((last - first + 1).sum()) > _MOST_SLOTS:
-        return None
-    roots = _roots(table, rows, directions)
-    if roots is None:
-        return None
-    touched = np.zeros(_SLOTS, np.bool_)
-    for one, other in zip(first.tolist(), last.tolist(), strict=True):
-        touched[one : other + 1] = True
-    classes = Classes.of(after.columns.services[after.columns.some_services].tolist())
-    if not classes.same(table.classes):
-        return None
-    wanted = np.flatnonzero(touched)
-    chosen, owner, columns = _within(after, touched)
+    wanted = np.flatnonzero(reach.touched)
+    chosen, owner, columns = _within(after, reach.touched)
     rows_in_force = Rows.of(chosen, owner, columns, now)
-    leaves = RuleLeaves(columns, classes, to_jiffies, _records(table).copy(), pairs, now)
+    leaves = RuleLeaves(columns, reach.classes, to_jiffies, table.recorded.copy(), pairs, now)
     builder = Builder(table.palette, table.units)
     last_words: list[tuple[int, int]] = []
-    for root, (family, direction) in roots.items():
+    for root, (family, direction) in reach.roots.items():
         layered = rows_in_force.layered(rows_in_force.select(family, direction), leaves)
         default = int(default_action(after.policy.default, direction)) << abi.ACTION_SHIFT
         entries = builder.add_slots(with_rows(flatten(layered, default, leaves), leaves, builder), wanted)
@@ -101,15 +100,33 @@ def patched(
         units=builder.units,
         whole=table.whole,
         crowded=table.crowded or leaves.crowded,
-        classes=classes,
+        classes=reach.classes,
         live=edit is not None,
         edit=edit,
     )
 
 
-def _records(table: VerdictTable) -> npt.NDArray[np.void]:
-    at = int(table.words[abi.HDR_RECORDS]) * UNIT_WORDS
-    return table.words[at : at + table.records * _RECORD_WORDS].view(abi.RECORD)
+def _reach(table: VerdictTable, before: Source, after: Source) -> _Reach | None:
+    """None: it is too much, or too different."""
+    if after.policy.default_shadow is not None or before.policy.default_shadow is not None:
+        return None
+    if before.policy.default is not after.policy.default:
+        return None
+    changed = _changed(before, after)
+    if changed is None:
+        return None
+    rows, directions = changed
+    first, last = _slots_of(rows)
+    if int((last - first + 1).sum()) > _MOST_SLOTS:
+        return None
+    roots = _roots(table, rows, directions)
+    if roots is None:
+        return None
+    touched = np.zeros(_SLOTS, np.bool_)
+    for one, other in zip(first.tolist(), last.tolist(), strict=True):
+        touched[one : other + 1] = True
+    classes = Classes.of(after.columns.services[after.columns.some_services].tolist())
+    return _Reach(touched, roots, classes) if classes.same(table.classes) else None
 
 
 def _with_records(table: VerdictTable, leaves: RuleLeaves, builder: Builder) -> tuple[list[tuple[int, U32]], int]:

@@ -18,7 +18,7 @@ from trafficmond.model import Action, Direction
 from trafficmond.policy import compiled
 from trafficmond.policy.classes import Classes
 from trafficmond.policy.flatten import I64, U32, Boundaries, Flat, Layered, flatten
-from trafficmond.policy.layout import PARENTS_MAX
+from trafficmond.policy.layout import PARENTS_MAX, UNIT_WORDS
 from trafficmond.policy.leaves import RuleColumns, RuleLeaves
 from trafficmond.policy.load import Policy
 from trafficmond.policy.pairs import Pairs
@@ -72,6 +72,17 @@ class VerdictTable:
     live: bool = False
     crowded: bool = False  # more rules that end lie over one another than the kernel would look at
     edit: Edit | None = None  # what makes the words those of this table, if they are still those of the one before
+
+    @property
+    def recorded(self) -> npt.NDArray[np.void]:
+        """Its records (abi.RECORD)."""
+        at = int(self.words[abi.HDR_RECORDS]) * UNIT_WORDS
+        return self.words[at : at + self.records * abi.RECORD.itemsize // 4].view(abi.RECORD)
+
+    def pairs(self) -> set[int]:
+        """The numbers of the pairs (`policy.pairs`) in it."""
+        records = self.recorded
+        return set(records["verdict"][records["shadow"] != 0].tolist())
 
 
 def compile_table(
@@ -132,7 +143,6 @@ def compile_columns(
     header[abi.HDR_RECORD_COUNT] = len(leaves.records)
     words = builder.words()
     words[: len(header)] = header
-    pairs.forget(now)
     counted = len(rows.owner), len(leaves.records), len(records)
     units, crowded = builder.units, leaves.crowded
     return VerdictTable(words, generation, *counted, palette, units, units, classes, crowded=crowded)
