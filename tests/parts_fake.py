@@ -134,6 +134,12 @@ class FakeDatapath(Datapath):
         self.installed += 1
         return words
 
+    def stage(self, words: Any) -> Any:
+        return words
+
+    def unstage(self) -> None:
+        pass
+
     @property
     def on_trial_until(self) -> float | None:
         return self.until

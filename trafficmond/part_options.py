@@ -88,6 +88,14 @@ class Kernel:
         """Datapath.install"""
         return self._datapath.install(words)
 
+    def stage(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """Datapath.stage"""
+        return self._datapath.stage(words)
+
+    def unstage(self) -> None:
+        """Datapath.unstage"""
+        self._datapath.unstage()
+
     def roll_back(self) -> None:
         """Datapath.roll_back"""
         self._datapath.roll_back()

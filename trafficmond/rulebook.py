@@ -119,7 +119,7 @@ class Rulebook(Changes):
             before = self.in_force
             if in_force := await self._unchanged(alter):
                 return Loaded(before, in_force)
-        async with self.standing.drafted(alter) as draft, self._lock:
+        async with self.standing.drafted(alter, staged=True) as draft, self._lock:
             if await self._is_held():
                 return None
             before = self.in_force

@@ -42,6 +42,13 @@ class Kernel(Protocol):
     def install(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
         """What is confirmed is this table; returns the words that it reads. Raises DatapathError."""
 
+    def stage(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """Lays a table ready: words that can be changed until `install` has them in force, at once. Raises
+        DatapathError. Any thread."""
+
+    def unstage(self) -> None:
+        """Gives up what lies ready."""
+
     def try_out(self, words: npt.NDArray[np.uint32], settings: Settings, until: float | None) -> None:
         """Judges by this table, and by the switches of these settings, until then; None: as long as by the one before.
         Raises DatapathError."""
@@ -167,10 +174,10 @@ class Standing:
         return (await self.made(Side(self.now.inputs, in_force and in_force.apart()), alter, draft)).in_force
 
     @asynccontextmanager
-    async def drafted(self, alter: Alter) -> AsyncIterator[Made | None]:
-        """What `alter` would make of the rules in force, compiled while others change these. Within the block `change`
-        makes of this draft, and of what has changed since, what comes in force; None: it does as quickly without one.
-        Raises ConfigError."""
+    async def drafted(self, alter: Alter, *, staged: bool = False) -> AsyncIterator[Made | None]:
+        """What `alter` would make of the rules in force, compiled while others change these. Within the block `change`,
+        for which it lies `staged`, or `try_out` makes of this draft, and of what has changed since, what comes in
+        force; None: they do as quickly without one. Raises ConfigError, DatapathError."""
         before, jump, now = self.now, self.jump, time.time()
         if before.in_force is None or jump:
             yield None
@@ -183,9 +190,13 @@ class Standing:
             if not await asyncio.to_thread(self.maker.is_near, *args, now):
                 # As a whole: the table in force is changed in place meanwhile.
                 made = await asyncio.to_thread(self.maker.make, *args, self._next_generation(), now, whole=True)
+            if made and staged:
+                words = await asyncio.to_thread(self._kernel.stage, made.table.words)
+                made = replace(made, table=replace(made.table, words=words, live=True))
             yield Made(inputs, made) if made else None
         finally:
             self._drafting = False
+            self._kernel.unstage()
             self.put(self.now, self.base)
 
     async def change(self, alter: Alter, draft: Made | None = None) -> InForce:
@@ -209,10 +220,12 @@ class Standing:
         return new
 
     def _installed(self, new: InForce) -> InForce:
-        if new.table.edit:
-            new.table.edit.apply(new.table.words)
-            return new
-        return replace(new, table=replace(new.table, words=self._kernel.install(new.table.words), live=True))
+        table, before = new.table, self.confirmed.in_force
+        if table.edit:
+            table.edit.apply(table.words)
+            if before and before.table.words is table.words:  # else they lie ready
+                return new
+        return replace(new, table=replace(table, words=self._kernel.install(table.words), live=True))
 
     async def try_out(
         self, alter: Alter, begin: Begin, draft: Made | None, *, files: bool, folder: str, place: str

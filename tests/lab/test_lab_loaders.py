@@ -127,7 +127,7 @@ def test_a_table_of_any_size(rig: Rig) -> None:
         words = compile_table(policy, ids, 0.0, datapath.clock.to_jiffies).words
         larger = np.zeros(max(len(words), pages * abi.PAGE_WORDS), np.uint32)
         larger[: len(words)] = words
-        datapath.install(larger)
+        datapath.install(datapath.stage(larger) if pages % 2 else larger)
         for source in sources:
             for packet in (udp(source, B), udp(f"2001:db8::{source}", B6)):
                 assert rig.run([packet]) == [XDP_DROP if source == dropped else XDP_PASS]

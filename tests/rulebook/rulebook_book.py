@@ -8,6 +8,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trafficmond import abi
 from trafficmond.config.settings import Settings
 from trafficmond.errors import DatapathError
@@ -29,6 +31,7 @@ class Book:
         (folder / "state").mkdir()
         self.settings = Settings(cidr_dir=self.cidr_dir, state_dir=folder / "state")
         self.installed: list[Any] = []
+        self.staged: Any = None
         self.tried: list[Any] = []
         self.on_trial_until: float | None = None
         self.refuses: DatapathError | None = None
@@ -60,6 +63,13 @@ class Book:
             raise self.refuses
         self.installed.append(words)
         return words
+
+    def stage(self, words: Any) -> Any:
+        self.staged = np.concatenate([words, np.zeros(4 * abi.PAGE_WORDS, np.uint32)])
+        return self.staged
+
+    def unstage(self) -> None:
+        self.staged = None
 
     def try_out(self, words: Any, _settings: Settings, until: float | None) -> None:
         if self.refuses:

@@ -87,9 +87,12 @@ def test_a_change_waits_for_neither_and_is_not_lost(book: Book, held: Held) -> N
         assert not reload.done()
         assert book.action("11.0.0.7") == "default monitor", "the files are not in force yet"
         judged(book)
+        laid_ready: list[Any] = []
+        install, book.install = book.install, lambda words: laid_ready.append(words is book.staged) or install(words)  # type: ignore[method-assign]
         held.let_go()
         loaded = await reload
         assert loaded is not None
+        assert laid_ready == [True], "what was laid ready is changed and put in force, not copied"
         assert loaded.before is not None
         assert "kept" in {rule.name for rule in loaded.before.policy.rules}, "that was no work of the reload's"
         assert [book.action(each) for each in ("11.0.0.7", "192.0.2.7", "198.18.0.7", "192.0.3.7")] == [

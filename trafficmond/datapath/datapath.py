@@ -115,6 +115,15 @@ class Datapath:
         """
         return self._tables.put(words, abi.CONFIRMED)
 
+    def stage(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """Lays a compiled verdict table ready, in a thread perhaps: `install` has the words that are returned, even if
+        they were changed since, in force at once. Raises DatapathError if the kernel has no memory for it."""
+        return self._tables.stage(words)
+
+    def unstage(self) -> None:
+        """Gives up what lies ready, if it was not installed."""
+        self._tables.unstage()
+
     def try_out(self, words: npt.NDArray[np.uint32], options: Options, until: float | None) -> None:
         """Puts a table and the switches that go with it on probation until `until` (epoch s): from then on, whatever
         has become of this daemon, the kernel judges by those that are confirmed. Bans are not touched. A second

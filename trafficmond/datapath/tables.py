@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,20 +25,17 @@ _ROOM_PART = 8  # or an eighth of it
 _SLOTS = (("tm_table_small", abi.SMALL_PAGES), ("tm_table_large", abi.LARGE_PAGES), ("tm_table_huge", None))
 
 
-class Tables:
-    """Both places of the tables' maps. `grace`: where the kernel's grace periods are waited for."""
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """A table in a map, by which no packet is judged yet."""
 
-    def __init__(self, maps: Mapping[str, int], grace: Executor) -> None:
-        self._maps = maps
-        self._grace = grace
-        self._taken = ["", ""]  # slot by place; unknown: an earlier daemon may have used any
+    fd: int
+    slot: str
+    live: npt.NDArray[np.uint32]
 
-    def put(self, words: npt.NDArray[np.uint32], place: int) -> npt.NDArray[np.uint32]:
-        """Swaps in a compiled table at this place (abi.CONFIRMED, abi.TRIAL): every packet sees the old one or the new
-        one, never a mixture. Returns the words that the kernel reads, with some room behind them.
-
-        Raises DatapathError if the kernel has no memory for it; then the old one stays.
-        """
+    @classmethod
+    def of(cls, words: npt.NDArray[np.uint32]) -> _Staged:
+        """Raises DatapathError."""
         needed = words.nbytes // _PAGE_BYTES
         slot, padded = next(each for each in _SLOTS if each[1] is None or needed <= each[1])
         roomy = needed + max(_ROOM_PAGES, needed // _ROOM_PART)
@@ -50,16 +48,60 @@ class Tables:
         try:
             live = Mapped(fd, np.dtype(np.uint32), mapped * abi.PAGE_WORDS).array
             live[: len(words)] = words
-            self._swap(slot, place, fd)
+        except OSError as error:
+            os.close(fd)
+            raise DatapathError(f"the kernel refused the verdict table: {error.strerror}") from error
+        return cls(fd, slot, live)
+
+    def close(self) -> None:
+        """What the kernel or this process uses of it stays."""
+        os.close(self.fd)
+
+
+class Tables:
+    """Both places of the tables' maps. `grace`: where the kernel's grace periods are waited for."""
+
+    def __init__(self, maps: Mapping[str, int], grace: Executor) -> None:
+        self._maps = maps
+        self._grace = grace
+        self._staged: _Staged | None = None
+        self._taken = ["", ""]  # slot by place; unknown: an earlier daemon may have used any
+
+    def stage(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """Lays a compiled table ready in a map of its own; returns the words there, with some room behind them, which
+        `put` swaps in at once, unless `unstage` was called. From any thread, one at a time. Raises DatapathError."""
+        self._staged = staged = _Staged.of(words)
+        return staged.live
+
+    def unstage(self) -> None:
+        """Gives up what lies ready, if it was not put in force."""
+        if self._staged:
+            self._staged.close()
+            self._staged = None
+
+    def put(self, words: npt.NDArray[np.uint32], place: int) -> npt.NDArray[np.uint32]:
+        """Swaps in a compiled table at this place (abi.CONFIRMED, abi.TRIAL): every packet sees the old one or the new
+        one, never a mixture. Returns the words that the kernel reads, with some room behind them; those that were
+        staged last are these.
+
+        Raises DatapathError if the kernel has no memory for it; then the old one stays.
+        """
+        if self._staged and self._staged.live is words:
+            staged, self._staged = self._staged, None
+        else:
+            staged = _Staged.of(words)
+        slot = staged.slot
+        try:
+            self._swap(slot, place, staged.fd)
         except OSError as error:
             raise DatapathError(f"the kernel refused the verdict table: {error.strerror}") from error
         finally:
-            os.close(fd)
+            staged.close()
         # The first slot that is taken counts, so a table in another slot goes once the new one is there.
         if slot != self._taken[place]:
             self.clear(place, but=slot)
         self._taken[place] = slot
-        return live
+        return staged.live
 
     def clear(self, place: int, but: str = "") -> None:
         """Takes what lies at a place out of every slot but one."""

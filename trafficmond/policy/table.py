@@ -58,7 +58,8 @@ CROWDED = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VerdictTable:
-    """`words` is what the kernel reads: whole pages, layout of bpf/abi.h. `live`: they are the very ones."""
+    """`words` is what the kernel reads: whole pages, layout of bpf/abi.h. `live`: they are the very ones, or will be
+    when they are in force."""
 
     words: U32
     generation: int

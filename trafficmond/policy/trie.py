@@ -89,13 +89,14 @@ class Builder:
         return self._units
 
     def words(self) -> U32:
-        """Everything added so far, a whole number of pages."""
+        """Everything added, a whole number of pages; of the builder nothing is left."""
         words = np.zeros(-(-self._units // abi.PAGE_UNITS) * abi.PAGE_WORDS, np.uint32)
         words[abi.HDR_PALETTE : abi.HDR_PALETTE + len(self._palette)] = self._palette
-        for unit, content in self._written:
+        while self._written:  # each goes when it has been copied: large tables are not held twice
+            unit, content = self._written.pop()
             words[unit * UNIT_WORDS : unit * UNIT_WORDS + len(content)] = content
-        for chunks in self._chunks:
-            _write_chunks(words, chunks, 0)
+        while self._chunks:
+            _write_chunks(words, self._chunks.pop(), 0)
         return words
 
     def pieces(self) -> list[tuple[int, U32]]:
