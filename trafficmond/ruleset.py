@@ -127,7 +127,8 @@ class Maker:
         return make_policy(inputs.files, runtime=self._runtime_rules(inputs.runtime), guard=guard, **of_settings)
 
     def _numbered(self, policy: Policy, before: InForce | None, now: float) -> tuple[Numbered, RuleColumns]:
-        numbered = self.ids.number(policy.rules, before.numbered if before else Numbered(), now)
+        known = policy.begins_as(before.policy) if before else 0
+        numbered = self.ids.number(policy.rules, before.numbered if before else Numbered(), now, known)
         return numbered, _columns_of(policy, numbered.numbers, before)
 
     def _runtime_rules(self, tables: Sequence[Table]) -> Rules:

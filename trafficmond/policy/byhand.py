@@ -88,5 +88,5 @@ class ByHand:
 
 
 def _key(table: Mapping[str, Any]) -> Key:
-    ports = tuple(map(str, table.get("ports", ())))
+    ports = tuple(map(str, table["ports"])) if "ports" in table else ()
     return str(table["cidr"]), str(table.get("direction", "ingress")), ports

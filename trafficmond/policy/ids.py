@@ -58,13 +58,13 @@ class RuleIds:
         self.use([numbered], now)
         return numbered.numbers
 
-    def number(self, rules: Sequence[Rule], before: Numbered, now: float) -> Numbered:
+    def number(self, rules: Sequence[Rule], before: Numbered, now: float, known: int = 0) -> Numbered:
         """The number of each of `rules`, a set that may come in force.
 
-        What it begins with as another set does is not looked at again.
+        What it begins with as another set does, at least `known` rules, is not looked at again.
         """
         order = tuple(rules)
-        same = common_beginning(before.rules, order)
+        same = common_beginning(before.rules, order, known)
         counts = dict(before.counts)
         for rule in before.rules[same:]:
             key = (rule.path, rule.name)

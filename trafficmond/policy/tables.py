@@ -39,9 +39,10 @@ def begun_by(table: Table, now: float) -> Table:
 
 def same(table: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether a table is on the wanted prefix and, where that names them, of its direction and ports."""
+    if table[CIDR] != wanted[CIDR]:  # most, and there may be thousands
+        return False
     direction, ports = table.get(DIRECTION, str(Direction.INGRESS)), table.get(PORTS, [])
-    here = table[CIDR] == wanted[CIDR] and wanted.get(DIRECTION, direction) == direction
-    return bool(here and wanted.get(PORTS, ports) == ports)
+    return bool(wanted.get(DIRECTION, direction) == direction and wanted.get(PORTS, ports) == ports)
 
 
 def without(tables: Sequence[Table], unwanted: Mapping[str, Any]) -> list[Table]:
@@ -81,6 +82,8 @@ def _minus(part: Network, taken: Network) -> Sequence[Network]:
 
 
 def _moment(value: Any) -> float | None:
+    if isinstance(value, float):
+        return value
     if isinstance(value, datetime):
         return value.timestamp()
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int) else None
