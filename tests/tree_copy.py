@@ -68,7 +68,7 @@ class TreeCopy:
 
     def run(self, *command: str, stdin: str = "") -> str:
         """Python with these arguments in the copy; what it prints. Fails with what it says if that ends badly."""
-        environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(self.root)}
         done = subprocess.run(
             [sys.executable, *command],
             cwd=self.root,
