@@ -14,7 +14,7 @@ from trafficmond import abi
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.ids import RuleIds
 from trafficmond.policy.load import Policy
-from trafficmond.policy.prefixes import Prefixes, mask, parse_address
+from trafficmond.policy.prefixes import Prefixes, mask, parse
 from trafficmond.policy.table import VerdictTable, compile_table
 from trafficmond.policy.walk import lookup
 from trafficmond.services import text
@@ -39,10 +39,10 @@ def compiled(policy: Policy, now: float = NOW) -> tuple[VerdictTable, U32]:
 
 def columns(addresses: Sequence[str], family: int) -> tuple[list[int], U64, U64]:
     """Positions and left-aligned words of those addresses that are of `family`."""
-    keys = [(position, *parse_address(address)) for position, address in enumerate(addresses)]
-    mine = [key for key in keys if key[3] == family]
-    hi, lo = (np.array([key[part] for key in mine], np.uint64) for part in (1, 2))
-    return [key[0] for key in mine], hi, lo
+    found = parse(addresses)
+    assert not found.bad
+    at = np.flatnonzero(found.prefixes.family == family)
+    return at.tolist(), found.prefixes.hi[at], found.prefixes.lo[at]
 
 
 def names(service: str, place: int, passing: bool) -> bool:
