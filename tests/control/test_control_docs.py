@@ -29,7 +29,10 @@ def test_every_bound() -> None:
     assert connection.MAX_MESSAGE_BYTES == 1 << 20
     assert f"for {connection.WRITE_TIMEOUT_S:.0f} seconds" in TEXT
     assert f"a backlog of {broadcast.QUEUE_RECORDS:,} records" in TEXT
-    assert f"{clients.MAX_CLIENTS} clients at once, {clients.MAX_CLIENTS_OF_A_USER} of one user" in TEXT
+    assert (
+        f"{clients.MAX_CLIENTS} clients may be connected at once, {clients.MAX_CLIENTS_OF_A_USER} of them for one user"
+        in TEXT
+    )
 
 
 def test_the_default_path() -> None:
