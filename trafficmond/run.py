@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future
 
-from trafficmond import part_options
+from trafficmond import heap, part_options
 from trafficmond.config.flags import Flags
 from trafficmond.config.settings import Settings
 from trafficmond.control.listen import Listener
@@ -31,4 +31,5 @@ async def _live(settings: Settings, flags: Flags, listener: Listener, loading: F
             # Packets are judged and counted by now: no earlier, or they would wait for what serves clients.
             from trafficmond.daemon import Daemon
 
+            heap.give_back()  # what the load and the imports needed for a moment
             await Daemon(parts, signals).run(listener)

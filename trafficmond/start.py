@@ -17,6 +17,7 @@ def run(file: SettingsFile, flags: Flags) -> None:
     """Runs the daemon until it is told to stop. Raises TrafficmonError if it cannot start."""
     os.umask(0o027)
     heap.keep_large_apart()
+    heap.share()
     own = file.own() or _whole(file)
     with closing(open_socket(own.control_socket)) as listener, begun(part_options.options(own)) as loading:
         with heap.uncollected():
