@@ -70,7 +70,9 @@ class History:
                 await asyncio.to_thread(self._follow, before, policy, change, (tried_before, tried))
                 self.trouble = ""
             except OSError as error:
-                self.trouble = f"changes of the rules are not kept by number ({self._path}: {error.strerror or error})"
+                self.trouble = (
+                    f"changes of the rules cannot be numbered and stored ({self._path}: {error.strerror or error})"
+                )
 
     async def changes(self) -> list[Recorded]:
         """All that are kept, in their order; those of one number are one."""

@@ -68,7 +68,7 @@ class Learned:
             learned = unpacked(await asyncio.to_thread(self._path.read_bytes))
             anew = self._engine.recall(learned, time.time())
             if anew:
-                await self._put_aside(f"{', '.join(anew)}: another version kept other figures")
+                await self._put_aside(f"{', '.join(anew)}: another version stored other figures")
         except FileNotFoundError:
             pass
         except ValueError as error:
@@ -96,7 +96,7 @@ class Learned:
         except OSError as error:
             self._fail("is not known", error)
             return
-        text = f"what detectors had learned cannot be used ({why}); they begin anew, and the file is kept as {aside}"
+        text = f"what detectors had learned cannot be used ({why}); they start again, and the file is kept as {aside}"
         self._sinks.note(messages.LEARNED_REPLACED, text, {"path": str(aside)})
 
     def _fail(self, what: str, error: OSError) -> None:

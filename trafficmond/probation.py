@@ -23,14 +23,14 @@ _LATER_S = 0.02  # after the kernel has ended a probation
 _SAID = {
     BEGUN: (messages.PROBATION_BEGUN, "on probation for {left:.0f} s, until somebody confirms it: {what}{by}"),
     CONFIRMED: (messages.PROBATION_CONFIRMED, "confirmed: {what}{by}"),
-    ROLLED_BACK: (messages.PROBATION_OVER, "rolled back, what was confirmed before is in force: {what}{by}"),
+    ROLLED_BACK: (messages.PROBATION_OVER, "rolled back; the rules confirmed before are in force: {what}{by}"),
     RAN_OUT: (
         messages.PROBATION_OVER,
-        "not confirmed in time, what was confirmed before is in force: {what}{by}",
+        "not confirmed in time; the rules confirmed before are in force: {what}{by}",
     ),
     RESET: (
         messages.PROBATION_OVER,
-        "restarted in the middle of a probation, what was confirmed before is in force: {what}{by}",
+        "restarted during a probation; the rules confirmed before are in force: {what}{by}",
     ),
 }
 
@@ -96,7 +96,11 @@ class Probation:
         try:
             await self._rulebook.resume(on_disk)
         except TrafficmonError as error:
-            standing.untold = f"what is on probation is not known any more, the kernel ends it all the same: {error}"
+            standing.untold = (
+                f"what is on probation cannot be read, but the kernel ends it: {error}"
+            )
         if standing.base is None and not standing.untold:
-            standing.untold = "what is on probation is not known, since nothing was kept of it; the kernel ends it"
+            standing.untold = (
+                "what is on probation is unknown, because it was not stored; the kernel ends it"
+            )
         self.watch()

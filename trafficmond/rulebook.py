@@ -38,8 +38,8 @@ from trafficmond.standing import Alter, Begin, Side
 from trafficmond.verdict import Pair
 
 REFUSED = (
-    "the files as they are were on probation and nobody has confirmed them: what was confirmed before is in force; "
-    "change them, or try them again with trafficctl apply"
+    "nobody confirmed these files while they were on probation: the rules confirmed before are in force; "
+    "change the files, or try them again with trafficctl apply"
 )
 
 
@@ -210,7 +210,7 @@ class Rulebook(Changes):
                     inputs = self._sources.tried(inputs, named, last.folder)
                     if fingerprint(inputs.settings, inputs.instead) != last.tried:
                         where = last.folder or str(settings.cidr_dir)
-                        raise ConfigError([Mistake(where, "does not hold any more what is on probation")])
+                        raise ConfigError([Mistake(where, "no longer has what is on probation")])
                 inputs = replace(inputs, runtime=last.runtime, saved=last.saved)
                 return inputs if last.saved is None else self._sources.holding(inputs, list(last.saved))
 

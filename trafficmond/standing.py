@@ -92,7 +92,7 @@ def recalled(settings: Settings) -> tuple[Settings, Kept, str]:
         return trial.confirmed(settings, kept) or settings, kept, ""
     except (OSError, ValueError) as error:
         why = f"{getattr(error, 'strerror', '') or error}"
-        untold = f"the rules that were confirmed last are not known ({path}: {why}); the files are in force as they are"
+        untold = f"cannot read the rules that were confirmed last ({path}: {why}); the files are in force as they are"
         return settings, Kept(), untold
 
 
@@ -235,7 +235,7 @@ class Standing:
         self.expire_probation()
         ours, in_force = self.now
         if in_force is None or not in_force.generation:
-            what = "the rules in force are those of the last run, which are not known: nothing can be on probation"
+            what = "nothing can be on probation: this daemon does not know the rules in force, those of the last run"
             raise TrafficmonError(what, hint="correct the files first: trafficctl check")
         inputs, made = await self.made(Side(ours, in_force.apart()), alter, draft)
         before, last = self.kept, self.kept.trial or Trial("", "", 0.0, 0.0)
@@ -268,7 +268,9 @@ class Standing:
             await self.keep(Kept(planned, refused, said, copies))
         except OSError as error:
             await self.keep(Kept(planned, refused))
-            self.untold = f"a restart would not know what is confirmed of the rules: {error.strerror or error}"
+            self.untold = (
+                f"a restart would not know which rules are confirmed: {error.strerror or error}"
+            )
 
     async def resume(self, alter: Alter) -> None:
         """Goes on with the probation that an earlier daemon began, which is what `alter` makes of the rules in force.
@@ -286,7 +288,7 @@ class Standing:
         if known is None:
             raise TrafficmonError("nothing is on probation", hint=_LOOK)
         if self.base is None:
-            what = "what is on probation is not known any more: this daemon has not begun it, and could not read it"
+            what = "this daemon does not know what is on probation: it did not start it, and could not read it"
             raise TrafficmonError(what, hint="take it back with trafficctl rollback, and make the change again")
         return known
 

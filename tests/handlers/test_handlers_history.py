@@ -213,7 +213,7 @@ def test_a_folder_that_cannot_be_written_stops_no_change(tmp_path: Path) -> None
             await ask.parts.follow_rules()
             ask.parts.history._path = tmp_path / "no" / "such" / "folder"
             await ask("AddCidr", cidr="203.0.113.1", action="drop")
-            assert any("not kept by number" in each for each in (await ask("Status"))["warnings"])
+            assert any("cannot be numbered and stored" in each for each in (await ask("Status"))["warnings"])
 
     asyncio.run(run())
 

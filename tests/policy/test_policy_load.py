@@ -152,8 +152,8 @@ def test_a_folder_that_is_gone_is_what_it_last_was(tmp_path: Path) -> None:
     ("content", "prefixes", "told"),
     [
         ("192.0.2.0/24\n942.180.233.122\n203.0.113.0/24\n", 2, ":2: '942.180.233.122' is not "),
-        ("", 1, "has no prefix any more; its last good content stays in force (1 prefixes)"),
-        ("# made at 02:00\n\n", 1, "has no prefix any more"),
+        ("", 1, "has no prefixes any more; its last good content stays in force (1 prefixes)"),
+        ("# made at 02:00\n\n", 1, "has no prefixes any more"),
         ("<html>\n<body>\n203.0.113.1\n</body></html>\n", 1, ":1: '<html>' is not "),
         ("\0\0", 1, "is not plain text"),
         (None, 1, "cannot be read: No such file or directory; its last good content stays"),

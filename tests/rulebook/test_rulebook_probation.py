@@ -178,7 +178,7 @@ def test_files_that_nobody_confirmed_are_refused_until_they_change(started: Book
         ends(book)
     for _ in range(2):
         assert actions(book) == ["monitor", "drop", "monitor"]
-        assert "nobody has confirmed" in book.run(book.rules.holds(book.settings))[0]
+        assert "nobody confirmed" in book.run(book.rules.holds(book.settings))[0]
         assert restarted(book, until=None) == (True, ""), "nor does a start take them"
     assert book.run(book.rules.try_files(book.settings, "", TRY)) is not None, "apply tries them again"
     book.run(book.rules.roll_back())
@@ -232,9 +232,9 @@ def test_what_is_not_known_any_more_can_only_be_taken_back(started: Book) -> Non
     book.run(book.rules.try_files(book.settings, str(folder), TRY))
     (folder / "b.toml").write_text(RULE)
     restarted(book, until=book.on_trial_until)
-    with pytest.raises(TrafficmonError, match="not hold any more"):
+    with pytest.raises(TrafficmonError, match="no longer has"):
         book.run(book.rules.resume(book.settings))
-    with pytest.raises(TrafficmonError, match="not known any more"):
+    with pytest.raises(TrafficmonError, match="does not know what is on probation"):
         book.run(book.rules.confirm())
     assert book.run(book.rules.roll_back()).what == "a change"
     with pytest.raises(TrafficmonError, match="nothing is on probation"):
@@ -378,7 +378,7 @@ def test_a_daemon_goes_on_with_a_settings_file_on_probation(started: Book, whole
     restarted(book, until=book.on_trial_until)
     assert actions(book) == ["monitor", "drop", "monitor"]
     if not whole:
-        with pytest.raises(TrafficmonError, match="does not hold any more"):
+        with pytest.raises(TrafficmonError, match="no longer has"):
             book.run(book.rules.resume(book.settings))
         return
     book.run(book.rules.resume(book.settings))

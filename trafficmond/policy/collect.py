@@ -90,7 +90,7 @@ class Collector:
             self.add(rules)
             self.notes.append(Mistake(str(path), "holds no prefix"))
         elif (before := self._last_good.of(path, source, parse)) is not None and len(before.prefixes):
-            self._fall_back(path, parse, source, [Mistake(str(path), "has no prefix any more")])
+            self._fall_back(path, parse, source, [Mistake(str(path), "has no prefixes any more")])
         else:
             self.add(rules)
 

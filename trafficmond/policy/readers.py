@@ -34,7 +34,7 @@ def read_toml(data: bytes, path: str, *, own: bool = False, geography: Geography
     except tomllib.TOMLDecodeError as error:
         return Rules.nothing(path, [_syntax_mistake(path, str(error))])
     except RecursionError:
-        return Rules.nothing(path, [Mistake(path, "is nested too deep to be read")])
+        return Rules.nothing(path, [Mistake(path, "is nested too deeply")])
     except TypeError:
         return Rules.nothing(path, [Mistake(f"{path}: rule", "write each rule under a header of its own, [[rule]]")])
     mistakes = [Mistake(f"{path}: {key}", "is not a known key; a rules file has [[rule]] only") for key in found.others]
@@ -52,7 +52,7 @@ def read_json(data: bytes, path: str) -> Rules:
     except UnicodeDecodeError:
         return Rules.nothing(path, [Mistake(path, "is not UTF-8 text")])
     except RecursionError:
-        return Rules.nothing(path, [Mistake(path, "is nested too deep to be read")])
+        return Rules.nothing(path, [Mistake(path, "is nested too deeply")])
     cidrs = document.get("permitted_cidrs") if isinstance(document, dict) else None
     if not isinstance(cidrs, list) or not all(isinstance(cidr, str) for cidr in cidrs):
         return Rules.nothing(path, [Mistake(path, f"has no permitted_cidrs, a list of strings; {_PERMITTED}")])
