@@ -96,11 +96,7 @@ class Probation:
         try:
             await self._rulebook.resume(on_disk)
         except TrafficmonError as error:
-            standing.untold = (
-                f"what is on probation cannot be read, but the kernel ends it: {error}"
-            )
+            standing.untold = f"what is on probation cannot be read, but the kernel ends it: {error}"
         if standing.base is None and not standing.untold:
-            standing.untold = (
-                "what is on probation is unknown, because it was not stored; the kernel ends it"
-            )
+            standing.untold = "what is on probation is unknown, because it was not stored; the kernel ends it"
         self.watch()

@@ -268,9 +268,7 @@ class Standing:
             await self.keep(Kept(planned, refused, said, copies))
         except OSError as error:
             await self.keep(Kept(planned, refused))
-            self.untold = (
-                f"a restart would not know which rules are confirmed: {error.strerror or error}"
-            )
+            self.untold = f"a restart would not know which rules are confirmed: {error.strerror or error}"
 
     async def resume(self, alter: Alter) -> None:
         """Goes on with the probation that an earlier daemon began, which is what `alter` makes of the rules in force.
