@@ -105,18 +105,28 @@ static __u32 tm_settle(struct tm_table *t, __u64 bucket, __u32 first, __u32 *nex
 	return taken;
 }
 
-/* The order of keys, by their digits from the lowest; digits in which all are alike are passed over. 0: no memory. */
+struct tm_keyed {
+	__u64 key;
+	__s64 at;
+};
+
+/*
+ * The order of keys, by their digits from the lowest; digits in which all are alike are passed over. Keys go with their
+ * places: to look at each where it lies would cost a cache line. 0: no memory.
+ */
 static int tm_key_order(const __u64 *key, __u32 n, __s64 *order)
 {
-	__s64 *other = malloc(((size_t)n + 1) * sizeof(*other)), *from = order, *to = other;
+	struct tm_keyed *both = malloc(2 * ((size_t)n + 1) * sizeof(*both)), *from = both, *to = both + n;
 	__u32 count[1 << TM_DIGIT], i, digit, at, sum;
 	int shift;
 
-	if (!other)
+	if (!both)
 		return 0;
 	for (i = 0; i < n; i++)
-		order[i] = i;
+		from[i] = (struct tm_keyed){key[i], i};
 	for (shift = 0; shift < 64; shift += TM_DIGIT) {
+		struct tm_keyed *sorted = to;
+
 		memset(count, 0, sizeof(count));
 		for (i = 0; i < n; i++)
 			count[key[i] >> shift & ((1 << TM_DIGIT) - 1)]++;
@@ -128,13 +138,13 @@ static int tm_key_order(const __u64 *key, __u32 n, __s64 *order)
 			sum += at;
 		}
 		for (i = 0; i < n; i++)
-			to[count[key[from[i]] >> shift & ((1 << TM_DIGIT) - 1)]++] = from[i];
-		from = to;
-		to = from == order ? other : order;
+			sorted[count[from[i].key >> shift & ((1 << TM_DIGIT) - 1)]++] = from[i];
+		to = from;
+		from = sorted;
 	}
-	if (from != order)
-		memcpy(order, from, n * sizeof(*order));
-	free(other);
+	for (i = 0; i < n; i++)
+		order[i] = from[i].at;
+	free(both);
 	return 1;
 }
 

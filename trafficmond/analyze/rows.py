@@ -43,6 +43,7 @@ RECORD = np.dtype(
 )
 
 BATCH = 4096
+_GATHERED = 1024  # rows that are tuples of Python's at a time, each ten times as large
 TIME_MAX = 1e11  # epoch seconds; a later moment is a mistake of the file
 
 _MAPPED = int(V4_MAPPED)
@@ -291,7 +292,7 @@ class Records:
 
     @property
     def full(self) -> bool:
-        return len(self._rows) >= BATCH
+        return len(self._rows) >= _GATHERED
 
     def add(
         self,
