@@ -227,7 +227,7 @@ def wire(
     host = Host(settings, datapath, protected, exposure, rulebook, pipeline, sinks, tasks, warnings)
     auditor = Auditor(store, sinks)
     questions = Questions()
-    return Parts(
+    parts = Parts(
         settings=settings,
         flags=flags,
         started_at=now,
@@ -248,7 +248,7 @@ def wire(
         host=host,
         auditor=auditor,
         history=History(settings.state_dir / HISTORY_NAME),
-        probation=Probation(rulebook, host, exposure, sinks, tasks, auditor.record),
+        probation=Probation(rulebook, host, exposure, sinks, tasks, lambda change: parts.audit(change)),
         questions=questions,
         quotas=Quotas(store.path, questions, pipeline),
         broadcast=broadcast,
@@ -257,6 +257,7 @@ def wire(
         watcher=Watcher(is_rules_file),
         dns=DnsNames(),
     )
+    return parts
 
 
 def say_sources(parts: Parts, before: InForce | None) -> None:
