@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trafficmond.analyze.native import Ledger, Lines, account
-from trafficmond.analyze.rows import TIME_MAX, address, iso_time, port, renumber
+from trafficmond.analyze.rows import TIME_MAX, address, moment, port, renumber
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import SHIPPED
 from trafficmond.analyze.source import BETWEEN, CHUNK, LINE_MAX, Source
@@ -122,7 +122,7 @@ def _plain(value: Mapping[str, Any]) -> bytes:
     action = str(value["action"]).upper()
     if action not in _ACTIONS:
         raise ValueError(f"{value['action']!r} is not a valid action")
-    at, size, vlan = _time(value["timestamp"]), int(value["packet_size"]), int(value.get("vlan") or 0)
+    at, size, vlan = moment(value["timestamp"]), int(value["packet_size"]), int(value.get("vlan") or 0)
     if not 0 <= at < TIME_MAX:
         raise ValueError(f"{at} is not a time in epoch seconds")
     if not 0 <= size < 1 << 32:
@@ -146,13 +146,6 @@ def _plain(value: Mapping[str, Any]) -> bytes:
         "vlan": vlan,
     }
     return f'{{"timestamp":{at:.6f},'.encode() + json.dumps(event, ensure_ascii=False).encode()[1:] + b"\n"
-
-
-def _time(value: Any) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        return iso_time(str(value))
 
 
 def _name(value: Any) -> str:

@@ -16,7 +16,7 @@ from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.sorting import by_start
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.analyze.spread import spread
-from trafficmond.analyze.unpack import GZIP, ZSTD
+from trafficmond.analyze.unread import packed, unread
 from trafficmond.flows.batch import Batch
 
 
@@ -35,13 +35,14 @@ class Format:
     """A reader, by its name in `readers`, and whether its rows are RECORD (flows, which others made) or DELTA (packets,
     or log lines of them).
 
-    `repeats`: its records may tell of one connection many times, in many files too.
+    `json`: its records are JSON, or may be. `repeats`: they may tell of one connection many times, in many files too.
     """
 
     name: str
     records: bool
     log: bool = False
     repeats: bool = False
+    json: bool = False
 
     @cached_property
     def reader(self) -> Reader:
@@ -77,49 +78,28 @@ def _with_interval(batches: Iterator[Batch], source: Source, stats: RunStats) ->
 FORMATS = (
     Format("capture", records=False),
     Format("flows_db", records=True),
-    Format("own_json", records=False, log=True),
+    Format("own_json", records=False, log=True, json=True),
     Format("own_csv", records=False, log=True),
-    Format("zeek", records=True),
+    Format("zeek", records=True, json=True),
     Format("argus", records=True),
     Format("journal", records=False),
-    Format("eve", records=True, repeats=True),
-    Format("ocsf", records=True),
+    Format("eve", records=True, repeats=True, json=True),
+    Format("ocsf", records=True, json=True),
     Format("vpc", records=True),
 )
 
-_CONVERTED = "tshark -w FILE.pcap -r"
-_CONTAINERS = (  # known by their first bytes, and how they are undone
-    (b"\xfd7zXZ\0", "compressed with xz", "xz -dc"),
-    (b"BZh", "compressed with bzip2", "bzip2 -dc"),
-    (b"\x04\x22\x4d\x18", "compressed with lz4", "lz4 -dc"),
-    (b"\x02\x21\x4c\x18", "compressed with lz4 as Linux's images are", "lz4 -dc"),
-    (b"\x5d\0\0", "compressed with lzma", "lzma -dc"),
-    (b"\x1f\x9d", "compressed with compress", "zcat"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "7z x -so"),
-    (GZIP, "compressed twice", "zcat FILE | zcat # instead of FILE its path:"),
-    (ZSTD, "compressed twice", "zstdcat FILE | zstdcat # instead of FILE its path:"),
-    (b"PK\x03\x04", "a zip archive", "unzip -p"),
-    (b"PAR1", "a Parquet file", "duckdb -json -c \"from 'FILE'\" # instead of FILE its path:"),
-    (b"LPKSHHRH", "a file of the journal", "journalctl -o json --file"),
-    (b"snoop\0\0\0", "a capture of snoop", _CONVERTED),
-    (b"\x1c\0\x01\xac", "a capture of Ixia", _CONVERTED),
-    (b"\xac\x01\0\x1c", "a capture of Ixia", _CONVERTED),
-    (b"\x1c\0\x01\xab", "a capture of Ixia", _CONVERTED),
-    (b"\xab\x01\0\x1c", "a capture of Ixia", _CONVERTED),
-    (b"GMBU", "a capture of Microsoft Network Monitor", _CONVERTED),
-    (b"RTSS", "a capture of Microsoft Network Monitor", _CONVERTED),
-    (b"XCP\0", "a capture of Sniffer", _CONVERTED),
-    (b"TRSNIFF data    \x1a", "a capture of Sniffer", _CONVERTED),
-    (b"\x05VNF", "a capture of Visual Networks", _CONVERTED),
-    (b"\xaa\xaa\xaa\xaa", "a capture of InfoVista 5View", _CONVERTED),
-    (b"\x7fver", "a capture of OmniPeek", _CONVERTED),
-    (b"iptrace ", "a capture of AIX's iptrace", _CONVERTED),
-    (b"\x54\x52\0\x64\0", "a capture of HP-UX's nettl", _CONVERTED),
-    (b"btsnoop\0", "a capture of Bluetooth", "tshark -r"),
-    (b"\x0c\xa5\x01\0", "nfdump's own file", "nfdump -o csv -r"),
-    (b"\x0c\xa5\x02\0", "nfdump's own file", "nfdump -o csv -r"),
-    (b"\x83\x10", "Argus's own file", "ra -n -c , -r"),
-)
+
+def _enveloped(source: Source) -> Format | None:
+    """The format of what a shipper put into records of its own, or behind what syslog writes before it."""
+    sample = Sample(source.head, enveloped=True)
+    if packed(source.head, source.path) or not sample.objects:
+        return None
+    for known in FORMATS:
+        if known.json and known.reader.lacks(sample) == []:
+            source.enveloped = True
+            source.note("records were taken out of those that a shipper put around them", 0)
+            return known
+    return None
 
 
 def format_of(source: Source) -> Format:
@@ -133,6 +113,8 @@ def format_of(source: Source) -> Format:
             if lack == []:
                 return known
             lacks.append((known, lack))
+        if found := _enveloped(source):
+            return found
         looked = source.look()
     if not source.head.strip() and source.compressed == "journal":
         raise InputError(
@@ -140,14 +122,9 @@ def format_of(source: Source) -> Format:
         )
     if not source.head.strip():
         raise InputError(f"{source.name} is empty", hint="there is nothing to analyse in it")
-    for magic, what, program in _CONTAINERS:
-        if source.head.startswith(magic):
-            raise InputError(f"{source.name} is {what}, which cannot be read here", hint=f"unpack it: {program} {path}")
-    if source.head.startswith(b"__CURSOR="):
-        what = f"{source.name} is a journal in its export format, which this command cannot read"
-        raise InputError(
-            what, hint="have journalctl write JSON: journalctl -u trafficmond -o json | trafficctl analyze -"
-        )
+    if named := unread(sample, path):
+        what, hint = named
+        raise InputError(f"{source.name} is {what}, which cannot be read here", hint=hint)
     near = min(
         ((len(lack), known.reader.TITLE, lack) for known, lack in lacks if lack), default=None, key=lambda it: it[0]
     )

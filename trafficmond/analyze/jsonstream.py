@@ -22,7 +22,9 @@ _DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN is what pandas
 
 def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line on which it begins, object) for each. What is none is counted as damage, and reading goes on with
-    the next line. The objects of a list that is all of an object (`{"events": [...], ...}`) are taken out of it."""
+    the next line. The objects of a list that is all of an object (`{"events": [...], ...}`) are taken out of it; so
+    are those that a shipper put into its own, if the source is `enveloped`."""
+    enveloped = source.enveloped
     decode = _DECODER.raw_decode
     text = codecs.getincrementaldecoder("utf-8")("replace")
     data = source.read()
@@ -56,6 +58,15 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         if wrapper and buffer[start] in '"}':  # the list has ended, and what else the object holds follows
             return
+        if enveloped and buffer[start] != "{":
+            newline, brace = buffer.find("\n", start), buffer.find("{", start)
+            if newline < 0 and brace < 0 and not final and len(buffer) - start < OBJECT_MAX:
+                data = source.read()
+                final = not data
+                buffer, at = buffer[start:] + text.decode(data, final), 0
+                continue
+            if brace >= 0 and (newline < 0 or brace < newline):
+                start = brace
         try:
             value, end = decode(buffer, start)
         except (ValueError, RecursionError) as error:
@@ -68,7 +79,7 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
             skipping = True
             continue
         if isinstance(value, dict):
-            yield line, value
+            yield line, (inside(value) or value) if enveloped else value
         else:
             source.parse_errors.line(source.name, line, "not a JSON object", _shown(buffer, start))
             skipping = True
@@ -77,7 +88,26 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
         at = end
 
 
-def first_objects(head: bytes, most: int) -> list[dict[str, Any]]:
+def inside(found: dict[str, Any], depth: int = 0) -> dict[str, Any] | None:
+    """The record that a shipper put into its own, as an object or as text; None if there is none."""
+    for name in _ENVELOPES:
+        inner = found.get(name)
+        if type(inner) is str and (at := inner.find("{")) >= 0:
+            try:
+                inner, _ = _DECODER.raw_decode(inner, at)
+            except (ValueError, RecursionError):
+                continue
+        if type(inner) is dict and inner:
+            return (inside(inner, depth + 1) if depth < _ENVELOPES_MAX else None) or inner
+    return None
+
+
+_ENVELOPES = ("message", "_raw", "original", "log", "_source", "result", "event")
+"""Where Filebeat and Fluentd, Splunk, ECS, Docker, Elasticsearch and Splunk's HEC put the record of another."""
+_ENVELOPES_MAX = 2  # such as lie in each other
+
+
+def first_objects(head: bytes, most: int, *, enveloped: bool = False) -> list[dict[str, Any]]:
     """The first whole objects, at most `most`, of what a file begins with; what is damaged is passed over."""
     text = head.decode("utf-8", "replace")
     wrapper = _WRAPPER.match(text)
@@ -87,12 +117,15 @@ def first_objects(head: bytes, most: int) -> list[dict[str, Any]]:
     for _ in range(_TRIES):
         match = _BETWEEN.match(text, at)
         at = match.end() if match else at
+        if enveloped and not text.startswith("{", at):
+            newline = text.find("\n", at)
+            at = max(at, text.find("{", at, newline if newline >= 0 else len(text)))
         try:
             value, end = decode(text, at) if text.startswith("{", at) else (None, at)
         except (ValueError, RecursionError):
             value, end = None, at
         if isinstance(value, dict):
-            found.append(value)
+            found.append((inside(value) or value) if enveloped else value)
             at = end
         else:
             at = text.find("\n", at)

@@ -24,8 +24,9 @@ class Sample:
     fields that are missing where most are there, or None where there is no likeness.
     """
 
-    def __init__(self, head: bytes) -> None:
+    def __init__(self, head: bytes, *, enveloped: bool = False) -> None:
         self.head = head
+        self.enveloped = enveloped  # look for records within those of a shipper, or behind what syslog wrote
 
     @cached_property
     def lines(self) -> list[str]:
@@ -37,7 +38,7 @@ class Sample:
     @cached_property
     def objects(self) -> list[dict[str, Any]]:
         """The first whole JSON objects."""
-        return first_objects(self.head, OBJECTS) if b"{" in self.head else []
+        return first_objects(self.head, OBJECTS, enveloped=self.enveloped) if b"{" in self.head else []
 
     def object_lacks(self, needed: Collection[str], names: Callable[[dict[str, Any]], Iterable[str]] = list) -> Lacks:
         """What the object most like it lacks of the `needed` keys; `names` says which keys an object has."""

@@ -49,6 +49,7 @@ class Source:
         self.parse_errors = parse_errors
         self.notes: Counter[str] = Counter()
         self.compressed = ""
+        self.enveloped = False  # its records are inside those of a shipper: jsonstream.py
         self.size = 0
         self.modified = time.time()  # epoch seconds
         self.read_bytes = 0  # decompressed

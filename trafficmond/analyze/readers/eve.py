@@ -51,14 +51,31 @@ def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
 
 def _take(event: Mapping[str, Any], records: Records, source: Source) -> None:
     kind = event.get("event_type")
-    if kind == "netflow":
+    if kind == "netflow" and "netflow" in event:
         _add_half(event, records)
     elif type(flow := event.get("flow")) is dict and "src_ip" in event and "pkts_toserver" in flow:
         _add(event, records, FLOW if kind == "flow" else EVENT)
+    elif (nested := _nested(event)) is not event:
+        _take(nested, records, source)
     elif kind == "flow":
         raise KeyError("flow.pkts_toserver")
+    elif kind == "netflow":
+        raise KeyError("netflow")
     else:
         source.note(f"events of type {str(kind)[:40]} without a flow were skipped")
+
+
+def _nested(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The event with objects in place of names with points ("flow.start"), as some shippers write them."""
+    pointed = [name for name in event if "." in name]
+    if not pointed:
+        return event
+    plain = {name: value for name, value in event.items() if "." not in name}
+    for name in pointed:
+        outer, _, inner = name.partition(".")
+        within = plain.get(outer)
+        plain[outer] = {**(within if isinstance(within, Mapping) else {}), inner.replace(".", "_"): event[name]}
+    return plain
 
 
 def _add(event: Mapping[str, Any], records: Records, rank: int) -> None:

@@ -30,7 +30,7 @@ from trafficmond.model import Action, Direction
 
 TITLE = "OCSF network activity"
 
-_CLASS = 4001
+_CLASS = "4001"
 _NO_RECORD = frozenset(("NODATA", "SKIPDATA"))
 _DENIED, _BLOCKED, _REJECT = 2, "Blocked", "REJECT"
 _OUTBOUND = 2
@@ -45,7 +45,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """RECORD rows, one an event. Events of other classes are passed over, and named."""
     records = Records()
     for line, event in objects(source):
-        if event.get("class_uid", _CLASS) != _CLASS:
+        if str(event.get("class_uid", _CLASS)) != _CLASS:
             source.note(f"events of class {str(event.get('class_name') or event['class_uid'])[:40]} were skipped")
             continue
         if event.get("status_code") in _NO_RECORD:

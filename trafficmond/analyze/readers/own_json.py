@@ -27,7 +27,7 @@ def lacks(sample: Sample) -> Lacks:
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """DELTA rows, one packet a line."""
     reader = EventReader(source, stats)
-    if one_a_line(source.head):
+    if one_a_line(source.head) and not source.enveloped:
         yield from reader.read_lines()
         return
     for line, value in objects(source):

@@ -1,0 +1,157 @@
+"""Records inside those of a shipper or behind what syslog wrote, and formats that are refused by their names."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import zipfile
+from typing import Any
+
+import pytest
+from conftest import Reading
+
+from trafficmond.analyze.source import InputError
+
+EVE: dict[str, Any] = {
+    **{"timestamp": "2023-11-14T22:13:30.000000+0000", "event_type": "flow", "flow_id": 5, "src_ip": "192.0.2.10"},
+    **{"src_port": 40000, "dest_ip": "198.51.100.7", "dest_port": 443, "proto": "TCP"},
+    "flow": {
+        **{"pkts_toserver": 6, "bytes_toserver": 420, "pkts_toclient": 5, "bytes_toclient": 4600},
+        **{"start": "2023-11-14T22:13:20.250000+0000", "end": "2023-11-14T22:13:22.000000+0000"},
+    },
+}
+ZEEK = {
+    **{"ts": 1700000000.25, "uid": "C1", "id.orig_h": "192.0.2.10", "id.orig_p": 40000, "id.resp_h": "198.51.100.7"},
+    **{"id.resp_p": 443, "proto": "tcp", "duration": 1.75, "orig_pkts": 6, "orig_ip_bytes": 420, "resp_pkts": 5},
+    **{"resp_ip_bytes": 4600, "conn_state": "SF", "history": "ShADadFf"},
+}
+OWN = {
+    **{"timestamp": 1700000000.25, "src_ip": "192.0.2.10", "src_port": 40000, "dst_ip": "198.51.100.7"},
+    **{"dst_port": 443, "protocol": "TCP", "packet_size": 420, "action": "LOG"},
+}
+AT = "2023-11-14T22:13:31.000Z"
+SHAPES = {
+    "Filebeat": lambda text: json.dumps({"@timestamp": AT, "log": {"file": {"path": "x"}}, "message": text}),
+    "Docker": lambda text: json.dumps({"log": text + "\n", "stream": "stdout", "time": AT}),
+    "ECS": lambda text: json.dumps({"@timestamp": AT, "event": {"kind": "event", "original": text}}),
+    "Splunk": lambda text: json.dumps({"preview": False, "result": {"_raw": text, "host": "x"}}),
+    "Splunk's HEC": lambda text: json.dumps({"time": 1, "sourcetype": "x", "event": json.loads(text)}),
+    "Elasticsearch": lambda text: json.dumps({"_index": "x", "_source": json.loads(text)}),
+    "syslog": lambda text: "Nov 14 22:13:31 host suricata[77]: " + text,
+    "CEE": lambda text: "<142>Nov 14 22:13:31 host suricata: @cee: " + text,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("record", [EVE, ZEEK, OWN], ids=["EVE", "Zeek", "own"])
+def test_a_record_is_taken_out_of_its_envelope(record: dict[str, Any], shape: Any, reading: Reading) -> None:
+    plain, _ = reading((json.dumps(record) + "\n").encode())
+    rows, stats = reading((shape(json.dumps(record)) + "\n").encode())
+    assert stats.parse_errors.total == 0
+    assert len(plain)
+    assert rows.tolist() == plain.tolist()
+
+
+def test_lines_without_a_record_among_those_with_one_are_damage(reading: Reading) -> None:
+    wrapped = SHAPES["syslog"](json.dumps(EVE))
+    again = SHAPES["syslog"](json.dumps({**EVE, "flow_id": 6}))
+    rows, stats = reading(f"{wrapped}\nNov 14 host kernel: no record\n{again}\n".encode())
+    assert int(rows["packets"].sum()) == 22
+    assert stats.parse_errors.kinds == {"not JSON": 1}
+
+
+def test_envelopes_that_lie_in_each_other_end(reading: Reading) -> None:
+    deep = json.dumps(EVE)
+    for _ in range(50):
+        deep = '{"event": ' + deep + "}"
+    with pytest.raises(InputError, match="unknown format"):
+        reading(deep.encode())
+
+
+@pytest.mark.parametrize("kind", ["flow", "netflow"])
+def test_names_with_points_are_objects(kind: str, reading: Reading) -> None:
+    event: dict[str, Any] = {**EVE, "event_type": kind}
+    if kind == "netflow":
+        event["netflow"] = {"pkts": 6, "bytes": 420, "start": EVE["flow"]["start"], "end": EVE["flow"]["end"]}
+        del event["flow"]
+    inner = event[kind]
+    pointed = {name: value for name, value in event.items() if name != kind}
+    pointed |= {f"{kind}.{name}": value for name, value in inner.items()}
+    plain, _ = reading(json.dumps(event).encode())
+    rows, stats = reading(json.dumps(pointed).encode())
+    assert (rows.tolist(), stats.parse_errors.total) == (plain.tolist(), 0)
+
+
+@pytest.mark.parametrize("scale", [10**3, 10**6, 10**9])
+def test_times_of_our_own_log_in_smaller_units(scale: int, reading: Reading) -> None:
+    rows, stats = reading(json.dumps({**OWN, "timestamp": round(1700000000.25 * scale)}).encode())
+    assert (rows["first"].tolist(), stats.parse_errors.total) == ([1700000000.25], 0)
+
+
+def test_a_class_in_quotes_is_the_same_class(reading: Reading) -> None:
+    event = {
+        **{"class_uid": "4001", "start_time": 1700000000250, "end_time": 1700000001000},
+        **{"src_endpoint": {"ip": "192.0.2.10", "port": 1}, "dst_endpoint": {"ip": "198.51.100.7", "port": 2}},
+        **{"connection_info": {"protocol_num": 6}, "traffic": {"packets": 6, "bytes": 420}},
+    }
+    rows, stats = reading(json.dumps(event).encode())
+    assert (int(rows["packets"].sum()), dict(stats.parse_errors.kinds)) == (6, {})
+
+
+def _tar() -> bytes:
+    content, out = json.dumps(EVE).encode(), io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        member = tarfile.TarInfo("eve.json")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
+def _zip() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:  # not compressed: the record can be seen in it
+        archive.writestr("eve.json", json.dumps(EVE) + "\n")
+    return out.getvalue()
+
+
+AZURE = '{"records": [{"category": "x", "properties": {"flows": [{"flows": [{"flowTuples": ["1,192.0.2.1"]}]}]}}]}'
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "step"),
+    [
+        pytest.param(_tar(), "a tar archive", "tar -xOf", id="tar"),
+        pytest.param(_zip(), "a zip archive", "unzip -p", id="zip"),
+        pytest.param(b"PAR1" + bytes(50), "a Parquet file", "duckdb", id="Parquet"),
+        pytest.param(b"Obj\x01" + bytes(50), "an Avro file", "avro", id="Avro"),
+        pytest.param(json.dumps(EVE).encode("utf-16-le"), "text in UTF-16", "iconv", id="UTF-16 without a mark"),
+        pytest.param(b'{"jsonPayload": {}, "logName": "x"}', "Google Cloud", "srcaddr", id="Google"),
+        pytest.param(AZURE.encode(), "Azure", "srcaddr", id="Azure"),
+        pytest.param(b"ts,te,td,sa,da,sp,dp,pr,flg\n", "CSV of nfdump", "srcaddr", id="nfdump"),
+        pytest.param(b"firstSeen,duration,proto,srcAddr\n", "CSV of nfdump", "srcaddr", id="nfdump 1.7.5"),
+        pytest.param(b"PROTOCOL,IPV4_SRC_ADDR,IN_BYTES\n", "CSV of nProbe", "StartTime", id="nProbe"),
+        pytest.param(b"  sIP|  dIP|sPort|\n", "SiLK", "srcaddr", id="SiLK"),
+        pytest.param(
+            b'{"@timestamp": "x", "source": {"ip": "192.0.2.1"}, "destination": {}}', "Elastic", "StartTime", id="ECS"
+        ),
+        pytest.param(b"22:13:20.250000 IP 192.0.2.1.1 > 192.0.2.2.2: x\n", "text of tcpdump", "capture", id="tcpdump"),
+        pytest.param(b"Nov 14 h kernel: IN=e0 OUT= SRC=192.0.2.1 DST=192.0.2.2 x\n", "iptables", "srcaddr", id="ufw"),
+    ],
+)
+def test_what_is_not_read_is_refused_by_its_name(content: bytes, name: str, step: str, reading: Reading) -> None:
+    with pytest.raises(InputError, match=name) as caught:
+        reading(content)
+    assert step in caught.value.hint
+
+
+def test_what_the_refusal_asks_for_is_read(reading: Reading) -> None:
+    vpc = "srcaddr dstaddr srcport dstport protocol packets bytes start end\n"
+    argus = "StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,SrcPkts,DstPkts,SrcBytes,DstBytes\n"
+    for content in (
+        vpc + "192.0.2.10 198.51.100.7 40000 443 6 6 420 1700000000 1700000001\n",
+        argus + "1700000000.25,1.5,tcp,192.0.2.10,40000,->,198.51.100.7,443,6,5,420,4600\n",
+    ):
+        rows, stats = reading(content.encode())
+        assert int(rows["packets"].sum()) in (6, 11)
+        assert stats.parse_errors.total == 0

@@ -1,0 +1,124 @@
+"""Files that are not read, by their names: what they are, and what makes of them something that is."""
+
+from __future__ import annotations
+
+import re
+
+from trafficmond.analyze.sample import Sample
+from trafficmond.analyze.unpack import GZIP, ZSTD
+
+_CONVERTED = "tshark -w FILE.pcap -r"
+_QUERIED = "duckdb -json -c \"from 'FILE'\" # instead of FILE its path:"
+_STARTS = (  # what a file begins with, what it is, and how it is undone
+    (b"\xfd7zXZ\0", "compressed with xz", "xz -dc"),
+    (b"BZh", "compressed with bzip2", "bzip2 -dc"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", "lz4 -dc"),
+    (b"\x02\x21\x4c\x18", "compressed with lz4 as Linux's images are", "lz4 -dc"),
+    (b"\x5d\0\0", "compressed with lzma", "lzma -dc"),
+    (b"\x1f\x9d", "compressed with compress", "zcat"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "7z x -so"),
+    (GZIP, "compressed twice", "zcat FILE | zcat # instead of FILE its path:"),
+    (ZSTD, "compressed twice", "zstdcat FILE | zstdcat # instead of FILE its path:"),
+    (b"PK\x03\x04", "a zip archive", "unzip -p"),
+    (b"PAR1", "a Parquet file", _QUERIED),
+    (b"LPKSHHRH", "a file of the journal", "journalctl -o json --file"),
+    (b"snoop\0\0\0", "a capture of snoop", _CONVERTED),
+    (b"\x1c\0\x01\xac", "a capture of Ixia", _CONVERTED),
+    (b"\xac\x01\0\x1c", "a capture of Ixia", _CONVERTED),
+    (b"\x1c\0\x01\xab", "a capture of Ixia", _CONVERTED),
+    (b"\xab\x01\0\x1c", "a capture of Ixia", _CONVERTED),
+    (b"GMBU", "a capture of Microsoft Network Monitor", _CONVERTED),
+    (b"RTSS", "a capture of Microsoft Network Monitor", _CONVERTED),
+    (b"XCP\0", "a capture of Sniffer", _CONVERTED),
+    (b"TRSNIFF data    \x1a", "a capture of Sniffer", _CONVERTED),
+    (b"\x05VNF", "a capture of Visual Networks", _CONVERTED),
+    (b"\xaa\xaa\xaa\xaa", "a capture of InfoVista 5View", _CONVERTED),
+    (b"\x7fver", "a capture of OmniPeek", _CONVERTED),
+    (b"iptrace ", "a capture of AIX's iptrace", _CONVERTED),
+    (b"\x54\x52\0\x64\0", "a capture of HP-UX's nettl", _CONVERTED),
+    (b"btsnoop\0", "a capture of Bluetooth", "tshark -r"),
+    (b"\x0c\xa5\x01\0", "nfdump's own file", "nfdump -o csv -r"),
+    (b"\x0c\xa5\x02\0", "nfdump's own file", "nfdump -o csv -r"),
+    (b"\x83\x10", "Argus's own file", "ra -n -c , -r"),
+    (b"PK\x05\x06", "an empty zip archive", "unzip -l"),
+    (b"Rar!\x1a\x07", "a rar archive", "unrar p -inul"),
+    (b"LZIP", "compressed with lzip", "lzip -dc"),
+    (b"\x89LZO", "compressed with lzop", "lzop -dc"),
+    (b"\xff\x06\0\0sNaPpY", "compressed with snappy", "snzip -dc"),
+    (b"0707", "a cpio archive", "cpio -i --to-stdout -I"),
+    (b"!<arch>", "an ar archive", "ar p"),
+    (b"Obj\x01", "an Avro file", "avro cat"),
+    (b"ORC", "an ORC file", "orc-contents"),
+    (b"ARROW1", "an Arrow file", _QUERIED),
+    (b"ElfFile\0", "a log of Windows' events", "evtx_dump -o jsonl"),
+)
+
+_TAR_AT, _TAR = 257, b"ustar"
+
+_AS_VPC = (
+    "write it as AWS does: a line `srcaddr dstaddr srcport dstport protocol packets bytes start end`, then a line with "
+    "these values for each flow and direction"
+)
+_AS_ARGUS = (
+    "write it as Argus does: a line `StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,SrcPkts,DstPkts,SrcBytes,"
+    "DstBytes`, then a line with these values for each flow"
+)
+_CAPTURE = "give the capture that it was made from"
+
+_KEYS = (  # names that all are in a JSON object or in one of its objects, what it is, and the next step
+    (("jsonPayload", "logName"), "a flow log of Google Cloud", _AS_VPC),
+    (("flowTuples",), "a flow log of Azure", _AS_VPC),
+    (("t_first", "in_packets"), "JSON of nfdump", _AS_VPC),
+    (("IPV4_SRC_ADDR", "IN_BYTES"), "JSON of nProbe", _AS_ARGUS),
+    (("ip_src", "stamp_inserted"), "JSON of pmacct", _AS_VPC),
+    (("time_flow_start_ns",), "JSON of GoFlow2", _AS_VPC),
+    (("flowStartMilliseconds", "sourceIPv4Address"), "JSON of YAF", _AS_ARGUS),
+    (("_source", "layers"), "JSON of tshark", _CAPTURE),
+    (("layers", "timestamp"), "JSON of tshark", _CAPTURE),
+    (("@timestamp", "source", "destination"), "an event in the Elastic Common Schema", _AS_ARGUS),
+    (("@timestamp", "source.ip", "destination.ip"), "an event in the Elastic Common Schema", _AS_ARGUS),
+)
+_TEXTS = (  # how a line looks, what it is, and the next step
+    (r"ts,te,td,sa,da,", "CSV of nfdump", _AS_VPC),
+    (r"firstSeen,duration,proto,", "CSV of nfdump", _AS_VPC),
+    (r"Date (first seen|flow start) +(Duration|Event)", "text of nfdump", _AS_VPC),
+    (r".*\bIPV4_SRC_ADDR\b.*\bIN_BYTES\b", "CSV of nProbe", _AS_ARGUS),
+    (r" *sIP\| *dIP\|", "text of SiLK's rwcut", _AS_VPC),
+    (r"start-time\|end-time\|duration", "text of YAF's yafscii", _AS_ARGUS),
+    (r"Flow ID, ?S(rc|ource) IP,", "CSV of CICFlowMeter", _CAPTURE),
+    (r"(.{0,40} )?\d+:\d\d:\d\d\.\d+ (\S+ +(In|Out|P|M|B) +)?IP6? ", "text of tcpdump", _CAPTURE),
+    (r".*\bIN=\S* .*\bSRC=\S+ DST=\S+ ", "a log of iptables or ufw", _AS_VPC),
+)
+
+
+def packed(head: bytes, path: str) -> tuple[str, str] | None:
+    """(what a file is that begins so, the next step), if other files are in it, or a capture of another kind."""
+    for magic, what, program in _STARTS:
+        if head.startswith(magic):
+            return what, f"unpack it: {program} {path}"
+    if head[_TAR_AT:].startswith(_TAR):
+        return "a tar archive", f"unpack it: tar -xOf {path}"
+    return None
+
+
+def unread(sample: Sample, path: str) -> tuple[str, str] | None:
+    """The same of any file that is known but not read. `path` is for the commands."""
+    head = sample.head
+    if found := packed(head, path):
+        return found
+    if head.startswith(b"__CURSOR="):
+        hint = "have journalctl write JSON: journalctl -u trafficmond -o json | trafficctl analyze -"
+        return "a journal in its export format", hint
+    if head[:2].count(0) == 1 or head[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+        return "text in UTF-16 or UTF-32 without a mark that is known", f"convert it: iconv -f UTF-16LE -t UTF-8 {path}"
+    for names, what, hint in _KEYS:
+        wanted = [f'"{name}"' for name in names]
+        if b"{" in head and all(name.encode() in head for name in wanted):
+            return what, hint
+    for pattern, what, hint in _TEXTS:
+        if any(re.match(pattern, line) for line in sample.lines[:_LINES]):
+            return what, hint
+    return None
+
+
+_LINES = 8
