@@ -306,46 +306,6 @@ TM_EXPORT __u32 tm_detect_groups(const __u64 *key, __u32 n, __s64 *order, __s64 
 	return groups;
 }
 
-/*
- * The place of each key among the `known`, of which there are `count` and room for `n` more; those that are new get the
- * next ones, and their rows are told in `fresh`. `places` has a place's number plus 1 by hash, and is of a power of two
- * in size, twice as many at least as there can be. How many are new.
- */
-TM_EXPORT __u32 tm_places(__u64 *known, __u32 count, __u32 *places, __u32 size, const __u64 *key, __u32 n, __s64 *place,
-			  __s64 *fresh)
-{
-	__u32 i, at, begun = count;
-
-	for (i = 0; i < n; i++) {
-		at = key[i] * 0x9e3779b97f4a7c15ull >> 32 & (size - 1);
-		while (places[at] && known[places[at] - 1] != key[i])
-			at = (at + 1) & (size - 1);
-		if (!places[at]) {
-			known[count] = key[i];
-			fresh[count - begun] = i;
-			places[at] = ++count;
-		}
-		place[i] = places[at] - 1;
-	}
-	return count - begun;
-}
-
-/*
- * Adds each row's values (so many `columns` of them) to those of its group. Of more numbers in `of`
- * than rows, the rows begin again.
- */
-TM_EXPORT void tm_sums(const __s64 *of, __u32 n, const __u64 *value, __u32 rows, __u32 columns, __u64 *sum)
-{
-	__u32 i, row, column;
-
-	for (i = row = 0; i < n; i++) {
-		for (column = 0; column < columns; column++)
-			sum[(size_t)of[i] * columns + column] += value[(size_t)row * columns + column];
-		if (++row == rows)
-			row = 0;
-	}
-}
-
 /* BoundedTable.admit of windows.py: the slot of each of the unique keys. 0 if memory is short, and nothing was done. */
 TM_EXPORT int tm_detect_admit(struct tm_table *t, const __u64 *key, const double *weight, const double *now, __u32 n,
 			      __s64 *slot)

@@ -12,6 +12,8 @@
 
 #include <linux/types.h>
 
+#include "host_layout.h"
+
 #define TM_WAYS 8
 #define TM_HEAVIEST ((1 << 20) - 1)
 #define TM_NOWHERE (-1)
@@ -178,6 +180,46 @@ static void tm_column(const __u8 *at, __u32 count, __u64 row_size, __u32 size, _
 	default:
 		for (i = 0; i < count; i++, at += row_size)
 			memcpy(to + 8 * (__u64)i, at, 8);
+	}
+}
+
+/*
+ * The place of each key among the `known`, of which there are `count` and room for `n` more; those that are new get the
+ * next ones, and their rows are told in `fresh`. `places` has a place's number plus 1 by hash, and is of a power of two
+ * in size, twice as many at least as there can be. How many are new.
+ */
+TM_EXPORT __u32 tm_places(__u64 *known, __u32 count, __u32 *places, __u32 size, const __u64 *key, __u32 n, __s64 *place,
+			  __s64 *fresh)
+{
+	__u32 i, at, begun = count;
+
+	for (i = 0; i < n; i++) {
+		at = key[i] * 0x9e3779b97f4a7c15ull >> 32 & (size - 1);
+		while (places[at] && known[places[at] - 1] != key[i])
+			at = (at + 1) & (size - 1);
+		if (!places[at]) {
+			known[count] = key[i];
+			fresh[count - begun] = i;
+			places[at] = ++count;
+		}
+		place[i] = places[at] - 1;
+	}
+	return count - begun;
+}
+
+/*
+ * Adds each row's values (so many `columns` of them) to those of its group. Of more numbers in `of`
+ * than rows, the rows begin again.
+ */
+TM_EXPORT void tm_sums(const __s64 *of, __u32 n, const __u64 *value, __u32 rows, __u32 columns, __u64 *sum)
+{
+	__u32 i, row, column;
+
+	for (i = row = 0; i < n; i++) {
+		for (column = 0; column < columns; column++)
+			sum[(size_t)of[i] * columns + column] += value[(size_t)row * columns + column];
+		if (++row == rows)
+			row = 0;
 	}
 }
 

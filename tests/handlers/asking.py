@@ -47,6 +47,18 @@ class Asked:
         (reply,) = await self.replies(method, **parameters)
         return reply["error"].rpartition(".")[2], str(reply["parameters"])
 
+    async def changes(self) -> list[tuple[int, str, int, int]]:
+        """(number, what it was, rules removed, rules added) of each change, the latest first."""
+        return [
+            (each["number"], each["change"], each["removed"], each["added"])
+            for each in (await self("History"))["changes"]
+        ]
+
+    async def rules(self, number: int | None = None) -> list[dict[str, Any]]:
+        """The rules on prefixes as they are, or as they were after change `number`."""
+        found = (await self("RulesAt", number=number) if number is not None else await self("RulesAt"))["rules"]
+        return [each for each in found if "cidr" in each]
+
 
 @asynccontextmanager
 async def asking(folder: Path, guard: Guard = ()) -> AsyncIterator[Asked]:

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * The link headers of captures, each read up to the packet behind it. Which one a frame has: host_link.h.
+ * Layouts: https://www.tcpdump.org/linktypes.html
+ */
+#ifndef TM_HOST_HEADERS_H
+#define TM_HOST_HEADERS_H
+
+#include "host_layers.h"
+
+#define TM_PACKET_OUTGOING 4 /* packet type of a cooked header */
+#define TM_SLL_LLC 4	     /* its protocol of what begins with LLC */
+#define TM_NFLOG_PAYLOAD 9   /* NFULA_PAYLOAD */
+
+static __u16 tm_little16(const __u8 *p)
+{
+	return (__u16)(p[0] | p[1] << 8);
+}
+
+static __u32 tm_little32(const __u8 *p)
+{
+	return tm_little16(p) | (__u32)tm_little16(p + 2) << 16;
+}
+
+/* A BSD address family, which has as many numbers for IPv6 as there are systems. */
+static __u16 tm_type_of_family(__u32 family)
+{
+	switch (family) {
+	case 2:
+		return TM_ETH_IPV4;
+	case 10:
+	case 24:
+	case 26:
+	case 28:
+	case 30:
+		return TM_ETH_IPV6;
+	}
+	return family >= TM_ETH_LENGTHS ? (__u16)family : TM_ETH_NONE; /* some writers have an EtherType there */
+}
+
+static int tm_behind_nothing(struct tm_packet *p)
+{
+	p->malformed = TM_SHORT_ETHERNET;
+	return TM_IS_MALFORMED;
+}
+
+/* Takes up that a frame was sent by the host that captured it, if its first byte is not zero. */
+static void tm_link_direction(const __u8 *data, __u32 size, struct tm_packet *p)
+{
+	if (size && data[0])
+		p->key.scope |= TM_SCOPE_EGRESS;
+}
+
+/* The network packet behind a link header of `size` bytes that named it `type`. */
+static int tm_behind(struct tm_cursor *c, struct tm_packet *p, __u32 size, __u16 type)
+{
+	if (!tm_take(c, size))
+		return tm_behind_nothing(p);
+	return tm_parse_layers(c, p, type);
+}
+
+/* The same where the type is the two bytes at `at`. */
+static int tm_behind_typed(struct tm_cursor *c, struct tm_packet *p, __u32 size, __u32 at)
+{
+	const __u8 *head = tm_take(c, size);
+
+	return head ? tm_parse_layers(c, p, tm_wire16(head + at)) : tm_behind_nothing(p);
+}
+
+static int tm_behind_ppp(struct tm_cursor *c, struct tm_packet *p, __u32 size)
+{
+	return tm_take(c, size) ? tm_parse_layers(c, p, tm_layer_ppp_framed(c)) : tm_behind_nothing(p);
+}
+
+static int tm_behind_llc(struct tm_cursor *c, struct tm_packet *p, __u32 size)
+{
+	p->ethertype = TM_ETH_LLC;
+	return tm_take(c, size) ? tm_parse_layers(c, p, tm_layer_llc(c)) : tm_behind_nothing(p);
+}
+
+static int tm_behind_raw(struct tm_cursor *c, struct tm_packet *p)
+{
+	return tm_parse_layers(c, p, tm_type_of_raw(c));
+}
+
+/* Ethernet with Marvell's switch tag at `at`, which stands in for that of 802.1Q where there was one. */
+static int tm_behind_dsa(struct tm_cursor *c, struct tm_packet *p, __u32 at)
+{
+	if (c->end - c->pos >= at + 4 && c->pos[at] & 0x20)
+		p->key.vlan = tm_wire16(c->pos + at + 2) & 0xfff;
+	return tm_behind_typed(c, p, at + 6, at + 4);
+}
+
+/*
+ * SLIP: which way it went, then what was sent. BSD has 15 bytes more between them, which begin with the kind of packet
+ * (RFC 1144: 0x40 is IP); an IPv4 header, whose length is 5 at least, cannot begin so.
+ */
+static int tm_behind_slip(struct tm_cursor *c, struct tm_packet *p)
+{
+	const __u8 *head = c->pos;
+	__u32 size = (__u32)(c->end - head);
+
+	tm_link_direction(head, size, p);
+	if (size >= 2 && head[1] & 0x80) /* compressed, readable only with all before it */
+		return TM_IS_OTHER;
+	size = size >= 2 && (head[1] >> 4 == 6 || (head[1] >> 4 == 4 && (head[1] & 0x0f) >= 5)) ? 1 : 16;
+	return tm_take(c, size) ? tm_behind_raw(c, p) : tm_behind_nothing(p);
+}
+
+/* IEEE 802.5, whose frames may say by which rings they go (the first bit of the source address). */
+static int tm_behind_token_ring(struct tm_cursor *c, struct tm_packet *p)
+{
+	const __u8 *head = tm_take(c, 14);
+
+	if (!head)
+		return tm_behind_nothing(p);
+	if ((head[1] & 0xc0) != 0x40) /* of the ring itself */
+		return TM_IS_OTHER;
+	return tm_behind_llc(c, p, head[8] & 0x80 && c->pos < c->end ? c->pos[0] & 0x1f : 0);
+}
+
+/* RFC 2427: an address of two to four bytes, then Q.922 control and what follows; or Cisco's, with an EtherType. */
+static int tm_behind_frame_relay(struct tm_cursor *c, struct tm_packet *p)
+{
+	const __u8 *at;
+	__u32 size = 0;
+
+	do {
+		at = tm_take(c, 1);
+		if (!at)
+			return tm_behind_nothing(p);
+	} while (++size < 4 && !(*at & 1));
+	if (c->end - c->pos < 2)
+		return tm_behind_nothing(p);
+	if (*c->pos != 0x03)
+		return tm_behind_typed(c, p, 2, 0);
+	tm_take(c, c->pos[1] ? 1 : 2); /* a byte to fill up */
+	at = tm_take(c, 1);
+	switch (at ? *at : 0) {
+	case 0xcc:
+		return tm_parse_layers(c, p, TM_ETH_IPV4);
+	case 0x8e:
+		return tm_parse_layers(c, p, TM_ETH_IPV6);
+	case 0x80: /* SNAP */
+		at = tm_take(c, 5);
+		if (at && !memcmp(at, "\0\0\0", 3))
+			return tm_parse_layers(c, p, tm_wire16(at + 3));
+		return at && !memcmp(at, "\0\x80\xc2\0\x07", 5) ? tm_behind_typed(c, p, 14, 12) : TM_IS_OTHER;
+	}
+	return TM_IS_OTHER;
+}
+
+/* IEEE 802.3br: a preamble, and a delimiter that says whether a frame is whole, or the first part of one. */
+static int tm_behind_preamble(struct tm_cursor *c, struct tm_packet *p)
+{
+	const __u8 *at;
+	int before = 0;
+
+	do {
+		at = tm_take(c, 1);
+		if (!at)
+			return tm_behind_nothing(p);
+	} while (*at == 0x55 && before++ < 7);
+	return memchr("\xd5\xe6\x4c\x7f\xb3", *at, 5) ? tm_behind_typed(c, p, 14, 12) : TM_IS_OTHER;
+}
+
+/* Whether radiotap says that the 802.11 header behind it is filled up to four bytes (https://www.radiotap.org). */
+static int tm_radiotap_padded(const __u8 *head, __u32 size)
+{
+	__u32 at = 4, present, first = 0;
+
+	do {
+		if (at + 4 > size)
+			return 0;
+		present = tm_little32(head + at);
+		first = at == 4 ? present : first;
+		at += 4;
+	} while (present >> 31);
+	if (first & 1) /* a time of eight bytes comes before the flags */
+		at = ((at + 7) & ~7u) + 8;
+	return first & 2 && at < size && head[at] & 0x20;
+}
+
+/*
+ * IEEE 802.11 data frames in the clear; managing frames and encrypted ones are not IP. Of frames that are sent
+ * together (A-MSDU, 9.3.2.2.2) the first stands for all.
+ */
+static int tm_behind_wifi(struct tm_cursor *c, struct tm_packet *p, __u32 before, int padded)
+{
+	const __u8 *head = tm_take(c, before) ? tm_take(c, 24) : (const __u8 *)0;
+	__u32 more = 0, together = 0;
+	__u16 control;
+
+	if (!head)
+		return tm_behind_nothing(p);
+	control = tm_little16(head);
+	if ((control & 0x000c) != 0x0008 || control & 0x4040) /* not data; without data, or protected */
+		return TM_IS_OTHER;
+	if ((control & 0x0300) == 0x0300)
+		more += 6; /* a fourth address */
+	if (control & 0x0080) {
+		if (c->end - c->pos > more && c->pos[more] & 0x80)
+			together = 14;		  /* addresses and length */
+		more += control & 0x8000 ? 6 : 2; /* quality of service, and perhaps HT control */
+	}
+	if (padded)
+		more = (more + 3) & ~3u;
+	return tm_behind_llc(c, p, more + together);
+}
+
+static int tm_behind_radiotap(struct tm_cursor *c, struct tm_packet *p)
+{
+	__u32 size = (__u32)(c->end - c->pos), length = size < 4 ? 0 : tm_little16(c->pos + 2);
+
+	if (length < 8 || length > size)
+		return tm_behind_nothing(p);
+	return tm_behind_wifi(c, p, length, tm_radiotap_padded(c->pos, length));
+}
+
+/* The header that wlan-ng's AVS has, of the length that it says; else Prism's. */
+static __u32 tm_prism_size(const __u8 *head, __u32 size)
+{
+	return size >= 8 && (tm_wire32(head) & 0xfffff000) == 0x80211000 ? tm_wire32(head + 4) & 0xffff : 144;
+}
+
+/* Linux's cooked header of `size` bytes, by the kind of device and the protocol that it names. */
+static int tm_behind_cooked(struct tm_cursor *c, struct tm_packet *p, __u32 size, __u16 device, __u16 type)
+{
+	if (!tm_take(c, size))
+		return tm_behind_nothing(p);
+	switch (device) { /* <linux/if_arp.h> */
+	case 801:
+		return tm_behind_wifi(c, p, 0, 0);
+	case 802:
+		return tm_behind_wifi(c, p, tm_prism_size(c->pos, (__u32)(c->end - c->pos)), 0);
+	case 803:
+		return tm_behind_radiotap(c, p);
+	case 824: /* netlink, whose protocols are its own */
+		return TM_IS_OTHER;
+	}
+	if (type < TM_ETH_LENGTHS && type != TM_SLL_LLC)
+		return TM_IS_OTHER;
+	return tm_parse_layers(c, p, type);
+}
+
+/* What Linux's netfilter logged: attributes in the byte order of the host that wrote it, among them the packet. */
+static int tm_behind_nflog(struct tm_cursor *c, struct tm_packet *p)
+{
+	const __u8 *at = tm_take(c, 4);
+	__u32 family, length, type, swapped;
+
+	if (!at)
+		return tm_behind_nothing(p);
+	family = at[0];
+	while (c->end - c->pos >= 4) {
+		at = c->pos;
+		swapped = tm_little16(at) < 4 || tm_little16(at) > c->end - at;
+		length = swapped ? tm_wire16(at) : tm_little16(at);
+		type = (swapped ? tm_wire16(at + 2) : tm_little16(at + 2)) & 0x7fff;
+		if (type == TM_NFLOG_PAYLOAD && length >= 4)
+			return tm_behind(c, p, 4, tm_type_of_family(family));
+		if (length < 4 || !tm_take(c, (length + 3) & ~3u))
+			break;
+	}
+	return TM_IS_OTHER;
+}
+
+#endif
