@@ -115,6 +115,7 @@ def test_the_broader_explanation_wins() -> None:
         datagram(source, B, 1000 + n, sport=123, bytes=482, first_len=482) for n, source in enumerate(many(3000))
     ]
     found = {update.threat.detector for update in engine.feed(flows(reflected), T0 + 1)}
+    found |= {update.threat.detector for update in engine.finish(T0 + 1)}
     assert found == {"amplification"}
     assert engine.status()["redundant"] == 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from world_attacks import STRANGER, beacon, reflection
-from world_book import DAY, HOUR, Book, host
+from world_book import DAY, HOUR, MONDAY, Book, host
 from world_house import LAPTOP, ROUTER, WEB
 from world_judging import judge, text
 
@@ -177,6 +177,51 @@ def test_answers_of_a_router_seen_one_way_are_no_flood() -> None:
     for walk in np.arange(0, 4200, 600.0):
         book.udp(walk, ROUTER, LAPTOP, 50161, 5270 * 300, 0, 1.0, packets=5270, sport=161)
     assert kinds(threats(book)) == set()
+
+
+def test_a_stream_to_the_port_of_a_service_is_a_flood_however_large_its_packets() -> None:
+    book = Book(1)
+    book.udp(0.0, STRANGER, WEB, 80, 60_000 * 1024, 0, 20.0, packets=60_000)
+    assert kinds(threats(book), MEDIUM) == {"volume"}
+
+
+def test_answers_to_a_question_that_went_to_a_group_were_asked_for() -> None:
+    book, devices = Book(1), np.array([host(f"192.168.10.{last}") for last in range(100, 140)])
+    for search in np.arange(0, 120, 20.0):  # UPnP, ssdp:all
+        book.udp(search, LAPTOP, host("239.255.255.250"), 1900, 390, 0, 2.0, packets=3, sport=50999)
+        book.udp(
+            np.repeat(search + book.rng.uniform(0, 1, 40), 6), np.repeat(devices, 6), LAPTOP, 50999, 330, sport=1900
+        )
+    assert kinds(threats(book)) == set()
+    book.udp(
+        200 + np.sort(book.rng.uniform(0, 10, 9000)), np.tile(book.public(300), 30), LAPTOP, 50999, 330, sport=1900
+    )
+    assert "amplification" in kinds(threats(book))
+
+
+def test_transfers_of_which_one_side_is_seen_are_no_scan() -> None:
+    book = Book(1)
+    book.tcp(np.arange(199) * 1.0, LAPTOP, WEB, book.rng.integers(30_000, 60_000, 199), 0, 50_000, 0.6)
+    rows = book.rows()
+    for name in ("reply_packets", "reply_bytes", "reply_payload_bytes", "reply_tcp_flags", "reply_first_flags"):
+        rows[name] = 0
+    assert kinds(judge(rows, 1.0)) == set()
+
+
+def test_pings_of_which_a_sample_is_seen_are_no_sweep() -> None:
+    book, watched = Book(1), np.array([host(f"192.168.20.{last}") for last in range(10, 70)])
+    for turn in np.arange(0, 3600, 60.0):
+        at = turn + book.rng.uniform(0, 50, 60)
+        asked, answered = (book.rng.random((2, 60)) < 0.1).astype(bool)
+        seen = asked | answered
+        book.ping(at[seen], LAPTOP, watched[seen], 56)
+        rows = book.rows()
+        mine = rows["start"] >= rows["start"].max() - 60
+        for prefix, there in (("", asked[seen]), ("reply_", answered[seen])):
+            gone = np.flatnonzero(mine & (rows["start"] >= MONDAY + turn))[~there[np.argsort(at[seen])]]
+            for name in ("packets", "bytes", "payload_bytes"):
+                rows[prefix + name][gone] = 0
+    assert kinds(judge(book.rows(), 1.0)) == set()
 
 
 def test_a_situation_that_returns_is_the_one_it_was() -> None:

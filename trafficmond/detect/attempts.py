@@ -28,6 +28,7 @@ _ICMP_ASKS = members(8, 13, 15, 17, TYPE_UNKNOWN)  # echo, timestamp, informatio
 _ICMPV6_ASKS = members(128, 139, TYPE_UNKNOWN)  # echo, node information (RFC 4443, 4620)
 _PORTS = members(*WITH_PORTS, size=256)
 _FIRST_EPHEMERAL = 1024
+_HANDSHAKES = 6  # packets with which a client opens a connection and closes it again, some of them sent twice
 ONE_WAY_PORTS = members(162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125, 8472, 9995, 9996)
 """UDP ports whose protocol never answers on the same ports: traps, syslog, NetFlow, IPFIX, sFlow, StatsD, and the
 tunnels GTP-U, GRE-in-UDP, VXLAN and Geneve, whose source port is a hash of what is inside (RFC 7348, 8926)."""
@@ -130,6 +131,8 @@ def judge(attempts: Batch) -> Column:
     flags, reply = attempts["tcp_flags"], attempts["reply_tcp_flags"]
     replied = attempts["reply_packets"] > 0
     wordless = (attempts["payload_bytes"] == 0) & (attempts["reply_payload_bytes"] == 0)
+    # More acknowledgements than that are of an answer, where it takes another way.
+    wordless &= attempts["packets"] <= _HANDSHAKES
     accepted = replied & (reply & SYN != 0)
     refused = replied & (reply & SYN == 0) & (reply & RST != 0)
     went_on = flags & ACK != 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
+from trafficmond.detect.attempts import is_group
 from trafficmond.detect.base import Observation, address, addresses, approx
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, members, mix
@@ -27,6 +28,9 @@ _CROWD_FACTOR, _CROWD_PACKETS = 10, 30  # times the hosts, and the packets, from
 _ANSWERS_EACH, _LEAST_BYTES = 4, 60
 # What goes to a port that only servers have is a question: DHCP, NTP, SNMP, IKE, syslog, RIP, RADIUS, BACnet.
 _ASKED_PORTS = members(67, 123, 161, 162, 500, 514, 520, 547, 1812, 1813, 47808)
+# A question to a group is answered by all its members. UPnP: 3 answers of a device, and 1 of each of its services, to
+# each question; of a large link with a few of each, 1000. The share of those solicited is a tenth.
+_GROUP_SOLICITS = 100
 _SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and common (back-scatter)
 
 
@@ -77,10 +81,14 @@ class Amplification(GroupedDetector):
         rows, asked, by_tcp = flows.take(at), asked[at], tcp[at]
         if not len(at):
             return rows
+        asked_all = ~asked & ~by_tcp & is_group(rows["dst_hi"], rows["dst_lo"], rows["family"])
+        asked = asked | asked_all
         # A question counts for its asker, at the port it asked.
         service = np.where(by_tcp, _BY_TCP, np.where(asked, rows["dport"], rows["sport"])).astype(np.int64)
         mine = asked | by_tcp
         rows.put("asked", asked)
+        rows.put("solicited", np.where(asked_all, _GROUP_SOLICITS * rows["d_packets"], rows["d_reply_packets"]))
+        rows.put("asked_all", asked_all)
         rows.put("service", service)
         rows.put("victim", np.where(mine, rows["src"], rows["dst"]))
         rows.put("host", np.where(mine, rows["dst"], rows["src"]))
@@ -91,7 +99,7 @@ class Amplification(GroupedDetector):
         return mix(rows["victim"], rows["service"])
 
     def weight(self, rows: Columns, by: Grouped) -> Column:
-        return by.sum(rows["answers"])
+        return by.sum(rows["answers"] + rows["asked_all"])
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         rows, known = self.table.rows, found.known
@@ -105,7 +113,7 @@ class Amplification(GroupedDetector):
             total=flows["answers"],
             bytes=flows["d_bytes"] * unasked,
             flows=flows["new"] & unasked,
-            solicited=flows["d_reply_packets"] * ~unasked,
+            solicited=flows["solicited"] * ~unasked,
         )
         mark(rows["map"], found.slot[unasked], flows["host"][unasked])
         return self._over(found, found.rows["service"][found.by.first]), found.states("packets")

@@ -4,8 +4,11 @@ Counted are distinct hosts whose first attempt from this source at this port fai
 client, crawler, resolver or mail server finds nearly everybody at home, a scanner hardly anybody (threshold random
 walk: Jung et al., IEEE S&P 2004). Peers tried again and again are being watched or missed, not looked for: a scanner
 tries a host again within seconds and goes on to new ones, who comes back half a minute later has a list. A socket that
-talks to many ports, and is answered, is that of a peer-to-peer program: a scanner's knows one port. Over TCP each call
-has a socket of its own; there it is a source whom many hosts answer at many ports.
+talks to many ports, and is answered or called, is that of a peer-to-peer program: a scanner's knows one port. Over TCP
+each call has a socket of its own; there it is a source whom many hosts answer at many ports.
+
+Where only a sample of the packets is seen, answers come whose questions are missing, and as many questions seem to fail
+whose answers are missing: that many failures prove nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from trafficmond.detect.windows import (
 )
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
+from trafficmond.protocols import ACK, ICMP, ICMPV6, SYN, TCP
 
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.DATAGRAM, Kind.ICMP, size=256)
 _FAILED = members(Outcome.SILENT, Outcome.REFUSED, Outcome.HALF_OPEN, size=256)
@@ -49,6 +53,7 @@ _BACK_SHARE = 0.5
 _PATIENCE_S, _PATIENT_HOSTS, _PATIENT_PORTS = 90.0, 100, 1024
 _WAITING = 1024  # sources that wait for judgement; of more, the earliest is judged as it stands
 _SOCKETS, _SOCKET_PORTS, _SOCKET_ANSWERS = 2048, 16, 8
+_MOST_DATAGRAMS = 11  # that a probe takes (nmap's --max-retries is 10); more within a second are a conversation
 _PEERS_HOSTS = 100  # of a peer-to-peer program's source at one port; a worm on the same host goes beyond that
 _WAITS = np.dtype([("key", "u8"), ("when", "f8"), ("dial", ATTEMPT)])
 
@@ -91,6 +96,7 @@ class HostSweep(GroupedDetector):
         super().__init__(settings)
         self._sockets = BoundedTable([("answered", "f4"), ("map", "u1", 64)], _SOCKETS, self.evidence_bonus_s)
         self._sociable = BoundedTable([("ports", "u1", 64), ("hosts", "u1", 64)], _SOCKETS, self.evidence_bonus_s)
+        self._unasked = BoundedTable([("hosts", "u1", _MAP)], _SOCKETS, self.evidence_bonus_s)
         self._waiting: dict[int, tuple[float, Batch]] = {}  # of a key: when to judge, and its latest attempts
 
     @property
@@ -99,7 +105,9 @@ class HostSweep(GroupedDetector):
 
     def choose(self, seen: Observation) -> Columns:
         attempts = seen.attempts.take(_KINDS[seen.attempts["kind"]])
+        attempts = attempts.take((attempts["kind"] != Kind.DATAGRAM) | (attempts["packets"] <= _MOST_DATAGRAMS))
         self._note_sociable(attempts, seen)
+        self._note_unasked(seen)
         return attempts.take(~self._peers(attempts, seen)) if len(attempts) else attempts
 
     def _note_sociable(self, attempts: Columns, seen: Observation) -> None:
@@ -115,6 +123,32 @@ class HostSweep(GroupedDetector):
         here = slot != NOWHERE
         for field, things in (("ports", mix(mine["dport"])), ("hosts", mine["dst"])):
             mark(self._sociable.rows[field], slot[here], things[here])
+
+    def _note_unasked(self, seen: Observation) -> None:
+        """Notes who gets answers to pings and openings of which the question was not seen."""
+        flows = seen.flows
+        alone = np.flatnonzero((flows["packets"] == 0) & flows["new"])
+        if not len(alone):
+            return
+        flows = flows.take(alone)
+        syn_acks = (flows["proto"] == TCP) & (flows["reply_first_flags"] & (SYN | ACK) == SYN | ACK)
+        echoes = (flows["proto"] == ICMP) & (flows["sport"] == 8) | (flows["proto"] == ICMPV6) & (flows["sport"] == 128)
+        flows = flows.take(syn_acks | echoes)
+        if not len(flows):
+            return
+        by = Grouped(mix(flows["src"], flows["proto"], np.where(flows["proto"] == TCP, flows["dport"], 0)))
+        now = by.max(seen.ends[flows["tick"]])
+        slot = self._unasked.admit(by.keys, by.sum(np.ones(len(flows))), now, self.settings.window)[by.of]
+        here = slot != NOWHERE
+        mark(self._unasked.rows["hosts"], slot[here], flows["dst"][here])
+
+    def _unseen(self, keys: Column) -> Column:
+        """From how many hosts each of the entities got answers of which the question was not seen."""
+        if not len(self._unasked):
+            return np.zeros(len(keys), np.int64)
+        slots = self._unasked.find(keys)
+        hosts: Column = np.where(slots == NOWHERE, 0, estimate(self._unasked.rows["hosts"][slots]))
+        return hosts
 
     def _is_sociable(self, sources: Column) -> Column:
         """Which of the sources many hosts answer at many ports."""
@@ -132,6 +166,10 @@ class HostSweep(GroupedDetector):
             return found
         every = attempts.take(at)
         sockets = mix(every["src"], every["sport"])
+        called = self._sockets.find(mix(every["dst"], every["dport"]))
+        here = called != NOWHERE
+        mark(self._sockets.rows["map"], called[here], mix(every["sport"])[here])
+        self._sockets.add("answered", called[here], np.ones(np.count_nonzero(here)))
         for turn in in_turns(sockets, every["tick"]):
             found[at[turn]] = self._met(every.take(turn), Grouped(sockets[turn]), seen)
         return found
@@ -150,7 +188,8 @@ class HostSweep(GroupedDetector):
         return met
 
     def tables(self) -> Mapping[str, BoundedTable]:
-        return {**super().tables(), "sockets": self._sockets, "sociable": self._sociable}
+        ours = {"sockets": self._sockets, "sociable": self._sociable, "unasked": self._unasked}
+        return {**super().tables(), **ours}
 
     def learned(self) -> Mapping[str, Column]:
         waiting = [(key, when, attempt) for key, (when, attempts) in self._waiting.items() for attempt in attempts]
@@ -242,7 +281,8 @@ class HostSweep(GroupedDetector):
         """Of each of these entities, as a number; 0: none."""
         settings, first = self.settings, found.by.first[which]
         rows, kind, port = self.table.rows[found.slots[which]], found.rows["kind"][first], found.rows["dport"][first]
-        failed, tried = rows["failed"], np.maximum(rows["failed"] + rows["answered"], 1)
+        tried = np.maximum(rows["failed"] + rows["answered"], 1)
+        failed = np.maximum(rows["failed"] - self._unseen(found.by.keys[which]), 0)
         ping, datagram = kind == Kind.ICMP, kind == Kind.DATAGRAM
         share = np.where(ping, settings.ping_failed_share, settings.failed_share)
         share = np.where(datagram, np.maximum(share, _DATAGRAM_SHARE), share)

@@ -2,7 +2,8 @@
 
 Traffic that is answered is somebody's business, however much it is: transfers, backups, streams with receiver
 reports. Counted are packets a second of flows that get no answer: datagrams, ICMP (echo requests also when answered:
-nobody pings so fast), bare IP, and TCP packets that belong to no connection. Large datagrams are taken for media.
+nobody pings so fast), bare IP, and TCP packets that belong to no connection. Large datagrams are taken for media, and
+those that come at the pace of a call or a game for one: of both, one direction is often all that is seen.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import ONE_WAY_PORTS, is_group
-from trafficmond.detect.base import Observation, address, format_sources
+from trafficmond.detect.base import Detection, Observation, address, format_sources
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mix
 from trafficmond.flows.batch import Column
@@ -30,15 +31,18 @@ _MEDIA_FACTOR = 5.0
 _ICMP_FACTOR = 0.5  # hosts themselves send at most 1000 a second by default, answers included (icmp_msgs_per_sec)
 _ONE_WAY_FACTOR = 10.0  # for protocols that are never answered
 _SERVICES = 1024
+# A call (50 packets a second, RFC 3551 with 20 ms each) and a game (60 to 128 moves a second) have a pace; whoever
+# floods sends as fast as he can, or a packet or two of each forged address.
+_PACE, _PACED_PACKETS = 150, 20
+# Reflected answers may be known for what they are only after 3,000 packets: at the rate of a flood, in so long.
+_PATIENCE_S = 3.0
 # A client of QUIC begins with a full datagram (RFC 9000, 14.1), and goes on with acknowledgements while it downloads.
 _QUIC, _QUIC_FIRST, _QUIC_LATER = 443, 1228, 600
 _SHORT = 3  # packets of a TCP flow that never was a connection
 _LOCAL_GROUPS = np.uint64(0xE00000)  # 224.0.0.0/24: link-local control (RFC 5771), nobody streams there
 _ONE_SOURCE = 0.9
-_FEW_SERVERS, _LOUD = (
-    4,
-    10,
-)  # what so few servers send to a client's port is answers seen one way, unless it is very much
+# What so few servers send to a client's port is answers seen one way, unless it is very much.
+_FEW_SERVERS, _LOUD = 4, 10
 _TICK_S = 0.75  # batches closer than this, or parts of one, make one tick of about a second
 
 
@@ -61,8 +65,32 @@ class Volume(GroupedDetector):
     idle_timeout_s = 300.0
     settings_class = Settings
     settings: Settings
-    fields = (*((name, "f8") for name in ("tick", "rate", "usual", "total", "peak")), ("map", "u1", 256))
+    fields = (
+        *((name, "f8") for name in ("tick", "rate", "usual", "total", "peak", "over", "began")),
+        ("map", "u1", 256),
+    )
     evidence_bonus_s = 10.0
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._waiting: dict[str, tuple[float, Threat]] = {}  # of a victim: when to tell, and what
+
+    def feed(self, seen: Observation) -> list[Detection]:
+        back = [dst for dst, (until, _) in self._waiting.items() if until - seen.ends[0] > _PATIENCE_S]
+        early = [Detection(0, self._waiting.pop(dst)[1]) for dst in back]  # the clock was set back
+        found = early + super().feed(seen)
+        if not self._waiting:
+            return found
+        told = {detection.threat.dst_ip for detection in found}
+        self._waiting = {dst: each for dst, each in self._waiting.items() if dst not in told}
+        return found + [each for tick in range(len(seen.ends)) for each in self._overdue(tick, float(seen.ends[tick]))]
+
+    def due(self, now: float) -> bool:
+        return any(_is_over(until, now) for until, _ in self._waiting.values())
+
+    def _overdue(self, tick: int, now: float) -> list[Detection]:
+        victims = [dst for dst, (until, _) in self._waiting.items() if until <= now]
+        return [Detection(tick, self._waiting.pop(dst)[1]) for dst in victims]
 
     def choose(self, seen: Observation) -> Columns:
         return _one_way(seen)
@@ -82,6 +110,11 @@ class Volume(GroupedDetector):
         rows["total"][slot] += found.by.sum(found.rows["packets"])[found.watched]
         mark(rows["map"], found.slot, found.kept["src"])
         over = found.states("rate") >= np.maximum(settings.packets, settings.factor * found.states("usual"))
+        begins = slot[over[found.watched]]
+        now = found.heard[over[found.watched]]
+        anew = np.abs(now - rows["over"][begins]) > self.idle_timeout_s
+        rows["began"][begins[anew]] = now[anew]
+        rows["over"][begins] = now
         return over, found.states("peak")
 
     def _next_tick(self, slots: Column, now: Column) -> None:
@@ -112,7 +145,7 @@ class Volume(GroupedDetector):
         src = address(_row(mine, heaviest.first[top]), "src") if single else None
         dst = address(_row(mine, 0), "dst")
         sources = int(estimate(state["map"]))
-        return self.found(
+        threat = self.found(
             Severity.HIGH if state["peak"] >= 10 * self.settings.packets else Severity.MEDIUM,
             f"about {state['peak']:.0f} unanswered packets a second to {dst} "
             f"from {src or format_sources(sources, state['map'])}",
@@ -130,6 +163,16 @@ class Volume(GroupedDetector):
             last_seen=found.now[entity],
             count=state["total"],
         )
+        until = float(state["began"]) + _PATIENCE_S
+        if _is_over(until, float(found.now[entity])):
+            return threat
+        self._waiting[dst] = until, threat
+        return None
+
+
+def _is_over(until: float, now: float) -> bool:
+    """Whether nothing is waited for any more; a clock that was set back keeps nobody waiting."""
+    return now >= until or until - now > _PATIENCE_S
 
 
 def _one_way(seen: Observation) -> Columns:
@@ -170,9 +213,12 @@ def _one_way(seen: Observation) -> Columns:
     rows.put("client", udp & (service > 0) & (service < _SERVICES) & (client >= _SERVICES) | quic)
     weight = rows["packets"] / seen.span[at]
     weight[icmp] /= _ICMP_FACTOR
-    streams = udp & (rows["packets"] >= _MEDIA_PACKETS) & (rows["dport"] > 0)
-    weight[streams & (octets >= _MEDIA_BYTES * rows["packets"])] /= _MEDIA_FACTOR
-    weight[udp & ONE_WAY_PORTS[rows["dport"]]] /= _ONE_WAY_FACTOR
+    streams = udp & (rows["packets"] >= _MEDIA_PACKETS) & ((rows["dport"] >= _SERVICES) | (rows["dport"] == _QUIC))
+    streams &= octets >= _MEDIA_BYTES * rows["packets"]
+    sent = np.where(turned, flows.some("reply_packets", at), flows.some("packets", at))
+    paced = udp & (sent >= _PACED_PACKETS) & (rows["packets"] <= _PACE * seen.span[at])
+    weight[streams & ~paced] /= _MEDIA_FACTOR
+    weight[udp & ONE_WAY_PORTS[rows["dport"]] | paced | quic] /= _ONE_WAY_FACTOR
     rows.put("weight", weight)
     rows.put("answer", (rows["proto"] == TCP) & ((first[at] & RST != 0) | (first[at] & (SYN | ACK) == SYN | ACK)))
     rows.put("error", icmp & ~pings[at] & ~turned)
