@@ -179,7 +179,7 @@ class Kernel:
 
     def load(self) -> str:
         """What is in force for an address of the country."""
-        in_force = asyncio.run(self.book.load())
+        in_force = asyncio.run(self.book.load()).in_force
         return str(explain(in_force.policy, "203.0.113.5", Direction.INGRESS, time.time())[0].action)
 
 

@@ -29,8 +29,9 @@ class Wanted:
 
 
 def events() -> Batch:
-    """Four: two IPv4, dropped and logged, and two IPv6."""
+    """Four of TCP: two IPv4, dropped and logged, and two IPv6."""
     batch = np.zeros(4, EVENT)
+    batch["proto"] = 6
     batch["family"] = [4, 4, 6, 6]
     batch["src_lo"] = [V4_MAPPED | np.uint64(0xC0000207), V4_MAPPED | np.uint64(0xC0000301), 1, 2]
     batch["dst_lo"] = [V4_MAPPED | np.uint64(1), V4_MAPPED | np.uint64(0xC0000207), 3, 1]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from store_reports import NAMES, reports
 
-from trafficmond.datapath import datapath
+from trafficmond.datapath import loading
 from trafficmond.flows.batch import V4_MAPPED
 from trafficmond.flows.owners import Owner
 from trafficmond.model import FlowQuery, Severity, Threat
@@ -77,7 +77,9 @@ def test_every_question_answers(history: Path, sql: str) -> None:
 def test_every_column_is_described_and_nothing_else(history: Path, table: str) -> None:
     section = PAGE.split(f"\n## {table}\n", 1)[1].split("\n## ", 1)[0]
     described = [
-        name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+        name
+        for row in re.findall(r"^\| (`.*?) \| [A-Z]+[,A-Z ]* \|", section, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
     ]
     connection = sqlite3.connect(f"file:{history}?mode=ro", uri=True)
     assert described == [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
@@ -87,12 +89,12 @@ def test_every_column_is_described_and_nothing_else(history: Path, table: str) -
 def test_what_it_says_of_rollups_holds() -> None:
     assert "25 a minute, 50 an hour, 100 a day" in PAGE
     assert TOP == {"minute": 25, "hour": 50, "day": 100}
-    assert "minute for 2 days, of each hour for 60 days, of each day for 5 years" in PAGE
+    assert "minute for 2 days, each hour for 60 days, each day for 5 years" in PAGE
     assert KEEP_S == {"minute": 2 * 86400, "hour": 60 * 86400, "day": 5 * 366 * 86400}
 
 
 def test_what_it_says_of_tunnels_holds() -> None:
-    assert f"The latest {datapath._INNERS:,} conversations are remembered" in PAGE
+    assert f"The daemon remembers the latest {loading._INNERS:,} inner flows" in PAGE
 
 
 def test_the_networks_question_is_what_a_filter_asks() -> None:

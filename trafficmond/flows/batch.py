@@ -164,6 +164,8 @@ def join(batches: Sequence[Batch]) -> Batch:
 
 
 def _opaque(rows: Batch) -> Batch:
+    if rows.dtype.hasobject:
+        return rows  # numpy counts who refers to what is in it
     opaque: Batch = rows.view(np.dtype((np.void, rows.dtype.itemsize)))
     return opaque
 
