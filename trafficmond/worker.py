@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -11,6 +12,8 @@ from typing import Any
 
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
+
+log = logging.getLogger(__name__)
 
 Named = tuple[Batch, Names]
 
@@ -85,7 +88,12 @@ class Worker(ABC):
         if self._after is not None:
             self._after._thread.join()
             self._after = None
-        self._work()
+        try:
+            self._work()
+        except Exception as error:  # all else continues, and what is queued from now on is counted as lost
+            log.exception("the thread %s stopped because of a mistake in trafficmon", self._thread.name)
+            self._error = f"stopped because of a mistake in trafficmon ({error!r}); restart trafficmond, and report it"
+            self.finish(time.monotonic())
         self._abandon()
 
     def _retry(self, act: Callable[[], None]) -> bool:
