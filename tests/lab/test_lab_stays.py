@@ -147,10 +147,10 @@ def test_pins_that_were_removed_are_said_and_no_reason_to_leave_an_interface_ope
     remove_pins(daemon.pins / "links")
     for each in daemon.pins.iterdir():
         remove_pins(each)
-    status = daemon.wait_status(lambda s: "has been removed" in str(s["warnings"]), "a word in status")
+    status = daemon.wait_status(lambda s: "have been removed" in str(s["warnings"]), "a word in status")
     assert status["unwatched"] == []
     assert str(daemon.pins) in str(status["warnings"])
-    daemon.wait(lambda: "has been removed" in daemon.said(), "a word in the journal", 8)
+    daemon.wait(lambda: "have been removed" in daemon.said(), "a word in the journal", 8)
     assert dropped(lab)
     link = lab.links[0]
     lab.host.ip(f"link del {link.host}")
@@ -160,5 +160,5 @@ def test_pins_that_were_removed_are_said_and_no_reason_to_leave_an_interface_ope
     assert watched(daemon.status()) == {link.host}
     daemon.stop()
     daemon.start()
-    assert "has been removed" not in str(daemon.status()["warnings"])
+    assert "have been removed" not in str(daemon.status()["warnings"])
     assert dropped(lab)
