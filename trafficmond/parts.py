@@ -42,13 +42,14 @@ from trafficmond.protected import Protected
 from trafficmond.questions import Questions
 from trafficmond.quotas import Quotas
 from trafficmond.responder import Responder
-from trafficmond.rulebook import REFUSED, InForce, Rulebook
+from trafficmond.rulebook import InForce, Rulebook
 from trafficmond.sdnotify import ServiceManager
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.store import Store
 from trafficmond.tasks import Tasks
+from trafficmond.tryouts import REFUSED
 from trafficmond.units import Units
 
 _REST_S = 5.0  # for queues to take what the flow table holds

@@ -31,7 +31,6 @@ from trafficmond.ruleset import InForce as InForce
 from trafficmond.ruleset import Inputs
 from trafficmond.sources import Tables, with_own
 from trafficmond.standing import Alter, Begin, Side
-from trafficmond.tryouts import REFUSED as REFUSED
 from trafficmond.tryouts import Tryouts
 from trafficmond.verdict import Pair
 
