@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from analyze_figures import cpu_and_peak
 from figures import Figure, figure, interleaved, ratio, save, table
 
 
@@ -64,3 +67,15 @@ def test_the_table_lines_up_and_says_what_was_missed() -> None:
     assert "MISSED" in lines[1]
     assert "12,345" in lines[2]
     assert lines[1].index("1.00 ms") + len("1.00 ms") == lines[2].index("12,345") + len("12,345")
+
+
+def test_the_peak_of_a_command_is_its_own() -> None:
+    held = b"x" * (200 << 20)
+    seconds, peak = cpu_and_peak([sys.executable, "-c", "held = b'x' * (60 << 20)"])
+    assert 60 < peak < 120 < len(held) >> 20
+    assert 0 < seconds < 5
+
+
+def test_a_command_that_fails_is_no_figure() -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        cpu_and_peak([sys.executable, "-c", "raise SystemExit(3)"])
