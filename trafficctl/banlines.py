@@ -20,11 +20,10 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from trafficctl.values import FOREVER
 from trafficmond import networks
 from trafficmond.config.units import parse_duration
 from trafficmond.errors import Mistake
-
-FOREVER = float("inf")
 
 _PLAIN_SECONDS = re.compile(r"[0-9]{1,10}")
 _PERMANENT = ("forever", "-1", "-1s")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from trafficctl import exits, probation, session, values
@@ -58,16 +58,14 @@ def _services(text: str) -> list[str]:
     """Services; whoever begins with an address or a word of ufw's is told the order."""
     if text in _NO_SERVICES or _is_prefix(text):
         order = "the service comes first: tcp/22 from 192.0.2.0/24"
-        raise ArgumentTypeError(
-            f"'{text}' is not a service; {order}; add-cidr makes rules for all services of an address"
-        )
+        raise ValueError(f"'{text}' is not a service; {order}; add-cidr makes rules for all services of an address")
     return values.services(text)
 
 
 def _is_prefix(text: str) -> bool:
     try:
         values.prefix(text)
-    except ArgumentTypeError:
+    except ValueError:
         return False
     return True
 
@@ -82,5 +80,5 @@ def _sources(services: list[str], words: list[str], command: str) -> list[str]:
         raise ControlError(f'"{" ".join(words)}" has no source prefix', name="usage", hint=hint)
     try:
         return [values.written_prefix(word) for word in words[1:] if word != "from"]
-    except ArgumentTypeError as error:
+    except ValueError as error:
         raise ControlError(str(error), name="usage", hint=_HINT) from None

@@ -32,7 +32,7 @@ See trafficctl COMMAND --help for each command, with examples.
 class _Command(argparse.ArgumentParser):
     """One command's parser; fills itself from `trafficctl.commands.<module>` when first used.
 
-    The module has `arguments(parser)` and `run(args) -> int`.
+    The module has `run(args) -> int` and, for arguments of its own, `arguments(parser)`.
     """
 
     module = ""
@@ -44,7 +44,8 @@ class _Command(argparse.ArgumentParser):
             command: Any = importlib.import_module(f"trafficctl.commands.{name}")
             self.formatter_class = Help
             self.description, _, self.epilog = command.__doc__.partition("\n\n")
-            command.arguments(self)
+            if hasattr(command, "arguments"):
+                command.arguments(self)
             self.set_defaults(run=command.run)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -58,6 +59,15 @@ class _Command(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """What is wrong and where to read on; not the whole usage, in which that would be lost."""
         self.exit(2, f"{self.prog}: {message}\n  see {self.prog} --help\n")
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """The value; the text of a ValueError is the message, where argparse would only name the type."""
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError as error:
+            if isinstance(error.__context__, ValueError):
+                raise argparse.ArgumentError(action, str(error.__context__)) from None
+            raise
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.dest == "command" and value not in COMMANDS:

@@ -1,10 +1,11 @@
-"""Where a rules file or the settings say that something is in shadow. Pure."""
+"""Finds the line of a rules file or of the settings that puts something in shadow. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 _HEADER = re.compile(r"\s*\[")
 _SHADOW = re.compile(r"\s*shadow\s*=\s*true\s*(#.*)?")
@@ -15,51 +16,37 @@ _PATH = re.compile(r"""\s*path\s*=\s*["']([^"']+)["']\s*(#.*)?""")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a file that is to go, counted from 1."""
+    """A line of a file that is to be removed, counted from 1."""
 
     number: int
     text: str
 
 
 def of_rule(text: str, header: int) -> Line | None:
-    """That of the [[rule]] whose header is at a line; None where it is written in another way."""
-    return _first(text.splitlines(), header, _SHADOW)
+    """The `shadow = true` of the [[rule]] whose header is line `header`; None if it is written in another way."""
+    return _first(_block(text.splitlines(), header), header + 1, _SHADOW)
 
 
 def of_list(text: str, path: str) -> Line | None:
-    """That of the [[list]] of a file, which the settings may name by its end alone."""
+    """The `shadow = true` of the [[list]] of the file `path`, of which the settings may name the end only."""
     lines = text.splitlines()
     for number, line in enumerate(lines, 1):
-        if _LIST.fullmatch(line) and any(path.endswith(named) for named in _paths(_block(lines, number))):
-            return _first(lines, number, _SHADOW)
+        block = _block(lines, number) if _LIST.fullmatch(line) else ()
+        if any(path.endswith(found[1]) for each in block if (found := _PATH.fullmatch(each))):
+            return _first(block, number + 1, _SHADOW)
     return None
 
 
 def of_default(text: str) -> Line | None:
-    """That of policy.default_shadow."""
-    lines = text.splitlines()
-    found = (Line(number, line.strip()) for number, line in enumerate(lines, 1) if _DEFAULT_SHADOW.fullmatch(line))
-    return next(found, None)
+    """The line of policy.default_shadow."""
+    return _first(text.splitlines(), 1, _DEFAULT_SHADOW)
 
 
-def _first(lines: Sequence[str], header: int, wanted: re.Pattern[str]) -> Line | None:
-    for offset, line in enumerate(_block(lines, header), header + 1):
-        if wanted.fullmatch(line):
-            return Line(offset, line.strip())
-    return None
+def _first(lines: Iterable[str], start: int, wanted: re.Pattern[str]) -> Line | None:
+    """The first line that matches; `start` is the number of the first of `lines`."""
+    return next((Line(at, line.strip()) for at, line in enumerate(lines, start) if wanted.fullmatch(line)), None)
 
 
 def _block(lines: Sequence[str], header: int) -> list[str]:
-    """The lines of a table, behind its header."""
-    return list(_until(lines[header:], lambda line: bool(_HEADER.match(line))))
-
-
-def _paths(block: Sequence[str]) -> list[str]:
-    return [found[1] for line in block if (found := _PATH.fullmatch(line))]
-
-
-def _until(lines: Sequence[str], ends: Callable[[str], bool]) -> Iterator[str]:
-    for line in lines:
-        if ends(line):
-            return
-        yield line
+    """The lines of the table whose header is line `header`."""
+    return list(takewhile(lambda line: not _HEADER.match(line), lines[header:]))

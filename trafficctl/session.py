@@ -27,6 +27,12 @@ def connect(args: Namespace) -> Client:
     return Client(args.socket)
 
 
+def call(args: Namespace, method: str, **parameters: Any) -> dict[str, Any]:
+    """The reply to one call, over a connection of its own. Raises ControlError."""
+    with connect(args) as client:
+        return client.call(method, **parameters)
+
+
 def output(args: Namespace) -> Output:
     """In the format that the arguments ask for."""
     return Output.of(args.output)

@@ -1,8 +1,8 @@
-"""What people write on the command line, read into values; argparse types that say what would do."""
+"""Types of arguments: each reads a text into a value, or raises ValueError saying which text would be valid."""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import re
 import time
 from typing import TYPE_CHECKING
@@ -25,12 +25,9 @@ def duration(text: str) -> float:
     """Seconds of "30s", "1h30m", "7d"."""
     from trafficmond.config.units import parse_duration
 
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    seconds = parse_duration(text)
     if seconds <= 0:
-        raise argparse.ArgumentTypeError("must be greater than zero")
+        raise ValueError("must be greater than zero")
     return seconds
 
 
@@ -43,11 +40,9 @@ def moment(text: str) -> float:
         try:
             return float(text[1:])
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a time: after @ write seconds since 1970") from None
-    try:
+            raise ValueError(f"{text!r} is not a time: after @ write seconds since 1970") from None
+    with contextlib.suppress(ValueError):
         return time.time() - duration(text)
-    except argparse.ArgumentTypeError:
-        pass
     try:
         return (_spoken(text.strip(), datetime.now()) or datetime.fromisoformat(text)).timestamp()
     except (ValueError, OverflowError, OSError):
@@ -55,7 +50,7 @@ def moment(text: str) -> float:
             f'{text!r} is not a time; write how long ago ("1h", "7d"), a time of the day ("02:55"), today, yesterday, '
             'a date ("2026-01-31T12:00") or @EPOCH'
         )
-        raise argparse.ArgumentTypeError(what) from None
+        raise ValueError(what) from None
 
 
 def _spoken(text: str, now: datetime) -> datetime | None:
@@ -91,17 +86,14 @@ def address(text: str) -> str:
             what += f"; for a prefix: trafficctl rules {text}"
         elif any(c.isalpha() for c in text) and ":" not in text:
             what += f"; for a name, ask for its addresses first: getent ahosts {text}"
-        raise argparse.ArgumentTypeError(what) from None
+        raise ValueError(what) from None
 
 
 def prefix(text: str) -> str:
     """A prefix in its usual writing; an address is one too, and host bits are cleared, as in the daemon's files."""
     from trafficmond import networks
 
-    try:
-        return str(networks.parse(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    return str(networks.parse(text))
 
 
 def written_prefix(text: str) -> str:
@@ -122,17 +114,16 @@ def services(text: str) -> list[str]:
     from trafficmond import services as known
 
     texts = [part.strip() for part in text.replace(":", "-").split(",")]  # fail2ban and iptables write 8000:8100
-    try:
-        known.parse(texts)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    known.parse(texts)
     return texts
 
 
 def service(text: str) -> str:
-    """One of them."""
-    (named,) = services(text)
-    return named
+    """One service, as rules name it."""
+    named = services(text)
+    if len(named) != 1:
+        raise ValueError(f"{text!r} is more than one service")
+    return named[0]
 
 
 def host(cidr: str) -> str:
@@ -144,20 +135,14 @@ def ttl(text: str) -> float:
     """How long a ban lasts: seconds, or FOREVER."""
     from trafficctl.banlines import ttl as parse_ttl
 
-    try:
-        return parse_ttl(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    return parse_ttl(text)
 
 
 def prefixes(text: str) -> str:
     """Prefixes with commas, "!" before them for all but those; in their usual writing."""
     from trafficmond import choice
 
-    try:
-        chosen = choice.prefixes(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    chosen = choice.prefixes(text)
     return "!" * chosen.but + ",".join(map(str, chosen.items))
 
 
@@ -166,11 +151,8 @@ def ports(text: str) -> str:
     from trafficmond import choice
 
     but, names = text.startswith("!"), text.removeprefix("!").split(",")
-    try:
-        numbers = "!" * but + ",".join(_port(name.strip()) for name in names)
-        choice.ports(numbers)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    numbers = "!" * but + ",".join(_port(name.strip()) for name in names)
+    choice.ports(numbers)
     return numbers
 
 
@@ -189,14 +171,9 @@ def fleet(text: str) -> Target:
     """A ClickHouse that flows are sent to: "clickhouse://USER@HOST:PORT/DATABASE"."""
     from trafficmond.config.target import parse_target
 
-    try:
-        target = parse_target(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    target = parse_target(text)
     if target.is_ipfix:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not the address of a fleet's server; write clickhouse://HOST:PORT/DATABASE"
-        )
+        raise ValueError(f"{text!r} is not the address of a fleet's server; write clickhouse://HOST:PORT/DATABASE")
     return target
 
 
@@ -205,14 +182,14 @@ def path(text: str) -> Path:
     from pathlib import Path
 
     if not text:
-        raise argparse.ArgumentTypeError("the path is empty; write . for the current folder")
+        raise ValueError("the path is empty; write . for the current folder")
     return Path(text)
 
 
 def named(text: str) -> str:
     """What is not empty: "", such as of a variable that is not set, would be as if nothing had been asked for."""
     if not text.strip():
-        raise argparse.ArgumentTypeError("it is empty; to select all, leave out the option")
+        raise ValueError("it is empty; to select all, leave out the option")
     return text
 
 
@@ -221,7 +198,7 @@ def country(text: str) -> str:
     if text in _ASIDE:
         return _ASIDE[text]
     if not re.fullmatch(r"[A-Za-z]{2}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a country code; write two letters, for example CH")
+        raise ValueError(f"{text!r} is not a country code; write two letters, for example CH")
     return text.upper()
 
 
@@ -231,21 +208,21 @@ def system(text: str) -> str:
         return _ASIDE[text]
     digits = text.upper().removeprefix("AS")
     if not (digits.isascii() and digits.isdigit()) or int(digits) >> 32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a valid AS number, for example 64500 or AS64500")
+        raise ValueError(f"{text!r} is not a valid AS number, for example 64500 or AS64500")
     return str(int(digits))
 
 
 def count(text: str) -> int:
     """A whole number from 1 up."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+        raise ValueError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
 def change(text: str) -> int:
     """The number of a change; 0: before the first."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a change; see trafficctl history")
+        raise ValueError(f"{text!r} is not the number of a change; see trafficctl history")
     return int(text)
 
 
@@ -255,7 +232,7 @@ def changes(text: str) -> tuple[int, int]:
     if not dots and text.isdecimal() and int(text):
         return int(text) - 1, int(text)
     if not dots or not first.isdecimal() or not last.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a change or a range of changes, for example 17 or 17..21")
+        raise ValueError(f"{text!r} is not a change or a range of changes, for example 17 or 17..21")
     return int(first), int(last)
 
 
@@ -263,5 +240,5 @@ def rate(text: str) -> int:
     """Packets a second: "100" or "100/s"."""
     number = text.removesuffix("/s")
     if not number.isdecimal() or not 1 <= int(number) <= _MAX_RATE:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a valid rate; write packets a second, such as 100/s")
+        raise ValueError(f"{text!r} is not a valid rate; write packets a second, such as 100/s")
     return int(number)

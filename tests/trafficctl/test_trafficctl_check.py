@@ -15,7 +15,7 @@ from ctl_runs import Ctl
 from trafficctl import checking, service
 from trafficctl.doctor import EXAMINATIONS, daemon, interfaces, kernel, nic, permissions, programs, storage
 from trafficctl.doctor import settings as settings_room
-from trafficctl.doctor.finding import FAIL, OK, STATES, WARN, Finding
+from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
 from trafficctl.doctor.host import Host
 from trafficctl.doctor.nic import Nic
 from trafficmond.config.settings import Settings
@@ -119,9 +119,9 @@ def states(findings: Any) -> dict[str, str]:
     """The worst state of each subject."""
     worst: dict[str, str] = {}
     for finding in findings:
-        assert finding.state in STATES
+        assert finding.state in (OK, WARN, FAIL)
         assert finding.state == OK or finding.advice or finding.subject == "settings"
-        worst[finding.subject] = max(finding.state, worst.get(finding.subject, OK), key=STATES.index)
+        worst[finding.subject] = max(finding.state, worst.get(finding.subject, OK), key=(OK, WARN, FAIL).index)
     return worst
 
 

@@ -57,22 +57,22 @@ def run(args: Namespace) -> int:
         raise ControlError(f"--limit and --burst cannot be used with {action}", name="usage", hint="leave --action out")
     if args.dry_run:
         return _try(args, action)
-    with session.connect(args) as client:
-        reply = client.call(
-            "AddCidr",
-            cidr=args.cidr,
-            action=action,
-            direction=args.direction,
-            label=args.label or None,
-            ttl_s=args.ttl,
-            rate_per_s=args.limit,
-            burst_packets=args.burst,
-            save=args.save or None,
-            force=args.force or None,
-            ports=args.port,
-            confirm_within_s=args.confirm_within,
-            shadow=args.shadow or None,
-        )
+    reply = session.call(
+        args,
+        "AddCidr",
+        cidr=args.cidr,
+        action=action,
+        direction=args.direction,
+        label=args.label or None,
+        ttl_s=args.ttl,
+        rate_per_s=args.limit,
+        burst_packets=args.burst,
+        save=args.save or None,
+        force=args.force or None,
+        ports=args.port,
+        confirm_within_s=args.confirm_within,
+        shadow=args.shadow or None,
+    )
     session.show_rows(args, [reply["rule"]], RULES, "Rule")
     session.print_notes(reply)
     return exits.DONE

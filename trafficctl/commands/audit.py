@@ -22,7 +22,6 @@ def run(args: Namespace) -> int:
     """Show the changes."""
     from trafficctl.render.columns import AUDIT
 
-    with session.connect(args) as client:
-        reply = client.call("Audit", since=args.since, limit=args.limit)
+    reply = session.call(args, "Audit", since=args.since, limit=args.limit)
     session.show_rows(args, reply["entries"], AUDIT, "AuditEntry", "no changes")
     return exits.DONE

@@ -67,16 +67,16 @@ def run(args: Namespace) -> int:
     if args.cidr == values.INPUT:
         return _ban_many(args)
     lasting = {"forever": True} if args.ttl == values.FOREVER else {"ttl_s": args.ttl}
-    with session.connect(args) as client:
-        reply = client.call(
-            "Ban",
-            cidr=args.cidr,
-            reason=args.reason or None,
-            force=args.force or None,
-            owner=args.owner,
-            ports=args.port,
-            **lasting,
-        )
+    reply = session.call(
+        args,
+        "Ban",
+        cidr=args.cidr,
+        reason=args.reason or None,
+        force=args.force or None,
+        owner=args.owner,
+        ports=args.port,
+        **lasting,
+    )
     session.show_rows(args, [reply["ban"]], BANS, "BanEntry")
     session.print_notes(reply)
     return exits.DONE

@@ -7,13 +7,9 @@ Examples:
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 from trafficctl import exits, session
-
-
-def arguments(_: ArgumentParser) -> None:
-    """None of its own."""
 
 
 def run(args: Namespace) -> int:

@@ -9,17 +9,13 @@ Examples:
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
 
 from trafficctl import exits, probation, session
 from trafficctl.install import installed
 from trafficctl.render.units import plain
-
-
-def arguments(_: ArgumentParser) -> None:
-    """None of its own."""
 
 
 def run(args: Namespace) -> int:

@@ -39,10 +39,9 @@ def run(args: Namespace) -> int:
     """Explain."""
     from trafficctl.render.detail import render_explanation
 
-    with session.connect(args) as client:
-        explanation = client.call("Explain", address=args.address, direction=args.direction, service=args.service)
+    asked = {"address": args.address, "direction": args.direction, "service": args.service}
     labels = Labels.of(args)
-    (explanation,) = labels.rows([explanation])
+    (explanation,) = labels.rows([session.call(args, "Explain", **asked)])
     explanation |= {name: list(labels.rows(explanation[name])) for name in ("flows", "threats")}
     session.output(args).report(explanation, render_explanation)
     return exits.DONE

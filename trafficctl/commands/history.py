@@ -25,7 +25,6 @@ def run(args: Namespace) -> int:
     """Show them."""
     from trafficctl.render.columns import CHANGES
 
-    with session.connect(args) as client:
-        reply = client.call("History", limit=min(args.limit, 1000))
+    reply = session.call(args, "History", limit=min(args.limit, 1000))
     session.show_rows(args, reply["changes"], CHANGES, "RulesChange", "no changes")
     return exits.DONE

@@ -11,7 +11,7 @@ Examples:
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -35,10 +35,6 @@ _LISTS = (
     Column("state", "STATE", weight=8, shrinks_to=16),
     Column("path", "PATH", weight=2, shrinks_to=12, keep_end=True),
 )
-
-
-def arguments(_: ArgumentParser) -> None:
-    """None of its own."""
 
 
 def run(args: Namespace) -> int:

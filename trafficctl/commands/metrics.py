@@ -27,8 +27,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Show or write them."""
-    with session.connect(args) as client:
-        text = client.call("Metrics")["text"]
+    text = session.call(args, "Metrics")["text"]
     if args.write:
         _replace(args.write, prometheus(text))
     else:

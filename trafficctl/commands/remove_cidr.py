@@ -34,10 +34,8 @@ def run(args: Namespace) -> int:
     """Remove it and show what was removed."""
     from trafficctl.render.columns import RULES
 
-    with session.connect(args) as client:
-        reply = client.call(
-            "RemoveCidr", cidr=args.cidr, direction=args.direction, save=args.save or None, ports=args.port
-        )
+    asked = {"cidr": args.cidr, "direction": args.direction, "save": args.save or None, "ports": args.port}
+    reply = session.call(args, "RemoveCidr", **asked)
     session.show_rows(args, reply["removed"], RULES, "Rule")
     session.print_notes(reply)
     return exits.DONE

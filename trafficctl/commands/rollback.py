@@ -9,14 +9,10 @@ Examples:
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 from trafficctl import exits, probation, session
 from trafficctl.render.units import plain
-
-
-def arguments(_: ArgumentParser) -> None:
-    """None of its own."""
 
 
 def run(args: Namespace) -> int:

@@ -11,19 +11,14 @@ Examples:
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 from trafficctl import exits, session
-
-
-def arguments(_: ArgumentParser) -> None:
-    """None of its own."""
 
 
 def run(args: Namespace) -> int:
     """Show the status."""
     from trafficctl.render.status import render
 
-    with session.connect(args) as client:
-        session.output(args).report(client.call("Status"), render)
+    session.output(args).report(session.call(args, "Status"), render)
     return exits.DONE

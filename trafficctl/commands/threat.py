@@ -25,8 +25,7 @@ def run(args: Namespace) -> int:
     """Show it; 1 if there is none."""
     from trafficctl.render.detail import render_threat
 
-    with session.connect(args) as client:
-        detail = client.call("Threat", id=args.id)
+    detail = session.call(args, "Threat", id=args.id)
     labels = Labels.of(args)
     (threat,) = labels.rows([detail["threat"]])
     detail |= {"threat": threat, "flows": list(labels.rows(detail["flows"]))}

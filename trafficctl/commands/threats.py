@@ -41,16 +41,16 @@ def run(args: Namespace) -> int:
 
     if target := ask.wanted(args):
         return _ask_fleet(args, target)
-    with session.connect(args) as client:
-        reply = client.call(
-            "Threats",
-            since=args.since,
-            detector=args.detector,
-            min_severity=args.min_severity,
-            host=args.host,
-            open_only=args.open or None,
-            limit=args.limit,
-        )
+    reply = session.call(
+        args,
+        "Threats",
+        since=args.since,
+        detector=args.detector,
+        min_severity=args.min_severity,
+        host=args.host,
+        open_only=args.open or None,
+        limit=args.limit,
+    )
     session.show_rows(args, reply["threats"], THREATS, "ThreatEntry", "no threats", Labels.of(args))
     return exits.DONE
 

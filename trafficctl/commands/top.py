@@ -46,7 +46,7 @@ def arguments(parser: ArgumentParser) -> None:
         "--sort", choices=LIVE_SORTS, default="bytes", help="by what (bytes: those sent and received, a second)"
     )
     averages = "sort by averages over this many seconds (10)"
-    parser.add_argument("--average", metavar="S", type=int, choices=LIVE_WINDOWS_S, help=averages)
+    parser.add_argument("--average", metavar="S", type=values.count, choices=LIVE_WINDOWS_S, help=averages)
     parser.add_argument("--match", metavar="TEXT", default="", help="only an address, prefix, port, protocol or unit")
     parser.add_argument("--count", metavar="N", type=values.count, help="print this many samples and exit")
     ask.arguments(parser)

@@ -39,8 +39,7 @@ def run(args: Namespace) -> int:
     whose = {"owner": args.owner, "everyone": args.everyone or None}
     if args.cidr == values.INPUT:
         return _unban_many(args, whose)
-    with session.connect(args) as client:
-        reply = client.call("Unban", cidr=args.cidr, **whose)
+    reply = session.call(args, "Unban", cidr=args.cidr, **whose)
     session.show_rows(args, reply["lifted"], BANS, "BanEntry")
     _print_held(reply["held"])
     session.print_notes(reply)

@@ -32,8 +32,7 @@ def run(args: Namespace) -> int:
     """Take it back, and say what that was and what is left to do; 1 if something is."""
     from trafficctl import fileedits
 
-    with session.connect(args) as client:
-        reply = client.call("Undo", number=args.number)
+    reply = session.call(args, "Undo", number=args.number)
     # From the bottom of a file upwards, so that lines are still what they were.
     edits = sorted(reply["edits"], key=lambda each: -(each.get("line") or 0))
     left, written = [], []

@@ -67,8 +67,7 @@ def run(args: Namespace) -> int:
     elif args.by == _FLEET_ONLY:
         raise ask.unanswered("--by sensor works only for a fleet", "add --from clickhouse://HOST/DATABASE")
     else:
-        with session.connect(args) as client:
-            reply = client.call("Usage", **asked)
+        reply = session.call(args, "Usage", **asked)
         session.print_notes(reply)
         rows = reply["rows"]
     output = session.output(args)

@@ -7,7 +7,7 @@ Examples:
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,14 +16,9 @@ from trafficctl.render.style import Style
 from trafficmond import __version__
 
 
-def arguments(_: ArgumentParser) -> None:
-    """None of its own."""
-
-
 def run(args: Namespace) -> int:
     """Show both."""
-    with session.connect(args) as client:
-        daemon = client.call("Version")["version"]
+    daemon = session.call(args, "Version")["version"]
     session.output(args).report({"trafficctl": __version__, "trafficmond": daemon}, _render)
     return exits.DONE
 

@@ -17,6 +17,7 @@ Examples:
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 
 from trafficctl import values
 from trafficmond.errors import ControlError
@@ -42,6 +43,6 @@ def run(args: Namespace) -> int:
 
     def changed(now: rules.Rulings) -> rules.Rulings:
         then = rules.with_path(now, args.path) if args.path else now
-        return rules.with_default(then, Action.parse(args.default)) if args.default else then
+        return replace(then, default=Action.parse(args.default)) if args.default else then
 
     return ask.ask(args, changed, args.since)

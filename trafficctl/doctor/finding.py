@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 OK, WARN, FAIL = "ok", "warn", "fail"
-STATES = (OK, WARN, FAIL)  # worse to the right
 
 
 @dataclass(frozen=True, slots=True)

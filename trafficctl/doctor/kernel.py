@@ -18,17 +18,12 @@ def examine(host: Host) -> Iterator[Finding]:
     """BTF, JIT, lockdown, build options."""
     release = host.text("/proc/sys/kernel/osrelease") or "unknown"
     yield Finding("kernel", OK, f"Linux {release}")
-    yield from _btf(host)
+    present = host.path("/sys/kernel/btf/vmlinux").exists()
+    what = "present" if present else "absent, and not needed: the programs read no kernel structures"
+    yield Finding("kernel BTF", OK, what)
     yield from _jit(host)
     yield from _lockdown(host)
     yield from _options(host, release)
-
-
-def _btf(host: Host) -> Iterator[Finding]:
-    if host.path("/sys/kernel/btf/vmlinux").exists():
-        yield Finding("kernel BTF", OK, "present")
-    else:
-        yield Finding("kernel BTF", OK, "absent, and not needed: the programs read no kernel structures")
 
 
 def _jit(host: Host) -> Iterator[Finding]:

@@ -45,7 +45,7 @@ def _bpffs(host: Host) -> Iterator[Finding]:
         if host.has_service:
             yield _pin_directory(host)
     else:
-        what = f"no bpffs is mounted for {pins}: the daemon does not start without it it it it"
+        what = f"no bpffs is mounted for {pins}: the daemon does not start without it"
         yield Finding("bpffs", FAIL, what, "mount it: mount -t bpf bpf /sys/fs/bpf")
 
 

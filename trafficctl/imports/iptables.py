@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from trafficctl.imports import iptables_rule
-from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Line, Ruleset, Unsaid
+from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Line, Ruleset, Unsaid, reached
 from trafficmond.errors import ControlError
 
 File = tuple[str, str]  # its name, what it holds
@@ -48,13 +48,9 @@ class _Table:
     chains: dict[str, list[_Raw]] = field(default_factory=dict)
 
     def met(self, *first: str) -> list[str]:
-        """The chains that packets meet which enter by these."""
-        found = [chain for chain in first if chain in self.chains]
-        for chain in found:
-            found += dict.fromkeys(
-                raw.target for raw in self.chains[chain] if raw.target in self.chains and raw.target not in found
-            )
-        return found
+        """The chains that packets pass which enter by these."""
+        known = [chain for chain in first if chain in self.chains]
+        return reached(known, lambda chain: (raw.target for raw in self.chains[chain] if raw.target in self.chains))
 
 
 def read(files: Sequence[File]) -> Ruleset:

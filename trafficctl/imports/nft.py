@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from trafficctl.imports import nft_rule
 from trafficctl.imports.nft_rule import Names
-from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Ruleset, Unsaid
+from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Ruleset, Unsaid, reached
 from trafficmond.errors import ControlError
 
 _TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{};,=]|!=|==|<=|>=|[^\s{};,="!<>]+|[<>!])')
@@ -38,13 +38,14 @@ class _Table:
     chains: dict[str, list[Statement]] = field(default_factory=dict)
 
     def met(self, first: str) -> list[str]:
-        """The chains that packets meet which enter by this one."""
-        found = [first]
-        for chain in found:
-            for words in (statement.words for statement in self.chains[chain]):
-                targets = [name for word, name in pairwise(words) if word in ("jump", "goto") and name in self.chains]
-                found += [name for name in dict.fromkeys(targets) if name not in found]
-        return found
+        """The chains that packets pass which enter by this one."""
+        return reached([first], self._targets)
+
+    def _targets(self, chain: str) -> Iterator[str]:
+        for statement in self.chains[chain]:
+            for word, name in pairwise(statement.words):
+                if word in ("jump", "goto") and name in self.chains:
+                    yield name
 
 
 def read(files: Sequence[tuple[str, str]]) -> Ruleset:

@@ -280,22 +280,17 @@ def _meta(context: Context, said: _Said, rest: Iterator[str]) -> None:
         raise Unsaid(f"meta {what} is not known to rules")
 
 
-def _counter(context: Context, said: _Said, rest: Iterator[str]) -> None:
-    for word in rest:
-        if word in ("packets", "bytes"):
-            next(rest)
-            continue
-        _one(context, said, word, rest)
-        return
+def _with_options(*options: str) -> Callable[[Context, _Said, Iterator[str]], None]:
+    """The reader of a statement that decides nothing: it passes over these options, each with its value."""
 
-
-def _log(context: Context, said: _Said, rest: Iterator[str]) -> None:
-    for word in rest:
-        if word in ("prefix", "level", "group", "snaplen", "queue-threshold", "flags"):
+    def read_it(context: Context, said: _Said, rest: Iterator[str]) -> None:
+        for word in rest:
+            if word not in options:
+                _one(context, said, word, rest)
+                return
             next(rest)
-            continue
-        _one(context, said, word, rest)
-        return
+
+    return read_it
 
 
 def _limit(context: Context, said: _Said, rest: Iterator[str]) -> None:
@@ -326,8 +321,8 @@ _READERS: dict[str, Callable[[Context, _Said, Iterator[str]], None]] = {
     "oif": _interface,
     "oifname": _interface,
     "meta": _meta,
-    "counter": _counter,
-    "log": _log,
+    "counter": _with_options("packets", "bytes"),
+    "log": _with_options("prefix", "level", "group", "snaplen", "queue-threshold", "flags"),
     "limit": _limit,
     "comment": _comment,
 }

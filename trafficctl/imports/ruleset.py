@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from trafficmond.networks import Network
@@ -77,6 +78,14 @@ class Ruleset:
     def note(self, where: str, what: str) -> None:
         """Something that is done by other means here."""
         self.told.append(Told(where, what, lost=False))
+
+
+def reached(first: Iterable[str], targets: Callable[[str], Iterable[str]]) -> list[str]:
+    """The chains that packets pass which enter by the `first`; `targets`: the chains that one jumps to."""
+    found = list(first)
+    for chain in found:
+        found += [target for target in dict.fromkeys(targets(chain)) if target not in found]
+    return found
 
 
 class Unsaid(Exception):

@@ -50,13 +50,13 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
         yield Fact("shadow", _shadow(shadow))
     for text in status.get("only_from") or ():
         yield Fact("reach", text)
-    yield Fact("threats", _threats(status["threats"]), "red" if _is_serious(status["threats"]) else "")
+    threats = status["threats"]
+    yield Fact("threats", _threats(threats), "red" if threats["high"] or threats["critical"] else "")
     yield Fact("store", _store(store), "red" if store["lost_rows"] or store.get("state") not in (None, "ok") else "")
     for log in status["logs"]:
         yield Fact("log", _log(log), "red" if log["lost"] or log.get("state") not in (None, "ok") else "")
     for export in status.get("exports") or ():
-        told = [export, *([threats] if (threats := export.get("threats")) else [])]
-        failing = any(each["lost"] or each["error"] for each in told)
+        failing = any(each["lost"] or each["error"] for each in (export, export.get("threats")) if each)
         yield Fact("export", _export(export), "red" if failing else "")
     yield Fact("ledger", _ledger(status["ledger"], status.get("flows")))
     yield from _evictions(status)
@@ -108,10 +108,6 @@ def _shadow(shadow: dict[str, Any]) -> str:
     dropped = shadow["would_drop"]
     told = f"would have dropped {units.many(dropped['packets'], 'packet')}, {units.size(dropped['bytes'])}"
     return f"{name}: {watched}, {told} of {units.exact(shadow['packets'])}"
-
-
-def _is_serious(threats: dict[str, Any]) -> bool:
-    return bool(threats["high"] or threats["critical"])
 
 
 def _threats(threats: dict[str, Any]) -> str:

@@ -61,11 +61,8 @@ def _in_a_line(dropped: Mapping[str, Any], differs: bool) -> str:
         return "nothing more would be dropped"
     if not dropped["answered"]:
         return "no answered flow would be dropped"
-    return f"{units.many(dropped['answered'], 'flow')} that {_were(dropped['answered'])} answered would be dropped"
-
-
-def _were(count: int) -> str:
-    return "was" if count == 1 else "were"
+    were = "was" if dropped["answered"] == 1 else "were"
+    return f"{units.many(dropped['answered'], 'flow')} that {were} answered would be dropped"
 
 
 def _change(title: str, change: Mapping[str, Any], style: Style, width: int | None) -> Iterator[str]:

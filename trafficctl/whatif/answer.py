@@ -71,7 +71,7 @@ def _sums(sums: I64) -> dict[str, int]:
 
 
 def _service(place: int) -> str:
-    return services.text(((place, place),))[0] if services.text(((place, place),)) else "fragments"
+    return next(iter(services.text(((place, place),))), "fragments")
 
 
 def _decided(before: Before, was: int, then: int) -> dict[str, Any]:

@@ -101,11 +101,6 @@ def with_ban(now: Rulings, cidr: str, ports: Sequence[str] = ()) -> Rulings:
     return replace(now, bans=(*now.bans, *_bans([{"cidr": cidr, "ports": ports}])))
 
 
-def with_default(now: Rulings, default: Action) -> Rulings:
-    """With another default."""
-    return replace(now, default=default)
-
-
 def spared(policy: Policy, cidr: str) -> list[str]:
     """Whom the guard spares within a prefix, or around it: "192.0.2.1 (gateway)"."""
     rows = overlapping(policy, cidr).tolist()
