@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from trafficmond import part_options
-from trafficmond.auditor import Auditor
+from trafficmond import auditor, part_options
 from trafficmond.banlist import BanList, Key
 from trafficmond.config.flags import Flags
 from trafficmond.config.load import load_settings
@@ -83,7 +82,6 @@ class Parts:
     learned: Learned
     exposure: Exposure
     host: Host
-    auditor: Auditor
     history: History
     probation: Probation
     questions: Questions
@@ -100,9 +98,9 @@ class Parts:
         await self.rulebook.settle()
 
     async def audit(self, change: AuditEntry) -> bool:
-        """Auditor.record"""
+        """Adds a change to the rules' history and to the audit; returns whether it is stored."""
         await self.follow_rules(change)
-        return await self.auditor.record(change)
+        return await auditor.record(self.store, self.sinks, change)
 
     async def follow_rules(self, change: AuditEntry | None = None) -> None:
         """Has the rules' history note what is different, as the work of `change`."""
@@ -226,7 +224,6 @@ def wire(
     rulebook.shuts = exposure.shuts
     rulebook.settings_of = partial(load_settings, flags=flags, detectors=settings_classes())
     host = Host(settings, datapath, protected, exposure, rulebook, pipeline, sinks, tasks, warnings)
-    auditor = Auditor(store, sinks)
     questions = Questions()
     parts = Parts(
         settings=settings,
@@ -247,7 +244,6 @@ def wire(
         learned=learned,
         exposure=exposure,
         host=host,
-        auditor=auditor,
         history=History(settings.state_dir / HISTORY_NAME),
         probation=Probation(rulebook, host, exposure, sinks, tasks, lambda change: parts.audit(change)),
         questions=questions,

@@ -1,26 +1,24 @@
-"""Why a request that is understood is not met."""
+"""The errors with which methods refuse a request."""
 
 from __future__ import annotations
 
 from trafficmond.errors import ControlError
 
 
-class NotFound(ControlError):
-    """Nothing answers to what was asked for: no such rule, ban or threat."""
+class Refusal(ControlError):
+    """A request that the daemon understands and does not carry out. The class is the Varlink error of its name."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message, name="io.trafficmon.NotFound", hint=hint)
+        super().__init__(message, name=f"io.trafficmon.{type(self).__name__}", hint=hint)
 
 
-class Refused(ControlError):
-    """Understood, permitted to this caller, and not done: it would cut a lifeline, or nothing would change."""
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message, name="io.trafficmon.Refused", hint=hint)
+class NotFound(Refusal):
+    """There is no such rule, ban or threat."""
 
 
-class Busy(ControlError):
-    """Too much of that kind is asked at once; nothing was done."""
+class Refused(Refusal):
+    """The request would cut off a lifeline, or would change nothing."""
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message, name="io.trafficmon.Busy", hint=hint)
+
+class Busy(Refusal):
+    """Too many requests of that kind are waiting already."""

@@ -10,7 +10,7 @@ from trafficmond import abi, networks, services
 from trafficmond.banlist import places_of
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.errors import ConfigError, Mistake
-from trafficmond.handlers.handler import Handler, parse_direction
+from trafficmond.handlers.handler import Handler, parse_direction, parsed
 from trafficmond.handlers.places import place_of, placed
 from trafficmond.model import Direction, FlowQuery, Reason
 from trafficmond.networks import shown
@@ -34,10 +34,7 @@ class Explain(Handler):
         parts = self._parts
         await parts.follow_clock()
         way = parse_direction(direction)
-        try:
-            host = str(networks.parse_address(address))
-        except ValueError as error:
-            raise ConfigError([Mistake("address", str(error))]) from None
+        host = str(parsed("address", networks.parse_address, address))
         asked = _service(service) if service else ()
         in_force = parts.rulebook.in_force
         assert in_force is not None
@@ -108,10 +105,7 @@ def _port(asked: Places) -> tuple[int, int] | None:
 
 def _service(text: str) -> Places:
     """The one service that is asked about. Raises ConfigError."""
-    try:
-        places = services.parse([text])
-    except ValueError as error:
-        raise ConfigError([Mistake("service", str(error))]) from None
+    places = parsed("service", services.parse, [text])
     if len(places) != 1 or places[0][0] != places[0][1]:
         raise ConfigError([Mistake("service", f'"{text}" is more than one service; ask about one, such as tcp/443')])
     return places

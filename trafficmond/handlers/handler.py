@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from trafficmond import networks, services
 from trafficmond.control.call import Call
@@ -11,7 +12,7 @@ from trafficmond.control.peers import Caller
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.handlers.spare import Spared
 from trafficmond.handlers.stored import Stored
-from trafficmond.model import Action, Direction
+from trafficmond.model import Direction
 from trafficmond.networks import Network
 from trafficmond.parts import Parts
 from trafficmond.policy.trial import MOST_S
@@ -23,6 +24,9 @@ _NOT_AUDITED = (
     "done, but flows.db cannot be written now: the audit entry is in the journal, and is stored when that is possible"
 )
 _LONGEST_S = 100 * 365.25 * 86400
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 
 class Handler:
@@ -65,17 +69,22 @@ class Handler:
         self._spared().refuse(networks.parse(cidr), what)
 
 
+def parsed(name: str, parse: Callable[[A], T], value: A) -> T:
+    """The value of the parameter `name`, read by `parse`, whose ValueError becomes a ConfigError."""
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ConfigError([Mistake(name, str(error))]) from None
+
+
 def parse_prefix(text: str) -> str:
     """The canonical form of a prefix. Raises ConfigError."""
     return str(parse_network(text))
 
 
 def parse_network(text: str, name: str = "cidr") -> Network:
-    """The prefix that is meant by the parameter `name`. Raises ConfigError."""
-    try:
-        return networks.parse(text)
-    except ValueError as error:
-        raise ConfigError([Mistake(name, str(error))]) from None
+    """The prefix in the parameter `name`. Raises ConfigError."""
+    return parsed(name, networks.parse, text)
 
 
 def parse_ttl(seconds: float) -> float:
@@ -97,26 +106,12 @@ def parse_probation(seconds: float) -> float:
 
 def parse_direction(text: str) -> Direction:
     """The direction of that name. Raises ConfigError."""
-    try:
-        return Direction.parse(text)
-    except ValueError as error:
-        raise ConfigError([Mistake("direction", str(error))]) from None
-
-
-def parse_action(text: str) -> Action:
-    """The action of that name. Raises ConfigError."""
-    try:
-        return Action.parse(text)
-    except ValueError as error:
-        raise ConfigError([Mistake("action", str(error))]) from None
+    return parsed("direction", Direction.parse, text)
 
 
 def named_ports(texts: Sequence[str], force: bool = False) -> list[str]:
-    """As rules are told apart by them. Raises ConfigError."""
+    """Services in the form in which rules are compared. Raises ConfigError, always with `force`."""
     if force:
         what = "cannot be used with ports: the guard and the allowlist are for hosts, whatever the service"
         raise ConfigError([Mistake("force", what)])
-    try:
-        return services.text(services.parse(texts))
-    except ValueError as error:
-        raise ConfigError([Mistake("ports", str(error))]) from None
+    return services.text(parsed("ports", services.parse, texts))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from trafficmond import networks
 from trafficmond.config.settings import CONFIG_FILE
@@ -16,12 +18,32 @@ from trafficmond.handlers.handler import Handler, parse_direction
 from trafficmond.history import MOST_CHANGES, Recorded
 from trafficmond.networks import shown
 from trafficmond.policy.entries import DEFAULT, SOURCE, Entry, entries, source_line
+from trafficmond.standing import Begin
 
 _PAGE_ROWS = 20
 _ENDS = {
     "rollback": "a rollback: what was on probation is taken back already",
     "ended": "the end of a probation that nobody confirmed",
 }
+
+
+@dataclass(slots=True)
+class _Work:
+    """An undo while it runs: its effects so far, and the edits and notes for the caller."""
+
+    begin: Begin
+    done: list[str] = field(default_factory=list)
+    edits: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    on_probation: bool = False
+
+    @contextmanager
+    def reporting(self, entry: Entry) -> Iterator[None]:
+        """Notes why a rule cannot be changed, and goes on with the others."""
+        try:
+            yield
+        except (TrafficmonError, OSError) as error:
+            self.notes.append(f"{_told(entry)}: {error}")
 
 
 class History(Handler):
@@ -48,64 +70,76 @@ class History(Handler):
 
     @method("Undo", changes=True)
     async def undo(self, call: Call, number: int | None = None) -> Reply:
-        """Take a change back: what was made by hand at once; what stands in a file is told with what to do there."""
+        """Takes a change back. Rules by hand change at once; for rules in files the reply has the edits to be made."""
         parts = self._parts
-        changes = {each.number: each for each in await parts.history.changes()}
+        change = await self._undoable(call.caller.user, number)
+        work = _Work(self._begin(call, f"undo {change.number}", None))
+        back = [each for each in change.removed if not _ended(each)]
+        places = [_place(each) for each in back]
+        for entry in change.added:
+            if not self._by_hand(entry):
+                work.edits.append(self._edit(entry, out=True))
+            elif _place(entry) not in places:  # else the rule that comes back replaces it
+                with work.reporting(entry):
+                    await self._take_out(entry, work)
+        for entry in back:
+            if not self._by_hand(entry):
+                work.edits.append(self._edit(entry, out=False))
+                continue
+            with work.reporting(entry):
+                await self._put_back(entry, work)
+        notes = work.notes
+        if change.change == "undo":
+            what = f"change {change.number} was an undo itself: what change {change.subject} did is in force again"
+            notes.append(f"{what}; to go further back, name a change: trafficctl history")
+        notes += [f"has ended meanwhile: {_told(each)}" for each in change.removed if _ended(each)]
+        parts.host.refresh_names()
+        notes += parts.exposure.check()
+        if work.done:
+            after = "; ".join(work.done)[:400]
+            notes += await self._audited(call, "undo", str(change.number), None, after, work.on_probation)
+        return {"undone": change.number, "done": work.done, "edits": work.edits, "notes": notes}
+
+    async def _undoable(self, user: str, number: int | None) -> Recorded:
+        """The change of that number, or the latest. Raises NotFound, or Refused if it may not be taken back now."""
+        changes = {each.number: each for each in await self._parts.history.changes()}
         if not changes:
             raise NotFound("no change of the rules is recorded", hint="see trafficctl history")
         wanted = max(changes) if number is None else number
         if wanted not in changes:
             raise NotFound(f"change {wanted} is not known", hint="see trafficctl history")
-        change, trial = changes[wanted], parts.rulebook.standing.trial
+        change, trial = changes[wanted], self._parts.rulebook.standing.trial
         if number is None:
-            self._refuse_after_a_ban(call.caller.user, change)
+            self._refuse_after_a_ban(user, change)
             self._refuse_after_an_end(change)
         if trial and trial.folder and not all(map(self._by_hand, [*change.added, *change.removed])):
             what = f"change {wanted} is of files, and {trial.folder} is on probation in their place"
             raise Refused(what, hint="first end that: trafficctl rollback, or trafficctl confirm")
-        done, edits, notes = list[str](), list[Row](), list[str]()
-        back = [each for each in change.removed if not _ended(each)]
-        places = [_place(each) for each in back]
-        begin, on_probation = self._begin(call, f"undo {wanted}", None), False
-        for entry in change.added:
-            if not self._by_hand(entry):
-                edits.append(self._edit(entry, out=True))
-            elif _place(entry) not in places:  # else what comes back takes its place
-                try:
-                    cidr, way = _prefix(entry), parse_direction(entry.get("direction", "ingress"))
-                    saved = entry[SOURCE] != "runtime"
-                    result = await parts.rulebook.remove(cidr, way, entry.get("ports", []), saved=saved, begin=begin)
-                    on_probation |= result.on_probation
-                    told = done if result.before else notes
-                    told.append(f"{'removed' if result.before else 'no longer exists'}: {_told(entry)}")
-                except (TrafficmonError, OSError) as error:
-                    notes.append(f"{_told(entry)}: {error}")
-        for entry in back:
-            if not self._by_hand(entry):
-                edits.append(self._edit(entry, out=False))
-                continue
-            table = {key: value for key, value in entry.items() if key != SOURCE} | {"cidr": _prefix(entry)}
-            try:
-                if entry["action"] in ("drop", "limit") and not entry.get("force") and not entry.get("ports"):
-                    self._spare_lifelines(table["cidr"], f"{entry['action']} rule")
-                keep = entry[SOURCE] != "runtime"
-                result = await parts.rulebook.add({"direction": "ingress", **table}, keep=keep, begin=begin)
-                on_probation |= result.on_probation
-                if result.already:
-                    notes.append(f"is there already: {_told(entry)}")
-                else:
-                    done.append(f"put back: {_told(entry)}")
-            except (TrafficmonError, OSError) as error:
-                notes.append(f"{_told(entry)}: {error}")
-        if change.change == "undo":
-            what = f"change {wanted} was an undo itself: what change {change.subject} did is in force again"
-            notes.append(f"{what}; to go further back, name a change: trafficctl history")
-        notes += [f"has ended meanwhile: {_told(each)}" for each in change.removed if _ended(each)]
-        parts.host.refresh_names()
-        notes += parts.exposure.check()
-        if done:
-            notes += await self._audited(call, "undo", str(wanted), None, "; ".join(done)[:400], on_probation)
-        return {"undone": wanted, "done": done, "edits": edits, "notes": notes}
+        return change
+
+    async def _take_out(self, entry: Entry, work: _Work) -> None:
+        """Removes a rule by hand that the change added. Raises TrafficmonError, OSError."""
+        cidr, way = _prefix(entry), parse_direction(entry.get("direction", "ingress"))
+        saved, ports = entry[SOURCE] != "runtime", entry.get("ports", [])
+        result = await self._parts.rulebook.remove(cidr, way, ports, saved=saved, begin=work.begin)
+        work.on_probation |= result.on_probation
+        if result.before:
+            work.done.append(f"removed: {_told(entry)}")
+        else:
+            work.notes.append(f"no longer exists: {_told(entry)}")
+
+    async def _put_back(self, entry: Entry, work: _Work) -> None:
+        """Adds a rule by hand that the change removed. Raises TrafficmonError, OSError."""
+        table = {key: value for key, value in entry.items() if key != SOURCE} | {"cidr": _prefix(entry)}
+        if entry["action"] in ("drop", "limit") and not entry.get("force") and not entry.get("ports"):
+            self._spare_lifelines(table["cidr"], f"{entry['action']} rule")
+        keep = entry[SOURCE] != "runtime"
+        result = await self._parts.rulebook.add({"direction": "ingress", **table}, keep=keep, begin=work.begin)
+        work.on_probation |= result.on_probation
+        if result.already:
+            work.notes.append(f"is there already: {_told(entry)}")
+        else:
+            work.done.append(f"put back: {_told(entry)}")
 
     def _by_hand(self, entry: Entry) -> bool:
         return entry[SOURCE] in ("runtime", str(self._parts.rulebook.saved_path))

@@ -17,13 +17,13 @@ from trafficmond.errors import TrafficmonError
 from trafficmond.handlers.handler import (
     Handler,
     named_ports,
-    parse_action,
     parse_direction,
     parse_prefix,
     parse_probation,
     parse_ttl,
+    parsed,
 )
-from trafficmond.model import Direction, FlowQuery, Reason
+from trafficmond.model import Action, Direction, FlowQuery, Reason
 from trafficmond.pipeline import Moment
 from trafficmond.policy.counts import count
 from trafficmond.policy.explain import exactly, overlapping
@@ -150,10 +150,7 @@ class Rules(Handler):
     ) -> Reply:
         """Put a rule in force."""
         parts, prefix = self._parts, parse_prefix(cidr)
-        action, direction = (
-            str(parse_action(action)),
-            str(parse_direction(direction)),
-        )  # in whichever case they are written
+        action, direction = str(parsed("action", Action.parse, action)), str(parse_direction(direction))
         await parts.follow_clock()
         since = None if ttl_s is None else time.time()
         expires = None if ttl_s is None else time.time() + parse_ttl(ttl_s)

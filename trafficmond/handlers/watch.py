@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
 from trafficmond import choice
-from trafficmond.choice import Choice
 from trafficmond.control.bounds import one_of
 from trafficmond.control.broadcast import TOPICS, Wanted
 from trafficmond.control.call import Call, Reply, method
@@ -33,8 +32,9 @@ class Watch(Handler):
         """Records as they are published, until the client goes."""
         for topic in topics or ():
             one_of("topics", topic, TOPICS)
-        hosts, either = chosen("host", choice.prefixes, host), chosen("ports", choice.ports, ports)
-        wanted, broadcast = Wanted(parse_action(action), hosts, interface or None, either), self._parts.broadcast
+        hosts, either = _filter("host", choice.prefixes, host), _filter("ports", choice.ports, ports)
+        wanted = Wanted(_filter("action", _action, action), hosts, interface or None, either)
+        broadcast = self._parts.broadcast
         subscription = broadcast.subscribe(topics or TOPICS, wanted)
         try:
             async for topic, records, lost in subscription.batches():
@@ -43,18 +43,13 @@ class Watch(Handler):
             broadcast.unsubscribe(subscription)
 
 
-def parse_action(text: str | None) -> Action | None:
-    """The action of that name, or as log records spell it. Raises Mismatch."""
-    if not text:
-        return None
-    try:
-        return Action.MONITOR if text.lower() == "log" else Action.parse(text)
-    except ValueError as error:
-        raise Mismatch("action", str(error)) from None
+def _action(text: str) -> Action:
+    """The action of that name; log records spell MONITOR as LOG."""
+    return Action.MONITOR if text.lower() == "log" else Action.parse(text)
 
 
-def chosen(where: str, read: Callable[[str], Choice[T]], text: str | None) -> Choice[T] | None:
-    """What a filter means. Raises Mismatch."""
+def _filter(where: str, read: Callable[[str], T], text: str | None) -> T | None:
+    """The value of an optional filter. Raises Mismatch."""
     try:
         return read(text) if text else None
     except ValueError as error:
