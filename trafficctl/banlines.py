@@ -20,13 +20,10 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from trafficctl.values import FOREVER
+from trafficctl.values import FOREVER, ttl
 from trafficmond import networks
-from trafficmond.config.units import parse_duration
 from trafficmond.errors import Mistake
 
-_PLAIN_SECONDS = re.compile(r"[0-9]{1,10}")
-_PERMANENT = ("forever", "-1", "-1s")
 _WITH_TIME = re.compile(r"(\S+)\s+\S+ \S+ \+ (-?\d+) = (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 _GO_DURATION = re.compile(r"-?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _LESS_THAN_A_SECOND = re.compile(r"-?\d+(?:\.\d+)?(?:ms|[\u00b5\u03bcu]s|ns)")
@@ -40,19 +37,6 @@ class Line:
     cidr: str
     ttl_s: float | None = None
     reason: str = ""
-
-
-def ttl(text: str) -> float:
-    """Seconds that a ban lasts, of "600", "10m" or "forever". Raises ValueError saying what would do."""
-    if text in _PERMANENT:
-        return FOREVER
-    try:
-        seconds = float(text) if _PLAIN_SECONDS.fullmatch(text) else parse_duration(text)
-    except ValueError as error:
-        raise ValueError(f'{error}; "forever" is for a ban without an end') from error
-    if seconds <= 0:
-        raise ValueError(f"{text!r} is not a valid duration, for example 10m, 2h or forever")
-    return seconds
 
 
 def read(lines: Iterable[str]) -> tuple[list[Line], list[Mistake]]:

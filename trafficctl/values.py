@@ -18,7 +18,9 @@ FOREVER = float("inf")
 NEGATIVE = re.compile(r"-\d+s?")  # what argparse shall take for a value: fail2ban writes "--ttl -1s"
 
 _ASIDE = {"(none)": "", "(other)": "(other)"}  # rows of the sums that are of no single country or system
-_MAX_RATE = 999_999_999  # what a rule can have
+_MAX_RATE = 999_999_999  # the highest limit of a rule
+_PLAIN_SECONDS = re.compile(r"[0-9]{1,10}")
+_PERMANENT = ("forever", "-1", "-1s")
 
 
 def duration(text: str) -> float:
@@ -132,10 +134,18 @@ def host(cidr: str) -> str:
 
 
 def ttl(text: str) -> float:
-    """How long a ban lasts: seconds, or FOREVER."""
-    from trafficctl.banlines import ttl as parse_ttl
+    """The seconds that a ban lasts, of "600", "10m" or "forever" (FOREVER)."""
+    from trafficmond.config.units import parse_duration
 
-    return parse_ttl(text)
+    if text in _PERMANENT:
+        return FOREVER
+    try:
+        seconds = float(text) if _PLAIN_SECONDS.fullmatch(text) else parse_duration(text)
+    except ValueError as error:
+        raise ValueError(f'{error}; "forever" is for a ban without an end') from error
+    if seconds <= 0:
+        raise ValueError(f"{text!r} is not a valid duration, for example 10m, 2h or forever")
+    return seconds
 
 
 def prefixes(text: str) -> str:
