@@ -113,7 +113,7 @@ class Reloader:
                 *_empty(folder),
                 f"{was} -> {now}{default}",
                 *map(str, tried.policy.notes[:_TOLD_MISTAKES]),
-                *parts.probation_notes(),
+                *parts.probation_notes()[1:],  # the reply itself says how long is left
             ]
             change = AuditEntry(
                 time.time(), caller.uid, caller.user, caller.pid, "apply", folder or "the files", str(was)

@@ -61,6 +61,8 @@ def _places(text: str) -> list[tuple[int, int]]:
         number = protocol_number("icmpv6" if protocol == "ipv6-icmp" else protocol)
     except ValueError:
         raise _invalid(text) from None
+    if protocol.isdigit() and not which[:1].isdigit():  # "22/tpc": a port before a protocol that does not exist
+        raise _invalid(text)
     if number not in _AREAS:
         what = f"{quoted(text)} names ports, which rules have for tcp and udp only"
         raise ValueError(f"{what}; write {protocol_name(number).lower()} for all of it")
