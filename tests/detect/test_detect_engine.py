@@ -93,7 +93,11 @@ def test_a_scanner_of_many_hosts_is_one_threat() -> None:
 
 def test_a_storm_of_threats_becomes_one_that_counts_the_rest() -> None:
     engine = Engine()
-    updates = [update for n in range(60) for update in engine.feed(scan(1, 20, f"203.0.113.{n}"), T0 + 5 + n / 10)]
+    updates = [
+        update
+        for n in range(60)
+        for update in engine.feed(scan(1, 20, f"203.0.113.{n}", dst=f"192.0.2.{n}"), T0 + 5 + n / 10)
+    ]
     opened = [update.threat for update in updates if update.state == OPENED]
     assert len(opened) == MOST_NEW + 1
     (crowd,) = (threat for threat in engine.threats() if threat.src_ip is None)
@@ -104,7 +108,7 @@ def test_a_storm_of_threats_becomes_one_that_counts_the_rest() -> None:
 def test_never_more_open_threats_than_a_bound() -> None:
     engine = Engine()
     for n in range(MOST_OPEN // 5 + 40):
-        rows = [scan(1, 20, f"10.{n}.{k}.1") for k in range(5)]
+        rows = [scan(1, 20, f"10.{n}.{k}.1", dst=f"10.{n}.{k}.2") for k in range(5)]
         engine.feed(np.concatenate(rows), T0 + 35 * n)
     assert MOST_OPEN <= len(engine.threats()) <= MOST_OPEN + 1
 

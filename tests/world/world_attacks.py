@@ -45,6 +45,26 @@ def port_scan(book: Book, at: float, victim: int, ports: int = 400, every: float
     return _found("port_scan", STRANGER, victim)
 
 
+def scan_by_many(
+    book: Book,
+    at: float,
+    victim: int,
+    sources: int = 10,
+    ports: int = 400,
+    every: float = 0.01,
+    *,
+    shared: bool = False,
+) -> Situation:
+    """A scan that hides: each probe is sent from all of the sources (nmap -D), or `shared` out among them."""
+    who, tried = book.public(sources), book.rng.permutation(np.arange(1, ports + 1))
+    if shared:
+        book.refused(at + np.arange(ports) * every, np.resize(who, ports), victim, tried)
+    else:
+        when = np.repeat(at + np.arange(ports) * every, sources) + np.tile(np.arange(sources) * 1e-4, ports)
+        book.refused(when, np.tile(who, ports), victim, np.repeat(tried, sources))
+    return Situation("port_scan", "", text(victim))
+
+
 def host_sweep(
     book: Book, at: float, source: int, hosts: int = 300, every: float = 0.05, dport: int = 2323
 ) -> Situation:

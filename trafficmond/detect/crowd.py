@@ -50,6 +50,10 @@ class Crowds:
         """What is known of a service; it is not taken for new."""
         return self._services.get(service)
 
+    def places(self, source: str) -> int:
+        """At how many of the services a stranger is remembered."""
+        return sum(source in known.sources for known in self._services.values())
+
     def add(self, service: tuple[str, int], source: str, tries: int, last: float) -> Service:
         """A stranger tried so often, the last time at `last`."""
         known = self._of(service, last)

@@ -311,8 +311,9 @@ def _tells(flows: Batch) -> Column:
 
 
 def _key(detector: Detector, threat: Threat) -> tuple[str, ...]:
-    """What makes the situation: threats of the same key are one."""
-    return (detector.name, *(getattr(threat, field) or "" for field in detector.dedup_key))
+    """What makes the situation: threats of the same key are one. One that names nobody by it is its victim's."""
+    fields = [getattr(threat, field) or "" for field in detector.dedup_key]
+    return (detector.name, *(fields if any(fields) else [*fields, threat.dst_ip or ""]))
 
 
 def _many_key(name: str) -> tuple[str, ...]:

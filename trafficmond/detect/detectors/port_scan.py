@@ -5,19 +5,26 @@ datagram, SCTP, bare IP protocol. A service that answers, replies of a service t
 traceroute are no probes. A host that accepts everything (a tarpit, a SYN proxy) shows in the connections that were
 opened and dropped without a word. Who sends a stream to a port does not ask whether it is open: a call whose answers
 take another way is no scan.
+
+Where several try many ports of one host at the same time, it is one scan: shared out among its sources, or with decoys
+beside the one true source, which nothing tells apart. It is told by its target; a source that is proven, or tries
+other hosts as well, also by itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import Kind, Outcome, proven
-from trafficmond.detect.base import SAMPLES, Observation, address, approx
+from trafficmond.detect.base import SAMPLES, Detection, Observation, address, approx
+from trafficmond.detect.crowd import Crowds
 from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import Columns, Grouped, estimate, mark_new, members, mix
+from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, estimate, mark_new, members, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import UDP
@@ -27,6 +34,11 @@ _TRACES = ((33434, 33689), (44444, 44572))
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.STRAY, Kind.DATAGRAM, Kind.PROTOCOL, size=256)
 _MOST_TRIES = 11  # datagrams that a probe of one port takes: nmap's --max-retries is 10 unless said otherwise
 _AT_ONCE, _AT_ONCE_S = 8, 3.0
+_PART = 5  # failed ports within the window that make a source one of many: strangers look for one service or two
+_MANY, _MANY_PORTS_FACTOR = 3, 3  # such sources, and times the ports of one scanner that they tried together
+_SCANS_ELSEWHERE = 3  # hosts at which a source is one of many: it is no decoy of one scan
+# bound: targets of scans by several | the one heard of longest ago is forgotten
+_TARGETS = 64
 _WORDLESS_FACTOR = 5  # so many times more silent visits to open ports than failures: health checks visit some
 
 
@@ -44,6 +56,19 @@ class Settings:
     capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs of hosts watched at once; 1.1 kB each.")
 
 
+class _Part(NamedTuple):
+    """What one of perhaps many sources did in a tick."""
+
+    tick: int
+    now: float
+    src: str
+    dst: str
+    target: Column  # hash of `dst`
+    ports: Column  # the map of those it tried so far
+    dials: int  # so far
+    last: float
+
+
 class PortScan(GroupedDetector):
     name = "port_scan"
     technique = "T1046"
@@ -58,9 +83,26 @@ class PortScan(GroupedDetector):
     )
     evidence_bonus_s = 30.0
 
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._targets = BoundedTable([("map", "u1", 1024)], _TARGETS, self.evidence_bonus_s)
+        self._crowds = Crowds(settings.window)  # by target: those who are one of many
+        self._parts: list[_Part] = []  # of the observation at hand
+
     @property
     def window_s(self) -> float:
         return self.settings.memory
+
+    def tables(self) -> Mapping[str, BoundedTable]:
+        return {**super().tables(), "targets": self._targets}
+
+    def learned(self) -> Mapping[str, Column]:
+        services, sources = self._crowds.learned()
+        return {**super().learned(), "services": services, "sources": sources}
+
+    def recall(self, learned: Mapping[str, Column], now: float) -> None:
+        super().recall(learned, now)
+        self._crowds.recall(learned["services"], learned["sources"])
 
     def choose(self, seen: Observation) -> Columns:
         attempts = seen.attempts
@@ -95,6 +137,7 @@ class PortScan(GroupedDetector):
         over |= (wordless >= _WORDLESS_FACTOR * settings.ports) & (wordless >= settings.failed_share * tried)
         # A visit to what was found is no probe: a scan goes on while it fails.
         probes = found.by.sum(found.rows["outcome"] != Outcome.ANSWERED) > 0
+        self._note_parts(found, probes & (failed >= _PART) & (failed >= settings.failed_share * tried))
         return (over | self._at_once(found)) & probes, found.states("dials")
 
     def _at_once(self, found: Entities) -> Column:
@@ -104,6 +147,78 @@ class PortScan(GroupedDetector):
         few &= by.sum(found.rows["kind"] == Kind.SYN) >= _AT_ONCE
         found_few: Column = few & (by.max(at) - by.min(at) <= _AT_ONCE_S)
         return found_few
+
+    def _note_parts(self, found: Entities, some: Column) -> None:
+        """Notes those who may be one of many: several ports within the window, or a scan of their own."""
+        quick = found.now - found.states("since") <= self.settings.window
+        some &= found.watched & (quick | (found.states("failed") >= self.settings.ports))
+        for entity in np.flatnonzero(some).tolist():
+            mine = found.all(entity)
+            mine = mine[mine["outcome"] != Outcome.ANSWERED]
+            self._parts.append(
+                _Part(
+                    int(found.tick[entity]),
+                    float(found.now[entity]),
+                    address(mine[0], "src"),
+                    address(mine[0], "dst"),
+                    found.rows["dst"][found.by.first[[entity]]],
+                    found.state(entity)["map"].copy(),
+                    int(found.state(entity)["dials"]),
+                    float(mine["at"].max()),
+                )
+            )
+
+    def examine(self, rows: Columns, seen: Observation) -> list[Detection]:
+        self._parts = []
+        alone = super().examine(rows, seen)
+        if not self._parts:
+            return alone
+        detections = []
+        for tick in sorted({part.tick for part in self._parts} | {each.tick for each in alone}):
+            parts = {part.dst: part for part in self._parts if part.tick == tick and self._add(part)}
+            scans = {dst: threat for dst, part in parts.items() if (threat := self._scan_by_many(part)) is not None}
+            detections += [Detection(tick, threat) for threat in scans.values()]
+            detections += [
+                each
+                for each in alone
+                if each.tick == tick
+                and (each.threat.evidence["proven"] or each.threat.dst_ip not in scans or self._roams(each.threat))
+            ]
+        return detections
+
+    def _add(self, part: _Part) -> bool:
+        """Count a part for its target; True, unless there is no room for it."""
+        slots = self._targets.admit(part.target, np.ones(1), part.now, self.settings.memory)
+        slots = slots[slots != NOWHERE]
+        known = self._crowds.at((part.dst, 0))
+        before = known.sources.get(part.src, (0, 0.0))[0] if known else 0
+        self._crowds.add((part.dst, 0), part.src, max(part.dials - before, 0), part.last)
+        self._targets.rows["map"][slots] |= part.ports
+        return len(slots) > 0
+
+    def _roams(self, threat: Threat) -> bool:
+        return self._crowds.places(threat.src_ip or "") >= _SCANS_ELSEWHERE
+
+    def _scan_by_many(self, part: _Part) -> Threat | None:
+        """The scan of this part's target by several; None: there is none."""
+        settings, known = self.settings, self._crowds.at((part.dst, 0))
+        if known is None or len(known.sources) < _MANY:
+            return None
+        sources = [each for each in known.listed() if self._crowds.places(each["src_ip"]) < _SCANS_ELSEWHERE]
+        dials = sum(each["count"] for each in sources)
+        ports = int(estimate(self._targets.rows["map"][self._targets.find(part.target)[0]]))
+        if len(sources) < _MANY or ports < 2 * _PART or dials < _MANY_PORTS_FACTOR * settings.ports:
+            return None
+        slow = ports * settings.window < settings.ports * (part.last - known.began)
+        return self.found(
+            Severity.LOW if slow else Severity.HIGH if ports >= 100 else Severity.MEDIUM,
+            f"{len(sources)} hosts tried {approx(ports)} ports of {part.dst} together, or one that hides among them",
+            {"unit": "dials", "ports": ports, "hosts": len(sources), "targets": [part.dst], "sources": sources},
+            dst=part.dst,
+            first_seen=known.began,
+            last_seen=part.last,
+            count=dials,
+        )
 
     def threat(self, found: Entities, entity: int) -> Threat:
         mine, state, settings = found.all(entity), found.state(entity), self.settings
