@@ -27,7 +27,7 @@ from trafficmond.verdict import action_of
 
 Report = dict[str, Any]
 
-GATHER = 1 << 12
+GATHER = 1 << 14
 """Rows gathered before they are counted."""
 _SMALL = 256  # numbers below are counted without sorting them
 _FLOWS_AT_ONCE = 2048  # FLOW rows of quiet ticks, of which what is counted is taken together

@@ -17,7 +17,7 @@ from trafficmond.analyze.report import Gatherer, Report
 from trafficmond.analyze.run_stats import BatchInterval, RunStats
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.config.settings import Settings
-from trafficmond.detect.engine import Engine, Tick
+from trafficmond.detect.engine import PART_ROWS, Engine, Tick
 from trafficmond.detect.ours import Ours, capture_side
 from trafficmond.flows.batch import DELTA, Batch, empty, join
 from trafficmond.flows.table import FlowTable
@@ -31,7 +31,7 @@ _BEGINNING = 4096  # packets that tell where a capture was taken
 _BATCHES = 2000
 _BATCHES_BULK = 60
 _BULK = 64 << 20  # bytes of log from which on speed comes before looking at every second
-_AT_ONCE_ROWS, _AT_ONCE_TICKS = 4096, 256  # of FLOW rows: what the detectors look at together
+_AT_ONCE_TICKS = 256  # that the detectors look at together, of PART_ROWS
 _INFLATION = 8  # how much larger a compressed log is than its file
 
 
@@ -115,11 +115,11 @@ def _observe(
         flows = table.update(deltas, at)
         table.due(at)
         gatherer.add(deltas, flows)
-        held.append(Tick(flows, at, width))
-        rows += len(flows)
-        if rows >= _AT_ONCE_ROWS or len(held) == _AT_ONCE_TICKS:
+        if rows + len(flows) > PART_ROWS or len(held) == _AT_ONCE_TICKS:
             judge()
             rows = 0
+        held.append(Tick(flows, at, width))
+        rows += len(flows)
         tick()
     judge()
     threats.update((update.threat.id, update.threat) for update in engine.finish(at))

@@ -10,7 +10,7 @@ import numpy as np
 
 from trafficmond import npt
 from trafficmond.flows import compiled
-from trafficmond.flows.batch import Batch, Column, empty, join, take
+from trafficmond.flows.batch import Batch, Column, empty, join, put, take
 from trafficmond.flows.index import Index
 
 CAPACITY = 1 << 17
@@ -86,7 +86,7 @@ class Tally:
         places, first = self._index.place(keys)
         count = len(self._index)
         if count > len(self._sums):
-            more = max(count - known, known // 8)
+            more = max(count - known, min(known, self._capacity - known))
             self._sums = np.concatenate([self._sums[:known], np.zeros((more, 2), np.int64)])
             self._rows = join([self._rows[:known], empty(self._rows.dtype, more)])
         compiled.gather(rows, first, self._rows[known:count], self._names)
@@ -111,16 +111,29 @@ class Tally:
         if self._distinct is None:
             self._distinct = Distinct()
             self._distinct.add(keys)
-        order = np.argsort(keys)  # of several as heavy, no matter in which order they came, the same are kept
         quarter = self._capacity // 4  # the heaviest by packets and the heaviest by bytes
         keep = np.zeros(len(keys), bool)
-        for weight in self._sums[order].T:
-            keep[np.argpartition(weight, -quarter)[-quarter:]] = True
+        for weight in self._sums[: len(keys)].T:
+            keep |= _heaviest(weight, keys, quarter)
         assert self._rows is not None
-        kept = order[keep]
-        self._sums, self._rows = self._sums[kept], take(self._rows, kept)
-        self._index = Index()
-        self._index.place(keys[kept])
+        kept = np.flatnonzero(keep)
+        self._sums[: len(kept)] = self._sums[kept]
+        self._sums[len(kept) :] = 0
+        put(self._rows, slice(len(kept)), take(self._rows, kept))
+        self._index.keep(kept)
+
+
+def _heaviest(weight: Column, keys: Column, count: int) -> Column:
+    """Which are the `count` heaviest; of those as heavy as the least of them, in whatever order they came, the ones
+    with the least keys."""
+    least = np.partition(weight, -count)[-count]
+    heaviest: Column = weight > least
+    alike = np.flatnonzero(weight == least)
+    lacking = count - int(np.count_nonzero(heaviest))
+    if lacking < len(alike):
+        alike = alike[np.argpartition(keys[alike], lacking - 1)[:lacking]]
+    heaviest[alike] = True
+    return heaviest
 
 
 # Each width is a multiple of the one before, so that bins merge without a remainder. Seconds.

@@ -26,7 +26,7 @@ from trafficmond.protocols import FIN, RST
 
 OPENED, UPDATED, CLOSED = "opened", "updated", "closed"
 
-PART_ROWS = 16384
+PART_ROWS = 20480
 """Rows looked at together: working copies of a flood's batch must not become the daemon's memory."""
 # bound: open threats | one further threat counts the rest
 MOST_OPEN = 512
@@ -84,13 +84,11 @@ class Engine:
     def feed(self, flows: Batch, now: float, interval_s: float = 1.0) -> list[ThreatUpdate]:
         """Take in the FLOW rows that changed by `now` (epoch s) in the last `interval_s`; what became of threats."""
         updates: list[ThreatUpdate] = []
-        for begin in range(0, max(len(flows), 1), PART_ROWS):
-            part = flows[begin : begin + PART_ROWS]
-            columns = Columns(take(part, _tells(part)))
+        telling = np.flatnonzero(_tells(flows))
+        for begin in range(0, max(len(telling), 1), PART_ROWS):
+            columns = Columns(take(flows, telling[begin : begin + PART_ROWS]))
             attempts = Columns(self._attempts.feed(columns, now))
-            if begin and not len(columns) and not len(attempts):
-                continue  # all that is due by now was done with the part before
-            if not len(part) and not len(attempts) and not any(each.due(now) for each in self._detectors):
+            if not len(flows) and not len(attempts) and not any(each.due(now) for each in self._detectors):
                 continue
             seen = Observation(columns, attempts, now, interval_s, self.ours)
             for detector in self._detectors:

@@ -34,6 +34,13 @@ class Index:
         self._count += len(fresh)
         return places, fresh
 
+    def keep(self, places: Column) -> None:
+        """Forget all others; the keys at these places get the places 0, 1, 2..."""
+        keys = self._keys[places]
+        self._keys[: len(keys)], self._count = keys, len(keys)
+        self._places[:] = 0
+        compiled.places(self._keys, 0, self._places, keys)
+
     def _make_room(self, more: int) -> None:
         most = self._count + more
         if most > len(self._keys):
