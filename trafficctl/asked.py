@@ -20,16 +20,16 @@ class Asked:
     def __init__(self, socket: str) -> None:
         self._socket = socket
         self._client: Client | None = None
-        self._told: dict[str, list[tuple[str, float]]] = {}  # address -> names, each with since when
+        self._names: dict[str, list[tuple[str, float]]] = {}  # address -> names, each with since when
 
     def learn(self, addresses: Iterable[str]) -> None:
         """Ask about these, and forget the others."""
-        wanted, self._told = sorted(addresses), {}
+        wanted, self._names = sorted(addresses), {}
         try:
             for at in range(0, len(wanted), _AT_ONCE):
                 self._client = self._client or Client(self._socket)
                 for row in self._client.call("DnsNames", addresses=wanted[at : at + _AT_ONCE])["names"]:
-                    self._told.setdefault(row["address"], []).append((row["name"], row["since"]))
+                    self._names.setdefault(row["address"], []).append((row["name"], row["since"]))
         except ControlError:
             if self._client:
                 self._client.close()
@@ -38,14 +38,14 @@ class Asked:
     def of(self, row: dict[str, Any], end: str) -> str | None:
         """The name of an end: of a flow what was asked for last before it began, or else first until it ended; of a
         host the latest."""
-        told = self._told.get(row[end])
-        if not told:
+        names = self._names.get(row[end])
+        if not names:
             return None
         began = row.get("first_seen", row.get("timestamp"))
         if "age_s" in row:
             began = time.time() - row["age_s"]
         if end not in _OF_A_TIME or not isinstance(began, int | float):
-            return told[-1][0]
-        before = [name for name, since in told if since <= began + _SOON_S]
-        during = [name for name, since in told if since <= (row.get("last_seen") or began) + _SOON_S]
+            return names[-1][0]
+        before = [name for name, since in names if since <= began + _SOON_S]
+        during = [name for name, since in names if since <= (row.get("last_seen") or began) + _SOON_S]
         return before[-1] if before else during[0] if during else None

@@ -18,7 +18,7 @@ _SHOWN = re.compile(r"#\s*default\s*=")
 _SHADOW = re.compile(r"\s*(?:policy\s*\.\s*)?default_shadow\s*=\s*true\b")
 
 
-def made(settings: Path, default: str) -> Path:
+def write_copy(settings: Path, default: str) -> Path:
     """A copy of the settings, beside them, that says this default; `probation.forget_copy` removes it. Raises
     ControlError."""
     path = settings.with_name(f"{settings.stem}.apply-default-{default}.toml")
@@ -48,17 +48,17 @@ def changed(text: str, default: str) -> str:
     else:
         first = 0 if start is None else start + 1
         end = next((at for at in range(first, len(lines)) if _HEADER.match(lines[at])), len(lines))
-        _say(lines, first, end, default)
+        _set_default(lines, first, end, default)
     after = "".join(f"{line}\n" for line in lines)
     wanted = {key: value for key, value in before.get("policy", {}).items() if key != "default_shadow"}
     found = tomllib.loads(after)
-    said = {key: value for key, value in found.get("policy", {}).items() if key != "default_shadow"}
-    if {**found, "policy": said} != {**before, "policy": {**wanted, "default": default}}:
+    policy = {key: value for key, value in found.get("policy", {}).items() if key != "default_shadow"}
+    if {**found, "policy": policy} != {**before, "policy": {**wanted, "default": default}}:
         raise ValueError("the default is written in a form that this command cannot edit")
     return after
 
 
-def _say(lines: list[str], first: int, end: int, default: str) -> None:
+def _set_default(lines: list[str], first: int, end: int, default: str) -> None:
     """Changes the line that says it among these, or adds one: below that which shows it as a comment, or else first."""
     for at in range(first, end):
         if found := _DEFAULT.fullmatch(lines[at]):

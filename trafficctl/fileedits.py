@@ -16,18 +16,18 @@ from trafficmond.policy.rulefile import read_rule_tables
 from trafficmond.policy.rules import read_tables
 
 
-def told(edit: Mapping[str, Any]) -> Iterator[str]:
+def described(edit: Mapping[str, Any]) -> Iterator[str]:
     """File, line, and what is to be done there."""
     rule, path = edit["rule"], edit["path"]
     if not _is_rule(rule):
-        yield from _told_of_settings(path, rule, edit["take_out"])
+        yield from _described_setting(path, rule, edit["take_out"])
         return
     where = f"{path}:{edit['line']}" if edit.get("line") else path
     yield f"{where}: {'remove' if edit['take_out'] else 'add at its end'}"
     yield from (f"  {line}" for line in rulelines.table(rule))
 
 
-def _told_of_settings(path: str, rule: Mapping[str, Any], take_out: bool) -> Iterator[str]:
+def _described_setting(path: str, rule: Mapping[str, Any], take_out: bool) -> Iterator[str]:
     """A default, a list or members of the allowlist, as the settings say it."""
     if "default" in rule:
         action, _, shadow = str(rule["default"]).partition(" ")

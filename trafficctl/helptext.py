@@ -41,8 +41,8 @@ def _row(line: str, width: int) -> list[str]:
     if start > width // 3:  # more of what the line before does
         return _hung(line.strip(), _UNDER, _UNDER, width)
     pieces = _hung(typed.strip(), " " * start, _UNDER, width - len(_GOES_ON))
-    told = _hung(what, _UNDER, _UNDER, width) if what else []
-    return [*(piece + _GOES_ON for piece in pieces[:-1]), pieces[-1], *told]
+    effect = _hung(what, _UNDER, _UNDER, width) if what else []
+    return [*(piece + _GOES_ON for piece in pieces[:-1]), pieces[-1], *effect]
 
 
 def _hung(text: str, first: str, other: str, width: int) -> list[str]:

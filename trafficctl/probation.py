@@ -33,7 +33,7 @@ def forget_copy(probation: dict[str, Any] | None) -> None:
             path.unlink()
 
 
-def told(probation: dict[str, Any]) -> str:
+def status_line(probation: dict[str, Any]) -> str:
     """What is on probation, in a line."""
     left = units.span(max(0.0, probation["left_s"]))
     by = f", by {units.plain(probation['user'])}" if probation["user"] else ""

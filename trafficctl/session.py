@@ -65,8 +65,8 @@ def several_calls(done: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except ControlError:
-        if told := done():
-            print_notes({"notes": [f"{told} before this failed; that stays in force"]})
+        if effect := done():
+            print_notes({"notes": [f"{effect} before this failed; that stays in force"]})
         raise
 
 

@@ -107,7 +107,7 @@ def test_what_stands_in_a_file_is_told_and_written_only_if_asked(tmp_path: Path)
             told = await ask("Undo")
             assert (told["done"], path.read_text()) == ([], OFFICE + OTHER)
             first = next(edit for edit in told["edits"] if edit["rule"]["cidr"] == ["192.0.2.0/24"])
-            assert next(fileedits.told(first)) == f"{path}:2: remove"
+            assert next(fileedits.described(first)) == f"{path}:2: remove"
             fileedits.write(first)
             assert path.read_text() == "# the office\n" + OTHER
             with pytest.raises(ControlError, match="the rule is no longer at"):
@@ -325,7 +325,7 @@ def test_lists_the_allowlist_and_the_default_are_told_as_the_settings_have_them(
             await ask.parts.rulebook.load(ask.parts.settings)
             await ask.parts.follow_rules()
             edits = (await ask("Undo"))["edits"]
-            told = [line for edit in edits for line in fileedits.told(edit)]
+            told = [line for edit in edits for line in fileedits.described(edit)]
             mine = tmp_path / "my.toml"
             assert told == [
                 f"{mine}: under [policy], remove",

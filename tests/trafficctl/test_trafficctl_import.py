@@ -142,7 +142,7 @@ COMMIT
 
 def test_chains_of_iptables() -> None:
     ruleset = READERS["iptables-save"]([("rules.v4", IPTABLES)])
-    lost = {told.where: told.what for told in ruleset.told if told.lost}
+    lost = {note.where: note.what for note in ruleset.notes if note.lost}
     assert {where.partition(":")[2]: what.split(":")[1].strip() for where, what in lost.items()} == {
         "4": "NAT is not supported",
         "": "a default never drops the host's own packets",

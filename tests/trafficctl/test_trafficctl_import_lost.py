@@ -34,7 +34,7 @@ def nft(rules: str, more: str = "", policy: str = "drop") -> str:
 def lost(ruleset: Ruleset) -> str:
     """All that is told as left out, of the rules' reading and of their translation."""
     policy_of(ruleset)
-    return "\n".join(str(told) for told in ruleset.told if told.lost)
+    return "\n".join(str(note) for note in ruleset.notes if note.lost)
 
 
 def of_iptables(*texts: str) -> Ruleset:
@@ -156,7 +156,7 @@ def test_services_of_firewalld_by_its_own_files(tmp_path: Path, monkeypatch: pyt
     assert "mdns has a destination" in told
     assert "loop is included and includes" in told
     assert len(told.splitlines()) == 2
-    assert [str(each) for each in ruleset.told if not each.lost] == [
+    assert [str(each) for each in ruleset.notes if not each.lost] == [
         'zone.xml:1: the service "gopher" is read as tcp/70: no file of firewalld defines it'
     ]
     policy = policy_of(ruleset)

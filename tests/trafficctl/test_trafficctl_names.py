@@ -133,7 +133,7 @@ def test_what_was_asked_for_comes_before_reverse_dns_and_after_the_file(
 )
 def test_a_flow_has_the_name_of_its_time(row: dict[str, float], expected: str | None) -> None:
     asked = Asked("nowhere")
-    asked._told = {"192.0.2.1": [("a.example", 50.0), ("b.example", 100.0), ("c.example", 300.0)]}
+    asked._names = {"192.0.2.1": [("a.example", 50.0), ("b.example", 100.0), ("c.example", 300.0)]}
     assert asked.of({"dst_ip": "192.0.2.1", **row}, "dst_ip") == expected
     assert asked.of({"host": "192.0.2.1", **row}, "host") == "c.example"
     assert asked.of({"dst_ip": "192.0.2.2", **row}, "dst_ip") is None

@@ -53,8 +53,8 @@ def run(args: Namespace) -> int:
             from trafficctl import default
             from trafficmond.config.settings import CONFIG_FILE
 
-            told = client.call("Status")["config"].get("path")
-            path = default.made(Path(told) if told else CONFIG_FILE, args.default)
+            named = client.call("Status")["config"].get("path")
+            path = default.write_copy(Path(named) if named else CONFIG_FILE, args.default)
         folder = str(path.absolute()) if path else None
         try:
             reply = client.call("Apply", folder=folder, confirm_within_s=args.confirm_within)
@@ -70,6 +70,6 @@ def run(args: Namespace) -> int:
 
 def _render(reply: dict[str, Any], style: Style, _: int | None) -> Iterator[str]:
     if reply["probation"]:
-        yield style.paint(probation.told(reply["probation"]), "yellow")
+        yield style.paint(probation.status_line(reply["probation"]), "yellow")
     for note in reply["notes"]:
         yield f"  {units.plain(note)}"

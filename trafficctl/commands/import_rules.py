@@ -58,9 +58,9 @@ def run(args: Namespace) -> int:
     default, rules = decide.decide(ruleset)
     for line in write.lines(ruleset, default, rules, args.source):
         print(line)
-    for told in ruleset.told:
-        print(told if told.lost else f"note: {told}", file=sys.stderr)
-    return exits.NO if any(told.lost for told in ruleset.told) else exits.DONE
+    for note in ruleset.notes:
+        print(note if note.lost else f"note: {note}", file=sys.stderr)
+    return exits.NO if any(note.lost for note in ruleset.notes) else exits.DONE
 
 
 def settings_of_ufw(names: Sequence[str]) -> str:

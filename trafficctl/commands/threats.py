@@ -56,7 +56,7 @@ def run(args: Namespace) -> int:
 
 
 def _ask_fleet(args: Namespace, target: Target) -> int:
-    from trafficctl.fleet.threats import COLUMNS, as_told, threats_question
+    from trafficctl.fleet.threats import COLUMNS, threats_question, with_evidence
     from trafficctl.render.columns import FLEET_THREATS
 
     asked = threats_question(
@@ -69,6 +69,6 @@ def _ask_fleet(args: Namespace, target: Target) -> int:
         limit=args.limit,
     )
     labels = Labels.of(args)
-    rows = labels.rows(as_told(ask.rows(target, asked)))
+    rows = labels.rows(with_evidence(ask.rows(target, asked)))
     session.output(args).rows(rows, FLEET_THREATS, fields=labels.fields(COLUMNS), empty="no threats")
     return exits.DONE

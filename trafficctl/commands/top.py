@@ -70,7 +70,7 @@ def run(args: Namespace) -> int:
 
 
 def _of_fleet(args: Namespace, target: Target) -> int:
-    from trafficctl.fleet.threats import as_told, threats_question
+    from trafficctl.fleet.threats import threats_question, with_evidence
     from trafficctl.fleet.top import SORTS, WINDOW_S, rated, top_questions
     from trafficctl.render.fleet import render
 
@@ -89,7 +89,7 @@ def _of_fleet(args: Namespace, target: Target) -> int:
         for name, asked in top_questions(now, args.sort, args.match, args.sensor).items():
             answer[name] = list(labels.rows(map(rated, ask.rows(target, asked))))
         threats = threats_question(sensor=args.sensor, open_only=True)
-        answer["threats"] = list(labels.rows(as_told(ask.rows(target, threats))))
+        answer["threats"] = list(labels.rows(with_evidence(ask.rows(target, threats))))
         if output.form == "csv":
             output.rows(answer["flows"], ())
         elif output.human:

@@ -46,7 +46,7 @@ def run(args: Namespace) -> int:
         left.append(edit)
     lines = [f"change {reply['undone']}:", *(f"  {plain(each)}" for each in [*reply["done"], *written])]
     for edit in left:
-        lines += [f"  {plain(each)}" for each in fileedits.told(edit)]
+        lines += [f"  {plain(each)}" for each in fileedits.described(edit)]
     if len(lines) == 1:
         lines.append("  nothing of it is left to undo")
     if left and not args.write:

@@ -46,8 +46,8 @@ def run(args: Namespace) -> int:
         args.events = True  # one header, one kind of line
     with session.connect(args) as client:
         client.patient()
-        told = ((topic, labels.now(record)) for topic, record in _records(args, client, output, labels))
-        records = itertools.islice(told, args.count)
+        labelled = ((topic, labels.now(record)) for topic, record in _records(args, client, output, labels))
+        records = itertools.islice(labelled, args.count)
         if output.form == "csv":
             output.rows((record for _, record in records), ())
         else:

@@ -57,7 +57,7 @@ def unit_state(properties: str = "ActiveState,Result,NRestarts") -> Mapping[str,
     """What systemd says of the service; nothing where it cannot be asked."""
     asked = ["systemctl", "show", f"--property={properties}", SERVICE]
     try:
-        said = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True).stdout
+        shown = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return {}
-    return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)

@@ -80,12 +80,12 @@ def _program(each: Nic, name: str, shared: bool) -> Iterator[Finding]:
         what = f"a dispatcher of libxdp is attached, which trafficmon joins: {', '.join(each.xdp_chain)}"
         yield Finding(name, OK, what)
     elif each.xdp_program == XDP_PROGRAM:
-        told = (
+        remark = (
             " (slower)"
             if each.xdp_mode == "generic"
             else f" (while it is, the driver may refuse an MTU above {MAX_XDP_MTU})"
         )
-        yield Finding(name, OK, f"trafficmon is attached, {each.xdp_mode}{told}")
+        yield Finding(name, OK, f"trafficmon is attached, {each.xdp_mode}{remark}")
     elif not each.xdp_program:
         what = "an XDP program is attached; its owner is unknown"
         yield Finding(name, WARN, what, "run as root: sudo trafficctl doctor")

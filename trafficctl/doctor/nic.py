@@ -84,14 +84,14 @@ def _native_xdp() -> dict[int, bool]:
     socket_ = GenericNetlinkSocket()
     try:
         socket_.bind("netdev", _Netdev)
-        told = {}
+        native = {}
         for index, _ in socket.if_nameindex():
             request = _Netdev()
             request["cmd"], request["version"] = _DEV_GET, 1
             request["attrs"] = [("NETDEV_A_DEV_IFINDEX", index)]
             for reply in socket_.nlm_request(request, msg_type=socket_.prid, msg_flags=NLM_F_REQUEST):
-                told[index] = bool((reply.get_attr("NETDEV_A_DEV_XDP_FEATURES") or 0) & _XDP_ACT_BASIC)
-        return told
+                native[index] = bool((reply.get_attr("NETDEV_A_DEV_XDP_FEATURES") or 0) & _XDP_ACT_BASIC)
+        return native
     except (NetlinkError, OSError):
         return {}
     finally:

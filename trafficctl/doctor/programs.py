@@ -48,9 +48,9 @@ def _libbpf(host: Host, required: bool) -> Finding:
 def _bcc(host: Host, required: bool) -> Iterator[Finding]:
     """What the second loader needs: bcc with LLVM, and a unit that lets it run what it compiles."""
     if importlib.util.find_spec("bcc") is None:
-        told = "not installed" + ("" if required else ", not needed")
+        what = "not installed" + ("" if required else ", not needed")
         advice = "install it (about 240 MB with LLVM): apt-get install python3-bpfcc"
-        yield Finding("loader bcc", FAIL if required else OK, told, advice if required else "")
+        yield Finding("loader bcc", FAIL if required else OK, what, advice if required else "")
         return
     forbidden = host.has_service and unit_state("MemoryDenyWriteExecute").get("MemoryDenyWriteExecute") == "yes"
     if forbidden and required:

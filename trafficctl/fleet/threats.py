@@ -47,7 +47,7 @@ def threats_question(
     return Question(f"SELECT {', '.join(COLUMNS)}\nFROM threats FINAL{where(conditions)}\n{latest}", COLUMNS)
 
 
-def as_told(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def with_evidence(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The rows as a daemon tells its own: the evidence is not text but what that says."""
     for row in rows:
         yield row | {"evidence": json.loads(row["evidence"])}

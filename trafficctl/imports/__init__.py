@@ -1,1 +1,1 @@
-"""Other firewalls' rules -> rules of ours, as far as they can be said."""
+"""Other firewalls' rules -> rules of ours, as far as ours can express them."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from trafficctl.imports import words
-from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Base, Line, Ruleset, Told
+from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Base, Line, Note, Ruleset
 from trafficmond import abi, services
 from trafficmond.errors import ControlError
 from trafficmond.networks import Network
@@ -111,7 +111,7 @@ def decide(ruleset: Ruleset) -> tuple[str, list[Decided]]:
                 found += [(region, egress, *each) for each in _needed(verdicts[region], outer, atoms)]
     if default == DROP and ruleset.some_answers and not ruleset.established:
         ruleset.established = ruleset.some_answers[0]
-        ruleset.told.append(Told(ruleset.established, _SOME_ANSWERS))
+        ruleset.notes.append(Note(ruleset.established, _SOME_ANSWERS))
     rules = list(_together(found, atoms))
     _note_replies(ruleset, rules)
     return default, rules
@@ -122,11 +122,11 @@ def _note_lines(ruleset: Ruleset, lines: Sequence[Line]) -> None:
     for line in lines:
         foreign = {each.version for networks, but in line.addresses if not but for each in networks}
         if line.target not in (ACCEPT, DROP, RETURN) and line.target not in ruleset.chains:
-            ruleset.lose(line.where, line.text, f"chain {line.target.split()[-1]} does not exist")
+            ruleset.omit(line.where, line.text, f"chain {line.target.split()[-1]} does not exist")
         elif line.family and foreign and line.family not in foreign:
-            ruleset.lose(line.where, line.text, f"an address in a rule of IPv{line.family} belongs to the other family")
+            ruleset.omit(line.where, line.text, f"an address in a rule of IPv{line.family} belongs to the other family")
         elif line.target == DROP and any(words.never_dropped(places) for places, but in line.services if not but):
-            ruleset.lose(line.where, line.text, "DHCP, neighbour discovery and multicast's messages always pass")
+            ruleset.omit(line.where, line.text, "DHCP, neighbour discovery and multicast's messages always pass")
 
 
 def _note_replies(ruleset: Ruleset, rules: Sequence[Decided]) -> None:
@@ -136,7 +136,7 @@ def _note_replies(ruleset: Ruleset, rules: Sequence[Decided]) -> None:
         if ruleset.established and rule.action == DROP and not rule.egress and (among or not rule.places):
             where = rule.line.where if rule.line else ruleset.established
             what = "replies to this host's connections there are dropped too, because a rule drops them"
-            ruleset.told.append(Told(where, what))
+            ruleset.notes.append(Note(where, what))
 
 
 def _needed(here: Sequence[Verdict], outer: Sequence[Verdict], atoms: Atoms) -> Iterator[tuple[str, int, Line | None]]:

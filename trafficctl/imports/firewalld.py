@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from trafficctl.imports import words
-from trafficctl.imports.ruleset import ACCEPT, DROP, Base, Line, Ruleset, Unsaid
+from trafficctl.imports.ruleset import ACCEPT, DROP, Base, Line, Ruleset, Unsupported
 from trafficmond import services
 from trafficmond.errors import ControlError
 from trafficmond.services import Places
@@ -142,8 +142,8 @@ def _sources(ruleset: Ruleset, name: str, sources: Sequence[_Element], chain: st
     for each in sources:
         try:
             addresses = words.addresses([each.attributes["address"]])
-        except (KeyError, Unsaid):
-            ruleset.lose(f"{name}:{each.line}", each.text(), "rules cannot match a source that is not an address")
+        except (KeyError, Unsupported):
+            ruleset.omit(f"{name}:{each.line}", each.text(), "rules cannot match a source that is not an address")
             continue
         found.append(Line(f"{name}:{each.line}", each.text(), chain, addresses=((addresses, False),)))
     return found
@@ -166,17 +166,17 @@ def _lines(ruleset: Ruleset, name: str, zone: _Element) -> list[Line]:
                 target = ACCEPT if inverted else DROP
                 found = [line for family in (4, 6) for line in _of_family(where, each, target, family)]
                 if not found:
-                    raise Unsaid(f"type {each.attributes.get('name')} of ICMP is not known, or has a code")
+                    raise Unsupported(f"type {each.attributes.get('name')} of ICMP is not known, or has a code")
                 blocks += found
             elif each.name in _LOST:
                 if each.name == "interface":
                     ruleset.note(where, "the zone's rules apply to all interfaces here")
                 else:
-                    ruleset.lose(where, each.text(), _LOST[each.name])
+                    ruleset.omit(where, each.text(), _LOST[each.name])
             else:
                 plain.append(Line(where, each.text(), ACCEPT, services=((_places(ruleset, where, each), False),)))
-        except Unsaid as unsaid:
-            ruleset.lose(where, each.text(), str(unsaid))
+        except Unsupported as unsupported:
+            ruleset.omit(where, each.text(), str(unsupported))
     rich.sort(key=lambda each: (each[0], each[1].target == ACCEPT))
     before = [line for priority, line in rich if priority < 0]
     denied = [line for priority, line in rich if priority == 0 and line.target == DROP]
@@ -189,7 +189,7 @@ def _lines(ruleset: Ruleset, name: str, zone: _Element) -> list[Line]:
 def _of_family(where: str, each: _Element, target: str, family: int) -> list[Line]:
     try:
         places = words.types(family, [each.attributes.get("name", "")])
-    except Unsaid:
+    except Unsupported:
         return []
     return [Line(where, each.text(), target, family=family, services=((places, False),))]
 
@@ -199,7 +199,7 @@ def _rich(ruleset: Ruleset, where: str, rule: _Element) -> list[tuple[int, Line]
     family = {"ipv4": 4, "ipv6": 6}.get(rule.attributes.get("family", ""), 0)
     written = rule.attributes.get("priority", "0")
     if not re.fullmatch(r"[+-]?[0-9]{1,5}", written):
-        raise Unsaid("its priority is not a number")
+        raise Unsupported("its priority is not a number")
     priority = int(written)
     addresses = []
     named: list[Places] = []
@@ -208,13 +208,13 @@ def _rich(ruleset: Ruleset, where: str, rule: _Element) -> list[tuple[int, Line]
     for each in rule.inner:
         if each.name == "source":
             if "address" not in each.attributes:
-                raise Unsaid("rules cannot match a source that is not an address")
+                raise Unsupported("rules cannot match a source that is not an address")
             but = each.attributes.get("invert", "").lower() in ("yes", "true", "1")
             addresses.append((words.addresses([each.attributes["address"]]), but))
         elif each.name in ("accept", "drop", "reject"):
             target = ACCEPT if each.name == "accept" else DROP
             if any(inner.name == "limit" for inner in each.inner):
-                raise Unsaid("rules have no rate for all sources together")
+                raise Unsupported("rules have no rate for all sources together")
         elif each.name in ("log", "nflog", "audit"):
             continue
         elif each.name == "icmp-type":
@@ -222,9 +222,9 @@ def _rich(ruleset: Ruleset, where: str, rule: _Element) -> list[tuple[int, Line]
         elif each.name in ("service", "port", "protocol"):
             named.append(_places(ruleset, where, each))
         elif each.name in _LOST:
-            raise Unsaid(_LOST[each.name])
+            raise Unsupported(_LOST[each.name])
         else:
-            raise Unsaid(f"{each.name} is not known to rules")
+            raise Unsupported(f"{each.name} is not known to rules")
     if not target:
         return []
     found = []
@@ -243,7 +243,7 @@ def _places(ruleset: Ruleset, where: str, element: _Element) -> Places:
         return words.protocol(given.get("value", ""))
     if element.name == "service":
         return _service(ruleset, where, given.get("name", ""))
-    raise Unsaid(f"{element.name} is not known to rules")
+    raise Unsupported(f"{element.name} is not known to rules")
 
 
 def _service(ruleset: Ruleset, where: str, name: str, *, included: bool = False) -> Places:
@@ -261,7 +261,7 @@ def _service(ruleset: Ruleset, where: str, name: str, *, included: bool = False)
         taken = ", ".join(services.text(found))
         ruleset.note(where, f'the service "{name}" is read as {taken}: no file of firewalld defines it')
         return found
-    raise Unsaid(f'the service "{name}" is not known on this host; write its ports in place of it')
+    raise Unsupported(f'the service "{name}" is not known on this host; write its ports in place of it')
 
 
 def _service_of(ruleset: Ruleset, where: str, path: Path, included: bool) -> Places:
@@ -270,17 +270,18 @@ def _service_of(ruleset: Ruleset, where: str, path: Path, included: bool) -> Pla
     try:
         root = _parsed_service(path)
     except (OSError, expat.ExpatError) as error:
-        raise Unsaid(f"{path}: {error}") from None
+        raise Unsupported(f"{path}: {error}") from None
     for each in root:
         if each.name in ("port", "protocol") and each.attributes.get("port", "x"):
             found += _places(ruleset, where, each)
         elif each.name == "include":
             if included:
-                raise Unsaid(f"service {path.stem} is included and includes another one, which is one level too many")
+                what = "is included and includes another one, which is one level too many"
+                raise Unsupported(f"service {path.stem} {what}")
             found += _service(ruleset, where, each.attributes.get("service", ""), included=True)
     for each in root:
         if each.name in ("destination", "helper", "source-port") and not words.never_dropped(services.merged(found)):
-            raise Unsaid(f"{path.stem} has a {each.name}, which rules do not have")
+            raise Unsupported(f"{path.stem} has a {each.name}, which rules do not have")
     return services.merged(found)
 
 

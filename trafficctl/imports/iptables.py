@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from trafficctl.imports import iptables_rule
-from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Line, Ruleset, Unsaid, reached
+from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Line, Ruleset, Unsupported, reached
 from trafficmond.errors import ControlError
 
 File = tuple[str, str]  # its name, what it holds
@@ -47,7 +47,7 @@ class _Table:
     policies: dict[str, str] = field(default_factory=dict)
     chains: dict[str, list[_Raw]] = field(default_factory=dict)
 
-    def met(self, *first: str) -> list[str]:
+    def passed(self, *first: str) -> list[str]:
         """The chains that packets pass which enter by these."""
         known = [chain for chain in first if chain in self.chains]
         return reached(known, lambda chain: (raw.target for raw in self.chains[chain] if raw.target in self.chains))
@@ -107,7 +107,7 @@ def read_ufw(files: Sequence[File], settings: str = "") -> Ruleset:
                 ruleset.chains[chain] = [Line("ufw", part, named[part]) for part in parts]
                 ruleset.bases.append(Base(chain, egress, ACCEPT if egress else policy, (family,)))
         for raw in table.chains.get(f"{prefix}-user-forward", ()):
-            ruleset.lose(raw.where, raw.text, _FORWARDED)
+            ruleset.omit(raw.where, raw.text, _FORWARDED)
     if not ruleset.bases:
         raise ControlError("these are not rules of ufw", name="usage", hint="give /etc/ufw, or its user.rules")
     if not any("before" in Path(name).name for name, _ in files):
@@ -115,7 +115,7 @@ def read_ufw(files: Sequence[File], settings: str = "") -> Ruleset:
     if not settings:
         ruleset.note(files[0][0], "/etc/default/ufw is missing: the import assumes that ufw drops what no rule names")
     if _setting(settings, "DEFAULT_OUTPUT_POLICY") in ("DROP", "REJECT"):
-        ruleset.lose("/etc/default/ufw", "DEFAULT_OUTPUT_POLICY", "a default never drops the host's own packets")
+        ruleset.omit("/etc/default/ufw", "DEFAULT_OUTPUT_POLICY", "a default never drops the host's own packets")
     return ruleset
 
 
@@ -151,7 +151,7 @@ def _read(ruleset: Ruleset, into: _Table, name: str, text: str, start: int) -> N
             into.chains.setdefault(chain, [])
         elif line.startswith(("-A ", "-I ")):
             if table != "filter":
-                ruleset.lose(where, line, f"{'NAT' if table == 'nat' else f'table {table}'} is not supported")
+                ruleset.omit(where, line, f"{'NAT' if table == 'nat' else f'table {table}'} is not supported")
                 continue
             used = True
             _add(into, line, where)
@@ -181,7 +181,7 @@ def _bases(ruleset: Ruleset, table: _Table, name: str) -> None:
             continue
         policy = ACCEPT if table.policies[chain] == "ACCEPT" else DROP
         if egress and policy == DROP:
-            ruleset.lose(name, f":{chain} {table.policies[chain]}", "a default never drops the host's own packets")
+            ruleset.omit(name, f":{chain} {table.policies[chain]}", "a default never drops the host's own packets")
             policy = ACCEPT
         named = _translate(ruleset, table, [chain], egress)
         ruleset.bases.append(Base(named[chain], egress, policy, (table.family,)))
@@ -190,20 +190,20 @@ def _bases(ruleset: Ruleset, table: _Table, name: str) -> None:
 def _forwarded(ruleset: Ruleset, table: _Table, name: str) -> None:
     """What packets alone meet that this host forwards, those of containers for one, is left out."""
     for raw in table.chains.get("FORWARD", ()):
-        ruleset.lose(raw.where, raw.text, _FORWARDED)
+        ruleset.omit(raw.where, raw.text, _FORWARDED)
     if table.policies.get("FORWARD") == "DROP" and not table.chains["FORWARD"]:
         ruleset.note(name, FORWARDED)
-    judged = {"FORWARD", *table.met("INPUT", "OUTPUT")}
-    for chain in table.met("FORWARD"):
+    judged = {"FORWARD", *table.passed("INPUT", "OUTPUT")}
+    for chain in table.passed("FORWARD"):
         if chain not in judged and table.chains[chain]:
             first = table.chains[chain][0]
-            ruleset.lose(first.where, f"chain {chain}, all {len(table.chains[chain])} rules", _FORWARDED)
+            ruleset.omit(first.where, f"chain {chain}, all {len(table.chains[chain])} rules", _FORWARDED)
 
 
 def _translate(ruleset: Ruleset, table: _Table, first: Sequence[str], egress: bool) -> dict[str, str]:
     """Puts the chains that packets of this way meet into the set; their names there by those they have here."""
     way = "output" if egress else "input"
-    named = {chain: f"{table.family} {way} {chain}" for chain in table.met(*first)}
+    named = {chain: f"{table.family} {way} {chain}" for chain in table.passed(*first)}
     for chain, name in named.items():
         lines = ruleset.chains.setdefault(name, [])
         for raw in () if _UFW_LOGS.fullmatch(chain) else table.chains[chain]:
@@ -212,14 +212,14 @@ def _translate(ruleset: Ruleset, table: _Table, first: Sequence[str], egress: bo
             context = iptables_rule.Context(ruleset, raw.where, raw.text, egress, table.family, named)
             try:
                 line = iptables_rule.read(context, raw.arguments)
-            except Unsaid as unsaid:
+            except Unsupported as unsupported:
                 of_ufw = "-m recent" in raw.text and raw.target.endswith("-user-limit")
                 why = (
                     "rules cannot count new connections over time; see the detector brute_force"
                     if of_ufw
-                    else str(unsaid)
+                    else str(unsupported)
                 )
-                ruleset.lose(raw.where, raw.text, why)
+                ruleset.omit(raw.where, raw.text, why)
                 continue
             lines += [line] if line is not None else []
     return named

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trafficctl.imports import words
-from trafficctl.imports.rule import ALL_INTERFACES, NO_PORTS, OWN_ADDRESS, SOURCE_PORT, Place, Said
-from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Unsaid
+from trafficctl.imports.rule import ALL_INTERFACES, NO_PORTS, OWN_ADDRESS, SOURCE_PORT, Conditions, Place
+from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Unsupported
 from trafficmond.services import Places
 
 _TARGETS = {"ACCEPT": ACCEPT, "DROP": DROP, "REJECT": DROP, "RETURN": RETURN}
@@ -26,49 +26,49 @@ class Context(Place):
 
 
 @dataclass(slots=True)
-class _Said(Said):
+class _Conditions(Conditions):
     egress: bool = False
     protocols: Places = ()
     protocol: str = ""
     but_protocol: bool = False
     never: bool = False  # no packet to or from this host itself fits
     many: bool = False  # ... but one to a group or to all may
-    unsaid: Unsaid | None = None  # the first of its conditions that rules do not have
+    unsupported: Unsupported | None = None  # the first of its conditions that rules do not have
     target: str = ""
     goes: bool = False
 
 
 def read(context: Context, arguments: Sequence[str]) -> Line | None:
-    """The line of a rule; None where it changes nothing. Raises Unsaid."""
-    said = _Said(context.family, egress=context.egress)
-    _conditions(said, arguments)
-    return _line(context, said)
+    """The line of a rule; None where it changes nothing. Raises Unsupported."""
+    conditions = _Conditions(context.family, egress=context.egress)
+    _read_conditions(conditions, arguments)
+    return _line(context, conditions)
 
 
-def _line(context: Context, said: _Said) -> Line | None:
-    if said.loopback or (said.never and not said.many):
+def _line(context: Context, conditions: _Conditions) -> Line | None:
+    if conditions.loopback or (conditions.never and not conditions.many):
         return None  # what it says of its own interface holds here anyhow: that is not watched
-    target = _TARGETS.get(said.target) or context.chains.get(said.target)
+    target = _TARGETS.get(conditions.target) or context.chains.get(conditions.target)
     if target is None:
-        raise Unsaid(f"{said.target} is not an action of rules")
-    if said.many:
+        raise Unsupported(f"{conditions.target} is not an action of rules")
+    if conditions.many:
         if target == RETURN:
             return None
-        raise Unsaid("rules cannot match multicast or broadcast")
-    of_all = not (said.addresses or said.services or said.protocols)
-    if said.protocols:
-        said.services.append((said.protocols, said.but_protocol))
-    begins = context.begins(said.states, target, of_all=of_all)
-    if said.always_accepted(target):
+        raise Unsupported("rules cannot match multicast or broadcast")
+    of_all = not (conditions.addresses or conditions.services or conditions.protocols)
+    if conditions.protocols:
+        conditions.services.append((conditions.protocols, conditions.but_protocol))
+    begins = context.begins(conditions.states, target, of_all=of_all)
+    if conditions.always_accepted(target):
         return None
-    if said.unsaid:
-        raise said.unsaid
-    if said.source_port:
-        raise Unsaid(SOURCE_PORT)
-    return said.line(context, target, goes=said.goes) if begins else None
+    if conditions.unsupported:
+        raise conditions.unsupported
+    if conditions.source_port:
+        raise Unsupported(SOURCE_PORT)
+    return conditions.line(context, target, goes=conditions.goes) if begins else None
 
 
-def _conditions(said: _Said, arguments: Sequence[str]) -> None:
+def _read_conditions(conditions: _Conditions, arguments: Sequence[str]) -> None:
     words_left = iter(arguments)
     but = False
     for word in words_left:
@@ -77,115 +77,115 @@ def _conditions(said: _Said, arguments: Sequence[str]) -> None:
             continue
         reader = _READERS.get(word)
         if reader is None:
-            raise said.unsaid or Unsaid(f"{word} is not known to rules")
+            raise conditions.unsupported or Unsupported(f"{word} is not known to rules")
         try:
-            reader(said, words_left, but)
+            reader(conditions, words_left, but)
         except StopIteration:
-            raise Unsaid("it ends too soon") from None
-        except Unsaid as unsaid:
-            said.unsaid = said.unsaid or unsaid
+            raise Unsupported("it ends too soon") from None
+        except Unsupported as unsupported:
+            conditions.unsupported = conditions.unsupported or unsupported
         but = False
 
 
-def _addresses(destination: bool) -> Callable[[_Said, Iterator[str], bool], None]:
-    def read_them(said: _Said, rest: Iterator[str], but: bool) -> None:
+def _addresses(destination: bool) -> Callable[[_Conditions, Iterator[str], bool], None]:
+    def read_them(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
         found = words.addresses(next(rest).split(","))
         if any(network.prefixlen == 0 for network in found) and not but:
             return
-        if said.egress != destination:
-            raise Unsaid(OWN_ADDRESS)
-        said.addresses.append((found, but))
+        if conditions.egress != destination:
+            raise Unsupported(OWN_ADDRESS)
+        conditions.addresses.append((found, but))
 
     return read_them
 
 
-def _protocol(said: _Said, rest: Iterator[str], but: bool) -> None:
-    said.protocol = next(rest).lower()
-    said.protocols, said.but_protocol = words.protocol(said.protocol), but
-    if said.protocols == words.EVERYTHING:
-        said.protocols = ()
+def _protocol(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
+    conditions.protocol = next(rest).lower()
+    conditions.protocols, conditions.but_protocol = words.protocol(conditions.protocol), but
+    if conditions.protocols == words.EVERYTHING:
+        conditions.protocols = ()
 
 
-def _ports(said: _Said, rest: Iterator[str], but: bool) -> None:
+def _ports(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
     text = next(rest)
-    if said.protocol not in ("tcp", "udp", "6", "17") or said.but_protocol:
-        raise Unsaid(NO_PORTS)
-    name = {"6": "tcp", "17": "udp"}.get(said.protocol, said.protocol)
-    said.services.append((words.ports([name], text.split(",")), but))
+    if conditions.protocol not in ("tcp", "udp", "6", "17") or conditions.but_protocol:
+        raise Unsupported(NO_PORTS)
+    name = {"6": "tcp", "17": "udp"}.get(conditions.protocol, conditions.protocol)
+    conditions.services.append((words.ports([name], text.split(",")), but))
 
 
-def _from_port(said: _Said, rest: Iterator[str], _: bool) -> None:
+def _from_port(conditions: _Conditions, rest: Iterator[str], _: bool) -> None:
     next(rest)
-    said.source_port = True
+    conditions.source_port = True
 
 
-def _type(said: _Said, rest: Iterator[str], but: bool) -> None:
-    said.services.append((words.types(said.family, [next(rest)]), but))
+def _type(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
+    conditions.services.append((words.types(conditions.family, [next(rest)]), but))
 
 
-def _states(said: _Said, rest: Iterator[str], but: bool) -> None:
+def _states(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
     if but:
-        raise Unsaid("rules cannot match a negated connection state")
-    said.states = frozenset(next(rest).split(","))
+        raise Unsupported("rules cannot match a negated connection state")
+    conditions.states = frozenset(next(rest).split(","))
 
 
-def _interface(said: _Said, rest: Iterator[str], but: bool) -> None:
+def _interface(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
     name = next(rest)
     if name != "lo" or but:
         if name == "lo":
             return  # all but what is not watched
-        raise Unsaid(ALL_INTERFACES)
-    said.loopback = True
+        raise Unsupported(ALL_INTERFACES)
+    conditions.loopback = True
 
 
-def _jump(said: _Said, rest: Iterator[str], _: bool) -> None:
-    said.target = next(rest)
+def _jump(conditions: _Conditions, rest: Iterator[str], _: bool) -> None:
+    conditions.target = next(rest)
 
 
-def _go(said: _Said, rest: Iterator[str], _: bool) -> None:
-    said.target, said.goes = next(rest), True
+def _go(conditions: _Conditions, rest: Iterator[str], _: bool) -> None:
+    conditions.target, conditions.goes = next(rest), True
 
 
-def _module(_said: _Said, rest: Iterator[str], _: bool) -> None:
+def _module(_: _Conditions, rest: Iterator[str], __: bool) -> None:
     name = next(rest)
     if name not in _MODULES:
-        raise Unsaid(f"rules have no {name}")
+        raise Unsupported(f"rules have no {name}")
 
 
-def _comment(said: _Said, rest: Iterator[str], _: bool) -> None:
-    said.label = next(rest)
+def _comment(conditions: _Conditions, rest: Iterator[str], _: bool) -> None:
+    conditions.label = next(rest)
 
 
-def _kind(said: _Said, rest: Iterator[str], but: bool) -> None:
+def _kind(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
     """Packets to this host itself are neither to a group nor to all."""
-    said.many = said.never = (next(rest) != "LOCAL") != but
-    if said.egress:
-        raise Unsaid("rules cannot match address types")
+    conditions.many = conditions.never = (next(rest) != "LOCAL") != but
+    if conditions.egress:
+        raise Unsupported("rules cannot match address types")
 
 
-def _route(said: _Said, rest: Iterator[str], but: bool) -> None:
+def _route(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
     """Linux takes no packet with a routing header of type 0 (RFC 5095)."""
     if next(rest) != "0" or but:
-        raise Unsaid("rules cannot match routing headers")
-    said.never = True
+        raise Unsupported("rules cannot match routing headers")
+    conditions.never = True
 
 
-def _skip(count: int) -> Callable[[_Said, Iterator[str], bool], None]:
-    def read_them(_: _Said, rest: Iterator[str], __: bool) -> None:
+def _skip(count: int) -> Callable[[_Conditions, Iterator[str], bool], None]:
+    def read_them(_: _Conditions, rest: Iterator[str], __: bool) -> None:
         for _number in range(count):
             next(rest)
 
     return read_them
 
 
-def _hops(said: _Said, rest: Iterator[str], _: bool) -> None:
+def _hops(conditions: _Conditions, rest: Iterator[str], _: bool) -> None:
     """Of neighbours' packets, which are never dropped; for others it would matter."""
     next(rest)
-    if not any(words.never_dropped(places) for places, _but in said.services):
-        raise Unsaid("rules cannot match hop limits")
+    if not any(words.never_dropped(places) for places, _but in conditions.services):
+        raise Unsupported("rules cannot match hop limits")
 
 
-_READERS: dict[str, Callable[[_Said, Iterator[str], bool], None]] = {
+_READERS: dict[str, Callable[[_Conditions, Iterator[str], bool], None]] = {
     "-s": _addresses(False),
     "--source": _addresses(False),
     "-d": _addresses(True),

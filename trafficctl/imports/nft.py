@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from trafficctl.imports import nft_rule
 from trafficctl.imports.nft_rule import Names
-from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Ruleset, Unsaid, reached
+from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Ruleset, Unsupported, reached
 from trafficmond.errors import ControlError
 
 _TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{};,=]|!=|==|<=|>=|[^\s{};,="!<>]+|[<>!])')
@@ -37,7 +37,7 @@ class _Table:
     names: Names
     chains: dict[str, list[Statement]] = field(default_factory=dict)
 
-    def met(self, first: str) -> list[str]:
+    def passed(self, first: str) -> list[str]:
         """The chains that packets pass which enter by this one."""
         return reached([first], self._targets)
 
@@ -81,7 +81,7 @@ def _tables(
         elif words[:1] == ["table"] and len(words) > 1 and statement.block is not None:
             kind, title = (words[1], words[2]) if len(words) > 2 else ("ip", words[1])
             if kind not in _FAMILIES:
-                ruleset.lose(where, statement.text, f"a table of the family {kind} is not supported")
+                ruleset.omit(where, statement.text, f"a table of the family {kind} is not supported")
                 continue
             made = _Table(title, _FAMILIES[kind], Names(defined, {}))
             table = tables.setdefault((kind, title), made)
@@ -90,7 +90,7 @@ def _tables(
         elif words[:2] in (["flush", "ruleset"], ["delete", "table"], ["flush", "table"], ["add", "table"]):
             continue
         elif words and words[0] not in ("table", "destroy"):
-            ruleset.lose(where, statement.text, "only blocks of tables are read: table NAME { ... }")
+            ruleset.omit(where, statement.text, "only blocks of tables are read: table NAME { ... }")
     yield from tables.values()
 
 
@@ -105,13 +105,13 @@ def _member(ruleset: Ruleset, name: str, table: _Table, statement: Statement) ->
         if not dynamic:
             table.names.sets[words[1]] = nft_rule.elements(elements.words[2:] if elements else [])
         if not dynamic and elements and any(word in ("timeout", "expires") for word in elements.words):
-            ruleset.lose(f"{name}:{statement.line}", statement.text, "members that expire there do not expire here")
+            ruleset.omit(f"{name}:{statement.line}", statement.text, "members that expire there do not expire here")
     elif words[:1] == ["define"] and len(words) > 3:
         table.names.defined[words[1]] = nft_rule.expanded(words[3:], table.names)
     elif words[:1] in (["map"], ["flowtable"], ["ct"], ["counter"], ["quota"], ["limit"], ["synproxy"]):
         return  # whoever uses it is told
     elif words:
-        ruleset.lose(f"{name}:{statement.line}", statement.text, "a table cannot contain this here")
+        ruleset.omit(f"{name}:{statement.line}", statement.text, "a table cannot contain this here")
 
 
 def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, Base] | None:
@@ -138,18 +138,18 @@ def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, 
     egress = hook == "output"
     called = _translate(ruleset, name, table, chain, egress)
     if egress and policy == "drop":
-        ruleset.lose(f"{name}: {chain}", "policy drop", "a default never drops the host's own packets")
+        ruleset.omit(f"{name}: {chain}", "policy drop", "a default never drops the host's own packets")
         policy = "accept"
     return priority, Base(called, egress, DROP if policy == "drop" else ACCEPT, table.families)
 
 
 def _other_hook(ruleset: Ruleset, where: str, table: _Table, chain: str, what: str) -> None:
-    met = table.met(chain)
+    met = table.passed(chain)
     lost = [each for one in met for each in table.chains[one] if each.words[:1] not in (["type"], ["policy"])]
     dropping = any(each.words == ["policy", "drop"] for each in table.chains[chain])
     if lost:
         called = f" (it calls {', '.join(met[1:])})" if len(met) > 1 else ""
-        ruleset.lose(where, f"all its {len(lost)} rules{called}", f"a chain of {what}, is not supported")
+        ruleset.omit(where, f"all its {len(lost)} rules{called}", f"a chain of {what}, is not supported")
     elif dropping:
         ruleset.note(where, FORWARDED)
 
@@ -157,7 +157,7 @@ def _other_hook(ruleset: Ruleset, where: str, table: _Table, chain: str, what: s
 def _translate(ruleset: Ruleset, name: str, table: _Table, first: str, egress: bool) -> str:
     """Puts the chains that packets of a hook meet into the set; the name of the first one there."""
     prefix = f"{table.families} {table.name} {'output' if egress else 'input'}"
-    for chain in table.met(first):
+    for chain in table.passed(first):
         lines = ruleset.chains[f"{prefix} {chain}"] = []
         for statement in table.chains[chain]:
             if not statement.words or statement.words[0] in ("type", "policy", "comment"):
@@ -166,8 +166,8 @@ def _translate(ruleset: Ruleset, name: str, table: _Table, first: str, egress: b
             context = nft_rule.Context(ruleset, where, statement.text, egress, table.families, table.names)
             try:
                 lines += nft_rule.read(context, statement.words, prefix)
-            except (Unsaid, StopIteration) as unsaid:
-                ruleset.lose(where, statement.text, str(unsaid) or "it ends too soon")
+            except (Unsupported, StopIteration) as unsupported:
+                ruleset.omit(where, statement.text, str(unsupported) or "it ends too soon")
     return f"{prefix} {first}"
 
 

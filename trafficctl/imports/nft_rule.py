@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from trafficctl.imports import words
-from trafficctl.imports.rule import ALL_INTERFACES, NO_PORTS, OWN_ADDRESS, SOURCE_PORT, Place, Said
-from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Unsaid
+from trafficctl.imports.rule import ALL_INTERFACES, NO_PORTS, OWN_ADDRESS, SOURCE_PORT, Conditions, Place
+from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Unsupported
 from trafficmond.services import Places
 
 _VERDICTS = {"accept": ACCEPT, "drop": DROP, "reject": DROP, "return": RETURN}
@@ -33,7 +33,7 @@ class Context(Place):
 
 
 @dataclass(slots=True)
-class _Said(Said):
+class _Conditions(Conditions):
     protocols: list[str] = field(default_factory=list)
     limited: bool = False
     verdicts: list[tuple[str, bool]] = field(default_factory=list)  # target, and whether it goes
@@ -73,62 +73,62 @@ def _member(texts: Sequence[str]) -> str:
 
 
 def read(context: Context, texts: Sequence[str], chains: str) -> list[Line]:
-    """The line of a rule; none where it changes nothing. `chains`: of its table. Raises Unsaid."""
-    said = _Said()
+    """The line of a rule; none where it changes nothing. `chains`: of its table. Raises Unsupported."""
+    conditions = _Conditions()
     rest = iter(expanded(texts, context.names))
     for word in rest:
-        _one(context, said, word, rest)
-    if not said.verdicts and not said.by_state:
+        _one(context, conditions, word, rest)
+    if not conditions.verdicts and not conditions.by_state:
         if _HIDDEN.search(context.text):
-            raise Unsaid("nft shows a part of this rule only as a comment")
+            raise Unsupported("nft shows a part of this rule only as a comment")
         return []
-    target, goes = said.verdicts[0] if said.verdicts else (ACCEPT, False)
+    target, goes = conditions.verdicts[0] if conditions.verdicts else (ACCEPT, False)
     if target not in (ACCEPT, DROP, RETURN):
         target = f"{chains} {target}"
-    if said.loopback:
+    if conditions.loopback:
         return []  # that is not watched
-    if not said.by_state and said.always_accepted(target):
+    if not conditions.by_state and conditions.always_accepted(target):
         return []
-    of_all = not (said.addresses or said.services or said.source_port or said.family)
-    begins = bool(said.by_state) or context.begins(said.states, target, of_all=of_all)
-    if said.source_port and begins:
-        raise Unsaid(SOURCE_PORT)
-    if said.limited:
-        raise Unsaid("rules have no rate for all sources together")
-    if said.by_state:
-        return _states_of_map(context, said)
-    return [said.line(context, target, goes=goes)] if begins else []
+    of_all = not (conditions.addresses or conditions.services or conditions.source_port or conditions.family)
+    begins = bool(conditions.by_state) or context.begins(conditions.states, target, of_all=of_all)
+    if conditions.source_port and begins:
+        raise Unsupported(SOURCE_PORT)
+    if conditions.limited:
+        raise Unsupported("rules have no rate for all sources together")
+    if conditions.by_state:
+        return _states_of_map(context, conditions)
+    return [conditions.line(context, target, goes=goes)] if begins else []
 
 
-def _states_of_map(context: Context, said: _Said) -> list[Line]:
+def _states_of_map(context: Context, conditions: _Conditions) -> list[Line]:
     found = []
-    of_all = not (said.services or said.addresses)
-    for state, verdict in said.by_state:
+    of_all = not (conditions.services or conditions.addresses)
+    for state, verdict in conditions.by_state:
         if state == "new":
-            found.append(said.line(context, verdict))
+            found.append(conditions.line(context, verdict))
         elif (state, verdict) in (("established", ACCEPT), ("invalid", DROP)):
             context.begins({state}, verdict, of_all=of_all)
         elif state not in ("related", "untracked"):
-            raise Unsaid(f"connection state {state}")
+            raise Unsupported(f"connection state {state}")
     return found
 
 
-def _one(context: Context, said: _Said, word: str, rest: Iterator[str]) -> None:
+def _one(context: Context, conditions: _Conditions, word: str, rest: Iterator[str]) -> None:
     """One condition or statement."""
     if word in _VERDICTS:
-        said.verdicts.append((_VERDICTS[word], False))
+        conditions.verdicts.append((_VERDICTS[word], False))
         if word == "reject":
             list(rest)  # with what does not matter
         return
     if word in ("jump", "goto"):
-        said.verdicts.append((next(rest), word == "goto"))
+        conditions.verdicts.append((next(rest), word == "goto"))
         return
     if word == "continue":
         return
     reader = _READERS.get(word)
     if reader is None:
-        raise Unsaid(f"{word} is not known to rules")
-    reader(context, said, rest)
+        raise Unsupported(f"{word} is not known to rules")
+    reader(context, conditions, rest)
 
 
 def _values(context: Context, rest: Iterator[str]) -> tuple[list[str], bool]:
@@ -140,7 +140,7 @@ def _values(context: Context, rest: Iterator[str]) -> tuple[list[str], bool]:
     if word.startswith("@"):
         members = context.names.sets.get(word[1:])
         if members is None:
-            raise Unsaid(f"the set {word} is filled by packets, or is not of this table")
+            raise Unsupported(f"the set {word} is filled by packets, or is not of this table")
         return members, but
     if word == "{":
         inside, depth = ["{"], 1
@@ -149,80 +149,80 @@ def _values(context: Context, rest: Iterator[str]) -> tuple[list[str], bool]:
             depth += {"{": 1, "}": -1}.get(text, 0)
             inside.append(text)
         if ":" in inside:
-            raise Unsaid("a map of verdicts")
+            raise Unsupported("a map of verdicts")
         return elements(expanded(inside, context.names)), but
     if word in ("<", ">", "<=", ">=", "&", "and", "vmap"):
-        raise Unsaid(f"{word} is not known to rules")
+        raise Unsupported(f"{word} is not known to rules")
     return [word.strip('"')], but
 
 
-def _address(family: int) -> Callable[[Context, _Said, Iterator[str]], None]:
-    def read_it(context: Context, said: _Said, rest: Iterator[str]) -> None:
+def _address(family: int) -> Callable[[Context, _Conditions, Iterator[str]], None]:
+    def read_it(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
         what = next(rest)
-        said.family = family
+        conditions.family = family
         if what in ("protocol", "nexthdr"):
-            _protocols(context, said, rest)
+            _protocols(context, conditions, rest)
             return
         if what not in ("saddr", "daddr"):
-            raise Unsaid(f"{what} of IP is not known to rules")
+            raise Unsupported(f"{what} of IP is not known to rules")
         values, but = _values(context, rest)
         if (what == "daddr") != context.egress:
-            raise Unsaid(OWN_ADDRESS)
-        said.addresses.append((words.addresses(values), but))
+            raise Unsupported(OWN_ADDRESS)
+        conditions.addresses.append((words.addresses(values), but))
 
     return read_it
 
 
-def _protocols(context: Context, said: _Said, rest: Iterator[str]) -> None:
+def _protocols(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
     values, but = _values(context, rest)
     found: Places = ()
     for value in values:
         found = (*found, *words.protocol(value))
     if not but:
-        said.protocols = values
-    said.services.append((tuple(sorted(found)), but))
+        conditions.protocols = values
+    conditions.services.append((tuple(sorted(found)), but))
 
 
-def _port(*protocols: str) -> Callable[[Context, _Said, Iterator[str]], None]:
-    def read_it(context: Context, said: _Said, rest: Iterator[str]) -> None:
+def _port(*protocols: str) -> Callable[[Context, _Conditions, Iterator[str]], None]:
+    def read_it(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
         what = next(rest)
-        names = list(protocols) or said.protocols
+        names = list(protocols) or conditions.protocols
         if what == "sport":
             _values(context, rest)
-            said.source_port = True
+            conditions.source_port = True
             return
         if what != "dport":
-            raise Unsaid(f"{what} is not known to rules")
+            raise Unsupported(f"{what} is not known to rules")
         if not names or not {"tcp", "udp"}.issuperset(names):
-            raise Unsaid(NO_PORTS)
+            raise Unsupported(NO_PORTS)
         values, but = _values(context, rest)
         if but:  # all other ports of that protocol
-            said.services.append((words.ports(names, ["0-65535"]), False))
-        said.services.append((words.ports(names, values), but))
+            conditions.services.append((words.ports(names, ["0-65535"]), False))
+        conditions.services.append((words.ports(names, values), but))
 
     return read_it
 
 
-def _type(family: int) -> Callable[[Context, _Said, Iterator[str]], None]:
-    def read_it(context: Context, said: _Said, rest: Iterator[str]) -> None:
+def _type(family: int) -> Callable[[Context, _Conditions, Iterator[str]], None]:
+    def read_it(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
         what = next(rest)
         if what != "type":
-            raise Unsaid(f"{what} of ICMP is not known to rules")
+            raise Unsupported(f"{what} of ICMP is not known to rules")
         values, but = _values(context, rest)
         if but:
-            raise Unsaid("rules cannot match all ICMP types except some")
-        said.family = said.family or family
-        said.services.append((words.types(family, values), False))
+            raise Unsupported("rules cannot match all ICMP types except some")
+        conditions.family = conditions.family or family
+        conditions.services.append((words.types(family, values), False))
 
     return read_it
 
 
-def _state(context: Context, said: _Said, rest: Iterator[str]) -> None:
+def _state(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
     if next(rest) != "state":
-        raise Unsaid("only the state of a connection is known")
+        raise Unsupported("only the state of a connection is known")
     word = next(rest)
     if word == "vmap":
-        said.by_state = _verdict_map(rest)
+        conditions.by_state = _verdict_map(rest)
         return
     found = []
     if word == "{":
@@ -230,22 +230,22 @@ def _state(context: Context, said: _Said, rest: Iterator[str]) -> None:
             found += [] if word == "," else [word]
     else:
         if word == "!=":
-            raise Unsaid("rules cannot match a negated connection state")
+            raise Unsupported("rules cannot match a negated connection state")
         found.append(word)
-        said.states = frozenset(found)
+        conditions.states = frozenset(found)
         for word in rest:
             if word == ",":
                 found.append(next(rest))
                 continue
-            said.states = frozenset(found)
-            _one(context, said, word, rest)
+            conditions.states = frozenset(found)
+            _one(context, conditions, word, rest)
             break
-    said.states = frozenset(each for text in found for each in text.split(","))
+    conditions.states = frozenset(each for text in found for each in text.split(","))
 
 
 def _verdict_map(rest: Iterator[str]) -> list[tuple[str, str]]:
     if next(rest) != "{":
-        raise Unsaid("named maps are not supported")
+        raise Unsupported("named maps are not supported")
     inside = []
     while (word := next(rest)) != "}":
         inside.append(word)
@@ -253,61 +253,61 @@ def _verdict_map(rest: Iterator[str]) -> list[tuple[str, str]]:
     for pair in " ".join(inside).split(","):
         state, _, verdict = (part.strip() for part in pair.partition(":"))
         if verdict not in _VERDICTS:
-            raise Unsaid(f"{verdict} in a map")
+            raise Unsupported(f"{verdict} in a map")
         found.append((state, _VERDICTS[verdict]))
     return found
 
 
-def _interface(context: Context, said: _Said, rest: Iterator[str]) -> None:
+def _interface(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
     values, but = _values(context, rest)
     if values != ["lo"]:
-        raise Unsaid(ALL_INTERFACES)
-    said.loopback = not but
+        raise Unsupported(ALL_INTERFACES)
+    conditions.loopback = not but
 
 
-def _meta(context: Context, said: _Said, rest: Iterator[str]) -> None:
+def _meta(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
     what = next(rest)
     if what == "l4proto":
-        _protocols(context, said, rest)
+        _protocols(context, conditions, rest)
     elif what == "nfproto":
         values, but = _values(context, rest)
         if but or values not in (["ipv4"], ["ipv6"]):
-            raise Unsaid("families but some")
-        said.family = 4 if values == ["ipv4"] else 6
+            raise Unsupported("families but some")
+        conditions.family = 4 if values == ["ipv4"] else 6
     elif what in ("iif", "iifname", "oif", "oifname"):
-        _interface(context, said, rest)
+        _interface(context, conditions, rest)
     else:
-        raise Unsaid(f"meta {what} is not known to rules")
+        raise Unsupported(f"meta {what} is not known to rules")
 
 
-def _with_options(*options: str) -> Callable[[Context, _Said, Iterator[str]], None]:
+def _with_options(*options: str) -> Callable[[Context, _Conditions, Iterator[str]], None]:
     """The reader of a statement that decides nothing: it passes over these options, each with its value."""
 
-    def read_it(context: Context, said: _Said, rest: Iterator[str]) -> None:
+    def read_it(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
         for word in rest:
             if word not in options:
-                _one(context, said, word, rest)
+                _one(context, conditions, word, rest)
                 return
             next(rest)
 
     return read_it
 
 
-def _limit(context: Context, said: _Said, rest: Iterator[str]) -> None:
-    said.limited = True
+def _limit(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
+    conditions.limited = True
     for word in rest:
         if word == "name":
             next(rest)
         elif word not in ("rate", "over", "burst", "packets", "bytes") and not (word[0].isdigit() or "/" in word):
-            _one(context, said, word, rest)
+            _one(context, conditions, word, rest)
             return
 
 
-def _comment(_: Context, said: _Said, rest: Iterator[str]) -> None:
-    said.label = next(rest).strip('"')
+def _comment(_: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
+    conditions.label = next(rest).strip('"')
 
 
-_READERS: dict[str, Callable[[Context, _Said, Iterator[str]], None]] = {
+_READERS: dict[str, Callable[[Context, _Conditions, Iterator[str]], None]] = {
     "ip": _address(4),
     "ip6": _address(6),
     "tcp": _port("tcp"),

@@ -6,7 +6,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 
 from trafficctl.imports import words
-from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Ruleset, Unsaid
+from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Ruleset, Unsupported
 from trafficmond.networks import Network
 from trafficmond.services import Places
 
@@ -27,7 +27,7 @@ class Place:
 
     def begins(self, states: Set[str], target: str, *, of_all: bool) -> bool:
         """Whether packets that begin a conversation fit, which rules of ours are for; `of_all`: nothing but states is
-        asked of them. Raises Unsaid."""
+        asked of them. Raises Unsupported."""
         known = {state.lower() for state in states} - {"untracked", "snat", "dnat"}
         if not states or "new" in known:
             return True
@@ -36,16 +36,16 @@ class Place:
                 self.ruleset.answers(self.where, of_all=of_all)
             if target in (ACCEPT, RETURN):
                 return False
-            raise Unsaid("packets of a known connection cannot be dropped separately")
+            raise Unsupported("packets of a known connection cannot be dropped separately")
         if known == {"invalid"}:
             if target == DROP:
                 self.ruleset.note(self.where, "packets that belong to no connection are treated like all others")
             return False
-        raise Unsaid("rules cannot match its connection states")
+        raise Unsupported("rules cannot match its connection states")
 
 
 @dataclass(slots=True)
-class Said:
+class Conditions:
     """A rule's conditions as they are read."""
 
     family: int = 0

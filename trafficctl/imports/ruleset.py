@@ -10,7 +10,7 @@ from trafficmond.services import Places
 
 ACCEPT, DROP, RETURN = "accept", "drop", "return"
 FORWARDED = "forwarded packets are checked by the same rules as incoming ones"
-_MOST_TOLD = 100  # characters of a line
+_MOST_SHOWN = 100  # characters of a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Note:
     """What whoever imports should know of a line: `lost`, packets will be judged otherwise; else only how."""
 
     where: str
@@ -59,14 +59,14 @@ class Ruleset:
 
     chains: dict[str, list[Line]] = field(default_factory=dict)
     bases: list[Base] = field(default_factory=list)
-    told: list[Told] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     established: str = ""  # the line that lets replies pass
     some_answers: list[str] = field(default_factory=list)  # lines that let some replies pass
     families: tuple[int, ...] = (4, 6)  # that the files speak of
 
-    def lose(self, where: str, text: str, why: str) -> None:
+    def omit(self, where: str, text: str, why: str) -> None:
         """A line that cannot be said is left out."""
-        self.told.append(Told(where, f"left out: {why}: {short(text)}"))
+        self.notes.append(Note(where, f"left out: {why}: {short(text)}"))
 
     def answers(self, where: str, *, of_all: bool) -> None:
         """A line lets replies pass: all of them, or some."""
@@ -77,7 +77,7 @@ class Ruleset:
 
     def note(self, where: str, what: str) -> None:
         """Something that is done by other means here."""
-        self.told.append(Told(where, what, lost=False))
+        self.notes.append(Note(where, what, lost=False))
 
 
 def reached(first: Iterable[str], targets: Callable[[str], Iterable[str]]) -> list[str]:
@@ -88,11 +88,11 @@ def reached(first: Iterable[str], targets: Callable[[str], Iterable[str]]) -> li
     return found
 
 
-class Unsaid(Exception):
+class Unsupported(Exception):
     """A condition or an action that rules of ours do not have."""
 
 
 def short(text: str) -> str:
     """A line as it is shown."""
     text = " ".join(text.split())
-    return text if len(text) <= _MOST_TOLD else text[: _MOST_TOLD - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_address, summarize_address_range
 
-from trafficctl.imports.ruleset import Unsaid
+from trafficctl.imports.ruleset import Unsupported
 from trafficmond import abi, networks, services
 from trafficmond.networks import Network
 from trafficmond.services import Places
@@ -63,7 +63,7 @@ EVERYTHING: Places = ((0, abi.WHAT_FRAGMENT - 1),)
 
 
 def protocol(name: str) -> Places:
-    """All of a protocol. Raises Unsaid."""
+    """All of a protocol. Raises Unsupported."""
     name = {"icmp6": "icmpv6", "ipv6-icmp": "icmpv6"}.get(name.lower(), name.lower())
     if name in ("all", "any", "0", "ip"):
         return EVERYTHING
@@ -73,11 +73,11 @@ def protocol(name: str) -> Places:
             return services.parse([name])
         return services.parse([f"ip-{name}" if name.isdigit() else name])
     except ValueError:
-        raise Unsaid(f"protocol {name} is not known") from None
+        raise Unsupported(f"protocol {name} is not known") from None
 
 
 def ports(protocols: Iterable[str], texts: Iterable[str]) -> Places:
-    """Ports, ranges with - or : and names, of these protocols. Raises Unsaid."""
+    """Ports, ranges with - or : and names, of these protocols. Raises Unsupported."""
     names = []
     for text in texts:
         first, dash, last = text.strip().replace(":", "-").partition("-")
@@ -89,27 +89,27 @@ def ports(protocols: Iterable[str], texts: Iterable[str]) -> Places:
     try:
         return services.parse(names)
     except ValueError as error:
-        raise Unsaid(str(error)) from None
+        raise Unsupported(str(error)) from None
 
 
 def types(family: int, texts: Iterable[str]) -> Places:
-    """Types of ICMP or ICMPv6, by number or name. Raises Unsaid; a code is too much."""
+    """Types of ICMP or ICMPv6, by number or name. Raises Unsupported; a code is too much."""
     names = []
     for text in texts:
         number = _TYPES[family].get(text.strip().lower(), text.strip())
         if number == "any":
             return services.parse(["icmp" if family == 4 else "icmpv6"])
         if not number.replace("-", "").isdigit():
-            raise Unsaid(f"type {text} of ICMP is not known, or has a code")
+            raise Unsupported(f"type {text} of ICMP is not known, or has a code")
         names.append(f"{'icmp' if family == 4 else 'icmpv6'}/{number}")
     try:
         return services.parse(names)
     except ValueError as error:
-        raise Unsaid(str(error)) from None
+        raise Unsupported(str(error)) from None
 
 
 def addresses(texts: Iterable[str]) -> frozenset[Network]:
-    """Prefixes, addresses and ranges. Raises Unsaid."""
+    """Prefixes, addresses and ranges. Raises Unsupported."""
     found: list[Network] = []
     for text in texts:
         first, dash, last = text.strip().partition("-")
@@ -121,7 +121,7 @@ def addresses(texts: Iterable[str]) -> frozenset[Network]:
             else:
                 found.append(networks.parse(first))
         except (ValueError, TypeError):
-            raise Unsaid(f"{networks.quoted(text.strip())} is not a valid address") from None
+            raise Unsupported(f"{networks.quoted(text.strip())} is not a valid address") from None
     return frozenset(found)
 
 

@@ -63,7 +63,7 @@ def draw(live: Live, width: int, height: int, style: Style, *, unicode: bool = T
         return [table.clip(live.trouble or "waiting for the daemon", width)]
     top = [_heading(live, width, style)]
     if trial := live.answer.get("probation"):
-        top.append(style.paint(table.clip(probation.told(trial), width), "yellow"))
+        top.append(style.paint(table.clip(probation.status_line(trial), width), "yellow"))
     meters = _meters(live, width, style, unicode)
     room = height - 1 - len(top)  # without the heading and the last line
     shown = meters[: max(2, room // 4)]

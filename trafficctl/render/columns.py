@@ -210,13 +210,13 @@ def _port(side: str) -> Callable[[Row], str | int | None]:
     """By its name where it has one. ICMP has a type on the one side, and a code on the other."""
     icmp = {"src": "type", "dst": "code"}[side]
 
-    def told(row: Row) -> str | int | None:
+    def shown(row: Row) -> str | int | None:
         port, protocol = row.get(f"{side}_port"), row.get("protocol")
         if port is None or protocol is None or has_ports(str(protocol)):
             return row.get(f"{side}_service") or port
         return f"{icmp} {port}" if protocol in ("ICMP", "ICMPv6") else None
 
-    return told
+    return shown
 
 
 _BY_FIELD = {
@@ -254,8 +254,8 @@ def grouped_columns(fields: Iterable[str]) -> list[Column]:
 def _key(column: Column, several: bool) -> Column:
     """What tells groups apart goes last, and says it where there is none of it. Of several each may be cut."""
 
-    def told(of: Callable[[Row], Any]) -> Callable[[Row], Any]:
+    def named(of: Callable[[Row], Any]) -> Callable[[Row], Any]:
         return lambda row: "(none)" if (value := of(row)) in (None, "") else value
 
-    of, brief = column.of or itemgetter(column.key), column.brief and told(column.brief)
-    return column._replace(weight=9, shrinks_to=16 if several else column.shrinks_to, of=told(of), brief=brief)
+    of, brief = column.of or itemgetter(column.key), column.brief and named(column.brief)
+    return column._replace(weight=9, shrinks_to=16 if several else column.shrinks_to, of=named(of), brief=brief)

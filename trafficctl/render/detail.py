@@ -57,11 +57,11 @@ def _named(row: dict[str, Any], end: str) -> str:
 def _evidence(evidence: Any, style: Style, width: int | None) -> Iterator[str]:
     if not isinstance(evidence, dict):
         return
-    told = [Fact(key.replace("_", " "), _evidence_text(value)) for key, value in evidence.items() if key != "unit"]
-    if told:
+    shown = [Fact(key.replace("_", " "), _evidence_text(value)) for key, value in evidence.items() if key != "unit"]
+    if shown:
         yield ""
         yield style.title("EVIDENCE")
-        yield from facts.render(told, style, width)
+        yield from facts.render(shown, style, width)
 
 
 def _evidence_text(value: Any) -> str:
@@ -118,8 +118,8 @@ def _answers(explanation: dict[str, Any], style: Style) -> Iterator[str]:
 def _listeners(explanation: dict[str, Any]) -> str:
     """Who waits for the service on this host; nothing where that is not known."""
     found = explanation.get("listeners")
-    told = [f"{units.plain(each['process'])} ({each['pid']})" for each in explanation.get("processes") or ()]
-    return "" if found is None else ", ".join([*map(units.plain, found), *told]) or "nobody"
+    shown = [f"{units.plain(each['process'])} ({each['pid']})" for each in explanation.get("processes") or ()]
+    return "" if found is None else ", ".join([*map(units.plain, found), *shown]) or "nobody"
 
 
 def render_explanation(explanation: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:

@@ -21,9 +21,9 @@ class Fact(NamedTuple):
     mark: str = ""
 
 
-def render(told: Iterable[Fact], style: Style, width: int | None) -> Iterator[str]:
+def render(facts: Iterable[Fact], style: Style, width: int | None) -> Iterator[str]:
     """The lines; values are wrapped to the width, empty ones left out."""
-    shown = [Fact(units.plain(key), units.plain(value), mark) for key, value, mark in told if value]
+    shown = [Fact(units.plain(key), units.plain(value), mark) for key, value, mark in facts if value]
     margin = max([_KEY, *(min(table.cells(fact.key) + 1, _WIDEST_KEY) for fact in shown)])
     for key, text, mark in shown:
         lines = (

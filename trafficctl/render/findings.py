@@ -1,4 +1,4 @@
-"""A doctor's findings, told to a person."""
+"""The findings of trafficctl doctor as text."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def render(rows: Sequence[dict[str, str]], style: Style, width: int | None) -> I
             for index, line in enumerate(textwrap.wrap(units.plain(row["advice"]), room - 3, break_on_hyphens=False)):
                 yield " " * margin + style.dim(("-> " if index == 0 else "   ") + line)
     states = Counter(row["state"] for row in rows)
-    told = ", ".join(f"{states[state]} {style.word(state)}" for state in ("fail", "warn", "ok") if states[state])
+    summary = ", ".join(f"{states[state]} {style.word(state)}" for state in ("fail", "warn", "ok") if states[state])
     yield ""
-    yield told
+    yield summary

@@ -22,7 +22,7 @@ def render(status: dict[str, Any], style: Style, width: int | None, now: float |
     for text in status.get("unwatched") or ():
         yield style.paint(table.clip(f"NOT WATCHED: {text}", width), "red")
     if status.get("probation"):
-        yield style.paint(table.clip(probation.told(status["probation"]), width), "yellow")
+        yield style.paint(table.clip(probation.status_line(status["probation"]), width), "yellow")
     up = units.span((time.time() if now is None else now) - status["started_at"])
     yield style.title(table.clip(f"trafficmond {status['version']}, process {status['pid']}, up {up}", width))
     yield from facts.render(_facts(status), style, width)
@@ -72,10 +72,10 @@ def _evictions(status: dict[str, Any]) -> Iterator[Fact]:
     if evicted:
         yield Fact("evicted", f"{units.exact(evicted)} flows early: the flow table was full", "yellow")
     for each in status.get("detectors") or ():
-        told = [f"{units.exact(each[key])} {key}" for key in ("evicted", "refused") if each[key]]
-        if told:
+        parts = [f"{units.exact(each[key])} {key}" for key in ("evicted", "refused") if each[key]]
+        if parts:
             used = f"{units.exact(each['entities'])} of {units.exact(each['capacity'])} entries"
-            yield Fact("evicted", f"by detector {each['name']}: {', '.join(told)} ({used} now)", "yellow")
+            yield Fact("evicted", f"by detector {each['name']}: {', '.join(parts)} ({used} now)", "yellow")
 
 
 def _mistakes(config: dict[str, Any]) -> Iterator[Fact]:
@@ -106,13 +106,13 @@ def _shadow(shadow: dict[str, Any]) -> str:
     name = "the default" if shadow["kind"] == "default" else shadow["name"]
     watched = f"{shadow['action']}, in shadow for {units.span(time.time() - shadow['since'])}"
     dropped = shadow["would_drop"]
-    told = f"would have dropped {units.many(dropped['packets'], 'packet')}, {units.size(dropped['bytes'])}"
-    return f"{name}: {watched}, {told} of {units.exact(shadow['packets'])}"
+    parts = f"would have dropped {units.many(dropped['packets'], 'packet')}, {units.size(dropped['bytes'])}"
+    return f"{name}: {watched}, {parts} of {units.exact(shadow['packets'])}"
 
 
 def _threats(threats: dict[str, Any]) -> str:
-    told = [f"{threats[key]} {key}" for key in ("critical", "high", "medium", "low") if threats[key]]
-    text = f"{threats['open']} open" + (f" ({', '.join(told)})" if told else "")
+    parts = [f"{threats[key]} {key}" for key in ("critical", "high", "medium", "low") if threats[key]]
+    text = f"{threats['open']} open" + (f" ({', '.join(parts)})" if parts else "")
     return text + (f", response {threats['response']}" if threats.get("response") else "")
 
 
@@ -135,8 +135,8 @@ def _log(log: dict[str, Any]) -> str:
 
 def _export(export: dict[str, Any]) -> str:
     threats = export.get("threats")
-    told = f"to {export['to']}, {_sent(export, 'flows')}"
-    return f"{told}; {_sent(threats, 'threats')}" if threats else told
+    sent = f"to {export['to']}, {_sent(export, 'flows')}"
+    return f"{sent}; {_sent(threats, 'threats')}" if threats else sent
 
 
 def _sent(one: dict[str, Any], what: str) -> str:
@@ -151,10 +151,10 @@ def _control(control: dict[str, int]) -> str:
         "bad": "protocol errors",
         "slow": "disconnected (too slow)",
     }
-    told = [f"{units.exact(control[key])} {what}" for key, what in troubles.items() if control[key]]
+    parts = [f"{units.exact(control[key])} {what}" for key, what in troubles.items() if control[key]]
     if control["lost_records"]:
-        told.append(f"{units.exact(control['lost_records'])} records lost to slow watchers")
-    return ", ".join([units.many(control["clients"], "client"), *told])
+        parts.append(f"{units.exact(control['lost_records'])} records lost to slow watchers")
+    return ", ".join([units.many(control["clients"], "client"), *parts])
 
 
 def _ledger(ledger: dict[str, Any], flows: int | None) -> str:
@@ -187,5 +187,5 @@ def _accounting(account: dict[str, Any], style: Style, width: int | None) -> Ite
     yield from table.lines(rows, _ACCOUNT, width, style)
     reasons = {key: count for key, count in (account.get("malformed_by") or {}).items() if count}
     if reasons:
-        told = ", ".join(f"{key.replace('_', ' ')} {units.exact(count)}" for key, count in reasons.items())
-        yield style.dim(table.clip(f"malformed: {told}", width))
+        parts = ", ".join(f"{key.replace('_', ' ')} {units.exact(count)}" for key, count in reasons.items())
+        yield style.dim(table.clip(f"malformed: {parts}", width))

@@ -57,8 +57,8 @@ def lines(
         cut = {i: (clip_start if columns[i].keep_end else clip)(text[i], widths[i]) for i in widths}
         out.append(_coloured(cut, widths, columns, style))
         if width is not None:
-            told = "; ".join(f"{columns[i].title.lower()}: {text[i]}" for i in below if text[i])
-            out += map(style.dim, textwrap.wrap(told, width, initial_indent=_INDENT, subsequent_indent=_INDENT))
+            below_row = "; ".join(f"{columns[i].title.lower()}: {text[i]}" for i in below if text[i])
+            out += map(style.dim, textwrap.wrap(below_row, width, initial_indent=_INDENT, subsequent_indent=_INDENT))
     if hidden and note:
         titles = ", ".join(columns[i].title.replace(" ", _UNBROKEN) for i in hidden)
         gone = textwrap.wrap(f"(-o csv has everything; no room for: {titles})", width or 80)

@@ -29,17 +29,17 @@ def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | N
         *(Column(key, title, units.size, right=True, weight=9) for key, title in _SIDES),
         Column("total", "TOTAL", units.size, right=True, weight=9),
     )
-    told = [{**row, "total": row["up_bytes"] + row["down_bytes"]} for row in shown]
-    sums = {key: sum(row[key] for row in told) for key in ("up_bytes", "down_bytes", "total")}
-    lines = table.lines([*told, {first.key: "sum", **sums}], columns, width, style)
-    natural = max(map(table.cells, table.lines([*told, {first.key: "sum", **sums}], columns, width, Style(False))))
+    totals = [{**row, "total": row["up_bytes"] + row["down_bytes"]} for row in shown]
+    sums = {key: sum(row[key] for row in totals) for key in ("up_bytes", "down_bytes", "total")}
+    lines = table.lines([*totals, {first.key: "sum", **sums}], columns, width, style)
+    natural = max(map(table.cells, table.lines([*totals, {first.key: "sum", **sums}], columns, width, Style(False))))
     room = min(_MOST_BAR, (width or 100) - natural - 2)
-    largest = max(row["total"] for row in told) or 1
+    largest = max(row["total"] for row in totals) or 1
     yield lines[0] + (f"  {style.dim(_legend())}" if room >= len(_legend()) else "")
-    for line, row in zip(lines[1:], told, strict=False):
+    for line, row in zip(lines[1:], totals, strict=False):
         yield f"{line}  {_bar(row, largest, room)}" if room >= _LEAST_BAR else line
-    yield style.title(lines[len(told) + 1])
-    if unsided := sum(row["unsided_bytes"] for row in told):
+    yield style.title(lines[len(totals) + 1])
+    if unsided := sum(row["unsided_bytes"] for row in totals):
         yield style.dim(table.clip(_BEFORE.format(units.size(unsided)), width))
 
 

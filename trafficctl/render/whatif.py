@@ -11,7 +11,7 @@ from trafficctl.render.style import Style
 from trafficctl.render.table import Column
 
 _SHOWN = 10
-_SAID = {
+_TITLES = {
     "dropped": "WOULD NEWLY BE DROPPED",
     "limited": "WOULD NEWLY BE LIMITED",
     "passed": "WOULD NEWLY PASS",
@@ -48,7 +48,7 @@ def render(answer: Mapping[str, Any], style: Style, width: int | None) -> Iterat
     judged = f"{units.many(answer['flows'], 'flow')} seen since {units.clock(answer['since'])}"
     yield style.title(judged) + f": {units.many(answer['packets'], 'packet')}, {units.size(answer['bytes'])}"
     yield _in_a_line(answer["dropped"], answer["differs"])
-    for name, title in _SAID.items():
+    for name, title in _TITLES.items():
         if answer[name]["flows"]:
             yield ""
             yield from _change(title, answer[name], style, width)

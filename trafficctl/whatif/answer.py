@@ -61,8 +61,8 @@ def _change(before: Before, change: Change, reader: Reader, live: Sequence[Mappi
     }
 
 
-def _largest(groups: Mapping[Any, I64], told: Callable[[Any], Mapping[str, Any]]) -> list[dict[str, Any]]:
-    rows = [{**told(key), **_sums(sums)} for key, sums in groups.items()]
+def _largest(groups: Mapping[Any, I64], describe: Callable[[Any], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    rows = [{**describe(key), **_sums(sums)} for key, sums in groups.items()]
     return sorted(rows, key=lambda row: (-row["flows"], -row["bytes"]))[:_MOST_ROWS]
 
 

@@ -39,13 +39,13 @@ def ask(args: Namespace, changed: Callable[[Rulings], Rulings], since: float | N
 def ask_about(args: Namespace, cidr: str, changed: Callable[[Rulings], Rulings]) -> int:
     """The same for a change of one prefix; that the guard spares some of it is told."""
 
-    def told(now: Rulings) -> Rulings:
+    def changed_with_notes(now: Rulings) -> Rulings:
         found = rules.spared(now.policy(), cidr)
         more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
         notes = (Mistake(cidr, f"the guard spares {found[0]}{more}"),) if found else ()
         return replace(changed(now), notes=notes)
 
-    return ask(args, told)
+    return ask(args, changed_with_notes)
 
 
 def _ask(args: Namespace, changed: Callable[[Rulings], Rulings], since: float) -> int:

@@ -85,13 +85,13 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._told():
+        with self._errors_reported():
             self._connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
             self._connection.execute("PRAGMA cache_size = -4096")
 
     def edge(self) -> Edge:
         """As it is now."""
-        with self._told():
+        with self._errors_reported():
             numbers = [number for (number,) in self._connection.execute("SELECT number FROM partitions")]
             return Edge({number: self._greatest(partition_table(number)) for number in numbers})
 
@@ -100,7 +100,7 @@ class Reader:
 
     def ended(self, number: int) -> float:
         """The latest that a partition holds, epoch s; of one that is gone or empty, long ago."""
-        with self._told():
+        with self._errors_reported():
             found = self._connection.execute("SELECT last_seen FROM partitions WHERE number = ?", (number,)).fetchone()
         return float(found[0]) if found and found[0] is not None else 0.0
 
@@ -108,7 +108,7 @@ class Reader:
         """The rows of a piece that were seen since then; none where its partition is gone by now."""
         joined = ", ".join(f"group_concat({column}, ' ')" for column in _COLUMNS)
         where = "rowid BETWEEN ? AND ? AND +last_seen >= ?"
-        with self._told():
+        with self._errors_reported():
             try:
                 ask = self._connection.execute
                 texts = ask(f"SELECT {joined} FROM {piece.table} WHERE {where}", (piece.first, piece.last, since))
@@ -120,14 +120,14 @@ class Reader:
 
     def between(self, first: Edge, last: Edge, since: float) -> Iterator[dict[str, Any]]:
         """Whole rows that were added from one moment to another."""
-        with self._told():
+        with self._errors_reported():
             for number, end in last.last.items():
                 where = f"rowid > {first.last.get(number, 0)} AND rowid <= {end} AND last_seen >= ?"
                 yield from self._rows(partition_table(number), where, (since,))
 
     def named(self, table: str, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
         """Whole rows by rowid."""
-        with self._told():
+        with self._errors_reported():
             found = self._rows(table, f"rowid IN ({', '.join(map(str, rows))})", ())
             return {row.pop("rowid"): row for row in found}
 
@@ -138,7 +138,7 @@ class Reader:
             yield dict(zip(names, row, strict=True))
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _errors_reported(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:

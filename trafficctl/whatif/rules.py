@@ -55,11 +55,11 @@ class Rulings:
 def in_force(client: Client) -> Rulings:
     """What the daemon judges by. Raises ControlError."""
     head: Mapping[str, Any] = {}
-    told: dict[int, tuple[Mapping[str, Any], list[str]]] = {}
+    rows: dict[int, tuple[Mapping[str, Any], list[str]]] = {}
     for head in client.stream("Policy"):
         for row in head["rules"]:
-            told.setdefault(row["index"], (row, []))[1].extend(row["prefixes"])
-    parts = tuple(_joined(told.values()))
+            rows.setdefault(row["index"], (row, []))[1].extend(row["prefixes"])
+    parts = tuple(_joined(rows.values()))
     bans = tuple(_bans(row for page in client.stream("Bans") for row in page["bans"]))
     default = Action.parse(head["default"])  # rules in shadow do not judge, and do not here
     return Rulings(parts, default, bool(head["established"]), bans, Path(head["cidr_dir"]))
@@ -159,10 +159,10 @@ def _some(parts: Iterable[Rules]) -> list[Rules]:
     return [part for part in parts if part.rules]
 
 
-def _joined(told: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> list[Rules]:
+def _joined(pairs: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> list[Rules]:
     """Rules that follow one another, are of one kind and stand in one file are a part."""
     parts = []
-    for _, group in groupby(told, lambda pair: (pair[0]["kind"], pair[0]["path"])):
+    for _, group in groupby(pairs, lambda pair: (pair[0]["kind"], pair[0]["path"])):
         rows, cidrs = zip(*group, strict=True)
         counts = np.array([len(each) for each in cidrs], np.int64)
         found = prefixes.parse([cidr for each in cidrs for cidr in each]).prefixes
