@@ -1,1 +1,1 @@
-"""trafficctl: asks trafficmond over its control socket, and shows the answer."""
+"""trafficctl: calls trafficmond over its control socket and shows the replies."""

@@ -1,4 +1,4 @@
-"""The command's entry: arguments in, exit code out; the only place that turns an error into words and a number."""
+"""The entry point: runs one command, prints errors and returns the exit code. Only this module exits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trafficmond.errors import ConfigError, TrafficmonError
 
 
 def run(argv: list[str]) -> int:
-    """Do what the arguments say; the exit code."""
+    """Runs the command that the arguments name; returns the exit code."""
     from trafficctl.parser import parse
 
     args = parse(argv)
@@ -33,7 +33,7 @@ def _report_error(error: TrafficmonError) -> None:
 
 def main() -> None:
     """Entry point of the `trafficctl` command."""
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks is shown by its code
+    for stream in (sys.stdout, sys.stderr):  # characters that the terminal's encoding lacks are shown as escapes
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -41,7 +41,7 @@ def main() -> None:
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = 130
-    except BrokenPipeError:  # whoever read our output (head, less) has seen enough
+    except BrokenPipeError:  # the reader of the output (head, less) has ended
         _drop_output()
         code = exits.DONE
     except OSError as error:
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _drop_output() -> None:
-    """What is still buffered has nowhere to go; the interpreter must not complain at exit."""
+    """Discards what is still buffered, so that the interpreter does not report it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

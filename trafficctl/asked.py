@@ -1,4 +1,4 @@
-"""Names that the daemon's host asked for, as the daemon has seen them answered (flows.dns_names)."""
+"""Names of addresses from the DNS answers that the daemon has seen (flows.dns_names)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from trafficmond.control.client import Client
 from trafficmond.errors import ControlError
 
-_AT_ONCE = 4096  # addresses of a call
-_SOON_S = 1.0  # that clocks of flows and of answers may differ
-_OF_A_TIME = ("src_ip", "dst_ip")  # ends of rows that tell of something that happened at a time
+_AT_ONCE = 4096  # addresses in one call
+_SOON_S = 1.0  # tolerated difference between the clocks of flows and of DNS answers
+_OF_A_TIME = ("src_ip", "dst_ip")  # fields of rows that have a time: flows, events, threats
 
 
 class Asked:
-    """Over a connection of its own, made when it is needed. A daemon that cannot be asked knows no names."""
+    """Asks the daemon over a connection of its own. If the daemon cannot be reached, there are no names."""
 
     def __init__(self, socket: str) -> None:
         self._socket = socket
@@ -23,7 +23,7 @@ class Asked:
         self._names: dict[str, list[tuple[str, float]]] = {}  # address -> names, each with since when
 
     def learn(self, addresses: Iterable[str]) -> None:
-        """Ask about these, and forget the others."""
+        """Asks for the names of these addresses and forgets all others."""
         wanted, self._names = sorted(addresses), {}
         try:
             for at in range(0, len(wanted), _AT_ONCE):
@@ -36,8 +36,10 @@ class Asked:
             self._client = None
 
     def of(self, row: dict[str, Any], end: str) -> str | None:
-        """The name of an end: of a flow what was asked for last before it began, or else first until it ended; of a
-        host the latest."""
+        """The name of the address in field `end`.
+
+        For a flow: the last name asked for before it began, or else the first until it ended. For a host: the latest.
+        """
         names = self._names.get(row[end])
         if not names:
             return None

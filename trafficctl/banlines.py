@@ -1,4 +1,4 @@
-"""Many bans from a stream, as people and the tools around write them: one a line, or of the formats named below.
+"""Reads many bans from text lines, in the formats that people and other tools write:
 
     203.0.113.5                                       an address or a prefix
     203.0.113.5, 10m, tried 400 passwords             with how long (seconds, 10m, forever) and why
@@ -7,8 +7,8 @@
     id,source,ip,reason,action,country,as,events_count,expiration,simulated,alert_id    cscli decisions list -o raw
     add NAME 192.0.2.1 timeout 300 comment "why"      ipset save
 
-A line of several addresses bans each (fail2ban-client get JAIL banip). Blank lines and those that begin with # or ; are
-passed over, and so are decisions other than bans, those that are only simulated, and the `create` of a set.
+A line of several addresses bans each (fail2ban-client get JAIL banip). Blank lines and lines that begin with # or ; are
+skipped. So are decisions other than bans, simulated decisions, and the `create` of a set.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SCOPES = ("ip", "range")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A ban as a line asks for it; `ttl_s` None: it does not say how long."""
+    """The ban in one line; `ttl_s` is None if the line has no duration."""
 
     cidr: str
     ttl_s: float | None = None
@@ -40,7 +40,7 @@ class Line:
 
 
 def read(lines: Iterable[str]) -> tuple[list[Line], list[Mistake]]:
-    """What the lines ask for, and what is wrong with them by their number."""
+    """Returns the bans and the mistakes, each mistake with its line number."""
     found: list[Line] = []
     mistakes: list[Mistake] = []
     decisions: list[str] | None = None  # the columns of CrowdSec's
@@ -81,7 +81,7 @@ def _line(line: str) -> Iterator[Line]:
 
 
 def _of_set(line: str) -> Iterator[Line]:
-    """An `add` of ipset save. What else an entry has, such as counters, is no matter."""
+    """Reads an `add` line of ipset save; its counters are ignored."""
     words = shlex.split(line)
     if len(words) < 3 or "nomatch" in words[3:]:
         raise ValueError("this entry of the set is not an address, or it is an exception (nomatch)")

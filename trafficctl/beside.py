@@ -1,4 +1,4 @@
-"""What `report` tells besides the analysis of flows: usage over time, countries, who exchanged with whom, names."""
+"""The parts of `report` that the analysis of flows does not have: usage over time, countries, peers, names."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from trafficctl.render.columns import place
 from trafficmond.control.client import Client
 
 _HOUR_S, _DAY_S = 3600, 86_400
-_HOURS_UP_TO_S = 4 * _DAY_S  # a longer time is told by days
+_HOURS_UP_TO_S = 4 * _DAY_S  # longer reports show days
 _KINDS = ("interface", "unit")
 _MOST_COUNTRIES = 12
 _MOST_PAIRS = 2000
-# What the others are told by: the first that is known of any.
+# The groups in which peers are shown: the first one for which there are values.
 _FAR = {"as_name": "networks", "country": "countries", "peer": "hosts"}
 
 
 class Beside:
-    """Asked of the daemon; what it does not know is left out."""
+    """Asks the daemon for the additional parts; a part without data is left out."""
 
     def __init__(self, client: Client, since: float, until: float, labels: Labels) -> None:
         self._client, self._since, self._until, self._labels = client, since, until, labels
 
     def complete(self, report: dict[str, Any]) -> None:
-        """Add it to a report."""
+        """Adds the parts to a report, in place."""
         report["usage"] = {kind: line for kind in _KINDS if (line := self._usage(kind))}
         countries = self._flows(["country"], _MOST_COUNTRIES)
         if any(row["country"] for row in countries):
@@ -35,7 +35,7 @@ class Beside:
         self._name(report)
 
     def _usage(self, kind: str) -> dict[str, Any] | None:
-        """A time line of each interface or unit: [up, down] of each hour or day from `first` on."""
+        """For each interface or unit, [up, down] in bytes for each hour or day from `first` on."""
         hours = self._until - self._since <= _HOURS_UP_TO_S
         period, step = ("hour", _HOUR_S) if hours else ("day", _DAY_S)
         asked = {"period": period, "kind": kind, "since": self._since, "until": self._until, "limit": 100_000}
@@ -68,7 +68,7 @@ class Beside:
         return [row for page in self._client.stream("Flows", **asked) for row in page["rows"]]
 
     def _name(self, report: dict[str, Any]) -> None:
-        """Where the largest hosts are, and what they are called if that was asked for."""
+        """Adds the place of each top host, and its name if names are wanted."""
         talkers = [*report["top_sources"], *report["top_destinations"]]
         rows = self._flows(["host", "country", "asn", "as_name"], _MOST_PAIRS) if talkers else []
         places = {row["host"]: row for row in rows}

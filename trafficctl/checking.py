@@ -1,4 +1,4 @@
-"""Reads settings and rules as the daemon would, and keeps every mistake instead of raising."""
+"""Reads settings and rules as the daemon would, and collects all mistakes instead of raising."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PLACE = re.compile(r"(?P<path>.+?)(:(?P<line>\d+))?(: (?P<key>[^/]+))?")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was read, and what is wrong or odd about it."""
+    """The result of a check: counts of what was read, mistakes, and notes."""
 
     path: Path
     counts: RuleCounts = field(default_factory=RuleCounts)
@@ -41,7 +41,7 @@ class Checked:
     notes: Sequence[Mistake] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON; each mistake with its file, line, and that line's text where they are known."""
+        """The result as JSON; each mistake with its file, line and the text of that line, where known."""
         return {
             "path": str(self.path),
             "ok": not self.mistakes,
@@ -52,10 +52,8 @@ class Checked:
 
 
 def check(path: Path | None) -> Checked:
-    """Check a settings file with all it names (None: the usual one), one rules file, one list, or a folder of rules.
-
-    Raises TrafficmonError only if there is nothing to check.
-    """
+    """Checks a settings file with all that it names (None: the usual one), one rules file, one list, or a folder of
+    rules. Raises TrafficmonError only if there is nothing to check."""
     path = path or CONFIG_FILE
     try:
         path.stat()
@@ -97,14 +95,14 @@ def _one(path: Path, source: ListSource | None) -> Checked:
 
 
 def _ended(rules: Sequence[Rule]) -> list[Mistake]:
-    """A note for each rule that does nothing any more."""
+    """A note for each rule that has expired."""
     now = time.time()
     ended = [rule for rule in rules if rule.expires is not None and rule.expires <= now]
     return [Mistake(rule.source, f"this rule has expired ({clock(rule.expires)}) and does nothing") for rule in ended]
 
 
 def _is_rules_file(path: Path) -> bool:
-    """Rules rather than settings: by what it holds, or by where it lies if it cannot be read."""
+    """Whether a file has rules rather than settings: by its content, or by its folder if it cannot be read."""
     if path.suffix != ".toml":
         return False
     try:

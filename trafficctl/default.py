@@ -1,4 +1,4 @@
-"""A settings file with another default, made beside it by whoever may write there, to be put on probation."""
+"""Writes a copy of the settings with another policy.default beside the original, to be put on probation."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ _SHADOW = re.compile(r"\s*(?:policy\s*\.\s*)?default_shadow\s*=\s*true\b")
 
 
 def write_copy(settings: Path, default: str) -> Path:
-    """A copy of the settings, beside them, that says this default; `probation.forget_copy` removes it. Raises
-    ControlError."""
+    """Writes a copy with this default beside `settings` and returns its path. Raises ControlError.
+
+    `probation.forget_copy` removes the copy.
+    """
     path = settings.with_name(f"{settings.stem}.apply-default-{default}.toml")
     try:
         text = settings.read_text("utf-8") if settings.exists() else ""
@@ -38,8 +40,10 @@ def write_copy(settings: Path, default: str) -> Path:
 
 
 def changed(text: str, default: str) -> str:
-    """Settings that say this default, in force rather than in shadow, and all else as before; comments stay. Raises
-    ValueError where it is written in a way of its own."""
+    """The text of the settings with this default, in force rather than in shadow. All else and comments stay.
+
+    Raises ValueError if the default is written in a form that cannot be edited.
+    """
     before = tomllib.loads(text)
     lines = [line for line in text.splitlines() if not _SHADOW.match(line)]
     start = next((at for at, line in enumerate(lines) if _POLICY.fullmatch(line)), None)
@@ -59,7 +63,7 @@ def changed(text: str, default: str) -> str:
 
 
 def _set_default(lines: list[str], first: int, end: int, default: str) -> None:
-    """Changes the line that says it among these, or adds one: below that which shows it as a comment, or else first."""
+    """Changes the line of the default between `first` and `end`, or inserts one below its commented example."""
     for at in range(first, end):
         if found := _DEFAULT.fullmatch(lines[at]):
             lines[at] = f'{found[1]}"{default}"{found[2]}'

@@ -1,4 +1,4 @@
-"""Exit codes, and which one an error gets."""
+"""The exit codes, and the exit code for each error."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from trafficmond.control.client import FORBIDDEN, INTERFACE, UNREACHABLE
 from trafficmond.errors import ControlError, TrafficmonError
 
 DONE = 0
-NO = 1  # the answer is no: nothing found, refused, not in order
-USAGE = 2  # what was asked makes no sense
+NO = 1  # nothing found, refused, or not in order
+USAGE = 2  # wrong arguments
 UNREACHABLE_DAEMON = 3
 NOT_PERMITTED = 4
 
@@ -23,5 +23,5 @@ _BY_NAME = {
 
 
 def code_of(error: TrafficmonError) -> int:
-    """The exit code that tells scripts what kind of error it was."""
+    """The exit code of an error."""
     return _BY_NAME.get(error.name, NO) if isinstance(error, ControlError) else NO

@@ -1,4 +1,4 @@
-"""What of this host nobody could reach under the settings and rules that are checked."""
+"""Finds services of this host that nobody could reach under the checked settings and rules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOBODY = "no rule lets a new connection in, from anywhere; " + reach.LET_IN.for
 
 
 def shut(settings: Settings, policy: Policy) -> Iterator[Mistake]:
-    """A note on what would not be reachable, or from some places alone."""
+    """Yields a note for each service that would not be reachable, or only from some prefixes."""
     now = time.time()
     ids = np.zeros(len(policy.rules), np.uint32)
     table = compile_table(policy, ids, now, int)
@@ -34,7 +34,7 @@ def shut(settings: Settings, policy: Policy) -> Iterator[Mistake]:
         return
     try:
         waiting = listeners()
-    except OSError:  # a kernel without sock_diag
+    except OSError:  # the kernel has no sock_diag
         waiting = []
     spared = _SPARED if settings.policy.guard else ""
     nobody = reach.nobody(admitted, waiting, spared=spared)

@@ -1,4 +1,4 @@
-"""A part of the daemon's flows.db as a flows.db of its own, copied by SQLite without holding up the daemon."""
+"""Copies a time range of the daemon's flows.db into a new flows.db, by SQLite and without blocking the daemon."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from urllib.parse import quote
 from trafficmond.errors import StoreError
 from trafficmond.store.schema import STORED_COLUMNS, partition_table
 
-_LIVE = 0  # the number of the partition that holds what is not stored yet; the daemon begins at 1
+_LIVE = 0  # the number of the partition for flows that are not stored yet; the daemon's own begin at 1
 _SAME = "first_seen, src_ip, dst_ip, src_port, dst_port, protocol_num, interface"
 
 
 def extract(store: Path, part: Path, since: float, until: float, live: Iterable[Mapping[str, Any]] = ()) -> int:
-    """Copy the flows seen between two moments (epoch seconds) from `store` into the new file `part`; how many. `live`
-    are those that were not stored when they were asked for, just before: which of them are now is not copied twice.
+    """Copies the flows seen between two moments (epoch s) from `store` into the new file `part`; returns how many.
 
-    Raises StoreError if the store cannot be read or there is no room for the copy.
+    `live` are flows that were not stored yet when they were asked for, just before; one that is stored by now is copied
+    once. Raises StoreError if the store cannot be read or there is no room for the copy.
     """
     try:
         with contextlib.closing(sqlite3.connect(part, uri=True, isolation_level=None)) as connection:
@@ -30,7 +30,7 @@ def extract(store: Path, part: Path, since: float, until: float, live: Iterable[
             connection.execute("CREATE TABLE partitions (number INTEGER)")
             numbers = connection.execute("SELECT number FROM daemon.partitions ORDER BY number").fetchall()
             _copy_threats(connection, since, until)
-            # One at a time: a long transaction would keep the daemon from tidying up behind it.
+            # One partition at a time: during a long transaction the daemon could not shrink its write-ahead log.
             copied = {number: _copy(connection, number, since, until) for (number,) in numbers}
             return sum(copied.values()) + _add(connection, live, [number for number in copied if copied[number]])
     except sqlite3.Error as error:
@@ -39,7 +39,7 @@ def extract(store: Path, part: Path, since: float, until: float, live: Iterable[
 
 
 def _copy_threats(connection: sqlite3.Connection, since: float, until: float) -> None:
-    """What the daemon found in that time, which is part of the report whatever the analysis finds again."""
+    """Copies the threats that the daemon found in that time."""
     if not connection.execute("SELECT 1 FROM daemon.sqlite_master WHERE name = 'threats'").fetchone():
         return
     where = "last_seen >= ? AND first_seen <= ?"
@@ -49,7 +49,7 @@ def _copy_threats(connection: sqlite3.Connection, since: float, until: float) ->
 def _copy(connection: sqlite3.Connection, number: int, since: float, until: float) -> int:
     table = partition_table(number)
     there = connection.execute("SELECT 1 FROM daemon.sqlite_master WHERE name = ?", (table,)).fetchone()
-    if not there:  # too old, and removed since the list was read
+    if not there:  # removed because of its age since the list was read
         return 0
     select = f"SELECT * FROM daemon.{table} WHERE last_seen >= ? AND first_seen <= ?"
     connection.execute(f"CREATE TABLE {table} AS {select}", (since, until))

@@ -1,4 +1,4 @@
-"""Edits of rules files, as they are told, and made where an administrator says --write."""
+"""Edits of rules files: describes them, and with --write makes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trafficmond.policy.rules import read_tables
 
 
 def described(edit: Mapping[str, Any]) -> Iterator[str]:
-    """File, line, and what is to be done there."""
+    """The lines that tell an administrator what to edit: file, line, and text."""
     rule, path = edit["rule"], edit["path"]
     if not _is_rule(rule):
         yield from _described_setting(path, rule, edit["take_out"])
@@ -28,7 +28,7 @@ def described(edit: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _described_setting(path: str, rule: Mapping[str, Any], take_out: bool) -> Iterator[str]:
-    """A default, a list or members of the allowlist, as the settings say it."""
+    """The same for an edit of the settings: the default, a list, or members of the allowlist."""
     if "default" in rule:
         action, _, shadow = str(rule["default"]).partition(" ")
         keys = [f"default = {json.dumps(action)}"] * (not take_out) + ["default_shadow = true"] * bool(shadow)
@@ -44,7 +44,7 @@ def _described_setting(path: str, rule: Mapping[str, Any], take_out: bool) -> It
 
 
 def write(edit: Mapping[str, Any]) -> str:
-    """Makes an edit; what was done. Raises ControlError where the file is not what it was, OSError."""
+    """Makes an edit and returns a description of it. Raises ControlError if the file has changed, OSError."""
     rule, path = edit["rule"], Path(edit["path"])
     if not _is_rule(rule) or path.suffix != ".toml":
         raise ControlError(f"this command cannot edit {path}", hint="edit it as shown")
@@ -61,7 +61,7 @@ def write(edit: Mapping[str, Any]) -> str:
 
 
 def take_out(path: Path, text: str, start: int, end: int) -> None:
-    """Writes the file, which holds `text`, without the lines from `start` to before `end`, counted from 0. Raises
+    """Rewrites the file without the lines from `start` to before `end`, counted from 0; `text` is its content. Raises
     OSError."""
     lines = text.splitlines(keepends=True)
     _save(path, "".join(lines[:start] + lines[end:]))
@@ -76,7 +76,7 @@ def _is_rule(rule: Mapping[str, Any]) -> bool:
 
 
 def _place(path: Path, text: str, edit: Mapping[str, Any]) -> tuple[int, int]:
-    """From which line to which one the rule stands, lines counted from 0."""
+    """The first line of the rule and the line after its last, from 0. Raises ControlError if it is not there."""
     gone = ControlError(f"the rule is no longer at {path}:{edit.get('line') or '?'}", hint="edit it as shown")
     try:
         found = read_rule_tables(text)
@@ -90,7 +90,7 @@ def _place(path: Path, text: str, edit: Mapping[str, Any]) -> tuple[int, int]:
     start = found.headers[index] - 1
     end = found.headers[index + 1] - 1 if index + 1 < len(found.headers) else len(found.lines)
     while end < len(found.lines) and end > start + 1 and not _is_of_rule(found.lines[end - 1]):
-        end -= 1  # what stands above the next rule is about that one
+        end -= 1  # comments above the next rule belong to that rule
     return start, end
 
 

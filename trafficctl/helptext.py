@@ -1,4 +1,4 @@
-"""`--help` in the width of the terminal: paragraphs are filled, examples stand as they are where they fit."""
+"""Formats `--help` for the width of the terminal: paragraphs are wrapped, examples are kept as they are if they fit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from itertools import groupby
 
 _UNDER, _GOES_ON = " " * 6, " \\"
 _WIDEST = 120  # longer lines are hard to read
-_EXAMPLE = re.compile(r"( +\S.*?)(   *)(\S.*)")  # what is typed, and what it does
+_EXAMPLE = re.compile(r"( +\S.*?)(   *)(\S.*)")  # a command, a gap, and its effect
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """For a text of paragraphs, in which what is indented is an example or a row."""
+    """Formats a text of paragraphs, in which an indented line is an example or a row of a table."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(indent + line for line in _filled(text, min(width, _WIDEST)))
@@ -30,15 +30,15 @@ def _filled(text: str, width: int) -> Iterator[str]:
 
 
 def _row(line: str, width: int) -> list[str]:
-    """The line; where it is too long, what it does stands under what is typed, and that goes on behind a backslash."""
+    """The line itself, or if it is too long the command, continued with backslashes, and its effect below it."""
     if len(line) <= width:
         return [line]
     start = len(line) - len(line.lstrip())
     parts = _EXAMPLE.fullmatch(line)
     typed, gap, what = parts.groups() if parts else (line, "", "")
-    if len(typed + gap) <= width // 3:  # a name and what it is
+    if len(typed + gap) <= width // 3:  # a name and its description
         return _hung(what, typed + gap, " " * len(typed + gap), width)
-    if start > width // 3:  # more of what the line before does
+    if start > width // 3:  # continues the effect of the line before
         return _hung(line.strip(), _UNDER, _UNDER, width)
     pieces = _hung(typed.strip(), " " * start, _UNDER, width - len(_GOES_ON))
     effect = _hung(what, _UNDER, _UNDER, width) if what else []

@@ -1,4 +1,4 @@
-"""Rules that are confirmed in their place, what was there kept: done by whoever confirms, as the daemon may not."""
+"""Puts confirmed rules in their place and keeps what was there. The client does it: the daemon may not write there."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _HINT = "nothing was confirmed; do it with sudo before the probation is over"
 
 @contextlib.contextmanager
 def installed(tried: Path, place: Path, *, hide: bool = False) -> Iterator[Path | None]:
-    """While the block lasts, and for good unless it raises, what is `tried`, a folder or a file, is in its place. Where
-    that is which was there before, if it was; under a hidden name if that is wanted.
+    """Copies `tried`, a folder or a file, to `place` for the time of the block, and for good unless the block raises.
 
-    Raises ControlError if that may not be written; then all is as it was.
+    Yields the path to which the former content of `place` was renamed, hidden if `hide`; None if there was none. Raises
+    ControlError if `place` cannot be written; then nothing has changed.
     """
     if not tried.exists():
         hint = "put it back, or take back what is on probation: trafficctl rollback"
@@ -54,7 +54,7 @@ def installed(tried: Path, place: Path, *, hide: bool = False) -> Iterator[Path 
 
 
 def _free(path: Path) -> Path:
-    """`path`, or with a number behind it: what an earlier confirm of the same second kept there stays."""
+    """`path`, or `path` with a number if it exists: from an earlier confirm in the same second."""
     names = itertools.chain([path], (path.with_name(f"{path.name}.{number}") for number in itertools.count(2)))
     return next(each for each in names if not os.path.lexists(each))
 

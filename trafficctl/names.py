@@ -1,7 +1,7 @@
-"""Names of addresses and services for people: /etc/hosts and /etc/services, and if asked for what the daemon has seen
-of DNS, and reverse DNS as this user.
+"""Adds names of hosts and services to rows: from /etc/hosts and /etc/services, and with --names from the DNS answers
+that the daemon has seen, and from reverse DNS as this user.
 
-A name of DNS is what the owner of the address says it is, and asking for it tells resolvers that somebody asked.
+The owner of an address decides what its reverse name is, and a lookup is visible to the resolvers.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-ENDS = ("src_ip", "dst_ip", "address", "host", "peer")  # what rows call addresses
-FROM_HOSTS, FROM_DNS, FROM_REVERSE = "hosts", "dns", "reverse"  # where a name comes from
-_PATIENCE_S = 3.0  # that a table waits for all of its names
+ENDS = ("src_ip", "dst_ip", "address", "host", "peer")  # the fields of rows that hold addresses
+FROM_HOSTS, FROM_DNS, FROM_REVERSE = "hosts", "dns", "reverse"  # the source of a name
+_PATIENCE_S = 3.0  # how long a table waits for all of its names
 _AT_ONCE = 500  # rows that are looked up together
-EPHEMERAL = 32_768  # from here on a port is hardly a service's
+EPHEMERAL = 32_768  # ports from here on are seldom those of a service
 
 
 @cache
 def service(port: int, protocol: str) -> str | None:
-    """What /etc/services calls a port ("ssh"); None where it does not, or where the port is hardly a service's."""
+    """The name of a port in /etc/services ("ssh"); None if it has none, or if the port is ephemeral."""
     if not 0 < port < EPHEMERAL:
         return None
     try:
@@ -40,8 +40,8 @@ def service(port: int, protocol: str) -> str | None:
 
 
 class Labels:
-    """Adds names to rows: `src_name`, `dst_name` and so on of addresses, with where they come from (`src_name_from`),
-    `src_service`, `dst_service` of ports."""
+    """Adds names to rows: of addresses as `src_name`, with its source in `src_name_from`; of ports as `src_service`.
+    The same for `dst_` and for fields without a side."""
 
     def __init__(self, resolver: Resolver | None = None, *, services: bool = True, asked: Asked | None = None) -> None:
         self.resolver = resolver
@@ -50,8 +50,8 @@ class Labels:
 
     @classmethod
     def of(cls, args: Namespace) -> Labels:
-        """As the arguments ask: people read services by name unless they say otherwise, programs read numbers."""
-        asked = None if getattr(args, "fleet", None) else Asked(args.socket)  # of other hosts this one knows nothing
+        """The labels that the arguments ask for: services by name for people unless --numeric, numbers for programs."""
+        asked = None if getattr(args, "fleet", None) else Asked(args.socket)  # it has not seen the DNS of other hosts
         services = not args.numeric and args.output == "human"
         if not args.names or args.numeric:
             return cls(services=services, asked=asked)
@@ -60,7 +60,7 @@ class Labels:
         return cls(Resolver(reverse), services=services, asked=asked)
 
     def fields(self, fields: Iterable[str]) -> tuple[str, ...]:
-        """The fields of csv with those that are added."""
+        """The fields of csv, with those that `rows` adds."""
         fields = tuple(fields)
         if not self.resolver:
             return fields
@@ -68,7 +68,7 @@ class Labels:
         return (*fields, *names, *map(origin_key, names))
 
     def rows(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """The rows with what is known of them, after a short wait for what is not."""
+        """The rows with their names, after a short wait for names that are still being looked up."""
         if self.resolver is None:
             yield from map(self.now, rows)
             return
@@ -81,12 +81,12 @@ class Labels:
             yield from map(self.now, page)
 
     def learn(self, rows: Iterable[Row]) -> None:
-        """Asks the daemon what it has seen of DNS about these rows, for `now`; an answer is never far."""
+        """Asks the daemon for the DNS names of these rows, which `now` then uses. The call is local and quick."""
         if self._asked:
             self._asked.learn({row[end] for row in rows for end in ENDS if row.get(end)})
 
     def _known(self, row: Row, end: str) -> tuple[str, str] | None:
-        """The name and its origin, where nobody has to be asked for it."""
+        """The name and its source, if it is known without a lookup."""
         if self.resolver and (name := self.resolver.written(row[end])):
             return name, FROM_HOSTS
         if self._asked and (name := self._asked.of(row, end)):
@@ -94,7 +94,7 @@ class Labels:
         return None
 
     def now(self, row: Row) -> Row:
-        """A row with what is known of it by now."""
+        """A row with the names that are known by now."""
         added: Row = {}
         if self.resolver:
             for end in ENDS:
@@ -110,17 +110,17 @@ class Labels:
 
 
 def name_key(end: str) -> str:
-    """What the name of that address is called: "src_ip" has "src_name", "address" has "name"."""
+    """The field for the name of an address: "src_name" for "src_ip", "name" for "address"."""
     return f"{end.removesuffix('_ip')}_name" if end.endswith("_ip") else "name"
 
 
 def origin_key(name: str) -> str:
-    """What tells where a name comes from: of "src_name" it is "src_name_from"."""
+    """The field for the source of a name: "src_name_from" for "src_name"."""
     return f"{name}_from"
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """--names and -n."""
+    """Adds --names and -n."""
     parser.add_argument(
         "--names", action="store_true", help="show hosts by name: /etc/hosts, DNS answers seen, reverse DNS"
     )

@@ -1,4 +1,4 @@
-"""`allow` and `deny`: rules for services in the words that people know from ufw."""
+"""The commands `allow` and `deny`: rules for services, in the syntax of ufw."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EVERYWHERE = ("0.0.0.0/0", "::/0")
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Which services, from where."""
+    """Adds the arguments: services, and the prefixes that the rules are for."""
     parser.add_argument("services", metavar="SERVICE", type=_services, help="tcp/443, 53, ssh, icmp/8; with commas")
     what = "the word from and prefixes (default: from everywhere)"
     parser.add_argument("sources", nargs="*", metavar="CIDR", default=[], help=what)
@@ -25,7 +25,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace, action: str) -> int:
-    """Put the rules in force and show them as they stand."""
+    """Adds a rule for each prefix and shows the rules."""
     from trafficctl.render.columns import RULES
 
     cidrs = _sources(args.services, args.sources, "allow" if action == "allow" else "deny")
@@ -48,14 +48,14 @@ def run(args: Namespace, action: str) -> int:
                 confirm_within_s=args.confirm_within,
             )
             rules.append(reply["rule"])
-            notes |= dict.fromkeys(reply["notes"])  # of two rules, most are the same
+            notes |= dict.fromkeys(reply["notes"])  # most notes are the same for all rules
     session.show_rows(args, rules, RULES, "Rule")
     session.print_notes({"notes": list(notes)})
     return exits.DONE
 
 
 def _services(text: str) -> list[str]:
-    """Services; whoever begins with an address or a word of ufw's is told the order."""
+    """The services in `text`. Raises ValueError, which names the right order if `text` is an address or a keyword."""
     if text in _NO_SERVICES or _is_prefix(text):
         order = "the service comes first: tcp/22 from 192.0.2.0/24"
         raise ValueError(f"'{text}' is not a service; {order}; add-cidr makes rules for all services of an address")

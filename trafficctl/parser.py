@@ -1,4 +1,4 @@
-"""Arguments: the global options, and each command's own, read from its module only when the command is asked for."""
+"""The argument parser. The arguments of a command are read from its module only if that command is used."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class _Command(argparse.ArgumentParser):
         is_command = bool(self.module)
         self.fill()
         known, unknown = super().parse_known_args(args, namespace)
-        if unknown and is_command:  # said by the command, which knows where to read on
+        if unknown and is_command:  # reported by the command, whose --help has its arguments
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown
 
     def error(self, message: str) -> NoReturn:
-        """What is wrong and where to read on; not the whole usage, in which that would be lost."""
+        """Exits with the message and a pointer to --help, without the usage text, which would hide the message."""
         self.exit(2, f"{self.prog}: {message}\n  see {self.prog} --help\n")
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
@@ -81,7 +81,7 @@ class _Command(argparse.ArgumentParser):
 
 
 def build(names: Collection[str] = COMMANDS, *, fill: bool = False) -> argparse.ArgumentParser:
-    """The parser of these commands; `fill` reads all their arguments (for completion scripts and documentation)."""
+    """The parser for these commands; `fill` reads all their arguments, for completion scripts and documentation."""
     parser = _Command(
         prog="trafficctl",
         description="Query and control trafficmond, the network traffic monitor of this host.",
@@ -92,7 +92,7 @@ def build(names: Collection[str] = COMMANDS, *, fill: bool = False) -> argparse.
     )
     socket = os.environ.get("TRAFFICMON_SOCKET") or DEFAULT_SOCKET
     _add_globals(parser, socket, "human")
-    # The same options after the command; there they must not reset what was said before it.
+    # The same options after the command; their defaults must not overwrite values given before the command.
     common = _Command(add_help=False)
     _add_globals(common, argparse.SUPPRESS, argparse.SUPPRESS)
     commands = parser.add_subparsers(
@@ -112,8 +112,8 @@ def build(names: Collection[str] = COMMANDS, *, fill: bool = False) -> argparse.
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments; `run` is the command's function. Ends the process with code 2 if they make no sense."""
-    parser = build([name for name in COMMANDS if name in argv])  # the others would take longer than the answer
+    """Parses the arguments; `run` of the result is the command's function. Exits with code 2 if they are not valid."""
+    parser = build([name for name in COMMANDS if name in argv])  # building all would take longer than most commands
     if not argv:
         parser.print_help(sys.stderr)
         parser.exit(2)

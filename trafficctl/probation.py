@@ -1,4 +1,4 @@
-"""`--confirm-within`, for every command that changes what is in force, and what is said of a probation."""
+"""The option `--confirm-within`, and the text that shows a probation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _COPY = r".+\.apply-default-[a-z]+\.toml"  # the settings file that apply --defa
 
 
 def argument(parser: ArgumentParser, default: float | None = None) -> None:
-    """The option; a call gets it as `confirm_within_s`."""
+    """Adds the option; calls send its value as `confirm_within_s`."""
     usual = f" ({units.span(default)} unless given)" if default else ""
     text = f"put it on probation: it is taken back after this time unless confirmed{usual}"
     parser.add_argument("--confirm-within", metavar="TIME", type=values.duration, default=default, help=text)
 
 
 def forget_copy(probation: dict[str, Any] | None) -> None:
-    """Removes the settings file that apply --default made; where that may not be, it stays and does nothing."""
+    """Removes the settings file that apply --default made. If this user may not, it stays and has no effect."""
     if not probation or not probation["folder"]:
         return
     from pathlib import Path
@@ -34,7 +34,7 @@ def forget_copy(probation: dict[str, Any] | None) -> None:
 
 
 def status_line(probation: dict[str, Any]) -> str:
-    """What is on probation, in a line."""
+    """One line about the change that is on probation."""
     left = units.span(max(0.0, probation["left_s"]))
     by = f", by {units.plain(probation['user'])}" if probation["user"] else ""
     until = time.strftime("%H:%M:%S", time.localtime(probation["until"]))

@@ -1,4 +1,4 @@
-"""Names of addresses from /etc/hosts and from reverse DNS, looked up in threads of their own."""
+"""Resolves addresses to names: /etc/hosts at once, reverse DNS in background threads."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from pathlib import Path
 from trafficmond import networks
 
 HOSTS = Path("/etc/hosts")
-_MOST = 4096  # names kept; the one not asked for longest goes
-_WAITING = 1024  # addresses that wait to be looked up; more are asked for again later
+_MOST = 4096  # names in the cache; the least recently used is evicted
+_WAITING = 1024  # addresses in the queue; further ones are asked for again later
 _THREADS = 8
-_FRESH_S = 600.0  # after which a name is looked up again
-_LONGEST = 253  # of a name
+_FRESH_S = 600.0  # a name is looked up again after this time
+_LONGEST = 253  # characters of a name
 
 
 class Resolver:
-    """Names by address: nobody waits for DNS who does not want to."""
+    """A cache of names by address that never blocks, except in `wait`."""
 
     def __init__(self, look_up: Callable[[str], str], hosts: Path = HOSTS) -> None:
-        """`look_up` gives the name of an address, or raises OSError."""
+        """`look_up` returns the name of an address, or raises OSError."""
         self._look_up = look_up
         self._hosts = read_hosts(hosts)
-        self._known: OrderedDict[str, tuple[float, str | None]] = OrderedDict()  # when it was found, and the name
+        self._known: OrderedDict[str, tuple[float, str | None]] = OrderedDict()  # address -> time of lookup, name
         self._asked: set[str] = set()
         self._wanted: queue.Queue[str] = queue.Queue(_WAITING)
         self._changed = threading.Condition()
         self._begun = False
 
     def written(self, address: str) -> str | None:
-        """The name in the file of hosts."""
+        """The name in the hosts file."""
         return self._hosts.get(address)
 
     def of(self, address: str) -> str | None:
-        """The name, as far as it is known by now; else it is looked up meanwhile."""
+        """The name if it is known by now; if not, a lookup is started."""
         if name := self.written(address):
             return name
         with self._changed:
@@ -50,7 +50,7 @@ class Resolver:
         return found[1] if found else None
 
     def wait(self, addresses: Iterable[str], seconds: float) -> None:
-        """Until all of these were looked up, or the time is over."""
+        """Waits until all of these have been looked up, at most `seconds`."""
         missing = {address for address in addresses if address not in self._hosts}
         end = time.monotonic() + seconds
         with self._changed:
@@ -71,7 +71,7 @@ class Resolver:
         self._asked.add(address)
         if not self._begun:
             self._begun = True
-            for _ in range(_THREADS):  # a resolver may hang for a minute: it must not hold up the end
+            for _ in range(_THREADS):  # daemon threads: a resolver that hangs must not delay the exit
                 threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self) -> None:
@@ -91,12 +91,12 @@ class Resolver:
 
 
 def reverse(address: str) -> str:
-    """The name that this host's resolver has for an address. Raises OSError if there is none."""
+    """The name of an address by this host's resolver. Raises OSError if it has none."""
     return socket.getnameinfo((address, 0), socket.NI_NAMEREQD)[0]
 
 
 def read_hosts(path: Path) -> Mapping[str, str]:
-    """The first name of each address of a file such as /etc/hosts; of what cannot be read, none."""
+    """The first name of each address in a file such as /etc/hosts; lines that cannot be read are skipped."""
     try:
         lines = path.read_text("utf-8", errors="replace").splitlines()
     except OSError:

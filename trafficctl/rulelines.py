@@ -1,4 +1,4 @@
-"""Rules as the lines of a rules file."""
+"""Writes rules as lines of a rules file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEYS = ("cidr", "country", "asn", "action", "direction", "ports", "label", "lim
 
 
 def table(rule: Mapping[str, Any]) -> Iterator[str]:
-    """A [[rule]] with these keys; `expires` in epoch seconds. What a rules file cannot say is left out."""
+    """A [[rule]] with these keys; `expires` in epoch seconds. Keys that a rules file does not have are left out."""
     yield "[[rule]]"
     for key in _KEYS:
         value = rule.get(key)
@@ -42,7 +42,7 @@ def _quoted(value: str | int) -> str:
 
 
 def of_entries(entries: Sequence[Mapping[str, Any]], when: str) -> Iterator[str]:
-    """A whole file of what `RulesAt` gives; what belongs into the settings is a comment at its head."""
+    """A complete rules file of the entries of `RulesAt`; entries of the settings are comments at its head."""
     yield f"# The rules {when}, as trafficctl rules -o toml prints them: a file for cidr.d that gives the same again."
     yield "# Use it with these settings in trafficmond.toml:"
     for entry in entries:

@@ -1,4 +1,4 @@
-"""What the service may write to: its unit protects everything else, which a [[log]] of one's own meets."""
+"""Finds logs that the service may not write: its unit permits a few folders only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OWN = (Path("/var/log/trafficmon"), Path("/var/lib/trafficmon"), Path("/run/tra
 
 
 def unwritable_logs(settings: Settings) -> Iterator[Mistake]:
-    """A note for each [[log]] of the service's settings that it may not write; none where there is no such service."""
+    """A note for each [[log]] that the service may not write; none if the service is not installed."""
     if settings.source != CONFIG_FILE or not any(unit.exists() for unit in _UNITS):
         return
     writable = [*_OWN, *_given(_DROP_INS)]
@@ -28,7 +28,7 @@ def unwritable_logs(settings: Settings) -> Iterator[Mistake]:
 
 
 def _given(folders: Sequence[Path]) -> Iterator[Path]:
-    """Those of ReadWritePaths= in drop-ins."""
+    """The paths of ReadWritePaths= in drop-ins."""
     for folder in folders:
         for path in sorted(folder.glob("*.conf")):
             try:

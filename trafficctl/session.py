@@ -1,4 +1,4 @@
-"""One command's connection to the daemon and its output."""
+"""The connection to the daemon and the output of one command."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from trafficmond.errors import ControlError
 if TYPE_CHECKING:
     from trafficctl.banlines import Line
 
-_NAMED = 20  # wrong lines
+_NAMED = 20  # mistakes shown one by one
 
 
 def connect(args: Namespace) -> Client:
-    """To the socket that the arguments name."""
+    """Connects to the socket in the arguments. Raises ControlError."""
     return Client(args.socket)
 
 
@@ -34,7 +34,7 @@ def call(args: Namespace, method: str, **parameters: Any) -> dict[str, Any]:
 
 
 def output(args: Namespace) -> Output:
-    """In the format that the arguments ask for."""
+    """The output in the format of the arguments."""
     return Output.of(args.output)
 
 
@@ -46,22 +46,24 @@ def show_rows(
     empty: str = "",
     labels: Labels | None = None,
 ) -> int:
-    """Rows of a type of the daemon's interface, with what `labels` adds; csv has all of its fields, rows or no rows.
-    How many there were."""
+    """Shows rows of the Varlink type `kind`, with the names that `labels` adds; returns how many there were.
+
+    csv has all fields of the type, even without rows.
+    """
     labels = labels or Labels(services=False)
     fields = labels.fields(fields_of(kind)) if args.output == "csv" else ()
     return output(args).rows(labels.rows(rows), columns, fields=fields, empty=empty)
 
 
 def print_notes(reply: Mapping[str, Any]) -> None:
-    """What the daemon has to say about a change that it made; beside what is shown, so that data stays data."""
+    """Prints the notes of a reply to standard error, so that standard output has data only."""
     for note in reply.get("notes") or ():
         print(f"note: {plain(note)}", file=sys.stderr)
 
 
 @contextmanager
 def several_calls(done: Callable[[], str]) -> Iterator[None]:
-    """Around calls that are one change to whoever asked: when one of them fails, what those before it did is told."""
+    """Wraps several calls that are one change to the user. If one fails, prints what the calls before it have done."""
     try:
         yield
     except ControlError:
@@ -71,7 +73,7 @@ def several_calls(done: Callable[[], str]) -> Iterator[None]:
 
 
 def read_bans(done: str) -> list[Line]:
-    """Bans from standard input, all in order. Raises ControlError naming every line that is not: nothing is done."""
+    """Reads bans from standard input. Raises ControlError with all wrong lines; `done` says what was then not done."""
     from trafficctl.banlines import read
 
     if isinstance(sys.stdin, io.TextIOWrapper):
@@ -85,12 +87,12 @@ def read_bans(done: str) -> list[Line]:
 
 
 def show_counts(args: Namespace, counts: dict[str, Any], text: str) -> None:
-    """What became of many, in a line; as data whole."""
+    """Shows counts: as a line for people, complete as data."""
     output(args).report(counts, lambda *_: [text])
 
 
 def fields_of(kind: str) -> tuple[str, ...]:
-    """The fields of a type of the daemon's interface."""
+    """The fields of a type in io.trafficmon.varlink."""
     from trafficmond.control import idl
 
     declared = idl.load(INTERFACE).types[kind]

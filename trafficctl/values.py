@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from trafficmond.config.target import Target
 
-INPUT = "-"  # in place of an address: many, from standard input
+INPUT = "-"  # in place of an address: read many from standard input
 FOREVER = float("inf")
-NEGATIVE = re.compile(r"-\d+s?")  # what argparse shall take for a value: fail2ban writes "--ttl -1s"
+NEGATIVE = re.compile(r"-\d+s?")  # what argparse must accept as a value: fail2ban writes "--ttl -1s"
 
-_ASIDE = {"(none)": "", "(other)": "(other)"}  # rows of the sums that are of no single country or system
+_ASIDE = {"(none)": "", "(other)": "(other)"}  # keys of totals that are not one country or system
 _MAX_RATE = 999_999_999  # the highest limit of a rule
 _PLAIN_SECONDS = re.compile(r"[0-9]{1,10}")
 _PERMANENT = ("forever", "-1", "-1s")
@@ -34,8 +34,8 @@ def duration(text: str) -> float:
 
 
 def moment(text: str) -> float:
-    """Epoch seconds of "1h" (ago), "02:55" (the latest), "today", "yesterday", "Jan 31 12:00" as tables show it,
-    "2026-01-31", "2026-01-31T12:00" (local unless it says), "@1700000000"."""
+    """Epoch seconds of "1h" (ago), "02:55" (the latest), "today", "yesterday", "Jan 31 12:00" as in tables,
+    "2026-01-31", "2026-01-31T12:00" (local time unless it has a zone), "@1700000000"."""
     from datetime import datetime
 
     if text.startswith("@"):
@@ -56,7 +56,7 @@ def moment(text: str) -> float:
 
 
 def _spoken(text: str, now: datetime) -> datetime | None:
-    """Days by name, and moments as tables show them: the latest of that name that is not to come."""
+    """The latest moment before `now` with that name ("today"), time of day, or date as in tables; else None."""
     from datetime import datetime, timedelta
 
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -77,7 +77,7 @@ def _spoken(text: str, now: datetime) -> datetime | None:
 
 
 def address(text: str) -> str:
-    """An IPv4 or IPv6 address, as text in its usual writing."""
+    """An IPv4 or IPv6 address in canonical form."""
     from trafficmond import networks
 
     try:
@@ -92,14 +92,14 @@ def address(text: str) -> str:
 
 
 def prefix(text: str) -> str:
-    """A prefix in its usual writing; an address is one too, and host bits are cleared, as in the daemon's files."""
+    """A prefix in canonical form. An address is accepted too; host bits are cleared."""
     from trafficmond import networks
 
     return str(networks.parse(text))
 
 
 def written_prefix(text: str) -> str:
-    """As `prefix`; one with host bits as it was written, for the daemon to say what it makes of it."""
+    """The same, but a prefix with host bits stays as written: the daemon's reply then explains how it was read."""
     from trafficmond import networks
 
     usual = prefix(text)
@@ -112,7 +112,7 @@ def prefix_or_input(text: str) -> str:
 
 
 def services(text: str) -> list[str]:
-    """Services with commas, as rules name them."""
+    """A comma-separated list of services, in the syntax of rules."""
     from trafficmond import services as known
 
     texts = [part.strip() for part in text.replace(":", "-").split(",")]  # fail2ban and iptables write 8000:8100
@@ -129,7 +129,7 @@ def service(text: str) -> str:
 
 
 def host(cidr: str) -> str:
-    """A prefix as people write it: a host without its length."""
+    """A prefix for people: a single host without its length."""
     return cidr.removesuffix("/128" if ":" in cidr else "/32")
 
 
@@ -149,7 +149,7 @@ def ttl(text: str) -> float:
 
 
 def prefixes(text: str) -> str:
-    """Prefixes with commas, "!" before them for all but those; in their usual writing."""
+    """A comma-separated list of prefixes in canonical form; a leading "!" negates it."""
     from trafficmond import choice
 
     chosen = choice.prefixes(text)
@@ -157,7 +157,7 @@ def prefixes(text: str) -> str:
 
 
 def ports(text: str) -> str:
-    """Ports, ranges and services' names with commas, "!" before them for all but those; as numbers."""
+    """A comma-separated list of ports, ranges and service names, as numbers; a leading "!" negates it."""
     from trafficmond import choice
 
     but, names = text.startswith("!"), text.removeprefix("!").split(",")
@@ -178,7 +178,7 @@ def _port(name: str) -> str:
 
 
 def fleet(text: str) -> Target:
-    """A ClickHouse that flows are sent to: "clickhouse://USER@HOST:PORT/DATABASE"."""
+    """The ClickHouse server of a fleet: "clickhouse://USER@HOST:PORT/DATABASE"."""
     from trafficmond.config.target import parse_target
 
     target = parse_target(text)
@@ -188,7 +188,7 @@ def fleet(text: str) -> Target:
 
 
 def path(text: str) -> Path:
-    """A file or a folder; "", such as of a variable that is not set, is not the one that a command runs in."""
+    """A path. An empty one is refused: it often comes from an unset variable, and would mean the current folder."""
     from pathlib import Path
 
     if not text:
@@ -197,14 +197,14 @@ def path(text: str) -> Path:
 
 
 def named(text: str) -> str:
-    """What is not empty: "", such as of a variable that is not set, would be as if nothing had been asked for."""
+    """A text that is not empty: an unset variable must not select everything."""
     if not text.strip():
         raise ValueError("it is empty; to select all, leave out the option")
     return text
 
 
 def country(text: str) -> str:
-    """An ISO code; or (other), or (none), which is "" in the sums."""
+    """An ISO country code, or (other), or (none), which is "" in the totals."""
     if text in _ASIDE:
         return _ASIDE[text]
     if not re.fullmatch(r"[A-Za-z]{2}", text):
@@ -213,7 +213,7 @@ def country(text: str) -> str:
 
 
 def system(text: str) -> str:
-    """The number of an autonomous system, with or without AS; or (other), or (none), which is "" in the sums."""
+    """The number of an autonomous system, with or without AS, or (other), or (none), which is "" in the totals."""
     if text in _ASIDE:
         return _ASIDE[text]
     digits = text.upper().removeprefix("AS")
@@ -230,14 +230,14 @@ def count(text: str) -> int:
 
 
 def change(text: str) -> int:
-    """The number of a change; 0: before the first."""
+    """The number of a change; 0 is the state before the first."""
     if not text.isdecimal():
         raise ValueError(f"{text!r} is not the number of a change; see trafficctl history")
     return int(text)
 
 
 def changes(text: str) -> tuple[int, int]:
-    """Numbers of two changes, "17..21"; of one, "17", what it did."""
+    """The numbers of two changes, "17..21"; "17" is short for "16..17"."""
     first, dots, last = text.partition("..")
     if not dots and text.isdecimal() and int(text):
         return int(text) - 1, int(text)

@@ -1,4 +1,4 @@
-"""The commands, one concern a module. This table is all that is read to find one."""
+"""The commands, one module each. Only this table is read to find a command."""
 
 from __future__ import annotations
 

@@ -23,7 +23,6 @@ from trafficmond.errors import ControlError
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """The rule."""
     parser.add_argument("cidr", metavar="CIDR", type=values.written_prefix, help="an address or a prefix")
     actions = ("allow", "monitor", "drop", "limit")
     parser.add_argument("--action", choices=actions, help="the action (default: drop; with --limit: limit)")
@@ -47,7 +46,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Add it and show it as it stands."""
+    """Adds the rule and shows it as it is in force."""
     from trafficctl.render.columns import RULES
 
     action = args.action or ("limit" if args.limit else "drop")
@@ -79,7 +78,7 @@ def run(args: Namespace) -> int:
 
 
 def _try(args: Namespace, action: str) -> int:
-    """1 if it would have made a difference."""
+    """Shows what the rule would have changed; the exit code is 1 if anything."""
     from trafficctl.whatif import ask, rules
 
     words = {

@@ -14,14 +14,12 @@ from argparse import ArgumentParser, Namespace
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Those of the analysis itself."""
     from trafficmond.analyze.cli import add_arguments
 
     add_arguments(parser)
 
 
 def run(args: Namespace) -> int:
-    """Analyse."""
     from trafficmond.analyze.cli import run as analyse
 
     return analyse(args)

@@ -33,7 +33,6 @@ _USUAL_S = 60.0
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Which rules, for how long."""
     text = "a folder to use instead of cidr.d, a rules file or a settings file; the daemon must be able to read it"
     parser.add_argument("path", metavar="PATH", nargs="?", type=values.path, help=text)
     text = "the settings in force, with this policy.default"
@@ -42,7 +41,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Apply; 1 if nothing is different."""
+    """Applies the files; the exit code is 1 if nothing changes."""
     if args.path and args.default:
         hint = "write the default into the settings file, or apply the two one after the other"
         raise ControlError("--default cannot be used with a path", name="usage", hint=hint)

@@ -13,13 +13,11 @@ from trafficctl import exits, session, values
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Since when."""
     parser.add_argument("--since", metavar="TIME", type=values.moment, help="since: 1h, 7d, 2026-01-31, @EPOCH")
     parser.add_argument("--limit", metavar="N", type=values.count, default=100, help="how many at most (100)")
 
 
 def run(args: Namespace) -> int:
-    """Show the changes."""
     from trafficctl.render.columns import AUDIT
 
     reply = session.call(args, "Audit", since=args.since, limit=args.limit)

@@ -32,12 +32,11 @@ from trafficmond.errors import ControlError
 if TYPE_CHECKING:
     from trafficctl.banlines import Line
 
-_CALL_BYTES = 1 << 19  # of a call's bans; the daemon takes twice that
-_SHOWN = 10  # refused ones, by name
+_CALL_BYTES = 1 << 19  # bans in one call; the daemon accepts twice that
+_SHOWN = 10  # refused bans shown one by one
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Whom, how long, why, for whom."""
     parser._negative_number_matcher = values.NEGATIVE  # fail2ban writes "--ttl -1s"
     parser.add_argument(
         "cidr", metavar="CIDR", type=values.prefix_or_input, help="an address or a prefix; - reads many"
@@ -59,7 +58,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Ban, and show the ban."""
+    """Bans the prefix and shows the ban."""
     from trafficctl.render.columns import BANS
 
     if args.dry_run:
@@ -83,7 +82,7 @@ def run(args: Namespace) -> int:
 
 
 def _try(args: Namespace) -> int:
-    """1 if it would have made a difference."""
+    """Shows what the ban would have changed; the exit code is 1 if anything."""
     from trafficctl.whatif import ask, rules
 
     if args.cidr == values.INPUT:
@@ -126,7 +125,7 @@ def _request(line: Line, args: Namespace) -> dict[str, Any]:
 
 
 def _parts(bans: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """As few calls as the daemon takes."""
+    """The bans in as few parts as fit into calls."""
     part: list[dict[str, Any]] = []
     size = 0
     for ban in bans:

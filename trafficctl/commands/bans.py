@@ -13,7 +13,6 @@ from trafficctl import exits, session
 
 
 def run(args: Namespace) -> int:
-    """Show the bans."""
     from trafficctl.render.columns import BANS
 
     with session.connect(args) as client:

@@ -18,14 +18,13 @@ from trafficctl import exits, session, values
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """What to check."""
     parser.add_argument(
         "path", nargs="?", metavar="PATH", type=values.path, help="settings, a rules file, a list or a folder"
     )
 
 
 def run(args: Namespace) -> int:
-    """Check; 1 if anything is wrong."""
+    """Checks and shows the result; the exit code is 1 if there are mistakes."""
     from trafficctl.checking import check
     from trafficctl.render.mistakes import render
 

@@ -19,14 +19,14 @@ from trafficctl.render.units import plain
 
 
 def run(args: Namespace) -> int:
-    """Confirm, and say what is confirmed."""
+    """Installs what is on probation, confirms it, and shows what is confirmed."""
     with session.connect(args) as client, ExitStack() as stack:
         client.patient()
         trial = client.call("Status").get("probation")
         kept = None
         if trial and trial["place"]:
             tried, place = Path(trial["folder"]), Path(trial["place"])
-            # In cidr.d what is no rules file is told as a mistake.
+            # The copy is hidden in cidr.d, where a file that is not a rules file is a mistake.
             kept = stack.enter_context(installed(tried, place, hide=place.parent == Path(trial["cidr_dir"])))
         reply = client.call("Confirm")
     probation.forget_copy(trial)

@@ -18,5 +18,4 @@ from trafficctl.openings import arguments as arguments
 
 
 def run(args: Namespace) -> int:
-    """Put the rules in force."""
     return openings.run(args, "drop")

@@ -19,14 +19,13 @@ from trafficctl.render.output import Output
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Which settings."""
     parser.add_argument(
         "-c", "--config", metavar="FILE", type=values.path, help="settings (/etc/trafficmon/trafficmond.toml)"
     )
 
 
 def run(args: Namespace) -> int:
-    """Examine; 1 if anything fails."""
+    """Examines this host; the exit code is 1 if anything fails."""
     from trafficctl.doctor import EXAMINATIONS
     from trafficctl.doctor.finding import FAIL
     from trafficctl.doctor.host import Host
@@ -37,7 +36,7 @@ def run(args: Namespace) -> int:
 
     try:
         settings = load_settings(args.config, detectors=settings_classes())
-    except ConfigError:  # the first examination tells every mistake
+    except ConfigError:  # the first examination reports all mistakes
         settings = Settings()
     host = Host(settings, args.config, socket=args.socket)
     findings = (finding for examine in EXAMINATIONS for finding in examine(host))

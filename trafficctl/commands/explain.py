@@ -20,7 +20,6 @@ from trafficctl.names import Labels
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Which address, which way."""
     parser.add_argument("address", metavar="IP", type=values.address, help="an IPv4 or IPv6 address")
     parser.add_argument(
         "service",
@@ -36,7 +35,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Explain."""
     from trafficctl.render.detail import render_explanation
 
     asked = {"address": args.address, "direction": args.direction, "service": args.service}

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """The filters and the form of the answer."""
     parser.add_argument(
         "--since", metavar="TIME", type=values.moment, help="not before: 1h, 02:55, today, 2026-01-31, @EPOCH"
     )
@@ -84,7 +83,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Show the flows; 1 if there are none."""
+    """Shows the flows; the exit code is 1 if there are none."""
     if target := ask.wanted(args):
         return _ask_fleet(args, target)
     with session.connect(args) as client:
@@ -125,7 +124,7 @@ def _query(args: Namespace) -> dict[str, Any]:
 
 
 def _asked(args: Namespace) -> dict[str, Any]:
-    """As the daemon's interface has it."""
+    """The parameters of the method Flows."""
     query = _query(args)
     return {**query, "port": None, "ports": query["port"]}
 

@@ -17,12 +17,10 @@ from trafficctl import exits, session, values
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """How many."""
     parser.add_argument("--limit", metavar="N", type=values.count, default=20, help="at most this many (default 20)")
 
 
 def run(args: Namespace) -> int:
-    """Show them."""
     from trafficctl.render.columns import CHANGES
 
     reply = session.call(args, "History", limit=min(args.limit, 1000))

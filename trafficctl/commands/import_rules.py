@@ -31,7 +31,6 @@ _UFW = ("before", "user", "after")
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Which firewall's, and where its rules are."""
     parser.add_argument(
         "--from",
         dest="source",
@@ -43,7 +42,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Translate; 1 if something was left out."""
+    """Translates and prints the rules; the exit code is 1 if something was left out."""
     from trafficctl.imports import decide, firewalld, iptables, nft, write
 
     if args.output not in ("human", "toml"):
@@ -64,7 +63,7 @@ def run(args: Namespace) -> int:
 
 
 def settings_of_ufw(names: Sequence[str]) -> str:
-    """What /etc/default/ufw holds: this host's for its own rules, that of the copy for a copy of /etc."""
+    """The text of /etc/default/ufw: of this host for its own rules, of the copy for rules in a copy of /etc."""
     for name in names or ["/etc/ufw"]:
         given = Path(name)
         folder = given if given.is_dir() else given.parent

@@ -38,7 +38,7 @@ _LISTS = (
 
 
 def run(args: Namespace) -> int:
-    """Show the lists; 1 if there is something about one."""
+    """Shows the lists; the exit code is 1 if one has a problem."""
     with session.connect(args) as client:
         rules = [rule for reply in client.stream("Rules") for rule in reply["rules"] if rule["kind"] == "list"]
     rows = [_row(rule) for rule in rules]

@@ -21,12 +21,10 @@ from trafficmond.metrics.text import prometheus
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Where to."""
     parser.add_argument("--write", metavar="FILE", type=values.path, help="write to a file instead")
 
 
 def run(args: Namespace) -> int:
-    """Show or write them."""
     text = session.call(args, "Metrics")["text"]
     if args.write:
         _replace(args.write, prometheus(text))

@@ -45,7 +45,6 @@ _TRIED = (
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Whether to try, and which settings."""
     parser.add_argument("--test", action="store_true", help="send one message to every target")
     parser.add_argument(
         "-c", "--config", metavar="FILE", type=values.path, help="targets (/etc/trafficmon/notify.toml)"
@@ -53,7 +52,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Show how the targets are, or try them; 1 if one does not take messages."""
+    """Shows the targets or tests them; the exit code is 1 if one does not accept messages."""
     try:
         rows = list(_tried(args.config) if args.test else _known())
     except PermissionError as error:
@@ -93,7 +92,7 @@ def _tried(config: Path | None) -> Iterator[dict[str, Any]]:
 
 
 def _be_the_service() -> None:
-    """Root becomes the user that the service runs as: commands run as that one, and nothing is tried as root."""
+    """If this is root, becomes the user of the service, so that commands are tested as that user."""
     if os.geteuid() != 0:
         return
     try:

@@ -33,14 +33,13 @@ _BY_HAND = "runtime"
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """What, and how."""
     parser.add_argument("label", metavar="LABEL", help="the label of a rule or list in shadow, or default")
     parser.add_argument("--write", action="store_true", help="edit the file that contains it")
     probation.argument(parser)
 
 
 def run(args: Namespace) -> int:
-    """Promote; 1 if an edit is left to be made."""
+    """Promotes; the exit code is 1 if an edit remains to be made."""
     with session.connect(args) as client:
         found = _found(client, args.label)
         status = client.call("Status")
@@ -71,7 +70,7 @@ def _render(made: Mapping[str, Any], *_: object) -> Iterator[str]:
 
 
 def _found(client: Client, label: str) -> list[dict[str, Any]]:
-    """What is called so and in shadow, each with all its prefixes."""
+    """The rules, lists and default in shadow with that label, each with all its prefixes. Raises ControlError."""
     found: dict[int, dict[str, Any]] = {}
     head: Mapping[str, Any] = {}
     for head in client.stream("Policy"):
@@ -108,7 +107,7 @@ def _put_in_force(client: Client, row: Mapping[str, Any], args: Namespace, made:
 
 
 def _edit(row: Mapping[str, Any], path: Path, made: dict[str, Any], *, write: bool) -> None:
-    """Notes the edit of a file, or makes it."""
+    """Adds the edit of a file to `made`, or with `write` makes it."""
     from trafficctl import fileedits
 
     text = path.read_text("utf-8")

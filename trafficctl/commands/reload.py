@@ -22,12 +22,11 @@ from trafficmond.errors import ControlError
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """For how long."""
     probation.argument(parser)
 
 
 def run(args: Namespace) -> int:
-    """Reload; 1 if the files are wrong."""
+    """Reloads; the exit code is 1 if the files have mistakes."""
     with session.connect(args) as client:
         client.patient()
         try:

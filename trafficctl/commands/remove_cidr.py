@@ -17,7 +17,6 @@ from trafficctl import exits, session, values
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Which rule."""
     parser.add_argument("cidr", metavar="CIDR", type=values.prefix, help="exactly the prefix of the rule")
     parser.add_argument("--direction", choices=("ingress", "egress", "both"), help="only this direction's")
     parser.add_argument(
@@ -31,7 +30,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Remove it and show what was removed."""
+    """Removes the rule and shows it."""
     from trafficctl.render.columns import RULES
 
     asked = {"cidr": args.cidr, "direction": args.direction, "save": args.save or None, "ports": args.port}

@@ -29,7 +29,6 @@ _DAY_S = 86_400
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Which time, and where to."""
     parser.add_argument("--since", metavar="TIME", type=values.moment, help="seen since: 1h, 7d, a date (default 1d)")
     parser.add_argument("--until", metavar="TIME", type=values.moment, help="seen until (default now)")
     parser.add_argument("--top", metavar="N", type=values.count, default=10, help="how many talkers and flows (10)")
@@ -41,7 +40,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Report; 1 if nothing was seen in that time."""
+    """Shows or writes the report; the exit code is 1 if there are no flows in that time."""
     from trafficctl.beside import Beside
     from trafficctl.extract import extract
     from trafficmond.analyze import cli
@@ -52,7 +51,7 @@ def run(args: Namespace) -> int:
     with session.connect(args) as client:
         store = Path(client.call("Status")["store"]["path"])
         pages = client.stream("Flows", since=since, limit=MAX_LIMIT, unstored=True)
-        # Begun by then, as what is stored: one that goes on has a last packet later than that.
+        # By their beginning, like stored flows: the last packet of a flow that continues is later than `until`.
         live = [row for page in pages for row in page["rows"] if row["first_seen"] <= until]
     with tempfile.TemporaryDirectory(prefix="trafficctl-") as folder:
         part = Path(folder) / f"{socket.gethostname()}.flows.db"  # the report's title
@@ -65,7 +64,7 @@ def run(args: Namespace) -> int:
 
 
 def _analysis(args: Namespace, part: Path) -> Namespace:
-    """What `trafficctl analyze` would have been told."""
+    """The arguments of `trafficctl analyze` for this report."""
     return Namespace(
         files=[str(part)],
         config=args.config,

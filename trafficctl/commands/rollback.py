@@ -16,7 +16,7 @@ from trafficctl.render.units import plain
 
 
 def run(args: Namespace) -> int:
-    """Take it back, and say what."""
+    """Rolls the change back and shows what it was."""
     with session.connect(args) as client:
         trial = client.call("Status").get("probation")
         reply = client.call("Rollback")

@@ -26,7 +26,6 @@ from trafficmond.errors import ControlError
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """The prefix to look within."""
     parser.add_argument("within", nargs="?", metavar="CIDR", type=values.prefix, help="only rules that overlap this")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -46,7 +45,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def _print_beside(args: Namespace, client: Client) -> None:
-    """What the table does not say: since when it counts, and what comes before most of it."""
+    """Prints below the table since when packets are counted, and how many bans precede the rules."""
     from trafficctl.render import units
 
     output, status = session.output(args), client.call("Status")
@@ -57,7 +56,7 @@ def _print_beside(args: Namespace, client: Client) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Show the rules; 1 if there are none."""
+    """Shows the rules; the exit code is 1 if none overlaps the prefix."""
     from trafficctl.render.columns import RULES
 
     if args.diff is not None:
@@ -84,7 +83,7 @@ def _entries(client: Client, number: int | None) -> list[dict[str, Any]]:
 
 
 def _as_file(args: Namespace) -> int:
-    """As a rules file, or for programs as the tables of one."""
+    """Prints the rules as a rules file, or as data with the fields of one."""
     from trafficctl import rulelines
 
     past = args.at is not None
@@ -109,7 +108,7 @@ def _latest(client: Client) -> tuple[int, int]:
 
 
 def _diff(args: Namespace) -> int:
-    """What was taken out and put in between two changes; 1 if there is something."""
+    """Shows what was removed and added between two changes; the exit code is 1 if anything."""
     from trafficctl import rulelines
     from trafficmond.policy.entries import without
 

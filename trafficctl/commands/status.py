@@ -17,7 +17,6 @@ from trafficctl import exits, session
 
 
 def run(args: Namespace) -> int:
-    """Show the status."""
     from trafficctl.render.status import render
 
     session.output(args).report(session.call(args, "Status"), render)

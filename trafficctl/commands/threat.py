@@ -16,13 +16,12 @@ from trafficctl.names import Labels
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Which one."""
     parser.add_argument("id", metavar="ID", help="as `trafficctl threats` shows it; its first characters are enough")
     names.arguments(parser)
 
 
 def run(args: Namespace) -> int:
-    """Show it; 1 if there is none."""
+    """Shows the threat; the exit code is 1 if there is none."""
     from trafficctl.render.detail import render_threat
 
     detail = session.call(args, "Threat", id=args.id)

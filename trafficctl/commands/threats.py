@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """The filters."""
     parser.add_argument("--since", metavar="TIME", type=values.moment, help="seen since: 1h, 7d, 2026-01-31, @EPOCH")
     parser.add_argument("--detector", metavar="NAME", type=values.named, help="only this detector's")
     severities = ("low", "medium", "high", "critical")
@@ -36,7 +35,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Show the threats."""
     from trafficctl.render.columns import THREATS
 
     if target := ask.wanted(args):

@@ -40,7 +40,6 @@ _AVERAGE_S = 10
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """What to show, how often."""
     parser.add_argument("--interval", metavar="TIME", type=values.duration, default=1.0, help="between samples (1s)")
     parser.add_argument(
         "--sort", choices=LIVE_SORTS, default="bytes", help="by what (bytes: those sent and received, a second)"
@@ -54,7 +53,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Show the screen, or print samples."""
+    """Shows the live screen, or prints samples."""
     if target := ask.wanted(args):
         return _of_fleet(args, target)
     live = Live(
@@ -101,7 +100,7 @@ def _of_fleet(args: Namespace, target: Target) -> int:
 
 
 def _on_a_screen() -> bool:
-    """Whether there is a terminal that can be drawn on: known by its name, and with a cursor that moves."""
+    """Whether standard input and output are a terminal that curses knows and whose cursor can be moved."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
     import curses
@@ -130,7 +129,7 @@ def _print_samples(args: Namespace, live: Live) -> None:
 
 
 def _samples(args: Namespace, live: Live, client: Client, labels: Labels) -> Iterator[dict[str, Any]]:
-    """As many answers as were asked for, after a first one that only begins the rates."""
+    """The wanted number of replies, after a first one from which rates are counted."""
     for number in range((args.count or 1) + 1):
         answer = client.call("Top", sort=args.sort, window_s=live.window_s, match=args.match or None)
         if number:
@@ -149,7 +148,7 @@ def _csv_fields() -> tuple[str, ...]:
 
 
 def _in_columns(flow: dict[str, Any]) -> dict[str, Any]:
-    """A flow with each average as a field of its own: "sent_bytes_per_s_10s"."""
+    """A flow with one field for each average, such as "sent_bytes_per_s_10s"."""
     averages = {
         f"{name}_{rate['window_s']}s": value
         for rate in flow.get("rates") or ()

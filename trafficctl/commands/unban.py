@@ -18,12 +18,11 @@ from typing import Any
 
 from trafficctl import exits, session, values
 
-_AT_ONCE = 10_000  # prefixes of a call
-_SHOWN = 10  # of many, by name
+_AT_ONCE = 10_000  # prefixes in one call
+_SHOWN = 10  # bans shown one by one
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Whom, and whose bans."""
     parser.add_argument(
         "cidr", metavar="CIDR", type=values.prefix_or_input, help="an address or a prefix; - reads many"
     )
@@ -33,7 +32,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Lift, and show what was lifted; 1 if there was nothing to lift."""
+    """Lifts bans and shows them; the exit code is 1 if there were none."""
     from trafficctl.render.columns import BANS
 
     whose = {"owner": args.owner, "everyone": args.everyone or None}

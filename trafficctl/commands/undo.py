@@ -23,17 +23,16 @@ from trafficmond.errors import ControlError
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Which change."""
     parser.add_argument("number", nargs="?", metavar="N", type=values.count, help="its number (default: the latest)")
     parser.add_argument("--write", action="store_true", help="edit the files too")
 
 
 def run(args: Namespace) -> int:
-    """Take it back, and say what that was and what is left to do; 1 if something is."""
+    """Undoes the change and shows the edits that remain to be made; the exit code is 1 if there are any."""
     from trafficctl import fileedits
 
     reply = session.call(args, "Undo", number=args.number)
-    # From the bottom of a file upwards, so that lines are still what they were.
+    # From the bottom of a file upwards, so that line numbers stay right.
     edits = sorted(reply["edits"], key=lambda each: -(each.get("line") or 0))
     left, written = [], []
     for edit in edits:

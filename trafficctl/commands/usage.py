@@ -32,11 +32,10 @@ TIMES = ("hour", "day", "month")
 KINDS = ("interface", "unit", "country", "asn", "protocol", "port")
 _PLACES = ("country", "asn")
 _FLEET_ONLY = "sensor"
-_KEPT = ("interface", "unit", "country", "asn")  # what the sums of a time can be restricted to
+_KEPT = ("interface", "unit", "country", "asn")  # filters for totals by time
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """By what, since when."""
     parser.add_argument(
         "--by",
         metavar="WHAT",
@@ -58,7 +57,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Show the sums, which may be none as yet."""
     from trafficctl.render.usage import render
 
     asked = question(args, time.time())
@@ -93,7 +91,7 @@ def _of_fleet(args: Namespace, target: Target, asked: dict[str, Any]) -> list[di
 
 
 def question(args: Namespace, now: float) -> dict[str, Any]:
-    """As the daemon's interface has it."""
+    """The parameters of the method Usage. Raises ControlError if they cannot be combined."""
     named = [(kind, getattr(args, kind)) for kind in _KEPT if getattr(args, kind) is not None]
     asked: dict[str, Any] = {"since": args.since, "until": args.until, "limit": args.limit}
     if asked["since"] is None:
@@ -110,7 +108,7 @@ def question(args: Namespace, now: float) -> dict[str, Any]:
 
 
 def _begin(by: str, now: float) -> float:
-    """From when on, unless it is said: whole days and months."""
+    """The default for --since, in epoch seconds: whole days and months."""
     today = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0)
     if by == "hour":
         return (today - timedelta(days=1)).timestamp()

@@ -17,7 +17,6 @@ from trafficmond import __version__
 
 
 def run(args: Namespace) -> int:
-    """Show both."""
     daemon = session.call(args, "Version")["version"]
     session.output(args).report({"trafficctl": __version__, "trafficmond": daemon}, _render)
     return exits.DONE

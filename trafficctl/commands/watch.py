@@ -28,7 +28,6 @@ from trafficmond.control.client import Client
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """What to watch."""
     parser.add_argument("--threats", action="store_true", help="threats only")
     parser.add_argument("--events", action="store_true", help="events only")
     parser.add_argument("--action", choices=("monitor", "drop"), help="only events with this action")
@@ -40,7 +39,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Show what comes; ends with --count, an interrupt, or the daemon."""
+    """Shows records until --count, an interrupt, or the end of the daemon."""
     output, labels = session.output(args), Labels.of(args)
     if output.form == "csv" and not args.threats:
         args.events = True  # one header, one kind of line

@@ -24,7 +24,6 @@ from trafficmond.errors import ControlError
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Which rules, which flows."""
     parser.add_argument(
         "path", nargs="?", metavar="PATH", type=values.path, help="a folder, a rules file or a settings file"
     )
@@ -33,7 +32,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Judge; 1 if anything would be different."""
+    """Judges the flows twice; the exit code is 1 if anything differs."""
     from trafficctl.whatif import ask, rules
     from trafficmond.model import Action
 

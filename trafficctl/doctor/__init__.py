@@ -1,4 +1,4 @@
-"""`trafficctl doctor`: one concern a module, each a function that yields findings about this host."""
+"""The examinations of `trafficctl doctor`: one module each, with a function that yields findings about this host."""
 
 from __future__ import annotations
 

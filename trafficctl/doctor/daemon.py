@@ -1,4 +1,4 @@
-"""Does the daemon run, and is it well?"""
+"""Examines the daemon: whether it runs, and its status."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trafficmond.errors import ControlError
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """What it says of itself, if it answers."""
+    """Findings from its status, or why it does not answer."""
     try:
         with Client(host.socket, timeout_s=5) as client:
             status = client.call("Status")
@@ -41,7 +41,7 @@ def examine(host: Host) -> Iterator[Finding]:
 
 
 def _silent(host: Host, error: ControlError) -> Finding:
-    """Why it does not answer: not started is one thing, not coming up another."""
+    """Why the daemon does not answer: it was not started, or it fails to start."""
     unit = unit_state() if host.has_service else {}
     state, result = unit.get("ActiveState", ""), unit.get("Result", "")
     comes_back = state == "activating" and unit.get("NRestarts", "0") != "0"
@@ -54,7 +54,7 @@ def _silent(host: Host, error: ControlError) -> Finding:
 
 
 def unit_state(properties: str = "ActiveState,Result,NRestarts") -> Mapping[str, str]:
-    """What systemd says of the service; nothing where it cannot be asked."""
+    """Properties of the service, by systemctl; empty if they cannot be read."""
     asked = ["systemctl", "show", f"--property={properties}", SERVICE]
     try:
         shown = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True).stdout

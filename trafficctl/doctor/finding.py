@@ -1,4 +1,4 @@
-"""What an examination says."""
+"""The result of an examination."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing examined. `advice` says what to do about it, in the imperative; empty where all is well."""
+    """One result. `advice` says what to do, in the imperative; empty if nothing need be done."""
 
     subject: str
-    state: str  # ok, warn (works, less well or less surely) or fail (does not work)
+    state: str  # ok, warn (works, but less well or not always) or fail (does not work)
     what: str
     advice: str = ""

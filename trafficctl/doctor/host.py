@@ -1,4 +1,4 @@
-"""This host as the examinations read it: its files under one root, so that a test can have another."""
+"""This host as the examinations read it: all files are under one root, so that a test can use another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SERVICE = "trafficmond.service"
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Where to look, with which settings, as whom."""
+    """The root of the files, the settings, the control socket, and whether this is root."""
 
     settings: Settings = field(default_factory=Settings)
     config: Path | None = None  # the settings file asked for; None: the usual one
@@ -24,15 +24,15 @@ class Host:
 
     @property
     def has_service(self) -> bool:
-        """Is trafficmond a systemd unit here, as the package makes it?"""
+        """Whether trafficmond is installed as a systemd unit by the package."""
         return self.path("/run/systemd/system").exists() and self.path(f"/usr/lib/systemd/system/{SERVICE}").exists()
 
     def path(self, path: str | Path) -> Path:
-        """An absolute path, under the root."""
+        """An absolute path, moved under the root."""
         return self.root / str(path).lstrip("/")
 
     def text(self, path: str | Path) -> str | None:
-        """A file's text without the last line end, None if it cannot be read."""
+        """The text of a file without its last line end; None if it cannot be read."""
         try:
             return self.path(path).read_text("utf-8", errors="replace").rstrip("\n")
         except OSError:

@@ -1,4 +1,4 @@
-"""Is each watched interface fit for XDP?"""
+"""Examines whether each selected interface supports XDP."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trafficmond.part_options import shared_interfaces
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """Every interface that the settings name."""
+    """Findings about every interface that the settings select."""
     try:
         present, selection = list_interfaces(), Selection.now(host.settings.interfaces)
     except DatapathError as error:
@@ -44,7 +44,7 @@ def examine(host: Host) -> Iterator[Finding]:
 
 
 def _sharing(settings: Settings) -> Iterator[Finding]:
-    """Is there what xdp_share takes?"""
+    """Whether the requirements of xdp_share are met."""
     try:
         libxdp.library()
     except DatapathError as error:
@@ -57,7 +57,7 @@ def _sharing(settings: Settings) -> Iterator[Finding]:
 
 
 def judge(each: Nic, mode: str, shared: bool = False) -> Iterator[Finding]:
-    """What may trouble XDP on one interface, `mode` being the setting xdp_mode, `shared` whether xdp_share is set."""
+    """Findings about one interface; `mode` is the setting xdp_mode, `shared` whether xdp_share is set."""
     name = f"interface {each.name}"
     fallback = FAIL if mode == "native" else WARN
     state = "" if each.up else ", down"

@@ -1,4 +1,4 @@
-"""Has the kernel what the programs need? Features are looked for; its version is only told."""
+"""Examines the features of the kernel that the programs need. Its version is shown, not compared."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
 from trafficctl.doctor.host import Host
 
-# option -> what it is for; the first two are needed, the others make something else possible
+# option -> its purpose; the first two are required
 _NEEDED = {"CONFIG_BPF_SYSCALL": "BPF", "CONFIG_NET": "networking"}
 _EGRESS = {"CONFIG_NET_CLS_ACT": "egress on kernels without tcx", "CONFIG_NET_SCH_INGRESS": "egress accounting"}
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """BTF, JIT, lockdown, build options."""
+    """Findings about BTF, JIT, lockdown and build options."""
     release = host.text("/proc/sys/kernel/osrelease") or "unknown"
     yield Finding("kernel", OK, f"Linux {release}")
     present = host.path("/sys/kernel/btf/vmlinux").exists()
@@ -67,7 +67,7 @@ def _options(host: Host, release: str) -> Iterator[Finding]:
 
 
 def _build_config(host: Host, release: str) -> set[str] | None:
-    """The options set, None if the kernel's configuration is nowhere to be read."""
+    """The options that are set; None if the kernel's configuration cannot be read."""
     text = host.text(f"/boot/config-{release}")
     if text is None:
         try:

@@ -1,4 +1,4 @@
-"""Facts about network interfaces, from sysfs, ethtool and netlink."""
+"""Reads facts about network interfaces from sysfs, ethtool and netlink."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _XDP_ACT_BASIC = 1  # ... NETDEV_XDP_ACT_BASIC
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """An interface; None stands for what its kernel or driver does not tell."""
+    """An interface; None is unknown, because kernel or driver do not report it."""
 
     name: str
     driver: str = ""  # empty: a virtual device
@@ -39,13 +39,13 @@ class Nic:
     native_xdp: bool | None = None
     lro: bool | None = None
     rx_vlan_offload: bool | None = None
-    xdp_mode: str | None = None  # of the program attached; None: there is none
-    xdp_program: str = ""  # its name, where it may be known
-    xdp_chain: tuple[str, ...] = ()  # "PRIORITY NAME" of those that a dispatcher of libxdp's runs, first to last
+    xdp_mode: str | None = None  # of the attached program; None: no program is attached
+    xdp_program: str = ""  # its name, if it can be read
+    xdp_chain: tuple[str, ...] = ()  # "PRIORITY NAME" of the programs that a dispatcher of libxdp runs, in order
 
 
 def read(wanted: Iterable[Interface]) -> Iterator[Nic]:
-    """The facts of each; one that vanished meanwhile is left out."""
+    """The facts of each interface; one that has disappeared is left out."""
     native = _native_xdp()
     for each in wanted:
         try:
@@ -80,7 +80,7 @@ class _Netdev(genlmsg):  # type: ignore[misc]  # pyroute2 has no types
 
 
 def _native_xdp() -> dict[int, bool]:
-    """Does its driver do XDP, by ifindex; empty before Linux 6.3, which was the first to tell."""
+    """Whether the driver supports XDP, by ifindex; empty before Linux 6.3, the first to report it."""
     socket_ = GenericNetlinkSocket()
     try:
         socket_.bind("netdev", _Netdev)
@@ -101,7 +101,7 @@ def _native_xdp() -> dict[int, bool]:
 def _program(prog_id: int) -> str:
     try:
         return program_name(prog_id) if prog_id else ""
-    except DatapathError:  # no libbpf to ask with; another examination says so
+    except DatapathError:  # libbpf is missing; another examination reports it
         return ""
 
 
@@ -111,7 +111,7 @@ def _chain(each: Interface) -> tuple[str, ...]:
     try:
         with libxdp.chain(each.ifindex) as chain:
             return tuple(chain.told()) if chain else ()
-    except DatapathError:  # another examination says what is missing
+    except DatapathError:  # another examination reports it
         return ()
 
 
@@ -123,7 +123,7 @@ def _driver(name: bytes) -> str:
 
 
 def _ethtool_flags(name: bytes) -> int | None:
-    """ETHTOOL_GFLAGS, as `ethtool -k` shows them; None if the device does not tell."""
+    """ETHTOOL_GFLAGS, as `ethtool -k` shows them; None if the device does not report them."""
     value = bytearray(struct.pack("II", _ETHTOOL_GFLAGS, 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         held = (ctypes.c_char * len(value)).from_buffer(value)

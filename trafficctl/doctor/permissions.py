@@ -1,4 +1,4 @@
-"""May the daemon do what it must, and may its users reach it?"""
+"""Examines the permissions that the daemon needs, and those of its users."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """Capabilities, bpffs, groups."""
+    """Findings about capabilities, bpffs and groups."""
     yield from _capabilities(host)
     yield from _bpffs(host)
     yield from _groups(host)
@@ -50,14 +50,14 @@ def _bpffs(host: Host) -> Iterator[Finding]:
 
 
 def _pin_directory(host: Host) -> Finding:
-    """The service sees nothing else of bpffs and cannot make it: systemd-tmpfiles does, when the system starts."""
+    """The directory of pins. The service cannot make it: systemd-tmpfiles does, when the system starts."""
     pins, users = host.settings.pin_dir, (host.text("/etc/passwd") or "").splitlines()
     number = next((line.split(":")[2] for line in users if line.startswith(f"{_USER}:")), None)
     try:
         owner = host.path(pins).stat().st_uid
     except FileNotFoundError:
         return Finding("pin directory", FAIL, f"there is no {pins}: {_CANNOT_START}", _MAKE)
-    except OSError:  # bpffs is root's alone
+    except OSError:  # only root may read bpffs
         return Finding("pin directory", WARN, f"{pins} cannot be seen", "run as root: sudo trafficctl doctor")
     if number is not None and owner != int(number):
         advice = f"give it to the service: chown -R {_USER}:{_USER} {pins}"

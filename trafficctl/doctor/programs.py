@@ -1,4 +1,4 @@
-"""Do the programs load? Tried, not guessed: loaded into this kernel, attached to nothing, and let go."""
+"""Examines whether the programs load: loads them into this kernel, without attaching them, and unloads them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
 from trafficctl.doctor.host import SERVICE, Host
 from trafficmond.errors import TrafficmonError
 
-_SMALL = 1024  # records; enough to load
+_SMALL = 1024  # records of each map, enough for a test
 _EXAMPLES = "/usr/share/doc/trafficmon/examples"
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """Each loader that the settings allow."""
+    """Findings about each loader that the settings allow."""
     allowed = ("libbpf", "bcc") if host.settings.loader == "auto" else (host.settings.loader,)
     if "libbpf" in allowed:
         yield _libbpf(host, required="bcc" not in allowed)
@@ -46,7 +46,7 @@ def _libbpf(host: Host, required: bool) -> Finding:
 
 
 def _bcc(host: Host, required: bool) -> Iterator[Finding]:
-    """What the second loader needs: bcc with LLVM, and a unit that lets it run what it compiles."""
+    """The requirements of the second loader: bcc with LLVM, and a unit without MemoryDenyWriteExecute."""
     if importlib.util.find_spec("bcc") is None:
         what = "not installed" + ("" if required else ", not needed")
         advice = "install it (about 240 MB with LLVM): apt-get install python3-bpfcc"

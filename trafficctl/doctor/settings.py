@@ -1,4 +1,4 @@
-"""Do the settings and rules hold?"""
+"""Examines the settings and rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trafficmond.errors import TrafficmonError
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """Every mistake of the files."""
+    """A finding for each mistake in the files."""
     path = host.config or host.path(CONFIG_FILE)
     if not os.path.lexists(path):
         state = FAIL if host.config else OK

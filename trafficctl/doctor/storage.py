@@ -1,4 +1,4 @@
-"""Is there room for the record, and is its time right?"""
+"""Examines the disks for flows and logs, and the clock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TIMEX_BYTES, _TIMEX_STATUS = 208, 40  # struct timex, 64-bit
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """Disks and clock."""
+    """Findings about disks and clock."""
     yield from _room(host)
     yield from _clock()
 
@@ -43,7 +43,7 @@ def _room(host: Host) -> Iterator[Finding]:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or the nearest of its parents that is there."""
+    """The folder, or its nearest parent that exists."""
     while not folder.exists():
         folder = folder.parent
     return folder
@@ -61,7 +61,7 @@ def _clock() -> Iterator[Finding]:
 
 
 def clock_status() -> int | None:
-    """adjtimex(2)'s status bits, None if they cannot be had."""
+    """The status bits of adjtimex(2); None if they cannot be read."""
     timex = ctypes.create_string_buffer(_TIMEX_BYTES)
     if ctypes.sizeof(ctypes.c_long) != 8 or ctypes.CDLL(None).adjtimex(timex) < 0:
         return None

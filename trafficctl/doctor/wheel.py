@@ -1,4 +1,4 @@
-"""After pip: what Debian's package would have set up, and nobody has."""
+"""Examines, after an installation with pip, what Debian's package would have set up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trafficmond.compiled import from_wheel
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """Nothing, where it was not pip that installed this."""
+    """Findings about missing modules and the service; none if this was not installed with pip."""
     if not from_wheel():
         return
     if importlib.util.find_spec("systemd") is None:

@@ -1,1 +1,1 @@
-"""A fleet's ClickHouse, which [[export]] fills, asked in place of one host's daemon (`--from`)."""
+"""Queries the ClickHouse server of a fleet, which [[export]] fills, in place of one host's daemon (`--from`)."""

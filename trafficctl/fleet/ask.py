@@ -1,4 +1,4 @@
-"""Asking the fleet's ClickHouse: the options that do, and the rows that answer."""
+"""The options for a fleet, and the rows of its ClickHouse server."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from trafficmond.config.target import Target
     from trafficmond.store.query import Question
 
-SENSOR = "sensor"  # the column that a fleet has and a host's own flows.db has not
+SENSOR = "sensor"  # the column that flows.db of one host does not have
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """--from and --sensor."""
+    """Adds --from and --sensor."""
     parser.add_argument(
         "--from",
         dest="fleet",
@@ -29,7 +29,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def wanted(args: Namespace) -> Target | None:
-    """The fleet's server, where it is to be asked. Raises ControlError."""
+    """The fleet's server, if --from names one. Raises ControlError for --sensor without --from."""
     target: Target | None = args.fleet
     if args.sensor is not None and target is None:
         raise unanswered("--sensor works only for a fleet", "add --from clickhouse://HOST/DATABASE, or leave it out")
@@ -37,14 +37,14 @@ def wanted(args: Namespace) -> Target | None:
 
 
 def unanswered(what: str, hint: str) -> Exception:
-    """The refusal of what cannot be asked for."""
+    """The error for a question that the fleet's server cannot answer."""
     from trafficmond.errors import ControlError
 
     return ControlError(what, name="usage", hint=hint)
 
 
 def rows(target: Target, asked: Question) -> Iterator[dict[str, Any]]:
-    """The rows that answer; $CLICKHOUSE_PASSWORD is the user's password. Raises StoreError if the server cannot be
+    """The rows for a question; the password is in $CLICKHOUSE_PASSWORD. Raises StoreError if the server cannot be
     reached or refuses."""
     from trafficmond.errors import StoreError
     from trafficmond.export.clickhouse_http import Server, ServerError

@@ -1,8 +1,8 @@
-"""The fleet's flows in ClickHouse, asked with the filters that flows.db is asked with (store/query.py).
+"""Builds the SQL for flows of a fleet, with the same filters as for flows.db (store/query.py).
 
-The SQL is complete as it stands, so what `--sql` prints is what runs. What was sent twice is left out: of sums by
-FINAL, of rows by LIMIT 1 BY. Since LIMIT 1 BY has the server read every column it is given of every row, it is first
-given the keys alone, and then the rows that have them: of ten million rows in a seventh of the time.
+The SQL has no parameters, so `--sql` prints exactly what runs. Rows that were sent twice count once: FINAL does that
+for sums, LIMIT 1 BY for rows. LIMIT 1 BY makes the server read all selected columns of all rows, so an inner query
+selects the keys only and an outer query their rows: with ten million rows this takes a seventh of the time.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from trafficmond.model import FlowQuery
 from trafficmond.store.query import MADE, TOTALS, Question, grouped_by, ordered, question
 from trafficmond.store.schema import STORED_COLUMNS
 
-_KEY = "last_seen, batch, row"  # that names a row, in the table's order
-_BYTES = {"src_ip": "src", "dst_ip": "dst"}  # grouped by 16 bytes, of which the text is made once a group
+_KEY = "last_seen, batch, row"  # identifies a row, in the order of the table
+_BYTES = {"src_ip": "src", "dst_ip": "dst"}  # grouped by 16 bytes; the text is made once for each group
 
 
 def fleet_question(wanted: FlowQuery, sensor: str | None = None) -> Question:
-    """The question a filter asks of a fleet, or of one of its hosts: as of one host, and `sensor` besides, to be shown,
-    grouped and sorted by.
+    """The question for a filter, to a fleet or to one of its hosts. It has the columns of one host and `sensor`.
 
-    Raises ConfigError with every part of it that makes no sense.
+    Raises ConfigError with all parts of the filter that are not valid.
     """
     question(replace(wanted, group_by=tuple(name for name in wanted.group_by if name != SENSOR), sort=None))
     groups = tuple(dict.fromkeys(map(_column, wanted.group_by)))
@@ -55,7 +54,7 @@ def _shown(name: str, groups: tuple[str, ...]) -> str:
 
 
 def _column(name: str) -> str:
-    """The column that a person means ("src": "src_ip"); the name itself where it means none."""
+    """The column for a name ("src" is "src_ip"); the name itself if there is none."""
     if name == SENSOR or name in STORED_COLUMNS:
         return name
     try:

@@ -1,4 +1,4 @@
-"""The fleet's threats, asked with the filters of `trafficctl threats`: each as it is now."""
+"""Builds the SQL for threats of a fleet, in their latest state, with the filters of `trafficctl threats`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def threats_question(
     open_only: bool = False,
     limit: int = 100,
 ) -> Question:
-    """The question the filters ask."""
+    """The question for these filters."""
     conditions = [*of_sensor(sensor)]
     if since is not None:
         conditions.append(f"last_seen >= {since!r}")
@@ -48,6 +48,6 @@ def threats_question(
 
 
 def with_evidence(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The rows as a daemon tells its own: the evidence is not text but what that says."""
+    """The rows as in a daemon's reply: the evidence is parsed."""
     for row in rows:
         yield row | {"evidence": json.loads(row["evidence"])}

@@ -1,7 +1,7 @@
-"""What the fleet is busy with: sensors, flows and hosts of the last minutes, and open threats.
+"""Builds the SQL for the busiest sensors, flows and hosts of a fleet. Pure.
 
-A sensor reports a flow when it ends, and one that goes on every flows.active_timeout (5 minutes unless it is set): so
-rates are averages over that time. Pure.
+A sensor reports a flow when it ends, and one that continues every flows.active_timeout (5 minutes by default). So rates
+are averages over that time.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _FLOW = (SENSOR, "src", "src_port", "dst", "dst_port", "protocol", "interface", 
 
 
 def top_questions(now: float, sort: str, match: str, sensor: str | None) -> dict[str, Question]:
-    """The question of each list: sums over the window. `match` means what it means to `top` of one host."""
+    """The question for each list: totals over the window. `match` is that of `top` for one host."""
     conditions = where([*of_flows(_matching(match, now - WINDOW_S)), *of_sensor(sensor)])
     sums = "sum(packets), sum(bytes), sum(reply_packets), sum(reply_bytes)"
     named = ", ".join(f"{each} AS {name}" for each, name in zip(sums.split(", "), _COUNTERS, strict=True))
     order = f"ORDER BY {SORTS[sort]} DESC"
     shown = ", ".join(f"{text_of(name)} AS {name}_ip" if name in ("src", "dst") else name for name in _FLOW)
-    # Of a sensor it is what went out of its interfaces that it sent.
+    # A sensor has sent what went out of its interfaces.
     out = [_sided("egress", mine, theirs) for mine, theirs in (("", "reply_"), ("reply_", ""))]
     sides = ", ".join(
         f"sum({side.format(unit)}) AS {name}_{unit}"
@@ -68,7 +68,7 @@ def top_questions(now: float, sort: str, match: str, sensor: str | None) -> dict
 
 
 def rated(row: dict[str, Any]) -> dict[str, Any]:
-    """With its sums as what they were a second."""
+    """The row with rates a second in place of totals."""
     rates = {f"{name}_per_s": row[name] / WINDOW_S for name in _COUNTERS}
     return {name: value for name, value in row.items() if name not in _COUNTERS} | rates
 
@@ -78,7 +78,7 @@ def _sided(way: str, mine: str, theirs: str) -> str:
 
 
 def _matching(match: str, since: float) -> FlowQuery:
-    """A port, a protocol, an address, a prefix or a unit; all of them for an empty one."""
+    """The filter for a port, a protocol, an address, a prefix or a unit; all flows for an empty text."""
     text = match.strip()
     if not text:
         return FlowQuery(since=since)

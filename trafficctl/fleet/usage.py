@@ -1,4 +1,4 @@
-"""How much the fleet's traffic was, by time or by what it was of: from the hourly sums where the server keeps them
+"""Builds the SQL for the traffic of a fleet by time or by key: from hourly totals if the server has them
 (flows-hourly.sql), else from the flows. Pure."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HOURLY = "flows_hourly"
 KEPT = Question(f"SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = '{HOURLY}'", ("n",))
 
 _HOUR_S = 3600
-# How each kind is told apart, and of which flows.
+# The expression for the key of each kind.
 _KEYS = {
     "total": "'all'",
     SENSOR: SENSOR,
@@ -45,8 +45,8 @@ def usage_question(
     until: float | None = None,
     limit: int = 1000,
 ) -> Question:
-    """The sums of each hour of a `period`, or of each key. `hourly`: the server has hourly sums. Hours that begin
-    within the times count, as in a host's own sums."""
+    """The question for the totals of each hour, if there is a `period`, or of each key. `hourly`: the server has hourly
+    totals. Hours that begin between the times count, as in the totals of one host."""
     hour = "toUnixTimestamp(hour)" if hourly else f"intDiv(toUInt32(last_seen), {_HOUR_S}) * {_HOUR_S}"
     moment = "hour" if hourly else "last_seen"
     first = int(since - _HOUR_S) // _HOUR_S * _HOUR_S + _HOUR_S
@@ -73,7 +73,7 @@ def usage_question(
 
 
 def by_period(rows: Iterable[dict[str, Any]], period: str, key: str | None, limit: int) -> list[dict[str, Any]]:
-    """The hours' sums as rows of Usage: of each hour, day or month of local time, the latest first."""
+    """The totals of hours as rows of Usage: for each hour, day or month of local time, the latest first."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         label = datetime.fromtimestamp(row["start"]).strftime(PERIODS[period])
@@ -84,7 +84,7 @@ def by_period(rows: Iterable[dict[str, Any]], period: str, key: str | None, limi
 
 
 def by_key(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The keys' sums as rows of Usage."""
+    """The totals of keys as rows of Usage."""
     return [_empty(None, row["key"]) | row for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""Filters as conditions of ClickHouse's SQL. Addresses are 16 bytes there, IPv4 mapped into IPv6."""
+"""Builds conditions of ClickHouse's SQL from filters. Addresses have 16 bytes there; IPv4 is mapped into IPv6."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _TEXT = (
 
 
 def text_of(column: str) -> str:
-    """The text of an address, of a column of 16 bytes."""
+    """The expression for the text of an address in a column of 16 bytes."""
     return _TEXT.format(column)
 
 
 def where(conditions: Iterable[str]) -> str:
-    """The clause, on a line of its own; empty where nothing is asked for."""
+    """The clause, on a line of its own; empty without conditions."""
     return "".join(f"\nWHERE {each}" for each in ["\n  AND ".join(conditions)] if each)
 
 
 def of_sensor(sensor: str | None) -> Iterator[str]:
-    """One host's alone."""
+    """The condition for one host."""
     if sensor is not None:
         yield f"{SENSOR} = {literal(sensor)}"
 
 
 def of_flows(wanted: FlowQuery) -> Iterator[str]:
-    """What a filter asks of flows."""
+    """The conditions of a filter for flows."""
     if wanted.since is not None:
         yield f"last_seen >= {wanted.since!r}"
     if wanted.until is not None:
@@ -63,7 +63,7 @@ def of_flows(wanted: FlowQuery) -> Iterator[str]:
 
 
 def of_prefixes(columns: Sequence[str], text: str) -> str:
-    """One of the columns is of the prefixes, or with "!" none."""
+    """The condition that an address in one of the columns is in one of the prefixes, or with "!" in none."""
     wanted = choice.prefixes(text)
     return any_of([_within(column, network) for column in columns for network in wanted.items], wanted.but)
 
@@ -74,7 +74,7 @@ def _within(column: str, network: networks.Network) -> str:
         return f"{column} = {low}"
     inside = f"{column} >= {low} AND {column} <= {high}"
     if within(MAPPED, network):
-        inside += f" AND NOT {_within(column, networks.parse('0.0.0.0/0'))}"  # ::/0 means what people call IPv6
+        inside += f" AND NOT {_within(column, networks.parse('0.0.0.0/0'))}"  # ::/0 is IPv6 without mapped IPv4
     return f"({inside})"
 
 

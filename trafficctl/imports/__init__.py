@@ -1,1 +1,1 @@
-"""Other firewalls' rules -> rules of ours, as far as ours can express them."""
+"""Translates rules of other firewalls, as far as rules of ours can express them."""

@@ -1,8 +1,8 @@
-"""First match -> longest prefix: what chains decide, region by region, as the fewest rules that decide the same.
+"""Translates from first match to longest prefix: computes the fewest rules that decide like the chains.
 
 Every prefix that a line names begins a region: its addresses without those of longer named prefixes. All addresses of a
-region meet the same lines, so the chains are walked once for each, with all services at the same time. A region needs a
-rule only for the services about which it decides otherwise than the region around it.
+region match the same lines, so the chains are walked once for each region, with all services at the same time. A region
+needs rules only for the services for which it decides otherwise than the region around it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from trafficmond.errors import ControlError
 from trafficmond.networks import Network
 from trafficmond.services import Places
 
-_DEEPEST = 64  # chains that call each other
-_MOST_STEPS = 50_000_000  # a minute
-_OWN_PORTS = services.parse(["32768-60999"])  # that Linux begins conversations from
+_DEEPEST = 64  # nested calls of chains
+_MOST_STEPS = 50_000_000  # about a minute
+_OWN_PORTS = services.parse(["32768-60999"])  # the ephemeral ports of Linux
 _SOME_ANSWERS = (
     "some replies to this host's connections pass there; here all pass, or none with established = false under [policy]"
 )
@@ -30,18 +30,18 @@ _ROOTS: dict[int, Network] = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A rule of ours: `places` () is for all services."""
+    """A rule of ours; `places` () is all services."""
 
     cidrs: tuple[str, ...]
     egress: bool
     action: str
     places: Places
-    line: Line | None  # that decides so; None: a chain's policy
+    line: Line | None  # the line that decides; None: the policy of a chain
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What some services get, by which line."""
+    """The action for some services, and the line that decides it."""
 
     mask: int
     action: str
@@ -49,9 +49,9 @@ class Verdict:
 
 
 class Atoms:
-    """The services that lines name, cut so that each line names whole pieces; sets of pieces are bits of a number.
+    """The services that lines name, cut so that each line names whole pieces. A set of pieces is a number of bits.
 
-    The last piece stands for all that nobody names.
+    The last piece stands for all services that no line names.
     """
 
     def __init__(self, named: Iterable[Places]) -> None:
@@ -71,7 +71,7 @@ class Atoms:
         self.all = named_bits | self.rest
 
     def mask(self, places: Places) -> int:
-        """The pieces of a set that these were made of."""
+        """The pieces of a set of services."""
         bits = 0
         for first, last in places:
             low, high = self._start[first], self._end[last]
@@ -85,7 +85,7 @@ class Atoms:
 
 
 def decide(ruleset: Ruleset) -> tuple[str, list[Decided]]:
-    """The default for what comes in, and the rules. Raises ControlError where chains call each other for ever."""
+    """The default for incoming packets, and the rules. Raises ControlError if chains call each other without end."""
     lines = [line for chain in ruleset.chains.values() for line in chain]
     _note_lines(ruleset, lines)
     named = [places for line in lines for places, _ in line.services]
@@ -118,7 +118,7 @@ def decide(ruleset: Ruleset) -> tuple[str, list[Decided]]:
 
 
 def _note_lines(ruleset: Ruleset, lines: Sequence[Line]) -> None:
-    """Those that cannot do here what they do there."""
+    """Notes the lines that have no effect, or another one, as rules of ours."""
     for line in lines:
         foreign = {each.version for networks, but in line.addresses if not but for each in networks}
         if line.target not in (ACCEPT, DROP, RETURN) and line.target not in ruleset.chains:
@@ -130,7 +130,7 @@ def _note_lines(ruleset: Ruleset, lines: Sequence[Line]) -> None:
 
 
 def _note_replies(ruleset: Ruleset, rules: Sequence[Decided]) -> None:
-    """Replies pass a default of drop, not a rule that drops."""
+    """Notes the rules that drop replies: with established, replies pass a default of drop, but not a rule."""
     for rule in rules:
         among = any(low <= last and first <= high for first, last in rule.places for low, high in _OWN_PORTS)
         if ruleset.established and rule.action == DROP and not rule.egress and (among or not rule.places):
@@ -140,7 +140,7 @@ def _note_replies(ruleset: Ruleset, rules: Sequence[Decided]) -> None:
 
 
 def _needed(here: Sequence[Verdict], outer: Sequence[Verdict], atoms: Atoms) -> Iterator[tuple[str, int, Line | None]]:
-    """(action, pieces, line) of a region's rules; all pieces: one for all services, which the others come before."""
+    """(action, pieces, line) of a region's rules. All pieces: a rule for all services, after which the others come."""
     rest = _of(here, atoms.rest)
     whole = rest.action != _of(outer, atoms.rest).action
     base = [Verdict(atoms.all, rest.action, None)] if whole else outer
@@ -160,7 +160,7 @@ def _of(verdicts: Sequence[Verdict], piece: int) -> Verdict:
 
 
 def _together(found: Sequence[tuple[Network, bool, str, int, Line | None]], atoms: Atoms) -> Iterator[Decided]:
-    """Those of one line that say the same of several prefixes are one rule."""
+    """Joins rules of one line that differ in their prefix only."""
     cidrs: dict[tuple[bool, str, int, Line | None], list[str]] = {}
     for network, egress, action, mask, line in found:
         cidrs.setdefault((egress, action, mask, line), []).append(str(network))
@@ -171,7 +171,7 @@ def _together(found: Sequence[tuple[Network, bool, str, int, Line | None]], atom
 
 
 def _regions(lines: Sequence[Line], family: int) -> dict[Network, list[Network]]:
-    """Named prefixes, wider ones first; of each those that hold it, itself first, its neighbour around it second."""
+    """The named prefixes, wider ones first; with each the prefixes that contain it, the narrowest (itself) first."""
     named = {_ROOTS[family]}
     for line in lines:
         for networks, _ in line.addresses:
@@ -206,7 +206,7 @@ class _Walker:
         return mask
 
     def run(self, bases: Sequence[Base], around: Sequence[Network]) -> list[Verdict]:
-        """What all services get from addresses within these prefixes."""
+        """The verdicts for all services, for addresses that are in all of these prefixes."""
         self._around = frozenset(around)
         alive = [Verdict(self._atoms.all, ACCEPT, None)]
         dropped: list[Verdict] = []
@@ -221,7 +221,7 @@ class _Walker:
             accepted = []
             for each in verdicts:
                 if each.action == ACCEPT and each.mask and each.line is None:
-                    for before in alive:  # nobody has named a line but an earlier base
+                    for before in alive:  # only an earlier base has decided by a line
                         accepted.append(Verdict(before.mask & each.mask, ACCEPT, before.line))
                 elif each.action == ACCEPT:
                     accepted.append(each)
@@ -229,13 +229,13 @@ class _Walker:
         return [*alive, *dropped]
 
     def _fitting(self, chain: str) -> list[int]:
-        """The lines of a chain that these addresses may meet: thousands are for one address each."""
+        """The lines of a chain that these addresses may match; thousands of lines may be for one address each."""
         general, by_prefix = self._index.get(chain, ([], {}))
         special = [number for network in self._around for number in by_prefix.get(network, ())]
         return sorted({*general, *special}) if special else general
 
     def _walk(self, chain: str, mask: int, depth: int) -> int:
-        """Takes what the chain decides from `mask`; what comes out at its end."""
+        """Adds the verdicts of a chain for the services in `mask`; returns the services that it does not decide."""
         if depth > _DEEPEST:
             raise ControlError(f"chain {chain} jumps back to itself", name="usage", hint="nothing was printed")
         lines = self._chains.get(chain, [])
@@ -263,7 +263,7 @@ class _Walker:
 
 
 def _index(lines: Sequence[tuple[Line, int]]) -> tuple[list[int], dict[Network, list[int]]]:
-    """The numbers of lines that do not name addresses, and of those that do by each of the first that they name."""
+    """The numbers of the lines without addresses, and by prefix those of the lines that name it first."""
     general: list[int] = []
     by_prefix: dict[Network, list[int]] = {}
     for number, (line, _) in enumerate(lines):

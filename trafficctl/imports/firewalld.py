@@ -1,4 +1,4 @@
-"""firewalld's zones: the XML of /etc/firewalld/zones, one file a zone, for all that comes in or for some sources."""
+"""Reads zones of firewalld: the XML files in /etc/firewalld/zones, each for some sources or for all."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _KNOWN = {
     "ipsec": "ah,esp,udp/500,udp/4500,tcp/4500",
     "node-exporter": "tcp/9100",
     "prometheus": "tcp/9090",
-}  # where firewalld's own files are not at hand
+}  # for hosts without firewalld's own files
 _TARGETS = {"ACCEPT": ACCEPT, "DROP": DROP, "%%REJECT%%": DROP, "REJECT": DROP, "default": DROP, "": DROP}
 _LOST = {
     "masquerade": "NAT is not supported",
@@ -73,7 +73,7 @@ class _Element:
 
 
 def read(files: Sequence[tuple[str, str]]) -> Ruleset:
-    """Zones; those for some sources come before the others, of which there may be one."""
+    """Reads zones. Zones with sources precede the zone without, of which there may be one."""
     ruleset = Ruleset(established="firewalld")  # it always lets replies pass, and lo
     entry: list[tuple[bool, Line]] = []
     open_to_all = 0
@@ -112,7 +112,7 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
 
 
 def _parsed(name: str, text: str) -> _Element:
-    """Without entities: expat makes none that the text does not define, and those are refused."""
+    """Parses a zone. Entities that the text defines are refused; expat makes no others."""
     parser = expat.ParserCreate()
     path: list[_Element] = []
     roots: list[_Element] = []
@@ -150,7 +150,7 @@ def _sources(ruleset: Ruleset, name: str, sources: Sequence[_Element], chain: st
 
 
 def _lines(ruleset: Ruleset, name: str, zone: _Element) -> list[Line]:
-    """Rich rules by their priority, of one priority those that drop first, then what the zone lets in."""
+    """The lines of a zone in firewalld's order: rich rules by priority, drops first, then services and ports."""
     rich: list[tuple[int, Line]] = []
     plain: list[Line] = []
     blocks: list[Line] = []
@@ -195,7 +195,7 @@ def _of_family(where: str, each: _Element, target: str, family: int) -> list[Lin
 
 
 def _rich(ruleset: Ruleset, where: str, rule: _Element) -> list[tuple[int, Line]]:
-    """With its priority; an ICMP type has a number in each family."""
+    """The lines of a rich rule, with their priority: one for each family if it names ICMP types."""
     family = {"ipv4": 4, "ipv6": 6}.get(rule.attributes.get("family", ""), 0)
     written = rule.attributes.get("priority", "0")
     if not re.fullmatch(r"[+-]?[0-9]{1,5}", written):
@@ -265,7 +265,7 @@ def _service(ruleset: Ruleset, where: str, name: str, *, included: bool = False)
 
 
 def _service_of(ruleset: Ruleset, where: str, path: Path, included: bool) -> Places:
-    """What a file of a service says, and what those say that it includes."""
+    """The services in a file of firewalld, and in the files that it includes."""
     found: list[tuple[int, int]] = []
     try:
         root = _parsed_service(path)

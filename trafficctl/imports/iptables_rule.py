@@ -1,4 +1,4 @@
-"""One rule of iptables, option by option."""
+"""Reads one rule of iptables, option by option."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MODULES = (
 
 @dataclass(frozen=True, slots=True)
 class Context(Place):
-    """Where a rule stands. `chains`: how the chains that it may jump to are called, by the name that it says."""
+    """The place of a rule. `chains`: the names of chains in the ruleset, by their names in the rule."""
 
     family: int
     chains: dict[str, str]
@@ -31,15 +31,15 @@ class _Conditions(Conditions):
     protocols: Places = ()
     protocol: str = ""
     but_protocol: bool = False
-    never: bool = False  # no packet to or from this host itself fits
-    many: bool = False  # ... but one to a group or to all may
+    never: bool = False  # matches no packet to or from this host
+    many: bool = False  # ... except to a multicast or broadcast address
     unsupported: Unsupported | None = None  # the first of its conditions that rules do not have
     target: str = ""
     goes: bool = False
 
 
 def read(context: Context, arguments: Sequence[str]) -> Line | None:
-    """The line of a rule; None where it changes nothing. Raises Unsupported."""
+    """The line for a rule; None if the rule has no effect. Raises Unsupported."""
     conditions = _Conditions(context.family, egress=context.egress)
     _read_conditions(conditions, arguments)
     return _line(context, conditions)
@@ -47,7 +47,7 @@ def read(context: Context, arguments: Sequence[str]) -> Line | None:
 
 def _line(context: Context, conditions: _Conditions) -> Line | None:
     if conditions.loopback or (conditions.never and not conditions.many):
-        return None  # what it says of its own interface holds here anyhow: that is not watched
+        return None  # the loopback interface is not filtered
     target = _TARGETS.get(conditions.target) or context.chains.get(conditions.target)
     if target is None:
         raise Unsupported(f"{conditions.target} is not an action of rules")
@@ -133,7 +133,7 @@ def _interface(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
     name = next(rest)
     if name != "lo" or but:
         if name == "lo":
-            return  # all but what is not watched
+            return  # all interfaces except loopback, which is not filtered
         raise Unsupported(ALL_INTERFACES)
     conditions.loopback = True
 
@@ -157,14 +157,14 @@ def _comment(conditions: _Conditions, rest: Iterator[str], _: bool) -> None:
 
 
 def _kind(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
-    """Packets to this host itself are neither to a group nor to all."""
+    """Reads --dst-type; incoming packets that are not multicast or broadcast are LOCAL."""
     conditions.many = conditions.never = (next(rest) != "LOCAL") != but
     if conditions.egress:
         raise Unsupported("rules cannot match address types")
 
 
 def _route(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
-    """Linux takes no packet with a routing header of type 0 (RFC 5095)."""
+    """Reads --rt-type; Linux accepts no packet with a routing header of type 0 (RFC 5095)."""
     if next(rest) != "0" or but:
         raise Unsupported("rules cannot match routing headers")
     conditions.never = True
@@ -179,7 +179,7 @@ def _skip(count: int) -> Callable[[_Conditions, Iterator[str], bool], None]:
 
 
 def _hops(conditions: _Conditions, rest: Iterator[str], _: bool) -> None:
-    """Of neighbours' packets, which are never dropped; for others it would matter."""
+    """Reads --hl-eq. It has no effect for neighbour discovery, which is never dropped; else it is not supported."""
     next(rest)
     if not any(words.never_dropped(places) for places, _but in conditions.services):
         raise Unsupported("rules cannot match hop limits")

@@ -1,4 +1,4 @@
-"""nft: what `nft list ruleset` prints, and files for nft -f, as far as they say what packets are let in."""
+"""Reads the output of `nft list ruleset`, and files for nft -f."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Ruleset, U
 from trafficmond.errors import ControlError
 
 _TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{};,=]|!=|==|<=|>=|[^\s{};,="!<>]+|[<>!])')
-_DEEPEST = 8  # blocks in blocks
+_DEEPEST = 8  # nested blocks
 _BASE = re.compile(r"type (\w+) hook (\w+) (?:device \S+ )?priority (.+)")
 _OBJECTS = ("helper", "timeout", "expectation")
 _FAMILIES = {"inet": (4, 6), "ip": (4,), "ip6": (6,)}
@@ -22,7 +22,7 @@ _FAMILIES = {"inet": (4, 6), "ip": (4,), "ip6": (6,)}
 
 @dataclass(slots=True)
 class Statement:
-    """A statement: its words, and what stands in its braces, if it is a block."""
+    """A statement: its words, and the statements of its block, if it has one."""
 
     words: list[str]
     line: int
@@ -49,7 +49,7 @@ class _Table:
 
 
 def read(files: Sequence[tuple[str, str]]) -> Ruleset:
-    """The chains of the input and output hooks, and what they call."""
+    """Reads the chains of the input and output hooks, and the chains that they call."""
     ruleset = Ruleset()
     bases: list[tuple[int, Base]] = []
     for name, text in files:
@@ -109,13 +109,13 @@ def _member(ruleset: Ruleset, name: str, table: _Table, statement: Statement) ->
     elif words[:1] == ["define"] and len(words) > 3:
         table.names.defined[words[1]] = nft_rule.expanded(words[3:], table.names)
     elif words[:1] in (["map"], ["flowtable"], ["ct"], ["counter"], ["quota"], ["limit"], ["synproxy"]):
-        return  # whoever uses it is told
+        return  # a rule that uses it is reported
     elif words:
         ruleset.omit(f"{name}:{statement.line}", statement.text, "a table cannot contain this here")
 
 
 def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, Base] | None:
-    """The chain as one where packets enter, with its priority; None if it is none of those that are made here."""
+    """The chain as a base chain, with its priority; None if it is not one, or is of another hook."""
     hook, priority, policy = "", 0, "accept"
     for statement in table.chains[chain]:
         words = nft_rule.expanded(statement.words, table.names)
@@ -155,7 +155,7 @@ def _other_hook(ruleset: Ruleset, where: str, table: _Table, chain: str, what: s
 
 
 def _translate(ruleset: Ruleset, name: str, table: _Table, first: str, egress: bool) -> str:
-    """Puts the chains that packets of a hook meet into the set; the name of the first one there."""
+    """Adds the chains that packets of a hook pass to the ruleset; returns the new name of the first."""
     prefix = f"{table.families} {table.name} {'output' if egress else 'input'}"
     for chain in table.passed(first):
         lines = ruleset.chains[f"{prefix} {chain}"] = []
@@ -215,7 +215,7 @@ def _without_comment(line: str) -> str:
 def _block(
     name: str, tokens: deque[tuple[str, int]], lines: Sequence[str], depth: int = 0
 ) -> tuple[list[Statement], bool]:
-    """Statements up to a brace that closes the block; and whether there was one."""
+    """The statements up to the closing brace, and whether there was one."""
     found: list[Statement] = []
     words: list[str] = []
     start = 0
@@ -250,7 +250,7 @@ def _block(
 
 
 def _braces(name: str, tokens: deque[tuple[str, int]], start: int) -> list[str]:
-    """All up to the brace that closes a set, over as many lines as it takes."""
+    """The words up to the brace that closes a set, over any number of lines."""
     inside, depth = ["{"], 1
     while depth:
         if not tokens:

@@ -1,4 +1,4 @@
-"""One rule of nft, word by word."""
+"""Reads one rule of nft, word by word."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ELEMENT_OPTIONS = ("timeout", "expires", "comment", "counter", "packets", "byte
 
 @dataclass(slots=True)
 class Names:
-    """What a rule may name: variables, and the sets of its table; None: one that packets fill."""
+    """The names that a rule may use: variables, and the sets of its table; None: a set that packets fill."""
 
     defined: dict[str, list[str]]
     sets: dict[str, list[str] | None]
@@ -26,7 +26,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Context(Place):
-    """Where a rule stands."""
+    """The place of a rule."""
 
     families: tuple[int, ...]
     names: Names
@@ -41,7 +41,7 @@ class _Conditions(Conditions):
 
 
 def expanded(texts: Sequence[str], names: Names) -> list[str]:
-    """Words with variables in place of their names."""
+    """The words, with the values of variables in place of their names."""
     found: list[str] = []
     for text in texts:
         if text.startswith("$") and text[1:] in names.defined:
@@ -52,7 +52,7 @@ def expanded(texts: Sequence[str], names: Names) -> list[str]:
 
 
 def elements(texts: Sequence[str]) -> list[str]:
-    """The members of a set in braces, without what each has besides."""
+    """The members of a set in braces, without their options."""
     members: list[str] = []
     current: list[str] = []
     for text in [*texts, ","]:
@@ -73,7 +73,7 @@ def _member(texts: Sequence[str]) -> str:
 
 
 def read(context: Context, texts: Sequence[str], chains: str) -> list[Line]:
-    """The line of a rule; none where it changes nothing. `chains`: of its table. Raises Unsupported."""
+    """The lines for a rule, none if it has no effect. `chains`: the prefix of its chains' names. Raises Unsupported."""
     conditions = _Conditions()
     rest = iter(expanded(texts, context.names))
     for word in rest:
@@ -86,7 +86,7 @@ def read(context: Context, texts: Sequence[str], chains: str) -> list[Line]:
     if target not in (ACCEPT, DROP, RETURN):
         target = f"{chains} {target}"
     if conditions.loopback:
-        return []  # that is not watched
+        return []  # the loopback interface is not filtered
     if not conditions.by_state and conditions.always_accepted(target):
         return []
     of_all = not (conditions.addresses or conditions.services or conditions.source_port or conditions.family)
@@ -114,11 +114,11 @@ def _states_of_map(context: Context, conditions: _Conditions) -> list[Line]:
 
 
 def _one(context: Context, conditions: _Conditions, word: str, rest: Iterator[str]) -> None:
-    """One condition or statement."""
+    """Reads one condition or statement."""
     if word in _VERDICTS:
         conditions.verdicts.append((_VERDICTS[word], False))
         if word == "reject":
-            list(rest)  # with what does not matter
+            list(rest)  # the kind of rejection has no effect here
         return
     if word in ("jump", "goto"):
         conditions.verdicts.append((next(rest), word == "goto"))
@@ -132,7 +132,7 @@ def _one(context: Context, conditions: _Conditions, word: str, rest: Iterator[st
 
 
 def _values(context: Context, rest: Iterator[str]) -> tuple[list[str], bool]:
-    """The values that a condition is for, and whether it is for all but these."""
+    """The values of a condition, and whether it is negated."""
     word, but = next(rest), False
     if word in ("!=", "=="):
         but = word == "!="

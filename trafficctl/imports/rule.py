@@ -1,4 +1,4 @@
-"""One rule of another firewall: what its readers, iptables' and nft's, have in common."""
+"""One rule of another firewall: what the readers for iptables and nft have in common."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALL_INTERFACES = "rules apply to all interfaces"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a rule stands."""
+    """The place of a rule: ruleset, file and line, text, direction."""
 
     ruleset: Ruleset
     where: str
@@ -26,8 +26,10 @@ class Place:
     egress: bool
 
     def begins(self, states: Set[str], target: str, *, of_all: bool) -> bool:
-        """Whether packets that begin a conversation fit, which rules of ours are for; `of_all`: nothing but states is
-        asked of them. Raises Unsupported."""
+        """Whether a rule with these connection states matches packets that begin a conversation, as rules of ours do.
+
+        `of_all`: the rule has no other conditions. Raises Unsupported.
+        """
         known = {state.lower() for state in states} - {"untracked", "snat", "dnat"}
         if not states or "new" in known:
             return True
@@ -46,7 +48,7 @@ class Place:
 
 @dataclass(slots=True)
 class Conditions:
-    """A rule's conditions as they are read."""
+    """The conditions of a rule while it is read."""
 
     family: int = 0
     addresses: list[tuple[frozenset[Network], bool]] = field(default_factory=list)
@@ -57,10 +59,10 @@ class Conditions:
     label: str = ""
 
     def line(self, place: Place, target: str, *, goes: bool = False) -> Line:
-        """The line that they make."""
+        """The line with these conditions."""
         shape = self.family, tuple(self.addresses), tuple(self.services), self.label
         return Line(place.where, place.text, target, goes, *shape)
 
     def always_accepted(self, target: str) -> bool:
-        """Whether it accepts what rules of ours never drop."""
+        """Whether the rule accepts services that rules of ours never drop."""
         return target == ACCEPT and any(words.never_dropped(places) for places, but in self.services if not but)

@@ -1,4 +1,4 @@
-"""What the readers of other firewalls' rules make of them: chains of lines, in which the first that fits decides."""
+"""The common form of other firewalls' rules: chains of lines, in which the first matching line decides."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from trafficmond.services import Places
 
 ACCEPT, DROP, RETURN = "accept", "drop", "return"
 FORWARDED = "forwarded packets are checked by the same rules as incoming ones"
-_MOST_SHOWN = 100  # characters of a line
+_MOST_SHOWN = 100  # characters shown of a line
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line of a chain. `target`: ACCEPT, DROP, RETURN, or the chain that it jumps to.
 
-    It fits where every one of `addresses` and `services` does: those named, or with True all but those. Addresses are
-    the other host's: the source of what comes in, the destination of what goes out.
+    It matches if all of `addresses` and `services` match: the named ones, or with True all others. Addresses are those
+    of the other host: the source of incoming packets, the destination of outgoing ones.
     """
 
     where: str  # "rules.v4:12"
-    text: str  # as it stands there
+    text: str  # as it is written
     target: str
-    goes: bool = False  # the chain that it jumps to does not come back
+    goes: bool = False  # a goto: the chain does not return
     family: int = 0  # 4 or 6, 0: both
     addresses: tuple[tuple[frozenset[Network], bool], ...] = ()
     services: tuple[tuple[Places, bool], ...] = ()
@@ -33,7 +33,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """Where packets enter. What an earlier base accepts goes on to the next one."""
+    """A base chain, where packets enter. Packets that one base chain accepts go on to the next one."""
 
     chain: str
     egress: bool
@@ -43,7 +43,7 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What whoever imports should know of a line: `lost`, packets will be judged otherwise; else only how."""
+    """A note on a line. `lost`: packets will be treated differently; else it is information only."""
 
     where: str
     what: str
@@ -55,28 +55,28 @@ class Note:
 
 @dataclass(slots=True)
 class Ruleset:
-    """All of it."""
+    """All chains, and the notes made while reading them."""
 
     chains: dict[str, list[Line]] = field(default_factory=dict)
     bases: list[Base] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
-    established: str = ""  # the line that lets replies pass
-    some_answers: list[str] = field(default_factory=list)  # lines that let some replies pass
-    families: tuple[int, ...] = (4, 6)  # that the files speak of
+    established: str = ""  # the line that accepts replies
+    some_answers: list[str] = field(default_factory=list)  # lines that accept some replies
+    families: tuple[int, ...] = (4, 6)  # the families that the files have rules for
 
     def omit(self, where: str, text: str, why: str) -> None:
-        """A line that cannot be said is left out."""
+        """Notes that a line was left out."""
         self.notes.append(Note(where, f"left out: {why}: {short(text)}"))
 
     def answers(self, where: str, *, of_all: bool) -> None:
-        """A line lets replies pass: all of them, or some."""
+        """Notes that a line accepts replies: all of them, or some."""
         if of_all:
             self.established = self.established or where
         else:
             self.some_answers.append(where)
 
     def note(self, where: str, what: str) -> None:
-        """Something that is done by other means here."""
+        """Adds a note for information."""
         self.notes.append(Note(where, what, lost=False))
 
 
@@ -89,10 +89,10 @@ def reached(first: Iterable[str], targets: Callable[[str], Iterable[str]]) -> li
 
 
 class Unsupported(Exception):
-    """A condition or an action that rules of ours do not have."""
+    """A rule has a condition or an action that rules of ours do not have."""
 
 
 def short(text: str) -> str:
-    """A line as it is shown."""
+    """A line in the form in which notes show it."""
     text = " ".join(text.split())
     return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -1,4 +1,4 @@
-"""Ports, types, protocols and addresses as other firewalls write them."""
+"""Reads ports, ICMP types, protocols and addresses in the syntax of other firewalls."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ EVERYTHING: Places = ((0, abi.WHAT_FRAGMENT - 1),)
 
 
 def protocol(name: str) -> Places:
-    """All of a protocol. Raises Unsupported."""
+    """All services of a protocol. Raises Unsupported."""
     name = {"icmp6": "icmpv6", "ipv6-icmp": "icmpv6"}.get(name.lower(), name.lower())
     if name in ("all", "any", "0", "ip"):
         return EVERYTHING
@@ -77,7 +77,7 @@ def protocol(name: str) -> Places:
 
 
 def ports(protocols: Iterable[str], texts: Iterable[str]) -> Places:
-    """Ports, ranges with - or : and names, of these protocols. Raises Unsupported."""
+    """Ports of these protocols: numbers, ranges with - or :, and names. Raises Unsupported."""
     names = []
     for text in texts:
         first, dash, last = text.strip().replace(":", "-").partition("-")
@@ -93,7 +93,7 @@ def ports(protocols: Iterable[str], texts: Iterable[str]) -> Places:
 
 
 def types(family: int, texts: Iterable[str]) -> Places:
-    """Types of ICMP or ICMPv6, by number or name. Raises Unsupported; a code is too much."""
+    """Types of ICMP or ICMPv6, by number or name. Raises Unsupported, also for a type with a code."""
     names = []
     for text in texts:
         number = _TYPES[family].get(text.strip().lower(), text.strip())
@@ -133,6 +133,6 @@ def _length(mask: str) -> int:
 
 
 def never_dropped(places: Places) -> bool:
-    """Whether no rule of ours drops any of these: DHCP's answers, neighbours, groups."""
+    """Whether rules of ours never drop any of these: DHCP replies, neighbour discovery, multicast membership."""
     never = services.merged((*_NEVER_DROPPED, *services.parse(["udp/68", "udp/546"])))
     return bool(places) and services.contains(never, places)

@@ -1,4 +1,4 @@
-"""Imported rules as a rules file, each with the line that it comes from."""
+"""Writes imported rules as a rules file, each with the line that it comes from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_LABEL = 200
 
 
 def lines(ruleset: Ruleset, default: str, rules: Sequence[Decided], source: str) -> Iterator[str]:
-    """The file's lines."""
+    """The lines of the file."""
     yield f"# Made by trafficctl import of {source}. Check it with trafficctl check, then put it into cidr.d."
     yield "# Use it with these settings in trafficmond.toml:"
     yield "#   [policy]"

@@ -1,1 +1,1 @@
-"""The live screen of `trafficctl top`: what it knows (`model`), how it looks (`screen`), the terminal (`terminal`)."""
+"""The live screen of `trafficctl top`: its state (`model`), its lines (`screen`), its keys, and the `terminal`."""

@@ -1,4 +1,4 @@
-"""What a key does to the live screen. Pure, but for the ban it may ask for."""
+"""The keys of the live screen. Pure, except for the ban that a key may request."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _WINDOWS = {str(index): window for index, window in enumerate(LIVE_WINDOWS_S, 1)
 
 
 class Keys:
-    """Turns keys (single characters, or the names above) into changes of the state. `ban` bans an address and
-    returns what to tell the person."""
+    """Turns keys (single characters, or the names above) into changes of the state. `ban` bans an address and returns a
+    message for the user."""
 
     def __init__(self, live: Live, ban: Callable[[str], str]) -> None:
         self._live = live
         self._ban = ban
         self.helping = False
-        self.stale = False  # what was asked of the daemon has changed: ask again now
+        self.stale = False  # the question to the daemon has changed: ask again now
 
     def press(self, key: str) -> bool:
-        """False if the person wants to leave."""
+        """Handles a key; returns False to quit."""
         live = self._live
         live.message = ""
         if self.helping:

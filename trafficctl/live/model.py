@@ -1,4 +1,4 @@
-"""What the live screen knows: the latest answer, what is dropped a second, and what the person chose. Pure."""
+"""The state of the live screen: the latest reply, drops a second, and what the user has chosen. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from trafficmond.model import LIVE_SORTS, LIVE_WINDOWS_S
 
 HISTORY = 240  # samples kept for the sparklines
 LISTS = ("flows", "hosts", "units", "threats")
-_SOON_S = 10.0  # before the end of a probation
+_SOON_S = 10.0  # the bell rings this long before the end of a probation
 PAGE = 10  # rows that a page key moves by
 _RATES = ("sent_packets", "sent_bytes", "received_packets", "received_bytes")
 
 
 @dataclass(slots=True)
 class Meter:
-    """One interface's counters and what they say over time."""
+    """The counters of one interface, and its rates over time."""
 
     row: dict[str, Any]
     at: float
@@ -25,7 +25,7 @@ class Meter:
     history: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY))  # bytes a second, in and out
 
     def update(self, row: dict[str, Any], at: float) -> None:
-        """A later reading. Counters that went back belong to a new attachment: the rate is unknown once."""
+        """Takes a later reading. If counters went back, the interface was attached again and the rate is kept once."""
         elapsed = at - self.at
         if elapsed <= 0:
             return
@@ -49,17 +49,17 @@ class Live:
     paused: bool = False
     focus: str = "flows"
     selected: int = 0
-    chosen: tuple[Any, ...] | None = None  # what the person moved to, which stays selected wherever it goes
-    choices: list[str] = field(default_factory=list)  # whom to ban, while that is asked: the screen stands still
+    chosen: tuple[Any, ...] | None = None  # the row that the user selected; it stays selected when it moves
+    choices: list[str] = field(default_factory=list)  # addresses to ban, during that question; the screen then pauses
     prompt: str = ""  # a question being answered on the last line
     typed: str = ""
-    message: str = ""  # what came of the last key
-    trouble: str = ""  # why there is no newer answer
-    bell: bool = False  # to be rung: a probation has begun, or is about to end
-    rung: tuple[float, bool] = (0.0, False)  # of which probation, by its beginning, and whether for its end
+    message: str = ""  # the result of the last key
+    trouble: str = ""  # why there is no newer reply
+    bell: bool = False  # the bell is to ring: a probation has begun, or is about to end
+    rung: tuple[float, bool] = (0.0, False)  # for which probation it rang last (by its beginning), and if for its end
 
     def update(self, answer: dict[str, Any]) -> None:
-        """A new reply of Top."""
+        """Takes a new reply of Top."""
         at = answer["at"]
         for row in answer["interfaces"]:
             meter = self.meters.get(row["name"])
@@ -85,35 +85,35 @@ class Live:
 
     @property
     def unit(self) -> str:
-        """What rates are shown of."""
+        """The unit of the rates: packets or bytes."""
         return "packets" if self.sort == "packets" else "bytes"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Of the list that has the focus."""
+        """The rows of the list that has the focus."""
         return list(self.answer.get(self.focus) or ()) if self.answer else []
 
     def move(self, by: int) -> None:
-        """Select another row, within the list; at the first, whichever is the first."""
+        """Selects another row of the list. At the top, whichever row is the first stays selected."""
         rows = self.rows()
         self.selected = max(0, min(self.selected + by, len(rows) - 1))
         self.chosen = _name(rows[self.selected]) if self.selected else None
 
     def next_list(self) -> None:
-        """Give the focus to the next list."""
+        """Moves the focus to the next list."""
         self.focus = LISTS[(LISTS.index(self.focus) + 1) % len(LISTS)]
         self.selected, self.chosen = 0, None
 
     def next_sort(self) -> None:
-        """Sort by the next measure."""
+        """Sorts by the next measure."""
         self.sort = LIVE_SORTS[(LIVE_SORTS.index(self.sort) + 1) % len(LIVE_SORTS)]
 
     @property
     def still(self) -> bool:
-        """Shall the screen keep what it shows?"""
+        """Whether the screen is paused."""
         return self.paused or bool(self.choices)
 
     def addresses(self) -> list[str]:
-        """Those of the selected row, whom a ban could mean; the likelier one first."""
+        """The addresses of the selected row that could be banned, the likelier one first."""
         rows = self.rows()
         if not rows:
             return []
@@ -123,7 +123,7 @@ class Live:
 
 
 def rate(row: dict[str, Any], window_s: int, side: str, unit: str) -> float:
-    """Packets or bytes a second that a row "sent" or "received", averaged over a window."""
+    """The packets or bytes a second that a row "sent" or "received", averaged over a window."""
     for each in row.get("rates") or ():
         if each["window_s"] == window_s:
             return float(each[f"{side}_{unit}_per_s"])
@@ -131,12 +131,12 @@ def rate(row: dict[str, Any], window_s: int, side: str, unit: str) -> float:
 
 
 def both(row: dict[str, Any], window_s: int, unit: str) -> float:
-    """Both ways."""
+    """The rate of both directions together."""
     return rate(row, window_s, "sent", unit) + rate(row, window_s, "received", unit)
 
 
 def others(all_of_them: dict[str, Any], shown: list[dict[str, Any]]) -> dict[str, Any]:
-    """A row for what moved and is not among those `shown`: the rates of all without theirs."""
+    """A row for the flows that are not `shown`: the rates of all without theirs."""
     left = []
     for each in all_of_them.get("rates") or ():
         window = each["window_s"]
@@ -149,6 +149,6 @@ def others(all_of_them: dict[str, Any], shown: list[dict[str, Any]]) -> dict[str
 
 
 def _name(row: dict[str, Any]) -> tuple[Any, ...]:
-    """What a row is about: a threat, a host, a flow."""
+    """The fields that identify a row: of a threat, a host, a unit or a flow."""
     keys = ("id", "unit", "address", "src_ip", "src_port", "dst_ip", "dst_port", "protocol", "interface")
     return tuple(row.get(key) for key in keys)

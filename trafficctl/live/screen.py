@@ -1,4 +1,4 @@
-"""The live screen as lines of text: fits any terminal from 60 x 20 up, and says so below that. Pure."""
+"""The live screen as lines of text, for any terminal of at least 40 x 10 cells. Pure."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ HELP = (
 
 
 def draw(live: Live, width: int, height: int, style: Style, *, unicode: bool = True, cursor: bool = True) -> list[str]:
-    """`height` lines (one, if there is nothing to show), none wider than `width` cells; the last is for talking.
+    """`height` lines (one, if there is nothing to show), none wider than `width` cells; the last is for messages.
 
-    `unicode`: what bars are drawn with; `cursor`: show what is selected.
+    `unicode`: draw bars with block characters; `cursor`: show the selection.
     """
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         return [table.clip(f"{width}x{height} is too small; at least {LEAST_WIDTH}x{LEAST_HEIGHT}", width)]
@@ -75,12 +75,12 @@ def draw(live: Live, width: int, height: int, style: Style, *, unicode: bool = T
 
 
 def help_screen(width: int, style: Style) -> list[str]:
-    """What the keys do."""
+    """The lines of the help."""
     return [style.title("trafficctl top"), "", *(table.clip(line, width) for line in HELP)]
 
 
 def sparkline(values: Sequence[float], width: int, *, unicode: bool = True) -> str:
-    """The latest `width` values as bars, the largest of them full height."""
+    """The latest `width` values as bars; the largest has full height."""
     bars = _BARS if unicode else _ASCII_BARS
     latest = list(values)[-width:] if width > 0 else []
     largest = max(latest, default=0.0)
@@ -104,7 +104,7 @@ def _heading(live: Live, width: int, style: Style) -> str:
 
 
 def _averages(live: Live, sent: str, received: str) -> tuple[Column, ...]:
-    """What was sent and received, averaged over the window that decides, and both ways over each window."""
+    """Columns for rates: sent and received over the chosen window, and both together over each window."""
     unit, chosen = live.unit, live.window_s
     show = _UNITS[unit]
 
@@ -181,7 +181,7 @@ def _meter_row(meter: Meter) -> dict[str, Any]:
 
 
 def _lists(live: Live, width: int, room: int, style: Style, cursor: bool) -> list[str]:
-    """Flows, hosts and open threats, the room shared between them; the one with the focus is never crowded out."""
+    """The lists of flows, hosts, units and threats, which share the room. The one with the focus is always shown."""
     assert live.answer is not None
     kinds = [
         (name, live.answer.get(name) or [], shown)
@@ -203,7 +203,7 @@ def _lists(live: Live, width: int, room: int, style: Style, cursor: bool) -> lis
 
 
 def _shares(room: int, counts: dict[str, int], focus: str) -> dict[str, int]:
-    """Lines for each list, its blank line and heading included; 0: not shown."""
+    """The number of lines for each list, with its blank line and heading; 0: not shown."""
     shares = dict.fromkeys(counts, 0)
     wanted = {name: max(count, 1) + 2 for name, count in counts.items() if count or name in ("flows", focus)}
     weights = {"threats": 1, "flows": 3, "hosts": 2, "units": 2}
@@ -227,7 +227,7 @@ def _list(
     style: Style,
     of: dict[str, Any] | None = None,
 ) -> list[str]:
-    """`of`: the answer that the rows are part of, whose rest is told in a last line where there is room for one."""
+    """`of`: the reply that the rows are from; if there is room, a last line sums up its other rows."""
     count = max(0, room - 1)
     if of is not None and count > 2 and (len(rows) > count or (of.get("moving") or 0) > len(rows)):
         count -= 1

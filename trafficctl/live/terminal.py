@@ -1,4 +1,4 @@
-"""The live screen on a terminal, through curses."""
+"""Runs the live screen on a terminal, with curses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trafficctl.resolver import Resolver, reverse
 from trafficmond.control.client import Client
 from trafficmond.errors import ControlError
 
-ROWS = 200  # asked of the daemon; more than any terminal shows
+ROWS = 200  # rows requested from the daemon; more than any terminal shows
 _RETRY_S = 1.0
 _ANSI = re.compile(r"\x1b\[(\d+)m")
 _COLOURS = {31: 1, 32: 2, 33: 3, 34: 4, 36: 6}
@@ -45,7 +45,7 @@ _NAMES = {
 
 
 class Feed:
-    """The daemon as the screen needs it: asks, and connects again when the daemon was away."""
+    """Calls the daemon for the screen, and connects again after the daemon was gone."""
 
     def __init__(self, socket: str, *, services: bool = True) -> None:
         self._socket = socket
@@ -55,7 +55,7 @@ class Feed:
         self._asked = Asked(socket)
 
     def ask(self, live: Live) -> None:
-        """Bring the state up to date, or note why it is not."""
+        """Updates the state, or notes why it could not."""
         try:
             client = self._client = self._client or Client(self._socket)
             wanted = {"sort": live.sort, "window_s": live.window_s, "match": live.match or None}
@@ -67,10 +67,10 @@ class Feed:
         except ControlError as error:
             live.trouble = str(error)
             if not error.name.startswith(("io.", "org.")):
-                self._hang_up()  # not an answer: the daemon is gone
+                self._hang_up()  # not an error reply: the daemon is gone
 
     def ban(self, address: str) -> str:
-        """Ban, and say what came of it."""
+        """Bans an address and returns a message for the user."""
         try:
             client = self._client = self._client or Client(self._socket)
             ban = client.call("Ban", cidr=address, reason="from trafficctl top")["ban"]
@@ -85,12 +85,12 @@ class Feed:
 
 
 def show(socket: str, live: Live, interval_s: float, *, services: bool = True) -> None:
-    """Run until the person leaves. Raises ControlError if the daemon cannot be reached to begin with."""
+    """Runs until the user quits. Raises ControlError if the daemon cannot be reached at the start."""
     feed = Feed(socket, services=services)
     locale.setlocale(locale.LC_ALL, "")
     os.environ.setdefault("ESCDELAY", "25")
     for name in ("LINES", "COLUMNS"):
-        os.environ.pop(name, None)  # with them curses would never notice that the terminal changed its size
+        os.environ.pop(name, None)  # with them curses would not notice a change of the terminal's size
     curses.wrapper(_run, feed, live, interval_s)
 
 
@@ -107,7 +107,7 @@ def _run(window: curses.window, feed: Feed, live: Live, interval_s: float) -> No
             due = now + (interval_s if live.answer else max(interval_s, _RETRY_S))
         if live.bell:
             live.bell = False
-            with contextlib.suppress(curses.error):  # a terminal without one does without it
+            with contextlib.suppress(curses.error):  # the terminal has no bell
                 curses.beep()
         height, width = window.getmaxyx()
         shown = help_screen(width, style) if pressed.helping else draw(live, width, height, style, unicode=unicode)
@@ -119,7 +119,7 @@ def _run(window: curses.window, feed: Feed, live: Live, interval_s: float) -> No
 
 
 def _prepare() -> None:
-    with contextlib.suppress(curses.error):  # a terminal without it does without it
+    with contextlib.suppress(curses.error):  # the terminal cannot hide its cursor
         curses.curs_set(0)
     if curses.has_colors():
         curses.use_default_colors()
@@ -133,7 +133,7 @@ def _key(window: curses.window) -> str:
     except curses.error:  # nothing was pressed in time
         return ""
     if key == curses.KEY_RESIZE:
-        window.clearok(True)  # terminals keep and move what was shown: draw everything anew
+        window.clearok(True)  # terminals keep and move the old content: draw everything again
         return ""
     return _NAMES.get(key, key if isinstance(key, str) else "")
 

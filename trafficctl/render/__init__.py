@@ -1,1 +1,1 @@
-"""From answers to text: pure, so that every width and format can be tested without a terminal."""
+"""Renders replies as text. Pure, so that every width and format can be tested without a terminal."""

@@ -1,4 +1,4 @@
-"""How the rows of each kind are shown in tables: which columns, in which order, with which units."""
+"""The columns of each table: which fields, in which order, with which units."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ INTERFACES = (
 
 
 def named_services(row: Row) -> str:
-    """What a rule is for; nothing where it is for all."""
+    """The services that a rule is for; empty if it is for all."""
     return ", ".join(row.get("ports") or ())
 
 
 def _until(ban: Row) -> str:
-    """When it ends: one that does not is for ever."""
+    """The end of a ban, or "forever"."""
     return "forever" if ban["expires"] is None else units.when(ban["expires"])
 
 
 def _prefixes(rule: Row) -> str:
-    """A list's name, or the rule's first prefix and how many more it has."""
+    """The name of a list, or the first prefix of a rule and how many more it has."""
     if rule["kind"] == "list":
-        return str(rule["cidr"]).rpartition("/")[2]  # SOURCE has the whole path
+        return str(rule["cidr"]).rpartition("/")[2]  # the column SOURCE has the whole path
     more = (rule.get("prefixes") or 1) - 1
     return f"{rule['cidr']} +{more}" if more else str(rule["cidr"])
 
 
 def _watching(rule: Row) -> str | None:
-    """How many packets a rule in shadow would have dropped."""
+    """The number of packets that a rule in shadow would have dropped."""
     if not rule.get("shadow"):
         return None
     return f"would drop {units.number((rule.get('would_drop') or {}).get('packets', 0))}"
@@ -89,7 +89,7 @@ BANS = (
 
 
 def _address(end: str) -> Callable[[Row], str | None]:
-    """One of `names.ENDS` by its name where the row has that; nothing where there is no address."""
+    """Shows the field `end` (one of `names.ENDS`) by name if the row has one; None without an address."""
     return lambda row: address_of(row, end) if row.get(end) else None
 
 
@@ -110,7 +110,7 @@ THREATS = (
 
 
 def _who(change: Row) -> str:
-    """The user, and the person behind it where that is somebody else or, of root, unknown."""
+    """The user, and the login behind it if that is another one, or unknown for root."""
     login = change.get("login")
     if login is None:
         return "root (login unknown)" if change["user"] == "root" else str(change["user"])
@@ -130,19 +130,19 @@ AUDIT = (
 
 
 def _brief_unit(row: Row) -> str | None:
-    """As systemctl takes it: a service without ".service"."""
+    """The unit without ".service", as systemctl accepts it."""
     unit = row.get("unit")
     return unit and str(unit).removesuffix(".service").replace(".service/", "/")
 
 
 def _brief_from(row: Row) -> str:
-    """Without a port that was only taken for this flow; others by their number, which is shorter."""
+    """The source without an ephemeral port; other ports by number, which is shorter than the name."""
     port = row.get("src_port")
     return endpoint(address_of(row, "src_ip"), None if (port or 0) >= EPHEMERAL else port, str(row.get("protocol")))
 
 
 def _brief_action(row: Row) -> str | None:
-    """What was not let through."""
+    """The action if it is drop, else nothing."""
     return "drop" if row.get("action") == "drop" else None
 
 
@@ -158,7 +158,7 @@ def _both_ways(counter: str) -> Callable[[Row], int]:
 
 
 def place(row: Row, side: str = "") -> str:
-    """ "CH AS64500 Example": where the databases of the daemon's settings have an end, as far as they know it."""
+    """ "CH AS64500 Example": country, system and its name of a side, as far as the daemon's databases have them."""
     number = row.get(f"{side}asn")
     parts = (row.get(f"{side}country"), f"AS{number}" if number else "", row.get(f"{side}as_name"))
     return " ".join(units.plain(part) for part in parts if part)
@@ -174,14 +174,14 @@ _TOTAL = Column("total", "TOTAL", units.size, right=True, weight=9, of=_both_way
 
 
 def _process(row: Row) -> str:
-    """ "curl 4711": command and number, as far as they are told."""
+    """ "curl 4711": command and number, as far as the row has them."""
     return " ".join(str(row[name]) for name in ("process", "pid") if row.get(name) is not None)
 
 
 PROCESS = Column("process", "PROCESS", weight=5, shrinks_to=8, of=_process)
 
-# In a table of flows only what tells them apart, what who began sent and received, and the total, which is what they
-# are sorted by. JSON, CSV and SQL say packets and bytes of what was sent: no column here is called so.
+# A table of flows has what the initiator sent and received, and the total, by which it is sorted. In JSON, CSV and SQL
+# `packets` and `bytes` count what was sent, so no column here has one of these names.
 FLOWS = (
     Column("last_seen", "LAST SEEN", units.when, weight=8),
     FROM,
@@ -199,15 +199,15 @@ FLOWS = (
     Column("interface", "INTERFACE", weight=3),
 )
 
-# Of many hosts: whose they are before all else.
+# For the flows of many hosts, the host comes first.
 SENSOR = Column("sensor", "SENSOR", weight=9, shrinks_to=8)
 FLEET = (SENSOR, *FLOWS)
-# What a fleet does not know: where both are, and why a source is not banned.
+# A fleet's server has neither places nor the reasons why a source is not banned.
 FLEET_THREATS = (SENSOR, *(column for column in THREATS if column.key not in ("place", "not_banned")))
 
 
 def _port(side: str) -> Callable[[Row], str | int | None]:
-    """By its name where it has one. ICMP has a type on the one side, and a code on the other."""
+    """Shows a port by name if it has one. ICMP has a type in place of the source port, and a code in the other."""
     icmp = {"src": "type", "dst": "code"}[side]
 
     def shown(row: Row) -> str | int | None:
@@ -239,8 +239,10 @@ _BY_FIELD = {
 
 
 def grouped_columns(fields: Iterable[str]) -> list[Column]:
-    """The columns of a grouping of flows: each field, as it comes, and the total that they are sorted by. Of hosts what
-    they sent and received, else what went up from here and came down."""
+    """The columns for flows in groups: each field in its order, and the total by which they are sorted.
+
+    Groups by host show what each sent and received, all others what went out and came in.
+    """
     fields = list(fields)
     keys = fields[: fields.index("flows")] if "flows" in fields else []
     sides = ("up_bytes", "down_bytes") if "host" in fields else ("packets", "bytes", "reply_packets", "reply_bytes")
@@ -252,7 +254,7 @@ def grouped_columns(fields: Iterable[str]) -> list[Column]:
 
 
 def _key(column: Column, several: bool) -> Column:
-    """What tells groups apart goes last, and says it where there is none of it. Of several each may be cut."""
+    """A column of the group's key: it is hidden last and shows "(none)" for no value. Of several, each may be cut."""
 
     def named(of: Callable[[Row], Any]) -> Callable[[Row], Any]:
         return lambda row: "(none)" if (value := of(row)) in (None, "") else value

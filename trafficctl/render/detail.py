@@ -1,4 +1,4 @@
-"""One thing told whole: a threat, an explanation."""
+"""Renders one threat or one explanation in full."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from trafficctl.render.facts import Fact
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column
 
-_FLOWS = 20  # shown; they are examples
-_ANSWERS = 5  # in the first line of an explanation; the table below has them all
+_FLOWS = 20  # flows shown; they are examples
+_ANSWERS = 5  # decisions in the first line of an explanation; the table below has all
 
 
 def render_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
@@ -49,7 +49,7 @@ def render_threat(detail: dict[str, Any], style: Style, width: int | None) -> It
 
 
 def _named(row: dict[str, Any], end: str) -> str:
-    """What follows an address whose name is known."""
+    """The name of an address in parentheses, if it is known."""
     name = row.get(name_key(end))
     return f" ({units.plain(name)})" if name else ""
 
@@ -85,7 +85,7 @@ def _flows(flows: list[dict[str, Any]], style: Style, width: int | None) -> Iter
 
 
 def _label(decision: dict[str, Any]) -> str | None:
-    """The name that somebody gave it: one that was made of prefix and services says nothing that is not beside it."""
+    """The label of a decision, unless it is made of prefix and services, which have columns of their own."""
     label, prefix = decision.get("label"), decision.get("prefix")
     return None if prefix and str(label).startswith(str(prefix)) else label
 
@@ -105,7 +105,7 @@ _DECISIONS = (
 
 
 def _answers(explanation: dict[str, Any], style: Style) -> Iterator[str]:
-    """What happens, in a few words: by service, where nobody asked about one and some rules are for some alone."""
+    """The actions in a few words: one for each set of services, unless the explanation is for one service."""
     first = [] if explanation.get("service") else list(takewhile(lambda row: not row["wins"], explanation["decisions"]))
     some = [each for each in first if each.get("ports")]
     for (action, kind), those in groupby(some, lambda row: (row["action"], row["kind"])):
@@ -116,7 +116,7 @@ def _answers(explanation: dict[str, Any], style: Style) -> Iterator[str]:
 
 
 def _listeners(explanation: dict[str, Any]) -> str:
-    """Who waits for the service on this host; nothing where that is not known."""
+    """The units and processes that listen for the service on this host; empty if that is not known."""
     found = explanation.get("listeners")
     shown = [f"{units.plain(each['process'])} ({each['pid']})" for each in explanation.get("processes") or ()]
     return "" if found is None else ", ".join([*map(units.plain, found), *shown]) or "nobody"

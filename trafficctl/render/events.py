@@ -1,4 +1,4 @@
-"""One line a record, for people who watch a stream."""
+"""Renders log records and threats as one line each, for watching a stream."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from trafficctl.render.style import Style
 from trafficmond import protocols
 
 Record = dict[str, Any]
-_NAME_CELLS = 40  # of a host's name; its end says most
+_NAME_CELLS = 40  # width of a host's name; it is cut at its beginning
 
 
 def event_line(event: Record, style: Style) -> str:
-    """A log record: when, what was done, where, who with whom, how large, by which rule."""
+    """A log record: time, action, interface, protocol, ends, size, rule."""
     action = {"LOG": "monitor"}.get(str(event.get("action")), str(event.get("action")).lower())
     parts = [
         _clock(event.get("timestamp", 0.0)),
@@ -33,7 +33,7 @@ def event_line(event: Record, style: Style) -> str:
 
 
 def threat_line(threat: Record, style: Style) -> str:
-    """A threat: when, how grave, what kind, what happened."""
+    """A threat: time, severity, detector, summary, state, id."""
     severity = str(threat["severity"])
     state = str(threat.get("state") or "")
     parts = [
@@ -51,13 +51,13 @@ def _clock(then: float) -> str:
 
 
 def end_of(record: Record, side: str) -> str:
-    """ "192.0.2.1:443", "[2001:db8::1]:https", "host.example:ssh": by the names that the record has (names.Labels);
-    without ports where a protocol has none."""
+    """ "192.0.2.1:443", "[2001:db8::1]:https", "host.example:ssh": by the names that the record has (names.Labels),
+    without ports for protocols that have none."""
     port = record.get(f"{side}_service") or record.get(f"{side}_port")
     return protocols.endpoint(address_of(record, f"{side}_ip"), port, str(record.get("protocol")))
 
 
 def address_of(record: Record, end: str) -> str:
-    """The name of one of `names.ENDS`, where the record has it, else the address."""
+    """The name of the address in the field `end` (one of `names.ENDS`) if the record has it, else the address."""
     name = record.get(name_key(end))
     return table.clip_start(units.plain(name), _NAME_CELLS) if name else units.plain(record.get(end))

@@ -1,4 +1,4 @@
-"""Facts about one thing: keys in a column, values beside them."""
+"""Renders facts about one thing: keys in a column, values beside them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LEAST_ROOM = 20
 
 
 class Fact(NamedTuple):
-    """A value with its key (empty: more about the one before), painted as `mark` says."""
+    """A value with its key, in the colour `mark`. An empty key continues the fact before."""
 
     key: str
     value: str
@@ -22,7 +22,7 @@ class Fact(NamedTuple):
 
 
 def render(facts: Iterable[Fact], style: Style, width: int | None) -> Iterator[str]:
-    """The lines; values are wrapped to the width, empty ones left out."""
+    """The lines; values are wrapped to the width, empty values left out."""
     shown = [Fact(units.plain(key), units.plain(value), mark) for key, value, mark in facts if value]
     margin = max([_KEY, *(min(table.cells(fact.key) + 1, _WIDEST_KEY) for fact in shown)])
     for key, text, mark in shown:

@@ -11,7 +11,7 @@ from trafficctl.render.style import Style
 
 
 def render(rows: Sequence[dict[str, str]], style: Style, width: int | None) -> Iterator[str]:
-    """Each finding with its state, advice below it, and the sum at the end."""
+    """Each finding with its state, the advice below it, and a summary at the end."""
     margin = min(24, max((len(row["subject"]) for row in rows), default=0)) + 8
     room = max(24, (width or 1000) - margin)
     for row in rows:

@@ -1,4 +1,4 @@
-"""What a fleet is busy with, as tables."""
+"""Renders the rates of a fleet as tables."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ _LISTS = {
         Column("sensors", "SENSORS", units.exact, right=True, weight=7),
     ),
 }
-_MOST_SENSORS = 20  # busiest; all of them are in JSON
+_MOST_SENSORS = 20  # the busiest; JSON has all of them
 
 
 def render(answer: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
-    """One sample: open threats first, as far as there are any."""
+    """One sample; open threats come first, if there are any."""
     busy = units.many(len(answer["sensors"]), "busy sensor")
     flows = units.many(sum(row["flows"] for row in answer["sensors"]), "report")
     span = units.span(answer["window_s"])

@@ -1,4 +1,4 @@
-"""Mistakes in files, each under the line it is about."""
+"""Renders mistakes in files, each under its line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trafficctl.render.style import Style
 
 
 def render(checked: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
-    """The outcome of a check."""
+    """The lines for the result of a check."""
     for kind, colour in (("mistakes", "red"), ("notes", "yellow")):
         path = None
         for each in checked[kind]:

@@ -1,4 +1,4 @@
-"""Where a command's answer goes, in the format that was asked for."""
+"""Writes the result of a command in the wanted format."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from trafficctl.render.style import Style
 from trafficctl.render.table import Column, Row
 from trafficmond.errors import ControlError
 
-# The lines in which an answer is told to a person, given colours and the terminal's width (None: no limit).
+# Makes the lines for people, given colours and the terminal's width (None: no limit).
 Renderer = Callable[[Any, Style, "int | None"], Iterable[str]]
 
-_PAGE = 500  # rows whose widths a human table of unknown length is laid out for
+_PAGE = 500  # rows for which the column widths of a long table are computed together
 
 
 class Output:
-    """Standard output in one of four formats: `human`, `json`, `jsonl`, `csv`. The last three carry every field."""
+    """Standard output in one of four formats: `human`, `json`, `jsonl`, `csv`. The last three have every field."""
 
     def __init__(self, form: str, stream: TextIO | None = None, width: int | None = None, colour: bool = False) -> None:
         self.form = form
@@ -34,7 +34,7 @@ class Output:
 
     @classmethod
     def of(cls, form: str) -> Output:
-        """Standard output as it is: its width if it is a terminal, colour if that is wanted."""
+        """Standard output in a format: with the width of its terminal, and colour if that is wanted."""
         if form == "toml":
             raise ControlError("-o toml works only with trafficctl rules", name="usage", hint="use -o json")
         stream = sys.stdout
@@ -46,17 +46,17 @@ class Output:
 
     @property
     def human(self) -> bool:
-        """Is a person reading?"""
+        """Whether the output is for people."""
         return self.form == "human"
 
     def line(self, text: str = "") -> None:
-        """One line of text."""
+        """Writes one line of text."""
         self.stream.write(text + "\n")
 
     def rows(
         self, rows: Iterable[Row], columns: Sequence[Column], *, fields: Sequence[str] = (), empty: str = ""
     ) -> int:
-        """A table; `fields` fixes csv's columns, `empty` is what a person reads instead of no rows. How many rows."""
+        """Writes rows and returns how many there were. `fields`: csv's columns; `empty`: the text for no rows."""
         counted = _Counted(rows)
         if self.form == "json":
             self._json_array(counted)
@@ -70,7 +70,7 @@ class Output:
         return counted.count
 
     def report(self, value: Mapping[str, Any], render: Renderer) -> None:
-        """One answer with parts: told to a person by `render`; as data, whole (csv: one line a leaf, dotted keys)."""
+        """Writes one value with parts: for people by `render`, else complete (csv: a line a leaf, dotted keys)."""
         if self.form == "human":
             for line in render(value, self.style, self.width):
                 self.line(line)
@@ -82,11 +82,11 @@ class Output:
             self._csv(({"key": key, "value": leaf} for key, leaf in flatten(value)), ("key", "value"))
 
     def record(self, value: Mapping[str, Any]) -> None:
-        """One compact JSON line."""
+        """Writes one compact JSON line."""
         self.line(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
 
     def flush(self) -> None:
-        """Let the reader see it now."""
+        """Writes out what is buffered."""
         self.stream.flush()
 
     def _json_array(self, rows: Iterable[Row]) -> None:

@@ -1,4 +1,4 @@
-"""The status, told to a person."""
+"""Renders the status for people."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from trafficctl.render.facts import Fact
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column
 
-_MISTAKES = 5  # shown; more than that is for `check`
+_MISTAKES = 5  # mistakes shown; `trafficctl check` shows all
 
 
 def render(status: dict[str, Any], style: Style, width: int | None, now: float | None = None) -> Iterator[str]:
-    """The lines; `now` in epoch seconds, for what is told as an age."""
+    """The lines; `now` in epoch seconds, for ages."""
     if status.get("not_known"):
         yield style.paint(table.clip(f"NOT KNOWN: {status['not_known']}", width), "red")
     for text in status.get("unwatched") or ():
@@ -35,7 +35,7 @@ def render(status: dict[str, Any], style: Style, width: int | None, now: float |
 def _facts(status: dict[str, Any]) -> Iterator[Fact]:
     config, store = status["config"], status["store"]
     for warning in status.get("warnings") or ():
-        if warning not in (status.get("not_known"), *(status.get("unwatched") or ())):  # told first
+        if warning not in (status.get("not_known"), *(status.get("unwatched") or ())):  # shown above
             yield Fact("warning", warning, "yellow")
     yield Fact("loader", status["loader"] + _because(status.get("loader_reason")))
     loaded = f"generation {config['generation']}, in force since {units.clock(config['loaded_at'])}"
@@ -67,7 +67,7 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
 
 
 def _evictions(status: dict[str, Any]) -> Iterator[Fact]:
-    """Tables that were too small for what came."""
+    """Tables that were full and evicted entries."""
     evicted = (status.get("counters") or {}).get("evicted_flows", 0)
     if evicted:
         yield Fact("evicted", f"{units.exact(evicted)} flows early: the flow table was full", "yellow")
@@ -79,7 +79,7 @@ def _evictions(status: dict[str, Any]) -> Iterator[Fact]:
 
 
 def _mistakes(config: dict[str, Any]) -> Iterator[Fact]:
-    """Why the files on disk are not in force: the first mistakes, and where to see all."""
+    """The reasons why the files on disk are not in force: the first mistakes, and where to see all."""
     mistakes = config.get("mistakes") or []
     lines = [f"{each['where']}: {each['what']}" for each in mistakes[:_MISTAKES]] or [config["error"]]
     for index, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""Colour, where there is a terminal that wants it."""
+"""Colours for terminals."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _MEANING = {
 
 
 class Style:
-    """Wraps text in colours, or does not."""
+    """Wraps text in colours, if colour is on."""
 
     def __init__(self, colour: bool, *, reverse: bool = False) -> None:
-        """`reverse`: even without colour, since a selection must be seen."""
+        """`reverse`: show reverse video even without colour, so that a selection is visible."""
         self.colour = colour
         self.reverse = colour or reverse
 
@@ -41,15 +41,15 @@ class Style:
         return f"\x1b[{_CODES[name]}m{text}\x1b[0m" if wanted else text
 
     def word(self, text: str) -> str:
-        """A word that means something (an action, a severity, a state) in the colour of its meaning."""
+        """An action, a severity or a state, in the colour of its meaning."""
         return self.paint(text, _MEANING.get(text.strip().lower(), ""))
 
     def title(self, text: str) -> str:
-        """A heading."""
+        """The text as a heading."""
         return self.paint(text, "bold")
 
     def dim(self, text: str) -> str:
-        """What matters less."""
+        """The text as less important."""
         return self.paint(text, "dim")
 
 
@@ -59,5 +59,5 @@ def bare(text: str) -> str:
 
 
 def wanted(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
-    """Colour only on a terminal that can, and not if NO_COLOR (no-color.org) says no."""
+    """Whether to use colour: on a terminal that has it, unless NO_COLOR is set (no-color.org)."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM", "") not in ("", "dumb")

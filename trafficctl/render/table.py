@@ -1,4 +1,4 @@
-"""Tables that fit: columns shrink, then the least important go, and the reader is told which."""
+"""Tables that fit the terminal: columns shrink, then the least important are hidden and named below the table."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from trafficctl.render.style import Style
 from trafficctl.render.units import plain
 
 GAP = 2
-NICE_TO_HAVE = 3  # columns of this weight and below go before any text is cut
+NICE_TO_HAVE = 3  # columns of this weight and below are hidden before any text is cut
 _INDENT = "    "
 _UNBROKEN = "\N{NO-BREAK SPACE}"
 Row = dict[str, Any]
 
 
 class Column(NamedTuple):
-    """How one field is shown. (No dataclass, whose import alone takes a quarter of a client's start.)"""
+    """How one field is shown. A NamedTuple, since the import of dataclasses takes a quarter of a client's start."""
 
     key: str
     title: str
-    show: Callable[[Any], str] = plain  # of a value that is not None
+    show: Callable[[Any], str] = plain  # for values that are not None
     right: bool = False
     shrinks_to: int = 0  # 0: never cut; else may be cut to this width
-    weight: int = 5  # the lightest column goes first when there is no room; 9 stays to the last
+    weight: int = 5  # the lightest column is hidden first; columns of weight 9 last
     meaningful: bool = False  # coloured by its word
-    keep_end: bool = False  # cut at its beginning, as a path is
-    below: bool = False  # told whole under its row where the table is too wide
-    of: Callable[[Row], Any] | None = None  # what is shown, where it is more than the one field
-    unknown: str = ""  # what stands for a value that this row lacks and another has
-    brief: Callable[[Row], Any] | None = None  # what is shown where there is no room for all that matters
+    keep_end: bool = False  # cut at its beginning, for example a path
+    below: bool = False  # shown in full below its row if the table is too wide
+    of: Callable[[Row], Any] | None = None  # computes the value, if it is not the one field
+    unknown: str = ""  # shown for a missing value if another row has one
+    brief: Callable[[Row], Any] | None = None  # computes a shorter value, for when there is no room
 
 
 def lines(
     rows: Iterable[Row], columns: Sequence[Column], width: int | None, style: Style, *, note: bool = True
 ) -> list[str]:
-    """The table's lines, heading first; none is wider than `width` (None: as wide as it takes).
+    """The table's lines, heading first; none is wider than `width` (None: no limit).
 
-    `note`: tell in a last line which columns had to go.
+    `note`: name the hidden columns in a last line.
     """
     rows = list(rows)
     texts = [[_cell(column, row) for column in columns] for row in rows]
     if width is not None and _total(_natural(texts, columns)) > width:
         texts = [[_cell(column, row, brief=True) for column in columns] for row in rows]
-    # A column that says nothing anywhere is left out.
+    # A column that is empty in all rows is left out.
     shown = [i for i, _ in enumerate(columns) if any(text[i] for text in texts)] or list(range(len(columns)))
     for text in texts:
         text[:] = [cell or column.unknown for cell, column in zip(text, columns, strict=True)]
@@ -67,7 +67,7 @@ def lines(
 
 
 def _natural(texts: Sequence[Sequence[str]], columns: Sequence[Column]) -> dict[int, int]:
-    """Widths of the columns that say something, but for those that are only nice to have."""
+    """The widths of the columns that are not empty, without those that are only nice to have."""
     return {
         i: max([cells(column.title), *(cells(text[i]) for text in texts)])
         for i, column in enumerate(columns)
@@ -82,7 +82,7 @@ def _cell(column: Column, row: Row, *, brief: bool = False) -> str:
 
 
 def _fit(natural: dict[int, int], columns: Sequence[Column], width: int | None) -> tuple[dict[int, int], list[int]]:
-    """Widths by column index, and the indexes of the columns that had to go."""
+    """The widths by column index, and the indexes of the hidden columns."""
     widths = dict(natural)
     hidden: list[int] = []
     while width is not None and (excess := _total(widths) - width) > 0:
@@ -125,7 +125,7 @@ def _coloured(cut: dict[int, str], widths: dict[int, int], columns: Sequence[Col
 
 
 def cells(text: str) -> int:
-    """How many terminal cells a text takes: East Asian wide characters take two, combining marks none."""
+    """The width of a text in terminal cells: two for East Asian wide characters, none for combining marks."""
     if text.isascii():
         return len(text)
     return sum(_cells_of(c) for c in text)
@@ -138,7 +138,7 @@ def _cells_of(char: str) -> int:
 
 
 def clip_start(text: str, width: int) -> str:
-    """The text in at most `width` cells; what is cut begins with an ellipsis."""
+    """The end of the text in at most `width` cells, after an ellipsis if it was cut."""
     if cells(text) <= width:
         return text
     kept = text
@@ -148,7 +148,7 @@ def clip_start(text: str, width: int) -> str:
 
 
 def clip(text: str, width: int | None) -> str:
-    """The text in at most `width` cells; what is cut ends in an ellipsis."""
+    """The beginning of the text in at most `width` cells, before an ellipsis if it was cut."""
     if width is None or cells(text) <= width:
         return text
     kept, used = "", 0
@@ -161,6 +161,6 @@ def clip(text: str, width: int | None) -> str:
 
 
 def pad(text: str, width: int, right: bool = False) -> str:
-    """The text filled up with blanks to `width` cells."""
+    """The text padded with blanks to `width` cells."""
     blanks = " " * (width - cells(text))
     return blanks + text if right else text + blanks

@@ -1,4 +1,4 @@
-"""Numbers, times and untrusted text as people read them."""
+"""Formats numbers, times and untrusted text for people."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _scaled(value: float | None, base: int, names: tuple[str, ...]) -> str:
     if value is None:
         return ""
     scaled, index = float(value), 0
-    # Half below the base would be shown as the base.
+    # A value less than half below the base would be rounded up to it.
     while abs(scaled) >= (base - 0.5 if index else base) and index < len(names) - 1:
         scaled /= base
         index += 1
@@ -45,24 +45,24 @@ def _scaled(value: float | None, base: int, names: tuple[str, ...]) -> str:
 
 
 def exact(value: int | None) -> str:
-    """A count to the last digit, in groups, as reports and messages write it: "123,456,789"."""
+    """A count with all digits, in groups: "123,456,789"."""
     return "" if value is None else f"{value:,}"
 
 
 def many(value: int, noun: str) -> str:
-    """ "1 rule", "4,567 prefixes": the count with its noun, given in the singular."""
+    """ "1 rule", "4,567 prefixes": the count with its noun; `noun` is the singular."""
     plural = noun + ("es" if noun.endswith(("x", "s")) else "s")
     return f"{exact(value)} {noun if value == 1 else plural}"
 
 
 def ruling(rules: int, lists: int | None, prefixes: int | None) -> str:
-    """ "3 rules, 1 list, 4,567 prefixes"; without what there is none of."""
+    """ "3 rules, 1 list, 4,567 prefixes"; counts of zero are left out."""
     counts = ((rules, "rule"), (lists, "list"), (prefixes, "prefix"))
     return ", ".join(many(value, noun) for value, noun in counts if value) or "0 rules"
 
 
 def share(part: float, whole: float) -> str:
-    """ "12.3 %", "<0.1 %"; of nothing, "-"."""
+    """ "12.3 %", "<0.1 %", or "-" if the whole is zero."""
     if not whole:
         return "-"
     percent = 100 * part / whole
@@ -92,7 +92,7 @@ def clock(then: float | None) -> str:
 
 
 def when(then: float | None, now: float | None = None) -> str:
-    """A moment in a table: "16:04:15" today, "Nov 14 22:14" this year, else the date; local."""
+    """A time in a table: "16:04:15" today, "Nov 14 22:14" this year, else the date; local time."""
     if then is None:
         return ""
     moment, today = time.localtime(then), time.localtime(now)
@@ -102,7 +102,7 @@ def when(then: float | None, now: float | None = None) -> str:
 
 
 def plain(text: object) -> str:
-    """Text from elsewhere without what would steer a terminal; such characters are shown as escapes."""
+    """Untrusted text with its control characters as escapes, so that it cannot control the terminal."""
     shown = str(text)
     if shown.isprintable():
         return shown

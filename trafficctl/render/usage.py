@@ -1,4 +1,4 @@
-"""Sums of traffic as a table with bars."""
+"""Renders totals of traffic as a table with bars."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BEFORE = "(before the last upgrade, UP was not counted: it is what initiators s
 
 
 def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | None) -> Iterator[str]:
-    """The rows of Usage by hour, day, month (oldest first) or by another kind; the last line has the sum."""
+    """The rows of Usage by hour, day or month (oldest first) or by another kind; the last line has their sum."""
     if not rows:
         yield "there are no totals for that time; flows are counted when they are stored, up to 5 minutes later"
         return
@@ -61,7 +61,7 @@ def _marks() -> tuple[str, str]:
 
 
 def _bar(row: dict[str, Any], largest: int, room: int) -> str:
-    """Both ways, one after the other; what there is shows at least as a mark."""
+    """A bar of both directions; traffic that is not zero has at least one mark."""
     down, up = _marks()
     whole = max(1, round(row["total"] / largest * room)) if row["total"] else 0
     part = round(row["down_bytes"] / row["total"] * whole) if row["total"] else 0

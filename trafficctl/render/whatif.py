@@ -1,4 +1,4 @@
-"""What other rules would have done, for people."""
+"""Renders the result of what-if for people."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _FLOWS = (
 
 
 def render(answer: Mapping[str, Any], style: Style, width: int | None) -> Iterator[str]:
-    """The answer of what-if."""
+    """The lines for the result."""
     judged = f"{units.many(answer['flows'], 'flow')} seen since {units.clock(answer['since'])}"
     yield style.title(judged) + f": {units.many(answer['packets'], 'packet')}, {units.size(answer['bytes'])}"
     yield _in_a_line(answer["dropped"], answer["differs"])

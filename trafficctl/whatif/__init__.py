@@ -1,1 +1,1 @@
-"""What other rules would have done to the flows that were seen: judged by columns, beside the daemon."""
+"""Judges recorded flows by other rules, column by column and outside the daemon, and compares the results."""

@@ -1,4 +1,4 @@
-"""What a comparison found, as data: the fields that are shown, and those of -o json."""
+"""The result of a comparison as data, with the fields of -o json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import key_text
 from trafficmond.verdict import action_of
 
-_MOST_ROWS = 1000  # of a grouping, in data; of more the largest
+_MOST_ROWS = 1000  # rows of one grouping in the data: the largest
 _FLOW = (
     *("first_seen", "last_seen", "src_ip", "dst_ip", "src_port", "dst_port", "protocol", "packets", "bytes"),
     *("reply_packets", "reply_bytes", "interface", "direction"),
@@ -27,7 +27,7 @@ _FLOW = (
 def answer(
     before: Before, tally: Tally, reader: Reader, live: Sequence[Mapping[str, Any]], since: float
 ) -> dict[str, Any]:
-    """All of it."""
+    """The complete result."""
     flows, packets, octets, answered = tally.judged.tolist()
     return {
         "differs": tally.differs,
@@ -75,7 +75,7 @@ def _service(place: int) -> str:
 
 
 def _decided(before: Before, was: int, then: int) -> dict[str, Any]:
-    """By which rules, before and then."""
+    """The rules that decide before and after."""
     return {
         **_rule(before.then.policy, then, ""),
         **_rule(before.now.policy, was, "before_"),

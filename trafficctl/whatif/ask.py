@@ -1,4 +1,4 @@
-"""A comparison from the question to its answer, for the commands that ask for one."""
+"""Runs a comparison for a command: reads rules and flows, judges, and shows the result."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ _DAY_S = 86_400
 
 
 def ask(args: Namespace, changed: Callable[[Rulings], Rulings], since: float | None = None) -> int:
-    """Judges the flows seen since then (epoch s; None: for a day) by the rules in force and by those that `changed`
-    makes of them, and shows what differs. The exit code; raises ControlError, so that 1 means a difference alone."""
+    """Judges flows by the rules in force and by those that `changed` makes of them, and shows the differences.
+
+    `since`: epoch seconds; None: for a day. Returns the exit code. All errors are ControlErrors with other exit codes,
+    so that 1 always means a difference.
+    """
     try:
         return _ask(args, changed, time.time() - _DAY_S if since is None else since)
     except ConfigError as error:
@@ -37,7 +40,7 @@ def ask(args: Namespace, changed: Callable[[Rulings], Rulings], since: float | N
 
 
 def ask_about(args: Namespace, cidr: str, changed: Callable[[Rulings], Rulings]) -> int:
-    """The same for a change of one prefix; that the guard spares some of it is told."""
+    """The same for a change of one prefix, with a note on addresses in it that the guard spares."""
 
     def changed_with_notes(now: Rulings) -> Rulings:
         found = rules.spared(now.policy(), cidr)

@@ -1,7 +1,7 @@
-"""Flows of flows.db by columns, a piece at a time.
+"""Reads flows of flows.db by columns, in pieces.
 
-SQLite joins a column of many rows into one text, which numpy reads: several times faster than rows, and of none of them
-is a Python object made but of its address.
+SQLite joins a column of many rows into one text, which numpy parses. This is several times faster than reading rows,
+and only addresses become Python objects.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trafficmond.store.schema import STORED_COLUMNS, partition_table
 
 PIECE_ROWS = 1 << 16
 _PEER = "CASE direction WHEN 'egress' THEN dst_ip ELSE src_ip END"
-# What of a row is small, in one number: both ports, the protocol, TCP's flags, direction and whose packets there are.
+# The small fields of a row in one number: ports, protocol, TCP flags, direction, and which sides sent packets.
 _SMALL = (
     "src_port + (dst_port << 16) + (protocol_num << 32) + ((tcp_flags | reply_tcp_flags) << 40) "
     "+ (reply_tcp_flags << 48) + ((direction = 'egress') << 56) + ((packets > 0) << 57) + ((reply_packets > 0) << 58)"
@@ -47,16 +47,16 @@ class Piece:
 
     @property
     def rows(self) -> int:
-        """At most so many."""
+        """The number of rows, at most: some rowids may be missing."""
         return self.last - self.first + 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Flows:
-    """Columns of flows; packets and bytes are those of both sides."""
+    """Columns of flows; packets and bytes count both sides."""
 
     of: Conversations
-    heard: Bool  # the other side answered, and not only that it does not listen
+    heard: Bool  # the other side answered, and not only with a reset
     packets: I64
     bytes: I64
     last: I64  # epoch s
@@ -68,12 +68,12 @@ class Flows:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Where flows.db ends at a moment: the last rowid of each partition."""
+    """The end of flows.db at a moment: the last rowid of each partition."""
 
     last: Mapping[int, int]
 
     def pieces(self, since: float, reader: Reader) -> Iterator[Piece]:
-        """All up to it, the latest first; without partitions that ended before `since`."""
+        """The pieces up to this end, the latest first, without partitions that ended before `since`."""
         for number in sorted(self.last, reverse=True):
             if reader.ended(number) >= since:
                 for last in range(self.last[number], 0, -PIECE_ROWS):
@@ -81,7 +81,7 @@ class Edge:
 
 
 class Reader:
-    """flows.db at `path`, read only. One for each process. Raises StoreError."""
+    """Reads flows.db at `path`; one reader for each process. Every method raises StoreError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,7 +90,7 @@ class Reader:
             self._connection.execute("PRAGMA cache_size = -4096")
 
     def edge(self) -> Edge:
-        """As it is now."""
+        """The current end."""
         with self._errors_reported():
             numbers = [number for (number,) in self._connection.execute("SELECT number FROM partitions")]
             return Edge({number: self._greatest(partition_table(number)) for number in numbers})
@@ -99,13 +99,13 @@ class Reader:
         return int(self._connection.execute(f"SELECT coalesce(max(rowid), 0) FROM {table}").fetchone()[0])
 
     def ended(self, number: int) -> float:
-        """The latest that a partition holds, epoch s; of one that is gone or empty, long ago."""
+        """The time of a partition's latest flow in epoch seconds; 0 if the partition is gone or empty."""
         with self._errors_reported():
             found = self._connection.execute("SELECT last_seen FROM partitions WHERE number = ?", (number,)).fetchone()
         return float(found[0]) if found and found[0] is not None else 0.0
 
     def read(self, piece: Piece, since: float) -> Flows:
-        """The rows of a piece that were seen since then; none where its partition is gone by now."""
+        """The rows of a piece that were seen since then; none if its partition is gone."""
         joined = ", ".join(f"group_concat({column}, ' ')" for column in _COLUMNS)
         where = "rowid BETWEEN ? AND ? AND +last_seen >= ?"
         with self._errors_reported():
@@ -119,14 +119,14 @@ class Reader:
                 raise
 
     def between(self, first: Edge, last: Edge, since: float) -> Iterator[dict[str, Any]]:
-        """Whole rows that were added from one moment to another."""
+        """The rows, with all columns, that were added between two ends."""
         with self._errors_reported():
             for number, end in last.last.items():
                 where = f"rowid > {first.last.get(number, 0)} AND rowid <= {end} AND last_seen >= ?"
                 yield from self._rows(partition_table(number), where, (since,))
 
     def named(self, table: str, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """Whole rows by rowid."""
+        """The rows with these rowids, with all columns."""
         with self._errors_reported():
             found = self._rows(table, f"rowid IN ({', '.join(map(str, rows))})", ())
             return {row.pop("rowid"): row for row in found}
@@ -146,14 +146,14 @@ class Reader:
 
 
 def latest(live: Iterable[Mapping[str, Any]], stored: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Flows that were not stored when they were asked for, and what was stored meanwhile, each once."""
+    """Flows that were not stored when they were asked for, and those stored since, each once."""
     rows = {tuple(row.get(name) for name in _SAME): dict(row) for row in stored}
     rows |= {tuple(row.get(name) for name in _SAME): dict(row) for row in live}
     return list(rows.values())
 
 
 def of_rows(rows: Sequence[Mapping[str, Any]]) -> Flows:
-    """The same columns of rows; `row` is each one's place."""
+    """The columns of rows; `row` is the position of each."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"CREATE TABLE live ({', '.join(STORED_COLUMNS)})")
         marks = ", ".join("?" * len(STORED_COLUMNS))
@@ -183,7 +183,7 @@ def _numbers(text: str) -> I64:
 
 
 def _addresses(texts: Sequence[str]) -> tuple[U64, U64, Bool]:
-    """Left-aligned, and which are IPv6."""
+    """The addresses as 128 bits, IPv4 in the upper 32, and which of them are IPv6."""
     six = np.array([":" in text for text in texts], np.bool_)
     hi, lo = np.zeros(len(texts), np.uint64), np.zeros(len(texts), np.uint64)
     for family, chosen in ((socket.AF_INET, ~six), (socket.AF_INET6, six)):

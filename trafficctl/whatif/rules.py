@@ -1,4 +1,4 @@
-"""The two policies that flows are judged by: that in force, as the daemon tells it, and that which is asked about."""
+"""The two policies by which flows are judged: the one in force, as the daemon sends it, and the proposed one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NO_ACTION = "a list has no action of its own; name it in a [[list]] of a settin
 
 @dataclass(frozen=True, slots=True)
 class Rulings:
-    """What decides: rules, weakest first, the default and the bans."""
+    """Everything that decides: rules, weakest first, the default, and the bans."""
 
     parts: tuple[Rules, ...]  # each of one kind and file
     default: Action
@@ -44,16 +44,16 @@ class Rulings:
     notes: tuple[Mistake, ...] = ()
 
     def policy(self) -> Policy:
-        """Of all rules. Raises ConfigError."""
+        """The policy of all rules. Raises ConfigError."""
         return make_policy(Files(self.parts), default=self.default)
 
     def barred(self) -> Policy:
-        """Of what is banned: whatever a rule of it names. Raises ConfigError."""
+        """A policy whose rules are the bans. Raises ConfigError."""
         return make_policy(Files(self.bans), default=Action.ALLOW)
 
 
 def in_force(client: Client) -> Rulings:
-    """What the daemon judges by. Raises ControlError."""
+    """The rulings of the daemon. Raises ControlError."""
     head: Mapping[str, Any] = {}
     rows: dict[int, tuple[Mapping[str, Any], list[str]]] = {}
     for head in client.stream("Policy"):
@@ -66,8 +66,8 @@ def in_force(client: Client) -> Rulings:
 
 
 def with_path(now: Rulings, path: Path) -> Rulings:
-    """As in force, but for what a folder (in place of `cidr_dir`), a rules file (in place of that of its name there, or
-    beside the others) or a settings file (with all that it names) says. Raises ConfigError with every mistake."""
+    """The rulings in force, with what `path` has: a folder replaces `cidr_dir`; a rules file replaces the one of its
+    name there, or is added; a settings file replaces all that it names. Raises ConfigError with all mistakes."""
     if path.is_dir():
         return _with_files(now, read_files(path, geography=_atlas()), lambda rule: _within(rule, now.cidr_dir))
     if not path.exists():
@@ -87,7 +87,7 @@ def with_path(now: Rulings, path: Path) -> Rulings:
 
 
 def with_rule(now: Rulings, table: Mapping[str, Any]) -> Rulings:
-    """With one rule by hand more. Raises ConfigError."""
+    """The rulings with one more rule by hand. Raises ConfigError."""
     rules = read_tables([table], _BY_HAND)
     if rules.mistakes:
         raise ConfigError(list(rules.mistakes))
@@ -97,19 +97,19 @@ def with_rule(now: Rulings, table: Mapping[str, Any]) -> Rulings:
 
 
 def with_ban(now: Rulings, cidr: str, ports: Sequence[str] = ()) -> Rulings:
-    """With one prefix banned more."""
+    """The rulings with one more ban."""
     return replace(now, bans=(*now.bans, *_bans([{"cidr": cidr, "ports": ports}])))
 
 
 def spared(policy: Policy, cidr: str) -> list[str]:
-    """Whom the guard spares within a prefix, or around it: "192.0.2.1 (gateway)"."""
+    """The guarded addresses within a prefix, or around it: "192.0.2.1 (gateway)"."""
     rows = overlapping(policy, cidr).tolist()
     found = ((row, policy.rules[int(policy.owner[row])]) for row in rows)
     return [f"{policy.prefixes.text(row)} ({rule.name})" for row, rule in found if rule.reason is Reason.GUARD]
 
 
 def _atlas() -> Atlas:
-    """Where addresses are, by the databases that the usual settings name; of none where those cannot be read."""
+    """The databases of places in the usual settings; none if the settings cannot be read."""
     try:
         return open_atlas(load_settings(CONFIG_FILE, detectors=settings_classes()).geo.databases)
     except (ConfigError, OSError):
@@ -117,7 +117,7 @@ def _atlas() -> Atlas:
 
 
 def _with_files(now: Rulings, files: Files, replaced: Any, name: str = "") -> Rulings:
-    """The folder's rules follow the lists, in the order of their files' names."""
+    """Replaces rules by those of files. Rules of the folder follow the lists, in the order of their files' names."""
     if files.mistakes:
         raise ConfigError(sorted(files.mistakes, key=Mistake.place))
     kept = [part for part in now.parts if not replaced(part.rules[0])]
@@ -126,7 +126,7 @@ def _with_files(now: Rulings, files: Files, replaced: Any, name: str = "") -> Ru
 
 
 def _before(rule: Rule, cidr_dir: Path, name: str) -> bool:
-    """Whether it is a list's, or of a file of the folder whose name comes before `name`."""
+    """Whether a rule is of a list, or of a file of the folder whose name comes before `name`."""
     if rule.reason is Reason.LIST:
         return True
     return _within(rule, cidr_dir) and Path(rule.path).name < name
@@ -137,7 +137,7 @@ def _within(rule: Rule, cidr_dir: Path) -> bool:
 
 
 def _with_settings(now: Rulings, path: Path) -> Rulings:
-    """Settings, lists and rules files as they are there; by hand, of the guard and banned is what is so now."""
+    """Settings, lists and rules files of `path`; rules by hand, guard and bans as they are now."""
     settings = load_settings(path, detectors=settings_classes())
     files = read_files(settings.cidr_dir, lists_of(settings), geography=open_atlas(settings.geo.databases))
     own = own_of(settings)
@@ -150,17 +150,17 @@ def _with_settings(now: Rulings, path: Path) -> Rulings:
 
 
 def _by_hand(rule: Rule, now: Rulings) -> bool:
-    """Whether it is one of `add-cidr`, kept or not: those stand neither in the folder nor in the settings."""
+    """Whether a rule is by hand, saved or not: such rules are neither in the folder nor in the settings."""
     return rule.path == _BY_HAND or (Path(rule.path).is_absolute() and not _within(rule, now.cidr_dir))
 
 
 def _some(parts: Iterable[Rules]) -> list[Rules]:
-    """Those that hold rules."""
+    """The parts that have rules."""
     return [part for part in parts if part.rules]
 
 
 def _joined(pairs: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> list[Rules]:
-    """Rules that follow one another, are of one kind and stand in one file are a part."""
+    """One part for each run of rules of one kind and file."""
     parts = []
     for _, group in groupby(pairs, lambda pair: (pair[0]["kind"], pair[0]["path"])):
         rows, cidrs = zip(*group, strict=True)
@@ -189,7 +189,7 @@ def _rule(row: Mapping[str, Any]) -> Rule:
 
 
 def _bans(rows: Iterable[Mapping[str, Any]]) -> list[Rules]:
-    """A rule for each set of services that bans are for."""
+    """One rule for each set of banned services."""
     cidrs: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         cidrs.setdefault(tuple(row.get("ports") or ()), []).append(row["cidr"])

@@ -1,4 +1,4 @@
-"""Judges what flows.db holds and what is not stored yet, on all cores, and tells how far it is."""
+"""Judges stored flows and those not stored yet, on all cores, and shows the progress."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from trafficctl.whatif.rules import Rulings
 from trafficctl.whatif.tally import Tally
 from trafficmond.policy.judge import Judge
 
-LIVE = "live"  # in place of a partition's name: what is not stored yet
-_ALONE = 4  # pieces that are not worth other processes
+LIVE = "live"  # in place of a partition's name: flows that are not stored yet
+_ALONE = 4  # up to this number of pieces, one process is faster
 _MOST_PROCESSES = 8
-_TOLD_S = 0.5  # between two words of how far it is
+_PROGRESS_S = 0.5  # between two reports of progress
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The rules in force and those that are asked about, as judges."""
+    """The rules in force and the proposed rules, as judges."""
 
     now: Judge
     then: Judge
 
     @classmethod
     def of(cls, now: Rulings, then: Rulings, at: float) -> Before:
-        """At a moment, epoch s. Raises ConfigError."""
+        """The judges at a moment, in epoch seconds. Raises ConfigError."""
         judges = (Judge(each.policy(), each.barred(), established=each.established, now=at) for each in (now, then))
         return cls(*judges)
 
     def report(self, tally: Tally, table: str, rows: Flows) -> None:
-        """Judges rows twice and adds what is different."""
+        """Judges rows by both and adds the differences to `tally`."""
         if len(rows):
             tally.add(table, rows, self.now.verdicts(rows.of), self.then.verdicts(rows.of))
 
 
 def judge_all(before: Before, store: Path, edge: Edge, since: float, live: Sequence[Mapping[str, Any]]) -> Tally:
-    """Everything that was stored up to `edge` and seen since then, and `live` rows. Raises StoreError."""
+    """Judges the flows stored up to `edge` and seen since then, and the `live` rows. Raises StoreError."""
     tally = Tally()
     before.report(tally, LIVE, of_rows(live))
     pieces = list(edge.pieces(since, Reader(store)))
@@ -61,12 +61,12 @@ def judge_all(before: Before, store: Path, edge: Edge, since: float, live: Seque
 def _on_all(
     before: Before, store: Path, shares: Sequence[Sequence[Piece]], since: float, progress: _Progress
 ) -> Iterable[Tally]:
-    """Forked, so that the tables are there once."""
+    """Judges in forked processes, which share the tables."""
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(len(shares), context, _inherit, (before, progress.done)) as pool:
         waiting = {pool.submit(_share, store, share, since) for share in shares}
         while waiting:
-            done, waiting = wait(waiting, _TOLD_S, "FIRST_COMPLETED")
+            done, waiting = wait(waiting, _PROGRESS_S, "FIRST_COMPLETED")
             progress.report()
             for each in done:
                 yield each.result()
@@ -95,7 +95,7 @@ def _work(before: Before, store: Path, pieces: Sequence[Piece], since: float, do
 
 
 class _Progress:
-    """On standard error, where that is a terminal."""
+    """Progress on standard error, if that is a terminal."""
 
     def __init__(self, rows: int) -> None:
         self.done: Synchronized[int] = multiprocessing.Value("q", 0)
@@ -104,7 +104,7 @@ class _Progress:
         self._shown = False
 
     def report(self) -> None:
-        """How far it is."""
+        """Shows the progress."""
         if sys.stderr.isatty() and self._rows:
             share = 100 * self.done.value // self._rows
             took = time.monotonic() - self._began
@@ -112,6 +112,6 @@ class _Progress:
             self._shown = True
 
     def end(self) -> None:
-        """Takes the line away."""
+        """Clears the line."""
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What would be different, summed: by rule, peer and service, with the largest and the latest."""
+"""Sums the differences: by rule, peer and service, with the largest and the latest flows."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from trafficmond.policy.prefixes import Bool
 
 T = TypeVar("T")
 
-SHOWN = 10  # of the largest and the latest
-_MOST_PEERS = 1 << 16  # known by address; of more the least, by bytes, are summed up
+SHOWN = 10  # flows among the largest, and among the latest
+_MOST_PEERS = 1 << 16  # peers counted by address; beyond that, those with the fewest bytes are only counted together
 
-CHANGES = ("dropped", "limited", "passed")  # what flows newly are
-_SUMS = 4  # flows, packets, bytes, flows that were answered
+CHANGES = ("dropped", "limited", "passed")  # the kinds of difference
+_SUMS = 4  # flows, packets, bytes, answered flows
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A flow to be named: where it stands, and what decides before and then."""
+    """A flow to be shown: its row, and the verdicts before and after."""
 
     key: int  # to sort by
     table: str
@@ -41,19 +41,19 @@ class Peers:
     lo: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
     six: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
     sums: I64 = field(default_factory=lambda: np.zeros((0, _SUMS), np.int64))
-    others: int = 0  # flows of those that are not known by address
+    others: int = 0  # flows of peers that are not counted by address
     _new: list[tuple[U64, U64, Bool, I64]] = field(default_factory=list)
     _waiting: int = 0
 
     def add(self, hi: U64, lo: U64, six: Bool, sums: I64) -> None:
-        """Rows of addresses, which may come again."""
+        """Adds rows of addresses, which may repeat."""
         self._new.append((hi, lo, six, sums))
         self._waiting += len(hi)
         if self._waiting > _MOST_PEERS:
             self.settle()
 
     def settle(self) -> None:
-        """Makes one row of each address."""
+        """Merges the rows of each address into one."""
         parts = [(self.hi, self.lo, self.six, self.sums), *self._new]
         self._new, self._waiting = [], 0
         hi, lo, six, sums = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -72,7 +72,7 @@ class Peers:
             self.hi, self.lo, self.six, self.sums = self.hi[kept], self.lo[kept], self.six[kept], self.sums[kept]
 
     def merge(self, other: Peers) -> None:
-        """What another counted."""
+        """Adds the counts of another."""
         other.settle()
         self.others += other.others
         self.add(other.hi, other.lo, other.six, other.sums)
@@ -80,7 +80,7 @@ class Peers:
 
 @dataclass(slots=True)
 class Change:
-    """Flows of one kind of change."""
+    """The flows with one kind of difference."""
 
     sums: I64 = field(default_factory=lambda: np.zeros(_SUMS, np.int64))
     rules: dict[tuple[int, int], I64] = field(default_factory=dict)  # by the verdict words before and then
@@ -90,7 +90,7 @@ class Change:
     latest: list[Pick] = field(default_factory=list)
 
     def add(self, table: str, rows: Flows, what: U32, before: U32, then: U32, at: I64) -> None:
-        """Some rows of a piece."""
+        """Adds the rows `at` of a piece."""
         sums = np.stack([np.ones(len(at), np.int64), rows.packets[at], rows.bytes[at], rows.heard[at]], 1)
         self.sums += sums.sum(0)
         pairs = before[at].astype(np.uint64) << np.uint64(32) | then[at]
@@ -105,7 +105,7 @@ class Change:
             _keep_best(picks)
 
     def merge(self, other: Change) -> None:
-        """What another counted."""
+        """Adds the counts of another."""
         self.sums += other.sums
         for pair, total in other.rules.items():
             _count(self.rules, pair, total)
@@ -119,13 +119,13 @@ class Change:
 
 @dataclass(slots=True)
 class Tally:
-    """Everything that was judged, and what would be different."""
+    """The counts of all judged flows, and the differences."""
 
     judged: I64 = field(default_factory=lambda: np.zeros(_SUMS, np.int64))
     changes: dict[str, Change] = field(default_factory=lambda: {name: Change() for name in CHANGES})
 
     def add(self, table: str, rows: Flows, before: U32, then: U32) -> None:
-        """A piece, whose rows two policies gave these verdict words."""
+        """Adds a piece with the verdict words of both policies."""
         self.judged += (len(rows), int(rows.packets.sum()), int(rows.bytes.sum()), int(rows.heard.sum()))
         was, becomes = judge.kinds(before), judge.kinds(then)
         differs = np.flatnonzero(was != becomes)
@@ -139,7 +139,7 @@ class Tally:
                 change.add(table, rows, what, before, then, at)
 
     def merge(self, others: Iterable[Tally]) -> None:
-        """What others counted."""
+        """Adds the counts of others."""
         for other in others:
             self.judged += other.judged
             for name, change in other.changes.items():
@@ -147,7 +147,7 @@ class Tally:
 
     @property
     def differs(self) -> bool:
-        """Whether anything would be different."""
+        """Whether there is any difference."""
         return any(int(change.sums[0]) for change in self.changes.values())
 
 
