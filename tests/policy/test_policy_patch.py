@@ -204,11 +204,41 @@ def test_much_is_compiled_as_a_whole_or_right(changed: Tables, kernel_judge: Jud
 
 
 def test_a_rule_that_names_other_prefixes_than_before_is_another(kernel_judge: Judge) -> None:
-    """Though its number, its label and all else are the same: with no other difference, the whole is compiled."""
+    """Though its number, its label and all else are the same."""
     world = World([{"cidr": ["192.0.2.1", "192.0.2.2"], "action": "drop", "label": "bad"}, *MANY])
     other = [{"cidr": ["192.0.2.1", "192.0.2.3"], "action": "drop", "label": "bad"}, *MANY]
-    assert world.change(other) is None
+    assert world.change(other) is not None
     world.check(kernel_judge, ["192.0.2.1", "192.0.2.2", "192.0.2.3"])
+
+
+def test_prefixes_that_go_from_rule_to_rule(kernel_judge: Judge) -> None:
+    """Rules stay in their order, while what each names changes, in several places at once."""
+    rng = random.Random(7)
+    addresses = [f"198.51.{n >> 8}.{n & 255}" for n in range(600)] + [f"2001:db8::{n:x}" for n in range(200)]
+    world, patches = World([]), 0
+    for _ in range(20):
+        rng.shuffle(addresses)
+        cuts = sorted(rng.sample(range(1, len(addresses)), 3))
+        parts = [addresses[a:b] for a, b in zip([0, *cuts[:2]], cuts, strict=True)]
+        tables = [
+            drop("0.0.0.0/0"),
+            *MANY[600:],
+            *({"cidr": each, "action": "drop", "label": f"l{n}"} for n, each in enumerate(parts)),
+        ]
+        tables[-1]["action"] = "allow"
+        patches += world.change(tables) is not None
+        world.check(kernel_judge, addresses)
+    assert patches > 10
+
+
+def test_a_list_that_is_nearly_what_it_was_costs_the_difference() -> None:
+    """In whatever order it is written."""
+    addresses = [f"{n % 200 + 1}.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(100_000)]
+    world = World([{"cidr": addresses, "action": "drop", "label": "list"}], live=True)
+    table = world.change([{"cidr": [*addresses[::-1], "200.0.0.9"], "action": "drop", "label": "list"}])
+    assert table is not None
+    assert table.edit is not None
+    assert table.prefixes == 100_001
 
 
 def test_another_default_is_everywhere() -> None:

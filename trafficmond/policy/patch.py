@@ -6,7 +6,6 @@ stays there, unused. Once that is much, or where much is touched, all is to be c
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import numpy as np
 from trafficmond import abi, npt
 from trafficmond.model import Direction
 from trafficmond.policy.classes import Classes
+from trafficmond.policy.difference import ends_alike, only_in_one, top_bits
 from trafficmond.policy.flatten import I64, U32, flatten
 from trafficmond.policy.ids import common_beginning
 from trafficmond.policy.layout import UNIT_WORDS
@@ -29,7 +29,8 @@ _SLOTS = 1 << abi.ROOT_BITS
 _AT_ONCE = 1 << 16  # prefixes
 _MOST_SLOTS = 1024  # touched, beyond which it is not worth while
 _RECORD_WORDS = abi.RECORD.itemsize // 4
-_TOP = 3 if sys.byteorder == "little" else 0  # of the four 16-bit parts of a 64-bit word, that of its highest bits
+_MOST_RULES = 64  # on either side of the others, that have other prefixes than before
+_MOST_ROWS = 1 << 16  # prefixes of these that only one side has
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,37 +153,52 @@ def _copied(table: VerdictTable, pieces: Sequence[tuple[int, U32]], last: Sequen
 
 
 def _changed(before: Source, after: Source) -> tuple[Prefixes, I64] | None:
-    """The prefixes, and their rules' directions, of what only one of the two has; None: they differ in more than one
-    place, or by what cannot be told so quickly."""
+    """The prefixes, and their rules' directions, of what only one of the two has; None: they differ in more places, or
+    by what cannot be told so quickly."""
     old, new = before.policy, after.policy
     head = common_beginning(old.rules, new.rules, new.begins_as(old))
     tail = common_beginning(old.rules[head:][::-1], new.rules[head:][::-1])
-    ends = [(0, head, 0), (len(old.rules) - tail, len(old.rules), len(new.rules) - len(old.rules))]
-    if not all(_equal(before, after, *each) for each in ends):
-        return None
-    parts = []
+    found: list[tuple[Prefixes, I64]] = []
     for source in (before, after):
-        policy = source.policy
-        start, end = (int(policy.starts[index]) for index in (head, len(policy.rules) - tail))
-        parts.append((policy.prefixes.take(slice(start, end)), source.columns.direction[policy.owner[start:end]]))
-    return concat([prefixes for prefixes, _ in parts]), np.concatenate([way for _, way in parts]).astype(np.int64)
+        policy, last = source.policy, len(source.policy.rules) - tail
+        rows = slice(int(policy.starts[head]), int(policy.starts[last]))
+        found.append((policy.prefixes.take(rows), source.columns.direction[policy.owner[rows]].astype(np.int64)))
+    for first, end, shift in (0, head, 0), (len(old.rules) - tail, len(old.rules), len(new.rules) - len(old.rules)):
+        others = _others(before, after, first, end, shift)
+        if others is None:
+            return None
+        found += others
+    return concat([prefixes for prefixes, _ in found]), np.concatenate([way for _, way in found])
 
 
-def _equal(before: Source, after: Source, first: int, last: int, shift: int) -> bool:
-    """Whether the rules `first` to `last` of one have the prefixes and words of those `shift` further in the other."""
+def _others(before: Source, after: Source, first: int, last: int, shift: int) -> list[tuple[Prefixes, I64]] | None:
+    """What only one of the two has of the rules `first` to `last`, which stand `shift` further in the other; None: they
+    have other words, or too much is different."""
+    for mine, others in (before.columns.verdict, after.columns.verdict), (before.columns.shadow, after.columns.shadow):
+        if not np.array_equal(mine[first:last], others[first + shift : last + shift]):
+            return None
     old, new = before.policy, after.policy
-    verdicts = after.columns.verdict[first + shift : last + shift]
-    if not np.array_equal(before.columns.verdict[first:last], verdicts):
-        return False
-    if not np.array_equal(before.columns.shadow[first:last], after.columns.shadow[first + shift : last + shift]):
-        return False
-    here = slice(int(old.starts[first]), int(old.starts[last]))
-    there = slice(int(new.starts[first + shift]), int(new.starts[last + shift]))
-    one, other = old.prefixes.take(here), new.prefixes.take(there)
-    columns = (one.hi, other.hi), (one.lo, other.lo), (one.plen, other.plen), (one.family, other.family)
-    return all(np.array_equal(mine, others) for mine, others in columns) and np.array_equal(
-        np.diff(old.starts[first : last + 1]), np.diff(new.starts[first + shift : last + shift + 1])
-    )
+    one = old.prefixes.take(slice(int(old.starts[first]), int(old.starts[last])))
+    other = new.prefixes.take(slice(int(new.starts[first + shift]), int(new.starts[last + shift])))
+    counts = (np.diff(source.starts[at : last - first + at + 1]) for source, at in ((old, first), (new, first + shift)))
+    head, tail = ends_alike(one, other)
+    other_counts = np.flatnonzero(np.not_equal(*counts))
+    if head + tail == len(one) == len(other) and not len(other_counts):
+        return []
+    # Rules before the first row or count that is different, and after the last, are what they were.
+    begins = int(np.searchsorted(old.starts[first : last + 1], int(old.starts[first]) + head, "right")) - 1
+    ends = int(np.searchsorted(old.starts[first : last + 1], int(old.starts[last]) - tail, "left"))
+    if len(other_counts):
+        begins, ends = min(begins, int(other_counts[0])), max(ends, int(other_counts[-1]) + 1)
+    if ends - begins > _MOST_RULES:
+        return None
+    found = []
+    for rule in range(first + begins, min(first + ends, last)):
+        rows = only_in_one(old.prefixes_of(rule), new.prefixes_of(rule + shift), _MOST_ROWS)
+        if rows is None:
+            return None
+        found.append((rows, np.full(len(rows), before.columns.direction[rule], np.int64)))
+    return found
 
 
 def _slots_of(rows: Prefixes) -> tuple[I64, I64]:
@@ -211,7 +227,7 @@ def _roots(table: VerdictTable, rows: Prefixes, directions: I64) -> dict[int, tu
 def _within(after: Source, touched: Bool) -> tuple[Prefixes, npt.NDArray[np.int32], RuleColumns]:
     """The prefixes that lie in touched slots, of each the place of its rule, and the columns of those rules."""
     policy = after.policy
-    slot, lies_in = policy.prefixes.hi.view(np.uint16)[_TOP::4], np.empty(len(policy.prefixes), np.bool_)
+    slot, lies_in = top_bits(policy.prefixes), np.empty(len(policy.prefixes), np.bool_)
     for at in range(0, len(slot), _AT_ONCE):  # an index is eight bytes, of all of them many
         lies_in[at : at + _AT_ONCE] = touched[slot[at : at + _AT_ONCE]]
     wide = np.flatnonzero(policy.prefixes.plen < abi.ROOT_BITS)
