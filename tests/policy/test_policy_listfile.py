@@ -42,6 +42,13 @@ def test_ordinary_files(data: bytes, expected: list[str]) -> None:
     assert not found.mistakes
 
 
+def test_columns_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listfile, "_BLOCK_BYTES", 64)
+    monkeypatch.setattr(listfile, "_MOST_ROOM", 3)
+    lines = [f"192.0.2.{n}" if n % 20 else f"2001:db8::{n:x}" for n in range(1, 200)]
+    assert texts(parse_list("\n".join(lines).encode(), "list")) == lines
+
+
 def test_host_bits_are_counted() -> None:
     assert parse_list(b"192.0.2.9/24\n10.0.0.0/8\n10.1.0.0/8\n", "list").host_bits == 2
     assert parse_list(b"2001:db8::1/32\n", "list").host_bits == 1

@@ -6,6 +6,7 @@ import gzip
 import os
 import random
 import re
+import tracemalloc
 from pathlib import Path
 from unittest import mock
 
@@ -70,9 +71,11 @@ def policy_of(tables: list[dict[str, object]], **more: object) -> Policy:
     return load_policy(None, runtime=tables, **more)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_equals_reference(seed: int, kernel_judge: Judge) -> None:
-    """1,000 nested prefixes of both families, 50,000 telling addresses, both directions, at several moments."""
+@pytest.mark.parametrize(("seed", "at_once"), [(0, 1 << 15), (1, 40)])
+def test_equals_reference(seed: int, at_once: int, kernel_judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,000 nested prefixes of both families, 50,000 telling addresses, both directions, at several moments; compiled
+    at once or in parts."""
+    monkeypatch.setattr("trafficmond.policy.table._AT_ONCE", at_once)
     rng = random.Random(seed)
     policy = policy_of(
         random_tables(rng, 1000),
@@ -84,18 +87,19 @@ def test_equals_reference(seed: int, kernel_judge: Judge) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_services_equal_reference(seed: int, kernel_judge: Judge) -> None:
+def test_services_equal_reference(seed: int, kernel_judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
     """500 nested rules, most of which name services: each telling address with a service of its own."""
+    monkeypatch.setattr("trafficmond.policy.table._AT_ONCE", (1 << 15, 1 << 15, 1 << 15, 30)[seed])
     rng = random.Random(seed)
     policy = policy_of(
         random_tables(rng, (3, 60, 500, 500)[seed], with_ports=0.7),
         default=rng.choice((Action.ALLOW, Action.MONITOR, Action.DROP)),
         allowlist=["10.0.0.0/9", "2001:db8::/48", *(table["cidr"] for table in random_tables(rng, 20)[5:])],
     )
-    table, ids = compiled(policy)
-    assert table.classes.count > 3
+    made, ids = compiled(policy)
+    assert made.classes.count > 3
     addresses = telling_addresses(rng, policy, 10_000)
-    agrees((table, ids), policy, addresses, MOMENTS, kernel_judge, random_places(rng, len(addresses)))
+    agrees((made, ids), policy, addresses, MOMENTS, kernel_judge, random_places(rng, len(addresses)))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -305,6 +309,24 @@ def test_identical_trees_are_kept_once() -> None:
     assert both.words[root + 1] == both.words[root + 3]
     one_way, _ = compiled(policy_of([{"cidr": "192.0.2.0/24", "action": "drop"}]))
     assert one_way.words[root] != one_way.words[root + 2]
+
+
+def test_compiling_takes_little_beside_the_table() -> None:
+    """As numpy counts it: what is made of some prefixes is gone before it is made of the next."""
+    count = 200_000
+    spread = np.arange(count, dtype=np.uint64) * np.uint64(2654435761) & np.uint64(0xFFFFFFFF)
+    rows = Prefixes(
+        spread << np.uint64(32), np.zeros(count, np.uint64), np.full(count, 32, np.uint8), np.full(count, 4, np.uint8)
+    )
+    columns_of = RuleColumns.of(policy_of([{"cidr": "192.0.2.1", "action": "drop"}]).rules, np.ones(1, np.uint32))
+    tracemalloc.start()
+    try:
+        made = compile_columns(rows, np.zeros(count, np.int32), columns_of, Action.ALLOW, NOW, jiffies)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert made.prefixes == count
+    assert peak < made.words.nbytes + 100 * count
 
 
 def test_crowded_prefixes_stay_compact(kernel_judge: Judge) -> None:

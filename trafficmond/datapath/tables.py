@@ -22,6 +22,7 @@ _GLANCE_S = 0.0002
 _PAGE_BYTES = abi.PAGE.itemsize
 _ROOM_PAGES = 16  # behind a table, for what is added in place
 _ROOM_PART = 8  # or an eighth of it
+_MOVED_WORDS = 1 << 20  # at once
 _SLOTS = (("tm_table_small", abi.SMALL_PAGES), ("tm_table_large", abi.LARGE_PAGES), ("tm_table_huge", None))
 
 
@@ -34,8 +35,9 @@ class _Staged:
     live: npt.NDArray[np.uint32]
 
     @classmethod
-    def of(cls, words: npt.NDArray[np.uint32]) -> _Staged:
-        """Raises DatapathError."""
+    def of(cls, words: npt.NDArray[np.uint32], *, emptied: bool = False) -> _Staged:
+        """`emptied`: the words are nobody's any more, and what is in the map of them is given back at once. Raises
+        DatapathError."""
         needed = words.nbytes // _PAGE_BYTES
         slot, padded = next(each for each in _SLOTS if each[1] is None or needed <= each[1])
         roomy = needed + max(_ROOM_PAGES, needed // _ROOM_PART)
@@ -47,7 +49,10 @@ class _Staged:
             raise DatapathError(f"no memory for a table of {words.nbytes >> 20} MiB: {error.strerror}") from error
         try:
             live = Mapped(fd, np.dtype(np.uint32), mapped * abi.PAGE_WORDS).array
-            live[: len(words)] = words
+            if emptied:
+                _move(words, live)
+            else:
+                live[: len(words)] = words
         except OSError as error:
             os.close(fd)
             raise DatapathError(f"the kernel refused the verdict table: {error.strerror}") from error
@@ -56,6 +61,13 @@ class _Staged:
     def close(self) -> None:
         """What the kernel or this process uses of it stays."""
         os.close(self.fd)
+
+
+def _move(words: npt.NDArray[np.uint32], live: npt.NDArray[np.uint32]) -> None:
+    while len(words):
+        first = max(len(words) - _MOVED_WORDS, 0)
+        live[first : len(words)] = words[first:]
+        words.resize(first, refcheck=False)
 
 
 class Tables:
@@ -69,8 +81,9 @@ class Tables:
 
     def stage(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
         """Lays a compiled table ready in a map of its own; returns the words there, with some room behind them, which
-        `put` swaps in at once, unless `unstage` was called. From any thread, one at a time. Raises DatapathError."""
-        self._staged = staged = _Staged.of(words)
+        `put` swaps in at once, unless `unstage` was called. Nothing is left of `words`: a large table is not there
+        twice. From any thread, one at a time. Raises DatapathError."""
+        self._staged = staged = _Staged.of(words, emptied=True)
         return staged.live
 
     def unstage(self) -> None:

@@ -18,6 +18,7 @@ from trafficmond.policy.prefixes import Parsed, Prefixes
 
 _MAX_MISTAKES = 100  # named; the rest are counted
 _BLOCK_BYTES = 1 << 18  # fits the cache with all its intermediate columns
+_MOST_ROOM = 1 << 22  # prefixes, at first
 _COMMENT = re.compile(rb"[ \t]*[#;][^\n]*")
 _NEWLINE, _DOT, _SLASH, _ZERO, _NINE = b"\n./09"
 
@@ -36,24 +37,49 @@ def parse_list(data: bytes, where: str) -> PrefixList:
     """The prefixes of `data`, and "`where`:line" for lines that are none; an empty list is ordinary."""
     if b"\0" in data:
         return PrefixList(prefixes.concat([]), 0, 1, [Mistake(where, "is not plain text; unpack it first")])
-    parts: list[Prefixes] = []
+    rows = _Filling(data.count(b"\n") + data.count(b"\r") + 1)
     mistakes: list[Mistake] = []
     wrong = host_bits = 0
     for first_line, block in _blocks(data):
         columns = _ipv4_columns(block)
         if columns is not None:
-            rows, odd = prefixes.masked(columns)
-            parts.append(rows)
+            columns, odd = prefixes.masked(columns)
+            rows.add(columns)
             host_bits += odd
             continue
         lines = [line.strip() for line in block.decode("utf-8", "replace").split("\n")]
         parsed = prefixes.parse([line for line in lines if line])
-        parts.append(parsed.prefixes)
+        rows.add(parsed.prefixes)
         host_bits += parsed.host_bits
         wrong += len(parsed.bad)
         if len(mistakes) < _MAX_MISTAKES:
             mistakes += _mistakes(where, first_line, lines, parsed)[: _MAX_MISTAKES - len(mistakes)]
-    return PrefixList(prefixes.concat(parts), host_bits, wrong, mistakes)
+    return PrefixList(rows.filled(), host_bits, wrong, mistakes)
+
+
+class _Filling:
+    """Columns that take memory only as far as they are filled."""
+
+    def __init__(self, room: int) -> None:
+        self._rows, self._count = _room(min(room, _MOST_ROOM)), 0
+
+    def add(self, part: Prefixes) -> None:
+        place = slice(self._count, self._count + len(part))
+        if place.stop > len(self._rows):
+            self._rows = prefixes.concat([self.filled(), _room(2 * place.stop)])
+        self._rows.hi[place], self._rows.plen[place], self._rows.family[place] = part.hi, part.plen, part.family
+        if part.lo.any():  # of IPv4 it is what it was
+            self._rows.lo[place] = part.lo
+        self._count = place.stop
+
+    def filled(self) -> Prefixes:
+        return self._rows.take(slice(self._count))
+
+
+def _room(rows: int) -> Prefixes:
+    return Prefixes(
+        np.zeros(rows, np.uint64), np.zeros(rows, np.uint64), np.zeros(rows, np.uint8), np.zeros(rows, np.uint8)
+    )
 
 
 def _blocks(data: bytes) -> Iterator[tuple[int, bytes]]:

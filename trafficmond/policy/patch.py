@@ -134,10 +134,10 @@ def _with_records(table: VerdictTable, leaves: RuleLeaves, builder: Builder) -> 
     """What the builder has added, and the records that there are more of now; and the room that all of them have."""
     if len(leaves.records) <= table.room:
         at = int(table.words[abi.HDR_RECORDS]) * UNIT_WORDS + table.records * _RECORD_WORDS
-        return [*builder.pieces(), (at, leaves.records[table.records :].view(np.uint32))], table.room
+        return [builder.added(), (at, leaves.records[table.records :].view(np.uint32))], table.room
     roomy = with_room(leaves.records)
     unit = builder.add(roomy.view(np.uint32))
-    return [*builder.pieces(), (abi.HDR_RECORDS, np.array([unit], np.uint32))], len(roomy)
+    return [builder.added(), (abi.HDR_RECORDS, np.array([unit], np.uint32))], len(roomy)
 
 
 def _copied(table: VerdictTable, pieces: Sequence[tuple[int, U32]], last: Sequence[tuple[int, int]], units: int) -> U32:

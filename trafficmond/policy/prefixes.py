@@ -69,9 +69,14 @@ def concat(parts: Sequence[Prefixes]) -> Prefixes:
         return Prefixes(np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.uint8), np.zeros(0, np.uint8))
     if len(parts) == 1:
         return parts[0]
+    lo, at = np.zeros(sum(map(len, parts)), np.uint64), 0
+    for part in parts:
+        if part.lo.any():  # of IPv4 it is zero, which takes no memory where nothing is written
+            lo[at : at + len(part)] = part.lo
+        at += len(part)
     return Prefixes(
         np.concatenate([part.hi for part in parts]),
-        np.concatenate([part.lo for part in parts]),
+        lo,
         np.concatenate([part.plen for part in parts]),
         np.concatenate([part.family for part in parts]),
     )

@@ -8,8 +8,9 @@ that a rule does not name, what would be without it. Bans are the kernel's own, 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from trafficmond import abi, npt
 from trafficmond.model import Action, Direction
 from trafficmond.policy import compiled
 from trafficmond.policy.classes import Classes
+from trafficmond.policy.difference import top_bits
 from trafficmond.policy.flatten import I64, U32, Boundaries, Flat, Layered, flatten
 from trafficmond.policy.layout import PARENTS_MAX, UNIT_WORDS
 from trafficmond.policy.leaves import RuleColumns, RuleLeaves
@@ -27,7 +29,8 @@ from trafficmond.policy.trie import Builder
 
 _ROOM = 64  # records
 _HEADER_WORDS = abi.HDR_CLASS_COUNT + 1
-Chosen = slice | I64
+Chosen = slice | npt.NDArray[np.signedinteger[Any]]
+_AT_ONCE = 1 << 15  # rows that are compiled at once
 _WAYS = (Direction.INGRESS, Direction.EGRESS)
 _ORDER = threading.Lock()
 
@@ -131,8 +134,7 @@ def compile_columns(
             # An empty trie serves both families; one whose rules say "both" serves both directions.
             key = (leaf, (chosen.start, chosen.stop) if isinstance(chosen, slice) else chosen.tobytes())
             if key not in roots:
-                flat = flatten(rows.layered(chosen, leaves), leaf, leaves)
-                roots[key] = builder.add_trie(with_rows(flat, leaves, builder))
+                roots[key] = builder.add_trie(_flat(rows, chosen, leaf, leaves, builder))
             header[abi.HDR_ROOT + 2 * direction + (family == 6)] = roots[key]
     records = with_room(leaves.records)
     header[abi.HDR_RECORDS] = builder.add(records.view(np.uint32))
@@ -147,6 +149,14 @@ def compile_columns(
     counted = len(rows.owner), len(leaves.records), len(records)
     units, crowded = builder.units, leaves.crowded
     return VerdictTable(words, generation, *counted, palette, units, units, classes, crowded=crowded)
+
+
+def _flat(
+    rows: Rows, chosen: Chosen, default: int, leaves: RuleLeaves, builder: Builder
+) -> Iterator[tuple[slice, Flat]]:
+    """What some rows make over a default, for some slots of a root after the other."""
+    for slots, part in rows.parts(chosen):
+        yield slots, with_rows(flatten(rows.layered(part, leaves), default, leaves), leaves, builder)
 
 
 def with_rows(flat: Flat, leaves: RuleLeaves, builder: Builder) -> Flat:
@@ -215,6 +225,25 @@ class Rows:
         if not len(chosen):
             return slice(0, 0)
         return slice(begin, end) if len(chosen) == end - begin else chosen
+
+    def parts(self, chosen: Chosen) -> Iterator[tuple[slice, Chosen]]:
+        """Slots of a root, whole units of them, and those of the chosen that reach into these: all slots, of so many
+        rows at once that what is made of them takes little memory."""
+        slot = top_bits(self.prefixes)[chosen]
+        if len(slot) <= _AT_ONCE:
+            yield slice(0, 1 << abi.ROOT_BITS), chosen
+            return
+        index = np.arange(len(self.owner), dtype=np.int32)[chosen]
+        cuts = np.unique(np.append(slot[_AT_ONCE::_AT_ONCE] // UNIT_WORDS * UNIT_WORDS, np.uint16(0)))
+        begins = [*np.searchsorted(slot, cuts).tolist(), len(slot)]
+        firsts = [*cuts.tolist(), 1 << abi.ROOT_BITS]
+        length = self.prefixes.plen[chosen]
+        wide = np.flatnonzero(length < abi.ROOT_BITS)
+        past = slot[wide].astype(np.int64) + (1 << abi.ROOT_BITS - length[wide].astype(np.int64))
+        for number, (first, begin) in enumerate(zip(firsts[:-1], begins, strict=False)):
+            reaching = wide[(wide < begin) & (past > first)]
+            part = index[np.append(reaching, np.arange(begin, begins[number + 1]))]
+            yield slice(first, firsts[number + 1]), part
 
     def layered(self, chosen: Chosen, leaves: RuleLeaves) -> Layered:
         """Painting order: by class, then length, then as the policy has it; of equal prefixes only those that an expiry

@@ -9,6 +9,7 @@ bytes, a quarter of the size.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,7 @@ from trafficmond.policy.layout import (
 _PAIR_STEP = abi.CHUNK_MAX + 1
 _PAIR_MAX = _PAIR_STEP * _PAIR_STEP - 1  # boundaries that two levels of chunks hold
 _FEW = 10  # boundaries, beyond which a block of bytes is found through faster than a chunk, and about as small
+_STEP_WORDS = 1 << 20  # that a large table grows by
 _CROWD = 8  # boundaries a slot, from which a block is not worth its kilobyte
 
 
@@ -62,26 +64,18 @@ class _Plane(Boundaries):
     code: npt.NDArray[np.int16]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Chunks:
-    plane: Boundaries
-    nodes: _Nodes
-    shift: int  # address bits consumed above them
-    unit: I64
-
-
 class Builder:
-    """Collects tries and records, then writes them all into one array of whole pages, with room for the header.
+    """Writes tries and records into one array, which grows with them: large tables are not held twice.
 
     `palette`: leaves, ascending, that blocks may name by their place in it.
     """
 
-    def __init__(self, palette: U32, units: int = HEADER_UNITS) -> None:
-        """`units` are in use already: what is added goes behind them."""
+    def __init__(self, palette: U32, units: int = 0) -> None:
+        """`units` of a table are there already, the header among them: what is added goes behind. 0: a new table."""
         self._palette = palette
-        self._units = units
-        self._written: list[tuple[int, npt.NDArray[np.uint32]]] = []
-        self._chunks: list[_Chunks] = []
+        self._before = units
+        self._units = units or HEADER_UNITS
+        self._words = np.zeros((self._units - units) * UNIT_WORDS, np.uint32)
 
     @property
     def units(self) -> int:
@@ -89,36 +83,41 @@ class Builder:
         return self._units
 
     def words(self) -> U32:
-        """Everything added, a whole number of pages; of the builder nothing is left."""
-        words = np.zeros(-(-self._units // abi.PAGE_UNITS) * abi.PAGE_WORDS, np.uint32)
+        """A new table with everything added, a whole number of pages; of the builder nothing is left."""
+        words, self._words = self._words, self._words[:0]
+        words.resize(-(-self._units // abi.PAGE_UNITS) * abi.PAGE_WORDS, refcheck=False)
         words[abi.HDR_PALETTE : abi.HDR_PALETTE + len(self._palette)] = self._palette
-        while self._written:  # each goes when it has been copied: large tables are not held twice
-            unit, content = self._written.pop()
-            words[unit * UNIT_WORDS : unit * UNIT_WORDS + len(content)] = content
-        while self._chunks:
-            _write_chunks(words, self._chunks.pop(), 0)
         return words
 
-    def pieces(self) -> list[tuple[int, U32]]:
-        """Everything added so far: first word and content, without the header."""
-        found = [(unit * UNIT_WORDS, content) for unit, content in self._written]
-        for chunks in self._chunks:
-            first, last = int(chunks.unit.min()), int((chunks.unit + _chunk_units(chunks.nodes.count)).max())
-            words = np.zeros((last - first) * UNIT_WORDS, np.uint32)
-            _write_chunks(words, chunks, first)
-            found.append((first * UNIT_WORDS, words))
-        return found
+    def added(self) -> tuple[int, U32]:
+        """Everything added so far: first word and content."""
+        return self._before * UNIT_WORDS, self._words[: (self._units - self._before) * UNIT_WORDS]
 
     def add(self, content: U32) -> int:
         """Appends `content` as it is; returns its first unit."""
         unit = self._units
         self._units += -(-len(content) // UNIT_WORDS)
-        self._written.append((unit, content))
+        self._write(unit, content)
         return unit
 
-    def add_trie(self, flat: Flat) -> int:
-        """Appends the trie of `flat`; returns its root's unit."""
-        return self._add_blocks(*self._upper(flat), abi.ROOT_BITS, 0)
+    def _write(self, unit: int, content: U32) -> None:
+        at = (unit - self._before) * UNIT_WORDS
+        self._grow()
+        self._words[at : at + len(content)] = content
+
+    def _grow(self) -> None:
+        """Makes room for the units that are taken; the kernel moves pages for that, and copies nothing."""
+        needed = (self._units - self._before) * UNIT_WORDS
+        if needed > len(self._words):
+            self._words.resize(max(needed, min(2 * len(self._words), len(self._words) + _STEP_WORDS)), refcheck=False)
+
+    def add_trie(self, pieces: Iterable[tuple[slice, Flat]]) -> int:
+        """Appends a trie; returns its root's unit. `pieces`: slots of its root, and what `add_slots` wants for them."""
+        root = -(-self._units // BLOCK_UNITS) * BLOCK_UNITS  # then none straddles a page
+        self._units = root + (1 << abi.ROOT_BITS) // UNIT_WORDS
+        for slots, flat in pieces:
+            self._write(root + slots.start // UNIT_WORDS, self.add_slots(flat, np.arange(slots.start, slots.stop)))
+        return root
 
     def add_slots(self, flat: Flat, wanted: I64) -> U32:
         """Appends what is below some slots of a trie's root, and returns their entries. `flat` need only be right about
@@ -173,24 +172,20 @@ class Builder:
         content = compiled.blocks_of_bytes(plane.at, plane.code, nodes.columns, shift)
         unit = -(-self._units // BYTES_UNITS) * BYTES_UNITS  # then none straddles a page
         self._units = unit + len(nodes.start) * BYTES_UNITS
-        self._written.append((unit, content.view(np.uint32)))
+        self._write(unit, content.view(np.uint32))
         return POINTER | BYTES | (unit + np.arange(len(nodes.start)) * BYTES_UNITS).astype(np.uint32)
 
     def _add_inner(self, plane: _Plane, nodes: _Nodes, shift: int) -> U32:
-        unit = self._add_blocks(plane, nodes, BLOCK_BITS, shift)
-        return POINTER | (unit + np.arange(len(nodes.start)) * BLOCK_UNITS).astype(np.uint32)
-
-    def _add_blocks(self, plane: _Plane, nodes: _Nodes, bits: int, shift: int) -> int:
-        """A block of 2^bits entries for each node, and all below; returns the first one's unit."""
+        """A block for each node, and all below; returns the pointers."""
         unit = -(-self._units // BLOCK_UNITS) * BLOCK_UNITS  # then none straddles a page
-        self._units = unit + (len(nodes.start) << bits) // UNIT_WORDS
-        slots = _Slots.of(plane, nodes, bits, shift + bits)
+        self._units = unit + len(nodes.start) * BLOCK_UNITS
+        slots = _Slots.of(plane, nodes, BLOCK_BITS, shift + BLOCK_BITS)
         entry = plane.entry[slots.base]
         inner = np.flatnonzero(slots.count)
         if len(inner):
-            entry[inner] = self._add_nodes(plane, slots.pick(inner), shift + bits)
-        self._written.append((unit, entry))
-        return unit
+            entry[inner] = self._add_nodes(plane, slots.pick(inner), shift + BLOCK_BITS)
+        self._write(unit, entry)
+        return POINTER | (unit + np.arange(len(nodes.start)) * BLOCK_UNITS).astype(np.uint32)
 
     def _add_pairs(self, plane: Boundaries, nodes: _Nodes, shift: int) -> U32:
         """Two levels of chunks for each node: every 33rd boundary in the upper one, those between in the lower ones."""
@@ -211,7 +206,8 @@ class Builder:
         for units in np.unique(size).tolist():
             same = np.flatnonzero(size == units)
             unit[same] = self._take_chunks(len(same), units)
-        self._chunks.append(_Chunks(plane, nodes, shift, unit))
+        self._grow()
+        _write_chunks(self._words, plane, nodes, shift, (unit - self._before) * UNIT_WORDS)
         return POINTER | CHUNK | unit.astype(np.uint32)
 
     def _take_chunks(self, count: int, units: int) -> I64:
@@ -268,16 +264,15 @@ def _chunk_units(count: I64) -> I64:
     return units
 
 
-def _write_chunks(words: U32, chunks: _Chunks, first: int) -> None:
-    """Each chunk: u32 count, pad; u64 key[count], what is left of the address, left-aligned; u32 entry[count + 1].
-    `words` begin with the unit `first`."""
-    nodes, count = chunks.nodes, chunks.nodes.count
-    word = (chunks.unit - first) * UNIT_WORDS
+def _write_chunks(words: U32, plane: Boundaries, nodes: _Nodes, shift: int, word: I64) -> None:
+    """Each chunk, at its `word`: u32 count, pad; u64 key[count], what is left of the address after `shift` bits,
+    left-aligned; u32 entry[count + 1]."""
+    count = nodes.count
     words[word] = count
     step = ranges(np.zeros(len(count), np.int64), count)
     index = np.repeat(nodes.first, count) + step
-    key = (chunks.plane.at[index] - np.repeat(nodes.start, count)) << np.uint64(chunks.shift)
+    key = (plane.at[index] - np.repeat(nodes.start, count)) << np.uint64(shift)
     words.view(np.uint64)[np.repeat(word // 2 + 1, count) + step] = key
     entry = word + 2 + 2 * count
-    words[entry] = chunks.plane.entry[nodes.base]
-    words[np.repeat(entry + 1, count) + step] = chunks.plane.entry[index]
+    words[entry] = plane.entry[nodes.base]
+    words[np.repeat(entry + 1, count) + step] = plane.entry[index]
