@@ -32,10 +32,7 @@ def shut(settings: Settings, policy: Policy) -> Iterator[Mistake]:
     admitted = Admissions(policy, RuleColumns.of(policy.rules, ids), table, now)
     if not admitted.any_shut:
         return
-    try:
-        waiting = listeners()
-    except OSError:  # the kernel has no sock_diag
-        waiting = []
+    waiting = listeners()
     spared = _SPARED if settings.policy.guard else ""
     nobody = reach.nobody(admitted, waiting, spared=spared)
     if not nobody and not admitted.anybody and policy.default is Action.DROP:  # it may be for another host

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from trafficmond import networks
+from trafficmond.model import Action
 from trafficmond.networks import Network
 from trafficmond.protocols import protocol_number
 
@@ -19,6 +20,16 @@ class Choice(Generic[T]):
 
     items: tuple[T, ...]
     but: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Selects log events; None matches all."""
+
+    action: Action | None = None
+    host: Choice[Network] | None = None  # of either side
+    interface: str | None = None
+    ports: Choice[tuple[int, int]] | None = None
 
 
 def prefixes(text: str) -> Choice[Network]:

@@ -47,10 +47,7 @@ class Exposure:
             if _lets_in(before, shown) and not _lets_in(after, shown)
         ]
         if now.any_shut:
-            try:
-                waiting = listeners()
-            except OSError:  # a kernel without sock_diag
-                waiting = []
+            waiting = listeners()
             closed = reach.closed(was, waiting) if was.any_shut else []
             if new := [each for each in reach.closed(now, waiting) if each not in closed]:
                 found.append(reach.services(new))
@@ -69,10 +66,7 @@ class Exposure:
         if admitted is None or not admitted.any_shut or not names:
             self._shut = False
             return []
-        try:
-            waiting = listeners()
-        except OSError:  # a kernel without sock_diag
-            return []
+        waiting = listeners()
         self.only_from = reach.only_from(admitted, waiting)
         text = reach.nobody(admitted, waiting, ", ".join(names), reach.spared_by(self._rulebook.guard))
         was_shut, self._shut = self._shut, bool(text) or (self._shut and not admitted.anybody)

@@ -41,14 +41,7 @@ def status(parts: Parts) -> Row:
         "accounting": {**asdict(accounting), "pending": asdict(accounting.pending)},
         "rules": _rule_count(parts),
         "shadows": shadows(parts) or None,
-        "store": {
-            "path": store.path,
-            "rows": store.rows,
-            "queue": store.queue,
-            "lost_rows": store.lost_rows,
-            "size_bytes": store.size_bytes,
-            "state": store.state,
-        },
+        "store": {name: getattr(store, name) for name in ("path", "rows", "queue", "lost_rows", "size_bytes", "state")},
         "logs": [_log_row(log) for log in parts.sinks.status()],
         "exports": parts.exports.status(),
         "ledger": {
@@ -204,19 +197,16 @@ def interface_rows(parts: Parts) -> list[Row]:
     rows = []
     for done in sorted(parts.datapath.attached.values(), key=lambda each: each.name):
         totals = parts.datapath.interface_totals(done.ifindex)
-        rows.append(
-            {
-                "name": done.name,
-                "ifindex": done.ifindex,
-                "mode": done.mode,
-                "dispatcher": done.shared.dispatcher if done.shared else None,
-                "chain": done.shared.chain if done.shared else None,
-                "packets": int(totals["seen"]["packets"].sum()),
-                "bytes": int(totals["seen"]["bytes"].sum()),
-                "dropped_packets": int(totals["dropped"]["packets"].sum()),
-                "dropped_bytes": int(totals["dropped"]["bytes"].sum()),
-            }
-        )
+        row = {
+            "name": done.name,
+            "ifindex": done.ifindex,
+            "mode": done.mode,
+            "dispatcher": done.shared.dispatcher if done.shared else None,
+            "chain": done.shared.chain if done.shared else None,
+        }
+        for prefix, counter in (("", "seen"), ("dropped_", "dropped")):
+            row |= {f"{prefix}{unit}": int(totals[counter][unit].sum()) for unit in ("packets", "bytes")}
+        rows.append(row)
     for ifindex, change in parts.datapath.refused.items():
         rows.append(_absent(change.interface, ifindex, change.text))
     for name in parts.host.missing():
@@ -237,14 +227,6 @@ def _absent(name: str, ifindex: int, why: str) -> Row:
 
 
 def _log_row(log: dict[str, Any]) -> Row:
-    return {
-        "name": str(log["path"] or log["format"]),
-        "format": log["format"],
-        "path": log["path"],
-        "written": log["written"],
-        "queue": log["queue"],
-        "lost": log["lost"],
-        "shortened": log["shortened"],
-        "sampled_out": log["sampled_out"],
-        "state": log["error"],
-    }
+    fields = ("format", "path", "written", "queue", "lost", "shortened", "sampled_out")
+    name = str(log["path"] or log["format"])
+    return {"name": name, **{field: log[field] for field in fields}, "state": log["error"]}

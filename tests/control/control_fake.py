@@ -13,8 +13,9 @@ from typing import Any
 from control_replies import BAN, FLOW, LIVE_RATES, REPLIES, RULE, STATUS, T0, THREAT, TOLD_THREAT, TOP
 
 from trafficmond import networks
+from trafficmond.choice import EventFilter
 from trafficmond.control import idl
-from trafficmond.control.broadcast import TOPICS, Broadcast, Wanted
+from trafficmond.control.broadcast import TOPICS, Broadcast
 from trafficmond.control.call import Answer, Call, Method, Reply, Row, Service, methods_of
 from trafficmond.control.clients import Clients
 from trafficmond.control.listen import open_socket
@@ -162,7 +163,7 @@ class Canned:
     async def Watch(
         self, _: Call, topics: Sequence[str] = TOPICS, action: str | None = None, **__: Any
     ) -> AsyncIterator[Reply]:
-        watching = self.broadcast.subscribe(topics, Wanted(Action.parse(action) if action else None))
+        watching = self.broadcast.subscribe(topics, EventFilter(Action.parse(action) if action else None))
         try:
             async for topic, records, lost in watching.batches():
                 yield {"topic": topic, "records": records, "lost": lost}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from trafficmond.choice import EventFilter
 from trafficmond.control import broadcast as module
 from trafficmond.control.broadcast import (
     MOST_AT_ONCE,
@@ -19,7 +20,6 @@ from trafficmond.control.broadcast import (
     Plain,
     Rows,
     Subscription,
-    Wanted,
 )
 from trafficmond.model import Action
 
@@ -48,7 +48,7 @@ class Counted(Plain):
         super().__init__([{"n": number} for number in range(count)])
         self.made: list[int] = [] if made is None else made
 
-    def chosen(self, wanted: Wanted) -> Rows:
+    def chosen(self, wanted: EventFilter) -> Rows:
         every = np.arange(len(self))
         return every if wanted.action is None else every[::100]
 
@@ -127,7 +127,7 @@ def test_nothing_is_made_for_those_who_do_not_read_and_once_for_those_who_do() -
 
 def test_a_publication_has_a_bound_and_who_wants_little_gets_all_of_it() -> None:
     broadcast = Broadcast()
-    broad, narrow = broadcast.subscribe(["events"]), broadcast.subscribe(["events"], Wanted(action=Action.DROP))
+    broad, narrow = broadcast.subscribe(["events"]), broadcast.subscribe(["events"], EventFilter(action=Action.DROP))
     source = Counted(50_000)
     broadcast.publish_source("events", source)
     found, lost = asyncio.run(read(narrow, 500))
@@ -143,7 +143,7 @@ def test_a_publication_has_a_bound_and_who_wants_little_gets_all_of_it() -> None
 def test_what_all_watchers_keep_alive_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BACKLOG_RECORDS", 1000)
     broadcast = Broadcast()
-    slow, narrow = broadcast.subscribe(["events"]), broadcast.subscribe(["events"], Wanted(action=Action.DROP))
+    slow, narrow = broadcast.subscribe(["events"]), broadcast.subscribe(["events"], EventFilter(action=Action.DROP))
     kept = []
     for _ in range(30):
         source = Counted(100)

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from trafficmond import choice
-from trafficmond.choice import Choice
+from trafficmond.choice import EventFilter
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.events import EVENT
 from trafficmond.flows.names import Names
 from trafficmond.model import Action
-from trafficmond.networks import Network
 from trafficmond.sinks.watched import EventRecords
 
 NAMES = Names({2: "eth0", 3: "eth1", 4: "eth0"})
-
-
-@dataclass(frozen=True)
-class Wanted:
-    action: Action | None = None
-    host: Choice[Network] | None = None
-    interface: str | None = None
-    ports: Choice[tuple[int, int]] | None = None
 
 
 def events() -> Batch:
@@ -45,22 +35,22 @@ def events() -> Batch:
 @pytest.mark.parametrize(
     ("wanted", "rows"),
     [
-        (Wanted(), [0, 1, 2, 3]),
-        (Wanted(action=Action.DROP), [0, 2]),
-        (Wanted(action=Action.LIMIT), []),
-        (Wanted(interface="eth0"), [0, 3]),
-        (Wanted(interface="eth9"), []),
-        (Wanted(host=choice.prefixes("192.0.2.0/24")), [0, 1]),
-        (Wanted(host=choice.prefixes("::ffff:192.0.2.7")), [0, 1]),
-        (Wanted(host=choice.prefixes("::/0")), [2, 3]),
-        (Wanted(host=choice.prefixes("!::/0")), [0, 1]),
-        (Wanted(host=choice.prefixes("!192.0.2.0/24,2001:db8::1")), []),
-        (Wanted(ports=choice.ports("0-65535")), [0, 1, 2, 3]),
-        (Wanted(ports=choice.ports("!0-65535")), []),
-        (Wanted(host=choice.prefixes("2001:db8::1"), action=Action.MONITOR), [3]),
+        (EventFilter(), [0, 1, 2, 3]),
+        (EventFilter(action=Action.DROP), [0, 2]),
+        (EventFilter(action=Action.LIMIT), []),
+        (EventFilter(interface="eth0"), [0, 3]),
+        (EventFilter(interface="eth9"), []),
+        (EventFilter(host=choice.prefixes("192.0.2.0/24")), [0, 1]),
+        (EventFilter(host=choice.prefixes("::ffff:192.0.2.7")), [0, 1]),
+        (EventFilter(host=choice.prefixes("::/0")), [2, 3]),
+        (EventFilter(host=choice.prefixes("!::/0")), [0, 1]),
+        (EventFilter(host=choice.prefixes("!192.0.2.0/24,2001:db8::1")), []),
+        (EventFilter(ports=choice.ports("0-65535")), [0, 1, 2, 3]),
+        (EventFilter(ports=choice.ports("!0-65535")), []),
+        (EventFilter(host=choice.prefixes("2001:db8::1"), action=Action.MONITOR), [3]),
     ],
 )
-def test_filters(wanted: Wanted, rows: list[int]) -> None:
+def test_filters(wanted: EventFilter, rows: list[int]) -> None:
     records = EventRecords(events(), NAMES)
     assert records.chosen(wanted).tolist() == rows
     told = [json.loads(text) for text in records.take(np.array(rows, np.intp)).texts(np.arange(len(rows)))]

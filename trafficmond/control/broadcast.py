@@ -12,17 +12,14 @@ import json
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from trafficmond import npt
-from trafficmond.choice import Choice
+from trafficmond.choice import EventFilter
 from trafficmond.control.wire import Texts
 from trafficmond.flows.batch import spread
-from trafficmond.model import Action
-from trafficmond.networks import Network
 
 TOPICS = ("events", "threats")
 # bound: records that wait for a watcher | further records are lost; the watcher's next reply has their number
@@ -36,22 +33,12 @@ Record = dict[str, Any]
 Rows = npt.NDArray[np.intp]
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which events a watcher wants; None: any."""
-
-    action: Action | None = None
-    host: Choice[Network] | None = None
-    interface: str | None = None
-    ports: Choice[tuple[int, int]] | None = None
-
-
 class Source(Protocol):
     """Records that can be made. They must not change once they are published."""
 
     def __len__(self) -> int: ...
 
-    def chosen(self, wanted: Wanted) -> Rows:
+    def chosen(self, wanted: EventFilter) -> Rows:
         """Which of them a watcher wants, in order."""
         ...
 
@@ -73,7 +60,7 @@ class Plain:
     def __len__(self) -> int:
         return len(self._records)
 
-    def chosen(self, wanted: Wanted) -> Rows:  # noqa: ARG002 - the filter is for events
+    def chosen(self, wanted: EventFilter) -> Rows:  # noqa: ARG002 - the filter is for events
         """All."""
         return np.arange(len(self._records))
 
@@ -108,7 +95,7 @@ class Publication:
 class Subscription:
     """One watcher's bounded backlog."""
 
-    def __init__(self, topics: frozenset[str], wanted: Wanted) -> None:
+    def __init__(self, topics: frozenset[str], wanted: EventFilter) -> None:
         self.topics = topics
         self.wanted = wanted
         self.lost = 0  # since the last batch
@@ -200,9 +187,9 @@ class Broadcast:
             self.lost_records += sum(each.forget(oldest) for each in self._subscriptions)
         self._alive = [weakref.ref(each) for each in (*alive, publication)]
 
-    def subscribe(self, topics: Iterable[str], wanted: Wanted | None = None) -> Subscription:
+    def subscribe(self, topics: Iterable[str], wanted: EventFilter | None = None) -> Subscription:
         """Begin to watch; ends with `unsubscribe`."""
-        subscription = Subscription(frozenset(topics), wanted or Wanted())
+        subscription = Subscription(frozenset(topics), wanted or EventFilter())
         self._subscriptions[subscription] = None
         return subscription
 

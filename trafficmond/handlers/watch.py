@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
 from trafficmond import choice
+from trafficmond.choice import EventFilter
 from trafficmond.control.bounds import one_of
-from trafficmond.control.broadcast import TOPICS, Wanted
+from trafficmond.control.broadcast import TOPICS
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.control.idl import Mismatch
 from trafficmond.handlers.handler import Handler
@@ -33,7 +34,7 @@ class Watch(Handler):
         for topic in topics or ():
             one_of("topics", topic, TOPICS)
         hosts, either = _filter("host", choice.prefixes, host), _filter("ports", choice.ports, ports)
-        wanted = Wanted(_filter("action", _action, action), hosts, interface or None, either)
+        wanted = EventFilter(_filter("action", _action, action), hosts, interface or None, either)
         broadcast = self._parts.broadcast
         subscription = broadcast.subscribe(topics or TOPICS, wanted)
         try:

@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 
-from trafficmond.choice import Choice
+from trafficmond.choice import EventFilter
 from trafficmond.flows.batch import Batch, Column, of_ports, of_prefixes, take
 from trafficmond.flows.names import Names
-from trafficmond.model import Action
-from trafficmond.networks import Network
 from trafficmond.sinks.jsonl import event_lines
 from trafficmond.verdict import action_of
-
-
-class Wanted(Protocol):
-    """Which events somebody wants; None: any."""
-
-    @property
-    def action(self) -> Action | None: ...
-
-    @property
-    def host(self) -> Choice[Network] | None: ...
-
-    @property
-    def ports(self) -> Choice[tuple[int, int]] | None: ...
-
-    @property
-    def interface(self) -> str | None: ...
 
 
 class EventRecords:
@@ -41,7 +21,7 @@ class EventRecords:
     def __len__(self) -> int:
         return len(self._batch)
 
-    def chosen(self, wanted: Wanted) -> Column:
+    def chosen(self, wanted: EventFilter) -> Column:
         """Which of them somebody wants, in order."""
         batch = self._batch
         mask = np.ones(len(batch), bool)
