@@ -1,4 +1,4 @@
-"""Bans: in the kernel, where they act and end by themselves, and in the store, for after a reboot."""
+"""The bans: in the kernel, where they act and expire by themselves, and in the store, for after a reboot."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from trafficmond.networks import Network
 from trafficmond.services import Places
 from trafficmond.store.records import Ban
 
-UNKNOWN = "unknown"  # owner of what only the kernel remembers, and of what was banned before bans had owners
+UNKNOWN = "unknown"  # owner of bans that only the kernel has, and of bans from before bans had owners
 _MOST_OWNERS = 64  # of one prefix
-_MOVED_S = 1.0  # the kernel's end of a ban differs by more from the stored one: the clock was stepped meanwhile
+_MOVED_S = 1.0  # if the end of a ban in the kernel differs by more from the stored one, the clock was stepped
 
 Key = tuple[str, str]  # prefix and owner
 Changed = Callable[[Sequence[Ban], Sequence[Key]], None]
 
 
 class Kernel(Protocol):
-    """The kernel's side."""
+    """The table of bans in the kernel."""
 
     def put(self, ban: KernelBan) -> None: ...
     def remove(self, network: Network) -> bool: ...
@@ -33,12 +33,11 @@ class Kernel(Protocol):
 
 
 class BanList:
-    """Who is banned, by whom, until when. `changed` is called after every change with the bans that are new or other,
-    and with those that are gone.
+    """All bans. `changed` is called after every change with the new or changed bans, and with those that are gone.
 
-    Several may ban one prefix, each for itself: it is free when the last of them has ended or was lifted. The kernel
-    looks at the narrowest ban of an address alone, so it is given the latest end of all bans on it and around it, and
-    the services of all of them; when one of them ends, it is given what is left.
+    Several owners may ban one prefix: it is free when the last of these bans has ended or was lifted. The kernel uses
+    only the narrowest ban of an address, so that entry has the latest end and all services of the bans on the prefix
+    and around it. When one of them ends, the entry is updated.
     """
 
     def __init__(self, kernel: Kernel, changed: Changed) -> None:
@@ -47,17 +46,17 @@ class BanList:
         self._bans: dict[Network, dict[str, Ban]] = {}  # by owner
         self._lengths: Counter[tuple[int, int]] = Counter()  # (version, prefix length) of banned prefixes
         self._order: dict[int, list[tuple[int, int, Network]]] = {4: [], 6: []}  # by address and length
-        self._ends: list[tuple[float, str, str]] = []  # a heap of end, prefix, owner; old ones are passed over
+        self._ends: list[tuple[float, str, str]] = []  # a heap of end, prefix, owner; outdated entries are skipped
         self._forced: set[Network] = set()
-        self._waiting: set[Network] = set()  # that the kernel has no room for as they are now
+        self._waiting: set[Network] = set()  # prefixes whose current entry does not fit into the kernel
         self._total = 0
 
     def restore(self, bans: Iterable[Ban], now: float) -> None:
-        """Takes up stored bans that have not ended, and what is in the kernel alone because the last daemon was killed
-        before it had stored it.
+        """Restores stored bans that have not ended, and bans that only the kernel has because the last daemon was
+        killed before it could store them.
 
-        Bans last for a time, not until a date. If the clock was stepped meanwhile, the kernel's ends tell by how much;
-        after a reboot with a clock that is behind, a ban lasts no longer than it was made for.
+        Bans last for a duration, not until a date. If the clock was stepped meanwhile, the ends in the kernel show by
+        how much. After a reboot with a clock that is behind, a ban lasts no longer than its duration.
         """
         for network, ban in sorted(((networks.parse(ban.cidr), ban) for ban in bans), key=lambda each: _place(each[0])):
             self._enter(network, replace(ban, cidr=str(network)))
@@ -77,8 +76,8 @@ class BanList:
         self._changed((), ())
 
     def add(self, ban: Ban) -> Ban:
-        """Puts a ban in force, or gives its owner's ban on that prefix another end. What is so already changes nothing.
-        Raises DatapathError if the kernel's table is full, or the prefix has too many owners."""
+        """Puts a ban in force, or replaces its owner's ban on that prefix. An equal ban changes nothing. Raises
+        DatapathError if the kernel's table is full, or the prefix has too many owners."""
         known = self.so_already(ban)
         if known:
             return known
@@ -87,7 +86,7 @@ class BanList:
         return done
 
     def add_all(self, bans: Iterable[Ban]) -> list[tuple[Ban, DatapathError]]:
-        """`add` for many in one change; those that could not be added, and why."""
+        """The same for many in one change; returns the bans that could not be added, with the errors."""
         done, failed = [], []
         for ban in bans:
             try:
@@ -117,7 +116,7 @@ class BanList:
         try:
             for inner in inside:
                 self._kernel.put(_as_kernel(inner, self._on(inner)))
-        except DatapathError:  # no room for what these are banned for together
+        except DatapathError:  # no room for the services of these bans together
             self._leave(ban)
             if known is not None:
                 self._enter(network, known)
@@ -127,7 +126,8 @@ class BanList:
         return ban
 
     def lift(self, network: Network, owner: str | None = None) -> tuple[list[Ban], list[Ban]]:
-        """Lifts an owner's bans within a prefix and those that nobody owns, or all; (lifted, what others hold)."""
+        """Lifts an owner's bans within a prefix and those with an unknown owner, or all. Returns (lifted, held by
+        others)."""
         within = [ban for inner in self._inside(network) for ban in self._bans[inner].values()]
         lifted = [ban for ban in within if owner is None or ban.owner in (owner, UNKNOWN)]
         held = [ban for ban in within if not (owner is None or ban.owner in (owner, UNKNOWN))]
@@ -139,7 +139,7 @@ class BanList:
         return lifted, held
 
     def expire(self, now: float) -> list[Ban]:
-        """Forgets bans that have ended; what was forgotten."""
+        """Removes the bans that have ended, and returns them."""
         ended = self._pop_ended(now)
         for ban in ended:
             self._leave(ban)
@@ -150,23 +150,23 @@ class BanList:
         return ended
 
     def shift(self, seconds: float) -> None:
-        """The wall clock was stepped by so much: all bans last as long as before, as those in the kernel do."""
+        """Moves all ends after the wall clock was stepped, so that bans last as long as those in the kernel."""
         self._replace_all(seconds)
         self._changed(self.all(), ())
 
     def covering(self, address: str) -> list[Ban]:
-        """Bans that an address falls under, the narrowest first, and of these the one that lasts longest."""
+        """The bans that cover an address, the narrowest first; on one prefix the one that lasts longest first."""
         found = []
         for network in self._around(networks.parse(address)):
             found += sorted(self._bans[network].values(), key=_lasting, reverse=True)
         return found
 
     def of(self, network: Network, owner: str) -> Ban | None:
-        """An owner's ban of exactly this prefix."""
+        """The owner's ban on exactly this prefix."""
         return self._bans.get(network, {}).get(owner)
 
     def so_already(self, ban: Ban) -> Ban | None:
-        """The ban in force that this one would change nothing of: forever, and for the same as before."""
+        """The ban in force, if it is equal to this one and has no end."""
         network = networks.parse(ban.cidr)
         known = self.of(network, ban.owner)
         return known if known and known == _renewed(known, ban) and network not in self._waiting else None
@@ -176,17 +176,17 @@ class BanList:
         return sorted((ban for owners in self._bans.values() for ban in owners.values()), key=lambda ban: -ban.since)
 
     def forced(self) -> set[Network]:
-        """Prefixes whose bans guard and allowlist do not stand against."""
+        """The prefixes with forced bans, which guard and allowlist do not protect."""
         return set(self._forced)
 
     @property
     def waiting(self) -> int:
-        """How many prefixes the kernel has no room for as they are banned now: their services are too many different
-        ones. It judges by what it had before, until there is room."""
+        """The number of prefixes whose current entry does not fit into the kernel, since bans have too many different
+        sets of services. The kernel uses their last entry until there is room."""
         return len(self._waiting)
 
     def __len__(self) -> int:
-        """Banned prefixes, whoever banned them: what the kernel's table holds."""
+        """The number of banned prefixes, which is that of entries in the kernel."""
         return len(self._bans)
 
     # ---- one prefix ----
@@ -203,7 +203,7 @@ class BanList:
             self._forced.add(network)
         if ban.expires is not None:
             heapq.heappush(self._ends, (ban.expires, ban.cidr, ban.owner))
-            if len(self._ends) > 2 * self._total + _MOST_OWNERS:  # bans that are prolonged again and again
+            if len(self._ends) > 2 * self._total + _MOST_OWNERS:  # many bans were prolonged
                 self._rebuild_ends()
 
     def _leave(self, ban: Ban) -> None:
@@ -218,7 +218,7 @@ class BanList:
             return
         self._kernel.remove(network)
         self._waiting.discard(network)
-        self._lengths -= Counter([(network.version, network.prefixlen)])  # those of none are left out
+        self._lengths -= Counter([(network.version, network.prefixlen)])  # removes counts of zero
         order = self._order[network.version]
         del order[bisect_left(order, _entry(network)[:2])]
         del self._bans[network]
@@ -226,7 +226,7 @@ class BanList:
     def _put(self, network: Network) -> None:
         try:
             self._kernel.put(_as_kernel(network, self._on(network)))
-        except DatapathError:  # it is tried again
+        except DatapathError:  # it will be tried again
             self._waiting.add(network)
         else:
             self._waiting.discard(network)
@@ -240,11 +240,11 @@ class BanList:
         return [ban for each in self._around(network) for ban in self._bans[each].values()]
 
     def _end(self, network: Network) -> float | None:
-        """When the last of the bans on a prefix and around it ends; 0: there is none."""
+        """The latest end of the bans on a prefix and around it; 0 if there is none."""
         return _latest(0.0, *(ban.expires for ban in self._on(network)))
 
     def _around(self, network: Network) -> Iterator[Network]:
-        """Banned prefixes that hold all of a prefix, the narrowest first."""
+        """The banned prefixes that contain a prefix, the narrowest first."""
         version, own = network.version, network.prefixlen
         lengths = [length for family, length in self._lengths if family == version and length <= own]
         for length in sorted(lengths, reverse=True):
@@ -253,7 +253,7 @@ class BanList:
                 yield wider
 
     def _inside(self, network: Network) -> list[Network]:
-        """Banned prefixes that lie within a prefix, itself included."""
+        """The banned prefixes within a prefix, including the prefix itself."""
         order, first, last = self._order[network.version], int(network[0]), int(network[-1])
         start, end = bisect_left(order, (first,)), bisect_right(order, (last + 1,))
         return [each for _, length, each in order[start:end] if length >= network.prefixlen]
@@ -270,7 +270,7 @@ class BanList:
         return ended
 
     def _replace_all(self, seconds: float, now: float | None = None) -> None:
-        """Moves all bans by so much; with `now`, one that was made later than now to begin now."""
+        """Moves all bans in time; with `now`, a ban that would begin later than now begins now."""
         for owners in self._bans.values():
             for owner, ban in owners.items():
                 since = ban.since + seconds
@@ -291,17 +291,17 @@ class BanList:
 
 
 def _renewed(known: Ban, ban: Ban) -> Ban:
-    """An owner's ban of a prefix when that owner bans it once more."""
+    """The owner's new ban on a prefix, given the one in force."""
     return replace(ban, since=known.since, forced=ban.forced or known.forced)
 
 
 def places_of(ban: Ban) -> Places:
-    """The services that a ban is for; (): all."""
+    """The services of a ban; () is all."""
     return services.parse(ban.ports.split(",")) if ban.ports else ()
 
 
 def _as_kernel(network: Network, bans: Sequence[Ban]) -> KernelBan:
-    """What the kernel is told of a prefix with these bans on it and around it."""
+    """The kernel's entry for a prefix, given the bans on it and around it."""
     named = {ban.ports: places_of(ban) for ban in bans}
     union: Places = ()
     if all(named.values()):
@@ -310,7 +310,7 @@ def _as_kernel(network: Network, bans: Sequence[Ban]) -> KernelBan:
 
 
 def _latest(*ends: float | None) -> float | None:
-    """The latest of some ends; None: never."""
+    """The latest of these ends; None is never."""
     return None if None in ends else max(ends)  # type: ignore[type-var]
 
 

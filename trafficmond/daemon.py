@@ -1,4 +1,4 @@
-"""The daemon's life: it goes round, keeps house, and ends when it is told to. One thread, one loop."""
+"""The daemon's main loops: reading the ledger, housekeeping, and the shutdown. One thread, one event loop."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from trafficmond.reloader import Reloader
 from trafficmond.signals import Signals
 from trafficmond.sinks import messages
 
-_HOUSEKEEPING_S = 5.0  # ended bans and rules, the clock's drift, the status line
-_REST = 0.3  # of a reading's time, after it
-_CHANGE_S = 5.0  # at a stop, for changes that clients have asked for
+_HOUSEKEEPING_S = 5.0  # between two rounds: expired bans and rules, the clock, the status line
+_REST = 0.3  # share of a reading's duration that is left free after it
+_CHANGE_S = 5.0  # at a stop, the time for changes that clients have requested
 
 
 class Daemon:
-    """Goes round with the parts until it is told to stop."""
+    """Runs the loops with the parts until a signal stops it."""
 
     def __init__(self, parts: Parts, signals: Signals) -> None:
         self._parts = parts
@@ -36,7 +36,7 @@ class Daemon:
         self._server = Server(service, parts.clients)
 
     async def run(self, listener: Listener) -> None:
-        """Serves, ticks and keeps house from now until the stop; clients go first."""
+        """Serves clients and runs the loops until the stop. At the stop, clients are disconnected first."""
         parts = self._parts
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._server.stop)
@@ -61,7 +61,7 @@ class Daemon:
         self._parts.manager.ready(text)
 
     def _watch_for_changes(self, stack: AsyncExitStack) -> None:
-        """Reload when files change, follow the host, and obey signals."""
+        """Registers for changes of files and of the host, and for signals."""
         parts, reloader, loop = self._parts, self._reloader, asyncio.get_running_loop()
         stack.push_async_callback(loop.run_in_executor, None, parts.watcher.stop)
         stack.callback(interfaces.Watch(parts.host.changed).close)
@@ -73,9 +73,9 @@ class Daemon:
             reloader.schedule("SIGHUP")
 
     async def _tick_forever(self) -> None:
-        """Reads the ledger each interval, measured from the beginning of one reading to that of the next.
+        """Reads the ledger at each interval, measured from the beginning of one reading to that of the next.
 
-        When a flood makes readings last longer than that, there is a rest after each for those who ask and change.
+        If readings last longer than that in a flood, clients are served for a while after each of them.
         """
         loop = asyncio.get_running_loop()
         due = loop.time()
@@ -103,7 +103,7 @@ class Daemon:
                 await self._expire_rules(time.time())
                 await parts.quotas.check(parts.settings.quotas, time.time())
                 await parts.rulebook.release_memory()
-                await parts.rulebook.force_bans(parts.bans.forced())  # those that have ended give back what they took
+                await parts.rulebook.force_bans(parts.bans.forced())  # guard and allowlist apply after a forced ban
                 await parts.follow_rules()
                 await parts.learned.keep()
                 if parts.protected.sessions_ended():
@@ -118,7 +118,7 @@ class Daemon:
         parts.pipeline.store_threats()
         parts.pipeline.report_store_health()
         parts.pipeline.report_export_health()
-        if parts.datapath.refused:  # what stands in the way may go without a word: the MTU of a veth's other end, say
+        if parts.datapath.refused:  # the obstacle may disappear without an event, such as the MTU of a veth's peer
             parts.host.attach()
         parts.host.check_pins()
         parts.exposure.check()
@@ -141,4 +141,4 @@ class Daemon:
 
 
 class _Stopped(Exception):
-    """Ends `gather` when the daemon is asked to stop."""
+    """Ends `gather` when the daemon is to stop."""

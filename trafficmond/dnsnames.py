@@ -1,7 +1,7 @@
-"""The names that this host asked for, by the addresses that it was told: read from the wire, kept in memory alone.
+"""The names for which this host got DNS answers, by address. They are read from packets and kept in memory only.
 
-An address may be called several names, one after the other: who asks about a flow wants the one that was asked for
-last before it began.
+An address may have several names, one after the other. For a flow, the right one is the last name asked for before the
+flow began.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ MOST_NAMED = 16384
 MOST_NAMES = 4
 # bound: characters of all these names (`flows.dns_names`) | the address answered longest ago goes, counted
 MOST_CHARACTERS = 4_194_304
-KEPT_S = 86_400.0  # after the last answer
+KEPT_S = 86_400.0  # an address is forgotten this long after its last answer
 
 
 class Source(Protocol):
-    """Where answers come from (datapath.names_seen.NamesSeen)."""
+    """The source of DNS answers (datapath.names_seen.NamesSeen)."""
 
     def take(self) -> Batch:
         """flows.dns.NAMED rows of the answers since the last call."""
         ...
 
     def counts(self) -> NameCounts:
-        """What was counted so far."""
+        """The counters since the start."""
         ...
 
 
@@ -44,7 +44,7 @@ class _Named:
 
 
 class DnsNames:
-    """Off while it has no source. The loop's thread owns it."""
+    """Names by address; off without a source. For the event loop's thread."""
 
     def __init__(
         self,
@@ -60,11 +60,11 @@ class DnsNames:
         self._characters = 0
 
     def __len__(self) -> int:
-        """Addresses that have a name."""
+        """The number of addresses that have a name."""
         return len(self._named)
 
     def take(self) -> None:
-        """Takes in the answers that have come since the last time."""
+        """Reads the answers since the last call."""
         if self.source is None:
             return
         now, ticks = self._clock(), self._monotonic_ns()
@@ -80,12 +80,12 @@ class DnsNames:
             self.evicted += 1
 
     def of(self, address: str) -> list[tuple[str, float]]:
-        """(name, since when it was told of the address), the latest last. Raises ValueError for what is no address."""
+        """(name, time of its first answer) of an address, the latest last. Raises ValueError for another text."""
         named = self._named.get(networks.sixteen(networks.parse_address(address)))
         return list(named.names) if named else []
 
     def counters(self) -> dict[str, int]:
-        """As `metrics.counted` names them."""
+        """The counters, as `metrics.counted` names them."""
         counts = self.source.counts() if self.source else NameCounts()
         return {
             "dns_answers": counts.answers,

@@ -1,4 +1,4 @@
-"""Who can reach what waits on this host, by the rules in force; looked at again whenever it is asked."""
+"""Checks which services of this host can be reached under the rules in force."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TCP = 6
 
 
 class Exposure:
-    """Says what nobody can reach, when that begins, and keeps it in `warnings` for as long as it holds."""
+    """Logs services that nobody can reach any more, and keeps a warning for as long as that holds."""
 
     def __init__(
         self,
@@ -33,13 +33,13 @@ class Exposure:
         self._rulebook = rulebook
         self._sinks = sinks
         self._warnings = warnings
-        self._judged: InForce | None = None  # the rules that what follows was found in
+        self._judged: InForce | None = None  # the rules that were checked last
         self._admitted: Admissions | None = None
-        self._shut = False  # nobody gets in, and that was said
-        self.only_from: list[str] = []  # what can be reached from some places alone
+        self._shut = False  # nobody can connect, and that was logged
+        self.only_from: list[str] = []  # services that can be reached from some prefixes only, as sentences
 
     def shuts(self, before: InForce, after: InForce) -> str:
-        """Whom or what other rules would shut out that gets in now, in words; "" for nobody and nothing."""
+        """The logged-in addresses and the services that `after` would cut off, as text; "" for none."""
         was, now = (Admissions(each.policy, each.columns, each.table, each.loaded_at) for each in (before, after))
         found = [
             shown
@@ -54,11 +54,11 @@ class Exposure:
         return ", ".join(found)
 
     def check(self) -> list[str]:
-        """What nobody can reach by the rules in force; returns what was said now."""
+        """Checks the rules in force; returns the warning if it is new."""
         rules = self._rulebook.in_force
         if rules is not self._judged:
             self._judged, self._admitted = rules, None
-            if rules and rules.generation:  # else they are those of the last run, which are unknown
+            if rules and rules.generation:  # else the rules are those of the last run, which are unknown
                 self._admitted = Admissions(rules.policy, rules.columns, rules.table, rules.loaded_at)
         self._warnings.pop("doors", None)
         self.only_from = []
@@ -79,5 +79,5 @@ class Exposure:
 
 
 def _lets_in(rules: InForce, address: str) -> bool:
-    """Whether somebody who is logged in from there gets through."""
+    """Whether SSH packets from an address pass."""
     return passes(networks.parse(address)[0], rules.table.words, services.place(_TCP, PORT))

@@ -1,7 +1,7 @@
-"""The changes of the rules by number, so that each can be looked at and taken back: a line of JSON a change, in
-state_dir, behind a line that says what was in force before the first of them.
+"""The numbered history of the rules, so that each change can be shown and undone.
 
-Nothing depends on this file: what cannot be written is said, and one that cannot be read is put aside.
+It is a file in state_dir with a line of JSON for each change, after a line with the rules before the first change. The
+daemon works without it: if it cannot be written there is a warning, and a file that cannot be read is set aside.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from trafficmond.store.records import AuditEntry
 MOST_CHANGES = 1000
 # bound: bytes of the rules' history in `state_dir` | the oldest changes are deleted
 MOST_BYTES = 64 << 20
-_ONE_COMMAND_S = 10.0  # in which the calls of one process are one change
-_OF_SEVERAL = ("add-cidr", "remove-cidr")  # that are made by several calls
+_ONE_COMMAND_S = 10.0  # calls of one process within this time are one change
+_OF_SEVERAL = ("add-cidr", "remove-cidr")  # changes that may consist of several calls
 
-Places = tuple[Path, Path]  # what is on probation, a folder or a file; and where that will be
+Places = tuple[Path, Path]  # the folder or file on probation, and its place after it is confirmed
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A change: who made it, what it took out and what it put in."""
+    """One change: its author, and the removed and added rules."""
 
     number: int
     at: float  # epoch s
     user: str
-    change: str  # as in the audit; "ended": a rule or a probation came to its end; "start": while no daemon ran
+    change: str  # as in the audit; "ended": a rule or probation expired; "start": changed while no daemon ran
     subject: str
     removed: list[Entry] = field(default_factory=list)
     added: list[Entry] = field(default_factory=list)
@@ -45,10 +45,10 @@ class Recorded:
 
 
 class History:
-    """Follows the rules in force. Use from the loop's thread only."""
+    """Records changes of the rules in force. For the event loop's thread."""
 
     def __init__(self, path: Path) -> None:
-        self.trouble = ""  # why changes are not kept
+        self.trouble = ""  # why changes cannot be stored
         self.number = 0  # of the latest change
         self._path = path
         self._seen: Policy | None = None
@@ -58,9 +58,11 @@ class History:
         self._lock = asyncio.Lock()
 
     async def follow(self, policy: Policy, change: AuditEntry | None = None, tried: Places | None = None) -> None:
-        """Notes what is different from when this was called last, as the work of `change`. Rules of a folder that is
-        `tried` stand where they will when it is confirmed, so that confirming is no change, and what is taken back is
-        an edit of the right file. Never raises."""
+        """Records the difference since the last call as an effect of `change`. Never raises.
+
+        Rules of a folder that is `tried` are recorded with their place after it is confirmed. So confirming is not a
+        change, and undo names the right file.
+        """
         if policy is self._seen:
             return
         async with self._lock:
@@ -75,13 +77,13 @@ class History:
                 )
 
     async def changes(self) -> list[Recorded]:
-        """All that are kept, in their order; those of one number are one."""
+        """All recorded changes in order, those with the same number joined."""
         async with self._lock:
             _, _, recorded = await self._readable()
             return list(self._together(recorded))
 
     async def at(self, number: int) -> list[Entry] | None:
-        """What was in force after a change; None if that is not kept any more, or has yet to come."""
+        """The rules after a change; None if it is no longer stored, or in the future."""
         async with self._lock:
             base, first, recorded = await self._readable()
             if not first <= number <= self.number:
@@ -89,7 +91,7 @@ class History:
             return replayed(base, ((each.removed, each.added) for each in recorded if each.number <= number))
 
     async def _readable(self) -> tuple[list[Entry], int, list[Recorded]]:
-        """As `_base`; nothing where nothing is kept. Raises TrafficmonError."""
+        """The same as `_base`, but empty if there is no file. Raises TrafficmonError."""
         try:
             return await asyncio.to_thread(self._base)
         except FileNotFoundError:
@@ -110,12 +112,12 @@ class History:
         removed, added = map(_placed, difference(before, policy), tried)
         removed, added = without(removed, added), without(added, removed)
         if removed or added:
-            if not self._path.exists():  # somebody has taken it away
+            if not self._path.exists():  # somebody has removed it
                 self._write(self.number, _placed(entries(before), tried[0]), [])
             self._append(self._next(change, removed, added))
 
     def _begin(self, now: list[Entry]) -> None:
-        """The first rules of this daemon: what is different from the last one's is a change of its own."""
+        """Compares the first rules of this daemon with the last recorded ones; a difference is a change "start"."""
         try:
             base, first, recorded = self._base()
         except FileNotFoundError:
@@ -143,7 +145,7 @@ class History:
             and (last.pid, last.change) == (made.pid, made.change)
             and now - last.at < _ONE_COMMAND_S
         ):
-            number = self.number  # a command that makes several rules is one change
+            number = self.number  # a command that adds several rules is one change
         return Recorded(number, now, made.user, made.change, made.subject, removed, added, made.pid)
 
     def _append(self, recorded: Recorded) -> None:
@@ -175,7 +177,7 @@ class History:
         return first["rules"], int(first["number"]), recorded
 
     def _read(self) -> tuple[Entry, list[Recorded]]:
-        """The first line, and the changes; a last line that is cut short is left out."""
+        """The first line and the changes; an incomplete last line is left out."""
         lines = self._path.read_text("ascii").split("\n")
         first = json.loads(lines[0])
         return first, [Recorded(**json.loads(line)) for line in lines[1:-1]]

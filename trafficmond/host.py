@@ -1,4 +1,4 @@
-"""Applies the settings to this host as it is now: watched interfaces, their names, and the guard."""
+"""Applies the settings to the current state of this host: watched interfaces, their names, and the guard."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _LOST_PINS = (
     "the pinned programs in {} have been removed: filtering continues, but it ends when this daemon ends, and "
     "trafficmond --detach cannot stop it; restart trafficmond to pin them again"
 )
-_TOLD_ONE_BY_ONE = 3  # of the interfaces that are refused
+_SHOWN = 3  # refused interfaces that are reported one by one
 
 
 class Host:
-    """Keeps the data path, the guard and the names up to date when the host's interfaces and addresses change."""
+    """Updates the data path, the guard and the names when the host's interfaces and addresses change."""
 
     def __init__(
         self,
@@ -58,17 +58,17 @@ class Host:
         self._sinks = sinks
         self._tasks = tasks
         self._warnings = warnings
-        self._idle = False  # nothing is watched, and that was said
+        self._idle = False  # nothing is watched, and that was logged
 
     def configure(self, settings: Settings) -> None:
         """Uses other settings from now on."""
         self._settings = settings
 
     def attach(self) -> list[str]:
-        """Attaches to the interfaces that the settings select; logs changes. Returns those no longer watched."""
+        """Attaches to the interfaces that the settings select and logs changes. Returns texts on those detached."""
         gone = self._attach()
         self.refresh_names()
-        self._tell_apart()
+        self._update_own_addresses()
         self._exposure.check()
         return gone
 
@@ -90,23 +90,23 @@ class Host:
         self._idle = not datapath.attached
         return [change.text for change in changes if change.kind == attachments.DETACHED]
 
-    def _tell_apart(self) -> None:
-        """Which addresses are ours, for those detectors that ask; where they cannot be read, as before."""
+    def _update_own_addresses(self) -> None:
+        """Updates the addresses and networks of this host for detectors and units, if they can be read."""
         with contextlib.suppress(DatapathError):
             ours = (*own_addresses(), *self._settings.networks)
             self._pipeline.engine.ours.set(networks.known(text) for text in ours)
             self._pipeline.units.live_at(networks.known(text) for text in here())
 
     def check_pins(self) -> None:
-        """Says, once, that they have been removed."""
+        """Logs, once, that the pins have been removed."""
         if self._datapath.lost_pins and "pins" not in self._warnings:
             path = self._settings.pin_dir
             self._warnings["pins"] = _LOST_PINS.format(path)
             self._sinks.note(messages.PINS_LOST, self._warnings["pins"], {"path": path})
 
     def require(self, named: Collection[str]) -> None:
-        """At the start: an interface `named` on the command line is there, and something can be watched, or there is
-        no point. Raises DatapathError."""
+        """Checks at the start that interfaces `named` on the command line exist, and that one can be watched. Raises
+        DatapathError."""
         present = {interface.name for interface in interfaces.list_interfaces()}
         for name in filter(interfaces.is_plain_name, self._settings.interfaces):
             if name not in present:
@@ -118,13 +118,13 @@ class Host:
             raise DatapathError("; ".join(change.text for change in self._datapath.refused.values()))
 
     def changed(self) -> None:
-        """Interfaces, addresses or routes of this host are others now."""
+        """Handles a change of the host's interfaces, addresses or routes."""
         self.attach()
         if self._protected.guard(self._settings) != self._rulebook.guard:
             self._tasks.spawn(self.renew_guard())
 
     async def renew_guard(self) -> None:
-        """Other lifelines with the rules as they are, whatever has become of the files."""
+        """Puts the current lifelines in force with the current rules, without reading files."""
         try:
             await self._rulebook.refresh()
         except Exception:  # noqa: BLE001  (what is in force stays)
@@ -132,29 +132,29 @@ class Host:
         self.refresh_names()
 
     def refresh_names(self) -> None:
-        """Interfaces that went away keep their names for the flows still to be reported."""
+        """Updates the names of interfaces and rules. Removed interfaces keep theirs for flows that are still open."""
         known = dict(self._pipeline.names.interfaces)
         known.update({each.ifindex: each.name for each in self._datapath.attached.values()})
         self._pipeline.names = Names(known, self._rulebook.names(), pairs=self._rulebook.pairs())
 
     def unwatched(self) -> list[str]:
-        """What ought to be watched and is not, in sentences: nothing is worse for a filter, so this is said first."""
+        """Sentences on interfaces that should be watched but are not. Status shows them first."""
         self.check_pins()
         self._exposure.check()
         found = [] if self._datapath.attached else [_nothing(self._settings)]
         refused = list(self._datapath.refused.values())
-        if len(refused) > _TOLD_ONE_BY_ONE:
+        if len(refused) > _SHOWN:
             names = [each.interface for each in refused]
             found.append(
                 f"{len(names)} interfaces are not watched, nothing is filtered or counted on them: "
-                f"{', '.join(names[:_TOLD_ONE_BY_ONE])} and {len(names) - _TOLD_ONE_BY_ONE} more; {refused[0].text}"
+                f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more; {refused[0].text}"
             )
         else:
             found += [f"{each.interface} is not watched: {each.text}" for each in refused]
         return found + [f"{name} does not exist; it is watched when it appears" for name in self.missing()]
 
     def missing(self) -> list[str]:
-        """Interfaces that the settings name and that are not there."""
+        """The interfaces that the settings name and that do not exist."""
         watched = {each.name for each in self._datapath.attached.values()}
         watched |= {each.interface for each in self._datapath.refused.values()}
         return [name for name in self._settings.interfaces if interfaces.is_plain_name(name) and name not in watched]

@@ -1,7 +1,7 @@
-"""What the detectors have learned, kept in a file of state_dir from one start to the next.
+"""Stores what the detectors have learned in a file in state_dir, from one start to the next.
 
-Nothing waits for the file and nothing depends on it: it is read beside the start. One that is damaged, or that another
-version wrote, is put aside and said once, and the detectors begin anew.
+The file is read in the background, and the daemon works without it. A file that is damaged or of another version is set
+aside and logged once, and the detectors start again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 
 LEARNED_NAME = "learned"  # in state_dir
-ASIDE = ".broken"  # what the name of one ends in that cannot be used
-_HEAD = b"trafficmon learned 1\n"  # then a checksum of the rest, and arrays as numpy.savez_compressed writes them
+ASIDE = ".broken"  # suffix of a file that cannot be used
+_HEAD = b"trafficmon learned 1\n"  # followed by a checksum of the rest, and arrays by numpy.savez_compressed
 _SUM_BYTES = 16
-_EVERY_S = 1800.0  # what a kill or a power cut may cost; a stop costs nothing
+_EVERY_S = 1800.0  # between two saves: a kill or a power failure loses at most this much
 
 
 def packed(arrays: Mapping[str, Column]) -> bytes:
-    """The arrays as a file has them."""
+    """The content of the file for these arrays."""
     out = io.BytesIO()
     np.savez_compressed(out, **arrays)
     body = out.getvalue()
@@ -37,7 +37,7 @@ def packed(arrays: Mapping[str, Column]) -> bytes:
 
 
 def unpacked(data: bytes) -> dict[str, Column]:
-    """What `packed` was given. Raises ValueError where the file is damaged or of another version."""
+    """The arrays in the content of a file. Raises ValueError if it is damaged or of another version."""
     start = len(_HEAD) + _SUM_BYTES
     if not data.startswith(_HEAD):
         raise ValueError("it is of another version")
@@ -52,7 +52,7 @@ def _checksum(body: bytes) -> bytes:
 
 
 class Learned:
-    """Has the engine go on with what it knew, and keeps what it knows. Use from the loop's thread only."""
+    """Restores and saves what the engine has learned. For the event loop's thread."""
 
     def __init__(self, path: Path, engine: Engine, sinks: SinkSet, warnings: dict[str, str]) -> None:
         self._path = path
@@ -63,7 +63,7 @@ class Learned:
         self._kept_at = time.monotonic()
 
     async def recall(self) -> None:
-        """Gives the engine what the last daemon kept. Never raises."""
+        """Restores what the last daemon saved. Never raises."""
         try:
             learned = unpacked(await asyncio.to_thread(self._path.read_bytes))
             anew = self._engine.recall(learned, time.time())
@@ -78,7 +78,7 @@ class Learned:
         self._recalled = True
 
     async def keep(self, *, now: bool = False) -> None:
-        """Keeps what the engine knows, if it is time to or `now`. Never raises."""
+        """Saves what the engine has learned, if it is time or `now`. Never raises."""
         if not self._recalled or not (now or time.monotonic() - self._kept_at >= _EVERY_S):
             return
         self._kept_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""What is at work: built once, in the order in which one thing needs another, and ended in the order of the data."""
+"""The parts of the daemon: built once, in the order of their dependencies, and closed in the order of the data flow."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ from trafficmond.tasks import Tasks
 from trafficmond.tryouts import REFUSED
 from trafficmond.units import Units
 
-_REST_S = 5.0  # for queues to take what the flow table holds
-_STOP_S = 10.0  # for the last rows and records to reach the disk
-_STUCK_S = 2.0  # at a stop, for a store that cannot write
+_REST_S = 5.0  # at a stop, the time for queues to accept the rest of the flow table
+_STOP_S = 10.0  # at a stop, the time for the last rows and records to reach the disk
+_STUCK_S = 2.0  # at a stop, the time for a store that cannot write
 HISTORY_NAME = "rules-history.jsonl"  # in state_dir
-_RESUME_S = 2.0  # for bans and threats of the last run to be read
-_TOLD_SOURCES = 20  # one by one, of those that are broken
+_RESUME_S = 2.0  # at the start, the time for reading bans and threats of the last run
+_SHOWN_SOURCES = 20  # broken lists and files that are logged one by one
 
 
 @dataclass(slots=True)
 class Parts:
-    """Complete from the start on. Only `settings` is ever another: the reloader replaces it."""
+    """All parts of the running daemon. Only `settings` changes: the reloader replaces it."""
 
     settings: Settings
     flags: Flags
@@ -92,8 +92,10 @@ class Parts:
     dns: DnsNames
 
     async def follow_clock(self) -> None:
-        """What lasts for a time lasts as long, however the wall clock was stepped. To be called before such a time is
-        begun, told or ended."""
+        """Adjusts the ends of rules and bans to a stepped wall clock, so that they last as long as intended.
+
+        To be called before such an end is set, shown or checked.
+        """
         self.datapath.clock.calibrate()
         await self.rulebook.settle()
 
@@ -103,14 +105,14 @@ class Parts:
         return await auditor.record(self.store, self.sinks, change)
 
     async def follow_rules(self, change: AuditEntry | None = None) -> None:
-        """Has the rules' history note what is different, as the work of `change`."""
+        """Adds the difference of the rules since the last call to their history, as an effect of `change`."""
         if (in_force := self.rulebook.in_force) and in_force.generation:
             trial = self.rulebook.standing.trial
             tried = (Path(trial.folder), Path(trial.place)) if trial and trial.place else None
             await self.history.follow(in_force.policy, change, tried)
 
     def probation_notes(self) -> list[str]:
-        """What whoever has changed something should know of a probation; nothing if there is none."""
+        """The notes on a probation for the author of a change; empty if there is none."""
         standing = self.rulebook.standing
         if not (trial := standing.trial):
             return []
@@ -118,7 +120,7 @@ class Parts:
         return [left, *([standing.untold] if standing.untold else [])]
 
     def status_line(self) -> str:
-        """What systemctl status shows."""
+        """The line that systemctl status shows."""
         names = ", ".join(sorted(each.name for each in self.datapath.attached.values())) or "nothing"
         in_force = self.rulebook.in_force
         rules = count(in_force.policy) if in_force else RuleCounts()
@@ -130,10 +132,10 @@ class Parts:
 async def assemble(
     on_disk: Settings, flags: Flags, begun: tuple[Settings, Kept, str], loading: asyncio.Future[Datapath]
 ) -> AsyncIterator[Parts]:
-    """Everything at work while the block lasts; its end is the shutdown.
+    """Runs all parts for the time of the block; leaving the block is the shutdown.
 
-    `begun` is what `recalled` makes of the settings. Raises TrafficmonError if it cannot start; what
-    `loading` brings is let go then.
+    `begun` is the result of `recalled` for the settings. Raises TrafficmonError if the daemon cannot start; then what
+    `loading` loads is released.
     """
     now = time.time()
     settings, kept, untold = begun
@@ -146,7 +148,7 @@ async def assemble(
         stack.callback(_close_outlets, store, sinks, exports)
         warnings: dict[str, str] = {}
         protected = Protected(warnings)
-        # While the kernel verifies the programs.
+        # Looked up while the kernel verifies the programs.
         looked = asyncio.get_running_loop().run_in_executor(None, protected.guard, settings)
         datapath = await loading
         units = _units(datapath, warnings)
@@ -176,7 +178,7 @@ async def assemble(
 
 
 async def _let_go(loading: asyncio.Future[Datapath]) -> None:
-    """Of a start that failed: what was not there before is detached."""
+    """Releases the data path of a start that failed. Programs that were attached before stay attached."""
     await asyncio.wait([loading])
     if not loading.exception():
         datapath = loading.result()
@@ -184,7 +186,7 @@ async def _let_go(loading: asyncio.Future[Datapath]) -> None:
 
 
 def _units(datapath: Datapath, warnings: dict[str, str]) -> Units:
-    """Followed from now on, if the data path tells whose packets are; without a tree of cgroup2 nothing is told."""
+    """The units of this host, if the data path knows the owners of packets and there is a cgroup2 hierarchy."""
     if not datapath.loaded.owners:
         return Units()
     cgroups = Cgroups()
@@ -209,7 +211,7 @@ def wire(
     units: Units,
     now: float,
 ) -> Parts:
-    """Gives each part those that it needs."""
+    """Creates the parts and connects them."""
     store, sinks, exports = outlets
     broadcast, tasks = Broadcast(), Tasks()
     clock = datapath.clock
@@ -258,11 +260,11 @@ def wire(
 
 
 def say_sources(parts: Parts, before: InForce | None) -> None:
-    """Says which lists and files cannot be used as they are, if they could be before."""
+    """Logs which lists and files have become unusable since `before`."""
     in_force = parts.rulebook.in_force
     known = before.policy.notes if before else ()
     new = [note for note in in_force.policy.notes if note not in known] if in_force else []
-    for note in new[:_TOLD_SOURCES]:
+    for note in new[:_SHOWN_SOURCES]:
         parts.sinks.note(messages.SOURCE_BROKEN, str(note), {"where": note.where})
 
 
@@ -276,12 +278,12 @@ def _bans_changed(datapath: Datapath, store: Store, put: Sequence[Ban], gone: Se
 
 
 async def _load_rules(parts: Parts, on_disk: Settings) -> None:
-    """The first set of rules: what is confirmed, and what is on probation as yet. Broken files stop a fresh start, but
-    not one that finds good rules in the kernel."""
+    """Loads the confirmed rules, and those still on probation. Broken files prevent the start, unless the kernel still
+    has the rules of the last run."""
     try:
         if parts.settings is on_disk:
             await parts.rulebook.load()
-        else:  # refused as they are
+        else:  # the files on disk are refused
             await parts.rulebook.load_confirmed(parts.settings)
             parts.warnings["files"] = REFUSED
         await parts.probation.take_up(on_disk)
@@ -296,15 +298,17 @@ async def _load_rules(parts: Parts, on_disk: Settings) -> None:
 
 
 async def _restore_bans(parts: Parts) -> None:
-    """Those that were in force when the last daemon stopped. Rules and attachments wait for no disk: where the
-    store cannot be read yet, they come later, and those that the kernel still has act all the while."""
+    """Restores the bans that were in force when the last daemon stopped.
+
+    A store that cannot be read does not delay the start: the bans are restored later, and those in the kernel stay.
+    """
 
     async def restore() -> None:
         try:
             stored = await asyncio.wrap_future(parts.store.load_bans())
-        except StoreError:  # the daemon ends before it could be read
+        except StoreError:  # the daemon stops before the store could be read
             return
-        made = {(ban.cidr, ban.owner) for ban in parts.bans.all()}  # meanwhile, and so later than what is stored
+        made = {(ban.cidr, ban.owner) for ban in parts.bans.all()}  # since the start, so newer than the stored ones
         parts.bans.restore([ban for ban in stored if (ban.cidr, ban.owner) not in made], time.time())
         parts.store.save_bans(parts.bans.all())
         await parts.rulebook.force_bans(parts.bans.forced())
@@ -323,14 +327,14 @@ async def _restore_bans(parts: Parts) -> None:
 
 
 async def _resume_threats(parts: Parts) -> None:
-    """Those that were open when the last daemon stopped, and those that ended lately. A slow store is not waited for:
-    they come later."""
+    """Resumes the threats that were open when the last daemon stopped, and those that ended recently. A slow store does
+    not delay the start: they are resumed later."""
 
     def then(take: Callable[[list[Threat], float], None], found: asyncio.Future[list[Threat]]) -> None:
-        if not found.cancelled() and not found.exception():  # the store has said and counted it
+        if not found.cancelled() and not found.exception():  # the store logs and counts a failure
             take(found.result(), time.time())
 
-    # The ended ones first: which of the open ones end now is known afterwards.
+    # The ended ones first, since resuming decides which of the open ones have ended meanwhile.
     ended = asyncio.wrap_future(parts.store.ended_threats(time.time() - RETURNS_S, MOST_OPEN))
     ended.add_done_callback(partial(then, parts.pipeline.engine.remember))
     stored = asyncio.wrap_future(parts.store.open_threats(MOST_OPEN))
@@ -342,7 +346,7 @@ async def _resume_threats(parts: Parts) -> None:
 
 
 async def _stop_watching(parts: Parts) -> None:
-    """The last ledger read goes into the store, then the data path is let go."""
+    """Stores the last reading of the ledger, then closes the data path."""
     try:
         await parts.pipeline.read_ledger()
         await parts.pipeline.store_rest(time.time(), _REST_S)

@@ -1,4 +1,4 @@
-"""What is said and done when a change is put on probation, and when that ends."""
+"""Logs the beginning and end of a probation, and updates the parts when it ends."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from trafficmond.standing import BEGUN, CONFIRMED, RAN_OUT, RESET, ROLLED_BACK
 from trafficmond.store.records import AuditEntry
 from trafficmond.tasks import Tasks
 
-_LATER_S = 0.02  # after the kernel has ended a probation
-_SAID = {
+_LATER_S = 0.02  # delay after the kernel has ended a probation
+_TEXTS = {
     BEGUN: (messages.PROBATION_BEGUN, "on probation for {left:.0f} s, until somebody confirms it: {what}{by}"),
     CONFIRMED: (messages.PROBATION_CONFIRMED, "confirmed: {what}{by}"),
     ROLLED_BACK: (messages.PROBATION_OVER, "rolled back; the rules confirmed before are in force: {what}{by}"),
@@ -36,7 +36,7 @@ _SAID = {
 
 
 class Probation:
-    """Tells of it, and has an end noticed at once."""
+    """Logs probations, and notices at once when one ends."""
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class Probation:
         self._sinks = sinks
         self._tasks = tasks
         self._audit = audit
-        self.over: Callable[[str], object] = lambda _why: None  # told why files that waited can be read
-        rulebook.standing.tell = self._tell
+        self.over: Callable[[str], object] = lambda _why: None  # called when files that waited can be read
+        rulebook.standing.tell = self._log
 
-    def _tell(self, trial: Trial, turn: str) -> None:
-        message, text = _SAID[turn]
+    def _log(self, trial: Trial, turn: str) -> None:
+        message, text = _TEXTS[turn]
         by = f" ({trial.user})" if trial.user else ""
         fields = {"what": trial.what, "user": trial.user}
         self._sinks.note(message, text.format(left=trial.until - time.time(), what=trial.what, by=by), fields)
@@ -65,7 +65,7 @@ class Probation:
             self.watch()
             return
         asyncio.get_running_loop().call_soon(self._after)
-        if turn in (RAN_OUT, RESET):  # nobody asked for it, so nobody else records it
+        if turn in (RAN_OUT, RESET):  # no client requested it, so it is recorded here
             who = os.getuid(), f"probation {turn}", os.getpid()
             self._tasks.spawn(self._record(AuditEntry(time.time(), *who, "rollback", trial.what)))
 
@@ -78,17 +78,17 @@ class Probation:
         self.over("the probation is over")
 
     def watch(self) -> None:
-        """Has the end of what is on probation noticed when it comes."""
+        """Schedules a check for the end of the current probation."""
         if trial := self._rulebook.standing.trial:
             later = max(0.0, trial.until - time.time()) + _LATER_S
             asyncio.get_running_loop().call_later(later, lambda: self._tasks.spawn(self._notice()))
 
     async def _notice(self) -> None:
         if not await self._rulebook.expire_probation():
-            self.watch()  # it was begun anew, or the clock was set
+            self.watch()  # another probation has begun, or the clock was set
 
     async def take_up(self, on_disk: Settings) -> None:
-        """At the start: goes on with what an earlier daemon put on probation."""
+        """Continues, at the start, the probation of an earlier daemon."""
         standing = self._rulebook.standing
         await standing.settle()
         if standing.trial is None:

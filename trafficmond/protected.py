@@ -1,4 +1,4 @@
-"""Whom the guard protects: this host's lifelines, and who is logged in."""
+"""Finds the addresses that the guard protects: this host's lifelines, and those that users are logged in from."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _NO_SESSIONS = (
 
 
 class Protected:
-    """Looks at the host again whenever it is asked; what it cannot see is in `warnings` until it can."""
+    """Reads the state of the host at each call; what cannot be read is in `warnings` until it can."""
 
     def __init__(self, warnings: dict[str, str]) -> None:
         self._warnings = warnings
-        self._lifelines: Guard = ()  # as they were when they could last be looked up
-        self._guarded: set[str] = set()  # addresses with sessions, as the guard was told last
+        self._lifelines: Guard = ()  # the last that could be read
+        self._guarded: set[str] = set()  # the addresses with sessions in the current guard
         self._ssh = ssh.Logins()
 
     def guard(self, settings: Settings) -> Guard:
-        """This host's lifelines, and the hosts that somebody is logged in from."""
+        """The lifelines of this host, and the addresses that users are logged in from."""
         for subject in ("guard", "sessions"):
             self._warnings.pop(subject, None)
         self._guarded.clear()
@@ -48,16 +48,18 @@ class Protected:
         return sorted(found.items())
 
     def sessions_ended(self) -> bool:
-        """Whether the guard protects an address that nobody is logged in from any more."""
+        """Whether the guard protects an address from which nobody is logged in any more."""
         logins = self.logins()
         return bool(self._guarded - logins)
 
     def logins(self) -> set[str]:
-        """Addresses that somebody is logged in from: as logind tells; where it is not there or knows of nobody, as
-        SSH's connections look, since a container may have logind's folder and an sshd that does not report to it. To
-        be asked every few seconds, for the age of these."""
+        """The addresses that users are logged in from, by logind.
+
+        If logind is missing or knows nobody, by the age of SSH connections: a container may have logind's folder and an
+        sshd that does not report to it. So this must be called every few seconds.
+        """
         return set(sessions.logged_in(sessions.open_sessions() or ())) or self._ssh.look(time.monotonic())
 
     def ssh_peers(self) -> set[str]:
-        """Addresses with a connection to SSH's port, logged in or not."""
+        """The addresses with a connection to SSH's port, logged in or not."""
         return {peer.address for peer in sockets.established(ssh.PORT)}

@@ -1,4 +1,4 @@
-"""Questions to flows.db: a few threads of their own, so that changes and memory do not feel how many are asked."""
+"""Runs queries of flows.db in a few threads, so that many queries neither delay changes nor use much memory."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from trafficmond.store.reader import Reader
 T = TypeVar("T")
 
 THREADS = 3
-MOST_WAITING = 32  # beyond these a question is refused: each may take half a minute
+MOST_WAITING = 32  # further queries are refused: each may take half a minute
 
 
 class Questions:
-    """Asks on behalf of clients. Belongs to the daemon's loop."""
+    """Runs queries for clients. For the event loop's thread."""
 
     def __init__(self) -> None:
         self.refused = 0
         self._threads = ThreadPoolExecutor(THREADS, "question")
-        self._pages = ThreadPoolExecutor(1, "answer")  # taking the next page must not wait for questions
+        self._pages = ThreadPoolExecutor(1, "answer")  # reading a next page must not wait for new queries
         self._asked = 0
         self._running: set[_Asking[Any]] = set()
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """For the time of a question. Raises Busy if too many wait."""
+        """Counts a query for the time of the block. Raises Busy if too many wait."""
         if self._asked >= THREADS + MOST_WAITING:
             self.refused += 1
             raise Busy(f"{self._asked} queries of flows.db are waiting already", hint="try again in a moment")
@@ -40,8 +40,8 @@ class Questions:
             self._asked -= 1
 
     async def ask(self, open_reader: Callable[[], Reader], work: Callable[[Reader], T]) -> T:
-        """Opens a reader and does `work` with it, in a thread. If the client goes meanwhile, it is interrupted, so
-        that the thread is free for others."""
+        """Opens a reader and calls `work` with it, in a thread. If the client disconnects meanwhile, the query is
+        interrupted, so that the thread is free for others."""
         asking = _Asking(open_reader, work)
         self._running.add(asking)
         try:
@@ -53,11 +53,11 @@ class Questions:
             self._running.discard(asking)
 
     async def page(self, take: Callable[[], T]) -> T:
-        """Does what reads no more than a page of an answer, in a thread."""
+        """Calls `take`, which reads at most one page of a result, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pages, take)
 
     def close(self) -> None:
-        """Ends what is asked."""
+        """Interrupts all queries."""
         for asking in self._running:
             asking.give_up()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -65,7 +65,7 @@ class Questions:
 
 
 class _Asking(Generic[T]):
-    """A question in its thread."""
+    """A query in its thread."""
 
     def __init__(self, open_reader: Callable[[], Reader], work: Callable[[Reader], T]) -> None:
         self._open_reader, self._work = open_reader, work
@@ -73,14 +73,14 @@ class _Asking(Generic[T]):
         self._given_up = False
 
     def run(self) -> T:
-        """In the thread."""
+        """Runs the query; called in its thread."""
         with self._open_reader() as self._reader:
             if self._given_up:
                 self._reader.interrupt()
             return self._work(self._reader)
 
     def give_up(self) -> None:
-        """From any other thread."""
+        """Interrupts the query; called from another thread."""
         self._given_up = True
         if self._reader is not None:
             self._reader.interrupt()

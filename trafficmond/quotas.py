@@ -1,4 +1,4 @@
-"""What was used of the quotas of the settings, looked up in the rollups now and then, for the detector that tells."""
+"""Looks up the usage of the quotas in the rollups, for the detector of quotas."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _EVERY_S = 60.0
 
 
 class Quotas:
-    """Looks once a minute. Belongs to the daemon's loop."""
+    """Looks up the usage once a minute. For the event loop's thread."""
 
     def __init__(self, path: Path, questions: Questions, pipeline: Pipeline) -> None:
-        """`path`: of flows.db."""
+        """`path` is that of flows.db."""
         self._path, self._questions, self._pipeline = path, questions, pipeline
         self._looked = -_EVERY_S
 
     async def check(self, quotas: Sequence[Quota], now: float) -> None:
-        """Tells the detector what is used by `now` (epoch s). A store that cannot be read is asked again later."""
+        """Gives the detector the usage by `now` (epoch s). If the store cannot be read, it is tried again later."""
         if not quotas or time.monotonic() - self._looked < _EVERY_S:
             return
         self._looked = time.monotonic()
@@ -40,7 +40,7 @@ class Quotas:
 
 
 def used_of(quotas: Sequence[Quota], now: float, reader: Reader) -> list[Used]:
-    """What was used of each in the period of `now`. Raises StoreError."""
+    """The usage of each quota in the period of `now` (epoch s). Raises StoreError."""
     return [_used(quota, now, reader) for quota in quotas]
 
 

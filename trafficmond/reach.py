@@ -1,4 +1,4 @@
-"""What of this host nobody can reach, and what can be reached from some places alone, in sentences. Pure."""
+"""Writes sentences about services that nobody can reach, and about those that only some prefixes can reach. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from trafficmond.networks import Network, shown
 from trafficmond.policy.admission import Admission, Admissions
 from trafficmond.protocols import protocol_name
 
-_NAMED = 6  # services
-_SOURCES = 4
+_NAMED = 6  # services in one sentence
+_SOURCES = 4  # prefixes in one sentence
 LET_IN = "let somebody in: trafficctl allow {} from PREFIX --save"
-_OWN = "own address"  # as the guard says: no other host
+_OWN = "own address"  # the guard's text for addresses of this host
 
 
 def closed(admitted: Admissions, listeners: Iterable[Listener]) -> list[Listener]:
-    """Those that no rule lets anybody in to."""
+    """The listeners to which no rule allows new connections."""
     return [
         each
         for each in listeners
@@ -25,14 +25,16 @@ def closed(admitted: Admissions, listeners: Iterable[Listener]) -> list[Listener
 
 
 def nobody(admitted: Admissions, listeners: Iterable[Listener], over: str = "", spared: str = "") -> str:
-    """What no new connection can come in to; empty where there is nothing. `over`: what is watched; `spared`: who can
-    come in nevertheless, in words."""
+    """The sentence on services that no new connection can reach; empty if there are none.
+
+    `over`: the watched interfaces; `spared`: the addresses that can connect nevertheless; both as text.
+    """
     shut = closed(admitted, listeners)
     if not shut:
         return ""
     where = f" over {over}" if over else ""
     but = f" (only {spared} can still connect)" if spared else ""
-    # Where rules let somebody in, it may be the family of the address that they leave out.
+    # If rules allow some connections, the reason may be a family that they do not cover.
     families = {family for each in shut for family in each.families} if admitted.anybody else set()
     by = f" over IPv{families.pop()}" if len(families) == 1 else ""
     there = f"{protocol_name(shut[0].proto).lower()}/{shut[0].port}"
@@ -43,7 +45,7 @@ def nobody(admitted: Admissions, listeners: Iterable[Listener], over: str = "", 
 
 
 def only_from(admitted: Admissions, listeners: Iterable[Listener]) -> list[str]:
-    """What can be reached from some places alone."""
+    """The sentences on services that only some prefixes can reach."""
     by_source: dict[tuple[tuple[str, ...], int], list[Listener]] = {}
     for each in listeners:
         there = admitted.to(each.proto, each.port)
@@ -57,7 +59,7 @@ def only_from(admitted: Admissions, listeners: Iterable[Listener]) -> list[str]:
 
 
 def spared_by(guard: Iterable[tuple[str, str]]) -> str:
-    """Whom a guard of (prefix, what it is) lets in at any time."""
+    """The prefixes of a guard, which can always connect, as text; `guard` has pairs of prefix and kind."""
     return listed([f"{shown(cidr)} ({what})" for cidr, what in guard if what != _OWN], _SOURCES)
 
 
@@ -73,7 +75,7 @@ def services(listeners: Iterable[Listener]) -> str:
 
 
 def listed(texts: Sequence[str], most: int, more: int = 0) -> str:
-    """The first of them, and how many more there are."""
+    """The first `most` texts, and how many more there are."""
     more += max(0, len(texts) - most)
     return ", ".join(texts[:most]) + (f" and {more:,} more" if more else "")
 

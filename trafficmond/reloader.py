@@ -1,4 +1,4 @@
-"""Settings and rules read again while the daemon runs: put in force whole or not at all, said, and recorded."""
+"""Reads settings and rules again while the daemon runs, puts them in force completely or not at all, and records it."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from trafficmond.standing import Begin
 from trafficmond.status import metrics_text
 from trafficmond.store.records import AuditEntry
 
-_LOG_CHANGE_S = 5.0  # for what the old logs and exports still hold
-_REST = 2.0  # of the time that readings of the files took: of files that never rest, a third of the time is spent on
-_LEAST_S = 0.1  # that any reading counts for
-_AT_ONCE_S = 0.25  # so much reading needs no rest: what is saved twice is read twice, at once
-_TOLD_MISTAKES = 20  # one by one, of a broken set of files
+_LOG_CHANGE_S = 5.0  # the time for old logs and exports to write their queues
+_REST = 2.0  # pause after readings, in units of their duration: files that always change cost a third of the time
+_LEAST_S = 0.1  # the least duration that a reading counts for
+_AT_ONCE_S = 0.25  # this much reading needs no pause, so files that are saved twice are read twice at once
+_SHOWN_MISTAKES = 20  # mistakes that are logged one by one
 
 
 class Reloader:
-    """Reads the files for the parts, which take them over."""
+    """Reads the files again and updates the parts."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._wanted = ""  # why the files are to be read once more
-        self._busy = False  # reading them, or resting after that
-        self._owed = 0.0  # s of reading that no rest has made up for, as of the end of the last one
-        self._since = time.monotonic()  # when that was
-        self._turn = asyncio.Lock()  # of those who ask for a reload and wait for it
-        self._refused: list[Mistake] = []  # of the last reload, all of which have been said
+        self._wanted = ""  # why the files are to be read again; empty: they are not
+        self._busy = False  # a reading, or the pause after it, is under way
+        self._owed = 0.0  # seconds of reading without a pause so far, at the end of the last one
+        self._since = time.monotonic()  # the end of the last reading
+        self._turn = asyncio.Lock()  # one reload at a time
+        self._refused: list[Mistake] = []  # the mistakes of the last reload, all logged
         parts.probation.over = self.schedule
 
     def schedule(self, why: str) -> None:
-        """Reads the files when there is time; what comes of it is said. However often it is called meanwhile, one
-        reading waits while one is under way, and after several there is a rest."""
+        """Schedules a reading of the files, whose result is logged. During a reading at most one more is scheduled, and
+        after several there is a pause."""
         self._wanted = why
         if not self._busy:
             self._begin()
@@ -65,7 +65,7 @@ class Reloader:
         asyncio.get_running_loop().call_later(self._rest(began, time.monotonic()), self._begin)
 
     def _rest(self, began: float, now: float) -> float:
-        """How long to wait after a reading, before the next that nobody waits for."""
+        """The pause in seconds after a reading from `began` to `now` (monotonic)."""
         rested = (began - self._since) / _REST
         self._owed, self._since = max(self._owed - rested, 0.0) + max(now - began, _LEAST_S), now
         return max(self._owed - _AT_ONCE_S, 0.0) * _REST
@@ -75,26 +75,25 @@ class Reloader:
         try:
             await self.reload(why)
         except TrafficmonError:
-            return  # said and kept for status by reload()
+            return  # logged, and kept for status, by reload()
         except Exception:  # noqa: BLE001  (what is in force stays)
             parts.pipeline.report_failure(f"reading the files again failed ({why})")
             parts.manager.ready(parts.status_line())
 
     async def reload(self, why: str, caller: Caller | None = None) -> list[str]:
-        """Reads settings and rules again and puts them in force, whole or not at all; what changed, in words.
+        """Reads settings and rules again and puts them in force, completely or not at all; returns the changes.
 
-        It is recorded as the change of `caller`, or else of the reason; where nothing is different, nothing is.
-
-        Raises ConfigError, or DatapathError: then nothing changed, and the last good set stays in force.
+        A difference is recorded as a change by `caller`, or without one by the reason `why`. Raises ConfigError,
+        DatapathError: then nothing has changed.
         """
         async with self._turn:
             return await self._reload(why, caller)
 
     async def try_out(self, why: str, caller: Caller, folder: str, within_s: float) -> list[str]:
-        """Puts settings and rules as they are now, with what `folder` holds if it is named, on probation; what whoever
-        asked should know. Of the settings that is what they say of rules: the rest waits until it is confirmed.
+        """Puts the settings and rules in the files, with those in `folder` if given, on probation; returns notes.
 
-        Raises ConfigError, DatapathError: then nothing changed.
+        Settings that do not concern rules take effect when it is confirmed. Raises ConfigError, DatapathError: then
+        nothing has changed.
         """
         async with self._turn:
             parts = self._parts
@@ -112,7 +111,7 @@ class Reloader:
             notes = [
                 *_empty(folder),
                 f"{was} -> {now}{default}",
-                *map(str, tried.policy.notes[:_TOLD_MISTAKES]),
+                *map(str, tried.policy.notes[:_SHOWN_MISTAKES]),
                 *parts.probation_notes()[1:],  # the reply itself says how long is left
             ]
             change = AuditEntry(
@@ -154,7 +153,7 @@ class Reloader:
                 parts.sinks.note(messages.RELOADED, f"in order again: {count(in_force.policy)} in force; {why}")
             parts.manager.ready(parts.status_line())
             return []
-        # At once: what others change from here on is not the work of these files.
+        # Before anything else can change the rules: later changes are not an effect of these files.
         await parts.follow_rules(AuditEntry(time.time(), *who, "reload", subject))
         changed = self._adopt(settings)
         now, then = count(in_force.policy), count(before.policy) if before else RuleCounts()
@@ -166,7 +165,7 @@ class Reloader:
         say_sources(parts, before)
         parts.manager.ready(parts.status_line())
         if not different and not differences and before and before.policy.prefixes.same(in_force.policy.prefixes):
-            return changed  # the same rules, at other lines
+            return changed  # the same rules, on other lines
         was = _in_words(then, [(name, value) for name, value, _ in differences])
         became = _in_words(now, [(name, value) for name, _, value in differences], different)
         change = AuditEntry(time.time(), *who, "reload", subject, was, became, login)
@@ -175,7 +174,7 @@ class Reloader:
         return [f"{sums} ({different})" if different else sums, *changed] if now != then or different else changed
 
     async def _held(self, settings: Settings) -> str:
-        """Why the files are not taken as they are, which is said once; "" if they are."""
+        """Why the files are not read now, which is logged once; "" if they are."""
         parts = self._parts
         held, news = await parts.rulebook.holds(settings)
         if held and news and parts.warnings.get("files") != held:
@@ -186,17 +185,17 @@ class Reloader:
         return held
 
     async def _put_in_force(self, settings: Settings, begin: Begin) -> Loaded | None:
-        """The rules as files and settings have them. Raises TrafficmonError; then all is as before."""
+        """Puts the rules of files and settings in force. Raises TrafficmonError; then nothing has changed."""
         datapath, rulebook = self._parts.datapath, self._parts.rulebook
         before = datapath.options
-        # First, so that sessions which are open are known before a new default of drop meets them.
+        # First, so that open connections are known before a new default of drop applies to them.
         datapath.configure(part_options.options_while_running(self._parts.settings, settings))
         try:
             loaded = await rulebook.load(settings, begin)
         except TrafficmonError:
             datapath.configure(before)
             raise
-        if rulebook.standing.base:  # what is confirmed keeps its switches
+        if rulebook.standing.base:  # the confirmed rules keep their options
             datapath.configure(before)
         self._parts.store.use(rulebook.atlas)
         return loaded
@@ -208,12 +207,12 @@ class Reloader:
         else:
             parts.warnings["reload"] = f"the files as they are now are not in force: {error}"
         told, self._refused = self._refused, mistakes
-        for mistake in mistakes[:_TOLD_MISTAKES] if mistakes != told else ():
+        for mistake in mistakes[:_SHOWN_MISTAKES] if mistakes != told else ():
             parts.sinks.note(messages.CONFIG_REJECTED, f"refused ({why}): {mistake}", {"where": mistake.where})
         parts.manager.ready(f"{parts.status_line()}; changes refused: {error}")
 
     def _adopt(self, settings: Settings) -> list[str]:
-        """Takes over what can change while running; says what needs a restart."""
+        """Updates the parts with settings that can change at run time; returns texts on what needs a restart."""
         parts = self._parts
         old, parts.settings = parts.settings, settings
         parts.warnings.pop("restart", None)
@@ -234,14 +233,14 @@ class Reloader:
         return [*parts.host.attach(), *parts.warnings.values()]
 
     def watch_files(self) -> None:
-        """Has a change of the files that the settings name noticed."""
+        """Watches the files that the settings name."""
         settings = self._parts.settings
         lists = (each.file(settings.feeds_dir) for each in settings.lists)
         files = [settings.source or CONFIG_FILE, *lists, *settings.geo.databases]
         self._parts.watcher.watch(files, [settings.cidr_dir])
 
     async def serve_metrics(self) -> None:
-        """Metrics at the settings' address; where that cannot be, the rest goes on and status says why."""
+        """Serves metrics at the address in the settings. If that fails, status says why."""
         parts, address = self._parts, self._parts.settings.metrics.listen
         trouble = await parts.metrics.listen(address, partial(metrics_text, parts))
         parts.warnings.pop("metrics", None)
@@ -251,7 +250,7 @@ class Reloader:
 
 
 def _empty(folder: str) -> list[str]:
-    """A warning where a folder holds no rules at all, which is seldom what is meant."""
+    """A warning if a folder has no rules files, which is seldom intended."""
     path = Path(folder)
     if not folder or not path.is_dir() or any(is_rules_file(each.name) for each in path.iterdir()):
         return []

@@ -1,4 +1,4 @@
-"""Carries out what the response decides about threats: bans with an audit, or a word of what would have been banned."""
+"""Carries out the decisions of the response: makes bans and audits them, or in shadow only logs them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from trafficmond.sinks.fanout import SinkSet
 from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.store import Store
 
-OWNER = "response"  # of its bans
+OWNER = "response"  # the owner of bans made by the response
 
 
 @dataclass(frozen=True, slots=True)
 class Spared:
-    """Bans not made: the source is protected, or could be anybody's forgery."""
+    """Counts of bans that were not made: the source is protected, or may be forged."""
 
     protected: int = 0
     forgeable: int = 0
 
 
 class Responder:
-    """The effects of `detect.response.Response`."""
+    """Carries out the decisions of `detect.response.Response`."""
 
     def __init__(
         self,
@@ -52,26 +52,26 @@ class Responder:
         self._response = Response(settings, self._is_protected)
 
     def configure(self, settings: Settings) -> None:
-        """Other settings of the response from now on."""
+        """Replaces the settings of the response; counts are kept."""
         before, self._response = self._response, Response(settings, self._is_protected)
         self._response.protected_spared = before.protected_spared
         self._response.forgeable_spared = before.forgeable_spared
 
     def spared(self) -> Spared:
-        """How many bans were not made, since the start."""
+        """The number of bans that were not made, since the start."""
         return Spared(self._response.protected_spared, self._response.forgeable_spared)
 
     def why_not(self, threat: Threat) -> str:
-        """Why an open threat's source is not banned; empty: it is, or nothing stands against it."""
+        """Why the source of an open threat is not banned; empty if it is, or if nothing prevents it."""
         bans = self._bans.covering(threat.src_ip) if threat.src_ip else []
         return "" if any(not ban.ports for ban in bans) else self._response.why_not(threat)
 
     def lifted(self, prefix: str) -> None:
-        """An administrator lifted the response's bans within a prefix."""
+        """Handles that an administrator lifted the response's bans within a prefix."""
         self._response.lifted(prefix)
 
     def respond(self, update: ThreatUpdate) -> None:
-        """Carries out what is decided about a threat, or says what would have been done."""
+        """Carries out the decisions about a threat, or in shadow logs them."""
         now = time.time()
         for decision in self._response.decide(update, now):
             by = update.threat.detector
@@ -91,8 +91,8 @@ class Responder:
             self._store.audit(AuditEntry(now, os.getuid(), by, os.getpid(), "ban", decision.prefix, None, text))
 
     def _is_protected(self, prefix: str) -> bool:
-        """Whether a prefix shares an address with the guard or the allowlist, or somebody is logged in from there
-        whom the guard, made when the rules last changed, has not seen come."""
+        """Whether a prefix overlaps the guard or the allowlist, or a user is logged in from it. The guard may not have
+        that user yet, since it is made when the rules change."""
         in_force = self._rulebook.in_force
         if in_force is None:
             return True

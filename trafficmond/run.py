@@ -1,4 +1,4 @@
-"""The whole run, from programs that are on their way into the kernel to the end."""
+"""Runs the daemon's event loop, from the loading of the programs to the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trafficmond.standing import recalled
 
 
 def live(settings: Settings, flags: Flags, listener: Listener, loading: Future[Load]) -> None:
-    """Runs the daemon on what `loading` brings until it is told to stop. Raises TrafficmonError if it cannot start."""
+    """Runs the daemon with the result of `loading` until it is stopped. Raises TrafficmonError if it cannot start."""
     asyncio.run(_live(settings, flags, listener, loading))
 
 
@@ -28,8 +28,8 @@ async def _live(settings: Settings, flags: Flags, listener: Listener, loading: F
     datapath = asyncio.get_running_loop().run_in_executor(None, lambda: Datapath(options, loading.result()))
     async with assemble(settings, flags, begun, datapath) as parts:
         if not signals.stop.is_set():
-            # Packets are judged and counted by now: no earlier, or they would wait for what serves clients.
+            # Imported only now, when packets are judged and counted already: they must not wait for this import.
             from trafficmond.daemon import Daemon
 
-            heap.give_back()  # what the load and the imports needed for a moment
+            heap.give_back()  # memory that loading and imports needed
             await Daemon(parts, signals).run(listener)

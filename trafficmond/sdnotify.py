@@ -1,4 +1,4 @@
-"""Word to the service manager (sd_notify(3)); silence where there is none."""
+"""Notifies the service manager (sd_notify(3)), if there is one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 
 class ServiceManager:
-    """READY, RELOADING, STOPPING, STATUS and the watchdog."""
+    """Sends READY, RELOADING, STOPPING, STATUS and WATCHDOG."""
 
     def __init__(self) -> None:
         self._enabled = "NOTIFY_SOCKET" in os.environ
@@ -18,28 +18,28 @@ class ServiceManager:
         self.watchdog_s = int(usec) / 1e6 if self._enabled and mine and usec.isdigit() else None
 
     def ready(self, status: str) -> None:
-        """Started, or done reloading."""
+        """Reports the end of the start or of a reload."""
         self._send(f"READY=1\nSTATUS={status}")
 
     def reloading(self) -> None:
-        """Reading settings and rules again; `ready` ends it. The time is what Type=notify-reload asks for."""
+        """Reports the beginning of a reload, which `ready` ends. Type=notify-reload requires the time."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """On the way out."""
+        """Reports the beginning of the stop."""
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """One line for systemctl status."""
+        """Sends the line for systemctl status."""
         self._send(f"STATUS={text}")
 
     def alive(self) -> None:
-        """The loop turns: keeps the watchdog quiet."""
+        """Resets the watchdog."""
         self._send("WATCHDOG=1")
 
     def _send(self, state: str) -> None:
         if self._enabled:
             path = os.environ["NOTIFY_SOCKET"]
-            # A manager that is deaf for a moment ends no daemon.
+            # The daemon continues if the manager cannot be reached for a moment.
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
                 manager.sendto(state.encode(), f"\0{path[1:]}" if path.startswith("@") else path)

@@ -1,4 +1,4 @@
-"""What rules decided about, and what those in shadow would have: sums by rule of what was counted by verdict."""
+"""Sums packets by rule from the counts by verdict: packets that it decided, or would have decided in shadow."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _MOST_TOLD = 50
 
 @dataclass(slots=True)
 class Sums:
-    """By rule id, 0 for the default, since the start."""
+    """Counts by rule id since the start; 0 is the default."""
 
-    decided: dict[int, Count] = field(default_factory=dict)  # whatever became of the packets
-    watched: dict[int, Count] = field(default_factory=dict)  # that a rule in shadow would have decided about
+    decided: dict[int, Count] = field(default_factory=dict)  # packets that the rule decided
+    watched: dict[int, Count] = field(default_factory=dict)  # packets that the rule, in shadow, would have decided
     would_drop: dict[int, Count] = field(default_factory=dict)  # ... and dropped
 
     def dropped(self) -> Count:
-        """By all rules in shadow together."""
+        """The count that all rules in shadow together would have dropped."""
         found = list(self.would_drop.values())
         return sum(packets for packets, _ in found), sum(octets for _, octets in found)
 
 
 def sums(by_verdict: Mapping[int, Count], pairs: Mapping[int, Pair]) -> Sums:
-    """Of packets and bytes by verdict word."""
+    """The sums of packets and bytes by verdict word."""
     found = Sums()
     for word, count in by_verdict.items():
         if not is_shadowed(word):
@@ -42,12 +42,12 @@ def sums(by_verdict: Mapping[int, Count], pairs: Mapping[int, Pair]) -> Sums:
 
 
 def sums_of(parts: Parts) -> Sums:
-    """As of the latest tick."""
+    """The sums at the latest tick."""
     return sums(parts.pipeline.by_verdict, parts.rulebook.pairs())
 
 
 def shadows(parts: Parts) -> list[dict[str, object]]:
-    """What is in shadow: `Shadow` rows, what would have dropped most first."""
+    """`Shadow` rows for all rules in shadow and the default; those that would have dropped most come first."""
     in_force = parts.rulebook.in_force
     if in_force is None:
         return []

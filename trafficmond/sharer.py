@@ -1,9 +1,9 @@
 """`trafficmon-share`: the privileged step of sharing an interface with other XDP programs through libxdp.
 
-It answers one request on the socket that is its standard input and ends. Who may ask is the socket's affair; what can
-be asked is to put our program, with the asker's maps, into the chain of an interface, to take out what uses the asker's
-maps, to look whether it is there, and whether that can be at all. It loads the installed data path alone, and changes
-nothing else.
+It answers one request on the socket at its standard input and ends. The permissions of the socket decide who may send
+requests. A request adds our program, with the maps of the client, to the chain of an interface, removes the program
+with these maps, looks whether it is there, or checks whether the kernel supports this. Only the installed data path is
+loaded, and nothing else is changed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ASKER_S = 10.0  # for the request
 
 
 def main() -> int:
-    """Exit code: 0 answered, whatever it was; 2 nobody asked."""
+    """Exit code: 0 a request was answered; 2 there was none."""
     try:
         connection = socket.socket(fileno=os.dup(sys.stdin.fileno()))
         connection.settimeout(_ASKER_S)
@@ -38,7 +38,7 @@ def main() -> int:
         return 2
     with connection:
         said = answer(request, fds)
-        with contextlib.suppress(OSError):  # an asker that waits no longer
+        with contextlib.suppress(OSError):  # the client has gone
             connection.send(json.dumps(said).encode())
     if "error" in said:
         print(f"trafficmon-share: {said['error']}", file=sys.stderr)
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def answer(request: bytes, fds: Sequence[int]) -> dict[str, Any]:
-    """What came of a request: how the chain is, or `error` and `hint`."""
+    """The reply to a request: the state of the chain, or `error` and `hint`."""
     try:
         asked = json.loads(request)
         ifindex = asked["ifindex"]
@@ -75,7 +75,7 @@ def _try(asked: Mapping[str, Any], _: int, fds: Sequence[int]) -> dict[str, Any]
 
 
 def _ours(asked: Mapping[str, Any], fds: Sequence[int]) -> tuple[Callable[[], libbpf.Object], int]:
-    """What opens the installed object, to use the asker's maps; and the one of them that it is known by."""
+    """A function that opens the installed object with the client's maps; and the map by which it is recognised."""
     sizes = Sizes(*map(int, asked["sizes"]))
     if asked["layout"] != layout_name(sizes):
         raise DatapathError("the running trafficmon is not the installed version", hint="restart trafficmond")

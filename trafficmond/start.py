@@ -1,4 +1,4 @@
-"""The beginning: the rest of the daemon is imported while the kernel verifies the programs, which takes as long."""
+"""Starts the daemon: imports most of it while the kernel verifies the programs, which takes as long."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trafficmond.datapath.loading import begun
 
 
 def run(file: SettingsFile, flags: Flags) -> None:
-    """Runs the daemon until it is told to stop. Raises TrafficmonError if it cannot start."""
+    """Runs the daemon until it is stopped. Raises TrafficmonError if it cannot start."""
     os.umask(0o027)
     heap.keep_large_apart()
     heap.share()
@@ -27,7 +27,7 @@ def run(file: SettingsFile, flags: Flags) -> None:
 
 
 def _whole(file: SettingsFile) -> Settings:
-    """Those of the detectors too, which bring much of what is to be imported."""
+    """All settings, with those of the detectors, whose import brings most of the other modules."""
     from trafficmond.detect.registry import settings_classes
 
     return file.settings(settings_classes())

@@ -1,4 +1,4 @@
-"""How the daemon is, in figures: what `Status` replies, and the metrics made of it."""
+"""The reply of `Status`, and the metrics made of it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _config(parts: Parts) -> Row:
 
 
 def _counters(parts: Parts) -> dict[str, int]:
-    """What `metrics.counted` names; what the socket's server counts comes with `control`."""
+    """The counters that `metrics.counted` names."""
     pipeline, found, spared = parts.pipeline, parts.pipeline.engine.status(), parts.responder.spared()
     return {
         "evicted_flows": pipeline.table.evicted,
@@ -116,7 +116,7 @@ def _rule_count(parts: Parts) -> Row:
 
 
 def probation(parts: Parts) -> Row | None:
-    """What is on probation, for how long yet."""
+    """The change on probation and the time left; None if there is none."""
     trial = parts.rulebook.standing.trial
     if trial is None:
         return None
@@ -133,7 +133,7 @@ def probation(parts: Parts) -> Row | None:
 
 
 def _warned(parts: Parts, unwatched: list[str]) -> list[str]:
-    """What is not watched comes first, unless nobody knows which rules are confirmed."""
+    """All warnings: unknown confirmed rules first, then interfaces that are not watched, then others."""
     untold = parts.rulebook.standing.untold
     return [*([untold] if untold else []), *unwatched, *_warnings(parts)]
 
@@ -164,7 +164,7 @@ def _warnings(parts: Parts) -> list[str]:
 
 
 def metrics_text(parts: Parts) -> str:
-    """OpenMetrics text."""
+    """The metrics as OpenMetrics text."""
     from trafficmond.metrics.families import Counters, families
     from trafficmond.metrics.text import openmetrics
 
@@ -180,7 +180,7 @@ def metrics_text(parts: Parts) -> str:
 
 
 def _traffic(parts: Parts) -> list[Traffic]:
-    """What each attached interface saw, a row a direction."""
+    """The traffic of each attached interface, one row for each direction."""
     from trafficmond.metrics.families import Traffic
 
     found = []
@@ -193,7 +193,7 @@ def _traffic(parts: Parts) -> list[Traffic]:
 
 
 def interface_rows(parts: Parts) -> list[Row]:
-    """An `Interface` for each that is attached, refused or missing."""
+    """`Interface` rows for interfaces that are attached, refused or missing."""
     rows = []
     for done in sorted(parts.datapath.attached.values(), key=lambda each: each.name):
         totals = parts.datapath.interface_totals(done.ifindex)
@@ -215,7 +215,7 @@ def interface_rows(parts: Parts) -> list[Row]:
 
 
 def _private_bytes() -> int:
-    """Memory of this process that nothing else has a copy of (RssAnon)."""
+    """The memory that only this process uses (RssAnon)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024

@@ -1,15 +1,15 @@
-"""URLs that may hold a password or a token: told apart from other text, and kept out of what people read."""
+"""URLs that may have a password or a token, which must not be shown."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import urlsplit
 
-_SECRET_CHARS = 3  # a part of a URL that is shorter gives nothing away
+_SECRET_CHARS = 3  # shorter parts of a URL are not secret
 
 
 class HiddenUrl(str):
-    """A URL whose `repr`, and so that of all that holds it, shows the host alone."""
+    """A URL whose `repr` shows the host only, also within the `repr` of another object."""
 
     __slots__ = ()
 
@@ -19,7 +19,7 @@ class HiddenUrl(str):
 
 
 def hidden(text: str, url: str) -> str:
-    """`text` without any part of the URL but its scheme."""
+    """`text` with all parts of the URL, except its scheme, replaced by ***."""
     secrets = [part for part in re.split(r"[/:@?&=,\s]+", url.partition("://")[2]) if len(part) >= _SECRET_CHARS]
     for secret in sorted(secrets, key=len, reverse=True):
         text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)

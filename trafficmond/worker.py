@@ -1,4 +1,4 @@
-"""A thread behind a bounded queue of batches: whoever fills it never waits, and what does not fit is counted."""
+"""A thread with a bounded queue of batches: `put` never waits, and what does not fit is lost and counted."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _GRACE_S = 0.5  # beyond a deadline, for a thread that notices it
 
 
 class Worker(ABC):
-    """Every method may be called from the daemon's loop: none waits, but `join`."""
+    """A worker thread. All methods except `join` return at once, so the event loop may call them."""
 
     def __init__(self, name: str, most_rows: int) -> None:
-        self.lost = 0  # rows, and what else was queued
+        self.lost = 0  # rows, and other items
         self._most_rows = most_rows
-        self._items: deque[Any] = deque()  # Named, and what else a worker takes
+        self._items: deque[Any] = deque()  # Named, and other items of a subclass
         self._waiting = 0  # rows in _items and in hand
-        self._error = ""  # why the last try failed
-        self._give_up_at: float | None = None  # None: it is not to end
+        self._error = ""  # why the last attempt failed
+        self._give_up_at: float | None = None  # when to end (monotonic); None: it is not to end
         self._after: Worker | None = None
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self, after: Worker | None = None) -> None:
-        """Start the thread; it begins once that of `after`, which had the same target, has ended."""
+        """Starts the thread. It waits for the thread of `after`, which has the same target, to end."""
         self._after = after
         self._thread.start()
 
     def put(self, rows: Batch, names: Names) -> None:
-        """Queue a batch; what does not fit is lost and counted."""
+        """Queues a batch; what does not fit is lost and counted."""
         if not len(rows):
             return
         with self._wake:
@@ -55,34 +55,34 @@ class Worker(ABC):
 
     @property
     def room(self) -> int:
-        """Rows that still fit."""
+        """The number of rows that still fit."""
         return max(0, self._most_rows - self._waiting)
 
     def finish(self, deadline: float) -> None:
-        """Tell the thread to do what waits, and to end by `deadline` (time.monotonic), without waiting for it."""
+        """Tells the thread to work off the queue and to end by `deadline` (time.monotonic). Does not wait."""
         with self._wake:
             self._give_up_at = deadline
             self._wake.notify()
 
     def join(self, deadline: float) -> None:
-        """Wait for the end, until shortly after `deadline`; what could not be done is lost and counted."""
+        """Waits for the end, until shortly after `deadline`; what is left in the queue is lost and counted."""
         self._thread.join(max(0.0, deadline - time.monotonic()) + _GRACE_S)
         self._abandon()
 
     @property
     def ended(self) -> bool:
-        """Whether the thread has ended, and what it could not do is counted."""
+        """Whether the thread has ended, and its losses are counted."""
         return not self._thread.is_alive()
 
     # ---- the thread ----
 
     @abstractmethod
     def _work(self) -> None:
-        """All of it, until it is time to end."""
+        """Works off the queue until it is time to end."""
 
     @abstractmethod
     def _explained(self, error: OSError) -> str:
-        """Why it fails, for people."""
+        """The text of an error for people."""
 
     def _run(self) -> None:
         if self._after is not None:
@@ -97,7 +97,7 @@ class Worker(ABC):
         self._abandon()
 
     def _retry(self, act: Callable[[], None]) -> bool:
-        """Do it, again and again while it raises OSError. False: the time to end has come first."""
+        """Calls `act` until it raises no OSError. Returns False if it is time to end before that."""
         while True:
             try:
                 act()
@@ -113,7 +113,7 @@ class Worker(ABC):
                 self._wake.wait(min(_RETRY_S, left))
 
     def _settle(self, rows: int, *, lost: int = 0) -> None:
-        """So many rows are done with."""
+        """Counts rows as done, some of them as lost."""
         with self._wake:
             self._waiting -= rows
             self.lost += lost
