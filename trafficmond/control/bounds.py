@@ -1,4 +1,4 @@
-"""What parameters may be beyond their type: bounds that hold for every method, and checks that methods call."""
+"""Bounds of parameters for all methods, and checks that methods call."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Any
 
 from trafficmond.control.idl import Mismatch
 
-LONGEST_TEXT = 4096
-LONGEST_NOTE = 200  # of what is shown beside an entry
-MOST_ITEMS = 64
-MOST_OF_MANY = 50_000  # of what is there to be many, and bounded by the size of a call besides
+LONGEST_TEXT = 4096  # characters
+LONGEST_NOTE = 200  # characters of a text that tables show
+MOST_ITEMS = 64  # of a list
+MOST_OF_MANY = 50_000  # of a list in _MANY; the size of a call is bounded, too
 _MANY = ("addresses", "bans", "cidrs", "ports")
 _SHOWN = 60
 
 
 def check(parameters: dict[str, Any]) -> None:
-    """Raises Mismatch for what no method takes: text or lists without end, and NUL, which no name or address has."""
+    """Raises Mismatch for text and lists that are too long, and for text with a NUL."""
     for where, value in parameters.items():
         items = value if isinstance(value, list) else [value]
         most = MOST_OF_MANY if where in _MANY else MOST_ITEMS
@@ -29,21 +29,21 @@ def check(parameters: dict[str, Any]) -> None:
 
 
 def number(where: str, value: int, least: int, most: int) -> int:
-    """The value. Raises Mismatch unless it is within."""
+    """Returns the value. Raises Mismatch if it is not between `least` and `most`."""
     if not least <= value <= most:
         raise Mismatch(where, f"{value} is out of range; use {least} to {most}")
     return value
 
 
 def one_of(where: str, value: str, names: tuple[str, ...]) -> str:
-    """The value. Raises Mismatch unless it is one of the names."""
+    """Returns the value. Raises Mismatch if it is not one of the names."""
     if value not in names:
         raise Mismatch(where, f"{value[:_SHOWN]!r} is unknown; use {' or '.join(names)}")
     return value
 
 
 def note(where: str, text: str) -> str:
-    """The text. Raises Mismatch unless it can be shown in a line of a table."""
+    """Returns the text. Raises Mismatch if it cannot be shown in a line of a table."""
     if len(text) > LONGEST_NOTE or not text.isprintable():
         raise Mismatch(where, f"use up to {LONGEST_NOTE} characters that can be printed, without line breaks")
     return text

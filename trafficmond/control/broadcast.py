@@ -1,8 +1,7 @@
-"""Hands what happens to those who watch. The daemon publishes; nobody who reads slowly, or not at all, holds it up.
+"""Distributes events and threats to watchers. A watcher that reads slowly, or not at all, never delays the daemon.
 
-What is published stays as it is, a batch of columns say, until somebody reads it: a record is then made into text, once
-for all who watch. So a watcher that does not read costs no more than its place, and of what is read a tick's worth is
-bounded.
+A publication keeps its source, for example a batch of columns. Records become text when they are first read, once for
+all watchers. So a watcher that does not read costs only its backlog of row numbers.
 """
 
 from __future__ import annotations
@@ -23,36 +22,36 @@ from trafficmond.flows.batch import spread
 
 TOPICS = ("events", "threats")
 # bound: records that wait for a watcher | further records are lost; the watcher's next reply has their number
-QUEUE_RECORDS = 4096  # a watcher's backlog; what does not fit is counted as lost
+QUEUE_RECORDS = 4096  # of one watcher's backlog; what does not fit is counted as lost
 REPLY_RECORDS = 256
-MOST_AT_ONCE = 4096  # records of one publication that are made, for however many watchers
+MOST_AT_ONCE = 4096  # records of one publication that become text, for any number of watchers
 # bound: records that wait for all watchers | the oldest are lost, counted
-BACKLOG_RECORDS = 1 << 16  # that all watchers together keep alive; beyond it the oldest are lost
+BACKLOG_RECORDS = 1 << 16  # of all backlogs together; beyond it the oldest are lost
 
 Record = dict[str, Any]
 Rows = npt.NDArray[np.intp]
 
 
 class Source(Protocol):
-    """Records that can be made. They must not change once they are published."""
+    """A sequence of records that become text on demand. It must not change after it is published."""
 
     def __len__(self) -> int: ...
 
     def chosen(self, wanted: EventFilter) -> Rows:
-        """Which of them a watcher wants, in order."""
+        """The rows that match a filter, in order."""
         ...
 
     def take(self, rows: Rows) -> Source:
-        """These alone."""
+        """The records in these rows."""
         ...
 
     def texts(self, rows: Rows) -> list[str]:
-        """Each of these as a JSON object."""
+        """The records in these rows, each as a JSON object."""
         ...
 
 
 class Plain:
-    """Records that are made already; whoever watches their topic wants them all."""
+    """A source of finished records, to which the filter does not apply."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._records = records
@@ -61,20 +60,20 @@ class Plain:
         return len(self._records)
 
     def chosen(self, wanted: EventFilter) -> Rows:  # noqa: ARG002 - the filter is for events
-        """All."""
+        """All rows."""
         return np.arange(len(self._records))
 
     def take(self, rows: Rows) -> Plain:
-        """These alone."""
+        """The records in these rows."""
         return Plain([self._records[row] for row in rows.tolist()])
 
     def texts(self, rows: Rows) -> list[str]:
-        """Each of these as a JSON object."""
+        """The records in these rows, each as a JSON object."""
         return [json.dumps(self._records[row], separators=(",", ":")) for row in rows.tolist()]
 
 
 class Publication:
-    """What was published at once, each record made when it is first read."""
+    """The records published at one time; each becomes text when it is first read."""
 
     def __init__(self, topic: str, source: Source) -> None:
         self.topic = topic
@@ -85,7 +84,7 @@ class Publication:
         return len(self._texts)
 
     def texts(self, rows: Rows) -> Texts:
-        """The records as JSON."""
+        """The records in these rows as JSON."""
         lacking = np.array([row for row in rows.tolist() if self._texts[row] is None], np.intp)
         for row, text in zip(lacking.tolist(), self._source.texts(lacking) if len(lacking) else (), strict=True):
             self._texts[row] = text
@@ -104,7 +103,7 @@ class Subscription:
         self._ready = asyncio.Event()
 
     def offer(self, publication: Publication, rows: Rows, lost: int) -> None:
-        """Queue these of its records; so many others are lost."""
+        """Queues these records of a publication, and counts `lost` others."""
         self.lost += lost
         if len(rows):
             self._queue.append((publication, rows))
@@ -112,7 +111,7 @@ class Subscription:
         self._ready.set()
 
     def forget(self, publication: Publication) -> int:
-        """Lose what waits of the oldest publication of all; how much that was."""
+        """Drops the records of a publication if it is the oldest in the queue; returns how many."""
         if not self._queue or self._queue[0][0] is not publication:
             return 0
         lost = len(self._queue.popleft()[1])
@@ -121,7 +120,7 @@ class Subscription:
         return lost
 
     async def batches(self) -> AsyncGenerator[tuple[str, Texts, int], None]:
-        """(topic, records, lost since the last batch), for ever, in the order of publishing."""
+        """Yields (topic, records, lost since the last batch) without end, in the order of publishing."""
         while True:
             await self._ready.wait()
             while self._queue or self.lost:
@@ -138,29 +137,29 @@ class Subscription:
 
 
 class Broadcast:
-    """The watchers of the moment. Belongs to the daemon's loop."""
+    """The current watchers. For the event loop's thread."""
 
     def __init__(self) -> None:
-        self._subscriptions: dict[Subscription, None] = {}  # in the order of their coming
+        self._subscriptions: dict[Subscription, None] = {}  # in the order of subscribing
         self._alive: list[weakref.ref[Publication]] = []  # oldest first
         self.lost_records = 0
 
     def wants(self, topic: str) -> bool:
-        """Is anybody watching? If not, nothing need be published."""
+        """Whether anybody watches a topic. If not, nothing need be published."""
         return any(topic in each.topics for each in self._subscriptions)
 
     def publish(self, topic: str, records: Sequence[Record]) -> None:
-        """Hand records to everyone who watches `topic`; never waits."""
+        """Publishes finished records to the watchers of `topic`. Never waits."""
         self.publish_source(topic, Plain(records))
 
     def publish_source(self, topic: str, source: Source) -> None:
-        """Hand what can be made into records to everyone who watches `topic`; never waits, and makes none."""
+        """Publishes a source to the watchers of `topic`. Never waits, and makes no text."""
         watchers = [each for each in self._subscriptions if topic in each.topics]
         filters = {each.wanted: source.chosen(each.wanted) for each in watchers}
         kept: dict[Subscription, Rows] = {}
         made = np.zeros(len(source), bool)
         left = MOST_AT_ONCE
-        # Who wants little comes first: a bound on the work is no reason to miss the one event that is looked for.
+        # Watchers with few matches come first, so that the bound does not lose a rare event that one looks for.
         for each in sorted(watchers, key=lambda watcher: len(filters[watcher.wanted])):
             rows = spread(filters[each.wanted], min(QUEUE_RECORDS - each.waiting, MOST_AT_ONCE))
             fresh = ~made[rows]
@@ -178,7 +177,7 @@ class Broadcast:
         self._bound(publication)
 
     def _bound(self, publication: Publication) -> None:
-        """Keeps what all who read slowly hold together within BACKLOG_RECORDS."""
+        """Keeps all backlogs together within BACKLOG_RECORDS."""
         alive = [each for ref in self._alive if (each := ref()) is not None]
         total = sum(map(len, alive)) + len(publication)
         while total > BACKLOG_RECORDS and alive:
@@ -188,11 +187,11 @@ class Broadcast:
         self._alive = [weakref.ref(each) for each in (*alive, publication)]
 
     def subscribe(self, topics: Iterable[str], wanted: EventFilter | None = None) -> Subscription:
-        """Begin to watch; ends with `unsubscribe`."""
+        """Adds a watcher, until `unsubscribe`."""
         subscription = Subscription(frozenset(topics), wanted or EventFilter())
         self._subscriptions[subscription] = None
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Watch no longer."""
+        """Removes a watcher."""
         self._subscriptions.pop(subscription, None)

@@ -1,4 +1,4 @@
-"""A call in progress, and the methods that answer calls."""
+"""A call, and the methods that answer calls."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from trafficmond.control.peers import Caller
 
 INTERFACE = "io.trafficmon"
 Reply = dict[str, Any]
-Row = dict[str, Any]  # of a reply, with the fields of its type in io.trafficmon.varlink
+Row = dict[str, Any]  # a row of a reply, with the fields of its type in io.trafficmon.varlink
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What every method is given beside its own parameters."""
+    """The first argument of every method: the caller, and the form of the reply."""
 
     caller: Caller
-    more: bool  # the client takes several replies
+    more: bool  # the client accepts several replies
 
 
 Answer = Callable[..., Coroutine[Any, Any, Reply] | AsyncGenerator[Reply, None]]
@@ -31,15 +31,15 @@ class Method:
     """A method of io.trafficmon.
 
     `answer` takes a Call and the parameters by name; a parameter that is null or left out keeps its default. It
-    returns one reply or streams them; a stream's last one ends the call. Times in replies are epoch seconds, durations
-    seconds, addresses and prefixes text. A request that cannot be met raises a TrafficmonError: one of `refusals`, a
-    ConfigError with every mistake, or any other, which the client reads as a failure with its reason and hint.
+    returns one reply, or streams replies of which the last one ends the call. In replies, times are epoch seconds,
+    durations seconds, addresses and prefixes text. Errors are raised as TrafficmonError: one of `refusals`, a
+    ConfigError with all mistakes, or another one, which the client gets as a failure with its reason and hint.
     """
 
     name: str
     answer: Answer
-    changes: bool  # for administrators only; goes on to its end even if the client hangs up
-    endless: bool  # streams until the client goes, so it needs `more`
+    changes: bool  # for administrators only; runs to its end even if the client disconnects
+    endless: bool  # streams until the client disconnects, so it needs `more`
 
 
 _MARK = "__control_method__"
@@ -56,18 +56,18 @@ def method(name: str, *, changes: bool = False, endless: bool = False) -> Callab
 
 
 def methods_of(handler: object) -> dict[str, Method]:
-    """What an object, or a class, answers by functions so marked."""
+    """The methods of an object or a class: its functions marked by `method`."""
     marked = ((answer, getattr(answer, _MARK, None)) for _, answer in inspect.getmembers(handler))
     return {each.name: replace(each, answer=answer) for answer, each in marked if isinstance(each, Method)}
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the server serves."""
+    """The methods of a server, with its version."""
 
     version: str
     methods: Mapping[str, Method]
-    shielded: Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]]  # does work even if who waits for it goes
+    shielded: Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]]  # runs work even if the caller is cancelled
 
     @classmethod
     def of(
@@ -76,5 +76,5 @@ class Service:
         handlers: Iterable[object],
         shielded: Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]],
     ) -> Service:
-        """Serves the methods of these objects."""
+        """The service with the methods of these objects."""
         return cls(version, {name: each for one in handlers for name, each in methods_of(one).items()}, shielded)

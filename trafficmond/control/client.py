@@ -13,8 +13,8 @@ from trafficmond.errors import ControlError
 
 INTERFACE = "io.trafficmon"
 DEFAULT_SOCKET = "/run/trafficmon/io.trafficmon"
-UNREACHABLE = "unreachable"  # ControlError.name when there is no daemon to speak to
-FORBIDDEN = "forbidden"  # ... and when the socket's mode keeps this user out
+UNREACHABLE = "unreachable"  # ControlError.name if the daemon cannot be reached
+FORBIDDEN = "forbidden"  # ... and if this user may not open the socket
 
 _CHUNK = 1 << 16
 
@@ -23,12 +23,12 @@ class Client:
     """One connection; one call at a time."""
 
     def __init__(self, path: str = DEFAULT_SOCKET, timeout_s: float | None = 30.0) -> None:
-        """Connect. Raises ControlError named UNREACHABLE or FORBIDDEN, with the next step."""
+        """Connects. Raises ControlError named UNREACHABLE or FORBIDDEN, with a hint."""
         self._path = path
         self._buffer = bytearray()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         if timeout_s:
-            # Not settimeout: a Unix socket's connect that may not block fails at once where the daemon is busy.
+            # Not settimeout: connect on a non-blocking Unix socket fails at once if the daemon's backlog is full.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(timeout_s) or 1, 0))
         try:
             self._socket.connect(path)
@@ -44,7 +44,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Hang up; the daemon ends whatever it was streaming."""
+        """Disconnects; the daemon ends a stream that is under way."""
         self._socket.close()
 
     def fileno(self) -> int:
@@ -52,7 +52,7 @@ class Client:
         return self._socket.fileno()
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One call, one reply; parameters that are None are left out.
+        """Makes a call and returns its reply; parameters that are None are left out.
 
         Raises ControlError with the Varlink error's name, reason and hint.
         """
@@ -60,7 +60,7 @@ class Client:
         return _parameters(self._receive())
 
     def stream(self, method: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """One call, made at once, and its replies as they come, until the daemon ends them.
+        """Makes a call at once, and yields its replies until the daemon ends them.
 
         Raises ControlError as `call` does.
         """
@@ -75,7 +75,7 @@ class Client:
                 return
 
     def patient(self) -> None:
-        """Take the time limit off: for answers that take long, and streams in which nothing may happen for long."""
+        """Removes the time limit, for slow replies and for streams with long pauses."""
         self._socket.settimeout(None)
 
     def _send(self, method: str, parameters: dict[str, Any], more: bool) -> None:
@@ -131,7 +131,7 @@ def _parameters(message: dict[str, Any]) -> dict[str, Any]:
         return dict(parameters)
     reason = parameters.get("reason") or _plain(name, parameters)
     mistakes = [f"{each['where']}: {each['what']}" for each in parameters.get("mistakes") or ()]
-    # The reason already tells the first one.
+    # The reason has the first one already.
     raise ControlError("\n".join([reason, *mistakes[1:]]), name=name, hint=parameters.get("hint", ""))
 
 

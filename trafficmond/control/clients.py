@@ -1,4 +1,4 @@
-"""The clients of the moment: whom the server lets in, what they may do, and when it lets them go."""
+"""The current clients: admission, permissions, and eviction of idle clients."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ MAX_CLIENTS_OF_A_USER = 48  # root apart, so that there is always room for the a
 
 @dataclass(slots=True)
 class ClientCounts:
-    """Since the start."""
+    """Counts of clients since the start."""
 
     accepted: int = 0
     refused: int = 0  # too many clients
-    evicted: int = 0  # idle, to make room for another
-    bad: int = 0  # garbage or too large
+    evicted: int = 0  # idle ones, to make room for others
+    bad: int = 0  # sent a message that is not valid or too large
     slow: int = 0  # did not read their replies
 
 
 class Client(Protocol):
-    """One of them."""
+    """A connected client."""
 
     peer: Peer
     idle_since: float | None  # None: a call is being answered
 
     def drop(self) -> None:
-        """Let go of it at once."""
+        """Disconnects the client at once."""
         ...
 
 
 class Clients:
-    """Belongs to the daemon's loop."""
+    """All connected clients. For the event loop's thread."""
 
     def __init__(self) -> None:
         self.counts = ClientCounts()
@@ -52,7 +52,7 @@ class Clients:
         return len(self._clients)
 
     def admit(self, client: Client) -> str:
-        """Count a new client in; why not, if not."""
+        """Admits a new client; returns the reason if it is refused, else an empty text."""
         caller = client.peer.caller
         users = Counter(each.peer.caller.uid for each in self._clients)
         full = len(self._clients) >= MAX_CLIENTS
@@ -66,24 +66,24 @@ class Clients:
         return ""
 
     def forget(self, client: Client) -> None:
-        """The client is gone."""
+        """Removes a client that has disconnected."""
         self._clients.discard(client)
 
     def drop_all(self) -> None:
-        """Let go of everyone; each is forgotten when its connection is lost."""
+        """Disconnects all clients; each is removed when its connection is lost."""
         for client in list(self._clients):
             client.drop()
 
     def load(self) -> dict[str, int]:
-        """How many there are and were, as the interface's `Control`."""
+        """The numbers of clients now and since the start, as in the type `Control`."""
         return {"clients": len(self._clients), **asdict(self.counts)}
 
     def may_change(self, peer: Peer) -> bool:
-        """Looked up at each call, so that a group made meanwhile counts."""
+        """Whether a client may call changing methods. The group is looked up each time, since it may have been made."""
         return peer.may_change(peers.group_id(peers.ADMIN_GROUP), os.geteuid())
 
     def _evict_idle(self, uid: int | None) -> bool:
-        """Let go of who has said nothing for longest (of that user, if given); False if everyone is being served."""
+        """Disconnects the client that is idle longest (of that user, if given); False if none is idle."""
         idle = [
             (each.idle_since, each)
             for each in self._clients

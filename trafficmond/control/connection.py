@@ -1,4 +1,4 @@
-"""One client's connection: bytes into messages, calls one after the other, replies out, nothing without a bound."""
+"""The connection of one client: splits bytes into messages, runs calls one after the other, and writes replies."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Connection(asyncio.Protocol):
 
     It is in one of four states:
     - reading (`idle_since` is a time): bytes are kept until a NUL ends a call, then it is
-    - answering (`_task` is set): more bytes wait, up to a message's worth; after the last reply it is reading again,
-      or closed, if the client has meanwhile said that it sends no more (`_ended`);
-    - refused: what came is no call, or there are too many clients; it is told, and closed once that is written;
-    - dropped: it has gone, does not read, or makes room for another; what it has asked ends with it.
+    - answering (`_task` is set): more bytes wait, up to the size of a message; after the last reply it is reading
+      again, or closed, if the client has meanwhile closed its sending side (`_ended`);
+    - refused: the message is not a call, or there are too many clients; closed after the error reply is written;
+    - dropped: the client has gone, does not read, or is evicted; its call is cancelled.
     """
 
     transport: asyncio.Transport
@@ -40,14 +40,14 @@ class Connection(asyncio.Protocol):
         self._service = service
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
-        self._scanned = 0  # of the buffer, known to hold no NUL
+        self._scanned = 0  # bytes of the buffer that have no NUL
         self._task: asyncio.Task[None] | None = None
-        self._ended = False  # the client sends no more
+        self._ended = False  # the client has closed its sending side
         self._writable = asyncio.Event()
         self._writable.set()
         self.idle_since: float | None = self._loop.time()  # None: a call is being answered
 
-    # ---- what the transport says ----
+    # ---- events of the transport ----
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._ended = True
-        # A client that closed its writing side may still read: half a close is not a good-bye.
+        # A client that has closed its sending side may still read.
         if self._task and not self._hung_up():
             return True
         self.drop()
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
                     self._send(reply)
                     if not self._writable.is_set():
                         await asyncio.wait_for(self._writable.wait(), WRITE_TIMEOUT_S)
-                    await asyncio.sleep(0)  # the others' turn, however much this one reads
+                    await asyncio.sleep(0)  # serve other clients, however fast this one reads
                 if self.transport.is_closing():
                     return
         except TimeoutError:
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
         finally:
             await replies.aclose()  # frees a watcher at once
             self._task = None
-        if len(self._buffer) <= MAX_MESSAGE_BYTES:  # else there are calls enough to go on with
+        if len(self._buffer) <= MAX_MESSAGE_BYTES:  # else enough calls wait already
             self.transport.resume_reading()
         self._next_call()
 
@@ -149,14 +149,14 @@ class Connection(asyncio.Protocol):
         self.transport.write(raw)
 
     def _refuse(self, message: dispatch.Message) -> None:
-        """Say why, and end the connection: after this nothing on it can be told apart."""
+        """Sends an error and closes the connection: the beginning of the next message is unknown."""
         self._clients.counts.bad += 1
         self._buffer.clear()
         self._send(message)
         self.transport.close()
 
     def drop(self) -> None:
-        """Let go of the client at once."""
+        """Disconnects the client at once."""
         self.transport.abort()
 
     def _socket(self) -> socket.socket:

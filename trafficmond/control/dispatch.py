@@ -22,12 +22,12 @@ Message = dict[str, Any]
 
 
 class BadMessage(ValueError):
-    """Not a Varlink call at all; what follows it on the connection cannot be trusted either."""
+    """A message is not a Varlink call; what follows it on the connection cannot be trusted either."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call as it came over the wire; its parameters are not checked yet."""
+    """One call as received; its parameters are not checked yet."""
 
     method: str  # with its interface
     parameters: dict[str, Any]
@@ -37,7 +37,7 @@ class Request:
 
 
 def parse(raw: bytes) -> Request:
-    """Read a message without its NUL. Raises BadMessage."""
+    """Reads a message without its NUL. Raises BadMessage."""
     try:
         message = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -56,12 +56,12 @@ def parse(raw: bytes) -> Request:
 
 
 def error(name: str, **parameters: Any) -> Message:
-    """An error reply; names without a dot are io.trafficmon's."""
+    """An error reply; a name without a dot is one of io.trafficmon."""
     return {"error": name if "." in name else f"{INTERFACE}.{name}", "parameters": parameters}
 
 
 async def answer(request: Request, service: Service, call: Call, may_change: bool) -> AsyncGenerator[Message, None]:
-    """The replies to a call, errors included; nothing that a method raises gets past here."""
+    """The replies to a call. Exceptions of methods become error replies here."""
     try:
         async with aclosing(_answer(request, service, call, may_change)) as messages:
             async for message in messages:
@@ -109,7 +109,7 @@ async def _answer(request: Request, service: Service, call: Call, may_change: bo
             hint=f"use sudo, or join the group: sudo usermod -aG {ADMIN_GROUP} {call.caller.user}, and log in again",
         )
     elif request.oneway and not method.changes:
-        return  # it would be worked out for nobody
+        return  # nobody would get the result
     elif method.endless and not call.more:
         yield error(f"{SERVICE}.ExpectedMore")
     else:
@@ -129,7 +129,7 @@ async def _run(method: Method, request: Request, service: Service, call: Call) -
             async for reply in stream:
                 yield {"parameters": reply, "continues": True}
             return
-        # Only when the next page is there, or the end, is it known whether this one continues.
+        # Whether a page `continues` is known only when the next page, or the end, has come.
         held: Reply | None = None
         async for reply in stream:
             if held is not None:

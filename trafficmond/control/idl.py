@@ -24,14 +24,14 @@ class Mismatch(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Basic:
-    """bool, int, float, string, object, or the name of a type of the interface."""
+    """bool, int, float, string, object, or the name of a declared type."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Nullable:
-    """May be null or left out."""
+    """A type that may be null or left out."""
 
     inner: Type
 
@@ -69,7 +69,7 @@ Type = Basic | Nullable | Array | Map | Struct | Enum
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What a method takes and what each of its replies carries."""
+    """The parameters of a method, and the fields of each of its replies."""
 
     takes: Struct
     gives: Struct
@@ -77,7 +77,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A description, read."""
+    """A parsed description."""
 
     name: str
     text: str
@@ -86,7 +86,7 @@ class Interface:
     errors: dict[str, Struct]
 
     def check(self, declared: Type, value: Any, where: str = "") -> None:
-        """Raise Mismatch unless `value` (as json.loads gives it) is of the declared type."""
+        """Raises Mismatch unless `value` (of json.loads) is of the declared type."""
         match declared:
             case Nullable(inner):
                 if value is not None:
@@ -127,7 +127,7 @@ def _expect(holds: bool, where: str, wanted: str, value: Any) -> None:
 
 
 def _is_text(value: Any) -> bool:
-    # JSON can spell half a surrogate pair, which no file, database or terminal takes.
+    # JSON can have half of a surrogate pair, which files, databases and terminals do not accept.
     return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
@@ -218,7 +218,7 @@ def _tokens(text: str) -> Iterator[str]:
 
 
 def parse(text: str) -> Interface:
-    """Read a description. Raises ValueError naming what is wrong with it."""
+    """Parses a description. Raises ValueError that names the error."""
     parser = _Parser(text)
     parser.take("interface")
     interface = Interface(parser.take(), text, {}, {}, {})
@@ -241,5 +241,5 @@ def parse(text: str) -> Interface:
 
 @functools.cache
 def load(name: str) -> Interface:
-    """The description shipped with this package under an interface's name."""
+    """The description of an interface in this package."""
     return parse(resources.files(__package__).joinpath(f"{name}.varlink").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The listening socket: inherited through socket activation, or made at its path."""
+"""The listening socket: inherited by socket activation, or created at its path."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BACKLOG = 128
 
 
 class Listener:
-    """A listening socket; `close` takes away the file too if this process made it."""
+    """A listening socket; `close` removes its file if this process created it."""
 
     def __init__(self, sock: socket.socket, made: Path | None = None) -> None:
         self.sock = sock
@@ -29,7 +29,7 @@ class Listener:
         self._inode = made.stat().st_ino if made else 0
 
     def close(self) -> None:
-        """Close, and remove the file unless someone has put another in its place."""
+        """Closes the socket and removes its file, unless another one is in its place."""
         self.sock.close()
         if self._made:
             with contextlib.suppress(OSError):
@@ -38,10 +38,7 @@ class Listener:
 
 
 def inherited(environ: MutableMapping[str, str]) -> Listener | None:
-    """The Unix stream socket that systemd listens on for us, if it started us with one.
-
-    The variables are removed, so that no child takes them for its own.
-    """
+    """The Unix stream socket that systemd has passed, if any. The variables are removed, so that no child uses them."""
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return None
     count = int(environ.get("LISTEN_FDS") or 0)
@@ -58,9 +55,10 @@ def inherited(environ: MutableMapping[str, str]) -> Listener | None:
 
 
 def open_socket(path: Path, environ: MutableMapping[str, str] | None = None) -> Listener:
-    """The control socket: the inherited one, else a new one at `path`, mode 0660, group `trafficmon` if there is one.
+    """The control socket: the inherited one, else a new one at `path`, mode 0660, group `trafficmon` if it exists.
 
-    A file left behind by a daemon that died is replaced. Raises ControlError if one is alive, or the path will not do.
+    The file of a daemon that has died is replaced. Raises ControlError if a daemon listens there, or the socket cannot
+    be created.
     """
     activated = inherited(os.environ if environ is None else environ)
     if activated:
@@ -70,7 +68,7 @@ def open_socket(path: Path, environ: MutableMapping[str, str] | None = None) -> 
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         _clear_stale(path)
         sock.bind(str(path))
-        # Nobody can connect before listen(), so the mode is right before it matters.
+        # Nobody can connect before listen(), so the mode is set in time.
         _hand_to_group(path)
         path.chmod(0o660)
         sock.listen(_BACKLOG)
@@ -102,7 +100,7 @@ def _clear_stale(path: Path) -> None:
                 path.unlink(missing_ok=True)
                 log.info("removed %s, left behind by a daemon that is gone", path)
                 return
-            # EAGAIN: its backlog is full, so somebody holds it.
+            # EAGAIN: the backlog is full, so a daemon listens there.
             raise _in_use(path, "") from error
         raise _in_use(path, f" by process {peers.peer_of(probe).caller.pid}")
 

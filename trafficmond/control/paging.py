@@ -1,4 +1,4 @@
-"""Answers of any length: page by page to a client that takes several replies, cut short for one that does not."""
+"""Replies of any length: in pages for a client that accepts several replies, else limited to one page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ONE_REPLY_ROWS = 1000
 
 
 async def paged(call: Call, pages: AsyncIterator[Sequence[Row]]) -> AsyncGenerator[list[Row], None]:
-    """The pages, at least one of them; without `more` exactly one, of ONE_REPLY_ROWS rows at most."""
+    """The pages, at least one. Without `more` exactly one page, of at most ONE_REPLY_ROWS rows."""
     if call.more:
         page: Sequence[Row] | None = None
         async for page in pages:

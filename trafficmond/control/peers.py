@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket, as the kernel vouches for it, and what they may do."""
+"""The credentials of a client of a Unix socket, as the kernel reports them, and its permissions."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SO_PEERGROUPS = 59  # asm-generic/socket.h; since Linux 4.13, absent from Pytho
 _GETSOCKOPT_MOST = 1024  # bytes that Python passes on
 _UCRED = struct.Struct("3i")
 _PROC = Path("/proc")
-_NO_LOGIN = (1 << 32) - 1  # what a process has that no login led to: a service, a timer
+_NO_LOGIN = (1 << 32) - 1  # the loginuid of services and timers
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, as the kernel vouches for it (SO_PEERCRED); what the audit records."""
+    """The process that called, by SO_PEERCRED, as the audit records it."""
 
     uid: int
     gid: int
     pid: int
     user: str  # the uid's name, or its number as text
-    login: str | None = None  # who logged in, whoever that became since by sudo or su; None: unknown
+    login: str | None = None  # the user who logged in, before sudo or su; None: unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class Peer:
     groups: frozenset[int]
 
     def may_change(self, admin_gid: int | None, own_uid: int) -> bool:
-        """Root, members of the admin group, and the daemon's own user (who could reach into it anyway)."""
+        """Whether it is root, in the admin group, or the daemon's own user (which could change the daemon anyway)."""
         return self.caller.uid in (0, own_uid) or (admin_gid is not None and admin_gid in self.groups)
 
 
 def peer_of(sock: socket.socket) -> Peer:
-    """The credentials of the process that connected. Raises OSError if the kernel does not tell."""
+    """The credentials of the process that connected. Raises OSError."""
     pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     caller = Caller(uid, gid, pid, user_name(uid), login_of(pid))
     return Peer(caller, frozenset([gid, *_supplementary(sock, caller)]))
@@ -53,19 +53,19 @@ def peer_of(sock: socket.socket) -> Peer:
 def _supplementary(sock: socket.socket, caller: Caller) -> Sequence[int]:
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GETSOCKOPT_MOST)
-    except OSError:  # more groups than that, or a kernel that does not tell
+    except OSError:  # too many groups for the buffer, or an old kernel
         return os.getgrouplist(caller.user, caller.gid)
     return struct.unpack(f"{len(raw) // 4}I", raw)
 
 
 def login_of(pid: int, proc: Path = _PROC) -> str | None:
-    """The user whose login led to a process, as PAM told the kernel; None if none did or the kernel does not tell.
+    """The user whose login started a process, as PAM set it; None if there was no login or it cannot be read.
 
-    It names the person behind root, and is no proof against one who means ill: root can give itself another.
+    It shows who acts as root, but is not a proof: root can change it.
     """
     try:
         uid = int((proc / str(pid) / "loginuid").read_text())
-    except (OSError, ValueError):  # gone, hidden, in another namespace (process 0), or a kernel without audit
+    except (OSError, ValueError):  # the process is gone, hidden or in another namespace, or the kernel has no audit
         return None
     return None if uid == _NO_LOGIN else user_name(uid)
 

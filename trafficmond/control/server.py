@@ -22,17 +22,17 @@ class Server:
         self._server: asyncio.Server | None = None
 
     async def start(self, listener: Listener) -> None:
-        """Begin to accept; owns the listener from now on."""
+        """Starts to accept clients; owns the listener from now on."""
         self._listener = listener
         loop = asyncio.get_running_loop()
-        # From 3.13 on asyncio would remove the file at close, systemd's too; the listener knows whose it is.
+        # From 3.13 on asyncio would remove the file at close, also that of systemd; the listener removes only its own.
         keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
         self._server = await loop.create_unix_server(
             lambda: Connection(self._clients, self._service), sock=listener.sock, **keep
         )
 
     async def stop(self) -> None:
-        """Accept no more, let go of everyone, and remove the socket's file if it is ours."""
+        """Stops accepting, disconnects all clients, and removes the socket's file if it is ours."""
         if self._server:
             self._server.close()
         self._clients.drop_all()

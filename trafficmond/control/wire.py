@@ -1,4 +1,4 @@
-"""Messages as they go over the wire."""
+"""Encodes messages for the socket."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 
 class Texts(list[str]):
-    """A JSON array whose items are JSON already, made once for however many are told."""
+    """A JSON array whose items are JSON texts already, which several messages may share."""
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    """A message with its NUL. Raises TypeError and ValueError for what JSON cannot hold."""
+    """The bytes of a message, with its NUL. Raises TypeError and ValueError for values that JSON does not have."""
     return _text(message).encode() + b"\0"
 
 
 def _text(value: Any) -> str:
-    """As json.dumps; Texts may stand for a field of the message or of its parameters."""
+    """The same as json.dumps, but a field of the message or of its parameters may be Texts."""
     if isinstance(value, Texts):
         return f"[{','.join(value)}]"
     if isinstance(value, Mapping) and (

@@ -1,7 +1,7 @@
-"""The control methods: what clients may ask of the parts, one concern a file.
+"""The control methods, in one file for each subject.
 
-A method is a function of a `Handler` class of any of these files, marked with its name in io.trafficmon.varlink, where
-its signature is described; nothing else names it.
+A method is a function of a `Handler` class in any of these files. It is marked with its name in io.trafficmon.varlink,
+which describes its signature, and is registered by that mark alone.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def classes() -> Iterator[type[Handler]]:
 
 
 def make_handlers(parts: Parts, reloader: Reloader) -> list[Handler]:
-    """All that answer."""
+    """One handler of each class."""
     return [each(parts, reloader) for each in _CLASSES]
 
 
-_CLASSES = tuple(classes())  # imported with this module, while the kernel is busy
+_CLASSES = tuple(classes())  # imported with this module, while the kernel verifies the programs

@@ -1,4 +1,4 @@
-"""Who changed what."""
+"""The method for the audit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _COLUMNS = ("at", "uid", "user", "pid", "change", "subject", "before", "after", 
 
 
 class Audit(Handler):
-    """`Audit`."""
+    """Answers `Audit`."""
 
     @method("Audit")
     async def audit(self, _: Call, since: float | None = None, limit: int = 100) -> Reply:
-        """Changes, latest first."""
+        """The changes, the latest first."""
         most = number("limit", limit, 1, MOST_ROWS)
         where = f'WHERE "at" >= {literal(since)}' if since is not None else ""
         return {"entries": await self._stored.rows(_COLUMNS, f'FROM audit {where} ORDER BY "at" DESC LIMIT {most}')}

@@ -1,4 +1,4 @@
-"""Bans and the audit."""
+"""The methods for bans."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from trafficmond.responder import OWNER as RESPONSE
 from trafficmond.sinks import messages
 from trafficmond.store.records import Ban
 
-_LONGEST_REASON = 200  # characters, as of a label
-_LONGEST_OWNER = 64
-_AT_ONCE = 250  # of many bans, before others have their turn
-_NAMED = 5  # of many prefixes, in the audit
-_SHOWN = 100  # of many bans that were lifted, in the answer
+_LONGEST_REASON = 200  # characters, as for a label
+_LONGEST_OWNER = 64  # characters
+_AT_ONCE = 250  # bans handled before other clients are served
+_NAMED = 5  # prefixes named in the audit
+_SHOWN = 100  # lifted bans in the reply
 
 
 class Bans(Handler):
-    """`Bans`, `Ban`, `Unban`, and both for many."""
+    """Answers `Bans`, `Ban`, `Unban`, `BanMany` and `UnbanMany`."""
 
     @method("Bans")
     async def bans(self, call: Call) -> AsyncGenerator[Reply, None]:
-        """Bans in force, in pages, the latest first."""
+        """The bans in force, in pages, the latest first."""
         async for page in paged(call, self._pages()):
             yield {"bans": page}
 
@@ -44,7 +44,7 @@ class Bans(Handler):
         await self._parts.follow_clock()
         bans = self._parts.bans.all()
         for at in range(0, len(bans), _AT_ONCE):
-            await asyncio.sleep(0)  # others are served between two pages
+            await asyncio.sleep(0)  # other clients are served between two pages
             yield [_row(ban) for ban in bans[at : at + _AT_ONCE]]
 
     @method("Ban", changes=True)
@@ -59,7 +59,7 @@ class Bans(Handler):
         owner: str | None = None,
         ports: list[str] | None = None,
     ) -> Reply:
-        """Ban a prefix, or keep it from some services; for the guard and the allowlist with `force` alone."""
+        """Bans a prefix, or only from some services. What guard and allowlist protect needs `force`."""
         parts, caller = self._parts, call.caller
         await parts.follow_clock()
         note("reason", reason)
@@ -79,7 +79,7 @@ class Bans(Handler):
         lasts = _in_words(wanted)
         fields = {"prefix": done.cidr, "by": caller.user, "owner": done.owner, "expires": done.expires}
         parts.sinks.note(messages.BANNED, f"{caller.user} banned {shown(network)} {lasts}", fields)
-        # The kernel goes through all its connections for that: milliseconds in which others are served.
+        # The kernel walks through all its connections for this, which takes milliseconds.
         peers = await asyncio.get_running_loop().run_in_executor(None, parts.protected.ssh_peers)
         notes = spare.notes(network, cidr, peers - spared.logins)
         if before and before.ports != done.ports:
@@ -89,7 +89,7 @@ class Bans(Handler):
 
     @method("BanMany", changes=True)
     async def ban_many(self, call: Call, bans: list[dict[str, Any]], owner: str | None = None) -> Reply:
-        """Ban many prefixes in one change: how many were, which were refused, and notes."""
+        """Bans many prefixes in one change. Replies with the number of bans, the refused ones, and notes."""
         parts, caller = self._parts, call.caller
         await parts.follow_clock()
         wanted, mistakes = [], []
@@ -142,7 +142,7 @@ class Bans(Handler):
         forever: bool,
         ports: Sequence[str],
     ) -> tuple[Ban, Network]:
-        """The ban that is asked for. Raises ConfigError."""
+        """The requested ban and its prefix. Raises ConfigError."""
         now, network = time.time(), parse_network(cidr)
         if forever and ttl_s is not None:
             raise ConfigError([Mistake("forever", "cannot be used with ttl_s: a ban either ends or lasts")])
@@ -153,17 +153,17 @@ class Bans(Handler):
         return Ban(str(network), caller.user, _clean(reason), now, expires, owner=whose, ports=",".join(ports)), network
 
     async def _ban_by_force(self, ban: Ban) -> Ban:
-        """Takes the prefix from guard and allowlist and bans it, both or neither."""
+        """Takes the prefix from guard and allowlist and bans it: both or neither."""
         rulebook, bans = self._parts.rulebook, self._parts.bans
         await rulebook.force_bans({*bans.forced(), networks.parse(ban.cidr)})
         try:
             return bans.add(ban)
         finally:
-            await rulebook.force_bans(bans.forced())  # given back if the kernel refused the ban
+            await rulebook.force_bans(bans.forced())  # undoes the first step if the kernel refused the ban
 
     @method("Unban", changes=True)
     async def unban(self, call: Call, cidr: str, owner: str | None = None, everyone: bool = False) -> Reply:
-        """Lift an owner's bans within a prefix, the caller's if none is named; what was lifted and what others hold."""
+        """Lifts an owner's bans (by default the caller's) within a prefix. Replies with these and with others'."""
         caller, network = call.caller, parse_network(cidr)
         lifted, held = await self._lift([network], None if everyone else _owner(owner, caller))
         if not lifted and held:
@@ -190,7 +190,7 @@ class Bans(Handler):
 
     @method("UnbanMany", changes=True)
     async def unban_many(self, call: Call, cidrs: list[str], owner: str | None = None, everyone: bool = False) -> Reply:
-        """Lift bans within many prefixes in one change; how many were, how many others still hold there, and notes."""
+        """Lifts bans within many prefixes in one change. Replies with the numbers of these and of others'."""
         caller, wanted, mistakes = call.caller, [], []
         for number, cidr in enumerate(cidrs):
             try:
@@ -210,7 +210,7 @@ class Bans(Handler):
         return {"lifted": len(lifted), "held": len(held), "notes": notes, **shown}
 
     async def _lift(self, wanted: Sequence[Network], owner: str | None) -> tuple[list[Ban], list[Ban]]:
-        """Lifts what lies within these of an owner's bans, or of everyone's; that, and what others hold there."""
+        """Lifts an owner's bans within these prefixes, or everyone's. Returns (lifted, held by others)."""
         parts = self._parts
         lifted: list[Ban] = []
         held: list[Ban] = []
@@ -227,7 +227,7 @@ class Bans(Handler):
 
 
 def _owner(name: str | None, caller: Caller) -> str:
-    """Whose a ban is, or is to be. Raises ConfigError."""
+    """The owner of a ban: `name`, or the caller. Raises ConfigError."""
     if name is None:
         return caller.user
     if not 0 < len(name) <= _LONGEST_OWNER or not name.isprintable() or " " in name or name == UNKNOWN:
@@ -237,7 +237,7 @@ def _owner(name: str | None, caller: Caller) -> str:
 
 
 def _clean(reason: str) -> str:
-    """A reason may quote a stranger's log line: what cannot be shown is replaced, and no ban fails because of it."""
+    """The reason with characters replaced that cannot be shown: it may quote an untrusted log line."""
     text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in reason)
     return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
@@ -256,7 +256,7 @@ def _in_words(ban: Ban) -> str:
 
 
 def _told(bans: Sequence[Ban], caller: Caller) -> str:
-    """The owner of bans made in one change, and the reason if it is one, for the audit."""
+    """The owner of the bans of one change, and the reason if it is the same for all, for the audit."""
     owner, reasons = bans[0].owner, {ban.reason for ban in bans}
     return " ".join(
         filter(None, ("" if owner == caller.user else f"({owner})", *(reasons if len(reasons) == 1 else ())))
@@ -268,6 +268,6 @@ def _number(bans: Sequence[Ban]) -> str:
 
 
 def _summary(cidrs: Sequence[str]) -> str:
-    """Many prefixes in a line."""
+    """The first prefixes, and how many more there are."""
     names = ", ".join(shown(cidr) for cidr in cidrs[:_NAMED])
     return names if len(cidrs) <= _NAMED else f"{names} and {len(cidrs) - _NAMED:,} more"

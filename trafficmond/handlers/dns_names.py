@@ -1,4 +1,4 @@
-"""The names that this host asked for."""
+"""The method for names from DNS answers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from trafficmond.handlers.handler import Handler
 
 
 class DnsNames(Handler):
-    """`DnsNames`."""
+    """Answers `DnsNames`."""
 
     @method("DnsNames")
     async def dns_names(self, _: Call, addresses: list[str]) -> Reply:
-        """What was asked for of these addresses, those answers included that came just now."""
+        """The names of these addresses, including those in answers that have just come."""
         names = self._parts.dns
         names.take()
         try:

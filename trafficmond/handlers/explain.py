@@ -1,4 +1,4 @@
-"""What happens to packets of one address, and why."""
+"""The method that explains the verdict for an address."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _FLOWS = 20  # shown
 
 
 class Explain(Handler):
-    """`Explain`."""
+    """Answers `Explain`."""
 
     @method("Explain")
     async def explain(self, _: Call, address: str, direction: str = "ingress", service: str | None = None) -> Reply:
-        """What happens to packets of an address, or to those for one service, why, and what would change it."""
+        """The decision for packets of an address, or for one service: all that has a say, and what would change it."""
         parts = self._parts
         await parts.follow_clock()
         way = parse_direction(direction)
@@ -61,7 +61,7 @@ class Explain(Handler):
         winner = next(row for row in rows if row["why"] is None)
         winner["wins"] = True
         for row in rows[rows.index(winner) + 1 :]:
-            if row["why"] and asked:  # it would not decide about that service even if it stood first
+            if row["why"] and asked:  # it does not apply to that service at all
                 continue
             row["why"] = f"{winner['kind']} {winner['prefix'] or ''} comes before".replace("  ", " ")
         about = FlowQuery(host=host, limit=_FLOWS)
@@ -83,12 +83,12 @@ class Explain(Handler):
         }
 
     def _listeners(self, asked: Places) -> list[str] | None:
-        """The units that wait on this host for what was asked about; None: nobody asked, or it cannot be waited for."""
+        """The units that listen for the service; None if the question has no service, or it has no ports."""
         port, units = _port(asked), self._parts.pipeline.units
         return units.listeners(*port) if port and units.on else None
 
     def _processes(self, asked: Places) -> list[Row] | None:
-        """The same of processes, as far as they are known; None as well: nobody looks for them."""
+        """The same for processes, as far as they are known; None also if processes are not recorded."""
         port, units = _port(asked), self._parts.pipeline.units
         if not (port and units.on and units.processes.on):
             return None
@@ -96,7 +96,7 @@ class Explain(Handler):
 
 
 def _port(asked: Places) -> tuple[int, int] | None:
-    """Protocol and port, where what was asked about has them."""
+    """The protocol and port of the service, if it has a port."""
     place = asked[0][0] if asked else abi.WHAT_ICMP
     if place >= abi.WHAT_ICMP:
         return None
@@ -104,7 +104,7 @@ def _port(asked: Places) -> tuple[int, int] | None:
 
 
 def _service(text: str) -> Places:
-    """The one service that is asked about. Raises ConfigError."""
+    """The one service in `text`. Raises ConfigError."""
     places = parsed("service", services.parse, [text])
     if len(places) != 1 or places[0][0] != places[0][1]:
         raise ConfigError([Mistake("service", f'"{text}" is more than one service; ask about one, such as tcp/443')])
@@ -120,7 +120,7 @@ def _why_not(decision: Decision) -> str | None:
 
 
 def _for_these(named: Sequence[str], asked_for: bool | None) -> str:
-    """Why what is for some services does not decide: None, nobody asked about one."""
+    """Why a rule for some services does not decide; `asked_for` is None if the question has no service."""
     return f"{'it is for' if asked_for is False else 'it decides for'} {', '.join(named)}" + (
         " alone" if asked_for is None else ""
     )

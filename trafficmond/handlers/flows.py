@@ -1,4 +1,4 @@
-"""Flows, stored and live."""
+"""The methods for stored and live flows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOP_ROWS = 500
 
 
 class Flows(Handler):
-    """`Flows` and `Top`."""
+    """Answers `Flows` and `Top`."""
 
     @method("Flows")
     async def flows(
@@ -44,7 +44,7 @@ class Flows(Handler):
         unit: str | None = None,
         process: str | None = None,
     ) -> AsyncGenerator[Reply, None]:
-        """Ask flows.db, the latest flows included; rows in pages."""
+        """The flows of flows.db and those not stored yet, in pages."""
         either, groups = port if ports is None else ports, tuple(group_by or ())
         where = (since, until, src, dst, host, either, proto, action, rule, interface, unit, process)
         query = FlowQuery(*where, sort, groups, limit, unstored)
@@ -60,7 +60,7 @@ class Flows(Handler):
             yield {**head, "rows": placed(atlas, page, ends)}
 
     async def _pages(self, query: FlowQuery, asked: Question) -> AsyncIterator[Sequence[Row]]:
-        """The answer page by page; whoever takes them slowly keeps neither thread nor file from others."""
+        """The result in pages. A client that reads slowly blocks neither a thread nor the file."""
         look_up = self._parts.rulebook.atlas.each
         answer = await self._stored.read_all(query, lambda reader: reader.locate(asked, look_up).answer(asked))
         pages = answer.pages()
@@ -72,7 +72,7 @@ class Flows(Handler):
 
     @method("Top")
     async def top(self, _: Call, sort: str = "bytes", match: str = "", limit: int = 20, window_s: int = 10) -> Reply:
-        """The moment's interfaces, busiest flows and hosts, open threats."""
+        """The current rates of interfaces, of the busiest flows, units and hosts, and the open threats."""
         one_of("sort", sort, LIVE_SORTS)
         one_of("window_s", str(window_s), tuple(map(str, LIVE_WINDOWS_S)))
         most, pipeline = max(0, min(limit, TOP_ROWS)), self._parts.pipeline

@@ -1,4 +1,4 @@
-"""What every handler builds on: the parts, stored records, the audit, and what people write."""
+"""The base class of handlers, and functions that read parameters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Handler:
-    """Answers what clients ask about one subject."""
+    """The base of all handlers: access to the parts, the stored records and the audit."""
 
     def __init__(self, parts: Parts, reloader: Reloader) -> None:
         self._parts = parts
@@ -40,7 +40,7 @@ class Handler:
     async def _audit(
         self, caller: Caller, change: str, subject: str, before: str | None, after: str | None
     ) -> list[str]:
-        """Records what a client changed; what it should be told about that."""
+        """Records a change by a client; returns notes for the client."""
         entry = AuditEntry(
             time.time(), caller.uid, caller.user, caller.pid, change, subject, before, after, caller.login
         )
@@ -49,23 +49,23 @@ class Handler:
     async def _audited(
         self, call: Call, change: str, subject: str, before: str | None, after: str | None, on_probation: bool
     ) -> list[str]:
-        """The same for a change that may be on probation: what the caller should be told of both."""
+        """The same for a change that may be on probation; the notes tell about that, too."""
         told = self._parts.probation_notes() if on_probation else []
         words = [after or "removed", *told[:1]] if told else [after] if after else []
         return [*told, *await self._audit(call.caller, change, subject, before, ", ".join(words) or None)]
 
     def _begin(self, call: Call, what: str, confirm_within_s: float | None) -> Begin:
-        """Who wants a change, and for how long it is on probation if that is wanted. Raises ConfigError."""
+        """The author, the text and the wanted probation of a change. Raises ConfigError."""
         within_s = 0.0 if confirm_within_s is None else parse_probation(confirm_within_s)
         return Begin(call.caller.user, what, within_s)
 
     def _spared(self) -> Spared:
-        """What bans and rules made by hand spare, as it is now."""
+        """The addresses that bans and rules by hand must spare, at this moment."""
         in_force = self._parts.rulebook.in_force
         return Spared(in_force.policy if in_force else None, self._parts.protected.logins())
 
     def _spare_lifelines(self, cidr: str, what: str) -> None:
-        """Raises Refused if `cidr` holds something that this host or its administrator needs."""
+        """Raises Refused if `cidr` contains an address that this host or its administrator needs."""
         self._spared().refuse(networks.parse(cidr), what)
 
 
@@ -88,7 +88,7 @@ def parse_network(text: str, name: str = "cidr") -> Network:
 
 
 def parse_ttl(seconds: float) -> float:
-    """A time that a rule or a ban can last. Raises ConfigError."""
+    """The duration of a rule or ban in seconds. Raises ConfigError."""
     if not 0 < seconds <= _LONGEST_S:  # NaN neither
         raise ConfigError(
             [Mistake("ttl_s", f"{seconds:g} s is not a valid duration; use more than 0 and at most 100 years")]
@@ -97,7 +97,7 @@ def parse_ttl(seconds: float) -> float:
 
 
 def parse_probation(seconds: float) -> float:
-    """How long a change can be on probation. Raises ConfigError."""
+    """The duration of a probation in seconds. Raises ConfigError."""
     if not 1 <= seconds <= MOST_S:  # NaN neither
         what = f"{seconds:g} s is not a time for a probation; use 1 s to 1 hour"
         raise ConfigError([Mistake("confirm_within_s", what)])

@@ -1,4 +1,4 @@
-"""The changes of the rules by number: which there were, what was in force then, and how they are taken back."""
+"""The methods for the history of the rules: the changes, the rules after each change, and undo."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ class _Work:
 
 
 class History(Handler):
-    """`History`, `RulesAt` and `Undo`."""
+    """Answers `History`, `RulesAt` and `Undo`."""
 
     @method("History")
     async def history(self, _: Call, limit: int = 100) -> Reply:
-        """The changes that are kept, the latest first."""
+        """The recorded changes, the latest first."""
         most = bounded("limit", limit, 1, MOST_CHANGES)
         found = (await self._parts.history.changes())[::-1][:most]
         return {"changes": [_row(each) for each in found]}
 
     @method("RulesAt")
     async def rules_at(self, call: Call, number: int | None = None) -> AsyncGenerator[Reply, None]:
-        """What is in force, or was after a change, as tables of a rules file; in pages."""
+        """The rules in force, or after a change, as tables of a rules file, in pages."""
         in_force = self._parts.rulebook.in_force
         assert in_force is not None
         found = entries(in_force.policy) if number is None else await self._parts.history.at(number)
@@ -153,15 +153,16 @@ class History(Handler):
         return {"path": path, "line": line or None, "take_out": out, "rule": rule}
 
     def _refuse_after_an_end(self, change: Recorded) -> None:
-        """What was on probation is perhaps what locked people out: it does not come back, for good and without a
-        probation, at a word that names nothing. Raises Refused."""
+        """Raises Refused if the change is the end of a probation: what was on probation may have locked users out, so
+        an undo without a number must not bring it back for good."""
         what = _ENDS.get(change.change)
         if what and any(self._by_hand(each) and not _ended(each) for each in change.removed):
             hint = f"trafficctl undo {change.number} puts it in force for good; for others see trafficctl history"
             raise Refused(f"the latest change, {change.number}, is {what}", hint=hint)
 
     def _refuse_after_a_ban(self, user: str, change: Recorded) -> None:
-        """Who bans and then says undo means the ban, which is no change of the rules. Raises Refused."""
+        """Raises Refused if the user's latest change is a ban, which is not a change of the rules: a user who bans and
+        then calls undo means the ban."""
         mine = (ban for ban in self._parts.bans.all() if ban.owner == user and ban.since > change.at)
         latest = next(mine, None)
         if latest is not None:
@@ -193,7 +194,7 @@ def _ended(entry: Entry) -> bool:
 
 
 def _prefix(entry: Entry) -> str:
-    """A rule's by hand, as the rulebook has it: a host's with its length."""
+    """The prefix of a rule by hand in the form of the rulebook: a host has its length."""
     return str(networks.parse(entry["cidr"][0]))
 
 

@@ -1,4 +1,4 @@
-"""Rows of answers with where their addresses are, as the databases of the settings have it at this moment."""
+"""Adds the places of addresses (country and autonomous system) to rows of replies, from the current databases."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from trafficmond.geo.atlas import Atlas
 
 ENDS = ("src_ip", "dst_ip")
 _NAMES = ("country", "asn", "as_name")
-_UNTOLD = {  # kind of databases: its columns, what it tells, an example
+_KINDS = {  # kind of database -> its columns, their plural, an example
     "country": ({"country"}, "countries", "GeoLite2-Country"),
     "asn": ({"asn", "as_name"}, "networks", "GeoLite2-ASN"),
 }
 
 
 def place_of(atlas: Atlas, address: str) -> Row:
-    """Of one address; null what is unknown."""
+    """The place of one address; unknown fields are None."""
     return dict(zip(_NAMES, (part or None for part in atlas.of([address])[address]), strict=True))
 
 
 def placed(atlas: Atlas, rows: Sequence[Row], ends: Sequence[str] = ENDS) -> Sequence[Row]:
-    """Rows with the places of these ends: of "src_ip" in "src_country", "src_asn" and "src_as_name", of "address" in
-    "country" and so on. Without databases as they are."""
+    """The rows with the places of these fields: "src_country", "src_asn" and "src_as_name" for "src_ip", "country" and
+    so on for "address". Without databases the rows are unchanged."""
     if not atlas:
         return rows
     known = atlas.of(row[end] for row in rows for end in ends if row.get(end))
@@ -37,17 +37,17 @@ def placed(atlas: Atlas, rows: Sequence[Row], ends: Sequence[str] = ENDS) -> Seq
 
 
 def untold(atlas: Atlas, wanted: Iterable[str]) -> list[str]:
-    """What whoever wants sums by these (columns or kinds) should know: which of them no database tells."""
+    """Notes on the wanted columns or kinds for which there is no database."""
     kinds = {word.removeprefix("src_").removeprefix("dst_") for word in wanted}
     return [
         f"no database has {what}: name one in trafficmond.toml, for example "
         f'[geo] databases = ["/var/lib/GeoIP/{example}.mmdb"]'
-        for kind, (of, what, example) in _UNTOLD.items()
+        for kind, (of, what, example) in _KINDS.items()
         if kinds & of and not atlas.knows(kind)
     ]
 
 
 def names(end: str) -> list[str]:
-    """What is added for an end."""
+    """The fields that are added for the field `end`."""
     side = f"{end.removesuffix('_ip')}_" if end.endswith("_ip") else ""
     return [side + name for name in _NAMES]

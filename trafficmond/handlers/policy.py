@@ -1,4 +1,4 @@
-"""The policy in force, whole: for clients that judge by it themselves."""
+"""The method that sends the complete policy, for clients that judge flows themselves."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from trafficmond.policy.geography import By
 from trafficmond.policy.load import Policy as Loaded
 from trafficmond.policy.rules import Rule
 
-_PAGE_PREFIXES = 500  # a few milliseconds' work
+_PAGE_PREFIXES = 500  # prefixes of one page: a few milliseconds of work
 
 
 class Policy(Handler):
-    """`Policy`."""
+    """Answers `Policy`."""
 
     @method("Policy")
     async def policy(self, call: Call) -> AsyncGenerator[Reply, None]:
-        """Every rule in force with all its prefixes, in pages, the weakest first."""
+        """All rules in force with all their prefixes, in pages, the weakest first."""
         await self._parts.follow_clock()
         in_force, settings = self._parts.rulebook.in_force, self._parts.settings
         assert in_force is not None
@@ -57,7 +57,7 @@ async def _pages(policy: Loaded) -> AsyncIterator[Sequence[Row]]:
             if not room:
                 yield page
                 page, room = [], _PAGE_PREFIXES
-                await asyncio.sleep(0)  # others are served between two pages
+                await asyncio.sleep(0)  # other clients are served between two pages
     if page:
         yield page
 

@@ -1,4 +1,4 @@
-"""Changes that the kernel takes back unless somebody confirms them."""
+"""The methods for changes on probation, which the kernel takes back unless they are confirmed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _USUAL_S = 60.0
 
 
 class Probation(Handler):
-    """`Apply`, `Confirm` and `Rollback`."""
+    """Answers `Apply`, `Confirm` and `Rollback`."""
 
     @method("Apply", changes=True)
     async def apply(self, call: Call, folder: str | None = None, confirm_within_s: float = _USUAL_S) -> Reply:
-        """Put the files as they are on probation, or what another folder or file holds."""
+        """Puts the files, or another folder or file in their place, on probation."""
         within_s = parse_probation(confirm_within_s)
         if folder is not None and not Path(folder).is_absolute():
             raise Mismatch("folder", "must be a whole path, for example /etc/trafficmon/cidr.new")
@@ -32,18 +32,18 @@ class Probation(Handler):
 
     @method("Confirm", changes=True)
     async def confirm(self, call: Call) -> Reply:
-        """Keep what is on probation."""
+        """Confirms the change on probation."""
         parts = self._parts
         trial = parts.rulebook.standing.known_trial()
         notes = await parts.rulebook.confirm()
-        if trial.tried:  # what of the settings is no rule, and the rules by their new names
+        if trial.tried:  # for settings that do not concern rules, and for the rules' new places
             await self._reloader.reload("confirmed", call.caller)
         notes += await self._audit(call.caller, "confirm", trial.what, None, None)
         return {"confirmed": trial.what, "notes": notes}
 
     @method("Rollback", changes=True)
     async def rollback(self, call: Call) -> Reply:
-        """Take back what is on probation."""
+        """Takes the change on probation back."""
         trial = await self._parts.rulebook.roll_back()
         notes = await self._audit(call.caller, "rollback", trial.what, None, None)
         return {"rolled_back": trial.what, "notes": notes}

@@ -1,4 +1,4 @@
-"""The moment for live screens: rates by flow, by host and by interface as rows. Pure."""
+"""Rows for live screens: the current rates by flow, host, unit and interface. Pure."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def busiest(
     recent: Recent, now: float, names_of: Callable[[Batch], Names], sort: str, window_s: int, match: str, limit: int
 ) -> Row:
     """The busiest `flows` (`LiveFlow`), `units` (`LiveUnit`) and `hosts` (`LiveHost`), and the `rates` of all that
-    matches. `sort` is one of model.LIVE_SORTS, `window_s` one of LIVE_WINDOWS_S. With a limit of 0 the rates of all are
-    told alone, which takes no look at flows."""
+    match. `sort` is one of model.LIVE_SORTS, `window_s` one of LIVE_WINDOWS_S. With a limit of 0 there are only the
+    total rates, which need no look at flows."""
     if not limit and not match.strip():
         return {"flows": [], "units": [], "hosts": [], "rates": rate_rows(recent.total(), 0), "moving": None}
     rows, rates = recent.flows()
@@ -48,7 +48,7 @@ def busiest(
 
 
 def _units(rows: Batch, rates: Rates, names: Names, sort: str, window: int) -> list[Row]:
-    """Nothing where flows are told without."""
+    """The rows of units, the busiest first; none if flows have no owners."""
     if not names.owners:
         return []
     told = np.array([names.owner(number).unit or "" for number in rows["owner"].tolist()], object)
@@ -67,7 +67,7 @@ def _units(rows: Batch, rates: Rates, names: Names, sort: str, window: int) -> l
 
 
 def rate_rows(rates: Rates, at: int) -> list[Row]:
-    """`LiveRate` rows, one a window."""
+    """`LiveRate` rows, one for each window."""
     sent, received = [[side(unit)[1:, at] for unit in (_PACKETS, _BYTES)] for side in (rates.sent, rates.received)]
     return [
         {
@@ -82,7 +82,7 @@ def rate_rows(rates: Rates, at: int) -> list[Row]:
 
 
 def _measure(rates: Rates, sort: str, window: int, total: Column) -> Floats:
-    """What to sort by, the largest first."""
+    """The values to sort by, the largest first."""
     unit = _PACKETS if sort == "packets" else _BYTES
     sent, received = rates.sent(unit)[window], rates.received(unit)[window]
     if sort == "total":
@@ -129,7 +129,7 @@ def _host(host: Any, flows: int, rates: Rates, at: int) -> Row:
 
 
 def _at_present(rates: Rates, at: int) -> Row:
-    """Of the last tick alone, both ways."""
+    """The rates of the last tick, both directions together."""
     return {
         "packets_per_s": float(rates.sent(_PACKETS)[0, at] + rates.received(_PACKETS)[0, at]),
         "bytes_per_s": float(rates.sent(_BYTES)[0, at] + rates.received(_BYTES)[0, at]),
@@ -141,7 +141,7 @@ def _address(row: Any, side: str) -> str:
 
 
 def _matching(flows: Batch, match: str, names: Names) -> Column:
-    """Which flows a word means: a port, a protocol, an address, a prefix or a unit; all of them for an empty one."""
+    """A mask of the flows that match a port, a protocol, an address, a prefix or a unit; all for an empty text."""
     text = match.strip()
     if not text:
         return np.ones(len(flows), bool)

@@ -1,4 +1,4 @@
-"""The rules in force, and their changes."""
+"""The methods for rules."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from trafficmond.store.sql import literal
 
 T = TypeVar("T")
 
-_PAGE_ROWS = 100  # a few milliseconds' work
+_PAGE_ROWS = 100  # rows of one page: a few milliseconds of work
 _EDIT = "edit that file; it is read when it changes"
 
 
 class Rules(Handler):
-    """`Rules`, `AddCidr`, `RemoveCidr` and `Reload`."""
+    """Answers `Rules`, `AddCidr`, `RemoveCidr` and `Reload`."""
 
     _ordered: tuple[InForce, list[int]] | None = None
     _sums: tuple[Moment, Sums] | None = None
@@ -55,15 +55,17 @@ class Rules(Handler):
     async def rules(
         self, call: Call, within: str | None = None, unused_s: float | None = None
     ) -> AsyncGenerator[Reply, None]:
-        """Rules in force, in pages, strongest first; a list file is one row. `within`: those overlapping a prefix;
-        `unused_s`: those that no flow has met for so long."""
-        met, notes = (None, list[str]()) if unused_s is None else await self._met(time.time() - parse_ttl(unused_s))
-        async for page in paged(call, self._pages(within, met)):
+        """The rules in force, in pages, the strongest first; a list file is one row.
+
+        `within`: only rules that overlap a prefix; `unused_s`: only rules that no flow has matched for so long.
+        """
+        used, notes = (None, list[str]()) if unused_s is None else await self._used(time.time() - parse_ttl(unused_s))
+        async for page in paged(call, self._pages(within, used)):
             yield {"rules": page, "notes": notes or None}
             notes = []
 
-    async def _met(self, since: float) -> tuple[set[str], list[str]]:
-        """The names of rules that flows have met since then, and what keeps that from being known."""
+    async def _used(self, since: float) -> tuple[set[str], list[str]]:
+        """The names of rules that flows have matched since then, and notes on what is not known."""
         sql = f"SELECT DISTINCT rule FROM flows WHERE last_seen >= {literal(since)}"
         oldest = "SELECT min(first_seen) FROM partitions"
         wanted = FlowQuery(since=since, limit=MAX_LIMIT)
@@ -74,7 +76,7 @@ class Rules(Handler):
             notes = [f"{known}: what matched before is unknown"]
         return {name for (name,) in names}, notes
 
-    async def _pages(self, within: str | None, met: set[str] | None) -> AsyncIterator[Sequence[Row]]:
+    async def _pages(self, within: str | None, used: set[str] | None) -> AsyncIterator[Sequence[Row]]:
         await self._parts.follow_clock()
         in_force = self._parts.rulebook.in_force
         if in_force is None:
@@ -84,18 +86,18 @@ class Rules(Handler):
         if within is not None:
             chosen = {int(policy.owner[row]) for row in overlapping(policy, parse_prefix(within))}
             order = [index for index in order if index in chosen]
-        if met is not None:
+        if used is not None:
             written = (Reason.RULE, Reason.LIST)
-            order = [at for at in order if policy.rules[at].reason in written and policy.rules[at].name not in met]
+            order = [at for at in order if policy.rules[at].reason in written and policy.rules[at].name not in used]
         counted = self._counted()
         now = time.time()
         order = [index for index in order if (policy.rules[index].expires or now + 1) > now]
         for at in range(0, len(order), _PAGE_ROWS):
-            await asyncio.sleep(0)  # others are served between two pages
+            await asyncio.sleep(0)  # other clients are served between two pages
             yield [self._rule_row(in_force, index, counted) for index in order[at : at + _PAGE_ROWS]]
 
     def _by_strength(self, in_force: InForce) -> list[int]:
-        """The rules' indices, strongest first; worked out once for however many ask."""
+        """The indices of the rules, strongest first; computed once for each set of rules."""
         if self._ordered is None or self._ordered[0] is not in_force:
             rules = in_force.policy.rules
             order = sorted(range(len(rules)), key=lambda index: (-rules[index].by, -rules[index].reason, -index))
@@ -103,7 +105,7 @@ class Rules(Handler):
         return self._ordered[1]
 
     def _counted(self) -> Sums:
-        """What each rule counted since the start; as of the latest tick."""
+        """The counts of each rule since the start, at the latest tick."""
         moment = self._parts.pipeline.moment
         if self._sums is None or self._sums[0] is not moment:
             self._sums = moment, sums_of(self._parts)
@@ -148,7 +150,7 @@ class Rules(Handler):
         confirm_within_s: float | None = None,
         shadow: bool = False,
     ) -> Reply:
-        """Put a rule in force."""
+        """Puts a rule in force."""
         parts, prefix = self._parts, parse_prefix(cidr)
         action, direction = str(parsed("action", Action.parse, action)), str(parse_direction(direction))
         await parts.follow_clock()
@@ -163,7 +165,7 @@ class Rules(Handler):
             self._spare_lifelines(prefix, f"{action} rule")
         begin = self._begin(call, f"add-cidr {prefix}", confirm_within_s)
         done = await _writing(parts.rulebook.add(table, keep=save, begin=begin), "save the rule")
-        # It is in force: from here on nothing may fail.
+        # The rule is in force: from here on nothing may fail.
         notes = []
         if networks.has_host_bits(cidr):
             notes.append(f"{cidr.strip()} had host bits set; it is read as its network, {prefix}")
@@ -184,8 +186,8 @@ class Rules(Handler):
         return {"rule": row, "notes": notes}
 
     def _added(self, table: Table, path: str) -> Row:
-        """The rule that `table` has become, as a `Rule` row; from the table alone if it has ended already. `path`:
-        where it stands; "": by hand, wherever."""
+        """The `Rule` row for the rule of `table`; made of the table if the rule has expired already. `path` is the file
+        of the rule; "": by hand, saved or not."""
         in_force, own = self._parts.rulebook.in_force, ("runtime", str(self._parts.rulebook.saved_path))
         if in_force is not None:
             policy, way = in_force.policy, parse_direction(table["direction"])
@@ -209,7 +211,7 @@ class Rules(Handler):
         save: bool = False,
         ports: list[str] | None = None,
     ) -> Reply:
-        """Take the run-time rules on exactly this prefix out of force."""
+        """Removes the rules by hand on exactly this prefix."""
         parts, cidr = self._parts, parse_prefix(cidr)
         wanted = parse_direction(direction) if direction else None
         only = None if ports is None else named_ports(ports)
@@ -226,7 +228,7 @@ class Rules(Handler):
         return {"removed": rows, "notes": list(dict.fromkeys(notes))}
 
     async def _refuse_removal(self, cidr: str, direction: Direction | None, save: bool) -> None:
-        """Says why nothing was removed: what there is on the prefix, or around it, and how to be rid of that."""
+        """Raises NotFound or Refused: names the rules on the prefix or around it, and how to remove them."""
         in_force, name = self._parts.rulebook.in_force, networks.shown(cidr)
         if not save and await self._parts.rulebook.is_saved(cidr):
             raise Refused(f"the rule on {name} is a saved one", hint="remove it with --save")
@@ -255,7 +257,7 @@ class Rules(Handler):
 
     @method("Reload", changes=True)
     async def reload(self, call: Call, confirm_within_s: float | None = None) -> Reply:
-        """Read every file again and put it in force; on a mistake nothing changes."""
+        """Reads all files again and puts them in force; if there is a mistake, nothing changes."""
         began = time.monotonic()
         if confirm_within_s is None:
             changed = await self._reloader.reload(f"asked by {call.caller.user}", call.caller)
@@ -274,7 +276,7 @@ class Rules(Handler):
 
 
 def _around(policy: Policy, cidr: str) -> tuple[str, Rule] | None:
-    """The narrowest rule, of those that people write, on a prefix that holds all of this one; and that prefix."""
+    """The narrowest prefix around this one that has a rule or list, and that rule."""
     length, now = networks.parse(cidr).prefixlen, time.time()
     found: tuple[int, int] | None = None
     for row in overlapping(policy, cidr):
@@ -288,7 +290,7 @@ def _around(policy: Policy, cidr: str) -> tuple[str, Rule] | None:
 
 
 def _about(rule: Rule, prefixes: Prefixes) -> str:
-    """What a rule is on, in a few words."""
+    """The subject of a rule: country or system, path of a list, or its first prefix."""
     if rule.by is not By.CIDR:
         return f"{rule.by} {', '.join(map(str, rule.places))}"
     return rule.path if rule.reason is Reason.LIST else prefixes.text(0)
@@ -318,7 +320,7 @@ def _count(pair: tuple[int, int]) -> Row:
 
 
 def _in_words(rule: Row) -> str:
-    """For the audit."""
+    """The rule in words, for the audit."""
     words = [rule["action"], rule["direction"]]
     words += ["in shadow"] if rule.get("shadow") else []
     words += [f"{rule['rate_per_s']}/s"] if rule.get("rate_per_s") else []

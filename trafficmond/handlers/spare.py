@@ -1,4 +1,4 @@
-"""What a ban or a rule made by hand spares: this host's lifelines, the allowlist, and whoever is logged in."""
+"""Refuses bans and rules by hand that would cut off lifelines, allowlisted addresses, or logged-in users."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from trafficmond.policy.rules import Rule
 
 
 class Spared:
-    """Looked up once for as many prefixes as are asked about."""
+    """The addresses to spare, looked up once for any number of prefixes."""
 
     def __init__(self, policy: Policy | None, logins: Collection[str]) -> None:
-        """`logins`: addresses that somebody is logged in from."""
+        """`logins` are the addresses that users are logged in from."""
         self.logins = frozenset(logins)
         self._hosts = [(address, networks.parse(address)) for address in logins]
         self._protected: list[tuple[Network, Rule]] = []
         if policy is not None and len(policy.prefixes):
             first = len(policy.rules)
             while first and policy.rules[first - 1].reason in (Reason.GUARD, Reason.ALLOWLIST):
-                first -= 1  # they stand last
+                first -= 1  # these rules are the last ones
             for row in range(int(policy.starts[first]), len(policy.prefixes)):
                 rule = policy.rules[int(policy.owner[row])]
                 self._protected.append((networks.parse(policy.prefixes.text(row)), rule))
 
     def refuse(self, network: Network, what: str) -> None:
-        """Raises Refused if `network` holds something that this host or its administrator needs."""
+        """Raises Refused if `network` contains an address that this host or its administrator needs."""
         for address, host in self._hosts:
             if networks.within(host, network):
                 raise Refused(
@@ -55,7 +55,7 @@ class Spared:
 
 
 def notes(network: Network, written: str, ssh_peers: Collection[str]) -> list[str]:
-    """What whoever banned a prefix should know, though it is done."""
+    """Notes for the author of a ban."""
     found = []
     if networks.has_host_bits(written):
         found.append(f"{written} has host bits set and stands for {network}: {network.num_addresses:,} addresses")

@@ -1,4 +1,4 @@
-"""How the daemon is."""
+"""The methods for the state of the daemon."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from trafficmond.handlers.handler import Handler
 
 
 class Status(Handler):
-    """`Status`, `Metrics` and `Version`."""
+    """Answers `Status`, `Metrics` and `Version`."""
 
     @method("Status")
     async def status(self, _: Call) -> Reply:
-        """Everything an administrator asks first."""
+        """The complete status."""
         return status.status(self._parts)
 
     @method("Metrics")
     async def metrics(self, _: Call) -> Reply:
-        """OpenMetrics text, for who collects it through the socket."""
+        """The metrics as OpenMetrics text, for collection through the socket."""
         return {"text": status.metrics_text(self._parts)}
 
     @method("Version")

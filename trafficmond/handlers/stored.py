@@ -1,4 +1,4 @@
-"""What flows.db holds, with what is not in it yet."""
+"""Reads flows.db for handlers, with the records that are not stored yet."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from trafficmond.store.store import Outrun
 
 T = TypeVar("T")
 
-_SETTLE_S = 2.0  # how long a question waits for the latest threats to be stored
-_LOOKS = 5  # at what is pending, each a little later than the one before
+_SETTLE_S = 2.0  # how long a query waits for the latest threats to be stored
+_LOOKS = 5  # attempts at a consistent view of stored and pending flows
 _THREAT_COLUMNS = (
     *("id", "detector", "severity", "technique", "src_ip", "dst_ip", "first_seen", "last_seen", "count", "summary"),
     *("state", "evidence"),
@@ -31,25 +31,25 @@ _COLUMNS_SQL = ", ".join(f'"{name}"' for name in _THREAT_COLUMNS)
 
 
 class Stored:
-    """Asks in the threads for questions."""
+    """Queries flows.db in the threads for queries."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     async def _settled(self) -> None:
-        """Waits until the small things that the store was given are there to be read, unless it takes nothing."""
+        """Waits until threats and audit entries given to the store are written, unless the store fails."""
         if self._parts.store.status().state == "ok":
             with contextlib.suppress(TimeoutError, StoreError):
                 await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._parts.store.settled())), _SETTLE_S)
 
     async def read(self, work: Callable[[Reader], T]) -> T:
-        """Reads flows.db in a thread for questions. Raises Busy."""
+        """Calls `work` with a reader of flows.db, in a thread for queries. Raises Busy."""
         with self._parts.questions.turn():
             return await self._parts.questions.ask(lambda: Reader(self._parts.store.path), work)
 
     async def read_all(self, wanted: FlowQuery, work: Callable[[Reader], T]) -> T:
-        """The same, with what kernel, flow table and queue still hold of the flows that `wanted` asks for. Nothing is
-        stored for it. Raises Busy."""
+        """The same, with the flows that match `wanted` in kernel, flow table and queue. They are not stored for this.
+        Raises Busy."""
         pipeline, store = self._parts.pipeline, self._parts.store
         with self._parts.questions.turn():
             await pipeline.read_ledger()
@@ -60,7 +60,7 @@ class Stored:
         raise Busy("rows are stored faster than they can be read", hint="try again in a moment")
 
     async def rows(self, columns: Sequence[str], rest: str) -> list[Row]:
-        """Rows of these columns by the rest of a SELECT. Raises Busy."""
+        """The rows of a SELECT of these columns; `rest` is the SQL after them. Raises Busy."""
         quoted = ", ".join(f'"{name}"' for name in columns)
         rows = await self.read(lambda reader: reader.rows(f"SELECT {quoted} {rest}"))
         return [dict(zip(columns, row, strict=True)) for row in rows]
@@ -68,7 +68,8 @@ class Stored:
     async def threats(
         self, conditions: Sequence[str], limit: int, wanted: Callable[[Row], bool] = lambda _: True
     ) -> list[Row]:
-        """The latest threats that meet the conditions (SQL) and are wanted; open ones as they are now."""
+        """The latest threats that match the conditions (SQL) and for which `wanted` is true; open ones in their current
+        state."""
         await self._settled()
         why_not = self._parts.responder.why_not
         live = {
@@ -87,7 +88,7 @@ class Stored:
 
 
 def threat_row(threat: Threat, state: str) -> Row:
-    """A `ThreatEntry`."""
+    """A `ThreatEntry` row."""
     return {**asdict(threat), "severity": str(threat.severity), "state": state}
 
 

@@ -1,4 +1,4 @@
-"""Threats, stored and open."""
+"""The methods for threats."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from trafficmond.store.query import question
 from trafficmond.store.sql import literal
 
 MOST_ROWS = 100_000
-_AFTER_S = 600.0  # a source that is proven late is banned late
+_AFTER_S = 600.0  # a ban may come this long after the threat, when its source is proven late
 
 
 class Threats(Handler):
-    """`Threats` and `Threat`."""
+    """Answers `Threats` and `Threat`."""
 
     @method("Threats")
     async def threats(
@@ -34,7 +34,7 @@ class Threats(Handler):
         open_only: bool = False,
         limit: int = 100,
     ) -> Reply:
-        """Threats, latest first."""
+        """The threats, the latest first."""
         most = number("limit", limit, 1, MOST_ROWS)
         network = parse_network(host, "host") if host else None
         least = _severity(min_severity)
@@ -51,7 +51,7 @@ class Threats(Handler):
 
     @method("Threat")
     async def threat(self, _: Call, id: str) -> Reply:
-        """One threat by an unambiguous start of its id, the flows behind it and what was done about it."""
+        """One threat by a unique beginning of its id, with its flows and the response to it."""
         found = await self._stored.threats([f"substr(id, 1, {len(id)}) = {literal(id)}"], 6)
         if not found:
             raise NotFound(f"there is no threat {id}", hint="see trafficctl threats")
@@ -75,7 +75,7 @@ class Threats(Handler):
         }
 
     async def _response(self, threat: Row) -> list[str]:
-        """What was done about it: bans in force, those that have ended, or why there is none."""
+        """The response to a threat: bans in force, bans that have ended, or why there is none."""
         bans = [ban for ban in self._parts.bans.all() if ban.threat == threat["id"]]
         if bans:
             return [f"banned {ban.cidr} ({ban.reason})" for ban in bans]
@@ -101,7 +101,7 @@ def _severity(text: str) -> Severity:
 
 
 def threat_of(row: Row) -> Threat:
-    """The threat of a `ThreatEntry`."""
+    """The threat of a `ThreatEntry` row."""
     values = {field.name: row[field.name] for field in fields(Threat)}
     return Threat(**{**values, "severity": Severity[row["severity"].upper()]})
 

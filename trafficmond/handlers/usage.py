@@ -1,4 +1,4 @@
-"""How much went out and came in."""
+"""The method for totals of traffic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trafficmond.store.usage import UsageQuery, rows_of, usage_sql
 
 
 class Usage(Handler):
-    """`Usage`."""
+    """Answers `Usage`."""
 
     @method("Usage")
     async def usage(
@@ -22,7 +22,7 @@ class Usage(Handler):
         until: float | None = None,
         limit: int = 1000,
     ) -> Reply:
-        """Sums of the rollups, by time and by key of a kind."""
+        """The totals of the rollups, by time or by the keys of a kind."""
         sql = usage_sql(UsageQuery(period, kind, key, since or 0.0, until, limit))
         rows = rows_of(await self._stored.read(lambda reader: reader.rows(sql)))
         return {"rows": rows, "notes": untold(self._parts.rulebook.atlas, (kind,))}

@@ -1,4 +1,4 @@
-"""A stream of what happens."""
+"""The method that streams events and threats."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Watch(Handler):
-    """`Watch`."""
+    """Answers `Watch`."""
 
     @method("Watch", endless=True)
     async def watch(
@@ -30,7 +30,7 @@ class Watch(Handler):
         interface: str | None = None,
         ports: str | None = None,
     ) -> AsyncGenerator[Reply, None]:
-        """Records as they are published, until the client goes."""
+        """The records as they are published, until the client disconnects."""
         for topic in topics or ():
             one_of("topics", topic, TOPICS)
         hosts, either = _filter("host", choice.prefixes, host), _filter("ports", choice.ports, ports)

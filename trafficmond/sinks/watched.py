@@ -38,9 +38,9 @@ class EventRecords:
         return np.flatnonzero(mask)
 
     def take(self, rows: Column) -> EventRecords:
-        """These alone."""
+        """The records in these rows."""
         return EventRecords(take(self._batch, rows), self._names)
 
     def texts(self, rows: Column) -> list[str]:
-        """Each of these as a JSON object."""
+        """The records in these rows, each as a JSON object."""
         return event_lines(take(self._batch, rows), self._names)
