@@ -1,1 +1,1 @@
-"""Settings: each declared once; read from TOML, the original's JSON and the command line; validated whole; watched."""
+"""Settings: declared once each; read from TOML, the original's JSON and the command line; validated; watched."""

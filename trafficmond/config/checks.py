@@ -1,4 +1,4 @@
-"""What a setting may be beyond its type: checks that return what to keep, or raise ValueError saying what would do."""
+"""Checks of settings beyond their type. Each returns the value to keep, or raises ValueError with a valid example."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _NAME_OR_GLOB = re.compile(r"[^\s/:]{1,15}")
 
 
 def prefix(text: str) -> str:
-    """The CIDR prefix in its canonical form, host bits cleared. Raises ValueError saying what would do."""
+    """The prefix in canonical form, host bits cleared. Raises ValueError."""
     return str(networks.parse(text))
 
 
 def service(text: str) -> str:
-    """What rules call a service. Raises ValueError saying what would do."""
+    """A service in the syntax of rules. Raises ValueError."""
     services.parse([text])
     return text
 
 
 def interface_pattern(text: str) -> str:
-    """A name, a glob, a /regex/ or the word default-route. Raises ValueError saying what would do."""
+    """A name, a glob, a /regex/ or the word default-route. Raises ValueError."""
     if len(text) > 2 and text.startswith("/") and text.endswith("/"):
         try:
             re.compile(text[1:-1])
@@ -39,7 +39,7 @@ def interface_pattern(text: str) -> str:
 
 
 def listen_address(text: str) -> str:
-    """ "ADDRESS:PORT" with a literal address, or empty. Raises ValueError saying what would do."""
+    """ "ADDRESS:PORT" with a literal address, or empty. Raises ValueError."""
     host, _, port = text.rpartition(":")
     try:
         if text:
@@ -54,7 +54,7 @@ def listen_address(text: str) -> str:
 
 
 def feed_url(text: str) -> str:
-    """A URL to fetch a list from. Raises ValueError, which does not repeat it: it may hold a token."""
+    """The URL of a list. Raises ValueError, whose text does not contain the URL: it may have a token."""
     try:
         parts = urlsplit(text)
         wrong = bool(text) and (parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0)
@@ -66,7 +66,7 @@ def feed_url(text: str) -> str:
 
 
 def power_of_two(value: int) -> int:
-    """`value` if it is one. Raises ValueError naming the two nearest."""
+    """`value` if it is a power of two. Raises ValueError with the two nearest."""
     if value & (value - 1):
         above = 1 << value.bit_length()
         raise ValueError(f"{value} is not a power of two; use {above >> 1} or {above}")

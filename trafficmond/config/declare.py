@@ -1,12 +1,12 @@
-"""How a setting is declared: once, as a field of a frozen dataclass.
+"""Declares settings: each once, as a field of a frozen dataclass.
 
     @dataclass(frozen=True)
     class Settings:
         ports: int = setting(20, help="Distinct ports before it is a scan.", min=2)
         window: float = duration("60s", help="How long probes are remembered.", min="1s")
 
-From that one declaration come the default, the validation (`read`), the sample file and the reference
-(`trafficmond.config.render`) and the help of a flag (`spec_of`).
+The declaration gives the default, the validation (`read`), the sample file and the reference
+(`trafficmond.config.render`), and the help of a flag (`spec_of`).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from trafficmond.config import units
 T = TypeVar("T")
 Check = Callable[[Any], Any]
 Report = Callable[[str, str], None]
-"""Called with the key ("flows.interval", "log[1].format") and what is wrong with it."""
+"""Called with the key of a mistake ("flows.interval", "log[1].format") and its text."""
 
 _METADATA = "setting"
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type of setting: `parse` takes what TOML holds and raises ValueError; `show` writes it as TOML again."""
+    """A type of setting: `parse` reads a value of TOML or raises ValueError; `show` writes it as TOML."""
 
-    name: str  # for the reference: "duration"
+    name: str  # shown in the reference: "duration"
     parse: Callable[[Any], Any]
     show: Callable[[Any], str]
 
@@ -83,7 +83,7 @@ def _paths(value: Any) -> tuple[Path, ...]:
 
 
 def _quote(value: Any) -> str:
-    """A value as it stands in TOML, shortened: what a person sees in the file they wrote."""
+    """A value in the syntax of TOML, shortened."""
     if isinstance(value, bool):
         text = str(value).lower()
     elif isinstance(value, (str, Path)):
@@ -117,7 +117,7 @@ _KIND_OF: Mapping[type, Kind] = {bool: BOOL, int: INTEGER, float: NUMBER, str: T
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One setting as declared."""
+    """The declaration of one setting."""
 
     kind: Kind
     default: Any
@@ -125,13 +125,13 @@ class Spec:
     min: Any = None
     max: Any = None
     choices: tuple[str, ...] = ()
-    check: Check | None = None  # given the value (each item of a list), raises ValueError; returns what to keep
+    check: Check | None = None  # checks the value (each item of a list): raises ValueError or returns what to keep
     required: bool = False
-    example: str = ""  # TOML, for the sample file, where the default teaches nothing
-    restart: bool = False  # whether a change waits for the next start
+    example: str = ""  # TOML for the sample file, if the default is no good example
+    restart: bool = False  # whether a change takes effect at the next start only
 
     def parse(self, value: Any) -> Any:
-        """The value of what TOML or a flag holds. Raises ValueError saying what would be right."""
+        """Reads a value of TOML or of a flag. Raises ValueError with a valid example."""
         if isinstance(value, bool) and {"on", "off"} <= set(self.choices):
             value = "on" if value else "off"
         parsed = self.kind.parse(value)
@@ -157,7 +157,7 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """A table of settings in a table, or an array of such tables."""
+    """The declaration of a table of settings, or of an array of tables."""
 
     cls: type[Any]
     key: str
@@ -180,8 +180,8 @@ def setting(
 ) -> Any:
     """A bool, int, float, str or tuple-of-str setting, by the type of its default (or of the given `kind`).
 
-    `min` and `max` are inclusive. `check` gets a value (for a list: each item), raises ValueError with what
-    would be right, and returns the value to keep. Paths (`kind=PATH`) are made absolute from the file's folder.
+    `min` and `max` are inclusive. `check` gets a value (for a list: each item) and returns the value to keep, or
+    raises ValueError. Paths (`kind=PATH`) are relative to the file's folder.
     `restart`: a change takes effect only when the daemon starts.
     """
     if kind is None:
@@ -211,12 +211,12 @@ def _measured(kind: Kind, default: str, help: str, min: str | None, max: str | N
 
 
 def table(cls: type[Any], key: str, *, help: str) -> Any:
-    """A field that holds a `[key]` table of the settings that `cls` declares."""
+    """A field for a `[key]` table of the settings that `cls` declares."""
     return dataclasses.field(default_factory=cls, metadata={_METADATA: TableSpec(cls, key, False, help)})
 
 
 def tables(cls: type[Any], key: str, *, help: str, default: tuple[Any, ...] = ()) -> Any:
-    """A field that holds a tuple, one `cls` for each `[[key]]` table."""
+    """A field for a tuple with one `cls` for each `[[key]]` table."""
     return dataclasses.field(default=default, metadata={_METADATA: TableSpec(cls, key, True, help)})
 
 
@@ -239,7 +239,7 @@ def spec_of(cls: type[Any], key: str) -> Spec:
 
 
 def at_restart(old: Any, new: Any, where: str = "") -> Iterator[str]:
-    """The settings that differ between two of a class, and that only a restart puts in force."""
+    """The names of settings that differ and that only a restart puts in force."""
     for key, (name, spec) in declared(type(old)).items():
         before, now = getattr(old, name), getattr(new, name)
         if isinstance(spec, Spec) and spec.restart and before != now:
@@ -255,7 +255,7 @@ def _waits(spec: TableSpec) -> bool:
 
 
 def guess(word: str, choices: Sequence[str]) -> str:
-    """ "; did you mean X?" where one of `choices` is near, else empty."""
+    """ "; did you mean X?" if one of `choices` is similar, else empty."""
     import difflib
 
     near = difflib.get_close_matches(word.lower(), choices, 1)
@@ -263,11 +263,11 @@ def guess(word: str, choices: Sequence[str]) -> str:
 
 
 def read(cls: type[T], raw: Mapping[str, Any], report: Report, *, prefix: str = "", base: Path = Path("/")) -> T:
-    """`cls` filled from a table as TOML or JSON gives it.
+    """Reads a `cls` from a table of TOML or JSON.
 
-    Every mistake goes to `report`, and the setting concerned keeps its default, so that one reading finds them
-    all. A class may have a method `mistakes(self)` that yields (key, what) for what holds between settings; it is
-    asked only if the table itself had none. Relative paths start at `base`.
+    Each mistake goes to `report`, and its setting keeps the default, so that one reading finds all mistakes. A class
+    may have a method `mistakes(self)` that yields (key, what) for settings that contradict each other; it is called
+    if the table has no other mistakes. Relative paths start at `base`.
     """
     specs = declared(cls)
     values: dict[str, Any] = {}
@@ -304,7 +304,7 @@ def read(cls: type[T], raw: Mapping[str, Any], report: Report, *, prefix: str = 
 
 
 def _based(value: Any, base: Path) -> Any:
-    """A value with its paths made absolute."""
+    """A value with absolute paths."""
     if isinstance(value, tuple):
         return tuple(_based(item, base) for item in value)
     return base / value if isinstance(value, Path) else value

@@ -1,4 +1,4 @@
-"""The settings of what is let in: the default, what no rule may touch, lists."""
+"""The settings for filtering: the default, allowlist and guard, and lists."""
 
 from __future__ import annotations
 
@@ -100,7 +100,6 @@ class PrefixList:
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """What does not hold between these settings."""
         if self.path is None and not self.url:
             yield "path", "is missing; write path, a file of prefixes, or url, where to fetch one"
         if self.path is not None and self.url:
@@ -114,5 +113,5 @@ class PrefixList:
             )
 
     def file(self, feeds_dir: Path) -> Path:
-        """Where its prefixes are."""
+        """The file with the prefixes."""
         return self.path or feeds_dir / f"{self.label}.netset"

@@ -18,7 +18,7 @@ from trafficmond.config.streams import Log
 
 @dataclass(frozen=True)
 class Flags:
-    """What the command line said; None or empty: nothing."""
+    """The values of the flags; None or empty: not given."""
 
     config: Path | None = None
     interfaces: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Flags:
 
 
 def parse_flags(argv: Sequence[str]) -> Flags:
-    """The flags of `argv` (without the program's name). Exits as argparse does: 0 for --help, 2 for a mistake."""
+    """Parses `argv` (without the program's name). Exits like argparse: 0 for --help, 2 for a mistake."""
     found = vars(_parser().parse_args(argv))
     found["interfaces"] = tuple(found["interfaces"])
     if found["log_file"] is not None:

@@ -1,4 +1,4 @@
-"""The formats of logs, a row each: settings, command line and sinks read this table."""
+"""The table of log formats, which settings, command line and sinks read."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ JOURNAL = "journal"
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format by its name in `[[log]]` and `--log-format`."""
+    """A format and its name in `[[log]]` and `--log-format`."""
 
     name: str
-    writer: str  # "module:class" in trafficmond.sinks, which is made of the Log
-    about: str = ""  # what the settings say of it
-    suffixes: tuple[str, ...] = ()  # of files that --log-file alone means it by
-    notes: bool = False  # whether it is for people, who read the daemon's own messages too
+    writer: str  # "module:class" in trafficmond.sinks; the class is created with the Log
+    about: str = ""  # its description in the settings
+    suffixes: tuple[str, ...] = ()  # suffixes of --log-file that select it
+    notes: bool = False  # whether it also gets the daemon's own messages, since it is for people
 
 
 FORMATS = (
@@ -32,5 +32,5 @@ BY_SUFFIX = {suffix: each.name for each in FORMATS for suffix in each.suffixes}
 
 
 def described() -> str:
-    """All of them, for the help of the setting."""
+    """All formats with their descriptions, for the help of the setting."""
     return ", ".join(f"{each.name} ({each.about})" if each.about else each.name for each in FORMATS)

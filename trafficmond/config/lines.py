@@ -1,4 +1,4 @@
-"""Where in a TOML file a key stands: tomllib does not say, and a mistake without its line is half a message."""
+"""Finds the lines of keys in a TOML file, for messages about mistakes: tomllib does not report them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ASSIGNMENT = re.compile(r"\s*([\w.\-\"']+)\s*=")
 
 
 def key_lines(text: str) -> dict[str, int]:
-    """Line number, from 1, by key as mistakes name it: "flows", "flows.interval", "log[1].format".
+    """The line number, from 1, of each key in the form of mistakes: "flows", "flows.interval", "log[1].format".
 
-    A scan, not a parser: it knows where values over several lines end, and leaves all else to tomllib.
+    This is a scan, not a parser: it finds the end of values over several lines, and leaves all else to tomllib.
     """
     found: dict[str, int] = {}
     seen: Counter[str] = Counter()
@@ -43,7 +43,7 @@ def key_lines(text: str) -> dict[str, int]:
 
 
 def line_of(key: str, lines: dict[str, int]) -> int | None:
-    """The line of `key`, or of the nearest table around it; None if there is neither."""
+    """The line of `key`, or of the nearest table that contains it; None if neither is found."""
     while key:
         if key in lines:
             return lines[key]
@@ -52,7 +52,7 @@ def line_of(key: str, lines: dict[str, int]) -> int | None:
 
 
 def _left_open(line: str, quote: str, depth: int) -> tuple[str, int]:
-    """The quotes of a string that goes on after this line, and how many brackets are open, given those before it."""
+    """The open quotes and the number of open brackets after a line, given those before it."""
     at = 0
     while at < len(line):
         found = _END[quote].match(line, at) if quote else _TOKEN.search(line, at)

@@ -1,4 +1,4 @@
-"""Settings from a file and the command line: TOML, or the JSON of the original."""
+"""Loads settings from a file (TOML, or the JSON of the original) and the command line."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def load_settings(
 
 
 class SettingsFile:
-    """A file of settings, read once: its own settings can be had before any detector is known."""
+    """A settings file, read once. Its own settings are available before the detectors are imported."""
 
     def __init__(self, path: Path | None, flags: Flags) -> None:
-        """As load_settings. Raises ConfigError if it cannot be read."""
+        """The parameters are those of load_settings. Raises ConfigError if the file cannot be read."""
         self._flags = flags
         path = path or flags.config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
         self._path = path and path.absolute()
@@ -48,14 +48,14 @@ class SettingsFile:
         self._raw: Any = _decode(self._path, self._text, loads) if self._path else {}
 
     def own(self) -> Settings | None:
-        """All but the detectors' settings, None if there are mistakes in these."""
+        """All settings except those of detectors; None if they have mistakes."""
         try:
             return self._settings(lambda _base, _report: {})
         except ConfigError:
             return None
 
     def settings(self, detectors: Mapping[str, type[Any]]) -> Settings:
-        """All settings. Raises ConfigError with every mistake found."""
+        """All settings. Raises ConfigError with all mistakes."""
         return self._settings(lambda base, report: _parse_detect(self._raw, base, detectors, report))
 
     def _settings(self, detect: Callable[[Path, Report], dict[str, Any]]) -> Settings:
@@ -74,7 +74,7 @@ class SettingsFile:
 
 
 def holds_settings(path: Path) -> bool:
-    """Whether a TOML file holds settings rather than rules; of one that cannot be read, no."""
+    """Whether a TOML file has settings rather than rules; False if it cannot be read."""
     try:
         found = tomllib.loads(path.read_text("utf-8")) if path.suffix == ".toml" else {}
     except (OSError, ValueError, RecursionError):
@@ -83,7 +83,7 @@ def holds_settings(path: Path) -> bool:
 
 
 def load_declared(cls: type[T], path: Path, text: str) -> T:
-    """The settings of a TOML file of its own, `text`. Raises ConfigError with every mistake and its line."""
+    """The settings of class `cls` in the TOML file `path` with content `text`. Raises ConfigError with all mistakes."""
     raw = _decode(path, text, tomllib.loads)
     found = _Found(path, key_lines(text))
     settings = read(cls, raw, found.report, base=path.absolute().parent)
@@ -92,7 +92,7 @@ def load_declared(cls: type[T], path: Path, text: str) -> T:
 
 
 def handed_in(file: Path) -> Path:
-    """What systemd hands in of a file, since that may be root's alone; else the file itself."""
+    """The copy of a file that systemd passes as a credential, since only root may read the file; else the file."""
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     return Path(credentials, file.name) if credentials else file
 
@@ -110,13 +110,13 @@ class _Found:
         self._mistakes.append((line or 0, Mistake(where, f"{key}: {what}")))
 
     def refuse(self, hint: str) -> None:
-        """Raises ConfigError if there are any."""
+        """Raises ConfigError if there are mistakes."""
         if self._mistakes:
             raise ConfigError([mistake for _, mistake in sorted(self._mistakes, key=lambda each: each[0])], hint=hint)
 
 
 def _ignore(key: str, what: str) -> None:
-    """Settings without a file: only defaults, which are right."""
+    """For settings without a file, which have no mistakes."""
 
 
 def _read_text(path: Path) -> str:
@@ -173,7 +173,7 @@ class _OriginalLogging:
 
 @dataclass(frozen=True)
 class _Original:
-    """The JSON configuration of the program that trafficmon re-creates; a path there starts at the working folder."""
+    """The JSON configuration of the program that trafficmon re-creates; its paths start at the working folder."""
 
     permitted_cidrs: tuple[str, ...] = setting((), check=prefix, required=True, help="a list of CIDR prefixes")
     logging: _OriginalLogging | None = table(_OriginalLogging, "logging", help="")
@@ -216,7 +216,7 @@ def _with_flags(settings: Settings, flags: Flags) -> Settings:
 
 
 def _logs_with_flags(logs: tuple[Log, ...], flags: Flags) -> Iterator[Log]:
-    """--log-format and --log-file describe one log that takes the place of all; the buffer goes for each."""
+    """The logs after the flags: --log-format and --log-file replace all by one; the buffer size is for each."""
     if flags.log_format or flags.log_file:
         base = logs[0] if len(logs) == 1 and logs[0] != SHIPPED_LOG else Log()
         suffix = flags.log_file.suffix if flags.log_file else ""

@@ -1,4 +1,4 @@
-"""What is made of declarations: the commented sample file and the tables of the reference. Pure."""
+"""Renders declarations as the commented sample file and as the tables of the reference. Pure."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ _RESTART = " *Takes effect at the next start.*"
 
 
 def sample(cls: type[Any], name: str = "") -> str:
-    """A TOML file with every setting at its default, commented out, each under its help.
-
-    `name` heads the settings of `cls` itself as a table.
-    """
+    """A TOML file with all settings at their defaults, commented out, each under its help. With `name`, the settings of
+    `cls` are a table of that name."""
     return "\n".join(_sample(cls, f"[{name}]" if name else "", name))
 
 
 def reference(cls: type[Any], name: str = "") -> str:
-    """The same for people: a Markdown table of the settings, and a section for each table below."""
+    """A Markdown table of the settings, and a section for each table in them."""
     return "\n".join(_reference(cls, name))
 
 
 def allowed(spec: Spec) -> str:
-    """What a setting may be, in words: "one of a, b", "1 to 10", "at least 1m"; empty: anything of its kind."""
+    """The allowed values as text: "one of a, b", "1 to 10", "at least 1m"; empty: all values of the kind."""
     if spec.choices:
         return ("some of " if spec.kind is TEXTS else "one of ") + ", ".join(spec.choices)
     low, high = (None if bound is None else spec.show(bound).strip('"') for bound in (spec.min, spec.max))
@@ -50,7 +48,7 @@ def _split(cls: type[Any]) -> tuple[list[tuple[str, Spec]], list[TableSpec]]:
 
 def _sample(cls: type[Any], header: str, prefix: str) -> Iterator[str]:
     own, below = _split(cls)
-    # A table of its own is open, so that uncommenting one line is enough; an element of an array is an example.
+    # The header of a table is not commented, so that uncommenting one line is enough; an array element is an example.
     commented = "#" if header.startswith("[[") else ""
     if header:
         yield commented + header

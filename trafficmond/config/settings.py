@@ -1,5 +1,4 @@
-"""Every setting of trafficmond, those of `filtering` and `streams` among them. Declared there and nowhere else; see
-`declare` for what comes of a declaration."""
+"""All settings of trafficmond, with those in `filtering` and `streams`. `declare` explains their declarations."""
 
 from __future__ import annotations
 
@@ -82,7 +81,6 @@ class Flows:
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """What does not hold between these settings."""
         if self.processes and not self.units:
             yield "processes", "needs flows.units = true, for a process is named below its unit; or set it to false"
         if self.idle_timeout < 2 * self.interval:
@@ -118,7 +116,6 @@ class Response:
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """What does not hold between these settings."""
         if self.max_ban_time < self.ban_time:
             yield "max_ban_time", "is shorter than response.ban_time; make it at least as long"
 
@@ -151,7 +148,6 @@ class Quota:
     label: str = setting("", help="Its name in threats; empty: the interface or unit.")
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """What does not hold between these settings."""
         if self.interface and self.unit:
             yield "unit", "cannot be set with interface: totals are by one or the other; write a [[quota]] for each"
 
@@ -257,14 +253,13 @@ class Settings:
         help="Where flows are sent to besides flows.db: IPFIX collectors, ClickHouse (threats, too). See export.md.",
     )
 
-    # Not settings of the file's top level, but of its source:
+    # Not settings of the file's top level:
     detect: Mapping[str, Any] = field(default_factory=dict)  # detector name -> its own Settings
-    permitted_cidrs: tuple[str, ...] = ()  # of the original's JSON: allow rules of their own
-    source: Path | None = None  # the file read, None where there was none
+    permitted_cidrs: tuple[str, ...] = ()  # of the original's JSON, which become allow rules
+    source: Path | None = None  # the file; None: there was none
     verbose: bool = False
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """What does not hold between these settings."""
         if not self.interfaces:
             yield "interfaces", f'is empty; name an interface, or use ["{DEFAULT_ROUTE}"]'
         if self.policy.default == "drop" and self.policy.established and not self.egress:

@@ -1,4 +1,4 @@
-"""The settings of what streams out of the daemon: events to logs, figures, flows to others."""
+"""The settings for output: logs, metrics and exports."""
 
 from __future__ import annotations
 
@@ -54,12 +54,11 @@ class Log:
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """What does not hold between these settings."""
         if self.format == "journal" and self.path is not None:
             yield "path", 'the journal has no path; remove it, or use format = "jsonl"'
 
 
-# What the journal of a host can bear beside everybody else's entries: no conversations, and of drops a sample.
+# Little enough for the journal of a host: no monitored connections, and only a sample of drops.
 SHIPPED_LOG = Log(actions=("drop",), max_rate=1.0)
 
 

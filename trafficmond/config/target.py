@@ -1,4 +1,4 @@
-"""Where flows are sent to or asked for, written as one URL: what, by which transport, to whom."""
+"""URLs of targets that flows are sent to or read from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EXAMPLES = '"ipfix+udp://192.0.2.5:4739" or "clickhouse://192.0.2.5:8123/traffi
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL taken apart. `database`, `user` and `password` are ClickHouse's."""
+    """A parsed URL. `database`, `user` and `password` are for ClickHouse."""
 
     scheme: str
     host: str
@@ -26,18 +26,18 @@ class Target:
 
     @property
     def is_ipfix(self) -> bool:
-        """IPFIX, by UDP or TCP; else ClickHouse."""
+        """Whether it is IPFIX, by UDP or TCP; else it is ClickHouse."""
         return self.scheme in IPFIX_SCHEMES
 
     def __str__(self) -> str:
-        """The URL again, without user and password."""
+        """The URL without user and password."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         path = "" if self.is_ipfix else f"/{self.database}"
         return f"{self.scheme}://{host}:{self.port}{path}"
 
 
 def parse_target(text: str) -> Target:
-    """The target of a URL. Raises ValueError saying what would do."""
+    """Parses a URL. Raises ValueError with a valid example."""
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -65,7 +65,7 @@ def parse_target(text: str) -> Target:
 
 
 def export_url(text: str) -> str:
-    """`text` if it is a target that a file may hold. Raises ValueError saying what would do."""
+    """`text` if it is a target without a password. Raises ValueError."""
     if parse_target(text).password:
         raise ValueError("others may read this file, so do not write a password here; use password_file")
     return text

@@ -1,4 +1,4 @@
-"""Durations, sizes and rates as people write them, and back. Pure text and numbers."""
+"""Parses and formats durations, sizes and rates. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST = 1 << 60
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of "250ms", "30s", "1h30m", "30d" or "2w". Raises ValueError saying what would do."""
+    """The seconds of "250ms", "30s", "1h30m", "30d" or "2w". Raises ValueError."""
     text = text.strip()
     seconds = 0.0 if text == "0" else -1.0
     if _DURATION.fullmatch(text):
@@ -43,7 +43,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest exact writing in one unit where there is one ("90s", "5m", "30d"), else in milliseconds."""
+    """The shortest exact text in one unit ("90s", "5m", "30d"), or else in milliseconds."""
     if seconds == 0:
         return "0s"
     for unit in ("w", "d", "h", "m", "s"):
@@ -54,7 +54,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of "4096", "100MiB" or "2GB". Raises ValueError saying what would do."""
+    """The bytes of "4096", "100MiB" or "2GB". Raises ValueError."""
     found = _SIZE.fullmatch(text.strip())
     factor = _BYTES.get(found[2]) if found else None
     size = int(float(found[1]) * factor) if found and factor else -1
@@ -64,7 +64,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size: int) -> str:
-    """The exact writing in the largest binary unit that divides it ("100MiB", "1500B")."""
+    """The exact text in the largest binary unit that divides the size ("100MiB", "1500B")."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if size and size % _BYTES[unit] == 0:
             return f"{size // _BYTES[unit]}{unit}"
@@ -72,7 +72,7 @@ def format_size(size: int) -> str:
 
 
 def parse_rate(text: str) -> float:
-    """Events a second of "100/s", "20/m" or "5/h". Raises ValueError saying what would do."""
+    """The events a second of "100/s", "20/m" or "5/h". Raises ValueError."""
     found = _RATE.fullmatch(text.strip())
     if not found or float(found[1]) > _MOST:
         raise ValueError(f'{text!r} is not a valid rate; write a number, a slash and s, m, h or d, such as "100/s"')
@@ -80,7 +80,7 @@ def parse_rate(text: str) -> float:
 
 
 def format_rate(per_second: float) -> str:
-    """The writing in the smallest time unit that keeps it whole, else a second ("100/s", "20/m", "0.3/s")."""
+    """The text in the smallest time unit with a whole number, else in seconds ("100/s", "20/m", "0.3/s")."""
     units: Mapping[str, float] = {unit: _SECONDS[unit] for unit in ("s", "m", "h", "d")}
     for unit, seconds in units.items():
         count = per_second * seconds
@@ -90,5 +90,5 @@ def format_rate(per_second: float) -> str:
 
 
 def _plain(number: float) -> str:
-    """Without an exponent."""
+    """The number without an exponent."""
     return f"{number:.9f}".rstrip("0").rstrip(".")

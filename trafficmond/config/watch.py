@@ -1,4 +1,4 @@
-"""Watches the files that settings and rules come from, and calls back once for each burst of changes."""
+"""Watches the files of settings and rules, and calls back once for each burst of changes."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from typing import Any
 
 from watchdog.observers.inotify import InotifyObserver as _InotifyObserver
 
-# A file moved out of a folder is reported once its arrival elsewhere has been waited for: half a second, unless told.
-# Whether it arrived elsewhere is nothing to us. The second is watchdog's since version 7.
+# watchdog delays a file moved out of a folder by half a second, to find its new place, which is not needed here.
+# The second module is that of watchdog 7 and later.
 for _module, _name in (("inotify_buffer", "InotifyBuffer"), ("inotify_move_event_grouper", "InotifyMoveEventGrouper")):
     with contextlib.suppress(ModuleNotFoundError):
         getattr(importlib.import_module(f"watchdog.observers.{_module}"), _name).delay = 0.0
 InotifyObserver: Any = _InotifyObserver  # has no types
 
-_QUIET_SECONDS = 0.03  # nothing more has come for this long: the burst is over
-_PATIENCE_SECONDS = 1.0  # a burst that does not end is reported this often
-_CHECK_SECONDS = 10.0  # network file systems tell inotify nothing, and a watch may have died
+_QUIET_SECONDS = 0.03  # a burst ends after this long without a change
+_PATIENCE_SECONDS = 1.0  # a burst that continues is reported this often
+_CHECK_SECONDS = 10.0  # between two looks at the files: network file systems have no inotify events
 _POLL_SECONDS = 1.0
-# Newer versions of watchdog also report that a file was opened or read, which our own reading does.
-# Since watchdog 7 a change of owner, mode or times is "attrib"; before, it was "modified".
+# Newer versions of watchdog also report that a file was opened or read, as the daemon does itself.
+# Since watchdog 7 a change of owner, mode or times is "attrib", before "modified".
 _CHANGES = frozenset(("created", "modified", "deleted", "moved", "closed", "attrib"))
 
 Plan = Mapping[str, tuple[frozenset[str], bool]]
-"""Folder to watch -> names in it that matter, and whether those do too that a `Matters` says."""
+"""Folder to watch -> names in it to report, and whether to report all names for which a `Matters` is true, too."""
 
 Matters = Callable[[str], bool]
 
 
 def plan(files: Iterable[Path], folders: Iterable[Path]) -> Plan:
-    """What to watch so that no change of these is missed, be it made in place, by rename, or to the folders above.
+    """The folders to watch, so that no change is missed: in place, by rename, or to the folders above.
 
-    A file is watched through its folder (editors rename into place); a folder also through the one above it, since it
-    may be replaced as a whole; what does not exist yet through the nearest folder that does. Links are followed.
+    A file is watched through its folder, since editors rename into place. A folder is also watched through its parent,
+    since it may be replaced as a whole. What does not exist is watched through the nearest existing folder. Links are
+    followed.
     """
     found: dict[str, set[str]] = {}
     whole: set[str] = set()
@@ -65,7 +66,7 @@ def plan(files: Iterable[Path], folders: Iterable[Path]) -> Plan:
 
 
 class _Handler:
-    """Called by watchdog for each event of one folder."""
+    """Receives the events of one folder from watchdog."""
 
     def __init__(self, folder: str, matters: Matters, touched: Callable[[], None]) -> None:
         self._folder = folder
@@ -84,32 +85,30 @@ class _Handler:
 
 
 class Watcher:
-    """Tells of each burst of changes to the watched files and folders.
+    """Reports each burst of changes to the watched files and folders.
 
-    Within about 50 ms after the last write of a burst, and each second of one that does not end. Where the kernel's
-    limits on inotify are reached it looks at the files each second instead; `note` says so, with what to do.
+    It reports about 50 ms after the last write of a burst, and each second during a long one. If the kernel's limits on
+    inotify are reached, it polls the files each second instead; `note` then has a warning.
     """
 
     def __init__(self, matters: Matters = lambda _: True) -> None:
-        """`matters`: whose content in a watched folder is anybody's business, by name; of all others only the coming
-        and going is, and that is seen at the next look."""
+        """`matters` selects, by name, the files in watched folders whose content is watched. Of other files only
+        creation and removal are noticed, at the next look."""
         self.note = ""
         self._changed: Callable[[], object] = lambda: None
         self._targets: tuple[tuple[Path, ...], tuple[Path, ...]] = ((), ())
         self._matters = matters
         self._wake = threading.Condition()
-        self._first = self._last = 0.0  # of the burst under way (monotonic); 0: none
+        self._first = self._last = 0.0  # times of the first and last change of the burst (monotonic); 0: no burst
         self._retargeted = self._stopping = False
-        self._observer: Any = None  # made at the start: newer ones take an inotify instance, of which a user has 128
+        self._observer: Any = None  # made at the start: newer ones use an inotify instance, of which a user has 128
         self._seen: tuple[object, ...] = ()
         self._armed: dict[str, tuple[tuple[frozenset[str], bool], tuple[int, int], Any]] = {}
         self._thread: threading.Thread | None = None  # None: not started
 
     def watch(self, files: Iterable[Path], folders: Iterable[Path]) -> None:
-        """Watch these, and nothing else any more. Before `start`, or at any time after.
-
-        After `start`, new targets are told of once, as they may have changed before they were watched.
-        """
+        """Watches these files and folders only. After `start`, new ones are reported once, since they may have changed
+        before they were watched."""
         targets = (tuple(files), tuple(folders))
         with self._wake:
             if targets != self._targets:
@@ -118,7 +117,7 @@ class Watcher:
                 self._wake.notify()
 
     def start(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], object]) -> None:
-        """Start watching, and call `changed` in `loop`; when this returns, no later change is missed."""
+        """Starts watching; `changed` is called in `loop`. No change after this returns is missed."""
         self._changed = partial(loop.call_soon_threadsafe, changed)
         self._observer = InotifyObserver()
         self._observer.start()
@@ -129,7 +128,7 @@ class Watcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, and wait for the threads."""
+        """Stops, and waits for the threads."""
         if self._thread is None:
             return
         with self._wake:
@@ -150,15 +149,15 @@ class Watcher:
             due, retargeted = self._wait()
             if self._stopping:
                 return
-            # Watches first, then the look, then the callback's: what changes after the look is an event of its own.
+            # First the watches, then the look, then the callback: a change after the look is an event.
             changed = self._arm(retargeted)
             before, self._seen = self._seen, self._fingerprint()
             if due or retargeted or changed or self._seen != before:
-                with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon is going down
+                with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon stops
                     self._changed()
 
     def _wait(self) -> tuple[bool, bool]:
-        """Until there is something to do. Returns whether a burst is over, and whether the targets are new."""
+        """Waits until there is work. Returns whether a burst has ended, and whether the targets are new."""
         check_at = time.monotonic() + (_POLL_SECONDS if self.note else _CHECK_SECONDS)
         with self._wake:
             while not self._stopping and not self._retargeted:
@@ -175,9 +174,10 @@ class Watcher:
             return due, retargeted
 
     def _arm(self, again: bool = False) -> bool:
-        """Have a live watch on each folder of the plan as it is now. Returns whether any was changed.
+        """Sets watches on all folders of the current plan. Returns whether any has changed.
 
-        After the limits were hit it tries only for new targets (`again`): each failure leaks a descriptor in watchdog.
+        After the limits were reached it tries again for new targets only (`again`): each failure leaks a descriptor in
+        watchdog.
         """
         if self.note and not again:
             return False
@@ -196,7 +196,7 @@ class Watcher:
                 inode = _inode(folder)
                 watch = self._observer.schedule(_Handler(folder, self._matters_in(*names), self._touched), folder)
             except FileNotFoundError:
-                changed = True  # it went meanwhile; its going is an event of the folder above
+                changed = True  # it was removed meanwhile, which is an event of the folder above
             except OSError as error:
                 note = (
                     f"cannot watch {folder} ({error.strerror}); looking at the files each second instead; "

@@ -1,1 +1,1 @@
-"""Metrics of the daemon: what they are, as text, and over HTTP."""
+"""Metrics of the daemon: their values, their text form, and the HTTP server."""

@@ -1,4 +1,4 @@
-"""Counters of what was let go, spared or refused: `counters` of a `Status` reply, and a metric each."""
+"""Counters of evictions, losses and refusals: each is in `counters` of a `Status` reply, and a metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured: the metrics of docs/metrics.md, made of a `Status` reply and the daemon's own counters. Pure."""
+"""The metrics of docs/metrics.md, made of a `Status` reply and further counters. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CLASSES = ("in_flows", "unattributed", "not_ip", "malformed")
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What one interface saw in one direction."""
+    """The traffic of one interface in one direction."""
 
     interface: str
     direction: str  # ingress or egress
@@ -29,7 +29,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What metrics tell beyond `Status`."""
+    """The counters that `Status` does not have."""
 
     traffic: Sequence[Traffic] = ()
     by_verdict: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # verdict word -> packets, bytes
@@ -40,7 +40,7 @@ class Counters:
 
 
 def families(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
-    """Every metric, in the order they are told."""
+    """All metrics, in the order of the output."""
     yield from _daemon(status, counters)
     yield from _traffic(status, counters)
     yield from _rules(status)
@@ -83,7 +83,7 @@ def _traffic(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     accounting = status["accounting"]
     for unit in _UNITS:
         text = f"{unit.capitalize()} by how they are accounted for; the classes add up to everything seen."
-        # Gauges, for what is found again wanders from unattributed to in_flows.
+        # Gauges, since packets can move from unattributed to in_flows.
         yield Family(
             f"trafficmon_accounted_{unit}",
             "gauge",

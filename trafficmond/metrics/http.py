@@ -1,4 +1,4 @@
-"""GET /metrics over HTTP/1.1, on the daemon's loop: just enough for those who scrape, harmless to everybody else."""
+"""A minimal HTTP/1.1 server for GET /metrics, on the daemon's event loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_CLIENTS = 16
 MAX_REQUEST_BYTES = 8192
 REQUEST_TIMEOUT_S = 5.0
 REPLY_TIMEOUT_S = 10.0
-FRESH_S = 0.5  # who asks more often gets the same text again
+FRESH_S = 0.5  # requests within this time get the same text
 
 _HINTS = {
     errno.EAFNOSUPPORT: "the service allows no internet sockets; install the drop-in metrics.conf (see metrics.md)",
@@ -29,22 +29,22 @@ _HINTS = {
 
 
 class MetricsServer:
-    """Serves OpenMetrics text. For the daemon's loop alone."""
+    """Serves OpenMetrics text. For the event loop's thread."""
 
     def __init__(self) -> None:
         self._render: Callable[[], str] = str
         self._address = ""
         self._server: asyncio.Server | None = None
         self._clients = 0
-        self._asking: dict[asyncio.StreamWriter, None] = {}  # of these the request is not whole; oldest first
+        self._asking: dict[asyncio.StreamWriter, None] = {}  # connections with incomplete requests; oldest first
         self.refused = 0
         self.evicted = 0
         self._text = ""
         self._made_at = float("-inf")
 
     async def listen(self, address: str, render: Callable[[], str]) -> str:
-        """Serve the text that `render` makes at "ADDRESS:PORT" from now on, empty: nowhere. Why it cannot, in a
-        sentence; empty where it can."""
+        """Serves the text of `render` at "ADDRESS:PORT" from now on; an empty address stops it. Returns why it cannot,
+        or an empty text."""
         self._render = render
         if address == self._address:
             return ""

@@ -45,7 +45,6 @@ class Target:
     name: str = setting("", help="What it is called in messages of the service; empty: its number and kind.")
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """What does not hold between these settings."""
         if not self.url and not self.command:
             yield "url", "is missing; write url, a service, or command, a program"
         if self.url and self.command:
@@ -80,7 +79,6 @@ class Settings:
     targets: tuple[Target, ...] = tables(Target, "target", help="Where messages are sent.")
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """What does not hold between these settings."""
         if not self.targets:
             yield "target", "is missing; write [[target]] and below it url or command"
         if len(self.targets) > MOST_TARGETS:
