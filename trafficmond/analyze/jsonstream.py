@@ -14,7 +14,12 @@ OBJECT_MAX = 1 << 20
 """Characters of the largest object; a longer one is damage."""
 
 _BETWEEN = re.compile(r"[\s,\[\]\0\x1e\ufeff]*")
-_WRAPPER = re.compile(r'\s*\{\s*"(?:events|Records|results)"\s*:\s*\[')
+_WRAPPER = re.compile(  # what holds a list of records: of AWS and OCSF; answers of Elasticsearch, Splunk, Logs Insights
+    r'\s*\{\s*(?:"(?:events|Records|results)"\s*:\s*\['
+    r'|"(?:took|_scroll_id|pit_id|responses|preview|queryLanguage)"[^\0]{0,4096}?"(?:hits|results)"\s*:\s*\[(?=\s*[\[{\]]))'
+)
+_NEXT_LIST = re.compile(r'"(?:events|Records|results|hits)"\s*:\s*\[(?=\s*[\[{\]])')
+_NEXT_MAX = 64  # characters of what _NEXT_LIST finds, which may be cut by the end of what was read
 _AT_THE_END = 16  # an error so close to the end of what was read may only mean that more is needed
 _SHOWN = 120
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN is what pandas writes for what is missing: null
@@ -22,8 +27,8 @@ _DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN is what pandas
 
 def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line on which it begins, object) for each. What is none is counted as damage, and reading goes on with
-    the next line. The objects of a list that is all of an object (`{"events": [...], ...}`) are taken out of it; so
-    are those that a shipper put into its own, if the source is `enveloped`."""
+    the next line. The objects of a list that is all of an object (`{"events": [...], ...}`) are taken out of it, and
+    of each that follows; so are those that a shipper put into its own, if the source is `enveloped`."""
     enveloped = source.enveloped
     decode = _DECODER.raw_decode
     text = codecs.getincrementaldecoder("utf-8")("replace")
@@ -56,8 +61,17 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
             final = not data
             buffer, at = text.decode(data, final), 0
             continue
-        if wrapper and buffer[start] in '"}':  # the list has ended, and what else the object holds follows
-            return
+        if wrapper and buffer[start] in '"}':  # the list has ended; what else the object holds follows, or another list
+            following = _NEXT_LIST.search(buffer, start)
+            if not following and final:
+                return
+            at = following.end() if following else max(start, len(buffer) - _NEXT_MAX)
+            line += buffer.count("\n", start, at)
+            if not following:
+                data = source.read()
+                final = not data
+                buffer, at = '"' + buffer[at:] + text.decode(data, final), 0
+            continue
         if enveloped and buffer[start] != "{":
             newline, brace = buffer.find("\n", start), buffer.find("{", start)
             if newline < 0 and brace < 0 and not final and len(buffer) - start < OBJECT_MAX:
@@ -92,19 +106,36 @@ def inside(found: dict[str, Any], depth: int = 0) -> dict[str, Any] | None:
     """The record that a shipper put into its own, as an object or as text; None if there is none."""
     for name in _ENVELOPES:
         inner = found.get(name)
-        if type(inner) is str and (at := inner.find("{")) >= 0:
-            try:
-                inner, _ = _DECODER.raw_decode(inner, at)
-            except (ValueError, RecursionError):
-                continue
+        if type(inner) is str:
+            inner = _written(inner)
+        elif name in _OFTEN_ITS_OWN and type(inner) is dict and _RECORDS.isdisjoint(inner):
+            inner = inside(inner, depth + 1) if depth < _ENVELOPES_MAX else None
         if type(inner) is dict and inner:
-            return (inside(inner, depth + 1) if depth < _ENVELOPES_MAX else None) or inner
+            if depth == _ENVELOPES_MAX or not _RECORDS.isdisjoint(inner):
+                return inner
+            return inside(inner, depth + 1) or inner
     return None
 
 
-_ENVELOPES = ("message", "_raw", "original", "log", "_source", "result", "event")
-"""Where Filebeat and Fluentd, Splunk, ECS, Docker, Elasticsearch and Splunk's HEC put the record of another."""
-_ENVELOPES_MAX = 2  # such as lie in each other
+def _written(text: str) -> Any:
+    at = text.find("{")
+    try:
+        return _DECODER.raw_decode(text, at)[0] if at >= 0 else None
+    except (ValueError, RecursionError):
+        return None
+
+
+_ENVELOPES = (
+    *("message", "_raw", "original", "log", "_source", "result", "event", "short_message", "full_message", "line"),
+    *("MESSAGE", "jsonPayload", "data", "json", "eve", "body"),
+)
+"""Where Filebeat and Fluentd, Splunk, ECS, Docker, Elasticsearch, Splunk's HEC, Graylog, Loki, the journal, Google
+Cloud, Wazuh, Logstash and OpenTelemetry put the record of another."""
+_OFTEN_ITS_OWN = frozenset(("log", "event", "result", "data", "json", "eve"))
+"""Where shippers put words of their own too."""
+_RECORDS = frozenset(("event_type", "src_ip", "id.orig_h", "id_orig_h", "uid", "_path", "class_uid", "conn", "id"))
+"""Names by which the records of others are known, in which nothing more is looked for."""
+_ENVELOPES_MAX = 3  # such as lie in each other
 
 
 def first_objects(head: bytes, most: int, *, enveloped: bool = False) -> list[dict[str, Any]]:

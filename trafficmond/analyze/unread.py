@@ -51,6 +51,9 @@ _STARTS = (  # what a file begins with, what it is, and how it is undone
     (b"ORC", "an ORC file", "orc-contents"),
     (b"ARROW1", "an Arrow file", _QUERIED),
     (b"ElfFile\0", "a log of Windows' events", "evtx_dump -o jsonl"),
+    (b"LOGG", "a log of Vector (BLF)", _CONVERTED),
+    (b"+---------+---------------+----------+", "a capture of Tektronix' K12 as text", _CONVERTED),
+    (b"version https://git-lfs", "what Git keeps in the place of a large file", "git lfs pull --include"),
 )
 
 _TAR_AT, _TAR = 257, b"ustar"
@@ -64,11 +67,20 @@ _AS_ARGUS = (
     "DstBytes`, then a line with these values for each flow"
 )
 _CAPTURE = "give the capture that it was made from"
+_NAMED = "give the lines alone, below a line with the names of their fields, as the flow log's format has them"
 
 _KEYS = (  # names that all are in a JSON object or in one of its objects, what it is, and the next step
     (("jsonPayload", "logName"), "a flow log of Google Cloud", _AS_VPC),
     (("flowTuples",), "a flow log of Azure", _AS_VPC),
     (("t_first", "in_packets"), "JSON of nfdump", _AS_VPC),
+    (("first", "last", "in_packets"), "JSON of nfdump", _AS_VPC),
+    (("sourceAddress", "destinationAddress", "bytesOut"), "a flow log of Oracle Cloud", _AS_VPC),
+    (("verdict", "l4", "IP"), "flows of Hubble", _AS_VPC),
+    (("iana:octetDeltaCount",), "JSON of IPFIXcol2", _AS_VPC),
+    (("AgentID", "DataSets"), "JSON of vFlow", _AS_VPC),
+    (("stream", "values"), "an answer of Loki", "have logcli write the lines themselves: logcli query -o raw"),
+    (("logStreamName", "message"), "a log group of CloudWatch", _NAMED),
+    (("logEvents", "logStream"), "a log group of CloudWatch", _NAMED),
     (("IPV4_SRC_ADDR", "IN_BYTES"), "JSON of nProbe", _AS_ARGUS),
     (("ip_src", "stamp_inserted"), "JSON of pmacct", _AS_VPC),
     (("time_flow_start_ns",), "JSON of GoFlow2", _AS_VPC),
@@ -86,8 +98,25 @@ _TEXTS = (  # how a line looks, what it is, and the next step
     (r" *sIP\| *dIP\|", "text of SiLK's rwcut", _AS_VPC),
     (r"start-time\|end-time\|duration", "text of YAF's yafscii", _AS_ARGUS),
     (r"Flow ID, ?S(rc|ource) IP,", "CSV of CICFlowMeter", _CAPTURE),
-    (r"(.{0,40} )?\d+:\d\d:\d\d\.\d+ (\S+ +(In|Out|P|M|B) +)?IP6? ", "text of tcpdump", _CAPTURE),
+    (r"\d{9,}(\.\d+)?\tC\w{9,19}\t", "rows of Zeek without the names of their columns", "keep them: zeek-cut -C"),
+    (r"\{_path: *\"", "records of Zed", "have it write JSON or Zeek's own form: zq -f zeek"),
+    (r"(\d\S* ){0,2}(\S+ +(In|Out|P|M|B) +)?IP6? \S+ > \S+: ", "text of tcpdump", _CAPTURE),
+    (r"(\d\S* ){0,2}[0-9a-f:]{17} > [0-9a-f:]{17}, ", "text of tcpdump", _CAPTURE),
+    (r'"?No\."?,"?Time"?,"?Source"?,', "CSV of Wireshark", _CAPTURE),
+    (r"(Ethernet|IPv[46]|TCP|UDP) Conversations", "conversations of tshark", _CAPTURE),
+    (r"<[pw]s?d?ml ", "XML of tshark", _CAPTURE),
+    (r"0000 +([0-9a-f]{2} +){4}", "a hex dump of packets", "make a capture of it: text2pcap FILE FILE.pcap"),
+    (r"\d{1,2}\|\d{9,}\|\d+\|\d{9,}\|\d+\|", "text of nfdump", _AS_VPC),
+    (r".*\bsource\.ip\b.*\bdestination\.ip\b", "a table in the Elastic Common Schema", _AS_ARGUS),
+    (r".{0,80}\bsrc=\S+ dst=\S+ .*\bsrc=\S+ dst=\S+", "connections of conntrack", _AS_ARGUS),
     (r".*\bIN=\S* .*\bSRC=\S+ DST=\S+ ", "a log of iptables or ufw", _AS_VPC),
+    (r".*\brule \d+\S*\(?\S*: (pass|block|match) (in|out) on |.*\bfilterlog\b", "a log of pf", _AS_VPC),
+    (r"#Software: Microsoft Windows Firewall", "a log of Windows' firewall", _AS_VPC),
+    (r".*%(ASA|FTD|PIX)-\d-\d+:", "a log of a Cisco firewall", _AS_ARGUS),
+    (r".*\btype=\"?traffic\"? .*\bsrcip=", "a log of FortiGate", _AS_ARGUS),
+    (r"(.{0,60} )?\d,\d{4}/\d\d/\d\d [\d:]+,\w+,TRAFFIC,|Receive Time,Serial", "a log of Palo Alto", _AS_ARGUS),
+    (r"jsonPayload:$", "a flow log of Google Cloud", _AS_VPC),
+    (r"(?i)<(!doctype )?html", "a page of the web", "download the file that it leads to"),
 )
 
 
@@ -109,16 +138,22 @@ def unread(sample: Sample, path: str) -> tuple[str, str] | None:
     if head.startswith(b"__CURSOR="):
         hint = "have journalctl write JSON: journalctl -u trafficmond -o json | trafficctl analyze -"
         return "a journal in its export format", hint
-    if head[:2].count(0) == 1 or head[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+    if _is_wide(head[:64]) or head[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
         return "text in UTF-16 or UTF-32 without a mark that is known", f"convert it: iconv -f UTF-16LE -t UTF-8 {path}"
     for names, what, hint in _KEYS:
         wanted = [f'"{name}"' for name in names]
         if b"{" in head and all(name.encode() in head for name in wanted):
             return what, hint
     for pattern, what, hint in _TEXTS:
-        if any(re.match(pattern, line) for line in sample.lines[:_LINES]):
+        if any(re.match(pattern, line[:_SEEN]) for line in sample.lines[:_LINES]):
             return what, hint
     return None
 
 
-_LINES = 8
+def _is_wide(start: bytes) -> bool:
+    """Whether every second byte is NUL, and no other."""
+    even, odd = start[::2], start[1::2]
+    return any(nuls and not any(nuls) and text and 0 not in text for nuls, text in ((even, odd), (odd, even)))
+
+
+_LINES, _SEEN = 8, 500  # so many of them, and so many characters of each

@@ -62,7 +62,8 @@ def _take(event: Mapping[str, Any], records: Records, source: Source) -> None:
     elif kind == "netflow":
         raise KeyError("netflow")
     else:
-        source.note(f"events of type {str(kind)[:40]} without a flow were skipped")
+        what = f"events of type {str(kind)[:40]} without a flow" if kind else "records that are no events"
+        source.note(f"{what} were skipped")
 
 
 def _nested(event: Mapping[str, Any]) -> Mapping[str, Any]:

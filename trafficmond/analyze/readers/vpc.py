@@ -1,4 +1,5 @@
-"""AWS VPC flow logs as text or JSON: any fields that a header names (S3, Athena), or the default format without one.
+"""AWS flow logs (VPCs, transit gateways) as text or JSON: any fields that a header names (S3, Athena), or the default
+format without one.
 
 Source: https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html. A record is one direction of a flow.
 CloudWatch hands out the same lines with its own time before them, or as messages within JSON.
@@ -37,6 +38,14 @@ _DEFAULT = [
     *("version", "account-id", "interface-id", "srcaddr", "dstaddr", "srcport", "dstport", "protocol"),
     *("packets", "bytes", "start", "end", "action", "log-status"),
 ]
+_TGW = [  # https://docs.aws.amazon.com/vpc/latest/tgw/tgw-flow-logs.html
+    *("version", "resource-type", "account-id", "tgw-id", "interface-id", "tgw-src-vpc-account-id"),
+    *("tgw-dst-vpc-account-id", "tgw-src-vpc-id", "tgw-dst-vpc-id", "tgw-src-subnet-id", "tgw-dst-subnet-id"),
+    *("tgw-src-eni", "tgw-dst-eni", "tgw-src-az-id", "tgw-dst-az-id", "tgw-pair-attachment-id", "srcaddr", "dstaddr"),
+    *("srcport", "dstport", "protocol", "packets", "bytes", "start", "end", "log-status", "type"),
+    *("packets-lost-no-route", "packets-lost-blackhole", "packets-lost-mtu-exceeded", "packets-lost-ttl-expired"),
+    *("tcp-flags", "region", "flow-direction", "pkt-src-aws-service", "pkt-dst-aws-service"),
+]
 _NEEDED = ("srcaddr", "dstaddr", "protocol", "packets", "bytes", "start")
 _INSTEAD = (("srcaddr", "pkt-srcaddr"), ("dstaddr", "pkt-dstaddr"), ("start", "end"))  # where only the second is there
 _UNSET = (None, "", "-")
@@ -45,19 +54,19 @@ _ALIASES = {  # letters alone, as Athena's and CloudWatch's names have them
     "flowdirection": "flow-direction", "pktsrcaddr": "pkt-srcaddr", "pktdstaddr": "pkt-dstaddr",
     "sourceaddress": "srcaddr", "destinationaddress": "dstaddr", "sourceport": "srcport",
     "destinationport": "dstport", "numpackets": "packets", "numbytes": "bytes", "starttime": "start", "endtime": "end",
-    "account": "account-id",
+    "account": "account-id", "tgwattachmentid": "interface-id",
 }  # fmt: skip
 _RECORD = re.compile(  # of the default format, wherever it stands in a line
     r"(?<![\w.-])\d\s+(?:\d{12}|unknown)\s+\S+\s+(?:\S+\s+\S+\s+\S+\s+\S+\s+\d+\s+\d+\s+\d+|(?:-\s+){6}-)"
     r"\s+\d+\s+\d+\s+[\w-]+\s+[A-Z]+(?!\w)"
 )
-_SEPARATORS = re.compile(r"[,;\t ]+")
+_TGW_RECORD = re.compile(r"(?<![\w.-])\d\s+TransitGateway(?:\s+[^\s\"]+){34}")
 _NO_RECORD = ("NODATA", "SKIPDATA")
 
 
 def lacks(sample: Sample) -> Lacks:
     """What keeps a file that begins so from being a VPC flow log."""
-    if any(_RECORD.search(line) for line in sample.lines):
+    if any(_RECORD.search(line) or _TGW_RECORD.search(line) for line in sample.lines):
         return []
     if sample.objects:
         answers = {str(found["field"]) for found in sample.objects if "field" in found and _FIELD.issuperset(found)}
@@ -98,15 +107,23 @@ def _of_text(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
             continue
         if len(values) == len(names) + 1 and "T" in values[0]:  # CloudWatch's time
             values = values[1:]
-        found = _RECORD.findall(text) if names is _DEFAULT else []  # `--output text` puts many in one line
+        found = _default_records(text) if names is _DEFAULT else []  # `--output text` puts many in one line
         for record in found:
-            yield number, dict(zip(_DEFAULT, record.split(), strict=True))
+            yield number, record
         if found or "@message" in values:  # the names of columns, where CloudWatch exports whole messages
             continue
         if len(values) == len(names):
             yield number, dict(zip(names, values, strict=True))
         else:
             source.parse_errors.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
+
+
+def _default_records(text: str) -> list[Mapping[str, Any]]:
+    """The records of a default format that stand in a text."""
+    for names, pattern in ((_DEFAULT, _RECORD), (_TGW, _TGW_RECORD)):
+        if found := pattern.findall(text):
+            return [dict(zip(names, record.split(), strict=True)) for record in found]
+    return []
 
 
 def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -127,8 +144,10 @@ def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
             text = next((event[name] for name in _MESSAGES if isinstance(event.get(name), str)), None)
             if text is None:
                 yield number, {_name(name): value for name, value in event.items()}
-            elif record := _RECORD.search(text):
-                yield number, dict(zip(_DEFAULT, record[0].split(), strict=True))
+            elif records := _default_records(text):
+                yield number, records[0]
+            elif found.get("messageType") == "CONTROL_MESSAGE":
+                source.note("messages with which CloudWatch tried the way were skipped")
             else:
                 source.parse_errors.line(source.name, number, "no record of the default format", text)
     if answer:
