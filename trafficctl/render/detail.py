@@ -16,6 +16,7 @@ from trafficctl.render.table import Column
 
 _FLOWS = 20  # flows shown; they are examples
 _ANSWERS = 5  # decisions in the first line of an explanation; the table below has all
+_UNITS = {"dials": "connection attempts", "openings": "connections opened"}  # the words of evidence do not change
 
 
 def render_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
@@ -34,7 +35,7 @@ def render_threat(detail: dict[str, Any], style: Style, width: int | None) -> It
             Fact("to", (threat.get("dst_ip") or "many") + _named(threat, "dst_ip")),
             Fact("", columns.place(threat, "dst_")),
             Fact("seen", seen),
-            Fact("count", f"{units.exact(threat['count'])} {unit}"),
+            Fact("count", f"{units.exact(threat['count'])} {_UNITS.get(unit, unit)}"),
             Fact("id", threat["id"]),
         ],
         style,
@@ -139,7 +140,7 @@ def render_explanation(explanation: dict[str, Any], style: Style, width: int | N
         [
             Fact("sent", counts + (f", {units.exact(dropped)} dropped" if dropped else "")),
             Fact("place", columns.place(explanation)),
-            Fact("waits there", _listeners(explanation)),
+            Fact("listener", _listeners(explanation)),
             Fact("seen", f"{units.clock(explanation.get('first_seen'))} to {units.clock(seen)}" if seen else "never"),
         ],
         style,
