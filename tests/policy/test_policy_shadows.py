@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from trafficmond import services
 from trafficmond.policy.load import Files, make_policy
-from trafficmond.policy.shadows import shadows
+from trafficmond.policy.shadows import shadows, still_allowed
 
 NOW = 1_000_000.0
 ALL = "0.0.0.0/0"
@@ -65,3 +66,22 @@ def test_what_is_only_watched_is_not_dropped() -> None:
     assert told(drop, {**watch, "direction": "egress"}) == []
     assert told(drop, {**watch, "action": "allow"}) == [], "an exception is meant"
     assert told({**drop, "action": "allow"}, watch) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ({"cidr": "192.0.2.0/24", "ports": ["tcp/22"]}, "192.0.2.0/24 can still connect to tcp/22: runtime (office)"),
+        ({"cidr": ["192.0.2.7", "198.51.100.0/24"]}, "192.0.2.7 and 1 more can still connect to tcp/22: runtime"),
+        ({"cidr": ALL, "ports": ["tcp/22"]}, None),
+        ({"cidr": "192.0.2.0/24", "ports": ["tcp/443"]}, None),
+        ({"cidr": "2001:db8::/32", "ports": ["tcp/22"]}, None),
+        ({"cidr": "192.0.2.0/24", "direction": "egress"}, None),
+        ({"cidr": "192.0.2.0/24", "shadow": True}, None),
+        ({"cidr": "192.0.2.0/24", "expires": NOW - 1}, None),
+    ],
+)
+def test_a_longer_prefix_that_still_lets_in(table: dict[str, Any], expected: str | None) -> None:
+    rules = [{"action": "allow", "label": "office", **table}, {"cidr": ALL, "action": "drop", "ports": ["tcp/22"]}]
+    notes = still_allowed(make_policy(Files(), runtime=rules), ALL, services.parse(["tcp/22"]), NOW)
+    assert [note[: len(expected or "")] for note in notes] == ([expected] if expected else [])

@@ -31,6 +31,7 @@ from trafficmond.policy.geography import By
 from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Prefixes
 from trafficmond.policy.rules import Rule
+from trafficmond.policy.shadows import still_allowed
 from trafficmond.policy.table import CROWDED
 from trafficmond.policy.tables import Table
 from trafficmond.rulebook import InForce
@@ -181,6 +182,8 @@ class Rules(Handler):
         in_force = parts.rulebook.in_force
         if in_force and in_force.table.crowded:
             notes.append(CROWDED)
+        if in_force and ports and (action, direction) == ("drop", "ingress"):
+            notes += still_allowed(in_force.policy, prefix, services.parse(ports), time.time())
         notes += [*done.notes, *parts.exposure.check()]
         notes += await self._audited(call, "add-cidr", prefix, before, _in_words(row), done.on_probation)
         return {"rule": row, "notes": notes}

@@ -13,6 +13,7 @@ from trafficmond.policy.explain import overlapping
 from trafficmond.policy.leaves import rank
 from trafficmond.policy.load import Policy
 from trafficmond.policy.rules import Rule
+from trafficmond.services import Places
 
 _MOST_EQUAL = 200  # rules on one prefix that are compared with each other
 _MOST_LOOKED_AT = 50  # rules that drop some services, and prefixes of each
@@ -40,6 +41,29 @@ def shadows(policy: Policy, now: float) -> Iterator[Mistake]:
                 f'{other.source} names them without ports, with action = "monitor", and the longer prefix comes first'
             )
             yield Mistake(rule.source, what)
+
+
+def still_allowed(policy: Policy, cidr: str, dropped: Places, now: float) -> list[str]:
+    """A note that says which longer prefixes within `cidr` other rules still allow to come in to some of `dropped`,
+    after a rule on `cidr` that drops these services; none if there are none."""
+    allowing = (
+        rule.action is Action.ALLOW
+        and not rule.shadow
+        and rule.direction in (Direction.INGRESS, Direction.BOTH)
+        and _written(rule, now)
+        and (not rule.services or services.meet(rule.judged, dropped))
+        for rule in policy.rules
+    )
+    allows = np.fromiter(allowing, np.bool_, len(policy.rules))
+    rows = overlapping(policy, cidr)
+    rows = rows[allows[policy.owner[rows]] & (policy.prefixes.plen[rows] > int(cidr.rpartition("/")[2]))]
+    if not len(rows):
+        return []
+    rule, more = policy.rules[int(policy.owner[rows[0]])], len(rows) - 1
+    also = f" and {more:,} more" if more else ""
+    named = ", ".join(services.text(dropped))
+    what = f"{policy.prefixes.text(int(rows[0]))}{also} can still connect to {named}"
+    return [f"{what}: {rule.source} ({rule.name}) allows it, and the longer prefix comes first"]
 
 
 def _hidden(policy: Policy, now: float) -> dict[int, int]:
