@@ -180,6 +180,29 @@ def test_a_broken_list_breaks_itself_only(tmp_path: Path, content: str | None, p
     assert (len(policy.prefixes_of(0)), policy.notes) == (2, ())
 
 
+def test_a_list_that_is_cut_off_stays_what_it_was(tmp_path: Path) -> None:
+    """What is left of its last line may be a much wider prefix."""
+    listed, whole = tmp_path / "evil.netset", "198.51.100.0/24\n203.0.113.0/24\n192.0.2.0/24\n"
+    lists, last_good = [ListSource(listed, Action.DROP)], LastGood(tmp_path / "kept")
+    told = "cut off; if it is whole, end that line; its last good content stays in force (3 prefixes)"
+    for length, prefixes, cut in ((44, 3, 0), (43, 3, 0), (30, 3, 1), (29, 3, 1), (12, 3, 1), (31, 2, 0)):
+        listed.write_text(whole[:length])
+        for again in (last_good, LastGood(tmp_path / "kept")):
+            policy = load_policy(None, lists, last_good=again)
+            assert len(policy.prefixes) == prefixes
+            assert [told in note.what for note in policy.notes] == [True] * cut
+
+
+def test_nothing_is_waited_for(tmp_path: Path) -> None:
+    """A pipe with a writer that says nothing, which took the place of a file after a look at it."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)
+    try:
+        assert collect._read_settled(tmp_path / "pipe")[1] == b""
+    finally:
+        os.close(writer)
+
+
 def test_a_list_may_be_refused_for_one_line(tmp_path: Path) -> None:
     listed = tmp_path / "evil.netset"
     listed.write_text("198.51.100.0/24\n")

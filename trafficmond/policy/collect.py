@@ -21,6 +21,7 @@ _LIST_ENDINGS = frozenset((".netset", ".ipset", ".txt", ".cidr"))
 # bound: a file of rules or prefixes | the file is refused; its last good content stays in force
 _MAX_FILE_BYTES = 256 << 20
 _READS = 3  # of a file that changes meanwhile
+_CUT_OFF = "is shorter than before and its last line has no end, as if cut off; if it is whole, end that line"
 _UNFETCHED = "has not been fetched yet; have it fetched: systemctl enable --now trafficmon-fetch.timer"
 
 
@@ -137,7 +138,10 @@ class Collector:
         known = self._cache.files.get(path)
         if known is None or known[0] != (*_stamp(status), meaning):
             stamp, data = _read_settled(path)
-            known = self._cache.files[path] = ((*stamp, meaning), parse(data, str(path)))
+            rules = parse(data, str(path))
+            if isinstance(meaning, ListSource) and self._is_cut_off(path, parse, meaning, data, rules):
+                rules = Rules.nothing(str(path), [Mistake(str(path), _CUT_OFF)])
+            known = self._cache.files[path] = ((*stamp, meaning), rules)
             if (
                 self._last_good
                 and not known[1].mistakes
@@ -146,6 +150,13 @@ class Collector:
                 self._last_good.keep(path, meaning, known[1], data, stamp[0])
         self._read.add(path)
         return known[1]
+
+    def _is_cut_off(self, path: Path, parse: Parse, source: ListSource, data: bytes, rules: Rules) -> bool:
+        """Whether a list is likely the first part of one: its last prefix may be another then, and much wider."""
+        if not len(rules.prefixes) or data.endswith((b"\n", b"\r")) or self._last_good is None:
+            return False
+        before = self._last_good.of(path, source, parse)
+        return before is not None and len(rules.prefixes) < len(before.prefixes)
 
     def _fall_back(self, path: Path, parse: Parse, meaning: object, mistakes: Sequence[Mistake]) -> None:
         """The last good content of a source in place of what is wrong with it now."""
@@ -205,7 +216,7 @@ def _read_settled(path: Path) -> tuple[tuple[int, int, int, int], bytes]:
             before = os.fstat(file.fileno())
             if before.st_size > _MAX_FILE_BYTES:
                 raise OSError(f"it is larger than {_MAX_FILE_BYTES >> 20} MiB; split it")
-            data = file.read(_MAX_FILE_BYTES + 1)
+            data = file.read(_MAX_FILE_BYTES + 1) or b""  # None: there would be something to wait for
             if _stamp(before) == _stamp(os.fstat(file.fileno())) and len(data) == before.st_size:
                 return _stamp(before), data
     raise OSError("it is being written; its next change will be seen")
