@@ -1,1 +1,1 @@
-"""What leaves the host: reports of flows to IPFIX collectors and ClickHouse."""
+"""Sends flows to IPFIX collectors and ClickHouse, and threats to ClickHouse."""

@@ -1,5 +1,5 @@
-"""An exporter: a worker whose transport takes reports to one place. A target that stalls costs counted flows, never a
-packet.
+"""An exporter: a worker whose transport sends reports to one target. If the target stalls, flows are lost and counted,
+but packets are not delayed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from trafficmond.flows.batch import Batch, join
 from trafficmond.flows.names import Names
 from trafficmond.worker import Named, Worker
 
-SLICE_ROWS = 16384  # at most in one message's making
+SLICE_ROWS = 16384  # rows packed into messages at a time
 _FORBIDDEN = (errno.EPERM, errno.EAFNOSUPPORT)  # IPAddressDeny=, RestrictAddressFamilies=
 
 
 def explained(error: Exception) -> str:
-    """What went wrong, and what to do where the service's own bounds are the reason."""
+    """The text of an error, with advice if the restrictions of the service are the reason."""
     text = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
     if isinstance(error, OSError) and error.errno in _FORBIDDEN:
         return f"{text}; the service may not send there: name the target in the drop-in export.conf (see export.md)"
@@ -27,57 +27,57 @@ def explained(error: Exception) -> str:
 
 
 class Message(Protocol):
-    """What a transport sends at once: whole, or not at all."""
+    """The unit of sending: it is sent completely or not at all."""
 
     @property
     def flows(self) -> int:
-        """Reports in it."""
+        """The number of reports in it."""
 
 
 P = TypeVar("P", bound=Message)
 
 
 class Transport(Protocol[P]):
-    """One way out. `pack` and `send` are called from the exporter's thread alone; the counters any thread may read."""
+    """Sends to one target. Only the exporter's thread calls `pack` and `send`; any thread may read the counters."""
 
-    sent: int  # flows that arrived, as far as the protocol tells
-    lost: int  # flows that are known to have been lost on the way
-    error: str  # why nothing arrives now; empty where all is well
+    sent: int  # flows that arrived, as far as the protocol can tell
+    lost: int  # flows that are known to be lost
+    error: str  # why sending fails now; empty if it works
     gather_s: float  # how long flows are collected to be sent together
 
     @property
     def waiting(self) -> int:
-        """Flows that the transport itself keeps until they arrive."""
+        """The number of flows that the transport stores until they arrive."""
 
     def pack(self, rows: Batch, names: Names) -> Iterable[P]:
-        """Make messages of at most SLICE_ROWS reports."""
+        """Makes messages of at most SLICE_ROWS reports."""
 
     def send(self, message: P) -> None:
-        """Send one. Raises OSError if it was not sent: it is called again with the same."""
+        """Sends a message. Raises OSError if it was not sent; then it is called again with the same one."""
 
     def close(self, deadline: float) -> None:
-        """Let go, having sent by `deadline` (time.monotonic) what can be sent by then."""
+        """Sends what can be sent by `deadline` (time.monotonic), and closes."""
 
 
 class Exporter(Worker):
-    """One [[export]] at work: reports, or threats, wait for a transport, which takes them to one place."""
+    """The worker of one [[export]]: queues reports, or threats, for its transport."""
 
     def __init__(self, name: str, make: Callable[[], Transport[Any]], buffer_rows: int) -> None:
-        """`make` is called from the thread, again and again while it raises OSError."""
+        """`make` creates the transport; it is called in the thread until it raises no OSError."""
         super().__init__("export", buffer_rows)
         self.name = name
         self._make = make
         self._transport: Transport[Any] | None = None
-        self._since = 0.0  # when the oldest of _items came
+        self._since = 0.0  # when the oldest of _items was queued
 
     def put(self, rows: Batch, names: Names) -> None:
-        """Queue a REPORT batch; what does not fit is lost and counted."""
+        """Queues a REPORT batch; what does not fit is lost and counted."""
         with self._wake:
             self._since = self._since if self._items else time.monotonic()
             super().put(rows, names)
 
     def status(self) -> dict[str, Any]:
-        """For `trafficctl status`: sent, queue, lost (flows, or threats), error."""
+        """The fields for status: sent, queue, lost (of flows, or threats), error."""
         transport = self._transport
         sent, waiting, lost, error = (
             (transport.sent, transport.waiting, transport.lost, transport.error) if transport else (0, 0, 0, "")
@@ -105,7 +105,7 @@ class Exporter(Worker):
         self._transport = self._make()
 
     def _take(self, gather_s: float) -> Named | None:
-        """What has gathered, as far as it goes by the same names; None when it is time to end."""
+        """The collected rows that have the same names; None when it is time to end."""
         with self._wake:
             while True:
                 closing = self._give_up_at is not None
@@ -133,7 +133,7 @@ class Exporter(Worker):
                     break
                 left -= message.flows
                 self._settle(message.flows)
-        except Exception as error:  # noqa: BLE001 - a batch that cannot be told must not end the export
+        except Exception as error:  # noqa: BLE001 - a batch that cannot be packed must not end the export
             self._error = f"some could not be sent: {type(error).__name__}: {error}"
         if left:
             self._settle(left, lost=left)

@@ -1,9 +1,9 @@
-"""ClickHouse: batches into a spool on the disk, and from there to the server, at least once and in effect once.
+"""The transport to ClickHouse: batches go into a spool on the disk, and from there to the server.
 
-Flows have a spool and a thread, and threats have theirs: neither waits for the other's, or for want of its table.
-A batch is one block into one partition, which the server takes whole or not at all. Where an answer was lost (a
-connection broke, this process ended) the server is asked whether it has the batch before it gets it again. Should
-both cross, the rows have equal keys, of which the table keeps one (packaging/clickhouse/flows.sql).
+Flows and threats have a spool and a thread each, so neither waits for the other. A batch is one block of one partition,
+which the server inserts completely or not at all. If a reply was lost (the connection broke, this process ended), the
+server is asked whether it has the batch before it is sent again. If a batch is inserted twice nevertheless, its rows
+have equal keys, of which the table keeps one (packaging/clickhouse/flows.sql).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 
 _RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
-_NAP_S = 0.5  # between looks at whether it is time to end
-# Settings of newer servers: a repeated batch is recognised by its name, and an answer means that it is stored.
+_NAP_S = 0.5  # between checks whether it is time to end
+# Settings of newer servers: a repeated batch is recognised by its name, and a reply means that it is stored.
 _NEWER: Settings = {"insert_deduplication_token": "", "async_insert": 0}
-_SKIPS: Settings = {"input_format_skip_unknown_fields": 1}  # of a block, what the server computes or has no column for
+_SKIPS: Settings = {"input_format_skip_unknown_fields": 1}  # ignore columns that the server computes or does not have
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class Table:
     """A table of packaging/clickhouse/flows.sql, and how a batch becomes blocks of it."""
 
     name: str
-    columns: Mapping[str, str]  # that are sent, with their types
-    partitions: Callable[[Batch], Iterable[Batch]]  # the rows of each partition: an insert into one is atomic
-    block: Callable[[Batch, Names, str, str], Block]  # of rows of one partition; names, sensor, batch
+    columns: Mapping[str, str]  # the columns that are sent, with their types
+    partitions: Callable[[Batch], Iterable[Batch]]  # splits rows by partition: an insert into one is atomic
+    block: Callable[[Batch, Names, str, str], Block]  # makes a block of rows of one partition; names, sensor, batch
     later: Collection[str] = ()  # columns that a table of an earlier version does not have
 
     def insert(self, but: Collection[str]) -> str:
-        """What a block is the data of, on a server that takes all columns but these."""
+        """The INSERT statement for blocks, on a server that does not accept the columns `but`."""
         sent = (name for name in self.columns if name not in but)
         return f"INSERT INTO {self.name} ({', '.join(sent)}) FORMAT Native"
 
@@ -56,7 +56,7 @@ THREATS = Table("threats", threat_rows.COLUMNS, threat_rows.by_month, threat_row
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A block and its name."""
+    """A block and the name of its batch."""
 
     batch: str
     block: Block
@@ -68,11 +68,11 @@ class Message:
 
 
 class ClickHouse:
-    """The transport: `send` keeps a message in the spool; a thread of its own takes it from there to the server."""
+    """`send` writes a message to the spool; a thread sends it from there to the server."""
 
     def __init__(self, target: Target, export: Export, table: Table, folder: Path, spool_size: int) -> None:
-        """Goes on with what waits in `folder`. Raises OSError if it cannot be used."""
-        # A threat is on the disk at once: a row that a kill takes would be its last one.
+        """Continues with the spool in `folder`. Raises OSError if it cannot be used."""
+        # A threat is written to the disk at once: a lost row may have been its last one.
         self.gather_s = export.batch_interval if table is FLOWS else 0.0
         self.sent = self.lost = 0
         self.error = ""
@@ -84,30 +84,30 @@ class ClickHouse:
         self._table = table
         self._password_file = export.password_file
         self._server: tuple[Server, str, Settings] | None = None  # with the INSERT for it
-        self._in_doubt: Path | None = None  # the entry that may have arrived, though no answer did
+        self._in_doubt: Path | None = None  # the entry that may have arrived, though there was no reply
         self._stop_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="clickhouse", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """Flows in the spool."""
+        """The number of flows in the spool."""
         return self._spool.flows
 
     def pack(self, rows: Batch, names: Names) -> Iterable[Message]:
-        """A message for each partition there is."""
+        """Makes a message for each partition."""
         for each in self._table.partitions(rows):
             self._batches += 1
             batch = f"{self._batch}-{self._batches}"
             yield Message(batch, self._table.block(each, names, self._sensor, batch))
 
     def send(self, message: Message) -> None:
-        """Keep it on the disk until the server has it. Raises OSError if the spool is full or cannot be written."""
+        """Stores a message on the disk until the server has it. Raises OSError if the spool is full or not writable."""
         made = message.block
         self._spool.put(made.rows, {"batch": message.batch, "first": made.first, "last": made.last}, made.body)
 
     def close(self, deadline: float) -> None:
-        """Send by `deadline` what can be sent; the rest waits on the disk for the next start."""
+        """Sends what can be sent by `deadline`; the rest stays on the disk for the next start."""
         self._stop_at = deadline
         self._thread.join(max(0.0, deadline - time.monotonic()) + _NAP_S)
 
@@ -123,7 +123,7 @@ class ClickHouse:
                 continue
             try:
                 self._deliver(entry)
-            except Exception as error:  # noqa: BLE001 - whatever the server says, the flows stay on the disk
+            except Exception as error:  # noqa: BLE001 - after any error the flows stay on the disk
                 self.error = explained(error)
                 self._hang_up()
                 retry_at = time.monotonic() + _RETRY_S[min(failures, len(_RETRY_S) - 1)]
@@ -147,7 +147,7 @@ class ClickHouse:
         if not ((entry.left or entry.path == self._in_doubt) and self._has(server, about)):
             self._in_doubt = entry.path
             name = str(about["batch"])
-            # No server runs two queries of one id: a try that outlived its sender is waited for.
+            # A server does not run two queries with one id, so an insert that is still running is not repeated.
             settings = {**settings, "query_id": name}
             if "insert_deduplication_token" in settings:
                 settings["insert_deduplication_token"] = name
@@ -157,8 +157,8 @@ class ClickHouse:
         self.sent += entry.flows
 
     def _connected(self) -> tuple[Server, str, Settings]:
-        """The server, what inserts there, and with which settings; asked anew after each failure, for it may be another
-        one."""
+        """The server, its INSERT statement and its settings; read again after each failure, since the server may have
+        changed."""
         if self._server is None:
             server = Server(self._target, _password(self._password_file))
             names = ", ".join(f"'{name}'" for name in _NEWER)
@@ -178,12 +178,12 @@ class ClickHouse:
             self._server = None
 
     def _has(self, server: Server, about: dict[str, Any]) -> bool:
-        """Whether the server has the batch; the times let it look at few rows."""
+        """Whether the server has the batch; the times limit the rows to be read."""
         batch = literal(str(about["batch"]))
         when = f"last_seen >= {float(about['first'])!r} AND last_seen <= {float(about['last'])!r}"
         return bool(server.ask(f"SELECT count() FROM {self._table.name} WHERE {when} AND batch = {batch}")[0][0])
 
 
 def _password(path: Path | None) -> str:
-    """The file's first line. Raises OSError."""
+    """The first line of the file. Raises OSError."""
     return (path.read_text("utf-8").splitlines() or [""])[0].strip() if path else ""

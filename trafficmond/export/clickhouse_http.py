@@ -1,4 +1,4 @@
-"""ClickHouse's HTTP interface, as much of it as inserting and asking needs. Blocks; for threads and commands."""
+"""A client for ClickHouse's HTTP interface: inserts and queries. It blocks; for threads and commands."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _ERROR_CHARACTERS = 300
 
 
 class ServerError(OSError):
-    """The server answered, and it was no."""
+    """The server answered with an error."""
 
 
 class Server:
-    """One server, one connection kept open between questions. For one thread at a time."""
+    """A server, with one connection that stays open between requests. For one thread at a time."""
 
     def __init__(self, target: Target, password: str = "", timeout_s: float = 30.0) -> None:
         self._target = target
@@ -28,13 +28,13 @@ class Server:
         self._connection: http.client.HTTPConnection | None = None
 
     def close(self) -> None:
-        """Hang up."""
+        """Closes the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def insert(self, sql: str, body: bytes, settings: Settings) -> None:
-        """`INSERT ... FORMAT ...` with its data. Raises OSError; the rows may be there nevertheless."""
+        """Runs `INSERT ... FORMAT ...` with its data. Raises OSError; the rows may be stored nevertheless."""
         self._post({"query": sql, **settings}, body)
 
     def ask(self, sql: str) -> list[list[Any]]:
@@ -43,7 +43,7 @@ class Server:
         try:
             rows: list[list[Any]] = json.loads(reply)["data"]
         except (ValueError, KeyError, TypeError):
-            # Having begun to answer, the server can say what went wrong only in the text.
+            # After the beginning of a reply, the server can report an error only in its text.
             raise ServerError(0, self._complaint(reply)) from None
         return rows
 

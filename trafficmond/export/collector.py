@@ -1,4 +1,4 @@
-"""IPFIX over UDP and TCP (RFC 7011 section 10): the sockets, and when templates are sent again."""
+"""The transports for IPFIX over UDP and TCP (RFC 7011 section 10)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from trafficmond.export.ipfix import Part, Stream, parts
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 
-_IP_UDP_BYTES = 48  # of IPv6 and UDP; IPv4's are fewer
+_IP_UDP_BYTES = 48  # headers of IPv6 and UDP; those of IPv4 are smaller
 _TCP_MESSAGE_BYTES = 16384
 _TIMEOUT_S = 10.0
-_BURST = 16  # datagrams at once
+_BURST = 16  # datagrams sent without a pause
 
 
 class _Collector:
-    """What both transports share: the counters, and how rows become parts of messages."""
+    """The common part of both transports: the counters, and packing of rows into messages."""
 
     gather_s = 0.0
     max_bytes = _TCP_MESSAGE_BYTES
@@ -36,15 +36,15 @@ class _Collector:
         self._socket: socket.socket | None = None
 
     def pack(self, rows: Batch, names: Names) -> Iterable[Part]:  # noqa: ARG002 - IPFIX has numbers, not names
-        """Parts of messages."""
+        """Packs rows into parts, one for each message."""
         return parts(rows, self.max_bytes, biflow=self._export.biflow)
 
     def close(self, deadline: float) -> None:  # noqa: ARG002 - nothing waits here
-        """Close the socket."""
+        """Closes the socket."""
         self._hang_up()
 
     def _connect(self, kind: socket.SocketKind) -> socket.socket:
-        """A socket connected to the first address that answers. Raises OSError."""
+        """A socket connected to the first address that accepts. Raises OSError."""
         found = socket.getaddrinfo(self._target.host, self._target.port, type=kind)
         for at, (family, _, protocol, _, address) in enumerate(found):
             candidate = socket.socket(family, kind, protocol)
@@ -66,18 +66,18 @@ class _Collector:
 
 
 class UdpCollector(_Collector):
-    """By datagrams. `sent` is what left this host; where nobody takes a datagram the kernel may say so later, and what
-    was in it counts as lost too."""
+    """Sends datagrams. `sent` counts flows that left this host. If the kernel learns later that a datagram was not
+    accepted, its flows count as lost, too."""
 
     def __init__(self, target: Target, export: Export) -> None:
         super().__init__(target, export)
         self.max_bytes = export.mtu - _IP_UDP_BYTES
         self._templates_due = 0.0
-        self._before = 0  # flows of the datagram before
-        self._next = 0.0  # when the next datagram may leave
+        self._before = 0  # flows in the last datagram
+        self._next = 0.0  # when the next datagram may be sent (monotonic)
 
     def send(self, part: Part) -> None:
-        """Send one message, templates first where they are due. Raises OSError if it did not leave this host."""
+        """Sends a message, after templates if they are due. Raises OSError if it did not leave this host."""
         sequence = self._stream.sequence
         try:
             if self._socket is None:
@@ -90,7 +90,7 @@ class UdpCollector(_Collector):
                 self._templates_due = now + self._export.template_interval
             self._datagram(self._socket, self._stream.message(part.sets, part.records, time.time()))
         except OSError as error:
-            self._stream.sequence = sequence  # it will be tried again: a gap would tell of records that were lost
+            self._stream.sequence = sequence  # it will be sent again: a gap would mean lost records
             self._hang_up()  # addresses and routes may have changed
             raise OSError(error.errno, f"{self._target}: {error.strerror or error}") from error
         self.sent += part.flows
@@ -101,7 +101,7 @@ class UdpCollector(_Collector):
         try:
             connected.send(message)
         except ConnectionRefusedError:
-            # Says that nobody took the datagram before (ICMP port unreachable); this one has not been tried.
+            # This is the ICMP error for the last datagram (port unreachable); this one was not sent.
             self.error = f"{self._target}: nobody listens there"
             self.lost += self._before
             self._before = 0
@@ -110,7 +110,7 @@ class UdpCollector(_Collector):
             self.error = "" if self._before else self.error
 
     def _pace(self) -> None:
-        """Wait so that no more than a small burst exceeds the rate; a collector's socket holds some hundred."""
+        """Waits so that only a small burst exceeds the rate; the socket buffer of a collector holds some hundred."""
         gap, now = 1 / self._export.max_rate, time.monotonic()
         self._next = max(self._next, now - _BURST * gap) + gap
         if self._next > now:
@@ -118,10 +118,11 @@ class UdpCollector(_Collector):
 
 
 class TcpCollector(_Collector):
-    """By a connection. What the peer's kernel took and its program never read is beyond knowing."""
+    """Sends over a connection. Messages that the collector's kernel accepted, but the collector never read, count as
+    sent."""
 
     def send(self, part: Part) -> None:
-        """Send one message. Raises OSError; the next call connects anew, with templates and sequence from the start."""
+        """Sends a message. Raises OSError; then the next call connects again and starts with templates."""
         try:
             if self._socket is not None and self._has_closed(self._socket):
                 self._hang_up()
@@ -138,7 +139,7 @@ class TcpCollector(_Collector):
 
     @staticmethod
     def _has_closed(connected: socket.socket) -> bool:
-        """Whether the collector hung up; it never sends anything, so whatever there is to read means that."""
+        """Whether the collector closed the connection. It never sends data, so anything to read means that."""
         poll = select.poll()
         poll.register(connected, select.POLLIN | select.POLLRDHUP)
         return bool(poll.poll(0))

@@ -1,4 +1,4 @@
-"""All [[export]] tables at work."""
+"""The exporters of all [[export]] tables."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _MOST_THREATS = 4096
 # bound: bytes of threats that wait in the spool of an export | further threats wait in the queue
 _THREATS_SPOOL = 32 << 20
 
-_Key = tuple[Export, str]  # and what of it: FLOWS or THREATS
+_Key = tuple[Export, str]  # with FLOWS or THREATS
 
 
 class ExportSet:
-    """The exporters that the settings name: of each one for flows and, where the target takes threats, one for these.
-    For the daemon's loop; nothing waits, but `join`."""
+    """The exporters of the settings: for each [[export]] one of flows and, if the target accepts them, one of threats.
+    For the event loop's thread; only `join` waits."""
 
     def __init__(self, exports: Sequence[Export], state_dir: Path) -> None:
         self._state_dir = state_dir
         self._running: dict[_Key, Exporter] = {}
         self._leaving: list[Exporter] = []
         self._failing: set[_Key] = set()
-        self._revision = 0  # of the latest threat told
+        self._revision = 0  # of the latest update of a threat
         self.configure(exports, 0.0)
 
     def configure(self, exports: Sequence[Export], deadline: float) -> None:
-        """Make it these from now on. Others have until `deadline` (time.monotonic) to send what they hold."""
+        """Replaces the exports. Those that are removed have until `deadline` (time.monotonic) to send their queues."""
         self._leaving = [each for each in self._leaving if not each.ended]
         wanted = list(_keys(exports))
         for key in [key for key in self._running if key not in wanted]:
@@ -62,24 +62,24 @@ class ExportSet:
         return exporter
 
     def put(self, rows: Batch, names: Names) -> None:
-        """Queue a REPORT batch for each."""
+        """Queues a REPORT batch for each export."""
         for exporter in self._of(FLOWS):
             exporter.put(rows, names)
 
     def threat(self, threat: Threat, state: str) -> None:
-        """Queue how a threat stands now ("opened", "updated", "closed"), for each that takes threats."""
+        """Queues the state of a threat ("opened", "updated", "closed") for each export of threats."""
         self._revision = max(self._revision + 1, time.time_ns() // 1000)
         for exporter in self._of(THREATS):
             exporter.put(threat_rows.update(threat, state, self._revision), NO_NAMES)
 
     @property
     def room(self) -> int:
-        """Rows that each still takes; those that fail are not waited for."""
+        """The number of rows that all working exports can queue."""
         working = (each.room for each in self._of(FLOWS) if not each.status()["error"])
         return min(working, default=sys.maxsize)
 
     def status(self) -> list[dict[str, Any]]:
-        """One row an export: to, sent, queue, lost (flows), error; threats: the same of these, or None."""
+        """One row for each export: to, sent, queue, lost (flows), error; the same in `threats`, or None."""
         return [
             {
                 "to": str(parse_target(export.to)),
@@ -91,8 +91,8 @@ class ExportSet:
         ]
 
     def changes(self) -> Iterator[tuple[str, str, str]]:
-        """(to, flows or threats, error) of each that began to fail or, the error empty, works again since the last
-        call."""
+        """(to, flows or threats, error) for each export that began to fail since the last call, or with an empty error
+        works again."""
         for key, exporter in self._running.items():
             error = exporter.status()["error"]
             if bool(error) != (key in self._failing):
@@ -101,12 +101,12 @@ class ExportSet:
                 yield str(parse_target(export.to)), what, error
 
     def finish(self, deadline: float) -> None:
-        """Tell all to send what they hold by `deadline` (time.monotonic), without waiting for it."""
+        """Tells all to send their queues by `deadline` (time.monotonic). Does not wait."""
         for exporter in self._running.values():
             exporter.finish(deadline)
 
     def join(self, deadline: float) -> None:
-        """Wait until all have ended, until shortly after `deadline`."""
+        """Waits until all have ended, until shortly after `deadline`."""
         for exporter in [*self._running.values(), *self._leaving]:
             exporter.join(deadline)
 
@@ -122,12 +122,12 @@ def _keys(exports: Iterable[Export]) -> Iterator[_Key]:
 
 
 def _transport(export: Export, what: str, state_dir: Path) -> Transport[Any]:
-    """Its way out; the modules are read only where one is asked for. Raises OSError."""
+    """Creates the transport; its module is imported only when it is needed. Raises OSError."""
     target = parse_target(export.to)
     if not target.is_ipfix:
         from trafficmond.export import clickhouse
 
-        # A name that stays the same while other settings of the export change.
+        # The name depends on the target only, so that it stays when other settings of the export change.
         folder = state_dir / _FOLDER / hashlib.sha256(str(target).encode()).hexdigest()[:16]
         if what == FLOWS:
             return clickhouse.ClickHouse(target, export, clickhouse.FLOWS, folder, export.spool_size)

@@ -1,4 +1,4 @@
-"""REPORT batches as rows of ClickHouse's table `flows`. Pure."""
+"""Converts REPORT batches to blocks of ClickHouse's table `flows`. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trafficmond.model import Action, Direction
 from trafficmond.protocols import protocol_name
 from trafficmond.verdict import action_of
 
-# The columns of packaging/clickhouse/flows.sql that are sent, with the types they have there.
+# The columns of packaging/clickhouse/flows.sql that are sent, with their types.
 COLUMNS = {
     "day": "Date",
     "sensor": "String",
@@ -55,7 +55,7 @@ COLUMNS = {
     "process": "Nullable(String)",
     "pid": "Nullable(UInt32)",
 }
-# Those that a table of an earlier version's does not have; they are sent to one that has.
+# Columns that a table of an earlier version does not have.
 LATER = ("process", "pid")
 _RENAMED = {
     "first_seen": "first",
@@ -67,14 +67,14 @@ _RENAMED = {
 
 
 def by_day(rows: Batch) -> Iterator[Batch]:
-    """The rows of each UTC day, which is a partition of its own: an insert into one partition is atomic."""
+    """The rows of each UTC day, which is a partition: an insert into one partition is atomic."""
     days = rows["last"] // DAY_S
     for day in np.unique(days):
         yield take(rows, np.flatnonzero(days == day))
 
 
 def block(rows: Batch, names: Names, sensor: str, batch: str) -> Block:
-    """The rows, all of one day, as a block. `batch` names it for ever."""
+    """A block of rows of one day. `batch` is its unique name."""
     count = len(rows)
     made: dict[str, bytes] = {
         "day": np.full(count, rows["last"][0] // DAY_S, "<u2").tobytes(),

@@ -1,4 +1,4 @@
-"""REPORT batches as IPFIX messages (RFC 7011). Pure: what is sent, not how."""
+"""Converts REPORT batches to IPFIX messages (RFC 7011). Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DELETED, _DENIED, _UPDATE = 2, 3, 5
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Whole Data Sets that fit into one message, and how much is in them."""
+    """Complete Data Sets that fit into one message, and the numbers of records and flows in them."""
 
     sets: bytes
     records: int
@@ -44,7 +44,7 @@ class Stream:
     sequence: int = field(default=0)  # data records sent before
 
     def message(self, sets: bytes, records: int, now: float) -> bytes:
-        """A message of these sets. The sequence number goes on by its data records."""
+        """A message of these sets. The sequence number increases by its data records."""
         header = struct.pack(
             ">HHIII", VERSION, HEADER_BYTES + len(sets), int(now) & _SEQUENCE_MASK, self.sequence, self.domain
         )
@@ -57,10 +57,10 @@ class Stream:
 
 
 def parts(rows: Batch, max_bytes: int, *, biflow: bool) -> Iterator[Part]:
-    """The rows as the bodies of messages of at most `max_bytes` each.
+    """Packs rows into the bodies of messages of at most `max_bytes` each.
 
-    With `biflow` a row that saw both directions is one record, the initiator's, with the responder's counters as
-    reverse elements; without, it is two. Where only the responder's packets are told, the record is theirs.
+    With `biflow` a row with both directions is one record of the initiator, with the responder's counters as reverse
+    elements; without, it is two records. A row with packets of the responder only is one record of the responder.
     """
     records, flows_of = _directions(rows, biflow)
     both = records["reply_packets"] > 0
@@ -71,7 +71,7 @@ def parts(rows: Batch, max_bytes: int, *, biflow: bool) -> Iterator[Part]:
             (records["family"] == template.family) & (icmp == template.icmp) & (both == template.biflow)
         )
         data = _encode(take(records, chosen), template).tobytes()
-        told = flows_of[chosen]
+        complete = flows_of[chosen]
         size, at = template.layout.itemsize, 0
         while at < len(chosen):
             fit = (room - len(sets) - _SET_BYTES) // size
@@ -81,7 +81,7 @@ def parts(rows: Batch, max_bytes: int, *, biflow: bool) -> Iterator[Part]:
                 continue
             here = min(fit, len(chosen) - at)
             sets += struct.pack(">HH", template.id, _SET_BYTES + here * size) + data[at * size : (at + here) * size]
-            flows += int(told[at : at + here].sum())
+            flows += int(complete[at : at + here].sum())
             count += here
             at += here
     if count:
@@ -89,7 +89,7 @@ def parts(rows: Batch, max_bytes: int, *, biflow: bool) -> Iterator[Part]:
 
 
 def _directions(rows: Batch, biflow: bool) -> tuple[Batch, Column]:
-    """(records, flows): a REPORT row for each record to come, and how many of the given rows each tells the last of."""
+    """(records, flows): a REPORT row for each record, and how many of the given rows are complete with it."""
     backward = rows["packets"] == 0
     forward = take(rows, np.flatnonzero(~backward))
     replies = _reversed(take(rows, np.flatnonzero(backward)))
@@ -100,13 +100,13 @@ def _directions(rows: Batch, biflow: bool) -> tuple[Batch, Column]:
     second = _reversed(take(forward, answered))
     forward["reply_packets"] = forward["reply_bytes"] = 0
     records = np.concatenate([forward, replies, second])
-    told = np.ones(len(records), np.int64)
-    told[answered] = 0  # their second records come later, for they go by the same template
-    return records, told
+    complete = np.ones(len(records), np.int64)
+    complete[answered] = 0  # their second records follow later, in the same template
+    return records, complete
 
 
 def _reversed(rows: Batch) -> Batch:
-    """The responder's side of each row, as a row of its own."""
+    """The rows with the roles of initiator and responder exchanged."""
     turned = rows.copy()
     for one, other in (("src_hi", "dst_hi"), ("src_lo", "dst_lo"), ("sport", "dport")):
         turned[one], turned[other] = rows[other], rows[one]

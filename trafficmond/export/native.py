@@ -1,4 +1,4 @@
-"""ClickHouse's Native format: columns, as numpy has them already. Pure.
+"""Encodes blocks in ClickHouse's Native format, column by column. Pure.
 
 https://clickhouse.com/docs/interfaces/formats#native: for each block the numbers of columns and rows, for each column
 its name, its type and its values; numbers little-endian, texts and counts with a LEB128 length before them.
@@ -21,7 +21,7 @@ _NUMBERS = {"Date": "<u2", "UInt8": "u1", "UInt16": "<u2", "UInt32": "<u4", "UIn
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows of one partition, to be inserted at once. Times are those of `last_seen`."""
+    """Rows of one partition, to be inserted together; `first` and `last` are the range of `last_seen`."""
 
     rows: int
     first: float
@@ -32,7 +32,7 @@ class Block:
 def block_of(
     columns: Mapping[str, str], made: Mapping[str, bytes], numbers: Mapping[str, Column], last_seen: Column
 ) -> Block:
-    """A block of `columns` (name -> type): those that are `made` already, and those that numpy has as numbers."""
+    """A block of `columns` (name -> type): encoded columns are in `made`, numeric columns in `numbers`."""
     body = bytearray(_count(len(columns)) + _count(len(last_seen)))
     for name, kind in columns.items():
         body += text(name) + text(kind)
@@ -41,8 +41,8 @@ def block_of(
 
 
 def nullable(column: Sequence[Any], kind: str, count: int) -> bytes:
-    """Which of `count` values are missing, a byte each, and then all of them, with something in place of the missing.
-    An empty column is one of which all are."""
+    """A nullable column: a byte for each of `count` values that tells whether it is missing, and then all values. In an
+    empty `column` all values are missing."""
     kind = kind.removeprefix("Nullable(").removesuffix(")")
     number = _NUMBERS.get(kind)
     if not column:
@@ -56,7 +56,7 @@ def nullable(column: Sequence[Any], kind: str, count: int) -> bytes:
 
 
 def named(column: Column, name: Callable[[int], str]) -> bytes:
-    """The names of numbers, each asked for once."""
+    """The encoded names of numbers; `name` is called once for each distinct number."""
     numbers = column.tolist()
     known = {number: text(name(number)) for number in set(numbers)}
     return b"".join([known[number] for number in numbers])
@@ -70,13 +70,13 @@ def packed(hi: Column, lo: Column) -> bytes:
 
 
 def text(value: str) -> bytes:
-    """A text with its length."""
+    """An encoded text with its length."""
     data = value.encode("utf-8", "replace")
     return _count(len(data)) + data
 
 
 def _count(number: int) -> bytes:
-    """LEB128: seven bits a byte, the least first, the top bit set where more follow."""
+    """A number in LEB128: seven bits a byte, the lowest first; the top bit means that more follow."""
     found = bytearray()
     while number > 0x7F:
         found.append(number & 0x7F | 0x80)

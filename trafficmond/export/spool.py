@@ -1,6 +1,6 @@
-"""A bounded queue on the disk: what was put is there after a crash, in order, until it is taken off.
+"""A bounded queue on the disk, whose entries survive a crash.
 
-One file an entry: a line of JSON, then the body. A file has its name only once it is whole and on the disk.
+Each entry is a file: a line of JSON, then the body. A file gets its name only when it is complete and on the disk.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SUFFIX = ".batch"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file. `left` is of a former process: whether it was sent is not known."""
+    """One file. `left`: it is from an earlier process, so it is unknown whether it was sent."""
 
     path: Path
     flows: int
@@ -32,7 +32,7 @@ class Spool:
     """A folder of entries. One thread may put while another reads and removes."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        """Goes on with what is there. Raises OSError if the folder cannot be made or read."""
+        """Continues with the entries in the folder. Raises OSError if it cannot be created or read."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._max_bytes = max_bytes
@@ -54,8 +54,7 @@ class Spool:
         self.flows += entry.flows
 
     def put(self, flows: int, about: dict[str, Any], body: bytes) -> None:
-        """Keep an entry; when this returns it is on the disk. Raises OSError if it does not fit or cannot be written;
-        then nothing is kept."""
+        """Stores an entry on the disk. Raises OSError, and stores nothing, if it does not fit or cannot be written."""
         data = json.dumps({**about, "bytes": len(body)}).encode() + b"\n" + body
         if self.bytes + len(data) > self._max_bytes:
             raise OSError(errno.ENOSPC, f"the spool {self._folder} is full")
@@ -67,13 +66,13 @@ class Spool:
             self._wake.notify()
 
     def oldest(self, timeout_s: float) -> Entry | None:
-        """The oldest entry, waiting for one; None if none came in time."""
+        """The oldest entry; waits for one, at most `timeout_s`; None if there is none."""
         with self._wake:
             self._wake.wait_for(lambda: self._entries, timeout_s)
             return self._entries[0] if self._entries else None
 
     def read(self, entry: Entry) -> tuple[dict[str, Any], bytes]:
-        """What was put. Raises OSError if the file cannot be read, ValueError if it is damaged."""
+        """The content of an entry. Raises OSError if the file cannot be read, ValueError if it is damaged."""
         line, _, body = entry.path.read_bytes().partition(b"\n")
         about = json.loads(line)
         if not isinstance(about, dict) or about.get("bytes") != len(body):
@@ -81,7 +80,7 @@ class Spool:
         return about, body
 
     def remove(self, entry: Entry) -> None:
-        """Take the oldest entry off. Raises OSError if the disk refuses; then it stays the oldest."""
+        """Removes the oldest entry. Raises OSError if that fails; then it stays the oldest."""
         entry.path.unlink(missing_ok=True)
         with self._wake:
             self._entries.popleft()

@@ -1,4 +1,4 @@
-"""IPFIX templates (RFC 7011 section 3.4.1) and the numpy layouts of the records they describe.
+"""IPFIX templates (RFC 7011 section 3.4.1) and the numpy layouts of their records.
 
 One for each of IPv4 and IPv6, ports and ICMP, one direction and both (biflow, RFC 5103). Information elements are
 those of IANA's registry (https://www.iana.org/assignments/ipfix).
@@ -59,7 +59,7 @@ _REVERSE_PORTS: list[_Field] = [("reverseTcpControlBits", 6, ">u2", True)]
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One template: its id, which rows it is for, the layout of their records, and its own record on the wire."""
+    """One template: its id, its kind of rows, the layout of their records, and the encoded template record."""
 
     id: int
     family: int  # 4 or 6

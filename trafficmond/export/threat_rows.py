@@ -1,6 +1,6 @@
-"""Threats as rows of ClickHouse's table `threats`. Pure.
+"""Converts threats to blocks of ClickHouse's table `threats`. Pure.
 
-They wait as flows do, in batches of numpy's: an update of a threat is a row of THREAT.
+They are queued like flows, in numpy batches: an update of a threat is a row of THREAT.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Threat
 
-# `revision` grows with each row of a sensor; `threat` is a copy that nobody changes any more.
+# `revision` grows with each row of a sensor; `threat` is a copy that does not change.
 THREAT = np.dtype([("revision", "u8"), ("first", "f8"), ("last", "f8"), ("state", "U8"), ("threat", "O")])
 
-# The columns of packaging/clickhouse/flows.sql that are sent, with the types they have there.
+# The columns of packaging/clickhouse/flows.sql that are sent, with their types.
 COLUMNS = {
     "day": "Date",
     "sensor": "String",
@@ -41,19 +41,19 @@ COLUMNS = {
 
 
 def update(threat: Threat, state: str, revision: int) -> Batch:
-    """How a threat stands now ("opened", "updated", "closed"), as a batch of one."""
+    """The state of a threat ("opened", "updated", "closed"), as a batch of one."""
     return np.array([(revision, threat.first_seen, threat.last_seen, state, threat)], THREAT)
 
 
 def by_month(rows: Batch) -> Iterator[Batch]:
-    """The rows of each UTC month of the threats' beginnings, which is a partition of its own."""
+    """The rows of each UTC month in which threats began, which is a partition."""
     months = (rows["first"] // DAY_S).astype("M8[D]").astype("M8[M]")
     for month in np.unique(months):
         yield rows[months == month]
 
 
 def block(rows: Batch, names: Names, sensor: str, batch: str) -> Block:  # noqa: ARG001 - threats have theirs
-    """The rows, all of one month, as a block. `batch` names it for ever."""
+    """A block of rows of one month. `batch` is its unique name."""
     threats: list[Threat] = rows["threat"].tolist()
     texts = {
         "id": [each.id for each in threats],

@@ -1,1 +1,1 @@
-"""`trafficmon-fetch`: lists from the internet, fetched by a process of its own; the daemon only reads files."""
+"""`trafficmon-fetch`: a process that fetches lists from the internet. The daemon only reads the files."""

@@ -1,4 +1,4 @@
-"""`trafficmon-fetch`: its command line. Exit code: 0 all is well, 1 a list could not be had, 2 wrong settings."""
+"""The command line of `trafficmon-fetch`. Exit code: 0 success, 1 a list could not be fetched, 2 wrong settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trafficmond.feeds.fetch import fetch
 
 
 def parser() -> argparse.ArgumentParser:
-    """What it can be told."""
+    """The argument parser."""
     found = argparse.ArgumentParser(
         prog="trafficmon-fetch",
         description="Fetches the prefix lists that have a url in trafficmond.toml, and are due.",
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """One round; the exit code."""
+    """Fetches the lists that are due; returns the exit code."""
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:

@@ -1,4 +1,4 @@
-"""A round: each list that is due is asked for, looked at, and put in its place whole, or what was there stays."""
+"""Fetches the lists that are due. A list replaces its file if it is valid; else the old file stays."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ from trafficmond.feeds.state import Fetched, digest, read, write
 log = logging.getLogger(__name__)
 
 Get = Callable[[str, Collection[str], Validators], Answer]
-_EARLY_S = 60.0  # the timer comes when it comes
+_EARLY_S = 60.0  # tolerance for a timer that fires early
 
 
 def fetch(settings: Settings, now: Callable[[], float], *, all_of_them: bool = False, ask: Get = get) -> int:
-    """Fetches the lists with a URL that are due; how many of them could not be had.
-
-    Raises TrafficmonError if what came cannot be kept.
-    """
+    """Fetches the lists with a URL that are due; returns how many failed. Raises TrafficmonError if a list cannot be
+    stored."""
     feeds, folder = [each for each in settings.lists if each.url], settings.feeds_dir
     states = read(folder)
     failed = 0

@@ -1,4 +1,4 @@
-"""One GET of a list: conditional, bounded in size and time, to public addresses over TLS unless told otherwise."""
+"""Fetches a list by HTTP: conditionally, with limits of size and time, by default from public addresses over TLS."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from trafficmond.urls import hidden
 
 # bound: a fetched list | the list is refused; the last fetched one stays
 MOST_BYTES = 64 << 20
-DEADLINE_S = 300.0  # for the whole of it
-_QUIET_S = 30.0  # between two words of the server
+DEADLINE_S = 300.0  # for a whole request
+_QUIET_S = 30.0  # without any data from the server
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CHUNK = 1 << 16
 
 
 class FetchError(Exception):
-    """The list could not be had; says why, without the URL."""
+    """A list could not be fetched. The text does not contain the URL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What the server said of the version that it gave."""
+    """The server's marks of a version of a list: ETag and Last-Modified."""
 
     etag: str = ""
     modified: str = ""
@@ -40,14 +40,14 @@ class Validators:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`body` is None where nothing has changed."""
+    """A reply; `body` is None if the list has not changed."""
 
     body: bytes | None
     validators: Validators
 
 
 def get(url: str, allow: Collection[str], known: Validators) -> Answer:
-    """The list at `url`, unless it is the version that is `known`. Raises FetchError."""
+    """Fetches the list at `url`, unless it is still the `known` version. Raises FetchError."""
     deadline = time.monotonic() + DEADLINE_S
     for _ in range(_MOST_REDIRECTS + 1):
         answer = _ask(url, allow, known, deadline)
@@ -61,9 +61,9 @@ def get(url: str, allow: Collection[str], known: Validators) -> Answer:
 
 
 def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -> Answer | str:
-    """The answer, or where it is redirected to."""
+    """The reply to one request, or the URL that it redirects to."""
     connection = _connection(url, allow)
-    # A server that says a little now and then is within every other limit.
+    # Ends also the connection to a server that sends a few bytes now and then.
     patience = threading.Timer(max(deadline - time.monotonic(), 0), partial(connection.sock.shutdown, socket.SHUT_RDWR))
     patience.start()
     try:
@@ -133,7 +133,7 @@ def _path(url: str) -> str:
 
 
 def _connection(url: str, allow: Collection[str]) -> http.client.HTTPConnection:
-    """To an address that was looked at, so that no second answer of the resolver leads elsewhere."""
+    """A connection to an address that was checked, so that a second DNS answer cannot lead elsewhere."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -184,7 +184,7 @@ def _connected(host: str, port: int, allow: Collection[str]) -> socket.socket:
 
 
 def is_public(text: object) -> bool:
-    """Whether an address is one of the internet's, not of this host, this network or a group."""
+    """Whether an address is public: not of this host, a private network or a multicast group."""
     address = ipaddress.ip_address(str(text).partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])

@@ -1,7 +1,7 @@
-"""What a server gave, taken for a list or not. Pure.
+"""Checks and converts fetched lists. Pure.
 
-Three shapes are known: prefixes, one a line, which is kept as it is; JSON lines with a `cidr` each (Spamhaus); and the
-columns of DShield (first address, last address, prefix length). The latter two become prefixes, one a line.
+Three formats are known: prefixes, one a line, which are stored as they are; JSON lines with a `cidr` each (Spamhaus);
+and the columns of DShield (first address, last address, prefix length). The latter two become prefixes, one a line.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from trafficmond.policy.prefixes import Prefixes
 
 # bound: lines of a fetched list, including comments | the list is refused; the last fetched one stays
 MOST_LINES = 1_500_000  # a quarter of the prefixes that all rules together may have, and twice the largest list known
-_SHORTEST_4, _SHORTEST_6 = 3, 7  # prefix lengths of whole classes of addresses, as lists of bogons have them
-_MOST_SHARE = 0.5  # of all IPv4 addresses, or of those of IPv6 that are given out
+_SHORTEST_4, _SHORTEST_6 = 3, 7  # lengths of prefixes for whole classes of addresses, as in lists of bogons
+_MOST_SHARE = 0.5  # of all IPv4 addresses, or of the assigned IPv6 addresses (2000::/3)
 _TOP = np.uint64(61)
 _DSHIELD = re.compile(r"(\d+\.\d+\.\d+\.\d+)\t\d+\.\d+\.\d+\.\d+\t(\d+)(?:\t|$)")
 
 
 class NoList(Exception):
-    """What came is no list of prefixes; says why."""
+    """The content is not a list of prefixes; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shaped:
-    """A list as it is kept."""
+    """A list in the form in which it is stored."""
 
     data: bytes
     prefixes: int
-    wrong: int  # lines that are none
+    wrong: int  # lines that are not prefixes
 
 
 def shape(body: bytes) -> Shaped:
-    """The list in what a server gave. Raises NoList."""
+    """The list in the body of a reply. Raises NoList."""
     if b"\0" in body:
         raise NoList("it is not plain text")
     if (lines := max(body.count(b"\n"), body.count(b"\r"))) > MOST_LINES:
@@ -46,7 +46,7 @@ def shape(body: bytes) -> Shaped:
     convert = _converter(body)
     data = _converted(body, convert) if convert else body
     found = parse_list(data, "line")
-    if found.wrong > len(found.prefixes):  # a page that says what went wrong, for one
+    if found.wrong > len(found.prefixes):  # for example an error page
         raise NoList(f"{found.wrong:,} of its lines are not prefixes, {len(found.prefixes):,} are")
     if not len(found.prefixes):
         raise NoList("it holds no prefix")
@@ -60,7 +60,7 @@ def shape(body: bytes) -> Shaped:
 
 
 def _share(prefixes: Prefixes, family: int) -> float:
-    """Which part of IPv4, or of 2000::/3, prefixes cover together."""
+    """The share of IPv4, or of 2000::/3, that prefixes cover together."""
     rows = prefixes.take((prefixes.family == 4) if family == 4 else (prefixes.family == 6) & (prefixes.hi >> _TOP == 1))
     rows = rows.take(np.argsort(rows.hi, kind="stable"))
     begins = rows.hi.astype(np.float64) / 2.0**64
@@ -71,7 +71,7 @@ def _share(prefixes: Prefixes, family: int) -> float:
 
 
 def _converter(body: bytes) -> Callable[[str], str | None] | None:
-    """What makes a prefix of a line, judged by the first line that is not a comment; None: it is one."""
+    """The function that converts a line to a prefix, chosen by the first line that is no comment; None: not needed."""
     for line in body[:4096].decode("utf-8", "replace").splitlines():
         if line.strip() and not line.lstrip().startswith(("#", ";")):
             if line.lstrip().startswith("{"):
@@ -89,7 +89,7 @@ def _converted(body: bytes, convert: Callable[[str], str | None]) -> bytes:
 
 
 def _of_json(line: str) -> str | None:
-    """None for a line that is not about a prefix, such as the one with the licence."""
+    """The prefix in a line of JSON; None for a line without one, such as that with the licence."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):

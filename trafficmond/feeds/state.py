@@ -1,4 +1,4 @@
-"""What is known of each fetched list: a file beside them that everybody may read, and so without URLs."""
+"""The state of fetched lists: a file beside them. Everybody may read it, so it has no URLs."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ STATE_NAME = ".fetched.json"
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Of one list; times are epoch seconds, 0: never."""
+    """The state of one list; times are epoch seconds, 0: never."""
 
-    source: str = ""  # digest of the URL: a list from elsewhere is another
+    source: str = ""  # digest of the URL, which identifies the list
     etag: str = ""
     modified: str = ""
-    checked: float = 0.0  # when a server last answered
-    changed: float = 0.0  # when it last gave something else
-    tried: float = 0.0
-    failing_since: float = 0.0  # 0: the last try worked
+    checked: float = 0.0  # when the server last answered
+    changed: float = 0.0  # when the list last changed
+    tried: float = 0.0  # when it was last requested
+    failing_since: float = 0.0  # 0: the last request worked
     error: str = ""
     prefixes: int = 0
-    wrong: int = 0  # lines that are no prefix
+    wrong: int = 0  # lines that are not prefixes
 
 
 def digest(url: str) -> str:
-    """Tells URLs apart without telling them."""
+    """A digest of a URL, which identifies it without showing it."""
     return hashlib.blake2s(url.encode(), digest_size=16).hexdigest()
 
 
 def read(folder: Path) -> dict[str, Fetched]:
-    """By label; empty where there is none, or none that can be used: then all is fetched anew."""
+    """The states by label; empty if the file is missing or cannot be used: then all lists are fetched again."""
     try:
         raw = json.loads((folder / STATE_NAME).read_text("utf-8"))
         return {label: _fetched(each) for label, each in raw.items()}
@@ -44,7 +44,7 @@ def read(folder: Path) -> dict[str, Fetched]:
 
 
 def write(folder: Path, states: dict[str, Fetched]) -> None:
-    """Raises OSError."""
+    """Writes the states. Raises OSError."""
     text = json.dumps({label: asdict(each) for label, each in sorted(states.items())}, indent=1)
     files.replace(folder / STATE_NAME, text.encode(), mode=0o644)
 

@@ -1,1 +1,1 @@
-"""Databases of countries and networks (autonomous systems): files, read as tables. Pure but for reading."""
+"""Databases of countries and autonomous systems. Pure, except for reading files."""

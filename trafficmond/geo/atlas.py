@@ -1,4 +1,4 @@
-"""Where addresses are: the country, the autonomous system, by one or more databases; and the prefixes of those."""
+"""Looks up the country and autonomous system of addresses in one or more databases, and the prefixes of these."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _KINDS = ("country", "asn")
 
 @dataclass(frozen=True, eq=False)
 class Database:
-    """One file."""
+    """One database file."""
 
     path: Path
-    mark: tuple[int, ...]  # of the file's state
+    mark: tuple[int, ...]  # identifies the state of the file
     content: Content
 
     @property
@@ -38,28 +38,28 @@ class Database:
 
     @cached_property
     def table(self) -> dict[int, tuple[Prefixes, I64]]:
-        """Networks and records by family."""
+        """The networks and their records by family."""
         rows, record = self.content.networks, self.content.record
         chosen = {family: np.flatnonzero(rows.family == family) for family in (4, 6)}
         return {family: (rows.take(index), record[index]) for family, index in chosen.items() if len(index)}
 
     @cached_property
-    def said(self) -> dict[str, Objects]:
-        """What each record says, a column for each field."""
+    def columns(self) -> dict[str, Objects]:
+        """The fields of all records, a column for each field."""
         columns = zip(Record._fields, zip(*self.content.records, strict=True), strict=False)
         return {kind: np.array(values, np.object_) for kind, values in columns}
 
     def knows(self, kind: str, family: int) -> bool:
-        """Whether it says anything of a kind about a family's addresses."""
-        return family in self.table and bool(self.said[kind][self.table[family][1]].astype(np.bool_).any())
+        """Whether it has any value of a kind for addresses of a family."""
+        return family in self.table and bool(self.columns[kind][self.table[family][1]].astype(np.bool_).any())
 
     def look_up(self, hi: U64, lo: U64, family: int) -> I64:
-        """The row of `content.records` that each address has, -1 for none; left-aligned words."""
+        """The row in `content.records` for each address (left-aligned words), -1 for none."""
         rows, record = self.table[family]
         at, order = np.empty(len(hi), np.int64), np.argsort(hi)
-        at[order] = np.searchsorted(rows.hi, hi[order], "right") - 1  # in order: half the time of any other
+        at[order] = np.searchsorted(rows.hi, hi[order], "right") - 1  # sorted needles take half the time
         if family == 6:
-            # Networks longer than /64 share their upper half: back to the one that the lower half lies in.
+            # Networks longer than /64 may share their upper half: go back to the one that contains the lower half.
             while len(late := np.flatnonzero((at >= 0) & (rows.hi[at] == hi) & (rows.lo[at] > lo))):
                 at[late] -= 1
         found = np.maximum(at, 0)
@@ -72,8 +72,8 @@ class Database:
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """Databases in the order of the settings: of each kind, and family, the first that knows it counts. `notes` says
-    what is wrong with them."""
+    """All databases in the order of the settings. For each kind and family the first one that has it is used; `notes`
+    are their mistakes."""
 
     databases: tuple[Database, ...] = ()
     notes: tuple[Mistake, ...] = ()
@@ -92,21 +92,21 @@ class Atlas:
 
     @property
     def mark(self) -> tuple[object, ...]:
-        """What it is made of: other files, another mark."""
+        """Identifies the files and their states."""
         return tuple((str(each.path), each.mark) for each in self.databases)
 
     def knows(self, kind: str) -> bool:
-        """Whether there is a database of "country" or "asn"."""
+        """Whether there is a database for "country" or "asn"."""
         return any(chosen == kind for chosen, _ in self._chosen)
 
     def sources(self, kind: str) -> str:
-        """Which databases say something of a kind, with their dates."""
+        """The databases that are used for a kind, with their dates."""
         used = {id(each) for (chosen, _), each in self._chosen.items() if chosen == kind}
         return ", ".join(each.dated for each in self.databases if id(each) in used)
 
     def column(self, kind: str, hi: U64, lo: U64, family: U8) -> Objects:
-        """The country (""), the number of the system (0) or the name of its "organisation" (""), of each address
-        (left-aligned words, 4 or 6); those in parentheses where it is unknown."""
+        """The "country", "asn" or "organisation" of each address (left-aligned words, family 4 or 6); "" or 0 if
+        unknown."""
         found = np.full(len(hi), 0 if kind == "asn" else "", np.object_)
         for (chosen, wanted), database in self._chosen.items():
             if chosen != ("asn" if kind == "organisation" else kind):
@@ -114,16 +114,16 @@ class Atlas:
             index = np.flatnonzero(family == wanted)
             if len(index):
                 row = database.look_up(hi[index], lo[index], wanted)
-                found[index[row >= 0]] = database.said[kind][row[row >= 0]]
+                found[index[row >= 0]] = database.columns[kind][row[row >= 0]]
         return found
 
     def records(self, hi: U64, lo: U64, family: U8) -> list[Record]:
-        """Of each address what is known of it."""
+        """The record of each address."""
         columns = (self.column(kind, hi, lo, family).tolist() for kind in Record._fields)
         return list(map(Record, *columns))
 
     def of(self, addresses: Iterable[str]) -> dict[str, Record]:
-        """By address what is known of it; of what is none, nothing."""
+        """The records by address; a text that is not an address has an empty record."""
         texts = list(dict.fromkeys(addresses))
         if not texts or not self:
             return dict.fromkeys(texts, NOWHERE)
@@ -133,22 +133,22 @@ class Atlas:
         return dict.fromkeys(texts, NOWHERE) | dict(zip(good, self.records(rows.hi, rows.lo, rows.family), strict=True))
 
     def each(self, addresses: list[str]) -> list[Record]:
-        """What is known of each."""
+        """The record of each address, in order."""
         known = self.of(addresses)
         return [known[address] for address in addresses]
 
     def values(self, kind: str) -> Collection[object]:
-        """All countries, or the numbers of all systems, that there are."""
+        """All countries, or the numbers of all systems, in the databases."""
         used = (each for (chosen, _), each in self._chosen.items() if chosen == kind)
-        return {value for each in used for value in each.said[kind].tolist()} - {"", 0}
+        return {value for each in used for value in each.columns[kind].tolist()} - {"", 0}
 
     def prefixes_of(self, kind: str, wanted: Collection[object]) -> Prefixes:
-        """The prefixes of some countries, or of systems by number."""
+        """The prefixes of the wanted countries, or of systems by number."""
         parts = []
         for (chosen, family), each in self._chosen.items():
             if chosen == kind:
                 rows, record = each.table[family]
-                mine = np.array([value in wanted for value in each.said[kind].tolist()], np.bool_)
+                mine = np.array([value in wanted for value in each.columns[kind].tolist()], np.bool_)
                 parts.append(rows.take(np.flatnonzero(mine[record])))
         return prefixes.concat(parts)
 

@@ -1,7 +1,7 @@
-"""The content of a database in MaxMind's format (version 2), whoever made it: networks in columns, and what they say.
+"""Reads a database in MaxMind's format (version 2) into columns of networks and their records.
 
-The search tree is walked level by level, all nodes of a level at once. Records are decoded once each, and of a record
-only what is asked for here; the format is MaxMind's "MaxMind DB File Format Specification".
+The search tree is walked level by level, all nodes of a level at once. Each record is decoded once, and only its fields
+that are needed here. The format is described in MaxMind's "MaxMind DB File Format Specification".
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ I64 = npt.NDArray[np.int64]
 U32 = npt.NDArray[np.uint32]
 
 _MARKER = b"\xab\xcd\xefMaxMind.com"
-_FARTHEST = 128 << 10  # from the end, the metadata
-_GAP = 16  # octets between tree and data
-_DEEPEST = 16  # maps in maps
-_MOST_VALUES = 4096  # of one record
+_FARTHEST = 128 << 10  # greatest distance of the metadata from the end
+_GAP = 16  # bytes between tree and data
+_DEEPEST = 16  # nested maps
+_MOST_VALUES = 4096  # in one record
 _MOST_NODES = 1 << 26
 _WANTED = frozenset(
     (
@@ -33,11 +33,11 @@ _WANTED = frozenset(
 
 
 class Damaged(ValueError):
-    """What is read is no such database, or not whole. Says what is wrong with it."""
+    """The file is not such a database, or incomplete; the text says why."""
 
 
 class Record(NamedTuple):
-    """What a database says of a network; empty and 0 where it says nothing."""
+    """The data of a network; unknown fields are empty or 0."""
 
     country: str = ""  # ISO 3166 code, upper case
     asn: int = 0
@@ -45,7 +45,7 @@ class Record(NamedTuple):
 
 
 class Content(NamedTuple):
-    """`networks` are in the order of their addresses; `record[i]` is what is said of the i-th, a row of `records`."""
+    """`networks` are sorted by address; `record[i]` is the row in `records` for the i-th."""
 
     networks: Prefixes
     record: I64
@@ -54,7 +54,7 @@ class Content(NamedTuple):
 
 
 def read(data: bytes) -> Content:
-    """What a file holds. Raises Damaged."""
+    """The content of a file. Raises Damaged."""
     try:
         return _read(data)
     except (IndexError, KeyError, TypeError, OverflowError, RecursionError, UnicodeDecodeError) as error:
@@ -111,7 +111,7 @@ def _tree(data: bytes, count: int, bits: int) -> U32:
 
 
 def _root4(tree: U32, count: int) -> int | None:
-    """The node of ::/96, below which IPv4 is; None where there is nothing of it."""
+    """The node of ::/96, which has IPv4 below it; None if there is none."""
     node = 0
     for _ in range(96):
         node = int(tree[node, 0])
@@ -121,8 +121,8 @@ def _root4(tree: U32, count: int) -> int | None:
 
 
 def _walk(tree: U32, count: int, root: int, family: int, without: int | None = None) -> tuple[Prefixes, U32]:
-    """The networks below a node, in order, and where what is said of each stands. What lies below `without` is not
-    looked at: 6to4 and the like lead there as well."""
+    """The networks below a node, in order, and the offset of each one's record. Nodes below `without` are skipped: 6to4
+    and similar networks lead there, too."""
     node, hi, lo = np.array([root], np.uint32), np.zeros(1, np.uint64), np.zeros(1, np.uint64)
     found: list[tuple[U64, U64, npt.NDArray[np.uint8], U32]] = []
     for depth in range(32 if family == 4 else 128):
@@ -146,7 +146,7 @@ def _walk(tree: U32, count: int, root: int, family: int, without: int | None = N
 
 
 def _record(said: Any) -> Record:
-    """Of what MaxMind, DB-IP, ip-location-db and IPinfo write."""
+    """The record of a map as MaxMind, DB-IP, ip-location-db and IPinfo write it."""
     if not isinstance(said, Mapping):
         return Record()
     country = said.get("country_code")
@@ -164,21 +164,21 @@ def _record(said: Any) -> Record:
 
 
 class _Decoder:
-    """Values of a data section. Where maps are read, keys that are not `wanted` (None: all) are passed over."""
+    """Decodes values of a data section. In maps, keys that are not `wanted` (None: all) are skipped."""
 
     def __init__(self, data: bytes, wanted: frozenset[str] | None) -> None:
         self._data = data
         self._wanted = wanted
-        self._known: dict[int, Any] = {}  # what pointers lead to
+        self._known: dict[int, Any] = {}  # values by the offset in pointers
         self._left = 0
 
     def value(self, at: int) -> Any:
-        """What stands at an offset. Raises Damaged, IndexError and others where nothing does."""
+        """The value at an offset. Raises Damaged, IndexError and other errors of damaged data."""
         self._left = _MOST_VALUES
         return self._value(at, 0)[0]
 
     def _value(self, at: int, depth: int) -> tuple[Any, int]:
-        """The value, and where the next one begins."""
+        """The value, and the offset of the next one."""
         self._left -= 1
         if self._left < 0 or depth > _DEEPEST:
             raise Damaged("a record of it has no end")
@@ -203,7 +203,7 @@ class _Decoder:
             return raw.decode(), end
         if kind in (5, 6, 8, 9, 10):
             return int.from_bytes(raw, "big", signed=kind == 8 and size == 4), end
-        return None, end  # numbers with a point and octets say nothing here
+        return None, end  # floating-point numbers and bytes are not needed
 
     def _pointed(self, target: int, depth: int) -> Any:
         if target not in self._known:
@@ -221,7 +221,7 @@ class _Decoder:
         return found, at
 
     def _after(self, at: int) -> int:
-        """Where what follows a value begins."""
+        """The offset after a value."""
         values = 1
         while values:
             self._left -= 1
@@ -233,7 +233,7 @@ class _Decoder:
         return at
 
     def _control(self, at: int) -> tuple[int, int, int]:
-        """Kind and size of a value (of a pointer, where it leads), and where its content begins."""
+        """The kind and size of a value (of a pointer, its target), and the offset of its content."""
         data = self._data
         first = data[at]
         kind, size, at = first >> 5, first & 31, at + 1

@@ -1,4 +1,4 @@
-"""Databases from their files. One that breaks stays what it last was: gone, damaged, or with half of it missing."""
+"""Reads databases from files. If a file is gone, damaged or much smaller, its last good content stays in use."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from trafficmond.geo.mmdb import Damaged, read
 # bound: a database of countries or networks | the file is refused; the last good one stays in use
 _MAX_FILE_BYTES = 512 << 20
 _OLD_S = 180 * 86400.0
-_LEAST = 0.5  # of its networks that a database may come down to
+_LEAST = 0.5  # a database may shrink to this share of its networks
 
 
 def open_atlas(paths: Sequence[Path]) -> Atlas:
-    """What files hold, as they are now; each one's faults are its `notes`."""
+    """The databases in files; mistakes of files are in its `notes`."""
     databases, notes = [], []
     for path in paths:
         try:
@@ -39,16 +39,16 @@ def outdated(atlas: Atlas, now: float) -> list[Mistake]:
 
 
 class Databases:
-    """Reads files when they change, and keeps a copy of each as it was when it was last good, for the next start."""
+    """Reads files when they change, and stores a copy of the last good content of each for the next start."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._held: dict[Path, Database] = {}
-        self._refused: dict[Path, tuple[tuple[int, ...], str]] = {}  # a state of a file, and what is wrong with it
+        self._refused: dict[Path, tuple[tuple[int, ...], str]] = {}  # path -> state of the file, and its mistake
         self.atlas = Atlas()
 
     def refresh(self, paths: Sequence[Path]) -> Atlas:
-        """What the files hold, or last held where something is wrong with them now. Never raises."""
+        """Reads the files that have changed; a file with a mistake keeps its last good content. Never raises."""
         notes = [note for path in paths for note in self._refresh(path)]
         self._forget_all_but(paths)
         databases = tuple(self._held[path] for path in paths if path in self._held)
@@ -57,7 +57,7 @@ class Databases:
         return self.atlas
 
     def _refresh(self, path: Path) -> list[Mistake]:
-        """What is wrong with a file; what is to be used of it is in `_held` afterwards."""
+        """Updates `_held` for one file; returns its mistakes."""
         try:
             mark = _mark(path)
         except OSError as error:
@@ -99,7 +99,7 @@ class Databases:
             return None
 
     def _keep(self, path: Path) -> list[Mistake]:
-        """Has the file's content outlive the file. Says so where that cannot be."""
+        """Stores a copy of the file for the next start; returns a mistake if that fails."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             copy, status = self._copy(path), path.stat()
@@ -125,7 +125,7 @@ class Databases:
 
 
 def _load(path: Path, mark: tuple[int, ...]) -> Database:
-    """Raises OSError, Damaged."""
+    """Reads one database. Raises OSError, Damaged."""
     if mark[1] > _MAX_FILE_BYTES:
         raise Damaged(f"it is larger than {_MAX_FILE_BYTES >> 20} MiB")
     database = Database(path, mark, read(path.read_bytes()))
@@ -135,7 +135,7 @@ def _load(path: Path, mark: tuple[int, ...]) -> Database:
 
 
 def _mark(path: Path) -> tuple[int, ...]:
-    """A file's state. Raises OSError."""
+    """Identifies the state of a file. Raises OSError."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError("it is not a regular file")
@@ -143,7 +143,7 @@ def _mark(path: Path) -> tuple[int, ...]:
 
 
 def _shrunk(before: Database, fresh: Database) -> str:
-    """What a database has lost, where that is more than becomes one; else empty."""
+    """A text if a database has lost too many networks; else empty."""
     had, has = len(before.content.networks), len(fresh.content.networks)
     return f"has shrunk from {had:,} networks to {has:,}" if has < had * _LEAST else ""
 
