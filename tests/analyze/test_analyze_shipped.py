@@ -50,6 +50,25 @@ def test_a_duration_that_is_unset_in_json_is_none(unset: str | None, reading: Re
     assert (stats.seen.packets, stats.parse_errors.total) == (11, 0)
 
 
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        *(("1.75s", 1.75), ("1m2.5s", 62.5), ("1h0m1s", 3601), ("750ms", 0.75)),
+        *(("0:00:01.750000", 1.75), ("0 days 00:00:01.75", 1.75), ("1 days 00:00:01", 86401)),
+    ],
+)
+def test_a_duration_as_zed_and_pandas_write_it(written: str, seconds: float, reading: Reading) -> None:
+    _, stats = reading(json.dumps({"ts": 1700000000.5, "duration": written, **CONN}).encode())
+    assert (stats.seen.packets, stats.parse_errors.total) == (11, 0)
+    assert stats.last - stats.first == pytest.approx(seconds, abs=0.002)
+
+
+@pytest.mark.parametrize("written", ["soon", "1.75x", "s", "0:0:1", "1m 2s"])
+def test_a_duration_that_is_none_is_damage(written: str, reading: Reading) -> None:
+    _, stats = reading(json.dumps({"ts": 1700000000.5, "duration": written, **CONN}).encode())
+    assert (stats.seen.packets, stats.parse_errors.total) == (0, 1)
+
+
 @pytest.mark.parametrize("before", ["#separator ab\n", "#separator \\x09\n", "#separator\n"])
 def test_a_log_of_zeeks_own_may_follow_csv(before: str, reading: Reading) -> None:
     names, line = NAMES.replace(",", "\t"), LINE.replace('"ssl,http"', "ssl").replace(",", "\t")

@@ -185,6 +185,16 @@ def _vpc() -> Iterator[bytes]:
     yield json.dumps({"events": [{"message": _VPC}, {"message": _VPC}], "nextToken": "x"}).encode()
 
 
+def _ecs() -> Iterator[bytes]:
+    when = {"start": _WHEN, "duration": 1500000000, "type": ["denied"]}
+    sides = ({"ip": f"192.0.2.{at}", "port": 40000 + at, "bytes": 420, "packets": 6} for at in (1, 2))
+    event = dict(zip(("source", "destination"), sides, strict=True))
+    event |= {"@timestamp": _WHEN, "event": when, "network": {"transport": "tcp", "bytes": 840}, "flow": {"id": "EAT"}}
+    yield _lines(event, {**event, "flow": {"id": "EAT", "final": True}})
+    pointed = {"source.ip": "192.0.2.1", "destination.ip": "192.0.2.2", "network.iana_number": "58"}
+    yield _lines({"@timestamp": _WHEN, **pointed, "network.bytes": 420, "event.end": _WHEN})
+
+
 def _ocsf() -> Iterator[bytes]:
     yield _lines(_OCSF, {**_OCSF, "class_uid": 3002})
 
@@ -228,6 +238,7 @@ _SEEDS: dict[str, Any] = {
     "eve": _eve,
     "vpc": _vpc,
     "ocsf": _ocsf,
+    "ecs": _ecs,
     "journal": _journal,
     "flows_db": _flows_db,
 }

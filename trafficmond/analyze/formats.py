@@ -85,6 +85,7 @@ FORMATS = (
     Format("journal", records=False),
     Format("eve", records=True, repeats=True, json=True),
     Format("ocsf", records=True, json=True),
+    Format("ecs", records=True, repeats=True, json=True),
     Format("vpc", records=True),
 )
 

@@ -87,8 +87,12 @@ _KEYS = (  # names that all are in a JSON object or in one of its objects, what 
     (("flowStartMilliseconds", "sourceIPv4Address"), "JSON of YAF", _AS_ARGUS),
     (("_source", "layers"), "JSON of tshark", _CAPTURE),
     (("layers", "timestamp"), "JSON of tshark", _CAPTURE),
-    (("@timestamp", "source", "destination"), "an event in the Elastic Common Schema", _AS_ARGUS),
-    (("@timestamp", "source.ip", "destination.ip"), "an event in the Elastic Common Schema", _AS_ARGUS),
+    (("@timestamp", "source", "destination"), "an event in the Elastic Common Schema that counts nothing", _AS_ARGUS),
+    (
+        ("@timestamp", "source.ip", "destination.ip"),
+        "an event in the Elastic Common Schema that counts nothing",
+        _AS_ARGUS,
+    ),
 )
 _TEXTS = (  # how a line looks, what it is, and the next step
     (r"ts,te,td,sa,da,", "CSV of nfdump", _AS_VPC),

@@ -37,6 +37,12 @@ TITLE = "Zeek conn.log"
 
 _ESCAPED = re.compile(r"\\x([0-9a-fA-F]{2})")  # how the header writes its separator
 _SCOPED = re.compile(r"id[\W_]{0,3}((?:orig|resp)_[hp])")  # Log::default_scope_sep may be anything
+_CLOCKED = re.compile(r"(?:(\d+) days? )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+_UNITS = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d|w|y)")
+_SECONDS = {
+    "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0,
+    "y": 31536000.0,
+}  # fmt: skip
 _HISTORY = {"s": SYN, "h": SYN | ACK, "a": ACK, "d": PSH | ACK, "f": FIN | ACK, "r": RST}
 _BARE_SEPARATORS = (",", "\t", ";", "|")
 _ID = ("ts", "id.orig_h", "id.resp_h")
@@ -202,8 +208,23 @@ def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
 
 
 def _duration(value: Any) -> float:
-    """Seconds; JSON made of a table may have its marker for what is unset."""
-    return 0.0 if value in (None, "", "-", "(empty)") else float(value)
+    """Seconds; JSON made of a table may have its marker for what is unset, pandas and Zed write intervals as words."""
+    if value in (None, "", "-", "(empty)"):
+        return 0.0
+    try:
+        return float(value)
+    except ValueError:
+        return _interval(str(value))
+
+
+def _interval(text: str) -> float:
+    """Seconds of "1h2m3.5s" (Zed) or "0 days 01:02:03.5" (pandas). Raises ValueError."""
+    if found := _CLOCKED.fullmatch(text):
+        days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
+        return days * 86400 + hours * 3600 + minutes * 60 + seconds
+    if not text or _UNITS.sub("", text):
+        raise ValueError(f"{text!r} is not a valid duration")
+    return sum(float(number) * _SECONDS[unit] for number, unit in _UNITS.findall(text))
 
 
 def _protocol(fields: Mapping[str, Any]) -> int:

@@ -1,0 +1,119 @@
+"""Events in the Elastic Common Schema that tell of connections: Packetbeat's flows, Filebeat's modules for Suricata,
+Zeek, NetFlow and firewalls, where they left no original beside them.
+
+Source: https://www.elastic.co/guide/en/ecs/current/ecs-field-reference.html. Names are nested or have points. A
+connection is told by many events (Packetbeat each ten seconds, Suricata with each alert); `repeats` makes one of them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from trafficmond.analyze.duplicates import EVENT, FLOW
+from trafficmond.analyze.jsonstream import inside, objects
+from trafficmond.analyze.rows import Records, address, count, icmp_ends, is_icmp, moment, port, protocol, sent
+from trafficmond.analyze.run_stats import RunStats
+from trafficmond.analyze.sample import SHIPPED, Lacks, Sample
+from trafficmond.analyze.source import Source
+from trafficmond.flows.batch import Batch
+from trafficmond.model import Action, Direction
+
+TITLE = "Elastic Common Schema"
+
+_NEEDED = (SHIPPED, "source.ip", "destination.ip", "network.transport", "network.bytes")
+_COUNTED = ("source.bytes", "source.packets", "destination.bytes", "network.bytes")
+_NUMBERS = ("suricata.eve.flow_id", "flow.id", "zeek.session_id")
+_OUTBOUND = ("outbound", "egress")
+_DENIED = frozenset(("denied", "deny", "drop", "dropped", "blocked", "reject", "rejected"))
+_SEGMENT = 1500  # bytes of a full packet
+
+
+def lacks(sample: Sample) -> Lacks:
+    """What keeps a file that begins so from holding such events; an original beside them is read instead."""
+    if any(inside(found) for found in sample.objects):
+        return None
+    return sample.object_lacks(_NEEDED, lambda found: [name for name in _NEEDED if _has(found, name)])
+
+
+def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
+    """RECORD rows, one an event with counts; not yet counted."""
+    records = Records()
+    for line, event in objects(source):
+        if all(_of(event, name) is None for name in _COUNTED):
+            source.note("events that count no packets or bytes were skipped")
+            continue
+        try:
+            _add(event, records, source)
+        except (ValueError, TypeError, OverflowError) as error:
+            source.parse_errors.line(source.name, line, "no flow", str(error))
+        if records.full:
+            yield records.take()
+    yield records.take()
+
+
+def _has(event: Mapping[str, Any], name: str) -> bool:
+    names = {"network.bytes": _COUNTED, "network.transport": ("network.transport", "network.iana_number")}
+    return any(_of(event, one) is not None for one in names.get(name, (name,)))
+
+
+def _of(event: Mapping[str, Any], name: str) -> Any:
+    """The value of a name with points, however many of them are objects; the first of a list."""
+    if name in event:
+        value = event[name]
+        return value[0] if type(value) is list and value else value
+    outer, _, rest = name.partition(".")
+    within = event.get(outer)
+    return _of(within, rest) if rest and isinstance(within, Mapping) else None
+
+
+def _add(event: Mapping[str, Any], records: Records, source: Source) -> None:
+    if missing := [name for name in ("source.ip", "destination.ip") if _of(event, name) is None]:
+        raise ValueError(f"{', '.join(missing)} missing")
+    src, dst = address(str(_of(event, "source.ip"))), address(str(_of(event, "destination.ip")))
+    number = _of(event, "network.iana_number")
+    transport = str(_of(event, "network.transport") if number is None else number)
+    proto = protocol("ipv6-icmp" if transport == "icmp" and src.family == 6 else transport)
+    ports = icmp_ends(None) if is_icmp(proto) else (_port(event, "source.port"), _port(event, "destination.port"))
+    out, back = (_side(event, side, source) for side in ("source", "destination"))
+    if not out[0] and not back[0]:
+        out = _side(event, "network", source)
+    told = next((found for name in _NUMBERS if (found := _of(event, name)) is not None), None)
+    whole = _of(event, "flow.final") is True or _of(event, "suricata.eve.event_type") == "flow"
+    denied = {str(_of(event, name)).lower() for name in ("event.type", "event.action")} & _DENIED
+    records.add(
+        src,
+        dst,
+        ports,
+        proto,
+        _span(event),
+        sent(proto, src.family, *out),
+        sent(proto, src.family, *back),
+        told=(0 if told is None else zlib.crc32(str(told).encode()) or 1, FLOW if whole else EVENT),
+        action=Action.DROP if denied else Action.MONITOR,
+        direction=Direction.EGRESS if _of(event, "network.direction") in _OUTBOUND else Direction.INGRESS,
+    )
+
+
+def _port(event: Mapping[str, Any], name: str) -> int:
+    return port(_of(event, name))
+
+
+def _side(event: Mapping[str, Any], side: str, source: Source) -> tuple[int, int]:
+    """(packets, bytes) of a side; packets that were not counted are estimated, and said."""
+    packets, octets = _of(event, f"{side}.packets"), count(_of(event, f"{side}.bytes"))
+    if packets is None and octets:
+        source.note("packets that were not counted were estimated from bytes")
+        packets = -(-octets // _SEGMENT)
+    return count(packets), octets
+
+
+def _span(event: Mapping[str, Any]) -> tuple[float, float]:
+    """(start, end): each as the event says it, else by its duration (ns) and the other, else the time of the event."""
+    start, end = _of(event, "event.start"), _of(event, "event.end")
+    length = float(_of(event, "event.duration") or 0) / 1e9
+    if start is None and end is not None:
+        return moment(end) - length, moment(end)
+    at = moment(_of(event, SHIPPED) if start is None else start)
+    return at, at + length if end is None else moment(end)
