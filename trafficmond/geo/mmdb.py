@@ -94,20 +94,17 @@ def _read(data: bytes) -> Content:
 
 def _tree(data: bytes, count: int, bits: int) -> U32:
     """Both children of each node."""
-    raw = np.frombuffer(data, np.uint8, count * bits // 4)
-    if bits == 32:
-        return raw.view(">u4").reshape(count, 2).astype(np.uint32)
-    octets = raw.reshape(count, bits // 4).astype(np.uint32)
+    size = bits // 4
 
-    def three(at: int) -> U32:
-        found: U32 = octets[:, at] << np.uint32(16) | octets[:, at + 1] << np.uint32(8) | octets[:, at + 2]
-        return found
+    def words(at: int) -> U32:
+        return np.ndarray(count, ">u4", data, at, (size,)).astype(np.uint32)
 
-    if bits == 24:
-        return np.stack([three(0), three(3)], 1)
-    middle = octets[:, 3]
-    left = (middle & np.uint32(0xF0)) << np.uint32(20) | three(0)
-    return np.stack([left, (middle & np.uint32(0x0F)) << np.uint32(24) | three(4)], 1)
+    left, right = words(0), words(size - 4)
+    if bits < 32:
+        left, right = left >> np.uint32(8), right & np.uint32((1 << bits) - 1)
+    if bits == 28:  # the octet in the middle has the upper bits of both
+        left |= words(3) >> np.uint32(28) << np.uint32(24)
+    return np.stack([left, right], 1)
 
 
 def _root4(tree: U32, count: int) -> int | None:
