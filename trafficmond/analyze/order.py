@@ -51,6 +51,7 @@ def intervals(
         if count < hold:
             continue
         rows = in_order(waiting, "last")
+        waiting = []  # they are in `rows` now
         # All of the intervals that lie in the older half; at least the first, however large it is.
         interval = batching.interval
         edge = _end(max(rows["last"][count // 2] - interval, rows["last"][0]), interval)
@@ -59,8 +60,12 @@ def intervals(
             given = part.now
             yield part
         waiting, count = [copied(rows[ready:])], count - ready
+        del rows
     if count:
-        yield from _cut(in_order(waiting, "last"), batching.interval, given, late)
+        del batch
+        rows = in_order(waiting, "last")
+        waiting = []
+        yield from _cut(rows, batching.interval, given, late)
 
 
 def merged(streams: list[Iterator[Interval]]) -> Iterator[Interval]:

@@ -34,6 +34,7 @@ def by_start(batches: Iterable[Batch]) -> Iterator[Batch]:
                 spool.write(rows.view(np.uint8).data)
                 del rows
         rest = in_order(gathered, "start") if gathered else empty(RECORD)
+        gathered = []
         if spool is None:
             yield from (rest[at : at + BATCH] for at in range(0, len(rest), BATCH))
             return
