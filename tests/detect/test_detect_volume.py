@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from detect_traffic import ACK, FIN, RST, SYN, T0, datagram, flow, many, ping, refused, talk, watch
+from detect_traffic import ACK, FIN, RST, SYN, T0, datagram, flow, flows, many, ping, refused, talk, watch
 
 from trafficmond.detect.detectors.volume import Volume
 from trafficmond.model import Severity
@@ -113,3 +113,21 @@ def test_parts_of_one_batch_add_up() -> None:
 def test_acknowledgements_of_a_download_seen_one_way_are_no_flood(size: int, first_len: int, expected: int) -> None:
     row = datagram(A, V, 443, sport=50123, packets=6000, bytes=6000 * size, first_len=first_len)
     assert len(watch(Volume).see([row])) == expected
+
+
+def test_floods_that_wait_to_be_told_are_bounded() -> None:
+    detector = watch(Volume, capacity=1 << 16)
+    told = []
+    for network in range(60):  # 32 of each batch are looked at
+        rows = [{**stream(5000), "dst": victim} for victim in many(32, f"10.{network}.0.0/16")]
+        told += detector._feed(flows(rows), T0)
+    assert len(told) == 60 * 32 - 1024
+    assert len({threat.dst_ip for threat in told}) == len(told)
+
+
+def test_a_flood_that_goes_on_over_a_restart_is_told_when_it_is_seen_again() -> None:
+    before, after = watch(Volume), watch(Volume)
+    assert before._feed(flows([stream(5000)]), T0) == []
+    after.detector.recall(before.detector.learned(), T0 + 4)
+    (threat,) = after._feed(flows([stream(5000, first=T0 + 3)]), T0 + 4)
+    assert threat.dst_ip == V

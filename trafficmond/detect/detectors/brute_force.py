@@ -6,6 +6,8 @@ to all day (databases, directories, mail relays) count only if every exchange is
 
 A slow guesser is one from outside whose exchanges are all small and alike, over hours. Many who each try a little at
 one service are told as one, by the victim: as long as hardly any stranger there is ever let in.
+
+Who looks by the clock whether a service is up guesses nothing, if he is one of ours. Mailboxes are polled by right.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 
 from trafficmond import abi
 from trafficmond.config.declare import duration, setting
+from trafficmond.detect import clockwork
 from trafficmond.detect.base import Detection, Observation, address
 from trafficmond.detect.crowd import Crowds, Service
 from trafficmond.detect.grouped import Entities, GroupedDetector
@@ -34,23 +37,35 @@ _LOGIN_PORTS = members(
 )
 _BUSY_PORTS = members(25, 88, 135, 389, 636, 1433, 1521, 3306, 5432, 6379, 9200, 11211, 27017)
 _BUSY_FACTOR = 3  # ... and so many times more of them
+# One of our own hosts there is a program, of whose calls only a note is made, unless they come 30 a second: a database
+# refuses within milliseconds, and four guessers at once (hydra's limit for MySQL) try more than a hundred.
+_FULL_SPEED_S = 30
+# Less than that is no login: OpenSSH's offer of keys alone has 1,500 bytes, the shortest that a server accepts some
+# 300 with what must follow (RFC 4253, 7.1); a login over RDP begins with a TLS hello. Checks read the greeting and go.
+_NO_TALK, _TALK_BYTES = members(22, 2222, 3389), 300
+# A refusal is held back: 2 s by Dovecot (auth_failure_delay), and by PAM (pam_unix), there give or take a quarter.
+_SSH_PORTS, _HELD_BACK_S, _AT_ONCE_S = members(22, 2222), 2.0, 1.5
 _SPOKE_FIRST_SHARE = 0.2  # SSH speaks from both sides at once; the server wins some of the races
 _SHORT_S, _SMALL_BYTES = 120.0, 65536
+_SURE = 99  # exchanges: more of them are of high severity, whoever makes them
 _SPRAY = 10  # refusals: of low severity below the threshold
-_FADING = ("slow", "tickets", "total", "greeted", "sent", "sent2", "got", "got2")
+_FADING = ("slow", "tickets", "total", "greeted", "sent", "sent2", "got", "got2", "lasted", *clockwork.FADING)
 _ALIKE, _ALIKE_BYTES = 0.25, 2000  # variation coefficient and mean of the exchanges' sizes
 _TRY_BYTES = 6000  # each way: OpenSSH's greeting, its keys and six refusals stay below
 _STEADY, _STEADY_S = 25, 600.0  # alike exchanges in so long: four guessers at once, as sshd's limits allow, reach it
 _OWN_FACTOR = 10  # a program of ours that fetches by SSH each minute makes as many alike sessions
 # Services that strangers do not log in to by right, as they do to mailboxes and anonymous FTP.
 _CROWD_PORTS = members(22, 23, 2222, 2323, 139, 445, 3389, 5985, 5986, 512, 513, 514, 5900, 5901, 5902, 5903)
-_NO_CROWD = members(21, 25, 110, 143, 465, 587, 993, 995)
+_VISITED = members(21, 25, 110, 143, 465, 587, 993, 995)
 _CROWD, _CROWD_TRIES = 10, 40  # strangers, and tries of all of them together
 _LET_IN_SHARE = 0.1
 _DAY_S = 86400.0
 # Logins by datagram: a question and an answer each. Kerberos refuses in few bytes, tickets take more.
 _KERBEROS, _REFUSAL_BYTES = 88, 400
 _SIP, _REGISTER_BYTES = 5060, 200  # a keep-alive has 2 or 4 bytes (RFC 5626), a REGISTER all its headers
+# A telephone behind a NAT registers each minute or half of one, with two questions (RFC 3261, 22.1: the first is
+# refused): 50 to 100 of them behind one address make 200 a minute. A guesser makes that in seconds.
+_TELEPHONES = 10
 
 
 @dataclass(frozen=True)
@@ -77,7 +92,7 @@ class BruteForce(GroupedDetector):
     bannable = True
     settings_class = Settings
     settings: Settings
-    fields = tuple((name, "f8") for name in ("at", "quick", "steady", *_FADING))
+    fields = tuple((name, "f8") for name in ("at", "quick", "steady", *clockwork.FIELDS, *_FADING))
     evidence_bonus_s = 60.0
 
     def __init__(self, settings: Settings) -> None:
@@ -102,6 +117,7 @@ class BruteForce(GroupedDetector):
         # One that merely went quiet is not over, and says nothing of how it began.
         done &= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) != 0
         done &= (flows["payload_bytes"] > 0) & (flows["reply_payload_bytes"] > 0)
+        done &= (flows["payload_bytes"] >= _TALK_BYTES) | ~_NO_TALK[flows["dport"]]
         short = flows["last"] - flows["first"] <= _SHORT_S
         short &= flows["payload_bytes"] + flows["reply_payload_bytes"] <= _SMALL_BYTES
         self._sessions = flows.take(done & ~short & _CROWD_PORTS[flows["dport"]])
@@ -141,13 +157,16 @@ class BruteForce(GroupedDetector):
         found.add(quick=tries, steady=tries, slow=tries, total=tries, greeted=tries * _greeted(flows))
         found.add(tickets=flows["ticket"])
         found.add(sent=tries * sent, sent2=tries * sent * sent, got=tries * got, got2=tries * got * got)
+        found.add(lasted=tries * (flows["last"] - flows["first"]))
+        clockwork.note(self.table, found.slot, flows["first"])
         over = np.zeros(len(found.slots), bool)
         first = found.by.first[found.watched]
-        inside = found.seen.ours.side(found.rows, "src")[first]
-        over[found.watched] = self._guessing(rows[known], found.rows.take(first), inside)
+        over[found.watched] = self._severity(rows[known], found.rows.take(first), found.seen) > 0
         return over, found.states("slow")
 
-    def _guessing(self, states: Batch, rows: Columns, inside: Column) -> Column:
+    def _severity(self, states: Batch, rows: Columns, seen: Observation) -> Column:
+        """Of each of these states and one row of its entity, as a number; 0: none."""
+        settings, inside = self.settings, seen.ours.side(rows, "src")
         ports, datagrams = rows["dport"], rows["proto"] == UDP
         total, alike = np.maximum(states["total"], 1), _alike(states)
         small = (states["sent"] <= _ALIKE_BYTES * total) & (states["got"] <= _ALIKE_BYTES * total)
@@ -162,7 +181,21 @@ class BruteForce(GroupedDetector):
         slow |= states["steady"] >= factor * _STEADY
         slow &= ~datagrams  # telephones register each minute, for ever
         guessing: Column = (quick | slow & tries) & np.where(busy, alike & small, login)
-        return guessing
+        # From outside, refused alike each time: there is no doubt left.
+        sure = (states["total"] > _SURE) | ~inside & tries
+        few = datagrams & (states["quick"] < np.where(ports == _SIP, _TELEPHONES, 1) * settings.connections)
+        severity = np.where(few, Severity.LOW, np.where(sure, Severity.HIGH, Severity.MEDIUM))
+
+        clock, lasted = clockwork.is_clock(states) & alike & ~datagrams, states["lasted"] / total
+        full_speed = states["quick"] >= _FULL_SPEED_S * settings.window
+        severity[inside & ~tries & ~datagrams] = Severity.LOW  # sessions of automation, not the same refusal again
+        severity[busy & inside] = np.where(full_speed, Severity.MEDIUM, Severity.LOW)[busy & inside]
+        polls = _VISITED[ports] & ~quick
+        severity[polls | _SSH_PORTS[ports] & ~inside & ~quick & clock & (lasted < _AT_ONCE_S)] = Severity.LOW
+        guessing &= ~polls | (lasted >= _HELD_BACK_S)
+        guessing &= ~(clock & inside & (busy | seen.ours.side(rows, "dst")))
+        known: Column = np.where(guessing, severity, 0)
+        return known
 
     def examine(self, rows: Columns, seen: Observation) -> list[Detection]:
         crowded = self._crowded(rows, seen)
@@ -176,7 +209,7 @@ class BruteForce(GroupedDetector):
 
     def _crowded(self, rows: Columns, seen: Observation) -> list[Detection]:
         """The services at which many strangers try a little, of those tried in this batch, a tick after the other."""
-        login = _CROWD_PORTS[rows["dport"]] | _greeted(rows) & ~_NO_CROWD[rows["dport"]]
+        login = _CROWD_PORTS[rows["dport"]] | _greeted(rows) & ~_VISITED[rows["dport"]]
         rows = rows.take(login & (rows["proto"] == TCP) & ~seen.ours.side(rows, "src"))
         sessions = self._sessions
         if not len(rows) and not len(self._crowds):
@@ -217,15 +250,9 @@ class BruteForce(GroupedDetector):
         count, total = int(np.ceil(state["total"])), max(1.0, state["total"])
         datagrams = one["proto"] == UDP
         what = "small questions" if datagrams else "short connections"
-        # From outside, refused alike each time: there is no doubt left.
-        sure = count >= 100 or (
-            not found.seen.ours.side(found.rows, "src")[found.by.first[entity]]
-            and bool(_alike(self.table.rows[found.slots[[entity]]])[0])
-            and max(state["sent"], state["got"]) <= _TRY_BYTES * total
-        )
-        few = datagrams and state["quick"] < self.settings.connections
+        its = found.rows.take(found.by.first[[entity]])
         return self.found(
-            Severity.LOW if few else Severity.HIGH if sure else Severity.MEDIUM,
+            Severity(int(self._severity(self.table.rows[found.slots[[entity]]], its, found.seen)[0])),
             f"{src} made {count} {what} to port {one['dport']} of {dst}",
             {
                 "unit": "questions" if datagrams else "connections",

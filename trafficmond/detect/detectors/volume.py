@@ -36,6 +36,8 @@ _SERVICES = 1024
 _PACE, _PACED_PACKETS = 150, 20
 # Reflected answers may be known for what they are only after 3,000 packets: at the rate of a flood, in so long.
 _PATIENCE_S = 3.0
+# bound: floods of which is waited to see whether answers are reflected | the first is told as it is
+_WAITING = 1024
 # A client of QUIC begins with a full datagram (RFC 9000, 14.1), and goes on with acknowledgements while it downloads.
 _QUIC, _QUIC_FIRST, _QUIC_LATER = 443, 1228, 600
 _SHORT = 3  # packets of a TCP flow that never was a connection
@@ -73,7 +75,9 @@ class Volume(GroupedDetector):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._waiting: dict[str, tuple[float, Threat]] = {}  # of a victim: when to tell, and what
+        # Of a victim: when to tell, and what. Not kept over a restart: a flood that goes on is told when it is seen
+        # again, for the table knows since when it has been one.
+        self._waiting: dict[str, tuple[float, Threat]] = {}
 
     def feed(self, seen: Observation) -> list[Detection]:
         back = [dst for dst, (until, _) in self._waiting.items() if until - seen.ends[0] > _PATIENCE_S]
@@ -89,7 +93,8 @@ class Volume(GroupedDetector):
         return any(_is_over(until, now) for until, _ in self._waiting.values())
 
     def _overdue(self, tick: int, now: float) -> list[Detection]:
-        victims = [dst for dst, (until, _) in self._waiting.items() if until <= now]
+        beyond = len(self._waiting) - _WAITING
+        victims = [dst for at, (dst, (until, _)) in enumerate(self._waiting.items()) if until <= now or at < beyond]
         return [Detection(tick, self._waiting.pop(dst)[1]) for dst in victims]
 
     def choose(self, seen: Observation) -> Columns:

@@ -1,0 +1,42 @@
+"""Who acts by the clock: gaps that are all the same, as those of a health check are.
+
+Each gap is compared with the one before it. A pause thus spoils two of them only, however long it was.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trafficmond.detect.windows import BoundedTable
+from trafficmond.flows.batch import Batch, Column
+
+FIELDS = ("last", "gap")
+"""Of a table: the last moment, and the last gap."""
+FADING = ("gaps", "even")
+"""Of a table: gaps, and those as long as the one before; the caller lets them fade."""
+# A second is the shortest interval that health checks are given (Kubernetes' least periodSeconds). A program's clock is
+# exact but for its own load; pauses between guesses come on top of what the server takes, of which PAM makes 2 s that
+# vary by a quarter (pam_fail_delay): after a pause of five more seconds every second gap differs by more than this.
+_LEAST_S, _OFF, _OFF_S = 0.9, 0.03, 0.1
+_GAPS, _EVEN_SHARE = 10, 0.75
+
+
+def note(table: BoundedTable, slots: Column, moments: Column) -> None:
+    """Take in a moment of each of the slots, which may repeat."""
+    order = np.lexsort((moments, slots))
+    slot, at, rows = slots[order], moments[order], table.rows
+    first = np.ones(len(slot), bool)
+    first[1:] = slot[1:] != slot[:-1]
+    last = np.flatnonzero(np.append(first[1:], True)) if len(slot) else order
+    gap = at - np.where(first, rows["last"][slot], np.roll(at, 1))
+    gap[first & (rows["last"][slot] == 0)] = 0
+    before = np.where(first, rows["gap"][slot], np.roll(gap, 1))
+    rows["last"][slot[last]], rows["gap"][slot[last]] = at[last], gap[last]
+    table.add("gaps", slot, before > 0)
+    table.add("even", slot, (before > 0) & (gap >= _LEAST_S) & (np.abs(gap - before) <= _OFF * gap + _OFF_S))
+
+
+def is_clock(states: Batch) -> Column:
+    """Which of the rows of a table act by the clock, with pauses of a second at least."""
+    regular: Column = (states["gaps"] >= _GAPS) & (states["even"] >= _EVEN_SHARE * states["gaps"])
+    return regular
