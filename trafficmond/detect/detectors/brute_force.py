@@ -81,7 +81,7 @@ class Settings:
         15, min=3, max=10000, help="The same over the slow window, from outside and alike in size."
     )
     slow_window: float = duration("2h", min="1m", max="1d", help="How long a slow guesser is remembered.")
-    capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.1 kB each.")
+    capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.2 kB each.")
 
 
 class BruteForce(GroupedDetector):
