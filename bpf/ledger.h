@@ -19,9 +19,10 @@
  */
 static __always_inline __u32 tm_hash(const __u64 *q)
 {
-	__u64 h = (q[0] + c_seed) * (q[1] + (c_seed ^ 0x9e3779b97f4a7c15ull)) +
-		  (q[2] + (c_seed ^ 0xc2b2ae3d27d4eb4full)) * (q[3] + (c_seed ^ 0x165667b19e3779f9ull)) +
-		  (q[4] + (c_seed ^ 0x27d4eb2f165667c5ull)) * (q[5] + (c_seed ^ 0xff51afd7ed558ccdull));
+	__u64 seed = c_seed; /* read once, as what is read from volatile is read anew each time */
+	__u64 h = (q[0] + seed) * (q[1] + (seed ^ 0x9e3779b97f4a7c15ull)) +
+		  (q[2] + (seed ^ 0xc2b2ae3d27d4eb4full)) * (q[3] + (seed ^ 0x165667b19e3779f9ull)) +
+		  (q[4] + (seed ^ 0x27d4eb2f165667c5ull)) * (q[5] + (seed ^ 0xff51afd7ed558ccdull));
 
 	h ^= h >> 32;
 	h *= 0xc4ceb9fe1a85ec53ull;
@@ -116,10 +117,10 @@ static __always_inline struct tm_set *tm_find_set(const struct tm_packet *p, __u
 
 	*index = cpu * (c_set_mask + 1) + ((tm_hash((const __u64 *)&p->key) ^ inner >> 32) & c_set_mask);
 	set = bpf_map_lookup_elem(TM_REF(tm_sets), index);
-	if (set) {
-		set->way[0].key.ifindex; /* a read that nobody waits for: BPF has no prefetch */
-		set->way[1].key.ifindex;
-	}
+	if (!set)
+		return 0;
+	set->way[0].key.ifindex; /* a read that nobody waits for: BPF has no prefetch */
+	set->way[1].key.ifindex;
 	return (struct tm_set *)set;
 }
 

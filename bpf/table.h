@@ -20,8 +20,8 @@
 #define TM_UNROLL
 #endif
 
-#define TM_STEPS_IPV4 3
-#define TM_STEPS_IPV6 16
+#define TM_STEPS_SMALL 3 /* all that an IPv4 address needs */
+#define TM_STEPS 16
 
 /*
  * Boundary search in a chunk: u32 n, pad; u64 key[n]; u32 entry[n + 1]. `g` is its word offset in the page. Going on
@@ -63,7 +63,8 @@ static __always_inline __u32 tm_serve(void *table, const struct tm_page *head, _
 
 /*
  * The leaf for an address and what is asked for (TM_WHAT_*), in at most `steps` after the root; 0 (allow by default)
- * where the table is damaged.
+ * where the table is damaged. `early`: fast in the usual case; TM_LEAF_RECORD where more steps would be needed, or the
+ * lower half of the address, which is left to tm_decide().
  */
 static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 lo, int steps, int early, __u32 what)
 {
@@ -86,8 +87,11 @@ static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 l
 			return entry;
 		if ((entry & TM_ENTRY_SERVICE) == TM_ENTRY_SERVICE)
 			break;
-		if (steps > TM_STEPS_IPV4 && (entry & TM_ENTRY_CROSS))
+		if (entry & TM_ENTRY_CROSS) {
+			if (early)
+				break;
 			k = lo;
+		}
 		g = (entry & TM_ENTRY_UNIT) << 3;
 		if (!(entry & (TM_ENTRY_CHUNK | TM_ENTRY_BYTES))) {
 			g += (__u32)(k >> 56);
@@ -110,7 +114,7 @@ static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 l
 	if (!(entry & TM_ENTRY_POINTER))
 		return entry;
 	if ((entry & TM_ENTRY_SERVICE) != TM_ENTRY_SERVICE)
-		return 0;
+		return early ? TM_LEAF_RECORD : 0;
 	return tm_serve(table, head, entry, what);
 }
 
@@ -168,7 +172,7 @@ static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now)
 /* The leaf's verdict, by the table that gave the leaf: both are of one generation. */
 static __always_inline __u32 tm_decide_by(void *table, __u32 which, __u64 hi, __u64 lo, __u64 now, __u32 what)
 {
-	__u32 leaf = tm_walk(table, which, hi, lo, TM_STEPS_IPV6, 0, what);
+	__u32 leaf = tm_walk(table, which, hi, lo, TM_STEPS, 0, what);
 
 	return leaf & TM_LEAF_RECORD ? tm_settle(table, leaf, now) : leaf;
 }
@@ -197,14 +201,14 @@ TM_SUBFN __u32 tm_decide(__u32 which, __u64 hi, __u64 lo, __u64 now, __u32 what)
 }
 
 /*
- * The common case, IPv4 in a small table, to be in line: a call costs more than the walk where returns are guarded
- * against speculation. A verdict word, or TM_LEAF_RECORD where tm_decide() has to say, by the table of that moment.
+ * The common case, a small table, to be in line: a call costs more than the walk where returns are guarded against
+ * speculation. A verdict word, or TM_LEAF_RECORD where tm_decide() has to say, by the table of that moment.
  */
-static __always_inline __u32 tm_decide_small_ipv4(__u32 which, __u64 hi, __u32 place, __u32 what)
+static __always_inline __u32 tm_decide_small(__u32 which, __u64 hi, __u32 place, __u32 what)
 {
 	void *table = bpf_map_lookup_elem(TM_REF(tm_table_small), &place);
 
-	return table ? tm_walk(table, which, hi, 0, TM_STEPS_IPV4, 1, what) : TM_LEAF_RECORD;
+	return table ? tm_walk(table, which, hi, 0, TM_STEPS_SMALL, 1, what) : TM_LEAF_RECORD;
 }
 
 static __always_inline __u64 tm_host64(const __u8 *address)

@@ -52,47 +52,69 @@ static __always_inline void tm_count(struct tm_count *to, const struct tm_weight
 	to->bytes += w->bytes;
 }
 
-/* Judges and books a packet; `inner` names what is inside it, 0: nothing. Returns whether to drop it. */
-static __always_inline int tm_handle(struct tm_packet *p, int kind, __u8 ifslot, __u32 ifindex, __u32 egress,
-				     __u64 inner, const struct tm_weight *w, struct __sk_buff *skb)
+/*
+ * What a packet is judged and booked by, whatever it is. Where there is a quick way, found before the packet is read,
+ * since what is read would not stay in registers meanwhile; with bcc after it, or all that the parser in line leaves
+ * would be verified twice. Returns whether all of it is there.
+ */
+static __always_inline int tm_begin(struct tm_context *x, __u8 ifslot, __u32 ifindex, __u32 egress,
+				    struct __sk_buff *skb)
 {
-	__u32 zero = 0, cpu = bpf_get_smp_processor_id(),
-	      slot = (cpu * TM_MAX_INTERFACES + (ifslot & TM_IFSLOT_MASK)) * 2 + egress;
-	struct tm_totals *totals = bpf_map_lookup_elem(TM_REF(tm_totals), &slot);
-	struct tm_config *config = bpf_map_lookup_elem(TM_REF(tm_config), &zero);
-	struct tm_context context = {.egress = egress, .raw = ifslot & TM_IFSLOT_RAW_IP, .skb = skb};
+	__u32 zero = 0, slot;
+
+	x->cpu = bpf_get_smp_processor_id();
+	slot = (x->cpu * TM_MAX_INTERFACES + (ifslot & TM_IFSLOT_MASK)) * 2 + egress;
+	x->totals = bpf_map_lookup_elem(TM_REF(tm_totals), &slot);
+	x->config = bpf_map_lookup_elem(TM_REF(tm_config), &zero);
+	if (!x->totals || !x->config)
+		return 0;
+	x->now = bpf_jiffies64();
+	x->place = (x->now - x->config->until) >> 63; /* TM_TRIAL before it, without a branch to verify */
+	x->flags = x->config->flags[x->place & 1];
+	x->ifindex = ifindex;
+	x->egress = egress;
+	x->raw = ifslot & TM_IFSLOT_RAW_IP;
+	x->skb = skb;
+	return 1;
+}
+
+/* Judges and books a packet; `inner` names what is inside it, 0: nothing. Returns whether to drop it. */
+static __always_inline int tm_handle(struct tm_packet *p, int kind, __u64 inner, const struct tm_weight *w,
+				     const struct tm_context *x)
+{
+	struct tm_totals *totals = x->totals;
 	struct tm_set *set = 0;
 	__u32 index = 0;
 	int drop = 0;
 
-	if (!totals || !config || !p)
+	if (!p)
 		return 0;
 	tm_count(&totals->seen, w);
 	if (kind == TM_IS_OTHER) {
 		tm_count(&totals->not_ip, w);
 		return 0;
 	}
-	context.now = bpf_jiffies64();
-	context.place = (context.now - config->until) >> 63; /* TM_TRIAL before it, without a branch to verify */
-	context.flags = config->flags[context.place & 1];
-	context.config = config;
 	if (kind == TM_IS_IP) {
-		p->key.ifindex = ifindex;
-		p->key.scope |= egress;
-		set = tm_find_set(p, inner, cpu, &index);
+		p->key.ifindex = x->ifindex;
+		p->key.scope |= x->egress;
+		set = tm_find_set(p, inner, x->cpu, &index);
+		if (!set) { /* never: all that follows is verified for packets that have one */
+			tm_count(&totals->unattributed, w);
+			return 0;
+		}
 	}
 	if (kind == TM_IS_IP || p->addressed) {
-		p->key.verdict = tm_judge(p, &context);
+		p->key.verdict = tm_judge(p, x);
 		drop = TM_ACTION(p->key.verdict) == TM_DROP;
 	}
 	if (kind == TM_IS_MALFORMED) {
 		tm_count(&totals->malformed, w);
 		if (p->malformed < TM_MALFORMED_MAX)
 			totals->malformed_by[p->malformed] += w->packets;
-		drop |= !egress && (context.flags & (p->addressed ? TM_CFG_DROP_MALFORMED
-								  : TM_CFG_DROP_MALFORMED | TM_CFG_DROP_UNPARSED));
+		drop |= !x->egress && (x->flags & (p->addressed ? TM_CFG_DROP_MALFORMED
+								: TM_CFG_DROP_MALFORMED | TM_CFG_DROP_UNPARSED));
 	} else {
-		tm_book(set, index, p, inner, w->packets, w->bytes, context.now, cpu, totals, skb);
+		tm_book(set, index, p, inner, w->packets, w->bytes, x->now, x->cpu, totals, x->skb);
 	}
 	if (drop)
 		tm_count(&totals->dropped, w);
@@ -195,23 +217,29 @@ int tm_xdp(struct xdp_md *ctx)
 {
 	struct tm_quick q = {
 		.data = TM_POINTER(ctx->data), .end = TM_POINTER(ctx->data_end), .wire_len = q.end - q.data};
-	__u8 ifslot = tm_ifslot(ctx->ingress_ifindex);
-	__u32 raw = ifslot & TM_IFSLOT_RAW_IP;
 	struct tm_weight w = {.packets = 1, .bytes = q.end - q.data};
 	struct tm_packet usual = {}, *p = &usual;
+	__u8 ifslot = tm_ifslot(ctx->ingress_ifindex);
+	__u32 raw = ifslot & TM_IFSLOT_RAW_IP;
+	struct tm_context x;
 	int kind = TM_IS_IP;
 	__u64 inner = 0;
-	__be16 type = TM_QUICK && !raw ? tm_quick_link(&q, p) : 0;
+	__be16 type;
 
+	if (TM_QUICK && !tm_begin(&x, ifslot, ctx->ingress_ifindex, TM_INGRESS, 0))
+		return XDP_PASS;
+	type = TM_QUICK && !raw ? tm_quick_link(&q, p) : 0;
 	if (type == tm_htons(TM_ETH_IPV4) && tm_quick_ipv4(&q, p) && !(TM_LOOK_INSIDE && tm_tunnel(p)))
-		return tm_handle(p, kind, ifslot, ctx->ingress_ifindex, TM_INGRESS, 0, &w, 0) ? XDP_DROP : XDP_PASS;
+		return tm_handle(p, kind, 0, &w, &x) ? XDP_DROP : XDP_PASS;
 	if (type == tm_htons(TM_ETH_IPV6) && tm_quick_ipv6(&q, p) && !(TM_LOOK_INSIDE && tm_tunnel(p)))
-		return tm_handle(p, kind, ifslot, ctx->ingress_ifindex, TM_INGRESS, 0, &w, 0) ? XDP_DROP : XDP_PASS;
+		return tm_handle(p, kind, 0, &w, &x) ? XDP_DROP : XDP_PASS;
 	kind = tm_read_xdp(ctx, raw);
 	if (TM_LOOK_INSIDE && tm_is_tunnel(kind) && tm_inside_xdp(ctx))
 		inner = tm_keep_inner();
 	p = tm_packet(TM_OUTER);
-	return tm_handle(p, kind, ifslot, ctx->ingress_ifindex, TM_INGRESS, inner, &w, 0) ? XDP_DROP : XDP_PASS;
+	if (!TM_QUICK && !tm_begin(&x, ifslot, ctx->ingress_ifindex, TM_INGRESS, 0))
+		return XDP_PASS;
+	return tm_handle(p, kind, inner, &w, &x) ? XDP_DROP : XDP_PASS;
 }
 
 /*
@@ -234,8 +262,8 @@ static __always_inline long tm_pull(struct __sk_buff *skb)
 }
 
 /* What goes out was read: adds what only its buffer tells (the tag beside it, segments to come) and handles it. */
-static __always_inline int tm_send(struct __sk_buff *skb, struct tm_packet *p, int kind, __u8 ifslot, __u32 gso_size,
-				   int inside, __u64 inner)
+static __always_inline int tm_send(struct __sk_buff *skb, struct tm_packet *p, int kind, __u32 gso_size, int inside,
+				   __u64 inner, const struct tm_context *x)
 {
 	struct tm_weight w = {.packets = 1, .bytes = skb->len};
 	__u32 tag, segments, headers;
@@ -255,7 +283,7 @@ static __always_inline int tm_send(struct __sk_buff *skb, struct tm_packet *p, i
 			w.bytes += (__u64)(segments - 1) * (headers + tag);
 		}
 	}
-	return tm_handle(p, kind, ifslot, skb->ifindex, TM_EGRESS, inner, &w, skb) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	return tm_handle(p, kind, inner, &w, x) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 TM_PROG("tc")
@@ -265,14 +293,18 @@ int tm_tc(struct __sk_buff *skb)
 	__u8 ifslot = tm_ifslot(skb->ifindex);
 	__u32 raw = ifslot & TM_IFSLOT_RAW_IP, gso_size = skb->gso_size, look_inside = TM_LOOK_INSIDE || gso_size;
 	struct tm_packet usual = {}, *p = &usual;
+	struct tm_context x;
 	int kind = TM_IS_IP, inside = 0;
 	__u64 inner = 0;
-	__be16 type = TM_QUICK && !raw ? tm_quick_link(&q, p) : 0;
+	__be16 type;
 
+	if (TM_QUICK && !tm_begin(&x, ifslot, skb->ifindex, TM_EGRESS, skb))
+		return TC_ACT_UNSPEC;
+	type = TM_QUICK && !raw ? tm_quick_link(&q, p) : 0;
 	if (type == tm_htons(TM_ETH_IPV4) && tm_quick_ipv4(&q, p) && !(look_inside && tm_tunnel(p)))
-		return tm_send(skb, p, kind, ifslot, gso_size, 0, 0);
+		return tm_send(skb, p, kind, gso_size, 0, 0, &x);
 	if (type == tm_htons(TM_ETH_IPV6) && tm_quick_ipv6(&q, p) && !(look_inside && tm_tunnel(p)))
-		return tm_send(skb, p, kind, ifslot, gso_size, 0, 0);
+		return tm_send(skb, p, kind, gso_size, 0, 0, &x);
 	kind = tm_read_skb(skb, raw);
 	if (kind == TM_IS_MALFORMED && !tm_pull(skb))
 		kind = tm_read_skb(skb, raw);
@@ -284,7 +316,9 @@ int tm_tc(struct __sk_buff *skb)
 			inner = tm_keep_inner();
 	}
 	p = tm_packet(TM_OUTER);
-	return p ? tm_send(skb, p, kind, ifslot, gso_size, inside, inner) : TC_ACT_UNSPEC;
+	if (!TM_QUICK && !tm_begin(&x, ifslot, skb->ifindex, TM_EGRESS, skb))
+		return TC_ACT_UNSPEC;
+	return p ? tm_send(skb, p, kind, gso_size, inside, inner, &x) : TC_ACT_UNSPEC;
 }
 
 /* Run by the daemon through BPF_PROG_TEST_RUN: the two clocks, read together. */

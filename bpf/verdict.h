@@ -15,15 +15,18 @@
 #define TM_VERDICT(action, reason, rule)                                                                               \
 	((__u32)(rule) | (__u32)(reason) << TM_REASON_SHIFT | (__u32)(action) << TM_ACTION_SHIFT)
 
-/* What the verdict needs to know beside the packet. */
+/* What the verdict and the books need to know beside the packet. */
 struct tm_context {
 	__u64 now;   /* jiffies64 */
 	__u32 flags; /* TM_CFG_* */
 	__u32 place; /* enum tm_table_place */
 	__u32 egress;
-	__u32 raw;	       /* the packet has no link header */
+	__u32 raw; /* the packet has no link header */
+	__u32 ifindex;
+	__u32 cpu;
 	struct __sk_buff *skb; /* of what goes out */
 	struct tm_config *config;
+	struct tm_totals *totals;
 };
 
 /* A connection is forgotten after this long without a packet from this host (netfilter's conntrack defaults). */
@@ -289,19 +292,18 @@ static __always_inline int tm_take_token(const struct tm_packet *p, __u32 rule, 
 static __always_inline __u32 tm_look_up(const struct tm_packet *p, __u32 egress, __u64 now, __u32 place)
 {
 	const __u8 *address = egress ? p->key.dst : p->key.src;
-	__u64 hi, lo = 0;
+	__u64 hi = tm_host64(address), lo = tm_host64(address + 8);
 	__u32 which = 2 * egress, leaf;
 
 	if (p->key.scope & TM_SCOPE_IPV6) {
 		which++;
-		hi = tm_host64(address);
-		lo = tm_host64(address + 8);
 	} else {
-		hi = tm_host64(address + 8) << 32;
-		leaf = tm_decide_small_ipv4(which, hi, place, p->what);
-		if (!(leaf & TM_LEAF_RECORD))
-			return leaf;
+		hi = lo << 32;
+		lo = 0;
 	}
+	leaf = tm_decide_small(which, hi, place, p->what);
+	if (!(leaf & TM_LEAF_RECORD))
+		return leaf;
 	/* The only call: bcc writes out the function wherever it is called. */
 	return tm_decide(which + TM_ON_TRIAL * place, hi, lo, now, p->what);
 }
@@ -330,6 +332,9 @@ static __always_inline __u32 tm_judge(const struct tm_packet *p, const struct tm
 	__u32 would = 0, would_drop = 0, zero = 0, drop, ban;
 	const struct tm_shadow *shadow;
 
+	/* The usual: it passes, and nothing else has a say (TM_DROP is a bit of TM_LIMIT too). */
+	if (!((verdict & (TM_SHADOWED | TM_DROP << TM_ACTION_SHIFT)) | (x->flags & (TM_CFG_BANS | TM_CFG_ESTABLISHED))))
+		return verdict;
 	verdict ^= shadowed;
 	if (x->egress && (x->flags & TM_CFG_ESTABLISHED) && TM_ACTION(verdict) != TM_DROP)
 		tm_learn(p, x);
