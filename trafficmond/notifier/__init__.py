@@ -1,1 +1,1 @@
-"""`trafficmon-notify`: tells people of threats, in a process of its own, so that the daemon needs no way out."""
+"""`trafficmon-notify`: sends notifications of threats, in a process of its own: the daemon needs no outgoing access."""

@@ -1,4 +1,4 @@
-"""`trafficmon-notify`: its command line. It ends with 0 when it was asked to, 1 for trouble, 2 for wrong settings."""
+"""The command line of `trafficmon-notify`. Exit status: 0 after SIGTERM, 1 for an error, 2 for invalid settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trafficmond.notifier.settings import NOTIFY_FILE, STATE_DIR, load
 
 
 def parser() -> argparse.ArgumentParser:
-    """What it can be told."""
+    """The parser of the command line."""
     found = argparse.ArgumentParser(
         prog="trafficmon-notify",
         description="Sends notifications about threats that trafficmond finds.",
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until asked to end; the exit code."""
+    """Runs the service until a signal ends it, and returns the exit status."""
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:

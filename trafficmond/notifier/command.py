@@ -1,4 +1,4 @@
-"""A command as a way out: JSON on its standard input. No secret of its arguments gets into a message."""
+"""A command as a target: it gets a message as JSON on standard input. Error texts hold no secret of its arguments."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ import time
 from trafficmond.notifier.message import Message
 from trafficmond.urls import hidden
 
-COMMAND_S = 60.0  # that a command may take
-_TOLD_CHARS = 300  # of what went wrong
-_HEARD_BYTES = 4096  # of what a command says
+COMMAND_S = 60.0  # the longest that a command may run
+_ERROR_CHARS = 300  # the longest text of an error
+_STDERR_BYTES = 4096  # how much of the end of a command's standard error is kept
 
 
 class Undelivered(Exception):
-    """A target did not take a message; says why, without the target's address, in characters that can be shown."""
+    """A target did not accept a message. The text gives the reason in printable characters, without the address."""
 
     def __init__(self, why: str) -> None:
         shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in why)
-        super().__init__(shown[:_TOLD_CHARS].rstrip(": "))
+        super().__init__(shown[:_ERROR_CHARS].rstrip(": "))
 
 
 class Command:
-    """A program of the administrator's: JSON on standard input, status 0 for done."""
+    """A program of the administrator. Its exit status 0 means that the message was delivered."""
 
     def __init__(self, command: tuple[str, ...]) -> None:
         self._command = command
 
     def deliver(self, message: Message) -> None:
-        """Run it. What it leaves behind in the background may go on. Raises Undelivered."""
+        """Runs the program. Processes that it leaves in the background go on. Raises Undelivered."""
         with tempfile.TemporaryFile() as given:
             given.write(json.dumps(message.data).encode() + b"\n")
             given.seek(0)
@@ -49,16 +49,16 @@ class Command:
                 raise Undelivered(f"the command cannot be run: {error.strerror}") from None
         with process:
             try:
-                said = _listen(process, time.monotonic() + COMMAND_S)
+                stderr = _stderr_of(process, time.monotonic() + COMMAND_S)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)  # what it waits for as well
+                os.killpg(process.pid, signal.SIGKILL)  # its children as well
                 raise Undelivered(f"the command did not end within {COMMAND_S:.0f} s") from None
         if process.returncode:
-            last = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            last = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
             raise Undelivered(f"the command ended with {process.returncode}: {self._hidden(last)}")
 
     def _hidden(self, text: str) -> str:
-        """Without what its arguments may hold of tokens: URLs and words, but not options and paths."""
+        """`text` without the arguments that may be secrets: URLs and words, but not options and paths."""
         for argument in self._command[1:]:
             value = argument.partition("=")[2] if argument.startswith("-") else argument
             if not value.startswith("/"):
@@ -66,21 +66,21 @@ class Command:
         return text
 
 
-def _listen(process: subprocess.Popen[bytes], deadline: float) -> bytes:
-    """The end of what a command says until it is over, however much that is. Raises TimeoutExpired."""
+def _stderr_of(process: subprocess.Popen[bytes], deadline: float) -> bytes:
+    """Waits for the end of a process and returns the end of its standard error. Raises TimeoutExpired."""
     assert process.stderr is not None
-    said, open_ = b"", True
+    text, open_ = b"", True
     while process.poll() is None or open_:
         left = deadline - time.monotonic()
         if process.returncode is None and left <= 0:
             raise subprocess.TimeoutExpired(process.args, COMMAND_S)
-        # Who was left in the background may hold it open.
+        # A process in the background may keep it open.
         wait = min(left, 0.05) if process.returncode is None else 0.0
         if open_ and select.select([process.stderr], [], [], wait)[0]:
             part = os.read(process.stderr.fileno(), 1 << 16)
-            said, open_ = (said + part)[-_HEARD_BYTES:], bool(part)
+            text, open_ = (text + part)[-_STDERR_BYTES:], bool(part)
         elif process.returncode is not None:
             break
         elif not open_:
             process.wait(left)
-    return said
+    return text

@@ -1,4 +1,4 @@
-"""Threats from the daemon: what it remembers of the time that was missed, then what happens, whoever restarts."""
+"""Follows the daemon's threats: first those since the last contact, then new ones, also across restarts."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from trafficmond.notifier.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-RESYNC_S = 300.0  # after so long without a word the daemon is asked whether there was one
+RESYNC_S = 300.0  # after so long without a record the daemon is asked for threats again
 _MOST_ROWS = 5000
 _AGAIN_S, _LONGEST_AGAIN_S = 0.2, 5.0
 
 
 def follow(socket: Path, outbox: Outbox, least: Severity, wake: Callable[[], None]) -> NoReturn:
-    """Keep `outbox` up to date for ever; `wake` is called when there are news. Raises what the outbox raises."""
+    """Keeps `outbox` up to date for ever, and calls `wake` when there are news. Raises the errors of the outbox."""
     again_s, reported = _AGAIN_S, False
     while True:
         try:
-            # What happens while the daemon is asked waits in the stream, which therefore begins first.
+            # The stream begins before the query: it holds the threats that are found during the query.
             with Client(str(socket), timeout_s=RESYNC_S) as watching:
                 stream = watching.stream("Watch", topics=["threats"])
                 _catch_up(socket, outbox, least, wake)

@@ -1,4 +1,4 @@
-"""News made into a message: a title and a text for people, and the same as data for programs. Pure."""
+"""Composes a message of news: a title and a text for people, and the same as data for programs. Pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from trafficmond.model import Severity
 from trafficmond.notifier.news import AGAIN, ENDED, OPENED, WORSE, News, Record, severity_of
 
-MOST_LINES = 30  # situations that a text names; of more the gravest
-MOST_ITEMS = 1000  # ... and that the data holds
+MOST_LINES = 30  # threats that a text names; of more, the gravest
+MOST_ITEMS = 1000  # threats that the data holds
 
 INFO, SUCCESS, WARNING, FAILURE = "info", "success", "warning", "failure"
-_SAID = {OPENED: "", WORSE: " (got worse)", AGAIN: " (is back)", ENDED: " (ended)"}
+_SUFFIXES = {OPENED: "", WORSE: " (got worse)", AGAIN: " (is back)", ENDED: " (ended)"}
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What one delivery carries. `data` is what a command gets."""
+    """The content of one delivery. A command gets `data`."""
 
     title: str
     text: str
@@ -30,7 +30,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class _Situation:
-    threat: Record  # as it was last heard of
+    threat: Record  # the newest
     kinds: tuple[str, ...]
 
     @property
@@ -38,12 +38,12 @@ class _Situation:
         return self.kinds[-1]
 
     def rank(self) -> tuple[bool, int, float]:
-        """To sort by, the gravest first."""
+        """The sort key: the gravest first."""
         return self.last == ENDED, -severity_of(self.threat), -self.threat["last_seen"]
 
 
 def compose(host: str, news: Sequence[News], lost: int = 0) -> Message:
-    """One message of at least one news; several about a situation become one. `lost`: news that were not kept."""
+    """The message of at least one news; several news of a threat become one. `lost`: how many news were not kept."""
     by_id: dict[str, _Situation] = {}
     for each in news:
         before = by_id.get(each.threat["id"])
@@ -62,7 +62,7 @@ def compose(host: str, news: Sequence[News], lost: int = 0) -> Message:
 
 
 def trial_message(host: str) -> Message:
-    """What `trafficctl notify --test` sends."""
+    """The message of `trafficctl notify --test`."""
     title = f"{host}: test of trafficmon's notifications"
     text = "This is a test. Messages about threats will look like this one and arrive here."
     data = {"host": host, "title": title, "text": text, "level": INFO, "threats": [], "count": 0, "lost": 0}
@@ -71,7 +71,7 @@ def trial_message(host: str) -> Message:
 
 def _title(host: str, found: Sequence[_Situation], gravest: Severity) -> str:
     if len(found) == 1:
-        return f"{host}: {gravest} {found[0].threat['detector']}{_SAID[found[0].last]}"
+        return f"{host}: {gravest} {found[0].threat['detector']}{_SUFFIXES[found[0].last]}"
     still = sum(each.last != ENDED for each in found)
     how = "all of them ended" if not still else f"the gravest {gravest}"
     return f"{host}: {len(found)} threats, {how}"
@@ -91,7 +91,7 @@ def _many(found: Sequence[_Situation]) -> str:
         lines += ["", f"the {MOST_LINES} gravest:"]
     for each in found[:MOST_LINES]:
         threat = each.threat
-        lines.append(f"{threat['severity']} {threat['detector']}{_SAID[each.last]}: {threat['summary']}")
+        lines.append(f"{threat['severity']} {threat['detector']}{_SUFFIXES[each.last]}: {threat['summary']}")
     since = min(each.threat["first_seen"] for each in found)
     return "\n".join([*lines, f"more: trafficctl threats --since '{_clock(since)}'"])
 

@@ -1,4 +1,4 @@
-"""What is news about a situation: that it began, got worse, is back, or is over. Pure."""
+"""News of a threat: it began, got worse, is back, or has ended. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from trafficmond.model import Severity
 
 OPENED, WORSE, AGAIN, ENDED = "opened", "worse", "again", "ended"
-AT_ONCE = (OPENED, AGAIN)  # what nobody should wait for
+AT_ONCE = (OPENED, AGAIN)  # sent without waiting for more
 
 Record = dict[str, Any]
 _KEPT = (
@@ -19,7 +19,7 @@ _KEPT = (
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What people know of a situation already."""
+    """The state of a threat that was last reported to people."""
 
     severity: Severity
     open: bool
@@ -28,28 +28,28 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """One thing to tell. `threat` has the fields of a ThreatEntry that a message needs."""
+    """One news. `threat` has the fields of a ThreatEntry that a message needs."""
 
-    seq: int  # in the order of their coming
+    seq: int  # in the order of arrival
     at: float  # when it became known
     kind: str
     threat: Record
 
 
 def news_of(record: Record, reported: Reported | None, least: Severity) -> str | None:
-    """Which news a threat's record is to those who know `reported` of it; None: none."""
+    """The kind of news that a threat's record is after `reported`, or None."""
     severity, closed = severity_of(record), record.get("state") == "closed"
     if reported is None:
         return None if severity < least else ENDED if closed else OPENED
     if closed:
         return ENDED if reported.open else None
-    if not reported.open:  # what the daemon remembers may be older than what it has told of
+    if not reported.open:  # the daemon's stored record may be older than the reported one
         return AGAIN if record["last_seen"] > reported.last_seen else None
     return WORSE if severity > reported.severity else None
 
 
 def reported_after(record: Record, reported: Reported | None) -> Reported:
-    """What people know once they were told of this record."""
+    """The reported state after this record."""
     severity, seen = severity_of(record), float(record["last_seen"])
     if reported is not None:
         severity, seen = max(severity, reported.severity), max(seen, reported.last_seen)
@@ -57,7 +57,7 @@ def reported_after(record: Record, reported: Reported | None) -> Reported:
 
 
 def severity_of(record: Record) -> Severity:
-    """Raises KeyError for what is no severity."""
+    """The severity of a threat's record. Raises KeyError for an unknown one."""
     return Severity[record["severity"].upper()]
 
 

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 FILE_NAME = "notify.db"
 # bound: notifications that wait for an unreachable target | the oldest are lost, counted, reported
 MOST_NEWS = 20_000
-OVERLAP_S = 3600.0  # how far before its last look the daemon is asked: threats are told of late
-_FORGOTTEN_S = 30 * 86400.0  # a situation that never ended, as far as anybody knows
+OVERLAP_S = 3600.0  # queries begin so long before the last one: threats are reported late
+_FORGOTTEN_S = 30 * 86400.0  # after so long a threat whose end was never reported is deleted
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS told (id TEXT PRIMARY KEY, severity INT, open INT, last_seen REAL);
@@ -45,7 +45,7 @@ class TargetState:
     """State of a target. Times are epoch seconds; counts begin when the target was first in the settings."""
 
     name: str
-    messages: int  # that it took
+    messages: int  # delivered
     waiting: int  # news
     lost: int  # news
     last_sent: float | None
@@ -73,12 +73,12 @@ class Outbox:
             return _opened(self.path)
 
     def close(self) -> None:
-        """Nothing is asked afterwards."""
+        """Closes the file. No other method may be called afterwards."""
         with self._lock:
             self._db.close()
 
     def begin(self, targets: Sequence[str]) -> None:
-        """These are the targets now. A new one gets the news from now on; what waited for one that is gone goes."""
+        """Sets the targets. A new one gets the news from now on; the news of a removed one are deleted."""
         marks = ",".join("?" * len(targets))
         with self._turn() as db:
             db.execute(f"DELETE FROM target WHERE name NOT IN ({marks})", targets)
@@ -89,7 +89,7 @@ class Outbox:
             _forget_delivered(db)
 
     def asked_since(self) -> float | None:
-        """From which `last_seen` on the daemon's threats may hold news; None: nothing was ever asked."""
+        """The `last_seen` from which on the daemon's threats may be news; None before the first query."""
         with self._turn() as db:
             (followed,) = db.execute("SELECT max(at) FROM followed").fetchone()
             (oldest,) = db.execute("SELECT min(last_seen) FROM told WHERE open").fetchone()
@@ -98,7 +98,7 @@ class Outbox:
         return float(min(followed - OVERLAP_S, followed if oldest is None else oldest))
 
     def note(self, records: Iterable[Record], least: Severity, now: float) -> int:
-        """Take in what the daemon says of threats at `now`; how much of it is news."""
+        """Stores the daemon's records of threats at `now`, and returns how many of them are news."""
         found = 0
         with self._turn() as db:
             for record in records:
@@ -121,18 +121,18 @@ class Outbox:
             return [News(seq, at, kind, json.loads(threat)) for seq, at, kind, threat in db.execute(asked, (target,))]
 
     def sent(self, target: str, now: float) -> list[float]:
-        """When it got messages in the last hour."""
+        """The times of its messages in the last hour."""
         with self._turn() as db:
             rows = db.execute("SELECT at FROM sent WHERE target = ? AND at > ?", (target, now - HOUR_S))
             return [at for (at,) in rows]
 
     def lost(self, target: str) -> int:
-        """News that were not kept for it, since its last message."""
+        """How many news were not kept for it since its last message."""
         with self._turn() as db:
             return int(db.execute("SELECT untold_lost FROM target WHERE name = ?", (target,)).fetchone()[0])
 
     def delivered(self, target: str, last: News, lost: int, now: float) -> None:
-        """It took a message of everything up to `last`."""
+        """Notes that the target has accepted a message of all news up to `last`."""
         change = "UPDATE target SET seq = ?, messages = messages + 1, untold_lost = untold_lost - ?, last_sent = ?, "
         with self._turn() as db:
             db.execute(
@@ -144,7 +144,7 @@ class Outbox:
             _forget_delivered(db)
 
     def failed(self, target: str, error: str, now: float) -> None:
-        """It did not take a message."""
+        """Notes that the target has not accepted a message."""
         change = "UPDATE target SET error = ?, failing_since = coalesce(failing_since, ?) WHERE name = ?"
         with self._turn() as db:
             db.execute(change, (error, now, target))
@@ -154,7 +154,7 @@ class Outbox:
 
 
 class _Turn:
-    """One thread's turn with the file: a transaction, and errors that say what to do."""
+    """A transaction of one thread. Errors of SQLite become TrafficmonError."""
 
     def __init__(self, db: sqlite3.Connection, lock: threading.Lock, path: Path) -> None:
         self._db, self._lock, self._path = db, lock, path
@@ -179,10 +179,10 @@ class _Turn:
 
 
 def states(folder: Path) -> list[TargetState]:
-    """How the targets are, for whoever may read the file. Raises OSError, TrafficmonError."""
+    """Reads the state of each target, in any process that may read the file. Raises OSError, TrafficmonError."""
     path = folder / FILE_NAME
     with path.open("rb"):
-        pass  # SQLite tells less of why it cannot
+        pass  # its OSError has the reason, SQLite's error does not
     try:
         db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         try:

@@ -1,4 +1,4 @@
-"""The ways out: a service that Apprise knows, or a command. Neither lets a secret of its target into a message."""
+"""Outlets: a service that Apprise supports, or a command. Error texts hold no secret of the target."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from trafficmond.notifier.message import Message
 from trafficmond.notifier.settings import Settings, Target
 from trafficmond.urls import hidden
 
-_ANSWER_S = 30.0  # Apprise's own patience of 4 s has a slow service get the same message over and over
+_ANSWER_S = 30.0  # with Apprise's timeout of 4 s a slow service gets the same message again and again
 
 
 class Outlet(Protocol):
     """Carries messages to one target."""
 
     def deliver(self, message: Message) -> None:
-        """Raises Undelivered."""
+        """Delivers a message. Raises Undelivered."""
         ...
 
 
@@ -31,7 +31,7 @@ class Apprise:
     def __init__(self, url: str, module: Any) -> None:
         """Raises ValueError if Apprise does not know such a service."""
         self._module, self._url = module, url
-        self._service = module.Apprise(asset=module.AppriseAsset(async_mode=False))  # in the thread that asks
+        self._service = module.Apprise(asset=module.AppriseAsset(async_mode=False))  # in the calling thread
         with _AppriseLog() as log_lines:
             known = self._service.add(url)
         if not known:
@@ -40,24 +40,24 @@ class Apprise:
             if "rto=" not in url:
                 each.socket_read_timeout = _ANSWER_S
             if "overflow=" not in url:
-                each.overflow_mode = "split"  # a text that is too long for the service would be refused for ever
+                each.overflow_mode = "split"  # otherwise the service refuses a text that is too long, for ever
 
     def deliver(self, message: Message) -> None:
-        """Send it. Raises Undelivered."""
+        """Sends a message. Raises Undelivered."""
         with _AppriseLog() as log_lines:
             try:
                 done = self._service.notify(
                     title=message.title, body=message.text, notify_type=message.level, body_format="text"
                 )
-            except Exception as error:  # noqa: BLE001 - a hundred plug-ins of others: none may end the thread
+            except Exception as error:  # noqa: BLE001 - none of Apprise's many plug-ins may end the thread
                 raise Undelivered(hidden(f"{type(error).__name__}: {error}", self._url)) from None
         if not done:
-            why = hidden(log_lines.why() or _told_by(done), self._url)
+            why = hidden(log_lines.why() or _last_log(done), self._url)
             raise Undelivered(why or "the service did not accept it")
 
 
 def outlets(settings: Settings, where: str) -> dict[str, Outlet]:
-    """Each target's way out, by its name. Raises ConfigError with every target that has none."""
+    """The outlet of each target, by its name. Raises ConfigError with every URL that Apprise does not support."""
     found: dict[str, Outlet] = {}
     mistakes: list[Mistake] = []
     module = _load_apprise(where) if any(target.url for target in settings.targets) else None
@@ -84,13 +84,13 @@ def _load_apprise(where: str) -> Any:
     quiet = logging.getLogger("apprise")  # it may name a target's address: nothing of it goes to the journal
     quiet.propagate = False
     quiet.addHandler(logging.NullHandler())
-    _keep_what_is_redirected()
+    _refuse_get_redirects()
     return apprise
 
 
-def _keep_what_is_redirected() -> None:
-    """Has a redirect that makes a GET of a POST fail: the message would be left behind, and be taken for delivered.
-    303 says that it was taken."""
+def _refuse_get_redirects() -> None:
+    """Makes a redirect that turns POST into GET an error: the message would be lost, and count as delivered. After
+    status 303 it was delivered."""
     requests: Any = importlib.import_module("requests")
     usual = requests.Session.rebuild_method
 
@@ -104,14 +104,14 @@ def _keep_what_is_redirected() -> None:
     requests.Session.rebuild_method = rebuild
 
 
-def _told_by(result: Any) -> str:
-    """What newer versions of Apprise keep of a delivery, which they make in a thread of their own."""
+def _last_log(result: Any) -> str:
+    """The last log line of a delivery, which newer versions of Apprise make in a thread of their own."""
     entries = list(getattr(result, "logs", list)())
     return str(entries[-1].message) if entries else ""
 
 
 class _AppriseLog(logging.Handler):
-    """What Apprise says while it works in this thread: its answers are only yes and no."""
+    """Collects Apprise's log lines of this thread; its return values are only true and false."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -127,11 +127,11 @@ class _AppriseLog(logging.Handler):
         self._logger.removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the first and the latest."""
+        """Keeps the first and the last line."""
         if record.thread == self._thread:
             self.last = record.getMessage()
             self.first = self.first or self.last
 
     def why(self) -> str:
-        """Both, where they differ."""
+        """The first and the last line, or the one if they are equal."""
         return "; ".join(dict.fromkeys(each for each in (self.first, self.last) if each))

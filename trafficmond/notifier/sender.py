@@ -1,4 +1,4 @@
-"""A target's thread: waits until a message is due, delivers it, tries again for as long as it takes."""
+"""The thread of a target: waits until a message is due, and tries to deliver it until that succeeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Sender(threading.Thread):
-    """Tells one target, so that one that is slow or down holds up no other."""
+    """Sends to one target. A target that is slow or down does not delay the others."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Sender(threading.Thread):
         host: str,
         broken: Callable[[Exception], None],
     ) -> None:
-        """`broken` is told what ends it before its time: the outbox cannot be kept, say."""
+        """`broken` is called with an exception that ends the thread, for example of the outbox."""
         super().__init__(name=f"target-{name}", daemon=True)
         self._target, self._outlet, self._outbox, self._settings, self._host = name, outlet, outbox, settings, host
         self._broken = broken
@@ -39,11 +39,11 @@ class Sender(threading.Thread):
         self._retry_at = 0.0  # monotonic
 
     def wake(self) -> None:
-        """There are news."""
+        """Makes the thread look for news."""
         self._wake.set()
 
     def end(self) -> None:
-        """No more messages; one that is under way is finished."""
+        """Ends the thread after the message that it is sending."""
         self._ended = True
         self._wake.set()
 
@@ -53,11 +53,11 @@ class Sender(threading.Thread):
             while not self._ended:
                 self._wake.wait(self.step())
                 self._wake.clear()
-        except Exception as error:  # noqa: BLE001 - a target that is silent for ever must not go unnoticed
+        except Exception as error:  # noqa: BLE001 - a thread that ends must be noticed
             self._broken(error)
 
     def step(self) -> float | None:
-        """Deliver what is due; seconds until there may be more to do, None: when there are news."""
+        """Delivers a message if one is due. Returns the seconds until the next step; None: when there are news."""
         if (wait_s := self._retry_at - time.monotonic()) > 0:
             return wait_s
         now = time.time()

@@ -1,4 +1,4 @@
-"""The service at work: one thread follows the daemon, one for each target tells."""
+"""The running service: one thread follows the daemon, and one for each target sends."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from trafficmond.sdnotify import ServiceManager
 
 log = logging.getLogger(__name__)
 
-_FINISH_S = 15.0  # for messages that are under way at the end
+_FINISH_S = 15.0  # for messages that are being sent at the end
 
 
 def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
-    """Until SIGTERM or SIGINT. Raises TrafficmonError if its own file cannot be kept."""
+    """Runs until SIGTERM or SIGINT. Raises TrafficmonError if the outbox cannot be written."""
     manager, outbox, host = ServiceManager(), Outbox(folder), host_name()
     broken: list[Exception] = []
 
@@ -60,7 +60,7 @@ def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
 
 
 def host_name() -> str:
-    """What this host is called in messages."""
+    """The name of this host in messages."""
     return socket.gethostname()
 
 
@@ -73,9 +73,9 @@ def _finish(senders: list[Sender]) -> None:
 
 
 def _signals() -> int:
-    """Where a byte can be read once SIGTERM or SIGINT came.
+    """A descriptor with a byte to read after SIGTERM or SIGINT.
 
-    An exception from a handler is swallowed if it strikes in mid-log or in a destructor: the service then never ends.
+    A handler that raises would not do: Python ignores the exception in a destructor, and the service would never end.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

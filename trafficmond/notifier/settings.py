@@ -1,4 +1,4 @@
-"""The settings of notifications, `notify.toml`. Its addresses are secrets: of one no message names but its kind."""
+"""The settings of notifications, `notify.toml`. Its URLs are secrets: messages name only their scheme."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://.", re.ASCII | re.IGNORECASE)
 
 
 def service_url(text: str) -> str:
-    """`text` if it looks like a URL. Raises ValueError, which does not repeat it: it may hold a password."""
+    """`text` if it looks like a URL. The ValueError otherwise does not repeat it: it may hold a password."""
     if text and not _SCHEME.match(text):
         raise ValueError('is not a valid URL, for example "ntfy://ntfy.example/topic" or "mailto://user:password@host"')
     return text
@@ -28,7 +28,7 @@ def service_url(text: str) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """[[target]]: one place that messages go to; as many as wanted."""
+    """[[target]]: one receiver of messages."""
 
     url: str = setting(
         "",
@@ -53,14 +53,14 @@ class Target:
             yield "command", "begins with a name without its path; write it whole, for example /usr/local/bin/on-threat"
 
     def kind(self) -> str:
-        """What may be told of it: the service's name, never its address."""
+        """The scheme of the URL, which may be shown, or "command"."""
         found = _SCHEME.match(self.url)
         return found[1].lower() if found else "command"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that trafficmon-notify can be told."""
+    """All settings of trafficmon-notify."""
 
     min_severity: str = setting("high", choices=SEVERITIES, help="Send threats of this severity and above.")
     group_wait: float = duration(
@@ -89,12 +89,12 @@ class Settings:
                 yield f"target[{index}].name", f"another target is called {name}, too; give each its own"
 
     def named(self) -> list[tuple[str, Target]]:
-        """The targets, each with the name that it has in messages and in what is remembered of it."""
+        """The targets, each with its name in messages and in the outbox."""
         return [(each.name or f"{number}-{each.kind()}", each) for number, each in enumerate(self.targets, 1)]
 
 
 def load(path: Path = NOTIFY_FILE) -> Settings:
-    """The settings in `path`. Raises ConfigError with every mistake, PermissionError where it may not be read."""
+    """Loads the settings in `path`. Raises ConfigError with every mistake, PermissionError if it may not be read."""
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
