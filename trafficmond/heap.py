@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
-_LARGE_BYTES = 1 << 20
+_LARGE_BYTES, _UNUSED_BYTES = 1 << 20, 128 << 10
 _BATCH_BYTES, _KEPT_BYTES = 4 << 20, 16 << 20  # a column of a large batch; all its columns together
+_FLOOD_BYTES, _FLOOD_KEPT_BYTES = 32 << 20, 64 << 20  # whole batches of a flood; the first is the most that glibc takes
+_FLOOD_ROWS = 4096
+_CALM_BATCHES = 10  # so many small ones in a row end a flood
 
 
 def keep_large_apart() -> None:
@@ -19,6 +22,7 @@ def keep_large_apart() -> None:
     tables of a rule set with 600,000 prefixes would be kept several times.
     """
     _choose(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+    _choose(_M_TRIM_THRESHOLD, _UNUSED_BYTES)
 
 
 def keep_batches() -> None:
@@ -26,6 +30,27 @@ def keep_batches() -> None:
     Only for processes that read one batch after another."""
     _choose(_M_MMAP_THRESHOLD, _BATCH_BYTES)
     _choose(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+class Flood:
+    """While batches are large, what one took stays for the next (see `keep_batches`): a quarter of the daemon's time in
+    a flood is the kernel's, with pages that come and go."""
+
+    def __init__(self) -> None:
+        self._calm = _CALM_BATCHES
+
+    def passed(self, rows: int) -> bool:
+        """A batch of so many rows comes. Whether a flood is over with it: `give_back` what it left."""
+        if rows >= _FLOOD_ROWS:
+            if self._calm >= _CALM_BATCHES:
+                _choose(_M_MMAP_THRESHOLD, _FLOOD_BYTES)
+                _choose(_M_TRIM_THRESHOLD, _FLOOD_KEPT_BYTES)
+            self._calm = 0
+            return False
+        self._calm += 1
+        if self._calm == _CALM_BATCHES:
+            keep_large_apart()
+        return self._calm == _CALM_BATCHES
 
 
 def share() -> None:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from trafficmond import abi
+from trafficmond import abi, heap
 from trafficmond.config.settings import Settings
 from trafficmond.control.broadcast import Broadcast
 from trafficmond.detect.engine import CLOSED, UPDATED, Engine, ThreatUpdate
@@ -87,6 +87,7 @@ class Pipeline:
         self._store_status: Status | None = None  # what was last said of it
         self.moment = Moment(at=now)
         self.recent = Recent()
+        self._flood = heap.Flood()
         self.suppressed_events = 0
         self.forgotten_inners = 0  # rows stored without what their tunnel carried
         self.by_verdict: dict[int, tuple[int, int]] = {}  # verdict word -> packets, bytes since the start
@@ -111,7 +112,10 @@ class Pipeline:
         async with self._reading:
             self._next_reading = None
             try:
-                for _ in self.steps(self._ledger.read_ledger(), time.time()):
+                deltas = self._ledger.read_ledger()
+                if self._flood.passed(len(deltas)):
+                    self._tasks.spawn(asyncio.to_thread(heap.give_back))
+                for _ in self.steps(deltas, time.time()):
                     await asyncio.sleep(0)
             except Exception:  # noqa: BLE001  (nothing a packet contains may stop the daemon)
                 self.report_failure("reading the flow ledger failed; will retry at the next interval")
