@@ -120,20 +120,23 @@ static int tm_key_order(const __u64 *key, __u32 n, __s64 *order)
 {
 	struct tm_keyed *both = malloc(2 * ((size_t)n + 1) * sizeof(*both)), *from = both, *to = both + n;
 	__u32 count[1 << TM_DIGIT], i, digit, at, sum;
+	__u64 differ = 0;
 	int shift;
 
 	if (!both)
 		return 0;
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		from[i] = (struct tm_keyed){key[i], i};
+		differ |= key[i] ^ key[0];
+	}
 	for (shift = 0; shift < 64; shift += TM_DIGIT) {
 		struct tm_keyed *sorted = to;
 
+		if (!(differ >> shift & ((1 << TM_DIGIT) - 1)))
+			continue;
 		memset(count, 0, sizeof(count));
 		for (i = 0; i < n; i++)
 			count[key[i] >> shift & ((1 << TM_DIGIT) - 1)]++;
-		if (n && count[key[0] >> shift & ((1 << TM_DIGIT) - 1)] == n)
-			continue;
 		for (sum = digit = 0; digit < 1 << TM_DIGIT; digit++) {
 			at = count[digit];
 			count[digit] = sum;

@@ -28,26 +28,27 @@ TOP = {"minute": 25, "hour": 50, "day": 100}  # keys kept by name, each kind
 
 _COUNTERS = ("packets", "bytes", "reply_packets", "reply_bytes")
 _SIDED = ("up_bytes", "down_bytes")  # out of the interface, and in; NULL in sums that were begun before they were known
-_ALL = (*_COUNTERS, *_SIDED)
+_ALL = ("flows", *_COUNTERS, *_SIDED)
 UP, DOWN = "coalesce(up_bytes, bytes)", "coalesce(down_bytes, reply_bytes)"  # by who began where it is not known
 _CROWD = 4  # a period is pruned when it has this many times its TOP
 
 _ADD = (
-    f"INSERT INTO rollups (period, start, kind, key, flows, {', '.join(_ALL)}) VALUES (?, ?, ?, ?, ?"
+    f"INSERT INTO rollups (period, start, kind, key, {', '.join(_ALL)}) VALUES (?, ?, ?, ?"
     f"{', ?' * len(_ALL)}) ON CONFLICT (period, start, kind, key) DO UPDATE SET flows = flows + excluded.flows, "
     f"up_bytes = {UP} + excluded.up_bytes, down_bytes = {DOWN} + excluded.down_bytes, "
     + ", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTERS)
 )
 
-Sums = tuple[str | int, ...]  # kind, key, flows, _ALL
+Sums = tuple[str | int, ...]  # kind, key, _ALL
 
 
 def add(connection: sqlite3.Connection, batch: Batch, names: Names, atlas: Atlas = EMPTY) -> None:
     """Add a REPORT batch, within the caller's transaction; where its addresses are as `atlas` has it now."""
-    minute = (batch["last"] // PERIODS["minute"]).astype(np.int64)
-    for which in np.unique(minute).tolist():
+    minute = batch["last"].astype(np.int64) // PERIODS["minute"]
+    alone = minute.min() == minute.max()
+    for which in [int(minute[0])] if alone else np.unique(minute).tolist():
         start = which * PERIODS["minute"]
-        chosen = batch if (minute == which).all() else take(batch, minute == which)
+        chosen = batch if alone else take(batch, minute == which)
         sums = [*_sums(chosen, names), *_places(chosen, atlas)]
         for period, seconds in PERIODS.items():
             connection.executemany(_ADD, [(period, float(start - start % seconds), *row) for row in sums])
@@ -85,17 +86,22 @@ def _fold(connection: sqlite3.Connection, period: str, start: float, kind: str, 
 
 def _sums(batch: Batch, names: Names) -> Iterator[Sums]:
     values = _values(batch)
-    yield from _by("total", np.zeros(len(batch), np.int64), values, lambda keys: ["all"] * len(keys))
-    yield from _by("protocol", batch["proto"], values, lambda keys: [protocol_name(key) for key in keys.tolist()])
-    yield from _by("interface", batch["ifindex"], values, lambda keys: [names.interface(key) for key in keys.tolist()])
-    yield from _by("action", action_of(batch["verdict"]), values, lambda keys: [str(Action(k)) for k in keys.tolist()])
-    served = np.isin(batch["proto"], SERVED)
+    # Most rows have in common what few differ in: each kind sums what these come to.
+    places = {"proto": 0, "dport": 16, "ifindex": 32}
+    word = np.bitwise_or.reduce([batch[name].astype(np.uint64) << np.uint64(at) for name, at in places.items()])
+    alike = Grouped(word | action_of(batch["verdict"]).astype(np.uint64) << np.uint64(8))
+    rows, few = take(batch, alike.first), _summed(alike, values)
+    yield from _by("total", np.zeros(len(rows), np.int64), few, lambda keys: ["all"] * len(keys))
+    yield from _by("protocol", rows["proto"], few, lambda keys: [protocol_name(key) for key in keys.tolist()])
+    yield from _by("interface", rows["ifindex"], few, lambda keys: [names.interface(key) for key in keys.tolist()])
+    yield from _by("action", action_of(rows["verdict"]), few, lambda keys: [str(Action(k)) for k in keys.tolist()])
+    served = np.isin(rows["proto"], SERVED)
     if served.any():
-        port = batch["dport"].astype(np.int64) | batch["proto"].astype(np.int64) << 16
+        port = rows["dport"].astype(np.int64) | rows["proto"].astype(np.int64) << 16
         yield from _by(
             "port",
             port[served],
-            values[served],
+            few[served],
             lambda keys: [f"{key & 0xFFFF}/{protocol_name(key >> 16).lower()}" for key in keys.tolist()],
         )
     yield from _hosts(batch, values)
@@ -106,8 +112,9 @@ def _sums(batch: Batch, names: Names) -> Iterator[Sums]:
 def _values(batch: Batch) -> Column:
     """_ALL of each row."""
     values = np.empty((len(batch), len(_ALL)), np.uint64)
-    for at, counter in enumerate(_COUNTERS):
-        values[:, at] = batch[counter]
+    values[:, _ALL.index("flows")] = 1
+    for counter in _COUNTERS:
+        values[:, _ALL.index(counter)] = batch[counter]
     sent, answered = values[:, _ALL.index("bytes")], values[:, _ALL.index("reply_bytes")]
     out = batch["direction"] == Direction.EGRESS
     for name, way in zip(_SIDED, (True, False), strict=True):
@@ -150,9 +157,9 @@ def _places(batch: Batch, atlas: Atlas) -> Iterator[Sums]:
 
 def _units(batch: Batch, values: Column, names: Names) -> Iterator[Sums]:
     """Whose it was on this host; several cgroups may be of one unit."""
-    owners, which = np.unique(batch["owner"], return_inverse=True)
-    units = [names.owner(number).unit or "" for number in owners.tolist()]
-    yield from _by_text("unit", [units[at] for at in which.tolist()], values)
+    alike = Grouped(np.ascontiguousarray(batch["owner"]))
+    units = [names.owner(number).unit or "" for number in alike.keys.tolist()]
+    yield from _by_text("unit", units, _summed(alike, values))
 
 
 def _by_text(kind: str, texts: Sequence[str], values: Column) -> Iterator[Sums]:
@@ -170,12 +177,17 @@ def _by(kind: str, keys: Column, values: Column, name: Callable[[Column], list[s
 
 def _of_groups(kind: str, by: Grouped, values: Column, name: Callable[[Column], list[str]]) -> Iterator[Sums]:
     """Sums by group, the largest by name; the groups may be of the rows several times over (hosts)."""
-    flows = np.bincount(by.of, minlength=len(by))
-    sums = np.zeros((len(by), len(_ALL)), np.uint64)
-    compiled.sum_up(by.of, values, sums)
-    largest = np.argsort(sums[:, 1] + sums[:, 3], kind="stable")[::-1]
+    sums = _summed(by, values)
+    largest = np.argsort(sums[:, _ALL.index("bytes")] + sums[:, _ALL.index("reply_bytes")], kind="stable")[::-1]
     kept, rest = largest[: TOP["minute"]], largest[TOP["minute"] :]
     for at, key in zip(kept.tolist(), name(kept), strict=True):
-        yield (kind, key, int(flows[at]), *sums[at].tolist())
+        yield (kind, key, *sums[at].tolist())
     if len(rest):
-        yield (kind, OTHER, int(flows[rest].sum()), *sums[rest].sum(axis=0).tolist())
+        yield (kind, OTHER, *sums[rest].sum(axis=0).tolist())
+
+
+def _summed(by: Grouped, values: Column) -> Column:
+    """_ALL of each group."""
+    sums = np.zeros((len(by), len(_ALL)), np.uint64)
+    compiled.sum_up(by.of, values, sums)
+    return sums
