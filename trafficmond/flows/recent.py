@@ -62,9 +62,10 @@ class Recent:
 
     def add(self, changed: Batch, seconds: float) -> None:
         """A tick that lasted so long, and the FLOW rows that it changed."""
-        moved = changed[(changed["d_packets"] + changed["d_reply_packets"]) > 0]
+        at = np.flatnonzero(changed["d_packets"] + changed["d_reply_packets"])
+        moved = {name: changed[name][at] for name in ("ifindex", "direction", *_COUNTERS)}  # not all of a flood's rows
         total = np.array([moved[name].sum() for name in _COUNTERS], np.float64)
-        self._ticks.appendleft(_Tick(seconds, _kept(moved), total, _by_interface(moved)))
+        self._ticks.appendleft(_Tick(seconds, _kept(changed, at, moved), total, _by_interface(moved)))
         covered = 0.0
         for index, tick in enumerate(self._ticks):
             if covered >= LIVE_WINDOWS_S[-1]:
@@ -157,24 +158,22 @@ def by_label(rows: Batch, rates: Rates, labels: Column) -> tuple[Column, Column,
     return found, np.bincount(which, minlength=len(found)), Rates(values)
 
 
-def _kept(moved: Batch) -> Batch:
-    if len(moved) > 2 * MOST:
+def _kept(changed: Batch, at: Column, moved: dict[str, Column]) -> Batch:
+    if len(at) > 2 * MOST:
         sums = (moved[f"d_{unit}"] + moved[f"d_reply_{unit}"] for unit in ("packets", "bytes"))
         busiest = [np.argpartition(each, len(each) - MOST)[-MOST:] for each in sums]
-        moved = moved[np.unique(np.concatenate(busiest))]
-    rows = np.empty(len(moved), _TICK)
+        at = at[np.unique(np.concatenate(busiest))]
+    rows = np.empty(len(at), _TICK)
     for name in _KEPT:
-        rows[name] = moved[name]
+        rows[name] = changed[name][at]
     return rows
 
 
-def _by_interface(moved: Batch) -> dict[int, Floats]:
-    if not len(moved):
-        return {}
+def _by_interface(moved: dict[str, Column]) -> dict[int, Floats]:
     interfaces, which = np.unique(moved["ifindex"], return_inverse=True)
     sums = np.zeros((len(_COUNTERS), len(interfaces)))
     began_here = moved["direction"] == Direction.EGRESS
     for counter, name in enumerate(_COUNTERS):
         for chosen, at in ((began_here, counter), (~began_here, (counter + 2) % len(_COUNTERS))):
-            sums[at] += np.bincount(which[chosen], moved[name][chosen], len(interfaces))
+            sums[at] += np.bincount(which, moved[name] * chosen, len(interfaces))
     return dict(zip(interfaces.tolist(), sums.T, strict=True))

@@ -61,11 +61,11 @@ def reports(rows: Batch, end: End) -> list[Batch]:
     batch = empty(REPORT, len(pending))
     compiled.gather(rows, pending, batch, _TOLD)
     batch["end"] = end
-    for name in _COUNTERS:
-        rows["p_" + name][pending] = 0
-    rows["since"][pending] = math.inf
-
     reply_verdict = rows["reply_verdict"][pending]
+    told = slice(None) if len(pending) == len(rows) else pending
+    for name in _COUNTERS:
+        rows["p_" + name][told] = 0
+    rows["since"][told] = math.inf
     apart = np.flatnonzero((batch["reply_packets"] > 0) & (is_drop(batch["verdict"]) != is_drop(reply_verdict)))
     if not len(apart):
         return [batch]

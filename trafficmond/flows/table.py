@@ -99,7 +99,7 @@ class FlowTable:
             ids, side, earliest = self._identity.of(deltas, self._now, known, self._loops)
             # Whatever ran out before these packets came is over, and not prolonged by them.
             changed.append(self._expire(min(now, earliest)))
-            order = np.argsort(ids, kind="stable")
+            order, *_ = compiled.groups(ids)
             deltas, ids, side = take(deltas, order), ids[order], side[order]
             for part in self._parts(ids):
                 changed += self._absorb(deltas[part], ids[part], side[part])
@@ -119,9 +119,13 @@ class FlowTable:
         self._expire(now)
         live = self._rows[: self._count]
         slots = np.flatnonzero(live["since"] < math.inf if everything else self._deadline[: self._count] <= now)
-        if len(slots):
+        end = End.FORCED if everything else End.ACTIVE
+        if len(slots) == len(live):  # where they lie: no second copy of a full table
+            self._report(live, end)
+            self._set_deadlines(slice(len(live)), live)
+        elif len(slots):
             rows = take(live, slots)
-            self._report(rows, End.FORCED if everything else End.ACTIVE)
+            self._report(rows, end)
             put(self._rows, slots, rows)
             self._set_deadlines(slots, rows)
         ready, self._ready = self._ready, []
