@@ -60,6 +60,15 @@ TM_EXPORT __u32 tm_ledger_waiting(const struct tm_ledger *l)
 	return l->rows;
 }
 
+/* What the kernel's records gained over what had been taken of each, as rows; their times are still jiffies64. */
+TM_EXPORT void tm_ledger_gained(const struct tm_flow *record, const struct tm_taken *base, __u32 n, struct tm_row *out)
+{
+	__u32 i;
+
+	for (i = 0; i < n; i++)
+		out[i] = tm_gained(&record[i], &base[i]);
+}
+
 TM_EXPORT void tm_ledger_totals(const struct tm_ledger *l, struct tm_host_totals *out)
 {
 	*out = l->totals;

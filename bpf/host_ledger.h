@@ -317,4 +317,44 @@ static void tm_ledger_add(struct tm_ledger *l, const struct tm_key *key, const s
 	tm_count_add(&l->totals.in_flows, s->length);
 }
 
+/* What a record of the kernel's gained over what had been taken of it. */
+static struct tm_row tm_gained(const struct tm_flow *f, const struct tm_taken *base)
+{
+	const struct tm_key *k = &f->key;
+	__u64 end[4];
+
+	memcpy(end, k->src, sizeof(k->src));
+	memcpy(end + 2, k->dst, sizeof(k->dst));
+	return (struct tm_row){
+		/* An IPv4 packet's upper half is zero by definition; v4-mapped already. */
+		.src_hi = k->scope & TM_SCOPE_IPV6 ? __builtin_bswap64(end[0]) : 0,
+		.src_lo = __builtin_bswap64(end[1]),
+		.dst_hi = k->scope & TM_SCOPE_IPV6 ? __builtin_bswap64(end[2]) : 0,
+		.dst_lo = __builtin_bswap64(end[3]),
+		.sport = __builtin_bswap16(k->sport),
+		.dport = __builtin_bswap16(k->dport),
+		.proto = k->proto,
+		.family = k->scope & TM_SCOPE_IPV6 ? 6 : 4,
+		.direction = k->scope & TM_SCOPE_EGRESS,
+		.vlan = k->vlan,
+		.ifindex = k->ifindex,
+		.verdict = k->verdict,
+		.inner = f->inner,
+		.owner = f->owner,
+		.packets = f->packets - base->packets,
+		.bytes = f->bytes - base->bytes,
+		.payload_bytes = f->payload_bytes - base->payload_bytes,
+		.payload_packets = f->payload_packets - base->payload_packets,
+		.first = (double)f->first,
+		.last = (double)f->last,
+		.first_len = f->first_len,
+		.last_len = f->last_len,
+		.tcp_flags = f->tcp_flags,
+		.first_flags = f->first_flags,
+		.bits = f->bits,
+		.ttl = f->ttl,
+		.new_record = !base->sequence,
+	};
+}
+
 #endif

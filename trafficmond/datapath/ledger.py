@@ -22,11 +22,11 @@ from trafficmond import abi, npt
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.loader import Loaded, Sizes
 from trafficmond.datapath.mapped import Mapped
-from trafficmond.flows import owners
+from trafficmond.flows import compiled, owners
 from trafficmond.flows.batch import DELTA, Batch, empty, put, take
 
 _COUNTERS = ("packets", "bytes", "payload_bytes", "payload_packets")
-_CHUNK = 4096  # records whose columns are written at once: these and those stay in the second-level cache
+_CHUNK = 4096  # records that become rows at once: these and those stay in the second-level cache
 _RETRIES = 3  # re-reads of slots that changed hands while they were copied; the rest wait for the next reading
 
 Where = npt.NDArray[np.intp]
@@ -188,23 +188,9 @@ class Ledger:
                 np.add.at(recovered[name], per_cpu, before[name][lost])
 
     def _fill(self, out: Batch, flows: Batch, bases: Batch) -> None:
-        key = flows["key"]
-        six = key["scope"] & abi.SCOPE_IPV6 != 0
-        for end in ("src", "dst"):
-            words = np.ascontiguousarray(key[end]).view(">u8").reshape(-1, 2)
-            # An IPv4 packet's upper half is zero by definition; v4-mapped already.
-            out[f"{end}_hi"], out[f"{end}_lo"] = np.where(six, words[:, 0], 0), words[:, 1]
-        out["family"] = np.where(six, 6, 4)
-        out["direction"] = key["scope"] & abi.SCOPE_EGRESS
-        for name in ("sport", "dport", "proto", "vlan", "ifindex", "verdict"):
-            out[name] = key[name]
-        for name in ("inner", "owner", "first_len", "last_len", "tcp_flags", "first_flags", "bits", "ttl"):
-            out[name] = flows[name]
-        for name in _COUNTERS:
-            out[name] = flows[name] - bases[name]
-        out["first"] = self._clock.to_epoch(flows["first"])
-        out["last"] = self._clock.to_epoch(flows["last"])
-        out["new"] = bases["sequence"] == 0
+        compiled.gained(flows, bases, out)
+        for name in ("first", "last"):
+            out[name] = self._clock.to_epoch(out[name])
         owners.correct(out)
 
 

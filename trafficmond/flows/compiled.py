@@ -57,6 +57,7 @@ _SIGNATURES: Signatures = {
     "tm_tick_size": (_U32, []),
     "tm_tick": (_DOUBLE, [*[_POINTER] * 3, _U32, _POINTER, _DOUBLE, _POINTER, _POINTER]),
     "tm_flows_deadlines": (None, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
+    "tm_ledger_gained": (None, [_POINTER, _POINTER, _U32, _POINTER]),
     "tm_columns": (None, [_POINTER, _U32, _U32, _POINTER, _POINTER, _POINTER, _U32]),
     "tm_gather": (None, [_POINTER, _U32, _POINTER, _U32, *[_POINTER] * 3, _U32, _POINTER, _U32]),
     "tm_mix": (None, [_POINTER, _U32, _U32, _POINTER]),
@@ -171,6 +172,12 @@ def gather(rows: Batch, at: Column, into: Batch, names: Pairs) -> None:
     assert not len(at) or (int(at.min()) >= 0 and int(at.max()) < len(rows))
     given = at_address(rows), rows.dtype.itemsize, at_address(at), len(at)
     library().tm_gather(*given, *map(at_address, spans), len(spans[0]), at_address(into), into.dtype.itemsize)
+
+
+def gained(records: Batch, bases: Batch, into: Batch) -> None:
+    """DELTA rows of what abi.FLOW `records` gained over the abi.TAKEN `bases`; `first` and `last` are jiffies."""
+    assert len(records) == len(bases) == len(into)
+    library().tm_ledger_gained(at_address(records), at_address(bases), len(records), at_address(into))
 
 
 def mixed(words: Sequence[Column]) -> Column:
