@@ -55,12 +55,13 @@ def test_people_are_irregular() -> None:
     "fields",
     [
         {"make": datagram, "dport": 123},  # clocks
-        {"make": datagram, "dport": 53},
+        {"make": datagram, "dport": 53, "dst": "9.9.9.9"},
+        {"make": datagram, "dport": 53, "dst": "192.168.1.1"},
         {"make": datagram, "dport": 51820, "sport": 51820},  # a tunnel kept alive
         {"make": datagram, "dport": 3478, "sport": 40000},  # a session kept alive
         {"count": 11},
     ],
-    ids=["ntp", "dns", "vpn", "stun", "few"],
+    ids=["ntp", "dns", "own dns", "vpn", "stun", "few"],
 )
 def test_clocks_names_and_sessions_are_no_beacons(fields: dict[str, Any]) -> None:
     assert calls(lambda: 60.0, **fields) == []

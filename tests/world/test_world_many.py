@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from world_attacks import STRANGER, port_scan, scan_by_many, text
+from world_attacks import STRANGER, beacon, port_scan, scan_by_many, text
 from world_book import HOUR, Book, host
-from world_house import WEB
+from world_house import LAPTOP, ROUTER, WEB
 from world_judging import judge
 
 from trafficmond.model import Severity, Threat
@@ -59,3 +59,85 @@ def test_clients_of_a_server_that_is_switched_off_scan_nothing() -> None:
         at = turn + book.rng.uniform(0, 50, (30, 6))
         book.silent(at.ravel(), np.repeat(clients, 6), host("192.168.20.9"), np.tile(services, 30), 3)
     assert told(book, "port_scan", 10.0) == []
+
+
+def test_a_sweep_of_a_network_in_which_half_of_the_hosts_are_there_is_noted_and_a_deployment_is_not() -> None:
+    hosts = np.array([host(f"192.168.20.{last}") for last in range(1, 255)])
+    book = Book(1)
+    there = book.rng.random(254) < 0.5
+    book.tcp(np.arange(254)[there] * 0.05, LAPTOP, hosts[there], 445, 600, 900, 0.5)
+    book.refused(np.arange(254)[~there] * 0.05, LAPTOP, hosts[~there], 445)
+    (threat,) = told(book, "host_sweep")
+    assert (threat.src_ip, threat.severity) == (text(LAPTOP), Severity.LOW)
+    book = Book(1)
+    book.tcp(np.arange(200) * 0.05, LAPTOP, hosts[:200], 445, 600, 900, 0.5)
+    book.silent(10 + np.arange(50) * 0.05, LAPTOP, hosts[200:250], 445, 3)  # those that are switched off
+    assert told(book, "host_sweep") == []
+
+
+# ---- logins ----
+
+
+def test_communities_tried_at_an_agent_are_noted_and_polls_of_a_dead_one_are_not() -> None:
+    agent = host("192.168.20.9")
+    for sport in (None, 40001):  # a socket each, or one for all
+        book = Book(1)
+        book.udp(np.arange(300) / 20, STRANGER, agent, 161, book.rng.integers(38, 50, 300), sport=sport)
+        (threat,) = told(book, "brute_force")
+        assert (threat.src_ip, threat.dst_ip, threat.severity) == (text(STRANGER), text(agent), Severity.LOW)
+        assert not threat.evidence["proven"]
+    book = Book(1)
+    for poll in np.arange(0, 3600, 60.0):  # each minute a question, sent again five times (Net-SNMP's default)
+        book.udp(poll, LAPTOP, agent, 161, 45 * 6, 0, 6.0, packets=6)
+    assert told(book, "brute_force") == []
+    book = Book(1)
+    book.udp(np.arange(3000) / 50, LAPTOP, agent, 161, 45, 90)  # a walk
+    assert told(book, "brute_force") == []
+
+
+def test_refusals_by_radius_are_guesses_and_logins_of_an_access_point_are_not() -> None:
+    server = host("192.168.20.5")
+    book = Book(1)
+    book.udp(np.arange(100) * 0.5, LAPTOP, server, 1812, book.rng.integers(70, 80, 100), 38)
+    (threat,) = told(book, "brute_force")
+    assert (threat.src_ip, threat.dst_ip) == (text(LAPTOP), text(server))
+    book = Book(1)
+    book.udp(np.arange(600) * 0.1, ROUTER, server, 1812, 160, 120)  # EAP: challenges, then who is let in
+    book.udp(np.arange(40) * 1.5, ROUTER, server, 1812, 160, 44)  # ... and who mistyped
+    assert told(book, "brute_force") == []
+
+
+# ---- held, and regular ----
+
+
+def test_slow_reading_is_noted_and_news_to_many_readers_are_not() -> None:
+    book = Book(1)
+    book.crumbs(np.sort(book.rng.uniform(0, 10, 200)), STRANGER, WEB, 80, 1024, 32, 5.0, 240.0)
+    (threat,) = told(book, "slow_http")
+    assert (threat.src_ip, threat.dst_ip, threat.severity) == (text(STRANGER), text(WEB), Severity.LOW)
+    book = Book(1)
+    book.crumbs(np.sort(book.rng.uniform(0, 10, 600)), np.repeat(book.public(300), 2), WEB, 443, 300, 60, 5.0, 240.0)
+    assert told(book, "slow_http") == []
+
+
+@pytest.mark.parametrize("every", [10.0, 600.0])
+def test_a_timer_that_is_early_or_late_by_half_is_noted(every: float) -> None:
+    book = Book(1)
+    beacon(book, 0, LAPTOP, every, 0.5, 60)
+    (threat,) = told(book, "beacon", 10.0)
+    assert threat.severity == Severity.LOW
+
+
+def test_a_rhythm_of_questions_to_a_foreign_server_is_noted_and_those_of_a_resolver_are_not() -> None:
+    book, server = Book(1), host("203.0.113.99")
+    beats = np.cumsum(book.rng.uniform(55, 65, 60))
+    book.udp(beats, LAPTOP, server, 53, book.rng.integers(38, 44, 60), 60)
+    (threat,) = told(book, "beacon", 10.0)
+    assert (threat.src_ip, threat.dst_ip, threat.severity) == (text(LAPTOP), text(server), Severity.LOW)
+    for other in book.public(8).tolist():  # a resolver asks anew whenever a name's time is over
+        book.udp(beats + book.rng.uniform(0, 60), LAPTOP, other, 53, 40, 60)
+    assert told(book, "beacon", 10.0) == []
+    book = Book(1)
+    for resolver in ("9.9.9.9", "192.168.10.2"):  # a thing that asks for its maker's name each minute
+        book.udp(beats, LAPTOP, host(resolver), 53, 40, 60)
+    assert told(book, "beacon", 10.0) == []

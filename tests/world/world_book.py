@@ -146,6 +146,20 @@ class Book:
         rows["reply_tcp_flags"] = rows["reply_first_flags"] = SYN | ACK
         self._batches.append(rows)
 
+    def crumbs(self, at: Value, src: Value, dst: Value, dport: Value, first: int, each: int, every: float,
+               lasts: float) -> None:  # fmt: skip
+        """Connections that ask once, get `first` bytes and then `each` every so often, and are not closed."""
+        pieces = 1 + int(lasts // every)
+        rows = self._blank(at, src, dst, dport, None, TCP)
+        rows["end"] = rows["start"] + lasts
+        rows["payload_bytes"], rows["reply_payload_bytes"] = 250, first + each * (pieces - 1)
+        rows["packets"], rows["reply_packets"] = 2 + pieces, 2 + pieces
+        for prefix in ("", "reply_"):
+            rows[prefix + "bytes"] = rows[prefix + "payload_bytes"] + _ACK_BYTES * rows[prefix + "packets"]
+        rows["tcp_flags"], rows["first_flags"] = SYN | ACK | PSH, SYN
+        rows["reply_tcp_flags"], rows["reply_first_flags"] = SYN | ACK | PSH, SYN | ACK
+        self._batches.append(rows)
+
     def refused(self, at: Value, src: Value, dst: Value, dport: Value, *, sport: Value = None) -> None:
         """Openings answered by a reset."""
         rows = self._opening(at, src, dst, dport, sport, 1)

@@ -2,7 +2,8 @@
 
 A call is a connection attempt, answered or not; a burst of attempts, or of tries from one port, is one beat. Regular
 is a low variation of the gaps between beats, with requests alike in size (RITA, activecm: dispersion of intervals and
-of sizes, from 20 connections on). Clocks, names and announcements are not looked at.
+of sizes, from 20 connections on). Clocks and announcements are not looked at, and questions for names only where they
+go to a server that clients have no reason to ask.
 
 A rhythm alone is worth a note: connectivity checks, updates and hubs have one too. It is worth a look when it has
 lasted, goes to a service that programs of the house do not poll, and no more than a few of our hosts have it. Hosts of
@@ -11,6 +12,7 @@ ours that call each other are noted once a caller, whatever it calls.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +24,8 @@ from trafficmond.detect.attempts import Kind, Outcome
 from trafficmond.detect.base import Detection, Observation, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.ours import Prefixes
-from trafficmond.detect.windows import NOWHERE, Columns, Grouped, members, mix
+from trafficmond.detect.resolvers import is_resolver
+from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, estimate, mark, members, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
@@ -31,7 +34,12 @@ _BURST_S = 1.0
 _RETRY_S = (
     5.0  # tries from one port so soon after each other are one call: clients retry a reset (Windows: three times)
 )
-_NEVER = members(53, 67, 68, 123, 137, 138, 161, 162, 427, 514, 546, 547, 853, 1900, 3702, 5353, 5355, 5351)
+_NEVER = members(67, 68, 123, 137, 138, 161, 162, 427, 514, 546, 547, 853, 1900, 3702, 5353, 5355, 5351)
+# A client asks the resolvers it was given, up to three (resolv.conf(5), MAXNS); who asks more servers is a resolver.
+_DNS, _ASKED_SERVERS = 53, 3
+# bound: hosts of ours that ask foreign servers for names | the one heard of longest ago is forgotten
+_ASKERS = 1024
+_WIDE, _WIDEST = 4 / 3, 4.0  # times the variation, with all beats remembered and no gap so much longer than another
 _ALIKE = 0.25  # median deviation of the requests' sizes, by their median
 _STRICT, _STRICT_BEATS = 0.05, 12  # so even a rhythm needs fewer beats
 _LASTED_S = 1800.0
@@ -39,6 +47,7 @@ _POLLED = members(
     *(80, 443, 8080),  # the web: updates, connectivity checks, telemetry
     *(110, 143, 993, 995, 25, 465, 587),  # mailboxes: a poll each few minutes is any client's default
     *(22, 9418),  # git
+    _DNS,
     *(1883, 8883, 5222, 5223, 5228, 3478, 5060, 5061),  # push channels, and what keeps a way through NAT open
 )
 _COMMON = 3  # so many of our hosts with the same rhythm have a program in common
@@ -99,6 +108,7 @@ class Beacon(GroupedDetector):
         self._rhythms: dict[int, _Rhythm] = {}  # of the entities at hand that are told
         self._least = min(settings.beats, _STRICT_BEATS)
         self._never = _NEVER | members(*ports)
+        self._askers = BoundedTable([("map", "u1", 64)], _ASKERS, self.evidence_bonus_s)
         self._known = Prefixes(networks.parse(each) for each in settings.ignore if not each.isdigit())
 
     def choose(self, seen: Observation) -> Columns:
@@ -107,7 +117,30 @@ class Beacon(GroupedDetector):
         wanted &= ~self._never[attempts["dport"]] & (attempts["sport"] != attempts["dport"])
         wanted &= np.isin(attempts["outcome"], _ANSWERS)
         attempts = attempts.take(wanted)
-        return attempts.take(seen.ours.side(attempts, "src") & ~self._known.side(attempts, "dst"))
+        attempts = attempts.take(seen.ours.side(attempts, "src") & ~self._known.side(attempts, "dst"))
+        names = np.flatnonzero(attempts["dport"] == _DNS)
+        if not len(names):
+            return attempts
+        kept = np.ones(len(attempts), bool)
+        kept[names] = self._by_hand(attempts.take(names), seen)
+        return attempts.take(kept)
+
+    def _by_hand(self, questions: Columns, seen: Observation) -> Column:
+        """Which questions for names go to a foreign server that is no resolver for everybody, from a host that is
+        none either. What later ones of several ticks show counts for all."""
+        foreign = ~seen.ours.side(questions, "dst")
+        by = Grouped(questions["src"])
+        now = by.max(seen.ends[questions["tick"]])
+        slots = self._askers.admit(by.keys, by.sum(foreign), now, self.settings.longest * _RING)
+        slot = slots[by.of]
+        noted = foreign & (slot != NOWHERE)
+        mark(self._askers.rows["map"], slot[noted], questions["dst"][noted])
+        few = (estimate(self._askers.rows["map"][slots]) <= _ASKED_SERVERS) & (slots != NOWHERE)
+        kept: Column = foreign & few[by.of] & ~is_resolver(questions, np.arange(len(questions)))
+        return kept
+
+    def tables(self) -> Mapping[str, BoundedTable]:
+        return {**super().tables(), "askers": self._askers}
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"], rows["proto"], rows["dport"])
@@ -140,9 +173,11 @@ class Beacon(GroupedDetector):
         self._rhythms = {}
         if len(ripe):
             states = self.table.rows[found.slots[ripe]]
-            gaps, variation = _gaps(states)
+            gaps, variation, widest = _gaps(states)
             even = (variation <= settings.variation) & (beats[ripe] >= settings.beats)
             even |= variation <= min(_STRICT, settings.variation)
+            wide = (variation <= _WIDE * settings.variation) & (widest <= _WIDEST)
+            even |= wide & (beats[ripe] >= max(settings.beats, _RING))
             even &= gaps >= settings.shortest
             even[even] = _alike(states[even])
             over[ripe] = even
@@ -198,7 +233,9 @@ class Beacon(GroupedDetector):
         beats, port = int(state["beats"]), int(one["dport"])
         remembered = state["failed"][: min(beats, _RING)]
         failed = float(np.mean(remembered))
-        odd = not (inside or _POLLED[port] or failed > 0.5 or callers >= _COMMON or beats < self.settings.beats)
+        odd = variation <= self.settings.variation and not (
+            inside or _POLLED[port] or failed > 0.5 or callers >= _COMMON or beats < self.settings.beats
+        )
         whom = f"port {port} of {dst}" + (", which does not answer," if failed > 0.5 else "")
         return self.found(
             Severity.MEDIUM if odd and state["last"] - state["began"] >= _LASTED_S else Severity.LOW,
@@ -226,8 +263,9 @@ class _Rhythm(NamedTuple):
     callers: int  # of our hosts, with the same service
 
 
-def _gaps(states: Batch) -> tuple[Column, Column]:
-    """(mean, variation coefficient) of the gaps between the beats remembered in each full enough row."""
+def _gaps(states: Batch) -> tuple[Column, Column, Column]:
+    """(mean, variation coefficient, longest by shortest) of the gaps between the beats remembered in each full enough
+    row."""
     count = np.minimum(states["beats"], _RING)
     beyond = np.arange(_RING) >= count[:, None]
     times = np.sort(np.where(beyond, np.inf, states["times"]), axis=1)
@@ -238,7 +276,8 @@ def _gaps(states: Batch) -> tuple[Column, Column]:
     number = np.maximum(count - 1, 1)
     mean = gaps.sum(axis=1) / number
     deviation = np.sqrt((np.where(valid, gaps - mean[:, None], 0.0) ** 2).sum(axis=1) / number)
-    return mean, deviation / np.maximum(mean, 1e-9)
+    widest = gaps.max(axis=1) / np.maximum(np.where(valid, gaps, np.inf).min(axis=1), 1e-9)
+    return mean, deviation / np.maximum(mean, 1e-9), widest
 
 
 def _alike(states: Batch) -> Column:

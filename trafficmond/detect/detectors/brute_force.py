@@ -4,6 +4,8 @@ Counted are short connections whose end was seen, to services that ask for a pas
 any port those whose server speaks first (SSH, FTP, SMTP, MySQL greet; HTTP and TLS wait). Services that programs talk
 to all day (databases, directories, mail relays) count only if every exchange is small and alike, as refused logins are.
 
+Datagrams are guesses where they are refused: by Kerberos and RADIUS in few bytes, by SNMP with silence.
+
 A slow guesser is one from outside whose exchanges are all small and alike, over hours. Many who each try a little at
 one service are told as one, by the victim: as long as hardly any stranger there is ever let in.
 
@@ -49,7 +51,7 @@ _SPOKE_FIRST_SHARE = 0.2  # SSH speaks from both sides at once; the server wins 
 _SHORT_S, _SMALL_BYTES = 120.0, 65536
 _SURE = 99  # exchanges: more of them are of high severity, whoever makes them
 _SPRAY = 10  # refusals: of low severity below the threshold
-_FADING = ("slow", "tickets", "total", "greeted", "sent", "sent2", "got", "got2", "lasted", *clockwork.FADING)
+_FADING = ("slow", "tickets", "mute", "total", "greeted", "sent", "sent2", "got", "got2", "lasted", *clockwork.FADING)
 _ALIKE, _ALIKE_BYTES = 0.25, 2000  # variation coefficient and mean of the exchanges' sizes
 _TRY_BYTES = 6000  # each way: OpenSSH's greeting, its keys and six refusals stay below
 _STEADY, _STEADY_S = 25, 600.0  # alike exchanges in so long: four guessers at once, as sshd's limits allow, reach it
@@ -62,6 +64,12 @@ _LET_IN_SHARE = 0.1
 _DAY_S = 86400.0
 # Logins by datagram: a question and an answer each. Kerberos refuses in few bytes, tickets take more.
 _KERBEROS, _REFUSAL_BYTES = 88, 400
+# RADIUS refuses in 20 bytes, with a Message-Authenticator 38, with a Reply-Message some more (RFC 2865, RFC 3579), and
+# drops what has the wrong secret; an SNMP agent drops what has the wrong community (RFC 3584). So does a dead one what
+# its monitor asks: it needs twice as many, is noted only, and nobody may be answered there a tenth of the time.
+_SNMP, _RADIUS, _REJECT_BYTES = 161, 1812, 60
+_UNANSWERED_FACTOR, _ANSWERED_SHARE = 2, 0.1
+_BY_DATAGRAM = members(88, 161, 1812, 5060)
 _SIP, _REGISTER_BYTES = 5060, 200  # a keep-alive has 2 or 4 bytes (RFC 5626), a REGISTER all its headers
 # A telephone behind a NAT registers each minute or half of one, with two questions (RFC 3261, 22.1: the first is
 # refused): 50 to 100 of them behind one address make 200 a minute. A guesser makes that in seconds.
@@ -111,7 +119,7 @@ class BruteForce(GroupedDetector):
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
         done = flows["ended"] & (flows["proto"] == TCP)
-        asked = (flows["proto"] == UDP) & ((flows["dport"] == _SIP) | (flows["dport"] == _KERBEROS))
+        asked = (flows["proto"] == UDP) & _BY_DATAGRAM[flows["dport"]]
         flows = flows.take(done | asked)
         done = (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN)
         # One that merely went quiet is not over, and says nothing of how it began.
@@ -121,14 +129,21 @@ class BruteForce(GroupedDetector):
         short = flows["last"] - flows["first"] <= _SHORT_S
         short &= flows["payload_bytes"] + flows["reply_payload_bytes"] <= _SMALL_BYTES
         self._sessions = flows.take(done & ~short & _CROWD_PORTS[flows["dport"]])
-        asked = (flows["proto"] == UDP) & (flows["d_packets"] > 0) & (flows["d_reply_packets"] > 0)
-        asked &= (flows["dport"] == _KERBEROS) | (_each(flows, "") >= _REGISTER_BYTES)
+        asked = (flows["proto"] == UDP) & (flows["d_packets"] > 0)
+        mute = _drops(flows["dport"]) & (flows["reply_packets"] == 0)
+        asked &= mute | (flows["d_reply_packets"] > 0)
+        asked &= (flows["dport"] != _SIP) | (_each(flows, "") >= _REGISTER_BYTES)
         rows = flows.take(done & short | asked)
         datagrams = rows["proto"] == UDP
-        ticket = datagrams & (rows["dport"] == _KERBEROS) & (_each(rows, "reply_") > _REFUSAL_BYTES)
+        mute, answer = datagrams & (rows["reply_packets"] == 0), _each(rows, "reply_")
+        ticket = datagrams & (rows["dport"] == _KERBEROS) & (answer > _REFUSAL_BYTES)
+        ticket |= datagrams & (rows["dport"] == _RADIUS) & (answer > _REJECT_BYTES)
+        ticket |= datagrams & (rows["dport"] == _SNMP) & ~mute
         tries = np.where(datagrams, np.minimum(rows["d_packets"], rows["d_reply_packets"]), 1)
+        tries = np.where(mute, rows["d_packets"], tries)
         rows.put("tries", np.where(ticket, 0, tries).astype(float))
-        rows.put("ticket", ticket)
+        rows.put("ticket", ticket * np.minimum(rows["d_packets"], rows["d_reply_packets"]))
+        rows.put("mute", np.where(mute, tries, 0))
         for name, prefix in (("sent", ""), ("got", "reply_")):
             rows.put(name, np.where(datagrams, _each(rows, prefix), rows[prefix + "payload_bytes"].astype(float)))
         return rows
@@ -144,6 +159,7 @@ class BruteForce(GroupedDetector):
     def weight(self, rows: Columns, by: Grouped) -> Column:
         ports = rows["dport"][by.first]
         asks = _LOGIN_PORTS[ports] | _BUSY_PORTS[ports] | (by.sum(_greeted(rows)) > 0)
+        asks |= rows["proto"][by.first] == UDP
         return np.where(asks, by.sum(rows["tries"]), 0)
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
@@ -155,7 +171,7 @@ class BruteForce(GroupedDetector):
         flows = found.kept
         tries, sent, got = flows["tries"], flows["sent"], flows["got"]
         found.add(quick=tries, steady=tries, slow=tries, total=tries, greeted=tries * _greeted(flows))
-        found.add(tickets=flows["ticket"])
+        found.add(tickets=flows["ticket"], mute=flows["mute"])
         found.add(sent=tries * sent, sent2=tries * sent * sent, got=tries * got, got2=tries * got * got)
         found.add(lasted=tries * (flows["last"] - flows["first"]))
         clockwork.note(self.table, found.slot, flows["first"])
@@ -194,6 +210,10 @@ class BruteForce(GroupedDetector):
         severity[polls | _SSH_PORTS[ports] & ~inside & ~quick & clock & (lasted < _AT_ONCE_S)] = Severity.LOW
         guessing &= ~polls | (lasted >= _HELD_BACK_S)
         guessing &= ~(clock & inside & (busy | seen.ours.side(rows, "dst")))
+        mute = _is_mute(states)
+        severity[mute] = Severity.LOW
+        guessing &= states["tickets"] <= np.where(ports == _KERBEROS, np.inf, _ANSWERED_SHARE * total)
+        guessing &= ~mute | (states["quick"] >= _UNANSWERED_FACTOR * settings.connections)
         known: Column = np.where(guessing, severity, 0)
         return known
 
@@ -277,6 +297,18 @@ def _is_spray(states: Batch, rows: Columns) -> Column:
     kerberos = (rows["proto"] == UDP) & (rows["dport"] == _KERBEROS)
     spray: Column = kerberos & (states["quick"] >= _SPRAY) & (states["tickets"] == 0)
     return spray
+
+
+def _drops(ports: Column) -> Column:
+    """Ports of services that do not answer whom they do not know."""
+    drops: Column = (ports == _SNMP) | (ports == _RADIUS)
+    return drops
+
+
+def _is_mute(states: Batch) -> Column:
+    """Whose guesses were mostly met by silence."""
+    mute: Column = states["mute"] > 0.5 * np.maximum(states["total"], 1)
+    return mute
 
 
 def _is_crowd(known: Service) -> bool:

@@ -46,6 +46,7 @@ _DATAGRAM_SPREAD = 16  # bytes
 # Behind a firewall, or where IPv6 is broken, a browser finds nobody at home either; so many times more for the web.
 _WEB_PORTS, _WEB_FACTOR = members(80, 443), 4
 _PEER_FACTOR = 3  # same port on both sides: peer-to-peer, NTP and IKE do that, and lose peers all the time
+_LIVELY_FACTOR, _LIVELY_SHARE = 4, 0.4  # times the hosts that must fail, and their share, where many are there
 _MAP = 512
 _TICK_S, _LATER = 16.0, 2  # a host tried again so many ticks later was returned to
 _BACK_SHARE = 0.5
@@ -301,6 +302,10 @@ class HostSweep(GroupedDetector):
         sure = searching & (hosts >= needed) & (failed >= share * tried)
         slow = searching & ~web & (kind == Kind.SYN) & (failed >= settings.slow_hosts) & (rows["answered"] == 0)
         slow[listed] = False
+        # Within our own networks half of a range may be there; who knows his hosts does not miss so many of them.
+        lively = searching & ~web & (kind == Kind.SYN) & (failed >= _LIVELY_FACTOR * settings.hosts)
+        lively &= (failed >= _LIVELY_SHARE * tried) & found.seen.ours.side(found.rows, "dst")[first]
+        slow |= lively
         severity: Column = np.where(
             sure, np.where(hosts >= 100, Severity.HIGH, Severity.MEDIUM), np.where(slow, Severity.LOW, 0)
         )

@@ -1,8 +1,11 @@
-"""Connections held open at one service by clients that never finish their question.
+"""Connections held open at one service by clients that never finish their question, or hardly read the answer.
 
 Slow headers and slow bodies (slowloris, R-U-Dead-Yet) cost next to nothing to send and a place in the server each. Told
 by the victim: how many connections at once have been sending small pieces for ten seconds and more without having
 got a byte. A request that waits for its answer, as long polling does, came whole at its beginning and is none.
+
+Slow reading asks once and takes the answer in crumbs, through a window of a few bytes. News that a server sends now and
+then look the same, but a browser has a few such connections: it is noted where each source has many.
 """
 
 from __future__ import annotations
@@ -22,6 +25,10 @@ from trafficmond.protocols import ACK, FIN, RST, SYN, TCP
 _HELD_S = 9.5  # a server waits so long for a request without harm (Apache's RequestReadTimeout begins at 10 to 20 s)
 _PIECES, _PIECE_BYTES = 4, 120  # packets so far, and what they carried on average, handshake included
 _TICK_S, _TICKS = 15.0, 3  # the tools send a piece each 10 to 15 s (slowloris, slowhttptest: 10 s)
+# Slow reading, as slowhttptest does it (32 bytes each 5 s after a first buffer of about 1 KiB): bytes a second and a
+# packet, packets of the question and of the answer, and connections of each source: browsers open 6 to a host.
+_CRUMBS_S, _CRUMB_BYTES, _QUESTION, _ANSWER, _EACH = 128, 300, 3, 4, 10
+_BARE_BYTES = 70  # a segment without payload
 _MAP = 1024
 _ONE_SOURCE = 0.9
 _MANY = 5  # times the threshold: of high severity
@@ -48,6 +55,7 @@ class SlowHttp(GroupedDetector):
         ("heard", "f8"),
         ("total", "f8"),
         ("from_source", "f8"),
+        ("read", "f8"),  # of the total: those that hardly read
         ("source", "u8"),
         ("sources", "u1", 256),
         ("map", "u1", _MAP),  # of connections: 0, or the tick of their last piece
@@ -57,12 +65,17 @@ class SlowHttp(GroupedDetector):
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
         open_ones = (flows["proto"] == TCP) & ((flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) == 0)
-        flows = flows.take(open_ones & (flows["reply_payload_bytes"] == 0))
-        held = (flows["payload_bytes"] > 0) & (flows["last"] - flows["first"] >= _HELD_S)
-        held &= (flows["first_flags"] & (SYN | ACK) == SYN) & (flows["d_packets"] > 0)
+        age = flows["last"] - flows["first"]
+        open_ones &= (flows["payload_bytes"] > 0) & (age >= _HELD_S)
+        flows = flows.take(open_ones & (flows["reply_payload_bytes"] <= _CRUMBS_S * age))
+        held = (flows["first_flags"] & (SYN | ACK) == SYN) & (flows["d_packets"] > 0)
         held &= (flows["tcp_flags"] & ACK != 0) & (flows["reply_tcp_flags"] & SYN != 0)
         held &= flows["packets"] >= _PIECES
-        return flows.take(held & (flows["payload_bytes"] <= _PIECE_BYTES * flows["packets"]))
+        writes = (flows["reply_payload_bytes"] == 0) & (flows["payload_bytes"] <= _PIECE_BYTES * flows["packets"])
+        reads = (flows["reply_payload_bytes"] > 0) & (flows["payload_packets"] <= _QUESTION)
+        reads &= (flows["reply_packets"] >= _ANSWER) & (flows["d_reply_bytes"] > _BARE_BYTES * flows["d_reply_packets"])
+        reads &= flows["reply_payload_bytes"] <= _CRUMB_BYTES * flows["reply_packets"]
+        return flows.take(held & (writes | reads))
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["dst"], rows["dport"])
@@ -73,7 +86,7 @@ class SlowHttp(GroupedDetector):
     def judge(self, found: Entities) -> tuple[Column, Column]:
         rows, known, now = self.table.rows, found.known, found.heard
         anew = known[np.abs(now - rows["heard"][known]) > self.settings.memory]
-        for field in ("total", "from_source", "sources", "map"):
+        for field in ("total", "from_source", "read", "sources", "map"):
             rows[field][anew] = 0
         first = found.rows["src"][found.by.first[found.watched]]
         rows["source"][known] = np.where(rows["total"][known] == 0, first, rows["source"][known])
@@ -83,8 +96,12 @@ class SlowHttp(GroupedDetector):
         fresh = mark_last(rows["map"], found.slot, mix(flows["id"]), tick) == 0
         mark(rows["sources"], found.slot, flows["src"])
         found.add(total=fresh, from_source=fresh & (rows["source"][found.slot] == flows["src"]))
+        found.add(read=fresh & (flows["reply_payload_bytes"] > 0))
         held = self._held(found)
-        return held >= self.settings.connections, held
+        over = held >= self.settings.connections
+        at = np.flatnonzero(over & _reads(found.states("read"), found.states("total")))
+        over[at] = held[at] >= _EACH * estimate(rows["sources"][found.slots[at]])
+        return over, held
 
     def _held(self, found: Entities) -> Column:
         """How many connections of each entity sent a piece within the last ticks."""
@@ -99,11 +116,12 @@ class SlowHttp(GroupedDetector):
         held, sources = int(self._held(found)[entity]), int(estimate(state["sources"]))
         single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
         src, dst = (address(one, "src") if single else None), address(one, "dst")
+        reads, high = bool(_reads(state["read"], state["total"])), held >= _MANY * self.settings.connections
         return self.found(
-            Severity.HIGH if held >= _MANY * self.settings.connections else Severity.MEDIUM,
+            Severity.LOW if reads else Severity.HIGH if high else Severity.MEDIUM,
             f"{src or format_sources(sources, state['sources'])} hold {held} connections open "
             f"at port {one['dport']} of {dst} "
-            "without finishing a request",
+            + ("and hardly read the answers" if reads else "without finishing a request"),
             {"unit": "connections", "held": held, "sources": sources, "ports": [int(one["dport"])]},
             src=src,
             dst=dst,
@@ -111,6 +129,12 @@ class SlowHttp(GroupedDetector):
             last_seen=found.all(entity)["last"].max(),
             count=state["total"],
         )
+
+
+def _reads(read: Column, total: Column) -> Column:
+    """Whether most of the connections are held by reading."""
+    reads: Column = read > 0.5 * total
+    return reads
 
 
 def _tick(now: Column) -> Column:

@@ -12,15 +12,15 @@ size says less: a note.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.resolvers import is_resolver
 from trafficmond.detect.windows import Columns, Grouped, decay, mix
-from trafficmond.flows.batch import Batch, Column, split_address
+from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ICMP, ICMPV6, TCP, UDP
@@ -30,13 +30,6 @@ _HEADERS = {4: 42, 6: 62}  # bytes of a frame before a datagram's payload
 _SEGMENT_HEADERS, _SEGMENT = 24, 1448  # more of them with TCP and its time stamps; and what a full segment carries
 _OTHER, _NOT_DNS, _BY_UDP, _BY_TCP, _IN_TLS, _IN_HTTP, _IN_QUIC = range(-1, 6)
 _HOW = ("pings", "questions", "questions over TCP", "questions in TLS", "questions in HTTPS", "questions in QUIC")
-# Resolvers for everybody that speak HTTPS; elsewhere it cannot be told from the web.
-_PUBLIC = (
-    *("1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "149.112.112.112", "208.67.222.222", "208.67.220.220"),
-    *("94.140.14.14", "94.140.15.15", "2606:4700:4700::1111", "2606:4700:4700::1001", "2001:4860:4860::8888"),
-    *("2001:4860:4860::8844", "2620:fe::fe", "2620:fe::9"),
-)
-_RESOLVERS = np.array([split_address(ip_address(each).packed) for each in _PUBLIC], np.uint64)  # upper and lower half
 _GUESSED = 2  # times the segments that a sum needs: so few of them were perhaps not counted
 _HELLO = 2  # packets that begin TLS or QUIC
 # What they carry: of TLS a hello of usually 517 bytes (RFC 7685), of QUIC 1200 bytes each (RFC 9000, 14.1).
@@ -85,7 +78,7 @@ class Tunnel(GroupedDetector):
         how[(port == _DOT) & tcp] = _IN_TLS
         how[(port == _DOT) & (proto == UDP)] = _IN_QUIC
         https = np.flatnonzero((port == _HTTPS) & tcp)
-        how[https[_is_resolver(flows, https)]] = _IN_HTTP
+        how[https[is_resolver(flows, https)]] = _IN_HTTP
         # Logs without types have pings among other ICMP, of which only they are answered.
         icmp = (proto == ICMP) | (proto == ICMPV6)
         echo = sport == np.where(proto == ICMP, _ECHO, _ECHO_V6)
@@ -168,15 +161,6 @@ class Tunnel(GroupedDetector):
             last_seen=found.all(entity)["last"].max(),
             count=state["total"],
         )
-
-
-def _is_resolver(flows: Columns, at: Column) -> Column:
-    """Which of these flows go to a resolver that everybody knows."""
-    found: Column = np.isin(flows["dst_lo"][at], _RESOLVERS[:, 1])
-    if found.any():
-        hi, lo = flows.some("dst_hi", at[found]), flows["dst_lo"][at[found]]
-        found[found] = ((hi[:, None] == _RESOLVERS[:, 0]) & (lo[:, None] == _RESOLVERS[:, 1])).any(axis=1)
-    return found
 
 
 def _segments(rows: Columns) -> Columns:
