@@ -43,7 +43,7 @@ struct tm_tick {
 	__u32 over[TM_TICK_DUE + TM_TICK_ROWS]; /* slots */
 	__u32 place[TM_TICK_DUE + TM_TICK_ROWS];
 	struct tm_flow_row out[TM_TICK_DUE + 3 * TM_TICK_ROWS];
-	__u32 outs;
+	__u32 outs, due;
 };
 
 static int tm_by_number(const void *a, const void *b)
@@ -228,6 +228,7 @@ static int tm_tick_usual(const struct tm_flows *t, struct tm_tick *w, const stru
 		due += t->deadline[i] <= now;
 		quiet += t->quiet[i];
 	}
+	w->due = due;
 	if (due > TM_TICK_DUE || quiet + due + n > t->most_quiet)
 		return 0;
 	for (i = 0; i < n; i++) {
@@ -255,28 +256,40 @@ static int tm_tick_usual(const struct tm_flows *t, struct tm_tick *w, const stru
 	return 1;
 }
 
+/* When something is due next. */
+static double tm_tick_next(const struct tm_flows *t)
+{
+	double next = INFINITY;
+	__u32 i;
+
+	for (i = 0; i < t->count; i++)
+		next = t->deadline[i] < next ? t->deadline[i] : next;
+	return next;
+}
+
 /* When something is due next after a tick by `now`, all of which is then in the table and in w->out; NAN: not usual. */
 static double tm_tick_take(struct tm_flows *t, struct tm_tick *w, const struct tm_row *d, __u32 n,
 			   const struct tm_flow_rules *r, double now)
 {
-	double earliest = now, next = INFINITY;
+	double earliest = now, next;
 	__u32 i;
 
 	w->outs = 0;
 	if (!tm_tick_usual(t, w, d, n, r, now, &earliest))
 		return NAN;
 	if (n) {
-		tm_tick_let_go(t, w, r, earliest);
+		if (w->due)
+			tm_tick_let_go(t, w, r, earliest);
 		tm_tick_absorb(t, w, n, r);
 	}
+	next = tm_tick_next(t);
+	if (next > now)
+		return next;
 	tm_tick_let_go(t, w, r, now);
-	for (i = 0; i < t->count; i++) {
+	for (i = 0; i < t->count; i++)
 		if (t->deadline[i] <= now)
 			tm_tick_unreported(t, i, 0, r);
-		if (t->deadline[i] < next)
-			next = t->deadline[i];
-	}
-	return next;
+	return tm_tick_next(t);
 }
 
 #endif

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from trafficmond.analyze.run_stats import BatchInterval
-from trafficmond.analyze.sorting import in_order
-from trafficmond.flows.batch import Batch, copied, join
+from trafficmond.analyze.sorting import in_time
+from trafficmond.flows.batch import Batch, Column, join, take
 
 HOLD = 65536
 """Rows that wait for their turn, over all inputs of a run."""
@@ -50,22 +50,23 @@ def intervals(
         count += len(batch)
         if count < hold:
             continue
-        rows = in_order(waiting, "last")
+        rows = join(waiting)
         waiting = []  # they are in `rows` now
+        order, times = in_time(rows["last"])
         # All of the intervals that lie in the older half; at least the first, however large it is.
         interval = batching.interval
-        edge = _end(max(rows["last"][count // 2] - interval, rows["last"][0]), interval)
-        ready = int(np.searchsorted(rows["last"], edge))
-        for part in _cut(rows[:ready], interval, given, late):
+        edge = _end(max(times[count // 2] - interval, times[0]), interval)
+        ready = int(np.searchsorted(times, edge))
+        for part in _cut(rows, order[:ready], times[:ready], interval, given, late):
             given = part.now
             yield part
-        waiting, count = [copied(rows[ready:])], count - ready
+        waiting, count = [take(rows, order[ready:])], count - ready
         del rows
     if count:
         del batch
-        rows = in_order(waiting, "last")
+        rows = join(waiting)
         waiting = []
-        yield from _cut(rows, batching.interval, given, late)
+        yield from _cut(rows, *in_time(rows["last"]), batching.interval, given, late)
 
 
 def merged(streams: list[Iterator[Interval]]) -> Iterator[Interval]:
@@ -127,13 +128,16 @@ def _together(parts: list[Interval]) -> Interval:
     return Interval(now, join([part.rows for part in parts]), now - began)
 
 
-def _cut(rows: Batch, interval: float, given: float, late: Callable[[int], None]) -> Iterator[Interval]:
-    """Sorted rows by interval; what is behind `given`, the end of the interval handed out last, goes with it. Each has
-    rows of its own: whoever keeps one for longer must not keep the whole window with it."""
-    ends = (np.floor(rows["last"] / interval) + 1) * interval
+def _cut(
+    rows: Batch, order: Column, times: Column, interval: float, given: float, late: Callable[[int], None]
+) -> Iterator[Interval]:
+    """Rows by interval, in this order and of these times; what is behind `given`, the end of the interval handed out
+    last, goes with it. Each has rows of its own: whoever keeps one for longer must not keep the whole window with it.
+    """
+    ends = (np.floor(times / interval) + 1) * interval
     if overdue := int(np.searchsorted(ends, given)):
         late(overdue)
         ends = np.maximum(ends, given)
     starts = np.flatnonzero(np.concatenate([[True], ends[1:] != ends[:-1]]))
-    for begin, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
-        yield Interval(float(ends[begin]), copied(rows[begin:stop]), interval)
+    for begin, stop in zip(starts, [*starts[1:], len(order)], strict=True):
+        yield Interval(float(ends[begin]), take(rows, order[begin:stop]), interval)

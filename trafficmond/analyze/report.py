@@ -30,7 +30,6 @@ Report = dict[str, Any]
 GATHER = 1 << 14
 """Rows gathered before they are counted."""
 _SMALL = 256  # numbers below are counted without sorting them
-_FLOWS_AT_ONCE = 2048  # FLOW rows of quiet ticks, of which what is counted is taken together
 
 _SIDE = ("src_hi", "src_lo", "dst_hi", "dst_lo", "family")
 _FLOW = (*_SIDE, "sport", "dport", "proto")
@@ -54,9 +53,7 @@ class Gatherer:
     def __init__(self, top: int = 10) -> None:
         self._top = top
         self._deltas: list[Batch] = []
-        self._flows: list[Batch] = []  # as they came ...
-        self._flow_rows = 0
-        self._moved: list[Batch] = []  # ... and what is counted of those before
+        self._moved: list[Batch] = []  # what is counted of FLOW rows
         self._waiting = 0
         self._sources, self._destinations = Tally(_SIDE), Tally(_SIDE)
         self._pairs = Tally(_FLOW)
@@ -66,15 +63,14 @@ class Gatherer:
         self._interfaces: dict[int, Count] = {}
         self._services = np.zeros((len(SERVED), 65536), np.int64)  # flows by protocol and the responder's port
 
-    def add(self, deltas: Batch, flows: Batch) -> None:
-        """Counts the DELTA rows of an interval, and the FLOW rows that the flow table made of them."""
+    def add_flows(self, flows: Batch) -> None:
+        """Counts the FLOW rows that the flow table made."""
+        self._moved.append(_moved(flows))
+
+    def add(self, deltas: Batch) -> None:
+        """Counts the DELTA rows of an interval."""
         if len(deltas):
             self._deltas.append(deltas)
-        if len(flows):
-            self._flows.append(flows)
-            self._flow_rows += len(flows)
-            if self._flow_rows >= _FLOWS_AT_ONCE:
-                self._move()
         self._waiting += len(deltas)
         if self._waiting >= GATHER:
             self._count()
@@ -104,15 +100,9 @@ class Gatherer:
 
     # ---- counting ----
 
-    def _move(self) -> None:
-        if self._flows:
-            self._moved.append(_moved(join(self._flows)))
-        self._flows, self._flow_rows = [], 0
-
     def _count(self) -> None:
         if self._deltas:
             self._count_deltas(join(self._deltas))
-        self._move()
         if self._moved:
             self._count_flows(join(self._moved))
         self._deltas, self._moved, self._waiting = [], [], 0

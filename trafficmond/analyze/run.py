@@ -107,14 +107,18 @@ def _observe(
     rows = 0
 
     def judge() -> None:
-        updates = engine.feed_ticks(held) if held else []
+        if not held:
+            return
+        flows = join([each.flows for each in held])
+        gatherer.add_flows(flows)
+        updates = engine.feed_ticks(held, flows)
         threats.update((update.threat.id, update.threat) for update in updates)
         held.clear()
 
     for at, deltas, width in _with_rests(stream, max(_REST_S, limits.idle_timeout)):
         flows = table.update(deltas, at)
         table.due(at)
-        gatherer.add(deltas, flows)
+        gatherer.add(deltas)
         if rows + len(flows) > PART_ROWS or len(held) == _AT_ONCE_TICKS:
             judge()
             rows = 0

@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 
 from trafficmond.analyze.rows import BATCH, RECORD
-from trafficmond.flows.batch import Batch, empty, join, take
+from trafficmond.flows.batch import Batch, Column, empty, join, take
 
 RUN = 131072
 """Flow records sorted at a time; more than one run goes to disk."""
@@ -55,6 +55,12 @@ def in_order(batches: list[Batch], column: str) -> Batch:
     if bool(np.all(times[1:] >= times[:-1])):
         return rows
     return take(rows, np.argsort(times, kind="stable"))
+
+
+def in_time(times: Column) -> tuple[Column, Column]:
+    """(the order of times, the times in it); equal ones stay as they came."""
+    order = np.argsort(times, kind="stable")
+    return order, times[order]
 
 
 def _run(spool: IO[bytes], first: int, size: int, runs: int) -> Iterator[Batch]:

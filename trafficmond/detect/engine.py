@@ -86,7 +86,7 @@ class Engine:
         updates: list[ThreatUpdate] = []
         telling = np.flatnonzero(_tells(flows))
         for begin in range(0, max(len(telling), 1), PART_ROWS):
-            columns = Columns(take(flows, telling[begin : begin + PART_ROWS]))
+            columns = Columns(_taken(flows, telling[begin : begin + PART_ROWS]))
             attempts = Columns(self._attempts.feed(columns, now))
             if not len(flows) and not len(attempts) and not any(each.due(now) for each in self._detectors):
                 continue
@@ -98,15 +98,15 @@ class Engine:
                         updates.append(update)
         return updates + self._close(now)
 
-    def feed_ticks(self, ticks: Sequence[Tick]) -> list[ThreatUpdate]:
+    def feed_ticks(self, ticks: Sequence[Tick], joined: Batch | None = None) -> list[ThreatUpdate]:
         """The same of several ticks, in the order of time, as `feed` would find it in each: what they have in common
-        is done once. Many rows are looked at a tick at a time."""
-        whole = join([tick.flows for tick in ticks])
+        is done once. Many rows are looked at a tick at a time. `joined`: the rows of all, if somebody has them."""
+        whole = join([tick.flows for tick in ticks]) if joined is None else joined
         if len(ticks) == 1 or len(whole) > PART_ROWS:
             return [update for tick in ticks for update in self.feed(*tick)]
         numbers = np.repeat(np.arange(len(ticks)), [len(tick.flows) for tick in ticks])
-        telling = _tells(whole)
-        columns = Columns(take(whole, telling))
+        telling = np.flatnonzero(_tells(whole))
+        columns = Columns(_taken(whole, telling))
         columns.put("tick", numbers[telling])
         ends, widths = np.array([tick.now for tick in ticks]), np.array([tick.interval_s for tick in ticks])
         judged, judged_at = self._attempts.feed_ticks(columns, ends)
@@ -306,6 +306,11 @@ def _tells(flows: Batch) -> Column:
     told: Column = (flows["d_packets"] > 0) | (flows["d_reply_packets"] > 0) | flows["new"]
     told |= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) != 0
     return told
+
+
+def _taken(flows: Batch, at: Column) -> Batch:
+    """The rows at these indexes, which rise."""
+    return flows if len(at) == len(flows) else take(flows, at)
 
 
 def _key(detector: Detector, threat: Threat) -> tuple[str, ...]:
