@@ -32,6 +32,9 @@ _HANDSHAKES = 6  # packets with which a client opens a connection and closes it 
 ONE_WAY_PORTS = members(162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125, 8472, 9995, 9996)
 """UDP ports whose protocol never answers on the same ports: traps, syslog, NetFlow, IPFIX, sFlow, StatsD, and the
 tunnels GTP-U, GRE-in-UDP, VXLAN and Geneve, whose source port is a hash of what is inside (RFC 7348, 8926)."""
+# UDP services from 1024 on that are misused as reflectors (CISA TA14-017A, and reports of attacks since): MS SQL, L2TP,
+# SSDP, ARMS, WS-Discovery, Sentinel, mDNS, CoAP, Ubiquiti, memcached, Quake, Steam, Lantronix, DVRs.
+_HIGH_SERVICES = members(1434, 1701, 1900, 3283, 3702, 5093, 5353, 5683, 10001, 11211, 26000, 27015, 30718, 37810)
 # bound: connection attempts that wait for their outcome | the newest are judged at once, counted
 _PENDING = 16384
 
@@ -105,8 +108,9 @@ def kinds(flows: Columns) -> Column:
     proto, flags = flows["proto"], flows["first_flags"] & _FLAGS
     sport, dport = flows["sport"], flows["dport"]
     bare = flows["bits"] & abi.BIT_FIRST_PAYLOAD == 0
-    # From a service port to a client's: an answer whose question was not seen.
-    answer = (sport < dport) & (dport >= _FIRST_EPHEMERAL)
+    # From a service port to a client's: an answer whose question was not seen. A client's port may be the lower one.
+    served = (sport < dport) | (proto == UDP) & _HIGH_SERVICES[sport] & (sport != dport)
+    answer = served & (dport >= _FIRST_EPHEMERAL)
 
     kind = np.zeros(len(flows), np.uint8)
     tcp = proto == TCP

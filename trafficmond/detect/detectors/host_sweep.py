@@ -8,7 +8,8 @@ talks to many ports, and is answered or called, is that of a peer-to-peer progra
 each call has a socket of its own; there it is a source whom many hosts answer at many ports.
 
 Where only a sample of the packets is seen, answers come whose questions are missing, and as many questions seem to fail
-whose answers are missing: that many failures prove nothing.
+whose answers are missing: that many failures prove nothing. Where one direction only is seen, nobody ever answers a
+ping or a datagram: until a host of ours sends them to many, they are a note.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ _PATIENCE_S, _PATIENT_HOSTS, _PATIENT_PORTS = 90.0, 100, 1024
 _WAITING = 1024  # sources that wait for judgement; of more, the earliest is judged as it stands
 _SOCKETS, _SOCKET_PORTS, _SOCKET_ANSWERS = 2048, 16, 8
 _MOST_DATAGRAMS = 11  # that a probe takes (nmap's --max-retries is 10); more within a second are a conversation
+_MANY = 100  # hosts: of high severity; more than most monitors watch
 _PEERS_HOSTS = 100  # of a peer-to-peer program's source at one port; a worm on the same host goes beyond that
 _WAITS = np.dtype([("key", "u8"), ("when", "f8"), ("dial", ATTEMPT)])
 
@@ -306,8 +308,12 @@ class HostSweep(GroupedDetector):
         lively = searching & ~web & (kind == Kind.SYN) & (failed >= _LIVELY_FACTOR * settings.hosts)
         lively &= (failed >= _LIVELY_SHARE * tried) & found.seen.ours.side(found.rows, "dst")[first]
         slow |= lively
+        # A stranger's are a sweep: that nobody answers him is what a firewall is for.
+        unheard = (ping | datagram) & (rows["answered"] == 0)
+        unheard &= found.seen.ours.side(found.rows.take(first), "src")
+        some = np.where(unheard, Severity.LOW, Severity.MEDIUM)
         severity: Column = np.where(
-            sure, np.where(hosts >= 100, Severity.HIGH, Severity.MEDIUM), np.where(slow, Severity.LOW, 0)
+            sure, np.where(hosts >= _MANY, Severity.HIGH, some), np.where(slow, Severity.LOW, 0)
         )
         return severity
 

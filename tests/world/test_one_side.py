@@ -1,0 +1,137 @@
+"""What is seen of one direction only: nobody is accused for what is missing, and attacks are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from world_attacks import STRANGER, text
+from world_book import HOUR, Book, host
+from world_house import LAPTOP, MONITOR, WEB
+from world_judging import judge, of
+from world_packets import packets, pcap
+
+from trafficmond.analyze.run import analyze
+from trafficmond.config.load import load_settings
+from trafficmond.detect.registry import settings_classes
+from trafficmond.model import Severity
+
+HOSTS = np.array([host(f"192.168.20.{last}") for last in range(10, 70)])
+GAMES, MEMCACHED = 27015, 11211
+SENT, GOT = "sent", "got"
+
+
+def told(book: Book, who: int, seen: str, path: Path) -> set[tuple[str, str]]:
+    """(detector, severity) of what is said where a capture holds what `who` sent, or what it got."""
+    every = packets(book.rows())
+    own = every["src_lo"] & np.uint64(0xFFFFFFFF) == who
+    kept = {SENT: own, GOT: ~own}[seen]
+    file = path / "world"
+    file.write_bytes(pcap(every[kept]))
+    report = analyze([str(file)], load_settings(None, detectors=settings_classes()), 0.0)
+    assert report["damage"]["total"] == 0
+    return {(each["detector"], each["severity"]) for each in report["threats"]}
+
+
+# ---- who asks many, by right ----
+
+
+def smokeping(book: Book) -> None:
+    for begin in np.arange(0, HOUR, 300.0):  # 20 pings to each of its targets each five minutes, its defaults
+        book.ping(begin + np.arange(80) * 0.5, MONITOR, np.concatenate([HOSTS, book.public(20)]), packets=20, lasts=20)
+
+
+def nagios(book: Book) -> None:
+    for one in HOSTS.tolist():  # check_host_alive: five pings; check_snmp
+        book.ping(book.rhythm(0, HOUR, 300, 0.01), MONITOR, one, packets=5, lasts=4.0)
+        book.udp(book.rhythm(0, HOUR, 300, 0.01), MONITOR, one, 161, 135, 180, 0.1, packets=3)
+
+
+def icmp_monitor(book: Book) -> None:
+    for begin in np.arange(0, HOUR, 10.0):
+        book.ping(begin + np.arange(50) * 0.01, MONITOR, HOSTS[:50])
+
+
+@pytest.mark.parametrize("seen", [SENT, GOT])
+@pytest.mark.parametrize("monitor", [smokeping, nagios, icmp_monitor])
+def test_a_monitor_of_ours_is_a_note_at_most(monitor: Callable[[Book], None], seen: str, tmp_path: Path) -> None:
+    book = Book(1)
+    monitor(book)
+    assert told(book, MONITOR, seen, tmp_path) <= {("host_sweep", "low")}
+
+
+@pytest.mark.parametrize("dport", [161, 0])
+@pytest.mark.parametrize(("source", "severity"), [(STRANGER, Severity.MEDIUM), (MONITOR, Severity.LOW)])
+def test_a_sweep_of_fifty_that_nobody_answers_is_a_strangers_or_a_note(
+    source: int, severity: Severity, dport: int
+) -> None:
+    book, at = Book(1), np.arange(50) * 0.2
+    if dport:
+        book.udp(at, source, HOSTS[:50], dport, 43)
+    else:
+        book.ping(at, source, HOSTS[:50], answered=False)
+    assert [threat.severity for threat in of(judge(book.rows(), 1.0), "host_sweep")] == [severity]
+
+
+def test_a_sweep_of_ours_is_found_where_some_answer_or_many_are_tried() -> None:
+    book, at = Book(1), np.arange(60) * 0.2
+    book.ping(at, MONITOR, HOSTS, answered=np.arange(60) % 4 == 0)
+    (threat,) = of(judge(book.rows(), 1.0), "host_sweep")
+    assert threat.severity == Severity.MEDIUM
+    book = Book(1)
+    book.udp(np.arange(150) * 0.1, MONITOR, host("192.168.20.1") + np.arange(150), 161, 43)
+    (threat,) = of(judge(book.rows(), 1.0), "host_sweep")
+    assert threat.severity == Severity.HIGH
+
+
+# ---- answers ----
+
+
+def reflected(book: Book, port: int, each: int = 120, hosts: int = 60) -> None:
+    for reflector in book.public(hosts).tolist():
+        at = np.sort(book.rng.uniform(0, 120, each))
+        book.udp(at, reflector, WEB, book.rng.integers(1025, 65535, each), 900, sport=port)
+
+
+@pytest.mark.parametrize("hosts", [1, 3, 60])
+@pytest.mark.parametrize("port", [MEMCACHED, 1900, 3702])
+def test_answers_of_reflectors_are_no_scan(port: int, hosts: int) -> None:
+    book = Book(1)
+    reflected(book, port, hosts=hosts)
+    assert {threat.detector for threat in judge(book.rows(), 1.0)} <= {"amplification"}
+
+
+def test_a_scan_from_a_port_of_no_such_service_is_found() -> None:
+    book = Book(1)
+    book.udp(np.arange(100) * 0.1, STRANGER, WEB, np.arange(2000, 2100), 20, sport=40_000)
+    (threat,) = of(judge(book.rows(), 1.0), "port_scan")
+    assert threat.src_ip == text(STRANGER)
+
+
+@pytest.mark.parametrize("port", [53, 123, MEMCACHED])
+def test_reflection_at_a_host_that_is_alive_is_found_however_small(port: int) -> None:
+    book = Book(1)
+    book.tcp(book.rng.uniform(0, 60, 20), book.public(20), WEB, 443, 800, 20_000, 1.0)
+    reflected(book, port)
+    (threat,) = of(judge(book.rows(), 1.0), "amplification")
+    assert (threat.dst_ip, threat.severity) == (text(WEB), Severity.HIGH)
+
+
+@pytest.mark.parametrize(("each", "severity"), [(60, "low"), (400, "high")])
+def test_of_reflection_that_only_the_victims_side_shows_a_trickle_is_a_note(
+    each: int, severity: str, tmp_path: Path
+) -> None:
+    book = Book(1)
+    reflected(book, 123, each)
+    assert told(book, WEB, GOT, tmp_path) == {("amplification", severity)}
+
+
+def test_a_browser_of_games_of_which_the_answers_are_seen_is_a_note_at_most(tmp_path: Path) -> None:
+    book = Book(1)
+    servers = book.public(300)
+    for turn in range(4):
+        at = turn * 300 + book.rng.uniform(0, 10, len(servers))
+        book.udp(at, LAPTOP, servers, GAMES, 50, 600, 0.1, packets=2, sport=27005)
+    assert told(book, LAPTOP, GOT, tmp_path) <= {("amplification", "low")}
