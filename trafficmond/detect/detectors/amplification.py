@@ -54,10 +54,10 @@ class Settings:
         400,
         min=0,
         max=65535,
-        help="The same from port 53, where a resolver that is seen from one side gets many small answers.",
+        help="The same for answers from port 53: a resolver that is seen from one side gets many small ones.",
     )
     window: float = duration("30s", min="1s", max="10m", help="How long answers are remembered (they fade out).")
-    capacity: int = setting(4096, min=64, max=1 << 20, help="Victims and ports watched at once; 0.4 kB each.")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Victims and ports watched at once; 0.3 kB each.")
 
 
 class Amplification(GroupedDetector):

@@ -35,14 +35,14 @@ _MOST_STEP_S = 3600.0  # a clock that is set, and a time when nobody watched, ar
 class Settings:
     """[detect.new_destination]"""
 
-    enabled: bool = setting(True, help="Report when a unit connects to a place for the first time.")
+    enabled: bool = setting(True, help="Report when a unit connects to a destination for the first time.")
     learning: float = duration(
         "1w", min="1h", max="30d", help="How long a unit's destinations are learned, and counted."
     )
     few: int = setting(
         4, min=1, max=32, help="A unit with this many new ones within that time is broad and is not reported."
     )
-    capacity: int = setting(1024, min=64, max=1 << 16, help="Units watched at once; 1.5 kB each.")
+    capacity: int = setting(1024, min=64, max=1 << 16, help="Units watched at once; 1.6 kB each.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class Settings:
         50, min=3, max=1 << 20, help="Failed connection attempts of one host to one service in a window."
     )
     window: float = duration("10m", min="10s", max="1d", help="How long failed attempts are added up.")
-    capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 40 bytes each.")
+    capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 48 bytes each.")
 
 
 class RepeatedFlow(GroupedDetector):

@@ -40,7 +40,7 @@ class Settings:
     completed_share: float = setting(
         0.25, min=0.0, max=1.0, help="A port that finishes a larger share is not overloaded."
     )
-    capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.4 kB each.")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.3 kB each.")
 
 
 class SynFlood(GroupedDetector):

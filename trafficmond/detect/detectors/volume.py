@@ -36,7 +36,7 @@ _SERVICES = 1024
 _PACE, _PACED_PACKETS = 150, 20
 # Reflected answers may be known for what they are only after 3,000 packets: at the rate of a flood, in so long.
 _PATIENCE_S = 3.0
-# bound: floods of which is waited to see whether answers are reflected | the first is told as it is
+# bound: floods that wait until it is known whether they are reflected answers | the earliest is reported at once
 _WAITING = 1024
 # A client of QUIC begins with a full datagram (RFC 9000, 14.1), and goes on with acknowledgements while it downloads.
 _QUIC, _QUIC_FIRST, _QUIC_LATER = 443, 1228, 600
