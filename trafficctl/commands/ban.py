@@ -39,7 +39,10 @@ _SHOWN = 10  # refused bans shown one by one
 def arguments(parser: ArgumentParser) -> None:
     parser._negative_number_matcher = values.NEGATIVE  # fail2ban writes "--ttl -1s"
     parser.add_argument(
-        "cidr", metavar="CIDR", type=values.prefix_or_input, help="an address or a prefix; - reads many"
+        "cidr",
+        metavar="CIDR",
+        type=values.prefix_or_input,
+        help="an address or a prefix; - reads many from standard input",
     )
     parser.add_argument(
         "--ttl", metavar="TIME", type=values.ttl, help="how long: 10m, 2h, forever (default: response.ban_time)"

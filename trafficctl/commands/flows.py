@@ -49,9 +49,14 @@ def arguments(parser: ArgumentParser) -> None:
         "--since", metavar="TIME", type=values.moment, help="not before: 1h, 02:55, today, 2026-01-31, @EPOCH"
     )
     parser.add_argument("--until", metavar="TIME", type=values.moment, help="not after")
-    parser.add_argument("--src", metavar="CIDRS", type=values.prefixes, help="who started it: A, A,B or '!A'")
-    parser.add_argument("--dst", metavar="CIDRS", type=values.prefixes, help="with whom")
-    parser.add_argument("--host", metavar="CIDRS", type=values.prefixes, help="either of them")
+    parser.add_argument(
+        "--src",
+        metavar="CIDRS",
+        type=values.prefixes,
+        help="the initiator: an address or prefix A, several A,B, all but '!A'",
+    )
+    parser.add_argument("--dst", metavar="CIDRS", type=values.prefixes, help="the responder, in the same form")
+    parser.add_argument("--host", metavar="CIDRS", type=values.prefixes, help="initiator or responder")
     parser.add_argument(
         "--port", metavar="PORTS", type=values.ports, help="either side's: 443, 22,80, 8000-8100, '!22'"
     )

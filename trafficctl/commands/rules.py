@@ -89,7 +89,7 @@ def _as_file(args: Namespace) -> int:
     past = args.at is not None
     if args.within or args.unused:
         which = f"--at {args.at}" if past else "-o toml"
-        raise ControlError(f"{which} shows all rules", name="usage", hint="leave out the prefix and --unused")
+        raise ControlError(f"{which} always shows all rules", name="usage", hint="leave out the prefix and --unused")
     with session.connect(args) as client:
         entries = _entries(client, args.at)
     if args.output in ("human", "toml"):

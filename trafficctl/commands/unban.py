@@ -24,7 +24,10 @@ _SHOWN = 10  # bans shown one by one
 
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "cidr", metavar="CIDR", type=values.prefix_or_input, help="an address or a prefix; - reads many"
+        "cidr",
+        metavar="CIDR",
+        type=values.prefix_or_input,
+        help="an address or a prefix; - reads many from standard input",
     )
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument("--owner", metavar="NAME", type=values.named, help="whose bans (default: your user's)")

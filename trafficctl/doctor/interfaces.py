@@ -35,7 +35,7 @@ def examine(host: Host) -> Iterator[Finding]:
     wanted = selection.chosen(present)
     if len(wanted) > MAX_WATCHED:
         what = f"{len(wanted)} interfaces are selected, but at most {MAX_WATCHED} can be watched: the others are not"
-        yield Finding("interfaces", FAIL, what, "name fewer in `interfaces`")
+        yield Finding("interfaces", FAIL, what, "select fewer interfaces with the setting `interfaces`")
     shared = [each.name for each in Selection(shared_interfaces(host.settings)).chosen(wanted)]
     if shared:
         yield from _sharing(host.settings)

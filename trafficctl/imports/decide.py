@@ -237,7 +237,11 @@ class _Walker:
     def _walk(self, chain: str, mask: int, depth: int) -> int:
         """Adds the verdicts of a chain for the services in `mask`; returns the services that it does not decide."""
         if depth > _DEEPEST:
-            raise ControlError(f"chain {chain} jumps back to itself", name="usage", hint="nothing was printed")
+            raise ControlError(
+                f"chain {chain} jumps back to itself",
+                name="usage",
+                hint="remove the loop from the file; no rules were printed",
+            )
         lines = self._chains.get(chain, [])
         fitting = self._fitting(chain)
         self._steps += len(fitting)

@@ -61,7 +61,7 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
                     bases.append(found)
     if not bases:
         what = f"{files[0][0]} has no chain of the hook input or output"
-        raise ControlError(what, name="usage", hint="give what nft list ruleset prints")
+        raise ControlError(what, name="usage", hint="give the output of: nft list ruleset")
     ruleset.bases = [base for _, base in sorted(bases, key=lambda each: each[0])]
     spoken = {family for base in ruleset.bases for family in base.families}
     ruleset.families = tuple(sorted(spoken))
@@ -122,8 +122,8 @@ def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, 
         if words[:1] == ["type"]:
             match = _BASE.match(" ".join(words))
             if match is None:
-                what = f"{name}:{statement.line}: it does not say its type, hook and priority"
-                raise ControlError(what, name="usage", hint="give what nft list ruleset prints")
+                what = f"{name}:{statement.line}: the line has no type, hook and priority"
+                raise ControlError(what, name="usage", hint="give the output of: nft list ruleset")
             kind, hook, priority = match[1], match[2], _priority(match[3].split())
             if kind != "filter" or hook not in ("input", "output"):
                 _other_hook(ruleset, f"{name}:{statement.line}", table, chain, f"type {kind}, hook {hook}")
@@ -132,7 +132,7 @@ def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, 
             policy = words[-1]
             if policy not in ("accept", "drop"):
                 what = f"{name}:{statement.line}: {policy} is not a policy"
-                raise ControlError(what, name="usage", hint="give what nft list ruleset prints")
+                raise ControlError(what, name="usage", hint="give the output of: nft list ruleset")
     if not hook:
         return None
     egress = hook == "output"

@@ -124,7 +124,7 @@ def _plain(value: Mapping[str, Any]) -> bytes:
         raise ValueError(f"{value['action']!r} is not a valid action")
     at, size, vlan = moment(value["timestamp"]), int(value["packet_size"]), int(value.get("vlan") or 0)
     if not 0 <= at < TIME_MAX:
-        raise ValueError(f"{at} is not a time in epoch seconds")
+        raise ValueError(f"{at} is not a valid time; write seconds since 1970")
     if not 0 <= size < 1 << 32:
         raise ValueError(f"{size} is not a packet size")
     if not 0 <= vlan < 4096:

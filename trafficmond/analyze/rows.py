@@ -129,7 +129,7 @@ def count(value: Any) -> int:
         number = _counted(value)
     if 0 <= number < _COUNT_END:
         return number
-    raise ValueError(f"{number} is not a valid count")
+    raise ValueError(f"{number} is not a valid count; the maximum is {_COUNT_END - 1}")
 
 
 _COUNT_END = 1 << 48
@@ -314,7 +314,7 @@ class Records:
     ) -> None:
         start, end = span
         if not (0 <= start < TIME_MAX and end < TIME_MAX):
-            raise ValueError(f"from {start} to {end} is not a time in epoch seconds")
+            raise ValueError(f"the times {start} and {end} are not valid; write seconds since 1970")
         if (sent[1] and not sent[0]) or (replied[1] and not replied[0]):
             raise ValueError("bytes without a packet")
         src_hi, src_lo, family = src

@@ -103,7 +103,9 @@ class Source:
             self.compressed = "zstd"
             if not (unpacked := programs.zstd(file)):
                 hint = f"install the zstd package (apt install zstd), or unpack it first: zstd -dc {self.path} > FILE"
-                raise InputError(f"{self.path} is compressed with zstd, which nothing here can unpack", hint=hint)
+                raise InputError(
+                    f"{self.path} is compressed with zstd, and the program zstd is not installed", hint=hint
+                )
             return unpacked
         if entries := programs.journal(self.path):
             self.compressed = "journal"

@@ -147,5 +147,5 @@ def _below(end: int, value: object) -> int:
 def _moment(value: Any) -> float:
     moment = float(value)
     if not 0 <= moment < TIME_MAX:
-        raise ValueError(f"{moment} is not a time in epoch seconds")
+        raise ValueError(f"{moment} is not a valid time in seconds since 1970")
     return moment

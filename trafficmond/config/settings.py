@@ -223,7 +223,9 @@ class Settings:
     on_stop: str = setting(
         "detach", choices=("detach", "keep"), help="On stop, detach the programs or keep filtering without the daemon."
     )
-    policy: Policy = table(Policy, "policy", help="Traffic that no rule names, and what no rule may touch.")
+    policy: Policy = table(
+        Policy, "policy", help="What happens to traffic that no rule matches, and which addresses no rule may drop."
+    )
     lists: tuple[PrefixList, ...] = tables(
         PrefixList,
         "list",

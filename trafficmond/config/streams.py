@@ -106,7 +106,8 @@ class Export:
     spool_size: int = size(
         "256MiB",
         min="1MiB",
-        help="ClickHouse: what of flows may wait in state_dir while the server is away; beyond it the buffer fills.",
+        help="ClickHouse: how much disk space in state_dir flows may take while they wait for the server. When it is "
+        "full, they wait in memory (buffer_rows).",
     )
     biflow: bool = setting(
         False,

@@ -180,7 +180,7 @@ class Attachments:
         free = sorted(set(range(1, MAX_WATCHED + 1)) - used, key=lambda slot: (seen[slot], slot))
         if not free:
             what = f"cannot attach to {interface.name}: at most {MAX_WATCHED} interfaces can be watched"
-            raise DatapathError(what, hint="name fewer in `interfaces`")
+            raise DatapathError(what, hint="select fewer interfaces with the setting `interfaces`")
         return free[0]
 
     def _detach_one(self, ifindex: int, present: bool) -> AttachmentChange:

@@ -113,8 +113,8 @@ class History(Handler):
             self._refuse_after_a_ban(user, change)
             self._refuse_after_an_end(change)
         if trial and trial.folder and not all(map(self._by_hand, [*change.added, *change.removed])):
-            what = f"change {wanted} is of files, and {trial.folder} is on probation in their place"
-            raise Refused(what, hint="first end that: trafficctl rollback, or trafficctl confirm")
+            what = f"change {wanted} is one of files, and {trial.folder} is on probation in place of these files"
+            raise Refused(what, hint="first end the probation: trafficctl confirm, or trafficctl rollback")
         return change
 
     async def _take_out(self, entry: Entry, work: _Work) -> None:

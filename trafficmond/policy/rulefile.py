@@ -46,7 +46,7 @@ def read_rule_tables(text: str) -> RuleTables:
     document = tomllib.loads(text)
     tables = document.pop("rule", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise TypeError("rule is not an array of tables")
+        raise TypeError("rule is not an array of tables; write [[rule]] above each rule")
     headers = [number for number, line in enumerate(lines, 1) if _HEADER.fullmatch(line)]
     # A header within a multi-line string, or an oddly written one, would shift the rest: no numbers, then.
     known = headers if len(headers) == len(tables) else [0] * len(tables)

@@ -295,7 +295,7 @@ def examine(path: Path) -> bool:
     if owner not in (0, APPLICATION_ID):
         raise StoreError(
             f"{path}: is a database of another program (application id {owner:#x})",
-            hint="move it away, or set another state_dir",
+            hint="move the file away, or set another state_dir",
         )
     if version > VERSION:
         raise StoreError(
@@ -324,7 +324,9 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
                 f"PRAGMA user_version = {VERSION}'; {VERSION} is the schema of this version; write the one of "
                 "the version that made the file",
             )
-        raise StoreError(f"{path}: is a database of another program", hint="move it away, or set another state_dir")
+        raise StoreError(
+            f"{path}: is a database of another program", hint="move the file away, or set another state_dir"
+        )
     from sqlite_utils import Database  # 15 MiB and 60 ms that an ordinary start does not pay
 
     for number in range(version, VERSION):
