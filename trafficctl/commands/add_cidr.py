@@ -92,5 +92,5 @@ def _try(args: Namespace, action: str) -> int:
     }
     table = {key: value for key, value in words.items() if value is not None}
     if args.shadow:
-        print("note: in shadow it would only be counted; this is what it does once it is promoted", file=sys.stderr)
+        print("note: a rule in shadow only counts packets; this is what it does after you promote it", file=sys.stderr)
     return ask.ask_about(args, args.cidr, lambda now: rules.with_rule(now, table))

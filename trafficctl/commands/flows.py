@@ -61,7 +61,7 @@ def arguments(parser: ArgumentParser) -> None:
         "--port", metavar="PORTS", type=values.ports, help="either side's: 443, 22,80, 8000-8100, '!22'"
     )
     parser.add_argument("--proto", metavar="PROTOCOLS", type=values.named, help="tcp, tcp,udp, 47, '!icmp'")
-    parser.add_argument("--action", choices=("allow", "monitor", "drop"), help="what was done with it")
+    parser.add_argument("--action", choices=("allow", "monitor", "drop"), help="what was done with its packets")
     parser.add_argument("--rule", metavar="LABEL", type=values.named, help="the rule that decided")
     parser.add_argument("--interface", metavar="NAME", type=values.named, help="where it was seen")
     parser.add_argument(

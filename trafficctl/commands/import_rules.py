@@ -36,7 +36,7 @@ def arguments(parser: ArgumentParser) -> None:
         dest="source",
         required=True,
         choices=("ufw", "nft", "iptables-save", "firewalld"),
-        help="whose rules they are",
+        help="the program whose rules are converted",
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="where they are; - reads standard input")
 

@@ -75,7 +75,8 @@ class PrefixList:
     url_allow: tuple[str, ...] = setting(
         (),
         choices=("http", "private", "redirect"),
-        help="With url: allow http without encryption, private and local addresses, or redirects; none is otherwise.",
+        help="With url: allow http without encryption, private and local addresses, or redirects. By default, none of "
+        "these is allowed.",
     )
     action: str = setting(
         "drop", choices=("allow", "monitor", "drop"), help="The action for its prefixes: allow, monitor or drop."

@@ -146,7 +146,10 @@ def open_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int, *, owners: boo
     btf = Btf(path)
     for name, dtype in btf.structs(abi.STRUCTS).items():
         if abi.STRUCTS[name] != dtype:
-            raise DatapathError(f"{path} and this daemon disagree about struct {name}", hint="run make build")
+            raise DatapathError(
+                f"{path} and this daemon disagree about struct {name}",
+                hint="in a checkout run make build; else install the package again",
+            )
     return _opened(path, sizes, kept, seed, owners)
 
 

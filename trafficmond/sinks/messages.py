@@ -227,7 +227,7 @@ WOULD_BAN = Message(
     """With ban = "shadow", bans are only logged: @TRAFFICMON_PREFIX@ was not banned.
 
 The evidence:  trafficctl threat @TRAFFICMON_THREAT_ID@
-To let it act: ban = true in the table [response] of /etc/trafficmon/trafficmond.toml""",
+To let it act: ban = "on" in the table [response] of /etc/trafficmon/trafficmond.toml""",
 )
 UNBANNED = Message(
     "b6f169301b3f4ca3bb7a13967c4c217f",
@@ -287,7 +287,8 @@ STORE_FAILED = Message(
     "7c371d9f456549879240f2a9c4a7ce50",
     ERROR,
     "The flow store cannot be written",
-    """flows.db cannot be written. Filtering continues. Until this ends, flows are not stored, and the loss is counted.
+    """flows.db cannot be written. Filtering continues. Flows wait in memory. When there is no
+more room, they are lost and counted.
 
 Check the space of its disk, then: trafficctl status""",
 )

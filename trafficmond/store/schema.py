@@ -319,7 +319,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     if version == 0 and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
         if _is_ours(connection):
             raise StoreError(
-                f"{path}: has the tables of trafficmon but not its marks, as a file restored from .dump or .clone",
+                f"{path}: has the tables of trafficmon without its application_id, as if restored from .dump or .clone",
                 hint=f"set them: sqlite3 {path} 'PRAGMA application_id = {APPLICATION_ID}; "
                 f"PRAGMA user_version = {VERSION}'; {VERSION} is the schema of this version; write the one of "
                 "the version that made the file",

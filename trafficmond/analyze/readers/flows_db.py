@@ -22,5 +22,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     from trafficmond.analyze import stored  # SQLite is loaded for none but such a file
 
     if source.compressed or source.path == "-":
-        raise InputError(f"{source.name} is a database: a pipe cannot hold it", hint="unpack it to a file first")
+        raise InputError(
+            f"{source.name} is a database, which cannot be read from a pipe", hint="write it to a file first, unpacked"
+        )
     yield from stored.flows(source, stats)

@@ -48,7 +48,7 @@ class Settings:
     reflectors: int = setting(20, min=3, max=10000, help="Distinct hosts that answer one victim from one source port.")
     packets: int = setting(100, min=10, max=1 << 30, help="Their packets within a window.")
     mean_bytes: int = setting(
-        180, min=0, max=65535, help="Mean size of the answers' packets; amplifying makes them large."
+        180, min=0, max=65535, help="Least mean size of the answers' packets: amplified answers are large."
     )
     dns_mean_bytes: int = setting(
         400,
