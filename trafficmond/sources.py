@@ -80,7 +80,9 @@ class Sources:
         of = in_folder(settings, Path(folder)) if folder and not instead else settings
         if folder and not os.access(folder, os.R_OK if instead else os.R_OK | os.X_OK):
             what = "cannot be read by the daemon, which does not see /home or your /tmp"
-            raise ConfigError([Mistake(folder, what)], hint=f"put it beside {settings.cidr_dir}, readable to it")
+            raise ConfigError(
+                [Mistake(folder, what)], hint=f"put it beside {settings.cidr_dir}, where the daemon can read it"
+            )
         known = Cache(dict(self._cache.files)), last_good, self.databases.refresh(settings.geo.databases)
         files = _right(read_files(of.cidr_dir, lists_of(of), self.own, *known, instead))
         return replace(inputs, settings=of, files=files, instead=instead)

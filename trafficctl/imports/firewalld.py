@@ -170,7 +170,7 @@ def _lines(ruleset: Ruleset, name: str, zone: _Element) -> list[Line]:
                 blocks += found
             elif each.name in _LOST:
                 if each.name == "interface":
-                    ruleset.note(where, "the zone's rules apply to all interfaces here")
+                    ruleset.note(where, "in trafficmon, the rules of the zone apply to all interfaces")
                 else:
                     ruleset.omit(where, each.text(), _LOST[each.name])
             else:
