@@ -1,1 +1,1 @@
-"""Where events, threats and the daemon's own messages go: one file a format, a thread and a bounded queue each."""
+"""Sinks write events, threats and messages: one module per format, each sink with a thread and a bounded queue."""

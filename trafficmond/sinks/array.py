@@ -1,12 +1,12 @@
-"""A file that holds one JSON array, valid at every moment: for whoever opens it, and after a SIGKILL.
+"""A file that holds one JSON array, valid at every moment, even after a SIGKILL.
 
-Overwriting the closing bracket with one write does not give that: SIGKILL ends a write between two pages, and of
-150 writers killed in mid-write two left a torn array. So the file that has the name is never written to. A second
-file beside it gets what was added since, then the two change places by rename. Both hold the same bytes, each
-addition is written twice, and a reader has until the next but one addition before its file is written to again.
+Overwriting the closing bracket with one write does not give that: SIGKILL ends a write between two pages, and of 150
+writers killed in mid-write two left a torn array. So the named file is never written to. A second file beside it gets
+the records added since, then the two swap names. Both hold the same bytes, and each addition is written twice. A file
+that a reader has open is written to at the next addition but one.
 
-Others may write to either file (an editor, logrotate's copytruncate): the size and time of both are remembered, and
-one that is not as we left it is looked at anew.
+Others may write to either file (an editor, logrotate's copytruncate): the size and time of both are kept, and a file
+that was changed is examined again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what was copied so far i
 
 
 class ArrayFile:
-    """Appends records to a JSON array in a file. Raises OSError with nothing changed, so that one may try again."""
+    """Appends records to a JSON array in a file. Raises OSError with nothing changed: the caller may retry."""
 
     def __init__(self, settings: Log, clock: Callable[[], float] = time.time) -> None:
         assert settings.path is not None
@@ -43,10 +43,10 @@ class ArrayFile:
         self._clock = clock
         self._rotation = Rotation(path, settings.max_files, settings.compress)
         self._fd = self._next_fd = -1
-        self._end = 0  # of the records in the named file, where _END begins
+        self._end = 0  # of the records in the named file; _END begins there
         self._next_end = 0  # up to here the next file is equal to the named one
-        self._mark = self._next_mark = (0, 0)  # of the two, as we left them
-        self.shortened = 0  # times that another program did so in place
+        self._mark = self._next_mark = (0, 0)  # size and time of both after our last write
+        self.shortened = 0  # how often another program shortened it in place
 
     def append(self, records: bytes) -> None:
         """Add records, joined by commas: all or, with OSError, none."""
@@ -62,17 +62,17 @@ class ArrayFile:
             raise
 
     def reopen(self) -> None:
-        """Begin the file anew at its path, if the old one was moved away."""
+        """Create a new file at the path, if the old one was moved away."""
         self._follow()
 
     def close(self) -> None:
-        """Bring it to the disk and remove the second file."""
+        """Sync the file to disk and remove the second one."""
         if self._fd >= 0:
             os.fsync(self._fd)
         self._forget()
 
     def _follow(self) -> None:
-        """Hold the file that has our name now: whoever moved or removed it need not tell us."""
+        """Open the file that has the name now, if it was moved or removed."""
         if self._fd >= 0:
             ours = os.fstat(self._fd)
             if same_file(self._path, ours):
@@ -111,7 +111,7 @@ class ArrayFile:
         return os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
 
     def _publish(self, end: int, addition: bytes) -> None:
-        """Give the name to the next file, holding the named one's bytes up to `end`, the addition and the bracket."""
+        """Swap in the next file: the named one's bytes up to `end`, the addition and the bracket."""
         if self._next_fd < 0:
             self._next_fd = open_log(self._next, os.O_RDWR | os.O_TRUNC)
             self._next_end = 0
@@ -153,10 +153,9 @@ def _mark(of: os.stat_result) -> tuple[int, int]:
 
 
 def _find_end(fd: int) -> tuple[int, bool]:
-    """Where the records of an array end (-1: nowhere that is sure), and whether it ends as we write it.
+    """Return where the records of an array end (-1: unknown), and whether it ends as we write it.
 
-    A last line that is half written is left out; so are a missing bracket and a comma before it, as the original
-    left them.
+    A half-written last line is excluded; so are a missing bracket and a comma before it, as the original left them.
     """
     size = os.fstat(fd).st_size
     start = max(0, size - _TAIL)

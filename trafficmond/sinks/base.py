@@ -1,4 +1,4 @@
-"""A sink: a worker with a writer of one format. A disk that stalls costs counted events, never a packet."""
+"""A sink: a worker with a writer of one format. If the disk stalls, events are lost and counted, no packets."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from trafficmond.worker import Named, Worker
 
 SLICE = 2048  # events rendered and written at a time; on an error this much is tried again
 _BURST_S = 30.0  # a log with a max_rate may write this many seconds of it at once
-_RARE = 1024  # threats and notes that wait at most, beside the events
+_RARE = 1024  # most threats and notes that wait, besides the events
 
 
 class Sink(Worker):
-    """One [[log]] at work."""
+    """A running [[log]]."""
 
     def __init__(self, log: Log, writer: Writer, *, notes: int = -1, warning: str = "") -> None:
-        """`notes`: the least urgent priority of the daemon's own messages that it takes; -1: none.
+        """`notes`: the lowest priority of the daemon's messages that it accepts; -1: none.
 
         `warning` is shown as its error while it works.
         """
@@ -45,11 +45,11 @@ class Sink(Worker):
         self._reopen = False
 
     def emit(self, batch: Batch, names: Names) -> None:
-        """Queue what the filter lets through; what does not fit is lost and counted."""
+        """Queue the events that match the filter; those that do not fit are lost and counted."""
         self.put(self._sample(self._filter.events(batch)), names)
 
     def _sample(self, batch: Batch) -> Batch:
-        """As many of the events as max_rate allows, evenly; the rest is counted."""
+        """Return an even sample, as large as max_rate allows; the rest is counted."""
         if not self.log.max_rate:
             return batch
         now = time.monotonic()
@@ -62,12 +62,12 @@ class Sink(Worker):
         return batch if room == len(batch) else batch[np.arange(room) * len(batch) // max(room, 1)]
 
     def threat(self, threat: Threat) -> None:
-        """Queue a threat that the filter lets through."""
+        """Queue a threat that matches the filter."""
         if self._filter.threat(threat):
             self._put(threat)
 
     def note(self, note: Note) -> None:
-        """Queue a message about the daemon, if this sink takes it."""
+        """Queue a message about the daemon, if this sink accepts it."""
         if note.message.priority <= self.notes:
             self._put(note)
 
@@ -80,19 +80,19 @@ class Sink(Worker):
             self._wake.notify()
 
     def reopen(self) -> None:
-        """Have the file begun anew, as after logrotate moved it."""
+        """Reopen the file, as after logrotate moved it."""
         with self._wake:
             self._reopen = True
             self._wake.notify()
 
     def close(self, deadline: float) -> None:
-        """Write what waits, until `deadline` (time.monotonic); what is left then is lost and counted."""
+        """Write the queue until `deadline` (time.monotonic); the rest is lost and counted."""
         self.finish(deadline)
         self.join(deadline)
 
     @property
     def error(self) -> str:
-        """Why nothing can be written now, or what is being done without; empty where all is well."""
+        """Why writing fails, or what is missing; empty if there is no error."""
         return self._error or self._warning
 
     @property
@@ -101,7 +101,7 @@ class Sink(Worker):
         return bool(self._error)
 
     def status(self) -> dict[str, Any]:
-        """For `trafficctl status`: what the interface calls a `Log`; queue: events waiting."""
+        """The status of this log, a `Log` of the Varlink interface; queue: events waiting."""
         return {
             "format": self.log.format,
             "path": str(self.log.path or ""),
@@ -144,9 +144,9 @@ class Sink(Worker):
         return True
 
     def _persist(self, act: Callable[[], None], count: int = 0, *, once: int = 0) -> bool:
-        """Do it, again and again until it succeeds. False: the time to close has come first.
+        """Retry until it succeeds; False if the time to close came first.
 
-        `count` is what it writes; `once` what is lost where the time comes first and nothing else counts it.
+        `count`: events written. `once`: events lost at that time that nothing else counts.
         """
         try:
             done = self._retry(act)
@@ -161,7 +161,7 @@ class Sink(Worker):
         return done
 
     def _explained(self, error: OSError) -> str:
-        """Why it cannot be written; where the service may not write there, what would do."""
+        """The error in words; if the service may not write there, with a remedy."""
         what = error.strerror or str(error)
         if error.errno == errno.EROFS:
             what += "; use /var/log/trafficmon, or ReadWritePaths= in a drop-in of the service"

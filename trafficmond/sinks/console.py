@@ -1,4 +1,4 @@
-"""Lines for people: on a terminal in colour, in a file without."""
+"""Lines for people, in colour on a terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLOUR_OF_SEVERITY: Mapping[Severity, str] = {
 
 
 def printable(text: str) -> str:
-    """The text with everything that could steer a terminal made visible."""
+    """The text with terminal control characters made visible."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
@@ -40,7 +40,7 @@ class Console(FileWriter):
             self._colour = stream.is_terminal and not os.environ.get("NO_COLOR")
 
     def events(self, batch: Batch, names: Names) -> None:
-        """One line each: time, action, interface and direction, who to whom, size, what decided."""
+        """Write a line per event: time, action, interface, direction, endpoints, size, rule."""
         lines = (self._event(dict(zip(record.FIELDS, row, strict=True))) for row in record.rows(batch, names))
         self._file.append("".join(lines).encode())
 

@@ -14,7 +14,7 @@ _TEMPLATE = ",".join("%s" for _ in record.FIELDS)
 
 
 def quote(text: str) -> str:
-    """A field: in quotes where RFC 4180 asks for it."""
+    """A field, in quotes where RFC 4180 requires it."""
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in '",\r\n') else text
 
 
@@ -24,7 +24,7 @@ def event_rows(batch: Batch, names: Names) -> str:
 
 
 class Csv(FileWriter):
-    """The writer of format csv. It has columns for events only: threats do not fit."""
+    """The writer of format csv. It has columns for events only, none for threats."""
 
     def __init__(self, log: Log) -> None:
         super().__init__(log, HEADER.encode())

@@ -1,4 +1,4 @@
-"""All sinks as one: what the daemon gives its events, threats and messages to."""
+"""All sinks as one: the daemon passes its events, threats and messages to it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _NOTES_ONLY = Log(format="console", actions=(), min_severity="none")
 
 
 def make_sink(log: Log, verbose: bool = False) -> Sink:
-    """The sink of one [[log]]. Where there is no journal, its entries go to standard error, and `error` says so.
+    """The sink of one [[log]]. Without a journal, its entries go to standard error, and `error` says so.
 
-    The journal takes every message of the daemon; people are spared those of priority info unless `verbose`.
+    The journal gets every message of the daemon; other places get those of priority info only if `verbose`.
     """
     for_people = messages.DEBUG if verbose else messages.NOTICE
     if log.path is None and _under_systemd():
-        for_people = -1  # what we print ends in the journal, which has them already
+        for_people = -1  # standard error ends in the journal, which has them already
     if log.format == JOURNAL and not journal.available():
         return Sink(
             log,
@@ -48,16 +48,16 @@ def make_sink(log: Log, verbose: bool = False) -> Sink:
 
 @dataclass(slots=True)
 class _Loss:
-    """What was last said of a loss."""
+    """The last report of a loss."""
 
     count: int = 0
     at: float = -_LOSS_REPORT_SECONDS
 
 
 class SinkSet:
-    """Every [[log]], and a place for the daemon's own messages whatever the settings say.
+    """Every [[log]], and always a place for the daemon's messages.
 
-    Those go to the journal under systemd, and to standard error where a person may be looking at it.
+    They go to the journal under systemd, and else to standard error.
     """
 
     def __init__(self, logs: Sequence[Log], *, verbose: bool = False, clock: Callable[[], float] = time.time) -> None:
@@ -65,8 +65,8 @@ class SinkSet:
         self._verbose = verbose
         self._sinks = [make_sink(log, verbose) for log in logs]
         self._notes = _place_for_notes(logs, verbose)
-        self._retired: list[Sink] = []  # of settings that are no more, until their threads have ended
-        self._failing: set[Sink] = set()  # as was last said
+        self._retired: list[Sink] = []  # removed from the settings, until their threads have ended
+        self._failing: set[Sink] = set()  # as last reported
         self._losses: dict[Hashable, _Loss] = {}
 
     def start(self) -> None:
@@ -75,9 +75,9 @@ class SinkSet:
             sink.start()
 
     def reconfigure(self, logs: Sequence[Log], deadline: float) -> None:
-        """Have these logs from now on, without waiting. A log whose settings are the same goes on untouched.
+        """Replace the logs, without waiting. A log with the same settings continues.
 
-        The others write what waits until `deadline` (time.monotonic); a new log of the same file begins after that.
+        The others write their queues until `deadline` (time.monotonic); a new log of the same file starts after that.
         """
         leaving = list(self._sinks)
         sinks: list[Sink] = []
@@ -99,19 +99,19 @@ class SinkSet:
             sink.start()
 
     def emit(self, events: Batch, names: Names) -> None:
-        """Give an EVENT batch (which nobody changes any more) to every log. To be called each tick, empty or not."""
+        """Pass an EVENT batch, which must not change any more, to every log. Called each tick, empty or not."""
         for sink in self._sinks:
             sink.emit(events, names)
         self._report()
 
     def threat(self, threat: Threat) -> None:
-        """Give a threat to every log; a copy is kept, so that its owner may go on updating it."""
+        """Pass a copy of a threat to every log."""
         threat = replace(threat, evidence=dict(threat.evidence))
         for sink in self._sinks:
             sink.threat(threat)
 
     def note(self, message: Message, text: str, fields: Mapping[str, object] | None = None) -> None:
-        """Say something about the daemon itself. `fields` get the prefix TRAFFICMON_ in the journal."""
+        """Log a message about the daemon itself. `fields` get the prefix TRAFFICMON_ in the journal."""
         note = Note(message, text, self._clock(), fields or {})
         for sink in self._all():
             sink.note(note)
@@ -119,7 +119,7 @@ class SinkSet:
     def loss(
         self, source: Hashable, name: str, count: int, fields: Mapping[str, object] | None = None, *, last: bool = False
     ) -> None:
-        """Say that `source` has lost so much until now: only what is new, and once a minute unless it is the last."""
+        """Report `count`, the losses of `source` so far: only new ones, once a minute unless `last`."""
         said, now = self._losses.setdefault(source, _Loss()), time.monotonic()
         more = count - said.count
         if more and (last or now - said.at >= _LOSS_REPORT_SECONDS):
@@ -130,12 +130,12 @@ class SinkSet:
             del self._losses[source]
 
     def reopen(self) -> None:
-        """Have every file begun anew at its path, as logrotate asks for with SIGUSR1."""
+        """Reopen every file, as logrotate requests with SIGUSR1."""
         for sink in self._all():
             sink.reopen()
 
     def close(self, deadline: float) -> None:
-        """Write what waits, until `deadline` (time.monotonic), and end the threads."""
+        """Write the queues until `deadline` (time.monotonic), and end the threads."""
         sinks = [*self._all(), *self._retired]
         for sink in sinks:
             sink.finish(deadline)
@@ -143,14 +143,14 @@ class SinkSet:
             sink.close(deadline)
 
     def status(self) -> list[dict[str, Any]]:
-        """For `trafficctl status`: of each [[log]] its format, path, queue, written, lost, sampled_out, error."""
+        """The status of each [[log]]: format, path, queue, written, lost, sampled_out, error."""
         return [sink.status() for sink in self._sinks]
 
     def _all(self) -> list[Sink]:
         return [*self._sinks, *self._notes]
 
     def _report(self) -> None:
-        """Say when a log fails, works again, or has lost something."""
+        """Report when a log fails, works again, or has lost events."""
         for sink in (*self._sinks, *self._retired):
             where = str(sink.log.path or sink.log.format)
             fields = {"path": where, "format": sink.log.format, "lost": sink.lost}
@@ -169,7 +169,7 @@ class SinkSet:
 
 
 def _place_for_notes(logs: Sequence[Log], verbose: bool) -> list[Sink]:
-    """The sink that takes notes where none of the logs is where they are looked for."""
+    """The sink for notes, if no log goes where people look for them."""
     journals = any(log.format == "journal" for log in logs)
     if _under_systemd():
         return [] if journals else [make_sink(replace(_NOTES_ONLY, format="journal"))]

@@ -22,10 +22,10 @@ FILE_MODE = 0o640
 
 
 class LineFile:
-    """Appends lines. Raises OSError with nothing written (and no half line left behind), so that one may try again.
+    """Appends lines. Raises OSError with nothing written, no half line either: the caller may retry.
 
-    `header` begins each new file; an existing file that begins otherwise is rotated away. A half line at the end
-    of an existing file, left by a crash in mid-write, is cut off.
+    `header` begins each new file; an existing file with another beginning is rotated away. A half line at the end of an
+    existing file, left by a crash in mid-write, is cut off.
     """
 
     def __init__(self, settings: Log, header: bytes = b"", clock: Callable[[], float] = time.time) -> None:
@@ -36,8 +36,8 @@ class LineFile:
         self._clock = clock
         self._rotation = Rotation(settings.path, settings.max_files, settings.compress)
         self._fd = -1
-        self._size = 0  # as we left it
-        self.shortened = 0  # times that another program did so in place
+        self._size = 0  # after our last write
+        self.shortened = 0  # how often another program shortened it in place
 
     def append(self, lines: bytes) -> None:
         """Write whole lines: all or, with OSError, none."""
@@ -53,18 +53,18 @@ class LineFile:
             raise
 
     def reopen(self) -> None:
-        """Begin the file anew at its path, if the old one was moved away."""
+        """Create a new file at the path, if the old one was moved away."""
         self._close()
         self._open()
 
     def close(self) -> None:
-        """Bring it to the disk and end. A compression that is still running is left to the next start."""
+        """Sync the file to disk and close it. An unfinished compression is left to the next start."""
         if self._fd >= 0:
             os.fsync(self._fd)
         self._close()
 
     def _follow(self) -> int:
-        """The size of the file that has our name now: whoever moved or removed it need not tell us."""
+        """Open the file that has the name now, if it was moved or removed; return its size."""
         if self._fd >= 0:
             ours = os.fstat(self._fd)
             same = same_file(self._path, ours)
@@ -104,7 +104,7 @@ class LineFile:
 
 
 class Stream:
-    """Standard output, a terminal, a pipe or a device: written to as it comes, never rotated."""
+    """Standard output, a terminal, a pipe or a device: written at once, never rotated."""
 
     shortened = 0
 
@@ -116,11 +116,11 @@ class Stream:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a person looks at it."""
+        """Whether it is a terminal."""
         return self._fd >= 0 and os.isatty(self._fd)
 
     def append(self, data: bytes) -> None:
-        """Write all. After an OSError the same call goes on where it ended."""
+        """Write all. After an OSError the same call continues where the last one stopped."""
         if self._fd < 0 and self._path is not None:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
         rest = memoryview(self._rest or data)
@@ -135,7 +135,7 @@ class Stream:
         self.close()
 
     def close(self) -> None:
-        """Close what was opened here; standard output stays."""
+        """Close the path if it was opened here; standard output stays open."""
         if self._path is not None and self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -153,7 +153,7 @@ def open_log(path: Path, flags: int) -> int:
 
 
 def same_file(path: Path, ours: os.stat_result) -> bool:
-    """Whether `path` still names the file that `ours` is of."""
+    """Whether `path` still names the file with the status `ours`."""
     try:
         named = path.stat()
     except FileNotFoundError:
@@ -162,7 +162,7 @@ def same_file(path: Path, ours: os.stat_result) -> bool:
 
 
 def write_all(fd: int, data: bytes, size: int) -> None:
-    """Append `data` to a file of `size` bytes; on OSError it has its old size again."""
+    """Append `data` to a file of `size` bytes; on OSError the old size is restored."""
     rest = memoryview(data)
     try:
         while rest:

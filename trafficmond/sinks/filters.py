@@ -1,4 +1,4 @@
-"""What a log is for: the filter of one [[log]], on columns."""
+"""The filter of one [[log]], on columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ALL_ONES = (1 << 64) - 1
 
 
 class Filter:
-    """Which events and threats a log takes."""
+    """Selects the events and threats of a log."""
 
     def __init__(self, log: Log) -> None:
         self._actions = [Action.parse(name) for name in log.actions]
@@ -34,7 +34,7 @@ class Filter:
         return batch
 
     def threat(self, threat: Threat) -> bool:
-        """Whether it is severe enough, and of the prefixes if there are any."""
+        """Whether it is severe enough, and has an address in one of the prefixes if there are any."""
         if self._least is None or threat.severity < self._least:
             return False
         return not self._networks or self._any_inside(filter(None, (threat.src_ip, threat.dst_ip)))

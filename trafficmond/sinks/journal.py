@@ -15,7 +15,7 @@ from trafficmond.sinks.messages import Note
 
 try:
     from systemd.journal import sendv
-except ImportError:  # beside pip's packages it may be missing, for it takes a compiler and systemd's headers
+except ImportError:  # optional with pip, since it needs a compiler and systemd's headers
     sendv = None
 
 SOCKET = Path("/run/systemd/journal/socket")
@@ -30,7 +30,7 @@ _DROP_PRIORITY = messages.NOTICE
 
 
 def lacking() -> str:
-    """Why there is no journal, empty if there is one; without one libsystemd throws entries away without a word."""
+    """Why there is no journal, empty if there is one. Without one libsystemd silently drops entries."""
     if sendv is None:
         return "there is no journal for Python (pip install systemd-python)"
     return "" if SOCKET.exists() else f"there is no journal ({SOCKET} is missing)"
@@ -47,7 +47,7 @@ class Journal:
     shortened = 0
 
     def __init__(self, log: Log | None = None) -> None:  # noqa: ARG002 - a writer is made of its log; this has one place
-        self._sent = 0  # of a batch that failed half way, and will be given again
+        self._sent = 0  # entries sent of a batch that failed and will be retried
 
     def events(self, batch: Batch, names: Names) -> None:
         """One entry each; dropped ones with priority notice, logged ones with info."""
@@ -92,7 +92,7 @@ def _lines(fields: Mapping[str, object]) -> Iterable[str]:
 def _send(message_id: str, priority: int, text: str, fields: Iterable[str]) -> None:
     if not available():
         raise OSError(errno.ENOENT, lacking())
-    # sendv and not send: that walks the stack for CODE_LINE at each call, four times the cost of the entry.
+    # sendv, since send walks the stack for CODE_LINE at each call: four times the cost of the entry.
     sendv(
         f"MESSAGE={text}", f"MESSAGE_ID={message_id}", f"PRIORITY={priority}", "SYSLOG_IDENTIFIER=trafficmond", *fields
     )

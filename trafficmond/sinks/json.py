@@ -13,7 +13,7 @@ from trafficmond.sinks.writer import FileWriter
 
 
 class _ArrayStream:
-    """An array on a stream, which can be whole only at its end."""
+    """An array on a stream, complete only at its end."""
 
     shortened = 0
 
@@ -27,7 +27,7 @@ class _ArrayStream:
         self._begin = b",\n"
 
     def reopen(self) -> None:
-        """An array that has begun goes on."""
+        """Continue the array."""
 
     def close(self) -> None:
         """Close the array."""

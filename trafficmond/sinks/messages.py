@@ -1,6 +1,6 @@
 """The daemon's own messages: an id that never changes, a priority, and what journalctl -x says about each.
 
-systemd/trafficmond.catalog is made of these (`python -m trafficmond.sinks.messages`); a test compares.
+They generate systemd/trafficmond.catalog (`python -m trafficmond.sinks.messages`); a test compares.
 """
 
 from __future__ import annotations

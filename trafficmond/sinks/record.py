@@ -39,13 +39,13 @@ FIELDS = (
     "reason",
     "vlan",
     "community_id",
-    # Whose of this host it is; null where nobody knows.
+    # The unit of this host that it belongs to; null if unknown.
     "unit",
     "cgroup",
     "uid",
-    "would",  # of a packet that a rule in shadow has a say in: what that would have done with it
-    "would_rule",  # and which
-    # Which process of that unit; null where nobody knows.
+    "would",  # the action of the rule in shadow, if one matches the packet
+    "would_rule",  # and its name
+    # The process of that unit; null if unknown.
     "process",
     "pid",
 )
@@ -58,8 +58,8 @@ _address = functools.lru_cache(4096)(address_text)
 def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothing: str = "") -> list[Sequence[Any]]:
     """One list a field of FIELDS; numbers as int, the rest as str.
 
-    `quote` is applied to what people named (interfaces, rules and units); everything else needs no quoting in any
-    format. `nothing` stands for what nobody knows.
+    `quote` is applied to names that people choose (interfaces, rules and units); no other field needs quoting in any
+    format. `nothing` stands for unknown values.
     """
     owners = batch["owner"].tolist()
 
@@ -107,7 +107,7 @@ def rows(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothing:
 
 
 def parties(event: Mapping[str, Any]) -> str:
-    """Who to whom: "TCP 192.0.2.1:1024 > 192.0.2.2:443", "ICMP 8/0 192.0.2.1 > 192.0.2.2"."""
+    """The endpoints: "TCP 192.0.2.1:1024 > 192.0.2.2:443", "ICMP 8/0 192.0.2.1 > 192.0.2.2"."""
     protocol = event["protocol"]
     source, target = (endpoint(event[f"{side}_ip"], event[f"{side}_port"], protocol) for side in ("src", "dst"))
     what = f"{protocol} {event['src_port']}/{event['dst_port']}" if protocol in ("ICMP", "ICMPv6") else protocol
@@ -115,7 +115,7 @@ def parties(event: Mapping[str, Any]) -> str:
 
 
 def threat_record(threat: Threat) -> dict[str, Any]:
-    """A threat as the logs hold it; `event` is "threat", so that a reader of events passes it over."""
+    """A threat as logged; `event` is "threat", so that readers of events skip it."""
     return {
         "timestamp": math.floor(threat.last_seen),
         "timestamp_iso": iso_time(threat.last_seen),
@@ -152,13 +152,13 @@ def _told(names: Names, at: int, quote: Callable[[str], str], nothing: str, owne
 
 
 def _named(numbers: list[int], name: Callable[[int], str]) -> list[str]:
-    """`name` of each number, asked once for each distinct one."""
+    """`name` of each number, called once per distinct number."""
     known = {number: name(number) for number in set(numbers)}
     return [known[number] for number in numbers]
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: numpy's numbers as Python's, infinities and nan as null, the rest as text."""
+    """The value for JSON: numpy's numbers as Python's, infinities and nan as null, the rest as text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
@@ -171,5 +171,5 @@ def _plain(value: Any) -> Any:
 
 
 def _encodable(name: str) -> str:
-    # A name that the kernel gave need not be UTF-8.
+    # Names from the kernel need not be UTF-8.
     return name.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Rotated log files: how they are called, which are kept, and their compression in the background."""
+"""Rotated log files: names, how many are kept, and compression in the background."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def stamp_of(path: Path, name: str) -> str | None:
 
 
 def next_stamp(existing: Sequence[str], now: float) -> str:
-    """The stamp of a file rotated at `now` (epoch seconds), later than all the existing.
+    """The stamp of a file rotated at `now` (epoch seconds), later than all existing ones.
 
-    So that their order survives a clock that jumps back.
+    The order of files thus survives a clock that jumps back.
     """
     stamp = datetime.fromtimestamp(now, UTC).strftime(_STAMP)
     newest = max(existing, default="")
@@ -46,14 +46,14 @@ class Rotation:
         self._worker: threading.Thread | None = None
 
     def files(self) -> list[Path]:
-        """Those that exist, oldest first."""
+        """The existing files, oldest first."""
         found = []
         with contextlib.suppress(FileNotFoundError), os.scandir(self._path.parent) as entries:
             found = [(stamp, entry.name) for entry in entries if (stamp := stamp_of(self._path, entry.name))]
         return [self._path.parent / name for _, name in sorted(found)]
 
     def take(self, source: Path, now: float) -> None:
-        """Rename `source` into the rotated files, remove those beyond the limit, compress what is left to compress."""
+        """Add `source` to the rotated files, remove those beyond the limit, compress the others."""
         if self._max_files == 0:
             source.unlink()
         else:
@@ -62,7 +62,7 @@ class Rotation:
         self.prune()
 
     def prune(self) -> None:
-        """Remove the files beyond the limit, and compress in the background what is not compressed yet."""
+        """Remove the files beyond the limit, and compress the others in the background."""
         files = self.files()
         excess = max(0, len(files) - self._max_files)
         for file in files[:excess]:
@@ -79,7 +79,7 @@ class Rotation:
 
 
 def _compress_all(files: Sequence[Path]) -> None:
-    # A file that cannot be compressed now (no space, gone) stays as it is and is tried at the next rotation.
+    # A file that cannot be compressed now (no space, gone) is tried again at the next rotation.
     for file in files:
         with contextlib.suppress(OSError):
             compress_file(file)

@@ -1,4 +1,4 @@
-"""Events for those who watch: an EVENT batch of which nothing is made into text before somebody reads it."""
+"""Events for watching clients: an EVENT batch that becomes text only when a client reads it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trafficmond.verdict import action_of
 
 
 class EventRecords:
-    """The events of one reading, as `control.broadcast` wants its records."""
+    """The events of one reading, as records of `control.broadcast`."""
 
     def __init__(self, batch: Batch, names: Names) -> None:
         self._batch = batch
@@ -22,7 +22,7 @@ class EventRecords:
         return len(self._batch)
 
     def chosen(self, wanted: EventFilter) -> Column:
-        """Which of them somebody wants, in order."""
+        """The rows that match a client's filter, in order."""
         batch = self._batch
         mask = np.ones(len(batch), bool)
         if wanted.action is not None:

@@ -1,4 +1,4 @@
-"""A writer: how one format looks. A file or a stream is shared; a format says what its events and threats are."""
+"""A writer renders events and threats in one format; files and streams are common to all formats."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from trafficmond.sinks.messages import Note
 
 
 class Writer(Protocol):
-    """One format. Called from the sink's thread alone.
+    """One format. Called only from the sink's thread.
 
-    A method that raises OSError has written nothing, and is called again with the same until it succeeds.
+    A method that raises OSError has written nothing, and is called again with the same arguments until it succeeds.
     """
 
     @property
@@ -32,14 +32,14 @@ class Writer(Protocol):
         """Write a message about the daemon itself."""
 
     def reopen(self) -> None:
-        """Begin the file anew at its path; somebody has moved the old one away."""
+        """Create a new file at the path, after the old one was moved away."""
 
     def close(self) -> None:
         """Finish what is open."""
 
 
 class Appended(Protocol):
-    """What takes whole records, one after another: a file, a stream, an array."""
+    """A destination for whole records: a file, a stream, an array."""
 
     @property
     def shortened(self) -> int: ...
@@ -49,7 +49,7 @@ class Appended(Protocol):
 
 
 class FileWriter:
-    """A Writer without its `events`. Threats and notes are passed over, unless a format has a place for them."""
+    """A Writer without its `events`. Threats and notes are ignored, unless a format has a place for them."""
 
     def __init__(self, log: Log, header: bytes = b"") -> None:
         """`header` begins each new file."""
@@ -57,7 +57,7 @@ class FileWriter:
 
     @property
     def shortened(self) -> int:
-        """As its file counts."""
+        """As counted by the file."""
         return self._file.shortened
 
     def threat(self, threat: Threat) -> None:
@@ -67,9 +67,9 @@ class FileWriter:
         """Write a message about the daemon itself; the journal and the console have them in any case."""
 
     def reopen(self) -> None:
-        """Begin the file anew at its path."""
+        """Create a new file at the path, if the old one was moved away."""
         self._file.reopen()
 
     def close(self) -> None:
-        """Bring it to the disk."""
+        """Sync the file to disk and close it."""
         self._file.close()

@@ -1,4 +1,4 @@
-"""An answer that was read as a whole: in memory while it is small, else in a file that goes with it."""
+"""A complete answer: in memory while it is small, else in a temporary file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _KEPT_BYTES = 1 << 20  # in memory
 
 
 class Answer:
-    """Rows, kept so that whoever takes them slowly holds no transaction open and no memory."""
+    """Rows of an answer, kept so that a slow reader holds neither a transaction nor memory."""
 
     def __init__(self, rows: Iterable[tuple[Any, ...]], columns: Sequence[str], folder: Path, page_rows: int) -> None:
-        """Reads all rows. Raises StoreError if they find no room in `folder`."""
+        """Reads all rows. Raises StoreError if they do not fit into `folder`."""
         self._columns = columns
         self._spool = tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=str(folder))  # noqa: SIM115  (see close)
         self._sizes: list[int] = []
@@ -44,5 +44,5 @@ class Answer:
             yield [dict(zip(self._columns, row, strict=True)) for row in marshal.loads(self._spool.read(size))]
 
     def close(self) -> None:
-        """Let go of what is kept."""
+        """Release the memory or file."""
         self._spool.close()

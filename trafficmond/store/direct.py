@@ -1,5 +1,5 @@
-"""REPORT batches into SQLite without a Python object of any value: the virtual table of bpf/host_store.h, by ctypes.
-Where SQLite takes no extensions, `rows.py` makes tuples of the same."""
+"""REPORT batches into SQLite without a Python object per value: the virtual table of bpf/host_store.h, by ctypes. If
+SQLite loads no extensions, `rows.py` makes tuples instead."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ class _Given(ctypes.Structure):
 
 
 def load(connection: sqlite3.Connection) -> bool:
-    """Have the connection know the virtual table; False where it cannot."""
+    """Register the virtual table with the connection; False if that fails."""
     try:
         connection.enable_load_extension(True)
         try:
             connection.load_extension(compiled.library()._name)
         finally:
             connection.enable_load_extension(False)
-    except (sqlite3.Error, AttributeError):  # a Python may be built without
+    except (sqlite3.Error, AttributeError):  # Python may be built without
         return False
     return True
 
 
 def insert(connection: sqlite3.Connection, table: str, batch: Batch, names: Names) -> None:
-    """Add the batch to the table, by a connection that `load` was told True of."""
+    """Add the batch to the table, by a connection for which `load` returned True."""
     loaded = compiled.library()
     batch = np.ascontiguousarray(batch)
     of = tuple(_columns(batch, names))
@@ -122,7 +122,7 @@ def _named(batch: Batch, name: str, call: Callable[[int], str]) -> Iterator[_Col
 
 
 def _said(name: str, numbers: Sequence[int], values: Iterable[tuple[Value, ...]]) -> Iterator[_Column]:
-    """Columns of what is said of each of the sorted numbers that occur in a field."""
+    """Columns of the values that belong to each of a field's sorted, distinct numbers."""
     for column in zip(*values, strict=True):
         said = (_Said * len(numbers))(*map(_said_of, numbers, column))
         yield _Column(_IS_NAMED, *_OFFSETS[name], len(numbers), said)

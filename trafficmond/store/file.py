@@ -1,4 +1,4 @@
-"""The writer's hold on flows.db: opening, pragmas, and setting a broken file aside."""
+"""flows.db as the writer opens it: pragmas, and setting a broken file aside."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from trafficmond.store.schema import examine, migrate
 log = logging.getLogger(__name__)
 
 _CACHE_KIB = 8192
-_WAL_KEEP_BYTES = 16 << 20  # what a WAL is cut back to once it is copied
+_WAL_KEEP_BYTES = 16 << 20  # size that a WAL is truncated to once it is copied
 _CHECKPOINT_PAGES = 2048
 _BUSY_MS = 2000
 _TRUNCATE_BUSY_MS = 50
-_CHECK_STEPS = 1000  # of SQLite's machine between two looks at the clock
+_CHECK_STEPS = 1000  # of SQLite's virtual machine between two checks of the clock
 _MODE = 0o640  # the group reads
 _SIDES = ("-wal", "-shm")
 
@@ -37,7 +37,7 @@ _PASSING = (
 
 
 class Damaged(sqlite3.DatabaseError):
-    """What SQLite's own check found."""
+    """Damage that SQLite's own check found."""
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
@@ -52,19 +52,19 @@ def is_broken(error: sqlite3.Error) -> bool:
 
 
 def is_passing(error: sqlite3.Error) -> bool:
-    """Whether the error comes from the disk or a lock, and may pass."""
+    """Whether the error comes from the disk or a lock, and may be temporary."""
     return _code(error) in _PASSING
 
 
 class File:
     """An open flows.db of the current schema, made where missing.
 
-    A broken file is renamed (`set_aside` tells to what) and a fresh one made. Raises StoreError if the file is
-    another program's or a newer version's, which is left untouched, or if it cannot be opened or made.
+    A broken file is renamed (to `set_aside`) and a new one made. Raises StoreError if the file is another program's or
+    a newer version's, which is left untouched, or if it cannot be opened or made.
     """
 
     def __init__(self, path: Path, *, opened: bool = True) -> None:
-        """`opened`: now; else by the first `reopen`."""
+        """`opened`: open it now; otherwise `reopen` does."""
         self.path = path
         self.set_aside: Path | None = None
         self._identity = (-1, -1)
@@ -74,12 +74,12 @@ class File:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The writer's connection, in autocommit: transactions are begun by name."""
+        """The writer's connection, in autocommit mode: transactions are explicit."""
         assert self._connection is not None
         return self._connection
 
     def reopen(self) -> None:
-        """Open again, after `close`, or when the file went away."""
+        """Open the file again, after `close`, or when it was removed."""
         self.close()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ class File:
             ) from error
 
     def check(self, tables: Iterable[str], budget_s: float) -> None:
-        """Look for damage, table by table, for at most `budget_s`. Raises Damaged."""
+        """Check table by table for damage, for at most `budget_s`. Raises Damaged."""
         deadline = time.monotonic() + budget_s
         self.connection.set_progress_handler(lambda: time.monotonic() > deadline, _CHECK_STEPS)
         try:
@@ -120,14 +120,14 @@ class File:
             self.connection.set_progress_handler(None, 0)
 
     def close(self) -> None:
-        """Let go of the file; `reopen` takes it up again."""
+        """Close the file; `reopen` opens it again."""
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
         self._connection = None
 
     def is_lost(self) -> bool:
-        """Whether it must be opened again: closed, or removed or replaced by somebody."""
+        """Whether it must be opened again: closed, or removed or replaced."""
         if self._connection is None:
             return True
         try:
@@ -140,7 +140,7 @@ class File:
         return found.st_dev, found.st_ino
 
     def give_up(self, why: str) -> None:
-        """Rename the broken file and its WAL, so that a fresh one can take its place."""
+        """Rename the broken file and its WAL, so that a new one can replace it."""
         self.close()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         target = self.path.with_name(f"{self.path.name}.broken-{stamp}")
@@ -156,7 +156,7 @@ class File:
 
     @contextlib.contextmanager
     def durable(self, wanted: bool) -> Iterator[None]:
-        """Commits within wait for the disk (audit), if wanted; others survive a crash of the daemon only (flows)."""
+        """Commits within wait for the disk if `wanted` (audit); others survive only a crash of the daemon (flows)."""
         if wanted:
             self.connection.execute("PRAGMA synchronous = FULL")
         try:
@@ -173,7 +173,7 @@ class File:
             return 0
 
     def truncate_wal(self) -> bool:
-        """Copy the write-ahead log back and empty it; False if a reader is in the way."""
+        """Copy the write-ahead log back and empty it; False if a reader prevents it."""
         self.connection.execute(f"PRAGMA busy_timeout = {_TRUNCATE_BUSY_MS}")
         try:
             (busy, _, _) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -1,8 +1,8 @@
-"""The partitions of `flows`: where rows go, when a partition is full, and how the oldest go.
+"""The partitions of `flows`: insertion, rotation, and removal of the oldest.
 
-A partition leaves `flows` at once, and its table goes step by step. SQLite looks at each page that it frees, and the
-pages of old flows are on the disk: they are read in pieces first, so that the drop does not wait for it. What is too
-large even so is deleted in pieces, which costs more, for it writes each page once more.
+A partition leaves `flows` at once, and its table is removed step by step. SQLite reads each page that it frees, and the
+pages of old flows are on the disk: they are read in pieces first, so that the drop does not wait for it. A table that
+is still too large is deleted in pieces, which costs more, since each page is written again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from trafficmond.store.schema import INDEXED, create_partition, create_view, par
 
 _PARTS_BY_SIZE = 128  # a partition is about 1/128 of max_size and covers at most 1/64 of max_age, so that the
 _PARTS_BY_AGE = 64  # view never has more arms than SQLite can join (500)
-_MOST_PARTS = 400  # after several changes of max_size there may be more small ones than reckoned
+_MOST_PARTS = 400  # changes of max_size may leave more small partitions than planned
 _ROW_BYTES = 256  # with its share of three indexes
 _LEAST_ROWS = 1024
-_PIECE_ROWS = 8192  # between two looks at the clock
-_DROP_ROWS = 1 << 19  # at once: what was read goes at about 10 million a second
+_PIECE_ROWS = 8192  # between two checks of the clock
+_DROP_ROWS = 1 << 19  # at once: rows that were read are dropped at about 10 million a second
 
 
 @dataclass(slots=True)
@@ -40,8 +40,7 @@ class Partition:
 
 
 class Partitions:
-    """The partitions of one open file. Every method expects the caller's transaction, and may be rolled back:
-    `load` then reads the truth again."""
+    """The partitions of one open file. Every method runs in the caller's transaction. After a rollback, call `load`."""
 
     def __init__(self, connection: sqlite3.Connection, max_age_s: float, max_size_bytes: int) -> None:
         self._connection = connection
@@ -49,7 +48,7 @@ class Partitions:
         self.max_age_s = max_age_s
         self.max_size_bytes = max_size_bytes
         self.all: list[Partition] = []
-        self._retired: dict[str, int] = {}  # tables that are no longer in `flows`: up to which row they were read
+        self._retired: dict[str, int] = {}  # tables that are no longer in `flows`: last row read
         self.load()
 
     def load(self) -> None:
@@ -111,13 +110,13 @@ class Partitions:
         create_view(self._connection)
 
     def must_shrink(self, now: float) -> bool:
-        """Whether there is something to remove: what is left of a retired partition, or one that is due."""
+        """Whether there is something to remove: the rest of a retired partition, or an expired one."""
         return bool(self._retired) or self._expired(now)
 
     def shrink(self, now: float, budget_s: float) -> None:
-        """Remove what is too old or too much, until the time is up; the caller's next transaction goes on.
+        """Remove rows that are too old or too many, for at most `budget_s`; the next call continues.
 
-        Freed pages are used again, the file does not become smaller.
+        Freed pages are reused; the file does not shrink.
         """
         deadline = time.monotonic() + budget_s
         while self.must_shrink(now):
@@ -129,7 +128,7 @@ class Partitions:
                 return
 
     def _expired(self, now: float) -> bool:
-        """Whether the oldest partition is full, and too old or one too many."""
+        """Whether the oldest partition is full, and too old or above the limit of number."""
         oldest = self.all[0]
         if not oldest.sealed:
             return False
@@ -144,7 +143,7 @@ class Partitions:
         self._retired[partition_table(part.number)] = 0
 
     def _free_some(self, table: str) -> None:
-        """The next step towards the removal of a table."""
+        """Do the next step of removing a table."""
         ask = self._connection.execute
         index = ask("SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ?", (table,)).fetchone()
         (first,) = ask(f"SELECT min(rowid) FROM {table}").fetchone()
@@ -162,7 +161,7 @@ class Partitions:
             del self._retired[table]
 
     def used_bytes(self) -> int:
-        """Bytes of the file that hold something."""
+        """The used bytes of the file."""
         (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
         (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         (size,) = self._connection.execute("PRAGMA page_size").fetchone()

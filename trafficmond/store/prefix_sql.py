@@ -1,10 +1,10 @@
-"""A prefix as a condition on text addresses, in SQL that any SQLite runs and an index serves.
+"""A prefix as a condition on text addresses, in SQL that any SQLite runs and that can use an index.
 
-Text is not in the order of addresses, but the texts of a prefix share a beginning: whole octets or groups become
-a range that the index finds ('10.1.' <= text < '10.1/', '/' following '.'), and the bits beyond it a cheap test
-on what that leaves. IPv6 text is that of inet_ntop (RFC 5952): lower case, no leading zeros, the longest run of
-zero groups as '::'; where a prefix holds zero groups, their text depends on what follows, and the function
-`in_prefix` (registered by `reader`) has the last word.
+Text is not in the order of addresses, but the texts of a prefix share a beginning: whole octets or groups become a
+range that the index finds ('10.1.' <= text < '10.1/', '/' following '.'), and the bits beyond it a cheap test on the
+remaining rows. IPv6 text is that of inet_ntop (RFC 5952): lower case, no leading zeros, the longest run of zero groups
+as '::'; where a prefix holds zero groups, their text depends on what follows, and the function `in_prefix` (registered
+by `reader`) decides.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _within_v6(column: str, network: ipaddress.IPv6Network) -> str:
 
 
 def _begins(column: str, start: str) -> str:
-    """The texts that begin with `start`; its last character is '.' or ':', followed in ASCII by '/' and ';'."""
+    """A condition for texts that begin with `start`, which ends in '.' or ':', followed in ASCII by '/' and ';'."""
     end = start[:-1] + chr(ord(start[-1]) + 1)
     return f"{column} >= {literal(start)} AND {column} < {literal(end)}"
 
@@ -77,7 +77,7 @@ def _all(conditions: list[str]) -> str:
 
 
 def register(connection: sqlite3.Connection) -> None:
-    """Give the connection `in_prefix(address, prefix)`."""
+    """Register `in_prefix(address, prefix)` with the connection."""
     connection.create_function("in_prefix", 2, _in_prefix, deterministic=True)
 
 

@@ -1,7 +1,7 @@
-"""Questions to `flows`, as filters that people expect, and the SQL that answers them.
+"""Queries of `flows`: the usual filters, and the SQL that answers them.
 
-The SQL is complete as it stands, so what `--sql` prints is what runs; a plain sqlite3 runs it too, unless it
-asks for an IPv6 prefix that needs `in_prefix` (see prefix_sql).
+The SQL is complete: `--sql` prints what runs. Plain sqlite3 runs it too, unless it asks for an IPv6 prefix that needs
+`in_prefix` (see prefix_sql).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trafficmond.store.sql import literal
 MAX_LIMIT = 1_000_000
 _BROAD = 0.5  # of an address's bits: 10.0.0.0/8, 2001:db8::/32, but not 192.0.2.0/24
 
-# What people call columns besides their names.
+# Other names for columns.
 _ALIASES = {
     "src": "src_ip",
     "dst": "dst_ip",
@@ -36,14 +36,14 @@ _ALIASES = {
     "down": "down_bytes",
 }
 _SHORT = ", ".join(_ALIASES)
-# The end that lies beyond the interface: who began what came in, with whom what went out was.
+# The remote end: the initiator of incoming flows, the responder of outgoing ones.
 _PEER = "CASE WHEN direction = 'ingress' THEN src_ip ELSE dst_ip END"
-# ICMP's type and code, and the 0 of what has no ports, are no ports.
+# ICMP's type and code, and the 0 of protocols without ports, are not ports.
 _HAS_PORTS = f"protocol_num IN ({', '.join(map(str, WITH_PORTS))})"
 _NAMED_WITH_PORTS = ", ".join(literal(protocol_name(number)) for number in WITH_PORTS)
 _PORTS = ("src_port", "dst_port")
 _PROTOCOL_OF = {f"{inner}{name}": f"{inner}protocol" for inner in ("", "inner_") for name in _PORTS}
-# Where addresses are, in a table that the reader makes of databases (Question.addresses).
+# Places of addresses, from a table that the reader makes from databases (Question.addresses).
 PLACES = "places (address TEXT PRIMARY KEY, country TEXT, asn INTEGER, as_name TEXT) WITHOUT ROWID"
 _AS_PLACED = ("country", "asn", "as_name")
 _PLACED = {"": _PEER, "src_": "src_ip", "dst_": "dst_ip"}
@@ -58,7 +58,7 @@ MADE = {
     "day": "strftime('%Y-%m-%d', last_seen, 'unixepoch', 'localtime')",
     "hour": "strftime('%Y-%m-%d %H:00', last_seen, 'unixepoch', 'localtime')",
 }
-# What a grouping tells of each group, in words that other databases know as well.
+# The columns of a group, in SQL that other databases know as well.
 TOTALS = {
     "flows": "count(*)",
     "packets": "sum(packets)",
@@ -71,15 +71,15 @@ TOTALS = {
     "first_seen": "min(first_seen)",
     "last_seen": "max(last_seen)",
 }
-_OF_HOST = {"up_bytes": "sum(bytes)", "down_bytes": "sum(reply_bytes)"}  # by the host itself
+_OF_HOST = {"up_bytes": "sum(bytes)", "down_bytes": "sum(reply_bytes)"}  # seen from the host itself
 _NOT_GROUPED = set(TOTALS)
-# Rows are sorted by the traffic of both directions: who downloads a lot sends little.
+# Rows are sorted by the traffic of both directions, since a large download sends little.
 _BOTH_WAYS = {"packets": "packets + reply_packets", "bytes": "bytes + reply_bytes"}
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The SQL of a query and the names of the columns it answers with. `addresses` selects those whose places it needs
+    """The SQL of a query and its result's column names. `addresses` is SQL for the addresses whose places it needs
     (Reader.locate); empty: none."""
 
     sql: str
@@ -88,7 +88,7 @@ class Question:
 
 
 def question(wanted: FlowQuery) -> Question:
-    """The question a query asks. Raises ConfigError with every part of it that makes no sense."""
+    """The SQL for a query. Raises ConfigError with every invalid part."""
     mistakes: list[Mistake] = []
     groups = _columns(wanted.group_by, mistakes)
     columns = (*groups, *TOTALS) if groups else tuple(STORED_COLUMNS)
@@ -113,7 +113,7 @@ def question(wanted: FlowQuery) -> Question:
         source = [f"FROM {table}", *(_join(side, _PLACED[side]) for side in sides), *where]
     lines = [f"SELECT {', '.join(chosen)}", *source]
     if groups:
-        apart = (*_OF_PLACES, *_PROTOCOL_OF)  # SQLite takes a name for the column, if there is one of that name
+        apart = (*_OF_PLACES, *_PROTOCOL_OF)  # SQLite prefers a column to an alias of the same name
         lines.append(f"GROUP BY {', '.join(grouped[name] if name in apart else name for name in groups)}")
     lines += [f"ORDER BY {order}", f"LIMIT {wanted.limit}"]
     ends = {end for side in sides for end in (("src_ip", "dst_ip") if side == "" else (f"{side}ip",))}
@@ -122,7 +122,7 @@ def question(wanted: FlowQuery) -> Question:
 
 
 def grouped_by(name: str, groups: Sequence[str]) -> str:
-    """What a group is told by. Type and code of ICMP are told where the protocol is; alone they would be as ports."""
+    """A group's key as SQL. ICMP's type and code are shown only with the protocol, since they look like ports."""
     protocol = _PROTOCOL_OF.get(name)
     if protocol and not {protocol, f"{protocol}_num"} & set(groups):
         return f"CASE WHEN {protocol} IN ({_NAMED_WITH_PORTS}) THEN {name} END"
@@ -130,12 +130,12 @@ def grouped_by(name: str, groups: Sequence[str]) -> str:
 
 
 def _join(side: str, address: str) -> str:
-    """What `side` of the places stands beside a flow."""
+    """The join of a flow with the place of one side."""
     return f"LEFT JOIN places AS {side}place ON {side}place.address = {address}"
 
 
 def _of_hosts(groups: Sequence[str], table: str, where: Sequence[str]) -> list[str]:
-    """Each flow twice: for who began it, and for whom it was with, who sent what the other received."""
+    """A table with each flow twice: as seen by the initiator, and by the responder with the directions swapped."""
     rest = [name for name in groups if name not in MADE]
     rest = list(dict.fromkeys([*rest, *(_PROTOCOL_OF[name] for name in rest if name in _PROTOCOL_OF)]))
     halves = []
@@ -172,19 +172,19 @@ def _conditions(wanted: FlowQuery, mistakes: list[Mistake]) -> Iterator[str]:
 
 
 def process_sql(text: str, quoted: Callable[[str], str] = literal) -> str:
-    """The condition that it is of a process, by its command's short name or its number; for any SQL."""
+    """The condition for a process, by its command's short name or its number; for any SQL."""
     numbered = [f"pid = {text}"] if text.isascii() and text.isdigit() else []
     return any_of([f"process = {quoted(text)}", *numbered], but=False)
 
 
 def _within(columns: Sequence[str], text: str | None, timed: bool) -> str:
-    """The condition that one of the columns is of the prefixes, or with "!" none."""
+    """The condition that one of the columns is in the prefixes, or with "!" none is."""
     wanted = choice.prefixes(text or "")
     return any_of([_within_one(column, network, timed) for column in columns for network in wanted.items], wanted.but)
 
 
 def ports_sql(text: str | int | None) -> str:
-    """The condition that one of the ports is of the chosen, or with "!" none; for any SQL."""
+    """The condition that one of the ports is among those in `text`, or with "!" none is; for any SQL."""
     wanted = choice.ports("" if text is None else text)
     either = any_of(
         [
@@ -198,7 +198,7 @@ def ports_sql(text: str | int | None) -> str:
 
 
 def protocols_sql(text: str) -> str:
-    """The condition that the protocol is one of the chosen, or with "!" none; for any SQL."""
+    """The condition that the protocol is one of those in `text`, or with "!" none; for any SQL."""
     wanted = choice.protocols(text)
     return any_of([f"protocol_num = {number}" for number in wanted.items], wanted.but)
 
@@ -210,8 +210,8 @@ def any_of(conditions: Sequence[str], but: bool) -> str:
 
 
 def _within_one(column: str, network: Network, timed: bool) -> str:
-    """The condition of a prefix. A broad one may well be most of the traffic: where there is a time to go by, a unary
-    plus leaves the address's index aside, for SQLite would prefer it whatever the time."""
+    """The condition of a prefix. A broad one may match most of the traffic: if there is a time condition, a unary plus
+    disables the address's index, which SQLite would prefer otherwise."""
     broad = network.prefixlen <= network.max_prefixlen * _BROAD
     return within("+" + column if timed and broad else column, network)
 
@@ -234,7 +234,7 @@ def _columns(names: tuple[str, ...], mistakes: list[Mistake]) -> tuple[str, ...]
 
 
 def ordered(sort: str | None, columns: Sequence[str], totals: Mapping[str, str], mistakes: list[Mistake]) -> str:
-    """What follows ORDER BY. `totals`: of a grouping, the expressions of its sums by the columns they make."""
+    """The text after ORDER BY. `totals`: a grouping's sums, as expressions by column."""
     wanted = sort or ("bytes" if totals else "last_seen")
     name = wanted.removeprefix("-")
     column = name if name in columns else _ALIASES.get(name, name)

@@ -1,4 +1,4 @@
-"""What waits for the writer of flows.db: bounded; what does not fit, or is never written, is said and counted."""
+"""The bounded queue of the writer of flows.db. Rows that do not fit or are never written are reported and counted."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ log = logging.getLogger(__name__)
 
 TRANSACTION_ROWS = 16384
 # bound: threats, bans and audit entries that wait for `flows.db` | further ones are lost, counted, reported
-_MOST_TASKS = 4096  # that wait while nothing can be written
+_MOST_TASKS = 4096  # waiting while nothing can be written
 
 Work = Callable[[sqlite3.Connection], Any]
 
 
 @dataclass(slots=True)
 class Task:
-    """Something small to do that somebody may wait for; a durable one is on the disk when done."""
+    """A small transaction with a future; a durable one is on the disk when done."""
 
     work: Work
-    what: str  # it writes; empty: it reads
+    what: str  # written, in words; empty: it only reads
     durable: bool
     done: Future[Any]
 
@@ -45,9 +45,9 @@ class Queue:
         self.most_rows = most_rows
         self.rows = 0
         self.lost_rows = 0
-        # Held while a transaction becomes visible and what it wrote leaves the queue: who holds it sees each row once.
+        # Held while a transaction becomes visible and its rows leave the queue: its holder sees each row once.
         self.settling = threading.Lock()
-        self._taken = 0  # batches that have left, written or lost
+        self._taken = 0  # batches removed from the queue, written or lost
         self._path = path
         self._wake = threading.Condition()
         self._batches: deque[Named] = deque()
@@ -69,12 +69,12 @@ class Queue:
         return len(batch) - len(kept)
 
     def submit(self, work: Work, *, writes: str = "", durable: bool = False) -> Future[Any]:
-        """Queue a small transaction of its own, in words what it writes; the future has its result, or a StoreError.
+        """Queue a small transaction; the future gets its result, or a StoreError. `writes` names what it stores.
 
-        Nobody need look at the future: what was not written is said and counted with the lost rows.
+        The future may be ignored: failures are reported and counted with the lost rows.
         """
         task = Task(work, writes, durable, Future())
-        task.done.set_running_or_notify_cancel()  # nobody may cancel it half done
+        task.done.set_running_or_notify_cancel()  # no cancellation half way
         with self._wake:
             closed, full = self._stop_at is not None, len(self._tasks) >= _MOST_TASKS
             if not (closed or full):
@@ -90,19 +90,19 @@ class Queue:
             return self._wake.wait_for(lambda: not self._batches and not self._tasks, timeout_s)
 
     def stop(self, timeout_s: float) -> None:
-        """Take nothing more, and have what is queued written within the time; what cannot be is lost."""
+        """Accept nothing more, and give the writer this time for the queue; the rest is lost."""
         with self._wake:
             self._stop_at = time.monotonic() + timeout_s
             self._wake.notify_all()
 
     @property
     def given(self) -> int:
-        """How many batches have been put until now."""
+        """The number of batches put so far."""
         with self._wake:
             return self._taken + len(self._batches)
 
     def unwritten(self, given: int) -> list[Named] | None:
-        """Of the first `given` batches those that wait; None: later ones are written already. Hold `settling`."""
+        """The waiting ones of the first `given` batches; None: later ones are written already. Hold `settling`."""
         with self._wake:
             if self._taken > given:
                 return None
@@ -112,11 +112,11 @@ class Queue:
 
     @property
     def presses(self) -> bool:
-        """Whether something waits, or the end has come."""
+        """Whether something waits, or the queue is stopping."""
         return bool(self._batches or self._tasks) or self._stop_at is not None
 
     def wait(self, timeout_s: float) -> bool:
-        """Sleep until there is something to do, or for that long; False when it is time to end."""
+        """Sleep until there is something to do, at most that long; False when it is time to end."""
         with self._wake:
             if not self.presses:
                 self._wake.wait(timeout_s)
@@ -125,7 +125,7 @@ class Queue:
             return bool(self._batches or self._tasks) and time.monotonic() < self._stop_at
 
     def pause(self, wait_s: float, last_wait_s: float) -> None:
-        """Sleep whatever waits: until it is time to end, and then for `last_wait_s` at a time."""
+        """Sleep even if something waits; `last_wait_s` once it is time to end."""
         with self._wake:
             ending = self._stop_at is not None
             if not ending:
@@ -135,11 +135,11 @@ class Queue:
 
     @property
     def batches(self) -> tuple[Named, ...]:
-        """Those that wait, in order."""
+        """The waiting batches, in order."""
         return tuple(self._batches)
 
     def took(self, batches: int, rest: Sequence[Named], written: int, lost: int) -> None:
-        """So many batches are done, but for the rest of the last; in rows, written and lost."""
+        """Remove finished batches, except for the rest of the last one; `written` and `lost` count rows."""
         with self._wake:
             for _ in range(batches):
                 self._batches.popleft()
@@ -151,11 +151,11 @@ class Queue:
 
     @property
     def task(self) -> Task | None:
-        """The next; it is taken off by `finish_task`."""
+        """The next task; `finish_task` removes it."""
         return self._tasks[0] if self._tasks else None
 
     def finish_task(self, task: Task, result: Any = None, failure: str = "") -> None:
-        """The task was done, or failed for good."""
+        """Remove a task that was done, or failed for good."""
         if failure:
             self._fail(task, failure)
         else:
@@ -165,7 +165,7 @@ class Queue:
             self._wake.notify_all()
 
     def close(self, why: str) -> None:
-        """Nothing will be written any more: all that waits is lost."""
+        """Count everything that waits as lost: nothing will be written any more."""
         with self._wake:
             self._stop_at = time.monotonic()
             lost, self.rows = self.rows, 0

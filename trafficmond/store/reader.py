@@ -1,4 +1,4 @@
-"""Reading flows.db beside the writer: a connection of its own that cannot change anything, and cannot stay long."""
+"""Reading flows.db beside the writer: a read-only connection with a time limit."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from trafficmond.store.rows import insert_tuples
 from trafficmond.store.schema import STORED_COLUMNS
 from trafficmond.worker import Named
 
-_STEPS = 10_000  # of SQLite's machine between two looks at the clock
+_STEPS = 10_000  # of SQLite's virtual machine between two checks of the clock
 _CACHE_KIB = 4096
-_LOCKED_S = 1.0  # that a program which has locked the file is waited for
+_LOCKED_S = 1.0  # longest wait for a program that has locked the file
 
 
 class Reader:
@@ -51,11 +51,11 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
     def hold(self) -> None:
-        """The file is read as it is now, until `release` or `close`. Raises StoreError."""
+        """Read the file as it is now, until `release` or `close`. Raises StoreError."""
         self.rows("BEGIN")
         self.rows("SELECT 1 FROM partitions LIMIT 1")
 
@@ -64,47 +64,47 @@ class Reader:
         self.rows("ROLLBACK")
 
     def add(self, batches: Iterable[Named]) -> None:
-        """Have `flows` hold these REPORT rows as well, for this reader alone; they are in memory. After `hold`."""
+        """Add these REPORT rows to `flows`, in memory and for this reader only. Call it after `hold`."""
         ask = self._connection.execute
         (view,) = ask("SELECT sql FROM main.sqlite_master WHERE type = 'view' AND name = 'flows'").fetchone()
         kinds = ", ".join(f"{name} {kind}" for name, kind in STORED_COLUMNS.items())
-        ask("PRAGMA query_only = OFF")  # of the file nothing can be changed in any case
+        ask("PRAGMA query_only = OFF")  # the file stays read-only in any case
         ask(f"CREATE TEMP TABLE unstored ({kinds})")
         for batch, names in batches:
             insert_tuples(self._connection, "unstored", batch, names)
-        # What has the temporary schema's name hides what the file calls so. One view of all, for a view upon `flows`
+        # A temporary view hides the file's view of that name. It is one view of all tables: a view on `flows`
         # would leave its indexes aside.
         arms = view.partition(" AS ")[2]
         ask(f"CREATE TEMP VIEW flows AS {arms} UNION ALL SELECT {', '.join(STORED_COLUMNS)} FROM unstored")
         ask("PRAGMA query_only = ON")
 
     def locate(self, asked: Question, look_up: Callable[[list[str]], Iterable[Sequence[Any]]]) -> Reader:
-        """Have the places that a question needs: `look_up` gives country, number and name of each address's network,
-        empty or 0 where they are unknown. Raises StoreError."""
+        """Add the places that a question needs: `look_up` returns country, number and name of each address's network,
+        empty or 0 if unknown. Raises StoreError."""
         if not asked.addresses:
             return self
         ask = self._connection.execute
         found = [address for (address,) in self.each(asked.addresses)]
         rows = ((text, *(part or None for part in said)) for text, said in zip(found, look_up(found), strict=True))
-        ask("PRAGMA query_only = OFF")  # of the file nothing can be changed in any case
+        ask("PRAGMA query_only = OFF")  # the file stays read-only in any case
         ask(f"CREATE TEMP TABLE {PLACES}")
         self._connection.executemany("INSERT INTO temp.places VALUES (?, ?, ?, ?)", rows)
         ask("PRAGMA query_only = ON")
         return self
 
     def interrupt(self) -> None:
-        """End what another thread is asking, with a StoreError there."""
-        with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed already
+        """End another thread's query, which raises StoreError."""
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed already
             self._connection.interrupt()
 
     def answer(self, asked: Question, page_rows: int = 1000, timeout_s: float = 30.0) -> Answer:
-        """The whole answer; to be closed. Raises StoreError if it takes longer than `timeout_s`."""
+        """The whole answer; the caller closes it. Raises StoreError if it takes longer than `timeout_s`."""
         return Answer(self.each(asked.sql, timeout_s=timeout_s), asked.columns, self._path.parent, page_rows)
 
     def pages(
         self, asked: Question, page_rows: int = 1000, timeout_s: float = 30.0
     ) -> Generator[list[Row], None, None]:
-        """The answer, `page_rows` dicts at a time. Raises as `answer`."""
+        """The answer, `page_rows` dicts at a time. Raises the same errors as `answer`."""
         with contextlib.closing(self.answer(asked, page_rows, timeout_s)) as answer:
             yield from answer.pages()
 
@@ -113,7 +113,7 @@ class Reader:
         return list(self.each(sql, parameters, timeout_s))
 
     def each(self, sql: str, parameters: Sequence[Any] = (), timeout_s: float = 30.0) -> Iterator[tuple[Any, ...]]:
-        """The rows of any SELECT, as they are read. Raises as `rows`; one at a time."""
+        """The rows of any SELECT, as they are read. Raises the same errors as `rows`."""
         deadline = time.monotonic() + timeout_s
         self._connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
         try:

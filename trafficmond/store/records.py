@@ -1,4 +1,4 @@
-"""What the store keeps besides flows: bans and the audit; threats are model.Threat."""
+"""Records that the store keeps besides flows: bans and audit entries; threats are model.Threat."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_CHANGES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Ban:
-    """One owner's ban of a prefix, as it outlives a restart; times are epoch seconds."""
+    """One owner's ban of a prefix, as stored over restarts; times are epoch seconds."""
 
     cidr: str
     by: str  # an administrator's name or a detector's
@@ -22,8 +22,8 @@ class Ban:
     expires: float | None  # None: until lifted
     threat: str | None = None  # id
     count: int = 1  # how often this source was banned
-    forced: bool = False  # whether it takes the prefix from guard and allowlist
-    owner: str = "unknown"  # whose it is: nobody else lifts it without meaning to
+    forced: bool = False  # whether guard and allowlist do not protect the prefix
+    owner: str = "unknown"  # others lift it only explicitly
     ports: str = ""  # the services it is for, as rules name them, with commas; empty: all
 
 
@@ -39,11 +39,11 @@ class AuditEntry:
     subject: str  # the prefix, rule or file
     before: str | None = None
     after: str | None = None
-    login: str | None = None  # who had logged in, whatever user that became since; None: unknown
+    login: str | None = None  # the login user, before su or sudo; None: unknown
 
 
 def prune(connection: sqlite3.Connection) -> None:
-    """Forget the oldest threats and changes beyond these numbers; in a transaction."""
+    """Delete the oldest threats and changes beyond these numbers; in a transaction."""
     connection.execute(
         "DELETE FROM threats WHERE id IN (SELECT id FROM threats ORDER BY last_seen DESC LIMIT -1 OFFSET ?)",
         (MOST_THREATS,),

@@ -1,8 +1,8 @@
 """Rollups: the traffic of each minute, hour and day by host, port, protocol, interface, action, unit and place.
 
-They are added to in the transaction that stores the flows, so they are as exact as `flows` and outlive it. Of
-hosts and ports only the largest are kept by name; the rest is summed under OTHER, so every kind adds up to the
-whole ("host" to twice the whole: each flow has two ends). A flow counts in the period of its `last_seen`.
+They change in the transaction that stores the flows, so they are as exact as `flows` and outlive it. Only the largest
+hosts and ports are kept by name; the rest is summed under OTHER, so every kind adds up to the total ("host" to twice
+the whole: each flow has two ends). A flow counts in the period of its `last_seen`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ KEEP_S = {"minute": 2 * 86400, "hour": 60 * 86400, "day": 5 * 366 * 86400}
 TOP = {"minute": 25, "hour": 50, "day": 100}  # keys kept by name, each kind
 
 _COUNTERS = ("packets", "bytes", "reply_packets", "reply_bytes")
-_SIDED = ("up_bytes", "down_bytes")  # out of the interface, and in; NULL in sums that were begun before they were known
+_SIDED = ("up_bytes", "down_bytes")  # out of the interface, and in; NULL in sums from before version 7
 _ALL = ("flows", *_COUNTERS, *_SIDED)
 UP, DOWN = "coalesce(up_bytes, bytes)", "coalesce(down_bytes, reply_bytes)"  # by who began where it is not known
-_CROWD = 4  # a period is pruned when it has this many times its TOP
+_CROWD = 4  # a period is pruned when it has this many times TOP
 
 _ADD = (
     f"INSERT INTO rollups (period, start, kind, key, {', '.join(_ALL)}) VALUES (?, ?, ?, ?"
@@ -43,7 +43,7 @@ Sums = tuple[str | int, ...]  # kind, key, _ALL
 
 
 def add(connection: sqlite3.Connection, batch: Batch, names: Names, atlas: Atlas = EMPTY) -> None:
-    """Add a REPORT batch, within the caller's transaction; where its addresses are as `atlas` has it now."""
+    """Add a REPORT batch, within the caller's transaction; `atlas` gives the places of its addresses."""
     minute = batch["last"].astype(np.int64) // PERIODS["minute"]
     alone = minute.min() == minute.max()
     for which in [int(minute[0])] if alone else np.unique(minute).tolist():
@@ -55,7 +55,7 @@ def add(connection: sqlite3.Connection, batch: Batch, names: Names, atlas: Atlas
 
 
 def prune(connection: sqlite3.Connection, now: float) -> None:
-    """Fold what is not among the largest into OTHER, and forget what is older than KEEP_S; in a transaction."""
+    """Merge all but the largest into OTHER, and delete sums older than KEEP_S; in a transaction."""
     for period, top in TOP.items():
         connection.execute("DELETE FROM rollups WHERE period = ? AND start < ?", (period, now - KEEP_S[period]))
         crowded = connection.execute(
@@ -86,7 +86,7 @@ def _fold(connection: sqlite3.Connection, period: str, start: float, kind: str, 
 
 def _sums(batch: Batch, names: Names) -> Iterator[Sums]:
     values = _values(batch)
-    # Most rows have in common what few differ in: each kind sums what these come to.
+    # Most rows are equal in these columns: they are summed once, and each kind sums the results.
     places = {"proto": 0, "dport": 16, "ifindex": 32}
     word = np.bitwise_or.reduce([batch[name].astype(np.uint64) << np.uint64(at) for name, at in places.items()])
     alike = Grouped(word | action_of(batch["verdict"]).astype(np.uint64) << np.uint64(8))
@@ -142,7 +142,7 @@ def _hosts(batch: Batch, values: Column) -> Iterator[Sums]:
 
 
 def _places(batch: Batch, atlas: Atlas) -> Iterator[Sums]:
-    """Where the end beyond the interface is: who began what came in, with whom what went out was."""
+    """The place of the remote end: the initiator of incoming flows, the responder of outgoing ones."""
     kinds = [kind for kind in ("country", "asn") if atlas.knows(kind)]
     if not kinds:
         return
@@ -156,7 +156,7 @@ def _places(batch: Batch, atlas: Atlas) -> Iterator[Sums]:
 
 
 def _units(batch: Batch, values: Column, names: Names) -> Iterator[Sums]:
-    """Whose it was on this host; several cgroups may be of one unit."""
+    """The units of this host; several cgroups may belong to one unit."""
     alike = Grouped(np.ascontiguousarray(batch["owner"]))
     units = [names.owner(number).unit or "" for number in alike.keys.tolist()]
     yield from _by_text("unit", units, _summed(alike, values))
@@ -176,7 +176,7 @@ def _by(kind: str, keys: Column, values: Column, name: Callable[[Column], list[s
 
 
 def _of_groups(kind: str, by: Grouped, values: Column, name: Callable[[Column], list[str]]) -> Iterator[Sums]:
-    """Sums by group, the largest by name; the groups may be of the rows several times over (hosts)."""
+    """Sums by group, the largest by name; there may be several groups per row (hosts)."""
     sums = _summed(by, values)
     largest = np.argsort(sums[:, _ALL.index("bytes")] + sums[:, _ALL.index("reply_bytes")], kind="stable")[::-1]
     kept, rest = largest[: TOP["minute"]], largest[TOP["minute"] :]

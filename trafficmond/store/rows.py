@@ -1,4 +1,4 @@
-"""REPORT batches as rows of `flows`: where numbers become text, in the writer's thread."""
+"""REPORT batches as rows of `flows`: numbers become text here, in the writer's thread."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ T = TypeVar("T")
 
 
 def columns(names: Names) -> Iterable[str]:
-    """What is stored of a batch that `names` goes with: columns that would all be NULL cost a third of the time."""
+    """The stored columns of a batch with these `names`: columns that would all be NULL cost a third of the time."""
     inner = INNER_COLUMNS if names.inners else ()
     return (*FLOW_COLUMNS, *inner, *owner_columns(names))
 
 
 def owner_columns(names: Names) -> Sequence[str]:
-    """Those of them that are fields of an Owner, in its order."""
+    """The stored columns that are fields of an Owner, in its order."""
     if not names.owners:
         return ()
     return (*OWNER_COLUMNS, *(PROCESS_COLUMNS if names.tell_processes else ()))
@@ -73,7 +73,7 @@ def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
 
 
 def named(column: Column, name: Callable[[int], T]) -> list[T]:
-    """What each number is called; asked once a distinct number."""
+    """The name of each number, looked up once per distinct number."""
     numbers = column.tolist()
     known = {number: name(number) for number in set(numbers)}
     return [known[number] for number in numbers]

@@ -1,8 +1,8 @@
-"""The tables of flows.db, and the way from any older file to this version. Documented in docs/flows-db.md.
+"""The tables of flows.db, and migrations from any older version. Documented in docs/flows-db.md.
 
-`flows` is a view over time partitions `flows_1`, `flows_2`...: the newest takes the inserts and has no index
-but its order; a full one is indexed once, in bulk, and dropped whole when it is too old. That keeps the insert
-rate flat however much is stored, and makes retention a matter of milliseconds.
+`flows` is a view over time partitions `flows_1`, `flows_2`...: the newest takes the inserts and has no index but its
+order; a full one is indexed once, in bulk, and dropped whole when it is too old. So the insert rate does not depend on
+the size of the file, and retention takes milliseconds.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FLOW_COLUMNS = {
     "vlan": "INTEGER",
     "community_id": "TEXT",
 }
-# What a tunnel carried; NULL where there was none, or nobody looked.
+# The inner flow of a tunnel; NULL if there was none, or flows.look_inside is off.
 INNER_COLUMNS = {
     "tunnel": "TEXT",
     "vni": "INTEGER",
@@ -54,20 +54,20 @@ INNER_COLUMNS = {
     "inner_dst_port": "INTEGER",
     "inner_protocol": "TEXT",
 }
-# Whose it was; NULL where nobody looked, or nobody knew.
+# The owner; NULL if flows.units is off, or the owner unknown.
 OWNER_COLUMNS = {
     "unit": "TEXT",
     "cgroup": "TEXT",
     "uid": "INTEGER",
 }
-# Which process of it; NULL where nobody looked, or nobody knew.
+# Its process; NULL if flows.processes is off, or the process unknown.
 PROCESS_COLUMNS = {
     "process": "TEXT",
     "pid": "INTEGER",
 }
 _LATER_COLUMNS = {**INNER_COLUMNS, **OWNER_COLUMNS, **PROCESS_COLUMNS}
 STORED_COLUMNS = {**{name: f"{kind} NOT NULL" for name, kind in FLOW_COLUMNS.items()}, **_LATER_COLUMNS}
-# Of a full partition. What they serve is shown, query by query, in docs/flows-db.md.
+# Indexes of a full partition. docs/flows-db.md shows them query by query.
 INDEXED = ("last_seen", "src_ip", "dst_ip")
 
 _HEADER_BYTES = 100
@@ -80,14 +80,14 @@ def partition_table(number: int) -> str:
 
 
 def create_partition(connection: sqlite3.Connection, number: int) -> None:
-    """An empty partition, entered in `partitions`."""
+    """Create an empty partition, and enter it in `partitions`."""
     columns = ", ".join(f"{name} {kind}" for name, kind in STORED_COLUMNS.items())
     connection.execute(f"CREATE TABLE {partition_table(number)} ({columns})")
     connection.execute("INSERT INTO partitions (number, rows, sealed) VALUES (?, 0, 0)", (number,))
 
 
 def create_view(connection: sqlite3.Connection) -> None:
-    """`flows` over the partitions there are, oldest first; what a partition is too old to have is NULL."""
+    """Create `flows` over all partitions, oldest first; columns newer than a partition are NULL."""
     numbers = connection.execute("SELECT number FROM partitions ORDER BY number").fetchall()
     tables = [partition_table(number) for (number,) in numbers]
     arms = " UNION ALL ".join(f"SELECT {_columns_of(connection, table)} FROM {table}" for table in tables)
@@ -96,7 +96,7 @@ def create_view(connection: sqlite3.Connection) -> None:
 
 
 def _columns_of(connection: sqlite3.Connection, table: str) -> str:
-    """Each with its type: SQLite uses the indexes behind a view only if a column is the same in all its arms."""
+    """Columns with types: SQLite uses the indexes behind a view only if a column is the same in all its arms."""
     has = _present(connection, table)
     missing = {name: f"CAST(NULL AS {kind}) AS {name}" for name, kind in _LATER_COLUMNS.items() if name not in has}
     return ", ".join(missing.get(name, name) for name in STORED_COLUMNS)
@@ -109,8 +109,8 @@ def _present(connection: sqlite3.Connection, table: str) -> set[str]:
 def _create(
     database: Database, table: str, columns: Mapping[str, type], pk: str, not_null: Collection[str] = ()
 ) -> None:
-    """A table with the types that files have had from the first: sqlite-utils called a float FLOAT, and calls it REAL
-    since version 4."""
+    """Create a table with the types of the first version: sqlite-utils calls a float REAL since version 4, before
+    FLOAT."""
     marks = {pk: " PRIMARY KEY"} | dict.fromkeys(not_null, " NOT NULL")
     kinds = {int: "INTEGER", float: "FLOAT", str: "TEXT"}
     told = ", ".join(f'"{name}" {kinds[kind]}{marks.get(name, "")}' for name, kind in columns.items())
@@ -203,15 +203,15 @@ def _version_2(database: Database) -> None:
 
 
 def _version_3(database: Database) -> None:
-    """What tunnels carry, from now on."""
+    """Inner flows of tunnels."""
     _add_to_flows(database.conn, INNER_COLUMNS)
 
 
 def _add_to_flows(connection: sqlite3.Connection, columns: Mapping[str, str]) -> None:
-    """Only the partition that takes rows is changed: hundreds would take long."""
+    """Add columns to the open partition only: changing hundreds would take long."""
     (number,) = connection.execute("SELECT max(number) FROM partitions").fetchone()
     table = partition_table(number)
-    present = _present(connection, table)  # all, where the file is made just now
+    present = _present(connection, table)  # all, in a new file
     for name, kind in columns.items():
         if name not in present:
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
@@ -219,7 +219,7 @@ def _add_to_flows(connection: sqlite3.Connection, columns: Mapping[str, str]) ->
 
 
 def _version_4(database: Database) -> None:
-    """Several may ban one prefix, each for itself. Whose the bans of before are, nobody knows."""
+    """Several owners may ban one prefix. The owners of earlier bans are unknown."""
     connection = database.conn
     connection.execute(
         'CREATE TABLE bans_with_owners (cidr TEXT NOT NULL, "by" TEXT NOT NULL, reason TEXT NOT NULL, '
@@ -235,28 +235,28 @@ def _version_4(database: Database) -> None:
 
 
 def _version_5(database: Database) -> None:
-    """Who had logged in. Of earlier changes nobody knows."""
+    """The login user of changes, unknown for earlier ones."""
     database.execute("ALTER TABLE audit ADD COLUMN login TEXT")
 
 
 def _version_6(database: Database) -> None:
-    """A ban may be for some services alone."""
+    """Bans for some services only."""
     database.execute("ALTER TABLE bans ADD COLUMN ports TEXT NOT NULL DEFAULT ''")
 
 
 def _version_7(database: Database) -> None:
-    """What went out of the interface and came in. Of what was summed before, only who began it is known."""
+    """Bytes out of the interface and into it. Earlier sums have only those by initiator and responder."""
     for name in ("up_bytes", "down_bytes"):
         database.execute(f"ALTER TABLE rollups ADD COLUMN {name} INTEGER")
 
 
 def _version_8(database: Database) -> None:
-    """Whose flows are, from now on."""
+    """Owners of flows."""
     _add_to_flows(database.conn, OWNER_COLUMNS)
 
 
 def _version_9(database: Database) -> None:
-    """Which process, from now on."""
+    """Processes of flows."""
     _add_to_flows(database.conn, PROCESS_COLUMNS)
 
 
@@ -281,7 +281,7 @@ def examine(path: Path) -> bool:
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")  # a pipe would keep us waiting
+            raise OSError(errno.EINVAL, "it is not a regular file")  # a pipe would block
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
     except FileNotFoundError:
@@ -306,13 +306,13 @@ def examine(path: Path) -> bool:
 
 
 def _is_ours(connection: sqlite3.Connection) -> bool:
-    """Whether the tables are those of some version of this program."""
+    """Whether the tables belong to some version of this program."""
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     return {"partitions", "flows", "threats", "bans", "audit", "rollups"} <= names
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the file to VERSION, each step whole or not at all. Raises StoreError for a stranger's tables."""
+    """Migrate the file to VERSION, each step atomically. Raises StoreError for another program's tables."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == VERSION:
         return
@@ -327,7 +327,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreError(
             f"{path}: is a database of another program", hint="move the file away, or set another state_dir"
         )
-    from sqlite_utils import Database  # 15 MiB and 60 ms that an ordinary start does not pay
+    from sqlite_utils import Database  # an ordinary start saves 15 MiB and 60 ms
 
     for number in range(version, VERSION):
         connection.execute("BEGIN IMMEDIATE")
@@ -340,5 +340,5 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-    # The version is read from the file's header before the next open (`examine`): it must be there, not in the WAL.
+    # The version is read from the file's header before the next open (`examine`): it must not be in the WAL.
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,4 +1,4 @@
-"""Values as SQL literals, so that the question a person is shown is the very one that is asked."""
+"""Values as SQL literals, so that the query shown is the query that runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def literal(value: str | int | float) -> str:
-    """`value` quoted for SQL. Raises ValueError for what no literal can say (NUL, NaN, infinity)."""
+    """`value` quoted for SQL. Raises ValueError for values without a literal (NUL, NaN, infinity)."""
     if isinstance(value, str):
         if "\0" in value:
             raise ValueError("text with a NUL byte cannot be queried")

@@ -1,4 +1,4 @@
-"""The store as the daemon sees it: open, put, ask how it is, close."""
+"""The store as the daemon uses it: open, put, status, close."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from trafficmond.store.unstored import chosen
 from trafficmond.store.writer import Limits, Writer
 from trafficmond.worker import Named
 
-_BAN_COLUMNS = 'cidr, "by", reason, since, expires, threat, count, forced, owner, ports'  # those of Ban
+_BAN_COLUMNS = 'cidr, "by", reason, since, expires, threat, count, forced, owner, ports'  # the fields of Ban
 _BAN_ROW = attrgetter(*(field.name for field in fields(Ban)))
 _PUT_BAN = f"INSERT OR REPLACE INTO bans ({_BAN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How the store is doing; `state` is "ok" or why nothing is stored at present."""
+    """Health of the store; `state` is "ok" or the reason why nothing is stored now."""
 
     path: str
     rows: int  # in flows.db
     queue: int  # rows waiting to be written
-    lost_rows: int  # that could not be stored, since the start: of flows, threats, bans or audit
+    lost_rows: int  # not stored since the start: flows, threats, bans or audit entries
     written_rows: int  # since the start
     size_bytes: int  # of the file and its WAL
     state: str
-    set_aside: str | None  # what a broken file was renamed to, at the start or since
+    set_aside: str | None  # new name of a broken file, found at the start or later
 
 
 class Outrun(Exception):
-    """What was looked at is out of date already; look again."""
+    """The state that was read is out of date; read again."""
 
 
 _THREAT_FIELDS = tuple(field.name for field in fields(Threat))
@@ -58,7 +58,7 @@ def _threat(row: Sequence[Any]) -> Threat:
 
 
 class Store:
-    """flows.db and its writer. Methods never wait for the disk, unless they have a timeout; any thread may call."""
+    """flows.db and its writer. Methods never wait for the disk, unless they have a timeout. Thread-safe."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -73,9 +73,9 @@ class Store:
 
     @classmethod
     def open_when_possible(cls, path: Path, limits: Limits) -> Store:
-        """The same, for a filter that waits for no disk: the writer's thread opens the file, now or when space, rights
-        and locks allow, and `status` says why not yet. Raises StoreError only if the file is a newer version's or
-        another program's by its header."""
+        """The same, without waiting for the disk: the writer's thread opens the file as soon as space, rights and locks
+        allow, and `status` says why not yet. Raises StoreError only if the header shows a newer version's or another
+        program's file."""
         with contextlib.suppress(OSError):
             examine(path)
         writer = Writer(path, limits)
@@ -93,7 +93,7 @@ class Store:
 
     @property
     def room(self) -> int:
-        """Rows that its queue still takes; it is not waited for while it cannot write."""
+        """The free rows of the queue; without a limit while the store cannot write."""
         queue = self._writer.queue
         return max(0, queue.most_rows - queue.rows) if self.status().state == "ok" else sys.maxsize
 
@@ -120,7 +120,7 @@ class Store:
         return self._writer.queue.submit(work, writes=f"threat {threat.id}")
 
     def open_threats(self, most: int) -> Future[list[Threat]]:
-        """The latest threats that were open when the last daemon ended; older ones are closed."""
+        """Return the latest threats that were open when the last daemon ended; older ones are closed."""
 
         def work(connection: sqlite3.Connection) -> list[Threat]:
             of_latest = "SELECT id FROM threats WHERE state != 'closed' ORDER BY last_seen DESC LIMIT ?"
@@ -133,7 +133,7 @@ class Store:
         return self._writer.queue.submit(work, writes="the end of old threats")
 
     def ended_threats(self, since: float, most: int) -> Future[list[Threat]]:
-        """The latest threats that are closed and were last heard of since then (epoch s)."""
+        """The latest closed threats that were last seen after `since` (epoch s)."""
 
         def work(connection: sqlite3.Connection) -> list[Threat]:
             rows = connection.execute(
@@ -169,7 +169,7 @@ class Store:
         return self._writer.queue.submit(work, writes=f"a list of {len(rows)} bans", durable=True)
 
     def change_bans(self, put: Iterable[Ban], gone: Iterable[tuple[str, str]]) -> Future[None]:
-        """Store these bans, each in place of its owner's on that prefix, and forget others, by prefix and owner."""
+        """Store bans, each replacing its owner's on that prefix, and delete others, given by prefix and owner."""
         rows, keys = [_BAN_ROW(ban) for ban in put], list(gone)
 
         def work(connection: sqlite3.Connection) -> None:
@@ -190,18 +190,18 @@ class Store:
         return self._writer.queue.submit(work)
 
     def settled(self) -> Future[None]:
-        """Done once threats, bans and audit that were given before can be read."""
+        """A future that is done once earlier threats, bans and audit entries can be read."""
         return self._writer.queue.submit(lambda _: None)
 
     @property
     def given(self) -> int:
-        """How many batches of rows have been put until now; see `reader`."""
+        """The number of batches put so far; see `reader`."""
         return self._writer.queue.given
 
     def reader(self, given: int, latest: Named, wanted: FlowQuery) -> Reader:
-        """Reads what is stored, what waits to be, and `latest`, each row once: as far as `wanted` (a valid question)
-        asks for it. `latest` is what was pending when the first `given` batches had been put. Waits for the disk.
-        Raises Outrun if later batches have been written meanwhile, and StoreError.
+        """A reader of stored rows, waiting ones and `latest`, each row once: those that `wanted` (a valid query)
+        selects. `latest` are the rows pending when the first `given` batches had been put. Waits for the disk. Raises
+        Outrun if later batches have been written meanwhile, and StoreError.
         """
         queue, reader = self._writer.queue, Reader(self.path)
         try:
@@ -218,15 +218,15 @@ class Store:
         return reader
 
     def configure(self, limits: Limits) -> None:
-        """Other limits from the next write on."""
+        """Change the limits, from the next write on."""
         self._writer.configure(limits)
 
     def use(self, atlas: Atlas) -> None:
-        """Where addresses are, for the sums of what is written from now on."""
+        """Use these places of addresses in rollups from now on."""
         self._writer.atlas = atlas
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until all that was put before is committed; False if that took too long."""
+        """Wait until all earlier rows are committed; False if that took too long."""
         return self._writer.queue.flush(timeout_s)
 
     def status(self) -> Status:
@@ -250,6 +250,6 @@ class Store:
         )
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Write what is queued, then close; what could not be written in time is lost and counted."""
+        """Write the queue, then close; rows not written in time are lost and counted."""
         self._writer.queue.stop(timeout_s)
         self._writer.join(timeout_s + 1)

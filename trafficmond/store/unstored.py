@@ -1,4 +1,4 @@
-"""What flows.db does not have yet, of a question's answer: the same conditions, on columns instead of SQL."""
+"""Rows of an answer that flows.db does not have yet: the same conditions, on columns instead of SQL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trafficmond.flows.owners import unit_name
 from trafficmond.model import Action, FlowQuery
 from trafficmond.verdict import action_of
 
-# What a question may be sorted by and what that is here; of the rest no row can be left out beforehand.
+# Sort keys and their columns here; with other keys no row can be left out beforehand.
 _KEYS: Mapping[str, Callable[[Batch], Column]] = {
     "last_seen": lambda rows: rows["last"],
     "first_seen": lambda rows: rows["first"],
@@ -23,7 +23,7 @@ _KEYS: Mapping[str, Callable[[Batch], Column]] = {
 
 
 def chosen(rows: Batch, names: Names, wanted: FlowQuery) -> Batch:
-    """The REPORT rows that a valid question asks for; where it wants the most of something, no more than its limit."""
+    """The REPORT rows that match a valid query; no more than its limit, if its sort key is in _KEYS."""
     mask = np.ones(len(rows), bool)
     for each in _conditions(rows, names, wanted):
         mask &= each
@@ -65,6 +65,6 @@ def _conditions(rows: Batch, names: Names, wanted: FlowQuery) -> Iterator[Column
 
 
 def _called(numbers: Column, name: Callable[[int], str | None], text: str) -> Column:
-    """Which of the numbers have that name."""
+    """A mask of the numbers that have that name."""
     found: Column = np.isin(numbers, [number for number in np.unique(numbers).tolist() if name(number) == text])
     return found

@@ -1,4 +1,4 @@
-"""Questions to the rollups: how much went out and came in, by time, by interface, by place. Pure."""
+"""Queries of the rollups: how much went out and came in, by time, by interface, by place. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ PERIODS = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "month": "%Y-%m"}  # loc
 KINDS = ("total", "interface", "unit", "country", "asn", "protocol", "port")
 COLUMNS = ("period", "key", "flows", "packets", "up_bytes", "down_bytes", "unsided_bytes")
 _DAY_S = 86400
-# Hours are kept for two months only. What is older is told by its days, which are sums of the same; so is a day some of
-# whose hours are gone. Of a young file nothing is gone.
+# Hours are kept for two months only. Older traffic is taken from days, which are sums of the same; so is a day if some
+# of its hours are gone. A young file has all its hours.
 _BY_HOURS_OR_DAYS = f"(period = 'hour' AND start >= first OR period = 'day' AND start < first - first % {_DAY_S})"
 _OLDEST = "(SELECT min(start) FROM rollups WHERE period = '{}' AND kind = 'total')"
 _FIRST = (
@@ -25,8 +25,8 @@ _FIRST = (
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """What is asked: sums by period ("": of all the time), of each key of a kind. Times are epoch seconds; hours that
-    begin within them count, and days where there are no hours any more."""
+    """A query: sums by period ("": of all time) for each key of a kind. Times are epoch seconds; hours that begin
+    within them count, and days where hours are gone."""
 
     period: str = "day"
     kind: str = "total"
@@ -36,7 +36,7 @@ class UsageQuery:
     limit: int = 1000
 
     def mistakes(self) -> list[Mistake]:
-        """What makes no sense."""
+        """The invalid parts of the query."""
         found = []
         if self.period and self.period not in PERIODS:
             found.append(Mistake("period", f"{self.period!r} is not a valid period; use {', '.join(PERIODS)}"))
@@ -48,7 +48,7 @@ class UsageQuery:
 
 
 def usage_sql(wanted: UsageQuery) -> str:
-    """The SQL that answers, with COLUMNS: by time, the latest periods; within them the largest first. Raises
+    """The SQL that answers, with COLUMNS: the latest periods in order of time, within them the largest first. Raises
     ConfigError."""
     if mistakes := wanted.mistakes():
         raise ConfigError(mistakes)
@@ -78,5 +78,5 @@ def usage_sql(wanted: UsageQuery) -> str:
 
 
 def rows_of(answer: Sequence[Sequence[object]]) -> list[dict[str, object]]:
-    """What the SQL answered as dicts."""
+    """The rows of the answer as dicts."""
     return [dict(zip(COLUMNS, row, strict=True)) for row in answer]

@@ -1,8 +1,7 @@
-"""The one thread that writes flows.db, behind a bounded queue (queue.py), so that nobody waits for it.
+"""The one thread that writes flows.db, behind a bounded queue (queue.py).
 
-What is in the queue is written in batches; a write that fails for want of space, rights or a lock is kept and tried
-again until it succeeds, while the queue holds what it can. A file that turns out broken is set aside and a fresh one
-takes its place.
+The queue is written in batches. A write that fails because of space, rights or a lock is retried until it succeeds,
+while the queue fills. A broken file is set aside and replaced by a new one.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ log = logging.getLogger(__name__)
 _RETRY_S = (0.1, 0.5, 2.0, 5.0)
 _HOUSEKEEPING_S = 1.0
 _PRUNE_S = 60.0
-_SHRINK_S = 0.01  # of the writer's time at once for rows that go, and a step more
+_SHRINK_S = 0.01  # of the writer's time for removals at once, and a step more
 _CHECK_S = 2.0
 _UNFIT = (OverflowError, ValueError)  # a number beyond 63 bits, text that is no Unicode
 _LEAST_WAL_LIMIT_BYTES = 64 << 20
@@ -40,7 +39,7 @@ _LEAST_WAL_LIMIT_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is kept: in the file, and in the queue before it."""
+    """Limits of the file and of the queue before it."""
 
     max_age_s: float
     max_size_bytes: int
@@ -49,7 +48,7 @@ class Limits:
 
     @property
     def wal_bytes(self) -> int:
-        """How far a reader that holds a transaction may let the write-ahead log grow before storing pauses."""
+        """The size of the write-ahead log at which storing pauses for a reader's transaction."""
         return max(_LEAST_WAL_LIMIT_BYTES, self.max_size_bytes // 4)
 
 
@@ -60,7 +59,7 @@ class Writer(threading.Thread):
         super().__init__(name="store", daemon=True)
         self.path = path
         self.limits = limits
-        self.atlas = EMPTY  # where addresses are, for the rollups
+        self.atlas = EMPTY  # places of addresses, for the rollups
         self.queue = Queue(path, limits.queue_rows)
         self.written_rows = 0
         self.state = "ok"
@@ -74,15 +73,15 @@ class Writer(threading.Thread):
 
     @property
     def set_aside(self) -> Path | None:
-        """What the latest broken file was renamed to."""
+        """The new name of the latest broken file."""
         return self._file.set_aside
 
     def configure(self, limits: Limits) -> None:
-        """Other limits from the next write on."""
+        """Change the limits, from the next write on."""
         self.limits, self.queue.most_rows = limits, limits.queue_rows
 
     def run(self) -> None:
-        """Until stopped: write, keep house, and outlast whatever happens to the disk."""
+        """Write and do the housekeeping until stopped, whatever happens to the disk."""
         try:
             self._outlast()
             self.state = "closed"
@@ -114,7 +113,7 @@ class Writer(threading.Thread):
                 self.state = "ok"
 
     def open(self) -> None:
-        """Opens the file now, for whoever cannot do without; else the thread does, when it can. Raises StoreError."""
+        """Open the file now; otherwise the thread does, when it can. Raises StoreError."""
         self._reopen_if_lost()
 
     def _reopen_if_lost(self) -> None:
@@ -127,7 +126,7 @@ class Writer(threading.Thread):
             self.rows = self._partitions.rows
 
     def _check(self) -> None:
-        """Damage is better found at the start than by a query; the newest partitions first, for as long as it may."""
+        """Check for damage at the start, before a query finds it: newest partitions first, within the time allowed."""
         newest_first = (partition_table(part.number) for part in reversed(self._partitions.all))
         self._file.check(("partitions", "threats", "bans", "audit", "rollups", *newest_first), _CHECK_S)
 
@@ -137,7 +136,7 @@ class Writer(threading.Thread):
                 if task.what:
                     with self._file.durable(task.durable), self._transaction() as connection:
                         result = task.work(connection)
-                else:  # what only reads waits for nobody who writes
+                else:  # readers do not wait for writers
                     result = task.work(self._file.connection)
             except (*_UNFIT, sqlite3.Error) as error:
                 if isinstance(error, sqlite3.Error) and (is_passing(error) or is_broken(error)):
@@ -147,7 +146,7 @@ class Writer(threading.Thread):
                 self.queue.finish_task(task, result)
 
     def _write_batches(self) -> None:
-        """One transaction of at most about TRANSACTION_ROWS; what it held leaves the queue when it is committed."""
+        """Write one transaction of about TRANSACTION_ROWS at most; its rows leave the queue when it is committed."""
         batches = self.queue.batches
         if not batches:
             return
@@ -174,7 +173,7 @@ class Writer(threading.Thread):
         self.rows = self._partitions.rows
 
     def _insert(self, batch: Batch, names: Names) -> bool:
-        """Add a batch to the transaction; False, and nothing added, if SQLite cannot hold what is in it."""
+        """Add a batch to the transaction; False, and nothing added, if SQLite cannot store one of its values."""
         connection = self._file.connection
         connection.execute("SAVEPOINT batch")
         try:
@@ -190,7 +189,7 @@ class Writer(threading.Thread):
         return True
 
     def _bound_wal(self) -> None:
-        """Storing pauses while a reader's transaction keeps the write-ahead log from being copied back."""
+        """Pause storing while a reader's transaction keeps the write-ahead log from being copied back."""
         if self._file.wal_bytes() <= self.limits.wal_bytes:
             return
         if not self._file.truncate_wal():
@@ -201,7 +200,7 @@ class Writer(threading.Thread):
             )
 
     def _housekeeping(self) -> None:
-        """Keep what is not flows small; remove old flows and what is too much, step by step, new ones in between."""
+        """Prune the small tables; remove old and excess flows step by step, storing new ones in between."""
         now = self._clock()
         if not 0 <= now - self._pruned_at < _PRUNE_S:
             self._pruned_at = now
@@ -219,7 +218,8 @@ class Writer(threading.Thread):
 
     @contextlib.contextmanager
     def _transaction(self, committed: Callable[[], None] = lambda: None) -> Iterator[sqlite3.Connection]:
-        """`committed` is told before anybody can ask: nobody sees a row twice, in the file and in the queue."""
+        """A transaction; `committed` is called before any reader can see it, so that no row is seen both in file and
+        queue."""
         connection = self._file.connection
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -235,7 +235,7 @@ class Writer(threading.Thread):
             raise
 
     def _recover(self, error: Exception, failures: int) -> None:
-        """Say what is wrong, once; replace a broken file; wait before the next try."""
+        """Report the error once; replace a broken file; wait before the next attempt."""
         self.state = str(error)
         if isinstance(error, sqlite3.Error) and is_broken(error):
             self._damage = str(error)
