@@ -39,8 +39,9 @@ void judge(const struct tm_page *table, __u32 size, __u32 which, const __u64 *hi
 		__u32 leaf;
 
 		packet = (struct tm_packet){.what = what[i]};
-		leaf = which & 1 ? tm_walk((void *)table, which, hi[i], lo[i], TM_STEPS_IPV6, 0, what[i]) :
-				   tm_walk((void *)table, which, hi[i], lo[i], TM_STEPS_IPV4, 1, what[i]);
+		leaf = tm_walk((void *)table, which, hi[i], 0, TM_STEPS_SMALL, 1, what[i]); /* as tm_decide_small() */
+		if (leaf & TM_LEAF_RECORD)
+			leaf = tm_walk((void *)table, which, hi[i], lo[i], TM_STEPS, 0, what[i]);
 		verdict[i] = tm_settle((void *)table, leaf, now);
 		limit[i] = (struct limit){packet.rate_per_s, packet.burst_packets};
 	}

@@ -287,7 +287,7 @@ def test_precedence(tmp_path: Path) -> None:
 def test_bounds_are_the_kernel_s() -> None:
     header = (ROOT / "bpf" / "table.h").read_text()
     defined = dict(re.findall(r"#define (TM_\w+) (\d+)", header))
-    assert {4: int(defined["TM_STEPS_IPV4"]), 6: int(defined["TM_STEPS_IPV6"])} == layout.STEPS_MAX
+    assert {4: int(defined["TM_STEPS_SMALL"]), 6: int(defined["TM_STEPS"])} == layout.STEPS_MAX
     assert int(defined["TM_PARENTS_MAX"]) == layout.PARENTS_MAX
 
 

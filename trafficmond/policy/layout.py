@@ -20,5 +20,5 @@ BLOCK_BITS = 8
 BLOCK_UNITS = (1 << BLOCK_BITS) // UNIT_WORDS
 BYTES_UNITS = BLOCK_UNITS // 4  # of a block of bytes
 HEADER_UNITS = (abi.HDR_PALETTE + abi.PALETTE_MAX) // UNIT_WORDS
-STEPS_MAX = {4: 3, 6: 16}  # blocks and chunks that the kernel passes by family: TM_STEPS_IPV4, _IPV6 of bpf/table.h
+STEPS_MAX = {4: 3, 6: 16}  # blocks and chunks that the kernel passes: TM_STEPS_SMALL and TM_STEPS of bpf/table.h
 PARENTS_MAX = 16  # records that the kernel visits for a packet: TM_PARENTS_MAX of bpf/table.h
