@@ -1,4 +1,4 @@
-"""One change of the rules at a time, made whole or not at all: in force, or on probation."""
+"""Changes of the rules, one at a time and atomic: in force, or on probation."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from trafficmond.ruleset import Guard, InForce, Inputs
 from trafficmond.sources import Sources
 from trafficmond.standing import Alter, Begin, Kernel, Made, Standing
 
-_MANY_PREFIXES = 50_000  # building with so many leaves memory worth giving back
+_MANY_PREFIXES = 50_000  # compiling so many frees memory worth returning to the system
 BY_HAND_NAME = "rules-by-hand.jsonl"  # in state_dir
 
 
 class Changes:
-    """What every change of the rules is made with. Whoever puts one in force has the lock; what it takes to read and
-    to compile files, nobody has to wait for."""
+    """The common part of all changes of rules. Putting one in force takes the lock; reading and compiling files does
+    not."""
 
     def __init__(
         self,
@@ -35,8 +35,8 @@ class Changes:
         guard: Callable[[Settings], Guard],
         calibrate: Callable[[], object] = lambda: None,
     ) -> None:
-        """`guard` looks up this host's lifelines, at each change: what may be dropped then is another matter now.
-        `calibrate` looks at the clocks before what ends is looked at, and `shift`s what lasts for a time."""
+        """`guard` looks up this host's lifelines, at each change, since they may be different by then. `calibrate`
+        compares the clocks before ends are checked, and `shift`s rules that last for a duration."""
         self.standing = Standing(settings, kernel, to_jiffies, guard, calibrate)
         self._to_jiffies = to_jiffies
         self._sources = Sources(settings.state_dir)
@@ -45,15 +45,15 @@ class Changes:
         self._recalled = False
         self._spent_memory = False
         self._lock = asyncio.Lock()
-        self._reading = asyncio.Lock()  # of who reads files, which may take long; taken before the other
-        self.shuts: Callable[[InForce, InForce], str] = lambda _before, _after: ""  # what a change shuts out, in words
-        self.settings_of: Callable[[Path | None], Settings] = load_settings  # what a file says; None: the usual one
+        self._reading = asyncio.Lock()  # held while files are read, which may take long; taken before the other
+        self.shuts: Callable[[InForce, InForce], str] = lambda _before, _after: ""  # who a change shuts out, in words
+        self.settings_of: Callable[[Path | None], Settings] = load_settings  # reads a file; None: the usual
         self.error: ConfigError | None = None  # why the files on disk are not in force
-        self.trouble = ""  # with what is kept of rules by hand
+        self.trouble = ""  # with the stored rules by hand
 
     @property
     def in_force(self) -> InForce | None:
-        """What the kernel judges by."""
+        """The rules that the kernel uses."""
         return self.standing.now.in_force
 
     @property
@@ -61,11 +61,11 @@ class Changes:
         return self.standing.now.inputs
 
     def _take(self, inputs: Inputs) -> None:
-        """What rules will be made of, with no rules made."""
+        """Sets the inputs of later rules, without compiling any."""
         self.standing.put(self.standing.now._replace(inputs=inputs), self.standing.base)
 
     async def _recall(self) -> None:
-        """The rules by hand of the last run that have not ended."""
+        """Restores the rules by hand of the last run that have not ended."""
         if not self._recalled:
             now = time.time()
             runtime, self.trouble = await asyncio.to_thread(self._by_hand.read, now)
@@ -74,7 +74,7 @@ class Changes:
             self._recalled = True
 
     async def _keep(self) -> list[str]:
-        """Has the rules by hand that have an end outlive this daemon; in words, if that cannot be."""
+        """Stores the rules by hand that have an end for the next start. Returns the error in words, if there is one."""
         try:
             await asyncio.to_thread(self._by_hand.keep, self.standing.confirmed.inputs.runtime)
         except OSError as error:
@@ -108,7 +108,7 @@ class Changes:
         return await self.standing.try_out(alter, begin, draft, files=files, folder=folder, place=place)
 
     async def _caution(self, alter: Alter, settings: Settings, draft: Made | None = None) -> float:
-        """How long a change has to be on probation, since it shuts somebody out; 0: it has not."""
+        """The duration of the probation of a change that shuts somebody out; 0: none needed."""
         in_force = self.in_force
         if not settings.policy.probation or in_force is None or not in_force.generation:
             return 0.0

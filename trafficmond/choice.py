@@ -1,4 +1,4 @@
-"""What filters take besides one value: several ("22,80"), ranges ("8000-8100") and all but those ("!192.0.2.0/24")."""
+"""Values of filters: one, several ("22,80"), ranges ("8000-8100") and all but those ("!192.0.2.0/24")."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trafficmond.networks import Network
 from trafficmond.protocols import protocol_number
 
 T = TypeVar("T")
-_MOST = 64  # a condition each: a longer list is a rule's affair
+_MOST = 64  # each is a condition; longer lists belong in rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +33,19 @@ class EventFilter:
 
 
 def prefixes(text: str) -> Choice[Network]:
-    """ "10.0.0.0/8,192.0.2.7" or "!10.0.0.0/8". Raises ValueError saying what would do."""
+    """ "10.0.0.0/8,192.0.2.7" or "!10.0.0.0/8". Raises ValueError naming valid forms."""
     words, but = _words(text)
     return Choice(tuple(networks.parse(word) for word in words), but)
 
 
 def ports(text: str | int) -> Choice[tuple[int, int]]:
-    """First and last port of each part of "22,80,8000-8100" or "!22". Raises ValueError saying what would do."""
+    """First and last port of each part of "22,80,8000-8100" or "!22". Raises ValueError naming valid forms."""
     words, but = _words(str(text))
     return Choice(tuple(_range(word) for word in words), but)
 
 
 def protocols(text: str) -> Choice[int]:
-    """Their numbers, of "tcp,udp,50" or "!tcp". Raises ValueError saying what would do."""
+    """The numbers of "tcp,udp,50" or "!tcp". Raises ValueError naming valid forms."""
     words, but = _words(text)
     return Choice(tuple(map(protocol_number, words)), but)
 

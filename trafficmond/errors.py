@@ -21,7 +21,7 @@ class TrafficmonError(Exception):
         return f"{message}; {self.hint}" if self.hint else message
 
     def lines(self) -> list[str]:
-        """All that is to be told, for a terminal."""
+        """All lines of the message, for a terminal."""
         return [str(self)]
 
 
@@ -32,7 +32,7 @@ class Mistake(NamedTuple):
     """One thing wrong in a file that a person wrote."""
 
     where: str  # "path:line", "path: key", or a path
-    what: str  # what is wrong, and what would be right
+    what: str  # the error, and a valid alternative
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -44,7 +44,7 @@ class Mistake(NamedTuple):
 
 
 class ConfigError(TrafficmonError):
-    """Settings or rules that do not hold; carries every mistake found, not only the first."""
+    """Invalid settings or rules; carries every mistake found, not only the first."""
 
     def __init__(self, mistakes: list[Mistake], *, hint: str = "") -> None:
         self.mistakes = mistakes
@@ -63,7 +63,7 @@ class DatapathError(TrafficmonError):
 
 
 class ForeignProgramError(DatapathError):
-    """Another XDP program sits on the interface; it is never replaced unasked."""
+    """Another XDP program is attached to the interface; it is never replaced without being asked to."""
 
 
 class StoreError(TrafficmonError):

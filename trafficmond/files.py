@@ -1,4 +1,4 @@
-"""A file that is replaced: whoever reads it finds the old one whole or the new one whole."""
+"""Atomic replacement of a file: readers see the complete old one or the complete new one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 import os
 from pathlib import Path
 
-UNFINISHED = ".tmp"  # how the name of one being written ends; it begins with a dot, and readers of folders pass it over
+UNFINISHED = ".tmp"  # suffix of unfinished files; they begin with a dot, and readers of folders ignore them
 
 
 def replace(
     path: Path, data: bytes, *, mode: int | None = None, modified_ns: int | None = None, durable: bool = False
 ) -> None:
-    """Writes `data` to a file beside it, and gives that its name. Raises OSError; the file is then as it was.
+    """Writes `data` to a temporary file and renames it to `path`. Raises OSError; the file is then unchanged.
 
     `durable`: it is on the disk, under its name, when this returns.
     """
@@ -37,7 +37,7 @@ def replace(
 
 
 def sync_folder(folder: Path) -> None:
-    """Which names it has is on the disk when this returns. Raises OSError."""
+    """Syncs a folder's names to the disk. Raises OSError."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(opened)

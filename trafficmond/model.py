@@ -17,7 +17,7 @@ class Action(enum.IntEnum):
 
     @classmethod
     def parse(cls, text: str) -> Action:
-        """The action named by `text` (any case). Raises ValueError with the names that would do."""
+        """The action named by `text` (any case). Raises ValueError with the valid names."""
         try:
             return cls[text.upper()]
         except KeyError:
@@ -52,7 +52,7 @@ class Direction(enum.IntEnum):
 
     @classmethod
     def parse(cls, text: str) -> Direction:
-        """The direction named by `text` (any case). Raises ValueError with the names that would do."""
+        """The direction named by `text` (any case). Raises ValueError with the valid names."""
         try:
             return cls[text.upper()]
         except KeyError:
@@ -102,7 +102,7 @@ class Threat:
 
 @dataclass(frozen=True, slots=True)
 class FlowQuery:
-    """A question to the stored flows; None or empty is no restriction. Times are epoch seconds."""
+    """A query of the stored flows; None or empty is no restriction. Times are epoch seconds."""
 
     since: float | None = None  # last packet not before
     until: float | None = None  # last packet not after
@@ -114,9 +114,9 @@ class FlowQuery:
     action: str | None = None
     rule: str | None = None  # label
     interface: str | None = None
-    unit: str | None = None  # as its manager calls it; "nginx" for "nginx.service"
+    unit: str | None = None  # the manager's name; "nginx" for "nginx.service"
     process: str | None = None  # a command's short name, or its number
     sort: str | None = None  # a column, the largest first; "-" before it: the smallest first
     group_by: tuple[str, ...] = ()
     limit: int = 100
-    unstored: bool = False  # of what flows.db does not have yet alone
+    unstored: bool = False  # only rows that flows.db does not have yet

@@ -1,8 +1,8 @@
-"""One address, one name: what people write, read into the one prefix or address that is meant.
+"""Parsing of addresses and prefixes as people write them, into one canonical form.
 
-Every command, file, filter and table reads addresses here, so that two ways to write one address never become two
+Every command, file, filter and table reads addresses here, so that two spellings of an address never become two
 entries. IPv4-mapped IPv6 (::ffff:192.0.2.7) is the IPv4 address (RFC 4291, 2.5.5.2): packets carry it as IPv4. A
-shorter IPv6 prefix around ::ffff:0:0/96 is about IPv6 alone. Leading zeros are refused: some read them as octal.
+shorter IPv6 prefix around ::ffff:0:0/96 covers IPv6 only. Leading zeros are refused: some read them as octal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
-MAPPED = IPv6Network("::ffff:0:0/96")  # IPv4 in the writing of IPv6
+MAPPED = IPv6Network("::ffff:0:0/96")  # IPv4-mapped IPv6
 _MAPPED_BYTES = MAPPED.network_address.packed[:12]
 _LENGTHS = {4: {str(length): length for length in range(33)}, 6: {str(length): length for length in range(129)}}
 _SHOWN = 60
@@ -25,8 +25,8 @@ _PARTS = 6  # prefixes of a range that are named
 
 
 def split(text: str) -> tuple[bytes, int]:
-    """The packed address (4 or 16 bytes), host bits and all, and the prefix length. Raises ValueError saying what
-    would do."""
+    """The packed address (4 or 16 bytes) with host bits, and the prefix length. Raises ValueError naming valid
+    forms."""
     address, slash, length = text.strip().partition("/")
     host, zone, _ = address.partition("%")
     if zone and _packed(host) is not None:
@@ -53,15 +53,14 @@ def split(text: str) -> tuple[bytes, int]:
 
 
 def _of_mask(mask: str) -> str:
-    """What to write in place of a netmask of old."""
+    """The text that replaces an old-style netmask."""
     with suppress(ValueError):
         return f"; write /{IPv4Network(('0.0.0.0', mask)).prefixlen}" if "." in mask else ""
     return ""
 
 
 def parse(text: str) -> Network:
-    """The prefix that is meant; an address is one too, and bits beyond the length are cleared. Raises ValueError
-    saying what would do."""
+    """The prefix; an address is one too, and host bits are cleared. Raises ValueError naming valid forms."""
     packed, bits = split(text)
     if len(packed) == 4:
         return IPv4Network((packed, bits), strict=False)
@@ -70,12 +69,12 @@ def parse(text: str) -> Network:
 
 @lru_cache(4096)
 def known(text: str) -> Network:
-    """`parse`, for texts that come again and again: those of bans, sessions and filters."""
+    """Cached `parse`, for recurring texts: those of bans, sessions and filters."""
     return parse(text)
 
 
 def parse_address(text: str) -> Address:
-    """The one address that is meant. Raises ValueError saying what would do."""
+    """The address. Raises ValueError naming valid forms."""
     packed, bits = split(text)
     if bits != 8 * len(packed):
         raise ValueError(f"{quoted(text)} is a prefix; one address is wanted")
@@ -83,30 +82,31 @@ def parse_address(text: str) -> Address:
 
 
 def has_host_bits(text: str) -> bool:
-    """Whether a prefix was written with bits beyond its length, which are cleared. Raises ValueError as `parse`."""
+    """Whether a prefix was written with bits beyond its length, which are cleared. Raises the same errors as
+    `parse`."""
     packed, _ = split(text)
     return parse(text).network_address.packed != packed
 
 
 def within(inner: Network, outer: Network) -> bool:
-    """Whether all of a prefix lies in another; never over families."""
+    """Whether a prefix lies within another of the same family."""
     if isinstance(inner, IPv4Network):
         return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
     return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
 
 
 def holds(network: Network, address: str) -> bool:
-    """Whether an address, as people or programs write it, lies in a prefix. Raises ValueError if it is none."""
+    """Whether an address, given as text, lies in a prefix. Raises ValueError if it is not an address."""
     return parse_address(address) in network
 
 
 def unmapped(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one stands for, if it does."""
+    """The IPv4 address if an IPv6 one maps one, else the address itself."""
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def sixteen(address: Address) -> bytes:
-    """The address as 16 bytes: IPv4 in the writing of IPv6."""
+    """The address as 16 bytes: IPv4 as IPv4-mapped IPv6."""
     return address.packed if isinstance(address, IPv6Address) else _MAPPED_BYTES + address.packed
 
 
@@ -117,12 +117,12 @@ def shown(network: Network | str) -> str:
 
 
 def quoted(text: str) -> str:
-    """What was written, for a message; not all of it where it is long."""
+    """The text in quotes, for a message; shortened if it is long."""
     return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "...")
 
 
 def _several(text: str) -> str:
-    """What to say of a range or a list, which people write where one prefix is read; empty if it is neither."""
+    """The message for a range or a list in place of one prefix; empty if the text is neither."""
     if "," in text:
         return f"{quoted(text)} is more than one prefix; write them one at a time"
     first, last = (_packed(part.strip()) for part in text.partition("-")[::2])
@@ -137,5 +137,5 @@ def _several(text: str) -> str:
 def _packed(address: str) -> bytes | None:
     try:
         return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
-    except (OSError, ValueError):  # ValueError: what no address holds, such as a null
+    except (OSError, ValueError):  # ValueError: characters that no address has, such as a null
         return None

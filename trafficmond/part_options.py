@@ -1,6 +1,6 @@
-"""What each part takes from the settings, at the start and when they change while the daemon runs.
+"""The options of each part, from the settings at the start and when they change while the daemon runs.
 
-The load waits for it, so what it tells of parts is imported where it is told.
+Loading waits for this module, so it imports parts only where they are used.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ DATABASE_NAME = "flows.db"
 
 
 def database(settings: Settings) -> Path:
-    """Where flows.db is."""
+    """The path of flows.db."""
     return settings.state_dir / DATABASE_NAME
 
 
 def limits(settings: Settings) -> Limits:
-    """How old and how large flows.db may grow."""
+    """The limits of age and size of flows.db."""
     from trafficmond.store.writer import Limits
 
     return Limits(settings.store.max_age, settings.store.max_size)
@@ -43,7 +43,7 @@ def shared_interfaces(settings: Settings) -> tuple[str, ...]:
 
 
 def options(settings: Settings) -> Options:
-    """What concerns the data path."""
+    """The options of the data path."""
     in_shadow = settings.policy.default_shadow
     return Options(
         loader=settings.loader,
@@ -68,13 +68,13 @@ def options_while_running(old: Settings, new: Settings) -> Options:
 
 
 def switched(now: Options, settings: Settings) -> Options:
-    """What a data path runs with, switched as `settings` say."""
+    """The present options of a data path, with the switches of `settings`."""
     new = options(settings)
     return replace(now, established=new.established, drop_malformed=new.drop_malformed, drop_unparsed=new.drop_unparsed)
 
 
 class Kernel:
-    """The data path as a rulebook has it judge, by tables and the switches that settings mean."""
+    """The data path for a rulebook: tables, and switches taken from settings."""
 
     def __init__(self, datapath: Datapath) -> None:
         self._datapath = datapath
@@ -110,12 +110,12 @@ class Kernel:
 
 
 def at_restart(old: Settings, new: Settings) -> list[str]:
-    """Names of settings that changed and that only a restart puts in force."""
+    """The names of changed settings that need a restart."""
     return [*declare.at_restart(old, new), *(["detect"] if new.detect != old.detect else [])]
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(setting, value before, value now) of what changed between two Settings, or parts of them."""
+    """(setting, value before, value now) of the changes between two Settings, or parts of them."""
     if is_dataclass(old) and type(old) is type(new):
         for each in fields(old):
             name = f"{where}.{each.name}" if where else each.name
@@ -128,8 +128,8 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any,
 
 
 def in_words(value: Any) -> str:
-    """A value of the settings as a person would write it: of a table what differs from its defaults, of a URL that may
-    hold a token its host alone."""
+    """A value of the settings as a person would write it: of a table only values that are not defaults, of a URL, which
+    may hold a token, only its host."""
     if isinstance(value, HiddenUrl):
         return repr(value)
     if isinstance(value, tuple):

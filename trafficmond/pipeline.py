@@ -1,6 +1,6 @@
-"""From one reading of the ledger to flows, rows, events and threats: everything that happens at a tick.
+"""The work of a tick: from a reading of the ledger to flows, rows, events and threats.
 
-All of it runs on the loop's thread; whatever waits for a disk is behind a queue (store, sinks).
+All of it runs on the loop's thread; parts that wait for a disk have a queue (store, sinks).
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from trafficmond.tasks import Tasks
 from trafficmond.units import Units
 from trafficmond.worker import Named
 
-EVENTS_PER_S = 20_000  # what the logs are given at most; what is suppressed beyond it is counted and said
+EVENTS_PER_S = 20_000  # limit for the logs; events suppressed beyond it are counted and reported
 
 
 class Ledger(Protocol):
-    """Where deltas come from (datapath.Datapath)."""
+    """The source of deltas (datapath.Datapath)."""
 
     def read_ledger(self) -> Batch:
-        """What every flow record gained since the last call (a DELTA batch)."""
+        """Read what every flow record gained since the last call (a DELTA batch)."""
         ...
 
     def inners(self, names: Column) -> Mapping[int, bytes]:
-        """What each `inner` of a batch stands for, as far as it is known."""
+        """The conversation that each known `inner` of a batch stands for."""
         ...
 
 
@@ -58,7 +58,7 @@ class Moment:
 
 
 class Pipeline:
-    """Flow table, engine and where their output goes."""
+    """Flow table, engine and the receivers of their output."""
 
     def __init__(
         self,
@@ -82,28 +82,28 @@ class Pipeline:
         self._ledger = ledger
         self._tasks = tasks
         self.units = units
-        self._reading = asyncio.Lock()  # a reading is taken in whole before the next begins
-        self._next_reading: asyncio.Task[None] | None = None  # asked for, and not begun
-        self._store_status: Status | None = None  # what was last said of it
+        self._reading = asyncio.Lock()  # a reading is processed completely before the next begins
+        self._next_reading: asyncio.Task[None] | None = None  # requested, not begun
+        self._store_status: Status | None = None  # as last reported
         self.moment = Moment(at=now)
         self.recent = Recent()
         self._flood = heap.Flood()
         self.suppressed_events = 0
-        self.forgotten_inners = 0  # rows stored without what their tunnel carried
+        self.forgotten_inners = 0  # rows stored without their inner conversation
         self.by_verdict: dict[int, tuple[int, int]] = {}  # verdict word -> packets, bytes since the start
         self.engine = Engine(settings.detect)
-        self._stored_threats: dict[str, tuple[int, float]] = {}  # id -> count and last moment of those that are open
+        self._stored_threats: dict[str, tuple[int, float]] = {}  # id -> count and last time of open threats
         flows = settings.flows
         self.table = FlowTable(flows.table_capacity, flows.idle_timeout, flows.active_timeout)
 
     def configure(self, settings: Settings) -> None:
-        """Other timeouts of flows from now on."""
+        """Changes the timeouts of flows."""
         flows = settings.flows
         self.table.configure(flows.table_capacity, flows.idle_timeout, flows.active_timeout)
 
     async def read_ledger(self) -> None:
-        """Takes in what the ledger gained, whatever becomes of who asked for it; everyone who asks before it begins
-        has the same reading. A failure is said and the next reading goes on."""
+        """Processes a reading of the ledger, even if the caller is cancelled; callers share a reading that has not
+        begun. A failure is reported, and the next reading continues."""
         if self._next_reading is None:
             self._next_reading = self._tasks.spawn(self._read_ledger())
         await asyncio.shield(self._next_reading)
@@ -121,10 +121,10 @@ class Pipeline:
                 self.report_failure("reading the flow ledger failed; will retry at the next interval")
 
     def steps(self, deltas: Batch, now: float) -> Iterator[None]:
-        """Takes in what the ledger gained, a step at a time: in a flood a step lasts a quarter of a second, and clients
-        want to be served in between. Never raises for what packets contain: a part that fails says so."""
+        """Processes a reading of the ledger, a step at a time: in a flood a step lasts a quarter of a second, and
+        clients are served in between. Never raises because of packet contents: a failing part is reported."""
         passed = now - self.moment.at
-        seconds = max(passed, 1e-3) if passed >= 0 else self.moment.seconds  # the wall clock was set back: as before
+        seconds = max(passed, 1e-3) if passed >= 0 else self.moment.seconds  # the clock was set back: as before
         self._count(deltas)
         self._name_processes(deltas)
         changed = self.table.update(deltas, now)
@@ -156,8 +156,8 @@ class Pipeline:
         self.exports.put(rows, names)
 
     async def store_rest(self, now: float, patience_s: float) -> None:
-        """Gives them all that is pending, as fast as they take it: a full flow table is more than their queues hold.
-        When patience has ended, what has no room is lost, counted and said."""
+        """Gives them all pending rows, as fast as their queues allow: a full flow table is larger than these. Rows that
+        do not fit within `patience_s` are lost, counted and reported."""
         rows, names = self._due(now, everything=True)
         deadline = time.monotonic() + patience_s
         while len(rows):
@@ -180,34 +180,33 @@ class Pipeline:
         return rows, names
 
     def _names_for(self, rows: Batch) -> Names:
-        """What tunnels carried is looked up for the rows at hand alone: the kernel remembers it, not the daemon."""
+        """Names for these rows. Only their inner conversations are looked up: the kernel stores them, not the
+        daemon."""
         inners = rows["inner"][rows["inner"] != 0]
         if not len(inners):
             return self.owned_by(rows)
         return replace(self.owned_by(rows), inners=self._ledger.inners(np.unique(inners)))
 
     def owned_by(self, rows: Batch) -> Names:
-        """The names that go with rows, with those of their owners; of those that have none it is settled who waits for
-        them."""
+        """Names for these rows, owners included. Sets the owner of rows without one to the one whose socket waits."""
         self.units.settle(rows)
         return replace(self.names, owners=self.units.owners(rows)) if self.units.on else self.names
 
     def pending(self) -> Named:
-        """What the flow table holds that was not given to the store yet; it is given later all the same."""
+        """The rows of the flow table that the store does not have yet; it gets them later all the same."""
         rows = self.table.pending()
         return rows, self._names_for(rows)
 
     def resume_threats(self, stored: list[Threat], now: float) -> None:
-        """Takes up the threats that were open when the daemon stopped; the store learns which are over."""
+        """Resumes the threats that were open when the daemon stopped, and stores which are over."""
         for threat in self.engine.resume(stored, now):
             self._record_threat(threat, CLOSED)
         self._stored_threats = {each.id: (each.count, each.last_seen) for each in self.engine.threats()}
         for threat in self.engine.threats():
-            self.exports.threat(threat, UPDATED)  # what a kill may have taken from them
+            self.exports.threat(threat, UPDATED)  # exporters may have lost it when the daemon was killed
 
     def store_threats(self) -> None:
-        """Gives store and exports what open threats have gained since they were last told, so that no restart puts
-        them back."""
+        """Gives store and exports the updates of open threats, so that a restart does not lose them."""
         known, self._stored_threats = self._stored_threats, {}
         for threat in self.engine.threats():
             now = self._stored_threats[threat.id] = (threat.count, threat.last_seen)
@@ -219,7 +218,7 @@ class Pipeline:
         self.store.put_threat(threat, state)
 
     def report_store_health(self) -> None:
-        """Says when flows.db takes no rows, when it does again, what it lost, and when a broken one was set aside."""
+        """Reports when flows.db fails or works again, lost rows, and a broken file that was set aside."""
         now, before = self.store.status(), self._store_status
         self._store_status = now
         if now.set_aside and now.set_aside != (before and before.set_aside):
@@ -233,7 +232,7 @@ class Pipeline:
         self.sinks.loss("store", now.path, now.lost_rows, {"path": now.path})
 
     def report_export_health(self) -> None:
-        """Says which exports began to fail, work again, or lost something."""
+        """Reports exports that began to fail, work again, or lost records."""
         for to, what, trouble in self.exports.changes():
             message = messages.EXPORT_FAILED if trouble else messages.EXPORT_RESUMED
             self.sinks.note(message, f"{what} to {to}: {trouble or 'sent again'}", {"to": to})
@@ -244,7 +243,7 @@ class Pipeline:
                 self.sinks.loss(("threats", to), f"the export of threats to {to}", threats["lost"], {"to": to})
 
     def report_failure(self, text: str) -> None:
-        """Says that a part of the daemon failed, with where; to be called while handling the exception."""
+        """Reports that a part of the daemon failed, and where; called while handling the exception."""
         self.sinks.note(messages.ERROR_INTERNAL, text, {"what": text, "traceback": traceback.format_exc(limit=8)})
 
     def _count(self, deltas: Batch) -> None:

@@ -32,7 +32,7 @@ from trafficmond.protocols import SYN, UDP
 MOST = 16384
 # bound: records looked up in one tick (`flows.processes`) | the rest have no process, counted
 MOST_ASKED = 32768
-_SOON_S = 0.1  # that clocks of the ledger and of notes may differ
+_SOON_S = 0.1  # allowed difference between the clocks of ledger and notes
 
 
 class Source(Protocol):
@@ -43,7 +43,7 @@ class Source(Protocol):
         ...
 
     def waiting(self, ends: Batch) -> Batch:
-        """A NOTE of the process that waits at each local END."""
+        """A NOTE of the waiting process for each local END."""
         ...
 
     def may_lack(self) -> bool:
@@ -68,15 +68,15 @@ class _Known(NamedTuple):
 
 
 class Processes:
-    """Off while it has no source. The loop's thread owns it."""
+    """Processes of flows; off while it has no source. The loop's thread owns it."""
 
     def __init__(self, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.source: Source | None = None
         self._clock, self._monotonic = clock, monotonic
-        self._owners: OrderedDict[_Known, int] = OrderedDict()  # the one met longest ago first
+        self._owners: OrderedDict[_Known, int] = OrderedDict()  # the one seen longest ago first
         self._known: dict[int, _Known] = {}
         self._serial = 0
-        self._asked = False  # at all: the first reading has records from before
+        self._asked = False  # whether asked at all: the first reading has older records
         self._counted = dict.fromkeys(("unseen", "given_way", "reused", "protocols", "forgotten"), 0)
 
     @property
@@ -85,7 +85,7 @@ class Processes:
         return self.source is not None
 
     def counters(self) -> dict[str, int]:
-        """As `metrics.counted` names them."""
+        """The counters, as `metrics.counted` names them."""
         counted = {**self._counted, "lost": self.source.lost() if self.source else 0}
         return {f"process_{name}": count for name, count in counted.items()}
 
@@ -95,7 +95,7 @@ class Processes:
         return known.process if known else None
 
     def name(self, deltas: Batch) -> None:
-        """Has records that begin say which process sent them, in place."""
+        """Sets the owner of new records to the process that sent them, in place."""
         if self.source is None:
             return
         asks = (deltas["direction"] == Direction.EGRESS) & may_name(deltas["owner"])
@@ -117,7 +117,7 @@ class Processes:
         deltas["owner"][asks] = self._worded(rows["owner"], notes)
 
     def wait(self, rows: Batch, owners: Column) -> Column:
-        """`owners`, who wait for what came in with these rows, saying which process does."""
+        """`owners`, those waiting for these incoming rows, with the waiting process."""
         asks = np.flatnonzero(may_name(owners) & served(rows))
         if self.source is None or not len(asks):
             return owners
@@ -127,12 +127,12 @@ class Processes:
         return owners
 
     def at(self, ends: Batch) -> list[Process]:
-        """Those that wait at local ENDs."""
+        """The processes that wait at local ENDs."""
         notes = self.source.waiting(ends) if self.source else np.zeros(0, NOTE)
         return sorted({_process(note) for note in notes if note["pid"]})
 
     def _noted(self, source: Source, rows: Batch) -> tuple[Batch, Column]:
-        """A NOTE of each row, and whether there is none because somebody else was on its port later."""
+        """A NOTE of each row, and whether it is missing because another process used the port later."""
         notes, late = np.zeros(len(rows), NOTE), np.zeros(len(rows), bool)
         until = self._ticks(rows["first"] + _SOON_S)
         opened = np.flatnonzero(attempts(rows))
@@ -151,7 +151,7 @@ class Processes:
         return notes, late
 
     def _ticks(self, at: Column) -> Column:
-        """Epoch seconds as the notes' clock."""
+        """Epoch seconds converted to the notes' clock."""
         ticks: Column = np.maximum((at - self._clock() + self._monotonic()) * 1e9, 0).astype(np.uint64)
         return ticks
 
@@ -178,13 +178,13 @@ class Processes:
 
 
 def _process(note: np.void) -> Process:
-    """A command may be called anything: what could steer a terminal is made visible."""
+    """The process of a note. Terminal control characters in its command are made visible."""
     text = note["name"].decode("utf-8", "backslashreplace")
     return Process(int(note["pid"]), text if text.isprintable() else ascii(text)[1:-1])
 
 
 def _began_by_attempt(rows: Batch) -> Column:
-    """Which records began with a SYN of ours: nothing waits there."""
+    """A mask of records that began with a SYN of ours: nothing waits there."""
     syn: Column = attempts(rows) & (rows["first_flags"] & np.uint8(SYN) != 0)
     return syn
 
@@ -198,14 +198,14 @@ def _local(rows: Batch, side: str) -> tuple[Batch, Batch]:
 
 
 def _each(ask: Callable[[Batch], Batch], ends: Batch) -> Batch:
-    """What is noted of each of the ends, asked once of those that are alike."""
+    """The NOTE of each end, looked up once per distinct end."""
     distinct, which = np.unique(ends.view(f"V{END.itemsize}"), return_inverse=True)
     notes: Batch = ask(distinct.view(END))[which]
     return notes
 
 
 def _latest(found: list[Batch], until: Column | None = None) -> tuple[Batch, Column]:
-    """Of several notes of each row the latest that is not from after `until`, and whether there are none but those."""
+    """The latest note of each row not later than `until`, and whether all its notes are later."""
     best, late = found[0].copy(), np.zeros(len(found[0]), bool)
     best[:] = np.zeros(1, NOTE)
     for notes in found:

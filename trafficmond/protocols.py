@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 ICMP, IGMP, TCP, UDP, DCCP, ICMPV6, SCTP, UDPLITE = 1, 2, 6, 17, 33, 58, 132, 136
 WITH_PORTS = (TCP, UDP, DCCP, SCTP, UDPLITE)
-SERVED = (TCP, UDP, SCTP)  # whose ports are told apart by service
+SERVED = (TCP, UDP, SCTP)  # protocols with services by port
 
 FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20  # TCP flags (RFC 9293)
 
@@ -54,12 +54,12 @@ _NUMBERS: Mapping[str, int] = {name.lower(): number for number, name in _NAMES.i
 
 
 def protocol_name(number: int) -> str:
-    """The protocol's name ("TCP"), "IP-200" where it has none here."""
+    """The protocol's name ("TCP"), "IP-200" if it has none here."""
     return _NAMES.get(number) or f"IP-{number}"
 
 
 def has_ports(protocol: str) -> bool:
-    """Whether the protocol of that name has ports; ICMP has a type and a code in their place."""
+    """Whether the protocol of that name has ports; ICMP has type and code instead."""
     return protocol in _NAMED_WITH_PORTS
 
 
@@ -71,7 +71,7 @@ def endpoint(address: str, port: int | str | None, protocol: str) -> str:
 
 
 def protocol_number(name: str) -> int:
-    """The number of a name in any case, of "IP-200" or of "200". Raises ValueError saying what would do."""
+    """The number of a name in any case, of "IP-200" or of "200". Raises ValueError naming valid forms."""
     known = _NUMBERS.get(name.lower())
     if known is not None:
         return known

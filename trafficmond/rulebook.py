@@ -1,7 +1,7 @@
-"""The rules in force: reads files and run-time rules, compiles them and has them installed, or says why not.
+"""The rules in force: reads files and run-time rules, compiles and installs them, or raises the reason why not.
 
-A change is made whole or not at all. Reading and compiling happen in a worker thread, so that a million prefixes do
-not hold up the loop; installing happens on the loop, one change at a time.
+A change is atomic. Reading and compiling happen in a worker thread, so that a million prefixes do not block the loop;
+installing happens on the loop, one change at a time.
 """
 
 from __future__ import annotations
@@ -37,18 +37,17 @@ from trafficmond.verdict import Pair
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A change of the rules by hand: what was there before, and what whoever asked should know."""
+    """A change of the rules by hand: the rules before it, and notes for the client."""
 
     before: list[Table]
     notes: list[str]
     on_probation: bool = False
-    saved: int = 0  # so many of `before`, the last ones, were in the daemon's own file
-    already: bool = False  # it was so before: nothing was changed
+    saved: int = 0  # how many of `before`, the last ones, were in the daemon's own file
+    already: bool = False  # the rule was in force already: nothing changed
 
 
 class Loaded(NamedTuple):
-    """The rules that were in force when the files came in force, and those that are since; the same, if nothing is
-    different."""
+    """The rules in force before and after loading the files; the same object if nothing changed."""
 
     before: InForce | None
     in_force: InForce
@@ -59,33 +58,33 @@ class Rulebook(Tryouts):
 
     @property
     def guard(self) -> Guard:
-        """The lifelines that the rules in force were made with."""
+        """The lifelines that the rules in force were compiled with."""
         return self._inputs.guard
 
     @property
     def atlas(self) -> Atlas:
-        """Where addresses are."""
+        """The databases of countries and autonomous systems."""
         return self._sources.databases.atlas
 
     def watching_since(self) -> Mapping[int, float]:
-        """When each rule in shadow (its id, 0: the default) came in force, as far as this daemon knows; epoch s."""
+        """The time when each rule in shadow (its id, 0: the default) came in force, or this daemon started; epoch s."""
         return self.standing.maker.watching
 
     def pairs(self) -> Mapping[int, Pair]:
-        """What the numbers of verdicts that a rule in shadow has a say in stand for, likewise."""
+        """The pairs of a shadow rule and the deciding rule, by their number in verdict words."""
         return self.standing.maker.pairs.known()
 
     def names(self) -> Mapping[int, str]:
-        """Rule id -> name, for everything in force or lately so."""
+        """Rule id -> name, for all rules in force now or recently."""
         return self.standing.maker.ids.names()
 
     async def load(self, settings: Settings | None = None, begin: Begin | None = None) -> Loaded | None:
-        """Reads everything again and puts it in force, unless it is what is in force. Raises ConfigError: then nothing
+        """Reads everything again and puts it in force, unless it is in force already. Raises ConfigError: then nothing
         changed, and `error` is set.
 
-        Reading and compiling keep nobody from changing run-time rules meanwhile: these go with the files as they were,
-        and what has changed of them since is added at the end, when the files come in force. What shuts somebody out
-        is put on probation for `begin`, if the settings say so. While there is a probation nothing is read: None.
+        Run-time rules may change while files are read and compiled: such changes apply to the old files at once, and
+        are added to the new ones when these come in force. A change that shuts somebody out is put on probation for
+        `begin`, if the settings say so. During a probation nothing is read, and None returned.
         """
         async with self._reading:
             async with self._lock:
@@ -116,7 +115,7 @@ class Rulebook(Tryouts):
             return Loaded(before, in_force)
 
     async def _load_on_probation(self, settings: Settings, begin: Begin) -> Loaded | None:
-        """What the files say, on probation, if that shuts somebody out."""
+        """Puts the files on probation, if they shut somebody out."""
         alter = self._taking(await asyncio.to_thread(self._sources.tried, self._inputs, settings, ""))
         async with self.standing.drafted(alter) as draft, self._lock:
             if await self._is_held() or not (within := await self._caution(alter, settings, draft)):
@@ -127,13 +126,13 @@ class Rulebook(Tryouts):
             return Loaded(before, in_force)
 
     async def _is_held(self) -> bool:
-        """Whether there is a probation, which no reading of files is to change."""
+        """Whether there is a probation, during which files are not reloaded."""
         self.standing.expire_probation()
         await self._recall()
         return bool(self.standing.base and self.in_force)
 
     async def _unchanged(self, alter: Alter) -> InForce | None:
-        """What is in force, if the files and what else rules are made of are still the same."""
+        """The rules in force, if the files and all other inputs are still the same."""
         inputs = await asyncio.to_thread(alter, self._inputs)
         now, files, in_force = self._inputs, inputs.files, self.in_force
         if self.standing.base or not in_force or not in_force.generation or in_force.any_ended(time.time()):
@@ -149,18 +148,18 @@ class Rulebook(Tryouts):
         return in_force
 
     async def refresh(self) -> None:
-        """Makes the rules in force anew with the lifelines as they are now; not those of a last run, which are unknown.
-        Raises ConfigError, DatapathError."""
+        """Recompiles the rules in force with the current lifelines. Rules of the last run are unknown and stay as they
+        are. Raises ConfigError, DatapathError."""
         async with self._lock:
             if self.in_force and self.in_force.generation:
                 await self._change(lambda inputs: inputs)
 
     def shift(self, seconds: float) -> None:
-        """The wall clock was stepped by so much: rules by hand last as long as before, from the next change on."""
+        """Moves the ends of rules by hand after the wall clock was stepped; in force with the next change."""
         self.standing.jump += seconds
 
     async def settle(self) -> None:
-        """Makes the rules anew if the wall clock was stepped, so that they say what the kernel does. Never raises."""
+        """Recompiles the rules if the wall clock was stepped, so that they agree with the kernel. Never raises."""
         if self.standing.jump:
             async with self._lock:
                 if self.standing.jump and self.in_force and self.in_force.generation:
@@ -168,11 +167,11 @@ class Rulebook(Tryouts):
                         await self._change(lambda inputs: inputs)
 
     async def expire_rules(self, now: float) -> bool:
-        """Takes out what has ended by `now` (epoch s): rules by hand, with what they were forced on, and saved ones.
-        Returns whether there was anything. Raises ConfigError, DatapathError."""
+        """Removes rules by hand and saved rules that have ended by `now` (epoch s), and their exceptions from the
+        guard. Returns whether there were any. Raises ConfigError, DatapathError."""
         async with self._lock:
             in_force = self.in_force
-            if not in_force or not in_force.any_ended(now) or self.standing.base:  # in the kernel they end anyway
+            if not in_force or not in_force.any_ended(now) or self.standing.base:  # the kernel ends them anyway
                 return False
             inputs = self._inputs
             if any(rule.expires and rule.expires <= now for part in inputs.files.saved for rule in part.rules):
@@ -182,14 +181,13 @@ class Rulebook(Tryouts):
             return True
 
     async def _without_ended(self, files: Files, now: float) -> Files:
-        """Takes saved rules that have ended out of the daemon's own file. Where that cannot be written they stay there,
-        ended all the same."""
+        """Removes saved rules that have ended from the daemon's own file, if that can be written."""
         return await self._sources.rewritten(
             files, lambda tables: [table for table in tables if not has_ended(table, now)]
         )
 
     async def start_empty(self) -> None:
-        """Begins without a policy of its own, for a daemon whose files are broken: what is in the kernel stays."""
+        """Starts without a policy, for a daemon whose files are broken: the kernel keeps its rules."""
         await self._recall()
         policy = make_policy(Files(), default=Action.parse(self._inputs.settings.policy.default))
         numbered = self.standing.maker.ids.number(policy.rules, Numbered(), time.time())
@@ -198,20 +196,20 @@ class Rulebook(Tryouts):
         self.standing.put(Side(self._inputs, InForce(policy, table, 0, time.time(), numbered, columns)))
 
     async def force_bans(self, networks: Collection[Network]) -> None:
-        """These prefixes, and no others, are taken from the guard and the allowlist for bans on them."""
+        """Excludes exactly these prefixes from the guard and the allowlist, for forced bans."""
         async with self._lock:
             forced = frozenset(networks)
             if self.in_force is None:
-                self._take(replace(self._inputs, forced_bans=forced))  # the first rules will be made with it
+                self._take(replace(self._inputs, forced_bans=forced))  # used when the first rules are compiled
             elif forced != self._inputs.forced_bans:
                 await self._change(lambda inputs: replace(inputs, forced_bans=forced))
 
     async def add(self, table: Table, *, keep: bool, begin: Begin | None = None) -> Done:
-        """Puts a rule in force in place of the run-time rule on that prefix, direction and ports; `keep`: over restarts
-        too.
+        """Puts a rule in force; it replaces the run-time rule on that prefix, direction and ports. `keep`: over
+        restarts too.
 
-        One with `force` takes its prefix from guard and allowlist for as long as it lasts. With `begin` it may be on
-        probation. What is so already changes nothing. Raises ConfigError, OSError: then nothing changed.
+        While a rule with `force` lasts, guard and allowlist do not protect its prefix. With `begin` it may be on
+        probation. A rule that is in force already changes nothing. Raises ConfigError, OSError: then nothing changed.
         """
         place = {PORTS: [], **table}
 
@@ -231,7 +229,7 @@ class Rulebook(Tryouts):
             return Done(before, *await self._by_hand_change(begin, *how))
 
     async def _is_so(self, table: Table, saved: list[Table], before: list[Table], *, keep: bool) -> bool:
-        """Whether a rule is in force as it is wanted, and kept if that is wanted; what is on probation is never so."""
+        """Whether a rule is in force as requested, and kept if requested; False on probation."""
         in_force, ports = self.in_force, table.get(PORTS, [])
         if self.standing.base or not in_force or not in_force.generation:
             return False
@@ -239,7 +237,7 @@ class Rulebook(Tryouts):
         on = {
             rule.path for rule in rules if str(rule.action) == table["action"] and services.text(rule.services) == ports
         }
-        kept = str(self.saved_path) in on  # what the file holds by now need not be in force
+        kept = str(self.saved_path) in on  # the file's present rules need not be in force
         if keep:
             return kept and adds_nothing(table, saved) and len(before) == 1
         saved = await self._sources.saved() if kept else []
@@ -254,10 +252,10 @@ class Rulebook(Tryouts):
         saved: bool,
         begin: Begin | None = None,
     ) -> Done:
-        """Takes the run-time rules on exactly this prefix out of force, and the saved ones too if `saved`; with
-        `ports`, those for just these services alone.
+        """Removes the run-time rules on exactly this prefix, and the saved ones too if `saved`; with `ports`, only
+        those for exactly these services.
 
-        `before` is what was removed, [] if there was nothing. Raises ConfigError or OSError: then nothing changed.
+        `before` has the removed rules, [] if there were none. Raises ConfigError or OSError: then nothing changed.
         """
         wanted: Table = {CIDR: cidr} if direction is None else {CIDR: cidr, DIRECTION: str(direction)}
         wanted |= {} if ports is None else {PORTS: ports}
@@ -277,8 +275,8 @@ class Rulebook(Tryouts):
     async def _by_hand_change(
         self, begin: Begin | None, runtime: Tables, saved: Tables | None
     ) -> tuple[list[str], bool]:
-        """Changes run-time rules, and those in the daemon's own file; what whoever asked should know, and whether that
-        is on probation. Raises as `add`."""
+        """Changes run-time rules, and those in the daemon's own file. Returns notes for the client, and whether the
+        change is on probation. Raises the same errors as `add`."""
         on_disk = await self._sources.saved() if saved else []
 
         def alter(inputs: Inputs) -> Inputs:
@@ -302,22 +300,22 @@ class Rulebook(Tryouts):
         return any(same(table, {CIDR: cidr}) for table in await self._sources.saved())
 
     async def _save_and_change(self, alter: Alter, before: list[Table], saved: list[Table]) -> None:
-        """As `_change`, with these rules in the daemon's own file; both or neither."""
+        """Does the same as `_change` and writes these rules to the daemon's own file; both or neither."""
         there = await self._sources.save(saved)
         try:
 
             def change(inputs: Inputs) -> Inputs:
-                if inputs.saved is not None:  # on probation, where it holds something else
+                if inputs.saved is not None:  # on probation, with other saved rules
                     return alter(inputs)
                 return replace(alter(inputs), files=with_own(inputs.files, there), saved=None)
 
             await self._change(change)
-        except BaseException:  # refused by the rules, by the kernel, or given up with the daemon
+        except BaseException:  # invalid rules, a refusal of the kernel, or the daemon stops
             await self._sources.save(before)
             raise
 
     async def release_memory(self) -> None:
-        """Gives back to the system what the builds since the last time have freed; nobody waits for that."""
+        """Returns memory freed by compiling to the system, in the background."""
         if self._spent_memory:
             self._spent_memory = False
             await asyncio.to_thread(heap.give_back)

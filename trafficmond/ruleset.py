@@ -1,4 +1,4 @@
-"""A set of rules: what it is made of, how it is made, and what it is when it is in force."""
+"""A set of rules: its inputs, how it is compiled, and the result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Guard = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What the kernel judges by."""
+    """A compiled set of rules."""
 
     policy: Policy
     table: VerdictTable
@@ -43,33 +43,33 @@ class InForce:
 
     @property
     def source(self) -> Source:
-        """What the table was compiled of."""
+        """The source that the table was compiled from."""
         return Source(self.policy, self.columns)
 
     def any_ended(self, now: float) -> bool:
-        """Whether a rule has ended since they were made and by `now` (epoch s): a new table saves the kernel a step."""
+        """Whether a rule has ended between compilation and `now` (epoch s): a new table saves the kernel a step."""
         expires = self.columns.expires
         return bool(((expires > self.loaded_at) & (expires <= now)).any())
 
     def apart(self) -> InForce:
-        """The same, of which nothing is changed in place: what is made of it is a table of its own."""
+        """The same rules, but never changed in place: later tables are separate ones."""
         return replace(self, table=replace(self.table, live=False))
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Everything that a set of rules is made of."""
+    """The inputs of a set of rules."""
 
     settings: Settings
-    files: Files = field(default_factory=Files)  # as they were when they were last found right
+    files: Files = field(default_factory=Files)  # as last found valid
     runtime: Sequence[Table] = ()
-    instead: Path | None = None  # a rules file in the place of the one of its name in cidr_dir
+    instead: Path | None = None  # a rules file that replaces the one of its name in cidr_dir
     guard: Guard = ()
-    forced_bans: frozenset[Network] = frozenset()  # what bans took from guard and allowlist
-    saved: Sequence[Table] | None = None  # on probation: what the daemon's own file is to hold, if that is another
+    forced_bans: frozenset[Network] = frozenset()  # prefixes of forced bans, excluded from guard and allowlist
+    saved: Sequence[Table] | None = None  # on probation: new rules of the daemon's own file; None: unchanged
 
     def at(self, now: float, jump: float, guard: Guard) -> Inputs:
-        """The same at `now` (epoch s), by a wall clock that was stepped by `jump`, with the lifelines of today."""
+        """The same at `now` (epoch s), after the wall clock was stepped by `jump`, with the lifelines `guard`."""
         files, runtime = self.files, self.runtime
         if jump:
             files = replace(files, saved=tuple(part.moved(jump) for part in files.saved))
@@ -79,9 +79,9 @@ class Inputs:
 
 
 class Maker:
-    """Makes what is in force of what it is made of. Remembers what it can use again.
+    """Compiles inputs into rules, and caches reusable parts.
 
-    Sets can be made side by side, in threads; `use` says which are in force.
+    Sets can be compiled in parallel threads; `use` sets which are in force.
     """
 
     def __init__(self, to_jiffies: Callable[[float], int]) -> None:
@@ -92,7 +92,7 @@ class Maker:
         self._read: tuple[list[Table], Rules] = [], Rules.joined([])  # of the last tables of run-time rules
 
     def make(self, inputs: Inputs, before: InForce | None, generation: int, now: float, *, whole: bool) -> InForce:
-        """What `inputs` are, made of `before` where that is quicker and not `whole`. Raises ConfigError."""
+        """Compiles `inputs`; changes `before` instead if that is quicker and not `whole`. Raises ConfigError."""
         policy = self._policy(inputs, now)
         try:
             numbered, columns = self._numbered(policy, before, now)
@@ -103,14 +103,14 @@ class Maker:
         return InForce(policy, table, generation, now, numbered, columns)
 
     def is_near(self, inputs: Inputs, before: InForce, now: float) -> bool:
-        """Whether `make` makes what `inputs` are of `before` at once. Raises ConfigError."""
+        """Whether `make` can quickly compile `inputs` by changing `before`. Raises ConfigError."""
         if not before.generation:
             return False
         policy = self._policy(inputs, now)
         return near(before.table, before.source, Source(policy, self._numbered(policy, before, now)[1]))
 
     def use(self, sets: Sequence[InForce], now: float, *, drafting: bool) -> None:
-        """These are in force from now on, the last of them judges; `drafting`: others are being made."""
+        """Sets the rules in force, of which the kernel uses the last; `drafting`: others are being compiled."""
         self.ids.use([each.numbered for each in sets], now, forget=not drafting)
         if not drafting:
             self.pairs.forget(now, lambda: set().union(*(each.table.pairs() for each in sets)))
@@ -132,19 +132,19 @@ class Maker:
         return numbered, _columns_of(policy, numbered.numbers, before)
 
     def _runtime_rules(self, tables: Sequence[Table]) -> Rules:
-        """Run-time rules as they are read: those of tables that all stood before are as they were."""
+        """Parses run-time rules; reuses the last result if its tables all come first."""
         before, rules = self._read
         same = next((at for at, pair in enumerate(zip(before, tables, strict=False)) if pair[0] is not pair[1]), None)
         same = min(len(before), len(tables)) if same is None else same
         rules = Rules.joined([rules.first(same), read_tables(tables[same:], "runtime", own=True)])
-        if not rules.mistakes:  # else there are fewer rules than tables
+        if not rules.mistakes:  # with mistakes there are fewer rules than tables
             self._read = list(tables), rules
         return rules
 
     def _compile(
         self, source: Source, before: InForce | None, generation: int, now: float, *, whole: bool
     ) -> VerdictTable:
-        """Only what is different, if that is little and all else has still the ends of then."""
+        """Compiles only the difference, if that is small and all other rules have the same ends."""
         policy = source.policy
         if before and before.generation and not whole:
             args = before.table, before.source, source, now, self._to_jiffies, generation
@@ -156,7 +156,7 @@ class Maker:
 
 
 def _columns_of(policy: Policy, ids: npt.NDArray[np.uint32], in_force: InForce | None) -> RuleColumns:
-    """Of the rules that those in force begin with too, they are those."""
+    """The columns of all rules; reuses those of the common beginning with the rules in force."""
     if in_force is None:
         return RuleColumns.of(policy.rules, ids)
     before = in_force.policy

@@ -21,18 +21,18 @@ _AREAS = {
     _ICMPV6: (abi.WHAT_ICMPV6, _TYPES),
 }  # by protocol: where its ports or types are, and how many there are
 _NAMES = {_TCP: "tcp", _UDP: "udp", _ICMP: "icmp", _ICMPV6: "icmpv6"}
-# The commonest of /etc/services, as netbase has them, for hosts without it: nobody is shut out for want of a name.
+# The commonest of /etc/services, as netbase has them, for hosts without that file.
 _COMMON = {
     _TCP: {"ssh": 22, "smtp": 25, "domain": 53, "http": 80, "https": 443, "submission": 587, "imaps": 993},
     _UDP: {"domain": 53, "ntp": 123, "https": 443},
 }
 _WRITE = "write tcp/443, udp/8000-8100, 53 (tcp and udp), icmp/8 (ping), gre, or a name of /etc/services"
-_CACHED = 4096  # many rules name the same
-MOST_NAMED = 1000  # in one rule: none has more in earnest
+_CACHED = 4096  # many rules name the same services
+MOST_NAMED = 1000  # in one rule: no real rule has more
 
 
 def parse(texts: Sequence[str]) -> Places:
-    """What all of `texts` name together. Raises ValueError that says which names nothing."""
+    """The places that `texts` name together. Raises ValueError naming the invalid text."""
     return _parsed(tuple(texts))
 
 
@@ -55,7 +55,7 @@ def _places(text: str) -> list[tuple[int, int]]:
             if found:
                 return found
             raise _invalid(text) from None
-    if which in _NAMES.values() and protocol not in _NAMES.values():  # as ufw and others have it
+    if which in _NAMES.values() and protocol not in _NAMES.values():  # the order of ufw and others
         raise ValueError(f"{quoted(text)} is the wrong way round; write {quoted(f'{which}/{protocol}')}")
     try:
         number = protocol_number("icmpv6" if protocol == "ipv6-icmp" else protocol)
@@ -79,7 +79,7 @@ def _invalid(text: str) -> ValueError:
 
 
 def _port(name: str, protocol: int) -> int | None:
-    """The port of a name of /etc/services, or of one that everybody knows."""
+    """The port of a name in /etc/services, or of a common one."""
     try:
         return socket.getservbyname(name, _NAMES[protocol])
     except (OSError, ValueError):
@@ -107,7 +107,7 @@ def _all_of(protocol: int) -> tuple[int, int]:
 
 
 def place(protocol: int, number: int) -> int:
-    """The place of a port or type; of other protocols the number says nothing."""
+    """The place of a port or type; other protocols ignore the number."""
     return _AREAS[protocol][0] + number if protocol in _AREAS else abi.WHAT_OTHER + protocol
 
 
@@ -123,12 +123,12 @@ def merged(places: Iterable[tuple[int, int]]) -> Places:
 
 
 def _area(place: int) -> int:
-    """The protocol whose ports or types a place is among, or the place itself."""
+    """The protocol that a place is a port or type of, or the place itself."""
     return next((each for each, (start, count) in _AREAS.items() if start <= place < start + count), -place)
 
 
 def text(places: Places) -> list[str]:
-    """The names of `places`, which read back as the same: those of TCP and UDP both without a protocol."""
+    """The names of `places`, which parse to the same: ports of both TCP and UDP without a protocol."""
     return list(_text(places))
 
 
@@ -152,10 +152,10 @@ def _numbers(places: Places, protocol: int) -> list[str]:
 
 @lru_cache(_CACHED)
 def with_fragments(places: Places, passing: bool) -> Places:
-    """`places` and those later fragments that go with them.
+    """`places` and the later fragments that belong to them.
 
-    Later fragments have no ports. Who lets some ports of a protocol pass has to let its fragments pass, or no large
-    datagram gets through; who drops some need not drop them, since without its first fragment a datagram is dead.
+    Later fragments have no ports. A rule that passes some ports of a protocol must pass its fragments too, or no large
+    datagram arrives. A rule that drops some need not, since a datagram without its first fragment is lost.
     """
     named = [_area(first) if _area(first) > 0 else first - abi.WHAT_OTHER for first, _ in places]
     whole = {protocol for protocol in _AREAS if _all_of(protocol) in places}
@@ -164,7 +164,7 @@ def with_fragments(places: Places, passing: bool) -> Places:
 
 
 def without_fragments(places: Places) -> Places:
-    """`places` as they are named: without what `with_fragments` gave them, and apart where a protocol ends."""
+    """`places` as rules name them: without the additions of `with_fragments`, and split where a protocol ends."""
     others = [(place, place) for place in range(abi.WHAT_OTHER, abi.WHAT_FRAGMENT)]
     areas = [(start, start + count - 1) for start, count in _AREAS.values()] + others
     cut = [(max(first, low), min(last, high)) for first, last in places for low, high in areas]
@@ -172,7 +172,7 @@ def without_fragments(places: Places) -> Places:
 
 
 def meet(places: Places, other: Places) -> bool:
-    """Whether a service is among both; () has every service."""
+    """Whether both have a service in common; () has every service."""
     some = not places or not other
     return some or any(first <= high and low <= last for first, last in places for low, high in other)
 

@@ -1,4 +1,4 @@
-"""The files that rules are read from: the administrator's, which are never written, and the daemon's own."""
+"""Rule files: the administrator's, which are never written, and the daemon's own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Tables = Callable[[list[Table]], list[Table]]
 
 
 class Sources:
-    """Reads them, through what was read of them before."""
+    """Reads the files, through a cache."""
 
     def __init__(self, state_dir: Path) -> None:
         self.own = state_dir / SAVED_NAME
@@ -35,7 +35,7 @@ class Sources:
         self.databases = Databases(state_dir / GEO_NAME)
 
     async def read(self, settings: Settings) -> Files:
-        """What they hold now. Raises ConfigError with every mistake."""
+        """Reads all files. Raises ConfigError with every mistake."""
         return _right(await asyncio.to_thread(self._read, settings))
 
     def _read(self, settings: Settings) -> Files:
@@ -46,14 +46,14 @@ class Sources:
         return files
 
     def up_to_date(self, files: Files) -> Files:
-        """`files` with what the daemon's own holds now. Raises ConfigError."""
+        """`files` with the present rules of the daemon's own file. Raises ConfigError."""
         there = _right(with_saved(Files(), self.own, self._cache))
         if list(map(id, there.saved)) == list(map(id, files.saved)):
             return files
         return with_own(files, there)
 
     async def last_good(self, settings: Settings) -> Files:
-        """What they held when they were last taken."""
+        """The last good content of the files."""
         return await asyncio.to_thread(self._read_last_good, settings)
 
     def _read_last_good(self, settings: Settings) -> Files:
@@ -61,13 +61,13 @@ class Sources:
         return read_last_good(settings.cidr_dir, lists_of(settings), self.own, *known)
 
     def settled(self) -> str:
-        """What tells the copies of what is in force from others. Raises OSError if they could not be kept."""
+        """An identifier of the copies of the files in force. Raises OSError if they could not be kept."""
         return self._last_good.settled()
 
     def tried(self, inputs: Inputs, settings: Settings, folder: str) -> Inputs:
-        """`inputs` with what the files hold that `settings` name, with `folder` in the place of `cidr_dir`, or, if that
-        is a rules file, of the one of its name, unless it is the file of these settings itself. What they last held is
-        remembered as it was; what is wrong and is none of theirs is a mistake. Raises ConfigError."""
+        """`inputs` with the files that `settings` name. `folder` replaces `cidr_dir`, or, if it is a rules file, the
+        one of its name, unless it is the file of these settings itself. The last good contents stay as they are. Raises
+        ConfigError with every mistake outside of them."""
         last_good = None if folder else self._last_good.aside()
         if folder and settings.source == Path(folder):
             folder = ""
@@ -88,22 +88,22 @@ class Sources:
         return replace(inputs, settings=of, files=files, instead=instead)
 
     def holding(self, inputs: Inputs, saved: list[Table]) -> Inputs:
-        """`inputs` with other rules in the daemon's own file, which is not written."""
+        """`inputs` with other rules for the daemon's own file, which is not written."""
         files = replace(inputs.files, saved=(as_saved(self.own, saved),))
         return replace(inputs, saved=saved, files=files)
 
     async def saved(self) -> list[Table]:
-        """What the daemon's own file holds. Raises OSError, ConfigError."""
+        """The rules in the daemon's own file. Raises OSError, ConfigError."""
         tables: list[Table] = await asyncio.to_thread(read_saved, self.own)
         return tables
 
     async def save(self, tables: list[Table]) -> Files:
-        """Has the daemon's own file hold these; as it is read then. Raises OSError."""
+        """Writes these rules to the daemon's own file; returns the files as read then. Raises OSError."""
         await asyncio.to_thread(save, self.own, tables)
         return await asyncio.to_thread(with_saved, Files(), self.own, self._cache)
 
     async def rewritten(self, files: Files, change: Tables) -> Files:
-        """`files` with the daemon's own file changed; as they are, if that cannot be read or written."""
+        """`files` with the daemon's own file changed; unchanged if that cannot be read or written."""
         try:
             tables = await self.saved()
             changed = change(tables)
@@ -116,7 +116,7 @@ class Sources:
 
 
 def with_own(files: Files, there: Files) -> Files:
-    """`files` with what the daemon's own file, read by itself, holds."""
+    """`files` with the rules of the daemon's own file, which was read separately."""
     before = [note for part in files.saved for note in part.notes]
     notes = [note for note in files.notes if note not in before]
     return Files(files.parts, there.saved, (*files.mistakes, *there.mistakes), (*notes, *there.notes))

@@ -1,7 +1,7 @@
-"""The rules that are confirmed, and those that are perhaps on probation: how both come into the kernel, and go.
+"""The confirmed rules and those on probation, and how they come into the kernel and leave it.
 
-On probation means that the kernel judges by it until a deadline, and then by what is confirmed, unless somebody
-confirms it. What changes meanwhile changes both.
+The kernel uses rules on probation until a deadline, and then the confirmed ones, unless somebody confirms the new
+rules. A change in between changes both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trafficmond.ruleset import Guard, InForce, Inputs, Maker
 
 TRIAL_NAME = "probation.json"  # in state_dir
 BEGUN, CONFIRMED, ROLLED_BACK, RAN_OUT, RESET = "begun", "confirmed", "rolled back", "ran out", "reset"
-_SAME_S = 5.0  # what the kernel's end of a probation and the one that was kept may differ by
+_SAME_S = 5.0  # tolerance between the kernel's end of a probation and the stored one
 _UNKNOWN = "a change that an earlier daemon made"
 _MOST_TOLD = 300  # characters
 _LOOK = "see trafficctl status"
@@ -33,28 +33,28 @@ Alter = Callable[[Inputs], Inputs]
 
 
 class Kernel(Protocol):
-    """What judges, by one table or, until a moment, by another."""
+    """The kernel's tables: the confirmed one, and one on probation until a deadline."""
 
     @property
     def on_trial_until(self) -> float | None:
-        """When a probation ends (epoch s), or has ended by itself; None: there is none."""
+        """The time when a probation ends or ended by itself (epoch s); None: there is none."""
 
     def install(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """What is confirmed is this table; returns the words that it reads. Raises DatapathError."""
+        """Puts this table in force as confirmed; returns the words that the kernel reads. Raises DatapathError."""
 
     def stage(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """Lays a table ready: words that can be changed until `install` has them in force, at once. Raises
-        DatapathError. Any thread."""
+        """Prepares a table: its words can be changed until `install` puts them in force at once. Raises DatapathError.
+        Thread-safe."""
 
     def unstage(self) -> None:
-        """Gives up what lies ready."""
+        """Discards a prepared table."""
 
     def try_out(self, words: npt.NDArray[np.uint32], settings: Settings, until: float | None) -> None:
-        """Judges by this table, and by the switches of these settings, until then; None: as long as by the one before.
-        Raises DatapathError."""
+        """Uses this table and the switches of these settings until `until`; None: keeps the end of the last one. Raises
+        DatapathError."""
 
     def confirm(self, words: npt.NDArray[np.uint32], settings: Settings) -> None:
-        """Goes on judging by what is on probation. Raises DatapathError."""
+        """Confirms the table on probation. Raises DatapathError."""
 
     def roll_back(self) -> None:
         """Ends the probation."""
@@ -62,7 +62,7 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Who wants a change, in which words, and for how long it is to be on probation; 0: only if it has to be."""
+    """The author of a change, its description, and the duration of its probation; 0: only if necessary."""
 
     user: str
     what: str
@@ -70,22 +70,22 @@ class Begin:
 
 
 class Side(NamedTuple):
-    """Rules, and what they are made of."""
+    """A set of rules and its inputs."""
 
     inputs: Inputs
     in_force: InForce | None
 
 
 class Made(NamedTuple):
-    """Rules that have been made, and what of."""
+    """Compiled rules and their inputs."""
 
     inputs: Inputs
     in_force: InForce
 
 
 def recalled(settings: Settings) -> tuple[Settings, Kept, str]:
-    """The settings to begin with, what the last daemon kept of a probation, and what of that cannot be read, in words.
-    Of rules they say what is confirmed, if the files are refused as they are."""
+    """The settings to start with, the last daemon's record of a probation, and the error of reading it, in words. If
+    the present files are refused, the settings have the confirmed rules."""
     path = settings.state_dir / TRIAL_NAME
     try:
         kept = trial.read(path)
@@ -97,7 +97,7 @@ def recalled(settings: Settings) -> tuple[Settings, Kept, str]:
 
 
 def _together(before: str, what: str) -> str:
-    """What is on probation after a change on top of others: all of them, or the first and the latest of many."""
+    """The description of a probation after another change: all changes, or the first and the latest of many."""
     if not before or what in before.split(", "):
         return before or what
     joined = f"{before}, {what}"
@@ -105,7 +105,7 @@ def _together(before: str, what: str) -> str:
 
 
 class Standing:
-    """Owns both. One change at a time: its owner has the lock."""
+    """Owns both. One change at a time; the caller holds the lock."""
 
     def __init__(
         self,
@@ -115,14 +115,14 @@ class Standing:
         guard: Callable[[Settings], Guard],
         calibrate: Callable[[], object],
     ) -> None:
-        self.now = Side(Inputs(settings), None)  # what the kernel judges by
-        self.base: Side | None = None  # while there is a probation: what is confirmed
+        self.now = Side(Inputs(settings), None)  # the rules that the kernel uses
+        self.base: Side | None = None  # during a probation: the confirmed rules
         self.kept = Kept()
-        self.untold = ""  # what of a probation cannot be kept or read
-        self.tell: Callable[[Trial, str], object] = lambda _trial, _turn: None  # told when one begins or ends
-        self.copies: Callable[[], str] = str  # what tells copies of the files that are confirmed from others
+        self.untold = ""  # error of storing or reading a probation
+        self.tell: Callable[[Trial, str], object] = lambda _trial, _turn: None  # called when a probation begins or ends
+        self.copies: Callable[[], str] = str  # identifies the copies of the confirmed files
         self.disk = ""  # the fingerprint of the files when the probation began
-        self.jump = 0.0  # of the wall clock, that rules by hand are still to follow
+        self.jump = 0.0  # step of the wall clock not yet applied to rules by hand
         self.maker = Maker(to_jiffies)
         self._drafting = False
         self._written = Kept()
@@ -133,12 +133,12 @@ class Standing:
 
     @property
     def confirmed(self) -> Side:
-        """What is in force when no probation is."""
+        """The confirmed rules, in force when there is no probation."""
         return self.base or self.now
 
     @property
     def trial(self) -> Trial | None:
-        """What is on probation now, whoever began it."""
+        """The present probation, whoever began it."""
         until = self._kernel.on_trial_until
         if until is None or until <= time.time():
             return None
@@ -149,13 +149,13 @@ class Standing:
         return self._guard(settings)
 
     def put(self, now: Side, base: Side | None = None) -> None:
-        """These are in force: the kernel judges by `now`."""
+        """Records the rules in force: the kernel uses `now`."""
         self.now, self.base = now, base
         if sets := [side.in_force for side in (base, now) if side and side.in_force]:
             self.maker.use(sets, time.time(), drafting=self._drafting)
 
     async def made(self, side: Side, alter: Alter, draft: Made | None = None) -> Made:
-        """What a side would be, made of a draft if there is one. Raises ConfigError."""
+        """Compiles an altered side, from a draft if there is one. Raises ConfigError."""
         jump, now = self.jump, time.time()
         inputs = await asyncio.to_thread(alter, side.inputs)
         inputs = inputs.at(now, jump, self._guard(inputs.settings))
@@ -169,15 +169,15 @@ class Standing:
         return self.now.in_force.generation + 1 if self.now.in_force else 1
 
     async def would(self, alter: Alter, draft: Made | None) -> InForce:
-        """What would be in force, made so that it changes nothing. Raises ConfigError."""
+        """Compiles altered rules without changing those in force. Raises ConfigError."""
         in_force = self.now.in_force
         return (await self.made(Side(self.now.inputs, in_force and in_force.apart()), alter, draft)).in_force
 
     @asynccontextmanager
     async def drafted(self, alter: Alter, *, staged: bool = False) -> AsyncIterator[Made | None]:
-        """What `alter` would make of the rules in force, compiled while others change these. Within the block `change`,
-        for which it lies `staged`, or `try_out` makes of this draft, and of what has changed since, what comes in
-        force; None: they do as quickly without one. Raises ConfigError, DatapathError."""
+        """A draft of the rules altered by `alter`, compiled while others may change the rules in force. Within the
+        block, `change` (if `staged`) or `try_out` completes it with later changes and puts it in force; None: a draft
+        would save no time. Raises ConfigError, DatapathError."""
         before, jump, now = self.now, self.jump, time.time()
         if before.in_force is None or jump:
             yield None
@@ -188,7 +188,7 @@ class Standing:
             inputs = inputs.at(now, jump, self._guard(inputs.settings))
             made, args = None, (inputs, before.in_force)
             if not await asyncio.to_thread(self.maker.is_near, *args, now):
-                # As a whole: the table in force is changed in place meanwhile.
+                # Compiled as a whole, since the table in force may be changed in place meanwhile.
                 made = await asyncio.to_thread(self.maker.make, *args, self._next_generation(), now, whole=True)
             if made and staged:
                 words = await asyncio.to_thread(self._kernel.stage, made.table.words)
@@ -200,8 +200,8 @@ class Standing:
             self.put(self.now, self.base)
 
     async def change(self, alter: Alter, draft: Made | None = None) -> InForce:
-        """Makes the rules anew of what `alter` makes of their inputs; while there is a probation, both those that are
-        confirmed and those on probation. Raises ConfigError, DatapathError: then nothing changed."""
+        """Recompiles the rules with inputs changed by `alter`; during a probation, both the confirmed rules and those
+        on probation. Raises ConfigError, DatapathError: then nothing changed."""
         self.expire_probation()
         base = await self.made(self.base, alter) if self.base else None
         inputs, new = await self.made(self.now, alter, draft)
@@ -223,15 +223,15 @@ class Standing:
         table, before = new.table, self.confirmed.in_force
         if table.edit:
             table.edit.apply(table.words)
-            if before and before.table.words is table.words:  # else they lie ready
+            if before and before.table.words is table.words:  # otherwise they are staged
                 return new
         return replace(new, table=replace(table, words=self._kernel.install(table.words), live=True))
 
     async def try_out(
         self, alter: Alter, begin: Begin, draft: Made | None, *, files: bool, folder: str, place: str
     ) -> InForce:
-        """Puts what `alter` makes of the rules in force on probation: `files`, those that settings name, or those of
-        `folder`, which is to come to `place`, among it. Raises ConfigError, DatapathError: then nothing changed."""
+        """Puts the rules altered by `alter` on probation. `files`: with those that settings name, or those of `folder`,
+        whose place is `place` once confirmed. Raises ConfigError, DatapathError: then nothing changed."""
         self.expire_probation()
         ours, in_force = self.now
         if in_force is None or not in_force.generation:
@@ -258,7 +258,7 @@ class Standing:
         return made
 
     async def _keep_planned(self, planned: Trial, refused: str) -> None:
-        """With what the next daemon needs where files are refused: what is confirmed in their place."""
+        """Stores the confirmed rules too, which the next daemon uses in place of refused files."""
         if not refused:
             await self.keep(Kept(planned))
             return
@@ -271,8 +271,8 @@ class Standing:
             self.untold = f"a restart would not know which rules are confirmed: {error.strerror or error}"
 
     async def resume(self, alter: Alter) -> None:
-        """Goes on with the probation that an earlier daemon began, which is what `alter` makes of the rules in force.
-        Raises ConfigError, DatapathError."""
+        """Continues a probation that an earlier daemon began: the rules in force altered by `alter`. Raises
+        ConfigError, DatapathError."""
         confirmed = self.now
         inputs, made = await self.made(Side(confirmed.inputs, confirmed.in_force and confirmed.in_force.apart()), alter)
         self._kernel.try_out(made.table.words, inputs.settings, None)
@@ -280,7 +280,7 @@ class Standing:
         self.disk = await asyncio.to_thread(trial.fingerprint, confirmed.inputs.settings)
 
     def known_trial(self) -> Trial:
-        """What can be confirmed. Raises TrafficmonError."""
+        """The probation that can be confirmed. Raises TrafficmonError if there is none."""
         self.expire_probation()
         known = self.trial
         if known is None:
@@ -291,7 +291,7 @@ class Standing:
         return known
 
     async def confirm(self) -> Inputs:
-        """What is on probation stays in force. Raises DatapathError: then it goes on."""
+        """Confirms the rules on probation. Raises DatapathError: then the probation continues."""
         known, (inputs, in_force) = self.known_trial(), self.now
         assert in_force is not None
         self._kernel.confirm(in_force.table.words, inputs.settings)
@@ -301,7 +301,7 @@ class Standing:
         return inputs
 
     async def roll_back(self) -> Trial:
-        """What was confirmed before is in force again. Raises TrafficmonError if nothing is on probation."""
+        """Puts the confirmed rules in force again. Raises TrafficmonError if nothing is on probation."""
         self.expire_probation()
         known = self.trial
         if known is None:
@@ -311,7 +311,7 @@ class Standing:
         return known
 
     def expire_probation(self) -> bool:
-        """Whether a probation has ended by itself since it was asked last; then what is confirmed is in force."""
+        """Whether a probation has ended by itself since the last call; then the confirmed rules are in force."""
         if self._kernel.on_trial_until is None:
             return False
         self.calibrate()
@@ -333,7 +333,7 @@ class Standing:
         self.tell(known, turn)
 
     def recall(self, kept: Kept, untold: str) -> None:
-        """Takes over what the last daemon kept, if it is still so in the kernel."""
+        """Restores the last daemon's probation, if the kernel still has it."""
         self.kept, self._written, self.untold = kept, kept, untold
         until = self._kernel.on_trial_until
         if kept.trial and (until is None or abs(until - kept.trial.until) > _SAME_S):
@@ -342,17 +342,17 @@ class Standing:
             self.tell(kept.trial, RESET)
 
     async def forget_refused(self) -> None:
-        """Other files than those that were refused are in force."""
+        """Clears the refusal of files, once other files are in force."""
         if self.kept.refused:
             await self.keep(Kept(self.kept.trial))
 
     async def settle(self) -> None:
-        """Has the end of a probation kept, which nobody waits for."""
+        """Stores the end of a probation, in the background."""
         if self._written != self.kept:
             await self.keep(self.kept)
 
     async def keep(self, kept: Kept) -> None:
-        """Has the next daemon know of it; if that cannot be, `untold` says so."""
+        """Stores a probation for the next daemon; on failure `untold` has the error."""
         self.kept, self.untold = kept, ""
         try:
             await asyncio.to_thread(trial.keep, self._path, kept)

@@ -1,4 +1,4 @@
-"""Rules on probation as a whole: files that are tried, until they are confirmed or taken back."""
+"""Files of rules on probation, until they are confirmed or rolled back."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ REFUSED = (
 
 
 class Tryouts(Changes):
-    """What files say, on probation."""
+    """Puts rules from files on probation."""
 
     @property
     def saved_path(self) -> Path:
-        """Where `add-cidr --save` keeps rules."""
+        """The file in which `add-cidr --save` keeps rules."""
         return self._sources.own
 
     def _taking(self, read: Inputs) -> Alter:
-        """Takes over what was read of files and settings; of the daemon's own file, what it holds when that is done."""
+        """An alteration that uses the files and settings as read, and the daemon's own file as it is then."""
 
         def alter(inputs: Inputs) -> Inputs:
             files = self._sources.up_to_date(read.files)
@@ -38,8 +38,8 @@ class Tryouts(Changes):
         return alter
 
     async def holds(self, settings: Settings) -> tuple[str, bool]:
-        """Why the files that `settings` name are not taken as they are now, in words, and whether that is news; "" if
-        they are."""
+        """The reason why the present files of `settings` are refused, in words ("": they are not), and whether it is
+        new."""
         on_trial, refused = self.standing.trial, self.standing.kept.refused
         if not on_trial and not refused:
             return "", False
@@ -51,23 +51,22 @@ class Tryouts(Changes):
         return (REFUSED, False) if now == refused else ("", False)
 
     async def load_confirmed(self, settings: Settings) -> None:
-        """The first rules, where the files on the disk are refused: what was last confirmed. Raises ConfigError."""
+        """Starts with the rules that were last confirmed, if the files on the disk are refused. Raises ConfigError."""
         async with self._reading, self._lock:
             await self._recall()
             files = await self._sources.last_good(settings)
             await self._change(lambda inputs: replace(inputs, settings=settings, files=files))
 
     async def try_files(self, settings: Settings, folder: str, begin: Begin) -> InForce | None:
-        """Puts what the files say that `settings` name on probation, with `folder` in the place of `cidr_dir` if it is
-        named, or, if that is a rules file, in the place of the one of its name; or if it is the file of the settings,
-        with these in the place of those that are confirmed; None if that is what is in force.
-        Raises ConfigError, DatapathError: then nothing changed."""
+        """Puts the files that `settings` name on probation. `folder`, if given, replaces `cidr_dir`; a rules file
+        replaces the one of its name; a settings file replaces the confirmed settings. Returns None if these rules are
+        in force already. Raises ConfigError, DatapathError: then nothing changed."""
         async with self._reading:
             async with self._lock:
                 await self._recall()
             alter = self._taking(await asyncio.to_thread(self._sources.tried, self._inputs, settings, folder))
             async with self.standing.drafted(alter) as draft, self._lock:
-                same = not folder or settings.source == Path(folder)  # rules files stand where they stood
+                same = not folder or settings.source == Path(folder)  # rules files keep their place
                 if same and not self.standing.base and self._same(await asyncio.to_thread(alter, self._inputs)):
                     return None
                 confirmed = self.standing.confirmed.inputs.settings
@@ -77,9 +76,9 @@ class Tryouts(Changes):
                 return in_force
 
     async def resume(self, settings: Settings) -> None:
-        """Goes on with the probation that an earlier daemon began, by the files that `settings` name, or those of a
-        settings file that is on probation. Raises ConfigError, DatapathError if it cannot be known any more what is on
-        probation; in the kernel it goes on."""
+        """Continues a probation that an earlier daemon began, with the files that `settings` name, or those of a
+        settings file on probation. Raises ConfigError, DatapathError if the rules on probation cannot be determined; in
+        the kernel the probation continues."""
         async with self._reading, self._lock:
             known = self.standing.kept.trial
             if known is None or self.standing.trial is None:
@@ -100,8 +99,8 @@ class Tryouts(Changes):
             await self.standing.resume(alter)
 
     async def confirm(self) -> list[str]:
-        """What is on probation stays in force; what of it cannot be kept, in words. Raises TrafficmonError if there is
-        none, or nobody knows what it is, DatapathError: then it goes on."""
+        """Confirms the rules on probation. Returns errors of storing them, in words. Raises TrafficmonError if there is
+        no probation, or its rules are unknown, DatapathError: then it continues."""
         async with self._lock:
             known = self.standing.known_trial()
             if known.folder and not await asyncio.to_thread(self._installed, known):
@@ -117,7 +116,7 @@ class Tryouts(Changes):
             return notes
 
     def _installed(self, known: Trial) -> bool:
-        """Whether what is on probation in a folder or a file of its own is in its place."""
+        """Whether the folder or file on probation has been moved to its place."""
         if self._inputs.settings.source == Path(known.folder):
             place = Path(known.place)
             return place.is_file() and fingerprint(self.settings_of(place)) == known.tried
@@ -125,12 +124,12 @@ class Tryouts(Changes):
         return fingerprint(there) == known.tried
 
     async def roll_back(self) -> Trial:
-        """What was confirmed before is in force again. Raises TrafficmonError if nothing is on probation."""
+        """Puts the confirmed rules in force again. Raises TrafficmonError if nothing is on probation."""
         async with self._lock:
             return await self.standing.roll_back()
 
     async def expire_probation(self) -> bool:
-        """Whether a probation has ended by itself since it was asked last."""
+        """Whether a probation has ended by itself since the last call."""
         async with self._lock:
             lapsed = self.standing.expire_probation()
             await self.standing.settle()

@@ -1,4 +1,4 @@
-"""Whose traffic it is, in words: the units of this host by cgroups, and who waits for what came in."""
+"""Owners of traffic: the units of this host by cgroups, and the sockets that wait for incoming flows."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from trafficmond.networks import Network
 from trafficmond.processes import Process, Processes
 from trafficmond.protocols import ACK, ICMP, ICMPV6, IGMP, RST, TCP
 
-_SHARE = 1 / 400  # of a processor's time is spent on asking who waits, however many they are
-_MOST_CREDIT_S = 0.1  # what was not spent is saved, so that most hosts are asked whenever it is needed
-_FRESH_S = 1.0  # who waits somewhere is believed to for so long
+_SHARE = 1 / 400  # of a processor's time at most for looking up waiting sockets
+_MOST_CREDIT_S = 0.1  # unspent time is saved, so that most hosts can look up whenever needed
+_FRESH_S = 1.0  # how long a lookup is considered valid
 _SIGNALS = (ICMP, IGMP, ICMPV6)
 _GROUPS = tuple(map(networks.parse, ("224.0.0.0/4", "255.255.255.255/32", "ff00::/8")))
 
 
 class Units:
-    """Off: every flow is told without. The loop's thread owns it."""
+    """Units of flows; off: flows have none. The loop's thread owns it."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Units:
         spent: Callable[[], float] = time.thread_time,
         processes: Processes | None = None,
     ) -> None:
-        """`cgroups`: those of this host, followed; None: off."""
+        """`cgroups`: those of this host; None: off."""
         self._cgroups = cgroups
         self._ask = ask
         self._clock = clock
@@ -49,14 +49,14 @@ class Units:
         self._here: Prefixes | None = None  # until it is known
         self._waiting: Waiting | None = None
         self._asked_at = self._looked_at = -math.inf
-        self._credit_s = _MOST_CREDIT_S  # of the processor's time, to ask with
+        self._credit_s = _MOST_CREDIT_S  # of the processor's time, for lookups
         self._known: dict[int, Owner] = {}
-        self.answers = True  # what is answered is seen: what is not, was not
-        self.unnamed = 0  # rows that were told with a cgroup's number, since nobody saw its name
+        self.answers = True  # replies are observed: a flow without one had none
+        self.unnamed = 0  # rows stored with a cgroup's number, since its name is unknown
 
     @property
     def on(self) -> bool:
-        """Whether flows are told with their units."""
+        """Whether flows get units."""
         return self._cgroups is not None
 
     @property
@@ -69,7 +69,7 @@ class Units:
         self._here = Prefixes((*addresses, *_GROUPS))
 
     def settle(self, rows: Batch) -> None:
-        """Sets `owner`, in place, of rows that came in and got no answer: the owner of the socket that waits."""
+        """Sets `owner`, in place, of incoming rows without a reply: the owner of the socket that waits."""
         if not self.on:
             return
         if "reply_tcp_flags" in (rows.dtype.names or ()):
@@ -91,7 +91,7 @@ class Units:
         rows["owner"][asks] = found
 
     def _claim_resets(self, rows: Batch) -> None:
-        """The kernel refuses connections by itself, over IPv6 without any socket, as if they were forwarded."""
+        """Sets the kernel as the owner of connections that it refused: over IPv6 its resets have no socket."""
         refused = (rows["owner"] == np.uint64(FORWARDED)) & (rows["proto"] == TCP)
         refused &= (rows["direction"] == Direction.INGRESS) & np.isin(rows["reply_tcp_flags"], (RST, RST | ACK))
         if self._here and refused.any():
@@ -101,8 +101,8 @@ class Units:
             rows["owner"][asked[ours]] = KERNEL
 
     def _claim_unnamed(self, rows: Batch) -> None:
-        """Neighbour discovery and groups are the kernel's, unless a unit is known that sends such itself. The kernel
-        has a socket for it in each network namespace, which is of whoever made that: of a container's, outside it."""
+        """Sets the kernel as the owner of neighbour discovery and group messages, unless a unit with a name sent them.
+        The kernel's socket for them belongs to the creator of the network namespace: for a container's, outside it."""
         sent = np.flatnonzero(of_kernel(rows))
         if len(sent):
             whose, out = rows["owner"][sent], rows["direction"][sent] == Direction.EGRESS
@@ -110,24 +110,24 @@ class Units:
             rows["owner"][sent[np.isin(whose, np.array(unnamed, np.uint64)) | (whose == 0) & out]] = KERNEL
 
     def listeners(self, proto: int, port: int) -> list[str]:
-        """The units that wait there, on whatever address of this host."""
+        """The units that wait on a port, on any address of this host."""
         numbers = self._who_waits(lambda waiting: waiting.at(proto, port)).tolist() if self.on else []
         return sorted({(self.owner(number) or Owner()).unit or f"cgroup {number}" for number in numbers})
 
     def listening_processes(self, proto: int, port: int) -> list[Process]:
-        """The processes that wait there, on whatever address of this host, as far as they are known."""
+        """The known processes that wait on a port, on any address of this host."""
         if not self.on or not self.processes.on:
             return []
         self._who_waits(lambda waiting: waiting.at(proto, port))
         return self.processes.at(self._waiting.places(proto, port)) if self._waiting else []
 
     def owners(self, rows: Batch) -> dict[int, Owner]:
-        """What each `owner` of these rows stands for."""
+        """The owner that each `owner` of these rows stands for."""
         numbers = np.unique(rows["owner"]).tolist() if self.on else []
         return {number: owner for number in numbers if (owner := self.owner(number))}
 
     def owner(self, number: int) -> Owner | None:
-        """Of a cgroup, of a process in it, or of what is none; None: nobody has seen it."""
+        """The owner of that number: a cgroup, a process in it, or one of the words; None: unknown."""
         if (process := self.processes.of(number)) is not None:
             of_unit = self.owner(cgroup_of(number)) or Owner(f"cgroup {cgroup_of(number)}")
             return of_unit._replace(process=process.name, pid=process.pid)
@@ -140,19 +140,19 @@ class Units:
         return found
 
     def count_unnamed(self, rows: Batch, owners: Mapping[int, Owner]) -> None:
-        """Rows that go into the store."""
+        """Counts stored rows whose owner has no name."""
         if self.on and len(rows):
             named = [number for number, owner in owners.items() if not (owner.unit or "").startswith("cgroup ")]
             self.unnamed += int(np.isin(rows["owner"], np.array(named, np.uint64), invert=True).sum())
 
     def close(self) -> None:
-        """Cgroups are followed no more."""
+        """Stops following cgroups."""
         if self._cgroups:
             self._cgroups.close()
 
     def _who_waits(self, find: Callable[[Waiting], Column]) -> Column:
-        """What is found as it was a moment ago, or is now if something was not found: the more there are, the more
-        seldom they are asked for."""
+        """The result of `find` on the last lookup, or on a new one if something was not found: the more sockets there
+        are, the less often they are looked up."""
         now = self._clock()
         self._credit_s = min(_MOST_CREDIT_S, self._credit_s + (now - self._looked_at) * _SHARE)
         self._looked_at = now
@@ -167,6 +167,6 @@ class Units:
         except OSError:  # a kernel without sock_diag
             self._waiting = Waiting(np.zeros(0, WAITING))
         self._asked_at = now
-        if old is not None:  # the first time costs more than all others
+        if old is not None:  # the first lookup costs more than the others
             self._credit_s -= self._spent() - begin
         return find(self._waiting)

@@ -1,4 +1,4 @@
-"""The verdict word of a packet (bpf/abi.h): what was done, why, and by which rule. Of one word or a column of them."""
+"""The verdict word of a packet (bpf/abi.h): action, reason and rule. Functions take one word or a column of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Words = TypeVar("Words", int, npt.NDArray[Any])
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A rule in shadow, by the verdict word that it would give, and the rules (0: none) that may decide in its place.
+    """A rule in shadow, as the verdict word that it would give, and the rules (0: none) that may decide in its place.
 
     `trafficmond.policy.pairs` numbers them.
     """
@@ -29,9 +29,9 @@ class Pair:
 class Shadowed:
     """A verdict word with a pair's number, taken apart."""
 
-    judge: int  # the rule that decided, 0: none did
+    judge: int  # the rule that decided, 0: none
     rule: int  # the one in shadow, 0: the default
-    would: Action  # what would have become of the packet
+    would: Action  # the action that it would have taken
     reason: Reason
 
 
@@ -62,7 +62,7 @@ def is_drop(words: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def reason_text(number: int) -> str:
-    """ "default", "rule" ...; of a later version's number at least that."""
+    """ "default", "rule" ...; the number itself if a later version wrote it."""
     return str(Reason(number)) if number < len(Reason) else f"reason {number}"
 
 
@@ -72,7 +72,7 @@ def is_shadowed(word: int) -> bool:
 
 
 def taken_apart(word: int, known: Mapping[int, Pair]) -> Shadowed | None:
-    """What a shadowed word says; None: nobody knows its pair any more."""
+    """The parts of a shadowed word; None: its pair is forgotten."""
     number = rule_of(word)
     pair = known.get(number & ~(abi.PAIR_BLOCK - 1))
     place = (number & (abi.PAIR_BLOCK - 1)) >> 1
