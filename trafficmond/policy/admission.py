@@ -1,4 +1,4 @@
-"""From where connections can still begin when all that no rule lets in is dropped. Pure."""
+"""The sources that can still open connections under a default of drop. Pure."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from trafficmond.policy.prefixes import Bool
 from trafficmond.policy.table import VerdictTable
 from trafficmond.policy.walk import lookup
 
-MOST = 1000  # prefixes that let in, looked at one by one; of more, their number is enough
+MOST = 1000  # allowed prefixes that are checked one by one; of more, only the number is given
 _FAMILIES = (4, 6)
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Who gets in to a service beside those whom the guard spares, by family: none for nobody. A family that everybody
-    gets in over, but for who is dropped, is not here."""
+    """The sources that a service accepts besides those that the guard protects, by family; an empty list: none. A
+    family that is open except for dropped sources is left out."""
 
     let_in: dict[int, list[Network]]
-    more: int = 0  # prefixes that may let in as well, beyond the bound
+    more: int = 0  # further prefixes that may be allowed, beyond the bound
 
 
 class Admissions:
-    """What `policy`, whose rules have these `columns`, compiled into `table`, lets in at `now` (epoch s), by service.
-    Bans, which end by themselves, are not looked at."""
+    """The sources that a policy accepts at `now` (epoch s), by service. `policy`, whose rules have these `columns`, is
+    compiled into `table`. Bans, which end by themselves, are ignored."""
 
     def __init__(self, policy: Policy, columns: RuleColumns, table: VerdictTable, now: float) -> None:
         self._policy, self._columns, self._table, self._now = policy, columns, table, now
@@ -42,18 +42,18 @@ class Admissions:
 
     @property
     def any_shut(self) -> bool:
-        """Whether there may be a service that not everybody gets in to, but for who is dropped."""
+        """Whether there may be a service that is not open to all sources but those dropped."""
         policy = self._policy
         rules = (policy.rules[int(owner)] for owner in policy.owner[policy.prefixes.plen == 0])
         return policy.default is Action.DROP or any(rule.action is Action.DROP and not rule.shadow for rule in rules)
 
     @property
     def anybody(self) -> bool:
-        """Whether a rule lets anybody in at all."""
+        """Whether any rule accepts any source."""
         return bool(self._admits.any())
 
     def to(self, protocol: int, port: int) -> Admission:
-        """Who gets in to a port."""
+        """The sources that a port accepts."""
         place = services.place(protocol, port)
         number = int(self._table.classes.of_place[place])
         if number not in self._known:
@@ -77,7 +77,7 @@ def _admission(policy: Policy, table: U32, now: float, place: int, named: Bool, 
 
 
 def _admits(columns: RuleColumns) -> Bool:
-    """Which rules let something in that is no lifeline."""
+    """A mask of rules that accept anything but lifelines."""
     action = columns.verdict >> np.uint32(abi.ACTION_SHIFT) & np.uint32(3)
     guard = columns.rank == RANK[Reason.GUARD]
     found: Bool = ~columns.shadow & (action != Action.DROP) & (columns.direction != Direction.EGRESS) & ~guard
@@ -85,7 +85,7 @@ def _admits(columns: RuleColumns) -> Bool:
 
 
 def _named(columns: RuleColumns, place: int) -> Bool:
-    """Which rules are for a service."""
+    """A mask of rules that apply to a service."""
     some = columns.some_services
     named = ~some
     for index in np.flatnonzero(some).tolist():
@@ -94,8 +94,8 @@ def _named(columns: RuleColumns, place: int) -> Bool:
 
 
 def _rest(policy: Policy, family: int, now: float, named: Bool) -> Action:
-    """What meets a source that no rule names but those for a whole family: of these the last wins, and those that name
-    the service before others."""
+    """The action for a source that matches only rules for a whole family: the last of them wins, and those that name
+    the service precede others."""
     action, strength = policy.default, (False, -1)
     for row in np.flatnonzero((policy.prefixes.plen == 0) & (policy.prefixes.family == family)).tolist():
         index = int(policy.owner[row])
@@ -108,7 +108,7 @@ def _rest(policy: Policy, family: int, now: float, named: Bool) -> Action:
 
 
 def _passing(found: Iterable[Network], table: U32, family: int, place: int) -> list[Network]:
-    """Those whose first or last address passes: a stronger rule may drop them all the same. Neighbours are joined."""
+    """The prefixes whose first or last address passes, since a stronger rule may drop them. Neighbours are joined."""
     left = [each for each in found if any(passes(end, table, place) for end in (each[0], each[-1]))]
     if family == 4:
         return list(collapse_addresses(each for each in left if isinstance(each, IPv4Network)))
@@ -116,13 +116,13 @@ def _passing(found: Iterable[Network], table: U32, family: int, place: int) -> l
 
 
 def passes(address: networks.Address, table: U32, place: int) -> bool:
-    """Whether a table lets in what comes from there and asks for a service, by its place."""
+    """Whether a table accepts packets from an address to a service, given by its place."""
     family = address.version
     word, _ = lookup(table, family, Direction.INGRESS, *_key(address), what=place)
     return int(word[0]) >> abi.ACTION_SHIFT & 3 != Action.DROP
 
 
 def _key(address: networks.Address) -> tuple[U64, U64]:
-    """Left-aligned, as the table is walked."""
+    """The left-aligned address, as the walk expects it."""
     octets = address.packed.ljust(16, b"\0")
     return tuple(np.array([int.from_bytes(octets[at : at + 8], "big")], np.uint64) for at in (0, 8))  # type: ignore[return-value]

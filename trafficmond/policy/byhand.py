@@ -1,6 +1,6 @@
-"""Rules by hand that have an end, kept for the next start: a line of JSON a change, so that one more rule costs a line.
+"""Rules by hand that have an end, stored for the next start: a line of JSON per change.
 
-Nothing depends on this file: what cannot be read of it is left out and said.
+Nothing depends on this file: unreadable lines are ignored and reported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trafficmond import files
 from trafficmond.policy.rules import read_tables
 from trafficmond.policy.tables import Table, begun_by
 
-_MOST_DEAD = 256  # lines that mean nothing any more, before the file is written anew
+_MOST_DEAD = 256  # obsolete lines, before the file is rewritten
 
 Key = tuple[str, str, tuple[str, ...]]  # prefix, direction, ports
 
@@ -27,10 +27,10 @@ class ByHand:
         self._path = path
         self._kept: dict[Key, Mapping[str, Any]] = {}
         self._lines = 0
-        self._whole = False  # whether the file is just `_kept`, and a line at its end all that is to write
+        self._whole = False  # whether the file is exactly `_kept`, so that appending a line is enough
 
     def read(self, now: float) -> tuple[list[Table], str]:
-        """The rules that have not ended by `now` (epoch s), the latest last, and what is wrong with the file."""
+        """The rules that have not ended by `now` (epoch s), the latest last, and the error of the file, if any."""
         try:
             lines = self._path.read_bytes().splitlines()
         except FileNotFoundError:
@@ -58,7 +58,7 @@ class ByHand:
         return [dict(table) for table in self._kept.values()], trouble
 
     def keep(self, tables: Sequence[Mapping[str, Any]]) -> None:
-        """These are the rules by hand now; those with an end are on the disk when this returns. Raises OSError."""
+        """Stores the rules by hand; those with an end are on the disk when this returns. Raises OSError."""
         wanted = {_key(table): table for table in tables if "expires" in table}
         gone = [key for key in self._kept if key not in wanted]
         known = self._kept
@@ -74,7 +74,7 @@ class ByHand:
         self._kept = wanted
 
     def _append(self, lines: Sequence[str]) -> None:
-        self._whole = False  # until all of it is there
+        self._whole = False  # until the write is complete
         with self._path.open("a", encoding="ascii") as file:
             file.writelines(f"{line}\n" for line in lines)
             file.flush()

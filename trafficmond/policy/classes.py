@@ -1,4 +1,4 @@
-"""Classes of services: those that the same rules name are one, so that a row of the verdict table is short."""
+"""Classes of services: services that the same rules name form one, which keeps rows of the verdict table short."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trafficmond.services import Places
 
 
 class TooManyClasses(ValueError):
-    """They do not fit into a byte."""
+    """The number of classes does not fit into a byte."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,11 +21,11 @@ class Classes:
 
     of_place: npt.NDArray[np.uint8]
     count: int
-    _members: dict[Places, npt.NDArray[np.bool_]]  # by set: which classes it is made of
+    _members: dict[Places, npt.NDArray[np.bool_]]  # by set: the classes in it
 
     @classmethod
     def of(cls, sets: Iterable[Places]) -> Classes:
-        """Those of all `sets` that rules name; () and what comes again is passed over. Raises TooManyClasses."""
+        """The classes of all `sets` that rules name; () and duplicates are ignored. Raises TooManyClasses."""
         distinct = sorted({places for places in sets if places})
         turns = {0: 0, abi.WHAT_BYTES: 0}  # by place: the sets that begin or end there, a bit each
         for number, places in enumerate(distinct):
@@ -47,7 +47,7 @@ class Classes:
         return cls(of_place, len(known), members)
 
     def members(self, places: Places) -> npt.NDArray[np.bool_]:
-        """Of each class, whether it is among `places`, one of the sets that these were made of; () has every one."""
+        """A mask of the classes in `places`, one of the sets given to `of`; () has every class."""
         return self._members[places] if places else np.ones(self.count, np.bool_)
 
     def same(self, other: Classes) -> bool:

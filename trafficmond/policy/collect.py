@@ -1,4 +1,4 @@
-"""Lists and rules files, one after the other: each read once until it changes; what a broken one last was."""
+"""Lists and rules files: each is read once until it changes, with the last good content of broken ones."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _RULES_ENDINGS = (".toml", ".json")
 _LIST_ENDINGS = frozenset((".netset", ".ipset", ".txt", ".cidr"))
 # bound: a file of rules or prefixes | the file is refused; its last good content stays in force
 _MAX_FILE_BYTES = 256 << 20
-_READS = 3  # of a file that changes meanwhile
+_READS = 3  # attempts for a file that changes meanwhile
 _CUT_OFF = "is shorter than before and its last line has no end, as if cut off; if it is whole, end that line"
 _UNFETCHED = "has not been fetched yet; have it fetched: systemctl enable --now trafficmon-fetch.timer"
 
 
 @dataclass(slots=True)
 class Cache:
-    """What each file held when it was last read, by path; a file that has not changed since is not read again."""
+    """The last content of each file, by path; an unchanged file is not read again."""
 
     files: dict[Path, tuple[tuple[object, ...], Rules]] = field(default_factory=dict)
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a file of this name is no business of the rules: hidden, or what editors leave while they save."""
+    """Whether a file of this name is ignored: hidden, or a leftover of an editor."""
     return name.startswith((".", "#")) or name.endswith(("~", "#", ".swp", ".swx", ".tmp", ".part"))
 
 
@@ -55,7 +55,7 @@ class Collector:
             ".toml": partial(_PARSERS[".toml"], geography=geography),
             ".json": _PARSERS[".json"],
         }
-        self._meaning = geography.mark if geography else None  # of rules files, besides what they say
+        self._meaning = geography.mark if geography else None  # of rules files, besides their content
         self._read: set[Path] = set()
 
     def add(self, part: Rules) -> None:
@@ -64,7 +64,7 @@ class Collector:
         self.notes += part.notes
 
     def read(self, path: Path, parse: Parse) -> None:
-        """Adds what a rules file holds."""
+        """Adds the rules of a rules file."""
         try:
             self.add(self._load(path, parse, self._meaning))
         except OSError as error:
@@ -73,7 +73,7 @@ class Collector:
             )
 
     def read_list(self, source: ListSource) -> None:
-        """Adds what a `[[list]]` holds. One that had members and has none any more is taken for broken."""
+        """Adds the prefixes of a `[[list]]`. A list that had members and is empty now counts as broken."""
         path, parse = source.path, partial(read_list, source)
         try:
             rules = self._load(path, parse, source)
@@ -96,8 +96,8 @@ class Collector:
             self.add(rules)
 
     def read_folder(self, directory: Path, elsewhere: set[str], instead: Path | None = None) -> None:
-        """Adds the rules files of `directory` in order of their names, but for those that are read `elsewhere`, and
-        one `instead` of that of its name."""
+        """Adds the rules files of `directory` in order of their names, except those that are read `elsewhere`;
+        `instead` replaces the one of its name."""
         try:
             names = sorted({*(path.name for path in directory.iterdir()), *([instead.name] if instead else [])})
         except OSError as error:
@@ -131,7 +131,7 @@ class Collector:
             self.mistakes.append(Mistake(str(directory), what))
 
     def _load(self, path: Path, parse: Parse, meaning: object) -> Rules:
-        """What `path` holds, through the cache. Raises OSError."""
+        """The rules in `path`, through the cache. Raises OSError."""
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise OSError("it is not a regular file")
@@ -152,14 +152,14 @@ class Collector:
         return known[1]
 
     def _is_cut_off(self, path: Path, parse: Parse, source: ListSource, data: bytes, rules: Rules) -> bool:
-        """Whether a list is likely the first part of one: its last prefix may be another then, and much wider."""
+        """Whether a list is probably truncated: its last prefix may then be cut, and much wider."""
         if not len(rules.prefixes) or data.endswith((b"\n", b"\r")) or self._last_good is None:
             return False
         before = self._last_good.of(path, source, parse)
         return before is not None and len(rules.prefixes) < len(before.prefixes)
 
     def _fall_back(self, path: Path, parse: Parse, meaning: object, mistakes: Sequence[Mistake]) -> None:
-        """The last good content of a source in place of what is wrong with it now."""
+        """Adds the last good content of a source in place of its mistakes."""
         if self._last_good is None:
             self.mistakes += mistakes
             return
@@ -183,12 +183,12 @@ class Collector:
         return self._last_good is not None and self._last_good.of(path, meaning, parse) is not None
 
     def take_rules_last_good(self, path: Path) -> None:
-        """The same for a rules file; other files of the folder are passed over."""
+        """Adds the last good content of a rules file; other files of the folder are ignored."""
         if is_rules_file(path.name):
             self.take_last_good(path, self._parsers[path.suffix], self._meaning)
 
     def take_last_good(self, path: Path, parse: Parse, meaning: object) -> int | None:
-        """Adds it, and returns of how many prefixes it is; None if there is none."""
+        """Adds the last good content, and returns its number of prefixes; None if there is none."""
         self._read.add(path)
         rules = self._last_good.of(path, meaning, parse) if self._last_good else None
         if rules is None:
@@ -210,18 +210,18 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def _read_settled(path: Path) -> tuple[tuple[int, int, int, int], bytes]:
-    """The file's stamp and content, with no writing seen in between. Raises OSError."""
+    """The file's stamp and content, with no change in between. Raises OSError."""
     for _ in range(_READS):
         with open(path, "rb", opener=_without_waiting) as file:
             before = os.fstat(file.fileno())
             if before.st_size > _MAX_FILE_BYTES:
                 raise OSError(f"it is larger than {_MAX_FILE_BYTES >> 20} MiB; split it")
-            data = file.read(_MAX_FILE_BYTES + 1) or b""  # None: there would be something to wait for
+            data = file.read(_MAX_FILE_BYTES + 1) or b""  # None: reading would block
             if _stamp(before) == _stamp(os.fstat(file.fileno())) and len(data) == before.st_size:
                 return _stamp(before), data
     raise OSError("it is being written; its next change will be seen")
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """For `open`: a pipe that has taken the file's place meanwhile is no reason to wait for its writer."""
+    """For `open`: does not wait for the writer of a pipe that has replaced the file."""
     return os.open(path, flags | os.O_NONBLOCK)

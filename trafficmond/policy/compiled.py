@@ -32,7 +32,7 @@ class _Prefixes(ctypes.Structure):
 
 
 def in_order(rows: Prefixes, tail: Column) -> tuple[Prefixes, Column]:
-    """Prefixes by family, address, length and `tail` (bytes), equal ones as they came; and where each was."""
+    """Prefixes by family, address, length and `tail` (bytes), equal ones in their order; and the old place of each."""
     given: list[Column] = [np.ascontiguousarray(each) for each in (rows.hi, rows.lo, rows.plen, rows.family)]
     found: list[Column] = [np.empty_like(each) for each in given]
     tail, order = np.ascontiguousarray(tail), np.empty(len(tail), np.int64)
@@ -60,15 +60,15 @@ def paint(target: Column, begin: Column, end: Column, value: Column) -> None:
 
 
 def codes(entry: Column, palette: Column) -> Column:
-    """The place of each entry in the palette, -1 where it has none."""
+    """The place of each entry in the palette, -1 if it has none."""
     entry, code = np.ascontiguousarray(entry), np.empty(len(entry), np.int16)
     library().tm_codes(_at(entry), len(entry), _at(palette), len(palette), _at(code))
     return code
 
 
 def codable(at: Column, code: Column, nodes: Sequence[Column], shift: int) -> Column:
-    """Which nodes have nothing below the slots of their block, and no leaf that is not in the palette; `nodes`: start,
-    first, count and base of each."""
+    """A mask of nodes with nothing below their block's slots, and all leaves in the palette; `nodes`: start, first,
+    count and base of each."""
     found = np.empty(len(nodes[0]), np.bool_)
     library().tm_codable(_at(at), _at(code), _nodes(nodes), shift, _at(found))
     return found

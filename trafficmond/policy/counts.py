@@ -1,4 +1,4 @@
-"""How many rules there are: one meaning wherever a number is told, by the daemon, the client or a metric."""
+"""Numbers of rules, with one meaning in the daemon, the client and metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trafficmond.policy.load import Policy
 
 @dataclass(frozen=True, slots=True)
 class RuleCounts:
-    """What somebody wrote: rules and lists of files, settings and clients, and the prefixes of both.
+    """The numbers of rules and lists in files, settings and from clients, and of their prefixes.
 
     The guard is not among them: it is the daemon's own, and changes with the host's addresses.
     """
@@ -27,7 +27,7 @@ class RuleCounts:
 
 
 def count(policy: Policy) -> RuleCounts:
-    """Of all of `policy` but the guard."""
+    """Counts all of `policy` but the guard."""
     rules = lists = prefixes = 0
     for index, rule in enumerate(policy.rules):
         if rule.reason is Reason.GUARD:

@@ -1,4 +1,4 @@
-"""Which prefixes only one of two sets of rows has, in little memory: lists are long, and mostly what they were."""
+"""The prefixes that only one of two sets of rows has, in little memory: lists are long, and change little."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from trafficmond import npt
 from trafficmond.policy import compiled
 from trafficmond.policy.prefixes import Bool, Prefixes, concat
 
-_AT_ONCE = 1 << 16  # rows that are put in order at once
+_AT_ONCE = 1 << 16  # rows sorted at once
 _TOP = 3 if sys.byteorder == "little" else 0  # of the four 16-bit parts of a 64-bit word, that of its highest bits
 _SLOTS = 1 << 16
 
 
 def top_bits(rows: Prefixes) -> npt.NDArray[np.uint16]:
-    """The upper 16 bits of each address: the slot of a root that it lies in. No copy."""
+    """The upper 16 bits of each address: its slot of a root. No copy."""
     return np.ascontiguousarray(rows.hi).view(np.uint16)[_TOP::4]
 
 
 def alike(one: Prefixes, other: Prefixes) -> Bool:
-    """Where both, of one length, have the same prefix."""
+    """A mask of equal prefixes of two sets of one length."""
     same: Bool = one.hi == other.hi
     for mine, others in (one.lo, other.lo), (one.plen, other.plen), (one.family, other.family):
         np.logical_and(same, mine == others, out=same)
@@ -30,7 +30,7 @@ def alike(one: Prefixes, other: Prefixes) -> Bool:
 
 
 def ends_alike(one: Prefixes, other: Prefixes) -> tuple[int, int]:
-    """With how many rows both begin, and with how many of the others they end."""
+    """The lengths of the common beginning, and of the common end of the rest."""
     most = min(len(one), len(other))
     head = _leading(alike(one.take(slice(most)), other.take(slice(most))))
     rest = most - head
@@ -39,7 +39,7 @@ def ends_alike(one: Prefixes, other: Prefixes) -> tuple[int, int]:
 
 
 def only_in_one(one: Prefixes, other: Prefixes, most: int) -> Prefixes | None:
-    """The prefixes that only one of them has, in whatever order they stand; None: more than `most`, about."""
+    """The prefixes that only one of them has, in any order; None: more than about `most`."""
     head, tail = ends_alike(one, other)
     one, other = (rows.take(slice(head, len(rows) - tail)) for rows in (one, other))
     found, count = [], 0
@@ -56,7 +56,7 @@ def _leading(same: Bool) -> int:
 
 
 def _parts(one: Prefixes, other: Prefixes) -> Iterator[tuple[Prefixes, Prefixes]]:
-    """Both, a stretch of the addresses after the other."""
+    """Both sets, by consecutive parts of the address space."""
     if len(one) + len(other) <= _AT_ONCE:
         yield one, other
         return

@@ -1,7 +1,6 @@
-"""What is in force as tables in the words of a [[rule]], and what two policies differ in.
+"""A policy as tables with the keys of a [[rule]], and the difference of two policies.
 
-A list is named by its file: what it holds is its own business. The guard, which follows the host's addresses, is left
-out.
+A list is named by its file, without its content. The guard, which follows the host's addresses, is left out.
 """
 
 from __future__ import annotations
@@ -23,25 +22,25 @@ from trafficmond.policy.prefixes import Prefixes
 from trafficmond.policy.rules import Rule, Rules
 
 Entry = dict[str, Any]
-SOURCE = "source"  # of an entry: the file that its rule stands in, "runtime", or a key of the settings
-DEFAULT = "default"  # the entry of that key alone is the default
+SOURCE = "source"  # of an entry: the file of its rule, "runtime", or a key of the settings
+DEFAULT = "default"  # an entry with only that key is the default
 
-_AT_ONCE = 1000  # prefixes in one; a rule with more is several that say the same
+_AT_ONCE = 1000  # prefixes in an entry; a rule with more has several
 
 
 def entries(policy: Policy) -> list[Entry]:
-    """All of a policy, in its order: the default, then what is weaker first."""
+    """The entries of a policy: the default, then rules, weakest first."""
     return [_default(policy), *(entry for part in policy.parts for entry in of_rules(part))]
 
 
 def difference(before: Policy, after: Policy) -> tuple[list[Entry], list[Entry]]:
-    """What only the first has, and what only the second; quick where little is new."""
+    """The entries that only the first has, and those that only the second has; quick if little changed."""
     known, found = {id(part) for part in before.parts}, {id(part) for part in after.parts}
     old = [part for part in before.parts if id(part) not in found]
     new = [part for part in after.parts if id(part) not in known]
     one: list[Entry] = []
     other: list[Entry] = []
-    if len(old) == len(new):  # the same sources, of which some say something else
+    if len(old) == len(new):  # the same sources, some with other content
         for mine, others in zip(old, new, strict=True):
             gone, come = _middle(mine, others)
             one, other = [*one, *gone], [*other, *come]
@@ -53,14 +52,14 @@ def difference(before: Policy, after: Policy) -> tuple[list[Entry], list[Entry]]
 
 
 def counted(before: Policy, after: Policy) -> str:
-    """How many rules are different, "1 removed, 2 added", of those that are not settings; empty if none is."""
+    """The number of different rules, settings apart: "1 removed, 2 added"; empty if there are none."""
     both = zip(("removed", "added"), difference(before, after), strict=True)
     counts = ((word, sum(DEFAULT not in each and "allowlist" not in each for each in found)) for word, found in both)
     return ", ".join(f"{count:,} {word}" for word, count in counts if count)
 
 
 def placed(entry: Entry, tried: Path, place: Path) -> Entry:
-    """An entry of what is on probation, with the place that it has when that is confirmed."""
+    """An entry of rules on probation, with its source once they are confirmed."""
     return entry | {key: _placed(Path(entry[key]), tried, place) for key in (SOURCE, "list") if key in entry}
 
 
@@ -69,12 +68,12 @@ def _placed(path: Path, tried: Path, place: Path) -> str:
 
 
 def of_rules(part: Rules) -> list[Entry]:
-    """Those of one source."""
+    """The entries of one source."""
     return list(_of(part, 0, len(part.rules)))
 
 
 def without(these: Sequence[Entry], those: Sequence[Entry]) -> list[Entry]:
-    """`these` without what is among `those`, as often as it is there."""
+    """The multiset difference `these` - `those`."""
     left = Counter(map(_key, those))
     found = []
     for entry in these:
@@ -87,7 +86,7 @@ def without(these: Sequence[Entry], those: Sequence[Entry]) -> list[Entry]:
 
 
 def source_line(policy: Policy, wanted: Entry) -> int:
-    """The line of the rule that an entry was made of; 0: unknown, or it is not in force."""
+    """The line of the rule of an entry; 0: unknown, or it is not in force."""
     key = _key(wanted)
     for part in policy.parts:
         for index, rule in enumerate(part.rules):
@@ -105,7 +104,7 @@ def _default(policy: Policy) -> Entry:
 
 
 def _middle(old: Rules, new: Rules) -> tuple[list[Entry], list[Entry]]:
-    """The entries of two parts but for what both begin and end with."""
+    """The entries of two parts without their common beginning and end."""
     head = common_beginning(old.rules, new.rules)
     if not _same(old, new, slice(0, head), slice(0, head)):
         head = 0
@@ -175,7 +174,7 @@ def _words(rule: Rule) -> Entry:
 
 
 def replayed(base: Iterable[Entry], changes: Iterable[tuple[Sequence[Entry], Sequence[Entry]]]) -> list[Entry]:
-    """What is left of `base` after changes, each what it took out and what it put in."""
+    """`base` after changes, each a pair of removed and added entries."""
     state: dict[str, list[Entry]] = {}
     for entry in base:
         state.setdefault(_key(entry), []).append(entry)

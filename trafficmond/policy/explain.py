@@ -1,4 +1,4 @@
-"""Which rule decides about an address and what it beats: as the compiled table has it, from the policy itself."""
+"""The rules that match an address, in the compiled table's order, taken from the policy itself."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from trafficmond.services import Places
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One that has a say about an address. Without a rule it is the default."""
+    """A rule that matches an address, or the default."""
 
     action: Action
     reason: Reason
-    prefix: str = ""  # the one that covers the address
+    prefix: str = ""  # the prefix that covers the address
     rule: Rule | None = None
     index: int = -1  # of the rule in the policy
-    shadow: bool = False  # it only says what it would have done
-    applies: bool | None = True  # to the service that is asked about; None: to some services, and none is asked about
+    shadow: bool = False  # reports its action and does not take it
+    applies: bool | None = True  # to the given service; None: to some services, and none was given
 
 
 def explain(policy: Policy, address: str, direction: Direction, now: float, service: Places = ()) -> list[Decision]:
-    """All that has a say about packets from `address` (ingress) or to it (egress) at `now`, strongest first: the first
-    that applies to `service` (one place; (): any) and is not in shadow decides, each next one would if those before it
-    ended. The last is the default. Bans are not known here; they stand before the first that is neither guard nor
-    allowlist. Raises ValueError if `address` is none.
+    """All decisions on packets from `address` (ingress) or to it (egress) at `now`, strongest first. The first one that
+    applies to `service` (one place; (): any) and is not in shadow decides; the others would if those before them ended.
+    The last is the default. Bans are not included; they come before the first one that is neither guard nor allowlist.
+    Raises ValueError if `address` is invalid.
     """
     hi, lo, family = prefixes.parse_address(address)
     rows = np.flatnonzero(_covers(policy, hi, lo, family, 128))
@@ -55,7 +55,7 @@ def explain(policy: Policy, address: str, direction: Direction, now: float, serv
 
 
 def overlapping(policy: Policy, cidr: str) -> I64:
-    """Rows of `policy.prefixes` that share an address with `cidr`, in its order. Raises ValueError if it is none."""
+    """Rows of `policy.prefixes` that share an address with `cidr`, in its order. Raises ValueError if it is invalid."""
     wanted = prefixes.parse_one(cidr)
     covers = _covers(policy, int(wanted.hi[0]), int(wanted.lo[0]), int(wanted.family[0]), int(wanted.plen[0]))
     return np.flatnonzero(covers)
@@ -63,7 +63,7 @@ def overlapping(policy: Policy, cidr: str) -> I64:
 
 def exactly(policy: Policy, cidr: str) -> list[int]:
     """The rules on exactly this prefix and no other, as indexes into those of `policy`; the strongest first. Raises
-    ValueError if it is no prefix."""
+    ValueError if it is invalid."""
     wanted, rows = prefixes.parse_one(cidr), policy.prefixes
     same = (rows.hi == wanted.hi[0]) & (rows.lo == wanted.lo[0])
     same &= (rows.plen == wanted.plen[0]) & (rows.family == wanted.family[0])
@@ -72,7 +72,7 @@ def exactly(policy: Policy, cidr: str) -> list[int]:
 
 
 def _covers(policy: Policy, hi: int, lo: int, family: int, plen: int) -> Bool:
-    """Which prefixes agree with the address up to the shorter one of their length and `plen`."""
+    """A mask of prefixes equal to the address in the first min(their length, `plen`) bits."""
     rows = policy.prefixes
     same: Bool = (rows.family == family) & _agree(rows.hi, hi, rows.plen, plen)
     candidates = np.flatnonzero(same & (rows.plen > 64)) if family == 6 and plen > 64 else np.zeros(0, np.int64)

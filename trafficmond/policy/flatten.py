@@ -1,7 +1,7 @@
 """Nested prefixes -> boundaries: sorted addresses, each with the entry that holds from there to the next one.
 
 Prefixes are painted over the boundaries from the weakest and widest to the strongest and longest, all of one length at
-once; what a prefix paints over is what it falls back to when it expires, and for the services that it does not name.
+once; a prefix falls back to the entry below it when it expires, and for services that it does not name.
 
 An address is 128 bits, but nearly all prefixes end within its upper half. So there are two planes: the upper one has
 the prefixes up to /64 (all of IPv4's); where longer ones exist, the upper half's value gets a boundary of its own whose
@@ -38,21 +38,21 @@ class Layered:
     rank: I64  # class of precedence: a higher one paints over every lower one
     layer: npt.NDArray[np.integer[Any]]  # the lowest is painted first
     rule: I64
-    through: npt.NDArray[np.bool_]  # what lies below shows through it: its leaf depends on that
+    through: npt.NDArray[np.bool_]  # the entry below shows through: its leaf depends on that
 
     def take(self, index: I64 | slice) -> Layered:
-        """Some of them."""
+        """The rows at `index`."""
         return Layered(*(getattr(self, each.name)[index] for each in fields(self)))
 
 
 class Leaves(Protocol):
-    """Where the leaf of a rule comes from."""
+    """The source of the leaves of rules."""
 
     def fixed(self, rule: I64) -> U32:
-        """Leaf of each rule that hides what lies below."""
+        """Leaf of each rule that hides the entries below."""
 
     def over(self, rule: I64, below: U32) -> U32:
-        """Leaf of each rule that does not, over `below`, the leaf it falls back to."""
+        """Leaf of each other rule, over `below`, the leaf it falls back to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +77,7 @@ class Flat:
 
 
 def ranges(first: I64, count: I64) -> I64:
-    """first[0], first[0] + 1, ... (count[0] of them), then the same for each next one."""
+    """first[0], first[0] + 1, ... (count[0] of them), then the same for the others."""
     total = int(count.sum())
     offset = np.cumsum(count) - count
     result: I64 = np.repeat(first - offset, count) + np.arange(total)
@@ -133,7 +133,7 @@ def _lower(rows: Layered, index: I64, group: I64, base: U32, leaves: Leaves) -> 
 
 
 def _leaves_of(rows: Layered, index: I64, entry: U32, begin: I64, leaves: Leaves) -> U32:
-    """Leaves of the rows at `index`, which are about to be painted over `entry` from `begin` on."""
+    """Leaves of the rows at `index`, to be painted over `entry` from `begin` on."""
     through = rows.through[index]
     if not through.any():
         return leaves.fixed(rows.rule[index])
@@ -152,7 +152,7 @@ def _layers(layer: npt.NDArray[np.integer[Any]]) -> list[I64]:
 
 
 def _merged(at: U64, entry: U32) -> Boundaries:
-    """Without the boundaries that change nothing."""
+    """The boundaries without those that change nothing."""
     keep = np.ones(len(at), np.bool_)
     np.not_equal(entry[1:], entry[:-1], out=keep[1:])
     return Boundaries(at[keep], entry[keep])

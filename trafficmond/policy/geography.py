@@ -1,4 +1,4 @@
-"""Rules on countries and autonomous systems: what they name, and the prefixes that a database says those have."""
+"""Rules on countries and autonomous systems, and the prefixes of these in a database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trafficmond.errors import Mistake
 from trafficmond.policy import prefixes
 from trafficmond.policy.prefixes import Prefixes
 
-_MOST = 300  # named in a rule
+_MOST = 300  # in a rule
 _NO_DATABASE = "needs a database; name one in the settings under [geo], such as databases = [{}]"
 _EXAMPLES = {
     "country": '"/var/lib/GeoIP/GeoLite2-Country.mmdb"',
@@ -19,8 +19,8 @@ _EXAMPLES = {
 
 
 class By(enum.IntEnum):
-    """What a rule names its addresses by, the weakest first: each has a say only where nothing stronger covers the
-    address, however long its prefix."""
+    """The ways in which a rule names addresses, the weakest first: each decides only if nothing stronger covers the
+    address, whatever the prefix length."""
 
     COUNTRY = 0
     ASN = 1
@@ -31,31 +31,31 @@ class By(enum.IntEnum):
 
 
 class Geography(Protocol):
-    """What the databases say (geo.Atlas)."""
+    """The databases (geo.Atlas)."""
 
     @property
     def mark(self) -> object:
-        """Equal as long as they say the same."""
+        """A value that is equal while the content is the same."""
 
     @property
     def notes(self) -> tuple[Mistake, ...]:
-        """What is wrong with them."""
+        """The errors of the databases."""
 
     def knows(self, kind: str) -> bool:
-        """Whether there is one of "country" or "asn"."""
+        """Whether there is a database of `kind`, "country" or "asn"."""
 
     def sources(self, kind: str) -> str:
-        """Which they are, with their dates."""
+        """The names of the databases, with their dates."""
 
     def values(self, kind: str) -> Collection[object]:
-        """All countries or numbers there are."""
+        """All countries or numbers."""
 
     def prefixes_of(self, kind: str, wanted: Collection[object]) -> Prefixes:
-        """The prefixes of some."""
+        """The prefixes of some countries or numbers."""
 
 
 def named(table: Mapping[str, Any], wrong: Callable[[str, str], None]) -> tuple[By, tuple[str | int, ...]]:
-    """What the table of a rule names its addresses by, and which countries or numbers, if it does by those."""
+    """The way in which a rule's table names addresses, and the countries or numbers, if any."""
     keys = [by for by in By if str(by) in table]
     if len(keys) > 1:
         wrong(str(keys[0]), "is one way to say which addresses; give each of cidr, country and asn a rule of its own")
@@ -74,7 +74,7 @@ def named(table: Mapping[str, Any], wrong: Callable[[str, str], None]) -> tuple[
 def located(
     by: By, wanted: tuple[str | int, ...], geography: Geography | None, wrong: Callable[[str, str], None]
 ) -> Prefixes:
-    """The prefixes of what `named` found. Without a geography, of a file that is looked at alone, there are none."""
+    """The prefixes of the result of `named`. Without a geography, as when a file is checked alone, there are none."""
     key = str(by)
     if geography is None or not wanted:
         return prefixes.concat([])

@@ -1,8 +1,8 @@
 """Stable numbers for rules: the 24 bits that a verdict word carries.
 
-A rule's number is a hash of who it is (its file, its name, how many of that name came before it), so that it survives
-reloads, edits elsewhere in its file and restarts of the daemon, with nothing to keep on disk. Rules that vanish stay
-named for a while, because flows in flight still carry their numbers.
+A rule's number is a hash of its identity (its file, its name, how many of that name came before it). So it survives
+reloads, edits elsewhere in its file and restarts of the daemon, with nothing stored on disk. Removed rules keep their
+names for a while, because flows in progress still have their numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trafficmond.policy.rules import Rule
 
 MAX_ID = abi.RULE_MASK  # 0 is the default
 
-_KEEP_S = 3600.0  # beyond every flow timeout
+_KEEP_S = 3600.0  # longer than every flow timeout
 _KEEP_MOST = 65536
 
 _Identity = tuple[str, str, int]  # path, name, how many of that name came before
@@ -33,27 +33,27 @@ class Numbered:
 
     rules: tuple[Rule, ...] = ()
     numbers: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
-    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # how many have that path and name
+    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # number of rules with that path and name
 
 
 class RuleIds:
-    """Numbers of the rules in force, of those that may come in force, and of those that are gone but may still be met.
+    """Numbers of the rules in force, of those that may come in force, and of removed ones that flows may still have.
 
-    Any thread may ask for numbers and names. What is in force, one thread says, and while numbers are asked for that
-    are to come in force later it is not to `forget`.
+    Numbers and names are thread-safe. One thread sets the rules in force; it must not `forget` while numbers are
+    assigned for rules that come in force later.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # of whoever gives or takes a number
+        self._lock = threading.Lock()  # held while numbers are assigned or removed
         self._numbers: dict[_Identity, int] = {}
         self._identities: dict[int, _Identity] = {}
         self._names: dict[int, str] = {}
-        self._unused: dict[int, float] = {}  # number -> since when no rule in force has it, the oldest first
+        self._unused: dict[int, float] = {}  # number -> time since when no rule in force has it, the oldest first
         self._used = np.zeros(0, np.uint32)  # numbers of the rules in force
-        self._shown: Mapping[int, str] | None = MappingProxyType({})  # a copy of the names; None: it is to be made
+        self._shown: Mapping[int, str] | None = MappingProxyType({})  # a copy of the names; None: outdated
 
     def assign(self, rules: Sequence[Rule], now: float) -> npt.NDArray[np.uint32]:
-        """The number of each of `rules`, which are all rules in force from now on (epoch s)."""
+        """The number of each of `rules`, which become the rules in force at `now` (epoch s)."""
         numbered = self.number(rules, Numbered(), now)
         self.use([numbered], now)
         return numbered.numbers
@@ -61,7 +61,7 @@ class RuleIds:
     def number(self, rules: Sequence[Rule], before: Numbered, now: float, known: int = 0) -> Numbered:
         """The number of each of `rules`, a set that may come in force.
 
-        What it begins with as another set does, at least `known` rules, is not looked at again.
+        The common beginning with `before`, at least `known` rules, is not processed again.
         """
         order = tuple(rules)
         same = common_beginning(before.rules, order, known)
@@ -82,7 +82,7 @@ class RuleIds:
         return Numbered(order, numbers, counts)
 
     def use(self, sets: Sequence[Numbered], now: float, *, forget: bool = True) -> None:
-        """All rules in force from now on are those of these sets."""
+        """Sets the rules in force: those of these sets."""
         used = np.concatenate([each.numbers for each in sets])
         most = min(len(used), len(self._used))
         other = np.flatnonzero(used[:most] != self._used[:most])
@@ -98,14 +98,14 @@ class RuleIds:
                 self._forget(now)
 
     def names(self) -> Mapping[int, str]:
-        """Number -> name, of all rules in force, lately so or soon; it does not change any more."""
+        """Number -> name of all rules in force now, recently or soon; an immutable copy."""
         with self._lock:
             if self._shown is None:
                 self._shown = MappingProxyType(self._names.copy())
             return self._shown
 
     def _new(self, identity: _Identity, now: float) -> int:
-        """A number that nobody uses, the same one in every process unless others are in the way."""
+        """An unused number, the same one in every process unless there are collisions."""
         number = zlib.crc32("\0".join(map(str, identity)).encode("utf-8", "surrogateescape")) & MAX_ID
         with self._lock:
             if identity in self._numbers:  # meanwhile
@@ -117,7 +117,7 @@ class RuleIds:
         return number
 
     def _forget(self, now: float) -> None:
-        """Of what is not in force, but may still be met, keeps the latest, up to a bound."""
+        """Removes numbers that are not in force: those out of date, and the oldest ones beyond a bound."""
         over = len(self._unused) - _KEEP_MOST
         oldest = takewhile(lambda each: each[0] < over or each[1][1] <= now - _KEEP_S, enumerate(self._unused.items()))
         for _, (number, _) in list(oldest):
@@ -126,7 +126,7 @@ class RuleIds:
 
 
 def common_beginning(one: Sequence[Rule], other: Sequence[Rule], known: int = 0) -> int:
-    """How many rules both begin with, at least `known`; fast where they are the very same objects."""
+    """The length of the common beginning, at least `known`; fast if the objects are identical."""
     least, most = known, min(len(one), len(other))
     while least < most:
         half = (least + most + 1) // 2

@@ -1,8 +1,8 @@
-"""What becomes of conversations under a policy: the verdict that the kernel would give to each side, by columns. Pure.
+"""The verdicts that the kernel would give to conversations under a policy, by columns. Pure.
 
-The same table, walked as the kernel walks it. What depends on the moment is taken from what a flow record tells: who
-began, whether the other side answered. What no record tells: rates (a limit is a verdict of its own here), the hop
-limit of neighbour discovery (taken for right), and who may answer to a question to a group (nobody is taken for it).
+It walks the same table in the same way. The state of a connection is taken from the flow record: who began, whether the
+other side answered. Not in records: rates (a limit is a verdict of its own here), the hop limit of neighbour discovery
+(assumed valid), and who may answer a query to a group (nobody is assumed to).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _PATH_ERRORS = {_ICMP: (3, 11, 12), _ICMPV6: (1, 2, 3, 4)}
 _ECHO = {_ICMP: 8, _ICMPV6: 128}
 _ANSWER_TYPE = {_ICMP: {8: 0, 13: 14, 15: 16, 17: 18}, _ICMPV6: {128: 129, 133: 134, 135: 136}}
 _NEIGHBOURS = (133, 134, 135, 136, 137, 141, 142, 148, 149)
-_GROUPS = (130, 131, 132, 143, 151, 152, 153)  # from link-local addresses alone
+_GROUPS = (130, 131, 132, 143, 151, 152, 153)  # only from link-local addresses
 _SYN = 2
 _LINK_LOCAL = np.uint64(0xFE80 >> 6)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conversations:
-    """Rows of flow records. The peer is the end that is not this host, whoever began; addresses are left-aligned."""
+    """Rows of flow records. The peer is the end that is not this host; addresses are left-aligned."""
 
     hi: U64
     lo: U64
@@ -51,12 +51,12 @@ class Conversations:
         return len(self.hi)
 
     def take(self, index: I64 | Bool | slice) -> Conversations:
-        """Some of the rows."""
+        """The rows at `index`."""
         return Conversations(*(getattr(self, each.name)[index] for each in fields(self)))
 
 
 class Judge:
-    """A policy and the bans (a policy of what they drop) as the kernel would have them in force at `now` (epoch s).
+    """A policy and the bans (as a policy that drops) as in force in the kernel at `now` (epoch s).
 
     `established`: replies to what this host began pass a default of drop.
     """
@@ -68,8 +68,8 @@ class Judge:
         self._bans = _words(bans, now) if bans is not None and bans.rules else None
 
     def verdicts(self, rows: Conversations) -> U32:
-        """The verdict word that decides about each row: that of the side which is dropped, else which is limited, else
-        the initiator's. Its rule is one more than the rule's place in the policy."""
+        """The verdict word of each row: that of the dropped side, else of the limited one, else the initiator's. Its
+        rule is the rule's place in the policy plus one."""
         first = self._of(rows, begins=True)
         back = self._of(rows, begins=False)
         out = np.where(rows.egress, first, back)
@@ -80,7 +80,7 @@ class Judge:
         return decided
 
     def _of(self, rows: Conversations, *, begins: bool) -> U32:
-        """The verdict on the packets of a side, replies apart."""
+        """The verdict on the packets of a side, not counting replies."""
         word = np.zeros(len(rows), np.uint32)
         wanted = rows.asked if begins else rows.answered
         what = asks_for(rows, begins=begins)
@@ -106,7 +106,7 @@ class Judge:
         return word
 
     def _with_replies(self, rows: Conversations, word: U32, out: U32, *, begins: bool) -> U32:
-        """A side's verdict where what it says answers this host; `out` is the verdict on what this host says."""
+        """A side's verdict with replies to this host; `out` is the verdict on this host's packets."""
         if not self._established:
             return word
         by_default = (action_of(word) == Action.DROP) & (reason_of(word) == Reason.DEFAULT)
@@ -114,9 +114,9 @@ class Judge:
         if not len(at):
             return word
         some = rows.take(at)
-        heard = some.asked if not begins else some.answered  # this host said something
+        heard = some.asked if not begins else some.answered  # this host sent packets
         known = np.isin(some.protocol, (_TCP, _UDP, _SCTP)) | _is_echo(some)
-        if begins:  # the peer began, unless nobody saw who did
+        if begins:  # the peer began, or the initiator is unknown
             known = (some.protocol == _TCP) & (some.flags & _SYN == 0)
             reply = known & heard & (action_of(out[at]) != Action.DROP)
         else:
@@ -127,7 +127,7 @@ class Judge:
 
 
 def _words(policy: Policy, now: float) -> U32:
-    """The table; no rule of it ends while it is looked at."""
+    """The table, in which no rule ends."""
     ids = np.arange(1, len(policy.rules) + 1, dtype=np.uint32)
     return compile_table(policy, ids, now, lambda _: 1 << 62).words
 
@@ -140,7 +140,7 @@ def _weight(word: U32) -> U32:
 
 
 def asks_for(rows: Conversations, *, begins: bool = True) -> U32:
-    """The place of what a side's packets ask for in the classes of services, as bpf/service.h has it."""
+    """The place of a side's service in the classes of services, as in bpf/service.h."""
     port = rows.far if begins else rows.near
     what = abi.WHAT_OTHER + rows.protocol
     for number, start in ((_TCP, abi.WHAT_TCP), (_UDP, abi.WHAT_UDP)):
@@ -169,7 +169,7 @@ def _is_any_type(rows: Conversations, types: dict[int, tuple[int, ...]]) -> Bool
 
 
 def _is_lifeline(rows: Conversations, what: U32, *, begins: bool) -> Bool:
-    """What the kernel never drops (`tm_is_lifeline` of bpf/verdict.h)."""
+    """A mask of rows that the kernel never drops (`tm_is_lifeline` of bpf/verdict.h)."""
     found: Bool = rows.protocol == _IGMP
     port = rows.far if begins else rows.near
     found |= (rows.protocol == _UDP) & (port == np.where(rows.six, _DHCP_CLIENT[True], _DHCP_CLIENT[False]))
@@ -181,17 +181,17 @@ def _is_lifeline(rows: Conversations, what: U32, *, begins: bool) -> Bool:
 
 
 def kinds(words: U32) -> npt.NDArray[np.uint8]:
-    """Of verdict words: 0 passes, 1 is limited, 2 is dropped."""
+    """The kind of each verdict word: 0 passes, 1 limited, 2 dropped."""
     return _weight(words).astype(np.uint8)
 
 
 def rule_at(policy: Policy, word: int) -> int:
-    """The place of the rule that a verdict of `Judge` is of; -1: none."""
+    """The place of the rule in a verdict of `Judge`; -1: none."""
     return int(rule_of(word)) - 1 if word & abi.RULE_MASK and int(rule_of(word)) <= len(policy.rules) else -1
 
 
 def names(policy: Policy, words: Sequence[int]) -> list[str]:
-    """What decided, for people: the rule's name, else why."""
+    """The deciding rule's name, else the reason."""
     found = []
     for word in words:
         at = rule_at(policy, word)

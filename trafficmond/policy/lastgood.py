@@ -1,7 +1,7 @@
-"""What each source of rules held when it was last right, so that a source that breaks breaks itself only.
+"""The last good content of each source of rules, so that a broken source affects no other.
 
-Copies lie in a folder of the daemon's own, one a source, so that the next start has them too. Nothing depends on that
-folder: where it cannot be written, what is remembered lasts until the daemon ends.
+Copies are in a folder of the daemon's own, one per source, for the next start. Nothing depends on that folder: if it
+cannot be written, copies last until the daemon ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Parse = Callable[[bytes, str], Rules]
 
 
 class LastGood:
-    """By path. `meaning` is what else a source's rules depend on: copies are read again when it is another."""
+    """Copies by path. `meaning` is what else a source's rules depend on: when it changes, copies are parsed again."""
 
     def __init__(self, folder: Path) -> None:
         self.trouble = ""  # why copies cannot be kept
@@ -30,7 +30,7 @@ class LastGood:
         self._held: dict[Path, tuple[object, Rules]] = {}
 
     def keep(self, path: Path, meaning: object, rules: Rules, data: bytes, modified_ns: int) -> None:
-        """`path` was changed at `modified_ns`, and what it holds now is right."""
+        """Keeps the valid content of `path`, which was changed at `modified_ns`."""
         self._held[path] = meaning, rules
         copy = self._copy(path)
         try:
@@ -43,7 +43,7 @@ class LastGood:
             self.trouble = f"cannot keep copies of lists and rules for the next start: {error.strerror or error}"
 
     def of(self, path: Path, meaning: object, parse: Parse) -> Rules | None:
-        """What `path` held when it was last right; None if that is unknown, or wrong by the `meaning` of today."""
+        """The last good rules of `path`; None if unknown, or invalid with the present `meaning`."""
         held = self._held.get(path)
         if held and held[0] == meaning:
             return held[1]
@@ -57,25 +57,25 @@ class LastGood:
         return rules
 
     def settled(self) -> str:
-        """What tells the copies from others, all of them on the disk. Raises OSError if any could not be kept."""
+        """An identifier of the copies, which are all on the disk. Raises OSError if any could not be stored."""
         if self.trouble:
             raise OSError(self.trouble)
         self._folder.mkdir(parents=True, exist_ok=True)
         return digest(self._folder, durable=True)
 
     def within(self, folder: Path) -> list[Path]:
-        """Sources of that folder, in order of their names."""
+        """The sources in a folder, in order of their names."""
         return sorted(path for path in self._known() if path.parent == folder)
 
     def forget_all_but(self, paths: Collection[Path]) -> None:
-        """These alone are sources now."""
+        """Removes the copies of all other sources."""
         for path in self._known() - set(paths):
             self._held.pop(path, None)
             with contextlib.suppress(OSError):
                 self._copy(path).unlink(missing_ok=True)
 
     def aside(self) -> LastGood:
-        """The same for a look at what is not in force yet: what is kept stays as it is."""
+        """A copy for checking rules that are not in force: the stored copies stay as they are."""
         return _Aside(self)
 
     def _known(self) -> set[Path]:
@@ -85,12 +85,12 @@ class LastGood:
         return stored | self._held.keys()
 
     def _copy(self, path: Path) -> Path:
-        """Its name is the source's whole path; one that is too long for that is not kept."""
+        """The path of a copy, named after the source's whole path; if that is too long, there is no copy."""
         return self._folder / quote(str(path), safe="")
 
 
 def digest(folder: Path, *, durable: bool = False) -> str:
-    """Of all copies in a folder; `durable`: they are on the disk when this returns. Raises OSError."""
+    """A hash of all copies in a folder; `durable`: they are on the disk when this returns. Raises OSError."""
     found = hashlib.blake2b(digest_size=16)
     for copy in sorted(folder.iterdir()):
         if copy.name.startswith("."):

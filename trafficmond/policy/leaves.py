@@ -1,8 +1,8 @@
 """Leaves of the verdict table: a rule's verdict word, or a record where the rule ends or limits; or a row of those, one
 for each class of services.
 
-A record belongs to a rule and to what lies below it, its parent, which holds once the rule has ended. In a row, what a
-rule does not name has the leaf of what lies below.
+A record belongs to a rule and to the leaf below it, its parent, which applies once the rule has ended. In a row,
+services that a rule does not name have the leaf below.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def rank(rule: Rule) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RuleColumns:
-    """What the table needs to know of each rule."""
+    """The columns of rules that the table needs."""
 
     rank: I64  # class of precedence
     direction: npt.NDArray[np.uint8]
@@ -41,11 +41,11 @@ class RuleColumns:
     verdict: U32  # word
     rate_per_s: U32
     burst: U32
-    shadow: npt.NDArray[np.bool_]  # it only says what it would have done
-    services: npt.NDArray[np.object_]  # Places that it is for, the fragments that go with them included
+    shadow: npt.NDArray[np.bool_]  # reports its action and does not take it
+    services: npt.NDArray[np.object_]  # the Places that it applies to, with their fragments
 
     def take(self, rules: I64) -> RuleColumns:
-        """Those rows."""
+        """The rows of some rules."""
         return RuleColumns(*(getattr(self, each.name)[rules] for each in fields(self)))
 
     def followed_by(self, at: int, rest: RuleColumns) -> RuleColumns:
@@ -55,7 +55,7 @@ class RuleColumns:
 
     @classmethod
     def of(cls, rules: Sequence[Rule], ids: npt.NDArray[np.uint32]) -> RuleColumns:
-        """The columns of `rules`, whose numbers are `ids`."""
+        """The columns of `rules` with the numbers `ids`."""
         reason = np.array([rule.reason for rule in rules], np.uint32)
         action = np.array([rule.action for rule in rules], np.uint32)
         return cls(
@@ -71,22 +71,22 @@ class RuleColumns:
 
     @property
     def through(self) -> npt.NDArray[np.bool_]:
-        """Which rules let what lies below show: those that end, those for some services only, and those in shadow."""
+        """A mask of rules that let the leaf below show: those that end, are for some services only, or in shadow."""
         return np.isfinite(self.expires) | self.some_services | self.shadow
 
     @property
     def stackable(self) -> npt.NDArray[np.bool_]:
-        """Which rules can be painted together with others on their prefix: those for some services."""
+        """A mask of rules that can be painted together with others on their prefix: those for some services."""
         return self.some_services & ~self.shadow
 
     @property
     def some_services(self) -> npt.NDArray[np.bool_]:
-        """Which rules name services."""
+        """A mask of rules that name services."""
         return self.services.astype(np.bool_)
 
 
 class RuleLeaves:
-    """`flatten.Leaves` of a policy's rules; `records` grows as leaves are asked for, behind those of `before`."""
+    """`flatten.Leaves` of a policy's rules; new `records` are appended to those of `before`."""
 
     def __init__(
         self,
@@ -97,20 +97,20 @@ class RuleLeaves:
         pairs: Pairs | None = None,
         now: float = 0.0,
     ) -> None:
-        """`pairs` numbers what rules in shadow lie over."""
-        self.crowded = False  # whether a rule was left out, since too many that end lie over it
+        """`pairs` numbers the rules below those in shadow."""
+        self.crowded = False  # whether a rule was left out, since too many that end are above it
         self._pairs, self._now = pairs or Pairs(), now
         self._columns = columns
         self._classes = classes
         self._some_services = columns.some_services
         self._rows = np.zeros((0, classes.count), np.uint32)
         self._row_of: dict[bytes, int] = {}
-        self._unit_of: dict[int, int] = {}  # of rows that are in the table
+        self._unit_of: dict[int, int] = {}  # of rows in the table
         self._stacks: list[list[int]] = []
         self._stack_of: dict[bytes, int] = {}
         self._to_jiffies = to_jiffies
         self.records = np.zeros(0, abi.RECORD) if before is None else before
-        # Of each record; what is made here never falls back to one that was there before, so theirs do not matter.
+        # Of each record; new records never fall back to earlier ones, whose values do not matter.
         self._expires = np.zeros(len(self.records))  # as the rules have it
         self._depth = np.zeros(len(self.records), np.int64)  # records that a packet may have to visit from here
         self._leaf = columns.verdict.copy()
@@ -141,7 +141,7 @@ class RuleLeaves:
         return leaf[inverse]
 
     def place(self, entry: U32, add: Callable[[U32], int]) -> U32:
-        """`entry` with each row where the table has it; those that it lacks are put there by `add`."""
+        """`entry` with each row's place in the table; `add` appends missing rows."""
         at = np.flatnonzero(_is_row(entry))
         if not len(at):
             return entry
@@ -159,7 +159,7 @@ class RuleLeaves:
         return placed
 
     def _add_rows(self, rule: I64, below: U32) -> U32:
-        """The row of each rule over `below`; the leaf itself where all classes have the same."""
+        """The row of each rule over `below`; the leaf itself if all classes have the same."""
         if not len(rule):
             return np.zeros(0, np.uint32)
         cells = np.repeat(below[:, None], self._classes.count, axis=1)
@@ -197,7 +197,7 @@ class RuleLeaves:
         return leaf
 
     def shadow_of(self, would: int, below: int) -> int:
-        """The leaf of a rule in shadow that would give the word `would`, over the leaf `below`; that leaf itself where
+        """The leaf of a rule in shadow that would give the word `would`, over the leaf `below`; that leaf itself if
         there are too many."""
         judges = tuple(self._judges(below))
         number = self._pairs.number(Pair(would, judges), self._now) if len(judges) < PARENTS_MAX else None
@@ -227,7 +227,7 @@ class RuleLeaves:
     def _add_shadow(self, rule: int, below: int) -> int:
         columns, before = self._columns, len(self.records)
         while below & int(LEAF_RECORD) and self.records["shadow"][below & int(LEAF_INDEX)]:
-            below = int(self.records["parent"][below & int(LEAF_INDEX)])  # the strongest in shadow is told of
+            below = int(self.records["parent"][below & int(LEAF_INDEX)])  # the strongest in shadow is reported
         leaf = self.shadow_of(int(columns.verdict[rule]), below)
         if len(self.records) > before:
             record, expires = self.records[-1:], float(columns.expires[rule])
@@ -264,9 +264,9 @@ class RuleLeaves:
         self._depth = np.concatenate([self._depth, depth])
 
     def _outliving(self, parent: U32, expires: npt.NDArray[np.float64]) -> U32:
-        """`parent`, or what lies below it if it ends no later than the record: the kernel need not visit the dead.
+        """`parent`, or the leaf below it if it ends no later than the record: the kernel skips ended records.
 
-        Nor would it visit more than PARENTS_MAX of them: one that would make the chain longer is left out too.
+        It visits PARENTS_MAX records at most: one that would make the chain longer is left out too.
         """
         parent = parent.copy()
         while True:
@@ -281,8 +281,8 @@ class RuleLeaves:
 
 
 def _in_turn(cell: I64, expires: npt.NDArray[np.float64]) -> list[I64]:
-    """What is painted into cells, the weakest of each cell first, taken apart so that none comes twice in a part: the
-    first parts are to be painted first. What ends no later than something stronger of its cell is left out."""
+    """The rows painted into cells, weakest first, in parts with each cell at most once; earlier parts are painted
+    first. Rows that end no later than a stronger one of their cell are left out."""
     order = np.argsort(cell, kind="stable")[::-1]  # the strongest of each cell first
     group = np.cumsum(np.append(False, np.diff(cell[order]) != 0))
     moments, moment = np.unique(expires[order], return_inverse=True)
@@ -300,6 +300,6 @@ def _is_row(entry: U32) -> npt.NDArray[np.bool_]:
 
 
 def _pairs(rule: I64, below: U32) -> tuple[I64, U32, npt.NDArray[np.intp]]:
-    """Each distinct pair once, and where among them each is."""
+    """The distinct pairs, and the index of each pair among them."""
     pairs, inverse = np.unique(rule.astype(np.uint64) << np.uint64(32) | below, return_inverse=True)
     return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.uint32), inverse

@@ -1,7 +1,7 @@
 """Plain prefix lists: one prefix or address a line, comments after `#` or `;`, any line ends.
 
-A million lines must not be a million calls. A list is read in blocks; one that holds nothing but IPv4 is taken apart by
-numpy as bytes (0.05 us a line), any other goes line by line through `prefixes.parse`, which also says what is wrong.
+A million lines must not take a million calls. A list is read in blocks. Numpy parses blocks of IPv4 as bytes (0.05 us a
+line); all others go line by line through `prefixes.parse`, which also reports mistakes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NEWLINE, _DOT, _SLASH, _ZERO, _NINE = b"\n./09"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrefixList:
-    """A plain list as read: its prefixes in their order, how many lines are wrong, and the first of these by name."""
+    """A plain list as read: its prefixes in their order, the number of wrong lines, and the first of these."""
 
     prefixes: Prefixes
     host_bits: int  # prefixes that had bits set beyond their length; they are cleared
@@ -34,7 +34,7 @@ class PrefixList:
 
 
 def parse_list(data: bytes, where: str) -> PrefixList:
-    """The prefixes of `data`, and "`where`:line" for lines that are none; an empty list is ordinary."""
+    """The prefixes of `data`, and "`where`:line" for invalid lines; an empty list is valid."""
     if b"\0" in data:
         return PrefixList(prefixes.concat([]), 0, 1, [Mistake(where, "is not plain text; unpack it first")])
     rows = _Filling(data.count(b"\n") + data.count(b"\r") + 1)
@@ -68,7 +68,7 @@ class _Filling:
         if place.stop > len(self._rows):
             self._rows = prefixes.concat([self.filled(), _room(2 * place.stop)])
         self._rows.hi[place], self._rows.plen[place], self._rows.family[place] = part.hi, part.plen, part.family
-        if part.lo.any():  # of IPv4 it is what it was
+        if part.lo.any():  # stays zero for IPv4
             self._rows.lo[place] = part.lo
         self._count = place.stop
 

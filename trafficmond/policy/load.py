@@ -32,7 +32,7 @@ _HINT = "nothing was changed; trafficctl check names every mistake"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Policy:
-    """Everything that decides about addresses, weakest rule first: of two rules on one prefix the later one wins.
+    """All rules and the default, weakest rule first: of two rules on one prefix the later one wins.
 
     `prefixes` are those of all rules in the order of the rules; `owner` is each one's index into `rules`. Those of rule
     `i` are rows `starts[i]` to `starts[i + 1]`.
@@ -44,11 +44,11 @@ class Policy:
     starts: npt.NDArray[np.int64]
     default: Action
     notes: tuple[Mistake, ...] = ()
-    parts: tuple[Rules, ...] = ()  # that it was made of
-    default_shadow: Action | None = None  # what would be the default of what comes in if it were in force
+    parts: tuple[Rules, ...] = ()  # the parts that it was made of
+    default_shadow: Action | None = None  # the default for incoming packets if it were in force
 
     def begins_as(self, other: Policy) -> int:
-        """With at least how many rules both begin: those of files that were not read again."""
+        """A lower bound of the common beginning of both, in rules: those of files that were not read again."""
         count = 0
         for mine, others in zip(self.parts, other.parts, strict=False):
             if mine is not others:
@@ -68,9 +68,9 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Files:
-    """What the lists and the rules files hold, weakest first, and what is wrong or odd about them.
+    """The content of lists and rules files, weakest first, with mistakes and notes.
 
-    `saved` is what the daemon's own file holds, which stands behind what the settings say themselves.
+    `saved` has the daemon's own file, which comes after the rules in the settings.
     """
 
     parts: tuple[Rules, ...] = ()
@@ -79,7 +79,7 @@ class Files:
     notes: tuple[Mistake, ...] = ()
 
     def same_rules(self, other: Files) -> bool:
-        """Whether both say the same: most are of the same reading of each file."""
+        """Whether both have the same rules; quick, since most are the same objects."""
         mine, others = (*self.parts, *self.saved), (*other.parts, *other.saved)
         same = (len(self.parts), len(mine)) == (len(other.parts), len(others))
         return same and all(one.same(another) for one, another in zip(mine, others, strict=True))
@@ -94,11 +94,11 @@ def read_files(
     geography: Geography | None = None,
     instead: Path | None = None,
 ) -> Files:
-    """What `lists`, all rules files in `cidr_dir` and the daemon's own, `saved`, hold.
+    """Reads `lists`, all rules files in `cidr_dir`, and `saved`, the daemon's own.
 
     A plain list in `cidr_dir` that no `[[list]]` names has no action: it is not read, and a note says so. With
-    `last_good`, a list that is wrong, and anything else that cannot be read, is what it last was, and a note says so;
-    else it is a mistake. A rules file `instead` is read in the place of the one of its name.
+    `last_good`, an invalid list, and any unreadable file, is replaced by its last good content, with a note; otherwise
+    it is a mistake. A rules file `instead` replaces the one of its name.
     """
     collector = Collector(cache if cache is not None else Cache(), last_good, geography)
     for source in lists:
@@ -122,7 +122,7 @@ def read_last_good(
     last_good: LastGood,
     geography: Geography | None = None,
 ) -> Files:
-    """What `read_files` was when all was last right, whatever has become of lists and rules files since."""
+    """The last good result of `read_files`, whatever the present files are."""
     collector = Collector(cache, last_good, geography)
     for source in lists:
         collector.take_last_good(source.path, partial(read_list, source), source)
@@ -132,7 +132,7 @@ def read_last_good(
 
 
 def with_saved(files: Files, saved: Path, cache: Cache) -> Files:
-    """`files` with what the daemon's own file holds now."""
+    """`files` with the present rules of the daemon's own file."""
     collector = Collector(cache)
     if saved.exists():
         collector.read(saved, read_own)
@@ -152,7 +152,7 @@ def make_policy(
 ) -> Policy:
     """The policy of the lists and rules files, the original's `permitted_cidrs`, the daemon's own file, the tables
     added at `runtime`, the settings' `allowlist` and the `guard` (pairs of prefix and label). With `default_shadow` the
-    default is to monitor, and `default` only what it would have been.
+    default is to monitor, and `default` is only reported.
 
     On one prefix a rule beats a list; of two rules, or two lists, the later one wins: in the order just given,
     lists in the order of the settings, files in that of their names. Raises ConfigError with every mistake found.
@@ -204,7 +204,7 @@ def _assembled(collector: Collector, default: Action, shadow: Action | None = No
 
 
 def _too_many_services(parts: Sequence[Rules]) -> list[Mistake]:
-    """What is wrong with rules that name services in more ways than the kernel tells apart, and which could be one."""
+    """The mistake of naming services in too many ways for the kernel; it lists rules that could be one."""
     naming = list(chain.from_iterable(part.naming for part in parts))
     try:
         Classes.of(rule.judged for rule in naming)

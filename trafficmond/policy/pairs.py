@@ -1,9 +1,9 @@
-"""Numbers for what rules would have done: which rule would have decided, and which did, in 24 bits of a verdict word.
+"""Numbers for rules in shadow: which rule would have decided, and which did, in 24 bits of a verdict word.
 
-Such a rule lies over a chain of records, of which the first that has not ended decides: a pair is the rule and the
-chain, and has a block of numbers, two for each place in it: what the rule stands for, and that it let the packet pass
-after all (below its rate; a reply, or what no default drops). Blocks are found by a hash of who they stand for, so that
-they survive restarts as the rules' numbers do (`ids`).
+A rule in shadow is above a chain of records, of which the first that has not ended decides. A pair is the rule and the
+chain. It has a block of numbers, two for each place in the chain: the rule's own action, and that it would have passed
+the packet after all (below its rate; a reply, or a packet that no default drops). Blocks are numbered by a hash of the
+pair, so that they survive restarts as the rules' numbers do (`ids`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST = 65536
 
 
 class Pairs:
-    """Numbers in use, and those that may still be met."""
+    """Numbers in use, and those that flows may still have."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,7 +33,7 @@ class Pairs:
         self._known: Mapping[int, Pair] = MappingProxyType({})
 
     def number(self, pair: Pair, now: float) -> int | None:
-        """The first number of its block, the same one in every process unless others are in the way; None: too many."""
+        """The first number of its block, the same one in every process unless there are collisions; None: too many."""
         with self._lock:
             number = self._numbers.get(pair)
             if number is None:
@@ -48,7 +48,7 @@ class Pairs:
             return number
 
     def forget(self, now: float, in_force: Callable[[], Collection[int]] = frozenset) -> None:
-        """Those that no table has had for long; asks which are `in_force` if there are any."""
+        """Removes pairs that no table has had for long; calls `in_force` only if there are candidates."""
         with self._lock:
             old = [number for number, used in self._used.items() if used < now - _KEEP_S]
             if not old:
@@ -62,5 +62,5 @@ class Pairs:
             self._known = MappingProxyType(self._pairs.copy())
 
     def known(self) -> Mapping[int, Pair]:
-        """First number -> pair; it does not change any more."""
+        """First number -> pair; an immutable copy."""
         return self._known

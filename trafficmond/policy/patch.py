@@ -1,7 +1,7 @@
-"""A verdict table -> the same with a few rules more or less, at the cost of the few.
+"""A verdict table with a few rules added or removed, at the cost of only these rules.
 
-Compiled anew are the slots of the roots that a changed prefix lies in, behind what the table holds; what was below them
-stays there, unused. Once that is much, or where much is touched, all is to be compiled.
+The slots of the roots with changed prefixes are recompiled and appended to the table; what was below them stays there,
+unused. If that is much, or many slots are touched, the whole table must be compiled.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from trafficmond.policy.trie import Builder
 
 _SLOTS = 1 << abi.ROOT_BITS
 _AT_ONCE = 1 << 16  # prefixes
-_MOST_SLOTS = 1024  # touched, beyond which it is not worth while
+_MOST_SLOTS = 1024  # touched, beyond which it is not worthwhile
 _RECORD_WORDS = abi.RECORD.itemsize // 4
-_MOST_RULES = 64  # on either side of the others, that have other prefixes than before
+_MOST_RULES = 64  # with changed prefixes, between the unchanged ones
 _MOST_ROWS = 1 << 16  # prefixes of these that only one side has
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """What a table is compiled of."""
+    """The source of a compiled table."""
 
     policy: Policy
     columns: RuleColumns  # of its rules
@@ -43,15 +43,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Reach:
-    """What a change of a table touches."""
+    """The parts of a table that a change touches."""
 
     touched: Bool  # slots of a root
-    roots: Mapping[int, tuple[int, Direction]]  # the unit of each that changes, and what it serves
+    roots: Mapping[int, tuple[int, Direction]]  # the unit of each changed root, with its family and direction
     classes: Classes
 
 
 def near(table: VerdictTable, before: Source, after: Source) -> bool:
-    """Whether the table of `after` can be made from that of `before`; quickly known."""
+    """Whether the table of `after` can be made from that of `before`; a quick estimate."""
     return _reach(table, before, after) is not None
 
 
@@ -64,7 +64,8 @@ def patched(
     generation: int,
     pairs: Pairs | None = None,
 ) -> VerdictTable | None:
-    """The table of `after`, made from that of `before`; None: compile it. The rest is as for `compile_table`."""
+    """The table of `after`, made from that of `before`; None: it must be compiled. Other parameters as for
+    `compile_table`."""
     reach = _reach(table, before, after)
     if reach is None:
         return None
@@ -108,7 +109,7 @@ def patched(
 
 
 def _reach(table: VerdictTable, before: Source, after: Source) -> _Reach | None:
-    """None: it is too much, or too different."""
+    """The reach of a change; None: too large, or too different."""
     if after.policy.default_shadow is not None or before.policy.default_shadow is not None:
         return None
     if before.policy.default is not after.policy.default:
@@ -131,7 +132,7 @@ def _reach(table: VerdictTable, before: Source, after: Source) -> _Reach | None:
 
 
 def _with_records(table: VerdictTable, leaves: RuleLeaves, builder: Builder) -> tuple[list[tuple[int, U32]], int]:
-    """What the builder has added, and the records that there are more of now; and the room that all of them have."""
+    """The pieces that the builder and new records add, and the room for records."""
     if len(leaves.records) <= table.room:
         at = int(table.words[abi.HDR_RECORDS]) * UNIT_WORDS + table.records * _RECORD_WORDS
         return [builder.added(), (at, leaves.records[table.records :].view(np.uint32))], table.room
@@ -141,7 +142,7 @@ def _with_records(table: VerdictTable, leaves: RuleLeaves, builder: Builder) -> 
 
 
 def _copied(table: VerdictTable, pieces: Sequence[tuple[int, U32]], last: Sequence[tuple[int, int]], units: int) -> U32:
-    """The words of a table with a change in them."""
+    """A copy of a table's words with a change applied."""
     words = np.zeros(-(-units // abi.PAGE_UNITS) * abi.PAGE_WORDS, np.uint32)
     before = table.units * UNIT_WORDS
     words[:before] = table.words[:before]
@@ -153,8 +154,8 @@ def _copied(table: VerdictTable, pieces: Sequence[tuple[int, U32]], last: Sequen
 
 
 def _changed(before: Source, after: Source) -> tuple[Prefixes, I64] | None:
-    """The prefixes, and their rules' directions, of what only one of the two has; None: they differ in more places, or
-    by what cannot be told so quickly."""
+    """The prefixes that only one of the two has, and their rules' directions; None: there are more differences, or
+    others."""
     old, new = before.policy, after.policy
     head = common_beginning(old.rules, new.rules, new.begins_as(old))
     tail = common_beginning(old.rules[head:][::-1], new.rules[head:][::-1])
@@ -172,8 +173,8 @@ def _changed(before: Source, after: Source) -> tuple[Prefixes, I64] | None:
 
 
 def _others(before: Source, after: Source, first: int, last: int, shift: int) -> list[tuple[Prefixes, I64]] | None:
-    """What only one of the two has of the rules `first` to `last`, which stand `shift` further in the other; None: they
-    have other words, or too much is different."""
+    """The prefixes that only one of the two has, of rules `first` to `last`, which are at + `shift` in the other; None:
+    their words differ, or too many prefixes."""
     for mine, others in (before.columns.verdict, after.columns.verdict), (before.columns.shadow, after.columns.shadow):
         if not np.array_equal(mine[first:last], others[first + shift : last + shift]):
             return None
@@ -185,7 +186,7 @@ def _others(before: Source, after: Source, first: int, last: int, shift: int) ->
     other_counts = np.flatnonzero(np.not_equal(*counts))
     if head + tail == len(one) == len(other) and not len(other_counts):
         return []
-    # Rules before the first row or count that is different, and after the last, are what they were.
+    # Rules before the first different row or count, and after the last, are unchanged.
     begins = int(np.searchsorted(old.starts[first : last + 1], int(old.starts[first]) + head, "right")) - 1
     ends = int(np.searchsorted(old.starts[first : last + 1], int(old.starts[last]) - tail, "left"))
     if len(other_counts):
@@ -202,15 +203,14 @@ def _others(before: Source, after: Source, first: int, last: int, shift: int) ->
 
 
 def _slots_of(rows: Prefixes) -> tuple[I64, I64]:
-    """The first and the last slot of a root that each prefix lies in."""
+    """The first and the last slot of a root that each prefix covers."""
     above = np.uint64(64 - abi.ROOT_BITS)
     last = rows.hi | ~mask(rows.plen.astype(np.int64))
     return (rows.hi >> above).astype(np.int64), (last >> above).astype(np.int64)
 
 
 def _roots(table: VerdictTable, rows: Prefixes, directions: I64) -> dict[int, tuple[int, Direction]] | None:
-    """Of each root that is to be changed, the unit, and a family and direction that it serves; None: it serves others
-    too, which would not change with it."""
+    """The unit, family and direction of each root to be changed; None: a root also serves others that do not change."""
     found: dict[int, tuple[int, Direction]] = {}
     changes: dict[int, Bool] = {}
     for direction in (Direction.INGRESS, Direction.EGRESS):
@@ -225,7 +225,7 @@ def _roots(table: VerdictTable, rows: Prefixes, directions: I64) -> dict[int, tu
 
 
 def _within(after: Source, touched: Bool) -> tuple[Prefixes, npt.NDArray[np.int32], RuleColumns]:
-    """The prefixes that lie in touched slots, of each the place of its rule, and the columns of those rules."""
+    """The prefixes in touched slots, the place of each one's rule, and the columns of those rules."""
     policy = after.policy
     slot, lies_in = top_bits(policy.prefixes), np.empty(len(policy.prefixes), np.bool_)
     for at in range(0, len(slot), _AT_ONCE):  # an index is eight bytes, of all of them many
@@ -240,7 +240,7 @@ def _within(after: Source, touched: Bool) -> tuple[Prefixes, npt.NDArray[np.int3
 
 
 def _most_units(whole: int) -> int:
-    """How far a table may grow: half as much again, but not into a size that the kernel is slower with."""
+    """The limit of a table's growth: by half, but not into a size with which the kernel is slower."""
     most = whole + whole // 2
     for pages in (abi.SMALL_PAGES, abi.LARGE_PAGES):
         if whole <= pages * abi.PAGE_UNITS:

@@ -1,8 +1,8 @@
-"""Prefixes in columns, and their reading from text.
+"""Prefixes in columns, and parsing them from text.
 
 Addresses are left-aligned in 128 bits, split into two host-order words: an IPv4 address is `addr << 32` in `hi` with
-`lo` 0, so that both families shift, mask and compare alike. (Flow batches hold IPv4 v4-mapped.)
-Texts go through `inet_pton` all at once; only where that fails is each one looked at, to say what is wrong with it.
+`lo` 0, so that both families shift, mask and compare alike. (Flow batches hold IPv4 v4-mapped.) Texts go through
+`inet_pton` all at once; only if that fails, each one is parsed by itself to find the mistakes.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class Prefixes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parsed:
-    """What a sequence of texts held: a row for each good one, `bad` position -> what is wrong with it."""
+    """Parsed texts: a row for each valid one; `bad`: position -> error."""
 
     prefixes: Prefixes
     bad: dict[int, str]
-    host_bits: int  # how many had bits set beyond their length; they are cleared
+    host_bits: int  # how many had host bits, which are cleared
 
 
 def concat(parts: Sequence[Prefixes]) -> Prefixes:
@@ -71,7 +71,7 @@ def concat(parts: Sequence[Prefixes]) -> Prefixes:
         return parts[0]
     lo, at = np.zeros(sum(map(len, parts)), np.uint64), 0
     for part in parts:
-        if part.lo.any():  # of IPv4 it is zero, which takes no memory where nothing is written
+        if part.lo.any():  # zero for IPv4; untouched pages take no memory
             lo[at : at + len(part)] = part.lo
         at += len(part)
     return Prefixes(
@@ -106,7 +106,7 @@ def masked(rows: Prefixes) -> tuple[Prefixes, int]:
 
 
 def parse_address(text: str) -> tuple[int, int, int]:
-    """(hi, lo, family) of an address, left-aligned; IPv4-mapped ones are IPv4. Raises ValueError with what would do."""
+    """(hi, lo, family) of an address, left-aligned; IPv4-mapped ones are IPv4. Raises ValueError naming valid forms."""
     hi, lo, plen, family = _parse_one(text)
     if plen != (32 if family == 4 else 128):
         raise ValueError(f"{networks.quoted(text)} is a prefix; one address is wanted")
@@ -114,18 +114,18 @@ def parse_address(text: str) -> tuple[int, int, int]:
 
 
 def parse_one(text: str) -> Prefixes:
-    """The one prefix `text` is, host bits cleared. Raises ValueError saying what would do."""
+    """The prefix in `text`, host bits cleared. Raises ValueError naming valid forms."""
     hi, lo, plen, family = _parse_one(text)
     return masked(_columns([hi], [lo], [plen], [family]))[0]
 
 
 def canonical(text: str) -> str:
-    """The prefix as `Prefixes.text` writes it, host bits cleared. Raises ValueError saying what would do."""
+    """The prefix as `Prefixes.text` writes it, host bits cleared. Raises ValueError naming valid forms."""
     return parse_one(text).text(0)
 
 
 def parse(texts: Sequence[str]) -> Parsed:
-    """Prefixes and bare addresses, one a text, without surrounding space, both families mixed."""
+    """Parses prefixes and addresses, one per text, without surrounding space, of both families."""
     try:
         rows = _parse_all(texts)
         bad: dict[int, str] = {}
@@ -193,7 +193,7 @@ def _columns(hi: Sequence[int], lo: Sequence[int], plen: Sequence[int], family: 
 
 
 def _unmapped(rows: Prefixes) -> Prefixes:
-    """IPv4-mapped IPv6 (::ffff:a.b.c.d/96 and longer) as the IPv4 it means: packets carry it as IPv4."""
+    """IPv4-mapped IPv6 (::ffff:a.b.c.d/96 and longer) as IPv4, as it is in packets."""
     mapped = (rows.family == 6) & (rows.plen >= 96) & (rows.hi == 0) & (rows.lo >> np.uint64(32) == _V4_MAPPED)
     if not mapped.any():
         return rows

@@ -1,4 +1,4 @@
-"""What rules are read from: bytes of a file, or values of the settings, into `Rules`. Opens nothing."""
+"""Parses bytes of a file, or values of the settings, into `Rules`. Opens nothing."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from trafficmond.policy.listfile import PrefixList, parse_list
 from trafficmond.policy.rulefile import read_rule_tables
 from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 
-_NAMED = 5  # wrong lines of a list that are told one by one
+_NAMED = 5  # wrong lines of a list that are reported one by one
 _PERMITTED = 'write {"permitted_cidrs": ["192.0.2.0/24", ...]}'
 
 
 def read_own(data: bytes, path: str) -> Rules:
-    """The daemon's own file, where a rule may have `force` too."""
+    """Parses the daemon's own file, where a rule may have `force` too."""
     return read_toml(data, path, own=True)
 
 
 def read_toml(data: bytes, path: str, *, own: bool = False, geography: Geography | None = None) -> Rules:
-    """A rules file of `cidr.d`: any number of `[[rule]]` tables and nothing else."""
+    """Parses a rules file of `cidr.d`: any number of `[[rule]]` tables and nothing else."""
     try:
         found = read_rule_tables(data.decode())
     except UnicodeDecodeError as error:
@@ -43,7 +43,7 @@ def read_toml(data: bytes, path: str, *, own: bool = False, geography: Geography
 
 
 def read_json(data: bytes, path: str) -> Rules:
-    """The original's `{"permitted_cidrs": [...]}`: those sources are allowed, all others get the default."""
+    """Parses the original's `{"permitted_cidrs": [...]}`: those sources are allowed, all others get the default."""
     try:
         document = json.loads(data)
     except json.JSONDecodeError as error:
@@ -63,15 +63,15 @@ def read_json(data: bytes, path: str) -> Rules:
 
 
 def permitted(cidrs: Sequence[str], path: str, mistakes: Sequence[Mistake] = ()) -> Rules:
-    """The original's permitted_cidrs, wherever they stand: one rule that allows them."""
+    """One rule that allows the original's permitted_cidrs."""
     rule = Rule(Action.ALLOW, Reason.RULE, Path(path).name, path=path)
     return Rules.one(rule, cidrs, f"{path}: permitted_cidrs", mistakes)
 
 
 def read_list(source: ListSource, data: bytes, path: str) -> Rules:
-    """A plain prefix list with the meaning that its `[[list]]` gives it."""
+    """Parses a plain prefix list, as its `[[list]]` defines it."""
     found = parse_list(data, path)
-    # Of something else than a list, a page that says what went wrong with a download for one, few lines are right.
+    # A file that is no list, such as an error page of a download, has few valid lines.
     if found.wrong and (source.on_error == "refuse" or found.wrong > len(found.prefixes)):
         return Rules.nothing(path, found.mistakes, found.wrong)
     name = source.label or source.path.stem
@@ -95,12 +95,12 @@ def _skipped(path: str, found: PrefixList) -> tuple[Mistake, ...]:
 
 
 def lasting(reason: Reason, cidrs: Sequence[str], label: str, path: str) -> Rules:
-    """The allowlist, or an entry of the guard: allowed in both directions, for ever."""
+    """A rule for the allowlist or an entry of the guard: allow in both directions, without an end."""
     return Rules.one(Rule(Action.ALLOW, reason, label, Direction.BOTH, path=path, label=label), cidrs, path)
 
 
 def _syntax_mistake(path: str, message: str) -> Mistake:
-    """tomllib's "... (at line 3, column 5)" as file:line; at the end of the document it names no line."""
+    """tomllib's "... (at line 3, column 5)" as file:line; errors at the end of the document have no line."""
     found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
     if found is None:
         return Mistake(path, f"is not TOML: {message}")

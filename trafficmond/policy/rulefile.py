@@ -1,8 +1,8 @@
-"""The `[[rule]]` tables of a TOML file, each with its line, which tomllib does not tell.
+"""The `[[rule]]` tables of a TOML file, each with its line, which tomllib does not report.
 
-Ten thousand rules take tomllib longer than all that follows. Nearly every rules file consists of lines that mean the
-same alone as in their place (a header, a comment, `key = value`); such a file is read line by line, and equal lines
-only once. Any other is left to tomllib as a whole, and its headers are found by their looks.
+Tomllib takes longer for ten thousand rules than all later steps. Nearly every rules file consists of lines that mean
+the same alone as in their place (a header, a comment, `key = value`). Such a file is parsed line by line, and equal
+lines only once. Tomllib parses all others as a whole, and their headers are found by a pattern.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RuleTables:
 
 
 def read_rule_tables(text: str) -> RuleTables:
-    """Raises tomllib.TOMLDecodeError, RecursionError, or TypeError if `rule` is not an array of tables."""
+    """Parses text. Raises tomllib.TOMLDecodeError, RecursionError, TypeError if `rule` is not an array of tables."""
     lines = text.replace("\r\n", "\n").split("\n")
     by_line = _by_line(lines)
     if by_line is not None:
@@ -48,13 +48,13 @@ def read_rule_tables(text: str) -> RuleTables:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise TypeError("rule is not an array of tables; write [[rule]] above each rule")
     headers = [number for number, line in enumerate(lines, 1) if _HEADER.fullmatch(line)]
-    # A header within a multi-line string, or an oddly written one, would shift the rest: no numbers, then.
+    # A header within a multi-line string, or an oddly written one, would shift the rest: then lines are unknown.
     known = headers if len(headers) == len(tables) else [0] * len(tables)
     return RuleTables(tables, known, list(document), lines)
 
 
 def _by_line(lines: list[str]) -> tuple[list[dict[str, Any]], list[int]] | None:
-    """Tables and header lines where each line means the same alone as in its place; else None."""
+    """Tables and header lines if each line means the same alone as in its place; else None."""
     tables: list[dict[str, Any]] = []
     headers: list[int] = []
     known: dict[str, tuple[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""Rules as values, and their reading from tables whose keys are those of a `[[rule]]`."""
+"""Rules as values, and parsing them from tables with the keys of a `[[rule]]`."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _MAX_LABEL = 200
 _NAMED = 3  # services in the name of a rule without a label
 
 T = TypeVar("T")
-Wrong = Callable[[str, str], None]  # (key, what is wrong with it)
+Wrong = Callable[[str, str], None]  # (key, error)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is done with the packets of some prefixes, and who said so.
+    """The action for packets of some prefixes, and its origin.
 
     The prefixes themselves are columns beside it (`Rules`, `Policy`).
     """
@@ -48,52 +48,52 @@ class Rule:
     name: str  # label, else its first prefix as written and its services, else its file's name
     direction: Direction = Direction.INGRESS
     expires: float | None = None  # epoch seconds
-    rate_per_s: int = 0  # packets of each source, where action is LIMIT
+    rate_per_s: int = 0  # packets of each source, if the action is LIMIT
     burst: int = 0  # packets
-    path: str = ""  # file, or what else it comes from: "runtime", a key of the settings
+    path: str = ""  # file, "runtime", or a key of the settings
     line: int = 0  # 0: unknown
     label: str = ""
-    forced: bool = False  # while it lasts, guard and allowlist do not protect its prefixes
-    shadow: bool = False  # it only says what it would have done
-    services: Places = ()  # that it is for: of what comes in this host's, of what goes out the other's; (): all
+    forced: bool = False  # guard and allowlist do not protect its prefixes
+    shadow: bool = False  # reports its action and does not take it
+    services: Places = ()  # that it applies to: this host's for incoming packets, the peer's for outgoing ones; (): all
     by: By = By.CIDR
-    places: tuple[str | int, ...] = ()  # countries or numbers of systems, where it is by those
+    places: tuple[str | int, ...] = ()  # countries or numbers of systems, if it names those
 
     @property
     def kind(self) -> str:
-        """ "country" or "asn" where it is by those, else its class of precedence."""
+        """ "country" or "asn" if it names those, else its class of precedence."""
         return str(self.reason if self.by is By.CIDR else self.by)
 
     @property
     def source(self) -> str:
-        """Where to find it: `path:line`, or the path alone."""
+        """The place of the rule: `path:line`, or only the path."""
         return f"{self.path}:{self.line}" if self.line else self.path
 
     @property
     def judged(self) -> Places:
-        """Its services, and the later fragments that go with them."""
+        """Its services, and the later fragments that belong to them."""
         return services.with_fragments(self.services, self.action is not Action.DROP) if self.services else ()
 
 
 @dataclass(frozen=True, slots=True)
 class ListSource:
-    """A plain list and what it means: a `[[list]]` of the settings."""
+    """A plain list and its definition: a `[[list]]` of the settings."""
 
     path: Path
     action: Action
     label: str = ""
     direction: Direction = Direction.INGRESS
-    on_error: str = "skip"  # a line that is wrong; or "refuse": the list, which stays what it was
-    services: Places = ()  # that it is for; (): all
-    fetched: bool = False  # by trafficmon-fetch, which has yet to do so where there is no file
-    shadow: bool = False  # it only says what it would have done
+    on_error: str = "skip"  # a wrong line; or "refuse": the list keeps its last good content
+    services: Places = ()  # that it applies to; (): all
+    fetched: bool = False  # by trafficmon-fetch, which has not done so yet if there is no file
+    shadow: bool = False  # reports its action and does not take it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rules:
-    """What one file held: rules, their prefixes in that order, how many each has, and what is wrong or odd.
+    """The content of one file: rules, their prefixes in that order, how many each has, mistakes and notes.
 
-    If anything is wrong there are no rules, only mistakes.
+    With any mistake there are no rules.
     """
 
     rules: tuple[Rule, ...]
@@ -108,14 +108,14 @@ class Rules:
 
     @classmethod
     def nothing(cls, where: str, mistakes: Sequence[Mistake], total: int = 0) -> Rules:
-        """Only mistakes, up to a bound; the rest, of `total` if that is more than were given, are counted."""
+        """Only mistakes, up to a bound; the rest is counted, up to `total` if that is larger."""
         shown = tuple(mistakes[:MAX_MISTAKES])
         if rest := max(total, len(mistakes)) - len(shown):
             shown += (Mistake(where, f"{rest:,} more mistakes"),)
         return cls((), prefixes.concat([]), np.zeros(0, np.int64), shown)
 
     def first(self, count: int) -> Rules:
-        """Only the first rules, without what is odd about them."""
+        """Only the first rules, without notes."""
         rows = int(self.counts[:count].sum())
         return Rules(self.rules[:count], self.prefixes.take(slice(rows)), self.counts[:count])
 
@@ -125,7 +125,7 @@ class Rules:
         return replace(self, rules=tuple(rules))
 
     def same(self, other: Rules) -> bool:
-        """Whether both say the same, at the same places."""
+        """Whether both have the same rules, at the same places."""
         if self is other:
             return True
         mine, others = (self.rules, self.mistakes, self.notes), (other.rules, other.mistakes, other.notes)
@@ -151,7 +151,7 @@ class Rules:
 
     @classmethod
     def one(cls, rule: Rule, cidrs: Sequence[str], where: str, mistakes: Sequence[Mistake] = ()) -> Rules:
-        """A single rule for `cidrs`, which stand at `where`[0], [1] and so on; with `mistakes` found before."""
+        """A single rule for `cidrs`, placed at `where`[0], [1] and so on; with earlier `mistakes`."""
         parsed = prefixes.parse([cidr.strip() for cidr in cidrs])
         wrong = [*mistakes, *(Mistake(f"{where}[{at}]", what) for at, what in parsed.bad.items())]
         if wrong:
@@ -169,15 +169,15 @@ def read_tables(
     own: bool = False,
     geography: Geography | None = None,
 ) -> Rules:
-    """The rules of `tables`, which may also give `expires` in epoch seconds; with `mistakes` found before. Those of the
-    daemon's `own` may have `force`. What is by country or system has the prefixes that `geography` gives it.
+    """The rules of `tables`, which may also give `expires` in epoch seconds; with earlier `mistakes`. Those of the
+    daemon's `own` may have `force`. Rules by country or system get their prefixes from `geography`.
 
-    `headers` has each table's line in the file and `line_of` tells that of a key (table, key); 0: unknown.
+    `headers` has each table's line in the file, and `line_of` returns that of a key (table, key); 0: unknown.
     """
     rules: list[Rule] = []
     texts: list[str] = []
     counts = np.zeros(len(tables), np.int64)
-    elsewhere: dict[int, Prefixes] = {}  # those that databases give
+    elsewhere: dict[int, Prefixes] = {}  # those from databases
     found = list(mistakes)
 
     def wrong(key: str, what: str) -> None:
@@ -207,7 +207,7 @@ def read_tables(
 
 
 def _inserted(rows: Prefixes, counts: npt.NDArray[np.int64], elsewhere: Mapping[int, Prefixes]) -> Prefixes:
-    """`rows` with the prefixes that are from elsewhere, by rule, in their places; `counts` has them afterwards."""
+    """`rows` with the prefixes of `elsewhere`, by rule, in their places; updates `counts`."""
     parts, ends, at = [], np.cumsum(counts), 0
     for index, others in elsewhere.items():
         parts += [rows.take(slice(at, int(ends[index]))), others]
@@ -223,7 +223,7 @@ def _notes(where: str, host_bits: int) -> tuple[Mistake, ...]:
 
 
 def _rule(table: Mapping[str, Any], cidrs: Sequence[str], path: str, line: int, own: bool, wrong: Wrong) -> Rule:
-    """The rule of one table; a harmless value stands where one is wrong."""
+    """The rule of one table; invalid values are replaced by harmless ones."""
     known = _KNOWN_OWN if own else _KNOWN
     if not known.issuperset(table):
         for key in table.keys() - known:

@@ -1,4 +1,4 @@
-"""The rules that `trafficctl add-cidr --save` keeps: a rules file of the daemon's own, always written whole."""
+"""The rules that `trafficctl add-cidr --save` keeps: a rules file of the daemon's own, written atomically."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HEADING = """\
 def read_saved(path: Path) -> list[dict[str, Any]]:
     """The tables in `path`, for `save` to write back changed; none if there is no file.
 
-    Raises OSError, or ConfigError if somebody left mistakes in it: better not to save than to lose what is there.
+    Raises OSError, or ConfigError if the file has mistakes, so that saving does not lose its content.
     """
     try:
         data = path.read_bytes()
@@ -35,9 +35,9 @@ def read_saved(path: Path) -> list[dict[str, Any]]:
 
 
 def save(path: Path, tables: Sequence[Mapping[str, Any]]) -> None:
-    """Replaces `path` by the rules `tables`: at every moment it is whole.
+    """Replaces the content of `path` by the rules `tables`, atomically.
 
-    Raises OSError; the file is then as it was.
+    Raises OSError; the file is then unchanged.
     """
     files.replace(path, _content(tables), durable=True)
 
@@ -57,5 +57,5 @@ def _content(tables: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def _quoted(text: str) -> str:
-    """A basic string: JSON's is nearly one, for text without lone surrogates. The package's own breaks backslashes."""
+    """A basic string: JSON's is nearly one, for text without lone surrogates. The package's breaks backslashes."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""Rules that others keep from deciding, for `check` to tell of. Pure."""
+"""Rules that never decide because of others, for `check`. Pure."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _WRITTEN = (Reason.RULE, Reason.LIST)
 
 
 def shadows(policy: Policy, now: float) -> Iterator[Mistake]:
-    """A note on each rule that can never decide, and on each that drops some services, but not of sources that others
-    name only to watch them."""
+    """A note on each rule that can never decide, and on each that drops some services, but not from sources that other
+    rules name only to monitor them."""
     for index, by in sorted(_hidden(policy, now).items()):
         before = policy.rules[by]
         what = f"this rule never decides: {before.source} ({before.name}) comes before it on each of its prefixes"
@@ -44,8 +44,8 @@ def shadows(policy: Policy, now: float) -> Iterator[Mistake]:
 
 
 def still_allowed(policy: Policy, cidr: str, dropped: Places, now: float) -> list[str]:
-    """A note that says which longer prefixes within `cidr` other rules still allow to come in to some of `dropped`,
-    after a rule on `cidr` that drops these services; none if there are none."""
+    """A note on longer prefixes within `cidr` that other rules still accept for some of the services `dropped` by a
+    rule on `cidr`; empty if there are none."""
     allowing = (
         rule.action is Action.ALLOW
         and not rule.shadow
@@ -67,7 +67,7 @@ def still_allowed(policy: Policy, cidr: str, dropped: Places, now: float) -> lis
 
 
 def _hidden(policy: Policy, now: float) -> dict[int, int]:
-    """Rule -> one of those that hide it, for each whose prefixes are all hidden."""
+    """Rule -> a rule that hides it, for each rule with all prefixes hidden."""
     rows = policy.prefixes
     order = np.lexsort((policy.owner, rows.plen, rows.lo, rows.hi, rows.family))
     same = np.ones(max(len(order) - 1, 0), np.bool_)
@@ -93,7 +93,7 @@ def _hidden(policy: Policy, now: float) -> dict[int, int]:
 
 
 def _hides(policy: Policy, one: int, other: int, now: float) -> bool:
-    """Whether a rule decides whatever the other could, on the same prefix."""
+    """Whether a rule always decides before the other, on the same prefix."""
     strong, weak = policy.rules[one], policy.rules[other]
     if (
         not _written(strong, now)
@@ -121,7 +121,7 @@ def _dropping_some(policy: Policy, now: float) -> list[tuple[int, Rule]]:
 
 
 def _watched_within(policy: Policy, index: int, watching: npt.NDArray[np.bool_]) -> list[int]:
-    """Rows of longer prefixes within the rule's that others watch for all services."""
+    """Rows of longer prefixes within the rule's that other rules monitor for all services."""
     rule, prefixes = policy.rules[index], policy.prefixes_of(index)
     found: set[int] = set()
     for at in range(min(len(prefixes), _MOST_LOOKED_AT)):
@@ -133,7 +133,7 @@ def _watched_within(policy: Policy, index: int, watching: npt.NDArray[np.bool_])
 
 
 def _watching(policy: Policy, now: float) -> npt.NDArray[np.bool_]:
-    """Of each row, whether its rule is to watch, for all services."""
+    """A mask of rows whose rule monitors all services."""
     rules = (rule.action is Action.MONITOR and not rule.services and _written(rule, now) for rule in policy.rules)
     found: npt.NDArray[np.bool_] = np.fromiter(rules, np.bool_, len(policy.rules))[policy.owner]
     return found

@@ -1,4 +1,4 @@
-"""Where a policy comes from: what settings say of it themselves, the lists and files they name, and force."""
+"""The sources of a policy: rules in the settings, the lists and files they name, and force."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SAVED_NAME = "rules.toml"  # in state_dir: rules by hand that are kept
 
 
 def read_policy(settings: Settings, geography: Geography) -> Policy:
-    """The policy that `settings` and the files they name make by themselves. Raises ConfigError with every mistake."""
+    """The policy of `settings` and their files, without run-time rules. Raises ConfigError with every mistake."""
     saved = settings.state_dir / SAVED_NAME
     files = read_files(settings.cidr_dir, lists_of(settings), saved, geography=geography)
-    wrong = geography.notes  # in the daemon these are notes: it has what it last read
+    wrong = geography.notes  # in the daemon these are notes: it has its last good databases
     notes = tuple(note for note in files.notes if note not in wrong)
     return make_policy(replace(files, mistakes=(*wrong, *files.mistakes), notes=notes), **own_of(settings))
 
@@ -47,7 +47,7 @@ def lists_of(settings: Settings) -> list[ListSource]:
 
 
 def own_of(settings: Settings) -> dict[str, Any]:
-    """What of a policy the settings say themselves."""
+    """The parts of a policy in the settings themselves."""
     return {
         "default": Action.parse(settings.policy.default),
         "default_shadow": settings.policy.default_shadow,
@@ -57,7 +57,7 @@ def own_of(settings: Settings) -> dict[str, Any]:
 
 
 def forced_by(runtime: Sequence[Table], files: Files, now: float) -> list[Network]:
-    """What rules by hand, kept or not, take from guard and allowlist while they last."""
+    """The prefixes that rules by hand, saved or not, exclude from guard and allowlist while they last."""
     found = [networks.parse(table[CIDR]) for table in runtime if table.get(FORCE)]
     for part in files.saved:
         starts = np.cumsum(part.counts) - part.counts

@@ -1,8 +1,8 @@
-"""A policy -> the words of the kernel's verdict table.
+"""Compiles a policy into the words of the kernel's verdict table.
 
 Precedence is resolved here: guard over allowlist over rules and lists; within a class the longer prefix, on one prefix
-the rule that names services before the one that does not, else the rule that stands later in the policy; for services
-that a rule does not name, what would be without it. Bans are the kernel's own, between allowlist and rules.
+the rule that names services before the one that does not, else the later rule of the policy. For services that a rule
+does not name, the next rule decides. Bans are the kernel's own, between allowlist and rules.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _ORDER = threading.Lock()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Edit:
-    """A change of a table that the kernel is reading. What is written first nobody reads yet; the one word that is
-    written last makes it count, so that every packet sees the old table or the new one."""
+    """A change of a table that the kernel is reading. New words are written where the kernel does not read yet. The one
+    word written last activates them, so that every packet sees the old table or the new one."""
 
     pieces: Sequence[tuple[int, U32]]  # first word, content
-    last: tuple[int, int] | None  # its place, and what it becomes
+    last: tuple[int, int] | None  # its place and new value
 
     def apply(self, words: U32) -> None:
         """Makes the change. It cannot fail."""
         with _ORDER:
             for at, content in self.pieces:
                 words[at : at + len(content)] = content
-        with _ORDER:  # what one holder of a lock has written is seen before what the next one writes
+        with _ORDER:  # a lock orders the writes: the pieces are visible before the last word
             if self.last:
                 words[self.last[0]] = self.last[1]
 
@@ -61,21 +61,21 @@ CROWDED = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VerdictTable:
-    """`words` is what the kernel reads: whole pages, layout of bpf/abi.h. `live`: they are the very ones, or will be
-    when they are in force."""
+    """`words` are those that the kernel reads: whole pages, layout of bpf/abi.h. `live`: they are the kernel's memory,
+    in force or staged."""
 
     words: U32
     generation: int
     prefixes: int  # compiled into it
     records: int
-    room: int  # for so many records
+    room: int  # number of records that fit
     palette: U32
     units: int  # in use
-    whole: int  # of these, when it was last compiled as a whole
+    whole: int  # units when it was last compiled as a whole
     classes: Classes
     live: bool = False
-    crowded: bool = False  # more rules that end lie over one another than the kernel would look at
-    edit: Edit | None = None  # what makes the words those of this table, if they are still those of the one before
+    crowded: bool = False  # more rules that end are stacked than the kernel checks
+    edit: Edit | None = None  # turns the previous table's words into this table's
 
     @property
     def recorded(self) -> npt.NDArray[np.void]:
@@ -99,8 +99,8 @@ def compile_table(
 ) -> VerdictTable:
     """The table of `policy`, whose rules have the numbers `ids`; rules that ended by `now` (epoch s) are left out.
 
-    `to_jiffies` turns epoch seconds into the kernel's jiffies64. The default applies to what comes in; what goes out
-    gets it too if it passes, and is allowed otherwise: a default of drop never silences the host itself.
+    `to_jiffies` turns epoch seconds into the kernel's jiffies64. The default applies to incoming packets. It applies to
+    outgoing ones too if it passes packets; else they are allowed: a default of drop does not silence the host.
     """
     columns = RuleColumns.of(policy.rules, ids)
     rows = policy.prefixes, policy.owner, columns, policy.default
@@ -118,7 +118,7 @@ def compile_columns(
     default_shadow: Action | None = None,
     pairs: Pairs | None = None,
 ) -> VerdictTable:
-    """As `compile_table`, for prefixes and the rule (row of `columns`) that owns each."""
+    """Does the same as `compile_table`, for prefixes and the rule (row of `columns`) of each."""
     rows = Rows.of(prefixes, owner, columns, now)
     classes = Classes.of(columns.services.tolist())
     pairs = pairs or Pairs()
@@ -154,24 +154,24 @@ def compile_columns(
 def _flat(
     rows: Rows, chosen: Chosen, default: int, leaves: RuleLeaves, builder: Builder
 ) -> Iterator[tuple[slice, Flat]]:
-    """What some rows make over a default, for some slots of a root after the other."""
+    """The boundaries of some rows over a default, by consecutive slots of a root."""
     for slots, part in rows.parts(chosen):
         yield slots, with_rows(flatten(rows.layered(part, leaves), default, leaves), leaves, builder)
 
 
 def with_rows(flat: Flat, leaves: RuleLeaves, builder: Builder) -> Flat:
-    """`flat`, its rows of leaves put into the table."""
+    """`flat` with its rows of leaves added to the table."""
     upper, lower = (Boundaries(plane.at, leaves.place(plane.entry, builder.add)) for plane in (flat.upper, flat.lower))
     return Flat(upper, lower, flat.starts)
 
 
 def with_room(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    """`records`, and behind them space for some that are to come."""
+    """`records`, followed by space for later ones."""
     return np.concatenate([records, np.zeros(_ROOM + len(records) // 4, abi.RECORD)])
 
 
 def _default_leaf(default: Action, shadow: Action | None, direction: Direction, leaves: RuleLeaves) -> int:
-    """What an address that no rule names has; of what comes in, with what the default in shadow would do."""
+    """The leaf of addresses that no rule names; for ingress with the default in shadow."""
     leaf = int(default_action(default, direction)) << abi.ACTION_SHIFT
     if shadow is None or direction is Direction.EGRESS:
         return leaf
@@ -179,7 +179,7 @@ def _default_leaf(default: Action, shadow: Action | None, direction: Direction, 
 
 
 def _palette(rows: Rows, leaves: RuleLeaves, defaults: Iterable[int]) -> U32:
-    """The leaves that most addresses have: both defaults, and those of the rules with the most prefixes; ascending."""
+    """The most frequent leaves: both defaults, and those of the rules with the most prefixes; ascending."""
     prefixes = np.bincount(rows.owner, minlength=len(rows.columns.rank))
     prefixes[rows.columns.through] = 0
     most = np.argsort(prefixes)[-(abi.PALETTE_MAX - 2) :]
@@ -190,14 +190,14 @@ def _palette(rows: Rows, leaves: RuleLeaves, defaults: Iterable[int]) -> U32:
 
 
 def default_action(default: Action, direction: Direction) -> Action:
-    """What an address that no rule names gets, by direction."""
+    """The action for an address that no rule names, by direction."""
     return Action.ALLOW if direction is Direction.EGRESS and default is Action.DROP else default
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
     """The prefixes in force and their rules, by family, address, length and class; of equal ones those for some
-    services come last, and else they are in the order of the policy.
+    services come last, otherwise they are in the order of the policy.
     """
 
     prefixes: Prefixes
@@ -206,7 +206,7 @@ class Rows:
 
     @classmethod
     def of(cls, prefixes: Prefixes, owner: npt.NDArray[np.int32], columns: RuleColumns, now: float) -> Rows:
-        """Those whose rule has not ended by `now`."""
+        """The rows whose rule has not ended by `now`."""
         lasts = columns.expires > now
         if not lasts.all():
             index = np.flatnonzero(lasts[owner])
@@ -216,7 +216,7 @@ class Rows:
         return cls(prefixes, owner[order], columns)
 
     def select(self, family: int, direction: Direction) -> Chosen:
-        """Those that count for a family and direction."""
+        """The rows for a family and direction."""
         begin, end = np.searchsorted(self.prefixes.family, (family, family + 1)).tolist()
         counts = (self.columns.direction == direction) | (self.columns.direction == Direction.BOTH)
         if counts.all():
@@ -227,8 +227,8 @@ class Rows:
         return slice(begin, end) if len(chosen) == end - begin else chosen
 
     def parts(self, chosen: Chosen) -> Iterator[tuple[slice, Chosen]]:
-        """Slots of a root, whole units of them, and those of the chosen that reach into these: all slots, of so many
-        rows at once that what is made of them takes little memory."""
+        """Consecutive slots of a root, in whole units, and the chosen rows that reach into them; parts are small enough
+        to compile in little memory."""
         slot = top_bits(self.prefixes)[chosen]
         if len(slot) <= _AT_ONCE:
             yield slice(0, 1 << abi.ROOT_BITS), chosen
@@ -246,8 +246,8 @@ class Rows:
             yield slice(first, firsts[number + 1]), part
 
     def layered(self, chosen: Chosen, leaves: RuleLeaves) -> Layered:
-        """Painting order: by class, then length, then as the policy has it; of equal prefixes only those that an expiry
-        can uncover, or a service that others do not name, and those for services as one."""
+        """The rows in painting order: by class, then length, then place in the policy. Of equal prefixes, only those
+        that an expiry or a service not named by others can uncover; those for services count as one."""
         rule = self.owner[chosen].astype(np.int64)
         prefixes = self.prefixes.take(chosen)
         hi, lo, plen = prefixes.hi, prefixes.lo, prefixes.plen.astype(np.int64)
@@ -262,15 +262,15 @@ class Rows:
             hi, lo, plen, rank = hi[keep], lo[keep], plen[keep], rank[keep]
             rule, through = rule[keep], through[keep]
         layer = rank << 8 | plen
-        layer = layer << 24 | depth if depth.any() else layer.astype(np.uint16)  # which are sorted in no time
+        layer = layer << 24 | depth if depth.any() else layer.astype(np.uint16)  # which sorts fast
         return Layered(hi, lo, plen, rank, layer, rule, through)
 
 
 def _stacked(
     equal: npt.NDArray[np.bool_], rule: I64, stackable: npt.NDArray[np.bool_], leaves: RuleLeaves
 ) -> tuple[I64, I64]:
-    """Of runs of equal prefixes: the rows that are left when those that can be painted together are one, the last of
-    them; and the rules of these rows, or what stands for several."""
+    """Merges rows of equal prefixes that can be painted together. Returns the remaining rows (the last of each group),
+    and their rules, or the numbers that stand for several."""
     joined = equal & stackable[1:] & stackable[:-1]
     last = np.flatnonzero(np.append(~joined, True))
     if len(last) == len(rule):
@@ -283,8 +283,8 @@ def _stacked(
 
 
 def _uncoverable(equal: npt.NDArray[np.bool_], through: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], I64]:
-    """Of runs of equal prefixes (`equal[i]`: row i + 1 equals row i), weakest first: which rows count, and each one's
-    place above the lowest that counts. A row counts unless a stronger one hides it for good."""
+    """A mask of rows that count, and each one's place above the lowest that counts, in runs of equal prefixes
+    (`equal[i]`: row i + 1 equals row i), weakest first. A row counts unless a stronger one hides it permanently."""
     row = np.arange(len(through))
     begins = np.append(True, ~equal)
     first = np.flatnonzero(begins)

@@ -1,4 +1,4 @@
-"""Rules by hand as tables, in the words of a [[rule]]: which they are, when they end, what they take from the guard."""
+"""Rules by hand as tables with the keys of a [[rule]]: comparison, ends, and prefixes excluded from the guard."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SINCE, _EXPIRES = "since", "expires"
 
 
 def has_ended(table: Mapping[str, Any], now: float) -> bool:
-    """Whether it has, by `now` (epoch s)."""
+    """Whether the rule has ended by `now` (epoch s)."""
     expires = _moment(table.get(_EXPIRES))
     return expires is not None and expires <= now
 
 
 def moved(table: Table, by: float) -> Table:
-    """The same, ending so much later: the wall clock was stepped, and it lasts for a time, not until a date."""
+    """The same, ending so much later, after a step of the wall clock: rules last for a time, not until a date."""
     if _EXPIRES not in table:
         return table
     ends = {key: _moment(table[key]) for key in (_SINCE, _EXPIRES) if key in table}
@@ -31,14 +31,14 @@ def moved(table: Table, by: float) -> Table:
 
 
 def begun_by(table: Table, now: float) -> Table:
-    """A table of the last run, begun by `now`: after a reboot with a clock that is behind, it lasts no longer than
-    it was to."""
+    """A table of the last run, begun by `now`: after a reboot with a clock that is behind, it lasts no longer than its
+    duration."""
     since = _moment(table.get(_SINCE))
     return table if since is None or since <= now else moved(table, now - since)
 
 
 def same(table: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a table is on the wanted prefix and, where that names them, of its direction and ports."""
+    """Whether a table has the prefix of `wanted`, and its direction and ports if given there."""
     if table[CIDR] != wanted[CIDR]:  # most, and there may be thousands
         return False
     direction, ports = table.get(DIRECTION, str(Direction.INGRESS)), table.get(PORTS, [])
@@ -46,13 +46,13 @@ def same(table: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 
 def without(tables: Sequence[Table], unwanted: Mapping[str, Any]) -> list[Table]:
-    """Those that are not `same`."""
+    """The tables that are not `same` as `unwanted`."""
     return [table for table in tables if not same(table, unwanted)]
 
 
 def adds_nothing(table: Table, tables: Sequence[Table]) -> bool:
-    """Whether a rule is among these, word for word, and nothing after it speaks of the same packets: of two rules on
-    one prefix the later decides. One with an end is never the same again."""
+    """Whether an identical rule is among these, and no later one is on the same packets: of two rules on one prefix the
+    later decides. A rule with an end never counts as identical."""
     others = [each for each in tables if each[CIDR] == table[CIDR] and _meet(each, table)]
     return _EXPIRES not in table and others[-1:] == [table]
 
@@ -64,7 +64,7 @@ def _meet(one: Table, other: Table) -> bool:
 
 
 def left(cidr: str, forced: Sequence[Network]) -> list[str]:
-    """What is left of a protected prefix when the forced ones are taken out of it."""
+    """The parts of a protected prefix outside of the forced ones."""
     if not forced:
         return [cidr]
     parts: list[Network] = [networks.parse(cidr)]

@@ -1,7 +1,6 @@
-"""What is on probation, kept in the state folder: so the next daemon knows what it was, and which files are refused.
+"""A probation, stored in the state folder for the next daemon, and which files are refused.
 
-The kernel ends a probation, whatever has become of this file: nothing but what is told and what is read again depends
-on it.
+The kernel ends a probation without this file: only messages and reloads depend on it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.lastgood import LAST_GOOD_NAME, digest
 from trafficmond.policy.tables import Table
 
-MOST_S = 3600.0  # a rule that is gone keeps its number for as long
+MOST_S = 3600.0  # a removed rule keeps its number for that long
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +31,25 @@ class Trial:
     what: str  # in words: "apply /etc/trafficmon/cidr.new"
     begun_at: float  # epoch seconds
     until: float
-    tried: str = ""  # the fingerprint of the files that are on probation; "": none are
-    folder: str = ""  # what is on probation: rules in the place of cidr_dir's; or a rules or a settings file
+    tried: str = ""  # fingerprint of the files on probation; "": none
+    folder: str = ""  # on probation: a folder in place of cidr_dir; or a rules or a settings file
     runtime: Sequence[Table] = ()
-    saved: Sequence[Table] | None = None  # what the daemon's own file is to hold; None: what it holds
-    place: str = ""  # where `folder` is to be put before it is confirmed
+    saved: Sequence[Table] | None = None  # new rules of the daemon's own file; None: unchanged
+    place: str = ""  # where `folder` is moved to before it is confirmed
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the file says."""
+    """The content of the file."""
 
     trial: Trial | None = None
-    refused: str = ""  # the fingerprint of files that were on probation and have not been confirmed
-    confirmed: Mapping[str, Any] | None = None  # what the settings that are confirmed say of rules
-    copies: str = ""  # what tells the copies of the files that are confirmed from others (LastGood.settled)
+    refused: str = ""  # fingerprint of files that were on probation and were not confirmed
+    confirmed: Mapping[str, Any] | None = None  # the rules in the confirmed settings
+    copies: str = ""  # identifies the copies of the confirmed files (LastGood.settled)
 
 
 def read(path: Path) -> Kept:
-    """What was kept; nothing where there is no file. Raises OSError, ValueError."""
+    """Reads the file; empty if there is none. Raises OSError, ValueError."""
     try:
         told, _, said = path.read_bytes().partition(b"\n")
         if told != _sum(said):
@@ -65,7 +64,7 @@ def read(path: Path) -> Kept:
 
 
 def keep(path: Path, kept: Kept) -> None:
-    """Keeps it, on the disk when this returns. Raises OSError."""
+    """Writes the file, which is on the disk when this returns. Raises OSError."""
     if kept == Kept():
         path.unlink(missing_ok=True)
     else:
@@ -74,8 +73,8 @@ def keep(path: Path, kept: Kept) -> None:
 
 
 def confirmed(settings: Settings, kept: Kept) -> Settings | None:
-    """`settings` with what is confirmed of rules, where the files that they name are refused as they are; else None.
-    Raises ValueError if another version has kept it, or not all of it is there, OSError."""
+    """`settings` with the confirmed rules, if the present files are refused; else None. Raises OSError, and ValueError
+    if another version wrote it or a part is missing."""
     if not kept.refused or fingerprint(settings) != kept.refused:
         return None
     if kept.confirmed is None or digest(settings.state_dir / LAST_GOOD_NAME) != kept.copies:
@@ -84,10 +83,10 @@ def confirmed(settings: Settings, kept: Kept) -> Settings | None:
 
 
 def rule_settings(settings: Settings) -> dict[str, Any]:
-    """What settings say of rules, as JSON has it."""
+    """The rules in the settings, as JSON values."""
     said = {
         "policy": dataclasses.asdict(settings.policy),
-        # Of one that is fetched the file counts: its URL, which may hold a secret, is not kept here.
+        # Only the file of a fetched list is stored, not its URL, which may have a secret.
         "lists": [
             dataclasses.asdict(replace(each, path=each.file(settings.feeds_dir), url="")) for each in settings.lists
         ],
@@ -99,7 +98,7 @@ def rule_settings(settings: Settings) -> dict[str, Any]:
 
 
 def with_rule_settings(settings: Settings, said: Mapping[str, Any]) -> Settings:
-    """`settings`, saying of rules what is `said`. Raises ValueError if another version has said it."""
+    """`settings` with the rules `said`. Raises ValueError if another version wrote them."""
     try:
         lists = [PrefixList(**_frozen(each) | {"path": Path(each["path"])}) for each in said["lists"]]
         return replace(
@@ -114,7 +113,7 @@ def with_rule_settings(settings: Settings, said: Mapping[str, Any]) -> Settings:
 
 
 def in_folder(settings: Settings, folder: Path) -> Settings:
-    """`settings` with `folder` in the place of `cidr_dir`; lists that lie in that are those in `folder`."""
+    """`settings` with `folder` in the place of `cidr_dir`; lists in that folder are taken from `folder`."""
     lists = (
         replace(each, path=folder / each.path.relative_to(settings.cidr_dir))
         if each.path and each.path.is_relative_to(settings.cidr_dir)
@@ -125,7 +124,7 @@ def in_folder(settings: Settings, folder: Path) -> Settings:
 
 
 def place_of(tried: str, settings: Settings, confirmed: Settings) -> Path:
-    """Where what is on probation comes when it is confirmed: a folder, a rules file, or the file of `settings`."""
+    """The place of what is on probation once it is confirmed: a folder, a rules file, or the file of `settings`."""
     path = Path(tried)
     if settings.source == path:
         return confirmed.source or CONFIG_FILE
@@ -133,8 +132,8 @@ def place_of(tried: str, settings: Settings, confirmed: Settings) -> Path:
 
 
 def fingerprint(settings: Settings, instead: Path | None = None) -> str:
-    """Of all that files say of rules, with a rules file `instead` of the one of its name. The same content has the
-    same, in whatever folder `cidr_dir` is."""
+    """A fingerprint of all rules in files; a rules file `instead` replaces the one of its name. Equal content has the
+    same one in any folder `cidr_dir`."""
     said = rule_settings(in_folder(settings, Path("cidr.d")))
     found = hashlib.blake2b(json.dumps(said).encode(), digest_size=16)
     for name, path in _sources(settings, instead):
@@ -154,12 +153,12 @@ def _sources(settings: Settings, instead: Path | None) -> Iterator[tuple[str, Pa
     except OSError:
         found = {}
     yield from sorted((found | ({instead.name: instead} if instead else {})).items())
-    for path in (each.path for each in settings.lists if each.path):  # a server's news are nobody's change of rules
+    for path in (each.path for each in settings.lists if each.path):  # a server's update is not a person's change
         yield str(path.relative_to(folder) if path.is_relative_to(folder) else path), path
 
 
 def _sum(said: bytes) -> bytes:
-    """Rules of a file that somebody or something has changed are not to be guessed from."""
+    """A checksum of the rules: a file that was changed must not be used."""
     return hashlib.blake2b(said, digest_size=16).hexdigest().encode()
 
 

@@ -1,10 +1,9 @@
-"""Boundaries -> the words of a multibit trie with range chunks (layout: bpf/abi.h).
+"""Compiles boundaries into the words of a multibit trie with range chunks (layout: bpf/abi.h).
 
-A root of 2^16 entries, then blocks of 256, each level built for all its nodes at once. Where a slot's subtree has few
-boundaries it becomes a chunk, the boundaries themselves in order, instead of a block; where it has more, but crowded
-into few slots, two levels of chunks. That bounds the table's size and the walk's length whatever the prefixes, which a
-pure multibit trie does not. A block below which nothing lies and whose leaves are all in the palette is written in
-bytes, a quarter of the size.
+A root has 2^16 entries, blocks below it 256; each level is built for all its nodes at once. A slot's subtree with few
+boundaries becomes a chunk, the sorted boundaries, instead of a block; with more, crowded into few slots, it becomes two
+levels of chunks. That bounds the table's size and the walk's length for any prefixes, unlike a pure multibit trie. A
+block with nothing below it and all leaves in the palette is written in bytes, a quarter of the size.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ from trafficmond.policy.layout import (
 
 _PAIR_STEP = abi.CHUNK_MAX + 1
 _PAIR_MAX = _PAIR_STEP * _PAIR_STEP - 1  # boundaries that two levels of chunks hold
-_FEW = 10  # boundaries, beyond which a block of bytes is found through faster than a chunk, and about as small
+_FEW = 10  # boundaries, beyond which a block of bytes is faster than a chunk, and about as small
 _STEP_WORDS = 1 << 20  # that a large table grows by
-_CROWD = 8  # boundaries a slot, from which a block is not worth its kilobyte
+_CROWD = 8  # boundaries per slot, from which a block is not worth its kilobyte
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,12 +47,12 @@ class _Nodes:
     base: I64
 
     def pick(self, index: I64) -> _Nodes:
-        """Some of them."""
+        """The nodes at `index`."""
         return _Nodes(self.start[index], self.first[index], self.count[index], self.base[index])
 
     @property
     def columns(self) -> tuple[U64, I64, I64, I64]:
-        """As the loops in C have them."""
+        """The columns, as the C loops take them."""
         return self.start, self.first, self.count, self.base
 
 
@@ -65,13 +64,13 @@ class _Plane(Boundaries):
 
 
 class Builder:
-    """Writes tries and records into one array, which grows with them: large tables are not held twice.
+    """Writes tries and records into one array, which grows, so that large tables are not in memory twice.
 
     `palette`: leaves, ascending, that blocks may name by their place in it.
     """
 
     def __init__(self, palette: U32, units: int = 0) -> None:
-        """`units` of a table are there already, the header among them: what is added goes behind. 0: a new table."""
+        """`units` of a table exist already, header included, and additions follow them. 0: a new table."""
         self._palette = palette
         self._before = units
         self._units = units or HEADER_UNITS
@@ -79,11 +78,11 @@ class Builder:
 
     @property
     def units(self) -> int:
-        """In use so far."""
+        """The units used so far."""
         return self._units
 
     def words(self) -> U32:
-        """A new table with everything added, a whole number of pages; of the builder nothing is left."""
+        """A new table with everything added, a whole number of pages; the builder is empty then."""
         words, self._words = self._words, self._words[:0]
         words.resize(-(-self._units // abi.PAGE_UNITS) * abi.PAGE_WORDS, refcheck=False)
         words[abi.HDR_PALETTE : abi.HDR_PALETTE + len(self._palette)] = self._palette
@@ -106,13 +105,13 @@ class Builder:
         self._words[at : at + len(content)] = content
 
     def _grow(self) -> None:
-        """Makes room for the units that are taken; the kernel moves pages for that, and copies nothing."""
+        """Makes room for the used units; the kernel moves pages instead of copying."""
         needed = (self._units - self._before) * UNIT_WORDS
         if needed > len(self._words):
             self._words.resize(max(needed, min(2 * len(self._words), len(self._words) + _STEP_WORDS)), refcheck=False)
 
     def add_trie(self, pieces: Iterable[tuple[slice, Flat]]) -> int:
-        """Appends a trie; returns its root's unit. `pieces`: slots of its root, and what `add_slots` wants for them."""
+        """Appends a trie; returns its root's unit. `pieces`: slots of its root, and the boundaries for `add_slots`."""
         root = -(-self._units // BLOCK_UNITS) * BLOCK_UNITS  # then none straddles a page
         self._units = root + (1 << abi.ROOT_BITS) // UNIT_WORDS
         for slots, flat in pieces:
@@ -120,8 +119,8 @@ class Builder:
         return root
 
     def add_slots(self, flat: Flat, wanted: I64) -> U32:
-        """Appends what is below some slots of a trie's root, and returns their entries. `flat` need only be right about
-        their addresses."""
+        """Appends the nodes below some slots of a trie's root, and returns the slots' entries. `flat` need only be
+        valid for their addresses."""
         plane, everything = self._upper(flat)
         slots = _Slots.of(plane, everything, abi.ROOT_BITS, abi.ROOT_BITS)
         entry: U32 = plane.entry[slots.base[wanted]]
@@ -131,7 +130,7 @@ class Builder:
         return entry
 
     def _upper(self, flat: Flat) -> tuple[_Plane, _Nodes]:
-        """The upper plane of `flat`, of which the lower one is appended, and the node that is all of it."""
+        """The upper plane of `flat`, after appending the lower one, and its root node."""
         upper = flat.upper
         if flat.groups:
             below = self._add_groups(flat)
@@ -146,13 +145,14 @@ class Builder:
         return _Plane(boundaries.at, boundaries.entry, compiled.codes(boundaries.entry, self._palette))
 
     def _add_groups(self, flat: Flat) -> U32:
-        """The lower plane; returns each group's pointer."""
+        """Appends the lower plane; returns each group's pointer."""
         starts = flat.starts[:-1]
         groups = _Nodes(np.zeros(flat.groups, np.uint64), starts + 1, np.diff(flat.starts) - 1, starts)
         return self._add_nodes(self._plane(flat.lower), groups, 0) | CROSS
 
     def _add_nodes(self, plane: _Plane, nodes: _Nodes, shift: int) -> U32:
-        """What serves each node best, and all below it; `shift` address bits are consumed above. Returns pointers."""
+        """Appends the best form of each node, and all below it; `shift` address bits are used above. Returns
+        pointers."""
         coded = nodes.count > _FEW
         few = nodes.pick(np.flatnonzero(coded))
         coded[coded] = compiled.codable(plane.at, plane.code, few.columns, shift)
@@ -168,7 +168,7 @@ class Builder:
         return pointer
 
     def _add_bytes(self, plane: _Plane, nodes: _Nodes, shift: int) -> U32:
-        """A block of bytes for each node; returns the pointers."""
+        """Appends a block of bytes for each node; returns the pointers."""
         content = compiled.blocks_of_bytes(plane.at, plane.code, nodes.columns, shift)
         unit = -(-self._units // BYTES_UNITS) * BYTES_UNITS  # then none straddles a page
         self._units = unit + len(nodes.start) * BYTES_UNITS
@@ -176,7 +176,7 @@ class Builder:
         return POINTER | BYTES | (unit + np.arange(len(nodes.start)) * BYTES_UNITS).astype(np.uint32)
 
     def _add_inner(self, plane: _Plane, nodes: _Nodes, shift: int) -> U32:
-        """A block for each node, and all below; returns the pointers."""
+        """Appends a block for each node, and all below; returns the pointers."""
         unit = -(-self._units // BLOCK_UNITS) * BLOCK_UNITS  # then none straddles a page
         self._units = unit + len(nodes.start) * BLOCK_UNITS
         slots = _Slots.of(plane, nodes, BLOCK_BITS, shift + BLOCK_BITS)
@@ -188,7 +188,7 @@ class Builder:
         return POINTER | (unit + np.arange(len(nodes.start)) * BLOCK_UNITS).astype(np.uint32)
 
     def _add_pairs(self, plane: Boundaries, nodes: _Nodes, shift: int) -> U32:
-        """Two levels of chunks for each node: every 33rd boundary in the upper one, those between in the lower ones."""
+        """Appends two levels of chunks for each node: every 33rd boundary in the upper one, the rest below."""
         lowers = (nodes.count + _PAIR_STEP) // _PAIR_STEP
         number = ranges(np.zeros(len(lowers), np.int64), lowers)  # of the lower chunk within its node
         start = np.repeat(nodes.start, lowers)
@@ -200,7 +200,7 @@ class Builder:
         return self._add_chunks(upper, _Nodes(nodes.start, place + 1, lowers - 1, place), shift)
 
     def _add_chunks(self, plane: Boundaries, nodes: _Nodes, shift: int) -> U32:
-        """Room for a chunk a node, none straddling a page; returns the pointers."""
+        """Reserves a chunk for each node, none straddling a page; returns the pointers."""
         size = _chunk_units(nodes.count)
         unit = np.empty(len(size), np.int64)
         for units in np.unique(size).tolist():
@@ -211,7 +211,7 @@ class Builder:
         return POINTER | CHUNK | unit.astype(np.uint32)
 
     def _take_chunks(self, count: int, units: int) -> I64:
-        """First units of `count` pieces of `units` units each: fill the current page, then whole pages."""
+        """Reserves `count` pieces of `units` units, in the current page, then in whole pages; returns first units."""
         here = min((-self._units % abi.PAGE_UNITS) // units, count)
         head = self._units + np.arange(here) * units
         if here == count:
@@ -226,7 +226,7 @@ class Builder:
 
 
 def _crowded(plane: Boundaries, nodes: _Nodes, shift: int) -> npt.NDArray[np.bool_]:
-    """Which nodes have their boundaries in so few slots of a block that it would be mostly empty."""
+    """A mask of nodes with boundaries in so few slots that a block would be mostly empty."""
     node = np.repeat(np.arange(len(nodes.start)), nodes.count)
     slot = (plane.at[ranges(nodes.first, nodes.count)] - nodes.start[node]) << np.uint64(shift) >> np.uint64(56)
     new = np.ones(len(slot), np.bool_)
@@ -248,11 +248,11 @@ class _Slots:
 
     @classmethod
     def of(cls, plane: Boundaries, nodes: _Nodes, bits: int, shift: int) -> _Slots:
-        """A boundary at the very beginning of a slot is the slot's base, not inside it."""
+        """The slots of some nodes. A boundary at the beginning of a slot is its base, not inside it."""
         return cls(nodes, bits, shift, *compiled.slots(plane.at, nodes.columns, bits, shift))
 
     def pick(self, index: I64) -> _Nodes:
-        """Some of the slots, as nodes of the level below."""
+        """The slots at `index`, as nodes of the level below."""
         within = (index & (1 << self.bits) - 1).astype(np.uint64) << np.uint64(64 - self.shift)
         start = self.nodes.start[index >> self.bits] + within
         return _Nodes(start, *(column[index].astype(np.int64) for column in (self.first, self.count, self.base)))
@@ -265,7 +265,7 @@ def _chunk_units(count: I64) -> I64:
 
 
 def _write_chunks(words: U32, plane: Boundaries, nodes: _Nodes, shift: int, word: I64) -> None:
-    """Each chunk, at its `word`: u32 count, pad; u64 key[count], what is left of the address after `shift` bits,
+    """Writes each chunk at its `word`: u32 count, pad; u64 key[count], the rest of the address after `shift` bits,
     left-aligned; u32 entry[count + 1]."""
     count = nodes.count
     words[word] = count

@@ -1,4 +1,4 @@
-"""The kernel's walk of a verdict table, for explanations and tests: same words, same steps, many addresses at once."""
+"""The kernel's walk of a verdict table, for explanations and tests, of many addresses at once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from trafficmond.policy.layout import (
 
 
 def leaves(words: U32, family: int, direction: Direction, hi: U64, lo: U64, what: U32 | int = 0) -> U32:
-    """The leaf each left-aligned address leads to for `what` (abi.WHAT_*) is asked; a pointer where the walk would be
-    too long for the kernel."""
+    """The leaf of each left-aligned address for the service `what` (abi.WHAT_*); a pointer if the walk is too long for
+    the kernel."""
     root = int(words[abi.HDR_ROOT + 2 * int(direction) + (family == 6)]) * UNIT_WORDS
     entry: U32 = words[root + (hi >> np.uint64(48)).astype(np.int64)]
     key = hi << np.uint64(16)
@@ -56,7 +56,7 @@ def _in_chunk(words: U32, word: npt.NDArray[np.int64], key: U64) -> U32:
     keys = words.view(np.uint64)
     below = np.zeros(len(word), np.int64)
     left = count.copy()
-    while len(left) and left.max() > 0:  # by halves, as the kernel does
+    while len(left) and left.max() > 0:  # binary search, as in the kernel
         half = (left + 1) >> 1
         inside = (left > 0) & (keys[np.where(left > 0, word // 2 + below + half, 0)] <= key)
         below += half * inside
@@ -68,7 +68,7 @@ def _in_chunk(words: U32, word: npt.NDArray[np.int64], key: U64) -> U32:
 def lookup(
     words: U32, family: int, direction: Direction, hi: U64, lo: U64, jiffies: int = 0, what: U32 | int = 0
 ) -> tuple[U32, npt.NDArray[np.int64]]:
-    """(verdict word, record index or -1) of each left-aligned address, and of what is asked there, at that moment."""
+    """(verdict word, record index or -1) of each left-aligned address for the service `what`, at time `jiffies`."""
     leaf = leaves(words, family, direction, hi, lo, what)
     records = words[int(words[abi.HDR_RECORDS]) * UNIT_WORDS :].view(abi.RECORD)
     recorded = leaf & LEAF_RECORD != 0
@@ -77,7 +77,7 @@ def lookup(
     while True:
         index = np.where(recorded, leaf & LEAF_INDEX, 0).astype(np.int64)
         ended = recorded & (records["expires"][index] != 0) & (records["expires"][index] <= jiffies)
-        ended |= recorded & (records["shadow"][index] != 0)  # what lies below judges
+        ended |= recorded & (records["shadow"][index] != 0)  # the leaf below decides
         if not ended.any():
             return np.where(recorded, records["verdict"][index], leaf), np.where(recorded, index, -1)
         leaf = np.where(ended, records["parent"][index], leaf)
