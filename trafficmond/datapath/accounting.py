@@ -1,4 +1,4 @@
-"""What the kernel has counted, by the names that bpf/abi.h gives: every word of abi.TOTALS only grows."""
+"""The kernel's counters, by the names in bpf/abi.h: every word of abi.TOTALS only grows."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from trafficmond.datapath.ledger import Ledger, Sums
 from trafficmond.flows.malformed import by_reason
 
 COUNTS = tuple(name for name in abi.TOTALS.names or () if abi.TOTALS[name] == abi.COUNT)
-_NAMED = ("seen", "unattributed", "not_ip", "malformed", "dropped")  # of these, with a place of their own below
+_NAMED = ("seen", "unattributed", "not_ip", "malformed", "dropped")  # those with an attribute of their own below
 
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """Exact totals of everything that was seen. seen = in_flows + unattributed + not_ip + malformed + pending,
-    where `pending` is what came in between reading the counters."""
+    """Exact totals of all packets. seen = in_flows + unattributed + not_ip + malformed + pending, where `pending`
+    arrived between reading the counters."""
 
     seen: Sums
     in_flows: Sums
@@ -26,7 +26,7 @@ class Accounting:
     not_ip: Sums
     malformed: Sums
     dropped: Sums
-    others: dict[str, Sums]  # every further count
+    others: dict[str, Sums]  # every other count
     malformed_by: dict[str, int]  # packets by reason
 
     @property
@@ -37,8 +37,8 @@ class Accounting:
 
 
 def account(totals: npt.NDArray[Any], ledger: Ledger) -> Accounting:
-    """Totals now. Read in such an order that `pending` is never negative."""
-    # What a record was evicted to before the cache it leaves: between the two it counts nowhere, not twice.
+    """The present totals, read in an order that keeps `pending` from being negative."""
+    # Evictions are read before the cache: a record evicted in between counts nowhere, not twice.
     evicted, unattributed = _sums(totals, "evicted"), _sums(totals, "unattributed")
     recovered = ledger.recovered()
     cached = ledger.in_cache()
@@ -57,11 +57,11 @@ def account(totals: npt.NDArray[Any], ledger: Ledger) -> Accounting:
 
 
 def words(totals: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-    """The same memory as numbers, with an axis more: to be added and taken off without asking what each is."""
+    """The same memory as numbers, with one more axis, for sums and differences of all counters."""
     found: npt.NDArray[np.uint64] = totals.view(np.uint64).reshape(*totals.shape, -1)
     return found
 
 
 def _sums(totals: npt.NDArray[Any], name: str) -> Sums:
-    """A count over all CPUs, interfaces and directions."""
+    """The sum of a counter over all CPUs, interfaces and directions."""
     return Sums(int(totals[name]["packets"].sum()), int(totals[name]["bytes"].sum()))

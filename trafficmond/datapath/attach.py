@@ -1,4 +1,4 @@
-"""Attaches the two programs to one interface: XDP for what comes in, TC for what goes out."""
+"""Attaches the two programs to one interface: XDP for incoming packets, TC for outgoing ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ATTEMPTS: Mapping[XdpModeSetting, tuple[XdpMode, ...]] = {
     "native": (XdpMode.NATIVE,),
     "skb": (XdpMode.GENERIC,),
 }
-# A page less XDP headroom and skb_shared_info: what one buffer holds. Drivers with multi-buffer XDP take more.
+# A page less XDP headroom and skb_shared_info: the capacity of one buffer. Drivers with multi-buffer XDP take more.
 MAX_XDP_MTU = 3498
 
 
@@ -35,12 +35,12 @@ class Placement:
 
     mode: XdpModeSetting
     egress: bool
-    share: bool = False  # the XDP hook with other programs, through libxdp
+    share: bool = False  # share the XDP hook with other programs, through libxdp
 
 
 @dataclass(slots=True)
 class Attachment:
-    """What hangs on one interface. `notes` say what could not be had, and why."""
+    """The programs attached to one interface. `notes` say what was not possible, and why."""
 
     ifindex: int
     name: str
@@ -49,11 +49,11 @@ class Attachment:
     notes: list[str] = field(default_factory=list)
     mtu: int = 0  # of the interface then
     shared: share.Shared | None = None  # with other XDP programs
-    _config: int = -1  # map, by which our program in a dispatcher is known
+    _config: int = -1  # map that identifies our program in a dispatcher
     _links: dict[str, int] = field(default_factory=dict)
 
     def alive(self) -> bool:
-        """Whether the interface is still the one that was attached to, not a new one with its number."""
+        """Whether the interface is still the same one, not a new one with its number."""
         if not all(libbpf.link_info(fd).ifindex == self.ifindex for fd in self._links.values()):
             return False
         return self.shared is None or self.shared.holds(self._config)
@@ -66,9 +66,9 @@ class Attachment:
 
 
 def attach(loaded: Loaded, sizes: Sizes, pins: Pins, interface: Interface, placement: Placement) -> Attachment:
-    """Attaches to `interface`, taking over in place what an earlier daemon left pinned there.
+    """Attaches to `interface`, or updates in place the pinned attachment of an earlier daemon.
 
-    Raises ForeignProgramError if somebody else's XDP program is there, DatapathError if the kernel refuses.
+    Raises ForeignProgramError if another XDP program is there, DatapathError if the kernel refuses.
     """
     done = Attachment(interface.ifindex, interface.name, XdpMode.NONE, EgressHook.NONE, mtu=interface.mtu)
     if placement.share:
@@ -82,7 +82,7 @@ def attach(loaded: Loaded, sizes: Sizes, pins: Pins, interface: Interface, place
             _attach_egress(loaded, pins, interface, done)
         except OSError as error:
             done.notes.append(f"outgoing traffic of {interface.name} is not watched: {error.strerror}")
-    else:  # an earlier daemon may have been told otherwise
+    else:  # an earlier daemon may have had another setting
         pins.drop_link("tcx", interface.ifindex)
         drop_filters(interface.ifindex, ALL_FILTERS)
     return done
@@ -95,8 +95,8 @@ def detach(done: Attachment, pins: Pins) -> None:
 
 
 def detach_pinned(ifindex: int, pins: Pins, *, clsact: bool = True) -> None:
-    """Ends what an earlier daemon left attached to an interface."""
-    with contextlib.suppress(DatapathError):  # it stays marked as ours
+    """Ends an earlier daemon's attachment to an interface."""
+    with contextlib.suppress(DatapathError):  # the mark stays
         _leave(ifindex, pins)
     pins.drop_link("xdp", ifindex)
     pins.drop_link("tcx", ifindex)
@@ -105,9 +105,9 @@ def detach_pinned(ifindex: int, pins: Pins, *, clsact: bool = True) -> None:
 
 
 def detach_all(pin_dir: Path) -> None:
-    """The emergency exit: ends every attachment of any trafficmond that pinned there, running or not.
+    """Ends every attachment pinned there, of a running trafficmond or not, in an emergency.
 
-    Raises DatapathError if our program cannot be taken out of a dispatcher; all else is done then.
+    Raises DatapathError if our program cannot be removed from a dispatcher; everything else is done then.
     """
     stays: list[DatapathError] = []
     for ifindex in shared(pin_dir):
@@ -125,11 +125,11 @@ def detach_all(pin_dir: Path) -> None:
 
 
 def _join(loaded: Loaded, sizes: Sizes, pins: Pins, mode: XdpModeSetting, done: Attachment) -> None:
-    """Shares the hook; where that cannot be and nobody else has it, better alone than not at all. Marked as ours before
-    and after, so that whatever happens between it can be taken out again."""
+    """Shares the hook; if that fails and no other program has it, attaches alone. The mark is set before and after, so
+    that the program can be removed after a crash in between."""
     config, alone = loaded.maps["tm_config"], pins.has_link("xdp", done.ifindex)
     try:
-        if alone:  # an earlier daemon had the hook for itself: it is let go only for something better
+        if alone:  # an earlier daemon had the hook alone: that is kept until sharing works
             share.attempt(loaded, sizes, done.ifindex)
             pins.drop_link("xdp", done.ifindex)
         if not pins.is_shared(done.ifindex):
@@ -230,7 +230,7 @@ def _attach_egress(loaded: Loaded, pins: Pins, interface: Interface, done: Attac
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
                 raise
-            drop_filters(interface.ifindex, (*LOOKERS, *NAMERS))  # those of a daemon that was killed
+            drop_filters(interface.ifindex, (*LOOKERS, *NAMERS))  # leftovers of a killed daemon
             put_filter(interface.ifindex, _JUDGE, program)  # before Linux 6.6
             done.egress = EgressHook.CLSACT
             return
@@ -250,9 +250,9 @@ class Filter:
 
 INGRESS_PARENT, EGRESS_PARENT = 0xFFFFFFF2, 0xFFFFFFF3
 _JUDGE = Filter(EGRESS_PARENT, 0x746D, "trafficmon")
-# Those that look at DNS (names_seen.py) come after it, at any time: they end with the daemon, unless that was killed.
+# Programs that read DNS (names_seen.py) come after it: they end with the daemon, unless that was killed.
 LOOKERS = tuple(Filter(parent, 0x746E, "trafficmon-dns") for parent in (INGRESS_PARENT, EGRESS_PARENT))
-# What notes processes (processes_seen.py) comes before it, so that it sees what is dropped as well.
+# The program that notes processes (processes_seen.py) comes before it, so that it sees dropped packets as well.
 NAMERS = (Filter(EGRESS_PARENT, 0x746C, "trafficmon-process"),)
 ALL_FILTERS = (_JUDGE, *LOOKERS, *NAMERS)
 _ETH_P_ALL = 0x0003
@@ -260,14 +260,14 @@ _ETH_P_ALL = 0x0003
 
 def put_filter(ifindex: int, place: Filter, program: int) -> None:
     """Puts our filter on a clsact qdisc; replacing it is atomic for the packets. Raises OSError."""
-    with contextlib.suppress(OSError):  # somebody's clsact is as good as ours
+    with contextlib.suppress(OSError):  # another program's clsact works as well
         with_library(lambda netlink: netlink.tc("add", "clsact", index=ifindex))
     given = {"fd": program, "name": place.name, "classid": 1, "direct_action": True}
     with_library(lambda netlink: netlink.tc("replace-filter", "bpf", **given, **_at(ifindex, place)))
 
 
 def drop_filters(ifindex: int, places: Iterable[Filter]) -> None:
-    """Removes those that are there."""
+    """Removes the existing ones of these filters."""
 
     def drop(netlink: Any) -> None:
         from pyroute2.netlink.exceptions import NetlinkError

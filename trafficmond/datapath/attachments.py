@@ -1,4 +1,4 @@
-"""What is attached to which interface, why, and which of the kernel's totals count it."""
+"""The attachments: interfaces, the reasons for choosing them, and their slots of the kernel's totals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import CARRIED_SLOT
 from trafficmond.errors import DatapathError, ForeignProgramError, TrafficmonError
 
-_PAUSE_S = 60.0  # before another process is started to share an interface that could not be
+_PAUSE_S = 60.0  # before another attempt to share an interface after a failure
 MAX_WATCHED = CARRIED_SLOT - 1  # interfaces; a slot of the totals each
 
 
@@ -30,7 +30,7 @@ ATTACHED, DETACHED, FAILED, FOREIGN = "attached", "detached", "failed", "foreign
 
 @dataclass(frozen=True, slots=True)
 class AttachmentChange:
-    """What became of an interface, in words as well."""
+    """A change of an interface's attachment, in words as well."""
 
     kind: str  # ATTACHED, DETACHED, FAILED or FOREIGN
     interface: str
@@ -39,7 +39,7 @@ class AttachmentChange:
 
 
 class Attachments:
-    """Keeps them as the settings want them. `totals` are those of all slots (abi.TOTALS), shape (cpus, slots, 2)."""
+    """Attaches as the settings require. `totals` are those of all slots (abi.TOTALS), shape (cpus, slots, 2)."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Attachments:
         self.attached: dict[int, attach.Attachment] = {}
         self.refused: dict[int, AttachmentChange] = {}  # ifindex -> why it is not attached
         self._lost_pins = False
-        self.ever = False  # whether the interfaces have been looked at
+        self.ever = False  # whether interfaces were ever checked
         self._loaded = loaded
         self._sizes = sizes
         self._pins = pins
@@ -65,15 +65,15 @@ class Attachments:
         self._slot_base: dict[int, npt.NDArray[Any]] = {}  # totals of a slot when its interface got it
         self._mode = mode
         self._egress = egress
-        self._shared = Selection(tuple(shared))  # interfaces to share with other XDP programs
-        self._again = 0.0  # when one that cannot be shared is tried again, by the monotonic clock
+        self._shared = Selection(tuple(shared))  # interfaces shared with other XDP programs
+        self._again = 0.0  # when sharing is tried again after a failure, monotonic clock
         self._choices = Choices(pins.directory)
 
     def update(self, present: Iterable[Interface], selection: Selection) -> list[AttachmentChange]:
-        """Attaches to what is present and meant by the settings; what changed or failed since the last time.
+        """Attaches to the present interfaces that the settings choose; returns changes and new failures.
 
-        What a pattern of the settings once chose stays attached while both exist, whatever has become of routes and
-        names. Nothing is raised for one interface, since the others matter too: `refused` keeps the reasons.
+        An interface that a pattern once chose stays attached while both exist, whatever happens to routes and names. A
+        failure of one interface raises nothing, since the others matter too: `refused` keeps the reasons.
         """
         found = {interface.ifindex: interface for interface in present}
         self.check_pins()
@@ -99,7 +99,7 @@ class Attachments:
             if ifindex in self.attached:
                 self._choices.add(ifindex, selection.choosers(interface))
         for ifindex in self._pins.attached() - self.attached.keys():
-            # An earlier daemon was to watch it, or it is gone. What cannot be replaced in a dispatcher filters on.
+            # An earlier daemon attached to it, or it is gone. One that a dispatcher cannot replace stays.
             if not (ifindex in wanted and self._pins.is_shared(ifindex)):
                 attach.detach_pinned(ifindex, self._pins)
         self._choices.forget_all_but(self.attached.keys() | self.refused.keys())
@@ -107,19 +107,19 @@ class Attachments:
         return changes
 
     def check_pins(self) -> bool:
-        """Whether somebody has removed what was pinned: what is filtered ends with this daemon."""
+        """Whether pins were removed, so that filtering ends with this daemon."""
         self._lost_pins = self._lost_pins or any(
             done.alive() and not self._pins.holds(ifindex) for ifindex, done in self.attached.items()
         )
         return self._lost_pins
 
     def _stays(self, ifindex: int, selection: Selection) -> bool:
-        """Whether what is attached there is still there, and still meant."""
+        """Whether an attachment still exists, and is still chosen."""
         return self.attached[ifindex].alive() and self._choices.hold(ifindex, selection.patterns)
 
     def _was_left(self, ifindex: int, selection: Selection) -> bool:
-        """Whether an interface that no pattern means now was attached by an earlier daemon for one that is still in the
-        settings, or by this one until the emergency exit was used."""
+        """Whether an interface that no pattern chooses now was attached by an earlier daemon for a pattern still in the
+        settings, or by this one before --detach."""
         if self.ever:
             left = ifindex in self.refused and self.refused[ifindex].kind == DETACHED
         elif left := (link := self._pins.link("xdp", ifindex)) is not None:
@@ -129,7 +129,7 @@ class Attachments:
         return left and self._choices.hold(ifindex, selection.patterns)
 
     def _take_up(self, interface: Interface) -> AttachmentChange | None:
-        """Attaches to one more interface; what there is to say."""
+        """Attaches to one more interface; returns the change."""
         ifindex = interface.ifindex
         before = self.refused.get(ifindex)
         shared = bool(self._shared.choosers(interface))
@@ -150,8 +150,8 @@ class Attachments:
         return AttachmentChange(ATTACHED, done.name, text, done.mode)
 
     def _native_after_all(self, interface: Interface) -> AttachmentChange | None:
-        """Attaches anew where the MTU stood in the way of native mode and does not any more; what there is to say.
-        Between the two a packet or so is not judged, for the kernel has no way from one mode to the other."""
+        """Reattaches if the MTU prevented native mode before and no longer does; returns the change. A few packets in
+        between are not filtered, since the kernel cannot switch modes in place."""
         done = self.attached[interface.ifindex]
         if (
             self._mode != "auto"
@@ -175,7 +175,7 @@ class Attachments:
         self.attached[interface.ifindex] = attach.attach(self._loaded, self._sizes, self._pins, interface, placement)
 
     def _free_slot(self, interface: Interface, used: set[int]) -> int:
-        """A slot of the totals for an interface, one that never counted anything if there is any left."""
+        """A slot of the totals for an interface, an unused one if there is any left."""
         seen = self._totals["seen"]["packets"].sum(axis=(0, 2))
         free = sorted(set(range(1, MAX_WATCHED + 1)) - used, key=lambda slot: (seen[slot], slot))
         if not free:
@@ -184,13 +184,13 @@ class Attachments:
         return free[0]
 
     def _detach_one(self, ifindex: int, present: bool) -> AttachmentChange:
-        """Ends an attachment that is not meant any more, or has ended already; why, in words."""
+        """Ends an attachment that is no longer chosen, or has ended already; returns the reason in words."""
         done = self.attached.pop(ifindex)
         ended, pinned = not done.alive(), self._pins.has_xdp(ifindex)
         attach.detach(done, self._pins)
         self._slots[ifindex % abi.IFINDEX_SLOTS] = 0
         if ended and present and not pinned and not self._lost_pins:
-            # The same interface, or the exit would have left a pin; a new one with an old number has one.
+            # No pin: --detach ended it on the same interface. A new interface with an old number has one.
             text = f"{done.name} was detached by trafficmond --detach; restart trafficmond to watch it again"
             self.refused[ifindex] = AttachmentChange(DETACHED, done.name, text)
             return self.refused[ifindex]
@@ -201,9 +201,9 @@ class Attachments:
         return AttachmentChange(DETACHED, done.name, f"no longer watching {done.name}: {why}")
 
     def totals(self, ifindex: int) -> npt.NDArray[Any]:
-        """What one attached interface counted (abi.TOTALS) on each CPU, shape (cpus, 2): [:, 0] ingress, [:, 1] egress.
+        """The totals of one attached interface (abi.TOTALS) by CPU, shape (cpus, 2): [:, 0] ingress, [:, 1] egress.
 
-        Where a slot served another interface before, its are taken off.
+        The counts of an earlier interface in the same slot are subtracted.
         """
         slot = int(self._slots[ifindex % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK
         totals = self._totals[:, slot].copy()
@@ -213,7 +213,7 @@ class Attachments:
         return totals
 
     def release(self, detach: bool) -> None:
-        """Lets go of all; they stay pinned unless `detach`."""
+        """Closes all; they stay pinned unless `detach`."""
         for done in self.attached.values():
             if detach:
                 attach.detach(done, self._pins)

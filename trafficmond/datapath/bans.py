@@ -1,4 +1,4 @@
-"""The kernel's ban table: a small LPM trie whose entries end by themselves, on time, with or without a daemon."""
+"""The kernel's ban table: a small LPM trie whose entries end on time without the daemon."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Places = tuple[tuple[int, int], ...]  # (first, last) of services in the classes
 
 @dataclass(frozen=True, slots=True)
 class KernelBan:
-    """A ban as the kernel holds it; `expires` is epoch seconds, None: never; `services` are what it is for, (): all."""
+    """A ban in the kernel; `expires` is epoch seconds, None: never; `services`: those that it applies to, (): all."""
 
     network: Network
     expires: float | None
@@ -36,8 +36,8 @@ class KernelBan:
 class BanTable:
     """Reads and writes `tm_bans`, and `tm_ban_services` beside it.
 
-    IPv4 lies in it as ::ffff:0:0/96; each entry says of which family it is, so that a ban of an IPv6 prefix around that
-    does not hold for IPv4.
+    IPv4 is stored as ::ffff:0:0/96. Each entry has its family, so that a ban of a wider IPv6 prefix does not apply to
+    IPv4.
     """
 
     def __init__(self, map_fd: int, services_fd: int, clock: Clock) -> None:
@@ -46,10 +46,10 @@ class BanTable:
         self._clock = clock
         self._places: dict[bytes, int] | None = None  # of the bans for some services, by key; None: not read yet
         self._users: Counter[int] = Counter()  # how many bans have each place
-        self._sets: dict[int, bytes] = {}  # what is at the places in use
+        self._sets: dict[int, bytes] = {}  # services at the places in use
 
     def put(self, ban: KernelBan) -> None:
-        """Puts a ban in force, or changes when it ends and what it is for. Raises DatapathError if a table is full."""
+        """Puts a ban in force, or changes its end and its services. Raises DatapathError if a table is full."""
         value = np.zeros(1, abi.BAN)
         value["expires"] = 0 if ban.expires is None else self._clock.to_jiffies(ban.expires)
         value["verdict"], value["family"] = verdict_word(Action.DROP, Reason.BAN), ban.network.version
@@ -76,7 +76,7 @@ class BanTable:
         return gone
 
     def _place_for(self, ban: KernelBan) -> int:
-        """The place of the ban's services in `tm_ban_services`, where they are put if no other ban has them; 0: all."""
+        """The place of the ban's services in `tm_ban_services`, added there if no other ban has them; 0: all."""
         self._held()
         if not ban.services:
             return 0
@@ -96,7 +96,7 @@ class BanTable:
         return free[0]
 
     def _held(self) -> dict[bytes, int]:
-        """The places of bans for some services, by their keys; read once, since nobody else writes the table."""
+        """The places of bans for some services, by their keys; read once, since only this class writes the table."""
         if self._places is None:
             self._places = {key: int(entry["services"]) for key, entry in self._entries() if entry["services"]}
             self._users = Counter(self._places.values())
@@ -104,7 +104,7 @@ class BanTable:
         return self._places
 
     def _has(self, key: bytes, place: int) -> None:
-        """The ban of `key` has its services at `place` from now on; 0: all, or it is gone."""
+        """Records that the ban of `key` has its services at `place`; 0: all, or the ban is removed."""
         places = self._held()
         before = places.pop(key, 0)
         if place:
@@ -137,7 +137,7 @@ class BanTable:
     def __iter__(self) -> Iterator[KernelBan]:
         for key, entry in self._entries():
             if entry["expires"] == _ENDED:
-                continue  # of an earlier version, which kept the families apart so
+                continue  # from an earlier version, which separated the families this way
             expires = float(self._clock.to_epoch(entry["expires"].reshape(1))[0]) if entry["expires"] else None
             yield KernelBan(_network(key), expires, self._services_at(int(entry["services"])))
 

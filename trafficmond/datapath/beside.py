@@ -1,6 +1,6 @@
-"""Small programs of ours apart from the data path, beside what is attached on each interface.
+"""Small programs apart from the data path, attached beside it on each interface.
 
-Nothing is judged by them, so nothing of them is pinned: they end with the daemon.
+They decide nothing and are not pinned: they end with the daemon.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trafficmond.datapath.loader import find, possible_cpus
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Where one of them looks on an interface: at a hook of TCX, or as a filter before Linux 6.6."""
+    """The place of such a program on an interface: a hook of TCX, or a filter before Linux 6.6."""
 
     program: str
     hook: int  # enum bpf_attach_type
@@ -31,9 +31,8 @@ class Side:
 
 
 class Beside:
-    """The programs and maps of bpf/`name`.bpf.c, by the loader that the data path was loaded by; bcc works below
-    `pin_dir`. `kinds`: sections of the programs, for bcc; `unseen`: what is not seen where they cannot look. Raises
-    DatapathError."""
+    """The programs and maps of bpf/`name`.bpf.c, by the data path's loader; bcc works below `pin_dir`. `kinds`:
+    sections of the programs, for bcc; `unseen`: what is missed where they cannot be attached. Raises DatapathError."""
 
     def __init__(
         self,
@@ -48,14 +47,13 @@ class Beside:
     ) -> None:
         self.programs, self.maps = _load(name, loader, pin_dir, kinds, tuple(maps))
         self._sides, self._unseen = sides, unseen
-        self._links: dict[int, list[int]] = {}  # by ifindex; none where they are filters of a clsact qdisc
+        self._links: dict[int, list[int]] = {}  # by ifindex; empty for filters of a clsact qdisc
         self._opened = ExitStack()
         for fd in (*self.programs.values(), *self.maps.values()):
             self._opened.callback(os.close, fd)
 
     def follow(self, attached: Mapping[int, Attachment]) -> None:
-        """Looks where something is attached, and nowhere else; where that cannot be, a note of the attachment says
-        so."""
+        """Attaches to the same interfaces as the data path; a failure is added to the attachment's notes."""
         for ifindex in self._links.keys() - attached.keys():
             self._leave(ifindex)
         for ifindex in attached.keys() - self._links.keys():
@@ -73,7 +71,7 @@ class Beside:
         return sums
 
     def close(self) -> None:
-        """Looks no more."""
+        """Detaches the programs."""
         for ifindex in list(self._links):
             self._leave(ifindex)
         self._opened.close()

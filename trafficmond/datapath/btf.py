@@ -1,7 +1,7 @@
 """Reads struct layouts from the BTF section of a BPF object (linux/include/uapi/linux/btf.h).
 
-Used to generate `trafficmond/abi.py` from what clang made of bpf/abi.h, and by the loader to see that the
-object it is about to trust has that very layout.
+Used to generate `trafficmond/abi.py` from bpf/abi.h as compiled by clang, and by the loader to check that an object has
+this layout.
 """
 
 from __future__ import annotations

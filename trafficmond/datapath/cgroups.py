@@ -1,7 +1,7 @@
 """The cgroups of this host by their numbers, followed by inotify(7) from a thread of their own.
 
-A cgroup's number is the inode of its folder, and what the kernel tells of a packet's socket. A unit that lives for a
-moment is gone when its flow is told: so its folder is looked at as soon as it is made, and what went is remembered.
+A cgroup's number is the inode of its folder; the kernel gives it for a packet's socket. A short-lived unit is gone when
+its flow is reported: so folders are read as soon as they are made, and removed ones remembered.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _CREATE, _IGNORED, _OVERFLOW, _IS_DIR = 0x100, 0x8000, 0x4000, 0x40000000  # IN_
 _ONLY_DIR = 0x01000000
 _EVENT = struct.Struct("=iIII")  # struct inotify_event
 _READ_BYTES = 65536
-_REST_S = 60.0  # between walks where not every folder can be watched
+_REST_S = 60.0  # between walks if not every folder can be watched
 
 
 def root(folder: Path = CGROUPS) -> Path | None:
-    """Where the tree of cgroup2 is mounted; None: nowhere."""
+    """The mount point of cgroup2; None: not mounted."""
     for each in (folder, folder / "unified"):
         if (each / "cgroup.controllers").exists():
             return each
@@ -37,21 +37,21 @@ def root(folder: Path = CGROUPS) -> Path | None:
 
 
 class Cgroups:
-    """Paths by number, from `start` on; plain values that any thread may read."""
+    """Paths by number, from `start` on. Thread-safe."""
 
     def __init__(self, top: Path | None = None, most: int = _MOST) -> None:
-        """`top`: the tree's folder, by default wherever it is mounted."""
+        """`top`: the tree's folder, by default its mount point."""
         self._top = str(top or root() or "")
         self._most = most
         self._paths: dict[int, str] = {}  # number -> path below the top
-        self._gone: OrderedDict[int, None] = OrderedDict()  # numbers of folders that are no more, the first to go first
+        self._gone: OrderedDict[int, None] = OrderedDict()  # numbers of removed folders, the oldest first
         self._watched: dict[int, tuple[int, str]] = {}  # watch -> number, path
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = -1
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread: threading.Thread | None = None
         self.unwatched = 0  # folders that could not be watched, in the last walk
-        self.forgotten = 0  # names that were let go, or had no room
+        self.forgotten = 0  # names that were evicted, or did not fit
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -61,7 +61,7 @@ class Cgroups:
         return self._paths.get(number)
 
     def start(self) -> None:
-        """Reads the tree, and follows it from now on. Raises DatapathError where there is none."""
+        """Reads the tree and starts following it. Raises DatapathError if there is none."""
         if not self._top:
             raise DatapathError(f"there is no tree of cgroup2 in {CGROUPS}", hint="set flows.units to false")
         self._inotify = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -94,7 +94,7 @@ class Cgroups:
             if not ready:
                 self._walk()
             elif self._read():
-                time.sleep(0)  # whoever makes folders without end does not keep the others from their turn
+                time.sleep(0)  # lets other threads run while folders are made without end
 
     def _read(self) -> bool:
         try:
@@ -116,7 +116,7 @@ class Cgroups:
         return True
 
     def _walk(self) -> None:
-        """Reads the whole tree; what is not in it any more is gone."""
+        """Reads the whole tree; folders no longer in it count as removed."""
         self.unwatched = 0
         before = set(self._paths) - set(self._gone)
         present: set[int] = set()
@@ -125,7 +125,7 @@ class Cgroups:
             self._gone.setdefault(number)
 
     def _enter(self, path: str, met: set[int] | None = None) -> None:
-        """A folder and those below it: watched first and then read, so that none is missed."""
+        """Adds a folder and those below it: watched first and then read, so that none is missed."""
         pending = [path]
         while pending:
             path = pending.pop()
@@ -144,7 +144,7 @@ class Cgroups:
                     pending += [f"{path}/{each.name}" for each in entries if each.is_dir(follow_symlinks=False)]
 
     def _watch(self, folder: str) -> int:
-        """Below 0: no more can be watched, or it is gone."""
+        """Watches a folder. Below 0: no more can be watched, or it is gone."""
         return int(self._libc.inotify_add_watch(self._inotify, os.fsencode(folder), _CREATE | _ONLY_DIR))
 
     def _leave(self, watch: int) -> None:

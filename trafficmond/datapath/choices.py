@@ -1,8 +1,7 @@
-"""By which patterns of the settings each watched interface was chosen: what a pattern has once chosen stays its own.
+"""The patterns of the settings that chose each monitored interface: a pattern keeps an interface once chosen.
 
-A default route that moves, an address that goes or a new name takes the filter off nothing. What is remembered lies
-beside the pins as empty folders, `chosen/<ifindex>-<hash of a pattern>`, for bpffs holds nothing else; so the next
-daemon knows it too.
+A moved default route, a removed address or a new name detaches nothing. Choices are stored beside the pins as empty
+folders, `chosen/<ifindex>-<hash of a pattern>`, since bpffs has nothing else, and the next daemon reads them.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _FOLDER = "chosen"
 
 
 class Choices:
-    """What is remembered of the interfaces that are attached; where it cannot be written it ends with the daemon."""
+    """The choices of attached interfaces; if they cannot be written they end with the daemon."""
 
     def __init__(self, pin_dir: Path) -> None:
         self._folder = pin_dir / _FOLDER
@@ -29,7 +28,7 @@ class Choices:
                 self._of.setdefault(int(ifindex), set()).add(mark)
 
     def add(self, ifindex: int, patterns: Collection[str]) -> None:
-        """These patterns mean the interface, now if not for ever."""
+        """Records that these patterns choose the interface now."""
         known = self._of.setdefault(ifindex, set())
         for mark in {_mark(pattern) for pattern in patterns} - known:
             known.add(mark)
@@ -37,25 +36,25 @@ class Choices:
                 (self._folder / f"{ifindex}-{mark}").mkdir(parents=True, exist_ok=True)
 
     def hold(self, ifindex: int, patterns: Collection[str]) -> bool:
-        """Whether one of these patterns has chosen the interface. What an older trafficmond left attached, without a
-        word of why, is the default route's."""
+        """Whether one of these patterns has chosen the interface. An interface attached by an older trafficmond, which
+        stored no pattern, counts as chosen by the default route."""
         known = self._of.get(ifindex, {_mark(DEFAULT_ROUTE)})
         return not known.isdisjoint(_mark(pattern) for pattern in patterns)
 
     def forget(self, ifindex: int) -> None:
-        """It is gone, or not meant any more."""
+        """Removes an interface that is gone or no longer chosen."""
         for mark in self._of.pop(ifindex, ()):
             with contextlib.suppress(OSError):
                 (self._folder / f"{ifindex}-{mark}").rmdir()
 
     def forget_all_but(self, attached: Collection[int]) -> None:
-        """What an earlier daemon remembered of interfaces that are not attached now."""
+        """Removes an earlier daemon's choices of interfaces that are not attached now."""
         for ifindex in self._of.keys() - set(attached):
             self.forget(ifindex)
 
 
 def remove_choices(pin_dir: Path) -> None:
-    """Forgets all that is remembered beside these pins."""
+    """Removes all choices stored beside these pins."""
     folder = pin_dir / _FOLDER
     with contextlib.suppress(OSError):
         for name in _names(folder):

@@ -13,15 +13,15 @@ from trafficmond.datapath import libbpf
 from trafficmond.datapath.loader import Loaded, tick_hz
 from trafficmond.datapath.mapped import Mapped
 
-_STEP_S = 0.5  # the least that counts as one
-_FRAME = bytes(64)  # what the clock program is run over; it does not look at it
+_STEP_S = 0.5  # smallest step of the wall clock
+_FRAME = bytes(64)  # input of the clock program, which ignores it
 
 
 class Clock:
-    """Converts between jiffies64 and epoch seconds; `calibrate` follows a wall clock that is stepped or slewed.
+    """Converts between jiffies64 and epoch seconds; `calibrate` follows steps and slews of the wall clock.
 
-    What shall last for a time is told in epoch seconds and must be moved by what the wall clock is stepped, as its
-    `followers` are told: the data path goes by jiffies and does not know of the step.
+    Ends in epoch seconds must move with a step of the wall clock, which is passed to the `followers`: the data path
+    uses jiffies, which do not step.
 
     Jiffies stand still while the machine is suspended, as CLOCK_MONOTONIC does.
     """
@@ -31,13 +31,13 @@ class Clock:
         self._tick = loaded.programs["tm_tick"]
         self._map = Mapped(loaded.maps["tm_clock"], abi.CLOCK, 1)
         self._epoch_at_zero = 0.0
-        self._told: float | None = None  # _epoch_at_zero as it was when a step was told last
+        self._told: float | None = None  # _epoch_at_zero at the last reported step
         self.followers: list[Callable[[float], object]] = []
         self.calibrate()
 
     def calibrate(self) -> None:
-        """Reads both clocks, and tells the followers by how many seconds the wall clock was stepped against jiffies, if
-        it was. What it drifts adds up until it is as much as a step."""
+        """Reads both clocks, and calls the followers with the seconds by which the wall clock was stepped against
+        jiffies, if it was. Drift adds up until it counts as a step."""
         libbpf.test_run(self._tick, _FRAME)
         wall, monotonic_ns = time.time(), time.monotonic_ns()
         then = self._map.array[0]
@@ -60,5 +60,5 @@ class Clock:
         return max(1, int((epoch - self._epoch_at_zero) * self.hz))
 
     def close(self) -> None:
-        """Lets go of the clock map."""
+        """Closes the clock map."""
         self._map.close()

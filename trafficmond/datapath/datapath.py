@@ -1,4 +1,4 @@
-"""The data path as the daemon sees it: one load, its maps, and what it is attached to."""
+"""The data path as the daemon uses it: one load, its maps and attachments."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Datapath:
     """Loaded programs and mapped maps. Not thread-safe: one thread owns it."""
 
     def __init__(self, options: Options, load: Load | None = None) -> None:
-        """Of what is loaded already, with options that ask for no other load; or loads now. Raises DatapathError;
-        nothing stays open."""
+        """Uses `load`, whose options must not require another load; or loads now. Raises DatapathError; nothing stays
+        open."""
         self.options = options
         with ExitStack() as stack:
             enter = stack.enter_context
@@ -80,7 +80,7 @@ class Datapath:
         self._enter_connections(options)
         flags = self._config.array["flags"][0]
         flags[abi.CONFIRMED] = self._flags(options)
-        # Those of a probation stay what they are, but a ban that is made meanwhile acts meanwhile.
+        # The switches of a probation stay, but a ban made meanwhile applies at once.
         flags[abi.TRIAL] = int(flags[abi.TRIAL]) & ~abi.CFG_BANS | int(flags[abi.CONFIRMED]) & abi.CFG_BANS
 
     def _flags(self, options: Options) -> int:
@@ -92,8 +92,8 @@ class Datapath:
         return flags
 
     def _enter_connections(self, options: Options) -> None:
-        """What was opened before replies were followed is learned from the sockets, or sessions that are open (the
-        administrator's, say) would be cut by a default of drop."""
+        """Adds the connections of open sockets, which began before replies were tracked: a default of drop would cut
+        them, the administrator's session included."""
         if not options.established or int(self._config.array["flags"][0, abi.CONFIRMED]) & abi.CFG_ESTABLISHED:
             return
         now = self.clock.to_jiffies(time.time()).to_bytes(8, "little")
@@ -116,18 +116,18 @@ class Datapath:
         return self._tables.put(words, abi.CONFIRMED)
 
     def stage(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """Lays a compiled verdict table ready, in a thread perhaps: `install` has the words that are returned, even if
-        they were changed since, in force at once. Raises DatapathError if the kernel has no memory for it."""
+        """Prepares a compiled verdict table; thread-safe. `install` puts the returned words, even if changed since, in
+        force at once. Raises DatapathError if the kernel has no memory for it."""
         return self._tables.stage(words)
 
     def unstage(self) -> None:
-        """Gives up what lies ready, if it was not installed."""
+        """Discards a prepared table that was not installed."""
         self._tables.unstage()
 
     def try_out(self, words: npt.NDArray[np.uint32], options: Options, until: float | None) -> None:
-        """Puts a table and the switches that go with it on probation until `until` (epoch s): from then on, whatever
-        has become of this daemon, the kernel judges by those that are confirmed. Bans are not touched. A second
-        probation takes the place of the first; with None, its end too.
+        """Puts a table and its switches on probation until `until` (epoch s): from then on, even without this daemon,
+        the kernel uses the confirmed ones. Bans are not touched. A second probation replaces the first; with None it
+        keeps the first one's end.
 
         Raises DatapathError if the kernel has no memory for it; then nothing changed.
         """
@@ -138,42 +138,42 @@ class Datapath:
             self._config.array["until"] = self.clock.to_jiffies(until)
 
     def confirm(self, words: npt.NDArray[np.uint32], options: Options) -> None:
-        """Has the table that is on probation, `words`, stay in force; no packet is judged otherwise meanwhile.
+        """Confirms the table on probation, `words`; no packet sees another table meanwhile.
 
-        Raises DatapathError if the kernel has no memory for it; then the probation goes on.
+        Raises DatapathError if the kernel has no memory for it; then the probation continues.
         """
         self._tables.put(words, abi.CONFIRMED)
         self.configure(options)
         self.roll_back()
 
     def roll_back(self) -> None:
-        """Ends a probation: what is confirmed is in force."""
+        """Ends a probation: the confirmed table is in force."""
         self._config.array["until"] = 0
         self._tables.clear(abi.TRIAL)
 
     @property
     def on_trial_until(self) -> float | None:
-        """When a probation ends (epoch s), or has ended by itself; None: there is none."""
+        """The time when a probation ends or ended by itself (epoch s); None: there is none."""
         until = self._config.array["until"]
         return float(self.clock.to_epoch(until)[0]) if until[0] else None
 
     @property
     def attached(self) -> Mapping[int, Attachment]:
-        """What hangs on which ifindex."""
+        """The attachments by ifindex."""
         return self._interfaces.attached
 
     @property
     def refused(self) -> Mapping[int, AttachmentChange]:
-        """Why an ifindex that should be attached is not."""
+        """The reasons why chosen interfaces are not attached, by ifindex."""
         return self._interfaces.refused
 
     @property
     def lost_pins(self) -> bool:
-        """Whether somebody has removed what was pinned: what is filtered ends with this daemon."""
+        """Whether pins were removed, so that filtering ends with this daemon."""
         return self._interfaces.check_pins()
 
     def attach(self, present: Iterable[Interface], selection: Selection) -> list[AttachmentChange]:
-        """Attaches to what is present and meant (Attachments.update)."""
+        """Attaches to the present interfaces that are chosen (Attachments.update)."""
         changes = self._interfaces.update(present, selection)
         if self.names_seen:
             self.names_seen.follow(self.attached)
@@ -182,26 +182,26 @@ class Datapath:
         return changes
 
     def interface_totals(self, ifindex: int) -> npt.NDArray[Any]:
-        """What one attached interface counted (Attachments.totals)."""
+        """The totals of one attached interface (Attachments.totals)."""
         return self._interfaces.totals(ifindex)
 
     def read_ledger(self) -> Batch:
-        """What every flow record gained since the last call (a DELTA batch)."""
+        """Reads what every flow record gained since the last call (a DELTA batch)."""
         older = self._predecessors.read_ledgers() if self._interfaces.ever else []
         return join([*older, self.ledger.read()])
 
     def inners(self, names: Column) -> dict[int, bytes]:
-        """What each `inner` of a batch stands for (abi.INNER), unless it gave way to later ones."""
+        """The conversation of each `inner` of a batch (abi.INNER), unless it was evicted."""
         fd, inner_bytes = self.loaded.maps["tm_inners"], abi.INNER.itemsize
         found = libbpf.lookup_each(fd, names.tobytes(), names.itemsize, inner_bytes)
         return {name: inner for name, inner in zip(names.tolist(), found, strict=True) if inner is not None}
 
     def accounting(self) -> Accounting:
-        """Totals now."""
+        """The present totals."""
         return account(self._totals.array, self.ledger)
 
     def close(self, detach: bool) -> None:
-        """Lets go of everything; attachments and maps stay pinned unless `detach`."""
+        """Closes everything; attachments and maps stay pinned unless `detach`."""
         self._interfaces.release(detach)
         if detach:
             self.pins.remove_all()
@@ -209,7 +209,7 @@ class Datapath:
 
 
 def _names_seen(options: Options, loader: str) -> tuple[NamesSeen | None, str]:
-    """What reads answers of DNS, or why it cannot although it should: filtering does not hang on that."""
+    """The reader of DNS answers, or the reason why it failed: filtering works without it."""
     try:
         return (NamesSeen(loader, options.pin_dir) if options.dns_names else None), ""
     except DatapathError as error:
@@ -217,7 +217,7 @@ def _names_seen(options: Options, loader: str) -> tuple[NamesSeen | None, str]:
 
 
 def _processes_seen(options: Options, loaded: loader.Loaded) -> tuple[ProcessesSeen | None, str]:
-    """What notes processes, or why it cannot although it should: filtering does not hang on that."""
+    """The programs that note processes, or the reason why they failed: filtering works without them."""
     if not options.processes:
         return None, ""
     if not loaded.owners:

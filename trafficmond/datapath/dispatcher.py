@@ -1,9 +1,9 @@
-"""One component of a libxdp dispatcher replaced between two packets.
+"""Atomic replacement of one component of a libxdp dispatcher.
 
-libxdp adds a program and removes one, in two steps: with both of ours in the chain packets would count twice, with
-none they would pass. So a new dispatcher is made of the configuration of the one in place, with the same components
-linked to it again but ours, and put in its place at once; under the lock and by the names of libxdp's protocol
-(protocol.org of xdp-tools).
+libxdp adds a program and removes one in two steps: with both of ours in the chain packets would count twice, with none
+they would pass. So a new dispatcher is made from the present one's configuration, with the same components linked to it
+again except ours, and replaces it at once, with the lock and the names of libxdp's protocol (protocol.org of
+xdp-tools).
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def replace(
     dispatcher: libbpf.Object,
     generic: bool,
 ) -> bool:
-    """Puts tm_xdp of `new` in the place of `old`. False if the chain was changed by another program meanwhile.
+    """Replaces `old` by tm_xdp of `new`. False if the chain was changed by another program meanwhile.
 
-    Raises DatapathError; then the chain is as it was.
+    Raises DatapathError; then the chain is unchanged.
     """
     try:
         with ExitStack() as stack:
@@ -79,9 +79,9 @@ def replace(
 
 
 def stand_in(target: libbpf.Object, ours: libbpf.Object) -> None:
-    """Has tm_xdp of `ours` stand in for a program that does nothing, of the dispatcher's file `target`.
+    """Replaces an empty program of the dispatcher's file `target` by tm_xdp of `ours`, as a test.
 
-    Raises OSError or DatapathError where the kernel refuses that.
+    Raises OSError or DatapathError if the kernel refuses that.
     """
     with ExitStack() as stack:
         stack.callback(ours.close)
@@ -99,7 +99,7 @@ def stand_in(target: libbpf.Object, ours: libbpf.Object) -> None:
 
 
 def _configuration(main_fd: int, size: int) -> bytes:
-    """What the dispatcher in place was made with. Raises DatapathError if it is not of the installed libxdp's kind."""
+    """The configuration of the present dispatcher. Raises DatapathError if another libxdp made it."""
     for number in libbpf.program_map_ids(main_fd):
         fd = extensions.map_by_id(number)
         try:
@@ -125,7 +125,7 @@ def _load_dispatcher(dispatcher: libbpf.Object, configuration: bytes) -> int:
 
 
 def _put(ifindex: int, old_fd: int, fd: int, linked: Sequence[tuple[str, int, int]], generic: bool) -> bool:
-    """Pins the new dispatcher's components as libxdp does, attaches it, and forgets the old one's."""
+    """Pins the new dispatcher's components as libxdp does, attaches it, and removes the old one's pins."""
     with _locked() as folder:
         made, former = (folder / f"dispatch-{ifindex}-{libbpf.program_id(each)}" for each in (fd, old_fd))
         made.mkdir(mode=0o700)
@@ -146,7 +146,7 @@ def _put(ifindex: int, old_fd: int, fd: int, linked: Sequence[tuple[str, int, in
 
 @contextmanager
 def _locked() -> Iterator[Path]:
-    """libxdp's folder of pins, which it locks itself while it looks at them or changes them."""
+    """libxdp's folder of pins, with the lock that libxdp takes while it reads or changes them."""
     folder = Path(os.environ.get("LIBXDP_BPFFS", "/sys/fs/bpf")) / "xdp"
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,5 +1,5 @@
-"""Calls for programs that stand in for a function of another program (BPF_PROG_TYPE_EXT), through libbpf; for root, as
-they go by the ids of others' programs."""
+"""Calls for programs that replace a function of another program (BPF_PROG_TYPE_EXT), through libbpf; for root, since
+they use the ids of other programs."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def function_id(fd: int, name: str) -> int:
 
 
 def link_into(prog_fd: int, target_fd: int, function: int) -> int:
-    """Has a program of type EXT stand in for a function of another program, by number (function_id)."""
+    """Links a program of type EXT in place of a function of another program, by number (function_id)."""
     options = libbpf_structs.LinkOptions(sz=ct.sizeof(libbpf_structs.LinkOptions), target_btf_id=function)
     return libbpf.call("bpf_link_create", prog_fd, target_fd, 0, ct.byref(options))
 
 
 def xdp_replace(ifindex: int, prog_fd: int, old_fd: int, flags: int) -> None:
-    """Puts a program in the place of another that holds an interface without a link. Raises FileExistsError where it
-    holds it no more."""
+    """Replaces a program that is attached to an interface without a link. Raises FileExistsError if it is no longer
+    attached."""
     options = XdpOptions(sz=ct.sizeof(XdpOptions), old_prog_fd=old_fd)
     libbpf.call("bpf_xdp_attach", ifindex, prog_fd, ct.c_uint32(flags), ct.byref(options))

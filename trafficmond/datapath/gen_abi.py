@@ -54,7 +54,7 @@ def render(clang: Sequence[str], header: Path) -> str:
         lines.append(f"{name[3:]} = {value}\n")
     structs = _layouts(clang, header, names)
     lines.append("\n")
-    for name in names:  # in the header's order: what a struct holds stands before it
+    for name in names:  # in the header's order: members' structs come first
         fields: Mapping[str, Any] = structs[name].fields or {}
         told = (f"{field}=({offset}, {_format(dtype, structs)})" for field, (dtype, offset, *_) in fields.items())
         lines.append(f"{_python(name)} = _struct({structs[name].itemsize}, {', '.join(told)})\n")
@@ -68,7 +68,7 @@ def _python(name: str) -> str:
 
 
 def _layouts(clang: Sequence[str], header: Path, names: Sequence[str]) -> dict[str, np.dtype[np.void]]:
-    """A variable of each struct makes clang describe them all."""
+    """The layouts of structs: a variable of each makes clang describe them all."""
     source = f'#include "{header.absolute()}"\n' + "".join(f"struct {name} {name}_;\n" for name in names)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "abi.o"
@@ -82,7 +82,7 @@ def _number(text: str) -> str:
 
 
 def _format(dtype: np.dtype[Any], structs: Mapping[str, np.dtype[np.void]]) -> str:
-    """What makes a dtype of this kind in the generated text."""
+    """The expression for a dtype in the generated text."""
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
         return f"({_format(base, structs)}, {shape})"

@@ -1,4 +1,5 @@
-"""The host's interfaces: which exist, which are meant by the settings, and word of every change, through netlink."""
+"""The host's interfaces: those that exist, those that the settings choose, and notification of changes, through
+netlink."""
 
 from __future__ import annotations
 
@@ -21,10 +22,9 @@ from trafficmond.datapath.routes import default_routes
 class XdpMode(enum.StrEnum):
     """How an XDP program is attached; the words are those of `trafficctl status`.
 
-    NATIVE: in the driver, before the kernel makes an skb of the frame. Linux 4.8, and a driver that can (veth: 4.19).
-    GENERIC: after that, whatever the driver is. Linux 4.12.
-    OFFLOADED: in the card; others attach so, trafficmon does not.
-    NONE: not at all.
+    NATIVE: in the driver, before the kernel makes an skb of the frame. Linux 4.8, and a driver that supports it (veth:
+    4.19). GENERIC: after that, whatever the driver is. Linux 4.12. OFFLOADED: in the card; others attach so, trafficmon
+    does not. NONE: not at all.
 
     trafficmon attaches with a link (bpf_link), which XDP has since Linux 5.9.
     """
@@ -59,23 +59,23 @@ _XDP_MODES = {
     6: XdpMode.GENERIC,
     5: XdpMode.NATIVE,
 }  # IFLA_XDP_HW_PROG_ID, SKB, DRV; the last that is there counts
-_SETTLE_S = 0.05  # changes come in bursts: an interface that appears sends several messages
-_PACE_S = 0.5  # from one word of changes to the next, each of which has the host looked at anew
-_READ_AT_ONCE = 256  # messages, before others have their turn: a router that learns its routes sends a million
+_SETTLE_S = 0.05  # changes come in bursts: a new interface sends several messages
+_PACE_S = 0.5  # between notifications, each of which makes the daemon check the host
+_READ_AT_ONCE = 256  # messages, before other tasks run: a router that learns its routes sends a million
 _NEWROUTE, _DELROUTE = 24, 25
 _DST_LEN_AT = HEADER.size + 1  # struct rtmsg: family, length of the destination
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """One network interface as netlink tells it."""
+    """One network interface as netlink reports it."""
 
     ifindex: int
     name: str
     mtu: int
     up: bool
     raw_ip: bool  # frames start at the IP header (tun, WireGuard, PPP)
-    xdp_prog_id: int  # of the XDP program attached now, whoever's it is; 0: none
+    xdp_prog_id: int  # of any XDP program attached now; 0: none
     xdp_mode: XdpMode  # how it is attached
 
 
@@ -105,37 +105,37 @@ def _interface(message: bytes) -> Interface:
 
 
 def name_of(octets: bytes) -> str:
-    """An interface's name as it is shown and matched: Linux takes any octets but / and spaces, and what is not
-    printable UTF-8 is escaped (x\\xff)."""
+    """An interface's name as shown and matched: Linux allows any octets but / and spaces; those that are not printable
+    UTF-8 are escaped (x\\xff)."""
     text = octets.rstrip(b"\0").decode("utf-8", "backslashreplace")
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def default_route_interfaces() -> set[int]:
-    """ifindex of every interface that a default route leaves through. Raises DatapathError."""
+    """The ifindex of every interface with a default route. Raises DatapathError."""
     return {hop.ifindex for hop in default_routes()}
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The setting `interfaces` at this moment. A pattern is a name, a glob, a /regex/ or the word default-route; the
-    loopback interface is meant only when named in full."""
+    loopback interface is chosen only by its full name."""
 
     patterns: tuple[str, ...]
-    routes: Collection[int] = ()  # ifindex of those that default routes leave through
+    routes: Collection[int] = ()  # ifindex of interfaces with a default route
 
     @classmethod
     def now(cls, patterns: Iterable[str]) -> Selection:
-        """With the routes as they are. Raises DatapathError."""
+        """The selection with the present routes. Raises DatapathError."""
         wanted = tuple(patterns)
         return cls(wanted, default_route_interfaces() if DEFAULT_ROUTE in wanted else ())
 
     def choosers(self, interface: Interface) -> list[str]:
-        """The patterns that mean an interface; none: it is not chosen."""
+        """The patterns that choose an interface; none: it is not chosen."""
         return [pattern for pattern in self.patterns if self._means(pattern, interface)]
 
     def chosen(self, interfaces: Iterable[Interface]) -> list[Interface]:
-        """Those that are meant."""
+        """The chosen interfaces."""
         return [interface for interface in interfaces if self.choosers(interface)]
 
     def _means(self, pattern: str, interface: Interface) -> bool:
@@ -145,7 +145,7 @@ class Selection:
 
 
 def is_plain_name(pattern: str) -> bool:
-    """Whether a pattern names exactly one interface, which therefore ought to exist."""
+    """Whether a pattern is the name of one interface, which should therefore exist."""
     return pattern != DEFAULT_ROUTE and not pattern.startswith("/") and not set(pattern) & set("*?[")
 
 
@@ -177,7 +177,7 @@ class Watch:
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
-            changed = True  # messages were lost: whatever they said
+            changed = True  # messages were lost: assume a change
         if changed and self._pending is None:
             wait = max(_SETTLE_S, self._last + _PACE_S - self._loop.time())
             self._pending = self._loop.call_later(wait, self._fire)
@@ -203,7 +203,7 @@ def _subscribed() -> socket.socket:
 
 
 def _matters(messages: bytes) -> bool:
-    """Whether one of these netlink messages is about more than a route to somewhere."""
+    """Whether one of these netlink messages is about anything but a route to a prefix."""
     at = 0
     while at + HEADER.size <= len(messages):
         length, kind, *_ = HEADER.unpack_from(messages, at)

@@ -1,13 +1,13 @@
-"""Reads the kernel's ledger: what each flow record gained since the last time, to the packet and the byte.
+"""Reads the kernel's ledger: the exact gain of each flow record since the last reading.
 
 The kernel alone writes slots and the rings' heads; this reader alone writes the rings' tails and `tm_taken`, its note
 of how much of each slot it has read. The order makes it exact without a lock: slots first, rings second, so an owner
-that is missing from its slot is always in the ring by the time the ring is read, unless the ring was full, in
-which case the kernel has put the whole record into `unattributed`.
+that is missing from its slot is always in the ring by the time the ring is read, unless the ring was full, in which
+case the kernel has added the whole record to `unattributed`.
 
-A slot's sequence number is even while it has an owner. The note of a slot whose owner has been read to its end, in the
-ring, is that owner's number plus one, until the next owner is noted: whatever is met again is known to be old, be it
-because the kernel was held up between eviction and replacement or because this reader was killed.
+A slot's sequence number is even while it has an owner. When the end of a slot's owner was read from the ring, the note
+of the slot is that owner's number plus one, until the next owner is noted. A record that is seen again is thus known to
+be old, whether the kernel was interrupted between eviction and replacement or this reader was killed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from trafficmond.flows import compiled, owners
 from trafficmond.flows.batch import DELTA, Batch, empty, put, take
 
 _COUNTERS = ("packets", "bytes", "payload_bytes", "payload_packets")
-_CHUNK = 4096  # records that become rows at once: these and those stay in the second-level cache
+_CHUNK = 4096  # records converted to rows at once: both fit into the second-level cache
 _RETRIES = 3  # re-reads of slots that changed hands while they were copied; the rest wait for the next reading
 
 Where = npt.NDArray[np.intp]
-Piece = tuple[Batch, Batch]  # records, and what had been taken of each before
+Piece = tuple[Batch, Batch]  # records, and the part of each that was read before
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Array(Protocol):
     array: npt.NDArray[Any]
 
     def close(self) -> None:
-        """Lets go of the memory."""
+        """Unmaps the memory."""
         ...
 
 
@@ -66,7 +66,7 @@ class Ledger:
         self._clock = clock
 
     def read(self) -> Batch:
-        """What every record gained since the last call, as a DELTA batch (one row a record, in no order)."""
+        """Reads what every record gained since the last call, as a DELTA batch (one row per record, unordered)."""
         where, copies = self._copy_slots()
         pieces = [_moved(*piece) for piece in (*self._read_rings(), self._note_slots(where, copies))]
         out, at = empty(DELTA, sum(len(records) for records, _ in pieces)), 0
@@ -83,21 +83,21 @@ class Ledger:
         return Sums(int(slots["packets"].sum()), int(slots["bytes"].sum()))
 
     def recovered(self) -> Sums:
-        """What the kernel calls unattributed although it had been read before (see tm_ring.recovered)."""
+        """Packets and bytes in `unattributed` that had been read before (see tm_ring.recovered)."""
         recovered = self._rings.array["recovered"]
         return Sums(int(recovered["packets"].sum()), int(recovered["bytes"].sum()))
 
     def used(self) -> int:
-        """Slots that hold a record."""
+        """The number of slots with a record."""
         return int(np.count_nonzero(self._slots.array["sequence"]))
 
     def evicted_records(self) -> int:
-        """Records that have passed through the rings."""
+        """The number of records that passed through the rings."""
         return int(self._rings.array["head"].sum())
 
     def disown(self) -> None:
-        """Forgets whose the records are. For a ledger that goes on with programs that do not tell: they do not write
-        there, and what earlier ones wrote would be told of later records."""
+        """Clears the owners of records. For programs that do not write owners: those that earlier programs wrote would
+        be attributed to later records."""
         owners_of = self._slots.array["owner"]
         if owners_of.any():
             owners_of[:] = 0
@@ -108,7 +108,7 @@ class Ledger:
             array.close()
 
     def _copy_slots(self) -> tuple[Where, Batch]:
-        """(slots, records) of those that moved, each record as one owner left it. Nothing is noted yet."""
+        """(slots, records) of those that changed, each record with a single owner's values. Nothing is noted yet."""
         slots, taken = self._slots.array, self._taken.array
         moved = (slots["packets"] != taken["packets"]) | (slots["sequence"] != taken["sequence"])
         where = np.flatnonzero(moved)
@@ -118,14 +118,14 @@ class Ledger:
             if not len(torn):
                 break
             records[torn], whole[torn] = self._copy(where[torn])
-        whole &= records["packets"] > 0  # an owner that moved in without having booked yet
+        whole &= records["packets"] > 0  # a new owner that has not counted a packet yet
         return (where, records) if whole.all() else (where[whole], take(records, whole))
 
     def _copy(self, where: Where) -> tuple[Batch, npt.NDArray[np.bool_]]:
         """Records, and which of them had the same owner from beginning to end.
 
-        The kernel books a packet's other counters before it counts it, so packets, read first, are never ahead of
-        them: what a copy has too early is made good when the packet count moves.
+        The kernel updates the packet count last and it is read first, so it is never ahead of the other counters: an
+        excess of these is settled when the packet count changes.
         """
         slots = self._slots.array
         sequence, packets = slots["sequence"][where], slots["packets"][where]
@@ -135,7 +135,7 @@ class Ledger:
         return records, whole
 
     def _read_rings(self) -> Iterator[Piece]:
-        """What was evicted, a piece a CPU. Its slots are marked as read to the end, then the ring's tail follows."""
+        """The evicted records, a piece per CPU. Marks their slots as read to the end, then moves the tail."""
         taken, ring_size = self._taken.array, self._sizes.ring
         for cpu in range(self._sizes.cpus):
             ring = self._rings.array[cpu]
@@ -146,7 +146,7 @@ class Ledger:
             records = take(self._evicted.array, index)
             slot, sequence = records["slot"], records["sequence"]
             bases = take(taken, slot)
-            unread = _follows(sequence, bases["sequence"])  # all, unless a reader was killed before it moved the tail
+            unread = _follows(sequence, bases["sequence"])  # all, unless a reader was killed before moving the tail
             bases[bases["sequence"] != sequence] = np.zeros((), abi.TAKEN)
             last = len(slot) - 1 - np.unique(slot[::-1], return_index=True)[1]  # the latest eviction from each slot
             self._mark(slot[last], sequence[last] | 1, slot[bases["sequence"] != 0])
@@ -154,7 +154,7 @@ class Ledger:
             yield (records, bases) if unread.all() else (take(records, unread), take(bases, unread))
 
     def _mark(self, where: Where, sequence: npt.NDArray[np.uint32], met: npt.NDArray[np.uint32]) -> None:
-        """Notes that these slots were read up to an owner's end; `met` are those whose noted owner was in the ring."""
+        """Notes that these slots were read up to an owner's end; `met`: their noted owner was in the ring."""
         taken = self._taken.array
         before = take(taken, where)
         later = _follows(sequence, before["sequence"])
@@ -163,7 +163,7 @@ class Ledger:
         self._recover(where, before, later & ~np.isin(where, met))
 
     def _note_slots(self, where: Where, records: Batch) -> Piece:
-        """Notes copies of slots as taken, but for owners that the ring has told the end of meanwhile."""
+        """Notes copies of slots as read, except for owners whose end the ring has shown meanwhile."""
         taken = self._taken.array
         before = take(taken, where)
         current = _follows(records["sequence"], before["sequence"])
@@ -179,7 +179,7 @@ class Ledger:
         return records, before
 
     def _recover(self, where: Where, before: Batch, replaced: npt.NDArray[np.bool_]) -> None:
-        """Books what had been read of owners that then went to `unattributed` whole: replaced, but not in the ring."""
+        """Counts the read part of owners whose whole is in `unattributed`: replaced, but not in the ring."""
         lost = replaced & (before["sequence"] != 0) & (before["sequence"] & 1 == 0)
         if lost.any():
             per_cpu = where[lost] // self._sizes.capacity
@@ -195,7 +195,7 @@ class Ledger:
 
 
 def _moved(records: Batch, bases: Batch) -> Piece:
-    """Those that have gained packets."""
+    """The records that have gained packets."""
     moved = records["packets"] > bases["packets"]
     return (records, bases) if moved.all() else (take(records, moved), take(bases, moved))
 

@@ -1,7 +1,7 @@
-"""libbpf through ctypes: the calls the data path needs, each raising OSError with the kernel's errno.
+"""libbpf through ctypes: the calls that the data path needs, each raising OSError with the kernel's errno.
 
-`libbpf.so.1` is a dependency of Debian's bcc too, so one library serves both loaders. One file, though a long one: it
-is a list of calls.
+`libbpf.so.1` is a dependency of Debian's bcc too, so one library serves both loaders. The file is long because it is a
+list of calls.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from trafficmond.errors import DatapathError
 
 XDP, TC_INGRESS_TCX, TC_EGRESS_TCX = 37, 46, 47  # enum bpf_attach_type: BPF_XDP, BPF_TCX_INGRESS, _EGRESS
 XDP_FLAGS_SKB, XDP_FLAGS_DRV = 1 << 1, 1 << 2
-TCX_FIRST = 1 << 3  # BPF_F_BEFORE, of no other: before all
+TCX_FIRST = 1 << 3  # BPF_F_BEFORE without another program: before all
 EXISTING = 2  # BPF_EXIST, of an update
 MAP_ARRAY = 2
 _PROGRAM_EXTENSION = 28  # BPF_PROG_TYPE_EXT
 F_MMAPABLE, F_INNER_MAP = 1 << 10, 1 << 12
 _LOG_BYTES = 1 << 16
-# What the verifier objected to, and how far it came (BPF_LOG_STATS); with every step beside it, kernels before 6.4 fill
+# The verifier's objection, and how far it came (BPF_LOG_STATS). With every step logged, kernels before 6.4 fill
 # the log and give "No space left on device" as their reason.
 _LOG_LEVEL = 4
 
@@ -44,7 +44,7 @@ def _load_library() -> ct.CDLL:
         getattr(lib, name).restype = ct.c_void_p
     lib.bpf_program__name.restype = ct.c_char_p
     lib.libbpf_set_print.restype = ct.c_void_p
-    lib.libbpf_set_print(None)  # what it has to say is in errno and in the verifier's log
+    lib.libbpf_set_print(None)  # the same is in errno and in the verifier's log
     return lib
 
 
@@ -83,7 +83,7 @@ def lookup(map_fd: int, key: bytes, value_size: int) -> bytes | None:
 
 
 def lookup_each(map_fd: int, keys: bytes, key_size: int, value_size: int) -> Iterator[bytes | None]:
-    """`lookup` of each of the keys, which lie one after the other; for thousands of them."""
+    """`lookup` of each of the consecutive keys; for thousands of them."""
     function, value = library().bpf_map_lookup_elem, ct.create_string_buffer(value_size)
     for at in range(0, len(keys), key_size):
         result = function(map_fd, keys[at : at + key_size], value)
@@ -132,14 +132,14 @@ def link_info(fd: int) -> LinkInfo:
 
 
 def program_info(fd: int, **given: int) -> ProgInfo:
-    """What the kernel tells of a program; `given`: what it is to fill."""
+    """The kernel's information on a program; `given`: the struct to fill."""
     info = ProgInfo(**given)
     call("bpf_obj_get_info_by_fd", fd, ct.byref(info), ct.byref(ct.c_uint32(ct.sizeof(info))))
     return info
 
 
 def program_name(prog_id: int) -> str:
-    """Name of a loaded program by its id, "" if it cannot be told."""
+    """Name of a loaded program by its id, "" if unknown."""
     try:
         fd = call("bpf_prog_get_fd_by_id", ct.c_uint32(prog_id))
     except OSError:
@@ -169,7 +169,7 @@ def pin(fd: int, path: str) -> None:
 
 
 def open_pin(path: str) -> int:
-    """The descriptor of what is pinned at `path`. Raises FileNotFoundError."""
+    """Opens the object pinned at `path`; returns its descriptor. Raises FileNotFoundError."""
     return call("bpf_obj_get", path.encode())
 
 
@@ -191,12 +191,12 @@ def xdp_id(ifindex: int) -> int:
 
 
 def link_update(link_fd: int, prog_fd: int) -> None:
-    """Puts another program into an attachment; every packet is seen by the old one or the new one."""
+    """Replaces the program of an attachment; every packet is seen by the old one or the new one."""
     call("bpf_link_update", link_fd, prog_fd, None)
 
 
 def link_detach(link_fd: int) -> None:
-    """Ends an attachment now, whoever else holds descriptors or pins of it."""
+    """Ends an attachment now, even if others have descriptors or pins of it."""
     call("bpf_link_detach", link_fd)
 
 
@@ -213,7 +213,7 @@ def test_run(prog_fd: int, packet: bytes) -> int:
 
 
 class Object:
-    """A BPF object file on its way into the kernel: open, sized, its constants set, then loaded."""
+    """A BPF object file being loaded: opened, sized, constants set, then loaded."""
 
     def __init__(self, path: str) -> None:
         handle = library().bpf_object__open_file(path.encode(), None)
@@ -231,7 +231,7 @@ class Object:
 
     @property
     def handle(self) -> int:
-        """libbpf's."""
+        """libbpf's handle of the object."""
         return self._object.value or 0
 
     def programs(self) -> list[str]:
@@ -265,27 +265,27 @@ class Object:
         return call("bpf_map__value_size", self.map(name))
 
     def load_only(self, wanted: Sequence[str], programs: Sequence[str]) -> None:
-        """Has the load pass over those of `programs` that are not `wanted`."""
+        """Excludes those of `programs` that are not `wanted` from the load."""
         for name in programs:
             call("bpf_program__set_autoload", self.program(name), ct.c_bool(name in wanted))
 
     def set_flags(self, name: str, flags: int) -> None:
-        """Flags of a program, before the load."""
+        """Sets flags of a program, before the load."""
         call("bpf_program__set_flags", self.program(name), ct.c_uint32(flags))
 
     def extend(self, target_fd: int, function: str, name: str) -> None:
-        """Makes a program one that stands in for a function of a loaded one, before the load."""
+        """Makes a program replace a function of a loaded one, before the load."""
         program = self.program(name)
         call("bpf_program__set_attach_target", program, target_fd, function.encode())
         call("bpf_program__set_type", program, _PROGRAM_EXTENSION)
         call("bpf_program__set_expected_attach_type", program, 0)
 
     def reuse(self, name: str, fd: int) -> None:
-        """Lets the programs use an existing map in place of a new one."""
+        """Makes the programs use an existing map instead of a new one."""
         call("bpf_map__reuse_fd", self.map(name), fd)
 
     def set_constants(self, section: str, values: bytes) -> None:
-        """Sets what a section of constants holds, before the load."""
+        """Sets the content of a section of constants, before the load."""
         call("bpf_map__set_initial_value", self.map(section), values, ct.c_size_t(len(values)))
 
     def load(self, programs: tuple[str, ...]) -> None:
@@ -301,7 +301,7 @@ class Object:
             said = "\n".join(
                 f"{n}: {log.value.decode(errors='replace')[-800:]}" for n, log in logs.items() if log.value
             )
-            barred = error.errno in (1, 13) and not said  # whom the verifier looks at is let in
+            barred = error.errno in (1, 13) and not said  # no log means that the load was not permitted
             hint = "run as root or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON" if barred else ""
             raise DatapathError(
                 f"the kernel refused the data path: {error.strerror}\n{said}".rstrip(), hint=hint

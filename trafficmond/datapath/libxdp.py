@@ -1,6 +1,6 @@
-"""libxdp through ctypes: the chain of programs that its dispatcher runs on one interface, and ours in it.
+"""libxdp through ctypes: the chain of programs that its dispatcher runs on an interface, ours included.
 
-For root alone: libxdp goes by the ids of programs that others loaded. Only the privileged step (`trafficmond.sharer`)
+Only for root: libxdp uses the ids of programs that others loaded. Only the privileged step (`trafficmond.sharer`)
 imports this.
 """
 
@@ -19,16 +19,16 @@ from trafficmond.datapath.interfaces import XdpMode
 from trafficmond.datapath.loader import PROGRAMS, XDP_PROGRAM
 from trafficmond.errors import DatapathError, ForeignProgramError
 
-# Before what others put there: all that comes in is counted. xdp-filter has 10, what says nothing has 50.
+# Before other programs, so that all incoming packets are counted. xdp-filter has 10, the default is 50.
 PRIORITY = 5
 _UNSPECIFIED = 0
 _MODES = {XdpMode.NATIVE: 1, XdpMode.GENERIC: 2}  # enum xdp_attach_mode
 _MODE_NAMES = {number: name for name, number in _MODES.items()}
 _ERRORS = (1 << 64) - 4096  # a pointer from here on is an errno (linux/err.h)
-_TRIES = 5  # where another program changes the same chain at the same time
+_TRIES = 5  # attempts while another program changes the same chain
 DOCUMENTED = 'see "Beside other XDP programs" in operations.md'
 
-_said: list[str] = []  # what libxdp warned of since the last call
+_said: list[str] = []  # libxdp's warnings since the last call
 _vsnprintf = ct.CDLL(None).vsnprintf
 
 
@@ -91,14 +91,14 @@ def library() -> ct.CDLL:
     """The one handle on libxdp.so.1. Raises DatapathError if there is none, or it is too old."""
     global _library
     if _library is None:
-        libbpf.library()  # the same libbpf.so.1, whose words are heard there
+        libbpf.library()  # the same libbpf.so.1, with its warnings enabled
         _library = _load_library()
     return _library
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What a dispatcher runs, first to last. `handle` and those of the components live while `chain` is entered."""
+    """The programs of a dispatcher, first to last. `handle` and those of the components are valid within `chain`."""
 
     ifindex: int
     dispatcher: int  # its program's id, which netlink gives for the interface too
@@ -112,14 +112,14 @@ class Chain:
         return [f"{each.priority} {each.name}" for each in self.components]
 
     def of(self, maps: Set[int]) -> list[Component]:
-        """Those that use one of these maps, by id."""
+        """The components that use one of these maps, by id."""
         return [each for each in self.components if maps & libbpf.program_map_ids(each.fd)]
 
 
 @contextmanager
 def chain(ifindex: int) -> Iterator[Chain | None]:
-    """The chain of an interface; None where it has no XDP program. Raises ForeignProgramError where it has one without
-    a dispatcher."""
+    """The chain of an interface; None if it has no XDP program. Raises ForeignProgramError if it has one without a
+    dispatcher."""
     lib = library()
     found = lib.xdp_multiprog__get_from_ifindex(ifindex)
     if not found or found >= _ERRORS:
@@ -158,10 +158,10 @@ def _components(lib: ct.CDLL, handle: ct.c_void_p) -> Iterator[Component]:
 
 
 def join(ifindex: int, modes: Sequence[XdpMode], opened: Callable[[], libbpf.Object], maps: Set[int]) -> None:
-    """Puts tm_xdp of the object that `opened` gives into the chain of an interface, which is made if there is none; in
-    the place of what in it uses one of `maps`, between two packets. `modes`: to try, where the chain is a new one.
+    """Puts tm_xdp of the object from `opened` into the chain of an interface, which is made if there is none. It
+    atomically replaces the program that uses one of `maps`. `modes`: to try for a new chain.
 
-    Raises DatapathError, ForeignProgramError; then the chain is as it was.
+    Raises DatapathError, ForeignProgramError; then the chain is unchanged.
     """
     for _ in range(_TRIES):
         with chain(ifindex) as now:
@@ -178,8 +178,8 @@ def join(ifindex: int, modes: Sequence[XdpMode], opened: Callable[[], libbpf.Obj
 
 
 def look_at_kernel(opened: Callable[[], libbpf.Object]) -> None:
-    """Raises DatapathError if this kernel takes no tm_xdp in a dispatcher. libxdp would attach it alone then, or say no
-    more than "Invalid argument"."""
+    """Raises DatapathError if this kernel accepts no tm_xdp in a dispatcher. libxdp would attach it alone then, or only
+    report "Invalid argument"."""
     target = _dispatcher()
     try:
         stand_in(target, opened())
@@ -192,23 +192,23 @@ def look_at_kernel(opened: Callable[[], libbpf.Object]) -> None:
 
 
 def leave(ifindex: int, maps: Set[int]) -> None:
-    """Takes out of the chain of an interface what uses one of these maps; with the last program the dispatcher goes.
+    """Removes the program that uses one of these maps from the chain of an interface; the last one ends the dispatcher.
 
     Raises DatapathError.
     """
     try:
         with chain(ifindex) as now:
-            if now is None:  # pins of an interface that is gone, perhaps
+            if now is None:  # possibly pins of a removed interface
                 library().libxdp_clean_references(ifindex)
                 return
             for each in now.of(maps):
                 _detach(now, each)
-    except ForeignProgramError:  # no dispatcher, so nothing of ours in it
+    except ForeignProgramError:  # no dispatcher, so no program of ours in it
         return
 
 
 def _dispatcher() -> libbpf.Object:
-    """libxdp's dispatcher, from where libxdp looks for it."""
+    """libxdp's dispatcher, from libxdp's search path."""
     lib = library()
     found = lib.xdp_program__find_file(b"xdp-dispatcher.o", None, None)
     if not found or found >= _ERRORS:

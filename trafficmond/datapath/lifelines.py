@@ -1,6 +1,6 @@
-"""This host's lifelines: addresses that the guard never lets be dropped, as netlink and resolv.conf tell them.
+"""This host's lifelines: addresses that the guard protects from being dropped, from netlink and resolv.conf.
 
-DHCP, IPv6 neighbour discovery, MLD and IGMP, whose packets no address tells, are guarded in the kernel (bpf/verdict.h).
+DHCP, IPv6 neighbour discovery, MLD and IGMP have no such addresses and are protected in the kernel (bpf/verdict.h).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 
 
 def lifelines(resolv_conf: Path = RESOLV_CONF) -> list[tuple[str, str]]:
-    """(prefix, what it is) of every own address, default gateway and resolver. Raises DatapathError."""
+    """(prefix, description) of every own address, default gateway and resolver. Raises DatapathError."""
     found = dict.fromkeys(own_addresses(), "own address")
     for hop in default_routes():
         if hop.gateway:
@@ -39,7 +39,7 @@ def own_addresses() -> Iterator[str]:
 
 
 def here() -> Iterator[str]:
-    """Where what this host may take is sent to, but for groups: its addresses, and those of its links' broadcasts, as
+    """The destinations that this host accepts, apart from groups: its addresses and its links' broadcast addresses, as
     prefixes. Raises DatapathError."""
     yield from own_addresses()
     for of in _interface_addresses():

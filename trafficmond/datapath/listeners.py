@@ -1,4 +1,4 @@
-"""What waits on this host for others to begin, by sock_diag(7), and which program each is, as far as one may see."""
+"""The listening sockets of this host, by sock_diag(7), and their programs, as far as permitted."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from trafficmond.datapath import sockets
 from trafficmond.datapath.netlink import attributes
 from trafficmond.networks import Address, unmapped
 
-_ANSWERED_ANYWAY = {68, 546, 5353, 5355}  # DHCP, which always passes; multicast's names, which are not begun from afar
+_ANSWERED_ANYWAY = {68, 546, 5353, 5355}  # DHCP, which always passes; multicast DNS and LLMNR, used only on the link
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_OWN_PORTS = (32768, 60999)  # of those who ask, unless the host says otherwise
+_OWN_PORTS = (32768, 60999)  # ephemeral ports, unless the host is configured otherwise
 _ONLY_SIX = 11  # INET_DIAG_SKV6ONLY
 _INODE_AT = 68  # struct inet_diag_msg, its last word
 _SOURCE_AT = 8
-_STARTERS = {"systemd", "init"}  # hold sockets for others
+_STARTERS = {"systemd", "init"}  # they open sockets for other programs
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """TCP that listens, or UDP on a port of its own."""
+    """A TCP listener, or a UDP socket on a fixed port."""
 
     proto: int
     address: Address  # unspecified: every one
     port: int
-    name: str = ""  # of the program, else of the port's service; empty: unknown
-    both: bool = False  # IPv6 that serves IPv4 as well
+    name: str = ""  # name of the program, else of the port's service; empty: unknown
+    both: bool = False  # an IPv6 socket that accepts IPv4 as well
 
     @property
     def families(self) -> tuple[int, ...]:
-        """Of the packets that reach it."""
+        """The address families of packets that reach it."""
         return (4, 6) if self.both else (self.address.version,)
 
 
@@ -83,10 +83,10 @@ def _named(listener: Listener, name: str) -> Listener:
 
 @lru_cache(1)
 def _programs(inodes: frozenset[int], proc: Path) -> dict[int, str]:
-    """Which program holds each socket. The same sockets are looked for once: it means to look at every process."""
+    """The program of each socket; cached for the same set of sockets, since it reads every process."""
     found: dict[int, str] = {}
     for process in proc.glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # gone, or somebody else's
+        with contextlib.suppress(OSError):  # gone, or of another user
             held = set(_held(process)) & inodes
             if held and (name := (process / "comm").read_text().strip()) not in _STARTERS:
                 found.update(dict.fromkeys(held - found.keys(), name))

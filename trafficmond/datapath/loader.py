@@ -1,4 +1,4 @@
-"""From the BPF sources to loaded programs and maps, by either of two loaders; the result is the same for both.
+"""Loads programs and maps from the BPF sources, by one of two loaders with the same result.
 
 `libbpf` loads the object that was built ahead of time. `bcc` compiles the same source on this host, in a
 short-lived child (see bcc/), because importing it costs more memory than the whole daemon.
@@ -25,9 +25,9 @@ from trafficmond.datapath.btf import Btf
 from trafficmond.errors import DatapathError
 
 XDP_PROGRAM = "tm_xdp"
-_SMALL, _LARGE = ("tm_tick",), (XDP_PROGRAM, "tm_tc")  # programs by how long the kernel verifies them
+_SMALL, _LARGE = ("tm_tick",), (XDP_PROGRAM, "tm_tc")  # programs by duration of the kernel's verification
 PROGRAMS = (*_LARGE, *_SMALL)
-# Maps that a new program takes over from the last one, with the dtype of their values (None: not read from here).
+# Maps that a new program reuses from the last one, with the dtype of their values (None: not read from here).
 MAPS: dict[str, np.dtype[np.void] | None] = {
     "tm_config": abi.CONFIG,
     "tm_clock": abi.CLOCK,
@@ -46,12 +46,12 @@ MAPS: dict[str, np.dtype[np.void] | None] = {
     "tm_buckets": abi.BUCKET,
     "tm_inners": abi.INNER,
 }
-_HASHED_BYTES = 72  # what an element of an LRU hash takes besides its value: 48 of its own, the key, a bucket
-_OBJECTS = {False: "trafficmon.bpf.o", True: "trafficmon-inside.bpf.o"}  # by whether tunnels are looked into
+_HASHED_BYTES = 72  # size of an LRU hash element besides its value: 48 of its own, the key, a bucket
+_OBJECTS = {False: "trafficmon.bpf.o", True: "trafficmon-inside.bpf.o"}  # by whether tunnels are decoded
 
 
 def possible_cpus() -> int:
-    """CPUs that may ever come up: the kernel's per-CPU numbering runs up to this."""
+    """The number of possible CPUs: the limit of the kernel's per-CPU numbering."""
     last = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")[-1]
     return int(last.split("-")[-1]) + 1
 
@@ -64,8 +64,8 @@ def tick_hz() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large the ledger is. `capacity` and `ring` are records a CPU, powers of two; `inners` is how many
-    conversations inside tunnels are remembered, 1 where nobody looks inside."""
+    """Sizes of the ledger. `capacity` and `ring` are records per CPU, powers of two; `inners` is the number of stored
+    conversations inside tunnels, 1 if tunnels are not decoded."""
 
     cpus: int
     capacity: int
@@ -74,7 +74,7 @@ class Sizes:
 
     @property
     def look_inside(self) -> bool:
-        """Whether the programs are to look inside tunnels."""
+        """Whether the programs decode tunnels."""
         return self.inners > 1
 
     def entries(self) -> dict[str, int]:
@@ -89,25 +89,25 @@ class Sizes:
         }
 
     def memory_bytes(self) -> int:
-        """What the ledger's maps take."""
+        """Memory of the ledger's maps."""
         sizes = {name: dtype.itemsize for name, dtype in MAPS.items() if dtype is not None}
         return sum(count * sizes[name] for name, count in self.entries().items()) + self.inners * _HASHED_BYTES
 
 
 @dataclass(slots=True)
 class Loaded:
-    """Descriptors of one load, owned by whoever holds this. `reused`: all maps are those of the last run."""
+    """Descriptors of one load, owned by this object. `reused`: all maps are those of the last run."""
 
     loader: str
     programs: dict[str, int]
     maps: dict[str, int]
     seed: int
     reused: bool
-    owners: bool = False  # records tell whose they are
+    owners: bool = False  # records have owners
     notes: list[str] = field(default_factory=list)
 
     def close(self) -> None:
-        """Closes every descriptor; what is attached or pinned stays."""
+        """Closes every descriptor; attachments and pins stay."""
         for fd in (*self.programs.values(), *self.maps.values()):
             os.close(fd)
         self.programs.clear()
@@ -115,12 +115,12 @@ class Loaded:
 
 
 def find_object(look_inside: bool = False) -> Path:
-    """The object built ahead of time: beside the sources, or where the package puts it."""
+    """The path of the prebuilt object: beside the sources, or where the package installs it."""
     return find(_OBJECTS[look_inside])
 
 
 def find(name: str) -> Path:
-    """The object of that name."""
+    """The path of the object of that name."""
     for folder in compiled.FOLDERS:
         if (folder / name).exists():
             return folder / name
@@ -128,7 +128,7 @@ def find(name: str) -> Path:
 
 
 def constants(sizes: Sizes, seed: int) -> npt.NDArray[np.void]:
-    """What the programs take for literals, as one struct tm_constants."""
+    """The programs' constants, as one struct tm_constants."""
     found = np.zeros(1, abi.CONSTANTS)
     found["seed"] = seed
     found["set_mask"] = sizes.capacity // 2 - 1
@@ -138,9 +138,9 @@ def constants(sizes: Sizes, seed: int) -> npt.NDArray[np.void]:
 
 
 def open_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int, *, owners: bool) -> libbpf.Object:
-    """The prebuilt object, sized and with its constants, ready to be loaded; `kept` are maps to use.
+    """The prebuilt object, sized and with its constants, ready to be loaded; `kept` are maps to reuse.
 
-    Raises DatapathError if it is missing, or is of another layout than abi.py.
+    Raises DatapathError if it is missing, or its layout is not that of abi.py.
     """
     path = find_object(sizes.look_inside)
     btf = Btf(path)
@@ -169,16 +169,16 @@ def _opened(path: Path, sizes: Sizes, kept: Mapping[str, int], seed: int, owners
 
 
 def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None, *, owners: bool = False) -> Loaded:
-    """Loads the prebuilt object; `kept` are maps of the last run to go on with, `seed` the flow hash's then, `owners`:
-    records are to tell whose they are.
+    """Loads the prebuilt object; `kept` are maps of the last run to reuse, `seed` their flow hash's, `owners`: records
+    get owners.
 
-    Raises DatapathError if the object is missing, is of another layout than abi.py, or the kernel refuses it.
-    The programs that the kernel verifies for long are verified side by side.
+    Raises DatapathError if the object is missing, its layout is not that of abi.py, or the kernel refuses it. Programs
+    with a long verification are verified in parallel.
     """
     seed = secrets.randbits(64) if seed is None else seed
     with ExitStack() as opened, closing(open_libbpf(sizes, kept, seed, owners=owners)) as first:
         first.load_only(_SMALL, PROGRAMS)
-        first.load(_SMALL)  # and all maps, which the others share
+        first.load(_SMALL)  # and all maps, which the other loads share
         loaded = Loaded("libbpf", {}, {}, seed, kept.keys() == MAPS.keys(), owners)
         opened.callback(loaded.close)
         loaded.maps.update((name, first.map_fd(name)) for name in MAPS)
@@ -194,7 +194,7 @@ def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None, *, owne
 
 
 def _load_one(path: Path, sizes: Sizes, maps: Mapping[str, int], seed: int, owners: bool, name: str) -> int:
-    """Loads one program over maps that are there; returns its descriptor."""
+    """Loads one program with existing maps; returns its descriptor."""
     with closing(_opened(path, sizes, maps, seed, owners)) as target:
         target.load_only((name,), PROGRAMS)
         target.load((name,))

@@ -1,6 +1,6 @@
-"""Programs and maps on their way into the kernel: what takes longest of a start.
+"""Loading of programs and maps into the kernel, the longest part of a start.
 
-It is begun before the rest of the daemon is imported, so this imports little.
+It begins before the rest of the daemon is imported, so this module imports little.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from trafficmond.datapath.pins import Pins
 from trafficmond.errors import DatapathError
 
 # bound: records in the eviction ring, for each CPU | the record's packets and bytes are added to `unattributed`
-RING_RECORDS = 32768  # a CPU: what a flood of new flows may evict between two readings before it is only summed up
+RING_RECORDS = 32768  # per CPU: evictions between two readings; beyond that, records are only added to a sum
 # bound: conversations inside tunnels (`flows.look_inside`) | the oldest goes, counted; its rows have no inner columns
-_INNERS = 131072  # 15 MiB: conversations inside tunnels that are remembered, the latest
+_INNERS = 131072  # 15 MiB: the latest conversations inside tunnels that are stored
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What of the settings concerns the data path."""
+    """The settings of the data path."""
 
     loader: str  # auto | libbpf | bcc
     xdp_mode: XdpModeSetting
@@ -38,18 +38,18 @@ class Options:
     established: bool
     drop_malformed: bool
     look_inside: bool = False
-    drop_unparsed: bool = False  # of what comes in, what no verdict can be found for
-    owners: bool = False  # records tell whose they are
-    dns_names: bool = False  # answers of DNS are read
-    processes: bool = False  # who binds, connects or sends is noted
-    shared: tuple[str, ...] = ()  # interfaces to share with other XDP programs, as patterns
+    drop_unparsed: bool = False  # drop incoming packets that cannot be parsed
+    owners: bool = False  # records have owners
+    dns_names: bool = False  # read DNS answers
+    processes: bool = False  # note processes that bind, connect or send
+    shared: tuple[str, ...] = ()  # patterns of interfaces shared with other XDP programs
 
 
 class Load:
-    """What the kernel has taken: programs and maps, attached to nothing as yet; and the pins that they go on with."""
+    """Loaded programs and maps, not yet attached, and their pins."""
 
     def __init__(self, options: Options) -> None:
-        """Goes on with the maps of an earlier daemon if they fit. Raises DatapathError; nothing stays open."""
+        """Reuses the maps of an earlier daemon if they fit. Raises DatapathError; nothing stays open."""
         self.sizes = sizes(options)
         with ExitStack() as stack:
             self.pins = stack.enter_context(closing(Pins(options.pin_dir, self.sizes)))
@@ -58,13 +58,13 @@ class Load:
             self._opened = stack.pop_all()
 
     def close(self) -> None:
-        """Lets go of them; what is attached or pinned stays."""
+        """Closes them; attachments and pins stay."""
         self._opened.close()
 
 
 @contextmanager
 def begun(options: Options) -> Iterator[Future[Load]]:
-    """A load in a thread of its own, which ends with it. Whatever became of it, nothing is open after the block."""
+    """A load in a separate thread. After the block nothing stays open, whatever the result."""
     with ThreadPoolExecutor(1, "load") as thread:
         loading = thread.submit(Load, options)
         thread.shutdown(wait=False)
@@ -76,13 +76,13 @@ def begun(options: Options) -> Iterator[Future[Load]]:
 
 
 def sizes(options: Options) -> Sizes:
-    """How large the ledger of this host is to be."""
+    """The sizes of this host's ledger."""
     inners = _INNERS if options.look_inside else 1
     return Sizes(possible_cpus(), options.capacity, RING_RECORDS, inners)
 
 
 def _load_with_owners(options: Options, sizes: Sizes, kept: dict[str, int]) -> Loaded:
-    """Without, where the kernel was built to know of no cgroups and so refuses: filtering does not hang on that."""
+    """Loads with owners; without, if the kernel has no cgroups and refuses: filtering works without owners."""
     try:
         return _load_over(options, sizes, kept)
     except DatapathError as error:
@@ -98,7 +98,7 @@ def _load_with_owners(options: Options, sizes: Sizes, kept: dict[str, int]) -> L
 
 
 def _load_over(options: Options, sizes: Sizes, kept: dict[str, int]) -> Loaded:
-    """By the loader that the settings name; for "auto" libbpf, and where it fails bcc, with the reason in a note."""
+    """Loads with the loader of the settings; for "auto" libbpf, and if it fails bcc, with the reason in a note."""
     seed = _kept_seed(kept)
     if options.loader == "bcc":
         return bcc_loader.load(sizes, kept, seed, options.pin_dir, owners=options.owners)
@@ -127,7 +127,7 @@ def _kept_seed(kept: dict[str, int]) -> int | None:
 
 @contextmanager
 def _closed(fds: dict[str, int]) -> Iterator[dict[str, int]]:
-    """The descriptors, closed at the end."""
+    """A context with descriptors, closed at the end."""
     try:
         yield fds
     finally:

@@ -21,7 +21,7 @@ class Mapped:
         self.array: npt.NDArray[Any] = np.frombuffer(self._mmap, dtype, count)
 
     def close(self) -> None:
-        """Unmaps, or leaves it to the last view taken from `.array`: a traceback may still hold one."""
+        """Unmaps, or leaves it to the last view of `.array`: a traceback may still refer to one."""
         del self.array
         with contextlib.suppress(BufferError):
             self._mmap.close()

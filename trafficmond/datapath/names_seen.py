@@ -1,5 +1,5 @@
-"""Answers of DNS that come in over watched interfaces, to questions that went out there (bpf/dns.bpf.c): two small
-programs behind the data path on each interface."""
+"""DNS answers on monitored interfaces, to queries that left there (bpf/dns.bpf.c): two small programs after the data
+path on each interface."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _SIDES = (
 
 @dataclass(frozen=True, slots=True)
 class NameCounts:
-    """What became of the answers since the start: struct tm_dns_counts, and those that could not be read."""
+    """Counts of answers since the start: struct tm_dns_counts, and unreadable ones."""
 
     answers: int = 0
-    unasked: int = 0  # nobody here had asked, or was told already
-    lost: int = 0  # more came than are read
+    unasked: int = 0  # without a query, or answered already
+    lost: int = 0  # did not fit into the ring
     unreadable: int = 0
 
 
@@ -61,10 +61,10 @@ class NamesSeen(Beside):
             self._opened = stack.pop_all()
 
     def take(self) -> Batch:
-        """flows.dns.NAMED rows of the answers since the last call."""
+        """Takes the answers since the last call, as flows.dns.NAMED rows."""
         return self._reader.take()
 
     def counts(self) -> NameCounts:
-        """What was counted so far."""
+        """The counts so far."""
         answers, unasked, lost = self.sums(_COUNTS, 3)
         return NameCounts(answers, unasked, lost, self._reader.unreadable)

@@ -1,4 +1,4 @@
-"""Dumps by netlink(7), message by message: only as much is read, and taken apart, as is wanted."""
+"""Dumps by netlink(7), message by message: only as much is read and parsed as needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def asking(to: str) -> Iterator[None]:
-    """For what asks the kernel, to do what `to` says. Raises DatapathError if it refuses."""
+    """A context for requests to the kernel, described by `to`. Raises DatapathError if the kernel refuses."""
     try:
         yield
     except OSError as error:
@@ -33,8 +33,8 @@ def asking(to: str) -> Iterator[None]:
 
 
 def with_library(work: Callable[[Any], T]) -> T:
-    """Does `work` with pyroute2's IPRoute, in a thread of its own: since 0.9 it runs an event loop, and a thread has
-    room for one. Raises OSError if the kernel refuses."""
+    """Does `work` with pyroute2's IPRoute, in a separate thread: since 0.9 it runs an event loop, and a thread can have
+    only one. Raises OSError if the kernel refuses."""
 
     def whole() -> T:
         from pyroute2 import IPRoute
@@ -51,9 +51,9 @@ def with_library(work: Callable[[Any], T]) -> T:
 
 
 def dump(protocol: int, kind: int, request: bytes, *, strict: bool = False) -> Iterator[bytes]:
-    """What follows the header of each message of the answer to `request`. Raises OSError.
+    """The bytes after the header of each message of the reply to `request`. Raises OSError.
 
-    `strict`: the kernel heeds what the request says to leave out, where it knows how.
+    `strict`: the kernel applies the request's filter, if it supports that.
     """
     for answer in answers(protocol, kind, request, strict=strict):
         at = 0
@@ -67,8 +67,8 @@ def dump(protocol: int, kind: int, request: bytes, *, strict: bool = False) -> I
 
 
 def is_end(kind: int, message: bytes) -> bool:
-    """Whether the message after a header of this kind ends a dump. Raises OSError if it says what went wrong."""
-    if kind not in (_ERROR, _DONE):  # either tells what went wrong, 0 for nothing
+    """Whether the message after a header of this kind ends a dump. Raises OSError if it is an error."""
+    if kind not in (_ERROR, _DONE):  # both have an error number, 0 for none
         return False
     number = -struct.unpack_from("=i", message)[0]
     if number:
@@ -77,7 +77,7 @@ def is_end(kind: int, message: bytes) -> bool:
 
 
 def answers(protocol: int, kind: int, request: bytes, *, strict: bool = False) -> Generator[bytes, None, None]:
-    """The parts of the answer to `request` as they come, several messages each; until `is_end`, which ends them."""
+    """The received parts of the reply to `request`, several messages each, up to `is_end`."""
     header = HEADER.pack(HEADER.size + len(request), kind, _REQUEST | _DUMP, 0, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as asked:
         if strict:

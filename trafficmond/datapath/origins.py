@@ -1,4 +1,4 @@
-"""Which service systemd starts for a socket unit, as the units' files say: systemd makes the socket in its place."""
+"""The service that systemd starts for a socket unit, from the units' files: systemd opens the socket for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# Where systemd reads units, the first before the others.
+# The folders of systemd's units, the first before the others.
 FOLDERS = tuple(
     Path(each)
     for each in ("/etc/systemd/system", "/run/systemd/system", "/run/systemd/generator", "/usr/lib/systemd/system")
@@ -14,8 +14,8 @@ FOLDERS = tuple(
 
 
 def service_of(socket: str, folders: Iterable[Path] = FOLDERS) -> str:
-    """The service of "ssh.socket": by default "ssh.service", one for all connections; "ssh@.service" where each has
-    one of its own."""
+    """The service of "ssh.socket": by default "ssh.service", one for all connections; "ssh@.service" if each has its
+    own."""
     name = socket.removesuffix(".socket")
     service, each = "", False
     for line in _lines(socket, tuple(folders)):
@@ -28,7 +28,7 @@ def service_of(socket: str, folders: Iterable[Path] = FOLDERS) -> str:
 
 
 def _lines(socket: str, folders: tuple[Path, ...]) -> Iterator[str]:
-    """Of the unit's file and then of what is dropped in, in the order in which later lines win."""
+    """The lines of the unit's file and then of its drop-ins; later lines win."""
     template = f"{socket.partition('@')[0]}@.socket"
     files = [folder / name for name in dict.fromkeys((socket, template)) for folder in folders]
     main = next((file for file in files if file.is_file()), None)

@@ -1,10 +1,9 @@
-"""Pins under bpffs: what lets filtering and counting go on while no daemon runs.
+"""Pins under bpffs, which keep filtering and counting active while no daemon runs.
 
 Layout of the pin directory: `maps-<structs>-<cpus>-<capacity>-<ring>-<inners>/<map>`, `links/<kind>-<ifindex>`,
-`shared/<ifindex>` and `chosen/` (choices.py). What is `shared` is a map of the program that is in the dispatcher of
-that interface: there is no link of ours to pin, and by its map the program is known again.
-`<structs>` is a hash of every shared struct, so a daemon knows at a glance which maps it can go on with and which it
-can still read.
+`shared/<ifindex>` and `chosen/` (choices.py). `shared` is a map of our program in that interface's dispatcher: there is
+no link to pin, and the map identifies the program. `<structs>` is a hash of every shared struct, which shows a daemon
+which maps it can reuse and which it can still read.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from trafficmond.datapath.choices import remove_choices
 from trafficmond.datapath.loader import MAPS, Loaded, Sizes
 from trafficmond.errors import DatapathError
 
-_ANY_SIZE = ("tm_bans", "tm_ban_services", "tm_conns", "tm_buckets")  # fit whatever the size of the ledger
-LEDGER = ("tm_config", "tm_totals", "tm_sets", "tm_taken", "tm_rings", "tm_evicted")  # what was counted, and where
-# Earlier layouts in which all of LEDGER and _OF_EARLIER lay as they do today: what has changed since is other structs,
-# or was padding then. (0.1.0 and the first 0.2.0; later builds of 0.2.0.) A test holds today's layout fast.
+_ANY_SIZE = ("tm_bans", "tm_ban_services", "tm_conns", "tm_buckets")  # independent of the size of the ledger
+LEDGER = ("tm_config", "tm_totals", "tm_sets", "tm_taken", "tm_rings", "tm_evicted")  # the counts, and their places
+# Earlier layouts with the same LEDGER and _OF_EARLIER as today: the later changes are in other structs,
+# or in former padding. (0.1.0 and the first 0.2.0; later builds of 0.2.0.) A test checks today's layout.
 _EARLIER = frozenset(("f76c4ebb", "87dcf24e", "cb610716", "883c5102"))
 _OF_EARLIER = ("tm_bans", "tm_conns")
 _SHARED = "shared"
-# A killed daemon's lock can outlive it for a moment: whoever looks at its descriptors just then holds them too.
+# A killed daemon's lock can outlive it briefly, while another process examines its descriptors.
 _LOCK_S = 2.0
 
 
@@ -54,7 +53,7 @@ def _sizes_of(name: str) -> Sizes | None:
 
 
 class Pins:
-    """The pin directory. Raises DatapathError if it cannot hold pins: a filter that ends with its daemon is none."""
+    """The pin directory. Raises DatapathError if it cannot have pins: a filter must outlive its daemon."""
 
     def __init__(self, directory: Path, sizes: Sizes) -> None:
         self.directory = directory
@@ -80,8 +79,8 @@ class Pins:
             raise DatapathError(what, hint=hint) from error
 
     def _take_lock(self) -> int:
-        """A lock on the directory, held as long as the descriptor: two daemons on the same pins would take each
-        other's records."""
+        """A lock on the directory, held as long as the descriptor: two daemons on the same pins would read each other's
+        records."""
         deadline = time.monotonic() + _LOCK_S
         while True:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -97,10 +96,10 @@ class Pins:
                 raise DatapathError(what, hint="stop that one, or give this one a pin_dir of its own") from None
             if self.directory.is_dir() and os.path.samestat(os.fstat(fd), self.directory.stat()):
                 return fd
-            os.close(fd)  # removed meanwhile by the one that held it
+            os.close(fd)  # removed meanwhile by the last holder
 
     def close(self) -> None:
-        """Lets another daemon use the directory."""
+        """Releases the directory for another daemon."""
         os.close(self._lock)
 
     def _probe(self) -> None:
@@ -115,8 +114,8 @@ class Pins:
             os.close(fd)
 
     def maps(self) -> dict[str, int]:
-        """Descriptors of the maps to go on with: all of this layout; those that fit any size, where there is only a
-        ledger of other sizes, or of an earlier version; or none."""
+        """Descriptors of the maps to reuse: all of this layout; only those that fit any size, if there is a ledger of
+        other sizes or of an earlier version; or none."""
         if kept := _open(self._maps, MAPS):
             return kept
         for folder in self._others():
@@ -130,7 +129,7 @@ class Pins:
         return {}
 
     def keep_maps(self, loaded: Loaded) -> None:
-        """Pins the maps of a fresh load."""
+        """Pins the maps of a new load."""
         if not loaded.reused:
             remove_tree(self._maps)
             self._maps.mkdir()
@@ -138,14 +137,14 @@ class Pins:
                 libbpf.pin(fd, str(self._maps / name))
 
     def others(self) -> Iterator[tuple[Sizes | None, dict[str, int]]]:
-        """Sizes and descriptors of the ledger of every other layout; None and nothing where they cannot be read."""
+        """Sizes and descriptors of the ledger of every other layout; None and nothing if they cannot be read."""
         for folder in self._others():
             sizes = _sizes_of(folder.name)
             maps = _open(folder, LEDGER) if sizes else {}
             yield (sizes, maps) if maps else (None, {})
 
     def remove_others(self) -> None:
-        """Forgets the maps of every other layout."""
+        """Removes the maps of every other layout."""
         for folder in self._others():
             remove_tree(folder)
 
@@ -166,8 +165,8 @@ class Pins:
         return None
 
     def keep_link(self, kind: str, ifindex: int, fd: int) -> None:
-        """Pins a link. Where that cannot be, the pin directory has gone: better a filter that ends with the daemon than
-        none, and `holds` tells."""
+        """Pins a link. If that fails, the pin directory is gone: the filter then ends with the daemon, as `holds`
+        shows."""
         self.drop_link(kind, ifindex)
         with contextlib.suppress(OSError):
             libbpf.pin(fd, str(self._links / f"{kind}-{ifindex}"))
@@ -181,11 +180,11 @@ class Pins:
         _end_link(self._links / f"{kind}-{ifindex}")
 
     def has_xdp(self, ifindex: int) -> bool:
-        """Whether our place at the XDP hook of this interface is pinned, a live one or a dead one."""
+        """Whether an attachment at the XDP hook of this interface is pinned, live or dead."""
         return self.has_link("xdp", ifindex) or self.is_shared(ifindex)
 
     def has_link(self, kind: str, ifindex: int) -> bool:
-        """Whether a link of this interface is pinned, a live one or a dead one."""
+        """Whether a link of this interface is pinned, live or dead."""
         return (self._links / f"{kind}-{ifindex}").exists()
 
     def is_shared(self, ifindex: int) -> bool:
@@ -193,36 +192,36 @@ class Pins:
         return (self._shared / str(ifindex)).exists()
 
     def keep_shared(self, ifindex: int, map_fd: int) -> None:
-        """Remembers whose the program in this interface's dispatcher is, by a map of it."""
+        """Pins a map that identifies our program in this interface's dispatcher."""
         self.drop_shared(ifindex)
         with contextlib.suppress(OSError):  # as with links
             libbpf.pin(map_fd, str(self._shared / str(ifindex)))
 
     def drop_shared(self, ifindex: int) -> None:
-        """Forgets it."""
+        """Removes that pin."""
         (self._shared / str(ifindex)).unlink(missing_ok=True)
 
     def attached(self) -> set[int]:
-        """ifindex of everything that something of ours is pinned for."""
+        """The ifindex of every interface with a pin of ours."""
         names = [path.name for folder in (self._links, self._shared) if folder.is_dir() for path in folder.iterdir()]
         return {int(name.rpartition("-")[2]) for name in names}
 
     def remove_all(self) -> None:
-        """Ends every pinned attachment and forgets every pinned map; unless a program of ours is still in a dispatcher,
-        which uses them and is known by them."""
+        """Ends every pinned attachment and removes every pinned map, unless a program of ours is still in a dispatcher,
+        which uses them and is identified by them."""
         if not shared(self.directory):
             remove_pins(self.directory)
 
 
 def shared(directory: Path) -> list[int]:
-    """ifindex of the interfaces in whose dispatchers a program of ours is."""
+    """The ifindex of every interface with a program of ours in its dispatcher."""
     folder = directory / _SHARED
     return sorted(int(path.name) for path in folder.iterdir()) if folder.is_dir() else []
 
 
 def marks(directory: Path, ifindex: int) -> list[int]:
-    """Descriptors, to be closed, of the maps by which a program of ours in an interface's dispatcher is known: that of
-    the program itself, and those of every daemon that may just have put another in its place."""
+    """Descriptors, to be closed, of the maps that identify a program of ours in an interface's dispatcher: that of the
+    program itself, and those of daemons that may just have replaced it."""
     found = []
     for path in (directory / _SHARED / str(ifindex), *directory.glob("maps-*/tm_config")):
         with contextlib.suppress(OSError):
@@ -231,8 +230,8 @@ def marks(directory: Path, ifindex: int) -> list[int]:
 
 
 def remove_pins(directory: Path) -> None:
-    """Ends every attachment pinned in a pin directory and forgets every map, whoever pinned them; but for what is in
-    dispatchers (`shared`), which is to be ended before.
+    """Ends every attachment pinned in a pin directory and removes every map, whoever pinned them. Programs in
+    dispatchers (`shared`) must be removed before.
 
     The directory itself stays: it may belong to the service's user, who could not make it again.
     """
@@ -245,7 +244,7 @@ def remove_pins(directory: Path) -> None:
 
 
 def _open(folder: Path, names: Iterable[str]) -> dict[str, int]:
-    """Descriptors of these pins in a folder, or none at all: a part of them is of no use."""
+    """Descriptors of these pins in a folder, or none at all: a part of them is useless."""
     found: dict[str, int] = {}
     try:
         for name in names:
@@ -261,7 +260,7 @@ def _open(folder: Path, names: Iterable[str]) -> dict[str, int]:
 
 
 def _end_link(path: Path) -> None:
-    """Ends the attachment at once: a mere unpinning would take effect later, and never while a daemon holds it."""
+    """Ends the attachment at once: unpinning alone would take effect later, and never while a daemon has it open."""
     with contextlib.suppress(OSError):
         fd = libbpf.open_pin(str(path))
         try:
@@ -273,7 +272,7 @@ def _end_link(path: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Removes a folder of pins and the pins in it; somebody else may be doing the same."""
+    """Removes a folder of pins and the pins in it; another process may do the same."""
     with contextlib.suppress(FileNotFoundError):
         for path in folder.iterdir():
             path.unlink(missing_ok=True)

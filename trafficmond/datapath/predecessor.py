@@ -1,5 +1,5 @@
-"""The ledger of an earlier daemon that had other sizes: read to its end, and its totals carried over, once its programs
-have been replaced."""
+"""The ledger of an earlier daemon with other sizes: once its programs are replaced, it is read to the end, and its
+totals are carried over."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.pins import Pins
 from trafficmond.flows.batch import Batch
 
-# A packet may be under way in the old program on another CPU at the moment of its replacement: it is booked before the
+# The old program may be processing a packet on another CPU when it is replaced: the packet is counted before the
 # reading after the next, an interval later.
 _READINGS = 2
 UNREADABLE = (
@@ -47,8 +47,8 @@ class Predecessors:
             old.close()
 
     def read_ledgers(self) -> list[Batch]:
-        """What they gained since the last call; to be called once nothing but the new programs is attached. With the
-        last reading their totals are added to the new ones and they are forgotten."""
+        """Reads what they gained since the last call; called once only the new programs are attached. With the last
+        reading their totals are added to the new ones and the ledgers removed."""
         if not self._readings:
             return []
         found = [ledger.read() for ledger, _ in self._old]
@@ -61,7 +61,7 @@ class Predecessors:
         return found
 
     def _carry(self, totals: npt.NDArray[Any], ledger: Ledger) -> None:
-        """All that was in flows counts as evicted now: it has left the cache for good."""
+        """Adds their totals. Everything in their flows counts as evicted, since it has left the cache."""
         carried, cached, recovered = self._carried, ledger.in_cache(), ledger.recovered()
         words(carried)[:] += words(totals).sum(axis=0)
         for unit in _UNITS:
@@ -69,9 +69,9 @@ class Predecessors:
             carried["evicted"][unit] += getattr(cached, unit) + getattr(recovered, unit)
 
     def close(self) -> None:
-        """Unmaps what is left."""
+        """Unmaps the remaining ledgers."""
         for ledger, totals in self._old:
             ledger.close()
             totals.close()
         self._old.clear()
-        self._carried = self._carried[:0].copy()  # no view of what is unmapped
+        self._carried = self._carried[:0].copy()  # no view of unmapped memory

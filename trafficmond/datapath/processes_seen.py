@@ -1,7 +1,7 @@
-"""Which process binds, connects or first sends (bpf/process.bpf.c).
+"""Processes that bind, connect or first send (bpf/process.bpf.c).
 
-By hooks of the root cgroup, and by a program on what goes out of watched interfaces: before the data path, so that what
-is dropped is named too."""
+They are seen by hooks of the root cgroup, and by a program on outgoing packets of monitored interfaces, before the data
+path, so that dropped packets count too."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _HOOKS = {  # program -> (section's kind for bcc, enum bpf_attach_type)
 _ENDS, _WAITING, _COUNTS = "tm_process_ends", "tm_process_waiting", "tm_process_counts"
 _SIDES = (Side(_OUT, libbpf.TC_EGRESS_TCX, libbpf.TCX_FIRST, NAMERS[0]),)
 _NETNS_COOKIE = 71  # SO_NETNS_COOKIE of asm/socket.h, since Linux 5.14
-_RENEWED_S = 30.0  # what is asked for stays longer than what is not
-_FULL = 7 / 8  # of a table, from where on something may have given way
+_RENEWED_S = 30.0  # notes in use stay longer than others
+_FULL = 7 / 8  # of a table, above which notes may have been evicted
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessCounts:
-    """What was noted since the start: struct tm_process_counts."""
+    """Counts of notes since the start: struct tm_process_counts."""
 
     noted: int = 0
-    lost: int = 0  # the kernel had no room
+    lost: int = 0  # did not fit into the kernel's table
 
 
 class ProcessesSeen(Beside):
@@ -64,11 +64,11 @@ class ProcessesSeen(Beside):
             unseen="processes that send through {interface}",
         )
         self._capacity = int(libbpf.map_info(self.maps[_ENDS]).max_entries)
-        self._renewed: dict[bytes, float] = {}  # ends of what waits -> when they were asked for
+        self._renewed: dict[bytes, float] = {}  # ends of waiting processes -> time of the last lookup
         with self._opened as stack:
             folder = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                for name, (_, hook) in _HOOKS.items():  # beside those of others: links never take a hook for themselves
+                for name, (_, hook) in _HOOKS.items():  # beside other programs: links never take a hook exclusively
                     stack.callback(os.close, libbpf.link_create(self.programs[name], folder, hook))
             except OSError as error:
                 raise DatapathError(f"cannot attach to the cgroup {top}: {error.strerror}") from error
@@ -77,12 +77,12 @@ class ProcessesSeen(Beside):
             self._opened = stack.pop_all()
 
     def sent(self, ends: Batch) -> Batch:
-        """A flows.processes.NOTE of each END that was seen going out; `pid` is 0 where there is none."""
+        """A flows.processes.NOTE of the sender for each END; `pid` is 0 if there is none."""
         return _notes(self.maps[_ENDS], ends)
 
     def waiting(self, ends: Batch) -> Batch:
-        """The same of what waits at the local ends, in the daemon's own network namespace; of none where the kernel
-        does not tell which that is (before 5.14)."""
+        """A NOTE of the waiting process for each local END, in the daemon's own network namespace; none before Linux
+        5.14, which cannot identify it."""
         if not self.netns:
             return np.zeros(len(ends), NOTE)
         ends = ends.copy()
@@ -92,19 +92,19 @@ class ProcessesSeen(Beside):
         return notes
 
     def counts(self) -> ProcessCounts:
-        """What was noted so far."""
+        """The counts so far."""
         return ProcessCounts(*self.sums(_COUNTS, 2))
 
     def may_lack(self) -> bool:
-        """Whether so much was noted that something may have given way."""
+        """Whether there were so many notes that some may have been evicted."""
         return self.counts().noted > self._capacity * _FULL
 
     def lost(self) -> int:
-        """Notes that the kernel had no room for."""
+        """Notes that did not fit into the kernel's table."""
         return self.counts().lost
 
     def _renew(self, ends: Batch, notes: Batch) -> None:
-        """Has the kernel keep what is asked for, whatever is bound besides: it lets go of what is oldest."""
+        """Renews the notes in use, since the kernel evicts the oldest."""
         now = time.monotonic()
         if len(self._renewed) > self._capacity:
             self._renewed.clear()
@@ -123,7 +123,7 @@ def _notes(table: int, ends: Batch) -> Batch:
 
 
 def _netns() -> int:
-    """The cookie of the network namespace; 0: this kernel does not tell."""
+    """The cookie of the network namespace; 0: this kernel has none."""
     with socket.socket(socket.AF_UNIX) as any_socket, contextlib.suppress(OSError):
         return int.from_bytes(any_socket.getsockopt(socket.SOL_SOCKET, _NETNS_COOKIE, 8), "little")
     return 0

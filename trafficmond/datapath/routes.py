@@ -1,4 +1,4 @@
-"""Default routes of this host, without going through all the others: a router has a million of those."""
+"""Default routes of this host, without reading all others: a router has a million of those."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HOP = struct.Struct("=HBBi")  # struct rtnexthop
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """Where a default route leads: through an interface, to a gateway if there is one ("" otherwise)."""
+    """A hop of a default route: an interface, and a gateway if there is one ("" otherwise)."""
 
     ifindex: int
     gateway: str
@@ -38,11 +38,11 @@ def _of_family(family: int) -> Iterator[Hop]:
             if message[4] == _TABLE_MAIN and message[7] == _UNICAST:
                 yield from hops(message)
         elif family == socket.AF_INET and any(attributes(message[_ROUTE.size :]).get(_DST, b"")):
-            return  # the kernel tells IPv4 routes in the order of their addresses
+            return  # the kernel dumps IPv4 routes in the order of their addresses
 
 
 def hops(route: bytes) -> Iterator[Hop]:
-    """The ways of a route message (struct rtmsg and its attributes)."""
+    """The hops of a route message (struct rtmsg and its attributes)."""
     found = attributes(route[_ROUTE.size :])
     if _OIF in found:
         yield Hop(int.from_bytes(found[_OIF], sys.byteorder), _gateway(found))
@@ -56,5 +56,5 @@ def hops(route: bytes) -> Iterator[Hop]:
 
 
 def _gateway(found: dict[int, bytes]) -> str:
-    octets = found.get(_GATEWAY) or found.get(_VIA, b"")[2:]  # the latter: of another family, named before it
+    octets = found.get(_GATEWAY) or found.get(_VIA, b"")[2:]  # the latter: of another family, which precedes it
     return str(ipaddress.ip_address(octets)) if octets else ""

@@ -1,7 +1,7 @@
-"""Hosts that somebody is logged in from, as logind tells them, whatever daemon let them in on whatever port.
+"""Hosts with a login session here, from logind, for any daemon and port.
 
-An open connection proves nothing, since whoever guesses passwords holds one too; a session is what comes after
-authentication. libsystemd reads them from /run/systemd/sessions, which takes neither D-Bus nor privileges.
+An open connection proves nothing, since guessing passwords opens one too; a session begins after authentication.
+libsystemd reads them from /run/systemd/sessions, which takes neither D-Bus nor privileges.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Any
 
 from trafficmond import networks
 
-MOST = 500  # sessions that are looked at, the oldest first: new ones push nobody out
-_LOGIND = Path("/run/systemd/seats")  # there while logind runs: what pam_systemd looks for too
+MOST = 500  # sessions that are read, the oldest first: new ones cannot displace them
+_LOGIND = Path("/run/systemd/seats")  # exists while logind runs; pam_systemd checks it too
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session with another host at its end; texts are logind's, "" where it has none."""
+    """A session with another host at its end; texts are logind's, "" if it has none."""
 
     remote_host: str  # an address, or a name if the daemon looked one up
-    service: str  # "sshd", "cockpit": what authenticated
+    service: str  # "sshd", "cockpit": the service that authenticated
     state: str  # "closing": the login has ended, only processes are left
     kind: str  # logind's class: "user", "user-early" (root); "greeter" before authentication
 
 
 def open_sessions() -> list[Session] | None:
-    """Sessions from other hosts, at most MOST sessions looked at; None where no logind tells."""
+    """Sessions from other hosts, at most MOST sessions looked at; None without logind."""
     if not _LOGIND.exists():
         return None
     try:
@@ -51,9 +51,9 @@ def open_sessions() -> list[Session] | None:
 
 
 def logged_in(sessions: Iterable[Session]) -> dict[str, str]:
-    """Address -> the services that let somebody in from there.
+    """Address -> the services with a login from there.
 
-    Names are left out: whoever answers for them would decide whom the guard protects.
+    Names are left out: whoever controls their DNS records would decide whom the guard protects.
     """
     found: dict[str, set[str]] = {}
     for session in sessions:

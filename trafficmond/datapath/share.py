@@ -1,8 +1,8 @@
-"""Sharing an interface with other XDP programs: what the daemon asks of the privileged step, and what it was told.
+"""Sharing an interface with other XDP programs: the daemon's requests to the privileged step, and the replies.
 
-A chain of XDP programs is libxdp's, which goes by the ids of other programs: that takes CAP_SYS_ADMIN, so root does it
+libxdp manages the chain of XDP programs by the ids of other programs, which needs CAP_SYS_ADMIN, so root does it
 (`trafficmond.sharer`). systemd starts that when the daemon connects to its socket; a daemon that is root starts it
-itself. One request, one answer, as JSON in a packet each; the maps go along as descriptors.
+itself. Each request and its reply are JSON in one packet, with the maps as descriptors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from trafficmond.errors import DatapathError, ForeignProgramError
 
 SOCKET = Path("/run/trafficmon/share")
 ANSWER_BYTES = 1 << 16
-# The verifier takes a second or two. As a service: longer, and systemd would take the daemon for hung.
+# The verifier takes a second or two. With a longer wait systemd would consider the daemon hung.
 _SERVICE_S, _CHILD_S = 25.0, 240.0
 
 
@@ -36,27 +36,27 @@ class Shared:
     """Our place in the chain of an interface. `chain`: "PRIORITY NAME" of each program in it, first to last."""
 
     ifindex: int
-    dispatcher: int  # id of the interface's XDP program when the chain was looked at
+    dispatcher: int  # id of the interface's XDP program when the chain was read
     mode: XdpMode
     chain: list[str]
 
     def holds(self, config: int) -> bool:
-        """Whether we, known by our map `config`, are still in it. Others who come and go make another dispatcher of it:
-        then it is looked at again."""
+        """Whether our program, identified by its map `config`, is still in the chain. It is read again when other
+        programs were added or removed, since that makes a new dispatcher."""
         now = libbpf.xdp_id(self.ifindex)
         if now == self.dispatcher or not now:
             return bool(now)
         try:
             said = _ask({"do": "look", "ifindex": self.ifindex}, [config])
         except DatapathError:
-            return True  # until somebody can tell
+            return True  # assumed until it can be read
         if said["ours"]:
             self.dispatcher, self.chain = said["dispatcher"], said["chain"]
         return bool(said["ours"])
 
 
 def join(loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[XdpMode], before: Sequence[int]) -> Shared:
-    """Puts the data path into the chain of an interface, in the place of what uses one of the maps `before`.
+    """Puts the data path into the chain of an interface; replaces the program that uses one of the maps `before`.
 
     Raises DatapathError, ForeignProgramError.
     """
@@ -70,7 +70,7 @@ def attempt(loaded: Loaded, sizes: Sizes, ifindex: int) -> None:
 
 
 def leave(ifindex: int, maps: Sequence[int]) -> None:
-    """Takes out of the chain of an interface what uses one of these maps. Raises DatapathError."""
+    """Removes the program that uses one of these maps from the chain of an interface. Raises DatapathError."""
     _ask({"do": "leave", "ifindex": ifindex}, maps)
 
 
@@ -115,7 +115,7 @@ def _next_step() -> str:
 
 @contextmanager
 def _privileged() -> Iterator[socket.socket]:
-    """A connection to one who may."""
+    """A connection to the privileged step."""
     if os.geteuid():
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as ours:
             ours.settimeout(_SERVICE_S)

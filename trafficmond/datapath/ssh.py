@@ -1,7 +1,7 @@
-"""Who is probably logged in over SSH, where no logind tells.
+"""Probable logins over SSH, for hosts without logind.
 
-A connection to SSH's port proves nothing: whoever guesses passwords holds one too. But sshd closes it after its
-LoginGraceTime if nobody has logged in by then, so one that is older and in use is a login.
+A connection to SSH's port proves nothing: guessing passwords opens one too. But sshd closes it after its LoginGraceTime
+if nobody has logged in by then, so one that is older and in use is a login.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from trafficmond.datapath.sockets import Peer, established
 
 PORT = 22
-_GRACE_S = 120.0  # sshd's LoginGraceTime where nobody has set another
-_IN_USE_S = 60.0  # since data last went either way
+_GRACE_S = 120.0  # sshd's default LoginGraceTime
+_IN_USE_S = 60.0  # since data last went in either direction
 
 
 class Logins:
-    """Remembers since when each connection has been there; `look` often, for its age counts from the first look."""
+    """Records when each connection was first seen. Call `look` often, since ages count from the first call."""
 
     def __init__(self) -> None:
         self._since: dict[tuple[str, int], float] | None = None
@@ -26,7 +26,7 @@ class Logins:
         return self.judge(established(PORT), now)
 
     def judge(self, found: Iterable[Peer], now: float) -> set[str]:
-        """`look` with what it would see. Those of the first look may be of any age, and are taken for old."""
+        """`look`, given the connections. Those of the first call may be of any age, and count as old."""
         first = now if self._since is not None else now - _GRACE_S
         known = self._since or {}
         peers = list(found)

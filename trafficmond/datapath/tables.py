@@ -1,6 +1,6 @@
-"""The verdict tables in force: one that is confirmed, and perhaps one on probation, which the kernel itself ends.
+"""The verdict tables in force: the confirmed one, and possibly one on probation, which the kernel itself ends.
 
-A table lies in one of three slots by its size, and the first slot that is taken counts (bpf/maps.h).
+A table is in one of three slots by its size, and the first used slot counts (bpf/maps.h).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trafficmond.errors import DatapathError
 
 _GLANCE_S = 0.0002
 _PAGE_BYTES = abi.PAGE.itemsize
-_ROOM_PAGES = 16  # behind a table, for what is added in place
+_ROOM_PAGES = 16  # after a table, for additions in place
 _ROOM_PART = 8  # or an eighth of it
 _MOVED_WORDS = 1 << 20  # at once
 _SLOTS = (("tm_table_small", abi.SMALL_PAGES), ("tm_table_large", abi.LARGE_PAGES), ("tm_table_huge", None))
@@ -28,7 +28,7 @@ _SLOTS = (("tm_table_small", abi.SMALL_PAGES), ("tm_table_large", abi.LARGE_PAGE
 
 @dataclass(frozen=True, slots=True)
 class _Staged:
-    """A table in a map, by which no packet is judged yet."""
+    """A table in a map that is not in force yet."""
 
     fd: int
     slot: str
@@ -36,7 +36,7 @@ class _Staged:
 
     @classmethod
     def of(cls, words: npt.NDArray[np.uint32], *, emptied: bool = False) -> _Staged:
-        """`emptied`: the words are nobody's any more, and what is in the map of them is given back at once. Raises
+        """`emptied`: the words are not needed any more, and their memory is released as they are copied. Raises
         DatapathError."""
         needed = words.nbytes // _PAGE_BYTES
         slot, padded = next(each for each in _SLOTS if each[1] is None or needed <= each[1])
@@ -59,7 +59,7 @@ class _Staged:
         return cls(fd, slot, live)
 
     def close(self) -> None:
-        """What the kernel or this process uses of it stays."""
+        """Closes the map; memory in use by the kernel or this process stays."""
         os.close(self.fd)
 
 
@@ -71,7 +71,7 @@ def _move(words: npt.NDArray[np.uint32], live: npt.NDArray[np.uint32]) -> None:
 
 
 class Tables:
-    """Both places of the tables' maps. `grace`: where the kernel's grace periods are waited for."""
+    """Both places of the tables' maps. `grace`: executor that waits for the kernel's grace periods."""
 
     def __init__(self, maps: Mapping[str, int], grace: Executor) -> None:
         self._maps = maps
@@ -80,22 +80,22 @@ class Tables:
         self._taken = ["", ""]  # slot by place; unknown: an earlier daemon may have used any
 
     def stage(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """Lays a compiled table ready in a map of its own; returns the words there, with some room behind them, which
-        `put` swaps in at once, unless `unstage` was called. Nothing is left of `words`: a large table is not there
-        twice. From any thread, one at a time. Raises DatapathError."""
+        """Prepares a compiled table in a separate map; returns the words there, followed by some room, which `put`
+        swaps in at once, unless `unstage` was called. `words` is emptied, so that a large table is not in memory twice.
+        From any thread, one at a time. Raises DatapathError."""
         self._staged = staged = _Staged.of(words, emptied=True)
         return staged.live
 
     def unstage(self) -> None:
-        """Gives up what lies ready, if it was not put in force."""
+        """Discards a prepared table that was not put in force."""
         if self._staged:
             self._staged.close()
             self._staged = None
 
     def put(self, words: npt.NDArray[np.uint32], place: int) -> npt.NDArray[np.uint32]:
         """Swaps in a compiled table at this place (abi.CONFIRMED, abi.TRIAL): every packet sees the old one or the new
-        one, never a mixture. Returns the words that the kernel reads, with some room behind them; those that were
-        staged last are these.
+        one, never a mixture. Returns the words that the kernel reads, followed by some room; they may be those staged
+        last.
 
         Raises DatapathError if the kernel has no memory for it; then the old one stays.
         """
@@ -110,24 +110,24 @@ class Tables:
             raise DatapathError(f"the kernel refused the verdict table: {error.strerror}") from error
         finally:
             staged.close()
-        # The first slot that is taken counts, so a table in another slot goes once the new one is there.
+        # The first used slot counts, so a table in another slot is removed once the new one is there.
         if slot != self._taken[place]:
             self.clear(place, but=slot)
         self._taken[place] = slot
         return staged.live
 
     def clear(self, place: int, but: str = "") -> None:
-        """Takes what lies at a place out of every slot but one."""
+        """Removes the tables at a place from every slot but one."""
         for slot, _ in _SLOTS:
             if slot != but:
                 libbpf.delete(self._maps[slot], place.to_bytes(4, "little"))
         self._taken[place] = but
 
     def _swap(self, slot: str, place: int, fd: int) -> None:
-        """Returns as soon as every packet from now on is judged by the new table.
+        """Returns as soon as the new table applies to every later packet.
 
-        The call itself goes on for a grace period, some 15 ms, after which nobody reads the old table any more; that
-        is waited for in a thread, and only the next change has to wait for it too. Raises OSError.
+        The call itself lasts a grace period, about 15 ms, after which no CPU reads the old table. A thread waits for
+        that, and only the next change waits for it too. Raises OSError.
         """
         outer, key, new = self._maps[slot], place.to_bytes(4, "little"), libbpf.map_info(fd).id
         done = self._grace.submit(libbpf.update, outer, key, fd.to_bytes(4, "little"))

@@ -1,6 +1,6 @@
-"""Which cgroup waits for what comes to this host, by sock_diag(7): no capability is needed, and no process looked at.
+"""The cgroups of waiting sockets, by sock_diag(7): without a capability, and without reading processes.
 
-The kernel tells of 10,000 sockets in a few milliseconds; columns are taken out of its answer as it stands.
+The kernel lists 10,000 sockets in a few milliseconds; columns are extracted directly from its reply.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SOURCE_AT = HEADER.size + 8
 _ATTRIBUTES_AT = HEADER.size + sockets.MESSAGE_BYTES
 _LOW32 = np.uint64(0xFFFFFFFF)
 
-# A socket that waits: on an address, or on every one (0, 0).
+# A waiting socket: on an address, or on every one (0, 0).
 WAITING = np.dtype(
     [("hi", "u8"), ("lo", "u8"), ("port", "u2"), ("proto", "u1"), ("family", "u1"), ("only_six", "?"), ("cgroup", "u8")]
 )
@@ -32,7 +32,7 @@ Octets = npt.NDArray[np.uint8]
 
 
 def waiting() -> Batch:
-    """WAITING rows: TCP that listens and UDP without a peer. Raises OSError where the kernel does not tell."""
+    """WAITING rows: TCP listeners, and UDP without a peer. Raises OSError if the kernel cannot list them."""
     found = [np.zeros(0, WAITING)]
     for proto, state in ((socket.IPPROTO_TCP, sockets.LISTEN), (socket.IPPROTO_UDP, sockets.CLOSED)):
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -42,8 +42,7 @@ def waiting() -> Batch:
 
 
 def alike(answered: Iterator[bytes]) -> Iterator[Octets]:
-    """The messages of a dump, to its end, as matrices: a row each of those of one length that follow one another.
-    Raises OSError."""
+    """The messages of a dump, to its end, as matrices: one for each run of messages of equal length. Raises OSError."""
     for answer in answered:
         at = 0
         while at + HEADER.size <= len(answer):
@@ -80,8 +79,8 @@ def _words(messages: Octets, at: int, size: int, kind: str = ">u2") -> npt.NDArr
 
 
 def _attribute(messages: Octets, kind: int, size: int) -> Octets:
-    """What an attribute of that size says in each message, zeros where it is missing. The kernel writes those of like
-    sockets in one order: where the first has it, nearly all have it."""
+    """An attribute of that size in each message, zeros if it is missing. The kernel writes attributes of similar
+    sockets in one order: nearly all have it where the first one has it."""
     found = np.zeros((len(messages), size), np.uint8)
     at, end = _ATTRIBUTES_AT, messages.shape[1]
     first = messages[0].tobytes()
