@@ -1,5 +1,5 @@
-"""The two columnar batches: DELTA, what the data path (or an offline reader) saw of one direction since the
-last reading, and FLOW, what the flow table makes of it for detectors, the store and the logs.
+"""The two columnar batches: DELTA, one direction's packets since the last reading, from the data path or an offline
+reader, and FLOW, the flow table's result for detectors, the store and the logs.
 
 An address is two unsigned 64-bit words in host order, `hi` and `lo`; IPv4 is v4-mapped (hi 0, lo
 0x0000ffffaabbccdd), with `family` telling 4 from 6. Times are epoch seconds (float64).
@@ -41,17 +41,17 @@ ENDPOINTS = [
 DELTA = np.dtype(
     [
         *ENDPOINTS,
-        ("inner", "u8"),  # names what a tunnel's packets carry (names.Names.inners); 0: nothing, or not looked at
-        ("owner", "u8"),  # of what goes out: who sent the record's first packet (names.Names.owners); 0: not looked at
+        ("inner", "u8"),  # the conversation inside a tunnel (names.Names.inners); 0: none, or not decoded
+        ("owner", "u8"),  # egress: who sent the record's first packet (names.Names.owners); 0: not recorded
         ("packets", "u8"),
         ("bytes", "u8"),
         ("payload_bytes", "u8"),
         ("payload_packets", "u4"),
-        ("first", "f8"),  # of the ledger record; of what was read from files, of the delta
+        ("first", "f8"),  # of the ledger record; offline of the delta
         ("last", "f8"),
         ("first_len", "u2"),  # wire length of the record's first and last packet
         ("last_len", "u2"),
-        ("tcp_flags", "u1"),  # OR since the record began; of what was read from files, over the delta
+        ("tcp_flags", "u1"),  # OR since the record began; offline over the delta
         ("first_flags", "u1"),  # TCP flags of the record's first packet
         ("bits", "u1"),  # abi.BIT_*
         ("ttl", "u1"),  # of the first packet
@@ -67,7 +67,7 @@ FLOW = np.dtype(
         ("id", "u8"),
         *ENDPOINTS,  # direction: of the initiator's packets; verdict: the latest of the initiator's
         ("inner", "u8"),  # as in DELTA
-        ("owner", "u8"),  # whose of this host it is, by what this host sent (names.Names.owners); 0: nobody knows
+        ("owner", "u8"),  # owner on this host, from packets it sent (names.Names.owners); 0: unknown
         ("first", "f8"),
         ("last", "f8"),
         ("reply_first", "f8"),  # nan: never answered
@@ -99,7 +99,7 @@ FLOW = np.dtype(
 
 
 def spread(rows: Column, most: int) -> Column:
-    """At most so many of the rows, evenly spread: the start of a flood must not hide what came after it."""
+    """At most so many of the rows, evenly spread, so that the start of a flood does not hide later rows."""
     if len(rows) <= most:
         return rows
     kept: Column = rows[np.arange(max(most, 0)) * len(rows) // max(most, 1)]
@@ -109,14 +109,14 @@ def spread(rows: Column, most: int) -> Column:
 def within(rows: Batch, side: str, network: Network) -> Column:
     """Whether each row's address of that side ("src", "dst") lies in a prefix."""
     mask, base, word = int(network.netmask), int(network.network_address), (1 << 64) - 1
-    low, high = np.uint64(mask & word), np.uint64(mask >> 64)  # of IPv4 the upper half and what marks it are left out
+    low, high = np.uint64(mask & word), np.uint64(mask >> 64)  # IPv4 without the upper half and the mapping prefix
     inside: Column = (rows["family"] == network.version) & (rows[side + "_lo"] & low == np.uint64(base & word))
     inside &= rows[side + "_hi"] & high == np.uint64(base >> 64)
     return inside
 
 
 def of_prefixes(rows: Batch, sides: Sequence[str], wanted: Choice[Network]) -> Column:
-    """Whether an address of one of the sides is of the chosen prefixes."""
+    """Whether an address of one of the sides is in the chosen prefixes."""
     found: Column = np.zeros(len(rows), bool)
     for side in sides:
         for network in wanted.items:
@@ -125,7 +125,7 @@ def of_prefixes(rows: Batch, sides: Sequence[str], wanted: Choice[Network]) -> C
 
 
 def of_ports(rows: Batch, wanted: Choice[tuple[int, int]]) -> Column:
-    """Whether a port of either side is of the chosen."""
+    """Whether a port of either side is among the chosen ones."""
     found: Column = np.zeros(len(rows), bool)
     for side in ("sport", "dport"):
         for first, last in wanted.items:
@@ -165,7 +165,7 @@ def join(batches: Sequence[Batch]) -> Batch:
 
 def _opaque(rows: Batch) -> Batch:
     if rows.dtype.hasobject:
-        return rows  # numpy counts who refers to what is in it
+        return rows  # numpy counts the references in it
     opaque: Batch = rows.view(np.dtype((np.void, rows.dtype.itemsize)))
     return opaque
 
@@ -185,7 +185,7 @@ def address_text(hi: int, lo: int, family: int) -> str:
 
 
 def left_aligned(hi: Column, lo: Column, family: Column) -> tuple[Column, Column]:
-    """The words of addresses as `policy.prefixes` and databases have them: IPv4 in the upper half of `hi`."""
+    """The words of addresses in the form of `policy.prefixes` and databases: IPv4 in the upper half of `hi`."""
     four = family == 4
     return np.where(four, lo << np.uint64(32), hi), np.where(four, np.uint64(0), lo)
 

@@ -1,7 +1,7 @@
 """One form for the two directions of a conversation: endpoints ordered, ICMP types paired.
 
-The order and the ICMP pairs are those of Community ID v1 (corelight/community-id-spec, after Zeek), so that
-what the flow table merges is what other monitors call one flow.
+The order and the ICMP pairs are those of Community ID v1 (corelight/community-id-spec, after Zeek), so that the flow
+table merges what other monitors call one flow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PAIRS = {
 _NO_MATE = -1
 
 TYPE_UNKNOWN = 256
-"""The type (sport) of ICMP where a log does not say it. It pairs with itself: both directions are one flow, begun by
+"""The type (sport) of ICMP if a log does not have it. It pairs with itself: both directions are one flow, begun by
 whoever is told first."""
 
 
@@ -80,15 +80,15 @@ def canonical(rows: Batch) -> Canonical:
 
 
 def icmp_mate(proto: Column, kind: Column) -> Column:
-    """The type that answers (or asked for) each ICMP or ICMPv6 type; -1 where there is none."""
+    """The reply (or request) type of each ICMP or ICMPv6 type; -1 if there is none."""
     mates: Column = MATE[proto, np.minimum(kind, TYPE_UNKNOWN)]
     return mates
 
 
 def later_fragments(rows: Batch) -> Column:
-    """Which rows are ICMP or ICMPv6 without a type: later fragments, whose 0 is not that of an echo reply.
+    """A mask of ICMP or ICMPv6 rows without a type: later fragments, whose 0 is not an echo reply's.
 
-    False where the layout does not tell fragments.
+    False if the layout does not mark fragments.
     """
     if "bits" not in (rows.dtype.names or ()):
         return np.zeros(len(rows), bool)
@@ -98,7 +98,7 @@ def later_fragments(rows: Batch) -> Column:
 
 
 def as_echoes(fragments: Batch) -> tuple[Batch, Batch]:
-    """(requests, replies): `later_fragments` as parts of the one and of the other."""
+    """(requests, replies): `later_fragments` as parts of either."""
     requests, replies = fragments.copy(), fragments.copy()
     for rows, of_v4, of_v6 in ((requests, 8, 128), (replies, 0, 129)):
         rows["bits"] = 0

@@ -18,7 +18,7 @@ from trafficmond.protocols import ICMP, ICMPV6, SERVED
 
 WITH_PORTS = (ICMP, ICMPV6, *SERVED)
 
-# What is hashed, in network order; protocols without ports end before them.
+# The hashed bytes, in network order; protocols without ports end before them.
 _V4 = np.dtype(
     [("seed", ">u2"), ("a", ">u4"), ("b", ">u4"), ("proto", "u1"), ("pad", "u1"), ("p", ">u2"), ("q", ">u2")]
 )
@@ -48,7 +48,7 @@ def digests(rows: Batch) -> list[bytes]:
 
 
 def _hashed(rows: Batch) -> Iterator[tuple[Column, Batch, int]]:
-    """(which rows, what is hashed of each, how many bytes of that)."""
+    """(rows, the hashed bytes of each, their length)."""
     key = canonical(rows)
     ports = np.isin(rows["proto"], WITH_PORTS)
     v4 = rows["family"] == 4
@@ -84,8 +84,8 @@ def community_ids(rows: Batch) -> list[str]:
 
 
 def community_texts(rows: Batch, digests_of_rows: list[bytes]) -> list[str]:
-    """ "1:" and the base64 of each row's digest; empty, as the specification proposes, where ports are needed and are
-    not known: in later fragments."""
+    """ "1:" and the base64 of each row's digest; empty, as the specification proposes, if ports are needed and unknown:
+    in later fragments."""
     return [
         "" if portless else "1:" + binascii.b2a_base64(digest, newline=False).decode("ascii")
         for digest, portless in zip(digests_of_rows, _portless(rows).tolist(), strict=True)

@@ -1,5 +1,5 @@
 """The library of inner loops in C, and those of flow table and detectors by ctypes (bpf/host_state.h, host_flows.h,
-host_detect.h, host_texts.h). Those of other parts have callers of their own: `policy/compiled.py`, `store/direct.py`,
+host_detect.h, host_texts.h). Other parts have their own callers: `policy/compiled.py`, `store/direct.py`,
 `analyze/native.py`."""
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ _SIGNATURES: Signatures = {
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL:
-    """The library, loaded once. Raises TrafficmonError where it is not, or is of another version than these rows."""
+    """The library, loaded once. Raises TrafficmonError if it is missing, or its version has other rows."""
     path = next((place for place in PLACES if place.exists()), None)
     if path is None:
         raise TrafficmonError(f"cannot find {_NAME}, a part of trafficmon", hint=compiled.HINT)
@@ -97,7 +97,7 @@ def library() -> ctypes.CDLL:
 
 
 def declare(loaded: ctypes.CDLL, signatures: Signatures) -> None:
-    """Tell ctypes what these functions take and return. Raises AttributeError where one is missing."""
+    """Tell ctypes what these functions take and return. Raises AttributeError if one is missing."""
     for name, (result, arguments) in signatures.items():
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments
@@ -126,7 +126,7 @@ class Places(ctypes.Structure):
 
 @lru_cache(maxsize=32)
 def _layout(dtype: np.dtype[Any]) -> tuple[Column, Column] | None:
-    """(offset, size) of each field; None where one is no number."""
+    """(offset, size) of each field; None if one is not a number."""
     fields: Mapping[str, Any] = dtype.fields or {}
     kinds = [fields[name][0] for name in dtype.names or ()]
     if not all(kind.kind in "buif" and kind.itemsize in (1, 2, 4, 8) for kind in kinds):
@@ -136,7 +136,7 @@ def _layout(dtype: np.dtype[Any]) -> tuple[Column, Column] | None:
 
 
 def columns(rows: Batch) -> dict[str, Column] | None:
-    """Every field of the rows by itself; None where a field is no number, or the rows do not lie together."""
+    """Every field of the rows by itself; None if a field is not a number, or the rows are not contiguous."""
     layout = _layout(rows.dtype)
     if layout is None or not rows.flags.c_contiguous:
         return None
@@ -175,7 +175,7 @@ def gather(rows: Batch, at: Column, into: Batch, names: Pairs) -> None:
 
 
 def gained(records: Batch, bases: Batch, into: Batch) -> None:
-    """DELTA rows of what abi.FLOW `records` gained over the abi.TAKEN `bases`; `first` and `last` are jiffies."""
+    """DELTA rows: the gain of abi.FLOW `records` over the abi.TAKEN `bases`; `first` and `last` are jiffies."""
     assert len(records) == len(bases) == len(into)
     library().tm_ledger_gained(at_address(records), at_address(bases), len(records), at_address(into))
 
@@ -200,7 +200,7 @@ def groups(keys: Column) -> tuple[Column, Column, Column]:
 
 
 def places(known: Column, count: int, hashed: Column, keys: Column) -> tuple[Column, Column]:
-    """`index.Index.place`, given its tables."""
+    """Does the same as `index.Index.place`, given its tables."""
     keys = np.ascontiguousarray(keys)
     place, fresh = np.empty(len(keys), np.int64), np.empty(len(keys), np.int64)
     tables = at_address(known), count, at_address(hashed), len(hashed)
@@ -215,7 +215,7 @@ def sum_up(of: Column, values: Column, sums: Column) -> None:
 
 
 def admit(places: Places, keys: Column, weight: Column, now: Column) -> Column:
-    """The slot of each key, as `detect.windows.BoundedTable.admit` has it."""
+    """The slot of each key; see `detect.windows.BoundedTable.admit`."""
     slots = np.empty(len(keys), np.int64)
     columns = np.ascontiguousarray(keys), np.ascontiguousarray(weight, np.float64), np.ascontiguousarray(now)
     given = ctypes.addressof(places), *map(at_address, columns), len(keys), at_address(slots)
@@ -225,13 +225,13 @@ def admit(places: Places, keys: Column, weight: Column, now: Column) -> Column:
 
 
 class Merged:
-    """What became of a sorted batch of deltas; see `Loops.merge`."""
+    """The result of merging a sorted batch of deltas; see `Loops.merge`."""
 
     def __init__(self, groups: int) -> None:
         self.flows = np.empty(groups, FLOW)  # of each group
         self.anew = np.empty(groups, bool)  # the group is the first of its connection in this batch
         self.fresh = np.empty(groups, STATE)  # rows that the table did not have
-        self.reopened = np.empty(groups, STATE)  # what rows held before another connection took their place
+        self.reopened = np.empty(groups, STATE)  # rows before another connection replaced them
         self.reported = np.empty(groups, STATE)  # rows as they were before their verdict changed
 
 
@@ -247,16 +247,16 @@ class Loops:
         self._address = ctypes.addressof(self._rules)
 
     def configure(self, idle_s: float, active_s: float) -> None:
-        """Timeouts from now on."""
+        """Change the timeouts."""
         self._rules.idle, self._rules.active = idle_s, active_s
 
     def rules(self, before: float) -> int:
-        """Where struct tm_flow_rules lies, for deltas that follow a reading `before`."""
+        """The address of struct tm_flow_rules, for deltas after a reading at `before`."""
         self._rules.before = before
         return self._address
 
     def identify(self, deltas: Batch, before: float) -> tuple[Column, Column, int, float]:
-        """(id, swapped) of each delta, how many are later fragments of ICMP, and when the earliest began."""
+        """(id, swapped) of each delta, the number of later ICMP fragments, and when the earliest delta began."""
         count = len(deltas)
         ids, swapped, earliest = np.empty(count, np.uint64), np.empty(count, bool), ctypes.c_double()
         out = at_address(ids), at_address(swapped), ctypes.addressof(earliest)
@@ -297,7 +297,7 @@ class Loops:
         return into
 
     def deadlines(self, rows: Batch) -> tuple[Column, Column]:
-        """(when each STATE row must be looked at again, for how long it is kept after its last packet)."""
+        """(when each STATE row must be checked again, how long it is kept after its last packet)."""
         deadline, kept = np.empty(len(rows)), np.empty(len(rows))
         self._library.tm_flows_deadlines(
             at_address(rows), len(rows), self._address, at_address(deadline), at_address(kept)
@@ -306,7 +306,7 @@ class Loops:
 
 
 def at_address(array: Column) -> int:
-    """Where a contiguous array lies."""
+    """The address of a contiguous array."""
     assert array.flags.c_contiguous
     address: int = array.ctypes.data
     return address
@@ -323,7 +323,7 @@ def addresses(hi: Column, lo: Column, family: Column) -> list[str]:
 
 
 def community_texts(text: Batch, length: int) -> Column:
-    """The Community ID of the first `length` bytes of each row, which is what is hashed."""
+    """The Community ID of each row: a hash of its first `length` bytes."""
     found = np.empty(len(text), "U30")
     fits = library().tm_community_texts(at_address(text), len(text), text.dtype.itemsize, length, at_address(found))
     assert fits

@@ -1,4 +1,4 @@
-"""Answers of DNS read in C (bpf/host_dns.h): which addresses the names that were asked for have."""
+"""DNS answers, parsed in C (bpf/host_dns.h): the addresses of queried names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Ring(ctypes.Structure):
 
 
 class AnswerReader:
-    """Takes answers out of a ring buffer of the kernel's, by the addresses at which it is mapped."""
+    """Reads answers from a ring buffer of the kernel, by its mapped addresses."""
 
     def __init__(self, library: Any, consumed: int, produced: int, data: int, size: int) -> None:
         self._library = library
@@ -33,11 +33,11 @@ class AnswerReader:
 
     @property
     def unreadable(self) -> int:
-        """Answers that are not what was asked for, or nothing that can be read."""
+        """Answers that do not match their query, or cannot be parsed."""
         return self._unreadable.value
 
     def take(self) -> Batch:
-        """NAMED rows of all answers that wait."""
+        """Takes all waiting answers, as NAMED rows."""
         found = []
         while True:
             rows = np.empty(_ROOM, NAMED)
@@ -45,5 +45,5 @@ class AnswerReader:
                 ctypes.addressof(self._ring), rows.ctypes.data, _ROOM, ctypes.addressof(self._unreadable)
             )
             found.append(rows[:count])
-            if not count:  # fewer than there is room for may be an answer of many that waits
+            if not count:  # with some room left, a large answer may still wait
                 return np.concatenate(found)

@@ -1,7 +1,7 @@
-"""Events: what a person reads in the log about single packets, chosen from the ledger's deltas.
+"""Events: log entries about single packets, chosen from the ledger's deltas.
 
-A ledger record that began under a verdict of monitor or drop gives one event "new", for its first packet. A
-record that goes on gives one event "sample" a reading, for its last packet. A budget bounds both; news come first.
+A ledger record that began under a verdict of monitor or drop gives one event "new", for its first packet. A record that
+continues gives one event "sample" per reading, for its last packet. A budget limits both; "new" comes first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Kind(enum.IntEnum):
     """EVENT.kind."""
 
     NEW = 0  # the first packet of a flow under this verdict
-    SAMPLE = 1  # the latest packet of a flow that goes on
+    SAMPLE = 1  # the latest packet of a flow that continues
 
     def __str__(self) -> str:
         return self.name.lower()
@@ -30,7 +30,7 @@ EVENT = np.dtype(
     [
         ("timestamp", "f8"),  # of the packet, epoch seconds
         *ENDPOINTS,  # of the packet as it travelled: src sent it
-        ("owner", "u8"),  # as in DELTA; of what came in, who waits there
+        ("owner", "u8"),  # as in DELTA; ingress: who waits there
         ("packet_size", "u2"),  # on the wire from the Ethernet header
         ("kind", "u1"),  # Kind
         ("tcp_flags", "u1"),  # NEW: of this packet; SAMPLE: OR since the record began
@@ -45,9 +45,9 @@ _SHARED = [name for name, *_ in ENDPOINTS] + ["owner", "ttl", "packets"]
 def events(deltas: Batch, now: float, budget: int, loud_words: Collection[int] = ()) -> tuple[Batch, int]:
     """The EVENT batch of one reading, oldest packet first, and how many events the budget (rows) suppressed.
 
-    Beyond the budget, news go before samples, and of either kind an even spread over the reading is kept: the
-    start of a flood must not hide what came after it. A packet's time is never later than `now`. Packets of the
-    verdicts `loud_words` are told of whatever became of them: what a rule in shadow would have dropped or logged.
+    Beyond the budget, "new" comes before "sample", and either kind is spread evenly over the reading, so that the start
+    of a flood does not hide later events. A packet's time is never later than `now`. Packets with the verdicts
+    `loud_words` always give events: a rule in shadow would have dropped or logged them.
     """
     action = action_of(deltas["verdict"])
     loud = (action == Action.MONITOR) | (action == Action.DROP)

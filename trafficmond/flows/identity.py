@@ -1,9 +1,9 @@
-"""Which flow a delta is of: its 64-bit id, and whether it goes the other way.
+"""The flow of a delta: its 64-bit id, and whether its direction is swapped.
 
-Strangers choose what ids are made of, so they come from a keyed universal hash: nobody without the key can make two
-flows collide with a probability above 2**-64 a pair: the multilinear hash family, mod 2**64, upper half, twice, which
-is strongly universal for 32-bit words (Carter and Wegman 1981; Lemire and Kaser 2014, "Strongly universal string
-hashing is fast").
+Senders choose the fields behind an id, so ids are a keyed universal hash: without the key nobody can make two flows
+collide with a probability above 2**-64 a pair: the multilinear hash family, mod 2**64, upper half, twice, which is
+strongly universal for 32-bit words (Carter and Wegman 1981; Lemire and Kaser 2014, "Strongly universal string hashing
+is fast").
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from trafficmond.flows.canonical import as_echoes, later_fragments
 from trafficmond.flows.compiled import Loops
 
 _KEY_WORDS = 12  # 32-bit words of a canonical key
-_INNER_WORDS = 2  # and of what is inside; where that is nothing anywhere, they add nothing and are left out
+_INNER_WORDS = 2  # and of `inner`; left out if it is 0 in all rows
 
 
 class Identity:
-    """Ids by keys of its own. `seed` makes them repeatable; None takes the system's randomness."""
+    """Ids by its own keys. `seed` makes them repeatable; None uses the system's randomness."""
 
     def __init__(self, seed: int | None) -> None:
         source = random.SystemRandom() if seed is None else random.Random(seed)
@@ -30,10 +30,10 @@ class Identity:
         )
 
     def of(self, deltas: Batch, before: float, known: Column, loops: Loops) -> tuple[Column, Column, float]:
-        """(id, swapped) of each delta, and when the earliest began. `before`: when the ones before were read;
-        `known`: the ids of flows that there are."""
+        """(id, swapped) of each delta, and when the earliest began. `before`: time of the last reading; `known`: the
+        ids of existing flows."""
         ids, swapped, fragments, earliest = loops.identify(deltas, before)
-        if fragments:  # of ICMP: each is of the ping it is part of, where one is known or in this batch
+        if fragments:  # ICMP fragments belong to their ping, if it is known or in this batch
             later = later_fragments(deltas)
             at, others = np.flatnonzero(later), np.append(known, ids[~later])
             for echoes in reversed(as_echoes(deltas[at])):

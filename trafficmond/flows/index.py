@@ -11,7 +11,7 @@ _LEAST_PLACES = 1 << 12
 
 
 class Index:
-    """Keys and their places 0, 1, 2...; unbounded, so whoever adds keys begins another when they are too many."""
+    """Keys and their places 0, 1, 2...; unbounded, so the caller starts a new one when there are too many."""
 
     def __init__(self) -> None:
         self._keys = np.empty(0, np.uint64)
@@ -28,7 +28,7 @@ class Index:
         return keys
 
     def place(self, keys: Column) -> tuple[Column, Column]:
-        """(place of each of these, which of them came for the first time, in the order of the places they got)."""
+        """(place of each key, indexes of the new ones in the order of their places)."""
         self._make_room(len(keys))
         places, fresh = compiled.places(self._keys, self._count, self._places, keys)
         self._count += len(fresh)

@@ -1,4 +1,4 @@
-"""What a tunnel's packets carry, as the columns that flows are told with."""
+"""The conversations inside tunnels, as columns of flows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TUNNELS = {abi.IPIP: "ipip", abi.GRE: "gre", abi.ERSPAN: "erspan", abi.VXLAN: "
 
 
 class Inner(NamedTuple):
-    """The conversation inside a tunnel; src is who sent its first packet."""
+    """The conversation inside a tunnel; src sent its first packet."""
 
     tunnel: str | None = None
     vni: int | None = None  # or the key of GRE, the session of ERSPAN; None: the tunnel has no number
@@ -30,7 +30,7 @@ NOTHING = Inner()
 
 
 def inner_flows(column: Column, inners: Mapping[int, bytes]) -> list[Inner]:
-    """What each `inner` of a batch stands for by `names.Names.inners`; NOTHING where it is 0 or not known."""
+    """The conversation of each `inner` of a batch by `names.Names.inners`; NOTHING if it is 0 or unknown."""
     known = dict(zip(inners, _decoded(inners.values()), strict=True)) if inners else {}
     return [known.get(inner, NOTHING) for inner in column.tolist()] if known else [NOTHING] * len(column)
 

@@ -1,4 +1,4 @@
-"""Why a packet could not be read: the words for the reasons, live and offline, in status, metrics and reports."""
+"""The reasons why packets are malformed, in words: live and offline, in status, metrics and reports."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ MALFORMED = {
 
 
 def by_reason(counts: Iterable[int]) -> dict[str, int]:
-    """Packets by reason, of counts by its number; those that there were none of are left out."""
+    """Packets by reason, from counts by its number; zeros are left out."""
     return {MALFORMED[number]: int(count) for number, count in enumerate(counts) if number in MALFORMED and count}

@@ -1,4 +1,4 @@
-"""What numbers are called: an immutable snapshot for the threads that make text of batches."""
+"""Names for numbers: an immutable snapshot for the threads that render batches as text."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from trafficmond.verdict import Pair, is_shadowed, reason_of, reason_text, rule_
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Interface names by ifindex and rule labels by rule id, as they were at one moment, and what the `inner` of the
-    batch that this goes with stands for, as far as that is known (abi.INNER), and whom its `owner` stands for.
+    """Interface names by ifindex and rule labels by rule id at one moment, and the known conversations (abi.INNER) and
+    owners behind `inner` and `owner` of the batch that this belongs to.
 
     The mappings are copied on construction, unless they are read-only, so that a snapshot may cross threads. Numbers
-    that nobody named any more (an interface that went away, a rule that was removed) are still called something.
+    without a name (a removed interface or rule) still get a text.
     """
 
     interfaces: Mapping[int, str] = field(default_factory=dict)
@@ -33,18 +33,18 @@ class Names:
                 object.__setattr__(self, name, MappingProxyType(dict(given)))
 
     def interface(self, ifindex: int) -> str:
-        """The interface's name, "if7" where unknown."""
+        """The interface's name, "if7" if unknown."""
         return self.interfaces.get(ifindex) or f"if{ifindex}"
 
     def rule(self, verdict: int) -> str:
-        """What decided: the rule's label ("rule 12" where unknown), or where no rule did, the reason ("default")."""
+        """The deciding rule's label ("rule 12" if unknown), or the reason if no rule decided ("default")."""
         if is_shadowed(verdict):
             apart = taken_apart(verdict, self.pairs)
             return self._called(apart.judge if apart else 0, reason_of(verdict))
         return self._called(rule_of(verdict), reason_of(verdict))
 
     def would(self, verdict: int) -> tuple[str, str] | None:
-        """Of a verdict that a rule in shadow has a say in: what that would have done ("drop"), and its name."""
+        """The action ("drop") and the name of the rule in shadow in a verdict, if there is one."""
         apart = taken_apart(verdict, self.pairs) if is_shadowed(verdict) else None
         return (str(apart.would), self._called(apart.rule, apart.reason)) if apart else None
 
@@ -52,7 +52,7 @@ class Names:
         return self.rules.get(rule) or f"rule {rule}" if rule else reason_text(reason)
 
     def owner(self, number: int) -> Owner:
-        """Whose it is; of a cgroup that was gone before it had a name, the number."""
+        """The owner; the number of a cgroup that has no name."""
         return self.owners.get(number) or (Owner(f"cgroup {cgroup_of(number)}") if number else UNKNOWN)
 
     @property

@@ -1,6 +1,6 @@
-"""Whose traffic it is: what the `owner` of a batch stands for. Pure.
+"""Owners of traffic: the meaning of a batch's `owner`. Pure.
 
-An owner is the number of a cgroup, which is what the kernel knows of whoever made a socket, or one of these words.
+An owner is the number of a cgroup, which the kernel records for the creator of a socket, or one of these words.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from trafficmond.flows.batch import Batch, Column
 from trafficmond.protocols import ICMPV6, IGMP
 
 KERNEL, FORWARDED = abi.OWNER_KERNEL, abi.OWNER_FORWARDED
-NOBODY = abi.OWNER_FORWARDED - 1  # it came in, and no socket of this host waits there
+NOBODY = abi.OWNER_FORWARDED - 1  # incoming, and no socket of this host waits there
 _WORDS = {KERNEL: "kernel", FORWARDED: "forwarded", NOBODY: "nobody"}
 _NEIGHBOURS = ((130, 137), (143, 143))  # ICMPv6: multicast listeners and neighbour discovery; no router forwards them
 
 _USER_MANAGER = re.compile(r"user@(\d{1,10})\.service")
 _USER_SLICE = re.compile(r"user-(\d{1,10})\.slice")
 _UNITS = (".service", ".scope", ".socket")
-_MOST_LETTERS = 512  # of a path: users make folders of any name below their own
+_MOST_LETTERS = 512  # of a path: users choose the names of folders below their own
 
 
 class Owner(NamedTuple):
-    """What a flow's columns say; None: nobody has looked, or nobody knows."""
+    """The owner columns of a flow; None: not recorded, or unknown."""
 
     unit: str | None = None
     cgroup: str | None = None  # its path from the root of the cgroups
-    uid: int | None = None  # whose session it is, or whose service manager
+    uid: int | None = None  # user of the session, or of the service manager
     process: str | None = None  # the command's short name
     pid: int | None = None
 
 
-OF_UNITS = Owner._fields[:3]  # what is told whether or not processes are
+OF_UNITS = Owner._fields[:3]  # fields that do not need processes
 
 
 UNKNOWN = Owner()
 
 
 def owner_of_word(number: int) -> Owner | None:
-    """Of what is no cgroup; None where it is one."""
+    """The owner for a word that is not a cgroup; None for a cgroup."""
     if not number:
         return UNKNOWN
     word = _WORDS.get(number)
@@ -51,12 +51,11 @@ def owner_of_word(number: int) -> Owner | None:
 
 
 def owner_of_path(path: str, service_of: Callable[[str], str] = lambda socket: socket) -> Owner:
-    """Of a cgroup's path, such as "/system.slice/nginx.service".
+    """The owner for a cgroup's path, such as "/system.slice/nginx.service".
 
-    The unit is that of this host's service manager: the first on the way down, for what lies below may have been named
-    by whoever runs in it, be it a container with an nginx.service of its own. Services of a user are told with the
-    manager that runs them, sessions by their user alone. `service_of` names the service of a socket unit, which made
-    the socket in its place.
+    The unit is that of this host's service manager: the first one in the path, since folders below may be named by the
+    programs in it, such as a container with its own nginx.service. Services of a user include their manager, sessions
+    only the user. `service_of` returns the service of a socket unit, for which it opened the socket.
     """
     parts = [_called(part) for part in path.split("/") if part]
     whole = "/" + "/".join(parts)
@@ -78,15 +77,15 @@ def owner_of_path(path: str, service_of: Callable[[str], str] = lambda socket: s
 
 
 def _called(part: str) -> str:
-    """A folder's name as text: what could steer a terminal is made visible, and systemd's mark is taken off, which it
-    puts before names that the kernel would take for its own files."""
+    """A folder's name as text: terminal control characters are made visible, and systemd's prefix for names that look
+    like the kernel's own files is removed."""
     text = part if part.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in part)
     return text[1:] if text.startswith("_") and text.endswith((*_UNITS, ".slice")) else text
 
 
 def unit_name(text: str) -> str:
-    """The unit that a person means by "nginx", and narrow tables by "user@1000/app": systemctl takes the one for
-    "nginx.service" too."""
+    """The full name of a unit: "nginx" means "nginx.service", as for systemctl, and narrow tables show
+    "user@1000/app"."""
     manager, slash, below = text.partition("/")
     if slash and manager.startswith("user@"):
         return f"{unit_name(manager)}/{unit_name(below)}"
@@ -95,14 +94,14 @@ def unit_name(text: str) -> str:
 
 
 def correct(rows: Batch) -> None:
-    """Books to the kernel what only it sends, and what it sends of some without a socket: in place."""
+    """Sets the kernel as the owner of packets that only it sends, or sends without a socket, in place."""
     alone = rows["owner"] == np.uint64(FORWARDED)
     if alone.any():
         rows["owner"][np.flatnonzero(alone & of_kernel(rows))] = KERNEL
 
 
 def of_kernel(rows: Batch) -> Column:
-    """Which rows are of neighbour discovery and of groups, where src sent the packets."""
+    """A mask of rows of neighbour discovery and group messages, with src as the sender."""
     found: Column = rows["proto"] == IGMP
     for first, last in _NEIGHBOURS:
         found |= (rows["proto"] == ICMPV6) & (rows["sport"] >= first) & (rows["sport"] <= last)

@@ -1,7 +1,7 @@
-"""Which process a flow is of: where it is looked for, and what an `owner` says that names one. Pure.
+"""The process of a flow: where it is looked up, and how an `owner` names it. Pure.
 
-Such an owner is the number of a cgroup with a serial number above it, so that whoever has forgotten the process still
-knows the cgroup.
+Such an owner is a cgroup's number with a serial number above it, so that the cgroup is known even if the process is
+not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ END = np.dtype(
 NOTE = np.dtype([("at_ns", "u8"), ("pid", "u4"), ("told", "u4"), ("name", "S16")])
 
 _NAMED, _SERIAL_BITS = 1 << 63, 32
-MOST_SERIALS = (1 << 31) - 2  # what is above it are words (flows.owners)
+MOST_SERIALS = (1 << 31) - 2  # larger ones are words (flows.owners)
 _CGROUP = (1 << _SERIAL_BITS) - 1
 
 
@@ -36,7 +36,7 @@ def word(cgroup: int, serial: int) -> int:
 
 
 def names_process(owners: Column) -> Column:
-    """Which owners name a process."""
+    """A mask of owners that name a process."""
     named: Column = (owners >= np.uint64(_NAMED)) & (owners < np.uint64(_NAMED | MOST_SERIALS << _SERIAL_BITS))
     return named
 
@@ -47,33 +47,33 @@ def cgroup_of(owner: int) -> int:
 
 
 def may_name(owners: Column) -> Column:
-    """Which owners are cgroups whose processes can be named."""
+    """A mask of owners that are cgroups whose processes can be named."""
     may: Column = (owners > np.uint64(abi.OWNER_KERNEL)) & (owners <= np.uint64(_CGROUP))
     return may
 
 
 def attempts(rows: Batch) -> Column:
-    """Which records began with a packet that may have opened a TCP connection from here."""
+    """A mask of records whose first packet may have opened a TCP connection from here."""
     answers = rows["first_flags"] & np.uint8(SYN | ACK) == SYN | ACK
     opened: Column = (rows["proto"] == TCP) & ~answers
     return opened
 
 
 def served(rows: Batch) -> Column:
-    """Which rows are of protocols whose processes can be known."""
+    """A mask of rows of protocols whose processes can be known."""
     known: Column = (rows["proto"] == TCP) | (rows["proto"] == UDP)
     return known
 
 
 def both_ends(rows: Batch) -> Batch:
-    """END of connections that rows opened: src sent them."""
+    """END of connections that rows opened, with src as the sender."""
     ends = local_ends(rows, "src")
     ends["remote"], ends["remote_port"] = octets(rows["dst_hi"], rows["dst_lo"]), rows["dport"]
     return ends
 
 
 def local_ends(rows: Batch, side: str) -> Batch:
-    """END of what sends or waits at one end of rows."""
+    """END of the sender or waiting process at one end of rows."""
     ends = np.zeros(len(rows), END)
     ends["local"], ends["local_port"], ends["proto"] = (
         octets(rows[f"{side}_hi"], rows[f"{side}_lo"]),

@@ -1,7 +1,7 @@
-"""What moved in the last 40 seconds: rates by flow, by host and by interface, averaged over windows. Pure.
+"""Traffic of the last 40 seconds: rates by flow, by host and by interface, averaged over windows. Pure.
 
-A tick keeps its busiest flows alone, so that a flood costs no more than a bound; what all of them came to is kept
-besides, so that the rates of an interface are those of all its flows, kept or not.
+A tick keeps only its busiest flows, which bounds the cost of a flood; totals of all flows are kept as well, so that the
+rates of an interface include all of them.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ Floats = npt.NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class Rates:
     """Averages over the last tick and each window (axis 0) of packets and bytes sent and received (axis 1) a second, of
-    whatever axis 2 is about."""
+    the items of axis 2."""
 
     values: Floats
 
     def sent(self, unit: int) -> Floats:
-        """Packets (0) or bytes (1) that who began it sent."""
+        """Packets (0) or bytes (1) that the initiator sent."""
         chosen: Floats = self.values[:, unit]
         return chosen
 
     def received(self, unit: int) -> Floats:
-        """And was sent."""
+        """Packets (0) or bytes (1) that it received."""
         chosen: Floats = self.values[:, 2 + unit]
         return chosen
 
@@ -61,7 +61,7 @@ class Recent:
         self._ticks: deque[_Tick] = deque()  # the latest first
 
     def add(self, changed: Batch, seconds: float) -> None:
-        """A tick that lasted so long, and the FLOW rows that it changed."""
+        """Add a tick: its duration, and the FLOW rows that it changed."""
         at = np.flatnonzero(changed["d_packets"] + changed["d_reply_packets"])
         moved = {name: changed[name][at] for name in ("ifindex", "direction", *_COUNTERS)}  # not all of a flood's rows
         total = np.array([moved[name].sum() for name in _COUNTERS], np.float64)
@@ -75,7 +75,7 @@ class Recent:
             covered += tick.seconds
 
     def flows(self) -> tuple[Batch, Rates]:
-        """The flows that moved, each as it was when it moved last (its d_* mean nothing), and their rates."""
+        """The active flows, each as of its last packet (its d_* have no meaning), and their rates."""
         if not self._ticks:
             return np.zeros(0, _TICK), Rates(np.zeros((1 + len(LIVE_WINDOWS_S), len(_COUNTERS), 0)))
         rows = np.concatenate([tick.rows for tick in self._ticks])
@@ -89,14 +89,14 @@ class Recent:
         return rows[latest], Rates(values)
 
     def total(self) -> Rates:
-        """Of all flows, kept or not."""
+        """The rates of all flows, kept or not."""
         values = np.zeros((1 + len(LIVE_WINDOWS_S), len(_COUNTERS), 1))
         for at, (count, seconds) in enumerate(self._windows()):
             values[at, :, 0] = sum(tick.total for tick in list(self._ticks)[:count]) / seconds
         return Rates(values)
 
     def interfaces(self) -> dict[int, Rates]:
-        """What went out of each interface (sent) and came in (received), by ifindex."""
+        """The rates out of each interface (sent) and into it (received), by ifindex."""
         found: dict[int, Floats] = {}
         for at, (count, seconds) in enumerate(self._windows()):
             for tick in list(self._ticks)[:count]:
@@ -106,8 +106,8 @@ class Recent:
         return {ifindex: Rates(values) for ifindex, values in found.items()}
 
     def _windows(self) -> Iterator[tuple[int, float]]:
-        """How many of the latest ticks each window has, and the seconds they lasted: the last tick alone, then those
-        that come closest to the window; fewer while there are no more."""
+        """The number of latest ticks in each window, and their duration: the last tick alone, then those that come
+        closest to the window, or all there are."""
         if not self._ticks:
             return
         yield 1, self._ticks[0].seconds
@@ -121,14 +121,14 @@ class Recent:
 
 
 def by_host(rows: Batch, rates: Rates) -> tuple[Batch, Column, Rates]:
-    """(address, how many of the flows, rates) of each end of `rows`: what it sent and what it received itself."""
+    """(address, number of flows, rates) of each end of `rows`, as sent and received by that end."""
     ends = np.zeros(2 * len(rows), [("hi", "u8"), ("lo", "u8"), ("family", "u1")])
     for half, side in enumerate(("src", "dst")):
         part = ends[half * len(rows) : (half + 1) * len(rows)]
         part["hi"], part["lo"], part["family"] = rows[f"{side}_hi"], rows[f"{side}_lo"], rows["family"]
     hosts, which = _distinct(ends)
     values = np.zeros((len(rates.values), len(_COUNTERS), len(hosts)))
-    turned = np.roll(rates.values, 2, axis=1)  # what one end sent the other received
+    turned = np.roll(rates.values, 2, axis=1)  # sent by one end is received by the other
     for window, both in enumerate(np.concatenate([rates.values, turned], axis=2)):
         for counter, each in enumerate(both):
             values[window, counter] = np.bincount(which, each, len(hosts))
@@ -147,7 +147,7 @@ def _distinct(ends: Batch) -> tuple[Batch, Column]:
 
 
 def by_label(rows: Batch, rates: Rates, labels: Column) -> tuple[Column, Column, Rates]:
-    """(label, how many of the flows, rates) of the labels of `rows`: what was sent by this host's side and received."""
+    """(label, number of flows, rates) of the labels of `rows`, as sent and received by this host's side."""
     found, which = np.unique(labels, return_inverse=True)
     turned = np.roll(rates.values, 2, axis=1)
     ours = np.where(rows["direction"] == Direction.EGRESS, rates.values, turned)

@@ -1,4 +1,4 @@
-"""REPORT: what of a flow has not been told yet; what the store and the exporters take."""
+"""REPORT: the part of a flow not reported yet, for the store and the exporters."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class End(enum.IntEnum):
     """Why a flow is reported: IPFIX flowEndReason (IANA information element 136)."""
 
     IDLE = 1
-    ACTIVE = 2  # goes on; reported because it is active for long, or because its verdict changed
+    ACTIVE = 2  # continues; reported because it is active for long, or because its verdict changed
     CLOSED = 3
-    FORCED = 4  # goes on; the daemon stops
+    FORCED = 4  # continues; the daemon stops
     LACK_OF_RESOURCES = 5
 
 
 REPORT = np.dtype(
     [
         ("id", "u8"),
-        *ENDPOINTS,  # src is the initiator; verdict is the one that the row's packets were given
+        *ENDPOINTS,  # src is the initiator; verdict is that of the row's packets
         ("inner", "u8"),  # as in DELTA
-        ("owner", "u8"),  # as in FLOW; where it was told nothing, who waits there
+        ("owner", "u8"),  # as in FLOW; if there were no replies, who waits there
         ("first", "f8"),  # of the packets of this row, epoch seconds
         ("last", "f8"),
         ("packets", "u8"),
@@ -52,8 +52,8 @@ _TOLD = (
 def reports(rows: Batch, end: End) -> list[Batch]:
     """REPORT batches of the pending part of STATE rows, which is cleared in them.
 
-    A row's packets all share the fate of its verdict. Where only one side of a flow is dropped (replies that a
-    rule forbids), the flow gives two rows, one a side; else replies are told under the initiator's verdict.
+    All packets of a row have its verdict. If only one side of a flow is dropped (replies that a rule forbids), the flow
+    gives two rows, one per side; otherwise replies have the initiator's verdict.
     """
     pending = np.flatnonzero(rows["since"] < math.inf)
     if not len(pending):

@@ -1,4 +1,4 @@
-"""Ports of well-known services: who of two is the server, where nothing else tells."""
+"""Ports of well-known services, which show the server of two ends if nothing else does."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""A row of the flow table: a FLOW row, what the table alone knows of it, and for how long it is remembered without a
-packet. A conversation pauses, and is the same when it goes on.
+"""A row of the flow table: a FLOW row with internal fields, and how long it is kept without a packet. A conversation
+that pauses is the same when it continues.
 
-A TCP connection is one from the handshake's third packet to the first FIN. Datagrams are one once answered, and as
-lasting as a connection once they went on in both directions for longer than what is idle. The times are those that NATs
-are held to, so what passes them is one conversation here as well: RFC 5382 (REQ-5, an established TCP connection), RFC
-4787 (REQ-5, a datagram exchange).
+A TCP connection is a conversation from the handshake's third packet to the first FIN. Datagrams are one once answered,
+and are kept like a connection once they lasted longer than the idle timeout in both directions. The times are those
+required of NATs, so that a conversation that passes them is one here as well: RFC 5382 (REQ-5, an established TCP
+connection), RFC 4787 (REQ-5, a datagram exchange).
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ STATE = np.dtype(
 
 
 def as_flows(rows: Batch) -> Batch:
-    """The FLOW part of STATE rows, copied."""
+    """A copy of the FLOW part of STATE rows."""
     count = len(rows)
     raw = np.ascontiguousarray(rows).view(np.uint8).reshape(count, STATE.itemsize)
     return np.ascontiguousarray(raw[:, : FLOW.itemsize]).view(FLOW).reshape(count)
 
 
 def last_rows(gone: Batch) -> Batch:
-    """FLOW rows that say no more than that these STATE rows are over."""
+    """FLOW rows that only mark these STATE rows as ended."""
     batch = as_flows(gone)
     for name in ("d_packets", "d_bytes", "d_reply_packets", "d_reply_bytes"):
         batch[name] = 0

@@ -1,12 +1,11 @@
 """The flow table: ledger deltas in, bidirectional flows and exact reports out.
 
-Invariant: over any run, what the reports carry plus what is still pending in the table equals what the deltas
-carried, to the packet and the byte; a report says of every packet the verdict it was given, so far as `action`
-goes, and the initiator's verdict word in full.
+Invariant: over any run, the reports plus the pending parts in the table equal the deltas, to the packet and the byte; a
+report has the `action` of all its packets, and the initiator's full verdict word.
 
-Rows live densely in one structured array; a sorted array of 64-bit flow ids leads to them. A batch is sorted by
-id once, and everything else is a handful of vector operations over groups, so a flood costs no more a row than
-ordinary traffic. See `identity` for where ids come from.
+Rows are dense in one structured array, found by a sorted array of 64-bit flow ids. A batch is sorted by id once; the
+rest is a few vector operations over groups, so a row costs no more in a flood than in ordinary traffic. See `identity`
+for ids.
 """
 
 from __future__ import annotations
@@ -27,18 +26,17 @@ from trafficmond.flows.turns import connections, starts_of, verdicts
 _FIRST_ROWS = 256
 _GROWTH = 1.5
 _EVICT_FRACTION = 16  # make room for at least 1/16 of the capacity at once
-_QUIET_FRACTION = 4  # conversations that say nothing at present have at most 1/4 of the capacity
+_QUIET_FRACTION = 4  # quiet conversations have at most 1/4 of the capacity
 
 
 class FlowTable:
     """Bidirectional flows of one observer, at most `capacity` of them.
 
-    A flow ends when both sides closed or one reset (after CLOSE_LINGER_S), or after `idle_timeout_s` without a
-    packet. A conversation is reported then, and remembered for longer (see `state`), so that it is neither new nor
-    ended when it goes on. A long one is reported every `active_timeout_s`. `seed` makes ids repeatable (tests, offline
-    analysis); None takes the system's randomness. `in_order`: deltas of one time come in the order of their packets.
-    Without `reporting`, nothing is told by `due`: nobody wants it.
-    Counters: `evicted` flows let go early for want of room.
+    A flow ends when both sides closed or one reset (after CLOSE_LINGER_S), or after `idle_timeout_s` without a packet.
+    A conversation is reported then, and kept for longer (see `state`), so that it is neither new nor ended when it
+    continues. A long one is reported every `active_timeout_s`. `seed` makes ids repeatable (tests, offline analysis);
+    None uses the system's randomness. `in_order`: deltas of one time come in the order of their packets. Without
+    `reporting`, `due` returns nothing. Counters: `evicted` flows removed early for lack of room.
     """
 
     def __init__(
@@ -58,7 +56,7 @@ class FlowTable:
         self._active = active_timeout_s
         self._now = -math.inf
         self._ready: list[Batch] = []
-        self._over: list[Batch] = []  # FLOW rows of connections that another one followed unheard
+        self._over: list[Batch] = []  # FLOW rows of connections replaced before they were returned
 
         self._identity = Identity(seed)
         self._loops = compiled.Loops(self._identity.keys, idle_timeout_s, active_timeout_s, in_order=in_order)
@@ -67,7 +65,7 @@ class FlowTable:
         self._count = 0
         self._rows = empty(STATE, min(_FIRST_ROWS, self.capacity))
         self._deadline = np.full(len(self._rows), math.inf)
-        self._quiet = np.zeros(len(self._rows), bool)  # idle, told, and remembered
+        self._quiet = np.zeros(len(self._rows), bool)  # idle, reported, and kept
         self._ids = np.empty(len(self._rows), np.uint64)  # sorted
         self._slots = np.empty(len(self._rows), np.uint32)  # the row of each id
 
@@ -75,7 +73,7 @@ class FlowTable:
         return self._count
 
     def configure(self, capacity: int, idle_timeout_s: float, active_timeout_s: float) -> None:
-        """Other limits from now on; flows beyond a smaller capacity are evicted, and so reported."""
+        """Change the limits; flows beyond a smaller capacity are evicted, and so reported."""
         self.capacity = max(1, capacity)
         self._idle, self._active = idle_timeout_s, active_timeout_s
         self._loops.configure(idle_timeout_s, active_timeout_s)
@@ -86,8 +84,8 @@ class FlowTable:
     def update(self, deltas: Batch, now: float) -> Batch:
         """Take in a DELTA batch; return a FLOW row for each flow it changed, and one for each that went idle.
 
-        `ended` is True in one row of a flow only: when it closed, or when it went idle (its d_* are then 0). Where one
-        connection follows another on the same ports, each has a row of its own, the earlier one first.
+        `ended` is True in one row of a flow only: when it closed, or when it went idle (its d_* are then 0). If one
+        connection follows another on the same ports, each has its own row, the earlier one first.
         """
         deltas = np.ascontiguousarray(deltas)
         if self._ticks and now >= self._now and (taken := self._at_once(self._ticks, deltas, now)) is not None:
@@ -97,7 +95,7 @@ class FlowTable:
         if len(deltas):
             known = self._ids[: self._count]
             ids, side, earliest = self._identity.of(deltas, self._now, known, self._loops)
-            # Whatever ran out before these packets came is over, and not prolonged by them.
+            # Flows that expired before these packets are over; the packets do not prolong them.
             changed.append(self._expire(min(now, earliest)))
             order, *_ = compiled.groups(ids)
             deltas, ids, side = take(deltas, order), ids[order], side[order]
@@ -111,7 +109,7 @@ class FlowTable:
     def due(self, now: float, everything: bool = False) -> Batch:
         """The REPORT rows that are due: of flows that ended, were evicted or changed verdict, and of active ones.
 
-        With `everything`, whatever is pending (on stop); the flows stay.
+        With `everything`, all that is pending (on stop); the flows stay.
         """
         if self._now <= now < self._due:
             return empty(REPORT)
@@ -120,7 +118,7 @@ class FlowTable:
         live = self._rows[: self._count]
         slots = np.flatnonzero(live["since"] < math.inf if everything else self._deadline[: self._count] <= now)
         end = End.FORCED if everything else End.ACTIVE
-        if len(slots) == len(live):  # where they lie: no second copy of a full table
+        if len(slots) == len(live):  # in place: no second copy of a full table
             self._report(live, end)
             self._set_deadlines(slice(len(live)), live)
         elif len(slots):
@@ -132,13 +130,13 @@ class FlowTable:
         return join(ready) if ready else empty(REPORT)
 
     def pending(self) -> Batch:
-        """The REPORT rows of all that was not told yet, as `due` would tell it with `everything`; nothing changes."""
+        """The REPORT rows of everything pending, as `due` returns with `everything`; nothing changes."""
         live = self._rows[: self._count]
         rows = take(live, np.flatnonzero(live["since"] < math.inf))
         return join([empty(REPORT), *self._ready, *reports(rows, End.FORCED)])
 
     def _at_once(self, ticks: Ticks, deltas: Batch, now: float) -> Batch | None:
-        """`update` and `due` of a usual tick that has few rows; None, and nothing was done, where it is another."""
+        """`update` and `due` of a usual tick that has few rows; None, with nothing done, for any other tick."""
         table = self._rows, self._deadline, self._quiet, self._ids, self._slots
         limits = self.capacity, self.capacity // _QUIET_FRACTION
         taken = ticks.take(table, self._count, limits, deltas, (self._now, now))
@@ -178,14 +176,14 @@ class FlowTable:
             whole = len(at) == len(deltas)
             rows = (deltas, ids, side) if whole else (take(deltas, at), ids[at], side[at])
             batch, anew = self._absorb_turn(*rows, later=bool(batches))
-            if not anew.all():  # no other connection after all: this says more of the one before
+            if not anew.all():  # no other connection after all: more packets of the one before
                 batches[-1] = batches[-1][~np.isin(batches[-1]["id"], batch["id"][~anew])]
             batches.append(batch)
         batches, self._over = [*self._over, *batches], []
         return batches
 
     def _absorb_turn(self, deltas: Batch, ids: Column, side: Column, *, later: bool) -> tuple[Batch, Column]:
-        """(FLOW rows, which of them are the first of their connection in this batch)."""
+        """(FLOW rows, mask of those that are the first of their connection in this batch)."""
         turn = verdicts(deltas, ids, side)
         if turn is None:
             return self._take_in(deltas, ids, side, opens=True, later=later)
@@ -198,7 +196,7 @@ class FlowTable:
         return batch, anew
 
     def _take_in(self, deltas: Batch, ids: Column, side: Column, *, opens: bool, later: bool) -> tuple[Batch, Column]:
-        """Merge in deltas that hold one verdict word a flow and side.
+        """Merge deltas with one verdict word per flow and side.
 
         `opens`: they may open other connections. `later`: they are not the first of their flows in this batch.
         """
@@ -212,7 +210,7 @@ class FlowTable:
 
         table = self._rows, self._deadline, self._quiet
         into = self._loops.merge(table, (deltas, ids, side), (found, slots, starts), opens=opens, later=later)
-        if len(into.reopened):  # another connection took the place of these
+        if len(into.reopened):  # another connection replaced these
             self._report(into.reopened, End.CLOSED)
             self._over.append(last_rows(into.reopened[~into.reopened["closed"]]))
         if len(into.reported):
@@ -237,7 +235,7 @@ class FlowTable:
         self._count = need
 
     def _set_deadlines(self, slots: Column | slice, rows: Batch) -> None:
-        """When each row must be looked at again: idle, closed or quiet for long enough, or active for long enough."""
+        """Set when each row must be checked again: idle, closed or quiet for long enough, or active for long."""
         self._quiet[slots] = False
         self._deadline[slots] = self._loops.deadlines(np.ascontiguousarray(rows))[0]
 
@@ -247,7 +245,7 @@ class FlowTable:
     # ---- expiry ----
 
     def _advance_clock(self, now: float) -> None:
-        """Go on to `now`. After a step backwards nothing may wait for the time that was."""
+        """Advance to `now`. After a step backwards deadlines of the old clock no longer count."""
         if now < self._now and self._count:
             latest = now + max(self._idle, self._active)
             np.minimum(self._deadline[: self._count], latest, out=self._deadline[: self._count])
@@ -259,7 +257,7 @@ class FlowTable:
         self._now = now
 
     def _expire(self, now: float) -> Batch:
-        """Remove the flows that are over; FLOW rows of those that went idle."""
+        """Remove the flows that are over; return FLOW rows of those that went idle."""
         slots = np.flatnonzero(self._deadline[: self._count] <= now)
         if not len(slots):
             return empty(FLOW)
@@ -268,14 +266,14 @@ class FlowTable:
         self._rest(slots[~over & (rows["last"] + self._idle <= now)])
         closed = rows["closed"]
         self._remove(slots[over & closed], End.CLOSED)
-        # Removal moves rows: look the idle ones up again by their ids.
+        # Removal moves rows: find the idle ones again by their ids.
         ids = np.sort(rows["id"][over & ~closed])
         gone = self._remove(self._find(ids)[1], End.IDLE) if len(ids) else empty(STATE)
         self._forget_quiet()
         return last_rows(gone)
 
     def _rest(self, slots: Column) -> None:
-        """Tell what is pending of conversations that went quiet, and keep them."""
+        """Report the pending part of conversations that went quiet, and keep them."""
         rows = take(self._rows, slots)
         self._report(rows, End.IDLE)
         put(self._rows, slots, rows)
@@ -283,7 +281,7 @@ class FlowTable:
         self._quiet[slots] = True
 
     def _forget_quiet(self) -> None:
-        """Hold those that are quiet to their share of the table, the least worthy go first."""
+        """Limit quiet conversations to their share of the table; the least valuable are removed first."""
         most = self.capacity // _QUIET_FRACTION
         quiet = np.flatnonzero(self._quiet[: self._count])
         if len(quiet) <= most:
@@ -293,13 +291,14 @@ class FlowTable:
         self.evicted += count
 
     def _worth(self, slots: Column | slice) -> Column:
-        """When a flow was heard last, and for how long its kind is kept: strangers who get no answer go first."""
+        """The value of flows: last packet plus the time that their kind is kept, so unanswered ones are evicted
+        first."""
         rows = take(self._rows, slots)
         worth: Column = rows["last"] + np.where(rows["reply_packets"] > 0, self._kept(rows), 0.0)
         return worth
 
     def _evict(self, lacking: int, keep: Column) -> None:
-        """Let go of the least worthy: a flood makes room for itself first."""
+        """Evict the least valuable flows: a flood's own flows first."""
         score = self._worth(slice(self._count))
         score[keep] = math.inf
         count = min(max(lacking, self.capacity // _EVICT_FRACTION), self._count - len(keep))
@@ -315,7 +314,7 @@ class FlowTable:
             rows["p_packets"] = rows["p_bytes"] = rows["p_reply_packets"] = rows["p_reply_bytes"] = 0
 
     def _remove(self, slots: Column, end: End) -> Batch:
-        """Report and drop rows; the last rows move into the holes, so that rows stay dense. The STATE rows removed."""
+        """Report and drop rows; the last rows move into the holes, so that rows stay dense. Returns the STATE rows."""
         if not len(slots):
             return empty(STATE)
         gone = take(self._rows, slots)

@@ -1,5 +1,5 @@
-"""A tick with few rows in one call of C (bpf/host_tick.h), where nobody asks for reports: a day of quiet traffic has
-thousands of these, and what each takes is the number of calls. `table.py` does the same in any other case."""
+"""A tick with few rows in one call of C (bpf/host_tick.h), without reports: a day of quiet traffic has thousands of
+these, whose cost is the number of calls. `table.py` does the same in any other case."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Flows(ctypes.Structure):
 
 
 class Taken(NamedTuple):
-    """What became of a tick: the FLOW rows of `FlowTable.update`, how many flows there are, when something is due."""
+    """The result of a tick: the FLOW rows of `FlowTable.update`, the number of flows, when something is due."""
 
     rows: Batch
     flows: int
@@ -33,7 +33,7 @@ class Taken(NamedTuple):
 
 
 class Ticks:
-    """Takes ticks into the arrays of a table with these `loops`."""
+    """Merges ticks into the arrays of a table with these `loops`."""
 
     def __init__(self, loops: Loops) -> None:
         self._loops = loops
@@ -47,9 +47,9 @@ class Ticks:
     def take(
         self, table: tuple[Column, ...], count: int, limits: tuple[int, int], deltas: Batch, times: tuple[float, float]
     ) -> Taken | None:
-        """Take in `deltas` between two `times`: of the tick before, and of this one. `table`: rows, deadlines, quiet,
-        ids and slots, `count` of each, whose `limits` are flows and quiet ones. None, and nothing was done, where the
-        tick is not of the usual kind."""
+        """Merge `deltas` between two `times`: of the tick before, and of this one. `table`: rows, deadlines, quiet, ids
+        and slots, `count` of each, whose `limits` are flows and quiet ones. None, with nothing done, if the tick is not
+        of the usual kind."""
         before, now = times
         flows = self._flows
         for name, array in zip(_FIELDS, table, strict=True):

@@ -1,4 +1,4 @@
-"""In which turns the deltas of one reading are merged, where a flow has several: connections, and verdict words."""
+"""The turns in which deltas of one reading are merged, if a flow has several connections or verdict words."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from trafficmond.flows.batch import Batch, Column
 from trafficmond.protocols import ACK, FIN, RST, SYN, TCP
 
 TIE_S = 2e-5  # within one tick of the kernel's clock, the packet to the service, or the SYN, came first
-_MOST = 64  # connections of one flow in one reading; what is beyond is taken for part of the last
+_MOST = 64  # connections of one flow in one reading; further ones count as part of the last
 _LOW32 = np.uint64(0xFFFFFFFF)
 
 
 def starts_of(ids: Column) -> Column:
-    """Where each run of equal ids begins."""
+    """The start of each run of equal ids."""
     return np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
 
 
 def connections(deltas: Batch, ids: Column, before: float) -> tuple[Batch, list[Column]]:
-    """The deltas, and the rows of each turn in order: a turn holds what begins with a SYN, and what came before the
-    next one.
+    """The deltas, and the rows of each turn in order: a turn begins with a SYN, and ends before the next one.
 
-    Whether a SYN begins another connection is for the table to say, which knows what came before. A record may span
-    several, where another CPU has their handshakes: its end is that of the last, so it is told with that one, as if it
-    had begun with its last packet.
+    The table decides whether a SYN begins another connection, since it has the state before. A record may span several,
+    if another CPU has their handshakes: its end is that of the last one, so it counts there, as if it had begun with
+    its last packet.
     """
     every = np.arange(len(ids))
     opens = opening(deltas)
@@ -45,7 +44,7 @@ def connections(deltas: Batch, ids: Column, before: float) -> tuple[Batch, list[
     count = np.cumsum(opens[at])
     turn = np.zeros(len(ids), np.int64)
     turn[at] = np.minimum(count - np.repeat(count[begin], rows), _MOST)
-    latest = np.maximum.accumulate(np.where(opens[at], np.arange(len(at)), -1))  # the SYN that each comes after
+    latest = np.maximum.accumulate(np.where(opens[at], np.arange(len(at)), -1))  # the SYN before each
     spans = ends[at] & (latest >= np.repeat(begin, rows)) & (began[at] < began[at[latest]])
     if spans.any():
         deltas = deltas.copy()
@@ -54,9 +53,9 @@ def connections(deltas: Batch, ids: Column, before: float) -> tuple[Batch, list[
 
 
 def verdicts(deltas: Batch, ids: Column, side: Column) -> Column | None:
-    """In which turn each delta is merged, so that a turn holds one verdict word a flow and side; None: one turn.
+    """The turn of each delta, so that a turn has one verdict word per flow and side; None: one turn.
 
-    Verdict words of a flow and side take their turns in order of their latest packet.
+    Verdict words of a flow and side are ordered by their latest packet.
     """
     starts = starts_of(ids)
     verdict = deltas["verdict"]
@@ -88,7 +87,7 @@ def verdicts(deltas: Batch, ids: Column, side: Column) -> Column | None:
 
 
 def begins(deltas: Batch, before: float) -> Column:
-    """When the first packet of each delta came at the earliest, after a reading `before`: a record that goes on had
+    """The earliest possible time of each delta's first packet, after a reading at `before`: a record that continues had
     none of this batch's packets before that."""
     going = np.where(deltas["packets"] == 1, deltas["last"], np.maximum(deltas["first"], before))
     known: Column = np.minimum(np.where(deltas["new"], deltas["first"], going), deltas["last"])
@@ -96,7 +95,7 @@ def begins(deltas: Batch, before: float) -> Column:
 
 
 def opening(deltas: Batch) -> Column:
-    """Which deltas begin with a SYN: those of records that do, and of records that hold nothing but SYNs."""
+    """A mask of deltas that begin with a SYN: those of records that do, and of records with nothing but SYNs."""
     flags = deltas["tcp_flags"]
     only = flags & (SYN | ACK | FIN | RST) == SYN
     syn = (deltas["proto"] == TCP) & (deltas["first_flags"] & (SYN | ACK) == SYN)

@@ -1,4 +1,4 @@
-"""Who waits for what came in: the socket of each flow by its destination. Pure."""
+"""The waiting socket of each incoming flow, by its destination. Pure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _FOUR, _SIX = np.uint32(0), np.uint32(1 << 31)
 
 
 class Waiting:
-    """Sockets that wait, to be found by destination: those of an address go before those of every address."""
+    """Waiting sockets by destination: those of an address precede those of every address."""
 
     def __init__(self, rows: Batch) -> None:
-        """Of WAITING rows (datapath.waiting)."""
+        """Built from WAITING rows (datapath.waiting)."""
         every_four = rows[(rows["family"] == 6) & (rows["hi"] == 0) & (rows["lo"] == 0) & ~rows["only_six"]]
         every_four["family"] = 4
         rows = np.concatenate([rows, every_four])
@@ -40,12 +40,12 @@ class Waiting:
         return found
 
     def at(self, proto: int, port: int) -> Column:
-        """The cgroups that wait there, on whatever address."""
+        """The cgroups that wait on a port, on any address."""
         found: Column = np.unique(self._cgroups[self._what & ~_SIX == np.uint32(proto << 16 | port)])
         return found
 
     def places(self, proto: int, port: int) -> Batch:
-        """The local ends (flows.processes.END) of those that wait there."""
+        """The local ends (flows.processes.END) of sockets that wait on a port."""
         at = self._what & ~_SIX == np.uint32(proto << 16 | port)
         ends = np.zeros(int(at.sum()), END)
         ends["local"] = octets(self._hi[at], self._lo[at])
@@ -66,6 +66,6 @@ def _what(family: Column, proto: Column, port: Column) -> Column:
 
 
 def _keys(what: Column, hi: Column, lo: Column) -> Column:
-    """A number each, to be sorted by; whoever finds it compares what it is made of."""
+    """A number per row to sort by; the fields behind a match must be compared."""
     key: Column = what * _ODD[0] ^ hi * _ODD[1] ^ lo * _ODD[2]
     return key
