@@ -1,11 +1,9 @@
-"""Connection attempts: who tried to reach whom, and what came of it. What most detectors count instead of packets or
-flows.
+"""Connection attempts and their outcomes, which most detectors count instead of packets or flows.
 
 An attempt is a flow whose first packet asks for something: a TCP SYN, a packet with flags that no connection explains
-(stealth scans), a datagram, an ICMP request. Retransmissions belong to the flow they began, so a stubborn client
-counts once. An attempt is judged when it is `GRACE_S` old, from what its flow has become; answers in the other
-direction are never attempts, and where a capture shows one direction only, the opener's own progress (an ACK after its
-SYN) tells that it was answered.
+(stealth scans), a datagram, an ICMP request. Retransmissions belong to the flow they began, so a stubborn client counts
+once. An attempt is judged at the age of `GRACE_S` by the state of its flow. Replies are never attempts. If a capture
+has one direction only, the initiator's own progress (an ACK after its SYN) shows that it was answered.
 """
 
 from __future__ import annotations
@@ -28,10 +26,10 @@ _ICMP_ASKS = members(8, 13, 15, 17, TYPE_UNKNOWN)  # echo, timestamp, informatio
 _ICMPV6_ASKS = members(128, 139, TYPE_UNKNOWN)  # echo, node information (RFC 4443, 4620)
 _PORTS = members(*WITH_PORTS, size=256)
 _FIRST_EPHEMERAL = 1024
-_HANDSHAKES = 6  # packets with which a client opens a connection and closes it again, some of them sent twice
+_HANDSHAKES = 6  # packets of a client that opens a connection and closes it again, some sent twice
 ONE_WAY_PORTS = members(162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125, 8472, 9995, 9996)
 """UDP ports whose protocol never answers on the same ports: traps, syslog, NetFlow, IPFIX, sFlow, StatsD, and the
-tunnels GTP-U, GRE-in-UDP, VXLAN and Geneve, whose source port is a hash of what is inside (RFC 7348, 8926)."""
+tunnels GTP-U, GRE-in-UDP, VXLAN and Geneve, whose source port is a hash of the inner packet (RFC 7348, 8926)."""
 # UDP services from 1024 on that are misused as reflectors (CISA TA14-017A, and reports of attacks since): MS SQL, L2TP,
 # SSDP, ARMS, WS-Discovery, Sentinel, mDNS, CoAP, Ubiquiti, memcached, Quake, Steam, Lantronix, DVRs.
 _HIGH_SERVICES = members(1434, 1701, 1900, 3283, 3702, 5093, 5353, 5683, 10001, 11211, 26000, 27015, 30718, 37810)
@@ -40,24 +38,24 @@ _PENDING = 16384
 
 
 class Kind(enum.IntEnum):
-    """How an attempt asks."""
+    """The kind of an attempt."""
 
     NONE = 0  # no attempt
     SYN = 1
     STEALTH = 2  # NULL, FIN, Xmas...: no connection begins so
-    STRAY = 3  # a bare ACK or FIN-ACK out of nowhere: a scan's, or the rest of an old connection
+    STRAY = 3  # an ACK or FIN-ACK without a connection: of a scan, or of an old connection
     DATAGRAM = 4
     ICMP = 5
     PROTOCOL = 6  # an IP protocol without ports
 
 
 class Outcome(enum.IntEnum):
-    """What came of an attempt."""
+    """The outcome of an attempt."""
 
     SILENT = 1
     REFUSED = 2  # reset
-    HALF_OPEN = 3  # SYN-ACK came, and the opener left it at that
-    ABANDONED = 4  # opened, then closed or reset by the opener without a word
+    HALF_OPEN = 3  # the initiator did not respond to the SYN-ACK
+    ABANDONED = 4  # opened, then closed or reset by the initiator without data
     ANSWERED = 5
 
 
@@ -95,7 +93,7 @@ _OF_FLOWS = (*(name for name, _ in _ENDPOINTS), "first_len", *_CHANGING)
 
 
 def is_group(hi: Column, lo: Column, family: Column) -> Column:
-    """Which addresses are multicast or the limited broadcast, or none at all (0.0.0.0, ::)."""
+    """A mask of addresses that are multicast, the limited broadcast, or unspecified (0.0.0.0, ::)."""
     low = lo & np.uint64(0xFFFFFFFF)
     v4 = (low >= np.uint64(0xE0000000)) & (low < np.uint64(0xF0000000)) | (low == np.uint64(0xFFFFFFFF)) | (low == 0)
     v6 = (hi >> np.uint64(56) == np.uint64(0xFF)) | ((hi == 0) & (lo == 0))
@@ -108,7 +106,7 @@ def kinds(flows: Columns) -> Column:
     proto, flags = flows["proto"], flows["first_flags"] & _FLAGS
     sport, dport = flows["sport"], flows["dport"]
     bare = flows["bits"] & abi.BIT_FIRST_PAYLOAD == 0
-    # From a service port to a client's: an answer whose question was not seen. A client's port may be the lower one.
+    # From a service port to a client's: a reply whose request was not seen. A client's port may be the lower one.
     served = (sport < dport) | (proto == UDP) & _HIGH_SERVICES[sport] & (sport != dport)
     answer = served & (dport >= _FIRST_EPHEMERAL)
 
@@ -126,16 +124,16 @@ def kinds(flows: Columns) -> Column:
     kind[asks] = Kind.ICMP
     kind[~_PORTS[proto] & (proto != ICMP) & (proto != ICMPV6)] = Kind.PROTOCOL
     kind[is_group(flows["dst_hi"], flows["dst_lo"], flows["family"])] = Kind.NONE
-    kind[flows["packets"] == 0] = Kind.NONE  # only answers came: nobody was seen to ask
+    kind[flows["packets"] == 0] = Kind.NONE  # only replies: no request was seen
     return kind
 
 
 def judge(attempts: Batch) -> Column:
-    """The Outcome of each attempt, from what its flow has become."""
+    """The Outcome of each attempt, from the state of its flow."""
     flags, reply = attempts["tcp_flags"], attempts["reply_tcp_flags"]
     replied = attempts["reply_packets"] > 0
     wordless = (attempts["payload_bytes"] == 0) & (attempts["reply_payload_bytes"] == 0)
-    # More acknowledgements than that are of an answer, where it takes another way.
+    # More acknowledgements than that show a reply that takes another path.
     wordless &= attempts["packets"] <= _HANDSHAKES
     accepted = replied & (reply & SYN != 0)
     refused = replied & (reply & SYN == 0) & (reply & RST != 0)
@@ -158,7 +156,8 @@ def judge(attempts: Batch) -> Column:
 
 
 def proven(attempts: Columns) -> Column:
-    """Attempts whose source address cannot be forged: over TCP the server spoke, so its SYN-ACK was acknowledged."""
+    """A mask of attempts with a source address that is not forged: the TCP server sent data, so its SYN-ACK was
+    acknowledged."""
     real: Column = (
         (attempts["kind"] == Kind.SYN) & (attempts["tcp_flags"] & ACK != 0) & (attempts["reply_payload_bytes"] > 0)
     )
@@ -166,7 +165,7 @@ def proven(attempts: Columns) -> Column:
 
 
 def _explained(attempts: Batch) -> Column:
-    """Stealth and stray attempts that turned out to be part of a conversation."""
+    """A mask of stealth and stray attempts that proved to be part of a conversation."""
     talks = (attempts["payload_bytes"] > 0) | (attempts["reply_payload_bytes"] > 0) | (attempts["packets"] > 2)
     answered = (attempts["reply_packets"] > 0) & (attempts["reply_tcp_flags"] & RST == 0)
     odd = (attempts["kind"] == Kind.STEALTH) | (attempts["kind"] == Kind.STRAY)
@@ -182,7 +181,7 @@ def _joined(one: Batch, of_one: Column, other: Batch, of_other: Column) -> Batch
 
 
 def _connection(flows: Columns) -> Column:
-    """Tells apart what a flow's id does not: connections that follow one another on the same ports."""
+    """A number that distinguishes consecutive connections on the same ports, which share a flow's id."""
     return mix(flows["id"], flows["first"].view(np.uint64))
 
 
@@ -197,8 +196,8 @@ def _new_attempts(flows: Columns) -> tuple[Columns, Column]:
 class Attempts:
     """New attempts in, judged attempts out, `GRACE_S` later.
 
-    At most `capacity` wait at once; more are judged as they stand, and counted in `early`: in a flood, when
-    nobody answers anyway.
+    At most `capacity` wait at once; more are judged at once, and counted in `early`: that is in floods, which get no
+    replies anyway.
     """
 
     def __init__(self, capacity: int = _PENDING) -> None:
@@ -210,10 +209,10 @@ class Attempts:
         return len(self._pending)
 
     def feed(self, flows: Columns, now: float) -> Batch:
-        """Take in FLOW rows; the ATTEMPT rows that were judged, in no particular order."""
+        """Process FLOW rows; return the judged ATTEMPT rows, unordered."""
         self._follow(flows)
         fresh = self._of_flows(*_new_attempts(flows))
-        # A clock that was set back must not keep attempts waiting.
+        # Attempts must not wait longer after the clock was set back.
         waits, fresh_waits = (np.abs(attempts["at"] - now) < GRACE_S for attempts in (self._pending, fresh))
         excess = np.flatnonzero(fresh_waits)[max(0, self._capacity - int(np.count_nonzero(waits))) :]
         fresh_waits[excess] = False
@@ -230,7 +229,7 @@ class Attempts:
         return done
 
     def feed_ticks(self, flows: Columns, ends: Column) -> tuple[Batch, Column]:
-        """The same of several ticks, in order of time: (the ATTEMPT rows that were judged, the tick of each)."""
+        """The same for several ticks, in order of time: (the judged ATTEMPT rows, the tick of each)."""
         rows, kind = _new_attempts(flows)
         begun = self._of_flows(rows, kind)
         if len(self._pending) + len(begun) > self._capacity:
@@ -240,7 +239,7 @@ class Attempts:
         since = np.concatenate([np.full(len(self._pending), -1), rows["tick"]])
         first = np.maximum(since, 0)
         judged_at = np.maximum(first, np.searchsorted(ends, attempts["at"] + GRACE_S))
-        # A clock that was set back must not keep attempts waiting.
+        # Attempts must not wait longer after the clock was set back.
         judged_at = np.where(attempts["at"] - ends[first] >= GRACE_S, first, judged_at)
         place = np.argsort(attempts["id"], kind="stable")
         attempts, since, judged_at = take(attempts, place), since[place], judged_at[place]
@@ -248,7 +247,7 @@ class Attempts:
         attempts, since, judged_at, place = take(attempts, stays), since[stays], judged_at[stays], place[stays]
         waits = judged_at == len(ends)
         self._pending = take(attempts, waits)
-        # As `feed` has them: those that waited by their ids, then those that did not as they came.
+        # In the order of `feed`: those that waited, by id, then the others in their order.
         at_once = since == judged_at
         order = np.lexsort((np.where(at_once, place, np.arange(len(attempts))), at_once, judged_at))
         order = order[: np.count_nonzero(~waits)]
@@ -260,8 +259,8 @@ class Attempts:
 
     @staticmethod
     def _updated(attempts: Batch, flows: Columns, since: Column, until: Column) -> Column:
-        """Bring attempts, sorted by id, up to date with what became of their flows in the ticks after `since` and up to
-        `until`; which of them are attempts after all."""
+        """Update attempts, sorted by id, with their flows of the ticks after `since` and up to `until`; return a mask
+        of those that remain attempts."""
         stays: Column = np.ones(len(attempts), bool)
         if not len(attempts):
             return stays
@@ -271,8 +270,8 @@ class Attempts:
         known = (attempts["id"][at] == ids) & (tick > since[at]) & (tick <= until[at])
         at, young = at[known], young.take(known)
         for name in _CHANGING:
-            attempts[name][at] = young[name]  # of several the last, which is the latest
-        # A flow that was turned round began with an answer.
+            attempts[name][at] = young[name]  # of several rows the last, which is the latest
+        # A flow whose direction was swapped began with a reply.
         turned = (young["src_lo"] != attempts["src_lo"][at]) | (young["sport"] != attempts["sport"][at])
         stays[at[turned]] = False
         return stays
@@ -288,7 +287,7 @@ class Attempts:
         return attempts
 
     def _follow(self, flows: Columns) -> None:
-        """Bring the waiting attempts up to date with what became of their flows."""
+        """Update the waiting attempts with their flows."""
         if not len(self._pending):
             return
         young = flows.take(~flows["new"] & (flows["first"] >= self._pending["at"].min()))
@@ -300,7 +299,7 @@ class Attempts:
         at, young = at[known], young.take(known)
         for name in _CHANGING:
             self._pending[name][at] = young[name]
-        # A flow that was turned round began with an answer.
+        # A flow whose direction was swapped began with a reply.
         turned = (young["src_lo"] != self._pending["src_lo"][at]) | (young["sport"] != self._pending["sport"][at])
         if turned.any():
             keep = np.ones(len(self._pending), bool)

@@ -1,4 +1,4 @@
-"""What a detector is: frozen Settings, a name, a technique, and one method from an observation to threats."""
+"""The base of detectors: frozen Settings, a name, a technique, and one method from an observation to threats."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from trafficmond.flows.batch import Batch, Column, address_text
 from trafficmond.model import Threat
 
 MOST_AT_ONCE = 32
-"""Entities that one detector reports of one batch; the weightiest come first."""
+"""Limit of entities that one detector reports per batch; the heaviest come first."""
 PATIENCE_S = 120.0
-"""No detector waits longer for what would acquit a source."""
+"""Longest time that a detector waits for evidence that clears a source."""
 SAMPLES = 8
 """Targets named in a threat's evidence."""
 
 
 @dataclass
 class Observation:
-    """What a detector is shown: the flows that changed, and the attempts judged since the last time.
+    """The input of a detector: the flows that changed, and the attempts judged since the last one.
 
     `flows` has the columns of `flows.batch.FLOW`, `attempts` those of `attempts.ATTEMPT`. `now` is the time of the
-    batch, epoch seconds. Several ticks are shown at once with `ends` and `widths`, those of each; the column `tick` of
-    flows and attempts then says which is theirs, they come in order of it, and `now` is the end of the last one.
+    batch, epoch seconds. It may have several ticks, with the `ends` and `widths` of each; the column `tick` of flows
+    and attempts is then the index of theirs, rows are in its order, and `now` is the end of the last one.
     """
 
     flows: Columns
     attempts: Columns
     now: float
-    interval_s: float = 1.0  # how long a time the batch covers
+    interval_s: float = 1.0  # duration of the batch
     ours: Ours = field(default_factory=Ours)
     ends: Column = field(default_factory=lambda: np.empty(0))
     widths: Column = field(default_factory=lambda: np.empty(0))
@@ -48,7 +48,7 @@ class Observation:
 
     @cached_property
     def span(self) -> Column:
-        """Over how many seconds each flow's packets in its tick came, at least 1.
+        """The seconds over which each flow's packets in its tick came, at least 1.
 
         A row made of a whole flow record, as log readers do, spans the flow; a live one the interval between readings.
         """
@@ -67,16 +67,16 @@ class Detection(NamedTuple):
 
 
 class Detector(ABC):
-    """Finds one kind of threat. Its state is bounded whatever the traffic; it knows no clock, store or socket."""
+    """Finds one kind of threat. Its state is bounded for any traffic; it uses no clock, store or socket."""
 
     name: ClassVar[str]
     technique: ClassVar[str]  # MITRE ATT&CK
     dedup_key: ClassVar[tuple[str, ...]]
-    """The fields of Threat that make a situation: what differs in nothing of these is the same threat, updated."""
+    """The fields of Threat that identify a situation: detections equal in these update the same threat."""
     suppressed_by: ClassVar[tuple[str, ...]] = ()
-    """Detectors whose open threat about the same hosts says more, and makes this one's redundant."""
+    """Detectors whose open threat about the same hosts explains this one's."""
     idle_timeout_s: ClassVar[float]
-    """A threat that got no evidence for so long is closed."""
+    """A threat without evidence for that long is closed."""
     bannable: ClassVar[bool] = False
     """Whether its `src_ip` is an attacker from outside, whom `[response]` may ban."""
     settings_class: ClassVar[type[Any]]
@@ -86,26 +86,26 @@ class Detector(ABC):
 
     @abstractmethod
     def feed(self, seen: Observation) -> list[Detection]:
-        """The threats that this observation is evidence for, those known already included, with fresh numbers; each
-        with its tick."""
+        """The threats that this observation is evidence for, each with its tick; known ones are included, with new
+        numbers."""
 
     def due(self, now: float) -> bool:  # noqa: ARG002  (of those that wait for nothing)
-        """Whether it has something to say by now although nothing happened."""
+        """Whether it has something to report by now although nothing happened."""
         return False
 
     def inform(self, news: Any) -> None:  # noqa: B027  (of those that need nothing)
-        """What the daemon knows from elsewhere, for the next `feed`; most detectors go by packets alone."""
+        """Take information from other parts of the daemon, for the next `feed`; most detectors use packets only."""
 
     def learned(self) -> Mapping[str, Column]:
-        """What a restart must not lose, as arrays by name, copies: bounded as its tables are."""
+        """The state to keep over a restart, as copied arrays by name, bounded like its tables."""
         return {}
 
     def recall(self, learned: Mapping[str, Column], now: float) -> None:  # noqa: B027  (of those that learn nothing)
-        """Go on with what `learned` gave before a restart. Raises ValueError or KeyError if it is of another kind."""
+        """Restore the state from `learned` after a restart. Raises ValueError or KeyError if it does not fit."""
 
     @abstractmethod
     def counters(self) -> Mapping[str, int]:
-        """How full its tables are and what they let go: entities, capacity, evicted, refused."""
+        """Fill and losses of its tables: entities, capacity, evicted, refused."""
 
 
 def address(row: Any, side: str) -> str:
@@ -124,18 +124,18 @@ def addresses(rows: Batch, side: str) -> list[str]:
 
 
 def approx(count: int) -> str:
-    """A number from `windows.estimate`, as people should read it: exact only while small."""
+    """A number from `windows.estimate` as text: exact only while small."""
     return f"about {count}" if count > 50 else str(count)
 
 
 def format_sources(count: int, sketch: Column) -> str:
-    """A number of sources from the byte map that counted them: a lower bound once the map is full."""
+    """A number of sources from their byte map as text: a lower bound once the map is full."""
     full = np.count_nonzero(sketch) >= 0.95 * sketch.shape[-1]
     return f"more than {int(len(sketch) * 3)} sources" if full else f"{approx(count)} sources"
 
 
 def heaviest(over: Column, weight: Column) -> Column:
-    """Indexes of the True of `over`, at most MOST_AT_ONCE, the heaviest first."""
+    """The indexes where `over` is True, at most MOST_AT_ONCE, the heaviest first."""
     at = np.flatnonzero(over)
     order: Column = at[np.argsort(-weight[at], kind="stable")[:MOST_AT_ONCE]]
     return order

@@ -1,6 +1,6 @@
-"""Who acts by the clock: gaps that are all the same, as those of a health check are.
+"""Detects clients that act by the clock: with equal gaps, as those of health checks.
 
-Each gap is compared with the one before it. A pause thus spoils two of them only, however long it was.
+Each gap is compared with the one before it. So a pause of any length spoils only two of them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from trafficmond.detect.windows import BoundedTable
 from trafficmond.flows.batch import Batch, Column
 
 FIELDS = ("last", "gap")
-"""Of a table: the last moment, and the last gap."""
+"""Fields of a table: the last moment, and the last gap."""
 FADING = ("gaps", "even")
-"""Of a table: gaps, and those as long as the one before; the caller lets them fade."""
-# A second is the shortest interval that health checks are given (Kubernetes' least periodSeconds). A program's clock is
+"""Fields of a table: number of gaps, and of those as long as the one before; the caller lets them decay."""
+# A second is the shortest interval of health checks (Kubernetes' least periodSeconds). A program's clock is
 # exact but for its own load; pauses between guesses come on top of what the server takes, of which PAM makes 2 s that
 # vary by a quarter (pam_fail_delay): after a pause of five more seconds every second gap differs by more than this.
 _LEAST_S, _OFF, _OFF_S = 0.9, 0.03, 0.1
@@ -22,7 +22,7 @@ _GAPS, _EVEN_SHARE = 10, 0.75
 
 
 def note(table: BoundedTable, slots: Column, moments: Column) -> None:
-    """Take in a moment of each of the slots, which may repeat."""
+    """Record a moment for each of the slots, which may repeat."""
     order = np.lexsort((moments, slots))
     slot, at, rows = slots[order], moments[order], table.rows
     first = np.ones(len(slot), bool)
@@ -37,6 +37,6 @@ def note(table: BoundedTable, slots: Column, moments: Column) -> None:
 
 
 def is_clock(states: Batch) -> Column:
-    """Which of the rows of a table act by the clock, with pauses of a second at least."""
+    """A mask of rows of a table that act by the clock, with pauses of at least a second."""
     regular: Column = (states["gaps"] >= _GAPS) & (states["even"] >= _EVEN_SHARE * states["gaps"])
     return regular

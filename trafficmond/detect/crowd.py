@@ -1,4 +1,4 @@
-"""Many who each try a little at one service: who they are, within bounds."""
+"""Many sources that each try a little at one service: a bounded list of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trafficmond.flows.batch import Batch
 # bound: strangers remembered for each of the latest 64 services | the one seen longest ago is forgotten
 SOURCES = 1000  # of one service, the latest
 _SERVICES = 64
-_TEXT = "S45"  # the longest address, as text
+_TEXT = "S45"  # the longest address as text
 _SERVICE = np.dtype([("dst", _TEXT), ("port", "u2"), ("began", "f8"), ("tries", "f8"), ("others", "f8")])
 _SOURCE = np.dtype([("service", "u2"), ("src", _TEXT), ("count", "i8"), ("last", "f8")])
 
@@ -24,11 +24,11 @@ class Service:
 
     began: float
     tries: float = 0.0
-    others: float = 0.0  # sessions that were no tries
+    others: float = 0.0  # sessions that were not tries
     sources: OrderedDict[str, tuple[int, float]] = field(default_factory=OrderedDict)
 
     def listed(self) -> list[dict[str, Any]]:
-        """The sources as evidence has them, the latest first."""
+        """The sources in the form of evidence, the latest first."""
         return [
             {"src_ip": source, "count": count, "last_seen": round(last, 3)}
             for source, (count, last) in reversed(self.sources.items())
@@ -36,7 +36,7 @@ class Service:
 
 
 class Crowds:
-    """Services and their strangers: at most 64 services, those heard of last, and 1,000 strangers each."""
+    """Services and their strangers: at most 64 services, the latest, and 1,000 strangers each."""
 
     def __init__(self, memory_s: float) -> None:
         self._memory_s = memory_s
@@ -47,15 +47,15 @@ class Crowds:
         return len(self._services)
 
     def at(self, service: tuple[str, int]) -> Service | None:
-        """What is known of a service; it is not taken for new."""
+        """The entry of a service, None if there is none; it does not become the latest."""
         return self._services.get(service)
 
     def places(self, source: str) -> int:
-        """At how many of the services a stranger is remembered."""
+        """The number of services with an entry of a stranger."""
         return sum(source in known.sources for known in self._services.values())
 
     def add(self, service: tuple[str, int], source: str, tries: int, last: float) -> Service:
-        """A stranger tried so often, the last time at `last`."""
+        """Add `tries` of a stranger, the last one at `last`."""
         known = self._of(service, last)
         before, _ = known.sources.pop(source, (0, 0.0))
         known.sources[source] = (before + tries, last)
@@ -65,12 +65,12 @@ class Crowds:
         return known
 
     def other(self, service: tuple[str, int], sessions: int, last: float) -> None:
-        """Sessions of strangers that were no tries: somebody was let in. Only of services that are known."""
+        """Add sessions of strangers that were not tries but logins. Only for services with an entry."""
         if service in self._services:
             self._of(service, last).others += sessions
 
     def learned(self) -> tuple[Batch, Batch]:
-        """The services, those heard of last at the end, and the strangers of each, by its place among them."""
+        """The services, the latest at the end, and the strangers of each, by its place among them."""
         services = [(dst, port, one.began, one.tries, one.others) for (dst, port), one in self._services.items()]
         sources = [
             (place, source, count, last)
@@ -80,7 +80,7 @@ class Crowds:
         return np.array(services, _SERVICE), np.array(sources, _SOURCE)
 
     def recall(self, services: Batch, sources: Batch) -> None:
-        """Go on with what `learned` gave. Raises ValueError if it is of another kind."""
+        """Restore the state from `learned`. Raises ValueError if it does not fit."""
         if services.dtype != _SERVICE or sources.dtype != _SOURCE:
             raise ValueError("its rows have other fields")
         for place, (dst, port, began, tries, others) in enumerate(services.tolist()):

@@ -1,8 +1,8 @@
-"""The engine: flow batches in, the lives of threats out.
+"""The engine turns flow batches into threats that are opened, updated and closed.
 
-A detector says at every batch what it holds evidence for; the engine makes of it one threat a situation: opened
-once, updated when its count has doubled, its severity rises or its source is proven, closed when it has been quiet.
-What a broader threat explains is dropped, and a flood of new threats becomes one that counts the rest.
+A detector reports with every batch what it has evidence for. The engine makes one threat per situation: opened once,
+updated when its count has doubled, its severity rises or its source is proven, closed when it has been quiet. Threats
+that a broader one explains are dropped, and a flood of new threats becomes one that counts the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from trafficmond.protocols import FIN, RST
 OPENED, UPDATED, CLOSED = "opened", "updated", "closed"
 
 PART_ROWS = 20480
-"""Rows looked at together: working copies of a flood's batch must not become the daemon's memory."""
+"""Rows processed together, which limits the memory of working copies in a flood."""
 # bound: open threats | one further threat counts the rest
 MOST_OPEN = 512
 # bound: new threats of a detector in a minute | one further threat counts the rest
@@ -37,14 +37,14 @@ _MOST_LISTED = 16  # items of a list in the evidence
 _SOURCES = "sources"
 _CROWD_UNIT = "reports"
 RETURNS_S = 14400.0
-"""A situation that comes back within so long is the same."""
-_PAUSES = 2  # ... and is waited for so many times its last pause
-_REPORT_FACTOR = 2  # a count must grow so much before it is news
+"""A situation that returns within that time is the same."""
+_PAUSES = 2  # ... and stays open for so many times its last pause
+_REPORT_FACTOR = 2  # growth of a count that gives an update
 
 
 @dataclass(frozen=True, slots=True)
 class ThreatUpdate:
-    """A moment in a threat's life. `threat` is a copy that nobody changes any more."""
+    """A change of a threat. `threat` is a copy that does not change any more."""
 
     state: str  # OPENED, UPDATED or CLOSED
     threat: Threat
@@ -82,7 +82,7 @@ class Engine:
         )  # closed ones, and when there was last evidence of each
 
     def feed(self, flows: Batch, now: float, interval_s: float = 1.0) -> list[ThreatUpdate]:
-        """Take in the FLOW rows that changed by `now` (epoch s) in the last `interval_s`; what became of threats."""
+        """Process the FLOW rows that changed by `now` (epoch s) in the last `interval_s`; return changes of threats."""
         updates: list[ThreatUpdate] = []
         telling = np.flatnonzero(_tells(flows))
         for begin in range(0, max(len(telling), 1), PART_ROWS):
@@ -99,8 +99,8 @@ class Engine:
         return updates + self._close(now)
 
     def feed_ticks(self, ticks: Sequence[Tick], joined: Batch | None = None) -> list[ThreatUpdate]:
-        """The same of several ticks, in the order of time, as `feed` would find it in each: what they have in common
-        is done once. Many rows are looked at a tick at a time. `joined`: the rows of all, if somebody has them."""
+        """The same for several ticks, in order of time, with the results of `feed` for each: common work is done once.
+        Many rows are processed a tick at a time. `joined`: the rows of all, if available."""
         whole = join([tick.flows for tick in ticks]) if joined is None else joined
         if len(ticks) == 1 or len(whole) > PART_ROWS:
             return [update for tick in ticks for update in self.feed(*tick)]
@@ -127,15 +127,15 @@ class Engine:
         return updates
 
     def inform(self, name: str, news: Any) -> None:
-        """Give the detector of that name, if it is enabled, what is known from elsewhere."""
+        """Give the detector of that name, if it is enabled, information from other parts."""
         for detector in self._detectors:
             if detector.name == name:
                 detector.inform(news)
 
     def resume(self, stored: Iterable[Threat], now: float) -> list[Threat]:
-        """Take up the threats that were open when the daemon stopped; those that are over, for the store to close.
+        """Resume the threats that were open when the daemon stopped; return those that are over, for the store.
 
-        One that was found anew meanwhile is merged into the stored one, whose id and first moment stay.
+        One that was found again meanwhile is merged into the stored one, whose id and first time stay.
         """
         detectors = {detector.name: detector for detector in self._detectors}
         over: list[Threat] = []
@@ -162,7 +162,7 @@ class Engine:
         return over
 
     def remember(self, ended: Iterable[Threat], now: float) -> None:
-        """Know threats that were closed lately, so that a situation which comes back is the one it was."""
+        """Add recently closed threats, so that a situation that returns is the same threat."""
         detectors = {detector.name: detector for detector in self._detectors}
         for threat in sorted(ended, key=lambda each: each.last_seen):
             if threat.detector in detectors and abs(now - threat.last_seen) <= RETURNS_S:
@@ -172,8 +172,8 @@ class Engine:
         self._forget()
 
     def learned(self) -> dict[str, Column]:
-        """What the detectors have learned, as arrays by detector and name, for the engine of the next start. Attempts
-        that wait to be judged are not among it: nobody sees what becomes of them meanwhile."""
+        """The detectors' state, as arrays by detector and name, for the next start. Waiting attempts are not included,
+        since their outcome is not observed meanwhile."""
         return {
             f"{detector.name}.{name}": array
             for detector in self._detectors
@@ -181,7 +181,7 @@ class Engine:
         }
 
     def recall(self, learned: Mapping[str, Column], now: float) -> list[str]:
-        """Go on with what an earlier engine had learned; the detectors that cannot, since theirs is of another kind."""
+        """Restore the state of an earlier engine; return the detectors whose state does not fit."""
         anew = []
         for detector in self._detectors:
             own = f"{detector.name}."
@@ -202,7 +202,7 @@ class Engine:
         return sorted((_copy(entry.threat) for entry in self._open.values()), key=lambda threat: -threat.last_seen)
 
     def status(self) -> dict[str, Any]:
-        """Open threats, what was merged or dropped, and how full every table is."""
+        """Counts of open, merged and dropped threats, and the fill of every table."""
         return {
             "open": len(self._open),
             "opened": dict(self._opened),
@@ -228,7 +228,7 @@ class Engine:
             if entry is not None:
                 threat.count = entry.threat.count + 1
         if entry is None and (again := self._again(key, now)) is not None:
-            # A situation that returns is the one it was, and is waited for as long as its pauses are.
+            # A situation that returns is the same threat, and stays open as long as its pauses.
             known, last_evidence = again
             _merge(known, threat, detector.dedup_key)
             waits_s = max(detector.idle_timeout_s, min(_PAUSES * abs(now - last_evidence), RETURNS_S))
@@ -250,7 +250,7 @@ class Engine:
         return None
 
     def _too_many(self, name: str, now: float) -> bool:
-        """Whether another new threat of this detector would be one of a flood of them; notes it if not."""
+        """Whether another new threat of this detector would exceed the limit of new ones; counts it if not."""
         newest = self._newest.setdefault(name, deque(maxlen=MOST_NEW))
         if len(self._open) >= MOST_OPEN or (len(newest) == MOST_NEW and now - newest[0] < NEW_WITHIN_S):
             return True
@@ -280,12 +280,12 @@ class Engine:
         )
 
     def _again(self, key: tuple[str, ...], now: float) -> tuple[Threat, float] | None:
-        """The threat that this situation was hours ago, and when there was last evidence of it."""
+        """The closed threat of this situation, and the time of its last evidence."""
         known = self._over.pop(key, None)
         return known if known is not None and abs(now - known[1]) <= RETURNS_S else None
 
     def _close(self, now: float) -> list[ThreatUpdate]:
-        # A clock that was set back leaves no threat open for ever.
+        # After the clock was set back no threat stays open forever.
         quiet = [key for key, entry in self._open.items() if abs(now - entry.last_evidence) > entry.idle_timeout_s]
         closed = []
         for key in quiet:
@@ -301,26 +301,26 @@ class Engine:
 
 
 def _tells(flows: Batch) -> Column:
-    """Which FLOW rows say something: not those of flows that merely went quiet, half of all where each flow is seen
-    once. One that was being closed is over now, though nothing moved in it."""
+    """A mask of significant FLOW rows: without flows that only went quiet, half of all if each flow is seen once. A
+    flow that was closing is over now and counts, though no packet came."""
     told: Column = (flows["d_packets"] > 0) | (flows["d_reply_packets"] > 0) | flows["new"]
     told |= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) != 0
     return told
 
 
 def _taken(flows: Batch, at: Column) -> Batch:
-    """The rows at these indexes, which rise."""
+    """The rows at these ascending indexes."""
     return flows if len(at) == len(flows) else take(flows, at)
 
 
 def _key(detector: Detector, threat: Threat) -> tuple[str, ...]:
-    """What makes the situation: threats of the same key are one. One that names nobody by it is its victim's."""
+    """The dedup key of a threat: threats with the same key are one. If its fields are all empty, the victim is used."""
     fields = [getattr(threat, field) or "" for field in detector.dedup_key]
     return (detector.name, *(fields if any(fields) else [*fields, threat.dst_ip or ""]))
 
 
 def _many_key(name: str) -> tuple[str, ...]:
-    """Of the one threat that counts those beyond what is told one by one."""
+    """The key of the threat that counts those beyond the limit."""
     return (name, "", "", "many")
 
 
@@ -330,7 +330,7 @@ def _stored_key(detector: Detector, threat: Threat) -> tuple[str, ...]:
 
 
 def _identify(key: tuple[str, ...], first_seen: float) -> str:
-    """The same for the same situation, live and offline."""
+    """An id, the same for the same situation live and offline."""
     return hashlib.blake2s("|".join((*key, f"{first_seen:.0f}")).encode(), digest_size=6).hexdigest()
 
 
@@ -346,8 +346,8 @@ def _about_the_same(one: Threat, other: Threat) -> bool:
 
 
 def _merge(known: Threat, latest: Threat, dedup_key: tuple[str, ...]) -> None:
-    """Bring `known` up to date: times widen, numbers keep their peak, lists grow to a bound."""
-    # A detector that began anew knows less than is known, and what is lesser is not what it is about.
+    """Update `known`: times widen, numbers keep their peak, lists grow to a bound."""
+    # A restarted detector has lower numbers, which must not replace the known ones.
     says_more = latest.count >= known.count and latest.severity >= known.severity
     known.severity = Severity(max(known.severity, latest.severity))
     known.first_seen = min(known.first_seen, latest.first_seen)

@@ -1,4 +1,4 @@
-"""The shape that detectors share: what was seen, by entity; an entity a row of a bounded table; a threshold."""
+"""The common structure of detectors: observations by entity, a row per entity in a bounded table, a threshold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trafficmond.model import Severity, Threat
 
 
 class Entities:
-    """What one observation shows of the entities that a detector watches, and their rows in its table."""
+    """The entities of one observation that a detector watches, and their rows in its table."""
 
     def __init__(self, rows: Columns, by: Grouped, table: BoundedTable, slots: Column, seen: Observation) -> None:
         self.rows = rows
@@ -62,7 +62,7 @@ class Entities:
             self._table.add(field, self.slot, amount)
 
     def states(self, field: str) -> Column:
-        """A field of each entity's row in the table; of one that is not watched, anything."""
+        """A field of each entity's row in the table; undefined for one that is not watched."""
         column: Column = self._table.rows[field][self.slots]
         return column
 
@@ -71,16 +71,16 @@ class Entities:
         return self._table.rows[self.slots[entity]]
 
     def first(self, entity: int) -> Any:
-        """One of the entity's rows as it lies in the batch."""
+        """One of the entity's rows as in the batch."""
         return self.rows.rows(self.by.first[entity])
 
     def all(self, entity: int) -> Batch:
-        """The entity's rows as they lie in the batch."""
+        """The entity's rows as in the batch."""
         return self.rows.rows(self.by.of == entity)
 
 
 class GroupedDetector(Detector):
-    """A detector that says which rows count, whom they count for, and when that is too much.
+    """A detector defined by the rows that count, their entities, and a threshold.
 
     `fields` and `evidence_bonus_s` are those of its `BoundedTable`, which has room for `settings.capacity` entities.
     """
@@ -94,7 +94,7 @@ class GroupedDetector(Detector):
 
     @property
     def window_s(self) -> float:
-        """After so long an entity's row begins anew."""
+        """The time after which an entity's row starts again."""
         return np.inf
 
     @abstractmethod
@@ -107,15 +107,15 @@ class GroupedDetector(Detector):
 
     @abstractmethod
     def weight(self, rows: Columns, by: Grouped) -> Column:
-        """How much each entity's rows weigh where room is short; 0 makes no room for an entity that is new."""
+        """The weight of each entity's rows when room is short; 0 adds no new entity."""
 
     @abstractmethod
     def judge(self, found: Entities) -> tuple[Column, Column]:
-        """Add what was found to the table: (which entities are over the threshold, how they rank)."""
+        """Add the findings to the table; return (mask of entities over the threshold, their rank)."""
 
     @abstractmethod
     def threat(self, found: Entities, entity: int) -> Threat | None:
-        """What is told of an entity over the threshold; None: after all nothing."""
+        """The threat of an entity over the threshold; None: none after all."""
 
     def feed(self, seen: Observation) -> list[Detection]:
         return self.examine(self.choose(seen), seen)
@@ -134,13 +134,13 @@ class GroupedDetector(Detector):
         return detections
 
     def _noted(self, rows: Columns) -> Columns:
-        """Without those of entities of which nothing would be kept."""
+        """The rows without those of entities that the table would not keep."""
         by = Grouped(self.key(rows))
         idle = (self.weight(rows, by) <= 0) & (self.table.find(by.keys) == NOWHERE)
         return rows.take(~idle[by.of]) if idle.any() else rows
 
     def _step(self, rows: Columns, by: Grouped, seen: Observation) -> list[Detection]:
-        """Of rows that are of one tick of each entity."""
+        """Detections from rows with at most one tick per entity."""
         now = seen.ends[rows["tick"][by.first]]
         slots = self.table.admit(by.keys, self.weight(rows, by), now, self.window_s)
         found = Entities(rows, by, self.table, slots, seen)
@@ -155,7 +155,7 @@ class GroupedDetector(Detector):
         return detections
 
     def tables(self) -> Mapping[str, BoundedTable]:
-        """Its tables by name: what they hold is kept over restarts."""
+        """Its tables by name, whose content is kept over restarts."""
         return {"entities": self.table}
 
     def learned(self) -> Mapping[str, Column]:

@@ -1,8 +1,8 @@
-"""Whose side are we on: which addresses are ours.
+"""The addresses that are ours.
 
-Ours are private addresses, those of this host, and the networks that the settings name; of a capture also the address
+Ours are private addresses, those of this host, and the networks that the settings name; in a capture also the address
 that nearly every packet goes to or comes from, since it was taken there. Only a host of ours can be a beacon or send
-something away, and who connects to it from outside is not judged by its rhythm.
+data out; clients from outside are not judged by their rhythm.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _SIDE_PACKETS = 20
 
 
 class Prefixes:
-    """Any number of prefixes, to be found in columns of addresses."""
+    """A set of prefixes, matched against columns of addresses."""
 
     def __init__(self, prefixes: Iterable[Network] = ()) -> None:
         self._ranges: dict[Network, tuple[int, np.uint64, np.uint64, np.uint64, np.uint64]] = {}
         self.set(prefixes)
 
     def set(self, prefixes: Iterable[Network]) -> None:
-        """From now on it is these."""
+        """Replace the prefixes."""
         self._ranges.clear()
         for prefix in prefixes:
             self.add(prefix)
 
     def add(self, prefix: Network) -> None:
-        """One more."""
+        """Add a prefix."""
         hi, lo = split_address(prefix.network_address.packed)
         mask = (1 << 128) - (1 << (prefix.max_prefixlen - prefix.prefixlen))
         words = (hi, lo, mask >> 64, mask & (1 << 64) - 1)
@@ -41,19 +41,19 @@ class Prefixes:
         self._ranges[prefix] = (prefix.version, base_hi, base_lo, hi_mask, lo_mask)
 
     def holds(self, hi: Column, lo: Column, family: Column) -> Column:
-        """Which addresses lie in one of them."""
+        """A mask of addresses in one of the prefixes."""
         found: Column = np.zeros(len(lo), bool)
         for version, base_hi, base_lo, hi_mask, lo_mask in self._ranges.values():
             found |= (family == version) & (hi & hi_mask == base_hi) & (lo & lo_mask == base_lo)
         return found
 
     def side(self, rows: Columns, side: str) -> Column:
-        """Which rows have their `side` ("src", "dst") address in one of them."""
+        """A mask of rows with their `side` ("src", "dst") address in one of the prefixes."""
         return self.holds(rows[f"{side}_hi"], rows[f"{side}_lo"], rows["family"])
 
 
 class Ours(Prefixes):
-    """Prefixes that are ours beside private space, which always is."""
+    """The prefixes that are ours besides private space, which always is."""
 
     def holds(self, hi: Column, lo: Column, family: Column) -> Column:
         found: Column = is_private(hi, lo, family) | super().holds(hi, lo, family)
@@ -61,7 +61,7 @@ class Ours(Prefixes):
 
 
 def capture_side(rows: Batch) -> Network | None:
-    """The one address that nine in ten of the packets of DELTA rows have on a side; None where there is none."""
+    """The one address that nine in ten of the packets of DELTA rows have on a side; None if there is none."""
     packets = rows["packets"].astype(np.float64)
     total = packets.sum()
     if total < _SIDE_PACKETS:
@@ -69,7 +69,7 @@ def capture_side(rows: Batch) -> Network | None:
     ends = np.concatenate([rows[["src_hi", "src_lo", "family"]], _as_source(rows)])
     unique, which = np.unique(ends, return_inverse=True)
     sums = np.bincount(which, np.concatenate([packets, packets]))
-    # Of two hosts alone with each other neither is known to be the one that watches.
+    # With only two hosts, it is unknown which of them made the capture.
     most = np.argsort(-sums)[:2]
     if sums[most[0]] < _SIDE_SHARE * total or (len(most) > 1 and sums[most[1]] >= _SIDE_SHARE * total):
         return None
@@ -84,7 +84,7 @@ def _as_source(rows: Batch) -> Batch:
 
 
 def is_private(hi: Column, lo: Column, family: Column) -> Column:
-    """Which addresses are not of the public Internet: RFC 1918, 6598, 3927, 4193, 4291, loopback, multicast."""
+    """A mask of addresses outside of the public Internet: RFC 1918, 6598, 3927, 4193, 4291, loopback, multicast."""
     low = np.asarray(lo) & np.uint64(0xFFFFFFFF)
     top = low >> np.uint64(24)
     v4: Column = (top == 10) | (top == 127) | (top == 0) | (top >= 224)

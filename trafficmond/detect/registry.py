@@ -1,6 +1,6 @@
-"""The detectors, in the order in which they are asked: those that explain more come before those that yield to them.
+"""The detectors in the order of evaluation: each comes after those that suppress it.
 
-A detector is a file in `detect/detectors` with a class of its own; nothing else names it.
+A detector is a class in its own file in `detect/detectors`; no list names it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _classes() -> Iterator[type[Detector]]:
 
 
 def _ordered(found: Mapping[str, type[Detector]]) -> Iterator[tuple[str, type[Detector]]]:
-    """Each after those that it yields to, otherwise by name."""
+    """Each after those that suppress it, otherwise by name."""
     waiting = dict(sorted(found.items()))
     while waiting:
         ready = [name for name, each in waiting.items() if not waiting.keys() & set(each.suppressed_by)]
@@ -34,7 +34,7 @@ DETECTORS: Mapping[str, type[Detector]] = dict(_ordered({each.name: each for eac
 
 
 def settings_classes() -> dict[str, type[Any]]:
-    """Each detector's declared Settings by its name, as `config.load_settings` wants them."""
+    """Each detector's declared Settings by its name, as `config.load_settings` takes them."""
     return {name: detector.settings_class for name, detector in DETECTORS.items()}
 
 

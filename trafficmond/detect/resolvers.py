@@ -1,4 +1,4 @@
-"""Resolvers for everybody: questions to them say nothing of who asks."""
+"""Public resolvers: queries to them show nothing about the client."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import Column, split_address
 
-# They speak HTTPS as well; elsewhere that cannot be told from the web.
+# They also serve HTTPS; on other hosts that looks like the web.
 _PUBLIC = (
     *("1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "149.112.112.112", "208.67.222.222", "208.67.220.220"),
     *("94.140.14.14", "94.140.15.15", "2606:4700:4700::1111", "2606:4700:4700::1001", "2001:4860:4860::8888"),
@@ -19,7 +19,7 @@ _RESOLVERS = np.array([split_address(ip_address(each).packed) for each in _PUBLI
 
 
 def is_resolver(flows: Columns, at: Column) -> Column:
-    """Which of these flows go to a resolver that everybody knows."""
+    """A mask of flows to a public resolver."""
     found: Column = np.isin(flows["dst_lo"][at], _RESOLVERS[:, 1])
     if found.any():
         hi, lo = flows.some("dst_hi", at[found]), flows["dst_lo"][at[found]]

@@ -1,8 +1,8 @@
-"""Which threats lead to which bans. A pure decision: the caller carries it out, tells the log, and undoes it.
+"""Decides which threats lead to which bans. Pure: the caller carries decisions out, logs and reverts them.
 
-Only a source that is proven counts: over TCP both sides spoke, so the address was not forged; a flood's sources, a
-scan that nobody answered and the hosts of reflectors are evidence that anyone can fabricate against anyone. A ban
-grows with each return of its source. Many neighbours that misbehave become one ban of their network.
+Only proven sources count: both sides sent data over TCP, so the address was not forged. The sources of a flood, of an
+unanswered scan or of reflectors can be fabricated by anyone. Bans get longer with each return of a source. Bans of many
+neighbours become one ban of their network.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from trafficmond.networks import Network
 _NETWORK_BITS = {4: 24, 6: 64}
 # bound: sources whose bans the response remembers | the one banned longest ago is forgotten
 _REMEMBERED = 4096  # sources and networks whose bans are remembered
-_REPEAT_FACTOR = 4  # bans are forgotten when the source was good for so many times the last one
+_REPEAT_FACTOR = 4  # bans are forgotten after so many times the last one's duration without a threat
 
 
 @dataclass(frozen=True, slots=True)
 class BanDecision:
-    """A ban to carry out, or with `shadow` only to speak of."""
+    """A ban to carry out, or with `shadow` only to report."""
 
     prefix: str  # "203.0.113.5/32"
     ttl_s: float
     reason: str
     threat_id: str
-    count: int  # how often this prefix was banned, this time included
+    count: int  # number of bans of this prefix, including this one
     shadow: bool
 
 
@@ -46,7 +46,7 @@ class _Record:
 class Response:
     """Decides on bans; remembers the last `_REMEMBERED` of them.
 
-    `protected` tells of a prefix whether it holds anything of the guard or the allowlist, or lies in them.
+    `protected` returns whether a prefix overlaps the guard or the allowlist.
     """
 
     def __init__(self, settings: Settings, protected: Callable[[str], bool]) -> None:
@@ -58,7 +58,7 @@ class Response:
         self.forgeable_spared = 0
 
     def decide(self, update: ThreatUpdate, now: float) -> list[BanDecision]:
-        """The bans that this moment of a threat's life leads to, at `now` (epoch s): none, one, or one of a network."""
+        """The bans that a change of a threat leads to at `now` (epoch s): none, one, or one of a network."""
         threat, settings = update.threat, self._settings
         if update.state == CLOSED or self._unfit(threat) or threat.src_ip is None:
             return []
@@ -79,7 +79,7 @@ class Response:
         return [decision]
 
     def why_not(self, threat: Threat) -> str:
-        """Why a threat does not lead to a ban of its source; empty: it does."""
+        """The reason why a threat does not lead to a ban of its source; empty: it does."""
         reason = self._unfit(threat)
         if reason or threat.src_ip is None:
             return reason
@@ -90,7 +90,7 @@ class Response:
         return "response in shadow: it would be banned" if self._settings.ban == "shadow" else ""
 
     def _unfit(self, threat: Threat) -> str:
-        """What keeps the response from threats of that kind; empty: nothing."""
+        """The reason why threats of that kind lead to no ban; empty: none."""
         settings = self._settings
         if settings.ban == "off":
             return "response off"
@@ -102,7 +102,7 @@ class Response:
         return ""
 
     def lifted(self, prefix: str) -> None:
-        """Someone lifted the bans within `prefix`: their time ends, and they no longer count."""
+        """Ends the bans within `prefix` that someone lifted; they no longer count."""
         outer = networks.parse(prefix)
         for known in [known for known in self._records if networks.within(known, outer)]:
             self._forget(known)

@@ -1,4 +1,4 @@
-"""Bounded memory for detectors: what a stranger's packets can fill has a capacity, an eviction rule and counters.
+"""Bounded memory for detectors: every table that packets can fill has a capacity, an eviction rule and counters.
 
 `BoundedTable` keeps a row of numpy fields for each entity (a source, a pair, a victim) in set-associative buckets;
 `mark_new` and `estimate` count distinct things in a byte map of fixed size (linear counting). Everything works
@@ -20,9 +20,9 @@ NOWHERE = -1
 
 _HASHES = ("src", "dst")
 _WAYS = 8
-_FEW_OF = 8  # a taken part of up to an eighth is gathered by itself
+_FEW_OF = 8  # selections of up to an eighth are gathered directly
 _FEW_ROWS = 1024  # up to here the cache holds the batch
-_FEW = 64  # additions for which touching the whole table would cost more
+_FEW = 64  # additions, below which a pass over the whole table costs more
 _S40 = np.uint64(40)
 
 
@@ -33,22 +33,22 @@ def mix(*words: Any) -> Column:
 
 
 def members(*numbers: int, size: int = 65536) -> Column:
-    """A table that tells by index which of 0..size-1 are among `numbers`."""
+    """A mask of 0..size-1 that marks `numbers`."""
     table = np.zeros(size, bool)
     table[list(numbers)] = True
     return table
 
 
 class Columns:
-    """A structured batch seen by columns: each is made contiguous once, when first asked for.
+    """A structured batch as columns: each is made contiguous once, at its first use.
 
-    A row of a batch is wide; passes over columns as they lie in it would cost a cache line a value. `src` and `dst`
-    are hashes of the addresses, where the batch itself has no such columns.
+    A row of a batch is wide; passes over its columns in place would cost a cache line per value. `src` and `dst` are
+    hashes of the addresses, if the batch itself has no such columns.
     """
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
-        self._of: tuple[Columns, Column | None] | None = None  # what this was taken from, and where; None: all of it
+        self._of: tuple[Columns, Column | None] | None = None  # source of the selection, and its indexes; None: all
         self._columns: dict[str, Column] = {}
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class Columns:
         return column
 
     def _taken_apart(self, name: str) -> Column:
-        """A column of the batch; of a large one all are made at once, by one pass over its rows."""
+        """A column of the batch; for a large batch all are made in one pass over its rows."""
         made = compiled.columns(self._batch) if len(self._batch) > _FEW_ROWS else None
         if made is None:
             return np.ascontiguousarray(self._batch[name])
@@ -79,7 +79,7 @@ class Columns:
         return made[name]
 
     def some(self, name: str, at: Column) -> Column:
-        """The column of these rows (indexes): where they are few, without a pass over all of it."""
+        """The column at these rows (indexes); for few of them, without a pass over all rows."""
         if name in self._columns or len(at) * _FEW_OF > len(self):
             return self[name][at]
         if self._of is not None:
@@ -90,7 +90,7 @@ class Columns:
         return self._batch[name][at]
 
     def put(self, name: str, column: Column) -> None:
-        """Have one more column, a value for each of these rows."""
+        """Add a column, a value for each of these rows."""
         self._columns[name] = column
 
     def take(self, at: Column) -> Columns:
@@ -110,7 +110,7 @@ class Columns:
         compiled.gather(batch._batch, at, into, tuple((name, name) for name in names))
 
     def rows(self, at: Column) -> Batch:
-        """Copies of these rows as they lie in the batch: for the few that a person will read about."""
+        """Copies of these rows as in the batch, for the few that are reported."""
         if self._of is not None:
             parent, mine = self._of
             return parent.rows(at if mine is None else mine[at])
@@ -167,11 +167,10 @@ def in_turns(keys: Column, ticks: Column) -> Iterator[Column]:
 class BoundedTable:
     """At most `capacity` entities, a structured row each, found by 64-bit key.
 
-    A bucket has eight places. A newcomer to a full bucket takes the place of the least worthy: worth is when the
-    entity was last heard of plus `evidence_bonus_s` for each doubling of its evidence, so a flood of strangers heard
-    once pushes out other strangers, not a scanner under observation. Of newcomers the heaviest goes first; those that
-    find no place are refused; both are counted. `rows` holds `since` (epoch s: when the window began) and the fields
-    given.
+    A bucket has eight places. A new entity in a full bucket replaces the least valuable: the value is the time of its
+    last evidence plus `evidence_bonus_s` for each doubling of its evidence, so a flood of strangers seen once evicts
+    other strangers, not a scanner under observation. Heavy new entities come first; those without a place are refused;
+    both are counted. `rows` has `since` (epoch s: start of the window) and the given fields.
     """
 
     def __init__(self, fields: list[Any], capacity: int, evidence_bonus_s: float) -> None:
@@ -196,9 +195,9 @@ class BoundedTable:
         return np.where(here[np.arange(len(keys)), way], bucket * _WAYS + way, NOWHERE)
 
     def admit(self, keys: Column, weight: Column, now: Column | float, window_s: float) -> Column:
-        """The slot of each of the unique `keys`: taken in if new and of some `weight`, and if there is room.
+        """The slot of each of the unique `keys`: added if new, of some `weight`, and if there is room.
 
-        Evidence grows by `weight`. Rows older than `window_s` begin anew. NOWHERE: not watched. `now` is the time of
+        Evidence grows by `weight`. Rows older than `window_s` are reset. NOWHERE: not watched. `now` is the time of
         each, or of all.
         """
         tables = (self._keys, self._worth, self._evidence, self.rows)
@@ -210,7 +209,7 @@ class BoundedTable:
         return slots
 
     def learned(self) -> Batch:
-        """What it holds, as a copy: `key`, `evidence` and `heard` (epoch s) of each entity, and its row."""
+        """A copy of its content: `key`, `evidence` and `heard` (epoch s) of each entity, and its row."""
         at = np.flatnonzero(self._keys.reshape(-1))
         kept = np.zeros(len(at), self._kept)
         evidence = self._evidence.reshape(-1)[at]
@@ -219,10 +218,10 @@ class BoundedTable:
         return kept
 
     def recall(self, kept: Batch, now: float) -> None:
-        """Take up what `learned` gave, as far as there is room. Raises ValueError if it is of another kind of table."""
+        """Restore the content from `learned`, as far as there is room. Raises ValueError if it does not fit."""
         if kept.dtype != self._kept:
             raise ValueError("its rows have other fields")
-        # Nothing was heard of in the future: a clock that was set back must not keep newcomers out.
+        # No time may be in the future: after the clock was set back, new entities must find room.
         slots = self.admit(kept["key"], kept["evidence"], np.minimum(kept["heard"], now), np.inf)
         self.rows[slots[slots != NOWHERE]] = kept["row"][slots != NOWHERE]
 
@@ -258,9 +257,9 @@ def mark_new(maps: Column, slots: Column, things: Column) -> Column:
 
 
 def mark_last(maps: Column, slots: Column, things: Column, marks: Column) -> Column:
-    """Put each of `marks` (1 to 255) at its thing in the byte map of its slot; what stood there before, 0: new.
+    """Put each of `marks` (1 to 255) at its thing in the byte map of its slot; returns the previous marks, 0: new.
 
-    Of equal rows in one call all but the first are told the first one's mark.
+    Of equal rows in one call all but the first get the first one's mark.
     """
     columns = (things % np.uint64(maps.shape[1])).astype(np.intp)
     _, firsts, which = np.unique(slots * maps.shape[1] + columns, return_index=True, return_inverse=True)
@@ -276,7 +275,7 @@ def mark(maps: Column, slots: Column, things: Column) -> None:
 
 
 def estimate(maps: Column) -> Column:
-    """How many distinct things were marked in each map: linear counting (Whang et al., ACM TODS 1990)."""
+    """The number of distinct things marked in each map: linear counting (Whang et al., ACM TODS 1990)."""
     width = maps.shape[-1]
     unmarked = np.maximum(width - np.count_nonzero(maps, axis=-1), 0.5)
     counted: Column = np.rint(-width * np.log(unmarked / width)).astype(np.int64)
@@ -284,7 +283,7 @@ def estimate(maps: Column) -> Column:
 
 
 def decay(rows: Any, slots: Column, now: Column | float, tau_s: float, fields: tuple[str, ...]) -> None:
-    """Let the fields of these unique slots fade by e for each `tau_s` since their `at`, which becomes `now`."""
+    """Decay the fields of these unique slots by e for each `tau_s` since their `at`, which becomes `now`."""
     if len(slots):
         factor = np.exp(-np.maximum(now - rows["at"][slots], 0.0) / tau_s)
         for field in fields:
