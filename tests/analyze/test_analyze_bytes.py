@@ -208,7 +208,7 @@ def test_a_first_record_may_be_long(name: str, tmp_path: Path) -> None:
 
 def test_joined_files_with_a_mark_each(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    path.write_bytes(b"".join(b"\xef\xbb\xbf" + EVERY[name].encode() for name in ("zeek", "zeek")))
+    path.write_bytes(b"".join(b"\xef\xbb\xbf" + EVERY["zeek"].replace("C9", uid).encode() for uid in ("C8", "C9")))
     assert analyze([str(path)], Settings(), 0.0)["summary"]["total_bytes"] == 520
     path.write_bytes(b"\xef\xbb\xbf" + OWN.encode() + b"\xef\xbb\xbf" + OWN.encode())
     assert analyze([str(path)], Settings(), 0.0)["damage"]["total"] == 0

@@ -26,7 +26,8 @@ EVENT = {"src_ip": "192.0.2.10", "dst_ip": "198.51.100.7", "src_port": 40000, "d
     ("text", "packets", "octets"),
     [
         (CSV, 11, 5020),
-        (CSV * 2, 22, 10040),
+        (CSV * 2, 11, 5020),  # one uid is one connection
+        (CSV + CSV.replace("C1", "C2"), 22, 10040),
         (CSV.replace("\n", "\r\n"), 11, 5020),
         ("," + CSV.replace("\n1", "\n0,1").replace(",6,", ",6.0,"), 11, 5020),
         (CSV.replace('"ssl,http"', "ssl").replace(",", "\t"), 11, 5020),
@@ -71,7 +72,7 @@ def test_a_duration_that_is_none_is_damage(written: str, reading: Reading) -> No
 
 @pytest.mark.parametrize("before", ["#separator ab\n", "#separator \\x09\n", "#separator\n"])
 def test_a_log_of_zeeks_own_may_follow_csv(before: str, reading: Reading) -> None:
-    names, line = NAMES.replace(",", "\t"), LINE.replace('"ssl,http"', "ssl").replace(",", "\t")
+    names, line = NAMES.replace(",", "\t"), LINE.replace('"ssl,http"', "ssl").replace("C1", "C2").replace(",", "\t")
     joined = f"{CSV}{before}#separator \\x09\n#path\tconn\n#fields\t{names}\n{line}\n"
     _, stats = reading(joined.encode())
     assert stats.parse_errors.kinds == {}

@@ -1,7 +1,9 @@
 """Connections that a monitor tells of many times are one flow each: Suricata's flow event, the two halves of its
-netflow, and every alert on the way name the same connection, with the same start, in one file or in several.
+netflow, and every alert on the way name the same connection, with the same start, in one file or in several; so do
+Zeek's logs in two forms or of long connections.
 
-Since records come by their start, those of one connection come together, and only those of one moment are held.
+Since records come by their start, those of one connection come together, and only those of one moment are held: of a
+millisecond, which is all that one of two logs may have of their times.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ EVENT, HALF, FLOW = 1, 2, 3
 HELD = 1 << 18
 """Records of one moment that are compared with each other; more of them are compared in parts."""
 
+_INEXACT = 5e-4  # of a millisecond: what the seconds of a double lack of it at most
+
 _ENDS = (("src_hi", "dst_hi"), ("src_lo", "dst_lo"))
 _SUMS = ("packets", "bytes", "payload_bytes", "tcp_flags", "first_flags")
 
@@ -34,7 +38,8 @@ def once(batches: Iterable[Batch], stats: RunStats) -> Iterator[Batch]:
     held = empty(RECORD)
     for batch in _parts(batches):
         rows = join([held, batch])
-        edge = int(np.searchsorted(rows["start"], rows["start"][-1])) if len(rows) else 0
+        moments = _moments(rows)
+        edge = int(np.searchsorted(moments, moments[-1])) if len(rows) else 0
         if len(rows) - edge > HELD:
             edge = len(rows)
         held = rows[edge:]
@@ -52,9 +57,10 @@ def _parts(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 def _once(rows: Batch) -> Batch:
     """One row a connection: the best that tells of it, the halves put together."""
-    if not len(rows):
-        return rows
     keys = _keys(rows)
+    found = np.sort(keys)
+    if not (found[1:] == found[:-1]).any():
+        return rows
     order = np.lexsort(
         (
             -(rows["packets"] + rows["reply_packets"]).astype(np.int64) * (rows["rank"] == EVENT),
@@ -64,8 +70,6 @@ def _once(rows: Batch) -> Batch:
     )
     rows, keys = take(rows, order), keys[order]
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    if len(starts) == len(rows):
-        return rows
     of = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(rows))))
     best = rows[starts]
     _put_together(best, rows, of)
@@ -77,6 +81,12 @@ def _once(rows: Batch) -> Batch:
     return best[np.argsort(best["start"], kind="stable")]
 
 
+def _moments(rows: Batch) -> Column:
+    """The milliseconds in which the rows start, whether what is finer was cut off or not."""
+    moments: Column = np.floor(rows["start"] * 1e3 + _INEXACT)
+    return moments
+
+
 def _keys(rows: Batch) -> Column:
     """One number for all that tells of a connection: its number, its start, and its ends in either order."""
     icmp = (rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)
@@ -84,7 +94,7 @@ def _keys(rows: Batch) -> Column:
         mix(rows[side + "_hi"], rows[side + "_lo"], np.where(icmp, 0, rows[port]))
         for side, port in (("src", "sport"), ("dst", "dport"))
     ]
-    keys = mix(rows["told"], rows["start"].view(np.uint64), sides[0] + sides[1], rows["proto"])
+    keys = mix(rows["told"], _moments(rows), sides[0] + sides[1], rows["proto"])
     alone = np.flatnonzero(rows["told"] == 0)
     keys[alone] = mix(np.arange(len(alone)), np.full(len(alone), 1))
     return keys

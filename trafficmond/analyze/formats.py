@@ -80,7 +80,7 @@ FORMATS = (
     Format("flows_db", records=True),
     Format("own_json", records=False, log=True, json=True),
     Format("own_csv", records=False, log=True),
-    Format("zeek", records=True, json=True),
+    Format("zeek", records=True, repeats=True, json=True),
     Format("argus", records=True),
     Format("journal", records=False),
     Format("eve", records=True, repeats=True, json=True),

@@ -1,24 +1,27 @@
 """Zeek's conn.log: TSV as its header declares it, or JSON as any shipper writes it, alone or among other logs of Zeek.
 
 Source: https://docs.zeek.org/en/master/logs/conn.html. Bytes are those of IP (Zeek does not count link headers).
+Files given twice or in two forms, and conn_long, which tells of long connections on their way, have a connection more
+than once; `repeats` makes one flow of them by the uid.
 """
 
 from __future__ import annotations
 
 import csv
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, reduce
 from operator import or_
 from typing import Any, NamedTuple
 
 from trafficmond import abi
+from trafficmond.analyze.duplicates import EVENT
 from trafficmond.analyze.jsonstream import objects
 from trafficmond.analyze.rows import (
     Records,
     address,
     count,
-    counted_records,
     estimated,
     icmp_ends,
     is_icmp,
@@ -52,7 +55,7 @@ _CONN = frozenset(("conn_state", "history", "orig_pkts", "orig_bytes", "orig_ip_
 """Fields that tell a conn.log from Zeek's other logs, where nothing names it; a shipper may have dropped some."""
 
 _USED = _CONN.union(
-    *(("resp_pkts", "resp_ip_bytes", "id.orig_p", "id.resp_p", "ip_proto", "local_orig"), _NEEDED),
+    *(("resp_pkts", "resp_ip_bytes", "id.orig_p", "id.resp_p", "uid", "ip_proto", "local_orig"), _NEEDED),
 )
 
 
@@ -66,14 +69,14 @@ def lacks(sample: Sample) -> Lacks:
     return sample.object_lacks(_ID, lambda found: _flat(found)[1])
 
 
-def read(source: Source, stats: RunStats) -> Iterator[Batch]:
-    """RECORD rows, one a connection. Records of other logs are passed over, and named."""
+def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
+    """RECORD rows, one a record of a connection; not yet counted. Records of other logs are passed over, and named."""
     sample = Sample(source.head)
     tsv = _is_bare(sample) or any(line.startswith("#fields") for line in sample.lines)
     values = _tsv(source) if tsv else ((number, *_flat(found)) for number, found in objects(source))
     records = Records()
     for number, path, fields in values:
-        if path != "conn" and (path or _CONN.isdisjoint(fields)):
+        if path != "conn" and (path or _CONN.isdisjoint(fields)) and (path != "conn_long" or not fields.get("uid")):
             source.note(f"records of Zeek's {path[:40] or 'other logs'} were skipped")
             continue
         try:
@@ -81,8 +84,8 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
         except (ValueError, TypeError, OverflowError) as error:
             source.parse_errors.line(source.name, number, "no connection", str(error))
         if records.full:
-            yield counted_records(records.take(), stats)
-    yield counted_records(records.take(), stats)
+            yield records.take()
+    yield records.take()
 
 
 def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
@@ -192,7 +195,7 @@ def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
         counted = fields.get("orig_pkts") is not None
         first = (1, first[1], first[2]) if counted else (*estimated(proto, orig.family, 0, 1), 0)
         source.note("connections for which Zeek counted no packet were counted as one packet")
-    tcp = proto == TCP
+    tcp, uid = proto == TCP, fields.get("uid")
     records.add(
         orig,
         resp,
@@ -202,6 +205,7 @@ def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
         first,
         other,
         told.flags if tcp else (0, 0, 0, 0),
+        told=(zlib.crc32(str(uid).encode(errors="replace")) or 1 if uid else 0, EVENT),
         reply_bits=abi.BIT_SPOKE_FIRST if tcp and told.spoke_first else 0,
         direction=Direction.EGRESS if fields.get("local_orig") in _TRUE else Direction.INGRESS,
     )
