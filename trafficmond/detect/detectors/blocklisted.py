@@ -1,7 +1,7 @@
-"""Talk with an address on one of the configured lists.
+"""Conversations with an address on one of the configured lists.
 
-Knocks from listed addresses are the lists' daily bread and stay in the log. A threat is a conversation: the list only
-monitors and somebody answered, or a host on this side opened it.
+Attempts from listed addresses are common and stay in the log. A threat is a conversation: the list only monitors and a
+host here replied, or a host on this side opened it.
 """
 
 from __future__ import annotations

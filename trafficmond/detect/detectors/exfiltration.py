@@ -1,10 +1,10 @@
-"""A host of the house sends far more out than it does otherwise.
+"""A host on this side sends far more out than usual.
 
-Counted is what a private address sends to public ones in conversations that it opened itself, where it gives far
-more than it takes; compared with its own long average. A server that is asked for files answers, and does not count.
+It counts bytes from a private address to public ones, in conversations that it opened and in which it sends far more
+than it receives, and compares them with its own long average. A server's replies to requests do not count.
 
-Worth a look is what goes to a place that the host had not sent much to on an earlier day, once the host has been seen
-for a day: a backup is the same place every night. The rest is a note.
+It is worth a look if the host did not send much to the destination on an earlier day, once the host has been seen for a
+day: a backup has the same destination every night. The rest is a note.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trafficmond.detect.windows import Columns, Grouped, decay
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 
-_MUCH = 0.1  # of the threshold's pace: who gets so much is a place that the host sends to
+_MUCH = 0.1  # of the threshold's pace, from which a destination counts as one that the host sends to
 _HALF_DAY_S = 43200.0
 _PLACES = 128
 
@@ -50,7 +50,7 @@ class Exfiltration(GroupedDetector):
     settings: Settings
     fields = (
         *((name, "f8") for name in ("at", "recent", "long", "total", "elsewhere")),
-        ("map", "u1", _PLACES),  # of places that got much: 0, or the half day of the first time
+        ("map", "u1", _PLACES),  # of destinations that got much: 0, or the half day of the first time
     )
     evidence_bonus_s = 600.0
 

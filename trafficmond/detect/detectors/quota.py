@@ -1,4 +1,4 @@
-"""A quota of the settings is nearly used up, or is. The daemon sums up and tells; nothing of it is in the packets."""
+"""A quota of the settings is used up or nearly so. The daemon computes the sums, since packets do not show them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What was used of a quota in the period that goes on."""
+    """The used part of a quota in the present period."""
 
     label: str
     period: str  # "2026-11", "2026-11-27"
     began: float  # epoch s
     used: int  # bytes
-    volume: int  # that the quota is
-    share: float  # of it, to tell of
+    volume: int  # size of the quota
+    share: float  # used part from which it is reported
 
 
 class Quota(Detector):
-    """Says again what it was last told for as long as that holds."""
+    """Repeats the last reported use for as long as that is valid."""
 
     name = "quota"
     technique = "T1496.002"
@@ -57,7 +57,7 @@ class Quota(Detector):
 
 
 def _threats(used: Used, now: float) -> list[Threat]:
-    """One when the share is passed, another when there is nothing left."""
+    """One threat when the share is passed, another when the quota is used up."""
     marks = {used.share: f"{used.share:.0%} of it is used", 1.0: "it is used up"}
     return [
         Threat(

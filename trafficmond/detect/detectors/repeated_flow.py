@@ -1,6 +1,6 @@
 """One host tries the same closed service again and again: a stale configuration, a dead peer, or port knocking.
 
-No attack by itself, so never more than low severity; it explains noise that would otherwise be looked for.
+It is no attack, so its severity is low at most; it explains noise that would otherwise be investigated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trafficmond.detect.windows import Columns, Grouped, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 
-_AT_LEAST_S = 60.0  # what happens all at once is something else
+_AT_LEAST_S = 60.0  # attempts in a shorter time are something else
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""Connections held open at one service by clients that never finish their question, or hardly read the answer.
+"""Connections held open at one service by clients that never finish their request, or hardly read the reply.
 
-Slow headers and slow bodies (slowloris, R-U-Dead-Yet) cost next to nothing to send and a place in the server each. Told
-by the victim: how many connections at once have been sending small pieces for ten seconds and more without having
-got a byte. A request that waits for its answer, as long polling does, came whole at its beginning and is none.
+Slow headers and slow bodies (slowloris, R-U-Dead-Yet) cost little to send and occupy a place in the server each. The
+detector counts, by victim, simultaneous connections that have sent small pieces for at least ten seconds without
+getting a byte. Long polling sends its request at once and does not count.
 
-Slow reading asks once and takes the answer in crumbs, through a window of a few bytes. News that a server sends now and
-then look the same, but a browser has a few such connections: it is noted where each source has many.
+Slow reading sends one request and receives the reply through a window of a few bytes. Events that a server sends now
+and then look the same, but a browser has few such connections: if each source has many, it is a note.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ACK, FIN, RST, SYN, TCP
 
-_HELD_S = 9.5  # a server waits so long for a request without harm (Apache's RequestReadTimeout begins at 10 to 20 s)
+_HELD_S = 9.5  # a server can wait that long for a request (Apache's RequestReadTimeout begins at 10 to 20 s)
 _PIECES, _PIECE_BYTES = 4, 120  # packets so far, and what they carried on average, handshake included
 _TICK_S, _TICKS = 15.0, 3  # the tools send a piece each 10 to 15 s (slowloris, slowhttptest: 10 s)
 # Slow reading, as slowhttptest does it (32 bytes each 5 s after a first buffer of about 1 KiB): bytes a second and a
@@ -55,7 +55,7 @@ class SlowHttp(GroupedDetector):
         ("heard", "f8"),
         ("total", "f8"),
         ("from_source", "f8"),
-        ("read", "f8"),  # of the total: those that hardly read
+        ("read", "f8"),  # of the total: connections that hardly read
         ("source", "u8"),
         ("sources", "u1", 256),
         ("map", "u1", _MAP),  # of connections: 0, or the tick of their last piece
@@ -104,7 +104,7 @@ class SlowHttp(GroupedDetector):
         return over, held
 
     def _held(self, found: Entities) -> Column:
-        """How many connections of each entity sent a piece within the last ticks."""
+        """The number of connections of each entity with a piece within the last ticks."""
         held = np.zeros(len(found.slots))
         maps = self.table.rows["map"][found.known]
         age = (_tick(found.heard)[:, None] - maps.astype(np.int64)) % 255

@@ -1,12 +1,12 @@
-"""Data carried out in questions to a resolver, or in pings.
+"""Data sent out in queries to a resolver, or in pings.
 
-A name holds little, so a tunnel through DNS asks much and at length: questions far longer than names are, hundreds of
-them, to one resolver. A tool with one socket for all of them is told earlier, since resolvers take a new port for each
-question (RFC 5452). A ping is answered with what it carried (RFC 792, RFC 4443): where sizes differ between the two
-sides, or vary from packet to packet, something else than an echo is carried.
+A name has little room, so a tunnel through DNS needs hundreds of queries to one resolver, far longer than usual names.
+A tool with one socket for all of them is detected earlier, since resolvers use a new port for each query (RFC 5452).
+The reply to a ping has the same data (RFC 792, RFC 4443): if sizes differ between the two sides, or vary from packet to
+packet, the data is not an echo.
 
-Over TCP questions may come together in a segment, and in TLS, QUIC or HTTP they are padded (RFC 8467), so that their
-size says less: a note.
+Over TCP several queries may share a segment, and in TLS, QUIC or HTTP they are padded (RFC 8467), so that their size
+shows less: a note.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from trafficmond.protocols import ICMP, ICMPV6, TCP, UDP
 
 _DNS, _DOT, _HTTPS, _ECHO, _ECHO_V6 = 53, 853, 443, 8, 128
 _HEADERS = {4: 42, 6: 62}  # bytes of a frame before a datagram's payload
-_SEGMENT_HEADERS, _SEGMENT = 24, 1448  # more of them with TCP and its time stamps; and what a full segment carries
+_SEGMENT_HEADERS, _SEGMENT = 24, 1448  # more of them with TCP and its time stamps; payload of a full segment
 _OTHER, _NOT_DNS, _BY_UDP, _BY_TCP, _IN_TLS, _IN_HTTP, _IN_QUIC = range(-1, 6)
 _HOW = ("pings", "questions", "questions over TCP", "questions in TLS", "questions in HTTPS", "questions in QUIC")
-_GUESSED = 2  # times the segments that a sum needs: so few of them were perhaps not counted
+_GUESSED = 2  # times the segments that a sum needs: so few may be missing from the count
 _HELLO = 2  # packets that begin TLS or QUIC
-# What they carry: of TLS a hello of usually 517 bytes (RFC 7685), of QUIC 1200 bytes each (RFC 9000, 14.1).
+# Their payload: in TLS a hello of usually 517 bytes (RFC 7685), of QUIC 1200 bytes each (RFC 9000, 14.1).
 _HELLO_BYTES = np.array([0, 0, 0, 600, 600, 2400])
 # Payload of a question: 12 bytes of header, 5 behind the name, up to 23 of EDNS with a cookie (RFC 6891, 7873); names
 # of content networks reach 60. On average of hundreds so many are no names that people or programs go to.
@@ -42,7 +42,7 @@ _LONG_ONE_SOCKET, _ONE_SOCKET = 50, 100
 # RFC 9250), and 60 more in HTTP/2;
 # one that is longer has 256.
 _LONGEST = np.array([0, _LONG, _LONG, 200, 300, 200])
-_PING_BYTES = 64  # what ping sends at most by default (Linux and macOS 56 and 64 with its header, Windows 32)
+_PING_BYTES = 64  # ping's largest default payload (Linux and macOS 56 and 64 with its header, Windows 32)
 _UNEQUAL, _VARIES = 8.0, 8.0  # bytes: between both sides' mean, and deviation of batches' means
 _LARGE = 500
 _FADING = ("asked", "answered", "sent", "got", "means", "squares", "batches", "one_socket")
@@ -79,7 +79,7 @@ class Tunnel(GroupedDetector):
         how[(port == _DOT) & (proto == UDP)] = _IN_QUIC
         https = np.flatnonzero((port == _HTTPS) & tcp)
         how[https[is_resolver(flows, https)]] = _IN_HTTP
-        # Logs without types have pings among other ICMP, of which only they are answered.
+        # Logs without types mix pings with other ICMP, of which only pings have replies.
         icmp = (proto == ICMP) | (proto == ICMPV6)
         echo = sport == np.where(proto == ICMP, _ECHO, _ECHO_V6)
         how[icmp & (echo | (sport == TYPE_UNKNOWN) & (flows["reply_packets"] > 0))] = _NOT_DNS
@@ -164,8 +164,8 @@ class Tunnel(GroupedDetector):
 
 
 def _segments(rows: Columns) -> Columns:
-    """Counts as questions of a connection the segments that carried something. Where that is not known but guessed from
-    the sum, as in records of flows, all of them: more than there were questions, which then seem shorter."""
+    """Counts a connection's segments with payload as queries. If their number is unknown and estimated from the sum, as
+    in flow records, all segments count: more than there were queries, which then seem shorter."""
     tcp = rows["proto"] == TCP
     carried, packets = rows["payload_packets"].astype(float), np.maximum(rows["packets"].astype(float), 1)
     counted = carried > _GUESSED * -(-rows["payload_bytes"].astype(float) // _SEGMENT)

@@ -1,7 +1,6 @@
-"""IP protocols that have no business on an ordinary network: tunnels of malware, probes, misconfiguration.
+"""IP protocols that are unusual on an ordinary network: tunnels of malware, probes, misconfiguration.
 
-Worth a look, seldom more: low severity, medium for numbers that IANA never assigned. A scan of protocols is a port
-scan's matter.
+Severity is low, medium for numbers that IANA never assigned. The port scan detector reports scans of protocols.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from trafficmond.detect.windows import Columns, Grouped, members, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 
-# What hosts and routers ordinarily speak (IANA protocol numbers): hop-by-hop options as an empty packet's end, ICMP,
+# Usual protocols of hosts and routers (IANA protocol numbers): hop-by-hop options as an empty packet's end, ICMP,
 # IGMP, IPIP, TCP, EGP's successors, UDP, DCCP, 6in4, RSVP, GRE, ESP, AH, ICMPv6, no-next-header, EIGRP, OSPF, PIM,
 # VRRP, L2TP, SCTP, mobility, UDP-Lite, MPLS, HIP, shim6, Ethernet in IP.
 _ORDINARY = members(
